@@ -1,0 +1,3 @@
+//! Portcullis, an API gateway for machine-to-machine traffic.
+
+mod config;
