@@ -1,3 +1,6 @@
 //! Portcullis, an API gateway for machine-to-machine traffic.
 
+mod clock;
 mod config;
+mod jose;
+mod oauth;

@@ -1,0 +1,107 @@
+//! The JOSE header, judged before any key is looked up.
+//!
+//! Takes the decoded first part of a token; gives the three members that we act on. Never follows `jku` or `x5u` and never
+//! believes `jwk` or `x5c`: a token does not bring its own key.
+
+use serde_json::{Map, Value};
+
+use super::algorithm::Algorithm;
+use super::strict_json;
+
+/// What a token's header says (RFC 7515 §4).
+#[derive(Debug)]
+pub(crate) struct Header {
+    pub(crate) algorithm: Algorithm,
+    pub(crate) key_id: Option<String>,
+    pub(crate) token_type: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HeaderFault {
+    #[error("the header is malformed")]
+    Malformed,
+    #[error("the algorithm is not one that we know")]
+    Algorithm,
+}
+
+/// Longer key ids are refused: no issuer makes them.
+const MAX_KEY_ID_BYTES: usize = 256;
+
+/// Extensions that change what the rest of the token means; we implement none (RFC 7515 §4.1.11, RFC 7797 §3).
+const REFUSED: [&str; 3] = ["crit", "b64", "zip"];
+
+impl Header {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, HeaderFault> {
+        let mut members = strict_json::object(bytes).map_err(|_| HeaderFault::Malformed)?;
+        if REFUSED.iter().any(|name| members.contains_key(*name)) {
+            return Err(HeaderFault::Malformed);
+        }
+        let key_id = optional_text(&mut members, "kid")?;
+        if key_id.as_ref().is_some_and(|id| id.len() > MAX_KEY_ID_BYTES) {
+            return Err(HeaderFault::Malformed);
+        }
+        let token_type = optional_text(&mut members, "typ")?;
+        let name = optional_text(&mut members, "alg")?.ok_or(HeaderFault::Malformed)?;
+        let algorithm = Algorithm::from_name(&name).ok_or(HeaderFault::Algorithm)?;
+        Ok(Self { algorithm, key_id, token_type })
+    }
+}
+
+fn optional_text(members: &mut Map<String, Value>, name: &str) -> Result<Option<String>, HeaderFault> {
+    match members.remove(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(HeaderFault::Malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refuses(header: &str, fault: HeaderFault) {
+        assert_eq!(Header::parse(header.as_bytes()).err(), Some(fault), "{header}");
+    }
+
+    #[test]
+    fn every_way_to_write_no_algorithm_is_refused() {
+        for name in ["none", "None", "nOnE", "NONE", ""] {
+            refuses(&format!(r#"{{"alg":"{name}"}}"#), HeaderFault::Algorithm);
+        }
+        for header in [r#"{}"#, r#"{"alg":0}"#, r#"{"alg":["RS256"]}"#, r#"{"alg":null}"#] {
+            refuses(header, HeaderFault::Malformed);
+        }
+    }
+
+    #[test]
+    fn hmac_is_no_algorithm_here() {
+        for name in ["HS256", "HS384", "HS512", "RS384", "RS512", "PS512", "ES512", "Ed25519", "rs256"] {
+            refuses(&format!(r#"{{"alg":"{name}"}}"#), HeaderFault::Algorithm);
+        }
+    }
+
+    #[test]
+    fn extensions_that_change_the_meaning_are_refused() {
+        refuses(r#"{"alg":"RS256","crit":["exp"]}"#, HeaderFault::Malformed);
+        refuses(r#"{"alg":"RS256","b64":false}"#, HeaderFault::Malformed);
+        refuses(r#"{"alg":"RS256","zip":"DEF"}"#, HeaderFault::Malformed);
+    }
+
+    #[test]
+    fn members_of_the_wrong_type_are_refused() {
+        refuses(r#"{"alg":"RS256","kid":7}"#, HeaderFault::Malformed);
+        refuses(r#"{"alg":"RS256","typ":[]}"#, HeaderFault::Malformed);
+        refuses(r#"{"alg":"RS256","alg":"RS256"}"#, HeaderFault::Malformed);
+    }
+
+    #[test]
+    fn a_key_id_of_a_mebibyte_is_refused() {
+        refuses(&format!(r#"{{"alg":"RS256","kid":"{}"}}"#, "k".repeat(1 << 20)), HeaderFault::Malformed);
+    }
+
+    #[test]
+    fn unknown_members_are_ignored() {
+        assert!(Header::parse(br#"{"alg":"ES256","jku":"http://evil.example/","x":1}"#).is_ok());
+    }
+}

@@ -1,0 +1,162 @@
+//! A set of verifying keys, as an issuer publishes it (RFC 7517 §5).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::algorithm::Algorithm;
+use super::jwk::{UnusableKey, VerifyingKey};
+
+/// The usable keys of one issuer. Never empty when it came from a document.
+#[derive(Debug, Default)]
+pub(crate) struct KeySet {
+    keys: Vec<Arc<VerifyingKey>>,
+}
+
+/// A key that was left aside, for the operator.
+#[derive(Debug)]
+pub(crate) struct Skipped {
+    pub(crate) key_id: Option<String>,
+    pub(crate) reason: UnusableKey,
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum KeySetFault {
+    #[error("it is not a JWK Set")]
+    Malformed,
+    #[error("it has more than {MAX_KEYS} keys")]
+    TooMany,
+    #[error("it has no usable key")]
+    Empty,
+}
+
+const MAX_KEYS: usize = 64;
+
+impl KeySet {
+    /// Reads a JWK Set document, key by key; what can't be used is left aside with its reason.
+    pub(crate) fn parse(document: &[u8], allowed: &[Algorithm]) -> Result<(Self, Vec<Skipped>), KeySetFault> {
+        let document: Value = serde_json::from_slice(document).map_err(|_| KeySetFault::Malformed)?;
+        let list = document.get("keys").and_then(Value::as_array).ok_or(KeySetFault::Malformed)?;
+        if list.len() > MAX_KEYS {
+            return Err(KeySetFault::TooMany);
+        }
+        let (mut keys, mut skipped) = (Vec::new(), Vec::new());
+        for value in list {
+            match VerifyingKey::from_jwk(value, allowed) {
+                Ok(key) => keys.push(Arc::new(key)),
+                Err(reason) => skipped.push(Skipped { key_id: key_id(value), reason }),
+            }
+        }
+        let set = Self { keys: without_ambiguous(keys) };
+        if set.keys.is_empty() { Err(KeySetFault::Empty) } else { Ok((set, skipped)) }
+    }
+
+    pub(crate) fn from_keys(keys: Vec<Arc<VerifyingKey>>) -> Self {
+        Self { keys }
+    }
+
+    /// The one key that a token with this header may have been signed by. Without a key id only where there is no choice.
+    pub(crate) fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> Option<&Arc<VerifyingKey>> {
+        let Some(key_id) = key_id else {
+            let mut fitting = self.keys.iter().filter(|key| key.algorithm == algorithm);
+            return fitting.next().filter(|_| fitting.next().is_none());
+        };
+        self.keys.iter().find(|key| key.key_id.as_deref() == Some(key_id) && key.algorithm == algorithm)
+    }
+
+    /// True if this very key, not just one of its name, is still in the set.
+    pub(crate) fn holds(&self, key: &VerifyingKey) -> bool {
+        self.keys.iter().any(|other| other.thumbprint == key.thumbprint && other.algorithm == key.algorithm)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+}
+
+/// Two different keys of one name: neither is believed.
+fn without_ambiguous(keys: Vec<Arc<VerifyingKey>>) -> Vec<Arc<VerifyingKey>> {
+    let mut by_id: HashMap<Option<Arc<str>>, Vec<Arc<VerifyingKey>>> = HashMap::new();
+    for key in keys {
+        let same = by_id.entry(key.key_id.clone()).or_default();
+        if !same.iter().any(|other| other.thumbprint == key.thumbprint && other.algorithm == key.algorithm) {
+            same.push(key);
+        }
+    }
+    by_id.into_iter().filter(|(id, keys)| id.is_none() || keys.len() == 1).flat_map(|(_, keys)| keys).collect()
+}
+
+fn key_id(value: &Value) -> Option<String> {
+    value.get("kid").and_then(Value::as_str).map(|id| id.chars().take(64).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::signing::SigningKey;
+    use super::*;
+    use serde_json::json;
+
+    fn jwk(algorithm: Algorithm, key_id: Option<&str>) -> Value {
+        let (key, _) = SigningKey::generate(algorithm).unwrap();
+        let mut jwk = Value::Object(key.public_jwk().clone());
+        match key_id {
+            Some(id) => jwk["kid"] = json!(id),
+            None => drop(jwk.as_object_mut().unwrap().remove("kid")),
+        }
+        jwk
+    }
+
+    fn set(keys: &[Value]) -> Result<KeySet, KeySetFault> {
+        let document = json!({ "keys": keys }).to_string();
+        KeySet::parse(document.as_bytes(), &Algorithm::ALL).map(|(set, _)| set)
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_id_for_its_own_algorithm_only() {
+        let set = set(&[jwk(Algorithm::Es256, Some("a"))]).unwrap();
+        assert!(set.find(Some("a"), Algorithm::Es256).is_some());
+        assert!(set.find(Some("a"), Algorithm::Es384).is_none());
+        assert!(set.find(Some("b"), Algorithm::Es256).is_none());
+    }
+
+    #[test]
+    fn a_token_without_key_id_is_matched_only_where_there_is_no_choice() {
+        let one = set(&[jwk(Algorithm::Es256, Some("a")), jwk(Algorithm::EdDsa, None)]).unwrap();
+        assert!(one.find(None, Algorithm::Es256).is_some());
+        let two = set(&[jwk(Algorithm::Es256, Some("a")), jwk(Algorithm::Es256, Some("b"))]).unwrap();
+        assert!(two.find(None, Algorithm::Es256).is_none());
+    }
+
+    #[test]
+    fn different_keys_of_one_id_are_both_refused() {
+        let (first, second) = (jwk(Algorithm::Es256, Some("a")), jwk(Algorithm::EdDsa, Some("a")));
+        assert_eq!(set(&[first.clone(), second]).err(), Some(KeySetFault::Empty));
+        assert_eq!(set(&[first.clone(), first]).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn bad_keys_do_not_cost_good_ones() {
+        let keys = [
+            json!(7),
+            json!({"kty": "oct", "k": "AAAA"}),
+            json!({"kty": "RSA", "kid": 7}),
+            jwk(Algorithm::Es256, Some("good")),
+        ];
+        let document = json!({ "keys": keys }).to_string();
+        let (set, skipped) = KeySet::parse(document.as_bytes(), &Algorithm::ALL).unwrap();
+        assert_eq!((set.len(), skipped.len()), (1, 3));
+    }
+
+    #[test]
+    fn documents_that_are_no_key_set_are_refused() {
+        for document in ["", "{}", "<html>", r#"{"keys":{}}"#, r#"{"keys":[]}"#, r#"{"keys":["#, "[]"] {
+            assert!(KeySet::parse(document.as_bytes(), &Algorithm::ALL).is_err(), "{document}");
+        }
+    }
+
+    #[test]
+    fn more_than_64_keys_are_refused() {
+        assert_eq!(set(&vec![json!({}); 65]).err(), Some(KeySetFault::TooMany));
+    }
+}

@@ -1,0 +1,23 @@
+//! The error codes that callers are told.
+
+/// Why a token request is refused (RFC 6749 §5.2; `invalid_target` from RFC 8707 §2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenErrorCode {
+    InvalidRequest,
+    InvalidClient,
+    InvalidScope,
+    InvalidTarget,
+    UnsupportedGrantType,
+}
+
+impl TokenErrorCode {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidClient => "invalid_client",
+            Self::InvalidScope => "invalid_scope",
+            Self::InvalidTarget => "invalid_target",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+        }
+    }
+}
