@@ -4,3 +4,5 @@ mod clock;
 mod config;
 mod jose;
 mod oauth;
+mod telemetry;
+mod trust;

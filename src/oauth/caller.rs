@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use http::HeaderValue;
 
 use super::identity::Identity;
@@ -21,9 +22,15 @@ pub(crate) struct Caller {
     pub(crate) scope: ScopeSet,
     /// `scope` as a header value; empty where the set is.
     pub(crate) scope_header: HeaderValue,
-    /// The issuer's `iss` as a header value.
-    pub(crate) issuer_header: HeaderValue,
+    /// (issuer, client), or (issuer, subject) where the issuer names no client; what `per: client` counts by.
+    pub(crate) client_digest: Digest,
+    /// (issuer, subject); what `per: subject` counts by.
+    pub(crate) subject_digest: Digest,
 }
+
+/// 128 bits that stand for a key of a table: cheap to keep and to compare, infeasible to collide on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Digest(pub(crate) u128);
 
 impl IssuerName {
     pub(crate) fn new(name: &str) -> Self {
@@ -32,10 +39,64 @@ impl IssuerName {
 
     /// The built-in authorization server's name.
     pub(crate) fn own() -> Self {
-        Self("self".into())
+        Self(OWN.into())
     }
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+const OWN: &str = "self";
+
+impl Caller {
+    pub(crate) fn new(issuer: IssuerName, client: Option<Identity>, subject: Identity, scope: ScopeSet) -> Self {
+        // A scope set is printable ASCII, so that the fallback is never taken.
+        let scope_header = HeaderValue::try_from(scope.to_string()).unwrap_or(HeaderValue::from_static(""));
+        let subject_digest = Digest::of(&[issuer.as_str(), "subject", subject.as_str()]);
+        let client_digest = match &client {
+            Some(client) => Digest::of(&[issuer.as_str(), "client", client.as_str()]),
+            None => subject_digest,
+        };
+        Self { issuer, client, subject, scope, scope_header, client_digest, subject_digest }
+    }
+}
+
+impl Digest {
+    /// Of the parts in order, each with its length, so that no two lists of parts run together.
+    pub(crate) fn of(parts: &[&str]) -> Self {
+        let mut context = Context::new(&SHA256);
+        for part in parts {
+            context.update(&part.len().to_le_bytes());
+            context.update(part.as_bytes());
+        }
+        let mut half = [0; 16];
+        half.copy_from_slice(&context.finish().as_ref()[..16]);
+        Self(u128::from_le_bytes(half))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(issuer: &str, client: Option<&str>, subject: &str) -> Caller {
+        let identity = |text| Identity::parse(text).unwrap();
+        Caller::new(IssuerName::new(issuer), client.map(identity), identity(subject), ScopeSet::default())
+    }
+
+    #[test]
+    fn the_same_client_name_at_two_issuers_is_two_callers() {
+        assert_ne!(caller("self", Some("a"), "a").client_digest, caller("corp", Some("a"), "a").client_digest);
+    }
+
+    #[test]
+    fn a_subject_never_counts_as_a_client_of_the_same_name() {
+        assert_ne!(caller("corp", None, "a").client_digest, caller("corp", Some("a"), "b").client_digest);
+    }
+
+    #[test]
+    fn parts_do_not_run_together() {
+        assert_ne!(Digest::of(&["ab", "c"]), Digest::of(&["a", "bc"]));
     }
 }

@@ -1,0 +1,3 @@
+//! What operators see: logs and metrics. Anyone may import it; it imports nothing of ours.
+
+pub(crate) mod chain;

@@ -1,0 +1,131 @@
+//! Fetches a small JSON document from an issuer, within every bound.
+//!
+//! No redirects, no proxy from the environment, https or loopback, deadlines, and never more than [`MAX_BYTES`] after
+//! decompression. What the document says is for others to judge; its content type is not judged at all.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::header::CACHE_CONTROL;
+use reqwest::{Certificate, Client, redirect};
+use url::{Host, Url};
+
+/// A document and how long it may be kept.
+#[derive(Debug)]
+pub(super) struct Document {
+    pub(super) body: Vec<u8>,
+    /// `max-age` of `Cache-Control`, unclamped (RFC 9111 §5.2.2.1).
+    pub(super) max_age: Option<Duration>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    #[error("cannot set up TLS for fetching")]
+    Setup(#[source] reqwest::Error),
+    #[error("{url} is neither https nor http to a loopback host")]
+    Scheme { url: Url },
+    #[error("cannot fetch {url}")]
+    Transport {
+        url: Url,
+        #[source]
+        source: reqwest::Error,
+    },
+    #[error("{url} answered {status}")]
+    Status { url: Url, status: u16 },
+    #[error("{url} sent more than {MAX_BYTES} bytes")]
+    TooLarge { url: Url },
+}
+
+const MAX_BYTES: usize = 256 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A client that trusts `ca` alone, or the system's roots.
+pub(super) fn client(ca: Option<&[u8]>) -> Result<Client, FetchError> {
+    let builder = Client::builder()
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(TOTAL_TIMEOUT)
+        .pool_max_idle_per_host(1)
+        .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")));
+    let builder = match ca {
+        Some(pem) => builder.tls_certs_only(Certificate::from_pem_bundle(pem).map_err(FetchError::Setup)?),
+        None => builder,
+    };
+    builder.build().map_err(FetchError::Setup)
+}
+
+/// True for https, and for http where the traffic can't leave the machine.
+pub(crate) fn is_safe(url: &Url) -> bool {
+    match url.scheme() {
+        "https" => true,
+        "http" => is_loopback(url),
+        _ => false,
+    }
+}
+
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+        None => false,
+    }
+}
+
+pub(super) async fn get(client: &Client, url: &Url) -> Result<Document, FetchError> {
+    if !is_safe(url) {
+        return Err(FetchError::Scheme { url: url.clone() });
+    }
+    let transport = |source: reqwest::Error| FetchError::Transport { url: url.clone(), source: source.without_url() };
+    let mut response = client.get(url.clone()).header("accept", "application/json").send().await.map_err(transport)?;
+    if response.status() != 200 {
+        return Err(FetchError::Status { url: url.clone(), status: response.status().as_u16() });
+    }
+    let max_age = response.headers().get(CACHE_CONTROL).and_then(|value| max_age(value.to_str().ok()?));
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(transport)? {
+        if body.len() + chunk.len() > MAX_BYTES {
+            return Err(FetchError::TooLarge { url: url.clone() });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Document { body, max_age })
+}
+
+fn max_age(cache_control: &str) -> Option<Duration> {
+    let directives = cache_control.split(',').map(str::trim);
+    let mut seconds =
+        directives.filter_map(|directive| directive.to_ascii_lowercase().strip_prefix("max-age=")?.parse().ok());
+    seconds.next().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_and_loopback_http_are_fetched() {
+        for good in ["https://a.example/x", "http://localhost:1/x", "http://127.0.0.9/x", "http://[::1]:8/x"] {
+            assert!(is_safe(&Url::parse(good).unwrap()), "{good}");
+        }
+        for bad in [
+            "http://a.example/x",
+            "http://169.254.169.254/",
+            "file:///etc/passwd",
+            "http://localhost.evil.example/",
+            "ftp://localhost/",
+        ] {
+            assert!(!is_safe(&Url::parse(bad).unwrap()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn max_age_is_read_among_other_directives() {
+        assert_eq!(max_age("public, Max-Age=600, must-revalidate"), Some(Duration::from_secs(600)));
+        for none in ["", "no-store", "max-age=-1", "max-age=x", "s-maxage=9"] {
+            assert_eq!(max_age(none), None, "{none}");
+        }
+    }
+}

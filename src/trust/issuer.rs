@@ -1,0 +1,90 @@
+//! What we demand of an issuer's tokens, fixed by configuration; a token can't change any of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use super::key_cache::KeyCache;
+use super::scope_claim::ScopeClaim;
+use crate::jose::algorithm::Algorithm;
+use crate::oauth::caller::IssuerName;
+use crate::oauth::identity::Identity;
+use crate::oauth::scope::ScopeSet;
+
+/// An issuer as configured. No field is optional that a check depends on.
+#[derive(Clone, Debug)]
+pub(crate) struct IssuerSettings {
+    pub(crate) name: IssuerName,
+    /// `iss`, compared exactly.
+    pub(crate) issuer: Identity,
+    /// A token must carry one of these, unless its route demands others.
+    pub(crate) audiences: Vec<String>,
+    pub(crate) algorithms: Vec<Algorithm>,
+    pub(crate) types: TokenTypes,
+    pub(crate) clock_skew: Duration,
+    pub(crate) scope_claim: ScopeClaim,
+    /// What the issuer can grant here; `None` is everything.
+    pub(crate) allow_scopes: Option<ScopeSet>,
+    pub(crate) profile: Profile,
+}
+
+/// Where an external issuer's keys come from.
+#[derive(Clone, Debug)]
+pub(crate) struct KeySource {
+    /// `None`: discovered from the issuer's metadata.
+    pub(crate) jwks_uri: Option<Url>,
+    /// PEM; `None`: the system's roots.
+    pub(crate) ca: Option<Vec<u8>>,
+}
+
+/// The claims that a token must have beyond `iss sub aud exp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Our own tokens: `client_id iat jti` too (RFC 9068 §2.2).
+    Own,
+    External,
+}
+
+/// The accepted `typ` values, compared without case and without `application/` (RFC 7515 §4.1.9).
+#[derive(Clone, Debug)]
+pub(crate) struct TokenTypes {
+    /// Lower case, without `application/`.
+    pub(crate) named: Vec<String>,
+    pub(crate) absent: bool,
+}
+
+/// An issuer with its keys.
+#[derive(Debug)]
+pub(crate) struct TrustedIssuer {
+    pub(crate) settings: IssuerSettings,
+    pub(crate) keys: Arc<KeyCache>,
+}
+
+impl TokenTypes {
+    pub(crate) fn accept(&self, token_type: Option<&str>) -> bool {
+        let Some(token_type) = token_type else {
+            return self.absent;
+        };
+        let lower = token_type.to_ascii_lowercase();
+        let short = lower.strip_prefix("application/").unwrap_or(&lower);
+        self.named.iter().any(|named| named == short)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_compare_without_case_and_media_type_prefix() {
+        let types = TokenTypes { named: vec!["at+jwt".to_owned()], absent: false };
+        for good in ["at+jwt", "AT+JWT", "application/at+jwt", "Application/At+Jwt"] {
+            assert!(types.accept(Some(good)), "{good}");
+        }
+        for bad in ["JWT", "logout+jwt", "at+jwt ", "", "application/application/at+jwt"] {
+            assert!(!types.accept(Some(bad)), "{bad}");
+        }
+        assert!(!types.accept(None));
+    }
+}

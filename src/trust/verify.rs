@@ -1,0 +1,242 @@
+//! Decides whether a token is good, and whose it is.
+//!
+//! Everything that needs no cryptography is judged first, cheapest first; the signature last. The issuer is looked up by
+//! the exact `iss`, the key by (issuer, key id), the algorithm by the key: the token selects nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::issuer::{Profile, TrustedIssuer};
+use super::key_cache::Lookup;
+use crate::clock::UnixTime;
+use crate::jose::claims::Claims;
+use crate::jose::header::Header;
+use crate::jose::jwk::VerifyingKey;
+use crate::jose::token::{TokenFault, Unverified};
+use crate::oauth::caller::{Caller, IssuerName};
+use crate::oauth::identity::Identity;
+use crate::oauth::scope::ScopeSet;
+
+/// All issuers that we trust.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    issuers: Vec<Arc<TrustedIssuer>>,
+}
+
+/// What a route demands of a token. No field is optional, so that no check can be forgotten.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expectations<'r> {
+    pub(crate) issuers: AllowedIssuers<'r>,
+    pub(crate) audiences: AllowedAudiences<'r>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AllowedIssuers<'r> {
+    All,
+    Only(&'r [IssuerName]),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AllowedAudiences<'r> {
+    /// The issuer's own list.
+    OfIssuer,
+    Only(&'r [String]),
+}
+
+/// A token that was found good, with all that later decisions need.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    pub(crate) caller: Caller,
+    pub(crate) claims: Claims,
+    pub(crate) key: Arc<VerifyingKey>,
+    pub(crate) issuer: Arc<TrustedIssuer>,
+}
+
+/// Why a token is refused, and whom it claimed to be from; the claim is not verified.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) reason: Distrust,
+    pub(crate) issuer: Option<IssuerName>,
+    pub(crate) client: Option<Identity>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Distrust {
+    Malformed,
+    UnknownIssuer,
+    IssuerNotAllowed,
+    TypeNotAllowed,
+    AlgNotAllowed,
+    MissingClaim,
+    BadAudience,
+    Expired,
+    NotYetValid,
+    UnknownKid,
+    /// We can't tell; the caller may be honest.
+    KeysUnavailable,
+    BadSignature,
+}
+
+impl Trust {
+    pub(crate) fn new(issuers: Vec<Arc<TrustedIssuer>>) -> Self {
+        Self { issuers }
+    }
+
+    pub(crate) fn issuers(&self) -> &[Arc<TrustedIssuer>] {
+        &self.issuers
+    }
+
+    /// Judges a token that is not in the cache.
+    pub(crate) async fn verify(
+        &self,
+        token: &str,
+        expected: Expectations<'_>,
+        now: UnixTime,
+    ) -> Result<Verified, Refused> {
+        let token =
+            Unverified::parse(token).map_err(|fault| Refused { reason: fault.into(), issuer: None, client: None })?;
+        let Some(issuer) = self.issuers.iter().find(|known| known.settings.issuer.as_str() == token.claims.issuer)
+        else {
+            return Err(Refused {
+                reason: Distrust::UnknownIssuer,
+                issuer: None,
+                client: claimed_client(&token.claims),
+            });
+        };
+        let refused = |reason| Refused {
+            reason,
+            issuer: Some(issuer.settings.name.clone()),
+            client: claimed_client(&token.claims),
+        };
+        judge(issuer, &token.header, &token.claims, expected, now).map_err(refused)?;
+        let caller = caller(issuer, &token.claims).map_err(refused)?;
+        let key = match issuer.keys.find(token.header.key_id.as_deref(), token.header.algorithm).await {
+            Lookup::Found(key) => key,
+            Lookup::Unknown => return Err(refused(Distrust::UnknownKid)),
+            Lookup::Unavailable => return Err(refused(Distrust::KeysUnavailable)),
+        };
+        if !token.is_signed_by(&key) {
+            return Err(refused(Distrust::BadSignature));
+        }
+        Ok(Verified { caller, claims: token.claims, key, issuer: Arc::clone(issuer) })
+    }
+}
+
+impl Verified {
+    /// Judges again, at every use, what may have changed since: the time, the route, the issuer's keys.
+    pub(crate) fn judge_again(
+        &self,
+        expected: Expectations<'_>,
+        now: UnixTime,
+        instant: Instant,
+    ) -> Result<(), Distrust> {
+        judge_issuer(&self.issuer, expected)?;
+        judge_audience(&self.issuer, &self.claims, expected)?;
+        judge_time(&self.claims, self.issuer.settings.clock_skew, now)?;
+        if !self.issuer.keys.still_holds(&self.key, instant) {
+            let usable = self.issuer.keys.is_usable(instant);
+            return Err(if usable { Distrust::UnknownKid } else { Distrust::KeysUnavailable });
+        }
+        Ok(())
+    }
+}
+
+/// All that can be judged without cryptography, cheapest first.
+fn judge(
+    issuer: &TrustedIssuer,
+    header: &Header,
+    claims: &Claims,
+    expected: Expectations<'_>,
+    now: UnixTime,
+) -> Result<(), Distrust> {
+    judge_issuer(issuer, expected)?;
+    if !issuer.settings.types.accept(header.token_type.as_deref()) {
+        return Err(Distrust::TypeNotAllowed);
+    }
+    if !issuer.settings.algorithms.contains(&header.algorithm) {
+        return Err(Distrust::AlgNotAllowed);
+    }
+    judge_audience(issuer, claims, expected)?;
+    judge_time(claims, issuer.settings.clock_skew, now)?;
+    match issuer.settings.profile {
+        Profile::Own if claims.issued_at.is_none() || claims.token_id.is_none() => Err(Distrust::MissingClaim),
+        Profile::Own | Profile::External => Ok(()),
+    }
+}
+
+fn judge_issuer(issuer: &TrustedIssuer, expected: Expectations<'_>) -> Result<(), Distrust> {
+    match expected.issuers {
+        AllowedIssuers::Only(names) if !names.contains(&issuer.settings.name) => Err(Distrust::IssuerNotAllowed),
+        AllowedIssuers::All | AllowedIssuers::Only(_) => Ok(()),
+    }
+}
+
+fn judge_audience(issuer: &TrustedIssuer, claims: &Claims, expected: Expectations<'_>) -> Result<(), Distrust> {
+    let accepted = match expected.audiences {
+        AllowedAudiences::OfIssuer => &issuer.settings.audiences,
+        AllowedAudiences::Only(audiences) => audiences,
+    };
+    if claims.audiences.iter().any(|audience| accepted.contains(audience)) {
+        Ok(())
+    } else {
+        Err(Distrust::BadAudience)
+    }
+}
+
+fn judge_time(claims: &Claims, skew: Duration, now: UnixTime) -> Result<(), Distrust> {
+    let (now, skew) = (now.seconds(), skew.as_secs());
+    if now >= claims.expires_at.saturating_add(skew) {
+        return Err(Distrust::Expired);
+    }
+    // A token from the future was made by a wrong clock or by a liar.
+    let begins = claims.not_before.max(claims.issued_at).unwrap_or(0);
+    if begins > now.saturating_add(skew) { Err(Distrust::NotYetValid) } else { Ok(()) }
+}
+
+fn caller(issuer: &TrustedIssuer, claims: &Claims) -> Result<Caller, Distrust> {
+    let subject = Identity::parse(&claims.subject).map_err(|_| Distrust::Malformed)?;
+    let client = match client_claim(issuer.settings.profile, claims)? {
+        Some(client) => Some(Identity::parse(client).map_err(|_| Distrust::Malformed)?),
+        None => None,
+    };
+    let granted = issuer.settings.scope_claim.read(&claims.all).map_err(|_| Distrust::Malformed)?;
+    let scope = match &issuer.settings.allow_scopes {
+        Some(allowed) => granted.intersection(allowed),
+        None => granted,
+    };
+    Ok(Caller::new(issuer.settings.name.clone(), client, subject, scope))
+}
+
+/// The claims in which issuers name the client, first present wins.
+const CLIENT_CLAIMS: [&str; 4] = ["client_id", "azp", "appid", "cid"];
+
+fn client_claim(profile: Profile, claims: &Claims) -> Result<Option<&str>, Distrust> {
+    let value = match profile {
+        Profile::Own => Some(claims.all.get("client_id").ok_or(Distrust::MissingClaim)?),
+        Profile::External => CLIENT_CLAIMS.iter().find_map(|name| claims.all.get(*name)),
+    };
+    value.map(|value| value.as_str().ok_or(Distrust::Malformed)).transpose()
+}
+
+fn claimed_client(claims: &Claims) -> Option<Identity> {
+    let name = CLIENT_CLAIMS.iter().find_map(|name| claims.all.get(*name))?.as_str()?;
+    Identity::parse(name).ok()
+}
+
+impl From<TokenFault> for Distrust {
+    fn from(fault: TokenFault) -> Self {
+        match fault {
+            TokenFault::Malformed => Self::Malformed,
+            TokenFault::Algorithm => Self::AlgNotAllowed,
+            TokenFault::MissingClaim => Self::MissingClaim,
+        }
+    }
+}
+
+impl Default for Expectations<'_> {
+    fn default() -> Self {
+        Self { issuers: AllowedIssuers::All, audiences: AllowedAudiences::OfIssuer }
+    }
+}
