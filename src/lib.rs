@@ -2,6 +2,7 @@
 
 mod clock;
 mod config;
+mod issuer;
 mod jose;
 mod oauth;
 mod telemetry;

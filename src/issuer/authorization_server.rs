@@ -1,0 +1,171 @@
+//! The authorization server whole: authenticates a client, decides its grant, signs its token.
+
+use std::sync::Arc;
+
+use aws_lc_rs::rand;
+use base64::Engine as _;
+use bytes::Bytes;
+use http::HeaderMap;
+use serde_json::{Value, json};
+
+use super::client::{Client, Clients};
+use super::credentials::Credentials;
+use super::grant::{Grant, GrantFault, Wanted};
+use super::metadata;
+use super::offload::{Busy, Offload};
+use super::request::Parameters;
+use super::ring::Ring;
+use super::secret::{ClientSecret, SecretHash};
+use crate::clock::UnixTime;
+use crate::jose::BASE64URL;
+use crate::jose::signing::SigningKeyFault;
+use crate::oauth::identity::Identity;
+use crate::oauth::scope::ScopeSet;
+
+/// What the configuration says of it.
+#[derive(Debug)]
+pub(crate) struct ServerSettings {
+    /// An origin; `iss`.
+    pub(crate) issuer: String,
+    pub(crate) token_path: String,
+    pub(crate) json_requests: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct AuthorizationServer {
+    settings: ServerSettings,
+    clients: Arc<Clients>,
+    ring: Ring,
+    offload: Arc<Offload>,
+    jwks: Bytes,
+    metadata: Bytes,
+}
+
+/// An issued token and what the audit log says of it.
+#[derive(Debug)]
+pub(crate) struct Issued {
+    /// The answer's body (RFC 6749 §5.1).
+    pub(crate) body: Bytes,
+    pub(crate) client: Identity,
+    pub(crate) scope: ScopeSet,
+    pub(crate) token_id: String,
+    pub(crate) key_id: String,
+}
+
+#[derive(Debug)]
+pub(crate) enum TokenRefusal {
+    Fault(GrantFault),
+    /// We can't sign or compare just now.
+    Busy(Busy),
+    /// We can't sign at all.
+    Broken(SigningKeyFault),
+    /// The clock is certainly wrong.
+    Clock,
+}
+
+impl AuthorizationServer {
+    pub(crate) fn new(settings: ServerSettings, clients: Arc<Clients>, ring: Ring, offload: Arc<Offload>) -> Self {
+        let jwks = ring.public_jwks().to_string().into();
+        let metadata = metadata::metadata(&settings.issuer, &settings.token_path).to_string().into();
+        Self { settings, clients, ring, offload, jwks, metadata }
+    }
+
+    pub(crate) fn token_path(&self) -> &str {
+        &self.settings.token_path
+    }
+
+    /// The JWK Set document (RFC 7517 §5).
+    pub(crate) fn jwks(&self) -> Bytes {
+        self.jwks.clone()
+    }
+
+    /// The metadata document (RFC 8414 §3.2).
+    pub(crate) fn metadata(&self) -> Bytes {
+        self.metadata.clone()
+    }
+
+    /// Answers a token request whose body has been read whole.
+    pub(crate) async fn token(
+        &self,
+        headers: &HeaderMap,
+        query: Option<&str>,
+        body: &[u8],
+        now: UnixTime,
+    ) -> Result<Issued, TokenRefusal> {
+        if !now.is_plausible() {
+            return Err(TokenRefusal::Clock);
+        }
+        let mut parameters = Parameters::read(headers, query, body, self.settings.json_requests)?;
+        let credentials = Credentials::read(headers, &mut parameters)?;
+        let client = self.authenticate(credentials).await?;
+        parameters.check_grant_type()?;
+        let wanted = Wanted { scope: parameters.scope.as_deref(), audience: parameters.audience.as_deref() };
+        let grant = Grant::decide(client, &wanted)?;
+        self.issue(client, grant, now).await
+    }
+
+    async fn authenticate(&self, credentials: Credentials) -> Result<&Client, TokenRefusal> {
+        let wrong = GrantFault::WrongCredentials { client: credentials.id().to_owned(), basic: credentials.is_basic() };
+        let (id, plain_id, secrets) = match credentials {
+            Credentials::Post { id, secret } => (id, None, vec![secret]),
+            Credentials::Basic { id, secret } => {
+                (id.decoded, id.plain, std::iter::once(secret.decoded).chain(secret.plain).collect())
+            }
+        };
+        let known = self.clients.get(&id).or_else(|| self.clients.get(plain_id.as_deref()?));
+        let hashes = known.map_or_else(|| self.clients.stand_in(&id), |client| &client.secrets);
+        let matches = self.compare(hashes, secrets).await?;
+        match known {
+            Some(client) if matches => Ok(client),
+            Some(_) | None => Err(TokenRefusal::Fault(wrong)),
+        }
+    }
+
+    /// True if any secret matches any hash; every pair is compared, whatever the result of others.
+    async fn compare(&self, hashes: &[SecretHash], secrets: Vec<ClientSecret>) -> Result<bool, Busy> {
+        let compare = |hashes: &[SecretHash], secrets: &[ClientSecret]| {
+            let pairs = hashes.iter().flat_map(|hash| secrets.iter().map(move |secret| hash.matches(secret)));
+            pairs.fold(false, |any, matches| any | matches)
+        };
+        if !hashes.iter().any(SecretHash::is_slow) {
+            return Ok(compare(hashes, &secrets));
+        }
+        let hashes = hashes.to_vec();
+        self.offload.run(move || compare(&hashes, &secrets)).await
+    }
+
+    async fn issue(&self, client: &Client, grant: Grant, now: UnixTime) -> Result<Issued, TokenRefusal> {
+        let token_id = token_id()?;
+        let claims = Value::Object(grant.claims(&self.settings.issuer, client, now, &token_id)).to_string();
+        let key = Arc::clone(self.ring.current());
+        let key_id = key.key_id().to_owned();
+        let signed = self.offload.run(move || key.sign("at+jwt", claims.as_bytes())).await?;
+        let token = signed.map_err(TokenRefusal::Broken)?;
+        let body = json!({
+            "access_token": token,
+            "token_type": "Bearer",
+            "expires_in": grant.expires_in.as_secs(),
+            "scope": grant.scope.to_string(),
+        });
+        Ok(Issued { body: body.to_string().into(), client: client.id.clone(), scope: grant.scope, token_id, key_id })
+    }
+}
+
+/// 128 random bits.
+fn token_id() -> Result<String, TokenRefusal> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| TokenRefusal::Busy(Busy))?;
+    Ok(BASE64URL.encode(bytes))
+}
+
+impl From<GrantFault> for TokenRefusal {
+    fn from(fault: GrantFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Busy> for TokenRefusal {
+    fn from(busy: Busy) -> Self {
+        Self::Busy(busy)
+    }
+}

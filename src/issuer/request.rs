@@ -1,0 +1,224 @@
+//! The parameters of a token request, from a form or from JSON.
+//!
+//! Parameters without a value count as omitted, unknown ones are ignored, repeated ones are refused (RFC 6749 §3.2).
+
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use serde_json::Value;
+
+use super::grant::GrantFault;
+use super::secret::ClientSecret;
+use crate::jose::strict_json;
+
+/// What we understand of a token request; all of it still to be judged.
+#[derive(Debug, Default)]
+pub(crate) struct Parameters {
+    pub(crate) grant_type: Option<String>,
+    pub(crate) client_id: Option<String>,
+    pub(crate) client_secret: Option<ClientSecret>,
+    pub(crate) scope: Option<String>,
+    /// `audience`, or `resource` (RFC 8707 §2).
+    pub(crate) audience: Option<String>,
+}
+
+/// What credentials could stand in a query string as.
+const SECRET_PARAMETERS: [&str; 4] = ["client_id", "client_secret", "client_assertion", "password"];
+const CLIENT_CREDENTIALS: &str = "client_credentials";
+
+impl Parameters {
+    pub(crate) fn read(
+        headers: &HeaderMap,
+        query: Option<&str>,
+        body: &[u8],
+        json_allowed: bool,
+    ) -> Result<Self, GrantFault> {
+        let query = query.unwrap_or_default().as_bytes();
+        if form_urlencoded::parse(query).any(|(name, _)| SECRET_PARAMETERS.contains(&&*name)) {
+            return Err(GrantFault::InvalidRequest("credentials in the query string"));
+        }
+        match media_type(headers).as_deref() {
+            Some("application/x-www-form-urlencoded") => Self::from_form(body),
+            Some("application/json") if json_allowed => Self::from_json(body),
+            Some(_) | None => Err(GrantFault::UnsupportedMediaType),
+        }
+    }
+
+    pub(super) fn from_form(body: &[u8]) -> Result<Self, GrantFault> {
+        if std::str::from_utf8(body).is_err() {
+            return Err(GrantFault::InvalidRequest("the body is not UTF-8"));
+        }
+        let mut seen = Vec::new();
+        let mut parameters = Self::default();
+        for (name, value) in form_urlencoded::parse(body) {
+            if seen.contains(&name) {
+                return Err(GrantFault::InvalidRequest("a parameter is repeated"));
+            }
+            parameters.set(&name, &value)?;
+            if is_known(&name) {
+                seen.push(name);
+            }
+        }
+        Ok(parameters)
+    }
+
+    pub(super) fn from_json(body: &[u8]) -> Result<Self, GrantFault> {
+        let members =
+            strict_json::object(body).map_err(|_| GrantFault::InvalidRequest("the body is not a JSON object"))?;
+        let mut parameters = Self::default();
+        for (name, value) in members.iter().filter(|(name, _)| is_known(name)) {
+            match value {
+                Value::Null => {}
+                Value::String(text) => parameters.set(name, text)?,
+                Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                    return Err(GrantFault::InvalidRequest("a parameter is not a string"));
+                }
+            }
+        }
+        // Scripts that were written for Auth0 and its like often leave it out.
+        parameters.grant_type.get_or_insert_with(|| CLIENT_CREDENTIALS.to_owned());
+        Ok(parameters)
+    }
+
+    pub(crate) fn check_grant_type(&self) -> Result<(), GrantFault> {
+        match self.grant_type.as_deref() {
+            None => Err(GrantFault::InvalidRequest("grant_type is missing")),
+            Some(CLIENT_CREDENTIALS) => Ok(()),
+            Some(_) => Err(GrantFault::UnsupportedGrant),
+        }
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), GrantFault> {
+        if value.is_empty() {
+            return Ok(());
+        }
+        let value = value.to_owned();
+        match name {
+            "grant_type" => self.grant_type = Some(value),
+            "client_id" => self.client_id = Some(value),
+            "client_secret" => self.client_secret = Some(ClientSecret::new(value)),
+            "scope" => self.scope = Some(value),
+            "audience" | "resource" if self.audience.as_ref().is_some_and(|other| *other != value) => {
+                return Err(GrantFault::InvalidRequest("audience and resource differ"));
+            }
+            "audience" | "resource" => self.audience = Some(value),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn is_known(name: &str) -> bool {
+    matches!(name, "grant_type" | "client_id" | "client_secret" | "scope" | "audience" | "resource")
+}
+
+/// Lower case, without parameters such as `charset`.
+fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let essence = value.split(';').next().unwrap_or_default();
+    Some(essence.trim().to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    #[track_caller]
+    fn form_is_refused(body: &str) {
+        let refused = Parameters::from_form(body.as_bytes()).and_then(|parameters| parameters.check_grant_type());
+        assert!(matches!(refused, Err(GrantFault::InvalidRequest(_))), "{body}: {refused:?}");
+    }
+
+    #[track_caller]
+    fn json_is_refused(body: &str) {
+        let refused = Parameters::from_json(body.as_bytes()).and_then(|parameters| parameters.check_grant_type());
+        assert!(matches!(refused, Err(GrantFault::InvalidRequest(_))), "{body}: {refused:?}");
+    }
+
+    fn read(content_type: Option<&str>, query: Option<&str>, json: bool) -> Result<Parameters, GrantFault> {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = content_type {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_str(value).unwrap());
+        }
+        Parameters::read(&headers, query, b"{}", json)
+    }
+
+    #[test]
+    fn repeated_parameters_are_refused() {
+        for name in ["grant_type", "client_id", "client_secret", "scope", "audience"] {
+            form_is_refused(&format!("grant_type=client_credentials&{name}=a&{name}=a"));
+            json_is_refused(&format!(r#"{{"{name}":"a","{name}":"a"}}"#));
+        }
+    }
+
+    #[test]
+    fn a_form_without_grant_type_is_refused_and_json_means_client_credentials() {
+        form_is_refused("");
+        form_is_refused("grant_type=");
+        assert!(Parameters::from_json(b"{}").unwrap().check_grant_type().is_ok());
+        assert!(Parameters::from_json(br#"{"grant_type":null}"#).unwrap().check_grant_type().is_ok());
+    }
+
+    #[test]
+    fn other_grants_are_unsupported() {
+        for grant in ["password", "authorization_code", "refresh_token", "Client_Credentials", "client_credentials "] {
+            let body = format!("grant_type={grant}");
+            let fault = Parameters::from_form(body.as_bytes()).unwrap().check_grant_type();
+            assert!(matches!(fault, Err(GrantFault::UnsupportedGrant)), "{grant}");
+        }
+    }
+
+    #[test]
+    fn json_of_the_wrong_shape_is_refused() {
+        for body in ["", "[]", "7", "{} x", r#"{"scope":["a"]}"#, r#"{"client_id":7}"#, "{\"a\":1"] {
+            json_is_refused(body);
+        }
+    }
+
+    #[test]
+    fn unknown_parameters_are_ignored_and_empty_ones_omitted() {
+        let form = Parameters::from_form(b"grant_type=client_credentials&scope=&x=1&x=2").unwrap();
+        assert!(form.scope.is_none() && form.check_grant_type().is_ok());
+        assert!(Parameters::from_json(br#"{"x":[1],"scope":""}"#).unwrap().scope.is_none());
+    }
+
+    #[test]
+    fn audience_and_resource_name_the_same_thing() {
+        assert_eq!(Parameters::from_form(b"resource=a").unwrap().audience.as_deref(), Some("a"));
+        assert!(Parameters::from_form(b"resource=a&audience=a").is_ok());
+        form_is_refused("grant_type=client_credentials&resource=a&audience=b");
+    }
+
+    #[test]
+    fn only_forms_and_where_allowed_json_are_read() {
+        assert!(read(Some("application/JSON; charset=utf-8"), None, true).is_ok());
+        assert!(read(Some("application/x-www-form-urlencoded;charset=UTF-8"), None, false).is_ok());
+        for content_type in [None, Some("multipart/form-data"), Some("text/plain"), Some("application/jsonx")] {
+            assert!(
+                matches!(read(content_type, None, true), Err(GrantFault::UnsupportedMediaType)),
+                "{content_type:?}"
+            );
+        }
+        assert!(matches!(read(Some("application/json"), None, false), Err(GrantFault::UnsupportedMediaType)));
+    }
+
+    #[test]
+    fn credentials_in_the_query_string_are_refused() {
+        for query in ["client_secret=x", "a=b&client_id=x", "client%5Fsecret=x"] {
+            assert!(
+                matches!(read(Some("application/json"), Some(query), true), Err(GrantFault::InvalidRequest(_))),
+                "{query}"
+            );
+        }
+        assert!(read(Some("application/json"), Some("tenant=x"), true).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_makes_it_panic(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Parameters::from_form(&body);
+            let _ = Parameters::from_json(&body);
+        }
+    }
+}
