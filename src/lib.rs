@@ -1,5 +1,6 @@
 //! Portcullis, an API gateway for machine-to-machine traffic.
 
+mod audit;
 mod clock;
 mod config;
 mod issuer;

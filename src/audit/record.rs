@@ -1,0 +1,116 @@
+//! What a line says: names follow OpenTelemetry, flat keys with dots.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::line::Line;
+use super::reason::Reason;
+use crate::clock::UnixTime;
+
+/// One decision. Holds no token, no secret and no header.
+#[derive(Debug)]
+pub(crate) struct Record<'r> {
+    pub(crate) time: UnixTime,
+    pub(crate) decision: Decision,
+    pub(crate) reason: Option<Reason>,
+    pub(crate) request_id: &'r str,
+    /// Which configuration decided.
+    pub(crate) config: &'r str,
+    pub(crate) client_address: IpAddr,
+    pub(crate) method: Option<&'r str>,
+    pub(crate) path: Option<&'r str>,
+    pub(crate) route: Option<&'r str>,
+    pub(crate) status: Option<u16>,
+    pub(crate) duration: Duration,
+    pub(crate) identity: Identified<'r>,
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Decision {
+    Allow,
+    Deny,
+    /// A token was granted.
+    Issue,
+    /// It was allowed, and then failed.
+    Error,
+}
+
+/// Who it was about.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Identified<'r> {
+    /// False where a refused token or request merely said so.
+    pub(crate) verified: bool,
+    pub(crate) issuer: Option<&'r str>,
+    pub(crate) client: Option<&'r str>,
+    pub(crate) subject: Option<&'r str>,
+    pub(crate) scope: Option<&'r str>,
+    pub(crate) token_id: Option<&'r str>,
+    pub(crate) key_id: Option<&'r str>,
+}
+
+/// Start and stop: lines that are about the process and not about a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Event {
+    Start,
+    Stop,
+}
+
+impl Decision {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Issue => "issue",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl Record<'_> {
+    pub(crate) fn write(&self, buffer: &mut Vec<u8>) {
+        let mut line = Line::open(buffer);
+        line.plain("time", self.time)
+            .plain("gateway.decision", self.decision.as_str())
+            .optional("gateway.reason", self.reason.map(Reason::as_str))
+            .text("gateway.request_id", self.request_id)
+            .plain("gateway.config", self.config)
+            .plain("client.address", self.client_address)
+            .optional("http.request.method", self.method)
+            .optional("url.path", self.path)
+            .optional("http.route", self.route);
+        if let Some(status) = self.status {
+            line.number("http.response.status_code", status.into());
+        }
+        line.number("duration_us", u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX));
+        self.identity.write(&mut line);
+        line.close();
+    }
+}
+
+impl Identified<'_> {
+    fn write(&self, line: &mut Line<'_>) {
+        if self.issuer.is_none() && self.client.is_none() {
+            return;
+        }
+        line.optional("oauth.issuer", self.issuer)
+            .optional("oauth.client_id", self.client)
+            .optional("oauth.subject", self.subject)
+            .optional("oauth.scope", self.scope)
+            .optional("oauth.jti", self.token_id)
+            .optional("oauth.kid", self.key_id);
+        if !self.verified {
+            line.truth("oauth.verified", false);
+        }
+    }
+}
+
+impl Event {
+    pub(crate) fn write(self, time: UnixTime, config: &str, buffer: &mut Vec<u8>) {
+        let name = match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+        };
+        Line::open(buffer).plain("time", time).plain("gateway.event", name).plain("gateway.config", config).close();
+    }
+}
