@@ -6,5 +6,6 @@ mod config;
 mod issuer;
 mod jose;
 mod oauth;
+mod server;
 mod telemetry;
 mod trust;

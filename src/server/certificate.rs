@@ -1,0 +1,158 @@
+//! Certificates and their private keys, from PEM files.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+/// Where a certificate and its key are.
+#[derive(Clone, Debug)]
+pub(crate) struct CertificateFiles {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+    /// Make the pair if both files are missing: for development.
+    pub(crate) self_signed: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CertificateError {
+    #[error("cannot read `{path}`")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot write `{path}`")]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{path}` holds no certificate in PEM")]
+    NoCertificate { path: PathBuf },
+    #[error("`{path}` holds no private key in PEM")]
+    NoKey { path: PathBuf },
+    #[error("`{path}` can be read by everyone (mode {mode:o}); set it to 600")]
+    KeyMode { path: PathBuf, mode: u32 },
+    #[error("the key `{key}` is not the one of the certificate `{cert}`")]
+    Mismatch { cert: PathBuf, key: PathBuf },
+    #[error("`{path}` is not usable: {reason}")]
+    Unusable { path: PathBuf, reason: String },
+    #[error("cannot make a self-signed certificate")]
+    Make(#[source] rcgen::Error),
+}
+
+impl CertificateFiles {
+    pub(crate) fn are_missing(&self) -> bool {
+        !self.cert.exists() && !self.key.exists()
+    }
+
+    /// The pair, checked to belong together.
+    pub(crate) fn load(&self) -> Result<Arc<CertifiedKey>, CertificateError> {
+        let chain = self.chain()?;
+        let key = self.private_key()?;
+        let signing_key = aws_lc_rs::sign::any_supported_type(&key)
+            .map_err(|error| CertificateError::Unusable { path: self.key.clone(), reason: error.to_string() })?;
+        let pair = CertifiedKey::new(chain, signing_key);
+        match pair.keys_match() {
+            Ok(()) => Ok(Arc::new(pair)),
+            Err(rustls::Error::InconsistentKeys(_)) => {
+                Err(CertificateError::Mismatch { cert: self.cert.clone(), key: self.key.clone() })
+            }
+            Err(error) => Err(CertificateError::Unusable { path: self.cert.clone(), reason: error.to_string() }),
+        }
+    }
+
+    /// Makes and writes the pair for `localhost` and the loopback addresses.
+    pub(crate) fn make(&self) -> Result<(), CertificateError> {
+        let key = rcgen::KeyPair::generate().map_err(CertificateError::Make)?;
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).map_err(CertificateError::Make)?;
+        let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        params.subject_alt_names.extend(loopback.map(rcgen::SanType::IpAddress));
+        params.distinguished_name.push(rcgen::DnType::CommonName, "Portcullis development certificate");
+        let certificate = params.self_signed(&key).map_err(CertificateError::Make)?;
+        write(&self.key, 0o600, key.serialize_pem().as_bytes())?;
+        write(&self.cert, 0o644, certificate.pem().as_bytes())
+    }
+
+    fn chain(&self) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+        let pem = fs::read(&self.cert).map_err(|source| CertificateError::Read { path: self.cert.clone(), source })?;
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        match chain {
+            Ok(chain) if !chain.is_empty() => Ok(chain),
+            Ok(_) | Err(_) => Err(CertificateError::NoCertificate { path: self.cert.clone() }),
+        }
+    }
+
+    fn private_key(&self) -> Result<PrivateKeyDer<'static>, CertificateError> {
+        let read = |source| CertificateError::Read { path: self.key.clone(), source };
+        let mode = fs::metadata(&self.key).map_err(read)?.permissions().mode() & 0o777;
+        if mode & 0o007 != 0 {
+            return Err(CertificateError::KeyMode { path: self.key.clone(), mode });
+        }
+        let pem = zeroize::Zeroizing::new(fs::read(&self.key).map_err(read)?);
+        PrivateKeyDer::from_pem_slice(&pem).map_err(|_| CertificateError::NoKey { path: self.key.clone() })
+    }
+}
+
+fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), CertificateError> {
+    let write = || {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.write_all(bytes)
+    };
+    write().map_err(|source| CertificateError::Write { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(name: &str) -> CertificateFiles {
+        let folder = std::env::temp_dir().join(format!("portcullis-certificate-{}-{name}", std::process::id()));
+        CertificateFiles { cert: folder.join("a.crt"), key: folder.join("a.key"), self_signed: true }
+    }
+
+    fn forget(files: &CertificateFiles) {
+        fs::remove_dir_all(files.cert.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_self_signed_pair_is_made_and_loads() {
+        let files = files("made");
+        assert!(files.are_missing());
+        files.make().unwrap();
+        assert!(files.load().is_ok());
+        forget(&files);
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused() {
+        let (one, other) = (files("one"), files("other"));
+        one.make().unwrap();
+        other.make().unwrap();
+        let mixed = CertificateFiles { key: other.key.clone(), ..one.clone() };
+        assert!(matches!(mixed.load(), Err(CertificateError::Mismatch { .. })));
+        forget(&one);
+        forget(&other);
+    }
+
+    #[test]
+    fn files_that_hold_something_else_are_named() {
+        let files = files("swapped");
+        files.make().unwrap();
+        let swapped = CertificateFiles { cert: files.key.clone(), key: files.cert.clone(), self_signed: false };
+        assert!(matches!(swapped.load(), Err(CertificateError::NoCertificate { .. })));
+        let no_key = CertificateFiles { key: files.cert.clone(), ..files.clone() };
+        assert!(matches!(no_key.load(), Err(CertificateError::KeyMode { mode: 0o644, .. })));
+        forget(&files);
+    }
+}

@@ -1,0 +1,168 @@
+//! One connection from its first byte to its last: handshake, HTTP by ALPN, the guard, the drain.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::drain::{Drain, Stage};
+use super::guard::{Overdue, Watch};
+use super::limits::Limits;
+use super::tls::Protocol;
+use super::watched_io::WatchedIo;
+
+/// How a connection ended, where that is worth a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// By either side, in order or not: what was refused or cut has its own record.
+    Plainly,
+    /// By us: what came in is not HTTP.
+    Malformed,
+    /// By us: the head is larger than we take.
+    TooLarge,
+    /// By us, at a deadline.
+    Overdue(Overdue),
+}
+
+/// The settings of both protocols, made once a worker.
+#[derive(Debug)]
+pub(crate) struct Protocols {
+    http1: http1::Builder,
+    http2: http2::Builder<Local>,
+}
+
+/// What hyper takes when nothing is set; setting it anyway makes it allocate for every request.
+const HYPER_DEFAULT_HEADERS: usize = 100;
+const MAX_BUFFER: usize = 64 * 1024;
+const H2_STREAM_WINDOW: u32 = 64 * 1024;
+const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+const H2_SEND_BUFFER: usize = 64 * 1024;
+const H2_HEADER_LIST: u32 = 16 * 1024;
+const H2_FRAME: u32 = 16 * 1024;
+const H2_PENDING_RESETS: usize = 20;
+const H2_LOCAL_RESETS: usize = 256;
+const H2_PING_EVERY: Duration = Duration::from_secs(30);
+const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the last words of a connection that is ended by a deadline.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Ends within `deadline` or not at all.
+pub(crate) async fn handshake(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    deadline: Option<Duration>,
+) -> Option<TlsStream<TcpStream>> {
+    let handshake = TlsAcceptor::from(config).accept(stream);
+    match deadline {
+        Some(deadline) => timeout(deadline, handshake).await.ok()?.ok(),
+        None => handshake.await.ok(),
+    }
+}
+
+impl Protocols {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1.header_read_timeout(None).half_close(false).max_header_size(limits.header_bytes);
+        http1.max_buf_size(limits.header_bytes.max(MAX_BUFFER));
+        if limits.header_count != HYPER_DEFAULT_HEADERS {
+            http1.max_headers(limits.header_count);
+        }
+        let mut http2 = http2::Builder::new(Local);
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.h2_streams)
+            .initial_stream_window_size(H2_STREAM_WINDOW)
+            .initial_connection_window_size(H2_CONNECTION_WINDOW)
+            .max_send_buf_size(H2_SEND_BUFFER)
+            .max_header_list_size(H2_HEADER_LIST)
+            .max_frame_size(H2_FRAME)
+            .max_pending_accept_reset_streams(H2_PENDING_RESETS)
+            .max_local_error_reset_streams(H2_LOCAL_RESETS)
+            .keep_alive_interval(H2_PING_EVERY)
+            .keep_alive_timeout(H2_PING_TIMEOUT);
+        Self { http1, http2 }
+    }
+
+    /// Serves requests until the connection ends, is overdue, or has drained.
+    pub(crate) async fn serve<T, S, B>(
+        &self,
+        stream: T,
+        protocol: Protocol,
+        watch: Rc<Watch>,
+        service: S,
+        drain: Drain,
+    ) -> Ended
+    where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+        S::Future: 'static,
+        B: Body + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let io = TokioIo::new(WatchedIo::new(stream, Rc::clone(&watch)));
+        macro_rules! drive {
+            ($connection:expr) => {{
+                let mut connection = pin!($connection);
+                tokio::select! {
+                    done = connection.as_mut() => return ended(done),
+                    overdue = watch.expired() => {
+                        connection.as_mut().graceful_shutdown();
+                        if overdue == Overdue::Idle {
+                            let _ = timeout(FAREWELL, connection).await;
+                        }
+                        return Ended::Overdue(overdue);
+                    }
+                    () = reached(drain.clone(), Stage::Draining) => {}
+                }
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    done = connection => ended(done),
+                    overdue = watch.expired() => Ended::Overdue(overdue),
+                    () = reached(drain, Stage::Cut) => Ended::Plainly,
+                }
+            }};
+        }
+        match protocol {
+            Protocol::Http1 => drive!(self.http1.serve_connection(io, service)),
+            Protocol::Http2 => drive!(self.http2.serve_connection(io, service)),
+        }
+    }
+}
+
+async fn reached(mut drain: Drain, stage: Stage) {
+    drain.reached(stage).await;
+}
+
+fn ended(done: hyper::Result<()>) -> Ended {
+    match done {
+        Err(error) if error.is_parse_too_large() => Ended::TooLarge,
+        Err(error) if error.is_parse() => Ended::Malformed,
+        Ok(()) | Err(_) => Ended::Plainly,
+    }
+}
+
+/// Streams of an HTTP/2 connection are tasks of the worker that has the connection.
+#[derive(Clone, Copy, Debug)]
+struct Local;
+
+impl<F: Future<Output: 'static> + 'static> Executor<F> for Local {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}

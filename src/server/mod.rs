@@ -1,0 +1,12 @@
+//! Bytes → requests: listeners, TLS, the connection guard, the drain. Knows no OAuth and no routes.
+
+pub(crate) mod accept;
+pub(crate) mod certificate;
+pub(crate) mod connection;
+pub(crate) mod drain;
+pub(crate) mod guard;
+pub(crate) mod limits;
+pub(crate) mod listener;
+pub(crate) mod places;
+pub(crate) mod tls;
+pub(crate) mod watched_io;

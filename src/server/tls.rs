@@ -1,0 +1,80 @@
+//! TLS 1.2 and 1.3 towards clients: certificates by SNI, the protocol by ALPN, sessions by tickets.
+
+use std::sync::Arc;
+
+use rustls::client::verify_server_name;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::ServerName;
+use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SupportedProtocolVersion};
+
+/// The oldest version that is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MinVersion {
+    Tls12,
+    Tls13,
+}
+
+/// What a connection speaks after its handshake: agreed by ALPN, never guessed from bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+const ALPN_HTTP2: &[u8] = b"h2";
+const ALPN_HTTP1: &[u8] = b"http/1.1";
+
+/// The configuration of one listener, shared by all workers. `certificates` is not empty; the first is the default.
+pub(crate) fn server_config(
+    certificates: Vec<Arc<CertifiedKey>>,
+    min_version: MinVersion,
+) -> Result<ServerConfig, rustls::Error> {
+    let versions: &[&SupportedProtocolVersion] = match min_version {
+        MinVersion::Tls12 => &[&TLS13, &TLS12],
+        MinVersion::Tls13 => &[&TLS13],
+    };
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(versions)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(ByServerName { certificates }));
+    config.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
+    // Tickets keep no state here and work on every worker; one per session is what clients use.
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    config.send_tls13_tickets = 1;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    // A replayed first flight must never reach an upstream.
+    config.max_early_data_size = 0;
+    Ok(config)
+}
+
+impl Protocol {
+    pub(crate) fn agreed(alpn: Option<&[u8]>) -> Self {
+        if alpn == Some(ALPN_HTTP2) { Self::Http2 } else { Self::Http1 }
+    }
+}
+
+/// The first certificate that is valid for the name asked for, else the first of all.
+#[derive(Debug)]
+struct ByServerName {
+    certificates: Vec<Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for ByServerName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let default = self.certificates.first()?;
+        if self.certificates.len() == 1 {
+            return Some(Arc::clone(default));
+        }
+        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let fitting = name.and_then(|name| self.certificates.iter().find(|pair| is_valid_for(pair, &name)));
+        Some(Arc::clone(fitting.unwrap_or(default)))
+    }
+}
+
+fn is_valid_for(pair: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let end_entity = pair.cert.first().and_then(|der| ParsedCertificate::try_from(der).ok());
+    end_entity.is_some_and(|certificate| verify_server_name(&certificate, name).is_ok())
+}
