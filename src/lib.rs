@@ -9,3 +9,4 @@ mod oauth;
 mod server;
 mod telemetry;
 mod trust;
+mod upstream;

@@ -22,6 +22,8 @@ pub(crate) struct Caller {
     pub(crate) scope: ScopeSet,
     /// `scope` as a header value; empty where the set is.
     pub(crate) scope_header: HeaderValue,
+    /// The issuer's `iss` as a header value, a copy of this caller's own.
+    pub(crate) issuer_header: HeaderValue,
     /// (issuer, client), or (issuer, subject) where the issuer names no client; what `per: client` counts by.
     pub(crate) client_digest: Digest,
     /// (issuer, subject); what `per: subject` counts by.
@@ -50,15 +52,23 @@ impl IssuerName {
 const OWN: &str = "self";
 
 impl Caller {
-    pub(crate) fn new(issuer: IssuerName, client: Option<Identity>, subject: Identity, scope: ScopeSet) -> Self {
-        // A scope set is printable ASCII, so that the fallback is never taken.
-        let scope_header = HeaderValue::try_from(scope.to_string()).unwrap_or(HeaderValue::from_static(""));
+    pub(crate) fn new(
+        issuer: IssuerName,
+        iss: &Identity,
+        client: Option<Identity>,
+        subject: Identity,
+        scope: ScopeSet,
+    ) -> Self {
+        // A scope set is printable ASCII and a header value stays one, so that the fallbacks are never taken.
+        let empty = HeaderValue::from_static("");
+        let scope_header = HeaderValue::try_from(scope.to_string()).unwrap_or_else(|_| empty.clone());
+        let issuer_header = HeaderValue::from_bytes(iss.header().as_bytes()).unwrap_or(empty);
         let subject_digest = Digest::of(&[issuer.as_str(), "subject", subject.as_str()]);
         let client_digest = match &client {
             Some(client) => Digest::of(&[issuer.as_str(), "client", client.as_str()]),
             None => subject_digest,
         };
-        Self { issuer, client, subject, scope, scope_header, client_digest, subject_digest }
+        Self { issuer, client, subject, scope, scope_header, issuer_header, client_digest, subject_digest }
     }
 }
 
@@ -82,7 +92,13 @@ mod tests {
 
     fn caller(issuer: &str, client: Option<&str>, subject: &str) -> Caller {
         let identity = |text| Identity::parse(text).unwrap();
-        Caller::new(IssuerName::new(issuer), client.map(identity), identity(subject), ScopeSet::default())
+        Caller::new(
+            IssuerName::new(issuer),
+            &identity("https://i.example"),
+            client.map(identity),
+            identity(subject),
+            ScopeSet::default(),
+        )
     }
 
     #[test]

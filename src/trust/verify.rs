@@ -206,7 +206,7 @@ fn caller(issuer: &TrustedIssuer, claims: &Claims) -> Result<Caller, Distrust> {
         Some(allowed) => granted.intersection(allowed),
         None => granted,
     };
-    Ok(Caller::new(issuer.settings.name.clone(), client, subject, scope))
+    Ok(Caller::new(issuer.settings.name.clone(), &issuer.settings.issuer, client, subject, scope))
 }
 
 /// The claims in which issuers name the client, first present wins.

@@ -1,0 +1,224 @@
+//! Bodies in both directions: streamed, never gathered, with a bound on size and on standing still.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep};
+
+use super::fault::{BodyFault, BoxError};
+use super::pool::Lease;
+
+/// A request body on its way to the upstream. Trailers stay behind: HTTP/1.1 upstreams were not asked whether they want them.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    incoming: Option<Incoming>,
+    left: Option<u64>,
+    patience: Patience,
+    progress: Rc<Progress>,
+}
+
+/// How far a request body has come, for those who wait for the answer.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// All of it was handed to the upstream's connection.
+    pub(super) finished: Cell<bool>,
+    pub(super) fault: Cell<Option<BodyFault>>,
+    /// A piece was taken since someone last asked.
+    moved: Cell<bool>,
+}
+
+/// An answer's body on its way to the client; gives its connection back when it has come to its end.
+#[derive(Debug)]
+pub(crate) struct ResponseBody {
+    incoming: Incoming,
+    patience: Patience,
+    ended: bool,
+    lease: Option<Lease>,
+}
+
+/// A deadline between two pieces. Costs nothing while pieces are there when asked for.
+#[derive(Debug)]
+struct Patience {
+    limit: Option<Duration>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// The upstream stopped sending in the middle of its answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream's answer stopped coming")]
+pub(crate) struct Stalled;
+
+impl RequestBody {
+    pub(crate) fn new(incoming: Incoming, limit: Option<u64>, patience: Option<Duration>) -> (Self, Rc<Progress>) {
+        let progress = Rc::new(Progress::default());
+        let empty = incoming.is_end_stream();
+        progress.finished.set(empty);
+        let body = Self {
+            incoming: (!empty).then_some(incoming),
+            left: limit,
+            patience: Patience::new(patience),
+            progress: Rc::clone(&progress),
+        };
+        (body, progress)
+    }
+
+    fn take(&mut self, data: &Bytes) -> Result<(), BodyFault> {
+        self.progress.moved.set(true);
+        if let Some(left) = &mut self.left {
+            *left = left.checked_sub(data.len() as u64).ok_or(BodyFault::TooLarge)?;
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.progress.fault.set(Some(fault));
+        self.incoming = None;
+        Poll::Ready(Some(Err(fault.into())))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let Some(incoming) = &mut this.incoming else {
+            return Poll::Ready(None);
+        };
+        match Pin::new(incoming).poll_frame(context) {
+            Poll::Pending if this.patience.is_over(context) => this.failed(BodyFault::Idle),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(frame))) => {
+                this.patience.renew();
+                match frame.into_data() {
+                    Ok(data) => match this.take(&data) {
+                        Ok(()) => Poll::Ready(Some(Ok(Frame::data(data)))),
+                        Err(fault) => this.failed(fault),
+                    },
+                    Err(_trailers) => {
+                        this.progress.finished.set(true);
+                        this.incoming = None;
+                        Poll::Ready(None)
+                    }
+                }
+            }
+            Poll::Ready(Some(Err(_))) => this.failed(BodyFault::Broken),
+            Poll::Ready(None) => {
+                this.progress.finished.set(true);
+                this.incoming = None;
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.incoming {
+            Some(incoming) => incoming.is_end_stream(),
+            None => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.incoming {
+            Some(incoming) => incoming.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Drop for RequestBody {
+    /// With a known length hyper does not ask for the end: it drops the body once it has all of it.
+    fn drop(&mut self) {
+        if self.is_end_stream() && self.progress.fault.get().is_none() {
+            self.progress.finished.set(true);
+        }
+    }
+}
+
+impl Progress {
+    /// Says whether the body has moved on since the last time.
+    pub(super) fn has_moved(&self) -> bool {
+        self.moved.replace(false)
+    }
+
+    pub(crate) fn fault(&self) -> Option<BodyFault> {
+        self.fault.get()
+    }
+}
+
+impl ResponseBody {
+    pub(super) fn new(incoming: Incoming, patience: Option<Duration>, lease: Lease) -> Self {
+        Self { incoming, patience: Patience::new(patience), ended: false, lease: Some(lease) }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        loop {
+            match Pin::new(&mut this.incoming).poll_frame(context) {
+                Poll::Pending if this.patience.is_over(context) => return Poll::Ready(Some(Err(Stalled.into()))),
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(frame))) => {
+                    this.patience.renew();
+                    if frame.is_data() {
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                    // Trailers stay behind; the end follows.
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+                Poll::Ready(None) => {
+                    this.ended = true;
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for ResponseBody {
+    /// An answer that was not read to its end takes its connection with it.
+    fn drop(&mut self) {
+        if self.is_end_stream()
+            && let Some(lease) = self.lease.take()
+        {
+            lease.give_back();
+        }
+    }
+}
+
+impl Patience {
+    fn new(limit: Option<Duration>) -> Self {
+        Self { limit, timer: None }
+    }
+
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(limit) = self.limit else {
+            return false;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
+        timer.as_mut().poll(context).is_ready()
+    }
+
+    fn renew(&mut self) {
+        self.timer = None;
+    }
+}

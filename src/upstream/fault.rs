@@ -1,0 +1,55 @@
+//! What can go wrong between us and an upstream, as far as it makes a difference.
+
+use std::error::Error;
+use std::io;
+
+/// Why there is no whole answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpstreamFault {
+    #[error("cannot connect to the upstream")]
+    Connect(#[source] io::Error),
+    #[error("the upstream did not answer in time")]
+    Timeout,
+    #[error("the upstream's answer is not HTTP as we take it")]
+    Protocol(#[source] hyper::Error),
+    #[error("the upstream broke off")]
+    Reset(#[source] hyper::Error),
+    #[error("the request body could not be passed on")]
+    RequestBody(BodyFault),
+}
+
+/// Why a request body could not be passed on to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BodyFault {
+    #[error("the body is larger than allowed")]
+    TooLarge,
+    #[error("the body stopped coming")]
+    Idle,
+    #[error("the body broke off")]
+    Broken,
+}
+
+impl UpstreamFault {
+    /// What hyper's error means; a body of ours that broke explains itself.
+    pub(super) fn of(error: hyper::Error, body: Option<BodyFault>) -> Self {
+        if let Some(fault) = body {
+            return Self::RequestBody(fault);
+        }
+        if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() {
+            Self::Protocol(error)
+        } else {
+            Self::Reset(error)
+        }
+    }
+}
+
+/// True where the peer has closed its side: what it has said before may still be read.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
+    )
+}
+
+/// The error type of bodies: boxed, because hyper wants one.
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;

@@ -1,0 +1,166 @@
+//! One worker's connections to upstreams: the one used last is used next, so that the others may idle away.
+//!
+//! A connection comes back only after a whole exchange, both bodies included; anything else ends it. A request is sent a
+//! second time only if nothing of it was written the first time.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::HashMap;
+use http::header::HOST;
+use http::{HeaderValue, Request, Response};
+use tokio::time::{Instant, timeout_at};
+
+use super::body::{Progress, RequestBody, ResponseBody};
+use super::connect::{Sender, connect};
+use super::fault::UpstreamFault;
+use super::service::Upstream;
+
+/// The pools of all upstreams.
+#[derive(Debug, Default)]
+pub(crate) struct Pools {
+    by_name: RefCell<HashMap<Arc<str>, Rc<Pool>>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    idle: RefCell<VecDeque<Idle>>,
+    /// The worker's own copy: cloning a shared one is traffic between cores.
+    authority: HeaderValue,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: Sender,
+    since: Instant,
+}
+
+/// A connection in use, to be given back.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pool: Rc<Pool>,
+    sender: Sender,
+    progress: Rc<Progress>,
+}
+
+/// Below what common servers allow, so that we rarely send into a connection that is just being closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+const MAX_IDLE: usize = 256;
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a response may take, in its parts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadlines {
+    /// To the first byte of the answer.
+    pub(crate) response: Duration,
+    /// Between two pieces of its body.
+    pub(crate) body_idle: Option<Duration>,
+}
+
+impl Pools {
+    /// Sends a request and gives the answer's head, with its body still to come.
+    pub(crate) async fn send(
+        &self,
+        upstream: &Upstream,
+        mut request: Request<RequestBody>,
+        progress: Rc<Progress>,
+        deadlines: Deadlines,
+    ) -> Result<Response<ResponseBody>, UpstreamFault> {
+        let pool = self.pool(upstream);
+        request.headers_mut().insert(HOST, pool.authority.clone());
+        let patience = deadlines.response.min(upstream.response_timeout);
+        let mut deadline = Instant::now() + patience;
+        loop {
+            let (mut sender, reused) = match pool.take() {
+                Some(sender) => (sender, true),
+                None => (connect(upstream).await?, false),
+            };
+            let fault = |error| UpstreamFault::of(error, progress.fault.get());
+            // A connection that is just ending its last exchange is ready at once or not at all.
+            if let Err(error) = sender.ready().await {
+                if reused {
+                    continue;
+                }
+                return Err(fault(error));
+            }
+            let sent = {
+                let mut sending = pin!(sender.try_send_request(request));
+                loop {
+                    match timeout_at(deadline, sending.as_mut()).await {
+                        Ok(sent) => break sent,
+                        // The time runs from the end of the request: an upload that moves on is not late.
+                        Err(_) if progress.has_moved() => deadline = Instant::now() + patience,
+                        Err(_) => return Err(UpstreamFault::Timeout),
+                    }
+                }
+            };
+            match sent {
+                Ok(response) => {
+                    let lease = Lease { pool, sender, progress };
+                    return Ok(response.map(|body| ResponseBody::new(body, deadlines.body_idle, lease)));
+                }
+                Err(mut error) => match error.take_message() {
+                    // The connection had ended before anything was written.
+                    Some(unsent) if reused => request = unsent,
+                    Some(_) | None => return Err(fault(error.into_error())),
+                },
+            }
+        }
+    }
+
+    /// Ends connections that have idled for too long; runs beside the requests of its worker.
+    pub(crate) async fn sweep(self: Rc<Self>) {
+        loop {
+            tokio::time::sleep(SWEEP_EVERY).await;
+            let now = Instant::now();
+            self.by_name.borrow().values().for_each(|pool| pool.prune(now));
+        }
+    }
+
+    pub(crate) fn idle(&self) -> usize {
+        self.by_name.borrow().values().map(|pool| pool.idle.borrow().len()).sum()
+    }
+
+    fn pool(&self, upstream: &Upstream) -> Rc<Pool> {
+        if let Some(pool) = self.by_name.borrow().get(&upstream.name) {
+            return Rc::clone(pool);
+        }
+        let authority = HeaderValue::from_bytes(upstream.server.authority.as_bytes());
+        let authority = authority.unwrap_or_else(|_| upstream.server.authority.clone());
+        let pool = Rc::new(Pool { idle: RefCell::default(), authority });
+        self.by_name.borrow_mut().insert(Arc::clone(&upstream.name), Rc::clone(&pool));
+        pool
+    }
+}
+
+impl Pool {
+    fn take(&self) -> Option<Sender> {
+        let mut idle = self.idle.borrow_mut();
+        std::iter::from_fn(|| idle.pop_back()).map(|idle| idle.sender).find(|sender| !sender.is_closed())
+    }
+
+    fn put(&self, sender: Sender) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() == MAX_IDLE {
+            idle.pop_front();
+        }
+        idle.push_back(Idle { sender, since: Instant::now() });
+    }
+
+    fn prune(&self, now: Instant) {
+        self.idle.borrow_mut().retain(|idle| !idle.sender.is_closed() && now.duration_since(idle.since) < IDLE_TIMEOUT);
+    }
+}
+
+impl Lease {
+    pub(super) fn give_back(self) {
+        let whole = self.progress.finished.get() && self.progress.fault.get().is_none();
+        if whole && !self.sender.is_closed() {
+            self.pool.put(self.sender);
+        }
+    }
+}
