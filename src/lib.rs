@@ -6,6 +6,7 @@ mod config;
 mod issuer;
 mod jose;
 mod oauth;
+mod pipeline;
 mod server;
 mod telemetry;
 mod trust;

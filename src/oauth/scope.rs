@@ -75,6 +75,11 @@ impl ScopeSet {
         Self(self.iter().filter(|scope| other.contains(scope)).cloned().collect())
     }
 
+    /// What this holds and `other` does not.
+    pub(crate) fn without(&self, other: &Self) -> Self {
+        Self(self.iter().filter(|scope| !other.contains(scope)).cloned().collect())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,0 +1,103 @@
+//! Who may use a route: the rule, and its judgement of a caller.
+//!
+//! Pure: takes a rule and a caller whose token was found good; gives yes, or the one reason why not.
+
+use foldhash::HashSet;
+use serde_json::Value;
+
+use crate::oauth::caller::IssuerName;
+use crate::oauth::scope::ScopeSet;
+use crate::trust::scope_claim::claim_at;
+use crate::trust::verify::{AllowedAudiences, AllowedIssuers, Expectations, Verified};
+
+#[derive(Debug)]
+pub(crate) enum Access {
+    /// Written out in the configuration; there is no other way to it.
+    Public,
+    Protected(Box<AccessRule>),
+}
+
+/// All parts must hold. An empty part demands nothing.
+#[derive(Debug, Default)]
+pub(crate) struct AccessRule {
+    /// `None`: every issuer that is configured.
+    pub(crate) issuers: Option<Vec<IssuerName>>,
+    /// `None`: the issuer's own.
+    pub(crate) audiences: Option<Vec<String>>,
+    pub(crate) all_of: ScopeSet,
+    pub(crate) any_of: ScopeSet,
+    pub(crate) claims: Vec<ClaimRule>,
+    /// (issuer, client id); `None`: any.
+    pub(crate) clients: Option<HashSet<(IssuerName, String)>>,
+}
+
+/// The claim at `path` equals one of `values`, or is an array that contains one.
+#[derive(Debug)]
+pub(crate) struct ClaimRule {
+    pub(crate) path: String,
+    pub(crate) values: Vec<Value>,
+}
+
+/// Why a caller may not, though its token is good.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Forbidden {
+    /// What would have been needed.
+    MissingScope {
+        all_of: ScopeSet,
+        any_of: ScopeSet,
+    },
+    ClaimMismatch,
+    ClientNotAllowed,
+}
+
+impl AccessRule {
+    pub(crate) fn expectations(&self) -> Expectations<'_> {
+        Expectations {
+            issuers: self.issuers.as_deref().map_or(AllowedIssuers::All, AllowedIssuers::Only),
+            audiences: self.audiences.as_deref().map_or(AllowedAudiences::OfIssuer, AllowedAudiences::Only),
+        }
+    }
+
+    pub(crate) fn judge(&self, verified: &Verified) -> Result<(), Forbidden> {
+        self.judge_client(verified)?;
+        if !self.claims.iter().all(|rule| rule.holds(verified)) {
+            return Err(Forbidden::ClaimMismatch);
+        }
+        self.judge_scope(&verified.caller.scope)
+    }
+
+    fn judge_client(&self, verified: &Verified) -> Result<(), Forbidden> {
+        let Some(allowed) = &self.clients else {
+            return Ok(());
+        };
+        let caller = &verified.caller;
+        let is_named = |client: &str| allowed.iter().any(|(issuer, id)| *issuer == caller.issuer && id == client);
+        match &caller.client {
+            Some(client) if is_named(client.as_str()) => Ok(()),
+            Some(_) | None => Err(Forbidden::ClientNotAllowed),
+        }
+    }
+
+    fn judge_scope(&self, held: &ScopeSet) -> Result<(), Forbidden> {
+        let all = held.contains_all(&self.all_of);
+        let any = self.any_of.is_empty() || held.contains_any(&self.any_of);
+        if all && any {
+            return Ok(());
+        }
+        let missing = self.all_of.without(held);
+        Err(Forbidden::MissingScope {
+            all_of: missing,
+            any_of: if any { ScopeSet::default() } else { self.any_of.clone() },
+        })
+    }
+}
+
+impl ClaimRule {
+    fn holds(&self, verified: &Verified) -> bool {
+        match claim_at(&verified.claims.all, &self.path) {
+            Some(Value::Array(list)) => list.iter().any(|value| self.values.contains(value)),
+            Some(value) => self.values.contains(value),
+            None => false,
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! The one reading of a request that everything decides on.
+//!
+//! Built once from the raw head; routing, policy, the audit log and the upstream request line all use it and nothing
+//! else. What could be read in two ways is refused: dot and empty segments, encoded slashes and backslashes, control bytes,
+//! bad escapes, path parameters, two hosts. What can be read in one way only is written in one way: escapes of ordinary
+//! characters are decoded, hex digits are upper case (RFC 3986 §6.2.2).
+
+use std::net::Ipv6Addr;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Uri};
+
+use crate::server::limits::Limits;
+
+/// {method, authority, path, raw query}.
+#[derive(Debug)]
+pub(crate) struct CanonicalRequest {
+    pub(crate) method: Method,
+    pub(crate) authority: Authority,
+    target: PathAndQuery,
+    /// The path with every escape decoded, where that differs from the canonical spelling.
+    decoded: Option<Box<str>>,
+}
+
+/// The host that the client meant.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    /// As it was sent.
+    pub(crate) header: HeaderValue,
+    /// Lower case, without port and trailing dot.
+    host: Box<str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Ambiguous {
+    #[error("the request names no host, or more than one")]
+    Host,
+    #[error("the request target has no path")]
+    Target,
+    #[error("the path has an empty segment")]
+    EmptySegment,
+    #[error("the path has a dot segment")]
+    DotSegment,
+    #[error("the path has an encoded or backward slash")]
+    Slash,
+    #[error("the path has a path parameter")]
+    Parameter,
+    #[error("the path has a malformed escape")]
+    Escape,
+    #[error("the request target has a character that must be escaped")]
+    Character,
+    #[error("the request target is too long")]
+    UriTooLong,
+    #[error("the header has too many fields")]
+    TooManyFields,
+}
+
+/// Longer hosts don't exist in the DNS.
+const MAX_HOST_BYTES: usize = 255;
+
+impl CanonicalRequest {
+    pub(crate) fn new(head: &Parts, limits: &Limits) -> Result<Self, Ambiguous> {
+        if head.headers.len() > limits.header_count {
+            return Err(Ambiguous::TooManyFields);
+        }
+        let raw = head.uri.path_and_query().ok_or(Ambiguous::Target)?;
+        if raw.as_str().len() > limits.uri_bytes {
+            return Err(Ambiguous::UriTooLong);
+        }
+        let authority = authority(head)?;
+        if raw.query().is_some_and(|query| !query.bytes().all(|byte| byte.is_ascii_graphic())) {
+            return Err(Ambiguous::Character);
+        }
+        let (target, decoded) = match spelling(raw.path())? {
+            Spelling::Canonical => (raw.clone(), None),
+            Spelling::Other { canonical, decoded } => {
+                (join(&canonical, raw.query())?, decoded.map(String::into_boxed_str))
+            }
+        };
+        Ok(Self { method: head.method.clone(), authority, target, decoded })
+    }
+
+    /// The canonical spelling: what is audited and sent on.
+    pub(crate) fn path(&self) -> &str {
+        self.target.path()
+    }
+
+    /// The path as routes are matched against.
+    pub(crate) fn decoded_path(&self) -> &str {
+        self.decoded.as_deref().unwrap_or_else(|| self.target.path())
+    }
+
+    pub(crate) fn query(&self) -> Option<&str> {
+        self.target.query()
+    }
+
+    /// The target without its first `segments` path segments, for a route that strips them.
+    pub(crate) fn target_without(&self, segments: usize) -> Result<Uri, Ambiguous> {
+        if segments == 0 {
+            return Ok(Uri::from(self.target.clone()));
+        }
+        let rest = self.path().splitn(segments + 2, '/').nth(segments + 1).unwrap_or_default();
+        join(&format!("/{rest}"), self.query()).map(Uri::from)
+    }
+}
+
+impl Authority {
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    fn parse(header: HeaderValue) -> Result<Self, Ambiguous> {
+        let text = header.to_str().map_err(|_| Ambiguous::Host)?;
+        let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((address, port)) => {
+                address.parse::<Ipv6Addr>().map_err(|_| Ambiguous::Host)?;
+                (&text[..address.len() + 2], port)
+            }
+            None => text.find(':').map_or((text, ""), |colon| text.split_at(colon)),
+        };
+        let legal_port = port.is_empty() || port.strip_prefix(':').is_some_and(|digits| digits.parse::<u16>().is_ok());
+        let legal_host = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'[' | b']' | b':');
+        let bracketed = host.starts_with('[');
+        let legal = host.bytes().all(legal_host) && (bracketed || !host.contains(['[', ']', ':']));
+        if host.is_empty() || host.len() > MAX_HOST_BYTES || !legal || !legal_port {
+            return Err(Ambiguous::Host);
+        }
+        let lower = host.to_ascii_lowercase();
+        let host = lower.strip_suffix('.').unwrap_or(&lower);
+        Ok(Self { host: host.into(), header })
+    }
+}
+
+/// One host, whether it came as `Host`, as `:authority` or in an absolute target; if in two places, the same (RFC 9112 §3.2).
+fn authority(head: &Parts) -> Result<Authority, Ambiguous> {
+    if head.uri.scheme().is_some_and(|scheme| *scheme != http::uri::Scheme::HTTP && *scheme != http::uri::Scheme::HTTPS)
+    {
+        return Err(Ambiguous::Target);
+    }
+    let mut fields = head.headers.get_all(HOST).iter();
+    let field = fields.next();
+    if fields.next().is_some() {
+        return Err(Ambiguous::Host);
+    }
+    match (head.uri.authority(), field) {
+        (None, None) => Err(Ambiguous::Host),
+        (None, Some(field)) => Authority::parse(field.clone()),
+        (Some(named), None) => Authority::parse(HeaderValue::from_str(named.as_str()).map_err(|_| Ambiguous::Host)?),
+        (Some(named), Some(field)) if named.as_str().as_bytes().eq_ignore_ascii_case(field.as_bytes()) => {
+            Authority::parse(field.clone())
+        }
+        (Some(_), Some(_)) => Err(Ambiguous::Host),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Spelling {
+    /// As it should be, and the same decoded.
+    Canonical,
+    Other {
+        canonical: String,
+        decoded: Option<String>,
+    },
+}
+
+fn spelling(path: &str) -> Result<Spelling, Ambiguous> {
+    let after_slash = path.strip_prefix('/').ok_or(Ambiguous::Target)?;
+    let mut plain = true;
+    for byte in path.bytes() {
+        match byte {
+            b'/' => {}
+            b'%' => plain = false,
+            b';' => return Err(Ambiguous::Parameter),
+            b'\\' => return Err(Ambiguous::Slash),
+            _ if is_ordinary(byte) => {}
+            _ => return Err(Ambiguous::Character),
+        }
+    }
+    if plain {
+        refuse_segments(after_slash)?;
+        return Ok(Spelling::Canonical);
+    }
+    let (canonical, decoded) = respell(path)?;
+    refuse_segments(&canonical[1..])?;
+    refuse_twice_encoded(&decoded)?;
+    let decoded = (decoded != canonical).then_some(decoded);
+    Ok(Spelling::Other { canonical, decoded })
+}
+
+/// Unreserved, sub-delimiters but `;`, `:` and `@` (RFC 3986 §3.3).
+fn is_ordinary(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b'='
+                | b':'
+                | b'@'
+        )
+}
+
+/// A trailing slash leaves an empty last segment, which is fine; any other is not.
+fn refuse_segments(after_slash: &str) -> Result<(), Ambiguous> {
+    let mut segments = after_slash.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        match segment {
+            "" if segments.peek().is_some() => return Err(Ambiguous::EmptySegment),
+            "." | ".." => return Err(Ambiguous::DotSegment),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The canonical and the decoded spelling.
+fn respell(path: &str) -> Result<(String, String), Ambiguous> {
+    let mut canonical = String::with_capacity(path.len());
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut bytes = path.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            canonical.push(char::from(byte));
+            decoded.push(byte);
+            continue;
+        }
+        let value = escape(bytes.next(), bytes.next()).ok_or(Ambiguous::Escape)?;
+        match value {
+            b'/' | b'\\' => return Err(Ambiguous::Slash),
+            0..=0x1f | 0x7f => return Err(Ambiguous::Character),
+            ordinary if is_ordinary(ordinary) => canonical.push(char::from(ordinary)),
+            other => {
+                canonical.push('%');
+                canonical.push(char::from(HEX[usize::from(other >> 4)]));
+                canonical.push(char::from(HEX[usize::from(other & 15)]));
+            }
+        }
+        decoded.push(value);
+    }
+    let decoded = String::from_utf8(decoded).map_err(|_| Ambiguous::Escape)?;
+    // C1 controls only show once the bytes are characters.
+    if decoded.chars().any(char::is_control) { Err(Ambiguous::Character) } else { Ok((canonical, decoded)) }
+}
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
+fn escape(high: Option<u8>, low: Option<u8>) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    Some(digit(high?)? << 4 | digit(low?)?)
+}
+
+/// An upstream that decodes once more must not find a dot segment, a slash or a control byte.
+fn refuse_twice_encoded(decoded: &str) -> Result<(), Ambiguous> {
+    if !decoded.contains('%') {
+        return Ok(());
+    }
+    let again = percent_encoding::percent_decode_str(decoded).collect::<Vec<u8>>();
+    if again.iter().any(|byte| matches!(byte, b'\\' | 0..=0x1f | 0x7f)) {
+        return Err(Ambiguous::Slash);
+    }
+    if again.iter().filter(|byte| **byte == b'/').count() != decoded.matches('/').count() {
+        return Err(Ambiguous::Slash);
+    }
+    let dotted = again.split(|byte| *byte == b'/').any(|segment| segment == b"." || segment == b"..");
+    if dotted { Err(Ambiguous::DotSegment) } else { Ok(()) }
+}
+
+fn join(path: &str, query: Option<&str>) -> Result<PathAndQuery, Ambiguous> {
+    let text = match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    PathAndQuery::from_maybe_shared(Bytes::from(text)).map_err(|_| Ambiguous::Character)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+    use proptest::prelude::*;
+
+    fn read(uri: &str, hosts: &[&str]) -> Result<CanonicalRequest, Ambiguous> {
+        let mut request = Request::builder().uri(uri);
+        for host in hosts {
+            request = request.header(HOST, *host);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        CanonicalRequest::new(&head, &Limits::default())
+    }
+
+    #[track_caller]
+    fn path_is_refused(path: &str, reason: Ambiguous) {
+        let Ok(uri) = path.parse::<Uri>() else { return };
+        assert_eq!(read(&uri.to_string(), &["a"]).err(), Some(reason), "{path}");
+    }
+
+    #[track_caller]
+    fn path_becomes(path: &str, canonical: &str, decoded: &str) {
+        let request = read(path, &["a"]).unwrap();
+        assert_eq!((request.path(), request.decoded_path()), (canonical, decoded), "{path}");
+    }
+
+    #[test]
+    fn dot_segments_are_refused_however_they_are_spelt() {
+        for path in [
+            "/a/../b",
+            "/a/./b",
+            "/..",
+            "/.",
+            "/a/%2e%2e/b",
+            "/%2e",
+            "/a/.%2e/b",
+            "/a/%2E./b",
+            "/a/..",
+            "/%252e%252e/a",
+            "/a/%252e",
+        ] {
+            path_is_refused(path, Ambiguous::DotSegment);
+        }
+    }
+
+    #[test]
+    fn empty_segments_are_refused_and_a_trailing_slash_is_not() {
+        for path in ["//", "//a", "/a//b", "/a//"] {
+            path_is_refused(path, Ambiguous::EmptySegment);
+        }
+        path_becomes("/a/", "/a/", "/a/");
+        path_becomes("/", "/", "/");
+    }
+
+    #[test]
+    fn encoded_and_backward_slashes_are_refused() {
+        for path in ["/a%2fb", "/a%2Fb", "/a%5cb", "/a\\b", "/a%252fb", "/a%255cb"] {
+            path_is_refused(path, Ambiguous::Slash);
+        }
+    }
+
+    #[test]
+    fn bad_escapes_and_control_bytes_are_refused() {
+        for path in ["/%", "/%a", "/%zz", "/a%2", "/%c0%ae", "/%e0%80%ae", "/%ff", "/%u0041"] {
+            path_is_refused(path, Ambiguous::Escape);
+        }
+        for path in ["/%00", "/%0d%0a", "/%7f", "/%c2%85", "/a\"b", "/a{b}", "/a|b", "/a^b", "/ü"] {
+            path_is_refused(path, Ambiguous::Character);
+        }
+    }
+
+    #[test]
+    fn path_parameters_are_refused() {
+        for path in ["/a;x=1", "/a;/b", "/a/..;/b"] {
+            path_is_refused(path, Ambiguous::Parameter);
+        }
+    }
+
+    #[test]
+    fn one_path_has_one_spelling() {
+        path_becomes("/api/%61dmin", "/api/admin", "/api/admin");
+        path_becomes("/a%2cb%3d", "/a,b=", "/a,b=");
+        path_becomes("/a%20b/%c3%bc", "/a%20b/%C3%BC", "/a b/ü");
+        path_becomes("/a%3fb%23c%3bd", "/a%3Fb%23c%3Bd", "/a?b#c;d");
+        path_becomes("/100%25", "/100%25", "/100%");
+    }
+
+    #[test]
+    fn the_query_is_carried_as_it_is_and_decides_nothing() {
+        let request = read("/a?x=/../b&y=%2e%2e&f[a]=1", &["a"]).unwrap();
+        assert_eq!((request.path(), request.query()), ("/a", Some("x=/../b&y=%2e%2e&f[a]=1")));
+        assert_eq!(request.target_without(0).unwrap(), "/a?x=/../b&y=%2e%2e&f[a]=1");
+    }
+
+    #[test]
+    fn segments_are_taken_off_whole() {
+        let strip = |path: &str, segments| read(path, &["a"]).unwrap().target_without(segments).unwrap().to_string();
+        assert_eq!(strip("/api/v1/x?y", 1), "/v1/x?y");
+        assert_eq!(strip("/api/v1/x/", 2), "/x/");
+        assert_eq!(strip("/api", 1), "/");
+        assert_eq!(strip("/api/", 1), "/");
+        assert_eq!(strip("/api?y", 1), "/?y");
+    }
+
+    #[test]
+    fn a_request_names_exactly_one_host() {
+        assert_eq!(read("/", &[]).err(), Some(Ambiguous::Host));
+        assert_eq!(read("/", &["a", "a"]).err(), Some(Ambiguous::Host));
+        assert_eq!(read("http://a/", &["b"]).err(), Some(Ambiguous::Host));
+        assert_eq!(read("ftp://a/", &["a"]).err(), Some(Ambiguous::Target));
+        assert!(read("https://A:443/", &["a:443"]).is_ok());
+        for bad in ["", "a, b", "a@b", "a/b", "a b", "a:x", "a:99999", "[::1", "[x]", "[::1]x", "::1", &"a".repeat(256)]
+        {
+            assert_eq!(read("/", &[bad]).err(), Some(Ambiguous::Host), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts_compare_without_case_port_and_trailing_dot() {
+        for (raw, host) in
+            [("API.Example.com:8443", "api.example.com"), ("a.", "a"), ("[::1]:80", "[::1]"), ("10.0.0.1", "10.0.0.1")]
+        {
+            assert_eq!(read("/", &[raw]).unwrap().authority.host(), host);
+        }
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        assert!(read(&format!("/{}", "a".repeat(8191)), &["a"]).is_ok());
+        assert_eq!(read(&format!("/{}", "a".repeat(8192)), &["a"]).err(), Some(Ambiguous::UriTooLong));
+    }
+
+    proptest! {
+        /// What is accepted says the same to whoever decodes it once, and there is nothing left in it to resolve.
+        #[test]
+        fn an_accepted_path_has_one_meaning(path in "/(%[0-9a-f]{2}|[a-z./;%]|\\.\\.|%2e){0,12}") {
+            if let Ok(Spelling::Other { canonical, decoded }) = spelling(&path) {
+                let again = percent_encoding::percent_decode_str(&canonical).decode_utf8().unwrap().into_owned();
+                prop_assert_eq!(decoded.as_deref().unwrap_or(&canonical), again.as_str());
+                prop_assert!(!again.contains("/../") && !again.contains("//") && !again.contains('\\'));
+                // Read again, the canonical spelling is its own.
+                match spelling(&canonical).unwrap() {
+                    Spelling::Canonical => {}
+                    Spelling::Other { canonical: twice, .. } => prop_assert_eq!(twice, canonical),
+                }
+            }
+        }
+
+        #[test]
+        fn no_path_makes_it_panic(path in any::<String>()) {
+            let _ = spelling(&path);
+        }
+    }
+}

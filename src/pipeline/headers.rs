@@ -1,0 +1,273 @@
+//! Header hygiene: what goes on to the upstream, what stays behind, and what refuses the request.
+//!
+//! Names that we vouch for (identity, forwarding) are removed whoever sent them, then set by us, last. Names that mean the
+//! same as one of these once `_` is read as `-` (as CGI, WSGI and PHP do) refuse the request.
+
+use http::header::{CONNECTION, COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Why the header can't be passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HeaderFault {
+    #[error("a header name stands for a protected one once `_` is read as `-`")]
+    LookAlike,
+    #[error("the Connection header lists a protected name")]
+    Connection,
+}
+
+/// What becomes of a request header field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Pass,
+    /// Hop-by-hop, or another's word for what only we can say.
+    Drop,
+    /// Passed on, but nothing else may stand for it.
+    Guarded,
+}
+
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_AUTH_CLIENT_ID: HeaderName = HeaderName::from_static("x-auth-client-id");
+pub(crate) const X_AUTH_SUBJECT: HeaderName = HeaderName::from_static("x-auth-subject");
+pub(crate) const X_AUTH_SCOPE: HeaderName = HeaderName::from_static("x-auth-scope");
+pub(crate) const X_AUTH_ISSUER: HeaderName = HeaderName::from_static("x-auth-issuer");
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Takes out of a request's header what stays behind.
+pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<(), HeaderFault> {
+    let mut dropped: Vec<HeaderName> = Vec::new();
+    for name in headers.keys() {
+        let text = name.as_str();
+        if text.contains('_') && fate(&text.replace('_', "-")) != Fate::Pass {
+            return Err(HeaderFault::LookAlike);
+        }
+        if fate(text) == Fate::Drop {
+            dropped.push(name.clone());
+        }
+    }
+    if let Some(listed) = listed_in_connection(headers) {
+        for name in listed? {
+            dropped.push(name);
+        }
+    }
+    for name in dropped {
+        headers.remove(name);
+    }
+    join_cookies(headers);
+    Ok(())
+}
+
+/// Takes out of an answer's header what is not for the client. Quick where there is nothing to do.
+pub(crate) fn strip_response(headers: &mut HeaderMap) {
+    let mut dropped: Vec<HeaderName> = Vec::new();
+    for (name, value) in headers.iter() {
+        match name.as_str() {
+            "keep-alive" | "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade" | "x-request-id" => {
+                dropped.push(name.clone());
+            }
+            "connection" => {
+                dropped.push(name.clone());
+                let listed = value.to_str().unwrap_or_default().split(',');
+                // Naming these hop-by-hop would take from the client what its own rules depend on.
+                let protected =
+                    |name: &HeaderName| matches!(name.as_str(), "set-cookie" | "content-type" | "content-length");
+                dropped.extend(listed.filter_map(|name| name.trim().parse().ok()).filter(|name| !protected(name)));
+            }
+            other if other.starts_with("x-auth-") || other.starts_with("ratelimit") => dropped.push(name.clone()),
+            _ => {}
+        }
+    }
+    for name in dropped {
+        headers.remove(name);
+    }
+}
+
+/// True for names that the configuration can't set or remove.
+pub(crate) fn is_protected(name: &HeaderName) -> bool {
+    fate(&name.as_str().replace('_', "-")) != Fate::Pass
+}
+
+fn fate(name: &str) -> Fate {
+    match name {
+        "host" | "authorization" | "content-length" => Fate::Guarded,
+        // The body's framing is made anew for the upstream.
+        "transfer-encoding" | "expect" => Fate::Drop,
+        "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "te"
+        | "trailer"
+        | "upgrade"
+        | "http2-settings" => Fate::Drop,
+        "forwarded"
+        | "via"
+        | "x-real-ip"
+        | "x-original-url"
+        | "x-original-uri"
+        | "x-rewrite-url"
+        | "x-request-id"
+        | "x-client-cert"
+        | "x-http-method-override"
+        | "x-http-method"
+        | "x-method-override" => Fate::Drop,
+        _ if name.starts_with("x-auth-") || name.starts_with("x-forwarded-") => Fate::Drop,
+        _ => Fate::Pass,
+    }
+}
+
+/// The names that the sender declares hop-by-hop (RFC 9110 §7.6.1).
+fn listed_in_connection(headers: &HeaderMap) -> Option<Result<Vec<HeaderName>, HeaderFault>> {
+    let mut values = headers.get_all(CONNECTION).iter().peekable();
+    values.peek()?;
+    let listed = values.flat_map(|value| value.to_str().unwrap_or("?").split(',')).map(str::trim);
+    let names = listed.filter(|name| !name.is_empty()).map(|name| {
+        let name: HeaderName = name.parse().map_err(|_| HeaderFault::Connection)?;
+        match name.as_str() {
+            // Said by honest clients of themselves.
+            "close" | "keep-alive" | "upgrade" | "te" | "http2-settings" | "proxy-connection" => Ok(name),
+            _ if is_protected(&name) => Err(HeaderFault::Connection),
+            _ => Ok(name),
+        }
+    });
+    Some(names.collect())
+}
+
+/// HTTP/2 may send cookies apart; HTTP/1.1 wants one field (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    if crumbs.next().is_none() || crumbs.next().is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap()))
+            .collect()
+    }
+
+    fn stripped(fields: &[(&str, &str)]) -> Result<Vec<String>, HeaderFault> {
+        let mut headers = map(fields);
+        strip_request(&mut headers)?;
+        Ok(headers.keys().map(|name| name.as_str().to_owned()).collect())
+    }
+
+    #[test]
+    fn what_only_we_can_say_is_removed() {
+        let foreign = [
+            "x-auth-client-id",
+            "x-auth-subject",
+            "x-auth-anything",
+            "x-forwarded-for",
+            "x-forwarded-user",
+            "forwarded",
+            "via",
+            "x-real-ip",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-http-method-override",
+            "x-request-id",
+            "x-client-cert",
+        ];
+        for name in foreign {
+            assert_eq!(stripped(&[(name, "x"), ("accept", "y")]), Ok(vec!["accept".to_owned()]), "{name}");
+        }
+    }
+
+    #[test]
+    fn look_alikes_of_protected_names_are_refused_and_other_underscores_pass() {
+        for name in [
+            "x_auth_subject",
+            "x-auth_subject",
+            "transfer_encoding",
+            "content_length",
+            "x_forwarded_for",
+            "http2_settings",
+        ] {
+            assert_eq!(stripped(&[(name, "x")]), Err(HeaderFault::LookAlike), "{name}");
+        }
+        assert_eq!(stripped(&[("api_key", "x")]), Ok(vec!["api_key".to_owned()]));
+    }
+
+    #[test]
+    fn hop_by_hop_names_are_removed_with_what_connection_lists() {
+        let left = stripped(&[
+            ("connection", "close, X-Once"),
+            ("x-once", "1"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("accept", "a"),
+        ]);
+        assert_eq!(left, Ok(vec!["accept".to_owned()]));
+    }
+
+    #[test]
+    fn connection_can_not_list_protected_names() {
+        for listed in [
+            "X-Auth-Subject",
+            "Authorization",
+            "host",
+            "Content-Length",
+            "x-forwarded-for",
+            "close, x_auth_scope",
+            "a b",
+        ] {
+            assert_eq!(stripped(&[("connection", listed)]), Err(HeaderFault::Connection), "{listed}");
+        }
+    }
+
+    #[test]
+    fn cookie_crumbs_become_one_field() {
+        let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2")]);
+        strip_request(&mut headers).unwrap();
+        assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+    }
+
+    #[test]
+    fn answers_lose_hop_by_hop_names_and_ours_but_never_their_cookies() {
+        let mut headers = map(&[
+            ("connection", "Set-Cookie, X-Once"),
+            ("set-cookie", "a"),
+            ("x-once", "b"),
+            ("x-auth-subject", "c"),
+            ("ratelimit", "d"),
+            ("etag", "e"),
+        ]);
+        strip_response(&mut headers);
+        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["etag", "set-cookie"]);
+    }
+
+    proptest! {
+        /// However its letters and dashes are disguised, no foreign identity header reaches the upstream.
+        #[test]
+        fn no_disguise_brings_an_identity_header_through(
+            name in prop::sample::select(vec!["x-auth-subject", "x-auth-scope", "x-forwarded-for", "forwarded", "via", "x-real-ip"]),
+            swaps in prop::collection::vec(any::<(bool, bool)>(), 20),
+        ) {
+            let disguised: String = name.chars().zip(&swaps).map(|(c, (upper, swap))| match c {
+                '-' if *swap => '_',
+                c if *upper => c.to_ascii_uppercase(),
+                c => c,
+            }).collect();
+            match stripped(&[(&disguised, "forged")]) {
+                Ok(left) => prop_assert!(left.is_empty(), "{} passed", disguised),
+                Err(fault) => prop_assert_eq!(fault, HeaderFault::LookAlike),
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Finds the one route that a request takes.
+//!
+//! Precedence hangs on the patterns alone, never on their order in the file: exact host, then the longest wildcard, then none; then, segment by
+//! segment from the left, exact before `{}` before `/**`. The most specific path decides *before* its method is looked at: a method that it does not
+//! list is 405 and never falls through to a wider pattern, so that adding an open route can't open a path that is listed closed.
+
+use std::sync::Arc;
+
+use foldhash::HashMap;
+use http::{HeaderValue, Method};
+
+use super::pattern::{HostPattern, PathPattern, Segment};
+use super::route::{MethodSet, Route};
+
+/// All routes, compiled: looking one up takes as long among ten thousand as among ten.
+#[derive(Debug, Default)]
+pub(crate) struct RouteTable {
+    routes: Vec<Arc<Route>>,
+    exact: HashMap<String, Node>,
+    /// By suffix, which starts with a dot.
+    wildcard: HashMap<String, Node>,
+    any: Node,
+}
+
+/// Two routes that would match the same request, as places in the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Conflict {
+    pub(crate) first: usize,
+    pub(crate) second: usize,
+}
+
+/// What the table says of a request.
+#[derive(Debug)]
+pub(crate) enum Found<'t> {
+    Route(&'t Route, usize),
+    /// The path is known, the method is not; what it could be.
+    MethodNotAllowed(HeaderValue),
+    Nothing,
+}
+
+/// A place in the tree of path segments.
+#[derive(Debug, Default)]
+struct Node {
+    exact: HashMap<String, Node>,
+    any: Option<Box<Node>>,
+    /// Patterns that end here.
+    here: Leaf,
+    /// Patterns that end in `/**` here.
+    subtree: Leaf,
+}
+
+#[derive(Debug, Default)]
+struct Leaf {
+    by_methods: Vec<(MethodSet, usize)>,
+}
+
+impl RouteTable {
+    pub(crate) fn new(routes: Vec<Arc<Route>>) -> Result<Self, Vec<Conflict>> {
+        let mut table = Self::default();
+        let mut conflicts = Vec::new();
+        for (index, route) in routes.iter().enumerate() {
+            for root in table.roots(&route.hosts) {
+                root.insert(&route.path, &route.methods, index, &mut conflicts);
+            }
+        }
+        conflicts.dedup();
+        table.routes = routes;
+        if conflicts.is_empty() { Ok(table) } else { Err(conflicts) }
+    }
+
+    pub(crate) fn routes(&self) -> &[Arc<Route>] {
+        &self.routes
+    }
+
+    /// `host` is lower case without port and trailing dot; `path` is decoded and canonical.
+    pub(crate) fn find<'t>(&'t self, method: &Method, host: &'t str, path: &str) -> Found<'t> {
+        let Some(leaf) = self.leaf(host, path) else {
+            return Found::Nothing;
+        };
+        match leaf.by_methods.iter().find(|(methods, _)| methods.contains(method)) {
+            Some((_, index)) => Found::Route(&self.routes[*index], *index),
+            None => Found::MethodNotAllowed(leaf.allow()),
+        }
+    }
+
+    fn leaf<'t>(&'t self, host: &'t str, path: &str) -> Option<&'t Leaf> {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let path = path.strip_suffix('/').unwrap_or(path);
+        self.roots_of(host).find_map(|root| root.find(path))
+    }
+
+    /// The trees that may know this host, most specific first.
+    fn roots_of<'t>(&'t self, host: &'t str) -> impl Iterator<Item = &'t Node> {
+        let exact = (!self.exact.is_empty()).then(|| self.exact.get(host)).flatten();
+        let suffixes = host.match_indices('.').map(|(dot, _)| &host[dot..]).filter(|_| !self.wildcard.is_empty());
+        let wildcards = suffixes.filter_map(|suffix| self.wildcard.get(suffix));
+        exact.into_iter().chain(wildcards).chain(std::iter::once(&self.any))
+    }
+
+    fn roots(&mut self, hosts: &[HostPattern]) -> Vec<&mut Node> {
+        if hosts.is_empty() {
+            return vec![&mut self.any];
+        }
+        // Made first, so that all can be borrowed at once.
+        for host in hosts {
+            match host {
+                HostPattern::Exact(name) => drop(self.exact.entry(name.clone()).or_default()),
+                HostPattern::Wildcard(suffix) => drop(self.wildcard.entry(suffix.clone()).or_default()),
+            }
+        }
+        let exact = self.exact.iter_mut().filter(|(name, _)| hosts.contains(&HostPattern::Exact((*name).clone())));
+        let wildcard =
+            self.wildcard.iter_mut().filter(|(name, _)| hosts.contains(&HostPattern::Wildcard((*name).clone())));
+        exact.chain(wildcard).map(|(_, root)| root).collect()
+    }
+}
+
+impl Node {
+    fn insert(&mut self, pattern: &PathPattern, methods: &MethodSet, index: usize, conflicts: &mut Vec<Conflict>) {
+        let mut node = self;
+        for segment in &pattern.segments {
+            node = match segment {
+                Segment::Exact(text) => node.exact.entry(text.clone()).or_default(),
+                Segment::Any => node.any.get_or_insert_default(),
+            };
+        }
+        let leaf = if pattern.subtree { &mut node.subtree } else { &mut node.here };
+        let clashes = leaf.by_methods.iter().filter(|(other, _)| other.intersects(methods));
+        conflicts.extend(clashes.map(|(_, first)| Conflict { first: *first, second: index }));
+        leaf.by_methods.push((methods.clone(), index));
+    }
+
+    /// `rest` has neither leading nor trailing slash. Goes back where a more specific branch leads nowhere.
+    fn find(&self, rest: &str) -> Option<&Leaf> {
+        if rest.is_empty() {
+            return self.here.or(&self.subtree);
+        }
+        let (segment, after) = rest.split_once('/').unwrap_or((rest, ""));
+        let exact = self.exact.get(segment).and_then(|node| node.find(after));
+        let any = || self.any.as_ref().filter(|_| !segment.is_empty()).and_then(|node| node.find(after));
+        exact.or_else(any).or_else(|| self.subtree.some())
+    }
+}
+
+impl Leaf {
+    fn some(&self) -> Option<&Self> {
+        (!self.by_methods.is_empty()).then_some(self)
+    }
+
+    fn or<'l>(&'l self, other: &'l Self) -> Option<&'l Self> {
+        self.some().or_else(|| other.some())
+    }
+
+    fn allow(&self) -> HeaderValue {
+        let mut names: Vec<&str> = self.by_methods.iter().flat_map(|(methods, _)| methods.names()).collect();
+        names.sort_unstable();
+        names.dedup();
+        HeaderValue::try_from(names.join(", ")).unwrap_or(HeaderValue::from_static(""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::route::tests::route;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn table(routes: &[(&str, &[&str], &[&str])]) -> Result<RouteTable, Vec<Conflict>> {
+        RouteTable::new(routes.iter().map(|(path, hosts, methods)| Arc::new(route(path, hosts, methods))).collect())
+    }
+
+    #[track_caller]
+    fn finds(table: &RouteTable, method: &str, host: &str, path: &str, expected: Option<usize>) {
+        let found = match table.find(&method.parse().unwrap(), host, path) {
+            Found::Route(_, index) => Some(index),
+            Found::MethodNotAllowed(_) | Found::Nothing => None,
+        };
+        assert_eq!(found, expected, "{method} {host}{path}");
+    }
+
+    #[test]
+    fn exact_goes_before_placeholder_before_subtree_whatever_the_order() {
+        let mut routes: Vec<(&str, &[&str], &[&str])> = vec![
+            ("/**", &[], &[]),
+            ("/api/**", &[], &[]),
+            ("/api/{id}", &[], &[]),
+            ("/api/x", &[], &[]),
+            ("/api/{id}/y", &[], &[]),
+        ];
+        for _ in 0..routes.len() {
+            routes.rotate_left(1);
+            let table = table(&routes).unwrap();
+            let at = |path: &str| routes.iter().position(|route| route.0 == path);
+            for (path, pattern) in [
+                ("/", "/**"),
+                ("/other", "/**"),
+                ("/api", "/api/**"),
+                ("/api/", "/api/**"),
+                ("/api/x", "/api/x"),
+                ("/api/x/", "/api/x"),
+                ("/api/7", "/api/{id}"),
+                ("/api/x/y", "/api/{id}/y"),
+                ("/api/x/z", "/api/**"),
+                ("/api/x/y/z", "/api/**"),
+            ] {
+                finds(&table, "GET", "any", path, at(pattern));
+            }
+        }
+    }
+
+    #[test]
+    fn exact_host_goes_before_longest_wildcard_before_none() {
+        let hosts: [&[&str]; 4] = [&[], &["*.example.com"], &["*.eu.example.com"], &["api.eu.example.com"]];
+        let table = table(&hosts.map(|hosts| ("/x", hosts, &[][..]))).unwrap();
+        for (host, expected) in [
+            ("api.eu.example.com", 3),
+            ("b.eu.example.com", 2),
+            ("a.b.eu.example.com", 2),
+            ("eu.example.com", 1),
+            ("example.com", 0),
+            ("", 0),
+        ] {
+            finds(&table, "GET", host, "/x", Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_host_without_the_path_leaves_it_to_a_wider_one() {
+        let table = table(&[("/ping", &[], &[]), ("/api/**", &["a.example"], &[])]).unwrap();
+        finds(&table, "GET", "a.example", "/ping", Some(0));
+        finds(&table, "GET", "b.example", "/api/x", None);
+    }
+
+    #[test]
+    fn a_method_that_the_most_specific_path_does_not_list_is_405_and_falls_through_to_nothing() {
+        let table = table(&[("/api/admin", &[], &["GET"]), ("/api/**", &[], &[])]).unwrap();
+        let Found::MethodNotAllowed(allow) = table.find(&Method::POST, "any", "/api/admin") else { panic!("not 405") };
+        assert_eq!(allow, "GET, HEAD");
+        finds(&table, "HEAD", "any", "/api/admin", Some(0));
+        finds(&table, "POST", "any", "/api/other", Some(1));
+    }
+
+    #[test]
+    fn methods_are_exact_and_unknown_ones_are_not_taken() {
+        let table = table(&[("/x", &[], &[])]).unwrap();
+        for method in ["get", "FOO", "CONNECT", "TRACE", "Get"] {
+            finds(&table, method, "any", "/x", None);
+        }
+    }
+
+    #[test]
+    fn two_routes_for_the_same_request_are_a_conflict() {
+        let conflict = |routes: &[(&str, &[&str], &[&str])]| table(routes).err().map(|all| all[0]);
+        let both = Some(Conflict { first: 0, second: 1 });
+        assert_eq!(conflict(&[("/x", &[], &[]), ("/x", &[], &["GET"])]), both);
+        assert_eq!(conflict(&[("/{a}", &[], &[]), ("/{b}", &[], &[])]), both);
+        assert_eq!(conflict(&[("/x", &["a.example", "b.example"], &[]), ("/x", &["b.example"], &[])]), both);
+        assert_eq!(conflict(&[("/x", &[], &["GET"]), ("/x", &[], &["HEAD"])]), both);
+        assert_eq!(conflict(&[("/x", &[], &["GET"]), ("/x", &[], &["POST"])]), None);
+        assert_eq!(conflict(&[("/x", &[], &[]), ("/x/**", &[], &[])]), None);
+    }
+
+    proptest! {
+        /// The table against the definition: of all patterns that match, none is more specific than the one found.
+        #[test]
+        fn the_table_finds_the_most_specific_pattern(
+            patterns in prop::collection::btree_set("(/(a|b|\\{x\\})){0,3}(/\\*\\*)?", 1..8),
+            path in "(/[abc]){1,4}",
+        ) {
+            let patterns: Vec<String> = patterns.into_iter().map(|p| if p.is_empty() { "/".to_owned() } else { p }).collect();
+            let routes: Vec<(&str, &[&str], &[&str])> = patterns.iter().map(|p| (p.as_str(), &[][..], &[][..])).collect();
+            let table = table(&routes).unwrap();
+            let rank = |pattern: &str| -> Vec<u8> {
+                let parts = pattern.trim_start_matches('/').split('/').filter(|part| !part.is_empty());
+                parts.map(|part| match part { "**" => 2, "{x}" => 1, _ => 0 }).chain([0]).collect()
+            };
+            let matching = patterns.iter().filter(|pattern| PathPattern::parse(pattern).unwrap().matches(&path));
+            let best = matching.min_by_key(|pattern| rank(pattern));
+            let found = match table.find(&Method::GET, "any", &path) {
+                Found::Route(_, index) => Some(&patterns[index]),
+                Found::MethodNotAllowed(_) | Found::Nothing => None,
+            };
+            prop_assert_eq!(found, best, "{} among {:?}", path, patterns);
+        }
+    }
+}
