@@ -20,7 +20,6 @@ use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::jose::signing::SigningKeyFault;
 use crate::oauth::identity::Identity;
-use crate::oauth::scope::ScopeSet;
 
 /// What the configuration says of it.
 #[derive(Debug)]
@@ -47,7 +46,7 @@ pub(crate) struct Issued {
     /// The answer's body (RFC 6749 §5.1).
     pub(crate) body: Bytes,
     pub(crate) client: Identity,
-    pub(crate) scope: ScopeSet,
+    pub(crate) scope: String,
     pub(crate) token_id: String,
     pub(crate) key_id: String,
 }
@@ -141,13 +140,14 @@ impl AuthorizationServer {
         let key_id = key.key_id().to_owned();
         let signed = self.offload.run(move || key.sign("at+jwt", claims.as_bytes())).await?;
         let token = signed.map_err(TokenRefusal::Broken)?;
+        let scope = grant.scope.to_string();
         let body = json!({
             "access_token": token,
             "token_type": "Bearer",
             "expires_in": grant.expires_in.as_secs(),
-            "scope": grant.scope.to_string(),
+            "scope": scope,
         });
-        Ok(Issued { body: body.to_string().into(), client: client.id.clone(), scope: grant.scope, token_id, key_id })
+        Ok(Issued { body: body.to_string().into(), client: client.id.clone(), scope, token_id, key_id })
     }
 }
 

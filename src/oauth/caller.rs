@@ -35,21 +35,21 @@ pub(crate) struct Caller {
 pub(crate) struct Digest(pub(crate) u128);
 
 impl IssuerName {
+    /// The built-in authorization server's name.
+    pub(crate) const OWN: &'static str = "self";
+
     pub(crate) fn new(name: &str) -> Self {
         Self(name.into())
     }
 
-    /// The built-in authorization server's name.
     pub(crate) fn own() -> Self {
-        Self(OWN.into())
+        Self(Self::OWN.into())
     }
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
-
-const OWN: &str = "self";
 
 impl Caller {
     pub(crate) fn new(

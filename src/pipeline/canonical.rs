@@ -93,6 +93,11 @@ impl CanonicalRequest {
         self.decoded.as_deref().unwrap_or_else(|| self.target.path())
     }
 
+    /// Path and query in their canonical spelling.
+    pub(crate) fn target(&self) -> &PathAndQuery {
+        &self.target
+    }
+
     pub(crate) fn query(&self) -> Option<&str> {
         self.target.query()
     }

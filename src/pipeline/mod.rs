@@ -3,9 +3,21 @@
 //! Start reading in [`corridor`].
 
 pub(crate) mod access;
+pub(crate) mod answer;
+pub(crate) mod authenticate;
+pub(crate) mod authorize;
+pub(crate) mod built_in;
 pub(crate) mod canonical;
+pub(crate) mod corridor;
+pub(crate) mod forward;
 pub(crate) mod headers;
 pub(crate) mod limits;
 pub(crate) mod pattern;
+pub(crate) mod peer;
+pub(crate) mod rejection;
 pub(crate) mod route;
 pub(crate) mod routes;
+pub(crate) mod snapshot;
+pub(crate) mod tally;
+pub(crate) mod trail;
+pub(crate) mod worker;

@@ -1,3 +1,4 @@
 //! What operators see: logs and metrics. Anyone may import it; it imports nothing of ours.
 
 pub(crate) mod chain;
+pub(crate) mod metrics;

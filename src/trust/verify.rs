@@ -125,6 +125,11 @@ impl Trust {
 }
 
 impl Verified {
+    /// The refusal of this token, which was good before.
+    pub(crate) fn refused(&self, reason: Distrust) -> Refused {
+        Refused { reason, issuer: Some(self.issuer.settings.name.clone()), client: self.caller.client.clone() }
+    }
+
     /// Judges again, at every use, what may have changed since: the time, the route, the issuer's keys.
     pub(crate) fn judge_again(
         &self,

@@ -1,0 +1,90 @@
+//! Bodies of answers, ours and the upstream's, and the record that each carries to its end.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::trail::Trail;
+use crate::audit::reason::Reason;
+use crate::upstream::body::{ResponseBody, Stalled};
+use crate::upstream::fault::BoxError;
+
+/// What an answer carries.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// Ours, small and whole; taken when it is sent.
+    Whole(Option<Bytes>),
+    Streamed(Box<ResponseBody>),
+}
+
+/// An answer's body. When it ends, one way or another, so does the record of the request.
+#[derive(Debug)]
+pub(crate) struct AnswerBody {
+    content: Content,
+    trail: Box<Trail>,
+}
+
+impl Content {
+    pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self::Whole((!bytes.is_empty()).then_some(bytes))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Streamed(body) => body.is_end_stream(),
+        }
+    }
+}
+
+impl AnswerBody {
+    pub(crate) fn new(content: Content, trail: Box<Trail>) -> Self {
+        Self { content, trail }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let body = match &mut this.content {
+            Content::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Streamed(body) => body,
+        };
+        let polled = Pin::new(&mut **body).poll_frame(context);
+        if let Poll::Ready(Some(Err(error))) = &polled {
+            let reason = if error.is::<Stalled>() { Reason::UpstreamTimeout } else { Reason::UpstreamReset };
+            this.trail.broke_off(reason);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Content::Streamed(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for AnswerBody {
+    /// hyper drops a body once it has all of it, or once the client has gone.
+    fn drop(&mut self) {
+        let complete = match &self.content {
+            Content::Whole(_) => true,
+            Content::Streamed(body) => body.is_end_stream(),
+        };
+        if complete {
+            self.trail.close();
+        }
+    }
+}

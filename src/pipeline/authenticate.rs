@@ -1,0 +1,129 @@
+//! Who is calling? Takes the `Authorization` header; gives a caller whose token was found good.
+//!
+//! Absent, wrong and cannot-tell are three outcomes. A token is looked for nowhere else: never in the query, the body or a cookie.
+
+use std::rc::Rc;
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use super::access::AccessRule;
+use super::snapshot::Snapshot;
+use super::worker::Worker;
+use crate::clock::UnixTime;
+use crate::trust::verify::{Distrust, Refused, Verified};
+
+#[derive(Debug)]
+pub(crate) enum AuthenticateError {
+    /// No credentials: a challenge without an error code (RFC 6750 §3.1).
+    Missing,
+    /// More than one `Authorization`: which one counts is anyone's guess.
+    Ambiguous,
+    /// A token that is not good, or that can't be judged now.
+    Refused(Refused),
+    /// Our own clock can't be right.
+    Clock,
+}
+
+/// A token of another caller may be the cause, or an attack; neither is told what was wrong.
+pub(crate) async fn authenticate(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    rule: &AccessRule,
+    headers: &HeaderMap,
+    now: UnixTime,
+) -> Result<Rc<Verified>, AuthenticateError> {
+    let token = bearer_token(headers, snapshot.limits.token_bytes)?;
+    if !now.is_plausible() {
+        return Err(AuthenticateError::Clock);
+    }
+    let expected = rule.expectations();
+    if let Some(verified) = worker.remembered(token) {
+        return match verified.judge_again(expected, now, tokio::time::Instant::now()) {
+            Ok(()) => Ok(verified),
+            Err(reason) => {
+                if matches!(reason, Distrust::Expired | Distrust::UnknownKid) {
+                    worker.forget(token);
+                }
+                Err(AuthenticateError::Refused(verified.refused(reason)))
+            }
+        };
+    }
+    let verified = Rc::new(snapshot.trust.verify(token, expected, now).await.map_err(AuthenticateError::Refused)?);
+    worker.remember(token, Rc::clone(&verified));
+    Ok(verified)
+}
+
+/// The token of a `Bearer` credential (RFC 6750 §2.1).
+fn bearer_token(headers: &HeaderMap, max_bytes: usize) -> Result<&str, AuthenticateError> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or(AuthenticateError::Missing)?;
+    if values.next().is_some() {
+        return Err(AuthenticateError::Ambiguous);
+    }
+    let malformed = || AuthenticateError::Refused(Refused { reason: Distrust::Malformed, issuer: None, client: None });
+    let text = value.to_str().map_err(|_| malformed())?;
+    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        // Credentials for something else, such as the service's own Basic login, are none for us.
+        return Err(AuthenticateError::Missing);
+    }
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
+    if token.is_empty() || token.len() > max_bytes || !token.bytes().all(legal) {
+        return Err(malformed());
+    }
+    Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn token(values: &[&str]) -> Result<String, AuthenticateError> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        bearer_token(&headers, 16).map(str::to_owned)
+    }
+
+    #[test]
+    fn the_scheme_is_read_without_case() {
+        for value in ["Bearer abc", "bearer abc", "BEARER abc"] {
+            assert_eq!(token(&[value]).unwrap(), "abc");
+        }
+    }
+
+    #[test]
+    fn no_header_and_other_schemes_are_missing_credentials() {
+        assert!(matches!(token(&[]), Err(AuthenticateError::Missing)));
+        assert!(matches!(token(&["Basic YTpi"]), Err(AuthenticateError::Missing)));
+    }
+
+    #[test]
+    fn two_headers_are_ambiguous() {
+        assert!(matches!(token(&["Bearer a", "Bearer b"]), Err(AuthenticateError::Ambiguous)));
+    }
+
+    #[test]
+    fn what_is_no_token_is_malformed() {
+        for value in [
+            "Bearer",
+            "Bearer ",
+            "Bearer  a",
+            "Bearer a b",
+            "Bearer a,",
+            "Bearer \"a\"",
+            "Bearer a\tb",
+            "Bearer ä",
+            "Bearer aaaaaaaaaaaaaaaaa",
+        ] {
+            let refused = token(&[value]);
+            assert!(
+                matches!(refused, Err(AuthenticateError::Refused(Refused { reason: Distrust::Malformed, .. }))),
+                "{value}"
+            );
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The endpoints that we answer ourselves: token, JWK Set, issuer metadata.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use super::answer::Content;
+use super::canonical::CanonicalRequest;
+use super::corridor::count_address;
+use super::peer::{Entrance, Peer};
+use super::rejection::Rejection;
+use super::snapshot::{BuiltIn, OwnIssuer};
+use super::trail::Trail;
+
+/// Larger token requests are refused.
+const MAX_TOKEN_REQUEST: usize = 16 * 1024;
+/// A token request is small: all of it is here soon, or it is an attack.
+const TOKEN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long verifiers may keep our documents.
+const DOCUMENTS_LIVE: HeaderValue = HeaderValue::from_static("public, max-age=300");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+pub(crate) async fn answer(
+    oauth: &OwnIssuer,
+    built_in: BuiltIn,
+    peer: &Peer,
+    trail: &mut Trail,
+    request: &CanonicalRequest,
+    head: &Parts,
+    body: Incoming,
+) -> Result<Response<Content>, Rejection> {
+    match built_in {
+        BuiltIn::Jwks => document(&request.method, oauth.server.jwks(), trail),
+        BuiltIn::Metadata => document(&request.method, oauth.server.metadata(), trail),
+        BuiltIn::Token => token(oauth, peer, trail, request, head, body).await,
+    }
+}
+
+fn document(method: &Method, json: Bytes, trail: &mut Trail) -> Result<Response<Content>, Rejection> {
+    if *method != Method::GET && *method != Method::HEAD {
+        return Err(Rejection::MethodNotAllowed(HeaderValue::from_static("GET, HEAD")));
+    }
+    trail.allowed();
+    let mut response = Response::new(Content::whole(json));
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response.headers_mut().insert(CACHE_CONTROL, DOCUMENTS_LIVE);
+    Ok(response)
+}
+
+async fn token(
+    oauth: &OwnIssuer,
+    peer: &Peer,
+    trail: &mut Trail,
+    request: &CanonicalRequest,
+    head: &Parts,
+    body: Incoming,
+) -> Result<Response<Content>, Rejection> {
+    if peer.entrance == (Entrance::Plain { loopback: false }) {
+        return Err(Rejection::ClearText);
+    }
+    if request.method != Method::POST {
+        return Err(Rejection::MethodNotAllowed(HeaderValue::from_static("POST")));
+    }
+    count_address(&oauth.token_limits, peer, trail)?;
+    // A token that can't be recorded is not issued.
+    trail.reserve()?;
+    let body = collect(body).await?;
+    let issued = oauth.server.token(&head.headers, request.query(), &body, trail.now).await?;
+    let mut response = Response::new(Content::whole(issued.body.clone()));
+    trail.granted(issued);
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    Ok(response)
+}
+
+async fn collect(body: Incoming) -> Result<Bytes, Rejection> {
+    let whole = timeout(TOKEN_REQUEST_TIMEOUT, Limited::new(body, MAX_TOKEN_REQUEST).collect()).await;
+    match whole {
+        Err(_) => Err(Rejection::BodyTimeout),
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Rejection::TooLarge),
+        Ok(Err(_)) => Err(Rejection::ClientGone),
+    }
+}

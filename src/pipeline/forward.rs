@@ -1,0 +1,105 @@
+//! Passes a permitted request on to its upstream, and the answer back.
+//!
+//! Takes a [`Permit`], which only `authorize` makes. The request line comes from the canonical request alone; bodies are streamed both ways.
+
+use http::header::{AUTHORIZATION, FORWARDED, VIA};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use hyper::body::{Body as _, Incoming};
+
+use super::answer::Content;
+use super::authorize::Permit;
+use super::canonical::CanonicalRequest;
+use super::headers::{
+    X_AUTH_CLIENT_ID, X_AUTH_ISSUER, X_AUTH_SCOPE, X_AUTH_SUBJECT, X_FORWARDED_FOR, X_FORWARDED_HOST,
+    X_FORWARDED_PROTO, X_REQUEST_ID, strip_response,
+};
+use super::peer::Peer;
+use super::rejection::Rejection;
+use super::trail::RequestId;
+use super::worker::Worker;
+use crate::server::limits::Limits;
+use crate::upstream::body::RequestBody;
+use crate::upstream::pool::Deadlines;
+
+/// `head.headers` has been stripped of what stays behind.
+pub(crate) async fn forward(
+    worker: &Worker,
+    permit: Permit<'_>,
+    from: &Peer,
+    request: &CanonicalRequest,
+    request_id: RequestId,
+    head: Parts,
+    body: Incoming,
+    limits: &Limits,
+) -> Result<Response<Content>, Rejection> {
+    let route = permit.route();
+    if route.body_bytes.is_some_and(|limit| body.size_hint().lower() > limit) {
+        return Err(Rejection::TooLarge);
+    }
+    let mut headers = head.headers;
+    introduce(&mut headers, &permit, from, request, request_id, head.version);
+    let (body, progress) = RequestBody::new(body, route.body_bytes, limits.body_idle_timeout);
+    let mut outgoing = Request::new(body);
+    *outgoing.method_mut() = head.method;
+    *outgoing.uri_mut() = request.target_without(route.strip_segments)?;
+    *outgoing.headers_mut() = headers;
+    let deadlines = Deadlines { response: route.timeout, body_idle: limits.body_idle_timeout };
+    let answer = worker.pools().send(&route.upstream, outgoing, progress, deadlines).await?;
+    let mut answer = answer.map(|body| Content::Streamed(Box::new(body)));
+    strip_response(answer.headers_mut());
+    *answer.version_mut() = Version::default();
+    Ok(answer)
+}
+
+/// Says to the upstream who is calling and by which way, after whatever others have said was removed.
+fn introduce(
+    headers: &mut HeaderMap,
+    permit: &Permit<'_>,
+    from: &Peer,
+    request: &CanonicalRequest,
+    request_id: RequestId,
+    version: Version,
+) {
+    let route = permit.route();
+    // The connection to the upstream frames the body anew.
+    headers.remove(http::header::CONTENT_LENGTH);
+    if permit.caller().is_some() && !route.forward_token {
+        headers.remove(AUTHORIZATION);
+    }
+    for name in &route.header_edits.remove {
+        headers.remove(name);
+    }
+    for (name, value) in &route.header_edits.set {
+        headers.insert(name.clone(), own_copy(value));
+    }
+    headers.insert(X_FORWARDED_FOR, from.forwarded_for.clone());
+    headers.insert(X_FORWARDED_PROTO, from.proto());
+    headers.insert(X_FORWARDED_HOST, request.authority.header.clone());
+    headers.insert(FORWARDED, from.forwarded(&request.authority.header));
+    headers.insert(VIA, via(version));
+    headers.insert(X_REQUEST_ID, request_id.header());
+    if let Some(verified) = permit.caller() {
+        let caller = &verified.caller;
+        if let Some(client) = &caller.client {
+            headers.insert(X_AUTH_CLIENT_ID, client.header().clone());
+        }
+        headers.insert(X_AUTH_SUBJECT, caller.subject.header().clone());
+        headers.insert(X_AUTH_SCOPE, caller.scope_header.clone());
+        headers.insert(X_AUTH_ISSUER, caller.issuer_header.clone());
+    }
+}
+
+/// A clone would share a counter with all cores.
+fn own_copy(value: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
+}
+
+/// RFC 9110 §7.6.3.
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_10 => "1.0 portcullis",
+        Version::HTTP_2 => "2 portcullis",
+        _ => "1.1 portcullis",
+    })
+}

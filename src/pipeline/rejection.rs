@@ -1,0 +1,389 @@
+//! Every refusal: what the caller is told, and what the operator is.
+//!
+//! One exhaustive match each. Public texts are fixed; of the configuration they name a missing scope at most, of the request nothing.
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::json;
+
+use super::access::Forbidden;
+use super::answer::Content;
+use super::authenticate::AuthenticateError;
+use super::canonical::Ambiguous;
+use super::headers::HeaderFault;
+use super::limits::Count;
+use super::trail::{Trail, seconds};
+use crate::audit::ledger::Unavailable;
+use crate::audit::reason::Reason;
+use crate::issuer::authorization_server::TokenRefusal;
+use crate::issuer::grant::GrantFault;
+use crate::oauth::scope::ScopeSet;
+use crate::trust::verify::Distrust;
+use crate::upstream::fault::{BodyFault, UpstreamFault};
+
+/// Why a request goes no further.
+#[derive(Debug)]
+pub(crate) enum Rejection {
+    Overload,
+    Ambiguous(Ambiguous),
+    Header(HeaderFault),
+    /// Sent in clear text, where it can be read.
+    ClearText,
+    NoRoute,
+    MethodNotAllowed(HeaderValue),
+    RateLimited(Count),
+    Unauthenticated(AuthenticateError),
+    Forbidden(Forbidden),
+    AuditUnavailable,
+    TooLarge,
+    BodyTimeout,
+    ClientGone,
+    Token(TokenRefusal),
+    Upstream(UpstreamFault),
+}
+
+/// What the caller reads.
+struct Public<'p> {
+    status: StatusCode,
+    error: &'static str,
+    description: std::borrow::Cow<'p, str>,
+}
+
+const REALM: &str = "portcullis";
+/// Seconds; for shortages that pass quickly.
+const SOON: HeaderValue = HeaderValue::from_static("1");
+/// Seconds; for an issuer that can't be reached.
+const LATER: HeaderValue = HeaderValue::from_static("5");
+
+impl Rejection {
+    /// The answer, with the private reason left in the trail.
+    pub(crate) fn answer(self, trail: &mut Trail) -> Response<Content> {
+        trail.ended_by(self.reason());
+        self.tell_who(trail);
+        let public = self.public();
+        let body = json!({ "error": public.error, "error_description": public.description }).to_string();
+        let mut response = Response::new(Content::whole(body));
+        *response.status_mut() = public.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(challenge) = self.challenge() {
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, seconds);
+        }
+        if let Self::MethodNotAllowed(allow) = self {
+            headers.insert(ALLOW, allow);
+        }
+        response
+    }
+
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::Overload => Reason::Overload,
+            Self::Ambiguous(Ambiguous::UriTooLong | Ambiguous::TooManyFields) | Self::TooLarge => Reason::TooLarge,
+            Self::Ambiguous(_) | Self::Header(_) | Self::ClearText => Reason::BadRequest,
+            Self::NoRoute => Reason::NoRoute,
+            Self::MethodNotAllowed(_) => Reason::MethodNotAllowed,
+            Self::RateLimited(_) => Reason::RateLimited,
+            Self::Unauthenticated(error) => unauthenticated(error),
+            Self::Forbidden(Forbidden::MissingScope { .. }) => Reason::MissingScope,
+            Self::Forbidden(Forbidden::ClaimMismatch) => Reason::ClaimMismatch,
+            Self::Forbidden(Forbidden::ClientNotAllowed) => Reason::ClientNotAllowed,
+            Self::AuditUnavailable => Reason::AuditUnavailable,
+            Self::BodyTimeout => Reason::Timeout,
+            Self::ClientGone => Reason::ClientGone,
+            Self::Token(refusal) => token_refused(refusal),
+            Self::Upstream(fault) => upstream_failed(fault),
+        }
+    }
+
+    fn public(&self) -> Public<'_> {
+        let (status, error, description) = match self {
+            Self::Overload => {
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "too many requests are under way")
+            }
+            Self::Ambiguous(Ambiguous::UriTooLong) => {
+                (StatusCode::URI_TOO_LONG, "invalid_request", "the request target is too long")
+            }
+            Self::Ambiguous(Ambiguous::TooManyFields) => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", "the header has too many fields")
+            }
+            Self::Ambiguous(ambiguous) => return Public::bad_request(ambiguous.to_string()),
+            Self::Header(fault) => return Public::bad_request(fault.to_string()),
+            Self::ClearText => {
+                (StatusCode::FORBIDDEN, "invalid_request", "credentials must not be sent in clear text; use https")
+            }
+            Self::NoRoute => (StatusCode::NOT_FOUND, "not_found", "no such resource"),
+            Self::MethodNotAllowed(_) => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the resource does not take this method")
+            }
+            Self::RateLimited(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many requests; see Retry-After")
+            }
+            Self::Unauthenticated(error) => return Public::unauthenticated(error),
+            Self::Forbidden(Forbidden::MissingScope { all_of, any_of }) => {
+                let description = missing_scope(all_of, any_of).into();
+                return Public { status: StatusCode::FORBIDDEN, error: "insufficient_scope", description };
+            }
+            Self::Forbidden(Forbidden::ClaimMismatch | Forbidden::ClientNotAllowed) => {
+                (StatusCode::FORBIDDEN, "access_denied", "this caller may not use this resource")
+            }
+            Self::AuditUnavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "the request can't be recorded just now")
+            }
+            Self::TooLarge | Self::Upstream(UpstreamFault::RequestBody(BodyFault::TooLarge)) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "the body is too large")
+            }
+            Self::BodyTimeout | Self::Upstream(UpstreamFault::RequestBody(BodyFault::Idle)) => {
+                (StatusCode::REQUEST_TIMEOUT, "invalid_request", "the body did not come in time")
+            }
+            Self::ClientGone | Self::Upstream(UpstreamFault::RequestBody(BodyFault::Broken)) => {
+                (StatusCode::BAD_REQUEST, "invalid_request", "the body broke off")
+            }
+            Self::Token(refusal) => return Public::token(refusal),
+            Self::Upstream(UpstreamFault::Connect(_)) => {
+                (StatusCode::BAD_GATEWAY, "bad_gateway", "the upstream can't be reached")
+            }
+            Self::Upstream(UpstreamFault::Timeout) => {
+                (StatusCode::GATEWAY_TIMEOUT, "gateway_timeout", "the upstream did not answer in time")
+            }
+            Self::Upstream(UpstreamFault::Protocol(_)) => {
+                (StatusCode::BAD_GATEWAY, "bad_gateway", "the upstream's answer could not be understood")
+            }
+            Self::Upstream(UpstreamFault::Reset(_)) => {
+                (StatusCode::BAD_GATEWAY, "bad_gateway", "the upstream broke off")
+            }
+        };
+        Public { status, error, description: description.into() }
+    }
+
+    fn challenge(&self) -> Option<HeaderValue> {
+        let text = match self {
+            Self::Unauthenticated(AuthenticateError::Missing) => format!("Bearer realm=\"{REALM}\""),
+            Self::Unauthenticated(AuthenticateError::Refused(refused))
+                if refused.reason != Distrust::KeysUnavailable =>
+            {
+                format!("Bearer realm=\"{REALM}\", error=\"invalid_token\", error_description=\"{INVALID_TOKEN}\"")
+            }
+            Self::Forbidden(Forbidden::MissingScope { all_of, any_of }) => {
+                let scope = if all_of.is_empty() { any_of } else { all_of };
+                format!("Bearer realm=\"{REALM}\", error=\"insufficient_scope\", scope=\"{scope}\"")
+            }
+            Self::Token(TokenRefusal::Fault(fault)) if fault.wants_challenge() => format!("Basic realm=\"{REALM}\""),
+            Self::Overload
+            | Self::Ambiguous(_)
+            | Self::Header(_)
+            | Self::ClearText
+            | Self::NoRoute
+            | Self::MethodNotAllowed(_)
+            | Self::RateLimited(_)
+            | Self::Unauthenticated(
+                AuthenticateError::Ambiguous | AuthenticateError::Refused(_) | AuthenticateError::Clock,
+            )
+            | Self::Forbidden(Forbidden::ClaimMismatch | Forbidden::ClientNotAllowed)
+            | Self::AuditUnavailable
+            | Self::TooLarge
+            | Self::BodyTimeout
+            | Self::ClientGone
+            | Self::Token(_)
+            | Self::Upstream(_) => return None,
+        };
+        HeaderValue::try_from(text).ok()
+    }
+
+    fn retry_after(&self) -> Option<HeaderValue> {
+        match self {
+            Self::RateLimited(count) => Some(seconds(count.wait).max(1).into()),
+            Self::Overload | Self::AuditUnavailable | Self::Token(TokenRefusal::Busy(_)) => Some(SOON),
+            Self::Unauthenticated(AuthenticateError::Refused(refused))
+                if refused.reason == Distrust::KeysUnavailable =>
+            {
+                Some(LATER)
+            }
+            Self::Unauthenticated(AuthenticateError::Clock) | Self::Token(TokenRefusal::Clock) => Some(LATER),
+            Self::Unauthenticated(
+                AuthenticateError::Missing | AuthenticateError::Ambiguous | AuthenticateError::Refused(_),
+            )
+            | Self::Token(TokenRefusal::Fault(_) | TokenRefusal::Broken(_))
+            | Self::Ambiguous(_)
+            | Self::Header(_)
+            | Self::ClearText
+            | Self::NoRoute
+            | Self::MethodNotAllowed(_)
+            | Self::Forbidden(_)
+            | Self::TooLarge
+            | Self::BodyTimeout
+            | Self::ClientGone
+            | Self::Upstream(_) => None,
+        }
+    }
+
+    /// Leaves in the trail what the refused request said of itself.
+    fn tell_who(&self, trail: &mut Trail) {
+        if let Self::Unauthenticated(AuthenticateError::Refused(refused)) = self {
+            trail.claimed(refused.issuer.clone(), refused.client.clone());
+        }
+        if let Self::Token(TokenRefusal::Fault(fault)) = self
+            && let Some(client) = fault.client()
+        {
+            if fault.is_authenticated() { trail.client(client) } else { trail.claimed(None, Some(client)) }
+        }
+    }
+}
+
+const INVALID_TOKEN: &str = "the access token is invalid or expired";
+
+impl Public<'_> {
+    fn bad_request(description: String) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, error: "invalid_request", description: description.into() }
+    }
+
+    fn unauthenticated(error: &AuthenticateError) -> Self {
+        let (status, error, description) = match error {
+            AuthenticateError::Missing => (StatusCode::UNAUTHORIZED, "unauthorized", "an access token is required"),
+            AuthenticateError::Ambiguous => {
+                (StatusCode::BAD_REQUEST, "invalid_request", "more than one Authorization header")
+            }
+            AuthenticateError::Clock => {
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "tokens can't be judged just now")
+            }
+            AuthenticateError::Refused(refused) if refused.reason == Distrust::KeysUnavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "temporarily_unavailable",
+                "the token's issuer can't be reached just now",
+            ),
+            AuthenticateError::Refused(_) => (StatusCode::UNAUTHORIZED, "invalid_token", INVALID_TOKEN),
+        };
+        Self { status, error, description: description.into() }
+    }
+
+    fn token(refusal: &TokenRefusal) -> Self {
+        let unavailable =
+            |description: &'static str| (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", description);
+        let (status, error, description) = match refusal {
+            TokenRefusal::Fault(fault) => (grant_status(fault), fault.code().as_str(), fault.description()),
+            TokenRefusal::Busy(_) => unavailable("too many tokens are being issued"),
+            TokenRefusal::Clock => unavailable("tokens can't be issued just now"),
+            TokenRefusal::Broken(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "the token could not be signed")
+            }
+        };
+        Self { status, error, description: description.into() }
+    }
+}
+
+fn grant_status(fault: &GrantFault) -> StatusCode {
+    match fault {
+        GrantFault::NoCredentials { .. } | GrantFault::MalformedBasic | GrantFault::WrongCredentials { .. } => {
+            StatusCode::UNAUTHORIZED
+        }
+        GrantFault::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        GrantFault::InvalidRequest(_)
+        | GrantFault::UnsupportedGrant
+        | GrantFault::InvalidScope { .. }
+        | GrantFault::InvalidTarget { .. } => StatusCode::BAD_REQUEST,
+    }
+}
+
+fn missing_scope(all_of: &ScopeSet, any_of: &ScopeSet) -> String {
+    match (all_of.is_empty(), any_of.is_empty()) {
+        (false, true) => format!("the token lacks the scope {all_of}"),
+        (true, _) => format!("the token lacks one of the scopes {any_of}"),
+        (false, false) => format!("the token lacks the scope {all_of}, and one of {any_of}"),
+    }
+}
+
+fn unauthenticated(error: &AuthenticateError) -> Reason {
+    match error {
+        AuthenticateError::Missing => Reason::NoToken,
+        AuthenticateError::Ambiguous => Reason::BadRequest,
+        AuthenticateError::Clock => Reason::Internal,
+        AuthenticateError::Refused(refused) => match refused.reason {
+            Distrust::Malformed => Reason::Malformed,
+            Distrust::UnknownIssuer => Reason::UnknownIssuer,
+            Distrust::IssuerNotAllowed => Reason::IssuerNotAllowed,
+            Distrust::TypeNotAllowed => Reason::TypeNotAllowed,
+            Distrust::AlgNotAllowed => Reason::AlgNotAllowed,
+            Distrust::MissingClaim => Reason::MissingClaim,
+            Distrust::BadAudience => Reason::BadAudience,
+            Distrust::Expired => Reason::Expired,
+            Distrust::NotYetValid => Reason::NotYetValid,
+            Distrust::UnknownKid => Reason::UnknownKid,
+            Distrust::KeysUnavailable => Reason::KeysUnavailable,
+            Distrust::BadSignature => Reason::BadSignature,
+        },
+    }
+}
+
+fn token_refused(refusal: &TokenRefusal) -> Reason {
+    match refusal {
+        TokenRefusal::Busy(_) => Reason::Overload,
+        TokenRefusal::Broken(_) | TokenRefusal::Clock => Reason::Internal,
+        TokenRefusal::Fault(fault) => match fault {
+            GrantFault::InvalidRequest(_) | GrantFault::UnsupportedMediaType => Reason::InvalidRequest,
+            GrantFault::UnsupportedGrant => Reason::UnsupportedGrant,
+            GrantFault::NoCredentials { .. } | GrantFault::MalformedBasic | GrantFault::WrongCredentials { .. } => {
+                Reason::InvalidClient
+            }
+            GrantFault::InvalidScope { .. } => Reason::InvalidScope,
+            GrantFault::InvalidTarget { .. } => Reason::InvalidTarget,
+        },
+    }
+}
+
+fn upstream_failed(fault: &UpstreamFault) -> Reason {
+    match fault {
+        UpstreamFault::Connect(_) => Reason::UpstreamConnect,
+        UpstreamFault::Timeout => Reason::UpstreamTimeout,
+        UpstreamFault::Protocol(_) => Reason::UpstreamProtocol,
+        UpstreamFault::Reset(_) => Reason::UpstreamReset,
+        UpstreamFault::RequestBody(BodyFault::TooLarge) => Reason::TooLarge,
+        UpstreamFault::RequestBody(BodyFault::Idle) => Reason::Timeout,
+        UpstreamFault::RequestBody(BodyFault::Broken) => Reason::ClientGone,
+    }
+}
+
+impl From<Ambiguous> for Rejection {
+    fn from(ambiguous: Ambiguous) -> Self {
+        Self::Ambiguous(ambiguous)
+    }
+}
+
+impl From<HeaderFault> for Rejection {
+    fn from(fault: HeaderFault) -> Self {
+        Self::Header(fault)
+    }
+}
+
+impl From<AuthenticateError> for Rejection {
+    fn from(error: AuthenticateError) -> Self {
+        Self::Unauthenticated(error)
+    }
+}
+
+impl From<Forbidden> for Rejection {
+    fn from(forbidden: Forbidden) -> Self {
+        Self::Forbidden(forbidden)
+    }
+}
+
+impl From<Unavailable> for Rejection {
+    fn from(_: Unavailable) -> Self {
+        Self::AuditUnavailable
+    }
+}
+
+impl From<TokenRefusal> for Rejection {
+    fn from(refusal: TokenRefusal) -> Self {
+        Self::Token(refusal)
+    }
+}
+
+impl From<UpstreamFault> for Rejection {
+    fn from(fault: UpstreamFault) -> Self {
+        Self::Upstream(fault)
+    }
+}

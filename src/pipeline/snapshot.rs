@@ -1,0 +1,67 @@
+//! All that a request is decided by, compiled once and never changed: a request sees one snapshot from beginning to end.
+
+use std::sync::Arc;
+
+use super::limits::Limit;
+use super::routes::RouteTable;
+use crate::issuer::authorization_server::AuthorizationServer;
+use crate::issuer::metadata;
+use crate::server::limits::Limits;
+use crate::trust::verify::Trust;
+
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// Names the configuration in audit lines.
+    pub(crate) config: String,
+    pub(crate) limits: Limits,
+    pub(crate) routes: RouteTable,
+    pub(crate) trust: Trust,
+    pub(crate) oauth: Option<OwnIssuer>,
+}
+
+/// Our authorization server with the limits of its token endpoint.
+#[derive(Debug)]
+pub(crate) struct OwnIssuer {
+    pub(crate) server: AuthorizationServer,
+    pub(crate) token_limits: Vec<Arc<Limit>>,
+}
+
+/// An endpoint of our own, on every listener and any host, before routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum BuiltIn {
+    Token,
+    Jwks,
+    Metadata,
+}
+
+impl Snapshot {
+    /// `path` is decoded. As with routes, a trailing slash makes no difference.
+    pub(crate) fn built_in(&self, path: &str) -> Option<(&OwnIssuer, BuiltIn)> {
+        let oauth = self.oauth.as_ref()?;
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let built_in = match path {
+            metadata::JWKS_PATH => BuiltIn::Jwks,
+            metadata::METADATA_PATH | metadata::OPENID_METADATA_PATH => BuiltIn::Metadata,
+            path if path == oauth.server.token_path() => BuiltIn::Token,
+            _ => return None,
+        };
+        Some((oauth, built_in))
+    }
+
+    /// Every limit that the snapshot counts by.
+    pub(crate) fn all_limits(&self) -> impl Iterator<Item = &Arc<Limit>> {
+        let of_token_endpoint = self.oauth.iter().flat_map(|oauth| &oauth.token_limits);
+        self.routes.routes().iter().flat_map(|route| &route.limits).chain(of_token_endpoint)
+    }
+}
+
+impl BuiltIn {
+    /// What stands for a route name in audit lines and metrics.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Token => "(token)",
+            Self::Jwks => "(jwks)",
+            Self::Metadata => "(metadata)",
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What one worker has counted; summed over all workers when someone asks.
+
+use std::time::Duration;
+
+use foldhash::HashMap;
+use http::Method;
+
+use super::limits::Count;
+use super::snapshot::Snapshot;
+use super::trail::{Place, REDIRECT};
+use crate::audit::reason::Reason;
+use crate::audit::record::Decision;
+use crate::oauth::caller::IssuerName;
+use crate::telemetry::metrics::{DecisionLabels, DurationLabels, Histogram, LimitLabels, Report};
+
+/// Touched by its worker alone: no locks and no atomics.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    decisions: HashMap<DecisionKey, u64>,
+    durations: HashMap<DurationKey, Histogram>,
+    limits: HashMap<(Place, u8, bool), u64>,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct DecisionKey {
+    place: Place,
+    issuer: Option<IssuerName>,
+    decision: Decision,
+    reason: Option<Reason>,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct DurationKey {
+    place: Place,
+    method: &'static str,
+    status: u16,
+}
+
+impl Tally {
+    pub(crate) fn ended(
+        &mut self,
+        place: Place,
+        issuer: Option<&IssuerName>,
+        decision: Decision,
+        reason: Option<Reason>,
+        method: Option<&Method>,
+        status: Option<u16>,
+        duration: Duration,
+    ) {
+        let key = DecisionKey { place, issuer: issuer.cloned(), decision, reason };
+        *self.decisions.entry(key).or_default() += 1;
+        if let (Some(method), Some(status)) = (method, status) {
+            self.durations.entry(DurationKey { place, method: known(method), status }).or_default().observe(duration);
+        }
+    }
+
+    pub(crate) fn counted(&mut self, place: Place, limit: usize, count: Count) {
+        let limit = u8::try_from(limit).unwrap_or(u8::MAX);
+        *self.limits.entry((place, limit, count.allowed)).or_default() += 1;
+    }
+
+    /// The counts under the names that the snapshot gives them.
+    pub(crate) fn report(&self, snapshot: &Snapshot) -> Report {
+        let route = |place: Place| route_name(snapshot, place).to_owned();
+        let decisions = self.decisions.iter().map(|(key, count)| {
+            let labels = DecisionLabels {
+                route: route(key.place),
+                issuer: key.issuer.as_ref().map_or("", IssuerName::as_str).to_owned(),
+                decision: key.decision.as_str(),
+                reason: key.reason.map_or("", Reason::as_str),
+            };
+            (labels, *count)
+        });
+        let durations = self.durations.iter().map(|(key, histogram)| {
+            let labels = DurationLabels {
+                http_route: route(key.place),
+                http_request_method: key.method,
+                http_response_status_code: key.status,
+            };
+            (labels, histogram.clone())
+        });
+        let limits = self.limits.iter().map(|((place, limit, allowed), count)| {
+            let decision = if *allowed { "allow" } else { "deny" };
+            (
+                LimitLabels { route: route(*place), limit: limit_name(snapshot, *place, *limit).to_owned(), decision },
+                *count,
+            )
+        });
+        Report {
+            decisions: decisions.collect(),
+            durations: durations.collect(),
+            limits: limits.collect(),
+            ..Report::default()
+        }
+    }
+}
+
+fn route_name(snapshot: &Snapshot, place: Place) -> &str {
+    match place {
+        Place::Nowhere => "",
+        Place::BuiltIn(built_in) => built_in.name(),
+        Place::Redirect => REDIRECT,
+        Place::Route(index) => snapshot.routes.routes().get(index).map_or("", |route| &route.name),
+    }
+}
+
+fn limit_name(snapshot: &Snapshot, place: Place, limit: u8) -> &str {
+    let limits = match place {
+        Place::Route(index) => snapshot.routes.routes().get(index).map(|route| &route.limits),
+        Place::BuiltIn(_) => snapshot.oauth.as_ref().map(|oauth| &oauth.token_limits),
+        Place::Nowhere | Place::Redirect => None,
+    };
+    limits.and_then(|limits| limits.get(usize::from(limit))).map_or("", |limit| &limit.name)
+}
+
+/// Strangers choose methods; labels must stay few.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "_OTHER",
+    }
+}

@@ -1,0 +1,258 @@
+//! Metrics in the Prometheus text format, under OpenTelemetry's names where it has one.
+//!
+//! Workers count for themselves; a scrape collects their reports, sums them and writes them out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct DecisionLabels {
+    pub(crate) route: String,
+    pub(crate) issuer: String,
+    pub(crate) decision: &'static str,
+    pub(crate) reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct DurationLabels {
+    pub(crate) http_route: String,
+    pub(crate) http_request_method: &'static str,
+    pub(crate) http_response_status_code: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct LimitLabels {
+    pub(crate) route: String,
+    pub(crate) limit: String,
+    pub(crate) decision: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct IssuerLabels {
+    pub(crate) issuer: String,
+}
+
+/// Counts of one worker, or of all together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) decisions: Vec<(DecisionLabels, u64)>,
+    pub(crate) durations: Vec<(DurationLabels, Histogram)>,
+    pub(crate) limits: Vec<(LimitLabels, u64)>,
+    pub(crate) cached_tokens: u64,
+    pub(crate) token_cache_hits: u64,
+    pub(crate) token_cache_misses: u64,
+    pub(crate) idle_upstream_connections: u64,
+    pub(crate) in_flight: u64,
+}
+
+/// What is not any worker's: read when a scrape asks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Process {
+    pub(crate) connections: u64,
+    pub(crate) limit_keys: u64,
+    pub(crate) audit_lines: u64,
+    pub(crate) audit_dropped: u64,
+    pub(crate) audit_failures: u64,
+    pub(crate) audit_broken: bool,
+    /// Seconds since each external issuer's JWK Set was fetched.
+    pub(crate) jwks_age: Vec<(IssuerLabels, f64)>,
+}
+
+/// Seconds, in the buckets that OpenTelemetry advises for HTTP.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Histogram {
+    counts: [u64; BOUNDS.len() + 1],
+    sum: f64,
+}
+
+const BOUNDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+impl Histogram {
+    pub(crate) fn observe(&mut self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        self.counts[bucket] += 1;
+        self.sum += seconds;
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(other.counts).for_each(|(sum, count)| *sum += count);
+        self.sum += other.sum;
+    }
+
+    /// The format's own sums, bucket by bucket.
+    fn buckets(&self) -> Vec<(f64, u64)> {
+        BOUNDS.into_iter().chain([f64::MAX]).zip(self.counts).collect()
+    }
+}
+
+/// The page that Prometheus reads.
+pub(crate) fn page(reports: Vec<Report>, process: Process) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Page { sum: Sum::of(reports), process }));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+#[derive(Debug, Default)]
+struct Sum {
+    decisions: BTreeMap<DecisionLabels, u64>,
+    durations: BTreeMap<DurationLabels, Histogram>,
+    limits: BTreeMap<LimitLabels, u64>,
+    total: Report,
+}
+
+impl Sum {
+    fn of(reports: Vec<Report>) -> Self {
+        let mut sum = Self::default();
+        for report in reports {
+            report.decisions.into_iter().for_each(|(labels, count)| *sum.decisions.entry(labels).or_default() += count);
+            report
+                .durations
+                .into_iter()
+                .for_each(|(labels, histogram)| sum.durations.entry(labels).or_default().add(&histogram));
+            report.limits.into_iter().for_each(|(labels, count)| *sum.limits.entry(labels).or_default() += count);
+            let total = &mut sum.total;
+            total.cached_tokens += report.cached_tokens;
+            total.token_cache_hits += report.token_cache_hits;
+            total.token_cache_misses += report.token_cache_misses;
+            total.idle_upstream_connections += report.idle_upstream_connections;
+            total.in_flight += report.in_flight;
+        }
+        sum
+    }
+
+    fn tokens_issued(&self) -> u64 {
+        self.decisions.iter().filter(|(labels, _)| labels.decision == "issue").map(|(_, count)| count).sum()
+    }
+}
+
+#[derive(Debug)]
+struct Page {
+    sum: Sum,
+    process: Process,
+}
+
+impl Collector for Page {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (sum, process) = (&self.sum, &self.process);
+        let mut page = Writer(&mut encoder);
+        page.counters("portcullis_auth_decisions", "Decisions on requests and grants", &sum.decisions)?;
+        page.counters("portcullis_ratelimit_decisions", "Decisions of rate limits", &sum.limits)?;
+        page.histograms(
+            "http_server_request_duration",
+            "From a request's head to the end of its answer",
+            &sum.durations,
+        )?;
+        page.counter("portcullis_tokens_issued", "Access tokens issued", sum.tokens_issued())?;
+        page.counter("portcullis_token_cache_hits", "Tokens found good from memory", sum.total.token_cache_hits)?;
+        page.counter(
+            "portcullis_token_cache_misses",
+            "Tokens whose signature had to be checked",
+            sum.total.token_cache_misses,
+        )?;
+        page.gauge("portcullis_token_cache_entries", "Tokens in memory", sum.total.cached_tokens as f64)?;
+        page.gauge(
+            "portcullis_upstream_idle_connections",
+            "Connections to upstreams kept for reuse",
+            sum.total.idle_upstream_connections as f64,
+        )?;
+        page.gauge("http_server_active_requests", "Requests under way", sum.total.in_flight as f64)?;
+        page.gauge("portcullis_connections", "Connections from clients", process.connections as f64)?;
+        page.gauge("portcullis_ratelimit_keys", "Keys that rate limits remember", process.limit_keys as f64)?;
+        page.counter("portcullis_audit_lines", "Lines written to the audit log", process.audit_lines)?;
+        page.counter("portcullis_audit_dropped", "Lines that found no room in the audit log", process.audit_dropped)?;
+        page.counter(
+            "portcullis_audit_write_failures",
+            "Writes to the audit log that failed and were tried again",
+            process.audit_failures,
+        )?;
+        page.gauge(
+            "portcullis_audit_broken",
+            "1 while the audit log can't be written",
+            f64::from(u8::from(process.audit_broken)),
+        )?;
+        page.gauges("portcullis_jwks_age", "Since an issuer's JWK Set was fetched", &process.jwks_age)
+    }
+}
+
+struct Writer<'w, 'e>(&'w mut DescriptorEncoder<'e>);
+
+impl Writer<'_, '_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(encoder)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(value).encode(encoder)
+    }
+
+    fn counters<L: EncodeLabelSet>(&mut self, name: &str, help: &str, values: &BTreeMap<L, u64>) -> fmt::Result {
+        let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        values.iter().try_for_each(|(labels, value)| ConstCounter::new(*value).encode(encoder.encode_family(labels)?))
+    }
+
+    fn gauges<L: EncodeLabelSet>(&mut self, name: &str, help: &str, values: &[(L, f64)]) -> fmt::Result {
+        let mut encoder = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        values.iter().try_for_each(|(labels, value)| ConstGauge::new(*value).encode(encoder.encode_family(labels)?))
+    }
+
+    fn histograms<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: &BTreeMap<L, Histogram>,
+    ) -> fmt::Result {
+        let mut encoder: MetricEncoder<'_> =
+            self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        values.iter().try_for_each(|(labels, histogram)| {
+            let count = histogram.counts.iter().sum();
+            encoder.encode_family(labels)?.encode_histogram::<NoLabelSet>(
+                histogram.sum,
+                count,
+                &histogram.buckets(),
+                None,
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_summed_and_labels_escaped() {
+        let labels =
+            DecisionLabels { route: "a\"b\n".to_owned(), issuer: String::new(), decision: "issue", reason: "" };
+        let mut durations = Histogram::default();
+        durations.observe(Duration::from_millis(7));
+        let duration_labels =
+            DurationLabels { http_route: "r".to_owned(), http_request_method: "GET", http_response_status_code: 200 };
+        let report =
+            Report { decisions: vec![(labels, 2)], durations: vec![(duration_labels, durations)], ..Report::default() };
+        let text = page(vec![report.clone(), report], Process::default()).unwrap();
+        assert!(
+            text.contains(r#"portcullis_auth_decisions_total{route="a\"b\n",issuer="",decision="issue",reason=""} 4"#),
+            "{text}"
+        );
+        assert!(text.contains("portcullis_tokens_issued_total 4"), "{text}");
+        let bucket = r#"http_server_request_duration_seconds_bucket{le="0.01",http_route="r",http_request_method="GET",http_response_status_code="200"} 2"#;
+        assert!(text.contains(bucket), "{text}");
+        assert!(
+            text.contains(r#"le="0.005",http_route="r",http_request_method="GET",http_response_status_code="200"} 0"#),
+            "{text}"
+        );
+    }
+}
