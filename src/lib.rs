@@ -1,5 +1,6 @@
 //! Portcullis, an API gateway for machine-to-machine traffic.
 
+mod app;
 mod audit;
 mod clock;
 mod config;

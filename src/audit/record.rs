@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::ledger::Batch;
 use super::line::Line;
 use super::reason::Reason;
 use crate::clock::UnixTime;
@@ -106,11 +107,16 @@ impl Identified<'_> {
 }
 
 impl Event {
-    pub(crate) fn write(self, time: UnixTime, config: &str, buffer: &mut Vec<u8>) {
+    pub(crate) fn write(self, time: UnixTime, config: &str, batch: &mut Batch) {
         let name = match self {
             Self::Start => "start",
             Self::Stop => "stop",
         };
-        Line::open(buffer).plain("time", time).plain("gateway.event", name).plain("gateway.config", config).close();
+        Line::open(&mut batch.bytes)
+            .plain("time", time)
+            .plain("gateway.event", name)
+            .plain("gateway.config", config)
+            .close();
+        batch.lines += 1;
     }
 }

@@ -23,7 +23,9 @@ pub(crate) struct Accepted {
 /// When descriptors or memory have run out: long enough to let some go, short enough to be back soon.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
-/// Accepts until the drain begins, takes what the kernel has queued by then, and ends when every connection has.
+const LAST_MOMENT: Duration = Duration::from_millis(200);
+
+/// Accepts until the drain begins, takes what the kernel has queued by then, and ends when every connection has, or at the cut.
 pub(crate) async fn run<F, Fut>(listener: TcpListener, places: Arc<Places>, mut drain: Drain, serve: F)
 where
     F: Fn(Accepted) -> Fut,
@@ -54,7 +56,20 @@ where
     for accepted in queued(listener) {
         begin(&mut connections, Ok(accepted));
     }
+    tokio::select! {
+        () = all(&mut connections) => {}
+        () = cut(drain) => {}
+    }
+}
+
+async fn all(connections: &mut JoinSet<()>) {
     while connections.join_next().await.is_some() {}
+}
+
+/// A moment after the cut, for the connections that end by themselves then.
+async fn cut(mut drain: Drain) {
+    drain.reached(Stage::Cut).await;
+    tokio::time::sleep(LAST_MOMENT).await;
 }
 
 fn admit(stream: TcpStream, peer: SocketAddr, places: &Arc<Places>) -> Option<Accepted> {

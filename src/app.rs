@@ -1,0 +1,456 @@
+//! The composition root: the only file that knows every module, and the one that starts every task.
+//!
+//! Takes a configuration; opens what can fail (files, keys, sockets) before anything is served, then runs the control
+//! plane's runtime and one thread per worker until a signal ends them, in order.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use tokio::runtime::{Builder, LocalOptions, Runtime};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::audit::ledger::{Batch, Health, Ledger, OnFailure};
+use crate::audit::record::Event;
+use crate::audit::writer::{OpenError, Writer};
+use crate::clock;
+use crate::config::{Config, ExternalIssuer, Listener, ListenerKind, Oauth};
+use crate::issuer::authorization_server::AuthorizationServer;
+use crate::issuer::client::Clients;
+use crate::issuer::offload::Offload;
+use crate::issuer::ring::{Ring, RingError};
+use crate::jose::signing::SigningKeyFault;
+use crate::pipeline::peer::Entrance;
+use crate::pipeline::snapshot::{OwnIssuer, Snapshot};
+use crate::pipeline::worker::{Gate, ReportRequest, Worker};
+use crate::server::accept;
+use crate::server::certificate::{CertificateError, CertificateFiles};
+use crate::server::drain::{self, Drain, Shutdown, Stage};
+use crate::server::listener::{self, ListenError};
+use crate::server::places::Places;
+use crate::server::tls;
+use crate::telemetry::admin::{self, Probes};
+use crate::telemetry::metrics::{self, IssuerLabels, Process};
+use crate::trust::issuer::TrustedIssuer;
+use crate::trust::key_cache::KeyCache;
+use crate::trust::refresher;
+use crate::trust::verify::Trust;
+
+/// Why the gateway can't start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("cannot start a runtime or thread")]
+    Runtime(#[from] io::Error),
+    #[error(transparent)]
+    Audit(#[from] OpenError),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    #[error("TLS can't be set up")]
+    Tls(#[from] rustls::Error),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("the signing keys can't be used")]
+    Ring(#[from] RingError),
+    #[error("the signing keys can't be used")]
+    SigningKey(#[from] SigningKeyFault),
+}
+
+/// The gateway with everything open, before it serves.
+pub(crate) struct App {
+    config: Config,
+    addresses: Vec<SocketAddr>,
+    sockets: Vec<Vec<TcpListener>>,
+    gates: Vec<Gate>,
+    admin: Option<TcpListener>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    writer: Writer,
+    health: Arc<Health>,
+    reopen_audit: Arc<AtomicBool>,
+    offload: Runtime,
+    control: Runtime,
+}
+
+/// Room for lines in the audit log's queues, over all workers.
+const AUDIT_LINES: usize = 8192;
+const AUDIT_BATCHES: usize = 64;
+const CONTROL_THREADS: usize = 2;
+/// Name look-ups for upstreams, per worker.
+const LOOKUP_THREADS: usize = 4;
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+const FORGET_KEYS_EVERY: Duration = Duration::from_secs(10);
+/// For the audit writer to flush once everything else has ended.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl App {
+    /// Opens everything that can fail.
+    pub(crate) fn open(mut config: Config) -> Result<Self, StartError> {
+        let health = Arc::new(Health::default());
+        let reopen_audit = Arc::new(AtomicBool::new(false));
+        let writer = Writer::open(config.audit.target.clone(), Arc::clone(&reopen_audit), Arc::clone(&health))?;
+        if config.audit.on_failure == OnFailure::Drop {
+            warn!("audit.on_failure is `drop`: decisions that can't be recorded are taken all the same");
+        }
+        let gates = config.listeners.iter().map(gate).collect::<Result<Vec<_>, _>>()?;
+        let mut sockets = Vec::new();
+        for listener in &config.listeners {
+            sockets.push(listener::bind(listener.address, config.workers)?);
+        }
+        let addresses = sockets.iter().flat_map(|sockets| sockets.first()?.local_addr().ok()).collect();
+        let admin = config.admin.map(|address| listener::bind(address, 1)).transpose()?;
+        let offload = Offload::runtime(config.workers)?;
+        let control = control_runtime()?;
+        let snapshot = snapshot(&mut config, &offload, &control)?;
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        let admin = admin.and_then(|mut sockets| sockets.pop());
+        Ok(Self { config, addresses, sockets, gates, admin, snapshot, writer, health, reopen_audit, offload, control })
+    }
+
+    /// Where it listens; with port 0 in the configuration, where that has led.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    pub(crate) fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref()?.local_addr().ok()
+    }
+
+    /// Serves until a signal ends it. `started` is told once connections are taken.
+    pub(crate) fn run(self, started: impl FnOnce()) -> Result<(), StartError> {
+        let Self { config, sockets, gates, admin, snapshot, writer, health, reopen_audit, offload, control, .. } = self;
+        let signals = {
+            let _in_control = control.enter();
+            Signals::new()?
+        };
+        let (lines, batches) = sync_channel(AUDIT_BATCHES);
+        let audit_thread = writer.start(batches)?;
+        record(Event::Start, &config, &lines);
+        let (stage, drain) = drain::channel();
+        let places = Arc::new(Places::new(config.limits.connections, config.limits.connections_per_address));
+        let mut plan = Plan {
+            gates,
+            snapshot: Arc::clone(&snapshot),
+            places: Arc::clone(&places),
+            drain: drain.clone(),
+            lines,
+            health: Arc::clone(&health),
+        };
+        let (workers, reports) = start_workers(&config, sockets, &mut plan)?;
+        if let Some(listener) = admin {
+            let probes = probes(drain.clone(), Arc::clone(&health), places, Arc::clone(&snapshot), reports);
+            control.spawn(serve_admin(listener, probes));
+        }
+        control.spawn(forget_limit_keys(snapshot));
+        started();
+        control.block_on(until_told_to_stop(signals, &stage, config.shutdown, &reopen_audit, workers));
+        record(Event::Stop, &config, &plan.lines);
+        drop(plan);
+        offload.shutdown_background();
+        control.shutdown_background();
+        join_within(audit_thread, FLUSH_TIMEOUT);
+        Ok(())
+    }
+}
+
+/// What every worker is given.
+#[derive(Clone)]
+struct Plan {
+    gates: Vec<Gate>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    places: Arc<Places>,
+    drain: Drain,
+    lines: SyncSender<Batch>,
+    health: Arc<Health>,
+}
+
+fn control_runtime() -> io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(CONTROL_THREADS).thread_name("control").enable_all().build()
+}
+
+fn gate(listener: &Listener) -> Result<Gate, StartError> {
+    match &listener.kind {
+        ListenerKind::Tls { certificates, min_version } => {
+            let pairs = certificates.iter().map(open_certificate).collect::<Result<_, _>>()?;
+            let config: ServerConfig = tls::server_config(pairs, *min_version)?;
+            Ok(Gate { tls: Some(Arc::new(config)), entrance: Entrance::Tls })
+        }
+        ListenerKind::Plain => {
+            Ok(Gate { tls: None, entrance: Entrance::Plain { loopback: listener.address.ip().is_loopback() } })
+        }
+        ListenerKind::Redirect { origin } => {
+            Ok(Gate { tls: None, entrance: Entrance::Redirect { origin: origin.clone() } })
+        }
+    }
+}
+
+fn open_certificate(files: &CertificateFiles) -> Result<Arc<rustls::sign::CertifiedKey>, CertificateError> {
+    if files.self_signed {
+        if files.are_missing() {
+            files.make()?;
+        }
+        warn!(cert = %files.cert.display(), "serving a self-signed certificate: for development only");
+    }
+    files.load()
+}
+
+fn snapshot(config: &mut Config, offload: &Runtime, control: &Runtime) -> Result<Snapshot, StartError> {
+    let mut issuers = Vec::new();
+    let oauth = match config.oauth.take() {
+        Some(oauth) => Some(own_issuer(oauth, offload, &mut issuers)?),
+        None => None,
+    };
+    for ExternalIssuer { settings, source } in config.issuers.drain(..) {
+        let keys = Arc::new(KeyCache::remote());
+        control.spawn(refresher::keep_fresh(settings.clone(), source, Arc::clone(&keys)));
+        issuers.push(Arc::new(TrustedIssuer { settings, keys }));
+    }
+    Ok(Snapshot {
+        config: config.id.clone(),
+        limits: config.limits.clone(),
+        routes: std::mem::take(&mut config.routes),
+        trust: Trust::new(issuers),
+        oauth,
+    })
+}
+
+fn own_issuer(oauth: Oauth, offload: &Runtime, issuers: &mut Vec<Arc<TrustedIssuer>>) -> Result<OwnIssuer, StartError> {
+    let ring = Ring::open(&oauth.ring)?;
+    let keys = Arc::new(KeyCache::own(ring.verifying_keys()?));
+    issuers.push(Arc::new(TrustedIssuer { settings: oauth.trust, keys }));
+    let offload = Arc::new(Offload::new(offload.handle().clone()));
+    let clients = Arc::new(Clients::new(oauth.clients));
+    Ok(OwnIssuer {
+        server: AuthorizationServer::new(oauth.server, clients, ring, offload),
+        token_limits: oauth.token_limits,
+    })
+}
+
+type Workers = Vec<(JoinHandle<()>, oneshot::Receiver<()>)>;
+
+fn start_workers(
+    config: &Config,
+    sockets: Vec<Vec<TcpListener>>,
+    plan: &mut Plan,
+) -> Result<(Workers, Vec<mpsc::Sender<ReportRequest>>), StartError> {
+    let (mut workers, mut reports) = (Vec::new(), Vec::new());
+    let mut sockets: Vec<_> = sockets.into_iter().map(Vec::into_iter).collect();
+    for number in 0..config.workers {
+        let mine: Vec<TcpListener> = sockets.iter_mut().filter_map(Iterator::next).collect();
+        let ledger_capacity = AUDIT_LINES.div_ceil(config.workers);
+        let max_in_flight = config.limits.in_flight.div_ceil(config.workers);
+        let (plan, on_failure) = (plan.clone(), config.audit.on_failure);
+        let (report_sender, report_requests) = mpsc::channel(8);
+        let (ended, has_ended) = oneshot::channel();
+        let runtime = move || {
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(LOOKUP_THREADS)
+                .build_local(LocalOptions::default())?;
+            let ledger =
+                Rc::new(Ledger::new(plan.lines.clone(), Arc::clone(&plan.health), on_failure, ledger_capacity));
+            runtime.block_on(work(plan, mine, Rc::clone(&ledger), max_in_flight, report_requests));
+            // What is still open is dropped with the runtime, and leaves its lines.
+            drop(runtime);
+            ledger.finish();
+            drop(ended);
+            Ok::<_, io::Error>(())
+        };
+        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            if let Err(error) = runtime() {
+                tracing::error!(%error, "a worker could not start");
+            }
+        })?;
+        workers.push((thread, has_ended));
+        reports.push(report_sender);
+    }
+    Ok((workers, reports))
+}
+
+/// One worker's life: its listeners, and what it tends beside them.
+async fn work(
+    plan: Plan,
+    sockets: Vec<TcpListener>,
+    ledger: Rc<Ledger>,
+    max_in_flight: usize,
+    reports: mpsc::Receiver<ReportRequest>,
+) {
+    let worker = Rc::new(Worker::new(plan.snapshot, ledger, max_in_flight));
+    let tending = tokio::task::spawn_local(Rc::clone(&worker).tend(reports));
+    let mut listeners = tokio::task::JoinSet::new();
+    for (socket, gate) in sockets.into_iter().zip(plan.gates) {
+        let listener = match tokio::net::TcpListener::from_std(socket) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "a listener could not start");
+                continue;
+            }
+        };
+        let (worker, gate, drain) = (Rc::clone(&worker), Rc::new(gate), plan.drain.clone());
+        let serve = {
+            let drain = drain.clone();
+            move |accepted| Rc::clone(&worker).serve(Rc::clone(&gate), accepted, drain.clone())
+        };
+        listeners.spawn_local(accept::run(listener, Arc::clone(&plan.places), drain, serve));
+    }
+    while listeners.join_next().await.is_some() {}
+    tending.abort();
+}
+
+fn probes(
+    drain: Drain,
+    health: Arc<Health>,
+    places: Arc<Places>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    workers: Vec<mpsc::Sender<ReportRequest>>,
+) -> Probes {
+    let ready = {
+        let health = Arc::clone(&health);
+        move || match drain.stage() {
+            Stage::Serving if health.is_broken() => Err("the audit log can't be written"),
+            Stage::Serving => Ok(()),
+            Stage::Unready | Stage::Draining | Stage::Cut => Err("shutting down"),
+        }
+    };
+    let metrics = move || -> admin::MetricsPage {
+        let process = process(&health, &places, &snapshot.load());
+        let workers = workers.clone();
+        Box::pin(async move { metrics::page(collect(&workers).await, process).ok() })
+    };
+    Probes { ready: Arc::new(ready), metrics: Arc::new(metrics) }
+}
+
+async fn collect(workers: &[mpsc::Sender<ReportRequest>]) -> Vec<metrics::Report> {
+    let mut reports = Vec::new();
+    for worker in workers {
+        let (sender, receiver) = oneshot::channel();
+        let asked = timeout(REPORT_TIMEOUT, worker.send(sender)).await;
+        if asked.is_ok_and(|sent| sent.is_ok())
+            && let Ok(Ok(report)) = timeout(REPORT_TIMEOUT, receiver).await
+        {
+            reports.push(report);
+        }
+    }
+    reports
+}
+
+fn process(health: &Health, places: &Places, snapshot: &Snapshot) -> Process {
+    let now = tokio::time::Instant::now();
+    let age = |issuer: &Arc<TrustedIssuer>| {
+        let labels = IssuerLabels { issuer: issuer.settings.name.as_str().to_owned() };
+        Some((labels, issuer.keys.age(now)?.as_secs_f64()))
+    };
+    Process {
+        connections: places.taken() as u64,
+        limit_keys: snapshot.all_limits().map(|limit| limit.keys() as u64).sum(),
+        audit_lines: health.written.load(Ordering::Relaxed),
+        audit_dropped: health.dropped.load(Ordering::Relaxed),
+        audit_failures: health.failures.load(Ordering::Relaxed),
+        audit_broken: health.is_broken(),
+        jwks_age: snapshot.trust.issuers().iter().filter_map(age).collect(),
+    }
+}
+
+async fn serve_admin(listener: TcpListener, probes: Probes) {
+    match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => admin::serve(listener, probes).await,
+        Err(error) => tracing::error!(%error, "the admin listener could not start"),
+    }
+}
+
+async fn forget_limit_keys(snapshot: Arc<ArcSwap<Snapshot>>) {
+    loop {
+        tokio::time::sleep(FORGET_KEYS_EVERY).await;
+        snapshot.load_full().all_limits().for_each(|limit| limit.forget_idle());
+    }
+}
+
+/// Readiness off, then a pause, then no new connections, then the cut; a second signal goes straight to the cut.
+async fn until_told_to_stop(
+    mut signals: Signals,
+    stage: &watch::Sender<Stage>,
+    shutdown: Shutdown,
+    reopen_audit: &AtomicBool,
+    workers: Workers,
+) {
+    let ended = async {
+        for (thread, ended) in workers {
+            let _ = ended.await;
+            let _ = thread.join();
+        }
+    };
+    tokio::pin!(ended);
+    tokio::select! {
+        () = signals.stop(reopen_audit) => {}
+        () = &mut ended => return,
+    }
+    info!(delay_s = shutdown.delay.as_secs(), drain_s = shutdown.drain.as_secs(), "shutting down");
+    let steps = [(Stage::Unready, shutdown.delay), (Stage::Draining, shutdown.drain)];
+    for (next, pause) in steps {
+        stage.send_replace(next);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = signals.stop(reopen_audit) => break,
+            () = &mut ended => return,
+        }
+    }
+    warn!("cutting what has not ended");
+    stage.send_replace(Stage::Cut);
+    ended.await;
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    reopen: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reopen: signal(SignalKind::user_defined1())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Ends with the next signal to stop; answers the others meanwhile.
+    async fn stop(&mut self, reopen_audit: &AtomicBool) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.reopen.recv() => reopen_audit.store(true, Ordering::Relaxed),
+                _ = self.hang_up.recv() => warn!("the configuration is read at start only: SIGHUP changes nothing"),
+            }
+        }
+    }
+}
+
+fn record(event: Event, config: &Config, lines: &SyncSender<Batch>) {
+    let mut batch = Batch::default();
+    event.write(clock::now(), &config.id, &mut batch);
+    // A writer that is gone has said so itself.
+    let _ = lines.send(batch);
+}
+
+fn join_within(thread: JoinHandle<()>, patience: Duration) {
+    let (ended, has_ended) = std::sync::mpsc::channel();
+    let waiting = thread::Builder::new().spawn(move || {
+        let _ = thread.join();
+        let _ = ended.send(());
+    });
+    if waiting.is_err() || has_ended.recv_timeout(patience).is_err() {
+        tracing::error!("the audit log could not be flushed: its last lines are lost");
+    }
+}

@@ -1,0 +1,99 @@
+//! The admin listener: is the process alive, is it ready, what has it counted.
+//!
+//! Serves the control plane's runtime and no worker's, so that it answers while the data plane is busy. It has no
+//! authentication, which is why configuration keeps it off public addresses.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// What the listener can tell, each asked for anew.
+#[derive(Clone)]
+pub(crate) struct Probes {
+    /// `Err` says why not.
+    pub(crate) ready: Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>,
+    pub(crate) metrics: Arc<dyn Fn() -> MetricsPage + Send + Sync>,
+}
+
+/// A page in the making.
+pub(crate) type MetricsPage = std::pin::Pin<Box<dyn Future<Output = Option<String>> + Send>>;
+
+const MAX_CONNECTIONS: usize = 64;
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+/// Serves until dropped.
+pub(crate) async fn serve(listener: TcpListener, probes: Probes) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match (accepted, Arc::clone(&places).try_acquire_owned()) {
+                (Ok((stream, _)), Ok(place)) => {
+                    let probes = probes.clone();
+                    connections.spawn(async move {
+                        let _place = place;
+                        converse(stream, probes).await;
+                    });
+                }
+                (Ok(_), Err(_)) => {}
+                (Err(_), _) => tokio::time::sleep(Duration::from_millis(100)).await,
+            },
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, probes: Probes) {
+    let service = service_fn(move |request| {
+        let probes = probes.clone();
+        async move { Ok::<_, Infallible>(answer(&request, &probes).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    // A scraper that hangs up is nobody's concern.
+    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn answer(request: &Request<Incoming>, probes: &Probes) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
+    }
+    match request.uri().path() {
+        "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
+        "/readyz" => match (probes.ready)() {
+            Ok(()) => text(StatusCode::OK, "ok\n".to_owned()),
+            Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        },
+        "/metrics" => match (probes.metrics)().await {
+            Some(page) => {
+                let mut response = text(StatusCode::OK, page);
+                response.headers_mut().insert(CONTENT_TYPE, OPEN_METRICS);
+                response
+            }
+            None => text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be written\n".to_owned()),
+        },
+        _ => text(StatusCode::NOT_FOUND, "try /livez, /readyz or /metrics\n".to_owned()),
+    }
+}
+
+fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, TEXT);
+    response
+}

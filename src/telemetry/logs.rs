@@ -1,0 +1,25 @@
+//! Logs on stderr: readable on a terminal, JSON lines otherwise.
+
+use std::io::{self, IsTerminal as _};
+
+use tracing::Level;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// Which logs are wanted, such as `debug` or `portcullis::trust=debug`.
+const VARIABLE: &str = "PORTCULLIS_LOG";
+
+/// Starts logging; a second call changes nothing.
+pub(crate) fn start() {
+    let wanted = std::env::var(VARIABLE).ok().and_then(|text| text.parse::<Targets>().ok());
+    let filter = wanted.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
+    let layer = if io::stderr().is_terminal() {
+        fmt::layer().with_writer(io::stderr).with_target(false).compact().boxed()
+    } else {
+        fmt::layer().with_writer(io::stderr).with_ansi(false).json().flatten_event(true).boxed()
+    };
+    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+}
