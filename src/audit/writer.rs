@@ -3,6 +3,7 @@
 //! A write that fails is tried again from where it stopped, so that a full disk costs no line and tears none; until it succeeds the log is
 //! *broken* and [`super::ledger`] refuses. A file that was renamed or deleted is noticed and opened anew.
 
+use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -57,6 +58,36 @@ const RETRY_EVERY: Duration = Duration::from_millis(100);
 const GROUP: usize = 64;
 /// A last line longer than this was not written by us.
 const TAIL_BYTES: u64 = 64 * 1024;
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("standard output"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl Target {
+    /// Says what [`Writer::open`] would, as far as can be told without writing.
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        let Self::File(path) = self else {
+            return Ok(());
+        };
+        let failed = |source| OpenError { path: path.clone(), source };
+        if path.exists() {
+            return OpenOptions::new().append(true).open(path).map(drop).map_err(failed);
+        }
+        let folder = path.ancestors().skip(1).find(|folder| folder.as_os_str().is_empty() || folder.exists());
+        let folder = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let metadata = fs::metadata(folder).map_err(failed)?;
+        match (metadata.is_dir(), metadata.permissions().readonly()) {
+            (true, false) => Ok(()),
+            (true, true) => Err(failed(io::ErrorKind::PermissionDenied.into())),
+            (false, _) => Err(failed(io::ErrorKind::NotADirectory.into())),
+        }
+    }
+}
 
 impl Writer {
     pub(crate) fn open(target: Target, reopen: Arc<AtomicBool>, health: Arc<Health>) -> Result<Self, OpenError> {

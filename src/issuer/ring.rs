@@ -66,6 +66,14 @@ impl Ring {
         Self::from_stored(stored, settings.algorithm).map_err(RingError::Make)
     }
 
+    /// Loads the ring if there is one that can sign; makes nothing.
+    pub(crate) fn load(settings: &RingSettings) -> Result<Option<Self>, RingError> {
+        if !settings.directory.exists() {
+            return Ok(None);
+        }
+        Ok(Self::from_stored(load(&settings.directory)?, settings.algorithm).ok())
+    }
+
     /// Says what [`Self::open`] would, without writing anything.
     pub(crate) fn check(settings: &RingSettings) -> Result<(), RingError> {
         if settings.directory.exists() { load(&settings.directory).map(drop) } else { Ok(()) }

@@ -3,9 +3,12 @@
 //! A path pattern is matched segment by segment against *decoded* segments, so that no spelling of a path slips past the
 //! rule that was written for it.
 
+use std::fmt;
+
 /// `/ping`, `/users/{id}/posts`, `/api/**`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PathPattern {
+    text: Box<str>,
     pub(super) segments: Vec<Segment>,
     /// Ends in `/**`: the subtree, its root too.
     pub(super) subtree: bool,
@@ -66,7 +69,7 @@ impl PathPattern {
         Ok(Self { segments, subtree })
     }
 
-    /// The same pattern whatever its placeholders are called.
+    #[cfg(test)]
     pub(crate) fn matches(&self, decoded: &str) -> bool {
         let path = decoded.strip_prefix('/').unwrap_or(decoded);
         let path = path.strip_suffix('/').unwrap_or(path);
@@ -82,6 +85,21 @@ impl PathPattern {
         let begins = self.segments.starts_with(&prefix.segments);
         let fixed = prefix.segments.iter().all(|segment| matches!(segment, Segment::Exact(_)));
         (begins && fixed && !prefix.segments.is_empty()).then_some(prefix.segments.len())
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Wildcard(suffix) => write!(f, "*{suffix}"),
+        }
     }
 }
 
@@ -110,6 +128,7 @@ impl Segment {
         Ok(Self::Exact(text.to_owned()))
     }
 
+    #[cfg(test)]
     fn matches(&self, found: &str) -> bool {
         match self {
             Self::Exact(expected) => expected == found,

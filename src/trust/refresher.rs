@@ -69,6 +69,21 @@ pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, cach
     }
 }
 
+/// One attempt, for a tool that asks once.
+pub(crate) async fn refresh_once(settings: &IssuerSettings, source: &KeySource, cache: &KeyCache) -> Result<(), RefreshError> {
+    let now = Instant::now();
+    match attempt(settings, source, &mut None).await {
+        Ok((keys, ttl)) => {
+            cache.publish(keys, now, now + ttl);
+            Ok(())
+        }
+        Err(error) => {
+            cache.publish_failure(now);
+            Err(error)
+        }
+    }
+}
+
 /// Until `next`, or until a request misses a key in a set that is old enough to be asked for again.
 async fn wait(cache: &KeyCache, next: Instant) {
     let earliest = Instant::now() + BELIEVED_FOR;

@@ -45,6 +45,13 @@ pub(crate) enum AllowedAudiences<'r> {
     Only(&'r [String]),
 }
 
+impl Expectations<'_> {
+    /// What every route demands; a tool that judges no particular one asks for this.
+    pub(crate) fn any_route() -> Self {
+        Self { issuers: AllowedIssuers::All, audiences: AllowedAudiences::OfIssuer }
+    }
+}
+
 /// A token that was found good, with all that later decisions need.
 #[derive(Debug)]
 pub(crate) struct Verified {
@@ -237,11 +244,5 @@ impl From<TokenFault> for Distrust {
             TokenFault::Algorithm => Self::AlgNotAllowed,
             TokenFault::MissingClaim => Self::MissingClaim,
         }
-    }
-}
-
-impl Default for Expectations<'_> {
-    fn default() -> Self {
-        Self { issuers: AllowedIssuers::All, audiences: AllowedAudiences::OfIssuer }
     }
 }

@@ -1,6 +1,6 @@
 //! An upstream as configured: a named service and the address of its server.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +57,14 @@ impl Server {
         };
         let authority = HeaderValue::try_from(url.authority()).map_err(|_| InvalidServer::Extra)?;
         Ok(Self { host, port: url.port_or_known_default().unwrap_or(80), authority })
+    }
+
+    /// `None` where it is a name, which may have many.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self.host {
+            ServerHost::Address(address) => Some(SocketAddr::new(address, self.port)),
+            ServerHost::Name(_) => None,
+        }
     }
 }
 

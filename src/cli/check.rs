@@ -1,0 +1,140 @@
+//! `portcullis check`: what `run` would say to a configuration, and what it exposes.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::terminal::{BOLD, DIM, GOOD, NAME, WARN, bad_config, note, out, styled};
+use super::{ConfigPath, Format, USAGE};
+use crate::config::{Config, ListenerKind, Surroundings};
+use crate::oauth::caller::IssuerName;
+use crate::pipeline::access::{Access, AccessRule};
+use crate::pipeline::limits::Limit;
+use crate::pipeline::route::{MethodSet, Route};
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigPath,
+    /// How to print findings
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+pub(super) fn check(args: &CheckArgs) -> ExitCode {
+    match (Config::load(&args.config.config, &Surroundings::process()), args.format) {
+        (Ok(config), Format::Text) => {
+            summary(&args.config, &config);
+            ExitCode::SUCCESS
+        }
+        (Ok(config), Format::Json) => {
+            out(json!({ "ok": true, "config": config.id, "warnings": config.warnings }));
+            ExitCode::SUCCESS
+        }
+        (Err(errors), Format::Text) => bad_config(&errors),
+        (Err(errors), Format::Json) => {
+            out(json!({ "ok": false, "problems": errors.diagnostics() }));
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn summary(path: &ConfigPath, config: &Config) {
+    config.warnings.iter().for_each(|warning| note(format_args!("{} {warning}", styled(WARN, "warning:"))));
+    out(format_args!("{}  {} {}\n", styled(GOOD, "ok"), path.config.display(), styled(DIM, format_args!("({})", config.id))));
+    for listener in &config.listeners {
+        let kind = match &listener.kind {
+            ListenerKind::Tls { certificates, .. } if certificates.iter().any(|pair| pair.self_signed) => "https, self-signed allowed",
+            ListenerKind::Tls { .. } => "https",
+            ListenerKind::Plain => "http, in clear text",
+            ListenerKind::Redirect { .. } => "http, redirects only",
+        };
+        row("listens", format_args!("{} {}", listener.address, styled(DIM, kind)));
+    }
+    if let Some(oauth) = &config.oauth {
+        let clients = format!("{} clients, {}", oauth.clients.len(), oauth.ring.algorithm);
+        row("issues", format_args!("{}{} {}", oauth.server.issuer, oauth.server.token_path, styled(DIM, clients)));
+    }
+    for issuer in &config.issuers {
+        row("trusts", format_args!("{} {}", issuer.settings.issuer, styled(DIM, issuer.settings.name.as_str())));
+    }
+    row("audits to", &config.audit.target);
+    out("");
+    table(config.routes.routes().iter().map(|route| columns(route)).collect());
+}
+
+fn row(name: &str, value: impl std::fmt::Display) {
+    out(format_args!("{:>10}  {value}", name));
+}
+
+const HEAD: [&str; 5] = ["ROUTE", "PATH", "UPSTREAM", "WHO MAY", "LIMITS"];
+
+fn columns(route: &Route) -> [String; 5] {
+    let hosts: Vec<String> = route.hosts.iter().map(ToString::to_string).collect();
+    let methods: Vec<&str> = if route.methods == MethodSet::all() { vec!["*"] } else { route.methods.names().collect() };
+    let path = format!("{} {}{}", methods.join(","), hosts.join("|"), route.path);
+    let limits: Vec<String> = route.limits.iter().map(|limit| limit_text(limit)).collect();
+    [route.name.clone(), path, route.upstream.name.to_string(), who(&route.access), limits.join(", ")]
+}
+
+fn who(access: &Access) -> String {
+    match access {
+        Access::Public => "EVERYONE".to_owned(),
+        Access::Protected(rule) => rule_text(rule),
+    }
+}
+
+fn rule_text(rule: &AccessRule) -> String {
+    let mut parts = Vec::new();
+    if !rule.all_of.is_empty() {
+        parts.push(rule.all_of.to_string());
+    }
+    if !rule.any_of.is_empty() {
+        parts.push(format!("one of {}", rule.any_of));
+    }
+    parts.extend(rule.claims.iter().map(|claim| {
+        let values: Vec<String> = claim.values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect();
+        format!("{}={}", claim.path, values.join("|"))
+    }));
+    if let Some(clients) = &rule.clients {
+        let mut names: Vec<String> = clients.iter().map(|(issuer, id)| client_name(issuer, id)).collect();
+        names.sort();
+        parts.push(names.join("|"));
+    }
+    if let Some(issuers) = &rule.issuers {
+        let names: Vec<&str> = issuers.iter().map(IssuerName::as_str).collect();
+        parts.push(format!("from {}", names.join("|")));
+    }
+    if parts.is_empty() { "any valid token".to_owned() } else { parts.join(" + ") }
+}
+
+fn client_name(issuer: &IssuerName, id: &str) -> String {
+    if issuer.as_str() == IssuerName::OWN { id.to_owned() } else { format!("{}/{id}", issuer.as_str()) }
+}
+
+fn limit_text(limit: &Limit) -> String {
+    let unit = match limit.rate.period.as_secs() {
+        1 => "s",
+        60 => "min",
+        3600 => "h",
+        _ => "d",
+    };
+    format!("{}/{unit} per {}", limit.rate.amount, limit.name)
+}
+
+/// Columns as wide as their widest cell; what everyone may is marked.
+fn table(rows: Vec<[String; 5]>) {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).chain([HEAD[column].len()]).max().unwrap_or(0);
+    let widths = [0, 1, 2, 3].map(width);
+    let line = |cells: [&str; 5], styles: [anstyle::Style; 5]| {
+        let pad = |index: usize| widths.get(index).map_or(0, |width| width - cells[index].chars().count());
+        let cells: Vec<String> = (0..5).map(|index| format!("{}{}", styled(styles[index], cells[index]), " ".repeat(pad(index)))).collect();
+        out(cells.join("  ").trim_end());
+    };
+    line(HEAD, [BOLD; 5]);
+    for row in &rows {
+        let who = if row[3] == "EVERYONE" { WARN } else { anstyle::Style::new() };
+        line(row.each_ref().map(String::as_str), [NAME, anstyle::Style::new(), anstyle::Style::new(), who, DIM]);
+    }
+}

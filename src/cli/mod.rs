@@ -1,0 +1,79 @@
+//! The command line: one file per verb. Results on stdout, diagnostics on stderr.
+//!
+//! Exit codes: 0 fine, 1 findings or denied, 2 wrong usage or configuration.
+
+mod check;
+mod client;
+mod demo;
+mod legacy;
+mod run;
+mod terminal;
+mod token;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// An API gateway that issues and validates OAuth 2.0 access tokens, from one gateway.yaml
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, max_term_width = 100, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Begin here:
+  portcullis demo                                   see it work: a gateway before a small service, and five curl lines
+  portcullis client new billing --scopes invoices:read   make a client; prints its secret once
+  portcullis check                                  every error of gateway.yaml at once, and what it exposes
+  portcullis run                                    serve
+
+Exit codes: 0 fine, 1 findings or denied, 2 wrong usage or configuration.
+PORTCULLIS_LOG chooses the logs on stderr, such as `debug` or `portcullis::trust=debug`.";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve what the configuration says, until SIGTERM or SIGINT
+    Run(ConfigPath),
+    /// Say what `run` would say to the configuration, and what it exposes; writes nothing
+    Check(check::CheckArgs),
+    /// Start a small service without authentication, a gateway before it, and say what to try
+    Demo(ConfigPath),
+    /// Make clients and hash their secrets
+    #[command(subcommand)]
+    Client(client::ClientVerb),
+    /// Look into access tokens
+    #[command(subcommand)]
+    Token(token::TokenVerb),
+}
+
+#[derive(Clone, Debug, Args)]
+struct ConfigPath {
+    /// The configuration
+    #[arg(long, short, value_name = "FILE", default_value = "gateway.yaml")]
+    config: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+const FINDINGS: u8 = 1;
+const USAGE: u8 = 2;
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    match Cli::parse().verb {
+        Verb::Run(args) => run::run(&args),
+        Verb::Check(args) => check::check(&args),
+        Verb::Demo(args) => demo::demo(&args),
+        Verb::Client(verb) => client::client(verb),
+        Verb::Token(verb) => token::token(verb),
+    }
+}

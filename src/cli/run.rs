@@ -1,0 +1,39 @@
+//! `portcullis run`.
+
+use std::process::ExitCode;
+
+use tracing::info;
+
+use super::ConfigPath;
+use super::terminal::{bad_config, failed};
+use crate::app::App;
+use crate::config::{Config, Surroundings};
+use crate::telemetry::logs;
+
+pub(super) fn run(args: &ConfigPath) -> ExitCode {
+    let config = match Config::load(&args.config, &Surroundings::process()) {
+        Ok(config) => config,
+        Err(errors) => return bad_config(&errors),
+    };
+    logs::start();
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let (workers, id) = (config.workers, config.id.clone());
+    let app = match App::open(config) {
+        Ok(app) => app,
+        Err(error) => return failed(&error),
+    };
+    let (addresses, admin) = (app.addresses().to_vec(), app.admin_address());
+    let started = || {
+        for address in addresses {
+            info!(%address, "listening");
+        }
+        if let Some(address) = admin {
+            info!(%address, "admin listening");
+        }
+        info!(workers, config = id, "serving");
+    };
+    match app.run(started) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}

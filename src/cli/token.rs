@@ -1,0 +1,166 @@
+//! `portcullis token`: looks into access tokens.
+
+use std::io::Read as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::terminal::{BOLD, DIM, GOOD, NAME, WARN, bad_config, failed, note, out, styled};
+use super::{ConfigPath, FINDINGS, Format, USAGE};
+use crate::clock::{self, UnixTime};
+use crate::config::{Config, Surroundings};
+use crate::issuer::ring::Ring;
+use crate::jose::BASE64URL;
+use crate::pipeline::access::{Access, Forbidden};
+use crate::trust::issuer::TrustedIssuer;
+use crate::trust::key_cache::KeyCache;
+use crate::trust::refresher;
+use crate::trust::verify::{Distrust, Expectations, Refused, Trust, Verified};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenVerb {
+    /// Decode a token read from standard input, and say what this configuration would say to it and why
+    Inspect(InspectArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    #[command(flatten)]
+    config: ConfigPath,
+    /// How to print findings
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+const MAX_INPUT: u64 = 64 * 1024;
+
+pub(super) fn token(verb: TokenVerb) -> ExitCode {
+    match verb {
+        TokenVerb::Inspect(args) => inspect(&args),
+    }
+}
+
+fn inspect(args: &InspectArgs) -> ExitCode {
+    let config = match Config::load(&args.config.config, &Surroundings::process()) {
+        Ok(config) => config,
+        Err(errors) => return bad_config(&errors),
+    };
+    let mut text = String::new();
+    if let Err(error) = std::io::stdin().take(MAX_INPUT).read_to_string(&mut text) {
+        return failed(&error);
+    }
+    let text = text.trim();
+    let token = text.strip_prefix("Bearer ").unwrap_or(text);
+    if token.is_empty() {
+        note("no token on standard input; try: printf %s \"$TOKEN\" | portcullis token inspect");
+        return ExitCode::from(USAGE);
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let now = clock::now();
+    let verdict = runtime.block_on(judge(&config, token, now));
+    match args.format {
+        Format::Text => print_text(token, &verdict, &config, now),
+        Format::Json => print_json(token, &verdict, &config, now),
+    }
+    if verdict.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) }
+}
+
+/// With our own keys from the disk and the external issuers' fetched now; makes nothing.
+async fn judge(config: &Config, token: &str, now: UnixTime) -> Result<Verified, Refused> {
+    let mut issuers = Vec::new();
+    if let Some(oauth) = &config.oauth {
+        let keys = Ring::load(&oauth.ring).ok().flatten().and_then(|ring| ring.verifying_keys().ok()).unwrap_or_default();
+        issuers.push(Arc::new(TrustedIssuer { settings: oauth.trust.clone(), keys: Arc::new(KeyCache::own(keys)) }));
+    }
+    for issuer in &config.issuers {
+        let keys = Arc::new(KeyCache::remote());
+        if let Err(error) = refresher::refresh_once(&issuer.settings, &issuer.source, &keys).await {
+            note(format_args!("{} {}", styled(WARN, "warning:"), crate::telemetry::chain::Chain(&error)));
+        }
+        issuers.push(Arc::new(TrustedIssuer { settings: issuer.settings.clone(), keys }));
+    }
+    Trust::new(issuers).verify(token, Expectations::any_route(), now).await
+}
+
+fn print_text(token: &str, verdict: &Result<Verified, Refused>, config: &Config, now: UnixTime) {
+    for (name, part) in parts(token) {
+        out(format_args!("{}\n{part:#}", styled(BOLD, name)));
+    }
+    match verdict {
+        Ok(verified) => {
+            let client = verified.caller.client.as_ref().map_or("(none)", |client| client.as_str());
+            out(format_args!("\n{}  issuer {}, client {client}, scope {}", styled(GOOD, "good"), verified.caller.issuer.as_str(), verified.caller.scope));
+            for (route, answer) in answers(verified, config, now) {
+                let style = if answer == "allowed" { GOOD } else { DIM };
+                out(format_args!("  {}  {}", styled(NAME, route), styled(style, answer)));
+            }
+        }
+        Err(refused) => out(format_args!("\n{}  {}", styled(WARN, "refused"), explain(refused.reason))),
+    }
+}
+
+fn print_json(token: &str, verdict: &Result<Verified, Refused>, config: &Config, now: UnixTime) {
+    let mut printed: Value = parts(token).into_iter().collect();
+    match verdict {
+        Ok(verified) => {
+            printed["good"] = json!(true);
+            printed["routes"] = answers(verified, config, now).into_iter().map(|(route, answer)| (route, Value::from(answer))).collect();
+        }
+        Err(refused) => {
+            printed["good"] = json!(false);
+            printed["why"] = json!(explain(refused.reason));
+        }
+    }
+    out(printed);
+}
+
+/// Header and claims as far as they can be decoded, believed or not.
+fn parts(token: &str) -> Vec<(String, Value)> {
+    let decoded = token.split('.').take(2).map(|part| {
+        let bytes = BASE64URL.decode(part).ok();
+        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_else(|| json!("(not base64url of JSON)"))
+    });
+    ["header", "claims"].map(str::to_owned).into_iter().zip(decoded).collect()
+}
+
+/// What each protected route would say.
+fn answers(verified: &Verified, config: &Config, now: UnixTime) -> Vec<(String, String)> {
+    let instant = tokio::time::Instant::now();
+    let answer = |access: &Access| match access {
+        Access::Public => None,
+        Access::Protected(rule) => Some(match verified.judge_again(rule.expectations(), now, instant) {
+            Err(reason) => format!("401: {}", explain(reason)),
+            Ok(()) => match rule.judge(verified) {
+                Ok(()) => "allowed".to_owned(),
+                Err(Forbidden::MissingScope { all_of, any_of }) if any_of.is_empty() => format!("403: it lacks the scope {all_of}"),
+                Err(Forbidden::MissingScope { any_of, .. }) => format!("403: it lacks one of the scopes {any_of}"),
+                Err(Forbidden::ClaimMismatch) => "403: a claim is not what the route asks for".to_owned(),
+                Err(Forbidden::ClientNotAllowed) => "403: its client is not among the route's".to_owned(),
+            },
+        }),
+    };
+    config.routes.routes().iter().filter_map(|route| Some((route.name.clone(), answer(&route.access)?))).collect()
+}
+
+fn explain(reason: Distrust) -> &'static str {
+    match reason {
+        Distrust::Malformed => "malformed: not a compact JWS with a strict header and strictly typed claims",
+        Distrust::UnknownIssuer => "unknown_issuer: no configured issuer has exactly this `iss`",
+        Distrust::IssuerNotAllowed => "issuer_not_allowed: the route does not take this issuer",
+        Distrust::TypeNotAllowed => "type_not_allowed: its `typ` is not among the issuer's `types`",
+        Distrust::AlgNotAllowed => "alg_not_allowed: its `alg` is not among the issuer's `algorithms`",
+        Distrust::MissingClaim => "missing_claim: a required claim is missing or empty",
+        Distrust::BadAudience => "bad_audience: its `aud` names none of the accepted audiences",
+        Distrust::Expired => "expired",
+        Distrust::NotYetValid => "not_yet_valid: its `nbf` or `iat` lies in the future",
+        Distrust::UnknownKid => "unknown_kid: the issuer publishes no such key for this algorithm",
+        Distrust::KeysUnavailable => "keys_unavailable: the issuer's keys can't be fetched, so that nobody can tell",
+        Distrust::BadSignature => "bad_signature: the issuer's key did not make this signature",
+    }
+}

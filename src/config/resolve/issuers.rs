@@ -1,0 +1,130 @@
+//! `issuers`: the external issuers whose tokens are accepted.
+
+use std::collections::HashMap;
+use std::fs;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use url::Url;
+
+use super::super::decode::{Named, OneOrMore};
+use super::super::origin::HttpUrl;
+use super::super::raw::issuer::RawIssuer;
+use super::super::source::{At, Span};
+use super::super::{ExternalIssuer, Oauth, interpolate};
+use super::{Resolved, Resolver};
+use crate::jose::algorithm::Algorithm;
+use crate::oauth::caller::IssuerName;
+use crate::oauth::identity::Identity;
+use crate::trust::fetch::is_safe;
+use crate::trust::issuer::{IssuerSettings, KeySource, Profile, TokenTypes};
+use crate::trust::scope_claim::ScopeClaim;
+
+const MAX_SKEW: Duration = Duration::from_secs(120);
+
+impl Resolver<'_> {
+    pub(super) fn issuers(&mut self, raw: Named<RawIssuer>, oauth: Option<&Resolved<Oauth>>) -> Vec<ExternalIssuer> {
+        let mut seen: HashMap<String, Option<usize>> = HashMap::new();
+        if let Some(Ok(oauth)) = oauth {
+            seen.insert(oauth.server.issuer.clone(), None);
+        }
+        let mut issuers = Vec::new();
+        for (name, issuer) in raw.entries {
+            self.issuer_name(&name);
+            let Ok(issuer) = issuer else { continue };
+            if let Ok(iss) = &issuer.value.issuer {
+                let line = self.source.line(iss.span);
+                match seen.insert(iss.value.clone(), Some(line)) {
+                    Some(Some(first)) => drop(self.faults.at(iss.span, format!("this issuer is trusted already, at line {first}"))),
+                    Some(None) => drop(self.faults.at(iss.span, "this is our own issuer, which is trusted as `self`")),
+                    None => {}
+                }
+            }
+            issuers.extend(self.issuer(&name, issuer.value));
+        }
+        issuers
+    }
+
+    fn issuer_name(&mut self, name: &At<String>) {
+        if name.value == IssuerName::OWN {
+            self.faults.at(name.span, "the name `self` is taken by our own issuer");
+        } else if name.value.contains(['/', '"', '\\']) || name.value.chars().any(char::is_control) {
+            self.faults.at(name.span, "an issuer's name has no `/`, quotes and control characters");
+        }
+    }
+
+    fn issuer(&mut self, name: &At<String>, raw: RawIssuer) -> Option<ExternalIssuer> {
+        let jwks_uri = raw.jwks_uri.as_ref().map(|uri| self.jwks_uri(name, uri));
+        let ca = raw.ca.as_ref().and_then(|ca| self.certificates(&self.source.locate(&ca.value), ca.span));
+        let algorithms = raw.algorithms.map_or_else(|| Algorithm::ALL.to_vec(), |list| self.algorithms(&list.value));
+        let audiences = raw.audiences.map(|list| self.texts(&list.value));
+        let allow_scopes = raw.allow_scopes.map(|list| self.scopes(&list.value));
+        let types = raw.types.map_or_else(default_types, |list| types(&list.value));
+        if raw.clock_skew.value > MAX_SKEW {
+            self.faults.at(raw.clock_skew.span, "a clock skew of 120s at most");
+        }
+        let issuer = raw.issuer.ok()?;
+        if jwks_uri.is_none() && !Url::parse(&issuer.value).is_ok_and(|url| is_safe(&url)) {
+            let message = "without `jwks_uri` the issuer is discovered, and must be an https URL; http only on a loopback host";
+            self.faults.at(issuer.span, message);
+        }
+        let iss = Identity::parse(&issuer.value).map_err(|fault| self.faults.at(issuer.span, fault.to_string())).ok()?;
+        let scope_claim = match raw.scope_claim.value.as_str() {
+            "auto" => ScopeClaim::Auto,
+            name => ScopeClaim::Named(name.to_owned()),
+        };
+        let settings = IssuerSettings {
+            name: IssuerName::new(&name.value),
+            issuer: iss,
+            audiences: audiences.ok()?,
+            algorithms,
+            types,
+            clock_skew: raw.clock_skew.value,
+            scope_claim,
+            allow_scopes,
+            profile: Profile::External,
+        };
+        Some(ExternalIssuer { settings, source: KeySource { jwks_uri, ca } })
+    }
+
+    fn jwks_uri(&mut self, name: &At<String>, uri: &At<HttpUrl>) -> Url {
+        let url = uri.value.url();
+        if !is_safe(url) {
+            self.faults.at(uri.span, "keys are fetched by https; by http only from a loopback host");
+        } else if url.scheme() == "http" {
+            self.warnings.push(format!("the keys of issuer `{}` are fetched in clear text, from this machine", name.value));
+        }
+        url.clone()
+    }
+
+    fn algorithms(&mut self, list: &OneOrMore<String>) -> Vec<Algorithm> {
+        list.items.iter().filter_map(|name| self.algorithm(name)).collect()
+    }
+
+    fn certificates(&mut self, path: &std::path::Path, span: Span) -> Option<Vec<u8>> {
+        let pem = match fs::read(path) {
+            Ok(pem) => pem,
+            Err(error) => {
+                self.faults.at(span, format!("cannot read `{}`: {}", path.display(), interpolate::reason(&error)));
+                return None;
+            }
+        };
+        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        if !certificates.is_ok_and(|list| !list.is_empty()) {
+            self.faults.at(span, format!("`{}` holds no certificate in PEM", path.display()));
+        }
+        Some(pem)
+    }
+}
+
+fn default_types() -> TokenTypes {
+    TokenTypes { named: vec!["at+jwt".to_owned(), "jwt".to_owned()], absent: true }
+}
+
+fn types(list: &OneOrMore<String>) -> TokenTypes {
+    let names = list.items.iter().map(|name| name.value.to_ascii_lowercase());
+    let (absent, named): (Vec<_>, Vec<_>) = names.partition(|name| name == "absent");
+    let short = |name: String| name.strip_prefix("application/").map_or(name.clone(), str::to_owned);
+    TokenTypes { named: named.into_iter().map(short).collect(), absent: !absent.is_empty() }
+}

@@ -1,0 +1,78 @@
+//! `listeners`: sockets, certificates and keys.
+
+use super::super::decode::{OneOrMore, Required};
+use super::super::raw::listener::{MinVersion as RawMinVersion, RawCertificate, RawListener, RawTls};
+use super::super::source::At;
+use super::super::{Listener, ListenerKind};
+use super::Resolver;
+use crate::server::certificate::{CertificateError, CertificateFiles};
+use crate::server::tls::MinVersion;
+
+impl Resolver<'_> {
+    pub(super) fn listeners(&mut self, raw: Required<OneOrMore<RawListener>>) -> Vec<Listener> {
+        let Ok(raw) = raw else {
+            return Vec::new();
+        };
+        let mut listeners: Vec<Listener> = Vec::new();
+        for listener in raw.value.items {
+            let kind = self.kind(&listener);
+            let Ok(address) = listener.value.address else {
+                continue;
+            };
+            if address.value.port() != 0 && listeners.iter().any(|other| other.address == address.value) {
+                self.faults.at(address.span, "another listener has this address already");
+            }
+            listeners.extend(kind.map(|kind| Listener { address: address.value, kind }));
+        }
+        listeners
+    }
+
+    fn kind(&mut self, listener: &At<RawListener>) -> Option<ListenerKind> {
+        match (&listener.value.tls, &listener.value.redirect_to) {
+            (None, None) => Some(ListenerKind::Plain),
+            (None, Some(origin)) => Some(ListenerKind::Redirect { origin: origin.value.as_str().to_owned() }),
+            (Some(tls), None) => Some(self.tls(&tls.value)),
+            (Some(_), Some(origin)) => {
+                self.faults.at(origin.span, "only a plain listener redirects: remove `tls` or `redirect_to`");
+                None
+            }
+        }
+    }
+
+    fn tls(&mut self, raw: &RawTls) -> ListenerKind {
+        let certificates = match &raw.certificates {
+            Ok(list) => list.value.items.iter().filter_map(|certificate| self.certificate(&certificate.value)).collect(),
+            Err(_) => Vec::new(),
+        };
+        let min_version = match raw.min_version.value {
+            RawMinVersion::Tls12 => MinVersion::Tls12,
+            RawMinVersion::Tls13 => MinVersion::Tls13,
+        };
+        ListenerKind::Tls { certificates, min_version }
+    }
+
+    fn certificate(&mut self, raw: &RawCertificate) -> Option<CertificateFiles> {
+        let (cert, key) = (raw.cert.as_ref().ok()?, raw.key.as_ref().ok()?);
+        let files = CertificateFiles {
+            cert: self.source.locate(&cert.value),
+            key: self.source.locate(&key.value),
+            self_signed: raw.self_signed.value,
+        };
+        if files.self_signed && files.are_missing() {
+            return Some(files);
+        }
+        if let Err(error) = files.load() {
+            let span = match &error {
+                CertificateError::Read { path, .. } | CertificateError::Unusable { path, .. } if *path == files.key => key.span,
+                CertificateError::NoKey { .. } | CertificateError::KeyMode { .. } | CertificateError::Mismatch { .. } => key.span,
+                CertificateError::Read { .. }
+                | CertificateError::Unusable { .. }
+                | CertificateError::Write { .. }
+                | CertificateError::NoCertificate { .. }
+                | CertificateError::Make(_) => cert.span,
+            };
+            self.faults.at(span, crate::telemetry::chain::Chain(&error).to_string());
+        }
+        Some(files)
+    }
+}

@@ -1,0 +1,202 @@
+//! Raw → runtime types: what the file means, and whether it makes sense together.
+//!
+//! Takes what [`super::raw`] could read, even where that is not all; gives a [`Config`] only if nothing at all is wrong with the
+//! file. Each part resolves what it can and adds its faults to the others', so that one run tells them all. Files that the
+//! configuration names are read here, never written.
+
+mod issuers;
+mod listeners;
+mod oauth;
+mod rate_limits;
+mod routes;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::decode::OneOrMore;
+use super::diagnostics::{Faults, Reported};
+use super::raw::limits::RawLimits;
+use super::raw::{AuditFile, OnFailure as RawOnFailure, RawAdmin, RawAudit, RawConfig};
+use super::source::{At, Source};
+use super::values::{Count, Limit, Period, Size};
+use super::{Audit, Config};
+use crate::audit::ledger::OnFailure;
+use crate::audit::writer::Target;
+use crate::oauth::scope::{Scope, ScopeSet};
+use crate::pipeline::routes::RouteTable;
+use crate::server::drain::Shutdown;
+use crate::server::limits::Limits;
+
+/// What resolving needs besides the raw file.
+pub(super) struct Resolver<'a> {
+    pub(super) source: &'a Source,
+    pub(super) faults: &'a mut Faults,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Stands for "unlimited" where a deadline is computed: longer than any process lives.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// What hyper can take.
+const MAX_URI_BYTES: u64 = 65_534;
+const MAX_HEADER_BYTES: u64 = 1024 * 1024;
+
+impl Resolver<'_> {
+    /// `None` where there are faults, old or new.
+    pub(super) fn config(mut self, raw: RawConfig, id: String) -> Option<Config> {
+        let workers = raw.workers.map_or_else(available_cores, |workers| workers.value.get() as usize);
+        let listeners = self.listeners(raw.listeners);
+        let limits = self.limits(&raw.limits);
+        let shutdown = Shutdown { delay: raw.shutdown.delay.value, drain: raw.shutdown.drain.value };
+        let allow_literal_secrets = raw.allow_literal_secrets.value;
+        let names = self.names(&raw.issuers, raw.oauth.as_ref(), &raw.upstreams);
+        let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, allow_literal_secrets));
+        let issuers = self.issuers(raw.issuers, oauth.as_ref());
+        let upstreams = self.upstreams(raw.upstreams);
+        let routes = self.routes(raw.routes, &names, &upstreams, limits.body_bytes);
+        let audit = self.audit(&raw.audit);
+        let admin = raw.admin.and_then(|admin| self.admin(&admin.value, &listeners));
+        if !self.faults.is_empty() {
+            return None;
+        }
+        let oauth = match oauth {
+            Some(oauth) => Some(oauth.ok()?),
+            None => None,
+        };
+        let warnings = self.warnings;
+        Some(Config { id, warnings, workers, listeners, limits, shutdown, oauth, issuers, routes, audit, admin })
+    }
+
+    fn limits(&mut self, raw: &RawLimits) -> Limits {
+        self.at_most(&raw.uri_bytes, MAX_URI_BYTES);
+        self.at_most(&raw.header_bytes, MAX_HEADER_BYTES);
+        if raw.token_bytes.value.bytes() > raw.header_bytes.value.bytes() {
+            self.faults.at(raw.token_bytes.span, "a token can't be longer than `header_bytes`");
+        }
+        let bytes = |size: &At<Size>| usize::try_from(size.value.bytes()).unwrap_or(usize::MAX);
+        Limits {
+            connections: number(raw.connections.value),
+            connections_per_address: number(raw.connections_per_address.value),
+            handshake_timeout: period(raw.handshake_timeout.value),
+            first_request_timeout: period(raw.first_request_timeout.value),
+            header_timeout: period(raw.header_timeout.value),
+            idle_timeout: period(raw.idle_timeout.value),
+            body_idle_timeout: period(raw.body_idle_timeout.value),
+            write_stall_timeout: period(raw.write_stall_timeout.value),
+            uri_bytes: bytes(&raw.uri_bytes),
+            header_bytes: bytes(&raw.header_bytes),
+            header_count: raw.header_count.value.get() as usize,
+            body_bytes: raw.body_bytes.value.at_most().map(Size::bytes),
+            token_bytes: bytes(&raw.token_bytes),
+            h2_streams: raw.h2_streams.value.get(),
+            in_flight: number(raw.in_flight.value).unwrap_or(usize::MAX),
+        }
+    }
+
+    fn at_most(&mut self, size: &At<Size>, limit: u64) {
+        if size.value.bytes() > limit {
+            self.faults.at(size.span, format!("at most {limit}B"));
+        }
+    }
+
+    fn audit(&mut self, raw: &RawAudit) -> Audit {
+        let target = match &raw.file.value {
+            AuditFile::Stdout => Target::Stdout,
+            AuditFile::Path(path) => Target::File(self.source.locate(path)),
+        };
+        if let Err(error) = target.check() {
+            self.faults.at(raw.file.span, error.to_string());
+        }
+        let on_failure = match raw.on_failure.value {
+            RawOnFailure::Block => OnFailure::Block,
+            RawOnFailure::Drop => OnFailure::Drop,
+        };
+        Audit { target, on_failure }
+    }
+
+    fn admin(&mut self, raw: &RawAdmin, listeners: &[super::Listener]) -> Option<std::net::SocketAddr> {
+        let address = raw.address.as_ref().ok()?;
+        if !is_private(address.value.ip()) {
+            let message = "the admin listener has no authentication: give it a loopback or private address";
+            self.faults.at(address.span, message);
+        }
+        let taken = |listener: &super::Listener| listener.address == address.value && address.value.port() != 0;
+        if listeners.iter().any(taken) {
+            self.faults.at(address.span, "this address is a listener's already");
+        }
+        Some(address.value)
+    }
+
+    fn scopes(&mut self, list: &OneOrMore<String>) -> ScopeSet {
+        let mut scopes = Vec::new();
+        for scope in &list.items {
+            match Scope::parse(&scope.value) {
+                Ok(scope) => scopes.push(scope),
+                Err(fault) => drop(self.faults.at(scope.span, fault.to_string())),
+            }
+        }
+        let texts = scopes.iter().map(Scope::as_str);
+        if let (Err(fault), Some(last)) = (ScopeSet::from_list(texts), list.items.last()) {
+            self.faults.at(last.span, fault.to_string());
+        }
+        ScopeSet::from_scopes(scopes)
+    }
+
+    fn texts(&mut self, list: &OneOrMore<String>) -> Vec<String> {
+        for text in list.items.iter().filter(|text| text.value.is_empty()) {
+            self.faults.at(text.span, "this text is empty");
+        }
+        list.items.iter().map(|text| text.value.clone()).collect()
+    }
+
+    /// The source at this place, for a message; where it can't be shown, the message does without.
+    fn quoted<T>(&self, at: &At<T>) -> String {
+        self.source.quote(at.span).map(|text| format!(" {text}")).unwrap_or_default()
+    }
+}
+
+/// A bound that can be lifted, as the runtime has it.
+fn number(limit: Limit<Count>) -> Option<usize> {
+    limit.at_most().map(|count| count.get() as usize)
+}
+
+fn period(limit: Limit<Period>) -> Option<Duration> {
+    limit.at_most().map(Period::get)
+}
+
+fn deadline(limit: Limit<Period>) -> Duration {
+    period(limit).unwrap_or(FOREVER)
+}
+
+/// Honours the process's CPU affinity.
+fn available_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+/// A part that could not be resolved has told why.
+type Resolved<T> = Result<T, Reported>;
+
+/// An empty table, where the routes conflict.
+fn no_routes() -> RouteTable {
+    RouteTable::default()
+}
+
+/// Names that others refer to, with the spelling that the file gives them.
+struct Names {
+    issuers: Vec<String>,
+    /// If not, an unknown name may be one that could not be read.
+    issuers_complete: bool,
+    clients: Arc<std::collections::HashMap<String, ()>>,
+    clients_complete: bool,
+    upstreams: Vec<String>,
+    upstreams_complete: bool,
+    has_oauth: bool,
+    token_path: Option<String>,
+}

@@ -1,0 +1,212 @@
+//! `oauth`: our own authorization server and its clients.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::super::Oauth;
+use super::super::decode::Named;
+use super::super::origin::Origin;
+use super::super::raw::oauth::{RawClient, RawOauth, RawSecret, RawTokenEndpoint, Secret};
+use super::super::raw::route::{ClaimValue, RawClaim};
+use super::super::source::At;
+use super::super::values::Period;
+use super::{Resolved, Resolver};
+use crate::issuer::authorization_server::ServerSettings;
+use crate::issuer::client::Client;
+use crate::issuer::grant::REGISTERED_CLAIMS;
+use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH};
+use crate::issuer::ring::{Ring, RingSettings};
+use crate::issuer::secret::{ClientSecret, SecretHash};
+use crate::jose::algorithm::Algorithm;
+use crate::oauth::caller::IssuerName;
+use crate::oauth::identity::Identity;
+use crate::pipeline::limits::{Limit, Per, Rate};
+use crate::pipeline::pattern::PathPattern;
+use crate::telemetry::chain::Chain;
+use crate::trust::fetch::is_loopback;
+use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes};
+use crate::trust::scope_claim::ScopeClaim;
+
+const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
+const DEFAULT_TTL: Duration = Duration::from_secs(3600);
+const MIN_SECRET_CHARACTERS: usize = 16;
+
+impl Resolver<'_> {
+    pub(super) fn oauth(&mut self, raw: RawOauth, allow_literal_secrets: bool) -> Resolved<Oauth> {
+        let issuer = raw.issuer.map(|issuer| {
+            self.own_issuer(&issuer);
+            issuer.value.as_str().to_owned()
+        });
+        let audiences = raw.audiences.map(|list| self.texts(&list.value));
+        let ttl = raw.token_ttl.map_or(DEFAULT_TTL, |ttl| self.ttl(&ttl));
+        let algorithm = self.algorithm(&raw.signing_keys.algorithm);
+        let directory = self.source.locate(&raw.signing_keys.directory.value);
+        let ring = RingSettings { algorithm: algorithm.unwrap_or(Algorithm::Rs256), directory };
+        if let Err(error) = Ring::check(&ring) {
+            self.faults.at(raw.signing_keys.directory.span, Chain(&error).to_string());
+        }
+        let token_path = self.token_path(&raw.token_endpoint.path);
+        let json_requests = raw.token_endpoint.json_requests.value;
+        let token_limits = self.token_limits(raw.token_endpoint);
+        let known = audiences.as_deref().unwrap_or_default();
+        let clients = self.clients(raw.clients, known, audiences.is_ok(), ttl, allow_literal_secrets);
+        let (issuer, audiences) = (issuer?, audiences?);
+        let trust = IssuerSettings {
+            name: IssuerName::own(),
+            issuer: Identity::parse(&issuer).map_err(|fault| self.faults.of_file(fault.to_string()))?,
+            audiences,
+            // Keys of an algorithm that was changed from are believed until their last token has expired.
+            algorithms: Algorithm::ALL.to_vec(),
+            types: TokenTypes { named: vec!["at+jwt".to_owned()], absent: false },
+            clock_skew: Duration::from_secs(30),
+            scope_claim: ScopeClaim::Auto,
+            allow_scopes: None,
+            profile: Profile::Own,
+        };
+        Ok(Oauth { server: ServerSettings { issuer, token_path, json_requests }, trust, ring, clients, token_limits })
+    }
+
+    fn own_issuer(&mut self, issuer: &At<Origin>) {
+        let url = issuer.value.url();
+        if url.scheme() != "https" && !is_loopback(url) {
+            self.faults.at(issuer.span, "our own issuer is https; http only on a loopback host");
+        }
+    }
+
+    fn ttl(&mut self, ttl: &At<Period>) -> Duration {
+        if ttl.value.get() > MAX_TTL {
+            self.faults.at(ttl.span, "a token lives 24h at most");
+        }
+        ttl.value.get()
+    }
+
+    pub(super) fn algorithm(&mut self, name: &At<String>) -> Option<Algorithm> {
+        let known = Algorithm::from_name(&name.value);
+        if known.is_none() {
+            let names: Vec<&str> = Algorithm::ALL.map(Algorithm::as_str).to_vec();
+            let why = match name.value.as_str() {
+                "none" => ": unsigned tokens are never accepted".to_owned(),
+                hmac if hmac.starts_with("HS") => ": only asymmetric algorithms are accepted".to_owned(),
+                other => super::super::suggest::way_out(other, &names),
+            };
+            let quoted = self.quoted(name);
+            self.faults.at(name.span, format!("unknown algorithm{quoted}{why}"));
+        }
+        known
+    }
+
+    fn token_path(&mut self, path: &At<String>) -> String {
+        match PathPattern::parse(&path.value) {
+            Ok(pattern) if !pattern.is_literal() || path.value == "/" => {
+                drop(self.faults.at(path.span, "the token endpoint has one path, without placeholders"));
+            }
+            Ok(_) if [JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH].contains(&path.value.as_str()) => {
+                drop(self.faults.at(path.span, "this path is taken by another built-in endpoint"));
+            }
+            Ok(_) => {}
+            Err(fault) => drop(self.faults.at(path.span, fault.to_string())),
+        }
+        path.value.clone()
+    }
+
+    fn token_limits(&mut self, raw: RawTokenEndpoint) -> Vec<Arc<Limit>> {
+        let Some(list) = raw.rate_limits else {
+            return vec![Arc::new(Limit::new("address".to_owned(), DEFAULT_TOKEN_RATE, Per::Address))];
+        };
+        let limits = self.rate_limits(&list.value, false);
+        for (limit, raw) in limits.iter().zip(&list.value) {
+            if !limit.is_by_address() {
+                self.faults.at(raw.span, "token requests are counted by `address`: their client is not known yet");
+            }
+        }
+        limits
+    }
+
+    fn clients(&mut self, raw: Named<RawClient>, known: &[String], all_known: bool, ttl: Duration, allow_literal: bool) -> Vec<Client> {
+        let mut clients = Vec::with_capacity(raw.entries.len());
+        for (name, client) in raw.entries {
+            let id = self.client_id(&name);
+            let Ok(client) = client else { continue };
+            let client = client.value;
+            let secrets = client.secrets.map(|list| self.secrets(&list.value.items, allow_literal)).unwrap_or_default();
+            let scopes = client.scopes.map(|list| self.scopes(&list.value)).unwrap_or_default();
+            let audiences = match client.audiences {
+                Some(list) => {
+                    for audience in list.value.items.iter().filter(|audience| all_known && !known.contains(&audience.value)) {
+                        let names: Vec<&str> = known.iter().map(String::as_str).collect();
+                        let way_out = super::super::suggest::way_out(&audience.value, &names);
+                        let quoted = self.quoted(audience);
+                        self.faults.at(audience.span, format!("unknown audience{quoted}{way_out}"));
+                    }
+                    self.texts(&list.value)
+                }
+                None => known.to_vec(),
+            };
+            let token_ttl = client.token_ttl.map_or(ttl, |ttl| self.ttl(&ttl));
+            let claims = self.claims(client.claims);
+            clients.extend(id.map(|id| Client { id, secrets, scopes, audiences, token_ttl, claims }));
+        }
+        clients
+    }
+
+    fn client_id(&mut self, name: &At<String>) -> Option<Identity> {
+        let legal = |b: u8| b.is_ascii_graphic() && b != b'/' && b != b':';
+        if !name.value.bytes().all(legal) {
+            self.faults.at(name.span, "a client id is printable ASCII without space, `/` and `:`");
+            return None;
+        }
+        Identity::parse(&name.value).map_err(|fault| self.faults.at(name.span, fault.to_string())).ok()
+    }
+
+    fn secrets(&mut self, raw: &[At<RawSecret>], allow_literal: bool) -> Vec<SecretHash> {
+        raw.iter().filter_map(|secret| match &secret.value {
+            RawSecret::Hash(hash) => self.hash(hash),
+            RawSecret::Value(value) => self.value(value, allow_literal),
+        }).collect()
+    }
+
+    fn hash(&mut self, hash: &At<Secret>) -> Option<SecretHash> {
+        SecretHash::parse(hash.value.expose()).map_err(|fault| self.faults.at(hash.span, fault.to_string())).ok()
+    }
+
+    fn value(&mut self, value: &At<Secret>, allow_literal: bool) -> Option<SecretHash> {
+        if value.value.is_literal() && !allow_literal {
+            let message = "a secret stands in the file: use `hash`, or `${NAME}`, or set `allow_literal_secrets: true`";
+            self.faults.at(value.span, message);
+        }
+        if value.value.expose().chars().count() < MIN_SECRET_CHARACTERS {
+            self.faults.at(value.span, format!("a secret has at least {MIN_SECRET_CHARACTERS} characters"));
+            return None;
+        }
+        Some(SecretHash::of(&ClientSecret::new(value.value.expose().to_owned())))
+    }
+
+    fn claims(&mut self, raw: Named<RawClaim>) -> Map<String, Value> {
+        let mut claims = Map::new();
+        for (name, claim) in raw.entries {
+            if REGISTERED_CLAIMS.contains(&name.value.as_str()) {
+                self.faults.at(name.span, format!("the claim `{}` is set by the gateway alone", name.value));
+            }
+            let Ok(claim) = claim else { continue };
+            let mut values: Vec<Value> = claim.value.values.items.iter().map(|value| claim_value(&value.value)).collect();
+            let value = if claim.value.is_list { Value::Array(values) } else { values.pop().unwrap_or(Value::Null) };
+            claims.insert(name.value, value);
+        }
+        claims
+    }
+}
+
+const DEFAULT_TOKEN_RATE: Rate = {
+    let (Some(amount), Some(burst)) = (std::num::NonZeroU32::new(20), std::num::NonZeroU32::new(40)) else { unreachable!() };
+    Rate { amount, period: Duration::from_secs(1), burst }
+};
+
+pub(super) fn claim_value(value: &ClaimValue) -> Value {
+    match value {
+        ClaimValue::Text(text) => Value::from(text.as_str()),
+        ClaimValue::Integer(number) => Value::from(*number),
+        ClaimValue::Bool(truth) => Value::from(*truth),
+    }
+}

@@ -1,0 +1,75 @@
+//! `rate_limits`, of routes and of the token endpoint.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use http::header::HeaderName;
+
+use super::super::raw::route::{LimitKey, RawRateLimit};
+use super::super::source::At;
+use super::Resolver;
+use crate::pipeline::limits::{Limit, Per, Rate};
+use crate::pipeline::trail::MAX_LIMITS;
+
+impl Resolver<'_> {
+    /// On a public route nobody is known, so that nothing can be counted by who calls.
+    pub(super) fn rate_limits(&mut self, raw: &[At<RawRateLimit>], public: bool) -> Vec<Arc<Limit>> {
+        if let Some(beyond) = raw.get(MAX_LIMITS) {
+            self.faults.at(beyond.span, format!("at most {MAX_LIMITS} rate limits in one place"));
+        }
+        let mut limits: Vec<Arc<Limit>> = Vec::new();
+        for limit in raw {
+            let limit = &limit.value;
+            let (Ok(rate), Ok(key)) = (&limit.rate, &limit.per) else { continue };
+            let burst = match &limit.burst {
+                Some(burst) => NonZeroU32::new(burst.value.get()).unwrap_or(rate.value.count),
+                None => rate.value.count,
+            };
+            let Some(per) = self.per(key, public) else { continue };
+            let rate = Rate { amount: rate.value.count, period: rate.value.per, burst };
+            let name = unique_name(&key.value, &limits);
+            limits.push(Arc::new(Limit::new(name, rate, per)));
+        }
+        limits
+    }
+
+    fn per(&mut self, key: &At<LimitKey>, public: bool) -> Option<Per> {
+        let per = match &key.value {
+            LimitKey::Client => Per::Client,
+            LimitKey::Address => Per::Address,
+            LimitKey::Route => Per::Route,
+            LimitKey::Subject => Per::Subject,
+            LimitKey::Claim(name) => Per::Claim(name.clone()),
+            LimitKey::Header(name) => match name.parse::<HeaderName>() {
+                Ok(name) => Per::Header(name),
+                Err(_) => {
+                    self.faults.at(key.span, "this is not the name of a header");
+                    return None;
+                }
+            },
+        };
+        if public && matches!(per, Per::Client | Per::Subject | Per::Claim(_)) {
+            self.faults.at(key.span, "a public route knows no caller: count by `address`, `route` or `header:NAME`");
+        }
+        Some(per)
+    }
+}
+
+/// What answers call the limit: printable ASCII without quotes, and unlike the others of its place.
+fn unique_name(key: &LimitKey, others: &[Arc<Limit>]) -> String {
+    let name = match key {
+        LimitKey::Client => "client".to_owned(),
+        LimitKey::Address => "address".to_owned(),
+        LimitKey::Route => "route".to_owned(),
+        LimitKey::Subject => "subject".to_owned(),
+        LimitKey::Claim(name) => format!("claim:{name}"),
+        LimitKey::Header(name) => format!("header:{name}"),
+    };
+    let legal = |c: char| if c.is_ascii_graphic() && c != '"' && c != '\\' { c } else { '?' };
+    let name: String = name.chars().map(legal).collect();
+    let taken = |name: &str| others.iter().any(|other| other.name == name);
+    if !taken(&name) {
+        return name;
+    }
+    (2..).map(|number| format!("{name}-{number}")).find(|name| !taken(name)).unwrap_or(name)
+}

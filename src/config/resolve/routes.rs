@@ -1,0 +1,292 @@
+//! `upstreams` and `routes`: where requests go, and who may send them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use http::header::HeaderName;
+
+use super::super::decode::{Named, OneOrMore};
+use super::super::raw::issuer::RawIssuer;
+use super::super::raw::oauth::RawOauth;
+use super::super::raw::route::{RawAccess, RawHeaders, RawRoute, RawRule, RawScopes};
+use super::super::raw::upstream::RawUpstream;
+use super::super::source::{At, Span};
+use super::super::suggest;
+use super::super::values::Size;
+use super::oauth::claim_value;
+use super::{Names, Resolver, deadline, no_routes};
+use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH};
+use crate::oauth::caller::IssuerName;
+use crate::oauth::scope::ScopeSet;
+use crate::pipeline::access::{Access, AccessRule, ClaimRule};
+use crate::pipeline::headers::is_protected;
+use crate::pipeline::pattern::{HostPattern, PathPattern};
+use crate::pipeline::route::{HeaderEdits, MethodSet, Route};
+use crate::pipeline::routes::RouteTable;
+use crate::upstream::service::{Server, Upstream};
+
+type Upstreams = HashMap<String, Arc<Upstream>>;
+
+impl Resolver<'_> {
+    pub(super) fn names(&mut self, issuers: &Named<RawIssuer>, oauth: Option<&At<RawOauth>>, upstreams: &Named<RawUpstream>) -> Names {
+        let own = oauth.map(|_| IssuerName::OWN.to_owned());
+        let clients = oauth.map(|oauth| oauth.value.clients.names().map(|name| (name.to_owned(), ())).collect());
+        Names {
+            issuers: own.into_iter().chain(issuers.names().map(str::to_owned)).collect(),
+            issuers_complete: issuers.complete,
+            clients: Arc::new(clients.unwrap_or_default()),
+            clients_complete: oauth.is_none_or(|oauth| oauth.value.clients.complete),
+            upstreams: upstreams.names().map(str::to_owned).collect(),
+            upstreams_complete: upstreams.complete,
+            has_oauth: oauth.is_some(),
+            token_path: oauth.map(|oauth| oauth.value.token_endpoint.path.value.clone()),
+        }
+    }
+
+    pub(super) fn upstreams(&mut self, raw: Named<RawUpstream>) -> Upstreams {
+        let mut upstreams = HashMap::new();
+        for (name, upstream) in raw.entries {
+            let Ok(upstream) = upstream else { continue };
+            let Ok(server) = &upstream.value.server else { continue };
+            match Server::parse(server.value.as_str()) {
+                Ok(parsed) => {
+                    let upstream = Upstream {
+                        name: name.value.as_str().into(),
+                        server: parsed,
+                        connect_timeout: deadline(upstream.value.connect_timeout.value),
+                        response_timeout: deadline(upstream.value.response_timeout.value),
+                    };
+                    upstreams.insert(name.value, Arc::new(upstream));
+                }
+                Err(fault) => drop(self.faults.at(server.span, fault.to_string())),
+            }
+        }
+        upstreams
+    }
+
+    pub(super) fn routes(&mut self, raw: Vec<At<RawRoute>>, names: &Names, upstreams: &Upstreams, body_bytes: Option<u64>) -> RouteTable {
+        let (mut routes, mut spans): (Vec<Arc<Route>>, Vec<Span>) = (Vec::new(), Vec::new());
+        let mut taken: HashMap<String, usize> = HashMap::new();
+        for route in raw {
+            let place = route.value.path.as_ref().map_or(route.span, |path| path.span);
+            let named = route.value.name.as_ref().map(|name| name.span);
+            let Some(route) = self.route(route.value, names, upstreams, body_bytes) else { continue };
+            let line = self.source.line(place);
+            if let Some(first) = taken.insert(route.name.clone(), line) {
+                let message = format!("the route at line {first} is called that too: names tell routes apart in the audit log");
+                let message = if named.is_some() { message } else { format!("{message}; give one a `name`") };
+                self.faults.at(named.unwrap_or(place), message);
+            }
+            routes.push(Arc::new(route));
+            spans.push(place);
+        }
+        let known: Vec<String> = routes.iter().map(|route| route.name.clone()).collect();
+        match RouteTable::new(routes) {
+            Ok(table) => table,
+            Err(conflicts) => {
+                for conflict in conflicts {
+                    let line = self.source.line(spans[conflict.first]);
+                    let (first, second) = (&known[conflict.first], &known[conflict.second]);
+                    self.faults.at(spans[conflict.second], format!("routes `{first}` (line {line}) and `{second}` would match the same requests"));
+                }
+                no_routes()
+            }
+        }
+    }
+
+    fn route(&mut self, raw: RawRoute, names: &Names, upstreams: &Upstreams, body_bytes: Option<u64>) -> Option<Route> {
+        let hosts = raw.hosts.map(|list| self.hosts(&list.value)).unwrap_or_default();
+        let path = raw.path.as_ref().ok().and_then(|path| self.path(path, names));
+        let (methods, listed) = match &raw.methods {
+            Some(list) => (self.methods(&list.value), true),
+            None => (MethodSet::all(), false),
+        };
+        let access = raw.access.map(|access| self.access(&access, names));
+        let public = matches!(access, Ok(Access::Public));
+        let limits = self.rate_limits(&raw.rate_limits, public);
+        let strip_segments = match (&raw.strip_prefix, &path) {
+            (Some(prefix), Some(path)) => self.strip(prefix, path),
+            (Some(_) | None, _) => 0,
+        };
+        let header_edits = self.header_edits(raw.headers);
+        let upstream = raw.upstream.ok().and_then(|name| self.upstream(&name, names, upstreams));
+        let path = path?;
+        let default_name = match (listed, &raw.methods) {
+            (true, Some(list)) => {
+                let methods: Vec<&str> = list.value.items.iter().map(|method| method.value.as_str()).collect();
+                format!("{} {path}", methods.join(","))
+            }
+            _ => path.to_string(),
+        };
+        let name = raw.name.and_then(|name| self.route_name(&name)).unwrap_or(default_name);
+        Some(Route {
+            name,
+            hosts,
+            path,
+            methods,
+            upstream: upstream?,
+            access: access.ok()?,
+            limits,
+            strip_segments,
+            header_edits,
+            forward_token: raw.forward_token.value,
+            timeout: deadline(raw.timeout.value),
+            body_bytes: raw.body_bytes.map_or(body_bytes, |limit| limit.value.at_most().map(Size::bytes)),
+        })
+    }
+
+    fn route_name(&mut self, name: &At<String>) -> Option<String> {
+        if name.value.is_empty() || name.value.chars().any(char::is_control) || name.value.starts_with('(') {
+            self.faults.at(name.span, "a route's name has no control characters and does not start with `(`");
+            return None;
+        }
+        Some(name.value.clone())
+    }
+
+    fn hosts(&mut self, list: &OneOrMore<String>) -> Vec<HostPattern> {
+        let mut hosts = Vec::new();
+        for host in &list.items {
+            match HostPattern::parse(&host.value) {
+                Ok(pattern) if hosts.contains(&pattern) => drop(self.faults.at(host.span, "this host is listed twice")),
+                Ok(pattern) => hosts.push(pattern),
+                Err(fault) => drop(self.faults.at(host.span, fault.to_string())),
+            }
+        }
+        hosts
+    }
+
+    fn path(&mut self, path: &At<String>, names: &Names) -> Option<PathPattern> {
+        let built_in = [JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH].into_iter().chain(names.token_path.as_deref());
+        if names.has_oauth && built_in.into_iter().any(|taken| taken == path.value) {
+            self.faults.at(path.span, "this path is a built-in endpoint's, which goes before routes");
+        }
+        PathPattern::parse(&path.value).map_err(|fault| self.faults.at(path.span, fault.to_string())).ok()
+    }
+
+    fn methods(&mut self, list: &OneOrMore<String>) -> MethodSet {
+        let mut methods = Vec::new();
+        for method in &list.items {
+            match MethodSet::parse_method(&method.value) {
+                Ok(method) => methods.push(method),
+                Err(fault) => drop(self.faults.at(method.span, fault.to_string())),
+            }
+        }
+        MethodSet::new(methods)
+    }
+
+    fn upstream(&mut self, name: &At<String>, names: &Names, upstreams: &Upstreams) -> Option<Arc<Upstream>> {
+        if let Some(upstream) = upstreams.get(&name.value) {
+            return Some(Arc::clone(upstream));
+        }
+        // A name that is there but could not be resolved has told why.
+        if names.upstreams_complete && !names.upstreams.contains(&name.value) {
+            self.unknown("upstream", name, &names.upstreams);
+        }
+        None
+    }
+
+    fn access(&mut self, raw: &At<RawAccess>, names: &Names) -> Access {
+        match &raw.value {
+            RawAccess::Public => Access::Public,
+            RawAccess::Rule(rule) => {
+                if names.issuers.is_empty() && names.issuers_complete {
+                    self.faults.at(raw.span, "no token can open this route: configure `oauth` or `issuers`");
+                }
+                Access::Protected(Box::new(self.rule(rule, names)))
+            }
+        }
+    }
+
+    fn rule(&mut self, raw: &RawRule, names: &Names) -> AccessRule {
+        let issuers = raw.issuers.as_ref().map(|list| self.issuer_names(&list.value, names));
+        let (all_of, any_of) = raw.scopes.as_ref().map(|scopes| self.scope_rule(&scopes.value)).unwrap_or_default();
+        let clients = raw.clients.as_ref().map(|list| self.client_names(&list.value, names, issuers.as_deref()));
+        let mut claims = Vec::new();
+        for (name, claim) in &raw.claims.entries {
+            if let Ok(claim) = claim {
+                let values = claim.value.values.items.iter().map(|value| claim_value(&value.value)).collect();
+                claims.push(ClaimRule { path: name.value.clone(), values });
+            }
+        }
+        let audiences = raw.audiences.as_ref().map(|list| self.texts(&list.value));
+        AccessRule { issuers, audiences, all_of, any_of, claims, clients: clients.map(|list| list.into_iter().collect()) }
+    }
+
+    fn scope_rule(&mut self, raw: &RawScopes) -> (ScopeSet, ScopeSet) {
+        let all_of = raw.0.all_of.as_ref().map(|list| self.scopes(&list.value)).unwrap_or_default();
+        let any_of = raw.0.any_of.as_ref().map(|list| self.scopes(&list.value)).unwrap_or_default();
+        (all_of, any_of)
+    }
+
+    fn issuer_names(&mut self, list: &OneOrMore<String>, names: &Names) -> Vec<IssuerName> {
+        for name in list.items.iter().filter(|name| names.issuers_complete && !names.issuers.contains(&name.value)) {
+            self.unknown("issuer", name, &names.issuers);
+        }
+        list.items.iter().map(|name| IssuerName::new(&name.value)).collect()
+    }
+
+    fn client_names(&mut self, list: &OneOrMore<String>, names: &Names, allowed: Option<&[IssuerName]>) -> Vec<(IssuerName, String)> {
+        let mut clients = Vec::new();
+        for name in &list.items {
+            let (issuer, id) = name.value.split_once('/').unwrap_or((IssuerName::OWN, &name.value));
+            if issuer == IssuerName::OWN {
+                if names.clients_complete && !names.clients.contains_key(id) {
+                    let known: Vec<String> = names.clients.keys().cloned().collect();
+                    self.unknown("client", name, &known);
+                }
+            } else if names.issuers_complete && !names.issuers.iter().any(|known| known == issuer) {
+                self.unknown("issuer of the client", name, &names.issuers);
+            }
+            let issuer = IssuerName::new(issuer);
+            if allowed.is_some_and(|allowed| !allowed.contains(&issuer)) {
+                self.faults.at(name.span, format!("this client can never come: `issuers` does not list `{}`", issuer.as_str()));
+            }
+            clients.push((issuer, id.to_owned()));
+        }
+        clients
+    }
+
+    fn strip(&mut self, prefix: &At<String>, path: &PathPattern) -> usize {
+        path.strippable(&prefix.value).unwrap_or_else(|| {
+            self.faults.at(prefix.span, format!("not every match of `{path}` begins with this prefix"));
+            0
+        })
+    }
+
+    fn header_edits(&mut self, raw: RawHeaders) -> HeaderEdits {
+        let mut edits = HeaderEdits::default();
+        for (name, value) in raw.set.entries {
+            let header = self.header_name(&name);
+            let Ok(value) = value else { continue };
+            match HeaderValue::try_from(&value.value) {
+                Ok(value) => edits.set.extend(header.map(|name| (name, value))),
+                Err(_) => drop(self.faults.at(value.span, "this can't be a header's value")),
+            }
+        }
+        for name in &raw.remove {
+            edits.remove.extend(self.header_name(name));
+        }
+        edits
+    }
+
+    fn header_name(&mut self, name: &At<String>) -> Option<HeaderName> {
+        let Ok(header) = name.value.parse::<HeaderName>() else {
+            self.faults.at(name.span, "this is not the name of a header");
+            return None;
+        };
+        if is_protected(&header) {
+            self.faults.at(name.span, "this header is the gateway's own to set or remove");
+            return None;
+        }
+        Some(header)
+    }
+
+    fn unknown(&mut self, kind: &str, name: &At<String>, known: &[String]) {
+        let mut known: Vec<&str> = known.iter().map(String::as_str).collect();
+        known.sort_unstable();
+        let way_out = suggest::way_out(&name.value, &known);
+        let quoted = self.quoted(name);
+        self.faults.at(name.span, format!("unknown {kind}{quoted}{way_out}"));
+    }
+}
