@@ -36,6 +36,13 @@ struct Fault {
     message: String,
 }
 
+/// So that `?` goes through a borrowed result too.
+impl From<&Self> for Reported {
+    fn from(reported: &Self) -> Self {
+        *reported
+    }
+}
+
 impl Faults {
     /// Records a fault of what stands at `span`. The message is in lower case, names the way out and ends without a
     /// full stop; whatever it takes from the file has come through [`Source::quote`].
@@ -48,8 +55,23 @@ impl Faults {
         self.record(None, message.into())
     }
 
+    /// The proof for a fault that was recorded earlier and whose own proof could not be kept.
+    pub(super) fn reported_before(&self) -> Reported {
+        debug_assert!(!self.is_empty(), "something was refused without a word");
+        Reported(())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Whether further faults are only counted, so that no care need be taken over their words.
+    pub(super) fn is_full(&self) -> bool {
+        self.kept.len() == KEPT
     }
 
     /// Every fault with its line and a caret, then their number.
@@ -70,7 +92,7 @@ impl Faults {
 
     fn record(&mut self, span: Option<Span>, message: String) -> Reported {
         self.count += 1;
-        if self.kept.len() < KEPT {
+        if !self.is_full() {
             self.kept.push(Fault { span, message });
         }
         Reported(())

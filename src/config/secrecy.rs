@@ -28,9 +28,10 @@ pub(super) fn hidden(text: &str, tree: &Tree<'_>) -> Vec<Span> {
     spans
 }
 
-/// What to hide of a file whose syntax is broken at `offset`: all but that line, and that one too unless it stands in
+/// What to hide of a file whose syntax is broken at a place: all but that line, and that one too unless it stands in
 /// a section that holds no secrets.
-pub(super) fn hidden_around(text: &str, offset: usize) -> Vec<Span> {
+pub(super) fn hidden_around(text: &str, at: Span) -> Vec<Span> {
+    let offset = at.start as usize;
     let start = text[..offset].rfind(['\n', '\r']).map_or(0, |at| at + 1);
     let end = text[offset..].find(['\n', '\r']).map_or(text.len(), |at| offset + at);
     if !is_harmless(section(text, end)) {
@@ -170,7 +171,7 @@ mod tests {
         let source = Source::new(Path::new("gateway.yaml"), text.to_owned());
         source.hide(match tree::read(text) {
             Ok(tree) => hidden(text, &tree),
-            Err(fault) => hidden_around(text, fault.span.start as usize),
+            Err(fault) => hidden_around(text, fault.span),
         });
         source
     }

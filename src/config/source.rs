@@ -6,7 +6,7 @@
 //! Invariant: until [`Source::hide`] has been told which spans are secret, everything is.
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::path::{Path, PathBuf};
 
 /// A file's name, its text and what is hidden of it.
@@ -16,6 +16,8 @@ pub(crate) struct Source {
     text: String,
     hidden: OnceCell<Vec<Span>>,
     line_starts: OnceCell<Vec<u32>>,
+    /// The offset that was last asked for and its column: on a very long line the next count goes on from there.
+    last: Cell<(u32, usize)>,
 }
 
 /// A value with the place in the file where it stands.
@@ -73,6 +75,7 @@ impl Source {
             text,
             hidden: OnceCell::new(),
             line_starts: OnceCell::new(),
+            last: Cell::new((0, 1)),
         }
     }
 
@@ -85,10 +88,23 @@ impl Source {
         self.folder.join(path)
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub(crate) fn place(&self, span: Span) -> Place {
         let line = self.line_of(span);
-        let before = &self.text[self.line_start(line)..span.start as usize];
-        Place { line: line + 1, column: before.chars().count() + 1 }
+        let start = (self.line_start(line), 1);
+        let last = Some(self.last.get()).filter(|(last, _)| (start.0..=span.start).contains(last));
+        let (from, column) = last.unwrap_or(start);
+        let column = column + self.text[from as usize..span.start as usize].chars().count();
+        self.last.set((span.start, column));
+        Place { line: line + 1, column }
+    }
+
+    /// [`place`](Self::place) without the column.
+    pub(crate) fn line(&self, span: Span) -> usize {
+        self.line_of(span) + 1
     }
 
     /// What the file says at `span`, for a message: in backticks, on one line, cut if long. `None` if it may be secret.
@@ -107,7 +123,7 @@ impl Source {
     pub(super) fn excerpt(&self, span: Span) -> Option<Excerpt<'_>> {
         let line = self.shown_line(span)?;
         let number = self.line_of(span);
-        let from = span.start as usize - self.line_start(number);
+        let from = (span.start - self.line_start(number)) as usize;
         let to = (from + span.range().len()).min(line.len()).max(from);
         Some(Excerpt { number: number + 1, line, marked: from..to })
     }
@@ -124,15 +140,18 @@ impl Source {
     /// The line on which `span` begins, if nothing on it is secret.
     fn shown_line(&self, span: Span) -> Option<&str> {
         let line = self.line_span(self.line_of(span));
-        let touched = self.hidden_from(line.start)?.is_some_and(|secret| secret.start <= line.end);
-        let text = &self.text[line.range()];
-        (!touched && text.len() <= SHOWN_BYTES && !speaks_of_secrets(text)).then_some(text)
+        let touched = self.hidden_from(line.start)?.is_some_and(|secret| secret.start < line.end.max(line.start + 1));
+        if touched || line.range().len() > SHOWN_BYTES {
+            return None;
+        }
+        let text = self.text[line.range()].trim_end_matches(['\n', '\r']);
+        (!speaks_of_secrets(text)).then_some(text)
     }
 
-    /// The first secret that does not end before `offset`; the outer `None` means that all may be secret.
+    /// The first secret that does not end before what stands at `offset`; the outer `None` means that all may be secret.
     fn hidden_from(&self, offset: u32) -> Option<Option<Span>> {
         let hidden = self.hidden.get()?;
-        let next = hidden.partition_point(|secret| secret.end < offset);
+        let next = hidden.partition_point(|secret| secret.end <= offset);
         Some(hidden.get(next).copied())
     }
 
@@ -141,10 +160,10 @@ impl Source {
         format!("`{}`", shorten(first, QUOTED_CHARACTERS))
     }
 
+    /// Its line break included.
     fn line_span(&self, line: usize) -> Span {
-        let start = self.line_start(line);
-        let length = self.text[start..].find(['\n', '\r']).unwrap_or(self.text.len() - start);
-        Span::new(start, start + length)
+        let end = self.line_starts().get(line + 1).map_or(self.text.len(), |&next| next as usize);
+        Span::new(self.line_start(line) as usize, end)
     }
 
     /// Counted from 0.
@@ -152,8 +171,8 @@ impl Source {
         self.line_starts().partition_point(|&start| start <= span.start) - 1
     }
 
-    fn line_start(&self, line: usize) -> usize {
-        self.line_starts()[line] as usize
+    fn line_start(&self, line: usize) -> u32 {
+        self.line_starts()[line]
     }
 
     fn line_starts(&self) -> &[u32] {
@@ -213,6 +232,16 @@ mod tests {
     #[test]
     fn columns_count_characters() {
         stands_at("ä\tö x", 1, 5);
+    }
+
+    #[test]
+    fn columns_may_be_asked_for_in_any_order() {
+        let text = "a é b\nc d";
+        let source = source(text);
+        for _ in 0..2 {
+            let columns = ["a", "b", "d", "c", "é"].map(|part| source.place(span_of(text, part)).column);
+            assert_eq!(columns, [1, 5, 3, 1, 3]);
+        }
     }
 
     #[test]

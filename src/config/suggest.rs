@@ -4,6 +4,9 @@
 
 /// The known name that is `name`, or is so close to it that it must have been meant.
 pub(crate) fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    if let Some(exact) = known.iter().find(|candidate| **candidate == name) {
+        return Some(exact);
+    }
     let limit = allowed_distance(name);
     known
         .iter()

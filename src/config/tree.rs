@@ -49,9 +49,9 @@ pub(super) struct Tree<'s> {
 /// No `Debug`: a node may be a secret.
 pub(super) enum Node<'s> {
     Scalar(Scalar<'s>),
-    List(Vec<At<Node<'s>>>),
+    List(Vec<At<Self>>),
     /// In the order of the file; a key may be there twice.
-    Map(Vec<(At<Cow<'s, str>>, At<Node<'s>>)>),
+    Map(Vec<(At<Cow<'s, str>>, At<Self>)>),
     /// An alias or a tagged scalar: reported as an [`Oddity`], so nothing more is to be said about it.
     Refused,
 }
