@@ -1,6 +1,6 @@
 //! Tree → raw structs, in one walk that records every fault and goes on.
 //!
-//! [`mirror!`](super::mirror) writes a struct as the file shows it, together with its [`Decode`]: which keys there are,
+//! `mirror!` writes a struct as the file shows it, together with its [`Decode`]: which keys there are,
 //! which are required, what the others default to. A key that could not be read leaves [`Reported`] behind, or its
 //! default where that can cause no further fault, so that one slip is one fault; its neighbours are read all the same.
 //! A misspelt key is read as the one it stands for. Decides what is well-formed, never what makes sense together.

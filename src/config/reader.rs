@@ -63,7 +63,7 @@ impl Reader<'_> {
             match known.iter().position(|name| *name == key.value) {
                 None => unknown.push((key, value)),
                 Some(slot) => match first[slot] {
-                    Some(first) => self.duplicate(key.span, Some(format!("`{}`", key.value)), first),
+                    Some(first) => self.duplicate(key.span, Some(self.source.quote_harmless(key.span)), first),
                     None => {
                         first[slot] = Some(key.span);
                         entries.nodes[slot] = Some(value);
@@ -136,7 +136,10 @@ impl Reader<'_> {
         }
         let meant = suggest::closest(&key.value, known);
         // A name that is close to a known key is no secret, wherever it stands.
-        let quoted = if meant.is_some() { Some(format!("`{}`", key.value)) } else { self.source.quote_key(key.span) };
+        let quoted = match meant {
+            Some(_) => Some(self.source.quote_harmless(key.span)),
+            None => self.source.quote_key(key.span),
+        };
         let quoted = quoted.map(|quoted| format!(" {quoted}")).unwrap_or_default();
         let way_out = suggest::way_out(&key.value, known);
         self.faults.at(key.span, format!("unknown key{quoted}{way_out}"));
@@ -149,7 +152,7 @@ impl Reader<'_> {
         self.faults.at(key, format!("duplicate key{quoted}, first at line {line}"));
     }
 
-    /// A key that is a name: any text but a variable.
+    /// A key that is a name: printable, and not a variable.
     pub(super) fn name(&mut self, key: &At<Cow<'_, str>>) -> Option<At<String>> {
         if key.value.is_empty() {
             self.faults.at(key.span, "a name is missing before the `:`");
@@ -157,6 +160,10 @@ impl Reader<'_> {
         }
         if key.value.contains("${") {
             self.faults.at(key.span, "a name cannot be a variable: write it out");
+            return None;
+        }
+        if key.value.contains(char::is_control) {
+            self.faults.at(key.span, "a name cannot hold control characters");
             return None;
         }
         Some(At { value: key.value.clone().into_owned(), span: key.span })

@@ -56,10 +56,10 @@ enum Rule {
 
 impl Rule {
     fn below(self, key: &str) -> Self {
-        if sounds_secret(key) {
-            return Self::Secret;
-        }
         match self {
+            // The key is a client's id.
+            Self::Clients => Self::Client,
+            _ if sounds_secret(key) => Self::Secret,
             Self::Root => match suggest::closest(key, TOP_LEVEL) {
                 Some("oauth") => Self::Oauth,
                 Some(_) => Self::Open,
@@ -70,7 +70,6 @@ impl Rule {
                 Some(_) => Self::Open,
                 None => Self::Secret,
             },
-            Self::Clients => Self::Client,
             Self::Client if suggest::closest(key, CLIENT).is_some() => Self::Open,
             Self::Client | Self::Secret => Self::Secret,
             Self::Open => Self::Open,
@@ -96,10 +95,17 @@ fn hide_below(text: &str, key: &At<Cow<'_, str>>, value: &At<Node<'_>>, rule: Ru
     if !matches!(below, Rule::Secret) {
         return hide(text, value, below, spans);
     }
-    // What was meant as a value may have become a key.
-    let key_too = matches!(rule, Rule::Client) && !sounds_secret(&key.value);
-    let start = if key_too { key.span.start } else { value_start(text, key.span, value.span) };
+    let start = if may_be_shown(&key.value, rule) { value_start(text, key.span, value.span) } else { key.span.start };
     spans.push(Span { start, end: value.span.end });
+}
+
+/// Whether a key can be no secret itself: what was meant as a value may have become a key.
+fn may_be_shown(key: &str, rule: Rule) -> bool {
+    match rule {
+        Rule::Client => suggest::closest(key, &["secrets"]).is_some(),
+        Rule::Root | Rule::Oauth | Rule::Open => key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+        Rule::Clients | Rule::Secret => false,
+    }
 }
 
 /// Where a value begins, with an anchor, an alias or a tag before it.
@@ -155,7 +161,8 @@ const OAUTH: &[&str] = &["issuer", "audiences", "token_ttl", "signing_keys", "to
 /// Of a client, what is no secret.
 const CLIENT: &[&str] = &["scopes", "audiences", "token_ttl", "claims"];
 
-const SECRET_NAMES: [&str; 5] = ["secret", "passw", "credential", "hash", "value"];
+const SECRET_NAMES: [&str; 9] =
+    ["secret", "passw", "credential", "hash", "value", "authorization", "api-key", "api_key", "apikey"];
 
 #[cfg(test)]
 mod tests {
@@ -242,7 +249,7 @@ mod tests {
             "clients: {a: s3cr3t}",
             "x: s3cr3t",
             "routes: [{client_secret: s3cr3t}]",
-            "routes: [{headers: {set: {Password: s3cr3t}}}]",
+            "routes: [{headers: {set: {Password: s3cr3t, \nX-Api-Key: s3cr3t}}}]",
             "issuers: {a: {credentials: s3cr3t}}",
             "limits: {<<: {x: s3cr3t}}",
             "version: 1\n---\nx: s3cr3t",
@@ -276,6 +283,7 @@ mod tests {
         shown("oauth:\n  token_ttl: 1y", "1y");
         shown("oauth:\n  clients:\n    a:\n      secrets: [{value: x}]\n      scopes: [a b]", "a b");
         shown("routes:\n  - access: {issuers: [corp]}", "corp");
+        shown("oauth: {clients: {secret-service: {\nscopes: [a b]}}}", "a b");
         shown("hosts: x\nroutes:\n  - hosts: [*.example.com]", "*.example.com");
         shown("rotues:\n  - path: x", "x");
     }

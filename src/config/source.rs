@@ -110,14 +110,20 @@ impl Source {
     /// What the file says at `span`, for a message: in backticks, on one line, cut if long. `None` if it may be secret.
     /// Messages quote this and never a decoded value, which may have come out of a variable.
     pub(crate) fn quote(&self, span: Span) -> Option<String> {
-        self.shown_line(span).map(|_| self.cut_out(span))
+        self.shown_line(span).map(|_| self.quote_harmless(span))
     }
 
     /// Quotes a key. Its line may hold a secret, as long as the key is none.
     pub(crate) fn quote_key(&self, span: Span) -> Option<String> {
         let secret = self.hidden_from(span.start)?;
         let shown = secret.is_none_or(|secret| secret.start >= span.end);
-        shown.then(|| self.cut_out(span))
+        shown.then(|| self.quote_harmless(span))
+    }
+
+    /// Quotes what has been found to be no secret. As written, so that no escape in it becomes a control character.
+    pub(super) fn quote_harmless(&self, span: Span) -> String {
+        let first = self.text[span.range()].lines().next().unwrap_or_default();
+        format!("`{}`", shorten(first, QUOTED_CHARACTERS))
     }
 
     pub(super) fn excerpt(&self, span: Span) -> Option<Excerpt<'_>> {
@@ -153,11 +159,6 @@ impl Source {
         let hidden = self.hidden.get()?;
         let next = hidden.partition_point(|secret| secret.end <= offset);
         Some(hidden.get(next).copied())
-    }
-
-    fn cut_out(&self, span: Span) -> String {
-        let first = self.text[span.range()].lines().next().unwrap_or_default();
-        format!("`{}`", shorten(first, QUOTED_CHARACTERS))
     }
 
     /// Its line break included.
@@ -201,8 +202,21 @@ fn shorten(text: &str, limit: usize) -> Cow<'_, str> {
     }
 }
 
-const SECRET_WORDS: [&str; 9] =
-    ["secret", "passw", "credential", "private key", "value:", "hash:", "sha256:", "$argon2", "bearer "];
+const SECRET_WORDS: [&str; 13] = [
+    "secret",
+    "passw",
+    "credential",
+    "private key",
+    "api-key",
+    "api_key",
+    "apikey",
+    "authorization",
+    "bearer ",
+    "value:",
+    "hash:",
+    "sha256:",
+    "$argon2",
+];
 
 const QUOTED_CHARACTERS: usize = 60;
 

@@ -245,3 +245,37 @@ fn no_message_holds_a_secret() {
         }
     }
 }
+
+/// A file whose secrets are all the canary, in each of the shapes that they come in.
+const WITH_SECRETS: &str = "version: 1
+oauth:
+  issuer: https://gateway.example.com
+  clients:
+    a:
+      secrets:
+        - {value: s3cr3t}
+        - value: \"s3cr3t\"
+        - hash: s3cr3t
+      scopes: [read]
+    b: {secrets: [{hash: s3cr3t}], scopes: [read]}
+  audiences: [api]
+routes:
+  - {path: /, access: {clients: [a]}, upstream: x}
+";
+
+proptest::proptest! {
+    #[test]
+    fn no_slip_of_the_hand_shows_a_secret(edits in proptest::collection::vec((0..400usize, 0..30usize, ".?|[\\]\\[{}:,#&*!|>'\"%@` \n-]{1,3}"), 1..4)) {
+        let mut text: Vec<char> = WITH_SECRETS.chars().collect();
+        for (at, length, inserted) in edits {
+            let at = at.min(text.len());
+            let end = (at + length).min(text.len());
+            text.splice(at..end, inserted.chars());
+        }
+        let text: String = text.into_iter().collect();
+        let told = told(&text);
+        for part in ["s3c", "3cr", "cr3", "r3t"] {
+            proptest::prop_assert!(!told.contains(part), "{text}\n{told}");
+        }
+    }
+}

@@ -73,6 +73,8 @@ fn names_are_as_written() {
     assert_eq!(raw.oauth.unwrap().value.clients.names().collect::<Vec<_>>(), ["0755"]);
     slip("hacker-client:", "\"${FOUR}\":", "a name cannot be a variable");
     slip("hacker-client:", "\"\":", "a name is missing");
+    slip("hacker-client:", "\"\\e[31m\":", "a name cannot hold control characters");
+    slip("path: /ping", "\"pat\\eh\": /ping", "unknown key `\"pat\\eh\"`, did you mean `path`?");
     slip("  simulation:", "  legacy:", "duplicate key `legacy`, first at line 41");
 }
 
