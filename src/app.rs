@@ -23,7 +23,7 @@ use crate::audit::ledger::{Batch, Health, Ledger, OnFailure};
 use crate::audit::record::Event;
 use crate::audit::writer::{OpenError, Writer};
 use crate::clock;
-use crate::config::{Config, ExternalIssuer, Listener, ListenerKind, Oauth};
+use crate::config::types::{Config, ExternalIssuer, Listener, ListenerKind, Oauth};
 use crate::issuer::authorization_server::AuthorizationServer;
 use crate::issuer::client::Clients;
 use crate::issuer::offload::Offload;

@@ -2,6 +2,7 @@
 
 mod app;
 mod audit;
+mod cli;
 mod clock;
 mod config;
 mod issuer;
@@ -12,3 +13,5 @@ mod server;
 mod telemetry;
 mod trust;
 mod upstream;
+
+pub use cli::main;

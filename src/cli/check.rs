@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::terminal::{BOLD, DIM, GOOD, NAME, WARN, bad_config, note, out, styled};
 use super::{ConfigPath, Format, USAGE};
-use crate::config::{Config, ListenerKind, Surroundings};
+use crate::config;
+use crate::config::interpolate::Surroundings;
+use crate::config::types::{Config, ListenerKind};
 use crate::oauth::caller::IssuerName;
 use crate::pipeline::access::{Access, AccessRule};
 use crate::pipeline::limits::Limit;
@@ -23,7 +25,7 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) fn check(args: &CheckArgs) -> ExitCode {
-    match (Config::load(&args.config.config, &Surroundings::process()), args.format) {
+    match (config::load(&args.config.config, &Surroundings::process()), args.format) {
         (Ok(config), Format::Text) => {
             summary(&args.config, &config);
             ExitCode::SUCCESS
@@ -42,10 +44,17 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
 
 fn summary(path: &ConfigPath, config: &Config) {
     config.warnings.iter().for_each(|warning| note(format_args!("{} {warning}", styled(WARN, "warning:"))));
-    out(format_args!("{}  {} {}\n", styled(GOOD, "ok"), path.config.display(), styled(DIM, format_args!("({})", config.id))));
+    out(format_args!(
+        "{}  {} {}\n",
+        styled(GOOD, "ok"),
+        path.config.display(),
+        styled(DIM, format_args!("({})", config.id))
+    ));
     for listener in &config.listeners {
         let kind = match &listener.kind {
-            ListenerKind::Tls { certificates, .. } if certificates.iter().any(|pair| pair.self_signed) => "https, self-signed allowed",
+            ListenerKind::Tls { certificates, .. } if certificates.iter().any(|pair| pair.self_signed) => {
+                "https, self-signed allowed"
+            }
             ListenerKind::Tls { .. } => "https",
             ListenerKind::Plain => "http, in clear text",
             ListenerKind::Redirect { .. } => "http, redirects only",
@@ -72,7 +81,8 @@ const HEAD: [&str; 5] = ["ROUTE", "PATH", "UPSTREAM", "WHO MAY", "LIMITS"];
 
 fn columns(route: &Route) -> [String; 5] {
     let hosts: Vec<String> = route.hosts.iter().map(ToString::to_string).collect();
-    let methods: Vec<&str> = if route.methods == MethodSet::all() { vec!["*"] } else { route.methods.names().collect() };
+    let methods: Vec<&str> =
+        if route.methods == MethodSet::all() { vec!["*"] } else { route.methods.names().collect() };
     let path = format!("{} {}{}", methods.join(","), hosts.join("|"), route.path);
     let limits: Vec<String> = route.limits.iter().map(|limit| limit_text(limit)).collect();
     [route.name.clone(), path, route.upstream.name.to_string(), who(&route.access), limits.join(", ")]
@@ -94,7 +104,8 @@ fn rule_text(rule: &AccessRule) -> String {
         parts.push(format!("one of {}", rule.any_of));
     }
     parts.extend(rule.claims.iter().map(|claim| {
-        let values: Vec<String> = claim.values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect();
+        let values: Vec<String> =
+            claim.values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect();
         format!("{}={}", claim.path, values.join("|"))
     }));
     if let Some(clients) = &rule.clients {
@@ -125,11 +136,14 @@ fn limit_text(limit: &Limit) -> String {
 
 /// Columns as wide as their widest cell; what everyone may is marked.
 fn table(rows: Vec<[String; 5]>) {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).chain([HEAD[column].len()]).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].chars().count()).chain([HEAD[column].len()]).max().unwrap_or(0)
+    };
     let widths = [0, 1, 2, 3].map(width);
     let line = |cells: [&str; 5], styles: [anstyle::Style; 5]| {
         let pad = |index: usize| widths.get(index).map_or(0, |width| width - cells[index].chars().count());
-        let cells: Vec<String> = (0..5).map(|index| format!("{}{}", styled(styles[index], cells[index]), " ".repeat(pad(index)))).collect();
+        let cells: Vec<String> =
+            (0..5).map(|index| format!("{}{}", styled(styles[index], cells[index]), " ".repeat(pad(index)))).collect();
         out(cells.join("  ").trim_end());
     };
     line(HEAD, [BOLD; 5]);

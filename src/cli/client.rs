@@ -46,7 +46,8 @@ pub(super) fn client(verb: ClientVerb) -> ExitCode {
 
 fn new(id: &str, scopes: &[String]) -> ExitCode {
     let fault = Identity::parse(id).err().map(|fault| fault.to_string());
-    let fault = fault.or_else(|| scopes.iter().find_map(|scope| Some(format!("`{scope}`: {}", Scope::parse(scope).err()?))));
+    let fault =
+        fault.or_else(|| scopes.iter().find_map(|scope| Some(format!("`{scope}`: {}", Scope::parse(scope).err()?))));
     if let Some(fault) = fault {
         note(fault);
         return ExitCode::from(USAGE);
@@ -83,7 +84,9 @@ fn hash() -> ExitCode {
     }
     let secret = text.strip_suffix('\n').unwrap_or(&text);
     if secret.len() < MIN_SECRET_BYTES {
-        note(format_args!("a secret has at least {MIN_SECRET_BYTES} characters; `portcullis client new` makes a good one"));
+        note(format_args!(
+            "a secret has at least {MIN_SECRET_BYTES} characters; `portcullis client new` makes a good one"
+        ));
         return ExitCode::from(USAGE);
     }
     if is_generated(secret) {
@@ -93,7 +96,10 @@ fn hash() -> ExitCode {
     }
     match argon2id(secret) {
         Some(hash) => {
-            note(format_args!("{} a secret that people thought up gets argon2id; checking it costs 19 MiB and some 20 ms.", styled(BOLD, "argon2id:")));
+            note(format_args!(
+                "{} a secret that people thought up gets argon2id; checking it costs 19 MiB and some 20 ms.",
+                styled(BOLD, "argon2id:")
+            ));
             out(hash);
             ExitCode::SUCCESS
         }

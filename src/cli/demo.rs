@@ -9,7 +9,9 @@ use super::terminal::{BOLD, DIM, GOOD, NAME, bad_config, failed, note, out, styl
 use super::{ConfigPath, USAGE, client, legacy};
 use crate::app::App;
 use crate::audit::writer::Target;
-use crate::config::{Config, Surroundings};
+use crate::config;
+use crate::config::interpolate::Surroundings;
+use crate::config::types::Config;
 use crate::issuer::secret::ClientSecret;
 use crate::telemetry::logs;
 
@@ -28,7 +30,9 @@ pub(super) fn demo(args: &ConfigPath) -> ExitCode {
         Err(code) => return code,
     };
     let Some(service) = service_address(&config) else {
-        note(format_args!("the demo needs an upstream `{LEGACY}` on an IP address, as in the gateway.yaml that comes with Portcullis"));
+        note(format_args!(
+            "the demo needs an upstream `{LEGACY}` on an IP address, as in the gateway.yaml that comes with Portcullis"
+        ));
         return ExitCode::from(USAGE);
     };
     if let Err(error) = legacy::start(service) {
@@ -64,7 +68,7 @@ fn load(path: &Path, secret: &ClientSecret) -> Result<Config, ExitCode> {
         if name == SECRET_VARIABLE { Ok(secret.expose().to_owned()) } else { std::env::var(name) }
     };
     let surroundings = Surroundings { variable: &variable, ..Surroundings::process() };
-    Config::load(path, &surroundings).map_err(|errors| bad_config(&errors))
+    config::load(path, &surroundings).map_err(|errors| bad_config(&errors))
 }
 
 fn service_address(config: &Config) -> Option<SocketAddr> {
@@ -78,13 +82,25 @@ fn explain(gateway: SocketAddr, service: SocketAddr, ca: &str, secret: &ClientSe
     let curl = format!("curl --cacert {ca} -s");
     let bearer = "-H \"Authorization: Bearer $TOKEN\"";
     let lines = [
-        ("a token", format!("TOKEN=$({curl} -u {CLIENT}:{} {origin}/oauth/token -d grant_type=client_credentials | sed 's/.*access_token\":\"\\([^\"]*\\).*/\\1/'); echo $TOKEN", secret.expose())),
+        (
+            "a token",
+            format!(
+                "TOKEN=$({curl} -u {CLIENT}:{} {origin}/oauth/token -d grant_type=client_credentials | sed 's/.*access_token\":\"\\([^\"]*\\).*/\\1/'); echo $TOKEN",
+                secret.expose()
+            ),
+        ),
         ("200", format!("{curl} -i {origin}/api/orders {bearer}")),
         ("401, no token", format!("{curl} -i {origin}/api/orders")),
         ("403, and which scope is missing", format!("{curl} -i {origin}/api/orders {bearer} -X POST")),
         ("429, and when to come back", format!("{curl} -i \"{origin}/ping?[1-6]\" | tail -n 14")),
     ];
-    out(format_args!("{} is up: {} {} {}", styled(BOLD, "Portcullis"), styled(GOOD, &origin), styled(DIM, "before"), styled(DIM, format_args!("http://{service}"))));
+    out(format_args!(
+        "{} is up: {} {} {}",
+        styled(BOLD, "Portcullis"),
+        styled(GOOD, &origin),
+        styled(DIM, "before"),
+        styled(DIM, format_args!("http://{service}"))
+    ));
     out(styled(DIM, "Paste these into another terminal:\n"));
     for (what, line) in lines {
         out(format_args!("{}\n{line}\n", styled(NAME, format_args!("# {what}"))));

@@ -40,7 +40,9 @@ fn answer(request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let (status, body) = match request.uri().path() {
         "/ping" => (StatusCode::OK, json!({ "pong": true })),
         path if path.starts_with("/orders") => {
-            let told = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("nobody").to_owned();
+            let told = |name: &str| {
+                request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("nobody").to_owned()
+            };
             let body = json!({
                 "orders": [{ "id": 1, "item": "portcullis", "state": "raised" }],
                 "the gateway says you are": told("x-auth-client-id"),

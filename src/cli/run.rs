@@ -7,11 +7,13 @@ use tracing::info;
 use super::ConfigPath;
 use super::terminal::{bad_config, failed};
 use crate::app::App;
-use crate::config::{Config, Surroundings};
+use crate::config;
+use crate::config::interpolate::Surroundings;
+use crate::config::types::Config;
 use crate::telemetry::logs;
 
 pub(super) fn run(args: &ConfigPath) -> ExitCode {
-    let config = match Config::load(&args.config, &Surroundings::process()) {
+    let config = match config::load(&args.config, &Surroundings::process()) {
         Ok(config) => config,
         Err(errors) => return bad_config(&errors),
     };

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use super::terminal::{BOLD, DIM, GOOD, NAME, WARN, bad_config, failed, note, out, styled};
 use super::{ConfigPath, FINDINGS, Format, USAGE};
 use crate::clock::{self, UnixTime};
-use crate::config::{Config, Surroundings};
+use crate::config;
+use crate::config::interpolate::Surroundings;
+use crate::config::types::Config;
 use crate::issuer::ring::Ring;
 use crate::jose::BASE64URL;
 use crate::pipeline::access::{Access, Forbidden};
@@ -44,7 +46,7 @@ pub(super) fn token(verb: TokenVerb) -> ExitCode {
 }
 
 fn inspect(args: &InspectArgs) -> ExitCode {
-    let config = match Config::load(&args.config.config, &Surroundings::process()) {
+    let config = match config::load(&args.config.config, &Surroundings::process()) {
         Ok(config) => config,
         Err(errors) => return bad_config(&errors),
     };
@@ -75,7 +77,8 @@ fn inspect(args: &InspectArgs) -> ExitCode {
 async fn judge(config: &Config, token: &str, now: UnixTime) -> Result<Verified, Refused> {
     let mut issuers = Vec::new();
     if let Some(oauth) = &config.oauth {
-        let keys = Ring::load(&oauth.ring).ok().flatten().and_then(|ring| ring.verifying_keys().ok()).unwrap_or_default();
+        let keys =
+            Ring::load(&oauth.ring).ok().flatten().and_then(|ring| ring.verifying_keys().ok()).unwrap_or_default();
         issuers.push(Arc::new(TrustedIssuer { settings: oauth.trust.clone(), keys: Arc::new(KeyCache::own(keys)) }));
     }
     for issuer in &config.issuers {
@@ -95,7 +98,12 @@ fn print_text(token: &str, verdict: &Result<Verified, Refused>, config: &Config,
     match verdict {
         Ok(verified) => {
             let client = verified.caller.client.as_ref().map_or("(none)", |client| client.as_str());
-            out(format_args!("\n{}  issuer {}, client {client}, scope {}", styled(GOOD, "good"), verified.caller.issuer.as_str(), verified.caller.scope));
+            out(format_args!(
+                "\n{}  issuer {}, client {client}, scope {}",
+                styled(GOOD, "good"),
+                verified.caller.issuer.as_str(),
+                verified.caller.scope
+            ));
             for (route, answer) in answers(verified, config, now) {
                 let style = if answer == "allowed" { GOOD } else { DIM };
                 out(format_args!("  {}  {}", styled(NAME, route), styled(style, answer)));
@@ -110,7 +118,10 @@ fn print_json(token: &str, verdict: &Result<Verified, Refused>, config: &Config,
     match verdict {
         Ok(verified) => {
             printed["good"] = json!(true);
-            printed["routes"] = answers(verified, config, now).into_iter().map(|(route, answer)| (route, Value::from(answer))).collect();
+            printed["routes"] = answers(verified, config, now)
+                .into_iter()
+                .map(|(route, answer)| (route, Value::from(answer)))
+                .collect();
         }
         Err(refused) => {
             printed["good"] = json!(false);
@@ -138,7 +149,9 @@ fn answers(verified: &Verified, config: &Config, now: UnixTime) -> Vec<(String, 
             Err(reason) => format!("401: {}", explain(reason)),
             Ok(()) => match rule.judge(verified) {
                 Ok(()) => "allowed".to_owned(),
-                Err(Forbidden::MissingScope { all_of, any_of }) if any_of.is_empty() => format!("403: it lacks the scope {all_of}"),
+                Err(Forbidden::MissingScope { all_of, any_of }) if any_of.is_empty() => {
+                    format!("403: it lacks the scope {all_of}")
+                }
                 Err(Forbidden::MissingScope { any_of, .. }) => format!("403: it lacks one of the scopes {any_of}"),
                 Err(Forbidden::ClaimMismatch) => "403: a claim is not what the route asks for".to_owned(),
                 Err(Forbidden::ClientNotAllowed) => "403: its client is not among the route's".to_owned(),

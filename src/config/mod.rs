@@ -1,76 +1,177 @@
 //! `gateway.yaml` → runtime types.
+//!
+//! The way of a file: text → [`tree`] → [`raw`], faults gathered all along in [`diagnostics::Faults`] and told at the
+//! end, all of them. [`read`] goes that far. What it gives is read on whether or not there were faults: what a fault
+//! left out stands as [`Reported`](diagnostics::Reported) or as a default, so that a dangling name beside a wrong type
+//! is found in the same run.
+//!
+//! Invariants: no secret is ever shown ([`secrecy`] decides what may be one, [`source`] keeps it); no value changes
+//! its type on the way ([`tree`] has no types, [`values`] and [`reader`] refuse what could be two things); time and
+//! memory are bounded by the size of the file, which is bounded.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+pub(crate) mod decode;
+pub(crate) mod diagnostics;
+pub(crate) mod interpolate;
+pub(crate) mod origin;
+pub(crate) mod raw;
+pub(crate) mod source;
+pub(crate) mod suggest;
+pub(crate) mod types;
+pub(crate) mod values;
 
-use crate::audit::ledger::OnFailure;
-use crate::audit::writer::Target;
-use crate::issuer::authorization_server::ServerSettings;
-use crate::issuer::client::Client;
-use crate::issuer::ring::RingSettings;
-use crate::pipeline::limits::Limit;
-use crate::pipeline::routes::RouteTable;
-use crate::server::certificate::CertificateFiles;
-use crate::server::drain::Shutdown;
-use crate::server::limits::Limits;
-use crate::server::tls::MinVersion;
-use crate::trust::issuer::{IssuerSettings, KeySource};
+mod oddity;
+mod reader;
+mod resolve;
+mod secrecy;
+mod syntax;
+mod tree;
 
-/// What the gateway runs on.
-#[derive(Debug)]
-pub(crate) struct Config {
-    /// Names the configuration in audit lines: the beginning of its SHA-256.
-    pub(crate) id: String,
-    pub(crate) workers: usize,
-    pub(crate) listeners: Vec<Listener>,
-    pub(crate) limits: Limits,
-    pub(crate) shutdown: Shutdown,
-    pub(crate) oauth: Option<Oauth>,
-    pub(crate) issuers: Vec<ExternalIssuer>,
-    pub(crate) routes: RouteTable,
-    pub(crate) audit: Audit,
-    pub(crate) admin: Option<SocketAddr>,
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use annotate_snippets::Renderer;
+use aws_lc_rs::digest::{SHA256, digest};
+use decode::Decode;
+use diagnostics::{Diagnostic, Faults};
+use interpolate::Surroundings;
+use raw::RawConfig;
+use reader::Reader;
+use resolve::Resolver;
+use source::{Source, Span};
+use types::Config;
+
+/// All that is wrong with a configuration.
+pub(crate) struct ConfigErrors {
+    source: Source,
+    faults: Faults,
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct Listener {
-    pub(crate) address: SocketAddr,
-    pub(crate) kind: ListenerKind,
+/// Reads the config file at `path` and the files that it names; gives what the gateway runs on, or everything that is wrong.
+pub(crate) fn load(path: &Path, surroundings: &Surroundings<'_>) -> Result<Config, ConfigErrors> {
+    let Reading { source, mut faults, raw } = read(path, surroundings);
+    let id = id(source.text());
+    let resolver = Resolver { source: &source, faults: &mut faults, warnings: Vec::new() };
+    let config = raw.and_then(|raw| resolver.config(raw, id));
+    config.ok_or(ConfigErrors { source, faults })
 }
 
-#[derive(Clone, Debug)]
-pub(crate) enum ListenerKind {
-    /// Not empty; the first certificate is the default.
-    Tls {
-        certificates: Vec<CertificateFiles>,
-        min_version: MinVersion,
-    },
-    Plain,
-    /// To this origin, without a trailing slash.
-    Redirect {
-        origin: String,
-    },
+impl ConfigErrors {
+    /// For people, coloured where `colour` is.
+    pub(crate) fn render(&self, colour: bool) -> String {
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        self.faults.render(&self.source, &renderer)
+    }
+
+    /// For machines.
+    pub(crate) fn diagnostics(&self) -> Vec<Diagnostic> {
+        self.faults.diagnostics(&self.source)
+    }
 }
 
-/// Our own authorization server.
-#[derive(Debug)]
-pub(crate) struct Oauth {
-    pub(crate) server: ServerSettings,
-    /// How our own tokens are judged.
-    pub(crate) trust: IssuerSettings,
-    pub(crate) ring: RingSettings,
-    pub(crate) clients: Vec<Client>,
-    pub(crate) token_limits: Vec<Arc<Limit>>,
+/// The first 48 bits of the file's SHA-256.
+fn id(text: &str) -> String {
+    let hash = digest(&SHA256, text.as_bytes());
+    hash.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-#[derive(Debug)]
-pub(crate) struct ExternalIssuer {
-    pub(crate) settings: IssuerSettings,
-    pub(crate) source: KeySource,
+/// Reads the config file at `path`, which messages name as it is given here.
+pub(crate) fn read(path: &Path, surroundings: &Surroundings<'_>) -> Reading {
+    match read_bytes(path) {
+        Ok(bytes) => parse(path, bytes, surroundings),
+        Err(error) => Reading::unreadable(path, format!("cannot read the file: {}", interpolate::reason(&error))),
+    }
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct Audit {
-    pub(crate) target: Target,
-    pub(crate) on_failure: OnFailure,
+/// What became of a config file.
+pub(crate) struct Reading {
+    pub(crate) source: Source,
+    /// To be added to by whoever finds more.
+    pub(crate) faults: Faults,
+    /// `None` if there is no telling what the file says. The file is good only if, in the end, there are no faults.
+    pub(crate) raw: Option<RawConfig>,
 }
+
+impl Reading {
+    fn unreadable(path: &Path, message: String) -> Self {
+        let mut faults = Faults::default();
+        faults.of_file(message);
+        Self { source: Source::new(path, String::new()), faults, raw: None }
+    }
+}
+
+/// [`read`] for a file whose bytes are at hand.
+pub(crate) fn parse(path: &Path, bytes: Vec<u8>, surroundings: &Surroundings<'_>) -> Reading {
+    let mut faults = Faults::default();
+    if bytes.len() > FILE_BYTES {
+        return Reading::unreadable(path, format!("the file is longer than {} MiB", FILE_BYTES >> 20));
+    }
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => return not_utf8(path, &error),
+    };
+    let source = Source::new(path, text);
+    if let Some((span, message)) = unprintable(source.text()) {
+        faults.at(span, message);
+        return Reading { source, faults, raw: None };
+    }
+    let raw = decode(&source, &mut faults, surroundings);
+    Reading { source, faults, raw }
+}
+
+fn decode(source: &Source, faults: &mut Faults, surroundings: &Surroundings<'_>) -> Option<RawConfig> {
+    let tree = match tree::read(source.text()) {
+        Ok(tree) => tree,
+        Err(fault) => {
+            source.hide(secrecy::hidden_around(source.text(), fault.span));
+            faults.at(fault.span, fault.message);
+            return None;
+        }
+    };
+    source.hide(secrecy::hidden(source.text(), &tree));
+    for odd in &tree.oddities {
+        faults.at(odd.span, odd.value.message(source.quote(odd.span)));
+    }
+    let Some(root) = &tree.root else {
+        faults.of_file("the file is empty");
+        return None;
+    };
+    let mut reader = Reader { source, surroundings, faults, drawn: 0 };
+    RawConfig::decode(root, &mut reader).ok()
+}
+
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Reading {
+    let good = error.utf8_error().valid_up_to();
+    let bytes = error.as_bytes();
+    let message = match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "the file is in UTF-16: save it as UTF-8",
+        _ => "this byte is not UTF-8: save the file as UTF-8",
+    };
+    let text = String::from_utf8_lossy(&bytes[..good]).into_owned();
+    let mut faults = Faults::default();
+    faults.at(Span::new(good, good), message);
+    Reading { source: Source::new(path, text), faults, raw: None }
+}
+
+/// The first character that has no place in a text file. The parser takes some for the end of the file.
+fn unprintable(text: &str) -> Option<(Span, String)> {
+    if text.starts_with('\u{feff}') {
+        let message = "the file begins with a byte order mark: save it as UTF-8 without one";
+        return Some((Span::new(0, 0), message.to_owned()));
+    }
+    let (at, found) = text.char_indices().find(|(_, c)| c.is_control() && !matches!(c, '\t' | '\n' | '\r'))?;
+    let message = format!("the control character U+{:04X} has no place here", u32::from(found));
+    Some((Span::new(at, at), message))
+}
+
+/// Some 500,000 clients or routes.
+const FILE_BYTES: usize = 64 << 20;
+
+#[cfg(test)]
+mod tests;

@@ -57,16 +57,17 @@ impl PathPattern {
             Some(root) => (root.strip_suffix('/').ok_or(InvalidPattern::Subtree)?, true),
             None => (path, false),
         };
-        if path.is_empty() {
-            let empty_root = subtree && text != "/**";
-            return if empty_root {
-                Err(InvalidPattern::EmptySegment)
-            } else {
-                Ok(Self { segments: Vec::new(), subtree })
-            };
-        }
-        let segments = path.split('/').map(Segment::parse).collect::<Result<_, _>>()?;
-        Ok(Self { segments, subtree })
+        let segments = match path {
+            "" if subtree && text != "/**" => return Err(InvalidPattern::EmptySegment),
+            "" => Vec::new(),
+            path => path.split('/').map(Segment::parse).collect::<Result<_, _>>()?,
+        };
+        Ok(Self { text: text.into(), segments, subtree })
+    }
+
+    /// Stands for one path only.
+    pub(crate) fn is_literal(&self) -> bool {
+        !self.subtree && self.segments.iter().all(|segment| matches!(segment, Segment::Exact(_)))
     }
 
     #[cfg(test)]

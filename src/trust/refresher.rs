@@ -70,7 +70,11 @@ pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, cach
 }
 
 /// One attempt, for a tool that asks once.
-pub(crate) async fn refresh_once(settings: &IssuerSettings, source: &KeySource, cache: &KeyCache) -> Result<(), RefreshError> {
+pub(crate) async fn refresh_once(
+    settings: &IssuerSettings,
+    source: &KeySource,
+    cache: &KeyCache,
+) -> Result<(), RefreshError> {
     let now = Instant::now();
     match attempt(settings, source, &mut None).await {
         Ok((keys, ttl)) => {

@@ -9,10 +9,11 @@ use rustls::pki_types::pem::PemObject as _;
 use url::Url;
 
 use super::super::decode::{Named, OneOrMore};
+use super::super::interpolate;
 use super::super::origin::HttpUrl;
 use super::super::raw::issuer::RawIssuer;
 use super::super::source::{At, Span};
-use super::super::{ExternalIssuer, Oauth, interpolate};
+use super::super::types::{ExternalIssuer, Oauth};
 use super::{Resolved, Resolver};
 use crate::jose::algorithm::Algorithm;
 use crate::oauth::caller::IssuerName;
@@ -36,7 +37,9 @@ impl Resolver<'_> {
             if let Ok(iss) = &issuer.value.issuer {
                 let line = self.source.line(iss.span);
                 match seen.insert(iss.value.clone(), Some(line)) {
-                    Some(Some(first)) => drop(self.faults.at(iss.span, format!("this issuer is trusted already, at line {first}"))),
+                    Some(Some(first)) => {
+                        drop(self.faults.at(iss.span, format!("this issuer is trusted already, at line {first}")))
+                    }
                     Some(None) => drop(self.faults.at(iss.span, "this is our own issuer, which is trusted as `self`")),
                     None => {}
                 }
@@ -66,10 +69,12 @@ impl Resolver<'_> {
         }
         let issuer = raw.issuer.ok()?;
         if jwks_uri.is_none() && !Url::parse(&issuer.value).is_ok_and(|url| is_safe(&url)) {
-            let message = "without `jwks_uri` the issuer is discovered, and must be an https URL; http only on a loopback host";
+            let message =
+                "without `jwks_uri` the issuer is discovered, and must be an https URL; http only on a loopback host";
             self.faults.at(issuer.span, message);
         }
-        let iss = Identity::parse(&issuer.value).map_err(|fault| self.faults.at(issuer.span, fault.to_string())).ok()?;
+        let iss =
+            Identity::parse(&issuer.value).map_err(|fault| self.faults.at(issuer.span, fault.to_string())).ok()?;
         let scope_claim = match raw.scope_claim.value.as_str() {
             "auto" => ScopeClaim::Auto,
             name => ScopeClaim::Named(name.to_owned()),
@@ -93,7 +98,8 @@ impl Resolver<'_> {
         if !is_safe(url) {
             self.faults.at(uri.span, "keys are fetched by https; by http only from a loopback host");
         } else if url.scheme() == "http" {
-            self.warnings.push(format!("the keys of issuer `{}` are fetched in clear text, from this machine", name.value));
+            self.warnings
+                .push(format!("the keys of issuer `{}` are fetched in clear text, from this machine", name.value));
         }
         url.clone()
     }

@@ -3,7 +3,7 @@
 use super::super::decode::{OneOrMore, Required};
 use super::super::raw::listener::{MinVersion as RawMinVersion, RawCertificate, RawListener, RawTls};
 use super::super::source::At;
-use super::super::{Listener, ListenerKind};
+use super::super::types::{Listener, ListenerKind};
 use super::Resolver;
 use crate::server::certificate::{CertificateError, CertificateFiles};
 use crate::server::tls::MinVersion;
@@ -41,7 +41,9 @@ impl Resolver<'_> {
 
     fn tls(&mut self, raw: &RawTls) -> ListenerKind {
         let certificates = match &raw.certificates {
-            Ok(list) => list.value.items.iter().filter_map(|certificate| self.certificate(&certificate.value)).collect(),
+            Ok(list) => {
+                list.value.items.iter().filter_map(|certificate| self.certificate(&certificate.value)).collect()
+            }
             Err(_) => Vec::new(),
         };
         let min_version = match raw.min_version.value {
@@ -63,8 +65,12 @@ impl Resolver<'_> {
         }
         if let Err(error) = files.load() {
             let span = match &error {
-                CertificateError::Read { path, .. } | CertificateError::Unusable { path, .. } if *path == files.key => key.span,
-                CertificateError::NoKey { .. } | CertificateError::KeyMode { .. } | CertificateError::Mismatch { .. } => key.span,
+                CertificateError::Read { path, .. } | CertificateError::Unusable { path, .. } if *path == files.key => {
+                    key.span
+                }
+                CertificateError::NoKey { .. }
+                | CertificateError::KeyMode { .. }
+                | CertificateError::Mismatch { .. } => key.span,
                 CertificateError::Read { .. }
                 | CertificateError::Unusable { .. }
                 | CertificateError::Write { .. }

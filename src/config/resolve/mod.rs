@@ -19,8 +19,8 @@ use super::diagnostics::{Faults, Reported};
 use super::raw::limits::RawLimits;
 use super::raw::{AuditFile, OnFailure as RawOnFailure, RawAdmin, RawAudit, RawConfig};
 use super::source::{At, Source};
+use super::types::{Audit, Config, Listener};
 use super::values::{Count, Limit, Period, Size};
-use super::{Audit, Config};
 use crate::audit::ledger::OnFailure;
 use crate::audit::writer::Target;
 use crate::oauth::scope::{Scope, ScopeSet};
@@ -114,13 +114,13 @@ impl Resolver<'_> {
         Audit { target, on_failure }
     }
 
-    fn admin(&mut self, raw: &RawAdmin, listeners: &[super::Listener]) -> Option<std::net::SocketAddr> {
+    fn admin(&mut self, raw: &RawAdmin, listeners: &[Listener]) -> Option<std::net::SocketAddr> {
         let address = raw.address.as_ref().ok()?;
         if !is_private(address.value.ip()) {
             let message = "the admin listener has no authentication: give it a loopback or private address";
             self.faults.at(address.span, message);
         }
-        let taken = |listener: &super::Listener| listener.address == address.value && address.value.port() != 0;
+        let taken = |listener: &Listener| listener.address == address.value && address.value.port() != 0;
         if listeners.iter().any(taken) {
             self.faults.at(address.span, "this address is a listener's already");
         }

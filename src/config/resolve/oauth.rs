@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::super::Oauth;
 use super::super::decode::Named;
 use super::super::origin::Origin;
 use super::super::raw::oauth::{RawClient, RawOauth, RawSecret, RawTokenEndpoint, Secret};
 use super::super::raw::route::{ClaimValue, RawClaim};
 use super::super::source::At;
+use super::super::types::Oauth;
 use super::super::values::Period;
 use super::{Resolved, Resolver};
 use crate::issuer::authorization_server::ServerSettings;
@@ -124,7 +124,14 @@ impl Resolver<'_> {
         limits
     }
 
-    fn clients(&mut self, raw: Named<RawClient>, known: &[String], all_known: bool, ttl: Duration, allow_literal: bool) -> Vec<Client> {
+    fn clients(
+        &mut self,
+        raw: Named<RawClient>,
+        known: &[String],
+        all_known: bool,
+        ttl: Duration,
+        allow_literal: bool,
+    ) -> Vec<Client> {
         let mut clients = Vec::with_capacity(raw.entries.len());
         for (name, client) in raw.entries {
             let id = self.client_id(&name);
@@ -134,7 +141,9 @@ impl Resolver<'_> {
             let scopes = client.scopes.map(|list| self.scopes(&list.value)).unwrap_or_default();
             let audiences = match client.audiences {
                 Some(list) => {
-                    for audience in list.value.items.iter().filter(|audience| all_known && !known.contains(&audience.value)) {
+                    for audience in
+                        list.value.items.iter().filter(|audience| all_known && !known.contains(&audience.value))
+                    {
                         let names: Vec<&str> = known.iter().map(String::as_str).collect();
                         let way_out = super::super::suggest::way_out(&audience.value, &names);
                         let quoted = self.quoted(audience);
@@ -161,10 +170,12 @@ impl Resolver<'_> {
     }
 
     fn secrets(&mut self, raw: &[At<RawSecret>], allow_literal: bool) -> Vec<SecretHash> {
-        raw.iter().filter_map(|secret| match &secret.value {
-            RawSecret::Hash(hash) => self.hash(hash),
-            RawSecret::Value(value) => self.value(value, allow_literal),
-        }).collect()
+        raw.iter()
+            .filter_map(|secret| match &secret.value {
+                RawSecret::Hash(hash) => self.hash(hash),
+                RawSecret::Value(value) => self.value(value, allow_literal),
+            })
+            .collect()
     }
 
     fn hash(&mut self, hash: &At<Secret>) -> Option<SecretHash> {
@@ -190,7 +201,8 @@ impl Resolver<'_> {
                 self.faults.at(name.span, format!("the claim `{}` is set by the gateway alone", name.value));
             }
             let Ok(claim) = claim else { continue };
-            let mut values: Vec<Value> = claim.value.values.items.iter().map(|value| claim_value(&value.value)).collect();
+            let mut values: Vec<Value> =
+                claim.value.values.items.iter().map(|value| claim_value(&value.value)).collect();
             let value = if claim.value.is_list { Value::Array(values) } else { values.pop().unwrap_or(Value::Null) };
             claims.insert(name.value, value);
         }
@@ -199,7 +211,9 @@ impl Resolver<'_> {
 }
 
 const DEFAULT_TOKEN_RATE: Rate = {
-    let (Some(amount), Some(burst)) = (std::num::NonZeroU32::new(20), std::num::NonZeroU32::new(40)) else { unreachable!() };
+    let (Some(amount), Some(burst)) = (std::num::NonZeroU32::new(20), std::num::NonZeroU32::new(40)) else {
+        unreachable!()
+    };
     Rate { amount, period: Duration::from_secs(1), burst }
 };
 

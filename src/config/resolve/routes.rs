@@ -29,7 +29,12 @@ use crate::upstream::service::{Server, Upstream};
 type Upstreams = HashMap<String, Arc<Upstream>>;
 
 impl Resolver<'_> {
-    pub(super) fn names(&mut self, issuers: &Named<RawIssuer>, oauth: Option<&At<RawOauth>>, upstreams: &Named<RawUpstream>) -> Names {
+    pub(super) fn names(
+        &mut self,
+        issuers: &Named<RawIssuer>,
+        oauth: Option<&At<RawOauth>>,
+        upstreams: &Named<RawUpstream>,
+    ) -> Names {
         let own = oauth.map(|_| IssuerName::OWN.to_owned());
         let clients = oauth.map(|oauth| oauth.value.clients.names().map(|name| (name.to_owned(), ())).collect());
         Names {
@@ -65,7 +70,13 @@ impl Resolver<'_> {
         upstreams
     }
 
-    pub(super) fn routes(&mut self, raw: Vec<At<RawRoute>>, names: &Names, upstreams: &Upstreams, body_bytes: Option<u64>) -> RouteTable {
+    pub(super) fn routes(
+        &mut self,
+        raw: Vec<At<RawRoute>>,
+        names: &Names,
+        upstreams: &Upstreams,
+        body_bytes: Option<u64>,
+    ) -> RouteTable {
         let (mut routes, mut spans): (Vec<Arc<Route>>, Vec<Span>) = (Vec::new(), Vec::new());
         let mut taken: HashMap<String, usize> = HashMap::new();
         for route in raw {
@@ -74,7 +85,8 @@ impl Resolver<'_> {
             let Some(route) = self.route(route.value, names, upstreams, body_bytes) else { continue };
             let line = self.source.line(place);
             if let Some(first) = taken.insert(route.name.clone(), line) {
-                let message = format!("the route at line {first} is called that too: names tell routes apart in the audit log");
+                let message =
+                    format!("the route at line {first} is called that too: names tell routes apart in the audit log");
                 let message = if named.is_some() { message } else { format!("{message}; give one a `name`") };
                 self.faults.at(named.unwrap_or(place), message);
             }
@@ -88,7 +100,10 @@ impl Resolver<'_> {
                 for conflict in conflicts {
                     let line = self.source.line(spans[conflict.first]);
                     let (first, second) = (&known[conflict.first], &known[conflict.second]);
-                    self.faults.at(spans[conflict.second], format!("routes `{first}` (line {line}) and `{second}` would match the same requests"));
+                    self.faults.at(
+                        spans[conflict.second],
+                        format!("routes `{first}` (line {line}) and `{second}` would match the same requests"),
+                    );
                 }
                 no_routes()
             }
@@ -210,7 +225,14 @@ impl Resolver<'_> {
             }
         }
         let audiences = raw.audiences.as_ref().map(|list| self.texts(&list.value));
-        AccessRule { issuers, audiences, all_of, any_of, claims, clients: clients.map(|list| list.into_iter().collect()) }
+        AccessRule {
+            issuers,
+            audiences,
+            all_of,
+            any_of,
+            claims,
+            clients: clients.map(|list| list.into_iter().collect()),
+        }
     }
 
     fn scope_rule(&mut self, raw: &RawScopes) -> (ScopeSet, ScopeSet) {
@@ -226,7 +248,12 @@ impl Resolver<'_> {
         list.items.iter().map(|name| IssuerName::new(&name.value)).collect()
     }
 
-    fn client_names(&mut self, list: &OneOrMore<String>, names: &Names, allowed: Option<&[IssuerName]>) -> Vec<(IssuerName, String)> {
+    fn client_names(
+        &mut self,
+        list: &OneOrMore<String>,
+        names: &Names,
+        allowed: Option<&[IssuerName]>,
+    ) -> Vec<(IssuerName, String)> {
         let mut clients = Vec::new();
         for name in &list.items {
             let (issuer, id) = name.value.split_once('/').unwrap_or((IssuerName::OWN, &name.value));
@@ -240,7 +267,10 @@ impl Resolver<'_> {
             }
             let issuer = IssuerName::new(issuer);
             if allowed.is_some_and(|allowed| !allowed.contains(&issuer)) {
-                self.faults.at(name.span, format!("this client can never come: `issuers` does not list `{}`", issuer.as_str()));
+                self.faults.at(
+                    name.span,
+                    format!("this client can never come: `issuers` does not list `{}`", issuer.as_str()),
+                );
             }
             clients.push((issuer, id.to_owned()));
         }

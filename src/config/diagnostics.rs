@@ -1,0 +1,240 @@
+//! Faults of a config file, and how they are told.
+//!
+//! Collects any number of faults, each at a span of the source, and renders them in the order of the file: for people
+//! with the line and a caret under it, for machines as records. Decides nothing about what is a fault, and shows of
+//! the source only what [`Source`] gives out.
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use serde::Serialize;
+
+use super::source::{Place, Source, Span};
+
+/// All that is wrong with one file.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    kept: Vec<Fault>,
+    count: usize,
+}
+
+/// Proof that a fault has been recorded: what stands in the place of a value that could not be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reported(());
+
+/// One fault as a record, for machines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Diagnostic {
+    pub(crate) file: String,
+    /// Absent if the fault is the file's as a whole.
+    pub(crate) line: Option<usize>,
+    pub(crate) column: Option<usize>,
+    pub(crate) message: String,
+}
+
+#[derive(Debug)]
+struct Fault {
+    span: Option<Span>,
+    message: String,
+}
+
+/// So that `?` goes through a borrowed result too.
+impl From<&Self> for Reported {
+    fn from(reported: &Self) -> Self {
+        *reported
+    }
+}
+
+impl Faults {
+    /// Records a fault of what stands at `span`. The message is in lower case, names the way out and ends without a
+    /// full stop; whatever it takes from the file has come through [`Source::quote`].
+    pub(crate) fn at(&mut self, span: Span, message: impl Into<String>) -> Reported {
+        self.record(Some(span), message.into())
+    }
+
+    /// Records a fault of the file as a whole.
+    pub(crate) fn of_file(&mut self, message: impl Into<String>) -> Reported {
+        self.record(None, message.into())
+    }
+
+    /// The proof for a fault that was recorded earlier and whose own proof could not be kept.
+    pub(super) fn reported_before(&self) -> Reported {
+        debug_assert!(!self.is_empty(), "something was refused without a word");
+        Reported(())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Whether further faults are only counted, so that no care need be taken over their words.
+    pub(super) fn is_full(&self) -> bool {
+        self.kept.len() == KEPT
+    }
+
+    /// Every fault with its line and a caret, then their number.
+    pub(crate) fn render(&self, source: &Source, renderer: &Renderer) -> String {
+        let mut text = String::new();
+        for fault in self.in_order() {
+            text.push_str(&fault.render(source, renderer));
+            text.push('\n');
+        }
+        text.push_str(&self.summary(source));
+        text.push('\n');
+        text
+    }
+
+    pub(crate) fn diagnostics(&self, source: &Source) -> Vec<Diagnostic> {
+        self.in_order().into_iter().map(|fault| fault.diagnostic(source)).collect()
+    }
+
+    fn record(&mut self, span: Option<Span>, message: String) -> Reported {
+        self.count += 1;
+        if !self.is_full() {
+            self.kept.push(Fault { span, message });
+        }
+        Reported(())
+    }
+
+    fn in_order(&self) -> Vec<&Fault> {
+        let mut faults: Vec<&Fault> = self.kept.iter().collect();
+        faults.sort_by_key(|fault| fault.span);
+        faults
+    }
+
+    fn summary(&self, source: &Source) -> String {
+        let name = source.name();
+        match self.count {
+            1 => format!("{name}: 1 problem"),
+            many if many > KEPT => format!("{name}: {many} problems, of which {KEPT} are shown"),
+            many => format!("{name}: {many} problems"),
+        }
+    }
+}
+
+impl Fault {
+    fn render(&self, source: &Source, renderer: &Renderer) -> String {
+        let title = Level::ERROR.no_name().primary_title(self.headline(source));
+        match self.span.and_then(|span| source.excerpt(span)) {
+            Some(excerpt) => {
+                let caret = AnnotationKind::Primary.span(excerpt.marked);
+                let snippet = Snippet::source(excerpt.line).line_start(excerpt.number).annotation(caret);
+                renderer.render(&[title.element(snippet)])
+            }
+            None => renderer.render(&[annotate_snippets::Group::with_title(title)]),
+        }
+    }
+
+    fn headline(&self, source: &Source) -> String {
+        let (name, message) = (source.name(), &self.message);
+        match self.place(source) {
+            Some(Place { line, column }) => format!("{name}:{line}:{column}: {message}"),
+            None => format!("{name}: {message}"),
+        }
+    }
+
+    fn diagnostic(&self, source: &Source) -> Diagnostic {
+        let place = self.place(source);
+        Diagnostic {
+            file: source.name().to_owned(),
+            line: place.map(|place| place.line),
+            column: place.map(|place| place.column),
+            message: self.message.clone(),
+        }
+    }
+
+    fn place(&self, source: &Source) -> Option<Place> {
+        self.span.map(|span| source.place(span))
+    }
+}
+
+/// Beyond this many, faults are only counted: nobody reads them, and a hostile file could hold millions.
+const KEPT: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn source(text: &str) -> Source {
+        let source = Source::new(Path::new("gateway.yaml"), text.to_owned());
+        source.hide(Vec::new());
+        source
+    }
+
+    fn rendered(text: &str, report: impl FnOnce(&mut Faults)) -> String {
+        let mut faults = Faults::default();
+        report(&mut faults);
+        faults.render(&source(text), &Renderer::plain())
+    }
+
+    #[test]
+    fn a_fault_shows_its_line_and_a_caret() {
+        let text = "routes:\n  - access: {issuers: [corp]}\n";
+        let shown = rendered(text, |faults| {
+            faults.at(Span::new(31, 35), "unknown issuer `corp` (known: `self`)");
+        });
+        insta::assert_snapshot!(shown, @r"
+        gateway.yaml:2:24: unknown issuer `corp` (known: `self`)
+          |
+        2 |   - access: {issuers: [corp]}
+          |                        ^^^^
+        gateway.yaml: 1 problem
+        ");
+    }
+
+    #[test]
+    fn faults_come_in_the_order_of_the_file() {
+        let shown = rendered("a: 1\nb: secret\n", |faults| {
+            faults.at(Span::new(8, 14), "second");
+            faults.at(Span::new(3, 4), "first");
+            faults.of_file("of the whole");
+        });
+        insta::assert_snapshot!(shown, @r"
+        gateway.yaml: of the whole
+        gateway.yaml:1:4: first
+          |
+        1 | a: 1
+          |    ^
+        gateway.yaml:2:4: second
+        gateway.yaml: 3 problems
+        ");
+    }
+
+    #[test]
+    fn a_span_of_many_lines_shows_the_first() {
+        let shown = rendered("a:\tb\n  c\n", |faults| {
+            faults.at(Span::new(3, 9), "first");
+        });
+        insta::assert_snapshot!(shown, @r"
+        gateway.yaml:1:4: first
+          |
+        1 | a:    b
+          |       ^
+        gateway.yaml: 1 problem
+        ");
+    }
+
+    #[test]
+    fn a_flood_of_faults_is_counted_and_cut() {
+        let shown = rendered("a", |faults| {
+            for _ in 0..5000 {
+                faults.of_file("wrong");
+            }
+        });
+        assert_eq!(shown.lines().count(), KEPT + 1);
+        assert!(shown.ends_with("\ngateway.yaml: 5000 problems, of which 1000 are shown\n"));
+    }
+
+    #[test]
+    fn machines_get_records() {
+        let mut faults = Faults::default();
+        faults.at(Span::new(3, 4), "wrong");
+        faults.of_file("unreadable");
+        let json = serde_json::to_string(&faults.diagnostics(&source("a: 1"))).unwrap();
+        insta::assert_snapshot!(json, @r#"[{"file":"gateway.yaml","line":null,"column":null,"message":"unreadable"},{"file":"gateway.yaml","line":1,"column":4,"message":"wrong"}]"#);
+    }
+}

@@ -1,0 +1,33 @@
+//! Legal YAML that a config file may not use, and what to do about it.
+
+/// Each would make a value stand where nobody sees it, or be of a type that nobody wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Oddity {
+    Anchor,
+    Alias,
+    MergeKey,
+    Tag,
+    ComplexKey,
+    SecondDocument,
+}
+
+impl Oddity {
+    /// `quoted` is the text in question, if it may be shown.
+    pub(super) fn message(self, quoted: Option<String>) -> String {
+        let quoted = quoted.map(|quoted| format!(" {quoted}")).unwrap_or_default();
+        match self {
+            Self::Anchor => {
+                format!("the anchor{quoted} is not supported: write the value out, or quote it if it begins with `&`")
+            }
+            Self::Alias => {
+                format!("the alias{quoted} is not supported: write the value out, or quote it if it begins with `*`")
+            }
+            Self::MergeKey => "merge keys are not supported: write the keys out".to_owned(),
+            Self::Tag => {
+                format!("the tag{quoted} is not supported: remove it, or quote the value if it begins with `!`")
+            }
+            Self::ComplexKey => "a key must be plain or quoted text".to_owned(),
+            Self::SecondDocument => "a second document begins here: a config file holds one".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! URLs and origins, taken as written or not at all.
+//!
+//! The URL parser is a forgiving one, made for address bars: it drops line breaks, turns `\` into `/` and `0x7f.1`
+//! into `127.0.0.1`. Whatever it would change is refused here, so that the file says what will be dialled.
+
+use url::Url;
+
+use super::values::{Hint, Value};
+
+/// Scheme, host and port, and nothing after them: `https://api.example.com`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    text: String,
+    url: Url,
+}
+
+/// An `http` or `https` URL without credentials and fragment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HttpUrl(Url);
+
+impl Origin {
+    /// As written: this is what an `iss` is compared with.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+}
+
+impl HttpUrl {
+    pub(crate) fn url(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl Value for Origin {
+    fn expected() -> String {
+        "an origin such as `https://api.example.com`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        let HttpUrl(url) = HttpUrl::parse(text)?;
+        if after_scheme(text).contains(['/', '?']) {
+            return Err("nothing may follow host and port");
+        }
+        Ok(Self { text: text.to_owned(), url })
+    }
+}
+
+impl Value for HttpUrl {
+    fn expected() -> String {
+        "a URL such as `https://api.example.com/keys`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        if !(text.starts_with("http://") || text.starts_with("https://")) {
+            return Err("it begins with `http://` or `https://`");
+        }
+        // The parser would drop or turn these without a word.
+        if text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '\\' | '#')) {
+            return Err("spaces, `\\` and `#` have no place in it");
+        }
+        let url = Url::parse(text).map_err(|_| "")?;
+        let authority = after_scheme(text).split(['/', '?']).next().unwrap_or_default();
+        if authority.contains('@') {
+            return Err("credentials have no place in it");
+        }
+        match url.host_str() {
+            Some(host) if host_of(authority) == host => Ok(Self(url)),
+            Some(_) => Err("the host must be in lower case and in its usual form"),
+            None => Err(""),
+        }
+    }
+}
+
+fn after_scheme(url: &str) -> &str {
+    url.split_once("://").map_or("", |(_, rest)| rest)
+}
+
+/// An authority without its port, as far as it has a well-formed one.
+fn host_of(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn none_is<T: Value>(texts: &[&str]) {
+        for text in texts {
+            assert!(T::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[track_caller]
+    fn hints<T: Value>(text: &str, hint: &str) {
+        assert_eq!(T::parse(text).err(), Some(hint), "{text}");
+    }
+
+    #[test]
+    fn origins_end_with_host_and_port() {
+        for origin in ["https://a.example.com", "http://127.0.0.1:9000", "https://[::1]:8443", "http://localhost"] {
+            assert_eq!(Origin::parse(origin).unwrap().as_str(), origin);
+        }
+        for more in ["https://a/", "https://a/b", "https://a?b"] {
+            hints::<Origin>(more, "nothing may follow host and port");
+        }
+        none_is::<Origin>(&[
+            "https://",
+            "https://a:",
+            "https://a:x",
+            "https://a:99999",
+            "https:a",
+            "HTTPS://a",
+            "https:///a",
+        ]);
+    }
+
+    #[test]
+    fn urls_are_taken_as_written_or_not_at_all() {
+        assert_eq!(HttpUrl::parse("https://a/keys?x=1").unwrap().url().as_str(), "https://a/keys?x=1");
+        hints::<HttpUrl>("ftp://a", "it begins with `http://` or `https://`");
+        hints::<HttpUrl>("https://user:word@a", "credentials have no place in it");
+        hints::<HttpUrl>("https://A.example.com", "the host must be in lower case and in its usual form");
+        none_is::<HttpUrl>(&[
+            "https://0x7f.1/",
+            "https://127.1",
+            "https://ä.example",
+            "https://a/ b",
+            "https://a\\b",
+            "https://a#b",
+        ]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_breaks_the_parser(text in any::<String>()) {
+            let _ = (Origin::parse(&text), Origin::parse(&format!("https://{text}")));
+        }
+
+        #[test]
+        fn an_accepted_origin_is_its_own_url(text in "https?://[a-z0-9.:\\[\\]@/-]{0,12}") {
+            if let Ok(origin) = Origin::parse(&text) {
+                prop_assert_eq!(origin.url().path(), "/");
+                prop_assert!(text.contains(origin.url().host_str().unwrap()));
+            }
+        }
+    }
+}

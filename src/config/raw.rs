@@ -1,0 +1,122 @@
+//! `gateway.yaml` as it is written: every key, its type, whether it must be there, and what it defaults to.
+//!
+//! Fields stand in the order of the documentation and are named as their keys. Whatever has a type in the domain
+//! (scopes, paths, issuers, algorithms) is still text here; whatever needs a second look (a name that must exist
+//! elsewhere, a limit between two keys) has not had it. Nothing here decides anything.
+
+pub(crate) mod issuer;
+pub(crate) mod limits;
+pub(crate) mod listener;
+pub(crate) mod oauth;
+pub(crate) mod route;
+pub(crate) mod upstream;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::decode::{Decode, Named, OneOrMore, Required, mirror};
+use super::diagnostics::Reported;
+use super::reader::Reader;
+use super::source::At;
+use super::tree::Node;
+use super::values::{Count, Hint, Quotes, Value};
+
+mirror! {
+    /// The whole file.
+    struct RawConfig {
+        version: Required<Version>,
+        /// Default: as many as the process may use cores.
+        workers: Option<At<Count>>,
+        listeners: Required<OneOrMore<listener::RawListener>>,
+        limits: limits::RawLimits,
+        shutdown: RawShutdown,
+        allow_literal_secrets: At<bool> = false,
+        oauth: Option<At<oauth::RawOauth>>,
+        issuers: Named<issuer::RawIssuer>,
+        upstreams: Named<upstream::RawUpstream>,
+        routes: Vec<At<route::RawRoute>>,
+        audit: RawAudit,
+        admin: Option<At<RawAdmin>>,
+    }
+}
+
+mirror! {
+    struct RawShutdown {
+        delay: At<Duration> = Duration::ZERO,
+        drain: At<Duration> = Duration::from_secs(30),
+    }
+}
+
+mirror! {
+    struct RawAudit {
+        file: At<AuditFile> = AuditFile::Path(PathBuf::from("state/audit.jsonl")),
+        on_failure: At<OnFailure> = OnFailure::Block,
+    }
+}
+
+mirror! {
+    struct RawAdmin {
+        address: Required<SocketAddr>,
+    }
+}
+
+/// The only version there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version;
+
+/// Where the audit log goes: `-` is standard output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AuditFile {
+    Stdout,
+    /// Relative to the config file.
+    Path(PathBuf),
+}
+
+/// What becomes of a request that cannot be audited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnFailure {
+    Block,
+    Drop,
+}
+
+impl Value for Version {
+    const QUOTES: Quotes = Quotes::MustNot;
+
+    fn expected() -> String {
+        "`1`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        if text == "1" { Ok(Self) } else { Err("") }
+    }
+}
+
+impl Value for OnFailure {
+    fn expected() -> String {
+        "`block` or `drop`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        match text {
+            "block" => Ok(Self::Block),
+            "drop" => Ok(Self::Drop),
+            _ => Err(""),
+        }
+    }
+}
+
+impl Decode for AuditFile {
+    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        let path = PathBuf::decode(node, reader)?;
+        Ok(if path.as_os_str() == "-" { Self::Stdout } else { Self::Path(path) })
+    }
+}
+
+/// As written; [`Source::locate`](super::source::Source::locate) makes it relative to the file.
+impl Decode for PathBuf {
+    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        let path = String::decode(node, reader)?;
+        if path.is_empty() { Err(reader.mismatch(node, "a path", "")) } else { Ok(Self::from(path)) }
+    }
+}

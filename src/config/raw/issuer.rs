@@ -1,0 +1,27 @@
+//! `issuers.NAME`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::super::decode::{OneOrMore, Required, mirror};
+use super::super::origin::HttpUrl;
+use super::super::source::At;
+
+mirror! {
+    struct RawIssuer {
+        issuer: Required<String>,
+        /// Default: discovered.
+        jwks_uri: Option<At<HttpUrl>>,
+        audiences: Required<OneOrMore<String>>,
+        /// Default: all that we know.
+        algorithms: Option<At<OneOrMore<String>>>,
+        /// Default: `at+jwt`, `JWT` and `absent`.
+        types: Option<At<OneOrMore<String>>>,
+        clock_skew: At<Duration> = Duration::from_secs(30),
+        scope_claim: At<String> = "auto".to_owned(),
+        /// Default: all.
+        allow_scopes: Option<At<OneOrMore<String>>>,
+        /// Default: the system's roots.
+        ca: Option<At<PathBuf>>,
+    }
+}

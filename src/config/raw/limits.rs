@@ -1,0 +1,26 @@
+//! `limits`. What is held in memory for a stranger cannot be unlimited.
+
+use super::super::decode::mirror;
+use super::super::source::At;
+use super::super::values::{Count, Limit, Period, Size, count, kibibytes, seconds};
+
+mirror! {
+    struct RawLimits {
+        connections: At<Limit<Count>> = Limit::AtMost(count(10_000)),
+        /// An IPv6 address counts as its /64.
+        connections_per_address: At<Limit<Count>> = Limit::AtMost(count(256)),
+        handshake_timeout: At<Limit<Period>> = Limit::AtMost(seconds(10)),
+        first_request_timeout: At<Limit<Period>> = Limit::AtMost(seconds(10)),
+        header_timeout: At<Limit<Period>> = Limit::AtMost(seconds(10)),
+        idle_timeout: At<Limit<Period>> = Limit::AtMost(seconds(60)),
+        body_idle_timeout: At<Limit<Period>> = Limit::AtMost(seconds(30)),
+        write_stall_timeout: At<Limit<Period>> = Limit::AtMost(seconds(30)),
+        uri_bytes: At<Size> = kibibytes(8),
+        header_bytes: At<Size> = kibibytes(32),
+        header_count: At<Count> = count(100),
+        body_bytes: At<Limit<Size>> = Limit::AtMost(kibibytes(10 * 1024)),
+        token_bytes: At<Size> = kibibytes(8),
+        h2_streams: At<Count> = count(100),
+        in_flight: At<Limit<Count>> = Limit::AtMost(count(4096)),
+    }
+}

@@ -1,0 +1,55 @@
+//! `listeners[]`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::super::decode::{OneOrMore, Required, mirror};
+use super::super::origin::Origin;
+use super::super::source::At;
+use super::super::values::{Hint, Value};
+
+mirror! {
+    struct RawListener {
+        address: Required<SocketAddr>,
+        /// Without it the listener speaks plain HTTP.
+        tls: Option<At<RawTls>>,
+        redirect_to: Option<At<Origin>>,
+    }
+}
+
+mirror! {
+    struct RawTls {
+        /// Chosen by SNI; the first is the default.
+        certificates: Required<OneOrMore<RawCertificate>>,
+        min_version: At<MinVersion> = MinVersion::Tls12,
+    }
+}
+
+mirror! {
+    struct RawCertificate {
+        cert: Required<PathBuf>,
+        key: Required<PathBuf>,
+        /// Makes the pair if both files are missing.
+        self_signed: At<bool> = false,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MinVersion {
+    Tls12,
+    Tls13,
+}
+
+impl Value for MinVersion {
+    fn expected() -> String {
+        "`\"1.2\"` or `\"1.3\"`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        match text {
+            "1.2" => Ok(Self::Tls12),
+            "1.3" => Ok(Self::Tls13),
+            _ => Err(""),
+        }
+    }
+}

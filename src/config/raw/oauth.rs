@@ -1,0 +1,127 @@
+//! `oauth`: our own authorization server, and the only home of secrets in the file.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use zeroize::Zeroizing;
+
+use super::super::decode::{Decode, Named, OneOrMore, Required, mirror};
+use super::super::diagnostics::Reported;
+use super::super::interpolate::MadeOf;
+use super::super::origin::Origin;
+use super::super::reader::Reader;
+use super::super::source::At;
+use super::super::tree::Node;
+use super::super::values::Period;
+use super::route::{RawClaim, RawRateLimit};
+
+mirror! {
+    struct RawOauth {
+        issuer: Required<Origin>,
+        /// The first is the default.
+        audiences: Required<OneOrMore<String>>,
+        /// Default: an hour.
+        token_ttl: Option<At<Period>>,
+        signing_keys: RawSigningKeys,
+        token_endpoint: RawTokenEndpoint,
+        clients: Named<RawClient>,
+    }
+}
+
+mirror! {
+    struct RawSigningKeys {
+        algorithm: At<String> = "RS256".to_owned(),
+        directory: At<PathBuf> = PathBuf::from("state/keys"),
+    }
+}
+
+mirror! {
+    struct RawTokenEndpoint {
+        path: At<String> = "/oauth/token".to_owned(),
+        json_requests: At<bool> = true,
+        /// Default: 20/s per address with a burst of 40.
+        rate_limits: Option<At<Vec<At<RawRateLimit>>>>,
+    }
+}
+
+mirror! {
+    struct RawClient {
+        secrets: Required<OneOrMore<RawSecret>>,
+        scopes: Required<OneOrMore<String>>,
+        audiences: Option<At<OneOrMore<String>>>,
+        token_ttl: Option<At<Period>>,
+        claims: Named<RawClaim>,
+    }
+}
+
+/// One of a client's secrets.
+#[derive(Debug)]
+pub(crate) enum RawSecret {
+    Hash(At<Secret>),
+    Value(At<Secret>),
+}
+
+/// Text that is wiped when dropped and never printed.
+pub(crate) struct Secret {
+    text: Zeroizing<String>,
+    literal: bool,
+}
+
+impl Secret {
+    pub(crate) fn expose(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether any part of it stands in the file, rather than in a variable or a file of its own.
+    pub(crate) fn is_literal(&self) -> bool {
+        self.literal
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+mirror! {
+    struct RawSecretKeys {
+        hash: Option<At<Secret>>,
+        value: Option<At<Secret>>,
+    }
+}
+
+impl Decode for RawSecret {
+    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        const EXPECTED: &str = "a map such as `{hash: …}` or `{value: …}`";
+        let Node::Map(pairs) = &node.value else {
+            return Err(reader.mismatch(node, EXPECTED, ""));
+        };
+        let faults = reader.faults.count();
+        match RawSecretKeys::decode(node, reader)? {
+            RawSecretKeys { hash: Some(hash), value: None } => Ok(Self::Hash(hash)),
+            RawSecretKeys { hash: None, value: Some(value) } => Ok(Self::Value(value)),
+            RawSecretKeys { hash: None, value: None } if reader.faults.count() > faults => {
+                Err(reader.faults.reported_before())
+            }
+            RawSecretKeys { hash: None, value: None } => Err(reader.mismatch(node, EXPECTED, "")),
+            RawSecretKeys { hash: Some(_), value: Some(_) } => {
+                let second = pairs.get(1).map_or(node.span, |(key, _)| key.span);
+                Err(reader
+                    .faults
+                    .at(second, "expected either `hash` or `value`: two secrets are two items of the list"))
+            }
+        }
+    }
+}
+
+impl Decode for Secret {
+    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        let text = reader.secret_text(node)?;
+        if text.is_ambiguous() {
+            return Err(reader.mismatch(node, "text", text.how_to_quote()));
+        }
+        let literal = text.made_of != MadeOf::References;
+        Ok(Self { text: Zeroizing::new(text.value.into_owned()), literal })
+    }
+}

@@ -1,0 +1,176 @@
+//! `routes[]`: what matches, where it goes and who may.
+
+use super::super::decode::{Decode, Named, OneOrMore, Required, mirror};
+use super::super::diagnostics::Reported;
+use super::super::interpolate::MadeOf;
+use super::super::reader::Reader;
+use super::super::source::At;
+use super::super::tree::Node;
+use super::super::values::{Count, Hint, Limit, Period, Rate, Size, Value, seconds};
+
+mirror! {
+    struct RawRoute {
+        /// Default: methods and path.
+        name: Option<At<String>>,
+        /// Default: any.
+        hosts: Option<At<OneOrMore<String>>>,
+        path: Required<String>,
+        /// Default: all but CONNECT and TRACE.
+        methods: Option<At<OneOrMore<String>>>,
+        upstream: Required<String>,
+        /// A public route says so in so many words.
+        access: Required<RawAccess>,
+        rate_limits: Vec<At<RawRateLimit>>,
+        strip_prefix: Option<At<String>>,
+        headers: RawHeaders,
+        forward_token: At<bool> = false,
+        /// To the first byte of the response.
+        timeout: At<Limit<Period>> = Limit::AtMost(seconds(30)),
+        /// Default: `limits.body_bytes`.
+        body_bytes: Option<At<Limit<Size>>>,
+    }
+}
+
+/// Who may use a route.
+#[derive(Debug)]
+pub(crate) enum RawAccess {
+    Public,
+    Rule(Box<RawRule>),
+}
+
+mirror! {
+    /// `{}` is any valid token.
+    struct RawRule {
+        /// Default: every issuer, our own included.
+        issuers: Option<At<OneOrMore<String>>>,
+        /// Default: the issuer's own.
+        audiences: Option<At<OneOrMore<String>>>,
+        scopes: Option<At<RawScopes>>,
+        claims: Named<RawClaim>,
+        /// `ID` is a client of ours, `NAME/ID` one of issuer NAME.
+        clients: Option<At<OneOrMore<String>>>,
+    }
+}
+
+mirror! {
+    /// A plain list means `all_of`. At least one of the two is there, and both must hold.
+    struct RawScopeSets {
+        all_of: Option<At<OneOrMore<String>>>,
+        any_of: Option<At<OneOrMore<String>>>,
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct RawScopes(pub(crate) RawScopeSets);
+
+/// What a claim must be, or is: one value or a list of them.
+#[derive(Debug)]
+pub(crate) struct RawClaim {
+    pub(crate) values: OneOrMore<ClaimValue>,
+    /// Whether the file has a list, which may hold one value only.
+    pub(crate) is_list: bool,
+}
+
+/// Variables always give text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ClaimValue {
+    Text(String),
+    Integer(i64),
+    Bool(bool),
+}
+
+mirror! {
+    struct RawRateLimit {
+        rate: Required<Rate>,
+        /// The size of the whole bucket. Default: the rate's number.
+        burst: Option<At<Count>>,
+        per: Required<LimitKey>,
+    }
+}
+
+/// What a rate limit counts by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LimitKey {
+    Client,
+    Address,
+    Route,
+    Subject,
+    Claim(String),
+    Header(String),
+}
+
+mirror! {
+    /// Changes to the request headers that an upstream gets.
+    struct RawHeaders {
+        set: Named<String>,
+        remove: Vec<At<String>>,
+    }
+}
+
+impl Decode for RawAccess {
+    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        const EXPECTED: &str = "`public` or a map such as `{scopes: [read:data]}`";
+        if matches!(node.value, Node::Map(_)) {
+            return RawRule::decode(node, reader).map(|rule| Self::Rule(Box::new(rule)));
+        }
+        match &*reader.text(node, EXPECTED)?.value {
+            "public" => Ok(Self::Public),
+            _ => Err(reader.mismatch(node, EXPECTED, "")),
+        }
+    }
+}
+
+impl Decode for RawScopes {
+    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        const EXPECTED: &str = "a list of scopes, or a map with `all_of` or `any_of`";
+        match &node.value {
+            Node::List(_) => Ok(Self(RawScopeSets { all_of: Some(At::decode(node, reader)?), any_of: None })),
+            Node::Map(pairs) if !pairs.is_empty() => RawScopeSets::decode(node, reader).map(Self),
+            Node::Map(_) => Err(reader.faults.at(node.span, format!("expected {EXPECTED}"))),
+            Node::Scalar(_) | Node::Refused => Err(reader.mismatch(node, EXPECTED, "")),
+        }
+    }
+}
+
+impl Decode for RawClaim {
+    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        if matches!(node.value, Node::List(_)) {
+            return Ok(Self { values: OneOrMore::decode(node, reader)?, is_list: true });
+        }
+        Ok(Self { values: OneOrMore { items: vec![At::decode(node, reader)?] }, is_list: false })
+    }
+}
+
+impl Decode for ClaimValue {
+    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        const EXPECTED: &str = "text, a whole number, `true` or `false`";
+        let text = reader.text(node, EXPECTED)?;
+        let typed = text.plain && text.made_of == MadeOf::Characters;
+        match (&*text.value, text.value.parse::<i64>()) {
+            ("true", _) if typed => Ok(Self::Bool(true)),
+            ("false", _) if typed => Ok(Self::Bool(false)),
+            // Nothing but the usual spelling: `0755` and `+1` are guesses.
+            (written, Ok(number)) if typed && number.to_string() == written => Ok(Self::Integer(number)),
+            _ if text.is_ambiguous() => Err(reader.mismatch(node, EXPECTED, text.how_to_quote())),
+            _ => Ok(Self::Text(text.value.into_owned())),
+        }
+    }
+}
+
+impl Value for LimitKey {
+    fn expected() -> String {
+        "`client`, `address`, `route`, `subject`, `claim:NAME` or `header:NAME`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        match (text, text.split_once(':')) {
+            ("client", _) => Ok(Self::Client),
+            ("address", _) => Ok(Self::Address),
+            ("route", _) => Ok(Self::Route),
+            ("subject", _) => Ok(Self::Subject),
+            (_, Some(("claim", name))) if !name.is_empty() => Ok(Self::Claim(name.to_owned())),
+            (_, Some(("header", name))) if !name.is_empty() => Ok(Self::Header(name.to_owned())),
+            _ => Err(""),
+        }
+    }
+}

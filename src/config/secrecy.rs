@@ -1,0 +1,302 @@
+//! Which parts of a config file may be secrets, and so are never shown.
+//!
+//! Takes the tree, gives spans for [`Source::hide`](super::source::Source::hide). Inside `oauth.clients`, and under
+//! names that nobody knows, only what is known to be harmless is shown; everywhere else only what goes by a name that
+//! sounds like a secret is hidden. Where the syntax is broken there is no tree, and next to nothing is shown.
+//!
+//! Decides by names alone and never looks at a value: a misspelt key, a value of the wrong type or a secret in the
+//! wrong place are the very cases it is for.
+
+use std::borrow::Cow;
+
+use super::source::{At, Span, speaks_of_secrets};
+use super::suggest;
+use super::tree::{Node, Tree};
+
+/// The secret spans of a file, in order and without overlap.
+pub(super) fn hidden(text: &str, tree: &Tree<'_>) -> Vec<Span> {
+    let mut spans = tree.dropped.clone();
+    if let Some(root) = &tree.root {
+        hide(text, root, Rule::Root, &mut spans);
+    }
+    spans.sort_unstable();
+    spans.dedup_by(|later, kept| {
+        let overlaps = later.start <= kept.end;
+        kept.end = if overlaps { kept.end.max(later.end) } else { kept.end };
+        overlaps
+    });
+    spans
+}
+
+/// What to hide of a file whose syntax is broken at a place: all but that line, and that one too unless it stands in
+/// a section that holds no secrets.
+pub(super) fn hidden_around(text: &str, at: Span) -> Vec<Span> {
+    let offset = at.start as usize;
+    let start = text[..offset].rfind(['\n', '\r']).map_or(0, |at| at + 1);
+    let end = text[offset..].find(['\n', '\r']).map_or(text.len(), |at| offset + at);
+    if !is_harmless(section(text, end)) {
+        return vec![Span::new(0, text.len())];
+    }
+    let before = start.checked_sub(1).map(|end| Span::new(0, end));
+    let after = (end < text.len()).then(|| Span::new(end + 1, text.len()));
+    before.into_iter().chain(after).collect()
+}
+
+/// What a map means for secrecy. Names are compared as misspelt keys are understood.
+#[derive(Clone, Copy)]
+enum Rule {
+    Root,
+    Oauth,
+    Clients,
+    Client,
+    /// Holds secrets only under names that say so.
+    Open,
+    Secret,
+}
+
+impl Rule {
+    fn below(self, key: &str) -> Self {
+        match self {
+            // The key is a client's id.
+            Self::Clients => Self::Client,
+            _ if sounds_secret(key) => Self::Secret,
+            Self::Root => match suggest::closest(key, TOP_LEVEL) {
+                Some("oauth") => Self::Oauth,
+                Some(_) => Self::Open,
+                None => Self::Secret,
+            },
+            Self::Oauth => match suggest::closest(key, OAUTH) {
+                Some("clients") => Self::Clients,
+                Some(_) => Self::Open,
+                None => Self::Secret,
+            },
+            Self::Client if suggest::closest(key, CLIENT).is_some() => Self::Open,
+            Self::Client | Self::Secret => Self::Secret,
+            Self::Open => Self::Open,
+        }
+    }
+}
+
+fn hide(text: &str, node: &At<Node<'_>>, rule: Rule, spans: &mut Vec<Span>) {
+    match (&node.value, rule) {
+        (Node::Map(pairs), rule) if !matches!(rule, Rule::Secret) => {
+            for (key, value) in pairs {
+                hide_below(text, key, value, rule, spans);
+            }
+        }
+        (Node::List(items), Rule::Open) => items.iter().for_each(|item| hide(text, item, rule, spans)),
+        (_, Rule::Open) => {}
+        _ => spans.push(node.span),
+    }
+}
+
+fn hide_below(text: &str, key: &At<Cow<'_, str>>, value: &At<Node<'_>>, rule: Rule, spans: &mut Vec<Span>) {
+    let below = rule.below(&key.value);
+    if !matches!(below, Rule::Secret) {
+        return hide(text, value, below, spans);
+    }
+    let start = if may_be_shown(&key.value, rule) { value_start(text, key.span, value.span) } else { key.span.start };
+    spans.push(Span { start, end: value.span.end });
+}
+
+/// Whether a key can be no secret itself: what was meant as a value may have become a key.
+fn may_be_shown(key: &str, rule: Rule) -> bool {
+    match rule {
+        Rule::Client => suggest::closest(key, &["secrets"]).is_some(),
+        Rule::Root | Rule::Oauth | Rule::Open => key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+        Rule::Clients | Rule::Secret => false,
+    }
+}
+
+/// Where a value begins, with an anchor, an alias or a tag before it.
+fn value_start(text: &str, key: Span, value: Span) -> u32 {
+    let gap = &text[key.end as usize..value.start as usize];
+    let blank = gap.len() - gap.trim_start_matches(|c: char| c == ':' || c.is_whitespace()).len();
+    Span::new(key.end as usize + blank, text.len()).start
+}
+
+/// Whether a key says that a secret stands under it, however it is spelt.
+fn sounds_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    SECRET_NAMES.iter().any(|name| key.contains(name))
+        || suggest::closest(&key, &["secrets", "hash", "value"]).is_some()
+}
+
+/// The text from the last key at the left margin down to `end`.
+fn section(text: &str, end: usize) -> &str {
+    let mut start = 0;
+    let mut at = 0;
+    for line in text[..end].split_inclusive('\n') {
+        if line.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '"' || first == '\'') {
+            start = at;
+        }
+        at += line.len();
+    }
+    &text[start..end]
+}
+
+fn is_harmless(section: &str) -> bool {
+    let name = section.split(':').next().unwrap_or_default();
+    let suspicious = |line: &str| speaks_of_secrets(line) || line.trim_end().ends_with("clients:");
+    TOP_LEVEL.contains(&name) && name != "oauth" && !section.lines().any(suspicious)
+}
+
+const TOP_LEVEL: &[&str] = &[
+    "version",
+    "workers",
+    "listeners",
+    "limits",
+    "shutdown",
+    "allow_literal_secrets",
+    "oauth",
+    "issuers",
+    "upstreams",
+    "routes",
+    "audit",
+    "admin",
+];
+
+const OAUTH: &[&str] = &["issuer", "audiences", "token_ttl", "signing_keys", "token_endpoint", "clients"];
+
+/// Of a client, what is no secret.
+const CLIENT: &[&str] = &["scopes", "audiences", "token_ttl", "claims"];
+
+const SECRET_NAMES: [&str; 9] =
+    ["secret", "passw", "credential", "hash", "value", "authorization", "api-key", "api_key", "apikey"];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::source::Source;
+    use super::super::tree;
+    use super::*;
+
+    const CANARY: &str = "s3cr3t";
+
+    fn source(text: &str) -> Source {
+        let source = Source::new(Path::new("gateway.yaml"), text.to_owned());
+        source.hide(match tree::read(text) {
+            Ok(tree) => hidden(text, &tree),
+            Err(fault) => hidden_around(text, fault.span),
+        });
+        source
+    }
+
+    /// Whatever fault stands wherever: the canary is not in what is shown for it.
+    #[track_caller]
+    fn never_shown(text: &str) {
+        let source = source(text);
+        for start in text.char_indices().map(|(start, _)| start) {
+            for end in [text.len(), text.len().min(start + 1)] {
+                let span = Span::new(start, if text.is_char_boundary(end) { end } else { start });
+                let excerpt = source.excerpt(span).map(|excerpt| excerpt.line).unwrap_or_default();
+                assert!(!excerpt.contains(CANARY), "{excerpt}\nof\n{text}");
+                let quoted = [source.quote(span), source.quote_key(span)].into_iter().flatten().collect::<String>();
+                assert!(!quoted.contains("3cr3"), "{quoted}\nof\n{text}");
+            }
+        }
+    }
+
+    #[track_caller]
+    fn shown(text: &str, part: &str) {
+        let start = text.find(part).unwrap();
+        assert_eq!(source(text).quote(Span::new(start, start + part.len())), Some(format!("`{part}`")), "{text}");
+    }
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        for secrets in [
+            "secrets: [{value: s3cr3t}]",
+            "secrets: [{hash: s3cr3t}]",
+            "secrets: s3cr3t",
+            "secrets: [s3cr3t]",
+            "secrets: {s3cr3t: }",
+            "secrets:\n        - s3cr3t",
+            "secrets:\n        - \"s3cr3t\": x",
+            "secrets:\n        - value:\n            - s3cr3t\n",
+            "secrets:\n        # s3cr3t\n        - value: |\n            s3cr3t\n",
+            "secrets: [{vlaue: s3cr3t}]",
+            "secrets: [{value: !s3cr3t x}]",
+            "secrets: [{value: !s3cr3t }]",
+            "secrets: [{value: &s3cr3t x}]",
+            "secrets: [{value: *s3cr3t }]",
+            "secrets: [{? [s3cr3t] : x}]",
+            "secrets: [{<<: {x: s3cr3t}}]",
+            "secrets: [{value: ok, value: s3cr3t}]",
+        ] {
+            never_shown(&format!("oauth:\n  clients:\n    a:\n      {secrets}"));
+        }
+    }
+
+    #[test]
+    fn a_secret_in_the_wrong_place_is_never_shown() {
+        for text in [
+            "s3cr3t",
+            "[s3cr3t]",
+            "oauth: s3cr3t",
+            "oauth: {clients: s3cr3t}",
+            "oauth: {clients: [s3cr3t]}",
+            "oauth: {clients: {a: s3cr3t}}",
+            "oauth: {clients: {a: {s3cr3t}}}",
+            "oauth: {clients: {a: {x: s3cr3t}}}",
+            "oauth: {clients: {a: {secret: s3cr3t}}}",
+            "oauth: {clients: {a: {sercets: [s3cr3t]}}}",
+            "oauth: {clients: {a: {<<: {x: s3cr3t}}}}",
+            "oauth: {client: {a: {x: s3cr3t}}}",
+            "oauth: {x: s3cr3t}",
+            "ouath: {clients: {a: {x: s3cr3t}}}",
+            "clients: {a: s3cr3t}",
+            "x: s3cr3t",
+            "routes: [{client_secret: s3cr3t}]",
+            "routes: [{headers: {set: {Password: s3cr3t, \nX-Api-Key: s3cr3t}}}]",
+            "issuers: {a: {credentials: s3cr3t}}",
+            "limits: {<<: {x: s3cr3t}}",
+            "version: 1\n---\nx: s3cr3t",
+        ] {
+            never_shown(text);
+        }
+    }
+
+    #[test]
+    fn a_secret_near_broken_syntax_is_never_shown() {
+        for text in [
+            "oauth:\n  clients:\n    a:\n      secrets:\n        - s3cr3t: x: y",
+            "oauth:\n  clients:\n    a: {secrets: [{value: ${s3cr3t}}]}",
+            "oauth:\n  clients:\n    a:\n      secrets: [\ns3cr3t: \"x",
+            "secrets:\n- value: \"s3cr3t",
+            "clients:\n  a: \"s3cr3t",
+            "s3cr3t: x: y",
+            "\"oauth\": {\"x\": \"s3cr3t\" \"y\"}",
+            "{oauth: {clients: {a: @s3cr3t}}}",
+            "routes:\n  clients:\n    a: [s3cr3t, @]",
+            "routes:\n  password: @s3cr3t",
+            "oauth: [\nroutes:\n  - @s3cr3t # secret",
+        ] {
+            never_shown(text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_is_shown() {
+        shown("workers: many", "many");
+        shown("oauth:\n  token_ttl: 1y", "1y");
+        shown("oauth:\n  clients:\n    a:\n      secrets: [{value: x}]\n      scopes: [a b]", "a b");
+        shown("routes:\n  - access: {issuers: [corp]}", "corp");
+        shown("oauth: {clients: {secret-service: {\nscopes: [a b]}}}", "a b");
+        shown("hosts: x\nroutes:\n  - hosts: [*.example.com]", "*.example.com");
+        shown("rotues:\n  - path: x", "x");
+    }
+
+    #[test]
+    fn broken_syntax_is_shown_where_no_secret_can_be() {
+        shown("oauth: {clients: {a: s3cr3t}}\nroutes:\n  - path: @x\n", "@x");
+    }
+
+    #[test]
+    fn an_unknown_key_is_shown_without_its_value() {
+        let text = "servers: s3cr3t";
+        assert_eq!(source(text).quote_key(Span::new(0, 7)).unwrap(), "`servers`");
+        never_shown(text);
+    }
+}

@@ -1,0 +1,303 @@
+//! The text of `gateway.yaml`, and what of it may be shown.
+//!
+//! Turns a [`Span`] into line and column, into a quotation for a message, or into the line printed under one. Text on
+//! a line that may hold a secret is never given out: not the value, not its neighbours, not a comment beside it.
+//!
+//! Invariant: until [`Source::hide`] has been told which spans are secret, everything is.
+
+use std::borrow::Cow;
+use std::cell::{Cell, OnceCell};
+use std::path::{Path, PathBuf};
+
+/// A file's name, its text and what is hidden of it.
+pub(crate) struct Source {
+    name: String,
+    folder: PathBuf,
+    text: String,
+    hidden: OnceCell<Vec<Span>>,
+    line_starts: OnceCell<Vec<u32>>,
+    /// The offset that was last asked for and its column: on a very long line the next count goes on from there.
+    last: Cell<(u32, usize)>,
+}
+
+/// A value with the place in the file where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct At<T> {
+    pub(crate) value: T,
+    /// For a default: the map that leaves the key out.
+    pub(crate) span: Span,
+}
+
+/// A range of bytes of the source. Files are smaller than 4 GiB by far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Span {
+    pub(super) start: u32,
+    pub(super) end: u32,
+}
+
+/// Where a span begins: both count from 1, columns count characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+}
+
+/// One line of the source, with the bytes of it that a fault is about.
+pub(super) struct Excerpt<'s> {
+    pub(super) number: usize,
+    pub(super) line: &'s str,
+    pub(super) marked: std::ops::Range<usize>,
+}
+
+impl<T> At<T> {
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> At<U> {
+        At { value: change(self.value), span: self.span }
+    }
+}
+
+impl Span {
+    pub(super) fn new(start: usize, end: usize) -> Self {
+        let clamp = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
+        Self { start: clamp(start), end: clamp(end.max(start)) }
+    }
+
+    fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+impl Source {
+    /// `path` names the file in messages, as the user wrote it; its folder is what relative paths start from.
+    pub(super) fn new(path: &Path, text: String) -> Self {
+        Self {
+            name: path.display().to_string(),
+            folder: path.parent().unwrap_or(Path::new("")).to_owned(),
+            text,
+            hidden: OnceCell::new(),
+            line_starts: OnceCell::new(),
+            last: Cell::new((0, 1)),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A path from the file, taken relative to the folder of the file.
+    pub(crate) fn locate(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) fn place(&self, span: Span) -> Place {
+        let line = self.line_of(span);
+        let start = (self.line_start(line), 1);
+        let last = Some(self.last.get()).filter(|(last, _)| (start.0..=span.start).contains(last));
+        let (from, column) = last.unwrap_or(start);
+        let column = column + self.text[from as usize..span.start as usize].chars().count();
+        self.last.set((span.start, column));
+        Place { line: line + 1, column }
+    }
+
+    /// [`place`](Self::place) without the column.
+    pub(crate) fn line(&self, span: Span) -> usize {
+        self.line_of(span) + 1
+    }
+
+    /// What the file says at `span`, for a message: in backticks, on one line, cut if long. `None` if it may be secret.
+    /// Messages quote this and never a decoded value, which may have come out of a variable.
+    pub(crate) fn quote(&self, span: Span) -> Option<String> {
+        self.shown_line(span).map(|_| self.quote_harmless(span))
+    }
+
+    /// Quotes a key. Its line may hold a secret, as long as the key is none.
+    pub(crate) fn quote_key(&self, span: Span) -> Option<String> {
+        let secret = self.hidden_from(span.start)?;
+        let shown = secret.is_none_or(|secret| secret.start >= span.end);
+        shown.then(|| self.quote_harmless(span))
+    }
+
+    /// Quotes what has been found to be no secret. As written, so that no escape in it becomes a control character.
+    pub(super) fn quote_harmless(&self, span: Span) -> String {
+        let first = self.text[span.range()].lines().next().unwrap_or_default();
+        format!("`{}`", shorten(first, QUOTED_CHARACTERS))
+    }
+
+    pub(super) fn excerpt(&self, span: Span) -> Option<Excerpt<'_>> {
+        let line = self.shown_line(span)?;
+        let number = self.line_of(span);
+        let from = (span.start - self.line_start(number)) as usize;
+        let to = (from + span.range().len()).min(line.len()).max(from);
+        Some(Excerpt { number: number + 1, line, marked: from..to })
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Declares what is secret, once; all else may be shown from now on. `spans` are in order and do not overlap.
+    pub(super) fn hide(&self, spans: Vec<Span>) {
+        let _ = self.hidden.set(spans);
+    }
+
+    /// The line on which `span` begins, if nothing on it is secret.
+    fn shown_line(&self, span: Span) -> Option<&str> {
+        let line = self.line_span(self.line_of(span));
+        let touched = self.hidden_from(line.start)?.is_some_and(|secret| secret.start < line.end.max(line.start + 1));
+        if touched || line.range().len() > SHOWN_BYTES {
+            return None;
+        }
+        let text = self.text[line.range()].trim_end_matches(['\n', '\r']);
+        (!speaks_of_secrets(text)).then_some(text)
+    }
+
+    /// The first secret that does not end before what stands at `offset`; the outer `None` means that all may be secret.
+    fn hidden_from(&self, offset: u32) -> Option<Option<Span>> {
+        let hidden = self.hidden.get()?;
+        let next = hidden.partition_point(|secret| secret.end <= offset);
+        Some(hidden.get(next).copied())
+    }
+
+    /// Its line break included.
+    fn line_span(&self, line: usize) -> Span {
+        let end = self.line_starts().get(line + 1).map_or(self.text.len(), |&next| next as usize);
+        Span::new(self.line_start(line) as usize, end)
+    }
+
+    /// Counted from 0.
+    fn line_of(&self, span: Span) -> usize {
+        self.line_starts().partition_point(|&start| start <= span.start) - 1
+    }
+
+    fn line_start(&self, line: usize) -> u32 {
+        self.line_starts()[line]
+    }
+
+    fn line_starts(&self) -> &[u32] {
+        self.line_starts.get_or_init(|| {
+            let bytes = self.text.as_bytes();
+            let ends = (0..bytes.len()).filter(|&at| match bytes[at] {
+                b'\n' => true,
+                b'\r' => bytes.get(at + 1) != Some(&b'\n'),
+                _ => false,
+            });
+            std::iter::once(0).chain(ends.map(|at| Span::new(at + 1, at + 1).start)).collect()
+        })
+    }
+}
+
+/// Whether a line uses a word that goes with secrets, in a key, a value or a comment.
+pub(super) fn speaks_of_secrets(line: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    SECRET_WORDS.iter().any(|word| line.contains(word))
+}
+
+fn shorten(text: &str, limit: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(limit) {
+        Some((cut, _)) => Cow::Owned(format!("{}…", &text[..cut])),
+        None => Cow::Borrowed(text),
+    }
+}
+
+const SECRET_WORDS: [&str; 13] = [
+    "secret",
+    "passw",
+    "credential",
+    "private key",
+    "api-key",
+    "api_key",
+    "apikey",
+    "authorization",
+    "bearer ",
+    "value:",
+    "hash:",
+    "sha256:",
+    "$argon2",
+];
+
+const QUOTED_CHARACTERS: usize = 60;
+
+/// A longer line helps nobody when printed, and would have to be searched again for every fault on it.
+const SHOWN_BYTES: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(text: &str) -> Source {
+        let source = Source::new(Path::new("etc/gateway.yaml"), text.to_owned());
+        source.hide(Vec::new());
+        source
+    }
+
+    fn span_of(text: &str, part: &str) -> Span {
+        let start = text.find(part).unwrap();
+        Span::new(start, start + part.len())
+    }
+
+    #[track_caller]
+    fn stands_at(text: &str, line: usize, column: usize) {
+        assert_eq!(source(text).place(span_of(text, "x")), Place { line, column });
+    }
+
+    #[test]
+    fn columns_count_characters() {
+        stands_at("ä\tö x", 1, 5);
+    }
+
+    #[test]
+    fn columns_may_be_asked_for_in_any_order() {
+        let text = "a é b\nc d";
+        let source = source(text);
+        for _ in 0..2 {
+            let columns = ["a", "b", "d", "c", "é"].map(|part| source.place(span_of(text, part)).column);
+            assert_eq!(columns, [1, 5, 3, 1, 3]);
+        }
+    }
+
+    #[test]
+    fn every_kind_of_line_break_counts_once() {
+        stands_at("a\nb\r\nc\rx", 4, 1);
+    }
+
+    #[test]
+    fn a_quotation_is_one_short_line() {
+        let text = format!("a: |\n  {}\n  more", "é".repeat(70));
+        assert_eq!(source(&text).quote(Span::new(7, text.len())).unwrap(), format!("`{}…`", "é".repeat(60)));
+    }
+
+    #[test]
+    fn everything_is_hidden_until_told_otherwise() {
+        let source = Source::new(Path::new("gateway.yaml"), "a: b".to_owned());
+        assert_eq!(source.quote(Span::new(3, 4)), None);
+    }
+
+    #[test]
+    fn neighbours_of_a_secret_are_hidden_with_it() {
+        let text = "a: 1\nb: {c: xyz, d: 2}\ne: 3";
+        let source = Source::new(Path::new("gateway.yaml"), text.to_owned());
+        source.hide(vec![span_of(text, "xyz")]);
+        assert_eq!(source.quote(span_of(text, "2")), None);
+        assert!(source.excerpt(span_of(text, "2")).is_none());
+        assert_eq!(source.quote(span_of(text, "c")), None);
+        assert_eq!(source.quote_key(span_of(text, "c")).unwrap(), "`c`");
+        assert_eq!(source.quote_key(span_of(text, "xyz")), None);
+        assert_eq!(source.quote(span_of(text, "1")).unwrap(), "`1`");
+        assert_eq!(source.quote(span_of(text, "3")).unwrap(), "`3`");
+    }
+
+    #[test]
+    fn a_comment_that_speaks_of_secrets_hides_its_line() {
+        let text = "a: 1 # old Secret: abc";
+        assert_eq!(source(text).quote(span_of(text, "1")), None);
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        assert_eq!(source("").locate(Path::new("state/keys")), Path::new("etc/state/keys"));
+        assert_eq!(source("").locate(Path::new("/keys")), Path::new("/keys"));
+    }
+}

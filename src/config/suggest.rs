@@ -1,0 +1,81 @@
+//! Did you mean?
+//!
+//! Finds the known name that a misspelt one stands for, and lists the known names in messages.
+
+/// The known name that is `name`, or is so close to it that it must have been meant.
+pub(crate) fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    if let Some(exact) = known.iter().find(|candidate| **candidate == name) {
+        return Some(exact);
+    }
+    let limit = allowed_distance(name);
+    known
+        .iter()
+        .take(COMPARED)
+        .filter(|candidate| candidate.len().abs_diff(name.len()) <= limit)
+        .map(|candidate| (strsim::osa_distance(name, candidate), *candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// "did you mean" or, if nothing is close, what there is: ready to follow the quoted name in a message.
+pub(crate) fn way_out(name: &str, known: &[&str]) -> String {
+    match closest(name, known) {
+        Some(meant) => format!(", did you mean `{meant}`?"),
+        None if known.is_empty() => " (none is known)".to_owned(),
+        None => format!(" (known: {})", list(known)),
+    }
+}
+
+fn list(known: &[&str]) -> String {
+    let shown: Vec<String> = known.iter().take(LISTED).map(|name| format!("`{name}`")).collect();
+    match known.len().saturating_sub(LISTED) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+fn allowed_distance(name: &str) -> usize {
+    match name.chars().count() {
+        0..=2 => 0,
+        3..=5 => 1,
+        6..=9 => 2,
+        _ => 3,
+    }
+}
+
+/// Among more names than this, a slip of the pen is not looked for: it would be for every fault anew.
+const COMPARED: usize = 2000;
+
+const LISTED: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: [&str; 4] = ["scopes", "any_of", "per", "connections_per_address"];
+
+    #[test]
+    fn slips_of_the_pen_are_understood() {
+        for (name, meant) in [
+            ("scope", Some("scopes")),
+            ("scoeps", Some("scopes")),
+            ("any-of", Some("any_of")),
+            ("pre", Some("per")),
+            ("connection_per_adress", Some("connections_per_address")),
+            ("pe", None),
+            ("limits", None),
+            ("", None),
+        ] {
+            assert_eq!(closest(name, &KNOWN), meant, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_way_out_is_always_named() {
+        assert_eq!(way_out("corp", &["self", "partner"]), " (known: `self`, `partner`)");
+        assert_eq!(way_out("patner", &["self", "partner"]), ", did you mean `partner`?");
+        assert_eq!(way_out("corp", &[]), " (none is known)");
+        assert!(way_out("corp", &["self"; 100]).ends_with("`self` and 80 more)"));
+    }
+}

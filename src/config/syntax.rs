@@ -1,0 +1,127 @@
+//! What a person can do about broken YAML.
+//!
+//! Puts the parser's complaints into words that name the way out. Quotes nothing of the text: where the syntax is
+//! broken, nobody knows what is a secret.
+
+use serde_saphyr::granit_parser::{ErrorKind, ScanError};
+
+use super::source::Span;
+use super::tree::SyntaxFault;
+
+pub(super) fn fault(text: &str, error: &ScanError) -> SyntaxFault {
+    let marked = error.marker().byte_offset().unwrap_or_default().min(text.len());
+    // The parser marks the value before a tab in the way.
+    let offset = if speaks_of_tabs(error.kind()) { marked + text[marked..].find('\t').unwrap_or(0) } else { marked };
+    SyntaxFault { span: Span::new(offset, offset), message: message(error.kind(), before(text, offset)) }
+}
+
+fn message(kind: &ErrorKind, before: &str) -> String {
+    let advice = match kind {
+        ErrorKind::ExpectedFlowMappingSeparator | ErrorKind::ExpectedFlowSequenceSeparator
+            if before.trim_end().ends_with('$') =>
+        {
+            "quote it: inside `{…}` and `[…]` a variable is written `\"${NAME}\"`"
+        }
+        ErrorKind::ExpectedFlowMappingSeparator => {
+            "expected `,` or `}`: a value that holds `{`, `}`, `[`, `]` or `,` must be quoted here"
+        }
+        ErrorKind::ExpectedFlowSequenceSeparator => {
+            "expected `,` or `]`: a value that holds `{`, `}`, `[`, `]` or `,` must be quoted here"
+        }
+        kind if speaks_of_tabs(kind) => "a tab cannot stand here: indent with spaces",
+        ErrorKind::MissingAnchorOrAliasName => {
+            "`*` and `&` begin aliases and anchors: quote a value that begins with one"
+        }
+        ErrorKind::UnexpectedCharacter { .. } => "a value cannot begin with this character: quote it",
+        ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => {
+            "a `:` cannot stand here: check the indentation, and quote a value that contains `: `"
+        }
+        ErrorKind::UnclosedQuotedScalar => "this quotation mark has no partner",
+        ErrorKind::InvalidQuotedScalarIndent => {
+            "a quoted value from above still runs here: its closing quotation mark may be missing"
+        }
+        ErrorKind::InvalidTrailingSingleQuotedScalar | ErrorKind::InvalidTrailingDoubleQuotedScalar => {
+            "the quoted value has ended before this: quote the whole value"
+        }
+        ErrorKind::UnknownQuotedScalarEscape => "unknown escape: in single quotes a `\\` means itself",
+        ErrorKind::UnclosedFlowCollection { .. }
+        | ErrorKind::UnexpectedEofFlowMapping
+        | ErrorKind::UnexpectedEofFlowSequence
+        | ErrorKind::UnexpectedEofImplicitFlowMapping => "this `[` or `{` is never closed",
+        ErrorKind::MismatchedFlowCollectionEnd { .. } | ErrorKind::MisplacedFlowCollectionEnd => {
+            "this bracket has no partner of its kind"
+        }
+        ErrorKind::ExpectedBlockMappingKey if before.trim_end().ends_with([']', '}']) => {
+            "nothing may follow a closing bracket: quote a value that begins with `[` or `{`"
+        }
+        ErrorKind::ExpectedBlockMappingKey | ErrorKind::InvalidIndentation | ErrorKind::MappingKeyNotAllowed => {
+            "expected a key: check the indentation"
+        }
+        ErrorKind::ExpectedBlockSequenceEntry => "expected `- `: check the indentation",
+        ErrorKind::BlockSequenceEntryNotAllowed => "a list cannot begin here: give it lines of its own",
+        ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => "expected `:` after this key",
+        ErrorKind::RecursionLimitExceeded => "nested too deeply: at most 64 levels",
+        ErrorKind::DirectiveDisallowed => "YAML directives are not supported: remove the line that begins with `%`",
+        other => return format!("not valid YAML: {other}"),
+    };
+    advice.to_owned()
+}
+
+fn speaks_of_tabs(kind: &ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::TabNotAllowed
+            | ErrorKind::TabInBlockIndentation
+            | ErrorKind::TabInIndentation
+            | ErrorKind::TabAtBlockScalarStart
+            | ErrorKind::TabInPlainScalar
+    )
+}
+
+/// The line up to `offset`.
+fn before(text: &str, offset: usize) -> &str {
+    let before = text.get(..offset).unwrap_or_default();
+    before.rsplit(['\n', '\r']).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tree;
+
+    #[track_caller]
+    fn says(text: &str, place: usize, message: &str) {
+        let fault = tree::read(text).err().unwrap_or_else(|| panic!("{text}"));
+        assert!(fault.message.contains(message), "{}", fault.message);
+        assert_eq!(fault.span.start as usize, place, "{}", fault.message);
+    }
+
+    #[test]
+    fn a_variable_in_brackets_must_be_quoted() {
+        says("a: {value: ${X}}", 12, "quote it");
+        says("a: [${X}]", 5, "quote it");
+    }
+
+    #[test]
+    fn tabs_are_named() {
+        says("a:\n\tb: 1", 4, "a tab cannot stand here");
+        says("a:\n  b: 1\n\tc: 2", 10, "a tab cannot stand here");
+    }
+
+    #[test]
+    fn the_usual_slips_get_advice() {
+        says("a: *", 3, "quote a value");
+        says("a: @b", 3, "quote it");
+        says("a: b: c", 4, "contains `: `");
+        says("a: 'x", 3, "has no partner");
+        says("a: \"x\nb: 1\n", 6, "closing quotation mark");
+        says("a: [b", 3, "is never closed");
+        says("a: [b}", 3, "no partner of its kind");
+        says("a: [::]:8443", 7, "quote a value that begins with `[`");
+        says("a: - b", 3, "lines of its own");
+        says("- a\nb: 1", 4, "expected `- `");
+        says("a:\n  b: 1\n c: 2", 11, "expected a key");
+        says("a: 1\nb\nc: 1", 5, "expected `:`");
+        says("%YAML 1.1\n---\na: 1", 0, "directives are not supported");
+        says("a: \"\\q\"", 3, "unknown escape");
+    }
+}

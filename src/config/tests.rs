@@ -1,0 +1,281 @@
+//! Whole files, and what is told about them.
+
+mod slips;
+
+use std::env::VarError;
+
+use annotate_snippets::Renderer;
+
+use super::*;
+
+fn reading(bytes: &[u8]) -> Reading {
+    let variable = |name: &str| match name {
+        "FOUR" => Ok("4".to_owned()),
+        "CANARY" => Ok("s3cr3t".to_owned()),
+        _ => Err(VarError::NotPresent),
+    };
+    let file = |_: &Path| Err(io::Error::from(io::ErrorKind::NotFound));
+    parse(Path::new("gateway.yaml"), bytes.to_vec(), &Surroundings { variable: &variable, file: &file })
+}
+
+fn told(text: &str) -> String {
+    let Reading { source, faults, .. } = reading(text.as_bytes());
+    faults.render(&source, &Renderer::plain())
+}
+
+/// The messages alone.
+fn messages(text: &str) -> Vec<String> {
+    let Reading { source, faults, .. } = reading(text.as_bytes());
+    faults.diagnostics(&source).into_iter().map(|fault| fault.message).collect()
+}
+
+#[track_caller]
+fn only_says(bytes: &[u8], line: usize, column: usize, message: &str) {
+    let Reading { source, faults, raw } = reading(bytes);
+    assert!(raw.is_none());
+    let [fault] = &faults.diagnostics(&source)[..] else { panic!("{faults:?}") };
+    assert_eq!((fault.line, fault.column), (Some(line), Some(column)), "{fault:?}");
+    assert!(fault.message.contains(message), "{fault:?}");
+}
+
+const GOOD: &str = "
+version: 1
+workers: ${FOUR}
+listeners:
+  - address: 0.0.0.0:8443
+    tls: {certificates: [{cert: a.crt, key: a.key, self_signed: true}], min_version: \"1.2\"}
+  - {address: \"[::]:8080\", redirect_to: \"https://gateway.example.com\"}
+limits: {connections: unlimited, body_bytes: 10MiB}
+shutdown: {delay: 0s, drain: 30s}
+allow_literal_secrets: false
+oauth:
+  issuer: https://gateway.example.com
+  audiences: [https://api.example.com]
+  token_ttl: 1h
+  signing_keys: {algorithm: RS256, directory: state/keys}
+  token_endpoint:
+    path: /oauth/token
+    json_requests: true
+    rate_limits: [{rate: 20/s, burst: 40, per: address}]
+  clients:
+    hacker-client:
+      secrets:
+        - {value: \"${CANARY}\"}
+        - {hash: \"$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA\"}
+      scopes: [simulation:read, tier:gold]
+      claims: {department: research, level: 3, admin: false, groups: [a, b]}
+      audiences: [https://api.example.com]
+      token_ttl: 10m
+issuers:
+  auth0:
+    issuer: https://tenant.eu.auth0.com/
+    jwks_uri: https://tenant.eu.auth0.com/.well-known/jwks.json
+    audiences: [http://localhost:8080]
+    algorithms: [RS256]
+    types: [at+jwt, JWT, absent]
+    clock_skew: 30s
+    scope_claim: auto
+    allow_scopes: [read:data]
+    ca: certs/idp-ca.crt
+upstreams:
+  legacy: http://127.0.0.1:9000
+  simulation: {servers: [http://10.0.0.5:9001], connect_timeout: 5s, response_timeout: 30s}
+routes:
+  - {name: ping, path: /ping, methods: [GET], upstream: legacy, access: public}
+  - name: read-data
+    hosts: [api.example.com, \"*.internal.example.com\"]
+    path: /api/**
+    methods: [GET, HEAD]
+    upstream: legacy
+    access:
+      issuers: [self, auth0]
+      audiences: [https://api.example.com]
+      scopes: {all_of: [read:data], any_of: [tier:gold, tier:silver]}
+      claims: {department: [research, sales]}
+      clients: [hacker-client, auth0/zJlvk0TKsOKx]
+    rate_limits:
+      - {rate: 10/s, burst: 20, per: client}
+      - {rate: 1000/min, per: \"header:X-Tenant\"}
+    strip_prefix: /api
+    headers: {set: {X-Env: prod}, remove: [X-Debug]}
+    forward_token: false
+    timeout: 30s
+    body_bytes: 1MiB
+audit: {file: state/audit.jsonl, on_failure: block}
+admin: {address: 127.0.0.1:9901}
+";
+
+#[test]
+fn every_key_is_known() {
+    let Reading { faults, raw, .. } = reading(GOOD.as_bytes());
+    assert!(faults.is_empty(), "{}", told(GOOD));
+    let raw = raw.unwrap();
+    assert_eq!(raw.workers.unwrap().value.get(), 4);
+    assert_eq!(raw.routes.len(), 2);
+    assert_eq!(raw.issuers.names().collect::<Vec<_>>(), ["auth0"]);
+}
+
+#[test]
+fn keys_that_are_not_there_yet_are_unknown() {
+    for (place, key) in [
+        ("version: 1\n", "trusted_proxies: []\nversion: 1\n"),
+        ("version: 1\n", "revoked: []\nversion: 1\n"),
+        ("min_version: \"1.2\"", "client_auth: {mode: none}"),
+        ("redirect_to: \"https://gateway.example.com\"", "proxy_protocol: true"),
+        ("connections: unlimited", "min_body_rate: 240B/s"),
+        ("connections: unlimited", "connection_age: 1h"),
+        ("algorithm: RS256", "rotate_every: 30d"),
+        ("{value: \"${CANARY}\"}", "{value: \"${CANARY}\", expires_at: 2027-01-31T00:00:00Z}"),
+        ("      token_ttl: 10m", "      allow_from: [10.0.0.0/8]"),
+        ("scope_claim: auto", "max_stale: 1h"),
+        ("connect_timeout: 5s", "balance: random"),
+        ("connect_timeout: 5s", "health_check: {path: /ping}"),
+        ("connect_timeout: 5s", "protocol: http1"),
+        ("forward_token: false", "websocket: false"),
+    ] {
+        let text = GOOD.replace(place, key);
+        assert_ne!(text, GOOD, "{place}");
+        let messages = messages(&text);
+        assert!(messages.len() == 1 && messages[0].starts_with("unknown key"), "{key}: {messages:?}");
+    }
+}
+
+#[test]
+fn every_fault_of_a_file_is_told_at_once() {
+    let text = "
+version: 2
+workers: 1e3
+listeners:
+  - {address: localhost:8443, tls: {certificates: []}}
+limits: {connections: 0, idle_timeout: 60, in_flihgt: 5, in_flight: 6}
+limits: {}
+oauth:
+  issuer: https://gateway.example.com/
+  audience: [a, ~, b]
+  clients:
+    a: {secrets: [{value: short}], scopes: [x]}
+    b:
+      secrets: [{value: 5, hash: y}]
+      scope: [no]
+upstreams:
+  legacy: [http://127.0.0.1:9000]
+  two: {servers: [http://a, http://b]}
+routes:
+  - path: /a
+    upstream: *legacy
+    access: {scopes: {}, claims: {on: on}}
+    rate_limits: [{rate: 10, per: cleint}]
+  - upstream: legacy
+audit: {on_failure: ignore}
+";
+    insta::assert_snapshot!(told(text));
+}
+
+#[test]
+fn an_unreadable_file_is_a_fault() {
+    let reading = read(Path::new("/nonexistent/gateway.yaml"), &Surroundings::process());
+    let told = reading.faults.render(&reading.source, &Renderer::plain());
+    insta::assert_snapshot!(told, @r"
+    /nonexistent/gateway.yaml: cannot read the file: no such file
+    /nonexistent/gateway.yaml: 1 problem
+    ");
+}
+
+#[test]
+fn a_file_that_says_nothing_is_a_fault() {
+    for text in ["", "# nothing\n", "\n\n"] {
+        assert_eq!(messages(text), ["the file is empty"], "{text:?}");
+    }
+    assert_eq!(messages("---\n"), ["expected a map, got nothing"]);
+    assert_eq!(messages("- a"), ["expected a map, got a list"]);
+    assert_eq!(messages("s3cr3t"), ["expected a map"]);
+}
+
+#[test]
+fn what_is_no_text_is_a_fault() {
+    only_says(b"version: 1\nworkers: \xff", 2, 10, "not UTF-8");
+    only_says(b"\xff\xfev\0", 1, 1, "UTF-16");
+    only_says(b"\xef\xbb\xbfversion: 1", 1, 1, "byte order mark");
+    only_says(b"version: 1\n\0workers: 1", 2, 1, "U+0000");
+    only_says(b"version: \x1b[31m", 1, 10, "U+001B");
+    only_says("version: \u{9b}31m".as_bytes(), 1, 10, "U+009B");
+}
+
+#[test]
+fn a_file_may_be_large_but_not_endless() {
+    assert_eq!(messages(&"#".repeat(FILE_BYTES + 1)), ["the file is longer than 64 MiB"]);
+}
+
+#[test]
+fn variables_cannot_multiply_a_file() {
+    let variable = |_: &str| Ok("x".repeat(1 << 20));
+    let file = |_: &Path| Err(io::Error::from(io::ErrorKind::NotFound));
+    let text = format!("routes: [{{hosts: [{}]}}]", "\"${A}\",".repeat(100));
+    let surroundings = Surroundings { variable: &variable, file: &file };
+    let Reading { source, faults, .. } = parse(Path::new("gateway.yaml"), text.into_bytes(), &surroundings);
+    let told = faults.diagnostics(&source);
+    assert!(told.iter().any(|fault| fault.message == "variables and files give more than 64 MiB in all"));
+}
+
+#[test]
+fn no_message_holds_a_secret() {
+    for slip in [
+        "secrets: [{value: s3cr3t, vaule: s3cr3t, value: s3cr3t}]",
+        "secrets: {value: s3cr3t}",
+        "secrets: [s3cr3t, [s3cr3t], {s3cr3t: s3cr3t}]",
+        "secrets: [{value: [s3cr3t]}, {value: {s3cr3t: 1}}, {hash: !s3cr3t x}, {hash: *s3cr3t }]",
+        "secrets: [{value: \"${s3cr3t} s3cr3t\"}, {value: \"s3cr3t${s3cr3t\"}, {value: \"${file:s3cr3t}s3cr3t\"}]",
+        "secrets: [{value: \"${NONE:-s3cr3t}\"}]",
+        "secrets: [{value: \"${CANARY}\", expires_at: ${CANARY}}]",
+        "secret: s3cr3t",
+        "client_secret: s3cr3t",
+        "s3cr3t",
+        "[s3cr3t]",
+        "s3cr3t: s3cr3t",
+        "scopes: [[s3cr3t]], secrets: s3cr3t",
+        "secrets: [{value: @s3cr3t}]",
+        "secrets: [{value: \"s3cr3t}]",
+        "secrets: [{value: s3cr3t]",
+        "secrets:\n- s3cr3t: s3cr3t\n  - s3cr3t",
+    ] {
+        for client in [format!("{{{slip}}}"), format!("\n      {slip}")] {
+            let told = told(&format!("version: 1\noauth:\n  clients:\n    a: {client}\nroutes: s3c\n"));
+            assert!(!told.contains("s3cr3t"), "{told}");
+            assert!(!told.ends_with(" 0 problems\n"), "{told}");
+        }
+    }
+}
+
+/// A file whose secrets are all the canary, in each of the shapes that they come in.
+const WITH_SECRETS: &str = "version: 1
+oauth:
+  issuer: https://gateway.example.com
+  clients:
+    a:
+      secrets:
+        - {value: s3cr3t}
+        - value: \"s3cr3t\"
+        - hash: s3cr3t
+      scopes: [read]
+    b: {secrets: [{hash: s3cr3t}], scopes: [read]}
+  audiences: [api]
+routes:
+  - {path: /, access: {clients: [a]}, upstream: x}
+";
+
+proptest::proptest! {
+    #[test]
+    fn no_slip_of_the_hand_shows_a_secret(edits in proptest::collection::vec((0..400usize, 0..30usize, ".?|[\\]\\[{}:,#&*!|>'\"%@` \n-]{1,3}"), 1..4)) {
+        let mut text: Vec<char> = WITH_SECRETS.chars().collect();
+        for (at, length, inserted) in edits {
+            let at = at.min(text.len());
+            let end = (at + length).min(text.len());
+            text.splice(at..end, inserted.chars());
+        }
+        let text: String = text.into_iter().collect();
+        let told = told(&text);
+        for part in ["s3c", "3cr", "cr3", "r3t"] {
+            proptest::prop_assert!(!told.contains(part), "{text}\n{told}");
+        }
+    }
+}

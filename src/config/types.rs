@@ -1,0 +1,89 @@
+//! What the gateway runs on, resolved: every name found, every value checked.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::audit::ledger::OnFailure;
+use crate::audit::writer::Target;
+use crate::issuer::authorization_server::ServerSettings;
+use crate::issuer::client::Client;
+use crate::issuer::ring::RingSettings;
+use crate::pipeline::limits::Limit;
+use crate::pipeline::routes::RouteTable;
+use crate::server::certificate::CertificateFiles;
+use crate::server::drain::Shutdown;
+use crate::server::limits::Limits;
+use crate::server::tls::MinVersion;
+use crate::trust::issuer::{IssuerSettings, KeySource};
+
+/// What the gateway runs on.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// Names the configuration in audit lines: the beginning of its SHA-256.
+    pub(crate) id: String,
+    /// What is allowed and yet worth a word.
+    pub(crate) warnings: Vec<String>,
+    pub(crate) workers: usize,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) limits: Limits,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) oauth: Option<Oauth>,
+    pub(crate) issuers: Vec<ExternalIssuer>,
+    pub(crate) routes: RouteTable,
+    pub(crate) audit: Audit,
+    pub(crate) admin: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Listener {
+    pub(crate) address: SocketAddr,
+    pub(crate) kind: ListenerKind,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum ListenerKind {
+    /// Not empty; the first certificate is the default.
+    Tls {
+        certificates: Vec<CertificateFiles>,
+        min_version: MinVersion,
+    },
+    Plain,
+    /// To this origin, without a trailing slash.
+    Redirect {
+        origin: String,
+    },
+}
+
+/// Our own authorization server.
+#[derive(Debug)]
+pub(crate) struct Oauth {
+    pub(crate) server: ServerSettings,
+    /// How our own tokens are judged.
+    pub(crate) trust: IssuerSettings,
+    pub(crate) ring: RingSettings,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) token_limits: Vec<Arc<Limit>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct ExternalIssuer {
+    pub(crate) settings: IssuerSettings,
+    pub(crate) source: KeySource,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Audit {
+    pub(crate) target: Target,
+    pub(crate) on_failure: OnFailure,
+}
+
+impl Config {
+    /// The first certificate's file, which is what a client on this machine may trust when it is self-signed.
+    pub(crate) fn certificate_path(&self) -> Option<&Path> {
+        self.listeners.iter().find_map(|listener| match &listener.kind {
+            ListenerKind::Tls { certificates, .. } => certificates.first().map(|files| files.cert.as_path()),
+            ListenerKind::Plain | ListenerKind::Redirect { .. } => None,
+        })
+    }
+}

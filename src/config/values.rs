@@ -1,0 +1,248 @@
+//! Checked values that a scalar can hold: counts, durations, sizes, rates, limits, addresses.
+//!
+//! Each type has one spelling per value and one door, [`Value::parse`]; nothing is rounded, normalised or guessed.
+//! Digits are decimal without sign, separators or leading zeros, units are written as shown. Values that the domain
+//! has types for (scopes, paths, issuers) stay text here and are parsed there.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// A type that a scalar is parsed into.
+pub(super) trait Value: Sized {
+    const QUOTES: Quotes = Quotes::May;
+
+    /// Completes "expected …".
+    fn expected() -> String;
+
+    /// `Err` may add to what [`expected`](Self::expected) says; it is empty if there is nothing to add.
+    fn parse(text: &str) -> Result<Self, Hint>;
+}
+
+/// Whether a value may be written in quotation marks: all but numbers and truth values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Quotes {
+    May,
+    MustNot,
+}
+
+pub(super) type Hint = &'static str;
+
+/// A whole number above 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Count(NonZeroU32);
+
+/// A time span above 0. Where 0 makes sense, a key takes a plain [`Duration`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Period(Duration);
+
+/// A number of bytes above 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size(u64);
+
+/// So many in a second, a minute, an hour or a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rate {
+    pub(crate) count: NonZeroU32,
+    pub(crate) per: Duration,
+}
+
+/// A bound that can be lifted, but only in so many words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit<T> {
+    Unlimited,
+    AtMost(T),
+}
+
+impl Count {
+    pub(crate) const fn get(self) -> u32 {
+        self.0.get()
+    }
+}
+
+impl Period {
+    pub(crate) const fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl Size {
+    pub(crate) const fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl<T> Limit<T> {
+    /// `None` if there is no limit.
+    pub(crate) fn at_most(self) -> Option<T> {
+        match self {
+            Self::Unlimited => None,
+            Self::AtMost(limit) => Some(limit),
+        }
+    }
+}
+
+/// For the defaults that the mirror of the file declares. 0 is no count: it would be 1.
+pub(super) const fn count(number: u32) -> Count {
+    Count(NonZeroU32::MIN.saturating_add(number.saturating_sub(1)))
+}
+
+pub(super) const fn seconds(number: u64) -> Period {
+    Period(Duration::from_secs(number))
+}
+
+pub(super) const fn kibibytes(number: u64) -> Size {
+    Size(number * 1024)
+}
+
+impl Value for bool {
+    const QUOTES: Quotes = Quotes::MustNot;
+
+    fn expected() -> String {
+        "`true` or `false`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        text.parse().map_err(|_| "")
+    }
+}
+
+impl Value for Count {
+    const QUOTES: Quotes = Quotes::MustNot;
+
+    fn expected() -> String {
+        "a count such as `100`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        let number = u32::try_from(decimal(text)?).map_err(|_| TOO_LARGE)?;
+        NonZeroU32::new(number).map(Self).ok_or(NOT_ZERO)
+    }
+}
+
+impl Value for Duration {
+    fn expected() -> String {
+        "a duration such as `30s`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        let (number, unit) = number_and_unit(text)?;
+        let unit = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err("the units are `ms`, `s`, `m`, `h` and `d`"),
+        };
+        let milliseconds = number.checked_mul(unit).filter(|&product| product <= LONGEST_MILLISECONDS);
+        milliseconds.map(Self::from_millis).ok_or("it is longer than `3650d`")
+    }
+}
+
+impl Value for Period {
+    fn expected() -> String {
+        Duration::expected()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        let duration = Duration::parse(text)?;
+        if duration.is_zero() { Err(NOT_ZERO) } else { Ok(Self(duration)) }
+    }
+}
+
+impl Value for Size {
+    fn expected() -> String {
+        "a size such as `8KiB`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        let (number, unit) = number_and_unit(text)?;
+        let shift = match unit {
+            "B" => 0,
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            _ => return Err("the units are `B`, `KiB`, `MiB` and `GiB`"),
+        };
+        match number.checked_mul(1 << shift) {
+            Some(0) => Err(NOT_ZERO),
+            Some(bytes) if bytes <= LARGEST_BYTES => Ok(Self(bytes)),
+            _ => Err("it is larger than `1024GiB`"),
+        }
+    }
+}
+
+impl Value for Rate {
+    fn expected() -> String {
+        "a rate such as `10/s`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        let (number, unit) = text.split_once('/').ok_or(RATE_UNITS)?;
+        let seconds = match unit {
+            "s" => 1,
+            "min" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            _ => return Err(RATE_UNITS),
+        };
+        Ok(Self { count: Count::parse(number)?.0, per: Duration::from_secs(seconds) })
+    }
+}
+
+impl<T: Value> Value for Limit<T> {
+    const QUOTES: Quotes = T::QUOTES;
+
+    fn expected() -> String {
+        format!("{}, or `unlimited`", T::expected())
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        if text == "unlimited" {
+            return Ok(Self::Unlimited);
+        }
+        match T::parse(text) {
+            Err(NOT_ZERO) => Err("to lift the limit, write `unlimited`"),
+            result => result.map(Self::AtMost),
+        }
+    }
+}
+
+impl Value for SocketAddr {
+    fn expected() -> String {
+        "an IP address and a port such as `0.0.0.0:8443` or `\"[::]:8443\"`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        text.parse().map_err(|_| "")
+    }
+}
+
+/// A run of digits and what follows it.
+fn number_and_unit(text: &str) -> Result<(u64, &str), Hint> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    Ok((decimal(&text[..end])?, &text[end..]))
+}
+
+fn decimal(digits: &str) -> Result<u64, Hint> {
+    let plain = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    if !plain || (digits.starts_with('0') && digits != "0") {
+        return Err("");
+    }
+    digits.parse().map_err(|_| TOO_LARGE)
+}
+
+const NOT_ZERO: Hint = "it cannot be 0";
+
+const RATE_UNITS: Hint = "the units are `/s`, `/min`, `/h` and `/d`";
+
+const TOO_LARGE: Hint = "it is too large";
+
+/// Ten years: far from where arithmetic on instants overflows.
+const LONGEST_MILLISECONDS: u64 = 3650 * 86_400_000;
+
+const LARGEST_BYTES: u64 = 1024 << 30;
+
+#[cfg(test)]
+mod tests;
