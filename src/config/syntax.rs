@@ -10,8 +10,7 @@ use super::tree::SyntaxFault;
 
 pub(super) fn fault(text: &str, error: &ScanError) -> SyntaxFault {
     let marked = error.marker().byte_offset().unwrap_or_default().min(text.len());
-    // The parser marks the value before a tab in the way.
-    let offset = if speaks_of_tabs(error.kind()) { marked + text[marked..].find('\t').unwrap_or(0) } else { marked };
+    let offset = if speaks_of_tabs(error.kind()) { tab_near(text, marked) } else { marked };
     SyntaxFault { span: Span::new(offset, offset), message: message(error.kind(), before(text, offset)) }
 }
 
@@ -78,6 +77,14 @@ fn speaks_of_tabs(kind: &ErrorKind) -> bool {
     )
 }
 
+/// The parser marks what follows a tab in the way, or the value before it.
+fn tab_near(text: &str, marked: usize) -> usize {
+    match text[..marked].ends_with('\t') {
+        true => marked - 1,
+        false => marked + text[marked..].find('\t').unwrap_or(0),
+    }
+}
+
 /// The line up to `offset`.
 fn before(text: &str, offset: usize) -> &str {
     let before = text.get(..offset).unwrap_or_default();
@@ -103,7 +110,7 @@ mod tests {
 
     #[test]
     fn tabs_are_named() {
-        says("a:\n\tb: 1", 4, "a tab cannot stand here");
+        says("a:\n\tb: 1", 3, "a tab cannot stand here");
         says("a:\n  b: 1\n\tc: 2", 10, "a tab cannot stand here");
     }
 
