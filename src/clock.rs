@@ -33,10 +33,6 @@ impl UnixTime {
         self.millis / 1000
     }
 
-    pub(crate) const fn millis(self) -> u64 {
-        self.millis
-    }
-
     pub(crate) fn plus(self, duration: Duration) -> Self {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self { millis: self.millis.saturating_add(millis) }

@@ -9,7 +9,6 @@ use super::terminal::{bad_config, failed};
 use crate::app::App;
 use crate::config;
 use crate::config::interpolate::Surroundings;
-use crate::config::types::Config;
 use crate::telemetry::logs;
 
 pub(super) fn run(args: &ConfigPath) -> ExitCode {

@@ -49,12 +49,6 @@ pub(super) struct Excerpt<'s> {
     pub(super) marked: std::ops::Range<usize>,
 }
 
-impl<T> At<T> {
-    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> At<U> {
-        At { value: change(self.value), span: self.span }
-    }
-}
-
 impl Span {
     pub(super) fn new(start: usize, end: usize) -> Self {
         let clamp = |offset| u32::try_from(offset).unwrap_or(u32::MAX);

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Value, json};
+use tracing::error;
 
 use super::client::{Client, Clients};
 use super::credentials::Credentials;
@@ -18,7 +19,6 @@ use super::ring::Ring;
 use super::secret::{ClientSecret, SecretHash};
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
-use crate::jose::signing::SigningKeyFault;
 use crate::oauth::identity::Identity;
 
 /// What the configuration says of it.
@@ -57,7 +57,7 @@ pub(crate) enum TokenRefusal {
     /// We can't sign or compare just now.
     Busy(Busy),
     /// We can't sign at all.
-    Broken(SigningKeyFault),
+    Broken,
     /// The clock is certainly wrong.
     Clock,
 }
@@ -139,7 +139,10 @@ impl AuthorizationServer {
         let key = Arc::clone(self.ring.current());
         let key_id = key.key_id().to_owned();
         let signed = self.offload.run(move || key.sign("at+jwt", claims.as_bytes())).await?;
-        let token = signed.map_err(TokenRefusal::Broken)?;
+        let token = signed.map_err(|fault| {
+            error!(error = %fault, "cannot sign tokens");
+            TokenRefusal::Broken
+        })?;
         let scope = grant.scope.to_string();
         let body = json!({
             "access_token": token,

@@ -63,10 +63,6 @@ impl Clients {
         self.by_id.get(id)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.by_id.len()
-    }
-
     /// The hashes to compare with where no client has this id; comparing them costs what a real client's would.
     pub(crate) fn stand_in(&self, id: &str) -> &[SecretHash] {
         let tag = hmac::sign(&self.stand_in_key, id.as_bytes());

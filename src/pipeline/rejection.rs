@@ -62,8 +62,9 @@ impl Rejection {
         trail.ended_by(self.reason());
         self.tell_who(trail);
         let public = self.public();
-        let body = json!({ "error": public.error, "error_description": public.description }).to_string();
-        let mut response = Response::new(Content::whole(body));
+        let body = json!({ "error": public.error, "error_description": public.description });
+        // The line break is for people at terminals.
+        let mut response = Response::new(Content::whole(format!("{body}\n")));
         *response.status_mut() = public.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -207,7 +208,7 @@ impl Rejection {
             Self::Unauthenticated(
                 AuthenticateError::Missing | AuthenticateError::Ambiguous | AuthenticateError::Refused(_),
             )
-            | Self::Token(TokenRefusal::Fault(_) | TokenRefusal::Broken(_))
+            | Self::Token(TokenRefusal::Fault(_) | TokenRefusal::Broken)
             | Self::Ambiguous(_)
             | Self::Header(_)
             | Self::ClearText
@@ -267,7 +268,7 @@ impl Public<'_> {
             TokenRefusal::Fault(fault) => (grant_status(fault), fault.code().as_str(), fault.description()),
             TokenRefusal::Busy(_) => unavailable("too many tokens are being issued"),
             TokenRefusal::Clock => unavailable("tokens can't be issued just now"),
-            TokenRefusal::Broken(_) => {
+            TokenRefusal::Broken => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "the token could not be signed")
             }
         };
@@ -321,7 +322,7 @@ fn unauthenticated(error: &AuthenticateError) -> Reason {
 fn token_refused(refusal: &TokenRefusal) -> Reason {
     match refusal {
         TokenRefusal::Busy(_) => Reason::Overload,
-        TokenRefusal::Broken(_) | TokenRefusal::Clock => Reason::Internal,
+        TokenRefusal::Broken | TokenRefusal::Clock => Reason::Internal,
         TokenRefusal::Fault(fault) => match fault {
             GrantFault::InvalidRequest(_) | GrantFault::UnsupportedMediaType => Reason::InvalidRequest,
             GrantFault::UnsupportedGrant => Reason::UnsupportedGrant,

@@ -90,7 +90,7 @@ impl Histogram {
 
     /// The format's own sums, bucket by bucket.
     fn buckets(&self) -> Vec<(f64, u64)> {
-        BOUNDS.into_iter().chain([f64::MAX]).zip(self.counts).collect()
+        BOUNDS.into_iter().chain([f64::INFINITY]).zip(self.counts).collect()
     }
 }
 

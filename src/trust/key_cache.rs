@@ -151,11 +151,6 @@ impl KeyCache {
         self.attempts.send_replace(ended);
     }
 
-    /// Replaces our own keys.
-    pub(crate) fn replace_own(&self, keys: KeySet) {
-        self.state.store(Arc::new(KeyState { origin: Origin::Memory, keys: Arc::new(keys) }));
-    }
-
     /// True if a token could be verified now.
     pub(crate) fn is_usable(&self, now: Instant) -> bool {
         self.state.load().is_usable(now)

@@ -17,7 +17,6 @@ use crate::jose::jwk::VerifyingKey;
 use crate::jose::token::{TokenFault, Unverified};
 use crate::oauth::caller::{Caller, IssuerName};
 use crate::oauth::identity::Identity;
-use crate::oauth::scope::ScopeSet;
 
 /// All issuers that we trust.
 #[derive(Debug)]

@@ -147,10 +147,6 @@ impl Progress {
     pub(super) fn has_moved(&self) -> bool {
         self.moved.replace(false)
     }
-
-    pub(crate) fn fault(&self) -> Option<BodyFault> {
-        self.fault.get()
-    }
 }
 
 impl ResponseBody {

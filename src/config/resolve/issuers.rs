@@ -38,9 +38,11 @@ impl Resolver<'_> {
                 let line = self.source.line(iss.span);
                 match seen.insert(iss.value.clone(), Some(line)) {
                     Some(Some(first)) => {
-                        drop(self.faults.at(iss.span, format!("this issuer is trusted already, at line {first}")))
+                        self.faults.at(iss.span, format!("this issuer is trusted already, at line {first}"));
                     }
-                    Some(None) => drop(self.faults.at(iss.span, "this is our own issuer, which is trusted as `self`")),
+                    Some(None) => {
+                        self.faults.at(iss.span, "this is our own issuer, which is trusted as `self`");
+                    }
                     None => {}
                 }
             }

@@ -63,6 +63,7 @@ impl Resolver<'_> {
             Some(oauth) => Some(oauth.ok()?),
             None => None,
         };
+        raw.version.ok()?;
         let warnings = self.warnings;
         Some(Config { id, warnings, workers, listeners, limits, shutdown, oauth, issuers, routes, audit, admin })
     }
@@ -132,7 +133,9 @@ impl Resolver<'_> {
         for scope in &list.items {
             match Scope::parse(&scope.value) {
                 Ok(scope) => scopes.push(scope),
-                Err(fault) => drop(self.faults.at(scope.span, fault.to_string())),
+                Err(fault) => {
+                    self.faults.at(scope.span, fault.to_string());
+                }
             }
         }
         let texts = scopes.iter().map(Scope::as_str);

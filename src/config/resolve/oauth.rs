@@ -100,13 +100,19 @@ impl Resolver<'_> {
     fn token_path(&mut self, path: &At<String>) -> String {
         match PathPattern::parse(&path.value) {
             Ok(pattern) if !pattern.is_literal() || path.value == "/" => {
-                drop(self.faults.at(path.span, "the token endpoint has one path, without placeholders"));
+                {
+                    self.faults.at(path.span, "the token endpoint has one path, without placeholders");
+                };
             }
             Ok(_) if [JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH].contains(&path.value.as_str()) => {
-                drop(self.faults.at(path.span, "this path is taken by another built-in endpoint"));
+                {
+                    self.faults.at(path.span, "this path is taken by another built-in endpoint");
+                };
             }
             Ok(_) => {}
-            Err(fault) => drop(self.faults.at(path.span, fault.to_string())),
+            Err(fault) => {
+                self.faults.at(path.span, fault.to_string());
+            }
         }
         path.value.clone()
     }

@@ -64,7 +64,9 @@ impl Resolver<'_> {
                     };
                     upstreams.insert(name.value, Arc::new(upstream));
                 }
-                Err(fault) => drop(self.faults.at(server.span, fault.to_string())),
+                Err(fault) => {
+                    self.faults.at(server.span, fault.to_string());
+                }
             }
         }
         upstreams
@@ -163,9 +165,13 @@ impl Resolver<'_> {
         let mut hosts = Vec::new();
         for host in &list.items {
             match HostPattern::parse(&host.value) {
-                Ok(pattern) if hosts.contains(&pattern) => drop(self.faults.at(host.span, "this host is listed twice")),
+                Ok(pattern) if hosts.contains(&pattern) => {
+                    self.faults.at(host.span, "this host is listed twice");
+                }
                 Ok(pattern) => hosts.push(pattern),
-                Err(fault) => drop(self.faults.at(host.span, fault.to_string())),
+                Err(fault) => {
+                    self.faults.at(host.span, fault.to_string());
+                }
             }
         }
         hosts
@@ -184,7 +190,9 @@ impl Resolver<'_> {
         for method in &list.items {
             match MethodSet::parse_method(&method.value) {
                 Ok(method) => methods.push(method),
-                Err(fault) => drop(self.faults.at(method.span, fault.to_string())),
+                Err(fault) => {
+                    self.faults.at(method.span, fault.to_string());
+                }
             }
         }
         MethodSet::new(methods)
@@ -291,7 +299,9 @@ impl Resolver<'_> {
             let Ok(value) = value else { continue };
             match HeaderValue::try_from(&value.value) {
                 Ok(value) => edits.set.extend(header.map(|name| (name, value))),
-                Err(_) => drop(self.faults.at(value.span, "this can't be a header's value")),
+                Err(_) => {
+                    self.faults.at(value.span, "this can't be a header's value");
+                }
             }
         }
         for name in &raw.remove {
