@@ -70,7 +70,8 @@ fn summary(path: &ConfigPath, config: &Config) {
     }
     row("audits to", &config.audit.target);
     out("");
-    table(config.routes.routes().iter().map(|route| columns(route)).collect());
+    let rows: Vec<_> = config.routes.routes().iter().map(|route| columns(route)).collect();
+    table(&rows);
 }
 
 fn row(name: &str, value: impl std::fmt::Display) {
@@ -135,7 +136,7 @@ fn limit_text(limit: &Limit) -> String {
 }
 
 /// Columns as wide as their widest cell; what everyone may is marked.
-fn table(rows: Vec<[String; 5]>) {
+fn table(rows: &[[String; 5]]) {
     let width = |column: usize| {
         rows.iter().map(|row| row[column].chars().count()).chain([HEAD[column].len()]).max().unwrap_or(0)
     };
@@ -147,7 +148,7 @@ fn table(rows: Vec<[String; 5]>) {
         out(cells.join("  ").trim_end());
     };
     line(HEAD, [BOLD; 5]);
-    for row in &rows {
+    for row in rows {
         let who = if row[3] == "EVERYONE" { WARN } else { anstyle::Style::new() };
         line(row.each_ref().map(String::as_str), [NAME, anstyle::Style::new(), anstyle::Style::new(), who, DIM]);
     }

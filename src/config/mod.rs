@@ -42,10 +42,7 @@ use source::{Source, Span};
 use types::Config;
 
 /// All that is wrong with a configuration.
-pub(crate) struct ConfigErrors {
-    source: Source,
-    faults: Faults,
-}
+pub(crate) struct ConfigErrors(Box<(Source, Faults)>);
 
 /// Reads the config file at `path` and the files that it names; gives what the gateway runs on, or everything that is wrong.
 pub(crate) fn load(path: &Path, surroundings: &Surroundings<'_>) -> Result<Config, ConfigErrors> {
@@ -53,19 +50,21 @@ pub(crate) fn load(path: &Path, surroundings: &Surroundings<'_>) -> Result<Confi
     let id = id(source.text());
     let resolver = Resolver { source: &source, faults: &mut faults, warnings: Vec::new() };
     let config = raw.and_then(|raw| resolver.config(raw, id));
-    config.ok_or(ConfigErrors { source, faults })
+    config.ok_or_else(|| ConfigErrors(Box::new((source, faults))))
 }
 
 impl ConfigErrors {
     /// For people, coloured where `colour` is.
     pub(crate) fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-        self.faults.render(&self.source, &renderer)
+        let (source, faults) = &*self.0;
+        faults.render(source, &renderer)
     }
 
     /// For machines.
     pub(crate) fn diagnostics(&self) -> Vec<Diagnostic> {
-        self.faults.diagnostics(&self.source)
+        let (source, faults) = &*self.0;
+        faults.diagnostics(source)
     }
 }
 

@@ -21,7 +21,7 @@ use super::authenticate::authenticate;
 use super::authorize::{Permit, allow_public, authorize};
 use super::built_in;
 use super::canonical::CanonicalRequest;
-use super::forward::forward;
+use super::forward::{Passage, forward};
 use super::headers::strip_request;
 use super::limits::{Limit, Per};
 use super::peer::{Entrance, Peer};
@@ -86,7 +86,9 @@ async fn decide(
     }
     strip_request(&mut head.headers)?;
     trail.allowed();
-    forward(worker, permit, peer, &request, trail.request_id, head, body, &snapshot.limits).await
+    let passage =
+        Passage { worker, from: peer, request: &request, request_id: trail.request_id, limits: &snapshot.limits };
+    forward(permit, passage, head, body).await
 }
 
 fn find_route<'s>(

@@ -2,7 +2,7 @@
 //!
 //! Takes a [`Permit`], which only `authorize` makes. The request line comes from the canonical request alone; bodies are streamed both ways.
 
-use http::header::{AUTHORIZATION, FORWARDED, VIA};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, FORWARDED, VIA};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::{Body as _, Incoming};
@@ -22,30 +22,35 @@ use crate::server::limits::Limits;
 use crate::upstream::body::RequestBody;
 use crate::upstream::pool::Deadlines;
 
+/// What goes with a request, besides the request itself.
+pub(crate) struct Passage<'p> {
+    pub(crate) worker: &'p Worker,
+    pub(crate) from: &'p Peer,
+    pub(crate) request: &'p CanonicalRequest,
+    pub(crate) request_id: RequestId,
+    pub(crate) limits: &'p Limits,
+}
+
 /// `head.headers` has been stripped of what stays behind.
 pub(crate) async fn forward(
-    worker: &Worker,
     permit: Permit<'_>,
-    from: &Peer,
-    request: &CanonicalRequest,
-    request_id: RequestId,
+    passage: Passage<'_>,
     head: Parts,
     body: Incoming,
-    limits: &Limits,
 ) -> Result<Response<Content>, Rejection> {
     let route = permit.route();
     if route.body_bytes.is_some_and(|limit| body.size_hint().lower() > limit) {
         return Err(Rejection::TooLarge);
     }
-    let mut headers = head.headers;
-    introduce(&mut headers, &permit, from, request, request_id, head.version);
-    let (body, progress) = RequestBody::new(body, route.body_bytes, limits.body_idle_timeout);
+    let body_idle = passage.limits.body_idle_timeout;
+    let (body, progress) = RequestBody::new(body, route.body_bytes, body_idle);
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = head.method;
-    *outgoing.uri_mut() = request.target_without(route.strip_segments)?;
-    *outgoing.headers_mut() = headers;
-    let deadlines = Deadlines { response: route.timeout, body_idle: limits.body_idle_timeout };
-    let answer = worker.pools().send(&route.upstream, outgoing, progress, deadlines).await?;
+    *outgoing.uri_mut() = passage.request.target_without(route.strip_segments)?;
+    *outgoing.headers_mut() = head.headers;
+    introduce(outgoing.headers_mut(), &permit, &passage, head.version);
+    let deadlines = Deadlines { response: route.timeout, body_idle };
+    let answer = passage.worker.pools().send(&route.upstream, outgoing, progress, deadlines).await?;
     let mut answer = answer.map(|body| Content::Streamed(Box::new(body)));
     strip_response(answer.headers_mut());
     *answer.version_mut() = Version::default();
@@ -53,17 +58,10 @@ pub(crate) async fn forward(
 }
 
 /// Says to the upstream who is calling and by which way, after whatever others have said was removed.
-fn introduce(
-    headers: &mut HeaderMap,
-    permit: &Permit<'_>,
-    from: &Peer,
-    request: &CanonicalRequest,
-    request_id: RequestId,
-    version: Version,
-) {
-    let route = permit.route();
+fn introduce(headers: &mut HeaderMap, permit: &Permit<'_>, passage: &Passage<'_>, version: Version) {
+    let (route, from, host) = (permit.route(), passage.from, &passage.request.authority.header);
     // The connection to the upstream frames the body anew.
-    headers.remove(http::header::CONTENT_LENGTH);
+    headers.remove(CONTENT_LENGTH);
     if permit.caller().is_some() && !route.forward_token {
         headers.remove(AUTHORIZATION);
     }
@@ -75,10 +73,10 @@ fn introduce(
     }
     headers.insert(X_FORWARDED_FOR, from.forwarded_for.clone());
     headers.insert(X_FORWARDED_PROTO, from.proto());
-    headers.insert(X_FORWARDED_HOST, request.authority.header.clone());
-    headers.insert(FORWARDED, from.forwarded(&request.authority.header));
+    headers.insert(X_FORWARDED_HOST, host.clone());
+    headers.insert(FORWARDED, from.forwarded(host));
     headers.insert(VIA, via(version));
-    headers.insert(X_REQUEST_ID, request_id.header());
+    headers.insert(X_REQUEST_ID, passage.request_id.header());
     if let Some(verified) = permit.caller() {
         let caller = &verified.caller;
         if let Some(client) = &caller.client {

@@ -41,8 +41,8 @@ pub(crate) enum Found<'t> {
 /// A place in the tree of path segments.
 #[derive(Debug, Default)]
 struct Node {
-    exact: HashMap<String, Node>,
-    any: Option<Box<Node>>,
+    exact: HashMap<String, Self>,
+    any: Option<Box<Self>>,
     /// Patterns that end here.
     here: Leaf,
     /// Patterns that end in `/**` here.

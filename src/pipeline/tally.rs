@@ -22,11 +22,11 @@ pub(crate) struct Tally {
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct DecisionKey {
-    place: Place,
-    issuer: Option<IssuerName>,
-    decision: Decision,
-    reason: Option<Reason>,
+pub(crate) struct DecisionKey {
+    pub(crate) place: Place,
+    pub(crate) issuer: Option<IssuerName>,
+    pub(crate) decision: Decision,
+    pub(crate) reason: Option<Reason>,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -37,21 +37,12 @@ struct DurationKey {
 }
 
 impl Tally {
-    pub(crate) fn ended(
-        &mut self,
-        place: Place,
-        issuer: Option<&IssuerName>,
-        decision: Decision,
-        reason: Option<Reason>,
-        method: Option<&Method>,
-        status: Option<u16>,
-        duration: Duration,
-    ) {
-        let key = DecisionKey { place, issuer: issuer.cloned(), decision, reason };
-        *self.decisions.entry(key).or_default() += 1;
+    pub(crate) fn ended(&mut self, key: DecisionKey, method: Option<&Method>, status: Option<u16>, duration: Duration) {
         if let (Some(method), Some(status)) = (method, status) {
-            self.durations.entry(DurationKey { place, method: known(method), status }).or_default().observe(duration);
+            let key = DurationKey { place: key.place, method: known(method), status };
+            self.durations.entry(key).or_default().observe(duration);
         }
+        *self.decisions.entry(key).or_default() += 1;
     }
 
     pub(crate) fn counted(&mut self, place: Place, limit: usize, count: Count) {

@@ -15,6 +15,7 @@ use super::headers::X_REQUEST_ID;
 use super::limits::{Count, Limit};
 use super::peer::Peer;
 use super::snapshot::{BuiltIn, OwnIssuer};
+use super::tally::DecisionKey;
 use super::worker::{SharedSnapshot, Worker};
 use crate::audit::ledger::{Slot, Unavailable};
 use crate::audit::reason::Reason;
@@ -200,10 +201,13 @@ impl Trail {
         if let Some(slot) = slot {
             slot.write(|buffer| self.record(duration).write(buffer));
         }
-        let issuer = self.issuer_name();
-        self.worker.tally(|tally| {
-            tally.ended(self.place, issuer, self.decision, self.reason, self.method.as_ref(), self.status, duration)
-        });
+        let key = DecisionKey {
+            place: self.place,
+            issuer: self.issuer_name().cloned(),
+            decision: self.decision,
+            reason: self.reason,
+        };
+        self.worker.tally(|tally| tally.ended(key, self.method.as_ref(), self.status, duration));
     }
 
     fn record(&self, duration: std::time::Duration) -> Record<'_> {

@@ -1,0 +1,5 @@
+//! What Portcullis promises, one file per promise: the real program over real sockets, unless a file says otherwise.
+
+mod support;
+
+mod first_minutes;

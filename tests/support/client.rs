@@ -1,0 +1,235 @@
+//! A client that does exactly what it is told: HTTP/1.1 or HTTP/2, over TLS or plain, one connection or many.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::Gateway;
+
+/// Opens a connection per request, unless [`Client::connect`] is used.
+#[derive(Clone)]
+pub(crate) struct Client {
+    address: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
+    protocol: Protocol,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// One connection, kept.
+pub(crate) enum Connection {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Client {
+    /// HTTP/1.1 over TLS to the gateway's first listener.
+    pub(crate) fn new(gateway: &Gateway) -> Self {
+        Self {
+            address: gateway.address(),
+            tls: Some(tls(&gateway.certificate(), &[b"http/1.1"])),
+            protocol: Protocol::Http1,
+        }
+    }
+
+    /// HTTP/2 over TLS to the gateway's first listener.
+    pub(crate) fn http2(gateway: &Gateway) -> Self {
+        Self { address: gateway.address(), tls: Some(tls(&gateway.certificate(), &[b"h2"])), protocol: Protocol::Http2 }
+    }
+
+    /// HTTP/1.1 in clear text.
+    pub(crate) fn plain(address: SocketAddr) -> Self {
+        Self { address, tls: None, protocol: Protocol::Http1 }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(request("GET", path)).await
+    }
+
+    pub(crate) async fn get_with(&self, path: &str, token: &str) -> Answer {
+        self.send(with_token(request("GET", path), token)).await
+    }
+
+    /// A token request in a form, with Basic credentials.
+    pub(crate) async fn token(&self, client: &str, secret: &str, form: &str) -> Answer {
+        let mut request = request("POST", "/oauth/token");
+        let headers = request.headers_mut();
+        headers.insert("authorization", basic(client, secret));
+        headers.insert("content-type", HeaderValue::from_static("application/x-www-form-urlencoded"));
+        *request.body_mut() = Full::from(format!("grant_type=client_credentials&{form}"));
+        self.send(request).await
+    }
+
+    /// The access token that a client is granted.
+    pub(crate) async fn granted(&self, client: &str, secret: &str, form: &str) -> String {
+        let answer = self.token(client, secret, form).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["access_token"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
+        self.connect().await.send(request).await
+    }
+
+    pub(crate) async fn connect(&self) -> Connection {
+        self.try_connect().await.unwrap()
+    }
+
+    pub(crate) async fn try_connect(&self) -> std::io::Result<Connection> {
+        match &self.tls {
+            None => Connection::http1(self.tcp().await?).await,
+            Some(_) => {
+                let stream = self.tls().await?;
+                match self.protocol {
+                    Protocol::Http1 => Connection::http1(stream).await,
+                    Protocol::Http2 => Connection::http2(stream).await,
+                }
+            }
+        }
+    }
+
+    /// The bare connection, for those who speak by hand.
+    pub(crate) async fn tcp(&self) -> std::io::Result<TcpStream> {
+        TcpStream::connect(self.address).await
+    }
+
+    /// The TLS stream, for those who speak by hand.
+    pub(crate) async fn tls(&self) -> std::io::Result<TlsStream<TcpStream>> {
+        let config = self.tls.clone().unwrap();
+        TlsConnector::from(config).connect(ServerName::try_from("localhost").unwrap(), self.tcp().await?).await
+    }
+}
+
+impl Connection {
+    async fn http1<T>(stream: T) -> std::io::Result<Self>
+    where
+        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
+        tokio::task::spawn(connection);
+        Ok(Self::Http1(sender))
+    }
+
+    async fn http2<T>(stream: T) -> std::io::Result<Self>
+    where
+        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (sender, connection) = handshake.await.map_err(std::io::Error::other)?;
+        tokio::task::spawn(connection);
+        Ok(Self::Http2(sender))
+    }
+
+    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Answer {
+        self.try_send(request).await.unwrap()
+    }
+
+    pub(crate) async fn try_send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Answer> {
+        let response = self.begin(request).await?;
+        let (head, body) = response.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+    }
+
+    /// The answer's head, with its body still to come.
+    pub(crate) async fn begin(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        match self {
+            Self::Http1(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+            Self::Http2(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+        }
+    }
+
+    /// True once the gateway has closed it.
+    pub(crate) async fn is_closed(&mut self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.ready().await.is_err(),
+            Self::Http2(sender) => sender.ready().await.is_err(),
+        }
+    }
+}
+
+impl Answer {
+    #[track_caller]
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no {name} in {self:?}")).to_str().unwrap()
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
+    }
+
+    #[track_caller]
+    pub(crate) fn request_id(&self) -> &str {
+        self.header("x-request-id")
+    }
+}
+
+/// A request to `https://localhost` without a body; change it as you like.
+pub(crate) fn request(method: &str, path: &str) -> Request<Full<Bytes>> {
+    let request = Request::builder().method(method).uri(format!("https://localhost{path}")).header("host", "localhost");
+    request.body(Full::default()).unwrap()
+}
+
+pub(crate) fn with_token(mut request: Request<Full<Bytes>>, token: &str) -> Request<Full<Bytes>> {
+    request.headers_mut().insert("authorization", HeaderValue::try_from(format!("Bearer {token}")).unwrap());
+    request
+}
+
+pub(crate) fn with_header(mut request: Request<Full<Bytes>>, name: &'static str, value: &str) -> Request<Full<Bytes>> {
+    request.headers_mut().append(name, HeaderValue::try_from(value).unwrap());
+    request
+}
+
+pub(crate) fn with_body(mut request: Request<Full<Bytes>>, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    *request.body_mut() = Full::new(body.into());
+    request
+}
+
+pub(crate) fn basic(user: &str, password: &str) -> HeaderValue {
+    use base64::Engine;
+    let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+    HeaderValue::try_from(format!("Basic {encoded}")).unwrap()
+}
+
+/// Trusts this certificate alone.
+pub(crate) fn tls(certificate: &[u8], alpn: &[&[u8]]) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(certificate).map(Result::unwrap));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Arc::new(config)
+}

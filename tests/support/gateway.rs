@@ -1,0 +1,191 @@
+//! The program under test, run as users run it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Long enough for a busy machine; a promise that is kept never waits for it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running gateway in a folder of its own. Dropped, it is killed.
+pub(crate) struct Gateway {
+    child: Child,
+    pub(crate) folder: PathBuf,
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) admin: Option<SocketAddr>,
+    audit: Arc<Lines>,
+    logs: Arc<Lines>,
+}
+
+/// Lines as they come, and a way to wait for one.
+#[derive(Default)]
+struct Lines {
+    seen: Mutex<Vec<String>>,
+    news: Condvar,
+}
+
+/// A new empty folder.
+pub(crate) fn folder() -> PathBuf {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("portcullis-{}-{number}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// The program, to be run in `folder`.
+pub(crate) fn program(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    command.current_dir(folder).env_remove("PORTCULLIS_LOG").stdin(Stdio::null());
+    command
+}
+
+impl Gateway {
+    /// Starts with this configuration and waits until it serves. Audit lines come by standard output where `yaml` says
+    /// `audit: {file: "-"}`.
+    pub(crate) fn start(yaml: &str) -> Self {
+        Self::start_in(folder(), yaml, &[])
+    }
+
+    pub(crate) fn start_in(folder: PathBuf, yaml: &str, variables: &[(&str, &str)]) -> Self {
+        fs::write(folder.join("gateway.yaml"), yaml).unwrap();
+        let mut command = program(&folder);
+        command.arg("run").envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let audit = Lines::read(child.stdout.take().unwrap());
+        let (logs, events) = Lines::tell(child.stderr.take().unwrap());
+        let (addresses, admin) = listening(&events, &logs);
+        Self { child, folder, addresses, admin, audit, logs }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// The certificate that the gateway made for itself.
+    pub(crate) fn certificate(&self) -> Vec<u8> {
+        fs::read(self.folder.join("certs/localhost.crt")).unwrap()
+    }
+
+    /// The first audit line that fits, waited for.
+    #[track_caller]
+    pub(crate) fn audit_line(&self, fits: impl Fn(&Value) -> bool) -> Value {
+        let fits = |line: &str| serde_json::from_str(line).ok().filter(|value| fits(value));
+        self.audit.wait(fits).unwrap_or_else(|| panic!("no such audit line among:\n{}", self.audit_text()))
+    }
+
+    /// The audit line of the request with this id.
+    #[track_caller]
+    pub(crate) fn audit_of(&self, request_id: &str) -> Value {
+        self.audit_line(|line| line["gateway.request_id"] == request_id)
+    }
+
+    /// All audit lines so far.
+    pub(crate) fn audit_text(&self) -> String {
+        self.audit.seen.lock().unwrap().join("\n")
+    }
+
+    /// The first log line that contains this text, waited for.
+    #[track_caller]
+    pub(crate) fn log_line(&self, text: &str) -> String {
+        let found = self.logs.wait(|line| line.contains(text).then(|| line.to_owned()));
+        found.unwrap_or_else(|| panic!("no log line says {text:?}:\n{}", self.log_text()))
+    }
+
+    pub(crate) fn log_text(&self) -> String {
+        self.logs.seen.lock().unwrap().join("\n")
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for the end, however it comes.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// Ends it as an operator would, and waits.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- logs of the gateway in {}:\n{}", self.folder.display(), self.log_text());
+        } else {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+impl Lines {
+    fn read(from: impl Read + Send + 'static) -> Arc<Self> {
+        Self::tell(from).0
+    }
+
+    /// Keeps every line, and hands it on to whoever listens.
+    fn tell(from: impl Read + Send + 'static) -> (Arc<Self>, Receiver<String>) {
+        let lines = Arc::new(Self::default());
+        let (sender, receiver) = channel();
+        let writer = Arc::clone(&lines);
+        thread::spawn(move || {
+            for line in BufReader::new(from).lines().map_while(Result::ok) {
+                let _ = sender.send(line.clone());
+                writer.seen.lock().unwrap().push(line);
+                writer.news.notify_all();
+            }
+        });
+        (lines, receiver)
+    }
+
+    fn wait<T>(&self, fits: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let mut found = None;
+        let mut looked_at = 0;
+        let seen = self.seen.lock().unwrap();
+        let looking = |seen: &mut Vec<String>| {
+            found = seen[looked_at..].iter().find_map(|line| fits(line));
+            looked_at = seen.len();
+            found.is_none()
+        };
+        drop(self.news.wait_timeout_while(seen, PATIENCE, looking).unwrap());
+        found
+    }
+}
+
+/// The addresses that the log names until it says that it serves.
+fn listening(events: &Receiver<String>, logs: &Lines) -> (Vec<SocketAddr>, Option<SocketAddr>) {
+    let (mut addresses, mut admin) = (Vec::new(), None);
+    loop {
+        let Ok(line) = events.recv_timeout(PATIENCE) else {
+            panic!("the gateway did not start:\n{}", logs.seen.lock().unwrap().join("\n"));
+        };
+        let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
+        let address = || event["address"].as_str().unwrap().parse().unwrap();
+        match event["message"].as_str() {
+            Some("listening") => addresses.push(address()),
+            Some("admin listening") => admin = Some(address()),
+            Some("serving") => return (addresses, admin),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! An external issuer: keys of its own, a JWK Set over HTTP that can change, and tokens of any shape.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{KeySize, PrivateDecryptingKey};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256,
+    RsaKeyPair,
+};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use super::Upstream;
+
+/// A key with its name.
+pub(crate) struct Key {
+    pub(crate) id: String,
+    pub(crate) algorithm: &'static str,
+    pair: Pair,
+}
+
+enum Pair {
+    Rsa(RsaKeyPair),
+    Ec(EcdsaKeyPair),
+    Ed(Ed25519KeyPair),
+}
+
+/// Serves metadata and a JWK Set on loopback.
+pub(crate) struct Issuer {
+    /// `iss`: its origin.
+    pub(crate) issuer: String,
+    server: Upstream,
+    jwks: Arc<Mutex<Published>>,
+}
+
+/// What is answered when the JWK Set is asked for.
+#[derive(Clone)]
+pub(crate) struct Published {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Bytes,
+}
+
+impl Issuer {
+    pub(crate) async fn start(keys: &[&Key]) -> Self {
+        let jwks = Arc::new(Mutex::new(Published::keys(keys)));
+        let shared = Arc::clone(&jwks);
+        let server = Upstream::answering(move |seen| {
+            let origin = format!("http://{}", seen.header("host"));
+            match seen.target.as_str() {
+                "/jwks" => shared.lock().unwrap().clone().response(),
+                "/.well-known/openid-configuration" => {
+                    let metadata = json!({ "issuer": origin, "jwks_uri": format!("{origin}/jwks") });
+                    Response::new(Full::from(metadata.to_string()))
+                }
+                _ => Response::builder().status(404).body(Full::default()).unwrap(),
+            }
+        })
+        .await;
+        Self { issuer: format!("http://{}", server.address), server, jwks }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    /// From now on the JWK Set is this.
+    pub(crate) fn publish(&self, published: Published) {
+        *self.jwks.lock().unwrap() = published;
+    }
+
+    /// How often the JWK Set has been asked for.
+    pub(crate) fn fetches(&self) -> usize {
+        self.server.seen().iter().filter(|seen| seen.target == "/jwks").count()
+    }
+
+    /// Claims that a gateway accepts that trusts this issuer for `https://api.example.com`.
+    pub(crate) fn claims(&self) -> Value {
+        let now = now();
+        json!({
+            "iss": self.issuer, "sub": "someone", "aud": "https://api.example.com", "azp": "their-app", "scope": "read:data",
+            "iat": now, "exp": now + 600,
+        })
+    }
+}
+
+impl Published {
+    pub(crate) fn keys(keys: &[&Key]) -> Self {
+        let keys: Vec<Value> = keys.iter().map(|key| key.jwk()).collect();
+        Self::text(&json!({ "keys": keys }).to_string())
+    }
+
+    pub(crate) fn text(body: &str) -> Self {
+        Self { status: 200, headers: Vec::new(), body: body.to_owned().into() }
+    }
+
+    fn response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::builder().status(self.status);
+        for (name, value) in self.headers {
+            response = response.header(name, value);
+        }
+        response.body(Full::new(self.body)).unwrap()
+    }
+}
+
+impl Key {
+    pub(crate) fn new(id: &str, algorithm: &'static str) -> Self {
+        let pair = match algorithm {
+            "RS256" | "PS256" => {
+                let private = PrivateDecryptingKey::generate(KeySize::Rsa2048).unwrap();
+                Pair::Rsa(RsaKeyPair::from_pkcs8(private.as_der().unwrap().as_ref()).unwrap())
+            }
+            "ES256" => Pair::Ec(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()),
+            "EdDSA" => {
+                let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+                Pair::Ed(Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap())
+            }
+            other => panic!("no keys for {other}"),
+        };
+        Self { id: id.to_owned(), algorithm, pair }
+    }
+
+    pub(crate) fn jwk(&self) -> Value {
+        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let mut jwk = match &self.pair {
+            Pair::Rsa(pair) => {
+                let public = pair.public_key();
+                let (n, e) = (
+                    public.modulus().big_endian_without_leading_zero(),
+                    public.exponent().big_endian_without_leading_zero(),
+                );
+                json!({ "kty": "RSA", "n": encode(n), "e": encode(e) })
+            }
+            Pair::Ec(pair) => {
+                let point = pair.public_key().as_ref();
+                json!({ "kty": "EC", "crv": "P-256", "x": encode(&point[1..33]), "y": encode(&point[33..]) })
+            }
+            Pair::Ed(pair) => json!({ "kty": "OKP", "crv": "Ed25519", "x": encode(pair.public_key().as_ref()) }),
+        };
+        jwk["kid"] = json!(self.id);
+        jwk["alg"] = json!(self.algorithm);
+        jwk
+    }
+
+    /// A good token: `typ: JWT`, this key's id and algorithm.
+    pub(crate) fn sign(&self, claims: &Value) -> String {
+        self.sign_with(&json!({ "typ": "JWT", "alg": self.algorithm, "kid": self.id }), claims)
+    }
+
+    /// A token with any header.
+    pub(crate) fn sign_with(&self, header: &Value, claims: &Value) -> String {
+        self.sign_text(&header.to_string(), &claims.to_string())
+    }
+
+    /// A token of any text, signed all the same.
+    pub(crate) fn sign_text(&self, header: &str, claims: &str) -> String {
+        let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signature = self.signature(input.as_bytes());
+        format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    pub(crate) fn signature(&self, message: &[u8]) -> Vec<u8> {
+        let random = SystemRandom::new();
+        match &self.pair {
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                if self.algorithm == "PS256" {
+                    pair.sign(&RSA_PSS_SHA256, &random, message, &mut signature).unwrap();
+                } else {
+                    pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).unwrap();
+                }
+                signature
+            }
+            Pair::Ec(pair) => pair.sign(&random, message).unwrap().as_ref().to_vec(),
+            Pair::Ed(pair) => pair.sign(message).as_ref().to_vec(),
+        }
+    }
+}
+
+/// Seconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "tests make tokens for now")]
+pub(crate) fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}

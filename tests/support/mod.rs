@@ -1,0 +1,11 @@
+//! The world that promises are tested in: the program itself, a client, an upstream, an issuer.
+
+pub(crate) mod client;
+pub(crate) mod gateway;
+pub(crate) mod issuer;
+pub(crate) mod upstream;
+
+pub(crate) use client::{Answer, Client};
+pub(crate) use gateway::Gateway;
+pub(crate) use issuer::Issuer;
+pub(crate) use upstream::Upstream;
