@@ -57,31 +57,31 @@ mod tests {
     use serde_json::json;
 
     #[track_caller]
-    fn reads(claim: &ScopeClaim, claims: Value, expected: &str) {
+    fn reads(claim: &ScopeClaim, claims: &Value, expected: &str) {
         let set = claim.read(claims.as_object().unwrap()).unwrap();
         assert_eq!(set.to_string(), expected);
     }
 
     #[test]
     fn auto_takes_the_first_present_claim_and_never_a_union() {
-        reads(&ScopeClaim::Auto, json!({"scope": "a b", "scp": "c"}), "a b");
-        reads(&ScopeClaim::Auto, json!({"scp": ["c", "d"], "permissions": ["e"]}), "c d");
-        reads(&ScopeClaim::Auto, json!({"permissions": ["read:data"]}), "read:data");
-        reads(&ScopeClaim::Auto, json!({"scope": "", "scp": "c"}), "");
-        reads(&ScopeClaim::Auto, json!({}), "");
+        reads(&ScopeClaim::Auto, &json!({"scope": "a b", "scp": "c"}), "a b");
+        reads(&ScopeClaim::Auto, &json!({"scp": ["c", "d"], "permissions": ["e"]}), "c d");
+        reads(&ScopeClaim::Auto, &json!({"permissions": ["read:data"]}), "read:data");
+        reads(&ScopeClaim::Auto, &json!({"scope": "", "scp": "c"}), "");
+        reads(&ScopeClaim::Auto, &json!({}), "");
     }
 
     #[test]
     fn a_named_claim_is_found_by_its_very_name_before_it_is_a_path() {
         let path = ScopeClaim::Named("realm_access.roles".to_owned());
-        reads(&path, json!({"realm_access": {"roles": ["a"]}}), "a");
-        reads(&path, json!({"realm_access.roles": ["b"], "realm_access": {"roles": ["a"]}}), "b");
-        reads(&path, json!({"realm_access": []}), "");
+        reads(&path, &json!({"realm_access": {"roles": ["a"]}}), "a");
+        reads(&path, &json!({"realm_access.roles": ["b"], "realm_access": {"roles": ["a"]}}), "b");
+        reads(&path, &json!({"realm_access": []}), "");
     }
 
     #[test]
     fn names_that_no_rule_could_ask_for_are_dropped() {
-        reads(&ScopeClaim::Auto, json!({"scope": " a  \u{0430}dmin b"}), "a b");
+        reads(&ScopeClaim::Auto, &json!({"scope": " a  \u{0430}dmin b"}), "a b");
     }
 
     #[test]
