@@ -2,4 +2,7 @@
 
 mod support;
 
+mod bodies;
 mod first_minutes;
+mod forwarding;
+mod upstream_connections;

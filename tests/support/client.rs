@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -33,10 +34,10 @@ enum Protocol {
     Http2,
 }
 
-/// One connection, kept.
-pub(crate) enum Connection {
-    Http1(http1::SendRequest<Full<Bytes>>),
-    Http2(http2::SendRequest<Full<Bytes>>),
+/// One connection, kept. Bodies are whole, unless it was made for others.
+pub(crate) enum Connection<B = Full<Bytes>> {
+    Http1(http1::SendRequest<B>),
+    Http2(http2::SendRequest<B>),
 }
 
 /// An answer, read whole.
@@ -101,6 +102,14 @@ impl Client {
     }
 
     pub(crate) async fn try_connect(&self) -> std::io::Result<Connection> {
+        self.connect_for().await
+    }
+
+    /// For bodies of another kind.
+    pub(crate) async fn connect_for<B>(&self) -> std::io::Result<Connection<B>>
+    where
+        B: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
+    {
         match &self.tls {
             None => Connection::http1(self.tcp().await?).await,
             Some(_) => {
@@ -125,7 +134,10 @@ impl Client {
     }
 }
 
-impl Connection {
+impl<B> Connection<B>
+where
+    B: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
+{
     async fn http1<T>(stream: T) -> std::io::Result<Self>
     where
         T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -145,11 +157,11 @@ impl Connection {
         Ok(Self::Http2(sender))
     }
 
-    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Answer {
+    pub(crate) async fn send(&mut self, request: Request<B>) -> Answer {
         self.try_send(request).await.unwrap()
     }
 
-    pub(crate) async fn try_send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Answer> {
+    pub(crate) async fn try_send(&mut self, request: Request<B>) -> hyper::Result<Answer> {
         let response = self.begin(request).await?;
         let (head, body) = response.into_parts();
         let body = body.collect().await?.to_bytes();
@@ -157,7 +169,7 @@ impl Connection {
     }
 
     /// The answer's head, with its body still to come.
-    pub(crate) async fn begin(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+    pub(crate) async fn begin(&mut self, request: Request<B>) -> hyper::Result<Response<Incoming>> {
         match self {
             Self::Http1(sender) => {
                 sender.ready().await?;

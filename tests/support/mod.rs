@@ -4,6 +4,8 @@ pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod issuer;
 pub(crate) mod upstream;
+pub(crate) mod wire;
+pub(crate) mod world;
 
 pub(crate) use client::{Answer, Client};
 pub(crate) use gateway::Gateway;
