@@ -6,3 +6,4 @@ mod bodies;
 mod first_minutes;
 mod forwarding;
 mod upstream_connections;
+mod upstream_faults;

@@ -124,7 +124,9 @@ impl Client {
 
     /// The bare connection, for those who speak by hand.
     pub(crate) async fn tcp(&self) -> std::io::Result<TcpStream> {
-        TcpStream::connect(self.address).await
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
     }
 
     /// The TLS stream, for those who speak by hand.
