@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::HashMap;
-use http::header::HOST;
-use http::{HeaderValue, Request, Response};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use super::body::{Progress, RequestBody, ResponseBody};
@@ -100,6 +101,7 @@ impl Pools {
             };
             match sent {
                 Ok(response) => {
+                    let response = passable(response)?;
                     let lease = Lease { pool, sender, progress };
                     return Ok(response.map(|body| ResponseBody::new(body, deadlines.body_idle, lease)));
                 }
@@ -135,6 +137,21 @@ impl Pools {
         self.by_name.borrow_mut().insert(Arc::clone(&upstream.name), Rc::clone(&pool));
         pool
     }
+}
+
+/// Refuses what hyper lets pass and we can't pass on, and leaves one opinion about the body's length (RFC 9112 §6.3).
+fn passable(mut response: Response<Incoming>) -> Result<Response<Incoming>, UpstreamFault> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(UpstreamFault::Unasked("a protocol"));
+    }
+    let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some() {
+            return Err(UpstreamFault::Unasked("a transfer coding"));
+        }
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
+    Ok(response)
 }
 
 impl Pool {
