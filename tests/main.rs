@@ -2,8 +2,11 @@
 
 mod support;
 
+mod ambiguity;
 mod bodies;
 mod first_minutes;
 mod forwarding;
+mod framing;
+mod routing;
 mod upstream_connections;
 mod upstream_faults;
