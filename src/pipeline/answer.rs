@@ -4,6 +4,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::Response;
+use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
 
 use super::trail::Trail;
@@ -30,6 +32,20 @@ impl Content {
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self::Whole((!bytes.is_empty()).then_some(bytes))
+    }
+
+    /// What HEAD gets: how long the body would be, and no body. hyper leaves a body out over HTTP/1.1 only, and an upstream's
+    /// answer to HEAD has none.
+    pub(crate) fn withheld(answer: Response<Self>) -> Response<Self> {
+        let (mut head, content) = answer.into_parts();
+        let content = match content {
+            Self::Whole(Some(bytes)) => {
+                head.headers.insert(CONTENT_LENGTH, bytes.len().into());
+                Self::Whole(None)
+            }
+            other => other,
+        };
+        Response::from_parts(head, content)
     }
 
     fn is_end_stream(&self) -> bool {
