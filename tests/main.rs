@@ -7,6 +7,7 @@ mod bodies;
 mod first_minutes;
 mod forwarding;
 mod framing;
+mod limits;
 mod routing;
 mod upstream_connections;
 mod upstream_faults;
