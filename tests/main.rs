@@ -4,10 +4,13 @@ mod support;
 
 mod ambiguity;
 mod bodies;
+mod deadlines;
 mod first_minutes;
 mod forwarding;
 mod framing;
 mod limits;
+mod listeners;
 mod routing;
+mod tls;
 mod upstream_connections;
 mod upstream_faults;

@@ -191,6 +191,14 @@ where
             Self::Http2(sender) => sender.ready().await.is_err(),
         }
     }
+
+    /// Waits until the gateway has closed it.
+    pub(crate) async fn closed(&mut self) {
+        while !self.is_closed().await {
+            // hyper tells nobody of the end of an idle connection; others must run to find out.
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 impl Answer {
