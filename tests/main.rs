@@ -3,6 +3,8 @@
 mod support;
 
 mod ambiguity;
+mod audit;
+mod audit_file;
 mod bodies;
 mod deadlines;
 mod first_minutes;
