@@ -2,6 +2,7 @@
 
 mod support;
 
+mod admin;
 mod ambiguity;
 mod audit;
 mod audit_file;
@@ -13,6 +14,7 @@ mod framing;
 mod limits;
 mod listeners;
 mod routing;
+mod shutdown;
 mod tls;
 mod upstream_connections;
 mod upstream_faults;

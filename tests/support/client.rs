@@ -25,13 +25,6 @@ use super::Gateway;
 pub(crate) struct Client {
     address: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
-    protocol: Protocol,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Protocol {
-    Http1,
-    Http2,
 }
 
 /// One connection, kept. Bodies are whole, unless it was made for others.
@@ -51,21 +44,17 @@ pub(crate) struct Answer {
 impl Client {
     /// HTTP/1.1 over TLS to the gateway's first listener.
     pub(crate) fn new(gateway: &Gateway) -> Self {
-        Self {
-            address: gateway.address(),
-            tls: Some(tls(&gateway.certificate(), &[b"http/1.1"])),
-            protocol: Protocol::Http1,
-        }
+        Self { address: gateway.address(), tls: Some(tls(&gateway.certificate(), &[b"http/1.1"])) }
     }
 
     /// HTTP/2 over TLS to the gateway's first listener.
     pub(crate) fn http2(gateway: &Gateway) -> Self {
-        Self { address: gateway.address(), tls: Some(tls(&gateway.certificate(), &[b"h2"])), protocol: Protocol::Http2 }
+        Self { address: gateway.address(), tls: Some(tls(&gateway.certificate(), &[b"h2"])) }
     }
 
     /// HTTP/1.1 in clear text.
     pub(crate) fn plain(address: SocketAddr) -> Self {
-        Self { address, tls: None, protocol: Protocol::Http1 }
+        Self { address, tls: None }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -112,14 +101,17 @@ impl Client {
     {
         match &self.tls {
             None => Connection::http1(self.tcp().await?).await,
-            Some(_) => {
-                let stream = self.tls().await?;
-                match self.protocol {
-                    Protocol::Http1 => Connection::http1(stream).await,
-                    Protocol::Http2 => Connection::http2(stream).await,
-                }
-            }
+            Some(_) => Self::over(self.tls().await?).await,
         }
+    }
+
+    /// Over a stream that is there already, by the protocol that was agreed.
+    pub(crate) async fn over<B>(stream: TlsStream<TcpStream>) -> std::io::Result<Connection<B>>
+    where
+        B: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
+    {
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        if http2 { Connection::http2(stream).await } else { Connection::http1(stream).await }
     }
 
     /// The bare connection, for those who speak by hand.
