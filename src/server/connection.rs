@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -61,6 +61,8 @@ const H2_PING_EVERY: Duration = Duration::from_secs(30);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the last words of a connection that is ended by a deadline.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// For the first request of a connection that the kernel had taken, or that was in its handshake, when the drain began.
+const FIRST_WORDS: Duration = Duration::from_secs(1);
 
 /// Ends within `deadline` or not at all.
 pub(crate) async fn handshake(
@@ -128,7 +130,7 @@ impl Protocols {
                         }
                         return Ended::Overdue(overdue);
                     }
-                    () = reached(drain.clone(), Stage::Draining) => {}
+                    () = told_to_leave(drain.clone(), &watch) => {}
                 }
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
@@ -142,6 +144,14 @@ impl Protocols {
             Protocol::Http1 => drive!(self.http1.serve_connection(io, service)),
             Protocol::Http2 => drive!(self.http2.serve_connection(io, service)),
         }
+    }
+}
+
+/// The drain has begun. A connection that has had no request may have one on its way, which hyper would drop: it is given a moment.
+async fn told_to_leave(drain: Drain, watch: &Watch) {
+    reached(drain, Stage::Draining).await;
+    if watch.is_new() {
+        sleep(FIRST_WORDS).await;
     }
 }
 
