@@ -241,6 +241,66 @@ async fn an_upload_that_stops_is_408_and_ends_the_upstream_request() {
     }
 }
 
+/// The upstream sees the first half of an upload and then the end of its connection; what it saw never looks whole.
+async fn breaks_off(length: Option<u64>, half: &'static [u8]) {
+    let (begun, ended) = (Signal::default(), Signal::default());
+    let (has_begun, has_ended) = (begun.clone(), ended.clone());
+    let upstream = RawUpstream::start(move |mut wire, _| {
+        let (begun, ended) = (begun.clone(), ended.clone());
+        Box::pin(async move {
+            assert_eq!(wire.take(half.len()).await, half);
+            begun.give();
+            assert_eq!(wire.rest().await, b"");
+            ended.give();
+        })
+    })
+    .await;
+    let gateway = Gateway::open(upstream.address, "");
+    for (path, client) in ["/1", "/2"].into_iter().zip(gateway.both()) {
+        let (sender, mut request) = piped(path);
+        if let Some(length) = length {
+            request.headers_mut().insert("content-length", length.into());
+        }
+        sender.send("half".into()).await.unwrap();
+        let mut connection = client.connect_for().await.unwrap();
+        let asking = tokio::task::spawn(async move { connection.try_send(request).await });
+        has_begun.wait().await;
+        asking.abort();
+        has_ended.wait().await;
+        let line = gateway.audit_line(|line| line["url.path"] == path);
+        assert_eq!((&line["gateway.decision"], &line["gateway.reason"]), (&"error".into(), &"client_gone".into()));
+        drop(sender);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_upload_that_breaks_off_never_looks_whole_to_the_upstream() {
+    breaks_off(None, b"4\r\nhalf\r\n").await;
+    breaks_off(Some(8), b"half").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_body_that_turns_out_too_large_after_the_answer_has_begun_is_told_as_that() {
+    let upstream = RawUpstream::start(|mut wire, _| {
+        Box::pin(async move {
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf").await;
+            wire.rest().await;
+        })
+    })
+    .await;
+    let gateway = Gateway::open(upstream.address, "limits: {body_bytes: 8B}");
+    for (path, client) in ["/1", "/2"].into_iter().zip(gateway.both()) {
+        let (sender, request) = piped(path);
+        sender.send("12345".into()).await.unwrap();
+        let mut body = within(client.connect_for().await.unwrap().begin(request)).await.unwrap().into_body();
+        assert_eq!(next(&mut body).await, "half");
+        sender.send("67890".into()).await.unwrap();
+        assert!(within(body.collect()).await.is_err());
+        let line = gateway.audit_line(|line| line["url.path"] == path);
+        assert_eq!((&line["gateway.decision"], &line["gateway.reason"]), (&"error".into(), &"too_large".into()));
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_expects_100_is_told_to_continue_once_the_upstream_has_the_request() {
     let upstream = Upstream::start().await;

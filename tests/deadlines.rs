@@ -169,3 +169,30 @@ async fn one_address_has_so_many_connections_and_no_more() {
         assert_eq!(second.send(request("GET", "/x")).await.status, 200);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn more_requests_at_once_than_are_taken_on_are_refused_at_once() {
+    let (begun, finish) = (Signal::default(), Signal::default());
+    let (has_begun, may_finish) = (begun.clone(), finish.clone());
+    let upstream = RawUpstream::start(move |mut wire, _| {
+        let (begun, finish) = (begun.clone(), finish.clone());
+        Box::pin(async move {
+            begun.give();
+            finish.wait().await;
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        })
+    })
+    .await;
+    let gateway = Gateway::open(upstream.address, "limits: {in_flight: 1}");
+    for client in gateway.both() {
+        let first = client.clone();
+        let first = tokio::task::spawn(async move { first.get("/x").await });
+        has_begun.wait().await;
+        let refused = client.get("/y").await;
+        assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
+        assert_eq!(gateway.audit_of(refused.request_id())["gateway.reason"], "overload");
+        may_finish.give();
+        assert_eq!(within(first).await.unwrap().status, 200);
+    }
+    assert_eq!(upstream.heads().len(), 2);
+}

@@ -39,15 +39,17 @@ pub(crate) fn within<F: Future>(future: F) -> impl Future<Output = F::Output> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
-    pub(crate) fn new(stream: T) -> Self {
-        Self { stream, unread: Vec::new() }
-    }
-
+impl<T: AsyncWrite + Unpin> Wire<T> {
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         // Who has hung up is found out by reading.
         let _ = self.stream.write_all(bytes.as_ref()).await;
         let _ = self.stream.flush().await;
+    }
+}
+
+impl<T: AsyncRead + Unpin> Wire<T> {
+    pub(crate) fn new(stream: T) -> Self {
+        Self { stream, unread: Vec::new() }
     }
 
     /// A request or response head, its empty line included; `None` where the other end has closed.
@@ -84,10 +86,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
     }
 
     async fn more(&mut self) -> Option<()> {
-        let mut piece = [0; 16 * 1024];
-        let count = self.stream.read(&mut piece).await.ok().filter(|count| *count > 0)?;
-        self.unread.extend_from_slice(&piece[..count]);
-        Some(())
+        let count = self.stream.read_buf(&mut self.unread).await.ok()?;
+        (count > 0).then_some(())
     }
 }
 
