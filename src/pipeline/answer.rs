@@ -8,10 +8,11 @@ use http::Response;
 use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
 
+use super::rejection::request_body_failed;
 use super::trail::Trail;
 use crate::audit::reason::Reason;
 use crate::upstream::body::{ResponseBody, Stalled};
-use crate::upstream::fault::BoxError;
+use crate::upstream::fault::{BodyFault, BoxError};
 
 /// What an answer carries.
 #[derive(Debug)]
@@ -74,7 +75,11 @@ impl Body for AnswerBody {
         };
         let polled = Pin::new(&mut **body).poll_frame(context);
         if let Poll::Ready(Some(Err(error))) = &polled {
-            let reason = if error.is::<Stalled>() { Reason::UpstreamTimeout } else { Reason::UpstreamReset };
+            let reason = match error.downcast_ref::<BodyFault>() {
+                Some(fault) => request_body_failed(*fault),
+                None if error.is::<Stalled>() => Reason::UpstreamTimeout,
+                None => Reason::UpstreamReset,
+            };
             this.trail.broke_off(reason);
         }
         polled

@@ -341,9 +341,16 @@ fn upstream_failed(fault: &UpstreamFault) -> Reason {
         UpstreamFault::Timeout => Reason::UpstreamTimeout,
         UpstreamFault::Protocol(_) | UpstreamFault::Unasked(_) => Reason::UpstreamProtocol,
         UpstreamFault::Reset(_) => Reason::UpstreamReset,
-        UpstreamFault::RequestBody(BodyFault::TooLarge) => Reason::TooLarge,
-        UpstreamFault::RequestBody(BodyFault::Idle) => Reason::Timeout,
-        UpstreamFault::RequestBody(BodyFault::Broken) => Reason::ClientGone,
+        UpstreamFault::RequestBody(fault) => request_body_failed(*fault),
+    }
+}
+
+/// Also where the answer had begun when it failed.
+pub(super) fn request_body_failed(fault: BodyFault) -> Reason {
+    match fault {
+        BodyFault::TooLarge => Reason::TooLarge,
+        BodyFault::Idle => Reason::Timeout,
+        BodyFault::Broken => Reason::ClientGone,
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::body::{Progress, RequestBody, ResponseBody};
 use super::connect::{Sender, connect};
-use super::fault::UpstreamFault;
+use super::fault::{BodyFault, UpstreamFault};
 use super::service::Upstream;
 
 /// The pools of all upstreams.
@@ -174,6 +174,11 @@ impl Pool {
 }
 
 impl Lease {
+    /// What became of the request's body, if it could not be passed on to its end.
+    pub(super) fn request_fault(&self) -> Option<BodyFault> {
+        self.progress.fault.get()
+    }
+
     pub(super) fn give_back(self) {
         let whole = self.progress.finished.get() && self.progress.fault.get().is_none();
         if whole && !self.sender.is_closed() {
