@@ -22,7 +22,7 @@ use super::trail::{RequestId, RequestIds, Trail};
 use crate::audit::ledger::Ledger;
 use crate::audit::reason::Reason;
 use crate::server::accept::Accepted;
-use crate::server::connection::{Ended, Protocols, handshake};
+use crate::server::connection::{Driven, Ended, Protocols, handshake};
 use crate::server::drain::Drain;
 use crate::server::guard::{Guard, Overdue, Watch};
 use crate::server::tls::Protocol;
@@ -86,27 +86,31 @@ impl Worker {
     pub(crate) async fn serve(self: Rc<Self>, gate: Rc<Gate>, accepted: Accepted) {
         let Accepted { stream, peer, place: _place } = accepted;
         let peer = Rc::new(Peer::new(peer.ip(), gate.entrance.clone()));
-        let Some(config) = &gate.tls else {
-            return self.converse(stream, Protocol::Http1, peer).await;
+        let driven = match &gate.tls {
+            None => self.converse(stream, Protocol::Http1, &peer),
+            Some(config) => {
+                let deadline = self.snapshot().limits.handshake_timeout;
+                // Boxed, so that an idle connection does not keep the room that its handshake took.
+                let Some(stream) = Box::pin(handshake(stream, Arc::clone(config), deadline)).await else {
+                    return;
+                };
+                let protocol = Protocol::agreed(stream.get_ref().1.alpn_protocol());
+                self.converse(stream, protocol, &peer)
+            }
         };
-        let deadline = self.snapshot().limits.handshake_timeout;
-        if let Some(stream) = handshake(stream, Arc::clone(config), deadline).await {
-            let protocol = Protocol::agreed(stream.get_ref().1.alpn_protocol());
-            self.converse(stream, protocol, peer).await;
-        }
+        self.record_end(driven.await, &peer);
     }
 
-    async fn converse<T>(self: Rc<Self>, stream: T, protocol: Protocol, peer: Rc<Peer>)
+    fn converse<T>(self: &Rc<Self>, stream: T, protocol: Protocol, peer: &Rc<Peer>) -> Driven
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let watch = self.guard.watch(protocol == Protocol::Http2);
         let service = {
-            let (worker, peer, watch) = (Rc::clone(&self), Rc::clone(&peer), Rc::clone(&watch));
+            let (worker, peer, watch) = (Rc::clone(self), Rc::clone(peer), Rc::clone(&watch));
             service_fn(move |request| Rc::clone(&worker).answer(Rc::clone(&peer), &watch, request))
         };
-        let ended = self.protocols.serve(stream, protocol, watch, service).await;
-        self.record_end(ended, &peer);
+        self.protocols.serve(stream, protocol, watch, service)
     }
 
     fn answer(

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -101,10 +101,13 @@ impl Protocols {
     }
 
     /// Serves requests until the connection ends, is overdue, or has drained.
-    pub(crate) async fn serve<T, S, B>(&self, stream: T, protocol: Protocol, watch: Rc<Watch>, service: S) -> Ended
+    ///
+    /// Boxed piece by piece: a future that held every state of a connection's life at once would cost each idle connection
+    /// ten kilobytes.
+    pub(crate) fn serve<T, S, B>(&self, stream: T, protocol: Protocol, watch: Rc<Watch>, service: S) -> Driven
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
         S::Future: 'static,
         B: Body + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -112,19 +115,22 @@ impl Protocols {
         let io = TokioIo::new(WatchedIo::new(stream, Rc::clone(&watch)));
         match protocol {
             Protocol::Http1 => {
-                let connection = pin!(self.http1.serve_connection(io, service));
-                drive(connection, |connection| connection.graceful_shutdown(), &watch).await
+                let connection = Box::pin(self.http1.serve_connection(io, service));
+                Box::pin(drive(connection, |connection| connection.graceful_shutdown(), watch))
             }
             Protocol::Http2 => {
-                let connection = pin!(self.http2.serve_connection(io, service));
-                drive(connection, |connection| connection.graceful_shutdown(), &watch).await
+                let connection = Box::pin(self.http2.serve_connection(io, service));
+                Box::pin(drive(connection, |connection| connection.graceful_shutdown(), watch))
             }
         }
     }
 }
 
+/// A connection under way.
+pub(crate) type Driven = Pin<Box<dyn Future<Output = Ended>>>;
+
 /// Drives a connection, and does what it is told meanwhile.
-async fn drive<C>(mut connection: Pin<&mut C>, shut_down: impl Fn(Pin<&mut C>), watch: &Watch) -> Ended
+async fn drive<C>(mut connection: Pin<Box<C>>, shut_down: impl Fn(Pin<&mut C>), watch: Rc<Watch>) -> Ended
 where
     C: Future<Output = hyper::Result<()>>,
 {
