@@ -16,7 +16,7 @@ use super::headers::{
 };
 use super::peer::Peer;
 use super::rejection::Rejection;
-use super::trail::RequestId;
+use super::request_id::RequestId;
 use super::worker::Worker;
 use crate::server::limits::Limits;
 use crate::upstream::body::RequestBody;

@@ -3,17 +3,19 @@
 //! A trail is opened with the request and closed with its answer. Dropped unclosed, because the client hung up or because of
 //! a fault of ours, it leaves its line all the same.
 
-use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, Method};
 
 use super::canonical::CanonicalRequest;
 use super::headers::X_REQUEST_ID;
+use super::limit_headers::announce;
 use super::limits::{Count, Limit};
 use super::peer::Peer;
+use super::request_id::RequestId;
 use super::snapshot::{BuiltIn, OwnIssuer};
 use super::tally::Ending;
 use super::worker::{SharedSnapshot, Worker};
@@ -74,20 +76,6 @@ enum Who {
     Client(Identity),
     Granted(Box<Issued>),
 }
-
-/// 32 characters, unlike any other of this process or another.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RequestId([u8; 32]);
-
-/// Makes request ids: half random, drawn once, half counted.
-#[derive(Debug)]
-pub(crate) struct RequestIds {
-    prefix: u64,
-    next: Cell<u64>,
-}
-
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 impl Trail {
     pub(crate) fn begin(
@@ -157,7 +145,7 @@ impl Trail {
 
     /// Refused, or failed after it was allowed.
     pub(crate) fn ended_by(&mut self, reason: Reason) {
-        self.decision = match (self.decision, reason_is_ours(reason)) {
+        self.decision = match (self.decision, reason.is_failure()) {
             (Decision::Deny, false) => Decision::Deny,
             (Decision::Allow | Decision::Issue | Decision::Error, _) | (Decision::Deny, true) => Decision::Error,
         };
@@ -181,14 +169,7 @@ impl Trail {
     pub(crate) fn sign(&mut self, status: u16, headers: &mut HeaderMap) {
         self.status = Some(status);
         headers.insert(X_REQUEST_ID, self.request_id.header());
-        let limits = self.limits();
-        if !limits.is_empty() {
-            let (policy, left) = (rate_limit_policy(limits), self.rate_limit(limits));
-            headers.insert(RATE_LIMIT_POLICY, policy);
-            if let Some(left) = left {
-                headers.insert(RATE_LIMIT, left);
-            }
-        }
+        announce(self.limits(), &self.counts, headers);
     }
 
     /// Writes the line, once.
@@ -277,7 +258,7 @@ impl Trail {
         }
     }
 
-    fn limits(&self) -> &[std::sync::Arc<Limit>] {
+    fn limits(&self) -> &[Arc<Limit>] {
         match self.place {
             Place::Route(index) => self.snapshot.routes.routes().get(index).map_or(&[], |route| &route.limits),
             Place::BuiltIn(BuiltIn::Token) => {
@@ -285,14 +266,6 @@ impl Trail {
             }
             Place::BuiltIn(BuiltIn::Jwks | BuiltIn::Metadata) | Place::Nowhere | Place::Redirect => &[],
         }
-    }
-
-    fn rate_limit(&self, limits: &[std::sync::Arc<Limit>]) -> Option<HeaderValue> {
-        let counted = limits.iter().zip(&self.counts).filter_map(|(limit, count)| Some((limit, count.as_ref()?)));
-        let text = list(
-            counted.map(|(limit, count)| (&*limit.name, [("r", count.remaining.into()), ("t", seconds(count.wait))])),
-        );
-        if text.is_empty() { None } else { HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok() }
     }
 }
 
@@ -317,128 +290,5 @@ fn describe(verified: &Verified) -> Described<'_> {
         scope: verified.caller.scope_header.to_str().ok(),
         token_id: verified.claims.token_id.as_deref(),
         key_id: verified.key.key_id.as_deref(),
-    }
-}
-
-/// `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers-11: quota and window of each limit.
-fn rate_limit_policy(limits: &[std::sync::Arc<Limit>]) -> HeaderValue {
-    let text = list(limits.iter().map(|limit| {
-        let window = limit.rate.period * limit.rate.burst.get() / limit.rate.amount.get();
-        (&*limit.name, [("q", limit.rate.burst.get().into()), ("w", seconds(window).max(1))])
-    }));
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).unwrap_or(HeaderValue::from_static(""))
-}
-
-/// A list of strings with integer parameters (RFC 9651 §3.1).
-fn list<'l>(items: impl Iterator<Item = (&'l str, [(&'static str, u64); 2])>) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(64);
-    for (name, [first, second]) in items {
-        let separator = if text.is_empty() { "" } else { ", " };
-        // Writing into a String does not fail.
-        let _ = write!(text, "{separator}\"{name}\";{}={};{}={}", first.0, first.1, second.0, second.1);
-    }
-    text
-}
-
-/// Rounded up, so that who comes back then is let in.
-pub(crate) fn seconds(duration: std::time::Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
-}
-
-/// Faults of ours or of the upstream, as against refusals.
-fn reason_is_ours(reason: Reason) -> bool {
-    match reason {
-        Reason::UpstreamConnect
-        | Reason::UpstreamTimeout
-        | Reason::UpstreamProtocol
-        | Reason::UpstreamReset
-        | Reason::Overload
-        | Reason::AuditUnavailable
-        | Reason::ClientGone
-        | Reason::Internal
-        | Reason::KeysUnavailable => true,
-        Reason::NoToken
-        | Reason::Malformed
-        | Reason::UnknownIssuer
-        | Reason::IssuerNotAllowed
-        | Reason::TypeNotAllowed
-        | Reason::AlgNotAllowed
-        | Reason::UnknownKid
-        | Reason::BadSignature
-        | Reason::Expired
-        | Reason::NotYetValid
-        | Reason::BadAudience
-        | Reason::MissingClaim
-        | Reason::MissingScope
-        | Reason::ClaimMismatch
-        | Reason::ClientNotAllowed
-        | Reason::NoRoute
-        | Reason::MethodNotAllowed
-        | Reason::RateLimited
-        | Reason::InvalidClient
-        | Reason::InvalidRequest
-        | Reason::InvalidScope
-        | Reason::InvalidTarget
-        | Reason::UnsupportedGrant
-        | Reason::BadRequest
-        | Reason::TooLarge
-        | Reason::Timeout => false,
-    }
-}
-
-impl RequestIds {
-    pub(crate) fn new() -> Self {
-        let mut prefix = [0; 8];
-        // Without randomness ids are still unlike each other within a worker.
-        let _ = aws_lc_rs::rand::fill(&mut prefix);
-        Self { prefix: u64::from_le_bytes(prefix), next: Cell::new(0) }
-    }
-
-    pub(crate) fn next(&self) -> RequestId {
-        let number = self.next.get();
-        self.next.set(number.wrapping_add(1));
-        let mut text = [0; 32];
-        hex(self.prefix, &mut text[..16]);
-        hex(number, &mut text[16..]);
-        RequestId(text)
-    }
-}
-
-impl RequestId {
-    pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-
-    pub(crate) fn header(&self) -> HeaderValue {
-        HeaderValue::from_bytes(&self.0).unwrap_or(HeaderValue::from_static(""))
-    }
-}
-
-fn hex(number: u64, text: &mut [u8]) {
-    for (index, digit) in text.iter_mut().enumerate() {
-        let nibble = number >> (60 - 4 * index) & 15;
-        *digit = b"0123456789abcdef"[nibble as usize];
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn request_ids_are_32_characters_and_never_the_same() {
-        let ids = RequestIds::new();
-        let (first, second) = (ids.next(), ids.next());
-        assert_eq!(first.as_str().len(), 32);
-        assert_ne!(first.as_str(), second.as_str());
-        assert!(second.as_str().ends_with("0000000000000001"));
-        assert_ne!(RequestIds::new().next().as_str(), first.as_str());
-    }
-
-    #[test]
-    fn waits_are_rounded_up() {
-        use std::time::Duration;
-        assert_eq!([0, 1, 1000, 1001].map(|ms| seconds(Duration::from_millis(ms))), [0, 1, 1, 2]);
     }
 }
