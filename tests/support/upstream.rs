@@ -36,9 +36,17 @@ impl Upstream {
 
     /// Answers as told.
     pub(crate) async fn answering(answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static) -> Self {
+        Self::answering_at(TcpListener::bind("127.0.0.1:0").await.unwrap(), answer)
+    }
+
+    /// Answers as told, to whoever has come to this listener or will.
+    pub(crate) fn answering_at(
+        listener: TcpListener,
+        answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
+    ) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (answer, log) = (Arc::new(answer), Arc::clone(&seen));
-        let address = listen(move |stream| {
+        let address = listen_at(listener, move |stream| {
             let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
             async move {
                 let service = service_fn(move |request: Request<Incoming>| {
@@ -61,8 +69,7 @@ impl Upstream {
                 });
                 let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
             }
-        })
-        .await;
+        });
         Self { address, seen }
     }
 
@@ -93,7 +100,14 @@ where
     F: Fn(TcpStream) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listen_at(TcpListener::bind("127.0.0.1:0").await.unwrap(), serve)
+}
+
+fn listen_at<F, Fut>(listener: TcpListener, serve: F) -> SocketAddr
+where
+    F: Fn(TcpStream) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
     let address = listener.local_addr().unwrap();
     tokio::task::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
