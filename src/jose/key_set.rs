@@ -48,7 +48,7 @@ impl KeySet {
                 Err(reason) => skipped.push(Skipped { key_id: key_id(value), reason }),
             }
         }
-        let set = Self { keys: without_ambiguous(keys) };
+        let set = Self { keys: without_ambiguous(keys, &mut skipped) };
         if set.keys.is_empty() { Err(KeySetFault::Empty) } else { Ok((set, skipped)) }
     }
 
@@ -76,7 +76,7 @@ impl KeySet {
 }
 
 /// Two different keys of one name: neither is believed.
-fn without_ambiguous(keys: Vec<Arc<VerifyingKey>>) -> Vec<Arc<VerifyingKey>> {
+fn without_ambiguous(keys: Vec<Arc<VerifyingKey>>, skipped: &mut Vec<Skipped>) -> Vec<Arc<VerifyingKey>> {
     let mut by_id: HashMap<Option<Arc<str>>, Vec<Arc<VerifyingKey>>> = HashMap::new();
     for key in keys {
         let same = by_id.entry(key.key_id.clone()).or_default();
@@ -84,11 +84,20 @@ fn without_ambiguous(keys: Vec<Arc<VerifyingKey>>) -> Vec<Arc<VerifyingKey>> {
             same.push(key);
         }
     }
-    by_id.into_iter().filter(|(id, keys)| id.is_none() || keys.len() == 1).flat_map(|(_, keys)| keys).collect()
+    let (clear, ambiguous): (Vec<_>, Vec<_>) =
+        by_id.into_iter().partition(|(id, keys)| id.is_none() || keys.len() == 1);
+    let reason = UnusableKey::Ambiguous;
+    skipped.extend(ambiguous.into_iter().map(|(id, _)| Skipped { key_id: id.as_deref().map(shown), reason }));
+    clear.into_iter().flat_map(|(_, keys)| keys).collect()
 }
 
 fn key_id(value: &Value) -> Option<String> {
-    value.get("kid").and_then(Value::as_str).map(|id| id.chars().take(64).collect())
+    value.get("kid").and_then(Value::as_str).map(shown)
+}
+
+/// Enough of a key id to find it by.
+fn shown(id: &str) -> String {
+    id.chars().take(64).collect()
 }
 
 #[cfg(test)]
@@ -131,8 +140,12 @@ mod tests {
     #[test]
     fn different_keys_of_one_id_are_both_refused() {
         let (first, second) = (jwk(Algorithm::Es256, Some("a")), jwk(Algorithm::EdDsa, Some("a")));
-        assert_eq!(set(&[first.clone(), second]).err(), Some(KeySetFault::Empty));
-        assert_eq!(set(&[first.clone(), first]).unwrap().len(), 1);
+        assert_eq!(set(&[first.clone(), second.clone()]).err(), Some(KeySetFault::Empty));
+        assert_eq!(set(&[first.clone(), first.clone()]).unwrap().len(), 1);
+        let document = json!({ "keys": [first, second, jwk(Algorithm::Es256, Some("b"))] }).to_string();
+        let (set, skipped) = KeySet::parse(document.as_bytes(), &Algorithm::ALL).unwrap();
+        let [twins] = &skipped[..] else { panic!("{skipped:?}") };
+        assert_eq!((set.len(), twins.key_id.as_deref(), twins.reason), (1, Some("a"), UnusableKey::Ambiguous));
     }
 
     #[test]
