@@ -113,13 +113,12 @@ async fn attempt(
         None => discovery::jwks_uri(client, settings.issuer.as_str()).await?,
     };
     let document = fetch::get(client, &url).await?;
-    let (keys, skipped) = match KeySet::parse(&document.body, &settings.algorithms) {
-        Ok(parsed) => parsed,
-        Err(source) => return Err(RefreshError::Keys { url, source }),
-    };
+    let mut skipped = Vec::new();
+    let parsed = KeySet::parse(&document.body, &settings.algorithms, &mut skipped);
     for key in skipped {
         warn!(issuer.name = settings.name.as_str(), key.id = key.key_id, reason = %key.reason, "left a key of the JWK Set aside");
     }
+    let keys = parsed.map_err(|source| RefreshError::Keys { url, source })?;
     Ok((keys, document.max_age.map_or(DEFAULT_TTL, |age| age.clamp(MIN_TTL, MAX_TTL))))
 }
 
