@@ -203,7 +203,7 @@ pub(crate) fn request(method: &str, path: &str) -> Request<Full<Bytes>> {
 }
 
 /// As clients write it over HTTP/1.1, where `Host` says the rest (RFC 9112 §3.2.1).
-fn in_origin_form(mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
+fn in_origin_form<B>(mut request: Request<B>) -> Request<B> {
     let host = request.headers().get("host").and_then(|host| host.to_str().ok());
     if let Some(target) = request.uri().path_and_query().cloned()
         && request.uri().authority().map(|authority| authority.as_str()) == host

@@ -1,6 +1,6 @@
 //! An external issuer: keys of its own, a JWK Set over HTTP that can change, and tokens of any shape.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use aws_lc_rs::encoding::AsDer;
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpSocket};
+use socket2::{Domain, Socket, Type};
 
 use super::Upstream;
 
@@ -51,20 +51,21 @@ pub(crate) struct Published {
 
 /// An address of our own where nobody listens yet: whoever connects is refused.
 pub(crate) struct Site {
-    socket: TcpSocket,
+    socket: Socket,
     pub(crate) address: SocketAddr,
 }
 
 impl Site {
     pub(crate) fn new() -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-        Self { address: socket.local_addr().unwrap(), socket }
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        Self { address: socket.local_addr().unwrap().as_socket().unwrap(), socket }
     }
 
     /// From now on whoever connects waits to be answered.
     pub(crate) fn open(self) -> TcpListener {
-        self.socket.listen(1024).unwrap()
+        self.socket.listen(1024).unwrap();
+        self.socket.into()
     }
 }
 
@@ -88,10 +89,6 @@ impl Issuer {
             }
         });
         Self { issuer: format!("http://{}", server.address), server, jwks }
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.server.address
     }
 
     /// From now on the JWK Set is this.
@@ -124,7 +121,7 @@ impl Published {
         Self { status: 200, headers: Vec::new(), body: body.to_owned().into() }
     }
 
-    fn response(self) -> Response<Full<Bytes>> {
+    pub(crate) fn response(self) -> Response<Full<Bytes>> {
         let mut response = Response::builder().status(self.status);
         for (name, value) in self.headers {
             response = response.header(name, value);
