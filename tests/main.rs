@@ -8,3 +8,4 @@ mod support;
 
 mod first_minutes;
 mod tokens;
+mod validation;
