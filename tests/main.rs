@@ -6,6 +6,7 @@
 
 mod support;
 
+mod authorization;
 mod first_minutes;
 mod tokens;
 mod validation;
