@@ -8,5 +8,6 @@ mod support;
 
 mod authorization;
 mod first_minutes;
+mod jwks;
 mod tokens;
 mod validation;
