@@ -132,6 +132,16 @@ async fn documents_are_found_under_any_host() {
     assert_eq!(endpoint.client.send(asked).await.status, 200);
 }
 
+#[tokio::test]
+async fn a_gateway_that_only_validates_has_no_endpoints_of_its_own() {
+    let (start, rest) = CONFIG.split_once("oauth:").unwrap();
+    let endpoint = Endpoint::configured(&format!("{start}upstreams:{}", rest.split_once("upstreams:").unwrap().1));
+    assert_eq!(endpoint.client.send(by_basic(form(GRANT), "app", SECRET)).await.status, 404);
+    for path in [METADATA, OPENID_METADATA, JWKS] {
+        assert_eq!(endpoint.client.get(path).await.status, 404, "{path}");
+    }
+}
+
 /// The same folder, so the same keys.
 fn restarted(old: &mut Gateway, yaml: &str) -> Gateway {
     assert!(old.stop().success());
