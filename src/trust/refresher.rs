@@ -176,7 +176,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3)).await;
         cache.publish(KeySet::default(), started, started + Duration::from_secs(600));
         let request = async {
-            tokio::time::sleep_until(started + BELIEVED_FOR).await;
+            sleep_until(started + BELIEVED_FOR).await;
             cache.find(Some("new"), crate::jose::algorithm::Algorithm::Es256).await
         };
         tokio::select! {
