@@ -171,7 +171,7 @@ impl Rejection {
                 format!("Bearer realm=\"{REALM}\", error=\"invalid_token\", error_description=\"{INVALID_TOKEN}\"")
             }
             Self::Forbidden(Forbidden::MissingScope { all_of, any_of }) => {
-                let scope = if all_of.is_empty() { any_of } else { all_of };
+                let scope = all_of.union(any_of);
                 format!("Bearer realm=\"{REALM}\", error=\"insufficient_scope\", scope=\"{scope}\"")
             }
             Self::Token(TokenRefusal::Fault(fault)) if fault.wants_challenge() => format!("Basic realm=\"{REALM}\""),

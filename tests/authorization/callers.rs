@@ -43,7 +43,7 @@ async fn all_of_and_any_of_must_both_hold() {
     }
     world.misses("/both", "a b", "c d", "the token lacks one of the scopes c d").await;
     world.misses("/both", "a c", "b", "the token lacks the scope b").await;
-    world.misses("/both", "a", "b", "the token lacks the scope b, and one of c d").await;
+    world.misses("/both", "a", "b c d", "the token lacks the scope b, and one of c d").await;
 }
 
 #[tokio::test]
