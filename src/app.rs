@@ -3,11 +3,14 @@
 //! Takes a configuration; opens what can fail (files, keys, sockets) before anything is served, then runs the control
 //! plane's runtime and one thread per worker until a signal ends them, in order.
 
+mod probes;
+mod stop;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -15,9 +18,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use tokio::runtime::{Builder, LocalOptions, Runtime};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout;
-use tracing::{info, warn};
+use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
 
 use crate::audit::ledger::{Batch, Health, Ledger, OnFailure};
 use crate::audit::record::Event;
@@ -34,12 +36,10 @@ use crate::pipeline::snapshot::{OwnIssuer, Snapshot};
 use crate::pipeline::worker::{Gate, ReportRequest, Worker};
 use crate::server::accept;
 use crate::server::certificate::{CertificateError, CertificateFiles};
-use crate::server::drain::{self, Drain, Shutdown, Stage};
+use crate::server::drain::{self, Drain};
 use crate::server::listener::{self, ListenError};
 use crate::server::places::Places;
 use crate::server::tls;
-use crate::telemetry::admin::{self, Probes};
-use crate::telemetry::metrics::{self, IssuerLabels, Process};
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_cache::KeyCache;
 use crate::trust::refresher;
@@ -85,7 +85,6 @@ const AUDIT_BATCHES: usize = 64;
 const CONTROL_THREADS: usize = 2;
 /// Name look-ups for upstreams, per worker.
 const LOOKUP_THREADS: usize = 4;
-const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 const FORGET_KEYS_EVERY: Duration = Duration::from_secs(10);
 /// For the audit writer to flush once everything else has ended.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -128,7 +127,7 @@ impl App {
         let Self { config, sockets, gates, admin, snapshot, writer, health, reopen_audit, offload, control, .. } = self;
         let signals = {
             let _in_control = control.enter();
-            Signals::new()?
+            stop::Signals::new()?
         };
         let (lines, batches) = sync_channel(AUDIT_BATCHES);
         let audit_thread = writer.start(batches)?;
@@ -145,12 +144,12 @@ impl App {
         };
         let (workers, reports) = start_workers(&config, sockets, &mut plan)?;
         if let Some(listener) = admin {
-            let probes = probes(drain.clone(), Arc::clone(&health), places, Arc::clone(&snapshot), reports);
-            control.spawn(serve_admin(listener, probes));
+            let probes = probes::probes(drain.clone(), Arc::clone(&health), places, Arc::clone(&snapshot), reports);
+            control.spawn(probes::serve_admin(listener, probes));
         }
         control.spawn(forget_limit_keys(snapshot));
         started();
-        control.block_on(until_told_to_stop(signals, &stage, config.shutdown, &reopen_audit, workers));
+        control.block_on(stop::until_told_to_stop(signals, &stage, config.shutdown, &reopen_audit, workers));
         record(Event::Stop, &config, &plan.lines);
         drop(plan);
         offload.shutdown_background();
@@ -283,7 +282,7 @@ async fn work(
     reports: mpsc::Receiver<ReportRequest>,
 ) {
     let worker = Rc::new(Worker::new(plan.snapshot, ledger, max_in_flight));
-    let tending = tokio::task::spawn_local(Rc::clone(&worker).tend(reports));
+    let tending = tokio::task::spawn_local(Rc::clone(&worker).tend(plan.drain.clone(), reports));
     let mut listeners = tokio::task::JoinSet::new();
     for (socket, gate) in sockets.into_iter().zip(plan.gates) {
         let listener = match tokio::net::TcpListener::from_std(socket) {
@@ -294,146 +293,17 @@ async fn work(
             }
         };
         let (worker, gate, drain) = (Rc::clone(&worker), Rc::new(gate), plan.drain.clone());
-        let serve = {
-            let drain = drain.clone();
-            move |accepted| Rc::clone(&worker).serve(Rc::clone(&gate), accepted, drain.clone())
-        };
+        let serve = move |accepted| Rc::clone(&worker).serve(Rc::clone(&gate), accepted);
         listeners.spawn_local(accept::run(listener, Arc::clone(&plan.places), drain, serve));
     }
     while listeners.join_next().await.is_some() {}
     tending.abort();
 }
 
-fn probes(
-    drain: Drain,
-    health: Arc<Health>,
-    places: Arc<Places>,
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    workers: Vec<mpsc::Sender<ReportRequest>>,
-) -> Probes {
-    let ready = {
-        let health = Arc::clone(&health);
-        move || match drain.stage() {
-            Stage::Serving if health.is_broken() => Err("the audit log can't be written"),
-            Stage::Serving => Ok(()),
-            Stage::Unready | Stage::Draining | Stage::Cut => Err("shutting down"),
-        }
-    };
-    let metrics = move || -> admin::MetricsPage {
-        let process = process(&health, &places, &snapshot.load());
-        let workers = workers.clone();
-        Box::pin(async move { metrics::page(collect(&workers).await, process).ok() })
-    };
-    Probes { ready: Arc::new(ready), metrics: Arc::new(metrics) }
-}
-
-async fn collect(workers: &[mpsc::Sender<ReportRequest>]) -> Vec<metrics::Report> {
-    let mut reports = Vec::new();
-    for worker in workers {
-        let (sender, receiver) = oneshot::channel();
-        let asked = timeout(REPORT_TIMEOUT, worker.send(sender)).await;
-        if asked.is_ok_and(|sent| sent.is_ok())
-            && let Ok(Ok(report)) = timeout(REPORT_TIMEOUT, receiver).await
-        {
-            reports.push(report);
-        }
-    }
-    reports
-}
-
-fn process(health: &Health, places: &Places, snapshot: &Snapshot) -> Process {
-    let now = tokio::time::Instant::now();
-    let age = |issuer: &Arc<TrustedIssuer>| {
-        let labels = IssuerLabels { issuer: issuer.settings.name.as_str().to_owned() };
-        Some((labels, issuer.keys.age(now)?.as_secs_f64()))
-    };
-    Process {
-        connections: places.taken() as u64,
-        limit_keys: snapshot.all_limits().map(|limit| limit.keys() as u64).sum(),
-        audit_lines: health.written.load(Ordering::Relaxed),
-        audit_dropped: health.dropped.load(Ordering::Relaxed),
-        audit_failures: health.failures.load(Ordering::Relaxed),
-        audit_broken: health.is_broken(),
-        jwks_age: snapshot.trust.issuers().iter().filter_map(age).collect(),
-    }
-}
-
-async fn serve_admin(listener: TcpListener, probes: Probes) {
-    match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => admin::serve(listener, probes).await,
-        Err(error) => tracing::error!(%error, "the admin listener could not start"),
-    }
-}
-
 async fn forget_limit_keys(snapshot: Arc<ArcSwap<Snapshot>>) {
     loop {
         tokio::time::sleep(FORGET_KEYS_EVERY).await;
         snapshot.load_full().all_limits().for_each(|limit| limit.forget_idle());
-    }
-}
-
-/// Readiness off, then a pause, then no new connections, then the cut; a second signal goes straight to the cut.
-async fn until_told_to_stop(
-    mut signals: Signals,
-    stage: &watch::Sender<Stage>,
-    shutdown: Shutdown,
-    reopen_audit: &AtomicBool,
-    workers: Workers,
-) {
-    let ended = async {
-        for (thread, ended) in workers {
-            let _ = ended.await;
-            let _ = thread.join();
-        }
-    };
-    tokio::pin!(ended);
-    tokio::select! {
-        () = signals.stop(reopen_audit) => {}
-        () = &mut ended => return,
-    }
-    info!(delay_s = shutdown.delay.as_secs(), drain_s = shutdown.drain.as_secs(), "shutting down");
-    let steps = [(Stage::Unready, shutdown.delay), (Stage::Draining, shutdown.drain)];
-    for (next, pause) in steps {
-        stage.send_replace(next);
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = signals.stop(reopen_audit) => break,
-            () = &mut ended => return,
-        }
-    }
-    warn!("cutting what has not ended");
-    stage.send_replace(Stage::Cut);
-    ended.await;
-}
-
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    reopen: tokio::signal::unix::Signal,
-    hang_up: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            reopen: signal(SignalKind::user_defined1())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Ends with the next signal to stop; answers the others meanwhile.
-    async fn stop(&mut self, reopen_audit: &AtomicBool) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.reopen.recv() => reopen_audit.store(true, Ordering::Relaxed),
-                _ = self.hang_up.recv() => warn!("the configuration is read at start only: SIGHUP changes nothing"),
-            }
-        }
     }
 }
 

@@ -1,20 +1,28 @@
 //! What Portcullis promises, one file per promise: the real program over real sockets, unless a file says otherwise.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::print_stderr, reason = "the logs of a failed test's gateway are for whoever looks into it")]
+#![expect(clippy::disallowed_methods, reason = "the other ends of a test are tasks of its own runtime")]
+
 mod support;
 
 mod admin;
 mod ambiguity;
 mod audit;
 mod audit_file;
+mod authorization;
 mod bodies;
 mod deadlines;
 mod first_minutes;
 mod forwarding;
 mod framing;
+mod jwks;
 mod limits;
 mod listeners;
 mod routing;
 mod shutdown;
 mod tls;
+mod tokens;
 mod upstream_connections;
 mod upstream_faults;
+mod validation;

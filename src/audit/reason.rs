@@ -80,4 +80,45 @@ impl Reason {
             Self::Internal => "internal",
         }
     }
+
+    /// A fault of ours or of the upstream, as against a refusal.
+    pub(crate) const fn is_failure(self) -> bool {
+        match self {
+            Self::UpstreamConnect
+            | Self::UpstreamTimeout
+            | Self::UpstreamProtocol
+            | Self::UpstreamReset
+            | Self::Overload
+            | Self::AuditUnavailable
+            | Self::ClientGone
+            | Self::Internal
+            | Self::KeysUnavailable => true,
+            Self::NoToken
+            | Self::Malformed
+            | Self::UnknownIssuer
+            | Self::IssuerNotAllowed
+            | Self::TypeNotAllowed
+            | Self::AlgNotAllowed
+            | Self::UnknownKid
+            | Self::BadSignature
+            | Self::Expired
+            | Self::NotYetValid
+            | Self::BadAudience
+            | Self::MissingClaim
+            | Self::MissingScope
+            | Self::ClaimMismatch
+            | Self::ClientNotAllowed
+            | Self::NoRoute
+            | Self::MethodNotAllowed
+            | Self::RateLimited
+            | Self::InvalidClient
+            | Self::InvalidRequest
+            | Self::InvalidScope
+            | Self::InvalidTarget
+            | Self::UnsupportedGrant
+            | Self::BadRequest
+            | Self::TooLarge
+            | Self::Timeout => false,
+        }
+    }
 }

@@ -3,6 +3,8 @@
 //! Takes the `Authorization` header and the body's parameters; gives one [`Credentials`] or refuses. One way per request
 //! (RFC 6749 §2.3): a secret in both places is ambiguous, and what is ambiguous is refused.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
@@ -69,8 +71,7 @@ impl Credentials {
             return Err(GrantFault::InvalidRequest("client credentials in both header and body"));
         }
         let (user, password) = decode_basic(value).ok_or(GrantFault::MalformedBasic)?;
-        let id = Reading::of(&user).ok_or(GrantFault::MalformedBasic)?;
-        let secret = Reading::of(&password).ok_or(GrantFault::MalformedBasic)?;
+        let (id, secret) = (Reading::of(&user), Reading::of(&password));
         if parameters.client_id.as_ref().is_some_and(|other| *other != id.decoded && Some(other) != id.plain.as_ref()) {
             return Err(GrantFault::InvalidRequest("client_id differs between header and body"));
         }
@@ -88,11 +89,12 @@ impl Credentials {
 }
 
 impl Reading {
-    fn of(raw: &str) -> Option<Self> {
+    fn of(raw: &str) -> Self {
         let spaced = raw.replace('+', " ");
-        let decoded = percent_decode_str(&spaced).decode_utf8().ok()?.into_owned();
+        // What does not decode to text was never encoded.
+        let decoded = percent_decode_str(&spaced).decode_utf8().map_or_else(|_| raw.to_owned(), Cow::into_owned);
         let plain = (decoded != raw).then(|| raw.to_owned());
-        Some(Self { decoded, plain })
+        Self { decoded, plain }
     }
 }
 
@@ -134,6 +136,17 @@ mod tests {
         assert_eq!((id.decoded.as_str(), id.plain.as_deref()), ("my id", Some("my+id")));
         assert_eq!(secret.decoded.expose(), "a+b c:d");
         assert_eq!(secret.plain.unwrap().expose(), "a%2Bb+c:d");
+    }
+
+    #[test]
+    fn a_percent_sign_that_encodes_nothing_is_itself() {
+        for secret in ["100%", "%zz", "%FF", "a+%C3%28"] {
+            let Ok(Credentials::Basic { secret: read, .. }) = read(&[&basic(format!("id:{secret}").as_bytes())], &[])
+            else {
+                panic!("{secret} was refused")
+            };
+            assert_eq!(read.plain.as_ref().unwrap_or(&read.decoded).expose(), secret);
+        }
     }
 
     #[test]

@@ -36,6 +36,9 @@ impl Parameters {
         if form_urlencoded::parse(query).any(|(name, _)| SECRET_PARAMETERS.contains(&&*name)) {
             return Err(GrantFault::InvalidRequest("credentials in the query string"));
         }
+        if headers.get_all(CONTENT_TYPE).iter().nth(1).is_some() {
+            return Err(GrantFault::InvalidRequest("more than one Content-Type header"));
+        }
         match media_type(headers).as_deref() {
             Some("application/x-www-form-urlencoded") => Self::from_form(body),
             Some("application/json") if json_allowed => Self::from_json(body),
@@ -201,6 +204,15 @@ mod tests {
             );
         }
         assert!(matches!(read(Some("application/json"), None, false), Err(GrantFault::UnsupportedMediaType)));
+    }
+
+    #[test]
+    fn two_content_types_are_refused() {
+        let mut headers = HeaderMap::new();
+        for value in ["application/json", "application/x-www-form-urlencoded"] {
+            headers.append(CONTENT_TYPE, HeaderValue::from_static(value));
+        }
+        assert!(matches!(Parameters::read(&headers, None, b"{}", true), Err(GrantFault::InvalidRequest(_))));
     }
 
     #[test]

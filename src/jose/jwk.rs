@@ -30,7 +30,7 @@ pub(crate) struct VerifyingKey {
 }
 
 /// Why a JWK is left aside.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UnusableKey {
     #[error("it is not a JWK that we understand")]
     Malformed,
@@ -44,6 +44,8 @@ pub(crate) enum UnusableKey {
     Algorithm,
     #[error("its parameters are weak or invalid")]
     Parameters,
+    #[error("another key has the same id")]
+    Ambiguous,
 }
 
 impl VerifyingKey {

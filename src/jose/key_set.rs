@@ -34,22 +34,26 @@ pub(crate) enum KeySetFault {
 const MAX_KEYS: usize = 64;
 
 impl KeySet {
-    /// Reads a JWK Set document, key by key; what can't be used is left aside with its reason.
-    pub(crate) fn parse(document: &[u8], allowed: &[Algorithm]) -> Result<(Self, Vec<Skipped>), KeySetFault> {
+    /// Reads a JWK Set document, key by key; what can't be used goes to `skipped` with its reason, also where nothing is left.
+    pub(crate) fn parse(
+        document: &[u8],
+        allowed: &[Algorithm],
+        skipped: &mut Vec<Skipped>,
+    ) -> Result<Self, KeySetFault> {
         let document: Value = serde_json::from_slice(document).map_err(|_| KeySetFault::Malformed)?;
         let list = document.get("keys").and_then(Value::as_array).ok_or(KeySetFault::Malformed)?;
         if list.len() > MAX_KEYS {
             return Err(KeySetFault::TooMany);
         }
-        let (mut keys, mut skipped) = (Vec::new(), Vec::new());
+        let mut keys = Vec::new();
         for value in list {
             match VerifyingKey::from_jwk(value, allowed) {
                 Ok(key) => keys.push(Arc::new(key)),
                 Err(reason) => skipped.push(Skipped { key_id: key_id(value), reason }),
             }
         }
-        let set = Self { keys: without_ambiguous(keys) };
-        if set.keys.is_empty() { Err(KeySetFault::Empty) } else { Ok((set, skipped)) }
+        let set = Self { keys: without_ambiguous(keys, skipped) };
+        if set.keys.is_empty() { Err(KeySetFault::Empty) } else { Ok(set) }
     }
 
     pub(crate) fn from_keys(keys: Vec<Arc<VerifyingKey>>) -> Self {
@@ -76,7 +80,7 @@ impl KeySet {
 }
 
 /// Two different keys of one name: neither is believed.
-fn without_ambiguous(keys: Vec<Arc<VerifyingKey>>) -> Vec<Arc<VerifyingKey>> {
+fn without_ambiguous(keys: Vec<Arc<VerifyingKey>>, skipped: &mut Vec<Skipped>) -> Vec<Arc<VerifyingKey>> {
     let mut by_id: HashMap<Option<Arc<str>>, Vec<Arc<VerifyingKey>>> = HashMap::new();
     for key in keys {
         let same = by_id.entry(key.key_id.clone()).or_default();
@@ -84,11 +88,20 @@ fn without_ambiguous(keys: Vec<Arc<VerifyingKey>>) -> Vec<Arc<VerifyingKey>> {
             same.push(key);
         }
     }
-    by_id.into_iter().filter(|(id, keys)| id.is_none() || keys.len() == 1).flat_map(|(_, keys)| keys).collect()
+    let (clear, ambiguous): (Vec<_>, Vec<_>) =
+        by_id.into_iter().partition(|(id, keys)| id.is_none() || keys.len() == 1);
+    let reason = UnusableKey::Ambiguous;
+    skipped.extend(ambiguous.into_iter().map(|(id, _)| Skipped { key_id: id.as_deref().map(shown), reason }));
+    clear.into_iter().flat_map(|(_, keys)| keys).collect()
 }
 
 fn key_id(value: &Value) -> Option<String> {
-    value.get("kid").and_then(Value::as_str).map(|id| id.chars().take(64).collect())
+    value.get("kid").and_then(Value::as_str).map(shown)
+}
+
+/// Enough of a key id to find it by.
+fn shown(id: &str) -> String {
+    id.chars().take(64).collect()
 }
 
 #[cfg(test)]
@@ -108,8 +121,12 @@ mod tests {
     }
 
     fn set(keys: &[Value]) -> Result<KeySet, KeySetFault> {
-        let document = json!({ "keys": keys }).to_string();
-        KeySet::parse(document.as_bytes(), &Algorithm::ALL).map(|(set, _)| set)
+        parse(json!({ "keys": keys }).to_string().as_bytes()).0
+    }
+
+    fn parse(document: &[u8]) -> (Result<KeySet, KeySetFault>, Vec<Skipped>) {
+        let mut skipped = Vec::new();
+        (KeySet::parse(document, &Algorithm::ALL, &mut skipped), skipped)
     }
 
     #[test]
@@ -131,8 +148,12 @@ mod tests {
     #[test]
     fn different_keys_of_one_id_are_both_refused() {
         let (first, second) = (jwk(Algorithm::Es256, Some("a")), jwk(Algorithm::EdDsa, Some("a")));
-        assert_eq!(set(&[first.clone(), second]).err(), Some(KeySetFault::Empty));
-        assert_eq!(set(&[first.clone(), first]).unwrap().len(), 1);
+        assert_eq!(set(&[first.clone(), second.clone()]).err(), Some(KeySetFault::Empty));
+        assert_eq!(set(&[first.clone(), first.clone()]).unwrap().len(), 1);
+        let document = json!({ "keys": [first, second, jwk(Algorithm::Es256, Some("b"))] }).to_string();
+        let (set, skipped) = parse(document.as_bytes());
+        let [twins] = &skipped[..] else { panic!("{skipped:?}") };
+        assert_eq!((set.unwrap().len(), twins.key_id.as_deref(), twins.reason), (1, Some("a"), UnusableKey::Ambiguous));
     }
 
     #[test]
@@ -144,14 +165,21 @@ mod tests {
             jwk(Algorithm::Es256, Some("good")),
         ];
         let document = json!({ "keys": keys }).to_string();
-        let (set, skipped) = KeySet::parse(document.as_bytes(), &Algorithm::ALL).unwrap();
-        assert_eq!((set.len(), skipped.len()), (1, 3));
+        let (set, skipped) = parse(document.as_bytes());
+        assert_eq!((set.unwrap().len(), skipped.len()), (1, 3));
+    }
+
+    #[test]
+    fn a_set_without_usable_keys_still_says_why() {
+        let (set, skipped) = parse(br#"{"keys":[{"kty":"oct","k":"AAAA","kid":"a"}]}"#);
+        assert_eq!(set.err(), Some(KeySetFault::Empty));
+        assert_eq!(skipped[0].reason, UnusableKey::Symmetric);
     }
 
     #[test]
     fn documents_that_are_no_key_set_are_refused() {
         for document in ["", "{}", "<html>", r#"{"keys":{}}"#, r#"{"keys":[]}"#, r#"{"keys":["#, "[]"] {
-            assert!(KeySet::parse(document.as_bytes(), &Algorithm::ALL).is_err(), "{document}");
+            assert!(parse(document.as_bytes()).0.is_err(), "{document}");
         }
     }
 

@@ -75,6 +75,11 @@ impl ScopeSet {
         Self(self.iter().filter(|scope| other.contains(scope)).cloned().collect())
     }
 
+    /// What either holds.
+    pub(crate) fn union(&self, other: &Self) -> Self {
+        Self::from_scopes(self.iter().chain(other.iter()).cloned().collect())
+    }
+
     /// What this holds and `other` does not.
     pub(crate) fn without(&self, other: &Self) -> Self {
         Self(self.iter().filter(|scope| !other.contains(scope)).cloned().collect())

@@ -12,8 +12,9 @@ use super::answer::Content;
 use super::authenticate::AuthenticateError;
 use super::canonical::Ambiguous;
 use super::headers::HeaderFault;
+use super::limit_headers::seconds;
 use super::limits::Count;
-use super::trail::{Trail, seconds};
+use super::trail::Trail;
 use crate::audit::ledger::Unavailable;
 use crate::audit::reason::Reason;
 use crate::issuer::authorization_server::TokenRefusal;
@@ -170,7 +171,7 @@ impl Rejection {
                 format!("Bearer realm=\"{REALM}\", error=\"invalid_token\", error_description=\"{INVALID_TOKEN}\"")
             }
             Self::Forbidden(Forbidden::MissingScope { all_of, any_of }) => {
-                let scope = if all_of.is_empty() { any_of } else { all_of };
+                let scope = all_of.union(any_of);
                 format!("Bearer realm=\"{REALM}\", error=\"insufficient_scope\", scope=\"{scope}\"")
             }
             Self::Token(TokenRefusal::Fault(fault)) if fault.wants_challenge() => format!("Basic realm=\"{REALM}\""),

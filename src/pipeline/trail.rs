@@ -3,23 +3,25 @@
 //! A trail is opened with the request and closed with its answer. Dropped unclosed, because the client hung up or because of
 //! a fault of ours, it leaves its line all the same.
 
-use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, Method};
 
 use super::canonical::CanonicalRequest;
 use super::headers::X_REQUEST_ID;
+use super::limit_headers::announce;
 use super::limits::{Count, Limit};
 use super::peer::Peer;
+use super::request_id::RequestId;
 use super::snapshot::{BuiltIn, OwnIssuer};
-use super::tally::DecisionKey;
+use super::tally::Ending;
 use super::worker::{SharedSnapshot, Worker};
 use crate::audit::ledger::{Slot, Unavailable};
 use crate::audit::reason::Reason;
-use crate::audit::record::{Decision, Identified, Record};
+use crate::audit::record::{Decision, Described, Identity as Written, Record};
 use crate::clock::{self, UnixTime};
 use crate::issuer::authorization_server::Issued;
 use crate::oauth::caller::IssuerName;
@@ -74,20 +76,6 @@ enum Who {
     Client(Identity),
     Granted(Box<Issued>),
 }
-
-/// 32 characters, unlike any other of this process or another.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RequestId([u8; 32]);
-
-/// Makes request ids: half random, drawn once, half counted.
-#[derive(Debug)]
-pub(crate) struct RequestIds {
-    prefix: u64,
-    next: Cell<u64>,
-}
-
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 impl Trail {
     pub(crate) fn begin(
@@ -157,7 +145,7 @@ impl Trail {
 
     /// Refused, or failed after it was allowed.
     pub(crate) fn ended_by(&mut self, reason: Reason) {
-        self.decision = match (self.decision, reason_is_ours(reason)) {
+        self.decision = match (self.decision, reason.is_failure()) {
             (Decision::Deny, false) => Decision::Deny,
             (Decision::Allow | Decision::Issue | Decision::Error, _) | (Decision::Deny, true) => Decision::Error,
         };
@@ -181,14 +169,7 @@ impl Trail {
     pub(crate) fn sign(&mut self, status: u16, headers: &mut HeaderMap) {
         self.status = Some(status);
         headers.insert(X_REQUEST_ID, self.request_id.header());
-        let limits = self.limits();
-        if !limits.is_empty() {
-            let (policy, left) = (rate_limit_policy(limits), self.rate_limit(limits));
-            headers.insert(RATE_LIMIT_POLICY, policy);
-            if let Some(left) = left {
-                headers.insert(RATE_LIMIT, left);
-            }
-        }
+        announce(self.limits(), &self.counts, headers);
     }
 
     /// Writes the line, once.
@@ -201,13 +182,16 @@ impl Trail {
         if let Some(slot) = slot {
             slot.write(|buffer| self.record(duration).write(buffer));
         }
-        let key = DecisionKey {
+        let ending = Ending {
             place: self.place,
-            issuer: self.issuer_name().cloned(),
+            issuer: self.issuer_name(),
             decision: self.decision,
             reason: self.reason,
+            method: self.method.as_ref(),
+            status: self.status,
+            duration,
         };
-        self.worker.tally(|tally| tally.ended(key, self.method.as_ref(), self.status, duration));
+        self.worker.tally(|tally| tally.ended(&ending));
     }
 
     fn record(&self, duration: std::time::Duration) -> Record<'_> {
@@ -217,7 +201,7 @@ impl Trail {
             reason: self.reason,
             request_id: self.request_id.as_str(),
             config: &self.snapshot.config,
-            client_address: self.peer.address,
+            client_address: self.peer.forwarded_for.to_str().unwrap_or_default(),
             method: self.method.as_ref().map(Method::as_str),
             path: self.target.as_ref().map(PathAndQuery::path),
             route: self.route_name(),
@@ -227,30 +211,24 @@ impl Trail {
         }
     }
 
-    fn identity(&self) -> Identified<'_> {
-        match &self.who {
-            Who::Nobody => Identified::default(),
-            Who::Caller(verified) => Identified {
-                verified: true,
-                issuer: Some(verified.caller.issuer.as_str()),
-                client: verified.caller.client.as_ref().map(Identity::as_str),
-                subject: Some(verified.caller.subject.as_str()),
-                scope: verified.caller.scope_header.to_str().ok(),
-                token_id: verified.claims.token_id.as_deref(),
-                key_id: verified.key.key_id.as_deref(),
-            },
-            Who::Claimed { issuer, client } => Identified {
+    fn identity(&self) -> Written<'_> {
+        let described = match &self.who {
+            Who::Caller(verified) => {
+                return Written::Written(verified.audit_part.get_or_init(|| describe(verified).written()));
+            }
+            Who::Nobody => Described::default(),
+            Who::Claimed { issuer, client } => Described {
                 issuer: issuer.as_ref().map(IssuerName::as_str),
                 client: client.as_ref().map(Identity::as_str),
-                ..Identified::default()
+                ..Described::default()
             },
-            Who::Client(client) => Identified {
+            Who::Client(client) => Described {
                 verified: true,
                 issuer: Some(IssuerName::OWN),
                 client: Some(client.as_str()),
-                ..Identified::default()
+                ..Described::default()
             },
-            Who::Granted(issued) => Identified {
+            Who::Granted(issued) => Described {
                 verified: true,
                 issuer: Some(IssuerName::OWN),
                 client: Some(issued.client.as_str()),
@@ -259,7 +237,8 @@ impl Trail {
                 token_id: Some(&issued.token_id),
                 key_id: Some(&issued.key_id),
             },
-        }
+        };
+        Written::Described(described)
     }
 
     fn issuer_name(&self) -> Option<&IssuerName> {
@@ -279,7 +258,7 @@ impl Trail {
         }
     }
 
-    fn limits(&self) -> &[std::sync::Arc<Limit>] {
+    fn limits(&self) -> &[Arc<Limit>] {
         match self.place {
             Place::Route(index) => self.snapshot.routes.routes().get(index).map_or(&[], |route| &route.limits),
             Place::BuiltIn(BuiltIn::Token) => {
@@ -287,14 +266,6 @@ impl Trail {
             }
             Place::BuiltIn(BuiltIn::Jwks | BuiltIn::Metadata) | Place::Nowhere | Place::Redirect => &[],
         }
-    }
-
-    fn rate_limit(&self, limits: &[std::sync::Arc<Limit>]) -> Option<HeaderValue> {
-        let counted = limits.iter().zip(&self.counts).filter_map(|(limit, count)| Some((limit, count.as_ref()?)));
-        let text = list(
-            counted.map(|(limit, count)| (&*limit.name, [("r", count.remaining.into()), ("t", seconds(count.wait))])),
-        );
-        if text.is_empty() { None } else { HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok() }
     }
 }
 
@@ -310,125 +281,14 @@ impl Drop for Trail {
 
 pub(crate) const REDIRECT: &str = "(redirect)";
 
-/// `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers-11: quota and window of each limit.
-fn rate_limit_policy(limits: &[std::sync::Arc<Limit>]) -> HeaderValue {
-    let text = list(limits.iter().map(|limit| {
-        let window = limit.rate.period * limit.rate.burst.get() / limit.rate.amount.get();
-        (&*limit.name, [("q", limit.rate.burst.get().into()), ("w", seconds(window).max(1))])
-    }));
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).unwrap_or(HeaderValue::from_static(""))
-}
-
-/// A list of strings with integer parameters (RFC 9651 §3.1).
-fn list<'l>(items: impl Iterator<Item = (&'l str, [(&'static str, u64); 2])>) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(64);
-    for (name, [first, second]) in items {
-        let separator = if text.is_empty() { "" } else { ", " };
-        // Writing into a String does not fail.
-        let _ = write!(text, "{separator}\"{name}\";{}={};{}={}", first.0, first.1, second.0, second.1);
-    }
-    text
-}
-
-/// Rounded up, so that who comes back then is let in.
-pub(crate) fn seconds(duration: std::time::Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
-}
-
-/// Faults of ours or of the upstream, as against refusals.
-fn reason_is_ours(reason: Reason) -> bool {
-    match reason {
-        Reason::UpstreamConnect
-        | Reason::UpstreamTimeout
-        | Reason::UpstreamProtocol
-        | Reason::UpstreamReset
-        | Reason::Overload
-        | Reason::AuditUnavailable
-        | Reason::ClientGone
-        | Reason::Internal
-        | Reason::KeysUnavailable => true,
-        Reason::NoToken
-        | Reason::Malformed
-        | Reason::UnknownIssuer
-        | Reason::IssuerNotAllowed
-        | Reason::TypeNotAllowed
-        | Reason::AlgNotAllowed
-        | Reason::UnknownKid
-        | Reason::BadSignature
-        | Reason::Expired
-        | Reason::NotYetValid
-        | Reason::BadAudience
-        | Reason::MissingClaim
-        | Reason::MissingScope
-        | Reason::ClaimMismatch
-        | Reason::ClientNotAllowed
-        | Reason::NoRoute
-        | Reason::MethodNotAllowed
-        | Reason::RateLimited
-        | Reason::InvalidClient
-        | Reason::InvalidRequest
-        | Reason::InvalidScope
-        | Reason::InvalidTarget
-        | Reason::UnsupportedGrant
-        | Reason::BadRequest
-        | Reason::TooLarge
-        | Reason::Timeout => false,
-    }
-}
-
-impl RequestIds {
-    pub(crate) fn new() -> Self {
-        let mut prefix = [0; 8];
-        // Without randomness ids are still unlike each other within a worker.
-        let _ = aws_lc_rs::rand::fill(&mut prefix);
-        Self { prefix: u64::from_le_bytes(prefix), next: Cell::new(0) }
-    }
-
-    pub(crate) fn next(&self) -> RequestId {
-        let number = self.next.get();
-        self.next.set(number.wrapping_add(1));
-        let mut text = [0; 32];
-        hex(self.prefix, &mut text[..16]);
-        hex(number, &mut text[16..]);
-        RequestId(text)
-    }
-}
-
-impl RequestId {
-    pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-
-    pub(crate) fn header(&self) -> HeaderValue {
-        HeaderValue::from_bytes(&self.0).unwrap_or(HeaderValue::from_static(""))
-    }
-}
-
-fn hex(number: u64, text: &mut [u8]) {
-    for (index, digit) in text.iter_mut().enumerate() {
-        let nibble = number >> (60 - 4 * index) & 15;
-        *digit = b"0123456789abcdef"[nibble as usize];
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn request_ids_are_32_characters_and_never_the_same() {
-        let ids = RequestIds::new();
-        let (first, second) = (ids.next(), ids.next());
-        assert_eq!(first.as_str().len(), 32);
-        assert_ne!(first.as_str(), second.as_str());
-        assert!(second.as_str().ends_with("0000000000000001"));
-        assert_ne!(RequestIds::new().next().as_str(), first.as_str());
-    }
-
-    #[test]
-    fn waits_are_rounded_up() {
-        use std::time::Duration;
-        assert_eq!([0, 1, 1000, 1001].map(|ms| seconds(Duration::from_millis(ms))), [0, 1, 1, 2]);
+fn describe(verified: &Verified) -> Described<'_> {
+    Described {
+        verified: true,
+        issuer: Some(verified.caller.issuer.as_str()),
+        client: verified.caller.client.as_ref().map(Identity::as_str),
+        subject: Some(verified.caller.subject.as_str()),
+        scope: verified.caller.scope_header.to_str().ok(),
+        token_id: verified.claims.token_id.as_deref(),
+        key_id: verified.key.key_id.as_deref(),
     }
 }

@@ -16,13 +16,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::answer::AnswerBody;
 use super::corridor::walk;
 use super::peer::{Entrance, Peer};
+use super::request_id::{RequestId, RequestIds};
 use super::snapshot::Snapshot;
 use super::tally::Tally;
-use super::trail::{RequestId, RequestIds, Trail};
+use super::trail::Trail;
 use crate::audit::ledger::Ledger;
 use crate::audit::reason::Reason;
 use crate::server::accept::Accepted;
-use crate::server::connection::{Ended, Protocols, handshake};
+use crate::server::connection::{Driven, Ended, Protocols, handshake};
 use crate::server::drain::Drain;
 use crate::server::guard::{Guard, Overdue, Watch};
 use crate::server::tls::Protocol;
@@ -83,30 +84,34 @@ impl Worker {
     }
 
     /// Serves one connection to its end.
-    pub(crate) async fn serve(self: Rc<Self>, gate: Rc<Gate>, accepted: Accepted, drain: Drain) {
+    pub(crate) async fn serve(self: Rc<Self>, gate: Rc<Gate>, accepted: Accepted) {
         let Accepted { stream, peer, place: _place } = accepted;
         let peer = Rc::new(Peer::new(peer.ip(), gate.entrance.clone()));
-        let Some(config) = &gate.tls else {
-            return self.converse(stream, Protocol::Http1, peer, drain).await;
+        let driven = match &gate.tls {
+            None => self.converse(stream, Protocol::Http1, &peer),
+            Some(config) => {
+                let deadline = self.snapshot().limits.handshake_timeout;
+                // Boxed, so that an idle connection does not keep the room that its handshake took.
+                let Some(stream) = Box::pin(handshake(stream, Arc::clone(config), deadline)).await else {
+                    return;
+                };
+                let protocol = Protocol::agreed(stream.get_ref().1.alpn_protocol());
+                self.converse(stream, protocol, &peer)
+            }
         };
-        let deadline = self.snapshot().limits.handshake_timeout;
-        if let Some(stream) = handshake(stream, Arc::clone(config), deadline).await {
-            let protocol = Protocol::agreed(stream.get_ref().1.alpn_protocol());
-            self.converse(stream, protocol, peer, drain).await;
-        }
+        self.record_end(driven.await, &peer);
     }
 
-    async fn converse<T>(self: Rc<Self>, stream: T, protocol: Protocol, peer: Rc<Peer>, drain: Drain)
+    fn converse<T>(self: &Rc<Self>, stream: T, protocol: Protocol, peer: &Rc<Peer>) -> Driven
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let watch = self.guard.watch(protocol == Protocol::Http2);
         let service = {
-            let (worker, peer, watch) = (Rc::clone(&self), Rc::clone(&peer), Rc::clone(&watch));
+            let (worker, peer, watch) = (Rc::clone(self), Rc::clone(peer), Rc::clone(&watch));
             service_fn(move |request| Rc::clone(&worker).answer(Rc::clone(&peer), &watch, request))
         };
-        let ended = self.protocols.serve(stream, protocol, watch, service, drain).await;
-        self.record_end(ended, &peer);
+        self.protocols.serve(stream, protocol, watch, service)
     }
 
     fn answer(
@@ -133,7 +138,7 @@ impl Worker {
     }
 
     /// Works beside the requests: deadlines, idle connections, audit lines, reports. Ends when nobody can ask for reports any more.
-    pub(crate) async fn tend(self: Rc<Self>, mut requests: mpsc::Receiver<ReportRequest>) {
+    pub(crate) async fn tend(self: Rc<Self>, drain: Drain, mut requests: mpsc::Receiver<ReportRequest>) {
         let reports = async {
             while let Some(request) = requests.recv().await {
                 // Who has stopped waiting needs no answer.
@@ -142,6 +147,7 @@ impl Worker {
         };
         tokio::select! {
             () = Rc::clone(&self.guard).keep_watch() => {}
+            () = Rc::clone(&self.guard).pass_on(drain) => {}
             () = Rc::clone(&self.pools).sweep() => {}
             () = Rc::clone(&self.ledger).hand_over() => {}
             () = reports => {}
@@ -162,18 +168,18 @@ impl Worker {
         self.in_flight.get() > self.max_in_flight
     }
 
-    pub(crate) fn remembered(&self, token: &str) -> Option<Rc<Verified>> {
+    pub(crate) fn remembered(&self, token: &[u8]) -> Option<Rc<Verified>> {
         let remembered = self.tokens.borrow().get(token).cloned();
         let counter = if remembered.is_some() { &self.token_hits } else { &self.token_misses };
         counter.set(counter.get() + 1);
         remembered
     }
 
-    pub(crate) fn remember(&self, token: &str, verified: Rc<Verified>) {
+    pub(crate) fn remember(&self, token: &[u8], verified: Rc<Verified>) {
         self.tokens.borrow_mut().insert(token, verified);
     }
 
-    pub(crate) fn forget(&self, token: &str) {
+    pub(crate) fn forget(&self, token: &[u8]) {
         self.tokens.borrow_mut().remove(token);
     }
 

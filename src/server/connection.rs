@@ -2,9 +2,11 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -17,12 +19,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::drain::{Drain, Stage};
-use super::guard::{Overdue, Watch};
+use super::guard::{Overdue, Told, Watch};
 use super::limits::Limits;
 use super::tls::Protocol;
 use super::watched_io::WatchedIo;
@@ -102,61 +103,75 @@ impl Protocols {
     }
 
     /// Serves requests until the connection ends, is overdue, or has drained.
-    pub(crate) async fn serve<T, S, B>(
-        &self,
-        stream: T,
-        protocol: Protocol,
-        watch: Rc<Watch>,
-        service: S,
-        drain: Drain,
-    ) -> Ended
+    ///
+    /// Boxed piece by piece: a future that held every state of a connection's life at once would cost each idle connection
+    /// ten kilobytes.
+    pub(crate) fn serve<T, S, B>(&self, stream: T, protocol: Protocol, watch: Rc<Watch>, service: S) -> Driven
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
         S::Future: 'static,
         B: Body + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let io = TokioIo::new(WatchedIo::new(stream, Rc::clone(&watch)));
-        macro_rules! drive {
-            ($connection:expr) => {{
-                let mut connection = pin!($connection);
-                tokio::select! {
-                    done = connection.as_mut() => return ended(done),
-                    overdue = watch.expired() => {
-                        connection.as_mut().graceful_shutdown();
-                        if overdue == Overdue::Idle {
-                            let _ = timeout(FAREWELL, connection).await;
-                        }
-                        return Ended::Overdue(overdue);
-                    }
-                    () = told_to_leave(drain.clone(), &watch) => {}
-                }
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    done = connection => ended(done),
-                    overdue = watch.expired() => Ended::Overdue(overdue),
-                    () = reached(drain, Stage::Cut) => Ended::Plainly,
-                }
-            }};
-        }
         match protocol {
-            Protocol::Http1 => drive!(self.http1.serve_connection(io, service)),
-            Protocol::Http2 => drive!(self.http2.serve_connection(io, service)),
+            Protocol::Http1 => {
+                let connection = Box::pin(self.http1.serve_connection(io, service));
+                Box::pin(drive(connection, |connection| connection.graceful_shutdown(), watch))
+            }
+            Protocol::Http2 => {
+                let connection = Box::pin(self.http2.serve_connection(io, service));
+                Box::pin(drive(connection, |connection| connection.graceful_shutdown(), watch))
+            }
         }
     }
 }
 
-/// The drain has begun. A connection that has had no request may have one on its way, which hyper would drop: it is given a moment.
-async fn told_to_leave(drain: Drain, watch: &Watch) {
-    reached(drain, Stage::Draining).await;
-    if watch.is_new() {
-        sleep(FIRST_WORDS).await;
+/// A connection under way.
+pub(crate) type Driven = Pin<Box<dyn Future<Output = Ended>>>;
+
+/// Drives a connection, and does what it is told meanwhile.
+async fn drive<C>(mut connection: Pin<Box<C>>, shut_down: impl Fn(Pin<&mut C>), watch: Rc<Watch>) -> Ended
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    loop {
+        let next = poll_fn(|context| match connection.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(Err(ended(done))),
+            Poll::Pending => watch.poll_told(context).map(Ok),
+        });
+        match next.await {
+            Err(ended) => return ended,
+            Ok(Told::Drain) => {
+                if let Some(ended) = first_words(connection.as_mut(), &watch).await {
+                    return ended;
+                }
+                shut_down(connection.as_mut());
+            }
+            Ok(Told::Cut) => return Ended::Plainly,
+            Ok(Told::Overdue(overdue)) => {
+                shut_down(connection.as_mut());
+                if overdue == Overdue::Idle {
+                    let _ = timeout(FAREWELL, connection).await;
+                }
+                return Ended::Overdue(overdue);
+            }
+        }
     }
 }
 
-async fn reached(mut drain: Drain, stage: Stage) {
-    drain.reached(stage).await;
+/// A connection that the drain finds without a request may have one on its way, which hyper would drop: it is given a moment.
+async fn first_words<C>(mut connection: Pin<&mut C>, watch: &Watch) -> Option<Ended>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let begun = poll_fn(|context| match connection.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(ended(done))),
+        Poll::Pending if watch.is_new() => Poll::Pending,
+        Poll::Pending => Poll::Ready(None),
+    });
+    timeout(FIRST_WORDS, begun).await.ok().flatten()
 }
 
 fn ended(done: hyper::Result<()>) -> Ended {

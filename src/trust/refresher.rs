@@ -46,7 +46,7 @@ pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, cach
     let mut client = None;
     loop {
         let started = Instant::now();
-        let next = match attempt(&settings, &source, &mut client).await {
+        let (judged_from, next) = match attempt(&settings, &source, &mut client).await {
             Ok((keys, ttl)) => {
                 info!(
                     issuer.name = settings.name.as_str(),
@@ -56,16 +56,17 @@ pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, cach
                 );
                 failures = 0;
                 cache.publish(keys, started, started + ttl + MAX_STALE);
-                started + jittered(ttl.mul_f64(0.8))
+                (started, started + jittered(ttl.mul_f64(0.8)))
             }
             Err(error) => {
                 warn!(issuer.name = settings.name.as_str(), error = %Chain(&error), "cannot refresh the JWK Set");
                 failures += 1;
-                cache.publish_failure(Instant::now());
-                Instant::now() + back_off(failures)
+                let ended = Instant::now();
+                cache.publish_failure(ended);
+                (ended, ended + back_off(failures))
             }
         };
-        wait(&cache, next).await;
+        wait(&cache, judged_from + BELIEVED_FOR, next).await;
     }
 }
 
@@ -88,9 +89,9 @@ pub(crate) async fn refresh_once(
     }
 }
 
-/// Until `next`, or until a request misses a key in a set that is old enough to be asked for again.
-async fn wait(cache: &KeyCache, next: Instant) {
-    let earliest = Instant::now() + BELIEVED_FOR;
+/// Until `next`, or until a request misses a key from `earliest` on. The cache has requests wait from that very instant: one
+/// that was not heard here would wait in vain.
+async fn wait(cache: &KeyCache, earliest: Instant, next: Instant) {
     loop {
         tokio::select! {
             () = sleep_until(next) => return,
@@ -113,13 +114,12 @@ async fn attempt(
         None => discovery::jwks_uri(client, settings.issuer.as_str()).await?,
     };
     let document = fetch::get(client, &url).await?;
-    let (keys, skipped) = match KeySet::parse(&document.body, &settings.algorithms) {
-        Ok(parsed) => parsed,
-        Err(source) => return Err(RefreshError::Keys { url, source }),
-    };
+    let mut skipped = Vec::new();
+    let parsed = KeySet::parse(&document.body, &settings.algorithms, &mut skipped);
     for key in skipped {
         warn!(issuer.name = settings.name.as_str(), key.id = key.key_id, reason = %key.reason, "left a key of the JWK Set aside");
     }
+    let keys = parsed.map_err(|source| RefreshError::Keys { url, source })?;
     Ok((keys, document.max_age.map_or(DEFAULT_TTL, |age| age.clamp(MIN_TTL, MAX_TTL))))
 }
 
@@ -163,9 +163,26 @@ mod tests {
         };
         let before = Instant::now();
         tokio::select! {
-            () = wait(&cache, before + Duration::from_secs(600)) => {}
+            () = wait(&cache, before + BELIEVED_FOR, before + Duration::from_secs(600)) => {}
             () = flood => {}
         }
         assert!(before.elapsed() >= BELIEVED_FOR, "{:?}", before.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_set_that_took_long_to_fetch_is_fetched_again_as_soon_as_it_is_not_believed_any_more() {
+        let cache = Arc::new(KeyCache::remote());
+        let started = Instant::now();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        cache.publish(KeySet::default(), started, started + Duration::from_secs(600));
+        let request = async {
+            sleep_until(started + BELIEVED_FOR).await;
+            cache.find(Some("new"), crate::jose::algorithm::Algorithm::Es256).await
+        };
+        tokio::select! {
+            () = wait(&cache, started + BELIEVED_FOR, started + Duration::from_secs(480)) => {}
+            lookup = request => panic!("waited in vain: {lookup:?}"),
+        }
+        assert_eq!(started.elapsed(), BELIEVED_FOR);
     }
 }

@@ -167,7 +167,7 @@ where
         match self {
             Self::Http1(sender) => {
                 sender.ready().await?;
-                sender.send_request(request).await
+                sender.send_request(in_origin_form(request)).await
             }
             Self::Http2(sender) => {
                 sender.ready().await?;
@@ -214,6 +214,17 @@ impl Answer {
 pub(crate) fn request(method: &str, path: &str) -> Request<Full<Bytes>> {
     let request = Request::builder().method(method).uri(format!("https://localhost{path}")).header("host", "localhost");
     request.body(Full::default()).unwrap()
+}
+
+/// As clients write it over HTTP/1.1, where `Host` says the rest (RFC 9112 §3.2.1).
+fn in_origin_form<B>(mut request: Request<B>) -> Request<B> {
+    let host = request.headers().get("host").and_then(|host| host.to_str().ok());
+    if let Some(target) = request.uri().path_and_query().cloned()
+        && request.uri().authority().map(|authority| authority.as_str()) == host
+    {
+        *request.uri_mut() = target.into();
+    }
+    request
 }
 
 pub(crate) fn with_token(mut request: Request<Full<Bytes>>, token: &str) -> Request<Full<Bytes>> {

@@ -1,14 +1,14 @@
 //! An external issuer: keys of its own, a JWK Set over HTTP that can change, and tokens of any shape.
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeySize, PrivateDecryptingKey};
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256,
-    RsaKeyPair,
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+    RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RsaEncoding, RsaKeyPair,
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 use super::Upstream;
 
@@ -23,7 +24,7 @@ use super::Upstream;
 pub(crate) struct Key {
     pub(crate) id: String,
     pub(crate) algorithm: &'static str,
-    pair: Pair,
+    pair: Arc<Pair>,
 }
 
 enum Pair {
@@ -48,11 +49,35 @@ pub(crate) struct Published {
     pub(crate) body: Bytes,
 }
 
+/// An address of our own where nobody listens yet: whoever connects is refused.
+pub(crate) struct Site {
+    socket: Socket,
+    pub(crate) address: SocketAddr,
+}
+
+impl Site {
+    pub(crate) fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        Self { address: socket.local_addr().unwrap().as_socket().unwrap(), socket }
+    }
+
+    /// From now on whoever connects waits to be answered.
+    pub(crate) fn open(self) -> TcpListener {
+        self.socket.listen(1024).unwrap();
+        self.socket.into()
+    }
+}
+
 impl Issuer {
     pub(crate) async fn start(keys: &[&Key]) -> Self {
+        Self::start_at(Site::new().open(), keys)
+    }
+
+    pub(crate) fn start_at(listener: TcpListener, keys: &[&Key]) -> Self {
         let jwks = Arc::new(Mutex::new(Published::keys(keys)));
         let shared = Arc::clone(&jwks);
-        let server = Upstream::answering(move |seen| {
+        let server = Upstream::answering_at(listener, move |seen| {
             let origin = format!("http://{}", seen.header("host"));
             match seen.target.as_str() {
                 "/jwks" => shared.lock().unwrap().clone().response(),
@@ -62,13 +87,8 @@ impl Issuer {
                 }
                 _ => Response::builder().status(404).body(Full::default()).unwrap(),
             }
-        })
-        .await;
+        });
         Self { issuer: format!("http://{}", server.address), server, jwks }
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.server.address
     }
 
     /// From now on the JWK Set is this.
@@ -101,7 +121,7 @@ impl Published {
         Self { status: 200, headers: Vec::new(), body: body.to_owned().into() }
     }
 
-    fn response(self) -> Response<Full<Bytes>> {
+    pub(crate) fn response(self) -> Response<Full<Bytes>> {
         let mut response = Response::builder().status(self.status);
         for (name, value) in self.headers {
             response = response.header(name, value);
@@ -118,18 +138,36 @@ impl Key {
                 Pair::Rsa(RsaKeyPair::from_pkcs8(private.as_der().unwrap().as_ref()).unwrap())
             }
             "ES256" => Pair::Ec(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()),
+            "ES384" => Pair::Ec(EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap()),
             "EdDSA" => {
                 let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
                 Pair::Ed(Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap())
             }
             other => panic!("no keys for {other}"),
         };
-        Self { id: id.to_owned(), algorithm, pair }
+        Self { id: id.to_owned(), algorithm, pair: Arc::new(pair) }
+    }
+
+    /// One for all tests: making an RSA key takes a while.
+    pub(crate) fn rsa() -> &'static Self {
+        static RSA: OnceLock<Key> = OnceLock::new();
+        RSA.get_or_init(|| Self::new("rsa", "RS256"))
+    }
+
+    /// The same key under another name, used with another algorithm.
+    pub(crate) fn alias(&self, id: &str, algorithm: &'static str) -> Self {
+        Self { id: id.to_owned(), algorithm, pair: Arc::clone(&self.pair) }
+    }
+
+    /// PKCS#8 in PEM, as the gateway keeps its own keys; for elliptic curves.
+    pub(crate) fn pem(&self) -> String {
+        let Pair::Ec(pair) = &*self.pair else { panic!("not kept") };
+        pem::encode(&pem::Pem::new("PRIVATE KEY", pair.to_pkcs8v1().unwrap().as_ref()))
     }
 
     pub(crate) fn jwk(&self) -> Value {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        let mut jwk = match &self.pair {
+        let mut jwk = match &*self.pair {
             Pair::Rsa(pair) => {
                 let public = pair.public_key();
                 let (n, e) = (
@@ -139,8 +177,9 @@ impl Key {
                 json!({ "kty": "RSA", "n": encode(n), "e": encode(e) })
             }
             Pair::Ec(pair) => {
-                let point = pair.public_key().as_ref();
-                json!({ "kty": "EC", "crv": "P-256", "x": encode(&point[1..33]), "y": encode(&point[33..]) })
+                let (x, y) = pair.public_key().as_ref()[1..].split_at(pair.public_key().as_ref().len() / 2);
+                let curve = if x.len() == 32 { "P-256" } else { "P-384" };
+                json!({ "kty": "EC", "crv": curve, "x": encode(x), "y": encode(y) })
             }
             Pair::Ed(pair) => json!({ "kty": "OKP", "crv": "Ed25519", "x": encode(pair.public_key().as_ref()) }),
         };
@@ -168,14 +207,17 @@ impl Key {
 
     pub(crate) fn signature(&self, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
-        match &self.pair {
+        match &*self.pair {
             Pair::Rsa(pair) => {
+                let encoding: &dyn RsaEncoding = match self.algorithm {
+                    "RS384" => &RSA_PKCS1_SHA384,
+                    "RS512" => &RSA_PKCS1_SHA512,
+                    "PS256" => &RSA_PSS_SHA256,
+                    "PS384" => &RSA_PSS_SHA384,
+                    _ => &RSA_PKCS1_SHA256,
+                };
                 let mut signature = vec![0; pair.public_modulus_len()];
-                if self.algorithm == "PS256" {
-                    pair.sign(&RSA_PSS_SHA256, &random, message, &mut signature).unwrap();
-                } else {
-                    pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).unwrap();
-                }
+                pair.sign(encoding, &random, message, &mut signature).unwrap();
                 signature
             }
             Pair::Ec(pair) => pair.sign(&random, message).unwrap().as_ref().to_vec(),

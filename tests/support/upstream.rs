@@ -1,8 +1,8 @@
 //! A service behind the gateway, as real as any: it listens on a port, remembers what it was asked, and answers as told.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -11,7 +11,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
 
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
@@ -36,9 +37,17 @@ impl Upstream {
 
     /// Answers as told.
     pub(crate) async fn answering(answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static) -> Self {
+        Self::answering_at(TcpListener::bind("127.0.0.1:0").unwrap(), answer)
+    }
+
+    /// Answers as told, to whoever has come to this listener or will.
+    pub(crate) fn answering_at(
+        listener: TcpListener,
+        answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
+    ) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (answer, log) = (Arc::new(answer), Arc::clone(&seen));
-        let address = listen(move |stream| {
+        let address = listen_at(listener, move |stream| {
             let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
             async move {
                 let service = service_fn(move |request: Request<Incoming>| {
@@ -61,8 +70,7 @@ impl Upstream {
                 });
                 let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
             }
-        })
-        .await;
+        });
         Self { address, seen }
     }
 
@@ -98,12 +106,27 @@ where
     F: Fn(TcpStream) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listen_at(TcpListener::bind("127.0.0.1:0").unwrap(), serve)
+}
+
+fn listen_at<F, Fut>(listener: TcpListener, serve: F) -> SocketAddr
+where
+    F: Fn(TcpStream) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::task::spawn(async move {
+    servers().spawn(async move {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         while let Ok((stream, _)) = listener.accept().await {
             tokio::task::spawn(serve(stream));
         }
     });
     address
+}
+
+/// Apart from the tests' own, so that they go on while a test waits for a line of the gateway's.
+fn servers() -> &'static Runtime {
+    static SERVERS: OnceLock<Runtime> = OnceLock::new();
+    SERVERS.get_or_init(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap())
 }

@@ -1,0 +1,76 @@
+//! The end, in order: readiness off, a pause, no new connections, and at last the cut.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::Workers;
+use crate::server::drain::{Shutdown, Stage};
+
+/// Readiness off, then a pause, then no new connections, then the cut; a second signal goes straight to the cut.
+pub(super) async fn until_told_to_stop(
+    mut signals: Signals,
+    stage: &watch::Sender<Stage>,
+    shutdown: Shutdown,
+    reopen_audit: &AtomicBool,
+    workers: Workers,
+) {
+    let ended = async {
+        for (thread, ended) in workers {
+            let _ = ended.await;
+            let _ = thread.join();
+        }
+    };
+    tokio::pin!(ended);
+    tokio::select! {
+        () = signals.stop(reopen_audit) => {}
+        () = &mut ended => return,
+    }
+    info!(delay_s = shutdown.delay.as_secs(), drain_s = shutdown.drain.as_secs(), "shutting down");
+    let steps = [(Stage::Unready, shutdown.delay), (Stage::Draining, shutdown.drain)];
+    for (next, pause) in steps {
+        stage.send_replace(next);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = signals.stop(reopen_audit) => break,
+            () = &mut ended => return,
+        }
+    }
+    warn!("cutting what has not ended");
+    stage.send_replace(Stage::Cut);
+    ended.await;
+}
+
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reopen: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Inside a runtime.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reopen: signal(SignalKind::user_defined1())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Ends with the next signal to stop; answers the others meanwhile.
+    async fn stop(&mut self, reopen_audit: &AtomicBool) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.reopen.recv() => reopen_audit.store(true, Ordering::Relaxed),
+                _ = self.hang_up.recv() => warn!("the configuration is read at start only: SIGHUP changes nothing"),
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! JWK Sets that are none, too large, or worse.
+
+use std::slice;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{Sites, World, claims, set, token};
+use crate::support::issuer::{Key, Published};
+
+/// 300 KiB of spaces.
+fn packed() -> Bytes {
+    let text = format!("H4sIAAAAAAACA+3BAQ0AAADCoCrvn9IcbkAB{}DAnwFZZ/RiALAEAA==", "A".repeat(394));
+    STANDARD.decode(text).unwrap().into()
+}
+
+fn with(mut jwk: Value, name: &str, value: impl Into<Value>) -> Value {
+    jwk[name] = value.into();
+    jwk
+}
+
+/// What is published, and what the log says of it.
+fn unusable(key: &Key) -> Vec<(&'static str, Published, &'static str)> {
+    let jwk = key.jwk();
+    let good = set(slice::from_ref(&jwk));
+    let answered = |status, headers| Published { status, headers, ..Published::text(&good) };
+    let named = |n: usize| with(jwk.clone(), "kid", n.to_string());
+    let oct = json!({"kty": "oct", "kid": "k1", "alg": "HS256", "k": "c2VjcmV0"});
+    vec![
+        ("html", Published::text("<html><body>200 OK</body></html>"), "it is not a JWK Set"),
+        ("nothing", Published::text(""), "it is not a JWK Set"),
+        ("object", Published::text("{}"), "it is not a JWK Set"),
+        ("list", Published::text(&json!([jwk]).to_string()), "it is not a JWK Set"),
+        ("map-of-keys", Published::text(&json!({"keys": {"k1": jwk}}).to_string()), "it is not a JWK Set"),
+        ("truncated", Published::text(&good[..good.len() - 1]), "it is not a JWK Set"),
+        ("marked", Published::text(&format!("\u{feff}{good}")), "it is not a JWK Set"),
+        ("no-keys", Published::text(&set(&[])), "it has no usable key"),
+        ("65-keys", Published::text(&set(&(0..65).map(named).collect::<Vec<_>>())), "it has more than 64 keys"),
+        ("large", Published::text(&format!("{good}{}", " ".repeat(300 * 1024))), "sent more than 262144 bytes"),
+        (
+            "packed",
+            Published { body: packed(), headers: vec![("content-encoding", "gzip".to_owned())], status: 200 },
+            "sent more than 262144 bytes",
+        ),
+        ("redirect", answered(302, vec![("location", "/elsewhere".to_owned())]), "answered 302"),
+        ("broken", answered(500, Vec::new()), "answered 500"),
+        ("gone", answered(404, Vec::new()), "answered 404"),
+        ("partial", answered(206, Vec::new()), "answered 206"),
+        ("symmetric", Published::text(&set(&[oct])), "it has no usable key"),
+        ("private", Published::text(&set(&[with(jwk.clone(), "d", "AAAA")])), "it has no usable key"),
+        ("two-of-a-name", Published::text(&set(&[jwk, Key::new("k1", "ES256").jwk()])), "it has no usable key"),
+    ]
+}
+
+#[tokio::test]
+async fn a_set_that_can_not_be_used_is_reported_and_its_issuer_recovers_by_itself() {
+    let key = Key::new("k1", "ES256");
+    let (unusable, good) = (unusable(&key), Published::keys(&[&key]));
+    let sites = Sites::start(unusable.iter().map(|(name, published, _)| (*name, published.clone()))).await;
+    let mut issuers = sites.issuers();
+    let fine = Sites::start([("fine", good.clone())]).await;
+    issuers.extend(fine.issuers());
+    let world = World::trusting(&issuers).await;
+    for (name, _, why) in &unusable {
+        let log = world.failed(name);
+        assert!(log.contains(why), "{name}: {log}");
+        world.refuses(&token(&key, &format!("urn:{name}")), 503, "keys_unavailable").await;
+    }
+    assert!(!sites.was_asked_for("/elsewhere"), "a redirect was followed");
+    world.accepts(&token(&key, "urn:fine")).await;
+
+    sites.all_publish(&good);
+    for (name, ..) in &unusable {
+        world.fetched(name);
+        world.accepts(&token(&key, &format!("urn:{name}"))).await;
+    }
+}
+
+#[tokio::test]
+async fn why_no_key_of_a_set_can_be_used_is_in_the_log() {
+    let ec = Key::new("k1", "ES256").jwk();
+    let cases = [
+        ("symmetric", json!({"kty": "oct", "kid": "k1", "k": "c2VjcmV0"}), "it is symmetric"),
+        ("private", with(ec.clone(), "d", "AAAA"), "it carries private members"),
+        ("for-encryption", with(ec, "use", "enc"), "it is not for verifying signatures"),
+        ("sha512", with(Key::rsa().jwk(), "alg", "RS512"), "its algorithm is not allowed for this issuer"),
+    ];
+    let published = |jwk: &Value| Published::text(&set(slice::from_ref(jwk)));
+    let sites = Sites::start(cases.iter().map(|(name, jwk, _)| (*name, published(jwk)))).await;
+    let world = World::trusting(&sites.issuers()).await;
+    for (name, _, why) in cases {
+        assert!(world.failed(name).contains("it has no usable key"));
+        let log = world.gateway.log_line(&format!("\"left a key of the JWK Set aside\",\"issuer.name\":\"{name}\""));
+        assert!(log.contains(&format!("\"reason\":\"{why}\"")), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn members_that_mean_nothing_to_us_cost_nothing() {
+    let key = Key::new("k1", "ES256");
+    let mut jwk = key.jwk();
+    for (name, value) in [
+        ("x5t", json!("AAAA")),
+        ("x5c", json!(["AAAA"])),
+        ("issuer", json!("https://login.example.com/")),
+        ("nbf", json!(1_700_000_000)),
+        ("ext", json!(true)),
+        ("use", json!("sig")),
+        ("key_ops", json!(["verify"])),
+    ] {
+        jwk = with(jwk, name, value);
+    }
+    let document = json!({"keys": [jwk], "cloud": {"a": [1]}}).to_string();
+    let sites = Sites::start([("corp", Published::text(&document))]).await;
+    let world = World::trusting(&sites.issuers()).await;
+    world.accepts(&token(&key, "urn:corp")).await;
+}
+
+#[tokio::test]
+async fn keys_that_can_not_be_used_cost_no_good_one() {
+    let (good, ec) = (Key::new("good", "ES256"), Key::new("bad", "ES256"));
+    let zero = URL_SAFE_NO_PAD.encode([0; 32]);
+    let keys = [
+        json!(null),
+        json!(7),
+        json!({}),
+        json!({"kty": "oct", "kid": "bad", "alg": "HS256", "k": "c2VjcmV0"}),
+        json!({"kty": "XYZ", "kid": "bad"}),
+        json!({"kty": "RSA", "kid": "bad", "n": "AQAB", "e": "AQAB"}),
+        with(Key::rsa().jwk(), "e", "AQ"),
+        with(ec.jwk(), "use", "enc"),
+        with(ec.jwk(), "key_ops", json!(["encrypt"])),
+        with(ec.jwk(), "alg", "ES384"),
+        with(ec.jwk(), "alg", "none"),
+        with(ec.jwk(), "crv", "P-384"),
+        with(ec.jwk(), "x", zero.clone()),
+        with(ec.jwk(), "kid", 7),
+        with(ec.jwk(), "d", zero.clone()),
+    ];
+    let names: Vec<&str> = (0..keys.len()).map(|n| &*Box::leak(format!("case-{n}").into_boxed_str())).collect();
+    let published = keys
+        .iter()
+        .zip(&names)
+        .map(|(bad, name)| (*name, Published::text(&set(&[bad.clone(), good.jwk(), bad.clone()]))));
+    let sites = Sites::start(published).await;
+    let world = World::trusting(&sites.issuers()).await;
+    for (name, bad) in names.iter().zip(&keys) {
+        assert!(world.fetched(name).contains("\"keys.count\":1,"), "{bad}");
+        world.gateway.log_line(&format!("\"left a key of the JWK Set aside\",\"issuer.name\":\"{name}\""));
+        let iss = format!("urn:{name}");
+        world.accepts(&token(&good, &iss)).await;
+        world.refuses(&token(&ec, &iss), 401, "unknown_kid").await;
+    }
+    assert!(!world.gateway.log_text().contains(&zero), "parts of a key are in the logs");
+}
+
+#[tokio::test]
+async fn a_symmetric_key_in_a_set_verifies_nothing() {
+    let good = Key::new("good", "ES256");
+    let oct = json!({"kty": "oct", "kid": "oct", "alg": "HS256", "k": URL_SAFE_NO_PAD.encode("secret")});
+    let sites = Sites::start([("corp", Published::text(&set(&[oct, good.jwk()])))]).await;
+    let world = World::trusting(&sites.issuers()).await;
+    world.fetched("corp");
+    let encode = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let input = format!("{}.{}", encode(json!({"alg": "HS256", "kid": "oct"})), encode(claims("urn:corp")));
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, b"secret");
+    let tag = URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&key, input.as_bytes()));
+    world.refuses(&format!("{input}.{tag}"), 401, "alg_not_allowed").await;
+}
+
+#[tokio::test]
+async fn two_keys_of_one_name_are_both_left_aside_and_reported() {
+    let (good, one, other) = (Key::new("good", "ES256"), Key::new("twin", "ES256"), Key::new("twin", "ES256"));
+    let sites = Sites::start([("corp", Published::keys(&[&one, &good, &other]))]).await;
+    let world = World::trusting(&sites.issuers()).await;
+    world.fetched("corp");
+    world.accepts(&token(&good, "urn:corp")).await;
+    for twin in [one, other] {
+        world.refuses(&token(&twin, "urn:corp"), 401, "unknown_kid").await;
+    }
+    let log = world.gateway.log_line("left a key of the JWK Set aside");
+    assert!(log.contains("\"key.id\":\"twin\""), "{log}");
+}
+
+#[tokio::test]
+async fn a_key_that_is_published_twice_is_one_key() {
+    let key = Key::new("k1", "ES256");
+    let sites = Sites::start([("corp", Published::keys(&[&key, &key]))]).await;
+    let world = World::trusting(&sites.issuers()).await;
+    assert!(world.fetched("corp").contains("\"keys.count\":1,"));
+    world.accepts(&token(&key, "urn:corp")).await;
+}
+
+#[tokio::test]
+async fn a_key_without_a_name_or_an_algorithm_is_good_where_there_is_no_choice() {
+    let key = Key::new("k1", "ES256");
+    let mut bare = key.jwk();
+    bare.as_object_mut().unwrap().retain(|name, _| !["kid", "alg"].contains(&name.as_str()));
+    let mut unnamed_rsa = Key::rsa().jwk();
+    unnamed_rsa.as_object_mut().unwrap().remove("alg");
+    let sites = Sites::start([("corp", Published::text(&set(&[bare, unnamed_rsa])))]).await;
+    let world = World::trusting(&sites.issuers()).await;
+    world.accepts(&key.sign_with(&json!({"alg": "ES256"}), &claims("urn:corp"))).await;
+    world.refuses(&token(&key, "urn:corp"), 401, "unknown_kid").await;
+    world.accepts(&token(Key::rsa(), "urn:corp")).await;
+    world.refuses(&token(&Key::rsa().alias("rsa", "PS256"), "urn:corp"), 401, "unknown_kid").await;
+}
+
+#[tokio::test]
+async fn the_content_type_of_a_set_is_not_judged() {
+    let key = Key::new("k1", "ES256");
+    let html = vec![("content-type", "text/html".to_owned())];
+    let sites = Sites::start([("corp", Published { headers: html, ..Published::keys(&[&key]) })]).await;
+    let world = World::trusting(&sites.issuers()).await;
+    world.accepts(&token(&key, "urn:corp")).await;
+}

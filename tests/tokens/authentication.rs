@@ -1,0 +1,191 @@
+//! Who asks for a token: every way to say it, and every way to say it wrong.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::HeaderMap;
+use serde_json::json as value;
+
+use super::{Endpoint, GRANT, OTHER_SECRET, SECOND_SECRET, SECRET, SPECIAL_SECRET, by_basic, by_header, form, json};
+use crate::support::Answer;
+use crate::support::client::{request, with_body, with_header};
+
+/// An answer without what differs from one to the next.
+fn said(answer: &Answer) -> (u16, HeaderMap, Bytes) {
+    let mut headers = answer.headers.clone();
+    for changing in ["x-request-id", "date", "ratelimit"] {
+        headers.remove(changing);
+    }
+    (answer.status, headers, answer.body.clone())
+}
+
+fn encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+fn basic_bytes(user_and_password: &[u8]) -> Vec<u8> {
+    format!("Basic {}", STANDARD.encode(user_and_password)).into_bytes()
+}
+
+#[tokio::test]
+async fn a_client_may_use_basic_credentials() {
+    let endpoint = Endpoint::start();
+    endpoint.grants("app", by_basic(form(GRANT), "app", SECRET)).await;
+    let lower_case = [b"basic ", &basic_bytes(format!("app:{SECRET}").as_bytes())[6..]].concat();
+    endpoint.grants("app", by_header(form(GRANT), &lower_case)).await;
+}
+
+#[tokio::test]
+async fn basic_credentials_may_be_form_encoded_or_as_they_are() {
+    let endpoint = Endpoint::start();
+    endpoint.grants("special", by_basic(form(GRANT), "special", &encoded(SPECIAL_SECRET))).await;
+    endpoint.grants("special", by_basic(form(GRANT), "special", SPECIAL_SECRET)).await;
+    endpoint.grants("app", by_basic(form(GRANT), "%61pp", &encoded(SECRET))).await;
+}
+
+#[tokio::test]
+async fn a_client_may_put_its_credentials_into_the_form() {
+    let endpoint = Endpoint::start();
+    let body = format!("{GRANT}&client_id=app&client_secret={}", encoded(SECRET));
+    endpoint.grants("app", form(&body)).await;
+    let body = format!("{GRANT}&client_id=special&client_secret={}", encoded(SPECIAL_SECRET));
+    endpoint.grants("special", form(&body)).await;
+}
+
+#[tokio::test]
+async fn a_client_may_put_its_credentials_into_json_and_leave_out_the_grant_type() {
+    let endpoint = Endpoint::start();
+    endpoint.grants("app", json(&value!({"client_id": "app", "client_secret": SECRET}).to_string())).await;
+    endpoint.grants("app", by_basic(json("{}"), "app", SECRET)).await;
+}
+
+#[tokio::test]
+async fn callers_of_auth0_get_exactly_the_answer_they_know() {
+    let endpoint = Endpoint::start();
+    let asked = value!({
+        "client_id": "app", "client_secret": SECRET, "audience": "https://billing.example.com", "grant_type": "client_credentials",
+    });
+    let answer = endpoint.grants("app", json(&asked.to_string())).await;
+    let mut names: Vec<&str> = answer.as_object().unwrap().keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["access_token", "expires_in", "scope", "token_type"]);
+    assert_eq!((&answer["token_type"], &answer["expires_in"]), (&"Bearer".into(), &3600.into()));
+}
+
+#[tokio::test]
+async fn several_secrets_live_at_once() {
+    let endpoint = Endpoint::start();
+    endpoint.grants("app", by_basic(form(GRANT), "app", SECRET)).await;
+    endpoint.grants("app", by_basic(form(GRANT), "app", SECOND_SECRET)).await;
+}
+
+#[tokio::test]
+async fn the_same_client_id_in_header_and_body_is_fine() {
+    let endpoint = Endpoint::start();
+    endpoint.grants("app", by_basic(form(&format!("{GRANT}&client_id=app")), "app", SECRET)).await;
+}
+
+#[tokio::test]
+async fn a_wrong_secret_by_basic_is_challenged_and_in_the_body_it_is_not() {
+    let endpoint = Endpoint::start();
+    for wrong in ["not the right secret", &SECRET[1..], &format!("{SECRET} "), &SECRET.to_uppercase(), OTHER_SECRET] {
+        let answer =
+            endpoint.refuses(by_basic(form(GRANT), "app", wrong), 401, "invalid_client", "invalid_client").await;
+        assert_eq!(answer.header("www-authenticate"), "Basic realm=\"portcullis\"");
+        let body = format!("{GRANT}&client_id=app&client_secret={}", encoded(wrong));
+        let answer = endpoint.refuses(form(&body), 401, "invalid_client", "invalid_client").await;
+        assert!(!answer.headers.contains_key("www-authenticate"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_told_which_clients_exist() {
+    let endpoint = Endpoint::start();
+    let unknown =
+        endpoint.refuses(by_basic(form(GRANT), "nobody", SECRET), 401, "invalid_client", "invalid_client").await;
+    let wrong =
+        endpoint.refuses(by_basic(form(GRANT), "app", OTHER_SECRET), 401, "invalid_client", "invalid_client").await;
+    assert_eq!(said(&unknown), said(&wrong));
+    let posted = |id| format!("{GRANT}&client_id={id}&client_secret=no+secret+of+anyone");
+    let unknown = endpoint.refuses(form(&posted("nobody")), 401, "invalid_client", "invalid_client").await;
+    let wrong = endpoint.refuses(form(&posted("app")), 401, "invalid_client", "invalid_client").await;
+    assert_eq!(said(&unknown), said(&wrong));
+    let posted = |id| json(&value!({"client_id": id, "client_secret": "no secret of anyone"}).to_string());
+    let unknown = endpoint.refuses(posted("nobody"), 401, "invalid_client", "invalid_client").await;
+    let wrong = endpoint.refuses(posted("app"), 401, "invalid_client", "invalid_client").await;
+    assert_eq!(said(&unknown), said(&wrong));
+}
+
+#[tokio::test]
+async fn a_refused_client_is_in_the_audit_log_as_what_it_claimed_to_be() {
+    let endpoint = Endpoint::start();
+    for id in ["app", "nobody"] {
+        let answer = endpoint.client.send(by_basic(form(GRANT), id, OTHER_SECRET)).await;
+        let line = endpoint.gateway.audit_of(answer.request_id());
+        assert_eq!((&line["oauth.client_id"], &line["oauth.verified"]), (&id.into(), &false.into()), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_credentials_is_refused_without_a_challenge() {
+    let endpoint = Endpoint::start();
+    let no_secret = format!("{GRANT}&client_id=app");
+    let empty_secret = format!("{GRANT}&client_id=app&client_secret=");
+    let no_id = format!("{GRANT}&client_secret={}", encoded(SECRET));
+    for request in [form(GRANT), form(&no_secret), form(&empty_secret), form(&no_id), json("{}")] {
+        let answer = endpoint.refuses(request, 401, "invalid_client", "invalid_client").await;
+        assert!(!answer.headers.contains_key("www-authenticate"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_authorization_header_that_is_no_basic_one_is_refused_with_a_challenge() {
+    let endpoint = Endpoint::start();
+    let good = basic_bytes(format!("app:{SECRET}").as_bytes());
+    let mut values: Vec<Vec<u8>> =
+        [&b"app"[..], b":", b"app:", b":secret", b"app:a\0b", b"app:\xff\xfe", b""].map(basic_bytes).into();
+    values
+        .extend([&b"Basic"[..], b"Basic !!!", b"Bearer abc", b"Digest x=y", b"Basicabc", b"\xff"].map(<[u8]>::to_vec));
+    values.push([&good, &b"!"[..]].concat());
+    values.push([&good, &b", Bearer abc"[..]].concat());
+    for value in values {
+        let answer = endpoint.refuses(by_header(form(GRANT), &value), 401, "invalid_client", "invalid_client").await;
+        assert_eq!(answer.header("www-authenticate"), "Basic realm=\"portcullis\"", "{value:?}");
+    }
+}
+
+#[tokio::test]
+async fn more_than_one_way_at_once_is_refused() {
+    let endpoint = Endpoint::start();
+    let secret_too = format!("{GRANT}&client_secret={}", encoded(SECRET));
+    let both_too = format!("{GRANT}&client_id=app&client_secret={}", encoded(SECRET));
+    let other_id = format!("{GRANT}&client_id=other");
+    let json_too = value!({"client_id": "app", "client_secret": SECRET}).to_string();
+    for request in [
+        by_basic(form(&secret_too), "app", SECRET),
+        by_basic(form(&both_too), "app", SECRET),
+        by_basic(form(&other_id), "app", SECRET),
+        by_basic(json(&json_too), "app", SECRET),
+        by_basic(by_basic(form(GRANT), "app", SECRET), "app", SECRET),
+        by_header(by_basic(form(GRANT), "app", SECRET), b"Bearer abc"),
+    ] {
+        endpoint.refuses(request, 400, "invalid_request", "invalid_request").await;
+    }
+}
+
+#[tokio::test]
+async fn credentials_in_the_query_string_are_refused_and_never_logged() {
+    let endpoint = Endpoint::start();
+    let posted = |query: &str, body: &str| {
+        let request = request("POST", &format!("/oauth/token?{query}"));
+        with_body(with_header(request, "content-type", "application/x-www-form-urlencoded"), body.to_owned())
+    };
+    let all = format!("{GRANT}&client_id=app&client_secret={}", encoded(SECRET));
+    for query in [&all, "client_secret=x", "client_id=app", "a=b&client%5Fsecret=x"] {
+        let asked = by_basic(posted(query, GRANT), "app", SECRET);
+        endpoint.refuses(asked, 400, "invalid_request", "invalid_request").await;
+    }
+    // Other parameters of the query mean nothing: these scopes are not asked for.
+    let answer = endpoint.grants("app", by_basic(posted("scope=read:data&tenant=x", GRANT), "app", SECRET)).await;
+    assert_eq!(answer["scope"], "read:data write:data");
+}
