@@ -60,23 +60,27 @@ impl Resolver<'_> {
     }
 
     fn issuer(&mut self, name: &At<String>, raw: RawIssuer) -> Option<ExternalIssuer> {
-        let jwks_uri = raw.jwks_uri.as_ref().map(|uri| self.jwks_uri(name, uri));
+        let discovered = raw.jwks_uri.is_none();
+        let jwks_uri = raw.jwks_uri.and_then(Result::ok).map(|uri| self.jwks_uri(name, &uri));
         let ca = raw.ca.as_ref().and_then(|ca| self.certificates(&self.source.locate(&ca.value), ca.span));
         let algorithms = raw.algorithms.map_or_else(|| Algorithm::ALL.to_vec(), |list| self.algorithms(&list.value));
         let audiences = raw.audiences.map(|list| self.texts(&list.value));
         let allow_scopes = raw.allow_scopes.map(|list| self.scopes(&list.value));
         let types = raw.types.map_or_else(default_types, |list| types(&list.value));
         if raw.clock_skew.value > MAX_SKEW {
-            self.faults.at(raw.clock_skew.span, "a clock skew of 120s at most");
+            let got = self.got(&raw.clock_skew);
+            self.faults.at(raw.clock_skew.span, format!("a clock skew is 120s at most{got}"));
         }
         let issuer = raw.issuer.ok()?;
-        if jwks_uri.is_none() && !Url::parse(&issuer.value).is_ok_and(|url| is_safe(&url)) {
+        let Ok(iss) = Identity::parse(&issuer.value) else {
+            self.faults.at(issuer.span, "an issuer is 1 to 1024 bytes without control characters");
+            return None;
+        };
+        if discovered && !Url::parse(&issuer.value).is_ok_and(|url| is_safe(&url)) {
             let message =
                 "without `jwks_uri` the issuer is discovered, and must be an https URL; http only on a loopback host";
             self.faults.at(issuer.span, message);
         }
-        let iss =
-            Identity::parse(&issuer.value).map_err(|fault| self.faults.at(issuer.span, fault.to_string())).ok()?;
         let scope_claim = match raw.scope_claim.value.as_str() {
             "auto" => ScopeClaim::Auto,
             name => ScopeClaim::Named(name.to_owned()),

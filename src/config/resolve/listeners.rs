@@ -4,7 +4,7 @@ use super::super::decode::{OneOrMore, Required};
 use super::super::raw::listener::{MinVersion as RawMinVersion, RawCertificate, RawListener, RawTls};
 use super::super::source::At;
 use super::super::types::{Listener, ListenerKind};
-use super::Resolver;
+use super::{Resolver, in_our_words};
 use crate::server::certificate::{CertificateError, CertificateFiles};
 use crate::server::tls::MinVersion;
 
@@ -77,7 +77,9 @@ impl Resolver<'_> {
                 | CertificateError::NoCertificate { .. }
                 | CertificateError::Make(_) => cert.span,
             };
-            self.faults.at(span, crate::telemetry::chain::Chain(&error).to_string());
+            let hint =
+                if files.self_signed { "; `self_signed` makes a pair only where both files are missing" } else { "" };
+            self.faults.at(span, format!("{}{hint}", in_our_words(&error)));
         }
         Some(files)
     }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::HeaderValue;
 use http::header::HeaderName;
+use http::{HeaderValue, Method};
 
 use super::super::decode::{Named, OneOrMore};
 use super::super::raw::issuer::RawIssuer;
@@ -22,7 +22,7 @@ use crate::oauth::scope::ScopeSet;
 use crate::pipeline::access::{Access, AccessRule, ClaimRule};
 use crate::pipeline::headers::is_protected;
 use crate::pipeline::pattern::{HostPattern, PathPattern};
-use crate::pipeline::route::{HeaderEdits, MethodSet, Route};
+use crate::pipeline::route::{HeaderEdits, MethodSet, Route, STANDARD};
 use crate::pipeline::routes::RouteTable;
 use crate::upstream::service::{Server, Upstream};
 
@@ -104,7 +104,9 @@ impl Resolver<'_> {
                     let (first, second) = (&known[conflict.first], &known[conflict.second]);
                     self.faults.at(
                         spans[conflict.second],
-                        format!("routes `{first}` (line {line}) and `{second}` would match the same requests"),
+                        format!(
+                            "routes `{first}` (line {line}) and `{second}` would match the same requests: tell them apart by `hosts`, `path` or `methods`"
+                        ),
                     );
                 }
                 no_routes()
@@ -155,7 +157,8 @@ impl Resolver<'_> {
 
     fn route_name(&mut self, name: &At<String>) -> Option<String> {
         if name.value.is_empty() || name.value.chars().any(char::is_control) || name.value.starts_with('(') {
-            self.faults.at(name.span, "a route's name has no control characters and does not start with `(`");
+            self.faults
+                .at(name.span, "a route's name is not empty, has no control characters and does not start with `(`");
             return None;
         }
         Some(name.value.clone())
@@ -180,7 +183,7 @@ impl Resolver<'_> {
     fn path(&mut self, path: &At<String>, names: &Names) -> Option<PathPattern> {
         let built_in = [JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH].into_iter().chain(names.token_path.as_deref());
         if names.has_oauth && built_in.into_iter().any(|taken| taken == path.value) {
-            self.faults.at(path.span, "this path is a built-in endpoint's, which goes before routes");
+            self.faults.at(path.span, "this path is a built-in endpoint's, which goes before routes: choose another");
         }
         PathPattern::parse(&path.value).map_err(|fault| self.faults.at(path.span, fault.to_string())).ok()
     }
@@ -189,7 +192,18 @@ impl Resolver<'_> {
         let mut methods = Vec::new();
         for method in &list.items {
             match MethodSet::parse_method(&method.value) {
-                Ok(method) => methods.push(method),
+                Ok(_) if ["*", "ALL", "ANY"].contains(&method.value.as_str()) => {
+                    self.faults.at(method.span, "to take every method, leave `methods` out");
+                }
+                Ok(known) if STANDARD.contains(&known) => methods.push(known),
+                // Methods of one's own are fine, as long as they can't be slips of the pen.
+                Ok(other) => match suggest::closest(&method.value, &STANDARD.each_ref().map(Method::as_str)) {
+                    Some(meant) => {
+                        let quoted = self.quoted(method);
+                        self.faults.at(method.span, format!("unknown method{quoted}, did you mean `{meant}`?"));
+                    }
+                    None => methods.push(other),
+                },
                 Err(fault) => {
                     self.faults.at(method.span, fault.to_string());
                 }
@@ -271,7 +285,7 @@ impl Resolver<'_> {
                     self.unknown("client", name, &known);
                 }
             } else if names.issuers_complete && !names.issuers.iter().any(|known| known == issuer) {
-                self.unknown("issuer of the client", name, &names.issuers);
+                self.unknown_as("issuer of the client", name, issuer, &names.issuers);
             }
             let issuer = IssuerName::new(issuer);
             if allowed.is_some_and(|allowed| !allowed.contains(&issuer)) {
@@ -286,6 +300,15 @@ impl Resolver<'_> {
     }
 
     fn strip(&mut self, prefix: &At<String>, path: &PathPattern) -> usize {
+        let fault = match PathPattern::parse(&prefix.value) {
+            Ok(_) if prefix.value == "/" => Some("there is nothing to strip: remove the key".to_owned()),
+            Ok(_) => None,
+            Err(fault) => Some(fault.to_string()),
+        };
+        if let Some(fault) = fault {
+            self.faults.at(prefix.span, fault);
+            return 0;
+        }
         path.strippable(&prefix.value).unwrap_or_else(|| {
             self.faults.at(prefix.span, format!("not every match of `{path}` begins with this prefix"));
             0
@@ -300,7 +323,7 @@ impl Resolver<'_> {
             match HeaderValue::try_from(&value.value) {
                 Ok(value) => edits.set.extend(header.map(|name| (name, value))),
                 Err(_) => {
-                    self.faults.at(value.span, "this can't be a header's value");
+                    self.faults.at(value.span, "a header's value has no line breaks and control characters");
                 }
             }
         }
@@ -312,20 +335,27 @@ impl Resolver<'_> {
 
     fn header_name(&mut self, name: &At<String>) -> Option<HeaderName> {
         let Ok(header) = name.value.parse::<HeaderName>() else {
-            self.faults.at(name.span, "this is not the name of a header");
+            self.faults.at(name.span, "a header's name is made of letters, digits and `-`");
             return None;
         };
         if is_protected(&header) {
-            self.faults.at(name.span, "this header is the gateway's own to set or remove");
+            let name_of = self.source.quote_key(name.span).unwrap_or_else(|| "this header".to_owned());
+            self.faults
+                .at(name.span, format!("{name_of} is the gateway's own: it can be neither set nor removed here"));
             return None;
         }
         Some(header)
     }
 
     fn unknown(&mut self, kind: &str, name: &At<String>, known: &[String]) {
+        self.unknown_as(kind, name, &name.value, known);
+    }
+
+    /// `part` of the text is the name in question.
+    fn unknown_as(&mut self, kind: &str, name: &At<String>, part: &str, known: &[String]) {
         let mut known: Vec<&str> = known.iter().map(String::as_str).collect();
         known.sort_unstable();
-        let way_out = suggest::way_out(&name.value, &known);
+        let way_out = suggest::way_out(part, &known);
         let quoted = self.quoted(name);
         self.faults.at(name.span, format!("unknown {kind}{quoted}{way_out}"));
     }
