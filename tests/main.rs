@@ -2,4 +2,5 @@
 
 mod support;
 
+mod config_errors;
 mod first_minutes;

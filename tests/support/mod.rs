@@ -1,6 +1,7 @@
 //! The world that promises are tested in: the program itself, a client, an upstream, an issuer.
 
 pub(crate) mod client;
+pub(crate) mod command;
 pub(crate) mod gateway;
 pub(crate) mod issuer;
 pub(crate) mod upstream;
