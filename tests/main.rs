@@ -2,5 +2,6 @@
 
 mod support;
 
+mod architecture;
 mod config_errors;
 mod first_minutes;
