@@ -5,3 +5,4 @@ mod support;
 mod architecture;
 mod config_errors;
 mod first_minutes;
+mod outside;
