@@ -15,7 +15,7 @@ use super::super::types::Oauth;
 use super::super::values::Period;
 use super::{Resolved, Resolver, in_our_words};
 use crate::issuer::authorization_server::ServerSettings;
-use crate::issuer::client::Client;
+use crate::issuer::client::{self, Client};
 use crate::issuer::grant::REGISTERED_CLAIMS;
 use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH};
 use crate::issuer::ring::{Ring, RingSettings};
@@ -168,12 +168,7 @@ impl Resolver<'_> {
     }
 
     fn client_id(&mut self, name: &At<String>) -> Option<Identity> {
-        let legal = |b: u8| b.is_ascii_graphic() && b != b'/' && b != b':';
-        if !name.value.bytes().all(legal) {
-            self.faults.at(name.span, "a client id is printable ASCII without space, `/` and `:`");
-            return None;
-        }
-        Identity::parse(&name.value).map_err(|fault| self.faults.at(name.span, fault.to_string())).ok()
+        client::parse_id(&name.value).map_err(|fault| self.faults.at(name.span, fault.to_string())).ok()
     }
 
     fn secrets(&mut self, raw: &[At<RawSecret>], allow_literal: bool) -> Vec<SecretHash> {
