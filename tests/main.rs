@@ -3,6 +3,8 @@
 mod support;
 
 mod architecture;
+mod cli;
 mod config_errors;
+mod demo;
 mod first_minutes;
 mod outside;

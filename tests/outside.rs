@@ -5,15 +5,14 @@
 //! name; with `PORTCULLIS_OUTSIDE=required` that is a failure.
 
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::{Value, json};
 
 use crate::support::command::run;
 use crate::support::gateway::folder;
+use crate::support::port::free_port;
 use crate::support::{Gateway, Upstream};
 
 const SECRET: &str = "correct-horse-battery-staple";
@@ -97,18 +96,6 @@ audit: {{file: "-"}}
     }
 }
 
-/// Below the ports that the system hands out by itself, and each for one test only.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 10_000 + u16::try_from(std::process::id() % 20_000).unwrap();
-    loop {
-        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 fn outside() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/outside")
 }
@@ -125,7 +112,7 @@ fn installed(test: &str, what: &str, there: bool) -> bool {
     there
 }
 
-fn curl_is_there(test: &str) -> bool {
+pub(crate) fn curl_is_there(test: &str) -> bool {
     installed(test, "curl", runs("curl", "--version"))
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod gateway;
 pub(crate) mod issuer;
+pub(crate) mod port;
 pub(crate) mod upstream;
 
 pub(crate) use client::{Answer, Client};
