@@ -44,7 +44,7 @@ struct StandIns {
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a client id is printable ASCII without space, `/` and `:`, of 1024 characters at most")]
+#[error("a client id is printable ASCII without space, `/` and `:`, 1024 characters at most")]
 pub(crate) struct InvalidClientId;
 
 /// Narrower than RFC 6749 §A.1: `ISSUER/ID` names the clients of other issuers, and `:` ends the id in Basic credentials.
