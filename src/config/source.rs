@@ -107,6 +107,11 @@ impl Source {
         self.shown_line(span).map(|_| self.quote_harmless(span))
     }
 
+    /// Whether a variable or file stands in what the file says at `span`.
+    pub(crate) fn has_references(&self, span: Span) -> bool {
+        self.text[span.range()].contains("${")
+    }
+
     /// Quotes a key. Its line may hold a secret, as long as the key is none.
     pub(crate) fn quote_key(&self, span: Span) -> Option<String> {
         let secret = self.hidden_from(span.start)?;

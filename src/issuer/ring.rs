@@ -80,7 +80,9 @@ impl Ring {
             return load(&settings.directory).map(drop);
         }
         match settings.directory.ancestors().find(|folder| folder.exists()) {
-            Some(file) if !file.is_dir() => Err(failed("use", file)(io::ErrorKind::NotADirectory.into())),
+            Some(file) if !file.is_dir() => {
+                Err(failed("use", &settings.directory)(io::ErrorKind::NotADirectory.into()))
+            }
             Some(_) | None => Ok(()),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
@@ -12,7 +13,7 @@ use super::super::decode::{Named, OneOrMore};
 use super::super::interpolate;
 use super::super::origin::HttpUrl;
 use super::super::raw::issuer::RawIssuer;
-use super::super::source::{At, Span};
+use super::super::source::At;
 use super::super::types::{ExternalIssuer, Oauth};
 use super::{Resolved, Resolver};
 use crate::jose::algorithm::Algorithm;
@@ -62,7 +63,7 @@ impl Resolver<'_> {
     fn issuer(&mut self, name: &At<String>, raw: RawIssuer) -> Option<ExternalIssuer> {
         let discovered = raw.jwks_uri.is_none();
         let jwks_uri = raw.jwks_uri.and_then(Result::ok).map(|uri| self.jwks_uri(name, &uri));
-        let ca = raw.ca.as_ref().and_then(|ca| self.certificates(&self.source.locate(&ca.value), ca.span));
+        let ca = raw.ca.as_ref().and_then(|ca| self.certificates(ca));
         let algorithms = raw.algorithms.map_or_else(|| Algorithm::ALL.to_vec(), |list| self.algorithms(&list.value));
         let audiences = raw.audiences.map(|list| self.texts(&list.value));
         let allow_scopes = raw.allow_scopes.map(|list| self.scopes(&list.value));
@@ -114,17 +115,19 @@ impl Resolver<'_> {
         list.items.iter().filter_map(|name| self.algorithm(name)).collect()
     }
 
-    fn certificates(&mut self, path: &std::path::Path, span: Span) -> Option<Vec<u8>> {
+    fn certificates(&mut self, file: &At<PathBuf>) -> Option<Vec<u8>> {
+        let path = self.source.locate(&file.value);
+        let named = self.as_written(format!("`{}`", path.display()), file.span, &file.value);
         let pem = match fs::read(path) {
             Ok(pem) => pem,
             Err(error) => {
-                self.faults.at(span, format!("cannot read `{}`: {}", path.display(), interpolate::reason(&error)));
+                self.faults.at(file.span, format!("cannot read {named}: {}", interpolate::reason(&error)));
                 return None;
             }
         };
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
         if !certificates.is_ok_and(|list| !list.is_empty()) {
-            self.faults.at(span, format!("`{}` holds no certificate in PEM", path.display()));
+            self.faults.at(file.span, format!("{named} holds no certificate in PEM"));
         }
         Some(pem)
     }

@@ -77,9 +77,15 @@ impl Resolver<'_> {
                 | CertificateError::NoCertificate { .. }
                 | CertificateError::Make(_) => cert.span,
             };
-            let hint =
-                if files.self_signed { "; `self_signed` makes a pair only where both files are missing" } else { "" };
-            self.faults.at(span, format!("{}{hint}", in_our_words(&error)));
+            let one_is_missing = !files.cert.exists() || !files.key.exists();
+            let hint = if files.self_signed && one_is_missing {
+                "; `self_signed` makes a pair only where both files are missing"
+            } else {
+                ""
+            };
+            let message = self.as_written(in_our_words(&error) + hint, cert.span, &cert.value);
+            let message = self.as_written(message, key.span, &key.value);
+            self.faults.at(span, message);
         }
         Some(files)
     }

@@ -12,6 +12,7 @@ mod routes;
 
 use std::error::Error;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use super::diagnostics::{Faults, Reported};
 use super::interpolate;
 use super::raw::limits::RawLimits;
 use super::raw::{AuditFile, OnFailure as RawOnFailure, RawAdmin, RawAudit, RawConfig};
-use super::source::{At, Source};
+use super::source::{At, Source, Span};
 use super::types::{Audit, Config, Listener};
 use super::values::{Count, Limit, Period, Size};
 use crate::audit::ledger::OnFailure;
@@ -110,7 +111,12 @@ impl Resolver<'_> {
             AuditFile::Path(path) => Target::File(self.source.locate(path)),
         };
         if let Err(error) = target.check() {
-            self.faults.at(raw.file.span, in_our_words(&error));
+            let written = match &raw.file.value {
+                AuditFile::Stdout => Path::new("-"),
+                AuditFile::Path(path) => path,
+            };
+            let message = self.as_written(in_our_words(&error), raw.file.span, written);
+            self.faults.at(raw.file.span, message);
         }
         let on_failure = match raw.on_failure.value {
             RawOnFailure::Block => OnFailure::Block,
@@ -159,6 +165,16 @@ impl Resolver<'_> {
     /// The source at this place, for a message; where it can't be shown, the message does without.
     fn quoted<T>(&self, at: &At<T>) -> String {
         self.source.quote(at.span).map(|text| format!(" {text}")).unwrap_or_default()
+    }
+
+    /// A message that names the path at `span`, with the path as the file writes it where it came out of a variable: that
+    /// may hold anything, a private key in the place of its path for one.
+    fn as_written(&self, message: String, span: Span, path: &Path) -> String {
+        if !self.source.has_references(span) {
+            return message;
+        }
+        let written = self.source.quote(span).unwrap_or_else(|| "…".to_owned());
+        message.replace(&self.source.locate(path).display().to_string(), written.trim_matches('`'))
     }
 
     /// [`quoted`](Self::quoted), at the end of a message.

@@ -45,7 +45,9 @@ impl Resolver<'_> {
         let directory = self.source.locate(&raw.signing_keys.directory.value);
         let ring = RingSettings { algorithm: algorithm.unwrap_or(Algorithm::Rs256), directory };
         if let Err(error) = Ring::check(&ring) {
-            self.faults.at(raw.signing_keys.directory.span, in_our_words(&error));
+            let directory = &raw.signing_keys.directory;
+            let message = self.as_written(in_our_words(&error), directory.span, &directory.value);
+            self.faults.at(directory.span, message);
         }
         let token_path = self.token_path(&raw.token_endpoint.path);
         let json_requests = raw.token_endpoint.json_requests.value;

@@ -28,6 +28,13 @@ use crate::upstream::service::{Server, Upstream};
 
 type Upstreams = HashMap<String, Arc<Upstream>>;
 
+/// Where a route's path stands, and its name or what it is called by.
+#[derive(Clone, Copy)]
+struct RoutePlace {
+    path: Span,
+    name: Span,
+}
+
 impl Resolver<'_> {
     pub(super) fn names(
         &mut self,
@@ -79,7 +86,7 @@ impl Resolver<'_> {
         upstreams: &Upstreams,
         body_bytes: Option<u64>,
     ) -> RouteTable {
-        let (mut routes, mut spans): (Vec<Arc<Route>>, Vec<Span>) = (Vec::new(), Vec::new());
+        let (mut routes, mut places): (Vec<Arc<Route>>, Vec<RoutePlace>) = (Vec::new(), Vec::new());
         let mut taken: HashMap<String, usize> = HashMap::new();
         for route in raw {
             let place = route.value.path.as_ref().map_or(route.span, |path| path.span);
@@ -93,21 +100,18 @@ impl Resolver<'_> {
                 self.faults.at(named.unwrap_or(place), message);
             }
             routes.push(Arc::new(route));
-            spans.push(place);
+            places.push(RoutePlace { path: place, name: named.unwrap_or(place) });
         }
-        let known: Vec<String> = routes.iter().map(|route| route.name.clone()).collect();
         match RouteTable::new(routes) {
             Ok(table) => table,
             Err(conflicts) => {
                 for conflict in conflicts {
-                    let line = self.source.line(spans[conflict.first]);
-                    let (first, second) = (&known[conflict.first], &known[conflict.second]);
-                    self.faults.at(
-                        spans[conflict.second],
-                        format!(
-                            "routes `{first}` (line {line}) and `{second}` would match the same requests: tell them apart by `hosts`, `path` or `methods`"
-                        ),
-                    );
+                    let (first, second) = (places[conflict.first], places[conflict.second]);
+                    let line = self.source.line(first.path);
+                    // As the file writes them: out of a variable might come anything.
+                    let [first, other] = [first, second].map(|place| self.source.quote(place.name).unwrap_or_default());
+                    let message = format!("routes {first} (line {line}) and {other} would match the same requests");
+                    self.faults.at(second.path, format!("{message}: tell them apart by `hosts`, `path` or `methods`"));
                 }
                 no_routes()
             }
@@ -124,9 +128,9 @@ impl Resolver<'_> {
         let access = raw.access.map(|access| self.access(&access, names));
         let public = matches!(access, Ok(Access::Public));
         let limits = self.rate_limits(&raw.rate_limits, public);
-        let strip_segments = match (&raw.strip_prefix, &path) {
-            (Some(prefix), Some(path)) => self.strip(prefix, path),
-            (Some(_) | None, _) => 0,
+        let strip_segments = match (&raw.strip_prefix, &path, &raw.path) {
+            (Some(prefix), Some(path), Ok(written)) => self.strip(prefix, path, written),
+            (Some(_) | None, _, _) => 0,
         };
         let header_edits = self.header_edits(raw.headers);
         let upstream = raw.upstream.ok().and_then(|name| self.upstream(&name, names, upstreams));
@@ -289,17 +293,15 @@ impl Resolver<'_> {
             }
             let issuer = IssuerName::new(issuer);
             if allowed.is_some_and(|allowed| !allowed.contains(&issuer)) {
-                self.faults.at(
-                    name.span,
-                    format!("this client can never come: `issuers` does not list `{}`", issuer.as_str()),
-                );
+                let listed = if issuer.as_str() == IssuerName::OWN { "`self`" } else { "its issuer" };
+                self.faults.at(name.span, format!("this client can never come: `issuers` does not list {listed}"));
             }
             clients.push((issuer, id.to_owned()));
         }
         clients
     }
 
-    fn strip(&mut self, prefix: &At<String>, path: &PathPattern) -> usize {
+    fn strip(&mut self, prefix: &At<String>, path: &PathPattern, written: &At<String>) -> usize {
         let fault = match PathPattern::parse(&prefix.value) {
             Ok(_) if prefix.value == "/" => Some("there is nothing to strip: remove the key".to_owned()),
             Ok(_) => None,
@@ -310,7 +312,8 @@ impl Resolver<'_> {
             return 0;
         }
         path.strippable(&prefix.value).unwrap_or_else(|| {
-            self.faults.at(prefix.span, format!("not every match of `{path}` begins with this prefix"));
+            let quoted = self.source.quote(written.span).unwrap_or_else(|| "the path".to_owned());
+            self.faults.at(prefix.span, format!("not every match of {quoted} begins with this prefix"));
             0
         })
     }
