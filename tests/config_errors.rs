@@ -44,6 +44,7 @@ impl Case {
                 .env("SECRET", "hunter2-hunter2-hunter2")
                 .env("ANYTHING", "hunter2-hunter2-hunter2")
                 .env("SHORT", CANARY)
+                .env("FOLDER", "certs")
                 .env("HOST", "localhost")
                 .env("EMPTY", "");
             run(&mut command)
