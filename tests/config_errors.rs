@@ -40,7 +40,9 @@ impl Case {
         let told = |arguments: &[&str]| {
             let mut command = program(world);
             command.args(arguments).args(["--config", &file]);
+            // Whatever else may be set where the tests run.
             command
+                .env_clear()
                 .env("SECRET", "hunter2-hunter2-hunter2")
                 .env("ANYTHING", "hunter2-hunter2-hunter2")
                 .env("SHORT", CANARY)

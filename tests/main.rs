@@ -7,6 +7,7 @@
 mod support;
 
 mod architecture;
+mod check_and_run;
 mod cli;
 mod config_errors;
 mod demo;
