@@ -283,7 +283,7 @@ async fn work(
     reports: mpsc::Receiver<ReportRequest>,
 ) {
     let worker = Rc::new(Worker::new(plan.snapshot, ledger, max_in_flight));
-    let tending = tokio::task::spawn_local(Rc::clone(&worker).tend(reports));
+    let tending = tokio::task::spawn_local(Rc::clone(&worker).tend(plan.drain.clone(), reports));
     let mut listeners = tokio::task::JoinSet::new();
     for (socket, gate) in sockets.into_iter().zip(plan.gates) {
         let listener = match tokio::net::TcpListener::from_std(socket) {
@@ -294,10 +294,7 @@ async fn work(
             }
         };
         let (worker, gate, drain) = (Rc::clone(&worker), Rc::new(gate), plan.drain.clone());
-        let serve = {
-            let drain = drain.clone();
-            move |accepted| Rc::clone(&worker).serve(Rc::clone(&gate), accepted, drain.clone())
-        };
+        let serve = move |accepted| Rc::clone(&worker).serve(Rc::clone(&gate), accepted);
         listeners.spawn_local(accept::run(listener, Arc::clone(&plan.places), drain, serve));
     }
     while listeners.join_next().await.is_some() {}

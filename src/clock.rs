@@ -2,7 +2,8 @@
 //!
 //! Everything else takes the time as a parameter, so that tests choose it.
 
-use std::fmt;
+use std::cell::Cell;
+use std::fmt::{self, Write as _};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Wall-clock time in milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted (RFC 7519 §2, NumericDate).
@@ -47,9 +48,38 @@ impl UnixTime {
 /// RFC 3339 with milliseconds, in UTC.
 impl fmt::Display for UnixTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = i64::try_from(self.millis).unwrap_or(i64::MAX);
-        let time = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
-        write!(f, "{time:.3}")
+        f.write_str(date_and_time(self.seconds()).as_str())?;
+        let millis = self.millis % 1000;
+        let digit = |value: u64| char::from(b'0' + (value % 10) as u8);
+        f.write_char('.')?;
+        [millis / 100, millis / 10, millis].into_iter().try_for_each(|value| f.write_char(digit(value)))?;
+        f.write_char('Z')
+    }
+}
+
+/// `2026-01-01T00:00:00`. Most calls are about the second of the call before, which is remembered.
+fn date_and_time(seconds: u64) -> DateAndTime {
+    thread_local!(static LAST: Cell<(u64, DateAndTime)> = const { Cell::new((u64::MAX, DateAndTime([b'0'; 19]))) });
+    let (known, text) = LAST.get();
+    if known == seconds {
+        return text;
+    }
+    let time = jiff::Timestamp::from_second(i64::try_from(seconds).unwrap_or(i64::MAX)).unwrap_or(jiff::Timestamp::MAX);
+    let mut text = DateAndTime([b'0'; 19]);
+    let printed = time.to_string();
+    if let Some(printed) = printed.as_bytes().get(..19) {
+        text.0.copy_from_slice(printed);
+    }
+    LAST.set((seconds, text));
+    text
+}
+
+#[derive(Clone, Copy)]
+struct DateAndTime([u8; 19]);
+
+impl DateAndTime {
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
@@ -62,7 +92,13 @@ mod tests {
 
     #[test]
     fn times_print_as_rfc_3339_with_milliseconds() {
-        assert_eq!(UnixTime { millis: 1_767_225_600_007 }.to_string(), "2026-01-01T00:00:00.007Z");
+        for (millis, text) in [
+            (1_767_225_600_007, "2026-01-01T00:00:00.007Z"),
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399_990, "2000-02-28T23:59:59.990Z"),
+        ] {
+            assert_eq!(UnixTime { millis }.to_string(), text);
+        }
     }
 
     #[test]

@@ -15,3 +15,4 @@ mod trust;
 mod upstream;
 
 pub use cli::main;
+pub use config::route_finder::RouteFinder;

@@ -17,7 +17,8 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(super) bytes: Vec<u8>,
-    pub(super) lines: usize,
+    /// Where each line ends.
+    pub(super) ends: Vec<usize>,
     /// Whose places to free once the lines are written.
     pub(super) owner: Option<Arc<Outstanding>>,
 }
@@ -66,10 +67,22 @@ pub(crate) struct Slot {
 pub(crate) struct Unavailable;
 
 /// A batch is handed over when it is this large, or this old.
-const BATCH_BYTES: usize = 32 * 1024;
+const BATCH_BYTES: usize = 128 * 1024;
 const BATCH_AGE: Duration = Duration::from_millis(5);
 /// While the writer does not take batches.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+impl Batch {
+    /// As large as the last one was: the next will be like it.
+    fn with_capacity(bytes: usize, lines: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(lines), owner: None }
+    }
+
+    pub(super) fn push(&mut self, line: impl FnOnce(&mut Vec<u8>)) {
+        line(&mut self.bytes);
+        self.ends.push(self.bytes.len());
+    }
+}
 
 impl Ledger {
     pub(crate) fn new(writer: SyncSender<Batch>, health: Arc<Health>, on_failure: OnFailure, capacity: usize) -> Self {
@@ -113,7 +126,7 @@ impl Ledger {
     }
 
     fn in_use(&self) -> usize {
-        self.reserved.get() + self.batch.borrow().lines + self.outstanding.0.load(Ordering::Relaxed)
+        self.reserved.get() + self.batch.borrow().ends.len() + self.outstanding.0.load(Ordering::Relaxed)
     }
 
     /// Hands batches over as they fill or age; runs beside the requests of its worker.
@@ -129,12 +142,12 @@ impl Ledger {
 
     fn try_hand_over(&self) -> bool {
         let mut batch = self.batch.borrow_mut();
-        if batch.lines == 0 {
+        let lines = batch.ends.len();
+        if lines == 0 {
             return true;
         }
-        let lines = batch.lines;
         self.outstanding.0.fetch_add(lines, Ordering::Relaxed);
-        let fresh = Batch { bytes: Vec::with_capacity(BATCH_BYTES + BATCH_BYTES / 4), lines: 0, owner: None };
+        let fresh = Batch::with_capacity(batch.bytes.len(), lines);
         let full = Batch { owner: Some(Arc::clone(&self.outstanding)), ..std::mem::replace(&mut *batch, fresh) };
         match self.writer.try_send(full) {
             Ok(()) => true,
@@ -160,9 +173,8 @@ impl Slot {
         let ledger = &self.ledger;
         let (first, full) = {
             let mut batch = ledger.batch.borrow_mut();
-            line(&mut batch.bytes);
-            batch.lines += 1;
-            (batch.lines == 1, batch.bytes.len() >= BATCH_BYTES)
+            batch.push(line);
+            (batch.ends.len() == 1, batch.bytes.len() >= BATCH_BYTES)
         };
         if full {
             ledger.try_hand_over();
@@ -258,7 +270,7 @@ mod tests {
         assert!(ledger.try_hand_over());
         assert!(ledger.reserve().is_err());
         let batch = receiver.recv().unwrap();
-        batch.owner.unwrap().written(batch.lines);
+        batch.owner.unwrap().written(batch.ends.len());
         assert!(ledger.reserve().is_ok());
     }
 

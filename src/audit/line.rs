@@ -50,8 +50,13 @@ impl<'b> Line<'b> {
 
     pub(crate) fn number(&mut self, name: &'static str, value: u64) -> &mut Self {
         self.name(name);
-        let _ = write!(Bytes(self.buffer), "{value}");
+        self.buffer.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
         self
+    }
+
+    /// Members that were written into another line before.
+    pub(crate) fn part(&mut self, members: &[u8]) {
+        self.buffer.extend_from_slice(members);
     }
 
     pub(crate) fn truth(&mut self, name: &'static str, value: bool) -> &mut Self {

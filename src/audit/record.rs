@@ -1,6 +1,5 @@
 //! What a line says: names follow OpenTelemetry, flat keys with dots.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::ledger::Batch;
@@ -17,13 +16,20 @@ pub(crate) struct Record<'r> {
     pub(crate) request_id: &'r str,
     /// Which configuration decided.
     pub(crate) config: &'r str,
-    pub(crate) client_address: IpAddr,
+    pub(crate) client_address: &'r str,
     pub(crate) method: Option<&'r str>,
     pub(crate) path: Option<&'r str>,
     pub(crate) route: Option<&'r str>,
     pub(crate) status: Option<u16>,
     pub(crate) duration: Duration,
-    pub(crate) identity: Identified<'r>,
+    pub(crate) identity: Identity<'r>,
+}
+
+/// Who a record is about, or the part of a line that was written about them before.
+#[derive(Debug)]
+pub(crate) enum Identity<'r> {
+    Described(Described<'r>),
+    Written(&'r [u8]),
 }
 
 /// What was decided.
@@ -39,7 +45,7 @@ pub(crate) enum Decision {
 
 /// Who it was about.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Identified<'r> {
+pub(crate) struct Described<'r> {
     /// False where a refused token or request merely said so.
     pub(crate) verified: bool,
     pub(crate) issuer: Option<&'r str>,
@@ -76,7 +82,7 @@ impl Record<'_> {
             .optional("gateway.reason", self.reason.map(Reason::as_str))
             .text("gateway.request_id", self.request_id)
             .plain("gateway.config", self.config)
-            .plain("client.address", self.client_address)
+            .text("client.address", self.client_address)
             .optional("http.request.method", self.method)
             .optional("url.path", self.path)
             .optional("http.route", self.route);
@@ -84,12 +90,22 @@ impl Record<'_> {
             line.number("http.response.status_code", status.into());
         }
         line.number("duration_us", u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX));
-        self.identity.write(&mut line);
+        match &self.identity {
+            Identity::Described(who) => who.write(&mut line),
+            Identity::Written(part) => line.part(part),
+        }
         line.close();
     }
 }
 
-impl Identified<'_> {
+impl Described<'_> {
+    /// The part of a line that says this: the same in each line about the same token.
+    pub(crate) fn written(&self) -> Box<[u8]> {
+        let mut part = Vec::new();
+        self.write(&mut Line::open(&mut part));
+        part.into()
+    }
+
     fn write(&self, line: &mut Line<'_>) {
         if self.issuer.is_none() && self.client.is_none() {
             return;
@@ -112,11 +128,8 @@ impl Event {
             Self::Start => "start",
             Self::Stop => "stop",
         };
-        Line::open(&mut batch.bytes)
-            .plain("time", time)
-            .plain("gateway.event", name)
-            .plain("gateway.config", config)
-            .close();
-        batch.lines += 1;
+        batch.push(|bytes| {
+            Line::open(bytes).plain("time", time).plain("gateway.event", name).plain("gateway.config", config).close()
+        });
     }
 }

@@ -135,19 +135,21 @@ impl Writer {
         }
         self.write_until_done();
         for batch in group {
-            self.health.written.fetch_add(batch.lines as u64, Ordering::Relaxed);
+            self.health.written.fetch_add(batch.ends.len() as u64, Ordering::Relaxed);
             if let Some(owner) = batch.owner {
-                owner.written(batch.lines);
+                owner.written(batch.ends.len());
             }
         }
     }
 
     fn number(&mut self, batch: &Batch) {
-        for line in batch.bytes.split_inclusive(|byte| *byte == b'\n') {
+        let mut start = 0;
+        for end in &batch.ends {
             self.sequence += 1;
             // Writing into a Vec does not fail.
             let _ = write!(self.pending, "{{\"seq\":{}", self.sequence);
-            self.pending.extend_from_slice(line);
+            self.pending.extend_from_slice(&batch.bytes[start..*end]);
+            start = *end;
         }
     }
 
@@ -286,7 +288,9 @@ mod tests {
         let (sender, receiver) = sync_channel(8);
         let thread = writer.start(receiver).unwrap();
         for line in lines {
-            sender.send(Batch { bytes: format!(",{line}}}\n").into_bytes(), lines: 1, owner: None }).unwrap();
+            let mut batch = Batch::default();
+            batch.push(|bytes| bytes.extend_from_slice(format!(",{line}}}\n").as_bytes()));
+            sender.send(batch).unwrap();
         }
         drop(sender);
         thread.join().unwrap();
@@ -323,7 +327,7 @@ mod tests {
     fn a_full_disk_is_broken_and_a_path_that_cannot_be_opened_refuses_the_start() {
         let health = Arc::new(Health::default());
         let mut writer = Writer::open(Target::File("/dev/full".into()), Arc::default(), Arc::clone(&health)).unwrap();
-        writer.number(&Batch { bytes: b"}\n".to_vec(), lines: 1, owner: None });
+        writer.number(&Batch { bytes: b"}\n".to_vec(), ends: vec![2], owner: None });
         assert!(writer.write_pending().is_err());
         assert_eq!(writer.done, 0);
         let target = Target::File("/proc/nowhere/audit.jsonl".into());

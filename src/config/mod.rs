@@ -14,6 +14,7 @@ pub(crate) mod diagnostics;
 pub(crate) mod interpolate;
 pub(crate) mod origin;
 pub(crate) mod raw;
+pub(crate) mod route_finder;
 pub(crate) mod source;
 pub(crate) mod suggest;
 pub(crate) mod types;
@@ -46,7 +47,11 @@ pub(crate) struct ConfigErrors(Box<(Source, Faults)>);
 
 /// Reads the config file at `path` and the files that it names; gives what the gateway runs on, or everything that is wrong.
 pub(crate) fn load(path: &Path, surroundings: &Surroundings<'_>) -> Result<Config, ConfigErrors> {
-    let Reading { source, mut faults, raw } = read(path, surroundings);
+    resolved(read(path, surroundings))
+}
+
+fn resolved(reading: Reading) -> Result<Config, ConfigErrors> {
+    let Reading { source, mut faults, raw } = reading;
     let id = id(source.text());
     let resolver = Resolver { source: &source, faults: &mut faults, warnings: Vec::new() };
     let config = raw.and_then(|raw| resolver.config(raw, id));

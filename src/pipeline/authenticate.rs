@@ -49,30 +49,36 @@ pub(crate) async fn authenticate(
             }
         };
     }
-    let verified = Rc::new(snapshot.trust.verify(token, expected, now).await.map_err(AuthenticateError::Refused)?);
+    let text = legal(token).ok_or_else(malformed)?;
+    let verified = Rc::new(snapshot.trust.verify(text, expected, now).await.map_err(AuthenticateError::Refused)?);
     worker.remember(token, Rc::clone(&verified));
     Ok(verified)
 }
 
-/// The token of a `Bearer` credential (RFC 6750 §2.1).
-fn bearer_token(headers: &HeaderMap, max_bytes: usize) -> Result<&str, AuthenticateError> {
+/// The token of a `Bearer` credential (RFC 6750 §2.1), its characters not yet looked at.
+fn bearer_token(headers: &HeaderMap, max_bytes: usize) -> Result<&[u8], AuthenticateError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or(AuthenticateError::Missing)?;
+    let value = values.next().ok_or(AuthenticateError::Missing)?.as_bytes();
     if values.next().is_some() {
         return Err(AuthenticateError::Ambiguous);
     }
-    let malformed = || AuthenticateError::Refused(Refused { reason: Distrust::Malformed, issuer: None, client: None });
-    let text = value.to_str().map_err(|_| malformed())?;
-    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
-    if !scheme.eq_ignore_ascii_case("bearer") {
+    let scheme = value.split(|byte| *byte == b' ').next().unwrap_or_default();
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
         // Credentials for something else, such as the service's own Basic login, are none for us.
         return Err(AuthenticateError::Missing);
     }
-    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
-    if token.is_empty() || token.len() > max_bytes || !token.bytes().all(legal) {
-        return Err(malformed());
-    }
-    Ok(token)
+    let token = value.get(scheme.len() + 1..).unwrap_or_default();
+    if token.is_empty() || token.len() > max_bytes { Err(malformed()) } else { Ok(token) }
+}
+
+/// The text of a token that has only the characters of one.
+fn legal(token: &[u8]) -> Option<&str> {
+    let legal = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
+    if token.iter().all(legal) { std::str::from_utf8(token).ok() } else { None }
+}
+
+fn malformed() -> AuthenticateError {
+    AuthenticateError::Refused(Refused { reason: Distrust::Malformed, issuer: None, client: None })
 }
 
 #[cfg(test)]
@@ -85,7 +91,8 @@ mod tests {
         for value in values {
             headers.append(AUTHORIZATION, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        bearer_token(&headers, 16).map(str::to_owned)
+        let token = bearer_token(&headers, 16)?;
+        legal(token).map(str::to_owned).ok_or_else(malformed)
     }
 
     #[test]

@@ -5,12 +5,14 @@
 //! bad escapes, path parameters, two hosts. What can be read in one way only is written in one way: escapes of ordinary
 //! characters are decoded, hex digits are upper case (RFC 3986 §6.2.2).
 
+use std::cell::RefCell;
 use std::net::Ipv6Addr;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use http::header::HOST;
 use http::request::Parts;
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Uri};
 
 use crate::server::limits::Limits;
@@ -19,7 +21,7 @@ use crate::server::limits::Limits;
 #[derive(Debug)]
 pub(crate) struct CanonicalRequest {
     pub(crate) method: Method,
-    pub(crate) authority: Authority,
+    pub(crate) authority: Rc<Authority>,
     target: PathAndQuery,
     /// The path with every escape decoded, where that differs from the canonical spelling.
     decoded: Option<Box<str>>,
@@ -28,7 +30,7 @@ pub(crate) struct CanonicalRequest {
 /// The host that the client meant.
 #[derive(Debug)]
 pub(crate) struct Authority {
-    /// As it was sent.
+    /// As it was sent, in a copy of its own: the original holds on to the buffer that it was read into.
     pub(crate) header: HeaderValue,
     /// Lower case, without port and trailing dot.
     host: Box<str>,
@@ -62,7 +64,8 @@ pub(crate) enum Ambiguous {
 const MAX_HOST_BYTES: usize = 255;
 
 impl CanonicalRequest {
-    pub(crate) fn new(head: &Parts, limits: &Limits) -> Result<Self, Ambiguous> {
+    /// `last` is what the connection's last request named, which spares reading the same again.
+    pub(crate) fn new(head: &Parts, last: &RefCell<Option<Rc<Authority>>>, limits: &Limits) -> Result<Self, Ambiguous> {
         if head.headers.len() > limits.header_count {
             return Err(Ambiguous::TooManyFields);
         }
@@ -70,7 +73,7 @@ impl CanonicalRequest {
         if raw.as_str().len() > limits.uri_bytes {
             return Err(Ambiguous::UriTooLong);
         }
-        let authority = authority(head)?;
+        let authority = Authority::of(head, last)?;
         if raw.query().is_some_and(|query| !query.bytes().all(|byte| byte.is_ascii_graphic())) {
             return Err(Ambiguous::Character);
         }
@@ -117,8 +120,18 @@ impl Authority {
         &self.host
     }
 
-    fn parse(header: HeaderValue) -> Result<Self, Ambiguous> {
-        let text = header.to_str().map_err(|_| Ambiguous::Host)?;
+    fn of(head: &Parts, last: &RefCell<Option<Rc<Self>>>) -> Result<Rc<Self>, Ambiguous> {
+        let named = named_host(head)?;
+        if let Some(last) = last.borrow().as_ref().filter(|last| last.header.as_bytes() == named) {
+            return Ok(Rc::clone(last));
+        }
+        let read = Rc::new(Self::parse(named)?);
+        last.replace(Some(Rc::clone(&read)));
+        Ok(read)
+    }
+
+    fn parse(named: &[u8]) -> Result<Self, Ambiguous> {
+        let text = std::str::from_utf8(named).map_err(|_| Ambiguous::Host)?;
         let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((address, port)) => {
                 address.parse::<Ipv6Addr>().map_err(|_| Ambiguous::Host)?;
@@ -135,29 +148,26 @@ impl Authority {
         }
         let lower = host.to_ascii_lowercase();
         let host = lower.strip_suffix('.').unwrap_or(&lower);
+        let header = HeaderValue::from_bytes(named).map_err(|_| Ambiguous::Host)?;
         Ok(Self { host: host.into(), header })
     }
 }
 
 /// One host, whether it came as `Host`, as `:authority` or in an absolute target; if in two places, the same (RFC 9112 §3.2).
-fn authority(head: &Parts) -> Result<Authority, Ambiguous> {
-    if head.uri.scheme().is_some_and(|scheme| *scheme != http::uri::Scheme::HTTP && *scheme != http::uri::Scheme::HTTPS)
-    {
+fn named_host(head: &Parts) -> Result<&[u8], Ambiguous> {
+    if head.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
         return Err(Ambiguous::Target);
     }
     let mut fields = head.headers.get_all(HOST).iter();
-    let field = fields.next();
+    let field = fields.next().map(HeaderValue::as_bytes);
     if fields.next().is_some() {
         return Err(Ambiguous::Host);
     }
-    match (head.uri.authority(), field) {
+    let target = head.uri.authority().map(|authority| authority.as_str().as_bytes());
+    match (target, field) {
+        (Some(target), Some(field)) if !target.eq_ignore_ascii_case(field) => Err(Ambiguous::Host),
+        (Some(named), _) | (None, Some(named)) => Ok(named),
         (None, None) => Err(Ambiguous::Host),
-        (None, Some(field)) => Authority::parse(field.clone()),
-        (Some(named), None) => Authority::parse(HeaderValue::from_str(named.as_str()).map_err(|_| Ambiguous::Host)?),
-        (Some(named), Some(field)) if named.as_str().as_bytes().eq_ignore_ascii_case(field.as_bytes()) => {
-            Authority::parse(field.clone())
-        }
-        (Some(_), Some(_)) => Err(Ambiguous::Host),
     }
 }
 
@@ -303,7 +313,7 @@ mod tests {
             request = request.header(HOST, *host);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        CanonicalRequest::new(&head, &Limits::default())
+        CanonicalRequest::new(&head, &RefCell::default(), &Limits::default())
     }
 
     #[track_caller]

@@ -60,7 +60,7 @@ async fn decide(
     if worker.is_overloaded() {
         return Err(Rejection::Overload);
     }
-    let request = CanonicalRequest::new(&head, &snapshot.limits)?;
+    let request = CanonicalRequest::new(&head, &peer.last_authority, &snapshot.limits)?;
     trail.request(&request);
     if let Entrance::Redirect { origin } = &peer.entrance {
         return redirect(origin, snapshot, trail, &request, &head);

@@ -2,8 +2,11 @@
 
 use std::cell::RefCell;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use http::HeaderValue;
+
+use super::canonical::Authority;
 
 /// The facts of one connection, with the header values that follow from them.
 #[derive(Debug)]
@@ -12,8 +15,10 @@ pub(crate) struct Peer {
     pub(crate) entrance: Entrance,
     /// `X-Forwarded-For`.
     pub(crate) forwarded_for: HeaderValue,
-    /// The last `Host` and the `Forwarded` that it made: hosts rarely change on a connection.
-    last_forwarded: RefCell<Option<(HeaderValue, HeaderValue)>>,
+    /// The host that the last request named: it rarely changes on a connection.
+    pub(crate) last_authority: RefCell<Option<Rc<Authority>>>,
+    /// The `Forwarded` that was made for it.
+    last_forwarded: RefCell<Option<(Rc<Authority>, HeaderValue)>>,
 }
 
 /// What a listener is for.
@@ -34,7 +39,13 @@ impl Peer {
     pub(crate) fn new(address: IpAddr, entrance: Entrance) -> Self {
         // An address is always a header value.
         let forwarded_for = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
-        Self { address, entrance, forwarded_for, last_forwarded: RefCell::default() }
+        Self {
+            address,
+            entrance,
+            forwarded_for,
+            last_authority: RefCell::default(),
+            last_forwarded: RefCell::default(),
+        }
     }
 
     /// `X-Forwarded-Proto`.
@@ -43,13 +54,13 @@ impl Peer {
     }
 
     /// `Forwarded` (RFC 7239 §4).
-    pub(crate) fn forwarded(&self, host: &HeaderValue) -> HeaderValue {
+    pub(crate) fn forwarded(&self, authority: &Rc<Authority>) -> HeaderValue {
         let mut last = self.last_forwarded.borrow_mut();
-        if let Some((_, forwarded)) = last.as_ref().filter(|(known, _)| known == host) {
+        if let Some((_, forwarded)) = last.as_ref().filter(|(known, _)| Rc::ptr_eq(known, authority)) {
             return forwarded.clone();
         }
-        let made = self.make_forwarded(host).unwrap_or_else(|| HeaderValue::from_static("for=unknown"));
-        *last = Some((host.clone(), made.clone()));
+        let made = self.make_forwarded(&authority.header).unwrap_or_else(|| HeaderValue::from_static("for=unknown"));
+        *last = Some((Rc::clone(authority), made.clone()));
         made
     }
 
@@ -79,9 +90,9 @@ mod tests {
     fn forwarded_says_who_asked_for_which_host_and_how() {
         let host = HeaderValue::from_static("a.example:8443");
         let v4 = Peer::new("10.0.0.1".parse().unwrap(), Entrance::Tls);
-        assert_eq!(v4.forwarded(&host), "for=10.0.0.1;host=\"a.example:8443\";proto=https");
-        assert_eq!(v4.forwarded(&HeaderValue::from_static("b")), "for=10.0.0.1;host=\"b\";proto=https");
+        assert_eq!(v4.make_forwarded(&host).unwrap(), "for=10.0.0.1;host=\"a.example:8443\";proto=https");
+        assert_eq!(v4.make_forwarded(&HeaderValue::from_static("b")).unwrap(), "for=10.0.0.1;host=\"b\";proto=https");
         let v6 = Peer::new("2001:db8::1".parse().unwrap(), Entrance::Plain { loopback: false });
-        assert_eq!(v6.forwarded(&host), "for=\"[2001:db8::1]\";host=\"a.example:8443\";proto=http");
+        assert_eq!(v6.make_forwarded(&host).unwrap(), "for=\"[2001:db8::1]\";host=\"a.example:8443\";proto=http");
     }
 }

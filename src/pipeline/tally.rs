@@ -19,14 +19,28 @@ pub(crate) struct Tally {
     decisions: HashMap<DecisionKey, u64>,
     durations: HashMap<DurationKey, Histogram>,
     limits: HashMap<(Place, u8, bool), u64>,
+    /// Issuers by number: a shared name would be counted by all cores at once.
+    issuers: Vec<String>,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(crate) struct DecisionKey {
+struct DecisionKey {
+    place: Place,
+    issuer: Option<u16>,
+    decision: Decision,
+    reason: Option<Reason>,
+}
+
+/// How a request ended.
+#[derive(Debug)]
+pub(crate) struct Ending<'e> {
     pub(crate) place: Place,
-    pub(crate) issuer: Option<IssuerName>,
+    pub(crate) issuer: Option<&'e IssuerName>,
     pub(crate) decision: Decision,
     pub(crate) reason: Option<Reason>,
+    pub(crate) method: Option<&'e Method>,
+    pub(crate) status: Option<u16>,
+    pub(crate) duration: Duration,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -37,12 +51,23 @@ struct DurationKey {
 }
 
 impl Tally {
-    pub(crate) fn ended(&mut self, key: DecisionKey, method: Option<&Method>, status: Option<u16>, duration: Duration) {
-        if let (Some(method), Some(status)) = (method, status) {
-            let key = DurationKey { place: key.place, method: known(method), status };
-            self.durations.entry(key).or_default().observe(duration);
+    pub(crate) fn ended(&mut self, ending: &Ending<'_>) {
+        let Ending { place, decision, reason, .. } = *ending;
+        if let (Some(method), Some(status)) = (ending.method, ending.status) {
+            let key = DurationKey { place, method: known(method), status };
+            self.durations.entry(key).or_default().observe(ending.duration);
         }
-        *self.decisions.entry(key).or_default() += 1;
+        let issuer = ending.issuer.map(|name| self.number(name));
+        *self.decisions.entry(DecisionKey { place, issuer, decision, reason }).or_default() += 1;
+    }
+
+    fn number(&mut self, issuer: &IssuerName) -> u16 {
+        let known = self.issuers.iter().position(|name| name == issuer.as_str());
+        let number = known.unwrap_or_else(|| {
+            self.issuers.push(issuer.as_str().to_owned());
+            self.issuers.len() - 1
+        });
+        u16::try_from(number).unwrap_or(u16::MAX)
     }
 
     pub(crate) fn counted(&mut self, place: Place, limit: usize, count: Count) {
@@ -56,7 +81,11 @@ impl Tally {
         let decisions = self.decisions.iter().map(|(key, count)| {
             let labels = DecisionLabels {
                 route: route(key.place),
-                issuer: key.issuer.as_ref().map_or("", IssuerName::as_str).to_owned(),
+                issuer: key
+                    .issuer
+                    .and_then(|number| self.issuers.get(usize::from(number)))
+                    .cloned()
+                    .unwrap_or_default(),
                 decision: key.decision.as_str(),
                 reason: key.reason.map_or("", Reason::as_str),
             };

@@ -15,11 +15,11 @@ use super::headers::X_REQUEST_ID;
 use super::limits::{Count, Limit};
 use super::peer::Peer;
 use super::snapshot::{BuiltIn, OwnIssuer};
-use super::tally::DecisionKey;
+use super::tally::Ending;
 use super::worker::{SharedSnapshot, Worker};
 use crate::audit::ledger::{Slot, Unavailable};
 use crate::audit::reason::Reason;
-use crate::audit::record::{Decision, Identified, Record};
+use crate::audit::record::{Decision, Described, Identity as Written, Record};
 use crate::clock::{self, UnixTime};
 use crate::issuer::authorization_server::Issued;
 use crate::oauth::caller::IssuerName;
@@ -201,13 +201,16 @@ impl Trail {
         if let Some(slot) = slot {
             slot.write(|buffer| self.record(duration).write(buffer));
         }
-        let key = DecisionKey {
+        let ending = Ending {
             place: self.place,
-            issuer: self.issuer_name().cloned(),
+            issuer: self.issuer_name(),
             decision: self.decision,
             reason: self.reason,
+            method: self.method.as_ref(),
+            status: self.status,
+            duration,
         };
-        self.worker.tally(|tally| tally.ended(key, self.method.as_ref(), self.status, duration));
+        self.worker.tally(|tally| tally.ended(&ending));
     }
 
     fn record(&self, duration: std::time::Duration) -> Record<'_> {
@@ -217,7 +220,7 @@ impl Trail {
             reason: self.reason,
             request_id: self.request_id.as_str(),
             config: &self.snapshot.config,
-            client_address: self.peer.address,
+            client_address: self.peer.forwarded_for.to_str().unwrap_or_default(),
             method: self.method.as_ref().map(Method::as_str),
             path: self.target.as_ref().map(PathAndQuery::path),
             route: self.route_name(),
@@ -227,30 +230,24 @@ impl Trail {
         }
     }
 
-    fn identity(&self) -> Identified<'_> {
-        match &self.who {
-            Who::Nobody => Identified::default(),
-            Who::Caller(verified) => Identified {
-                verified: true,
-                issuer: Some(verified.caller.issuer.as_str()),
-                client: verified.caller.client.as_ref().map(Identity::as_str),
-                subject: Some(verified.caller.subject.as_str()),
-                scope: verified.caller.scope_header.to_str().ok(),
-                token_id: verified.claims.token_id.as_deref(),
-                key_id: verified.key.key_id.as_deref(),
-            },
-            Who::Claimed { issuer, client } => Identified {
+    fn identity(&self) -> Written<'_> {
+        let described = match &self.who {
+            Who::Caller(verified) => {
+                return Written::Written(verified.audit_part.get_or_init(|| describe(verified).written()));
+            }
+            Who::Nobody => Described::default(),
+            Who::Claimed { issuer, client } => Described {
                 issuer: issuer.as_ref().map(IssuerName::as_str),
                 client: client.as_ref().map(Identity::as_str),
-                ..Identified::default()
+                ..Described::default()
             },
-            Who::Client(client) => Identified {
+            Who::Client(client) => Described {
                 verified: true,
                 issuer: Some(IssuerName::OWN),
                 client: Some(client.as_str()),
-                ..Identified::default()
+                ..Described::default()
             },
-            Who::Granted(issued) => Identified {
+            Who::Granted(issued) => Described {
                 verified: true,
                 issuer: Some(IssuerName::OWN),
                 client: Some(issued.client.as_str()),
@@ -259,7 +256,8 @@ impl Trail {
                 token_id: Some(&issued.token_id),
                 key_id: Some(&issued.key_id),
             },
-        }
+        };
+        Written::Described(described)
     }
 
     fn issuer_name(&self) -> Option<&IssuerName> {
@@ -309,6 +307,18 @@ impl Drop for Trail {
 }
 
 pub(crate) const REDIRECT: &str = "(redirect)";
+
+fn describe(verified: &Verified) -> Described<'_> {
+    Described {
+        verified: true,
+        issuer: Some(verified.caller.issuer.as_str()),
+        client: verified.caller.client.as_ref().map(Identity::as_str),
+        subject: Some(verified.caller.subject.as_str()),
+        scope: verified.caller.scope_header.to_str().ok(),
+        token_id: verified.claims.token_id.as_deref(),
+        key_id: verified.key.key_id.as_deref(),
+    }
+}
 
 /// `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers-11: quota and window of each limit.
 fn rate_limit_policy(limits: &[std::sync::Arc<Limit>]) -> HeaderValue {

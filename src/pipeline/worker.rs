@@ -83,20 +83,20 @@ impl Worker {
     }
 
     /// Serves one connection to its end.
-    pub(crate) async fn serve(self: Rc<Self>, gate: Rc<Gate>, accepted: Accepted, drain: Drain) {
+    pub(crate) async fn serve(self: Rc<Self>, gate: Rc<Gate>, accepted: Accepted) {
         let Accepted { stream, peer, place: _place } = accepted;
         let peer = Rc::new(Peer::new(peer.ip(), gate.entrance.clone()));
         let Some(config) = &gate.tls else {
-            return self.converse(stream, Protocol::Http1, peer, drain).await;
+            return self.converse(stream, Protocol::Http1, peer).await;
         };
         let deadline = self.snapshot().limits.handshake_timeout;
         if let Some(stream) = handshake(stream, Arc::clone(config), deadline).await {
             let protocol = Protocol::agreed(stream.get_ref().1.alpn_protocol());
-            self.converse(stream, protocol, peer, drain).await;
+            self.converse(stream, protocol, peer).await;
         }
     }
 
-    async fn converse<T>(self: Rc<Self>, stream: T, protocol: Protocol, peer: Rc<Peer>, drain: Drain)
+    async fn converse<T>(self: Rc<Self>, stream: T, protocol: Protocol, peer: Rc<Peer>)
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -105,7 +105,7 @@ impl Worker {
             let (worker, peer, watch) = (Rc::clone(&self), Rc::clone(&peer), Rc::clone(&watch));
             service_fn(move |request| Rc::clone(&worker).answer(Rc::clone(&peer), &watch, request))
         };
-        let ended = self.protocols.serve(stream, protocol, watch, service, drain).await;
+        let ended = self.protocols.serve(stream, protocol, watch, service).await;
         self.record_end(ended, &peer);
     }
 
@@ -133,7 +133,7 @@ impl Worker {
     }
 
     /// Works beside the requests: deadlines, idle connections, audit lines, reports. Ends when nobody can ask for reports any more.
-    pub(crate) async fn tend(self: Rc<Self>, mut requests: mpsc::Receiver<ReportRequest>) {
+    pub(crate) async fn tend(self: Rc<Self>, drain: Drain, mut requests: mpsc::Receiver<ReportRequest>) {
         let reports = async {
             while let Some(request) = requests.recv().await {
                 // Who has stopped waiting needs no answer.
@@ -142,6 +142,7 @@ impl Worker {
         };
         tokio::select! {
             () = Rc::clone(&self.guard).keep_watch() => {}
+            () = Rc::clone(&self.guard).pass_on(drain) => {}
             () = Rc::clone(&self.pools).sweep() => {}
             () = Rc::clone(&self.ledger).hand_over() => {}
             () = reports => {}
@@ -162,18 +163,18 @@ impl Worker {
         self.in_flight.get() > self.max_in_flight
     }
 
-    pub(crate) fn remembered(&self, token: &str) -> Option<Rc<Verified>> {
+    pub(crate) fn remembered(&self, token: &[u8]) -> Option<Rc<Verified>> {
         let remembered = self.tokens.borrow().get(token).cloned();
         let counter = if remembered.is_some() { &self.token_hits } else { &self.token_misses };
         counter.set(counter.get() + 1);
         remembered
     }
 
-    pub(crate) fn remember(&self, token: &str, verified: Rc<Verified>) {
+    pub(crate) fn remember(&self, token: &[u8], verified: Rc<Verified>) {
         self.tokens.borrow_mut().insert(token, verified);
     }
 
-    pub(crate) fn forget(&self, token: &str) {
+    pub(crate) fn forget(&self, token: &[u8]) {
         self.tokens.borrow_mut().remove(token);
     }
 

@@ -2,9 +2,11 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -21,8 +23,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::drain::{Drain, Stage};
-use super::guard::{Overdue, Watch};
+use super::guard::{Overdue, Told, Watch};
 use super::limits::Limits;
 use super::tls::Protocol;
 use super::watched_io::WatchedIo;
@@ -100,14 +101,7 @@ impl Protocols {
     }
 
     /// Serves requests until the connection ends, is overdue, or has drained.
-    pub(crate) async fn serve<T, S, B>(
-        &self,
-        stream: T,
-        protocol: Protocol,
-        watch: Rc<Watch>,
-        service: S,
-        drain: Drain,
-    ) -> Ended
+    pub(crate) async fn serve<T, S, B>(&self, stream: T, protocol: Protocol, watch: Rc<Watch>, service: S) -> Ended
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
@@ -116,37 +110,42 @@ impl Protocols {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let io = TokioIo::new(WatchedIo::new(stream, Rc::clone(&watch)));
-        macro_rules! drive {
-            ($connection:expr) => {{
-                let mut connection = pin!($connection);
-                tokio::select! {
-                    done = connection.as_mut() => return ended(done),
-                    overdue = watch.expired() => {
-                        connection.as_mut().graceful_shutdown();
-                        if overdue == Overdue::Idle {
-                            let _ = timeout(FAREWELL, connection).await;
-                        }
-                        return Ended::Overdue(overdue);
-                    }
-                    () = reached(drain.clone(), Stage::Draining) => {}
-                }
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    done = connection => ended(done),
-                    overdue = watch.expired() => Ended::Overdue(overdue),
-                    () = reached(drain, Stage::Cut) => Ended::Plainly,
-                }
-            }};
-        }
         match protocol {
-            Protocol::Http1 => drive!(self.http1.serve_connection(io, service)),
-            Protocol::Http2 => drive!(self.http2.serve_connection(io, service)),
+            Protocol::Http1 => {
+                let connection = pin!(self.http1.serve_connection(io, service));
+                drive(connection, |connection| connection.graceful_shutdown(), &watch).await
+            }
+            Protocol::Http2 => {
+                let connection = pin!(self.http2.serve_connection(io, service));
+                drive(connection, |connection| connection.graceful_shutdown(), &watch).await
+            }
         }
     }
 }
 
-async fn reached(mut drain: Drain, stage: Stage) {
-    drain.reached(stage).await;
+/// Drives a connection, and does what it is told meanwhile.
+async fn drive<C>(mut connection: Pin<&mut C>, shut_down: impl Fn(Pin<&mut C>), watch: &Watch) -> Ended
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    loop {
+        let next = poll_fn(|context| match connection.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(Err(ended(done))),
+            Poll::Pending => watch.poll_told(context).map(Ok),
+        });
+        match next.await {
+            Err(ended) => return ended,
+            Ok(Told::Drain) => shut_down(connection.as_mut()),
+            Ok(Told::Cut) => return Ended::Plainly,
+            Ok(Told::Overdue(overdue)) => {
+                shut_down(connection.as_mut());
+                if overdue == Overdue::Idle {
+                    let _ = timeout(FAREWELL, connection).await;
+                }
+                return Ended::Overdue(overdue);
+            }
+        }
+    }
 }
 
 fn ended(done: hyper::Result<()>) -> Ended {

@@ -5,10 +5,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
+use super::drain::{Drain, Stage};
 use super::limits::Limits;
 
 /// One worker's guard over its connections.
@@ -17,6 +17,7 @@ pub(crate) struct Guard {
     tick: Duration,
     now: Cell<u32>,
     patience: Patience,
+    stage: Cell<Option<Told>>,
     watches: RefCell<Vec<Weak<Watch>>>,
 }
 
@@ -29,8 +30,9 @@ pub(crate) struct Watch {
     /// When a write last could not go on.
     stalled_since: Cell<Option<u32>>,
     in_flight: Cell<u32>,
-    expired: Cell<Option<Overdue>>,
-    wake: Notify,
+    told: Cell<Option<Told>>,
+    /// The connection's task, which is polled far more often than it is told anything.
+    task: RefCell<Option<Waker>>,
     /// HTTP/2 peers may send frames without a request, so that a byte does not begin one.
     multiplexed: bool,
 }
@@ -38,6 +40,17 @@ pub(crate) struct Watch {
 /// A request under way on a connection.
 #[derive(Debug)]
 pub(crate) struct Exchange(Rc<Watch>);
+
+/// What a connection is told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// End now: it has stood still for too long.
+    Overdue(Overdue),
+    /// Finish what is in flight and end.
+    Drain,
+    /// End now: the time to drain is over.
+    Cut,
+}
 
 /// What a connection has been waiting for too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +98,7 @@ impl Guard {
             idle: ticks(limits.idle_timeout),
             write: ticks(limits.write_stall_timeout),
         };
-        Rc::new(Self { tick, now: Cell::new(0), patience, watches: RefCell::default() })
+        Rc::new(Self { tick, now: Cell::new(0), patience, stage: Cell::new(None), watches: RefCell::default() })
     }
 
     /// Watches a connection whose handshake has ended.
@@ -96,10 +109,12 @@ impl Guard {
             since: Cell::new(self.now.get()),
             stalled_since: Cell::new(None),
             in_flight: Cell::new(0),
-            expired: Cell::new(None),
-            wake: Notify::new(),
+            told: Cell::new(None),
+            task: RefCell::default(),
             multiplexed,
         });
+        // Whoever comes after the drain has begun is told so at once.
+        watch.told.set(self.stage.get());
         self.watches.borrow_mut().push(Rc::downgrade(&watch));
         watch
     }
@@ -121,22 +136,41 @@ impl Guard {
                 return false;
             };
             if let Some(overdue) = watch.overdue() {
-                watch.expired.set(Some(overdue));
-                watch.wake.notify_one();
+                watch.tell(Told::Overdue(overdue));
             }
             true
         });
     }
+
+    /// Hands the stages of the drain on to all connections; runs beside them.
+    pub(crate) async fn pass_on(self: Rc<Self>, mut drain: Drain) {
+        for (stage, told) in [(Stage::Draining, Told::Drain), (Stage::Cut, Told::Cut)] {
+            drain.reached(stage).await;
+            self.stage.set(Some(told));
+            let watches = self.watches.borrow();
+            watches.iter().filter_map(Weak::upgrade).for_each(|watch| watch.tell(told));
+        }
+        std::future::pending().await
+    }
 }
 
 impl Watch {
-    /// Ends when the connection is overdue.
-    pub(crate) async fn expired(&self) -> Overdue {
-        loop {
-            if let Some(overdue) = self.expired.get() {
-                return overdue;
-            }
-            self.wake.notified().await;
+    /// Ready when there is something that the connection has not been told yet.
+    pub(super) fn poll_told(&self, context: &mut Context<'_>) -> Poll<Told> {
+        if let Some(told) = self.told.take() {
+            return Poll::Ready(told);
+        }
+        let mut task = self.task.borrow_mut();
+        if !task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
+            *task = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    fn tell(&self, told: Told) {
+        self.told.set(Some(told));
+        if let Some(task) = &*self.task.borrow() {
+            task.wake_by_ref();
         }
     }
 
@@ -208,6 +242,13 @@ mod tests {
         })
     }
 
+    fn told(watch: &Watch) -> Option<Overdue> {
+        match watch.told.get() {
+            Some(Told::Overdue(overdue)) => Some(overdue),
+            Some(Told::Drain | Told::Cut) | None => None,
+        }
+    }
+
     fn pass(guard: &Guard, ticks: u32) {
         for _ in 0..ticks {
             guard.look();
@@ -219,9 +260,9 @@ mod tests {
         let guard = guard();
         let watch = guard.watch(false);
         pass(&guard, 8);
-        assert_eq!(watch.expired.get(), None);
+        assert_eq!(told(&watch), None);
         pass(&guard, 1);
-        assert_eq!(watch.expired.get(), Some(Overdue::FirstRequest));
+        assert_eq!(told(&watch), Some(Overdue::FirstRequest));
     }
 
     #[test]
@@ -232,11 +273,11 @@ mod tests {
         pass(&guard, 30);
         watch.read();
         for _ in 0..9 {
-            assert_eq!(watch.expired.get(), None);
+            assert_eq!(told(&watch), None);
             watch.read();
             pass(&guard, 1);
         }
-        assert_eq!(watch.expired.get(), Some(Overdue::Head));
+        assert_eq!(told(&watch), Some(Overdue::Head));
     }
 
     #[test]
@@ -246,8 +287,8 @@ mod tests {
         drop(idle.begin());
         let _exchange = busy.begin();
         pass(&guard, 1000);
-        assert_eq!(idle.expired.get(), Some(Overdue::Idle));
-        assert_eq!(busy.expired.get(), None);
+        assert_eq!(told(&idle), Some(Overdue::Idle));
+        assert_eq!(told(&busy), None);
     }
 
     #[test]
@@ -257,7 +298,7 @@ mod tests {
         drop(watch.begin());
         watch.read();
         pass(&guard, 20);
-        assert_eq!(watch.expired.get(), None);
+        assert_eq!(told(&watch), None);
     }
 
     #[test]
@@ -270,9 +311,9 @@ mod tests {
         watch.wrote(false);
         watch.wrote(true);
         pass(&guard, 30);
-        assert_eq!(watch.expired.get(), None);
+        assert_eq!(told(&watch), None);
         pass(&guard, 1);
-        assert_eq!(watch.expired.get(), Some(Overdue::Write));
+        assert_eq!(told(&watch), Some(Overdue::Write));
     }
 
     #[test]

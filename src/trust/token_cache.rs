@@ -13,7 +13,7 @@ use super::verify::Verified;
 
 /// One worker's cache.
 pub(crate) struct TokenCache {
-    entries: Cache<Box<str>, Rc<Verified>, Bytes, RandomState>,
+    entries: Cache<Box<[u8]>, Rc<Verified>, Weight, RandomState>,
 }
 
 /// What one worker's cache may hold, tokens and claims together.
@@ -23,18 +23,18 @@ const EXPECTED_TOKENS: usize = 8192;
 
 impl TokenCache {
     pub(crate) fn new() -> Self {
-        Self { entries: Cache::with(EXPECTED_TOKENS, MAX_BYTES, Bytes, RandomState::default(), Default::default()) }
+        Self { entries: Cache::with(EXPECTED_TOKENS, MAX_BYTES, Weight, RandomState::default(), Default::default()) }
     }
 
-    pub(crate) fn get(&self, token: &str) -> Option<&Rc<Verified>> {
+    pub(crate) fn get(&self, token: &[u8]) -> Option<&Rc<Verified>> {
         self.entries.get(token)
     }
 
-    pub(crate) fn insert(&mut self, token: &str, verified: Rc<Verified>) {
+    pub(crate) fn insert(&mut self, token: &[u8], verified: Rc<Verified>) {
         self.entries.insert(token.into(), verified);
     }
 
-    pub(crate) fn remove(&mut self, token: &str) {
+    pub(crate) fn remove(&mut self, token: &[u8]) {
         self.entries.remove(token);
     }
 
@@ -50,10 +50,10 @@ impl std::fmt::Debug for TokenCache {
 }
 
 #[derive(Clone)]
-struct Bytes;
+struct Weight;
 
-impl Weighter<Box<str>, Rc<Verified>> for Bytes {
-    fn weight(&self, token: &Box<str>, _: &Rc<Verified>) -> u64 {
+impl Weighter<Box<[u8]>, Rc<Verified>> for Weight {
+    fn weight(&self, token: &Box<[u8]>, _: &Rc<Verified>) -> u64 {
         // The claims stand in the token once, in base64; parsed they take about three times that, plus a fixed part.
         4 * token.len() as u64 + 1024
     }

@@ -3,6 +3,7 @@
 //! Everything that needs no cryptography is judged first, cheapest first; the signature last. The issuer is looked up by
 //! the exact `iss`, the key by (issuer, key id), the algorithm by the key: the token selects nothing.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +59,8 @@ pub(crate) struct Verified {
     pub(crate) claims: Claims,
     pub(crate) key: Arc<VerifyingKey>,
     pub(crate) issuer: Arc<TrustedIssuer>,
+    /// Its part of audit lines, written at first use.
+    pub(crate) audit_part: OnceCell<Box<[u8]>>,
 }
 
 /// Why a token is refused, and whom it claimed to be from; the claim is not verified.
@@ -126,7 +129,7 @@ impl Trust {
         if !token.is_signed_by(&key) {
             return Err(refused(Distrust::BadSignature));
         }
-        Ok(Verified { caller, claims: token.claims, key, issuer: Arc::clone(issuer) })
+        Ok(Verified { caller, claims: token.claims, key, issuer: Arc::clone(issuer), audit_part: OnceCell::new() })
     }
 }
 

@@ -3,7 +3,7 @@
 //! A connection comes back only after a whole exchange, both bodies included; anything else ends it. A request is sent a
 //! second time only if nothing of it was written the first time.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::rc::Rc;
@@ -29,6 +29,7 @@ pub(crate) struct Pools {
 #[derive(Debug)]
 pub(super) struct Pool {
     idle: RefCell<VecDeque<Idle>>,
+    sweeps: Cell<u32>,
     /// The worker's own copy: cloning a shared one is traffic between cores.
     authority: HeaderValue,
 }
@@ -36,7 +37,8 @@ pub(super) struct Pool {
 #[derive(Debug)]
 struct Idle {
     sender: Sender,
-    since: Instant,
+    /// The sweep that it was put back before.
+    sweep: u32,
 }
 
 /// A connection in use, to be given back.
@@ -47,10 +49,10 @@ pub(crate) struct Lease {
     progress: Rc<Progress>,
 }
 
-/// Below what common servers allow, so that we rarely send into a connection that is just being closed.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-const MAX_IDLE: usize = 256;
+/// 15 s: below what common servers allow, so that we rarely send into a connection that is just being closed.
+const IDLE_SWEEPS: u32 = 3;
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+const MAX_IDLE: usize = 256;
 
 /// How long a response may take, in its parts.
 #[derive(Clone, Copy, Debug)]
@@ -116,8 +118,7 @@ impl Pools {
     pub(crate) async fn sweep(self: Rc<Self>) {
         loop {
             tokio::time::sleep(SWEEP_EVERY).await;
-            let now = Instant::now();
-            self.by_name.borrow().values().for_each(|pool| pool.prune(now));
+            self.by_name.borrow().values().for_each(|pool| pool.prune());
         }
     }
 
@@ -131,7 +132,7 @@ impl Pools {
         }
         let authority = HeaderValue::from_bytes(upstream.server.authority.as_bytes());
         let authority = authority.unwrap_or_else(|_| upstream.server.authority.clone());
-        let pool = Rc::new(Pool { idle: RefCell::default(), authority });
+        let pool = Rc::new(Pool { idle: RefCell::default(), sweeps: Cell::new(0), authority });
         self.by_name.borrow_mut().insert(Arc::clone(&upstream.name), Rc::clone(&pool));
         pool
     }
@@ -148,11 +149,14 @@ impl Pool {
         if idle.len() == MAX_IDLE {
             idle.pop_front();
         }
-        idle.push_back(Idle { sender, since: Instant::now() });
+        idle.push_back(Idle { sender, sweep: self.sweeps.get() });
     }
 
-    fn prune(&self, now: Instant) {
-        self.idle.borrow_mut().retain(|idle| !idle.sender.is_closed() && now.duration_since(idle.since) < IDLE_TIMEOUT);
+    fn prune(&self) {
+        let sweep = self.sweeps.get().wrapping_add(1);
+        self.sweeps.set(sweep);
+        let fresh = |idle: &Idle| sweep.wrapping_sub(idle.sweep) <= IDLE_SWEEPS;
+        self.idle.borrow_mut().retain(|idle| !idle.sender.is_closed() && fresh(idle));
     }
 }
 

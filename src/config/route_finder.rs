@@ -1,0 +1,32 @@
+//! Which route a request would take, for tools that ask without a gateway running.
+
+use std::path::Path;
+
+use http::Method;
+
+use super::interpolate::Surroundings;
+use crate::pipeline::routes::{Found, RouteTable};
+
+/// The routes of a configuration.
+#[derive(Debug)]
+pub struct RouteFinder {
+    routes: RouteTable,
+}
+
+impl RouteFinder {
+    /// From the text of a configuration; `Err` is every error of it, as people read them.
+    pub fn parse(yaml: &str) -> Result<Self, String> {
+        let reading = super::parse(Path::new("gateway.yaml"), yaml.as_bytes().to_vec(), &Surroundings::process());
+        let config = super::resolved(reading).map_err(|errors| errors.render(false))?;
+        Ok(Self { routes: config.routes })
+    }
+
+    /// The name of the route. `path` is decoded; `host` is lower case, without port.
+    pub fn find(&self, method: &str, host: &str, path: &str) -> Option<&str> {
+        let method = Method::from_bytes(method.as_bytes()).ok()?;
+        match self.routes.find(&method, host, path) {
+            Found::Route(_, index) => self.routes.routes().get(index).map(|route| route.name.as_str()),
+            Found::MethodNotAllowed(_) | Found::Nothing => None,
+        }
+    }
+}
