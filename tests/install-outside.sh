@@ -15,8 +15,8 @@ if [ -n "$missing" ]; then
     # shellcheck disable=SC2086 # a list of words
     $as_root apt-get install -qq -y --no-install-recommends $missing
 fi
-if ! node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)'; then
-    echo "node $(node --version) is too old for the packages: 20 is the first that works" >&2
+if ! node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18 ? 1 : 0)'; then
+    echo "node $(node --version) is too old for the packages: 18 is the first that works" >&2
     exit 1
 fi
 

@@ -131,7 +131,11 @@ fn python(test: &str, script: &str) -> Option<Command> {
 fn node(test: &str, script: &str) -> Option<Command> {
     let packages = outside().join("node_modules/jose").exists() && runs("node", "--version");
     let there = installed(test, "node and the packages of tests/outside/package.json", packages);
-    there.then(|| command(Path::new("node"), script))
+    there.then(|| {
+        let mut node = Command::new("node");
+        node.args(["--dns-result-order=ipv4first", "--import=./webcrypto.mjs", script]);
+        node
+    })
 }
 
 fn command(program: &Path, script: &str) -> Command {
