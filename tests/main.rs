@@ -6,8 +6,14 @@
 
 mod support;
 
+mod architecture;
 mod authorization;
+mod check_and_run;
+mod cli;
+mod config_errors;
+mod demo;
 mod first_minutes;
 mod jwks;
+mod outside;
 mod tokens;
 mod validation;
