@@ -19,7 +19,7 @@ use crate::pipeline::route::{MethodSet, Route};
 pub(super) struct CheckArgs {
     #[command(flatten)]
     config: ConfigPath,
-    /// How to print findings
+    /// For people or for programs
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -62,7 +62,10 @@ fn summary(path: &ConfigPath, config: &Config) {
         row("listens", format_args!("{} {}", listener.address, styled(DIM, kind)));
     }
     if let Some(oauth) = &config.oauth {
-        let clients = format!("{} clients, {}", oauth.clients.len(), oauth.ring.algorithm);
+        let clients = match oauth.clients.len() {
+            1 => format!("1 client, {}", oauth.ring.algorithm),
+            many => format!("{many} clients, {}", oauth.ring.algorithm),
+        };
         row("issues", format_args!("{}{} {}", oauth.server.issuer, oauth.server.token_path, styled(DIM, clients)));
     }
     for issuer in &config.issuers {
@@ -141,10 +144,11 @@ fn table(rows: &[[String; 5]]) {
         rows.iter().map(|row| row[column].chars().count()).chain([HEAD[column].len()]).max().unwrap_or(0)
     };
     let widths = [0, 1, 2, 3].map(width);
+    let cell = |text: &str, style| if text.is_empty() { String::new() } else { styled(style, text) };
     let line = |cells: [&str; 5], styles: [anstyle::Style; 5]| {
         let pad = |index: usize| widths.get(index).map_or(0, |width| width - cells[index].chars().count());
         let cells: Vec<String> =
-            (0..5).map(|index| format!("{}{}", styled(styles[index], cells[index]), " ".repeat(pad(index)))).collect();
+            (0..5).map(|index| format!("{}{}", cell(cells[index], styles[index]), " ".repeat(pad(index)))).collect();
         out(cells.join("  ").trim_end());
     };
     line(HEAD, [BOLD; 5]);

@@ -11,15 +11,16 @@ use clap::Subcommand;
 use zeroize::Zeroizing;
 
 use super::USAGE;
-use super::terminal::{BOLD, DIM, failed, note, out, styled};
+use super::terminal::{DIM, failed, note, out, styled};
+use crate::issuer::client::parse_id;
 use crate::issuer::secret::{ClientSecret, SecretHash};
 use crate::jose::BASE64URL;
-use crate::oauth::identity::Identity;
 use crate::oauth::scope::Scope;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ClientVerb {
     /// Make a client: prints its secret, once, and the YAML to paste under `oauth.clients`
+    #[command(after_help = NEW_EXAMPLE)]
     New {
         /// The client id
         id: String,
@@ -28,8 +29,22 @@ pub(super) enum ClientVerb {
         scopes: Vec<String>,
     },
     /// Hash a secret read from standard input, for `secrets: [{hash: …}]`
+    #[command(after_help = HASH_EXAMPLE)]
     Hash,
 }
+
+const NEW_EXAMPLE: &str = "\
+Example:
+  portcullis client new billing --scopes invoices:read,invoices:write
+
+The secret is 256 random bits; the configuration keeps its SHA-256 only. To replace the secret of a client without \
+downtime, make another, put its hash beside the old one, and remove that once the client has changed over.";
+
+const HASH_EXAMPLE: &str = "\
+Example:
+  printf %s \"$SECRET\" | portcullis client hash
+
+A secret that `client new` made gets SHA-256; any other gets argon2id, which makes guessing it slow.";
 
 /// Tells a secret that leaked into a log or a repository.
 const PREFIX: &str = "gw_";
@@ -45,7 +60,7 @@ pub(super) fn client(verb: ClientVerb) -> ExitCode {
 }
 
 fn new(id: &str, scopes: &[String]) -> ExitCode {
-    let fault = Identity::parse(id).err().map(|fault| fault.to_string());
+    let fault = parse_id(id).err().map(|fault| fault.to_string());
     let fault =
         fault.or_else(|| scopes.iter().find_map(|scope| Some(format!("`{scope}`: {}", Scope::parse(scope).err()?))));
     if let Some(fault) = fault {
@@ -90,15 +105,15 @@ fn hash() -> ExitCode {
         return ExitCode::from(USAGE);
     }
     if is_generated(secret) {
-        note(styled(DIM, "256 random bits: SHA-256 is enough."));
+        note(styled(DIM, "Made by `portcullis client new`: for 256 random bits SHA-256 is enough."));
         out(SecretHash::of(&ClientSecret::new(secret.to_owned())).to_config());
         return ExitCode::SUCCESS;
     }
     match argon2id(secret) {
         Some(hash) => {
-            note(format_args!(
-                "{} a secret that people thought up gets argon2id; checking it costs 19 MiB and some 20 ms.",
-                styled(BOLD, "argon2id:")
+            note(styled(
+                DIM,
+                "Not made by `portcullis client new`, so argon2id: each check takes 19 MiB and some 20 ms.",
             ));
             out(hash);
             ExitCode::SUCCESS

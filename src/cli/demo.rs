@@ -44,9 +44,9 @@ pub(super) fn demo(args: &ConfigPath) -> ExitCode {
     }
     let audit = match &config.audit.target {
         Target::Stdout => "this terminal".to_owned(),
-        Target::File(path) => path.display().to_string(),
+        Target::File(path) => format!("tail -f {}", word(path)),
     };
-    let ca = config.certificate_path().map(|path| path.display().to_string());
+    let ca = config.certificate_path().map(word);
     let app = match App::open(config) {
         Ok(app) => app,
         Err(error) => return failed(&error),
@@ -61,6 +61,13 @@ pub(super) fn demo(args: &ConfigPath) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
+}
+
+/// A path as a word of the shell, good in any folder.
+fn word(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ',');
+    if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
 }
 
 fn load(path: &Path, secret: &ClientSecret) -> Result<Config, ExitCode> {
@@ -105,6 +112,6 @@ fn explain(gateway: SocketAddr, service: SocketAddr, ca: &str, secret: &ClientSe
     for (what, line) in lines {
         out(format_args!("{}\n{line}\n", styled(NAME, format_args!("# {what}"))));
     }
-    out(format_args!("All of it is in the audit log: {}", styled(BOLD, format_args!("tail -f {audit}"))));
+    out(format_args!("All of it is in the audit log: {}", styled(BOLD, audit)));
     out(styled(DIM, "Ctrl-C ends it."));
 }

@@ -25,10 +25,10 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Begin here:
-  portcullis demo                                   see it work: a gateway before a small service, and five curl lines
-  portcullis client new billing --scopes invoices:read   make a client; prints its secret once
-  portcullis check                                  every error of gateway.yaml at once, and what it exposes
-  portcullis run                                    serve
+  portcullis demo                                  see it work, by five curl lines to paste
+  portcullis client new billing --scopes read      make a client; prints its secret once
+  portcullis check                                 every fault of gateway.yaml, or what it exposes
+  portcullis run                                   serve
 
 Exit codes: 0 fine, 1 findings or denied, 2 wrong usage or configuration.
 PORTCULLIS_LOG chooses the logs on stderr, such as `debug` or `portcullis::trust=debug`.";
@@ -36,10 +36,13 @@ PORTCULLIS_LOG chooses the logs on stderr, such as `debug` or `portcullis::trust
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Serve what the configuration says, until SIGTERM or SIGINT
+    #[command(after_help = RUN_HELP)]
     Run(ConfigPath),
     /// Say what `run` would say to the configuration, and what it exposes; writes nothing
+    #[command(after_help = CHECK_HELP)]
     Check(check::CheckArgs),
     /// Start a small service without authentication, a gateway before it, and say what to try
+    #[command(after_help = DEMO_HELP)]
     Demo(ConfigPath),
     /// Make clients and hash their secrets
     #[command(subcommand)]
@@ -49,18 +52,30 @@ enum Verb {
     Token(token::TokenVerb),
 }
 
+const RUN_HELP: &str = "\
+Logs go to stderr, one JSON object a line. SIGTERM or SIGINT ends it once what is in flight is done, within \
+`shutdown.drain`. SIGUSR1 opens the audit log anew.";
+
+const CHECK_HELP: &str = "\
+Example, for a build:
+  portcullis check --config deploy/gateway.yaml --format json
+
+Reads the files and variables that the configuration names, connects to nobody. Exit code 2 if `run` would refuse.";
+
+const DEMO_HELP: &str = "\
+Needs nothing but the gateway.yaml that comes with Portcullis, and curl. Makes a certificate, a signing key and an audit \
+log beside it.";
+
 #[derive(Clone, Debug, Args)]
 struct ConfigPath {
-    /// The configuration
+    /// The configuration; its paths start from its folder
     #[arg(long, short, value_name = "FILE", default_value = "gateway.yaml")]
     config: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people
     Text,
-    /// For programs
     Json,
 }
 

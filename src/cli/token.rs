@@ -25,14 +25,22 @@ use crate::trust::verify::{Distrust, Expectations, Refused, Trust, Verified};
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenVerb {
     /// Decode a token read from standard input, and say what this configuration would say to it and why
+    #[command(after_help = INSPECT_HELP)]
     Inspect(InspectArgs),
 }
+
+const INSPECT_HELP: &str = "\
+Example:
+  printf %s \"$TOKEN\" | portcullis token inspect
+
+Our own keys are read from the disk, those of other issuers are fetched. Exit code 1 if the token is refused; a good one \
+is held against every protected route.";
 
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
     #[command(flatten)]
     config: ConfigPath,
-    /// How to print findings
+    /// For people or for programs
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -95,6 +103,7 @@ fn print_text(token: &str, verdict: &Result<Verified, Refused>, config: &Config,
     for (name, part) in parts(token) {
         out(format_args!("{}\n{part:#}", styled(BOLD, name)));
     }
+    times(token).into_iter().for_each(|(name, time)| out(format_args!("  {name}  {}", styled(DIM, time))));
     match verdict {
         Ok(verified) => {
             let client = verified.caller.client.as_ref().map_or("(none)", |client| client.as_str());
@@ -140,6 +149,13 @@ fn parts(token: &str) -> Vec<(String, Value)> {
     ["header", "claims"].map(str::to_owned).into_iter().zip(decoded).collect()
 }
 
+/// The claims that are times, readable.
+fn times(token: &str) -> Vec<(&'static str, UnixTime)> {
+    let claims = parts(token).into_iter().nth(1).map(|(_, claims)| claims).unwrap_or_default();
+    let time = |name: &'static str| Some((name, UnixTime::from_seconds(claims[name].as_u64()?)));
+    ["iat", "nbf", "exp"].into_iter().filter_map(time).collect()
+}
+
 /// What each protected route would say.
 fn answers(verified: &Verified, config: &Config, now: UnixTime) -> Vec<(String, String)> {
     let instant = tokio::time::Instant::now();
@@ -170,7 +186,7 @@ fn explain(reason: Distrust) -> &'static str {
         Distrust::AlgNotAllowed => "alg_not_allowed: its `alg` is not among the issuer's `algorithms`",
         Distrust::MissingClaim => "missing_claim: a required claim is missing or empty",
         Distrust::BadAudience => "bad_audience: its `aud` names none of the accepted audiences",
-        Distrust::Expired => "expired",
+        Distrust::Expired => "expired: its `exp` is past",
         Distrust::NotYetValid => "not_yet_valid: its `nbf` or `iat` lies in the future",
         Distrust::UnknownKid => "unknown_kid: the issuer publishes no such key for this algorithm",
         Distrust::KeysUnavailable => "keys_unavailable: the issuer's keys can't be fetched, so that nobody can tell",

@@ -16,6 +16,9 @@ use super::values::{Quotes, Value};
 
 /// What a node can be read as.
 pub(super) trait Decode: Sized {
+    /// What follows the message that a key is missing, where its name does not say it all.
+    const WHEN_MISSING: &'static str = "";
+
     fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported>;
 }
 
@@ -37,6 +40,8 @@ pub(crate) struct Named<T> {
     pub(crate) complete: bool,
 }
 
+pub(super) const EMPTY_LIST: &str = "this list is empty: name at least one";
+
 /// A list that is not empty in the file. Items that could not be read are left out.
 #[derive(Debug)]
 pub(crate) struct OneOrMore<T> {
@@ -56,7 +61,7 @@ impl<T: Decode> Field for Required<T> {
 
     fn absent(key: &'static str, missing: Missing, reader: &mut Reader<'_>) -> Self {
         match missing {
-            Missing::From(span) => Err(reader.faults.at(span, format!("missing key `{key}`"))),
+            Missing::From(span) => Err(reader.faults.at(span, format!("missing key `{key}`{}", T::WHEN_MISSING))),
             Missing::Because(reported) => Err(reported),
         }
     }
@@ -65,6 +70,17 @@ impl<T: Decode> Field for Required<T> {
 impl<T: Decode> Field for Option<At<T>> {
     fn given(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Self {
         At::decode(node, reader).ok()
+    }
+
+    fn absent(_: &'static str, _: Missing, _: &mut Reader<'_>) -> Self {
+        None
+    }
+}
+
+/// Whether the key is there matters, even where its value can't be read.
+impl<T: Decode> Field for Option<Required<T>> {
+    fn given(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Self {
+        Some(At::decode(node, reader))
     }
 
     fn absent(_: &'static str, _: Missing, _: &mut Reader<'_>) -> Self {
@@ -131,9 +147,7 @@ impl<T: Decode> Decode for Vec<T> {
 impl<T: Decode> Decode for OneOrMore<T> {
     fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         match &node.value {
-            Node::List(items) if items.is_empty() => {
-                Err(reader.faults.at(node.span, "this list is empty: name at least one, or leave the key out"))
-            }
+            Node::List(items) if items.is_empty() => Err(reader.faults.at(node.span, EMPTY_LIST)),
             _ => Ok(Self { items: Vec::decode(node, reader)? }),
         }
     }
@@ -169,7 +183,7 @@ impl Decode for String {
 /// Writes a struct that mirrors a map of the file, with its `Decode` and `Field`. A field is one of
 /// - `key: Required<T>`: its lack is a fault;
 /// - `key: At<T> = default`: the default stands where it is left out;
-/// - `key: Option<At<T>>`, `Vec<At<T>>`, `Named<T>`: may be left out;
+/// - `key: Option<At<T>>`, `Option<Required<T>>`, `Vec<At<T>>`, `Named<T>`: may be left out;
 /// - `key: M`, where `M` is a mirrored map itself: as if it were there and empty.
 macro_rules! mirror {
     ($(#[$meta:meta])* struct $name:ident { $($(#[$doc:meta])* $key:ident: $type:ty $(= $default:expr)?,)* }) => {

@@ -88,7 +88,7 @@ impl Value for Version {
     }
 
     fn parse(text: &str) -> Result<Self, Hint> {
-        if text == "1" { Ok(Self) } else { Err("") }
+        if text == "1" { Ok(Self) } else { Err("there is no other version") }
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 
-use super::source::{At, Span, speaks_of_secrets};
+use super::source::{At, Span, has_credentials, speaks_of_secrets};
 use super::suggest;
 use super::tree::{Node, Tree};
 
@@ -49,6 +49,9 @@ enum Rule {
     Oauth,
     Clients,
     Client,
+    Headers,
+    /// Their values are what upstreams let us in for, as often as not.
+    HeaderValues,
     /// Holds secrets only under names that say so.
     Open,
     Secret,
@@ -71,7 +74,10 @@ impl Rule {
                 None => Self::Secret,
             },
             Self::Client if suggest::closest(key, CLIENT).is_some() => Self::Open,
-            Self::Client | Self::Secret => Self::Secret,
+            Self::Client | Self::Secret | Self::HeaderValues => Self::Secret,
+            Self::Headers if suggest::closest(key, &["set"]).is_some() => Self::HeaderValues,
+            Self::Open if suggest::closest(key, &["headers"]).is_some() => Self::Headers,
+            Self::Headers => Self::Open,
             Self::Open => Self::Open,
         }
     }
@@ -84,14 +90,14 @@ fn hide(text: &str, node: &At<Node<'_>>, rule: Rule, spans: &mut Vec<Span>) {
                 hide_below(text, key, value, rule, spans);
             }
         }
-        (Node::List(items), Rule::Open) => items.iter().for_each(|item| hide(text, item, rule, spans)),
-        (_, Rule::Open) => {}
+        (Node::List(items), Rule::Open | Rule::Headers) => items.iter().for_each(|item| hide(text, item, rule, spans)),
+        (_, Rule::Open) if !has_credentials(&text[node.span.start as usize..node.span.end as usize]) => {}
         _ => spans.push(node.span),
     }
 }
 
 fn hide_below(text: &str, key: &At<Cow<'_, str>>, value: &At<Node<'_>>, rule: Rule, spans: &mut Vec<Span>) {
-    let below = rule.below(&key.value);
+    let below = if has_credentials(&key.value) { Rule::Secret } else { rule.below(&key.value) };
     if !matches!(below, Rule::Secret) {
         return hide(text, value, below, spans);
     }
@@ -103,7 +109,10 @@ fn hide_below(text: &str, key: &At<Cow<'_, str>>, value: &At<Node<'_>>, rule: Ru
 fn may_be_shown(key: &str, rule: Rule) -> bool {
     match rule {
         Rule::Client => suggest::closest(key, &["secrets"]).is_some(),
-        Rule::Root | Rule::Oauth | Rule::Open => key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+        Rule::HeaderValues => key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'),
+        Rule::Root | Rule::Oauth | Rule::Open | Rule::Headers => {
+            key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        }
         Rule::Clients | Rule::Secret => false,
     }
 }
@@ -137,7 +146,8 @@ fn section(text: &str, end: usize) -> &str {
 
 fn is_harmless(section: &str) -> bool {
     let name = section.split(':').next().unwrap_or_default();
-    let suspicious = |line: &str| speaks_of_secrets(line) || line.trim_end().ends_with("clients:");
+    let suspicious =
+        |line: &str| speaks_of_secrets(line) || line.trim_end().ends_with("clients:") || line.contains("headers:");
     TOP_LEVEL.contains(&name) && name != "oauth" && !section.lines().any(suspicious)
 }
 
@@ -250,6 +260,14 @@ mod tests {
             "x: s3cr3t",
             "routes: [{client_secret: s3cr3t}]",
             "routes: [{headers: {set: {Password: s3cr3t, \nX-Api-Key: s3cr3t}}}]",
+            "routes: [{headers: {set: {X-Upstream: s3cr3t}}}]",
+            "routes: [{headers: {set: {\"X-Upstream s3cr3t\": x}}}]",
+            "routes: [{headers: s3cr3t}]",
+            "routes: [{headers: {set: s3cr3t}}]",
+            "routes: [{headers: {set: [s3cr3t]}}]",
+            "upstreams: {a: \"http://user:s3cr3t@host\"}",
+            "upstreams: {a: [http://user:s3cr3t@host]}",
+            "routes: [{\"http://user:s3cr3t@host\": x}]",
             "issuers: {a: {credentials: s3cr3t}}",
             "limits: {<<: {x: s3cr3t}}",
             "version: 1\n---\nx: s3cr3t",
@@ -271,6 +289,7 @@ mod tests {
             "{oauth: {clients: {a: @s3cr3t}}}",
             "routes:\n  clients:\n    a: [s3cr3t, @]",
             "routes:\n  password: @s3cr3t",
+            "routes:\n  - headers:\n      set:\n        X-Upstream: @s3cr3t",
             "oauth: [\nroutes:\n  - @s3cr3t # secret",
         ] {
             never_shown(text);

@@ -107,6 +107,11 @@ impl Source {
         self.shown_line(span).map(|_| self.quote_harmless(span))
     }
 
+    /// Whether a variable or file stands in what the file says at `span`.
+    pub(crate) fn has_references(&self, span: Span) -> bool {
+        self.text[span.range()].contains("${")
+    }
+
     /// Quotes a key. Its line may hold a secret, as long as the key is none.
     pub(crate) fn quote_key(&self, span: Span) -> Option<String> {
         let secret = self.hidden_from(span.start)?;
@@ -145,7 +150,7 @@ impl Source {
             return None;
         }
         let text = self.text[line.range()].trim_end_matches(['\n', '\r']);
-        (!speaks_of_secrets(text)).then_some(text)
+        (!speaks_of_secrets(text) && !has_credentials(text)).then_some(text)
     }
 
     /// The first secret that does not end before what stands at `offset`; the outer `None` means that all may be secret.
@@ -187,6 +192,11 @@ impl Source {
 pub(super) fn speaks_of_secrets(line: &str) -> bool {
     let line = line.to_ascii_lowercase();
     SECRET_WORDS.iter().any(|word| line.contains(word))
+}
+
+/// Whether a URL with a user or password in it stands in a text.
+pub(super) fn has_credentials(line: &str) -> bool {
+    line.split("://").skip(1).any(|rest| rest.split_whitespace().next().is_some_and(|url| url.contains('@')))
 }
 
 fn shorten(text: &str, limit: usize) -> Cow<'_, str> {
@@ -287,6 +297,18 @@ mod tests {
     fn a_comment_that_speaks_of_secrets_hides_its_line() {
         let text = "a: 1 # old Secret: abc";
         assert_eq!(source(text).quote(span_of(text, "1")), None);
+    }
+
+    #[test]
+    fn a_url_with_credentials_hides_its_line() {
+        for url in
+            ["http://user:xyz@host", "https://xyz@host/a", "\"ftp://user:x/y@host\"", "x: http://a, y: http://u:p@b"]
+        {
+            let text = format!("a: {url}");
+            assert_eq!(source(&text).quote(span_of(&text, url)), None, "{url}");
+        }
+        let text = "a: http://host # mail a@b";
+        assert!(source(text).quote(span_of(text, "http://host")).is_some());
     }
 
     #[test]

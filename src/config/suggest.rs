@@ -4,8 +4,9 @@
 
 /// The known name that is `name`, or is so close to it that it must have been meant.
 pub(crate) fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
-    if let Some(exact) = known.iter().find(|candidate| **candidate == name) {
-        return Some(exact);
+    let same = known.iter().find(|candidate| **candidate == name);
+    if let Some(same) = same.or_else(|| known.iter().find(|candidate| candidate.eq_ignore_ascii_case(name))) {
+        return Some(same);
     }
     let limit = allowed_distance(name);
     known
@@ -62,6 +63,7 @@ mod tests {
             ("scoeps", Some("scopes")),
             ("any-of", Some("any_of")),
             ("pre", Some("per")),
+            ("PER", Some("per")),
             ("connection_per_adress", Some("connections_per_address")),
             ("pe", None),
             ("limits", None),

@@ -33,7 +33,7 @@ fn message(kind: &ErrorKind, before: &str) -> String {
         }
         ErrorKind::UnexpectedCharacter { .. } => "a value cannot begin with this character: quote it",
         ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => {
-            "a `:` cannot stand here: check the indentation, and quote a value that contains `: `"
+            "a `:` cannot stand here: check the indentation, close every `[` and `{` above, and quote a value that contains `: `"
         }
         ErrorKind::UnclosedQuotedScalar => "this quotation mark has no partner",
         ErrorKind::InvalidQuotedScalarIndent => {

@@ -115,6 +115,9 @@ impl Value for Count {
     }
 
     fn parse(text: &str) -> Result<Self, Hint> {
+        if text == UNLIMITED {
+            return Err(NEVER_UNLIMITED);
+        }
         let number = u32::try_from(decimal(text)?).map_err(|_| TOO_LARGE)?;
         NonZeroU32::new(number).map(Self).ok_or(NOT_ZERO)
     }
@@ -199,7 +202,7 @@ impl<T: Value> Value for Limit<T> {
     }
 
     fn parse(text: &str) -> Result<Self, Hint> {
-        if text == "unlimited" {
+        if text == UNLIMITED {
             return Ok(Self::Unlimited);
         }
         match T::parse(text) {
@@ -221,6 +224,9 @@ impl Value for SocketAddr {
 
 /// A run of digits and what follows it.
 fn number_and_unit(text: &str) -> Result<(u64, &str), Hint> {
+    if text == UNLIMITED {
+        return Err(NEVER_UNLIMITED);
+    }
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     Ok((decimal(&text[..end])?, &text[end..]))
 }
@@ -232,6 +238,10 @@ fn decimal(digits: &str) -> Result<u64, Hint> {
     }
     digits.parse().map_err(|_| TOO_LARGE)
 }
+
+const UNLIMITED: &str = "unlimited";
+
+const NEVER_UNLIMITED: Hint = "this limit cannot be lifted";
 
 const NOT_ZERO: Hint = "it cannot be 0";
 

@@ -43,6 +43,17 @@ struct StandIns {
     slow: Vec<SecretHash>,
 }
 
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a client id is printable ASCII without space, `/` and `:`, 1024 characters at most")]
+pub(crate) struct InvalidClientId;
+
+/// Narrower than RFC 6749 §A.1: `ISSUER/ID` names the clients of other issuers, and `:` ends the id in Basic credentials.
+pub(crate) fn parse_id(text: &str) -> Result<Identity, InvalidClientId> {
+    let legal = |b: u8| b.is_ascii_graphic() && b != b'/' && b != b':';
+    let id = Some(text).filter(|text| text.bytes().all(legal));
+    id.and_then(|text| Identity::parse(text).ok()).ok_or(InvalidClientId)
+}
+
 /// Of nothing that anyone could present: 19 MiB, 2 passes, as OWASP recommends.
 const SLOW_STAND_IN: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$c3RhbmRpbnN0YW5kaW4$WJFsLoqoN0XzXBSWVT2kE3xKs8tqpqbe3KBKuyDpXKE";

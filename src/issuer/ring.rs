@@ -76,7 +76,15 @@ impl Ring {
 
     /// Says what [`Self::open`] would, without writing anything.
     pub(crate) fn check(settings: &RingSettings) -> Result<(), RingError> {
-        if settings.directory.exists() { load(&settings.directory).map(drop) } else { Ok(()) }
+        if settings.directory.exists() {
+            return load(&settings.directory).map(drop);
+        }
+        match settings.directory.ancestors().find(|folder| folder.exists()) {
+            Some(file) if !file.is_dir() => {
+                Err(failed("use", &settings.directory)(io::ErrorKind::NotADirectory.into()))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// The key that signs now.
@@ -111,6 +119,9 @@ fn make_directory(directory: &Path) -> Result<(), RingError> {
 }
 
 fn load(directory: &Path) -> Result<Vec<(SystemTime, Arc<SigningKey>)>, RingError> {
+    if !directory.is_dir() {
+        return Err(failed("use", directory)(io::ErrorKind::NotADirectory.into()));
+    }
     refuse_looser(directory, DIRECTORY_MODE)?;
     let mut stored = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed("read", directory))? {

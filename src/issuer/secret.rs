@@ -28,7 +28,9 @@ pub(crate) enum SecretHash {
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidHash {
-    #[error("expected `sha256:` and 43 characters of unpadded base64url, or an argon2id PHC string")]
+    #[error(
+        "expected `sha256:` and 43 characters of unpadded base64url, or an argon2id PHC string: `portcullis client hash` makes one"
+    )]
     Form,
     #[error("only argon2id in version 19 is taken, of at most {MAX_MEMORY_KIB} KiB and {MAX_PASSES} passes")]
     Parameters,

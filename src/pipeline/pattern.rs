@@ -31,19 +31,17 @@ pub(crate) enum HostPattern {
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidPattern {
-    #[error("a path starts with `/`")]
+    #[error("a path starts with `/`; a host belongs under `hosts`")]
     NoSlash,
     #[error("a path has no empty segment; `/ping` matches `/ping/` too")]
     EmptySegment,
     #[error("a path has no `.` or `..` segment")]
     DotSegment,
-    #[error("`**` stands alone, at the end: `/api/**`")]
+    #[error("a `*` stands only in a `/**` at the end, which is the subtree; one segment is `{{name}}`")]
     Subtree,
     #[error("a placeholder is a whole segment such as `{{id}}`")]
     Placeholder,
-    #[error(
-        "a path is written decoded and without `\\`, `?`, `#`, `;` and control characters; `%` starts an escape and is not allowed"
-    )]
+    #[error("a path is written decoded: without `%`, `\\`, `?`, `#`, `;` and control characters")]
     Character,
     #[error("a host is a name such as `api.example.com` or `*.example.com`, or an IP address, without port")]
     Host,

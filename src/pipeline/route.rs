@@ -44,7 +44,7 @@ pub(crate) struct MethodSet(Vec<Method>);
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidMethod {
-    #[error("methods are upper case")]
+    #[error("methods are upper case, such as `GET`")]
     Case,
     #[error("CONNECT and TRACE are never forwarded")]
     Never,
@@ -53,7 +53,7 @@ pub(crate) enum InvalidMethod {
 }
 
 /// What a route takes that lists none.
-const STANDARD: [Method; 7] =
+pub(crate) const STANDARD: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
 impl MethodSet {

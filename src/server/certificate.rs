@@ -58,13 +58,19 @@ impl CertificateFiles {
     pub(crate) fn load(&self) -> Result<Arc<CertifiedKey>, CertificateError> {
         let chain = self.chain()?;
         let key = self.private_key()?;
-        let signing_key = aws_lc_rs::sign::any_supported_type(&key)
-            .map_err(|error| CertificateError::Unusable { path: self.key.clone(), reason: error.to_string() })?;
+        let signing_key = aws_lc_rs::sign::any_supported_type(&key).map_err(|_| {
+            let reason = "no RSA, ECDSA or Ed25519 key that TLS can sign with".to_owned();
+            CertificateError::Unusable { path: self.key.clone(), reason }
+        })?;
         let pair = CertifiedKey::new(chain, signing_key);
         match pair.keys_match() {
             Ok(()) => Ok(Arc::new(pair)),
             Err(rustls::Error::InconsistentKeys(_)) => {
                 Err(CertificateError::Mismatch { cert: self.cert.clone(), key: self.key.clone() })
+            }
+            Err(rustls::Error::InvalidCertificate(_)) => {
+                let reason = "its first certificate cannot be read".to_owned();
+                Err(CertificateError::Unusable { path: self.cert.clone(), reason })
             }
             Err(error) => Err(CertificateError::Unusable { path: self.cert.clone(), reason: error.to_string() }),
         }
@@ -93,7 +99,11 @@ impl CertificateFiles {
 
     fn private_key(&self) -> Result<PrivateKeyDer<'static>, CertificateError> {
         let read = |source| CertificateError::Read { path: self.key.clone(), source };
-        let mode = fs::metadata(&self.key).map_err(read)?.permissions().mode() & 0o777;
+        let metadata = fs::metadata(&self.key).map_err(read)?;
+        if metadata.is_dir() {
+            return Err(read(io::ErrorKind::IsADirectory.into()));
+        }
+        let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o007 != 0 {
             return Err(CertificateError::KeyMode { path: self.key.clone(), mode });
         }

@@ -1,8 +1,10 @@
 //! The world that promises are tested in: the program itself, a client, an upstream, an issuer.
 
 pub(crate) mod client;
+pub(crate) mod command;
 pub(crate) mod gateway;
 pub(crate) mod issuer;
+pub(crate) mod port;
 pub(crate) mod upstream;
 pub(crate) mod wire;
 pub(crate) mod world;

@@ -11,7 +11,7 @@ mirror! {
     struct RawIssuer {
         issuer: Required<String>,
         /// Default: discovered.
-        jwks_uri: Option<At<HttpUrl>>,
+        jwks_uri: Option<Required<HttpUrl>>,
         audiences: Required<OneOrMore<String>>,
         /// Default: all that we know.
         algorithms: Option<At<OneOrMore<String>>>,

@@ -108,6 +108,8 @@ mirror! {
 }
 
 impl Decode for RawAccess {
+    const WHEN_MISSING: &'static str = ": who may? `public`, or a map such as `{scopes: [read:data]}`";
+
     fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "`public` or a map such as `{scopes: [read:data]}`";
         if matches!(node.value, Node::Map(_)) {
@@ -127,7 +129,7 @@ impl Decode for RawScopes {
             Node::List(_) => Ok(Self(RawScopeSets { all_of: Some(At::decode(node, reader)?), any_of: None })),
             Node::Map(pairs) if !pairs.is_empty() => RawScopeSets::decode(node, reader).map(Self),
             Node::Map(_) => Err(reader.faults.at(node.span, format!("expected {EXPECTED}"))),
-            Node::Scalar(_) | Node::Refused => Err(reader.mismatch(node, EXPECTED, "")),
+            Node::Scalar(_) | Node::Refused => Err(reader.mismatch(node, EXPECTED, "write `[…]` around it")),
         }
     }
 }

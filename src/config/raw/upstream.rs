@@ -1,6 +1,6 @@
 //! `upstreams.NAME`: a URL, or a map with more to say.
 
-use super::super::decode::{Decode, Required, mirror};
+use super::super::decode::{Decode, EMPTY_LIST, Required, mirror};
 use super::super::diagnostics::Reported;
 use super::super::origin::Origin;
 use super::super::reader::Reader;
@@ -52,10 +52,12 @@ impl Decode for OneServer {
     fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         match &node.value {
             Node::List(servers) if servers.len() > 1 => {
-                Err(reader.faults.at(servers[1].span, "expected one server only"))
+                Err(reader.faults.at(servers[1].span, "expected one server only: remove this one"))
             }
             Node::List(servers) if servers.len() == 1 => At::decode(&servers[0], reader).map(Self),
-            _ => Err(reader.mismatch(node, "a list of one URL", "")),
+            Node::List(_) => Err(reader.faults.at(node.span, EMPTY_LIST)),
+            Node::Scalar(_) => Err(reader.mismatch(node, "a list of one URL", "write `[…]` around it")),
+            Node::Map(_) | Node::Refused => Err(reader.mismatch(node, "a list of one URL", "")),
         }
     }
 }

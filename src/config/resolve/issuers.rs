@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
@@ -12,7 +13,7 @@ use super::super::decode::{Named, OneOrMore};
 use super::super::interpolate;
 use super::super::origin::HttpUrl;
 use super::super::raw::issuer::RawIssuer;
-use super::super::source::{At, Span};
+use super::super::source::At;
 use super::super::types::{ExternalIssuer, Oauth};
 use super::{Resolved, Resolver};
 use crate::jose::algorithm::Algorithm;
@@ -60,23 +61,27 @@ impl Resolver<'_> {
     }
 
     fn issuer(&mut self, name: &At<String>, raw: RawIssuer) -> Option<ExternalIssuer> {
-        let jwks_uri = raw.jwks_uri.as_ref().map(|uri| self.jwks_uri(name, uri));
-        let ca = raw.ca.as_ref().and_then(|ca| self.certificates(&self.source.locate(&ca.value), ca.span));
+        let discovered = raw.jwks_uri.is_none();
+        let jwks_uri = raw.jwks_uri.and_then(Result::ok).map(|uri| self.jwks_uri(name, &uri));
+        let ca = raw.ca.as_ref().and_then(|ca| self.certificates(ca));
         let algorithms = raw.algorithms.map_or_else(|| Algorithm::ALL.to_vec(), |list| self.algorithms(&list.value));
         let audiences = raw.audiences.map(|list| self.texts(&list.value));
         let allow_scopes = raw.allow_scopes.map(|list| self.scopes(&list.value));
         let types = raw.types.map_or_else(default_types, |list| types(&list.value));
         if raw.clock_skew.value > MAX_SKEW {
-            self.faults.at(raw.clock_skew.span, "a clock skew of 120s at most");
+            let got = self.got(&raw.clock_skew);
+            self.faults.at(raw.clock_skew.span, format!("a clock skew is 120s at most{got}"));
         }
         let issuer = raw.issuer.ok()?;
-        if jwks_uri.is_none() && !Url::parse(&issuer.value).is_ok_and(|url| is_safe(&url)) {
+        let Ok(iss) = Identity::parse(&issuer.value) else {
+            self.faults.at(issuer.span, "an issuer is 1 to 1024 bytes without control characters");
+            return None;
+        };
+        if discovered && !Url::parse(&issuer.value).is_ok_and(|url| is_safe(&url)) {
             let message =
                 "without `jwks_uri` the issuer is discovered, and must be an https URL; http only on a loopback host";
             self.faults.at(issuer.span, message);
         }
-        let iss =
-            Identity::parse(&issuer.value).map_err(|fault| self.faults.at(issuer.span, fault.to_string())).ok()?;
         let scope_claim = match raw.scope_claim.value.as_str() {
             "auto" => ScopeClaim::Auto,
             name => ScopeClaim::Named(name.to_owned()),
@@ -110,17 +115,19 @@ impl Resolver<'_> {
         list.items.iter().filter_map(|name| self.algorithm(name)).collect()
     }
 
-    fn certificates(&mut self, path: &std::path::Path, span: Span) -> Option<Vec<u8>> {
+    fn certificates(&mut self, file: &At<PathBuf>) -> Option<Vec<u8>> {
+        let path = self.source.locate(&file.value);
+        let named = self.as_written(format!("`{}`", path.display()), file.span, &file.value);
         let pem = match fs::read(path) {
             Ok(pem) => pem,
             Err(error) => {
-                self.faults.at(span, format!("cannot read `{}`: {}", path.display(), interpolate::reason(&error)));
+                self.faults.at(file.span, format!("cannot read {named}: {}", interpolate::reason(&error)));
                 return None;
             }
         };
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
         if !certificates.is_ok_and(|list| !list.is_empty()) {
-            self.faults.at(span, format!("`{}` holds no certificate in PEM", path.display()));
+            self.faults.at(file.span, format!("{named} holds no certificate in PEM"));
         }
         Some(pem)
     }

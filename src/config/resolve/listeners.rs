@@ -4,7 +4,7 @@ use super::super::decode::{OneOrMore, Required};
 use super::super::raw::listener::{MinVersion as RawMinVersion, RawCertificate, RawListener, RawTls};
 use super::super::source::At;
 use super::super::types::{Listener, ListenerKind};
-use super::Resolver;
+use super::{Resolver, in_our_words};
 use crate::server::certificate::{CertificateError, CertificateFiles};
 use crate::server::tls::MinVersion;
 
@@ -77,7 +77,15 @@ impl Resolver<'_> {
                 | CertificateError::NoCertificate { .. }
                 | CertificateError::Make(_) => cert.span,
             };
-            self.faults.at(span, crate::telemetry::chain::Chain(&error).to_string());
+            let one_is_missing = !files.cert.exists() || !files.key.exists();
+            let hint = if files.self_signed && one_is_missing {
+                "; `self_signed` makes a pair only where both files are missing"
+            } else {
+                ""
+            };
+            let message = self.as_written(in_our_words(&error) + hint, cert.span, &cert.value);
+            let message = self.as_written(message, key.span, &key.value);
+            self.faults.at(span, message);
         }
         Some(files)
     }

@@ -10,15 +10,18 @@ mod oauth;
 mod rate_limits;
 mod routes;
 
+use std::error::Error;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::decode::OneOrMore;
 use super::diagnostics::{Faults, Reported};
+use super::interpolate;
 use super::raw::limits::RawLimits;
 use super::raw::{AuditFile, OnFailure as RawOnFailure, RawAdmin, RawAudit, RawConfig};
-use super::source::{At, Source};
+use super::source::{At, Source, Span};
 use super::types::{Audit, Config, Listener};
 use super::values::{Count, Limit, Period, Size};
 use crate::audit::ledger::OnFailure;
@@ -72,7 +75,8 @@ impl Resolver<'_> {
         self.at_most(&raw.uri_bytes, MAX_URI_BYTES);
         self.at_most(&raw.header_bytes, MAX_HEADER_BYTES);
         if raw.token_bytes.value.bytes() > raw.header_bytes.value.bytes() {
-            self.faults.at(raw.token_bytes.span, "a token can't be longer than `header_bytes`");
+            let message = "`token_bytes` is more than `header_bytes`, and a token comes in a header: lower it, or raise `header_bytes`";
+            self.faults.at(raw.token_bytes.span, message);
         }
         let bytes = |size: &At<Size>| usize::try_from(size.value.bytes()).unwrap_or(usize::MAX);
         Limits {
@@ -96,7 +100,8 @@ impl Resolver<'_> {
 
     fn at_most(&mut self, size: &At<Size>, limit: u64) {
         if size.value.bytes() > limit {
-            self.faults.at(size.span, format!("at most {limit}B"));
+            let quoted = self.got(size);
+            self.faults.at(size.span, format!("expected a size of at most `{limit}B`{quoted}"));
         }
     }
 
@@ -106,7 +111,12 @@ impl Resolver<'_> {
             AuditFile::Path(path) => Target::File(self.source.locate(path)),
         };
         if let Err(error) = target.check() {
-            self.faults.at(raw.file.span, error.to_string());
+            let written = match &raw.file.value {
+                AuditFile::Stdout => Path::new("-"),
+                AuditFile::Path(path) => path,
+            };
+            let message = self.as_written(in_our_words(&error), raw.file.span, written);
+            self.faults.at(raw.file.span, message);
         }
         let on_failure = match raw.on_failure.value {
             RawOnFailure::Block => OnFailure::Block,
@@ -156,6 +166,28 @@ impl Resolver<'_> {
     fn quoted<T>(&self, at: &At<T>) -> String {
         self.source.quote(at.span).map(|text| format!(" {text}")).unwrap_or_default()
     }
+
+    /// A message that names the path at `span`, with the path as the file writes it where it came out of a variable: that
+    /// may hold anything, a private key in the place of its path for one.
+    fn as_written(&self, message: String, span: Span, path: &Path) -> String {
+        if !self.source.has_references(span) {
+            return message;
+        }
+        let written = self.source.quote(span).unwrap_or_else(|| "…".to_owned());
+        message.replace(&self.source.locate(path).display().to_string(), written.trim_matches('`'))
+    }
+
+    /// [`quoted`](Self::quoted), at the end of a message.
+    fn got<T>(&self, at: &At<T>) -> String {
+        self.source.quote(at.span).map(|text| format!(", got {text}")).unwrap_or_default()
+    }
+}
+
+/// An error with its causes, and with what the operating system said in the style of our own messages.
+fn in_our_words(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    let told = causes.map(|cause| cause.downcast_ref().map_or_else(|| cause.to_string(), interpolate::reason));
+    told.collect::<Vec<_>>().join(": ")
 }
 
 /// A bound that can be lifted, as the runtime has it.

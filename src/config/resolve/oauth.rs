@@ -10,11 +10,12 @@ use super::super::origin::Origin;
 use super::super::raw::oauth::{RawClient, RawOauth, RawSecret, RawTokenEndpoint, Secret};
 use super::super::raw::route::{ClaimValue, RawClaim};
 use super::super::source::At;
+use super::super::suggest;
 use super::super::types::Oauth;
 use super::super::values::Period;
-use super::{Resolved, Resolver};
+use super::{Resolved, Resolver, in_our_words};
 use crate::issuer::authorization_server::ServerSettings;
-use crate::issuer::client::Client;
+use crate::issuer::client::{self, Client};
 use crate::issuer::grant::REGISTERED_CLAIMS;
 use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH};
 use crate::issuer::ring::{Ring, RingSettings};
@@ -24,7 +25,6 @@ use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::pipeline::limits::{Limit, Per, Rate};
 use crate::pipeline::pattern::PathPattern;
-use crate::telemetry::chain::Chain;
 use crate::trust::fetch::is_loopback;
 use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes};
 use crate::trust::scope_claim::ScopeClaim;
@@ -45,7 +45,9 @@ impl Resolver<'_> {
         let directory = self.source.locate(&raw.signing_keys.directory.value);
         let ring = RingSettings { algorithm: algorithm.unwrap_or(Algorithm::Rs256), directory };
         if let Err(error) = Ring::check(&ring) {
-            self.faults.at(raw.signing_keys.directory.span, Chain(&error).to_string());
+            let directory = &raw.signing_keys.directory;
+            let message = self.as_written(in_our_words(&error), directory.span, &directory.value);
+            self.faults.at(directory.span, message);
         }
         let token_path = self.token_path(&raw.token_endpoint.path);
         let json_requests = raw.token_endpoint.json_requests.value;
@@ -71,13 +73,15 @@ impl Resolver<'_> {
     fn own_issuer(&mut self, issuer: &At<Origin>) {
         let url = issuer.value.url();
         if url.scheme() != "https" && !is_loopback(url) {
-            self.faults.at(issuer.span, "our own issuer is https; http only on a loopback host");
+            let got = self.got(issuer);
+            self.faults.at(issuer.span, format!("our own issuer is https; http only on a loopback host{got}"));
         }
     }
 
     fn ttl(&mut self, ttl: &At<Period>) -> Duration {
         if ttl.value.get() > MAX_TTL {
-            self.faults.at(ttl.span, "a token lives 24h at most");
+            let got = self.got(ttl);
+            self.faults.at(ttl.span, format!("a token lives 24h at most{got}"));
         }
         ttl.value.get()
     }
@@ -87,12 +91,14 @@ impl Resolver<'_> {
         if known.is_none() {
             let names: Vec<&str> = Algorithm::ALL.map(Algorithm::as_str).to_vec();
             let why = match name.value.as_str() {
-                "none" => ": unsigned tokens are never accepted".to_owned(),
-                hmac if hmac.starts_with("HS") => ": only asymmetric algorithms are accepted".to_owned(),
-                other => super::super::suggest::way_out(other, &names),
+                "none" => ": unsigned tokens are never accepted",
+                hmac if hmac.starts_with("HS") => ": only asymmetric algorithms are accepted",
+                _ => "",
             };
             let quoted = self.quoted(name);
-            self.faults.at(name.span, format!("unknown algorithm{quoted}{why}"));
+            let way_out = if why.is_empty() { name.value.as_str() } else { "" };
+            let way_out = suggest::way_out(way_out, &names);
+            self.faults.at(name.span, format!("unknown algorithm{quoted}{why}{way_out}"));
         }
         known
     }
@@ -100,14 +106,11 @@ impl Resolver<'_> {
     fn token_path(&mut self, path: &At<String>) -> String {
         match PathPattern::parse(&path.value) {
             Ok(pattern) if !pattern.is_literal() || path.value == "/" => {
-                {
-                    self.faults.at(path.span, "the token endpoint has one path, without placeholders");
-                };
+                self.faults
+                    .at(path.span, "the token endpoint has one path such as `/oauth/token`, without placeholders");
             }
             Ok(_) if [JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH].contains(&path.value.as_str()) => {
-                {
-                    self.faults.at(path.span, "this path is taken by another built-in endpoint");
-                };
+                self.faults.at(path.span, "this path is taken by another built-in endpoint: choose another");
             }
             Ok(_) => {}
             Err(fault) => {
@@ -151,7 +154,7 @@ impl Resolver<'_> {
                         list.value.items.iter().filter(|audience| all_known && !known.contains(&audience.value))
                     {
                         let names: Vec<&str> = known.iter().map(String::as_str).collect();
-                        let way_out = super::super::suggest::way_out(&audience.value, &names);
+                        let way_out = suggest::way_out(&audience.value, &names);
                         let quoted = self.quoted(audience);
                         self.faults.at(audience.span, format!("unknown audience{quoted}{way_out}"));
                     }
@@ -167,12 +170,7 @@ impl Resolver<'_> {
     }
 
     fn client_id(&mut self, name: &At<String>) -> Option<Identity> {
-        let legal = |b: u8| b.is_ascii_graphic() && b != b'/' && b != b':';
-        if !name.value.bytes().all(legal) {
-            self.faults.at(name.span, "a client id is printable ASCII without space, `/` and `:`");
-            return None;
-        }
-        Identity::parse(&name.value).map_err(|fault| self.faults.at(name.span, fault.to_string())).ok()
+        client::parse_id(&name.value).map_err(|fault| self.faults.at(name.span, fault.to_string())).ok()
     }
 
     fn secrets(&mut self, raw: &[At<RawSecret>], allow_literal: bool) -> Vec<SecretHash> {
@@ -194,7 +192,10 @@ impl Resolver<'_> {
             self.faults.at(value.span, message);
         }
         if value.value.expose().chars().count() < MIN_SECRET_CHARACTERS {
-            self.faults.at(value.span, format!("a secret has at least {MIN_SECRET_CHARACTERS} characters"));
+            let message = format!(
+                "a secret has at least {MIN_SECRET_CHARACTERS} characters: `portcullis client new` makes a good one"
+            );
+            self.faults.at(value.span, message);
             return None;
         }
         Some(SecretHash::of(&ClientSecret::new(value.value.expose().to_owned())))

@@ -43,7 +43,7 @@ impl Resolver<'_> {
             LimitKey::Header(name) => match name.parse::<HeaderName>() {
                 Ok(name) => Per::Header(name),
                 Err(_) => {
-                    self.faults.at(key.span, "this is not the name of a header");
+                    self.faults.at(key.span, "a header's name is made of letters, digits and `-`");
                     return None;
                 }
             },

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::HeaderValue;
 use http::header::HeaderName;
+use http::{HeaderValue, Method};
 
 use super::super::decode::{Named, OneOrMore};
 use super::super::raw::issuer::RawIssuer;
@@ -22,11 +22,18 @@ use crate::oauth::scope::ScopeSet;
 use crate::pipeline::access::{Access, AccessRule, ClaimRule};
 use crate::pipeline::headers::is_protected;
 use crate::pipeline::pattern::{HostPattern, PathPattern};
-use crate::pipeline::route::{HeaderEdits, MethodSet, Route};
+use crate::pipeline::route::{HeaderEdits, MethodSet, Route, STANDARD};
 use crate::pipeline::routes::RouteTable;
 use crate::upstream::service::{Server, Upstream};
 
 type Upstreams = HashMap<String, Arc<Upstream>>;
+
+/// Where a route's path stands, and its name or what it is called by.
+#[derive(Clone, Copy)]
+struct RoutePlace {
+    path: Span,
+    name: Span,
+}
 
 impl Resolver<'_> {
     pub(super) fn names(
@@ -79,7 +86,7 @@ impl Resolver<'_> {
         upstreams: &Upstreams,
         body_bytes: Option<u64>,
     ) -> RouteTable {
-        let (mut routes, mut spans): (Vec<Arc<Route>>, Vec<Span>) = (Vec::new(), Vec::new());
+        let (mut routes, mut places): (Vec<Arc<Route>>, Vec<RoutePlace>) = (Vec::new(), Vec::new());
         let mut taken: HashMap<String, usize> = HashMap::new();
         for route in raw {
             let place = route.value.path.as_ref().map_or(route.span, |path| path.span);
@@ -93,19 +100,18 @@ impl Resolver<'_> {
                 self.faults.at(named.unwrap_or(place), message);
             }
             routes.push(Arc::new(route));
-            spans.push(place);
+            places.push(RoutePlace { path: place, name: named.unwrap_or(place) });
         }
-        let known: Vec<String> = routes.iter().map(|route| route.name.clone()).collect();
         match RouteTable::new(routes) {
             Ok(table) => table,
             Err(conflicts) => {
                 for conflict in conflicts {
-                    let line = self.source.line(spans[conflict.first]);
-                    let (first, second) = (&known[conflict.first], &known[conflict.second]);
-                    self.faults.at(
-                        spans[conflict.second],
-                        format!("routes `{first}` (line {line}) and `{second}` would match the same requests"),
-                    );
+                    let (first, second) = (places[conflict.first], places[conflict.second]);
+                    let line = self.source.line(first.path);
+                    // As the file writes them: out of a variable might come anything.
+                    let [first, other] = [first, second].map(|place| self.source.quote(place.name).unwrap_or_default());
+                    let message = format!("routes {first} (line {line}) and {other} would match the same requests");
+                    self.faults.at(second.path, format!("{message}: tell them apart by `hosts`, `path` or `methods`"));
                 }
                 no_routes()
             }
@@ -122,9 +128,9 @@ impl Resolver<'_> {
         let access = raw.access.map(|access| self.access(&access, names));
         let public = matches!(access, Ok(Access::Public));
         let limits = self.rate_limits(&raw.rate_limits, public);
-        let strip_segments = match (&raw.strip_prefix, &path) {
-            (Some(prefix), Some(path)) => self.strip(prefix, path),
-            (Some(_) | None, _) => 0,
+        let strip_segments = match (&raw.strip_prefix, &path, &raw.path) {
+            (Some(prefix), Some(path), Ok(written)) => self.strip(prefix, path, written),
+            (Some(_) | None, _, _) => 0,
         };
         let header_edits = self.header_edits(raw.headers);
         let upstream = raw.upstream.ok().and_then(|name| self.upstream(&name, names, upstreams));
@@ -155,7 +161,8 @@ impl Resolver<'_> {
 
     fn route_name(&mut self, name: &At<String>) -> Option<String> {
         if name.value.is_empty() || name.value.chars().any(char::is_control) || name.value.starts_with('(') {
-            self.faults.at(name.span, "a route's name has no control characters and does not start with `(`");
+            self.faults
+                .at(name.span, "a route's name is not empty, has no control characters and does not start with `(`");
             return None;
         }
         Some(name.value.clone())
@@ -180,7 +187,7 @@ impl Resolver<'_> {
     fn path(&mut self, path: &At<String>, names: &Names) -> Option<PathPattern> {
         let built_in = [JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH].into_iter().chain(names.token_path.as_deref());
         if names.has_oauth && built_in.into_iter().any(|taken| taken == path.value) {
-            self.faults.at(path.span, "this path is a built-in endpoint's, which goes before routes");
+            self.faults.at(path.span, "this path is a built-in endpoint's, which goes before routes: choose another");
         }
         PathPattern::parse(&path.value).map_err(|fault| self.faults.at(path.span, fault.to_string())).ok()
     }
@@ -189,7 +196,18 @@ impl Resolver<'_> {
         let mut methods = Vec::new();
         for method in &list.items {
             match MethodSet::parse_method(&method.value) {
-                Ok(method) => methods.push(method),
+                Ok(_) if ["*", "ALL", "ANY"].contains(&method.value.as_str()) => {
+                    self.faults.at(method.span, "to take every method, leave `methods` out");
+                }
+                Ok(known) if STANDARD.contains(&known) => methods.push(known),
+                // Methods of one's own are fine, as long as they can't be slips of the pen.
+                Ok(other) => match suggest::closest(&method.value, &STANDARD.each_ref().map(Method::as_str)) {
+                    Some(meant) => {
+                        let quoted = self.quoted(method);
+                        self.faults.at(method.span, format!("unknown method{quoted}, did you mean `{meant}`?"));
+                    }
+                    None => methods.push(other),
+                },
                 Err(fault) => {
                     self.faults.at(method.span, fault.to_string());
                 }
@@ -271,23 +289,31 @@ impl Resolver<'_> {
                     self.unknown("client", name, &known);
                 }
             } else if names.issuers_complete && !names.issuers.iter().any(|known| known == issuer) {
-                self.unknown("issuer of the client", name, &names.issuers);
+                self.unknown_as("issuer of the client", name, issuer, &names.issuers);
             }
             let issuer = IssuerName::new(issuer);
             if allowed.is_some_and(|allowed| !allowed.contains(&issuer)) {
-                self.faults.at(
-                    name.span,
-                    format!("this client can never come: `issuers` does not list `{}`", issuer.as_str()),
-                );
+                let listed = if issuer.as_str() == IssuerName::OWN { "`self`" } else { "its issuer" };
+                self.faults.at(name.span, format!("this client can never come: `issuers` does not list {listed}"));
             }
             clients.push((issuer, id.to_owned()));
         }
         clients
     }
 
-    fn strip(&mut self, prefix: &At<String>, path: &PathPattern) -> usize {
+    fn strip(&mut self, prefix: &At<String>, path: &PathPattern, written: &At<String>) -> usize {
+        let fault = match PathPattern::parse(&prefix.value) {
+            Ok(_) if prefix.value == "/" => Some("there is nothing to strip: remove the key".to_owned()),
+            Ok(_) => None,
+            Err(fault) => Some(fault.to_string()),
+        };
+        if let Some(fault) = fault {
+            self.faults.at(prefix.span, fault);
+            return 0;
+        }
         path.strippable(&prefix.value).unwrap_or_else(|| {
-            self.faults.at(prefix.span, format!("not every match of `{path}` begins with this prefix"));
+            let quoted = self.source.quote(written.span).unwrap_or_else(|| "the path".to_owned());
+            self.faults.at(prefix.span, format!("not every match of {quoted} begins with this prefix"));
             0
         })
     }
@@ -300,7 +326,7 @@ impl Resolver<'_> {
             match HeaderValue::try_from(&value.value) {
                 Ok(value) => edits.set.extend(header.map(|name| (name, value))),
                 Err(_) => {
-                    self.faults.at(value.span, "this can't be a header's value");
+                    self.faults.at(value.span, "a header's value has no line breaks and control characters");
                 }
             }
         }
@@ -312,20 +338,27 @@ impl Resolver<'_> {
 
     fn header_name(&mut self, name: &At<String>) -> Option<HeaderName> {
         let Ok(header) = name.value.parse::<HeaderName>() else {
-            self.faults.at(name.span, "this is not the name of a header");
+            self.faults.at(name.span, "a header's name is made of letters, digits and `-`");
             return None;
         };
         if is_protected(&header) {
-            self.faults.at(name.span, "this header is the gateway's own to set or remove");
+            let name_of = self.source.quote_key(name.span).unwrap_or_else(|| "this header".to_owned());
+            self.faults
+                .at(name.span, format!("{name_of} is the gateway's own: it can be neither set nor removed here"));
             return None;
         }
         Some(header)
     }
 
     fn unknown(&mut self, kind: &str, name: &At<String>, known: &[String]) {
+        self.unknown_as(kind, name, &name.value, known);
+    }
+
+    /// `part` of the text is the name in question.
+    fn unknown_as(&mut self, kind: &str, name: &At<String>, part: &str, known: &[String]) {
         let mut known: Vec<&str> = known.iter().map(String::as_str).collect();
         known.sort_unstable();
-        let way_out = suggest::way_out(&name.value, &known);
+        let way_out = suggest::way_out(part, &known);
         let quoted = self.quoted(name);
         self.faults.at(name.span, format!("unknown {kind}{quoted}{way_out}"));
     }

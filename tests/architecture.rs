@@ -1,0 +1,203 @@
+//! The import rule, read from the source: `main → cli → app → config → pipeline → {issuer, server, upstream, audit} → trust →
+//! jose → oauth → clock`. Nobody imports to the left, the siblings in braces do not know each other, everyone may use
+//! `telemetry` and it uses nobody. And one package has one home, so that it can be replaced in an afternoon.
+
+use std::fs;
+use std::path::Path;
+
+/// From left to right; a module uses what stands in later places only.
+const ORDER: &[&[&str]] = &[
+    &["main"],
+    &["lib"],
+    &["cli"],
+    &["app"],
+    &["config"],
+    &["pipeline"],
+    &["issuer", "server", "upstream", "audit"],
+    &["trust"],
+    &["jose"],
+    &["oauth"],
+    &["clock"],
+    &["telemetry"],
+];
+
+/// What is used in these files and folders only.
+const HOMES: &[(&str, &[&str])] = &[
+    ("jsonwebtoken::", &["src/jose/"]),
+    ("reqwest::", &["src/trust/"]),
+    ("serde_saphyr::", &["src/config/"]),
+    ("annotate_snippets::", &["src/config/"]),
+    ("strsim::", &["src/config/"]),
+    ("governor::", &["src/pipeline/limits.rs"]),
+    ("clap::", &["src/cli/"]),
+    ("rcgen::", &["src/server/"]),
+    ("socket2::", &["src/server/"]),
+    ("prometheus_client::", &["src/telemetry/"]),
+    ("tracing_subscriber::", &["src/telemetry/"]),
+    ("quick_cache::", &["src/trust/"]),
+    ("argon2::", &["src/issuer/", "src/cli/"]),
+    ("SystemTime::now", &["src/clock.rs"]),
+    ("std::time::Instant::now", &["src/clock.rs"]),
+];
+
+/// What is wrong with a source file at `path`.
+fn violations(path: &str, text: &str) -> Vec<String> {
+    let module = module(path);
+    let mut found = Vec::new();
+    let instant_is_of_std =
+        code(text).any(|(_, line)| line.starts_with("use std::time::") && has_word(line, "Instant"));
+    for (number, line) in code(text) {
+        for used in modules_used(line).filter(|used| !may_use(module, used)) {
+            found.push(format!("{path}:{number}: `{module}` must not use `{used}`"));
+        }
+        for (name, homes) in HOMES {
+            let short = name.ends_with("Instant::now") && instant_is_of_std && uses(line, "Instant::now");
+            let at_home = homes.iter().any(|home| path.starts_with(home));
+            if (short || uses(line, name)) && !at_home {
+                found.push(format!("{path}:{number}: `{name}` belongs to {}", homes.join(" and ")));
+            }
+        }
+    }
+    found
+}
+
+/// The first part of a path below `src`.
+fn module(path: &str) -> &str {
+    let path = path.strip_prefix("src/").unwrap_or(path);
+    path.split('/').next().unwrap_or_default().trim_end_matches(".rs")
+}
+
+/// Numbered lines without comments.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    (1..).zip(text.lines().map(str::trim_start)).filter(|(_, line)| !line.starts_with("//"))
+}
+
+/// The modules of this crate that a line names by `crate::`, one or several in braces.
+fn modules_used(line: &str) -> impl Iterator<Item = &str> {
+    line.match_indices("crate::").flat_map(|(at, found)| {
+        let rest = &line[at + found.len()..];
+        let list = rest.strip_prefix('{').map_or(rest, |rest| rest.split_once('}').map_or(rest, |(list, _)| list));
+        let several = list.len() != rest.len();
+        let names = list.split(',').take(if several { usize::MAX } else { 1 });
+        names.map(|name| name.trim().split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default())
+    })
+}
+
+fn place(module: &str) -> Option<usize> {
+    ORDER.iter().position(|modules| modules.contains(&module))
+}
+
+fn may_use(module: &str, used: &str) -> bool {
+    match (place(module), place(used)) {
+        _ if module == used => true,
+        (Some(from), Some(to)) => from < to,
+        (None, _) | (_, None) => false,
+    }
+}
+
+/// Whether `name` stands in the line and is not the end of a longer name, or of tokio's of the same name.
+fn uses(line: &str, name: &str) -> bool {
+    line.match_indices(name).any(|(at, _)| {
+        let before = &line[..at];
+        !before.ends_with(|c: char| c.is_alphanumeric() || c == '_') && !before.ends_with("tokio::time::")
+    })
+}
+
+fn has_word(line: &str, word: &str) -> bool {
+    line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|found| found == word)
+}
+
+fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().to_str().unwrap().to_owned();
+            found.push((name, fs::read_to_string(path).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn no_module_uses_what_stands_to_its_left() {
+    let mut found = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    assert!(found.len() > 50, "the source has been read");
+    let violations: Vec<String> = found.iter().flat_map(|(path, text)| violations(path, text)).collect();
+    assert!(violations.is_empty(), "\n{}", violations.join("\n"));
+}
+
+#[test]
+fn every_module_has_a_place_in_the_order() {
+    let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    for (_, line) in code(&lib) {
+        if let Some(module) = line.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) {
+            assert!(place(module).is_some(), "`{module}` stands nowhere in the order");
+        }
+    }
+}
+
+#[test]
+fn the_checker_finds_what_is_planted() {
+    for (path, line) in [
+        ("src/oauth/scope.rs", "use crate::jose::token::Token;"),
+        ("src/pipeline/access.rs", "use crate::config::types::Config;"),
+        ("src/server/guard.rs", "use crate::pipeline::routes::RouteTable;"),
+        ("src/issuer/grant.rs", "    let line = crate::audit::line::Line::new();"),
+        ("src/audit/writer.rs", "use crate::{clock, upstream::pool::Pool};"),
+        ("src/config/mod.rs", "pub(crate) use crate::app;"),
+        ("src/telemetry/logs.rs", "use crate::clock;"),
+        ("src/clock.rs", "use crate::plugins::Plugin;"),
+        ("src/issuer/grant.rs", "use jsonwebtoken::Header;"),
+        ("src/issuer/grant.rs", "    reqwest::get(url).await"),
+        ("src/pipeline/routes.rs", "use governor::Quota;"),
+        ("src/server/mod.rs", "use argon2::Argon2;"),
+        ("src/oauth/mod.rs", "fn parse(cli: ::clap::Command) {}"),
+        ("src/app.rs", "let now = std::time::SystemTime::now();"),
+        ("src/app.rs", "let now = SystemTime::now();"),
+        ("src/app.rs", "let now = std::time::Instant::now();"),
+        ("src/app.rs", "use std::time::{Duration, Instant};\nlet now = Instant::now();"),
+    ] {
+        assert_eq!(violations(path, line).len(), 1, "{path}: {line}: {:?}", violations(path, line));
+    }
+}
+
+#[test]
+fn the_checker_lets_the_rest_alone() {
+    for (path, line) in [
+        ("src/config/mod.rs", "use crate::clock;"),
+        ("src/issuer/grant.rs", "use crate::issuer::client::Client;"),
+        ("src/clock.rs", "use crate::telemetry::metrics;"),
+        ("src/oauth/scope.rs", "/// As in [`crate::pipeline::access`], by jsonwebtoken::Header."),
+        ("src/config/decode.rs", "$crate::config::decode::mirror!(@field entries);"),
+        ("src/jose/mod.rs", "use jsonwebtoken::Header;"),
+        ("src/app.rs", "let now = tokio::time::Instant::now();"),
+        ("src/app.rs", "use tokio::time::Instant;\nlet now = Instant::now();"),
+    ] {
+        assert_eq!(violations(path, line), [""; 0], "{path}: {line}");
+    }
+}
+
+/// Dependencies of a manifest without a comment in the line above.
+fn without_reason(manifest: &str) -> Vec<&str> {
+    let mut section = "";
+    let mut before = "";
+    let mut found = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line;
+        } else if section.ends_with("dependencies]") && line.contains(" = ") && !before.starts_with("# ") {
+            found.push(line);
+        }
+        before = line;
+    }
+    found
+}
+
+#[test]
+fn every_dependency_has_its_reason() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    assert_eq!(without_reason(&manifest), [""; 0]);
+    assert_eq!(without_reason("[dependencies]\n# a\na = \"1\"\nb = \"1\"\n\n[dev-dependencies]\nc = \"1\"").len(), 2);
+}

@@ -1,0 +1,67 @@
+//! `check` says what `run` would do: what it refuses, `run` refuses in the same words, and what it takes, `run` serves.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+
+use crate::support::Gateway;
+use crate::support::command::run;
+use crate::support::gateway::{folder, program};
+
+/// For the variable of the shipped configuration.
+const SECRET: (&str, &str) = ("DEMO_CLIENT_SECRET", "sixteen-or-more-characters");
+
+/// The shipped configuration with quick keys, on ports that are free.
+fn shipped() -> String {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("gateway.yaml")).unwrap();
+    text.replace("RS256", "ES256").replace("127.0.0.1:8443", "127.0.0.1:0").replace("127.0.0.1:9901", "127.0.0.1:0")
+}
+
+/// Slips of the hand: each line left out, cut short, moved to the right, swapped with the next and written over it.
+fn mutants(text: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let written = (0..lines.len()).filter(|&at| !lines[at].trim().is_empty() && !lines[at].trim().starts_with('#'));
+    let with = |at: usize, replacement: &[&str]| {
+        let rest = lines.get(at + replacement.len().max(1)..).unwrap_or_default();
+        [&lines[..at], replacement, rest].concat().join("\n") + "\n"
+    };
+    let mutants = written.flat_map(|at| {
+        let line = lines[at];
+        let (short, moved) = (&line[..=line.find([':', '[', '{']).unwrap_or(0)], format!(" {line}"));
+        let swapped = lines.get(at + 1).map(|next| with(at, &[next, line]));
+        [with(at, &[]), with(at, &[short]), with(at, &[&moved]), with(at, &[line, line])].into_iter().chain(swapped)
+    });
+    mutants.collect()
+}
+
+/// Whether the gateway serves with this configuration; panics if `check` and `run` are not of one mind.
+fn serves(yaml: &str) -> bool {
+    let folder = folder();
+    fs::write(folder.join("gateway.yaml"), yaml).unwrap();
+    let check = run(program(&folder).arg("check").env(SECRET.0, SECRET.1));
+    if check.code == Some(0) {
+        let gateway = Gateway::start_in(folder, yaml, &[SECRET]);
+        assert!(!gateway.addresses.is_empty(), "{yaml}");
+        return true;
+    }
+    let run = run(program(&folder).arg("run").env(SECRET.0, SECRET.1));
+    assert_eq!((check.code, run.code), (Some(2), Some(2)), "{yaml}");
+    assert_eq!(check.stderr, run.stderr, "{yaml}");
+    fs::remove_dir_all(folder).unwrap();
+    false
+}
+
+#[test]
+fn check_and_run_are_of_one_mind_about_every_slip_of_the_hand() {
+    let shipped = shipped();
+    assert!(serves(&shipped));
+    let mutants = mutants(&shipped);
+    assert!(mutants.len() >= 200, "{}", mutants.len());
+    let served = thread::scope(|scope| {
+        let halves = mutants.chunks(mutants.len().div_ceil(2));
+        let halves: Vec<_> =
+            halves.map(|half| scope.spawn(|| half.iter().filter(|mutant| serves(mutant)).count())).collect();
+        halves.into_iter().map(|half| half.join().unwrap()).sum::<usize>()
+    });
+    assert!((20..mutants.len() - 20).contains(&served), "{served} of {} are served", mutants.len());
+}

@@ -1,0 +1,311 @@
+//! The command line: results on stdout, remarks on stderr, 0 for fine, 1 for findings, 2 for wrong usage, and no colours in a
+//! pipe.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::support::command::{Finished, run, run_with};
+use crate::support::gateway::{folder, program};
+use crate::support::issuer::{Key, now};
+use crate::support::{Client, Gateway, Issuer, Upstream};
+
+const SECRET: &str = "correct horse battery staple";
+
+/// What the program says, and that it says it without escape codes.
+#[track_caller]
+fn says(folder: &Path, arguments: &[&str], input: &str) -> Finished {
+    let mut command = program(folder);
+    let said = run_with(command.args(arguments).env("DEMO_CLIENT_SECRET", "sixteen-or-more-characters"), input);
+    assert!(!format!("{}{}", said.stdout, said.stderr).contains('\u{1b}'), "{said:?}");
+    said
+}
+
+/// A folder with the configuration that comes with Portcullis.
+fn shipped() -> PathBuf {
+    let folder = folder();
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("gateway.yaml"), folder.join("gateway.yaml")).unwrap();
+    folder
+}
+
+/// A gateway with this under `oauth.clients`, and with other sections at will.
+fn config(clients: &str, more: &str) -> String {
+    format!(
+        r#"
+version: 1
+workers: 1
+listeners:
+  - address: 127.0.0.1:0
+    tls: {{certificates: [{{cert: certs/localhost.crt, key: certs/localhost.key, self_signed: true}}]}}
+allow_literal_secrets: true
+oauth:
+  issuer: https://localhost:8443
+  audiences: [https://api.example.com]
+  signing_keys: {{algorithm: ES256}}
+  clients:
+{clients}
+audit: {{file: "-"}}
+{more}
+"#
+    )
+}
+
+fn app() -> String {
+    config(&format!("    app: {{secrets: [{{value: {SECRET}}}], scopes: [read:data, write:data]}}"), "")
+}
+
+fn app_and_routes() -> String {
+    let routes = "
+upstreams: {legacy: 'http://127.0.0.1:9'}
+routes:
+  - {name: ping, path: /ping, upstream: legacy, access: public}
+  - {name: read, path: /data, methods: [GET], upstream: legacy, access: {scopes: [read:data]}}
+  - {name: write, path: /data, methods: [POST], upstream: legacy, access: {scopes: [write:data]}}
+  - {name: either, path: /either, upstream: legacy, access: {scopes: {any_of: [tier:gold, tier:silver]}}}
+  - {name: others, path: /others, upstream: legacy, access: {clients: [app], claims: {tier: gold}}}
+";
+    app() + routes
+}
+
+#[test]
+fn check_shows_what_the_shipped_configuration_exposes() {
+    let folder = shipped();
+    let said = says(&folder, &["check"], "");
+    assert_eq!((said.code, &*said.stderr), (Some(0), ""));
+    let (first, rest) = said.stdout.split_once('\n').unwrap();
+    let id = first.strip_prefix("ok  gateway.yaml (").and_then(|rest| rest.strip_suffix(")")).unwrap();
+    assert!(id.len() == 12 && id.bytes().all(|digit| digit.is_ascii_hexdigit()), "{first}");
+    assert_eq!(
+        rest,
+        "
+   listens  127.0.0.1:8443 https, self-signed allowed
+    issues  https://localhost:8443/oauth/token 1 client, RS256
+ audits to  state/audit.jsonl
+
+ROUTE         PATH                           UPSTREAM  WHO MAY       LIMITS
+ping          GET,HEAD /ping                 legacy    EVERYONE      5/s per address
+read-orders   GET,HEAD /api/**               legacy    orders:read   50/s per client
+write-orders  POST,PUT,PATCH,DELETE /api/**  legacy    orders:write
+"
+    );
+    let said = says(&folder, &["check", "--format", "json"], "");
+    let found: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!((said.code, found), (Some(0), json!({ "ok": true, "config": id, "warnings": [] })));
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "check writes nothing");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn the_shipped_configuration_names_the_variable_that_it_wants() {
+    let folder = shipped();
+    let said = run(program(&folder).arg("check").env_remove("DEMO_CLIENT_SECRET"));
+    assert_eq!(said.code, Some(2));
+    assert!(said.stderr.contains(": the variable `DEMO_CLIENT_SECRET` is not set\n"), "{}", said.stderr);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn check_warns_of_keys_that_are_fetched_in_clear_text() {
+    let folder = folder();
+    let issuers = "issuers: {corp: {issuer: corp, audiences: [a], jwks_uri: 'http://127.0.0.1:9/keys'}}";
+    fs::write(folder.join("gateway.yaml"), app() + issuers).unwrap();
+    let said = says(&folder, &["check"], "");
+    assert_eq!(said.code, Some(0));
+    assert_eq!(said.stderr, "warning: the keys of issuer `corp` are fetched in clear text, from this machine\n");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn the_yaml_of_a_new_client_pasted_into_the_configuration_works() {
+    let folder = folder();
+    let said = says(&folder, &["client", "new", "billing", "--scopes", "invoices:read,invoices:write"], "");
+    assert_eq!(said.code, Some(0));
+    let (secret, yaml) = said.stdout.split_once('\n').unwrap();
+    assert!(secret.len() == 46 && secret.starts_with("gw_"));
+    assert!(!yaml.contains(secret) && !said.stderr.contains(secret), "the secret is shown once");
+    assert!(said.stderr.contains("shown this once") && said.stderr.contains("Under oauth.clients in gateway.yaml"));
+
+    let gateway = Gateway::start(&config(yaml, ""));
+    let answer = Client::new(&gateway).token("billing", secret, "").await;
+    assert_eq!((answer.status, &answer.json()["scope"]), (200, &json!("invoices:read invoices:write")));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_new_client_is_one_that_the_configuration_would_take() {
+    let folder = folder();
+    for (id, scopes, why) in [
+        ("my app", "a", "a client id is printable ASCII without space, `/` and `:`"),
+        ("corp/app", "a", "a client id is printable ASCII without space, `/` and `:`"),
+        ("", "a", "a client id is printable ASCII"),
+        ("app", "a b", "`a b`: a scope is one or more printable ASCII characters"),
+        ("app", "a,,b", "``: a scope is one or more printable ASCII characters"),
+    ] {
+        let said = says(&folder, &["client", "new", id, "--scopes", scopes], "");
+        assert_eq!((said.code, &*said.stdout), (Some(2), ""), "{id} {scopes}");
+        assert!(said.stderr.starts_with(why), "{}", said.stderr);
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn hashed_secrets_of_both_kinds_are_granted_tokens() {
+    let folder = folder();
+    let made = says(&folder, &["client", "new", "a", "--scopes", "a"], "").stdout;
+    let made = made.lines().next().unwrap();
+    let fast = says(&folder, &["client", "hash"], &format!("{made}\n"));
+    let slow = says(&folder, &["client", "hash"], SECRET);
+    assert!(fast.stdout.starts_with("sha256:") && slow.stdout.starts_with("$argon2id$v=19$"));
+    for said in [&fast, &slow] {
+        assert_eq!((said.code, said.stdout.lines().count()), (Some(0), 1));
+        assert!(!said.stderr.contains(made) && !said.stderr.contains(SECRET));
+    }
+    let client =
+        |id, hash: &Finished| format!("    {id}: {{secrets: [{{hash: '{}'}}], scopes: [a]}}\n", hash.stdout.trim_end());
+    let gateway = Gateway::start(&config(&(client("fast", &fast) + &client("slow", &slow)), ""));
+    let door = Client::new(&gateway);
+    assert_eq!(door.token("fast", made, "").await.status, 200);
+    assert_eq!(door.token("slow", SECRET, "").await.status, 200);
+    assert_eq!(door.token("slow", made, "").await.status, 401);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_short_secret_is_neither_hashed_nor_told() {
+    let folder = folder();
+    let said = says(&folder, &["client", "hash"], "hunter2\n");
+    assert_eq!((said.code, &*said.stdout), (Some(2), ""));
+    assert_eq!(said.stderr, "a secret has at least 16 characters; `portcullis client new` makes a good one\n");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn inspect_says_which_routes_take_a_token() {
+    let gateway = Gateway::start(&app_and_routes());
+    let token = Client::new(&gateway).granted("app", SECRET, "scope=read:data").await;
+    let said = says(&gateway.folder, &["token", "inspect"], &format!("Bearer {token}\n"));
+    assert_eq!((said.code, &*said.stderr), (Some(0), ""));
+    assert!(said.stdout.contains("\"alg\": \"ES256\"") && said.stdout.contains("\"client_id\": \"app\""));
+    assert!(
+        said.stdout.ends_with(
+            "
+good  issuer self, client app, scope read:data
+  read  allowed
+  write  403: it lacks the scope write:data
+  either  403: it lacks one of the scopes tier:gold tier:silver
+  others  403: a claim is not what the route asks for
+"
+        ),
+        "{}",
+        said.stdout
+    );
+    assert!(!said.stdout.contains(token.rsplit('.').next().unwrap()), "the signature is not shown");
+
+    let said = says(&gateway.folder, &["token", "inspect", "--format", "json"], &token);
+    let found: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!((said.code, &found["good"], &found["claims"]["scope"]), (Some(0), &json!(true), &json!("read:data")));
+    assert_eq!((&found["routes"]["read"], &found["routes"]["ping"]), (&json!("allowed"), &Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inspect_says_why_a_token_is_refused() {
+    let key = Key::new("k1", "ES256");
+    let issuer = Issuer::start(&[&key]).await;
+    let folder = folder();
+    let trusted = format!("issuers: {{corp: {{issuer: '{}', audiences: [https://api.example.com]}}}}", issuer.issuer);
+    fs::write(folder.join("gateway.yaml"), app() + &trusted).unwrap();
+    let with = |name: &str, value: Value| {
+        let mut claims = issuer.claims();
+        claims[name] = value;
+        key.sign(&claims)
+    };
+    let good = key.sign(&issuer.claims());
+    let stranger = Key::new("k1", "ES256").sign(&issuer.claims());
+    for (token, code, why) in [
+        (good, Some(0), "good  issuer corp, client their-app, scope read:data"),
+        (with("exp", json!(now() - 600)), Some(1), "refused  expired: its `exp` is past"),
+        (with("iss", json!("https://other.example.com")), Some(1), "refused  unknown_issuer: no configured issuer has"),
+        (with("aud", json!("other")), Some(1), "refused  bad_audience: its `aud` names none of"),
+        (stranger, Some(1), "refused  bad_signature: the issuer's key did not make"),
+        ("garbage".to_owned(), Some(1), "refused  malformed: not a compact JWS"),
+    ] {
+        let said = says(&folder, &["token", "inspect"], &token);
+        assert_eq!((said.code, &*said.stderr), (code, ""), "{why}");
+        assert!(said.stdout.contains(&format!("\n{why}")), "{why}:\n{}", said.stdout);
+        let said = says(&folder, &["token", "inspect", "--format", "json"], &token);
+        let found: Value = serde_json::from_str(&said.stdout).unwrap();
+        assert_eq!((said.code, found["good"].as_bool()), (code, Some(code == Some(0))));
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn inspect_without_a_token_or_a_configuration_is_wrong_usage() {
+    let folder = folder();
+    let said = says(&folder, &["token", "inspect"], "x");
+    assert_eq!((said.code, &*said.stdout), (Some(2), ""));
+    assert!(said.stderr.starts_with("gateway.yaml: cannot read the file: no such file\n"));
+    fs::write(folder.join("gateway.yaml"), app()).unwrap();
+    let said = says(&folder, &["token", "inspect"], "\n");
+    assert_eq!((said.code, &*said.stdout), (Some(2), ""));
+    assert!(said.stderr.contains("printf %s \"$TOKEN\" | portcullis token inspect"));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn the_help_of_every_verb_teaches() {
+    let folder = folder();
+    for (verb, lessons) in [
+        (&[][..], &["portcullis demo", "portcullis check", "Exit codes: 0 fine, 1 findings", "PORTCULLIS_LOG"][..]),
+        (&["run"], &["SIGTERM", "JSON", "shutdown.drain", "[default: gateway.yaml]"]),
+        (&["check"], &["writes nothing", "--format json", "Exit code 2", "connects to nobody"]),
+        (&["demo"], &["and curl", "beside it"]),
+        (&["client"], &["new", "hash"]),
+        (&["client", "new"], &["Example:", "--scopes invoices:read,invoices:write", "without downtime"]),
+        (&["client", "hash"], &["Example:", "standard input", "argon2id"]),
+        (&["token"], &["inspect"]),
+        (&["token", "inspect"], &["Example:", "| portcullis token inspect", "Exit code 1"]),
+    ] {
+        let said = says(&folder, &[verb, &["--help"]].concat(), "");
+        assert_eq!((said.code, &*said.stderr), (Some(0), ""));
+        let text = said.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        for lesson in lessons {
+            assert!(text.contains(lesson), "{verb:?} lacks {lesson:?}:\n{}", said.stdout);
+        }
+        assert!(said.stdout.lines().all(|line| line.chars().count() <= 100), "{}", said.stdout);
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_with_a_hint_on_stderr() {
+    let folder = folder();
+    for (arguments, hint) in [
+        (&[][..], "Usage: portcullis <COMMAND>"),
+        (&["serve"], "unrecognized subcommand 'serve'"),
+        (&["chek"], "a similar subcommand exists: 'check'"),
+        (&["run", "--confg", "x"], "a similar argument exists: '--config'"),
+        (&["check", "--format", "xml"], "[possible values: text, json]"),
+        (&["client"], "Usage: portcullis client <COMMAND>"),
+        (&["client", "new", "app"], "--scopes <SCOPE,…>"),
+        (&["token", "inspect", "eyJ"], "unexpected argument 'eyJ'"),
+    ] {
+        let said = says(&folder, arguments, "");
+        assert_eq!((said.code, &*said.stdout), (Some(2), ""), "{arguments:?}");
+        assert!(said.stderr.contains(hint), "{arguments:?} lacks {hint:?}:\n{}", said.stderr);
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_named() {
+    let taken = Upstream::start().await.address;
+    let folder = folder();
+    let yaml = app().replace("127.0.0.1:0", &taken.to_string());
+    fs::write(folder.join("gateway.yaml"), yaml).unwrap();
+    let said = says(&folder, &["run"], "");
+    assert_eq!(said.code, Some(2));
+    assert!(said.stderr.contains(&format!("error: cannot listen on {taken}: ")), "{}", said.stderr);
+    fs::remove_dir_all(folder).unwrap();
+}
