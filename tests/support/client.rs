@@ -101,7 +101,7 @@ impl Client {
     {
         match &self.tls {
             None => Connection::http1(self.tcp().await?).await,
-            Some(_) => Self::over(self.tls().await?).await,
+            Some(_) => Box::pin(Self::over(self.tls().await?)).await,
         }
     }
 
@@ -123,8 +123,8 @@ impl Client {
 
     /// The TLS stream, for those who speak by hand.
     pub(crate) async fn tls(&self) -> std::io::Result<TlsStream<TcpStream>> {
-        let config = self.tls.clone().unwrap();
-        TlsConnector::from(config).connect(ServerName::try_from("localhost").unwrap(), self.tcp().await?).await
+        let connector = TlsConnector::from(self.tls.clone().unwrap());
+        Box::pin(connector.connect(ServerName::try_from("localhost").unwrap(), self.tcp().await?)).await
     }
 }
 
