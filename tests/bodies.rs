@@ -69,7 +69,7 @@ async fn an_upstream_may_answer_before_it_has_read_the_whole_request() {
         Box::pin(async move {
             // The first piece, chunked: `5\r\nfirst\r\n`.
             assert_eq!(wire.take(10).await, b"5\r\nfirst\r\n");
-            wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n").await;
+            wire.send("HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n").await;
             assert_eq!(wire.take(16).await, b"6\r\nsecond\r\n0\r\n\r\n");
             wire.send("5\r\nwhole\r\n0\r\n\r\n").await;
         })
@@ -96,7 +96,7 @@ async fn a_download_reaches_the_client_piece_by_piece_as_the_upstream_sends_it()
     let upstream = RawUpstream::start(move |mut wire, _| {
         let more = more.clone();
         Box::pin(async move {
-            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n").await;
+            wire.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9\r\n\r\n").await;
             for piece in ["one", "two", "six"] {
                 more.wait().await;
                 wire.send(piece).await;
@@ -120,7 +120,7 @@ async fn large_bodies_pass_both_ways_in_little_memory() {
     let upstream = RawUpstream::start(|mut wire, _| {
         Box::pin(async move {
             let mut left = 64 * MEBIBYTE;
-            wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {left}\r\n\r\n")).await;
+            wire.send(format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {left}\r\n\r\n")).await;
             while left > 0 {
                 let piece = wire.take(MEBIBYTE).await;
                 left -= piece.len();
@@ -330,7 +330,7 @@ async fn a_client_that_expects_100_and_is_refused_is_not_told_to_continue() {
 #[tokio::test]
 async fn a_chunked_answer_is_chunked_and_one_that_ends_with_its_connection_ends() {
     for said in [
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Late: 1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Late: 1\r\n\r\n",
         "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello",
         "HTTP/1.0 200 OK\r\n\r\nhello",
     ] {
@@ -346,7 +346,7 @@ async fn a_chunked_answer_is_chunked_and_one_that_ends_with_its_connection_ends(
 #[tokio::test]
 async fn an_answer_is_framed_by_what_its_upstream_has_sent_and_not_by_what_it_has_said() {
     let upstream = RawUpstream::saying(
-        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     )
     .await;
     let gateway = Gateway::open(upstream.address, "");

@@ -104,7 +104,7 @@ async fn a_request_under_way_is_not_idle_and_not_late() {
     let upstream = RawUpstream::start(move |mut wire, _| {
         let finish = finish.clone();
         Box::pin(async move {
-            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no").await;
+            wire.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\no").await;
             finish.wait().await;
             wire.send("k").await;
         })
@@ -179,7 +179,7 @@ async fn more_requests_at_once_than_are_taken_on_are_refused_at_once() {
         Box::pin(async move {
             begun.give();
             finish.wait().await;
-            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            wire.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await;
         })
     })
     .await;

@@ -104,7 +104,7 @@ async fn an_upstream_that_only_ever_says_wait_is_504() {
 
 #[tokio::test]
 async fn hints_before_the_answer_are_not_the_answer() {
-    let said = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let said = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
     let gateway = gateway(&RawUpstream::saying(said).await);
     for client in gateway.both() {
         let answer = client.get("/x").await;
