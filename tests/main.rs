@@ -25,6 +25,7 @@ mod jwks;
 mod limits;
 mod listeners;
 mod outside;
+mod refused_uploads;
 mod routing;
 mod shutdown;
 mod tls;
