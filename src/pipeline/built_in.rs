@@ -33,7 +33,7 @@ pub(crate) async fn answer(
     trail: &mut Trail,
     request: &CanonicalRequest,
     head: &Parts,
-    body: Incoming,
+    body: &mut Option<Incoming>,
 ) -> Result<Response<Content>, Rejection> {
     match built_in {
         BuiltIn::Jwks => document(&request.method, oauth.server.jwks(), trail),
@@ -59,7 +59,7 @@ async fn token(
     trail: &mut Trail,
     request: &CanonicalRequest,
     head: &Parts,
-    body: Incoming,
+    body: &mut Option<Incoming>,
 ) -> Result<Response<Content>, Rejection> {
     if peer.entrance == (Entrance::Plain { loopback: false }) {
         return Err(Rejection::ClearText);
@@ -70,7 +70,7 @@ async fn token(
     count_address(&oauth.token_limits, peer, trail)?;
     // A token that can't be recorded is not issued.
     trail.reserve()?;
-    let body = collect(body).await?;
+    let body = collect(body.take()).await?;
     let issued = oauth.server.token(&head.headers, request.query(), &body, trail.now).await?;
     let mut response = Response::new(Content::whole(issued.body.clone()));
     trail.granted(issued);
@@ -80,7 +80,10 @@ async fn token(
     Ok(response)
 }
 
-async fn collect(body: Incoming) -> Result<Bytes, Rejection> {
+async fn collect(body: Option<Incoming>) -> Result<Bytes, Rejection> {
+    let Some(body) = body else {
+        return Ok(Bytes::new());
+    };
     let whole = timeout(TOKEN_REQUEST_TIMEOUT, Limited::new(body, MAX_TOKEN_REQUEST).collect()).await;
     match whole {
         Err(_) => Err(Rejection::BodyTimeout),

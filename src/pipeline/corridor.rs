@@ -10,10 +10,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, LOCATION};
+use http::header::{AUTHORIZATION, EXPECT, LOCATION};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use super::access::Access;
 use super::answer::{AnswerBody, Content};
@@ -32,6 +32,7 @@ use super::snapshot::Snapshot;
 use super::trail::{Place, Trail};
 use super::worker::Worker;
 use crate::server::guard::Exchange;
+use crate::upstream::body::linger;
 
 /// Every request takes this way, the token endpoint and the JWK Set included.
 pub(crate) async fn walk(
@@ -44,7 +45,13 @@ pub(crate) async fn walk(
     let mut trail = Trail::begin(&worker, Rc::clone(&snapshot), &peer, Some(exchange));
     let (head, body) = request.into_parts();
     let for_head = head.method == Method::HEAD;
-    let decided = decide(&worker, &snapshot, &peer, &mut trail, head, body).await;
+    // Who waits to be told to go on must not be told so by our reading.
+    let holds_back = !body.is_end_stream() && head.headers.contains_key(EXPECT);
+    let mut body = Some(body);
+    let decided = decide(&worker, &snapshot, &peer, &mut trail, head, &mut body).await;
+    if let Some(unread) = body.filter(|_| !holds_back) {
+        linger(unread);
+    }
     let mut answer = decided.unwrap_or_else(|rejection| rejection.answer(&mut trail));
     if for_head {
         answer = Content::withheld(answer);
@@ -59,7 +66,7 @@ async fn decide(
     peer: &Peer,
     trail: &mut Trail,
     mut head: Parts,
-    body: Incoming,
+    body: &mut Option<Incoming>,
 ) -> Result<Response<Content>, Rejection> {
     if worker.is_overloaded() {
         return Err(Rejection::Overload);

@@ -36,14 +36,15 @@ pub(crate) async fn forward(
     permit: Permit<'_>,
     passage: Passage<'_>,
     head: Parts,
-    body: Incoming,
+    body: &mut Option<Incoming>,
 ) -> Result<Response<Content>, Rejection> {
     let route = permit.route();
-    if route.body_bytes.is_some_and(|limit| body.size_hint().lower() > limit) {
+    let least = body.as_ref().map_or(0, |body| body.size_hint().lower());
+    if route.body_bytes.is_some_and(|limit| least > limit) {
         return Err(Rejection::TooLarge);
     }
     let body_idle = passage.limits.body_idle_timeout;
-    let (body, progress) = RequestBody::new(body, route.body_bytes, body_idle);
+    let (body, progress) = RequestBody::new(body.take(), route.body_bytes, body_idle);
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = head.method;
     *outgoing.uri_mut() = passage.request.target_without(route.strip_segments)?;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::fault::{BodyFault, BoxError};
 use super::pool::Lease;
@@ -49,22 +50,46 @@ struct Patience {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
+/// Past these a client is cut off, whether it has read its answer or not.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 32 * 1024 * 1024;
+
 /// The upstream stopped sending in the middle of its answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream's answer stopped coming")]
 pub(crate) struct Stalled;
 
-impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, limit: Option<u64>, patience: Option<Duration>) -> (Self, Rc<Progress>) {
-        let progress = Rc::new(Progress::default());
-        let empty = incoming.is_end_stream();
-        progress.finished.set(empty);
-        let body = Self {
-            incoming: (!empty).then_some(incoming),
-            left: limit,
-            patience: Patience::new(patience),
-            progress: Rc::clone(&progress),
+/// Reads on, for a while, in a body that nobody wants any more.
+///
+/// A client that is cut off while it sends may never read why it was refused: over HTTP/1.1 the kernel answers what we leave
+/// unread with a reset, over HTTP/2 common clients take the end of their stream for its failure.
+pub(crate) fn linger(mut body: Incoming) {
+    if body.is_end_stream() {
+        return;
+    }
+    tokio::task::spawn_local(async move {
+        let rest = async {
+            let mut left = LINGER_BYTES;
+            while let Some(Ok(frame)) = body.frame().await {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                let Some(less) = left.checked_sub(length) else { return };
+                left = less;
+            }
         };
+        let _ = timeout(LINGER_TIME, rest).await;
+    });
+}
+
+impl RequestBody {
+    pub(crate) fn new(
+        incoming: Option<Incoming>,
+        limit: Option<u64>,
+        patience: Option<Duration>,
+    ) -> (Self, Rc<Progress>) {
+        let progress = Rc::new(Progress::default());
+        let incoming = incoming.filter(|incoming| !incoming.is_end_stream());
+        progress.finished.set(incoming.is_none());
+        let body = Self { incoming, left: limit, patience: Patience::new(patience), progress: Rc::clone(&progress) };
         (body, progress)
     }
 
@@ -78,7 +103,8 @@ impl RequestBody {
 
     fn failed(&mut self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.progress.fault.set(Some(fault));
-        self.incoming = None;
+        let rest = self.incoming.take().filter(|_| fault == BodyFault::TooLarge);
+        rest.into_iter().for_each(linger);
         Poll::Ready(Some(Err(fault.into())))
     }
 }
