@@ -6,14 +6,29 @@
 
 mod support;
 
+mod admin;
+mod ambiguity;
 mod architecture;
+mod audit;
+mod audit_file;
 mod authorization;
+mod bodies;
 mod check_and_run;
 mod cli;
 mod config_errors;
+mod deadlines;
 mod demo;
 mod first_minutes;
+mod forwarding;
+mod framing;
 mod jwks;
+mod limits;
+mod listeners;
 mod outside;
+mod routing;
+mod shutdown;
+mod tls;
 mod tokens;
+mod upstream_connections;
+mod upstream_faults;
 mod validation;

@@ -4,12 +4,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::Response;
+use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
 
+use super::rejection::request_body_failed;
 use super::trail::Trail;
 use crate::audit::reason::Reason;
 use crate::upstream::body::{ResponseBody, Stalled};
-use crate::upstream::fault::BoxError;
+use crate::upstream::fault::{BodyFault, BoxError};
 
 /// What an answer carries.
 #[derive(Debug)]
@@ -30,6 +33,20 @@ impl Content {
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self::Whole((!bytes.is_empty()).then_some(bytes))
+    }
+
+    /// What HEAD gets: how long the body would be, and no body. hyper leaves a body out over HTTP/1.1 only, and an upstream's
+    /// answer to HEAD has none.
+    pub(crate) fn withheld(answer: Response<Self>) -> Response<Self> {
+        let (mut head, content) = answer.into_parts();
+        let content = match content {
+            Self::Whole(Some(bytes)) => {
+                head.headers.insert(CONTENT_LENGTH, bytes.len().into());
+                Self::Whole(None)
+            }
+            other => other,
+        };
+        Response::from_parts(head, content)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -58,7 +75,11 @@ impl Body for AnswerBody {
         };
         let polled = Pin::new(&mut **body).poll_frame(context);
         if let Poll::Ready(Some(Err(error))) = &polled {
-            let reason = if error.is::<Stalled>() { Reason::UpstreamTimeout } else { Reason::UpstreamReset };
+            let reason = match error.downcast_ref::<BodyFault>() {
+                Some(fault) => request_body_failed(*fault),
+                None if error.is::<Stalled>() => Reason::UpstreamTimeout,
+                None => Reason::UpstreamReset,
+            };
             this.trail.broke_off(reason);
         }
         polled

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, LOCATION};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::access::Access;
@@ -43,8 +43,12 @@ pub(crate) async fn walk(
     let snapshot = worker.snapshot();
     let mut trail = Trail::begin(&worker, Rc::clone(&snapshot), &peer, Some(exchange));
     let (head, body) = request.into_parts();
+    let for_head = head.method == Method::HEAD;
     let decided = decide(&worker, &snapshot, &peer, &mut trail, head, body).await;
     let mut answer = decided.unwrap_or_else(|rejection| rejection.answer(&mut trail));
+    if for_head {
+        answer = Content::withheld(answer);
+    }
     trail.sign(answer.status().as_u16(), answer.headers_mut());
     answer.map(|content| AnswerBody::new(content, trail))
 }

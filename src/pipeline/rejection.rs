@@ -152,7 +152,7 @@ impl Rejection {
             Self::Upstream(UpstreamFault::Timeout) => {
                 (StatusCode::GATEWAY_TIMEOUT, "gateway_timeout", "the upstream did not answer in time")
             }
-            Self::Upstream(UpstreamFault::Protocol(_)) => {
+            Self::Upstream(UpstreamFault::Protocol(_) | UpstreamFault::Unasked(_)) => {
                 (StatusCode::BAD_GATEWAY, "bad_gateway", "the upstream's answer could not be understood")
             }
             Self::Upstream(UpstreamFault::Reset(_)) => {
@@ -340,11 +340,18 @@ fn upstream_failed(fault: &UpstreamFault) -> Reason {
     match fault {
         UpstreamFault::Connect(_) => Reason::UpstreamConnect,
         UpstreamFault::Timeout => Reason::UpstreamTimeout,
-        UpstreamFault::Protocol(_) => Reason::UpstreamProtocol,
+        UpstreamFault::Protocol(_) | UpstreamFault::Unasked(_) => Reason::UpstreamProtocol,
         UpstreamFault::Reset(_) => Reason::UpstreamReset,
-        UpstreamFault::RequestBody(BodyFault::TooLarge) => Reason::TooLarge,
-        UpstreamFault::RequestBody(BodyFault::Idle) => Reason::Timeout,
-        UpstreamFault::RequestBody(BodyFault::Broken) => Reason::ClientGone,
+        UpstreamFault::RequestBody(fault) => request_body_failed(*fault),
+    }
+}
+
+/// Also where the answer had begun when it failed.
+pub(super) fn request_body_failed(fault: BodyFault) -> Reason {
+    match fault {
+        BodyFault::TooLarge => Reason::TooLarge,
+        BodyFault::Idle => Reason::Timeout,
+        BodyFault::Broken => Reason::ClientGone,
     }
 }
 

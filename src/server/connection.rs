@@ -62,6 +62,8 @@ const H2_PING_EVERY: Duration = Duration::from_secs(30);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the last words of a connection that is ended by a deadline.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// For the first request of a connection that the kernel had taken, or that was in its handshake, when the drain began.
+const FIRST_WORDS: Duration = Duration::from_secs(1);
 
 /// Ends within `deadline` or not at all.
 pub(crate) async fn handshake(
@@ -141,7 +143,12 @@ where
         });
         match next.await {
             Err(ended) => return ended,
-            Ok(Told::Drain) => shut_down(connection.as_mut()),
+            Ok(Told::Drain) => {
+                if let Some(ended) = first_words(connection.as_mut(), &watch).await {
+                    return ended;
+                }
+                shut_down(connection.as_mut());
+            }
             Ok(Told::Cut) => return Ended::Plainly,
             Ok(Told::Overdue(overdue)) => {
                 shut_down(connection.as_mut());
@@ -152,6 +159,19 @@ where
             }
         }
     }
+}
+
+/// A connection that the drain finds without a request may have one on its way, which hyper would drop: it is given a moment.
+async fn first_words<C>(mut connection: Pin<&mut C>, watch: &Watch) -> Option<Ended>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let begun = poll_fn(|context| match connection.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(ended(done))),
+        Poll::Pending if watch.is_new() => Poll::Pending,
+        Poll::Pending => Poll::Ready(None),
+    });
+    timeout(FIRST_WORDS, begun).await.ok().flatten()
 }
 
 fn ended(done: hyper::Result<()>) -> Ended {

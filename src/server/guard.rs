@@ -181,6 +181,11 @@ impl Watch {
         Exchange(Rc::clone(self))
     }
 
+    /// No request has come yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.phase.get() == Phase::First
+    }
+
     pub(super) fn read(&self) {
         if self.phase.get() == Phase::Idle && !self.multiplexed {
             self.enter(Phase::Head);

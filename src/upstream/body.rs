@@ -172,7 +172,11 @@ impl Body for ResponseBody {
                     }
                     // Trailers stay behind; the end follows.
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+                Poll::Ready(Some(Err(error))) => {
+                    // A request body that failed took the connection with it: that is what happened.
+                    let cause = this.lease.as_ref().and_then(Lease::request_fault);
+                    return Poll::Ready(Some(Err(cause.map_or_else(|| error.into(), BoxError::from))));
+                }
                 Poll::Ready(None) => {
                     this.ended = true;
                     return Poll::Ready(None);

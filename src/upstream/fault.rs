@@ -12,6 +12,8 @@ pub(crate) enum UpstreamFault {
     Timeout,
     #[error("the upstream's answer is not HTTP as we take it")]
     Protocol(#[source] hyper::Error),
+    #[error("the upstream's answer has {0} that nobody asked for")]
+    Unasked(&'static str),
     #[error("the upstream broke off")]
     Reset(#[source] hyper::Error),
     #[error("the request body could not be passed on")]

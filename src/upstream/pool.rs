@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::HashMap;
-use http::header::HOST;
-use http::{HeaderValue, Request, Response};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use super::body::{Progress, RequestBody, ResponseBody};
 use super::connect::{Sender, connect};
-use super::fault::UpstreamFault;
+use super::fault::{BodyFault, UpstreamFault};
 use super::service::Upstream;
 
 /// The pools of all upstreams.
@@ -102,6 +103,7 @@ impl Pools {
             };
             match sent {
                 Ok(response) => {
+                    let response = passable(response)?;
                     let lease = Lease { pool, sender, progress };
                     return Ok(response.map(|body| ResponseBody::new(body, deadlines.body_idle, lease)));
                 }
@@ -138,6 +140,21 @@ impl Pools {
     }
 }
 
+/// Refuses what hyper lets pass and we can't pass on, and leaves one opinion about the body's length (RFC 9112 §6.3).
+fn passable(mut response: Response<Incoming>) -> Result<Response<Incoming>, UpstreamFault> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(UpstreamFault::Unasked("a protocol"));
+    }
+    let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some() {
+            return Err(UpstreamFault::Unasked("a transfer coding"));
+        }
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
+    Ok(response)
+}
+
 impl Pool {
     fn take(&self) -> Option<Sender> {
         let mut idle = self.idle.borrow_mut();
@@ -161,6 +178,11 @@ impl Pool {
 }
 
 impl Lease {
+    /// What became of the request's body, if it could not be passed on to its end.
+    pub(super) fn request_fault(&self) -> Option<BodyFault> {
+        self.progress.fault.get()
+    }
+
     pub(super) fn give_back(self) {
         let whole = self.progress.finished.get() && self.progress.fault.get().is_none();
         if whole && !self.sender.is_closed() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -24,19 +25,12 @@ use super::Gateway;
 pub(crate) struct Client {
     address: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
-    protocol: Protocol,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Protocol {
-    Http1,
-    Http2,
-}
-
-/// One connection, kept.
-pub(crate) enum Connection {
-    Http1(http1::SendRequest<Full<Bytes>>),
-    Http2(http2::SendRequest<Full<Bytes>>),
+/// One connection, kept. Bodies are whole, unless it was made for others.
+pub(crate) enum Connection<B = Full<Bytes>> {
+    Http1(http1::SendRequest<B>),
+    Http2(http2::SendRequest<B>),
 }
 
 /// An answer, read whole.
@@ -50,21 +44,17 @@ pub(crate) struct Answer {
 impl Client {
     /// HTTP/1.1 over TLS to the gateway's first listener.
     pub(crate) fn new(gateway: &Gateway) -> Self {
-        Self {
-            address: gateway.address(),
-            tls: Some(tls(&gateway.certificate(), &[b"http/1.1"])),
-            protocol: Protocol::Http1,
-        }
+        Self { address: gateway.address(), tls: Some(tls(&gateway.certificate(), &[b"http/1.1"])) }
     }
 
     /// HTTP/2 over TLS to the gateway's first listener.
     pub(crate) fn http2(gateway: &Gateway) -> Self {
-        Self { address: gateway.address(), tls: Some(tls(&gateway.certificate(), &[b"h2"])), protocol: Protocol::Http2 }
+        Self { address: gateway.address(), tls: Some(tls(&gateway.certificate(), &[b"h2"])) }
     }
 
     /// HTTP/1.1 in clear text.
     pub(crate) fn plain(address: SocketAddr) -> Self {
-        Self { address, tls: None, protocol: Protocol::Http1 }
+        Self { address, tls: None }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -101,31 +91,47 @@ impl Client {
     }
 
     pub(crate) async fn try_connect(&self) -> std::io::Result<Connection> {
+        self.connect_for().await
+    }
+
+    /// For bodies of another kind.
+    pub(crate) async fn connect_for<B>(&self) -> std::io::Result<Connection<B>>
+    where
+        B: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
+    {
         match &self.tls {
             None => Connection::http1(self.tcp().await?).await,
-            Some(_) => {
-                let stream = self.tls().await?;
-                match self.protocol {
-                    Protocol::Http1 => Connection::http1(stream).await,
-                    Protocol::Http2 => Connection::http2(stream).await,
-                }
-            }
+            Some(_) => Box::pin(Self::over(self.tls().await?)).await,
         }
+    }
+
+    /// Over a stream that is there already, by the protocol that was agreed.
+    pub(crate) async fn over<B>(stream: TlsStream<TcpStream>) -> std::io::Result<Connection<B>>
+    where
+        B: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
+    {
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        if http2 { Connection::http2(stream).await } else { Connection::http1(stream).await }
     }
 
     /// The bare connection, for those who speak by hand.
     pub(crate) async fn tcp(&self) -> std::io::Result<TcpStream> {
-        TcpStream::connect(self.address).await
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
     }
 
     /// The TLS stream, for those who speak by hand.
     pub(crate) async fn tls(&self) -> std::io::Result<TlsStream<TcpStream>> {
-        let config = self.tls.clone().unwrap();
-        TlsConnector::from(config).connect(ServerName::try_from("localhost").unwrap(), self.tcp().await?).await
+        let connector = TlsConnector::from(self.tls.clone().unwrap());
+        Box::pin(connector.connect(ServerName::try_from("localhost").unwrap(), self.tcp().await?)).await
     }
 }
 
-impl Connection {
+impl<B> Connection<B>
+where
+    B: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
+{
     async fn http1<T>(stream: T) -> std::io::Result<Self>
     where
         T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -145,11 +151,11 @@ impl Connection {
         Ok(Self::Http2(sender))
     }
 
-    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Answer {
+    pub(crate) async fn send(&mut self, request: Request<B>) -> Answer {
         self.try_send(request).await.unwrap()
     }
 
-    pub(crate) async fn try_send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Answer> {
+    pub(crate) async fn try_send(&mut self, request: Request<B>) -> hyper::Result<Answer> {
         let response = self.begin(request).await?;
         let (head, body) = response.into_parts();
         let body = body.collect().await?.to_bytes();
@@ -157,7 +163,7 @@ impl Connection {
     }
 
     /// The answer's head, with its body still to come.
-    pub(crate) async fn begin(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+    pub(crate) async fn begin(&mut self, request: Request<B>) -> hyper::Result<Response<Incoming>> {
         match self {
             Self::Http1(sender) => {
                 sender.ready().await?;
@@ -175,6 +181,14 @@ impl Connection {
         match self {
             Self::Http1(sender) => sender.ready().await.is_err(),
             Self::Http2(sender) => sender.ready().await.is_err(),
+        }
+    }
+
+    /// Waits until the gateway has closed it.
+    pub(crate) async fn closed(&mut self) {
+        while !self.is_closed().await {
+            // hyper tells nobody of the end of an idle connection; others must run to find out.
+            tokio::task::yield_now().await;
         }
     }
 }

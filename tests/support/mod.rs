@@ -6,6 +6,8 @@ pub(crate) mod gateway;
 pub(crate) mod issuer;
 pub(crate) mod port;
 pub(crate) mod upstream;
+pub(crate) mod wire;
+pub(crate) mod world;
 
 pub(crate) use client::{Answer, Client};
 pub(crate) use gateway::Gateway;

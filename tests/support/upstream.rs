@@ -79,6 +79,11 @@ impl Upstream {
         self.seen.lock().unwrap().clone()
     }
 
+    /// What it was asked so far counts no more.
+    pub(crate) fn forget(&self) {
+        self.seen.lock().unwrap().clear();
+    }
+
     /// The one request that it was asked.
     #[track_caller]
     pub(crate) fn only(&self) -> Seen {

@@ -1,0 +1,198 @@
+//! Who keeps us waiting is let go, at the deadline that is meant for it and while others are served; who is served is not.
+
+use crate::support::client::request;
+use crate::support::wire::{RawUpstream, Signal, Wire, within};
+use crate::support::{Client, Gateway, Upstream};
+
+/// All deadlines but these are an hour away.
+async fn patient_but(limits: &str) -> (Upstream, Gateway) {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::open(upstream.address, &format!("limits: {{{}}}", with_hours(limits)));
+    (upstream, gateway)
+}
+
+fn with_hours(limits: &str) -> String {
+    let deadlines = [
+        "handshake_timeout",
+        "first_request_timeout",
+        "header_timeout",
+        "idle_timeout",
+        "body_idle_timeout",
+        "write_stall_timeout",
+    ];
+    let long = deadlines.iter().filter(|name| !limits.contains(**name)).map(|name| format!("{name}: 1h"));
+    long.chain([limits.to_owned()]).collect::<Vec<_>>().join(", ")
+}
+
+/// Sends on, byte by byte, an honest request in between each, until the other end has closed.
+async fn drips<T>(wire: &mut Wire<T>, gateway: &Gateway)
+where
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let honest = Client::new(gateway);
+    loop {
+        wire.send("x").await;
+        tokio::select! {
+            biased;
+            rest = wire.rest() => break assert_eq!(rest, b""),
+            answer = honest.get("/honest") => assert_eq!(answer.status, 200),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_ends_with_the_handshake_timeout() {
+    let (_upstream, gateway) = patient_but("handshake_timeout: 200ms").await;
+    for bytes in [&b""[..], b"\x16", b"\x16\x03\x01\x02\x00\x01"] {
+        let mut wire = Wire::new(Client::new(&gateway).tcp().await.unwrap());
+        wire.send(bytes).await;
+        assert_eq!(wire.rest().await, b"");
+    }
+    let mut wire = Wire::new(Client::new(&gateway).tcp().await.unwrap());
+    wire.send(b"\x16\x03\x01\x02\x00").await;
+    drips(&mut wire, &gateway).await;
+}
+
+#[tokio::test]
+async fn a_session_without_a_request_ends_with_the_first_request_timeout() {
+    let (_upstream, gateway) = patient_but("first_request_timeout: 200ms").await;
+    for bytes in ["", "G", "GET /x HTTP/1.1\r\nHost: a\r\n"] {
+        let mut wire = Wire::new(Client::new(&gateway).tls().await.unwrap());
+        wire.send(bytes).await;
+        assert_eq!(wire.rest().await, b"", "{bytes:?}");
+    }
+    let mut wire = Wire::new(Client::new(&gateway).tls().await.unwrap());
+    wire.send("GET /x HTTP/1.1\r\nHost: ").await;
+    drips(&mut wire, &gateway).await;
+}
+
+#[tokio::test]
+async fn over_http2_too_a_session_without_a_request_ends_with_the_first_request_timeout() {
+    let (_upstream, gateway) = patient_but("first_request_timeout: 200ms").await;
+    let mut silent = Wire::new(Client::http2(&gateway).tls().await.unwrap());
+    silent.rest().await;
+    let mut connection = Client::http2(&gateway).connect().await;
+    within(connection.closed()).await;
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_end_is_cut_by_the_header_timeout_and_audited() {
+    let (_upstream, gateway) = patient_but("header_timeout: 200ms").await;
+    let mut wire = Wire::new(Client::new(&gateway).tls().await.unwrap());
+    wire.send("GET /first HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(wire.answer().await.unwrap().status, 200);
+    wire.send("GET /second HTTP/1.1\r\nHost: ").await;
+    drips(&mut wire, &gateway).await;
+    let line = gateway.audit_line(|line| line["gateway.reason"] == "timeout");
+    assert_eq!((&line["gateway.decision"], line.get("url.path")), (&"deny".into(), None));
+}
+
+#[tokio::test]
+async fn an_idle_connection_ends_with_the_idle_timeout() {
+    let (_upstream, gateway) = patient_but("idle_timeout: 200ms").await;
+    for client in gateway.both() {
+        let mut connection = client.connect().await;
+        assert_eq!(connection.send(request("GET", "/x")).await.status, 200);
+        within(connection.closed()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_not_idle_and_not_late() {
+    let finish = Signal::default();
+    let may_finish = finish.clone();
+    let upstream = RawUpstream::start(move |mut wire, _| {
+        let finish = finish.clone();
+        Box::pin(async move {
+            wire.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\no").await;
+            finish.wait().await;
+            wire.send("k").await;
+        })
+    })
+    .await;
+    let short = "first_request_timeout: 100ms, header_timeout: 100ms, idle_timeout: 100ms, handshake_timeout: 5s";
+    let gateway = Gateway::open(upstream.address, &format!("limits: {{{}}}", with_hours(short)));
+    for client in gateway.both() {
+        let mut connection = client.connect().await;
+        let answer = tokio::task::spawn(async move { connection.send(request("GET", "/x")).await });
+        // Longer than all of these deadlines: two connections that say nothing have come and gone.
+        for _ in 0..2 {
+            Wire::new(Client::new(&gateway).tls().await.unwrap()).rest().await;
+        }
+        may_finish.give();
+        assert_eq!(within(answer).await.unwrap().body, "ok");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_cut_by_the_write_stall_timeout_and_its_upstream_let_go() {
+    let ended = Signal::default();
+    let has_ended = ended.clone();
+    let upstream = RawUpstream::start(move |mut wire, _| {
+        let ended = ended.clone();
+        Box::pin(async move {
+            use tokio::io::AsyncWriteExt;
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").await;
+            while wire.stream.write_all(&[0; 16 * 1024]).await.is_ok() {}
+            ended.give();
+        })
+    })
+    .await;
+    let gateway = Gateway::open(upstream.address, &format!("limits: {{{}}}", with_hours("write_stall_timeout: 200ms")));
+    let mut wire = Wire::new(Client::new(&gateway).tls().await.unwrap());
+    wire.send("GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    has_ended.wait().await;
+    let line = gateway.audit_line(|line| line["url.path"] == "/endless");
+    assert_eq!((&line["gateway.decision"], &line["gateway.reason"]), (&"error".into(), &"client_gone".into()));
+}
+
+#[tokio::test]
+async fn one_address_has_so_many_connections_and_no_more() {
+    for limits in ["connections_per_address: 2", "connections: 2"] {
+        let (_upstream, gateway) = patient_but(limits).await;
+        let client = Client::new(&gateway);
+        let (mut first, mut second) = (client.connect().await, client.connect().await);
+        assert_eq!(first.send(request("GET", "/x")).await.status, 200);
+        assert_eq!(second.send(request("GET", "/x")).await.status, 200);
+        assert_eq!(Wire::new(client.tcp().await.unwrap()).rest().await, b"");
+        assert!(client.try_connect().await.is_err());
+        drop(first);
+        // The place is free once the gateway has seen the end of its connection.
+        let again = async {
+            loop {
+                if let Ok(connection) = client.try_connect().await {
+                    break connection;
+                }
+            }
+        };
+        assert_eq!(within(again).await.send(request("GET", "/x")).await.status, 200);
+        assert_eq!(second.send(request("GET", "/x")).await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn more_requests_at_once_than_are_taken_on_are_refused_at_once() {
+    let (begun, finish) = (Signal::default(), Signal::default());
+    let (has_begun, may_finish) = (begun.clone(), finish.clone());
+    let upstream = RawUpstream::start(move |mut wire, _| {
+        let (begun, finish) = (begun.clone(), finish.clone());
+        Box::pin(async move {
+            begun.give();
+            finish.wait().await;
+            wire.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await;
+        })
+    })
+    .await;
+    let gateway = Gateway::open(upstream.address, "limits: {in_flight: 1}");
+    for client in gateway.both() {
+        let first = client.clone();
+        let first = tokio::task::spawn(async move { first.get("/x").await });
+        has_begun.wait().await;
+        let refused = client.get("/y").await;
+        assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
+        assert_eq!(gateway.audit_of(refused.request_id())["gateway.reason"], "overload");
+        may_finish.give();
+        assert_eq!(within(first).await.unwrap().status, 200);
+    }
+    assert_eq!(upstream.heads().len(), 2);
+}

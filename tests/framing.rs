@@ -1,0 +1,215 @@
+//! Requests whose end could be read in two ways are refused, and the connection with them: nothing is smuggled past the gateway.
+
+use crate::support::wire::Wire;
+use crate::support::{Client, Gateway, Upstream};
+
+const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// One of these statuses or a close (0), no second answer, and nothing of it at the upstream; then an honest request passes.
+async fn refused(statuses: &[u16], requests: &[String]) {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::open(upstream.address, "limits: {body_bytes: 1MiB, body_idle_timeout: 300ms}");
+    for request in requests {
+        let mut wire = Wire::new(Client::new(&gateway).tls().await.unwrap());
+        let shown: String = request.chars().take(400).collect();
+        wire.send(request).await;
+        let status = wire.answer().await.map_or(0, |answer| answer.status);
+        assert!(statuses.contains(&status), "{status}: {shown:?}");
+        assert_eq!(wire.rest().await, b"", "{shown:?}");
+        assert_eq!(upstream.seen().len(), 0, "{shown:?}: {:?}", upstream.seen());
+    }
+    assert_eq!(Client::new(&gateway).get("/canary").await.status, 200);
+    assert!(!gateway.log_text().contains("panicked"), "{}", gateway.log_text());
+}
+
+fn with_fields(fields: &[&str]) -> Vec<String> {
+    let head = |field: &&str| format!("POST /x HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n{SMUGGLED}");
+    fields.iter().map(head).collect()
+}
+
+fn with_chunks(chunks: &[&str]) -> Vec<String> {
+    let head = |chunk: &&str| format!("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}");
+    chunks.iter().map(head).collect()
+}
+
+#[tokio::test]
+async fn with_a_length_and_chunks_only_the_chunks_reach_the_upstream_and_the_connection_ends() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::open(upstream.address, "");
+    for both in ["Content-Length: 4\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 4"] {
+        let mut wire = Wire::new(Client::new(&gateway).tls().await.unwrap());
+        wire.send(format!("POST /x HTTP/1.1\r\nHost: a\r\n{both}\r\n\r\n3\r\nabc\r\n0\r\n\r\n{SMUGGLED}")).await;
+        let answer = wire.answer().await.unwrap();
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+        assert_eq!(wire.rest().await, b"");
+        let seen = upstream.only();
+        assert_eq!((&seen.body[..], seen.headers.get("content-length")), (&b"abc"[..], None));
+        upstream.forget();
+    }
+}
+
+#[tokio::test]
+async fn lengths_that_are_no_number_or_several_are_refused() {
+    let fields = [
+        "Content-Length: 0\r\nContent-Length: 5",
+        "Content-Length: 5, 6",
+        "Content-Length: +5",
+        "Content-Length: -0",
+        "Content-Length: 0x5",
+        "Content-Length: 5 5",
+        "Content-Length: 99999999999999999999",
+        "Content-Length: ",
+        "Content-Length: 5_0",
+        "Content-Length: \"5\"",
+    ];
+    refused(&[400], &with_fields(&fields)).await;
+}
+
+#[tokio::test]
+async fn codings_that_are_not_chunked_are_refused() {
+    let fields = [
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding: chunked, identity",
+        "Transfer-Encoding: identity",
+        "Transfer-Encoding: chunkedx",
+        "Transfer-Encoding: chunked;q=1",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+        "Transfer-Encoding:",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: \u{b}chunked",
+    ];
+    refused(&[400, 501], &with_fields(&fields)).await;
+}
+
+#[tokio::test]
+async fn names_that_almost_frame_are_refused() {
+    let fields = [
+        "Transfer-Encoding : chunked",
+        "Transfer Encoding: chunked",
+        "Transfer_Encoding: chunked",
+        "Content_Length: 5",
+        "Content-Length : 5",
+        "Content-Length\t: 5",
+    ];
+    let with_end = |field: &&str| format!("POST /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{field}\r\n\r\n");
+    refused(&[400], &fields.iter().map(with_end).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test]
+async fn chunks_that_are_none_are_refused() {
+    let chunks = [
+        "0x3\r\nabc\r\n0\r\n\r\n",
+        "+3\r\nabc\r\n0\r\n\r\n",
+        "-1\r\nabc\r\n0\r\n\r\n",
+        " 3\r\nabc\r\n0\r\n\r\n",
+        "10000000000000000\r\nabc\r\n0\r\n\r\n",
+        "3_0\r\nabc\r\n0\r\n\r\n",
+        "3\r\nabcd\r\n0\r\n\r\n",
+        "3\r\nabc0\r\n\r\n",
+        "3\nabc\n0\n\n",
+        "3\rabc\r\n0\r\n\r\n",
+        "3;a\r\r\nabc\r\n0\r\n\r\n",
+        "3;a\nb\r\nabc\r\n0\r\n\r\n",
+        "zz\r\nabc\r\n0\r\n\r\n",
+        "\r\n0\r\n\r\n",
+    ];
+    refused(&[400, 413, 502, 0], &with_chunks(&chunks)).await;
+}
+
+#[tokio::test]
+async fn chunks_that_can_never_come_whole_are_waited_for_no_longer_than_any_other() {
+    let chunks =
+        ["FFFFFFFFFFFFFFFF\r\nabc\r\n0\r\n\r\n", "FFFFFFFFFFFFFFFE\r\nabc\r\n0\r\n\r\n", "3\r\nabc\r\n", "3\r\nab"];
+    refused(&[408], &with_chunks(&chunks)).await;
+}
+
+#[tokio::test]
+async fn extensions_and_trailers_without_end_are_refused() {
+    let one = format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(64 * 1024));
+    let many = "1;x\r\na\r\n".repeat(100_000) + "0\r\n\r\n";
+    let trailers = format!("1\r\na\r\n0\r\n{}\r\n", "X-A: b\r\n".repeat(10_000));
+    refused(&[400, 413, 431, 0], &with_chunks(&[&one, &many, &trailers])).await;
+}
+
+#[tokio::test]
+async fn http_1_0_has_no_chunks_and_no_body_without_a_length() {
+    let chunked = "POST /x HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned();
+    refused(&[400], &[chunked]).await;
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::open(upstream.address, "");
+    let mut wire = Wire::new(Client::new(&gateway).tls().await.unwrap());
+    wire.send(format!("POST /x HTTP/1.0\r\nHost: a\r\n\r\n{SMUGGLED}")).await;
+    assert_eq!(wire.answer().await.unwrap().status, 200);
+    assert_eq!(wire.rest().await, b"");
+    assert_eq!(upstream.only().body, "");
+}
+
+#[tokio::test]
+async fn heads_with_bytes_that_do_not_belong_are_refused() {
+    let fields = [
+        "X: a\rb",
+        "X: a\0b",
+        "X: a\u{1}b",
+        "X: a\u{7f}b",
+        "X\0: a",
+        "X\u{1}: a",
+        "X y: a",
+        "X : a",
+        "no colon",
+        ": a",
+        "X\t: a",
+        "X: a\r\n folded",
+        "X: a\r\n\tfolded",
+        "\u{fc}: a",
+        "X(y): a",
+    ];
+    let in_field = |field: &&str| format!("GET /x HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
+    refused(&[400], &fields.iter().map(in_field).collect::<Vec<_>>()).await;
+    refused(&[400], &["GET /x HTTP/1.1\r\n Host: a\r\n\r\n".to_owned()]).await;
+}
+
+#[tokio::test]
+async fn heads_that_are_too_large_are_431_and_targets_414() {
+    let head = |fields: &str| format!("GET /x HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+    let hundred: String = (0..101).map(|number| format!("X-{number}: a\r\n")).collect();
+    let large = format!("X: {}\r\n", "a".repeat(33 * 1024));
+    let total: String = (0..50).map(|number| format!("X-{number}: {}\r\n", "a".repeat(1000))).collect();
+    let name = format!("{}: a\r\n", "a".repeat(33 * 1024));
+    refused(&[431], &[head(&hundred), head(&large), head(&total), head(&name)]).await;
+    let target = format!("GET /{} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "a".repeat(8192));
+    refused(&[414], &[target]).await;
+}
+
+#[tokio::test]
+async fn what_is_not_http_1_is_refused() {
+    let texts = [
+        "GET /\r\n",
+        "GET / HTTP/1.2\r\nHost: a\r\n\r\n",
+        "GET / HTTP/01.1\r\nHost: a\r\n\r\n",
+        "GET / http/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1x\r\nHost: a\r\n\r\n",
+        "garbage\r\n\r\n",
+        "\0\0\0\0\r\n\r\n",
+        "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ];
+    refused(&[400, 505, 0], &texts.map(str::to_owned)).await;
+}
+
+#[tokio::test]
+async fn requests_in_one_breath_are_answered_in_order_and_each_by_its_own_rule() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(upstream.address, &["path: /open, access: public", "path: /closed, access: {}"]);
+    let mut wire = Wire::new(Client::new(&gateway).tls().await.unwrap());
+    let ask = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    wire.send(ask("/open") + &ask("/closed") + &ask("/none") + &ask("/open")).await;
+    for status in [200, 401, 404, 200] {
+        let answer = wire.answer().await.unwrap();
+        assert_eq!(answer.status, status);
+        assert_eq!(gateway.audit_of(answer.header("x-request-id").unwrap())["http.response.status_code"], status);
+    }
+    assert_eq!(upstream.seen().len(), 2);
+}

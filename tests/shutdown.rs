@@ -1,0 +1,239 @@
+//! The end: what is in flight is finished, nothing new is begun, the audit log is whole, and the exit code is 0.
+
+use std::sync::Arc;
+
+use http::Response;
+use hyper::body::Incoming;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsConnector;
+
+use crate::support::client::{request, tls};
+use crate::support::wire::{RawUpstream, Wire, within};
+use crate::support::{Answer, Client, Gateway};
+
+/// An upstream that holds every answer back until it is told to let go.
+struct Held {
+    upstream: RawUpstream,
+    asked: Arc<Semaphore>,
+    release: watch::Sender<bool>,
+}
+
+impl Held {
+    async fn start() -> Self {
+        let asked = Arc::new(Semaphore::new(0));
+        let (release, released) = watch::channel(false);
+        let count = Arc::clone(&asked);
+        let upstream = RawUpstream::start(move |mut wire, head| {
+            let (count, mut released) = (Arc::clone(&count), released.clone());
+            Box::pin(async move {
+                if head.contains(" /half ") {
+                    wire.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\ndo").await;
+                }
+                count.add_permits(1);
+                if !head.contains(" /now ") && released.wait_for(|released| *released).await.is_err() {
+                    return;
+                }
+                let rest = if head.contains(" /half ") {
+                    "ne"
+                } else {
+                    "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\ndone"
+                };
+                wire.send(rest).await;
+            })
+        })
+        .await;
+        Self { upstream, asked, release }
+    }
+
+    /// So many more requests have reached it.
+    async fn was_asked(&self, times: u32) {
+        within(self.asked.acquire_many(times)).await.unwrap().forget();
+    }
+
+    fn let_go(&self) {
+        self.release.send_replace(true);
+    }
+}
+
+/// A request on a connection of its own, under way.
+fn ask(client: Client, path: &'static str) -> JoinHandle<hyper::Result<Answer>> {
+    tokio::task::spawn(async move { client.connect().await.try_send(request("GET", path)).await })
+}
+
+/// Waits until nobody listens any more.
+async fn refuses_connections(gateway: &Gateway) {
+    let client = Client::plain(gateway.address());
+    within(async {
+        while client.tcp().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+fn ended_well(gateway: &mut Gateway) {
+    let status = gateway.wait();
+    assert_eq!(status.code(), Some(0), "{}", gateway.log_text());
+    gateway.audit_line(|line| line["gateway.event"] == "stop");
+}
+
+async fn loses_nothing(signal: &str) {
+    let held = Held::start().await;
+    let mut gateway = Gateway::open(held.upstream.address, "workers: 2");
+    let mut asked = JoinSet::new();
+    let [one, two] = gateway.both();
+    for path in ["/whole", "/half"] {
+        for _ in 0..10 {
+            asked.spawn(ask(one.clone(), path));
+        }
+        let crate::support::client::Connection::Http2(sender) = two.connect().await else { panic!("not HTTP/2") };
+        for _ in 0..20 {
+            let mut sender = sender.clone();
+            asked.spawn(tokio::task::spawn(async move {
+                let response: Response<Incoming> = sender.send_request(request("GET", path)).await?;
+                let (head, body) = response.into_parts();
+                let body = http_body_util::BodyExt::collect(body).await?.to_bytes();
+                Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+            }));
+        }
+    }
+    held.was_asked(60).await;
+    gateway.signal(signal);
+    refuses_connections(&gateway).await;
+    held.let_go();
+    for answer in asked.join_all().await {
+        let answer = answer.unwrap().unwrap();
+        assert_eq!((answer.status, &answer.body[..]), (200, &b"done"[..]));
+    }
+    ended_well(&mut gateway);
+    assert_eq!(gateway.audit_text().lines().filter(|line| line.contains("\"gateway.decision\":\"allow\"")).count(), 60);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn sigterm_finishes_what_is_in_flight_and_begins_nothing_new() {
+    loses_nothing("TERM").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn sigint_does_the_same() {
+    loses_nothing("INT").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn idle_connections_are_closed_at_once_and_busy_ones_take_no_more() {
+    let held = Held::start().await;
+    let mut gateway = Gateway::open(held.upstream.address, "");
+    let mut idle = Vec::new();
+    for client in gateway.both() {
+        let mut connection = client.connect().await;
+        assert_eq!(connection.send(request("GET", "/now")).await.status, 200);
+        idle.push(connection);
+    }
+    let mut untouched = Wire::new(Client::new(&gateway).tls().await.unwrap());
+    let crate::support::client::Connection::Http2(mut busy) = Client::http2(&gateway).connect().await else {
+        panic!("not HTTP/2")
+    };
+    let mut same = crate::support::client::Connection::Http2(busy.clone());
+    let under_way = tokio::task::spawn(async move { busy.send_request(request("GET", "/held")).await });
+    let over_http1 = ask(Client::new(&gateway), "/held");
+    held.was_asked(4).await;
+    gateway.signal("TERM");
+    for mut connection in idle {
+        within(connection.closed()).await;
+    }
+    // The other end is told to go away, and what it had sent by then is answered.
+    within(async { while same.try_send(request("GET", "/now")).await.is_ok() {} }).await;
+    untouched.send("GET /now HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    held.let_go();
+    assert_eq!(within(under_way).await.unwrap().unwrap().status(), 200);
+    let answer = within(over_http1).await.unwrap().unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (200, "close"));
+    untouched.rest().await;
+    ended_well(&mut gateway);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn during_the_delay_it_is_not_ready_and_serves_on() {
+    let held = Held::start().await;
+    let mut gateway = Gateway::open(held.upstream.address, "shutdown: {delay: 1h}");
+    let admin = Client::plain(gateway.admin.unwrap());
+    assert_eq!(admin.get("/readyz").await.status, 200);
+    let mut kept = Client::new(&gateway).connect().await;
+    assert_eq!(kept.send(request("GET", "/now")).await.status, 200);
+    gateway.signal("TERM");
+    within(async { while admin.get("/readyz").await.status == 200 {} }).await;
+    let unready = admin.get("/readyz").await;
+    assert_eq!((unready.status, &unready.body[..]), (503, &b"shutting down\n"[..]));
+    assert_eq!((admin.get("/livez").await.status, admin.get("/metrics").await.status), (200, 200));
+    assert_eq!(kept.send(request("GET", "/now")).await.status, 200);
+    for client in gateway.both() {
+        assert_eq!(client.get("/now").await.status, 200);
+    }
+    gateway.signal("TERM");
+    ended_well(&mut gateway);
+}
+
+/// What is in flight is cut, over both protocols, and has its line.
+async fn cuts(shutdown: &str, again: bool) {
+    let held = Held::start().await;
+    let mut gateway = Gateway::open(held.upstream.address, &format!("shutdown: {shutdown}"));
+    let asked: Vec<_> =
+        gateway.both().into_iter().flat_map(|client| [ask(client.clone(), "/whole"), ask(client, "/half")]).collect();
+    held.was_asked(4).await;
+    gateway.signal("TERM");
+    if again {
+        gateway.log_line("shutting down");
+        gateway.signal("TERM");
+    }
+    for answer in asked {
+        assert!(within(answer).await.unwrap().is_err());
+    }
+    gateway.log_line("cutting what has not ended");
+    ended_well(&mut gateway);
+    assert_eq!(gateway.audit_text().lines().filter(|line| line.contains("\"gateway.decision\":\"error\"")).count(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_has_not_ended_by_the_drain_deadline_is_cut() {
+    cuts("{drain: 200ms}", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_second_sigterm_cuts_at_once() {
+    cuts("{drain: 1h}", true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn connections_that_the_kernel_has_taken_for_us_are_served() {
+    let held = Held::start().await;
+    let certificates = "[{cert: certs/localhost.crt, key: certs/localhost.key, self_signed: true}]";
+    let listeners =
+        format!("[{{address: 127.0.0.1:0, tls: {{certificates: {certificates}}}}}, {{address: 127.0.0.1:0}}]");
+    let mut gateway = Gateway::open(held.upstream.address, &format!("workers: 2\nlisteners: {listeners}"));
+    gateway.signal("STOP");
+    let mut asked = JoinSet::new();
+    for number in 0..12 {
+        let plain = number % 3 == 0;
+        let stream = TcpStream::connect(gateway.addresses[usize::from(plain)]).await.unwrap();
+        let protocol = if number % 3 == 1 { &b"h2"[..] } else { b"http/1.1" };
+        let connector = TlsConnector::from(tls(&gateway.certificate(), &[protocol]));
+        asked.spawn(async move {
+            if plain {
+                let mut wire = Wire::new(stream);
+                wire.send("GET /now HTTP/1.1\r\nHost: a\r\n\r\n").await;
+                return wire.answer().await.map(|answer| answer.status);
+            }
+            let name = ServerName::try_from("localhost").unwrap();
+            let stream = connector.connect(name, stream).await.ok()?;
+            let mut connection = Client::over(stream).await.ok()?;
+            connection.try_send(request("GET", "/now")).await.ok().map(|answer| answer.status)
+        });
+    }
+    gateway.signal("TERM");
+    gateway.signal("CONT");
+    assert_eq!(within(asked.join_all()).await, vec![Some(200); 12]);
+    ended_well(&mut gateway);
+}

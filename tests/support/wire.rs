@@ -1,0 +1,207 @@
+//! HTTP/1.1 by hand, byte by byte: for upstreams and clients that do what no library would.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc};
+
+use super::gateway::PATIENCE;
+use super::upstream::listen;
+
+/// One end of a connection.
+pub(crate) struct Wire<T> {
+    pub(crate) stream: T,
+    unread: Vec<u8>,
+}
+
+/// An answer as it came over the wire.
+#[derive(Debug)]
+pub(crate) struct Spoken {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+/// Waits, but not for ever.
+#[track_caller]
+pub(crate) fn within<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let place = std::panic::Location::caller();
+    async move {
+        let done = tokio::time::timeout(PATIENCE, future).await;
+        done.unwrap_or_else(|_| panic!("waited in vain at {place}"))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> Wire<T> {
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        // Who has hung up is found out by reading.
+        let _ = self.stream.write_all(bytes.as_ref()).await;
+        let _ = self.stream.flush().await;
+    }
+}
+
+impl<T: AsyncRead + Unpin> Wire<T> {
+    pub(crate) fn new(stream: T) -> Self {
+        Self { stream, unread: Vec::new() }
+    }
+
+    /// A request or response head, its empty line included; `None` where the other end has closed.
+    pub(crate) async fn head(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.unread.windows(4).position(|window| window == b"\r\n\r\n") {
+                let head: Vec<u8> = self.unread.drain(..end + 4).collect();
+                return Some(String::from_utf8_lossy(&head).into_owned());
+            }
+            self.more().await?;
+        }
+    }
+
+    /// So many bytes, or as many as come before the end.
+    pub(crate) async fn take(&mut self, count: usize) -> Vec<u8> {
+        while self.unread.len() < count && self.more().await.is_some() {}
+        let count = count.min(self.unread.len());
+        self.unread.drain(..count).collect()
+    }
+
+    /// All that comes until the other end closes, in whichever way.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        while within(self.more()).await.is_some() {}
+        std::mem::take(&mut self.unread)
+    }
+
+    /// One answer with a `content-length` or no body; `None` where the other end has closed.
+    pub(crate) async fn answer(&mut self) -> Option<Spoken> {
+        let head = within(self.head()).await?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        let length = field(&head, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        let body = within(self.take(length)).await;
+        Some(Spoken { status, head, body })
+    }
+
+    async fn more(&mut self) -> Option<()> {
+        let count = self.stream.read_buf(&mut self.unread).await.ok()?;
+        (count > 0).then_some(())
+    }
+}
+
+impl Spoken {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        field(&self.head, name)
+    }
+}
+
+/// The value of a field in a head.
+pub(crate) fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
+    head.lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(n, _)| n.eq_ignore_ascii_case(name))
+        .map(|(_, v)| v.trim())
+}
+
+/// A service that speaks by hand. Knows how many connections it was given and which heads came over them.
+#[derive(Clone)]
+pub(crate) struct RawUpstream {
+    pub(crate) address: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+/// What a hand-made service does with a connection after it has read a head.
+pub(crate) type Talk = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl RawUpstream {
+    /// Reads a head on every connection, then leaves it to `talk`.
+    pub(crate) async fn start(talk: impl Fn(Wire<TcpStream>, String) -> Talk + Send + Sync + 'static) -> Self {
+        let (accepted, heads) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let (count, log, talk) = (Arc::clone(&accepted), Arc::clone(&heads), Arc::new(talk));
+        let address = listen(move |stream| {
+            count.fetch_add(1, Ordering::SeqCst);
+            let (log, talk) = (Arc::clone(&log), Arc::clone(&talk));
+            async move {
+                let mut wire = Wire::new(stream);
+                if let Some(head) = wire.head().await {
+                    log.lock().unwrap().push(head.clone());
+                    talk(wire, head).await;
+                }
+            }
+        })
+        .await;
+        Self { address, accepted, heads }
+    }
+
+    /// Says this to whatever is asked, and closes.
+    pub(crate) async fn saying(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self::start(move |mut wire, _| {
+            let bytes = bytes.clone();
+            Box::pin(async move { wire.send(bytes).await })
+        })
+        .await
+    }
+
+    /// Says this to whatever is asked, and keeps the connection open until the other end closes it.
+    pub(crate) async fn saying_and_staying(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self::start(move |mut wire, _| {
+            let bytes = bytes.clone();
+            Box::pin(async move {
+                wire.send(bytes).await;
+                wire.rest().await;
+            })
+        })
+        .await
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+/// Something that happens once and is waited for: it stays so.
+#[derive(Clone, Default)]
+pub(crate) struct Signal(Arc<Notify>);
+
+impl Signal {
+    pub(crate) fn give(&self) {
+        self.0.notify_one();
+    }
+
+    #[track_caller]
+    pub(crate) fn wait(&self) -> impl Future<Output = ()> {
+        let notify = Arc::clone(&self.0);
+        within(async move { notify.notified().await })
+    }
+}
+
+/// A body that is sent piece by piece, and ends when the sender is dropped.
+pub(crate) struct Piped(mpsc::Receiver<Bytes>);
+
+impl Piped {
+    pub(crate) fn new() -> (mpsc::Sender<Bytes>, Self) {
+        let (sender, receiver) = mpsc::channel(1);
+        (sender, Self(receiver))
+    }
+}
+
+impl Body for Piped {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.0.poll_recv(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+    }
+}

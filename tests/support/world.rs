@@ -1,0 +1,70 @@
+//! Configurations, so that a promise only writes down what it is about.
+
+use std::net::SocketAddr;
+
+use super::{Client, Gateway};
+
+/// The secret of the client `app`, which may ask for `read:data` and `write:data`; `other` has the same.
+pub(crate) const SECRET: &str = "correct horse battery staple";
+
+/// What a configuration says of a section that the test does not write itself.
+const DEFAULTS: [(&str, &str); 7] = [
+    ("version:", "version: 1\n"),
+    ("workers:", "workers: 1\n"),
+    (
+        "listeners:",
+        "listeners: [{address: 127.0.0.1:0, tls: {certificates: [{cert: certs/localhost.crt, key: certs/localhost.key, self_signed: true}]}}]\n",
+    ),
+    ("allow_literal_secrets:", "allow_literal_secrets: true\n"),
+    (
+        "oauth:",
+        "oauth:
+  issuer: https://localhost:8443
+  audiences: [https://api.example.com]
+  signing_keys: {algorithm: ES256}
+  clients:
+    app: {secrets: [{value: correct horse battery staple}], scopes: [read:data, write:data]}
+    other: {secrets: [{value: correct horse battery staple}], scopes: [read:data]}
+",
+    ),
+    ("audit:", "audit: {file: \"-\"}\n"),
+    ("admin:", "admin: {address: 127.0.0.1:0}\n"),
+];
+
+/// These routes before the upstream `legacy`, one a line, and these top-level sections instead of the usual ones.
+pub(crate) fn config(legacy: SocketAddr, routes: &[&str], sections: &str) -> String {
+    let missing = |(name, _): &&(&str, &str)| !sections.lines().any(|line| line.starts_with(name));
+    let mut text: String = DEFAULTS.iter().filter(missing).map(|(_, section)| *section).collect();
+    if !sections.lines().any(|line| line.starts_with("upstreams:")) {
+        text += &format!("upstreams: {{legacy: \"http://{legacy}\"}}\n");
+    }
+    text += "routes:\n";
+    for route in routes {
+        text += &format!("  - {{{route}, upstream: legacy}}\n");
+    }
+    text + sections + "\n"
+}
+
+impl Gateway {
+    /// With these routes before this upstream.
+    pub(crate) fn before(legacy: SocketAddr, routes: &[&str]) -> Self {
+        Self::start(&config(legacy, routes, ""))
+    }
+
+    /// With `/**` open to all, and these sections.
+    pub(crate) fn open(legacy: SocketAddr, sections: &str) -> Self {
+        Self::start(&config(legacy, &["path: /**, access: public, name: all"], sections))
+    }
+
+    /// HTTP/1.1 and HTTP/2: what holds for one holds for the other.
+    pub(crate) fn both(&self) -> [Client; 2] {
+        [Client::new(self), Client::http2(self)]
+    }
+
+    /// The most memory that it has had, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+}
