@@ -35,7 +35,7 @@ fn finder(routes: usize) -> RouteFinder {
         "version: 1\nlisteners: [{address: 127.0.0.1:0}]\nupstreams: {u: \"http://127.0.0.1:1\"}\nroutes:\n",
     );
     for number in 0..routes {
-        let path = if number % 2 == 0 {
+        let path = if number.is_multiple_of(2) {
             format!("/api/v{}/items{number}", number % 7)
         } else {
             format!("/api/v{}/users{number}/{{id}}/**", number % 7)
@@ -59,7 +59,7 @@ fn time(finder: &RouteFinder, routes: usize) -> Duration {
 }
 
 fn path(number: usize) -> String {
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         format!("/api/v{}/items{number}", number % 7)
     } else {
         format!("/api/v{}/users{number}/42/posts", number % 7)

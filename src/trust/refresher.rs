@@ -48,21 +48,23 @@ pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, cach
         let started = Instant::now();
         let (judged_from, next) = match attempt(&settings, &source, &mut client).await {
             Ok((keys, ttl)) => {
+                failures = 0;
+                let count = keys.len();
+                // Who reads of it in the log may rely on it.
+                cache.publish(keys, started, started + ttl + MAX_STALE);
                 info!(
                     issuer.name = settings.name.as_str(),
-                    keys.count = keys.len(),
+                    keys.count = count,
                     ttl_s = ttl.as_secs(),
                     "fetched the JWK Set"
                 );
-                failures = 0;
-                cache.publish(keys, started, started + ttl + MAX_STALE);
                 (started, started + jittered(ttl.mul_f64(0.8)))
             }
             Err(error) => {
-                warn!(issuer.name = settings.name.as_str(), error = %Chain(&error), "cannot refresh the JWK Set");
                 failures += 1;
                 let ended = Instant::now();
                 cache.publish_failure(ended);
+                warn!(issuer.name = settings.name.as_str(), error = %Chain(&error), "cannot refresh the JWK Set");
                 (ended, ended + back_off(failures))
             }
         };
