@@ -21,14 +21,14 @@ use tokio::runtime::{Builder, LocalOptions, Runtime};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use crate::audit::ledger::{Batch, Health, Ledger, OnFailure};
+use crate::audit::ledger::{Batch, Health, Ledger, OnFailure, hand_over_within};
 use crate::audit::record::Event;
 use crate::audit::writer::{OpenError, Writer};
 use crate::clock;
 use crate::config::types::{Config, ExternalIssuer, Listener, ListenerKind, Oauth};
-use crate::issuer::authorization_server::AuthorizationServer;
+use crate::issuer::authorization_server::{AuthorizationServer, Offloads};
 use crate::issuer::client::Clients;
-use crate::issuer::offload::Offload;
+use crate::issuer::offload::{self, Offload};
 use crate::issuer::ring::{Ring, RingError};
 use crate::jose::signing::SigningKeyFault;
 use crate::pipeline::peer::Entrance;
@@ -40,7 +40,7 @@ use crate::server::drain::{self, Drain};
 use crate::server::listener::{self, ListenError};
 use crate::server::places::Places;
 use crate::server::tls;
-use crate::trust::issuer::TrustedIssuer;
+use crate::trust::issuer::{IssuerSettings, KeySource, TrustedIssuer};
 use crate::trust::key_cache::KeyCache;
 use crate::trust::refresher;
 use crate::trust::verify::Trust;
@@ -54,6 +54,8 @@ pub(crate) enum StartError {
     Audit(#[from] OpenError),
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    #[error("no worker could start")]
+    Workers,
     #[error("TLS can't be set up")]
     Tls(#[from] rustls::Error),
     #[error(transparent)]
@@ -75,7 +77,7 @@ pub(crate) struct App {
     writer: Writer,
     health: Arc<Health>,
     reopen_audit: Arc<AtomicBool>,
-    offload: Runtime,
+    offload: [Runtime; 2],
     control: Runtime,
 }
 
@@ -83,9 +85,13 @@ pub(crate) struct App {
 const AUDIT_LINES: usize = 8192;
 const AUDIT_BATCHES: usize = 64;
 const CONTROL_THREADS: usize = 2;
+/// Each password that is checked takes 19 MiB or more.
+const PASSWORD_THREADS: usize = 2;
 /// Name look-ups for upstreams, per worker.
 const LOOKUP_THREADS: usize = 4;
 const FORGET_KEYS_EVERY: Duration = Duration::from_secs(10);
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+const WATCH_AUDIT_EVERY: Duration = Duration::from_millis(500);
 /// For the audit writer to flush once everything else has ended.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -105,7 +111,7 @@ impl App {
         }
         let addresses = sockets.iter().flat_map(|sockets| sockets.first()?.local_addr().ok()).collect();
         let admin = config.admin.map(|address| listener::bind(address, 1)).transpose()?;
-        let offload = Offload::runtime(config.workers)?;
+        let offload = [Offload::runtime(config.workers)?, Offload::runtime(PASSWORD_THREADS)?];
         let control = control_runtime()?;
         let snapshot = snapshot(&mut config, &offload, &control)?;
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
@@ -148,14 +154,16 @@ impl App {
             control.spawn(probes::serve_admin(listener, probes));
         }
         control.spawn(forget_limit_keys(snapshot));
+        control.spawn(watch_audit_log(health));
         started();
-        control.block_on(stop::until_told_to_stop(signals, &stage, config.shutdown, &reopen_audit, workers));
+        let ended =
+            control.block_on(stop::until_told_to_stop(signals, &stage, config.shutdown, &reopen_audit, workers));
         record(Event::Stop, &config, &plan.lines);
         drop(plan);
-        offload.shutdown_background();
+        offload.into_iter().for_each(Runtime::shutdown_background);
         control.shutdown_background();
         join_within(audit_thread, FLUSH_TIMEOUT);
-        Ok(())
+        ended
     }
 }
 
@@ -200,7 +208,7 @@ fn open_certificate(files: &CertificateFiles) -> Result<Arc<rustls::sign::Certif
     files.load()
 }
 
-fn snapshot(config: &mut Config, offload: &Runtime, control: &Runtime) -> Result<Snapshot, StartError> {
+fn snapshot(config: &mut Config, offload: &[Runtime; 2], control: &Runtime) -> Result<Snapshot, StartError> {
     let mut issuers = Vec::new();
     let oauth = match config.oauth.take() {
         Some(oauth) => Some(own_issuer(oauth, offload, &mut issuers)?),
@@ -208,7 +216,7 @@ fn snapshot(config: &mut Config, offload: &Runtime, control: &Runtime) -> Result
     };
     for ExternalIssuer { settings, source } in config.issuers.drain(..) {
         let keys = Arc::new(KeyCache::remote());
-        control.spawn(refresher::keep_fresh(settings.clone(), source, Arc::clone(&keys)));
+        control.spawn(keep_fresh(settings.clone(), source, Arc::clone(&keys)));
         issuers.push(Arc::new(TrustedIssuer { settings, keys }));
     }
     Ok(Snapshot {
@@ -220,14 +228,35 @@ fn snapshot(config: &mut Config, offload: &Runtime, control: &Runtime) -> Result
     })
 }
 
-fn own_issuer(oauth: Oauth, offload: &Runtime, issuers: &mut Vec<Arc<TrustedIssuer>>) -> Result<OwnIssuer, StartError> {
+/// Begins again should the refresher ever die: an issuer's keys must not grow old in silence.
+async fn keep_fresh(settings: IssuerSettings, source: KeySource, keys: Arc<KeyCache>) {
+    loop {
+        let refresher = refresher::keep_fresh(settings.clone(), source.clone(), Arc::clone(&keys));
+        let died = tokio::task::JoinSet::from_iter([refresher]).join_next().await;
+        tracing::error!(
+            issuer.name = settings.name.as_str(),
+            ?died,
+            "the refresher of an issuer died; starting it again"
+        );
+        tokio::time::sleep(RESTART_AFTER).await;
+    }
+}
+
+fn own_issuer(
+    oauth: Oauth,
+    [signatures, passwords]: &[Runtime; 2],
+    issuers: &mut Vec<Arc<TrustedIssuer>>,
+) -> Result<OwnIssuer, StartError> {
     let ring = Ring::open(&oauth.ring)?;
     let keys = Arc::new(KeyCache::own(ring.verifying_keys()?));
     issuers.push(Arc::new(TrustedIssuer { settings: oauth.trust, keys }));
-    let offload = Arc::new(Offload::new(offload.handle().clone()));
+    let offloads = Offloads {
+        signatures: Offload::new(signatures.handle().clone(), offload::SIGNATURES),
+        passwords: Offload::new(passwords.handle().clone(), offload::PASSWORDS),
+    };
     let clients = Arc::new(Clients::new(oauth.clients));
     Ok(OwnIssuer {
-        server: AuthorizationServer::new(oauth.server, clients, ring, offload),
+        server: AuthorizationServer::new(oauth.server, clients, ring, offloads),
         token_limits: oauth.token_limits,
     })
 }
@@ -282,7 +311,7 @@ async fn work(
     reports: mpsc::Receiver<ReportRequest>,
 ) {
     let worker = Rc::new(Worker::new(plan.snapshot, ledger, max_in_flight));
-    let tending = tokio::task::spawn_local(Rc::clone(&worker).tend(plan.drain.clone(), reports));
+    let tending = tokio::task::spawn_local(tend(Rc::clone(&worker), plan.drain.clone(), reports));
     let mut listeners = tokio::task::JoinSet::new();
     for (socket, gate) in sockets.into_iter().zip(plan.gates) {
         let listener = match tokio::net::TcpListener::from_std(socket) {
@@ -300,6 +329,34 @@ async fn work(
     tending.abort();
 }
 
+/// What a worker does beside its requests. Each is a task of its own, so that none takes another with it.
+async fn tend(worker: Rc<Worker>, drain: Drain, reports: mpsc::Receiver<ReportRequest>) {
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn_local(Rc::clone(&worker).keep_watch());
+    tasks.spawn_local(Rc::clone(&worker).pass_on(drain));
+    tasks.spawn_local(Rc::clone(&worker).sweep_pools());
+    tasks.spawn_local(Rc::clone(&worker).hand_over_lines());
+    tasks.spawn_local(Rc::clone(&worker).report(reports));
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(died) = ended {
+            tracing::error!(%died, "a worker's own task died");
+        }
+    }
+}
+
+async fn watch_audit_log(health: Arc<Health>) {
+    loop {
+        tokio::time::sleep(WATCH_AUDIT_EVERY).await;
+        match health.look() {
+            Some(true) => {
+                tracing::error!("the audit log takes nothing: protected requests and grants are refused until it does")
+            }
+            Some(false) => tracing::info!("the audit log takes lines again"),
+            None => {}
+        }
+    }
+}
+
 async fn forget_limit_keys(snapshot: Arc<ArcSwap<Snapshot>>) {
     loop {
         tokio::time::sleep(FORGET_KEYS_EVERY).await;
@@ -310,8 +367,7 @@ async fn forget_limit_keys(snapshot: Arc<ArcSwap<Snapshot>>) {
 fn record(event: Event, config: &Config, lines: &SyncSender<Batch>) {
     let mut batch = Batch::default();
     event.write(clock::now(), &config.id, &mut batch);
-    // A writer that is gone has said so itself.
-    let _ = lines.send(batch);
+    hand_over_within(lines, batch);
 }
 
 fn join_within(thread: JoinHandle<()>, patience: Duration) {

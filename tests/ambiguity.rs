@@ -219,6 +219,8 @@ async fn over_http2_too_host_and_authority_agree() {
 #[tokio::test]
 async fn an_absolute_target_names_the_host() {
     let world = World::start().await;
-    let (status, _) = world.say(b"GET http://localhost/open/x?y HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let (status, _) = world.say(b"GET https://localhost/open/x?y HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert_eq!((status, world.upstream.only().target.as_str()), (200, "/open/x?y"));
+    let (status, _) = world.say(b"GET http://localhost/open/x HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!((status, world.upstream.seen().len()), (400, 1), "a scheme that is not the connection's");
 }

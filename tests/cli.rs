@@ -192,8 +192,8 @@ async fn inspect_says_which_routes_take_a_token() {
             "
 good  issuer self, client app, scope read:data
   read  allowed
-  write  403: it lacks the scope write:data
-  either  403: it lacks one of the scopes tier:gold tier:silver
+  write  403: the token lacks the scope write:data
+  either  403: the token lacks one of the scopes tier:gold tier:silver
   others  403: a claim is not what the route asks for
 "
         ),

@@ -2,13 +2,18 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tokio::time::timeout;
+use tracing::{error, info, warn};
 
-use super::Workers;
+use super::{StartError, Workers};
 use crate::server::drain::{Shutdown, Stage};
+
+/// After the cut, for workers to say their last.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Readiness off, then a pause, then no new connections, then the cut; a second signal goes straight to the cut.
 pub(super) async fn until_told_to_stop(
@@ -17,7 +22,7 @@ pub(super) async fn until_told_to_stop(
     shutdown: Shutdown,
     reopen_audit: &AtomicBool,
     workers: Workers,
-) {
+) -> Result<(), StartError> {
     let ended = async {
         for (thread, ended) in workers {
             let _ = ended.await;
@@ -27,7 +32,7 @@ pub(super) async fn until_told_to_stop(
     tokio::pin!(ended);
     tokio::select! {
         () = signals.stop(reopen_audit) => {}
-        () = &mut ended => return,
+        () = &mut ended => return Err(StartError::Workers),
     }
     info!(delay_s = shutdown.delay.as_secs(), drain_s = shutdown.drain.as_secs(), "shutting down");
     let steps = [(Stage::Unready, shutdown.delay), (Stage::Draining, shutdown.drain)];
@@ -36,12 +41,15 @@ pub(super) async fn until_told_to_stop(
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = signals.stop(reopen_audit) => break,
-            () = &mut ended => return,
+            () = &mut ended => return Ok(()),
         }
     }
     warn!("cutting what has not ended");
     stage.send_replace(Stage::Cut);
-    ended.await;
+    if timeout(LAST_PATIENCE, ended).await.is_err() {
+        error!("a worker does not end: leaving it behind");
+    }
+    Ok(())
 }
 
 pub(super) struct Signals {

@@ -9,9 +9,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tracing::error;
+
+use crate::clock;
 
 /// Lines on their way from one worker to the writer.
 #[derive(Debug, Default)]
@@ -28,9 +32,15 @@ pub(crate) struct Batch {
 pub(crate) struct Outstanding(AtomicUsize);
 
 /// The writer's condition, for all who must know.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Health {
+    /// A write has failed, or the file can't be opened.
     broken: AtomicBool,
+    /// A write has been under way for too long.
+    stuck: AtomicBool,
+    started: Instant,
+    /// Milliseconds from `started` to the write that is under way, plus one; 0 between writes.
+    writing_since: AtomicU64,
     pub(crate) written: AtomicU64,
     pub(crate) dropped: AtomicU64,
     pub(crate) failures: AtomicU64,
@@ -71,6 +81,9 @@ const BATCH_BYTES: usize = 128 * 1024;
 const BATCH_AGE: Duration = Duration::from_millis(5);
 /// While the writer does not take batches.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
+const STUCK_AFTER_MS: u64 = 2000;
+/// At the end, for a writer that does not take what is left.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Batch {
     /// As large as the last one was: the next will be like it.
@@ -147,10 +160,13 @@ impl Ledger {
             return true;
         }
         self.outstanding.0.fetch_add(lines, Ordering::Relaxed);
-        let fresh = Batch::with_capacity(batch.bytes.len(), lines);
-        let full = Batch { owner: Some(Arc::clone(&self.outstanding)), ..std::mem::replace(&mut *batch, fresh) };
+        let size = batch.bytes.len();
+        let full = Batch { owner: Some(Arc::clone(&self.outstanding)), ..std::mem::take(&mut *batch) };
         match self.writer.try_send(full) {
-            Ok(()) => true,
+            Ok(()) => {
+                *batch = Batch::with_capacity(size, lines);
+                true
+            }
             Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => {
                 self.outstanding.0.fetch_sub(lines, Ordering::Relaxed);
                 *batch = back;
@@ -161,9 +177,19 @@ impl Ledger {
 
     /// Hands over what is left, waiting for the writer; for the very end.
     pub(crate) fn finish(&self) {
-        let batch = self.batch.take();
-        // A writer that is gone has said so itself.
-        let _ = self.writer.send(batch);
+        hand_over_within(&self.writer, self.batch.take());
+    }
+}
+
+/// Waits for the writer to take a batch, but not for ever: a sink that is stuck must not keep the process from ending.
+pub(crate) fn hand_over_within(writer: &SyncSender<Batch>, mut batch: Batch) {
+    let deadline = clock::instant() + LAST_PATIENCE;
+    while let Err(TrySendError::Full(back)) = writer.try_send(batch) {
+        if clock::instant() >= deadline {
+            return error!("the audit log takes nothing: its last lines are lost");
+        }
+        batch = back;
+        thread::park_timeout(Duration::from_millis(10));
     }
 }
 
@@ -196,9 +222,41 @@ impl Outstanding {
     }
 }
 
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            broken: AtomicBool::default(),
+            stuck: AtomicBool::default(),
+            started: clock::instant(),
+            writing_since: AtomicU64::default(),
+            written: AtomicU64::default(),
+            dropped: AtomicU64::default(),
+            failures: AtomicU64::default(),
+        }
+    }
+}
+
 impl Health {
     pub(crate) fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Relaxed)
+        self.broken.load(Ordering::Relaxed) || self.stuck.load(Ordering::Relaxed)
+    }
+
+    /// A write begins or has ended.
+    pub(super) fn writing(&self, under_way: bool) {
+        let since = if under_way { self.elapsed() + 1 } else { 0 };
+        self.writing_since.store(since, Ordering::Relaxed);
+    }
+
+    /// Notices a sink that neither takes what is written nor refuses it, such as a pipe that nobody reads. Says whether that is
+    /// news.
+    pub(crate) fn look(&self) -> Option<bool> {
+        let since = self.writing_since.load(Ordering::Relaxed);
+        let stuck = since > 0 && self.elapsed().saturating_sub(since - 1) > STUCK_AFTER_MS;
+        (self.stuck.swap(stuck, Ordering::Relaxed) != stuck).then_some(stuck)
+    }
+
+    fn elapsed(&self) -> u64 {
+        u64::try_from(clock::instant().saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Says whether that is news.

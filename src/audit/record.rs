@@ -39,7 +39,7 @@ pub(crate) enum Decision {
     Deny,
     /// A token was granted.
     Issue,
-    /// It was allowed, and then failed.
+    /// It failed, by us, by the upstream or because the client went: not a judgement of the request.
     Error,
 }
 

@@ -4,9 +4,9 @@
 //! *broken* and [`super::ledger`] refuses. A file that was renamed or deleted is noticed and opened anew.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -75,6 +75,7 @@ impl Target {
             return Ok(());
         };
         let failed = |source| OpenError { path: path.clone(), source };
+        refuse_pipes(path).map_err(failed)?;
         if path.exists() {
             return OpenOptions::new().append(true).open(path).map(drop).map_err(failed);
         }
@@ -170,10 +171,12 @@ impl Writer {
     fn write_pending(&mut self) -> io::Result<()> {
         while self.done < self.pending.len() {
             let rest = &self.pending[self.done..];
+            self.health.writing(true);
             let written = match &mut self.output {
                 Output::Stdout(stdout) => stdout.write_all(rest).and_then(|()| stdout.flush()).map(|()| rest.len()),
                 Output::File(file) => file.write(rest),
             };
+            self.health.writing(false);
             match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(bytes) => self.done += bytes,
@@ -194,7 +197,13 @@ impl Writer {
         let (Target::File(path), Output::File(file)) = (&self.target, &self.output) else {
             return;
         };
-        let opened = if !asked && is_same(path, file) { Ok(None) } else { open(path).map(Some) };
+        let opened = if !asked && is_same(path, file) {
+            Ok(None)
+        } else {
+            // It may be the same file, whose lock is ours.
+            let _ = file.unlock();
+            open(path).map(Some)
+        };
         match opened {
             Ok(anew) => {
                 if let Some(file) = anew {
@@ -238,7 +247,21 @@ fn open(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    refuse_pipes(path)?;
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    match file.metadata()?.is_file().then(|| file.try_lock()) {
+        None | Some(Ok(())) => Ok(file),
+        Some(Err(TryLockError::WouldBlock)) => Err(io::Error::other("another process writes to it")),
+        Some(Err(TryLockError::Error(error))) => Err(error),
+    }
+}
+
+/// Opening a pipe waits for its reader, which may never come.
+fn refuse_pipes(path: &Path) -> io::Result<()> {
+    match fs::metadata(path).map(|metadata| metadata.file_type()) {
+        Ok(kind) if kind.is_fifo() || kind.is_socket() => Err(io::Error::other("it is a pipe or socket, not a file")),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 fn is_same(path: &Path, file: &File) -> bool {
@@ -332,6 +355,17 @@ mod tests {
         assert_eq!(writer.done, 0);
         let target = Target::File("/proc/nowhere/audit.jsonl".into());
         assert!(Writer::open(target, Arc::default(), health).is_err());
+    }
+
+    #[test]
+    fn a_file_that_another_writer_has_is_refused() {
+        let folder = folder("shared");
+        let target = || Target::File(folder.join("audit.jsonl"));
+        let first = Writer::open(target(), Arc::default(), Arc::default()).unwrap();
+        assert!(Writer::open(target(), Arc::default(), Arc::default()).is_err());
+        drop(first);
+        assert!(Writer::open(target(), Arc::default(), Arc::default()).is_ok());
+        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -121,6 +121,9 @@ fn rule_text(rule: &AccessRule) -> String {
         let names: Vec<&str> = issuers.iter().map(IssuerName::as_str).collect();
         parts.push(format!("from {}", names.join("|")));
     }
+    if let Some(audiences) = &rule.audiences {
+        parts.push(format!("for {}", audiences.join("|")));
+    }
     if parts.is_empty() { "any valid token".to_owned() } else { parts.join(" + ") }
 }
 

@@ -17,10 +17,11 @@ use crate::config::types::Config;
 use crate::issuer::ring::Ring;
 use crate::jose::BASE64URL;
 use crate::pipeline::access::{Access, Forbidden};
+use crate::pipeline::rejection::missing_scope;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_cache::KeyCache;
 use crate::trust::refresher;
-use crate::trust::verify::{Distrust, Expectations, Refused, Trust, Verified};
+use crate::trust::verify::{AllowedAudiences, Distrust, Expectations, Refused, Trust, Verified};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenVerb {
@@ -96,7 +97,19 @@ async fn judge(config: &Config, token: &str, now: UnixTime) -> Result<Verified, 
         }
         issuers.push(Arc::new(TrustedIssuer { settings: issuer.settings.clone(), keys }));
     }
-    Trust::new(issuers).verify(token, Expectations::any_route(), now).await
+    let verified = Trust::new(issuers).verify(token, Expectations::any_route(), now).await?;
+    if is_for_any_route(&verified, config, now) { Ok(verified) } else { Err(verified.refused(Distrust::BadAudience)) }
+}
+
+/// Some route takes the token's audience, or its issuer does.
+fn is_for_any_route(verified: &Verified, config: &Config, now: UnixTime) -> bool {
+    let instant = tokio::time::Instant::now();
+    let rules = config.routes.routes().iter().filter_map(|route| match &route.access {
+        Access::Public => None,
+        Access::Protected(rule) => Some(rule.expectations()),
+    });
+    let of_issuer = Expectations { audiences: AllowedAudiences::OfIssuer, ..Expectations::any_route() };
+    rules.chain([of_issuer]).any(|expected| verified.judge_again(expected, now, instant) != Err(Distrust::BadAudience))
 }
 
 fn print_text(token: &str, verdict: &Result<Verified, Refused>, config: &Config, now: UnixTime) {
@@ -165,10 +178,7 @@ fn answers(verified: &Verified, config: &Config, now: UnixTime) -> Vec<(String, 
             Err(reason) => format!("401: {}", explain(reason)),
             Ok(()) => match rule.judge(verified) {
                 Ok(()) => "allowed".to_owned(),
-                Err(Forbidden::MissingScope { all_of, any_of }) if any_of.is_empty() => {
-                    format!("403: it lacks the scope {all_of}")
-                }
-                Err(Forbidden::MissingScope { any_of, .. }) => format!("403: it lacks one of the scopes {any_of}"),
+                Err(Forbidden::MissingScope { all_of, any_of }) => format!("403: {}", missing_scope(&all_of, &any_of)),
                 Err(Forbidden::ClaimMismatch) => "403: a claim is not what the route asks for".to_owned(),
                 Err(Forbidden::ClientNotAllowed) => "403: its client is not among the route's".to_owned(),
             },

@@ -30,12 +30,19 @@ pub(crate) struct ServerSettings {
     pub(crate) json_requests: bool,
 }
 
+/// Where slow cryptography runs.
+#[derive(Debug)]
+pub(crate) struct Offloads {
+    pub(crate) signatures: Offload,
+    pub(crate) passwords: Offload,
+}
+
 #[derive(Debug)]
 pub(crate) struct AuthorizationServer {
     settings: ServerSettings,
     clients: Arc<Clients>,
     ring: Ring,
-    offload: Arc<Offload>,
+    offloads: Offloads,
     jwks: Bytes,
     metadata: Bytes,
 }
@@ -63,10 +70,10 @@ pub(crate) enum TokenRefusal {
 }
 
 impl AuthorizationServer {
-    pub(crate) fn new(settings: ServerSettings, clients: Arc<Clients>, ring: Ring, offload: Arc<Offload>) -> Self {
+    pub(crate) fn new(settings: ServerSettings, clients: Arc<Clients>, ring: Ring, offloads: Offloads) -> Self {
         let jwks = ring.public_jwks().to_string().into();
         let metadata = metadata::metadata(&settings.issuer, &settings.token_path).to_string().into();
-        Self { settings, clients, ring, offload, jwks, metadata }
+        Self { settings, clients, ring, offloads, jwks, metadata }
     }
 
     pub(crate) fn token_path(&self) -> &str {
@@ -130,7 +137,7 @@ impl AuthorizationServer {
             return Ok(compare(hashes, &secrets));
         }
         let hashes = hashes.to_vec();
-        self.offload.run(move || compare(&hashes, &secrets)).await
+        self.offloads.passwords.run(move || compare(&hashes, &secrets)).await
     }
 
     async fn issue(&self, client: &Client, grant: Grant, now: UnixTime) -> Result<Issued, TokenRefusal> {
@@ -138,7 +145,7 @@ impl AuthorizationServer {
         let claims = Value::Object(grant.claims(&self.settings.issuer, client, now, &token_id)).to_string();
         let key = Arc::clone(self.ring.current());
         let key_id = key.key_id().to_owned();
-        let signed = self.offload.run(move || key.sign("at+jwt", claims.as_bytes())).await?;
+        let signed = self.offloads.signatures.run(move || key.sign("at+jwt", claims.as_bytes())).await?;
         let token = signed.map_err(|fault| {
             error!(error = %fault, "cannot sign tokens");
             TokenRefusal::Broken

@@ -7,7 +7,7 @@ use aws_lc_rs::hmac;
 use foldhash::quality::RandomState;
 use serde_json::{Map, Value};
 
-use super::secret::{ClientSecret, SecretHash};
+use super::secret::SecretHash;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
 
@@ -26,21 +26,13 @@ pub(crate) struct Client {
     pub(crate) claims: Map<String, Value>,
 }
 
-/// All clients, and the stand-ins that unknown ones are compared with.
+/// All clients. An unknown one is compared with another's secrets, so that it costs what a known one does.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    by_id: HashMap<Identity, Client, RandomState>,
-    /// The hash kinds of all clients, so that a stand-in is as likely slow as a real client.
-    slow: usize,
-    /// Of this process alone: which unknown ids look slow can't be foretold.
+    all: Vec<Client>,
+    by_id: HashMap<Identity, usize, RandomState>,
+    /// Of this process alone: whose secrets stand in for an unknown id can't be foretold.
     stand_in_key: hmac::Key,
-    stand_ins: StandIns,
-}
-
-#[derive(Debug)]
-struct StandIns {
-    fast: Vec<SecretHash>,
-    slow: Vec<SecretHash>,
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,37 +46,30 @@ pub(crate) fn parse_id(text: &str) -> Result<Identity, InvalidClientId> {
     id.and_then(|text| Identity::parse(text).ok()).ok_or(InvalidClientId)
 }
 
-/// Of nothing that anyone could present: 19 MiB, 2 passes, as OWASP recommends.
-const SLOW_STAND_IN: &str =
-    "$argon2id$v=19$m=19456,t=2,p=1$c3RhbmRpbnN0YW5kaW4$WJFsLoqoN0XzXBSWVT2kE3xKs8tqpqbe3KBKuyDpXKE";
-
 impl Clients {
     pub(crate) fn new(clients: Vec<Client>) -> Self {
-        let slow = clients.iter().filter(|client| client.secrets.iter().any(SecretHash::is_slow)).count();
-        let by_id = clients.into_iter().map(|client| (client.id.clone(), client)).collect();
+        let by_id = clients.iter().enumerate().map(|(index, client)| (client.id.clone(), index)).collect();
         // A failing random generator leaves zeros, which costs a timing hint and nothing else.
         let mut key = [0; 32];
         let _ = aws_lc_rs::rand::fill(&mut key);
-        let fast = SecretHash::of(&ClientSecret::new(String::new()));
-        let stand_ins = StandIns { fast: vec![fast], slow: SecretHash::parse(SLOW_STAND_IN).into_iter().collect() };
-        Self { by_id, slow, stand_in_key: hmac::Key::new(hmac::HMAC_SHA256, &key), stand_ins }
+        Self { all: clients, by_id, stand_in_key: hmac::Key::new(hmac::HMAC_SHA256, &key) }
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<&Client> {
-        self.by_id.get(id)
+        self.all.get(*self.by_id.get(id)?)
     }
 
-    /// The hashes to compare with where no client has this id; comparing them costs what a real client's would.
+    /// Secrets to compare with where no client has this id: always the same ones for an id, whatever comes of it.
     pub(crate) fn stand_in(&self, id: &str) -> &[SecretHash] {
         let tag = hmac::sign(&self.stand_in_key, id.as_bytes());
         let lot = tag.as_ref()[..8].iter().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte));
-        let looks_slow = lot % self.by_id.len().max(1) < self.slow;
-        if looks_slow { &self.stand_ins.slow } else { &self.stand_ins.fast }
+        self.all.get(lot % self.all.len().max(1)).map_or(&[], |client| &client.secrets)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::secret::ClientSecret;
     use super::*;
 
     fn client(id: &str, hash: SecretHash) -> Client {
@@ -100,14 +85,14 @@ mod tests {
 
     #[test]
     fn an_unknown_client_costs_what_a_known_one_does() {
-        let fast = || SecretHash::of(&ClientSecret::new("a".to_owned()));
-        let slow = || SecretHash::parse(SLOW_STAND_IN).unwrap();
-        let all_fast = Clients::new(vec![client("a", fast()), client("b", fast())]);
-        assert!((0..100).all(|n| !all_fast.stand_in(&n.to_string())[0].is_slow()));
-        let all_slow = Clients::new(vec![client("a", slow())]);
-        assert!((0..100).all(|n| all_slow.stand_in(&n.to_string())[0].is_slow()));
-        let mixed = Clients::new(vec![client("a", slow()), client("b", fast())]);
-        let slow = (0..1000).filter(|n| mixed.stand_in(&n.to_string())[0].is_slow()).count();
+        let fast = SecretHash::of(&ClientSecret::new("a".to_owned()));
+        let slow = SecretHash::parse(
+            "$argon2id$v=19$m=65536,t=3,p=1$c3RhbmRpbnN0YW5kaW4$WJFsLoqoN0XzXBSWVT2kE3xKs8tqpqbe3KBKuyDpXKE",
+        );
+        let clients = Clients::new(vec![client("a", slow.unwrap()), client("b", fast)]);
+        let slow = (0..1000).filter(|n| clients.stand_in(&n.to_string())[0].is_slow()).count();
         assert!((350..650).contains(&slow), "{slow}");
+        assert_eq!(clients.stand_in("x").as_ptr(), clients.stand_in("x").as_ptr());
+        assert!(Clients::new(Vec::new()).stand_in("x").is_empty());
     }
 }

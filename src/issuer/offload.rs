@@ -1,15 +1,17 @@
 //! Slow cryptography off the worker threads: a few threads, a bounded queue, and a clear no when it is full.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
 
-/// RSA signatures and password hashes run here, and nothing else: a slow name server must not stand in their way.
+/// Signatures run in one, password hashes in another, and nothing else in either: neither a slow name server nor a flood of
+/// wrong passwords must stand in the way of signing.
 #[derive(Debug)]
 pub(crate) struct Offload {
     handle: Handle,
-    places: Semaphore,
+    places: Arc<Semaphore>,
 }
 
 /// The queue is full; the caller should come back.
@@ -17,13 +19,15 @@ pub(crate) struct Offload {
 #[error("too much is waiting to be signed or hashed")]
 pub(crate) struct Busy;
 
-/// How many may wait or run: about 80 ms of RSA signatures on one core.
-const PLACES: usize = 256;
+/// How many signatures may wait or run: about 80 ms of RSA on one core.
+pub(crate) const SIGNATURES: usize = 256;
+/// How many passwords may wait or be hashed: about a second on two threads, and 19 MiB for each that runs.
+pub(crate) const PASSWORDS: usize = 64;
 const IDLE_THREADS_LIVE: Duration = Duration::from_secs(60);
 
 impl Offload {
-    pub(crate) fn new(handle: Handle) -> Self {
-        Self { handle, places: Semaphore::new(PLACES) }
+    pub(crate) fn new(handle: Handle, places: usize) -> Self {
+        Self { handle, places: Arc::new(Semaphore::new(places)) }
     }
 
     /// The runtime whose blocking threads do the work; it needs no one to drive it.
@@ -35,9 +39,15 @@ impl Offload {
             .build()
     }
 
-    /// Runs `work` on another thread. Dropping the future leaves the work to end by itself.
+    /// Runs `work` on another thread. Dropping the future leaves the work to end by itself, in its place: hanging up makes no
+    /// room.
     pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
-        let _place = self.places.try_acquire().map_err(|_| Busy)?;
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Busy)?;
+        let work = move || {
+            let done = work();
+            drop(place);
+            done
+        };
         // The work can only fail to end where it panics or the process is ending.
         self.handle.spawn_blocking(work).await.map_err(|_| Busy)
     }
@@ -50,11 +60,32 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_says_no_at_once() {
         let runtime = Offload::runtime(1).unwrap();
-        let offload = Offload::new(runtime.handle().clone());
-        let places: Vec<_> = (0..PLACES).map(|_| offload.places.try_acquire().unwrap()).collect();
+        let offload = Offload::new(runtime.handle().clone(), 4);
+        let places: Vec<_> = (0..4).map(|_| offload.places.try_acquire().unwrap()).collect();
         assert_eq!(offload.run(|| ()).await, Err(Busy));
         drop(places);
         assert_eq!(offload.run(|| 7).await, Ok(7));
         runtime.shutdown_background();
+    }
+
+    #[tokio::test]
+    async fn hanging_up_makes_no_room() {
+        let runtime = Offload::runtime(1).unwrap();
+        let offload = Offload::new(runtime.handle().clone(), 1);
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let mut gone = Box::pin(offload.run(move || wait.recv()));
+        assert!(poll_once(&mut gone).is_none());
+        drop(gone);
+        assert_eq!(offload.run(|| ()).await, Err(Busy));
+        go.send(()).unwrap();
+        runtime.shutdown_background();
+    }
+
+    fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+        use std::task::{Context, Poll, Waker};
+        match std::pin::Pin::new(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Bodies of answers, ours and the upstream's, and the record that each carries to its end.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::rejection::request_body_failed;
 use super::trail::Trail;
 use crate::audit::reason::Reason;
+use crate::server::guard::{Answering, Exchange};
 use crate::upstream::body::{ResponseBody, Stalled};
 use crate::upstream::fault::{BodyFault, BoxError};
 
@@ -26,7 +28,11 @@ pub(crate) enum Content {
 #[derive(Debug)]
 pub(crate) struct AnswerBody {
     content: Content,
-    trail: Box<Trail>,
+    /// Of a streamed answer. One of ours is on record as soon as it is made: a client that never reads it must not hold
+    /// anything but its own connection.
+    trail: Option<Box<Trail>>,
+    answering: Option<Rc<Answering>>,
+    _exchange: Exchange,
 }
 
 impl Content {
@@ -58,8 +64,15 @@ impl Content {
 }
 
 impl AnswerBody {
-    pub(crate) fn new(content: Content, trail: Box<Trail>) -> Self {
-        Self { content, trail }
+    pub(crate) fn new(content: Content, mut trail: Box<Trail>, exchange: Exchange) -> Self {
+        let trail = match content {
+            Content::Streamed(_) => Some(trail),
+            Content::Whole(_) => {
+                trail.close();
+                None
+            }
+        };
+        Self { content, trail, answering: exchange.answer(), _exchange: exchange }
     }
 }
 
@@ -74,13 +87,16 @@ impl Body for AnswerBody {
             Content::Streamed(body) => body,
         };
         let polled = Pin::new(&mut **body).poll_frame(context);
-        if let Poll::Ready(Some(Err(error))) = &polled {
+        if let Some(answering) = &this.answering {
+            answering.asked(polled.is_ready());
+        }
+        if let (Poll::Ready(Some(Err(error))), Some(trail)) = (&polled, &mut this.trail) {
             let reason = match error.downcast_ref::<BodyFault>() {
                 Some(fault) => request_body_failed(*fault),
                 None if error.is::<Stalled>() => Reason::UpstreamTimeout,
                 None => Reason::UpstreamReset,
             };
-            this.trail.broke_off(reason);
+            trail.broke_off(reason);
         }
         polled
     }
@@ -100,12 +116,10 @@ impl Body for AnswerBody {
 impl Drop for AnswerBody {
     /// hyper drops a body once it has all of it, or once the client has gone.
     fn drop(&mut self) {
-        let complete = match &self.content {
-            Content::Whole(_) => true,
-            Content::Streamed(body) => body.is_end_stream(),
-        };
-        if complete {
-            self.trail.close();
+        if let Some(trail) = &mut self.trail
+            && self.content.is_end_stream()
+        {
+            trail.close();
         }
     }
 }

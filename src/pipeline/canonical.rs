@@ -12,7 +12,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::HOST;
 use http::request::Parts;
-use http::uri::{PathAndQuery, Scheme};
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Uri};
 
 use crate::server::limits::Limits;
@@ -42,6 +42,8 @@ pub(crate) enum Ambiguous {
     Host,
     #[error("the request target has no path")]
     Target,
+    #[error("the request names another scheme than the connection's")]
+    Scheme,
     #[error("the path has an empty segment")]
     EmptySegment,
     #[error("the path has a dot segment")]
@@ -65,7 +67,16 @@ const MAX_HOST_BYTES: usize = 255;
 
 impl CanonicalRequest {
     /// `last` is what the connection's last request named, which spares reading the same again.
-    pub(crate) fn new(head: &Parts, last: &RefCell<Option<Rc<Authority>>>, limits: &Limits) -> Result<Self, Ambiguous> {
+    pub(crate) fn new(
+        head: &Parts,
+        scheme: &str,
+        last: &RefCell<Option<Rc<Authority>>>,
+        limits: &Limits,
+    ) -> Result<Self, Ambiguous> {
+        // Said in an absolute target or by HTTP/2; it can't be another than the connection's own.
+        if head.uri.scheme_str().is_some_and(|named| named != scheme) {
+            return Err(Ambiguous::Scheme);
+        }
         if head.headers.len() > limits.header_count {
             return Err(Ambiguous::TooManyFields);
         }
@@ -139,11 +150,14 @@ impl Authority {
             }
             None => text.find(':').map_or((text, ""), |colon| text.split_at(colon)),
         };
-        let legal_port = port.is_empty() || port.strip_prefix(':').is_some_and(|digits| digits.parse::<u16>().is_ok());
+        let legal_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
         let legal_host = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'[' | b']' | b':');
         let bracketed = host.starts_with('[');
         let legal = host.bytes().all(legal_host) && (bracketed || !host.contains(['[', ']', ':']));
         if host.is_empty() || host.len() > MAX_HOST_BYTES || !legal || !legal_port {
+            return Err(Ambiguous::Host);
+        }
+        if !bracketed && host.strip_suffix('.').unwrap_or(host).split('.').any(str::is_empty) {
             return Err(Ambiguous::Host);
         }
         let lower = host.to_ascii_lowercase();
@@ -153,11 +167,12 @@ impl Authority {
     }
 }
 
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
+}
+
 /// One host, whether it came as `Host`, as `:authority` or in an absolute target; if in two places, the same (RFC 9112 §3.2).
 fn named_host(head: &Parts) -> Result<&[u8], Ambiguous> {
-    if head.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
-        return Err(Ambiguous::Target);
-    }
     let mut fields = head.headers.get_all(HOST).iter();
     let field = fields.next().map(HeaderValue::as_bytes);
     if fields.next().is_some() {
@@ -277,20 +292,23 @@ fn escape(high: Option<u8>, low: Option<u8>) -> Option<u8> {
     Some(digit(high?)? << 4 | digit(low?)?)
 }
 
-/// An upstream that decodes once more must not find a dot segment, a slash or a control byte.
+/// Neither the decoded path nor, for an upstream that decodes once more, the path decoded again may hide a dot segment, a slash or
+/// a control byte.
 fn refuse_twice_encoded(decoded: &str) -> Result<(), Ambiguous> {
-    if !decoded.contains('%') {
-        return Ok(());
+    let again: Vec<u8> = percent_encoding::percent_decode_str(decoded).collect();
+    if again.iter().any(|byte| matches!(byte, 0..=0x1f | 0x7f)) {
+        return Err(Ambiguous::Character);
     }
-    let again = percent_encoding::percent_decode_str(decoded).collect::<Vec<u8>>();
-    if again.iter().any(|byte| matches!(byte, b'\\' | 0..=0x1f | 0x7f)) {
+    let slashes = |bytes: &[u8]| bytes.iter().filter(|byte| matches!(byte, b'/' | b'\\')).count();
+    if slashes(&again) != slashes(decoded.as_bytes()) {
         return Err(Ambiguous::Slash);
     }
-    if again.iter().filter(|byte| **byte == b'/').count() != decoded.matches('/').count() {
-        return Err(Ambiguous::Slash);
-    }
-    let dotted = again.split(|byte| *byte == b'/').any(|segment| segment == b"." || segment == b"..");
-    if dotted { Err(Ambiguous::DotSegment) } else { Ok(()) }
+    if again.split(|byte| *byte == b'/').any(is_dotted) { Err(Ambiguous::DotSegment) } else { Ok(()) }
+}
+
+/// A dot segment, also with a parameter behind it, which some servers take off first.
+fn is_dotted(segment: &[u8]) -> bool {
+    matches!(segment.split(|byte| *byte == b';').next(), Some(b"." | b".."))
 }
 
 fn join(path: &str, query: Option<&str>) -> Result<PathAndQuery, Ambiguous> {
@@ -313,7 +331,7 @@ mod tests {
             request = request.header(HOST, *host);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        CanonicalRequest::new(&head, &RefCell::default(), &Limits::default())
+        CanonicalRequest::new(&head, "https", &RefCell::default(), &Limits::default())
     }
 
     #[track_caller]
@@ -342,6 +360,9 @@ mod tests {
             "/a/..",
             "/%252e%252e/a",
             "/a/%252e",
+            "/a/..%3b/b",
+            "/a/..%253bx/b",
+            "/.%3B",
         ] {
             path_is_refused(path, Ambiguous::DotSegment);
         }
@@ -410,11 +431,28 @@ mod tests {
     fn a_request_names_exactly_one_host() {
         assert_eq!(read("/", &[]).err(), Some(Ambiguous::Host));
         assert_eq!(read("/", &["a", "a"]).err(), Some(Ambiguous::Host));
-        assert_eq!(read("http://a/", &["b"]).err(), Some(Ambiguous::Host));
-        assert_eq!(read("ftp://a/", &["a"]).err(), Some(Ambiguous::Target));
+        assert_eq!(read("https://a/", &["b"]).err(), Some(Ambiguous::Host));
+        assert_eq!(read("http://a/", &["a"]).err(), Some(Ambiguous::Scheme));
         assert!(read("https://A:443/", &["a:443"]).is_ok());
-        for bad in ["", "a, b", "a@b", "a/b", "a b", "a:x", "a:99999", "[::1", "[x]", "[::1]x", "::1", &"a".repeat(256)]
-        {
+        for bad in [
+            "",
+            ".",
+            "..",
+            ".a",
+            "a..b",
+            "a:+80",
+            "a, b",
+            "a@b",
+            "a/b",
+            "a b",
+            "a:x",
+            "a:99999",
+            "[::1",
+            "[x]",
+            "[::1]x",
+            "::1",
+            &"a".repeat(256),
+        ] {
             assert_eq!(read("/", &[bad]).err(), Some(Ambiguous::Host), "{bad}");
         }
     }

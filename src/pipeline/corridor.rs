@@ -32,7 +32,7 @@ use super::snapshot::Snapshot;
 use super::trail::{Place, Trail};
 use super::worker::Worker;
 use crate::server::guard::Exchange;
-use crate::upstream::body::linger;
+use crate::upstream::body::{Linger, linger};
 
 /// Every request takes this way, the token endpoint and the JWK Set included.
 pub(crate) async fn walk(
@@ -42,7 +42,7 @@ pub(crate) async fn walk(
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
     let snapshot = worker.snapshot();
-    let mut trail = Trail::begin(&worker, Rc::clone(&snapshot), &peer, Some(exchange));
+    let mut trail = Trail::begin(&worker, Rc::clone(&snapshot), &peer);
     let (head, body) = request.into_parts();
     let for_head = head.method == Method::HEAD;
     // Who waits to be told to go on must not be told so by our reading.
@@ -50,14 +50,15 @@ pub(crate) async fn walk(
     let mut body = Some(body);
     let decided = decide(&worker, &snapshot, &peer, &mut trail, head, &mut body).await;
     if let Some(unread) = body.filter(|_| !holds_back) {
-        linger(unread);
+        let busy = matches!(decided, Err(Rejection::Overload | Rejection::RateLimited(_)));
+        linger(unread, if busy { Linger::Short } else { Linger::Long });
     }
     let mut answer = decided.unwrap_or_else(|rejection| rejection.answer(&mut trail));
     if for_head {
         answer = Content::withheld(answer);
     }
     trail.sign(answer.status().as_u16(), answer.headers_mut());
-    answer.map(|content| AnswerBody::new(content, trail))
+    answer.map(|content| AnswerBody::new(content, trail, exchange))
 }
 
 async fn decide(
@@ -71,7 +72,7 @@ async fn decide(
     if worker.is_overloaded() {
         return Err(Rejection::Overload);
     }
-    let request = CanonicalRequest::new(&head, &peer.last_authority, &snapshot.limits)?;
+    let request = CanonicalRequest::new(&head, peer.scheme(), &peer.last_authority, &snapshot.limits)?;
     trail.request(&request);
     if let Entrance::Redirect { origin } = &peer.entrance {
         return redirect(origin, snapshot, trail, &request, &head);

@@ -2,7 +2,7 @@
 //!
 //! Takes a [`Permit`], which only `authorize` makes. The request line comes from the canonical request alone; bodies are streamed both ways.
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, FORWARDED, VIA};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, FORWARDED, TRANSFER_ENCODING, VIA};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::{Body as _, Incoming};
@@ -49,6 +49,10 @@ pub(crate) async fn forward(
     *outgoing.method_mut() = head.method;
     *outgoing.uri_mut() = passage.request.target_without(route.strip_segments)?;
     *outgoing.headers_mut() = head.headers;
+    if !outgoing.body().is_end_stream() && outgoing.body().size_hint().exact().is_none() {
+        // Said here, because for GET and HEAD hyper takes a body of unknown length for none.
+        outgoing.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     introduce(outgoing.headers_mut(), &permit, &passage, head.version);
     let deadlines = Deadlines { response: route.timeout, body_idle };
     let answer = passage.worker.pools().send(&route.upstream, outgoing, progress, deadlines).await?;

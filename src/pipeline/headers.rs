@@ -1,7 +1,7 @@
 //! Header hygiene: what goes on to the upstream, what stays behind, and what refuses the request.
 //!
 //! Names that we vouch for (identity, forwarding) are removed whoever sent them, then set by us, last. Names that mean the
-//! same as one of these once `_` is read as `-` (as CGI, WSGI and PHP do) refuse the request.
+//! same as one of these once every odd character is read as `-` (as CGI, WSGI and PHP do) refuse the request.
 
 use http::header::{CONNECTION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// Why the header can't be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HeaderFault {
-    #[error("a header name stands for a protected one once `_` is read as `-`")]
+    #[error("a header name could be taken for a protected one")]
     LookAlike,
     #[error("the Connection header lists a protected name")]
     Connection,
@@ -39,7 +39,7 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<(), HeaderFault> 
     let mut dropped: Vec<HeaderName> = Vec::new();
     for name in headers.keys() {
         let text = name.as_str();
-        if text.contains('_') && fate(&text.replace('_', "-")) != Fate::Pass {
+        if is_look_alike(text) {
             return Err(HeaderFault::LookAlike);
         }
         if fate(text) == Fate::Drop {
@@ -85,7 +85,16 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) {
 
 /// True for names that the configuration can't set or remove.
 pub(crate) fn is_protected(name: &HeaderName) -> bool {
-    fate(&name.as_str().replace('_', "-")) != Fate::Pass
+    fate(name.as_str()) != Fate::Pass || is_look_alike(name.as_str())
+}
+
+/// True for a name that a service may read as a protected one: CGI and its like keep letters and digits only.
+fn is_look_alike(name: &str) -> bool {
+    let kept = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if name.chars().all(kept) {
+        return false;
+    }
+    fate(&name.replace(|c| !kept(c), "-")) != Fate::Pass
 }
 
 fn fate(name: &str) -> Fate {
@@ -110,6 +119,12 @@ fn fate(name: &str) -> Fate {
         | "x-rewrite-url"
         | "x-request-id"
         | "x-client-cert"
+        | "x-client-ip"
+        | "x-cluster-client-ip"
+        | "true-client-ip"
+        | "x-original-host"
+        | "x-forwarded"
+        | "proxy"
         | "x-http-method-override"
         | "x-http-method"
         | "x-method-override" => Fate::Drop,

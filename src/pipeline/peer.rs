@@ -74,7 +74,8 @@ impl Peer {
         HeaderValue::try_from(format!("for={node};host=\"{host}\";proto={}", self.scheme())).ok()
     }
 
-    fn scheme(&self) -> &'static str {
+    /// What the connection speaks, and `X-Forwarded-Proto`.
+    pub(crate) fn scheme(&self) -> &'static str {
         match self.entrance {
             Entrance::Tls => "https",
             Entrance::Plain { .. } | Entrance::Redirect { .. } => "http",

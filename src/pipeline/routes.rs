@@ -59,11 +59,14 @@ impl RouteTable {
         let mut table = Self::default();
         let mut conflicts = Vec::new();
         for (index, route) in routes.iter().enumerate() {
-            for root in table.roots(&route.hosts) {
-                root.insert(&route.path, &route.methods, index, &mut conflicts);
-            }
+            let clash = |root: &mut Node| root.insert(&route.path, &route.methods, index);
+            let found = match route.hosts[..] {
+                [] => clash(&mut table.any),
+                // All are tried, so that all know the route.
+                ref hosts => hosts.iter().map(|host| clash(table.root(host))).fold(None, Option::or),
+            };
+            conflicts.extend(found);
         }
-        conflicts.dedup();
         table.routes = routes;
         if conflicts.is_empty() { Ok(table) } else { Err(conflicts) }
     }
@@ -97,26 +100,17 @@ impl RouteTable {
         exact.into_iter().chain(wildcards).chain(std::iter::once(&self.any))
     }
 
-    fn roots(&mut self, hosts: &[HostPattern]) -> Vec<&mut Node> {
-        if hosts.is_empty() {
-            return vec![&mut self.any];
+    fn root(&mut self, host: &HostPattern) -> &mut Node {
+        match host {
+            HostPattern::Exact(name) => self.exact.entry(name.clone()).or_default(),
+            HostPattern::Wildcard(suffix) => self.wildcard.entry(suffix.clone()).or_default(),
         }
-        // Made first, so that all can be borrowed at once.
-        for host in hosts {
-            match host {
-                HostPattern::Exact(name) => drop(self.exact.entry(name.clone()).or_default()),
-                HostPattern::Wildcard(suffix) => drop(self.wildcard.entry(suffix.clone()).or_default()),
-            }
-        }
-        let exact = self.exact.iter_mut().filter(|(name, _)| hosts.contains(&HostPattern::Exact((*name).clone())));
-        let wildcard =
-            self.wildcard.iter_mut().filter(|(name, _)| hosts.contains(&HostPattern::Wildcard((*name).clone())));
-        exact.chain(wildcard).map(|(_, root)| root).collect()
     }
 }
 
 impl Node {
-    fn insert(&mut self, pattern: &PathPattern, methods: &MethodSet, index: usize, conflicts: &mut Vec<Conflict>) {
+    /// Gives the first route that this one conflicts with.
+    fn insert(&mut self, pattern: &PathPattern, methods: &MethodSet, index: usize) -> Option<Conflict> {
         let mut node = self;
         for segment in &pattern.segments {
             node = match segment {
@@ -125,9 +119,9 @@ impl Node {
             };
         }
         let leaf = if pattern.subtree { &mut node.subtree } else { &mut node.here };
-        let clashes = leaf.by_methods.iter().filter(|(other, _)| other.intersects(methods));
-        conflicts.extend(clashes.map(|(_, first)| Conflict { first: *first, second: index }));
+        let clash = leaf.by_methods.iter().find(|(other, _)| other.intersects(methods)).map(|(_, first)| *first);
         leaf.by_methods.push((methods.clone(), index));
+        clash.map(|first| Conflict { first, second: index })
     }
 
     /// `rest` has neither leading nor trailing slash. Goes back where a more specific branch leads nowhere.

@@ -26,7 +26,6 @@ use crate::clock::{self, UnixTime};
 use crate::issuer::authorization_server::Issued;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
-use crate::server::guard::Exchange;
 use crate::trust::verify::Verified;
 
 /// More limits on one route are a configuration error.
@@ -50,7 +49,6 @@ pub(crate) struct Trail {
     status: Option<u16>,
     slot: Option<Slot>,
     open: bool,
-    _exchange: Option<Exchange>,
 }
 
 /// Which rule the request came under.
@@ -78,12 +76,7 @@ enum Who {
 }
 
 impl Trail {
-    pub(crate) fn begin(
-        worker: &Rc<Worker>,
-        snapshot: SharedSnapshot,
-        peer: &Rc<Peer>,
-        exchange: Option<Exchange>,
-    ) -> Box<Self> {
+    pub(crate) fn begin(worker: &Rc<Worker>, snapshot: SharedSnapshot, peer: &Rc<Peer>) -> Box<Self> {
         worker.begin();
         Box::new(Self {
             worker: Rc::clone(worker),
@@ -102,7 +95,6 @@ impl Trail {
             status: None,
             slot: None,
             open: true,
-            _exchange: exchange,
         })
     }
 

@@ -132,25 +132,36 @@ impl Worker {
             Ended::Overdue(Overdue::Head) => Reason::Timeout,
             Ended::Plainly | Ended::Overdue(Overdue::FirstRequest | Overdue::Idle | Overdue::Write) => return,
         };
-        let mut trail = Trail::begin(self, self.snapshot(), peer, None);
+        let mut trail = Trail::begin(self, self.snapshot(), peer);
         trail.ended_by(reason);
         trail.close();
     }
 
-    /// Works beside the requests: deadlines, idle connections, audit lines, reports. Ends when nobody can ask for reports any more.
-    pub(crate) async fn tend(self: Rc<Self>, drain: Drain, mut requests: mpsc::Receiver<ReportRequest>) {
-        let reports = async {
-            while let Some(request) = requests.recv().await {
-                // Who has stopped waiting needs no answer.
-                let _ = request.send(self.report());
-            }
-        };
-        tokio::select! {
-            () = Rc::clone(&self.guard).keep_watch() => {}
-            () = Rc::clone(&self.guard).pass_on(drain) => {}
-            () = Rc::clone(&self.pools).sweep() => {}
-            () = Rc::clone(&self.ledger).hand_over() => {}
-            () = reports => {}
+    /// Keeps the deadlines of connections.
+    pub(crate) async fn keep_watch(self: Rc<Self>) {
+        Rc::clone(&self.guard).keep_watch().await;
+    }
+
+    /// Hands the stages of the drain on to connections.
+    pub(crate) async fn pass_on(self: Rc<Self>, drain: Drain) {
+        Rc::clone(&self.guard).pass_on(drain).await;
+    }
+
+    /// Ends upstream connections that idle.
+    pub(crate) async fn sweep_pools(self: Rc<Self>) {
+        Rc::clone(&self.pools).sweep().await;
+    }
+
+    /// Hands audit lines to the writer.
+    pub(crate) async fn hand_over_lines(self: Rc<Self>) {
+        Rc::clone(&self.ledger).hand_over().await;
+    }
+
+    /// Answers who asks for counts, as long as anyone can.
+    pub(crate) async fn report(self: Rc<Self>, mut requests: mpsc::Receiver<ReportRequest>) {
+        while let Some(request) = requests.recv().await {
+            // Who has stopped waiting needs no answer.
+            let _ = request.send(self.counts());
         }
     }
 
@@ -207,7 +218,7 @@ impl Worker {
         self.in_flight.set(self.in_flight.get() - 1);
     }
 
-    fn report(&self) -> Report {
+    fn counts(&self) -> Report {
         Report {
             cached_tokens: self.tokens.borrow().len() as u64,
             token_cache_hits: self.token_hits.get(),

@@ -1,5 +1,6 @@
 //! The accept loop: takes connections, gives each a task, and lets none be lost when it ends.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::drain::{Drain, Stage};
@@ -23,6 +25,7 @@ pub(crate) struct Accepted {
 /// When descriptors or memory have run out: long enough to let some go, short enough to be back soon.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
+const SAY_EVERY: Duration = Duration::from_secs(1);
 const LAST_MOMENT: Duration = Duration::from_millis(200);
 
 /// Accepts until the drain begins, takes what the kernel has queued by then, and ends when every connection has, or at the cut.
@@ -105,7 +108,12 @@ fn retry_after(error: &io::Error) -> Option<Duration> {
     match error.kind() {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => None,
         _ => {
-            warn!(%error, "cannot accept connections; trying again");
+            thread_local!(static LAST_SAID: Cell<Option<Instant>> = const { Cell::new(None) });
+            let now = Instant::now();
+            if LAST_SAID.get().is_none_or(|last| now.duration_since(last) >= SAY_EVERY) {
+                warn!(%error, "cannot accept connections; trying again");
+                LAST_SAID.set(Some(now));
+            }
             Some(BACK_OFF)
         }
     }

@@ -33,8 +33,19 @@ pub(crate) struct Watch {
     told: Cell<Option<Told>>,
     /// The connection's task, which is polled far more often than it is told anything.
     task: RefCell<Option<Waker>>,
-    /// HTTP/2 peers may send frames without a request, so that a byte does not begin one.
+    /// HTTP/2 peers may send frames without a request, so that a byte does not begin one, and may refuse an answer without
+    /// the socket showing it.
     multiplexed: bool,
+    answers: RefCell<Vec<Weak<Answering>>>,
+}
+
+/// An answer on its way through an HTTP/2 stream. While the peer's window is closed, nobody asks for its body.
+#[derive(Debug)]
+pub(crate) struct Answering {
+    watch: Rc<Watch>,
+    since: Cell<u32>,
+    /// There is something for the peer to take; otherwise the upstream is waited for.
+    offered: Cell<bool>,
 }
 
 /// A request under way on a connection.
@@ -112,6 +123,7 @@ impl Guard {
             told: Cell::new(None),
             task: RefCell::default(),
             multiplexed,
+            answers: RefCell::default(),
         });
         // Whoever comes after the drain has begun is told so at once.
         watch.told.set(self.stage.get());
@@ -209,7 +221,9 @@ impl Watch {
         let now = self.guard.now.get();
         let patience = &self.guard.patience;
         let over = |since: u32, limit: Option<u32>| limit.is_some_and(|limit| now.wrapping_sub(since) >= limit);
-        if self.stalled_since.get().is_some_and(|since| over(since, patience.write)) {
+        let refused = |answer: &Answering| answer.offered.get() && over(answer.since.get(), patience.write);
+        let stalled = self.stalled_since.get().is_some_and(|since| over(since, patience.write));
+        if stalled || self.answers.borrow().iter().filter_map(Weak::upgrade).any(|answer| refused(&answer)) {
             return Some(Overdue::Write);
         }
         let (limit, overdue) = match self.phase.get() {
@@ -219,6 +233,30 @@ impl Watch {
             Phase::Busy => return None,
         };
         over(self.since.get(), limit).then_some(overdue)
+    }
+}
+
+impl Exchange {
+    /// The answer begins. `None` where the socket itself shows whether the peer takes it.
+    pub(crate) fn answer(&self) -> Option<Rc<Answering>> {
+        let watch = &self.0;
+        if !watch.multiplexed {
+            return None;
+        }
+        let since = Cell::new(watch.guard.now.get());
+        let answering = Rc::new(Answering { watch: Rc::clone(watch), since, offered: Cell::new(true) });
+        let mut answers = watch.answers.borrow_mut();
+        answers.retain(|answer| answer.strong_count() > 0);
+        answers.push(Rc::downgrade(&answering));
+        Some(answering)
+    }
+}
+
+impl Answering {
+    /// The body was asked for, and had something to offer or not.
+    pub(crate) fn asked(&self, offered: bool) {
+        self.since.set(self.watch.guard.now.get());
+        self.offered.set(offered);
     }
 }
 
@@ -319,6 +357,17 @@ mod tests {
         assert_eq!(told(&watch), None);
         pass(&guard, 1);
         assert_eq!(told(&watch), Some(Overdue::Write));
+    }
+
+    #[test]
+    fn an_answer_that_nobody_asks_for_is_overdue_on_http2_and_one_that_waits_for_its_upstream_is_not() {
+        let guard = guard();
+        let (refusing, waiting) = (guard.watch(true), guard.watch(true));
+        let (first, second) = (refusing.begin(), waiting.begin());
+        let (_offered, asked) = (first.answer().unwrap(), second.answer().unwrap());
+        asked.asked(false);
+        pass(&guard, 31);
+        assert_eq!((told(&refusing), told(&waiting)), (Some(Overdue::Write), None));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// What the listener can tell, each asked for anew.
 #[derive(Clone)]
@@ -32,6 +33,8 @@ pub(crate) type MetricsPage = std::pin::Pin<Box<dyn Future<Output = Option<Strin
 
 const MAX_CONNECTIONS: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Nobody can hold a place for longer: probes must find one.
+const CONNECTION_AGE: Duration = Duration::from_secs(15);
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -65,8 +68,8 @@ async fn converse(stream: TcpStream, probes: Probes) {
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    // A scraper that hangs up is nobody's concern.
-    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+    // A scraper that hangs up, or takes too long, is nobody's concern.
+    let _ = timeout(CONNECTION_AGE, builder.serve_connection(TokioIo::new(stream), service)).await;
 }
 
 async fn answer(request: &Request<Incoming>, probes: &Probes) -> Response<Full<Bytes>> {

@@ -50,9 +50,18 @@ struct Patience {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// Past these a client is cut off, whether it has read its answer or not.
+/// How much of a body that nobody wants is read on. Past it a client is cut off, whether it has read its answer or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Linger {
+    /// What a client that means well may send before it looks up.
+    Long,
+    /// While there is too much to do already.
+    Short,
+}
+
 const LINGER_TIME: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 32 * 1024 * 1024;
+/// Bodies that are read on at once, for each worker; others are cut off.
+const MAX_LINGERING: usize = 64;
 
 /// The upstream stopped sending in the middle of its answer.
 #[derive(Debug, thiserror::Error)]
@@ -63,13 +72,18 @@ pub(crate) struct Stalled;
 ///
 /// A client that is cut off while it sends may never read why it was refused: over HTTP/1.1 the kernel answers what we leave
 /// unread with a reset, over HTTP/2 common clients take the end of their stream for its failure.
-pub(crate) fn linger(mut body: Incoming) {
-    if body.is_end_stream() {
+pub(crate) fn linger(mut body: Incoming, how: Linger) {
+    thread_local!(static LINGERING: Cell<usize> = const { Cell::new(0) });
+    if body.is_end_stream() || LINGERING.get() == MAX_LINGERING {
         return;
     }
+    LINGERING.set(LINGERING.get() + 1);
     tokio::task::spawn_local(async move {
         let rest = async {
-            let mut left = LINGER_BYTES;
+            let mut left: usize = match how {
+                Linger::Long => 16 * 1024 * 1024,
+                Linger::Short => 64 * 1024,
+            };
             while let Some(Ok(frame)) = body.frame().await {
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 let Some(less) = left.checked_sub(length) else { return };
@@ -77,6 +91,7 @@ pub(crate) fn linger(mut body: Incoming) {
             }
         };
         let _ = timeout(LINGER_TIME, rest).await;
+        LINGERING.set(LINGERING.get() - 1);
     });
 }
 
@@ -104,7 +119,7 @@ impl RequestBody {
     fn failed(&mut self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.progress.fault.set(Some(fault));
         let rest = self.incoming.take().filter(|_| fault == BodyFault::TooLarge);
-        rest.into_iter().for_each(linger);
+        rest.into_iter().for_each(|rest| linger(rest, Linger::Long));
         Poll::Ready(Some(Err(fault.into())))
     }
 }

@@ -4,12 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::body::RequestBody;
 use super::fault::{UpstreamFault, is_gone};
@@ -19,6 +20,8 @@ pub(super) type Sender = http1::SendRequest<RequestBody>;
 
 /// Larger heads of answers are refused.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// How long an upstream may take no byte of a request.
+const WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// Connects, within the upstream's deadline, and leaves the connection's driver to the worker.
 pub(super) async fn connect(upstream: &Upstream) -> Result<Sender, UpstreamFault> {
@@ -27,7 +30,7 @@ pub(super) async fn connect(upstream: &Upstream) -> Result<Sender, UpstreamFault
     let _ = stream.set_nodelay(true);
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEAD_BYTES).max_header_size(MAX_HEAD_BYTES);
-    let handshake = builder.handshake(TokioIo::new(ListenToTheEnd { stream, deaf: false })).await;
+    let handshake = builder.handshake(TokioIo::new(ListenToTheEnd { stream, deaf: false, stalled: None })).await;
     let (sender, connection) = handshake.map_err(UpstreamFault::Reset)?;
     tokio::task::spawn_local(async move {
         // Whoever sent the request hears of its failure; an idle connection may end as it likes.
@@ -60,16 +63,31 @@ struct ListenToTheEnd {
     stream: TcpStream,
     /// The peer takes nothing any more.
     deaf: bool,
+    /// Set while a write can't go on: an upstream that has stopped reading must not keep its connection, and what is on it,
+    /// when everybody else has left.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl ListenToTheEnd {
-    fn outcome(&mut self, result: Poll<io::Result<usize>>, offered: usize) -> Poll<io::Result<usize>> {
+    fn outcome(
+        &mut self,
+        result: Poll<io::Result<usize>>,
+        offered: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         match result {
             Poll::Ready(Err(error)) if is_gone(&error) => {
                 self.deaf = true;
                 Poll::Ready(Ok(offered))
             }
-            other => other,
+            Poll::Pending => {
+                let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_STALL)));
+                stalled.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+            }
+            Poll::Ready(done) => {
+                self.stalled = None;
+                Poll::Ready(done)
+            }
         }
     }
 }
@@ -90,7 +108,7 @@ impl AsyncWrite for ListenToTheEnd {
             return Poll::Ready(Ok(bytes.len()));
         }
         let result = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.outcome(result, bytes.len())
+        self.outcome(result, bytes.len(), context)
     }
 
     fn poll_write_vectored(
@@ -103,7 +121,7 @@ impl AsyncWrite for ListenToTheEnd {
             return Poll::Ready(Ok(offered));
         }
         let result = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.outcome(result, offered)
+        self.outcome(result, offered, context)
     }
 
     fn is_write_vectored(&self) -> bool {

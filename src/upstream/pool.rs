@@ -75,7 +75,7 @@ impl Pools {
     ) -> Result<Response<ResponseBody>, UpstreamFault> {
         let pool = self.pool(upstream);
         request.headers_mut().insert(HOST, pool.authority.clone());
-        let patience = deadlines.response.min(upstream.response_timeout);
+        let patience = deadlines.response;
         let mut deadline = Instant::now() + patience;
         loop {
             let (mut sender, reused) = match pool.take() {
@@ -84,7 +84,7 @@ impl Pools {
             };
             let fault = |error| UpstreamFault::of(error, progress.fault.get());
             // A connection that is just ending its last exchange is ready at once or not at all.
-            if let Err(error) = sender.ready().await {
+            if let Err(error) = timeout_at(deadline, sender.ready()).await.map_err(|_| UpstreamFault::Timeout)? {
                 if reused {
                     continue;
                 }

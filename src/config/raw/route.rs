@@ -6,7 +6,7 @@ use super::super::interpolate::MadeOf;
 use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::Node;
-use super::super::values::{Count, Hint, Limit, Period, Rate, Size, Value, seconds};
+use super::super::values::{Count, Hint, Limit, Period, Rate, Size, Value};
 
 mirror! {
     struct RawRoute {
@@ -24,8 +24,8 @@ mirror! {
         strip_prefix: Option<At<String>>,
         headers: RawHeaders,
         forward_token: At<bool> = false,
-        /// To the first byte of the response.
-        timeout: At<Limit<Period>> = Limit::AtMost(seconds(30)),
+        /// To the first byte of the response. Default: the upstream's `response_timeout`.
+        timeout: Option<At<Limit<Period>>>,
         /// Default: `limits.body_bytes`.
         body_bytes: Option<At<Limit<Size>>>,
     }

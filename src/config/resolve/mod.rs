@@ -43,11 +43,15 @@ const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// What hyper can take.
 const MAX_URI_BYTES: u64 = 65_534;
 const MAX_HEADER_BYTES: u64 = 1024 * 1024;
+/// Room for them is made for every request.
+const MAX_HEADER_COUNT: u32 = 1000;
+/// Each is a thread with its own sockets.
+const MAX_WORKERS: u32 = 1024;
 
 impl Resolver<'_> {
     /// `None` where there are faults, old or new.
     pub(super) fn config(mut self, raw: RawConfig, id: String) -> Option<Config> {
-        let workers = raw.workers.map_or_else(available_cores, |workers| workers.value.get() as usize);
+        let workers = raw.workers.map_or_else(available_cores, |workers| self.count_up_to(&workers, MAX_WORKERS));
         let listeners = self.listeners(raw.listeners);
         let limits = self.limits(&raw.limits);
         let shutdown = Shutdown { delay: raw.shutdown.delay.value, drain: raw.shutdown.drain.value };
@@ -90,12 +94,19 @@ impl Resolver<'_> {
             write_stall_timeout: period(raw.write_stall_timeout.value),
             uri_bytes: bytes(&raw.uri_bytes),
             header_bytes: bytes(&raw.header_bytes),
-            header_count: raw.header_count.value.get() as usize,
+            header_count: self.count_up_to(&raw.header_count, MAX_HEADER_COUNT),
             body_bytes: raw.body_bytes.value.at_most().map(Size::bytes),
             token_bytes: bytes(&raw.token_bytes),
             h2_streams: raw.h2_streams.value.get(),
             in_flight: number(raw.in_flight.value).unwrap_or(usize::MAX),
         }
+    }
+
+    fn count_up_to(&mut self, count: &At<Count>, limit: u32) -> usize {
+        if count.value.get() > limit {
+            self.faults.at(count.span, format!("at most {limit}"));
+        }
+        count.value.get() as usize
     }
 
     fn at_most(&mut self, size: &At<Size>, limit: u64) {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::super::decode::Named;
 use super::super::origin::Origin;
 use super::super::raw::oauth::{RawClient, RawOauth, RawSecret, RawTokenEndpoint, Secret};
-use super::super::raw::route::{ClaimValue, RawClaim};
+use super::super::raw::route::{ClaimValue, LimitKey, RawClaim};
 use super::super::source::At;
 use super::super::suggest;
 use super::super::types::Oauth;
@@ -79,6 +79,9 @@ impl Resolver<'_> {
     }
 
     fn ttl(&mut self, ttl: &At<Period>) -> Duration {
+        if ttl.value.get() < Duration::from_secs(1) {
+            self.faults.at(ttl.span, "a token lives for whole seconds, one at least");
+        }
         if ttl.value.get() > MAX_TTL {
             let got = self.got(ttl);
             self.faults.at(ttl.span, format!("a token lives 24h at most{got}"));
@@ -125,9 +128,9 @@ impl Resolver<'_> {
             return vec![Arc::new(Limit::new("address".to_owned(), DEFAULT_TOKEN_RATE, Per::Address))];
         };
         let limits = self.rate_limits(&list.value, false);
-        for (limit, raw) in limits.iter().zip(&list.value) {
-            if !limit.is_by_address() {
-                self.faults.at(raw.span, "token requests are counted by `address`: their client is not known yet");
+        for key in list.value.iter().filter_map(|limit| limit.value.per.as_ref().ok()) {
+            if key.value != LimitKey::Address {
+                self.faults.at(key.span, "token requests are counted by `address`: their client is not known yet");
             }
         }
         limits

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::HeaderName;
 
@@ -10,6 +11,9 @@ use super::super::source::At;
 use super::Resolver;
 use crate::pipeline::limits::{Limit, Per, Rate};
 use crate::pipeline::trail::MAX_LIMITS;
+
+/// What the arithmetic of limits can hold, with room to spare.
+const LONGEST_REFILL: Duration = Duration::from_secs(3650 * 24 * 3600);
 
 impl Resolver<'_> {
     /// On a public route nobody is known, so that nothing can be counted by who calls.
@@ -26,6 +30,15 @@ impl Resolver<'_> {
                 None => rate.value.count,
             };
             let Some(per) = self.per(key, public) else { continue };
+            let refill = rate.value.per.as_secs_f64() / f64::from(rate.value.count.get()) * f64::from(burst.get());
+            if refill > LONGEST_REFILL.as_secs_f64() {
+                let span = limit.burst.as_ref().map_or(rate.span, |burst| burst.span);
+                self.faults.at(
+                    span,
+                    "at this rate the bucket would take more than 3650d to fill: raise the rate, or lower `burst`",
+                );
+                continue;
+            }
             let rate = Rate { amount: rate.value.count, period: rate.value.per, burst };
             let name = unique_name(&key.value, &limits);
             limits.push(Arc::new(Limit::new(name, rate, per)));

@@ -143,18 +143,19 @@ impl Resolver<'_> {
             _ => path.to_string(),
         };
         let name = raw.name.and_then(|name| self.route_name(&name)).unwrap_or(default_name);
+        let upstream = upstream?;
         Some(Route {
             name,
             hosts,
             path,
             methods,
-            upstream: upstream?,
+            timeout: raw.timeout.map_or(upstream.response_timeout, |timeout| deadline(timeout.value)),
+            upstream,
             access: access.ok()?,
             limits,
             strip_segments,
             header_edits,
             forward_token: raw.forward_token.value,
-            timeout: deadline(raw.timeout.value),
             body_bytes: raw.body_bytes.map_or(body_bytes, |limit| limit.value.at_most().map(Size::bytes)),
         })
     }

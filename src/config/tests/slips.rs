@@ -3,7 +3,6 @@
 use super::*;
 use crate::config::raw::{AuditFile, OnFailure, limits::RawLimits, oauth::RawSecret, route::RawAccess};
 use crate::config::source::At;
-use crate::config::values::Limit;
 
 /// `place` in the good file is replaced; the one message begins with `message`.
 #[track_caller]
@@ -181,6 +180,6 @@ routes: [{path: /, upstream: a, access: {}}]
     assert!(oauth.token_endpoint.json_requests.value);
     let route = &raw.routes[0].value;
     assert!(matches!(route.access, Ok(At { value: RawAccess::Rule(_), .. })));
-    assert!(matches!(route.timeout.value, Limit::AtMost(period) if period.get().as_secs() == 30));
+    assert!(route.timeout.is_none());
     assert!(raw.admin.is_none() && raw.workers.is_none() && !raw.allow_literal_secrets.value);
 }
