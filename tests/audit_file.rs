@@ -3,10 +3,13 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::gateway::folder;
+use crate::support::client::request;
+use crate::support::command::run;
+use crate::support::gateway::{folder, program};
 use crate::support::wire::within;
 use crate::support::world::{SECRET, config};
 use crate::support::{Answer, Client, Gateway, Upstream};
@@ -143,6 +146,39 @@ async fn sigusr1_opens_the_file_anew() {
     gateway.log_line("opened the audit log anew");
     is_in(path.clone(), &Client::new(&gateway).get("/open").await).await;
     assert!(lines(&path).iter().zip(1..).all(|(line, number)| line["seq"] == number));
+}
+
+#[tokio::test]
+async fn a_file_that_another_gateway_writes_and_a_pipe_refuse_the_start() {
+    let folder = folder();
+    let (upstream, _gateway) = start(&folder, "file: audit.jsonl").await;
+    assert!(Command::new("mkfifo").arg(folder.join("pipe")).status().unwrap().success());
+    for (file, why) in [("audit.jsonl", "another process writes to it"), ("pipe", "it is a pipe or socket, not a file")]
+    {
+        let yaml = config(upstream.address, &ROUTES, &format!("audit: {{file: {file}}}"));
+        fs::write(folder.join("second.yaml"), yaml).unwrap();
+        let refused = run(program(&folder).args(["run", "--config", "second.yaml"]));
+        assert_eq!(refused.code, Some(2));
+        assert!(refused.stderr.contains(why), "{}", refused.stderr);
+    }
+}
+
+/// A pipe that nobody reads takes nothing and refuses nothing.
+#[tokio::test]
+async fn a_sink_that_is_stuck_is_noticed_and_does_not_keep_the_gateway_from_ending() {
+    let upstream = Upstream::start().await;
+    let folder = folder();
+    fs::write(folder.join("gateway.yaml"), config(upstream.address, &ROUTES, "audit: {file: \"-\"}")).unwrap();
+    let mut gateway = Gateway::start_deaf(folder);
+    let client = Client::new(&gateway);
+    let mut connection = client.connect().await;
+    while client.token("app", SECRET, "").await.status != 503 {
+        for _ in 0..100 {
+            assert_eq!(connection.send(request("GET", "/open")).await.status, 200);
+        }
+    }
+    gateway.log_line("the audit log takes nothing");
+    assert!(gateway.stop().success());
 }
 
 #[tokio::test]

@@ -44,6 +44,26 @@ async fn a_known_length_stays_known_and_a_chunked_body_chunked() {
 }
 
 #[tokio::test]
+async fn a_body_of_unknown_length_goes_on_with_every_method() {
+    let upstream = Upstream::answering(|seen| Response::new(Full::from(seen.body.clone()))).await;
+    let gateway = Gateway::open(upstream.address, "");
+    for method in ["GET", "DELETE", "POST", "OPTIONS"] {
+        let mut wire = Wire::new(Client::new(&gateway).tls().await.unwrap());
+        wire.send(format!(
+            "{method} / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        ))
+        .await;
+        assert_eq!(wire.answer().await.unwrap().body, b"hello", "{method}");
+        let mut connection = Client::http2(&gateway).connect_for::<Piped>().await.unwrap();
+        let (sender, body) = Piped::new();
+        sender.send(Bytes::from_static(b"hello")).await.unwrap();
+        drop(sender);
+        let answer = connection.send(request(method, "/").map(|_| body)).await;
+        assert_eq!(answer.body, "hello", "{method} over HTTP/2");
+    }
+}
+
+#[tokio::test]
 async fn a_get_with_a_body_is_framed_and_poisons_nothing() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::open(upstream.address, "");

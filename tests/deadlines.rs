@@ -1,5 +1,8 @@
 //! Who keeps us waiting is let go, at the deadline that is meant for it and while others are served; who is served is not.
 
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
 use crate::support::client::request;
 use crate::support::wire::{RawUpstream, Signal, Wire, within};
 use crate::support::{Client, Gateway, Upstream};
@@ -144,6 +147,25 @@ async fn a_client_that_takes_nothing_is_cut_by_the_write_stall_timeout_and_its_u
     has_ended.wait().await;
     let line = gateway.audit_line(|line| line["url.path"] == "/endless");
     assert_eq!((&line["gateway.decision"], &line["gateway.reason"]), (&"error".into(), &"client_gone".into()));
+}
+
+/// Whoever never opens a window on HTTP/2 lets the answer wait in the gateway, and the socket does not show it.
+#[tokio::test]
+async fn a_client_that_never_opens_its_window_is_cut_off_and_holds_no_place_meanwhile() {
+    let (_upstream, gateway) = patient_but("write_stall_timeout: 300ms, in_flight: 1").await;
+    let stream = TokioIo::new(Client::http2(&gateway).tls().await.unwrap());
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let handshake = builder.initial_stream_window_size(0).handshake(stream);
+    let (mut sender, connection) = handshake.await.unwrap();
+    let connection = tokio::task::spawn(connection);
+    let mut unread = Vec::new();
+    for _ in 0..20 {
+        unread.push(sender.send_request(request("GET", "/a//b")).await.unwrap());
+        assert_eq!(unread[0].status(), 400);
+    }
+    assert_eq!(Client::new(&gateway).get("/honest").await.status, 200);
+    let _ = within(connection).await;
+    assert_eq!(Client::new(&gateway).get("/honest").await.status, 200);
 }
 
 #[tokio::test]

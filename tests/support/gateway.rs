@@ -59,9 +59,20 @@ impl Gateway {
     pub(crate) fn start_in(folder: PathBuf, yaml: &str, variables: &[(&str, &str)]) -> Self {
         fs::write(folder.join("gateway.yaml"), yaml).unwrap();
         let mut command = program(&folder);
-        command.arg("run").envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let audit = Lines::read(child.stdout.take().unwrap());
+        command.arg("run").envs(variables.iter().copied());
+        Self::spawn(folder, command, true)
+    }
+
+    /// Starts with the configuration in this folder, and never reads its standard output.
+    pub(crate) fn start_deaf(folder: PathBuf) -> Self {
+        let mut command = program(&folder);
+        command.arg("run");
+        Self::spawn(folder, command, false)
+    }
+
+    fn spawn(folder: PathBuf, mut command: Command, listen: bool) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let audit = if listen { Lines::read(child.stdout.take().unwrap()) } else { Arc::default() };
         let (logs, events) = Lines::tell(child.stderr.take().unwrap());
         let (addresses, admin) = listening(&events, &logs);
         Self { child, folder, addresses, admin, audit, logs }
