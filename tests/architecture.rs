@@ -30,7 +30,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("strsim::", &["src/config/"]),
     ("governor::", &["src/pipeline/limits.rs"]),
     ("clap::", &["src/cli/"]),
-    ("rcgen::", &["src/server/"]),
+    ("rcgen::", &["src/jose/x509.rs"]),
     ("socket2::", &["src/server/"]),
     ("prometheus_client::", &["src/telemetry/"]),
     ("tracing_subscriber::", &["src/telemetry/"]),

@@ -38,6 +38,7 @@ mirror! {
         routes: Vec<At<route::RawRoute>>,
         audit: RawAudit,
         admin: Option<At<RawAdmin>>,
+        state_directory: At<PathBuf> = PathBuf::from("state"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the gateway runs on, resolved: every name found, every value checked.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::audit::ledger::OnFailure;
@@ -33,6 +33,8 @@ pub(crate) struct Config {
     pub(crate) routes: RouteTable,
     pub(crate) audit: Audit,
     pub(crate) admin: Option<SocketAddr>,
+    /// Where what must survive a restart is kept, besides keys and audit log.
+    pub(crate) state_directory: PathBuf,
 }
 
 #[derive(Clone, Debug)]

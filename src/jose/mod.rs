@@ -13,6 +13,7 @@ pub(crate) mod key_set;
 pub(crate) mod signing;
 pub(crate) mod strict_json;
 pub(crate) mod token;
+pub(crate) mod x509;
 
 /// Unpadded base64url; anything that is not the one canonical encoding is refused (RFC 7515 §2).
 pub(crate) use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;

@@ -12,6 +12,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
+use crate::jose::x509::{self, CertificateFault};
+
 /// Where a certificate and its key are.
 #[derive(Clone, Debug)]
 pub(crate) struct CertificateFiles {
@@ -45,8 +47,8 @@ pub(crate) enum CertificateError {
     Mismatch { cert: PathBuf, key: PathBuf },
     #[error("`{path}` is not usable: {reason}")]
     Unusable { path: PathBuf, reason: String },
-    #[error("cannot make a self-signed certificate")]
-    Make(#[source] rcgen::Error),
+    #[error(transparent)]
+    Make(#[from] CertificateFault),
 }
 
 impl CertificateFiles {
@@ -78,14 +80,10 @@ impl CertificateFiles {
 
     /// Makes and writes the pair for `localhost` and the loopback addresses.
     pub(crate) fn make(&self) -> Result<(), CertificateError> {
-        let key = rcgen::KeyPair::generate().map_err(CertificateError::Make)?;
-        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).map_err(CertificateError::Make)?;
         let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-        params.subject_alt_names.extend(loopback.map(rcgen::SanType::IpAddress));
-        params.distinguished_name.push(rcgen::DnType::CommonName, "Portcullis development certificate");
-        let certificate = params.self_signed(&key).map_err(CertificateError::Make)?;
-        write(&self.key, 0o600, key.serialize_pem().as_bytes())?;
-        write(&self.cert, 0o644, certificate.pem().as_bytes())
+        let pair = x509::pair("Portcullis development certificate", &["localhost"], &loopback)?;
+        write(&self.key, 0o600, pair.key.as_bytes())?;
+        write(&self.cert, 0o644, pair.certificate.as_bytes())
     }
 
     fn chain(&self) -> Result<Vec<CertificateDer<'static>>, CertificateError> {

@@ -71,8 +71,22 @@ impl Resolver<'_> {
             None => None,
         };
         raw.version.ok()?;
+        let state_directory = self.source.locate(&raw.state_directory.value);
         let warnings = self.warnings;
-        Some(Config { id, warnings, workers, listeners, limits, shutdown, oauth, issuers, routes, audit, admin })
+        Some(Config {
+            id,
+            warnings,
+            workers,
+            listeners,
+            limits,
+            shutdown,
+            oauth,
+            issuers,
+            routes,
+            audit,
+            admin,
+            state_directory,
+        })
     }
 
     fn limits(&mut self, raw: &RawLimits) -> Limits {

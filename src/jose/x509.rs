@@ -1,0 +1,57 @@
+//! Self-signed certificates: for development, and for verifiers that want `x5c` beside a JWK. The only home of `rcgen`.
+
+use std::net::IpAddr;
+
+use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use zeroize::Zeroizing;
+
+use super::algorithm::Algorithm;
+
+/// A certificate with its private key, both PEM.
+pub(crate) struct Pair {
+    pub(crate) certificate: String,
+    pub(crate) key: Zeroizing<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make a self-signed certificate")]
+pub(crate) struct CertificateFault(#[from] rcgen::Error);
+
+/// A new ECDSA pair for these names and addresses.
+pub(crate) fn pair(common_name: &str, names: &[&str], addresses: &[IpAddr]) -> Result<Pair, CertificateFault> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
+    params.subject_alt_names.extend(addresses.iter().copied().map(SanType::IpAddress));
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    let certificate = params.self_signed(&key)?;
+    Ok(Pair { certificate: certificate.pem(), key: Zeroizing::new(key.serialize_pem()) })
+}
+
+/// A certificate for a key that there is, in DER.
+pub(crate) fn certify(pkcs8: &[u8], algorithm: Algorithm, common_name: &str) -> Result<Vec<u8>, CertificateFault> {
+    let signature = match algorithm {
+        Algorithm::Rs256 | Algorithm::Ps256 => &rcgen::PKCS_RSA_SHA256,
+        Algorithm::Es256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+        Algorithm::Es384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+        Algorithm::EdDsa => &rcgen::PKCS_ED25519,
+    };
+    let key = KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(pkcs8), signature)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    Ok(params.self_signed(&key)?.der().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::signing::SigningKey;
+    use super::*;
+
+    #[test]
+    fn keys_of_every_algorithm_can_be_certified() {
+        for algorithm in Algorithm::ALL {
+            let (_, pkcs8) = SigningKey::generate(algorithm).unwrap();
+            assert!(certify(&pkcs8, algorithm, "test").is_ok(), "{algorithm}");
+        }
+    }
+}
