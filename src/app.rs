@@ -3,6 +3,7 @@
 //! Takes a configuration; opens what can fail (files, keys, sockets) before anything is served, then runs the control
 //! plane's runtime and one thread per worker until a signal ends them, in order.
 
+mod own_keys;
 mod probes;
 mod stop;
 
@@ -16,6 +17,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use own_keys::RingKeeper;
 use rustls::ServerConfig;
 use tokio::runtime::{Builder, LocalOptions, Runtime};
 use tokio::sync::{mpsc, oneshot};
@@ -25,14 +27,12 @@ use crate::audit::ledger::{Batch, Health, Ledger, OnFailure, hand_over_within};
 use crate::audit::record::Event;
 use crate::audit::writer::{OpenError, Writer};
 use crate::clock;
-use crate::config::types::{Config, ExternalIssuer, Listener, ListenerKind, Oauth};
-use crate::issuer::authorization_server::{AuthorizationServer, Offloads};
-use crate::issuer::client::Clients;
-use crate::issuer::offload::{self, Offload};
-use crate::issuer::ring::{Ring, RingError};
+use crate::config::types::{Config, ExternalIssuer, Listener, ListenerKind};
+use crate::issuer::offload::Offload;
+use crate::issuer::ring_files::RingError;
 use crate::jose::signing::SigningKeyFault;
 use crate::pipeline::peer::Entrance;
-use crate::pipeline::snapshot::{OwnIssuer, Snapshot};
+use crate::pipeline::snapshot::Snapshot;
 use crate::pipeline::worker::{Gate, ReportRequest, Worker};
 use crate::server::accept;
 use crate::server::certificate::{CertificateError, CertificateFiles};
@@ -74,6 +74,7 @@ pub(crate) struct App {
     gates: Vec<Gate>,
     admin: Option<TcpListener>,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    keeper: Option<RingKeeper>,
     writer: Writer,
     health: Arc<Health>,
     reopen_audit: Arc<AtomicBool>,
@@ -113,10 +114,23 @@ impl App {
         let admin = config.admin.map(|address| listener::bind(address, 1)).transpose()?;
         let offload = [Offload::runtime(config.workers)?, Offload::runtime(PASSWORD_THREADS)?];
         let control = control_runtime()?;
-        let snapshot = snapshot(&mut config, &offload, &control)?;
+        let (snapshot, keeper) = snapshot(&mut config, &offload, &control)?;
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let admin = admin.and_then(|mut sockets| sockets.pop());
-        Ok(Self { config, addresses, sockets, gates, admin, snapshot, writer, health, reopen_audit, offload, control })
+        Ok(Self {
+            config,
+            addresses,
+            sockets,
+            gates,
+            admin,
+            snapshot,
+            keeper,
+            writer,
+            health,
+            reopen_audit,
+            offload,
+            control,
+        })
     }
 
     /// Where it listens; with port 0 in the configuration, where that has led.
@@ -130,7 +144,8 @@ impl App {
 
     /// Serves until a signal ends it. `started` is told once connections are taken.
     pub(crate) fn run(self, started: impl FnOnce()) -> Result<(), StartError> {
-        let Self { config, sockets, gates, admin, snapshot, writer, health, reopen_audit, offload, control, .. } = self;
+        let Self { config, sockets, gates, admin, snapshot, keeper, writer, health, reopen_audit, offload, control, .. } =
+            self;
         let signals = {
             let _in_control = control.enter();
             stop::Signals::new()?
@@ -152,6 +167,9 @@ impl App {
         if let Some(listener) = admin {
             let probes = probes::probes(drain.clone(), Arc::clone(&health), places, Arc::clone(&snapshot), reports);
             control.spawn(probes::serve_admin(listener, probes));
+        }
+        if let Some(keeper) = keeper {
+            control.spawn(keeper.keep(config.id.clone(), plan.lines.clone()));
         }
         control.spawn(forget_limit_keys(snapshot));
         control.spawn(watch_audit_log(health));
@@ -208,24 +226,34 @@ fn open_certificate(files: &CertificateFiles) -> Result<Arc<rustls::sign::Certif
     files.load()
 }
 
-fn snapshot(config: &mut Config, offload: &[Runtime; 2], control: &Runtime) -> Result<Snapshot, StartError> {
+fn snapshot(
+    config: &mut Config,
+    offload: &[Runtime; 2],
+    control: &Runtime,
+) -> Result<(Snapshot, Option<RingKeeper>), StartError> {
     let mut issuers = Vec::new();
     let oauth = match config.oauth.take() {
-        Some(oauth) => Some(own_issuer(oauth, offload, &mut issuers)?),
+        Some(oauth) => {
+            let (own, trusted, keeper) = own_keys::open(oauth, offload)?;
+            issuers.push(Arc::new(trusted));
+            Some((own, keeper))
+        }
         None => None,
     };
+    let (oauth, keeper) = oauth.unzip();
     for ExternalIssuer { settings, source } in config.issuers.drain(..) {
         let keys = Arc::new(KeyCache::remote());
         control.spawn(keep_fresh(settings.clone(), source, Arc::clone(&keys)));
         issuers.push(Arc::new(TrustedIssuer { settings, keys }));
     }
-    Ok(Snapshot {
+    let snapshot = Snapshot {
         config: config.id.clone(),
         limits: config.limits.clone(),
         routes: std::mem::take(&mut config.routes),
         trust: Trust::new(issuers),
         oauth,
-    })
+    };
+    Ok((snapshot, keeper))
 }
 
 /// Begins again should the refresher ever die: an issuer's keys must not grow old in silence.
@@ -240,25 +268,6 @@ async fn keep_fresh(settings: IssuerSettings, source: KeySource, keys: Arc<KeyCa
         );
         tokio::time::sleep(RESTART_AFTER).await;
     }
-}
-
-fn own_issuer(
-    oauth: Oauth,
-    [signatures, passwords]: &[Runtime; 2],
-    issuers: &mut Vec<Arc<TrustedIssuer>>,
-) -> Result<OwnIssuer, StartError> {
-    let ring = Ring::open(&oauth.ring)?;
-    let keys = Arc::new(KeyCache::own(ring.verifying_keys()?));
-    issuers.push(Arc::new(TrustedIssuer { settings: oauth.trust, keys }));
-    let offloads = Offloads {
-        signatures: Offload::new(signatures.handle().clone(), offload::SIGNATURES),
-        passwords: Offload::new(passwords.handle().clone(), offload::PASSWORDS),
-    };
-    let clients = Arc::new(Clients::new(oauth.clients));
-    Ok(OwnIssuer {
-        server: AuthorizationServer::new(oauth.server, clients, ring, offloads),
-        token_limits: oauth.token_limits,
-    })
 }
 
 type Workers = Vec<(JoinHandle<()>, oneshot::Receiver<()>)>;
@@ -364,7 +373,7 @@ async fn forget_limit_keys(snapshot: Arc<ArcSwap<Snapshot>>) {
     }
 }
 
-fn record(event: Event, config: &Config, lines: &SyncSender<Batch>) {
+fn record(event: Event<'_>, config: &Config, lines: &SyncSender<Batch>) {
     let mut batch = Batch::default();
     event.write(clock::now(), &config.id, &mut batch);
     hand_over_within(lines, batch);

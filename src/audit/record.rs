@@ -56,11 +56,14 @@ pub(crate) struct Described<'r> {
     pub(crate) key_id: Option<&'r str>,
 }
 
-/// Start and stop: lines that are about the process and not about a request.
+/// Lines that are about the process and its keys, and not about a request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Event {
+pub(crate) enum Event<'e> {
     Start,
     Stop,
+    /// A signing key, by its id.
+    KeyMade(&'e str),
+    KeyRetired(&'e str),
 }
 
 impl Decision {
@@ -122,14 +125,21 @@ impl Described<'_> {
     }
 }
 
-impl Event {
+impl Event<'_> {
     pub(crate) fn write(self, time: UnixTime, config: &str, batch: &mut Batch) {
-        let name = match self {
-            Self::Start => "start",
-            Self::Stop => "stop",
+        let (name, key_id) = match self {
+            Self::Start => ("start", None),
+            Self::Stop => ("stop", None),
+            Self::KeyMade(key_id) => ("key_made", Some(key_id)),
+            Self::KeyRetired(key_id) => ("key_retired", Some(key_id)),
         };
         batch.push(|bytes| {
-            Line::open(bytes).plain("time", time).plain("gateway.event", name).plain("gateway.config", config).close()
+            Line::open(bytes)
+                .plain("time", time)
+                .plain("gateway.event", name)
+                .plain("gateway.config", config)
+                .optional("oauth.kid", key_id)
+                .close()
         });
     }
 }

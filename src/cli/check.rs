@@ -63,8 +63,8 @@ fn summary(path: &ConfigPath, config: &Config) {
     }
     if let Some(oauth) = &config.oauth {
         let clients = match oauth.clients.len() {
-            1 => format!("1 client, {}", oauth.ring.algorithm),
-            many => format!("{many} clients, {}", oauth.ring.algorithm),
+            1 => format!("1 client, {}", oauth.ring.rules.algorithm),
+            many => format!("{many} clients, {}", oauth.ring.rules.algorithm),
         };
         row("issues", format_args!("{}{} {}", oauth.server.issuer, oauth.server.token_path, styled(DIM, clients)));
     }

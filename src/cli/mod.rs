@@ -5,6 +5,7 @@
 mod check;
 mod client;
 mod demo;
+mod keys;
 mod legacy;
 mod run;
 mod terminal;
@@ -47,6 +48,9 @@ enum Verb {
     /// Make clients and hash their secrets
     #[command(subcommand)]
     Client(client::ClientVerb),
+    /// List, rotate and retire the keys that sign our tokens
+    #[command(subcommand)]
+    Keys(keys::KeysVerb),
     /// Look into access tokens
     #[command(subcommand)]
     Token(token::TokenVerb),
@@ -89,6 +93,7 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::check(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::Client(verb) => client::client(verb),
+        Verb::Keys(verb) => keys::keys(&verb),
         Verb::Token(verb) => token::token(verb),
     }
 }

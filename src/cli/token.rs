@@ -14,7 +14,7 @@ use crate::clock::{self, UnixTime};
 use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::config::types::Config;
-use crate::issuer::ring::Ring;
+use crate::issuer::ring_store;
 use crate::jose::BASE64URL;
 use crate::pipeline::access::{Access, Forbidden};
 use crate::pipeline::rejection::missing_scope;
@@ -87,7 +87,7 @@ async fn judge(config: &Config, token: &str, now: UnixTime) -> Result<Verified, 
     let mut issuers = Vec::new();
     if let Some(oauth) = &config.oauth {
         let keys =
-            Ring::load(&oauth.ring).ok().flatten().and_then(|ring| ring.verifying_keys().ok()).unwrap_or_default();
+            ring_store::peek(&oauth.ring).ok().flatten().and_then(|ring| ring.verifying_keys().ok()).unwrap_or_default();
         issuers.push(Arc::new(TrustedIssuer { settings: oauth.trust.clone(), keys: Arc::new(KeyCache::own(keys)) }));
     }
     for issuer in &config.issuers {

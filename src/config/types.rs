@@ -8,7 +8,7 @@ use crate::audit::ledger::OnFailure;
 use crate::audit::writer::Target;
 use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::Client;
-use crate::issuer::ring::RingSettings;
+use crate::issuer::ring_store::RingSettings;
 use crate::pipeline::limits::Limit;
 use crate::pipeline::routes::RouteTable;
 use crate::server::certificate::CertificateFiles;

@@ -1,7 +1,9 @@
 //! The authorization server whole: authenticates a client, decides its grant, signs its token.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::rand;
 use base64::Engine as _;
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use tracing::error;
 use super::client::{Client, Clients};
 use super::credentials::Credentials;
 use super::grant::{Grant, GrantFault, Wanted};
-use super::metadata;
+use super::metadata::{self, Document};
 use super::offload::{Busy, Offload};
 use super::request::Parameters;
 use super::ring::Ring;
@@ -28,6 +30,8 @@ pub(crate) struct ServerSettings {
     pub(crate) issuer: String,
     pub(crate) token_path: String,
     pub(crate) json_requests: bool,
+    /// How long verifiers may keep our JWK Set.
+    pub(crate) jwks_max_age: Duration,
 }
 
 /// Where slow cryptography runs.
@@ -41,11 +45,20 @@ pub(crate) struct Offloads {
 pub(crate) struct AuthorizationServer {
     settings: ServerSettings,
     clients: Arc<Clients>,
-    ring: Ring,
     offloads: Offloads,
-    jwks: Bytes,
-    metadata: Bytes,
+    published: ArcSwap<Published>,
+    metadata: Document,
 }
+
+/// The keys that sign and what verifiers are told of them: one never without the other.
+#[derive(Debug)]
+struct Published {
+    ring: Ring,
+    jwks: Document,
+}
+
+/// Our metadata never change while we run.
+const METADATA_MAX_AGE: Duration = Duration::from_secs(300);
 
 /// An issued token and what the audit log says of it.
 #[derive(Debug)]
@@ -71,9 +84,15 @@ pub(crate) enum TokenRefusal {
 
 impl AuthorizationServer {
     pub(crate) fn new(settings: ServerSettings, clients: Arc<Clients>, ring: Ring, offloads: Offloads) -> Self {
-        let jwks = ring.public_jwks().to_string().into();
-        let metadata = metadata::metadata(&settings.issuer, &settings.token_path).to_string().into();
-        Self { settings, clients, ring, offloads, jwks, metadata }
+        let published = ArcSwap::from_pointee(Published::new(ring, settings.jwks_max_age));
+        let metadata = metadata::metadata(&settings.issuer, &settings.token_path);
+        let metadata = Document::new(&metadata, METADATA_MAX_AGE);
+        Self { settings, clients, offloads, published, metadata }
+    }
+
+    /// After a rotation. Whoever verifies our tokens has been told before.
+    pub(crate) fn publish(&self, ring: Ring) {
+        self.published.store(Arc::new(Published::new(ring, self.settings.jwks_max_age)));
     }
 
     pub(crate) fn token_path(&self) -> &str {
@@ -81,12 +100,12 @@ impl AuthorizationServer {
     }
 
     /// The JWK Set document (RFC 7517 §5).
-    pub(crate) fn jwks(&self) -> Bytes {
-        self.jwks.clone()
+    pub(crate) fn jwks(&self) -> Document {
+        self.published.load().jwks.clone()
     }
 
     /// The metadata document (RFC 8414 §3.2).
-    pub(crate) fn metadata(&self) -> Bytes {
+    pub(crate) fn metadata(&self) -> Document {
         self.metadata.clone()
     }
 
@@ -143,7 +162,7 @@ impl AuthorizationServer {
     async fn issue(&self, client: &Client, grant: Grant, now: UnixTime) -> Result<Issued, TokenRefusal> {
         let token_id = token_id()?;
         let claims = Value::Object(grant.claims(&self.settings.issuer, client, now, &token_id)).to_string();
-        let key = Arc::clone(self.ring.current());
+        let key = Arc::clone(self.published.load().ring.signer(now));
         let key_id = key.key_id().to_owned();
         let signed = self.offloads.signatures.run(move || key.sign("at+jwt", claims.as_bytes())).await?;
         let token = signed.map_err(|fault| {
@@ -158,6 +177,13 @@ impl AuthorizationServer {
             "scope": scope,
         });
         Ok(Issued { body: body.to_string().into(), client: client.id.clone(), scope, token_id, key_id })
+    }
+}
+
+impl Published {
+    fn new(ring: Ring, max_age: Duration) -> Self {
+        let jwks = Document::new(&ring.public_jwks(), max_age);
+        Self { ring, jwks }
     }
 }
 

@@ -1,11 +1,50 @@
-//! The documents that we publish: issuer metadata (RFC 8414 §2) and where each is found.
+//! The documents that we publish: issuer metadata (RFC 8414 §2), where each is found, and how long it may be kept.
 
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use bytes::Bytes;
+use http::HeaderValue;
 use serde_json::{Value, json};
+
+use crate::jose::BASE64URL;
 
 pub(crate) const JWKS_PATH: &str = "/.well-known/jwks.json";
 pub(crate) const METADATA_PATH: &str = "/.well-known/oauth-authorization-server";
 /// The same document, for clients that look only there.
 pub(crate) const OPENID_METADATA_PATH: &str = "/.well-known/openid-configuration";
+
+/// A document with what caches want to know of it, made once.
+#[derive(Clone, Debug)]
+pub(crate) struct Document {
+    pub(crate) json: Bytes,
+    /// Changes with the content, and is the same in every process that publishes it (RFC 9110 §8.8.3).
+    pub(crate) etag: HeaderValue,
+    pub(crate) cache_control: HeaderValue,
+}
+
+impl Document {
+    pub(crate) fn new(content: &Value, max_age: Duration) -> Self {
+        let json = Bytes::from(content.to_string());
+        let hash = BASE64URL.encode(&digest(&SHA256, &json).as_ref()[..ETAG_BYTES]);
+        let header = |text: String| HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""));
+        Self {
+            etag: header(format!("\"{hash}\"")),
+            cache_control: header(format!("public, max-age={}", max_age.as_secs())),
+            json,
+        }
+    }
+
+    /// True where the client holds this very document (RFC 9110 §13.1.2); `If-None-Match` is compared weakly.
+    pub(crate) fn is_held(&self, if_none_match: &HeaderValue) -> bool {
+        let etag = self.etag.as_bytes();
+        let tags = if_none_match.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        tags.map(|tag| tag.strip_prefix(b"W/").unwrap_or(tag)).any(|tag| tag == etag || tag == b"*")
+    }
+}
+
+const ETAG_BYTES: usize = 16;
 
 /// `issuer` is an origin, so that paths simply follow it.
 pub(crate) fn metadata(issuer: &str, token_path: &str) -> Value {
@@ -17,4 +56,22 @@ pub(crate) fn metadata(issuer: &str, token_path: &str) -> Value {
         "response_types_supported": [],
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_holds_the_document_is_told_so_however_it_asks() {
+        let document = Document::new(&json!({"keys": []}), Duration::from_secs(7));
+        let tag = document.etag.to_str().unwrap().to_owned();
+        for held in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}"), "*".to_owned()] {
+            assert!(document.is_held(&HeaderValue::try_from(&held).unwrap()), "{held}");
+        }
+        for other in ["", "\"\"", "\"other\"", tag.trim_matches('"')] {
+            assert!(!document.is_held(&HeaderValue::from_str(other).unwrap()), "{other}");
+        }
+        assert_eq!(document.cache_control, "public, max-age=7");
+    }
 }

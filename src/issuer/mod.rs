@@ -11,4 +11,7 @@ pub(crate) mod metadata;
 pub(crate) mod offload;
 pub(crate) mod request;
 pub(crate) mod ring;
+pub(crate) mod ring_files;
+pub(crate) mod ring_store;
+pub(crate) mod rotation;
 pub(crate) mod secret;

@@ -96,10 +96,6 @@ impl SigningKey {
         Ok(token)
     }
 
-    pub(crate) fn algorithm(&self) -> Algorithm {
-        self.algorithm
-    }
-
     /// The RFC 7638 thumbprint.
     pub(crate) fn key_id(&self) -> &str {
         &self.key_id

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, PRAGMA};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response};
+use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
@@ -17,13 +17,12 @@ use super::peer::{Entrance, Peer};
 use super::rejection::Rejection;
 use super::snapshot::{BuiltIn, OwnIssuer};
 use super::trail::Trail;
+use crate::issuer::metadata::Document;
 
 /// Larger token requests are refused.
 const MAX_TOKEN_REQUEST: usize = 16 * 1024;
 /// A token request is small: all of it is here soon, or it is an attack.
 const TOKEN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long verifiers may keep our documents.
-const DOCUMENTS_LIVE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 pub(crate) async fn answer(
@@ -36,20 +35,34 @@ pub(crate) async fn answer(
     body: &mut Option<Incoming>,
 ) -> Result<Response<Content>, Rejection> {
     match built_in {
-        BuiltIn::Jwks => document(&request.method, oauth.server.jwks(), trail),
-        BuiltIn::Metadata => document(&request.method, oauth.server.metadata(), trail),
+        BuiltIn::Jwks => document(&request.method, head, oauth.server.jwks(), trail),
+        BuiltIn::Metadata => document(&request.method, head, oauth.server.metadata(), trail),
         BuiltIn::Token => token(oauth, peer, trail, request, head, body).await,
     }
 }
 
-fn document(method: &Method, json: Bytes, trail: &mut Trail) -> Result<Response<Content>, Rejection> {
+fn document(
+    method: &Method,
+    head: &Parts,
+    document: Document,
+    trail: &mut Trail,
+) -> Result<Response<Content>, Rejection> {
     if *method != Method::GET && *method != Method::HEAD {
         return Err(Rejection::MethodNotAllowed(HeaderValue::from_static("GET, HEAD")));
     }
     trail.allowed();
-    let mut response = Response::new(Content::whole(json));
-    response.headers_mut().insert(CONTENT_TYPE, JSON);
-    response.headers_mut().insert(CACHE_CONTROL, DOCUMENTS_LIVE);
+    let held = head.headers.get_all(IF_NONE_MATCH).iter().any(|tags| document.is_held(tags));
+    let mut response = if held {
+        let mut unchanged = Response::new(Content::whole(Bytes::new()));
+        *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
+        unchanged
+    } else {
+        let mut whole = Response::new(Content::whole(document.json));
+        whole.headers_mut().insert(CONTENT_TYPE, JSON);
+        whole
+    };
+    response.headers_mut().insert(CACHE_CONTROL, document.cache_control);
+    response.headers_mut().insert(ETAG, document.etag);
     Ok(response)
 }
 

@@ -22,7 +22,8 @@ pub(crate) struct Snapshot {
 /// Our authorization server with the limits of its token endpoint.
 #[derive(Debug)]
 pub(crate) struct OwnIssuer {
-    pub(crate) server: AuthorizationServer,
+    /// Shared with who rotates its keys.
+    pub(crate) server: Arc<AuthorizationServer>,
     pub(crate) token_limits: Vec<Arc<Limit>>,
 }
 

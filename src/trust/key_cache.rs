@@ -65,6 +65,11 @@ impl KeyCache {
         Self::new(KeyState { origin: Origin::Memory, keys: Arc::new(keys) })
     }
 
+    /// After a rotation of our own keys; cached tokens of a key that went die with it.
+    pub(crate) fn replace_own(&self, keys: KeySet) {
+        self.state.store(Arc::new(KeyState { origin: Origin::Memory, keys: Arc::new(keys) }));
+    }
+
     /// An external issuer's cache, before its first fetch has ended.
     pub(crate) fn remote() -> Self {
         let origin = Origin::Remote { attempts: 0, last_attempt: None, fetched: None, usable_until: None };

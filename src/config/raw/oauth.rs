@@ -12,7 +12,7 @@ use super::super::origin::Origin;
 use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::Node;
-use super::super::values::Period;
+use super::super::values::{Limit, Period, seconds};
 use super::route::{RawClaim, RawRateLimit};
 
 mirror! {
@@ -32,6 +32,8 @@ mirror! {
     struct RawSigningKeys {
         algorithm: At<String> = "RS256".to_owned(),
         directory: At<PathBuf> = PathBuf::from("state/keys"),
+        rotate_every: At<Limit<Period>> = Limit::AtMost(seconds(30 * 24 * 3600)),
+        x5c: At<bool> = false,
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::super::decode::Named;
 use super::super::origin::Origin;
-use super::super::raw::oauth::{RawClient, RawOauth, RawSecret, RawTokenEndpoint, Secret};
+use super::super::raw::oauth::{RawClient, RawOauth, RawSecret, RawSigningKeys, RawTokenEndpoint, Secret};
 use super::super::raw::route::{ClaimValue, LimitKey, RawClaim};
 use super::super::source::At;
 use super::super::suggest;
@@ -18,7 +18,8 @@ use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::{self, Client};
 use crate::issuer::grant::REGISTERED_CLAIMS;
 use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH};
-use crate::issuer::ring::{Ring, RingSettings};
+use crate::issuer::ring_store::{self, RingSettings};
+use crate::issuer::rotation::{MAX_PUBLISHED, RotationRules, SHORTEST_ROTATION};
 use crate::issuer::secret::{ClientSecret, SecretHash};
 use crate::jose::algorithm::Algorithm;
 use crate::oauth::caller::IssuerName;
@@ -41,19 +42,13 @@ impl Resolver<'_> {
         });
         let audiences = raw.audiences.map(|list| self.texts(&list.value));
         let ttl = raw.token_ttl.map_or(DEFAULT_TTL, |ttl| self.ttl(&ttl));
-        let algorithm = self.algorithm(&raw.signing_keys.algorithm);
-        let directory = self.source.locate(&raw.signing_keys.directory.value);
-        let ring = RingSettings { algorithm: algorithm.unwrap_or(Algorithm::Rs256), directory };
-        if let Err(error) = Ring::check(&ring) {
-            let directory = &raw.signing_keys.directory;
-            let message = self.as_written(in_our_words(&error), directory.span, &directory.value);
-            self.faults.at(directory.span, message);
-        }
         let token_path = self.token_path(&raw.token_endpoint.path);
         let json_requests = raw.token_endpoint.json_requests.value;
         let token_limits = self.token_limits(raw.token_endpoint);
         let known = audiences.as_deref().unwrap_or_default();
         let clients = self.clients(raw.clients, known, audiences.is_ok(), ttl, allow_literal_secrets);
+        let longest_ttl = clients.iter().map(|client| client.token_ttl).max().unwrap_or(ttl).max(ttl);
+        let ring = self.ring(&raw.signing_keys, longest_ttl);
         let (issuer, audiences) = (issuer?, audiences?);
         let trust = IssuerSettings {
             name: IssuerName::own(),
@@ -67,7 +62,31 @@ impl Resolver<'_> {
             allow_scopes: None,
             profile: Profile::Own,
         };
-        Ok(Oauth { server: ServerSettings { issuer, token_path, json_requests }, trust, ring, clients, token_limits })
+        let server = ServerSettings { issuer, token_path, json_requests, jwks_max_age: ring.rules.max_age() };
+        Ok(Oauth { server, trust, ring, clients, token_limits })
+    }
+
+    fn ring(&mut self, raw: &RawSigningKeys, longest_ttl: Duration) -> RingSettings {
+        let algorithm = self.algorithm(&raw.algorithm).unwrap_or(Algorithm::Rs256);
+        let rules = RotationRules { algorithm, rotate_every: super::period(raw.rotate_every.value), longest_ttl };
+        let directory = self.source.locate(&raw.directory.value);
+        let ring = RingSettings { rules, directory, x5c: raw.x5c.value };
+        if rules.rotate_every.is_some_and(|every| every < SHORTEST_ROTATION) {
+            let got = self.got(&raw.rotate_every);
+            self.faults.at(raw.rotate_every.span, format!("there are at least 5s between rotations{got}"));
+        } else if rules.published() > MAX_PUBLISHED {
+            let message = format!(
+                "with tokens that live {}s, {} keys would be published at once and verifiers read {MAX_PUBLISHED}: rotate less often, or shorten `token_ttl`",
+                longest_ttl.as_secs(),
+                rules.published(),
+            );
+            self.faults.at(raw.rotate_every.span, message);
+        }
+        if let Err(error) = ring_store::check(&ring) {
+            let message = self.as_written(in_our_words(&error), raw.directory.span, &raw.directory.value);
+            self.faults.at(raw.directory.span, message);
+        }
+        ring
     }
 
     fn own_issuer(&mut self, issuer: &At<Origin>) {

@@ -1,0 +1,118 @@
+//! Our own signing keys while the gateway runs: rotations on schedule, and whatever the command line or another gateway did to
+//! the folder.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::time::sleep;
+use tracing::{error, info};
+
+use super::StartError;
+use crate::audit::ledger::{Batch, hand_over_within};
+use crate::audit::record::Event;
+use crate::clock;
+use crate::config::types::Oauth;
+use crate::issuer::authorization_server::{AuthorizationServer, Offloads};
+use crate::issuer::client::Clients;
+use crate::issuer::offload::{self, Offload};
+use crate::issuer::ring::Ring;
+use crate::issuer::ring_files::RingError;
+use crate::issuer::ring_store::{self, RingSettings, Version};
+use crate::issuer::rotation;
+use crate::pipeline::snapshot::OwnIssuer;
+use crate::telemetry::chain::Chain;
+use crate::trust::issuer::TrustedIssuer;
+use crate::trust::key_cache::KeyCache;
+
+/// A change by another hand counts within a second.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// While the folder can't be used.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Who has to know of a rotation.
+#[derive(Debug)]
+pub(super) struct RingKeeper {
+    settings: RingSettings,
+    ring: Ring,
+    version: Version,
+    keys: Arc<KeyCache>,
+    server: Arc<AuthorizationServer>,
+}
+
+/// Opens our own issuer.
+pub(super) fn open(
+    oauth: Oauth,
+    [signatures, passwords]: &[Runtime; 2],
+) -> Result<(OwnIssuer, TrustedIssuer, RingKeeper), StartError> {
+    let (ring, version) = ring_store::open(&oauth.ring, clock::now())?;
+    let keys = Arc::new(KeyCache::own(ring.verifying_keys()?));
+    let offloads = Offloads {
+        signatures: Offload::new(signatures.handle().clone(), offload::SIGNATURES),
+        passwords: Offload::new(passwords.handle().clone(), offload::PASSWORDS),
+    };
+    let clients = Arc::new(Clients::new(oauth.clients));
+    let server = Arc::new(AuthorizationServer::new(oauth.server, clients, ring.clone(), offloads));
+    let trusted = TrustedIssuer { settings: oauth.trust, keys: Arc::clone(&keys) };
+    let keeper = RingKeeper { settings: oauth.ring, ring, version, keys, server: Arc::clone(&server) };
+    Ok((OwnIssuer { server, token_limits: oauth.token_limits }, trusted, keeper))
+}
+
+impl RingKeeper {
+    /// For as long as the gateway runs. `config` names the configuration in audit lines.
+    pub(super) async fn keep(mut self, config: String, lines: SyncSender<Batch>) {
+        loop {
+            sleep(LOOK_EVERY).await;
+            if let Err(error) = self.look(&config, &lines).await {
+                error!(error = %Chain(&error), "the signing keys can't be read or rotated; those at hand stay in use");
+                sleep(RETRY_AFTER).await;
+            }
+        }
+    }
+
+    async fn look(&mut self, config: &str, lines: &SyncSender<Batch>) -> Result<(), RingError> {
+        // A folder that is gone is not made anew: its keys may come back, and their tokens live.
+        let changed = ring_store::version(&self.settings.directory)? != self.version;
+        if !changed && rotation::next_step(self.ring.records(), &self.settings.rules, clock::now()).is_none() {
+            return Ok(());
+        }
+        let settings = self.settings.clone();
+        // Making a key takes up to seconds, and so may the disk.
+        let opened = tokio::task::spawn_blocking(move || ring_store::open(&settings, clock::now())).await;
+        // It panicked, which is told elsewhere, or the process ends.
+        let Ok(opened) = opened else { return Ok(()) };
+        let (ring, version) = opened?;
+        self.publish(ring, version, config, lines)
+    }
+
+    /// Who verifies is told before who signs.
+    fn publish(
+        &mut self,
+        ring: Ring,
+        version: Version,
+        config: &str,
+        lines: &SyncSender<Batch>,
+    ) -> Result<(), RingError> {
+        self.keys.replace_own(ring.verifying_keys().map_err(RingError::Make)?);
+        self.server.publish(ring.clone());
+        let mut batch = Batch::default();
+        for key_id in only_in(&ring, &self.ring) {
+            info!(key.id = key_id, "a signing key was made");
+            Event::KeyMade(key_id).write(clock::now(), config, &mut batch);
+        }
+        for key_id in only_in(&self.ring, &ring) {
+            info!(key.id = key_id, "a signing key was retired");
+            Event::KeyRetired(key_id).write(clock::now(), config, &mut batch);
+        }
+        hand_over_within(lines, batch);
+        (self.ring, self.version) = (ring, version);
+        Ok(())
+    }
+}
+
+fn only_in<'r>(ring: &'r Ring, other: &Ring) -> Vec<&'r str> {
+    let known: HashSet<&str> = other.records().iter().map(|record| record.key_id.as_str()).collect();
+    ring.records().iter().map(|record| record.key_id.as_str()).filter(|key_id| !known.contains(key_id)).collect()
+}

@@ -1,0 +1,177 @@
+//! `portcullis keys`: what the signing-key ring holds, and changes to it by hand.
+//!
+//! Works on the folder of keys; a running gateway notices within a second.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::terminal::{BOLD, DIM, GOOD, NAME, bad_config, failed, note, out, styled};
+use super::{ConfigPath, Format, USAGE};
+use crate::clock::{self, UnixTime};
+use crate::config;
+use crate::config::interpolate::Surroundings;
+use crate::issuer::ring::Ring;
+use crate::issuer::ring_store::{self, Change, RingSettings};
+use crate::issuer::rotation::{self, KeyRecord};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysVerb {
+    /// Show every key: which signs, which is to sign next, which stays for its tokens
+    List(ListArgs),
+    /// Make the next key
+    #[command(after_help = ROTATE_HELP)]
+    Rotate {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// Sign with it at once, as when the key in use may have leaked
+        #[arg(long)]
+        now: bool,
+    },
+    /// Stop believing a key, and delete it
+    #[command(after_help = RETIRE_HELP)]
+    Retire {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// As `keys list` shows it
+        #[arg(value_name = "KID")]
+        key_id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    config: ConfigPath,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+const ROTATE_HELP: &str = "\
+The new key is published first and signs once every verifier that keeps our JWK Set as long as it may has seen it. The old \
+one stays published until its last token has expired: no token fails.
+
+With --now it signs at once: a verifier that does not look again for an unknown key id refuses its tokens for a while.";
+
+const RETIRE_HELP: &str = "\
+Every token that the key has signed is refused from then on. For a key that leaked:
+  portcullis keys rotate --now
+  portcullis keys retire KID";
+
+pub(super) fn keys(verb: &KeysVerb) -> ExitCode {
+    let (KeysVerb::List(ListArgs { config, .. }) | KeysVerb::Rotate { config, .. } | KeysVerb::Retire { config, .. }) =
+        verb;
+    let loaded = match config::load(&config.config, &Surroundings::process()) {
+        Ok(loaded) => loaded,
+        Err(errors) => return bad_config(&errors),
+    };
+    let Some(oauth) = loaded.oauth else {
+        note(format_args!("{} issues no tokens: it has no `oauth`", config.config.display()));
+        return ExitCode::from(USAGE);
+    };
+    let now = clock::now();
+    match verb {
+        KeysVerb::List(args) => list(&oauth.ring, args.format, now),
+        KeysVerb::Rotate { now: at_once, .. } => change(&oauth.ring, &Change::Rotate { at_once: *at_once }, now),
+        KeysVerb::Retire { key_id, .. } => change(&oauth.ring, &Change::Retire { key_id }, now),
+    }
+}
+
+fn list(settings: &RingSettings, format: Format, now: UnixTime) -> ExitCode {
+    let ring = match ring_store::peek(settings) {
+        Ok(ring) => ring,
+        Err(error) => return failed(&error),
+    };
+    let records = ring.as_ref().map(Ring::records).unwrap_or_default();
+    match format {
+        Format::Json => out(json!({ "keys": in_order(records).map(|key| as_json(records, key, now)).collect::<Vec<_>>() })),
+        Format::Text if records.is_empty() => note("there are no keys yet: `portcullis run` makes the first"),
+        Format::Text => table(records, now),
+    }
+    ExitCode::SUCCESS
+}
+
+fn change(settings: &RingSettings, change: &Change<'_>, now: UnixTime) -> ExitCode {
+    match ring_store::change(settings, change, now) {
+        Ok(ring) => {
+            table(ring.records(), now);
+            note(styled(DIM, "\nA running gateway takes this up within a second."));
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+/// What a key is for, at a given time.
+#[derive(Clone, Copy)]
+enum State {
+    Signing,
+    Next,
+    Retiring,
+}
+
+fn state(records: &[KeyRecord], record: &KeyRecord, now: UnixTime) -> State {
+    if rotation::signer(records, now) == Some(record) {
+        State::Signing
+    } else if record.signs_from > now {
+        State::Next
+    } else {
+        State::Retiring
+    }
+}
+
+impl State {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Signing => "signing",
+            Self::Next => "next",
+            Self::Retiring => "retiring",
+        }
+    }
+}
+
+fn in_order(records: &[KeyRecord]) -> impl Iterator<Item = &KeyRecord> {
+    let mut sorted: Vec<_> = records.iter().collect();
+    sorted.sort_by_key(|record| record.signs_from);
+    sorted.into_iter()
+}
+
+fn as_json(records: &[KeyRecord], record: &KeyRecord, now: UnixTime) -> Value {
+    json!({
+        "kid": record.key_id,
+        "alg": record.algorithm.as_str(),
+        "state": state(records, record, now).as_str(),
+        "made_at": record.made_at.to_string(),
+        "signs_from": record.signs_from.to_string(),
+        "retires_at": rotation::retires_at(records, &record.key_id).map(|at| at.to_string()),
+    })
+}
+
+fn table(records: &[KeyRecord], now: UnixTime) {
+    out(styled(BOLD, format_args!("{:<8}  {:<43}  {:<5}  {:<20}  RETIRES", "STATE", "KID", "ALG", "SIGNS FROM")));
+    for record in in_order(records) {
+        let state = state(records, record, now);
+        let style = match state {
+            State::Signing => GOOD,
+            State::Next => NAME,
+            State::Retiring => DIM,
+        };
+        let retires = rotation::retires_at(records, &record.key_id).map(in_seconds).unwrap_or_default();
+        let line = format!(
+            "{}  {:<43}  {:<5}  {:<20}  {retires}",
+            styled(style, format_args!("{:<8}", state.as_str())),
+            record.key_id,
+            record.algorithm.as_str(),
+            in_seconds(record.signs_from),
+        );
+        out(line.trim_end());
+    }
+}
+
+/// RFC 3339 without the milliseconds.
+fn in_seconds(time: UnixTime) -> String {
+    let text = time.to_string();
+    text.split_once('.').map_or_else(|| text.clone(), |(seconds, _)| format!("{seconds}Z"))
+}

@@ -1,0 +1,168 @@
+//! The files of the signing-key ring: read only where nobody else can, written whole or not at all, changed by one at a time.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::rotation::KeyRecord;
+use crate::clock::UnixTime;
+use crate::jose::algorithm::Algorithm;
+use crate::jose::signing::SigningKeyFault;
+use crate::jose::x509::CertificateFault;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RingError {
+    #[error("cannot {action} `{path}`")]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{path}` can be read by others (mode {mode:o}); set it to {wanted:o}")]
+    Mode { path: PathBuf, mode: u32, wanted: u32 },
+    #[error("`{path}` is not a signing key")]
+    NotAKey {
+        path: PathBuf,
+        #[source]
+        source: Option<SigningKeyFault>,
+    },
+    #[error("`{path}` is not the journal of a signing-key ring; move it away, and the newest key file signs")]
+    Journal { path: PathBuf },
+    #[error("`{path}` is locked by another process for too long")]
+    Locked { path: PathBuf },
+    #[error("there is no signing key `{0}`")]
+    Unknown(String),
+    #[error("there is no signing key")]
+    Empty,
+    #[error("cannot make a signing key")]
+    Make(#[source] SigningKeyFault),
+    #[error("cannot certify a signing key")]
+    Certify(#[source] CertificateFault),
+}
+
+pub(super) const DIRECTORY_MODE: u32 = 0o700;
+pub(super) const FILE_MODE: u32 = 0o600;
+pub(super) const JOURNAL: &str = "ring.json";
+const JOURNAL_VERSION: u32 = 1;
+const LOCK: &str = "ring.lock";
+const LOCK_ATTEMPTS: usize = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// What stands in the journal. Times in seconds since 1970.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Journal {
+    version: u32,
+    keys: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    kid: String,
+    algorithm: String,
+    made_at: u64,
+    signs_from: u64,
+    token_ttl: u64,
+}
+
+pub(super) fn read_journal(directory: &Path) -> Result<Option<Vec<KeyRecord>>, RingError> {
+    let path = directory.join(JOURNAL);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("read", &path)(error)),
+    };
+    // Who can write the journal chooses the key that signs.
+    refuse_looser(&path, FILE_MODE)?;
+    let journal: Option<Journal> = serde_json::from_slice(&text).ok().filter(|j: &Journal| j.version == JOURNAL_VERSION);
+    let records = journal.and_then(|journal| journal.keys.into_iter().map(Entry::record).collect());
+    records.map(Some).ok_or(RingError::Journal { path })
+}
+
+pub(super) fn write_journal(directory: &Path, records: &[KeyRecord]) -> Result<(), RingError> {
+    let journal = Journal { version: JOURNAL_VERSION, keys: records.iter().map(Entry::of).collect() };
+    let text = serde_json::to_vec_pretty(&journal).unwrap_or_default();
+    write(directory, &directory.join(JOURNAL), &text)
+}
+
+impl Entry {
+    fn of(record: &KeyRecord) -> Self {
+        Self {
+            kid: record.key_id.clone(),
+            algorithm: record.algorithm.as_str().to_owned(),
+            made_at: record.made_at.seconds(),
+            signs_from: record.signs_from.seconds(),
+            token_ttl: record.token_ttl.as_secs(),
+        }
+    }
+
+    /// `None` where it can't be: a key id becomes part of a file's name.
+    fn record(self) -> Option<KeyRecord> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if self.kid.is_empty() || !self.kid.bytes().all(plain) {
+            return None;
+        }
+        Some(KeyRecord {
+            algorithm: Algorithm::from_name(&self.algorithm)?,
+            key_id: self.kid,
+            made_at: UnixTime::from_seconds(self.made_at),
+            signs_from: UnixTime::from_seconds(self.signs_from),
+            token_ttl: Duration::from_secs(self.token_ttl),
+        })
+    }
+}
+
+/// Held until it is dropped.
+pub(super) fn lock(directory: &Path) -> Result<File, RingError> {
+    let path = directory.join(LOCK);
+    refuse_looser(directory, DIRECTORY_MODE)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(&path);
+    let file = file.map_err(failed("open", &path))?;
+    for _ in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(fs::TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
+        }
+    }
+    Err(RingError::Locked { path })
+}
+
+pub(super) fn make_directory(directory: &Path) -> Result<(), RingError> {
+    let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory);
+    made.map_err(failed("create", directory))
+}
+
+/// Written beside, flushed, then renamed: a crash leaves the whole file or the one before.
+pub(super) fn write(directory: &Path, path: &Path, bytes: &[u8]) -> Result<(), RingError> {
+    let beside = path.with_extension("new");
+    write_flushed(&beside, bytes).map_err(failed("write", &beside))?;
+    fs::rename(&beside, path).map_err(failed("write", path))?;
+    let directory_flushed = File::open(directory).and_then(|directory| directory.sync_all());
+    directory_flushed.map_err(failed("flush", directory))
+}
+
+fn write_flushed(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(path)?;
+    // An old file of that name would keep its own mode.
+    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+pub(super) fn refuse_looser(path: &Path, wanted: u32) -> Result<(), RingError> {
+    let metadata = fs::metadata(path).map_err(failed("read", path))?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 { Ok(()) } else { Err(RingError::Mode { path: path.to_owned(), mode, wanted }) }
+}
+
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RingError {
+    let path = path.to_owned();
+    move |source| RingError::Io { action, path, source }
+}

@@ -1,0 +1,437 @@
+//! The signing-key ring on disk: private keys, and the journal that says when each signs.
+//!
+//! Each key is a file `ALGORITHM.KID.pem` of mode 0600 in a folder of mode 0700; looser modes are refused, because a key that others can
+//! read is not a secret any more. `ring.json` says which of them count and from when. Every file is written beside,
+//! flushed and renamed, keys before the journal and the journal before a key is deleted: a crash leaves the ring as it was or as it
+//! was to be. Whoever changes it holds a lock, so that several gateways and the command line can share a folder.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use tracing::warn;
+use zeroize::Zeroizing;
+
+use super::ring::{Ring, RingKey};
+use super::ring_files::{
+    DIRECTORY_MODE, FILE_MODE, JOURNAL, RingError, failed, lock, make_directory, read_journal, refuse_looser, write, write_journal,
+};
+use super::rotation::{self, KeyRecord, RotationRules, Step};
+use crate::clock::UnixTime;
+use crate::jose::algorithm::Algorithm;
+use crate::jose::signing::SigningKey;
+use crate::jose::x509;
+
+/// Where keys are kept, and by which rules.
+#[derive(Clone, Debug)]
+pub(crate) struct RingSettings {
+    pub(crate) directory: PathBuf,
+    pub(crate) rules: RotationRules,
+    /// Publish a certificate beside each key.
+    pub(crate) x5c: bool,
+}
+
+/// Tells whether the journal has changed since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version(u64, u64, i64, i64);
+
+/// What the command line may ask for.
+#[derive(Debug)]
+pub(crate) enum Change<'c> {
+    Rotate { at_once: bool },
+    Retire { key_id: &'c str },
+}
+
+const PEM_LABEL: &str = "PRIVATE KEY";
+const CERTIFICATE_LABEL: &str = "CERTIFICATE";
+const CERTIFICATE_NAME: &str = "Portcullis token signing key";
+/// Far more than any plan takes.
+const MAX_STEPS: usize = 256;
+
+/// Loads the ring and does what is due; makes folder and first key where there are none.
+pub(crate) fn open(settings: &RingSettings, now: UnixTime) -> Result<(Ring, Version), RingError> {
+    make_directory(&settings.directory)?;
+    let _lock = lock(&settings.directory)?;
+    let mut records = read(settings)?;
+    let journal = settings.directory.join(JOURNAL);
+    let before = journal.exists().then(|| records.clone());
+    let removed = tend(&mut records, settings, now)?;
+    if before.as_ref() != Some(&records) {
+        write_journal(&settings.directory, &records)?;
+    }
+    removed.iter().for_each(|record| delete(&settings.directory, record));
+    if settings.x5c {
+        records.iter().try_for_each(|record| certify(&settings.directory, record))?;
+    }
+    Ok((load(settings, records)?, version(&settings.directory)?))
+}
+
+/// Does what was asked for; then as [`open`].
+pub(crate) fn change(settings: &RingSettings, change: &Change<'_>, now: UnixTime) -> Result<Ring, RingError> {
+    make_directory(&settings.directory)?;
+    {
+        let _lock = lock(&settings.directory)?;
+        let mut records = read(settings)?;
+        match change {
+            Change::Rotate { at_once } => {
+                let signs_from = rotation::signs_from(&records, &settings.rules, now, *at_once);
+                records.push(make_key(settings, now, signs_from)?);
+                write_journal(&settings.directory, &records)?;
+            }
+            Change::Retire { key_id } => {
+                let at = records.iter().position(|record| record.key_id == *key_id);
+                let record = records.remove(at.ok_or_else(|| RingError::Unknown((*key_id).to_owned()))?);
+                if !records.iter().any(|record| record.signs_from <= now) {
+                    records.push(make_key(settings, now, now)?);
+                }
+                write_journal(&settings.directory, &records)?;
+                delete(&settings.directory, &record);
+            }
+        }
+    }
+    open(settings, now).map(|(ring, _)| ring)
+}
+
+/// Loads the ring as it is, if there is one; writes nothing.
+pub(crate) fn peek(settings: &RingSettings) -> Result<Option<Ring>, RingError> {
+    if !settings.directory.exists() {
+        return Ok(None);
+    }
+    match load(settings, read(settings)?) {
+        Ok(ring) => Ok(Some(ring)),
+        Err(RingError::Empty) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Says what [`open`] would, without writing anything.
+pub(crate) fn check(settings: &RingSettings) -> Result<(), RingError> {
+    if settings.directory.exists() {
+        return peek(settings).map(drop);
+    }
+    match settings.directory.ancestors().find(|folder| folder.exists()) {
+        Some(file) if !file.is_dir() => Err(failed("use", &settings.directory)(io::ErrorKind::NotADirectory.into())),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Of the journal as it is now.
+pub(crate) fn version(directory: &Path) -> Result<Version, RingError> {
+    let path = directory.join(JOURNAL);
+    let metadata = fs::metadata(&path).map_err(failed("read", &path))?;
+    Ok(Version(metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+}
+
+/// Takes every step that is due; gives the records that went.
+fn tend(records: &mut Vec<KeyRecord>, settings: &RingSettings, now: UnixTime) -> Result<Vec<KeyRecord>, RingError> {
+    let mut removed = Vec::new();
+    for _ in 0..MAX_STEPS {
+        match rotation::next_step(records, &settings.rules, now) {
+            None => break,
+            Some(Step::Make { signs_from }) => records.push(make_key(settings, now, signs_from)?),
+            Some(Step::Lengthen { key_id, token_ttl }) => {
+                records.iter_mut().filter(|record| record.key_id == key_id).for_each(|r| r.token_ttl = token_ttl);
+            }
+            Some(Step::Remove { key_id }) => removed.extend(records.extract_if(.., |r| r.key_id == key_id)),
+        }
+    }
+    Ok(removed)
+}
+
+fn load(settings: &RingSettings, records: Vec<KeyRecord>) -> Result<Ring, RingError> {
+    let keys = records.iter().map(|record| {
+        let (key, _) = load_key(&settings.directory, record)?;
+        let certificate = if settings.x5c { load_certificate(&settings.directory, record)? } else { None };
+        Ok(RingKey { key: Arc::new(key), certificate })
+    });
+    let keys = keys.collect::<Result<_, RingError>>()?;
+    Ring::new(keys, records).ok_or(RingError::Empty)
+}
+
+/// The journal, without the keys whose files were taken away; without a journal, what the key files tell.
+fn read(settings: &RingSettings) -> Result<Vec<KeyRecord>, RingError> {
+    let directory = settings.directory.as_path();
+    if !directory.is_dir() {
+        return Err(failed("use", directory)(io::ErrorKind::NotADirectory.into()));
+    }
+    refuse_looser(directory, DIRECTORY_MODE)?;
+    let files = key_files(directory, settings.rules.longest_ttl)?;
+    let Some(mut records) = read_journal(directory)? else {
+        return Ok(files);
+    };
+    records.retain(|record| {
+        let there = files.iter().any(|file| file.key_id == record.key_id);
+        if !there {
+            warn!(key.id = record.key_id, "the file of a signing key is gone: the key does not count any more");
+        }
+        there
+    });
+    for file in files.iter().filter(|file| !records.iter().any(|record| record.key_id == file.key_id)) {
+        warn!(key.id = file.key_id, "a key file that the journal of the ring does not know is left aside");
+    }
+    Ok(records)
+}
+
+/// Every key file, as if it had signed since it was written.
+fn key_files(directory: &Path, token_ttl: Duration) -> Result<Vec<KeyRecord>, RingError> {
+    let mut records = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed("read", directory))? {
+        let path = entry.map_err(failed("read", directory))?.path();
+        if path.extension().is_none_or(|extension| extension != "pem") {
+            continue;
+        }
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let mut parts = name.split('.');
+        let algorithm = parts.next().and_then(Algorithm::from_name);
+        let (Some(algorithm), Some(key_id)) = (algorithm, parts.next()) else {
+            return Err(RingError::NotAKey { path, source: None });
+        };
+        let modified = fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(failed("read", &path))?;
+        let made_at = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let made_at = UnixTime::from_seconds(made_at);
+        let record =
+            KeyRecord { key_id: key_id.to_owned(), algorithm, made_at, signs_from: made_at, token_ttl };
+        records.push(record);
+    }
+    Ok(records)
+}
+
+fn load_key(directory: &Path, record: &KeyRecord) -> Result<(SigningKey, Zeroizing<Vec<u8>>), RingError> {
+    let path = key_path(directory, record);
+    refuse_looser(&path, FILE_MODE)?;
+    let not_a_key = |source| RingError::NotAKey { path: path.clone(), source };
+    let text = Zeroizing::new(fs::read(&path).map_err(failed("read", &path))?);
+    let pem = pem::parse(&*text).map_err(|_| not_a_key(None))?;
+    let pkcs8 = Zeroizing::new(pem.into_contents());
+    let key = SigningKey::from_pkcs8(record.algorithm, &pkcs8).map_err(|fault| not_a_key(Some(fault)))?;
+    if key.key_id() != record.key_id {
+        return Err(not_a_key(None));
+    }
+    Ok((key, pkcs8))
+}
+
+/// Writes the key; it counts once the journal says so.
+fn make_key(settings: &RingSettings, made_at: UnixTime, signs_from: UnixTime) -> Result<KeyRecord, RingError> {
+    let algorithm = settings.rules.algorithm;
+    let (key, pkcs8) = SigningKey::generate(algorithm).map_err(RingError::Make)?;
+    let token_ttl = settings.rules.longest_ttl;
+    // Whole seconds, as the journal keeps them; rounded up, so that no key signs before its time.
+    let signs_from = if signs_from > made_at { UnixTime::from_seconds(signs_from.seconds() + 1) } else { made_at };
+    let made_at = UnixTime::from_seconds(made_at.seconds());
+    let signs_from = UnixTime::from_seconds(signs_from.seconds());
+    let record = KeyRecord { key_id: key.key_id().to_owned(), algorithm, made_at, signs_from, token_ttl };
+    let text = Zeroizing::new(pem::encode(&pem::Pem::new(PEM_LABEL, pkcs8.to_vec())));
+    write(&settings.directory, &key_path(&settings.directory, &record), text.as_bytes())?;
+    Ok(record)
+}
+
+fn certify(directory: &Path, record: &KeyRecord) -> Result<(), RingError> {
+    let path = certificate_path(directory, record);
+    if path.exists() {
+        return Ok(());
+    }
+    let (_, pkcs8) = load_key(directory, record)?;
+    let certificate = x509::certify(&pkcs8, record.algorithm, CERTIFICATE_NAME).map_err(RingError::Certify)?;
+    write(directory, &path, pem::encode(&pem::Pem::new(CERTIFICATE_LABEL, certificate)).as_bytes())
+}
+
+fn load_certificate(directory: &Path, record: &KeyRecord) -> Result<Option<Vec<u8>>, RingError> {
+    let path = certificate_path(directory, record);
+    match fs::read(&path) {
+        Ok(text) => Ok(pem::parse(text).ok().map(pem::Pem::into_contents)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", &path)(error)),
+    }
+}
+
+/// The journal has forgotten the key already: a file that stays is told of and does not count.
+fn delete(directory: &Path, record: &KeyRecord) {
+    let certificate = certificate_path(directory, record);
+    if certificate.exists() {
+        let _ = fs::remove_file(certificate);
+    }
+    let path = key_path(directory, record);
+    if let Err(error) = fs::remove_file(&path) {
+        warn!(%error, path = %path.display(), "cannot delete a retired signing key");
+    }
+}
+
+fn key_path(directory: &Path, record: &KeyRecord) -> PathBuf {
+    directory.join(format!("{}.{}.pem", record.algorithm, record.key_id))
+}
+
+fn certificate_path(directory: &Path, record: &KeyRecord) -> PathBuf {
+    directory.join(format!("{}.{}.crt", record.algorithm, record.key_id))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::jose::algorithm::Algorithm::{EdDsa, Es256};
+
+    const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// A folder that goes with the test.
+    struct Folder(RingSettings);
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(self.0.directory.parent().unwrap());
+        }
+    }
+
+    fn folder(name: &str) -> Folder {
+        let parent = std::env::temp_dir().join(format!("portcullis-ring-{}-{name}", std::process::id()));
+        let rules = RotationRules { algorithm: Es256, rotate_every: None, longest_ttl: HOUR };
+        Folder(RingSettings { directory: parent.join("keys"), rules, x5c: false })
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    fn files(folder: &Folder, extension: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&folder.0.directory).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+    }
+
+    fn opened(folder: &Folder, now: UnixTime) -> Ring {
+        open(&folder.0, now).unwrap().0
+    }
+
+    fn signer(ring: &Ring, now: UnixTime) -> String {
+        ring.signer(now).key_id().to_owned()
+    }
+
+    #[test]
+    fn the_first_key_is_made_once_and_kept_with_tight_modes() {
+        let folder = folder("once");
+        let first = signer(&opened(&folder, NOW), NOW);
+        assert_eq!(first, signer(&opened(&folder, NOW), NOW));
+        assert_eq!(mode(&folder.0.directory), 0o700);
+        for extension in ["pem", "json", "lock"] {
+            assert_eq!(mode(&files(&folder, extension)[0]), 0o600, "{extension}");
+        }
+    }
+
+    #[test]
+    fn whatever_others_can_read_is_refused() {
+        let folder = folder("loose");
+        opened(&folder, NOW);
+        for file in [&files(&folder, "pem")[0], &files(&folder, "json")[0]] {
+            fs::set_permissions(file, Permissions::from_mode(0o640)).unwrap();
+            assert!(matches!(open(&folder.0, NOW), Err(RingError::Mode { mode: 0o640, .. })));
+            assert!(matches!(check(&folder.0), Err(RingError::Mode { .. })));
+            fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
+        }
+        fs::set_permissions(&folder.0.directory, Permissions::from_mode(0o755)).unwrap();
+        assert!(matches!(open(&folder.0, NOW), Err(RingError::Mode { mode: 0o755, .. })));
+    }
+
+    #[test]
+    fn key_files_from_before_there_was_a_journal_sign_on() {
+        let folder = folder("import");
+        let first = signer(&opened(&folder, NOW), NOW);
+        fs::remove_file(folder.0.directory.join(JOURNAL)).unwrap();
+        assert_eq!(first, signer(&opened(&folder, NOW), NOW));
+        assert!(folder.0.directory.join(JOURNAL).exists());
+    }
+
+    #[test]
+    fn a_change_of_algorithm_publishes_the_new_key_before_it_signs_and_the_old_one_after() {
+        let mut folder = folder("change");
+        let old = signer(&opened(&folder, NOW), NOW);
+        folder.0.rules.algorithm = EdDsa;
+        let ring = opened(&folder, NOW);
+        assert_eq!(signer(&ring, NOW), old);
+        let later = NOW.plus(folder.0.rules.lead() + Duration::from_secs(1));
+        let new = signer(&ring, later);
+        assert_ne!(new, old);
+        let published = ring.public_jwks().to_string();
+        assert!(published.contains(&old) && published.contains(&new) && !published.contains("\"d\""));
+        let ring = opened(&folder, later.plus(HOUR * 2));
+        assert_eq!(ring.records().len(), 1);
+        assert_eq!(files(&folder, "pem").len(), 1, "the old key's file stayed");
+    }
+
+    #[test]
+    fn a_crash_before_the_journal_leaves_the_ring_as_it_was() {
+        let folder = folder("crash");
+        let before = opened(&folder, NOW);
+        let stray = make_key(&folder.0, NOW, NOW).unwrap();
+        let after = opened(&folder, NOW);
+        assert_eq!(before.records(), after.records());
+        assert!(key_path(&folder.0.directory, &stray).exists());
+    }
+
+    #[test]
+    fn a_crash_before_the_deletion_leaves_the_key_without_effect() {
+        let folder = folder("deletion");
+        let first = signer(&opened(&folder, NOW), NOW);
+        let pem = files(&folder, "pem")[0].clone();
+        let kept = fs::read(&pem).unwrap();
+        change(&folder.0, &Change::Retire { key_id: &first }, NOW).unwrap();
+        assert!(!pem.exists());
+        overwrite(&folder, &pem, &kept);
+        assert_ne!(signer(&opened(&folder, NOW), NOW), first);
+        assert!(!opened(&folder, NOW).public_jwks().to_string().contains(&first));
+    }
+
+    fn overwrite(folder: &Folder, path: &Path, bytes: &[u8]) {
+        write(&folder.0.directory, path, bytes).unwrap();
+    }
+
+    #[test]
+    fn a_key_made_by_hand_signs_when_verifiers_know_it_or_at_once() {
+        let folder = folder("hand");
+        let first = signer(&opened(&folder, NOW), NOW);
+        let ring = change(&folder.0, &Change::Rotate { at_once: false }, NOW).unwrap();
+        assert_eq!((signer(&ring, NOW), ring.records().len()), (first.clone(), 2));
+        let ring = change(&folder.0, &Change::Rotate { at_once: true }, NOW).unwrap();
+        assert_ne!(signer(&ring, NOW), first);
+        assert!(matches!(change(&folder.0, &Change::Retire { key_id: "no" }, NOW), Err(RingError::Unknown(_))));
+    }
+
+    #[test]
+    fn a_certificate_is_published_where_it_is_asked_for_and_stays_the_same() {
+        let mut folder = folder("x5c");
+        assert!(opened(&folder, NOW).public_jwks()["keys"][0].get("x5c").is_none());
+        folder.0.x5c = true;
+        let jwk = opened(&folder, NOW).public_jwks()["keys"][0].clone();
+        assert!(jwk["x5c"][0].is_string() && jwk["x5t#S256"].is_string());
+        assert_eq!(jwk, opened(&folder, NOW).public_jwks()["keys"][0]);
+    }
+
+    #[test]
+    fn a_broken_file_is_named_and_nothing_is_made_in_its_place() {
+        let folder = folder("broken");
+        opened(&folder, NOW);
+        let pem = files(&folder, "pem")[0].clone();
+        overwrite(&folder, &pem, b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+        assert!(matches!(open(&folder.0, NOW), Err(RingError::NotAKey { path, .. }) if path == pem));
+        for journal in ["", "{}", r#"{"version": 2, "keys": []}"#, r#"{"version": 1, "keys": [{"kid": "../x"}]}"#] {
+            overwrite(&folder, &folder.0.directory.join(JOURNAL), journal.as_bytes());
+            assert!(matches!(open(&folder.0, NOW), Err(RingError::Journal { .. })), "{journal}");
+        }
+    }
+
+    #[test]
+    fn many_hands_at_once_lose_no_key() {
+        let folder = folder("hands");
+        opened(&folder, NOW);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| change(&folder.0, &Change::Rotate { at_once: false }, NOW).unwrap());
+            }
+        });
+        assert_eq!(opened(&folder, NOW).records().len(), 9);
+        assert_eq!(files(&folder, "pem").len(), 9);
+    }
+}
