@@ -144,8 +144,20 @@ impl App {
 
     /// Serves until a signal ends it. `started` is told once connections are taken.
     pub(crate) fn run(self, started: impl FnOnce()) -> Result<(), StartError> {
-        let Self { config, sockets, gates, admin, snapshot, keeper, writer, health, reopen_audit, offload, control, .. } =
-            self;
+        let Self {
+            config,
+            sockets,
+            gates,
+            admin,
+            snapshot,
+            keeper,
+            writer,
+            health,
+            reopen_audit,
+            offload,
+            control,
+            ..
+        } = self;
         let signals = {
             let _in_control = control.enter();
             stop::Signals::new()?

@@ -22,6 +22,7 @@ mod first_minutes;
 mod forwarding;
 mod framing;
 mod jwks;
+mod keys;
 mod limits;
 mod listeners;
 mod outside;

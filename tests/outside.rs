@@ -42,6 +42,7 @@ allow_literal_secrets: true
 oauth:
   issuer: {origin}
   audiences: [https://api.example.com, https://other.example.com]
+  token_endpoint: {{rate_limits: [{{rate: 10000/s, per: address}}]}}
   clients:
     app: {{secrets: [{{value: "{SECRET}"}}], scopes: [read:data, write:data]}}
     awkward: {{secrets: [{{value: '{AWKWARD}'}}], scopes: [read:data]}}
@@ -265,6 +266,26 @@ async fn jose_verifies_our_tokens_from_the_jwk_set_alone() {
     assert_claims(&told["claims"], &world);
     assert_eq!(told["changed"], "ERR_JWS_SIGNATURE_VERIFICATION_FAILED");
     assert_eq!(told["other_audience"], "ERR_JWT_CLAIM_VALIDATION_FAILED");
+}
+
+/// Before, during and after a rotation of the gateway's keys.
+#[track_caller]
+fn assert_verified_throughout(world: &World, script: &mut Command) {
+    script.env("PORTCULLIS", env!("CARGO_BIN_EXE_portcullis")).env("FOLDER", &world.gateway.folder);
+    let expected = json!({ "before": "app", "during": ["app", "app"], "after": ["app", "app", "app"] });
+    assert_eq!(world.told(script, ("app", SECRET)), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pyjwt_verifies_our_tokens_all_through_a_rotation() {
+    let Some(mut script) = python("PyJWT, rotation", "pyjwt_rotation.py") else { return };
+    assert_verified_throughout(&World::start().await, &mut script);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jose_verifies_our_tokens_all_through_a_rotation() {
+    let Some(mut script) = node("jose, rotation", "jose_rotation.mjs") else { return };
+    assert_verified_throughout(&World::start().await, &mut script);
 }
 
 #[tokio::test(flavor = "multi_thread")]

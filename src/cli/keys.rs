@@ -86,7 +86,9 @@ fn list(settings: &RingSettings, format: Format, now: UnixTime) -> ExitCode {
     };
     let records = ring.as_ref().map(Ring::records).unwrap_or_default();
     match format {
-        Format::Json => out(json!({ "keys": in_order(records).map(|key| as_json(records, key, now)).collect::<Vec<_>>() })),
+        Format::Json => {
+            out(json!({ "keys": in_order(records).map(|key| as_json(records, key, now)).collect::<Vec<_>>() }))
+        }
         Format::Text if records.is_empty() => note("there are no keys yet: `portcullis run` makes the first"),
         Format::Text => table(records, now),
     }

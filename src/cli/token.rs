@@ -86,8 +86,11 @@ fn inspect(args: &InspectArgs) -> ExitCode {
 async fn judge(config: &Config, token: &str, now: UnixTime) -> Result<Verified, Refused> {
     let mut issuers = Vec::new();
     if let Some(oauth) = &config.oauth {
-        let keys =
-            ring_store::peek(&oauth.ring).ok().flatten().and_then(|ring| ring.verifying_keys().ok()).unwrap_or_default();
+        let keys = ring_store::peek(&oauth.ring)
+            .ok()
+            .flatten()
+            .and_then(|ring| ring.verifying_keys().ok())
+            .unwrap_or_default();
         issuers.push(Arc::new(TrustedIssuer { settings: oauth.trust.clone(), keys: Arc::new(KeyCache::own(keys)) }));
     }
     for issuer in &config.issuers {

@@ -124,7 +124,6 @@ fn keys_that_are_not_there_yet_are_unknown() {
         ("redirect_to: \"https://gateway.example.com\"", "proxy_protocol: true"),
         ("connections: unlimited", "min_body_rate: 240B/s"),
         ("connections: unlimited", "connection_age: 1h"),
-        ("algorithm: RS256", "rotate_every: 30d"),
         ("{value: \"${CANARY}\"}", "{value: \"${CANARY}\", expires_at: 2027-01-31T00:00:00Z}"),
         ("      token_ttl: 10m", "      allow_from: [10.0.0.0/8]"),
         ("scope_claim: auto", "max_stale: 1h"),

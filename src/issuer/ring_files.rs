@@ -80,7 +80,8 @@ pub(super) fn read_journal(directory: &Path) -> Result<Option<Vec<KeyRecord>>, R
     };
     // Who can write the journal chooses the key that signs.
     refuse_looser(&path, FILE_MODE)?;
-    let journal: Option<Journal> = serde_json::from_slice(&text).ok().filter(|j: &Journal| j.version == JOURNAL_VERSION);
+    let journal: Option<Journal> =
+        serde_json::from_slice(&text).ok().filter(|j: &Journal| j.version == JOURNAL_VERSION);
     let records = journal.and_then(|journal| journal.keys.into_iter().map(Entry::record).collect());
     records.map(Some).ok_or(RingError::Journal { path })
 }

@@ -17,7 +17,8 @@ use zeroize::Zeroizing;
 
 use super::ring::{Ring, RingKey};
 use super::ring_files::{
-    DIRECTORY_MODE, FILE_MODE, JOURNAL, RingError, failed, lock, make_directory, read_journal, refuse_looser, write, write_journal,
+    DIRECTORY_MODE, FILE_MODE, JOURNAL, RingError, failed, lock, make_directory, read_journal, refuse_looser, write,
+    write_journal,
 };
 use super::rotation::{self, KeyRecord, RotationRules, Step};
 use crate::clock::UnixTime;
@@ -55,7 +56,7 @@ const MAX_STEPS: usize = 256;
 pub(crate) fn open(settings: &RingSettings, now: UnixTime) -> Result<(Ring, Version), RingError> {
     make_directory(&settings.directory)?;
     let _lock = lock(&settings.directory)?;
-    let mut records = read(settings)?;
+    let mut records = take_over(settings)?;
     let journal = settings.directory.join(JOURNAL);
     let before = journal.exists().then(|| records.clone());
     let removed = tend(&mut records, settings, now)?;
@@ -66,7 +67,8 @@ pub(crate) fn open(settings: &RingSettings, now: UnixTime) -> Result<(Ring, Vers
     if settings.x5c {
         records.iter().try_for_each(|record| certify(&settings.directory, record))?;
     }
-    Ok((load(settings, records)?, version(&settings.directory)?))
+    let stored = records.into_iter().map(|record| Stored { path: key_path(&settings.directory, &record), record });
+    Ok((load(settings, stored.collect())?, version(&settings.directory)?))
 }
 
 /// Does what was asked for; then as [`open`].
@@ -74,7 +76,7 @@ pub(crate) fn change(settings: &RingSettings, change: &Change<'_>, now: UnixTime
     make_directory(&settings.directory)?;
     {
         let _lock = lock(&settings.directory)?;
-        let mut records = read(settings)?;
+        let mut records = take_over(settings)?;
         match change {
             Change::Rotate { at_once } => {
                 let signs_from = rotation::signs_from(&records, &settings.rules, now, *at_once);
@@ -141,75 +143,94 @@ fn tend(records: &mut Vec<KeyRecord>, settings: &RingSettings, now: UnixTime) ->
     Ok(removed)
 }
 
-fn load(settings: &RingSettings, records: Vec<KeyRecord>) -> Result<Ring, RingError> {
-    let keys = records.iter().map(|record| {
-        let (key, _) = load_key(&settings.directory, record)?;
-        let certificate = if settings.x5c { load_certificate(&settings.directory, record)? } else { None };
+fn load(settings: &RingSettings, stored: Vec<Stored>) -> Result<Ring, RingError> {
+    let keys = stored.iter().map(|stored| {
+        let (key, _) = load_key(&stored.path, stored.record.algorithm)?;
+        if key.key_id() != stored.record.key_id {
+            return Err(RingError::NotAKey { path: stored.path.clone(), source: None });
+        }
+        let certificate = if settings.x5c { load_certificate(&settings.directory, &stored.record)? } else { None };
         Ok(RingKey { key: Arc::new(key), certificate })
     });
     let keys = keys.collect::<Result<_, RingError>>()?;
-    Ring::new(keys, records).ok_or(RingError::Empty)
+    Ring::new(keys, stored.into_iter().map(|stored| stored.record).collect()).ok_or(RingError::Empty)
 }
 
-/// The journal, without the keys whose files were taken away; without a journal, what the key files tell.
-fn read(settings: &RingSettings) -> Result<Vec<KeyRecord>, RingError> {
-    let directory = settings.directory.as_path();
-    if !directory.is_dir() {
-        return Err(failed("use", directory)(io::ErrorKind::NotADirectory.into()));
-    }
-    refuse_looser(directory, DIRECTORY_MODE)?;
-    let files = key_files(directory, settings.rules.longest_ttl)?;
-    let Some(mut records) = read_journal(directory)? else {
-        return Ok(files);
-    };
-    records.retain(|record| {
-        let there = files.iter().any(|file| file.key_id == record.key_id);
-        if !there {
-            warn!(key.id = record.key_id, "the file of a signing key is gone: the key does not count any more");
-        }
-        there
-    });
-    for file in files.iter().filter(|file| !records.iter().any(|record| record.key_id == file.key_id)) {
-        warn!(key.id = file.key_id, "a key file that the journal of the ring does not know is left aside");
-    }
-    Ok(records)
+/// A key and where it is: a file that an operator brought along may have any name.
+struct Stored {
+    record: KeyRecord,
+    path: PathBuf,
 }
 
-/// Every key file, as if it had signed since it was written.
-fn key_files(directory: &Path, token_ttl: Duration) -> Result<Vec<KeyRecord>, RingError> {
+/// [`read`], with every file under the name that it is found by.
+fn take_over(settings: &RingSettings) -> Result<Vec<KeyRecord>, RingError> {
     let mut records = Vec::new();
-    for entry in fs::read_dir(directory).map_err(failed("read", directory))? {
-        let path = entry.map_err(failed("read", directory))?.path();
-        if path.extension().is_none_or(|extension| extension != "pem") {
-            continue;
+    for Stored { record, path } in read(settings)? {
+        let wanted = key_path(&settings.directory, &record);
+        if path != wanted {
+            fs::rename(&path, &wanted).map_err(failed("rename", &path))?;
         }
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let mut parts = name.split('.');
-        let algorithm = parts.next().and_then(Algorithm::from_name);
-        let (Some(algorithm), Some(key_id)) = (algorithm, parts.next()) else {
-            return Err(RingError::NotAKey { path, source: None });
-        };
-        let modified = fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(failed("read", &path))?;
-        let made_at = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let made_at = UnixTime::from_seconds(made_at);
-        let record =
-            KeyRecord { key_id: key_id.to_owned(), algorithm, made_at, signs_from: made_at, token_ttl };
         records.push(record);
     }
     Ok(records)
 }
 
-fn load_key(directory: &Path, record: &KeyRecord) -> Result<(SigningKey, Zeroizing<Vec<u8>>), RingError> {
-    let path = key_path(directory, record);
-    refuse_looser(&path, FILE_MODE)?;
-    let not_a_key = |source| RingError::NotAKey { path: path.clone(), source };
-    let text = Zeroizing::new(fs::read(&path).map_err(failed("read", &path))?);
+/// The journal, without the keys whose files were taken away; without a journal, what the key files tell.
+fn read(settings: &RingSettings) -> Result<Vec<Stored>, RingError> {
+    let directory = settings.directory.as_path();
+    if !directory.is_dir() {
+        return Err(failed("use", directory)(io::ErrorKind::NotADirectory.into()));
+    }
+    refuse_looser(directory, DIRECTORY_MODE)?;
+    let files = key_files(directory)?;
+    let Some(records) = read_journal(directory)? else {
+        return files.into_iter().map(|path| imported(path, settings.rules.longest_ttl)).collect();
+    };
+    let mut stored = Vec::new();
+    for record in records {
+        let path = key_path(directory, &record);
+        if files.contains(&path) {
+            stored.push(Stored { record, path });
+        } else {
+            warn!(key.id = record.key_id, "the file of a signing key is gone: the key does not count any more");
+        }
+    }
+    for stray in files.iter().filter(|file| !stored.iter().any(|stored| stored.path == **file)) {
+        warn!(path = %stray.display(), "a key file that the journal of the ring does not know is left aside");
+    }
+    Ok(stored)
+}
+
+fn key_files(directory: &Path) -> Result<Vec<PathBuf>, RingError> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed("read", directory))? {
+        let path = entry.map_err(failed("read", directory))?.path();
+        if path.extension().is_some_and(|extension| extension == "pem") {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+/// A key from before there was a journal: as if it had signed since its file was written.
+fn imported(path: PathBuf, token_ttl: Duration) -> Result<Stored, RingError> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let algorithm = name.split('.').next().and_then(Algorithm::from_name);
+    let algorithm = algorithm.ok_or_else(|| RingError::NotAKey { path: path.clone(), source: None })?;
+    let (key, _) = load_key(&path, algorithm)?;
+    let modified = fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(failed("read", &path))?;
+    let made_at = UnixTime::from_seconds(modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+    let record = KeyRecord { key_id: key.key_id().to_owned(), algorithm, made_at, signs_from: made_at, token_ttl };
+    Ok(Stored { record, path })
+}
+
+fn load_key(path: &Path, algorithm: Algorithm) -> Result<(SigningKey, Zeroizing<Vec<u8>>), RingError> {
+    refuse_looser(path, FILE_MODE)?;
+    let not_a_key = |source| RingError::NotAKey { path: path.to_owned(), source };
+    let text = Zeroizing::new(fs::read(path).map_err(failed("read", path))?);
     let pem = pem::parse(&*text).map_err(|_| not_a_key(None))?;
     let pkcs8 = Zeroizing::new(pem.into_contents());
-    let key = SigningKey::from_pkcs8(record.algorithm, &pkcs8).map_err(|fault| not_a_key(Some(fault)))?;
-    if key.key_id() != record.key_id {
-        return Err(not_a_key(None));
-    }
+    let key = SigningKey::from_pkcs8(algorithm, &pkcs8).map_err(|fault| not_a_key(Some(fault)))?;
     Ok((key, pkcs8))
 }
 
@@ -233,7 +254,7 @@ fn certify(directory: &Path, record: &KeyRecord) -> Result<(), RingError> {
     if path.exists() {
         return Ok(());
     }
-    let (_, pkcs8) = load_key(directory, record)?;
+    let (_, pkcs8) = load_key(&key_path(directory, record), record.algorithm)?;
     let certificate = x509::certify(&pkcs8, record.algorithm, CERTIFICATE_NAME).map_err(RingError::Certify)?;
     write(directory, &path, pem::encode(&pem::Pem::new(CERTIFICATE_LABEL, certificate)).as_bytes())
 }
@@ -342,6 +363,17 @@ mod tests {
         fs::remove_file(folder.0.directory.join(JOURNAL)).unwrap();
         assert_eq!(first, signer(&opened(&folder, NOW), NOW));
         assert!(folder.0.directory.join(JOURNAL).exists());
+    }
+
+    #[test]
+    fn a_key_that_an_operator_brings_along_may_have_any_name() {
+        let folder = folder("brought");
+        let first = signer(&opened(&folder, NOW), NOW);
+        fs::remove_file(folder.0.directory.join(JOURNAL)).unwrap();
+        fs::rename(&files(&folder, "pem")[0], folder.0.directory.join("ES256.brought.pem")).unwrap();
+        assert_eq!(signer(&peek(&folder.0).unwrap().unwrap(), NOW), first);
+        assert_eq!(signer(&opened(&folder, NOW), NOW), first);
+        assert_eq!(files(&folder, "pem"), [folder.0.directory.join(format!("ES256.{first}.pem"))]);
     }
 
     #[test]

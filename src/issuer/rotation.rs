@@ -52,6 +52,8 @@ pub(crate) const SHORTEST_ROTATION: Duration = Duration::from_secs(5);
 pub(crate) const MAX_PUBLISHED: u64 = 64;
 const MIN_MAX_AGE: Duration = Duration::from_secs(1);
 const MAX_MAX_AGE: Duration = Duration::from_secs(300);
+/// PyJWT and jose look for a missing key every 30 seconds at most.
+const LOOK_AGAIN: Duration = Duration::from_secs(35);
 /// For the key to be made, written and read by other processes that share the folder.
 const MIN_SLACK: Duration = Duration::from_secs(3);
 /// Verifiers' clocks, and ours, may be wrong by so much.
@@ -63,9 +65,11 @@ impl RotationRules {
         self.rotate_every.map_or(MAX_MAX_AGE, |every| (every / 10).clamp(MIN_MAX_AGE, MAX_MAX_AGE))
     }
 
-    /// How long a key is published before it signs.
+    /// How long a key is published before it signs: longer than verifiers may keep our JWK Set, and where the schedule has room,
+    /// longer than common ones wait before they look again for a key that they miss.
     pub(crate) fn lead(&self) -> Duration {
-        self.max_age() + (self.max_age() / 2).max(MIN_SLACK)
+        let room = self.rotate_every.map_or(LOOK_AGAIN, |every| every * 4 / 5);
+        (self.max_age() + (self.max_age() / 2).max(MIN_SLACK)).max(room.min(LOOK_AGAIN))
     }
 
     /// How many keys are published at once, at most, where nobody makes any by hand.
@@ -255,10 +259,8 @@ mod tests {
     #[test]
     fn the_example_rotations_keep_their_sets_small() {
         for (every, ttl, most) in [(30 * 86_400, 3600, 3), (86_400, 86_400, 4), (5, 60, 64)] {
-            let rules = RotationRules {
-                longest_ttl: Duration::from_secs(ttl),
-                ..rules(Some(Duration::from_secs(every)))
-            };
+            let rules =
+                RotationRules { longest_ttl: Duration::from_secs(ttl), ..rules(Some(Duration::from_secs(every))) };
             assert!(rules.published() <= most, "{every}: {}", rules.published());
         }
     }
