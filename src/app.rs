@@ -3,6 +3,7 @@
 //! Takes a configuration; opens what can fail (files, keys, sockets) before anything is served, then runs the control
 //! plane's runtime and one thread per worker until a signal ends them, in order.
 
+mod memory;
 mod own_keys;
 mod probes;
 mod stop;
@@ -32,6 +33,7 @@ use crate::issuer::offload::Offload;
 use crate::issuer::ring_files::RingError;
 use crate::jose::signing::SigningKeyFault;
 use crate::pipeline::peer::Entrance;
+use crate::pipeline::pressure::Pressure;
 use crate::pipeline::snapshot::Snapshot;
 use crate::pipeline::worker::{Gate, ReportRequest, Worker};
 use crate::server::accept;
@@ -167,6 +169,10 @@ impl App {
         record(Event::Start, &config, &lines);
         let (stage, drain) = drain::channel();
         let places = Arc::new(Places::new(config.limits.connections, config.limits.connections_per_address));
+        let memory_is_short = Arc::new(AtomicBool::new(false));
+        if let Some(budget) = config.limits.memory.bytes(memory::available) {
+            control.spawn(memory::watch(budget, Arc::clone(&places), Arc::clone(&memory_is_short)));
+        }
         let mut plan = Plan {
             gates,
             snapshot: Arc::clone(&snapshot),
@@ -174,6 +180,7 @@ impl App {
             drain: drain.clone(),
             lines,
             health: Arc::clone(&health),
+            memory_is_short,
         };
         let (workers, reports) = start_workers(&config, sockets, &mut plan)?;
         if let Some(listener) = admin {
@@ -206,6 +213,7 @@ struct Plan {
     drain: Drain,
     lines: SyncSender<Batch>,
     health: Arc<Health>,
+    memory_is_short: Arc<AtomicBool>,
 }
 
 fn control_runtime() -> io::Result<Runtime> {
@@ -331,7 +339,8 @@ async fn work(
     max_in_flight: usize,
     reports: mpsc::Receiver<ReportRequest>,
 ) {
-    let worker = Rc::new(Worker::new(plan.snapshot, ledger, max_in_flight));
+    let pressure = Pressure::new(max_in_flight, plan.memory_is_short);
+    let worker = Rc::new(Worker::new(plan.snapshot, ledger, pressure));
     let tending = tokio::task::spawn_local(tend(Rc::clone(&worker), plan.drain.clone(), reports));
     let mut listeners = tokio::task::JoinSet::new();
     for (socket, gate) in sockets.into_iter().zip(plan.gates) {
@@ -354,6 +363,7 @@ async fn work(
 async fn tend(worker: Rc<Worker>, drain: Drain, reports: mpsc::Receiver<ReportRequest>) {
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn_local(Rc::clone(&worker).keep_watch());
+    tasks.spawn_local(Rc::clone(&worker).feel_pressure());
     tasks.spawn_local(Rc::clone(&worker).pass_on(drain));
     tasks.spawn_local(Rc::clone(&worker).sweep_pools());
     tasks.spawn_local(Rc::clone(&worker).hand_over_lines());

@@ -53,6 +53,10 @@ pub(crate) async fn walk(
         let busy = matches!(decided, Err(Rejection::Overload | Rejection::RateLimited(_)));
         linger(unread, if busy { Linger::Short } else { Linger::Long });
     }
+    if matches!(&decided, Err(rejection) if rejection.is_for_want_of_room()) {
+        // Boxed, so that no other request has room for it.
+        Box::pin(worker.pressure().hold_back()).await;
+    }
     let mut answer = decided.unwrap_or_else(|rejection| rejection.answer(&mut trail));
     if for_head {
         answer = Content::withheld(answer);
@@ -69,7 +73,7 @@ async fn decide(
     mut head: Parts,
     body: &mut Option<Incoming>,
 ) -> Result<Response<Content>, Rejection> {
-    if worker.is_overloaded() {
+    if worker.pressure().is_too_much() {
         return Err(Rejection::Overload);
     }
     let request = CanonicalRequest::new(&head, peer.scheme(), &peer.last_authority, &snapshot.limits)?;

@@ -15,6 +15,7 @@ pub(crate) mod limit_headers;
 pub(crate) mod limits;
 pub(crate) mod pattern;
 pub(crate) mod peer;
+pub(crate) mod pressure;
 pub(crate) mod rejection;
 pub(crate) mod request_id;
 pub(crate) mod route;

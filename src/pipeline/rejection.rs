@@ -196,6 +196,11 @@ impl Rejection {
         HeaderValue::try_from(text).ok()
     }
 
+    /// True where the request may have been good and there was too much else to do.
+    pub(super) fn is_for_want_of_room(&self) -> bool {
+        matches!(self, Self::Overload | Self::Token(TokenRefusal::Busy(_)))
+    }
+
     fn retry_after(&self) -> Option<HeaderValue> {
         match self {
             Self::RateLimited(count) => Some(seconds(count.wait).max(1).into()),

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::answer::AnswerBody;
 use super::corridor::walk;
 use super::peer::{Entrance, Peer};
+use super::pressure::Pressure;
 use super::request_id::{RequestId, RequestIds};
 use super::snapshot::Snapshot;
 use super::tally::Tally;
@@ -51,8 +52,7 @@ pub(crate) struct Worker {
     protocols: Protocols,
     tally: RefCell<Tally>,
     ids: RequestIds,
-    in_flight: Cell<usize>,
-    max_in_flight: usize,
+    pressure: Pressure,
 }
 
 /// How a listener's connections come in.
@@ -63,7 +63,7 @@ pub(crate) struct Gate {
 }
 
 impl Worker {
-    pub(crate) fn new(published: Arc<ArcSwap<Snapshot>>, ledger: Rc<Ledger>, max_in_flight: usize) -> Self {
+    pub(crate) fn new(published: Arc<ArcSwap<Snapshot>>, ledger: Rc<Ledger>, pressure: Pressure) -> Self {
         let current = published.load_full();
         let limits = &current.limits;
         Self {
@@ -78,8 +78,7 @@ impl Worker {
             ledger,
             tally: RefCell::default(),
             ids: RequestIds::new(),
-            in_flight: Cell::new(0),
-            max_in_flight,
+            pressure,
         }
     }
 
@@ -142,6 +141,11 @@ impl Worker {
         Rc::clone(&self.guard).keep_watch().await;
     }
 
+    /// Takes on less while the event loop lags.
+    pub(crate) async fn feel_pressure(self: Rc<Self>) {
+        self.pressure.keep_watch().await;
+    }
+
     /// Hands the stages of the drain on to connections.
     pub(crate) async fn pass_on(self: Rc<Self>, drain: Drain) {
         Rc::clone(&self.guard).pass_on(drain).await;
@@ -175,8 +179,8 @@ impl Worker {
         Rc::clone(&current)
     }
 
-    pub(crate) fn is_overloaded(&self) -> bool {
-        self.in_flight.get() > self.max_in_flight
+    pub(crate) fn pressure(&self) -> &Pressure {
+        &self.pressure
     }
 
     pub(crate) fn remembered(&self, token: &[u8]) -> Option<Rc<Verified>> {
@@ -210,21 +214,13 @@ impl Worker {
         count(&mut self.tally.borrow_mut());
     }
 
-    pub(crate) fn begin(&self) {
-        self.in_flight.set(self.in_flight.get() + 1);
-    }
-
-    pub(crate) fn end(&self) {
-        self.in_flight.set(self.in_flight.get() - 1);
-    }
-
     fn counts(&self) -> Report {
         Report {
             cached_tokens: self.tokens.borrow().len() as u64,
             token_cache_hits: self.token_hits.get(),
             token_cache_misses: self.token_misses.get(),
             idle_upstream_connections: self.pools.idle() as u64,
-            in_flight: self.in_flight.get() as u64,
+            in_flight: self.pressure.in_flight() as u64,
             ..self.tally.borrow().report(&self.snapshot())
         }
     }

@@ -30,6 +30,27 @@ pub(crate) struct Limits {
     pub(crate) h2_streams: u32,
     /// Requests under way at once, in the whole process; each worker takes its share.
     pub(crate) in_flight: usize,
+    pub(crate) memory: Memory,
+}
+
+/// How much memory the process may take before it takes on less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// As much as the machine or the control group has.
+    Available,
+    Bytes(u64),
+    Unlimited,
+}
+
+impl Memory {
+    /// `None` is unlimited.
+    pub(crate) fn bytes(self, available: impl FnOnce() -> Option<u64>) -> Option<u64> {
+        match self {
+            Self::Available => available(),
+            Self::Bytes(bytes) => Some(bytes),
+            Self::Unlimited => None,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -51,6 +72,7 @@ impl Default for Limits {
             token_bytes: 8 * 1024,
             h2_streams: 100,
             in_flight: 4096,
+            memory: Memory::Available,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Shared by all workers; touched when a connection begins and ends, never by a request.
@@ -10,6 +11,7 @@ pub(crate) struct Places {
     total: Option<usize>,
     per_address: Option<usize>,
     taken: Mutex<Taken>,
+    closed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -27,11 +29,19 @@ pub(crate) struct Place {
 
 impl Places {
     pub(crate) fn new(total: Option<usize>, per_address: Option<usize>) -> Self {
-        Self { total, per_address, taken: Mutex::default() }
+        Self { total, per_address, taken: Mutex::default(), closed: AtomicBool::new(false) }
+    }
+
+    /// While closed, there is no place for anyone.
+    pub(crate) fn close(&self, closed: bool) {
+        self.closed.store(closed, Ordering::Relaxed);
     }
 
     /// `None` where the limit is reached.
     pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        if self.closed.load(Ordering::Relaxed) {
+            return None;
+        }
         let address = network(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let here = taken.by_address.get(&address).copied().unwrap_or(0);

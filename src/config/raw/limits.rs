@@ -22,5 +22,7 @@ mirror! {
         token_bytes: At<Size> = kibibytes(8),
         h2_streams: At<Count> = count(100),
         in_flight: At<Limit<Count>> = Limit::AtMost(count(4096)),
+        /// Default: nine tenths of what the machine or the control group has.
+        memory: Option<At<Limit<Size>>>,
     }
 }

@@ -29,7 +29,7 @@ use crate::audit::writer::Target;
 use crate::oauth::scope::{Scope, ScopeSet};
 use crate::pipeline::routes::RouteTable;
 use crate::server::drain::Shutdown;
-use crate::server::limits::Limits;
+use crate::server::limits::{Limits, Memory};
 
 /// What resolving needs besides the raw file.
 pub(super) struct Resolver<'a> {
@@ -45,6 +45,7 @@ const MAX_URI_BYTES: u64 = 65_534;
 const MAX_HEADER_BYTES: u64 = 1024 * 1024;
 /// Room for them is made for every request.
 const MAX_HEADER_COUNT: u32 = 1000;
+const MIN_MEMORY: u64 = 64 * 1024 * 1024;
 /// Each is a thread with its own sockets.
 const MAX_WORKERS: u32 = 1024;
 
@@ -113,6 +114,17 @@ impl Resolver<'_> {
             token_bytes: bytes(&raw.token_bytes),
             h2_streams: raw.h2_streams.value.get(),
             in_flight: number(raw.in_flight.value).unwrap_or(usize::MAX),
+            memory: match raw.memory.as_ref().map(|memory| memory.value.at_most().map(Size::bytes)) {
+                None => Memory::Available,
+                Some(None) => Memory::Unlimited,
+                Some(Some(bytes)) => {
+                    if bytes < MIN_MEMORY {
+                        let span = raw.memory.as_ref().map_or(raw.in_flight.span, |memory| memory.span);
+                        self.faults.at(span, "at least `64MiB`: the gateway itself takes some 20");
+                    }
+                    Memory::Bytes(bytes)
+                }
+            },
         }
     }
 
