@@ -4,7 +4,9 @@
 //! plane's runtime and one thread per worker until a signal ends them, in order.
 
 mod probes;
+mod revocation;
 mod stop;
+mod upkeep;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -43,6 +45,8 @@ use crate::server::tls;
 use crate::trust::issuer::{IssuerSettings, KeySource, TrustedIssuer};
 use crate::trust::key_cache::KeyCache;
 use crate::trust::refresher;
+use crate::trust::revocation_keeper::{Keeper, Revoker};
+use crate::trust::revocation_store::StoreError;
 use crate::trust::verify::Trust;
 
 /// Why the gateway can't start.
@@ -60,6 +64,8 @@ pub(crate) enum StartError {
     Tls(#[from] rustls::Error),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error("revoked tokens could be taken for good ones")]
+    Revocations(#[from] StoreError),
     #[error("the signing keys can't be used")]
     Ring(#[from] RingError),
     #[error("the signing keys can't be used")]
@@ -77,6 +83,8 @@ pub(crate) struct App {
     writer: Writer,
     health: Arc<Health>,
     reopen_audit: Arc<AtomicBool>,
+    keeper: Keeper,
+    revoker: Revoker,
     offload: [Runtime; 2],
     control: Runtime,
 }
@@ -89,9 +97,7 @@ const CONTROL_THREADS: usize = 2;
 const PASSWORD_THREADS: usize = 2;
 /// Name look-ups for upstreams, per worker.
 const LOOKUP_THREADS: usize = 4;
-const FORGET_KEYS_EVERY: Duration = Duration::from_secs(10);
 const RESTART_AFTER: Duration = Duration::from_secs(1);
-const WATCH_AUDIT_EVERY: Duration = Duration::from_millis(500);
 /// For the audit writer to flush once everything else has ended.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -111,12 +117,27 @@ impl App {
         }
         let addresses = sockets.iter().flat_map(|sockets| sockets.first()?.local_addr().ok()).collect();
         let admin = config.admin.map(|address| listener::bind(address, 1)).transpose()?;
+        let (keeper, revoker) = revocation::open(&config)?;
         let offload = [Offload::runtime(config.workers)?, Offload::runtime(PASSWORD_THREADS)?];
         let control = control_runtime()?;
-        let snapshot = snapshot(&mut config, &offload, &control)?;
+        let snapshot = snapshot(&mut config, (&keeper, &revoker), &offload, &control)?;
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let admin = admin.and_then(|mut sockets| sockets.pop());
-        Ok(Self { config, addresses, sockets, gates, admin, snapshot, writer, health, reopen_audit, offload, control })
+        Ok(Self {
+            config,
+            addresses,
+            sockets,
+            gates,
+            admin,
+            snapshot,
+            writer,
+            health,
+            reopen_audit,
+            keeper,
+            revoker,
+            offload,
+            control,
+        })
     }
 
     /// Where it listens; with port 0 in the configuration, where that has led.
@@ -130,7 +151,8 @@ impl App {
 
     /// Serves until a signal ends it. `started` is told once connections are taken.
     pub(crate) fn run(self, started: impl FnOnce()) -> Result<(), StartError> {
-        let Self { config, sockets, gates, admin, snapshot, writer, health, reopen_audit, offload, control, .. } = self;
+        let Self { config, sockets, gates, admin, snapshot, writer, health, reopen_audit, .. } = self;
+        let (keeper, revoker, offload, control) = (self.keeper, self.revoker, self.offload, self.control);
         let signals = {
             let _in_control = control.enter();
             stop::Signals::new()?
@@ -138,6 +160,7 @@ impl App {
         let (lines, batches) = sync_channel(AUDIT_BATCHES);
         let audit_thread = writer.start(batches)?;
         record(Event::Start, &config, &lines);
+        revocation::start(keeper, snapshot.load().trust.issuers().to_vec(), config.id.clone(), lines.clone())?;
         let (stage, drain) = drain::channel();
         let places = Arc::new(Places::new(config.limits.connections, config.limits.connections_per_address));
         let mut plan = Plan {
@@ -153,11 +176,12 @@ impl App {
             let probes = probes::probes(drain.clone(), Arc::clone(&health), places, Arc::clone(&snapshot), reports);
             control.spawn(probes::serve_admin(listener, probes));
         }
-        control.spawn(forget_limit_keys(snapshot));
-        control.spawn(watch_audit_log(health));
+        control.spawn(upkeep::forget_limit_keys(snapshot));
+        control.spawn(upkeep::watch_audit_log(health));
         started();
         let ended =
             control.block_on(stop::until_told_to_stop(signals, &stage, config.shutdown, &reopen_audit, workers));
+        revoker.end();
         record(Event::Stop, &config, &plan.lines);
         drop(plan);
         offload.into_iter().for_each(Runtime::shutdown_background);
@@ -208,10 +232,15 @@ fn open_certificate(files: &CertificateFiles) -> Result<Arc<rustls::sign::Certif
     files.load()
 }
 
-fn snapshot(config: &mut Config, offload: &[Runtime; 2], control: &Runtime) -> Result<Snapshot, StartError> {
+fn snapshot(
+    config: &mut Config,
+    (keeper, revoker): (&Keeper, &Revoker),
+    offload: &[Runtime; 2],
+    control: &Runtime,
+) -> Result<Snapshot, StartError> {
     let mut issuers = Vec::new();
     let oauth = match config.oauth.take() {
-        Some(oauth) => Some(own_issuer(oauth, offload, &mut issuers)?),
+        Some(oauth) => Some(own_issuer(oauth, revoker.clone(), offload, &mut issuers)?),
         None => None,
     };
     for ExternalIssuer { settings, source } in config.issuers.drain(..) {
@@ -223,7 +252,7 @@ fn snapshot(config: &mut Config, offload: &[Runtime; 2], control: &Runtime) -> R
         config: config.id.clone(),
         limits: config.limits.clone(),
         routes: std::mem::take(&mut config.routes),
-        trust: Trust::new(issuers),
+        trust: Trust::new(issuers, Arc::clone(keeper.published())),
         oauth,
     })
 }
@@ -244,6 +273,7 @@ async fn keep_fresh(settings: IssuerSettings, source: KeySource, keys: Arc<KeyCa
 
 fn own_issuer(
     oauth: Oauth,
+    revoker: Revoker,
     [signatures, passwords]: &[Runtime; 2],
     issuers: &mut Vec<Arc<TrustedIssuer>>,
 ) -> Result<OwnIssuer, StartError> {
@@ -258,6 +288,7 @@ fn own_issuer(
     Ok(OwnIssuer {
         server: AuthorizationServer::new(oauth.server, clients, ring, offloads),
         token_limits: oauth.token_limits,
+        revoker,
     })
 }
 
@@ -344,27 +375,7 @@ async fn tend(worker: Rc<Worker>, drain: Drain, reports: mpsc::Receiver<ReportRe
     }
 }
 
-async fn watch_audit_log(health: Arc<Health>) {
-    loop {
-        tokio::time::sleep(WATCH_AUDIT_EVERY).await;
-        match health.look() {
-            Some(true) => {
-                tracing::error!("the audit log takes nothing: protected requests and grants are refused until it does")
-            }
-            Some(false) => tracing::info!("the audit log takes lines again"),
-            None => {}
-        }
-    }
-}
-
-async fn forget_limit_keys(snapshot: Arc<ArcSwap<Snapshot>>) {
-    loop {
-        tokio::time::sleep(FORGET_KEYS_EVERY).await;
-        snapshot.load_full().all_limits().for_each(|limit| limit.forget_idle());
-    }
-}
-
-fn record(event: Event, config: &Config, lines: &SyncSender<Batch>) {
+fn record(event: Event<'_>, config: &Config, lines: &SyncSender<Batch>) {
     let mut batch = Batch::default();
     event.write(clock::now(), &config.id, &mut batch);
     hand_over_within(lines, batch);

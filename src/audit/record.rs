@@ -56,11 +56,23 @@ pub(crate) struct Described<'r> {
     pub(crate) key_id: Option<&'r str>,
 }
 
-/// Start and stop: lines that are about the process and not about a request.
+/// Lines that are about the process or an operator's act, and not about a request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Event {
+pub(crate) enum Event<'e> {
     Start,
     Stop,
+    Revocation(Revocation<'e>),
+}
+
+/// What was revoked by other means than a request to this gateway. Whose token it was is known by its digest alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Revocation<'e> {
+    pub(crate) issuer: &'e str,
+    pub(crate) token_digest: Option<&'e str>,
+    pub(crate) client: Option<&'e str>,
+    pub(crate) subject: Option<&'e str>,
+    /// Seconds since 1970.
+    pub(crate) issued_before: Option<u64>,
 }
 
 impl Decision {
@@ -122,14 +134,32 @@ impl Described<'_> {
     }
 }
 
-impl Event {
+impl Event<'_> {
     pub(crate) fn write(self, time: UnixTime, config: &str, batch: &mut Batch) {
         let name = match self {
             Self::Start => "start",
             Self::Stop => "stop",
+            Self::Revocation(_) => "revocation",
         };
         batch.push(|bytes| {
-            Line::open(bytes).plain("time", time).plain("gateway.event", name).plain("gateway.config", config).close()
+            let mut line = Line::open(bytes);
+            line.plain("time", time).plain("gateway.event", name).plain("gateway.config", config);
+            if let Self::Revocation(revocation) = self {
+                revocation.write(&mut line);
+            }
+            line.close();
         });
+    }
+}
+
+impl Revocation<'_> {
+    fn write(&self, line: &mut Line<'_>) {
+        line.text("oauth.issuer", self.issuer)
+            .optional("oauth.client_id", self.client)
+            .optional("oauth.subject", self.subject)
+            .optional("oauth.jti_sha256", self.token_digest);
+        if let Some(before) = self.issued_before {
+            line.plain("oauth.issued_before", UnixTime::from_seconds(before));
+        }
     }
 }

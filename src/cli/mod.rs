@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod demo;
 mod legacy;
+mod revoke;
 mod run;
 mod terminal;
 mod token;
@@ -47,7 +48,7 @@ enum Verb {
     /// Make clients and hash their secrets
     #[command(subcommand)]
     Client(client::ClientVerb),
-    /// Look into access tokens
+    /// Look into access tokens, and revoke them
     #[command(subcommand)]
     Token(token::TokenVerb),
 }

@@ -20,6 +20,7 @@ use super::secret::{ClientSecret, SecretHash};
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::oauth::identity::Identity;
+use crate::trust::revocation_keeper::NotRevoked;
 
 /// What the configuration says of it.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ pub(crate) struct AuthorizationServer {
     offloads: Offloads,
     jwks: Bytes,
     metadata: Bytes,
+    revocation_path: String,
 }
 
 /// An issued token and what the audit log says of it.
@@ -67,17 +69,24 @@ pub(crate) enum TokenRefusal {
     Broken,
     /// The clock is certainly wrong.
     Clock,
+    /// What was to be revoked is not.
+    NotRevoked(NotRevoked),
 }
 
 impl AuthorizationServer {
     pub(crate) fn new(settings: ServerSettings, clients: Arc<Clients>, ring: Ring, offloads: Offloads) -> Self {
         let jwks = ring.public_jwks().to_string().into();
         let metadata = metadata::metadata(&settings.issuer, &settings.token_path).to_string().into();
-        Self { settings, clients, ring, offloads, jwks, metadata }
+        let revocation_path = metadata::revocation_path(&settings.token_path);
+        Self { settings, clients, ring, offloads, jwks, metadata, revocation_path }
     }
 
     pub(crate) fn token_path(&self) -> &str {
         &self.settings.token_path
+    }
+
+    pub(crate) fn revocation_path(&self) -> &str {
+        &self.revocation_path
     }
 
     /// The JWK Set document (RFC 7517 §5).
@@ -101,13 +110,23 @@ impl AuthorizationServer {
         if !now.is_plausible() {
             return Err(TokenRefusal::Clock);
         }
-        let mut parameters = Parameters::read(headers, query, body, self.settings.json_requests)?;
-        let credentials = Credentials::read(headers, &mut parameters)?;
-        let client = self.authenticate(credentials).await?;
+        let (client, parameters) = self.client(headers, query, body).await?;
         parameters.check_grant_type()?;
         let wanted = Wanted { scope: parameters.scope.as_deref(), audience: parameters.audience.as_deref() };
         let grant = Grant::decide(client, &wanted)?;
         self.issue(client, grant, now).await
+    }
+
+    /// Who sends this request, and what else it says.
+    pub(super) async fn client(
+        &self,
+        headers: &HeaderMap,
+        query: Option<&str>,
+        body: &[u8],
+    ) -> Result<(&Client, Parameters), TokenRefusal> {
+        let mut parameters = Parameters::read(headers, query, body, self.settings.json_requests)?;
+        let credentials = Credentials::read(headers, &mut parameters)?;
+        Ok((self.authenticate(credentials).await?, parameters))
     }
 
     async fn authenticate(&self, credentials: Credentials) -> Result<&Client, TokenRefusal> {

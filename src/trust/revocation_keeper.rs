@@ -1,0 +1,247 @@
+//! Keeps what all workers see of revocations in step with the file, on a thread of its own because disks are slow.
+//!
+//! Workers hand it entries and hear when they are on the disk and published; a tool's or another gateway's are noticed within
+//! [`LOOK_EVERY`]. What is known stays known while the file can't be read: nothing makes a revoked token good again.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::{error, info};
+
+use super::revocation::{Entry, MAX_ENTRIES, Published, Revocations};
+use super::revocation_store::{Store, StoreError};
+use crate::clock::{self, UnixTime};
+use crate::telemetry::chain::Chain;
+
+/// The keeper before it runs: what the file held at the start is published.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    store: Store,
+    known: Arc<Revocations>,
+    published: Arc<Published>,
+    requests: Receiver<Request>,
+    /// The file could not be read or written the last time.
+    broken: bool,
+    next_compaction: Instant,
+}
+
+/// A worker's way to the keeper.
+#[derive(Clone, Debug)]
+pub(crate) struct Revoker {
+    requests: SyncSender<Request>,
+}
+
+/// Why a token is not revoked, although it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotRevoked {
+    /// Too many are waiting.
+    Busy,
+    /// There is no room for another.
+    Full,
+    /// The file can't be written.
+    Broken,
+}
+
+#[derive(Debug)]
+enum Request {
+    Revoke { entry: Entry, reply: Reply },
+    End,
+}
+
+type Reply = oneshot::Sender<Result<(), NotRevoked>>;
+
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+const COMPACT_EVERY: Duration = Duration::from_secs(3600);
+/// Requests that may wait, and how many are flushed to the disk together.
+const WAITING: usize = 256;
+/// For a disk that hangs.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Revoker {
+    /// Returns once the entry is on the disk and every worker sees it. Dropped before, it is revoked all the same.
+    pub(crate) async fn revoke(&self, entry: Entry) -> Result<(), NotRevoked> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.try_send(Request::Revoke { entry, reply }).map_err(|_| NotRevoked::Busy)?;
+        match timeout(PATIENCE, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(NotRevoked::Broken),
+        }
+    }
+
+    /// Ends the keeper, if it is not stuck: then the process ends without it.
+    pub(crate) fn end(&self) {
+        let _ = self.requests.try_send(Request::End);
+    }
+}
+
+impl Keeper {
+    /// Reads what the folder holds. `rules` are the configuration's, which no file can take back.
+    pub(crate) fn open(directory: &Path, rules: &[Entry], now: UnixTime) -> Result<(Self, Revoker), StoreError> {
+        let mut store = Store::in_directory(directory);
+        store.check()?;
+        store.compact(now)?;
+        let mut known = Revocations::default();
+        let entries = store.read()?;
+        entries.iter().filter(|entry| entry.is_live(now)).for_each(|entry| known.add(entry));
+        if known.len() > MAX_ENTRIES {
+            return Err(StoreError::TooMany { path: store.path().to_owned() });
+        }
+        rules.iter().for_each(|entry| known.add(entry));
+        let known = Arc::new(known);
+        let published = Arc::new(Published::default());
+        published.publish(Arc::clone(&known));
+        let (sender, requests) = sync_channel(WAITING);
+        let next_compaction = clock::instant() + COMPACT_EVERY;
+        Ok((Self { store, known, published, requests, broken: false, next_compaction }, Revoker { requests: sender }))
+    }
+
+    /// Makes folder and file, where revoking could otherwise fail for the first time when it matters.
+    pub(crate) fn make_file(&mut self) -> Result<(), StoreError> {
+        self.store.make()
+    }
+
+    pub(crate) fn published(&self) -> &Arc<Published> {
+        &self.published
+    }
+
+    /// Runs until it is told to end, or nobody can ask any more. `told` hears of entries that others have written.
+    pub(crate) fn run(mut self, mut told: impl FnMut(&[Entry])) {
+        loop {
+            let request = match self.requests.recv_timeout(LOOK_EVERY) {
+                Ok(request) => Some(request),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let mut group = Vec::new();
+            for request in request.into_iter().chain(self.requests.try_iter()).take(WAITING) {
+                match request {
+                    Request::Revoke { entry, reply } => group.push((entry, reply)),
+                    Request::End => return,
+                }
+            }
+            let now = clock::now();
+            if group.is_empty() {
+                self.look(now, &mut told);
+            } else {
+                self.write(group, now, &mut told);
+            }
+            if clock::instant() >= self.next_compaction {
+                self.compact(now);
+            }
+        }
+    }
+
+    /// Takes in what others have written.
+    fn look(&mut self, now: UnixTime, told: &mut impl FnMut(&[Entry])) {
+        let read = self.store.read();
+        let taken = read.map(|news| take_in(&mut self.known, news, now));
+        let taken = self.noticed(taken).unwrap_or_default();
+        if !taken.is_empty() {
+            self.publish();
+            told(&taken);
+        }
+    }
+
+    fn write(&mut self, group: Vec<(Entry, Reply)>, now: UnixTime, told: &mut impl FnMut(&[Entry])) {
+        let (mut taken, mut refused, mut grown) = (Vec::new(), Vec::new(), None);
+        let known = &mut self.known;
+        let written = self.store.append(|news| {
+            taken = take_in(known, news, now);
+            let mut with_ours = Arc::clone(known);
+            let (chosen, others) = choose(&mut with_ours, group.iter().map(|(entry, _)| entry), now);
+            (refused, grown) = (others, Some(with_ours));
+            chosen
+        });
+        let written = self.noticed(written).is_some();
+        if let Some(grown) = grown.filter(|_| written) {
+            self.known = grown;
+        }
+        if written || !taken.is_empty() {
+            self.publish();
+        }
+        if !taken.is_empty() {
+            told(&taken);
+        }
+        for (number, (_, reply)) in group.into_iter().enumerate() {
+            let answer = match written {
+                false => Err(NotRevoked::Broken),
+                true if refused.contains(&number) => Err(NotRevoked::Full),
+                true => Ok(()),
+            };
+            // Who has hung up needs no answer.
+            let _ = reply.send(answer);
+        }
+    }
+
+    fn compact(&mut self, now: UnixTime) {
+        self.next_compaction = clock::instant() + COMPACT_EVERY;
+        let compacted = self.store.compact(now);
+        self.noticed(compacted);
+        if self.known.has_expired(now) {
+            Arc::make_mut(&mut self.known).forget_expired(now);
+            self.publish();
+        }
+    }
+
+    fn publish(&self) {
+        self.published.publish(Arc::clone(&self.known));
+    }
+
+    /// Logs a failure once, and its end.
+    fn noticed<T>(&mut self, outcome: Result<T, StoreError>) -> Option<T> {
+        match outcome {
+            Ok(value) => {
+                if std::mem::replace(&mut self.broken, false) {
+                    info!(path = %self.store.path().display(), "revocations can be read and written again");
+                }
+                Some(value)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.broken, true) {
+                    error!(error = %Chain(&error), "revocations can't be read or written: those known so far stay");
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Adds those that are news and says which they were.
+fn take_in(known: &mut Arc<Revocations>, mut news: Vec<Entry>, now: UnixTime) -> Vec<Entry> {
+    news.retain(|entry| entry.is_live(now) && !known.cover(entry));
+    // Others keep to the bound as we do; should they not, a revocation goes before it.
+    if !news.is_empty() {
+        let known = Arc::make_mut(known);
+        news.iter().for_each(|entry| known.add(entry));
+    }
+    news
+}
+
+/// Adds what there is room for; gives what has to be written, and the numbers of those that found no room.
+fn choose<'e>(
+    known: &mut Arc<Revocations>,
+    wanted: impl Iterator<Item = &'e Entry>,
+    now: UnixTime,
+) -> (Vec<Entry>, Vec<usize>) {
+    let (mut chosen, mut refused) = (Vec::new(), Vec::new());
+    let known = Arc::make_mut(known);
+    for (number, entry) in wanted.enumerate() {
+        if known.cover(entry) {
+            continue;
+        }
+        if known.lack_place_for(entry) && known.has_expired(now) {
+            known.forget_expired(now);
+        }
+        if known.lack_place_for(entry) {
+            refused.push(number);
+        } else {
+            known.add(entry);
+            chosen.push(entry.clone());
+        }
+    }
+    (chosen, refused)
+}

@@ -1,0 +1,342 @@
+//! Revocations on disk: a file that only grows, a line each, which gateways and tools append to side by side.
+//!
+//! Who writes holds the file's lock, and a line counts once it is flushed. Who reads takes no lock: it goes on from where it stopped,
+//! as far as whole lines go, and from the beginning once another file is there, which is what leaving out expired entries makes.
+//! A line that was torn by a crash was never promised to anyone: it is passed over. A whole one that is not understood is an error.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::revocation::{Entry, MAX_ENTRIES, Target};
+use crate::clock::{self, UnixTime};
+
+/// One reader's and writer's place in the file.
+#[derive(Debug)]
+pub(crate) struct Store {
+    directory: PathBuf,
+    path: PathBuf,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    /// Device and inode.
+    id: (u64, u64),
+    /// Where the lines end that have been read.
+    offset: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error("cannot {action} `{path}`")]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{path}` is open to others (mode {mode:o}); set it to {wanted:o}")]
+    Mode { path: PathBuf, mode: u32, wanted: u32 },
+    #[error("`{path}` holds a line that is no revocation, or one of a later version, after {offset} bytes")]
+    NotUnderstood { path: PathBuf, offset: u64 },
+    #[error("`{path}` holds more than {MAX_ENTRIES} entries that have not expired")]
+    TooMany { path: PathBuf },
+}
+
+/// A line of the file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    issuer: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    jti_sha256: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    issued_before: Option<u64>,
+    expires_at: u64,
+    made_at: u64,
+}
+
+const FILE_NAME: &str = "revocations.jsonl";
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+/// Names are 1 KiB at most; a line that is longer than this is none of ours.
+const MAX_LINE: u64 = 64 * 1024;
+/// A lock is held for as long as the disk needs.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+const LOCK_RETRY: Duration = Duration::from_millis(5);
+
+impl Store {
+    pub(crate) fn in_directory(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), path: directory.join(FILE_NAME), open: None }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Says what reading would say to modes, without reading or writing anything.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        for (path, wanted) in [(&self.directory, DIRECTORY_MODE), (&self.path, FILE_MODE)] {
+            let metadata = match fs::metadata(path) {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(failed("read", path)(error)),
+            };
+            if wanted == DIRECTORY_MODE && !metadata.is_dir() {
+                return Err(failed("use", path)(io::ErrorKind::NotADirectory.into()));
+            }
+            let mode = metadata.permissions().mode() & 0o777;
+            if mode & 0o077 != 0 {
+                return Err(StoreError::Mode { path: path.clone(), mode, wanted });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes folder and file where there are none, so that what is in the way shows before it matters.
+    pub(crate) fn make(&mut self) -> Result<(), StoreError> {
+        self.check()?;
+        self.locked().map(drop)
+    }
+
+    /// What has been added since the last time, and again what was known if the file is another. None of it if there is no file
+    /// and never was.
+    pub(crate) fn read(&mut self) -> Result<Vec<Entry>, StoreError> {
+        let id = match fs::metadata(&self.path) {
+            Ok(metadata) => {
+                if self.open.as_ref().is_some_and(|open| open.id == id(&metadata) && open.offset == metadata.len()) {
+                    return Ok(Vec::new());
+                }
+                id(&metadata)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.open.is_none() => return Ok(Vec::new()),
+            Err(error) => return Err(failed("read", &self.path)(error)),
+        };
+        if self.open.as_ref().is_none_or(|open| open.id != id) {
+            self.check()?;
+            let file = OpenOptions::new().read(true).open(&self.path).map_err(failed("read", &self.path))?;
+            self.open = Some(Open::new(file).map_err(failed("read", &self.path))?);
+        }
+        match &mut self.open {
+            Some(open) => open.read(&self.path),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Adds what `choose` gives, once it has seen what others have added. It is on the disk when this returns.
+    pub(crate) fn append(&mut self, choose: impl FnOnce(Vec<Entry>) -> Vec<Entry>) -> Result<(), StoreError> {
+        let mut locked = self.locked()?;
+        let news = self.read()?;
+        let gone = || failed("read", &self.path)(io::ErrorKind::NotFound.into());
+        let open = self.open.as_mut().ok_or_else(gone)?;
+        let length = locked.metadata().map_err(failed("read", &self.path))?.len();
+        let chosen = choose(news);
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        let mut text = Vec::new();
+        if length > open.offset {
+            warn!(path = %self.path.display(), "the last line was torn and is passed over");
+            text.push(b'\n');
+        }
+        chosen.iter().for_each(|entry| write_line(entry, &mut text));
+        if let Err(error) = locked.write_all(&text).and_then(|()| locked.sync_data()) {
+            // What was refused must not count after all; should this fail too, it counts for too many rather than too few.
+            let _ = locked.set_len(length);
+            return Err(failed("write", &self.path)(error));
+        }
+        open.offset = length + text.len() as u64;
+        Ok(())
+    }
+
+    /// Writes the file anew if it holds anything that nobody needs: what has expired, and torn lines.
+    pub(crate) fn compact(&mut self, now: UnixTime) -> Result<(), StoreError> {
+        if self.open.is_none() && !self.path.exists() {
+            return Ok(());
+        }
+        let old = self.locked()?;
+        let mut reading =
+            Open::new(old.try_clone().map_err(failed("read", &self.path))?).map_err(failed("read", &self.path))?;
+        let entries = reading.read(&self.path)?;
+        let length = old.metadata().map_err(failed("read", &self.path))?.len();
+        if length > reading.offset {
+            warn!(path = %self.path.display(), "the last line was torn and is left out");
+        }
+        let mut text = Vec::new();
+        entries.iter().filter(|entry| entry.is_live(now)).for_each(|entry| write_line(entry, &mut text));
+        if length == text.len() as u64 {
+            return Ok(());
+        }
+        let beside = self.path.with_extension("jsonl.new");
+        let mut new = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(FILE_MODE)
+            .open(&beside)
+            .map_err(failed("write", &beside))?;
+        // Held until the new name is on the disk too: nobody may be promised a line in a file that a crash takes back.
+        new.lock().map_err(failed("lock", &beside))?;
+        new.write_all(&text).and_then(|()| new.sync_all()).map_err(failed("write", &beside))?;
+        fs::rename(&beside, &self.path).map_err(failed("write", &self.path))?;
+        flush_directory(&self.directory)
+    }
+
+    /// The file, made if it is missing, locked until it is dropped, and still the one of that name.
+    fn locked(&self) -> Result<File, StoreError> {
+        let deadline = clock::instant() + LOCK_PATIENCE;
+        loop {
+            let file = self.open_to_append()?;
+            match file.try_lock() {
+                Ok(()) => {
+                    let mine = file.metadata().map_err(failed("read", &self.path))?;
+                    // Another may have put a new file in its place while we waited.
+                    if fs::metadata(&self.path).is_ok_and(|named| id(&named) == id(&mine)) {
+                        return Ok(file);
+                    }
+                }
+                Err(TryLockError::WouldBlock) => thread::park_timeout(LOCK_RETRY),
+                Err(TryLockError::Error(error)) => return Err(failed("lock", &self.path)(error)),
+            }
+            if clock::instant() >= deadline {
+                return Err(failed("lock", &self.path)(io::ErrorKind::TimedOut.into()));
+            }
+        }
+    }
+
+    fn open_to_append(&self) -> Result<File, StoreError> {
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).mode(FILE_MODE);
+        match options.open(&self.path) {
+            // A file that was there and is gone held promises: a new one in its place would hide that.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.open.is_none() => {}
+            opened => return opened.map_err(failed("write", &self.path)),
+        }
+        let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&self.directory);
+        made.map_err(failed("create", &self.directory))?;
+        let file = options.create(true).open(&self.path).map_err(failed("create", &self.path))?;
+        flush_directory(&self.directory)?;
+        Ok(file)
+    }
+}
+
+impl Open {
+    fn new(file: File) -> io::Result<Self> {
+        let id = id(&file.metadata()?);
+        Ok(Self { file, id, offset: 0 })
+    }
+
+    /// The entries of all whole lines from `offset` on.
+    fn read(&mut self, path: &Path) -> Result<Vec<Entry>, StoreError> {
+        let mut reader = BufReader::new(&self.file);
+        let mut read = || -> io::Result<Result<(Vec<Entry>, u64), u64>> {
+            if self.file.metadata()?.len() < self.offset {
+                // A write that failed was taken back.
+                self.offset = 0;
+            }
+            reader.seek(SeekFrom::Start(self.offset))?;
+            let (mut entries, mut offset, mut line) = (Vec::new(), self.offset, Vec::new());
+            let mut torn = false;
+            loop {
+                line.clear();
+                let length = (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line)? as u64;
+                let whole = line.ends_with(b"\n");
+                if !whole && length < MAX_LINE {
+                    return Ok(Ok((entries, offset)));
+                }
+                match entry(&line) {
+                    Parsed::Entry(entry) if whole && !torn => entries.push(entry),
+                    Parsed::NotUnderstood if whole && !torn => return Ok(Err(offset)),
+                    Parsed::Entry(_) | Parsed::NotUnderstood | Parsed::Torn | Parsed::Nothing => {}
+                }
+                torn = !whole;
+                offset += length;
+            }
+        };
+        match read().map_err(failed("read", path))? {
+            Ok((entries, offset)) => {
+                self.offset = offset;
+                Ok(entries)
+            }
+            Err(offset) => Err(StoreError::NotUnderstood { path: path.to_owned(), offset }),
+        }
+    }
+}
+
+enum Parsed {
+    Entry(Entry),
+    Nothing,
+    /// A crash cut it off: what is left of an object is no JSON.
+    Torn,
+    NotUnderstood,
+}
+
+fn entry(line: &[u8]) -> Parsed {
+    if line.trim_ascii().is_empty() {
+        return Parsed::Nothing;
+    }
+    if serde_json::from_slice::<serde::de::IgnoredAny>(line).is_err() {
+        return Parsed::Torn;
+    }
+    let Ok(line) = serde_json::from_slice::<Line>(line) else { return Parsed::NotUnderstood };
+    let target = match (line.jti_sha256, line.client, line.subject) {
+        (Some(token), None, None) => Target::Token(token),
+        (None, Some(client), None) => Target::Client(client),
+        (None, None, Some(subject)) => Target::Subject(subject),
+        (None, None, None) if line.issued_before.is_some() => Target::Issuer,
+        _ => return Parsed::NotUnderstood,
+    };
+    Parsed::Entry(Entry {
+        issuer: line.issuer,
+        target,
+        issued_before: line.issued_before,
+        expires_at: Some(line.expires_at),
+        made_at: line.made_at,
+    })
+}
+
+fn write_line(entry: &Entry, text: &mut Vec<u8>) {
+    let mut line = Line {
+        issuer: entry.issuer.clone(),
+        jti_sha256: None,
+        client: None,
+        subject: None,
+        issued_before: entry.issued_before,
+        expires_at: entry.expires_at.unwrap_or(u64::MAX),
+        made_at: entry.made_at,
+    };
+    match entry.target.clone() {
+        Target::Token(token) => line.jti_sha256 = Some(token),
+        Target::Client(client) => line.client = Some(client),
+        Target::Subject(subject) => line.subject = Some(subject),
+        Target::Issuer => {}
+    }
+    // Writing text and numbers into memory does not fail.
+    let _ = serde_json::to_writer(&mut *text, &line);
+    text.push(b'\n');
+}
+
+fn id(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+fn flush_directory(directory: &Path) -> Result<(), StoreError> {
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("flush", directory))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io { action, path, source }
+}
