@@ -245,3 +245,143 @@ fn choose<'e>(
     }
     (chosen, refused)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::super::revocation::Target;
+    use super::*;
+
+    const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            Self(std::env::temp_dir().join(format!("portcullis-keeper-{}-{name}", std::process::id())))
+        }
+
+        fn open(&self, rules: &[Entry]) -> (Keeper, Revoker) {
+            Keeper::open(&self.0, rules, NOW).unwrap()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn entry(client: &str) -> Entry {
+        Entry {
+            issuer: "https://i.example".to_owned(),
+            target: Target::Client(client.to_owned()),
+            issued_before: Some(NOW.seconds()),
+            expires_at: Some(NOW.seconds() + 60),
+            made_at: NOW.seconds(),
+        }
+    }
+
+    /// What the keeper answers to these, asked together.
+    fn ask(keeper: &mut Keeper, entries: &[Entry]) -> Vec<Result<(), NotRevoked>> {
+        let (replies, mut answers): (Vec<_>, Vec<_>) = entries.iter().map(|_| oneshot::channel()).unzip();
+        keeper.write(entries.iter().cloned().zip(replies).collect(), NOW, &mut |_| {});
+        answers.iter_mut().map(|answer| answer.try_recv().unwrap()).collect()
+    }
+
+    fn knows(keeper: &Keeper, entry: &Entry) -> bool {
+        keeper.published().current().cover(entry)
+    }
+
+    #[test]
+    fn what_is_answered_is_published_and_there_after_a_restart() {
+        let folder = Folder::new("restart");
+        let (mut keeper, _) = folder.open(&[]);
+        let version = keeper.published().version();
+        assert_eq!(ask(&mut keeper, &[entry("a"), entry("b"), entry("a")]), [Ok(()); 3]);
+        assert!(knows(&keeper, &entry("a")) && knows(&keeper, &entry("b")));
+        assert_ne!(keeper.published().version(), version);
+        let (again, _) = folder.open(&[]);
+        assert_eq!(again.published().current().len(), 2);
+    }
+
+    #[test]
+    fn what_others_write_is_taken_in_and_told_and_our_own_is_not() {
+        let folder = Folder::new("others");
+        let ((mut one, _), (mut other, _)) = (folder.open(&[]), folder.open(&[]));
+        ask(&mut one, &[entry("a")]);
+        let mut told = Vec::new();
+        other.look(NOW, &mut |entries| told.extend(entries.to_vec()));
+        one.look(NOW, &mut |_| panic!("its own"));
+        assert_eq!(told, [entry("a")]);
+        assert!(knows(&other, &entry("a")));
+        other.look(NOW, &mut |_| panic!("told twice"));
+    }
+
+    #[test]
+    fn a_file_that_breaks_takes_nothing_back_and_refuses_more() {
+        let folder = Folder::new("breaks");
+        let (mut keeper, _) = folder.open(&[entry("of the configuration")]);
+        ask(&mut keeper, &[entry("a")]);
+        std::fs::remove_file(keeper.store.path()).unwrap();
+        keeper.look(NOW, &mut |_| {});
+        assert_eq!(ask(&mut keeper, &[entry("b")]), [Err(NotRevoked::Broken)]);
+        assert!(knows(&keeper, &entry("a")) && knows(&keeper, &entry("of the configuration")));
+        assert!(!knows(&keeper, &entry("b")));
+    }
+
+    #[test]
+    fn the_100_001st_is_refused_until_one_has_expired() {
+        let folder = Folder::new("full");
+        let short = Entry { expires_at: Some(NOW.seconds() + 1), ..entry("short") };
+        let mut rules = vec![short.clone()];
+        rules.extend((1..MAX_ENTRIES).map(|number| entry(&number.to_string())));
+        let (mut keeper, _) = folder.open(&rules);
+        assert_eq!(ask(&mut keeper, &[entry("7"), entry("new")]), [Ok(()), Err(NotRevoked::Full)]);
+        let later = NOW.plus(Duration::from_secs(1));
+        let (reply, mut answer) = oneshot::channel();
+        keeper.write(vec![(entry("new"), reply)], later, &mut |_| {});
+        assert_eq!(answer.try_recv(), Ok(Ok(())));
+        assert!(!knows(&keeper, &short) && knows(&keeper, &entry("new")));
+    }
+
+    #[test]
+    fn expired_entries_go_with_the_next_compaction() {
+        let folder = Folder::new("expiry");
+        let (mut keeper, _) = folder.open(&[]);
+        ask(&mut keeper, &[entry("a")]);
+        keeper.compact(UnixTime::from_seconds(NOW.seconds() + 60));
+        assert_eq!(keeper.published().current().len(), 0);
+        assert_eq!(std::fs::metadata(keeper.store.path()).unwrap().len(), 0);
+        assert_eq!(ask(&mut keeper, &[entry("b")]), [Ok(())]);
+    }
+
+    #[tokio::test]
+    async fn who_asks_when_nobody_can_answer_is_told_so_at_once() {
+        let folder = Folder::new("busy");
+        let (keeper, revoker) = folder.open(&[]);
+        let waiting: Vec<_> = (0..WAITING)
+            .map(|_| {
+                let (reply, answer) = oneshot::channel();
+                revoker.requests.try_send(Request::Revoke { entry: entry("a"), reply }).unwrap();
+                answer
+            })
+            .collect();
+        assert_eq!(revoker.revoke(entry("b")).await, Err(NotRevoked::Busy));
+        drop((keeper, waiting));
+        assert_eq!(revoker.revoke(entry("b")).await, Err(NotRevoked::Busy));
+    }
+
+    #[tokio::test]
+    async fn the_thread_answers_and_ends_when_it_is_told_to() {
+        let folder = Folder::new("thread");
+        let (keeper, revoker) = folder.open(&[]);
+        let published = Arc::clone(keeper.published());
+        let thread = std::thread::spawn(move || keeper.run(|_| {}));
+        assert_eq!(revoker.revoke(entry("a")).await, Ok(()));
+        assert!(published.current().cover(&entry("a")));
+        revoker.end();
+        thread.join().unwrap();
+    }
+}
