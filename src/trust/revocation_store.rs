@@ -43,7 +43,7 @@ pub(crate) enum StoreError {
         #[source]
         source: io::Error,
     },
-    #[error("`{path}` is open to others (mode {mode:o}); set it to {wanted:o}")]
+    #[error("`{path}`, where revocations are kept, is open to others (mode {mode:o}); set it to {wanted:o}")]
     Mode { path: PathBuf, mode: u32, wanted: u32 },
     #[error("`{path}` holds a line that is no revocation, or one of a later version, after {offset} bytes")]
     NotUnderstood { path: PathBuf, offset: u64 },
