@@ -40,11 +40,15 @@ impl World {
 
     /// The same folder and so the same keys; with these sections too.
     pub(crate) fn restart(&mut self, sections: &str) {
+        self.restart_as(&format!("{}{sections}", self.yaml));
+    }
+
+    pub(crate) fn restart_as(&mut self, yaml: &str) {
         assert!(self.gateway.stop().success());
         // The folder of the old one goes with it.
         let kept = folder();
         fs::rename(&self.gateway.folder, &kept).unwrap();
-        self.gateway = Gateway::start_in(kept, &format!("{}{sections}", self.yaml), &[]);
+        self.gateway = Gateway::start_in(kept, yaml, &[]);
         self.client = Client::new(&self.gateway);
     }
 

@@ -214,6 +214,19 @@ async fn what_can_t_be_kept_is_not_promised() {
 }
 
 #[tokio::test]
+async fn trust_can_be_ended_while_nothing_can_be_recorded() {
+    let mut world = World::start().await;
+    let token = world.token("app").await;
+    let yaml = world.yaml.clone();
+    world.restart_as(&yaml.replace("audit: {file: \"-\"}", "audit: {file: /dev/full}"));
+    world.gateway.log_line("cannot write the audit log");
+    assert_eq!(world.client.token("app", SECRET, "").await.status, 503);
+    is_done(&world.client.send(by(revocation(&token), "app")).await);
+    world.restart("");
+    world.refuses(&token).await;
+}
+
+#[tokio::test]
 async fn a_state_that_others_can_change_is_not_believed() {
     use std::os::unix::fs::PermissionsExt;
     let upstream = Upstream::start().await;
