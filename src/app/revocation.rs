@@ -1,13 +1,14 @@
 //! The revocations' keeper: opened before anything is served, then run on a thread of its own, with its words in the audit log.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::thread;
 
-use tracing::warn;
+use tracing::{error, warn};
 
-use super::StartError;
+use super::{RESTART_AFTER, StartError};
 use crate::audit::ledger::{Batch, hand_over_within};
 use crate::audit::record::{Event, Revocation};
 use crate::clock;
@@ -32,12 +33,12 @@ pub(super) fn open(config: &Config) -> Result<(Keeper, Revoker), StartError> {
 }
 
 pub(super) fn start(
-    keeper: Keeper,
+    mut keeper: Keeper,
     issuers: Vec<Arc<TrustedIssuer>>,
     config: String,
     lines: SyncSender<Batch>,
 ) -> io::Result<()> {
-    let told = move |entries: &[Entry]| {
+    let mut told = move |entries: &[Entry]| {
         for entries in entries.chunks(LINES) {
             let mut batch = Batch::default();
             for entry in entries {
@@ -46,7 +47,14 @@ pub(super) fn start(
             hand_over_within(&lines, batch);
         }
     };
-    thread::Builder::new().name("revocations".to_owned()).spawn(move || keeper.run(told)).map(drop)
+    let run = move || {
+        // Begins again should it ever die: what operators revoke must not be passed over in silence.
+        while catch_unwind(AssertUnwindSafe(|| keeper.run(&mut told))).is_err() {
+            error!("the keeper of revocations died; starting it again");
+            thread::park_timeout(RESTART_AFTER);
+        }
+    };
+    thread::Builder::new().name("revocations".to_owned()).spawn(run).map(drop)
 }
 
 fn describe<'e>(entry: &'e Entry, issuers: &'e [Arc<TrustedIssuer>]) -> Revocation<'e> {

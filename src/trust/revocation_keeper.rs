@@ -24,8 +24,8 @@ pub(crate) struct Keeper {
     known: Arc<Revocations>,
     published: Arc<Published>,
     requests: Receiver<Request>,
-    /// The file could not be read or written the last time.
-    broken: bool,
+    /// What could not be done with the file the last time.
+    failing: Failing,
     next_compaction: Instant,
 }
 
@@ -44,6 +44,13 @@ pub(crate) enum NotRevoked {
     Full,
     /// The file can't be written.
     Broken,
+}
+
+/// A full disk can be read all the same: each is noticed, and logged, for itself.
+#[derive(Clone, Copy, Debug, Default)]
+struct Failing {
+    reading: bool,
+    writing: bool,
 }
 
 #[derive(Debug)]
@@ -96,7 +103,10 @@ impl Keeper {
         published.publish(Arc::clone(&known));
         let (sender, requests) = sync_channel(WAITING);
         let next_compaction = clock::instant() + COMPACT_EVERY;
-        Ok((Self { store, known, published, requests, broken: false, next_compaction }, Revoker { requests: sender }))
+        Ok((
+            Self { store, known, published, requests, failing: Failing::default(), next_compaction },
+            Revoker { requests: sender },
+        ))
     }
 
     /// Makes folder and file, where revoking could otherwise fail for the first time when it matters.
@@ -109,7 +119,7 @@ impl Keeper {
     }
 
     /// Runs until it is told to end, or nobody can ask any more. `told` hears of entries that others have written.
-    pub(crate) fn run(mut self, mut told: impl FnMut(&[Entry])) {
+    pub(crate) fn run(&mut self, told: &mut impl FnMut(&[Entry])) {
         loop {
             let request = match self.requests.recv_timeout(LOOK_EVERY) {
                 Ok(request) => Some(request),
@@ -125,9 +135,9 @@ impl Keeper {
             }
             let now = clock::now();
             if group.is_empty() {
-                self.look(now, &mut told);
+                self.look(now, told);
             } else {
-                self.write(group, now, &mut told);
+                self.write(group, now, told);
             }
             if clock::instant() >= self.next_compaction {
                 self.compact(now);
@@ -139,7 +149,7 @@ impl Keeper {
     fn look(&mut self, now: UnixTime, told: &mut impl FnMut(&[Entry])) {
         let read = self.store.read();
         let taken = read.map(|news| take_in(&mut self.known, news, now));
-        let taken = self.noticed(taken).unwrap_or_default();
+        let taken = noticed(&mut self.failing.reading, "read", taken).unwrap_or_default();
         if !taken.is_empty() {
             self.publish();
             told(&taken);
@@ -156,15 +166,12 @@ impl Keeper {
             (refused, grown) = (others, Some(with_ours));
             chosen
         });
-        let written = self.noticed(written).is_some();
+        let written = noticed(&mut self.failing.writing, "written", written).is_some();
         if let Some(grown) = grown.filter(|_| written) {
             self.known = grown;
         }
         if written || !taken.is_empty() {
             self.publish();
-        }
-        if !taken.is_empty() {
-            told(&taken);
         }
         for (number, (_, reply)) in group.into_iter().enumerate() {
             let answer = match written {
@@ -175,12 +182,15 @@ impl Keeper {
             // Who has hung up needs no answer.
             let _ = reply.send(answer);
         }
+        if !taken.is_empty() {
+            told(&taken);
+        }
     }
 
     fn compact(&mut self, now: UnixTime) {
         self.next_compaction = clock::instant() + COMPACT_EVERY;
         let compacted = self.store.compact(now);
-        self.noticed(compacted);
+        noticed(&mut self.failing.writing, "written", compacted);
         if self.known.has_expired(now) {
             Arc::make_mut(&mut self.known).forget_expired(now);
             self.publish();
@@ -190,22 +200,22 @@ impl Keeper {
     fn publish(&self) {
         self.published.publish(Arc::clone(&self.known));
     }
+}
 
-    /// Logs a failure once, and its end.
-    fn noticed<T>(&mut self, outcome: Result<T, StoreError>) -> Option<T> {
-        match outcome {
-            Ok(value) => {
-                if std::mem::replace(&mut self.broken, false) {
-                    info!(path = %self.store.path().display(), "revocations can be read and written again");
-                }
-                Some(value)
+/// Logs a failure once, and its end.
+fn noticed<T>(failing: &mut bool, done: &'static str, outcome: Result<T, StoreError>) -> Option<T> {
+    match outcome {
+        Ok(value) => {
+            if std::mem::replace(failing, false) {
+                info!("revocations can be {done} again");
             }
-            Err(error) => {
-                if !std::mem::replace(&mut self.broken, true) {
-                    error!(error = %Chain(&error), "revocations can't be read or written: those known so far stay");
-                }
-                None
+            Some(value)
+        }
+        Err(error) => {
+            if !std::mem::replace(failing, true) {
+                error!(error = %Chain(&error), "revocations can't be {done}: those known so far stay");
             }
+            None
         }
     }
 }
@@ -376,9 +386,9 @@ mod tests {
     #[tokio::test]
     async fn the_thread_answers_and_ends_when_it_is_told_to() {
         let folder = Folder::new("thread");
-        let (keeper, revoker) = folder.open(&[]);
+        let (mut keeper, revoker) = folder.open(&[]);
         let published = Arc::clone(keeper.published());
-        let thread = std::thread::spawn(move || keeper.run(|_| {}));
+        let thread = std::thread::spawn(move || keeper.run(&mut |_| {}));
         assert_eq!(revoker.revoke(entry("a")).await, Ok(()));
         assert!(published.current().cover(&entry("a")));
         revoker.end();

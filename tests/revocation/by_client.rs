@@ -209,7 +209,7 @@ async fn what_can_t_be_kept_is_not_promised() {
     let answer = world.client.send(by(revocation(&token), "app")).await;
     assert_eq!((answer.status, &answer.json()["error"]), (503, &"temporarily_unavailable".into()), "{answer:?}");
     assert!(answer.headers.contains_key("retry-after"));
-    world.gateway.log_line("revocations can't be read or written");
+    world.gateway.log_line("revocations can't be read: those known so far stay");
     world.accepts(&token).await;
 }
 
