@@ -21,13 +21,13 @@ use crate::trust::revocation_store::{Store, StoreError};
 
 pub(super) const HELP: &str = "\
 Examples:
-  printf %s \"$TOKEN\" | portcullis token revoke                        one token
-  portcullis token revoke --client billing                             all that a client of ours has got so far
-  portcullis token revoke --issuer auth0 --subject 'auth0|1234'        all of a subject of another issuer
+  printf %s \"$TOKEN\" | portcullis token revoke                  one token
+  portcullis token revoke --client billing                       what our client has got so far
+  portcullis token revoke --issuer auth0 --subject 'auth0|1234'  what another's user has
   portcullis token revoke --issuer auth0 --issued-before 2026-01-31T18:00:00Z
 
-Written into `state_directory`; a running gateway refuses the tokens within a second, and others by the same folder too. What \
-is issued later is good again: to keep a client from getting more, change its secret or remove it. It can't be taken back.";
+Written into `state_directory`: every gateway that uses this folder refuses the tokens within a second, and after a restart \
+too. What is issued later is good: to keep a client from getting more, change its secret or remove it first.";
 
 #[derive(Debug, Args)]
 pub(super) struct RevokeArgs {
