@@ -34,6 +34,16 @@ impl UnixTime {
         self.millis / 1000
     }
 
+    /// Reads what RFC 3339 §5.6 calls a `date-time`, in capitals; `None` for anything else, for times before 1970 and for leap
+    /// seconds, which this count does not have.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        if !is_date_time(text.as_bytes()) {
+            return None;
+        }
+        let millis = text.parse::<jiff::Timestamp>().ok()?.as_millisecond();
+        u64::try_from(millis).ok().map(|millis| Self { millis })
+    }
+
     pub(crate) fn plus(self, duration: Duration) -> Self {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self { millis: self.millis.saturating_add(millis) }
@@ -55,6 +65,29 @@ impl fmt::Display for UnixTime {
         [millis / 100, millis / 10, millis].into_iter().try_for_each(|value| f.write_char(digit(value)))?;
         f.write_char('Z')
     }
+}
+
+/// The parser takes much more than RFC 3339: signed years, hours alone, spaces, time zones in brackets.
+fn is_date_time(text: &[u8]) -> bool {
+    const SHAPE: &[u8] = b"0000-00-00T00:00:00";
+    let fits = |text: &[u8], shape: &[u8]| {
+        let same = |(found, wanted): (&u8, &u8)| if *wanted == b'0' { found.is_ascii_digit() } else { found == wanted };
+        text.len() == shape.len() && text.iter().zip(shape).all(same)
+    };
+    let Some((date_time, rest)) = text.split_at_checked(SHAPE.len()) else { return false };
+    let rest = match rest.strip_prefix(b".") {
+        None => rest,
+        Some(fraction) => {
+            let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            if !(1..=9).contains(&digits) {
+                return false;
+            }
+            &fraction[digits..]
+        }
+    };
+    fits(date_time, SHAPE)
+        && !date_time.ends_with(b"60")
+        && (rest == b"Z" || fits(rest, b"+00:00") || fits(rest, b"-00:00"))
 }
 
 /// `2026-01-01T00:00:00`. Most calls are about the second of the call before, which is remembered.
@@ -98,6 +131,42 @@ mod tests {
             (951_782_399_990, "2000-02-28T23:59:59.990Z"),
         ] {
             assert_eq!(UnixTime { millis }.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn times_are_read_as_rfc_3339_and_nothing_else() {
+        for (text, millis) in [
+            ("2026-01-01T00:00:00Z", 1_767_225_600_000),
+            ("2026-01-01T01:30:00+01:30", 1_767_225_600_000),
+            ("2025-12-31T22:00:00.007-02:00", 1_767_225_600_007),
+            ("1970-01-01T00:00:00Z", 0),
+        ] {
+            assert_eq!(UnixTime::parse(text), Some(UnixTime { millis }), "{text}");
+        }
+        for text in [
+            "",
+            "now",
+            "2026-01-01",
+            "2026-01-01T00:00:00",
+            "2026-01-01T00:00Z",
+            "2026-01-01 00:00:00Z",
+            "2026-01-01t00:00:00z",
+            "2026-01-01T00:00:00+01",
+            "2026-01-01T00:00:00+0100",
+            "2026-01-01T00:00:00Z[UTC]",
+            "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00,5Z",
+            "2026-02-30T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T00:00:60Z",
+            "2026-01-01T00:00:00+99:00",
+            "+002026-01-01T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "20260101T000000Z",
+        ] {
+            assert_eq!(UnixTime::parse(text), None, "{text}");
         }
     }
 

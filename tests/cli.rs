@@ -264,8 +264,12 @@ fn the_help_of_every_verb_teaches() {
         (&["client"], &["new", "hash"]),
         (&["client", "new"], &["Example:", "--scopes invoices:read,invoices:write", "without downtime"]),
         (&["client", "hash"], &["Example:", "standard input", "argon2id"]),
-        (&["token"], &["inspect"]),
+        (&["token"], &["inspect", "revoke"]),
         (&["token", "inspect"], &["Example:", "| portcullis token inspect", "Exit code 1"]),
+        (
+            &["token", "revoke"],
+            &["Examples:", "| portcullis token revoke", "--client billing", "within a second", "later"],
+        ),
     ] {
         let said = says(&folder, &[verb, &["--help"]].concat(), "");
         assert_eq!((said.code, &*said.stderr), (Some(0), ""));
@@ -290,6 +294,7 @@ fn wrong_usage_is_exit_code_2_with_a_hint_on_stderr() {
         (&["client"], "Usage: portcullis client <COMMAND>"),
         (&["client", "new", "app"], "--scopes <SCOPE,…>"),
         (&["token", "inspect", "eyJ"], "unexpected argument 'eyJ'"),
+        (&["token", "revoke", "eyJ"], "unexpected argument 'eyJ'"),
     ] {
         let said = says(&folder, arguments, "");
         assert_eq!((said.code, &*said.stdout), (Some(2), ""), "{arguments:?}");

@@ -27,6 +27,7 @@ mod limits;
 mod listeners;
 mod outside;
 mod refused_uploads;
+mod revocation;
 mod routing;
 mod shutdown;
 mod tls;

@@ -71,6 +71,7 @@ fn process(health: &Health, places: &Places, snapshot: &Snapshot) -> Process {
         audit_dropped: health.dropped.load(Ordering::Relaxed),
         audit_failures: health.failures.load(Ordering::Relaxed),
         audit_broken: health.is_broken(),
+        revocations: snapshot.trust.revocations().current().len() as u64,
         jwks_age: snapshot.trust.issuers().iter().filter_map(age).collect(),
     }
 }

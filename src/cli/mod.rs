@@ -7,6 +7,7 @@ mod client;
 mod demo;
 mod keys;
 mod legacy;
+mod revoke;
 mod run;
 mod terminal;
 mod token;
@@ -51,7 +52,7 @@ enum Verb {
     /// List, rotate and retire the keys that sign our tokens
     #[command(subcommand)]
     Keys(keys::KeysVerb),
-    /// Look into access tokens
+    /// Look into access tokens, and revoke them
     #[command(subcommand)]
     Token(token::TokenVerb),
 }

@@ -119,7 +119,6 @@ fn every_key_is_known() {
 fn keys_that_are_not_there_yet_are_unknown() {
     for (place, key) in [
         ("version: 1\n", "trusted_proxies: []\nversion: 1\n"),
-        ("version: 1\n", "revoked: []\nversion: 1\n"),
         ("min_version: \"1.2\"", "client_auth: {mode: none}"),
         ("redirect_to: \"https://gateway.example.com\"", "proxy_protocol: true"),
         ("connections: unlimited", "min_body_rate: 240B/s"),

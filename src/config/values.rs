@@ -1,4 +1,4 @@
-//! Checked values that a scalar can hold: counts, durations, sizes, rates, limits, addresses.
+//! Checked values that a scalar can hold: counts, durations, times, sizes, rates, limits, addresses.
 //!
 //! Each type has one spelling per value and one door, [`Value::parse`]; nothing is rounded, normalised or guessed.
 //! Digits are decimal without sign, separators or leading zeros, units are written as shown. Values that the domain
@@ -7,6 +7,8 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
+
+use crate::clock::UnixTime;
 
 /// A type that a scalar is parsed into.
 pub(super) trait Value: Sized {
@@ -36,6 +38,10 @@ pub(crate) struct Count(NonZeroU32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Period(Duration);
 
+/// A point in time, with its offset from UTC (RFC 3339 §5.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Time(UnixTime);
+
 /// A number of bytes above 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size(u64);
@@ -62,6 +68,12 @@ impl Count {
 
 impl Period {
     pub(crate) const fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl Time {
+    pub(crate) const fn get(self) -> UnixTime {
         self.0
     }
 }
@@ -151,6 +163,16 @@ impl Value for Period {
     fn parse(text: &str) -> Result<Self, Hint> {
         let duration = Duration::parse(text)?;
         if duration.is_zero() { Err(NOT_ZERO) } else { Ok(Self(duration)) }
+    }
+}
+
+impl Value for Time {
+    fn expected() -> String {
+        "a time such as `2026-01-31T18:00:00Z`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        UnixTime::parse(text).map(Self).ok_or("")
     }
 }
 

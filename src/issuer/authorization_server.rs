@@ -22,6 +22,7 @@ use super::secret::{ClientSecret, SecretHash};
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::oauth::identity::Identity;
+use crate::trust::revocation_keeper::NotRevoked;
 
 /// What the configuration says of it.
 #[derive(Debug)]
@@ -48,6 +49,7 @@ pub(crate) struct AuthorizationServer {
     offloads: Offloads,
     published: ArcSwap<Published>,
     metadata: Document,
+    revocation_path: String,
 }
 
 /// The keys that sign and what verifiers are told of them: one never without the other.
@@ -80,6 +82,8 @@ pub(crate) enum TokenRefusal {
     Broken,
     /// The clock is certainly wrong.
     Clock,
+    /// What was to be revoked is not.
+    NotRevoked(NotRevoked),
 }
 
 impl AuthorizationServer {
@@ -87,7 +91,8 @@ impl AuthorizationServer {
         let published = ArcSwap::from_pointee(Published::new(ring, settings.jwks_max_age));
         let metadata = metadata::metadata(&settings.issuer, &settings.token_path);
         let metadata = Document::new(&metadata, METADATA_MAX_AGE);
-        Self { settings, clients, offloads, published, metadata }
+        let revocation_path = metadata::revocation_path(&settings.token_path);
+        Self { settings, clients, offloads, published, metadata, revocation_path }
     }
 
     /// After a rotation. Whoever verifies our tokens has been told before.
@@ -97,6 +102,10 @@ impl AuthorizationServer {
 
     pub(crate) fn token_path(&self) -> &str {
         &self.settings.token_path
+    }
+
+    pub(crate) fn revocation_path(&self) -> &str {
+        &self.revocation_path
     }
 
     /// The JWK Set document (RFC 7517 §5).
@@ -120,13 +129,23 @@ impl AuthorizationServer {
         if !now.is_plausible() {
             return Err(TokenRefusal::Clock);
         }
-        let mut parameters = Parameters::read(headers, query, body, self.settings.json_requests)?;
-        let credentials = Credentials::read(headers, &mut parameters)?;
-        let client = self.authenticate(credentials).await?;
+        let (client, parameters) = self.client(headers, query, body).await?;
         parameters.check_grant_type()?;
         let wanted = Wanted { scope: parameters.scope.as_deref(), audience: parameters.audience.as_deref() };
         let grant = Grant::decide(client, &wanted)?;
         self.issue(client, grant, now).await
+    }
+
+    /// Who sends this request, and what else it says.
+    pub(super) async fn client(
+        &self,
+        headers: &HeaderMap,
+        query: Option<&str>,
+        body: &[u8],
+    ) -> Result<(&Client, Parameters), TokenRefusal> {
+        let mut parameters = Parameters::read(headers, query, body, self.settings.json_requests)?;
+        let credentials = Credentials::read(headers, &mut parameters)?;
+        Ok((self.authenticate(credentials).await?, parameters))
     }
 
     async fn authenticate(&self, credentials: Credentials) -> Result<&Client, TokenRefusal> {

@@ -46,6 +46,10 @@ pub(crate) enum GrantFault {
     InvalidTarget {
         client: Identity,
     },
+    /// A client wants a token revoked that another was given.
+    OthersToken {
+        client: Identity,
+    },
 }
 
 impl Grant {
@@ -99,6 +103,7 @@ impl GrantFault {
             }
             Self::InvalidScope { .. } => TokenErrorCode::InvalidScope,
             Self::InvalidTarget { .. } => TokenErrorCode::InvalidTarget,
+            Self::OthersToken { .. } => TokenErrorCode::InvalidGrant,
         }
     }
 
@@ -115,6 +120,7 @@ impl GrantFault {
             Self::WrongCredentials { .. } => "unknown client or wrong secret",
             Self::InvalidScope { .. } => "a scope is malformed or not allowed for this client",
             Self::InvalidTarget { .. } => "the audience is not allowed for this client",
+            Self::OthersToken { .. } => "the token was issued to another client",
         }
     }
 
@@ -126,13 +132,15 @@ impl GrantFault {
             }
             Self::NoCredentials { client } => client.as_deref().and_then(|id| Identity::parse(id).ok()),
             Self::WrongCredentials { client, .. } => Identity::parse(client).ok(),
-            Self::InvalidScope { client } | Self::InvalidTarget { client } => Some(client.clone()),
+            Self::InvalidScope { client } | Self::InvalidTarget { client } | Self::OthersToken { client } => {
+                Some(client.clone())
+            }
         }
     }
 
     /// True where the client has proved who it is.
     pub(crate) fn is_authenticated(&self) -> bool {
-        matches!(self, Self::InvalidScope { .. } | Self::InvalidTarget { .. })
+        matches!(self, Self::InvalidScope { .. } | Self::InvalidTarget { .. } | Self::OthersToken { .. })
     }
 
     /// True where the answer needs a Basic challenge (RFC 6749 §5.2).

@@ -83,7 +83,7 @@ async fn decide(
     }
     if let Some((oauth, built_in)) = snapshot.built_in(request.decoded_path()) {
         trail.place = Place::BuiltIn(built_in);
-        return built_in::answer(oauth, built_in, peer, trail, &request, &head, body).await;
+        return built_in::answer(snapshot, (oauth, built_in), peer, trail, &request, &head, body).await;
     }
     let route = find_route(snapshot, trail, &request)?;
     count_address(&route.limits, peer, trail)?;

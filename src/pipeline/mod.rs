@@ -22,5 +22,6 @@ pub(crate) mod route;
 pub(crate) mod routes;
 pub(crate) mod snapshot;
 pub(crate) mod tally;
+pub(crate) mod token_rejection;
 pub(crate) mod trail;
 pub(crate) mod worker;

@@ -7,6 +7,7 @@ use super::routes::RouteTable;
 use crate::issuer::authorization_server::AuthorizationServer;
 use crate::issuer::metadata;
 use crate::server::limits::Limits;
+use crate::trust::revocation_keeper::Revoker;
 use crate::trust::verify::Trust;
 
 #[derive(Debug)]
@@ -24,13 +25,16 @@ pub(crate) struct Snapshot {
 pub(crate) struct OwnIssuer {
     /// Shared with who rotates its keys.
     pub(crate) server: Arc<AuthorizationServer>,
+    /// Of the token and the revocation endpoint together: at either, secrets can be tried.
     pub(crate) token_limits: Vec<Arc<Limit>>,
+    pub(crate) revoker: Revoker,
 }
 
 /// An endpoint of our own, on every listener and any host, before routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum BuiltIn {
     Token,
+    Revocation,
     Jwks,
     Metadata,
 }
@@ -44,6 +48,7 @@ impl Snapshot {
             metadata::JWKS_PATH => BuiltIn::Jwks,
             metadata::METADATA_PATH | metadata::OPENID_METADATA_PATH => BuiltIn::Metadata,
             path if path == oauth.server.token_path() => BuiltIn::Token,
+            path if path == oauth.server.revocation_path() => BuiltIn::Revocation,
             _ => return None,
         };
         Some((oauth, built_in))
@@ -61,6 +66,7 @@ impl BuiltIn {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Token => "(token)",
+            Self::Revocation => "(revocation)",
             Self::Jwks => "(jwks)",
             Self::Metadata => "(metadata)",
         }

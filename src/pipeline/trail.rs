@@ -70,7 +70,7 @@ enum Who {
         issuer: Option<IssuerName>,
         client: Option<Identity>,
     },
-    /// A client of ours that has proved who it is, at the token endpoint.
+    /// A client of ours that has proved who it is, at the token or the revocation endpoint.
     Client(Identity),
     Granted(Box<Issued>),
 }
@@ -253,7 +253,7 @@ impl Trail {
     fn limits(&self) -> &[Arc<Limit>] {
         match self.place {
             Place::Route(index) => self.snapshot.routes.routes().get(index).map_or(&[], |route| &route.limits),
-            Place::BuiltIn(BuiltIn::Token) => {
+            Place::BuiltIn(BuiltIn::Token | BuiltIn::Revocation) => {
                 self.snapshot.oauth.as_ref().map_or(&[], |oauth: &OwnIssuer| &oauth.token_limits)
             }
             Place::BuiltIn(BuiltIn::Jwks | BuiltIn::Metadata) | Place::Nowhere | Place::Redirect => &[],

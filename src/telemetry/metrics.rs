@@ -62,6 +62,7 @@ pub(crate) struct Process {
     pub(crate) audit_dropped: u64,
     pub(crate) audit_failures: u64,
     pub(crate) audit_broken: bool,
+    pub(crate) revocations: u64,
     /// Seconds since each external issuer's JWK Set was fetched.
     pub(crate) jwks_age: Vec<(IssuerLabels, f64)>,
 }
@@ -180,6 +181,11 @@ impl Collector for Page {
             "portcullis_audit_broken",
             "1 while the audit log can't be written",
             f64::from(u8::from(process.audit_broken)),
+        )?;
+        page.gauge(
+            "portcullis_revocations",
+            "Revoked tokens, clients, subjects and issuers",
+            process.revocations as f64,
         )?;
         page.gauges("portcullis_jwks_age", "Since an issuer's JWK Set was fetched", &process.jwks_age)
     }

@@ -3,7 +3,7 @@
 //! Everything that needs no cryptography is judged first, cheapest first; the signature last. The issuer is looked up by
 //! the exact `iss`, the key by (issuer, key id), the algorithm by the key: the token selects nothing.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::issuer::{Profile, TrustedIssuer};
 use super::key_cache::Lookup;
+use super::revocation::Published;
 use crate::clock::UnixTime;
 use crate::jose::claims::Claims;
 use crate::jose::header::Header;
@@ -23,6 +24,7 @@ use crate::oauth::identity::Identity;
 #[derive(Debug)]
 pub(crate) struct Trust {
     issuers: Vec<Arc<TrustedIssuer>>,
+    revocations: Arc<Published>,
 }
 
 /// What a route demands of a token. No field is optional, so that no check can be forgotten.
@@ -63,6 +65,9 @@ pub(crate) struct Verified {
     pub(crate) issuer: Arc<TrustedIssuer>,
     /// Its part of audit lines, written at first use.
     pub(crate) audit_part: OnceCell<Box<[u8]>>,
+    revocations: Arc<Published>,
+    /// The version of the revocations that it was last found to pass.
+    passed: Cell<u64>,
 }
 
 /// Why a token is refused, and whom it claimed to be from; the claim is not verified.
@@ -88,11 +93,16 @@ pub(crate) enum Distrust {
     /// We can't tell; the caller may be honest.
     KeysUnavailable,
     BadSignature,
+    Revoked,
 }
 
 impl Trust {
-    pub(crate) fn new(issuers: Vec<Arc<TrustedIssuer>>) -> Self {
-        Self { issuers }
+    pub(crate) fn new(issuers: Vec<Arc<TrustedIssuer>>, revocations: Arc<Published>) -> Self {
+        Self { issuers, revocations }
+    }
+
+    pub(crate) fn revocations(&self) -> &Published {
+        &self.revocations
     }
 
     pub(crate) fn issuers(&self) -> &[Arc<TrustedIssuer>] {
@@ -131,7 +141,19 @@ impl Trust {
         if !token.is_signed_by(&key) {
             return Err(refused(Distrust::BadSignature));
         }
-        Ok(Verified { caller, claims: token.claims, key, issuer: Arc::clone(issuer), audit_part: OnceCell::new() })
+        let version = self.revocations.version();
+        if self.revocations.current().concern(&issuer.settings, &caller, &token.claims) {
+            return Err(refused(Distrust::Revoked));
+        }
+        Ok(Verified {
+            caller,
+            claims: token.claims,
+            key,
+            issuer: Arc::clone(issuer),
+            audit_part: OnceCell::new(),
+            revocations: Arc::clone(&self.revocations),
+            passed: Cell::new(version),
+        })
     }
 }
 
@@ -141,7 +163,7 @@ impl Verified {
         Refused { reason, issuer: Some(self.issuer.settings.name.clone()), client: self.caller.client.clone() }
     }
 
-    /// Judges again, at every use, what may have changed since: the time, the route, the issuer's keys.
+    /// Judges again, at every use, what may have changed since: the time, the route, the issuer's keys, what is revoked.
     pub(crate) fn judge_again(
         &self,
         expected: Expectations<'_>,
@@ -155,6 +177,19 @@ impl Verified {
             let usable = self.issuer.keys.is_usable(instant);
             return Err(if usable { Distrust::UnknownKid } else { Distrust::KeysUnavailable });
         }
+        self.judge_revocation()
+    }
+
+    /// One load and one comparison, unless something has been revoked since.
+    fn judge_revocation(&self) -> Result<(), Distrust> {
+        let version = self.revocations.version();
+        if version == self.passed.get() {
+            return Ok(());
+        }
+        if self.revocations.current().concern(&self.issuer.settings, &self.caller, &self.claims) {
+            return Err(Distrust::Revoked);
+        }
+        self.passed.set(version);
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod issuers;
 mod listeners;
 mod oauth;
 mod rate_limits;
+mod revocation;
 mod routes;
 
 use std::error::Error;
@@ -60,6 +61,8 @@ impl Resolver<'_> {
         let names = self.names(&raw.issuers, raw.oauth.as_ref(), &raw.upstreams);
         let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, allow_literal_secrets));
         let issuers = self.issuers(raw.issuers, oauth.as_ref());
+        let revoked = self.revoked(&raw.revoked, &names, oauth.as_ref(), &issuers);
+        let state_directory = self.state_directory(&raw.state_directory);
         let upstreams = self.upstreams(raw.upstreams);
         let routes = self.routes(raw.routes, &names, &upstreams, limits.body_bytes);
         let audit = self.audit(&raw.audit);
@@ -72,7 +75,6 @@ impl Resolver<'_> {
             None => None,
         };
         raw.version.ok()?;
-        let state_directory = self.source.locate(&raw.state_directory.value);
         let warnings = self.warnings;
         Some(Config {
             id,
@@ -87,6 +89,7 @@ impl Resolver<'_> {
             audit,
             admin,
             state_directory,
+            revoked,
         })
     }
 

@@ -17,7 +17,7 @@ use super::{Resolved, Resolver, in_our_words};
 use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::{self, Client};
 use crate::issuer::grant::REGISTERED_CLAIMS;
-use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH};
+use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH, revocation_path};
 use crate::issuer::ring_store::{self, RingSettings};
 use crate::issuer::rotation::{MAX_PUBLISHED, RotationRules, SHORTEST_ROTATION};
 use crate::issuer::secret::{ClientSecret, SecretHash};
@@ -131,7 +131,10 @@ impl Resolver<'_> {
                 self.faults
                     .at(path.span, "the token endpoint has one path such as `/oauth/token`, without placeholders");
             }
-            Ok(_) if [JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH].contains(&path.value.as_str()) => {
+            Ok(_)
+                if [JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH].contains(&path.value.as_str())
+                    || revocation_path(&path.value) == path.value =>
+            {
                 self.faults.at(path.span, "this path is taken by another built-in endpoint: choose another");
             }
             Ok(_) => {}
