@@ -7,6 +7,7 @@ mod memory;
 mod own_keys;
 mod probes;
 mod revocation;
+pub(crate) mod seclusion;
 mod stop;
 mod upkeep;
 
