@@ -38,6 +38,7 @@ mod audit;
 mod cli;
 mod clock;
 mod config;
+pub mod fuzzing;
 mod issuer;
 mod jose;
 mod oauth;

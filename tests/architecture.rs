@@ -9,7 +9,7 @@ use std::path::Path;
 const ORDER: &[&[&str]] = &[
     &["main"],
     &["lib"],
-    &["cli"],
+    &["cli", "fuzzing"],
     &["app"],
     &["config"],
     &["pipeline"],

@@ -97,6 +97,11 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
+    /// What is wrong with it, for people.
+    pub(crate) fn told(&self) -> String {
+        self.faults.render(&self.source, &Renderer::plain())
+    }
+
     fn unreadable(path: &Path, message: String) -> Self {
         let mut faults = Faults::default();
         faults.of_file(message);
