@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::clock::UnixTime;
+
 /// A type that a scalar is parsed into.
 pub(super) trait Value: Sized {
     const QUOTES: Quotes = Quotes::May;
@@ -79,6 +81,18 @@ impl<T> Limit<T> {
             Self::Unlimited => None,
             Self::AtMost(limit) => Some(limit),
         }
+    }
+}
+
+/// For the command line, which takes durations as the file does.
+impl std::str::FromStr for Period {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        <Self as Value>::parse(text).map_err(|hint| match hint {
+            "" => format!("expected {}", <Self as Value>::expected()),
+            hint => format!("expected {}: {hint}", <Self as Value>::expected()),
+        })
     }
 }
 
@@ -209,6 +223,16 @@ impl<T: Value> Value for Limit<T> {
             Err(NOT_ZERO) => Err("to lift the limit, write `unlimited`"),
             result => result.map(Self::AtMost),
         }
+    }
+}
+
+impl Value for UnixTime {
+    fn expected() -> String {
+        "a time such as `2027-01-31T00:00:00Z`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        Self::parse(text).ok_or("RFC 3339, with `Z` or an offset such as `+01:00`")
     }
 }
 
