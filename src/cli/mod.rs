@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod demo;
 mod legacy;
+mod rotate;
 mod run;
 mod terminal;
 mod token;

@@ -19,6 +19,7 @@ pub(crate) mod source;
 pub(crate) mod suggest;
 pub(crate) mod types;
 pub(crate) mod values;
+pub(crate) mod written;
 
 mod oddity;
 mod reader;
