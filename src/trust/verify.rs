@@ -99,6 +99,11 @@ impl Trust {
         &self.issuers
     }
 
+    /// True if this is an issuer of ours as it is configured now.
+    pub(crate) fn holds(&self, issuer: &Arc<TrustedIssuer>) -> bool {
+        self.issuers.iter().any(|known| Arc::ptr_eq(known, issuer))
+    }
+
     /// Judges a token that is not in the cache.
     pub(crate) async fn verify(
         &self,
