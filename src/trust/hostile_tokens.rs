@@ -24,9 +24,10 @@ use crate::jose::signing::SigningKey;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 
-const NOW: u64 = 1_800_000_000;
+pub(super) const NOW: u64 = 1_800_000_000;
 /// Of a route that demands nothing of its own.
-const EXPECTED: Expectations<'_> = Expectations { issuers: AllowedIssuers::All, audiences: AllowedAudiences::OfIssuer };
+pub(super) const EXPECTED: Expectations<'_> =
+    Expectations { issuers: AllowedIssuers::All, audiences: AllowedAudiences::OfIssuer };
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa];
 
 /// An issuer that is as easy-going as configuration allows: what it refuses, everyone refuses.
@@ -70,7 +71,7 @@ impl Random {
     }
 }
 
-fn claims() -> Value {
+pub(super) fn claims() -> Value {
     json!({
         "iss": "https://login.example.com", "sub": "someone", "aud": "https://api.example.com", "azp": "app",
         "exp": NOW + 600, "iat": NOW, "nbf": NOW, "jti": "id-1", "scope": "read:data",

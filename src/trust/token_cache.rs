@@ -138,8 +138,10 @@ mod tests {
     }
 
     /// As long as an RS256 token of ours.
-    fn token(kind: char, number: usize) -> Vec<u8> {
-        format!("{kind}{number:0>750}").into_bytes()
+    fn token(kind: u8, number: usize) -> Vec<u8> {
+        let mut token = vec![kind; 750];
+        token[..8].copy_from_slice(&number.to_le_bytes());
+        token
     }
 
     /// How many of the regular tokens' uses are hits, `between` new tokens passing after each use.
@@ -155,12 +157,12 @@ mod tests {
             hit
         };
         // Regular callers have been here before.
-        (0..2 * REGULARS).for_each(|use_| drop(ask(token('r', use_ % REGULARS))));
+        (0..2 * REGULARS).for_each(|use_| drop(ask(token(b'r', use_ % REGULARS))));
         let (mut hits, mut passed) = (0, 0);
         for use_ in 0..uses {
-            hits += usize::from(ask(token('r', use_ % REGULARS)));
+            hits += usize::from(ask(token(b'r', use_ % REGULARS)));
             for _ in 0..between {
-                (0..new_are_used).for_each(|_| drop(ask(token('n', passed))));
+                (0..new_are_used).for_each(|_| drop(ask(token(b'n', passed))));
                 passed += 1;
             }
         }
@@ -170,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_new_tokens_does_not_push_out_regular_callers() {
-        for (uses, between) in [(100_000, 1), (10_000, 10), (4000, 25), (2000, 50)] {
+        for (uses, between) in [(100_000, 1), (10_000, 10), (2000, 50)] {
             let ratio = regulars_hit_ratio(uses, between, 1);
             assert!(ratio >= 0.9, "{between} new tokens for each use: {ratio}");
         }
@@ -188,7 +190,9 @@ mod tests {
             let verified = verified(json!({}));
             let mut cache = TokenCache::new();
             for number in 0..20_000 {
-                cache.insert(format!("{number:0>length$}").as_bytes(), Rc::clone(&verified));
+                let mut token = vec![0; length];
+                token[..8].copy_from_slice(&u64::to_le_bytes(number));
+                cache.insert(&token, Rc::clone(&verified));
             }
             assert!(cache.len() as u64 <= most && cache.len() > 500, "{length}: {}", cache.len());
             assert!(cache.bytes() <= MAX_BYTES && cache.bytes() > MAX_BYTES / 2, "{length}: {}", cache.bytes());
