@@ -2,7 +2,10 @@
 //!
 //! What may be thought up is thought up: every bit of good tokens flipped, every end cut off, parts exchanged, headers and
 //! claims rewritten under an old signature or signed as they should not be, signatures at the edges of their arithmetic. What
-//! may not is drawn at random, the same at every run.
+//! may not is drawn at random, from one seed.
+
+mod edges;
+mod sayings;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +26,8 @@ use crate::jose::key_set::KeySet;
 use crate::jose::signing::SigningKey;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
+use edges::edges_of_signatures;
+use sayings::{bad_claims, bad_headers};
 
 pub(super) const NOW: u64 = 1_800_000_000;
 /// Of a route that demands nothing of its own.
@@ -223,136 +228,6 @@ fn spelt_otherwise(token: &str) -> Vec<String> {
     all
 }
 
-/// Headers that change what the token means, or whose key it wants.
-fn bad_headers() -> Vec<Box<dyn Fn(Value) -> String>> {
-    let mut all: Vec<Box<dyn Fn(Value) -> String>> = Vec::new();
-    let mut member = |name: &'static str, value: Value| {
-        all.push(Box::new(move |header| with(header, name, value.clone()).to_string()));
-    };
-    let names = [
-        "none",
-        "None",
-        "NONE",
-        "nOnE",
-        "",
-        " ",
-        "HS256",
-        "HS384",
-        "HS512",
-        "RS384",
-        "RS512",
-        "PS384",
-        "PS512",
-        "ES384",
-        "ES512",
-        "ES256K",
-        "Ed25519",
-        "Ed448",
-        "rs256",
-        "RS256 ",
-        "RS256\0",
-        "RSA1_5",
-        "dir",
-        "A256KW",
-        "PBES2-HS512+A256KW",
-        "ECDH-ES",
-    ];
-    names.into_iter().for_each(|name| member("alg", json!(name)));
-    [json!(null), json!(0), json!(["RS256"]), json!({"a": 1}), json!(true)]
-        .into_iter()
-        .for_each(|value| member("alg", value));
-    for value in [json!(null), json!([]), json!(["exp"]), json!(["b64"]), json!("exp"), json!({})] {
-        member("crit", value);
-    }
-    [json!(true), json!(false), json!(null), json!("false")].into_iter().for_each(|value| member("b64", value));
-    ["DEF", "", "none"].into_iter().for_each(|value| member("zip", json!(value)));
-    for value in ["", "evil", "../../dev/null", "' OR 1=1 --", "\0", "\u{202e}"] {
-        member("kid", json!(value));
-    }
-    [json!(null), json!(7), json!(["a"]), json!("k".repeat(10_000))].into_iter().for_each(|value| member("kid", value));
-    for value in
-        [json!(null), json!(7), json!([]), json!("logout+jwt"), json!("dpop+jwt"), json!(""), json!("at+jwt\0")]
-    {
-        member("typ", value);
-    }
-    let written: [fn(String) -> String; 9] = [
-        |header| header.replacen('{', r#"{"alg":"none","#, 1),
-        |header| header.replacen('{', r#"{"\u0061lg":"none","#, 1),
-        |header| header.replacen('{', r#"{"kid":"evil","#, 1),
-        |header| header.replacen('{', r#"{"crit":["x"],"crit":["x"],"#, 1),
-        |header| format!("\u{feff}{header}"),
-        |header| format!("{header}{{}}"),
-        |header| format!("[{header}]"),
-        |header| header.replacen('{', "{/**/", 1),
-        |header| header.replace('"', "'"),
-    ];
-    for change in written {
-        all.push(Box::new(move |header: Value| change(header.to_string())));
-    }
-    all
-}
-
-/// Claims that make a token no good, whoever signed it.
-fn bad_claims() -> Vec<String> {
-    let mut all = Vec::new();
-    let odd = [
-        json!(null),
-        json!(true),
-        json!([]),
-        json!({}),
-        json!(-1),
-        json!(1.5),
-        json!("1800000600"),
-        json!(""),
-        json!([7]),
-    ];
-    for name in ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "azp"] {
-        let is_text = !["exp", "nbf", "iat"].contains(&name);
-        let fits = |value: &Value| is_text && value == "1800000600" && !["iss"].contains(&name);
-        all.extend(
-            odd.iter().filter(|value| !fits(value)).map(|value| with(claims(), name, value.clone()).to_string()),
-        );
-    }
-    for name in ["iss", "sub", "aud", "exp"] {
-        let mut without = claims();
-        without.as_object_mut().unwrap().remove(name);
-        all.push(without.to_string());
-        let again = serde_json::to_string(&claims()[name]).unwrap();
-        let escaped: String = name.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect();
-        all.push(claims().to_string().replacen('{', &format!("{{\"{name}\":{again},"), 1));
-        all.push(claims().to_string().replacen('{', &format!("{{\"{escaped}\":{again},"), 1));
-    }
-    for (name, value) in [("exp", NOW - 121), ("exp", 0), ("nbf", NOW + 121), ("iat", NOW + 121), ("nbf", u64::MAX)] {
-        all.push(with(claims(), name, value).to_string());
-    }
-    for other in ["https://login.example.com/", "HTTPS://login.example.com", "http://login.example.com", "corp", "self"]
-    {
-        all.push(with(claims(), "iss", other).to_string());
-    }
-    let nested = |open: &str, close: &str, depth: usize| format!("{}0{}", open.repeat(depth), close.repeat(depth));
-    for value in
-        [nested("[", "]", 17), nested("[", "]", 20_000), nested("{\"a\":", "}", 17), nested("{\"a\":", "}", 20_000)]
-    {
-        all.push(claims().to_string().replacen('{', &format!("{{\"x\":{value},"), 1));
-    }
-    let many: String = (0..64).map(|number| format!("\"x{number}\":0,")).collect();
-    for more in [
-        many.as_str(),
-        "\"x\":\"\\ud800\",",
-        "\"x\":1e999,",
-        "\"x\":01,",
-        "\"x\":NaN,",
-        "\"x\":\"\n\",",
-        ",",
-        "\"x\":0,\"x\":0,",
-    ] {
-        all.push(claims().to_string().replacen('{', &format!("{{{more}"), 1));
-    }
-    all.push(claims().to_string() + "x");
-    all.push(format!("[{}]", claims()));
-    all
-}
-
 #[tokio::test]
 async fn a_hundred_thousand_hostile_tokens_are_refused() {
     let mut attack = Attack::new().await;
@@ -377,8 +252,7 @@ async fn a_hundred_thousand_hostile_tokens_are_refused() {
     drawn_at_random(&mut attack, 60_000).await;
     attack.accepts_good_ones().await;
     let tried = attack.tried.len();
-    println!("{tried} hostile tokens tried, 0 accepted");
-    assert!(tried >= 100_000, "{tried}");
+    assert!(tried >= 100_000, "only {tried} were tried");
 }
 
 /// Each part of one good token among parts of the others, and parts in other places.
@@ -451,106 +325,6 @@ async fn keys_that_a_token_brings(attack: &mut Attack) {
                 attack.refuses(evil.sign_under(&header.to_string(), claims().to_string().as_bytes()).unwrap()).await;
             }
         }
-    }
-}
-
-/// The order of P-256 (SEC 2 §2.4.2) and its field's prime.
-const N: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
-const P: &str = "ffffffff00000001000000000000000000000000ffffffffffffffffffffffff";
-/// The order of edwards25519 (RFC 8032 §5.1), as signatures have it: its lowest byte first.
-const L: &str = "edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010";
-
-fn hex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
-}
-
-/// `a - b` of numbers of one length, their highest byte first.
-fn minus(a: &[u8], b: &[u8]) -> Vec<u8> {
-    let mut borrow = 0;
-    let mut difference: Vec<u8> = Vec::new();
-    for (a, b) in a.iter().zip(b).rev() {
-        let digit = i16::from(*a) - i16::from(*b) - borrow;
-        borrow = i16::from(digit < 0);
-        difference.push(digit.rem_euclid(256) as u8);
-    }
-    difference.reverse();
-    difference
-}
-
-fn plus(a: &[u8], b: &[u8]) -> Vec<u8> {
-    let zero = vec![0; b.len()];
-    minus(a, &minus(&zero, b))
-}
-
-fn small(number: u8) -> Vec<u8> {
-    let mut bytes = vec![0; 32];
-    bytes[31] = number;
-    bytes
-}
-
-/// An integer as DER has it.
-fn der(number: &[u8]) -> Vec<u8> {
-    [&[2, number.len() as u8 + 1, 0], number].concat()
-}
-
-async fn edges_of_signatures(attack: &mut Attack) {
-    let [rsa, ec, ed] = &attack.good[..] else { panic!() };
-    let (rsa, ec, ed) = (rsa.clone(), ec.clone(), ed.clone());
-    let signature = |token: &str| decoded(parts(token)[2]);
-    let mut signatures: Vec<(&str, Vec<u8>)> = Vec::new();
-    let (n, p, good) = (hex(N), hex(P), signature(&ec));
-    let (r, s) = good.split_at(32);
-    let mut edges =
-        vec![small(0), small(1), small(2), minus(&n, &small(1)), n.clone(), plus(&n, &small(1)), minus(&p, &small(1))];
-    edges.extend([
-        p.clone(),
-        plus(&p, &small(1)),
-        vec![255; 32],
-        plus(r, &n),
-        plus(s, &n),
-        minus(&n, r),
-        minus(&p, &n),
-    ]);
-    for first in edges.iter().map(Vec::as_slice).chain([r, s]) {
-        for second in edges.iter().map(Vec::as_slice).chain([r, s]) {
-            signatures.push((&ec, [first, second].concat()));
-        }
-    }
-    let der_length = (2 * (32 + 3)) as u8;
-    signatures.push((&ec, [&[0x30, der_length][..], &der(r), &der(s)].concat()));
-    signatures.extend([0, 1, 31, 32, 63].map(|length| (ec.as_str(), good[..length].to_vec())));
-    signatures.push((&ec, [&[0][..], r, &[0], s].concat()));
-    signatures.push((&ec, [&good[..], &good[..]].concat()));
-    // A signature of Ed25519 with another number of the same remainder, and with points of small order.
-    let good = signature(&ed);
-    let (point, number) = good.split_at(32);
-    let reversed = |bytes: &[u8]| bytes.iter().rev().copied().collect::<Vec<u8>>();
-    let more = reversed(&plus(&reversed(number), &reversed(&hex(L))));
-    signatures.push((&ed, [point, &more].concat()));
-    let low = [
-        small(0),
-        reversed(&small(1)),
-        vec![255; 32],
-        hex("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
-    ];
-    let numbers = [small(0), hex(L), number.to_vec(), vec![255; 32], more];
-    signatures.extend(
-        low.iter().flat_map(|low| numbers.iter().map(|number| (ed.as_str(), [low.as_slice(), number].concat()))),
-    );
-    // Numbers of RSA beyond their modulus, or of another length.
-    let good = signature(&rsa);
-    let modulus = decoded(attack.keys[0].public_jwk()["n"].as_str().unwrap());
-    signatures.extend(
-        [vec![0; 256], vec![255; 256], modulus.clone(), plus(&good, &modulus), minus(&modulus, &good)]
-            .map(|edge| (rsa.as_str(), edge)),
-    );
-    signatures.extend(
-        [[&[0][..], &good].concat(), [&good[..], &[0]].concat(), good[1..].to_vec(), good[..255].to_vec()]
-            .map(|edge| (rsa.as_str(), edge)),
-    );
-    let all: Vec<String> = signatures.iter().map(|(token, edge)| replaced(token, 2, &BASE64URL.encode(edge))).collect();
-    for token in all {
-        attack.refuses(token).await;
     }
 }
 
@@ -629,16 +403,6 @@ fn changed(random: &mut Random, mut bytes: Vec<u8>) -> Vec<u8> {
         }
     }
     bytes
-}
-
-#[tokio::test]
-async fn an_ecdsa_signature_has_a_twin_and_it_is_good_too() {
-    // RFC 7518 §3.4 does not ask for the lower `s`. Nothing hangs on a token's text but the cache, where each has its own place.
-    let attack = Attack::new().await;
-    let signature = decoded(parts(&attack.good[1])[2]);
-    let (r, s) = signature.split_at(32);
-    let twin = [r, &minus(&hex(N), s)].concat();
-    assert!(attack.accepts(&replaced(&attack.good[1], 2, &BASE64URL.encode(twin))).await);
 }
 
 #[tokio::test]
