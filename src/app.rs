@@ -122,7 +122,7 @@ impl App {
         let addresses = sockets.iter().flat_map(|sockets| sockets.first()?.local_addr().ok()).collect();
         let admin = config.admin.map(|address| listener::bind(address, 1)).transpose()?;
         let (keeper, revoker) = revocation::open(&config)?;
-        let offload = [Offload::runtime(config.workers)?, Offload::runtime(PASSWORD_THREADS)?];
+        let offload = [Offload::runtime(config.workers)?, Offload::patient_runtime(PASSWORD_THREADS)?];
         let control = control_runtime()?;
         let (snapshot, ring_keeper) = snapshot(&mut config, (&keeper, &revoker), &offload, &control)?;
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));

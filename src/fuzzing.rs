@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request};
 
+use crate::clock::UnixTime;
 use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::issuer::credentials::Credentials;
@@ -110,7 +111,7 @@ pub fn basic(data: &[u8]) {
 pub fn configuration(data: &[u8]) {
     let variable = |_: &str| Err(VarError::NotPresent);
     let file = |_: &Path| Err(io::ErrorKind::NotFound.into());
-    let surroundings = Surroundings { variable: &variable, file: &file };
+    let surroundings = Surroundings { variable: &variable, file: &file, now: UnixTime::from_seconds(1_800_000_000) };
     let reading = config::parse(Path::new("gateway.yaml"), data.to_vec(), &surroundings);
     assert!(reading.faults.is_empty() || !reading.told().is_empty());
 }

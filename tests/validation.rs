@@ -161,6 +161,7 @@ routes:
   - {{path: /corp, upstream: legacy, access: {{issuers: [corp]}}}}
   - {{path: /billing, upstream: legacy, access: {{audiences: [{BILLING}]}}}}
 audit: {{file: "-"}}
+admin: {{address: 127.0.0.1:0}}
 "#
     )
 }

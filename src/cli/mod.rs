@@ -8,6 +8,7 @@ mod demo;
 mod keys;
 mod legacy;
 mod revoke;
+mod rotate;
 mod run;
 mod terminal;
 mod token;

@@ -38,10 +38,6 @@ pub(crate) struct Count(NonZeroU32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Period(Duration);
 
-/// A point in time, with its offset from UTC (RFC 3339 §5.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Time(UnixTime);
-
 /// A number of bytes above 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size(u64);
@@ -72,12 +68,6 @@ impl Period {
     }
 }
 
-impl Time {
-    pub(crate) const fn get(self) -> UnixTime {
-        self.0
-    }
-}
-
 impl Size {
     pub(crate) const fn bytes(self) -> u64 {
         self.0
@@ -91,6 +81,18 @@ impl<T> Limit<T> {
             Self::Unlimited => None,
             Self::AtMost(limit) => Some(limit),
         }
+    }
+}
+
+/// For the command line, which takes durations as the file does.
+impl std::str::FromStr for Period {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        <Self as Value>::parse(text).map_err(|hint| match hint {
+            "" => format!("expected {}", <Self as Value>::expected()),
+            hint => format!("expected {}: {hint}", <Self as Value>::expected()),
+        })
     }
 }
 
@@ -166,16 +168,6 @@ impl Value for Period {
     }
 }
 
-impl Value for Time {
-    fn expected() -> String {
-        "a time such as `2026-01-31T18:00:00Z`".to_owned()
-    }
-
-    fn parse(text: &str) -> Result<Self, Hint> {
-        UnixTime::parse(text).map(Self).ok_or("")
-    }
-}
-
 impl Value for Size {
     fn expected() -> String {
         "a size such as `8KiB`".to_owned()
@@ -231,6 +223,16 @@ impl<T: Value> Value for Limit<T> {
             Err(NOT_ZERO) => Err("to lift the limit, write `unlimited`"),
             result => result.map(Self::AtMost),
         }
+    }
+}
+
+impl Value for UnixTime {
+    fn expected() -> String {
+        "a time such as `2027-01-31T00:00:00Z`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        Self::parse(text).ok_or("RFC 3339, with `Z` or an offset such as `+01:00`")
     }
 }
 

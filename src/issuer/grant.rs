@@ -151,13 +151,12 @@ impl GrantFault {
 
 #[cfg(test)]
 mod tests {
-    use super::super::secret::{ClientSecret, SecretHash};
     use super::*;
 
     fn client() -> Client {
         Client {
             id: Identity::parse("app").unwrap(),
-            secrets: vec![SecretHash::of(&ClientSecret::new("s".to_owned()))],
+            secrets: Vec::new(),
             scopes: ScopeSet::parse("read write").unwrap(),
             audiences: vec!["https://a.example".to_owned(), "https://b.example".to_owned()],
             token_ttl: Duration::from_secs(600),

@@ -3,6 +3,7 @@
 //! Authenticates as the token endpoint does. A token that is good for nothing, whatever the reason, needs no revoking and is none of
 //! the client's business either: the answer is the same. The one thing that a client is told about a token is that it is another's.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use http::HeaderMap;
@@ -33,12 +34,14 @@ impl AuthorizationServer {
         headers: &HeaderMap,
         query: Option<&str>,
         body: &[u8],
+        from: IpAddr,
         now: UnixTime,
     ) -> Result<Revoked, TokenRefusal> {
         if !now.is_plausible() {
             return Err(TokenRefusal::Clock);
         }
-        let (client, parameters) = self.client(headers, query, body).await?;
+        let (authenticated, parameters) = self.client(headers, query, body, from, now).await?;
+        let client = authenticated.client;
         let token = parameters.token.ok_or(GrantFault::InvalidRequest("token is missing"))?;
         let own = [IssuerName::own()];
         let expected = Expectations { issuers: AllowedIssuers::Only(&own), audiences: AllowedAudiences::Any };

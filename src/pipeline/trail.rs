@@ -132,6 +132,7 @@ impl Trail {
 
     pub(crate) fn granted(&mut self, issued: Issued) {
         self.decision = Decision::Issue;
+        self.worker.tally(|tally| tally.secret_used(&issued.client, issued.secret, self.now));
         self.who = Who::Granted(Box::new(issued));
     }
 

@@ -175,6 +175,8 @@ impl Worker {
         let mut current = self.current.borrow_mut();
         if !Arc::ptr_eq(&published, &current) {
             *current = Rc::new(Arc::clone(&published));
+            // A token dies with its issuer's configuration. Here, and not at every hit.
+            self.tokens.borrow_mut().keep(|verified| published.trust.holds(&verified.issuer));
         }
         Rc::clone(&current)
     }
@@ -191,7 +193,10 @@ impl Worker {
     }
 
     pub(crate) fn remember(&self, token: &[u8], verified: Rc<Verified>) {
-        self.tokens.borrow_mut().insert(token, verified);
+        // A request that began before the last change may bring one that is no good any more.
+        if self.snapshot().trust.holds(&verified.issuer) {
+            self.tokens.borrow_mut().insert(token, verified);
+        }
     }
 
     pub(crate) fn forget(&self, token: &[u8]) {
@@ -217,6 +222,7 @@ impl Worker {
     fn counts(&self) -> Report {
         Report {
             cached_tokens: self.tokens.borrow().len() as u64,
+            cached_bytes: self.tokens.borrow().bytes(),
             token_cache_hits: self.token_hits.get(),
             token_cache_misses: self.token_misses.get(),
             idle_upstream_connections: self.pools.idle() as u64,

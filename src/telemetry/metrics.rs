@@ -40,13 +40,23 @@ pub(crate) struct IssuerLabels {
     pub(crate) issuer: String,
 }
 
+/// A client's secret by its position in the configuration, from 1: nothing that is made of a hash leaves the process.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct SecretLabels {
+    pub(crate) client: String,
+    pub(crate) secret: u64,
+}
+
 /// Counts of one worker, or of all together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     pub(crate) decisions: Vec<(DecisionLabels, u64)>,
     pub(crate) durations: Vec<(DurationLabels, Histogram)>,
     pub(crate) limits: Vec<(LimitLabels, u64)>,
+    /// When a token was last issued for each, in seconds since 1970.
+    pub(crate) secrets: Vec<(SecretLabels, u64)>,
     pub(crate) cached_tokens: u64,
+    pub(crate) cached_bytes: u64,
     pub(crate) token_cache_hits: u64,
     pub(crate) token_cache_misses: u64,
     pub(crate) idle_upstream_connections: u64,
@@ -109,6 +119,7 @@ struct Sum {
     decisions: BTreeMap<DecisionLabels, u64>,
     durations: BTreeMap<DurationLabels, Histogram>,
     limits: BTreeMap<LimitLabels, u64>,
+    secrets: BTreeMap<SecretLabels, f64>,
     total: Report,
 }
 
@@ -122,7 +133,12 @@ impl Sum {
                 .into_iter()
                 .for_each(|(labels, histogram)| sum.durations.entry(labels).or_default().add(&histogram));
             report.limits.into_iter().for_each(|(labels, count)| *sum.limits.entry(labels).or_default() += count);
+            for (labels, last) in report.secrets {
+                let latest = sum.secrets.entry(labels).or_default();
+                *latest = latest.max(last as f64);
+            }
             let total = &mut sum.total;
+            total.cached_bytes += report.cached_bytes;
             total.cached_tokens += report.cached_tokens;
             total.token_cache_hits += report.token_cache_hits;
             total.token_cache_misses += report.token_cache_misses;
@@ -162,6 +178,12 @@ impl Collector for Page {
             sum.total.token_cache_misses,
         )?;
         page.gauge("portcullis_token_cache_entries", "Tokens in memory", sum.total.cached_tokens as f64)?;
+        page.gauge("portcullis_token_cache_bytes", "Memory that they take", sum.total.cached_bytes as f64)?;
+        page.gauges(
+            "portcullis_client_secret_last_used_timestamp",
+            "When a client's secret last got a token",
+            &sum.secrets,
+        )?;
         page.gauge(
             "portcullis_upstream_idle_connections",
             "Connections to upstreams kept for reuse",
@@ -187,7 +209,11 @@ impl Collector for Page {
             "Revoked tokens, clients, subjects and issuers",
             process.revocations as f64,
         )?;
-        page.gauges("portcullis_jwks_age", "Since an issuer's JWK Set was fetched", &process.jwks_age)
+        page.gauges(
+            "portcullis_jwks_age",
+            "Since an issuer's JWK Set was fetched",
+            process.jwks_age.iter().map(|(labels, age)| (labels, age)),
+        )
     }
 }
 
@@ -209,9 +235,16 @@ impl Writer<'_, '_> {
         values.iter().try_for_each(|(labels, value)| ConstCounter::new(*value).encode(encoder.encode_family(labels)?))
     }
 
-    fn gauges<L: EncodeLabelSet>(&mut self, name: &str, help: &str, values: &[(L, f64)]) -> fmt::Result {
+    fn gauges<'v, L: EncodeLabelSet + 'v>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (&'v L, &'v f64)>,
+    ) -> fmt::Result {
         let mut encoder = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
-        values.iter().try_for_each(|(labels, value)| ConstGauge::new(*value).encode(encoder.encode_family(labels)?))
+        values
+            .into_iter()
+            .try_for_each(|(labels, value)| ConstGauge::new(*value).encode(encoder.encode_family(labels)?))
     }
 
     fn histograms<L: EncodeLabelSet>(

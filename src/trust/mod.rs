@@ -5,6 +5,8 @@
 
 pub(crate) mod discovery;
 pub(crate) mod fetch;
+#[cfg(test)]
+mod hostile_tokens;
 pub(crate) mod issuer;
 pub(crate) mod key_cache;
 pub(crate) mod refresher;

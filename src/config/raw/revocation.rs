@@ -2,7 +2,7 @@
 
 use super::super::decode::{Required, mirror};
 use super::super::source::At;
-use super::super::values::Time;
+use crate::clock::UnixTime;
 
 mirror! {
     /// One token, client or subject, or with none of them all of the issuer's.
@@ -12,6 +12,6 @@ mirror! {
         jti: Option<Required<String>>,
         client: Option<Required<String>>,
         subject: Option<Required<String>>,
-        issued_before: Option<Required<Time>>,
+        issued_before: Option<Required<UnixTime>>,
     }
 }

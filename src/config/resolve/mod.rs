@@ -10,6 +10,7 @@ mod oauth;
 mod rate_limits;
 mod revocation;
 mod routes;
+mod secrets;
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -22,11 +23,12 @@ use super::diagnostics::{Faults, Reported};
 use super::interpolate;
 use super::raw::limits::RawLimits;
 use super::raw::{AuditFile, OnFailure as RawOnFailure, RawAdmin, RawAudit, RawConfig};
-use super::source::{At, Source, Span};
+use super::source::{At, Place, Source, Span};
 use super::types::{Audit, Config, Listener};
 use super::values::{Count, Limit, Period, Size};
 use crate::audit::ledger::OnFailure;
 use crate::audit::writer::Target;
+use crate::clock::UnixTime;
 use crate::oauth::scope::{Scope, ScopeSet};
 use crate::pipeline::routes::RouteTable;
 use crate::server::drain::Shutdown;
@@ -37,6 +39,7 @@ pub(super) struct Resolver<'a> {
     pub(super) source: &'a Source,
     pub(super) faults: &'a mut Faults,
     pub(super) warnings: Vec<String>,
+    pub(super) now: UnixTime,
 }
 
 /// Stands for "unlimited" where a deadline is computed: longer than any process lives.
@@ -91,6 +94,12 @@ impl Resolver<'_> {
             state_directory,
             revoked,
         })
+    }
+
+    /// Something allowed and yet worth a word, at its place in the file.
+    fn warn(&mut self, span: Span, message: &str) {
+        let Place { line, column } = self.source.place(span);
+        self.warnings.push(format!("{}:{line}:{column}: {message}", self.source.name()));
     }
 
     fn limits(&mut self, raw: &RawLimits) -> Limits {

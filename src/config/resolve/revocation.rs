@@ -52,7 +52,7 @@ impl Resolver<'_> {
             self.warn_of_unknown_client(raw, &issuer, client, names);
         }
         let issuer = known.iter().find(|settings| settings.name == issuer)?;
-        let before = before.and_then(|time| time.as_ref().ok()).map(|time| time.value.get());
+        let before = before.and_then(|time| time.as_ref().ok()).map(|time| time.value);
         Some(Entry::standing(issuer, target, before))
     }
 
