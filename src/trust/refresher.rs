@@ -36,8 +36,6 @@ pub(crate) enum RefreshError {
 const DEFAULT_TTL: Duration = Duration::from_secs(10 * 60);
 const MIN_TTL: Duration = Duration::from_secs(60);
 const MAX_TTL: Duration = Duration::from_secs(60 * 60);
-/// How long after its time to live the last good set serves.
-const MAX_STALE: Duration = Duration::from_secs(60 * 60);
 const MAX_BACK_OFF: Duration = Duration::from_secs(60);
 
 /// Refreshes for ever; ends only by being dropped.
@@ -51,7 +49,7 @@ pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, cach
                 failures = 0;
                 let count = keys.len();
                 // Who reads of it in the log may rely on it.
-                cache.publish(keys, started, started + ttl + MAX_STALE);
+                cache.publish(keys, started, started + ttl + source.max_stale);
                 info!(
                     issuer.name = settings.name.as_str(),
                     keys.count = count,
