@@ -41,6 +41,7 @@ use crate::server::listener::{self, ListenError};
 use crate::server::places::Places;
 use crate::server::tls;
 use crate::trust::issuer::{IssuerSettings, KeySource, TrustedIssuer};
+use crate::trust::kept::Shelf;
 use crate::trust::key_cache::KeyCache;
 use crate::trust::refresher;
 use crate::trust::verify::Trust;
@@ -215,8 +216,9 @@ fn snapshot(config: &mut Config, offload: &[Runtime; 2], control: &Runtime) -> R
         None => None,
     };
     for ExternalIssuer { settings, source } in config.issuers.drain(..) {
-        let keys = Arc::new(KeyCache::remote());
-        control.spawn(keep_fresh(settings.clone(), source, Arc::clone(&keys)));
+        let shelf = Shelf::of(&config.state_directory, &settings.name);
+        let keys = Arc::new(refresher::restored(&settings, &source, &shelf));
+        control.spawn(keep_fresh(settings.clone(), source, shelf, Arc::clone(&keys)));
         issuers.push(Arc::new(TrustedIssuer { settings, keys }));
     }
     Ok(Snapshot {
@@ -229,9 +231,9 @@ fn snapshot(config: &mut Config, offload: &[Runtime; 2], control: &Runtime) -> R
 }
 
 /// Begins again should the refresher ever die: an issuer's keys must not grow old in silence.
-async fn keep_fresh(settings: IssuerSettings, source: KeySource, keys: Arc<KeyCache>) {
+async fn keep_fresh(settings: IssuerSettings, source: KeySource, shelf: Shelf, keys: Arc<KeyCache>) {
     loop {
-        let refresher = refresher::keep_fresh(settings.clone(), source.clone(), Arc::clone(&keys));
+        let refresher = refresher::keep_fresh(settings.clone(), source.clone(), shelf.clone(), Arc::clone(&keys));
         let died = tokio::task::JoinSet::from_iter([refresher]).join_next().await;
         tracing::error!(
             issuer.name = settings.name.as_str(),

@@ -34,6 +34,14 @@ impl UnixTime {
         self.millis / 1000
     }
 
+    /// The date of an HTTP header (RFC 9110 §5.6.7), in the one form that may be sent.
+    pub(crate) fn from_http_date(text: &str) -> Option<Self> {
+        let text = text.strip_suffix(" GMT")?;
+        let date = jiff::civil::DateTime::strptime("%a, %d %b %Y %H:%M:%S", text).ok()?;
+        let seconds = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second();
+        Some(Self::from_seconds(u64::try_from(seconds).ok()?))
+    }
+
     pub(crate) fn plus(self, duration: Duration) -> Self {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self { millis: self.millis.saturating_add(millis) }
@@ -98,6 +106,15 @@ mod tests {
             (951_782_399_990, "2000-02-28T23:59:59.990Z"),
         ] {
             assert_eq!(UnixTime { millis }.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn dates_of_http_headers_are_read() {
+        let read = |text| UnixTime::from_http_date(text).map(UnixTime::seconds);
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        for bad in ["", "Sun, 06 Nov 1994 08:49:37", "Mon, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1894 08:49:37 GMT"] {
+            assert_eq!(read(bad), None, "{bad}");
         }
     }
 

@@ -6,8 +6,11 @@
 pub(crate) mod discovery;
 pub(crate) mod fetch;
 pub(crate) mod issuer;
+pub(crate) mod kept;
 pub(crate) mod key_cache;
+pub(crate) mod progress;
 pub(crate) mod refresher;
+pub(crate) mod report;
 pub(crate) mod scope_claim;
 pub(crate) mod token_cache;
 pub(crate) mod verify;
