@@ -40,6 +40,12 @@ pub(crate) struct IssuerLabels {
     pub(crate) issuer: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct FetchLabels {
+    pub(crate) issuer: String,
+    pub(crate) result: &'static str,
+}
+
 /// Counts of one worker, or of all together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
@@ -64,6 +70,9 @@ pub(crate) struct Process {
     pub(crate) audit_broken: bool,
     /// Seconds since each external issuer's JWK Set was fetched.
     pub(crate) jwks_age: Vec<(IssuerLabels, f64)>,
+    pub(crate) jwks_fetches: BTreeMap<FetchLabels, u64>,
+    /// Look-ups answered from a set beyond its time to live.
+    pub(crate) jwks_stale_served: BTreeMap<IssuerLabels, u64>,
 }
 
 /// Seconds, in the buckets that OpenTelemetry advises for HTTP.
@@ -181,7 +190,13 @@ impl Collector for Page {
             "1 while the audit log can't be written",
             f64::from(u8::from(process.audit_broken)),
         )?;
-        page.gauges("portcullis_jwks_age", "Since an issuer's JWK Set was fetched", &process.jwks_age)
+        page.gauges("portcullis_jwks_age", "Since an issuer's JWK Set was fetched", &process.jwks_age)?;
+        page.counters("portcullis_jwks_fetch", "Attempts to fetch an issuer's JWK Set", &process.jwks_fetches)?;
+        page.counters(
+            "portcullis_jwks_stale_served",
+            "Look-ups answered from a JWK Set beyond its time to live",
+            &process.jwks_stale_served,
+        )
     }
 }
 
