@@ -34,11 +34,16 @@ impl World {
 
     /// With these files beside the configuration.
     async fn trusting_beside(files: &[(&str, &str)], issuers: &[String]) -> Self {
+        Self::trusting_with(&[], files, issuers).await
+    }
+
+    /// And with these variables.
+    async fn trusting_with(variables: &[(&str, &str)], files: &[(&str, &str)], issuers: &[String]) -> Self {
         let (upstream, folder) = (Upstream::start().await, folder());
         for (name, content) in files {
             fs::write(folder.join(name), content).unwrap();
         }
-        let gateway = Gateway::start_in(folder, &config(issuers, &upstream), &[]);
+        let gateway = Gateway::start_in(folder, &config(issuers, &upstream), variables);
         Self { client: Client::new(&gateway), gateway, upstream }
     }
 

@@ -263,6 +263,27 @@ mod tests {
     }
 
     #[test]
+    fn points_off_their_curve_are_unusable() {
+        for (algorithm, size) in [(Algorithm::Es256, 32), (Algorithm::Es384, 48)] {
+            for coordinate in ["x", "y"] {
+                for bytes in [vec![0; size], vec![1; size], vec![0xff; size]] {
+                    let jwk = with(jwk(algorithm), coordinate, json!(BASE64URL.encode(bytes)));
+                    unusable(&jwk, UnusableKey::Parameters);
+                }
+            }
+            let infinity = with(
+                with(jwk(algorithm), "x", json!(BASE64URL.encode(vec![0; size]))),
+                "y",
+                json!(BASE64URL.encode(vec![0; size])),
+            );
+            unusable(&infinity, UnusableKey::Parameters);
+        }
+        for bytes in [vec![0; 31], vec![0; 33]] {
+            unusable(&with(jwk(Algorithm::EdDsa), "x", json!(BASE64URL.encode(bytes))), UnusableKey::Parameters);
+        }
+    }
+
+    #[test]
     fn what_is_no_jwk_is_unusable() {
         for value in [json!({}), json!(7), json!({"kty": "RSA"}), json!({"kty": "XYZ", "kid": 7})] {
             assert!(VerifyingKey::from_jwk(&value, &Algorithm::ALL).is_err(), "{value}");
