@@ -3,6 +3,7 @@
 mod discovery;
 mod hostile;
 mod https;
+mod outage;
 mod refresh;
 
 use std::collections::BTreeMap;
