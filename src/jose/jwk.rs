@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use super::BASE64URL;
 use super::algorithm::Algorithm;
+use super::ed25519;
 
 /// A public key that verifies signatures of one algorithm.
 pub(crate) struct VerifyingKey {
@@ -176,7 +177,11 @@ fn ec_key(
 }
 
 fn ed25519_key(okp: &OctetKeyPairParameters) -> Result<ParsedPublicKey, UnusableKey> {
-    ParsedPublicKey::new(&signature::ED25519, decode(&okp.x)?).map_err(|_| UnusableKey::Parameters)
+    let x = decode(&okp.x)?;
+    if !ed25519::is_sound(&x) {
+        return Err(UnusableKey::Parameters);
+    }
+    ParsedPublicKey::new(&signature::ED25519, x).map_err(|_| UnusableKey::Parameters)
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, UnusableKey> {
@@ -278,7 +283,7 @@ mod tests {
             );
             unusable(&infinity, UnusableKey::Parameters);
         }
-        for bytes in [vec![0; 31], vec![0; 33]] {
+        for bytes in [vec![2; 32], vec![0xff; 32], vec![0; 32], vec![0; 31], vec![0; 33]] {
             unusable(&with(jwk(Algorithm::EdDsa), "x", json!(BASE64URL.encode(bytes))), UnusableKey::Parameters);
         }
     }
