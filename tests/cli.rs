@@ -265,6 +265,7 @@ fn the_help_of_every_verb_teaches() {
         (&["client", "new"], &["Example:", "--scopes invoices:read,invoices:write", "without downtime"]),
         (&["client", "hash"], &["Example:", "standard input", "argon2id"]),
         (&["token"], &["inspect"]),
+        (&["issuers"], &["Example:", "running gateway", "Exit code 1", "--format json"]),
         (&["token", "inspect"], &["Example:", "| portcullis token inspect", "Exit code 1"]),
     ] {
         let said = says(&folder, &[verb, &["--help"]].concat(), "");
