@@ -149,6 +149,11 @@ impl Sites {
         self.published.lock().unwrap().keys().map(line).collect()
     }
 
+    /// From now on this issuer publishes this.
+    fn publishes(&self, name: &str, published: &Published) {
+        *self.published.lock().unwrap().get_mut(name).unwrap() = published.clone();
+    }
+
     /// From now on all issuers publish this.
     fn all_publish(&self, published: &Published) {
         self.published.lock().unwrap().values_mut().for_each(|other| *other = published.clone());

@@ -80,6 +80,47 @@ async fn a_set_that_can_not_be_used_is_reported_and_its_issuer_recovers_by_itsel
     }
 }
 
+#[tokio::test]
+async fn a_set_that_can_not_be_used_never_takes_the_place_of_a_good_one() {
+    let key = Key::new("k1", "ES256");
+    let unusable = unusable(&key);
+    let sites = Sites::start(unusable.iter().map(|(name, ..)| (*name, Published::keys(&[&key])))).await;
+    let world = World::trusting(&sites.issuers()).await;
+    for (name, published, _) in &unusable {
+        world.fetched(name);
+        sites.publishes(name, published);
+    }
+    for (name, ..) in &unusable {
+        // A key that is missed has the set fetched as soon as it is not believed any more.
+        world.refuses(&token(&key.alias("missed", "ES256"), &format!("urn:{name}")), 401, "unknown_kid").await;
+    }
+    for (name, _, why) in &unusable {
+        let log = world.failed(name);
+        assert!(log.contains(why), "{name}: {log}");
+        world.accepts(&token(&key, &format!("urn:{name}"))).await;
+    }
+}
+
+#[tokio::test]
+async fn the_issuers_clock_changes_nothing_but_what_operators_are_told() {
+    let key = Key::new("k1", "ES256");
+    let dated = |date: &str| Published { headers: vec![("date", date.to_owned())], ..Published::keys(&[&key]) };
+    let published = [
+        ("ahead", dated("Fri, 01 Jan 2100 00:00:00 GMT")),
+        ("behind", dated("Sun, 06 Nov 1994 08:49:37 GMT")),
+        ("garbage", dated("yesterday")),
+    ];
+    let sites = Sites::start(published).await;
+    let world = World::trusting(&sites.issuers()).await;
+    for name in ["ahead", "behind", "garbage"] {
+        assert!(world.fetched(name).contains("\"ttl_s\":600,"));
+        world.accepts(&token(&key, &format!("urn:{name}"))).await;
+    }
+    let logs = world.gateway.log_text();
+    let warned = logs.lines().filter(|line| line.contains("further apart than `clock_skew`")).count();
+    assert_eq!(warned, 2, "{logs}");
+}
+
 /// Nobody of them holds the refresher for longer than it may take, nor makes it take more than it may.
 #[tokio::test]
 async fn issuers_that_are_slow_endless_or_torn_are_given_up_on() {
