@@ -165,8 +165,9 @@ admin: {{address: "127.0.0.1:{self.admin}"}}
                 sys.exit(f"the gateway does not take the issuer's tokens:\n{open(self.path('stderr')).read()[-2000:]}")
             time.sleep(0.05)
 
-    def flood(self, rate, seconds):
-        """Starts wrk; `flooded` tells what it reached. Key ids are made of random groups of three characters."""
+    def flood(self, rate, seconds, token=None):
+        """Starts wrk; `flooded` tells what it reached. Key ids are made of random groups of three characters; with a `token`,
+        it is sent instead. Pauses vary, so that connections don't come all at once."""
         connections = 64
         pause = max(0, round(connections * 1000 / rate) - 1)
         claims = encode(json.dumps({"iss": self.issuer.name, "sub": "flood", "aud": AUDIENCE, "exp": int(time.time()) + 86400}).encode())
@@ -176,8 +177,12 @@ admin: {{address: "127.0.0.1:{self.admin}"}}
             {BASE64_OF_THREE}
             function init() math.randomseed(os.time())
               for n = 1, 4096 do groups[n] = base64_of_three(math.random(97, 122), math.random(97, 122), math.random(97, 122)) end end
-            function delay() return {pause} end
+            function delay() return math.random(0, {2 * pause}) end
+            local token = "{token or ''}"
             function request()
+              if token ~= "" then
+                return wrk.format("GET", "/data", {{["Host"] = "localhost", ["Authorization"] = "Bearer " .. token}})
+              end
               local kid = {{}}
               for n = 1, 8 do kid[n] = groups[math.random(4096)] end
               return wrk.format("GET", "/data", {{["Host"] = "localhost", ["Authorization"] =
@@ -189,12 +194,12 @@ admin: {{address: "127.0.0.1:{self.admin}"}}
         return process
 
     def flooded(self, process):
-        """Tokens a second, and how many answers were none of 401 and 503 (wrk only counts 2xx and 3xx apart)."""
+        """Tokens a second, and how many were let through: wrk counts 2xx and 3xx apart."""
         text = process.communicate()[0]
         self.running.remove(process)
-        requests, seconds = int(re.search(r"(\d+) requests in", text).group(1)), float(re.search(r"Requests/sec:\s+(\S+)", text).group(1))
+        requests, rate = int(re.search(r"(\d+) requests in", text).group(1)), float(re.search(r"Requests/sec:\s+(\S+)", text).group(1))
         refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
-        return seconds, requests - (int(refused.group(1)) if refused else 0)
+        return rate, requests - (int(refused.group(1)) if refused else 0)
 
 
 BASE64_OF_THREE = """
