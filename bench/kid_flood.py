@@ -18,6 +18,8 @@ from issuer_world import Bench, Issuer, Key, options, paced, percentile, require
 TURN = 10
 QUIET, FLOOD, BUSY = "quiet", "flood", "busy"
 SLOWER = 1.5
+# On a machine that has nothing else to do it is about one millisecond.
+NOISY_MS = 10
 
 
 def main():
@@ -68,6 +70,7 @@ def main():
         ("fetches in any 5 s", "<= 1", str(most), most <= 1),
         ("valid requests failed", "0", str(len(failed)), not failed),
         ("random key ids let through", "0", str(passed), passed == 0),
+        ("p99 of valid requests, quiet (more is noise)", f"<= {NOISY_MS} ms", f"{p99[QUIET]:.2f} ms", p99[QUIET] <= NOISY_MS),
         ("p99 of valid requests, flood to quiet", f"<= {SLOWER} x", f"{ratio:.2f} x", ratio <= SLOWER),
     ], [f"p99 {p99[QUIET]:.2f} ms quiet, {p99[FLOOD]:.2f} ms with the flood", *remarks])
 

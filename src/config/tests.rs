@@ -127,7 +127,6 @@ fn keys_that_are_not_there_yet_are_unknown() {
         ("algorithm: RS256", "rotate_every: 30d"),
         ("{value: \"${CANARY}\"}", "{value: \"${CANARY}\", expires_at: 2027-01-31T00:00:00Z}"),
         ("      token_ttl: 10m", "      allow_from: [10.0.0.0/8]"),
-        ("scope_claim: auto", "max_stale: 1h"),
         ("connect_timeout: 5s", "balance: random"),
         ("connect_timeout: 5s", "health_check: {path: /ping}"),
         ("connect_timeout: 5s", "protocol: http1"),
