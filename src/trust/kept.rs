@@ -346,6 +346,18 @@ mod tests {
     }
 
     #[test]
+    fn a_set_may_be_older_than_the_machine_is_up() {
+        let folder = Folder::new("uptime");
+        let days = |days: u64| Duration::from_secs(days * 24 * 3600);
+        let age = days(7);
+        folder.shelf().save(&Kept { fetched_at: NOW.seconds() - age.as_secs(), ..kept() }).unwrap();
+        let source = KeySource { max_stale: days(7), ..source(Some("https://a.example/keys")) };
+        let restored = folder.shelf().load(&settings("https://a.example"), &source, NOW).unwrap().unwrap();
+        assert!(Instant::now() - restored.times.asked >= age);
+        assert!(Instant::now() < restored.times.usable_until);
+    }
+
+    #[test]
     fn a_document_that_would_not_be_taken_from_the_issuer_is_not_taken_from_the_disk() {
         for document in ["", "{}", r#"{"keys":[]}"#, r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#] {
             ignored("document", &Kept { document: document.to_owned(), ..kept() }, "can't be used");
