@@ -46,6 +46,7 @@ use crate::server::listener::{self, ListenError};
 use crate::server::places::Places;
 use crate::server::tls;
 use crate::trust::issuer::{IssuerSettings, KeySource, TrustedIssuer};
+use crate::trust::kept::Shelf;
 use crate::trust::key_cache::KeyCache;
 use crate::trust::refresher;
 use crate::trust::revocation_keeper::{Keeper, Revoker};
@@ -264,8 +265,9 @@ fn snapshot(
     };
     let (oauth, ring_keeper) = oauth.unzip();
     for ExternalIssuer { settings, source } in config.issuers.drain(..) {
-        let keys = Arc::new(KeyCache::remote());
-        control.spawn(keep_fresh(settings.clone(), source, Arc::clone(&keys)));
+        let shelf = Shelf::of(&config.state_directory, &settings.name);
+        let keys = Arc::new(refresher::restored(&settings, &source, &shelf));
+        control.spawn(keep_fresh(settings.clone(), source, shelf, Arc::clone(&keys)));
         issuers.push(Arc::new(TrustedIssuer { settings, keys }));
     }
     let snapshot = Snapshot {
@@ -279,9 +281,9 @@ fn snapshot(
 }
 
 /// Begins again should the refresher ever die: an issuer's keys must not grow old in silence.
-async fn keep_fresh(settings: IssuerSettings, source: KeySource, keys: Arc<KeyCache>) {
+async fn keep_fresh(settings: IssuerSettings, source: KeySource, shelf: Shelf, keys: Arc<KeyCache>) {
     loop {
-        let refresher = refresher::keep_fresh(settings.clone(), source.clone(), Arc::clone(&keys));
+        let refresher = refresher::keep_fresh(settings.clone(), source.clone(), shelf.clone(), Arc::clone(&keys));
         let died = tokio::task::JoinSet::from_iter([refresher]).join_next().await;
         tracing::error!(
             issuer.name = settings.name.as_str(),

@@ -54,6 +54,14 @@ impl UnixTime {
         Duration::from_millis(self.millis.saturating_sub(other.millis))
     }
 
+    /// The date of an HTTP header (RFC 9110 §5.6.7), in the one form that may be sent.
+    pub(crate) fn from_http_date(text: &str) -> Option<Self> {
+        let text = text.strip_suffix(" GMT")?;
+        let date = jiff::civil::DateTime::strptime("%a, %d %b %Y %H:%M:%S", text).ok()?;
+        let seconds = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second();
+        Some(Self::from_seconds(u64::try_from(seconds).ok()?))
+    }
+
     pub(crate) fn plus(self, duration: Duration) -> Self {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self { millis: self.millis.saturating_add(millis) }
@@ -188,6 +196,15 @@ mod tests {
             "2026-01-01T00:00:00\u{2212}01:00",
         ] {
             assert_eq!(UnixTime::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn dates_of_http_headers_are_read() {
+        let read = |text| UnixTime::from_http_date(text).map(UnixTime::seconds);
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        for bad in ["", "Sun, 06 Nov 1994 08:49:37", "Mon, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1894 08:49:37 GMT"] {
+            assert_eq!(read(bad), None, "{bad}");
         }
     }
 

@@ -266,6 +266,10 @@ fn the_help_of_every_verb_teaches() {
         (&["client", "rotate"], &["Example:", "--overlap 72h", "not modified", "last_used_timestamp_seconds"]),
         (&["client", "hash"], &["Example:", "standard input", "argon2id"]),
         (&["token"], &["inspect", "revoke"]),
+        (&["keys"], &["list", "rotate", "retire"]),
+        (&["keys", "rotate"], &["--now", "no token fails"]),
+        (&["keys", "retire"], &["refused from then on", "rotate --now"]),
+        (&["issuers"], &["Example:", "running gateway", "Exit code 1", "--format json"]),
         (&["token", "inspect"], &["Example:", "| portcullis token inspect", "Exit code 1"]),
         (
             &["token", "revoke"],

@@ -126,7 +126,6 @@ fn keys_that_are_not_there_yet_are_unknown() {
         ("connections: unlimited", "min_body_rate: 240B/s"),
         ("connections: unlimited", "connection_age: 1h"),
         ("      token_ttl: 10m", "      allow_from: [10.0.0.0/8]"),
-        ("scope_claim: auto", "max_stale: 1h"),
         ("connect_timeout: 5s", "balance: random"),
         ("connect_timeout: 5s", "health_check: {path: /ping}"),
         ("connect_timeout: 5s", "protocol: http1"),

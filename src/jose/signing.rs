@@ -101,6 +101,11 @@ impl SigningKey {
         Ok(token)
     }
 
+    #[cfg(test)]
+    pub(crate) fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
     /// The RFC 7638 thumbprint.
     pub(crate) fn key_id(&self) -> &str {
         &self.key_id

@@ -47,6 +47,12 @@ pub(crate) struct SecretLabels {
     pub(crate) secret: u64,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct FetchLabels {
+    pub(crate) issuer: String,
+    pub(crate) result: &'static str,
+}
+
 /// Counts of one worker, or of all together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
@@ -75,6 +81,9 @@ pub(crate) struct Process {
     pub(crate) revocations: u64,
     /// Seconds since each external issuer's JWK Set was fetched.
     pub(crate) jwks_age: Vec<(IssuerLabels, f64)>,
+    pub(crate) jwks_fetches: BTreeMap<FetchLabels, u64>,
+    /// Look-ups answered from a set beyond its time to live.
+    pub(crate) jwks_stale_served: BTreeMap<IssuerLabels, u64>,
 }
 
 /// Seconds, in the buckets that OpenTelemetry advises for HTTP.
@@ -213,6 +222,12 @@ impl Collector for Page {
             "portcullis_jwks_age",
             "Since an issuer's JWK Set was fetched",
             process.jwks_age.iter().map(|(labels, age)| (labels, age)),
+        )?;
+        page.counters("portcullis_jwks_fetch", "Attempts to fetch an issuer's JWK Set", &process.jwks_fetches)?;
+        page.counters(
+            "portcullis_jwks_stale_served",
+            "Look-ups answered from a JWK Set beyond its time to live",
+            &process.jwks_stale_served,
         )
     }
 }

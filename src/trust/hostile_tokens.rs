@@ -109,7 +109,7 @@ impl Attack {
         let keys: Vec<SigningKey> = ALGORITHMS.map(|algorithm| SigningKey::generate(algorithm).unwrap().0).into();
         let public = keys.iter().map(|key| Arc::new(key.verifying_key().unwrap())).collect();
         let cache = Arc::new(KeyCache::own(KeySet::from_keys(public)));
-        let trust = Trust::new(vec![Arc::new(TrustedIssuer { settings: settings(), keys: cache })]);
+        let trust = Trust::new(vec![Arc::new(TrustedIssuer { settings: settings(), keys: cache })], Arc::default());
         let claims = claims().to_string();
         let good = keys.iter().map(|key| key.sign("JWT", claims.as_bytes()).unwrap()).collect();
         let attack = Self { trust, keys, good, tried: HashSet::default(), random: Random(7) };
@@ -412,7 +412,7 @@ async fn without_a_key_id_there_must_be_no_choice() {
         .into();
     let public = keys.iter().map(|key| Arc::new(key.verifying_key().unwrap())).collect();
     let cache = Arc::new(KeyCache::own(KeySet::from_keys(public)));
-    let trust = Trust::new(vec![Arc::new(TrustedIssuer { settings: settings(), keys: cache })]);
+    let trust = Trust::new(vec![Arc::new(TrustedIssuer { settings: settings(), keys: cache })], Arc::default());
     for (key, good) in [(&keys[0], false), (&keys[1], false), (&keys[2], true)] {
         let header = json!({"alg": key.algorithm().as_str()}).to_string();
         let token = key.sign_under(&header, claims().to_string().as_bytes()).unwrap();

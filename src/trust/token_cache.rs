@@ -107,7 +107,7 @@ const USUAL_BUILD: u64 = 3 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::cell::OnceCell;
+    use std::cell::{Cell, OnceCell};
     use std::sync::Arc;
 
     use serde_json::json;
@@ -134,6 +134,8 @@ mod tests {
             key: Arc::new(key),
             issuer: Arc::new(TrustedIssuer { settings: settings(), keys: Arc::new(KeyCache::remote()) }),
             audit_part: OnceCell::new(),
+            revocations: Arc::default(),
+            passed: Cell::new(0),
         })
     }
 

@@ -65,9 +65,9 @@ pub(crate) struct Verified {
     pub(crate) issuer: Arc<TrustedIssuer>,
     /// Its part of audit lines, written at first use.
     pub(crate) audit_part: OnceCell<Box<[u8]>>,
-    revocations: Arc<Published>,
+    pub(super) revocations: Arc<Published>,
     /// The version of the revocations that it was last found to pass.
-    passed: Cell<u64>,
+    pub(super) passed: Cell<u64>,
 }
 
 /// Why a token is refused, and whom it claimed to be from; the claim is not verified.
@@ -295,7 +295,7 @@ impl From<TokenFault> for Distrust {
 #[cfg(test)]
 mod tests {
     use super::super::hostile_tokens::{EXPECTED, NOW, claims, settings};
-    use super::super::key_cache::KeyCache;
+    use super::super::key_cache::{KeyCache, Times};
     use super::*;
     use crate::jose::algorithm::Algorithm;
     use crate::jose::key_set::KeySet;
@@ -309,14 +309,15 @@ mod tests {
 
     fn publish(keys: &KeyCache, key: &SigningKey, usable_for: Duration) {
         let now = Instant::now();
-        keys.publish(KeySet::from_keys(vec![Arc::new(key.verifying_key().unwrap())]), now, now + usable_for);
+        let times = Times::new(now, usable_for, Duration::ZERO);
+        keys.publish(KeySet::from_keys(vec![Arc::new(key.verifying_key().unwrap())]), times);
     }
 
     /// A token that was found good, with the keys of its issuer.
     async fn verified(key: &SigningKey) -> (Trust, Verified) {
         let keys = Arc::new(KeyCache::remote());
         publish(&keys, key, DAY);
-        let trust = Trust::new(vec![Arc::new(TrustedIssuer { settings: settings(), keys })]);
+        let trust = Trust::new(vec![Arc::new(TrustedIssuer { settings: settings(), keys })], Arc::default());
         let token = key.sign("JWT", claims().to_string().as_bytes()).unwrap();
         let verified = trust.verify(&token, EXPECTED, UnixTime::from_seconds(NOW)).await.unwrap();
         (trust, verified)
@@ -354,6 +355,6 @@ mod tests {
         let (trust, verified) = verified(&key()).await;
         assert!(trust.holds(&verified.issuer));
         let anew = TrustedIssuer { settings: settings(), keys: Arc::clone(&verified.issuer.keys) };
-        assert!(!Trust::new(vec![Arc::new(anew)]).holds(&verified.issuer));
+        assert!(!Trust::new(vec![Arc::new(anew)], Arc::default()).holds(&verified.issuer));
     }
 }

@@ -123,6 +123,6 @@ proptest! {
     #[test]
     fn no_text_breaks_a_parser(text in any::<String>()) {
         let _ = (Limit::<Count>::parse(&text), Period::parse(&text), Size::parse(&text), Rate::parse(&text));
-        let _ = (SocketAddr::parse(&text), Time::parse(&text));
+        let _ = (SocketAddr::parse(&text), UnixTime::parse(&text));
     }
 }
