@@ -21,6 +21,7 @@ mod demo;
 mod first_minutes;
 mod forwarding;
 mod framing;
+mod http2;
 mod jwks;
 mod keys;
 mod limits;
