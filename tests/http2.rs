@@ -5,6 +5,7 @@
 //! upstream reads the whole request first and to one whose upstream answers as soon as it has the head: what a client
 //! may not do, it may not do at any moment.
 
+mod early;
 mod exchanges;
 mod fields;
 mod framing;
