@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::frame_meter::{Flooded, FrameMeter};
 use super::guard::{Overdue, Told, Watch};
 use super::limits::Limits;
 use super::tls::Protocol;
@@ -37,6 +39,8 @@ pub(crate) enum Ended {
     Malformed,
     /// By us: the head is larger than we take.
     TooLarge,
+    /// By us: what comes in asks for nothing, and without end.
+    Flooded,
     /// By us, at a deadline.
     Overdue(Overdue),
 }
@@ -114,7 +118,8 @@ impl Protocols {
         B: Body + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let io = TokioIo::new(WatchedIo::new(stream, Rc::clone(&watch)));
+        let meter = (protocol == Protocol::Http2).then(FrameMeter::new);
+        let io = TokioIo::new(WatchedIo::new(stream, Rc::clone(&watch), meter));
         match protocol {
             Protocol::Http1 => {
                 let connection = Box::pin(self.http1.serve_connection(io, service));
@@ -178,8 +183,14 @@ fn ended(done: hyper::Result<()>) -> Ended {
     match done {
         Err(error) if error.is_parse_too_large() => Ended::TooLarge,
         Err(error) if error.is_parse() => Ended::Malformed,
+        Err(error) if is_flooded(&error) => Ended::Flooded,
         Ok(()) | Err(_) => Ended::Plainly,
     }
+}
+
+fn is_flooded(error: &hyper::Error) -> bool {
+    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    io.and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<Flooded>())
 }
 
 /// Streams of an HTTP/2 connection are tasks of the worker that has the connection.
