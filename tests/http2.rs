@@ -8,9 +8,11 @@
 mod early;
 mod exchanges;
 mod fields;
+mod floods;
 mod framing;
 mod hpack;
 mod kinds;
+mod smuggling;
 mod streams;
 
 use http::Response;
@@ -27,7 +29,6 @@ pub(crate) const FRAME_SIZE_ERROR: u32 = 6;
 pub(crate) const REFUSED_STREAM: u32 = 7;
 pub(crate) const CANCEL: u32 = 8;
 pub(crate) const COMPRESSION_ERROR: u32 = 9;
-pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
 pub(crate) struct Case {
     rule: &'static str,

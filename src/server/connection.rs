@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +23,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::frame_meter::{Flooded, FrameMeter};
+use super::frame_meter::FrameMeter;
 use super::guard::{Overdue, Told, Watch};
 use super::limits::Limits;
 use super::tls::Protocol;
@@ -118,7 +117,8 @@ impl Protocols {
         B: Body + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let meter = (protocol == Protocol::Http2).then(FrameMeter::new);
+        let flooded = Rc::default();
+        let meter = (protocol == Protocol::Http2).then(|| FrameMeter::new(&flooded));
         let io = TokioIo::new(WatchedIo::new(stream, Rc::clone(&watch), meter));
         match protocol {
             Protocol::Http1 => {
@@ -127,7 +127,11 @@ impl Protocols {
             }
             Protocol::Http2 => {
                 let connection = Box::pin(self.http2.serve_connection(io, service));
-                Box::pin(drive(connection, |connection| connection.graceful_shutdown(), watch))
+                let driven = drive(connection, |connection| connection.graceful_shutdown(), watch);
+                Box::pin(async move {
+                    let ended = driven.await;
+                    if flooded.get() { Ended::Flooded } else { ended }
+                })
             }
         }
     }
@@ -183,14 +187,8 @@ fn ended(done: hyper::Result<()>) -> Ended {
     match done {
         Err(error) if error.is_parse_too_large() => Ended::TooLarge,
         Err(error) if error.is_parse() => Ended::Malformed,
-        Err(error) if is_flooded(&error) => Ended::Flooded,
         Ok(()) | Err(_) => Ended::Plainly,
     }
-}
-
-fn is_flooded(error: &hyper::Error) -> bool {
-    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    io.and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<Flooded>())
 }
 
 /// Streams of an HTTP/2 connection are tasks of the worker that has the connection.

@@ -5,6 +5,9 @@
 //! heads alone, against what the client is sent meanwhile: who is served may have as many as it takes. Never looks into a
 //! payload and never writes.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use tokio::time::Instant;
 
 /// One connection's account of frames.
@@ -18,6 +21,8 @@ pub(super) struct FrameMeter {
     credit: i64,
     /// When time was last counted in the client's favour.
     since: Instant,
+    /// Told apart from the error, which does not survive its way through h2.
+    flooded: Rc<Cell<bool>>,
 }
 
 /// More frames than any client needs.
@@ -42,8 +47,10 @@ const RST_STREAM: u8 = 3;
 const END_STREAM: u8 = 1;
 
 impl FrameMeter {
-    pub(super) fn new() -> Self {
-        Self { skip: PREFACE, head: [0; HEAD], head_length: 0, credit: BURST, since: Instant::now() }
+    /// Sets `flooded` when there is no more to spend.
+    pub(super) fn new(flooded: &Rc<Cell<bool>>) -> Self {
+        let flooded = Rc::clone(flooded);
+        Self { skip: PREFACE, head: [0; HEAD], head_length: 0, credit: BURST, since: Instant::now(), flooded }
     }
 
     /// These bytes have come in.
@@ -79,7 +86,11 @@ impl FrameMeter {
             RST_STREAM => CANCEL,
             _ => FRAME,
         };
-        if self.credit >= 0 || self.has_waited() { Ok(()) } else { Err(Flooded) }
+        if self.credit >= 0 || self.has_waited() {
+            return Ok(());
+        }
+        self.flooded.set(true);
+        Err(Flooded)
     }
 
     /// Time is only asked for where it matters.
@@ -101,7 +112,7 @@ mod tests {
     const PING: u8 = 6;
 
     fn started() -> FrameMeter {
-        let mut meter = FrameMeter::new();
+        let mut meter = FrameMeter::new(&Rc::default());
         meter.read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
         meter
     }

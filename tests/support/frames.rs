@@ -62,6 +62,15 @@ pub(crate) struct Framed {
     heard: VecDeque<Frame>,
 }
 
+/// What became of a flood.
+#[derive(Debug)]
+pub(crate) struct Flooded {
+    /// As many bytes were taken from us.
+    pub(crate) said: usize,
+    /// The gateway has closed the connection.
+    pub(crate) ended: bool,
+}
+
 impl Framed {
     /// A TLS session that has agreed on HTTP/2 and said nothing yet.
     pub(crate) async fn silent(gateway: &Gateway) -> Self {
@@ -127,15 +136,27 @@ impl Framed {
         }
     }
 
-    /// All frames until the gateway closes, or says nothing more.
-    pub(crate) async fn rest(&mut self) -> (Vec<Frame>, Heard) {
-        let mut frames = Vec::new();
-        loop {
-            match self.next().await {
-                Heard::Frame(frame) => frames.push(frame),
-                end => return (frames, end),
+    /// Says piece after piece until all is said or the gateway has had enough, and listens meanwhile.
+    pub(crate) async fn flood(self, pieces: impl Iterator<Item = Vec<u8>>) -> Flooded {
+        let (mut reading, mut writing) = tokio::io::split(self.stream);
+        let (mut heard, mut said) = (Vec::new(), 0);
+        let listens = async { while let Ok(1..) = reading.read_buf(&mut heard).await {} };
+        let says = async {
+            for piece in pieces {
+                if writing.write_all(&piece).await.is_err() || writing.flush().await.is_err() {
+                    return true;
+                }
+                said += piece.len();
             }
-        }
+            // All is said: who has not had enough by now never will.
+            tokio::time::sleep(SILENCE).await;
+            false
+        };
+        let ended = tokio::select! {
+            () = listens => true,
+            refused = says => refused,
+        };
+        Flooded { said, ended }
     }
 
     fn take_frames(&mut self) {
