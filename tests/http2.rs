@@ -2,8 +2,8 @@
 //! rule of RFC 7540, the older section is named.
 //!
 //! A case is what a client says and what must follow. Each is said in one breath and frame by frame, to a gateway whose
-//! upstream reads the whole request first and to one whose upstream answers as soon as it has the head: what a client
-//! may not do, it may not do at any moment.
+//! upstream reads the whole request first, to one whose upstream answers as soon as it has the head, and to one that refuses
+//! the request itself: what a client may not do, it may not do at any moment.
 
 mod early;
 mod exchanges;
@@ -105,22 +105,26 @@ async fn hasty() -> RawUpstream {
     .await
 }
 
-/// Every case, at every pace, before either kind of upstream.
+/// Every case, at every pace, however the request is answered.
 pub(crate) async fn all_hold(cases: &[Case]) {
     let (patient, hasty) = (patient().await, hasty().await);
     let mut broken = Vec::new();
-    for (name, address) in [("patient", patient.address), ("hasty", hasty.address)] {
-        let gateway = Gateway::open(address, "");
+    let gateways = [
+        ("patient", Gateway::open(patient.address, "")),
+        ("hasty", Gateway::open(hasty.address, "")),
+        ("refusing", Gateway::before(patient.address, &["path: /, access: {}"])),
+    ];
+    for (name, gateway) in &gateways {
         for pace in [Pace::InOneBreath, Pace::FrameByFrame] {
             for case in cases {
-                if let Err(heard) = judge(&gateway, case, pace).await {
+                if let Err(heard) = judge(gateway, case, pace).await {
                     broken.push(format!("{} ({name}, {pace:?}): {heard}", case.rule));
                 }
             }
         }
         assert!(!gateway.log_text().contains("panicked"), "{}", gateway.log_text());
     }
-    assert!(broken.is_empty(), "{} of {}:\n{}", broken.len(), cases.len() * 4, broken.join("\n"));
+    assert!(broken.is_empty(), "{} of {}:\n{}", broken.len(), cases.len() * 6, broken.join("\n"));
 }
 
 async fn judge(gateway: &Gateway, case: &Case, pace: Pace) -> Result<(), String> {

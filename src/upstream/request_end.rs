@@ -90,3 +90,46 @@ impl Hold {
         self.timer.get_or_insert_with(|| Box::pin(sleep(LONGEST_HOLD))).as_mut().poll(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_held_for_a_request_that_has_ended_or_that_nobody_reads() {
+        let (end, watcher) = RequestEnd::new();
+        watcher.saw(End::Whole);
+        assert!(end.hold().is_none());
+        let (end, watcher) = RequestEnd::new();
+        drop(watcher);
+        assert!(end.hold().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_ends_with_its_request() {
+        let (end, watcher) = RequestEnd::new();
+        let mut hold = end.hold().unwrap();
+        let begun = Instant::now();
+        tokio::join!(poll_fn(|context| hold.poll(context)), async { watcher.saw(End::Whole) });
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_lasts_no_longer_than_its_bound_even_where_the_request_broke() {
+        for broken in [false, true] {
+            let (end, watcher) = RequestEnd::new();
+            if broken {
+                watcher.saw(End::Broken);
+            }
+            let mut hold = end.hold().unwrap();
+            let begun = Instant::now();
+            poll_fn(|context| hold.poll(context)).await;
+            assert_eq!(begun.elapsed(), LONGEST_HOLD);
+            drop(watcher);
+        }
+    }
+}

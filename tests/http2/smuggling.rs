@@ -132,7 +132,7 @@ async fn a_fragment_decides_nothing_and_goes_nowhere() {
     assert_eq!(upstream.only().target, "/a");
 }
 
-/// Trailers are read for the rules that they keep, and stay behind.
+/// h2 reads over pseudo-fields in trailers that end their stream as they should; like all trailers they stay behind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn trailers_reach_no_upstream_whatever_they_say() {
     let upstream = patient().await;
