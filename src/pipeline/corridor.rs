@@ -48,7 +48,7 @@ pub(crate) async fn walk(
     let for_head = head.method == Method::HEAD;
     // Who waits to be told to go on must not be told so by our reading.
     let holds_back = !body.is_end_stream() && head.headers.contains_key(EXPECT);
-    // Over HTTP/1.1 nothing can be wrong with a request behind what its framing says; over HTTP/2 it can, up to its last frame.
+    // Over HTTP/1.1 what is wrong with the rest ends the connection; over HTTP/2 it is the stream's error, as long as there is one.
     let may_turn_bad = head.version == Version::HTTP_2 && !body.is_end_stream();
     let (end, watcher) = may_turn_bad.then(RequestEnd::new).unzip();
     let mut upload = Upload { incoming: Some(body), watcher };

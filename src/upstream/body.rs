@@ -191,11 +191,12 @@ impl Body for RequestBody {
             if let Err(fault) = this.take(&data) {
                 return this.failed(fault);
             }
-            if !this.is_full() {
-                return Poll::Ready(Some(Ok(Frame::data(data))));
+            match this.last {
+                None if this.is_full() => this.last = Some(data),
+                None => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                // What follows a full body is empty.
+                Some(_) => {}
             }
-            // What follows a full body is empty.
-            this.last.get_or_insert(data);
         }
     }
 
