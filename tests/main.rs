@@ -22,6 +22,7 @@ mod first_minutes;
 mod forwarding;
 mod framing;
 mod fuzzing;
+mod http2;
 mod jwks;
 mod keys;
 mod limits;

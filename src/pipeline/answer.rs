@@ -15,6 +15,7 @@ use crate::audit::reason::Reason;
 use crate::server::guard::{Answering, Exchange};
 use crate::upstream::body::{ResponseBody, Stalled};
 use crate::upstream::fault::{BodyFault, BoxError};
+use crate::upstream::request_end::Hold;
 
 /// What an answer carries.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(crate) struct AnswerBody {
     /// anything but its own connection.
     trail: Option<Box<Trail>>,
     answering: Option<Rc<Answering>>,
+    /// The end waits for the request's.
+    hold: Option<Box<Hold>>,
     _exchange: Exchange,
 }
 
@@ -64,7 +67,7 @@ impl Content {
 }
 
 impl AnswerBody {
-    pub(crate) fn new(content: Content, mut trail: Box<Trail>, exchange: Exchange) -> Self {
+    pub(crate) fn new(content: Content, mut trail: Box<Trail>, exchange: Exchange, hold: Option<Hold>) -> Self {
         let trail = match content {
             Content::Streamed(_) => Some(trail),
             Content::Whole(_) => {
@@ -72,25 +75,20 @@ impl AnswerBody {
                 None
             }
         };
-        Self { content, trail, answering: exchange.answer(), _exchange: exchange }
+        Self { content, trail, answering: exchange.answer(), hold: hold.map(Box::new), _exchange: exchange }
     }
-}
 
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = BoxError;
+    fn is_held(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| !hold.is_over())
+    }
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
-        let body = match &mut this.content {
+    fn poll_content(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let body = match &mut self.content {
             Content::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Content::Streamed(body) => body,
         };
         let polled = Pin::new(&mut **body).poll_frame(context);
-        if let Some(answering) = &this.answering {
-            answering.asked(polled.is_ready());
-        }
-        if let (Poll::Ready(Some(Err(error))), Some(trail)) = (&polled, &mut this.trail) {
+        if let (Poll::Ready(Some(Err(error))), Some(trail)) = (&polled, &mut self.trail) {
             let reason = match error.downcast_ref::<BodyFault>() {
                 Some(fault) => request_body_failed(*fault),
                 None if error.is::<Stalled>() => Reason::UpstreamTimeout,
@@ -100,13 +98,38 @@ impl Body for AnswerBody {
         }
         polled
     }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let mut polled = match this.content.is_end_stream() {
+            true => Poll::Ready(None),
+            false => this.poll_content(context),
+        };
+        if let (Poll::Ready(None), Some(hold)) = (&polled, &mut this.hold) {
+            match hold.poll(context) {
+                Poll::Ready(()) => this.hold = None,
+                Poll::Pending => polled = Poll::Pending,
+            }
+        }
+        if let Some(answering) = &this.answering {
+            answering.asked(polled.is_ready());
+        }
+        polled
+    }
 
     fn is_end_stream(&self) -> bool {
-        self.content.is_end_stream()
+        self.content.is_end_stream() && !self.is_held()
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
+            // hyper would announce length zero for an answer that has no length to announce.
+            content if content.is_end_stream() => SizeHint::default(),
             Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Content::Streamed(body) => body.size_hint(),
         }
@@ -116,8 +139,9 @@ impl Body for AnswerBody {
 impl Drop for AnswerBody {
     /// hyper drops a body once it has all of it, or once the client has gone.
     fn drop(&mut self) {
-        if let Some(trail) = &mut self.trail
-            && self.content.is_end_stream()
+        if self.content.is_end_stream()
+            && !self.is_held()
+            && let Some(trail) = &mut self.trail
         {
             trail.close();
         }

@@ -80,7 +80,8 @@ impl CanonicalRequest {
         if head.headers.len() > limits.header_count {
             return Err(Ambiguous::TooManyFields);
         }
-        let raw = head.uri.path_and_query().ok_or(Ambiguous::Target)?;
+        // `http` reads a target that begins with its query as one with the path `/`; nobody has said so (RFC 9113 §8.3.1).
+        let raw = head.uri.path_and_query().filter(|raw| raw.as_str().starts_with('/')).ok_or(Ambiguous::Target)?;
         if raw.as_str().len() > limits.uri_bytes {
             return Err(Ambiguous::UriTooLong);
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, EXPECT, LOCATION};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 
 use super::access::Access;
@@ -32,7 +32,8 @@ use super::snapshot::Snapshot;
 use super::trail::{Place, Trail};
 use super::worker::Worker;
 use crate::server::guard::Exchange;
-use crate::upstream::body::{Linger, linger};
+use crate::upstream::body::{Linger, Upload, linger};
+use crate::upstream::request_end::RequestEnd;
 
 /// Every request takes this way, the token endpoint and the JWK Set included.
 pub(crate) async fn walk(
@@ -47,11 +48,18 @@ pub(crate) async fn walk(
     let for_head = head.method == Method::HEAD;
     // Who waits to be told to go on must not be told so by our reading.
     let holds_back = !body.is_end_stream() && head.headers.contains_key(EXPECT);
-    let mut body = Some(body);
-    let decided = decide(&worker, &snapshot, &peer, &mut trail, head, &mut body).await;
-    if let Some(unread) = body.filter(|_| !holds_back) {
-        let busy = matches!(decided, Err(Rejection::Overload | Rejection::RateLimited(_)));
-        linger(unread, if busy { Linger::Short } else { Linger::Long });
+    // Over HTTP/1.1 what is wrong with the rest ends the connection; over HTTP/2 it is the stream's error, as long as there is one.
+    let may_turn_bad = head.version == Version::HTTP_2 && !body.is_end_stream();
+    let (end, watcher) = may_turn_bad.then(RequestEnd::new).unzip();
+    let mut upload = Upload { incoming: Some(body), watcher };
+    let decided = decide(&worker, &snapshot, &peer, &mut trail, head, &mut upload).await;
+    let Upload { incoming, watcher } = upload;
+    match incoming.filter(|_| !holds_back) {
+        Some(unread) => {
+            let busy = matches!(decided, Err(Rejection::Overload | Rejection::RateLimited(_)));
+            linger(unread, if busy { Linger::Short } else { Linger::Long }, watcher);
+        }
+        None => drop(watcher),
     }
     if matches!(&decided, Err(rejection) if rejection.is_for_want_of_room()) {
         // Boxed, so that no other request has room for it.
@@ -62,7 +70,7 @@ pub(crate) async fn walk(
         answer = Content::withheld(answer);
     }
     trail.sign(answer.status().as_u16(), answer.headers_mut());
-    answer.map(|content| AnswerBody::new(content, trail, exchange))
+    answer.map(|content| AnswerBody::new(content, trail, exchange, end.and_then(RequestEnd::hold)))
 }
 
 async fn decide(
@@ -71,7 +79,7 @@ async fn decide(
     peer: &Peer,
     trail: &mut Trail,
     mut head: Parts,
-    body: &mut Option<Incoming>,
+    upload: &mut Upload,
 ) -> Result<Response<Content>, Rejection> {
     if worker.pressure().is_too_much() {
         return Err(Rejection::Overload);
@@ -83,6 +91,7 @@ async fn decide(
     }
     if let Some((oauth, built_in)) = snapshot.built_in(request.decoded_path()) {
         trail.place = Place::BuiltIn(built_in);
+        let body = &mut upload.incoming;
         return built_in::answer(snapshot, (oauth, built_in), peer, trail, &request, &head, body).await;
     }
     let route = find_route(snapshot, trail, &request)?;
@@ -104,7 +113,7 @@ async fn decide(
     trail.allowed();
     let passage =
         Passage { worker, from: peer, request: &request, request_id: trail.request_id, limits: &snapshot.limits };
-    forward(permit, passage, head, body).await
+    forward(permit, passage, head, upload).await
 }
 
 fn find_route<'s>(

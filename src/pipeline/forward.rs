@@ -5,7 +5,7 @@
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, FORWARDED, TRANSFER_ENCODING, VIA};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 use super::answer::Content;
 use super::authorize::Permit;
@@ -19,7 +19,7 @@ use super::rejection::Rejection;
 use super::request_id::RequestId;
 use super::worker::Worker;
 use crate::server::limits::Limits;
-use crate::upstream::body::RequestBody;
+use crate::upstream::body::{RequestBody, Upload};
 use crate::upstream::pool::Deadlines;
 
 /// What goes with a request, besides the request itself.
@@ -36,15 +36,15 @@ pub(crate) async fn forward(
     permit: Permit<'_>,
     passage: Passage<'_>,
     head: Parts,
-    body: &mut Option<Incoming>,
+    upload: &mut Upload,
 ) -> Result<Response<Content>, Rejection> {
     let route = permit.route();
-    let least = body.as_ref().map_or(0, |body| body.size_hint().lower());
+    let least = upload.incoming.as_ref().map_or(0, |body| body.size_hint().lower());
     if route.body_bytes.is_some_and(|limit| least > limit) {
         return Err(Rejection::TooLarge);
     }
     let body_idle = passage.limits.body_idle_timeout;
-    let (body, progress) = RequestBody::new(body.take(), route.body_bytes, body_idle);
+    let (body, progress) = RequestBody::new(upload, route.body_bytes, body_idle);
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = head.method;
     *outgoing.uri_mut() = passage.request.target_without(route.strip_segments)?;

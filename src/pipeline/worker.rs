@@ -128,6 +128,7 @@ impl Worker {
         let reason = match ended {
             Ended::Malformed => Reason::BadRequest,
             Ended::TooLarge => Reason::TooLarge,
+            Ended::Flooded => Reason::RateLimited,
             Ended::Overdue(Overdue::Head) => Reason::Timeout,
             Ended::Plainly | Ended::Overdue(Overdue::FirstRequest | Overdue::Idle | Overdue::Write) => return,
         };

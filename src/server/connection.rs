@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::frame_meter::FrameMeter;
 use super::guard::{Overdue, Told, Watch};
 use super::limits::Limits;
 use super::tls::Protocol;
@@ -37,6 +38,8 @@ pub(crate) enum Ended {
     Malformed,
     /// By us: the head is larger than we take.
     TooLarge,
+    /// By us: what comes in asks for nothing, and without end.
+    Flooded,
     /// By us, at a deadline.
     Overdue(Overdue),
 }
@@ -114,7 +117,9 @@ impl Protocols {
         B: Body + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let io = TokioIo::new(WatchedIo::new(stream, Rc::clone(&watch)));
+        let flooded = Rc::default();
+        let meter = (protocol == Protocol::Http2).then(|| FrameMeter::new(&flooded));
+        let io = TokioIo::new(WatchedIo::new(stream, Rc::clone(&watch), meter));
         match protocol {
             Protocol::Http1 => {
                 let connection = Box::pin(self.http1.serve_connection(io, service));
@@ -122,7 +127,11 @@ impl Protocols {
             }
             Protocol::Http2 => {
                 let connection = Box::pin(self.http2.serve_connection(io, service));
-                Box::pin(drive(connection, |connection| connection.graceful_shutdown(), watch))
+                let driven = drive(connection, |connection| connection.graceful_shutdown(), watch);
+                Box::pin(async move {
+                    let ended = driven.await;
+                    if flooded.get() { Ended::Flooded } else { ended }
+                })
             }
         }
     }

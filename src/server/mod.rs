@@ -4,6 +4,7 @@ pub(crate) mod accept;
 pub(crate) mod certificate;
 pub(crate) mod connection;
 pub(crate) mod drain;
+pub(crate) mod frame_meter;
 pub(crate) mod guard;
 pub(crate) mod limits;
 pub(crate) mod listener;

@@ -1,4 +1,4 @@
-//! A stream that tells its connection's watch what moves.
+//! A stream that tells its connection's watch what moves, and ends where its client floods it.
 
 use std::io;
 use std::pin::Pin;
@@ -7,20 +7,26 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frame_meter::FrameMeter;
 use super::guard::Watch;
 
 pub(super) struct WatchedIo<T> {
     stream: T,
     watch: Rc<Watch>,
+    /// Of HTTP/2.
+    meter: Option<FrameMeter>,
 }
 
 impl<T> WatchedIo<T> {
-    pub(super) fn new(stream: T, watch: Rc<Watch>) -> Self {
-        Self { stream, watch }
+    pub(super) fn new(stream: T, watch: Rc<Watch>, meter: Option<FrameMeter>) -> Self {
+        Self { stream, watch, meter }
     }
 
-    fn wrote<R>(&self, result: Poll<R>) -> Poll<R> {
+    fn wrote(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.watch.wrote(result.is_pending());
+        if let (Some(meter), Poll::Ready(Ok(count))) = (&mut self.meter, &result) {
+            meter.wrote(*count);
+        }
         result
     }
 }
@@ -35,6 +41,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for WatchedIo<T> {
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
             self.watch.read();
+            if let Some(meter) = &mut self.meter {
+                meter.read(&buffer.filled()[before..]).map_err(io::Error::other)?;
+            }
         }
         result
     }
@@ -61,7 +70,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for WatchedIo<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(context);
-        self.wrote(result)
+        self.watch.wrote(result.is_pending());
+        result
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

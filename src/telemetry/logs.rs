@@ -15,7 +15,9 @@ const VARIABLE: &str = "PORTCULLIS_LOG";
 /// Starts logging; a second call changes nothing.
 pub(crate) fn start() {
     let wanted = std::env::var(VARIABLE).ok().and_then(|text| text.parse::<Targets>().ok());
-    let filter = wanted.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
+    // h2 warns of each answer to a PING that nobody sent: a stranger could fill a disk with that.
+    let usual = || Targets::new().with_default(Level::INFO).with_target("h2", Level::ERROR);
+    let filter = wanted.unwrap_or_else(usual);
     let layer = if io::stderr().is_terminal() {
         fmt::layer().with_writer(io::stderr).with_target(false).compact().boxed()
     } else {

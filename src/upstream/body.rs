@@ -14,6 +14,7 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::fault::{BodyFault, BoxError};
 use super::pool::Lease;
+use super::request_end::{End, Watcher};
 
 /// A request body on its way to the upstream. Trailers stay behind: HTTP/1.1 upstreams were not asked whether they want them.
 #[derive(Debug)]
@@ -22,6 +23,17 @@ pub(crate) struct RequestBody {
     left: Option<u64>,
     patience: Patience,
     progress: Rc<Progress>,
+    /// Of a request whose length does not say where it ends, as over HTTP/2.
+    watcher: Option<Watcher>,
+    /// The piece that fills the announced length, until the end is seen: with it the upstream would have a whole request.
+    last: Option<Bytes>,
+}
+
+/// A request's body as it comes in, with whoever is told of its end.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    pub(crate) incoming: Option<Incoming>,
+    pub(crate) watcher: Option<Watcher>,
 }
 
 /// How far a request body has come, for those who wait for the answer.
@@ -72,7 +84,7 @@ pub(crate) struct Stalled;
 ///
 /// A client that is cut off while it sends may never read why it was refused: over HTTP/1.1 the kernel answers what we leave
 /// unread with a reset, over HTTP/2 common clients take the end of their stream for its failure.
-pub(crate) fn linger(mut body: Incoming, how: Linger) {
+pub(crate) fn linger(mut body: Incoming, how: Linger, watcher: Option<Watcher>) {
     thread_local!(static LINGERING: Cell<usize> = const { Cell::new(0) });
     if body.is_end_stream() || LINGERING.get() == MAX_LINGERING {
         return;
@@ -84,27 +96,31 @@ pub(crate) fn linger(mut body: Incoming, how: Linger) {
                 Linger::Long => 16 * 1024 * 1024,
                 Linger::Short => 64 * 1024,
             };
-            while let Some(Ok(frame)) = body.frame().await {
-                let length = frame.data_ref().map_or(0, Bytes::len);
-                let Some(less) = left.checked_sub(length) else { return };
+            loop {
+                let length = match body.frame().await {
+                    Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+                    Some(Err(_)) => return End::Broken,
+                    None => return End::Whole,
+                };
+                let Some(less) = left.checked_sub(length) else { return End::Unseen };
                 left = less;
             }
         };
-        let _ = timeout(LINGER_TIME, rest).await;
+        let end = timeout(LINGER_TIME, rest).await.unwrap_or(End::Unseen);
+        if let Some(watcher) = watcher {
+            watcher.saw(end);
+        }
         LINGERING.set(LINGERING.get() - 1);
     });
 }
 
 impl RequestBody {
-    pub(crate) fn new(
-        incoming: Option<Incoming>,
-        limit: Option<u64>,
-        patience: Option<Duration>,
-    ) -> (Self, Rc<Progress>) {
+    pub(crate) fn new(upload: &mut Upload, limit: Option<u64>, patience: Option<Duration>) -> (Self, Rc<Progress>) {
         let progress = Rc::new(Progress::default());
-        let incoming = incoming.filter(|incoming| !incoming.is_end_stream());
+        let incoming = upload.incoming.take().filter(|incoming| !incoming.is_end_stream());
         progress.finished.set(incoming.is_none());
-        let body = Self { incoming, left: limit, patience: Patience::new(patience), progress: Rc::clone(&progress) };
+        let (patience, watcher) = (Patience::new(patience), upload.watcher.take());
+        let body = Self { incoming, left: limit, patience, progress: Rc::clone(&progress), watcher, last: None };
         (body, progress)
     }
 
@@ -116,11 +132,38 @@ impl RequestBody {
         Ok(())
     }
 
+    /// The announced length is there and the end is not: something may still be wrong with the request.
+    fn is_full(&self) -> bool {
+        let full = |incoming: &Incoming| incoming.size_hint().exact() == Some(0) && !incoming.is_end_stream();
+        self.watcher.is_some() && self.incoming.as_ref().is_some_and(full)
+    }
+
+    fn finished(&mut self) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.progress.finished.set(true);
+        self.incoming = None;
+        self.saw(End::Whole);
+        Poll::Ready(self.last.take().map(|data| Ok(Frame::data(data))))
+    }
+
     fn failed(&mut self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.progress.fault.set(Some(fault));
-        let rest = self.incoming.take().filter(|_| fault == BodyFault::TooLarge);
-        rest.into_iter().for_each(|rest| linger(rest, Linger::Long));
+        let rest = self.incoming.take();
+        match fault {
+            BodyFault::TooLarge => {
+                if let Some(rest) = rest {
+                    linger(rest, Linger::Long, self.watcher.take());
+                }
+            }
+            BodyFault::Broken => self.saw(End::Broken),
+            BodyFault::Idle => self.saw(End::Unseen),
+        }
         Poll::Ready(Some(Err(fault.into())))
+    }
+
+    fn saw(&mut self, end: End) {
+        if let Some(watcher) = self.watcher.take() {
+            watcher.saw(end);
+        }
     }
 }
 
@@ -130,38 +173,36 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        let Some(incoming) = &mut this.incoming else {
-            return Poll::Ready(None);
-        };
-        match Pin::new(incoming).poll_frame(context) {
-            Poll::Pending if this.patience.is_over(context) => this.failed(BodyFault::Idle),
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(Ok(frame))) => {
-                this.patience.renew();
-                match frame.into_data() {
-                    Ok(data) => match this.take(&data) {
-                        Ok(()) => Poll::Ready(Some(Ok(Frame::data(data)))),
-                        Err(fault) => this.failed(fault),
-                    },
-                    Err(_trailers) => {
-                        this.progress.finished.set(true);
-                        this.incoming = None;
-                        Poll::Ready(None)
-                    }
-                }
+        loop {
+            let Some(incoming) = &mut this.incoming else {
+                return Poll::Ready(None);
+            };
+            let data = match Pin::new(incoming).poll_frame(context) {
+                Poll::Pending if this.patience.is_over(context) => return this.failed(BodyFault::Idle),
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => data,
+                    Err(_trailers) => return this.finished(),
+                },
+                Poll::Ready(Some(Err(_))) => return this.failed(BodyFault::Broken),
+                Poll::Ready(None) => return this.finished(),
+            };
+            this.patience.renew();
+            if let Err(fault) = this.take(&data) {
+                return this.failed(fault);
             }
-            Poll::Ready(Some(Err(_))) => this.failed(BodyFault::Broken),
-            Poll::Ready(None) => {
-                this.progress.finished.set(true);
-                this.incoming = None;
-                Poll::Ready(None)
+            match this.last {
+                None if this.is_full() => this.last = Some(data),
+                None => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                // What follows a full body is empty.
+                Some(_) => {}
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.incoming {
-            Some(incoming) => incoming.is_end_stream(),
+            Some(incoming) => self.last.is_none() && incoming.is_end_stream(),
             None => true,
         }
     }
@@ -177,8 +218,14 @@ impl Body for RequestBody {
 impl Drop for RequestBody {
     /// With a known length hyper does not ask for the end: it drops the body once it has all of it.
     fn drop(&mut self) {
-        if self.is_end_stream() && self.progress.fault.get().is_none() {
-            self.progress.finished.set(true);
+        if self.is_end_stream() {
+            if self.progress.fault.get().is_none() {
+                self.progress.finished.set(true);
+            }
+            self.saw(End::Whole);
+        } else if let (Some(rest), Some(watcher)) = (self.incoming.take(), self.watcher.take()) {
+            // The upstream has enough. What the client still sends is looked at, though nobody wants it.
+            linger(rest, Linger::Long, Some(watcher));
         }
     }
 }

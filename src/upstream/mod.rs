@@ -4,4 +4,5 @@ pub(crate) mod body;
 pub(crate) mod connect;
 pub(crate) mod fault;
 pub(crate) mod pool;
+pub(crate) mod request_end;
 pub(crate) mod service;
