@@ -37,6 +37,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct RingKeeper {
     settings: RingSettings,
+    /// As it was when the gateway started.
+    before: Option<Ring>,
     ring: Ring,
     version: Version,
     keys: Arc<KeyCache>,
@@ -49,6 +51,7 @@ pub(super) fn open(
     revoker: Revoker,
     [signatures, passwords]: &[Runtime; 2],
 ) -> Result<(OwnIssuer, TrustedIssuer, RingKeeper), StartError> {
+    let before = ring_store::peek(&oauth.ring)?;
     let (ring, version) = ring_store::open(&oauth.ring, clock::now())?;
     let keys = Arc::new(KeyCache::own(ring.verifying_keys()?));
     let offloads = Offloads {
@@ -58,13 +61,15 @@ pub(super) fn open(
     let clients = Arc::new(Clients::new(oauth.clients));
     let server = Arc::new(AuthorizationServer::new(oauth.server, clients, ring.clone(), offloads));
     let trusted = TrustedIssuer { settings: oauth.trust, keys: Arc::clone(&keys) };
-    let keeper = RingKeeper { settings: oauth.ring, ring, version, keys, server: Arc::clone(&server) };
+    let keeper = RingKeeper { settings: oauth.ring, before, ring, version, keys, server: Arc::clone(&server) };
     Ok((OwnIssuer { server, token_limits: oauth.token_limits, revoker }, trusted, keeper))
 }
 
 impl RingKeeper {
     /// For as long as the gateway runs. `config` names the configuration in audit lines.
     pub(super) async fn keep(mut self, config: String, lines: SyncSender<Batch>) {
+        let before = self.before.take();
+        record_changes(before.as_ref(), &self.ring, &config, &lines);
         loop {
             sleep(LOOK_EVERY).await;
             if let Err(error) = self.look(&config, &lines).await {
@@ -99,22 +104,34 @@ impl RingKeeper {
     ) -> Result<(), RingError> {
         self.keys.replace_own(ring.verifying_keys().map_err(RingError::Make)?);
         self.server.publish(ring.clone());
-        let mut batch = Batch::default();
-        for key_id in only_in(&ring, &self.ring) {
-            info!(key.id = key_id, "a signing key was made");
-            Event::KeyMade(key_id).write(clock::now(), config, &mut batch);
-        }
-        for key_id in only_in(&self.ring, &ring) {
-            info!(key.id = key_id, "a signing key was retired");
-            Event::KeyRetired(key_id).write(clock::now(), config, &mut batch);
-        }
-        hand_over_within(lines, batch);
+        record_changes(Some(&self.ring), &ring, config, lines);
         (self.ring, self.version) = (ring, version);
         Ok(())
     }
 }
 
-fn only_in<'r>(ring: &'r Ring, other: &Ring) -> Vec<&'r str> {
-    let known: HashSet<&str> = other.records().iter().map(|record| record.key_id.as_str()).collect();
-    ring.records().iter().map(|record| record.key_id.as_str()).filter(|key_id| !known.contains(key_id)).collect()
+fn record_changes(before: Option<&Ring>, after: &Ring, config: &str, lines: &SyncSender<Batch>) {
+    let (made, retired) = (only_in(Some(after), before), only_in(before, Some(after)));
+    if made.is_empty() && retired.is_empty() {
+        return;
+    }
+    let mut batch = Batch::default();
+    for key_id in made {
+        info!(key.id = key_id, "a signing key was made");
+        Event::KeyMade(key_id).write(clock::now(), config, &mut batch);
+    }
+    for key_id in retired {
+        info!(key.id = key_id, "a signing key was retired");
+        Event::KeyRetired(key_id).write(clock::now(), config, &mut batch);
+    }
+    hand_over_within(lines, batch);
+}
+
+fn only_in<'r>(ring: Option<&'r Ring>, other: Option<&Ring>) -> Vec<&'r str> {
+    let known: HashSet<&str> = key_ids(other).collect();
+    key_ids(ring).filter(|key_id| !known.contains(key_id)).collect()
+}
+
+fn key_ids(ring: Option<&Ring>) -> impl Iterator<Item = &str> {
+    ring.into_iter().flat_map(Ring::records).map(|record| record.key_id.as_str())
 }

@@ -35,7 +35,7 @@ pub(super) enum KeysVerb {
         #[command(flatten)]
         config: ConfigPath,
         /// As `keys list` shows it
-        #[arg(value_name = "KID")]
+        #[arg(value_name = "KID", allow_hyphen_values = true)]
         key_id: String,
     },
 }

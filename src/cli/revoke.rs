@@ -16,7 +16,7 @@ use crate::jose::token::Unverified;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::trust::issuer::IssuerSettings;
-use crate::trust::revocation::{Entry, MAX_ENTRIES, Revocations, Target, after_all_issued_by};
+use crate::trust::revocation::{Entry, MAX_ENTRIES, MAX_WITH_TOKENS, Revocations, Target, after_all_issued_by};
 use crate::trust::revocation_store::{Store, StoreError};
 
 pub(super) const HELP: &str = "\
@@ -37,13 +37,13 @@ pub(super) struct RevokeArgs {
     #[arg(long, value_name = "NAME")]
     issuer: Option<String>,
     /// One token, by its `jti`
-    #[arg(long, group = "whose", conflicts_with = "issued_before")]
+    #[arg(long, group = "whose", conflicts_with = "issued_before", allow_hyphen_values = true)]
     jti: Option<String>,
     /// All tokens of a client
-    #[arg(long, group = "whose")]
+    #[arg(long, group = "whose", allow_hyphen_values = true)]
     client: Option<String>,
     /// All tokens of a subject
-    #[arg(long, group = "whose")]
+    #[arg(long, group = "whose", allow_hyphen_values = true)]
     subject: Option<String>,
     /// Only tokens issued before: a time such as 2026-01-31T18:00:00Z [default: now]
     #[arg(long, value_name = "TIME", value_parser = time)]
@@ -92,7 +92,7 @@ pub(super) fn revoke(args: &RevokeArgs) -> ExitCode {
         }
         Ok(false) => {
             note(format_args!(
-                "not revoked: there are {MAX_ENTRIES} revocations already; those that have expired make room"
+                "not revoked: there are too many revocations already ({MAX_WITH_TOKENS} with single tokens, {MAX_ENTRIES} in all); those that expire make room"
             ));
             ExitCode::from(USAGE)
         }

@@ -189,10 +189,13 @@ impl AuthorizationServer {
         let kept = known.map_or(stand_in, |client| &client.secrets);
         let claim = Claim { id: known.map_or(&id, |client| client.id.as_str()), is_known: known.is_some(), kept, from };
         let pair = self.back_off.pair(claim.id, network(from));
-        if let Some(wait) = self.back_off.wait(pair, now) {
-            return Err(TokenRefusal::TooManyFailures(wait));
-        }
-        match (known, self.passwords.matching(claim, presented, now).await?) {
+        let wait = self.back_off.wait(pair, now);
+        let found = match (self.passwords.matching_at_once(claim, &presented, now), wait) {
+            (None, Some(wait)) => return Err(TokenRefusal::TooManyFailures(wait)),
+            (None, None) => self.passwords.matching(claim, presented, now).await?,
+            (found, _) => found,
+        };
+        match (known, found) {
             (Some(client), Some(position)) => {
                 self.back_off.succeeded(pair, now);
                 Ok(Authenticated { client, secret: position + 1 })

@@ -1,5 +1,6 @@
 //! The files of the signing-key ring: read only where nobody else can, written whole or not at all, changed by one at a time.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::rotation::KeyRecord;
+use super::rotation::{KeyRecord, MAX_PUBLISHED};
 use crate::clock::UnixTime;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::signing::SigningKeyFault;
@@ -39,6 +40,10 @@ pub(crate) enum RingError {
     Unknown(String),
     #[error("there is no signing key")]
     Empty,
+    #[error(
+        "{MAX_PUBLISHED} keys are published already, and verifiers read no more: retire some, or wait until they go"
+    )]
+    Full,
     #[error("cannot make a signing key")]
     Make(#[source] SigningKeyFault),
     #[error("cannot certify a signing key")]
@@ -69,6 +74,7 @@ struct Entry {
     made_at: u64,
     signs_from: u64,
     token_ttl: u64,
+    max_age: u64,
 }
 
 pub(super) fn read_journal(directory: &Path) -> Result<Option<Vec<KeyRecord>>, RingError> {
@@ -82,7 +88,10 @@ pub(super) fn read_journal(directory: &Path) -> Result<Option<Vec<KeyRecord>>, R
     refuse_looser(&path, FILE_MODE)?;
     let journal: Option<Journal> =
         serde_json::from_slice(&text).ok().filter(|j: &Journal| j.version == JOURNAL_VERSION);
-    let records = journal.and_then(|journal| journal.keys.into_iter().map(Entry::record).collect());
+    let records: Option<Vec<KeyRecord>> =
+        journal.and_then(|journal| journal.keys.into_iter().map(Entry::record).collect());
+    let mut known = HashSet::new();
+    let records = records.filter(|records| records.iter().all(|record| known.insert(record.key_id.clone())));
     records.map(Some).ok_or(RingError::Journal { path })
 }
 
@@ -100,6 +109,7 @@ impl Entry {
             made_at: record.made_at.seconds(),
             signs_from: record.signs_from.seconds(),
             token_ttl: record.token_ttl.as_secs(),
+            max_age: record.max_age.as_secs(),
         }
     }
 
@@ -115,6 +125,7 @@ impl Entry {
             made_at: UnixTime::from_seconds(self.made_at),
             signs_from: UnixTime::from_seconds(self.signs_from),
             token_ttl: Duration::from_secs(self.token_ttl),
+            max_age: Duration::from_secs(self.max_age),
         })
     }
 }

@@ -20,7 +20,7 @@ use super::ring_files::{
     DIRECTORY_MODE, FILE_MODE, JOURNAL, RingError, failed, lock, make_directory, read_journal, refuse_looser, write,
     write_journal,
 };
-use super::rotation::{self, KeyRecord, RotationRules, Step};
+use super::rotation::{self, KeyRecord, MAX_PUBLISHED, RotationRules, Step};
 use crate::clock::UnixTime;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::signing::SigningKey;
@@ -78,6 +78,7 @@ pub(crate) fn change(settings: &RingSettings, change: &Change<'_>, now: UnixTime
         let _lock = lock(&settings.directory)?;
         let mut records = take_over(settings)?;
         match change {
+            Change::Rotate { .. } if records.len() as u64 >= MAX_PUBLISHED => return Err(RingError::Full),
             Change::Rotate { at_once } => {
                 let signs_from = rotation::signs_from(&records, &settings.rules, now, *at_once);
                 records.push(make_key(settings, now, signs_from)?);
@@ -85,8 +86,11 @@ pub(crate) fn change(settings: &RingSettings, change: &Change<'_>, now: UnixTime
             }
             Change::Retire { key_id } => {
                 let at = records.iter().position(|record| record.key_id == *key_id);
-                let record = records.remove(at.ok_or_else(|| RingError::Unknown((*key_id).to_owned()))?);
-                if !records.iter().any(|record| record.signs_from <= now) {
+                let at = at.ok_or_else(|| RingError::Unknown((*key_id).to_owned()))?;
+                // The key before it must not come back into use: it may have gone for a reason.
+                let signs = rotation::signer(&records, now).is_some_and(|signer| signer.key_id == *key_id);
+                let record = records.remove(at);
+                if signs {
                     records.push(make_key(settings, now, now)?);
                 }
                 write_journal(&settings.directory, &records)?;
@@ -134,8 +138,8 @@ fn tend(records: &mut Vec<KeyRecord>, settings: &RingSettings, now: UnixTime) ->
         match rotation::next_step(records, &settings.rules, now) {
             None => break,
             Some(Step::Make { signs_from }) => records.push(make_key(settings, now, signs_from)?),
-            Some(Step::Lengthen { key_id, token_ttl }) => {
-                records.iter_mut().filter(|record| record.key_id == key_id).for_each(|r| r.token_ttl = token_ttl);
+            Some(Step::Lengthen { key_id }) => {
+                records.iter_mut().filter(|record| record.key_id == key_id).for_each(|r| r.lengthen(&settings.rules));
             }
             Some(Step::Remove { key_id }) => removed.extend(records.extract_if(.., |r| r.key_id == key_id)),
         }
@@ -184,7 +188,16 @@ fn read(settings: &RingSettings) -> Result<Vec<Stored>, RingError> {
     refuse_looser(directory, DIRECTORY_MODE)?;
     let files = key_files(directory)?;
     let Some(records) = read_journal(directory)? else {
-        return files.into_iter().map(|path| imported(path, settings.rules.longest_ttl)).collect();
+        let mut stored: Vec<Stored> = Vec::new();
+        for path in files {
+            let found = imported(path, &settings.rules)?;
+            if stored.iter().any(|stored| stored.record.key_id == found.record.key_id) {
+                warn!(path = %found.path.display(), "another copy of a signing key is left aside");
+            } else {
+                stored.push(found);
+            }
+        }
+        return Ok(stored);
     };
     let mut stored = Vec::new();
     for record in records {
@@ -213,14 +226,21 @@ fn key_files(directory: &Path) -> Result<Vec<PathBuf>, RingError> {
 }
 
 /// A key from before there was a journal: as if it had signed since its file was written.
-fn imported(path: PathBuf, token_ttl: Duration) -> Result<Stored, RingError> {
+fn imported(path: PathBuf, rules: &RotationRules) -> Result<Stored, RingError> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let algorithm = name.split('.').next().and_then(Algorithm::from_name);
     let algorithm = algorithm.ok_or_else(|| RingError::NotAKey { path: path.clone(), source: None })?;
     let (key, _) = load_key(&path, algorithm)?;
     let modified = fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(failed("read", &path))?;
     let made_at = UnixTime::from_seconds(modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
-    let record = KeyRecord { key_id: key.key_id().to_owned(), algorithm, made_at, signs_from: made_at, token_ttl };
+    let record = KeyRecord {
+        key_id: key.key_id().to_owned(),
+        algorithm,
+        made_at,
+        signs_from: made_at,
+        token_ttl: rules.longest_ttl,
+        max_age: rules.max_age(),
+    };
     Ok(Stored { record, path })
 }
 
@@ -243,7 +263,14 @@ fn make_key(settings: &RingSettings, made_at: UnixTime, signs_from: UnixTime) ->
     let signs_from = if signs_from > made_at { UnixTime::from_seconds(signs_from.seconds() + 1) } else { made_at };
     let made_at = UnixTime::from_seconds(made_at.seconds());
     let signs_from = UnixTime::from_seconds(signs_from.seconds());
-    let record = KeyRecord { key_id: key.key_id().to_owned(), algorithm, made_at, signs_from, token_ttl };
+    let record = KeyRecord {
+        key_id: key.key_id().to_owned(),
+        algorithm,
+        made_at,
+        signs_from,
+        token_ttl,
+        max_age: settings.rules.max_age(),
+    };
     let text = Zeroizing::new(pem::encode(&pem::Pem::new(PEM_LABEL, pkcs8.to_vec())));
     write(&settings.directory, &key_path(&settings.directory, &record), text.as_bytes())?;
     Ok(record)
@@ -374,6 +401,27 @@ mod tests {
         assert_eq!(signer(&peek(&folder.0).unwrap().unwrap(), NOW), first);
         assert_eq!(signer(&opened(&folder, NOW), NOW), first);
         assert_eq!(files(&folder, "pem"), [folder.0.directory.join(format!("ES256.{first}.pem"))]);
+    }
+
+    #[test]
+    fn of_two_copies_of_a_key_one_counts_and_none_is_lost() {
+        let folder = folder("copies");
+        let first = signer(&opened(&folder, NOW), NOW);
+        fs::remove_file(folder.0.directory.join(JOURNAL)).unwrap();
+        let copy = folder.0.directory.join("ES256.backup.pem");
+        fs::copy(&files(&folder, "pem")[0], &copy).unwrap();
+        let ring = change(&folder.0, &Change::Rotate { at_once: false }, NOW).unwrap();
+        assert_eq!((signer(&ring, NOW), ring.records().len()), (first.clone(), 2));
+        assert_eq!(signer(&opened(&folder, NOW.plus(HOUR / 30)), NOW), first);
+    }
+
+    #[test]
+    fn a_retired_signer_is_followed_by_a_new_key_and_not_by_one_that_went_before() {
+        let folder = folder("retired");
+        let first = signer(&opened(&folder, NOW), NOW);
+        let second = signer(&change(&folder.0, &Change::Rotate { at_once: true }, NOW).unwrap(), NOW);
+        let third = signer(&change(&folder.0, &Change::Retire { key_id: &second }, NOW).unwrap(), NOW);
+        assert!(third != first && third != second);
     }
 
     #[test]

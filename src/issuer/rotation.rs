@@ -28,6 +28,8 @@ pub(crate) struct KeyRecord {
     pub(crate) signs_from: UnixTime,
     /// No token that it has signed lives longer.
     pub(crate) token_ttl: Duration,
+    /// Verifiers may have kept a set without its successor for so long.
+    pub(crate) max_age: Duration,
 }
 
 /// What is to be done now.
@@ -36,16 +38,17 @@ pub(crate) enum Step {
     Make {
         signs_from: UnixTime,
     },
-    /// Tokens live longer than when the key was made.
+    /// Tokens live longer, or the set is kept longer, than when the key was made.
     Lengthen {
         key_id: String,
-        token_ttl: Duration,
     },
     Remove {
         key_id: String,
     },
 }
 
+/// A key from further in the future was made by a wrong clock.
+const CLOCK_STEP: Duration = Duration::from_secs(60);
 /// More often makes no sense: a verifier could not follow.
 pub(crate) const SHORTEST_ROTATION: Duration = Duration::from_secs(5);
 /// Verifiers are known to read no more from a JWK Set.
@@ -58,6 +61,14 @@ const LOOK_AGAIN: Duration = Duration::from_secs(35);
 const MIN_SLACK: Duration = Duration::from_secs(3);
 /// Verifiers' clocks, and ours, may be wrong by so much.
 const AFTER_EXPIRY: Duration = Duration::from_secs(90);
+
+impl KeyRecord {
+    /// Stays as long as these rules want, and no shorter than before.
+    pub(crate) fn lengthen(&mut self, rules: &RotationRules) {
+        self.token_ttl = self.token_ttl.max(rules.longest_ttl);
+        self.max_age = self.max_age.max(rules.max_age());
+    }
+}
 
 impl RotationRules {
     /// How long verifiers may keep our JWK Set.
@@ -96,26 +107,37 @@ pub(crate) fn retires_at(records: &[KeyRecord], key_id: &str) -> Option<UnixTime
 /// The first of the steps that are due, until there are none.
 pub(crate) fn next_step(records: &[KeyRecord], rules: &RotationRules, now: UnixTime) -> Option<Step> {
     let line = in_line(records);
-    let Some(newest) = line.last() else {
-        return Some(Step::Make { signs_from: now });
-    };
-    let published_first = now.plus(rules.lead());
-    if newest.algorithm != rules.algorithm {
-        return Some(Step::Make { signs_from: published_first });
-    }
-    if let Some(every) = rules.rotate_every {
-        let due = newest.signs_from.plus(every);
-        if due <= published_first {
-            return Some(Step::Make { signs_from: due.max(published_first) });
-        }
+    if let Some(signs_from) = due(&line, rules, now) {
+        return Some(Step::Make { signs_from });
     }
     let signs_on = |record: &KeyRecord| !is_succeeded(&line, record, now);
-    let shorter = |record: &&&KeyRecord| signs_on(record) && record.token_ttl < rules.longest_ttl;
-    if let Some(record) = line.iter().find(shorter) {
-        return Some(Step::Lengthen { key_id: record.key_id.clone(), token_ttl: rules.longest_ttl });
+    let shorter = |record: &KeyRecord| record.token_ttl < rules.longest_ttl || record.max_age < rules.max_age();
+    if let Some(record) = line.iter().find(|record| signs_on(record) && shorter(record)) {
+        return Some(Step::Lengthen { key_id: record.key_id.clone() });
     }
     let over = |record: &&&KeyRecord| retires_at(records, &record.key_id).is_some_and(|at| at <= now);
     line.iter().find(over).map(|record| Step::Remove { key_id: record.key_id.clone() })
+}
+
+/// When a key that has to be made now is to sign; `None` where the keys at hand will do. A ring that is full waits for room, which
+/// comes with every key that goes.
+fn due(line: &[&KeyRecord], rules: &RotationRules, now: UnixTime) -> Option<UnixTime> {
+    if line.len() as u64 >= MAX_PUBLISHED {
+        return None;
+    }
+    // What a clock that was ahead has made must not stand for a rotation that never came.
+    let Some(newest) = line.iter().rev().find(|record| record.made_at <= now.plus(CLOCK_STEP)) else {
+        return Some(now);
+    };
+    // The set may be kept as long as its last publisher said, which was under other rules if they have changed.
+    let published_first = now.plus(rules.lead().max(newest.max_age * 3 / 2));
+    if newest.algorithm != rules.algorithm {
+        // What is still to sign goes first. So gateways that disagree, as while a change is rolled out, make a key now and then
+        // and not one after the other.
+        return (newest.signs_from <= now).then_some(published_first);
+    }
+    let due = newest.signs_from.plus(rules.rotate_every?);
+    (due <= published_first).then(|| due.max(published_first))
 }
 
 /// When a key signs that is made now by hand: at once, or as soon as verifiers can know it.
@@ -159,11 +181,11 @@ mod tests {
                 Step::Make { signs_from } => {
                     made += 1;
                     let key_id = format!("{}-{made}", now.seconds());
-                    let (algorithm, token_ttl) = (rules.algorithm, rules.longest_ttl);
-                    records.push(KeyRecord { key_id, algorithm, made_at: now, signs_from, token_ttl });
+                    let (algorithm, token_ttl, max_age) = (rules.algorithm, rules.longest_ttl, rules.max_age());
+                    records.push(KeyRecord { key_id, algorithm, made_at: now, signs_from, token_ttl, max_age });
                 }
-                Step::Lengthen { key_id, token_ttl } => {
-                    records.iter_mut().filter(|record| record.key_id == key_id).for_each(|r| r.token_ttl = token_ttl);
+                Step::Lengthen { key_id } => {
+                    records.iter_mut().filter(|record| record.key_id == key_id).for_each(|r| r.lengthen(rules));
                 }
                 Step::Remove { key_id } => records.retain(|record| record.key_id != key_id),
             }
@@ -238,6 +260,64 @@ mod tests {
         tend(&mut records, &short, turn);
         tend(&mut records, &short, turn.plus(DAY / 2));
         assert_eq!(records.len(), 2, "the old key went before its tokens");
+    }
+
+    #[test]
+    fn a_change_of_algorithm_while_a_key_waits_makes_one_key_and_no_more() {
+        let mut records = Vec::new();
+        let long = rules(Some(DAY * 30));
+        tend(&mut records, &long, at(0));
+        let turn = at(0).plus(DAY * 30 - long.lead());
+        assert_eq!(tend(&mut records, &long, turn), 1);
+        let other = RotationRules { algorithm: Algorithm::EdDsa, ..rules(Some(Duration::from_secs(300))) };
+        let made: usize =
+            (0..2000).map(|second| tend(&mut records, &other, turn.plus(Duration::from_secs(second)))).sum();
+        assert!((1..=8).contains(&made), "{made}");
+        assert_eq!(signer(&records, turn.plus(HOUR)).unwrap().algorithm, Algorithm::EdDsa);
+    }
+
+    #[test]
+    fn gateways_that_disagree_about_the_algorithm_make_a_key_now_and_then() {
+        let mut records = Vec::new();
+        let one = rules(Some(DAY * 30));
+        let other = RotationRules { algorithm: Algorithm::EdDsa, ..one };
+        let each =
+            |records: &mut Vec<KeyRecord>, second| tend(records, &one, at(second)) + tend(records, &other, at(second));
+        let made: usize = (0..7200).map(|second| each(&mut records, second)).sum();
+        assert!(made < 20, "{made} keys in two hours");
+        assert!(records.len() < 16, "{} keys at once", records.len());
+    }
+
+    #[test]
+    fn a_schedule_that_was_shortened_waits_for_those_who_keep_the_set_as_they_were_told_before() {
+        let mut records = Vec::new();
+        tend(&mut records, &rules(Some(DAY * 30)), at(0));
+        let short = rules(Some(Duration::from_secs(300)));
+        let turn = at(0).plus(DAY * 10);
+        tend(&mut records, &short, turn);
+        assert_eq!(signer(&records, turn.plus(Duration::from_secs(300))).unwrap().made_at, at(0));
+        assert_eq!(signer(&records, turn.plus(Duration::from_secs(451))).unwrap().made_at, turn);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_for_a_moment_does_not_end_rotation() {
+        let mut records = Vec::new();
+        let rules = rules(Some(DAY));
+        tend(&mut records, &rules, at(0));
+        tend(&mut records, &rules, at(0).plus(DAY * 365));
+        let back = at(0).plus(DAY * 2);
+        records.retain(|record| record.made_at > at(0));
+        assert_eq!(tend(&mut records, &rules, back), 1);
+        assert_eq!(signer(&records, back.plus(HOUR)).unwrap().made_at, back);
+    }
+
+    #[test]
+    fn a_full_ring_waits_for_room() {
+        let mut records = Vec::new();
+        let rules = RotationRules { longest_ttl: DAY, ..rules(Some(Duration::from_secs(60))) };
+        let made: usize = (0..10_000).map(|second| tend(&mut records, &rules, at(second))).sum();
+        assert!(made as u64 >= MAX_PUBLISHED);
+        assert_eq!(records.len() as u64, MAX_PUBLISHED);
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl Shelf {
         // A folder that was there already would keep its own mode.
         made.and_then(|()| fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE)))
             .map_err(self.failed("make the folder of"))?;
-        let beside = self.path.with_extension("json.new");
+        let beside = self.path.with_extension(format!("json.new{}", std::process::id()));
         write(&beside, &sealed).and_then(|()| fs::rename(&beside, &self.path)).map_err(self.failed("write"))?;
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(self.failed("flush the folder of"))
     }

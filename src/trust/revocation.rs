@@ -66,6 +66,8 @@ struct Rule {
 
 /// In all, so that nobody can fill memory or disk by revoking.
 pub(crate) const MAX_ENTRIES: usize = 100_000;
+/// Beyond, single tokens find no place, and whoever must stop a client that has revoked so many still can.
+pub(crate) const MAX_WITH_TOKENS: usize = 90_000;
 /// Our tokens live 24 h at most, whatever the configuration has said since.
 const OWN_TOKENS_LIVE: Duration = Duration::from_secs(24 * 3600);
 /// How long other issuers' tokens live is theirs to say; longer than this is not heard of.
@@ -173,7 +175,11 @@ impl Revocations {
 
     /// True if this entry needs a place of its own.
     pub(crate) fn lack_place_for(&self, entry: &Entry) -> bool {
-        self.rules.len() >= MAX_ENTRIES && !self.rules.contains_key(&entry.key())
+        let most = match entry.target {
+            Target::Token(_) => MAX_WITH_TOKENS,
+            Target::Client(_) | Target::Subject(_) | Target::Issuer => MAX_ENTRIES,
+        };
+        self.rules.len() >= most && !self.rules.contains_key(&entry.key())
     }
 
     pub(crate) fn add(&mut self, entry: &Entry) {
@@ -377,11 +383,12 @@ mod tests {
     }
 
     #[test]
-    fn the_100_001st_entry_has_no_place_but_a_known_one_keeps_its_own() {
+    fn beyond_90_000_no_token_has_a_place_but_a_known_one_keeps_its_own_and_a_client_can_be_stopped() {
         let mut revocations = Revocations::default();
         let token = |number: usize| lasting(Target::token(&number.to_string()), None);
-        (0..MAX_ENTRIES).for_each(|number| revocations.add(&token(number)));
-        assert!(revocations.lack_place_for(&token(MAX_ENTRIES)));
+        (0..MAX_WITH_TOKENS).for_each(|number| revocations.add(&token(number)));
+        assert!(revocations.lack_place_for(&token(MAX_WITH_TOKENS)));
+        assert!(!revocations.lack_place_for(&lasting(Target::Client("thief".to_owned()), None)));
         assert!(!revocations.lack_place_for(&token(7)));
     }
 }

@@ -90,10 +90,12 @@ impl Keeper {
     pub(crate) fn open(directory: &Path, rules: &[Entry], now: UnixTime) -> Result<(Self, Revoker), StoreError> {
         let mut store = Store::in_directory(directory);
         store.check()?;
-        store.compact(now)?;
         let mut known = Revocations::default();
-        let entries = store.read()?;
-        entries.iter().filter(|entry| entry.is_live(now)).for_each(|entry| known.add(entry));
+        // What has expired counts too, and the file is left as it is for now: the clock may be wrong until it has been set.
+        store.read()?.iter().for_each(|entry| known.add(entry));
+        if known.len() > MAX_ENTRIES {
+            known.forget_expired(now);
+        }
         if known.len() > MAX_ENTRIES {
             return Err(StoreError::TooMany { path: store.path().to_owned() });
         }

@@ -96,7 +96,7 @@ impl Resolver<'_> {
     }
 
     fn ttl(&mut self, ttl: &At<Period>) -> Duration {
-        if ttl.value.get() < Duration::from_secs(1) {
+        if ttl.value.get().subsec_nanos() != 0 {
             self.faults.at(ttl.span, "a token lives for whole seconds, one at least");
         }
         if ttl.value.get() > MAX_TTL {
