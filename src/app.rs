@@ -261,6 +261,7 @@ fn snapshot(
     let snapshot = Snapshot {
         config: config.id.clone(),
         limits: config.limits.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
         routes: std::mem::take(&mut config.routes),
         trust: Trust::new(issuers),
         oauth,

@@ -12,6 +12,7 @@ mod architecture;
 mod audit;
 mod audit_file;
 mod authorization;
+mod behind_proxies;
 mod bodies;
 mod check_and_run;
 mod cli;

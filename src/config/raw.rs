@@ -21,6 +21,7 @@ use super::reader::Reader;
 use super::source::At;
 use super::tree::Node;
 use super::values::{Count, Hint, Quotes, Value};
+use crate::network::Network;
 
 mirror! {
     /// The whole file.
@@ -32,6 +33,8 @@ mirror! {
         limits: limits::RawLimits,
         shutdown: RawShutdown,
         allow_literal_secrets: At<bool> = false,
+        /// Whose word about who is calling is believed.
+        trusted_proxies: Option<At<OneOrMore<Network>>>,
         oauth: Option<At<oauth::RawOauth>>,
         issuers: Named<issuer::RawIssuer>,
         upstreams: Named<upstream::RawUpstream>,

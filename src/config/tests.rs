@@ -48,6 +48,7 @@ listeners:
 limits: {connections: unlimited, body_bytes: 10MiB}
 shutdown: {delay: 0s, drain: 30s}
 allow_literal_secrets: false
+trusted_proxies: [10.0.0.0/8, \"2001:db8::/32\"]
 oauth:
   issuer: https://gateway.example.com
   audiences: [https://api.example.com]
@@ -118,7 +119,6 @@ fn every_key_is_known() {
 #[test]
 fn keys_that_are_not_there_yet_are_unknown() {
     for (place, key) in [
-        ("version: 1\n", "trusted_proxies: []\nversion: 1\n"),
         ("version: 1\n", "revoked: []\nversion: 1\n"),
         ("min_version: \"1.2\"", "client_auth: {mode: none}"),
         ("redirect_to: \"https://gateway.example.com\"", "proxy_protocol: true"),

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::network::{InvalidNetwork, Network};
+
 /// A type that a scalar is parsed into.
 pub(super) trait Value: Sized {
     const QUOTES: Quotes = Quotes::May;
@@ -219,6 +221,21 @@ impl Value for SocketAddr {
 
     fn parse(text: &str) -> Result<Self, Hint> {
         text.parse().map_err(|_| "")
+    }
+}
+
+impl Value for Network {
+    fn expected() -> String {
+        "a network such as `10.0.0.0/8` or `\"2001:db8::/32\"`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        Self::parse(text).map_err(|invalid| match invalid {
+            InvalidNetwork::Syntax => "",
+            InvalidNetwork::NoPrefix => "for one address, write `/32` behind it, or `/128` if it is IPv6",
+            InvalidNetwork::BitsBeyondPrefix => "the address has bits beyond the prefix",
+            InvalidNetwork::Mapped => "write it as IPv4",
+        })
     }
 }
 

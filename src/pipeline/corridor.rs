@@ -22,10 +22,11 @@ use super::authorize::{Permit, allow_public, authorize};
 use super::built_in;
 use super::canonical::CanonicalRequest;
 use super::forward::{Passage, forward};
-use super::headers::strip_request;
+use super::headers::{HeaderFault, strip_request};
 use super::limits::{Limit, Per};
-use super::peer::{Entrance, Peer};
+use super::peer::{Entrance, Knowledge, Peer};
 use super::rejection::Rejection;
+use super::request_id::RequestId;
 use super::route::Route;
 use super::routes::Found;
 use super::snapshot::Snapshot;
@@ -42,7 +43,11 @@ pub(crate) async fn walk(
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
     let snapshot = worker.snapshot();
+    let peer = if peer.is_proxy { Rc::new(peer.speaking(request.headers(), &snapshot.trusted_proxies)) } else { peer };
     let mut trail = Trail::begin(&worker, Rc::clone(&snapshot), &peer);
+    if let Some(given) = peer.is_proxy.then(|| RequestId::given(request.headers())).flatten() {
+        trail.request_id = given;
+    }
     let (head, body) = request.into_parts();
     let for_head = head.method == Method::HEAD;
     // Who waits to be told to go on must not be told so by our reading.
@@ -72,6 +77,9 @@ async fn decide(
     if worker.is_overloaded() {
         return Err(Rejection::Overload);
     }
+    if peer.knowledge == Knowledge::Contradicted {
+        return Err(Rejection::Header(HeaderFault::Contradiction));
+    }
     let request = CanonicalRequest::new(&head, peer.scheme(), &peer.last_authority, &snapshot.limits)?;
     trail.request(&request);
     if let Entrance::Redirect { origin } = &peer.entrance {
@@ -99,7 +107,7 @@ async fn decide(
     strip_request(&mut head.headers)?;
     trail.allowed();
     let passage =
-        Passage { worker, from: peer, request: &request, request_id: trail.request_id, limits: &snapshot.limits };
+        Passage { worker, from: peer, request: &request, request_id: &trail.request_id, limits: &snapshot.limits };
     forward(permit, passage, head, body).await
 }
 

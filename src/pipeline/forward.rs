@@ -27,7 +27,7 @@ pub(crate) struct Passage<'p> {
     pub(crate) worker: &'p Worker,
     pub(crate) from: &'p Peer,
     pub(crate) request: &'p CanonicalRequest,
-    pub(crate) request_id: RequestId,
+    pub(crate) request_id: &'p RequestId,
     pub(crate) limits: &'p Limits,
 }
 

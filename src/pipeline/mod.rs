@@ -10,6 +10,7 @@ pub(crate) mod built_in;
 pub(crate) mod canonical;
 pub(crate) mod corridor;
 pub(crate) mod forward;
+pub(crate) mod forwarded;
 pub(crate) mod headers;
 pub(crate) mod limit_headers;
 pub(crate) mod limits;

@@ -86,7 +86,7 @@ impl Worker {
     /// Serves one connection to its end.
     pub(crate) async fn serve(self: Rc<Self>, gate: Rc<Gate>, accepted: Accepted) {
         let Accepted { stream, peer, place: _place } = accepted;
-        let peer = Rc::new(Peer::new(peer.ip(), gate.entrance.clone()));
+        let peer = Rc::new(Peer::new(peer.ip(), gate.entrance.clone(), &self.snapshot().trusted_proxies));
         let driven = match &gate.tls {
             None => self.converse(stream, Protocol::Http1, &peer),
             Some(config) => {

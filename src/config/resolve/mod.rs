@@ -26,6 +26,7 @@ use super::types::{Audit, Config, Listener};
 use super::values::{Count, Limit, Period, Size};
 use crate::audit::ledger::OnFailure;
 use crate::audit::writer::Target;
+use crate::network::{Network, Networks};
 use crate::oauth::scope::{Scope, ScopeSet};
 use crate::pipeline::routes::RouteTable;
 use crate::server::drain::Shutdown;
@@ -52,6 +53,7 @@ impl Resolver<'_> {
     /// `None` where there are faults, old or new.
     pub(super) fn config(mut self, raw: RawConfig, id: String) -> Option<Config> {
         let workers = raw.workers.map_or_else(available_cores, |workers| self.count_up_to(&workers, MAX_WORKERS));
+        let trusted_proxies = self.trusted_proxies(raw.trusted_proxies);
         let listeners = self.listeners(raw.listeners);
         let limits = self.limits(&raw.limits);
         let shutdown = Shutdown { delay: raw.shutdown.delay.value, drain: raw.shutdown.drain.value };
@@ -79,6 +81,7 @@ impl Resolver<'_> {
             workers,
             listeners,
             limits,
+            trusted_proxies,
             shutdown,
             oauth,
             issuers,
@@ -114,6 +117,15 @@ impl Resolver<'_> {
             h2_streams: raw.h2_streams.value.get(),
             in_flight: number(raw.in_flight.value).unwrap_or(usize::MAX),
         }
+    }
+
+    fn trusted_proxies(&mut self, raw: Option<At<OneOrMore<Network>>>) -> Networks {
+        let list = raw.map(|list| list.value.items).unwrap_or_default();
+        for network in list.iter().filter(|network| network.value.is_everything()) {
+            let warning = format!("`trusted_proxies` holds {}: anyone may say to be anyone", network.value);
+            self.warnings.push(warning);
+        }
+        list.into_iter().map(|network| network.value).collect()
     }
 
     fn count_up_to(&mut self, count: &At<Count>, limit: u32) -> usize {
