@@ -166,7 +166,8 @@ impl App {
         let audit_thread = writer.start(batches)?;
         record(Event::Start, &config, &lines);
         let (stage, drain) = drain::channel();
-        let places = Arc::new(Places::new(config.limits.connections, config.limits.connections_per_address));
+        let (total, per_address) = (config.limits.connections, config.limits.connections_per_address);
+        let places = Arc::new(Places::new(total, per_address, config.trusted_proxies.clone()));
         let mut plan = Plan {
             gates,
             snapshot: Arc::clone(&snapshot),
@@ -213,19 +214,16 @@ fn control_runtime() -> io::Result<Runtime> {
 }
 
 fn gate(listener: &Listener) -> Result<Gate, StartError> {
-    match &listener.kind {
+    let (tls, entrance) = match &listener.kind {
         ListenerKind::Tls { certificates, min_version } => {
             let pairs = certificates.iter().map(open_certificate).collect::<Result<_, _>>()?;
             let config: ServerConfig = tls::server_config(pairs, *min_version)?;
-            Ok(Gate { tls: Some(Arc::new(config)), entrance: Entrance::Tls })
+            (Some(Arc::new(config)), Entrance::Tls)
         }
-        ListenerKind::Plain => {
-            Ok(Gate { tls: None, entrance: Entrance::Plain { loopback: listener.address.ip().is_loopback() } })
-        }
-        ListenerKind::Redirect { origin } => {
-            Ok(Gate { tls: None, entrance: Entrance::Redirect { origin: origin.clone() } })
-        }
-    }
+        ListenerKind::Plain => (None, Entrance::Plain { loopback: listener.address.ip().is_loopback() }),
+        ListenerKind::Redirect { origin } => (None, Entrance::Redirect { origin: origin.clone() }),
+    };
+    Ok(Gate { tls, entrance, proxy_protocol: listener.proxy_protocol })
 }
 
 fn open_certificate(files: &CertificateFiles) -> Result<Arc<rustls::sign::CertifiedKey>, CertificateError> {

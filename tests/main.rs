@@ -6,6 +6,7 @@
 
 mod support;
 
+mod addresses;
 mod admin;
 mod ambiguity;
 mod architecture;
@@ -27,6 +28,7 @@ mod keys;
 mod limits;
 mod listeners;
 mod outside;
+mod proxy_protocol;
 mod refused_uploads;
 mod routing;
 mod shutdown;

@@ -34,7 +34,7 @@ mirror! {
         shutdown: RawShutdown,
         allow_literal_secrets: At<bool> = false,
         /// Whose word about who is calling is believed.
-        trusted_proxies: Option<At<OneOrMore<Network>>>,
+        trusted_proxies: Option<Required<OneOrMore<Network>>>,
         oauth: Option<At<oauth::RawOauth>>,
         issuers: Named<issuer::RawIssuer>,
         upstreams: Named<upstream::RawUpstream>,

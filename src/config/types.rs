@@ -43,6 +43,7 @@ pub(crate) struct Config {
 pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
     pub(crate) kind: ListenerKind,
+    pub(crate) proxy_protocol: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -1,5 +1,6 @@
 //! The authorization server whole: authenticates a client, decides its grant, signs its token.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,6 +96,11 @@ impl AuthorizationServer {
         self.published.store(Arc::new(Published::new(ring, self.settings.jwks_max_age)));
     }
 
+    /// Whether this client of ours may call from here.
+    pub(crate) fn may_call(&self, client: &str, from: Option<IpAddr>) -> bool {
+        self.clients.may_call(client, from)
+    }
+
     pub(crate) fn token_path(&self) -> &str {
         &self.settings.token_path
     }
@@ -115,6 +121,7 @@ impl AuthorizationServer {
         headers: &HeaderMap,
         query: Option<&str>,
         body: &[u8],
+        from: Option<IpAddr>,
         now: UnixTime,
     ) -> Result<Issued, TokenRefusal> {
         if !now.is_plausible() {
@@ -122,7 +129,11 @@ impl AuthorizationServer {
         }
         let mut parameters = Parameters::read(headers, query, body, self.settings.json_requests)?;
         let credentials = Credentials::read(headers, &mut parameters)?;
+        let basic = credentials.is_basic();
         let client = self.authenticate(credentials).await?;
+        if !client.may_call(from) {
+            return Err(TokenRefusal::Fault(GrantFault::Elsewhere { client: client.id.clone(), basic }));
+        }
         parameters.check_grant_type()?;
         let wanted = Wanted { scope: parameters.scope.as_deref(), audience: parameters.audience.as_deref() };
         let grant = Grant::decide(client, &wanted)?;

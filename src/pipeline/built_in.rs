@@ -84,7 +84,7 @@ async fn token(
     // A token that can't be recorded is not issued.
     trail.reserve()?;
     let body = collect(body.take()).await?;
-    let issued = oauth.server.token(&head.headers, request.query(), &body, trail.now).await?;
+    let issued = oauth.server.token(&head.headers, request.query(), &body, peer.known_address(), trail.now).await?;
     let mut response = Response::new(Content::whole(issued.body.clone()));
     trail.granted(issued);
     response.headers_mut().insert(CONTENT_TYPE, JSON);

@@ -1,7 +1,7 @@
 //! The request's way, from a parsed head to an answer: one direction, read from top to bottom.
 //!
 //! ```text
-//! accept → tls → http │ canonicalise → route → peer limits → authenticate → authorize → caller limits, audit place → forward │ audit
+//! accept → tls → http │ canonicalise → route → address rule and limits → authenticate → authorize → caller limits, audit place → forward │ audit
 //! ```
 //!
 //! What stands left of the first bar is `server/`; the line in the audit log is written when the answer's body has ended, by the
@@ -18,7 +18,7 @@ use hyper::body::{Body as _, Incoming};
 use super::access::Access;
 use super::answer::{AnswerBody, Content};
 use super::authenticate::authenticate;
-use super::authorize::{Permit, allow_public, authorize};
+use super::authorize::{Permit, admit, allow_public, authorize};
 use super::built_in;
 use super::canonical::CanonicalRequest;
 use super::forward::{Passage, forward};
@@ -90,13 +90,15 @@ async fn decide(
         return built_in::answer(oauth, built_in, peer, trail, &request, &head, body).await;
     }
     let route = find_route(snapshot, trail, &request)?;
+    // The cheapest refusal there is: it spends nothing of anyone's quota.
+    let admitted = admit(route, peer.known_address())?;
     count_address(&route.limits, peer, trail)?;
     let permit = match &route.access {
-        Access::Public => allow_public(route).ok_or(Rejection::NoRoute)?,
+        Access::Public => allow_public(admitted).ok_or(Rejection::NoRoute)?,
         Access::Protected(rule) => {
             let caller = authenticate(worker, snapshot, rule, &head.headers, trail.now).await?;
             trail.caller(&caller);
-            authorize(route, rule, caller)?
+            authorize(admitted, rule, caller, snapshot.oauth.as_ref().map(|oauth| &*oauth.server))?
         }
     };
     count_caller(&permit, peer, trail, &head)?;

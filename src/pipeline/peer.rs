@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue};
 use super::canonical::Authority;
 use super::forwarded;
 use crate::network::Networks;
+use crate::server::proxy_header::Introduction;
 
 /// The facts of one connection, or of one request that came by a proxy, with the header values that follow from them.
 #[derive(Debug)]
@@ -74,6 +75,22 @@ impl Peer {
         }
     }
 
+    /// Whoever the proxy at the other end has introduced by a PROXY header.
+    pub(crate) fn introduced(socket: IpAddr, by: Introduction, entrance: Entrance, trusted: &Networks) -> Self {
+        match by {
+            Introduction::Itself => Self::new(socket, entrance, trusted),
+            Introduction::Client(address) => Self {
+                socket: (address != socket).then(|| socket.to_string().into()),
+                ..Self::new(address, entrance, trusted)
+            },
+            // What comes over this connection is not the proxy's own word.
+            Introduction::Unknown => {
+                let unknown = Self::new(socket, entrance, trusted);
+                Self { knowledge: Knowledge::Uncertain, is_proxy: false, ..unknown }
+            }
+        }
+    }
+
     /// Whoever this proxy speaks for in a request with these headers.
     pub(crate) fn speaking(&self, headers: &HeaderMap, trusted: &Networks) -> Self {
         let (mut hops, knowledge) = match forwarded::chain(headers, trusted) {
@@ -95,6 +112,11 @@ impl Peer {
             socket: self.socket.clone().or_else(|| (address != self.address).then(own_socket)),
             hops,
         }
+    }
+
+    /// `None` where it can't be told who it is.
+    pub(crate) fn known_address(&self) -> Option<IpAddr> {
+        (self.knowledge == Knowledge::Certain).then_some(self.address)
     }
 
     /// `address` in print.

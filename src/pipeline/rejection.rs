@@ -279,9 +279,10 @@ impl Public<'_> {
 
 fn grant_status(fault: &GrantFault) -> StatusCode {
     match fault {
-        GrantFault::NoCredentials { .. } | GrantFault::MalformedBasic | GrantFault::WrongCredentials { .. } => {
-            StatusCode::UNAUTHORIZED
-        }
+        GrantFault::NoCredentials { .. }
+        | GrantFault::MalformedBasic
+        | GrantFault::WrongCredentials { .. }
+        | GrantFault::Elsewhere { .. } => StatusCode::UNAUTHORIZED,
         GrantFault::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         GrantFault::InvalidRequest(_)
         | GrantFault::UnsupportedGrant
@@ -331,6 +332,7 @@ fn token_refused(refusal: &TokenRefusal) -> Reason {
             GrantFault::NoCredentials { .. } | GrantFault::MalformedBasic | GrantFault::WrongCredentials { .. } => {
                 Reason::InvalidClient
             }
+            GrantFault::Elsewhere { .. } => Reason::ClientNotAllowed,
             GrantFault::InvalidScope { .. } => Reason::InvalidScope,
             GrantFault::InvalidTarget { .. } => Reason::InvalidTarget,
         },

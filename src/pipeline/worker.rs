@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,7 +12,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio_rustls::TlsAcceptor;
+use tracing::debug;
 
 use super::answer::AnswerBody;
 use super::corridor::walk;
@@ -23,9 +27,12 @@ use super::trail::Trail;
 use crate::audit::ledger::Ledger;
 use crate::audit::reason::Reason;
 use crate::server::accept::Accepted;
-use crate::server::connection::{Driven, Ended, Protocols, handshake};
+use crate::server::connection::{Driven, Ended, Protocols};
 use crate::server::drain::Drain;
 use crate::server::guard::{Guard, Overdue, Watch};
+use crate::server::handshakes::Handshakes;
+use crate::server::places::Place;
+use crate::server::proxy_header;
 use crate::server::tls::Protocol;
 use crate::telemetry::metrics::Report;
 use crate::trust::token_cache::TokenCache;
@@ -48,6 +55,7 @@ pub(crate) struct Worker {
     pools: Rc<Pools>,
     ledger: Rc<Ledger>,
     guard: Rc<Guard>,
+    handshakes: Rc<Handshakes>,
     protocols: Protocols,
     tally: RefCell<Tally>,
     ids: RequestIds,
@@ -60,6 +68,8 @@ pub(crate) struct Worker {
 pub(crate) struct Gate {
     pub(crate) tls: Option<Arc<ServerConfig>>,
     pub(crate) entrance: Entrance,
+    /// Every connection begins with a PROXY header, from a trusted proxy.
+    pub(crate) proxy_protocol: bool,
 }
 
 impl Worker {
@@ -68,6 +78,7 @@ impl Worker {
         let limits = &current.limits;
         Self {
             guard: Guard::new(limits),
+            handshakes: Handshakes::new(None, limits.handshake_timeout),
             protocols: Protocols::new(limits),
             current: RefCell::new(Rc::new(Arc::clone(&current))),
             published,
@@ -85,21 +96,50 @@ impl Worker {
 
     /// Serves one connection to its end.
     pub(crate) async fn serve(self: Rc<Self>, gate: Rc<Gate>, accepted: Accepted) {
-        let Accepted { stream, peer, place: _place } = accepted;
-        let peer = Rc::new(Peer::new(peer.ip(), gate.entrance.clone(), &self.snapshot().trusted_proxies));
+        let Accepted { stream, peer: socket, mut place } = accepted;
+        let arrival = self.arrive(&gate, stream, socket.ip(), &mut place);
+        // Boxed, so that an idle connection does not keep the room that its handshake took.
+        let Some((driven, peer)) = Box::pin(self.handshakes.begin().complete(arrival)).await else {
+            return;
+        };
+        self.record_end(driven.await, &peer);
+    }
+
+    /// The handshake: who is there, and in which protocol.
+    async fn arrive(
+        self: &Rc<Self>,
+        gate: &Gate,
+        mut stream: TcpStream,
+        socket: IpAddr,
+        place: &mut Place,
+    ) -> Option<(Driven, Rc<Peer>)> {
+        let snapshot = self.snapshot();
+        let trusted = &snapshot.trusted_proxies;
+        let peer = if gate.proxy_protocol {
+            if !trusted.contains(socket) {
+                debug!(network.peer.address = %socket, "only trusted proxies may connect here: closed");
+                return None;
+            }
+            let introduction = proxy_header::read(&mut stream).await.ok()?;
+            let peer = Peer::introduced(socket, introduction, gate.entrance.clone(), trusted);
+            if !place.pass_to(peer.address) {
+                debug!(client.address = %peer.address, "too many connections: refused one");
+                return None;
+            }
+            peer
+        } else {
+            Peer::new(socket, gate.entrance.clone(), trusted)
+        };
+        let peer = Rc::new(peer);
         let driven = match &gate.tls {
             None => self.converse(stream, Protocol::Http1, &peer),
             Some(config) => {
-                let deadline = self.snapshot().limits.handshake_timeout;
-                // Boxed, so that an idle connection does not keep the room that its handshake took.
-                let Some(stream) = Box::pin(handshake(stream, Arc::clone(config), deadline)).await else {
-                    return;
-                };
+                let stream = TlsAcceptor::from(Arc::clone(config)).accept(stream).await.ok()?;
                 let protocol = Protocol::agreed(stream.get_ref().1.alpn_protocol());
                 self.converse(stream, protocol, &peer)
             }
         };
-        self.record_end(driven.await, &peer);
+        Some((driven, peer))
     }
 
     fn converse<T>(self: &Rc<Self>, stream: T, protocol: Protocol, peer: &Rc<Peer>) -> Driven

@@ -53,8 +53,9 @@ impl Resolver<'_> {
     /// `None` where there are faults, old or new.
     pub(super) fn config(mut self, raw: RawConfig, id: String) -> Option<Config> {
         let workers = raw.workers.map_or_else(available_cores, |workers| self.count_up_to(&workers, MAX_WORKERS));
-        let trusted_proxies = self.trusted_proxies(raw.trusted_proxies);
-        let listeners = self.listeners(raw.listeners);
+        let proxies_are_known = raw.trusted_proxies.is_some();
+        let trusted_proxies = self.trusted_proxies(raw.trusted_proxies.and_then(Result::ok));
+        let listeners = self.listeners(raw.listeners, proxies_are_known);
         let limits = self.limits(&raw.limits);
         let shutdown = Shutdown { delay: raw.shutdown.delay.value, drain: raw.shutdown.drain.value };
         let allow_literal_secrets = raw.allow_literal_secrets.value;
@@ -126,6 +127,11 @@ impl Resolver<'_> {
             self.warnings.push(warning);
         }
         list.into_iter().map(|network| network.value).collect()
+    }
+
+    /// A rule about addresses; `None` where there is none.
+    fn networks(&self, raw: Option<At<OneOrMore<Network>>>) -> Option<Networks> {
+        raw.map(|list| list.value.items.into_iter().map(|network| network.value).collect())
     }
 
     fn count_up_to(&mut self, count: &At<Count>, limit: u32) -> usize {
