@@ -3,6 +3,7 @@
 //! Takes a configuration; opens what can fail (files, keys, sockets) before anything is served, then runs the control
 //! plane's runtime and one thread per worker until a signal ends them, in order.
 
+mod descriptors;
 mod own_keys;
 mod probes;
 mod stop;
@@ -37,6 +38,7 @@ use crate::pipeline::worker::{Gate, ReportRequest, Worker};
 use crate::server::accept;
 use crate::server::certificate::{CertificateError, CertificateFiles};
 use crate::server::drain::{self, Drain};
+use crate::server::limits::Share;
 use crate::server::listener::{self, ListenError};
 use crate::server::places::Places;
 use crate::server::tls;
@@ -166,7 +168,8 @@ impl App {
         let audit_thread = writer.start(batches)?;
         record(Event::Start, &config, &lines);
         let (stage, drain) = drain::channel();
-        let (total, per_address) = (config.limits.connections, config.limits.connections_per_address);
+        let total = descriptors::connections(config.limits.connections);
+        let per_address = config.limits.connections_per_address;
         let places = Arc::new(Places::new(total, per_address, config.trusted_proxies.clone()));
         let mut plan = Plan {
             gates,
@@ -293,7 +296,7 @@ fn start_workers(
     for number in 0..config.workers {
         let mine: Vec<TcpListener> = sockets.iter_mut().filter_map(Iterator::next).collect();
         let ledger_capacity = AUDIT_LINES.div_ceil(config.workers);
-        let max_in_flight = config.limits.in_flight.div_ceil(config.workers);
+        let share = config.limits.share(config.workers);
         let (plan, on_failure) = (plan.clone(), config.audit.on_failure);
         let (report_sender, report_requests) = mpsc::channel(8);
         let (ended, has_ended) = oneshot::channel();
@@ -304,7 +307,7 @@ fn start_workers(
                 .build_local(LocalOptions::default())?;
             let ledger =
                 Rc::new(Ledger::new(plan.lines.clone(), Arc::clone(&plan.health), on_failure, ledger_capacity));
-            runtime.block_on(work(plan, mine, Rc::clone(&ledger), max_in_flight, report_requests));
+            runtime.block_on(work(plan, mine, Rc::clone(&ledger), share, report_requests));
             // What is still open is dropped with the runtime, and leaves its lines.
             drop(runtime);
             ledger.finish();
@@ -327,10 +330,10 @@ async fn work(
     plan: Plan,
     sockets: Vec<TcpListener>,
     ledger: Rc<Ledger>,
-    max_in_flight: usize,
+    share: Share,
     reports: mpsc::Receiver<ReportRequest>,
 ) {
-    let worker = Rc::new(Worker::new(plan.snapshot, ledger, max_in_flight));
+    let worker = Rc::new(Worker::new(plan.snapshot, ledger, share));
     let tending = tokio::task::spawn_local(tend(Rc::clone(&worker), plan.drain.clone(), reports));
     let mut listeners = tokio::task::JoinSet::new();
     for (socket, gate) in sockets.into_iter().zip(plan.gates) {

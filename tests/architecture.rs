@@ -32,6 +32,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap::", &["src/cli/"]),
     ("rcgen::", &["src/jose/x509.rs"]),
     ("socket2::", &["src/server/"]),
+    ("rustix::", &["src/app/"]),
     ("prometheus_client::", &["src/telemetry/"]),
     ("tracing_subscriber::", &["src/telemetry/"]),
     ("quick_cache::", &["src/trust/"]),

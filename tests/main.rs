@@ -20,6 +20,7 @@ mod cli;
 mod config_errors;
 mod deadlines;
 mod demo;
+mod exhaustion;
 mod first_minutes;
 mod forwarding;
 mod framing;

@@ -59,13 +59,15 @@ async fn collect(workers: &[mpsc::Sender<ReportRequest>]) -> Vec<metrics::Report
 }
 
 fn process(health: &Health, places: &Places, snapshot: &Snapshot) -> Process {
-    let now = tokio::time::Instant::now();
+    let (now, connections) = (tokio::time::Instant::now(), places.counts());
     let age = |issuer: &Arc<TrustedIssuer>| {
         let labels = IssuerLabels { issuer: issuer.settings.name.as_str().to_owned() };
         Some((labels, issuer.keys.age(now)?.as_secs_f64()))
     };
     Process {
-        connections: places.taken() as u64,
+        connections: connections.taken,
+        connections_refused: connections.refused,
+        accept_failures: connections.shortages,
         limit_keys: snapshot.all_limits().map(|limit| limit.keys() as u64).sum(),
         audit_lines: health.written.load(Ordering::Relaxed),
         audit_dropped: health.dropped.load(Ordering::Relaxed),

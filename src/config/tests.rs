@@ -45,7 +45,7 @@ listeners:
   - address: 0.0.0.0:8443
     tls: {certificates: [{cert: a.crt, key: a.key, self_signed: true}], min_version: \"1.2\"}
   - {address: \"[::]:8080\", redirect_to: \"https://gateway.example.com\", proxy_protocol: true}
-limits: {connections: unlimited, body_bytes: 10MiB}
+limits: {connections: unlimited, body_bytes: 10MiB, handshakes: 512, min_body_rate: 240B/s, connection_age: 1h, in_flight_per_address: unlimited}
 shutdown: {delay: 0s, drain: 30s}
 allow_literal_secrets: false
 oauth:
@@ -121,8 +121,6 @@ fn keys_that_are_not_there_yet_are_unknown() {
     for (place, key) in [
         ("version: 1\n", "revoked: []\nversion: 1\n"),
         ("min_version: \"1.2\"", "client_auth: {mode: none}"),
-        ("connections: unlimited", "min_body_rate: 240B/s"),
-        ("connections: unlimited", "connection_age: 1h"),
         ("{value: \"${CANARY}\"}", "{value: \"${CANARY}\", expires_at: 2027-01-31T00:00:00Z}"),
         ("scope_claim: auto", "max_stale: 1h"),
         ("connect_timeout: 5s", "balance: random"),

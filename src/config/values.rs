@@ -42,6 +42,10 @@ pub(crate) struct Period(Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size(u64);
 
+/// A number of bytes in each second, above 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ByteRate(u64);
+
 /// So many in a second, a minute, an hour or a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rate {
@@ -74,6 +78,12 @@ impl Size {
     }
 }
 
+impl ByteRate {
+    pub(crate) const fn bytes_per_second(self) -> u64 {
+        self.0
+    }
+}
+
 impl<T> Limit<T> {
     /// `None` if there is no limit.
     pub(crate) fn at_most(self) -> Option<T> {
@@ -91,6 +101,10 @@ pub(super) const fn count(number: u32) -> Count {
 
 pub(super) const fn seconds(number: u64) -> Period {
     Period(Duration::from_secs(number))
+}
+
+pub(super) const fn bytes_per_second(number: u64) -> ByteRate {
+    ByteRate(number)
 }
 
 pub(super) const fn kibibytes(number: u64) -> Size {
@@ -175,6 +189,17 @@ impl Value for Size {
             Some(bytes) if bytes <= LARGEST_BYTES => Ok(Self(bytes)),
             _ => Err("it is larger than `1024GiB`"),
         }
+    }
+}
+
+impl Value for ByteRate {
+    fn expected() -> String {
+        "a rate such as `240B/s`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        let size = text.strip_suffix("/s").ok_or("it is a size and `/s`")?;
+        Size::parse(size).map(|size| Self(size.bytes()))
     }
 }
 

@@ -43,7 +43,8 @@ pub(crate) async fn walk(
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
     let snapshot = worker.snapshot();
-    let peer = if peer.is_proxy { Rc::new(peer.speaking(request.headers(), &snapshot.trusted_proxies)) } else { peer };
+    let trusted = &snapshot.trusted_proxies;
+    let peer = if peer.is_proxy { worker.counted(peer.speaking(request.headers(), trusted), trusted) } else { peer };
     let mut trail = Trail::begin(&worker, Rc::clone(&snapshot), &peer);
     if let Some(given) = peer.is_proxy.then(|| RequestId::given(request.headers())).flatten() {
         trail.request_id = given;
@@ -74,7 +75,7 @@ async fn decide(
     mut head: Parts,
     body: &mut Option<Incoming>,
 ) -> Result<Response<Content>, Rejection> {
-    if worker.is_overloaded() {
+    if worker.is_overloaded(peer) {
         return Err(Rejection::Overload);
     }
     if peer.knowledge == Knowledge::Contradicted {

@@ -19,7 +19,7 @@ use super::rejection::Rejection;
 use super::request_id::RequestId;
 use super::worker::Worker;
 use crate::server::limits::Limits;
-use crate::upstream::body::RequestBody;
+use crate::upstream::body::{Patience, RequestBody};
 use crate::upstream::pool::Deadlines;
 
 /// What goes with a request, besides the request itself.
@@ -44,7 +44,8 @@ pub(crate) async fn forward(
         return Err(Rejection::TooLarge);
     }
     let body_idle = passage.limits.body_idle_timeout;
-    let (body, progress) = RequestBody::new(body.take(), route.body_bytes, body_idle);
+    let patience = Patience { idle: body_idle, min_rate: passage.limits.min_body_rate };
+    let (body, progress) = RequestBody::new(body.take(), route.body_bytes, patience);
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = head.method;
     *outgoing.uri_mut() = passage.request.target_without(route.strip_segments)?;

@@ -9,6 +9,7 @@ pub(crate) mod authorize;
 pub(crate) mod built_in;
 pub(crate) mod canonical;
 pub(crate) mod corridor;
+pub(crate) mod crowd;
 pub(crate) mod forward;
 pub(crate) mod forwarded;
 pub(crate) mod headers;

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use http::{HeaderMap, HeaderValue};
 
 use super::canonical::Authority;
+use super::crowd::Share;
 use super::forwarded;
 use crate::network::Networks;
 use crate::server::proxy_header::Introduction;
@@ -23,6 +24,8 @@ pub(crate) struct Peer {
     pub(crate) entrance: Entrance,
     /// The other end speaks for others, and is believed.
     pub(crate) is_proxy: bool,
+    /// Where its requests are counted; `None` where they are not.
+    pub(crate) share: Option<Rc<Share>>,
     /// `X-Forwarded-For`: the client first.
     pub(crate) forwarded_for: HeaderValue,
     /// The host that the last request named: it rarely changes on a connection.
@@ -67,6 +70,7 @@ impl Peer {
             knowledge: Knowledge::Certain,
             entrance,
             is_proxy: trusted.contains(address),
+            share: None,
             forwarded_for: joined(&[address]),
             last_authority: Rc::default(),
             last_forwarded: RefCell::default(),
@@ -106,6 +110,7 @@ impl Peer {
             knowledge,
             entrance: self.entrance.clone(),
             is_proxy: true,
+            share: None,
             forwarded_for: joined(&hops),
             last_authority: Rc::clone(&self.last_authority),
             last_forwarded: RefCell::default(),

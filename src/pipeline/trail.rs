@@ -77,7 +77,7 @@ enum Who {
 
 impl Trail {
     pub(crate) fn begin(worker: &Rc<Worker>, snapshot: SharedSnapshot, peer: &Rc<Peer>) -> Box<Self> {
-        worker.begin();
+        worker.begin(peer);
         Box::new(Self {
             worker: Rc::clone(worker),
             snapshot,
@@ -268,7 +268,7 @@ impl Drop for Trail {
             self.ended_by(if std::thread::panicking() { Reason::Internal } else { Reason::ClientGone });
             self.close();
         }
-        self.worker.end();
+        self.worker.end(&self.peer);
     }
 }
 

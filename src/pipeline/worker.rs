@@ -19,18 +19,21 @@ use tracing::debug;
 
 use super::answer::AnswerBody;
 use super::corridor::walk;
-use super::peer::{Entrance, Peer};
+use super::crowd::Crowd;
+use super::peer::{Entrance, Knowledge, Peer};
 use super::request_id::{RequestId, RequestIds};
 use super::snapshot::Snapshot;
 use super::tally::Tally;
 use super::trail::Trail;
 use crate::audit::ledger::Ledger;
 use crate::audit::reason::Reason;
+use crate::network::Networks;
 use crate::server::accept::Accepted;
 use crate::server::connection::{Driven, Ended, Protocols};
 use crate::server::drain::Drain;
 use crate::server::guard::{Guard, Overdue, Watch};
 use crate::server::handshakes::Handshakes;
+use crate::server::limits::Share;
 use crate::server::places::Place;
 use crate::server::proxy_header;
 use crate::server::tls::Protocol;
@@ -60,7 +63,8 @@ pub(crate) struct Worker {
     tally: RefCell<Tally>,
     ids: RequestIds,
     in_flight: Cell<usize>,
-    max_in_flight: usize,
+    crowd: Rc<Crowd>,
+    share: Share,
 }
 
 /// How a listener's connections come in.
@@ -73,12 +77,12 @@ pub(crate) struct Gate {
 }
 
 impl Worker {
-    pub(crate) fn new(published: Arc<ArcSwap<Snapshot>>, ledger: Rc<Ledger>, max_in_flight: usize) -> Self {
+    pub(crate) fn new(published: Arc<ArcSwap<Snapshot>>, ledger: Rc<Ledger>, share: Share) -> Self {
         let current = published.load_full();
         let limits = &current.limits;
         Self {
             guard: Guard::new(limits),
-            handshakes: Handshakes::new(None, limits.handshake_timeout),
+            handshakes: Handshakes::new(share.handshakes, limits.handshake_timeout),
             protocols: Protocols::new(limits),
             current: RefCell::new(Rc::new(Arc::clone(&current))),
             published,
@@ -90,7 +94,8 @@ impl Worker {
             tally: RefCell::default(),
             ids: RequestIds::new(),
             in_flight: Cell::new(0),
-            max_in_flight,
+            crowd: Rc::default(),
+            share,
         }
     }
 
@@ -130,7 +135,7 @@ impl Worker {
         } else {
             Peer::new(socket, gate.entrance.clone(), trusted)
         };
-        let peer = Rc::new(peer);
+        let peer = self.counted(peer, trusted);
         let driven = match &gate.tls {
             None => self.converse(stream, Protocol::Http1, &peer),
             Some(config) => {
@@ -215,8 +220,18 @@ impl Worker {
         Rc::clone(&current)
     }
 
-    pub(crate) fn is_overloaded(&self) -> bool {
-        self.in_flight.get() > self.max_in_flight
+    /// Whether there is too much under way to take on one more request, in all or from this peer.
+    pub(crate) fn is_overloaded(&self, peer: &Peer) -> bool {
+        let here = peer.share.as_ref().map_or(0, |share| share.under_way());
+        self.in_flight.get() > self.share.in_flight || here > self.share.in_flight_per_address
+    }
+
+    /// Counts the peer's requests with others of its address. Trusted proxies that speak for themselves are not counted: who
+    /// keeps them from saying for whom they speak can't be told from who doesn't.
+    pub(crate) fn counted(&self, mut peer: Peer, trusted: &Networks) -> Rc<Peer> {
+        let exempt = peer.knowledge == Knowledge::Certain && trusted.contains(peer.address);
+        peer.share = (!exempt).then(|| self.crowd.share(peer.address));
+        Rc::new(peer)
     }
 
     pub(crate) fn remembered(&self, token: &[u8]) -> Option<Rc<Verified>> {
@@ -250,12 +265,14 @@ impl Worker {
         count(&mut self.tally.borrow_mut());
     }
 
-    pub(crate) fn begin(&self) {
+    pub(crate) fn begin(&self, peer: &Peer) {
         self.in_flight.set(self.in_flight.get() + 1);
+        peer.share.iter().for_each(|share| share.begin());
     }
 
-    pub(crate) fn end(&self) {
+    pub(crate) fn end(&self, peer: &Peer) {
         self.in_flight.set(self.in_flight.get() - 1);
+        peer.share.iter().for_each(|share| share.end());
     }
 
     fn counts(&self) -> Report {

@@ -5,6 +5,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::network::Networks;
 
@@ -21,6 +24,26 @@ pub(crate) struct Places {
 struct Taken {
     total: usize,
     by_address: HashMap<IpAddr, usize>,
+    refused: u64,
+    shortages: Shortages,
+}
+
+/// Times that the kernel had no descriptor or memory for a connection.
+#[derive(Debug, Default)]
+struct Shortages {
+    total: u64,
+    unsaid: u64,
+    last_said: Option<Instant>,
+}
+
+/// For metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) taken: u64,
+    /// Over a limit.
+    pub(crate) refused: u64,
+    /// For want of a descriptor or memory.
+    pub(crate) shortages: u64,
 }
 
 /// A connection's place; free again when dropped.
@@ -39,10 +62,11 @@ impl Places {
     /// `None` where the limit is reached.
     pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.total.is_some_and(|limit| taken.total >= limit) {
+        let full = self.total.is_some_and(|limit| taken.total >= limit);
+        let Some(address) = (if full { None } else { self.count(&mut taken, address) }) else {
+            taken.refused += 1;
             return None;
-        }
-        let address = self.count(&mut taken, address)?;
+        };
         taken.total += 1;
         Some(Place { places: Arc::clone(self), address })
     }
@@ -61,8 +85,22 @@ impl Places {
         Some(Some(address))
     }
 
-    pub(crate) fn taken(&self) -> usize {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).total
+    /// Counts a connection that could not be taken; gives how many there were since someone was last told, once in `every`.
+    pub(crate) fn shortage(&self, now: Instant, every: Duration) -> Option<u64> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let shortages = &mut taken.shortages;
+        shortages.total += 1;
+        shortages.unsaid += 1;
+        if shortages.last_said.is_some_and(|last| now.duration_since(last) < every) {
+            return None;
+        }
+        shortages.last_said = Some(now);
+        Some(std::mem::take(&mut shortages.unsaid))
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        Counts { taken: taken.total as u64, refused: taken.refused, shortages: taken.shortages.total }
     }
 }
 
@@ -73,6 +111,7 @@ impl Place {
         taken.leave(self.address.take());
         let counted = self.places.count(&mut taken, address);
         self.address = counted.flatten();
+        taken.refused += u64::from(counted.is_none());
         counted.is_some()
     }
 }
@@ -138,8 +177,17 @@ mod tests {
         all.remove(0);
         assert!(all[1].pass_to(address("192.0.2.1")));
         all.clear();
-        assert_eq!(places.taken(), 0);
+        assert_eq!(places.counts(), Counts { taken: 0, refused: 2, shortages: 0 });
         assert!(places.taken.lock().unwrap().by_address.is_empty());
+    }
+
+    #[test]
+    fn shortages_are_told_once_in_a_while_with_their_number() {
+        let places = Places::new(None, None, Networks::default());
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let told: Vec<_> = (0..25).map(|n| places.shortage(start + n * Duration::from_millis(100), second)).collect();
+        assert_eq!(told.iter().flatten().collect::<Vec<_>>(), [&1, &10, &10]);
+        assert_eq!(places.counts().shortages, 25);
     }
 
     #[test]

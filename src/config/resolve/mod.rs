@@ -23,7 +23,7 @@ use super::raw::limits::RawLimits;
 use super::raw::{AuditFile, OnFailure as RawOnFailure, RawAdmin, RawAudit, RawConfig};
 use super::source::{At, Source, Span};
 use super::types::{Audit, Config, Listener};
-use super::values::{Count, Limit, Period, Size};
+use super::values::{ByteRate, Count, Limit, Period, Size};
 use crate::audit::ledger::OnFailure;
 use crate::audit::writer::Target;
 use crate::network::{Network, Networks};
@@ -104,12 +104,15 @@ impl Resolver<'_> {
         Limits {
             connections: number(raw.connections.value),
             connections_per_address: number(raw.connections_per_address.value),
+            handshakes: number(raw.handshakes.value),
             handshake_timeout: period(raw.handshake_timeout.value),
             first_request_timeout: period(raw.first_request_timeout.value),
             header_timeout: period(raw.header_timeout.value),
             idle_timeout: period(raw.idle_timeout.value),
             body_idle_timeout: period(raw.body_idle_timeout.value),
+            min_body_rate: raw.min_body_rate.value.at_most().map(ByteRate::bytes_per_second),
             write_stall_timeout: period(raw.write_stall_timeout.value),
+            connection_age: period(raw.connection_age.value),
             uri_bytes: bytes(&raw.uri_bytes),
             header_bytes: bytes(&raw.header_bytes),
             header_count: self.count_up_to(&raw.header_count, MAX_HEADER_COUNT),
@@ -117,6 +120,10 @@ impl Resolver<'_> {
             token_bytes: bytes(&raw.token_bytes),
             h2_streams: raw.h2_streams.value.get(),
             in_flight: number(raw.in_flight.value).unwrap_or(usize::MAX),
+            in_flight_per_address: match &raw.in_flight_per_address {
+                Some(limit) => number(limit.value).unwrap_or(usize::MAX),
+                None => number(raw.in_flight.value).map_or(usize::MAX, |all| all.div_ceil(2)),
+            },
         }
     }
 
