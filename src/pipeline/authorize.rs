@@ -12,7 +12,7 @@ use crate::trust::verify::Verified;
 /// Proof that a request comes from where `route` may be used.
 #[derive(Debug)]
 pub(crate) struct Admitted<'r> {
-    pub(crate) route: &'r Route,
+    route: &'r Route,
     from: Option<IpAddr>,
 }
 
@@ -30,28 +30,30 @@ pub(crate) fn admit(route: &Route, from: Option<IpAddr>) -> Result<Admitted<'_>,
 }
 
 /// A public route needs no caller; its `Authorization` header is the service's own affair.
-pub(crate) fn allow_public(admitted: Admitted<'_>) -> Option<Permit<'_>> {
-    match &admitted.route.access {
-        Access::Public => Some(Permit { route: admitted.route, caller: None }),
+pub(crate) fn allow_public<'r>(admitted: &Admitted<'r>) -> Option<Permit<'r>> {
+    let route = admitted.route;
+    match &route.access {
+        Access::Public => Some(Permit { route, caller: None }),
         Access::Protected(_) => None,
     }
 }
 
 /// `ours` is who knows our own clients.
 pub(crate) fn authorize<'r>(
-    admitted: Admitted<'r>,
+    admitted: &Admitted<'r>,
     rule: &AccessRule,
     caller: Rc<Verified>,
     ours: Option<&AuthorizationServer>,
 ) -> Result<Permit<'r>, Forbidden> {
+    let Admitted { route, from } = *admitted;
     if let (Some(ours), Some(client)) = (ours, &caller.caller.client)
         && caller.caller.issuer.as_str() == IssuerName::OWN
-        && !ours.may_call(client.as_str(), admitted.from)
+        && !ours.may_call(client.as_str(), from)
     {
         return Err(Forbidden::ClientNotAllowed);
     }
     rule.judge(&caller)?;
-    Ok(Permit { route: admitted.route, caller: Some(caller) })
+    Ok(Permit { route, caller: Some(caller) })
 }
 
 impl<'r> Permit<'r> {

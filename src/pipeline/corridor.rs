@@ -95,11 +95,11 @@ async fn decide(
     let admitted = admit(route, peer.known_address())?;
     count_address(&route.limits, peer, trail)?;
     let permit = match &route.access {
-        Access::Public => allow_public(admitted).ok_or(Rejection::NoRoute)?,
+        Access::Public => allow_public(&admitted).ok_or(Rejection::NoRoute)?,
         Access::Protected(rule) => {
             let caller = authenticate(worker, snapshot, rule, &head.headers, trail.now).await?;
             trail.caller(&caller);
-            authorize(admitted, rule, caller, snapshot.oauth.as_ref().map(|oauth| &*oauth.server))?
+            authorize(&admitted, rule, caller, snapshot.oauth.as_ref().map(|oauth| &*oauth.server))?
         }
     };
     count_caller(&permit, peer, trail, &head)?;

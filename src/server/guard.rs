@@ -181,7 +181,7 @@ impl Guard {
         let lot = self.lots.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
         self.lots.set(lot);
         let spread = u64::from(greatest / 10 + 1);
-        greatest - u32::try_from((lot >> 32) * spread >> 32).unwrap_or(0)
+        greatest - u32::try_from(((lot >> 32) * spread) >> 32).unwrap_or(0)
     }
 
     /// Hands the stages of the drain on to all connections; runs beside them.

@@ -347,7 +347,7 @@ mod tests {
         let mut pace = Pace::new(BOTH);
         pace.came(1 << 30);
         assert_eq!(pace.credit, MOST_CREDIT);
-        tokio::time::sleep(Duration::from_secs(3600)).await;
+        sleep(Duration::from_secs(3600)).await;
         pace.came(1);
         assert_eq!(pace.credit, MOST_CREDIT, "nobody waited for the client");
     }
