@@ -142,7 +142,7 @@ async fn check_shows_who_may_come_from_where() {
         "trusted_proxies: [192.0.2.0/24]\nlisteners: [{{address: 127.0.0.1:0, proxy_protocol: true}}]\n{OAUTH}"
     );
     let yaml = config("127.0.0.1:9".parse().unwrap(), &routes, &sections);
-    std::fs::write(folder.join("gateway.yaml"), yaml).unwrap();
+    std::fs::write(folder.join("gateway.yaml"), &yaml).unwrap();
     let output = crate::support::gateway::program(&folder).arg("check").output().unwrap();
     let told = String::from_utf8(output.stdout).unwrap();
     for shown in [
@@ -153,5 +153,9 @@ async fn check_shows_who_may_come_from_where() {
     ] {
         assert!(told.contains(shown), "{shown}:\n{told}");
     }
+    std::fs::write(folder.join("gateway.yaml"), yaml.replace("192.0.2.0/24", "0.0.0.0/0")).unwrap();
+    let output = crate::support::gateway::program(&folder).arg("check").output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("anyone may say to be anyone"), "{told}");
     std::fs::remove_dir_all(folder).unwrap();
 }

@@ -33,8 +33,9 @@ const MAX_HOPS: usize = 16;
 
 /// What a trusted peer says of where a request comes from.
 pub(crate) fn chain(headers: &HeaderMap, trusted: &Networks) -> Result<Chain, Contradiction> {
-    let plain = headers.contains_key(X_FORWARDED_FOR).then(|| back(x_forwarded_for(headers), trusted));
-    let standard = headers.contains_key(FORWARDED).then(|| back(forwarded(headers), trusted));
+    let says_something = |chain: &Chain| !chain.hops.is_empty() || !chain.is_certain;
+    let plain = Some(back(x_forwarded_for(headers), trusted)).filter(says_something);
+    let standard = Some(back(forwarded(headers), trusted)).filter(says_something);
     match (plain, standard) {
         (None, None) => Ok(Chain { hops: Vec::new(), is_certain: true }),
         (Some(chain), None) | (None, Some(chain)) => Ok(chain),
@@ -285,6 +286,7 @@ mod tests {
             said(&[(X_FORWARDED_FOR, plain.as_bytes()), (FORWARDED, standard.as_bytes())])
         };
         assert_eq!(believed(&both("203.0.113.9, 10.0.0.7", "for=203.0.113.9").unwrap()), "203.0.113.9 10.0.0.7");
+        assert_eq!(believed(&both("", "for=203.0.113.9").unwrap()), "203.0.113.9");
         assert_eq!(both("203.0.113.9", "for=10.0.0.9"), Err(Contradiction));
         assert_eq!(both("203.0.113.9", "for=\""), Err(Contradiction));
         assert_eq!(both("10.0.0.9", "for=unknown, for=10.0.0.9"), Err(Contradiction));
