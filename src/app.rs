@@ -4,9 +4,13 @@
 //! plane's runtime and one thread per worker until a signal ends them, in order.
 
 mod descriptors;
+mod memory;
 mod own_keys;
 mod probes;
+mod revocation;
+pub(crate) mod seclusion;
 mod stop;
+mod upkeep;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -33,6 +37,7 @@ use crate::issuer::offload::Offload;
 use crate::issuer::ring_files::RingError;
 use crate::jose::signing::SigningKeyFault;
 use crate::pipeline::peer::Entrance;
+use crate::pipeline::pressure::Pressure;
 use crate::pipeline::snapshot::Snapshot;
 use crate::pipeline::worker::{Gate, ReportRequest, Worker};
 use crate::server::accept;
@@ -43,8 +48,11 @@ use crate::server::listener::{self, ListenError};
 use crate::server::places::Places;
 use crate::server::tls;
 use crate::trust::issuer::{IssuerSettings, KeySource, TrustedIssuer};
+use crate::trust::kept::Shelf;
 use crate::trust::key_cache::KeyCache;
 use crate::trust::refresher;
+use crate::trust::revocation_keeper::{Keeper, Revoker};
+use crate::trust::revocation_store::StoreError;
 use crate::trust::verify::Trust;
 
 /// Why the gateway can't start.
@@ -62,6 +70,8 @@ pub(crate) enum StartError {
     Tls(#[from] rustls::Error),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error("revoked tokens could be taken for good ones")]
+    Revocations(#[from] StoreError),
     #[error("the signing keys can't be used")]
     Ring(#[from] RingError),
     #[error("the signing keys can't be used")]
@@ -76,10 +86,12 @@ pub(crate) struct App {
     gates: Vec<Gate>,
     admin: Option<TcpListener>,
     snapshot: Arc<ArcSwap<Snapshot>>,
-    keeper: Option<RingKeeper>,
+    ring_keeper: Option<RingKeeper>,
     writer: Writer,
     health: Arc<Health>,
     reopen_audit: Arc<AtomicBool>,
+    keeper: Keeper,
+    revoker: Revoker,
     offload: [Runtime; 2],
     control: Runtime,
 }
@@ -92,9 +104,7 @@ const CONTROL_THREADS: usize = 2;
 const PASSWORD_THREADS: usize = 2;
 /// Name look-ups for upstreams, per worker.
 const LOOKUP_THREADS: usize = 4;
-const FORGET_KEYS_EVERY: Duration = Duration::from_secs(10);
 const RESTART_AFTER: Duration = Duration::from_secs(1);
-const WATCH_AUDIT_EVERY: Duration = Duration::from_millis(500);
 /// For the audit writer to flush once everything else has ended.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -114,9 +124,10 @@ impl App {
         }
         let addresses = sockets.iter().flat_map(|sockets| sockets.first()?.local_addr().ok()).collect();
         let admin = config.admin.map(|address| listener::bind(address, 1)).transpose()?;
-        let offload = [Offload::runtime(config.workers)?, Offload::runtime(PASSWORD_THREADS)?];
+        let (keeper, revoker) = revocation::open(&config)?;
+        let offload = [Offload::runtime(config.workers)?, Offload::patient_runtime(PASSWORD_THREADS)?];
         let control = control_runtime()?;
-        let (snapshot, keeper) = snapshot(&mut config, &offload, &control)?;
+        let (snapshot, ring_keeper) = snapshot(&mut config, (&keeper, &revoker), &offload, &control)?;
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let admin = admin.and_then(|mut sockets| sockets.pop());
         Ok(Self {
@@ -126,10 +137,12 @@ impl App {
             gates,
             admin,
             snapshot,
-            keeper,
             writer,
             health,
             reopen_audit,
+            keeper,
+            ring_keeper,
+            revoker,
             offload,
             control,
         })
@@ -146,20 +159,9 @@ impl App {
 
     /// Serves until a signal ends it. `started` is told once connections are taken.
     pub(crate) fn run(self, started: impl FnOnce()) -> Result<(), StartError> {
-        let Self {
-            config,
-            sockets,
-            gates,
-            admin,
-            snapshot,
-            keeper,
-            writer,
-            health,
-            reopen_audit,
-            offload,
-            control,
-            ..
-        } = self;
+        let Self { config, sockets, gates, admin, snapshot, writer, health, reopen_audit, .. } = self;
+        let (keeper, ring_keeper, revoker) = (self.keeper, self.ring_keeper, self.revoker);
+        let (offload, control) = (self.offload, self.control);
         let signals = {
             let _in_control = control.enter();
             stop::Signals::new()?
@@ -167,10 +169,15 @@ impl App {
         let (lines, batches) = sync_channel(AUDIT_BATCHES);
         let audit_thread = writer.start(batches)?;
         record(Event::Start, &config, &lines);
+        revocation::start(keeper, snapshot.load().trust.issuers().to_vec(), config.id.clone(), lines.clone())?;
         let (stage, drain) = drain::channel();
         let total = descriptors::connections(config.limits.connections);
         let per_address = config.limits.connections_per_address;
         let places = Arc::new(Places::new(total, per_address, config.trusted_proxies.clone()));
+        let memory_is_short = Arc::new(AtomicBool::new(false));
+        if let Some(budget) = config.limits.memory.bytes(memory::available) {
+            control.spawn(memory::watch(budget, Arc::clone(&places), Arc::clone(&memory_is_short)));
+        }
         let mut plan = Plan {
             gates,
             snapshot: Arc::clone(&snapshot),
@@ -178,20 +185,22 @@ impl App {
             drain: drain.clone(),
             lines,
             health: Arc::clone(&health),
+            memory_is_short,
         };
         let (workers, reports) = start_workers(&config, sockets, &mut plan)?;
         if let Some(listener) = admin {
             let probes = probes::probes(drain.clone(), Arc::clone(&health), places, Arc::clone(&snapshot), reports);
             control.spawn(probes::serve_admin(listener, probes));
         }
-        if let Some(keeper) = keeper {
-            control.spawn(keeper.keep(config.id.clone(), plan.lines.clone()));
+        if let Some(ring_keeper) = ring_keeper {
+            control.spawn(ring_keeper.keep(config.id.clone(), plan.lines.clone()));
         }
-        control.spawn(forget_limit_keys(snapshot));
-        control.spawn(watch_audit_log(health));
+        control.spawn(upkeep::forget_limit_keys(snapshot));
+        control.spawn(upkeep::watch_audit_log(health));
         started();
         let ended =
             control.block_on(stop::until_told_to_stop(signals, &stage, config.shutdown, &reopen_audit, workers));
+        revoker.end();
         record(Event::Stop, &config, &plan.lines);
         drop(plan);
         offload.into_iter().for_each(Runtime::shutdown_background);
@@ -210,6 +219,7 @@ struct Plan {
     drain: Drain,
     lines: SyncSender<Batch>,
     health: Arc<Health>,
+    memory_is_short: Arc<AtomicBool>,
 }
 
 fn control_runtime() -> io::Result<Runtime> {
@@ -241,22 +251,24 @@ fn open_certificate(files: &CertificateFiles) -> Result<Arc<rustls::sign::Certif
 
 fn snapshot(
     config: &mut Config,
+    (keeper, revoker): (&Keeper, &Revoker),
     offload: &[Runtime; 2],
     control: &Runtime,
 ) -> Result<(Snapshot, Option<RingKeeper>), StartError> {
     let mut issuers = Vec::new();
     let oauth = match config.oauth.take() {
         Some(oauth) => {
-            let (own, trusted, keeper) = own_keys::open(oauth, offload)?;
+            let (own, trusted, ring_keeper) = own_keys::open(oauth, revoker.clone(), offload)?;
             issuers.push(Arc::new(trusted));
-            Some((own, keeper))
+            Some((own, ring_keeper))
         }
         None => None,
     };
-    let (oauth, keeper) = oauth.unzip();
+    let (oauth, ring_keeper) = oauth.unzip();
     for ExternalIssuer { settings, source } in config.issuers.drain(..) {
-        let keys = Arc::new(KeyCache::remote());
-        control.spawn(keep_fresh(settings.clone(), source, Arc::clone(&keys)));
+        let shelf = Shelf::of(&config.state_directory, &settings.name);
+        let keys = Arc::new(refresher::restored(&settings, &source, &shelf));
+        control.spawn(keep_fresh(settings.clone(), source, shelf, Arc::clone(&keys)));
         issuers.push(Arc::new(TrustedIssuer { settings, keys }));
     }
     let snapshot = Snapshot {
@@ -264,16 +276,16 @@ fn snapshot(
         limits: config.limits.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
         routes: std::mem::take(&mut config.routes),
-        trust: Trust::new(issuers),
+        trust: Trust::new(issuers, Arc::clone(keeper.published())),
         oauth,
     };
-    Ok((snapshot, keeper))
+    Ok((snapshot, ring_keeper))
 }
 
 /// Begins again should the refresher ever die: an issuer's keys must not grow old in silence.
-async fn keep_fresh(settings: IssuerSettings, source: KeySource, keys: Arc<KeyCache>) {
+async fn keep_fresh(settings: IssuerSettings, source: KeySource, shelf: Shelf, keys: Arc<KeyCache>) {
     loop {
-        let refresher = refresher::keep_fresh(settings.clone(), source.clone(), Arc::clone(&keys));
+        let refresher = refresher::keep_fresh(settings.clone(), source.clone(), shelf.clone(), Arc::clone(&keys));
         let died = tokio::task::JoinSet::from_iter([refresher]).join_next().await;
         tracing::error!(
             issuer.name = settings.name.as_str(),
@@ -333,7 +345,8 @@ async fn work(
     share: Share,
     reports: mpsc::Receiver<ReportRequest>,
 ) {
-    let worker = Rc::new(Worker::new(plan.snapshot, ledger, share));
+    let pressure = Pressure::new(share.in_flight, plan.memory_is_short);
+    let worker = Rc::new(Worker::new(plan.snapshot, ledger, share, pressure));
     let tending = tokio::task::spawn_local(tend(Rc::clone(&worker), plan.drain.clone(), reports));
     let mut listeners = tokio::task::JoinSet::new();
     for (socket, gate) in sockets.into_iter().zip(plan.gates) {
@@ -356,6 +369,7 @@ async fn work(
 async fn tend(worker: Rc<Worker>, drain: Drain, reports: mpsc::Receiver<ReportRequest>) {
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn_local(Rc::clone(&worker).keep_watch());
+    tasks.spawn_local(Rc::clone(&worker).feel_pressure());
     tasks.spawn_local(Rc::clone(&worker).pass_on(drain));
     tasks.spawn_local(Rc::clone(&worker).sweep_pools());
     tasks.spawn_local(Rc::clone(&worker).hand_over_lines());
@@ -364,26 +378,6 @@ async fn tend(worker: Rc<Worker>, drain: Drain, reports: mpsc::Receiver<ReportRe
         if let Err(died) = ended {
             tracing::error!(%died, "a worker's own task died");
         }
-    }
-}
-
-async fn watch_audit_log(health: Arc<Health>) {
-    loop {
-        tokio::time::sleep(WATCH_AUDIT_EVERY).await;
-        match health.look() {
-            Some(true) => {
-                tracing::error!("the audit log takes nothing: protected requests and grants are refused until it does")
-            }
-            Some(false) => tracing::info!("the audit log takes lines again"),
-            None => {}
-        }
-    }
-}
-
-async fn forget_limit_keys(snapshot: Arc<ArcSwap<Snapshot>>) {
-    loop {
-        tokio::time::sleep(FORGET_KEYS_EVERY).await;
-        snapshot.load_full().all_limits().for_each(|limit| limit.forget_idle());
     }
 }
 

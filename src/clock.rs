@@ -34,6 +34,34 @@ impl UnixTime {
         self.millis / 1000
     }
 
+    /// Reads RFC 3339 §5.6 in capitals, with an offset, to the millisecond at most. `None` for anything else, a leap second too:
+    /// this count has no room for it.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        if !is_rfc_3339(text) {
+            return None;
+        }
+        let time: jiff::Timestamp = text.parse().ok()?;
+        Some(Self { millis: u64::try_from(time.as_millisecond()).ok()? })
+    }
+
+    /// RFC 3339 without milliseconds, in UTC: for people.
+    pub(crate) fn to_the_second(self) -> String {
+        format!("{}Z", date_and_time(self.seconds()).as_str())
+    }
+
+    /// Zero where `other` is later.
+    pub(crate) fn since(self, other: Self) -> Duration {
+        Duration::from_millis(self.millis.saturating_sub(other.millis))
+    }
+
+    /// The date of an HTTP header (RFC 9110 §5.6.7), in the one form that may be sent.
+    pub(crate) fn from_http_date(text: &str) -> Option<Self> {
+        let text = text.strip_suffix(" GMT")?;
+        let date = jiff::civil::DateTime::strptime("%a, %d %b %Y %H:%M:%S", text).ok()?;
+        let seconds = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second();
+        Some(Self::from_seconds(u64::try_from(seconds).ok()?))
+    }
+
     pub(crate) fn plus(self, duration: Duration) -> Self {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self { millis: self.millis.saturating_add(millis) }
@@ -55,6 +83,30 @@ impl fmt::Display for UnixTime {
         [millis / 100, millis / 10, millis].into_iter().try_for_each(|value| f.write_char(digit(value)))?;
         f.write_char('Z')
     }
+}
+
+/// `2026-01-01T00:00:00`, a fraction of one to three digits or none, then `Z` or an offset such as `+01:00`. The library that
+/// knows the calendar would take much else besides.
+fn is_rfc_3339(text: &str) -> bool {
+    let fits = |text: &str, shape: &str| {
+        text.len() == shape.len()
+            && text.bytes().zip(shape.bytes()).all(|(byte, shape)| match shape {
+                b'0' => byte.is_ascii_digit(),
+                b'5' => matches!(byte, b'0'..=b'5'),
+                b'2' => matches!(byte, b'0'..=b'2'),
+                other => byte == other,
+            })
+    };
+    let Some((time, rest)) = text.split_at_checked(19) else { return false };
+    let fraction = rest.strip_prefix('.').map(|rest| rest.bytes().take_while(u8::is_ascii_digit).count());
+    let offset = match fraction {
+        Some(digits @ 1..=3) => rest.get(1 + digits..).unwrap_or_default(),
+        Some(_) => return false,
+        None => rest,
+    };
+    let known = offset == "Z" || fits(offset, "+20:50") || fits(offset, "-20:50");
+    let hours = offset.get(1..3).unwrap_or_default();
+    fits(time, "0000-00-00T20:50:50") && known && hours < "24"
 }
 
 /// `2026-01-01T00:00:00`. Most calls are about the second of the call before, which is remembered.
@@ -98,6 +150,61 @@ mod tests {
             (951_782_399_990, "2000-02-28T23:59:59.990Z"),
         ] {
             assert_eq!(UnixTime { millis }.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn times_are_read_with_any_offset() {
+        for (text, seconds) in [
+            ("2026-01-01T00:00:00Z", 1_767_225_600),
+            ("2026-01-01T00:00:00.000Z", 1_767_225_600),
+            ("2026-01-01T01:30:00+01:30", 1_767_225_600),
+            ("2025-12-31T12:00:00.0-12:00", 1_767_225_600),
+            ("2024-02-29T23:59:59-00:00", 1_709_251_199),
+        ] {
+            assert_eq!(UnixTime::parse(text), Some(UnixTime::from_seconds(seconds)), "{text}");
+        }
+        assert_eq!(UnixTime::parse("2026-01-01T00:00:00.25Z"), Some(UnixTime { millis: 1_767_225_600_250 }));
+        assert_eq!(UnixTime::from_seconds(1_767_225_600).to_the_second(), "2026-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn what_is_no_rfc_3339_time_with_an_offset_is_refused() {
+        for bad in [
+            "",
+            "2026-01-01",
+            "2026-01-01T00:00:00",
+            "2026-01-01 00:00:00Z",
+            "2026-01-01t00:00:00z",
+            "2026-01-01T00:00Z",
+            "2026-01-01T00:00:00+0100",
+            "2026-01-01T00:00:00+01",
+            "2026-01-01T00:00:00+24:00",
+            "2026-01-01T00:00:00+01:60",
+            "2026-01-01T00:00:00Z[UTC]",
+            "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00.1234Z",
+            "2026-01-01T00:00:00,5Z",
+            "2026-01-01T24:00:00Z",
+            "2026-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2016-12-31T23:59:60Z",
+            "1969-12-31T23:59:59Z",
+            "+02026-01-01T00:00:00Z",
+            "1767225600",
+            "2026-01-01T00:00:0\u{660}Z",
+            "2026-01-01T00:00:00\u{2212}01:00",
+        ] {
+            assert_eq!(UnixTime::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn dates_of_http_headers_are_read() {
+        let read = |text| UnixTime::from_http_date(text).map(UnixTime::seconds);
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        for bad in ["", "Sun, 06 Nov 1994 08:49:37", "Mon, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1894 08:49:37 GMT"] {
+            assert_eq!(read(bad), None, "{bad}");
         }
     }
 

@@ -39,6 +39,7 @@ mod audit;
 mod cli;
 mod clock;
 mod config;
+pub mod fuzzing;
 mod issuer;
 mod jose;
 mod network;

@@ -21,6 +21,14 @@ pub(crate) struct Networks {
     ranges: Vec<(u128, u128)>,
 }
 
+/// Where a request comes from, for who counts by it and for who must be sure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Whence {
+    pub(crate) address: IpAddr,
+    /// False where the address is only that of a proxy, and who is behind it can't be told.
+    pub(crate) is_certain: bool,
+}
+
 /// Why a text is no network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InvalidNetwork {
@@ -29,6 +37,13 @@ pub(crate) enum InvalidNetwork {
     BitsBeyondPrefix,
     /// IPv4 dressed up as IPv6.
     Mapped,
+}
+
+impl Whence {
+    /// `None` where it can't be told.
+    pub(crate) fn certain(self) -> Option<IpAddr> {
+        self.is_certain.then_some(self.address)
+    }
 }
 
 impl Network {

@@ -65,3 +65,12 @@ fn check_and_run_are_of_one_mind_about_every_slip_of_the_hand() {
     });
     assert!((20..mutants.len() - 20).contains(&served), "{served} of {} are served", mutants.len());
 }
+
+#[test]
+fn what_the_gateway_has_in_memory_is_never_dumped() {
+    let folder = folder();
+    let gateway = Gateway::start_in(folder, &shipped(), &[SECRET]);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", gateway.id())).unwrap();
+    let cores = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(cores.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{cores}");
+}

@@ -261,11 +261,20 @@ fn the_help_of_every_verb_teaches() {
         (&["run"], &["SIGTERM", "JSON", "shutdown.drain", "[default: gateway.yaml]"]),
         (&["check"], &["writes nothing", "--format json", "Exit code 2", "connects to nobody"]),
         (&["demo"], &["and curl", "beside it"]),
-        (&["client"], &["new", "hash"]),
+        (&["client"], &["new", "rotate", "hash"]),
         (&["client", "new"], &["Example:", "--scopes invoices:read,invoices:write", "without downtime"]),
+        (&["client", "rotate"], &["Example:", "--overlap 72h", "not modified", "last_used_timestamp_seconds"]),
         (&["client", "hash"], &["Example:", "standard input", "argon2id"]),
-        (&["token"], &["inspect"]),
+        (&["token"], &["inspect", "revoke"]),
+        (&["keys"], &["list", "rotate", "retire"]),
+        (&["keys", "rotate"], &["--now", "no token fails"]),
+        (&["keys", "retire"], &["refused from then on", "rotate --now"]),
+        (&["issuers"], &["Example:", "running gateway", "Exit code 1", "--format json"]),
         (&["token", "inspect"], &["Example:", "| portcullis token inspect", "Exit code 1"]),
+        (
+            &["token", "revoke"],
+            &["Examples:", "| portcullis token revoke", "--client billing", "within a second", "later"],
+        ),
     ] {
         let said = says(&folder, &[verb, &["--help"]].concat(), "");
         assert_eq!((said.code, &*said.stderr), (Some(0), ""));
@@ -290,6 +299,7 @@ fn wrong_usage_is_exit_code_2_with_a_hint_on_stderr() {
         (&["client"], "Usage: portcullis client <COMMAND>"),
         (&["client", "new", "app"], "--scopes <SCOPE,…>"),
         (&["token", "inspect", "eyJ"], "unexpected argument 'eyJ'"),
+        (&["token", "revoke", "eyJ"], "unexpected argument 'eyJ'"),
     ] {
         let said = says(&folder, arguments, "");
         assert_eq!((said.code, &*said.stdout), (Some(2), ""), "{arguments:?}");

@@ -3,6 +3,7 @@
 mod discovery;
 mod hostile;
 mod https;
+mod outage;
 mod refresh;
 
 use std::collections::BTreeMap;
@@ -34,11 +35,16 @@ impl World {
 
     /// With these files beside the configuration.
     async fn trusting_beside(files: &[(&str, &str)], issuers: &[String]) -> Self {
+        Self::trusting_with(&[], files, issuers).await
+    }
+
+    /// And with these variables.
+    async fn trusting_with(variables: &[(&str, &str)], files: &[(&str, &str)], issuers: &[String]) -> Self {
         let (upstream, folder) = (Upstream::start().await, folder());
         for (name, content) in files {
             fs::write(folder.join(name), content).unwrap();
         }
-        let gateway = Gateway::start_in(folder, &config(issuers, &upstream), &[]);
+        let gateway = Gateway::start_in(folder, &config(issuers, &upstream), variables);
         Self { client: Client::new(&gateway), gateway, upstream }
     }
 
@@ -141,6 +147,11 @@ impl Sites {
         let line =
             |name| format!("{name}: {{issuer: \"urn:{name}\", jwks_uri: \"http://{}/{name}\"}}", self.server.address);
         self.published.lock().unwrap().keys().map(line).collect()
+    }
+
+    /// From now on this issuer publishes this.
+    fn publishes(&self, name: &str, published: &Published) {
+        *self.published.lock().unwrap().get_mut(name).unwrap() = published.clone();
     }
 
     /// From now on all issuers publish this.

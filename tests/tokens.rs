@@ -5,6 +5,7 @@ mod authentication;
 mod documents;
 mod issued;
 mod parameters;
+mod rotation;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request};

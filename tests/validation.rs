@@ -9,7 +9,7 @@ mod header;
 mod memory;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use http::HeaderValue;
@@ -161,14 +161,14 @@ routes:
   - {{path: /corp, upstream: legacy, access: {{issuers: [corp]}}}}
   - {{path: /billing, upstream: legacy, access: {{audiences: [{BILLING}]}}}}
 audit: {{file: "-"}}
+admin: {{address: 127.0.0.1:0}}
 "#
     )
 }
 
 /// Puts a signing key where the gateway looks for its own.
 fn keep(key: &Key, directory: &Path) {
-    fs::create_dir_all(directory).unwrap();
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).unwrap();
     let file = directory.join("ES256.kept.pem");
     fs::write(&file, key.pem()).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();

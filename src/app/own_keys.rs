@@ -26,6 +26,7 @@ use crate::pipeline::snapshot::OwnIssuer;
 use crate::telemetry::chain::Chain;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_cache::KeyCache;
+use crate::trust::revocation_keeper::Revoker;
 
 /// A change by another hand counts within a second.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -45,6 +46,7 @@ pub(super) struct RingKeeper {
 /// Opens our own issuer.
 pub(super) fn open(
     oauth: Oauth,
+    revoker: Revoker,
     [signatures, passwords]: &[Runtime; 2],
 ) -> Result<(OwnIssuer, TrustedIssuer, RingKeeper), StartError> {
     let (ring, version) = ring_store::open(&oauth.ring, clock::now())?;
@@ -57,7 +59,7 @@ pub(super) fn open(
     let server = Arc::new(AuthorizationServer::new(oauth.server, clients, ring.clone(), offloads));
     let trusted = TrustedIssuer { settings: oauth.trust, keys: Arc::clone(&keys) };
     let keeper = RingKeeper { settings: oauth.ring, ring, version, keys, server: Arc::clone(&server) };
-    Ok((OwnIssuer { server, token_limits: oauth.token_limits }, trusted, keeper))
+    Ok((OwnIssuer { server, token_limits: oauth.token_limits, revoker }, trusted, keeper))
 }
 
 impl RingKeeper {

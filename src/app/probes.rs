@@ -1,4 +1,4 @@
-//! What the admin listener is told: readiness, and the counts of all workers.
+//! What the admin listener is told: readiness, the counts of all workers, the state of the issuers.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::audit::ledger::Health;
 use crate::pipeline::snapshot::Snapshot;
@@ -15,8 +15,10 @@ use crate::pipeline::worker::ReportRequest;
 use crate::server::drain::{Drain, Stage};
 use crate::server::places::Places;
 use crate::telemetry::admin::{self, Probes};
-use crate::telemetry::metrics::{self, IssuerLabels, Process};
+use crate::telemetry::metrics::{self, FetchLabels, IssuerLabels, Process};
 use crate::trust::issuer::TrustedIssuer;
+use crate::trust::progress::FetchResult;
+use crate::trust::report::{IssuerReport, IssuersReport, State};
 
 /// A worker that does not answer by then is left out of the sum.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -29,19 +31,46 @@ pub(super) fn probes(
     workers: Vec<mpsc::Sender<ReportRequest>>,
 ) -> Probes {
     let ready = {
-        let health = Arc::clone(&health);
+        let (health, snapshot) = (Arc::clone(&health), Arc::clone(&snapshot));
         move || match drain.stage() {
             Stage::Serving if health.is_broken() => Err("the audit log can't be written"),
-            Stage::Serving => Ok(()),
+            Stage::Serving => Ok(out_of_reach(&snapshot.load())),
             Stage::Unready | Stage::Draining | Stage::Cut => Err("shutting down"),
         }
+    };
+    let issuers = {
+        let snapshot = Arc::clone(&snapshot);
+        move || issuers_page(&snapshot.load())
     };
     let metrics = move || -> admin::MetricsPage {
         let process = process(&health, &places, &snapshot.load());
         let workers = workers.clone();
         Box::pin(async move { metrics::page(collect(&workers).await, process).ok() })
     };
-    Probes { ready: Arc::new(ready), metrics: Arc::new(metrics) }
+    Probes { ready: Arc::new(ready), issuers: Arc::new(issuers), metrics: Arc::new(metrics) }
+}
+
+/// An issuer that is away is no reason to take requests from the whole gateway, and yet worth a word to who looks.
+fn out_of_reach(snapshot: &Snapshot) -> String {
+    let now = Instant::now();
+    let remark = |issuer: &Arc<TrustedIssuer>| {
+        if !issuer.keys.with_progress(|progress| progress.out_of_reach) {
+            return None;
+        }
+        let tokens = match State::of(&issuer.keys, now) {
+            State::Own | State::Fresh | State::Stale => "its last good keys serve",
+            State::Expired | State::Missing => "its tokens get 503",
+        };
+        Some(format!("issuer `{}` is out of reach: {tokens}\n", issuer.settings.name.as_str()))
+    };
+    snapshot.trust.issuers().iter().filter_map(remark).collect()
+}
+
+fn issuers_page(snapshot: &Snapshot) -> String {
+    let now = Instant::now();
+    let issuers = snapshot.trust.issuers().iter().map(|issuer| IssuerReport::of(issuer, now)).collect();
+    let report = IssuersReport { config: snapshot.config.clone(), issuers };
+    serde_json::to_string(&report).unwrap_or_default() + "\n"
 }
 
 async fn collect(workers: &[mpsc::Sender<ReportRequest>]) -> Vec<metrics::Report> {
@@ -59,10 +88,15 @@ async fn collect(workers: &[mpsc::Sender<ReportRequest>]) -> Vec<metrics::Report
 }
 
 fn process(health: &Health, places: &Places, snapshot: &Snapshot) -> Process {
-    let (now, connections) = (tokio::time::Instant::now(), places.counts());
-    let age = |issuer: &Arc<TrustedIssuer>| {
-        let labels = IssuerLabels { issuer: issuer.settings.name.as_str().to_owned() };
-        Some((labels, issuer.keys.age(now)?.as_secs_f64()))
+    let (now, connections) = (Instant::now(), places.counts());
+    let labels = |issuer: &TrustedIssuer| IssuerLabels { issuer: issuer.settings.name.as_str().to_owned() };
+    let age = |issuer: &Arc<TrustedIssuer>| Some((labels(issuer), issuer.keys.age(now)?.as_secs_f64()));
+    let remote = || snapshot.trust.issuers().iter().filter(|issuer| issuer.keys.is_remote());
+    let fetches = |issuer: &Arc<TrustedIssuer>| {
+        let labels = |result: FetchResult| FetchLabels { issuer: labels(issuer).issuer, result: result.as_str() };
+        issuer.keys.with_progress(|progress| {
+            progress.counts().map(|(result, count)| (labels(result), count)).collect::<Vec<_>>()
+        })
     };
     Process {
         connections: connections.taken,
@@ -73,7 +107,10 @@ fn process(health: &Health, places: &Places, snapshot: &Snapshot) -> Process {
         audit_dropped: health.dropped.load(Ordering::Relaxed),
         audit_failures: health.failures.load(Ordering::Relaxed),
         audit_broken: health.is_broken(),
+        revocations: snapshot.trust.revocations().current().len() as u64,
         jwks_age: snapshot.trust.issuers().iter().filter_map(age).collect(),
+        jwks_fetches: remote().flat_map(fetches).collect(),
+        jwks_stale_served: remote().map(|issuer| (labels(issuer), issuer.keys.stale_served())).collect(),
     }
 }
 

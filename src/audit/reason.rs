@@ -16,6 +16,7 @@ pub(crate) enum Reason {
     NotYetValid,
     BadAudience,
     MissingClaim,
+    Revoked,
     MissingScope,
     ClaimMismatch,
     ClientNotAllowed,
@@ -56,6 +57,7 @@ impl Reason {
             Self::NotYetValid => "not_yet_valid",
             Self::BadAudience => "bad_audience",
             Self::MissingClaim => "missing_claim",
+            Self::Revoked => "revoked",
             Self::MissingScope => "missing_scope",
             Self::ClaimMismatch => "claim_mismatch",
             Self::ClientNotAllowed => "client_not_allowed",
@@ -105,6 +107,7 @@ impl Reason {
             | Self::NotYetValid
             | Self::BadAudience
             | Self::MissingClaim
+            | Self::Revoked
             | Self::MissingScope
             | Self::ClaimMismatch
             | Self::ClientNotAllowed

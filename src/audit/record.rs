@@ -58,7 +58,7 @@ pub(crate) struct Described<'r> {
     pub(crate) key_id: Option<&'r str>,
 }
 
-/// Lines that are about the process and its keys, and not about a request.
+/// Lines that are about the process, its keys or an operator's act, and not about a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event<'e> {
     Start,
@@ -66,6 +66,18 @@ pub(crate) enum Event<'e> {
     /// A signing key, by its id.
     KeyMade(&'e str),
     KeyRetired(&'e str),
+    Revocation(Revocation<'e>),
+}
+
+/// What was revoked by other means than a request to this gateway. Whose token it was is known by its digest alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Revocation<'e> {
+    pub(crate) issuer: &'e str,
+    pub(crate) token_digest: Option<&'e str>,
+    pub(crate) client: Option<&'e str>,
+    pub(crate) subject: Option<&'e str>,
+    /// Seconds since 1970.
+    pub(crate) issued_before: Option<u64>,
 }
 
 impl Decision {
@@ -135,14 +147,28 @@ impl Event<'_> {
             Self::Stop => ("stop", None),
             Self::KeyMade(key_id) => ("key_made", Some(key_id)),
             Self::KeyRetired(key_id) => ("key_retired", Some(key_id)),
+            Self::Revocation(_) => ("revocation", None),
         };
         batch.push(|bytes| {
-            Line::open(bytes)
-                .plain("time", time)
-                .plain("gateway.event", name)
-                .plain("gateway.config", config)
-                .optional("oauth.kid", key_id)
-                .close()
+            let mut line = Line::open(bytes);
+            line.plain("time", time).plain("gateway.event", name).plain("gateway.config", config);
+            line.optional("oauth.kid", key_id);
+            if let Self::Revocation(revocation) = self {
+                revocation.write(&mut line);
+            }
+            line.close();
         });
+    }
+}
+
+impl Revocation<'_> {
+    fn write(&self, line: &mut Line<'_>) {
+        line.text("oauth.issuer", self.issuer)
+            .optional("oauth.client_id", self.client)
+            .optional("oauth.subject", self.subject)
+            .optional("oauth.jti_sha256", self.token_digest);
+        if let Some(before) = self.issued_before {
+            line.plain("oauth.issued_before", UnixTime::from_seconds(before));
+        }
     }
 }

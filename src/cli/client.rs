@@ -10,8 +10,8 @@ use base64::Engine as _;
 use clap::Subcommand;
 use zeroize::Zeroizing;
 
-use super::USAGE;
 use super::terminal::{DIM, failed, note, out, styled};
+use super::{USAGE, rotate};
 use crate::issuer::client::parse_id;
 use crate::issuer::secret::{ClientSecret, SecretHash};
 use crate::jose::BASE64URL;
@@ -28,6 +28,9 @@ pub(super) enum ClientVerb {
         #[arg(long, required = true, value_delimiter = ',', value_name = "SCOPE,…")]
         scopes: Vec<String>,
     },
+    /// Replace a client's secret: prints a new one, once, and the YAML to change; changes nothing itself
+    #[command(after_help = rotate::EXAMPLE)]
+    Rotate(rotate::RotateArgs),
     /// Hash a secret read from standard input, for `secrets: [{hash: …}]`
     #[command(after_help = HASH_EXAMPLE)]
     Hash,
@@ -38,7 +41,7 @@ Example:
   portcullis client new billing --scopes invoices:read,invoices:write
 
 The secret is 256 random bits; the configuration keeps its SHA-256 only. To replace the secret of a client without \
-downtime, make another, put its hash beside the old one, and remove that once the client has changed over.";
+downtime, see `portcullis client rotate`.";
 
 const HASH_EXAMPLE: &str = "\
 Example:
@@ -55,6 +58,7 @@ const MAX_SECRET_BYTES: u64 = 4096;
 pub(super) fn client(verb: ClientVerb) -> ExitCode {
     match verb {
         ClientVerb::New { id, scopes } => new(&id, &scopes),
+        ClientVerb::Rotate(args) => rotate::rotate(&args),
         ClientVerb::Hash => hash(),
     }
 }
@@ -86,8 +90,12 @@ pub(super) fn generate() -> Result<ClientSecret, aws_lc_rs::error::Unspecified> 
     Ok(ClientSecret::new(format!("{PREFIX}{}", BASE64URL.encode(*bytes))))
 }
 
+/// Text in quotation marks, which JSON and YAML share.
+pub(super) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
 fn yaml(id: &str, scopes: &[String], hash: &str) -> String {
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let scopes: Vec<String> = scopes.iter().map(|scope| quoted(scope)).collect();
     format!("    {}:\n      secrets: [{{hash: {}}}]\n      scopes: [{}]", quoted(id), quoted(hash), scopes.join(", "))
 }

@@ -5,9 +5,13 @@
 mod check;
 mod client;
 mod demo;
+mod issuers;
 mod keys;
 mod legacy;
+mod revoke;
+mod rotate;
 mod run;
+mod running;
 mod terminal;
 mod token;
 
@@ -51,9 +55,12 @@ enum Verb {
     /// List, rotate and retire the keys that sign our tokens
     #[command(subcommand)]
     Keys(keys::KeysVerb),
-    /// Look into access tokens
+    /// Look into access tokens, and revoke them
     #[command(subcommand)]
     Token(token::TokenVerb),
+    /// Say which issuers are trusted, with their keys, and how fetching those goes
+    #[command(after_help = ISSUERS_HELP)]
+    Issuers(issuers::IssuersArgs),
 }
 
 const RUN_HELP: &str = "\
@@ -69,6 +76,13 @@ Reads the files and variables that the configuration names, connects to nobody. 
 const DEMO_HELP: &str = "\
 Needs nothing but the gateway.yaml that comes with Portcullis, and curl. Makes a certificate, a signing key and an audit \
 log beside it.";
+
+const ISSUERS_HELP: &str = "\
+Example:
+  portcullis issuers --format json
+
+Asks the running gateway by its `admin` listener; where there is none, fetches each issuer's keys once, and says so. Exit \
+code 1 if an issuer is out of reach.";
 
 #[derive(Clone, Debug, Args)]
 struct ConfigPath {
@@ -95,5 +109,6 @@ pub fn main() -> ExitCode {
         Verb::Client(verb) => client::client(verb),
         Verb::Keys(verb) => keys::keys(&verb),
         Verb::Token(verb) => token::token(verb),
+        Verb::Issuers(args) => issuers::issuers(&args),
     }
 }

@@ -7,16 +7,18 @@ use tracing::info;
 use super::ConfigPath;
 use super::terminal::{bad_config, failed};
 use crate::app::App;
+use crate::app::seclusion::seclude;
 use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::telemetry::logs;
 
 pub(super) fn run(args: &ConfigPath) -> ExitCode {
+    logs::start();
+    seclude();
     let config = match config::load(&args.config, &Surroundings::process()) {
         Ok(config) => config,
         Err(errors) => return bad_config(&errors),
     };
-    logs::start();
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let (workers, id) = (config.workers, config.id.clone());
     let app = match App::open(config) {

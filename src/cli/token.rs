@@ -1,4 +1,4 @@
-//! `portcullis token`: looks into access tokens.
+//! `portcullis token`: looks into access tokens; [`super::revoke`] revokes them.
 
 use std::io::Read as _;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::terminal::{BOLD, DIM, GOOD, NAME, WARN, bad_config, failed, note, out, styled};
-use super::{ConfigPath, FINDINGS, Format, USAGE};
+use super::{ConfigPath, FINDINGS, Format, USAGE, revoke};
 use crate::clock::{self, UnixTime};
 use crate::config;
 use crate::config::interpolate::Surroundings;
@@ -21,6 +21,8 @@ use crate::pipeline::rejection::missing_scope;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_cache::KeyCache;
 use crate::trust::refresher;
+use crate::trust::revocation::{Published, Revocations};
+use crate::trust::revocation_store::Store;
 use crate::trust::verify::{AllowedAudiences, Distrust, Expectations, Refused, Trust, Verified};
 
 #[derive(Debug, Subcommand)]
@@ -28,6 +30,9 @@ pub(super) enum TokenVerb {
     /// Decode a token read from standard input, and say what this configuration would say to it and why
     #[command(after_help = INSPECT_HELP)]
     Inspect(InspectArgs),
+    /// Revoke a token read from standard input, or what a client, a subject or an issuer has been good for until now
+    #[command(after_help = revoke::HELP)]
+    Revoke(revoke::RevokeArgs),
 }
 
 const INSPECT_HELP: &str = "\
@@ -51,6 +56,7 @@ const MAX_INPUT: u64 = 64 * 1024;
 pub(super) fn token(verb: TokenVerb) -> ExitCode {
     match verb {
         TokenVerb::Inspect(args) => inspect(&args),
+        TokenVerb::Revoke(args) => revoke::revoke(&args),
     }
 }
 
@@ -59,16 +65,11 @@ fn inspect(args: &InspectArgs) -> ExitCode {
         Ok(config) => config,
         Err(errors) => return bad_config(&errors),
     };
-    let mut text = String::new();
-    if let Err(error) = std::io::stdin().take(MAX_INPUT).read_to_string(&mut text) {
-        return failed(&error);
-    }
-    let text = text.trim();
-    let token = text.strip_prefix("Bearer ").unwrap_or(text);
-    if token.is_empty() {
-        note("no token on standard input; try: printf %s \"$TOKEN\" | portcullis token inspect");
-        return ExitCode::from(USAGE);
-    }
+    let token = match read_token("portcullis token inspect") {
+        Ok(token) => token,
+        Err(code) => return code,
+    };
+    let token = token.as_str();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
@@ -80,6 +81,19 @@ fn inspect(args: &InspectArgs) -> ExitCode {
         Format::Json => print_json(token, &verdict, &config, now),
     }
     if verdict.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) }
+}
+
+/// From standard input, where no list of processes and no shell's history shows it.
+pub(super) fn read_token(verb: &str) -> Result<String, ExitCode> {
+    let mut text = String::new();
+    std::io::stdin().take(MAX_INPUT).read_to_string(&mut text).map_err(|error| failed(&error))?;
+    let text = text.trim();
+    let token = text.strip_prefix("Bearer ").unwrap_or(text);
+    if token.is_empty() {
+        note(format_args!("no token on standard input; try: printf %s \"$TOKEN\" | {verb}"));
+        return Err(ExitCode::from(USAGE));
+    }
+    Ok(token.to_owned())
 }
 
 /// With our own keys from the disk and the external issuers' fetched now; makes nothing.
@@ -100,8 +114,20 @@ async fn judge(config: &Config, token: &str, now: UnixTime) -> Result<Verified, 
         }
         issuers.push(Arc::new(TrustedIssuer { settings: issuer.settings.clone(), keys }));
     }
-    let verified = Trust::new(issuers).verify(token, Expectations::any_route(), now).await?;
+    let verified =
+        Trust::new(issuers, Arc::new(revocations(config, now))).verify(token, Expectations::any_route(), now).await?;
     if is_for_any_route(&verified, config, now) { Ok(verified) } else { Err(verified.refused(Distrust::BadAudience)) }
+}
+
+/// What a gateway would know of now.
+fn revocations(config: &Config, now: UnixTime) -> Published {
+    let mut known = Revocations::default();
+    config.revoked.iter().for_each(|entry| known.add(entry));
+    match Store::in_directory(&config.state_directory).read() {
+        Ok(entries) => entries.iter().filter(|entry| entry.is_live(now)).for_each(|entry| known.add(entry)),
+        Err(error) => note(format_args!("{} {}", styled(WARN, "warning:"), crate::telemetry::chain::Chain(&error))),
+    }
+    known.into()
 }
 
 /// Some route takes the token's audience, or its issuer does.
@@ -204,5 +230,6 @@ fn explain(reason: Distrust) -> &'static str {
         Distrust::UnknownKid => "unknown_kid: the issuer publishes no such key for this algorithm",
         Distrust::KeysUnavailable => "keys_unavailable: the issuer's keys can't be fetched, so that nobody can tell",
         Distrust::BadSignature => "bad_signature: the issuer's key did not make this signature",
+        Distrust::Revoked => "revoked: it, its client, its subject or its issuer's earlier tokens were revoked",
     }
 }

@@ -17,11 +17,15 @@ use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
 
+use crate::clock::{self, UnixTime};
+
 /// What a config file may draw on besides its own text.
 pub(crate) struct Surroundings<'a> {
     pub(crate) variable: &'a dyn Fn(&str) -> Result<String, VarError>,
     /// Gives at most one byte more than [`FILE_BYTES`], however long the file. Relative paths have been resolved.
     pub(crate) file: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    /// What is about to expire is told by this.
+    pub(crate) now: UnixTime,
 }
 
 /// A scalar's text with every reference replaced.
@@ -46,8 +50,8 @@ pub(super) enum Strictness {
 
 impl Surroundings<'_> {
     /// The process's own environment and files.
-    pub(crate) const fn process() -> Surroundings<'static> {
-        Surroundings { variable: &|name| std::env::var(name), file: &read_file }
+    pub(crate) fn process() -> Surroundings<'static> {
+        Surroundings { variable: &|name| std::env::var(name), file: &read_file, now: clock::now() }
     }
 
     pub(super) fn interpolate<'s>(
@@ -276,7 +280,7 @@ mod tests {
             "/bytes" => Ok(vec![0xff]),
             _ => Err(io::Error::from(io::ErrorKind::NotFound)),
         };
-        Surroundings { variable: &variable, file: &file }
+        Surroundings { variable: &variable, file: &file, now: UnixTime::from_seconds(0) }
             .interpolate(text, Path::new("etc"), strictness)
             .map(|it| (it.text.into_owned(), it.made_of))
             .map_err(|problem| problem.to_string())

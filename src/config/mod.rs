@@ -19,6 +19,7 @@ pub(crate) mod source;
 pub(crate) mod suggest;
 pub(crate) mod types;
 pub(crate) mod values;
+pub(crate) mod written;
 
 mod oddity;
 mod reader;
@@ -42,18 +43,20 @@ use resolve::Resolver;
 use source::{Source, Span};
 use types::Config;
 
+use crate::clock::UnixTime;
+
 /// All that is wrong with a configuration.
 pub(crate) struct ConfigErrors(Box<(Source, Faults)>);
 
 /// Reads the config file at `path` and the files that it names; gives what the gateway runs on, or everything that is wrong.
 pub(crate) fn load(path: &Path, surroundings: &Surroundings<'_>) -> Result<Config, ConfigErrors> {
-    resolved(read(path, surroundings))
+    resolved(read(path, surroundings), surroundings.now)
 }
 
-fn resolved(reading: Reading) -> Result<Config, ConfigErrors> {
+fn resolved(reading: Reading, now: UnixTime) -> Result<Config, ConfigErrors> {
     let Reading { source, mut faults, raw } = reading;
     let id = id(source.text());
-    let resolver = Resolver { source: &source, faults: &mut faults, warnings: Vec::new() };
+    let resolver = Resolver { source: &source, faults: &mut faults, warnings: Vec::new(), now };
     let config = raw.and_then(|raw| resolver.config(raw, id));
     config.ok_or_else(|| ConfigErrors(Box::new((source, faults))))
 }
@@ -97,6 +100,11 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
+    /// What is wrong with it, for people.
+    pub(crate) fn told(&self) -> String {
+        self.faults.render(&self.source, &Renderer::plain())
+    }
+
     fn unreadable(path: &Path, message: String) -> Self {
         let mut faults = Faults::default();
         faults.of_file(message);

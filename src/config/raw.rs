@@ -8,6 +8,7 @@ pub(crate) mod issuer;
 pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod oauth;
+pub(crate) mod revocation;
 pub(crate) mod route;
 pub(crate) mod upstream;
 
@@ -42,6 +43,7 @@ mirror! {
         audit: RawAudit,
         admin: Option<At<RawAdmin>>,
         state_directory: At<PathBuf> = PathBuf::from("state"),
+        revoked: Vec<At<revocation::RawRevocation>>,
     }
 }
 

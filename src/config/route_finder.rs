@@ -16,8 +16,9 @@ pub struct RouteFinder {
 impl RouteFinder {
     /// From the text of a configuration; `Err` is every error of it, as people read them.
     pub fn parse(yaml: &str) -> Result<Self, String> {
-        let reading = super::parse(Path::new("gateway.yaml"), yaml.as_bytes().to_vec(), &Surroundings::process());
-        let config = super::resolved(reading).map_err(|errors| errors.render(false))?;
+        let surroundings = Surroundings::process();
+        let reading = super::parse(Path::new("gateway.yaml"), yaml.as_bytes().to_vec(), &surroundings);
+        let config = super::resolved(reading, surroundings.now).map_err(|errors| errors.render(false))?;
         Ok(Self { routes: config.routes })
     }
 

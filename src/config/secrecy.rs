@@ -165,6 +165,8 @@ const TOP_LEVEL: &[&str] = &[
     "routes",
     "audit",
     "admin",
+    "state_directory",
+    "revoked",
 ];
 
 const OAUTH: &[&str] = &["issuer", "audiences", "token_ttl", "signing_keys", "token_endpoint", "clients"];

@@ -107,6 +107,11 @@ impl Source {
         self.shown_line(span).map(|_| self.quote_harmless(span))
     }
 
+    /// What stands there, secret or not: for who knows that it is none.
+    pub(super) fn verbatim(&self, span: Span) -> &str {
+        &self.text[span.range()]
+    }
+
     /// Whether a variable or file stands in what the file says at `span`.
     pub(crate) fn has_references(&self, span: Span) -> bool {
         self.text[span.range()].contains("${")

@@ -17,6 +17,7 @@ use crate::server::drain::Shutdown;
 use crate::server::limits::Limits;
 use crate::server::tls::MinVersion;
 use crate::trust::issuer::{IssuerSettings, KeySource};
+use crate::trust::revocation::Entry;
 
 /// What the gateway runs on.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ pub(crate) struct Config {
     pub(crate) admin: Option<SocketAddr>,
     /// Where what must survive a restart is kept, besides keys and audit log.
     pub(crate) state_directory: PathBuf,
+    pub(crate) revoked: Vec<Entry>,
 }
 
 #[derive(Clone, Debug)]
@@ -84,6 +86,12 @@ pub(crate) struct Audit {
 }
 
 impl Config {
+    /// Every issuer that is trusted, our own first.
+    pub(crate) fn all_issuers(&self) -> impl Iterator<Item = &IssuerSettings> {
+        let own = self.oauth.iter().map(|oauth| &oauth.trust);
+        own.chain(self.issuers.iter().map(|issuer| &issuer.settings))
+    }
+
     /// The first certificate's file, which is what a client on this machine may trust when it is self-signed.
     pub(crate) fn certificate_path(&self) -> Option<&Path> {
         self.listeners.iter().find_map(|listener| match &listener.kind {

@@ -1,4 +1,4 @@
-//! Checked values that a scalar can hold: counts, durations, sizes, rates, limits, addresses.
+//! Checked values that a scalar can hold: counts, durations, times, sizes, rates, limits, addresses.
 //!
 //! Each type has one spelling per value and one door, [`Value::parse`]; nothing is rounded, normalised or guessed.
 //! Digits are decimal without sign, separators or leading zeros, units are written as shown. Values that the domain
@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::clock::UnixTime;
 use crate::network::{InvalidNetwork, Network};
 
 /// A type that a scalar is parsed into.
@@ -91,6 +92,18 @@ impl<T> Limit<T> {
             Self::Unlimited => None,
             Self::AtMost(limit) => Some(limit),
         }
+    }
+}
+
+/// For the command line, which takes durations as the file does.
+impl std::str::FromStr for Period {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        <Self as Value>::parse(text).map_err(|hint| match hint {
+            "" => format!("expected {}", <Self as Value>::expected()),
+            hint => format!("expected {}: {hint}", <Self as Value>::expected()),
+        })
     }
 }
 
@@ -236,6 +249,16 @@ impl<T: Value> Value for Limit<T> {
             Err(NOT_ZERO) => Err("to lift the limit, write `unlimited`"),
             result => result.map(Self::AtMost),
         }
+    }
+}
+
+impl Value for UnixTime {
+    fn expected() -> String {
+        "a time such as `2027-01-31T00:00:00Z`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        Self::parse(text).ok_or("RFC 3339, with `Z` or an offset such as `+01:00`")
     }
 }
 

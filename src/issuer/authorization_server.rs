@@ -17,12 +17,14 @@ use super::credentials::Credentials;
 use super::grant::{Grant, GrantFault, Wanted};
 use super::metadata::{self, Document};
 use super::offload::{Busy, Offload};
+use super::passwords::{Claim, Passwords};
 use super::request::Parameters;
 use super::ring::Ring;
-use super::secret::{ClientSecret, SecretHash};
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
+use crate::network::Whence;
 use crate::oauth::identity::Identity;
+use crate::trust::revocation_keeper::NotRevoked;
 
 /// What the configuration says of it.
 #[derive(Debug)]
@@ -46,9 +48,11 @@ pub(crate) struct Offloads {
 pub(crate) struct AuthorizationServer {
     settings: ServerSettings,
     clients: Arc<Clients>,
-    offloads: Offloads,
+    signatures: Offload,
+    passwords: Passwords,
     published: ArcSwap<Published>,
     metadata: Document,
+    revocation_path: String,
 }
 
 /// The keys that sign and what verifiers are told of them: one never without the other.
@@ -67,9 +71,19 @@ pub(crate) struct Issued {
     /// The answer's body (RFC 6749 §5.1).
     pub(crate) body: Bytes,
     pub(crate) client: Identity,
+    /// Which of the client's secrets it came by, counted from 1.
+    pub(crate) secret: usize,
     pub(crate) scope: String,
     pub(crate) token_id: String,
     pub(crate) key_id: String,
+}
+
+/// A client that has proved who it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Authenticated<'c> {
+    pub(super) client: &'c Client,
+    /// Counted from 1.
+    secret: usize,
 }
 
 #[derive(Debug)]
@@ -81,6 +95,8 @@ pub(crate) enum TokenRefusal {
     Broken,
     /// The clock is certainly wrong.
     Clock,
+    /// What was to be revoked is not.
+    NotRevoked(NotRevoked),
 }
 
 impl AuthorizationServer {
@@ -88,7 +104,10 @@ impl AuthorizationServer {
         let published = ArcSwap::from_pointee(Published::new(ring, settings.jwks_max_age));
         let metadata = metadata::metadata(&settings.issuer, &settings.token_path);
         let metadata = Document::new(&metadata, METADATA_MAX_AGE);
-        Self { settings, clients, offloads, published, metadata }
+        let revocation_path = metadata::revocation_path(&settings.token_path);
+        let Offloads { signatures, passwords } = offloads;
+        let passwords = Passwords::new(passwords);
+        Self { settings, clients, signatures, passwords, published, metadata, revocation_path }
     }
 
     /// After a rotation. Whoever verifies our tokens has been told before.
@@ -103,6 +122,10 @@ impl AuthorizationServer {
 
     pub(crate) fn token_path(&self) -> &str {
         &self.settings.token_path
+    }
+
+    pub(crate) fn revocation_path(&self) -> &str {
+        &self.revocation_path
     }
 
     /// The JWK Set document (RFC 7517 §5).
@@ -121,61 +144,74 @@ impl AuthorizationServer {
         headers: &HeaderMap,
         query: Option<&str>,
         body: &[u8],
-        from: Option<IpAddr>,
+        from: Whence,
         now: UnixTime,
     ) -> Result<Issued, TokenRefusal> {
         if !now.is_plausible() {
             return Err(TokenRefusal::Clock);
         }
-        let mut parameters = Parameters::read(headers, query, body, self.settings.json_requests)?;
-        let credentials = Credentials::read(headers, &mut parameters)?;
-        let basic = credentials.is_basic();
-        let client = self.authenticate(credentials).await?;
-        if !client.may_call(from) {
-            return Err(TokenRefusal::Fault(GrantFault::Elsewhere { client: client.id.clone(), basic }));
-        }
+        let (authenticated, parameters) = self.client(headers, query, body, from, now).await?;
         parameters.check_grant_type()?;
         let wanted = Wanted { scope: parameters.scope.as_deref(), audience: parameters.audience.as_deref() };
-        let grant = Grant::decide(client, &wanted)?;
-        self.issue(client, grant, now).await
+        let grant = Grant::decide(authenticated.client, &wanted)?;
+        self.issue(authenticated, grant, now).await
     }
 
-    async fn authenticate(&self, credentials: Credentials) -> Result<&Client, TokenRefusal> {
-        let wrong = GrantFault::WrongCredentials { client: credentials.id().to_owned(), basic: credentials.is_basic() };
-        let (id, plain_id, secrets) = match credentials {
+    /// Who sends this request, and what else it says.
+    pub(super) async fn client(
+        &self,
+        headers: &HeaderMap,
+        query: Option<&str>,
+        body: &[u8],
+        from: Whence,
+        now: UnixTime,
+    ) -> Result<(Authenticated<'_>, Parameters), TokenRefusal> {
+        let mut parameters = Parameters::read(headers, query, body, self.settings.json_requests)?;
+        let credentials = Credentials::read(headers, &mut parameters)?;
+        Ok((self.authenticate(credentials, from, now).await?, parameters))
+    }
+
+    async fn authenticate(
+        &self,
+        credentials: Credentials,
+        from: Whence,
+        now: UnixTime,
+    ) -> Result<Authenticated<'_>, TokenRefusal> {
+        let basic = credentials.is_basic();
+        let wrong = GrantFault::WrongCredentials { client: credentials.id().to_owned(), basic };
+        let (id, plain_id, presented) = match credentials {
             Credentials::Post { id, secret } => (id, None, vec![secret]),
             Credentials::Basic { id, secret } => {
                 (id.decoded, id.plain, std::iter::once(secret.decoded).chain(secret.plain).collect())
             }
         };
         let known = self.clients.get(&id).or_else(|| self.clients.get(plain_id.as_deref()?));
-        let hashes = known.map_or_else(|| self.clients.stand_in(&id), |client| &client.secrets);
-        let matches = self.compare(hashes, secrets).await?;
-        match known {
-            Some(client) if matches => Ok(client),
-            Some(_) | None => Err(TokenRefusal::Fault(wrong)),
+        // Looked up for known clients too: they must not be the faster ones.
+        let stand_in = self.clients.stand_in(&id);
+        let kept = known.map_or(stand_in, |client| &client.secrets);
+        let id = known.map_or(&*id, |client| client.id.as_str());
+        let claim = Claim { id, is_known: known.is_some(), kept, from: from.address };
+        match (known, self.passwords.matching(claim, presented, now).await?) {
+            (Some(client), Some(_)) if !client.may_call(from.certain()) => {
+                Err(TokenRefusal::Fault(GrantFault::Elsewhere { client: client.id.clone(), basic }))
+            }
+            (Some(client), Some(position)) => Ok(Authenticated { client, secret: position + 1 }),
+            (Some(_) | None, _) => Err(TokenRefusal::Fault(wrong)),
         }
     }
 
-    /// True if any secret matches any hash; every pair is compared, whatever the result of others.
-    async fn compare(&self, hashes: &[SecretHash], secrets: Vec<ClientSecret>) -> Result<bool, Busy> {
-        let compare = |hashes: &[SecretHash], secrets: &[ClientSecret]| {
-            let pairs = hashes.iter().flat_map(|hash| secrets.iter().map(move |secret| hash.matches(secret)));
-            pairs.fold(false, |any, matches| any | matches)
-        };
-        if !hashes.iter().any(SecretHash::is_slow) {
-            return Ok(compare(hashes, &secrets));
-        }
-        let hashes = hashes.to_vec();
-        self.offloads.passwords.run(move || compare(&hashes, &secrets)).await
-    }
-
-    async fn issue(&self, client: &Client, grant: Grant, now: UnixTime) -> Result<Issued, TokenRefusal> {
+    async fn issue(
+        &self,
+        authenticated: Authenticated<'_>,
+        grant: Grant,
+        now: UnixTime,
+    ) -> Result<Issued, TokenRefusal> {
+        let Authenticated { client, secret } = authenticated;
         let token_id = token_id()?;
         let claims = Value::Object(grant.claims(&self.settings.issuer, client, now, &token_id)).to_string();
         let key = Arc::clone(self.published.load().ring.signer(now));
         let key_id = key.key_id().to_owned();
-        let signed = self.offloads.signatures.run(move || key.sign("at+jwt", claims.as_bytes())).await?;
+        let signed = self.signatures.run(move || key.sign("at+jwt", claims.as_bytes())).await?;
         let token = signed.map_err(|fault| {
             error!(error = %fault, "cannot sign tokens");
             TokenRefusal::Broken
@@ -187,7 +223,7 @@ impl AuthorizationServer {
             "expires_in": grant.expires_in.as_secs(),
             "scope": scope,
         });
-        Ok(Issued { body: body.to_string().into(), client: client.id.clone(), scope, token_id, key_id })
+        Ok(Issued { body: body.to_string().into(), client: client.id.clone(), secret, scope, token_id, key_id })
     }
 }
 

@@ -8,7 +8,7 @@ use aws_lc_rs::hmac;
 use foldhash::quality::RandomState;
 use serde_json::{Map, Value};
 
-use super::secret::SecretHash;
+use super::kept_secret::KeptSecret;
 use crate::network::Networks;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
@@ -18,7 +18,7 @@ use crate::oauth::scope::ScopeSet;
 pub(crate) struct Client {
     pub(crate) id: Identity,
     /// Several may live at once, so that one can be replaced without downtime.
-    pub(crate) secrets: Vec<SecretHash>,
+    pub(crate) secrets: Vec<KeptSecret>,
     /// All that it may ask for; never empty.
     pub(crate) scopes: ScopeSet,
     /// The first is the default; never empty.
@@ -80,7 +80,7 @@ impl Clients {
     }
 
     /// Secrets to compare with where no client has this id: always the same ones for an id, whatever comes of it.
-    pub(crate) fn stand_in(&self, id: &str) -> &[SecretHash] {
+    pub(crate) fn stand_in(&self, id: &str) -> &[KeptSecret] {
         let tag = hmac::sign(&self.stand_in_key, id.as_bytes());
         let lot = tag.as_ref()[..8].iter().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte));
         self.all.get(lot % self.all.len().max(1)).map_or(&[], |client| &client.secrets)
@@ -89,13 +89,14 @@ impl Clients {
 
 #[cfg(test)]
 mod tests {
-    use super::super::secret::ClientSecret;
+    use super::super::kept_secret::Validity;
+    use super::super::secret::{ClientSecret, SecretHash};
     use super::*;
 
     fn client(id: &str, hash: SecretHash) -> Client {
         Client {
             id: Identity::parse(id).unwrap(),
-            secrets: vec![hash],
+            secrets: vec![KeptSecret::new(hash, Validity::default())],
             scopes: ScopeSet::parse("a").unwrap(),
             audiences: vec!["x".to_owned()],
             token_ttl: Duration::from_secs(60),
@@ -111,7 +112,7 @@ mod tests {
             "$argon2id$v=19$m=65536,t=3,p=1$c3RhbmRpbnN0YW5kaW4$WJFsLoqoN0XzXBSWVT2kE3xKs8tqpqbe3KBKuyDpXKE",
         );
         let clients = Clients::new(vec![client("a", slow.unwrap()), client("b", fast)]);
-        let slow = (0..1000).filter(|n| clients.stand_in(&n.to_string())[0].is_slow()).count();
+        let slow = (0..1000).filter(|n| clients.stand_in(&n.to_string())[0].hash.is_slow()).count();
         assert!((350..650).contains(&slow), "{slow}");
         assert_eq!(clients.stand_in("x").as_ptr(), clients.stand_in("x").as_ptr());
         assert!(Clients::new(Vec::new()).stand_in("x").is_empty());

@@ -51,6 +51,10 @@ pub(crate) enum GrantFault {
     InvalidTarget {
         client: Identity,
     },
+    /// A client wants a token revoked that another was given.
+    OthersToken {
+        client: Identity,
+    },
 }
 
 impl Grant {
@@ -105,6 +109,7 @@ impl GrantFault {
             | Self::Elsewhere { .. } => TokenErrorCode::InvalidClient,
             Self::InvalidScope { .. } => TokenErrorCode::InvalidScope,
             Self::InvalidTarget { .. } => TokenErrorCode::InvalidTarget,
+            Self::OthersToken { .. } => TokenErrorCode::InvalidGrant,
         }
     }
 
@@ -121,6 +126,7 @@ impl GrantFault {
             Self::WrongCredentials { .. } | Self::Elsewhere { .. } => "unknown client or wrong secret",
             Self::InvalidScope { .. } => "a scope is malformed or not allowed for this client",
             Self::InvalidTarget { .. } => "the audience is not allowed for this client",
+            Self::OthersToken { .. } => "the token was issued to another client",
         }
     }
 
@@ -132,15 +138,19 @@ impl GrantFault {
             }
             Self::NoCredentials { client } => client.as_deref().and_then(|id| Identity::parse(id).ok()),
             Self::WrongCredentials { client, .. } => Identity::parse(client).ok(),
-            Self::InvalidScope { client } | Self::InvalidTarget { client } | Self::Elsewhere { client, .. } => {
-                Some(client.clone())
-            }
+            Self::InvalidScope { client }
+            | Self::InvalidTarget { client }
+            | Self::OthersToken { client }
+            | Self::Elsewhere { client, .. } => Some(client.clone()),
         }
     }
 
     /// True where the client has proved who it is.
     pub(crate) fn is_authenticated(&self) -> bool {
-        matches!(self, Self::InvalidScope { .. } | Self::InvalidTarget { .. } | Self::Elsewhere { .. })
+        matches!(
+            self,
+            Self::InvalidScope { .. } | Self::InvalidTarget { .. } | Self::OthersToken { .. } | Self::Elsewhere { .. }
+        )
     }
 
     /// True where the answer needs a Basic challenge (RFC 6749 §5.2).
@@ -154,13 +164,12 @@ impl GrantFault {
 
 #[cfg(test)]
 mod tests {
-    use super::super::secret::{ClientSecret, SecretHash};
     use super::*;
 
     fn client() -> Client {
         Client {
             id: Identity::parse("app").unwrap(),
-            secrets: vec![SecretHash::of(&ClientSecret::new("s".to_owned()))],
+            secrets: Vec::new(),
             scopes: ScopeSet::parse("read write").unwrap(),
             audiences: vec!["https://a.example".to_owned(), "https://b.example".to_owned()],
             token_ttl: Duration::from_secs(600),

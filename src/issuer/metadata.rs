@@ -46,15 +46,27 @@ impl Document {
 
 const ETAG_BYTES: usize = 16;
 
+/// Where tokens are revoked (RFC 7009): beside the token endpoint where that is called so, else at the usual place.
+pub(crate) fn revocation_path(token_path: &str) -> String {
+    match token_path.strip_suffix("/token") {
+        Some(folder) => format!("{folder}/revoke"),
+        None => "/oauth/revoke".to_owned(),
+    }
+}
+
 /// `issuer` is an origin, so that paths simply follow it.
 pub(crate) fn metadata(issuer: &str, token_path: &str) -> Value {
+    let revocation_path = revocation_path(token_path);
+    let authentication = ["client_secret_basic", "client_secret_post"];
     json!({
         "issuer": issuer,
         "token_endpoint": format!("{issuer}{token_path}"),
         "jwks_uri": format!("{issuer}{JWKS_PATH}"),
         "grant_types_supported": ["client_credentials"],
         "response_types_supported": [],
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "token_endpoint_auth_methods_supported": authentication,
+        "revocation_endpoint": format!("{issuer}{revocation_path}"),
+        "revocation_endpoint_auth_methods_supported": authentication,
     })
 }
 
@@ -73,5 +85,17 @@ mod tests {
             assert!(!document.is_held(&HeaderValue::from_str(other).unwrap()), "{other}");
         }
         assert_eq!(document.cache_control, "public, max-age=7");
+    }
+
+    #[test]
+    fn revocation_stands_beside_the_token_endpoint() {
+        for (token, revocation) in [
+            ("/oauth/token", "/oauth/revoke"),
+            ("/token", "/revoke"),
+            ("/auth/v2/token", "/auth/v2/revoke"),
+            ("/auth/issue", "/oauth/revoke"),
+        ] {
+            assert_eq!(revocation_path(token), revocation);
+        }
     }
 }

@@ -32,11 +32,12 @@ impl Offload {
 
     /// The runtime whose blocking threads do the work; it needs no one to drive it.
     pub(crate) fn runtime(threads: usize) -> std::io::Result<Runtime> {
-        Builder::new_current_thread()
-            .max_blocking_threads(threads)
-            .thread_keep_alive(IDLE_THREADS_LIVE)
-            .thread_name("offload")
-            .build()
+        builder(threads).build()
+    }
+
+    /// As [`Self::runtime`], on threads that stand back where others want the core: strangers choose how much there is to do.
+    pub(crate) fn patient_runtime(threads: usize) -> std::io::Result<Runtime> {
+        builder(threads).on_thread_start(stand_back).build()
     }
 
     /// Runs `work` on another thread. Dropping the future leaves the work to end by itself, in its place: hanging up makes no
@@ -50,6 +51,24 @@ impl Offload {
         };
         // The work can only fail to end where it panics or the process is ending.
         self.handle.spawn_blocking(work).await.map_err(|_| Busy)
+    }
+}
+
+fn builder(threads: usize) -> Builder {
+    let mut builder = Builder::new_current_thread();
+    builder.max_blocking_threads(threads).thread_keep_alive(IDLE_THREADS_LIVE).thread_name("offload");
+    builder
+}
+
+/// About a tenth of the weight of a thread that serves requests.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+
+/// On Linux a priority is a thread's own; elsewhere it would be the whole process's.
+fn stand_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::warn!(%error, "password hashes compete with requests: their threads' priority can't be lowered");
     }
 }
 
@@ -79,6 +98,19 @@ mod tests {
         assert_eq!(offload.run(|| ()).await, Err(Busy));
         go.send(()).unwrap();
         runtime.shutdown_background();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn only_the_threads_of_a_patient_runtime_stand_back() {
+        let nice = || rustix::process::getpriority_process(None).unwrap();
+        let mine = nice();
+        for (runtime, expected) in [(Offload::runtime(1), mine), (Offload::patient_runtime(1), NICE.max(mine))] {
+            let runtime = runtime.unwrap();
+            assert_eq!(Offload::new(runtime.handle().clone(), 1).run(nice).await, Ok(expected));
+            runtime.shutdown_background();
+        }
+        assert_eq!(nice(), mine);
     }
 
     fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {

@@ -1,6 +1,8 @@
-//! The parameters of a token request, from a form or from JSON.
+//! The parameters of a token or revocation request, from a form or from JSON.
 //!
 //! Parameters without a value count as omitted, unknown ones are ignored, repeated ones are refused (RFC 6749 §3.2).
+
+use std::fmt;
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
@@ -19,10 +21,27 @@ pub(crate) struct Parameters {
     pub(crate) scope: Option<String>,
     /// `audience`, or `resource` (RFC 8707 §2).
     pub(crate) audience: Option<String>,
+    /// The token to be revoked (RFC 7009 §2.1).
+    pub(crate) token: Option<PresentedToken>,
+}
+
+/// A token that may be good for something: never printed.
+pub(crate) struct PresentedToken(String);
+
+impl PresentedToken {
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PresentedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PresentedToken(..)")
+    }
 }
 
 /// What credentials could stand in a query string as.
-const SECRET_PARAMETERS: [&str; 4] = ["client_id", "client_secret", "client_assertion", "password"];
+const SECRET_PARAMETERS: [&str; 5] = ["client_id", "client_secret", "client_assertion", "password", "token"];
 const CLIENT_CREDENTIALS: &str = "client_credentials";
 
 impl Parameters {
@@ -104,6 +123,7 @@ impl Parameters {
                 return Err(GrantFault::InvalidRequest("audience and resource differ"));
             }
             "audience" | "resource" => self.audience = Some(value),
+            "token" => self.token = Some(PresentedToken(value)),
             _ => {}
         }
         Ok(())
@@ -111,7 +131,8 @@ impl Parameters {
 }
 
 fn is_known(name: &str) -> bool {
-    matches!(name, "grant_type" | "client_id" | "client_secret" | "scope" | "audience" | "resource")
+    let of_tokens = matches!(name, "grant_type" | "scope" | "audience" | "resource");
+    of_tokens || matches!(name, "client_id" | "client_secret" | "token" | "token_type_hint")
 }
 
 /// Lower case, without parameters such as `charset`.
@@ -149,7 +170,7 @@ mod tests {
 
     #[test]
     fn repeated_parameters_are_refused() {
-        for name in ["grant_type", "client_id", "client_secret", "scope", "audience"] {
+        for name in ["grant_type", "client_id", "client_secret", "scope", "audience", "token", "token_type_hint"] {
             form_is_refused(&format!("grant_type=client_credentials&{name}=a&{name}=a"));
             json_is_refused(&format!(r#"{{"{name}":"a","{name}":"a"}}"#));
         }

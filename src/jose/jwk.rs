@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use super::BASE64URL;
 use super::algorithm::Algorithm;
+use super::ed25519;
 
 /// A public key that verifies signatures of one algorithm.
 pub(crate) struct VerifyingKey {
@@ -176,7 +177,11 @@ fn ec_key(
 }
 
 fn ed25519_key(okp: &OctetKeyPairParameters) -> Result<ParsedPublicKey, UnusableKey> {
-    ParsedPublicKey::new(&signature::ED25519, decode(&okp.x)?).map_err(|_| UnusableKey::Parameters)
+    let x = decode(&okp.x)?;
+    if !ed25519::is_sound(&x) {
+        return Err(UnusableKey::Parameters);
+    }
+    ParsedPublicKey::new(&signature::ED25519, x).map_err(|_| UnusableKey::Parameters)
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, UnusableKey> {
@@ -260,6 +265,27 @@ mod tests {
         unusable(&with(rsa(), "n", json!("not base64url!")), UnusableKey::Parameters);
         unusable(&with(jwk(Algorithm::Es256), "x", json!(BASE64URL.encode([1; 32]))), UnusableKey::Parameters);
         unusable(&with(jwk(Algorithm::Es256), "x", json!(BASE64URL.encode([1; 31]))), UnusableKey::Parameters);
+    }
+
+    #[test]
+    fn points_off_their_curve_are_unusable() {
+        for (algorithm, size) in [(Algorithm::Es256, 32), (Algorithm::Es384, 48)] {
+            for coordinate in ["x", "y"] {
+                for bytes in [vec![0; size], vec![1; size], vec![0xff; size]] {
+                    let jwk = with(jwk(algorithm), coordinate, json!(BASE64URL.encode(bytes)));
+                    unusable(&jwk, UnusableKey::Parameters);
+                }
+            }
+            let infinity = with(
+                with(jwk(algorithm), "x", json!(BASE64URL.encode(vec![0; size]))),
+                "y",
+                json!(BASE64URL.encode(vec![0; size])),
+            );
+            unusable(&infinity, UnusableKey::Parameters);
+        }
+        for bytes in [vec![2; 32], vec![0xff; 32], vec![0; 32], vec![0; 31], vec![0; 33]] {
+            unusable(&with(jwk(Algorithm::EdDsa), "x", json!(BASE64URL.encode(bytes))), UnusableKey::Parameters);
+        }
     }
 
     #[test]

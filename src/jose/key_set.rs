@@ -15,7 +15,7 @@ pub(crate) struct KeySet {
 }
 
 /// A key that was left aside, for the operator.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Skipped {
     pub(crate) key_id: Option<String>,
     pub(crate) reason: UnusableKey,
@@ -72,6 +72,10 @@ impl KeySet {
     /// True if this very key, not just one of its name, is still in the set.
     pub(crate) fn holds(&self, key: &VerifyingKey) -> bool {
         self.keys.iter().any(|other| other.thumbprint == key.thumbprint && other.algorithm == key.algorithm)
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &VerifyingKey> {
+        self.keys.iter().map(|key| &**key)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -7,6 +7,7 @@
 
 pub(crate) mod algorithm;
 pub(crate) mod claims;
+mod ed25519;
 pub(crate) mod header;
 pub(crate) mod jwk;
 pub(crate) mod key_set;

@@ -1,10 +1,11 @@
 //! The error codes that callers are told.
 
-/// Why a token request is refused (RFC 6749 §5.2; `invalid_target` from RFC 8707 §2).
+/// Why a token or revocation request is refused (RFC 6749 §5.2, RFC 7009 §2.2.1; `invalid_target` from RFC 8707 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenErrorCode {
     InvalidRequest,
     InvalidClient,
+    InvalidGrant,
     InvalidScope,
     InvalidTarget,
     UnsupportedGrantType,
@@ -15,6 +16,7 @@ impl TokenErrorCode {
         match self {
             Self::InvalidRequest => "invalid_request",
             Self::InvalidClient => "invalid_client",
+            Self::InvalidGrant => "invalid_grant",
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
             Self::UnsupportedGrantType => "unsupported_grant_type",

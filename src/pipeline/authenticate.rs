@@ -42,7 +42,7 @@ pub(crate) async fn authenticate(
         return match verified.judge_again(expected, now, tokio::time::Instant::now()) {
             Ok(()) => Ok(verified),
             Err(reason) => {
-                if matches!(reason, Distrust::Expired | Distrust::UnknownKid) {
+                if matches!(reason, Distrust::Expired | Distrust::UnknownKid | Distrust::Revoked) {
                     worker.forget(token);
                 }
                 Err(AuthenticateError::Refused(verified.refused(reason)))

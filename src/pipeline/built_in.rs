@@ -1,4 +1,4 @@
-//! The endpoints that we answer ourselves: token, JWK Set, issuer metadata.
+//! The endpoints that we answer ourselves: token, revocation, JWK Set, issuer metadata.
 
 use std::time::Duration;
 
@@ -15,9 +15,10 @@ use super::canonical::CanonicalRequest;
 use super::corridor::count_address;
 use super::peer::{Entrance, Peer};
 use super::rejection::Rejection;
-use super::snapshot::{BuiltIn, OwnIssuer};
+use super::snapshot::{BuiltIn, OwnIssuer, Snapshot};
 use super::trail::Trail;
 use crate::issuer::metadata::Document;
+use crate::issuer::revocation::Revoked;
 
 /// Larger token requests are refused.
 const MAX_TOKEN_REQUEST: usize = 16 * 1024;
@@ -26,8 +27,8 @@ const TOKEN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 pub(crate) async fn answer(
-    oauth: &OwnIssuer,
-    built_in: BuiltIn,
+    snapshot: &Snapshot,
+    (oauth, built_in): (&OwnIssuer, BuiltIn),
     peer: &Peer,
     trail: &mut Trail,
     request: &CanonicalRequest,
@@ -38,6 +39,7 @@ pub(crate) async fn answer(
         BuiltIn::Jwks => document(&request.method, head, oauth.server.jwks(), trail),
         BuiltIn::Metadata => document(&request.method, head, oauth.server.metadata(), trail),
         BuiltIn::Token => token(oauth, peer, trail, request, head, body).await,
+        BuiltIn::Revocation => revoke(snapshot, oauth, peer, trail, request, head, body).await,
     }
 }
 
@@ -74,23 +76,52 @@ async fn token(
     head: &Parts,
     body: &mut Option<Incoming>,
 ) -> Result<Response<Content>, Rejection> {
-    if peer.entrance == (Entrance::Plain { loopback: false }) {
-        return Err(Rejection::ClearText);
-    }
-    if request.method != Method::POST {
-        return Err(Rejection::MethodNotAllowed(HeaderValue::from_static("POST")));
-    }
-    count_address(&oauth.token_limits, peer, trail)?;
+    admit(oauth, peer, trail, request)?;
     // A token that can't be recorded is not issued.
     trail.reserve()?;
     let body = collect(body.take()).await?;
-    let issued = oauth.server.token(&head.headers, request.query(), &body, peer.known_address(), trail.now).await?;
+    let issued = oauth.server.token(&head.headers, request.query(), &body, peer.whence(), trail.now).await?;
     let mut response = Response::new(Content::whole(issued.body.clone()));
     trail.granted(issued);
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
     Ok(response)
+}
+
+async fn revoke(
+    snapshot: &Snapshot,
+    oauth: &OwnIssuer,
+    peer: &Peer,
+    trail: &mut Trail,
+    request: &CanonicalRequest,
+    head: &Parts,
+    body: &mut Option<Incoming>,
+) -> Result<Response<Content>, Rejection> {
+    admit(oauth, peer, trail, request)?;
+    // Ending trust can't wait for the log.
+    trail.reserve_if_roomy();
+    let body = collect(body.take()).await?;
+    let with = (&snapshot.trust, &oauth.revoker);
+    match oauth.server.revoke(with, &head.headers, request.query(), &body, peer.whence(), trail.now).await? {
+        Revoked::Token(verified) => trail.caller(&verified),
+        Revoked::Nothing { client } => trail.client(client),
+    }
+    trail.allowed();
+    let mut response = Response::new(Content::whole(""));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// What takes client secrets takes them where nobody else can read them, and not too often.
+fn admit(oauth: &OwnIssuer, peer: &Peer, trail: &mut Trail, request: &CanonicalRequest) -> Result<(), Rejection> {
+    if peer.entrance == (Entrance::Plain { loopback: false }) {
+        return Err(Rejection::ClearText);
+    }
+    if request.method != Method::POST {
+        return Err(Rejection::MethodNotAllowed(HeaderValue::from_static("POST")));
+    }
+    count_address(&oauth.token_limits, peer, trail)
 }
 
 async fn collect(body: Option<Incoming>) -> Result<Bytes, Rejection> {

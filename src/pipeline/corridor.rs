@@ -59,6 +59,10 @@ pub(crate) async fn walk(
         let busy = matches!(decided, Err(Rejection::Overload | Rejection::RateLimited(_)));
         linger(unread, if busy { Linger::Short } else { Linger::Long });
     }
+    if matches!(&decided, Err(rejection) if rejection.is_for_want_of_room()) {
+        // Boxed, so that no other request has room for it.
+        Box::pin(worker.pressure().hold_back()).await;
+    }
     let mut answer = decided.unwrap_or_else(|rejection| rejection.answer(&mut trail));
     if for_head {
         answer = Content::withheld(answer);
@@ -88,11 +92,11 @@ async fn decide(
     }
     if let Some((oauth, built_in)) = snapshot.built_in(request.decoded_path()) {
         trail.place = Place::BuiltIn(built_in);
-        return built_in::answer(oauth, built_in, peer, trail, &request, &head, body).await;
+        return built_in::answer(snapshot, (oauth, built_in), peer, trail, &request, &head, body).await;
     }
     let route = find_route(snapshot, trail, &request)?;
     // The cheapest refusal there is: it spends nothing of anyone's quota.
-    let admitted = admit(route, peer.known_address())?;
+    let admitted = admit(route, peer.whence().certain())?;
     count_address(&route.limits, peer, trail)?;
     let permit = match &route.access {
         Access::Public => allow_public(&admitted).ok_or(Rejection::NoRoute)?,

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue};
 use super::canonical::Authority;
 use super::crowd::Share;
 use super::forwarded;
-use crate::network::Networks;
+use crate::network::{Networks, Whence};
 use crate::server::proxy_header::Introduction;
 
 /// The facts of one connection, or of one request that came by a proxy, with the header values that follow from them.
@@ -119,9 +119,8 @@ impl Peer {
         }
     }
 
-    /// `None` where it can't be told who it is.
-    pub(crate) fn known_address(&self) -> Option<IpAddr> {
-        (self.knowledge == Knowledge::Certain).then_some(self.address)
+    pub(crate) fn whence(&self) -> Whence {
+        Whence { address: self.address, is_certain: self.knowledge == Knowledge::Certain }
     }
 
     /// `address` in print.

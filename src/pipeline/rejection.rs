@@ -14,12 +14,13 @@ use super::canonical::Ambiguous;
 use super::headers::HeaderFault;
 use super::limit_headers::seconds;
 use super::limits::Count;
+use super::token_rejection::{grant_status, token_refused};
 use super::trail::Trail;
 use crate::audit::ledger::Unavailable;
 use crate::audit::reason::Reason;
 use crate::issuer::authorization_server::TokenRefusal;
-use crate::issuer::grant::GrantFault;
 use crate::oauth::scope::ScopeSet;
+use crate::trust::revocation_keeper::NotRevoked;
 use crate::trust::verify::Distrust;
 use crate::upstream::fault::{BodyFault, UpstreamFault};
 
@@ -196,6 +197,11 @@ impl Rejection {
         HeaderValue::try_from(text).ok()
     }
 
+    /// True where the request may have been good and there was too much else to do.
+    pub(super) fn is_for_want_of_room(&self) -> bool {
+        matches!(self, Self::Overload | Self::Token(TokenRefusal::Busy(_)))
+    }
+
     fn retry_after(&self) -> Option<HeaderValue> {
         match self {
             Self::RateLimited(count) => Some(seconds(count.wait).max(1).into()),
@@ -205,7 +211,11 @@ impl Rejection {
             {
                 Some(LATER)
             }
-            Self::Unauthenticated(AuthenticateError::Clock) | Self::Token(TokenRefusal::Clock) => Some(LATER),
+            Self::Token(TokenRefusal::NotRevoked(NotRevoked::Busy)) => Some(SOON),
+            Self::Unauthenticated(AuthenticateError::Clock)
+            | Self::Token(TokenRefusal::Clock | TokenRefusal::NotRevoked(NotRevoked::Full | NotRevoked::Broken)) => {
+                Some(LATER)
+            }
             Self::Unauthenticated(
                 AuthenticateError::Missing | AuthenticateError::Ambiguous | AuthenticateError::Refused(_),
             )
@@ -269,25 +279,12 @@ impl Public<'_> {
             TokenRefusal::Fault(fault) => (grant_status(fault), fault.code().as_str(), fault.description()),
             TokenRefusal::Busy(_) => unavailable("too many tokens are being issued"),
             TokenRefusal::Clock => unavailable("tokens can't be issued just now"),
+            TokenRefusal::NotRevoked(_) => unavailable("the token can't be revoked just now"),
             TokenRefusal::Broken => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "the token could not be signed")
             }
         };
         Self { status, error, description: description.into() }
-    }
-}
-
-fn grant_status(fault: &GrantFault) -> StatusCode {
-    match fault {
-        GrantFault::NoCredentials { .. }
-        | GrantFault::MalformedBasic
-        | GrantFault::WrongCredentials { .. }
-        | GrantFault::Elsewhere { .. } => StatusCode::UNAUTHORIZED,
-        GrantFault::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        GrantFault::InvalidRequest(_)
-        | GrantFault::UnsupportedGrant
-        | GrantFault::InvalidScope { .. }
-        | GrantFault::InvalidTarget { .. } => StatusCode::BAD_REQUEST,
     }
 }
 
@@ -318,23 +315,7 @@ fn unauthenticated(error: &AuthenticateError) -> Reason {
             Distrust::UnknownKid => Reason::UnknownKid,
             Distrust::KeysUnavailable => Reason::KeysUnavailable,
             Distrust::BadSignature => Reason::BadSignature,
-        },
-    }
-}
-
-fn token_refused(refusal: &TokenRefusal) -> Reason {
-    match refusal {
-        TokenRefusal::Busy(_) => Reason::Overload,
-        TokenRefusal::Broken | TokenRefusal::Clock => Reason::Internal,
-        TokenRefusal::Fault(fault) => match fault {
-            GrantFault::InvalidRequest(_) | GrantFault::UnsupportedMediaType => Reason::InvalidRequest,
-            GrantFault::UnsupportedGrant => Reason::UnsupportedGrant,
-            GrantFault::NoCredentials { .. } | GrantFault::MalformedBasic | GrantFault::WrongCredentials { .. } => {
-                Reason::InvalidClient
-            }
-            GrantFault::Elsewhere { .. } => Reason::ClientNotAllowed,
-            GrantFault::InvalidScope { .. } => Reason::InvalidScope,
-            GrantFault::InvalidTarget { .. } => Reason::InvalidTarget,
+            Distrust::Revoked => Reason::Revoked,
         },
     }
 }

@@ -8,6 +8,7 @@ use crate::issuer::authorization_server::AuthorizationServer;
 use crate::issuer::metadata;
 use crate::network::Networks;
 use crate::server::limits::Limits;
+use crate::trust::revocation_keeper::Revoker;
 use crate::trust::verify::Trust;
 
 #[derive(Debug)]
@@ -26,13 +27,16 @@ pub(crate) struct Snapshot {
 pub(crate) struct OwnIssuer {
     /// Shared with who rotates its keys.
     pub(crate) server: Arc<AuthorizationServer>,
+    /// Of the token and the revocation endpoint together: at either, secrets can be tried.
     pub(crate) token_limits: Vec<Arc<Limit>>,
+    pub(crate) revoker: Revoker,
 }
 
 /// An endpoint of our own, on every listener and any host, before routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum BuiltIn {
     Token,
+    Revocation,
     Jwks,
     Metadata,
 }
@@ -46,6 +50,7 @@ impl Snapshot {
             metadata::JWKS_PATH => BuiltIn::Jwks,
             metadata::METADATA_PATH | metadata::OPENID_METADATA_PATH => BuiltIn::Metadata,
             path if path == oauth.server.token_path() => BuiltIn::Token,
+            path if path == oauth.server.revocation_path() => BuiltIn::Revocation,
             _ => return None,
         };
         Some((oauth, built_in))
@@ -63,6 +68,7 @@ impl BuiltIn {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Token => "(token)",
+            Self::Revocation => "(revocation)",
             Self::Jwks => "(jwks)",
             Self::Metadata => "(metadata)",
         }

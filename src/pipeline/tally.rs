@@ -10,8 +10,10 @@ use super::snapshot::Snapshot;
 use super::trail::{Place, REDIRECT};
 use crate::audit::reason::Reason;
 use crate::audit::record::Decision;
+use crate::clock::UnixTime;
 use crate::oauth::caller::IssuerName;
-use crate::telemetry::metrics::{DecisionLabels, DurationLabels, Histogram, LimitLabels, Report};
+use crate::oauth::identity::Identity;
+use crate::telemetry::metrics::{DecisionLabels, DurationLabels, Histogram, LimitLabels, Report, SecretLabels};
 
 /// Touched by its worker alone: no locks and no atomics.
 #[derive(Debug, Default)]
@@ -19,6 +21,8 @@ pub(crate) struct Tally {
     decisions: HashMap<DecisionKey, u64>,
     durations: HashMap<DurationKey, Histogram>,
     limits: HashMap<(Place, u8, bool), u64>,
+    /// When each secret of our own clients last got a token: as many as the configuration has, at most.
+    secrets: HashMap<(Identity, usize), UnixTime>,
     /// Issuers by number: a shared name would be counted by all cores at once.
     issuers: Vec<String>,
 }
@@ -75,6 +79,14 @@ impl Tally {
         *self.limits.entry((place, limit, count.allowed)).or_default() += 1;
     }
 
+    /// `secret` counts from 1.
+    pub(crate) fn secret_used(&mut self, client: &Identity, secret: usize, now: UnixTime) {
+        match self.secrets.get_mut(&(client.clone(), secret)) {
+            Some(last) => *last = now.max(*last),
+            None => drop(self.secrets.insert((client.clone(), secret), now)),
+        }
+    }
+
     /// The counts under the names that the snapshot gives them.
     pub(crate) fn report(&self, snapshot: &Snapshot) -> Report {
         let route = |place: Place| route_name(snapshot, place).to_owned();
@@ -106,7 +118,11 @@ impl Tally {
                 *count,
             )
         });
+        let secrets = self.secrets.iter().map(|((client, secret), last)| {
+            (SecretLabels { client: client.as_str().to_owned(), secret: *secret as u64 }, last.seconds())
+        });
         Report {
+            secrets: secrets.collect(),
             decisions: decisions.collect(),
             durations: durations.collect(),
             limits: limits.collect(),

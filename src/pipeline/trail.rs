@@ -70,7 +70,7 @@ enum Who {
         issuer: Option<IssuerName>,
         client: Option<Identity>,
     },
-    /// A client of ours that has proved who it is, at the token endpoint.
+    /// A client of ours that has proved who it is, at the token or the revocation endpoint.
     Client(Identity),
     Granted(Box<Issued>),
 }
@@ -132,6 +132,7 @@ impl Trail {
 
     pub(crate) fn granted(&mut self, issued: Issued) {
         self.decision = Decision::Issue;
+        self.worker.tally(|tally| tally.secret_used(&issued.client, issued.secret, self.now));
         self.who = Who::Granted(Box::new(issued));
     }
 
@@ -254,7 +255,7 @@ impl Trail {
     fn limits(&self) -> &[Arc<Limit>] {
         match self.place {
             Place::Route(index) => self.snapshot.routes.routes().get(index).map_or(&[], |route| &route.limits),
-            Place::BuiltIn(BuiltIn::Token) => {
+            Place::BuiltIn(BuiltIn::Token | BuiltIn::Revocation) => {
                 self.snapshot.oauth.as_ref().map_or(&[], |oauth: &OwnIssuer| &oauth.token_limits)
             }
             Place::BuiltIn(BuiltIn::Jwks | BuiltIn::Metadata) | Place::Nowhere | Place::Redirect => &[],

@@ -21,6 +21,7 @@ use super::answer::AnswerBody;
 use super::corridor::walk;
 use super::crowd::Crowd;
 use super::peer::{Entrance, Knowledge, Peer};
+use super::pressure::Pressure;
 use super::request_id::{RequestId, RequestIds};
 use super::snapshot::Snapshot;
 use super::tally::Tally;
@@ -62,9 +63,10 @@ pub(crate) struct Worker {
     protocols: Protocols,
     tally: RefCell<Tally>,
     ids: RequestIds,
-    in_flight: Cell<usize>,
     crowd: Rc<Crowd>,
-    share: Share,
+    /// Requests under way from one address.
+    max_per_address: usize,
+    pressure: Pressure,
 }
 
 /// How a listener's connections come in.
@@ -77,7 +79,7 @@ pub(crate) struct Gate {
 }
 
 impl Worker {
-    pub(crate) fn new(published: Arc<ArcSwap<Snapshot>>, ledger: Rc<Ledger>, share: Share) -> Self {
+    pub(crate) fn new(published: Arc<ArcSwap<Snapshot>>, ledger: Rc<Ledger>, share: Share, pressure: Pressure) -> Self {
         let current = published.load_full();
         let limits = &current.limits;
         Self {
@@ -93,9 +95,9 @@ impl Worker {
             ledger,
             tally: RefCell::default(),
             ids: RequestIds::new(),
-            in_flight: Cell::new(0),
             crowd: Rc::default(),
-            share,
+            max_per_address: share.in_flight_per_address,
+            pressure,
         }
     }
 
@@ -187,6 +189,11 @@ impl Worker {
         Rc::clone(&self.guard).keep_watch().await;
     }
 
+    /// Takes on less while the event loop lags.
+    pub(crate) async fn feel_pressure(self: Rc<Self>) {
+        self.pressure.keep_watch().await;
+    }
+
     /// Hands the stages of the drain on to connections.
     pub(crate) async fn pass_on(self: Rc<Self>, drain: Drain) {
         Rc::clone(&self.guard).pass_on(drain).await;
@@ -216,14 +223,20 @@ impl Worker {
         let mut current = self.current.borrow_mut();
         if !Arc::ptr_eq(&published, &current) {
             *current = Rc::new(Arc::clone(&published));
+            // A token dies with its issuer's configuration. Here, and not at every hit.
+            self.tokens.borrow_mut().keep(|verified| published.trust.holds(&verified.issuer));
         }
         Rc::clone(&current)
+    }
+
+    pub(crate) fn pressure(&self) -> &Pressure {
+        &self.pressure
     }
 
     /// Whether there is too much under way to take on one more request, in all or from this peer.
     pub(crate) fn is_overloaded(&self, peer: &Peer) -> bool {
         let here = peer.share.as_ref().map_or(0, |share| share.under_way());
-        self.in_flight.get() > self.share.in_flight || here > self.share.in_flight_per_address
+        self.pressure.is_too_much() || here > self.max_per_address
     }
 
     /// Counts the peer's requests with others of its address. Trusted proxies that speak for themselves are not counted: who
@@ -242,7 +255,10 @@ impl Worker {
     }
 
     pub(crate) fn remember(&self, token: &[u8], verified: Rc<Verified>) {
-        self.tokens.borrow_mut().insert(token, verified);
+        // A request that began before the last change may bring one that is no good any more.
+        if self.snapshot().trust.holds(&verified.issuer) {
+            self.tokens.borrow_mut().insert(token, verified);
+        }
     }
 
     pub(crate) fn forget(&self, token: &[u8]) {
@@ -266,22 +282,23 @@ impl Worker {
     }
 
     pub(crate) fn begin(&self, peer: &Peer) {
-        self.in_flight.set(self.in_flight.get() + 1);
+        self.pressure.begin();
         peer.share.iter().for_each(|share| share.begin());
     }
 
     pub(crate) fn end(&self, peer: &Peer) {
-        self.in_flight.set(self.in_flight.get() - 1);
+        self.pressure.end();
         peer.share.iter().for_each(|share| share.end());
     }
 
     fn counts(&self) -> Report {
         Report {
             cached_tokens: self.tokens.borrow().len() as u64,
+            cached_bytes: self.tokens.borrow().bytes(),
             token_cache_hits: self.token_hits.get(),
             token_cache_misses: self.token_misses.get(),
             idle_upstream_connections: self.pools.idle() as u64,
-            in_flight: self.in_flight.get() as u64,
+            in_flight: self.pressure.in_flight() as u64,
             ..self.tally.borrow().report(&self.snapshot())
         }
     }

@@ -38,6 +38,7 @@ pub(crate) struct Limits {
     /// Requests under way at once, in the whole process; each worker takes its share.
     pub(crate) in_flight: usize,
     pub(crate) in_flight_per_address: usize,
+    pub(crate) memory: Memory,
 }
 
 /// One worker's part of what the process takes on at once.
@@ -54,6 +55,26 @@ impl Limits {
             in_flight: self.in_flight.div_ceil(workers),
             in_flight_per_address: self.in_flight_per_address.div_ceil(workers),
             handshakes: self.handshakes.map(|all| all.div_ceil(workers)),
+        }
+    }
+}
+
+/// How much memory the process may take before it takes on less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// As much as the machine or the control group has.
+    Available,
+    Bytes(u64),
+    Unlimited,
+}
+
+impl Memory {
+    /// `None` is unlimited.
+    pub(crate) fn bytes(self, available: impl FnOnce() -> Option<u64>) -> Option<u64> {
+        match self {
+            Self::Available => available(),
+            Self::Bytes(bytes) => Some(bytes),
+            Self::Unlimited => None,
         }
     }
 }
@@ -81,6 +102,7 @@ impl Default for Limits {
             h2_streams: 100,
             in_flight: 4096,
             in_flight_per_address: 2048,
+            memory: Memory::Available,
         }
     }
 }

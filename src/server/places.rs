@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub(crate) struct Places {
     per_address: Option<usize>,
     trusted_proxies: Networks,
     taken: Mutex<Taken>,
+    closed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -56,11 +58,19 @@ pub(crate) struct Place {
 
 impl Places {
     pub(crate) fn new(total: Option<usize>, per_address: Option<usize>, trusted_proxies: Networks) -> Self {
-        Self { total, per_address, trusted_proxies, taken: Mutex::default() }
+        Self { total, per_address, trusted_proxies, taken: Mutex::default(), closed: AtomicBool::new(false) }
+    }
+
+    /// While closed, there is no place for anyone.
+    pub(crate) fn close(&self, closed: bool) {
+        self.closed.store(closed, Ordering::Relaxed);
     }
 
     /// `None` where the limit is reached.
     pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        if self.closed.load(Ordering::Relaxed) {
+            return None;
+        }
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let full = self.total.is_some_and(|limit| taken.total >= limit);
         let Some(address) = (if full { None } else { self.count(&mut taken, address) }) else {

@@ -1,4 +1,4 @@
-//! The admin listener: is the process alive, is it ready, what has it counted.
+//! The admin listener: is the process alive, is it ready, what has it counted, how are its issuers.
 //!
 //! Serves the control plane's runtime and no worker's, so that it answers while the data plane is busy. It has no
 //! authentication, which is why configuration keeps it off public addresses.
@@ -23,8 +23,10 @@ use tokio::time::timeout;
 /// What the listener can tell, each asked for anew.
 #[derive(Clone)]
 pub(crate) struct Probes {
-    /// `Err` says why not.
-    pub(crate) ready: Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>,
+    /// What to remark beside the fact; `Err` says why not.
+    pub(crate) ready: Arc<dyn Fn() -> Result<String, &'static str> + Send + Sync>,
+    /// JSON.
+    pub(crate) issuers: Arc<dyn Fn() -> String + Send + Sync>,
     pub(crate) metrics: Arc<dyn Fn() -> MetricsPage + Send + Sync>,
 }
 
@@ -36,6 +38,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Nobody can hold a place for longer: probes must find one.
 const CONNECTION_AGE: Duration = Duration::from_secs(15);
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
@@ -79,7 +82,7 @@ async fn answer(request: &Request<Incoming>, probes: &Probes) -> Response<Full<B
     match request.uri().path() {
         "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
         "/readyz" => match (probes.ready)() {
-            Ok(()) => text(StatusCode::OK, "ok\n".to_owned()),
+            Ok(remarks) => text(StatusCode::OK, format!("ok\n{remarks}")),
             Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         },
         "/metrics" => match (probes.metrics)().await {
@@ -90,7 +93,12 @@ async fn answer(request: &Request<Incoming>, probes: &Probes) -> Response<Full<B
             }
             None => text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be written\n".to_owned()),
         },
-        _ => text(StatusCode::NOT_FOUND, "try /livez, /readyz or /metrics\n".to_owned()),
+        "/issuers" => {
+            let mut response = text(StatusCode::OK, (probes.issuers)());
+            response.headers_mut().insert(CONTENT_TYPE, JSON);
+            response
+        }
+        _ => text(StatusCode::NOT_FOUND, "try /livez, /readyz, /metrics or /issuers\n".to_owned()),
     }
 }
 

@@ -40,13 +40,29 @@ pub(crate) struct IssuerLabels {
     pub(crate) issuer: String,
 }
 
+/// A client's secret by its position in the configuration, from 1: nothing that is made of a hash leaves the process.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct SecretLabels {
+    pub(crate) client: String,
+    pub(crate) secret: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct FetchLabels {
+    pub(crate) issuer: String,
+    pub(crate) result: &'static str,
+}
+
 /// Counts of one worker, or of all together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     pub(crate) decisions: Vec<(DecisionLabels, u64)>,
     pub(crate) durations: Vec<(DurationLabels, Histogram)>,
     pub(crate) limits: Vec<(LimitLabels, u64)>,
+    /// When a token was last issued for each, in seconds since 1970.
+    pub(crate) secrets: Vec<(SecretLabels, u64)>,
     pub(crate) cached_tokens: u64,
+    pub(crate) cached_bytes: u64,
     pub(crate) token_cache_hits: u64,
     pub(crate) token_cache_misses: u64,
     pub(crate) idle_upstream_connections: u64,
@@ -64,8 +80,12 @@ pub(crate) struct Process {
     pub(crate) audit_dropped: u64,
     pub(crate) audit_failures: u64,
     pub(crate) audit_broken: bool,
+    pub(crate) revocations: u64,
     /// Seconds since each external issuer's JWK Set was fetched.
     pub(crate) jwks_age: Vec<(IssuerLabels, f64)>,
+    pub(crate) jwks_fetches: BTreeMap<FetchLabels, u64>,
+    /// Look-ups answered from a set beyond its time to live.
+    pub(crate) jwks_stale_served: BTreeMap<IssuerLabels, u64>,
 }
 
 /// Seconds, in the buckets that OpenTelemetry advises for HTTP.
@@ -110,6 +130,7 @@ struct Sum {
     decisions: BTreeMap<DecisionLabels, u64>,
     durations: BTreeMap<DurationLabels, Histogram>,
     limits: BTreeMap<LimitLabels, u64>,
+    secrets: BTreeMap<SecretLabels, f64>,
     total: Report,
 }
 
@@ -123,7 +144,12 @@ impl Sum {
                 .into_iter()
                 .for_each(|(labels, histogram)| sum.durations.entry(labels).or_default().add(&histogram));
             report.limits.into_iter().for_each(|(labels, count)| *sum.limits.entry(labels).or_default() += count);
+            for (labels, last) in report.secrets {
+                let latest = sum.secrets.entry(labels).or_default();
+                *latest = latest.max(last as f64);
+            }
             let total = &mut sum.total;
+            total.cached_bytes += report.cached_bytes;
             total.cached_tokens += report.cached_tokens;
             total.token_cache_hits += report.token_cache_hits;
             total.token_cache_misses += report.token_cache_misses;
@@ -163,6 +189,12 @@ impl Collector for Page {
             sum.total.token_cache_misses,
         )?;
         page.gauge("portcullis_token_cache_entries", "Tokens in memory", sum.total.cached_tokens as f64)?;
+        page.gauge("portcullis_token_cache_bytes", "Memory that they take", sum.total.cached_bytes as f64)?;
+        page.gauges(
+            "portcullis_client_secret_last_used_timestamp",
+            "When a client's secret last got a token",
+            &sum.secrets,
+        )?;
         page.gauge(
             "portcullis_upstream_idle_connections",
             "Connections to upstreams kept for reuse",
@@ -189,7 +221,22 @@ impl Collector for Page {
             "1 while the audit log can't be written",
             f64::from(u8::from(process.audit_broken)),
         )?;
-        page.gauges("portcullis_jwks_age", "Since an issuer's JWK Set was fetched", &process.jwks_age)
+        page.gauge(
+            "portcullis_revocations",
+            "Revoked tokens, clients, subjects and issuers",
+            process.revocations as f64,
+        )?;
+        page.gauges(
+            "portcullis_jwks_age",
+            "Since an issuer's JWK Set was fetched",
+            process.jwks_age.iter().map(|(labels, age)| (labels, age)),
+        )?;
+        page.counters("portcullis_jwks_fetch", "Attempts to fetch an issuer's JWK Set", &process.jwks_fetches)?;
+        page.counters(
+            "portcullis_jwks_stale_served",
+            "Look-ups answered from a JWK Set beyond its time to live",
+            &process.jwks_stale_served,
+        )
     }
 }
 
@@ -211,9 +258,16 @@ impl Writer<'_, '_> {
         values.iter().try_for_each(|(labels, value)| ConstCounter::new(*value).encode(encoder.encode_family(labels)?))
     }
 
-    fn gauges<L: EncodeLabelSet>(&mut self, name: &str, help: &str, values: &[(L, f64)]) -> fmt::Result {
+    fn gauges<'v, L: EncodeLabelSet + 'v>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (&'v L, &'v f64)>,
+    ) -> fmt::Result {
         let mut encoder = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
-        values.iter().try_for_each(|(labels, value)| ConstGauge::new(*value).encode(encoder.encode_family(labels)?))
+        values
+            .into_iter()
+            .try_for_each(|(labels, value)| ConstGauge::new(*value).encode(encoder.encode_family(labels)?))
     }
 
     fn histograms<L: EncodeLabelSet>(

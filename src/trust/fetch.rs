@@ -6,9 +6,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::header::CACHE_CONTROL;
+use http::header::{CACHE_CONTROL, DATE};
 use reqwest::{Certificate, Client, redirect};
 use url::{Host, Url};
+
+use crate::clock::{self, UnixTime};
 
 /// A document and how long it may be kept.
 #[derive(Debug)]
@@ -16,6 +18,8 @@ pub(super) struct Document {
     pub(super) body: Vec<u8>,
     /// `max-age` of `Cache-Control`, unclamped (RFC 9111 §5.2.2.1).
     pub(super) max_age: Option<Duration>,
+    /// Seconds by which the issuer's clock is ahead of ours, by its `Date`.
+    pub(super) clock_skew: Option<i64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +87,7 @@ pub(super) async fn get(client: &Client, url: &Url) -> Result<Document, FetchErr
     if response.status() != 200 {
         return Err(FetchError::Status { url: url.clone(), status: response.status().as_u16() });
     }
+    let clock_skew = response.headers().get(DATE).and_then(|value| skew(value.to_str().ok()?, clock::now()));
     let max_age = response.headers().get(CACHE_CONTROL).and_then(|value| max_age(value.to_str().ok()?));
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(transport)? {
@@ -91,7 +96,12 @@ pub(super) async fn get(client: &Client, url: &Url) -> Result<Document, FetchErr
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Document { body, max_age })
+    Ok(Document { body, max_age, clock_skew })
+}
+
+fn skew(date: &str, now: UnixTime) -> Option<i64> {
+    let theirs = i64::try_from(UnixTime::from_http_date(date)?.seconds()).ok()?;
+    theirs.checked_sub(i64::try_from(now.seconds()).ok()?)
 }
 
 fn max_age(cache_control: &str) -> Option<Duration> {

@@ -36,6 +36,8 @@ pub(crate) struct KeySource {
     pub(crate) jwks_uri: Option<Url>,
     /// PEM; `None`: the system's roots.
     pub(crate) ca: Option<Vec<u8>>,
+    /// How long the last good set serves after its time to live.
+    pub(crate) max_stale: Duration,
 }
 
 /// The claims that a token must have beyond `iss sub aud exp`.

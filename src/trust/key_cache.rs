@@ -3,13 +3,15 @@
 //! A request whose key id is missing may wait for the refresher's next attempt, never longer than [`PATIENCE`]. Absent
 //! and cannot-tell are different answers: [`Lookup::Unknown`] refuses the token, [`Lookup::Unavailable`] asks the caller to come back.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
+use super::progress::Progress;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::jwk::VerifyingKey;
 use crate::jose::key_set::KeySet;
@@ -20,8 +22,14 @@ pub(crate) struct KeyCache {
     state: ArcSwap<KeyState>,
     /// How many attempts have ended; waiters watch it.
     attempts: watch::Sender<u64>,
+    /// A key was missed that a newer set may have.
+    wanted: AtomicBool,
     nudged: Notify,
     waiters: Semaphore,
+    /// Look-ups answered from a set beyond its time to live.
+    stale_served: AtomicU64,
+    /// For operators; no request reads it.
+    progress: Mutex<Progress>,
 }
 
 /// What the refresher last found out.
@@ -38,9 +46,18 @@ enum Origin {
     Remote {
         attempts: u64,
         last_attempt: Option<Instant>,
-        fetched: Option<Instant>,
-        usable_until: Option<Instant>,
+        times: Option<Times>,
     },
+}
+
+/// When a set was asked for, and until when it is good.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// Before the issuer was asked: what it published later may not be in the set.
+    pub(crate) asked: Instant,
+    /// The end of its time to live.
+    pub(crate) fresh_until: Instant,
+    pub(crate) usable_until: Instant,
 }
 
 #[derive(Debug)]
@@ -72,28 +89,42 @@ impl KeyCache {
 
     /// An external issuer's cache, before its first fetch has ended.
     pub(crate) fn remote() -> Self {
-        let origin = Origin::Remote { attempts: 0, last_attempt: None, fetched: None, usable_until: None };
+        let origin = Origin::Remote { attempts: 0, last_attempt: None, times: None };
         Self::new(KeyState { origin, keys: Arc::default() })
+    }
+
+    /// An external issuer's cache with a set that was fetched by an earlier process.
+    pub(crate) fn restored(keys: KeySet, times: Times) -> Self {
+        let origin = Origin::Remote { attempts: 0, last_attempt: None, times: Some(times) };
+        Self::new(KeyState { origin, keys: Arc::new(keys) })
     }
 
     fn new(state: KeyState) -> Self {
         Self {
             state: ArcSwap::from_pointee(state),
             attempts: watch::Sender::new(0),
+            wanted: AtomicBool::new(false),
             nudged: Notify::new(),
             waiters: Semaphore::new(MAX_WAITERS),
+            stale_served: AtomicU64::new(0),
+            progress: Mutex::default(),
         }
     }
 
     /// True while this very key may be believed.
     pub(crate) fn still_holds(&self, key: &VerifyingKey, now: Instant) -> bool {
         let state = self.state.load();
-        state.is_usable(now) && state.keys.holds(key)
+        let holds = state.is_usable(now) && state.keys.holds(key);
+        if holds {
+            self.count_stale(&state, now);
+        }
+        holds
     }
 
     /// The key for this header, waiting for a refetch where the set may be out of date.
     pub(crate) async fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> Lookup {
-        let seen = match self.look(key_id, algorithm, Instant::now()) {
+        let started = Instant::now();
+        let mut seen = match self.look(key_id, algorithm, started) {
             Ok(lookup) => return lookup,
             Err(seen) => seen,
         };
@@ -102,42 +133,61 @@ impl KeyCache {
             return Lookup::Unavailable;
         };
         let mut attempts = self.attempts.subscribe();
-        self.nudged.notify_one();
-        if timeout(PATIENCE, attempts.wait_for(|ended| *ended > seen)).await.is_err() {
-            return Lookup::Unavailable;
+        // An attempt that took long ends with a set that is out of date already: only the next one can tell.
+        loop {
+            if timeout_at(started + PATIENCE, attempts.wait_for(|ended| *ended > seen)).await.is_err() {
+                return Lookup::Unavailable;
+            }
+            match self.look(key_id, algorithm, Instant::now()) {
+                Ok(lookup) => return lookup,
+                Err(newer) => seen = newer,
+            }
         }
-        self.look(key_id, algorithm, Instant::now()).unwrap_or(Lookup::Unavailable)
     }
 
-    /// What is known now; `Err` with the attempts seen where it is worth waiting for the next.
+    /// What is known now; `Err` with the attempts seen where it is worth waiting for the next. A key that is missed is
+    /// remembered for the refresher, whatever the answer.
     fn look(&self, key_id: Option<&str>, algorithm: Algorithm, now: Instant) -> Result<Lookup, u64> {
         let state = self.state.load();
         if state.is_usable(now)
             && let Some(key) = state.keys.find(key_id, algorithm)
         {
+            self.count_stale(&state, now);
             return Ok(Lookup::Found(Arc::clone(key)));
         }
-        let Origin::Remote { attempts, last_attempt, fetched, .. } = state.origin else {
+        let Origin::Remote { attempts, last_attempt, times } = state.origin else {
             return Ok(Lookup::Unknown);
         };
+        self.want();
         let young = |at: Option<Instant>| at.is_some_and(|at| now.saturating_duration_since(at) < BELIEVED_FOR);
-        match (young(fetched), young(last_attempt)) {
-            (true, _) => Ok(Lookup::Unknown),
-            (false, true) => Ok(Lookup::Unavailable),
+        match (young(times.map(|times| times.asked)), young(last_attempt)) {
+            (true, _) if state.is_usable(now) => Ok(Lookup::Unknown),
             (false, false) => Err(attempts),
+            (true, _) | (false, true) => Ok(Lookup::Unavailable),
         }
     }
 
-    /// Ends with the next request that misses a key.
-    pub(crate) async fn nudged(&self) {
-        self.nudged.notified().await;
+    /// Nothing is written but by the first miss, so that a flood of them costs a read each.
+    fn want(&self) {
+        if !self.wanted.load(Ordering::SeqCst) {
+            self.wanted.store(true, Ordering::SeqCst);
+            self.nudged.notify_one();
+        }
     }
 
-    /// Publishes a fetched set, good until `usable_until`, and wakes who waits.
-    pub(crate) fn publish(&self, keys: KeySet, now: Instant, usable_until: Instant) {
+    /// Ends once a request has missed a key since the last attempt ended, be it long ago.
+    pub(crate) async fn wanted(&self) {
+        while !self.wanted.load(Ordering::SeqCst) {
+            self.nudged.notified().await;
+        }
+    }
+
+    /// Publishes a fetched set and wakes who waits.
+    pub(crate) fn publish(&self, keys: KeySet, times: Times) {
         let attempts = self.ended() + 1;
-        let origin =
-            Origin::Remote { attempts, last_attempt: Some(now), fetched: Some(now), usable_until: Some(usable_until) };
+        let origin = Origin::Remote { attempts, last_attempt: Some(times.asked), times: Some(times) };
+        // Before the set is there for all: whoever has missed a key so far is woken and looks again.
+        self.wanted.store(false, Ordering::SeqCst);
         self.state.store(Arc::new(KeyState { origin, keys: Arc::new(keys) }));
         self.attempts.send_replace(attempts);
     }
@@ -148,10 +198,9 @@ impl KeyCache {
         let ended = self.ended() + 1;
         let origin = match state.origin {
             Origin::Memory => Origin::Memory,
-            Origin::Remote { fetched, usable_until, .. } => {
-                Origin::Remote { attempts: ended, last_attempt: Some(now), fetched, usable_until }
-            }
+            Origin::Remote { times, .. } => Origin::Remote { attempts: ended, last_attempt: Some(now), times },
         };
+        self.wanted.store(false, Ordering::SeqCst);
         self.state.store(Arc::new(KeyState { origin, keys: Arc::clone(&state.keys) }));
         self.attempts.send_replace(ended);
     }
@@ -161,11 +210,43 @@ impl KeyCache {
         self.state.load().is_usable(now)
     }
 
-    /// Seconds since the set was fetched; `None` for our own and for one never had.
+    /// Since the set was fetched; `None` for our own and for one never had.
     pub(crate) fn age(&self, now: Instant) -> Option<Duration> {
+        Some(now.saturating_duration_since(self.times()?.asked))
+    }
+
+    /// `None` for our own set and for one never had.
+    pub(crate) fn times(&self) -> Option<Times> {
         match self.state.load().origin {
             Origin::Memory => None,
-            Origin::Remote { fetched, .. } => Some(now.saturating_duration_since(fetched?)),
+            Origin::Remote { times, .. } => times,
+        }
+    }
+
+    /// True for an issuer whose keys are fetched.
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(self.state.load().origin, Origin::Remote { .. })
+    }
+
+    pub(crate) fn keys(&self) -> Arc<KeySet> {
+        Arc::clone(&self.state.load().keys)
+    }
+
+    /// How many look-ups were answered from a set beyond its time to live.
+    pub(crate) fn stale_served(&self) -> u64 {
+        self.stale_served.load(Ordering::Relaxed)
+    }
+
+    /// What the refresher has to tell, to be read or written.
+    pub(crate) fn with_progress<T>(&self, look: impl FnOnce(&mut Progress) -> T) -> T {
+        look(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn count_stale(&self, state: &KeyState, now: Instant) {
+        if let Origin::Remote { times: Some(times), .. } = state.origin
+            && now >= times.fresh_until
+        {
+            self.stale_served.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -178,8 +259,14 @@ impl KeyState {
     fn is_usable(&self, now: Instant) -> bool {
         match self.origin {
             Origin::Memory => true,
-            Origin::Remote { usable_until, .. } => usable_until.is_some_and(|until| now < until),
+            Origin::Remote { times, .. } => times.is_some_and(|times| now < times.usable_until),
         }
+    }
+}
+
+impl Times {
+    pub(crate) fn new(asked: Instant, ttl: Duration, max_stale: Duration) -> Self {
+        Self { asked, fresh_until: asked + ttl, usable_until: asked + ttl + max_stale }
     }
 }
 
@@ -193,8 +280,12 @@ mod tests {
     }
 
     fn publish(cache: &KeyCache, key: &Arc<VerifyingKey>) {
-        let now = Instant::now();
-        cache.publish(KeySet::from_keys(vec![Arc::clone(key)]), now, now + Duration::from_secs(3600));
+        publish_as_of(cache, key, Instant::now());
+    }
+
+    fn publish_as_of(cache: &KeyCache, key: &Arc<VerifyingKey>, asked: Instant) {
+        let times = Times::new(asked, Duration::from_secs(600), Duration::from_secs(3000));
+        cache.publish(KeySet::from_keys(vec![Arc::clone(key)]), times);
     }
 
     async fn find(cache: &KeyCache, key: &VerifyingKey) -> Lookup {
@@ -217,7 +308,7 @@ mod tests {
         publish(&cache, &old);
         tokio::time::advance(BELIEVED_FOR).await;
         let refresher = async {
-            cache.nudged().await;
+            cache.wanted().await;
             publish(&cache, &new);
         };
         let ((), first, second) = tokio::join!(refresher, find(&cache, &new), find(&cache, &new));
@@ -239,7 +330,7 @@ mod tests {
         publish(&cache, &known);
         tokio::time::advance(BELIEVED_FOR).await;
         let refresher = async {
-            cache.nudged().await;
+            cache.wanted().await;
             cache.publish_failure(Instant::now());
         };
         let ((), lookup) = tokio::join!(refresher, cache.find(Some("other"), Algorithm::Es256));
@@ -264,5 +355,71 @@ mod tests {
         assert!(matches!(find(&cache, &key()).await, Lookup::Unavailable));
         assert_eq!(before, Instant::now());
         drop(places);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_missed_in_a_young_set_is_remembered_until_the_next_set() {
+        let (cache, known) = (KeyCache::remote(), key());
+        publish(&cache, &known);
+        assert!(tokio::time::timeout(Duration::from_secs(60), cache.wanted()).await.is_err(), "nobody missed a key");
+        publish(&cache, &known);
+        assert!(matches!(find(&cache, &key()).await, Lookup::Unknown));
+        cache.wanted().await;
+        publish(&cache, &known);
+        assert!(tokio::time::timeout(Duration::from_secs(60), cache.wanted()).await.is_err(), "the miss is answered");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_set_that_is_out_of_date_when_it_comes_is_not_the_last_word() {
+        let (cache, old, new) = (Arc::new(KeyCache::remote()), key(), key());
+        publish(&cache, &old);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let slow_then_quick = async {
+            cache.wanted().await;
+            publish_as_of(&cache, &old, Instant::now() - Duration::from_secs(6));
+            cache.wanted().await;
+            publish(&cache, &new);
+        };
+        let ((), lookup) = tokio::join!(slow_then_quick, find(&cache, &new));
+        assert!(matches!(lookup, Lookup::Found(_)), "{lookup:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn known_keys_are_found_at_once_however_long_a_fetch_takes() {
+        let (cache, known) = (KeyCache::remote(), key());
+        publish(&cache, &known);
+        for _ in 0..100 {
+            tokio::time::advance(Duration::from_secs(6)).await;
+            let before = Instant::now();
+            assert!(matches!(find(&cache, &known).await, Lookup::Found(_)));
+            assert_eq!(before, Instant::now());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_answered_from_a_set_beyond_its_time_to_live_is_counted() {
+        let (cache, known) = (KeyCache::remote(), key());
+        publish(&cache, &known);
+        tokio::time::advance(Duration::from_secs(599)).await;
+        assert!(cache.still_holds(&known, Instant::now()) && matches!(find(&cache, &known).await, Lookup::Found(_)));
+        assert_eq!(cache.stale_served(), 0);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(cache.still_holds(&known, Instant::now()) && matches!(find(&cache, &known).await, Lookup::Found(_)));
+        assert_eq!(cache.stale_served(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restored_set_serves_and_its_missing_keys_wait_for_the_first_fetch() {
+        let (known, new) = (key(), key());
+        let asked = Instant::now() - Duration::from_secs(700);
+        let times = Times::new(asked, Duration::from_secs(600), Duration::from_secs(3000));
+        let cache = KeyCache::restored(KeySet::from_keys(vec![Arc::clone(&known)]), times);
+        assert!(matches!(find(&cache, &known).await, Lookup::Found(_)));
+        let refresher = async {
+            cache.wanted().await;
+            publish(&cache, &new);
+        };
+        let ((), lookup) = tokio::join!(refresher, find(&cache, &new));
+        assert!(matches!(lookup, Lookup::Found(_)), "{lookup:?}");
     }
 }

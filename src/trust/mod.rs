@@ -5,9 +5,17 @@
 
 pub(crate) mod discovery;
 pub(crate) mod fetch;
+#[cfg(test)]
+mod hostile_tokens;
 pub(crate) mod issuer;
+pub(crate) mod kept;
 pub(crate) mod key_cache;
+pub(crate) mod progress;
 pub(crate) mod refresher;
+pub(crate) mod report;
+pub(crate) mod revocation;
+pub(crate) mod revocation_keeper;
+pub(crate) mod revocation_store;
 pub(crate) mod scope_claim;
 pub(crate) mod token_cache;
 pub(crate) mod verify;

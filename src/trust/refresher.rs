@@ -8,15 +8,19 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 use reqwest::Client;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use url::Url;
 
 use super::discovery::{self, DiscoveryError};
 use super::fetch::{self, FetchError};
 use super::issuer::{IssuerSettings, KeySource};
-use super::key_cache::{BELIEVED_FOR, KeyCache};
-use crate::jose::key_set::{KeySet, KeySetFault};
+use super::kept::{Kept, Shelf};
+use super::key_cache::{BELIEVED_FOR, KeyCache, Times};
+use super::progress::{FetchResult, LastError};
+use crate::clock;
+use crate::jose::key_set::{KeySet, KeySetFault, Skipped};
 use crate::telemetry::chain::Chain;
 
 #[derive(Debug, thiserror::Error)]
@@ -28,47 +32,64 @@ pub(crate) enum RefreshError {
     #[error("the JWK Set at {url} can't be used")]
     Keys {
         url: Url,
+        left_aside: Vec<Skipped>,
         #[source]
         source: KeySetFault,
     },
 }
 
 const DEFAULT_TTL: Duration = Duration::from_secs(10 * 60);
-const MIN_TTL: Duration = Duration::from_secs(60);
-const MAX_TTL: Duration = Duration::from_secs(60 * 60);
-/// How long after its time to live the last good set serves.
-const MAX_STALE: Duration = Duration::from_secs(60 * 60);
+pub(super) const MIN_TTL: Duration = Duration::from_secs(60);
+pub(super) const MAX_TTL: Duration = Duration::from_secs(60 * 60);
 const MAX_BACK_OFF: Duration = Duration::from_secs(60);
 
+/// The cache of an external issuer, with the set that an earlier process kept where that may still serve. Blocks.
+pub(crate) fn restored(settings: &IssuerSettings, source: &KeySource, shelf: &Shelf) -> KeyCache {
+    match shelf.load(settings, source, clock::now()) {
+        Ok(None) => KeyCache::remote(),
+        Ok(Some(kept)) => {
+            let (count, age) = (kept.keys.len(), Instant::now().saturating_duration_since(kept.times.asked));
+            info!(
+                issuer.name = settings.name.as_str(),
+                keys.count = count,
+                age_s = age.as_secs(),
+                "took the JWK Set from the disk"
+            );
+            let cache = KeyCache::restored(kept.keys, kept.times);
+            cache.with_progress(|progress| progress.jwks_uri = Some(kept.jwks_uri));
+            cache
+        }
+        Err(error) => {
+            warn!(issuer.name = settings.name.as_str(), error = %Chain(&error), "ignored the JWK Set on the disk");
+            KeyCache::remote()
+        }
+    }
+}
+
 /// Refreshes for ever; ends only by being dropped.
-pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, cache: Arc<KeyCache>) {
+pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, shelf: Shelf, cache: Arc<KeyCache>) {
     let mut failures = 0;
     let mut client = None;
+    let mut saving = None;
     loop {
-        let started = Instant::now();
-        let (judged_from, next) = match attempt(&settings, &source, &mut client).await {
-            Ok((keys, ttl)) => {
+        let (earliest, next) = match attempt(&settings, &source, &mut client).await {
+            Ok(fetched) => {
                 failures = 0;
-                let count = keys.len();
-                // Who reads of it in the log may rely on it.
-                cache.publish(keys, started, started + ttl + MAX_STALE);
-                info!(
-                    issuer.name = settings.name.as_str(),
-                    keys.count = count,
-                    ttl_s = ttl.as_secs(),
-                    "fetched the JWK Set"
-                );
-                (started, started + jittered(ttl.mul_f64(0.8)))
+                let (asked, ttl, kept) = (fetched.asked, fetched.ttl, fetched.kept(&settings, &source));
+                publish(&cache, &settings, &source, fetched);
+                save(&mut saving, &settings, &shelf, kept);
+                (asked + BELIEVED_FOR, asked + jittered(ttl.mul_f64(0.8)))
             }
             Err(error) => {
                 failures += 1;
                 let ended = Instant::now();
-                cache.publish_failure(ended);
+                publish_failure(&cache, &error, ended);
                 warn!(issuer.name = settings.name.as_str(), error = %Chain(&error), "cannot refresh the JWK Set");
-                (ended, ended + back_off(failures))
+                (ended + BELIEVED_FOR, ended + back_off(failures))
             }
         };
-        wait(&cache, judged_from + BELIEVED_FOR, next).await;
+        cache.with_progress(|progress| progress.next = Some(next));
+        wait(&cache, earliest, next).await;
     }
 }
 
@@ -78,26 +99,97 @@ pub(crate) async fn refresh_once(
     source: &KeySource,
     cache: &KeyCache,
 ) -> Result<(), RefreshError> {
-    let now = Instant::now();
     match attempt(settings, source, &mut None).await {
-        Ok((keys, ttl)) => {
-            cache.publish(keys, now, now + ttl);
+        Ok(fetched) => {
+            publish(cache, settings, source, fetched);
             Ok(())
         }
         Err(error) => {
-            cache.publish_failure(now);
+            publish_failure(cache, &error, Instant::now());
             Err(error)
         }
     }
 }
 
-/// Until `next`, or until a request misses a key from `earliest` on. The cache has requests wait from that very instant: one
-/// that was not heard here would wait in vain.
+fn publish(cache: &KeyCache, settings: &IssuerSettings, source: &KeySource, fetched: Fetched) {
+    let (count, ttl) = (fetched.keys.len(), fetched.ttl);
+    if let Some(skew) = fetched.clock_skew.filter(|skew| skew.unsigned_abs() > settings.clock_skew.as_secs()) {
+        let name = settings.name.as_str();
+        warn!(issuer.name = name, skew_s = skew, "the issuer's clock and ours are further apart than `clock_skew`");
+    }
+    cache.with_progress(|progress| {
+        progress.count(FetchResult::Ok);
+        progress.jwks_uri = Some(fetched.url);
+        progress.left_aside = fetched.left_aside;
+        progress.clock_skew = fetched.clock_skew;
+        progress.out_of_reach = false;
+    });
+    cache.publish(fetched.keys, Times::new(fetched.asked, ttl, source.max_stale));
+    // Who reads of it in the log may rely on it.
+    info!(issuer.name = settings.name.as_str(), keys.count = count, ttl_s = ttl.as_secs(), "fetched the JWK Set");
+}
+
+fn publish_failure(cache: &KeyCache, error: &RefreshError, ended: Instant) {
+    cache.with_progress(|progress| {
+        progress.count(error.result());
+        if let RefreshError::Keys { left_aside, .. } = error {
+            progress.left_aside.clone_from(left_aside);
+        }
+        progress.last_error = Some(LastError { text: Chain(error).to_string(), at: ended });
+        progress.out_of_reach = true;
+    });
+    cache.publish_failure(ended);
+}
+
+/// Beside the refresher, one at a time: a disk that hangs must not keep keys from being fetched. What is not written for
+/// that is written after the next fetch.
+fn save(saving: &mut Option<JoinHandle<()>>, settings: &IssuerSettings, shelf: &Shelf, kept: Kept) {
+    let name = settings.name.clone();
+    if saving.as_ref().is_some_and(|saving| !saving.is_finished()) {
+        warn!(issuer.name = name.as_str(), "the disk is slow: did not keep this JWK Set");
+        return;
+    }
+    let shelf = shelf.clone();
+    *saving = Some(spawn_blocking(move || match shelf.save(&kept) {
+        Ok(()) => debug!(issuer.name = name.as_str(), "kept the JWK Set on the disk"),
+        Err(error) => {
+            warn!(issuer.name = name.as_str(), error = %Chain(&error), "cannot keep the JWK Set on the disk");
+        }
+    }));
+}
+
+/// Until `next`; or until `earliest`, if a request misses a key, or has missed one since the last attempt ended. The cache has
+/// requests wait from that very instant.
 async fn wait(cache: &KeyCache, earliest: Instant, next: Instant) {
-    loop {
-        tokio::select! {
-            () = sleep_until(next) => return,
-            () = cache.nudged() => if Instant::now() >= earliest { return },
+    sleep_until(earliest.min(next)).await;
+    tokio::select! {
+        () = sleep_until(next) => {}
+        () = cache.wanted() => {}
+    }
+}
+
+/// A set that can be used, with all that came with it.
+struct Fetched {
+    keys: KeySet,
+    left_aside: Vec<Skipped>,
+    url: Url,
+    document: Vec<u8>,
+    ttl: Duration,
+    /// Before the request for the set itself: however long discovery took, the set is no older.
+    asked: Instant,
+    asked_at: u64,
+    clock_skew: Option<i64>,
+}
+
+impl Fetched {
+    fn kept(&self, settings: &IssuerSettings, source: &KeySource) -> Kept {
+        Kept {
+            issuer: settings.issuer.as_str().to_owned(),
+            jwks_uri: self.url.clone(),
+            discovered: source.jwks_uri.is_none(),
+            fetched_at: self.asked_at,
+            ttl_s: self.ttl.as_secs(),
+            document: String::from_utf8_lossy(&self.document).into_owned(),
         }
     }
 }
@@ -106,7 +198,7 @@ async fn attempt(
     settings: &IssuerSettings,
     source: &KeySource,
     client: &mut Option<Client>,
-) -> Result<(KeySet, Duration), RefreshError> {
+) -> Result<Fetched, RefreshError> {
     let client = match client {
         Some(client) => client,
         None => client.insert(fetch::client(source.ca.as_deref())?),
@@ -115,14 +207,46 @@ async fn attempt(
         Some(url) => url.clone(),
         None => discovery::jwks_uri(client, settings.issuer.as_str()).await?,
     };
+    let (asked, asked_at) = (Instant::now(), clock::now().seconds());
     let document = fetch::get(client, &url).await?;
-    let mut skipped = Vec::new();
-    let parsed = KeySet::parse(&document.body, &settings.algorithms, &mut skipped);
-    for key in skipped {
+    let mut left_aside = Vec::new();
+    let parsed = KeySet::parse(&document.body, &settings.algorithms, &mut left_aside);
+    for key in &left_aside {
         warn!(issuer.name = settings.name.as_str(), key.id = key.key_id, reason = %key.reason, "left a key of the JWK Set aside");
     }
-    let keys = parsed.map_err(|source| RefreshError::Keys { url, source })?;
-    Ok((keys, document.max_age.map_or(DEFAULT_TTL, |age| age.clamp(MIN_TTL, MAX_TTL))))
+    let keys = match parsed {
+        Ok(keys) => keys,
+        Err(source) => return Err(RefreshError::Keys { url, left_aside, source }),
+    };
+    let ttl = document.max_age.map_or(DEFAULT_TTL, |age| age.clamp(MIN_TTL, MAX_TTL));
+    Ok(Fetched {
+        keys,
+        left_aside,
+        url,
+        document: document.body,
+        ttl,
+        asked,
+        asked_at,
+        clock_skew: document.clock_skew,
+    })
+}
+
+impl RefreshError {
+    fn result(&self) -> FetchResult {
+        match self {
+            Self::Discovery(DiscoveryError::Fetch(error)) | Self::Fetch(error) => match error {
+                FetchError::Transport { .. } => FetchResult::Unreachable,
+                FetchError::Status { .. } => FetchResult::Status,
+                FetchError::TooLarge { .. } => FetchResult::TooLarge,
+                FetchError::Setup(_) | FetchError::Scheme { .. } => FetchResult::Setup,
+            },
+            Self::Discovery(
+                DiscoveryError::Malformed { .. } | DiscoveryError::Mismatch { .. } | DiscoveryError::Unsafe { .. },
+            ) => FetchResult::Metadata,
+            Self::Discovery(DiscoveryError::NotAUrl { .. }) => FetchResult::Setup,
+            Self::Keys { .. } => FetchResult::Keys,
+        }
+    }
 }
 
 /// 1, 2, 4 … seconds, at most a minute.
@@ -176,7 +300,7 @@ mod tests {
         let cache = Arc::new(KeyCache::remote());
         let started = Instant::now();
         tokio::time::advance(Duration::from_secs(3)).await;
-        cache.publish(KeySet::default(), started, started + Duration::from_secs(600));
+        cache.publish(KeySet::default(), Times::new(started, Duration::from_secs(600), Duration::ZERO));
         let request = async {
             sleep_until(started + BELIEVED_FOR).await;
             cache.find(Some("new"), crate::jose::algorithm::Algorithm::Es256).await
@@ -186,5 +310,30 @@ mod tests {
             lookup = request => panic!("waited in vain: {lookup:?}"),
         }
         assert_eq!(started.elapsed(), BELIEVED_FOR);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_missed_while_the_set_was_young_is_fetched_when_it_is_not_believed_any_more() {
+        let cache = KeyCache::remote();
+        let started = Instant::now();
+        cache.publish(KeySet::default(), Times::new(started, Duration::from_secs(600), Duration::ZERO));
+        tokio::time::advance(Duration::from_millis(10)).await;
+        let lookup = cache.find(Some("new"), crate::jose::algorithm::Algorithm::Es256).await;
+        assert!(matches!(lookup, crate::trust::key_cache::Lookup::Unknown), "{lookup:?}");
+        wait(&cache, started + BELIEVED_FOR, started + Duration::from_secs(480)).await;
+        assert_eq!(started.elapsed(), BELIEVED_FOR);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_missed_key_a_set_is_fetched_when_its_time_has_come() {
+        let cache = KeyCache::remote();
+        let started = Instant::now();
+        let next = started + Duration::from_secs(480);
+        wait(&cache, started + BELIEVED_FOR, next).await;
+        assert_eq!(Instant::now(), next);
+        // A retry may come before the set is old.
+        let retry = next + Duration::from_secs(1);
+        wait(&cache, next + BELIEVED_FOR, retry).await;
+        assert_eq!(Instant::now(), retry);
     }
 }

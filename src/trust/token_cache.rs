@@ -1,24 +1,33 @@
 //! Tokens that were found good, one cache a worker, so that a signature is checked once and not at every request.
 //!
-//! Keyed by the whole token, bounded by bytes, with eviction that a flood of new tokens can't turn against regular
-//! callers. A hit is never believed as it is: [`Verified::judge_again`] judges time, route and keys anew.
+//! Keyed by the whole token, bounded by bytes and by number, with eviction that a flood of new tokens can't turn against
+//! regular callers: what has not been used twice is the first to go. A hit is never believed as it is:
+//! [`Verified::judge_again`] judges time, route and keys anew. What an issuer's new configuration takes away, [`TokenCache::keep`] does.
 
 use std::rc::Rc;
 
 use foldhash::quality::RandomState;
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
+use serde_json::{Map, Value};
 
 use super::verify::Verified;
 
 /// One worker's cache.
 pub(crate) struct TokenCache {
-    entries: Cache<Box<[u8]>, Rc<Verified>, Weight, RandomState>,
+    entries: Cache<Box<[u8]>, Entry, Weight, RandomState>,
+}
+
+struct Entry {
+    verified: Rc<Verified>,
+    weight: u64,
 }
 
 /// What one worker's cache may hold, tokens and claims together.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
-/// A guess that sizes the tables; only bytes are a bound.
+/// And how many: no entry weighs less than its share.
+const MAX_TOKENS: u64 = 16_384;
+/// A guess that sizes the tables.
 const EXPECTED_TOKENS: usize = 8192;
 
 impl TokenCache {
@@ -27,19 +36,30 @@ impl TokenCache {
     }
 
     pub(crate) fn get(&self, token: &[u8]) -> Option<&Rc<Verified>> {
-        self.entries.get(token)
+        self.entries.get(token).map(|entry| &entry.verified)
     }
 
     pub(crate) fn insert(&mut self, token: &[u8], verified: Rc<Verified>) {
-        self.entries.insert(token.into(), verified);
+        let weight = weight(token.len(), &verified.claims.all).max(MAX_BYTES / MAX_TOKENS);
+        self.entries.insert(token.into(), Entry { verified, weight });
     }
 
     pub(crate) fn remove(&mut self, token: &[u8]) {
         self.entries.remove(token);
     }
 
+    /// Forgets all but these.
+    pub(crate) fn keep(&mut self, holds: impl Fn(&Verified) -> bool) {
+        self.entries.retain(|_, entry| holds(&entry.verified));
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// What the entries weigh.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.entries.weight()
     }
 }
 
@@ -52,9 +72,160 @@ impl std::fmt::Debug for TokenCache {
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<Box<[u8]>, Rc<Verified>> for Weight {
-    fn weight(&self, token: &Box<[u8]>, _: &Rc<Verified>) -> u64 {
-        // The claims stand in the token once, in base64; parsed they take about three times that, plus a fixed part.
-        4 * token.len() as u64 + 1024
+impl Weighter<Box<[u8]>, Entry> for Weight {
+    fn weight(&self, _: &Box<[u8]>, entry: &Entry) -> u64 {
+        entry.weight
+    }
+}
+
+/// The claims stand in the token once, in base64; parsed they take about three times that, plus a fixed part. Claims of an
+/// unusual build, such as a thousand empty objects, take more.
+fn weight(token: usize, claims: &Map<String, Value>) -> u64 {
+    let build = map_weight(claims) + claims.values().map(build_weight).sum::<u64>();
+    4 * token as u64 + 1024 + build.saturating_sub(USUAL_BUILD)
+}
+
+/// What lists and objects take beyond the text in them. Their depth is bounded by the parser.
+fn build_weight(value: &Value) -> u64 {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+        Value::Array(items) => {
+            (items.capacity() * size_of::<Value>()) as u64 + items.iter().map(build_weight).sum::<u64>()
+        }
+        Value::Object(members) => map_weight(members) + members.values().map(build_weight).sum::<u64>(),
+    }
+}
+
+/// A node of the tree has room for 11 members, and half of that is in use at least.
+fn map_weight(members: &Map<String, Value>) -> u64 {
+    let node = 11 * (size_of::<String>() + size_of::<Value>()) + 128;
+    (members.len().div_ceil(5) * node) as u64
+}
+
+/// Fifteen claims and a list of scopes or two.
+const USUAL_BUILD: u64 = 3 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, OnceCell};
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::super::hostile_tokens::settings;
+    use super::super::issuer::TrustedIssuer;
+    use super::super::key_cache::KeyCache;
+    use super::*;
+    use crate::jose::algorithm::Algorithm;
+    use crate::jose::claims::Claims;
+    use crate::jose::signing::SigningKey;
+    use crate::oauth::caller::{Caller, IssuerName};
+    use crate::oauth::identity::Identity;
+    use crate::oauth::scope::ScopeSet;
+
+    fn verified(more: &Value) -> Rc<Verified> {
+        let mut claims = json!({"iss": "i", "sub": "s", "aud": "a", "exp": 2_000_000_000});
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let key = SigningKey::generate(Algorithm::EdDsa).unwrap().0.verifying_key().unwrap();
+        let name = Identity::parse("i").unwrap();
+        Rc::new(Verified {
+            caller: Caller::new(IssuerName::new("i"), &name, None, name.clone(), ScopeSet::default()),
+            claims: Claims::parse(claims.to_string().as_bytes()).unwrap(),
+            key: Arc::new(key),
+            issuer: Arc::new(TrustedIssuer { settings: settings(), keys: Arc::new(KeyCache::remote()) }),
+            audit_part: OnceCell::new(),
+            revocations: Arc::default(),
+            passed: Cell::new(0),
+        })
+    }
+
+    /// As long as an RS256 token of ours.
+    fn token(kind: u8, number: usize) -> Vec<u8> {
+        let mut token = vec![kind; 750];
+        token[..8].copy_from_slice(&number.to_le_bytes());
+        token
+    }
+
+    /// How many of the regular tokens' uses are hits, `between` new tokens passing after each use.
+    fn regulars_hit_ratio(uses: usize, between: usize, new_are_used: usize) -> f64 {
+        const REGULARS: usize = 2000;
+        let verified = verified(&json!({}));
+        let mut cache = TokenCache::new();
+        let mut ask = |token: Vec<u8>| {
+            let hit = cache.get(&token).is_some();
+            if !hit {
+                cache.insert(&token, Rc::clone(&verified));
+            }
+            hit
+        };
+        // Regular callers have been here before.
+        for use_ in 0..2 * REGULARS {
+            ask(token(b'r', use_ % REGULARS));
+        }
+        let (mut hits, mut passed) = (0, 0);
+        for use_ in 0..uses {
+            hits += usize::from(ask(token(b'r', use_ % REGULARS)));
+            for _ in 0..between {
+                for _ in 0..new_are_used {
+                    ask(token(b'n', passed));
+                }
+                passed += 1;
+            }
+        }
+        assert!(passed >= 100_000);
+        hits as f64 / uses as f64
+    }
+
+    #[test]
+    fn a_flood_of_new_tokens_does_not_push_out_regular_callers() {
+        for (uses, between) in [(100_000, 1), (10_000, 10), (2000, 50)] {
+            let ratio = regulars_hit_ratio(uses, between, 1);
+            assert!(ratio >= 0.9, "{between} new tokens for each use: {ratio}");
+        }
+    }
+
+    #[test]
+    fn nor_do_new_tokens_that_are_used_several_times() {
+        let ratio = regulars_hit_ratio(100_000, 1, 3);
+        assert!(ratio >= 0.9, "{ratio}");
+    }
+
+    #[test]
+    fn the_cache_is_bounded_by_bytes_and_by_number() {
+        for (length, most) in [(16, MAX_TOKENS), (750, MAX_TOKENS), (8192, MAX_BYTES / (4 * 8192))] {
+            let verified = verified(&json!({}));
+            let mut cache = TokenCache::new();
+            for number in 0..20_000 {
+                let mut token = vec![0; length];
+                token[..8].copy_from_slice(&u64::to_le_bytes(number));
+                cache.insert(&token, Rc::clone(&verified));
+            }
+            assert!(cache.len() as u64 <= most && cache.len() > 500, "{length}: {}", cache.len());
+            assert!(cache.bytes() <= MAX_BYTES && cache.bytes() > MAX_BYTES / 2, "{length}: {}", cache.bytes());
+        }
+    }
+
+    #[test]
+    fn claims_of_an_unusual_build_weigh_what_they_take() {
+        let usual = verified(
+            &json!({"scope": ["a", "b"], "client_id": "c", "iat": 1, "nbf": 1, "jti": "j", "realm": {"roles": ["x"]}}),
+        );
+        assert_eq!(weight(750, &usual.claims.all), 4 * 750 + 1024);
+        let objects: Vec<Value> = (0..1000).map(|_| json!({"": 0})).collect();
+        let numbers: Vec<u8> = vec![0; 3000];
+        assert!(weight(8192, &verified(&json!({"x": objects})).claims.all) > 700_000);
+        assert!(weight(8192, &verified(&json!({"x": numbers})).claims.all) > 96_000 + 32_768);
+    }
+
+    #[test]
+    fn a_token_is_forgotten_on_request_and_with_what_it_hangs_on() {
+        let (mine, other) = (verified(&json!({})), verified(&json!({})));
+        let mut cache = TokenCache::new();
+        cache.insert(b"a", Rc::clone(&mine));
+        cache.insert(b"b", Rc::clone(&other));
+        cache.keep(|verified| Arc::ptr_eq(&verified.issuer, &mine.issuer));
+        assert!(cache.get(b"a").is_some() && cache.get(b"b").is_none());
+        cache.remove(b"a");
+        assert_eq!((cache.len(), cache.bytes()), (0, 0));
     }
 }

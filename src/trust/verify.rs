@@ -3,7 +3,7 @@
 //! Everything that needs no cryptography is judged first, cheapest first; the signature last. The issuer is looked up by
 //! the exact `iss`, the key by (issuer, key id), the algorithm by the key: the token selects nothing.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::issuer::{Profile, TrustedIssuer};
 use super::key_cache::Lookup;
+use super::revocation::Published;
 use crate::clock::UnixTime;
 use crate::jose::claims::Claims;
 use crate::jose::header::Header;
@@ -23,6 +24,7 @@ use crate::oauth::identity::Identity;
 #[derive(Debug)]
 pub(crate) struct Trust {
     issuers: Vec<Arc<TrustedIssuer>>,
+    revocations: Arc<Published>,
 }
 
 /// What a route demands of a token. No field is optional, so that no check can be forgotten.
@@ -63,6 +65,9 @@ pub(crate) struct Verified {
     pub(crate) issuer: Arc<TrustedIssuer>,
     /// Its part of audit lines, written at first use.
     pub(crate) audit_part: OnceCell<Box<[u8]>>,
+    pub(super) revocations: Arc<Published>,
+    /// The version of the revocations that it was last found to pass.
+    pub(super) passed: Cell<u64>,
 }
 
 /// Why a token is refused, and whom it claimed to be from; the claim is not verified.
@@ -88,15 +93,25 @@ pub(crate) enum Distrust {
     /// We can't tell; the caller may be honest.
     KeysUnavailable,
     BadSignature,
+    Revoked,
 }
 
 impl Trust {
-    pub(crate) fn new(issuers: Vec<Arc<TrustedIssuer>>) -> Self {
-        Self { issuers }
+    pub(crate) fn new(issuers: Vec<Arc<TrustedIssuer>>, revocations: Arc<Published>) -> Self {
+        Self { issuers, revocations }
+    }
+
+    pub(crate) fn revocations(&self) -> &Published {
+        &self.revocations
     }
 
     pub(crate) fn issuers(&self) -> &[Arc<TrustedIssuer>] {
         &self.issuers
+    }
+
+    /// True if this is an issuer of ours as it is configured now.
+    pub(crate) fn holds(&self, issuer: &Arc<TrustedIssuer>) -> bool {
+        self.issuers.iter().any(|known| Arc::ptr_eq(known, issuer))
     }
 
     /// Judges a token that is not in the cache.
@@ -131,7 +146,19 @@ impl Trust {
         if !token.is_signed_by(&key) {
             return Err(refused(Distrust::BadSignature));
         }
-        Ok(Verified { caller, claims: token.claims, key, issuer: Arc::clone(issuer), audit_part: OnceCell::new() })
+        let version = self.revocations.version();
+        if self.revocations.current().concern(&issuer.settings, &caller, &token.claims) {
+            return Err(refused(Distrust::Revoked));
+        }
+        Ok(Verified {
+            caller,
+            claims: token.claims,
+            key,
+            issuer: Arc::clone(issuer),
+            audit_part: OnceCell::new(),
+            revocations: Arc::clone(&self.revocations),
+            passed: Cell::new(version),
+        })
     }
 }
 
@@ -141,7 +168,7 @@ impl Verified {
         Refused { reason, issuer: Some(self.issuer.settings.name.clone()), client: self.caller.client.clone() }
     }
 
-    /// Judges again, at every use, what may have changed since: the time, the route, the issuer's keys.
+    /// Judges again, at every use, what may have changed since: the time, the route, the issuer's keys, what is revoked.
     pub(crate) fn judge_again(
         &self,
         expected: Expectations<'_>,
@@ -155,6 +182,19 @@ impl Verified {
             let usable = self.issuer.keys.is_usable(instant);
             return Err(if usable { Distrust::UnknownKid } else { Distrust::KeysUnavailable });
         }
+        self.judge_revocation()
+    }
+
+    /// One load and one comparison, unless something has been revoked since.
+    fn judge_revocation(&self) -> Result<(), Distrust> {
+        let version = self.revocations.version();
+        if version == self.passed.get() {
+            return Ok(());
+        }
+        if self.revocations.current().concern(&self.issuer.settings, &self.caller, &self.claims) {
+            return Err(Distrust::Revoked);
+        }
+        self.passed.set(version);
         Ok(())
     }
 }
@@ -249,5 +289,72 @@ impl From<TokenFault> for Distrust {
             TokenFault::Algorithm => Self::AlgNotAllowed,
             TokenFault::MissingClaim => Self::MissingClaim,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::hostile_tokens::{EXPECTED, NOW, claims, settings};
+    use super::super::key_cache::{KeyCache, Times};
+    use super::*;
+    use crate::jose::algorithm::Algorithm;
+    use crate::jose::key_set::KeySet;
+    use crate::jose::signing::SigningKey;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    fn key() -> SigningKey {
+        SigningKey::generate(Algorithm::Es256).unwrap().0
+    }
+
+    fn publish(keys: &KeyCache, key: &SigningKey, usable_for: Duration) {
+        let now = Instant::now();
+        let times = Times::new(now, usable_for, Duration::ZERO);
+        keys.publish(KeySet::from_keys(vec![Arc::new(key.verifying_key().unwrap())]), times);
+    }
+
+    /// A token that was found good, with the keys of its issuer.
+    async fn verified(key: &SigningKey) -> (Trust, Verified) {
+        let keys = Arc::new(KeyCache::remote());
+        publish(&keys, key, DAY);
+        let trust = Trust::new(vec![Arc::new(TrustedIssuer { settings: settings(), keys })], Arc::default());
+        let token = key.sign("JWT", claims().to_string().as_bytes()).unwrap();
+        let verified = trust.verify(&token, EXPECTED, UnixTime::from_seconds(NOW)).await.unwrap();
+        (trust, verified)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_was_good_dies_with_its_time() {
+        let (_trust, verified) = verified(&key()).await;
+        let at = |seconds| verified.judge_again(EXPECTED, UnixTime::from_seconds(seconds), Instant::now());
+        // It expires at 600, and the issuer's leeway is 120.
+        for (seconds, verdict) in
+            [(0, Ok(())), (719, Ok(())), (720, Err(Distrust::Expired)), (1 << 40, Err(Distrust::Expired))]
+        {
+            assert_eq!(at(NOW + seconds), verdict, "{seconds}");
+        }
+        assert_eq!(at(NOW - 121), Err(Distrust::NotYetValid), "the clock went back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_was_good_dies_with_its_key() {
+        let key = key();
+        let (_trust, verified) = verified(&key).await;
+        let again = || verified.judge_again(EXPECTED, UnixTime::from_seconds(NOW), Instant::now());
+        let keys = &verified.issuer.keys;
+        publish(keys, &key, DAY);
+        assert_eq!(again(), Ok(()), "a set that still has the key");
+        publish(keys, &self::key(), DAY);
+        assert_eq!(again(), Err(Distrust::UnknownKid));
+        publish(keys, &key, Duration::ZERO);
+        assert_eq!(again(), Err(Distrust::KeysUnavailable), "nobody can tell");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_issuer_that_is_configured_anew_is_another() {
+        let (trust, verified) = verified(&key()).await;
+        assert!(trust.holds(&verified.issuer));
+        let anew = TrustedIssuer { settings: settings(), keys: Arc::clone(&verified.issuer.keys) };
+        assert!(!Trust::new(vec![Arc::new(anew)], Arc::default()).holds(&verified.issuer));
     }
 }

@@ -1,6 +1,7 @@
 //! JWK Sets that are none, too large, or worse.
 
 use std::slice;
+use std::sync::atomic::Ordering;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -8,7 +9,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{Sites, World, claims, set, token};
-use crate::support::issuer::{Key, Published};
+use crate::support::Issuer;
+use crate::support::issuer::{Key, Lie, Published, Site, liar};
 
 /// 300 KiB of spaces.
 fn packed() -> Bytes {
@@ -79,6 +81,95 @@ async fn a_set_that_can_not_be_used_is_reported_and_its_issuer_recovers_by_itsel
 }
 
 #[tokio::test]
+async fn a_set_that_can_not_be_used_never_takes_the_place_of_a_good_one() {
+    let key = Key::new("k1", "ES256");
+    let unusable = unusable(&key);
+    let sites = Sites::start(unusable.iter().map(|(name, ..)| (*name, Published::keys(&[&key])))).await;
+    let world = World::trusting(&sites.issuers()).await;
+    for (name, published, _) in &unusable {
+        world.fetched(name);
+        sites.publishes(name, published);
+    }
+    for (name, ..) in &unusable {
+        // A key that is missed has the set fetched as soon as it is not believed any more.
+        world.refuses(&token(&key.alias("missed", "ES256"), &format!("urn:{name}")), 401, "unknown_kid").await;
+    }
+    for (name, _, why) in &unusable {
+        let log = world.failed(name);
+        assert!(log.contains(why), "{name}: {log}");
+        world.accepts(&token(&key, &format!("urn:{name}"))).await;
+    }
+}
+
+#[tokio::test]
+async fn the_issuers_clock_changes_nothing_but_what_operators_are_told() {
+    let key = Key::new("k1", "ES256");
+    let dated = |date: &str| Published { headers: vec![("date", date.to_owned())], ..Published::keys(&[&key]) };
+    let published = [
+        ("ahead", dated("Fri, 01 Jan 2100 00:00:00 GMT")),
+        ("behind", dated("Sun, 06 Nov 1994 08:49:37 GMT")),
+        ("garbage", dated("yesterday")),
+    ];
+    let sites = Sites::start(published).await;
+    let world = World::trusting(&sites.issuers()).await;
+    for name in ["ahead", "behind", "garbage"] {
+        assert!(world.fetched(name).contains("\"ttl_s\":600,"));
+        world.accepts(&token(&key, &format!("urn:{name}"))).await;
+    }
+    let logs = world.gateway.log_text();
+    let warned = logs.lines().filter(|line| line.contains("further apart than `clock_skew`")).count();
+    assert_eq!(warned, 2, "{logs}");
+}
+
+/// Nobody of them holds the refresher for longer than it may take, nor makes it take more than it may.
+#[tokio::test]
+async fn issuers_that_are_slow_endless_or_torn_are_given_up_on() {
+    let cases = [
+        ("silence", Lie::Silence, "timed out"),
+        ("slow-head", Lie::SlowHead, "timed out"),
+        ("slow-body", Lie::SlowBody, "timed out"),
+        ("endless-body", Lie::EndlessBody, "sent more than 262144 bytes"),
+        ("endless-head", Lie::EndlessHead, "cannot fetch http://"),
+        ("torn", Lie::Torn, "cannot fetch http://"),
+        ("not-http", Lie::NotHttp, "cannot fetch http://"),
+    ];
+    let (key, mut lines, mut taken) = (Key::new("k1", "ES256"), Vec::new(), Vec::new());
+    for (name, lie, _) in cases {
+        let (address, bytes) = liar(lie).await;
+        lines.push(format!("{name}: {{issuer: \"urn:{name}\", jwks_uri: \"http://{address}/\"}}"));
+        taken.push(bytes);
+    }
+    let encrypted = liar(Lie::NotHttp).await.0;
+    lines.push(format!("no-tls: {{issuer: \"urn:no-tls\", jwks_uri: \"https://{encrypted}/\"}}"));
+    lines.push(format!("refused: {{issuer: \"urn:refused\", jwks_uri: \"http://{}/\"}}", Site::new().address));
+    let fine = Sites::start([("fine", Published::keys(&[&key]))]).await;
+    lines.extend(fine.issuers());
+    let world = World::trusting(&lines).await;
+    world.accepts(&token(&key, "urn:fine")).await;
+    for (name, why) in cases.map(|(name, _, why)| (name, why)).into_iter().chain([("no-tls", ""), ("refused", "")]) {
+        let log = world.failed(name);
+        assert!(log.contains(why), "{name}: {log}");
+        world.refuses(&token(&key, &format!("urn:{name}")), 503, "keys_unavailable").await;
+    }
+    for ((name, ..), taken) in cases.iter().zip(taken) {
+        let taken = taken.load(Ordering::Relaxed);
+        // A few attempts, each with what fits into the buffers of two sockets.
+        assert!(taken < 64 << 20, "{name}: {taken}");
+    }
+}
+
+#[tokio::test]
+async fn proxies_of_the_environment_are_not_asked() {
+    let key = Key::new("k1", "ES256");
+    let issuer = Issuer::start(&[&key]).await;
+    let nobody = format!("http://{}", Site::new().address);
+    let proxies = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let variables: Vec<_> = proxies.iter().map(|name| (*name, nobody.as_str())).collect();
+    let world = World::trusting_with(&variables, &[], &[format!("corp: {{issuer: \"{}\"}}", issuer.issuer)]).await;
+    world.accepts(&token(&key, &issuer.issuer)).await;
+}
+
+#[tokio::test]
 async fn why_no_key_of_a_set_can_be_used_is_in_the_log() {
     let ec = Key::new("k1", "ES256").jwk();
     let cases = [
@@ -130,6 +221,14 @@ async fn keys_that_can_not_be_used_cost_no_good_one() {
         json!({"kty": "XYZ", "kid": "bad"}),
         json!({"kty": "RSA", "kid": "bad", "n": "AQAB", "e": "AQAB"}),
         with(Key::rsa().jwk(), "e", "AQ"),
+        with(Key::rsa().jwk(), "e", "BA"),
+        with(Key::rsa().jwk(), "n", URL_SAFE_NO_PAD.encode([0xff; 128])),
+        with(Key::rsa().jwk(), "n", URL_SAFE_NO_PAD.encode([0xfe; 256])),
+        with(Key::rsa().jwk(), "n", 7),
+        with(ec.jwk(), "kty", json!(["EC"])),
+        with(ec.jwk(), "use", 7),
+        with(ec.jwk(), "key_ops", "verify"),
+        with(Key::new("bad", "EdDSA").jwk(), "x", URL_SAFE_NO_PAD.encode([1; 31])),
         with(ec.jwk(), "use", "enc"),
         with(ec.jwk(), "key_ops", json!(["encrypt"])),
         with(ec.jwk(), "alg", "ES384"),

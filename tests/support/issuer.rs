@@ -1,7 +1,9 @@
 //! An external issuer: keys of its own, a JWK Set over HTTP that can change, and tokens of any shape.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
@@ -17,8 +19,10 @@ use http::Response;
 use http_body_util::Full;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Upstream;
+use super::upstream::listen;
 
 /// A key with its name.
 pub(crate) struct Key {
@@ -47,6 +51,70 @@ pub(crate) struct Published {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Bytes,
+}
+
+/// What an issuer says that lies, or can't do better: byte by byte, over a real socket, whatever HTTP has to say to it.
+#[derive(Clone, Copy)]
+pub(crate) enum Lie {
+    /// Takes the connection and says nothing, ever.
+    Silence,
+    /// A header every tenth of a second, for ever.
+    SlowHead,
+    /// A body of which a byte comes every tenth of a second.
+    SlowBody,
+    /// A chunked body without end, as fast as it is taken.
+    EndlessBody,
+    /// Headers without end, as fast as they are taken.
+    EndlessHead,
+    /// Less of a body than was announced.
+    Torn,
+    /// Another protocol.
+    NotHttp,
+}
+
+/// Where everybody is told this lie, and how many bytes of it were taken so far.
+pub(crate) async fn liar(lie: Lie) -> (SocketAddr, Arc<AtomicUsize>) {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&taken);
+    let address = listen(move |mut stream| {
+        let taken = Arc::clone(&count);
+        async move {
+            let _ = stream.read(&mut [0; 4096]).await;
+            let (first, then, pause) = lie.script();
+            let mut next = first;
+            while stream.write_all(&next).await.is_ok() {
+                taken.fetch_add(next.len(), Ordering::Relaxed);
+                if then.is_empty() {
+                    break;
+                }
+                tokio::time::sleep(pause).await;
+                next = then.clone();
+            }
+            if matches!(lie, Lie::Silence) {
+                let _ = stream.read(&mut [0; 1]).await;
+            }
+        }
+    })
+    .await;
+    (address, taken)
+}
+
+impl Lie {
+    /// What is said at first, what again and again, and the pause before.
+    fn script(self) -> (Vec<u8>, Vec<u8>, Duration) {
+        let (first, then, pause) = match self {
+            Self::Silence => ("", String::new(), 0),
+            Self::SlowHead => ("HTTP/1.1 200 OK\r\n", "x-more: x\r\n".to_owned(), 100),
+            Self::SlowBody => ("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{", " ".to_owned(), 100),
+            Self::EndlessBody => {
+                ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", format!("400\r\n{}\r\n", " ".repeat(1024)), 0)
+            }
+            Self::EndlessHead => ("HTTP/1.1 200 OK\r\n", format!("x-more: {}\r\n", "x".repeat(1024)), 0),
+            Self::Torn => ("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"keys\":[", String::new(), 0),
+            Self::NotHttp => ("SSH-2.0-OpenSSH_9.9\r\n", String::new(), 0),
+        };
+        (first.into(), then.into(), Duration::from_millis(pause))
+    }
 }
 
 /// An address of our own where nobody listens yet: whoever connects is refused.

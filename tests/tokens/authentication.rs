@@ -11,7 +11,7 @@ use crate::support::Answer;
 use crate::support::client::{request, with_body, with_header};
 
 /// An answer without what differs from one to the next.
-fn said(answer: &Answer) -> (u16, HeaderMap, Bytes) {
+pub(super) fn said(answer: &Answer) -> (u16, HeaderMap, Bytes) {
     let mut headers = answer.headers.clone();
     for changing in ["x-request-id", "date", "ratelimit"] {
         headers.remove(changing);

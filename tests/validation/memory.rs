@@ -1,10 +1,14 @@
 //! A token that was found good is remembered, and judged again at every use all the same.
 
+use bytes::Bytes;
+use http::HeaderValue;
 use serde_json::json;
 
 use super::{STRICT, World};
+use crate::support::Client;
 use crate::support::client::{request, with_token};
 use crate::support::issuer::now;
+use crate::support::wire::{Piped, within};
 
 #[tokio::test]
 async fn a_remembered_token_is_refused_where_another_audience_is_wanted() {
@@ -55,4 +59,48 @@ async fn a_token_that_differs_in_one_bit_of_its_signature_is_not_the_remembered_
     let flipped = if token.as_bytes()[middle] == b'A' { "B" } else { "A" };
     let other = format!("{}{flipped}{}", &token[..middle], &token[middle + 1..]);
     world.refuses(&other, "bad_signature").await;
+}
+
+#[tokio::test]
+async fn a_token_that_expires_while_a_body_is_sent_was_good_for_that_request_and_for_no_later_one() {
+    let world = World::knowing(&[STRICT]).await;
+    let expires = now() + 2;
+    let claims = super::with(world.claims("iss", "urn:strict"), "exp", expires);
+    let token = world.key.sign_with(&json!({"typ": "at+jwt", "alg": "ES256", "kid": "k1"}), &claims);
+    let (sender, body) = Piped::new();
+    let mut upload = request("POST", "/any").map(|_| body);
+    upload.headers_mut().insert("authorization", HeaderValue::from_str(&format!("Bearer {token}")).unwrap());
+    let mut connection = world.client.connect_for().await.unwrap();
+    let upload = tokio::spawn(async move { within(connection.send(upload)).await });
+    sender.send(Bytes::from_static(b"one")).await.unwrap();
+    let mut other = world.client.connect().await;
+    while other.send(with_token(request("GET", "/any"), &token)).await.status == 200 {
+        assert!(now() < expires + 10, "an expired token is good");
+    }
+    sender.send(Bytes::from_static(b"two")).await.unwrap();
+    drop(sender);
+    let answer = upload.await.unwrap();
+    assert_eq!(answer.status, 200);
+    assert_eq!(world.gateway.audit_of(answer.request_id())["gateway.decision"], "allow");
+    assert!(world.upstream.seen().iter().any(|seen| seen.body == "onetwo"));
+    world.refuses(&token, "expired").await;
+}
+
+#[tokio::test]
+async fn metrics_say_how_many_tokens_are_remembered_and_how_often_that_helped() {
+    let world = World::start().await;
+    let token = world.key.sign(&world.corp.claims());
+    for _ in 0..3 {
+        world.accepts(&token).await;
+    }
+    world.accepts(&world.key.sign(&world.claims("jti", "other"))).await;
+    world.refuses("a.b.c", "malformed").await;
+    let page = Client::plain(world.gateway.admin.unwrap()).get("/metrics").await;
+    let page = String::from_utf8(page.body.to_vec()).unwrap();
+    let value = |name: &str| -> f64 {
+        let line = page.lines().find_map(|line| line.strip_prefix(&format!("portcullis_token_cache_{name} ")));
+        line.unwrap_or_else(|| panic!("{page}")).parse().unwrap()
+    };
+    assert_eq!((value("hits_total"), value("misses_total"), value("entries")), (2.0, 3.0, 2.0));
+    assert!(value("bytes") >= 2.0 * token.len() as f64);
 }

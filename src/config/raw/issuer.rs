@@ -23,5 +23,6 @@ mirror! {
         allow_scopes: Option<At<OneOrMore<String>>>,
         /// Default: the system's roots.
         ca: Option<At<PathBuf>>,
+        max_stale: At<Duration> = Duration::from_secs(60 * 60),
     }
 }

@@ -27,5 +27,7 @@ mirror! {
         in_flight: At<Limit<Count>> = Limit::AtMost(count(4096)),
         /// Default: half of `in_flight`.
         in_flight_per_address: Option<At<Limit<Count>>>,
+        /// Default: nine tenths of what the machine or the control group has.
+        memory: Option<At<Limit<Size>>>,
     }
 }

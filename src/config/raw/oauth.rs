@@ -14,6 +14,7 @@ use super::super::source::At;
 use super::super::tree::Node;
 use super::super::values::{Limit, Period, seconds};
 use super::route::{RawClaim, RawRateLimit};
+use crate::clock::UnixTime;
 use crate::network::Network;
 
 mirror! {
@@ -59,9 +60,16 @@ mirror! {
     }
 }
 
-/// One of a client's secrets.
+/// One of a client's secrets, with the time in which it is good.
 #[derive(Debug)]
-pub(crate) enum RawSecret {
+pub(crate) struct RawSecret {
+    pub(crate) kept: Kept,
+    pub(crate) not_before: Option<At<UnixTime>>,
+    pub(crate) expires_at: Option<At<UnixTime>>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Kept {
     Hash(At<Secret>),
     Value(At<Secret>),
 }
@@ -93,6 +101,8 @@ mirror! {
     struct RawSecretKeys {
         hash: Option<At<Secret>>,
         value: Option<At<Secret>>,
+        expires_at: Option<At<UnixTime>>,
+        not_before: Option<At<UnixTime>>,
     }
 }
 
@@ -103,20 +113,21 @@ impl Decode for RawSecret {
             return Err(reader.mismatch(node, EXPECTED, ""));
         };
         let faults = reader.faults.count();
-        match RawSecretKeys::decode(node, reader)? {
-            RawSecretKeys { hash: Some(hash), value: None } => Ok(Self::Hash(hash)),
-            RawSecretKeys { hash: None, value: Some(value) } => Ok(Self::Value(value)),
-            RawSecretKeys { hash: None, value: None } if reader.faults.count() > faults => {
-                Err(reader.faults.reported_before())
-            }
-            RawSecretKeys { hash: None, value: None } => Err(reader.mismatch(node, EXPECTED, "")),
-            RawSecretKeys { hash: Some(_), value: Some(_) } => {
-                let second = pairs.get(1).map_or(node.span, |(key, _)| key.span);
-                Err(reader
+        let RawSecretKeys { hash, value, not_before, expires_at } = RawSecretKeys::decode(node, reader)?;
+        let kept = match (hash, value) {
+            (Some(hash), None) => Kept::Hash(hash),
+            (None, Some(value)) => Kept::Value(value),
+            (None, None) if reader.faults.count() > faults => return Err(reader.faults.reported_before()),
+            (None, None) => return Err(reader.mismatch(node, EXPECTED, "")),
+            (Some(_), Some(_)) => {
+                let second = pairs.iter().filter(|(key, _)| matches!(&*key.value, "hash" | "value")).nth(1);
+                let second = second.map_or(node.span, |(key, _)| key.span);
+                return Err(reader
                     .faults
-                    .at(second, "expected either `hash` or `value`: two secrets are two items of the list"))
+                    .at(second, "expected either `hash` or `value`: two secrets are two items of the list"));
             }
-        }
+        };
+        Ok(Self { kept, not_before, expires_at })
     }
 }
 

@@ -24,6 +24,7 @@ use crate::trust::issuer::{IssuerSettings, KeySource, Profile, TokenTypes};
 use crate::trust::scope_claim::ScopeClaim;
 
 const MAX_SKEW: Duration = Duration::from_secs(120);
+const LONGEST_STALE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 impl Resolver<'_> {
     pub(super) fn issuers(&mut self, raw: Named<RawIssuer>, oauth: Option<&Resolved<Oauth>>) -> Vec<ExternalIssuer> {
@@ -72,6 +73,10 @@ impl Resolver<'_> {
             let got = self.got(&raw.clock_skew);
             self.faults.at(raw.clock_skew.span, format!("a clock skew is 120s at most{got}"));
         }
+        if raw.max_stale.value > LONGEST_STALE {
+            let got = self.got(&raw.max_stale);
+            self.faults.at(raw.max_stale.span, format!("keys serve for at most 7d beyond their time{got}"));
+        }
         let issuer = raw.issuer.ok()?;
         let Ok(iss) = Identity::parse(&issuer.value) else {
             self.faults.at(issuer.span, "an issuer is 1 to 1024 bytes without control characters");
@@ -97,7 +102,7 @@ impl Resolver<'_> {
             allow_scopes,
             profile: Profile::External,
         };
-        Some(ExternalIssuer { settings, source: KeySource { jwks_uri, ca } })
+        Some(ExternalIssuer { settings, source: KeySource { jwks_uri, ca, max_stale: raw.max_stale.value } })
     }
 
     fn jwks_uri(&mut self, name: &At<String>, uri: &At<HttpUrl>) -> Url {

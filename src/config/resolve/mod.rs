@@ -8,7 +8,9 @@ mod issuers;
 mod listeners;
 mod oauth;
 mod rate_limits;
+mod revocation;
 mod routes;
+mod secrets;
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -21,22 +23,24 @@ use super::diagnostics::{Faults, Reported};
 use super::interpolate;
 use super::raw::limits::RawLimits;
 use super::raw::{AuditFile, OnFailure as RawOnFailure, RawAdmin, RawAudit, RawConfig};
-use super::source::{At, Source, Span};
+use super::source::{At, Place, Source, Span};
 use super::types::{Audit, Config, Listener};
 use super::values::{ByteRate, Count, Limit, Period, Size};
 use crate::audit::ledger::OnFailure;
 use crate::audit::writer::Target;
+use crate::clock::UnixTime;
 use crate::network::{Network, Networks};
 use crate::oauth::scope::{Scope, ScopeSet};
 use crate::pipeline::routes::RouteTable;
 use crate::server::drain::Shutdown;
-use crate::server::limits::Limits;
+use crate::server::limits::{Limits, Memory};
 
 /// What resolving needs besides the raw file.
 pub(super) struct Resolver<'a> {
     pub(super) source: &'a Source,
     pub(super) faults: &'a mut Faults,
     pub(super) warnings: Vec<String>,
+    pub(super) now: UnixTime,
 }
 
 /// Stands for "unlimited" where a deadline is computed: longer than any process lives.
@@ -46,6 +50,7 @@ const MAX_URI_BYTES: u64 = 65_534;
 const MAX_HEADER_BYTES: u64 = 1024 * 1024;
 /// Room for them is made for every request.
 const MAX_HEADER_COUNT: u32 = 1000;
+const MIN_MEMORY: u64 = 64 * 1024 * 1024;
 /// Each is a thread with its own sockets.
 const MAX_WORKERS: u32 = 1024;
 
@@ -62,6 +67,8 @@ impl Resolver<'_> {
         let names = self.names(&raw.issuers, raw.oauth.as_ref(), &raw.upstreams);
         let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, allow_literal_secrets));
         let issuers = self.issuers(raw.issuers, oauth.as_ref());
+        let revoked = self.revoked(&raw.revoked, &names, oauth.as_ref(), &issuers);
+        let state_directory = self.state_directory(&raw.state_directory);
         let upstreams = self.upstreams(raw.upstreams);
         let routes = self.routes(raw.routes, &names, &upstreams, limits.body_bytes);
         let audit = self.audit(&raw.audit);
@@ -74,7 +81,6 @@ impl Resolver<'_> {
             None => None,
         };
         raw.version.ok()?;
-        let state_directory = self.source.locate(&raw.state_directory.value);
         let warnings = self.warnings;
         Some(Config {
             id,
@@ -90,7 +96,14 @@ impl Resolver<'_> {
             audit,
             admin,
             state_directory,
+            revoked,
         })
+    }
+
+    /// Something allowed and yet worth a word, at its place in the file.
+    fn warn(&mut self, span: Span, message: &str) {
+        let Place { line, column } = self.source.place(span);
+        self.warnings.push(format!("{}:{line}:{column}: {message}", self.source.name()));
     }
 
     fn limits(&mut self, raw: &RawLimits) -> Limits {
@@ -123,6 +136,17 @@ impl Resolver<'_> {
             in_flight_per_address: match &raw.in_flight_per_address {
                 Some(limit) => number(limit.value).unwrap_or(usize::MAX),
                 None => number(raw.in_flight.value).map_or(usize::MAX, |all| all.div_ceil(2)),
+            },
+            memory: match raw.memory.as_ref().map(|memory| memory.value.at_most().map(Size::bytes)) {
+                None => Memory::Available,
+                Some(None) => Memory::Unlimited,
+                Some(Some(bytes)) => {
+                    if bytes < MIN_MEMORY {
+                        let span = raw.memory.as_ref().map_or(raw.in_flight.span, |memory| memory.span);
+                        self.faults.at(span, "at least `64MiB`: the gateway itself takes some 20");
+                    }
+                    Memory::Bytes(bytes)
+                }
             },
         }
     }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::super::decode::Named;
 use super::super::origin::Origin;
-use super::super::raw::oauth::{RawClient, RawOauth, RawSecret, RawSigningKeys, RawTokenEndpoint, Secret};
+use super::super::raw::oauth::{RawClient, RawOauth, RawSigningKeys, RawTokenEndpoint};
 use super::super::raw::route::{ClaimValue, LimitKey, RawClaim};
 use super::super::source::At;
 use super::super::suggest;
@@ -17,10 +17,9 @@ use super::{Resolved, Resolver, in_our_words};
 use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::{self, Client};
 use crate::issuer::grant::REGISTERED_CLAIMS;
-use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH};
+use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH, revocation_path};
 use crate::issuer::ring_store::{self, RingSettings};
 use crate::issuer::rotation::{MAX_PUBLISHED, RotationRules, SHORTEST_ROTATION};
-use crate::issuer::secret::{ClientSecret, SecretHash};
 use crate::jose::algorithm::Algorithm;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
@@ -32,7 +31,6 @@ use crate::trust::scope_claim::ScopeClaim;
 
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);
-const MIN_SECRET_CHARACTERS: usize = 16;
 
 impl Resolver<'_> {
     pub(super) fn oauth(&mut self, raw: RawOauth, allow_literal_secrets: bool) -> Resolved<Oauth> {
@@ -131,7 +129,10 @@ impl Resolver<'_> {
                 self.faults
                     .at(path.span, "the token endpoint has one path such as `/oauth/token`, without placeholders");
             }
-            Ok(_) if [JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH].contains(&path.value.as_str()) => {
+            Ok(_)
+                if [JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH].contains(&path.value.as_str())
+                    || revocation_path(&path.value) == path.value =>
+            {
                 self.faults.at(path.span, "this path is taken by another built-in endpoint: choose another");
             }
             Ok(_) => {}
@@ -168,7 +169,8 @@ impl Resolver<'_> {
             let id = self.client_id(&name);
             let Ok(client) = client else { continue };
             let client = client.value;
-            let secrets = client.secrets.map(|list| self.secrets(&list.value.items, allow_literal)).unwrap_or_default();
+            let secrets = client.secrets.map(|list| self.secrets(&name, &list.value.items, allow_literal));
+            let secrets = secrets.unwrap_or_default();
             let scopes = client.scopes.map(|list| self.scopes(&list.value)).unwrap_or_default();
             let audiences = match client.audiences {
                 Some(list) => {
@@ -194,34 +196,6 @@ impl Resolver<'_> {
 
     fn client_id(&mut self, name: &At<String>) -> Option<Identity> {
         client::parse_id(&name.value).map_err(|fault| self.faults.at(name.span, fault.to_string())).ok()
-    }
-
-    fn secrets(&mut self, raw: &[At<RawSecret>], allow_literal: bool) -> Vec<SecretHash> {
-        raw.iter()
-            .filter_map(|secret| match &secret.value {
-                RawSecret::Hash(hash) => self.hash(hash),
-                RawSecret::Value(value) => self.value(value, allow_literal),
-            })
-            .collect()
-    }
-
-    fn hash(&mut self, hash: &At<Secret>) -> Option<SecretHash> {
-        SecretHash::parse(hash.value.expose()).map_err(|fault| self.faults.at(hash.span, fault.to_string())).ok()
-    }
-
-    fn value(&mut self, value: &At<Secret>, allow_literal: bool) -> Option<SecretHash> {
-        if value.value.is_literal() && !allow_literal {
-            let message = "a secret stands in the file: use `hash`, or `${NAME}`, or set `allow_literal_secrets: true`";
-            self.faults.at(value.span, message);
-        }
-        if value.value.expose().chars().count() < MIN_SECRET_CHARACTERS {
-            let message = format!(
-                "a secret has at least {MIN_SECRET_CHARACTERS} characters: `portcullis client new` makes a good one"
-            );
-            self.faults.at(value.span, message);
-            return None;
-        }
-        Some(SecretHash::of(&ClientSecret::new(value.value.expose().to_owned())))
     }
 
     fn claims(&mut self, raw: Named<RawClaim>) -> Map<String, Value> {

@@ -16,7 +16,7 @@ use super::super::suggest;
 use super::super::values::Size;
 use super::oauth::claim_value;
 use super::{Names, Resolver, deadline, no_routes};
-use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH};
+use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH, revocation_path};
 use crate::oauth::caller::IssuerName;
 use crate::oauth::scope::ScopeSet;
 use crate::pipeline::access::{Access, AccessRule, AddressRule, ClaimRule};
@@ -189,7 +189,9 @@ impl Resolver<'_> {
 
     fn path(&mut self, path: &At<String>, names: &Names) -> Option<PathPattern> {
         let built_in = [JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH].into_iter().chain(names.token_path.as_deref());
-        if names.has_oauth && built_in.into_iter().any(|taken| taken == path.value) {
+        let revocation = names.token_path.as_deref().map(revocation_path);
+        let mut built_in = built_in.chain(revocation.as_deref());
+        if names.has_oauth && built_in.any(|taken| taken == path.value) {
             self.faults.at(path.span, "this path is a built-in endpoint's, which goes before routes: choose another");
         }
         PathPattern::parse(&path.value).map_err(|fault| self.faults.at(path.span, fault.to_string())).ok()
@@ -353,7 +355,7 @@ impl Resolver<'_> {
         Some(header)
     }
 
-    fn unknown(&mut self, kind: &str, name: &At<String>, known: &[String]) {
+    pub(super) fn unknown(&mut self, kind: &str, name: &At<String>, known: &[String]) {
         self.unknown_as(kind, name, &name.value, known);
     }
 

@@ -1,7 +1,7 @@
 //! One slip, one fault: a good file with one thing wrong.
 
 use super::*;
-use crate::config::raw::{AuditFile, OnFailure, limits::RawLimits, oauth::RawSecret, route::RawAccess};
+use crate::config::raw::{AuditFile, OnFailure, limits::RawLimits, oauth::Kept, route::RawAccess};
 use crate::config::source::At;
 
 /// `place` in the good file is replaced; the one message begins with `message`.
@@ -105,7 +105,7 @@ fn secrets_are_told_about_without_being_quoted() {
     slip(value, "{}", "expected a map such as `{hash: …}` or `{value: …}`, got a map");
     slip(value, "s3cr3t", "expected a map such as `{hash: …}` or `{value: …}`");
     slip(value, "{vaule: \"${CANARY}\"}", "unknown key `vaule`, did you mean `value`?");
-    slip(value, "{s3cr3t: x}", "unknown key (known: `hash`, `value`)");
+    slip(value, "{s3cr3t: x}", "unknown key (known: `hash`, `value`, `expires_at`, `not_before`)");
     slip(value, "{value: 12345678901234567890}", "expected text: quote it if it is meant as text");
     slip(value, "{value: \"${NONE}\"}", "the variable `NONE` is not set");
     slip(value, "{value: \"${NONE:-s3cr3t}\"}", "a secret cannot have a default");
@@ -146,8 +146,8 @@ fn literal_secrets_are_told_from_variables() {
         let raw = no_slip("${CANARY}", written);
         let oauth = raw.oauth.unwrap().value;
         let client = oauth.clients.entries.into_iter().next().unwrap().1.unwrap().value;
-        match &client.secrets.unwrap().value.items[0].value {
-            RawSecret::Value(secret) | RawSecret::Hash(secret) => secret.value.is_literal(),
+        match &client.secrets.unwrap().value.items[0].value.kept {
+            Kept::Value(secret) | Kept::Hash(secret) => secret.value.is_literal(),
         }
     };
     assert!(!literal("${CANARY}${FOUR}"));

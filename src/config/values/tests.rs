@@ -44,6 +44,13 @@ fn periods_are_not_zero() {
 }
 
 #[test]
+fn times_have_an_offset() {
+    is("2026-01-01T00:00:00Z", UnixTime::from_seconds(1_767_225_600));
+    is("2026-01-01T02:00:00+02:00", UnixTime::from_seconds(1_767_225_600));
+    none_is::<UnixTime>(&["", "2026-01-01", "2026-01-01T00:00:00", "now", "1767225600"]);
+}
+
+#[test]
 fn sizes_have_a_binary_unit() {
     is("512B", Size(512));
     is("8KiB", Size(8192));
@@ -116,6 +123,6 @@ proptest! {
     #[test]
     fn no_text_breaks_a_parser(text in any::<String>()) {
         let _ = (Limit::<Count>::parse(&text), Period::parse(&text), Size::parse(&text), Rate::parse(&text));
-        let _ = SocketAddr::parse(&text);
+        let _ = (SocketAddr::parse(&text), UnixTime::parse(&text));
     }
 }

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""An issuer is away for half an hour, under load: nobody notices; nor does a gateway that starts meanwhile.
+
+    bench/issuer_outage.py                30 minutes
+    bench/issuer_outage.py --minutes 2    to try it; the keys' time to live is a minute
+
+With `max_stale: 1h`. At the end, with the issuer still away, the gateway is killed and started again: counted is the time from
+exec to its first 200, with keys from the disk. Needs nginx, openssl, taskset (Debian: apt-get install nginx-light openssl
+util-linux), Python's `cryptography` (tests/install-outside.sh), and a release build.
+"""
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+import time
+
+from issuer_world import Bench, Issuer, Key, options, paced, require, status_of, verdict
+from compare import SERVER_CORE
+
+COLD_START = 1.0
+
+
+class Load:
+    """Half of its tokens are new, so that they are not answered from memory."""
+
+    def __init__(self, issuer):
+        self.issuer, self.token, self.answers, self.failed = issuer, None, 0, []
+
+    def draw(self):
+        if self.token is None or random.random() < 0.5:
+            self.token = self.issuer.keys[0].sign(self.issuer.name)
+        return self.token, None
+
+    def judge(self, _, status, sent, answered):
+        self.answers += 1
+        if status != 200:
+            self.failed.append((status, round(sent, 1)))
+
+
+def main():
+    arguments = options(__doc__, 30).parse_args()
+    require(arguments.gateway, ("nginx", "openssl", "taskset"))
+    issuer = Issuer(max_age=60)
+    issuer.keys = [Key("k1")]
+    issuer.start()
+    bench = Bench(arguments.gateway, issuer)
+    try:
+        process = bench.start_gateway()
+        bench.ready()
+        wait_for(bench.path("state/jwks/corp.json"))
+        load = Load(issuer)
+        issuer.stop()
+        asyncio.run(paced(bench.port, arguments.rate, arguments.minutes * 60, load.draw, load.judge))
+        stale = bench.metric("portcullis_jwks_stale_served_total")
+        bench.stop(process)
+        took = cold_start(bench, load.draw()[0])
+        issuer.start()
+        back = time.monotonic()
+        while not issuer.asked or issuer.asked[-1] < back:
+            if time.monotonic() - back > 90:
+                break
+            time.sleep(0.1)
+        recovered = issuer.asked[-1] - back if issuer.asked[-1] >= back else None
+    finally:
+        bench.close()
+    remarks = [
+        f"{stale:.0f} look-ups answered from a set beyond its time to live",
+        f"the issuer was asked again {recovered:.1f} s after it came back" if recovered is not None else "the issuer was not asked again within 90 s",
+        *(f"failed: {failed}" for failed in load.failed[:10]),
+    ]
+    rows = [
+        ("requests failed", "0", str(len(load.failed)), not load.failed and load.answers > 0),
+        ("cold start to the first 200, issuer away", f"<= {COLD_START:g} s", f"{took:.3f} s", took <= COLD_START),
+    ]
+    if arguments.minutes > 1.5:
+        rows.append(("served beyond the time to live", "> 0", f"{stale:.0f}", stale > 0))
+    verdict(f"issuer away for {arguments.minutes:g} min, {load.answers} requests", rows, remarks)
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 10
+    while not os.path.exists(path):
+        if time.monotonic() > deadline:
+            sys.exit("the gateway keeps no keys on the disk")
+        time.sleep(0.05)
+
+
+def cold_start(bench, token):
+    began = time.monotonic()
+    process = subprocess.Popen(["taskset", "-c", SERVER_CORE, bench.binary, "run"], cwd=bench.folder, stdout=subprocess.DEVNULL,
+                               stderr=open(bench.path("stderr"), "ab"), start_new_session=True)
+    bench.running.append(process)
+    while status_of(bench.port, token) != 200:
+        if process.poll() is not None or time.monotonic() - began > 30:
+            sys.exit(f"the gateway did not serve:\n{open(bench.path('stderr')).read()[-2000:]}")
+        time.sleep(0.001)
+    return time.monotonic() - began
+
+
+if __name__ == "__main__":
+    main()

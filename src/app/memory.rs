@@ -1,0 +1,68 @@
+//! The memory budget: no new connections while it is nearly used up, no new requests beyond.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::server::places::Places;
+
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Per cent of the budget.
+const NO_CONNECTIONS: u64 = 92;
+const NO_REQUESTS: u64 = 95;
+
+/// Looks for as long as the gateway runs.
+pub(super) async fn watch(budget: u64, places: Arc<Places>, is_short: Arc<AtomicBool>) {
+    let mut was_short = false;
+    loop {
+        sleep(LOOK_EVERY).await;
+        // Without a figure there is nothing to judge by, and other limits hold.
+        let Some(used) = resident() else { continue };
+        let per_cent = used.saturating_mul(100) / budget.max(1);
+        places.close(per_cent >= NO_CONNECTIONS);
+        let short = per_cent >= NO_REQUESTS;
+        is_short.store(short, Ordering::Relaxed);
+        if short != was_short {
+            if short {
+                warn!(memory.used_bytes = used, memory.budget_bytes = budget, "memory is short: requests are refused");
+            } else {
+                info!(memory.used_bytes = used, memory.budget_bytes = budget, "there is memory again");
+            }
+            was_short = short;
+        }
+    }
+}
+
+/// Bytes that this process has in memory.
+fn resident() -> Option<u64> {
+    kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+}
+
+/// What the machine, or the control group that we are in, has for us, less a tenth for everything else.
+pub(super) fn available() -> Option<u64> {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| kibibytes(&text, "MemTotal:"));
+    let group = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    [machine, group].into_iter().flatten().min().map(|bytes: u64| bytes / 10 * 9)
+}
+
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+    value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_tells_is_understood() {
+        assert_eq!(kibibytes("VmPeak:\t 100 kB\nVmRSS:\t   17408 kB\n", "VmRSS:"), Some(17_825_792));
+        assert_eq!(kibibytes("VmRSS: much\n", "VmRSS:"), None);
+        assert!(resident().is_some_and(|bytes| bytes > 1024 * 1024));
+        assert!(available().is_some_and(|bytes| bytes > resident().unwrap()));
+    }
+}

@@ -1,0 +1,75 @@
+//! The revocations' keeper: opened before anything is served, then run on a thread of its own, with its words in the audit log.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::thread;
+
+use tracing::{error, warn};
+
+use super::{RESTART_AFTER, StartError};
+use crate::audit::ledger::{Batch, hand_over_within};
+use crate::audit::record::{Event, Revocation};
+use crate::clock;
+use crate::config::types::Config;
+use crate::telemetry::chain::Chain;
+use crate::trust::issuer::TrustedIssuer;
+use crate::trust::revocation::{Entry, Target};
+use crate::trust::revocation_keeper::{Keeper, Revoker};
+
+/// Lines handed to the audit log at once.
+const LINES: usize = 500;
+
+pub(super) fn open(config: &Config) -> Result<(Keeper, Revoker), StartError> {
+    let (mut keeper, revoker) = Keeper::open(&config.state_directory, &config.revoked, clock::now())?;
+    match (keeper.make_file(), config.oauth.is_some()) {
+        (Ok(()), _) => {}
+        (Err(error), true) => return Err(error.into()),
+        // One that only validates has no endpoint that would write, and may live on a disk that nobody can write.
+        (Err(error), false) => warn!(error = %Chain(&error), "no tool can revoke tokens here"),
+    }
+    Ok((keeper, revoker))
+}
+
+pub(super) fn start(
+    mut keeper: Keeper,
+    issuers: Vec<Arc<TrustedIssuer>>,
+    config: String,
+    lines: SyncSender<Batch>,
+) -> io::Result<()> {
+    let mut told = move |entries: &[Entry]| {
+        for entries in entries.chunks(LINES) {
+            let mut batch = Batch::default();
+            for entry in entries {
+                Event::Revocation(describe(entry, &issuers)).write(clock::now(), &config, &mut batch);
+            }
+            hand_over_within(&lines, batch);
+        }
+    };
+    let run = move || {
+        // Begins again should it ever die: what operators revoke must not be passed over in silence.
+        while catch_unwind(AssertUnwindSafe(|| keeper.run(&mut told))).is_err() {
+            error!("the keeper of revocations died; starting it again");
+            thread::park_timeout(RESTART_AFTER);
+        }
+    };
+    thread::Builder::new().name("revocations".to_owned()).spawn(run).map(drop)
+}
+
+fn describe<'e>(entry: &'e Entry, issuers: &'e [Arc<TrustedIssuer>]) -> Revocation<'e> {
+    let known = issuers.iter().find(|issuer| issuer.settings.issuer.as_str() == entry.issuer);
+    let mut described = Revocation {
+        // One that this configuration does not have goes by its `iss`.
+        issuer: known.map_or(&entry.issuer, |issuer| issuer.settings.name.as_str()),
+        issued_before: entry.issued_before,
+        ..Revocation::default()
+    };
+    match &entry.target {
+        Target::Token(digest) => described.token_digest = Some(digest),
+        Target::Client(client) => described.client = Some(client),
+        Target::Subject(subject) => described.subject = Some(subject),
+        Target::Issuer => {}
+    }
+    described
+}

@@ -1,0 +1,149 @@
+//! `portcullis client rotate`: a new secret for a client, and how its list of secrets changes so that nobody is locked out.
+//!
+//! Changes nothing: the file is its owner's, with comments and in an order that no program should touch.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::client::{generate, quoted};
+use super::terminal::{DIM, bad_config, failed, note, out, styled};
+use super::{ConfigPath, Format, USAGE};
+use crate::clock::UnixTime;
+use crate::config;
+use crate::config::interpolate::Surroundings;
+use crate::config::values::Period;
+use crate::config::written::WrittenSecret;
+use crate::issuer::secret::{ClientSecret, SecretHash};
+
+#[derive(Debug, Args)]
+pub(super) struct RotateArgs {
+    /// The client id
+    id: String,
+    /// How long the old secrets stay good
+    #[arg(long, value_name = "DURATION", default_value = "72h")]
+    overlap: Period,
+    #[command(flatten)]
+    config: ConfigPath,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+pub(super) const EXAMPLE: &str = "\
+Example:
+  portcullis client rotate billing --overlap 72h
+
+Prints a new secret, once, and the client's `secrets:` as they should stand from now on: the old ones end after the \
+overlap, or earlier if they did so before. The file itself is not modified, and no secret that stands in it is shown. \
+`portcullis_client_secret_last_used_timestamp_seconds` says whether the client has changed over.";
+
+pub(super) fn rotate(args: &RotateArgs) -> ExitCode {
+    let surroundings = Surroundings::process();
+    if let Err(errors) = config::load(&args.config.config, &surroundings) {
+        return bad_config(&errors);
+    }
+    let old = match config::read(&args.config.config, &surroundings).secrets_of(&args.id) {
+        Ok(old) => old,
+        Err(way_out) => {
+            note(format_args!("unknown client `{}`{way_out}", args.id.escape_debug()));
+            return ExitCode::from(USAGE);
+        }
+    };
+    let secret = match generate() {
+        Ok(secret) => secret,
+        Err(error) => return failed(&error),
+    };
+    let until = surroundings.now.plus(args.overlap.get());
+    let mut entries: Vec<Entry> = old.into_iter().map(|secret| Entry::old(secret, until)).collect();
+    entries.push(Entry::new(&secret));
+    match args.format {
+        Format::Text => print_text(args, &secret, until, &entries),
+        Format::Json => out(json!({
+            "client": args.id,
+            "secret": secret.expose(),
+            "old_secrets_expire_at": until.to_the_second(),
+            "secrets": entries.iter().map(Entry::json).collect::<Vec<_>>(),
+            "yaml": yaml(&args.id, &entries),
+        })),
+    }
+    ExitCode::SUCCESS
+}
+
+/// One secret as it should stand in the file. Texts are YAML.
+struct Entry {
+    key: &'static str,
+    /// `Err` is the line where a secret stands that is not shown.
+    text: Result<String, usize>,
+    not_before: Option<String>,
+    expires_at: Option<String>,
+}
+
+impl Entry {
+    fn new(secret: &ClientSecret) -> Self {
+        let hash = quoted(&SecretHash::of(secret).to_config());
+        Self { key: "hash", text: Ok(hash), not_before: None, expires_at: None }
+    }
+
+    /// A secret that has not begun when the others end was put there for a time of its own.
+    fn old(secret: WrittenSecret, until: UnixTime) -> Self {
+        let begins_later = secret.not_before.as_ref().is_some_and(|from| from.time >= until);
+        let expires_at = match secret.expires_at {
+            Some(end) if begins_later || end.time <= until => Some(end.text),
+            Some(_) => Some(until.to_the_second()),
+            None if begins_later => None,
+            None => Some(until.to_the_second()),
+        };
+        let not_before = secret.not_before.map(|from| from.text);
+        Self { key: secret.key, text: secret.text.ok_or(secret.line), not_before, expires_at }
+    }
+
+    fn yaml(&self) -> String {
+        let text = match &self.text {
+            Ok(text) => format!("{}: {text}", self.key),
+            Err(line) => format!("{}: …  # what stands in line {line}, which is not shown here", self.key),
+        };
+        let times = [("not_before", &self.not_before), ("expires_at", &self.expires_at)];
+        let times = times.into_iter().filter_map(|(key, time)| Some(format!("\n          {key}: {}", time.as_ref()?)));
+        format!("        - {text}{}", times.collect::<String>())
+    }
+
+    fn json(&self) -> Value {
+        let mut entry = json!({});
+        match &self.text {
+            Ok(text) => entry[self.key] = json!(unquoted(text)),
+            Err(line) => {
+                entry[self.key] = Value::Null;
+                entry["line"] = json!(line);
+            }
+        }
+        for (key, time) in [("not_before", &self.not_before), ("expires_at", &self.expires_at)] {
+            if let Some(time) = time {
+                entry[key] = json!(unquoted(time));
+            }
+        }
+        entry
+    }
+}
+
+/// As in the file, and no block or flow around it that an editor would have to undo.
+fn yaml(id: &str, entries: &[Entry]) -> String {
+    let entries: Vec<String> = entries.iter().map(Entry::yaml).collect();
+    format!("    {}:\n      secrets:\n{}", quoted(id), entries.join("\n"))
+}
+
+/// Hashes, times and references have nothing in them that a quotation would escape.
+fn unquoted(text: &str) -> &str {
+    text.trim_matches(['"', '\''])
+}
+
+fn print_text(args: &RotateArgs, secret: &ClientSecret, until: UnixTime, entries: &[Entry]) {
+    note(styled(DIM, "The new secret, shown this once. Hand it to the client, keep it nowhere else:"));
+    out(secret.expose());
+    let file = args.config.config.display();
+    note(styled(DIM, format_args!("\nIts secrets under oauth.clients in {file}, from now on:")));
+    out(yaml(&args.id, entries));
+    let end = until.to_the_second();
+    note(styled(DIM, format_args!("\nThe old ones end at {end}; take them out of the file after that.")));
+}

@@ -1,0 +1,115 @@
+//! `revoked` and the folder in which revocations are kept.
+
+use std::path::PathBuf;
+
+use super::super::decode::Required;
+use super::super::diagnostics::Reported;
+use super::super::raw::revocation::RawRevocation;
+use super::super::source::At;
+use super::super::types::{ExternalIssuer, Oauth};
+use super::{Names, Resolved, Resolver, in_our_words};
+use crate::oauth::caller::IssuerName;
+use crate::oauth::identity::Identity;
+use crate::trust::issuer::IssuerSettings;
+use crate::trust::revocation::{Entry, MAX_ENTRIES, Target};
+use crate::trust::revocation_store::Store;
+
+impl Resolver<'_> {
+    /// As long as the configuration says them, they hold.
+    pub(super) fn revoked(
+        &mut self,
+        raw: &[At<RawRevocation>],
+        names: &Names,
+        oauth: Option<&Resolved<Oauth>>,
+        issuers: &[ExternalIssuer],
+    ) -> Vec<Entry> {
+        if let Some(beyond) = raw.get(MAX_ENTRIES) {
+            self.faults.at(beyond.span, format!("at most {MAX_ENTRIES} entries"));
+        }
+        let own = oauth.and_then(|oauth| oauth.as_ref().ok()).map(|oauth| &oauth.trust);
+        let known: Vec<&IssuerSettings> =
+            own.into_iter().chain(issuers.iter().map(|issuer| &issuer.settings)).collect();
+        raw.iter().filter_map(|entry| self.revocation(entry, names, &known)).collect()
+    }
+
+    fn revocation(&mut self, raw: &At<RawRevocation>, names: &Names, known: &[&IssuerSettings]) -> Option<Entry> {
+        let issuer = self.revoked_issuer(raw, names);
+        let target = self.revocation_target(raw);
+        let before = raw.value.issued_before.as_ref();
+        match (&target, before) {
+            (Ok(Target::Token(_)), Some(Ok(time))) => {
+                self.faults.at(time.span, "`jti` names one token, whenever it was issued: remove `issued_before`");
+            }
+            (Ok(Target::Issuer), None) => {
+                let message = "this would revoke all that the issuer will ever issue: say `jti`, `client`, `subject` or \
+                    `issued_before`, or remove the issuer";
+                self.faults.at(raw.span, message);
+            }
+            _ => {}
+        }
+        let (issuer, target) = (issuer?, target.ok()?);
+        if let Target::Client(client) = &target {
+            self.warn_of_unknown_client(raw, &issuer, client, names);
+        }
+        let issuer = known.iter().find(|settings| settings.name == issuer)?;
+        let before = before.and_then(|time| time.as_ref().ok()).map(|time| time.value);
+        Some(Entry::standing(issuer, target, before))
+    }
+
+    fn revoked_issuer(&mut self, raw: &At<RawRevocation>, names: &Names) -> Option<IssuerName> {
+        match &raw.value.issuer {
+            Some(name) if names.issuers_complete && !names.issuers.contains(&name.value) => {
+                self.unknown("issuer", name, &names.issuers);
+                None
+            }
+            Some(name) => Some(IssuerName::new(&name.value)),
+            None if names.has_oauth => Some(IssuerName::own()),
+            None => {
+                self.faults.at(raw.span, "without `oauth` there is no `self` that this could be about: say `issuer`");
+                None
+            }
+        }
+    }
+
+    fn revocation_target(&mut self, raw: &At<RawRevocation>) -> Result<Target, Reported> {
+        let RawRevocation { jti, client, subject, .. } = &raw.value;
+        match (jti, client, subject) {
+            (None, None, None) => Ok(Target::Issuer),
+            (Some(jti), None, None) => match jti {
+                Ok(jti) if jti.value.is_empty() => Err(self.faults.at(jti.span, "this text is empty")),
+                Ok(jti) => Ok(Target::token(&jti.value)),
+                Err(reported) => Err(*reported),
+            },
+            (None, Some(client), None) => self.revoked_name(client).map(Target::Client),
+            (None, None, Some(subject)) => self.revoked_name(subject).map(Target::Subject),
+            _ => Err(self
+                .faults
+                .at(raw.span, "expected one of `jti`, `client` and `subject`: several are several items")),
+        }
+    }
+
+    fn revoked_name(&mut self, name: &Required<String>) -> Result<String, Reported> {
+        let name = name.as_ref()?;
+        let parsed = Identity::parse(&name.value);
+        parsed.map(|name| name.as_str().to_owned()).map_err(|fault| self.faults.at(name.span, fault.to_string()))
+    }
+
+    /// One that was removed may have tokens still; one that was misspelt stays as it is.
+    fn warn_of_unknown_client(&mut self, raw: &At<RawRevocation>, issuer: &IssuerName, client: &str, names: &Names) {
+        if issuer.as_str() != IssuerName::OWN || !names.clients_complete || names.clients.contains_key(client) {
+            return;
+        }
+        let line = self.source.line(raw.span);
+        self.warnings.push(format!("the client that is revoked in line {line} is none of `oauth.clients`"));
+    }
+
+    /// Refused here if it can't be believed, as it would be at the start.
+    pub(super) fn state_directory(&mut self, raw: &At<PathBuf>) -> PathBuf {
+        let directory = self.source.locate(&raw.value);
+        if let Err(error) = Store::in_directory(&directory).check() {
+            let message = self.as_written(in_our_words(&error), raw.span, &raw.value);
+            self.faults.at(raw.span, message);
+        }
+        directory
+    }
+}

@@ -1,0 +1,112 @@
+//! Clients' secrets: which are good, when, and which need replacing soon.
+
+use std::time::Duration;
+
+use super::super::raw::oauth::{Kept, RawSecret, Secret};
+use super::super::source::At;
+use super::Resolver;
+use crate::issuer::kept_secret::{KeptSecret, Validity};
+use crate::issuer::secret::{ClientSecret, SecretHash};
+
+const MIN_SECRET_CHARACTERS: usize = 16;
+/// A secret that ends sooner is worth a word: its client needs a new one before.
+const WARN_BEFORE: Duration = Duration::from_secs(14 * DAY);
+const DAY: u64 = 24 * 3600;
+
+impl Resolver<'_> {
+    pub(super) fn secrets(
+        &mut self,
+        client: &At<String>,
+        raw: &[At<RawSecret>],
+        allow_literal: bool,
+    ) -> Vec<KeptSecret> {
+        let kept = raw.iter().filter_map(|secret| {
+            let validity = self.validity(&secret.value);
+            let hash = match &secret.value.kept {
+                Kept::Hash(hash) => self.hash(hash),
+                Kept::Value(value) => self.value(value, allow_literal),
+            };
+            hash.map(|hash| KeptSecret::new(hash, validity))
+        });
+        let kept: Vec<KeptSecret> = kept.collect();
+        self.warn_of_ends(client, raw);
+        kept
+    }
+
+    fn validity(&mut self, secret: &RawSecret) -> Validity {
+        let validity = Validity {
+            not_before: secret.not_before.as_ref().map(|time| time.value),
+            expires_at: secret.expires_at.as_ref().map(|time| time.value),
+        };
+        if let (Some(from), Some(until)) = (&secret.not_before, &secret.expires_at)
+            && until.value <= from.value
+        {
+            self.faults.at(until.span, "this secret would never be good: `expires_at` is not after its `not_before`");
+        }
+        validity
+    }
+
+    /// Secrets are counted from 1, as in metrics.
+    fn warn_of_ends(&mut self, client: &At<String>, raw: &[At<RawSecret>]) {
+        let now = self.now;
+        let is_over = |secret: &At<RawSecret>| secret.value.expires_at.as_ref().is_some_and(|end| end.value <= now);
+        let name = self.source.quote_key(client.span).unwrap_or_else(|| "this client".to_owned());
+        if !raw.is_empty() && raw.iter().all(is_over) {
+            let message = format!("every secret of {name} has expired: it gets no tokens");
+            return self.warn(client.span, &message);
+        }
+        for (number, secret) in (1..).zip(raw) {
+            let Some(end) = &secret.value.expires_at else { continue };
+            let time = end.value.to_the_second();
+            let left = end.value.since(now);
+            if end.value <= now {
+                self.warn(end.span, &format!("secret {number} of {name} expired at {time}: remove it"));
+            } else if left < WARN_BEFORE {
+                let left = remaining(left);
+                self.warn(end.span, &format!("secret {number} of {name} expires at {time}, in {left}"));
+            }
+        }
+    }
+
+    fn hash(&mut self, hash: &At<Secret>) -> Option<SecretHash> {
+        SecretHash::parse(hash.value.expose()).map_err(|fault| self.faults.at(hash.span, fault.to_string())).ok()
+    }
+
+    fn value(&mut self, value: &At<Secret>, allow_literal: bool) -> Option<SecretHash> {
+        if value.value.is_literal() && !allow_literal {
+            let message = "a secret stands in the file: use `hash`, or `${NAME}`, or set `allow_literal_secrets: true`";
+            self.faults.at(value.span, message);
+        }
+        if value.value.expose().chars().count() < MIN_SECRET_CHARACTERS {
+            let message = format!(
+                "a secret has at least {MIN_SECRET_CHARACTERS} characters: `portcullis client new` makes a good one"
+            );
+            self.faults.at(value.span, message);
+            return None;
+        }
+        Some(SecretHash::of(&ClientSecret::new(value.value.expose().to_owned())))
+    }
+}
+
+fn remaining(left: Duration) -> String {
+    let (count, unit) = match left.as_secs() {
+        seconds @ DAY.. => (seconds / DAY, "day"),
+        seconds @ 3600.. => (seconds / 3600, "hour"),
+        seconds => (seconds / 60, "minute"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_remains_is_told_in_its_largest_unit() {
+        for (seconds, told) in
+            [(0, "0 minutes"), (60, "1 minute"), (7199, "1 hour"), (DAY, "1 day"), (13 * DAY, "13 days")]
+        {
+            assert_eq!(remaining(Duration::from_secs(seconds)), told);
+        }
+    }
+}

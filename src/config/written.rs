@@ -1,0 +1,67 @@
+//! What the file says of a client's secrets, word for word, for tools that propose a change to it.
+//!
+//! A hash, a time and a reference such as `${NAME}` may be shown; a secret that stands in the file itself never is.
+
+use super::Reading;
+use super::raw::oauth::{Kept, RawSecret, Secret};
+use super::source::{At, Source, Span};
+use super::suggest;
+use crate::clock::UnixTime;
+
+/// One of a client's secrets as it stands in the file.
+#[derive(Debug)]
+pub(crate) struct WrittenSecret {
+    /// `hash` or `value`.
+    pub(crate) key: &'static str,
+    /// `None` for a secret that stands in the file itself.
+    pub(crate) text: Option<String>,
+    pub(crate) line: usize,
+    pub(crate) not_before: Option<WrittenTime>,
+    pub(crate) expires_at: Option<WrittenTime>,
+}
+
+#[derive(Debug)]
+pub(crate) struct WrittenTime {
+    pub(crate) text: String,
+    pub(crate) time: UnixTime,
+}
+
+impl Reading {
+    /// The secrets of a client in the order of the file. `Err` is what follows the words "unknown client `ID`".
+    pub(crate) fn secrets_of(&self, id: &str) -> Result<Vec<WrittenSecret>, String> {
+        let clients = self.raw.as_ref().and_then(|raw| raw.oauth.as_ref()).map(|oauth| &oauth.value.clients);
+        let names: Vec<&str> = clients.iter().flat_map(|clients| clients.names()).collect();
+        let client = clients.and_then(|clients| clients.entries.iter().find(|(name, _)| name.value == id));
+        let (_, client) = client.ok_or_else(|| suggest::way_out(id, &names))?;
+        let secrets = client.as_ref().ok().and_then(|client| client.value.secrets.as_ref().ok());
+        Ok(secrets.iter().flat_map(|list| &list.value.items).map(|secret| written(&self.source, secret)).collect())
+    }
+}
+
+fn written(source: &Source, secret: &At<RawSecret>) -> WrittenSecret {
+    let (key, kept, text) = match &secret.value.kept {
+        Kept::Hash(hash) => ("hash", hash, Some(as_written(source, hash.span, hash.value.expose()))),
+        Kept::Value(value) => ("value", value, reference(source, value)),
+    };
+    let time = |time: &Option<At<UnixTime>>| {
+        let At { value, span } = time.as_ref()?;
+        Some(WrittenTime { text: as_written(source, *span, &value.to_string()), time: *value })
+    };
+    let (not_before, expires_at) = (time(&secret.value.not_before), time(&secret.value.expires_at));
+    WrittenSecret { key, text, line: source.line(kept.span), not_before, expires_at }
+}
+
+fn reference(source: &Source, value: &At<Secret>) -> Option<String> {
+    let text = source.verbatim(value.span);
+    (!value.value.is_literal() && is_one_line(text)).then(|| text.to_owned())
+}
+
+/// What stands there, or the value where that takes several lines.
+fn as_written(source: &Source, span: Span, value: &str) -> String {
+    let text = source.verbatim(span);
+    if is_one_line(text) { text.to_owned() } else { serde_json::Value::from(value).to_string() }
+}
+
+fn is_one_line(text: &str) -> bool {
+    !text.is_empty() && !text.contains(['\n', '\r'])
+}

@@ -1,0 +1,117 @@
+//! Entrances for fuzzers, one for each parser of what strangers send: no input may make it panic, and what it accepts must hold
+//! together.
+//!
+//! `fuzz/` has a target for each, and the tests walk through them with its corpus and mutations of it.
+
+use std::cell::RefCell;
+use std::env::VarError;
+use std::io;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Request};
+
+use crate::clock::UnixTime;
+use crate::config;
+use crate::config::interpolate::Surroundings;
+use crate::issuer::credentials::Credentials;
+use crate::issuer::request::Parameters;
+use crate::jose::algorithm::Algorithm;
+use crate::jose::jwk::VerifyingKey;
+use crate::jose::key_set::KeySet;
+use crate::jose::signing::SigningKey;
+use crate::jose::token::Unverified;
+use crate::pipeline::canonical::CanonicalRequest;
+use crate::server::limits::Limits;
+
+/// An entrance and its name, which is that of its target and of its corpus.
+pub type Entrance = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const ENTRANCES: &[Entrance] = &[
+    ("jose", jose),
+    ("key_set", key_set),
+    ("canonical", canonical),
+    ("token_form", token_form),
+    ("token_json", token_json),
+    ("basic", basic),
+    ("config", configuration),
+];
+
+/// A token (RFC 7519): none that a fuzzer makes is signed by a key that it does not have.
+pub fn jose(data: &[u8]) {
+    static KEYS: OnceLock<Vec<VerifyingKey>> = OnceLock::new();
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(token) = Unverified::parse(text) else { return };
+    let keys = KEYS.get_or_init(|| {
+        let made = [Algorithm::Es256, Algorithm::EdDsa].map(SigningKey::generate);
+        made.into_iter().flatten().filter_map(|(key, _)| key.verifying_key().ok()).collect()
+    });
+    assert!(!keys.iter().any(|key| token.is_signed_by(key)), "a forged token");
+}
+
+/// A JWK Set (RFC 7517): what is usable is found by its id, and no more than was published.
+pub fn key_set(data: &[u8]) {
+    let mut skipped = Vec::new();
+    if let Ok(keys) = KeySet::parse(data, &Algorithm::ALL, &mut skipped) {
+        assert!((1..=64).contains(&keys.len()));
+        for algorithm in Algorithm::ALL {
+            if let Some(key) = keys.find(None, algorithm) {
+                assert!(keys.holds(key) && key.algorithm == algorithm);
+            }
+        }
+    }
+}
+
+/// A request target: read again, what is sent on means the same.
+pub fn canonical(data: &[u8]) {
+    let Ok(target) = std::str::from_utf8(data) else { return };
+    let Some(first) = canonical_request(target) else { return };
+    let path = first.decoded_path();
+    assert!(path.starts_with('/') && !path.contains(['\\', '\0']), "{path:?}");
+    assert!(!path.split('/').any(|segment| matches!(segment, "." | "..")), "{path:?}");
+    let again = canonical_request(first.target().as_str()).expect("what is sent on is canonical");
+    assert_eq!((again.target(), again.decoded_path()), (first.target(), path));
+}
+
+fn canonical_request(target: &str) -> Option<CanonicalRequest> {
+    let head = Request::builder().uri(target).header("host", "gateway.example.com").body(()).ok()?.into_parts().0;
+    CanonicalRequest::new(&head, "https", &RefCell::new(None), &Limits::default()).ok()
+}
+
+/// A token request in a form (RFC 6749 §4.4.2).
+pub fn token_form(data: &[u8]) {
+    token_request("application/x-www-form-urlencoded", data);
+}
+
+/// A token request in JSON.
+pub fn token_json(data: &[u8]) {
+    token_request("application/json", data);
+}
+
+fn token_request(content_type: &'static str, body: &[u8]) {
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+    if let Ok(mut parameters) = Parameters::read(&headers, None, body, true) {
+        let _ = Credentials::read(&headers, &mut parameters);
+    }
+}
+
+/// Basic credentials (RFC 7617), beside an empty form.
+pub fn basic(data: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(data) else { return };
+    let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, form), (AUTHORIZATION, value)]);
+    if let Ok(mut parameters) = Parameters::read(&headers, None, b"", true) {
+        let _ = Credentials::read(&headers, &mut parameters);
+    }
+}
+
+/// A configuration: read as far as it goes without the files that it names, and told about in words.
+pub fn configuration(data: &[u8]) {
+    let variable = |_: &str| Err(VarError::NotPresent);
+    let file = |_: &Path| Err(io::ErrorKind::NotFound.into());
+    let surroundings = Surroundings { variable: &variable, file: &file, now: UnixTime::from_seconds(1_800_000_000) };
+    let reading = config::parse(Path::new("gateway.yaml"), data.to_vec(), &surroundings);
+    assert!(reading.faults.is_empty() || !reading.told().is_empty());
+}

@@ -1,0 +1,118 @@
+//! A secret as the configuration keeps it: its hash, the time in which it is good, and the mark that it once matched.
+//!
+//! A secret outside its time is compared like any other and never matches: nobody can tell it from a wrong one.
+
+use std::sync::OnceLock;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::hmac;
+
+use super::secret::{ClientSecret, SecretHash};
+use crate::clock::UnixTime;
+
+/// One of a client's secrets.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptSecret {
+    pub(crate) hash: SecretHash,
+    pub(crate) validity: Validity,
+    /// Of the one secret that has this hash. There is one place for each hash of the configuration and only a match fills
+    /// it, so that no flood of secrets can grow it or push anything out.
+    proven: OnceLock<Mark>,
+}
+
+/// From the first instant on, until just before the second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Validity {
+    pub(crate) not_before: Option<UnixTime>,
+    pub(crate) expires_at: Option<UnixTime>,
+}
+
+/// Stands for a secret in memory, and tells nothing about it without the key of this process.
+#[derive(Clone)]
+pub(crate) struct Mark(hmac::Tag);
+
+/// Makes [`Mark`]s: a fast keyed hash, so that a slow one is computed once for each secret and process.
+#[derive(Debug)]
+pub(crate) struct Marker(hmac::Key);
+
+impl KeptSecret {
+    pub(crate) fn new(hash: SecretHash, validity: Validity) -> Self {
+        Self { hash, validity, proven: OnceLock::new() }
+    }
+
+    /// True if the secret behind this mark is known to have this hash.
+    pub(crate) fn is_proven_by(&self, mark: &Mark) -> bool {
+        self.proven.get().is_some_and(|proven| verify_slices_are_equal(proven.0.as_ref(), mark.0.as_ref()).is_ok())
+    }
+
+    pub(crate) fn prove(&self, mark: Mark) {
+        // Another request may have been first, with the same mark.
+        let _ = self.proven.set(mark);
+    }
+}
+
+impl Validity {
+    pub(crate) fn holds(self, now: UnixTime) -> bool {
+        self.not_before.is_none_or(|from| from <= now) && !self.is_over(now)
+    }
+
+    pub(crate) fn is_over(self, now: UnixTime) -> bool {
+        self.expires_at.is_some_and(|until| until <= now)
+    }
+}
+
+impl Marker {
+    pub(crate) fn new() -> Self {
+        // A failing random generator leaves zeros, and marks never leave this process all the same.
+        let mut key = [0; 32];
+        let _ = aws_lc_rs::rand::fill(&mut key);
+        Self(hmac::Key::new(hmac::HMAC_SHA256, &key))
+    }
+
+    /// Of a secret that is said to be this client's.
+    pub(crate) fn mark(&self, client: &str, secret: &ClientSecret) -> Mark {
+        let mut context = hmac::Context::with_key(&self.0);
+        // No client id has a zero byte.
+        context.update(client.as_bytes());
+        context.update(&[0]);
+        context.update(secret.expose().as_bytes());
+        Mark(context.sign())
+    }
+}
+
+impl std::fmt::Debug for Mark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Mark(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(text: &str) -> ClientSecret {
+        ClientSecret::new(text.to_owned())
+    }
+
+    #[test]
+    fn a_secret_is_good_from_its_first_instant_until_just_before_its_last() {
+        let time = UnixTime::from_seconds;
+        let validity = Validity { not_before: Some(time(10)), expires_at: Some(time(20)) };
+        let good: Vec<u64> = (8..22).filter(|now| validity.holds(time(*now))).collect();
+        assert_eq!(good, (10..20).collect::<Vec<_>>());
+        assert!(Validity::default().holds(time(0)) && !Validity::default().is_over(time(u64::MAX)));
+    }
+
+    #[test]
+    fn only_the_secret_that_matched_is_remembered_and_only_for_its_client() {
+        let marker = Marker::new();
+        let kept = KeptSecret::new(SecretHash::of(&secret("a")), Validity::default());
+        assert!(!kept.is_proven_by(&marker.mark("app", &secret("a"))));
+        kept.prove(marker.mark("app", &secret("a")));
+        assert!(kept.is_proven_by(&marker.mark("app", &secret("a"))));
+        for (client, other) in [("app", "b"), ("other", "a"), ("ap", "pa"), ("app", ""), ("app", "a\0")] {
+            assert!(!kept.is_proven_by(&marker.mark(client, &secret(other))), "{client} {other}");
+        }
+        assert!(!kept.is_proven_by(&Marker::new().mark("app", &secret("a"))), "another process remembers it");
+    }
+}

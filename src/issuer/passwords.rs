@@ -1,0 +1,314 @@
+//! Slow hashes: where they are computed, and who has to wait for whom.
+//!
+//! A secret that matched before is known by its mark and waits for nobody. What is left are first uses and wrong secrets, and
+//! which is which shows only afterwards, at 20 ms and 19 MiB apiece. So they go by where they come from: an address whose
+//! attempts keep failing has a few places and no more, and the rest stay free for clients that come for the first time.
+
+use std::hash::BuildHasher as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use foldhash::quality::RandomState;
+use tokio::sync::Semaphore;
+
+use super::kept_secret::{KeptSecret, Mark, Marker};
+use super::offload::{Busy, Offload};
+use super::secret::ClientSecret;
+use crate::clock::UnixTime;
+
+#[derive(Debug)]
+pub(crate) struct Passwords {
+    offload: Offload,
+    doubtful: Arc<Semaphore>,
+    attempts: Attempts,
+    marker: Marker,
+}
+
+/// Whose secrets are compared. An unknown client's stand-ins are compared in the same way, and nothing comes of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim<'c> {
+    pub(crate) id: &'c str,
+    pub(crate) is_known: bool,
+    pub(crate) kept: &'c [KeptSecret],
+    pub(crate) from: IpAddr,
+}
+
+/// How many comparisons of addresses that keep failing may wait or run.
+const DOUBTFUL: usize = 4;
+
+impl Passwords {
+    pub(crate) fn new(offload: Offload) -> Self {
+        let doubtful = Arc::new(Semaphore::new(DOUBTFUL));
+        Self { offload, doubtful, attempts: Attempts::new(), marker: Marker::new() }
+    }
+
+    /// The position of the secret that any of the presented ones is, and that is good now. Whatever does not match costs the
+    /// same: every fast hash is compared, and then every slow one.
+    pub(crate) async fn matching(
+        &self,
+        claim: Claim<'_>,
+        presented: Vec<ClientSecret>,
+        now: UnixTime,
+    ) -> Result<Option<usize>, Busy> {
+        let is_slow = claim.kept.iter().any(|kept| kept.hash.is_slow());
+        let mark = |secret: &ClientSecret| self.marker.mark(claim.id, secret);
+        let marks: Vec<_> = presented.iter().filter(|_| is_slow).map(mark).collect();
+        let quick = quick(claim, &presented, &marks, now);
+        if quick.is_some() || !is_slow {
+            return Ok(quick);
+        }
+        let attempt = self.attempts.begin(claim.from, now);
+        let place = if self.attempts.are_doubtful(attempt, now) {
+            Some(Arc::clone(&self.doubtful).try_acquire_owned().map_err(|_| Busy)?)
+        } else {
+            None
+        };
+        let hashes: Vec<_> = claim.kept.iter().map(|kept| kept.hash.clone()).collect();
+        let compare = move || {
+            let mut found = Vec::new();
+            for (position, hash) in hashes.iter().enumerate().filter(|(_, hash)| hash.is_slow()) {
+                found.extend(presented.iter().position(|secret| hash.matches(secret)).map(|which| (position, which)));
+            }
+            // Kept until the work has ended: hanging up makes no room.
+            drop(place);
+            (found, presented)
+        };
+        let (found, presented) = self.offload.run(compare).await?;
+        let good = found.into_iter().filter(|_| claim.is_known).find_map(|(position, which)| {
+            let kept = claim.kept.get(position).filter(|kept| kept.validity.holds(now))?;
+            Some((position, kept, presented.get(which)?))
+        });
+        Ok(good.map(|(position, kept, secret)| {
+            self.attempts.forgive(attempt, now);
+            kept.prove(mark(secret));
+            position
+        }))
+    }
+}
+
+/// Among hashes that are fast, and slow ones that matched before.
+fn quick(claim: Claim<'_>, presented: &[ClientSecret], marks: &[Mark], now: UnixTime) -> Option<usize> {
+    let mut found = None;
+    for (position, kept) in claim.kept.iter().enumerate() {
+        let matches = if kept.hash.is_slow() {
+            marks.iter().fold(false, |any, mark| any | kept.is_proven_by(mark))
+        } else {
+            presented.iter().fold(false, |any, secret| any | kept.hash.matches(secret))
+        };
+        let counts = matches & kept.validity.holds(now) & claim.is_known;
+        found = found.or(counts.then_some(position));
+    }
+    found
+}
+
+/// Attempts that did not turn out well, by address and minute. Two addresses may share a count: then both have fewer places,
+/// and still some.
+struct Attempts {
+    /// The minute in the upper bits, the count in the lower ones.
+    counts: Box<[AtomicU32]>,
+    /// Of this process alone, so that nobody can choose whom to share a count with.
+    hasher: RandomState,
+}
+
+/// The number of a count.
+#[derive(Clone, Copy, Debug)]
+struct Attempt(usize);
+
+const COUNTS: usize = 4096;
+const COUNT_BITS: u32 = 12;
+/// An address may fail that often in a minute, or wait at the same time, before it is doubtful.
+const TRUSTED: u32 = 4;
+
+impl Attempts {
+    fn new() -> Self {
+        let counts = (0..COUNTS).map(|_| AtomicU32::new(0)).collect();
+        Self { counts, hasher: RandomState::default() }
+    }
+
+    /// Counted before it is known how it ends: those that are under way may all be wrong.
+    fn begin(&self, from: IpAddr, now: UnixTime) -> Attempt {
+        let attempt = Attempt(self.hasher.hash_one(network(from)) as usize % COUNTS);
+        self.change(attempt, now, |count| (count + 1).min((1 << COUNT_BITS) - 1));
+        attempt
+    }
+
+    fn forgive(&self, attempt: Attempt, now: UnixTime) {
+        self.change(attempt, now, |count| count.saturating_sub(1));
+    }
+
+    fn are_doubtful(&self, attempt: Attempt, now: UnixTime) -> bool {
+        self.counts.get(attempt.0).is_some_and(|count| in_minute(count.load(Ordering::Relaxed), now) > TRUSTED)
+    }
+
+    fn change(&self, attempt: Attempt, now: UnixTime, change: impl Fn(u32) -> u32) {
+        let Some(count) = self.counts.get(attempt.0) else { return };
+        let changed = |count| Some(minute(now) << COUNT_BITS | change(in_minute(count, now)));
+        let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, changed);
+    }
+}
+
+impl std::fmt::Debug for Attempts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Attempts(..)")
+    }
+}
+
+fn minute(now: UnixTime) -> u32 {
+    (now.seconds() / 60) as u32 & (u32::MAX >> COUNT_BITS)
+}
+
+/// What an old minute has counted is forgotten.
+fn in_minute(count: u32, now: UnixTime) -> u32 {
+    if count >> COUNT_BITS == minute(now) { count & ((1 << COUNT_BITS) - 1) } else { 0 }
+}
+
+/// A host has a whole /64 of IPv6 to itself.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !(u128::MAX >> 64)).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kept_secret::Validity;
+    use super::super::secret::SecretHash;
+    use super::*;
+    use argon2::password_hash::PasswordHasher as _;
+    use tokio::runtime::Runtime;
+
+    const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const AWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    fn secret(text: &str) -> ClientSecret {
+        ClientSecret::new(text.to_owned())
+    }
+
+    /// Of the lowest cost: what is tested is who waits, not for how long.
+    fn slow(text: &str, validity: Validity) -> KeptSecret {
+        let argon2 = argon2::Argon2::from(argon2::Params::new(8, 1, 1, None).unwrap());
+        let hash = argon2.hash_password_with_salt(text.as_bytes(), b"somesaltsomesalt").unwrap();
+        KeptSecret::new(SecretHash::parse(&hash.to_string()).unwrap(), validity)
+    }
+
+    fn fast(text: &str, validity: Validity) -> KeptSecret {
+        KeptSecret::new(SecretHash::of(&secret(text)), validity)
+    }
+
+    fn over() -> Validity {
+        Validity { expires_at: Some(NOW), ..Validity::default() }
+    }
+
+    /// With a thread of its own, which is dropped with it.
+    fn passwords() -> (Runtime, Passwords) {
+        let runtime = Offload::runtime(1).unwrap();
+        let passwords = Passwords::new(Offload::new(runtime.handle().clone(), 64));
+        (runtime, passwords)
+    }
+
+    fn claim(kept: &[KeptSecret], from: IpAddr) -> Claim<'_> {
+        Claim { id: "app", is_known: true, kept, from }
+    }
+
+    fn ask(passwords: &Passwords, claim: Claim<'_>, text: &str) -> Result<Option<usize>, Busy> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(passwords.matching(claim, vec![secret(text)], NOW))
+    }
+
+    #[test]
+    fn a_secret_is_found_at_its_place_among_hashes_of_both_kinds() {
+        let (runtime, passwords) = passwords();
+        let good = Validity::default();
+        let kept = [slow("a", good), fast("b", good), slow("c", good), fast("d", over()), slow("e", over())];
+        for (text, place) in
+            [("a", Some(0)), ("b", Some(1)), ("c", Some(2)), ("a", Some(0)), ("d", None), ("e", None), ("f", None)]
+        {
+            assert_eq!(ask(&passwords, claim(&kept, HOME), text), Ok(place), "{text}");
+        }
+        runtime.shutdown_background();
+    }
+
+    #[test]
+    fn what_matched_before_is_remembered_and_neither_what_failed_nor_what_is_over() {
+        let (runtime, passwords) = passwords();
+        let mut kept = vec![slow("a", Validity::default())];
+        assert_eq!(ask(&passwords, claim(&kept, HOME), "b"), Ok(None));
+        assert_eq!(ask(&passwords, claim(&kept, HOME), "a"), Ok(Some(0)));
+        // From here on, whatever has to be computed is refused.
+        runtime.shutdown_background();
+        assert_eq!(ask(&passwords, claim(&kept, HOME), "a"), Ok(Some(0)));
+        assert_eq!(ask(&passwords, claim(&kept, HOME), "b"), Err(Busy));
+        let stranger = Claim { is_known: false, ..claim(&kept, HOME) };
+        assert_eq!(ask(&passwords, stranger, "a"), Err(Busy), "a stand-in's secret answers an unknown client faster");
+        kept[0].validity = over();
+        assert_eq!(
+            ask(&passwords, claim(&kept, HOME), "a"),
+            Err(Busy),
+            "an expired secret answers faster than a wrong one"
+        );
+    }
+
+    #[test]
+    fn an_unknown_client_never_matches() {
+        let (runtime, passwords) = passwords();
+        let kept = [slow("a", Validity::default()), fast("b", Validity::default())];
+        let stranger = Claim { is_known: false, ..claim(&kept, HOME) };
+        for text in ["a", "b", "c"] {
+            assert_eq!(ask(&passwords, stranger, text), Ok(None));
+        }
+        runtime.shutdown_background();
+    }
+
+    #[test]
+    fn a_flood_of_wrong_secrets_keeps_no_one_else_out() {
+        let (runtime, passwords) = passwords();
+        let known = [slow("a", Validity::default())];
+        let new = [slow("b", Validity::default())];
+        assert_eq!(ask(&passwords, claim(&known, HOME), "a"), Ok(Some(0)));
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let busy = runtime.spawn_blocking(move || wait.recv());
+        let waker = std::task::Waker::noop();
+        let mut flood = Vec::new();
+        for _ in 0..1000 {
+            let mut asked = Box::pin(passwords.matching(claim(&known, AWAY), vec![secret("wrong")], NOW));
+            if asked.as_mut().poll(&mut std::task::Context::from_waker(waker)).is_pending() {
+                flood.push(asked);
+            }
+        }
+        assert_eq!(flood.len() as u32, TRUSTED + DOUBTFUL as u32, "the rest of the flood is told to come back");
+        assert_eq!(
+            ask(&passwords, claim(&known, AWAY), "a"),
+            Ok(Some(0)),
+            "a known secret does not wait, wherever it comes from"
+        );
+        drop(flood);
+        assert_eq!(ask(&passwords, claim(&known, AWAY), "x"), Err(Busy), "hanging up makes room");
+        go.send(()).unwrap();
+        assert_eq!(ask(&passwords, claim(&new, HOME), "b"), Ok(Some(0)), "a first use has its place");
+        drop(busy);
+        runtime.shutdown_background();
+    }
+
+    #[test]
+    fn failures_are_counted_by_network_and_forgotten_after_their_minute() {
+        let attempts = Attempts::new();
+        let ask = |from: &str, now| {
+            let attempt = attempts.begin(from.parse().unwrap(), now);
+            attempts.are_doubtful(attempt, now)
+        };
+        let doubtful: Vec<bool> = (0..6).map(|host| ask(&format!("2001:db8::{host}"), NOW)).collect();
+        assert_eq!(doubtful, [false, false, false, false, true, true]);
+        assert!(ask("2001:db8::ffff", NOW) && !ask("2001:db8:0:1::", NOW));
+        assert!(!ask("2001:db8::", NOW.plus(std::time::Duration::from_secs(60))));
+        let attempt = attempts.begin(HOME, NOW);
+        for _ in 0..10_000 {
+            attempts.begin(HOME, NOW);
+        }
+        assert!(attempts.are_doubtful(attempt, NOW), "a count does not overflow");
+        (0..1 << COUNT_BITS).for_each(|_| attempts.forgive(attempt, NOW));
+        assert!(!attempts.are_doubtful(attempt, NOW));
+    }
+}

@@ -1,0 +1,66 @@
+//! The revocation endpoint: a client takes back a token of its own (RFC 7009).
+//!
+//! Authenticates as the token endpoint does. A token that is good for nothing, whatever the reason, needs no revoking and is none of
+//! the client's business either: the answer is the same. The one thing that a client is told about a token is that it is another's.
+
+use std::rc::Rc;
+
+use http::HeaderMap;
+
+use super::authorization_server::{AuthorizationServer, TokenRefusal};
+use super::grant::GrantFault;
+use crate::clock::UnixTime;
+use crate::network::Whence;
+use crate::oauth::caller::IssuerName;
+use crate::oauth::identity::Identity;
+use crate::trust::revocation::Entry;
+use crate::trust::revocation_keeper::{NotRevoked, Revoker};
+use crate::trust::verify::{AllowedAudiences, AllowedIssuers, Expectations, Trust, Verified};
+
+/// What became of a client's wish.
+#[derive(Debug)]
+pub(crate) enum Revoked {
+    /// On the disk, and known to every worker.
+    Token(Rc<Verified>),
+    /// There was nothing to revoke.
+    Nothing { client: Identity },
+}
+
+impl AuthorizationServer {
+    /// Answers a revocation request whose body has been read whole. `token_type_hint` may be ignored, and there is one type.
+    pub(crate) async fn revoke(
+        &self,
+        (trust, revoker): (&Trust, &Revoker),
+        headers: &HeaderMap,
+        query: Option<&str>,
+        body: &[u8],
+        from: Whence,
+        now: UnixTime,
+    ) -> Result<Revoked, TokenRefusal> {
+        if !now.is_plausible() {
+            return Err(TokenRefusal::Clock);
+        }
+        let (authenticated, parameters) = self.client(headers, query, body, from, now).await?;
+        let client = authenticated.client;
+        let token = parameters.token.ok_or(GrantFault::InvalidRequest("token is missing"))?;
+        let own = [IssuerName::own()];
+        let expected = Expectations { issuers: AllowedIssuers::Only(&own), audiences: AllowedAudiences::Any };
+        let Ok(verified) = trust.verify(token.expose(), expected, now).await else {
+            return Ok(Revoked::Nothing { client: client.id.clone() });
+        };
+        if verified.caller.client.as_ref() != Some(&client.id) {
+            return Err(GrantFault::OthersToken { client: client.id.clone() }.into());
+        }
+        let Some(entry) = Entry::token(&verified.issuer.settings, &verified.claims, now) else {
+            return Ok(Revoked::Nothing { client: client.id.clone() });
+        };
+        revoker.revoke(entry).await?;
+        Ok(Revoked::Token(Rc::new(verified)))
+    }
+}
+
+impl From<NotRevoked> for TokenRefusal {
+    fn from(not: NotRevoked) -> Self {
+        Self::NotRevoked(not)
+    }
+}

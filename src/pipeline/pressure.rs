@@ -1,0 +1,181 @@
+//! How much a worker takes on: fewer requests at once while its event loop lags, none while memory runs out.
+//!
+//! What is shed is shed before anything else is done for it, and its answer is held back for a moment: a client that asks again at once
+//! would otherwise be served nothing but refusals, as fast as they can be made, and the requests that are taken on would starve beside it.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// One worker's.
+#[derive(Debug)]
+pub(crate) struct Pressure {
+    in_flight: Cell<usize>,
+    /// The configured share.
+    most: usize,
+    /// What the lag leaves of it.
+    allowed: Cell<usize>,
+    held_back: Cell<usize>,
+    memory_is_short: Arc<AtomicBool>,
+}
+
+/// A request whose refusal waits.
+struct HeldBack<'p>(&'p Cell<usize>);
+
+/// How often the lag is looked at.
+const TICK: Duration = Duration::from_millis(25);
+/// A request waits no longer than this for its turn, or fewer are taken on.
+const LAG: Duration = Duration::from_millis(250);
+/// Some are always taken on.
+const LEAST: usize = 64;
+/// Refusals are so far apart, whatever their number: each costs a worker some 25 µs.
+const HOLD_EACH: Duration = Duration::from_micros(400);
+const SHORTEST_HOLD: Duration = Duration::from_millis(5);
+const LONGEST_HOLD: Duration = Duration::from_secs(1);
+/// More are not held back: each costs memory, and may have a place in the audit log.
+const MAX_HELD: usize = 1024;
+
+impl Pressure {
+    pub(crate) fn new(most: usize, memory_is_short: Arc<AtomicBool>) -> Self {
+        Self { in_flight: Cell::new(0), most, allowed: Cell::new(most), held_back: Cell::new(0), memory_is_short }
+    }
+
+    pub(crate) fn begin(&self) {
+        self.in_flight.set(self.in_flight.get() + 1);
+    }
+
+    pub(crate) fn end(&self) {
+        self.in_flight.set(self.in_flight.get() - 1);
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+
+    /// True where a request that has begun must go no further. Those that only wait to be refused do not count.
+    pub(crate) fn is_too_much(&self) -> bool {
+        self.in_flight.get() - self.held_back.get() > self.allowed.get() || self.memory_is_short.load(Ordering::Relaxed)
+    }
+
+    /// Ends when the refusal may be sent. Dropped with a client that hangs up.
+    pub(crate) async fn hold_back(&self) {
+        if self.held_back.get() >= MAX_HELD {
+            return;
+        }
+        let _held = HeldBack::new(&self.held_back);
+        sleep(hold(self.held_back.get())).await;
+    }
+
+    /// Adapts to the lag of the event loop, for as long as the worker runs.
+    pub(crate) async fn keep_watch(&self) {
+        loop {
+            let due = Instant::now() + TICK;
+            sleep_until(due).await;
+            self.adapt(Instant::now().saturating_duration_since(due));
+        }
+    }
+
+    fn adapt(&self, lag: Duration) {
+        let allowed = self.allowed.get();
+        let taken_on = self.in_flight.get() - self.held_back.get();
+        self.allowed.set(if lag > LAG {
+            (allowed.min(taken_on) / 10 * 9).max(LEAST).min(self.most)
+        } else {
+            (allowed + allowed / 16 + 1).min(self.most)
+        });
+    }
+}
+
+impl<'p> HeldBack<'p> {
+    fn new(count: &'p Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for HeldBack<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// So that refusals together cost a small part of the worker, whatever their number.
+fn hold(held_back: usize) -> Duration {
+    let held_back = u32::try_from(held_back).unwrap_or(u32::MAX);
+    HOLD_EACH.saturating_mul(held_back).clamp(SHORTEST_HOLD, LONGEST_HOLD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pressure(most: usize) -> Pressure {
+        Pressure::new(most, Arc::default())
+    }
+
+    fn with_in_flight(pressure: &Pressure, count: usize) {
+        (0..count).for_each(|_| pressure.begin());
+    }
+
+    #[test]
+    fn a_worker_that_lags_takes_on_less_until_it_does_not_and_more_again_within_seconds() {
+        let pressure = pressure(4096);
+        with_in_flight(&pressure, 2000);
+        assert!(!pressure.is_too_much());
+        pressure.adapt(LAG * 2);
+        assert!(pressure.is_too_much());
+        (0..100).for_each(|_| pressure.adapt(LAG * 2));
+        assert_eq!(pressure.allowed.get(), LEAST);
+        let ticks = (1..).find(|_| {
+            pressure.adapt(Duration::ZERO);
+            pressure.allowed.get() == 4096
+        });
+        assert!(TICK * ticks.unwrap() < Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_worker_that_keeps_up_takes_on_all_that_it_may() {
+        let pressure = pressure(100);
+        with_in_flight(&pressure, 100);
+        pressure.adapt(Duration::from_millis(20));
+        assert!(!pressure.is_too_much());
+        pressure.begin();
+        assert!(pressure.is_too_much());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_wait_to_be_refused_take_no_place() {
+        let pressure = pressure(1);
+        with_in_flight(&pressure, 2);
+        assert!(pressure.is_too_much());
+        let mut waiting = Box::pin(pressure.hold_back());
+        assert!(futures_poll(&mut waiting));
+        assert!(!pressure.is_too_much());
+        waiting.await;
+        assert_eq!(pressure.held_back.get(), 0);
+    }
+
+    fn futures_poll<F: Future + Unpin>(future: &mut F) -> bool {
+        use std::task::{Context, Waker};
+        std::pin::Pin::new(future).poll(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    #[test]
+    fn refusals_are_held_the_longer_the_more_there_are() {
+        assert_eq!(hold(1), SHORTEST_HOLD);
+        assert_eq!(hold(100), Duration::from_millis(40));
+        assert_eq!(hold(usize::MAX), LONGEST_HOLD);
+    }
+
+    #[test]
+    fn nothing_is_taken_on_while_memory_is_short() {
+        let short = Arc::new(AtomicBool::new(true));
+        let pressure = Pressure::new(10, Arc::clone(&short));
+        assert!(pressure.is_too_much());
+        short.store(false, Ordering::Relaxed);
+        assert!(!pressure.is_too_much());
+    }
+}

@@ -1,0 +1,388 @@
+//! The last good JWK Set of each issuer on disk, so that a gateway that starts while an issuer is away serves its callers.
+//!
+//! One file an issuer, in a folder that nobody else may enter. What is read back is believed no more than what was fetched:
+//! the same parser reads it, it must be from the issuer and the place that are configured now, and it counts from its first
+//! fetch. A file that is anything else is ignored, with the reason; nothing here can stop a start.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+use url::Url;
+
+use super::fetch::is_safe;
+use super::issuer::{IssuerSettings, KeySource};
+use super::key_cache::Times;
+use super::refresher::{MAX_TTL, MIN_TTL};
+use crate::clock::UnixTime;
+use crate::jose::key_set::{KeySet, KeySetFault};
+use crate::oauth::caller::IssuerName;
+
+/// Where the last good set of one issuer is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Shelf {
+    path: PathBuf,
+}
+
+/// A set as it was fetched, with all that it is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Kept {
+    pub(crate) issuer: String,
+    pub(crate) jwks_uri: Url,
+    /// The issuer's metadata named the place, not the configuration.
+    pub(crate) discovered: bool,
+    /// Unix time, before the issuer was asked.
+    pub(crate) fetched_at: u64,
+    pub(crate) ttl_s: u64,
+    /// As the issuer sent it.
+    pub(crate) document: String,
+}
+
+/// A set that serves again.
+#[derive(Debug)]
+pub(crate) struct Restored {
+    pub(crate) keys: KeySet,
+    pub(crate) times: Times,
+    pub(crate) jwks_uri: Url,
+}
+
+/// The file: what is kept, and a hash that tells a torn or edited one.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sealed {
+    sha256: String,
+    kept: Box<RawValue>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeptError {
+    #[error("cannot {action} `{path}`")]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{path}` is open to others (mode {mode:o})")]
+    Mode { path: PathBuf, mode: u32 },
+    #[error("`{path}` is not a JWK Set that was kept here")]
+    Corrupt { path: PathBuf },
+    #[error("`{path}` was fetched from another issuer or place")]
+    Elsewhere { path: PathBuf },
+    #[error("`{path}` was fetched in the future")]
+    Future { path: PathBuf },
+    #[error("`{path}` is beyond `max_stale`")]
+    Stale { path: PathBuf },
+    #[error("the JWK Set in `{path}` can't be used")]
+    Keys {
+        path: PathBuf,
+        #[source]
+        source: KeySetFault,
+    },
+}
+
+const FOLDER: &str = "jwks";
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+/// A document of the most bytes that are fetched, each escaped.
+const MAX_BYTES: u64 = 2 * 1024 * 1024;
+
+impl Shelf {
+    pub(crate) fn of(state_directory: &Path, issuer: &IssuerName) -> Self {
+        Self { path: state_directory.join(FOLDER).join(format!("{}.json", issuer.as_str())) }
+    }
+
+    /// The set that was kept, if it may still serve; `None` if there is none.
+    pub(crate) fn load(
+        &self,
+        settings: &IssuerSettings,
+        source: &KeySource,
+        now: UnixTime,
+    ) -> Result<Option<Restored>, KeptError> {
+        let Some(bytes) = self.read()? else {
+            return Ok(None);
+        };
+        let kept = unseal(&bytes).ok_or_else(|| KeptError::Corrupt { path: self.path.clone() })?;
+        if !kept.is_from(settings, source) {
+            return Err(KeptError::Elsewhere { path: self.path.clone() });
+        }
+        let times = self.times(&kept, source.max_stale, now)?;
+        let keys = KeySet::parse(kept.document.as_bytes(), &settings.algorithms, &mut Vec::new());
+        let keys = keys.map_err(|source| KeptError::Keys { path: self.path.clone(), source })?;
+        Ok(Some(Restored { keys, times, jwks_uri: kept.jwks_uri }))
+    }
+
+    /// Written beside, flushed, then renamed: a crash leaves the old set or the new one. Blocks.
+    pub(crate) fn save(&self, kept: &Kept) -> Result<(), KeptError> {
+        let sealed = seal(kept).map_err(self.failed("write"))?;
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder);
+        // A folder that was there already would keep its own mode.
+        made.and_then(|()| fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE)))
+            .map_err(self.failed("make the folder of"))?;
+        let beside = self.path.with_extension("json.new");
+        write(&beside, &sealed).and_then(|()| fs::rename(&beside, &self.path)).map_err(self.failed("write"))?;
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(self.failed("flush the folder of"))
+    }
+
+    fn read(&self) -> Result<Option<Vec<u8>>, KeptError> {
+        // Not followed, and looked at before it is opened: a pipe in its place would make the start wait for ever.
+        let metadata = match fs::symlink_metadata(&self.path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.failed("read")(error)),
+        };
+        if !metadata.is_file() || metadata.len() > MAX_BYTES {
+            return Err(KeptError::Corrupt { path: self.path.clone() });
+        }
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        refuse_looser(&self.path, &metadata)?;
+        refuse_looser(folder, &fs::metadata(folder).map_err(self.failed("read"))?)?;
+        let mut bytes = Vec::new();
+        let read = File::open(&self.path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes));
+        read.map_err(self.failed("read"))?;
+        Ok(Some(bytes))
+    }
+
+    /// The times of the original fetch, on this process's clock.
+    fn times(&self, kept: &Kept, max_stale: Duration, now: UnixTime) -> Result<Times, KeptError> {
+        let age = now.seconds().checked_sub(kept.fetched_at);
+        let age = Duration::from_secs(age.ok_or_else(|| KeptError::Future { path: self.path.clone() })?);
+        let ttl = Duration::from_secs(kept.ttl_s);
+        if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
+            return Err(KeptError::Corrupt { path: self.path.clone() });
+        }
+        let asked = Instant::now().checked_sub(age).filter(|_| age < ttl + max_stale);
+        let asked = asked.ok_or_else(|| KeptError::Stale { path: self.path.clone() })?;
+        Ok(Times::new(asked, ttl, max_stale))
+    }
+
+    fn failed(&self, action: &'static str) -> impl FnOnce(io::Error) -> KeptError {
+        let path = self.path.clone();
+        move |source| KeptError::Io { action, path, source }
+    }
+}
+
+impl Kept {
+    fn is_from(&self, settings: &IssuerSettings, source: &KeySource) -> bool {
+        let same_place = match &source.jwks_uri {
+            Some(configured) => !self.discovered && *configured == self.jwks_uri,
+            None => self.discovered && is_safe(&self.jwks_uri),
+        };
+        self.issuer == settings.issuer.as_str() && same_place
+    }
+}
+
+fn seal(kept: &Kept) -> io::Result<Vec<u8>> {
+    let kept = serde_json::value::to_raw_value(kept)?;
+    let mut bytes = serde_json::to_vec(&Sealed { sha256: hash(kept.get()), kept })?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn unseal(bytes: &[u8]) -> Option<Kept> {
+    let sealed: Sealed = serde_json::from_slice(bytes).ok()?;
+    if sealed.sha256 != hash(sealed.kept.get()) {
+        return None;
+    }
+    serde_json::from_str(sealed.kept.get()).ok()
+}
+
+fn hash(text: &str) -> String {
+    digest(&SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(path)?;
+    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn refuse_looser(path: &Path, metadata: &fs::Metadata) -> Result<(), KeptError> {
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 { Ok(()) } else { Err(KeptError::Mode { path: path.to_owned(), mode }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jose::algorithm::Algorithm;
+    use crate::jose::signing::SigningKey;
+    use crate::oauth::identity::Identity;
+    use crate::trust::issuer::{Profile, TokenTypes};
+    use crate::trust::scope_claim::ScopeClaim;
+
+    const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// A folder of its own, gone at the end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            Self(std::env::temp_dir().join(format!("portcullis-kept-{}-{name}", std::process::id())))
+        }
+
+        fn shelf(&self) -> Shelf {
+            Shelf::of(&self.0, &IssuerName::new("corp"))
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn settings(issuer: &str) -> IssuerSettings {
+        IssuerSettings {
+            name: IssuerName::new("corp"),
+            issuer: Identity::parse(issuer).unwrap(),
+            audiences: Vec::new(),
+            algorithms: Algorithm::ALL.to_vec(),
+            types: TokenTypes { named: Vec::new(), absent: true },
+            clock_skew: Duration::ZERO,
+            scope_claim: ScopeClaim::Auto,
+            allow_scopes: None,
+            profile: Profile::External,
+        }
+    }
+
+    fn source(jwks_uri: Option<&str>) -> KeySource {
+        KeySource { jwks_uri: jwks_uri.map(|uri| Url::parse(uri).unwrap()), ca: None, max_stale: HOUR }
+    }
+
+    /// Fetched ten seconds ago from a place that the configuration names.
+    fn kept() -> Kept {
+        let (key, _) = SigningKey::generate(Algorithm::Es256).unwrap();
+        Kept {
+            issuer: "https://a.example".to_owned(),
+            jwks_uri: Url::parse("https://a.example/keys").unwrap(),
+            discovered: false,
+            fetched_at: NOW.seconds() - 10,
+            ttl_s: 600,
+            document: serde_json::json!({ "keys": [key.public_jwk()] }).to_string(),
+        }
+    }
+
+    fn load(shelf: &Shelf) -> Result<Option<Restored>, KeptError> {
+        shelf.load(&settings("https://a.example"), &source(Some("https://a.example/keys")), NOW)
+    }
+
+    #[track_caller]
+    fn ignored(name: &str, kept: &Kept, expected: &str) {
+        let folder = Folder::new(name);
+        folder.shelf().save(kept).unwrap();
+        let error = load(&folder.shelf()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_kept_is_read_back_and_counts_from_its_fetch() {
+        let folder = Folder::new("round");
+        assert!(load(&folder.shelf()).unwrap().is_none(), "there is none yet");
+        folder.shelf().save(&kept()).unwrap();
+        let restored = load(&folder.shelf()).unwrap().unwrap();
+        let now = Instant::now();
+        assert_eq!(restored.keys.len(), 1);
+        assert_eq!(now - restored.times.asked, Duration::from_secs(10));
+        assert_eq!(restored.times.fresh_until - now, Duration::from_secs(590));
+        assert_eq!(restored.times.usable_until - now, Duration::from_secs(590) + HOUR);
+    }
+
+    #[test]
+    fn folder_and_file_are_closed_to_others_also_where_they_were_open() {
+        let folder = Folder::new("modes");
+        let shelf = folder.shelf();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        fs::create_dir_all(folder.0.join(FOLDER)).unwrap();
+        fs::set_permissions(folder.0.join(FOLDER), Permissions::from_mode(0o777)).unwrap();
+        shelf.save(&kept()).unwrap();
+        assert_eq!((mode(&folder.0.join(FOLDER)), mode(&shelf.path)), (0o700, 0o600));
+        assert_eq!(fs::read_dir(folder.0.join(FOLDER)).unwrap().count(), 1, "the file beside is gone");
+        for (path, loose) in [(&shelf.path, 0o640), (&shelf.path, 0o602), (&folder.0.join(FOLDER), 0o750)] {
+            let before = mode(path);
+            fs::set_permissions(path, Permissions::from_mode(loose)).unwrap();
+            assert!(matches!(load(&shelf), Err(KeptError::Mode { mode, .. }) if mode == loose));
+            fs::set_permissions(path, Permissions::from_mode(before)).unwrap();
+        }
+        assert!(load(&shelf).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_set_of_another_issuer_or_place_is_ignored() {
+        ignored("issuer", &Kept { issuer: "https://b.example".to_owned(), ..kept() }, "another issuer");
+        let elsewhere = Url::parse("https://b.example/keys").unwrap();
+        ignored("place", &Kept { jwks_uri: elsewhere, ..kept() }, "another issuer or place");
+        ignored("discovered", &Kept { discovered: true, ..kept() }, "another issuer or place");
+        let folder = Folder::new("configured");
+        folder.shelf().save(&kept()).unwrap();
+        let discovering = folder.shelf().load(&settings("https://a.example"), &source(None), NOW);
+        assert!(matches!(discovering, Err(KeptError::Elsewhere { .. })));
+        let unsafe_place = Url::parse("http://a.example/keys").unwrap();
+        folder.shelf().save(&Kept { discovered: true, jwks_uri: unsafe_place, ..kept() }).unwrap();
+        let discovering = folder.shelf().load(&settings("https://a.example"), &source(None), NOW);
+        assert!(matches!(discovering, Err(KeptError::Elsewhere { .. })));
+    }
+
+    #[test]
+    fn times_that_can_not_be_are_ignored() {
+        ignored("future", &Kept { fetched_at: NOW.seconds() + 1, ..kept() }, "in the future");
+        ignored("stale", &Kept { fetched_at: NOW.seconds() - 4200, ..kept() }, "beyond `max_stale`");
+        ignored("never", &Kept { fetched_at: 0, ..kept() }, "beyond `max_stale`");
+        ignored("short", &Kept { ttl_s: 59, ..kept() }, "is not a JWK Set that was kept here");
+        ignored("long", &Kept { ttl_s: u64::MAX, ..kept() }, "is not a JWK Set that was kept here");
+        let folder = Folder::new("just");
+        folder.shelf().save(&Kept { fetched_at: NOW.seconds() - 4199, ..kept() }).unwrap();
+        assert!(load(&folder.shelf()).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_set_may_be_older_than_the_machine_is_up() {
+        let folder = Folder::new("uptime");
+        let days = |days: u64| Duration::from_secs(days * 24 * 3600);
+        let age = days(7);
+        folder.shelf().save(&Kept { fetched_at: NOW.seconds() - age.as_secs(), ..kept() }).unwrap();
+        let source = KeySource { max_stale: days(7), ..source(Some("https://a.example/keys")) };
+        let restored = folder.shelf().load(&settings("https://a.example"), &source, NOW).unwrap().unwrap();
+        assert!(Instant::now() - restored.times.asked >= age);
+        assert!(Instant::now() < restored.times.usable_until);
+    }
+
+    #[test]
+    fn a_document_that_would_not_be_taken_from_the_issuer_is_not_taken_from_the_disk() {
+        for document in ["", "{}", r#"{"keys":[]}"#, r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#] {
+            ignored("document", &Kept { document: document.to_owned(), ..kept() }, "can't be used");
+        }
+    }
+
+    #[test]
+    fn torn_edited_and_strange_files_are_ignored() {
+        let folder = Folder::new("torn");
+        let shelf = folder.shelf();
+        shelf.save(&kept()).unwrap();
+        let whole = fs::read(&shelf.path).unwrap();
+        let edited = String::from_utf8(whole.clone()).unwrap().replace("\"ttl_s\":600", "\"ttl_s\":601");
+        for bytes in [&whole[..whole.len() / 2], b"", b"{}", b"\xff", edited.as_bytes()] {
+            fs::write(&shelf.path, bytes).unwrap();
+            assert!(matches!(load(&shelf), Err(KeptError::Corrupt { .. })));
+        }
+        fs::write(&shelf.path, vec![b' '; usize::try_from(MAX_BYTES).unwrap() + 1]).unwrap();
+        assert!(matches!(load(&shelf), Err(KeptError::Corrupt { .. })));
+        fs::remove_file(&shelf.path).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", &shelf.path).unwrap();
+        assert!(matches!(load(&shelf), Err(KeptError::Corrupt { .. })));
+        fs::remove_file(&shelf.path).unwrap();
+        fs::create_dir(&shelf.path).unwrap();
+        assert!(matches!(load(&shelf), Err(KeptError::Corrupt { .. })));
+        assert!(shelf.save(&kept()).is_err(), "a folder in its place is not replaced");
+    }
+}

@@ -1,0 +1,136 @@
+//! What operators are told of the issuers: by the admin listener, by `portcullis issuers`, in metrics.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::issuer::TrustedIssuer;
+use super::key_cache::KeyCache;
+use super::progress::Progress;
+
+/// All issuers, as `GET /issuers` gives them.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct IssuersReport {
+    /// Names the configuration, as audit lines do.
+    pub(crate) config: String,
+    pub(crate) issuers: Vec<IssuerReport>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct IssuerReport {
+    pub(crate) name: String,
+    pub(crate) issuer: String,
+    /// Where its keys were last found.
+    pub(crate) jwks_uri: Option<String>,
+    pub(crate) state: State,
+    /// The last attempt to fetch failed.
+    pub(crate) out_of_reach: bool,
+    pub(crate) keys: Vec<KeyReport>,
+    pub(crate) left_aside: Vec<LeftAside>,
+    /// Since the set was asked for.
+    pub(crate) age_s: Option<u64>,
+    /// Until its tokens get 503, should no fetch succeed.
+    pub(crate) usable_for_s: Option<u64>,
+    pub(crate) next_refresh_s: Option<u64>,
+    /// How far the issuer's clock is ahead of ours, by its `Date`.
+    pub(crate) clock_skew_s: Option<i64>,
+    pub(crate) last_error: Option<ErrorReport>,
+    /// Look-ups answered from a set beyond its time to live.
+    pub(crate) stale_served: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum State {
+    /// Ours, from memory.
+    Own,
+    /// Within its time to live.
+    Fresh,
+    /// Beyond its time to live, within `max_stale`.
+    Stale,
+    /// Beyond `max_stale`: its tokens get 503.
+    Expired,
+    /// Never fetched: its tokens get 503.
+    Missing,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct KeyReport {
+    pub(crate) kid: Option<String>,
+    pub(crate) alg: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LeftAside {
+    pub(crate) kid: Option<String>,
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ErrorReport {
+    pub(crate) error: String,
+    pub(crate) ago_s: u64,
+}
+
+impl IssuerReport {
+    pub(crate) fn of(issuer: &TrustedIssuer, now: Instant) -> Self {
+        let (settings, keys) = (&issuer.settings, &issuer.keys);
+        let times = keys.times();
+        let key = |key: &crate::jose::jwk::VerifyingKey| KeyReport {
+            kid: key.key_id.as_deref().map(str::to_owned),
+            alg: key.algorithm.to_string(),
+        };
+        let mut report = Self {
+            name: settings.name.as_str().to_owned(),
+            issuer: settings.issuer.as_str().to_owned(),
+            jwks_uri: None,
+            state: State::of(keys, now),
+            out_of_reach: false,
+            keys: keys.keys().keys().map(key).collect(),
+            left_aside: Vec::new(),
+            age_s: times.map(|times| seconds(now, times.asked)),
+            usable_for_s: times.map(|times| seconds(times.usable_until, now)),
+            next_refresh_s: None,
+            clock_skew_s: None,
+            last_error: None,
+            stale_served: keys.stale_served(),
+        };
+        keys.with_progress(|progress| report.add(progress, now));
+        report
+    }
+
+    fn add(&mut self, progress: &Progress, now: Instant) {
+        self.jwks_uri = progress.jwks_uri.as_ref().map(ToString::to_string);
+        self.out_of_reach = progress.out_of_reach;
+        self.left_aside = progress
+            .left_aside
+            .iter()
+            .map(|key| LeftAside { kid: key.key_id.clone(), reason: key.reason.to_string() })
+            .collect();
+        self.next_refresh_s = progress.next.map(|next| seconds(next, now));
+        self.clock_skew_s = progress.clock_skew;
+        let error = |error: &super::progress::LastError| ErrorReport {
+            error: error.text.clone(),
+            ago_s: seconds(now, error.at),
+        };
+        self.last_error = progress.last_error.as_ref().map(error);
+    }
+}
+
+impl State {
+    pub(crate) fn of(keys: &KeyCache, now: Instant) -> Self {
+        match keys.times() {
+            None if !keys.is_remote() => Self::Own,
+            None => Self::Missing,
+            Some(times) if now < times.fresh_until => Self::Fresh,
+            Some(times) if now < times.usable_until => Self::Stale,
+            Some(_) => Self::Expired,
+        }
+    }
+}
+
+fn seconds(later: Instant, earlier: Instant) -> u64 {
+    let since: Duration = later.saturating_duration_since(earlier);
+    since.as_secs()
+}

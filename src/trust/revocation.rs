@@ -1,0 +1,387 @@
+//! Which tokens are good no longer, although their signature and their time are: pure rules, no I/O, no clock.
+//!
+//! Takes entries, one token's or all that an issuer gave to a client or subject before a point in time; says of a token whether one
+//! concerns it. Issuers go by their `iss`, not by the name that a configuration gives them: renaming one must not make its
+//! revoked tokens good. A token id is kept as its digest, so that neither memory nor file tells what could be replayed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use foldhash::HashMap;
+
+use super::issuer::{IssuerSettings, Profile};
+use crate::clock::UnixTime;
+use crate::jose::BASE64URL;
+use crate::jose::claims::Claims;
+use crate::oauth::caller::{Caller, Digest};
+
+/// One revocation, as it is decided and kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// `iss`.
+    pub(crate) issuer: String,
+    pub(crate) target: Target,
+    /// Seconds since 1970: what was issued earlier is revoked, and what does not say when. `None`: whatever its time.
+    pub(crate) issued_before: Option<u64>,
+    /// Seconds since 1970, when no token that it concerns can be alive. `None`: as long as the configuration says it.
+    pub(crate) expires_at: Option<u64>,
+    /// Seconds since 1970.
+    pub(crate) made_at: u64,
+}
+
+/// What is revoked of an issuer's tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// One token, by the SHA-256 of its `jti` in base64url.
+    Token(String),
+    Client(String),
+    Subject(String),
+    /// All of them.
+    Issuer,
+}
+
+/// All that is revoked. What is added is never narrowed: of two entries about the same, the wider holds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Revocations {
+    rules: HashMap<Digest, Rule>,
+}
+
+/// What all workers see. A token that has passed one version is looked at again only under another.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    version: AtomicU64,
+    current: ArcSwap<Revocations>,
+}
+
+/// `None` is without end in either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rule {
+    issued_before: Option<u64>,
+    expires_at: Option<u64>,
+}
+
+/// In all, so that nobody can fill memory or disk by revoking.
+pub(crate) const MAX_ENTRIES: usize = 100_000;
+/// Our tokens live 24 h at most, whatever the configuration has said since.
+const OWN_TOKENS_LIVE: Duration = Duration::from_secs(24 * 3600);
+/// How long other issuers' tokens live is theirs to say; longer than this is not heard of.
+const FOREIGN_TOKENS_LIVE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+impl Entry {
+    /// One token whose claims are at hand; `None` without a `jti`, by which alone it could be told from others.
+    pub(crate) fn token(issuer: &IssuerSettings, claims: &Claims, now: UnixTime) -> Option<Self> {
+        let expires_at = claims.expires_at.saturating_add(issuer.clock_skew.as_secs());
+        let target = Target::token(claims.token_id.as_deref()?);
+        Some(Self { expires_at: Some(expires_at), ..Self::lasting(issuer, target, None, now) })
+    }
+
+    /// Anything else. It lasts until every token that it concerns must have expired.
+    pub(crate) fn lasting(
+        issuer: &IssuerSettings,
+        target: Target,
+        issued_before: Option<UnixTime>,
+        now: UnixTime,
+    ) -> Self {
+        let tokens_live = match issuer.profile {
+            Profile::Own => OWN_TOKENS_LIVE,
+            Profile::External => FOREIGN_TOKENS_LIVE,
+        };
+        let last_issued = issued_before.map_or(now, |time| time.max(now));
+        Self {
+            issuer: issuer.issuer.as_str().to_owned(),
+            target,
+            issued_before: issued_before.map(seconds_rounded_up),
+            expires_at: Some(last_issued.plus(tokens_live).plus(issuer.clock_skew).seconds()),
+            made_at: now.seconds(),
+        }
+    }
+
+    /// As long as the configuration says so.
+    pub(crate) fn standing(issuer: &IssuerSettings, target: Target, issued_before: Option<UnixTime>) -> Self {
+        Self {
+            issuer: issuer.issuer.as_str().to_owned(),
+            target,
+            issued_before: issued_before.map(seconds_rounded_up),
+            expires_at: None,
+            made_at: 0,
+        }
+    }
+
+    fn rule(&self) -> Rule {
+        Rule { issued_before: self.issued_before, expires_at: self.expires_at }
+    }
+
+    fn key(&self) -> Digest {
+        match &self.target {
+            Target::Token(token) => key(&self.issuer, TOKEN, token),
+            Target::Client(client) => key(&self.issuer, CLIENT, client),
+            Target::Subject(subject) => key(&self.issuer, SUBJECT, subject),
+            Target::Issuer => key(&self.issuer, ISSUER, ""),
+        }
+    }
+
+    pub(crate) fn is_live(&self, now: UnixTime) -> bool {
+        self.rule().is_live(now)
+    }
+}
+
+/// The first moment for `issued_before` that leaves out nothing issued until now. An issuer's tokens are dated by its own clock,
+/// which may be ahead of ours by the leeway that it has; our own tokens by this one, in whole seconds.
+pub(crate) fn after_all_issued_by(issuer: &IssuerSettings, now: UnixTime) -> UnixTime {
+    let ahead = match issuer.profile {
+        Profile::Own => Duration::ZERO,
+        Profile::External => issuer.clock_skew,
+    };
+    UnixTime::from_seconds(now.plus(ahead).seconds() + 1)
+}
+
+impl Target {
+    /// The token with this `jti`.
+    pub(crate) fn token(token_id: &str) -> Self {
+        Self::Token(token_digest(token_id))
+    }
+}
+
+impl Revocations {
+    pub(crate) fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Whether a token's issuer, client, subject or id are concerned.
+    pub(crate) fn concern(&self, issuer: &IssuerSettings, caller: &Caller, claims: &Claims) -> bool {
+        if self.rules.is_empty() {
+            return false;
+        }
+        let issuer = issuer.issuer.as_str();
+        let concerns = |kind, name: &str| {
+            self.rules.get(&key(issuer, kind, name)).is_some_and(|rule| rule.concerns(claims.issued_at))
+        };
+        concerns(ISSUER, "")
+            || concerns(SUBJECT, caller.subject.as_str())
+            || caller.client.as_ref().is_some_and(|client| concerns(CLIENT, client.as_str()))
+            || claims.token_id.as_deref().is_some_and(|token_id| concerns(TOKEN, &token_digest(token_id)))
+    }
+
+    /// True if adding this entry would change nothing.
+    pub(crate) fn cover(&self, entry: &Entry) -> bool {
+        self.rules.get(&entry.key()).is_some_and(|rule| rule.or(entry.rule()) == *rule)
+    }
+
+    /// True if this entry needs a place of its own.
+    pub(crate) fn lack_place_for(&self, entry: &Entry) -> bool {
+        self.rules.len() >= MAX_ENTRIES && !self.rules.contains_key(&entry.key())
+    }
+
+    pub(crate) fn add(&mut self, entry: &Entry) {
+        let added = entry.rule();
+        self.rules.entry(entry.key()).and_modify(|rule| *rule = rule.or(added)).or_insert(added);
+    }
+
+    pub(crate) fn forget_expired(&mut self, now: UnixTime) {
+        self.rules.retain(|_, rule| rule.is_live(now));
+    }
+
+    pub(crate) fn has_expired(&self, now: UnixTime) -> bool {
+        self.rules.values().any(|rule| !rule.is_live(now))
+    }
+}
+
+impl Published {
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn current(&self) -> arc_swap::Guard<Arc<Revocations>> {
+        self.current.load()
+    }
+
+    /// The version follows what it counts: who reads it first finds at least that in `current`.
+    pub(super) fn publish(&self, revocations: Arc<Revocations>) {
+        self.current.store(revocations);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// For a tool that judges once.
+impl From<Revocations> for Published {
+    fn from(revocations: Revocations) -> Self {
+        Self { version: AtomicU64::new(0), current: ArcSwap::from_pointee(revocations) }
+    }
+}
+
+impl Rule {
+    fn concerns(self, issued_at: Option<u64>) -> bool {
+        match (self.issued_before, issued_at) {
+            (None, _) | (Some(_), None) => true,
+            (Some(before), Some(issued)) => issued < before,
+        }
+    }
+
+    fn is_live(self, now: UnixTime) -> bool {
+        self.expires_at.is_none_or(|end| now.seconds() < end)
+    }
+
+    /// What either says, for as long as either does.
+    fn or(self, other: Self) -> Self {
+        let later = |one: Option<u64>, other: Option<u64>| Some(one?.max(other?));
+        Self {
+            issued_before: later(self.issued_before, other.issued_before),
+            expires_at: later(self.expires_at, other.expires_at),
+        }
+    }
+}
+
+const TOKEN: &str = "token";
+const CLIENT: &str = "client";
+const SUBJECT: &str = "subject";
+const ISSUER: &str = "issuer";
+
+fn key(issuer: &str, kind: &str, name: &str) -> Digest {
+    Digest::of(&[issuer, kind, name])
+}
+
+fn token_digest(token_id: &str) -> String {
+    BASE64URL.encode(digest(&SHA256, token_id.as_bytes()))
+}
+
+/// What was issued within a second is dated by its beginning.
+fn seconds_rounded_up(time: UnixTime) -> u64 {
+    time.plus(Duration::from_millis(999)).seconds()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::issuer::TokenTypes;
+    use super::super::scope_claim::ScopeClaim;
+    use super::*;
+    use crate::oauth::caller::IssuerName;
+    use crate::oauth::identity::Identity;
+    use crate::oauth::scope::ScopeSet;
+
+    const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
+    const HOUR: u64 = 3600;
+
+    fn issuer(iss: &str, profile: Profile) -> IssuerSettings {
+        IssuerSettings {
+            name: IssuerName::new("corp"),
+            issuer: Identity::parse(iss).unwrap(),
+            audiences: Vec::new(),
+            algorithms: Vec::new(),
+            types: TokenTypes { named: Vec::new(), absent: true },
+            clock_skew: Duration::from_secs(30),
+            scope_claim: ScopeClaim::Auto,
+            allow_scopes: None,
+            profile,
+        }
+    }
+
+    fn corp() -> IssuerSettings {
+        issuer("https://corp.example", Profile::External)
+    }
+
+    /// Token `t1` of `app` for `someone`.
+    fn claims(issued_at: Option<u64>) -> Claims {
+        let mut claims = json!({"iss": "i", "sub": "s", "aud": "a", "exp": NOW.seconds() + HOUR, "jti": "t1"});
+        claims["iat"] = issued_at.map_or(json!(null), |time| json!(time));
+        let claims = claims.as_object().unwrap().iter().filter(|(_, value)| !value.is_null());
+        let text = serde_json::to_vec(&claims.collect::<std::collections::BTreeMap<_, _>>()).unwrap();
+        Claims::parse(&text).unwrap()
+    }
+
+    fn concern(entry: &Entry, issuer: &IssuerSettings, issued_at: Option<u64>) -> bool {
+        let identity = |text| Identity::parse(text).unwrap();
+        let client = Some(identity("app"));
+        let caller = Caller::new(issuer.name.clone(), &issuer.issuer, client, identity("someone"), ScopeSet::default());
+        let mut revocations = Revocations::default();
+        revocations.add(entry);
+        revocations.concern(issuer, &caller, &claims(issued_at))
+    }
+
+    fn lasting(target: Target, issued_before: Option<UnixTime>) -> Entry {
+        Entry::lasting(&corp(), target, issued_before, NOW)
+    }
+
+    #[test]
+    fn each_target_concerns_its_own_and_nobody_else() {
+        let iat = Some(NOW.seconds());
+        for good in
+            [Target::token("t1"), Target::Client("app".into()), Target::Subject("someone".into()), Target::Issuer]
+        {
+            let entry = lasting(good, None);
+            assert!(concern(&entry, &corp(), iat), "{entry:?}");
+            assert!(!concern(&entry, &issuer("https://other.example", Profile::External), iat), "{entry:?}");
+        }
+        for other in [Target::token("t2"), Target::Client("someone".into()), Target::Subject("app".into())] {
+            assert!(!concern(&lasting(other.clone(), None), &corp(), iat), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_issued_before_is_revoked_and_what_does_not_say_when() {
+        let entry = lasting(Target::Client("app".into()), Some(NOW));
+        assert!(concern(&entry, &corp(), Some(NOW.seconds() - 1)));
+        assert!(!concern(&entry, &corp(), Some(NOW.seconds())));
+        assert!(concern(&entry, &corp(), None));
+    }
+
+    #[test]
+    fn now_leaves_out_nothing_that_was_issued_until_now() {
+        let half_past = NOW.plus(Duration::from_millis(500));
+        let own = issuer("https://self.example", Profile::Own);
+        assert_eq!(after_all_issued_by(&own, half_past).seconds(), NOW.seconds() + 1);
+        assert_eq!(after_all_issued_by(&corp(), half_past).seconds(), NOW.seconds() + 31);
+        assert_eq!(lasting(Target::Issuer, Some(half_past)).issued_before, Some(NOW.seconds() + 1));
+    }
+
+    #[test]
+    fn an_entry_lives_as_long_as_what_it_concerns() {
+        let own = issuer("https://self.example", Profile::Own);
+        let token = Entry::token(&own, &claims(None), NOW).unwrap();
+        assert_eq!(token.expires_at, Some(NOW.seconds() + HOUR + 30));
+        let rule = Entry::lasting(&own, Target::Issuer, Some(NOW), NOW);
+        assert_eq!(rule.expires_at, Some(NOW.seconds() + 24 * HOUR + 30));
+        let future = UnixTime::from_seconds(NOW.seconds() + HOUR);
+        let rule = Entry::lasting(&own, Target::Issuer, Some(future), NOW);
+        assert_eq!(rule.expires_at, Some(NOW.seconds() + 25 * HOUR + 30));
+        assert_eq!(lasting(Target::Issuer, Some(NOW)).expires_at, Some(NOW.seconds() + 30 * 24 * HOUR + 30));
+    }
+
+    #[test]
+    fn expired_entries_are_forgotten_and_those_of_the_configuration_never() {
+        let mut revocations = Revocations::default();
+        revocations.add(&lasting(Target::Issuer, Some(NOW)));
+        revocations.add(&Entry { expires_at: None, ..lasting(Target::token("t1"), None) });
+        let later = NOW.plus(FOREIGN_TOKENS_LIVE).plus(Duration::from_secs(30));
+        revocations.forget_expired(UnixTime::from_seconds(later.seconds() - 1));
+        assert!(revocations.len() == 2 && revocations.has_expired(later));
+        revocations.forget_expired(later);
+        assert!(revocations.len() == 1 && !revocations.has_expired(later));
+    }
+
+    #[test]
+    fn of_two_entries_about_the_same_the_wider_holds() {
+        let target = || Target::Client("app".into());
+        let (narrow, wide) = (lasting(target(), Some(UnixTime::from_seconds(5))), lasting(target(), Some(NOW)));
+        let mut revocations = Revocations::default();
+        revocations.add(&wide);
+        assert!(revocations.cover(&narrow) && revocations.cover(&wide));
+        assert!(!revocations.cover(&lasting(target(), None)));
+        revocations.add(&narrow);
+        assert!(revocations.len() == 1 && revocations.cover(&wide));
+    }
+
+    #[test]
+    fn the_100_001st_entry_has_no_place_but_a_known_one_keeps_its_own() {
+        let mut revocations = Revocations::default();
+        let token = |number: usize| lasting(Target::token(&number.to_string()), None);
+        (0..MAX_ENTRIES).for_each(|number| revocations.add(&token(number)));
+        assert!(revocations.lack_place_for(&token(MAX_ENTRIES)));
+        assert!(!revocations.lack_place_for(&token(7)));
+    }
+}

@@ -1,0 +1,397 @@
+//! Keeps what all workers see of revocations in step with the file, on a thread of its own because disks are slow.
+//!
+//! Workers hand it entries and hear when they are on the disk and published; a tool's or another gateway's are noticed within
+//! [`LOOK_EVERY`]. What is known stays known while the file can't be read: nothing makes a revoked token good again.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::{error, info};
+
+use super::revocation::{Entry, MAX_ENTRIES, Published, Revocations};
+use super::revocation_store::{Store, StoreError};
+use crate::clock::{self, UnixTime};
+use crate::telemetry::chain::Chain;
+
+/// The keeper before it runs: what the file held at the start is published.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    store: Store,
+    known: Arc<Revocations>,
+    published: Arc<Published>,
+    requests: Receiver<Request>,
+    /// What could not be done with the file the last time.
+    failing: Failing,
+    next_compaction: Instant,
+}
+
+/// A worker's way to the keeper.
+#[derive(Clone, Debug)]
+pub(crate) struct Revoker {
+    requests: SyncSender<Request>,
+}
+
+/// Why a token is not revoked, although it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotRevoked {
+    /// Too many are waiting.
+    Busy,
+    /// There is no room for another.
+    Full,
+    /// The file can't be written.
+    Broken,
+}
+
+/// A full disk can be read all the same: each is noticed, and logged, for itself.
+#[derive(Clone, Copy, Debug, Default)]
+struct Failing {
+    reading: bool,
+    writing: bool,
+}
+
+#[derive(Debug)]
+enum Request {
+    Revoke { entry: Entry, reply: Reply },
+    End,
+}
+
+type Reply = oneshot::Sender<Result<(), NotRevoked>>;
+
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+const COMPACT_EVERY: Duration = Duration::from_secs(3600);
+/// Requests that may wait, and how many are flushed to the disk together.
+const WAITING: usize = 256;
+/// For a disk that hangs.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Revoker {
+    /// Returns once the entry is on the disk and every worker sees it. Dropped before, it is revoked all the same.
+    pub(crate) async fn revoke(&self, entry: Entry) -> Result<(), NotRevoked> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.try_send(Request::Revoke { entry, reply }).map_err(|_| NotRevoked::Busy)?;
+        match timeout(PATIENCE, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(NotRevoked::Broken),
+        }
+    }
+
+    /// Ends the keeper, if it is not stuck: then the process ends without it.
+    pub(crate) fn end(&self) {
+        let _ = self.requests.try_send(Request::End);
+    }
+}
+
+impl Keeper {
+    /// Reads what the folder holds. `rules` are the configuration's, which no file can take back.
+    pub(crate) fn open(directory: &Path, rules: &[Entry], now: UnixTime) -> Result<(Self, Revoker), StoreError> {
+        let mut store = Store::in_directory(directory);
+        store.check()?;
+        store.compact(now)?;
+        let mut known = Revocations::default();
+        let entries = store.read()?;
+        entries.iter().filter(|entry| entry.is_live(now)).for_each(|entry| known.add(entry));
+        if known.len() > MAX_ENTRIES {
+            return Err(StoreError::TooMany { path: store.path().to_owned() });
+        }
+        rules.iter().for_each(|entry| known.add(entry));
+        let known = Arc::new(known);
+        let published = Arc::new(Published::default());
+        published.publish(Arc::clone(&known));
+        let (sender, requests) = sync_channel(WAITING);
+        let next_compaction = clock::instant() + COMPACT_EVERY;
+        Ok((
+            Self { store, known, published, requests, failing: Failing::default(), next_compaction },
+            Revoker { requests: sender },
+        ))
+    }
+
+    /// Makes folder and file, where revoking could otherwise fail for the first time when it matters.
+    pub(crate) fn make_file(&mut self) -> Result<(), StoreError> {
+        self.store.make()
+    }
+
+    pub(crate) fn published(&self) -> &Arc<Published> {
+        &self.published
+    }
+
+    /// Runs until it is told to end, or nobody can ask any more. `told` hears of entries that others have written.
+    pub(crate) fn run(&mut self, told: &mut impl FnMut(&[Entry])) {
+        loop {
+            let request = match self.requests.recv_timeout(LOOK_EVERY) {
+                Ok(request) => Some(request),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let mut group = Vec::new();
+            for request in request.into_iter().chain(self.requests.try_iter()).take(WAITING) {
+                match request {
+                    Request::Revoke { entry, reply } => group.push((entry, reply)),
+                    Request::End => return,
+                }
+            }
+            let now = clock::now();
+            if group.is_empty() {
+                self.look(now, told);
+            } else {
+                self.write(group, now, told);
+            }
+            if clock::instant() >= self.next_compaction {
+                self.compact(now);
+            }
+        }
+    }
+
+    /// Takes in what others have written.
+    fn look(&mut self, now: UnixTime, told: &mut impl FnMut(&[Entry])) {
+        let read = self.store.read();
+        let taken = read.map(|news| take_in(&mut self.known, news, now));
+        let taken = noticed(&mut self.failing.reading, "read", taken).unwrap_or_default();
+        if !taken.is_empty() {
+            self.publish();
+            told(&taken);
+        }
+    }
+
+    fn write(&mut self, group: Vec<(Entry, Reply)>, now: UnixTime, told: &mut impl FnMut(&[Entry])) {
+        let (mut taken, mut refused, mut grown) = (Vec::new(), Vec::new(), None);
+        let known = &mut self.known;
+        let written = self.store.append(|news| {
+            taken = take_in(known, news, now);
+            let mut with_ours = Arc::clone(known);
+            let (chosen, others) = choose(&mut with_ours, group.iter().map(|(entry, _)| entry), now);
+            (refused, grown) = (others, Some(with_ours));
+            chosen
+        });
+        let written = noticed(&mut self.failing.writing, "written", written).is_some();
+        if let Some(grown) = grown.filter(|_| written) {
+            self.known = grown;
+        }
+        if written || !taken.is_empty() {
+            self.publish();
+        }
+        for (number, (_, reply)) in group.into_iter().enumerate() {
+            let answer = match written {
+                false => Err(NotRevoked::Broken),
+                true if refused.contains(&number) => Err(NotRevoked::Full),
+                true => Ok(()),
+            };
+            // Who has hung up needs no answer.
+            let _ = reply.send(answer);
+        }
+        if !taken.is_empty() {
+            told(&taken);
+        }
+    }
+
+    fn compact(&mut self, now: UnixTime) {
+        self.next_compaction = clock::instant() + COMPACT_EVERY;
+        let compacted = self.store.compact(now);
+        noticed(&mut self.failing.writing, "written", compacted);
+        if self.known.has_expired(now) {
+            Arc::make_mut(&mut self.known).forget_expired(now);
+            self.publish();
+        }
+    }
+
+    fn publish(&self) {
+        self.published.publish(Arc::clone(&self.known));
+    }
+}
+
+/// Logs a failure once, and its end.
+fn noticed<T>(failing: &mut bool, done: &'static str, outcome: Result<T, StoreError>) -> Option<T> {
+    match outcome {
+        Ok(value) => {
+            if std::mem::replace(failing, false) {
+                info!("revocations can be {done} again");
+            }
+            Some(value)
+        }
+        Err(error) => {
+            if !std::mem::replace(failing, true) {
+                error!(error = %Chain(&error), "revocations can't be {done}: those known so far stay");
+            }
+            None
+        }
+    }
+}
+
+/// Adds those that are news and says which they were.
+fn take_in(known: &mut Arc<Revocations>, mut news: Vec<Entry>, now: UnixTime) -> Vec<Entry> {
+    news.retain(|entry| entry.is_live(now) && !known.cover(entry));
+    // Others keep to the bound as we do; should they not, a revocation goes before it.
+    if !news.is_empty() {
+        let known = Arc::make_mut(known);
+        news.iter().for_each(|entry| known.add(entry));
+    }
+    news
+}
+
+/// Adds what there is room for; gives what has to be written, and the numbers of those that found no room.
+fn choose<'e>(
+    known: &mut Arc<Revocations>,
+    wanted: impl Iterator<Item = &'e Entry>,
+    now: UnixTime,
+) -> (Vec<Entry>, Vec<usize>) {
+    let (mut chosen, mut refused) = (Vec::new(), Vec::new());
+    let known = Arc::make_mut(known);
+    for (number, entry) in wanted.enumerate() {
+        if known.cover(entry) {
+            continue;
+        }
+        if known.lack_place_for(entry) && known.has_expired(now) {
+            known.forget_expired(now);
+        }
+        if known.lack_place_for(entry) {
+            refused.push(number);
+        } else {
+            known.add(entry);
+            chosen.push(entry.clone());
+        }
+    }
+    (chosen, refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::super::revocation::Target;
+    use super::*;
+
+    const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            Self(std::env::temp_dir().join(format!("portcullis-keeper-{}-{name}", std::process::id())))
+        }
+
+        fn open(&self, rules: &[Entry]) -> (Keeper, Revoker) {
+            Keeper::open(&self.0, rules, NOW).unwrap()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn entry(client: &str) -> Entry {
+        Entry {
+            issuer: "https://i.example".to_owned(),
+            target: Target::Client(client.to_owned()),
+            issued_before: Some(NOW.seconds()),
+            expires_at: Some(NOW.seconds() + 60),
+            made_at: NOW.seconds(),
+        }
+    }
+
+    /// What the keeper answers to these, asked together.
+    fn ask(keeper: &mut Keeper, entries: &[Entry]) -> Vec<Result<(), NotRevoked>> {
+        let (replies, mut answers): (Vec<_>, Vec<_>) = entries.iter().map(|_| oneshot::channel()).unzip();
+        keeper.write(entries.iter().cloned().zip(replies).collect(), NOW, &mut |_| {});
+        answers.iter_mut().map(|answer| answer.try_recv().unwrap()).collect()
+    }
+
+    fn knows(keeper: &Keeper, entry: &Entry) -> bool {
+        keeper.published().current().cover(entry)
+    }
+
+    #[test]
+    fn what_is_answered_is_published_and_there_after_a_restart() {
+        let folder = Folder::new("restart");
+        let (mut keeper, _) = folder.open(&[]);
+        let version = keeper.published().version();
+        assert_eq!(ask(&mut keeper, &[entry("a"), entry("b"), entry("a")]), [Ok(()); 3]);
+        assert!(knows(&keeper, &entry("a")) && knows(&keeper, &entry("b")));
+        assert_ne!(keeper.published().version(), version);
+        let (again, _) = folder.open(&[]);
+        assert_eq!(again.published().current().len(), 2);
+    }
+
+    #[test]
+    fn what_others_write_is_taken_in_and_told_and_our_own_is_not() {
+        let folder = Folder::new("others");
+        let ((mut one, _), (mut other, _)) = (folder.open(&[]), folder.open(&[]));
+        ask(&mut one, &[entry("a")]);
+        let mut told = Vec::new();
+        other.look(NOW, &mut |entries| told.extend(entries.to_vec()));
+        one.look(NOW, &mut |_| panic!("its own"));
+        assert_eq!(told, [entry("a")]);
+        assert!(knows(&other, &entry("a")));
+        other.look(NOW, &mut |_| panic!("told twice"));
+    }
+
+    #[test]
+    fn a_file_that_breaks_takes_nothing_back_and_refuses_more() {
+        let folder = Folder::new("breaks");
+        let (mut keeper, _) = folder.open(&[entry("of the configuration")]);
+        ask(&mut keeper, &[entry("a")]);
+        std::fs::remove_file(keeper.store.path()).unwrap();
+        keeper.look(NOW, &mut |_| {});
+        assert_eq!(ask(&mut keeper, &[entry("b")]), [Err(NotRevoked::Broken)]);
+        assert!(knows(&keeper, &entry("a")) && knows(&keeper, &entry("of the configuration")));
+        assert!(!knows(&keeper, &entry("b")));
+    }
+
+    #[test]
+    fn the_100_001st_is_refused_until_one_has_expired() {
+        let folder = Folder::new("full");
+        let short = Entry { expires_at: Some(NOW.seconds() + 1), ..entry("short") };
+        let mut rules = vec![short.clone()];
+        rules.extend((1..MAX_ENTRIES).map(|number| entry(&number.to_string())));
+        let (mut keeper, _) = folder.open(&rules);
+        assert_eq!(ask(&mut keeper, &[entry("7"), entry("new")]), [Ok(()), Err(NotRevoked::Full)]);
+        let later = NOW.plus(Duration::from_secs(1));
+        let (reply, mut answer) = oneshot::channel();
+        keeper.write(vec![(entry("new"), reply)], later, &mut |_| {});
+        assert_eq!(answer.try_recv(), Ok(Ok(())));
+        assert!(!knows(&keeper, &short) && knows(&keeper, &entry("new")));
+    }
+
+    #[test]
+    fn expired_entries_go_with_the_next_compaction() {
+        let folder = Folder::new("expiry");
+        let (mut keeper, _) = folder.open(&[]);
+        ask(&mut keeper, &[entry("a")]);
+        keeper.compact(UnixTime::from_seconds(NOW.seconds() + 60));
+        assert_eq!(keeper.published().current().len(), 0);
+        assert_eq!(std::fs::metadata(keeper.store.path()).unwrap().len(), 0);
+        assert_eq!(ask(&mut keeper, &[entry("b")]), [Ok(())]);
+    }
+
+    #[tokio::test]
+    async fn who_asks_when_nobody_can_answer_is_told_so_at_once() {
+        let folder = Folder::new("busy");
+        let (keeper, revoker) = folder.open(&[]);
+        let waiting: Vec<_> = (0..WAITING)
+            .map(|_| {
+                let (reply, answer) = oneshot::channel();
+                revoker.requests.try_send(Request::Revoke { entry: entry("a"), reply }).unwrap();
+                answer
+            })
+            .collect();
+        assert_eq!(revoker.revoke(entry("b")).await, Err(NotRevoked::Busy));
+        drop((keeper, waiting));
+        assert_eq!(revoker.revoke(entry("b")).await, Err(NotRevoked::Busy));
+    }
+
+    #[tokio::test]
+    async fn the_thread_answers_and_ends_when_it_is_told_to() {
+        let folder = Folder::new("thread");
+        let (mut keeper, revoker) = folder.open(&[]);
+        let published = Arc::clone(keeper.published());
+        let thread = std::thread::spawn(move || keeper.run(&mut |_| {}));
+        assert_eq!(revoker.revoke(entry("a")).await, Ok(()));
+        assert!(published.current().cover(&entry("a")));
+        revoker.end();
+        thread.join().unwrap();
+    }
+}

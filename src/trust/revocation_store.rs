@@ -1,0 +1,568 @@
+//! Revocations on disk: a file that only grows, a line each, which gateways and tools append to side by side.
+//!
+//! Who writes holds the file's lock, and a line counts once it is flushed. Who reads takes no lock: it goes on from where it stopped,
+//! as far as whole lines go, and from the beginning once another file is there, which is what leaving out expired entries makes.
+//! A line that was torn by a crash was never promised to anyone: it is passed over. A whole one that is not understood is an error.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::revocation::{Entry, MAX_ENTRIES, Target};
+use crate::clock::{self, UnixTime};
+
+/// One reader's and writer's place in the file.
+#[derive(Debug)]
+pub(crate) struct Store {
+    directory: PathBuf,
+    path: PathBuf,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    /// Device and inode.
+    id: (u64, u64),
+    /// Where the lines end that have been read.
+    offset: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error("cannot {action} `{path}`")]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{path}`, where revocations are kept, is open to others (mode {mode:o}); set it to {wanted:o}")]
+    Mode { path: PathBuf, mode: u32, wanted: u32 },
+    #[error("`{path}` holds a line that is no revocation, or one of a later version, after {offset} bytes")]
+    NotUnderstood { path: PathBuf, offset: u64 },
+    #[error("`{path}` holds more than {MAX_ENTRIES} entries that have not expired")]
+    TooMany { path: PathBuf },
+}
+
+/// A line of the file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    issuer: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    jti_sha256: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    issued_before: Option<u64>,
+    expires_at: u64,
+    made_at: u64,
+}
+
+const FILE_NAME: &str = "revocations.jsonl";
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+/// Names are 1 KiB at most; a line that is longer than this is none of ours.
+const MAX_LINE: u64 = 64 * 1024;
+/// A lock is held for as long as the disk needs.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+const LOCK_RETRY: Duration = Duration::from_millis(5);
+
+impl Store {
+    pub(crate) fn in_directory(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), path: directory.join(FILE_NAME), open: None }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Says what reading would say to modes, without reading or writing anything.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        // Folders that others can look into are usual; what they can put there would be revoked, or not.
+        for (path, wanted, refused) in [(&self.directory, DIRECTORY_MODE, 0o022), (&self.path, FILE_MODE, 0o077)] {
+            let metadata = match fs::metadata(path) {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(failed("read", path)(error)),
+            };
+            if wanted == DIRECTORY_MODE && !metadata.is_dir() {
+                return Err(failed("use", path)(io::ErrorKind::NotADirectory.into()));
+            }
+            let mode = metadata.permissions().mode() & 0o777;
+            if mode & refused != 0 {
+                return Err(StoreError::Mode { path: path.clone(), mode, wanted });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes folder and file where there are none, so that what is in the way shows before it matters.
+    pub(crate) fn make(&mut self) -> Result<(), StoreError> {
+        self.check()?;
+        let _made = self.locked()?;
+        if self.open.is_none() {
+            self.open = Some(Open::new(self.open_to_append()?).map_err(failed("read", &self.path))?);
+        }
+        Ok(())
+    }
+
+    /// What has been added since the last time, and again what was known if the file is another. None of it if there is no file
+    /// and never was.
+    pub(crate) fn read(&mut self) -> Result<Vec<Entry>, StoreError> {
+        let id = match fs::metadata(&self.path) {
+            Ok(metadata) => {
+                if self.open.as_ref().is_some_and(|open| open.id == id(&metadata) && open.offset == metadata.len()) {
+                    return Ok(Vec::new());
+                }
+                id(&metadata)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.open.is_none() => return Ok(Vec::new()),
+            Err(error) => return Err(failed("read", &self.path)(error)),
+        };
+        if self.open.as_ref().is_none_or(|open| open.id != id) {
+            self.check()?;
+            let file = OpenOptions::new().read(true).open(&self.path).map_err(failed("read", &self.path))?;
+            self.open = Some(Open::new(file).map_err(failed("read", &self.path))?);
+        }
+        match &mut self.open {
+            Some(open) => open.read(&self.path),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Adds what `choose` gives, once it has seen what others have added. It is on the disk when this returns.
+    pub(crate) fn append(&mut self, choose: impl FnOnce(Vec<Entry>) -> Vec<Entry>) -> Result<(), StoreError> {
+        let mut locked = self.locked()?;
+        let news = self.read()?;
+        let gone = || failed("read", &self.path)(io::ErrorKind::NotFound.into());
+        let open = self.open.as_mut().ok_or_else(gone)?;
+        let length = locked.metadata().map_err(failed("read", &self.path))?.len();
+        let chosen = choose(news);
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        let mut text = Vec::new();
+        if length > open.offset {
+            warn!(path = %self.path.display(), "the last line was torn and is passed over");
+            text.push(b'\n');
+        }
+        chosen.iter().for_each(|entry| write_line(entry, &mut text));
+        if let Err(error) = locked.write_all(&text).and_then(|()| locked.sync_data()) {
+            // What was refused must not count after all; should this fail too, it counts for too many rather than too few.
+            let _ = locked.set_len(length);
+            return Err(failed("write", &self.path)(error));
+        }
+        open.offset = length + text.len() as u64;
+        Ok(())
+    }
+
+    /// Writes the file anew if it holds anything that nobody needs: what has expired, and torn lines.
+    pub(crate) fn compact(&mut self, now: UnixTime) -> Result<(), StoreError> {
+        if self.open.is_none() && !self.path.exists() {
+            return Ok(());
+        }
+        let old = self.locked()?;
+        let mut reading =
+            Open::new(old.try_clone().map_err(failed("read", &self.path))?).map_err(failed("read", &self.path))?;
+        let entries = reading.read(&self.path)?;
+        let length = old.metadata().map_err(failed("read", &self.path))?.len();
+        if length > reading.offset {
+            warn!(path = %self.path.display(), "the last line was torn and is left out");
+        }
+        let mut text = Vec::new();
+        entries.iter().filter(|entry| entry.is_live(now)).for_each(|entry| write_line(entry, &mut text));
+        if length == text.len() as u64 {
+            return Ok(());
+        }
+        let beside = self.path.with_extension("jsonl.new");
+        let mut new = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(FILE_MODE)
+            .open(&beside)
+            .map_err(failed("write", &beside))?;
+        // Held until the new name is on the disk too: nobody may be promised a line in a file that a crash takes back.
+        new.lock().map_err(failed("lock", &beside))?;
+        new.write_all(&text).and_then(|()| new.sync_all()).map_err(failed("write", &beside))?;
+        fs::rename(&beside, &self.path).map_err(failed("write", &self.path))?;
+        flush_directory(&self.directory)
+    }
+
+    /// The file, made if it is missing, locked until it is dropped, and still the one of that name.
+    fn locked(&self) -> Result<File, StoreError> {
+        let deadline = clock::instant() + LOCK_PATIENCE;
+        loop {
+            let file = self.open_to_append()?;
+            match file.try_lock() {
+                Ok(()) => {
+                    let mine = file.metadata().map_err(failed("read", &self.path))?;
+                    // Another may have put a new file in its place while we waited.
+                    if fs::metadata(&self.path).is_ok_and(|named| id(&named) == id(&mine)) {
+                        return Ok(file);
+                    }
+                }
+                Err(TryLockError::WouldBlock) => thread::park_timeout(LOCK_RETRY),
+                Err(TryLockError::Error(error)) => return Err(failed("lock", &self.path)(error)),
+            }
+            if clock::instant() >= deadline {
+                return Err(failed("lock", &self.path)(io::ErrorKind::TimedOut.into()));
+            }
+        }
+    }
+
+    fn open_to_append(&self) -> Result<File, StoreError> {
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).mode(FILE_MODE);
+        match options.open(&self.path) {
+            // A file that was there and is gone held promises: a new one in its place would hide that.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.open.is_none() => {}
+            opened => return opened.map_err(failed("write", &self.path)),
+        }
+        let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&self.directory);
+        made.map_err(failed("create", &self.directory))?;
+        let file = options.create(true).open(&self.path).map_err(failed("create", &self.path))?;
+        flush_directory(&self.directory)?;
+        Ok(file)
+    }
+}
+
+impl Open {
+    fn new(file: File) -> io::Result<Self> {
+        let id = id(&file.metadata()?);
+        Ok(Self { file, id, offset: 0 })
+    }
+
+    /// The entries of all whole lines from `offset` on.
+    fn read(&mut self, path: &Path) -> Result<Vec<Entry>, StoreError> {
+        let mut reader = BufReader::new(&self.file);
+        let mut read = || -> io::Result<Result<(Vec<Entry>, u64), u64>> {
+            if self.file.metadata()?.len() < self.offset {
+                // A write that failed was taken back.
+                self.offset = 0;
+            }
+            reader.seek(SeekFrom::Start(self.offset))?;
+            let (mut entries, mut offset, mut line) = (Vec::new(), self.offset, Vec::new());
+            let mut torn = false;
+            loop {
+                line.clear();
+                let length = (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line)? as u64;
+                let whole = line.ends_with(b"\n");
+                if !whole && length < MAX_LINE {
+                    return Ok(Ok((entries, offset)));
+                }
+                match entry(&line) {
+                    Parsed::Entry(entry) if whole && !torn => entries.push(entry),
+                    Parsed::NotUnderstood if whole && !torn => return Ok(Err(offset)),
+                    Parsed::Entry(_) | Parsed::NotUnderstood | Parsed::Torn | Parsed::Nothing => {}
+                }
+                torn = !whole;
+                offset += length;
+            }
+        };
+        match read().map_err(failed("read", path))? {
+            Ok((entries, offset)) => {
+                self.offset = offset;
+                Ok(entries)
+            }
+            Err(offset) => Err(StoreError::NotUnderstood { path: path.to_owned(), offset }),
+        }
+    }
+}
+
+enum Parsed {
+    Entry(Entry),
+    Nothing,
+    /// A crash cut it off: what is left of an object is no JSON.
+    Torn,
+    NotUnderstood,
+}
+
+fn entry(line: &[u8]) -> Parsed {
+    if line.trim_ascii().is_empty() {
+        return Parsed::Nothing;
+    }
+    if serde_json::from_slice::<serde::de::IgnoredAny>(line).is_err() {
+        return Parsed::Torn;
+    }
+    let Ok(line) = serde_json::from_slice::<Line>(line) else { return Parsed::NotUnderstood };
+    let target = match (line.jti_sha256, line.client, line.subject) {
+        (Some(token), None, None) => Target::Token(token),
+        (None, Some(client), None) => Target::Client(client),
+        (None, None, Some(subject)) => Target::Subject(subject),
+        (None, None, None) if line.issued_before.is_some() => Target::Issuer,
+        _ => return Parsed::NotUnderstood,
+    };
+    Parsed::Entry(Entry {
+        issuer: line.issuer,
+        target,
+        issued_before: line.issued_before,
+        expires_at: Some(line.expires_at),
+        made_at: line.made_at,
+    })
+}
+
+fn write_line(entry: &Entry, text: &mut Vec<u8>) {
+    let mut line = Line {
+        issuer: entry.issuer.clone(),
+        jti_sha256: None,
+        client: None,
+        subject: None,
+        issued_before: entry.issued_before,
+        expires_at: entry.expires_at.unwrap_or(u64::MAX),
+        made_at: entry.made_at,
+    };
+    match entry.target.clone() {
+        Target::Token(token) => line.jti_sha256 = Some(token),
+        Target::Client(client) => line.client = Some(client),
+        Target::Subject(subject) => line.subject = Some(subject),
+        Target::Issuer => {}
+    }
+    // Writing text and numbers into memory does not fail.
+    let _ = serde_json::to_writer(&mut *text, &line);
+    text.push(b'\n');
+}
+
+fn id(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+fn flush_directory(directory: &Path) -> Result<(), StoreError> {
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("flush", directory))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io { action, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
+
+    /// A folder of its own that goes with it.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("portcullis-revocations-{}-{name}", std::process::id()));
+            Self(folder)
+        }
+
+        fn store(&self) -> Store {
+            Store::in_directory(&self.0)
+        }
+
+        fn file(&self) -> PathBuf {
+            self.0.join(FILE_NAME)
+        }
+
+        fn text(&self) -> String {
+            fs::read_to_string(self.file()).unwrap()
+        }
+
+        fn write(&self, text: &str) {
+            OpenOptions::new().append(true).open(self.file()).unwrap().write_all(text.as_bytes()).unwrap();
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn entry(client: &str, lives: u64) -> Entry {
+        Entry {
+            issuer: "https://i.example".to_owned(),
+            target: Target::Client(client.to_owned()),
+            issued_before: Some(NOW.seconds()),
+            expires_at: Some(NOW.seconds() + lives),
+            made_at: NOW.seconds(),
+        }
+    }
+
+    fn add(store: &mut Store, entry: &Entry) {
+        store.append(|_| vec![entry.clone()]).unwrap();
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn every_kind_of_entry_survives_the_disk_in_files_of_tight_modes() {
+        let folder = Folder::new("kinds");
+        let targets = [
+            Target::token("secret-id"),
+            Target::Client("a \"quoted\"\nname".to_owned()),
+            Target::Subject("ä".to_owned()),
+            Target::Issuer,
+        ];
+        let entries: Vec<Entry> = targets.map(|target| Entry { target, ..entry("", 9) }).into();
+        folder.store().append(|_| entries.clone()).unwrap();
+        assert_eq!(folder.store().read().unwrap(), entries);
+        assert!(!folder.text().contains("secret-id"), "a token id is kept as its digest alone");
+        assert_eq!((mode(&folder.0), mode(&folder.file())), (0o700, 0o600));
+    }
+
+    #[test]
+    fn where_nothing_was_ever_written_there_is_nothing_and_nothing_is_made() {
+        let folder = Folder::new("nothing");
+        let mut store = folder.store();
+        assert!(store.read().unwrap().is_empty());
+        store.check().unwrap();
+        store.compact(NOW).unwrap();
+        assert!(!folder.0.exists());
+    }
+
+    #[test]
+    fn each_writer_sees_what_the_other_has_written_once() {
+        let folder = Folder::new("two");
+        let (mut one, mut other) = (folder.store(), folder.store());
+        add(&mut one, &entry("a", 9));
+        let mut seen = Vec::new();
+        other
+            .append(|news| {
+                seen = news;
+                vec![entry("b", 9)]
+            })
+            .unwrap();
+        assert_eq!(seen, [entry("a", 9)]);
+        assert_eq!(one.read().unwrap(), [entry("b", 9)]);
+        assert!(one.read().unwrap().is_empty() && other.read().unwrap().is_empty());
+    }
+
+    #[test]
+    fn many_writers_at_once_tear_nothing() {
+        let folder = Folder::new("many");
+        thread::scope(|scope| {
+            for writer in 0..4 {
+                let folder = &folder;
+                scope.spawn(move || {
+                    let mut store = folder.store();
+                    (0..20).for_each(|number| add(&mut store, &entry(&format!("{writer}-{number}"), 9)));
+                    store.compact(NOW).unwrap();
+                });
+            }
+        });
+        assert_eq!(folder.store().read().unwrap().len(), 80);
+    }
+
+    #[test]
+    fn a_torn_last_line_is_passed_over_and_does_not_spoil_the_next() {
+        let folder = Folder::new("torn");
+        let mut store = folder.store();
+        add(&mut store, &entry("a", 9));
+        let mut reader = folder.store();
+        assert_eq!(reader.read().unwrap().len(), 1);
+        folder.write("{\"issuer\":\"https://i.exa");
+        assert!(reader.read().unwrap().is_empty(), "it may be under way still");
+        add(&mut folder.store(), &entry("b", 9));
+        assert_eq!(reader.read().unwrap(), [entry("b", 9)]);
+        assert_eq!(store.read().unwrap(), [entry("b", 9)]);
+        store.compact(NOW).unwrap();
+        assert_eq!(folder.text().lines().count(), 2);
+    }
+
+    #[test]
+    fn a_line_that_is_under_way_is_read_once_it_is_whole() {
+        let folder = Folder::new("slow");
+        let mut store = folder.store();
+        store.make().unwrap();
+        let mut line = Vec::new();
+        write_line(&entry("a", 9), &mut line);
+        let (begin, end) = line.split_at(30);
+        folder.write(std::str::from_utf8(begin).unwrap());
+        assert!(store.read().unwrap().is_empty());
+        folder.write(std::str::from_utf8(end).unwrap());
+        assert_eq!(store.read().unwrap(), [entry("a", 9)]);
+    }
+
+    #[test]
+    fn a_whole_line_that_is_no_revocation_is_an_error() {
+        for line in [
+            "{}",
+            "[]",
+            "7",
+            r#"{"issuer":"i","expires_at":1,"made_at":1}"#,
+            r#"{"issuer":"i","client":"a","subject":"b","expires_at":1,"made_at":1}"#,
+            r#"{"issuer":"i","client":"a","expires_at":1,"made_at":1,"of_later_versions":true}"#,
+        ] {
+            let folder = Folder::new("strange");
+            let mut store = folder.store();
+            store.make().unwrap();
+            folder.write(&format!("\n{line}\n"));
+            assert!(matches!(store.read(), Err(StoreError::NotUnderstood { offset: 1, .. })), "{line}");
+            assert!(matches!(store.append(|_| vec![entry("a", 9)]), Err(StoreError::NotUnderstood { .. })), "{line}");
+            assert!(matches!(store.compact(NOW), Err(StoreError::NotUnderstood { .. })), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_no_line() {
+        let folder = Folder::new("long");
+        let mut store = folder.store();
+        store.make().unwrap();
+        folder.write(&format!("{}\n", "x".repeat(300_000)));
+        add(&mut store, &entry("a", 9));
+        assert_eq!(folder.store().read().unwrap(), [entry("a", 9)]);
+    }
+
+    #[test]
+    fn compaction_leaves_out_what_has_expired_and_readers_notice() {
+        let folder = Folder::new("compact");
+        let (mut store, mut reader) = (folder.store(), folder.store());
+        add(&mut store, &entry("short", 5));
+        add(&mut store, &entry("long", 50));
+        assert_eq!(reader.read().unwrap().len(), 2);
+        let inode = || fs::metadata(folder.file()).unwrap().ino();
+        let before = inode();
+        store.compact(NOW).unwrap();
+        assert_eq!(inode(), before, "there was nothing to leave out");
+        store.compact(UnixTime::from_seconds(NOW.seconds() + 5)).unwrap();
+        assert_eq!(folder.text().lines().count(), 1);
+        assert_eq!(mode(&folder.file()), 0o600);
+        assert_eq!(reader.read().unwrap(), [entry("long", 50)]);
+        add(&mut reader, &entry("new", 9));
+        assert_eq!(store.read().unwrap(), [entry("long", 50), entry("new", 9)]);
+    }
+
+    #[test]
+    fn looser_modes_are_refused() {
+        let folder = Folder::new("loose");
+        add(&mut folder.store(), &entry("a", 9));
+        for (path, loose) in [(folder.file(), 0o640), (folder.0.clone(), 0o770)] {
+            let tight = fs::metadata(&path).unwrap().permissions();
+            fs::set_permissions(&path, fs::Permissions::from_mode(loose)).unwrap();
+            assert!(matches!(folder.store().check(), Err(StoreError::Mode { mode, .. }) if mode == loose));
+            assert!(matches!(folder.store().read(), Err(StoreError::Mode { .. })));
+            fs::set_permissions(&path, tight).unwrap();
+        }
+        assert_eq!(folder.store().read().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_went_away_is_not_made_anew_by_who_knew_it() {
+        let folder = Folder::new("gone");
+        let mut store = folder.store();
+        add(&mut store, &entry("a", 9));
+        fs::remove_file(folder.file()).unwrap();
+        assert!(store.read().is_err());
+        assert!(store.append(|_| vec![entry("b", 9)]).is_err());
+        add(&mut folder.store(), &entry("c", 9));
+        assert_eq!(store.read().unwrap(), [entry("c", 9)]);
+    }
+}

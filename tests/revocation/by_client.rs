@@ -1,0 +1,272 @@
+//! The revocation endpoint.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use super::{ROUTES, World, by, form, get, revocation};
+use crate::support::client::{basic, request, with_body, with_header};
+use crate::support::command::run;
+use crate::support::gateway::{folder, program};
+use crate::support::issuer::{Key, now};
+use crate::support::world::{SECRET, config};
+use crate::support::{Answer, Gateway, Upstream};
+
+fn claims(token: &str) -> Value {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
+}
+
+#[track_caller]
+fn is_done(answer: &Answer) {
+    assert_eq!((answer.status, answer.body.len()), (200, 0), "{answer:?}");
+    assert_eq!(answer.header("cache-control"), "no-store");
+}
+
+#[tokio::test]
+async fn a_client_takes_back_its_token_and_only_that() {
+    let world = World::start().await;
+    let (token, other) = (world.token("app").await, world.token("app").await);
+    world.accepts(&token).await;
+    let answer = world.client.send(by(revocation(&token), "app")).await;
+    is_done(&answer);
+    world.refuses(&token).await;
+    world.accepts(&other).await;
+
+    let line = world.gateway.audit_of(answer.request_id());
+    assert_eq!((&line["gateway.decision"], &line["http.route"]), (&"allow".into(), &"(revocation)".into()), "{line}");
+    assert_eq!((&line["oauth.client_id"], &line["oauth.jti"]), (&"app".into(), &claims(&token)["jti"]), "{line}");
+    let told = world.gateway.audit_text() + &world.gateway.log_text();
+    assert!(!told.contains(&token) && !told.contains(SECRET));
+}
+
+#[tokio::test]
+async fn a_remembered_token_is_refused_on_the_very_connection() {
+    let world = World::start().await;
+    let token = world.token("app").await;
+    let mut connection = world.client.connect().await;
+    for _ in 0..2 {
+        assert_eq!(get(&mut connection, &token).await.status, 200);
+    }
+    is_done(&world.client.send(by(revocation(&token), "app")).await);
+    for _ in 0..2 {
+        world.is_refusal(&get(&mut connection, &token).await);
+    }
+}
+
+#[tokio::test]
+async fn when_the_answer_is_there_no_worker_believes_the_token() {
+    let world = World::with("workers: 4").await;
+    let token = world.token("app").await;
+    let connections = world.connections(&token).await;
+    is_done(&world.client.send(by(revocation(&token), "app")).await);
+    for mut connection in connections {
+        world.is_refusal(&get(&mut connection, &token).await);
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_refused_after_a_restart() {
+    let mut world = World::start().await;
+    let (token, other) = (world.token("app").await, world.token("app").await);
+    is_done(&world.client.send(by(revocation(&token), "app")).await);
+    let [stored] = &*world.stored() else { panic!("{:?}", world.stored()) };
+    assert_eq!(stored["expires_at"], claims(&token)["exp"].as_u64().unwrap() + 30, "no longer than the token");
+    assert!(!stored.to_string().contains(claims(&token)["jti"].as_str().unwrap()), "the id is kept as its digest");
+    world.restart("");
+    world.refuses(&token).await;
+    world.accepts(&other).await;
+}
+
+#[tokio::test]
+async fn the_token_may_come_in_json_with_the_credentials_beside_it_and_with_a_hint() {
+    let world = World::start().await;
+    for body in [
+        |token: &str| json!({"token": token, "client_id": "app", "client_secret": SECRET}),
+        |token: &str| json!({"token": token, "client_id": "app", "client_secret": SECRET, "token_type_hint": "access_token"}),
+    ] {
+        let token = world.token("app").await;
+        let asked = with_header(request("POST", "/oauth/revoke"), "content-type", "application/json");
+        is_done(&world.client.send(with_body(asked, body(&token).to_string())).await);
+        world.refuses(&token).await;
+    }
+    for hint in ["access_token", "refresh_token", "anything"] {
+        let token = world.token("app").await;
+        is_done(&world.client.send(by(form(&format!("token={token}&token_type_hint={hint}")), "app")).await);
+        world.refuses(&token).await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_good_for_nothing_needs_no_revoking() {
+    let world = World::start().await;
+    let token = world.token("app").await;
+    let key = Key::new("k", "ES256");
+    let foreign = key.sign(&json!({"iss": "https://elsewhere.example.com", "sub": "a", "aud": "a", "exp": now() + 60}));
+    let forged = key.sign(&claims(&token));
+    let mut expired = claims(&token);
+    expired["exp"] = json!(now() - 3600);
+    for token in ["x", "a.b.c", &token[..token.len() - 1], &foreign, &forged, &key.sign(&expired)] {
+        is_done(&world.client.send(by(revocation(token), "app")).await);
+    }
+    assert!(world.stored().is_empty());
+    world.accepts(&token).await;
+    for _ in 0..2 {
+        is_done(&world.client.send(by(revocation(&token), "app")).await);
+    }
+    assert_eq!(world.stored().len(), 1, "once is enough");
+}
+
+#[tokio::test]
+async fn nobody_takes_back_the_token_of_another() {
+    let world = World::start().await;
+    let token = world.token("app").await;
+    let answer = world.client.send(by(revocation(&token), "other")).await;
+    assert_eq!((answer.status, &answer.json()["error"]), (400, &"invalid_grant".into()), "{answer:?}");
+    let line = world.gateway.audit_of(answer.request_id());
+    assert_eq!((&line["gateway.decision"], &line["gateway.reason"]), (&"deny".into(), &"client_not_allowed".into()));
+    assert_eq!(line["oauth.client_id"], "other", "{line}");
+    world.accepts(&token).await;
+}
+
+#[tokio::test]
+async fn who_can_t_say_who_they_are_revokes_nothing() {
+    let world = World::start().await;
+    let token = world.token("app").await;
+    let mut wrong = revocation(&token);
+    wrong.headers_mut().insert("authorization", basic("app", "not the right secret"));
+    let answer = world.client.send(wrong).await;
+    assert_eq!((answer.status, &answer.json()["error"]), (401, &"invalid_client".into()), "{answer:?}");
+    assert_eq!(answer.header("www-authenticate"), "Basic realm=\"portcullis\"");
+    assert_eq!(world.gateway.audit_of(answer.request_id())["gateway.reason"], "invalid_client");
+    for asked in [revocation(&token), form(&format!("token={token}&client_id=app"))] {
+        let answer = world.client.send(asked).await;
+        assert_eq!((answer.status, &answer.json()["error"]), (401, &"invalid_client".into()), "{answer:?}");
+    }
+    world.accepts(&token).await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_none_is_refused_as_at_the_token_endpoint() {
+    let world = World::start().await;
+    let token = world.token("app").await;
+    let in_query =
+        with_header(request("POST", &format!("/oauth/revoke?token={token}")), "content-type", "application/json");
+    for (asked, status) in [
+        (form(""), 400),
+        (form("token="), 400),
+        (form(&format!("token={token}&token={token}")), 400),
+        (with_body(in_query, "{}"), 400),
+        (with_body(request("POST", "/oauth/revoke"), format!("token={token}")), 415),
+    ] {
+        let answer = world.client.send(by(asked, "app")).await;
+        assert_eq!((answer.status, &answer.json()["error"]), (status, &"invalid_request".into()), "{answer:?}");
+    }
+    let answer = world.client.send(by(request("GET", "/oauth/revoke"), "app")).await;
+    assert_eq!((answer.status, answer.header("allow")), (405, "POST"));
+    world.accepts(&token).await;
+}
+
+#[tokio::test]
+async fn trying_secrets_here_counts_as_trying_them_at_the_token_endpoint() {
+    let oauth = "oauth:
+  issuer: https://localhost:8443
+  audiences: [https://api.example.com]
+  signing_keys: {algorithm: ES256}
+  token_endpoint: {rate_limits: [{rate: 2/h, per: address}]}
+  clients: {app: {secrets: [{value: correct horse battery staple}], scopes: [read:data]}}
+";
+    let world = World::with(oauth).await;
+    let token = world.token("app").await;
+    is_done(&world.client.send(by(revocation(&token), "app")).await);
+    let answer = world.client.send(by(revocation(&token), "app")).await;
+    assert_eq!(answer.status, 429, "{answer:?}");
+    assert!(answer.headers.contains_key("retry-after"));
+    assert_eq!(world.client.token("app", SECRET, "").await.status, 429);
+}
+
+#[tokio::test]
+async fn the_metadata_names_the_endpoint_which_stands_beside_the_token_endpoint() {
+    let world = World::start().await;
+    let metadata = world.client.get("/.well-known/oauth-authorization-server").await.json();
+    assert_eq!(metadata["revocation_endpoint"], "https://localhost:8443/oauth/revoke");
+    let methods = json!(["client_secret_basic", "client_secret_post"]);
+    assert_eq!(metadata["revocation_endpoint_auth_methods_supported"], methods);
+
+    let oauth = "oauth: {issuer: 'https://localhost:8443', audiences: [a], signing_keys: {algorithm: ES256}, \
+        token_endpoint: {path: /v2/token}}";
+    let world = World::with(oauth).await;
+    let metadata = world.client.get("/.well-known/openid-configuration").await.json();
+    assert_eq!(metadata["revocation_endpoint"], "https://localhost:8443/v2/revoke");
+    assert_eq!(world.client.get("/v2/revoke").await.status, 405);
+    assert_eq!(world.client.get("/oauth/revoke").await.status, 404);
+}
+
+#[tokio::test]
+async fn what_can_t_be_kept_is_not_promised() {
+    let world = World::start().await;
+    let token = world.token("app").await;
+    std::fs::remove_file(world.gateway.folder.join("state/revocations.jsonl")).unwrap();
+    let answer = world.client.send(by(revocation(&token), "app")).await;
+    assert_eq!((answer.status, &answer.json()["error"]), (503, &"temporarily_unavailable".into()), "{answer:?}");
+    assert!(answer.headers.contains_key("retry-after"));
+    world.gateway.log_line("revocations can't be read: those known so far stay");
+    world.accepts(&token).await;
+}
+
+#[tokio::test]
+async fn trust_can_be_ended_while_nothing_can_be_recorded() {
+    let mut world = World::start().await;
+    let token = world.token("app").await;
+    let yaml = world.yaml.clone();
+    world.restart_as(&yaml.replace("audit: {file: \"-\"}", "audit: {file: /dev/full}"));
+    world.gateway.log_line("cannot write the audit log");
+    assert_eq!(world.client.token("app", SECRET, "").await.status, 503);
+    is_done(&world.client.send(by(revocation(&token), "app")).await);
+    world.restart("");
+    world.refuses(&token).await;
+}
+
+#[tokio::test]
+async fn a_state_that_others_can_change_is_not_believed() {
+    use std::os::unix::fs::PermissionsExt;
+    let upstream = Upstream::start().await;
+    let folder = folder();
+    std::fs::write(folder.join("gateway.yaml"), config(upstream.address, &ROUTES, "")).unwrap();
+    let state = folder.join("state");
+    std::fs::create_dir(&state).unwrap();
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o775)).unwrap();
+    for verb in ["check", "run"] {
+        let said = run(program(&folder).arg(verb));
+        assert_eq!(said.code, Some(2));
+        assert!(
+            said.stderr.contains(", where revocations are kept, is open to others (mode 775); set it to 700"),
+            "{}",
+            said.stderr
+        );
+    }
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o700)).unwrap();
+    std::fs::write(state.join("revocations.jsonl"), "{\"of\":\"another program\"}\n").unwrap();
+    std::fs::set_permissions(state.join("revocations.jsonl"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let said = run(program(&folder).arg("run"));
+    assert_eq!(said.code, Some(2));
+    assert!(said.stderr.contains("holds a line that is no revocation, or one of a later version"), "{}", said.stderr);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn expired_entries_are_left_out_at_the_next_start() {
+    let mut world = World::start().await;
+    let token = world.token("app").await;
+    is_done(&world.client.send(by(revocation(&token), "app")).await);
+    assert!(world.gateway.stop().success());
+    let file = world.gateway.folder.join("state/revocations.jsonl");
+    let old = format!(
+        "{{\"issuer\":\"i\",\"client\":\"c\",\"issued_before\":1,\"expires_at\":{},\"made_at\":1}}\n",
+        now() - 1
+    );
+    let kept = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{old}{kept}{{\"torn")).unwrap();
+    let again = Gateway::start_in(world.gateway.folder.clone(), &world.yaml, &[]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), kept);
+    again.log_line("the last line was torn");
+}
