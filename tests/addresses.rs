@@ -118,6 +118,22 @@ async fn a_client_gets_no_token_from_elsewhere_and_is_told_what_a_wrong_secret_i
 }
 
 #[tokio::test]
+async fn a_client_revokes_nothing_from_elsewhere() {
+    let (_upstream, gateway) = gateway(&["path: /x, access: {}"], OAUTH).await;
+    let client = Client::new(&gateway);
+    let granted = token_from(&client, "10.0.0.1", "app", SECRET, true).await.json();
+    let token = granted["access_token"].as_str().unwrap();
+    for (address, status, left) in [("11.0.0.1", 401, 200), ("10.0.0.1", 200, 401)] {
+        let mut asked = request("POST", "/oauth/revoke");
+        asked.headers_mut().insert("content-type", "application/x-www-form-urlencoded".parse().unwrap());
+        asked.headers_mut().insert("authorization", crate::support::client::basic("app", SECRET));
+        let asked = crate::support::client::with_body(asked, format!("token={token}"));
+        assert_eq!(client.send(with_header(asked, "x-forwarded-for", address)).await.status, status);
+        assert_eq!(from(&client, "10.0.0.1", "/x", Some(token)).await.status, left);
+    }
+}
+
+#[tokio::test]
 async fn a_clients_token_is_no_good_elsewhere() {
     let (_upstream, gateway) = gateway(&["path: /x, access: {}", "path: /open, access: public"], OAUTH).await;
     let client = Client::new(&gateway);
