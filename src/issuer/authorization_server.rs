@@ -12,12 +12,13 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 use tracing::error;
 
+use super::back_off::BackOff;
 use super::client::{Client, Clients};
 use super::credentials::Credentials;
 use super::grant::{Grant, GrantFault, Wanted};
 use super::metadata::{self, Document};
 use super::offload::{Busy, Offload};
-use super::passwords::{Claim, Passwords};
+use super::passwords::{Claim, Passwords, network};
 use super::request::Parameters;
 use super::ring::Ring;
 use crate::clock::UnixTime;
@@ -50,6 +51,7 @@ pub(crate) struct AuthorizationServer {
     clients: Arc<Clients>,
     signatures: Offload,
     passwords: Passwords,
+    back_off: BackOff,
     published: ArcSwap<Published>,
     metadata: Document,
     revocation_path: String,
@@ -91,6 +93,8 @@ pub(crate) enum TokenRefusal {
     Fault(GrantFault),
     /// We can't sign or compare just now.
     Busy(Busy),
+    /// This client has failed to authenticate from this address too often; to be tried again after so long.
+    TooManyFailures(Duration),
     /// We can't sign at all.
     Broken,
     /// The clock is certainly wrong.
@@ -107,7 +111,8 @@ impl AuthorizationServer {
         let revocation_path = metadata::revocation_path(&settings.token_path);
         let Offloads { signatures, passwords } = offloads;
         let passwords = Passwords::new(passwords);
-        Self { settings, clients, signatures, passwords, published, metadata, revocation_path }
+        let back_off = BackOff::new();
+        Self { settings, clients, signatures, passwords, back_off, published, metadata, revocation_path }
     }
 
     /// After a rotation. Whoever verifies our tokens has been told before.
@@ -191,12 +196,24 @@ impl AuthorizationServer {
         let kept = known.map_or(stand_in, |client| &client.secrets);
         let id = known.map_or(&*id, |client| client.id.as_str());
         let claim = Claim { id, is_known: known.is_some(), kept, from: from.address };
+        let pair = self.back_off.pair(claim.id, network(from.address));
+        if let Some(wait) = self.back_off.wait(pair, now) {
+            return Err(TokenRefusal::TooManyFailures(wait));
+        }
         match (known, self.passwords.matching(claim, presented, now).await?) {
             (Some(client), Some(_)) if !client.may_call(from.certain()) => {
+                // Counted like a wrong secret, or the wait would tell the two apart.
+                self.back_off.failed(pair, now);
                 Err(TokenRefusal::Fault(GrantFault::Elsewhere { client: client.id.clone(), basic }))
             }
-            (Some(client), Some(position)) => Ok(Authenticated { client, secret: position + 1 }),
-            (Some(_) | None, _) => Err(TokenRefusal::Fault(wrong)),
+            (Some(client), Some(position)) => {
+                self.back_off.succeeded(pair, now);
+                Ok(Authenticated { client, secret: position + 1 })
+            }
+            (Some(_) | None, _) => {
+                self.back_off.failed(pair, now);
+                Err(TokenRefusal::Fault(wrong))
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! limits or the audit log: the corridor brings requests here and records what came of them.
 
 pub(crate) mod authorization_server;
+pub(crate) mod back_off;
 pub(crate) mod client;
 pub(crate) mod credentials;
 pub(crate) mod grant;

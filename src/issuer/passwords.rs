@@ -164,7 +164,7 @@ fn in_minute(count: u32, now: UnixTime) -> u32 {
 }
 
 /// A host has a whole /64 of IPv6 to itself.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !(u128::MAX >> 64)).into()),
         v4 @ IpAddr::V4(_) => v4,

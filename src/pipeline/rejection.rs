@@ -212,6 +212,7 @@ impl Rejection {
                 Some(LATER)
             }
             Self::Token(TokenRefusal::NotRevoked(NotRevoked::Busy)) => Some(SOON),
+            Self::Token(TokenRefusal::TooManyFailures(wait)) => Some(seconds(*wait).max(1).into()),
             Self::Unauthenticated(AuthenticateError::Clock)
             | Self::Token(TokenRefusal::Clock | TokenRefusal::NotRevoked(NotRevoked::Full | NotRevoked::Broken)) => {
                 Some(LATER)
@@ -277,6 +278,9 @@ impl Public<'_> {
             |description: &'static str| (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", description);
         let (status, error, description) = match refusal {
             TokenRefusal::Fault(fault) => (grant_status(fault), fault.code().as_str(), fault.description()),
+            TokenRefusal::TooManyFailures(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many failures; see Retry-After")
+            }
             TokenRefusal::Busy(_) => unavailable("too many tokens are being issued"),
             TokenRefusal::Clock => unavailable("tokens can't be issued just now"),
             TokenRefusal::NotRevoked(_) => unavailable("the token can't be revoked just now"),

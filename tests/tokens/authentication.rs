@@ -189,3 +189,23 @@ async fn credentials_in_the_query_string_are_refused_and_never_logged() {
     let answer = endpoint.grants("app", by_basic(posted("scope=read:data&tenant=x", GRANT), "app", SECRET)).await;
     assert_eq!(answer["scope"], "read:data write:data");
 }
+
+#[tokio::test]
+async fn a_client_that_keeps_failing_waits_whether_it_exists_or_not_and_others_do_not() {
+    let endpoint = Endpoint::start();
+    for id in ["app", "nobody"] {
+        let mut statuses = Vec::new();
+        while statuses.last() != Some(&429) {
+            assert!(statuses.len() < 50, "{id}: {statuses:?}");
+            let answer = endpoint.client.send(by_basic(form(GRANT), id, OTHER_SECRET)).await;
+            statuses.push(answer.status);
+            if answer.status == 429 {
+                assert!(answer.header("retry-after").parse::<u64>().unwrap() > 0, "{answer:?}");
+                assert_eq!(answer.json()["error"], "rate_limited");
+                assert_eq!(endpoint.gateway.audit_of(answer.request_id())["gateway.reason"], "rate_limited");
+            }
+        }
+        assert!(statuses.iter().filter(|status| **status == 401).count() >= 10, "{id}: {statuses:?}");
+    }
+    endpoint.grants("other", by_basic(form(GRANT), "other", OTHER_SECRET)).await;
+}
