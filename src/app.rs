@@ -3,6 +3,7 @@
 //! Takes a configuration; opens what can fail (files, keys, sockets) before anything is served, then runs the control
 //! plane's runtime and one thread per worker until a signal ends them, in order.
 
+mod descriptors;
 mod memory;
 mod own_keys;
 mod probes;
@@ -42,6 +43,7 @@ use crate::pipeline::worker::{Gate, ReportRequest, Worker};
 use crate::server::accept;
 use crate::server::certificate::{CertificateError, CertificateFiles};
 use crate::server::drain::{self, Drain};
+use crate::server::limits::Share;
 use crate::server::listener::{self, ListenError};
 use crate::server::places::Places;
 use crate::server::tls;
@@ -169,7 +171,9 @@ impl App {
         record(Event::Start, &config, &lines);
         revocation::start(keeper, snapshot.load().trust.issuers().to_vec(), config.id.clone(), lines.clone())?;
         let (stage, drain) = drain::channel();
-        let places = Arc::new(Places::new(config.limits.connections, config.limits.connections_per_address));
+        let total = descriptors::connections(config.limits.connections);
+        let per_address = config.limits.connections_per_address;
+        let places = Arc::new(Places::new(total, per_address, config.trusted_proxies.clone()));
         let memory_is_short = Arc::new(AtomicBool::new(false));
         if let Some(budget) = config.limits.memory.bytes(memory::available) {
             control.spawn(memory::watch(budget, Arc::clone(&places), Arc::clone(&memory_is_short)));
@@ -223,19 +227,16 @@ fn control_runtime() -> io::Result<Runtime> {
 }
 
 fn gate(listener: &Listener) -> Result<Gate, StartError> {
-    match &listener.kind {
+    let (tls, entrance) = match &listener.kind {
         ListenerKind::Tls { certificates, min_version } => {
             let pairs = certificates.iter().map(open_certificate).collect::<Result<_, _>>()?;
             let config: ServerConfig = tls::server_config(pairs, *min_version)?;
-            Ok(Gate { tls: Some(Arc::new(config)), entrance: Entrance::Tls })
+            (Some(Arc::new(config)), Entrance::Tls)
         }
-        ListenerKind::Plain => {
-            Ok(Gate { tls: None, entrance: Entrance::Plain { loopback: listener.address.ip().is_loopback() } })
-        }
-        ListenerKind::Redirect { origin } => {
-            Ok(Gate { tls: None, entrance: Entrance::Redirect { origin: origin.clone() } })
-        }
-    }
+        ListenerKind::Plain => (None, Entrance::Plain { loopback: listener.address.ip().is_loopback() }),
+        ListenerKind::Redirect { origin } => (None, Entrance::Redirect { origin: origin.clone() }),
+    };
+    Ok(Gate { tls, entrance, proxy_protocol: listener.proxy_protocol })
 }
 
 fn open_certificate(files: &CertificateFiles) -> Result<Arc<rustls::sign::CertifiedKey>, CertificateError> {
@@ -273,6 +274,7 @@ fn snapshot(
     let snapshot = Snapshot {
         config: config.id.clone(),
         limits: config.limits.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
         routes: std::mem::take(&mut config.routes),
         trust: Trust::new(issuers, Arc::clone(keeper.published())),
         oauth,
@@ -306,7 +308,7 @@ fn start_workers(
     for number in 0..config.workers {
         let mine: Vec<TcpListener> = sockets.iter_mut().filter_map(Iterator::next).collect();
         let ledger_capacity = AUDIT_LINES.div_ceil(config.workers);
-        let max_in_flight = config.limits.in_flight.div_ceil(config.workers);
+        let share = config.limits.share(config.workers);
         let (plan, on_failure) = (plan.clone(), config.audit.on_failure);
         let (report_sender, report_requests) = mpsc::channel(8);
         let (ended, has_ended) = oneshot::channel();
@@ -317,7 +319,7 @@ fn start_workers(
                 .build_local(LocalOptions::default())?;
             let ledger =
                 Rc::new(Ledger::new(plan.lines.clone(), Arc::clone(&plan.health), on_failure, ledger_capacity));
-            runtime.block_on(work(plan, mine, Rc::clone(&ledger), max_in_flight, report_requests));
+            runtime.block_on(work(plan, mine, Rc::clone(&ledger), share, report_requests));
             // What is still open is dropped with the runtime, and leaves its lines.
             drop(runtime);
             ledger.finish();
@@ -340,11 +342,11 @@ async fn work(
     plan: Plan,
     sockets: Vec<TcpListener>,
     ledger: Rc<Ledger>,
-    max_in_flight: usize,
+    share: Share,
     reports: mpsc::Receiver<ReportRequest>,
 ) {
-    let pressure = Pressure::new(max_in_flight, plan.memory_is_short);
-    let worker = Rc::new(Worker::new(plan.snapshot, ledger, pressure));
+    let pressure = Pressure::new(share.in_flight, plan.memory_is_short);
+    let worker = Rc::new(Worker::new(plan.snapshot, ledger, share, pressure));
     let tending = tokio::task::spawn_local(tend(Rc::clone(&worker), plan.drain.clone(), reports));
     let mut listeners = tokio::task::JoinSet::new();
     for (socket, gate) in sockets.into_iter().zip(plan.gates) {

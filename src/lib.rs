@@ -4,7 +4,7 @@
 //! in which modules import each other, left to right and never back:
 //!
 //! ```text
-//! main → cli → app → config → pipeline → { issuer, server, upstream, audit } → trust → jose → oauth → clock
+//! main → cli → app → config → pipeline → { issuer, server, upstream, audit } → trust → jose → oauth → { clock, network }
 //! ```
 //!
 //! | room | what it does |
@@ -21,6 +21,7 @@
 //! | `jose` | keys, key sets, signing, verifying |
 //! | `oauth` | the vocabulary of the RFCs, pure |
 //! | `clock` | the only reader of the system clock |
+//! | `network` | blocks of addresses |
 //! | `telemetry` | logs and metrics; imported by all, imports none |
 //!
 //! What holds everywhere, each guarded by a type or a test:
@@ -41,6 +42,7 @@ mod config;
 pub mod fuzzing;
 mod issuer;
 mod jose;
+mod network;
 mod oauth;
 mod pipeline;
 mod server;

@@ -3,8 +3,8 @@
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use crate::support::client::request;
-use crate::support::wire::{RawUpstream, Signal, Wire, within};
+use crate::support::client::{Connection, request, with_header};
+use crate::support::wire::{Piped, RawUpstream, Signal, Wire, within};
 use crate::support::{Client, Gateway, Upstream};
 
 /// All deadlines but these are an hour away.
@@ -22,6 +22,7 @@ fn with_hours(limits: &str) -> String {
         "idle_timeout",
         "body_idle_timeout",
         "write_stall_timeout",
+        "connection_age",
     ];
     let long = deadlines.iter().filter(|name| !limits.contains(**name)).map(|name| format!("{name}: 1h"));
     long.chain([limits.to_owned()]).collect::<Vec<_>>().join(", ")
@@ -217,4 +218,175 @@ async fn more_requests_at_once_than_are_taken_on_are_refused_at_once() {
         assert_eq!(within(first).await.unwrap().status, 200);
     }
     assert_eq!(upstream.heads().len(), 2);
+}
+
+#[tokio::test]
+async fn a_body_slower_than_the_least_rate_is_cut_after_a_grace_and_audited() {
+    let (upstream, gateway) = patient_but("min_body_rate: 1MiB/s").await;
+    let slow = |client: Client, path: &'static str| async move {
+        let (pieces, body) = Piped::new();
+        let mut asked = request("POST", path).map(|_| body);
+        asked.headers_mut().insert("content-type", "text/plain".parse().unwrap());
+        let drip = tokio::task::spawn(async move {
+            while pieces.send("0123456789".into()).await.is_ok() {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        });
+        let mut connection: Connection<Piped> = client.connect_for().await.unwrap();
+        let answer = within(connection.begin(asked)).await;
+        drip.abort();
+        answer.map(|answer| answer.status().as_u16())
+    };
+    let [first, second] = gateway.both();
+    let (first, second) = tokio::join!(slow(first, "/h1"), slow(second, "/h2"));
+    assert_eq!((first.unwrap(), second.unwrap()), (408, 408));
+    for path in ["/h1", "/h2"] {
+        let line = gateway.audit_line(|line| line["url.path"] == path);
+        assert_eq!((&line["gateway.decision"], &line["gateway.reason"]), (&"error".into(), &"timeout".into()));
+        assert!(line["duration_us"].as_u64().unwrap() >= 5_000_000, "{line}");
+    }
+    assert_eq!(upstream.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_has_lived_long_enough_is_ended_and_nothing_of_it_is_lost() {
+    let (upstream, gateway) = patient_but("connection_age: 300ms").await;
+    for client in gateway.both() {
+        let mut connection = client.connect().await;
+        let mut answered = 0;
+        let lives = async {
+            while let Ok(answer) = connection.try_send(request("GET", "/x")).await {
+                assert_eq!(answer.status, 200);
+                answered += 1;
+            }
+        };
+        within(lives).await;
+        assert!(answered > 1);
+        // What was asked and not answered never reached anyone.
+        assert_eq!(upstream.seen().len(), answered);
+        upstream.forget();
+    }
+}
+
+#[tokio::test]
+async fn an_old_connection_ends_after_what_is_under_way() {
+    let (begun, finish) = (Signal::default(), Signal::default());
+    let (has_begun, may_finish) = (begun.clone(), finish.clone());
+    let upstream = RawUpstream::start(move |mut wire, _| {
+        let (begun, finish) = (begun.clone(), finish.clone());
+        Box::pin(async move {
+            begun.give();
+            finish.wait().await;
+            wire.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await;
+        })
+    })
+    .await;
+    let short = "connection_age: 100ms, first_request_timeout: 400ms, handshake_timeout: 5s";
+    let gateway = Gateway::open(upstream.address, &format!("limits: {{{}}}", with_hours(short)));
+    for client in gateway.both() {
+        let mut connection = client.connect().await;
+        let answer = tokio::task::spawn(async move {
+            let answer = connection.send(request("GET", "/x")).await;
+            (answer.status, connection)
+        });
+        has_begun.wait().await;
+        // Older than that by now: a connection that says nothing has come and gone.
+        Wire::new(Client::new(&gateway).tls().await.unwrap()).rest().await;
+        may_finish.give();
+        let (status, mut connection) = within(answer).await.unwrap();
+        assert_eq!(status, 200);
+        within(connection.closed()).await;
+    }
+}
+
+#[tokio::test]
+async fn handshakes_that_stall_make_room_for_others_the_oldest_first() {
+    let (_upstream, gateway) = patient_but("handshakes: 4, connections_per_address: unlimited").await;
+    let client = Client::new(&gateway);
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(Wire::new(client.tcp().await.unwrap()));
+    }
+    for gone in &mut silent[..16] {
+        assert_eq!(gone.rest().await, b"");
+    }
+    assert_eq!(client.get("/canary").await.status, 200);
+    assert_eq!(silent[16].rest().await, b"");
+    let mut youngest = client.tls_on(silent.pop().unwrap().stream).await.map(Wire::new).unwrap();
+    youngest.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(youngest.answer().await.unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn no_address_takes_all_the_room_there_is_for_requests() {
+    let (begun, finish) = (Signal::default(), Signal::default());
+    let (has_begun, may_finish) = (begun.clone(), finish.clone());
+    let upstream = RawUpstream::start(move |mut wire, _| {
+        let (begun, finish) = (begun.clone(), finish.clone());
+        Box::pin(async move {
+            begun.give();
+            finish.wait().await;
+            wire.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await;
+        })
+    })
+    .await;
+    let asked = |address| with_header(request("GET", "/x"), "x-forwarded-for", address);
+    // By default an address has half of the room.
+    for limits in ["in_flight: 4", "in_flight: 8, in_flight_per_address: 2"] {
+        let sections = format!("trusted_proxies: [127.0.0.0/8]\nlimits: {{{limits}}}");
+        let gateway = Gateway::open(upstream.address, &sections);
+        for client in gateway.both() {
+            let mut under_way = Vec::new();
+            for address in ["2001:db8::1", "2001:db8::2", "203.0.113.9", "203.0.113.9"] {
+                if address == "203.0.113.9" && under_way.len() == 2 {
+                    let refused = client.send(asked("2001:db8::3")).await;
+                    assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
+                    let line = gateway.audit_of(refused.request_id());
+                    assert_eq!(
+                        (&line["gateway.reason"], &line["client.address"]),
+                        (&"overload".into(), &"2001:db8::3".into())
+                    );
+                }
+                let client = client.clone();
+                let request = asked(address);
+                under_way.push(tokio::task::spawn(async move { client.send(request).await.status }));
+                has_begun.wait().await;
+            }
+            for answer in under_way {
+                may_finish.give();
+                assert_eq!(within(answer).await.unwrap(), 200);
+            }
+        }
+    }
+}
+
+/// An answer that nobody opens a window for waits in the gateway; with it, its upstream.
+#[tokio::test]
+async fn answers_that_are_never_asked_for_are_given_up_and_their_upstreams_let_go() {
+    let ended = Signal::default();
+    let has_ended = ended.clone();
+    let upstream = RawUpstream::start(move |mut wire, _| {
+        let ended = ended.clone();
+        Box::pin(async move {
+            use tokio::io::AsyncWriteExt;
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").await;
+            while wire.stream.write_all(&[0; 16 * 1024]).await.is_ok() {}
+            ended.give();
+        })
+    })
+    .await;
+    let gateway = Gateway::open(upstream.address, &format!("limits: {{{}}}", with_hours("write_stall_timeout: 200ms")));
+    let stream = TokioIo::new(Client::http2(&gateway).tls().await.unwrap());
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let (mut sender, connection) = builder.initial_stream_window_size(0).handshake(stream).await.unwrap();
+    let connection = tokio::task::spawn(connection);
+    let mut unread = Vec::new();
+    for _ in 0..10 {
+        unread.push(within(sender.send_request(request("GET", "/endless"))).await.unwrap());
+    }
+    let _ = within(connection).await;
+    has_ended.wait().await;
+    let line = gateway.audit_line(|line| line["url.path"] == "/endless");
+    assert_eq!(line["gateway.reason"], "client_gone");
+    assert!(gateway.peak_memory() < 256 << 20);
 }

@@ -6,18 +6,21 @@
 
 mod support;
 
+mod addresses;
 mod admin;
 mod ambiguity;
 mod architecture;
 mod audit;
 mod audit_file;
 mod authorization;
+mod behind_proxies;
 mod bodies;
 mod check_and_run;
 mod cli;
 mod config_errors;
 mod deadlines;
 mod demo;
+mod exhaustion;
 mod first_minutes;
 mod forwarding;
 mod framing;
@@ -28,6 +31,7 @@ mod keys;
 mod limits;
 mod listeners;
 mod outside;
+mod proxy_protocol;
 mod refused_uploads;
 mod revocation;
 mod routing;

@@ -254,3 +254,70 @@ async fn early_data_is_never_offered() {
     let mut next = ClientConnection::new(config, ServerName::try_from("localhost").unwrap()).unwrap();
     assert!(next.early_data().is_none());
 }
+
+#[tokio::test]
+async fn a_strange_server_name_gets_the_default_certificate_or_an_alert() {
+    let (upstream, gateway) = gateway("").await;
+    for name in [
+        &b"local\0host"[..],
+        b"LOCALHOST.",
+        b"localhost.",
+        b"..........",
+        b"\xff\xfe\xfd\xfc\xfb\xfa\xf9\xf8\xf7\xf6",
+        b"a/b?c#d e@",
+    ] {
+        let stand_in = "x".repeat(name.len());
+        let host = ServerName::try_from(stand_in.clone()).unwrap();
+        let mut connection = ClientConnection::new(Arc::new(client(&[&TLS13], &[])), host).unwrap();
+        let mut hello = Vec::new();
+        connection.write_tls(&mut hello).unwrap();
+        let at = hello.windows(name.len()).position(|window| window == stand_in.as_bytes()).unwrap();
+        hello[at..at + name.len()].copy_from_slice(name);
+        let mut wire = Wire::new(Client::plain(gateway.address()).tcp().await.unwrap());
+        wire.send(&hello).await;
+        let first = crate::support::wire::within(wire.take(1)).await;
+        assert!(first == [22] || first == [21], "{first:?} to {name:?}");
+    }
+    assert_eq!(Client::new(&gateway).get("/canary").await.status, 200);
+    assert_eq!(upstream.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn ten_thousand_key_updates_cost_little_and_harm_nobody() {
+    let (_upstream, gateway) = gateway("").await;
+    let mut wire = Wire::new(handshake(gateway.address(), client(&[&TLS13], &[]), "localhost").await.unwrap());
+    wire.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(wire.answer().await.unwrap().status, 200);
+    for number in 0..10_000 {
+        if wire.stream.get_mut().1.refresh_traffic_keys().is_err() {
+            break;
+        }
+        wire.send("").await;
+        if number % 2000 == 0 {
+            assert_eq!(Client::new(&gateway).get("/canary").await.status, 200);
+        }
+    }
+    wire.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(wire.answer().await.is_none_or(|answer| answer.status == 200));
+    assert!(gateway.peak_memory() < 256 << 20);
+    assert_eq!(Client::new(&gateway).get("/canary").await.status, 200);
+}
+
+/// A hello in the middle of a session asks for a new handshake, which TLS 1.2 has and we have not.
+#[tokio::test]
+async fn renegotiation_is_refused() {
+    let (upstream, gateway) = gateway("").await;
+    let mut wire = Wire::new(handshake(gateway.address(), client(&[&TLS12], &[]), "localhost").await.unwrap());
+    wire.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(wire.answer().await.unwrap().status, 200);
+    let mut again =
+        ClientConnection::new(Arc::new(client(&[&TLS12], &[])), ServerName::try_from("localhost").unwrap()).unwrap();
+    let mut hello = Vec::new();
+    again.write_tls(&mut hello).unwrap();
+    // In clear text, where an encrypted record is due: as much as can be said without the session's keys.
+    let mut bare = Wire::new(wire.stream.into_inner().0);
+    bare.send(&hello).await;
+    let said = bare.rest().await;
+    assert!(said.is_empty() || said[0] == 21 || said[0] == 23, "{said:?}");
+    assert_eq!(upstream.seen().len(), 1);
+}

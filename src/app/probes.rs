@@ -88,7 +88,7 @@ async fn collect(workers: &[mpsc::Sender<ReportRequest>]) -> Vec<metrics::Report
 }
 
 fn process(health: &Health, places: &Places, snapshot: &Snapshot) -> Process {
-    let now = Instant::now();
+    let (now, connections) = (Instant::now(), places.counts());
     let labels = |issuer: &TrustedIssuer| IssuerLabels { issuer: issuer.settings.name.as_str().to_owned() };
     let age = |issuer: &Arc<TrustedIssuer>| Some((labels(issuer), issuer.keys.age(now)?.as_secs_f64()));
     let remote = || snapshot.trust.issuers().iter().filter(|issuer| issuer.keys.is_remote());
@@ -99,7 +99,9 @@ fn process(health: &Health, places: &Places, snapshot: &Snapshot) -> Process {
         })
     };
     Process {
-        connections: places.taken() as u64,
+        connections: connections.taken,
+        connections_refused: connections.refused,
+        accept_failures: connections.shortages,
         limit_keys: snapshot.all_limits().map(|limit| limit.keys() as u64).sum(),
         audit_lines: health.written.load(Ordering::Relaxed),
         audit_dropped: health.dropped.load(Ordering::Relaxed),

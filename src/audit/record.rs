@@ -17,6 +17,8 @@ pub(crate) struct Record<'r> {
     /// Which configuration decided.
     pub(crate) config: &'r str,
     pub(crate) client_address: &'r str,
+    /// The socket's other end, where it is not the client's.
+    pub(crate) peer_address: Option<&'r str>,
     pub(crate) method: Option<&'r str>,
     pub(crate) path: Option<&'r str>,
     pub(crate) route: Option<&'r str>,
@@ -98,6 +100,7 @@ impl Record<'_> {
             .text("gateway.request_id", self.request_id)
             .plain("gateway.config", self.config)
             .text("client.address", self.client_address)
+            .optional("network.peer.address", self.peer_address)
             .optional("http.request.method", self.method)
             .optional("url.path", self.path)
             .optional("http.route", self.route);

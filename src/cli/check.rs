@@ -59,7 +59,11 @@ fn summary(path: &ConfigPath, config: &Config) {
             ListenerKind::Plain => "http, in clear text",
             ListenerKind::Redirect { .. } => "http, redirects only",
         };
-        row("listens", format_args!("{} {}", listener.address, styled(DIM, kind)));
+        let behind = if listener.proxy_protocol { ", behind the PROXY protocol" } else { "" };
+        row("listens", format_args!("{} {}", listener.address, styled(DIM, format_args!("{kind}{behind}"))));
+    }
+    if !config.trusted_proxies.is_empty() {
+        row("believes", format_args!("{} {}", config.trusted_proxies, styled(DIM, "about who is calling")));
     }
     if let Some(oauth) = &config.oauth {
         let clients = match oauth.clients.len() {
@@ -67,6 +71,11 @@ fn summary(path: &ConfigPath, config: &Config) {
             many => format!("{many} clients, {}", oauth.ring.rules.algorithm),
         };
         row("issues", format_args!("{}{} {}", oauth.server.issuer, oauth.server.token_path, styled(DIM, clients)));
+        for client in &oauth.clients {
+            if let Some(networks) = &client.allow_from {
+                row("", format_args!("{} at {networks} only", client.id.as_str()));
+            }
+        }
     }
     for issuer in &config.issuers {
         row("trusts", format_args!("{} {}", issuer.settings.issuer, styled(DIM, issuer.settings.name.as_str())));
@@ -81,6 +90,7 @@ fn row(name: &str, value: impl std::fmt::Display) {
     out(format_args!("{:>10}  {value}", name));
 }
 
+const EVERYONE: &str = "EVERYONE";
 const HEAD: [&str; 5] = ["ROUTE", "PATH", "UPSTREAM", "WHO MAY", "LIMITS"];
 
 fn columns(route: &Route) -> [String; 5] {
@@ -89,14 +99,18 @@ fn columns(route: &Route) -> [String; 5] {
         if route.methods == MethodSet::all() { vec!["*"] } else { route.methods.names().collect() };
     let path = format!("{} {}{}", methods.join(","), hosts.join("|"), route.path);
     let limits: Vec<String> = route.limits.iter().map(|limit| limit_text(limit)).collect();
-    [route.name.clone(), path, route.upstream.name.to_string(), who(&route.access), limits.join(", ")]
+    [route.name.clone(), path, route.upstream.name.to_string(), who(route), limits.join(", ")]
 }
 
-fn who(access: &Access) -> String {
-    match access {
-        Access::Public => "EVERYONE".to_owned(),
+fn who(route: &Route) -> String {
+    let mut who = match &route.access {
+        Access::Public => EVERYONE.to_owned(),
         Access::Protected(rule) => rule_text(rule),
+    };
+    for (word, networks) in [("at", &route.from.allow), ("not at", &route.from.deny)] {
+        who.extend(networks.iter().map(|networks| format!(" {word} {networks}")));
     }
+    who
 }
 
 fn rule_text(rule: &AccessRule) -> String {
@@ -156,7 +170,7 @@ fn table(rows: &[[String; 5]]) {
     };
     line(HEAD, [BOLD; 5]);
     for row in rows {
-        let who = if row[3] == "EVERYONE" { WARN } else { anstyle::Style::new() };
+        let who = if row[3].starts_with(EVERYONE) { WARN } else { anstyle::Style::new() };
         line(row.each_ref().map(String::as_str), [NAME, anstyle::Style::new(), anstyle::Style::new(), who, DIM]);
     }
 }

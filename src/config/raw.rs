@@ -22,6 +22,7 @@ use super::reader::Reader;
 use super::source::At;
 use super::tree::Node;
 use super::values::{Count, Hint, Quotes, Value};
+use crate::network::Network;
 
 mirror! {
     /// The whole file.
@@ -33,6 +34,8 @@ mirror! {
         limits: limits::RawLimits,
         shutdown: RawShutdown,
         allow_literal_secrets: At<bool> = false,
+        /// Whose word about who is calling is believed.
+        trusted_proxies: Option<Required<OneOrMore<Network>>>,
         oauth: Option<At<oauth::RawOauth>>,
         issuers: Named<issuer::RawIssuer>,
         upstreams: Named<upstream::RawUpstream>,

@@ -158,6 +158,7 @@ const TOP_LEVEL: &[&str] = &[
     "limits",
     "shutdown",
     "allow_literal_secrets",
+    "trusted_proxies",
     "oauth",
     "issuers",
     "upstreams",
@@ -171,7 +172,7 @@ const TOP_LEVEL: &[&str] = &[
 const OAUTH: &[&str] = &["issuer", "audiences", "token_ttl", "signing_keys", "token_endpoint", "clients"];
 
 /// Of a client, what is no secret.
-const CLIENT: &[&str] = &["scopes", "audiences", "token_ttl", "claims"];
+const CLIENT: &[&str] = &["scopes", "audiences", "token_ttl", "claims", "allow_from"];
 
 const SECRET_NAMES: [&str; 9] =
     ["secret", "passw", "credential", "hash", "value", "authorization", "api-key", "api_key", "apikey"];

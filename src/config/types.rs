@@ -9,6 +9,7 @@ use crate::audit::writer::Target;
 use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::Client;
 use crate::issuer::ring_store::RingSettings;
+use crate::network::Networks;
 use crate::pipeline::limits::Limit;
 use crate::pipeline::routes::RouteTable;
 use crate::server::certificate::CertificateFiles;
@@ -28,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) workers: usize,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) limits: Limits,
+    pub(crate) trusted_proxies: Networks,
     pub(crate) shutdown: Shutdown,
     pub(crate) oauth: Option<Oauth>,
     pub(crate) issuers: Vec<ExternalIssuer>,
@@ -43,6 +45,7 @@ pub(crate) struct Config {
 pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
     pub(crate) kind: ListenerKind,
+    pub(crate) proxy_protocol: bool,
 }
 
 #[derive(Clone, Debug)]

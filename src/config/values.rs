@@ -9,6 +9,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::clock::UnixTime;
+use crate::network::{InvalidNetwork, Network};
 
 /// A type that a scalar is parsed into.
 pub(super) trait Value: Sized {
@@ -42,6 +43,10 @@ pub(crate) struct Period(Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size(u64);
 
+/// A number of bytes in each second, above 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ByteRate(u64);
+
 /// So many in a second, a minute, an hour or a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rate {
@@ -70,6 +75,12 @@ impl Period {
 
 impl Size {
     pub(crate) const fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl ByteRate {
+    pub(crate) const fn bytes_per_second(self) -> u64 {
         self.0
     }
 }
@@ -103,6 +114,10 @@ pub(super) const fn count(number: u32) -> Count {
 
 pub(super) const fn seconds(number: u64) -> Period {
     Period(Duration::from_secs(number))
+}
+
+pub(super) const fn bytes_per_second(number: u64) -> ByteRate {
+    ByteRate(number)
 }
 
 pub(super) const fn kibibytes(number: u64) -> Size {
@@ -190,6 +205,17 @@ impl Value for Size {
     }
 }
 
+impl Value for ByteRate {
+    fn expected() -> String {
+        "a rate such as `240B/s`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        let size = text.strip_suffix("/s").ok_or("it is a size and `/s`")?;
+        Size::parse(size).map(|size| Self(size.bytes()))
+    }
+}
+
 impl Value for Rate {
     fn expected() -> String {
         "a rate such as `10/s`".to_owned()
@@ -243,6 +269,21 @@ impl Value for SocketAddr {
 
     fn parse(text: &str) -> Result<Self, Hint> {
         text.parse().map_err(|_| "")
+    }
+}
+
+impl Value for Network {
+    fn expected() -> String {
+        "a network such as `10.0.0.0/8` or `\"2001:db8::/32\"`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        Self::parse(text).map_err(|invalid| match invalid {
+            InvalidNetwork::Syntax => "",
+            InvalidNetwork::NoPrefix => "for one address, write `/32` behind it, or `/128` if it is IPv6",
+            InvalidNetwork::BitsBeyondPrefix => "the address has bits beyond the prefix",
+            InvalidNetwork::Mapped => "write it as IPv4",
+        })
     }
 }
 

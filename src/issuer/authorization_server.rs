@@ -23,6 +23,7 @@ use super::request::Parameters;
 use super::ring::Ring;
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
+use crate::network::Whence;
 use crate::oauth::identity::Identity;
 use crate::trust::revocation_keeper::NotRevoked;
 
@@ -119,6 +120,11 @@ impl AuthorizationServer {
         self.published.store(Arc::new(Published::new(ring, self.settings.jwks_max_age)));
     }
 
+    /// Whether this client of ours may call from here.
+    pub(crate) fn may_call(&self, client: &str, from: Option<IpAddr>) -> bool {
+        self.clients.may_call(client, from)
+    }
+
     pub(crate) fn token_path(&self) -> &str {
         &self.settings.token_path
     }
@@ -143,7 +149,7 @@ impl AuthorizationServer {
         headers: &HeaderMap,
         query: Option<&str>,
         body: &[u8],
-        from: IpAddr,
+        from: Whence,
         now: UnixTime,
     ) -> Result<Issued, TokenRefusal> {
         if !now.is_plausible() {
@@ -162,7 +168,7 @@ impl AuthorizationServer {
         headers: &HeaderMap,
         query: Option<&str>,
         body: &[u8],
-        from: IpAddr,
+        from: Whence,
         now: UnixTime,
     ) -> Result<(Authenticated<'_>, Parameters), TokenRefusal> {
         let mut parameters = Parameters::read(headers, query, body, self.settings.json_requests)?;
@@ -173,10 +179,11 @@ impl AuthorizationServer {
     async fn authenticate(
         &self,
         credentials: Credentials,
-        from: IpAddr,
+        from: Whence,
         now: UnixTime,
     ) -> Result<Authenticated<'_>, TokenRefusal> {
-        let wrong = GrantFault::WrongCredentials { client: credentials.id().to_owned(), basic: credentials.is_basic() };
+        let basic = credentials.is_basic();
+        let wrong = GrantFault::WrongCredentials { client: credentials.id().to_owned(), basic };
         let (id, plain_id, presented) = match credentials {
             Credentials::Post { id, secret } => (id, None, vec![secret]),
             Credentials::Basic { id, secret } => {
@@ -187,8 +194,9 @@ impl AuthorizationServer {
         // Looked up for known clients too: they must not be the faster ones.
         let stand_in = self.clients.stand_in(&id);
         let kept = known.map_or(stand_in, |client| &client.secrets);
-        let claim = Claim { id: known.map_or(&id, |client| client.id.as_str()), is_known: known.is_some(), kept, from };
-        let pair = self.back_off.pair(claim.id, network(from));
+        let id = known.map_or(&*id, |client| client.id.as_str());
+        let claim = Claim { id, is_known: known.is_some(), kept, from: from.address };
+        let pair = self.back_off.pair(claim.id, network(from.address));
         let wait = self.back_off.wait(pair, now);
         let found = match (self.passwords.matching_at_once(claim, &presented, now), wait) {
             (None, Some(wait)) => return Err(TokenRefusal::TooManyFailures(wait)),
@@ -196,6 +204,14 @@ impl AuthorizationServer {
             (found, _) => found,
         };
         match (known, found) {
+            (Some(client), Some(_)) if !client.may_call(from.certain()) => {
+                // Counted like a wrong secret, or the wait would tell the two apart.
+                if let Some(wait) = wait {
+                    return Err(TokenRefusal::TooManyFailures(wait));
+                }
+                self.back_off.failed(pair, now);
+                Err(TokenRefusal::Fault(GrantFault::Elsewhere { client: client.id.clone(), basic }))
+            }
             (Some(client), Some(position)) => {
                 self.back_off.succeeded(pair, now);
                 Ok(Authenticated { client, secret: position + 1 })

@@ -1,6 +1,7 @@
 //! The clients that may ask us for tokens.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -8,6 +9,7 @@ use foldhash::quality::RandomState;
 use serde_json::{Map, Value};
 
 use super::kept_secret::KeptSecret;
+use crate::network::Networks;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
 
@@ -24,6 +26,8 @@ pub(crate) struct Client {
     pub(crate) token_ttl: Duration,
     /// Added to its tokens; none of the registered names.
     pub(crate) claims: Map<String, Value>,
+    /// Where it may call from; `None`: anywhere.
+    pub(crate) allow_from: Option<Networks>,
 }
 
 /// All clients. An unknown one is compared with another's secrets, so that it costs what a known one does.
@@ -31,6 +35,8 @@ pub(crate) struct Client {
 pub(crate) struct Clients {
     all: Vec<Client>,
     by_id: HashMap<Identity, usize, RandomState>,
+    /// Some may not call from everywhere.
+    any_bound: bool,
     /// Of this process alone: whose secrets stand in for an unknown id can't be foretold.
     stand_in_key: hmac::Key,
 }
@@ -46,17 +52,31 @@ pub(crate) fn parse_id(text: &str) -> Result<Identity, InvalidClientId> {
     id.and_then(|text| Identity::parse(text).ok()).ok_or(InvalidClientId)
 }
 
+impl Client {
+    /// `None` is a place that can't be told.
+    pub(crate) fn may_call(&self, from: Option<IpAddr>) -> bool {
+        let inside = |networks: &Networks| from.is_some_and(|address| networks.contains(address));
+        self.allow_from.as_ref().is_none_or(inside)
+    }
+}
+
 impl Clients {
     pub(crate) fn new(clients: Vec<Client>) -> Self {
         let by_id = clients.iter().enumerate().map(|(index, client)| (client.id.clone(), index)).collect();
         // A failing random generator leaves zeros, which costs a timing hint and nothing else.
         let mut key = [0; 32];
         let _ = aws_lc_rs::rand::fill(&mut key);
-        Self { all: clients, by_id, stand_in_key: hmac::Key::new(hmac::HMAC_SHA256, &key) }
+        let any_bound = clients.iter().any(|client| client.allow_from.is_some());
+        Self { all: clients, by_id, any_bound, stand_in_key: hmac::Key::new(hmac::HMAC_SHA256, &key) }
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<&Client> {
         self.all.get(*self.by_id.get(id)?)
+    }
+
+    /// Whether a client of ours, if it is one, may call from here; `None` is a place that can't be told.
+    pub(crate) fn may_call(&self, id: &str, from: Option<IpAddr>) -> bool {
+        !self.any_bound || self.get(id).is_none_or(|client| client.may_call(from))
     }
 
     /// Secrets to compare with where no client has this id: always the same ones for an id, whatever comes of it.
@@ -81,6 +101,7 @@ mod tests {
             audiences: vec!["x".to_owned()],
             token_ttl: Duration::from_secs(60),
             claims: Map::new(),
+            allow_from: None,
         }
     }
 

@@ -40,6 +40,11 @@ pub(crate) enum GrantFault {
         client: String,
         basic: bool,
     },
+    /// The right secret from a place where the client has no business: told like a wrong one.
+    Elsewhere {
+        client: Identity,
+        basic: bool,
+    },
     InvalidScope {
         client: Identity,
     },
@@ -98,9 +103,10 @@ impl GrantFault {
         match self {
             Self::InvalidRequest(_) | Self::UnsupportedMediaType => TokenErrorCode::InvalidRequest,
             Self::UnsupportedGrant => TokenErrorCode::UnsupportedGrantType,
-            Self::NoCredentials { .. } | Self::MalformedBasic | Self::WrongCredentials { .. } => {
-                TokenErrorCode::InvalidClient
-            }
+            Self::NoCredentials { .. }
+            | Self::MalformedBasic
+            | Self::WrongCredentials { .. }
+            | Self::Elsewhere { .. } => TokenErrorCode::InvalidClient,
             Self::InvalidScope { .. } => TokenErrorCode::InvalidScope,
             Self::InvalidTarget { .. } => TokenErrorCode::InvalidTarget,
             Self::OthersToken { .. } => TokenErrorCode::InvalidGrant,
@@ -117,7 +123,7 @@ impl GrantFault {
             Self::UnsupportedGrant => "the only grant type is client_credentials",
             Self::NoCredentials { .. } => "no client credentials",
             Self::MalformedBasic => "the Authorization header is not valid Basic credentials",
-            Self::WrongCredentials { .. } => "unknown client or wrong secret",
+            Self::WrongCredentials { .. } | Self::Elsewhere { .. } => "unknown client or wrong secret",
             Self::InvalidScope { .. } => "a scope is malformed or not allowed for this client",
             Self::InvalidTarget { .. } => "the audience is not allowed for this client",
             Self::OthersToken { .. } => "the token was issued to another client",
@@ -132,20 +138,27 @@ impl GrantFault {
             }
             Self::NoCredentials { client } => client.as_deref().and_then(|id| Identity::parse(id).ok()),
             Self::WrongCredentials { client, .. } => Identity::parse(client).ok(),
-            Self::InvalidScope { client } | Self::InvalidTarget { client } | Self::OthersToken { client } => {
-                Some(client.clone())
-            }
+            Self::InvalidScope { client }
+            | Self::InvalidTarget { client }
+            | Self::OthersToken { client }
+            | Self::Elsewhere { client, .. } => Some(client.clone()),
         }
     }
 
     /// True where the client has proved who it is.
     pub(crate) fn is_authenticated(&self) -> bool {
-        matches!(self, Self::InvalidScope { .. } | Self::InvalidTarget { .. } | Self::OthersToken { .. })
+        matches!(
+            self,
+            Self::InvalidScope { .. } | Self::InvalidTarget { .. } | Self::OthersToken { .. } | Self::Elsewhere { .. }
+        )
     }
 
     /// True where the answer needs a Basic challenge (RFC 6749 §5.2).
     pub(crate) fn wants_challenge(&self) -> bool {
-        matches!(self, Self::MalformedBasic | Self::WrongCredentials { basic: true, .. })
+        matches!(
+            self,
+            Self::MalformedBasic | Self::WrongCredentials { basic: true, .. } | Self::Elsewhere { basic: true, .. }
+        )
     }
 }
 
@@ -160,6 +173,7 @@ mod tests {
             scopes: ScopeSet::parse("read write").unwrap(),
             audiences: vec!["https://a.example".to_owned(), "https://b.example".to_owned()],
             token_ttl: Duration::from_secs(600),
+            allow_from: None,
             claims: json!({"department": "research"}).as_object().unwrap().clone(),
         }
     }

@@ -3,7 +3,6 @@
 //! Authenticates as the token endpoint does. A token that is good for nothing, whatever the reason, needs no revoking and is none of
 //! the client's business either: the answer is the same. The one thing that a client is told about a token is that it is another's.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use http::HeaderMap;
@@ -11,6 +10,7 @@ use http::HeaderMap;
 use super::authorization_server::{AuthorizationServer, TokenRefusal};
 use super::grant::GrantFault;
 use crate::clock::UnixTime;
+use crate::network::Whence;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::trust::revocation::Entry;
@@ -34,7 +34,7 @@ impl AuthorizationServer {
         headers: &HeaderMap,
         query: Option<&str>,
         body: &[u8],
-        from: IpAddr,
+        from: Whence,
         now: UnixTime,
     ) -> Result<Revoked, TokenRefusal> {
         if !now.is_plausible() {

@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use tracing::warn;
 use zeroize::Zeroizing;
@@ -319,6 +319,7 @@ fn certificate_path(directory: &Path, record: &KeyRecord) -> PathBuf {
 mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::time::Duration;
 
     use super::*;
     use crate::jose::algorithm::Algorithm::{EdDsa, Es256};

@@ -1,10 +1,13 @@
 //! Who may use a route: the rule, and its judgement of a caller.
 //!
-//! Pure: takes a rule and a caller whose token was found good; gives yes, or the one reason why not.
+//! Pure: takes a rule and whom it is about, an address or a caller whose token was found good; gives yes, or the one reason why not.
+
+use std::net::IpAddr;
 
 use foldhash::HashSet;
 use serde_json::Value;
 
+use crate::network::Networks;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::scope::ScopeSet;
 use crate::trust::scope_claim::claim_at;
@@ -15,6 +18,14 @@ pub(crate) enum Access {
     /// Written out in the configuration; there is no other way to it.
     Public,
     Protected(Box<AccessRule>),
+}
+
+/// From where a route may be used at all, with or without a token.
+#[derive(Debug, Default)]
+pub(crate) struct AddressRule {
+    /// `None`: from anywhere.
+    pub(crate) allow: Option<Networks>,
+    pub(crate) deny: Option<Networks>,
 }
 
 /// All parts must hold. An empty part demands nothing.
@@ -48,6 +59,18 @@ pub(crate) enum Forbidden {
     },
     ClaimMismatch,
     ClientNotAllowed,
+}
+
+impl AddressRule {
+    /// What is denied is not allowed. A place that can't be told (`None`) passes no list.
+    pub(crate) fn judge(&self, from: Option<IpAddr>) -> Result<(), Forbidden> {
+        let (allow, deny) = (self.allow.as_ref(), self.deny.as_ref());
+        let passes = |address| {
+            allow.is_none_or(|allow| allow.contains(address)) && !deny.is_some_and(|deny| deny.contains(address))
+        };
+        let may = (allow.is_none() && deny.is_none()) || from.is_some_and(passes);
+        if may { Ok(()) } else { Err(Forbidden::ClientNotAllowed) }
+    }
 }
 
 impl AccessRule {

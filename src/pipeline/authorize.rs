@@ -1,10 +1,20 @@
-//! May they? Takes a route and its caller; gives a [`Permit`], without which nothing is forwarded.
+//! May they? Takes a route, where a request comes from and its caller; gives a [`Permit`], without which nothing is forwarded.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::access::{Access, AccessRule, Forbidden};
 use super::route::Route;
+use crate::issuer::authorization_server::AuthorizationServer;
+use crate::oauth::caller::IssuerName;
 use crate::trust::verify::Verified;
+
+/// Proof that a request comes from where `route` may be used.
+#[derive(Debug)]
+pub(crate) struct Admitted<'r> {
+    route: &'r Route,
+    from: Option<IpAddr>,
+}
 
 /// Proof that a request may use `route`. Made only here, so that a forgotten check does not compile.
 #[derive(Debug)]
@@ -13,19 +23,35 @@ pub(crate) struct Permit<'r> {
     caller: Option<Rc<Verified>>,
 }
 
+/// `from` is `None` where it can't be told who it is.
+pub(crate) fn admit(route: &Route, from: Option<IpAddr>) -> Result<Admitted<'_>, Forbidden> {
+    route.from.judge(from)?;
+    Ok(Admitted { route, from })
+}
+
 /// A public route needs no caller; its `Authorization` header is the service's own affair.
-pub(crate) fn allow_public(route: &Route) -> Option<Permit<'_>> {
+pub(crate) fn allow_public<'r>(admitted: &Admitted<'r>) -> Option<Permit<'r>> {
+    let route = admitted.route;
     match &route.access {
         Access::Public => Some(Permit { route, caller: None }),
         Access::Protected(_) => None,
     }
 }
 
+/// `ours` is who knows our own clients.
 pub(crate) fn authorize<'r>(
-    route: &'r Route,
+    admitted: &Admitted<'r>,
     rule: &AccessRule,
     caller: Rc<Verified>,
+    ours: Option<&AuthorizationServer>,
 ) -> Result<Permit<'r>, Forbidden> {
+    let Admitted { route, from } = *admitted;
+    if let (Some(ours), Some(client)) = (ours, &caller.caller.client)
+        && caller.caller.issuer.as_str() == IssuerName::OWN
+        && !ours.may_call(client.as_str(), from)
+    {
+        return Err(Forbidden::ClientNotAllowed);
+    }
     rule.judge(&caller)?;
     Ok(Permit { route, caller: Some(caller) })
 }

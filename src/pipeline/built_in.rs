@@ -80,7 +80,7 @@ async fn token(
     // A token that can't be recorded is not issued.
     trail.reserve()?;
     let body = collect(body.take()).await?;
-    let issued = oauth.server.token(&head.headers, request.query(), &body, peer.address, trail.now).await?;
+    let issued = oauth.server.token(&head.headers, request.query(), &body, peer.whence(), trail.now).await?;
     let mut response = Response::new(Content::whole(issued.body.clone()));
     trail.granted(issued);
     response.headers_mut().insert(CONTENT_TYPE, JSON);
@@ -103,7 +103,7 @@ async fn revoke(
     trail.reserve_if_roomy();
     let body = collect(body.take()).await?;
     let with = (&snapshot.trust, &oauth.revoker);
-    match oauth.server.revoke(with, &head.headers, request.query(), &body, peer.address, trail.now).await? {
+    match oauth.server.revoke(with, &head.headers, request.query(), &body, peer.whence(), trail.now).await? {
         Revoked::Token(verified) => trail.caller(&verified),
         Revoked::Nothing { client } => trail.client(client),
     }

@@ -1,7 +1,7 @@
 //! The request's way, from a parsed head to an answer: one direction, read from top to bottom.
 //!
 //! ```text
-//! accept → tls → http │ canonicalise → route → peer limits → authenticate → authorize → caller limits, audit place → forward │ audit
+//! accept → tls → http │ canonicalise → route → address rule and limits → authenticate → authorize → caller limits, audit place → forward │ audit
 //! ```
 //!
 //! What stands left of the first bar is `server/`; the line in the audit log is written when the answer's body has ended, by the
@@ -18,14 +18,15 @@ use hyper::body::{Body as _, Incoming};
 use super::access::Access;
 use super::answer::{AnswerBody, Content};
 use super::authenticate::authenticate;
-use super::authorize::{Permit, allow_public, authorize};
+use super::authorize::{Permit, admit, allow_public, authorize};
 use super::built_in;
 use super::canonical::CanonicalRequest;
 use super::forward::{Passage, forward};
-use super::headers::strip_request;
+use super::headers::{HeaderFault, strip_request};
 use super::limits::{Limit, Per};
-use super::peer::{Entrance, Peer};
+use super::peer::{Entrance, Knowledge, Peer};
 use super::rejection::Rejection;
+use super::request_id::RequestId;
 use super::route::Route;
 use super::routes::Found;
 use super::snapshot::Snapshot;
@@ -43,7 +44,12 @@ pub(crate) async fn walk(
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
     let snapshot = worker.snapshot();
+    let trusted = &snapshot.trusted_proxies;
+    let peer = if peer.is_proxy { worker.counted(peer.speaking(request.headers(), trusted), trusted) } else { peer };
     let mut trail = Trail::begin(&worker, Rc::clone(&snapshot), &peer);
+    if let Some(given) = peer.is_proxy.then(|| RequestId::given(request.headers())).flatten() {
+        trail.request_id = given;
+    }
     let (head, body) = request.into_parts();
     let for_head = head.method == Method::HEAD;
     // Who waits to be told to go on must not be told so by our reading.
@@ -81,8 +87,11 @@ async fn decide(
     mut head: Parts,
     upload: &mut Upload,
 ) -> Result<Response<Content>, Rejection> {
-    if worker.pressure().is_too_much() {
+    if worker.is_overloaded(peer) {
         return Err(Rejection::Overload);
+    }
+    if peer.knowledge == Knowledge::Contradicted {
+        return Err(Rejection::Header(HeaderFault::Contradiction));
     }
     let request = CanonicalRequest::new(&head, peer.scheme(), &peer.last_authority, &snapshot.limits)?;
     trail.request(&request);
@@ -95,13 +104,15 @@ async fn decide(
         return built_in::answer(snapshot, (oauth, built_in), peer, trail, &request, &head, body).await;
     }
     let route = find_route(snapshot, trail, &request)?;
+    // The cheapest refusal there is: it spends nothing of anyone's quota.
+    let admitted = admit(route, peer.whence().certain())?;
     count_address(&route.limits, peer, trail)?;
     let permit = match &route.access {
-        Access::Public => allow_public(route).ok_or(Rejection::NoRoute)?,
+        Access::Public => allow_public(&admitted).ok_or(Rejection::NoRoute)?,
         Access::Protected(rule) => {
             let caller = authenticate(worker, snapshot, rule, &head.headers, trail.now).await?;
             trail.caller(&caller);
-            authorize(route, rule, caller)?
+            authorize(&admitted, rule, caller, snapshot.oauth.as_ref().map(|oauth| &*oauth.server))?
         }
     };
     count_caller(&permit, peer, trail, &head)?;
@@ -112,7 +123,7 @@ async fn decide(
     strip_request(&mut head.headers)?;
     trail.allowed();
     let passage =
-        Passage { worker, from: peer, request: &request, request_id: trail.request_id, limits: &snapshot.limits };
+        Passage { worker, from: peer, request: &request, request_id: &trail.request_id, limits: &snapshot.limits };
     forward(permit, passage, head, upload).await
 }
 

@@ -19,7 +19,7 @@ use super::rejection::Rejection;
 use super::request_id::RequestId;
 use super::worker::Worker;
 use crate::server::limits::Limits;
-use crate::upstream::body::{RequestBody, Upload};
+use crate::upstream::body::{Patience, RequestBody, Upload};
 use crate::upstream::pool::Deadlines;
 
 /// What goes with a request, besides the request itself.
@@ -27,7 +27,7 @@ pub(crate) struct Passage<'p> {
     pub(crate) worker: &'p Worker,
     pub(crate) from: &'p Peer,
     pub(crate) request: &'p CanonicalRequest,
-    pub(crate) request_id: RequestId,
+    pub(crate) request_id: &'p RequestId,
     pub(crate) limits: &'p Limits,
 }
 
@@ -44,7 +44,8 @@ pub(crate) async fn forward(
         return Err(Rejection::TooLarge);
     }
     let body_idle = passage.limits.body_idle_timeout;
-    let (body, progress) = RequestBody::new(upload, route.body_bytes, body_idle);
+    let patience = Patience { idle: body_idle, min_rate: passage.limits.min_body_rate };
+    let (body, progress) = RequestBody::new(upload, route.body_bytes, patience);
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = head.method;
     *outgoing.uri_mut() = passage.request.target_without(route.strip_segments)?;

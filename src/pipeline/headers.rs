@@ -13,6 +13,8 @@ pub(crate) enum HeaderFault {
     LookAlike,
     #[error("the Connection header lists a protected name")]
     Connection,
+    #[error("X-Forwarded-For and Forwarded name different clients")]
+    Contradiction,
 }
 
 /// What becomes of a request header field.

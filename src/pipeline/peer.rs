@@ -1,24 +1,51 @@
 //! Who is at the other end of a connection, and by which listener it came.
+//!
+//! Where that is a trusted proxy, each of its requests has a [`Peer`] of its own, for whoever the proxy speaks for: limits, audit and
+//! the upstream know that address, and nobody further on has to tell the two cases apart.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 
 use super::canonical::Authority;
+use super::crowd::Share;
+use super::forwarded;
+use crate::network::{Networks, Whence};
+use crate::server::proxy_header::Introduction;
 
-/// The facts of one connection, with the header values that follow from them.
+/// The facts of one connection, or of one request that came by a proxy, with the header values that follow from them.
 #[derive(Debug)]
 pub(crate) struct Peer {
+    /// Whom limits and rules are about.
     pub(crate) address: IpAddr,
+    pub(crate) knowledge: Knowledge,
     pub(crate) entrance: Entrance,
-    /// `X-Forwarded-For`.
+    /// The other end speaks for others, and is believed.
+    pub(crate) is_proxy: bool,
+    /// Where its requests are counted; `None` where they are not.
+    pub(crate) share: Option<Rc<Share>>,
+    /// `X-Forwarded-For`: the client first.
     pub(crate) forwarded_for: HeaderValue,
     /// The host that the last request named: it rarely changes on a connection.
-    pub(crate) last_authority: RefCell<Option<Rc<Authority>>>,
+    pub(crate) last_authority: Rc<RefCell<Option<Rc<Authority>>>>,
     /// The `Forwarded` that was made for it.
     last_forwarded: RefCell<Option<(Rc<Authority>, HeaderValue)>>,
+    /// The client and every proxy behind it, where `address` is not all.
+    hops: Vec<IpAddr>,
+    /// The other end of the socket, where `address` is another.
+    socket: Option<Rc<str>>,
+}
+
+/// How sure it is that a request comes from the address that it counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Knowledge {
+    Certain,
+    /// The address is that of a proxy, which could not say for whom it speaks.
+    Uncertain,
+    /// The proxy says two things at once.
+    Contradicted,
 }
 
 /// What a listener is for.
@@ -36,16 +63,75 @@ pub(crate) enum Entrance {
 }
 
 impl Peer {
-    pub(crate) fn new(address: IpAddr, entrance: Entrance) -> Self {
-        // An address is always a header value.
-        let forwarded_for = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
+    /// The other end of a connection.
+    pub(crate) fn new(address: IpAddr, entrance: Entrance, trusted: &Networks) -> Self {
         Self {
             address,
+            knowledge: Knowledge::Certain,
             entrance,
-            forwarded_for,
-            last_authority: RefCell::default(),
+            is_proxy: trusted.contains(address),
+            share: None,
+            forwarded_for: joined(&[address]),
+            last_authority: Rc::default(),
             last_forwarded: RefCell::default(),
+            hops: Vec::new(),
+            socket: None,
         }
+    }
+
+    /// Whoever the proxy at the other end has introduced by a PROXY header.
+    pub(crate) fn introduced(socket: IpAddr, by: Introduction, entrance: Entrance, trusted: &Networks) -> Self {
+        match by {
+            Introduction::Itself => Self::new(socket, entrance, trusted),
+            Introduction::Client(address) => Self {
+                socket: (address != socket).then(|| socket.to_string().into()),
+                ..Self::new(address, entrance, trusted)
+            },
+            // What comes over this connection is not the proxy's own word.
+            Introduction::Unknown => {
+                let unknown = Self::new(socket, entrance, trusted);
+                Self { knowledge: Knowledge::Uncertain, is_proxy: false, ..unknown }
+            }
+        }
+    }
+
+    /// Whoever this proxy speaks for in a request with these headers.
+    pub(crate) fn speaking(&self, headers: &HeaderMap, trusted: &Networks) -> Self {
+        let (mut hops, knowledge) = match forwarded::chain(headers, trusted) {
+            Ok(chain) if chain.is_certain => (chain.hops, self.knowledge),
+            Ok(chain) => (chain.hops, Knowledge::Uncertain),
+            Err(forwarded::Contradiction) => (Vec::new(), Knowledge::Contradicted),
+        };
+        hops.push(self.address);
+        let address = hops.first().copied().unwrap_or(self.address);
+        let own_socket = || Rc::from(self.text());
+        Self {
+            address,
+            knowledge,
+            entrance: self.entrance.clone(),
+            is_proxy: true,
+            share: None,
+            forwarded_for: joined(&hops),
+            last_authority: Rc::clone(&self.last_authority),
+            last_forwarded: RefCell::default(),
+            socket: self.socket.clone().or_else(|| (address != self.address).then(own_socket)),
+            hops,
+        }
+    }
+
+    pub(crate) fn whence(&self) -> Whence {
+        Whence { address: self.address, is_certain: self.knowledge == Knowledge::Certain }
+    }
+
+    /// `address` in print.
+    pub(crate) fn text(&self) -> &str {
+        let all = self.forwarded_for.to_str().unwrap_or_default();
+        if self.hops.is_empty() { all } else { all.split(',').next().unwrap_or_default() }
+    }
+
+    /// The other end of the socket in print, where that is another address.
+    pub(crate) fn socket(&self) -> Option<&str> {
+        self.socket.as_deref()
     }
 
     /// `X-Forwarded-Proto`.
@@ -65,13 +151,15 @@ impl Peer {
     }
 
     fn make_forwarded(&self, host: &HeaderValue) -> Option<HeaderValue> {
-        let node = match self.address {
-            IpAddr::V4(v4) => v4.to_string(),
-            IpAddr::V6(v6) => format!("\"[{v6}]\""),
+        let node = |address: &IpAddr| match address {
+            IpAddr::V4(v4) => format!("for={v4}"),
+            IpAddr::V6(v6) => format!("for=\"[{v6}]\""),
         };
+        let nodes: Vec<String> = self.hops.iter().map(node).collect();
+        let nodes = if nodes.is_empty() { node(&self.address) } else { nodes.join(", ") };
         // A host with a port or brackets is no token and must be quoted; it was checked to have no quote in it.
         let host = host.to_str().ok()?;
-        HeaderValue::try_from(format!("for={node};host=\"{host}\";proto={}", self.scheme())).ok()
+        HeaderValue::try_from(format!("{nodes};host=\"{host}\";proto={}", self.scheme())).ok()
     }
 
     /// What the connection speaks, and `X-Forwarded-Proto`.
@@ -83,17 +171,39 @@ impl Peer {
     }
 }
 
+/// Addresses are always header values.
+fn joined(addresses: &[IpAddr]) -> HeaderValue {
+    let text: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    HeaderValue::try_from(text.join(", ")).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Network;
 
     #[test]
     fn forwarded_says_who_asked_for_which_host_and_how() {
         let host = HeaderValue::from_static("a.example:8443");
-        let v4 = Peer::new("10.0.0.1".parse().unwrap(), Entrance::Tls);
+        let v4 = Peer::new("10.0.0.1".parse().unwrap(), Entrance::Tls, &Networks::default());
         assert_eq!(v4.make_forwarded(&host).unwrap(), "for=10.0.0.1;host=\"a.example:8443\";proto=https");
         assert_eq!(v4.make_forwarded(&HeaderValue::from_static("b")).unwrap(), "for=10.0.0.1;host=\"b\";proto=https");
-        let v6 = Peer::new("2001:db8::1".parse().unwrap(), Entrance::Plain { loopback: false });
+        let v6 = Peer::new("2001:db8::1".parse().unwrap(), Entrance::Plain { loopback: false }, &Networks::default());
         assert_eq!(v6.make_forwarded(&host).unwrap(), "for=\"[2001:db8::1]\";host=\"a.example:8443\";proto=http");
+    }
+
+    #[test]
+    fn a_request_by_a_proxy_is_the_clients_and_the_way_is_told() {
+        let trusted: Networks = [Network::parse("10.0.0.0/8").unwrap()].into_iter().collect();
+        let proxy = Peer::new("10.0.0.1".parse().unwrap(), Entrance::Tls, &trusted);
+        let headers =
+            HeaderMap::from_iter([(super::super::headers::X_FORWARDED_FOR, "2001:db8::1, 10.0.0.2".parse().unwrap())]);
+        let client = proxy.speaking(&headers, &trusted);
+        assert_eq!((client.text(), client.socket()), ("2001:db8::1", Some("10.0.0.1")));
+        assert_eq!(client.forwarded_for, "2001:db8::1, 10.0.0.2, 10.0.0.1");
+        let forwarded = "for=\"[2001:db8::1]\", for=10.0.0.2, for=10.0.0.1;host=\"a\";proto=https";
+        assert_eq!(client.make_forwarded(&HeaderValue::from_static("a")).unwrap(), forwarded);
+        let itself = proxy.speaking(&HeaderMap::new(), &trusted);
+        assert_eq!((itself.text(), itself.socket(), itself.knowledge), ("10.0.0.1", None, Knowledge::Certain));
     }
 }

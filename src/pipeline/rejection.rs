@@ -140,7 +140,7 @@ impl Rejection {
             Self::TooLarge | Self::Upstream(UpstreamFault::RequestBody(BodyFault::TooLarge)) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "the body is too large")
             }
-            Self::BodyTimeout | Self::Upstream(UpstreamFault::RequestBody(BodyFault::Idle)) => {
+            Self::BodyTimeout | Self::Upstream(UpstreamFault::RequestBody(BodyFault::Slow)) => {
                 (StatusCode::REQUEST_TIMEOUT, "invalid_request", "the body did not come in time")
             }
             Self::ClientGone | Self::Upstream(UpstreamFault::RequestBody(BodyFault::Broken)) => {
@@ -338,7 +338,7 @@ fn upstream_failed(fault: &UpstreamFault) -> Reason {
 pub(super) fn request_body_failed(fault: BodyFault) -> Reason {
     match fault {
         BodyFault::TooLarge => Reason::TooLarge,
-        BodyFault::Idle => Reason::Timeout,
+        BodyFault::Slow => Reason::Timeout,
         BodyFault::Broken => Reason::ClientGone,
     }
 }

@@ -2,11 +2,20 @@
 
 use std::cell::Cell;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 
-/// 32 characters, unlike any other of this process or another.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RequestId([u8; 32]);
+use super::headers::X_REQUEST_ID;
+
+/// Unlike any other of this process or another, as far as it is up to us.
+#[derive(Clone, Debug)]
+pub(crate) enum RequestId {
+    Made([u8; 32]),
+    /// By a trusted proxy, in whose logs it is too.
+    Given(HeaderValue),
+}
+
+/// Longer ones are not taken over.
+const MAX_GIVEN: usize = 128;
 
 /// Makes request ids: half random, drawn once, half counted.
 #[derive(Debug)]
@@ -29,17 +38,33 @@ impl RequestIds {
         let mut text = [0; 32];
         hex(self.prefix, &mut text[..16]);
         hex(number, &mut text[16..]);
-        RequestId(text)
+        RequestId::Made(text)
     }
 }
 
 impl RequestId {
+    /// The one that a trusted proxy has given: one value, of characters that mean nothing in any log.
+    pub(crate) fn given(headers: &HeaderMap) -> Option<Self> {
+        let mut values = headers.get_all(X_REQUEST_ID).iter();
+        let value = values.next().filter(|value| (1..=MAX_GIVEN).contains(&value.len()))?;
+        let legal = |b: &u8| b.is_ascii_alphanumeric() || b"-._~:+/=".contains(b);
+        let good = values.next().is_none() && value.as_bytes().iter().all(legal);
+        // A copy: the original holds on to the buffer that it was read into.
+        if good { HeaderValue::from_bytes(value.as_bytes()).ok().map(Self::Given) } else { None }
+    }
+
     pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        match self {
+            Self::Made(text) => std::str::from_utf8(text).unwrap_or_default(),
+            Self::Given(value) => value.to_str().unwrap_or_default(),
+        }
     }
 
     pub(crate) fn header(&self) -> HeaderValue {
-        HeaderValue::from_bytes(&self.0).unwrap_or(HeaderValue::from_static(""))
+        match self {
+            Self::Made(text) => HeaderValue::from_bytes(text).unwrap_or(HeaderValue::from_static("")),
+            Self::Given(value) => value.clone(),
+        }
     }
 }
 
@@ -62,5 +87,22 @@ mod tests {
         assert_ne!(first.as_str(), second.as_str());
         assert!(second.as_str().ends_with("0000000000000001"));
         assert_ne!(RequestIds::new().next().as_str(), first.as_str());
+    }
+
+    fn given(values: &[&str]) -> Option<String> {
+        let values = values.iter().map(|value| (X_REQUEST_ID, HeaderValue::from_str(value).unwrap()));
+        RequestId::given(&values.collect()).map(|id| id.as_str().to_owned())
+    }
+
+    #[test]
+    fn an_id_that_was_given_is_one_value_of_harmless_characters() {
+        for good in ["a", "7b3c6a52-4a0e-4d61-9f63-0a6a2f5bb9f5", "Root=1-67891233:+/.~_", &"a".repeat(128)] {
+            assert_eq!(given(&[good]).as_deref(), Some(good));
+        }
+        for bad in
+            [&[][..], &[""], &["a", "a"], &["a b"], &["a\"b"], &["a,b"], &["a\tb"], &["<a>"], &[&"a".repeat(129)]]
+        {
+            assert_eq!(given(bad), None, "{bad:?}");
+        }
     }
 }

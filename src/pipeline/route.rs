@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::header::HeaderName;
 use http::{HeaderValue, Method};
 
-use super::access::Access;
+use super::access::{Access, AddressRule};
 use super::limits::Limit;
 use super::pattern::{HostPattern, PathPattern};
 use crate::upstream::service::Upstream;
@@ -20,6 +20,7 @@ pub(crate) struct Route {
     pub(crate) methods: MethodSet,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) access: Access,
+    pub(crate) from: AddressRule,
     pub(crate) limits: Vec<Arc<Limit>>,
     /// How many leading segments of the path stay behind.
     pub(crate) strip_segments: usize,
@@ -121,6 +122,7 @@ pub(super) mod tests {
             methods,
             upstream: Arc::new(upstream),
             access: Access::Public,
+            from: AddressRule::default(),
             limits: Vec::new(),
             strip_segments: 0,
             header_edits: HeaderEdits::default(),

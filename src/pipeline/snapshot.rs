@@ -6,6 +6,7 @@ use super::limits::Limit;
 use super::routes::RouteTable;
 use crate::issuer::authorization_server::AuthorizationServer;
 use crate::issuer::metadata;
+use crate::network::Networks;
 use crate::server::limits::Limits;
 use crate::trust::revocation_keeper::Revoker;
 use crate::trust::verify::Trust;
@@ -15,6 +16,7 @@ pub(crate) struct Snapshot {
     /// Names the configuration in audit lines.
     pub(crate) config: String,
     pub(crate) limits: Limits,
+    pub(crate) trusted_proxies: Networks,
     pub(crate) routes: RouteTable,
     pub(crate) trust: Trust,
     pub(crate) oauth: Option<OwnIssuer>,

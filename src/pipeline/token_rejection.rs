@@ -10,9 +10,10 @@ use crate::trust::revocation_keeper::NotRevoked;
 
 pub(super) fn grant_status(fault: &GrantFault) -> StatusCode {
     match fault {
-        GrantFault::NoCredentials { .. } | GrantFault::MalformedBasic | GrantFault::WrongCredentials { .. } => {
-            StatusCode::UNAUTHORIZED
-        }
+        GrantFault::NoCredentials { .. }
+        | GrantFault::MalformedBasic
+        | GrantFault::WrongCredentials { .. }
+        | GrantFault::Elsewhere { .. } => StatusCode::UNAUTHORIZED,
         GrantFault::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         GrantFault::InvalidRequest(_)
         | GrantFault::UnsupportedGrant
@@ -35,7 +36,7 @@ pub(super) fn token_refused(refusal: &TokenRefusal) -> Reason {
             }
             GrantFault::InvalidScope { .. } => Reason::InvalidScope,
             GrantFault::InvalidTarget { .. } => Reason::InvalidTarget,
-            GrantFault::OthersToken { .. } => Reason::ClientNotAllowed,
+            GrantFault::OthersToken { .. } | GrantFault::Elsewhere { .. } => Reason::ClientNotAllowed,
         },
     }
 }

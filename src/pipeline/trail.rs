@@ -77,7 +77,7 @@ enum Who {
 
 impl Trail {
     pub(crate) fn begin(worker: &Rc<Worker>, snapshot: SharedSnapshot, peer: &Rc<Peer>) -> Box<Self> {
-        worker.pressure().begin();
+        worker.begin(peer);
         Box::new(Self {
             worker: Rc::clone(worker),
             snapshot,
@@ -194,7 +194,8 @@ impl Trail {
             reason: self.reason,
             request_id: self.request_id.as_str(),
             config: &self.snapshot.config,
-            client_address: self.peer.forwarded_for.to_str().unwrap_or_default(),
+            client_address: self.peer.text(),
+            peer_address: self.peer.socket(),
             method: self.method.as_ref().map(Method::as_str),
             path: self.target.as_ref().map(PathAndQuery::path),
             route: self.route_name(),
@@ -268,7 +269,7 @@ impl Drop for Trail {
             self.ended_by(if std::thread::panicking() { Reason::Internal } else { Reason::ClientGone });
             self.close();
         }
-        self.worker.pressure().end();
+        self.worker.end(&self.peer);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,11 +12,15 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio_rustls::TlsAcceptor;
+use tracing::debug;
 
 use super::answer::AnswerBody;
 use super::corridor::walk;
-use super::peer::{Entrance, Peer};
+use super::crowd::Crowd;
+use super::peer::{Entrance, Knowledge, Peer};
 use super::pressure::Pressure;
 use super::request_id::{RequestId, RequestIds};
 use super::snapshot::Snapshot;
@@ -23,10 +28,15 @@ use super::tally::Tally;
 use super::trail::Trail;
 use crate::audit::ledger::Ledger;
 use crate::audit::reason::Reason;
+use crate::network::Networks;
 use crate::server::accept::Accepted;
-use crate::server::connection::{Driven, Ended, Protocols, handshake};
+use crate::server::connection::{Driven, Ended, Protocols};
 use crate::server::drain::Drain;
 use crate::server::guard::{Guard, Overdue, Watch};
+use crate::server::handshakes::Handshakes;
+use crate::server::limits::Share;
+use crate::server::places::Place;
+use crate::server::proxy_header;
 use crate::server::tls::Protocol;
 use crate::telemetry::metrics::Report;
 use crate::trust::token_cache::TokenCache;
@@ -49,9 +59,13 @@ pub(crate) struct Worker {
     pools: Rc<Pools>,
     ledger: Rc<Ledger>,
     guard: Rc<Guard>,
+    handshakes: Rc<Handshakes>,
     protocols: Protocols,
     tally: RefCell<Tally>,
     ids: RequestIds,
+    crowd: Rc<Crowd>,
+    /// Requests under way from one address.
+    max_per_address: usize,
     pressure: Pressure,
 }
 
@@ -60,14 +74,17 @@ pub(crate) struct Worker {
 pub(crate) struct Gate {
     pub(crate) tls: Option<Arc<ServerConfig>>,
     pub(crate) entrance: Entrance,
+    /// Every connection begins with a PROXY header, from a trusted proxy.
+    pub(crate) proxy_protocol: bool,
 }
 
 impl Worker {
-    pub(crate) fn new(published: Arc<ArcSwap<Snapshot>>, ledger: Rc<Ledger>, pressure: Pressure) -> Self {
+    pub(crate) fn new(published: Arc<ArcSwap<Snapshot>>, ledger: Rc<Ledger>, share: Share, pressure: Pressure) -> Self {
         let current = published.load_full();
         let limits = &current.limits;
         Self {
             guard: Guard::new(limits),
+            handshakes: Handshakes::new(share.handshakes, limits.handshake_timeout),
             protocols: Protocols::new(limits),
             current: RefCell::new(Rc::new(Arc::clone(&current))),
             published,
@@ -78,27 +95,58 @@ impl Worker {
             ledger,
             tally: RefCell::default(),
             ids: RequestIds::new(),
+            crowd: Rc::default(),
+            max_per_address: share.in_flight_per_address,
             pressure,
         }
     }
 
     /// Serves one connection to its end.
     pub(crate) async fn serve(self: Rc<Self>, gate: Rc<Gate>, accepted: Accepted) {
-        let Accepted { stream, peer, place: _place } = accepted;
-        let peer = Rc::new(Peer::new(peer.ip(), gate.entrance.clone()));
+        let Accepted { stream, peer: socket, mut place } = accepted;
+        let arrival = self.arrive(&gate, stream, socket.ip(), &mut place);
+        // Boxed, so that an idle connection does not keep the room that its handshake took.
+        let Some((driven, peer)) = Box::pin(self.handshakes.begin().complete(arrival)).await else {
+            return;
+        };
+        self.record_end(driven.await, &peer);
+    }
+
+    /// The handshake: who is there, and in which protocol.
+    async fn arrive(
+        self: &Rc<Self>,
+        gate: &Gate,
+        mut stream: TcpStream,
+        socket: IpAddr,
+        place: &mut Place,
+    ) -> Option<(Driven, Rc<Peer>)> {
+        let snapshot = self.snapshot();
+        let trusted = &snapshot.trusted_proxies;
+        let peer = if gate.proxy_protocol {
+            if !trusted.contains(socket) {
+                debug!(network.peer.address = %socket, "only trusted proxies may connect here: closed");
+                return None;
+            }
+            let introduction = proxy_header::read(&mut stream).await.ok()?;
+            let peer = Peer::introduced(socket, introduction, gate.entrance.clone(), trusted);
+            if !place.pass_to(peer.address) {
+                debug!(client.address = %peer.address, "too many connections: refused one");
+                return None;
+            }
+            peer
+        } else {
+            Peer::new(socket, gate.entrance.clone(), trusted)
+        };
+        let peer = self.counted(peer, trusted);
         let driven = match &gate.tls {
             None => self.converse(stream, Protocol::Http1, &peer),
             Some(config) => {
-                let deadline = self.snapshot().limits.handshake_timeout;
-                // Boxed, so that an idle connection does not keep the room that its handshake took.
-                let Some(stream) = Box::pin(handshake(stream, Arc::clone(config), deadline)).await else {
-                    return;
-                };
+                let stream = TlsAcceptor::from(Arc::clone(config)).accept(stream).await.ok()?;
                 let protocol = Protocol::agreed(stream.get_ref().1.alpn_protocol());
                 self.converse(stream, protocol, &peer)
             }
         };
-        self.record_end(driven.await, &peer);
+        Some((driven, peer))
     }
 
     fn converse<T>(self: &Rc<Self>, stream: T, protocol: Protocol, peer: &Rc<Peer>) -> Driven
@@ -186,6 +234,20 @@ impl Worker {
         &self.pressure
     }
 
+    /// Whether there is too much under way to take on one more request, in all or from this peer.
+    pub(crate) fn is_overloaded(&self, peer: &Peer) -> bool {
+        let here = peer.share.as_ref().map_or(0, |share| share.under_way());
+        self.pressure.is_too_much() || here > self.max_per_address
+    }
+
+    /// Counts the peer's requests with others of its address. Trusted proxies that speak for themselves are not counted: who
+    /// keeps them from saying for whom they speak can't be told from who doesn't.
+    pub(crate) fn counted(&self, mut peer: Peer, trusted: &Networks) -> Rc<Peer> {
+        let exempt = peer.knowledge == Knowledge::Certain && trusted.contains(peer.address);
+        peer.share = (!exempt).then(|| self.crowd.share(peer.address));
+        Rc::new(peer)
+    }
+
     pub(crate) fn remembered(&self, token: &[u8]) -> Option<Rc<Verified>> {
         let remembered = self.tokens.borrow().get(token).cloned();
         let counter = if remembered.is_some() { &self.token_hits } else { &self.token_misses };
@@ -218,6 +280,16 @@ impl Worker {
 
     pub(crate) fn tally(&self, count: impl FnOnce(&mut Tally)) {
         count(&mut self.tally.borrow_mut());
+    }
+
+    pub(crate) fn begin(&self, peer: &Peer) {
+        self.pressure.begin();
+        peer.share.iter().for_each(|share| share.begin());
+    }
+
+    pub(crate) fn end(&self, peer: &Peer) {
+        self.pressure.end();
+        peer.share.iter().for_each(|share| share.end());
     }
 
     fn counts(&self) -> Report {

@@ -1,6 +1,5 @@
 //! The accept loop: takes connections, gives each a task, and lets none be lost when it ends.
 
-use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -42,7 +41,7 @@ where
             }
             None
         }
-        Err(error) => retry_after(&error),
+        Err(error) => retry_after(&error, &places),
     };
     loop {
         tokio::select! {
@@ -104,15 +103,12 @@ fn queued(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
 }
 
 /// A connection that failed by itself costs nothing; a shortage of ours needs a pause.
-fn retry_after(error: &io::Error) -> Option<Duration> {
+fn retry_after(error: &io::Error, places: &Places) -> Option<Duration> {
     match error.kind() {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => None,
         _ => {
-            thread_local!(static LAST_SAID: Cell<Option<Instant>> = const { Cell::new(None) });
-            let now = Instant::now();
-            if LAST_SAID.get().is_none_or(|last| now.duration_since(last) >= SAY_EVERY) {
-                warn!(%error, "cannot accept connections; trying again");
-                LAST_SAID.set(Some(now));
+            if let Some(times) = places.shortage(Instant::now(), SAY_EVERY) {
+                warn!(%error, times, "cannot accept connections; trying again");
             }
             Some(BACK_OFF)
         }

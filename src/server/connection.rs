@@ -1,11 +1,10 @@
-//! One connection from its first byte to its last: handshake, HTTP by ALPN, the guard, the drain.
+//! One connection from the end of its handshake to its last byte: HTTP by ALPN, the guard, the drain.
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,12 +15,8 @@ use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use super::frame_meter::FrameMeter;
 use super::guard::{Overdue, Told, Watch};
@@ -67,19 +62,6 @@ const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// For the first request of a connection that the kernel had taken, or that was in its handshake, when the drain began.
 const FIRST_WORDS: Duration = Duration::from_secs(1);
-
-/// Ends within `deadline` or not at all.
-pub(crate) async fn handshake(
-    stream: TcpStream,
-    config: Arc<ServerConfig>,
-    deadline: Option<Duration>,
-) -> Option<TlsStream<TcpStream>> {
-    let handshake = TlsAcceptor::from(config).accept(stream);
-    match deadline {
-        Some(deadline) => timeout(deadline, handshake).await.ok()?.ok(),
-        None => handshake.await.ok(),
-    }
-}
 
 impl Protocols {
     pub(crate) fn new(limits: &Limits) -> Self {

@@ -19,6 +19,8 @@ pub(crate) struct Guard {
     patience: Patience,
     stage: Cell<Option<Told>>,
     watches: RefCell<Vec<Weak<Watch>>>,
+    /// Of the ages that connections are given.
+    lots: Cell<u64>,
 }
 
 /// One connection as the guard sees it.
@@ -27,6 +29,8 @@ pub(crate) struct Watch {
     guard: Rc<Guard>,
     phase: Cell<Phase>,
     since: Cell<u32>,
+    /// When it has lived long enough; `None` once it has been told so.
+    retires: Cell<Option<u32>>,
     /// When a write last could not go on.
     stalled_since: Cell<Option<u32>>,
     in_flight: Cell<u32>,
@@ -88,6 +92,9 @@ struct Patience {
     head: Option<u32>,
     idle: Option<u32>,
     write: Option<u32>,
+    /// For an answer on one of many streams.
+    stream: Option<u32>,
+    age: Option<u32>,
 }
 
 const LONGEST_TICK: Duration = Duration::from_secs(1);
@@ -95,8 +102,13 @@ const SHORTEST_TICK: Duration = Duration::from_millis(10);
 
 impl Guard {
     pub(crate) fn new(limits: &Limits) -> Rc<Self> {
-        let all =
-            [limits.first_request_timeout, limits.header_timeout, limits.idle_timeout, limits.write_stall_timeout];
+        let all = [
+            limits.first_request_timeout,
+            limits.header_timeout,
+            limits.idle_timeout,
+            limits.write_stall_timeout,
+            limits.connection_age,
+        ];
         let shortest = all.into_iter().flatten().min().unwrap_or(LONGEST_TICK);
         let tick = (shortest / 8).clamp(SHORTEST_TICK, LONGEST_TICK);
         // Rounded up and one more, so that nobody is cut before the time.
@@ -108,8 +120,14 @@ impl Guard {
             head: ticks(limits.header_timeout),
             idle: ticks(limits.idle_timeout),
             write: ticks(limits.write_stall_timeout),
+            stream: ticks(limits.write_stall_timeout.map(|timeout| timeout.saturating_mul(2))),
+            age: ticks(limits.connection_age),
         };
-        Rc::new(Self { tick, now: Cell::new(0), patience, stage: Cell::new(None), watches: RefCell::default() })
+        let mut lots = [0; 8];
+        // Without randomness all workers draw the same lots, and connections still draw different ones.
+        let _ = aws_lc_rs::rand::fill(&mut lots);
+        let lots = Cell::new(u64::from_le_bytes(lots));
+        Rc::new(Self { tick, now: Cell::new(0), patience, stage: Cell::new(None), watches: RefCell::default(), lots })
     }
 
     /// Watches a connection whose handshake has ended.
@@ -118,6 +136,7 @@ impl Guard {
             guard: Rc::clone(self),
             phase: Cell::new(Phase::First),
             since: Cell::new(self.now.get()),
+            retires: Cell::new(self.patience.age.map(|age| self.now.get().wrapping_add(self.drawn(age)))),
             stalled_since: Cell::new(None),
             in_flight: Cell::new(0),
             told: Cell::new(None),
@@ -149,9 +168,20 @@ impl Guard {
             };
             if let Some(overdue) = watch.overdue() {
                 watch.tell(Told::Overdue(overdue));
+            } else if watch.is_old() {
+                watch.tell(Told::Drain);
             }
             true
         });
+    }
+
+    /// An age between nine tenths of the greatest and all of it.
+    fn drawn(&self, greatest: u32) -> u32 {
+        // An odd step visits every number; its upper half looks random enough for this.
+        let lot = self.lots.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.lots.set(lot);
+        let spread = u64::from(greatest / 10 + 1);
+        greatest - u32::try_from(((lot >> 32) * spread) >> 32).unwrap_or(0)
     }
 
     /// Hands the stages of the drain on to all connections; runs beside them.
@@ -217,11 +247,22 @@ impl Watch {
         self.since.set(self.guard.now.get());
     }
 
+    /// True once.
+    fn is_old(&self) -> bool {
+        let now = self.guard.now.get();
+        // As a difference, since ticks wrap around.
+        let old = self.retires.get().is_some_and(|at| now.wrapping_sub(at) < u32::MAX / 2);
+        if old {
+            self.retires.set(None);
+        }
+        old
+    }
+
     fn overdue(&self) -> Option<Overdue> {
         let now = self.guard.now.get();
         let patience = &self.guard.patience;
         let over = |since: u32, limit: Option<u32>| limit.is_some_and(|limit| now.wrapping_sub(since) >= limit);
-        let refused = |answer: &Answering| answer.offered.get() && over(answer.since.get(), patience.write);
+        let refused = |answer: &Answering| answer.offered.get() && over(answer.since.get(), patience.stream);
         let stalled = self.stalled_since.get().is_some_and(|since| over(since, patience.write));
         if stalled || self.answers.borrow().iter().filter_map(Weak::upgrade).any(|answer| refused(&answer)) {
             return Some(Overdue::Write);
@@ -281,6 +322,7 @@ mod tests {
             header_timeout: seconds(8),
             idle_timeout: seconds(60),
             write_stall_timeout: seconds(30),
+            connection_age: seconds(100),
             ..Limits::default()
         })
     }
@@ -366,8 +408,28 @@ mod tests {
         let (first, second) = (refusing.begin(), waiting.begin());
         let (_offered, asked) = (first.answer().unwrap(), second.answer().unwrap());
         asked.asked(false);
-        pass(&guard, 31);
+        pass(&guard, 60);
+        assert_eq!(told(&refusing), None);
+        pass(&guard, 1);
         assert_eq!((told(&refusing), told(&waiting)), (Some(Overdue::Write), None));
+    }
+
+    #[test]
+    fn a_connection_that_has_lived_long_enough_is_told_so_once_and_not_all_at_one_time() {
+        let guard = guard();
+        let watches: Vec<_> = (0..50).map(|_| (guard.watch(false), Cell::new(None))).collect();
+        let _exchanges: Vec<_> = watches.iter().map(|(watch, _)| watch.begin()).collect();
+        for now in 0..200_u32 {
+            pass(&guard, 1);
+            for (watch, at) in watches.iter().filter(|(watch, _)| watch.told.take() == Some(Told::Drain)) {
+                assert_eq!(at.replace(Some(now)), None, "told twice");
+                assert_eq!(watch.retires.get(), None);
+            }
+        }
+        let mut ages: Vec<u32> = watches.iter().map(|(_, at)| at.get().unwrap()).collect();
+        ages.sort_unstable();
+        ages.dedup();
+        assert!(ages.len() > 5 && ages[0] >= 89 && ages[ages.len() - 1] <= 101, "{ages:?}");
     }
 
     #[test]

@@ -1,15 +1,23 @@
 //! How many connections there are, in all and from one address.
+//!
+//! Trusted proxies are not counted by address: many come by one. Whoever they name in a PROXY header is.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::network::Networks;
 
 /// Shared by all workers; touched when a connection begins and ends, never by a request.
 #[derive(Debug)]
 pub(crate) struct Places {
     total: Option<usize>,
     per_address: Option<usize>,
+    trusted_proxies: Networks,
     taken: Mutex<Taken>,
     closed: AtomicBool,
 }
@@ -18,18 +26,39 @@ pub(crate) struct Places {
 struct Taken {
     total: usize,
     by_address: HashMap<IpAddr, usize>,
+    refused: u64,
+    shortages: Shortages,
+}
+
+/// Times that the kernel had no descriptor or memory for a connection.
+#[derive(Debug, Default)]
+struct Shortages {
+    total: u64,
+    unsaid: u64,
+    last_said: Option<Instant>,
+}
+
+/// For metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) taken: u64,
+    /// Over a limit.
+    pub(crate) refused: u64,
+    /// For want of a descriptor or memory.
+    pub(crate) shortages: u64,
 }
 
 /// A connection's place; free again when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     places: Arc<Places>,
-    address: IpAddr,
+    /// `None` where it does not count.
+    address: Option<IpAddr>,
 }
 
 impl Places {
-    pub(crate) fn new(total: Option<usize>, per_address: Option<usize>) -> Self {
-        Self { total, per_address, taken: Mutex::default(), closed: AtomicBool::new(false) }
+    pub(crate) fn new(total: Option<usize>, per_address: Option<usize>, trusted_proxies: Networks) -> Self {
+        Self { total, per_address, trusted_proxies, taken: Mutex::default(), closed: AtomicBool::new(false) }
     }
 
     /// While closed, there is no place for anyone.
@@ -42,20 +71,70 @@ impl Places {
         if self.closed.load(Ordering::Relaxed) {
             return None;
         }
-        let address = network(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = taken.by_address.get(&address).copied().unwrap_or(0);
-        let full = |limit: Option<usize>, now| limit.is_some_and(|limit| now >= limit);
-        if full(self.total, taken.total) || full(self.per_address, here) {
+        let full = self.total.is_some_and(|limit| taken.total >= limit);
+        let Some(address) = (if full { None } else { self.count(&mut taken, address) }) else {
+            taken.refused += 1;
             return None;
-        }
+        };
         taken.total += 1;
-        taken.by_address.insert(address, here + 1);
         Some(Place { places: Arc::clone(self), address })
     }
 
-    pub(crate) fn taken(&self) -> usize {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).total
+    /// What the address counts as, if at all; `None` where there are enough of it.
+    fn count(&self, taken: &mut Taken, address: IpAddr) -> Option<Option<IpAddr>> {
+        if self.trusted_proxies.contains(address) {
+            return Some(None);
+        }
+        let address = network(address);
+        let here = taken.by_address.get(&address).copied().unwrap_or(0);
+        if self.per_address.is_some_and(|limit| here >= limit) {
+            return None;
+        }
+        taken.by_address.insert(address, here + 1);
+        Some(Some(address))
+    }
+
+    /// Counts a connection that could not be taken; gives how many there were since someone was last told, once in `every`.
+    pub(crate) fn shortage(&self, now: Instant, every: Duration) -> Option<u64> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let shortages = &mut taken.shortages;
+        shortages.total += 1;
+        shortages.unsaid += 1;
+        if shortages.last_said.is_some_and(|last| now.duration_since(last) < every) {
+            return None;
+        }
+        shortages.last_said = Some(now);
+        Some(std::mem::take(&mut shortages.unsaid))
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        Counts { taken: taken.total as u64, refused: taken.refused, shortages: taken.shortages.total }
+    }
+}
+
+impl Place {
+    /// Counts for this address from now on; says whether there is room for one more of it.
+    pub(crate) fn pass_to(&mut self, address: IpAddr) -> bool {
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.leave(self.address.take());
+        let counted = self.places.count(&mut taken, address);
+        self.address = counted.flatten();
+        taken.refused += u64::from(counted.is_none());
+        counted.is_some()
+    }
+}
+
+impl Taken {
+    fn leave(&mut self, address: Option<IpAddr>) {
+        let Some(address) = address else { return };
+        if let Some(here) = self.by_address.get_mut(&address) {
+            *here -= 1;
+            if *here == 0 {
+                self.by_address.remove(&address);
+            }
+        }
     }
 }
 
@@ -63,12 +142,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.total -= 1;
-        if let Some(here) = taken.by_address.get_mut(&self.address) {
-            *here -= 1;
-            if *here == 0 {
-                taken.by_address.remove(&self.address);
-            }
-        }
+        taken.leave(self.address);
     }
 }
 
@@ -83,6 +157,7 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Network;
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -90,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_limits_hold_and_places_come_back() {
-        let places = Arc::new(Places::new(Some(3), Some(2)));
+        let places = Arc::new(Places::new(Some(3), Some(2), Networks::default()));
         let one = places.take(address("10.0.0.1")).unwrap();
         let _two = places.take(address("10.0.0.1")).unwrap();
         assert!(places.take(address("10.0.0.1")).is_none());
@@ -98,6 +173,31 @@ mod tests {
         assert!(places.take(address("10.0.0.3")).is_none());
         drop(one);
         assert!(places.take(address("10.0.0.1")).is_some());
+    }
+
+    #[test]
+    fn a_trusted_proxy_counts_for_whoever_it_names() {
+        let trusted = [Network::parse("10.0.0.0/8").unwrap()].into_iter().collect();
+        let places = Arc::new(Places::new(Some(4), Some(1), trusted));
+        let mut all: Vec<Place> = (0..4).map(|_| places.take(address("10.0.0.1")).unwrap()).collect();
+        assert!(places.take(address("10.0.0.1")).is_none());
+        assert!(all[0].pass_to(address("192.0.2.1")) && all[1].pass_to(address("192.0.2.2")));
+        assert!(!all[2].pass_to(address("192.0.2.1")));
+        assert!(all[3].pass_to(address("10.0.0.2")));
+        all.remove(0);
+        assert!(all[1].pass_to(address("192.0.2.1")));
+        all.clear();
+        assert_eq!(places.counts(), Counts { taken: 0, refused: 2, shortages: 0 });
+        assert!(places.taken.lock().unwrap().by_address.is_empty());
+    }
+
+    #[test]
+    fn shortages_are_told_once_in_a_while_with_their_number() {
+        let places = Places::new(None, None, Networks::default());
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let told: Vec<_> = (0..25).map(|n| places.shortage(start + n * Duration::from_millis(100), second)).collect();
+        assert_eq!(told.iter().flatten().collect::<Vec<_>>(), [&1, &10, &10]);
+        assert_eq!(places.counts().shortages, 25);
     }
 
     #[test]

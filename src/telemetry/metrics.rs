@@ -73,6 +73,8 @@ pub(crate) struct Report {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Process {
     pub(crate) connections: u64,
+    pub(crate) connections_refused: u64,
+    pub(crate) accept_failures: u64,
     pub(crate) limit_keys: u64,
     pub(crate) audit_lines: u64,
     pub(crate) audit_dropped: u64,
@@ -200,6 +202,12 @@ impl Collector for Page {
         )?;
         page.gauge("http_server_active_requests", "Requests under way", sum.total.in_flight as f64)?;
         page.gauge("portcullis_connections", "Connections from clients", process.connections as f64)?;
+        page.counter("portcullis_connections_refused", "Connections over a limit", process.connections_refused)?;
+        page.counter(
+            "portcullis_accept_failures",
+            "Connections not accepted for want of descriptors or memory",
+            process.accept_failures,
+        )?;
         page.gauge("portcullis_ratelimit_keys", "Keys that rate limits remember", process.limit_keys as f64)?;
         page.counter("portcullis_audit_lines", "Lines written to the audit log", process.audit_lines)?;
         page.counter("portcullis_audit_dropped", "Lines that found no room in the audit log", process.audit_dropped)?;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::fault::{BodyFault, BoxError};
 use super::pool::Lease;
@@ -21,7 +21,7 @@ use super::request_end::{End, Watcher};
 pub(crate) struct RequestBody {
     incoming: Option<Incoming>,
     left: Option<u64>,
-    patience: Patience,
+    pace: Pace,
     progress: Rc<Progress>,
     /// Of a request whose length does not say where it ends, as over HTTP/2.
     watcher: Option<Watcher>,
@@ -50,14 +50,36 @@ pub(crate) struct Progress {
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
     incoming: Incoming,
-    patience: Patience,
+    idleness: Idleness,
     ended: bool,
     lease: Option<Lease>,
 }
 
+/// How long a client may keep its body waiting: between two pieces, and on the whole.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    pub(crate) idle: Option<Duration>,
+    /// Bytes in a second.
+    pub(crate) min_rate: Option<u64>,
+}
+
+/// Keeps the time that a client may still take. Only waiting for the client is counted, not for an upstream that takes its time;
+/// what came quickly pays for what comes slowly, up to a point. Costs nothing while pieces are there when asked for.
+#[derive(Debug)]
+struct Pace {
+    patience: Patience,
+    credit: Duration,
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+/// Before the rate counts.
+const GRACE: Duration = Duration::from_secs(5);
+/// What a client that was quick may rest.
+const MOST_CREDIT: Duration = Duration::from_secs(30);
+
 /// A deadline between two pieces. Costs nothing while pieces are there when asked for.
 #[derive(Debug)]
-struct Patience {
+struct Idleness {
     limit: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -115,12 +137,12 @@ pub(crate) fn linger(mut body: Incoming, how: Linger, watcher: Option<Watcher>) 
 }
 
 impl RequestBody {
-    pub(crate) fn new(upload: &mut Upload, limit: Option<u64>, patience: Option<Duration>) -> (Self, Rc<Progress>) {
+    pub(crate) fn new(upload: &mut Upload, limit: Option<u64>, patience: Patience) -> (Self, Rc<Progress>) {
         let progress = Rc::new(Progress::default());
         let incoming = upload.incoming.take().filter(|incoming| !incoming.is_end_stream());
         progress.finished.set(incoming.is_none());
-        let (patience, watcher) = (Patience::new(patience), upload.watcher.take());
-        let body = Self { incoming, left: limit, patience, progress: Rc::clone(&progress), watcher, last: None };
+        let (pace, watcher) = (Pace::new(patience), upload.watcher.take());
+        let body = Self { incoming, left: limit, pace, progress: Rc::clone(&progress), watcher, last: None };
         (body, progress)
     }
 
@@ -155,7 +177,7 @@ impl RequestBody {
                 }
             }
             BodyFault::Broken => self.saw(End::Broken),
-            BodyFault::Idle => self.saw(End::Unseen),
+            BodyFault::Slow => self.saw(End::Unseen),
         }
         Poll::Ready(Some(Err(fault.into())))
     }
@@ -178,16 +200,18 @@ impl Body for RequestBody {
                 return Poll::Ready(None);
             };
             let data = match Pin::new(incoming).poll_frame(context) {
-                Poll::Pending if this.patience.is_over(context) => return this.failed(BodyFault::Idle),
+                Poll::Pending if this.pace.is_over(context) => return this.failed(BodyFault::Slow),
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => data,
-                    Err(_trailers) => return this.finished(),
-                },
+                Poll::Ready(Some(Ok(frame))) => {
+                    this.pace.came(frame.data_ref().map_or(0, Bytes::len));
+                    match frame.into_data() {
+                        Ok(data) => data,
+                        Err(_trailers) => return this.finished(),
+                    }
+                }
                 Poll::Ready(Some(Err(_))) => return this.failed(BodyFault::Broken),
                 Poll::Ready(None) => return this.finished(),
             };
-            this.patience.renew();
             if let Err(fault) = this.take(&data) {
                 return this.failed(fault);
             }
@@ -239,7 +263,7 @@ impl Progress {
 
 impl ResponseBody {
     pub(super) fn new(incoming: Incoming, patience: Option<Duration>, lease: Lease) -> Self {
-        Self { incoming, patience: Patience::new(patience), ended: false, lease: Some(lease) }
+        Self { incoming, idleness: Idleness::new(patience), ended: false, lease: Some(lease) }
     }
 }
 
@@ -251,10 +275,10 @@ impl Body for ResponseBody {
         let this = &mut *self;
         loop {
             match Pin::new(&mut this.incoming).poll_frame(context) {
-                Poll::Pending if this.patience.is_over(context) => return Poll::Ready(Some(Err(Stalled.into()))),
+                Poll::Pending if this.idleness.is_over(context) => return Poll::Ready(Some(Err(Stalled.into()))),
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(frame))) => {
-                    this.patience.renew();
+                    this.idleness.renew();
                     if frame.is_data() {
                         return Poll::Ready(Some(Ok(frame)));
                     }
@@ -293,7 +317,32 @@ impl Drop for ResponseBody {
     }
 }
 
-impl Patience {
+impl Pace {
+    fn new(patience: Patience) -> Self {
+        Self { patience, credit: GRACE, waiting: None }
+    }
+
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(limit) = self.patience.idle.into_iter().chain(self.patience.min_rate.map(|_| self.credit)).min()
+        else {
+            return false;
+        };
+        let (_, timer) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(limit))));
+        timer.as_mut().poll(context).is_ready()
+    }
+
+    fn came(&mut self, bytes: usize) {
+        if let Some((since, _)) = self.waiting.take() {
+            self.credit = self.credit.saturating_sub(since.elapsed());
+        }
+        if let Some(rate) = self.patience.min_rate {
+            let earned = (bytes as u64).saturating_mul(1_000_000_000) / rate.max(1);
+            self.credit = (self.credit + Duration::from_nanos(earned)).min(MOST_CREDIT);
+        }
+    }
+}
+
+impl Idleness {
     fn new(limit: Option<Duration>) -> Self {
         Self { limit, timer: None }
     }
@@ -308,5 +357,51 @@ impl Patience {
 
     fn renew(&mut self) {
         self.timer = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// How long a client can go on that sends `bytes` every `pause`; `None` where it can for ten minutes.
+    async fn lasts(patience: Patience, bytes: usize, pause: Duration) -> Option<Duration> {
+        let mut pace = Pace::new(patience);
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(600) {
+            let over = poll_fn(|context| if pace.is_over(context) { Poll::Ready(()) } else { Poll::Pending });
+            if timeout(pause, over).await.is_ok() {
+                return Some(began.elapsed());
+            }
+            pace.came(bytes);
+        }
+        None
+    }
+
+    const BOTH: Patience = Patience { idle: Some(Duration::from_secs(30)), min_rate: Some(240) };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_comes_at_the_least_rate_after_a_grace() {
+        let seconds = Duration::from_secs;
+        assert_eq!(lasts(BOTH, 240, seconds(1)).await, None);
+        assert_eq!(lasts(BOTH, 2400, seconds(10)).await, Some(seconds(5)));
+        assert_eq!(lasts(BOTH, 0, seconds(100)).await, Some(seconds(5)));
+        let slow = lasts(BOTH, 10, seconds(1)).await.unwrap();
+        assert!((seconds(5)..seconds(6)).contains(&slow), "{slow:?}");
+        assert_eq!(lasts(Patience { min_rate: None, ..BOTH }, 1, seconds(29)).await, None);
+        assert_eq!(lasts(Patience { min_rate: None, ..BOTH }, 1, seconds(31)).await, Some(seconds(30)));
+        assert_eq!(lasts(Patience { idle: None, min_rate: None }, 1, seconds(300)).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_quickly_pays_for_a_pause_and_no_more() {
+        let mut pace = Pace::new(BOTH);
+        pace.came(1 << 30);
+        assert_eq!(pace.credit, MOST_CREDIT);
+        sleep(Duration::from_secs(3600)).await;
+        pace.came(1);
+        assert_eq!(pace.credit, MOST_CREDIT, "nobody waited for the client");
     }
 }

@@ -25,8 +25,8 @@ pub(crate) enum UpstreamFault {
 pub(crate) enum BodyFault {
     #[error("the body is larger than allowed")]
     TooLarge,
-    #[error("the body stopped coming")]
-    Idle,
+    #[error("the body stopped coming, or came too slowly")]
+    Slow,
     #[error("the body broke off")]
     Broken,
 }

@@ -252,21 +252,3 @@ async fn a_state_that_others_can_change_is_not_believed() {
     assert!(said.stderr.contains("holds a line that is no revocation, or one of a later version"), "{}", said.stderr);
     std::fs::remove_dir_all(folder).unwrap();
 }
-
-#[tokio::test]
-async fn expired_entries_are_left_out_at_the_next_start() {
-    let mut world = World::start().await;
-    let token = world.token("app").await;
-    is_done(&world.client.send(by(revocation(&token), "app")).await);
-    assert!(world.gateway.stop().success());
-    let file = world.gateway.folder.join("state/revocations.jsonl");
-    let old = format!(
-        "{{\"issuer\":\"i\",\"client\":\"c\",\"issued_before\":1,\"expires_at\":{},\"made_at\":1}}\n",
-        now() - 1
-    );
-    let kept = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("{old}{kept}{{\"torn")).unwrap();
-    let again = Gateway::start_in(world.gateway.folder.clone(), &world.yaml, &[]);
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), kept);
-    again.log_line("the last line was torn");
-}

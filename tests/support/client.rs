@@ -123,8 +123,13 @@ impl Client {
 
     /// The TLS stream, for those who speak by hand.
     pub(crate) async fn tls(&self) -> std::io::Result<TlsStream<TcpStream>> {
+        self.tls_on(self.tcp().await?).await
+    }
+
+    /// The same on a connection that is there already.
+    pub(crate) async fn tls_on(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
         let connector = TlsConnector::from(self.tls.clone().unwrap());
-        Box::pin(connector.connect(ServerName::try_from("localhost").unwrap(), self.tcp().await?)).await
+        Box::pin(connector.connect(ServerName::try_from("localhost").unwrap(), stream)).await
     }
 }
 

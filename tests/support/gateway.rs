@@ -70,7 +70,8 @@ impl Gateway {
         Self::spawn(folder, command, false)
     }
 
-    fn spawn(folder: PathBuf, mut command: Command, listen: bool) -> Self {
+    /// Starts by this command.
+    pub(crate) fn spawn(folder: PathBuf, mut command: Command, listen: bool) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let audit = if listen { Lines::read(child.stdout.take().unwrap()) } else { Arc::default() };
         let (logs, events) = Lines::tell(child.stderr.take().unwrap());

@@ -2,19 +2,22 @@
 
 use super::super::decode::mirror;
 use super::super::source::At;
-use super::super::values::{Count, Limit, Period, Size, count, kibibytes, seconds};
+use super::super::values::{ByteRate, Count, Limit, Period, Size, bytes_per_second, count, kibibytes, seconds};
 
 mirror! {
     struct RawLimits {
         connections: At<Limit<Count>> = Limit::AtMost(count(10_000)),
         /// An IPv6 address counts as its /64.
         connections_per_address: At<Limit<Count>> = Limit::AtMost(count(256)),
+        handshakes: At<Limit<Count>> = Limit::AtMost(count(512)),
         handshake_timeout: At<Limit<Period>> = Limit::AtMost(seconds(10)),
         first_request_timeout: At<Limit<Period>> = Limit::AtMost(seconds(10)),
         header_timeout: At<Limit<Period>> = Limit::AtMost(seconds(10)),
         idle_timeout: At<Limit<Period>> = Limit::AtMost(seconds(60)),
         body_idle_timeout: At<Limit<Period>> = Limit::AtMost(seconds(30)),
+        min_body_rate: At<Limit<ByteRate>> = Limit::AtMost(bytes_per_second(240)),
         write_stall_timeout: At<Limit<Period>> = Limit::AtMost(seconds(30)),
+        connection_age: At<Limit<Period>> = Limit::AtMost(seconds(3600)),
         uri_bytes: At<Size> = kibibytes(8),
         header_bytes: At<Size> = kibibytes(32),
         header_count: At<Count> = count(100),
@@ -22,6 +25,8 @@ mirror! {
         token_bytes: At<Size> = kibibytes(8),
         h2_streams: At<Count> = count(100),
         in_flight: At<Limit<Count>> = Limit::AtMost(count(4096)),
+        /// Default: half of `in_flight`.
+        in_flight_per_address: Option<At<Limit<Count>>>,
         /// Default: nine tenths of what the machine or the control group has.
         memory: Option<At<Limit<Size>>>,
     }

@@ -14,6 +14,8 @@ mirror! {
         /// Without it the listener speaks plain HTTP.
         tls: Option<At<RawTls>>,
         redirect_to: Option<At<Origin>>,
+        /// Every connection begins with a PROXY header, from one of `trusted_proxies`.
+        proxy_protocol: At<bool> = false,
     }
 }
 

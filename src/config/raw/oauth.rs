@@ -15,6 +15,7 @@ use super::super::tree::Node;
 use super::super::values::{Limit, Period, seconds};
 use super::route::{RawClaim, RawRateLimit};
 use crate::clock::UnixTime;
+use crate::network::Network;
 
 mirror! {
     struct RawOauth {
@@ -54,6 +55,8 @@ mirror! {
         audiences: Option<At<OneOrMore<String>>>,
         token_ttl: Option<At<Period>>,
         claims: Named<RawClaim>,
+        /// Where it may call from, for tokens and with them. Default: anywhere.
+        allow_from: Option<At<OneOrMore<Network>>>,
     }
 }
 

@@ -7,6 +7,7 @@ use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::Node;
 use super::super::values::{Count, Hint, Limit, Period, Rate, Size, Value};
+use crate::network::Network;
 
 mirror! {
     struct RawRoute {
@@ -20,6 +21,10 @@ mirror! {
         upstream: Required<String>,
         /// A public route says so in so many words.
         access: Required<RawAccess>,
+        /// Addresses that may come at all. Default: any.
+        allow_from: Option<At<OneOrMore<Network>>>,
+        /// Addresses that may not, though `allow_from` holds them.
+        deny_from: Option<At<OneOrMore<Network>>>,
         rate_limits: Vec<At<RawRateLimit>>,
         strip_prefix: Option<At<String>>,
         headers: RawHeaders,

@@ -9,20 +9,30 @@ use crate::server::certificate::{CertificateError, CertificateFiles};
 use crate::server::tls::MinVersion;
 
 impl Resolver<'_> {
-    pub(super) fn listeners(&mut self, raw: Required<OneOrMore<RawListener>>) -> Vec<Listener> {
+    pub(super) fn listeners(
+        &mut self,
+        raw: Required<OneOrMore<RawListener>>,
+        proxies_are_known: bool,
+    ) -> Vec<Listener> {
         let Ok(raw) = raw else {
             return Vec::new();
         };
         let mut listeners: Vec<Listener> = Vec::new();
         for listener in raw.value.items {
             let kind = self.kind(&listener);
+            let proxy_protocol = &listener.value.proxy_protocol;
+            if proxy_protocol.value && !proxies_are_known {
+                let message = "nobody may send a PROXY header here: name the load balancers under `trusted_proxies`";
+                self.faults.at(proxy_protocol.span, message);
+            }
+            let proxy_protocol = proxy_protocol.value;
             let Ok(address) = listener.value.address else {
                 continue;
             };
             if address.value.port() != 0 && listeners.iter().any(|other| other.address == address.value) {
                 self.faults.at(address.span, "another listener has this address already");
             }
-            listeners.extend(kind.map(|kind| Listener { address: address.value, kind }));
+            listeners.extend(kind.map(|kind| Listener { address: address.value, kind, proxy_protocol }));
         }
         listeners
     }

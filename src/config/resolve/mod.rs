@@ -25,10 +25,11 @@ use super::raw::limits::RawLimits;
 use super::raw::{AuditFile, OnFailure as RawOnFailure, RawAdmin, RawAudit, RawConfig};
 use super::source::{At, Place, Source, Span};
 use super::types::{Audit, Config, Listener};
-use super::values::{Count, Limit, Period, Size};
+use super::values::{ByteRate, Count, Limit, Period, Size};
 use crate::audit::ledger::OnFailure;
 use crate::audit::writer::Target;
 use crate::clock::UnixTime;
+use crate::network::{Network, Networks};
 use crate::oauth::scope::{Scope, ScopeSet};
 use crate::pipeline::routes::RouteTable;
 use crate::server::drain::Shutdown;
@@ -57,7 +58,9 @@ impl Resolver<'_> {
     /// `None` where there are faults, old or new.
     pub(super) fn config(mut self, raw: RawConfig, id: String) -> Option<Config> {
         let workers = raw.workers.map_or_else(available_cores, |workers| self.count_up_to(&workers, MAX_WORKERS));
-        let listeners = self.listeners(raw.listeners);
+        let proxies_are_known = raw.trusted_proxies.is_some();
+        let trusted_proxies = self.trusted_proxies(raw.trusted_proxies.and_then(Result::ok));
+        let listeners = self.listeners(raw.listeners, proxies_are_known);
         let limits = self.limits(&raw.limits);
         let shutdown = Shutdown { delay: raw.shutdown.delay.value, drain: raw.shutdown.drain.value };
         let allow_literal_secrets = raw.allow_literal_secrets.value;
@@ -85,6 +88,7 @@ impl Resolver<'_> {
             workers,
             listeners,
             limits,
+            trusted_proxies,
             shutdown,
             oauth,
             issuers,
@@ -113,12 +117,15 @@ impl Resolver<'_> {
         Limits {
             connections: number(raw.connections.value),
             connections_per_address: number(raw.connections_per_address.value),
+            handshakes: number(raw.handshakes.value),
             handshake_timeout: period(raw.handshake_timeout.value),
             first_request_timeout: period(raw.first_request_timeout.value),
             header_timeout: period(raw.header_timeout.value),
             idle_timeout: period(raw.idle_timeout.value),
             body_idle_timeout: period(raw.body_idle_timeout.value),
+            min_body_rate: raw.min_body_rate.value.at_most().map(ByteRate::bytes_per_second),
             write_stall_timeout: period(raw.write_stall_timeout.value),
+            connection_age: period(raw.connection_age.value),
             uri_bytes: bytes(&raw.uri_bytes),
             header_bytes: bytes(&raw.header_bytes),
             header_count: self.count_up_to(&raw.header_count, MAX_HEADER_COUNT),
@@ -126,6 +133,10 @@ impl Resolver<'_> {
             token_bytes: bytes(&raw.token_bytes),
             h2_streams: raw.h2_streams.value.get(),
             in_flight: number(raw.in_flight.value).unwrap_or(usize::MAX),
+            in_flight_per_address: match &raw.in_flight_per_address {
+                Some(limit) => number(limit.value).unwrap_or(usize::MAX),
+                None => number(raw.in_flight.value).map_or(usize::MAX, |all| all.div_ceil(2)),
+            },
             memory: match raw.memory.as_ref().map(|memory| memory.value.at_most().map(Size::bytes)) {
                 None => Memory::Available,
                 Some(None) => Memory::Unlimited,
@@ -138,6 +149,20 @@ impl Resolver<'_> {
                 }
             },
         }
+    }
+
+    fn trusted_proxies(&mut self, raw: Option<At<OneOrMore<Network>>>) -> Networks {
+        let list = raw.map(|list| list.value.items).unwrap_or_default();
+        for network in list.iter().filter(|network| network.value.is_everything()) {
+            let warning = format!("`trusted_proxies` holds {}: anyone may say to be anyone", network.value);
+            self.warnings.push(warning);
+        }
+        list.into_iter().map(|network| network.value).collect()
+    }
+
+    /// A rule about addresses; `None` where there is none.
+    fn networks(&self, raw: Option<At<OneOrMore<Network>>>) -> Option<Networks> {
+        raw.map(|list| list.value.items.into_iter().map(|network| network.value).collect())
     }
 
     fn count_up_to(&mut self, count: &At<Count>, limit: u32) -> usize {

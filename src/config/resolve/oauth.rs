@@ -188,7 +188,8 @@ impl Resolver<'_> {
             };
             let token_ttl = client.token_ttl.map_or(ttl, |ttl| self.ttl(&ttl));
             let claims = self.claims(client.claims);
-            clients.extend(id.map(|id| Client { id, secrets, scopes, audiences, token_ttl, claims }));
+            let allow_from = self.networks(client.allow_from);
+            clients.extend(id.map(|id| Client { id, secrets, scopes, audiences, token_ttl, claims, allow_from }));
         }
         clients
     }

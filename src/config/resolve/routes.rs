@@ -19,7 +19,7 @@ use super::{Names, Resolver, deadline, no_routes};
 use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH, revocation_path};
 use crate::oauth::caller::IssuerName;
 use crate::oauth::scope::ScopeSet;
-use crate::pipeline::access::{Access, AccessRule, ClaimRule};
+use crate::pipeline::access::{Access, AccessRule, AddressRule, ClaimRule};
 use crate::pipeline::headers::is_protected;
 use crate::pipeline::pattern::{HostPattern, PathPattern};
 use crate::pipeline::route::{HeaderEdits, MethodSet, Route, STANDARD};
@@ -126,6 +126,7 @@ impl Resolver<'_> {
             None => (MethodSet::all(), false),
         };
         let access = raw.access.map(|access| self.access(&access, names));
+        let from = AddressRule { allow: self.networks(raw.allow_from), deny: self.networks(raw.deny_from) };
         let public = matches!(access, Ok(Access::Public));
         let limits = self.rate_limits(&raw.rate_limits, public);
         let strip_segments = match (&raw.strip_prefix, &path, &raw.path) {
@@ -152,6 +153,7 @@ impl Resolver<'_> {
             timeout: raw.timeout.map_or(upstream.response_timeout, |timeout| deadline(timeout.value)),
             upstream,
             access: access.ok()?,
+            from,
             limits,
             strip_segments,
             header_edits,

@@ -1,0 +1,239 @@
+//! Networks of addresses: what `10.0.0.0/8` holds, and whether an address is in a list of such.
+//!
+//! IPv4 is looked up as the part of IPv6 that it can be mapped into, so that an address has one place however it came to us.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// A block of addresses in CIDR notation (RFC 4632 §3.1, RFC 4291 §2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+/// A list of networks: one look-up costs the logarithm of its length.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Networks {
+    /// As written, for people.
+    written: Vec<Network>,
+    /// First and last addresses, in order and apart from each other.
+    ranges: Vec<(u128, u128)>,
+}
+
+/// Where a request comes from, for who counts by it and for who must be sure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Whence {
+    pub(crate) address: IpAddr,
+    /// False where the address is only that of a proxy, and who is behind it can't be told.
+    pub(crate) is_certain: bool,
+}
+
+/// Why a text is no network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InvalidNetwork {
+    Syntax,
+    NoPrefix,
+    BitsBeyondPrefix,
+    /// IPv4 dressed up as IPv6.
+    Mapped,
+}
+
+impl Whence {
+    /// `None` where it can't be told.
+    pub(crate) fn certain(self) -> Option<IpAddr> {
+        self.is_certain.then_some(self.address)
+    }
+}
+
+impl Network {
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidNetwork> {
+        let Some((address, prefix)) = text.split_once('/') else {
+            return Err(text.parse::<IpAddr>().map_or(InvalidNetwork::Syntax, |_| InvalidNetwork::NoPrefix));
+        };
+        let address: IpAddr = address.parse().map_err(|_| InvalidNetwork::Syntax)?;
+        let canonical = !prefix.starts_with(['0', '+']) || prefix == "0";
+        let prefix = prefix.parse().ok().filter(|prefix| canonical && *prefix <= bits(address));
+        let network = Self { address, prefix: prefix.ok_or(InvalidNetwork::Syntax)? };
+        if address.to_canonical() != address {
+            return Err(InvalidNetwork::Mapped);
+        }
+        if network.range().0 != place(address) {
+            return Err(InvalidNetwork::BitsBeyondPrefix);
+        }
+        Ok(network)
+    }
+
+    /// Every address there is of its kind.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.prefix == 0
+    }
+
+    fn range(&self) -> (u128, u128) {
+        let free = u32::from(bits(self.address) - self.prefix);
+        let beyond = if free == 128 { u128::MAX } else { (1 << free) - 1 };
+        (place(self.address) & !beyond, place(self.address) | beyond)
+    }
+}
+
+impl Networks {
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        let at = place(address);
+        let after = self.ranges.partition_point(|(first, _)| *first <= at);
+        after.checked_sub(1).and_then(|index| self.ranges.get(index)).is_some_and(|(_, last)| at <= *last)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+}
+
+impl FromIterator<Network> for Networks {
+    fn from_iter<I: IntoIterator<Item = Network>>(networks: I) -> Self {
+        let written: Vec<Network> = networks.into_iter().collect();
+        let mut all: Vec<(u128, u128)> = written.iter().map(Network::range).collect();
+        all.sort_unstable();
+        let mut ranges: Vec<(u128, u128)> = Vec::new();
+        for (first, last) in all {
+            match ranges.last_mut() {
+                Some(before) if first <= before.1 => before.1 = before.1.max(last),
+                Some(_) | None => ranges.push((first, last)),
+            }
+        }
+        Self { written, ranges }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl fmt::Display for Networks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, network) in self.written.iter().enumerate() {
+            write!(f, "{}{network}", if index == 0 { "" } else { "|" })?;
+        }
+        Ok(())
+    }
+}
+
+const fn bits(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+fn place(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+    use proptest::prelude::*;
+
+    fn networks(list: &[&str]) -> Networks {
+        list.iter().map(|text| Network::parse(text).unwrap()).collect()
+    }
+
+    #[track_caller]
+    fn holds(list: &[&str], address: &str) -> bool {
+        networks(list).contains(address.parse().unwrap())
+    }
+
+    #[test]
+    fn a_network_holds_its_addresses_and_no_others() {
+        let list = ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32", "::1/128"];
+        for inside in ["10.0.0.0", "10.255.255.255", "192.0.2.7", "2001:db8:ffff::1", "::1", "::ffff:10.1.2.3"] {
+            assert!(holds(&list, inside), "{inside}");
+        }
+        for outside in ["9.255.255.255", "11.0.0.0", "192.0.2.6", "192.0.2.8", "2001:db9::", "::2", "::", "::10.1.2.3"]
+        {
+            assert!(!holds(&list, outside), "{outside}");
+        }
+        assert!(!networks(&[]).contains(Ipv4Addr::LOCALHOST.into()));
+    }
+
+    #[test]
+    fn everything_is_everything_of_its_kind() {
+        assert!(holds(&["0.0.0.0/0"], "203.0.113.9") && !holds(&["0.0.0.0/0"], "2001:db8::1"));
+        assert!(holds(&["::/0"], "2001:db8::1") && holds(&["::/0"], "::"));
+    }
+
+    #[test]
+    fn networks_in_each_other_are_one() {
+        let list = ["10.1.0.0/16", "10.0.0.0/8", "10.2.0.0/16", "10.0.0.0/8"];
+        assert!(holds(&list, "10.9.9.9") && !holds(&list, "11.0.0.0"));
+        assert_eq!(networks(&list).to_string(), "10.1.0.0/16|10.0.0.0/8|10.2.0.0/16|10.0.0.0/8");
+    }
+
+    #[test]
+    fn a_network_has_one_spelling() {
+        for (text, fault) in [
+            ("10.0.0.1", InvalidNetwork::NoPrefix),
+            ("2001:db8::1", InvalidNetwork::NoPrefix),
+            ("10.0.0.1/8", InvalidNetwork::BitsBeyondPrefix),
+            ("2001:db8::1/32", InvalidNetwork::BitsBeyondPrefix),
+            ("::ffff:10.0.0.0/104", InvalidNetwork::Mapped),
+        ] {
+            assert_eq!(Network::parse(text), Err(fault), "{text}");
+        }
+        for text in [
+            "",
+            "/8",
+            "10/8",
+            "10.0.0.0/",
+            "10.0.0.0/33",
+            "10.0.0.0/08",
+            "10.0.0.0/+8",
+            "10.0.0.0/-1",
+            "10.0.0.0/8/8",
+            "::/129",
+            "fe80::%1/64",
+            "010.0.0.0/8",
+            "localhost/8",
+            "10.0.0.0/255.0.0.0",
+        ] {
+            assert_eq!(Network::parse(text), Err(InvalidNetwork::Syntax), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_holds_what_one_of_its_networks_holds(
+            list in prop::collection::vec((any::<u32>(), 0..=32_u8, any::<u128>(), 0..=128_u8), 0..8),
+            (v4, v6, near) in (any::<u32>(), any::<u128>(), any::<prop::sample::Index>()),
+        ) {
+            let cut = |bits: u128, prefix: u8, width: u8| if prefix == 0 { 0 } else { bits >> (width - prefix) << (width - prefix) };
+            let mut all = Vec::new();
+            for (v4, short, v6, long) in list {
+                all.push(Network { address: Ipv4Addr::from_bits(cut(v4.into(), short, 32) as u32).into(), prefix: short });
+                let address = Ipv6Addr::from_bits(cut(v6, long, 128));
+                if address.to_canonical() == IpAddr::V6(address) {
+                    all.push(Network { address: address.into(), prefix: long });
+                }
+            }
+            for network in &all {
+                prop_assert_eq!(Network::parse(&network.to_string()), Ok(*network));
+            }
+            let whole: Networks = all.iter().copied().collect();
+            let mut asked = vec![IpAddr::from(Ipv4Addr::from_bits(v4)), Ipv6Addr::from_bits(v6).into()];
+            if !all.is_empty() {
+                let (first, last) = near.get(&all).range();
+                asked.extend([first, last, first.wrapping_sub(1), last.wrapping_add(1)].map(|at| IpAddr::from(Ipv6Addr::from_bits(at))));
+            }
+            for address in asked {
+                let holds = |network: &Network| { let (first, last) = network.range(); (first..=last).contains(&place(address)) };
+                prop_assert_eq!(whole.contains(address), all.iter().any(holds));
+            }
+        }
+    }
+}
