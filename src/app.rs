@@ -21,11 +21,11 @@ use own_keys::RingKeeper;
 use rustls::ServerConfig;
 use tokio::runtime::{Builder, LocalOptions, Runtime};
 use tokio::sync::{mpsc, oneshot};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::audit::ledger::{Batch, Health, Ledger, OnFailure, hand_over_within};
 use crate::audit::record::Event;
-use crate::audit::writer::{OpenError, Writer};
+use crate::audit::writer::{OpenError, Settings, Writer};
 use crate::clock;
 use crate::config::types::{Config, ExternalIssuer, Listener, ListenerKind};
 use crate::issuer::offload::Offload;
@@ -101,8 +101,11 @@ impl App {
     pub(crate) fn open(mut config: Config) -> Result<Self, StartError> {
         let health = Arc::new(Health::default());
         let reopen_audit = Arc::new(AtomicBool::new(false));
-        let writer = Writer::open(config.audit.target.clone(), Arc::clone(&reopen_audit), Arc::clone(&health))?;
-        if config.audit.on_failure == OnFailure::Drop {
+        let writer = Writer::open(audit_settings(&config), Arc::clone(&reopen_audit), Arc::clone(&health))?;
+        if let Some(key) = writer.public_key() {
+            info!(%key, "checkpoints of the audit log are signed with this key");
+        }
+        if config.audit.rules.on_failure == OnFailure::Drop {
             warn!("audit.on_failure is `drop`: decisions that can't be recorded are taken all the same");
         }
         let gates = config.listeners.iter().map(gate).collect::<Result<Vec<_>, _>>()?;
@@ -295,7 +298,7 @@ fn start_workers(
         let mine: Vec<TcpListener> = sockets.iter_mut().filter_map(Iterator::next).collect();
         let ledger_capacity = AUDIT_LINES.div_ceil(config.workers);
         let max_in_flight = config.limits.in_flight.div_ceil(config.workers);
-        let (plan, on_failure) = (plan.clone(), config.audit.on_failure);
+        let (plan, rules) = (plan.clone(), config.audit.rules);
         let (report_sender, report_requests) = mpsc::channel(8);
         let (ended, has_ended) = oneshot::channel();
         let runtime = move || {
@@ -303,8 +306,7 @@ fn start_workers(
                 .enable_all()
                 .max_blocking_threads(LOOKUP_THREADS)
                 .build_local(LocalOptions::default())?;
-            let ledger =
-                Rc::new(Ledger::new(plan.lines.clone(), Arc::clone(&plan.health), on_failure, ledger_capacity));
+            let ledger = Rc::new(Ledger::new(plan.lines.clone(), Arc::clone(&plan.health), rules, ledger_capacity));
             runtime.block_on(work(plan, mine, Rc::clone(&ledger), max_in_flight, report_requests));
             // What is still open is dropped with the runtime, and leaves its lines.
             drop(runtime);
@@ -357,11 +359,21 @@ async fn tend(worker: Rc<Worker>, drain: Drain, reports: mpsc::Receiver<ReportRe
     tasks.spawn_local(Rc::clone(&worker).pass_on(drain));
     tasks.spawn_local(Rc::clone(&worker).sweep_pools());
     tasks.spawn_local(Rc::clone(&worker).hand_over_lines());
+    tasks.spawn_local(Rc::clone(&worker).tell_folded());
     tasks.spawn_local(Rc::clone(&worker).report(reports));
     while let Some(ended) = tasks.join_next().await {
         if let Err(died) = ended {
             tracing::error!(%died, "a worker's own task died");
         }
+    }
+}
+
+fn audit_settings(config: &Config) -> Settings {
+    Settings {
+        target: config.audit.target.clone(),
+        rotation: config.audit.rotation,
+        state_directory: config.state_directory.clone(),
+        config: config.id.clone(),
     }
 }
 

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::audit::ledger::OnFailure;
+use crate::audit::ledger::Rules;
+use crate::audit::rotation::Rotation;
 use crate::audit::writer::Target;
 use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::Client;
@@ -77,7 +78,8 @@ pub(crate) struct ExternalIssuer {
 #[derive(Clone, Debug)]
 pub(crate) struct Audit {
     pub(crate) target: Target,
-    pub(crate) on_failure: OnFailure,
+    pub(crate) rules: Rules,
+    pub(crate) rotation: Rotation,
 }
 
 impl Config {

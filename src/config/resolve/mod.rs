@@ -20,11 +20,12 @@ use super::decode::OneOrMore;
 use super::diagnostics::{Faults, Reported};
 use super::interpolate;
 use super::raw::limits::RawLimits;
-use super::raw::{AuditFile, OnFailure as RawOnFailure, RawAdmin, RawAudit, RawConfig};
+use super::raw::{AuditFile, OnFailure as RawOnFailure, RawAdmin, RawAudit, RawConfig, Sync};
 use super::source::{At, Source, Span};
 use super::types::{Audit, Config, Listener};
 use super::values::{Count, Limit, Period, Size};
-use crate::audit::ledger::OnFailure;
+use crate::audit::ledger::{OnFailure, Rules, Synced};
+use crate::audit::rotation::Rotation;
 use crate::audit::writer::Target;
 use crate::oauth::scope::{Scope, ScopeSet};
 use crate::pipeline::routes::RouteTable;
@@ -147,7 +148,18 @@ impl Resolver<'_> {
             RawOnFailure::Block => OnFailure::Block,
             RawOnFailure::Drop => OnFailure::Drop,
         };
-        Audit { target, on_failure }
+        let synced = match raw.sync.value {
+            Sync::Nothing => Synced::Nothing,
+            Sync::Grants => Synced::Grants,
+            Sync::All => Synced::All,
+        };
+        let refusals = raw.refusals_per_second.value.at_most().map(Count::get);
+        let rotation = Rotation {
+            size: raw.rotate.size.value.at_most().map(Size::bytes),
+            age: raw.rotate.age.value.at_most().map(Period::get),
+            keep: number(raw.rotate.keep.value),
+        };
+        Audit { target, rules: Rules { on_failure, synced, refusals }, rotation }
     }
 
     fn admin(&mut self, raw: &RawAdmin, listeners: &[Listener]) -> Option<std::net::SocketAddr> {
