@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 fine, 1 findings or denied, 2 wrong usage or configuration.
 
+mod audit;
 mod check;
 mod client;
 mod demo;
@@ -51,6 +52,9 @@ enum Verb {
     /// List, rotate and retire the keys that sign our tokens
     #[command(subcommand)]
     Keys(keys::KeysVerb),
+    /// Verify and read the audit log
+    #[command(subcommand)]
+    Audit(audit::AuditVerb),
     /// Look into access tokens
     #[command(subcommand)]
     Token(token::TokenVerb),
@@ -94,6 +98,7 @@ pub fn main() -> ExitCode {
         Verb::Demo(args) => demo::demo(&args),
         Verb::Client(verb) => client::client(verb),
         Verb::Keys(verb) => keys::keys(&verb),
+        Verb::Audit(verb) => audit::audit(&verb),
         Verb::Token(verb) => token::token(verb),
     }
 }
