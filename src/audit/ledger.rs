@@ -202,8 +202,17 @@ impl Ledger {
         if self.health.is_broken() { 0 } else { (self.capacity / 2).saturating_sub(self.in_use()) }
     }
 
+    /// A place for what takes back a line that was written before: it can wait until the log works again.
+    pub(crate) fn reserve_for_later(self: &Rc<Self>) -> Option<Slot> {
+        self.take_of(self.capacity).or_else(|| self.lost())
+    }
+
     fn take(self: &Rc<Self>, capacity: usize) -> Option<Slot> {
-        if self.health.is_broken() || self.in_use() >= capacity {
+        if self.health.is_broken() { None } else { self.take_of(capacity) }
+    }
+
+    fn take_of(self: &Rc<Self>, capacity: usize) -> Option<Slot> {
+        if self.in_use() >= capacity {
             return None;
         }
         self.reserved.set(self.reserved.get() + 1);

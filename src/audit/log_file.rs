@@ -156,7 +156,7 @@ mod tests {
     fn whatever_others_do_to_it_is_seen() {
         let (folder, mut file) = open("others");
         let path = file.path().to_owned();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
         assert_eq!(file.condition(), Condition::Closed { mode: 0 });
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         OpenOptions::new().write(true).open(&path).unwrap().set_len(2).unwrap();

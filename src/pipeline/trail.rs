@@ -192,6 +192,7 @@ impl Trail {
             let ledger = self.worker.ledger();
             let slot = match (self.slot.take(), self.refused_stranger()) {
                 (slot, Some(refusal)) => ledger.place_or_fold(&refusal, slot),
+                (_, None) if self.committed => ledger.reserve_for_later(),
                 (slot, None) => slot.or_else(|| ledger.reserve_if_roomy()),
             };
             if let Some(slot) = slot {

@@ -204,7 +204,7 @@ fn what_another_hand_does_to_the_file_is_told_and_found() {
         let mut writer = home.writer();
         writer.take(vec![batch("1")]);
         let before = home.text();
-        fs::OpenOptions::new().write(true).truncate(true).open(home.log()).unwrap();
+        OpenOptions::new().write(true).truncate(true).open(home.log()).unwrap();
         fs::write(home.log(), if name == "longer" { format!("{before}{after}") } else { after.to_owned() }).unwrap();
         writer.take(vec![batch("2")]);
         end(writer, &["3"]);
@@ -220,7 +220,7 @@ fn what_another_hand_does_to_the_file_is_told_and_found() {
 fn a_file_that_its_owner_may_not_write_is_broken_until_he_may() {
     let home = Home::new("closed");
     let mut writer = home.writer();
-    fs::set_permissions(home.log(), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(home.log(), Permissions::from_mode(0o000)).unwrap();
     writer.idle();
     assert!(writer.health.is_broken());
     fs::set_permissions(home.log(), Permissions::from_mode(0o600)).unwrap();
