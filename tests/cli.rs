@@ -264,6 +264,10 @@ fn the_help_of_every_verb_teaches() {
         (&["client"], &["new", "hash"]),
         (&["client", "new"], &["Example:", "--scopes invoices:read,invoices:write", "without downtime"]),
         (&["client", "hash"], &["Example:", "standard input", "argon2id"]),
+        (&["audit"], &["verify", "tail", "query"]),
+        (&["audit", "verify"], &["Examples:", "Integrity:", "Completeness:", "--key", "Exit code 1"]),
+        (&["audit", "tail"], &["Examples:", "-f", "--decision", "--request-id"]),
+        (&["audit", "query"], &["Examples:", "--client", "--since", "so long ago", "--format json"]),
         (&["token"], &["inspect"]),
         (&["token", "inspect"], &["Example:", "| portcullis token inspect", "Exit code 1"]),
     ] {
@@ -289,6 +293,7 @@ fn wrong_usage_is_exit_code_2_with_a_hint_on_stderr() {
         (&["check", "--format", "xml"], "[possible values: text, json]"),
         (&["client"], "Usage: portcullis client <COMMAND>"),
         (&["client", "new", "app"], "--scopes <SCOPE,…>"),
+        (&["audit", "verify", "--no-checkpoints", "--key", "x"], "cannot be used with"),
         (&["token", "inspect", "eyJ"], "unexpected argument 'eyJ'"),
     ] {
         let said = says(&folder, arguments, "");
