@@ -25,7 +25,7 @@ use tracing::{info, warn};
 
 use crate::audit::ledger::{Batch, Health, Ledger, OnFailure, hand_over_within};
 use crate::audit::record::Event;
-use crate::audit::writer::{OpenError, Settings, Writer};
+use crate::audit::writer::{OpenError, Writer};
 use crate::clock;
 use crate::config::types::{Config, ExternalIssuer, Listener, ListenerKind};
 use crate::issuer::offload::Offload;
@@ -101,7 +101,7 @@ impl App {
     pub(crate) fn open(mut config: Config) -> Result<Self, StartError> {
         let health = Arc::new(Health::default());
         let reopen_audit = Arc::new(AtomicBool::new(false));
-        let writer = Writer::open(audit_settings(&config), Arc::clone(&reopen_audit), Arc::clone(&health))?;
+        let writer = Writer::open(config.audit_settings(), Arc::clone(&reopen_audit), Arc::clone(&health))?;
         if let Some(key) = writer.public_key() {
             info!(%key, "checkpoints of the audit log are signed with this key");
         }
@@ -365,15 +365,6 @@ async fn tend(worker: Rc<Worker>, drain: Drain, reports: mpsc::Receiver<ReportRe
         if let Err(died) = ended {
             tracing::error!(%died, "a worker's own task died");
         }
-    }
-}
-
-fn audit_settings(config: &Config) -> Settings {
-    Settings {
-        target: config.audit.target.clone(),
-        rotation: config.audit.rotation,
-        state_directory: config.state_directory.clone(),
-        config: config.id.clone(),
     }
 }
 

@@ -221,9 +221,12 @@ async fn the_key_for_checkpoints_is_made_once_told_at_start_and_refused_where_ot
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     fs::write(home.0.join("gateway.yaml"), config(upstream.address, &ROUTES, "audit: {file: audit.jsonl}")).unwrap();
-    let refused = home.run(&["run"]);
-    assert_eq!(refused.code, Some(2));
-    assert!(refused.stderr.contains("can be read by others (mode 644); set it to 600"), "{}", refused.stderr);
+    for verb in ["run", "check"] {
+        let refused = home.run(&[verb]);
+        assert_eq!(refused.code, Some(2));
+        let why = "`state_directory/audit-key.pem` can be read by others (mode 644); set it to 600";
+        assert!(refused.stderr.contains(why), "{}", refused.stderr);
+    }
 }
 
 #[tokio::test]

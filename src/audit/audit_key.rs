@@ -58,6 +58,21 @@ impl AuditKey {
         if !path.exists() {
             make(&path)?;
         }
+        let key = Self::read(path)?;
+        let path = folder.join(PUBLIC);
+        if PublicKey::read(&path).ok() != Some(key.public) {
+            fs::write(&path, key.public.to_pem()).map_err(failed("write", &path))?;
+        }
+        Ok(key)
+    }
+
+    /// Says what [`Self::open`] would of a key that is there.
+    pub(crate) fn check(folder: &Path) -> Result<(), AuditKeyError> {
+        let path = folder.join(PRIVATE);
+        if path.exists() { Self::read(path).map(drop) } else { Ok(()) }
+    }
+
+    fn read(path: PathBuf) -> Result<Self, AuditKeyError> {
         let mode = fs::metadata(&path).map_err(failed("read", &path))?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(AuditKeyError::Mode { path, mode });
@@ -67,10 +82,6 @@ impl AuditKey {
         let pair = pkcs8.and_then(|pkcs8| Ed25519KeyPair::from_pkcs8(&pkcs8).ok());
         let pair = pair.ok_or(AuditKeyError::NotAKey { path })?;
         let public = PublicKey(pair.public_key().as_ref().try_into().map_err(|_| AuditKeyError::Make)?);
-        let path = folder.join(PUBLIC);
-        if PublicKey::read(&path).ok() != Some(public) {
-            fs::write(&path, public.to_pem()).map_err(failed("write", &path))?;
-        }
         Ok(Self { pair, public })
     }
 

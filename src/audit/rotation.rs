@@ -37,6 +37,9 @@ pub(super) fn aside(log: &Path, first: u64, last: u64) -> PathBuf {
 
 /// Moves a log and its checkpoints to this name.
 pub(super) fn put_aside(log: &Path, to: &Path) -> io::Result<()> {
+    if to.exists() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
     fs::rename(log, to)?;
     match fs::rename(checkpoint::path(log), checkpoint::path(to)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -31,7 +31,7 @@ pub(crate) struct Report {
     pub(crate) faults: Vec<Fault>,
     /// Lines that a crash tore and a start cut off, each with a line that says so.
     pub(crate) recovered: u64,
-    /// Bytes at a file's end that are no line: a crash, and no start since.
+    /// Bytes at a file's end that are no line: a crash and no start since, or a line that is being written.
     pub(crate) torn: Option<(PathBuf, u64)>,
     pub(crate) checkpoints: Signed,
 }

@@ -179,7 +179,9 @@ impl Writer {
                 self.note(Event::Recovered { bytes, text: &text });
             }
             Tail::Damaged { link } => {
-                let aside = rotation::with_suffix(&path, &format!("damaged-{}", link.sequence));
+                let names = (0..).map(|number| format!("damaged-{}-{number}", link.sequence));
+                let mut names = names.map(|suffix| rotation::with_suffix(&path, &suffix));
+                let aside = names.find(|aside| !aside.exists()).unwrap_or_else(|| path.with_extension("damaged"));
                 error!(to = %aside.display(), "the end of the audit log is damaged: the file is put aside as it is");
                 drop(file);
                 fs::rename(&path, &aside)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::audit::ledger::Rules;
 use crate::audit::rotation::Rotation;
-use crate::audit::writer::Target;
+use crate::audit::writer::{Settings, Target};
 use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::Client;
 use crate::issuer::ring_store::RingSettings;
@@ -83,6 +83,15 @@ pub(crate) struct Audit {
 }
 
 impl Config {
+    pub(crate) fn audit_settings(&self) -> Settings {
+        Settings {
+            target: self.audit.target.clone(),
+            rotation: self.audit.rotation,
+            state_directory: self.state_directory.clone(),
+            config: self.id.clone(),
+        }
+    }
+
     /// The first certificate's file, which is what a client on this machine may trust when it is self-signed.
     pub(crate) fn certificate_path(&self) -> Option<&Path> {
         self.listeners.iter().find_map(|listener| match &listener.kind {

@@ -153,7 +153,10 @@ fn print_text(report: &Report, key: Option<&Key>) {
         row("recovered", format_args!("{}, torn by crashes and cut off", report.recovered));
     }
     if let Some((file, bytes)) = &report.torn {
-        let text = format!("{bytes} bytes at the end of {}: a crash, and no start since", file.display());
+        let text = format!(
+            "{bytes} bytes at the end of {}: a crash and no start since, or a line that is being written",
+            file.display()
+        );
         row("torn", styled(WARN, text));
     }
     if let Some((key, place)) = key {

@@ -12,7 +12,7 @@ mod routes;
 
 use std::error::Error;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use super::raw::{AuditFile, OnFailure as RawOnFailure, RawAdmin, RawAudit, RawCo
 use super::source::{At, Source, Span};
 use super::types::{Audit, Config, Listener};
 use super::values::{Count, Limit, Period, Size};
+use crate::audit::audit_key::AuditKey;
 use crate::audit::ledger::{OnFailure, Rules, Synced};
 use crate::audit::rotation::Rotation;
 use crate::audit::writer::Target;
@@ -62,7 +63,7 @@ impl Resolver<'_> {
         let issuers = self.issuers(raw.issuers, oauth.as_ref());
         let upstreams = self.upstreams(raw.upstreams);
         let routes = self.routes(raw.routes, &names, &upstreams, limits.body_bytes);
-        let audit = self.audit(&raw.audit);
+        let audit = self.audit(&raw.audit, &raw.state_directory);
         let admin = raw.admin.and_then(|admin| self.admin(&admin.value, &listeners));
         if !self.faults.is_empty() {
             return None;
@@ -131,7 +132,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn audit(&mut self, raw: &RawAudit) -> Audit {
+    fn audit(&mut self, raw: &RawAudit, state_directory: &At<PathBuf>) -> Audit {
         let target = match &raw.file.value {
             AuditFile::Stdout => Target::Stdout,
             AuditFile::Path(path) => Target::File(self.source.locate(path)),
@@ -143,6 +144,13 @@ impl Resolver<'_> {
             };
             let message = self.as_written(in_our_words(&error), raw.file.span, written);
             self.faults.at(raw.file.span, message);
+        }
+        let state = self.source.locate(&state_directory.value);
+        if let (Target::File(_), Err(error)) = (&target, AuditKey::check(&state)) {
+            // By its key: a path that came out of a variable is not echoed.
+            let told = in_our_words(&error).replace(&state.display().to_string(), "state_directory");
+            let message = format!("the key that signs the audit log's checkpoints can't be used: {told}");
+            self.faults.at(state_directory.span, message);
         }
         let on_failure = match raw.on_failure.value {
             RawOnFailure::Block => OnFailure::Block,
