@@ -26,7 +26,7 @@ use own_keys::RingKeeper;
 use rustls::ServerConfig;
 use tokio::runtime::{Builder, LocalOptions, Runtime};
 use tokio::sync::{mpsc, oneshot};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::audit::ledger::{Batch, Health, Ledger, OnFailure, hand_over_within};
 use crate::audit::record::Event;
@@ -113,8 +113,11 @@ impl App {
     pub(crate) fn open(mut config: Config) -> Result<Self, StartError> {
         let health = Arc::new(Health::default());
         let reopen_audit = Arc::new(AtomicBool::new(false));
-        let writer = Writer::open(config.audit.target.clone(), Arc::clone(&reopen_audit), Arc::clone(&health))?;
-        if config.audit.on_failure == OnFailure::Drop {
+        let writer = Writer::open(config.audit_settings(), Arc::clone(&reopen_audit), Arc::clone(&health))?;
+        if let Some(key) = writer.public_key() {
+            info!(%key, "checkpoints of the audit log are signed with this key");
+        }
+        if config.audit.rules.on_failure == OnFailure::Drop {
             warn!("audit.on_failure is `drop`: decisions that can't be recorded are taken all the same");
         }
         let gates = config.listeners.iter().map(gate).collect::<Result<Vec<_>, _>>()?;
@@ -309,7 +312,7 @@ fn start_workers(
         let mine: Vec<TcpListener> = sockets.iter_mut().filter_map(Iterator::next).collect();
         let ledger_capacity = AUDIT_LINES.div_ceil(config.workers);
         let share = config.limits.share(config.workers);
-        let (plan, on_failure) = (plan.clone(), config.audit.on_failure);
+        let (plan, rules) = (plan.clone(), config.audit.rules);
         let (report_sender, report_requests) = mpsc::channel(8);
         let (ended, has_ended) = oneshot::channel();
         let runtime = move || {
@@ -317,8 +320,7 @@ fn start_workers(
                 .enable_all()
                 .max_blocking_threads(LOOKUP_THREADS)
                 .build_local(LocalOptions::default())?;
-            let ledger =
-                Rc::new(Ledger::new(plan.lines.clone(), Arc::clone(&plan.health), on_failure, ledger_capacity));
+            let ledger = Rc::new(Ledger::new(plan.lines.clone(), Arc::clone(&plan.health), rules, ledger_capacity));
             runtime.block_on(work(plan, mine, Rc::clone(&ledger), share, report_requests));
             // What is still open is dropped with the runtime, and leaves its lines.
             drop(runtime);
@@ -373,6 +375,7 @@ async fn tend(worker: Rc<Worker>, drain: Drain, reports: mpsc::Receiver<ReportRe
     tasks.spawn_local(Rc::clone(&worker).pass_on(drain));
     tasks.spawn_local(Rc::clone(&worker).sweep_pools());
     tasks.spawn_local(Rc::clone(&worker).hand_over_lines());
+    tasks.spawn_local(Rc::clone(&worker).tell_folded());
     tasks.spawn_local(Rc::clone(&worker).report(reports));
     while let Some(ended) = tasks.join_next().await {
         if let Err(died) = ended {

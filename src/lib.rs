@@ -16,7 +16,7 @@
 //! | `issuer` | our authorization server: clients, token endpoint, grants, signing keys |
 //! | `server` | bytes → requests: listeners, TLS, the connection guard, the drain |
 //! | `upstream` | connections to the services behind us, bodies streamed both ways |
-//! | `audit` | one line for every decision, written by one thread |
+//! | `audit` | one line for every decision, chained and written by one thread; verified offline |
 //! | `trust` | issuers that we accept: their keys kept fresh, and the tokens that were found good |
 //! | `jose` | keys, key sets, signing, verifying |
 //! | `oauth` | the vocabulary of the RFCs, pure |

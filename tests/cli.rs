@@ -270,6 +270,10 @@ fn the_help_of_every_verb_teaches() {
         (&["keys", "rotate"], &["--now", "no token fails"]),
         (&["keys", "retire"], &["refused from then on", "rotate --now"]),
         (&["issuers"], &["Example:", "running gateway", "Exit code 1", "--format json"]),
+        (&["audit"], &["verify", "tail", "query"]),
+        (&["audit", "verify"], &["Examples:", "Integrity:", "Completeness:", "--key", "Exit code 1"]),
+        (&["audit", "tail"], &["Examples:", "-f", "--decision", "--request-id"]),
+        (&["audit", "query"], &["Examples:", "--client", "--since", "so long ago", "--format json"]),
         (&["token", "inspect"], &["Example:", "| portcullis token inspect", "Exit code 1"]),
         (
             &["token", "revoke"],
@@ -298,6 +302,7 @@ fn wrong_usage_is_exit_code_2_with_a_hint_on_stderr() {
         (&["check", "--format", "xml"], "[possible values: text, json]"),
         (&["client"], "Usage: portcullis client <COMMAND>"),
         (&["client", "new", "app"], "--scopes <SCOPE,…>"),
+        (&["audit", "verify", "--no-checkpoints", "--key", "x"], "cannot be used with"),
         (&["token", "inspect", "eyJ"], "unexpected argument 'eyJ'"),
         (&["token", "revoke", "eyJ"], "unexpected argument 'eyJ'"),
     ] {

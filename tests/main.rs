@@ -11,6 +11,7 @@ mod admin;
 mod ambiguity;
 mod architecture;
 mod audit;
+mod audit_chain;
 mod audit_file;
 mod authorization;
 mod behind_proxies;

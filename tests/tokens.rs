@@ -53,7 +53,7 @@ oauth:
 upstreams: {legacy: "http://127.0.0.1:9"}
 routes:
   - {name: ping, path: /ping, upstream: legacy, access: public}
-audit: {file: "-"}
+audit: {file: "-", refusals_per_second: unlimited}
 "#;
 
 impl Endpoint {

@@ -160,7 +160,7 @@ routes:
   - {{path: /own, upstream: legacy, access: {{issuers: [self]}}}}
   - {{path: /corp, upstream: legacy, access: {{issuers: [corp]}}}}
   - {{path: /billing, upstream: legacy, access: {{audiences: [{BILLING}]}}}}
-audit: {{file: "-"}}
+audit: {{file: "-", refusals_per_second: unlimited}}
 admin: {{address: 127.0.0.1:0}}
 "#
     )

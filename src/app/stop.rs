@@ -57,7 +57,12 @@ pub(super) struct Signals {
     interrupt: Signal,
     reopen: Signal,
     hang_up: Signal,
+    /// Never looked at: where it is caught, a file that may not grow is an error of its write, and not the end of us.
+    _file_size: Signal,
 }
+
+/// SIGXFSZ.
+const FILE_SIZE: i32 = 25;
 
 impl Signals {
     /// Inside a runtime.
@@ -67,6 +72,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             reopen: signal(SignalKind::user_defined1())?,
             hang_up: signal(SignalKind::hangup())?,
+            _file_size: signal(SignalKind::from_raw(FILE_SIZE))?,
         })
     }
 

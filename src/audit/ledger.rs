@@ -12,9 +12,11 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{sleep, timeout};
 use tracing::error;
 
+use super::fold::{Folder, Refusal};
 use crate::clock;
 
 /// Lines on their way from one worker to the writer.
@@ -25,6 +27,8 @@ pub(crate) struct Batch {
     pub(super) ends: Vec<usize>,
     /// Whose places to free once the lines are written.
     pub(super) owner: Option<Arc<Outstanding>>,
+    /// Who goes on once the lines are on the disk; dropped where they can't be written.
+    pub(super) waiting: Vec<oneshot::Sender<()>>,
 }
 
 /// How many lines of one worker have been handed over and are not yet written.
@@ -55,8 +59,26 @@ pub(crate) enum OnFailure {
     Drop,
 }
 
+/// Which answers wait until their line is on the disk, and not just in the system's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Synced {
+    Nothing,
+    Grants,
+    /// Grants and requests for protected routes.
+    All,
+}
+
+/// What the configuration says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) on_failure: OnFailure,
+    pub(crate) synced: Synced,
+    /// Refusals of one stranger that have their own line in a second; `None` is all.
+    pub(crate) refusals: Option<u32>,
+}
+
 pub(crate) struct Ledger {
-    on_failure: OnFailure,
+    rules: Rules,
     capacity: usize,
     /// Places taken whose line is not written into `batch` yet.
     reserved: Cell<usize>,
@@ -65,6 +87,8 @@ pub(crate) struct Ledger {
     health: Arc<Health>,
     writer: SyncSender<Batch>,
     waiting: Notify,
+    folder: RefCell<Folder>,
+    folding: Notify,
 }
 
 /// A place for one line. Dropped unused, the place is free again.
@@ -82,13 +106,22 @@ const BATCH_AGE: Duration = Duration::from_millis(5);
 /// While the writer does not take batches.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 const STUCK_AFTER_MS: u64 = 2000;
+/// How often folded refusals are told.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// For a line to reach the disk.
+const COMMIT_WITHIN: Duration = Duration::from_secs(5);
 /// At the end, for a writer that does not take what is left.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Batch {
     /// As large as the last one was: the next will be like it.
     fn with_capacity(bytes: usize, lines: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(lines), owner: None }
+        Self { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(lines), ..Self::default() }
+    }
+
+    pub(super) fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| self.bytes.get(start..*end).unwrap_or_default())
     }
 
     pub(super) fn push(&mut self, line: impl FnOnce(&mut Vec<u8>)) {
@@ -98,9 +131,9 @@ impl Batch {
 }
 
 impl Ledger {
-    pub(crate) fn new(writer: SyncSender<Batch>, health: Arc<Health>, on_failure: OnFailure, capacity: usize) -> Self {
+    pub(crate) fn new(writer: SyncSender<Batch>, health: Arc<Health>, rules: Rules, capacity: usize) -> Self {
         Self {
-            on_failure,
+            rules,
             capacity,
             reserved: Cell::new(0),
             batch: RefCell::default(),
@@ -108,12 +141,18 @@ impl Ledger {
             health,
             writer,
             waiting: Notify::new(),
+            folder: RefCell::new(Folder::new(rules.refusals)),
+            folding: Notify::new(),
         }
+    }
+
+    pub(crate) fn synced(&self) -> Synced {
+        self.rules.synced
     }
 
     /// A place for what must be recorded. `None` where the log is lossy by choice and can't take it.
     pub(crate) fn reserve(self: &Rc<Self>) -> Result<Option<Slot>, Unavailable> {
-        match (self.take(self.capacity), self.on_failure) {
+        match (self.take(self.capacity), self.rules.on_failure) {
             (Some(slot), _) => Ok(Some(slot)),
             (None, OnFailure::Block) => Err(Unavailable),
             (None, OnFailure::Drop) => Ok(self.lost()),
@@ -125,8 +164,55 @@ impl Ledger {
         self.take(self.capacity / 2).or_else(|| self.lost())
     }
 
+    /// A place for a refusal of someone who has proved nothing, the one it has already or a new one. `None` where it is counted
+    /// instead, because there are many of them or no room.
+    pub(crate) fn place_or_fold(self: &Rc<Self>, refusal: &Refusal<'_>, place: Option<Slot>) -> Option<Slot> {
+        let singly = self.folder.borrow_mut().tells_singly(refusal.address);
+        let place = if singly { place.or_else(|| self.take(self.capacity / 2)) } else { None };
+        if place.is_none() {
+            self.folder.borrow_mut().fold(refusal);
+        }
+        self.folding.notify_one();
+        place
+    }
+
+    /// Tells once a second what was folded; runs beside the requests of its worker.
+    pub(crate) async fn tell_folded(self: Rc<Self>) {
+        loop {
+            self.folding.notified().await;
+            sleep(TELL_EVERY).await;
+            let mut room = self.room();
+            let has_room = || {
+                let any = room > 0;
+                room = room.saturating_sub(1);
+                any
+            };
+            let mut batch = self.batch.borrow_mut();
+            if !self.folder.borrow_mut().tell(has_room, &mut batch) {
+                self.folding.notify_one();
+            }
+            if !batch.ends.is_empty() {
+                self.waiting.notify_one();
+            }
+        }
+    }
+
+    /// For lines about what is answered all the same.
+    fn room(&self) -> usize {
+        if self.health.is_broken() { 0 } else { (self.capacity / 2).saturating_sub(self.in_use()) }
+    }
+
+    /// A place for what takes back a line that was written before: it can wait until the log works again.
+    pub(crate) fn reserve_for_later(self: &Rc<Self>) -> Option<Slot> {
+        self.take_of(self.capacity).or_else(|| self.lost())
+    }
+
     fn take(self: &Rc<Self>, capacity: usize) -> Option<Slot> {
-        if self.health.is_broken() || self.in_use() >= capacity {
+        if self.health.is_broken() { None } else { self.take_of(capacity) }
+    }
+
+    fn take_of(self: &Rc<Self>, capacity: usize) -> Option<Slot> {
+        if self.in_use() >= capacity {
             return None;
         }
         self.reserved.set(self.reserved.get() + 1);
@@ -146,9 +232,9 @@ impl Ledger {
     pub(crate) async fn hand_over(self: Rc<Self>) {
         loop {
             self.waiting.notified().await;
-            tokio::time::sleep(BATCH_AGE).await;
+            sleep(BATCH_AGE).await;
             while !self.try_hand_over() {
-                tokio::time::sleep(RETRY_AFTER).await;
+                sleep(RETRY_AFTER).await;
             }
         }
     }
@@ -177,7 +263,9 @@ impl Ledger {
 
     /// Hands over what is left, waiting for the writer; for the very end.
     pub(crate) fn finish(&self) {
-        hand_over_within(&self.writer, self.batch.take());
+        let mut batch = self.batch.take();
+        self.folder.borrow_mut().tell(|| true, &mut batch);
+        hand_over_within(&self.writer, batch);
     }
 }
 
@@ -206,6 +294,24 @@ impl Slot {
             ledger.try_hand_over();
         } else if first {
             ledger.waiting.notify_one();
+        }
+    }
+
+    /// Writes the line and waits until it is on the disk. Dropped while it waits, the line is written all the same.
+    pub(crate) async fn commit(self, line: impl FnOnce(&mut Vec<u8>)) -> Result<(), Unavailable> {
+        let ledger = Rc::clone(&self.ledger);
+        let (sender, on_disk) = oneshot::channel();
+        ledger.batch.borrow_mut().waiting.push(sender);
+        self.write(line);
+        // Whoever comes while the disk is busy is written together with the others that wait.
+        ledger.try_hand_over();
+        match (timeout(COMMIT_WITHIN, on_disk).await, ledger.rules.on_failure) {
+            (Ok(Ok(())), _) => Ok(()),
+            (Ok(Err(_)) | Err(_), OnFailure::Block) => Err(Unavailable),
+            (Ok(Err(_)) | Err(_), OnFailure::Drop) => {
+                ledger.lost();
+                Ok(())
+            }
         }
     }
 }
@@ -284,7 +390,8 @@ mod tests {
 
     fn ledger(on_failure: OnFailure, capacity: usize) -> (Rc<Ledger>, Receiver<Batch>) {
         let (sender, receiver) = sync_channel(1);
-        (Rc::new(Ledger::new(sender, Arc::default(), on_failure, capacity)), receiver)
+        let rules = Rules { on_failure, synced: Synced::Grants, refusals: Some(1) };
+        (Rc::new(Ledger::new(sender, Arc::default(), rules, capacity)), receiver)
     }
 
     #[test]
@@ -342,5 +449,56 @@ mod tests {
         assert_eq!(receiver.recv().unwrap().bytes, b"1");
         assert!(ledger.try_hand_over());
         assert_eq!(receiver.recv().unwrap().bytes, b"2");
+    }
+
+    fn refusal() -> Refusal<'static> {
+        let reason = crate::audit::reason::Reason::NoToken;
+        Refusal { address: std::net::Ipv4Addr::LOCALHOST.into(), reason, time: clock::now(), config: "c" }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_beyond_the_number_are_told_in_one_line_within_a_second() {
+        let (ledger, receiver) = ledger(OnFailure::Block, 8);
+        assert!(ledger.place_or_fold(&refusal(), None).is_some());
+        for _ in 0..100 {
+            assert!(ledger.place_or_fold(&refusal(), ledger.reserve().unwrap()).is_none(), "a place is given back");
+        }
+        assert_eq!(ledger.in_use(), 0);
+        let tasks = async { tokio::join!(Rc::clone(&ledger).tell_folded(), Rc::clone(&ledger).hand_over()) };
+        let _ = timeout(TELL_EVERY + BATCH_AGE + Duration::from_millis(1), tasks).await;
+        let batch = receiver.try_recv().unwrap();
+        assert!(String::from_utf8(batch.bytes).unwrap().contains("\"gateway.folded.count\":100,"));
+        assert_eq!(batch.ends.len(), 1);
+    }
+
+    #[test]
+    fn refusals_that_find_no_room_are_counted_and_told_at_the_end() {
+        let (ledger, receiver) = ledger(OnFailure::Block, 8);
+        ledger.health.set_broken(true);
+        assert!(ledger.place_or_fold(&refusal(), None).is_none());
+        ledger.finish();
+        let batch = receiver.recv().unwrap();
+        assert!(String::from_utf8(batch.bytes).unwrap().contains("\"gateway.folded.count\":1,"));
+    }
+
+    #[tokio::test]
+    async fn a_commit_waits_for_the_disk() {
+        let (ledger, receiver) = ledger(OnFailure::Block, 8);
+        let commit = || ledger.reserve().unwrap().unwrap().commit(|bytes| bytes.extend_from_slice(b"}\n"));
+        let writer = thread::spawn(move || {
+            receiver.recv().unwrap().waiting.pop().unwrap().send(()).unwrap();
+            drop(receiver.recv().unwrap());
+        });
+        assert_eq!(commit().await, Ok(()));
+        assert_eq!(commit().await, Err(Unavailable), "it could not be written");
+        writer.join().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_commit_does_not_wait_for_ever() {
+        let (ledger, receiver) = ledger(OnFailure::Block, 8);
+        let slot = ledger.reserve().unwrap().unwrap();
+        assert_eq!(slot.commit(|bytes| bytes.extend_from_slice(b"}\n")).await, Err(Unavailable));
+        assert_eq!(receiver.recv().unwrap().ends.len(), 1, "the line is written all the same");
     }
 }

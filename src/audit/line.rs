@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Write as _};
 
-/// One object under construction. Its opening brace and sequence number are the writer's to add.
+/// One object under construction. Its opening brace, its number and its hash are the writer's to add.
 pub(crate) struct Line<'b> {
     buffer: &'b mut Vec<u8>,
 }
@@ -48,6 +48,17 @@ impl<'b> Line<'b> {
 
     pub(crate) fn number(&mut self, name: &'static str, value: u64) -> &mut Self {
         self.name(name);
+        self.buffer.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        self
+    }
+
+    /// A number of one of several: `name.of`. Neither needs escapes.
+    pub(crate) fn number_of(&mut self, name: &'static str, of: &'static str, value: u64) -> &mut Self {
+        self.buffer.extend_from_slice(b",\"");
+        self.buffer.extend_from_slice(name.as_bytes());
+        self.buffer.push(b'.');
+        self.buffer.extend_from_slice(of.as_bytes());
+        self.buffer.extend_from_slice(b"\":");
         self.buffer.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
         self
     }
@@ -108,6 +119,19 @@ fn escape(buffer: &mut Vec<u8>, value: &str) -> bool {
         }
     }
     true
+}
+
+/// The value as a terminal may show it: what is escaped in a line stays so.
+pub(crate) fn shown(value: &str) -> String {
+    let mut shown = String::with_capacity(value.len());
+    for character in value.chars() {
+        if is_hidden(character) {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
 }
 
 /// Controls, line and paragraph separators, and what turns the direction of text.

@@ -1,10 +1,19 @@
 //! The audit log: one JSON line for every decision, grants and refusals included.
 //!
 //! A place is reserved *before* a decision takes effect, the line is formatted on the worker when the outcome is known, and one
-//! writer thread numbers and writes the lines of all workers. What can't be recorded is refused; see [`ledger`].
+//! writer thread numbers, chains and writes the lines of all workers. What can't be recorded is refused; see [`ledger`]. What was
+//! written can be verified, by [`chain`] and [`checkpoint`].
 
+pub(crate) mod audit_key;
+pub(crate) mod chain;
+pub(crate) mod checkpoint;
+pub(crate) mod fold;
 pub(crate) mod ledger;
 pub(crate) mod line;
+mod log_file;
 pub(crate) mod reason;
 pub(crate) mod record;
+mod recovery;
+pub(crate) mod rotation;
+pub(crate) mod verify;
 pub(crate) mod writer;

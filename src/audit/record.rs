@@ -58,7 +58,7 @@ pub(crate) struct Described<'r> {
     pub(crate) key_id: Option<&'r str>,
 }
 
-/// Lines that are about the process, its keys or an operator's act, and not about a request.
+/// Lines that are about the process, its keys, an operator's act and the log itself, and not about a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event<'e> {
     Start,
@@ -67,6 +67,28 @@ pub(crate) enum Event<'e> {
     KeyMade(&'e str),
     KeyRetired(&'e str),
     Revocation(Revocation<'e>),
+    /// The last line was torn by a crash, and was cut off. What it said.
+    Recovered {
+        bytes: u64,
+        text: &'e str,
+    },
+    /// More than the last line was damaged: the file was put aside under this name.
+    Damaged {
+        file: &'e str,
+    },
+    /// A signed checkpoint knows of lines up to this one, and they are not there.
+    Missing {
+        up_to: u64,
+    },
+    /// The open file is longer or shorter than we left it.
+    Altered {
+        expected: u64,
+        found: u64,
+    },
+    /// A file was removed, as the configuration has it.
+    Removed {
+        file: &'e str,
+    },
 }
 
 /// What was revoked by other means than a request to this gateway. Whose token it was is known by its digest alone.
@@ -142,33 +164,49 @@ impl Described<'_> {
 
 impl Event<'_> {
     pub(crate) fn write(self, time: UnixTime, config: &str, batch: &mut Batch) {
-        let (name, key_id) = match self {
-            Self::Start => ("start", None),
-            Self::Stop => ("stop", None),
-            Self::KeyMade(key_id) => ("key_made", Some(key_id)),
-            Self::KeyRetired(key_id) => ("key_retired", Some(key_id)),
-            Self::Revocation(_) => ("revocation", None),
-        };
         batch.push(|bytes| {
             let mut line = Line::open(bytes);
-            line.plain("time", time).plain("gateway.event", name).plain("gateway.config", config);
-            line.optional("oauth.kid", key_id);
-            if let Self::Revocation(revocation) = self {
-                revocation.write(&mut line);
+            line.plain("time", time).plain("gateway.event", self.name()).plain("gateway.config", config);
+            match self {
+                Self::Start | Self::Stop => &mut line,
+                Self::KeyMade(key_id) | Self::KeyRetired(key_id) => line.text("oauth.kid", key_id),
+                Self::Revocation(revocation) => revocation.write(&mut line),
+                Self::Recovered { bytes, text } => line.number("gateway.cut_bytes", bytes).text("gateway.cut", text),
+                Self::Damaged { file } | Self::Removed { file } => line.text("gateway.file", file),
+                Self::Missing { up_to } => line.number("gateway.missing_up_to", up_to),
+                Self::Altered { expected, found } => {
+                    line.number("gateway.expected_bytes", expected).number("gateway.found_bytes", found)
+                }
             }
-            line.close();
+            .close();
         });
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::KeyMade(_) => "key_made",
+            Self::KeyRetired(_) => "key_retired",
+            Self::Revocation(_) => "revocation",
+            Self::Recovered { .. } => "recovered",
+            Self::Damaged { .. } => "damaged",
+            Self::Missing { .. } => "missing",
+            Self::Altered { .. } => "altered",
+            Self::Removed { .. } => "removed",
+        }
     }
 }
 
 impl Revocation<'_> {
-    fn write(&self, line: &mut Line<'_>) {
+    fn write<'l, 'b>(&self, line: &'l mut Line<'b>) -> &'l mut Line<'b> {
         line.text("oauth.issuer", self.issuer)
             .optional("oauth.client_id", self.client)
             .optional("oauth.subject", self.subject)
             .optional("oauth.jti_sha256", self.token_digest);
-        if let Some(before) = self.issued_before {
-            line.plain("oauth.issued_before", UnixTime::from_seconds(before));
+        match self.issued_before {
+            Some(before) => line.plain("oauth.issued_before", UnixTime::from_seconds(before)),
+            None => line,
         }
     }
 }

@@ -1,12 +1,15 @@
-//! The one writer: numbers the lines of all workers and writes them, on a thread of its own.
+//! The one writer: numbers and chains the lines of all workers and writes them, on a thread of its own.
 //!
-//! A write that fails is tried again from where it stopped, so that a full disk costs no line and tears none; until it succeeds the log is
-//! *broken* and [`super::ledger`] refuses. A file that was renamed or deleted is noticed and opened anew.
+//! A write that fails is tried again from where it stopped, so that a full disk costs no line and tears none; until it succeeds
+//! the log is *broken* and [`super::ledger`] refuses. Before every write the file is looked at: one that was renamed, deleted or
+//! replaced is opened anew, one that was altered is told of. Lines that wait for the disk share one flush.
+
+mod files;
+mod group;
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +17,18 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tracing::{error, info};
+use group::Group;
+use tracing::{error, info, warn};
 
+use super::audit_key::{AuditKey, AuditKeyError, PublicKey};
+use super::chain::{Hasher, Link};
+use super::checkpoint::Checkpoints;
 use super::ledger::{Batch, Health};
-use crate::clock;
+use super::log_file::{Condition, LogFile, refuse_pipes};
+use super::record::Event;
+use super::recovery::{self, Tail, predecessor, tail};
+use super::rotation::{self, Rotation};
+use crate::clock::{self, UnixTime};
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,29 +37,52 @@ pub(crate) enum Target {
     File(PathBuf),
 }
 
+/// What the configuration says.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) target: Target,
+    pub(crate) rotation: Rotation,
+    /// Where the key for checkpoints is.
+    pub(crate) state_directory: PathBuf,
+    /// Which configuration it is, for lines of our own.
+    pub(crate) config: String,
+}
+
 #[derive(Debug, thiserror::Error)]
-#[error("cannot open the audit log `{path}`")]
-pub(crate) struct OpenError {
-    path: PathBuf,
-    source: io::Error,
+pub(crate) enum OpenError {
+    #[error("cannot open the audit log `{path}`")]
+    Log { path: PathBuf, source: io::Error },
+    #[error("the key that signs the audit log's checkpoints can't be used")]
+    Key(#[from] AuditKeyError),
 }
 
 /// The writer before it runs: the file is open, so that a bad path refuses the start.
 pub(crate) struct Writer {
-    target: Target,
+    settings: Settings,
     output: Output,
-    sequence: u64,
-    /// Numbered lines that are not written yet, from `done` on.
-    pending: Vec<u8>,
-    done: usize,
+    /// After the last line of `pending`.
+    link: Link,
+    /// The file has no line of ours yet: the next says which hash it follows.
+    begins_file: bool,
+    /// What is last in the file is no whole line.
+    breaks_line: bool,
+    /// The number of the file's first line.
+    first: u64,
+    began: UnixTime,
+    /// After a rotation that could not be done.
+    next_rotation: Instant,
+    checkpoints: Option<Checkpoints>,
+    group: Group,
+    /// Lines of our own, for the next group.
+    notes: Batch,
+    hasher: Hasher,
     reopen: Arc<AtomicBool>,
     health: Arc<Health>,
-    next_look: Instant,
 }
 
 enum Output {
     Stdout(io::Stdout),
-    File(File),
+    File(LogFile),
 }
 
 /// How often the path is compared with the open file, and a failed write is tried again.
@@ -56,8 +90,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 /// Batches written with one call at most.
 const GROUP: usize = 64;
-/// A last line longer than this was not written by us.
-const TAIL_BYTES: u64 = 64 * 1024;
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,7 +106,7 @@ impl Target {
         let Self::File(path) = self else {
             return Ok(());
         };
-        let failed = |source| OpenError { path: path.clone(), source };
+        let failed = |source| OpenError::Log { path: path.clone(), source };
         refuse_pipes(path).map_err(failed)?;
         if path.exists() {
             return OpenOptions::new().append(true).open(path).map(drop).map_err(failed);
@@ -91,19 +123,94 @@ impl Target {
 }
 
 impl Writer {
-    pub(crate) fn open(target: Target, reopen: Arc<AtomicBool>, health: Arc<Health>) -> Result<Self, OpenError> {
-        let (output, sequence, pending) = match &target {
-            Target::Stdout => (Output::Stdout(io::stdout()), 0, Vec::new()),
-            Target::File(path) => {
-                let failed = |source| OpenError { path: path.clone(), source };
-                let (sequence, torn) = tail(path).map_err(failed)?;
-                // A torn last line is ended, so that ours begins on its own.
-                let pending = if torn { b"\n".to_vec() } else { Vec::new() };
-                (Output::File(open(path).map_err(failed)?), sequence, pending)
-            }
+    pub(crate) fn open(settings: Settings, reopen: Arc<AtomicBool>, health: Arc<Health>) -> Result<Self, OpenError> {
+        let mut writer = Self {
+            output: Output::Stdout(io::stdout()),
+            link: Link::GENESIS,
+            begins_file: true,
+            breaks_line: false,
+            first: 1,
+            began: clock::now(),
+            next_rotation: clock::instant(),
+            checkpoints: None,
+            group: Group::default(),
+            notes: Batch::default(),
+            hasher: Hasher::default(),
+            settings,
+            reopen,
+            health,
         };
-        let next_look = clock::instant() + LOOK_EVERY;
-        Ok(Self { target, output, sequence, pending, done: 0, reopen, health, next_look })
+        if let Target::File(path) = writer.settings.target.clone() {
+            let failed = |source| OpenError::Log { path: path.clone(), source };
+            let file = LogFile::open(&path).map_err(failed)?;
+            if file.length().is_some() {
+                let file = writer.recover(file).map_err(failed)?;
+                let key = AuditKey::open(&writer.settings.state_directory)?;
+                let checkpoints =
+                    Checkpoints::open(key, &path, writer.first - 1, writer.link.sequence).map_err(failed)?;
+                writer.checkpoints = Some(checkpoints);
+                writer.output = Output::File(file);
+            } else {
+                writer.output = Output::File(file);
+            }
+        }
+        Ok(writer)
+    }
+
+    /// By which checkpoints can be believed; `None` where there are none.
+    pub(crate) fn public_key(&self) -> Option<PublicKey> {
+        self.checkpoints.as_ref().map(Checkpoints::public_key)
+    }
+
+    /// Finds where the chain goes on, and cuts off what a crash has torn.
+    fn recover(&mut self, mut file: LogFile) -> io::Result<LogFile> {
+        let path = file.path().to_owned();
+        match tail(&path)? {
+            Tail::Empty => self.link = predecessor(&path),
+            Tail::Whole(link) => self.go_on(link, &path),
+            Tail::Torn { link, keep, text } => {
+                warn!(bytes = text.len(), "the last line of the audit log was torn by a crash: it is cut off");
+                file.cut_to(keep)?;
+                match link {
+                    Some(link) => self.go_on(link, &path),
+                    None => self.link = predecessor(&path),
+                }
+                let bytes = text.len() as u64;
+                self.note(Event::Recovered { bytes, text: &text });
+            }
+            Tail::Damaged { link } => {
+                let names = (0..).map(|number| format!("damaged-{}-{number}", link.sequence));
+                let mut names = names.map(|suffix| rotation::with_suffix(&path, &suffix));
+                let aside = names.find(|aside| !aside.exists()).unwrap_or_else(|| path.with_extension("damaged"));
+                error!(to = %aside.display(), "the end of the audit log is damaged: the file is put aside as it is");
+                drop(file);
+                fs::rename(&path, &aside)?;
+                file = LogFile::open(&path)?;
+                self.link = link;
+                self.note(Event::Damaged { file: &name(&aside) });
+            }
+        }
+        let signed = super::checkpoint::last(&super::checkpoint::path(&path)).map_or(0, |link| link.sequence);
+        if signed > self.link.sequence {
+            error!(line = signed, "a checkpoint of the audit log knows of lines that are not there");
+            self.note(Event::Missing { up_to: signed });
+        }
+        if self.begins_file {
+            self.first = self.link.sequence + 1;
+        }
+        Ok(file)
+    }
+
+    fn go_on(&mut self, link: Link, path: &Path) {
+        self.link = link;
+        self.begins_file = false;
+        let (first, began) = recovery::beginning(path);
+        self.first = first.unwrap_or(1).max(1);
+        self.began = began.unwrap_or(self.began);
+    }
+
+    fn note(&mut self, event: Event<'_>) {
+        event.write(clock::now(), &self.settings.config, &mut self.notes);
     }
 
     /// Runs until every ledger has gone, then flushes to the disk.
@@ -116,61 +223,100 @@ impl Writer {
         let _dead = BrokenOnDrop(Arc::clone(&self.health));
         loop {
             match batches.recv_timeout(LOOK_EVERY) {
-                Ok(first) => self.take(first, batches),
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(first) => self.take(std::iter::once(first).chain(batches.try_iter().take(GROUP)).collect()),
+                Err(RecvTimeoutError::Timeout) => self.idle(),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.look();
+            self.checkpoint_if_due();
         }
-        if let Output::File(file) = &self.output
-            && let Err(error) = file.sync_all()
-        {
-            error!(%error, "cannot flush the audit log");
+        if !self.notes.ends.is_empty() {
+            self.take(Vec::new());
         }
-    }
-
-    fn take(&mut self, first: Batch, batches: &Receiver<Batch>) {
-        let group: Vec<Batch> = std::iter::once(first).chain(batches.try_iter().take(GROUP)).collect();
-        for batch in &group {
-            self.number(batch);
-        }
-        self.write_until_done();
-        for batch in group {
-            self.health.written.fetch_add(batch.ends.len() as u64, Ordering::Relaxed);
-            if let Some(owner) = batch.owner {
-                owner.written(batch.ends.len());
-            }
+        match self.sync() {
+            Ok(()) => self.checkpoint(clock::instant()),
+            Err(error) => error!(%error, "cannot flush the audit log"),
         }
     }
 
-    fn number(&mut self, batch: &Batch) {
-        let mut start = 0;
-        for end in &batch.ends {
-            self.sequence += 1;
-            // Writing into a Vec does not fail.
-            let _ = write!(self.pending, "{{\"seq\":{}", self.sequence);
-            self.pending.extend_from_slice(&batch.bytes[start..*end]);
-            start = *end;
+    fn checkpoint_if_due(&mut self) {
+        let now = clock::instant();
+        if !self.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.is_due(self.link.sequence, now)) {
+            return;
+        }
+        match self.sync() {
+            Ok(()) => self.checkpoint(now),
+            Err(error) => self.fails(&error),
         }
     }
 
-    fn write_until_done(&mut self) {
-        while let Err(error) = self.write_pending() {
+    /// What it speaks of is on the disk by now.
+    fn checkpoint(&mut self, now: Instant) {
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.sign(self.link, clock::now(), now);
+        }
+    }
+
+    /// Nothing to write: is the file still there?
+    fn idle(&mut self) {
+        match self.look() {
+            Ok(()) if self.notes.ends.is_empty() => self.works_again(),
+            Ok(()) => self.take(Vec::new()),
+            Err(error) => self.fails(&error),
+        }
+    }
+
+    /// Writes these lines after our own.
+    fn take(&mut self, batches: Vec<Batch>) {
+        self.group.begin(std::mem::take(&mut self.notes), batches);
+        self.rotate_if_due(self.group.bytes());
+        self.seal();
+        while let Err(error) = self.look().and_then(|()| self.write()) {
             self.health.failures.fetch_add(1, Ordering::Relaxed);
-            if self.health.set_broken(true) {
-                error!(%error, "cannot write the audit log: protected requests and grants are refused until it works again");
-            }
+            self.fails(&error);
+            // Who waits for the disk is told now, and not when the disk is there again.
+            self.group.give_up_waiting();
             thread::park_timeout(RETRY_EVERY);
-            self.look();
         }
         self.works_again();
-        self.pending.clear();
-        self.done = 0;
+        self.finish();
     }
 
-    fn write_pending(&mut self) -> io::Result<()> {
-        while self.done < self.pending.len() {
-            let rest = &self.pending[self.done..];
+    /// The lines are written: says so to all who must know.
+    fn finish(&mut self) {
+        let on_disk = !self.group.is_waited_for() || self.reached_the_disk();
+        let lines = self.group.end(on_disk);
+        self.health.written.fetch_add(lines as u64, Ordering::Relaxed);
+    }
+
+    /// In a file that is still where it was.
+    fn reached_the_disk(&mut self) -> bool {
+        let synced = self.sync();
+        if let Err(error) = &synced {
+            self.health.failures.fetch_add(1, Ordering::Relaxed);
+            self.fails(error);
+        }
+        let still_there = match &self.output {
+            Output::Stdout(_) => true,
+            Output::File(file) => file.condition() == Condition::Sound,
+        };
+        synced.is_ok() && still_there
+    }
+
+    /// Numbers and chains what is not written yet.
+    fn seal(&mut self) {
+        if std::mem::take(&mut self.breaks_line) {
+            self.group.break_line();
+        }
+        if self.group.seal(&mut self.link, self.begins_file, &mut self.hasher) {
+            self.begins_file = false;
+        }
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let group = &mut self.group;
+        while let rest = group.rest()
+            && !rest.is_empty()
+        {
             self.health.writing(true);
             let written = match &mut self.output {
                 Output::Stdout(stdout) => stdout.write_all(rest).and_then(|()| stdout.flush()).map(|()| rest.len()),
@@ -179,7 +325,7 @@ impl Writer {
             self.health.writing(false);
             match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(bytes) => self.done += bytes,
+                Ok(bytes) => group.written(bytes),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -187,39 +333,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Opens the path anew if it is no longer the open file, or if asked to.
-    fn look(&mut self) {
-        let asked = self.reopen.swap(false, Ordering::Relaxed);
-        if !asked && clock::instant() < self.next_look {
-            return;
-        }
-        self.next_look = clock::instant() + LOOK_EVERY;
-        let (Target::File(path), Output::File(file)) = (&self.target, &self.output) else {
-            return;
-        };
-        let opened = if !asked && is_same(path, file) {
-            Ok(None)
-        } else {
-            // It may be the same file, whose lock is ours.
-            let _ = file.unlock();
-            open(path).map(Some)
-        };
-        match opened {
-            Ok(anew) => {
-                if let Some(file) = anew {
-                    info!(path = %path.display(), "opened the audit log anew");
-                    self.output = Output::File(file);
-                }
-                if self.pending.is_empty() {
-                    self.works_again();
-                }
-            }
-            Err(error) => {
-                if self.health.set_broken(true) {
-                    error!(%error, path = %path.display(), "cannot open the audit log anew: protected requests and grants are refused until it works again");
-                }
-            }
-        }
+    fn sync(&self) -> io::Result<()> {
+        let Output::File(file) = &self.output else { return Ok(()) };
+        self.health.writing(true);
+        let synced = file.sync();
+        self.health.writing(false);
+        synced
     }
 
     fn works_again(&self) {
@@ -227,11 +346,17 @@ impl Writer {
             info!("the audit log can be written again");
         }
     }
+
+    fn fails(&self, error: &io::Error) {
+        if self.health.set_broken(true) {
+            error!(%error, "cannot write the audit log: protected requests and grants are refused until it works again");
+        }
+    }
 }
 
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer").field("target", &self.target).finish_non_exhaustive()
+        f.debug_struct("Writer").field("target", &self.settings.target).finish_non_exhaustive()
     }
 }
 
@@ -243,147 +368,9 @@ impl Drop for BrokenOnDrop {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    refuse_pipes(path)?;
-    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-    match file.metadata()?.is_file().then(|| file.try_lock()) {
-        None | Some(Ok(())) => Ok(file),
-        Some(Err(TryLockError::WouldBlock)) => Err(io::Error::other("another process writes to it")),
-        Some(Err(TryLockError::Error(error))) => Err(error),
-    }
-}
-
-/// Opening a pipe waits for its reader, which may never come.
-fn refuse_pipes(path: &Path) -> io::Result<()> {
-    match fs::metadata(path).map(|metadata| metadata.file_type()) {
-        Ok(kind) if kind.is_fifo() || kind.is_socket() => Err(io::Error::other("it is a pipe or socket, not a file")),
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-fn is_same(path: &Path, file: &File) -> bool {
-    let (Ok(there), Ok(here)) = (fs::metadata(path), file.metadata()) else {
-        return false;
-    };
-    (there.dev(), there.ino()) == (here.dev(), here.ino())
-}
-
-/// The sequence number to go on from, and whether the last line was never ended.
-fn tail(path: &Path) -> io::Result<(u64, bool)> {
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, false)),
-        Err(error) => return Err(error),
-    };
-    if !file.metadata()?.is_file() {
-        return Ok((0, false));
-    }
-    let length = file.seek(SeekFrom::End(0))?;
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-    let mut end = Vec::new();
-    file.read_to_end(&mut end)?;
-    let torn = end.last().is_some_and(|byte| *byte != b'\n');
-    let lines = end.split(|byte| *byte == b'\n').rev();
-    Ok((lines.filter_map(sequence_of).next().unwrap_or(0), torn))
-}
-
-fn sequence_of(line: &[u8]) -> Option<u64> {
-    let rest = line.strip_prefix(b"{\"seq\":")?;
-    let digits = rest.split(|byte| *byte == b',').next()?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::mpsc::sync_channel;
-
-    fn folder(name: &str) -> PathBuf {
-        std::env::temp_dir().join(format!("portcullis-audit-{}-{name}", std::process::id()))
-    }
-
-    fn write(target: &Path, lines: &[&str]) -> Arc<Health> {
-        let health = Arc::new(Health::default());
-        let writer = Writer::open(Target::File(target.to_owned()), Arc::default(), Arc::clone(&health)).unwrap();
-        let (sender, receiver) = sync_channel(8);
-        let thread = writer.start(receiver).unwrap();
-        for line in lines {
-            let mut batch = Batch::default();
-            batch.push(|bytes| bytes.extend_from_slice(format!(",{line}}}\n").as_bytes()));
-            sender.send(batch).unwrap();
-        }
-        drop(sender);
-        thread.join().unwrap();
-        health
-    }
-
-    #[test]
-    fn lines_are_numbered_on_from_where_the_last_run_ended() {
-        let folder = folder("numbers");
-        let path = folder.join("deep/audit.jsonl");
-        write(&path, &["\"a\":1", "\"a\":2"]);
-        write(&path, &["\"a\":3"]);
-        assert_eq!(
-            fs::read_to_string(&path).unwrap(),
-            "{\"seq\":1,\"a\":1}\n{\"seq\":2,\"a\":2}\n{\"seq\":3,\"a\":3}\n"
-        );
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn a_torn_last_line_does_not_swallow_the_next() {
-        let folder = folder("torn");
-        let path = folder.join("audit.jsonl");
-        write(&path, &["\"a\":1"]);
-        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"seq\":2,\"a").unwrap();
-        write(&path, &["\"a\":3"]);
-        let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(text, "{\"seq\":1,\"a\":1}\n{\"seq\":2,\"a\n{\"seq\":3,\"a\":3}\n");
-        fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn a_full_disk_is_broken_and_a_path_that_cannot_be_opened_refuses_the_start() {
-        let health = Arc::new(Health::default());
-        let mut writer = Writer::open(Target::File("/dev/full".into()), Arc::default(), Arc::clone(&health)).unwrap();
-        writer.number(&Batch { bytes: b"}\n".to_vec(), ends: vec![2], owner: None });
-        assert!(writer.write_pending().is_err());
-        assert_eq!(writer.done, 0);
-        let target = Target::File("/proc/nowhere/audit.jsonl".into());
-        assert!(Writer::open(target, Arc::default(), health).is_err());
-    }
-
-    #[test]
-    fn a_file_that_another_writer_has_is_refused() {
-        let folder = folder("shared");
-        let target = || Target::File(folder.join("audit.jsonl"));
-        let first = Writer::open(target(), Arc::default(), Arc::default()).unwrap();
-        assert!(Writer::open(target(), Arc::default(), Arc::default()).is_err());
-        drop(first);
-        assert!(Writer::open(target(), Arc::default(), Arc::default()).is_ok());
-        fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn a_renamed_file_is_noticed() {
-        let folder = folder("renamed");
-        let path = folder.join("audit.jsonl");
-        let mut writer = Writer::open(Target::File(path.clone()), Arc::default(), Arc::default()).unwrap();
-        fs::rename(&path, folder.join("audit.1")).unwrap();
-        writer.next_look = clock::instant();
-        writer.look();
-        assert!(path.exists());
-        fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn a_writer_that_dies_leaves_the_log_broken() {
-        let folder = folder("dies");
-        assert!(write(&folder.join("audit.jsonl"), &[]).is_broken());
-        fs::remove_dir_all(folder).unwrap();
-    }
-}
+mod tests;

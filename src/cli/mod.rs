@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 fine, 1 findings or denied, 2 wrong usage or configuration.
 
+mod audit;
 mod check;
 mod client;
 mod demo;
@@ -55,6 +56,9 @@ enum Verb {
     /// List, rotate and retire the keys that sign our tokens
     #[command(subcommand)]
     Keys(keys::KeysVerb),
+    /// Verify and read the audit log
+    #[command(subcommand)]
+    Audit(audit::AuditVerb),
     /// Look into access tokens, and revoke them
     #[command(subcommand)]
     Token(token::TokenVerb),
@@ -108,6 +112,7 @@ pub fn main() -> ExitCode {
         Verb::Demo(args) => demo::demo(&args),
         Verb::Client(verb) => client::client(verb),
         Verb::Keys(verb) => keys::keys(&verb),
+        Verb::Audit(verb) => audit::audit(&verb),
         Verb::Token(verb) => token::token(verb),
         Verb::Issuers(args) => issuers::issuers(&args),
     }

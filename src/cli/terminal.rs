@@ -14,12 +14,53 @@ use crate::telemetry::chain::Chain;
 pub(super) const BOLD: Style = Style::new().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
 pub(super) const GOOD: Style = AnsiColor::Green.on_default().bold();
+pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
 pub(super) const WARN: Style = AnsiColor::Yellow.on_default();
 pub(super) const NAME: Style = AnsiColor::Cyan.on_default();
 
 /// A result.
 pub(super) fn out(line: impl Display) {
     let _ = writeln!(anstream::stdout(), "{line}");
+}
+
+/// A result, one of many. Says whether anyone still reads.
+pub(super) fn still_out(line: impl Display) -> bool {
+    writeln!(anstream::stdout(), "{line}").is_ok()
+}
+
+/// How much of a long task is done, on a terminal only.
+#[derive(Debug)]
+pub(super) struct Progress {
+    done: u64,
+    total: u64,
+    shown: Option<u64>,
+}
+
+impl Progress {
+    /// Of so many bytes. A short task shows nothing.
+    pub(super) fn of(total: u64) -> Self {
+        const WORTH_SHOWING: u64 = 64 * 1024 * 1024;
+        let shown = (total >= WORTH_SHOWING && std::io::stderr().is_terminal()).then_some(u64::MAX);
+        Self { done: 0, total: total.max(1), shown }
+    }
+
+    pub(super) fn more(&mut self, bytes: u64) {
+        const WIDTH: usize = 40;
+        self.done += bytes;
+        let percent = (self.done.saturating_mul(100) / self.total).min(100);
+        if self.shown.is_some_and(|shown| shown != percent) {
+            self.shown = Some(percent);
+            let filled = WIDTH * percent as usize / 100;
+            let bar = format!("{}{}", "█".repeat(filled), "░".repeat(WIDTH - filled));
+            let _ = write!(anstream::stderr(), "\r{bar} {percent:>3} %");
+        }
+    }
+
+    pub(super) fn end(&mut self) {
+        if self.shown.take().is_some_and(|shown| shown != u64::MAX) {
+            let _ = write!(anstream::stderr(), "\r\x1b[K");
+        }
+    }
 }
 
 /// A remark beside the result.

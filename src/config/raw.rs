@@ -21,7 +21,7 @@ use super::diagnostics::Reported;
 use super::reader::Reader;
 use super::source::At;
 use super::tree::Node;
-use super::values::{Count, Hint, Quotes, Value};
+use super::values::{Count, Hint, Limit, Period, Quotes, Size, Value, count, kibibytes, seconds};
 use crate::network::Network;
 
 mirror! {
@@ -58,6 +58,19 @@ mirror! {
     struct RawAudit {
         file: At<AuditFile> = AuditFile::Path(PathBuf::from("state/audit.jsonl")),
         on_failure: At<OnFailure> = OnFailure::Block,
+        sync: At<Sync> = Sync::Grants,
+        /// Refusals of a stranger with a line of their own, per second and address.
+        refusals_per_second: At<Limit<Count>> = Limit::AtMost(count(20)),
+        rotate: RawRotate,
+    }
+}
+
+mirror! {
+    struct RawRotate {
+        size: At<Limit<Size>> = Limit::AtMost(kibibytes(1024 * 1024)),
+        age: At<Limit<Period>> = Limit::AtMost(seconds(24 * 3600)),
+        /// Files besides the one that is written.
+        keep: At<Limit<Count>> = Limit::AtMost(count(30)),
     }
 }
 
@@ -86,6 +99,14 @@ pub(crate) enum OnFailure {
     Drop,
 }
 
+/// What waits until its line is on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sync {
+    Nothing,
+    Grants,
+    All,
+}
+
 impl Value for Version {
     const QUOTES: Quotes = Quotes::MustNot;
 
@@ -107,6 +128,21 @@ impl Value for OnFailure {
         match text {
             "block" => Ok(Self::Block),
             "drop" => Ok(Self::Drop),
+            _ => Err(""),
+        }
+    }
+}
+
+impl Value for Sync {
+    fn expected() -> String {
+        "`none`, `grants` or `all`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        match text {
+            "none" => Ok(Self::Nothing),
+            "grants" => Ok(Self::Grants),
+            "all" => Ok(Self::All),
             _ => Err(""),
         }
     }

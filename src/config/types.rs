@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::audit::ledger::OnFailure;
-use crate::audit::writer::Target;
+use crate::audit::ledger::Rules;
+use crate::audit::rotation::Rotation;
+use crate::audit::writer::{Settings, Target};
 use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::Client;
 use crate::issuer::ring_store::RingSettings;
@@ -82,7 +83,8 @@ pub(crate) struct ExternalIssuer {
 #[derive(Clone, Debug)]
 pub(crate) struct Audit {
     pub(crate) target: Target,
-    pub(crate) on_failure: OnFailure,
+    pub(crate) rules: Rules,
+    pub(crate) rotation: Rotation,
 }
 
 impl Config {
@@ -90,6 +92,15 @@ impl Config {
     pub(crate) fn all_issuers(&self) -> impl Iterator<Item = &IssuerSettings> {
         let own = self.oauth.iter().map(|oauth| &oauth.trust);
         own.chain(self.issuers.iter().map(|issuer| &issuer.settings))
+    }
+
+    pub(crate) fn audit_settings(&self) -> Settings {
+        Settings {
+            target: self.audit.target.clone(),
+            rotation: self.audit.rotation,
+            state_directory: self.state_directory.clone(),
+            config: self.id.clone(),
+        }
     }
 
     /// The first certificate's file, which is what a client on this machine may trust when it is self-signed.

@@ -83,6 +83,7 @@ async fn token(
     let issued = oauth.server.token(&head.headers, request.query(), &body, peer.whence(), trail.now).await?;
     let mut response = Response::new(Content::whole(issued.body.clone()));
     trail.granted(issued);
+    trail.commit(response.status()).await?;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));

@@ -116,15 +116,21 @@ async fn decide(
         }
     };
     count_caller(&permit, peer, trail, &head)?;
-    match permit.caller() {
-        Some(_) => trail.reserve()?,
-        None => trail.reserve_if_roomy(),
+    let is_protected = permit.caller().is_some();
+    if is_protected {
+        trail.reserve()?;
+    } else {
+        trail.reserve_if_roomy();
     }
     strip_request(&mut head.headers)?;
     trail.allowed();
     let passage =
         Passage { worker, from: peer, request: &request, request_id: &trail.request_id, limits: &snapshot.limits };
-    forward(permit, passage, head, upload).await
+    let answer = forward(permit, passage, head, upload).await?;
+    if is_protected {
+        trail.commit(answer.status()).await?;
+    }
+    Ok(answer)
 }
 
 fn find_route<'s>(

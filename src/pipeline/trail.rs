@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::canonical::CanonicalRequest;
 use super::headers::X_REQUEST_ID;
@@ -19,13 +19,15 @@ use super::request_id::RequestId;
 use super::snapshot::{BuiltIn, OwnIssuer};
 use super::tally::Ending;
 use super::worker::{SharedSnapshot, Worker};
-use crate::audit::ledger::{Slot, Unavailable};
+use crate::audit::fold::Refusal;
+use crate::audit::ledger::{Slot, Synced, Unavailable};
 use crate::audit::reason::Reason;
 use crate::audit::record::{Decision, Described, Identity as Written, Record};
 use crate::clock::{self, UnixTime};
 use crate::issuer::authorization_server::Issued;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
+use crate::server::places::network;
 use crate::trust::verify::Verified;
 
 /// More limits on one route are a configuration error.
@@ -48,6 +50,8 @@ pub(crate) struct Trail {
     reason: Option<Reason>,
     status: Option<u16>,
     slot: Option<Slot>,
+    /// Its line is on the disk already; another is written only if there is more to say.
+    committed: bool,
     open: bool,
 }
 
@@ -94,6 +98,7 @@ impl Trail {
             reason: None,
             status: None,
             slot: None,
+            committed: false,
             open: true,
         })
     }
@@ -124,6 +129,19 @@ impl Trail {
     /// Keeps a place if there is room, for what is answered all the same.
     pub(crate) fn reserve_if_roomy(&mut self) {
         self.slot = self.worker.ledger().reserve_if_roomy();
+    }
+
+    /// For what is protected: where the configuration has it so, waits until the line about this answer is on the disk. Where
+    /// that can't be, the answer must not go out.
+    pub(crate) async fn commit(&mut self, status: StatusCode) -> Result<(), Unavailable> {
+        let synced = self.worker.ledger().synced();
+        let waits = synced >= if self.decision == Decision::Issue { Synced::Grants } else { Synced::All };
+        let Some(slot) = self.slot.take_if(|_| waits) else { return Ok(()) };
+        self.status = Some(status.as_u16());
+        self.committed = true;
+        let duration = self.started.elapsed();
+        let commit = slot.commit(|buffer| self.record(duration).write(buffer));
+        commit.await
     }
 
     pub(crate) fn allowed(&mut self) {
@@ -171,9 +189,16 @@ impl Trail {
             return;
         }
         let duration = self.started.elapsed();
-        let slot = self.slot.take().or_else(|| self.worker.ledger().reserve_if_roomy());
-        if let Some(slot) = slot {
-            slot.write(|buffer| self.record(duration).write(buffer));
+        if !self.committed || self.reason.is_some() {
+            let ledger = self.worker.ledger();
+            let slot = match (self.slot.take(), self.refused_stranger()) {
+                (slot, Some(refusal)) => ledger.place_or_fold(&refusal, slot),
+                (_, None) if self.committed => ledger.reserve_for_later(),
+                (slot, None) => slot.or_else(|| ledger.reserve_if_roomy()),
+            };
+            if let Some(slot) = slot {
+                slot.write(|buffer| self.record(duration).write(buffer));
+            }
         }
         let ending = Ending {
             place: self.place,
@@ -185,6 +210,18 @@ impl Trail {
             duration,
         };
         self.worker.tally(|tally| tally.ended(&ending));
+    }
+
+    /// What anyone can bring about as often as they like.
+    fn refused_stranger(&self) -> Option<Refusal<'_>> {
+        let refused = matches!(self.decision, Decision::Deny | Decision::Error);
+        let stranger = matches!(self.who, Who::Nobody | Who::Claimed { .. });
+        (refused && stranger).then(|| Refusal {
+            address: network(self.peer.address),
+            reason: self.reason.unwrap_or(Reason::Internal),
+            time: self.now,
+            config: &self.snapshot.config,
+        })
     }
 
     fn record(&self, duration: std::time::Duration) -> Record<'_> {

@@ -210,6 +210,11 @@ impl Worker {
         Rc::clone(&self.ledger).hand_over().await;
     }
 
+    /// Tells what was refused too often to be told each.
+    pub(crate) async fn tell_folded(self: Rc<Self>) {
+        Rc::clone(&self.ledger).tell_folded().await;
+    }
+
     /// Answers who asks for counts, as long as anyone can.
     pub(crate) async fn report(self: Rc<Self>, mut requests: mpsc::Receiver<ReportRequest>) {
         while let Some(request) = requests.recv().await {

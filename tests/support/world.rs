@@ -27,7 +27,8 @@ const DEFAULTS: [(&str, &str); 7] = [
     other: {secrets: [{value: correct horse battery staple}], scopes: [read:data]}
 ",
     ),
-    ("audit:", "audit: {file: \"-\"}\n"),
+    // A test refuses faster than a line each is told.
+    ("audit:", "audit: {file: \"-\", refusals_per_second: unlimited}\n"),
     ("admin:", "admin: {address: 127.0.0.1:0}\n"),
 ];
 

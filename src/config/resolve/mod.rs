@@ -14,7 +14,7 @@ mod secrets;
 
 use std::error::Error;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +22,13 @@ use super::decode::OneOrMore;
 use super::diagnostics::{Faults, Reported};
 use super::interpolate;
 use super::raw::limits::RawLimits;
-use super::raw::{AuditFile, OnFailure as RawOnFailure, RawAdmin, RawAudit, RawConfig};
+use super::raw::{AuditFile, OnFailure as RawOnFailure, RawAdmin, RawAudit, RawConfig, Sync};
 use super::source::{At, Place, Source, Span};
 use super::types::{Audit, Config, Listener};
 use super::values::{ByteRate, Count, Limit, Period, Size};
-use crate::audit::ledger::OnFailure;
+use crate::audit::audit_key::AuditKey;
+use crate::audit::ledger::{OnFailure, Rules, Synced};
+use crate::audit::rotation::Rotation;
 use crate::audit::writer::Target;
 use crate::clock::UnixTime;
 use crate::network::{Network, Networks};
@@ -71,7 +73,7 @@ impl Resolver<'_> {
         let state_directory = self.state_directory(&raw.state_directory);
         let upstreams = self.upstreams(raw.upstreams);
         let routes = self.routes(raw.routes, &names, &upstreams, limits.body_bytes);
-        let audit = self.audit(&raw.audit);
+        let audit = self.audit(&raw.audit, &raw.state_directory);
         let admin = raw.admin.and_then(|admin| self.admin(&admin.value, &listeners));
         if !self.faults.is_empty() {
             return None;
@@ -179,7 +181,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn audit(&mut self, raw: &RawAudit) -> Audit {
+    fn audit(&mut self, raw: &RawAudit, state_directory: &At<PathBuf>) -> Audit {
         let target = match &raw.file.value {
             AuditFile::Stdout => Target::Stdout,
             AuditFile::Path(path) => Target::File(self.source.locate(path)),
@@ -192,11 +194,29 @@ impl Resolver<'_> {
             let message = self.as_written(in_our_words(&error), raw.file.span, written);
             self.faults.at(raw.file.span, message);
         }
+        let state = self.source.locate(&state_directory.value);
+        if let (Target::File(_), Err(error)) = (&target, AuditKey::check(&state)) {
+            // By its key: a path that came out of a variable is not echoed.
+            let told = in_our_words(&error).replace(&state.display().to_string(), "state_directory");
+            let message = format!("the key that signs the audit log's checkpoints can't be used: {told}");
+            self.faults.at(state_directory.span, message);
+        }
         let on_failure = match raw.on_failure.value {
             RawOnFailure::Block => OnFailure::Block,
             RawOnFailure::Drop => OnFailure::Drop,
         };
-        Audit { target, on_failure }
+        let synced = match raw.sync.value {
+            Sync::Nothing => Synced::Nothing,
+            Sync::Grants => Synced::Grants,
+            Sync::All => Synced::All,
+        };
+        let refusals = raw.refusals_per_second.value.at_most().map(Count::get);
+        let rotation = Rotation {
+            size: raw.rotate.size.value.at_most().map(Size::bytes),
+            age: raw.rotate.age.value.at_most().map(Period::get),
+            keep: number(raw.rotate.keep.value),
+        };
+        Audit { target, rules: Rules { on_failure, synced, refusals }, rotation }
     }
 
     fn admin(&mut self, raw: &RawAdmin, listeners: &[Listener]) -> Option<std::net::SocketAddr> {

@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+"""What a line of the audit log costs the thread that writes it, and how fast a log is verified.
+
+    bench/audit_cost.py
+    bench/audit_cost.py --seconds 20 --binary OTHER/portcullis
+
+One worker on core 0 answers wrk with one token; the figure is the run time of the audit thread, from the kernel's schedstat,
+by the lines that it wrote. Then `portcullis audit verify` reads that log, on both cores, best of five. Needs wrk, nginx and a release build.
+"""
+
+import argparse
+import glob
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+
+from compare import PORTCULLIS, World, grant, require, wrk
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--binary", default=PORTCULLIS)
+    options = parser.parse_args()
+    require(options.binary)
+    folder = tempfile.mkdtemp(prefix="portcullis-bench-")
+    world = World(folder, options.binary)
+    try:
+        world.start_upstream()
+        process, port = world.portcullis()
+        token = grant(port)
+        wrk(port, 1, token=token)
+        log = os.path.join(world.path("ours-full"), "audit.jsonl")
+        time.sleep(0.2)
+        before, lines_before = run_time(process, "audit"), count(log)
+        requests = wrk(port, options.seconds, token=token)
+        time.sleep(0.2)
+        lines = count(log) - lines_before
+        cost = (run_time(process, "audit") - before) / lines * 1e6
+        print(f"audit thread: {cost:.2f} us a line  ({lines} lines of {os.path.getsize(log) / count(log):.0f} bytes, {requests / options.seconds:.0f} requests a second)")
+        world.stop(process)
+        verify(world, log)
+    finally:
+        world.stop_all()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_time(process, name):
+    """Seconds that the thread of this name has run."""
+    total = 0
+    for comm in glob.glob(f"/proc/{process.pid}/task/*/comm"):
+        if open(comm).read().strip() == name:
+            total += int(open(os.path.join(os.path.dirname(comm), "schedstat")).read().split()[0])
+    return total / 1e9
+
+
+def count(path):
+    with open(path, "rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+
+def verify(world, log):
+    times = []
+    for _ in range(5):
+        begun = time.monotonic()
+        done = subprocess.run([world.binary, "audit", "verify", "--no-checkpoints", log], capture_output=True, text=True)
+        times.append(time.monotonic() - begun)
+        if done.returncode != 0:
+            raise SystemExit(f"not verified:\n{done.stdout}{done.stderr}")
+    size = os.path.getsize(log)
+    print(f"verify: {size / min(times) / 1e9:.2f} GB/s  ({size / 1e6:.0f} MB in {min(times):.3f} s)")
+
+
+main()

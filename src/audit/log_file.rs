@@ -1,0 +1,173 @@
+//! The open file: ours alone, and looked at before every write for what others may have done to it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug)]
+pub(super) struct LogFile {
+    file: File,
+    path: PathBuf,
+    /// Device and inode. The number is not given to another file while this one is open.
+    identity: (u64, u64),
+    /// As we have left it; `None` for a device, which has none.
+    length: Option<u64>,
+}
+
+/// What others have done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    Sound,
+    /// The path leads to another file, or nowhere.
+    Moved,
+    /// Longer or shorter than we left it.
+    Altered {
+        expected: u64,
+        found: u64,
+    },
+    /// Its owner may not write it.
+    Closed {
+        mode: u32,
+    },
+}
+
+impl LogFile {
+    /// Makes the file, and its folder, where there is none.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let folder = folder(path);
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        refuse_pipes(path)?;
+        let is_new = !path.exists();
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        let metadata = file.metadata()?;
+        if metadata.is_file() {
+            lock(&file)?;
+            if is_new {
+                // A file that a power failure makes nameless is lost.
+                File::open(folder)?.sync_all()?;
+            }
+        }
+        let length = metadata.is_file().then_some(file.metadata()?.len());
+        Ok(Self { file, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()), length })
+    }
+
+    /// Opens what the path leads to now. This one's lock is given up, as it may be the same file.
+    pub(super) fn open_anew(&self) -> io::Result<Self> {
+        let _ = self.file.unlock();
+        Self::open(&self.path)
+    }
+
+    pub(super) fn condition(&self) -> Condition {
+        let Ok(there) = fs::metadata(&self.path) else { return Condition::Moved };
+        let Some(expected) = self.length.filter(|_| (there.dev(), there.ino()) == self.identity) else {
+            let same = (there.dev(), there.ino()) == self.identity;
+            return if same { Condition::Sound } else { Condition::Moved };
+        };
+        match (there.len(), there.mode()) {
+            (_, mode) if mode & 0o200 == 0 => Condition::Closed { mode: mode & 0o777 },
+            (found, _) if found != expected => Condition::Altered { expected, found },
+            _ => Condition::Sound,
+        }
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.identity == other.identity
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `None` for a device.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// What others made of it is how it is now.
+    pub(super) fn accept(&mut self, length: u64) {
+        self.length = self.length.map(|_| length);
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.length = self.length.map(|length| length + written as u64);
+        Ok(written)
+    }
+
+    /// Cuts off the end.
+    pub(super) fn cut_to(&mut self, length: u64) -> io::Result<()> {
+        if self.length.is_some() {
+            self.file.set_len(length)?;
+            self.length = Some(length);
+        }
+        Ok(())
+    }
+
+    /// Devices have nothing to flush to.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        if self.length.is_some() { self.file.sync_data() } else { Ok(()) }
+    }
+}
+
+pub(super) fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn lock(file: &File) -> io::Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(io::Error::other("another process writes to it")),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Opening a pipe waits for its reader, which may never come.
+pub(super) fn refuse_pipes(path: &Path) -> io::Result<()> {
+    match fs::metadata(path).map(|metadata| metadata.file_type()) {
+        Ok(kind) if kind.is_fifo() || kind.is_socket() => Err(io::Error::other("it is a pipe or socket, not a file")),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn open(name: &str) -> (PathBuf, LogFile) {
+        let folder = std::env::temp_dir().join(format!("portcullis-log-file-{}-{name}", std::process::id()));
+        let mut file = LogFile::open(&folder.join("deep/audit.jsonl")).unwrap();
+        assert_eq!(file.write(b"line\n").unwrap(), 5);
+        (folder, file)
+    }
+
+    #[test]
+    fn a_file_of_ours_is_sound_and_its_owners_alone() {
+        let (folder, file) = open("sound");
+        assert_eq!((file.condition(), file.length()), (Condition::Sound, Some(5)));
+        assert_eq!(fs::metadata(file.path()).unwrap().mode() & 0o777, 0o600);
+        assert!(LogFile::open(file.path()).is_err(), "another writer");
+        assert!(file.open_anew().unwrap().is_same(&file));
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn whatever_others_do_to_it_is_seen() {
+        let (folder, mut file) = open("others");
+        let path = file.path().to_owned();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
+        assert_eq!(file.condition(), Condition::Closed { mode: 0 });
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(2).unwrap();
+        assert_eq!(file.condition(), Condition::Altered { expected: 5, found: 2 });
+        file.accept(2);
+        assert_eq!(file.condition(), Condition::Sound);
+        fs::rename(&path, folder.join("aside")).unwrap();
+        assert_eq!(file.condition(), Condition::Moved);
+        fs::write(&path, "line\n").unwrap();
+        assert_eq!(file.condition(), Condition::Moved);
+        assert!(!file.open_anew().unwrap().is_same(&file));
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,139 @@
+//! Files that are full or old are put aside under the numbers of their lines, and the oldest of them go.
+//!
+//! The chain goes on into the new file. Whoever rotates by other means sets both limits to `unlimited`: a renamed file is noticed.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::checkpoint;
+use crate::clock::UnixTime;
+
+/// When a file is put aside, and how many are kept. `None` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rotation {
+    pub(crate) size: Option<u64>,
+    pub(crate) age: Option<Duration>,
+    pub(crate) keep: Option<usize>,
+}
+
+/// Lines sort as they were written up to here.
+const DIGITS: usize = 12;
+
+impl Rotation {
+    /// Whether a file that began at `began` is to be put aside before `more` bytes are added to its `length`.
+    pub(super) fn is_due(&self, length: u64, more: u64, began: UnixTime, now: UnixTime) -> bool {
+        let full = self.size.is_some_and(|size| length.saturating_add(more) > size);
+        let old = self.age.is_some_and(|age| began.plus(age) <= now);
+        length > 0 && (full || old)
+    }
+}
+
+/// The name of a file that holds the lines from `first` to `last`.
+pub(super) fn aside(log: &Path, first: u64, last: u64) -> PathBuf {
+    with_suffix(log, &format!("{first:0DIGITS$}-{last:0DIGITS$}"))
+}
+
+/// Moves a log and its checkpoints to this name.
+pub(super) fn put_aside(log: &Path, to: &Path) -> io::Result<()> {
+    if to.exists() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    fs::rename(log, to)?;
+    match fs::rename(checkpoint::path(log), checkpoint::path(to)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Removes the oldest files, so that as many are left as are to be kept. Gives those that are gone.
+pub(super) fn remove_old(log: &Path, keep: Option<usize>) -> io::Result<Vec<PathBuf>> {
+    let Some(keep) = keep else { return Ok(Vec::new()) };
+    let mut aside = put_aside_before(log)?;
+    aside.truncate(aside.len().saturating_sub(keep));
+    for old in &aside {
+        fs::remove_file(old)?;
+        match fs::remove_file(checkpoint::path(old)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(aside)
+}
+
+/// The files that [`put_aside`] has made of this log, oldest first.
+fn put_aside_before(log: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = siblings(log)?;
+    found.retain(|path| is_ours(log, path));
+    found.sort();
+    Ok(found)
+}
+
+/// Everything beside the log that begins with its name and a dot, but for checkpoints.
+pub(crate) fn siblings(log: &Path) -> io::Result<Vec<PathBuf>> {
+    let folder = log.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Some(name) = log.file_name().and_then(|name| name.to_str()) else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?.file_name();
+        let entry = entry.to_str().unwrap_or_default();
+        let suffix = entry.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
+        if suffix.is_some_and(|suffix| !suffix.ends_with("checkpoints")) {
+            found.push(log.with_file_name(entry));
+        }
+    }
+    Ok(found)
+}
+
+fn is_ours(log: &Path, path: &Path) -> bool {
+    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    let (Some(log), Some(path)) = (name(log), name(path)) else { return false };
+    let numbers = path.strip_prefix(&log).and_then(|rest| rest.strip_prefix('.')?.split_once('-'));
+    let is_number = |text: &str| text.len() >= DIGITS && text.bytes().all(|byte| byte.is_ascii_digit());
+    numbers.is_some_and(|(first, last)| is_number(first) && is_number(last))
+}
+
+pub(super) fn with_suffix(log: &Path, suffix: &str) -> PathBuf {
+    let mut path = log.as_os_str().to_owned();
+    path.push(".");
+    path.push(suffix);
+    path.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_due_when_it_would_be_too_large_or_is_too_old() {
+        let [began, later] = [100, 160].map(UnixTime::from_seconds);
+        let none = Rotation { size: None, age: None, keep: None };
+        assert!(!none.is_due(u64::MAX, 1, began, later));
+        let by_size = Rotation { size: Some(100), ..none };
+        assert!(by_size.is_due(90, 11, began, began) && !by_size.is_due(90, 10, began, began));
+        assert!(!by_size.is_due(0, 1000, began, began), "an empty file takes what is too large for any");
+        let by_age = Rotation { age: Some(Duration::from_secs(60)), ..none };
+        assert!(by_age.is_due(1, 1, began, later) && !by_age.is_due(1, 1, began, began));
+    }
+
+    #[test]
+    fn the_oldest_go_and_only_what_we_put_aside() {
+        let folder = std::env::temp_dir().join(format!("portcullis-rotation-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let log = folder.join("audit.jsonl");
+        for (first, last) in [(1, 9), (10, 99), (100, 1_000_000_000_000)] {
+            fs::write(&log, "").unwrap();
+            fs::write(checkpoint::path(&log), "").unwrap();
+            put_aside(&log, &aside(&log, first, last)).unwrap();
+        }
+        for other in ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.gz", "audit.jsonl.1-2", "audit.json"] {
+            fs::write(folder.join(other), "").unwrap();
+        }
+        assert_eq!(remove_old(&log, None).unwrap(), [] as [PathBuf; 0]);
+        assert_eq!(remove_old(&log, Some(1)).unwrap(), [aside(&log, 1, 9), aside(&log, 10, 99)]);
+        // The third and its checkpoints, and the five others.
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 7);
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,208 @@
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::audit::audit_key::AuditKey;
+use crate::audit::checkpoint::Checkpoints;
+use crate::clock::{self, UnixTime};
+
+/// A log of several files with its checkpoints, in a folder of its own.
+struct Log {
+    folder: PathBuf,
+    key: PublicKey,
+    files: Vec<PathBuf>,
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Log {
+    /// `files` of as many lines each, every one of which ends with a checkpoint.
+    fn new(files: &[u64]) -> Self {
+        Self::by(files, &["member"; 1])
+    }
+
+    fn by(lines: &[u64], members: &[&str]) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("portcullis-verify-{}-{number}", std::process::id()));
+        let key = AuditKey::open(&folder).unwrap();
+        let public = key.public();
+        let log = folder.join("audit.jsonl");
+        let mut checkpoints = Checkpoints::open(key, &log, 0, 0).unwrap();
+        let (mut link, mut files, mut hasher) = (Link::GENESIS, Vec::new(), Hasher::default());
+        for lines in lines {
+            let (first, mut text) = (link.sequence + 1, Vec::new());
+            for index in 0..*lines {
+                let member = members[usize::try_from(index).unwrap() % members.len()];
+                link.seal(format!(",\"m\":\"{member}\"}}\n").as_bytes(), index == 0, &mut hasher, &mut text);
+            }
+            let path = folder.join(format!("audit.jsonl.{first:012}-{:012}", link.sequence));
+            fs::write(&path, text).unwrap();
+            checkpoints.sign(link, UnixTime::from_seconds(1_800_000_000), clock::instant());
+            fs::rename(checkpoint::path(&log), checkpoint::path(&path)).unwrap();
+            checkpoints.moved();
+            files.push(path);
+        }
+        Self { folder, key: public, files }
+    }
+
+    fn report(&self) -> Report {
+        verify(&self.files, Some(&self.key), 1, |_| {}).unwrap()
+    }
+
+    fn text(&self, file: usize) -> Vec<u8> {
+        fs::read(&self.files[file]).unwrap()
+    }
+
+    fn change(&self, file: usize, change: impl FnOnce(&mut Vec<Vec<u8>>)) {
+        let mut lines: Vec<Vec<u8>> =
+            self.text(file).split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+        change(&mut lines);
+        fs::write(&self.files[file], lines.concat()).unwrap();
+    }
+
+    /// The first fault: file, line, kind.
+    fn first_fault(&self) -> (usize, u64, FaultKind) {
+        let report = self.report();
+        assert!(!report.is_intact() || report.completeness() == Completeness::Incomplete);
+        let fault = report.faults.first().unwrap_or_else(|| panic!("{report:?}"));
+        let file = self.files.iter().position(|file| *file == fault.file).unwrap();
+        (file, fault.line, fault.kind)
+    }
+}
+
+#[test]
+fn what_was_written_is_intact_and_complete() {
+    let log = Log::new(&[3, 1, 5]);
+    let report = log.report();
+    assert!(report.is_intact(), "{report:?}");
+    assert_eq!((report.completeness(), report.lines, report.first), (Completeness::Complete, 9, Some(1)));
+    assert_eq!((report.checkpoints.count, report.checkpoints.last), (3, Some((9, 1_800_000_000))));
+    let text: u64 = (0..3).map(|file| log.text(file).len() as u64).sum();
+    assert_eq!(report.bytes, text);
+}
+
+#[test]
+fn more_than_one_piece_is_one_chain() {
+    let log = Log::by(&[3000, 1], &[&"x".repeat(2000)]);
+    let report = log.report();
+    assert!(report.is_intact() && report.lines == 3001, "{:?}", report.faults);
+    log.change(0, |lines| drop(lines.remove(2500)));
+    assert_eq!(log.first_fault(), (0, 2501, FaultKind::Gap { from: 2501, to: 2501 }));
+}
+
+#[test]
+fn each_kind_of_tampering_is_named_with_its_line() {
+    let log = || Log::new(&[5, 5]);
+    let deleted = log();
+    deleted.change(0, |lines| drop(lines.remove(2)));
+    assert_eq!(deleted.first_fault(), (0, 3, FaultKind::Gap { from: 3, to: 3 }));
+    let changed = log();
+    changed.change(1, |lines| lines[3][10] = b'x');
+    assert_eq!(changed.first_fault(), (1, 4, FaultKind::Changed));
+    let swapped = log();
+    swapped.change(0, |lines| lines.swap(1, 2));
+    assert_eq!(swapped.first_fault(), (0, 2, FaultKind::Gap { from: 2, to: 2 }));
+    let beheaded = log();
+    beheaded.change(0, |lines| drop(lines.remove(0)));
+    assert_eq!(beheaded.first_fault(), (0, 1, FaultKind::Beheaded));
+    let inserted = log();
+    inserted.change(0, |lines| lines.insert(1, b"{\"seq\":1}\n".to_vec()));
+    assert_eq!(inserted.first_fault(), (0, 2, FaultKind::NotALine));
+    let doubled = log();
+    doubled.change(0, |lines| lines.insert(1, lines[0].clone()));
+    assert_eq!(doubled.first_fault(), (0, 2, FaultKind::OutOfOrder { expected: 2, found: 1 }));
+}
+
+#[test]
+fn a_missing_file_and_a_missing_end_are_a_lack_of_completeness() {
+    let mut log = Log::new(&[2, 3, 2]);
+    log.files.remove(1);
+    let report = log.report();
+    assert!(!report.is_intact(), "the checkpoints do not follow each other: {report:?}");
+    assert_eq!(report.completeness(), Completeness::Incomplete);
+    assert_eq!(report.faults[0].kind, FaultKind::FilesMissing { from: 3, to: 5 });
+    let log = Log::new(&[3, 4]);
+    log.change(1, |lines| lines.truncate(2));
+    let report = log.report();
+    assert!(report.is_intact(), "{report:?}");
+    assert_eq!((report.completeness(), &report.checkpoints.missing[..]), (Completeness::Incomplete, &[(6, 7)][..]));
+}
+
+#[test]
+fn old_files_that_were_removed_are_no_fault_but_an_old_checkpoint_knows_of_them() {
+    let mut log = Log::new(&[2, 3]);
+    let removed = log.files.remove(0);
+    let report = log.report();
+    assert!(report.is_intact() && report.completeness() == Completeness::Complete, "{report:?}");
+    let both = [removed, log.files[0].clone()].map(|file| fs::read_to_string(checkpoint::path(&file)).unwrap());
+    fs::write(checkpoint::path(&log.files[0]), both.concat()).unwrap();
+    assert_eq!(log.report().checkpoints.missing, [(1, 2)]);
+    let asked = verify(&log.files, Some(&log.key), 3, |_| {}).unwrap();
+    assert!(asked.is_intact() && asked.completeness() == Completeness::Complete, "{asked:?}");
+}
+
+#[test]
+fn a_chain_that_was_written_anew_contradicts_what_was_signed() {
+    let (log, forged) = (Log::new(&[4]), Log::by(&[4], &["forged"]));
+    fs::copy(&forged.files[0], &log.files[0]).unwrap();
+    assert_eq!(log.first_fault(), (0, 4, FaultKind::Rewritten));
+    fs::copy(checkpoint::path(&forged.files[0]), checkpoint::path(&log.files[0])).unwrap();
+    let report = log.report();
+    assert!(!report.is_intact() && report.completeness() == Completeness::Unknown, "{report:?}");
+    assert!(report.checkpoints.faults[0].contains(&forged.key.to_string()), "{report:?}");
+}
+
+#[test]
+fn a_torn_end_is_a_crash_and_not_tampering() {
+    let log = Log::new(&[3]);
+    let text = [&log.text(0)[..], b"{\"seq\":4,\"m"].concat();
+    fs::write(&log.files[0], text).unwrap();
+    let report = log.report();
+    assert!(report.is_intact() && report.completeness() == Completeness::Complete);
+    assert_eq!(report.torn, Some((log.files[0].clone(), 11)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// A changed byte, a deleted, doubled or moved line, a cut: whatever is done to a log is found.
+    #[test]
+    fn whatever_is_done_to_a_log_is_found(
+        files in prop::collection::vec(1..6u64, 1..4),
+        place in any::<prop::sample::Index>(),
+        other in any::<prop::sample::Index>(),
+        bits in 1..=255u8,
+        what in 0..5,
+    ) {
+        let log = Log::new(&files);
+        let file = place.index(files.len());
+        let before = log.text(file);
+        log.change(file, |lines| {
+            let (one, two) = (place.index(lines.len()), other.index(lines.len()));
+            match what {
+                0 => {
+                    let byte = other.index(lines[one].len());
+                    lines[one][byte] ^= bits;
+                }
+                1 => drop(lines.remove(one)),
+                2 => lines.swap(one, two),
+                3 => lines.insert(two, lines[one].clone()),
+                _ => {
+                    let mut text = lines.concat();
+                    text.truncate(other.index(text.len()));
+                    *lines = vec![text];
+                }
+            }
+        });
+        let report = log.report();
+        let sound = report.is_intact() && report.completeness() == Completeness::Complete;
+        prop_assert_eq!(sound, log.text(file) == before, "{:?}", report);
+    }
+}

@@ -1,0 +1,287 @@
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::mpsc::sync_channel;
+
+use super::*;
+use crate::audit::verify::{Completeness, Report, files_of, in_order, verify};
+
+const UNLIMITED: Rotation = Rotation { size: None, age: None, keep: None };
+
+/// A log in a folder of its own.
+struct Home(PathBuf);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Home {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("portcullis-audit-{}-{name}", std::process::id())))
+    }
+
+    fn log(&self) -> PathBuf {
+        self.0.join("deep/audit.jsonl")
+    }
+
+    fn settings(&self, rotation: Rotation) -> Settings {
+        let (target, state_directory) = (Target::File(self.log()), self.0.join("state"));
+        Settings { target, rotation, state_directory, config: "c".to_owned() }
+    }
+
+    fn writer(&self) -> Writer {
+        self.rotating(UNLIMITED)
+    }
+
+    fn rotating(&self, rotation: Rotation) -> Writer {
+        Writer::open(self.settings(rotation), Arc::default(), Arc::default()).unwrap()
+    }
+
+    /// One run, from start to end.
+    fn run(&self, lines: &[&str]) -> Arc<Health> {
+        let writer = self.writer();
+        let health = Arc::clone(&writer.health);
+        end(writer, lines);
+        health
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.log()).unwrap()
+    }
+
+    fn report(&self) -> Report {
+        let files = in_order(files_of(&self.log()).unwrap()).unwrap();
+        verify(&files, Some(&PublicKey::read(&self.0.join("state/audit-key.pub")).unwrap()), 1, |_| {}).unwrap()
+    }
+
+    #[track_caller]
+    fn is_sound(&self, lines: u64) {
+        let report = self.report();
+        assert!(report.is_intact() && report.completeness() == Completeness::Complete, "{report:?}");
+        assert_eq!((report.lines, report.last.unwrap().sequence), (lines, lines));
+    }
+}
+
+fn end(writer: Writer, lines: &[&str]) {
+    let (sender, receiver) = sync_channel(8);
+    let thread = writer.start(receiver).unwrap();
+    lines.iter().for_each(|line| sender.send(batch(line)).unwrap());
+    drop(sender);
+    thread.join().unwrap();
+}
+
+fn batch(line: &str) -> Batch {
+    let mut batch = Batch::default();
+    batch.push(|bytes| bytes.extend_from_slice(format!(",\"m\":\"{line}\"}}\n").as_bytes()));
+    batch
+}
+
+#[test]
+fn the_chain_goes_on_from_where_the_last_run_ended() {
+    let home = Home::new("goes-on");
+    home.run(&["1", "2"]);
+    home.run(&["3"]);
+    let text = home.text();
+    assert!(text.lines().zip(1..).all(|(line, number)| line.starts_with(&format!("{{\"seq\":{number},"))), "{text}");
+    assert_eq!(text.matches("prev_hash").count(), 1);
+    home.is_sound(3);
+    for path in [home.log(), crate::audit::checkpoint::path(&home.log()), home.0.join("state/audit-key.pem")] {
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn a_torn_last_line_is_cut_off_and_told() {
+    let home = Home::new("torn");
+    home.run(&["1", "2"]);
+    let whole = home.text();
+    for (torn, says) in [("{\"seq\":3,\"m\":\"\u{1b}", "m\\\":\\\"\\u001b\""), ("{\"seq\":3,\"m\":\"x\"}\n", "x")] {
+        fs::write(home.log(), format!("{}{torn}", home.text())).unwrap();
+        home.run(&["more"]);
+        let text = home.text();
+        assert!(text.starts_with(&whole) && text.contains("\"gateway.event\":\"recovered\""), "{text}");
+        assert!(text.contains(&format!("\"gateway.cut_bytes\":{},", torn.len())) && text.contains(says), "{text}");
+    }
+    home.is_sound(6);
+    assert_eq!(home.report().recovered, 2);
+}
+
+#[test]
+fn a_first_line_that_is_torn_is_cut_off_too() {
+    let home = Home::new("torn-first");
+    home.run(&["1"]);
+    let line = home.text();
+    fs::write(home.log(), &line[..30]).unwrap();
+    fs::remove_file(crate::audit::checkpoint::path(&home.log())).unwrap();
+    home.run(&["again"]);
+    home.is_sound(2);
+}
+
+#[test]
+fn a_log_that_is_damaged_or_not_chained_is_put_aside_as_it_is() {
+    let home = Home::new("damaged");
+    fs::create_dir_all(home.log().parent().unwrap()).unwrap();
+    let foreign = "{\"seq\":1,\"m\":1}\n{\"seq\":2,\"m\":1}\n";
+    fs::write(home.log(), foreign).unwrap();
+    home.run(&["1"]);
+    assert_eq!(fs::read_to_string(home.log().with_file_name("audit.jsonl.damaged-2-0")).unwrap(), foreign);
+    assert!(home.text().starts_with("{\"seq\":3,\"prev_hash\":"), "{}", home.text());
+    assert!(home.text().contains("\"gateway.event\":\"damaged\""));
+}
+
+#[test]
+fn lines_that_a_checkpoint_knows_of_and_that_are_gone_are_told() {
+    let home = Home::new("gone");
+    home.run(&["1", "2", "3"]);
+    let first = home.text().lines().next().unwrap().to_owned();
+    fs::write(home.log(), format!("{first}\n")).unwrap();
+    home.run(&[]);
+    assert!(home.text().contains("\"gateway.event\":\"missing\",\"gateway.config\":\"c\",\"gateway.missing_up_to\":3"));
+    let report = home.report();
+    assert!(!report.is_intact() || report.completeness() == Completeness::Incomplete);
+}
+
+#[test]
+fn a_full_disk_is_broken_and_a_path_that_cannot_be_opened_refuses_the_start() {
+    let home = Home::new("full");
+    let full = Settings { target: Target::File("/dev/full".into()), ..home.settings(UNLIMITED) };
+    let mut writer = Writer::open(full.clone(), Arc::default(), Arc::default()).unwrap();
+    writer.group.begin(Batch::default(), vec![batch("1")]);
+    writer.seal();
+    assert!(writer.write().is_err() && writer.public_key().is_none());
+    let nowhere = Settings { target: Target::File("/proc/nowhere/audit.jsonl".into()), ..full };
+    assert!(Writer::open(nowhere, Arc::default(), Arc::default()).is_err());
+}
+
+#[test]
+fn a_file_that_another_writer_has_is_refused() {
+    let home = Home::new("shared");
+    let first = home.writer();
+    assert!(Writer::open(home.settings(UNLIMITED), Arc::default(), Arc::default()).is_err());
+    drop(first);
+    home.writer();
+}
+
+#[test]
+fn the_chain_goes_on_in_a_new_file_wherever_the_old_one_went() {
+    let home = Home::new("moved");
+    let mut writer = home.writer();
+    writer.take(vec![batch("1")]);
+    fs::rename(home.log(), home.log().with_file_name("audit.jsonl.1")).unwrap();
+    writer.take(vec![batch("2")]);
+    writer.reopen.store(true, Ordering::Relaxed);
+    writer.take(vec![batch("3")]);
+    end(writer, &["4"]);
+    assert_eq!(home.text().matches("prev_hash").count(), 1);
+    home.is_sound(4);
+}
+
+#[test]
+fn a_line_that_was_written_in_part_is_whole_in_the_new_file_and_gone_from_the_old() {
+    let home = Home::new("partly");
+    let mut writer = home.writer();
+    writer.group.begin(Batch::default(), vec![batch("1"), batch("2")]);
+    writer.seal();
+    let Output::File(file) = &mut writer.output else { panic!() };
+    let part = writer.group.rest().len() - 10;
+    file.write(&writer.group.rest()[..part]).unwrap();
+    writer.group.written(part);
+    fs::rename(home.log(), home.log().with_file_name("audit.jsonl.1")).unwrap();
+    writer.look().and_then(|()| writer.write()).unwrap();
+    writer.finish();
+    end(writer, &["3"]);
+    assert!(home.text().starts_with("{\"seq\":2,\"prev_hash\":"));
+    home.is_sound(3);
+}
+
+#[test]
+fn what_another_hand_does_to_the_file_is_told_and_found() {
+    for (name, after) in
+        [("emptied", ""), ("cut", "{\"seq\":1"), ("longer", "{\"seq\":1,\"m\":\"x\"}\n{\"seq\":2}\n{}\n")]
+    {
+        let home = Home::new(name);
+        let mut writer = home.writer();
+        writer.take(vec![batch("1")]);
+        let before = home.text();
+        OpenOptions::new().write(true).truncate(true).open(home.log()).unwrap();
+        fs::write(home.log(), if name == "longer" { format!("{before}{after}") } else { after.to_owned() }).unwrap();
+        writer.take(vec![batch("2")]);
+        end(writer, &["3"]);
+        let text = home.text();
+        assert!(text.contains("\"gateway.event\":\"altered\"") && text.contains("\"m\":\"2\""), "{text}");
+        assert!(text.contains("{\"seq\":2,\"prev_hash\":"), "{text}");
+        let report = home.report();
+        assert!(!report.is_intact() || report.completeness() == Completeness::Incomplete, "{name}: {report:?}");
+    }
+}
+
+#[test]
+fn a_file_that_its_owner_may_not_write_is_broken_until_he_may() {
+    let home = Home::new("closed");
+    let mut writer = home.writer();
+    fs::set_permissions(home.log(), Permissions::from_mode(0o000)).unwrap();
+    writer.idle();
+    assert!(writer.health.is_broken());
+    fs::set_permissions(home.log(), Permissions::from_mode(0o600)).unwrap();
+    writer.idle();
+    assert!(!writer.health.is_broken());
+}
+
+#[test]
+fn full_files_are_put_aside_and_the_oldest_go() {
+    let home = Home::new("rotates");
+    let mut writer = home.rotating(Rotation { size: Some(1000), age: None, keep: Some(2) });
+    for _ in 0..80 {
+        writer.take(vec![batch("x")]);
+    }
+    drop(writer);
+    end(home.rotating(UNLIMITED), &["last"]);
+    let files = in_order(files_of(&home.log()).unwrap()).unwrap();
+    assert_eq!(files.len(), 3);
+    assert!(files.iter().all(|file| fs::metadata(file).unwrap().len() <= 1000), "{files:?}");
+    let report = home.report();
+    assert!(report.is_intact() && report.completeness() == Completeness::Complete, "{report:?}");
+    assert!(report.first.unwrap() > 50);
+    let text: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    assert!(
+        text.contains("\"gateway.event\":\"removed\",\"gateway.config\":\"c\",\"gateway.file\":\"audit.jsonl.0000")
+    );
+}
+
+#[test]
+fn a_file_that_is_old_is_put_aside() {
+    let home = Home::new("old");
+    let mut writer = home.rotating(Rotation { age: Some(Duration::from_secs(3600)), ..UNLIMITED });
+    writer.take(vec![batch("1")]);
+    writer.began = UnixTime::from_seconds(clock::now().seconds() - 3600);
+    writer.take(vec![batch("2")]);
+    assert_eq!(files_of(&home.log()).unwrap().len(), 2);
+    end(writer, &[]);
+    home.is_sound(2);
+}
+
+#[test]
+fn who_waits_for_the_disk_is_told_when_the_line_is_there_and_when_it_cannot_be() {
+    let home = Home::new("waits");
+    let mut writer = home.writer();
+    let waiting = || {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        (Batch { waiting: vec![sender], ..batch("1") }, receiver)
+    };
+    let (one, mut on_disk) = waiting();
+    writer.take(vec![one]);
+    assert_eq!(on_disk.try_recv(), Ok(()));
+    let (two, mut on_disk) = waiting();
+    writer.group.begin(Batch::default(), vec![two]);
+    writer.seal();
+    writer.write().unwrap();
+    fs::remove_file(home.log()).unwrap();
+    writer.finish();
+    assert!(on_disk.try_recv().is_err(), "the file went with its line");
+}
+
+#[test]
+fn a_writer_that_dies_leaves_the_log_broken() {
+    assert!(Home::new("dies").run(&[]).is_broken());
+}

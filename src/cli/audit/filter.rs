@@ -1,0 +1,178 @@
+//! Which lines are asked for.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use jiff::{SignedDuration, Timestamp};
+use memchr::memmem;
+use serde_json::Value;
+
+use crate::clock::UnixTime;
+
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct Filter {
+    /// About this client: `ID`, or `ISSUER/ID`
+    #[arg(long, value_name = "CLIENT")]
+    client: Option<String>,
+    /// Under this route
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
+    /// For this reason, such as missing_scope
+    #[arg(long, value_name = "REASON")]
+    reason: Option<String>,
+    /// With this decision
+    #[arg(long, value_enum)]
+    decision: Option<DecisionName>,
+    /// Not before: RFC 3339, or so long ago, such as 15m, 2h or 7d
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
+    since: Option<Moment>,
+    /// Not after, in the same way
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
+    until: Option<Moment>,
+    /// With a path that begins with this
+    #[arg(long, value_name = "PREFIX")]
+    path: Option<String>,
+    /// Of this request: the answer's X-Request-Id
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DecisionName {
+    Allow,
+    Deny,
+    Issue,
+    Error,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    At(Timestamp),
+    Ago(Duration),
+}
+
+impl Moment {
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Ok(time) = text.parse() {
+            return Ok(Self::At(time));
+        }
+        let seconds = match text.as_bytes().last() {
+            Some(b's') => 1,
+            Some(b'm') => 60,
+            Some(b'h') => 3600,
+            Some(b'd') => 86_400,
+            _ => 0,
+        };
+        let number = text.get(..text.len().saturating_sub(1)).and_then(|digits| digits.parse::<u64>().ok());
+        let ago = number.filter(|_| seconds > 0).and_then(|number| number.checked_mul(seconds));
+        ago.map(|ago| Self::Ago(Duration::from_secs(ago)))
+            .ok_or_else(|| "write 2026-01-31T12:00:00Z, or 15m".to_owned())
+    }
+
+    fn time(self, now: UnixTime) -> Timestamp {
+        match self {
+            Self::At(time) => time,
+            Self::Ago(ago) => {
+                let now = Timestamp::from_second(i64::try_from(now.seconds()).unwrap_or(i64::MAX));
+                let ago = SignedDuration::try_from(ago).unwrap_or(SignedDuration::MAX);
+                now.unwrap_or(Timestamp::MAX).checked_sub(ago).unwrap_or(Timestamp::MIN)
+            }
+        }
+    }
+}
+
+impl Filter {
+    /// `ago` becomes a time.
+    pub(super) fn settle(&mut self, now: UnixTime) {
+        for moment in [&mut self.since, &mut self.until].into_iter().flatten() {
+            *moment = Moment::At(moment.time(now));
+        }
+    }
+
+    /// The line read, if it is asked for.
+    pub(super) fn read(&self, line: &[u8]) -> Option<Value> {
+        // Reading JSON is dear beside looking for a word.
+        let client = self.client.as_deref().map(|client| client.rsplit('/').next().unwrap_or(client));
+        let words = [client, self.route.as_deref(), self.reason.as_deref(), self.request_id.as_deref()];
+        let is_plain = |word: &&str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if words.into_iter().flatten().filter(is_plain).any(|word| memmem::find(line, word.as_bytes()).is_none()) {
+            return None;
+        }
+        serde_json::from_slice(line).ok().filter(|line| self.wants(line))
+    }
+
+    fn wants(&self, line: &Value) -> bool {
+        let is = |name: &str, wanted: &Option<String>| wanted.as_ref().is_none_or(|wanted| line[name] == **wanted);
+        let folded = line["gateway.event"] == "refusals_folded";
+        let reason = |reason: &String| {
+            line["gateway.reason"] == **reason || line.get(format!("gateway.folded.reason.{reason}")).is_some()
+        };
+        let decision = |wanted: DecisionName| match wanted {
+            DecisionName::Allow => line["gateway.decision"] == "allow",
+            DecisionName::Deny => line["gateway.decision"] == "deny" || folded,
+            DecisionName::Issue => line["gateway.decision"] == "issue",
+            DecisionName::Error => line["gateway.decision"] == "error",
+        };
+        let client = |wanted: &String| {
+            let id = &line["oauth.client_id"];
+            let both =
+                wanted.split_once('/').is_some_and(|(issuer, rest)| line["oauth.issuer"] == issuer && id == rest);
+            id == wanted || both
+        };
+        let begins = |prefix: &String| line["url.path"].as_str().is_some_and(|path| path.starts_with(prefix));
+        is("http.route", &self.route)
+            && is("gateway.request_id", &self.request_id)
+            && self.reason.as_ref().is_none_or(reason)
+            && self.decision.is_none_or(decision)
+            && self.client.as_ref().is_none_or(client)
+            && self.path.as_ref().is_none_or(begins)
+            && self.is_in_time(line)
+    }
+
+    fn is_in_time(&self, line: &Value) -> bool {
+        if self.since.is_none() && self.until.is_none() {
+            return true;
+        }
+        let Some(time) = line["time"].as_str().and_then(|time| time.parse::<Timestamp>().ok()) else { return false };
+        let at = |moment: Moment| moment.time(UnixTime::from_seconds(0));
+        self.since.is_none_or(|since| time >= at(since)) && self.until.is_none_or(|until| time <= at(until))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_times_or_so_long_ago() {
+        let now = UnixTime::from_seconds(1_800_000_000);
+        assert_eq!(Moment::parse("15m").unwrap().time(now).as_second(), 1_799_999_100);
+        assert_eq!(Moment::parse("7d").unwrap().time(now).as_second(), 1_800_000_000 - 7 * 86_400);
+        assert_eq!(Moment::parse("2026-01-31T12:00:00Z").unwrap().time(now).as_second(), 1_769_860_800);
+        for wrong in ["", "m", "15", "15x", "-1h", "yesterday", "99999999999999999999d"] {
+            assert!(Moment::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_part_must_fit() {
+        let line = br#"{"seq":7,"time":"2026-11-22T09:00:00.000Z","gateway.decision":"deny","gateway.reason":"missing_scope","gateway.request_id":"r1","url.path":"/data/x","http.route":"a \"b\"","oauth.issuer":"corp","oauth.client_id":"app"}"#;
+        let text = |text: &str| Some(text.to_owned());
+        let fits = |filter: Filter| filter.read(line).is_some();
+        assert!(fits(Filter::default()));
+        assert!(fits(Filter { client: text("app"), reason: text("missing_scope"), ..Filter::default() }));
+        assert!(fits(Filter { client: text("corp/app"), route: text("a \"b\""), ..Filter::default() }));
+        assert!(fits(Filter { path: text("/data"), decision: Some(DecisionName::Deny), ..Filter::default() }));
+        assert!(fits(Filter { since: Moment::parse("2026-11-22T09:00:00Z").ok(), ..Filter::default() }));
+        for other in [
+            Filter { client: text("self/app"), ..Filter::default() },
+            Filter { client: text("ap"), ..Filter::default() },
+            Filter { path: text("/x"), ..Filter::default() },
+            Filter { request_id: text("r2"), ..Filter::default() },
+            Filter { decision: Some(DecisionName::Allow), ..Filter::default() },
+            Filter { until: Moment::parse("2026-11-22T08:59:59Z").ok(), ..Filter::default() },
+        ] {
+            assert!(!fits(other));
+        }
+    }
+}
