@@ -147,8 +147,11 @@ def make(rng):
     """A target; what HTTP/1.1 has no way to say (spaces, line ends) is not in it."""
     segments = []
     for _ in range(rng.randint(0, 5)):
-        if rng.random() < 0.6:
+        way = rng.random()
+        if way < 0.5:
             segments.append(rng.choice(SEGMENTS))
+        elif way < 0.65:
+            segments.append(disguised(rng, rng.choice(["admin", "private", "public", "help", ".."])))
         else:
             segments.append("".join(rng.choice(PIECES) for _ in range(rng.randint(1, 3))))
     if rng.random() < 0.3:
@@ -156,6 +159,13 @@ def make(rng):
         segments = [segment for segment in segments if segment.replace(".", "").isalnum()]
     path = rng.choice(ROOTS) + "".join("/" + segment for segment in segments) + rng.choice(["", "", "/"])
     return (path if path.startswith("/") else "/" + path) + rng.choice(QUERIES)
+
+
+def disguised(rng, word):
+    """The same word, for those who decode once, twice, or take parameters off."""
+    escape = rng.choice(["%", "%", "%25", "%2525", "%25%32%35"])
+    letters = [f"{escape}{ord(letter):02x}" if rng.random() < 0.3 else letter for letter in word]
+    return "".join(letters) + rng.choice(["", "", "", ";x", "%3bx", "%253bx", "%ef%bc%9bx"])
 
 
 def eager(path, fold=False):

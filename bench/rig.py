@@ -103,19 +103,21 @@ class Rig(World):
                 response.end('ok');
               }});
             }});
-            server.on('clientError', (error, socket) => {{ if (error.code !== 'ECONNRESET') say('- malformed ' + error.code); socket.destroy(); }});
+            server.on('clientError', (error, socket) => {{ if (!['ECONNRESET', 'EPIPE', 'HPE_INVALID_EOF_STATE'].includes(error.code)) say('- malformed ' + error.code); socket.destroy(); }});
             server.keepAliveTimeout = 3600000; server.requestTimeout = 0; server.headersTimeout = 0;
             server.listen({port}, '127.0.0.1', 4096);""")]
 
     def echo_python(self, port):
         return [sys.executable, self.write("echo.py", f"""
-import http.server, posixpath, sys, urllib.parse
+import http.client, http.server, os, posixpath, urllib.parse
+
+http.client._MAXHEADERS = 1000
 
 class Echo(http.server.BaseHTTPRequestHandler):
     protocol_version, disable_nagle_algorithm = "HTTP/1.1", True
 
     def answer(self):
-        print(self.headers.get("X-Case", "-"), self.command, self.path, flush=True)
+        os.write(1, (" ".join((self.headers.get("X-Case", "-"), self.command, self.path)) + "\\n").encode())
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
             while size := int(self.rfile.readline().split(b";")[0], 16):
                 self.rfile.read(size + 2)
@@ -134,7 +136,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b"ok")
 
     def send_error(self, code, *rest):
-        print("- malformed", code, flush=True)
+        os.write(1, b"- malformed %d\\n" % code)
         self.close_connection = True
 
     def log_message(self, *rest):
@@ -160,6 +162,7 @@ defaults
   mode http
   log global
   option accept-invalid-http-request
+  option dontlognull
   timeout client 3600s
   timeout http-keep-alive 3600s
 frontend f

@@ -86,7 +86,9 @@ impl Rejection {
     pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::Overload => Reason::Overload,
-            Self::Ambiguous(Ambiguous::UriTooLong | Ambiguous::TooManyFields) | Self::TooLarge => Reason::TooLarge,
+            Self::Ambiguous(Ambiguous::UriTooLong | Ambiguous::TooManyFields)
+            | Self::Header(HeaderFault::TooLarge)
+            | Self::TooLarge => Reason::TooLarge,
             Self::Ambiguous(_) | Self::Header(_) | Self::ClearText => Reason::BadRequest,
             Self::NoRoute => Reason::NoRoute,
             Self::MethodNotAllowed(_) => Reason::MethodNotAllowed,
@@ -115,6 +117,9 @@ impl Rejection {
                 (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", "the header has too many fields")
             }
             Self::Ambiguous(ambiguous) => return Public::bad_request(ambiguous.to_string()),
+            Self::Header(HeaderFault::TooLarge) => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", "a header field is too large")
+            }
             Self::Header(fault) => return Public::bad_request(fault.to_string()),
             Self::ClearText => {
                 (StatusCode::FORBIDDEN, "invalid_request", "credentials must not be sent in clear text; use https")
