@@ -351,8 +351,8 @@ def strict(head):
 
 
 def spoofs(field, value):
-    ours = ("x-auth-", "x-forwarded-", "forwarded", "via", "x-real-ip", "x-request-id", "x-original-", "x-rewrite-url", "x-client-cert", "x-http-method", "proxy")
-    return "forged" in value and field.replace("_", "-").startswith(ours)
+    ours = ("x-auth-", "x-forwarded-", "forwarded", "via", "x-real-ip", "x-request-id", "x-original-", "x-rewrite-url", "x-client-cert", "x-http-method")
+    return "forged" in value and (field == "proxy" or field.replace("_", "-").startswith(ours))
 
 
 def body(data, length):

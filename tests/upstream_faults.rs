@@ -138,6 +138,37 @@ async fn an_answer_that_is_not_http_is_502() {
     }
 }
 
+/// Also where no body follows, and nobody but the client would look at it.
+#[tokio::test]
+async fn a_length_that_is_no_number_or_several_is_502_for_head_too() {
+    for length in ["+5", "5x", "", "-1", "5, 6", "99999999999999999999", "5\r\nContent-Length: 6"] {
+        for (method, status) in [("HEAD", "200 OK"), ("GET", "304 Not Modified")] {
+            let said = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n");
+            let gateway = gateway(&RawUpstream::saying(said).await);
+            for client in gateway.both() {
+                let answer = within(client.send(request(method, "/x"))).await;
+                assert_eq!(answer.status, 502, "{method} {status} {length:?}");
+                assert_eq!(gateway.audit_of(answer.request_id())["gateway.reason"], "upstream_protocol");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_is_said_twice_is_passed_on_once_and_none_with_204() {
+    let twice = ["5\r\nContent-Length: 5", "5, 5"].map(|length| (length, "200 OK", "hello", Some("5")));
+    for (length, status, body, passed) in twice.into_iter().chain([("5", "204 No Content", "", None)]) {
+        let said = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+        let gateway = gateway(&RawUpstream::saying(said).await);
+        for client in gateway.both() {
+            let answer = within(client.get("/x")).await;
+            let lengths: Vec<_> =
+                answer.headers.get_all("content-length").iter().map(|length| length.to_str().unwrap()).collect();
+            assert_eq!((&answer.body[..], lengths), (body.as_bytes(), Vec::from_iter(passed)), "{length:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_coding_that_nobody_asked_for_is_502() {
     for coding in ["gzip, chunked", "gzip", "identity", "xchunked"] {

@@ -158,7 +158,7 @@ impl Rejection {
             Self::Upstream(UpstreamFault::Timeout) => {
                 (StatusCode::GATEWAY_TIMEOUT, "gateway_timeout", "the upstream did not answer in time")
             }
-            Self::Upstream(UpstreamFault::Protocol(_) | UpstreamFault::Unasked(_)) => {
+            Self::Upstream(UpstreamFault::Protocol(_) | UpstreamFault::Unasked(_) | UpstreamFault::Length) => {
                 (StatusCode::BAD_GATEWAY, "bad_gateway", "the upstream's answer could not be understood")
             }
             Self::Upstream(UpstreamFault::Reset(_)) => {
@@ -329,7 +329,7 @@ fn upstream_failed(fault: &UpstreamFault) -> Reason {
     match fault {
         UpstreamFault::Connect(_) => Reason::UpstreamConnect,
         UpstreamFault::Timeout => Reason::UpstreamTimeout,
-        UpstreamFault::Protocol(_) | UpstreamFault::Unasked(_) => Reason::UpstreamProtocol,
+        UpstreamFault::Protocol(_) | UpstreamFault::Unasked(_) | UpstreamFault::Length => Reason::UpstreamProtocol,
         UpstreamFault::Reset(_) => Reason::UpstreamReset,
         UpstreamFault::RequestBody(fault) => request_body_failed(*fault),
     }

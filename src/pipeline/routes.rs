@@ -3,12 +3,14 @@
 //! Precedence hangs on the patterns alone, never on their order in the file: exact host, then the longest wildcard, then none; then, segment by
 //! segment from the left, exact before `{}` before `/**`. The most specific path decides *before* its method is looked at: a method that it does not
 //! list is 405 and never falls through to a wider pattern, so that adding an open route can't open a path that is listed closed.
+//! Nor does an open route take a path that differs from a closed one's in upper and lower case only: many servers tell no difference.
 
 use std::sync::Arc;
 
 use foldhash::HashMap;
 use http::{HeaderValue, Method};
 
+use super::access::Access;
 use super::pattern::{HostPattern, PathPattern, Segment};
 use super::route::{MethodSet, Route};
 
@@ -16,6 +18,16 @@ use super::route::{MethodSet, Route};
 #[derive(Debug, Default)]
 pub(crate) struct RouteTable {
     routes: Vec<Arc<Route>>,
+    trees: Trees,
+    /// As if all patterns were in lower case.
+    folded: Trees,
+    /// Not all patterns are.
+    has_upper: bool,
+}
+
+/// A tree of path segments for each host that is named.
+#[derive(Debug, Default)]
+struct Trees {
     exact: HashMap<String, Node>,
     /// By suffix, which starts with a dot.
     wildcard: HashMap<String, Node>,
@@ -59,13 +71,10 @@ impl RouteTable {
         let mut table = Self::default();
         let mut conflicts = Vec::new();
         for (index, route) in routes.iter().enumerate() {
-            let clash = |root: &mut Node| root.insert(&route.path, &route.methods, index);
-            let found = match route.hosts[..] {
-                [] => clash(&mut table.any),
-                // All are tried, so that all know the route.
-                ref hosts => hosts.iter().map(|host| clash(table.root(host))).fold(None, Option::or),
-            };
-            conflicts.extend(found);
+            conflicts.extend(table.trees.insert(route, index, str::to_owned));
+            // Routes that differ in case only are no conflict: here they share a place.
+            let _ = table.folded.insert(route, index, str::to_lowercase);
+            table.has_upper |= has_upper(&route.path.to_string());
         }
         table.routes = routes;
         if conflicts.is_empty() { Ok(table) } else { Err(conflicts) }
@@ -77,12 +86,40 @@ impl RouteTable {
 
     /// `host` is lower case without port and trailing dot; `path` is decoded and canonical.
     pub(crate) fn find<'t>(&'t self, method: &Method, host: &'t str, path: &str) -> Found<'t> {
-        let Some(leaf) = self.leaf(host, path) else {
+        let Some(leaf) = self.trees.leaf(host, path) else {
             return Found::Nothing;
         };
         match leaf.by_methods.iter().find(|(methods, _)| methods.contains(method)) {
+            Some((_, index)) if self.is_closed_in_another_case(&self.routes[*index], host, path) => Found::Nothing,
             Some((_, index)) => Found::Route(&self.routes[*index], *index),
             None => Found::MethodNotAllowed(leaf.allow()),
+        }
+    }
+
+    fn is_closed_in_another_case(&self, found: &Route, host: &str, path: &str) -> bool {
+        if !matches!(found.access, Access::Public) || !(self.has_upper || has_upper(path)) {
+            return false;
+        }
+        let leaf = self.folded.leaf(host, &path.to_lowercase());
+        let closed = |index: usize| !matches!(self.routes[index].access, Access::Public);
+        leaf.is_some_and(|leaf| leaf.by_methods.iter().any(|(_, index)| closed(*index)))
+            // Its own place may be shared with a closed route that other methods take.
+            && !self.trees.leaf(host, path).is_some_and(|own| own.by_methods.iter().any(|(_, index)| closed(*index)))
+    }
+}
+
+fn has_upper(text: &str) -> bool {
+    !text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
+}
+
+impl Trees {
+    /// Gives the first route that this one conflicts with.
+    fn insert(&mut self, route: &Route, index: usize, spelt: fn(&str) -> String) -> Option<Conflict> {
+        let insert = |root: &mut Node| root.insert(&route.path, &route.methods, index, spelt);
+        match route.hosts[..] {
+            [] => insert(&mut self.any),
+            // All are tried, so that all know the route.
+            ref hosts => hosts.iter().map(|host| insert(self.root(host))).fold(None, Option::or),
         }
     }
 
@@ -109,12 +146,17 @@ impl RouteTable {
 }
 
 impl Node {
-    /// Gives the first route that this one conflicts with.
-    fn insert(&mut self, pattern: &PathPattern, methods: &MethodSet, index: usize) -> Option<Conflict> {
+    fn insert(
+        &mut self,
+        pattern: &PathPattern,
+        methods: &MethodSet,
+        index: usize,
+        spelt: fn(&str) -> String,
+    ) -> Option<Conflict> {
         let mut node = self;
         for segment in &pattern.segments {
             node = match segment {
-                Segment::Exact(text) => node.exact.entry(text.clone()).or_default(),
+                Segment::Exact(text) => node.exact.entry(spelt(text)).or_default(),
                 Segment::Any => node.any.get_or_insert_default(),
             };
         }
@@ -238,6 +280,33 @@ mod tests {
         assert_eq!(allow, "GET, HEAD");
         finds(&table, "HEAD", "any", "/api/admin", Some(0));
         finds(&table, "POST", "any", "/api/other", Some(1));
+    }
+
+    #[test]
+    fn an_open_route_takes_no_path_that_is_closed_in_another_case() {
+        let mut routes = ["/**", "/admin/**", "/Ops", "/users/{id}", "/users/me"].map(|path| route(path, &[], &[]));
+        for closed in [1, 2, 4] {
+            routes[closed].access = Access::Protected(Box::default());
+        }
+        let table = RouteTable::new(routes.into_iter().map(Arc::new).collect()).unwrap();
+        for path in ["/Admin", "/ADMIN/x", "/ops", "/OPS/", "/users/Me", "/Users/me"] {
+            finds(&table, "GET", "any", path, None);
+        }
+        for (path, expected) in
+            [("/admin/X", 1), ("/Ops", 2), ("/users/Meier", 3), ("/users/me", 4), ("/Other", 0), ("/adminX", 0)]
+        {
+            finds(&table, "GET", "any", path, Some(expected));
+        }
+    }
+
+    #[test]
+    fn routes_that_differ_in_case_only_live_side_by_side() {
+        let mut routes = ["/x", "/X"].map(|path| route(path, &[], &["GET"]));
+        routes[1].methods = MethodSet::new([Method::POST]);
+        let table = RouteTable::new(routes.into_iter().map(Arc::new).collect()).unwrap();
+        finds(&table, "GET", "any", "/x", Some(0));
+        finds(&table, "POST", "any", "/X", Some(1));
+        finds(&table, "POST", "any", "/x", None);
     }
 
     #[test]

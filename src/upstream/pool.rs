@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use foldhash::HashMap;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
@@ -151,8 +151,27 @@ fn passable(mut response: Response<Incoming>) -> Result<Response<Incoming>, Upst
             return Err(UpstreamFault::Unasked("a transfer coding"));
         }
         response.headers_mut().remove(CONTENT_LENGTH);
+    } else if response.status() == StatusCode::NO_CONTENT {
+        // It may not have one (RFC 9110 §8.6), and over HTTP/2 clients would wait for it or reset.
+        response.headers_mut().remove(CONTENT_LENGTH);
+    } else if response.headers().contains_key(CONTENT_LENGTH) {
+        // hyper looks at it only where it expects a body, which after HEAD and with 304 it does not.
+        let length = one_length(response.headers()).ok_or(UpstreamFault::Length)?;
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
     Ok(response)
+}
+
+/// What all lengths say, if they are numbers and agree (RFC 9112 §6.3).
+fn one_length(headers: &HeaderMap) -> Option<u64> {
+    let said = headers.get_all(CONTENT_LENGTH).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let mut lengths = said.map(|text| {
+        let text = text.trim_ascii();
+        let digits = text.iter().all(u8::is_ascii_digit);
+        std::str::from_utf8(text).ok().filter(|_| digits)?.parse::<u64>().ok()
+    });
+    let first = lengths.next()??;
+    lengths.all(|length| length == Some(first)).then_some(first)
 }
 
 impl Pool {
