@@ -31,7 +31,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from compare import PORTCULLIS
 from hostile_inputs import SECRET_WORD, catalogue, mutants
-from rig import KINDS, Broken, Line, Rig, at_least, grant, none, parse_head, progress, require_tools, verdict
+from rig import KINDS, Broken, Line, Rig, at_least, descriptors, grant, none, progress, require_tools, resident, verdict
 
 PORT = 9141
 RECORDER_PORT = 9150
@@ -382,22 +382,12 @@ def read_audit(path):
     return {line["gateway.request_id"]: (line.get("http.response.status_code"), line.get("gateway.decision")) for line in lines if "gateway.request_id" in line}
 
 
-def descriptors(process):
-    return len(os.listdir(f"/proc/{process.pid}/fd"))
-
-
 def wait_for_descriptors(process, before):
     """Connections to upstreams may idle for a while."""
     ends = time.monotonic() + 40
     while process.poll() is None and descriptors(process) > before + THREADS and time.monotonic() < ends:
         time.sleep(0.5)
     return max(0, descriptors(process) - before - THREADS) if process.poll() is None else 0
-
-
-def resident(process):
-    if process.poll() is not None:
-        return 0
-    return next(int(line.split()[1]) for line in open(f"/proc/{process.pid}/status") if line.startswith("VmRSS")) // 1024
 
 
 main()

@@ -217,6 +217,17 @@ def require_tools():
         sys.exit(f"missing: {' '.join(missing)} (Debian: apt-get install nginx-light apache2 nodejs haproxy openssl)")
 
 
+def descriptors(process):
+    return len(os.listdir(f"/proc/{process.pid}/fd"))
+
+
+def resident(process):
+    """In MiB."""
+    if process.poll() is not None:
+        return 0
+    return next(int(line.split()[1]) for line in open(f"/proc/{process.pid}/status") if line.startswith("VmRSS")) // 1024
+
+
 class Broken(Exception):
     """The other end has closed, or says what is no answer."""
 
@@ -329,4 +340,4 @@ def at_least(what, found, target):
     return what, found, f">= {target}", found >= target
 
 
-__all__ = ["KINDS", "SECRET", "Broken", "Line", "Rig", "at_least", "grant", "none", "parse_head", "progress", "require_tools", "verdict"]
+__all__ = ["KINDS", "Broken", "Line", "Rig", "at_least", "descriptors", "grant", "none", "progress", "require_tools", "resident", "verdict"]

@@ -26,7 +26,7 @@ from compare import PORTCULLIS
 from rig import Broken, Line, Rig, at_least, none, progress, verdict
 
 PORT, UPSTREAM_PORT, NOBODY = 9142, 9160, 9161
-THREADS = 16
+THREADS = 32
 CLOSES_IDLE = "closes idle connections"
 OTHER = "HTTP/1.1 200 OK\r\nX-Echo: stray\r\nContent-Length: 5\r\n\r\nstray"
 HUGE = "a" * 70_000
@@ -37,7 +37,7 @@ FAULTS = {
     "reset before the head": ([""], "reset", {502}),
     "reset in the head": (["HTTP/1.1 200 OK\r\nX-Ec"], "reset", {502}),
     "says nothing": ([""], "stay", {504}),
-    "drips the head": (["HTTP/1.1 200 OK\r\n"] + ["X: a\r\n"] * 40, "drip", {504}),
+    "drips the head": (["HTTP/1.1 200 OK\r\n"] + ["X: a\r\n"] * 80, "drip", {504}),
     "length longer than the body": (["HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf of it"], "close", {0}),
     "length, reset in the body": (["HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n", "half of it"], "reset", {0, 502}),
     "chunks cut": (["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"], "close", {0}),
@@ -51,7 +51,7 @@ FAULTS = {
     "NUL in the head": (["HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n"], "stay", {502}),
     "CR in the head": (["HTTP/1.1 200 OK\r\nX: a\rb\r\nContent-Length: 0\r\n\r\n"], "stay", {502}),
     "not HTTP": (["SSH-2.0-OpenSSH_9.9\r\n"], "stay", {502}),
-    "early hints without end": (["HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"] * 40, "drip", {504}),
+    "early hints without end": (["HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"] * 80, "drip", {504}),
     "a protocol that nobody asked for": (["HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n" + OTHER], "stay", {502}),
     "a huge head": ([f"HTTP/1.1 200 OK\r\nX: {HUGE}\r\n\r\n"], "stay", {502}),
     "10,000 fields": (["HTTP/1.1 200 OK\r\n" + "X: a\r\n" * 10_000 + "\r\n"], "stay", {502}),
@@ -79,11 +79,11 @@ def main():
     try:
         upstream.start()
         gateway = rig.start_gateway(PORT, f"""
-limits: {{body_idle_timeout: 400ms, connections_per_address: unlimited}}
+limits: {{body_idle_timeout: 1s, connections_per_address: unlimited}}
 upstreams: {{faulty: "http://127.0.0.1:{UPSTREAM_PORT}", nobody: "http://127.0.0.1:{NOBODY}"}}
 routes:
   - {{path: /nobody/**, upstream: nobody, access: public}}
-  - {{path: /**, upstream: faulty, access: public, timeout: 400ms}}
+  - {{path: /**, upstream: faulty, access: public, timeout: 1500ms}}
 """)
         trial = Trial(upstream)
         trial.run(options)
@@ -155,7 +155,7 @@ class Upstream(threading.Thread):
             await writer.drain()
             await asyncio.sleep(0.05 if then == "drip" else 0.002)
         if then in ("stay", "drip"):
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(6)
         if then == "reset":
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return False

@@ -438,6 +438,26 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever open routes there are besides, a path that is listed closed is not open, in whichever case it is written.
+        #[test]
+        fn no_open_route_opens_a_path_that_is_listed_closed(
+            open in prop::collection::btree_set("(/([abAB]|\\{x\\})){0,3}(/\\*\\*)?", 0..6),
+            closed in prop::collection::btree_set("(/[ab]){1,3}", 1..4),
+            upper in any::<bool>(),
+            method in prop::sample::select(vec![Method::GET, Method::POST]),
+        ) {
+            let closed_route = |path: &String| Route { access: Access::Protected(Box::default()), ..route(path, &[], &["GET"]) };
+            let open = open.iter().filter(|path| !path.is_empty() && !closed.contains(&path.to_lowercase()));
+            let routes = open.map(|path| route(path, &[], &[])).chain(closed.iter().map(closed_route));
+            let Ok(table) = RouteTable::new(routes.map(Arc::new).collect()) else { return Ok(()) };
+            for path in &closed {
+                let asked = if upper { path.to_uppercase() } else { path.clone() };
+                if let Found::Route(found, _) = table.find(&method, "any", &asked) {
+                    prop_assert!(!matches!(found.access, Access::Public), "{} found {:?}", asked, found.path);
+                }
+            }
+        }
+
         /// The table against the definition: of all patterns that match, none is more specific than the one found.
         #[test]
         fn the_table_finds_the_most_specific_pattern(
