@@ -1,7 +1,7 @@
 """What the hostile benches share: upstreams of five makes that tell what they saw, a gateway, and a client that speaks by hand.
 
 Every upstream answers 200 with `X-Echo` (the `X-Case` that it was sent), `X-Raw` (the target that it was sent) and `X-Path` (what it
-makes of that), and writes a line per request into a log of its own. All of them are told to be as lenient as they can be.
+makes of that, in angle brackets), and writes a line per request into a log of its own. All of them are told to be as lenient as they can be.
 """
 
 import os
@@ -54,7 +54,7 @@ class Rig(World):
               keepalive_requests 1000000000; keepalive_timeout 3600s; client_max_body_size 0;
               large_client_header_buffers 8 128k; underscores_in_headers on; ignore_invalid_headers off;
               server {{ listen 127.0.0.1:{port} backlog=4096;
-                add_header X-Echo $http_x_case always; add_header X-Raw $request_uri always; add_header X-Path $uri always;
+                add_header X-Echo $http_x_case always; add_header X-Raw $request_uri always; add_header X-Path "<$uri>" always;
                 location / {{ return 200 "ok"; }} }} }}""")]
 
     def echo_apache(self, port):
@@ -81,7 +81,7 @@ class Rig(World):
             CustomLog /dev/stdout case
             Header always set X-Echo "expr=%{{req:X-Case}}"
             Header always set X-Raw "expr=%{{THE_REQUEST}}"
-            Header always set X-Path "expr=%{{REQUEST_URI}}"
+            Header always set X-Path "expr=<%{{REQUEST_URI}}>"
             RewriteEngine On
             RewriteRule ^ - [R=200,L]
             """)]
@@ -99,7 +99,7 @@ class Rig(World):
               request.on('data', () => {{}}).on('end', () => {{
                 response.setHeader('X-Echo', request.headers['x-case'] || '');
                 response.setHeader('X-Raw', request.url);
-                response.setHeader('X-Path', bytes(path.posix.normalize(decoded)));
+                response.setHeader('X-Path', `<${{bytes(path.posix.normalize(decoded))}}>`);
                 response.end('ok');
               }});
             }});
@@ -129,7 +129,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("X-Echo", self.headers.get("X-Case", ""))
         self.send_header("X-Raw", self.path)
-        self.send_header("X-Path", opinion.encode().decode("latin-1"))
+        self.send_header("X-Path", "<" + opinion.encode().decode("latin-1") + ">")
         self.send_header("Content-Length", "2")
         self.end_headers()
         if self.command != "HEAD":
@@ -174,7 +174,7 @@ frontend f
   http-request normalize-uri path-strip-dot
   http-request normalize-uri path-merge-slashes
   http-request normalize-uri path-strip-dotdot full
-  http-request return status 200 content-type text/plain string ok hdr X-Echo %[var(txn.case)] hdr X-Raw %[var(txn.raw)] hdr X-Path %[path,url_dec]
+  http-request return status 200 content-type text/plain string ok hdr X-Echo %[var(txn.case)] hdr X-Raw %[var(txn.raw)] hdr X-Path <%[path,url_dec]>
 """)]
 
     def start_gateway(self, port, text, name="gateway"):
