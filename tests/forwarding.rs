@@ -101,6 +101,35 @@ async fn status_header_and_body_of_the_answer_pass_as_they_are() {
     }
 }
 
+/// Ours would be `deny`, with a reason.
+#[tokio::test]
+async fn an_upstreams_own_401_passes_and_is_none_of_ours_in_the_audit_log() {
+    let theirs = |_: &Seen| {
+        let response = Response::builder().status(401).header("www-authenticate", "Bearer realm=\"theirs\"");
+        response.body(Full::from("theirs")).unwrap()
+    };
+    let upstream = Upstream::answering(theirs).await;
+    let gateway = Gateway::before(upstream.address, &[ALL]);
+    for client in gateway.both() {
+        let answer = client.get("/x").await;
+        assert_eq!((answer.status, answer.header("www-authenticate")), (401, "Bearer realm=\"theirs\""));
+        let line = gateway.audit_of(answer.request_id());
+        assert_eq!((&line["gateway.decision"], line.get("gateway.reason")), (&"allow".into(), None));
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_passed_on_and_not_followed() {
+    let to_itself =
+        |_: &Seen| Response::builder().status(302).header("location", "/elsewhere").body(Full::default()).unwrap();
+    let upstream = Upstream::answering(to_itself).await;
+    let gateway = Gateway::before(upstream.address, &[ALL]);
+    for (number, client) in gateway.both().iter().enumerate() {
+        assert_eq!(client.get("/x").await.header("location"), "/elsewhere");
+        assert_eq!(upstream.seen().len(), number + 1);
+    }
+}
+
 #[tokio::test]
 async fn an_answer_loses_hop_by_hop_fields_and_words_that_are_ours_and_keeps_its_cookies() {
     let answer = || {

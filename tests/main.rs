@@ -37,6 +37,7 @@ mod refused_uploads;
 mod revocation;
 mod routing;
 mod shutdown;
+mod smuggling;
 mod tls;
 mod tokens;
 mod upstream_connections;

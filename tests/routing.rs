@@ -114,7 +114,9 @@ async fn an_open_route_never_opens_a_path_that_is_listed_closed() {
         ("POST", "a/admin", 405, None),
         ("GET", "a/admin/help", 200, Some("inner")),
         ("GET", "a/admin/other", 200, Some("open")),
-        ("GET", "a/Admin", 200, Some("open")),
+        ("GET", "a/Admin", 404, None),
+        ("POST", "a/%41DMIN", 404, None),
+        ("GET", "a/Other", 200, Some("open")),
     ];
     takes(&routes, &cases).await;
 }

@@ -33,6 +33,10 @@ async fn patient() -> RawUpstream {
 fn said(head: &str) -> &'static str {
     match head.split(' ').nth(1).unwrap() {
         "/head" => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
+        "/bare" => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        "/204" => "HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n",
+        "/304" => "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n",
+        "/chunks" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
         "/close" => "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
         "/longer" => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok, and more than that",
         "/two" => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother",
@@ -61,7 +65,7 @@ async fn one_connection_serves_request_after_request_of_all_clients() {
             let upload = with_body(request("POST", "/upload"), vec![0; 100_000]);
             assert_eq!(client.send(upload).await.status, 200);
         }
-        assert_eq!(client.send(request("HEAD", "/head")).await.status, 200);
+        assert_eq!(client.send(request("HEAD", "/bare")).await.status, 200);
     }
     assert_eq!(upstream.connections(), 1);
 }
@@ -79,6 +83,19 @@ async fn a_connection_is_not_used_again_after_more_than_was_announced() {
 #[tokio::test]
 async fn an_answer_that_nobody_asked_for_never_reaches_the_next_client() {
     is_not_used_again_after("/two").await;
+}
+
+/// What may not come might come late, when another request has the connection.
+#[tokio::test]
+async fn a_connection_is_not_used_again_after_a_body_was_announced_that_may_not_come() {
+    for (method, path) in [("HEAD", "/head"), ("HEAD", "/chunks"), ("GET", "/204"), ("GET", "/304")] {
+        let upstream = patient().await;
+        let gateway = Gateway::open(upstream.address, "");
+        for (number, client) in gateway.both().iter().enumerate() {
+            assert_eq!(within(client.send(request(method, path))).await.body, "", "{method} {path}");
+            assert_eq!(upstream.connections(), number + 1, "{method} {path}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::support::client::request;
+use crate::support::client::{request, with_body};
+use crate::support::port::free_port;
 use crate::support::wire::{Piped, RawUpstream, Signal, Wire, within};
 use crate::support::world::config;
 use crate::support::{Client, Gateway};
@@ -138,6 +139,37 @@ async fn an_answer_that_is_not_http_is_502() {
     }
 }
 
+/// Also where no body follows, and nobody but the client would look at it.
+#[tokio::test]
+async fn a_length_that_is_no_number_or_several_is_502_for_head_too() {
+    for length in ["+5", "5x", "", "-1", "5, 6", "99999999999999999999", "5\r\nContent-Length: 6"] {
+        for (method, status) in [("HEAD", "200 OK"), ("GET", "304 Not Modified")] {
+            let said = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n");
+            let gateway = gateway(&RawUpstream::saying(said).await);
+            for client in gateway.both() {
+                let answer = within(client.send(request(method, "/x"))).await;
+                assert_eq!(answer.status, 502, "{method} {status} {length:?}");
+                assert_eq!(gateway.audit_of(answer.request_id())["gateway.reason"], "upstream_protocol");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_is_said_twice_is_passed_on_once_and_none_with_204() {
+    let twice = ["5\r\nContent-Length: 5", "5, 5"].map(|length| (length, "200 OK", "hello", Some("5")));
+    for (length, status, body, passed) in twice.into_iter().chain([("5", "204 No Content", "", None)]) {
+        let said = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+        let gateway = gateway(&RawUpstream::saying(said).await);
+        for client in gateway.both() {
+            let answer = within(client.get("/x")).await;
+            let lengths: Vec<_> =
+                answer.headers.get_all("content-length").iter().map(|length| length.to_str().unwrap()).collect();
+            assert_eq!((&answer.body[..], lengths), (body.as_bytes(), Vec::from_iter(passed)), "{length:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_coding_that_nobody_asked_for_is_502() {
     for coding in ["gzip, chunked", "gzip", "identity", "xchunked"] {
@@ -208,6 +240,51 @@ async fn an_answer_that_stalls_breaks() {
         "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello",
     ] {
         breaks(&RawUpstream::saying_and_staying(said).await, "upstream_timeout").await;
+    }
+}
+
+/// An upstream that has read a request may have done what it says.
+#[tokio::test]
+async fn a_request_that_was_read_and_not_answered_is_502_and_never_sent_again() {
+    let upstream = RawUpstream::start(|mut wire, first| {
+        Box::pin(async move {
+            if first.contains(" /warm ") {
+                wire.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+                wire.head().await;
+            }
+        })
+    })
+    .await;
+    let gateway = gateway(&upstream);
+    for client in gateway.both() {
+        for method in ["GET", "POST"] {
+            for (warm, connections) in [(false, 1), (true, 1)] {
+                let before = upstream.connections();
+                if warm {
+                    assert_eq!(client.get("/warm").await.status, 200);
+                }
+                assert_eq!(client.send(with_body(request(method, "/x"), "once")).await.status, 502);
+                assert_eq!(upstream.connections() - before, connections, "{method}, over a kept connection: {warm}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_gone_is_asked_once_a_request_and_used_again_once_it_is_back() {
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let gateway = Gateway::open(address, "");
+    for _ in 0..3 {
+        answers(&gateway, 502, "upstream_connect").await;
+        let listener = std::net::TcpListener::bind(address).unwrap();
+        let flapping = std::thread::spawn(move || {
+            use std::io::{Read as _, Write as _};
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").unwrap();
+        });
+        assert_eq!(within(Client::new(&gateway).get("/x")).await.body, "ok");
+        flapping.join().unwrap();
     }
 }
 

@@ -15,7 +15,13 @@ pub(crate) enum HeaderFault {
     Connection,
     #[error("X-Forwarded-For and Forwarded name different clients")]
     Contradiction,
+    #[error("a header field is too large")]
+    TooLarge,
 }
+
+/// Servers behind us have limits of their own: HAProxy takes no longer name, and would end the connection over it.
+const MAX_NAME_BYTES: usize = 255;
+const MAX_VALUE_BYTES: usize = 16 * 1024;
 
 /// What becomes of a request header field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +45,11 @@ pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwa
 /// Takes out of a request's header what stays behind.
 pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<(), HeaderFault> {
     let mut dropped: Vec<HeaderName> = Vec::new();
-    for name in headers.keys() {
+    for (name, value) in headers.iter() {
         let text = name.as_str();
+        if text.len() > MAX_NAME_BYTES || value.len() > MAX_VALUE_BYTES {
+            return Err(HeaderFault::TooLarge);
+        }
         if is_look_alike(text) {
             return Err(HeaderFault::LookAlike);
         }
@@ -217,6 +226,13 @@ mod tests {
             assert_eq!(stripped(&[(name, "x")]), Err(HeaderFault::LookAlike), "{name}");
         }
         assert_eq!(stripped(&[("api_key", "x")]), Ok(vec!["api_key".to_owned()]));
+    }
+
+    #[test]
+    fn one_field_is_not_half_the_header() {
+        assert!(stripped(&[(&"a".repeat(MAX_NAME_BYTES), "x"), ("x", &"a".repeat(MAX_VALUE_BYTES))]).is_ok());
+        assert_eq!(stripped(&[(&"a".repeat(MAX_NAME_BYTES + 1), "x")]), Err(HeaderFault::TooLarge));
+        assert_eq!(stripped(&[("x", &"a".repeat(MAX_VALUE_BYTES + 1))]), Err(HeaderFault::TooLarge));
     }
 
     #[test]

@@ -86,7 +86,9 @@ impl Rejection {
     pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::Overload => Reason::Overload,
-            Self::Ambiguous(Ambiguous::UriTooLong | Ambiguous::TooManyFields) | Self::TooLarge => Reason::TooLarge,
+            Self::Ambiguous(Ambiguous::UriTooLong | Ambiguous::TooManyFields)
+            | Self::Header(HeaderFault::TooLarge)
+            | Self::TooLarge => Reason::TooLarge,
             Self::Ambiguous(_) | Self::Header(_) | Self::ClearText => Reason::BadRequest,
             Self::NoRoute => Reason::NoRoute,
             Self::MethodNotAllowed(_) => Reason::MethodNotAllowed,
@@ -115,6 +117,9 @@ impl Rejection {
                 (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", "the header has too many fields")
             }
             Self::Ambiguous(ambiguous) => return Public::bad_request(ambiguous.to_string()),
+            Self::Header(HeaderFault::TooLarge) => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", "a header field is too large")
+            }
             Self::Header(fault) => return Public::bad_request(fault.to_string()),
             Self::ClearText => {
                 (StatusCode::FORBIDDEN, "invalid_request", "credentials must not be sent in clear text; use https")
@@ -153,7 +158,7 @@ impl Rejection {
             Self::Upstream(UpstreamFault::Timeout) => {
                 (StatusCode::GATEWAY_TIMEOUT, "gateway_timeout", "the upstream did not answer in time")
             }
-            Self::Upstream(UpstreamFault::Protocol(_) | UpstreamFault::Unasked(_)) => {
+            Self::Upstream(UpstreamFault::Protocol(_) | UpstreamFault::Unasked(_) | UpstreamFault::Length) => {
                 (StatusCode::BAD_GATEWAY, "bad_gateway", "the upstream's answer could not be understood")
             }
             Self::Upstream(UpstreamFault::Reset(_)) => {
@@ -328,7 +333,7 @@ fn upstream_failed(fault: &UpstreamFault) -> Reason {
     match fault {
         UpstreamFault::Connect(_) => Reason::UpstreamConnect,
         UpstreamFault::Timeout => Reason::UpstreamTimeout,
-        UpstreamFault::Protocol(_) | UpstreamFault::Unasked(_) => Reason::UpstreamProtocol,
+        UpstreamFault::Protocol(_) | UpstreamFault::Unasked(_) | UpstreamFault::Length => Reason::UpstreamProtocol,
         UpstreamFault::Reset(_) => Reason::UpstreamReset,
         UpstreamFault::RequestBody(fault) => request_body_failed(*fault),
     }

@@ -3,12 +3,14 @@
 //! Precedence hangs on the patterns alone, never on their order in the file: exact host, then the longest wildcard, then none; then, segment by
 //! segment from the left, exact before `{}` before `/**`. The most specific path decides *before* its method is looked at: a method that it does not
 //! list is 405 and never falls through to a wider pattern, so that adding an open route can't open a path that is listed closed.
+//! Nor does an open route take a path that differs from a closed one's in upper and lower case only: many servers tell no difference.
 
 use std::sync::Arc;
 
 use foldhash::HashMap;
 use http::{HeaderValue, Method};
 
+use super::access::Access;
 use super::pattern::{HostPattern, PathPattern, Segment};
 use super::route::{MethodSet, Route};
 
@@ -16,6 +18,16 @@ use super::route::{MethodSet, Route};
 #[derive(Debug, Default)]
 pub(crate) struct RouteTable {
     routes: Vec<Arc<Route>>,
+    trees: Trees,
+    /// As if all patterns were in lower case.
+    folded: Trees,
+    /// Not all patterns are.
+    has_upper: bool,
+}
+
+/// A tree of path segments for each host that is named.
+#[derive(Debug, Default)]
+struct Trees {
     exact: HashMap<String, Node>,
     /// By suffix, which starts with a dot.
     wildcard: HashMap<String, Node>,
@@ -59,13 +71,10 @@ impl RouteTable {
         let mut table = Self::default();
         let mut conflicts = Vec::new();
         for (index, route) in routes.iter().enumerate() {
-            let clash = |root: &mut Node| root.insert(&route.path, &route.methods, index);
-            let found = match route.hosts[..] {
-                [] => clash(&mut table.any),
-                // All are tried, so that all know the route.
-                ref hosts => hosts.iter().map(|host| clash(table.root(host))).fold(None, Option::or),
-            };
-            conflicts.extend(found);
+            conflicts.extend(table.trees.insert(route, index, str::to_owned));
+            // Routes that differ in case only are no conflict: here they share a place.
+            let _ = table.folded.insert(route, index, str::to_lowercase);
+            table.has_upper |= has_upper(&route.path.to_string());
         }
         table.routes = routes;
         if conflicts.is_empty() { Ok(table) } else { Err(conflicts) }
@@ -77,12 +86,40 @@ impl RouteTable {
 
     /// `host` is lower case without port and trailing dot; `path` is decoded and canonical.
     pub(crate) fn find<'t>(&'t self, method: &Method, host: &'t str, path: &str) -> Found<'t> {
-        let Some(leaf) = self.leaf(host, path) else {
+        let Some(leaf) = self.trees.leaf(host, path) else {
             return Found::Nothing;
         };
         match leaf.by_methods.iter().find(|(methods, _)| methods.contains(method)) {
+            Some((_, index)) if self.is_closed_in_another_case(&self.routes[*index], host, path) => Found::Nothing,
             Some((_, index)) => Found::Route(&self.routes[*index], *index),
             None => Found::MethodNotAllowed(leaf.allow()),
+        }
+    }
+
+    fn is_closed_in_another_case(&self, found: &Route, host: &str, path: &str) -> bool {
+        if !matches!(found.access, Access::Public) || !(self.has_upper || has_upper(path)) {
+            return false;
+        }
+        let leaf = self.folded.leaf(host, &path.to_lowercase());
+        let closed = |index: usize| !matches!(self.routes[index].access, Access::Public);
+        leaf.is_some_and(|leaf| leaf.by_methods.iter().any(|(_, index)| closed(*index)))
+            // Its own place may be shared with a closed route that other methods take.
+            && !self.trees.leaf(host, path).is_some_and(|own| own.by_methods.iter().any(|(_, index)| closed(*index)))
+    }
+}
+
+fn has_upper(text: &str) -> bool {
+    !text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
+}
+
+impl Trees {
+    /// Gives the first route that this one conflicts with.
+    fn insert(&mut self, route: &Route, index: usize, spelt: fn(&str) -> String) -> Option<Conflict> {
+        let insert = |root: &mut Node| root.insert(&route.path, &route.methods, index, spelt);
+        match route.hosts[..] {
+            [] => insert(&mut self.any),
+            // All are tried, so that all know the route.
+            ref hosts => hosts.iter().map(|host| insert(self.root(host))).fold(None, Option::or),
         }
     }
 
@@ -109,12 +146,17 @@ impl RouteTable {
 }
 
 impl Node {
-    /// Gives the first route that this one conflicts with.
-    fn insert(&mut self, pattern: &PathPattern, methods: &MethodSet, index: usize) -> Option<Conflict> {
+    fn insert(
+        &mut self,
+        pattern: &PathPattern,
+        methods: &MethodSet,
+        index: usize,
+        spelt: fn(&str) -> String,
+    ) -> Option<Conflict> {
         let mut node = self;
         for segment in &pattern.segments {
             node = match segment {
-                Segment::Exact(text) => node.exact.entry(text.clone()).or_default(),
+                Segment::Exact(text) => node.exact.entry(spelt(text)).or_default(),
                 Segment::Any => node.any.get_or_insert_default(),
             };
         }
@@ -155,8 +197,14 @@ impl Leaf {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
+    use super::super::canonical::CanonicalRequest;
     use super::super::route::tests::route;
     use super::*;
+    use crate::server::limits::Limits;
+    use http::Request;
+    use http::header::HOST;
     use proptest::prelude::*;
 
     fn table(routes: &[(&str, &[&str], &[&str])]) -> Result<RouteTable, Vec<Conflict>> {
@@ -235,6 +283,33 @@ mod tests {
     }
 
     #[test]
+    fn an_open_route_takes_no_path_that_is_closed_in_another_case() {
+        let mut routes = ["/**", "/admin/**", "/Ops", "/users/{id}", "/users/me"].map(|path| route(path, &[], &[]));
+        for closed in [1, 2, 4] {
+            routes[closed].access = Access::Protected(Box::default());
+        }
+        let table = RouteTable::new(routes.into_iter().map(Arc::new).collect()).unwrap();
+        for path in ["/Admin", "/ADMIN/x", "/ops", "/OPS/", "/users/Me", "/Users/me"] {
+            finds(&table, "GET", "any", path, None);
+        }
+        for (path, expected) in
+            [("/admin/X", 1), ("/Ops", 2), ("/users/Meier", 3), ("/users/me", 4), ("/Other", 0), ("/adminX", 0)]
+        {
+            finds(&table, "GET", "any", path, Some(expected));
+        }
+    }
+
+    #[test]
+    fn routes_that_differ_in_case_only_live_side_by_side() {
+        let mut routes = ["/x", "/X"].map(|path| route(path, &[], &["GET"]));
+        routes[1].methods = MethodSet::new([Method::POST]);
+        let table = RouteTable::new(routes.into_iter().map(Arc::new).collect()).unwrap();
+        finds(&table, "GET", "any", "/x", Some(0));
+        finds(&table, "POST", "any", "/X", Some(1));
+        finds(&table, "POST", "any", "/x", None);
+    }
+
+    #[test]
     fn methods_are_exact_and_unknown_ones_are_not_taken() {
         let table = table(&[("/x", &[], &[])]).unwrap();
         for method in ["get", "FOO", "CONNECT", "TRACE", "Get"] {
@@ -254,7 +329,135 @@ mod tests {
         assert_eq!(conflict(&[("/x", &[], &[]), ("/x/**", &[], &[])]), None);
     }
 
+    /// As the most eager service would read a path: decoded for as long as anything changes, parameters off, backslashes as
+    /// slashes, empty and dot segments resolved. Written without regard to how we read it.
+    fn eagerly(target: &str) -> String {
+        let mut path = target.split('?').next().unwrap().to_owned();
+        loop {
+            let decoded = percent_encoding::percent_decode_str(&path).decode_utf8_lossy().replace('\\', "/");
+            let bare: Vec<&str> = decoded.split('/').map(|segment| segment.split(';').next().unwrap()).collect();
+            let bare = bare.join("/");
+            if bare == path {
+                break;
+            }
+            path = bare;
+        }
+        let mut segments: Vec<&str> = Vec::new();
+        for segment in path.split('/') {
+            match segment {
+                "" | "." => {}
+                ".." => drop(segments.pop()),
+                other => segments.push(other),
+            }
+        }
+        format!("/{}", segments.join("/"))
+    }
+
+    fn read(target: &str) -> Option<CanonicalRequest> {
+        let (head, ()) = Request::get(target).header(HOST, "a").body(()).ok()?.into_parts();
+        CanonicalRequest::new(&head, "https", &RefCell::default(), &Limits::default()).ok()
+    }
+
+    /// Segments made of what attacks are made of.
+    fn hostile_target() -> impl Strategy<Value = String> {
+        let pieces = vec![
+            "api",
+            "public",
+            "admin",
+            "private",
+            "settings",
+            "help",
+            "API",
+            "x",
+            ".",
+            "..",
+            "...",
+            "%2e",
+            "%2E%2e",
+            "%252e",
+            "%25%32%65",
+            "%2f",
+            "%5c",
+            "%252f",
+            "\\",
+            ";",
+            ";x=1",
+            "%3b",
+            "%253b",
+            "%61",
+            "%61dmin",
+            "%2561dmin",
+            "adm%69n",
+            "%70ublic",
+            "%20",
+            "%7e",
+            "%2a",
+            "%c3%bc",
+            "%c0%ae",
+            "%ef%bc%8e",
+            "%zz",
+            "%",
+            "%25",
+            "%00",
+            "%0a",
+            "%23",
+            "%3f",
+            "+",
+        ];
+        let segment = prop_oneof![
+            3 => prop::sample::select(vec!["api", "public", "admin", "private", "settings", "..", "%2e%2e", "%61dmin", ""])
+                .prop_map(str::to_owned),
+            2 => prop::collection::vec(prop::sample::select(pieces), 1..4).prop_map(|pieces| pieces.concat()),
+        ];
+        let queries = prop::sample::select(vec!["", "?", "?x=/api/public", "?/../admin", "?a=%2e%2e;b"]);
+        (prop_oneof!["", "/api/public", "/api", "/api/admin"], prop::collection::vec(segment, 1..6), queries)
+            .prop_map(|(root, segments, query)| format!("{root}/{}{query}", segments.join("/")))
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        /// Whatever is accepted, we decide as anybody behind us would who reads what we send, however eagerly; and what we send
+        /// is what we would send for it again.
+        #[test]
+        fn what_is_decided_is_what_is_forwarded(target in hostile_target()) {
+            let routes = ["/api/public/**", "/api/admin/**", "/api/public/private/**", "/api/admin/help", "/api/{id}/settings", "/"];
+            let table = table(&routes.map(|path| (path, &[][..], &[][..]))).unwrap();
+            let decided = |path: &str| match table.find(&Method::GET, "a", path) {
+                Found::Route(_, index) => Some(index),
+                Found::MethodNotAllowed(_) | Found::Nothing => None,
+            };
+            let Some(request) = read(&target) else { return Ok(()) };
+            let ours = decided(request.decoded_path());
+            let sent = request.target_without(0).unwrap().to_string();
+            prop_assert_eq!(decided(&eagerly(&sent)), ours, "{} was sent as {}", target, sent);
+            let again = read(&sent).unwrap();
+            prop_assert_eq!(again.target_without(0).unwrap().to_string(), sent);
+            prop_assert_eq!(decided(again.decoded_path()), ours);
+        }
+    }
+
+    proptest! {
+        /// Whatever open routes there are besides, a path that is listed closed is not open, in whichever case it is written.
+        #[test]
+        fn no_open_route_opens_a_path_that_is_listed_closed(
+            open in prop::collection::btree_set("(/([abAB]|\\{x\\})){0,3}(/\\*\\*)?", 0..6),
+            closed in prop::collection::btree_set("(/[ab]){1,3}", 1..4),
+            upper in any::<bool>(),
+            method in prop::sample::select(vec![Method::GET, Method::POST]),
+        ) {
+            let closed_route = |path: &String| Route { access: Access::Protected(Box::default()), ..route(path, &[], &["GET"]) };
+            let open = open.iter().filter(|path| !path.is_empty() && !closed.contains(&path.to_lowercase()));
+            let routes = open.map(|path| route(path, &[], &[])).chain(closed.iter().map(closed_route));
+            let Ok(table) = RouteTable::new(routes.map(Arc::new).collect()) else { return Ok(()) };
+            for path in &closed {
+                let asked = if upper { path.to_uppercase() } else { path.clone() };
+                if let Found::Route(found, _) = table.find(&method, "any", &asked) {
+                    prop_assert!(!matches!(found.access, Access::Public), "{} found {:?}", asked, found.path);
+                }
+            }
+        }
+
         /// The table against the definition: of all patterns that match, none is more specific than the one found.
         #[test]
         fn the_table_finds_the_most_specific_pattern(

@@ -14,6 +14,8 @@ pub(crate) enum UpstreamFault {
     Protocol(#[source] hyper::Error),
     #[error("the upstream's answer has {0} that nobody asked for")]
     Unasked(&'static str),
+    #[error("the upstream's answer has a length that is no number, or several")]
+    Length,
     #[error("the upstream broke off")]
     Reset(#[source] hyper::Error),
     #[error("the request body could not be passed on")]

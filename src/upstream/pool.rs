@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use foldhash::HashMap;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
@@ -48,6 +48,8 @@ pub(crate) struct Lease {
     pool: Rc<Pool>,
     sender: Sender,
     progress: Rc<Progress>,
+    /// Nothing more is to come of the answer that was had, not even by mistake.
+    quiet: bool,
 }
 
 /// 15 s: below what common servers allow, so that we rarely send into a connection that is just being closed.
@@ -75,6 +77,7 @@ impl Pools {
     ) -> Result<Response<ResponseBody>, UpstreamFault> {
         let pool = self.pool(upstream);
         request.headers_mut().insert(HOST, pool.authority.clone());
+        let for_head = request.method() == Method::HEAD;
         let patience = deadlines.response;
         let mut deadline = Instant::now() + patience;
         loop {
@@ -103,8 +106,9 @@ impl Pools {
             };
             match sent {
                 Ok(response) => {
+                    let quiet = !announces_what_may_not_come(for_head, &response);
                     let response = passable(response)?;
-                    let lease = Lease { pool, sender, progress };
+                    let lease = Lease { pool, sender, progress, quiet };
                     return Ok(response.map(|body| ResponseBody::new(body, deadlines.body_idle, lease)));
                 }
                 Err(mut error) => match error.take_message() {
@@ -140,6 +144,15 @@ impl Pools {
     }
 }
 
+/// A length or a coding where no body may follow (RFC 9112 §6.3). Services that send it all the same are not rare, and over a
+/// connection that was used again it would be taken for the answer to the next request.
+fn announces_what_may_not_come(for_head: bool, response: &Response<Incoming>) -> bool {
+    let without_body = for_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let headers = response.headers();
+    let some_length = || headers.get_all(CONTENT_LENGTH).iter().any(|length| length != "0");
+    without_body && (headers.contains_key(TRANSFER_ENCODING) || some_length())
+}
+
 /// Refuses what hyper lets pass and we can't pass on, and leaves one opinion about the body's length (RFC 9112 §6.3).
 fn passable(mut response: Response<Incoming>) -> Result<Response<Incoming>, UpstreamFault> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -151,8 +164,27 @@ fn passable(mut response: Response<Incoming>) -> Result<Response<Incoming>, Upst
             return Err(UpstreamFault::Unasked("a transfer coding"));
         }
         response.headers_mut().remove(CONTENT_LENGTH);
+    } else if response.status() == StatusCode::NO_CONTENT {
+        // It may not have one (RFC 9110 §8.6), and over HTTP/2 clients would wait for it or reset.
+        response.headers_mut().remove(CONTENT_LENGTH);
+    } else if response.headers().contains_key(CONTENT_LENGTH) {
+        // hyper looks at it only where it expects a body, which after HEAD and with 304 it does not.
+        let length = one_length(response.headers()).ok_or(UpstreamFault::Length)?;
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
     Ok(response)
+}
+
+/// What all lengths say, if they are numbers and agree (RFC 9112 §6.3).
+fn one_length(headers: &HeaderMap) -> Option<u64> {
+    let said = headers.get_all(CONTENT_LENGTH).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let mut lengths = said.map(|text| {
+        let text = text.trim_ascii();
+        let digits = text.iter().all(u8::is_ascii_digit);
+        std::str::from_utf8(text).ok().filter(|_| digits)?.parse::<u64>().ok()
+    });
+    let first = lengths.next()??;
+    lengths.all(|length| length == Some(first)).then_some(first)
 }
 
 impl Pool {
@@ -185,7 +217,7 @@ impl Lease {
 
     pub(super) fn give_back(self) {
         let whole = self.progress.finished.get() && self.progress.fault.get().is_none();
-        if whole && !self.sender.is_closed() {
+        if whole && self.quiet && !self.sender.is_closed() {
             self.pool.put(self.sender);
         }
     }

@@ -1,0 +1,393 @@
+#!/usr/bin/env python3
+"""Hostile HTTP/1.1 over TLS: nothing is smuggled, nothing passes without its token, no answer goes astray.
+
+    bench/hostile_http.py                 2,000 inputs and more, each before five upstreams
+    bench/hostile_http.py --every 10      one in ten of them
+    bench/hostile_http.py --mutants 5000 --seed 7 --kinds node python
+
+Every input is one connection: a hostile request, alone or behind an honest one, with another request hidden where a reader
+who sees the end elsewhere would find it, and an honest one to close. The inputs are a list of all that is known to part
+gateways from servers, crossed with each other, and mutants of it from a seed. Between the gateway and nginx, Apache httpd, Node, Python's
+http.server and HAProxy stands a recorder that keeps every byte. Every request has a number of its own, every answer tells it; the
+recorder's bytes are read by a strict reader of the bench's own, the upstream's log tells what the upstream made of them, the audit log what
+the gateway did. All must agree. A client with a token asks all along. Needs nginx, apache2, haproxy, node, openssl and a release build.
+"""
+
+import argparse
+import glob
+import json
+import os
+import random
+import re
+import select
+import shutil
+import ssl
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+from compare import PORTCULLIS
+from hostile_inputs import SECRET_WORD, catalogue, mutants
+from rig import KINDS, Broken, Line, Rig, at_least, descriptors, grant, none, progress, require_tools, resident, verdict
+
+PORT = 9141
+RECORDER_PORT = 9150
+THREADS = 12
+CANARY_EVERY = 10
+MEMORY_MIB = 192
+PATIENCE = 15
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mutants", type=int, default=1200)
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--kinds", nargs="*", default=KINDS, choices=KINDS)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--show", help="print what became of the inputs whose name contains this")
+    parser.add_argument("--binary", default=PORTCULLIS)
+    options = parser.parse_args()
+    require_tools()
+    inputs = (catalogue() + mutants(random.Random(options.seed), options.mutants))[::options.every]
+    folder = tempfile.mkdtemp(prefix="portcullis-bench-")
+    rig = Rig(folder, options.binary)
+    try:
+        rig.start_echoes()
+        start_recorders(rig)
+        gateway = rig.start_gateway(PORT, config())
+        trial = Trial(options, grant(PORT))
+        trial.ask_canaries(-1)
+        before = descriptors(gateway)
+        trial.run(inputs)
+        left = wait_for_descriptors(gateway, before)
+        memory = resident(gateway)
+        ended = gateway.poll() is not None
+        time.sleep(1)  # for the last lines of the logs
+        rows = trial.rows(rig, len(inputs)) + [
+            none("panics, or an end", rig.gateway_said().count("panicked") + ended),
+            none("planted secrets in what the gateway wrote", rig.gateway_said().count(SECRET_WORD)),
+            none("descriptors that did not come back", left),
+            ("resident memory afterwards, MiB", memory, f"<= {MEMORY_MIB}", memory <= MEMORY_MIB),
+        ]
+    finally:
+        rig.stop_all()
+        shutil.rmtree(folder, ignore_errors=True)
+    trial.tell()
+    verdict(rows)
+
+
+def config():
+    routes = []
+    for number, kind in enumerate(KINDS):
+        routes.append(f"  - {{path: /k{number}/open/**, upstream: {kind}, access: public}}")
+        routes.append(f"  - {{path: /k{number}/small/**, upstream: {kind}, access: public, body_bytes: 16B}}")
+        routes.append(f"  - {{path: /k{number}/closed/**, upstream: {kind}, access: {{scopes: [read:data]}}}}")
+    upstreams = "\n".join(f"  {kind}: \"http://127.0.0.1:{RECORDER_PORT + number}\"" for number, kind in enumerate(KINDS))
+    limits = "limits: {header_timeout: 1s, first_request_timeout: 2s, idle_timeout: 2s, body_idle_timeout: 500ms, connections_per_address: unlimited}"
+    return f"{limits}\nupstreams:\n{upstreams}\nroutes:\n" + "\n".join(routes)
+
+
+RECORDER = """
+import asyncio, itertools, sys
+listen, upstream, prefix = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+numbers = itertools.count()
+
+async def pump(reader, writer, record=None):
+    try:
+        while data := await reader.read(65536):
+            if record:
+                record.write(data)
+                record.flush()
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        pass
+    finally:
+        writer.close()
+
+async def serve(reader, writer):
+    with open(f"{prefix}{next(numbers)}.raw", "wb") as record:
+        there, back = await asyncio.open_connection("127.0.0.1", upstream)
+        await asyncio.gather(pump(reader, back, record), pump(there, writer))
+
+async def main():
+    server = await asyncio.start_server(serve, "127.0.0.1", listen, backlog=1024)
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+
+def start_recorders(rig):
+    script = rig.write("recorder.py", RECORDER)
+    for number, kind in enumerate(KINDS):
+        command = [sys.executable, script, str(RECORDER_PORT + number), str(rig.ports[kind]), rig.path(f"{kind}-")]
+        rig.launch(command, RECORDER_PORT + number, os.devnull)
+
+
+class Trial:
+    """All inputs, and what must not have happened."""
+
+    def __init__(self, options, token):
+        self.options, self.token = options, token
+        self.lock, self.local = threading.Lock(), threading.local()
+        self.fates, self.answers = {}, []
+        self.crossed, self.hanging, self.tunnels, self.unparsed, self.missing, self.canaries = [], [], [], [], [], []
+        self.statuses, self.notes, self.canary_count, self.done = Counter(), [], 0, 0
+
+    def run(self, inputs):
+        work = [(number, kind, entry) for number, entry in enumerate(inputs) for kind in self.options.kinds]
+        with ThreadPoolExecutor(THREADS) as pool:
+            for number, result in enumerate(pool.map(lambda item: self.one(*item), work)):
+                if number % 200 == 0:
+                    progress(f"{number} of {len(work)}")
+
+    def one(self, number, kind, entry):
+        said, requests = entry.said(KINDS.index(kind), number)
+        answers, ended = self.talk(said)
+        read = self.read(number, entry, requests, answers)
+        with self.lock:
+            self.done += 1
+            for case, fate, _ in requests:
+                self.fates[case] = (fate, entry.name)
+            if not ended:
+                self.hanging.append((number, entry.name))
+            self.statuses.update(status for status, *_ in read[:-1] or read)
+            if self.options.show and self.options.show in entry.name:
+                self.notes.append((number, kind, entry.name, [status for status, *_ in read]))
+        if self.done % CANARY_EVERY == 0:
+            self.ask_canaries(number)
+
+    def talk(self, said):
+        """All that is said to this, and whether it came to an end."""
+        heard, ends = b"", time.monotonic() + PATIENCE
+        try:
+            line = Line(PORT)
+        except OSError as error:
+            return f"no connection: {error}".encode(), False
+        line.socket.settimeout(0)
+        try:
+            while time.monotonic() < ends:
+                said, data = step(line.socket, said)
+                if data == b"":
+                    return heard, True
+                heard += data or b""
+            return heard, False
+        finally:
+            line.close()
+
+    def read(self, number, entry, requests, data):
+        """The answers in these bytes, one after the other."""
+        line, read, expected = Saved(data), [], iter(requests)
+        while line.unread:
+            method = next((each[2] for each in expected), "GET")
+            try:
+                status, fields, _ = line.answer(method)
+            except Broken as error:
+                with self.lock:
+                    self.unparsed.append((number, entry.name, str(error), data[:200]))
+                break
+            read.append((status, fields.get("x-echo"), fields.get("x-request-id")))
+        cases = iter([case for case, *_ in requests])
+        with self.lock:
+            for status, echo, request_id in read:
+                # In the order of the requests, each at most once, none of another connection's.
+                if echo and echo not in cases:
+                    self.crossed.append((number, entry.name, echo))
+                if status == 101:
+                    self.tunnels.append((number, entry.name))
+                self.answers.append((request_id, status, echo))
+            answered = {echo for _, echo, _ in read}
+            self.missing += [(case, entry.name) for case, fate, _ in requests if fate == "must" and case not in answered]
+        return read
+
+    def ask_canaries(self, number):
+        for kind in KINDS:
+            with self.lock:
+                self.canary_count += 1
+                case = f"canary{self.canary_count}"
+                self.fates[case] = ("must", "canary")
+            answer = self.canary(kind, case)
+            if answer != (200, case):
+                with self.lock:
+                    self.canaries.append((number, kind, answer))
+
+    def canary(self, kind, case):
+        # An idle connection may be closed just when it is used: once more, as any client would.
+        for _ in range(2):
+            try:
+                self.local.line = getattr(self.local, "line", None) or Line(PORT)
+                status, fields, _ = self.local.line.ask(f"/k{KINDS.index(kind)}/closed/canary", case, more=f"Authorization: Bearer {self.token}\r\n")
+                return status, fields.get("x-echo")
+            except (Broken, OSError) as error:
+                self.local.line, answer = None, (0, str(error))
+        return answer
+
+    def rows(self, rig, count):
+        recorded, malformed, forged = read_records(rig, self.options.kinds)
+        seen = [(case, method, target) for kind in self.options.kinds for case, method, target in rig.seen(kind)]
+        upstream = Counter(case for case, *_ in seen)
+        begun, whole = Counter(case for case, _ in recorded), Counter(case for case, ended in recorded if ended)
+        unknown = [each for each in seen if each[0] not in self.fates] + [case for case in begun if case not in self.fates]
+        smuggled = [(case, self.fates[case]) for case in {*upstream, *begun} if case in self.fates and self.fates[case][0] == "never"]
+        closed = [each for each in seen if re.match(r"/k\d/closed", each[2]) and not each[0].startswith("canary")]
+        twice = [case for case, times in (upstream | begun).items() if times > 1 and case in self.fates]
+        apart = [(case, self.fates.get(case), upstream[case], begun[case], whole[case]) for case in {*upstream, *begun} if upstream[case] > begun[case] or whole[case] > upstream[case]]
+        audit = read_audit(rig.audit)
+        unaudited = [(request_id, status, echo) for request_id, status, echo in self.answers if request_id and audit.get(request_id, (0,))[0] != status]
+        misjudged = [answer for answer in self.answers if answer[2] and audit.get(answer[0], (0, ""))[1] != "allow"]
+        self.found = {"smuggled": smuggled, "unknown": unknown, "malformed": malformed, "forged": forged, "twice": twice, "apart": apart, "closed": closed,
+                      "unaudited": unaudited, "misjudged": misjudged, "crossed": self.crossed, "tunnels": self.tunnels,
+                      "hanging": self.hanging, "unparsed": self.unparsed, "missing": self.missing, "canaries": self.canaries}
+        return [
+            at_least("inputs", count, 2000 if self.options.every == 1 else 1),
+            at_least("connections, inputs before each upstream", self.done, count * len(self.options.kinds)),
+            at_least("requests that reached an upstream", sum(upstream.values()), count),
+            none("smuggled: seen although refused or hidden in another", smuggled),
+            none("seen by an upstream but never said", unknown),
+            none("unauthorised: closed paths seen without a token", closed),
+            none("seen twice", twice),
+            none("upstream and recorder do not agree", apart),
+            none("written to an upstream not strictly as HTTP/1.1 is", malformed),
+            none("forged or hop-by-hop fields written to an upstream", forged),
+            none("crossed: answers to another request, or out of order", self.crossed),
+            none("tunnels", self.tunnels),
+            none("honest requests without their answer", self.missing),
+            none("answers that are not whole", self.unparsed),
+            none("connections left hanging", self.hanging),
+            none("answers without their line in the audit log", unaudited),
+            none("answers of an upstream not audited as allowed", misjudged),
+            at_least("requests of the client with a token", self.canary_count, 5),
+            none("of these, failed", self.canaries),
+        ]
+
+    def tell(self):
+        progress("")
+        for what, found in getattr(self, "found", {}).items():
+            for each in found[:8]:
+                print(f"{what}: {each}")
+        for note in self.notes:
+            print(*note)
+        print("answers:", ", ".join(f"{status} {count}" for status, count in sorted(self.statuses.items())))
+
+
+def step(connection, said):
+    """Writes and reads what can be: (what is left to say, what was heard; empty at the end, None for nothing yet)."""
+    try:
+        if said:
+            said = said[connection.send(said[:65536]):]
+    except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        pass
+    except OSError:
+        said = b""  # Who has hung up is found out by reading.
+    try:
+        return said, connection.recv(65536)
+    except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        select.select([connection], [connection] if said else [], [], 0.5)
+        return said, None
+    except OSError:
+        return said, b""
+
+
+class Saved(Line):
+    """An answer that has been read already."""
+
+    def __init__(self, data):
+        self.unread = data
+
+    def _more(self):
+        raise Broken("cut")
+
+
+HEAD_LINE = re.compile(r"[A-Z]+ /[\x21-\x7e]* HTTP/1\.1")
+FIELD = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+): ?([\t\x20-\x7e\x80-\xff]*)")
+HOP_BY_HOP = {"connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "http2-settings", "expect", "proxy-authorization"}
+
+
+def read_records(rig, kinds):
+    """Requests as (case, whole) in what was written to upstreams; what is no strict HTTP/1.1; what should have stayed behind."""
+    requests, malformed, forged = [], [], []
+    for kind in kinds:
+        for name in glob.glob(rig.path(f"{kind}-*.raw")):
+            data = open(name, "rb").read()
+            while data:
+                head, found, rest = data.partition(b"\r\n\r\n")
+                if not found:
+                    break  # cut off while it was written
+                case, length, fault, bad = strict(head.decode("latin-1"))
+                forged += [(case, each) for each in bad]
+                body_end = fault or body(rest, length)
+                if isinstance(body_end, str):
+                    malformed.append((kind, case, body_end, data[:300]))
+                    break
+                requests.append((case, body_end is not None))
+                data = b"" if body_end is None else rest[body_end:]
+    return requests, malformed, forged
+
+
+def strict(head):
+    """(case, length or "chunked", fault, fields that should have stayed behind)."""
+    first, *lines = head.split("\r\n")
+    fields = []
+    if not HEAD_LINE.fullmatch(first):
+        return "-", 0, f"request line {first[:100]!r}", []
+    for line in lines:
+        matched = FIELD.fullmatch(line)
+        if not matched:
+            return "-", 0, f"field {line[:100]!r}", []
+        fields.append((matched[1].lower(), matched[2]))
+    of = lambda name: [value for field, value in fields if field == name]
+    case = (of("x-case") or ["-"])[0]
+    lengths, codings = of("content-length"), of("transfer-encoding")
+    if len(of("host")) != 1 or len(lengths) + len(codings) > 1 or codings not in ([], ["chunked"]):
+        return case, 0, f"host, length or coding of {head[:200]!r}", []
+    if lengths and not lengths[0].isdigit():
+        return case, 0, f"length {lengths[0]!r}", []
+    bad = [f"{field}: {value[:60]}" for field, value in fields if field in HOP_BY_HOP or spoofs(field, value)]
+    return case, "chunked" if codings else int(lengths[0]) if lengths else 0, None, bad
+
+
+def spoofs(field, value):
+    ours = ("x-auth-", "x-forwarded-", "forwarded", "via", "x-real-ip", "x-request-id", "x-original-", "x-rewrite-url", "x-client-cert", "x-http-method")
+    return "forged" in value and (field == "proxy" or field.replace("_", "-").startswith(ours))
+
+
+def body(data, length):
+    """Where the body ends; None where it does not; a text where it is no body."""
+    if length != "chunked":
+        return length if len(data) >= length else None
+    at = 0
+    while True:
+        end = data.find(b"\r\n", at)
+        if end < 0:
+            return None
+        if not re.fullmatch(rb"[0-9A-Fa-f]{1,8}", data[at:end]):
+            return f"chunk size {data[at:end][:40]!r}"
+        size = int(data[at:end], 16)
+        at = end + 2 + size
+        if len(data) < at + 2:
+            return None
+        if data[at:at + 2] != b"\r\n":
+            return f"chunk end {data[at:at + 20]!r}"
+        at += 2
+        if not size:
+            return at
+
+
+def read_audit(path):
+    lines = (json.loads(line) for line in open(path, errors="replace") if line.endswith("}\n"))
+    return {line["gateway.request_id"]: (line.get("http.response.status_code"), line.get("gateway.decision")) for line in lines if "gateway.request_id" in line}
+
+
+def wait_for_descriptors(process, before):
+    """Connections to upstreams may idle for a while."""
+    ends = time.monotonic() + 40
+    while process.poll() is None and descriptors(process) > before + THREADS and time.monotonic() < ends:
+        time.sleep(0.5)
+    return max(0, descriptors(process) - before - THREADS) if process.poll() is None else 0
+
+
+main()

@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+"""One path, one meaning: what the gateway decides on is what every upstream behind it makes of what it gets.
+
+    bench/paths.py                        50,000 paths
+    bench/paths.py --paths 5000 --seed 7
+
+Paths are made at random, from a seed, of what attacks are made of: dots, escapes, escapes of escapes, slashes and backslashes in
+escapes, parameters, characters of other widths, empty segments, queries, case. Each is sent to a gateway that has open routes inside
+closed ones and the reverse, in front of nginx, Apache httpd, Node, Python's http.server and HAProxy; what is accepted is sent to all five. An
+upstream tells what it was sent and what it makes of that. Both are read again here, by rules of the bench's own that know nothing
+of the gateway's: decoded for as long as anything changes, parameters off, backslashes as slashes, dots and empty segments resolved;
+the rule for that must be the one that the gateway went by. Read in lower case it may not be closed either, nor may any path climb out of what is open once every
+character is in its compatibility form.
+Needs nginx, apache2, haproxy, node, openssl and a release build.
+"""
+
+import argparse
+import random
+import shutil
+import tempfile
+import unicodedata
+import urllib.parse
+from collections import Counter
+
+from compare import PORTCULLIS
+from rig import KINDS, Broken, Line, Rig, at_least, none, progress, require_tools, verdict
+
+PORT = 9140
+# Most specific first; the name says who may pass.
+RULES = {"/api/admin/help": "open", "/api/public/private": "closed", "/api/admin": "closed", "/api/public": "open", "/files": "one", "/": "root"}
+PIECES = """api public admin private help settings files x API Admin PUBLIC . .. ... .... %2e %2E %2e%2e .%2e %252e %252e%252e %25252e %25%32%65
+    %2f %2F %5c %252f %255c \\ ; ;x=1 ;/ %3b %3B %253b %61dmin adm%69n %2561dmin %41dmin %70ublic %70rivate %2570rivate %20 + ~ %7e %7E * %2a %c3%bc
+    ü %c0%ae %e0%80%ae %c0%af %ff %ef%bc%8e %ef%bc%8f %ef%bc%bc %ef%bc%9b %e2%80%a5 %ef%bc%852e ．． %zz % %2 %u002e %00 %0a %0d%0a %09 %7f %23 %3f
+    %25 %2525 : @ & = $ , ! ' ( ) " < > | ^ ` { } [ ] a%20b 100%25 v1.2 .hidden x. ..x x.. %40 %26 %3d""".split()
+SEGMENTS = ["api", "public", "admin", "private", "help", "files", "..", ".", "", "%2e%2e", "%61dmin", "x"]
+ROOTS = ["", "", "/api/public", "/api/public", "/api/public/x", "/api/public/private", "/api/admin", "/api/admin/help", "/api", "/files", "/API", "//api"]
+QUERIES = ["", "", "", "", "?", "?x=/api/public", "?/../admin", "?a=%2e%2e", "?a;b", "?%00", "?x=%zz", "#", "#/../admin", "?x#y", "/?/../public"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--paths", type=int, default=50_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--binary", default=PORTCULLIS)
+    options = parser.parse_args()
+    require_tools()
+    folder = tempfile.mkdtemp(prefix="portcullis-bench-")
+    rig = Rig(folder, options.binary)
+    try:
+        rig.start_echoes()
+        gateway = rig.start_gateway(PORT, config(rig))
+        tried = Trial(options.seed)
+        for number in range(options.paths):
+            tried.path(number)
+            if number % 500 == 0:
+                progress(f"{number} paths, {tried.accepted} accepted, {len(tried.differences)} differences")
+        panics = rig.gateway_said().count("panicked") + (gateway.poll() is not None)
+    finally:
+        rig.stop_all()
+        shutil.rmtree(folder, ignore_errors=True)
+    progress("")
+    for path, kind, ours, theirs in tried.differences[:20]:
+        print(f"{path} at {kind}: decided {ours}, read as {theirs}")
+    print("answers:", ", ".join(f"{status} {count}" for status, count in sorted(tried.statuses.items())))
+    verdict([
+        at_least("paths", tried.count, options.paths),
+        at_least("accepted, and sent to all five upstreams", tried.accepted, options.paths // 50),
+        at_least("requests that reached an upstream", tried.forwarded, tried.accepted * len(KINDS)),
+        none("decisions other than for what the upstream was sent", tried.differences),
+        none("answers that were not the request's own", tried.crossed),
+        none("canaries that failed", tried.canaries),
+        none("panics, or an end", panics),
+    ])
+
+
+def config(rig):
+    routes = []
+    for kind in KINDS:
+        for path, access in (("/api/admin/help", "public"), ("/api/public/private/**", "{scopes: [read:data]}"), ("/api/admin/**", "{scopes: [admin]}"),
+                             ("/api/public/**", "public"), ("/files/{name}", "public"), ("/", "public")):
+            routes.append(f"  - {{path: \"{path}\", hosts: [{kind}.test], upstream: {kind}, access: {access}, name: \"{kind} {path}\"}}")
+    upstreams = "\n".join(f"  {kind}: \"http://127.0.0.1:{port}\"" for kind, port in rig.ports.items())
+    return f"upstreams:\n{upstreams}\nroutes:\n" + "\n".join(routes)
+
+
+class Trial:
+    """The paths so far, and what became of them."""
+
+    def __init__(self, seed):
+        self.random, self.line = random.Random(seed), None
+        self.count = self.accepted = self.forwarded = 0
+        self.statuses, self.differences, self.crossed, self.canaries = Counter(), [], [], []
+
+    def path(self, number):
+        path = make(self.random)
+        self.count += 1
+        kinds = [KINDS[number % len(KINDS)]]
+        for turn in range(len(KINDS)):
+            status, fields = self.ask(path, kinds[turn], f"p{number}.{turn}")
+            self.statuses[status] += turn == 0
+            if status == 200 and turn == 0:
+                self.accepted += 1
+                kinds += [kind for kind in KINDS if kind != kinds[0]]
+            if status != 200:
+                ours = {401: "closed", 404: "none"}.get(status)
+                # Whoever was let through to nowhere, or was asked for a token, was judged too.
+                if ours == "none" and turn:
+                    self.differences.append((path, kinds[turn], ours, "accepted for another"))
+                break
+            self.forwarded += 1
+            self.judge(path, kinds[turn], fields)
+        if number % 100 == 0 and self.ask("/api/public/canary", KINDS[number // 100 % len(KINDS)], f"c{number}")[0] != 200:
+            self.canaries.append(number)
+
+    def ask(self, path, kind, case):
+        for _ in range(2):
+            try:
+                self.line = self.line or Line(PORT)
+                self.line.send(f"GET {path} HTTP/1.1\r\nHost: {kind}.test\r\nX-Case: {case}\r\n\r\n".encode())
+                status, fields, _ = self.line.answer()
+                break
+            except Broken:
+                self.line = None
+        else:
+            return 0, {}
+        if status == 200 and fields.get("x-echo") != case:
+            self.crossed.append((case, fields.get("x-echo")))
+        if fields.get("connection") == "close":
+            self.line.close()
+            self.line = None
+        return status, fields
+
+    def judge(self, path, kind, fields):
+        raw = fields["x-raw"].removeprefix("GET ").removesuffix(" HTTP/1.1")
+        opinion = fields["x-path"][1:-1].encode("latin-1").decode("utf-8", "replace")
+        # The token that a closed route wants was never sent: what was answered with 200 was decided to be open.
+        for reading in (eager(raw.split("?")[0]), eager(opinion)):
+            # Where a reader knows no case, nothing that is open may be closed.
+            if rule(reading) not in ("open", "one", "root") or rule(reading.lower()) == "closed":
+                self.differences.append((path, kind, "open", f"{raw} -> {reading}"))
+        folded = eager(raw.split("?")[0], fold=True)
+        # Full-width slashes may stand in honest names: what counts is that nothing climbs.
+        if rule(folded) == "closed" and not folded.startswith("/api/public/"):
+            self.differences.append((path, kind, "open", f"{raw} -> {folded}"))
+
+
+def make(rng):
+    """A target; what HTTP/1.1 has no way to say (spaces, line ends) is not in it."""
+    segments = []
+    for _ in range(rng.randint(0, 5)):
+        way = rng.random()
+        if way < 0.5:
+            segments.append(rng.choice(SEGMENTS))
+        elif way < 0.65:
+            segments.append(disguised(rng, rng.choice(["admin", "private", "public", "help", ".."])))
+        else:
+            segments.append("".join(rng.choice(PIECES) for _ in range(rng.randint(1, 3))))
+    if rng.random() < 0.3:
+        # Honest ones too: what is never accepted tells nothing.
+        segments = [segment for segment in segments if segment.replace(".", "").isalnum()]
+    path = rng.choice(ROOTS) + "".join("/" + segment for segment in segments) + rng.choice(["", "", "/"])
+    return (path if path.startswith("/") else "/" + path) + rng.choice(QUERIES)
+
+
+def disguised(rng, word):
+    """The same word, for those who decode once, twice, or take parameters off."""
+    escape = rng.choice(["%", "%", "%25", "%2525", "%25%32%35"])
+    letters = [f"{escape}{ord(letter):02x}" if rng.random() < 0.3 else letter for letter in word]
+    if rng.random() < 0.3:
+        letters = [letter.upper() if len(letter) == 1 and rng.random() < 0.5 else letter for letter in letters]
+    return "".join(letters) + rng.choice(["", "", "", ";x", "%3bx", "%253bx", "%ef%bc%9bx"])
+
+
+def eager(path, fold=False):
+    """As the most eager of services would read it."""
+    while True:
+        again = urllib.parse.unquote(path, errors="replace").replace("\\", "/")
+        if fold:
+            again = unicodedata.normalize("NFKC", again)
+        again = "/".join(segment.split(";")[0] for segment in again.split("/"))
+        if again == path:
+            break
+        path = again
+    segments = []
+    for segment in path.split("/"):
+        if segment == "..":
+            segments = segments[:-1]
+        elif segment not in ("", "."):
+            segments.append(segment)
+    return "/" + "/".join(segments)
+
+
+def rule(path):
+    for root, who in RULES.items():
+        inside = path == root or path.startswith(root.rstrip("/") + "/")
+        if who == "root" and path != "/" or who == "one" and len(path.split("/")) != 3 or root == "/api/admin/help" and path != root:
+            continue
+        if inside:
+            return who
+    return "none"
+
+
+main()
