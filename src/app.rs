@@ -172,6 +172,7 @@ impl App {
         let (lines, batches) = sync_channel(AUDIT_BATCHES);
         let audit_thread = writer.start(batches)?;
         record(Event::Start, &config, &lines);
+        ring_keeper.iter().for_each(|ring_keeper| ring_keeper.record_start(&config.id, &lines));
         revocation::start(keeper, snapshot.load().trust.issuers().to_vec(), config.id.clone(), lines.clone())?;
         let (stage, drain) = drain::channel();
         let total = descriptors::connections(config.limits.connections);

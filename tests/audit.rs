@@ -174,8 +174,8 @@ async fn lines_are_numbered_without_gaps_over_all_workers_between_start_and_stop
     gateway.audit_line(|line| line["gateway.event"] == "stop");
     let lines: Vec<Value> = gateway.audit_text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let numbers: Vec<u64> = lines.iter().map(|line| line["seq"].as_u64().unwrap()).collect();
-    assert_eq!(numbers, (1..=202).collect::<Vec<_>>());
-    assert_eq!((&lines[0]["gateway.event"], &lines[201]["gateway.event"]), (&"start".into(), &"stop".into()));
+    assert_eq!(numbers, (1..=203).collect::<Vec<_>>());
+    assert_eq!((&lines[0]["gateway.event"], &lines[202]["gateway.event"]), (&"start".into(), &"stop".into()));
     assert!(lines.iter().all(|line| line["gateway.config"] == lines[0]["gateway.config"]));
     let ids: std::collections::HashSet<_> = lines.iter().map(|line| line["gateway.request_id"].to_string()).collect();
     assert_eq!(ids.len(), 201);
@@ -256,7 +256,8 @@ async fn nothing_that_a_client_sends_can_pass_for_a_second_line() {
     gateway.stop();
     gateway.audit_line(|line| line["gateway.event"] == "stop");
     let text = gateway.audit_text();
-    assert_eq!(text.lines().count(), ids.len() + 2);
+    // Besides, the start, the first signing key and the end.
+    assert_eq!(text.lines().count(), ids.len() + 3);
     for line in text.lines() {
         let read: Value = serde_json::from_str(line).unwrap();
         assert!(read.get("forged").is_none() && line.len() < 8192, "{line}");

@@ -244,5 +244,5 @@ async fn lines_on_standard_output_are_chained_and_not_signed() {
     assert_eq!(unsigned.code, Some(1));
     assert!(unsigned.stdout.contains("unknown: nothing is signed"), "{unsigned:?}");
     let said = home.run(&["audit", "verify", "--no-checkpoints", "audit.jsonl"]);
-    assert_eq!((said.code, said.stdout.contains("intact  3 lines, 1 to 3")), (Some(0), true), "{said:?}");
+    assert_eq!((said.code, said.stdout.contains("intact  4 lines, 1 to 4")), (Some(0), true), "{said:?}");
 }

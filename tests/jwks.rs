@@ -105,7 +105,7 @@ issuers:
 upstreams: {{legacy: "http://{upstream}"}}
 routes:
   - {{path: /data, upstream: legacy, access: {{}}}}
-audit: {{file: "-"}}
+audit: {{file: "-", refusals_per_second: unlimited}}
 admin: {{address: 127.0.0.1:0}}
 "#
     )

@@ -66,10 +66,13 @@ pub(super) fn open(
 }
 
 impl RingKeeper {
+    /// Records what was made and retired when the ring was opened.
+    pub(super) fn record_start(&self, config: &str, lines: &SyncSender<Batch>) {
+        record_changes(self.before.as_ref(), &self.ring, config, lines);
+    }
+
     /// For as long as the gateway runs. `config` names the configuration in audit lines.
     pub(super) async fn keep(mut self, config: String, lines: SyncSender<Batch>) {
-        let before = self.before.take();
-        record_changes(before.as_ref(), &self.ring, &config, &lines);
         loop {
             sleep(LOOK_EVERY).await;
             if let Err(error) = self.look(&config, &lines).await {

@@ -27,8 +27,8 @@ async fn verify_names_the_first_bad_line_and_gives_two_verdicts() {
     let said = home.run(&["audit", "verify"]);
     assert_eq!((said.code, &*said.stderr), (Some(0), ""), "{said:?}");
     let rows: Vec<_> = said.stdout.lines().map(str::trim_start).collect();
-    assert!(rows[0].starts_with("integrity  intact  12 lines, 1 to 12"), "{rows:?}");
-    assert!(rows[1].starts_with("completeness  complete  ") && rows[1].ends_with(" of line 12"), "{rows:?}");
+    assert!(rows[0].starts_with("integrity  intact  13 lines, 1 to 13"), "{rows:?}");
+    assert!(rows[1].starts_with("completeness  complete  ") && rows[1].ends_with(" of line 13"), "{rows:?}");
     let whole = fs::read_to_string(home.log()).unwrap();
     let lines: Vec<&str> = whole.split_inclusive('\n').collect();
     let with = |change: &dyn Fn(&mut Vec<String>)| {
@@ -50,7 +50,7 @@ async fn verify_names_the_first_bad_line_and_gives_two_verdicts() {
         (with(&|lines| lines.swap(2, 3)), "audit.jsonl:3: line 3 is missing before this one", ["BROKEN", "INCOMPLETE"]),
         (
             with(&|lines| lines.truncate(9)),
-            "lines 10 to 12 are missing: a checkpoint knows of them",
+            "lines 10 to 13 are missing: a checkpoint knows of them",
             ["intact", "INCOMPLETE"],
         ),
         (
@@ -86,7 +86,7 @@ async fn a_log_that_was_written_anew_with_its_own_key_is_found_by_ours() {
 async fn query_finds_lines_by_every_filter() {
     let home = written().await;
     let all = home.lines();
-    let id = all[1]["gateway.request_id"].as_str().unwrap();
+    let id = all[2]["gateway.request_id"].as_str().unwrap();
     let time = all[6]["time"].as_str().unwrap();
     for (filter, count) in [
         (&["--client", "app", "--decision", "issue"][..], 2),
@@ -97,7 +97,7 @@ async fn query_finds_lines_by_every_filter() {
         (&["--request-id", id], 1),
         (&["--client", "self/app", "--route", "data"], 2),
         (&["--client", "corp/app"], 0),
-        (&["--since", "1h"], 12),
+        (&["--since", "1h"], 13),
         (&["--until", "1h"], 0),
         (&["--until", time, "--since", "1h"], all.iter().filter(|line| line["time"].as_str() <= Some(time)).count()),
     ] {
