@@ -11,10 +11,10 @@ mod revocation;
 pub(crate) mod seclusion;
 mod stop;
 mod upkeep;
+mod workers;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -24,11 +24,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use own_keys::RingKeeper;
 use rustls::ServerConfig;
-use tokio::runtime::{Builder, LocalOptions, Runtime};
-use tokio::sync::{mpsc, oneshot};
+use tokio::runtime::{Builder, Runtime};
 use tracing::{info, warn};
 
-use crate::audit::ledger::{Batch, Health, Ledger, OnFailure, hand_over_within};
+use crate::audit::ledger::{Batch, Health, OnFailure, hand_over_within};
 use crate::audit::record::Event;
 use crate::audit::writer::{OpenError, Writer};
 use crate::clock;
@@ -37,13 +36,10 @@ use crate::issuer::offload::Offload;
 use crate::issuer::ring_files::RingError;
 use crate::jose::signing::SigningKeyFault;
 use crate::pipeline::peer::Entrance;
-use crate::pipeline::pressure::Pressure;
 use crate::pipeline::snapshot::Snapshot;
-use crate::pipeline::worker::{Gate, ReportRequest, Worker};
-use crate::server::accept;
+use crate::pipeline::worker::Gate;
 use crate::server::certificate::{CertificateError, CertificateFiles};
-use crate::server::drain::{self, Drain};
-use crate::server::limits::Share;
+use crate::server::drain;
 use crate::server::listener::{self, ListenError};
 use crate::server::places::Places;
 use crate::server::tls;
@@ -96,14 +92,10 @@ pub(crate) struct App {
     control: Runtime,
 }
 
-/// Room for lines in the audit log's queues, over all workers.
-const AUDIT_LINES: usize = 8192;
 const AUDIT_BATCHES: usize = 64;
 const CONTROL_THREADS: usize = 2;
 /// Each password that is checked takes 19 MiB or more.
 const PASSWORD_THREADS: usize = 2;
-/// Name look-ups for upstreams, per worker.
-const LOOKUP_THREADS: usize = 4;
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// For the audit writer to flush once everything else has ended.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -182,7 +174,7 @@ impl App {
         if let Some(budget) = config.limits.memory.bytes(memory::available) {
             control.spawn(memory::watch(budget, Arc::clone(&places), Arc::clone(&memory_is_short)));
         }
-        let mut plan = Plan {
+        let mut plan = workers::Plan {
             gates,
             snapshot: Arc::clone(&snapshot),
             places: Arc::clone(&places),
@@ -191,7 +183,7 @@ impl App {
             health: Arc::clone(&health),
             memory_is_short,
         };
-        let (workers, reports) = start_workers(&config, sockets, &mut plan)?;
+        let (workers, reports) = workers::start(&config, sockets, &mut plan)?;
         if let Some(listener) = admin {
             let probes = probes::probes(drain.clone(), Arc::clone(&health), places, Arc::clone(&snapshot), reports);
             control.spawn(probes::serve_admin(listener, probes));
@@ -212,18 +204,6 @@ impl App {
         join_within(audit_thread, FLUSH_TIMEOUT);
         ended
     }
-}
-
-/// What every worker is given.
-#[derive(Clone)]
-struct Plan {
-    gates: Vec<Gate>,
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    places: Arc<Places>,
-    drain: Drain,
-    lines: SyncSender<Batch>,
-    health: Arc<Health>,
-    memory_is_short: Arc<AtomicBool>,
 }
 
 fn control_runtime() -> io::Result<Runtime> {
@@ -297,91 +277,6 @@ async fn keep_fresh(settings: IssuerSettings, source: KeySource, shelf: Shelf, k
             "the refresher of an issuer died; starting it again"
         );
         tokio::time::sleep(RESTART_AFTER).await;
-    }
-}
-
-type Workers = Vec<(JoinHandle<()>, oneshot::Receiver<()>)>;
-
-fn start_workers(
-    config: &Config,
-    sockets: Vec<Vec<TcpListener>>,
-    plan: &mut Plan,
-) -> Result<(Workers, Vec<mpsc::Sender<ReportRequest>>), StartError> {
-    let (mut workers, mut reports) = (Vec::new(), Vec::new());
-    let mut sockets: Vec<_> = sockets.into_iter().map(Vec::into_iter).collect();
-    for number in 0..config.workers {
-        let mine: Vec<TcpListener> = sockets.iter_mut().filter_map(Iterator::next).collect();
-        let ledger_capacity = AUDIT_LINES.div_ceil(config.workers);
-        let share = config.limits.share(config.workers);
-        let (plan, rules) = (plan.clone(), config.audit.rules);
-        let (report_sender, report_requests) = mpsc::channel(8);
-        let (ended, has_ended) = oneshot::channel();
-        let runtime = move || {
-            let runtime = Builder::new_current_thread()
-                .enable_all()
-                .max_blocking_threads(LOOKUP_THREADS)
-                .build_local(LocalOptions::default())?;
-            let ledger = Rc::new(Ledger::new(plan.lines.clone(), Arc::clone(&plan.health), rules, ledger_capacity));
-            runtime.block_on(work(plan, mine, Rc::clone(&ledger), share, report_requests));
-            // What is still open is dropped with the runtime, and leaves its lines.
-            drop(runtime);
-            ledger.finish();
-            drop(ended);
-            Ok::<_, io::Error>(())
-        };
-        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            if let Err(error) = runtime() {
-                tracing::error!(%error, "a worker could not start");
-            }
-        })?;
-        workers.push((thread, has_ended));
-        reports.push(report_sender);
-    }
-    Ok((workers, reports))
-}
-
-/// One worker's life: its listeners, and what it tends beside them.
-async fn work(
-    plan: Plan,
-    sockets: Vec<TcpListener>,
-    ledger: Rc<Ledger>,
-    share: Share,
-    reports: mpsc::Receiver<ReportRequest>,
-) {
-    let pressure = Pressure::new(share.in_flight, plan.memory_is_short);
-    let worker = Rc::new(Worker::new(plan.snapshot, ledger, share, pressure));
-    let tending = tokio::task::spawn_local(tend(Rc::clone(&worker), plan.drain.clone(), reports));
-    let mut listeners = tokio::task::JoinSet::new();
-    for (socket, gate) in sockets.into_iter().zip(plan.gates) {
-        let listener = match tokio::net::TcpListener::from_std(socket) {
-            Ok(listener) => listener,
-            Err(error) => {
-                tracing::error!(%error, "a listener could not start");
-                continue;
-            }
-        };
-        let (worker, gate, drain) = (Rc::clone(&worker), Rc::new(gate), plan.drain.clone());
-        let serve = move |accepted| Rc::clone(&worker).serve(Rc::clone(&gate), accepted);
-        listeners.spawn_local(accept::run(listener, Arc::clone(&plan.places), drain, serve));
-    }
-    while listeners.join_next().await.is_some() {}
-    tending.abort();
-}
-
-/// What a worker does beside its requests. Each is a task of its own, so that none takes another with it.
-async fn tend(worker: Rc<Worker>, drain: Drain, reports: mpsc::Receiver<ReportRequest>) {
-    let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn_local(Rc::clone(&worker).keep_watch());
-    tasks.spawn_local(Rc::clone(&worker).feel_pressure());
-    tasks.spawn_local(Rc::clone(&worker).pass_on(drain));
-    tasks.spawn_local(Rc::clone(&worker).sweep_pools());
-    tasks.spawn_local(Rc::clone(&worker).hand_over_lines());
-    tasks.spawn_local(Rc::clone(&worker).tell_folded());
-    tasks.spawn_local(Rc::clone(&worker).report(reports));
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(died) = ended {
-            tracing::error!(%died, "a worker's own task died");
-        }
     }
 }
 

@@ -9,9 +9,12 @@ use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Request};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, FORWARDED};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
+use crate::audit::audit_key::PublicKey;
+use crate::audit::chain::{Hasher, Sealed};
+use crate::audit::checkpoint;
 use crate::clock::UnixTime;
 use crate::config;
 use crate::config::interpolate::Surroundings;
@@ -22,8 +25,11 @@ use crate::jose::jwk::VerifyingKey;
 use crate::jose::key_set::KeySet;
 use crate::jose::signing::SigningKey;
 use crate::jose::token::Unverified;
+use crate::network::{Network, Networks};
 use crate::pipeline::canonical::CanonicalRequest;
+use crate::pipeline::forwarded;
 use crate::server::limits::Limits;
+use crate::server::proxy_header;
 
 /// An entrance and its name, which is that of its target and of its corpus.
 pub type Entrance = (&'static str, fn(&[u8]));
@@ -37,6 +43,9 @@ pub const ENTRANCES: &[Entrance] = &[
     ("token_json", token_json),
     ("basic", basic),
     ("config", configuration),
+    ("proxy_protocol", proxy_protocol),
+    ("forwarded", forwarded_by),
+    ("audit_log", audit_log),
 ];
 
 /// A token (RFC 7519): none that a fuzzer makes is signed by a key that it does not have.
@@ -114,4 +123,43 @@ pub fn configuration(data: &[u8]) {
     let surroundings = Surroundings { variable: &variable, file: &file, now: UnixTime::from_seconds(1_800_000_000) };
     let reading = config::parse(Path::new("gateway.yaml"), data.to_vec(), &surroundings);
     assert!(reading.faults.is_empty() || !reading.told().is_empty());
+}
+
+/// The header that a load balancer puts before a connection: it ends within what was sent.
+pub fn proxy_protocol(data: &[u8]) {
+    if let Some(length) = proxy_header::length(data) {
+        assert!(length <= data.len());
+        assert_eq!(proxy_header::length(&data[..length]), Some(length), "what follows makes no difference");
+    }
+}
+
+/// `X-Forwarded-For` and, after a line break, `Forwarded` (RFC 7239): never more hops than are believed.
+pub fn forwarded_by(data: &[u8]) {
+    let trusted: Networks = Network::parse("10.0.0.0/8").into_iter().collect();
+    let mut headers = HeaderMap::new();
+    let lines = data.split(|byte| *byte == b'\n');
+    for (name, line) in [HeaderName::from_static("x-forwarded-for"), FORWARDED].into_iter().cycle().zip(lines) {
+        if let Ok(value) = HeaderValue::from_bytes(line) {
+            headers.append(name, value);
+        }
+    }
+    if let Ok(chain) = forwarded::chain(&headers, &trusted) {
+        assert!(chain.hops.len() <= 17);
+    }
+}
+
+/// Lines of an audit log and of its checkpoints: none that a fuzzer makes follows from nothing or is signed.
+pub fn audit_log(data: &[u8]) {
+    let key = PublicKey::parse("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
+    let mut before = None;
+    for line in data.split(|byte| *byte == b'\n') {
+        if let Some(sealed) = Sealed::parse(line) {
+            let previous = before.or_else(|| sealed.previous());
+            let _ = previous.map(|previous| sealed.follows(&previous, &mut Hasher::default()));
+            before = Some(sealed.link.head);
+        }
+        if let (Some(key), Ok(text)) = (&key, std::str::from_utf8(line)) {
+            assert!(!matches!(checkpoint::read(text, key), checkpoint::Read::Signed(..)), "a forged checkpoint");
+        }
+    }
 }

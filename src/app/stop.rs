@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use super::{StartError, Workers};
+use super::StartError;
+use super::workers::Workers;
 use crate::server::drain::{Shutdown, Stage};
 
 /// After the cut, for workers to say their last.

@@ -63,6 +63,14 @@ pub(crate) async fn read(stream: &mut TcpStream) -> io::Result<Introduction> {
     }
 }
 
+/// How long the header is that these bytes begin with; `None` where they begin with none, or not with the whole of it.
+pub(crate) fn length(bytes: &[u8]) -> Option<usize> {
+    match parse(bytes) {
+        Parsed::Header(_, length) => Some(length),
+        Parsed::Partial | Parsed::Malformed => None,
+    }
+}
+
 fn parse(bytes: &[u8]) -> Parsed {
     if begins(bytes, SIGNATURE_V2) {
         parse_v2(bytes)

@@ -10,7 +10,7 @@ use crate::support::command::run;
 use crate::support::gateway::{folder, program};
 use crate::support::issuer::{Key, now};
 use crate::support::world::{SECRET, config};
-use crate::support::{Answer, Gateway, Upstream};
+use crate::support::{Answer, Upstream};
 
 fn claims(token: &str) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
