@@ -88,6 +88,8 @@ enum Output {
 /// How often the path is compared with the open file, and a failed write is tried again.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const RETRY_EVERY: Duration = Duration::from_millis(100);
+/// How long the first who waits for the disk waits for others to share its flush.
+const GATHER: Duration = Duration::from_millis(1);
 /// Batches written with one call at most.
 const GROUP: usize = 64;
 
@@ -223,7 +225,13 @@ impl Writer {
         let _dead = BrokenOnDrop(Arc::clone(&self.health));
         loop {
             match batches.recv_timeout(LOOK_EVERY) {
-                Ok(first) => self.take(std::iter::once(first).chain(batches.try_iter().take(GROUP)).collect()),
+                Ok(first) => {
+                    if !first.waiting.is_empty() {
+                        // Each flush costs more than all that leads to it, and others come in the meantime.
+                        thread::sleep(GATHER);
+                    }
+                    self.take(std::iter::once(first).chain(batches.try_iter().take(GROUP)).collect());
+                }
                 Err(RecvTimeoutError::Timeout) => self.idle(),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
