@@ -100,4 +100,5 @@ def openssl(name):
     return value if value > 1 else 1 / value
 
 
-main()
+if __name__ == "__main__":
+    main()

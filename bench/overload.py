@@ -124,4 +124,5 @@ def recover():
     return time.monotonic() - began
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -139,4 +139,5 @@ def kid(token):
     return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))["kid"]
 
 
-main()
+if __name__ == "__main__":
+    main()
