@@ -21,6 +21,7 @@
 //! | `jose` | keys, key sets, signing, verifying |
 //! | `oauth` | the vocabulary of the RFCs, pure |
 //! | `clock` | the only reader of the system clock |
+//! | `fuzzing` | an entrance for each parser of what strangers send, for `fuzz/` and the tests |
 //! | `network` | blocks of addresses |
 //! | `telemetry` | logs and metrics; imported by all, imports none |
 //!
