@@ -11,6 +11,7 @@ taskset and a release build.
 
 import argparse
 import base64
+import glob
 import http.client
 import json
 import os
@@ -41,11 +42,11 @@ def main():
         world.start_upstream()
         gateway = start(world)
         counts = run(world, options.minutes * 60)
-        audit = open(os.path.join(gateway, "audit.jsonl")).read()
+        rotations = sum(line.count('"gateway.event":"key_made"') for path in glob.glob(os.path.join(gateway, "audit.jsonl*"))
+                        for line in open(path))
     finally:
         world.stop_all()
         shutil.rmtree(folder, ignore_errors=True)
-    rotations = audit.count('"gateway.event":"key_made"')
     print(f"{'rotations':34}{rotations:>10}")
     for name, (done, failed) in counts.items():
         print(f"{name:34}{done:>10}   failed {failed}   target 0")
