@@ -180,6 +180,25 @@ async fn what_a_crash_has_torn_is_recovered_and_not_taken_for_tampering() {
 }
 
 #[tokio::test]
+async fn a_file_that_ends_in_nothing_but_zeros_is_put_aside_and_no_number_is_used_again() {
+    let home = Home::new();
+    let (_upstream, gateway) = home.start("file: audit.jsonl").await;
+    Client::new(&gateway).granted("app", SECRET, "").await;
+    stop(gateway).await;
+    let last = home.lines().last().unwrap()["seq"].as_u64().unwrap();
+    let mut damaged = fs::read(home.log()).unwrap();
+    damaged.resize(damaged.len() + 300_000, 0);
+    fs::write(home.log(), damaged).unwrap();
+    let (_upstream, gateway) = home.start("file: audit.jsonl").await;
+    gateway.log_line("the file is put aside as it is");
+    stop(gateway).await;
+    let lines = home.lines();
+    assert_eq!(lines[0]["seq"], last + 1, "{}", lines[0]);
+    assert!(lines.iter().any(|line| line["gateway.event"] == "damaged"));
+    assert!(lines.iter().all(|line| line["gateway.event"] != "missing"), "they are in the file that was put aside");
+}
+
+#[tokio::test]
 async fn full_files_are_put_aside_the_oldest_go_and_the_rest_is_one_chain() {
     let home = Home::new();
     let (_upstream, gateway) = home.start("file: audit.jsonl, rotate: {size: 8KiB, keep: 3}").await;

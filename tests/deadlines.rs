@@ -390,3 +390,22 @@ async fn answers_that_are_never_asked_for_are_given_up_and_their_upstreams_let_g
     assert_eq!(line["gateway.reason"], "client_gone");
     assert!(gateway.peak_memory() < 256 << 20);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_asks_again_at_once_beyond_its_share_is_still_served_within_it() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::open(upstream.address, "limits: {in_flight: 1000, in_flight_per_address: 2}");
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let client = Client::new(&gateway);
+        asking.spawn(async move {
+            let mut connection = client.connect().await;
+            let mut served = 0;
+            // Each goes on until it has been served often, however many refusals come in between.
+            while served < 20 {
+                served += usize::from(connection.send(request("GET", "/x")).await.status == 200);
+            }
+        });
+    }
+    within(asking.join_all()).await;
+}

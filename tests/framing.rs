@@ -79,7 +79,14 @@ async fn codings_that_are_not_chunked_are_refused() {
         "Transfer-Encoding: chunked, chunked",
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
         "Transfer-Encoding: \u{b}chunked",
+        "Transfer-Encoding: xchunked, chunked",
+        "Transfer-Encoding: identity, chunked",
+        "Transfer-Encoding: , chunked",
+        "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
     ];
+    // With a body that is good in chunks: what is wrong is the coding alone.
+    let chunked = |field: &&str| format!("POST /x HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n1\r\nx\r\n0\r\n\r\n");
+    refused(&[400, 501], &fields.iter().map(chunked).collect::<Vec<_>>()).await;
     refused(&[400, 501], &with_fields(&fields)).await;
 }
 

@@ -1,6 +1,7 @@
 //! The memory budget: no new connections while it is nearly used up, no new requests beyond.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -45,8 +46,24 @@ fn resident() -> Option<u64> {
 /// What the machine, or the control group that we are in, has for us, less a tenth for everything else.
 pub(super) fn available() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| kibibytes(&text, "MemTotal:"));
-    let group = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
-    [machine, group].into_iter().flatten().min().map(|bytes: u64| bytes / 10 * 9)
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let files = groups.lines().flat_map(limit_files);
+    let limits = files.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok());
+    limits.chain(machine).min().map(|bytes: u64| bytes / 10 * 9)
+}
+
+/// Where the limits of a control group and of those around it are, by its line in `/proc/self/cgroup`: `0::/path` in version 2,
+/// `4:memory:/path` in version 1.
+fn limit_files(line: &str) -> Vec<PathBuf> {
+    let mut parts = line.splitn(3, ':').skip(1);
+    let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { return Vec::new() };
+    let (root, file) = match controllers {
+        "" => ("/sys/fs/cgroup", "memory.max"),
+        _ if controllers.split(',').any(|name| name == "memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+        _ => return Vec::new(),
+    };
+    let groups = Path::new(path).ancestors().map(|group| group.strip_prefix("/").unwrap_or(group));
+    groups.map(|group| Path::new(root).join(group).join(file)).collect()
 }
 
 fn kibibytes(text: &str, name: &str) -> Option<u64> {
@@ -57,6 +74,22 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_limits_of_a_control_group_and_of_those_around_it_are_found() {
+        let files = |line: &str| limit_files(line).iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+        let v2 = [
+            "/sys/fs/cgroup/a.slice/b.service/memory.max",
+            "/sys/fs/cgroup/a.slice/memory.max",
+            "/sys/fs/cgroup/memory.max",
+        ];
+        assert_eq!(files("0::/a.slice/b.service"), v2);
+        assert_eq!(
+            files("4:memory:/a"),
+            ["/sys/fs/cgroup/memory/a/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        );
+        assert!(files("3:cpu,cpuacct:/a").is_empty() && files("garbage").is_empty());
+    }
 
     #[test]
     fn what_the_kernel_tells_is_understood() {

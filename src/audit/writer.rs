@@ -8,8 +8,9 @@ mod files;
 mod group;
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -81,7 +82,8 @@ pub(crate) struct Writer {
 }
 
 enum Output {
-    Stdout(io::Stdout),
+    /// Without the standard library's buffer, which does not tell how much of it was written.
+    Stdout(File),
     File(LogFile),
 }
 
@@ -92,6 +94,10 @@ const RETRY_EVERY: Duration = Duration::from_millis(100);
 const GATHER: Duration = Duration::from_millis(1);
 /// Batches written with one call at most.
 const GROUP: usize = 64;
+
+fn stdout() -> io::Result<File> {
+    io::stdout().as_fd().try_clone_to_owned().map(File::from)
+}
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,7 +133,7 @@ impl Target {
 impl Writer {
     pub(crate) fn open(settings: Settings, reopen: Arc<AtomicBool>, health: Arc<Health>) -> Result<Self, OpenError> {
         let mut writer = Self {
-            output: Output::Stdout(io::stdout()),
+            output: Output::Stdout(stdout().map_err(|source| OpenError::Log { path: PathBuf::from("-"), source })?),
             link: Link::GENESIS,
             begins_file: true,
             breaks_line: false,
@@ -188,7 +194,8 @@ impl Writer {
                 drop(file);
                 fs::rename(&path, &aside)?;
                 file = LogFile::open(&path)?;
-                self.link = link;
+                // What is signed or stands in another file is not numbered again.
+                self.link = std::cmp::max_by_key(link, predecessor(&path), |link| link.sequence);
                 self.note(Event::Damaged { file: &name(&aside) });
             }
         }
@@ -327,7 +334,7 @@ impl Writer {
         {
             self.health.writing(true);
             let written = match &mut self.output {
-                Output::Stdout(stdout) => stdout.write_all(rest).and_then(|()| stdout.flush()).map(|()| rest.len()),
+                Output::Stdout(stdout) => stdout.write(rest),
                 Output::File(file) => file.write(rest),
             };
             self.health.writing(false);

@@ -10,7 +10,7 @@ use std::net::Ipv6Addr;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Uri};
@@ -44,6 +44,8 @@ pub(crate) enum Ambiguous {
     Target,
     #[error("the request names another scheme than the connection's")]
     Scheme,
+    #[error("the body is coded in another way than in chunks")]
+    Coding,
     #[error("the path has an empty segment")]
     EmptySegment,
     #[error("the path has a dot segment")]
@@ -78,6 +80,12 @@ impl CanonicalRequest {
         // Said in an absolute target or by HTTP/2; it can't be another than the connection's own.
         if head.uri.scheme_str().is_some_and(|named| named != scheme) {
             return Err(Ambiguous::Scheme);
+        }
+        let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+        // Chunks are undone here; what another coding hides would reach the upstream under no name, or as a request of its own.
+        let chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+        if !chunked || codings.next().is_some() {
+            return Err(Ambiguous::Coding);
         }
         if head.headers.len() > limits.header_count {
             return Err(Ambiguous::TooManyFields);

@@ -68,6 +68,7 @@ pub(crate) async fn walk(
         None => drop(watcher),
     }
     if matches!(&decided, Err(rejection) if rejection.is_for_want_of_room()) {
+        let _held = peer.share.as_ref().map(|share| share.hold_back());
         // Boxed, so that no other request has room for it.
         Box::pin(worker.pressure().hold_back()).await;
     }

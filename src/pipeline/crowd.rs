@@ -23,7 +23,13 @@ pub(crate) struct Share {
     crowd: Rc<Crowd>,
     address: IpAddr,
     under_way: Cell<usize>,
+    /// Of these, requests that only wait to be refused.
+    held_back: Cell<usize>,
 }
+
+/// A request that only waits to be refused, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct HeldBack<'s>(&'s Share);
 
 impl Crowd {
     pub(crate) fn share(self: &Rc<Self>, address: IpAddr) -> Rc<Share> {
@@ -32,9 +38,16 @@ impl Crowd {
         if let Some(share) = by_address.get(&address).and_then(Weak::upgrade) {
             return share;
         }
-        let share = Rc::new(Share { crowd: Rc::clone(self), address, under_way: Cell::new(0) });
+        let share =
+            Rc::new(Share { crowd: Rc::clone(self), address, under_way: Cell::new(0), held_back: Cell::new(0) });
         by_address.insert(address, Rc::downgrade(&share));
         share
+    }
+}
+
+impl Drop for HeldBack<'_> {
+    fn drop(&mut self) {
+        self.0.held_back.set(self.0.held_back.get() - 1);
     }
 }
 
@@ -47,8 +60,14 @@ impl Share {
         self.under_way.set(self.under_way.get() - 1);
     }
 
+    /// Those that only wait to be refused do not count: whoever asks again at once would be served nothing else.
     pub(crate) fn under_way(&self) -> usize {
-        self.under_way.get()
+        self.under_way.get() - self.held_back.get()
+    }
+
+    pub(crate) fn hold_back(&self) -> HeldBack<'_> {
+        self.held_back.set(self.held_back.get() + 1);
+        HeldBack(self)
     }
 }
 

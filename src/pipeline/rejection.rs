@@ -3,7 +3,7 @@
 //! One exhaustive match each. Public texts are fixed; of the configuration they name a missing scope at most, of the request nothing.
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
@@ -76,6 +76,10 @@ impl Rejection {
         }
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, seconds);
+        }
+        if matches!(self, Self::Ambiguous(Ambiguous::Coding)) {
+            // Nobody can say where the next request begins.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Self::MethodNotAllowed(allow) = self {
             headers.insert(ALLOW, allow);

@@ -47,6 +47,7 @@ pub(crate) struct Trail {
     who: Who,
     counts: [Option<Count>; MAX_LIMITS],
     decision: Decision,
+    was_allowed: bool,
     reason: Option<Reason>,
     status: Option<u16>,
     slot: Option<Slot>,
@@ -95,6 +96,7 @@ impl Trail {
             who: Who::Nobody,
             counts: [None; MAX_LIMITS],
             decision: Decision::Deny,
+            was_allowed: false,
             reason: None,
             status: None,
             slot: None,
@@ -145,6 +147,7 @@ impl Trail {
     }
 
     pub(crate) fn allowed(&mut self) {
+        self.was_allowed = true;
         self.decision = Decision::Allow;
     }
 
@@ -214,7 +217,8 @@ impl Trail {
 
     /// What anyone can bring about as often as they like.
     fn refused_stranger(&self) -> Option<Refusal<'_>> {
-        let refused = matches!(self.decision, Decision::Deny | Decision::Error);
+        // What was allowed has its own line, however it ended: an upstream may have had it.
+        let refused = matches!(self.decision, Decision::Deny | Decision::Error) && !self.was_allowed;
         let stranger = matches!(self.who, Who::Nobody | Who::Claimed { .. });
         (refused && stranger).then(|| Refusal {
             address: network(self.peer.address),
