@@ -106,7 +106,10 @@ impl Worker {
         let Accepted { stream, peer: socket, mut place } = accepted;
         let arrival = self.arrive(&gate, stream, socket.ip(), &mut place);
         // Boxed, so that an idle connection does not keep the room that its handshake took.
-        let Some((driven, peer)) = Box::pin(self.handshakes.begin().complete(arrival)).await else {
+        let Some(handshake) = self.handshakes.begin() else {
+            return;
+        };
+        let Some((driven, peer)) = Box::pin(handshake.complete(arrival)).await else {
             return;
         };
         self.record_end(driven.await, &peer);

@@ -1,7 +1,8 @@
 //! Connections that have not got through their handshake yet: how long, and how many.
 //!
-//! Where there are too many, the oldest is let go for the newest: an honest handshake is over in a moment, so that the oldest is the one
-//! that stalls, and whoever fills the room with silent connections pushes out its own. Refusing newcomers would shut out everybody.
+//! Where there are too many, the oldest is let go for the newest, if it stalls: an honest handshake is over in a moment, and whoever
+//! fills the room with silent connections pushes out its own. While none stalls there are simply many: newcomers are refused, or a
+//! crowd that comes at once would push itself out for ever, and nobody would get through.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -9,7 +10,7 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// One worker's handshakes.
 #[derive(Debug)]
@@ -18,8 +19,11 @@ pub(crate) struct Handshakes {
     patience: Option<Duration>,
     under_way: Cell<usize>,
     /// The oldest first. Most have ended.
-    begun: RefCell<VecDeque<Weak<Notify>>>,
+    begun: RefCell<VecDeque<(Instant, Weak<Notify>)>>,
 }
+
+/// An honest handshake takes less, even where many wait for the processor.
+const STALLED: Duration = Duration::from_secs(1);
 
 /// Holds its place until it is dropped.
 #[derive(Debug)]
@@ -33,20 +37,23 @@ impl Handshakes {
         Rc::new(Self { at_most, patience, under_way: Cell::new(0), begun: RefCell::default() })
     }
 
-    pub(crate) fn begin(self: &Rc<Self>) -> Handshake {
-        let give_up = Rc::new(Notify::new());
+    /// `None` where there is no room.
+    pub(crate) fn begin(self: &Rc<Self>) -> Option<Handshake> {
+        let (give_up, now) = (Rc::new(Notify::new()), Instant::now());
         let mut begun = self.begun.borrow_mut();
-        if self.at_most.is_some_and(|at_most| self.under_way.get() >= at_most)
-            && let Some(oldest) = std::iter::from_fn(|| begun.pop_front()).find_map(|handshake| handshake.upgrade())
-        {
-            oldest.notify_one();
+        if self.at_most.is_some_and(|at_most| self.under_way.get() >= at_most) {
+            while begun.front().is_some_and(|(_, handshake)| handshake.strong_count() == 0) {
+                begun.pop_front();
+            }
+            let (_, oldest) = begun.pop_front_if(|(began, _)| now.duration_since(*began) >= STALLED)?;
+            oldest.upgrade()?.notify_one();
         }
         if begun.len() > 2 * self.under_way.get() + 16 {
-            begun.retain(|handshake| handshake.strong_count() > 0);
+            begun.retain(|(_, handshake)| handshake.strong_count() > 0);
         }
-        begun.push_back(Rc::downgrade(&give_up));
+        begun.push_back((now, Rc::downgrade(&give_up)));
         self.under_way.set(self.under_way.get() + 1);
-        Handshake { handshakes: Rc::clone(self), give_up }
+        Some(Handshake { handshakes: Rc::clone(self), give_up })
     }
 }
 
@@ -78,15 +85,18 @@ impl Drop for Handshake {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn where_there_is_no_room_the_oldest_makes_some() {
+    #[tokio::test(start_paused = true)]
+    async fn where_there_is_no_room_the_oldest_makes_some_if_it_stalls() {
         let handshakes = Handshakes::new(Some(2), None);
-        let (first, second, third) = (handshakes.begin(), handshakes.begin(), handshakes.begin());
+        let begin = || handshakes.begin();
+        let (first, second) = (begin().unwrap(), begin().unwrap());
+        assert!(begin().is_none(), "a crowd does not push itself out");
+        tokio::time::advance(STALLED).await;
+        let third = begin().unwrap();
         assert_eq!(first.complete(std::future::pending::<Option<()>>()).await, None);
-        let fourth = handshakes.begin();
-        assert_eq!(second.complete(std::future::pending::<Option<()>>()).await, None);
         assert_eq!(third.complete(async { Some(3) }).await, Some(3));
-        let _fifth = handshakes.begin();
+        let fourth = begin().unwrap();
+        assert_eq!(second.complete(async { Some(2) }).await, Some(2));
         assert_eq!(fourth.complete(async { Some(4) }).await, Some(4));
     }
 
@@ -94,16 +104,16 @@ mod tests {
     async fn none_takes_longer_than_the_patience() {
         let handshakes = Handshakes::new(None, Some(Duration::from_secs(10)));
         let began = tokio::time::Instant::now();
-        assert_eq!(handshakes.begin().complete(std::future::pending::<Option<()>>()).await, None);
+        assert_eq!(handshakes.begin().unwrap().complete(std::future::pending::<Option<()>>()).await, None);
         assert_eq!(began.elapsed(), Duration::from_secs(10));
     }
 
-    #[test]
-    fn what_has_ended_is_forgotten() {
+    #[tokio::test]
+    async fn what_has_ended_is_forgotten() {
         let handshakes = Handshakes::new(Some(10), None);
-        let _stalled = handshakes.begin();
+        let _stalled = handshakes.begin().unwrap();
         for _ in 0..1000 {
-            drop(handshakes.begin());
+            drop(handshakes.begin().unwrap());
         }
         assert!(handshakes.begun.borrow().len() < 30);
         assert_eq!(handshakes.under_way.get(), 1);
