@@ -20,7 +20,7 @@ use super::request_id::RequestId;
 use super::worker::Worker;
 use crate::server::limits::Limits;
 use crate::upstream::body::{Patience, RequestBody, Upload};
-use crate::upstream::pool::Deadlines;
+use crate::upstream::exchange::Deadlines;
 
 /// What goes with a request, besides the request itself.
 pub(crate) struct Passage<'p> {
