@@ -3,7 +3,7 @@
 //! Everything else takes the time as a parameter, so that tests choose it.
 
 use std::cell::Cell;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Wall-clock time in milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted (RFC 7519 §2, NumericDate).
@@ -49,6 +49,17 @@ impl UnixTime {
         format!("{}Z", date_and_time(self.seconds()).as_str())
     }
 
+    /// RFC 3339 with milliseconds, in UTC, without the formatting machinery.
+    pub(crate) fn print(self) -> [u8; 24] {
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        text[..19].copy_from_slice(&date_and_time(self.seconds()).0);
+        let millis = self.millis % 1000;
+        for (place, value) in [(20, millis / 100), (21, millis / 10), (22, millis)] {
+            text[place] = b'0' + (value % 10) as u8;
+        }
+        text
+    }
+
     /// Zero where `other` is later.
     pub(crate) fn since(self, other: Self) -> Duration {
         Duration::from_millis(self.millis.saturating_sub(other.millis))
@@ -76,12 +87,7 @@ impl UnixTime {
 /// RFC 3339 with milliseconds, in UTC.
 impl fmt::Display for UnixTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(date_and_time(self.seconds()).as_str())?;
-        let millis = self.millis % 1000;
-        let digit = |value: u64| char::from(b'0' + (value % 10) as u8);
-        f.write_char('.')?;
-        [millis / 100, millis / 10, millis].into_iter().try_for_each(|value| f.write_char(digit(value)))?;
-        f.write_char('Z')
+        f.write_str(std::str::from_utf8(&self.print()).unwrap_or_default())
     }
 }
 

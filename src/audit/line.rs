@@ -36,6 +36,15 @@ impl<'b> Line<'b> {
         self
     }
 
+    /// A word of ours: no quotes, no escapes.
+    pub(crate) fn word(&mut self, name: &'static str, value: impl AsRef<[u8]>) -> &mut Self {
+        self.name(name);
+        self.buffer.push(b'"');
+        self.buffer.extend_from_slice(value.as_ref());
+        self.buffer.push(b'"');
+        self
+    }
+
     /// A value that prints as safe text: no quotes, no escapes.
     pub(crate) fn plain(&mut self, name: &'static str, value: impl fmt::Display) -> &mut Self {
         self.name(name);
@@ -96,8 +105,9 @@ impl fmt::Write for Bytes<'_> {
 
 /// As much of the value as has room; says whether that is all.
 fn escape(buffer: &mut Vec<u8>, value: &str) -> bool {
-    let harmless = |byte: &u8| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\');
-    if value.len() <= MAX_VALUE_BYTES && value.as_bytes().iter().all(harmless) {
+    let harmless = |byte: &u8| matches!(byte, 0x20..=0x7e) & (*byte != b'"') & (*byte != b'\\');
+    // Without a way out of the loop it is one for many bytes at once.
+    if value.len() <= MAX_VALUE_BYTES && value.as_bytes().iter().fold(true, |so_far, byte| so_far & harmless(byte)) {
         buffer.extend_from_slice(value.as_bytes());
         return true;
     }

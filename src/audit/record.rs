@@ -116,11 +116,11 @@ impl Decision {
 impl Record<'_> {
     pub(crate) fn write(&self, buffer: &mut Vec<u8>) {
         let mut line = Line::open(buffer);
-        line.plain("time", self.time)
-            .plain("gateway.decision", self.decision.as_str())
+        line.word("time", self.time.print())
+            .word("gateway.decision", self.decision.as_str())
             .optional("gateway.reason", self.reason.map(Reason::as_str))
             .text("gateway.request_id", self.request_id)
-            .plain("gateway.config", self.config)
+            .word("gateway.config", self.config)
             .text("client.address", self.client_address)
             .optional("network.peer.address", self.peer_address)
             .optional("http.request.method", self.method)

@@ -8,6 +8,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use super::access::AccessRule;
+use super::peer::Peer;
 use super::snapshot::Snapshot;
 use super::worker::Worker;
 use crate::clock::UnixTime;
@@ -30,6 +31,7 @@ pub(crate) async fn authenticate(
     worker: &Worker,
     snapshot: &Snapshot,
     rule: &AccessRule,
+    peer: &Peer,
     headers: &HeaderMap,
     now: UnixTime,
 ) -> Result<Rc<Verified>, AuthenticateError> {
@@ -38,12 +40,12 @@ pub(crate) async fn authenticate(
         return Err(AuthenticateError::Clock);
     }
     let expected = rule.expectations();
-    if let Some(verified) = worker.remembered(token) {
+    if let Some(verified) = worker.remembered(token, peer) {
         return match verified.judge_again(expected, now, tokio::time::Instant::now()) {
             Ok(()) => Ok(verified),
             Err(reason) => {
                 if matches!(reason, Distrust::Expired | Distrust::UnknownKid | Distrust::Revoked) {
-                    worker.forget(token);
+                    worker.forget(token, peer);
                 }
                 Err(AuthenticateError::Refused(verified.refused(reason)))
             }

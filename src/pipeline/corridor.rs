@@ -111,7 +111,7 @@ async fn decide(
     let permit = match &route.access {
         Access::Public => allow_public(&admitted).ok_or(Rejection::NoRoute)?,
         Access::Protected(rule) => {
-            let caller = authenticate(worker, snapshot, rule, &head.headers, trail.now).await?;
+            let caller = authenticate(worker, snapshot, rule, peer, &head.headers, trail.now).await?;
             trail.caller(&caller);
             authorize(&admitted, rule, caller, snapshot.oauth.as_ref().map(|oauth| &*oauth.server))?
         }

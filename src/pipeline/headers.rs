@@ -42,9 +42,10 @@ pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwar
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Takes out of a request's header what stays behind.
+/// Takes out of a request's header what stays behind. Quick where there is nothing to do.
 pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<(), HeaderFault> {
     let mut dropped: Vec<HeaderName> = Vec::new();
+    let (mut has_connection, mut cookies) = (false, 0);
     for (name, value) in headers.iter() {
         let text = name.as_str();
         if text.len() > MAX_NAME_BYTES || value.len() > MAX_VALUE_BYTES {
@@ -53,41 +54,49 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<(), HeaderFault> 
         if is_look_alike(text) {
             return Err(HeaderFault::LookAlike);
         }
+        has_connection |= *name == CONNECTION;
+        cookies += usize::from(*name == COOKIE);
         if fate(text) == Fate::Drop {
             dropped.push(name.clone());
         }
     }
-    if let Some(listed) = listed_in_connection(headers) {
-        for name in listed? {
-            dropped.push(name);
-        }
+    if has_connection {
+        dropped.extend(listed_in_connection(headers)?);
     }
     for name in dropped {
         headers.remove(name);
     }
-    join_cookies(headers);
+    if cookies > 1 {
+        join_cookies(headers);
+    }
     Ok(())
 }
 
 /// Takes out of an answer's header what is not for the client. Quick where there is nothing to do.
 pub(crate) fn strip_response(headers: &mut HeaderMap) {
     let mut dropped: Vec<HeaderName> = Vec::new();
+    let mut has_connection = false;
     for (name, value) in headers.iter() {
         match name.as_str() {
             "keep-alive" | "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade" | "x-request-id" => {
                 dropped.push(name.clone());
             }
             "connection" => {
-                dropped.push(name.clone());
-                let listed = value.to_str().unwrap_or_default().split(',');
-                // Naming these hop-by-hop would take from the client what its own rules depend on.
-                let protected =
-                    |name: &HeaderName| matches!(name.as_str(), "set-cookie" | "content-type" | "content-length");
-                dropped.extend(listed.filter_map(|name| name.trim().parse().ok()).filter(|name| !protected(name)));
+                has_connection = true;
+                if value != "keep-alive" && value != "close" {
+                    let listed = value.to_str().unwrap_or_default().split(',');
+                    // Naming these hop-by-hop would take from the client what its own rules depend on.
+                    let protected =
+                        |name: &HeaderName| matches!(name.as_str(), "set-cookie" | "content-type" | "content-length");
+                    dropped.extend(listed.filter_map(|name| name.trim().parse().ok()).filter(|name| !protected(name)));
+                }
             }
             other if other.starts_with("x-auth-") || other.starts_with("ratelimit") => dropped.push(name.clone()),
             _ => {}
         }
+    }
+    if has_connection {
+        headers.remove(CONNECTION);
     }
     for name in dropped {
         headers.remove(name);
@@ -101,11 +110,11 @@ pub(crate) fn is_protected(name: &HeaderName) -> bool {
 
 /// True for a name that a service may read as a protected one: CGI and its like keep letters and digits only.
 fn is_look_alike(name: &str) -> bool {
-    let kept = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    if name.chars().all(kept) {
+    let kept = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if name.bytes().all(kept) {
         return false;
     }
-    fate(&name.replace(|c| !kept(c), "-")) != Fate::Pass
+    fate(&name.replace(|c: char| !(c.is_ascii_alphanumeric() || c == '-'), "-")) != Fate::Pass
 }
 
 fn fate(name: &str) -> Fate {
@@ -145,9 +154,8 @@ fn fate(name: &str) -> Fate {
 }
 
 /// The names that the sender declares hop-by-hop (RFC 9110 §7.6.1).
-fn listed_in_connection(headers: &HeaderMap) -> Option<Result<Vec<HeaderName>, HeaderFault>> {
-    let mut values = headers.get_all(CONNECTION).iter().peekable();
-    values.peek()?;
+fn listed_in_connection(headers: &HeaderMap) -> Result<Vec<HeaderName>, HeaderFault> {
+    let values = headers.get_all(CONNECTION).iter();
     let listed = values.flat_map(|value| value.to_str().unwrap_or("?").split(',')).map(str::trim);
     let names = listed.filter(|name| !name.is_empty()).map(|name| {
         let name: HeaderName = name.parse().map_err(|_| HeaderFault::Connection)?;
@@ -158,15 +166,11 @@ fn listed_in_connection(headers: &HeaderMap) -> Option<Result<Vec<HeaderName>, H
             _ => Ok(name),
         }
     });
-    Some(names.collect())
+    names.collect()
 }
 
 /// HTTP/2 may send cookies apart; HTTP/1.1 wants one field (RFC 9113 §8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    let mut crumbs = headers.get_all(COOKIE).iter();
-    if crumbs.next().is_none() || crumbs.next().is_none() {
-        return;
-    }
     let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(COOKIE, joined);

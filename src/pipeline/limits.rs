@@ -30,6 +30,10 @@ pub(crate) struct Limit {
     pub(crate) name: String,
     pub(crate) rate: Rate,
     pub(crate) per: Per,
+    /// Seconds in which an empty bucket fills, at least one.
+    pub(crate) window: u64,
+    /// Until one more request is let through, once the bucket is empty.
+    interval: Duration,
     limiter: RateLimiter<u128, BoundedStore, LimitClock, StateInformationMiddleware>,
 }
 
@@ -79,7 +83,8 @@ impl Limit {
         // A period that is not zero always makes a quota.
         let quota = Quota::with_period(interval).unwrap_or(Quota::per_second(rate.amount)).allow_burst(rate.burst);
         let limiter = RateLimiter::new(quota, BoundedStore::new(keys), clock);
-        Self { name, rate, per, limiter }
+        let window = seconds(rate.period * rate.burst.get() / rate.amount.get()).max(1);
+        Self { name, rate, per, window, interval: rate.period / rate.amount.get(), limiter }
     }
 
     pub(crate) fn is_by_address(&self) -> bool {
@@ -87,11 +92,10 @@ impl Limit {
     }
 
     pub(crate) fn count(&self, key: Digest) -> Count {
-        let interval = self.rate.period / self.rate.amount.get();
         match self.limiter.check_key(&key.0) {
             Ok(left) => {
                 let remaining = left.remaining_burst_capacity();
-                Count { allowed: true, remaining, wait: interval * (self.rate.burst.get() - remaining) }
+                Count { allowed: true, remaining, wait: self.interval * (self.rate.burst.get() - remaining) }
             }
             Err(not_until) => {
                 Count { allowed: false, remaining: 0, wait: not_until.wait_time_from(self.limiter.clock().now()) }
@@ -137,6 +141,11 @@ impl Per {
             }
         }
     }
+}
+
+/// Rounded up, so that who comes back then is let in.
+pub(crate) fn seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 /// Keys up to a cap, and one bucket for the rest.
@@ -246,6 +255,11 @@ mod tests {
 
     fn allowed(limit: &Limit, key: u128, times: usize) -> usize {
         (0..times).filter(|_| limit.count(Digest(key)).allowed).count()
+    }
+
+    #[test]
+    fn waits_are_rounded_up() {
+        assert_eq!([0, 1, 1000, 1001].map(|ms| seconds(Duration::from_millis(ms))), [0, 1, 1, 2]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::crowd::Share;
 use super::forwarded;
 use crate::network::{Networks, Whence};
 use crate::server::proxy_header::Introduction;
+use crate::trust::token_cache::Known;
 
 /// The facts of one connection, or of one request that came by a proxy, with the header values that follow from them.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(crate) struct Peer {
     pub(crate) forwarded_for: HeaderValue,
     /// The host that the last request named: it rarely changes on a connection.
     pub(crate) last_authority: Rc<RefCell<Option<Rc<Authority>>>>,
+    /// Whose token the last request brought, in which of the worker's snapshots.
+    pub(crate) last_caller: Rc<RefCell<Option<(u64, Known)>>>,
     /// The `Forwarded` that was made for it.
     last_forwarded: RefCell<Option<(Rc<Authority>, HeaderValue)>>,
     /// The client and every proxy behind it, where `address` is not all.
@@ -73,6 +76,7 @@ impl Peer {
             share: None,
             forwarded_for: joined(&[address]),
             last_authority: Rc::default(),
+            last_caller: Rc::default(),
             last_forwarded: RefCell::default(),
             hops: Vec::new(),
             socket: None,
@@ -113,6 +117,7 @@ impl Peer {
             share: None,
             forwarded_for: joined(&hops),
             last_authority: Rc::clone(&self.last_authority),
+            last_caller: Rc::clone(&self.last_caller),
             last_forwarded: RefCell::default(),
             socket: self.socket.clone().or_else(|| (address != self.address).then(own_socket)),
             hops,

@@ -39,7 +39,7 @@ use crate::server::places::Place;
 use crate::server::proxy_header;
 use crate::server::tls::Protocol;
 use crate::telemetry::metrics::Report;
-use crate::trust::token_cache::TokenCache;
+use crate::trust::token_cache::{Known, TokenCache};
 use crate::trust::verify::Verified;
 use crate::upstream::pool::Pools;
 
@@ -54,6 +54,8 @@ pub(crate) struct Worker {
     published: Arc<ArcSwap<Snapshot>>,
     current: RefCell<SharedSnapshot>,
     tokens: RefCell<TokenCache>,
+    /// Counts snapshots: what a connection remembers is of one.
+    generation: Cell<u64>,
     token_hits: Cell<u64>,
     token_misses: Cell<u64>,
     pools: Rc<Pools>,
@@ -89,6 +91,7 @@ impl Worker {
             current: RefCell::new(Rc::new(Arc::clone(&current))),
             published,
             tokens: RefCell::new(TokenCache::new()),
+            generation: Cell::new(0),
             token_hits: Cell::new(0),
             token_misses: Cell::new(0),
             pools: Rc::default(),
@@ -232,6 +235,7 @@ impl Worker {
         let mut current = self.current.borrow_mut();
         if !Arc::ptr_eq(&published, &current) {
             *current = Rc::new(Arc::clone(&published));
+            self.generation.set(self.generation.get() + 1);
             // A token dies with its issuer's configuration. Here, and not at every hit.
             self.tokens.borrow_mut().keep(|verified| published.trust.holds(&verified.issuer));
         }
@@ -256,22 +260,32 @@ impl Worker {
         Rc::new(peer)
     }
 
-    pub(crate) fn remembered(&self, token: &[u8]) -> Option<Rc<Verified>> {
-        let remembered = self.tokens.borrow().get(token).cloned();
-        let counter = if remembered.is_some() { &self.token_hits } else { &self.token_misses };
+    /// Who this token was found good for. Most connections bring the same one again and again, which costs no look into the cache.
+    pub(crate) fn remembered(&self, token: &[u8], peer: &Peer) -> Option<Rc<Verified>> {
+        let generation = self.generation.get();
+        let mut last = peer.last_caller.borrow_mut();
+        let found = match &*last {
+            Some((of, known)) if *of == generation && *known.token == *token => Some(Rc::clone(&known.verified)),
+            Some(_) | None => {
+                let known = self.tokens.borrow().get(token).cloned();
+                known.map(|known| Rc::clone(&last.insert((generation, known)).1.verified))
+            }
+        };
+        let counter = if found.is_some() { &self.token_hits } else { &self.token_misses };
         counter.set(counter.get() + 1);
-        remembered
+        found
     }
 
     pub(crate) fn remember(&self, token: &[u8], verified: Rc<Verified>) {
         // A request that began before the last change may bring one that is no good any more.
         if self.snapshot().trust.holds(&verified.issuer) {
-            self.tokens.borrow_mut().insert(token, verified);
+            self.tokens.borrow_mut().insert(Known { token: token.into(), verified });
         }
     }
 
-    pub(crate) fn forget(&self, token: &[u8]) {
+    pub(crate) fn forget(&self, token: &[u8], peer: &Peer) {
         self.tokens.borrow_mut().remove(token);
+        peer.last_caller.take();
     }
 
     pub(crate) fn pools(&self) -> &Pools {

@@ -15,12 +15,19 @@ use super::verify::Verified;
 
 /// One worker's cache.
 pub(crate) struct TokenCache {
-    entries: Cache<Box<[u8]>, Entry, Weight, RandomState>,
+    entries: Cache<Rc<[u8]>, Entry, Weight, RandomState>,
 }
 
 struct Entry {
-    verified: Rc<Verified>,
+    known: Known,
     weight: u64,
+}
+
+/// A token with what it said.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) token: Rc<[u8]>,
+    pub(crate) verified: Rc<Verified>,
 }
 
 /// What one worker's cache may hold, tokens and claims together.
@@ -35,13 +42,13 @@ impl TokenCache {
         Self { entries: Cache::with(EXPECTED_TOKENS, MAX_BYTES, Weight, RandomState::default(), Default::default()) }
     }
 
-    pub(crate) fn get(&self, token: &[u8]) -> Option<&Rc<Verified>> {
-        self.entries.get(token).map(|entry| &entry.verified)
+    pub(crate) fn get(&self, token: &[u8]) -> Option<&Known> {
+        self.entries.get(token).map(|entry| &entry.known)
     }
 
-    pub(crate) fn insert(&mut self, token: &[u8], verified: Rc<Verified>) {
-        let weight = weight(token.len(), &verified.claims.all).max(MAX_BYTES / MAX_TOKENS);
-        self.entries.insert(token.into(), Entry { verified, weight });
+    pub(crate) fn insert(&mut self, known: Known) {
+        let weight = weight(known.token.len(), &known.verified.claims.all).max(MAX_BYTES / MAX_TOKENS);
+        self.entries.insert(Rc::clone(&known.token), Entry { known, weight });
     }
 
     pub(crate) fn remove(&mut self, token: &[u8]) {
@@ -50,7 +57,7 @@ impl TokenCache {
 
     /// Forgets all but these.
     pub(crate) fn keep(&mut self, holds: impl Fn(&Verified) -> bool) {
-        self.entries.retain(|_, entry| holds(&entry.verified));
+        self.entries.retain(|_, entry| holds(&entry.known.verified));
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -72,8 +79,8 @@ impl std::fmt::Debug for TokenCache {
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<Box<[u8]>, Entry> for Weight {
-    fn weight(&self, _: &Box<[u8]>, entry: &Entry) -> u64 {
+impl Weighter<Rc<[u8]>, Entry> for Weight {
+    fn weight(&self, _: &Rc<[u8]>, entry: &Entry) -> u64 {
         entry.weight
     }
 }
@@ -139,6 +146,10 @@ mod tests {
         })
     }
 
+    fn known(token: &[u8], verified: &Rc<Verified>) -> Known {
+        Known { token: token.into(), verified: Rc::clone(verified) }
+    }
+
     /// As long as an RS256 token of ours.
     fn token(kind: u8, number: usize) -> Vec<u8> {
         let mut token = vec![kind; 750];
@@ -154,7 +165,7 @@ mod tests {
         let mut ask = |token: Vec<u8>| {
             let hit = cache.get(&token).is_some();
             if !hit {
-                cache.insert(&token, Rc::clone(&verified));
+                cache.insert(known(&token, &verified));
             }
             hit
         };
@@ -198,7 +209,7 @@ mod tests {
             for number in 0..20_000 {
                 let mut token = vec![0; length];
                 token[..8].copy_from_slice(&u64::to_le_bytes(number));
-                cache.insert(&token, Rc::clone(&verified));
+                cache.insert(known(&token, &verified));
             }
             assert!(cache.len() as u64 <= most && cache.len() > 500, "{length}: {}", cache.len());
             assert!(cache.bytes() <= MAX_BYTES && cache.bytes() > MAX_BYTES / 2, "{length}: {}", cache.bytes());
@@ -221,8 +232,8 @@ mod tests {
     fn a_token_is_forgotten_on_request_and_with_what_it_hangs_on() {
         let (mine, other) = (verified(&json!({})), verified(&json!({})));
         let mut cache = TokenCache::new();
-        cache.insert(b"a", Rc::clone(&mine));
-        cache.insert(b"b", Rc::clone(&other));
+        cache.insert(known(b"a", &mine));
+        cache.insert(known(b"b", &other));
         cache.keep(|verified| Arc::ptr_eq(&verified.issuer, &mine.issuer));
         assert!(cache.get(b"a").is_some() && cache.get(b"b").is_none());
         cache.remove(b"a");

@@ -16,25 +16,39 @@ pub(super) fn announces_what_may_not_come(for_head: bool, response: &Response<In
 }
 
 /// Refuses what hyper lets pass and we can't pass on, and leaves one opinion about the body's length (RFC 9112 §6.3).
-pub(super) fn passable(mut response: Response<Incoming>) -> Result<Response<Incoming>, UpstreamFault> {
+pub(super) fn make_passable(response: &mut Response<Incoming>) -> Result<(), UpstreamFault> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(UpstreamFault::Unasked("a protocol"));
     }
-    let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
+    let without_length = response.status() == StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some() {
             return Err(UpstreamFault::Unasked("a transfer coding"));
         }
-        response.headers_mut().remove(CONTENT_LENGTH);
-    } else if response.status() == StatusCode::NO_CONTENT {
+        headers.remove(CONTENT_LENGTH);
+    } else if without_length {
         // It may not have one (RFC 9110 §8.6), and over HTTP/2 clients would wait for it or reset.
-        response.headers_mut().remove(CONTENT_LENGTH);
-    } else if response.headers().contains_key(CONTENT_LENGTH) {
-        // hyper looks at it only where it expects a body, which after HEAD and with 304 it does not.
-        let length = one_length(response.headers()).ok_or(UpstreamFault::Length)?;
-        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+        headers.remove(CONTENT_LENGTH);
+    } else {
+        let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+        match (lengths.next(), lengths.next()) {
+            (None, _) => {}
+            (Some(only), None) if is_plain_number(only.as_bytes()) => {}
+            // hyper looks at it only where it expects a body, which after HEAD and with 304 it does not.
+            (Some(_), _) => {
+                let length = one_length(headers).ok_or(UpstreamFault::Length)?;
+                headers.insert(CONTENT_LENGTH, length.into());
+            }
+        }
     }
-    Ok(response)
+    Ok(())
+}
+
+/// A number as anyone would write it, and that has room in 64 bits.
+fn is_plain_number(text: &[u8]) -> bool {
+    matches!(text, [b'0'] | [b'1'..=b'9', ..]) && text.len() < 20 && text.iter().all(u8::is_ascii_digit)
 }
 
 /// What all lengths say, if they are numbers and agree (RFC 9112 §6.3).

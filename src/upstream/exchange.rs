@@ -10,7 +10,7 @@ use http::header::HOST;
 use http::{Method, Request, Response};
 use tokio::time::{Instant, timeout_at};
 
-use super::answer_head::{announces_what_may_not_come, passable};
+use super::answer_head::{announces_what_may_not_come, make_passable};
 use super::body::{Progress, RequestBody, ResponseBody};
 use super::connect::connect;
 use super::fault::UpstreamFault;
@@ -65,9 +65,9 @@ impl Pools {
                 }
             };
             match sent {
-                Ok(response) => {
+                Ok(mut response) => {
                     let quiet = !announces_what_may_not_come(for_head, &response);
-                    let response = passable(response)?;
+                    make_passable(&mut response)?;
                     let lease = Lease::new(pool, sender, progress, quiet);
                     return Ok(response.map(|body| ResponseBody::new(body, deadlines.body_idle, lease)));
                 }
