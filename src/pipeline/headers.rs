@@ -111,7 +111,8 @@ pub(crate) fn is_protected(name: &HeaderName) -> bool {
 /// True for a name that a service may read as a protected one: CGI and its like keep letters and digits only.
 fn is_look_alike(name: &str) -> bool {
     let kept = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    if name.bytes().all(kept) {
+    // Without a way out of the loop it is one for many bytes at once.
+    if name.bytes().fold(true, |so_far, byte| so_far & kept(byte)) {
         return false;
     }
     fate(&name.replace(|c: char| !(c.is_ascii_alphanumeric() || c == '-'), "-")) != Fate::Pass
