@@ -3,8 +3,9 @@
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frame_meter::FrameMeter;
@@ -15,11 +16,13 @@ pub(super) struct WatchedIo<T> {
     watch: Rc<Watch>,
     /// Of HTTP/2.
     meter: Option<FrameMeter>,
+    /// What has been read and comes before what the stream has.
+    ahead: Bytes,
 }
 
 impl<T> WatchedIo<T> {
     pub(super) fn new(stream: T, watch: Rc<Watch>, meter: Option<FrameMeter>) -> Self {
-        Self { stream, watch, meter }
+        Self { stream, watch, meter, ahead: Bytes::new() }
     }
 
     fn wrote(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -31,12 +34,39 @@ impl<T> WatchedIo<T> {
     }
 }
 
+impl<T: AsyncRead + Unpin> WatchedIo<T> {
+    /// Takes back what was read and not used; a copy, since what comes from hyper's buffer keeps it, even if that is nothing.
+    pub(super) fn put_back(&mut self, bytes: &[u8]) {
+        self.ahead = Bytes::copy_from_slice(bytes);
+    }
+
+    /// Ready once there is something to read; false at the end.
+    pub(super) fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.ahead.is_empty() {
+            let mut byte = [0];
+            let mut buffer = ReadBuf::new(&mut byte);
+            ready!(Pin::new(&mut *self).poll_read(context, &mut buffer))?;
+            self.ahead = Bytes::copy_from_slice(buffer.filled());
+        }
+        Poll::Ready(Ok(!self.ahead.is_empty()))
+    }
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for WatchedIo<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead.split_to(count));
+            self.watch.read();
+            return Poll::Ready(Ok(()));
+        }
+        if self.watch.holds_stream() {
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
@@ -75,6 +105,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for WatchedIo<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.watch.holds_stream() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
