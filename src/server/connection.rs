@@ -188,8 +188,12 @@ where
         match next.await {
             Err(ended) => return Turn::Ended(ended),
             Ok(Told::Rest) => {
-                if watch.may_rest() && gives_back(connection.as_mut(), &shut_down, watch).await {
-                    return Turn::AtRest;
+                if watch.may_rest() {
+                    match give_back(connection.as_mut(), &shut_down, watch).await {
+                        Poll::Ready(Ok(())) => return Turn::AtRest,
+                        Poll::Ready(failed) => return Turn::Ended(ended(failed)),
+                        Poll::Pending => {}
+                    }
                 }
             }
             Ok(Told::Drain) => {
@@ -210,9 +214,14 @@ where
     }
 }
 
-/// Whether hyper ends by itself, now and without another byte, which it does exactly if the last exchange is complete in both
-/// directions: a request whose body has not come in whole must never be followed by a new reading of what follows.
-async fn gives_back<C>(mut connection: Pin<&mut C>, shut_down: impl Fn(Pin<&mut C>), watch: &Watch) -> bool
+/// Has hyper end by itself, now and without another byte, which it does exactly if the last exchange is complete in both directions:
+/// what follows a body that has not come in whole must never be read as a request. Such a connection goes on with hyper, and ends with
+/// that body.
+async fn give_back<C>(
+    mut connection: Pin<&mut C>,
+    shut_down: impl Fn(Pin<&mut C>),
+    watch: &Watch,
+) -> Poll<hyper::Result<()>>
 where
     C: Future<Output = hyper::Result<()>>,
 {
@@ -220,7 +229,7 @@ where
     shut_down(connection.as_mut());
     let done = poll_fn(|context| Poll::Ready(connection.as_mut().poll(context))).await;
     watch.hold_stream(false);
-    matches!(done, Poll::Ready(Ok(())))
+    done
 }
 
 /// A connection that the drain finds without a request may have one on its way, which hyper would drop: it is given a moment.
