@@ -41,7 +41,8 @@ def memory(world):
         pass
     idle = resident(process)
     connections = [ask(context, port) for _ in range(CONNECTIONS)]
-    time.sleep(0.5)
+    # After a second or two they are at rest.
+    time.sleep(4)
     loaded = resident(process)
     print(f"resident, idle:                  {idle / 1024:.1f} MiB")
     print(f"resident per idle TLS connection: {(loaded - idle) / CONNECTIONS:.1f} KiB  ({CONNECTIONS} connections, one request each)")

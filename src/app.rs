@@ -169,7 +169,7 @@ impl App {
         let (stage, drain) = drain::channel();
         let total = descriptors::connections(config.limits.connections);
         let per_address = config.limits.connections_per_address;
-        let places = Arc::new(Places::new(total, per_address, config.trusted_proxies.clone()));
+        let places = Arc::new(Places::new(total, per_address, config.trusted_proxies.clone(), config.workers));
         let memory_is_short = Arc::new(AtomicBool::new(false));
         if let Some(budget) = config.limits.memory.bytes(memory::available) {
             control.spawn(memory::watch(budget, Arc::clone(&places), Arc::clone(&memory_is_short)));

@@ -103,6 +103,26 @@ async fn a_second_instance_on_a_taken_address_says_so_and_exits_2() {
     assert_eq!(Client::new(&gateway).get("/x").await.status, 200);
 }
 
+#[tokio::test]
+async fn few_or_many_connections_are_spread_evenly_over_the_workers_and_all_are_served() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::open(upstream.address, "workers: 2");
+    let (client, admin) = (Client::new(&gateway), Client::plain(gateway.admin.unwrap()));
+    let mut open = Vec::new();
+    for number in 1..=64 {
+        let mut connection = client.connect().await;
+        assert_eq!(connection.send(request("GET", "/x")).await.status, 200);
+        open.push(connection);
+        if [4, 16, 64].contains(&number) {
+            let page = String::from_utf8(admin.get("/metrics").await.body.to_vec()).unwrap();
+            let lines = page.lines().filter_map(|line| line.strip_prefix("portcullis_worker_connections{worker="));
+            let counts: Vec<f64> = lines.map(|line| line.split(' ').next_back().unwrap().parse().unwrap()).collect();
+            let [one, other] = counts[..] else { panic!("{page}") };
+            assert!((one + other, (one - other).abs() <= 3.0) == (f64::from(number), true), "{counts:?}");
+        }
+    }
+}
+
 fn with_host(
     mut request: http::Request<http_body_util::Full<bytes::Bytes>>,
     host: &str,

@@ -15,7 +15,7 @@ use crate::pipeline::worker::ReportRequest;
 use crate::server::drain::{Drain, Stage};
 use crate::server::places::Places;
 use crate::telemetry::admin::{self, Probes};
-use crate::telemetry::metrics::{self, FetchLabels, IssuerLabels, Process};
+use crate::telemetry::metrics::{self, FetchLabels, IssuerLabels, Process, WorkerLabels};
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::progress::FetchResult;
 use crate::trust::report::{IssuerReport, IssuersReport, State};
@@ -100,6 +100,10 @@ fn process(health: &Health, places: &Places, snapshot: &Snapshot) -> Process {
     };
     Process {
         connections: connections.taken,
+        worker_connections: (0..)
+            .zip(connections.by_worker)
+            .map(|(worker, count)| (WorkerLabels { worker }, count))
+            .collect(),
         connections_refused: connections.refused,
         accept_failures: connections.shortages,
         limit_keys: snapshot.all_limits().map(|limit| limit.keys() as u64).sum(),

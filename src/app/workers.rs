@@ -18,7 +18,7 @@ use crate::config::types::Config;
 use crate::pipeline::pressure::Pressure;
 use crate::pipeline::snapshot::Snapshot;
 use crate::pipeline::worker::{Gate, ReportRequest, Worker};
-use crate::server::accept;
+use crate::server::accept::{self, Doors};
 use crate::server::drain::Drain;
 use crate::server::limits::Share;
 use crate::server::places::Places;
@@ -48,9 +48,10 @@ pub(super) fn start(
     plan: &mut Plan,
 ) -> Result<(Workers, Vec<mpsc::Sender<ReportRequest>>), StartError> {
     let (mut workers, mut reports) = (Vec::new(), Vec::new());
-    let mut sockets: Vec<_> = sockets.into_iter().map(Vec::into_iter).collect();
+    let with_doors = |sockets: Vec<TcpListener>| sockets.into_iter().zip(accept::doors(config.workers));
+    let mut sockets: Vec<_> = sockets.into_iter().map(with_doors).collect();
     for number in 0..config.workers {
-        let mine: Vec<TcpListener> = sockets.iter_mut().filter_map(Iterator::next).collect();
+        let mine: Vec<(TcpListener, Doors)> = sockets.iter_mut().filter_map(Iterator::next).collect();
         let ledger_capacity = AUDIT_LINES.div_ceil(config.workers);
         let share = config.limits.share(config.workers);
         let (plan, rules) = (plan.clone(), config.audit.rules);
@@ -83,7 +84,7 @@ pub(super) fn start(
 /// One worker's life: its listeners, and what it tends beside them.
 async fn work(
     plan: Plan,
-    sockets: Vec<TcpListener>,
+    sockets: Vec<(TcpListener, Doors)>,
     ledger: Rc<Ledger>,
     share: Share,
     reports: mpsc::Receiver<ReportRequest>,
@@ -92,7 +93,7 @@ async fn work(
     let worker = Rc::new(Worker::new(plan.snapshot, ledger, share, pressure));
     let tending = tokio::task::spawn_local(tend(Rc::clone(&worker), plan.drain.clone(), reports));
     let mut listeners = tokio::task::JoinSet::new();
-    for (socket, gate) in sockets.into_iter().zip(plan.gates) {
+    for ((socket, doors), gate) in sockets.into_iter().zip(plan.gates) {
         let listener = match tokio::net::TcpListener::from_std(socket) {
             Ok(listener) => listener,
             Err(error) => {
@@ -102,7 +103,7 @@ async fn work(
         };
         let (worker, gate, drain) = (Rc::clone(&worker), Rc::new(gate), plan.drain.clone());
         let serve = move |accepted| Rc::clone(&worker).serve(Rc::clone(&gate), accepted);
-        listeners.spawn_local(accept::run(listener, Arc::clone(&plan.places), drain, serve));
+        listeners.spawn_local(accept::run(listener, doors, Arc::clone(&plan.places), drain, serve));
     }
     while listeners.join_next().await.is_some() {}
     tending.abort();

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -15,7 +15,7 @@ use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::frame_meter::FrameMeter;
@@ -42,7 +42,7 @@ pub(crate) enum Ended {
 /// The settings of both protocols, made once a worker.
 #[derive(Debug)]
 pub(crate) struct Protocols {
-    http1: http1::Builder,
+    http1: Rc<http1::Builder>,
     http2: http2::Builder<Local>,
 }
 
@@ -84,7 +84,7 @@ impl Protocols {
             .max_local_error_reset_streams(H2_LOCAL_RESETS)
             .keep_alive_interval(H2_PING_EVERY)
             .keep_alive_timeout(H2_PING_TIMEOUT);
-        Self { http1, http2 }
+        Self { http1: Rc::new(http1), http2 }
     }
 
     /// Serves requests until the connection ends, is overdue, or has drained.
@@ -99,20 +99,24 @@ impl Protocols {
         B: Body + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let flooded = Rc::default();
-        let meter = (protocol == Protocol::Http2).then(|| FrameMeter::new(&flooded));
-        let io = TokioIo::new(WatchedIo::new(stream, Rc::clone(&watch), meter));
+        // Boxed, because it goes from hand to hand, and each hand would have room for it.
+        let stream = Box::new(stream);
         match protocol {
             Protocol::Http1 => {
-                let connection = Box::pin(self.http1.serve_connection(io, service));
-                Box::pin(drive(connection, |connection| connection.graceful_shutdown(), watch))
+                let io = WatchedIo::new(stream, Rc::clone(&watch), None);
+                Box::pin(take_turns(Rc::clone(&self.http1), io, service, watch))
             }
             Protocol::Http2 => {
-                let connection = Box::pin(self.http2.serve_connection(io, service));
-                let driven = drive(connection, |connection| connection.graceful_shutdown(), watch);
+                let flooded = Rc::default();
+                let io = WatchedIo::new(stream, Rc::clone(&watch), Some(FrameMeter::new(&flooded)));
+                let mut connection = Box::pin(self.http2.serve_connection(TokioIo::new(io), service));
                 Box::pin(async move {
-                    let ended = driven.await;
-                    if flooded.get() { Ended::Flooded } else { ended }
+                    let turn = drive(&mut connection, |connection| connection.graceful_shutdown(), &watch).await;
+                    match turn {
+                        _ if flooded.get() => Ended::Flooded,
+                        Turn::Ended(ended) => ended,
+                        Turn::AtRest => Ended::Plainly,
+                    }
                 })
             }
         }
@@ -122,8 +126,57 @@ impl Protocols {
 /// A connection under way.
 pub(crate) type Driven = Pin<Box<dyn Future<Output = Ended>>>;
 
+/// How a connection's turn with hyper came to its end.
+enum Turn {
+    Ended(Ended),
+    /// Nothing is under way, and has not been for a while.
+    AtRest,
+}
+
+/// HTTP/1.1: hyper has the connection while there is something to do.
+///
+/// Its buffers are most of what a connection costs, so one that waits for its first request, or rests after its last, has none: of it
+/// there is just the stream, until the next byte comes.
+async fn take_turns<T, S, B>(
+    protocol: Rc<http1::Builder>,
+    mut io: WatchedIo<T>,
+    mut service: S,
+    watch: Rc<Watch>,
+) -> Ended
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
+    S::Future: 'static,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    loop {
+        if !poll_fn(|context| poll_busy(&mut io, &watch, context)).await {
+            let _ = timeout(FAREWELL, io.shutdown()).await;
+            return Ended::Plainly;
+        }
+        let mut connection = Box::pin(protocol.serve_connection(TokioIo::new(io), service));
+        match drive(&mut connection, |connection| connection.graceful_shutdown(), &watch).await {
+            Turn::Ended(ended) => return ended,
+            Turn::AtRest => {
+                let parts = Pin::into_inner(connection).into_parts();
+                (io, service) = (parts.io.into_inner(), parts.service);
+                io.put_back(&parts.read_buf);
+            }
+        }
+    }
+}
+
+/// Ready when a resting connection has something to do, be it that it is told so; false when it has ended.
+fn poll_busy<T: AsyncRead + Unpin>(io: &mut WatchedIo<T>, watch: &Watch, context: &mut Context<'_>) -> Poll<bool> {
+    match io.poll_ahead(context) {
+        Poll::Pending => watch.poll_is_told(context).map(|()| true),
+        Poll::Ready(result) => Poll::Ready(matches!(result, Ok(true))),
+    }
+}
+
 /// Drives a connection, and does what it is told meanwhile.
-async fn drive<C>(mut connection: Pin<Box<C>>, shut_down: impl Fn(Pin<&mut C>), watch: Rc<Watch>) -> Ended
+async fn drive<C>(connection: &mut Pin<Box<C>>, shut_down: impl Fn(Pin<&mut C>), watch: &Watch) -> Turn
 where
     C: Future<Output = hyper::Result<()>>,
 {
@@ -133,23 +186,50 @@ where
             Poll::Pending => watch.poll_told(context).map(Ok),
         });
         match next.await {
-            Err(ended) => return ended,
+            Err(ended) => return Turn::Ended(ended),
+            Ok(Told::Rest) => {
+                if watch.may_rest() {
+                    match give_back(connection.as_mut(), &shut_down, watch).await {
+                        Poll::Ready(Ok(())) => return Turn::AtRest,
+                        Poll::Ready(failed) => return Turn::Ended(ended(failed)),
+                        Poll::Pending => {}
+                    }
+                }
+            }
             Ok(Told::Drain) => {
-                if let Some(ended) = first_words(connection.as_mut(), &watch).await {
-                    return ended;
+                if let Some(ended) = first_words(connection.as_mut(), watch).await {
+                    return Turn::Ended(ended);
                 }
                 shut_down(connection.as_mut());
             }
-            Ok(Told::Cut) => return Ended::Plainly,
+            Ok(Told::Cut) => return Turn::Ended(Ended::Plainly),
             Ok(Told::Overdue(overdue)) => {
                 shut_down(connection.as_mut());
                 if overdue == Overdue::Idle {
                     let _ = timeout(FAREWELL, connection).await;
                 }
-                return Ended::Overdue(overdue);
+                return Turn::Ended(Ended::Overdue(overdue));
             }
         }
     }
+}
+
+/// Has hyper end by itself, now and without another byte, which it does exactly if the last exchange is complete in both directions:
+/// what follows a body that has not come in whole must never be read as a request. Such a connection goes on with hyper, and ends with
+/// that body.
+async fn give_back<C>(
+    mut connection: Pin<&mut C>,
+    shut_down: impl Fn(Pin<&mut C>),
+    watch: &Watch,
+) -> Poll<hyper::Result<()>>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    watch.hold_stream(true);
+    shut_down(connection.as_mut());
+    let done = poll_fn(|context| Poll::Ready(connection.as_mut().poll(context))).await;
+    watch.hold_stream(false);
+    done
 }
 
 /// A connection that the drain finds without a request may have one on its way, which hyper would drop: it is given a moment.
@@ -180,5 +260,205 @@ struct Local;
 impl<F: Future<Output: 'static> + 'static> Executor<F> for Local {
     fn execute(&self, future: F) {
         tokio::task::spawn_local(future);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::io;
+
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use hyper::service::service_fn;
+    use tokio::io::{AsyncReadExt as _, DuplexStream, ReadBuf, duplex};
+    use tokio::task::LocalSet;
+    use tokio::time::sleep;
+
+    use super::super::guard::Guard;
+    use super::*;
+
+    /// Our end of a connection, which says for how many bytes there was room when it was last read from.
+    struct Roomy(DuplexStream, Rc<Cell<usize>>);
+
+    impl AsyncRead for Roomy {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.1.set(buffer.remaining());
+            Pin::new(&mut self.0).poll_read(context, buffer)
+        }
+    }
+
+    impl AsyncWrite for Roomy {
+        fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(context, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(context)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(context)
+        }
+    }
+
+    /// A connection over HTTP/1.1 that answers each request with its path, and keeps the bodies.
+    struct Held {
+        client: DuplexStream,
+        room: Rc<Cell<usize>>,
+        asked: Rc<RefCell<Vec<String>>>,
+        bodies: Rc<RefCell<Vec<Incoming>>>,
+        watch: Rc<Watch>,
+        ended: Rc<Cell<Option<Ended>>>,
+    }
+
+    impl Held {
+        fn begin(limits: &Limits) -> Self {
+            let guard = Guard::new(limits);
+            let (client, server) = duplex(64 * 1024);
+            let (room, ended) = (Rc::default(), Rc::default());
+            let (asked, bodies) = (Rc::<RefCell<Vec<String>>>::default(), Rc::<RefCell<Vec<Incoming>>>::default());
+            let watch = guard.watch(false);
+            tokio::task::spawn_local(guard.keep_watch());
+            let service = {
+                let (asked, bodies, watch) = (Rc::clone(&asked), Rc::clone(&bodies), Rc::clone(&watch));
+                service_fn(move |request: Request<Incoming>| {
+                    let path = request.uri().path().to_owned();
+                    asked.borrow_mut().push(path.clone());
+                    bodies.borrow_mut().push(request.into_body());
+                    drop(watch.begin());
+                    async { Ok(Response::new(Full::<Bytes>::from(path))) }
+                })
+            };
+            let stream = Roomy(server, Rc::clone(&room));
+            let driven = Protocols::new(limits).serve(stream, Protocol::Http1, Rc::clone(&watch), service);
+            let end: Rc<Cell<Option<Ended>>> = Rc::clone(&ended);
+            tokio::task::spawn_local(async move { end.set(Some(driven.await)) });
+            Self { client, room, asked, bodies, watch, ended }
+        }
+
+        async fn send(&mut self, bytes: &str) {
+            self.client.write_all(bytes.as_bytes()).await.unwrap();
+            sleep(Duration::from_millis(1)).await;
+        }
+
+        async fn get(&mut self, path: &str) -> String {
+            self.send(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+            self.answer().await
+        }
+
+        async fn answer(&mut self) -> String {
+            let mut answer = [0; 1024];
+            let count = self.client.read(&mut answer).await.unwrap();
+            str::from_utf8(&answer[..count]).unwrap().to_owned()
+        }
+
+        async fn is_at_rest(&self) -> bool {
+            sleep(Duration::from_secs(4)).await;
+            self.room.get() == 1
+        }
+    }
+
+    async fn with(test: impl AsyncFnOnce(Held), limits: Limits) {
+        LocalSet::new().run_until(async { test(Held::begin(&limits)).await }).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_has_no_buffers_before_its_first_request_and_between_requests() {
+        let test = async |mut held: Held| {
+            for path in ["/one", "/two"] {
+                assert!(held.is_at_rest().await);
+                assert!(held.get(path).await.ends_with(path));
+                assert!(held.room.get() > 1);
+            }
+            held.send("GET /three HTTP/1.1\r\nhost: a\r\n").await;
+            assert!(!held.is_at_rest().await, "half a head");
+            held.send("\r\n").await;
+            assert!(held.answer().await.ends_with("/three"));
+        };
+        with(test, Limits::default()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_with_the_request_before_is_not_lost() {
+        let test = async |mut held: Held| {
+            held.send("GET /one HTTP/1.1\r\nhost: a\r\n\r\nGET /tw").await;
+            assert!(held.answer().await.ends_with("/one"));
+            sleep(Duration::from_secs(4)).await;
+            held.send("o HTTP/1.1\r\nhost: a\r\n\r\n").await;
+            assert!(held.answer().await.ends_with("/two"));
+        };
+        with(test, Limits::default()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rest_of_a_body_is_never_read_as_a_request() {
+        let test = async |mut held: Held| {
+            let body = "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+            held.send(&format!("POST /one HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len())).await;
+            assert!(held.answer().await.ends_with("/one"));
+            assert!(!held.is_at_rest().await);
+            held.send(body).await;
+            assert!(!held.is_at_rest().await);
+            drop(held.bodies.take());
+            sleep(Duration::from_secs(4)).await;
+            assert_eq!(*held.asked.borrow(), ["/one"]);
+        };
+        with(test, Limits::default()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_rest_too_a_connection_ends_when_it_should() {
+        let drained = async |mut held: Held| {
+            held.get("/one").await;
+            assert!(held.is_at_rest().await);
+            held.watch.tell_to_drain();
+            assert_eq!(held.answer().await, "");
+            assert_eq!(held.ended.get(), Some(Ended::Plainly));
+        };
+        with(drained, Limits::default()).await;
+        let closed = async |mut held: Held| {
+            held.get("/one").await;
+            assert!(held.is_at_rest().await);
+            held.client.shutdown().await.unwrap();
+            assert_eq!(held.answer().await, "");
+            assert_eq!(held.ended.get(), Some(Ended::Plainly));
+        };
+        with(closed, Limits::default()).await;
+        let idle = async |mut held: Held| {
+            held.get("/one").await;
+            assert_eq!(held.answer().await, "");
+            assert_eq!(held.ended.get(), Some(Ended::Overdue(Overdue::Idle)));
+        };
+        with(idle, Limits::default()).await;
+        let silent = async |mut held: Held| {
+            assert_eq!(held.answer().await, "");
+            assert_eq!(held.ended.get(), Some(Ended::Overdue(Overdue::FirstRequest)));
+        };
+        with(silent, Limits::default()).await;
+        let half = async |mut held: Held| {
+            held.get("/one").await;
+            assert!(held.is_at_rest().await);
+            held.send("GET /two").await;
+            assert_eq!(held.answer().await, "");
+            assert_eq!(held.ended.get(), Some(Ended::Overdue(Overdue::Head)));
+        };
+        with(half, Limits::default()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_at_rest_waits_for_first_words_and_answers_them() {
+        let test = async |mut held: Held| {
+            assert!(held.is_at_rest().await);
+            held.watch.tell_to_drain();
+            sleep(Duration::from_millis(500)).await;
+            assert!(held.get("/one").await.ends_with("/one"));
+            assert_eq!(held.answer().await, "");
+        };
+        with(test, Limits::default()).await;
     }
 }

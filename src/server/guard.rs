@@ -35,6 +35,8 @@ pub(crate) struct Watch {
     stalled_since: Cell<Option<u32>>,
     in_flight: Cell<u32>,
     told: Cell<Option<Told>>,
+    /// Whoever has the stream may neither read from it nor close it.
+    holds_stream: Cell<bool>,
     /// The connection's task, which is polled far more often than it is told anything.
     task: RefCell<Option<Waker>>,
     /// HTTP/2 peers may send frames without a request, so that a byte does not begin one, and may refuse an answer without
@@ -59,6 +61,8 @@ pub(crate) struct Exchange(Rc<Watch>);
 /// What a connection is told from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
+    /// Keep no more than it takes to wait: nothing has been under way for a while.
+    Rest,
     /// End now: it has stood still for too long.
     Overdue(Overdue),
     /// Finish what is in flight and end.
@@ -88,6 +92,7 @@ enum Phase {
 /// The limits in ticks.
 #[derive(Debug)]
 struct Patience {
+    rest: u32,
     first_request: Option<u32>,
     head: Option<u32>,
     idle: Option<u32>,
@@ -99,6 +104,8 @@ struct Patience {
 
 const LONGEST_TICK: Duration = Duration::from_secs(1);
 const SHORTEST_TICK: Duration = Duration::from_millis(10);
+/// Whoever asks again sooner finds everything in place.
+const REST_AFTER: Duration = Duration::from_secs(1);
 
 impl Guard {
     pub(crate) fn new(limits: &Limits) -> Rc<Self> {
@@ -116,6 +123,7 @@ impl Guard {
             limit.map(|limit| u32::try_from(limit.as_nanos().div_ceil(tick.as_nanos()) + 1).unwrap_or(u32::MAX))
         };
         let patience = Patience {
+            rest: ticks(Some(REST_AFTER)).unwrap_or(u32::MAX),
             first_request: ticks(limits.first_request_timeout),
             head: ticks(limits.header_timeout),
             idle: ticks(limits.idle_timeout),
@@ -140,6 +148,7 @@ impl Guard {
             stalled_since: Cell::new(None),
             in_flight: Cell::new(0),
             told: Cell::new(None),
+            holds_stream: Cell::new(false),
             task: RefCell::default(),
             multiplexed,
             answers: RefCell::default(),
@@ -170,6 +179,8 @@ impl Guard {
                 watch.tell(Told::Overdue(overdue));
             } else if watch.is_old() {
                 watch.tell(Told::Drain);
+            } else if watch.rested() == Some(self.patience.rest) && watch.told.get().is_none() {
+                watch.tell(Told::Rest);
             }
             true
         });
@@ -199,8 +210,13 @@ impl Guard {
 impl Watch {
     /// Ready when there is something that the connection has not been told yet.
     pub(super) fn poll_told(&self, context: &mut Context<'_>) -> Poll<Told> {
-        if let Some(told) = self.told.take() {
-            return Poll::Ready(told);
+        self.poll_is_told(context).map(|()| self.told.take().unwrap_or(Told::Rest))
+    }
+
+    /// The same, and leaves it to be told.
+    pub(super) fn poll_is_told(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.told.get().is_some() {
+            return Poll::Ready(());
         }
         let mut task = self.task.borrow_mut();
         if !task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
@@ -216,11 +232,35 @@ impl Watch {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn tell_to_drain(&self) {
+        self.tell(Told::Drain);
+    }
+
     /// A request head has come in whole.
     pub(crate) fn begin(self: &Rc<Self>) -> Exchange {
         self.in_flight.set(self.in_flight.get() + 1);
         self.enter(Phase::Busy);
         Exchange(Rc::clone(self))
+    }
+
+    /// For how long nothing has been under way, in ticks. Frames of HTTP/2 come and go without a request.
+    fn rested(&self) -> Option<u32> {
+        let rests = self.phase.get() == Phase::Idle && !self.multiplexed && self.stalled_since.get().is_none();
+        rests.then(|| self.guard.now.get().wrapping_sub(self.since.get()))
+    }
+
+    /// It was told to rest, and nothing has come in between.
+    pub(super) fn may_rest(&self) -> bool {
+        self.rested().is_some_and(|rested| rested >= self.guard.patience.rest)
+    }
+
+    pub(super) fn hold_stream(&self, holds: bool) {
+        self.holds_stream.set(holds);
+    }
+
+    pub(super) fn holds_stream(&self) -> bool {
+        self.holds_stream.get()
     }
 
     /// No request has come yet.
@@ -330,7 +370,7 @@ mod tests {
     fn told(watch: &Watch) -> Option<Overdue> {
         match watch.told.get() {
             Some(Told::Overdue(overdue)) => Some(overdue),
-            Some(Told::Drain | Told::Cut) | None => None,
+            Some(Told::Rest | Told::Drain | Told::Cut) | None => None,
         }
     }
 

@@ -1,4 +1,7 @@
-//! How many connections there are, in all and from one address.
+//! How many connections there are, in all, from one address, and with each worker.
+//!
+//! The kernel spreads connections over the workers' sockets by a hash, which is even for thousands and may be four to none for four: a
+//! newcomer's place is with the worker that has fewest, unless it makes no odds.
 //!
 //! Trusted proxies are not counted by address: many come by one. Whoever they name in a PROXY header is.
 
@@ -26,6 +29,7 @@ pub(crate) struct Places {
 struct Taken {
     total: usize,
     by_address: HashMap<IpAddr, usize>,
+    by_worker: Vec<usize>,
     refused: u64,
     shortages: Shortages,
 }
@@ -39,9 +43,10 @@ struct Shortages {
 }
 
 /// For metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) taken: u64,
+    pub(crate) by_worker: Vec<u64>,
     /// Over a limit.
     pub(crate) refused: u64,
     /// For want of a descriptor or memory.
@@ -54,11 +59,21 @@ pub(crate) struct Place {
     places: Arc<Places>,
     /// `None` where it does not count.
     address: Option<IpAddr>,
+    worker: usize,
 }
 
+/// A worker may have one in so many more than another: handing over costs a little, too.
+const SLACK: usize = 16;
+
 impl Places {
-    pub(crate) fn new(total: Option<usize>, per_address: Option<usize>, trusted_proxies: Networks) -> Self {
-        Self { total, per_address, trusted_proxies, taken: Mutex::default(), closed: AtomicBool::new(false) }
+    pub(crate) fn new(
+        total: Option<usize>,
+        per_address: Option<usize>,
+        trusted_proxies: Networks,
+        workers: usize,
+    ) -> Self {
+        let taken = Mutex::new(Taken { by_worker: vec![0; workers], ..Taken::default() });
+        Self { total, per_address, trusted_proxies, taken, closed: AtomicBool::new(false) }
     }
 
     /// While closed, there is no place for anyone.
@@ -66,8 +81,8 @@ impl Places {
         self.closed.store(closed, Ordering::Relaxed);
     }
 
-    /// `None` where the limit is reached.
-    pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    /// For a connection that this worker has accepted; `None` where the limit is reached.
+    pub(crate) fn take(self: &Arc<Self>, address: IpAddr, worker: usize) -> Option<Place> {
         if self.closed.load(Ordering::Relaxed) {
             return None;
         }
@@ -78,7 +93,8 @@ impl Places {
             return None;
         };
         taken.total += 1;
-        Some(Place { places: Arc::clone(self), address })
+        let worker = taken.join_fewest(worker);
+        Some(Place { places: Arc::clone(self), address, worker })
     }
 
     /// What the address counts as, if at all; `None` where there are enough of it.
@@ -110,11 +126,25 @@ impl Places {
 
     pub(crate) fn counts(&self) -> Counts {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        Counts { taken: taken.total as u64, refused: taken.refused, shortages: taken.shortages.total }
+        let by_worker = taken.by_worker.iter().map(|count| *count as u64).collect();
+        Counts { taken: taken.total as u64, by_worker, refused: taken.refused, shortages: taken.shortages.total }
     }
 }
 
 impl Place {
+    /// Whose connection it is.
+    pub(crate) fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// It could not be handed over.
+    pub(crate) fn stay_with(&mut self, worker: usize) {
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.by_worker[self.worker] -= 1;
+        taken.by_worker[worker] += 1;
+        self.worker = worker;
+    }
+
     /// Counts for this address from now on; says whether there is room for one more of it.
     pub(crate) fn pass_to(&mut self, address: IpAddr) -> bool {
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,6 +157,16 @@ impl Place {
 }
 
 impl Taken {
+    fn join_fewest(&mut self, accepted_by: usize) -> usize {
+        let fewest = self.by_worker.iter().copied().enumerate().min_by_key(|(_, count)| *count);
+        let worker = match fewest {
+            Some((worker, count)) if self.by_worker[accepted_by] > count + count / SLACK => worker,
+            _ => accepted_by,
+        };
+        self.by_worker[worker] += 1;
+        worker
+    }
+
     fn leave(&mut self, address: Option<IpAddr>) {
         let Some(address) = address else { return };
         if let Some(here) = self.by_address.get_mut(&address) {
@@ -142,6 +182,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.total -= 1;
+        taken.by_worker[self.worker] -= 1;
         taken.leave(self.address);
     }
 }
@@ -165,35 +206,35 @@ mod tests {
 
     #[test]
     fn the_limits_hold_and_places_come_back() {
-        let places = Arc::new(Places::new(Some(3), Some(2), Networks::default()));
-        let one = places.take(address("10.0.0.1")).unwrap();
-        let _two = places.take(address("10.0.0.1")).unwrap();
-        assert!(places.take(address("10.0.0.1")).is_none());
-        let _three = places.take(address("10.0.0.2")).unwrap();
-        assert!(places.take(address("10.0.0.3")).is_none());
+        let places = Arc::new(Places::new(Some(3), Some(2), Networks::default(), 1));
+        let one = places.take(address("10.0.0.1"), 0).unwrap();
+        let _two = places.take(address("10.0.0.1"), 0).unwrap();
+        assert!(places.take(address("10.0.0.1"), 0).is_none());
+        let _three = places.take(address("10.0.0.2"), 0).unwrap();
+        assert!(places.take(address("10.0.0.3"), 0).is_none());
         drop(one);
-        assert!(places.take(address("10.0.0.1")).is_some());
+        assert!(places.take(address("10.0.0.1"), 0).is_some());
     }
 
     #[test]
     fn a_trusted_proxy_counts_for_whoever_it_names() {
         let trusted = [Network::parse("10.0.0.0/8").unwrap()].into_iter().collect();
-        let places = Arc::new(Places::new(Some(4), Some(1), trusted));
-        let mut all: Vec<Place> = (0..4).map(|_| places.take(address("10.0.0.1")).unwrap()).collect();
-        assert!(places.take(address("10.0.0.1")).is_none());
+        let places = Arc::new(Places::new(Some(4), Some(1), trusted, 1));
+        let mut all: Vec<Place> = (0..4).map(|_| places.take(address("10.0.0.1"), 0).unwrap()).collect();
+        assert!(places.take(address("10.0.0.1"), 0).is_none());
         assert!(all[0].pass_to(address("192.0.2.1")) && all[1].pass_to(address("192.0.2.2")));
         assert!(!all[2].pass_to(address("192.0.2.1")));
         assert!(all[3].pass_to(address("10.0.0.2")));
         all.remove(0);
         assert!(all[1].pass_to(address("192.0.2.1")));
         all.clear();
-        assert_eq!(places.counts(), Counts { taken: 0, refused: 2, shortages: 0 });
+        assert_eq!(places.counts(), Counts { taken: 0, by_worker: vec![0], refused: 2, shortages: 0 });
         assert!(places.taken.lock().unwrap().by_address.is_empty());
     }
 
     #[test]
     fn shortages_are_told_once_in_a_while_with_their_number() {
-        let places = Places::new(None, None, Networks::default());
+        let places = Places::new(None, None, Networks::default(), 1);
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let told: Vec<_> = (0..25).map(|n| places.shortage(start + n * Duration::from_millis(100), second)).collect();
         assert_eq!(told.iter().flatten().collect::<Vec<_>>(), [&1, &10, &10]);
@@ -205,5 +246,26 @@ mod tests {
         assert_eq!(network(address("2001:db8::1")), network(address("2001:db8::ffff:1")));
         assert_ne!(network(address("2001:db8::1")), network(address("2001:db8:0:1::1")));
         assert_eq!(network(address("::ffff:10.0.0.1")), address("10.0.0.1"));
+    }
+
+    #[test]
+    fn whoever_accepts_them_connections_are_spread_evenly() {
+        for workers in [2, 3, 8] {
+            let places = Arc::new(Places::new(None, None, Networks::default(), workers));
+            let mut all = Vec::new();
+            for number in 1..=640 {
+                all.push(places.take(address("10.0.0.1"), 0).unwrap());
+                let counts = places.counts().by_worker;
+                let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+                assert!(most - least <= 1 + least / 16, "{number}: {counts:?}");
+            }
+            let mut strayed = all.pop().unwrap();
+            strayed.stay_with(1);
+            assert_eq!(strayed.worker(), 1);
+            all.retain(|place| place.worker() != 1);
+            assert_eq!(places.counts().by_worker[1], 1);
+            drop((all, strayed));
+            assert_eq!(places.counts().by_worker, vec![0; workers]);
+        }
     }
 }

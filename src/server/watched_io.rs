@@ -3,9 +3,11 @@
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop;
 
 use super::frame_meter::FrameMeter;
 use super::guard::Watch;
@@ -15,19 +17,52 @@ pub(super) struct WatchedIo<T> {
     watch: Rc<Watch>,
     /// Of HTTP/2.
     meter: Option<FrameMeter>,
+    /// What has been read and comes before what the stream has.
+    ahead: Bytes,
+}
+
+/// What a task may write for one unit of its turn, of which it has 128.
+const BYTES_PER_UNIT: usize = 2 * 1024;
+
+/// A connection with a hundred streams may have megabytes to write, and the runtime counts a write of any size as one: its neighbours'
+/// turn comes after a quarter of one.
+fn spend(bytes: usize, context: &mut Context<'_>) {
+    for _ in 0..bytes / BYTES_PER_UNIT {
+        let Poll::Ready(unit) = coop::poll_proceed(context) else { break };
+        unit.made_progress();
+    }
 }
 
 impl<T> WatchedIo<T> {
     pub(super) fn new(stream: T, watch: Rc<Watch>, meter: Option<FrameMeter>) -> Self {
-        Self { stream, watch, meter }
+        Self { stream, watch, meter, ahead: Bytes::new() }
     }
 
-    fn wrote(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn wrote(&mut self, result: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.watch.wrote(result.is_pending());
         if let (Some(meter), Poll::Ready(Ok(count))) = (&mut self.meter, &result) {
             meter.wrote(*count);
+            spend(*count, context);
         }
         result
+    }
+}
+
+impl<T: AsyncRead + Unpin> WatchedIo<T> {
+    /// Takes back what was read and not used; a copy, since what comes from hyper's buffer keeps it, even if that is nothing.
+    pub(super) fn put_back(&mut self, bytes: &[u8]) {
+        self.ahead = Bytes::copy_from_slice(bytes);
+    }
+
+    /// Ready once there is something to read; false at the end.
+    pub(super) fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.ahead.is_empty() {
+            let mut byte = [0];
+            let mut buffer = ReadBuf::new(&mut byte);
+            ready!(Pin::new(&mut *self).poll_read(context, &mut buffer))?;
+            self.ahead = Bytes::copy_from_slice(buffer.filled());
+        }
+        Poll::Ready(Ok(!self.ahead.is_empty()))
     }
 }
 
@@ -37,6 +72,15 @@ impl<T: AsyncRead + Unpin> AsyncRead for WatchedIo<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead.split_to(count));
+            self.watch.read();
+            return Poll::Ready(Ok(()));
+        }
+        if self.watch.holds_stream() {
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
@@ -52,7 +96,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for WatchedIo<T> {
 impl<T: AsyncWrite + Unpin> AsyncWrite for WatchedIo<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.wrote(result)
+        self.wrote(result, context)
     }
 
     fn poll_write_vectored(
@@ -61,7 +105,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for WatchedIo<T> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.wrote(result)
+        self.wrote(result, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -75,6 +119,39 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for WatchedIo<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.watch.holds_stream() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::super::guard::Guard;
+    use super::super::limits::Limits;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_of_many_streams_writes_no_more_than_its_share_in_one_turn() {
+        let watch = Guard::new(&Limits::default()).watch(true);
+        let meter = FrameMeter::new(&Rc::default());
+        let (client, _server) = tokio::io::duplex(16 * 1024 * 1024);
+        let mut io = WatchedIo::new(client, watch, Some(meter));
+        let piece = [0; 64 * 1024];
+        for _turn in 0..3 {
+            // A turn begins when the runtime polls the task anew.
+            tokio::task::yield_now().await;
+            let written = poll_fn(|context| {
+                let mut written = 0;
+                while let Poll::Ready(count) = Pin::new(&mut io).poll_write(context, &piece) {
+                    written += count.unwrap();
+                }
+                Poll::Ready(written)
+            });
+            assert_eq!(written.await, 256 * 1024);
+        }
     }
 }

@@ -53,6 +53,11 @@ pub(crate) struct FetchLabels {
     pub(crate) result: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct WorkerLabels {
+    pub(crate) worker: u64,
+}
+
 /// Counts of one worker, or of all together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
@@ -73,6 +78,7 @@ pub(crate) struct Report {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Process {
     pub(crate) connections: u64,
+    pub(crate) worker_connections: BTreeMap<WorkerLabels, u64>,
     pub(crate) connections_refused: u64,
     pub(crate) accept_failures: u64,
     pub(crate) limit_keys: u64,
@@ -202,6 +208,7 @@ impl Collector for Page {
         )?;
         page.gauge("http_server_active_requests", "Requests under way", sum.total.in_flight as f64)?;
         page.gauge("portcullis_connections", "Connections from clients", process.connections as f64)?;
+        page.levels("portcullis_worker_connections", "Connections with each worker", &process.worker_connections)?;
         page.counter("portcullis_connections_refused", "Connections over a limit", process.connections_refused)?;
         page.counter(
             "portcullis_accept_failures",
@@ -256,6 +263,13 @@ impl Writer<'_, '_> {
     fn counters<L: EncodeLabelSet>(&mut self, name: &str, help: &str, values: &BTreeMap<L, u64>) -> fmt::Result {
         let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         values.iter().try_for_each(|(labels, value)| ConstCounter::new(*value).encode(encoder.encode_family(labels)?))
+    }
+
+    fn levels<L: EncodeLabelSet>(&mut self, name: &str, help: &str, values: &BTreeMap<L, u64>) -> fmt::Result {
+        let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        values
+            .iter()
+            .try_for_each(|(labels, value)| ConstGauge::new(*value as f64).encode(encoder.encode_family(labels)?))
     }
 
     fn gauges<'v, L: EncodeLabelSet + 'v>(
