@@ -1,5 +1,6 @@
 //! The world that promises are tested in: the program itself, a client, an upstream, an issuer.
 
+pub(crate) mod authority;
 pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod frames;

@@ -11,6 +11,7 @@ mod rate_limits;
 mod revocation;
 mod routes;
 mod secrets;
+mod transport;
 
 use std::error::Error;
 use std::net::IpAddr;
