@@ -20,7 +20,7 @@ use crate::support::{Client, Gateway};
 
 /// What a service was asked, and how.
 #[derive(Clone, Default)]
-struct Book {
+pub(crate) struct Book {
     connections: Arc<AtomicUsize>,
     requests: Arc<AtomicUsize>,
     at_once: Arc<AtomicUsize>,
@@ -28,7 +28,7 @@ struct Book {
 }
 
 impl Book {
-    fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
@@ -38,7 +38,7 @@ impl Book {
 }
 
 /// Answers with what it read, as `METHOD URI` and the body's length; `/big` gives as many bytes as its query says.
-async fn serve<T>(stream: T, streams: Option<u32>, book: Book)
+pub(crate) async fn serve<T>(stream: T, streams: Option<u32>, book: Book)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -71,6 +71,10 @@ async fn answer(request: Request<h2::RecvStream>, mut respond: h2::server::SendR
         None => format!("{} {} {host} {length}", head.method, head.uri).into_bytes(),
     };
     book.at_once.fetch_sub(1, Ordering::SeqCst);
+    if head.method == "HEAD" {
+        let _ = respond.send_response(Response::new(()), true);
+        return;
+    }
     let mut stream = respond.send_response(Response::new(()), false).unwrap();
     let _ = stream.send_data(said.into(), true);
 }

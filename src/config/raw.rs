@@ -40,11 +40,20 @@ mirror! {
         oauth: Option<At<oauth::RawOauth>>,
         issuers: Named<issuer::RawIssuer>,
         upstreams: Named<upstream::RawUpstream>,
+        dns: RawDns,
         routes: Vec<At<route::RawRoute>>,
         audit: RawAudit,
         admin: Option<At<RawAdmin>>,
         state_directory: At<PathBuf> = PathBuf::from("state"),
         revoked: Vec<At<revocation::RawRevocation>>,
+    }
+}
+
+mirror! {
+    /// Who is asked about the names of upstreams.
+    struct RawDns {
+        /// Default: as `/etc/resolv.conf` says.
+        servers: Option<Required<OneOrMore<SocketAddr>>>,
     }
 }
 

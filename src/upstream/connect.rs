@@ -1,11 +1,15 @@
 //! Connecting to a server: by TCP, TLS or a Unix socket, and what is spoken over it.
 
+use std::future::pending;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio::time::timeout;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use super::body::RequestBody;
 use super::fault::UpstreamFault;
@@ -13,49 +17,83 @@ use super::pool::Target;
 use super::service::{Place, Server};
 use super::stream::{ListenToTheEnd, Stream};
 
-pub(super) type Sender = http1::SendRequest<RequestBody>;
+/// A connection that takes one request after the other.
+#[derive(Debug)]
+pub(super) struct Sender {
+    pub(super) requests: http1::SendRequest<RequestBody>,
+    /// Of the server, where that has one.
+    pub(super) address: Option<IpAddr>,
+    /// How often the server had moved when this was opened.
+    pub(super) moves: u32,
+}
 
 /// Larger heads of answers are refused.
 pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Connects, within the upstream's deadline, and leaves the connection's driver to the worker.
 pub(super) async fn connect(target: &Target) -> Result<Sender, UpstreamFault> {
+    let moves = target.moves.get();
     let connecting = timeout(target.connect_timeout, open(&target.server));
     let opened =
         connecting.await.map_err(|_| UpstreamFault::Timeout).and_then(|opened| opened.map_err(UpstreamFault::Connect));
-    let stream = opened.inspect_err(|fault| target.warn(fault))?;
+    let (stream, address) = opened.inspect_err(|fault| target.warn(fault))?;
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEAD_BYTES).max_header_size(MAX_HEAD_BYTES);
     let handshake = builder.handshake(TokioIo::new(ListenToTheEnd::new(stream))).await;
-    let (sender, connection) = handshake.map_err(|error| UpstreamFault::Reset(error.into()))?;
+    let (requests, connection) = handshake.map_err(|error| UpstreamFault::Reset(error.into()))?;
     tokio::task::spawn_local(async move {
         // Whoever sent the request hears of its failure; an idle connection may end as it likes.
         let _ = connection.await;
     });
-    Ok(sender)
+    Ok(Sender { requests, address, moves })
 }
 
-/// A stream to the server, TLS included, on any runtime. The deadline is the caller's.
-pub(crate) async fn open(server: &Server) -> io::Result<Stream> {
+/// A stream to the server, TLS included, on any runtime, and the address that it leads to. The deadline is the caller's.
+pub(crate) async fn open(server: &Server) -> io::Result<(Stream, Option<IpAddr>)> {
     let stream = match &server.place {
         Place::Address(address) => TcpStream::connect(address).await?,
-        Place::Name(name, port) => by_name(name, *port).await?,
-        Place::Socket(path) => return UnixStream::connect(path).await.map(Stream::Unix),
+        Place::Name(name, port) => {
+            let addresses = name.addresses().await?;
+            first_of(addresses.into_iter().map(|address| SocketAddr::new(address, *port))).await?
+        }
+        Place::Socket(path) => return UnixStream::connect(path).await.map(|stream| (Stream::Unix(stream), None)),
     };
     let _ = stream.set_nodelay(true);
-    match &server.tls {
-        None => Ok(Stream::Tcp(stream)),
-        Some(tls) => tls.connect(stream, server.protocol).await.map(|stream| Stream::Tls(Box::new(stream))),
-    }
+    let address = stream.peer_addr().ok().map(|address| address.ip().to_canonical());
+    let stream = match &server.tls {
+        None => Stream::Tcp(stream),
+        Some(tls) => Stream::Tls(Box::new(tls.connect(stream, server.protocol).await?)),
+    };
+    Ok((stream, address))
 }
 
-async fn by_name(name: &str, port: u16) -> io::Result<TcpStream> {
+/// The first of several addresses that takes a connection. Each has a start before the next, unless it fails (RFC 8305 §5).
+async fn first_of(mut addresses: impl ExactSizeIterator<Item = SocketAddr>) -> io::Result<TcpStream> {
+    let mut attempts = JoinSet::new();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in lookup_host((name, port)).await? {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+    loop {
+        match addresses.next() {
+            Some(only) if addresses.len() == 0 && attempts.is_empty() => return TcpStream::connect(only).await,
+            Some(next) => {
+                attempts.spawn(TcpStream::connect(next));
+            }
+            None if attempts.is_empty() => return Err(last),
+            None => {}
+        }
+        let start_is_over = async {
+            if addresses.len() == 0 {
+                return pending().await;
+            }
+            sleep(HEAD_START).await;
+        };
+        tokio::select! {
+            Some(ended) = attempts.join_next() => match ended {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => last = error,
+                Err(died) => last = io::Error::other(died),
+            },
+            () = start_is_over => {}
         }
     }
-    Err(last)
 }

@@ -53,14 +53,16 @@ impl Pools {
             };
             let fault = |error| UpstreamFault::of(error, progress.fault.get());
             // A connection that is just ending its last exchange is ready at once or not at all.
-            if let Err(error) = timeout_at(deadline, sender.ready()).await.map_err(|_| UpstreamFault::Timeout)? {
+            if let Err(error) =
+                timeout_at(deadline, sender.requests.ready()).await.map_err(|_| UpstreamFault::Timeout)?
+            {
                 if reused {
                     continue;
                 }
                 return Err(fault(error));
             }
             let sent = {
-                let mut sending = pin!(sender.try_send_request(request));
+                let mut sending = pin!(sender.requests.try_send_request(request));
                 loop {
                     match timeout_at(deadline, sending.as_mut()).await {
                         Ok(sent) => break sent,

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -38,6 +39,8 @@ pub(super) struct Multiplexed {
 struct Connection {
     sender: RefCell<SendRequest<Bytes>>,
     state: Rc<State>,
+    /// Of the server, where that has one.
+    address: Option<IpAddr>,
 }
 
 /// What a connection's driver knows and its users want to know.
@@ -121,14 +124,14 @@ impl Multiplexed {
         self.connections.borrow().iter().filter(|connection| connection.state.streams.get() == 0).count()
     }
 
-    /// Ends connections that have idled for too long.
-    pub(super) fn prune(&self, sweep: u32, is_fresh: impl Fn(u32) -> bool) {
+    /// Ends connections that have idled for too long, and takes no more requests for servers that are elsewhere now.
+    pub(super) fn prune(&self, sweep: u32, is_fresh: impl Fn(u32) -> bool, is_there: impl Fn(Option<IpAddr>) -> bool) {
         self.connections.borrow_mut().retain(|connection| {
             let state = &connection.state;
             if state.streams.get() > 0 {
                 state.used.set(sweep);
             }
-            !state.has_ended.get() && is_fresh(state.used.get())
+            !state.has_ended.get() && is_fresh(state.used.get()) && is_there(connection.address)
         });
     }
 
@@ -243,7 +246,7 @@ impl Drop for Waiting<'_> {
 
 /// Connects and waits until the peer has said how many streams it takes: who does not speak HTTP/2 is found out here.
 async fn connect(pool: &Rc<Pool>) -> io::Result<Rc<Connection>> {
-    let stream = open(&pool.target.server).await?;
+    let (stream, address) = open(&pool.target.server).await?;
     let mut builder = Builder::new();
     builder
         .enable_push(false)
@@ -268,7 +271,7 @@ async fn connect(pool: &Rc<Pool>) -> io::Result<Rc<Connection>> {
     let (tell, end) = oneshot::channel();
     tokio::task::spawn_local(drive(driver, tell));
     tokio::select! {
-        () = state.greeted.notified() => Ok(Rc::new(Connection { sender: RefCell::new(sender), state })),
+        () = state.greeted.notified() => Ok(Rc::new(Connection { sender: RefCell::new(sender), state, address })),
         end = end => match end {
             Ok(Err(error)) => Err(not_http2(error)),
             Ok(Ok(())) | Err(_) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server hung up before it said anything")),

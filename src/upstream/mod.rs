@@ -7,6 +7,7 @@ pub(crate) mod exchange;
 pub(crate) mod fault;
 mod http2;
 mod incoming;
+pub(crate) mod names;
 pub(crate) mod pool;
 pub(crate) mod request_end;
 pub(crate) mod service;

@@ -16,6 +16,7 @@ use super::body::Progress;
 use super::connect::Sender;
 use super::fault::{BodyFault, UpstreamFault};
 use super::http2::{Multiplexed, Slot};
+use super::names::Known;
 use super::service::{Server, Upstream};
 use crate::telemetry::chain::Chain;
 
@@ -40,6 +41,9 @@ pub(super) struct Target {
     pub(super) name: Arc<str>,
     pub(super) server: Server,
     pub(super) connect_timeout: Duration,
+    /// How often its addresses have changed, as the sweeps have seen it.
+    pub(super) moves: Cell<u32>,
+    addresses: RefCell<Known>,
     warned: Cell<Option<Instant>>,
 }
 
@@ -96,6 +100,8 @@ impl Pools {
             name: Arc::clone(&upstream.name),
             server: upstream.server.for_worker(),
             connect_timeout: upstream.connect_timeout,
+            moves: Cell::new(0),
+            addresses: RefCell::new(upstream.server.known()),
             warned: Cell::default(),
         };
         let multiplexed = Rc::default();
@@ -108,10 +114,13 @@ impl Pools {
 impl Pool {
     pub(super) fn take(&self) -> Option<Sender> {
         let mut idle = self.idle.borrow_mut();
-        std::iter::from_fn(|| idle.pop_back()).map(|idle| idle.sender).find(|sender| !sender.is_closed())
+        std::iter::from_fn(|| idle.pop_back()).map(|idle| idle.sender).find(|sender| !sender.requests.is_closed())
     }
 
     fn put(&self, sender: Sender) {
+        if sender.moves != self.target.moves.get() {
+            return;
+        }
         let mut idle = self.idle.borrow_mut();
         if idle.len() == MAX_IDLE {
             idle.pop_front();
@@ -123,12 +132,24 @@ impl Pool {
         let sweep = self.sweeps.get().wrapping_add(1);
         self.sweeps.set(sweep);
         let fresh = |put_back: u32| sweep.wrapping_sub(put_back) <= IDLE_SWEEPS;
-        self.idle.borrow_mut().retain(|idle| !idle.sender.is_closed() && fresh(idle.sweep));
-        self.multiplexed.prune(sweep, fresh);
+        self.target.look_for_moves();
+        let server = &self.target.server;
+        let is_there = |address| server.is_at(address);
+        let good = |idle: &Idle| !idle.sender.requests.is_closed() && is_there(idle.sender.address);
+        self.idle.borrow_mut().retain(|idle| good(idle) && fresh(idle.sweep));
+        self.multiplexed.prune(sweep, fresh, is_there);
     }
 }
 
 impl Target {
+    /// What is in use while the server moves is not kept afterwards.
+    fn look_for_moves(&self) {
+        let known = self.server.known();
+        if self.addresses.replace(known.clone()) != known {
+            self.moves.set(self.moves.get().wrapping_add(1));
+        }
+    }
+
     /// Why nothing gets through to a server, precisely and not too often.
     pub(super) fn warn(&self, fault: &UpstreamFault) {
         let now = Instant::now();
@@ -155,7 +176,7 @@ impl Lease {
         match self.held {
             Held::Whole { pool, sender, quiet } => {
                 let whole = self.progress.finished.get() && self.progress.fault.get().is_none();
-                if whole && quiet && !sender.is_closed() {
+                if whole && quiet && !sender.requests.is_closed() {
                     pool.put(sender);
                 }
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use url::{Host, Url};
 
+use super::names::{Known, Name};
 use super::tls::Tls;
 
 /// A service behind us.
@@ -35,7 +36,7 @@ pub(crate) struct Server {
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
     Address(SocketAddr),
-    Name(Arc<str>, u16),
+    Name(Arc<Name>, u16),
     /// A Unix domain socket.
     Socket(Arc<Path>),
 }
@@ -89,7 +90,7 @@ impl Origin {
         let (place, host) = match url.host().ok_or(InvalidServer::Scheme)? {
             Host::Ipv4(address) => at(address.into()),
             Host::Ipv6(address) => at(address.into()),
-            Host::Domain(name) => (Place::Name(name.into(), port), name.to_owned()),
+            Host::Domain(name) => (Place::Name(Arc::new(Name::new(name)), port), name.to_owned()),
         };
         let authority = HeaderValue::try_from(url.authority()).map_err(|_| InvalidServer::Extra)?;
         Ok(Self { scheme, place, authority, host })
@@ -99,6 +100,22 @@ impl Origin {
 impl Server {
     pub(crate) fn tcp(origin: Origin, tls: Option<Tls>, protocol: Protocol) -> Self {
         Self { place: origin.place, authority: origin.authority, tls, protocol }
+    }
+
+    /// What is known of its name; of a place without one, always the same.
+    pub(super) fn known(&self) -> Known {
+        match &self.place {
+            Place::Name(name, _) => name.known(),
+            Place::Address(_) | Place::Socket(_) => Known::NotYet,
+        }
+    }
+
+    /// Whether a connection to this address leads to it still: names may move.
+    pub(super) fn is_at(&self, address: Option<IpAddr>) -> bool {
+        match (&self.place, address) {
+            (Place::Name(name, _), Some(address)) => name.has(address),
+            (Place::Name(..) | Place::Address(_) | Place::Socket(_), _) => true,
+        }
     }
 
     /// A copy that shares no counter that every request would touch.
@@ -128,7 +145,7 @@ mod tests {
     #[test]
     fn a_server_is_an_origin_and_nothing_more() {
         let server = Origin::parse("http://legacy.internal:9000").unwrap();
-        assert!(matches!(&server.place, Place::Name(name, 9000) if &**name == "legacy.internal"));
+        assert!(matches!(&server.place, Place::Name(name, 9000) if name.as_str() == "legacy.internal"));
         assert_eq!(server.authority, "legacy.internal:9000");
         assert!(matches!(Origin::parse("http://10.0.0.1").unwrap().place, Place::Address(at) if at.port() == 80));
         assert!(matches!(Origin::parse("https://10.0.0.1").unwrap().place, Place::Address(at) if at.port() == 443));

@@ -28,8 +28,8 @@ pub(crate) struct Tls {
 pub(crate) enum RootsFault {
     #[error("holds no certificate in PEM")]
     NoCertificate,
-    #[error("holds a certificate that can't be a root: {0}")]
-    Unusable(rustls::Error),
+    #[error("holds a certificate that can't be read")]
+    Unusable,
 }
 
 /// The server has agreed to no protocol that it was offered, or to another.
@@ -48,7 +48,7 @@ pub(crate) fn system_roots() -> RootCertStore {
 pub(crate) fn roots(pem: &[u8]) -> Result<RootCertStore, RootsFault> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
-        roots.add(certificate.map_err(|_| RootsFault::NoCertificate)?).map_err(RootsFault::Unusable)?;
+        roots.add(certificate.map_err(|_| RootsFault::NoCertificate)?).map_err(|_| RootsFault::Unusable)?;
     }
     if roots.is_empty() { Err(RootsFault::NoCertificate) } else { Ok(roots) }
 }

@@ -15,7 +15,7 @@ use super::super::source::{At, Span};
 use super::super::suggest;
 use super::super::values::Size;
 use super::oauth::claim_value;
-use super::transport::SystemRoots;
+use super::transport::Dialled;
 use super::{Names, Resolver, deadline, no_routes};
 use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH, revocation_path};
 use crate::oauth::caller::IssuerName;
@@ -57,14 +57,13 @@ impl Resolver<'_> {
         }
     }
 
-    pub(super) fn upstreams(&mut self, raw: Named<RawUpstream>) -> Upstreams {
+    pub(super) fn upstreams(&mut self, raw: Named<RawUpstream>, dialled: &mut Dialled) -> Upstreams {
         let mut upstreams = HashMap::new();
-        let mut roots = SystemRoots::default();
         for (name, upstream) in raw.entries {
             let Ok(At { value: upstream, .. }) = upstream else { continue };
             let Ok(server) = &upstream.server else { continue };
             let url = std::slice::from_ref(server);
-            let servers = self.servers(url, upstream.tls.as_ref(), upstream.protocol.value, &mut roots);
+            let servers = self.servers(url, upstream.tls.as_ref(), upstream.protocol.value, dialled);
             let Some(server) = servers.and_then(|mut servers| servers.pop()) else { continue };
             let upstream = Upstream {
                 name: name.value.as_str().into(),

@@ -1,5 +1,6 @@
 //! How the servers of an upstream are reached: addresses, TLS, certificates and keys.
 
+use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
@@ -11,19 +12,37 @@ use super::super::raw::transport::{Protocol as RawProtocol, RawUpstreamTls, Serv
 use super::super::source::{At, Span};
 use super::Resolver;
 use crate::server::certificate::CertificateFiles;
-use crate::upstream::service::{Origin, Protocol, Scheme, Server};
+use crate::upstream::names::Name;
+use crate::upstream::service::{Origin, Place, Protocol, Scheme, Server};
 use crate::upstream::tls::{self, RootsFault, Tls};
 
 /// What the kernel takes for the address of a Unix socket.
 const MAX_SOCKET_PATH: usize = 107;
 
-/// The roots that the system has: read once, where someone needs them.
+/// What the upstreams of a file have in common.
 #[derive(Default)]
-pub(super) struct SystemRoots(Option<Arc<RootCertStore>>);
+pub(super) struct Dialled {
+    /// The roots that the system has: read once, where someone needs them.
+    roots: Option<Arc<RootCertStore>>,
+    names: BTreeMap<String, Arc<Name>>,
+}
 
-impl SystemRoots {
-    fn get(&mut self) -> Arc<RootCertStore> {
-        Arc::clone(self.0.get_or_insert_with(|| Arc::new(tls::system_roots())))
+impl Dialled {
+    /// All names of servers.
+    pub(super) fn names(self) -> Vec<Arc<Name>> {
+        self.names.into_values().collect()
+    }
+
+    fn roots(&mut self) -> Arc<RootCertStore> {
+        Arc::clone(self.roots.get_or_insert_with(|| Arc::new(tls::system_roots())))
+    }
+
+    /// The same for all servers of this name: it is looked up once.
+    fn share(&mut self, place: &mut Place) {
+        if let Place::Name(name, _) = place {
+            let known = self.names.entry(name.as_str().to_owned()).or_insert_with(|| Arc::clone(name));
+            *name = Arc::clone(known);
+        }
     }
 }
 
@@ -34,7 +53,7 @@ impl Resolver<'_> {
         urls: &[At<ServerUrl>],
         raw: Option<&At<RawUpstreamTls>>,
         protocol: RawProtocol,
-        roots: &mut SystemRoots,
+        dialled: &mut Dialled,
     ) -> Option<Vec<Server>> {
         let protocol = match protocol {
             RawProtocol::Http1 => Protocol::Http1,
@@ -52,19 +71,20 @@ impl Resolver<'_> {
             self.faults.at(raw.span, message);
             return None;
         }
-        let tls = encrypted.then(|| self.client_config(raw, protocol, first.span, roots)).flatten();
+        let tls = encrypted.then(|| self.client_config(raw, protocol, first.span, dialled)).flatten();
         let name = raw.and_then(|raw| raw.value.server_name.as_ref());
         let name = name.map(|name| self.server_name(name));
-        let servers: Vec<_> = urls.iter().map(|url| self.server(url, tls.as_ref(), name.as_ref(), protocol)).collect();
+        let servers: Vec<_> =
+            urls.iter().map(|url| self.server(url, (tls.as_ref(), name.as_ref()), protocol, dialled)).collect();
         servers.into_iter().collect()
     }
 
     fn server(
         &mut self,
         url: &At<ServerUrl>,
-        config: Option<&Arc<ClientConfig>>,
-        name: Option<&Option<ServerName<'static>>>,
+        (config, name): (Option<&Arc<ClientConfig>>, Option<&Option<ServerName<'static>>>),
         protocol: Protocol,
+        dialled: &mut Dialled,
     ) -> Option<Server> {
         let origin = match &url.value {
             ServerUrl::Socket(path) => {
@@ -80,7 +100,8 @@ impl Resolver<'_> {
             }
             ServerUrl::Origin(origin) => Origin::parse(origin.as_str()),
         };
-        let origin = origin.map_err(|fault| self.faults.at(url.span, fault.to_string())).ok()?;
+        let mut origin = origin.map_err(|fault| self.faults.at(url.span, fault.to_string())).ok()?;
+        dialled.share(&mut origin.place);
         if origin.scheme == Scheme::Http {
             return Some(Server::tcp(origin, None, protocol));
         }
@@ -113,7 +134,7 @@ impl Resolver<'_> {
         raw: Option<&At<RawUpstreamTls>>,
         protocol: Protocol,
         first: Span,
-        roots: &mut SystemRoots,
+        dialled: &mut Dialled,
     ) -> Option<Arc<ClientConfig>> {
         let roots = match raw.and_then(|raw| raw.value.ca.as_ref()) {
             Some(file) => {
@@ -122,7 +143,7 @@ impl Resolver<'_> {
                     Ok(roots) => Some(Arc::new(roots)),
                     // It has been told.
                     Err(RootsFault::NoCertificate) => None,
-                    Err(fault @ RootsFault::Unusable(_)) => {
+                    Err(fault @ RootsFault::Unusable) => {
                         let path = self.source.locate(&file.value);
                         let message = self.as_written(format!("`{}` {fault}", path.display()), file.span, &file.value);
                         self.faults.at(file.span, message);
@@ -131,7 +152,7 @@ impl Resolver<'_> {
                 }
             }
             None => {
-                let roots = roots.get();
+                let roots = dialled.roots();
                 if roots.is_empty() {
                     self.faults.at(first, "the system has no root certificates to trust: set `tls.ca`");
                 }
