@@ -49,7 +49,8 @@ impl Pools {
         loop {
             let (mut sender, reused) = match pool.take() {
                 Some(sender) => (sender, true),
-                None => (connect(&pool.target).await?, false),
+                // Boxed too: a handshake is large, and rare.
+                None => (Box::pin(connect(&pool.target)).await?, false),
             };
             let fault = |error| UpstreamFault::of(error, progress.fault.get());
             // A connection that is just ending its last exchange is ready at once or not at all.
