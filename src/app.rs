@@ -50,6 +50,7 @@ use crate::trust::refresher;
 use crate::trust::revocation_keeper::{Keeper, Revoker};
 use crate::trust::revocation_store::StoreError;
 use crate::trust::verify::Trust;
+use crate::upstream::names::Lookup;
 
 /// Why the gateway can't start.
 #[derive(Debug, thiserror::Error)]
@@ -187,6 +188,10 @@ impl App {
         if let Some(listener) = admin {
             let probes = probes::probes(drain.clone(), Arc::clone(&health), places, Arc::clone(&snapshot), reports);
             control.spawn(probes::serve_admin(listener, probes));
+        }
+        let lookup = Arc::new(Lookup::new(config.name_servers.clone()));
+        for name in &config.names {
+            control.spawn(upkeep::resolve(Arc::clone(name), Arc::clone(&lookup)));
         }
         if let Some(ring_keeper) = ring_keeper {
             control.spawn(ring_keeper.keep(config.id.clone(), plan.lines.clone()));

@@ -25,6 +25,8 @@ const ORDER: &[&[&str]] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("jsonwebtoken::", &["src/jose/"]),
     ("reqwest::", &["src/trust/"]),
+    ("hickory_resolver::", &["src/upstream/names.rs"]),
+    ("h2::", &["src/upstream/"]),
     ("serde_saphyr::", &["src/config/"]),
     ("annotate_snippets::", &["src/config/"]),
     ("strsim::", &["src/config/"]),

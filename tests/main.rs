@@ -42,4 +42,8 @@ mod tls;
 mod tokens;
 mod upstream_connections;
 mod upstream_faults;
+mod upstream_http2;
+mod upstream_names;
+mod upstream_sockets;
+mod upstream_tls;
 mod validation;

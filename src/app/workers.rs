@@ -25,8 +25,6 @@ use crate::server::places::Places;
 
 /// Room for lines in the audit log's queues, over all workers.
 const AUDIT_LINES: usize = 8192;
-/// Name look-ups for upstreams, per worker.
-const LOOKUP_THREADS: usize = 4;
 
 /// What every worker is given.
 #[derive(Clone)]
@@ -58,10 +56,7 @@ pub(super) fn start(
         let (report_sender, report_requests) = mpsc::channel(8);
         let (ended, has_ended) = oneshot::channel();
         let runtime = move || {
-            let runtime = Builder::new_current_thread()
-                .enable_all()
-                .max_blocking_threads(LOOKUP_THREADS)
-                .build_local(LocalOptions::default())?;
+            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
             let ledger = Rc::new(Ledger::new(plan.lines.clone(), Arc::clone(&plan.health), rules, ledger_capacity));
             runtime.block_on(work(plan, mine, Rc::clone(&ledger), share, report_requests));
             // What is still open is dropped with the runtime, and leaves its lines.

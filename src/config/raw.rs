@@ -10,6 +10,7 @@ pub(crate) mod listener;
 pub(crate) mod oauth;
 pub(crate) mod revocation;
 pub(crate) mod route;
+pub(crate) mod transport;
 pub(crate) mod upstream;
 
 use std::net::SocketAddr;
@@ -39,11 +40,20 @@ mirror! {
         oauth: Option<At<oauth::RawOauth>>,
         issuers: Named<issuer::RawIssuer>,
         upstreams: Named<upstream::RawUpstream>,
+        dns: RawDns,
         routes: Vec<At<route::RawRoute>>,
         audit: RawAudit,
         admin: Option<At<RawAdmin>>,
         state_directory: At<PathBuf> = PathBuf::from("state"),
         revoked: Vec<At<revocation::RawRevocation>>,
+    }
+}
+
+mirror! {
+    /// Who is asked about the names of upstreams.
+    struct RawDns {
+        /// Default: as `/etc/resolv.conf` says.
+        servers: Option<Required<OneOrMore<SocketAddr>>>,
     }
 }
 

@@ -81,7 +81,11 @@ issuers:
     ca: certs/idp-ca.crt
 upstreams:
   legacy: http://127.0.0.1:9000
-  simulation: {servers: [http://10.0.0.5:9001], connect_timeout: 5s, response_timeout: 30s}
+  simulation: {servers: [http://10.0.0.5:9001], connect_timeout: 5s, response_timeout: 30s, protocol: http2}
+  secure:
+    servers: [https://10.0.0.5:9001]
+    tls: {ca: certs/internal-ca.crt, server_name: sim.internal, client_cert: certs/gw.crt, client_key: certs/gw.key}
+  local: unix:run/app.sock
 routes:
   - {name: ping, path: /ping, methods: [GET], upstream: legacy, access: public, allow_from: [10.0.0.0/8], deny_from: [\"::1/128\"]}
   - name: read-data
@@ -124,7 +128,6 @@ fn keys_that_are_not_there_yet_are_unknown() {
         ("min_version: \"1.2\"", "client_auth: {mode: none}"),
         ("connect_timeout: 5s", "balance: random"),
         ("connect_timeout: 5s", "health_check: {path: /ping}"),
-        ("connect_timeout: 5s", "protocol: http1"),
         ("forward_token: false", "websocket: false"),
     ] {
         let text = GOOD.replace(place, key);

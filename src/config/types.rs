@@ -19,6 +19,7 @@ use crate::server::limits::Limits;
 use crate::server::tls::MinVersion;
 use crate::trust::issuer::{IssuerSettings, KeySource};
 use crate::trust::revocation::Entry;
+use crate::upstream::names::{Name, NameServers};
 
 /// What the gateway runs on.
 #[derive(Debug)]
@@ -40,6 +41,9 @@ pub(crate) struct Config {
     /// Where what must survive a restart is kept, besides keys and audit log.
     pub(crate) state_directory: PathBuf,
     pub(crate) revoked: Vec<Entry>,
+    /// Of servers, each once.
+    pub(crate) names: Vec<Arc<Name>>,
+    pub(crate) name_servers: NameServers,
 }
 
 #[derive(Clone, Debug)]

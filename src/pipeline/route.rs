@@ -101,13 +101,13 @@ impl MethodSet {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::upstream::service::Server;
+    use crate::upstream::service::{Origin, Protocol, Server};
 
     /// A public route to nowhere.
     pub(in super::super) fn route(path: &str, hosts: &[&str], methods: &[&str]) -> Route {
         let upstream = Upstream {
             name: "legacy".into(),
-            server: Server::parse("http://127.0.0.1:9").unwrap(),
+            server: Server::tcp(Origin::parse("http://127.0.0.1:9").unwrap(), None, Protocol::Http1),
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(1),
         };

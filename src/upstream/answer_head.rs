@@ -16,7 +16,7 @@ pub(super) fn announces_what_may_not_come(for_head: bool, response: &Response<In
 }
 
 /// Refuses what hyper lets pass and we can't pass on, and leaves one opinion about the body's length (RFC 9112 §6.3).
-pub(super) fn make_passable(response: &mut Response<Incoming>) -> Result<(), UpstreamFault> {
+pub(super) fn make_passable<B>(response: &mut Response<B>) -> Result<(), UpstreamFault> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(UpstreamFault::Unasked("a protocol"));
     }

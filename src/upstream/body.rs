@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::fault::{BodyFault, BoxError};
+use super::incoming::Answered;
 use super::pool::Lease;
 use super::request_end::{End, Watcher};
 
@@ -49,7 +50,7 @@ pub(crate) struct Progress {
 /// An answer's body on its way to the client; gives its connection back when it has come to its end.
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
-    incoming: Incoming,
+    incoming: Answered,
     idleness: Idleness,
     ended: bool,
     lease: Option<Lease>,
@@ -262,7 +263,7 @@ impl Progress {
 }
 
 impl ResponseBody {
-    pub(super) fn new(incoming: Incoming, patience: Option<Duration>, lease: Lease) -> Self {
+    pub(super) fn new(incoming: Answered, patience: Option<Duration>, lease: Lease) -> Self {
         Self { incoming, idleness: Idleness::new(patience), ended: false, lease: Some(lease) }
     }
 }
@@ -287,7 +288,7 @@ impl Body for ResponseBody {
                 Poll::Ready(Some(Err(error))) => {
                     // A request body that failed took the connection with it: that is what happened.
                     let cause = this.lease.as_ref().and_then(Lease::request_fault);
-                    return Poll::Ready(Some(Err(cause.map_or_else(|| error.into(), BoxError::from))));
+                    return Poll::Ready(Some(Err(cause.map_or(error, BoxError::from))));
                 }
                 Poll::Ready(None) => {
                     this.ended = true;

@@ -1,141 +1,99 @@
-//! A connection to an upstream.
+//! Connecting to a server: by TCP, TLS or a Unix socket, and what is spoken over it.
 
+use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use super::body::RequestBody;
-use super::fault::{UpstreamFault, is_gone};
-use super::service::{Server, ServerHost, Upstream};
+use super::fault::UpstreamFault;
+use super::pool::Target;
+use super::service::{Place, Server};
+use super::stream::{ListenToTheEnd, Stream};
 
-pub(super) type Sender = http1::SendRequest<RequestBody>;
+/// A connection that takes one request after the other.
+#[derive(Debug)]
+pub(super) struct Sender {
+    pub(super) requests: http1::SendRequest<RequestBody>,
+    /// Of the server, where that has one.
+    pub(super) address: Option<IpAddr>,
+    /// How often the server had moved when this was opened.
+    pub(super) moves: u32,
+}
 
 /// Larger heads of answers are refused.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// How long an upstream may take no byte of a request.
-const WRITE_STALL: Duration = Duration::from_secs(30);
+pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Connects, within the upstream's deadline, and leaves the connection's driver to the worker.
-pub(super) async fn connect(upstream: &Upstream) -> Result<Sender, UpstreamFault> {
-    let connecting = timeout(upstream.connect_timeout, open(&upstream.server));
-    let stream = connecting.await.map_err(|_| UpstreamFault::Timeout)?.map_err(UpstreamFault::Connect)?;
-    let _ = stream.set_nodelay(true);
+pub(super) async fn connect(target: &Target) -> Result<Sender, UpstreamFault> {
+    let moves = target.moves.get();
+    let connecting = timeout(target.connect_timeout, open(&target.server));
+    let opened =
+        connecting.await.map_err(|_| UpstreamFault::Timeout).and_then(|opened| opened.map_err(UpstreamFault::Connect));
+    let (stream, address) = opened.inspect_err(|fault| target.warn(fault))?;
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEAD_BYTES).max_header_size(MAX_HEAD_BYTES);
-    let handshake = builder.handshake(TokioIo::new(ListenToTheEnd { stream, deaf: false, stalled: None })).await;
-    let (sender, connection) = handshake.map_err(UpstreamFault::Reset)?;
+    let handshake = builder.handshake(TokioIo::new(ListenToTheEnd::new(stream))).await;
+    let (requests, connection) = handshake.map_err(|error| UpstreamFault::Reset(error.into()))?;
     tokio::task::spawn_local(async move {
         // Whoever sent the request hears of its failure; an idle connection may end as it likes.
         let _ = connection.await;
     });
-    Ok(sender)
+    Ok(Sender { requests, address, moves })
 }
 
-async fn open(server: &Server) -> io::Result<TcpStream> {
-    match &server.host {
-        ServerHost::Address(address) => TcpStream::connect(SocketAddr::new(*address, server.port)).await,
-        ServerHost::Name(name) => {
-            let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-            for address in lookup_host((name.as_str(), server.port)).await? {
-                match TcpStream::connect(address).await {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => last = error,
-                }
+/// A stream to the server, TLS included, on any runtime, and the address that it leads to. The deadline is the caller's.
+pub(crate) async fn open(server: &Server) -> io::Result<(Stream, Option<IpAddr>)> {
+    let stream = match &server.place {
+        Place::Address(address) => TcpStream::connect(address).await?,
+        Place::Name(name, port) => {
+            let addresses = name.addresses().await?;
+            first_of(addresses.into_iter().map(|address| SocketAddr::new(address, *port))).await?
+        }
+        Place::Socket(path) => return UnixStream::connect(path).await.map(|stream| (Stream::Unix(stream), None)),
+    };
+    let _ = stream.set_nodelay(true);
+    let address = stream.peer_addr().ok().map(|address| address.ip().to_canonical());
+    let stream = match &server.tls {
+        None => Stream::Tcp(stream),
+        Some(tls) => Stream::Tls(Box::new(tls.connect(stream, server.protocol).await?)),
+    };
+    Ok((stream, address))
+}
+
+/// The first of several addresses that takes a connection. Each has a start before the next, unless it fails (RFC 8305 §5).
+async fn first_of(mut addresses: impl ExactSizeIterator<Item = SocketAddr>) -> io::Result<TcpStream> {
+    let mut attempts = JoinSet::new();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    loop {
+        match addresses.next() {
+            Some(only) if addresses.len() == 0 && attempts.is_empty() => return TcpStream::connect(only).await,
+            Some(next) => {
+                attempts.spawn(TcpStream::connect(next));
             }
-            Err(last)
+            None if attempts.is_empty() => return Err(last),
+            None => {}
         }
-    }
-}
-
-/// A stream on which a failed write does not end reading.
-///
-/// An upstream that refuses an upload answers and closes; the rest of the upload then fails to be written, and hyper would
-/// drop the answer for it. The answer is what matters: what can't be written is thrown away, and the answer read.
-struct ListenToTheEnd {
-    stream: TcpStream,
-    /// The peer takes nothing any more.
-    deaf: bool,
-    /// Set while a write can't go on: an upstream that has stopped reading must not keep its connection, and what is on it,
-    /// when everybody else has left.
-    stalled: Option<Pin<Box<Sleep>>>,
-}
-
-impl ListenToTheEnd {
-    fn outcome(
-        &mut self,
-        result: Poll<io::Result<usize>>,
-        offered: usize,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
-        match result {
-            Poll::Ready(Err(error)) if is_gone(&error) => {
-                self.deaf = true;
-                Poll::Ready(Ok(offered))
+        let start_is_over = async {
+            if addresses.len() == 0 {
+                return pending().await;
             }
-            Poll::Pending => {
-                let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_STALL)));
-                stalled.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
-            }
-            Poll::Ready(done) => {
-                self.stalled = None;
-                Poll::Ready(done)
-            }
+            sleep(HEAD_START).await;
+        };
+        tokio::select! {
+            Some(ended) = attempts.join_next() => match ended {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => last = error,
+                Err(died) => last = io::Error::other(died),
+            },
+            () = start_is_over => {}
         }
-    }
-}
-
-impl AsyncRead for ListenToTheEnd {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for ListenToTheEnd {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.deaf {
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.outcome(result, bytes.len(), context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let offered = slices.iter().map(|slice| slice.len()).sum();
-        if self.deaf {
-            return Poll::Ready(Ok(offered));
-        }
-        let result = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.outcome(result, offered, context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.deaf {
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

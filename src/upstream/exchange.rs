@@ -14,8 +14,10 @@ use super::answer_head::{announces_what_may_not_come, make_passable};
 use super::body::{Progress, RequestBody, ResponseBody};
 use super::connect::connect;
 use super::fault::UpstreamFault;
-use super::pool::{Lease, Pools};
-use super::service::Upstream;
+use super::incoming::Answered;
+use super::pool::{Held, Lease, Pools};
+use super::service::{Protocol, Upstream};
+use super::stream_exchange;
 
 /// How long a response may take, in its parts.
 #[derive(Clone, Copy, Debug)]
@@ -36,25 +38,32 @@ impl Pools {
         deadlines: Deadlines,
     ) -> Result<Response<ResponseBody>, UpstreamFault> {
         let pool = self.pool(upstream);
-        request.headers_mut().insert(HOST, pool.authority.clone());
+        if pool.target.server.protocol == Protocol::Http2 {
+            // Boxed, so that no other request has room for it.
+            return Box::pin(stream_exchange::send(pool, request, progress, deadlines)).await;
+        }
+        request.headers_mut().insert(HOST, pool.target.server.authority.clone());
         let for_head = request.method() == Method::HEAD;
         let patience = deadlines.response;
         let mut deadline = Instant::now() + patience;
         loop {
             let (mut sender, reused) = match pool.take() {
                 Some(sender) => (sender, true),
-                None => (connect(upstream).await?, false),
+                // Boxed too: a handshake is large, and rare.
+                None => (Box::pin(connect(&pool.target)).await?, false),
             };
             let fault = |error| UpstreamFault::of(error, progress.fault.get());
             // A connection that is just ending its last exchange is ready at once or not at all.
-            if let Err(error) = timeout_at(deadline, sender.ready()).await.map_err(|_| UpstreamFault::Timeout)? {
+            if let Err(error) =
+                timeout_at(deadline, sender.requests.ready()).await.map_err(|_| UpstreamFault::Timeout)?
+            {
                 if reused {
                     continue;
                 }
                 return Err(fault(error));
             }
             let sent = {
-                let mut sending = pin!(sender.try_send_request(request));
+                let mut sending = pin!(sender.requests.try_send_request(request));
                 loop {
                     match timeout_at(deadline, sending.as_mut()).await {
                         Ok(sent) => break sent,
@@ -68,8 +77,9 @@ impl Pools {
                 Ok(mut response) => {
                     let quiet = !announces_what_may_not_come(for_head, &response);
                     make_passable(&mut response)?;
-                    let lease = Lease::new(pool, sender, progress, quiet);
-                    return Ok(response.map(|body| ResponseBody::new(body, deadlines.body_idle, lease)));
+                    let lease = Lease::new(progress, Held::Whole { pool, sender, quiet });
+                    let body = |body| ResponseBody::new(Answered::Http1(body), deadlines.body_idle, lease);
+                    return Ok(response.map(body));
                 }
                 Err(mut error) => match error.take_message() {
                     // The connection had ended before anything was written.

@@ -11,13 +11,13 @@ pub(crate) enum UpstreamFault {
     #[error("the upstream did not answer in time")]
     Timeout,
     #[error("the upstream's answer is not HTTP as we take it")]
-    Protocol(#[source] hyper::Error),
+    Protocol(#[source] BoxError),
     #[error("the upstream's answer has {0} that nobody asked for")]
     Unasked(&'static str),
     #[error("the upstream's answer has a length that is no number, or several")]
     Length,
     #[error("the upstream broke off")]
-    Reset(#[source] hyper::Error),
+    Reset(#[source] BoxError),
     #[error("the request body could not be passed on")]
     RequestBody(BodyFault),
 }
@@ -33,6 +33,12 @@ pub(crate) enum BodyFault {
     Broken,
 }
 
+/// An answer over HTTP/2 ended before its end. As text: with the error itself, its reason would be passed on to clients, and there
+/// are reasons that clients take for a good end.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream cut its answer: {0}")]
+pub(super) struct Cut(pub(super) String);
+
 impl UpstreamFault {
     /// What hyper's error means; a body of ours that broke explains itself.
     pub(super) fn of(error: hyper::Error, body: Option<BodyFault>) -> Self {
@@ -40,9 +46,19 @@ impl UpstreamFault {
             return Self::RequestBody(fault);
         }
         if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() {
-            Self::Protocol(error)
+            Self::Protocol(error.into())
         } else {
-            Self::Reset(error)
+            Self::Reset(error.into())
+        }
+    }
+
+    /// What an error of HTTP/2 means, where it does not mean that the request was not looked at.
+    pub(super) fn of_http2(error: h2::Error, body: Option<BodyFault>) -> Self {
+        match body {
+            Some(fault) => Self::RequestBody(fault),
+            // Ours: what came was no HTTP/2.
+            None if error.is_library() => Self::Protocol(error.into()),
+            None => Self::Reset(error.into()),
         }
     }
 }

@@ -9,12 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::HashMap;
-use http::HeaderValue;
+use tokio::time::Instant;
+use tracing::warn;
 
 use super::body::Progress;
 use super::connect::Sender;
-use super::fault::BodyFault;
-use super::service::Upstream;
+use super::fault::{BodyFault, UpstreamFault};
+use super::http2::{Multiplexed, Slot};
+use super::names::Known;
+use super::service::{Server, Upstream};
+use crate::telemetry::chain::Chain;
 
 /// The pools of all upstreams.
 #[derive(Debug, Default)]
@@ -24,10 +28,23 @@ pub(crate) struct Pools {
 
 #[derive(Debug)]
 pub(super) struct Pool {
+    pub(super) target: Target,
     idle: RefCell<VecDeque<Idle>>,
-    sweeps: Cell<u32>,
-    /// The worker's own copy: cloning a shared one is traffic between cores.
-    pub(super) authority: HeaderValue,
+    /// Those that carry many requests at once.
+    pub(super) multiplexed: Rc<Multiplexed>,
+    pub(super) sweeps: Cell<u32>,
+}
+
+/// A server to connect to: the worker's own copy, since cloning a shared one is traffic between cores.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) name: Arc<str>,
+    pub(super) server: Server,
+    pub(super) connect_timeout: Duration,
+    /// How often its addresses have changed, as the sweeps have seen it.
+    pub(super) moves: Cell<u32>,
+    addresses: RefCell<Known>,
+    warned: Cell<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -40,17 +57,27 @@ struct Idle {
 /// A connection in use, to be given back.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    pool: Rc<Pool>,
-    sender: Sender,
     progress: Rc<Progress>,
-    /// Nothing more is to come of the answer that was had, not even by mistake.
-    quiet: bool,
+    held: Held,
+}
+
+#[derive(Debug)]
+pub(super) enum Held {
+    Whole {
+        pool: Rc<Pool>,
+        sender: Sender,
+        /// Nothing more is to come of the answer that was had, not even by mistake.
+        quiet: bool,
+    },
+    /// One stream of a connection that others use too.
+    Stream(Slot),
 }
 
 /// 15 s: below what common servers allow, so that we rarely send into a connection that is just being closed.
 const IDLE_SWEEPS: u32 = 3;
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 const MAX_IDLE: usize = 256;
+const WARN_EVERY: Duration = Duration::from_secs(10);
 
 impl Pools {
     /// Ends connections that have idled for too long; runs beside the requests of its worker.
@@ -62,16 +89,23 @@ impl Pools {
     }
 
     pub(crate) fn idle(&self) -> usize {
-        self.by_name.borrow().values().map(|pool| pool.idle.borrow().len()).sum()
+        self.by_name.borrow().values().map(|pool| pool.idle.borrow().len() + pool.multiplexed.idle()).sum()
     }
 
     pub(super) fn pool(&self, upstream: &Upstream) -> Rc<Pool> {
         if let Some(pool) = self.by_name.borrow().get(&upstream.name) {
             return Rc::clone(pool);
         }
-        let authority = HeaderValue::from_bytes(upstream.server.authority.as_bytes());
-        let authority = authority.unwrap_or_else(|_| upstream.server.authority.clone());
-        let pool = Rc::new(Pool { idle: RefCell::default(), sweeps: Cell::new(0), authority });
+        let target = Target {
+            name: Arc::clone(&upstream.name),
+            server: upstream.server.for_worker(),
+            connect_timeout: upstream.connect_timeout,
+            moves: Cell::new(0),
+            addresses: RefCell::new(upstream.server.known()),
+            warned: Cell::default(),
+        };
+        let multiplexed = Rc::default();
+        let pool = Rc::new(Pool { target, idle: RefCell::default(), multiplexed, sweeps: Cell::new(0) });
         self.by_name.borrow_mut().insert(Arc::clone(&upstream.name), Rc::clone(&pool));
         pool
     }
@@ -80,10 +114,13 @@ impl Pools {
 impl Pool {
     pub(super) fn take(&self) -> Option<Sender> {
         let mut idle = self.idle.borrow_mut();
-        std::iter::from_fn(|| idle.pop_back()).map(|idle| idle.sender).find(|sender| !sender.is_closed())
+        std::iter::from_fn(|| idle.pop_back()).map(|idle| idle.sender).find(|sender| !sender.requests.is_closed())
     }
 
     fn put(&self, sender: Sender) {
+        if sender.moves != self.target.moves.get() {
+            return;
+        }
         let mut idle = self.idle.borrow_mut();
         if idle.len() == MAX_IDLE {
             idle.pop_front();
@@ -94,14 +131,40 @@ impl Pool {
     fn prune(&self) {
         let sweep = self.sweeps.get().wrapping_add(1);
         self.sweeps.set(sweep);
-        let fresh = |idle: &Idle| sweep.wrapping_sub(idle.sweep) <= IDLE_SWEEPS;
-        self.idle.borrow_mut().retain(|idle| !idle.sender.is_closed() && fresh(idle));
+        let fresh = |put_back: u32| sweep.wrapping_sub(put_back) <= IDLE_SWEEPS;
+        self.target.look_for_moves();
+        let server = &self.target.server;
+        let is_there = |address| server.is_at(address);
+        let good = |idle: &Idle| !idle.sender.requests.is_closed() && is_there(idle.sender.address);
+        self.idle.borrow_mut().retain(|idle| good(idle) && fresh(idle.sweep));
+        self.multiplexed.prune(sweep, fresh, is_there);
+    }
+}
+
+impl Target {
+    /// What is in use while the server moves is not kept afterwards.
+    fn look_for_moves(&self) {
+        let known = self.server.known();
+        if self.addresses.replace(known.clone()) != known {
+            self.moves.set(self.moves.get().wrapping_add(1));
+        }
+    }
+
+    /// Why nothing gets through to a server, precisely and not too often.
+    pub(super) fn warn(&self, fault: &UpstreamFault) {
+        let now = Instant::now();
+        if self.warned.get().is_some_and(|last| now - last < WARN_EVERY) {
+            return;
+        }
+        self.warned.set(Some(now));
+        let server = self.server.authority.to_str().unwrap_or_default();
+        warn!(upstream.name = %self.name, server.address = server, "cannot connect to an upstream: {}", Chain(fault));
     }
 }
 
 impl Lease {
-    pub(super) fn new(pool: Rc<Pool>, sender: Sender, progress: Rc<Progress>, quiet: bool) -> Self {
-        Self { pool, sender, progress, quiet }
+    pub(super) fn new(progress: Rc<Progress>, held: Held) -> Self {
+        Self { progress, held }
     }
 
     /// What became of the request's body, if it could not be passed on to its end.
@@ -110,9 +173,15 @@ impl Lease {
     }
 
     pub(super) fn give_back(self) {
-        let whole = self.progress.finished.get() && self.progress.fault.get().is_none();
-        if whole && self.quiet && !self.sender.is_closed() {
-            self.pool.put(self.sender);
+        match self.held {
+            Held::Whole { pool, sender, quiet } => {
+                let whole = self.progress.finished.get() && self.progress.fault.get().is_none();
+                if whole && quiet && !sender.requests.is_closed() {
+                    pool.put(sender);
+                }
+            }
+            // It was never out of the pool.
+            Held::Stream(slot) => drop(slot),
         }
     }
 }

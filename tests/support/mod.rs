@@ -1,7 +1,9 @@
 //! The world that promises are tested in: the program itself, a client, an upstream, an issuer.
 
+pub(crate) mod authority;
 pub(crate) mod client;
 pub(crate) mod command;
+pub(crate) mod dns;
 pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod issuer;

@@ -2,20 +2,22 @@
 
 use super::super::decode::{Decode, EMPTY_LIST, Required, mirror};
 use super::super::diagnostics::Reported;
-use super::super::origin::Origin;
 use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::Node;
 use super::super::values::{Limit, Period, seconds};
+use super::transport::{Protocol, RawUpstreamTls, ServerUrl};
 
 /// Either form.
 #[derive(Debug)]
 pub(crate) struct RawUpstream {
     /// The one server there can be.
-    pub(crate) server: Required<Origin>,
+    pub(crate) server: Required<ServerUrl>,
     pub(crate) connect_timeout: At<Limit<Period>>,
     /// To the first byte of the response.
     pub(crate) response_timeout: At<Limit<Period>>,
+    pub(crate) tls: Option<At<RawUpstreamTls>>,
+    pub(crate) protocol: At<Protocol>,
 }
 
 mirror! {
@@ -23,26 +25,35 @@ mirror! {
         servers: Required<OneServer>,
         connect_timeout: At<Limit<Period>> = CONNECT_TIMEOUT,
         response_timeout: At<Limit<Period>> = RESPONSE_TIMEOUT,
+        tls: Option<At<RawUpstreamTls>>,
+        protocol: At<Protocol> = Protocol::Http1,
     }
 }
 
 /// A list with one URL in it.
 #[derive(Debug)]
-pub(crate) struct OneServer(At<Origin>);
+pub(crate) struct OneServer(At<ServerUrl>);
 
 impl Decode for RawUpstream {
     fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         match &node.value {
             Node::Map(_) => {
                 let map = RawUpstreamMap::decode(node, reader)?;
-                let server = map.servers.map(|servers| servers.value.0);
-                Ok(Self { server, connect_timeout: map.connect_timeout, response_timeout: map.response_timeout })
+                Ok(Self {
+                    server: map.servers.map(|servers| servers.value.0),
+                    connect_timeout: map.connect_timeout,
+                    response_timeout: map.response_timeout,
+                    tls: map.tls,
+                    protocol: map.protocol,
+                })
             }
             Node::List(_) => Err(reader.mismatch(node, "a URL or a map", "a list belongs under `servers`")),
             Node::Scalar(_) | Node::Refused => Ok(Self {
                 server: At::decode(node, reader),
                 connect_timeout: At { value: CONNECT_TIMEOUT, span: node.span },
                 response_timeout: At { value: RESPONSE_TIMEOUT, span: node.span },
+                tls: None,
+                protocol: At { value: Protocol::Http1, span: node.span },
             }),
         }
     }

@@ -120,7 +120,8 @@ impl Resolver<'_> {
         list.items.iter().filter_map(|name| self.algorithm(name)).collect()
     }
 
-    fn certificates(&mut self, file: &At<PathBuf>) -> Option<Vec<u8>> {
+    /// A file of certificates, in PEM; `None` where it can't be read.
+    pub(super) fn certificates(&mut self, file: &At<PathBuf>) -> Option<Vec<u8>> {
         let path = self.source.locate(&file.value);
         let named = self.as_written(format!("`{}`", path.display()), file.span, &file.value);
         let pem = match fs::read(path) {

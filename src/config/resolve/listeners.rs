@@ -1,5 +1,7 @@
 //! `listeners`: sockets, certificates and keys.
 
+use std::path::PathBuf;
+
 use super::super::decode::{OneOrMore, Required};
 use super::super::raw::listener::{MinVersion as RawMinVersion, RawCertificate, RawListener, RawTls};
 use super::super::source::At;
@@ -74,29 +76,41 @@ impl Resolver<'_> {
             return Some(files);
         }
         if let Err(error) = files.load() {
-            let span = match &error {
-                CertificateError::Read { path, .. } | CertificateError::Unusable { path, .. } if *path == files.key => {
-                    key.span
-                }
-                CertificateError::NoKey { .. }
-                | CertificateError::KeyMode { .. }
-                | CertificateError::Mismatch { .. } => key.span,
-                CertificateError::Read { .. }
-                | CertificateError::Unusable { .. }
-                | CertificateError::Write { .. }
-                | CertificateError::NoCertificate { .. }
-                | CertificateError::Make(_) => cert.span,
-            };
             let one_is_missing = !files.cert.exists() || !files.key.exists();
             let hint = if files.self_signed && one_is_missing {
                 "; `self_signed` makes a pair only where both files are missing"
             } else {
                 ""
             };
-            let message = self.as_written(in_our_words(&error) + hint, cert.span, &cert.value);
-            let message = self.as_written(message, key.span, &key.value);
-            self.faults.at(span, message);
+            self.certificate_fault(&error, &files, cert, key, hint);
         }
         Some(files)
+    }
+
+    /// What is wrong with a certificate or its key, at the one that is to blame.
+    pub(super) fn certificate_fault(
+        &mut self,
+        error: &CertificateError,
+        files: &CertificateFiles,
+        cert: &At<PathBuf>,
+        key: &At<PathBuf>,
+        hint: &str,
+    ) {
+        let span = match error {
+            CertificateError::Read { path, .. } | CertificateError::Unusable { path, .. } if *path == files.key => {
+                key.span
+            }
+            CertificateError::NoKey { .. } | CertificateError::KeyMode { .. } | CertificateError::Mismatch { .. } => {
+                key.span
+            }
+            CertificateError::Read { .. }
+            | CertificateError::Unusable { .. }
+            | CertificateError::Write { .. }
+            | CertificateError::NoCertificate { .. }
+            | CertificateError::Make(_) => cert.span,
+        };
+        let message = self.as_written(in_our_words(error) + hint, cert.span, &cert.value);
+        let message = self.as_written(message, key.span, &key.value);
+        self.faults.at(span, message);
     }
 }

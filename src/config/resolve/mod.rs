@@ -11,12 +11,15 @@ mod rate_limits;
 mod revocation;
 mod routes;
 mod secrets;
+mod transport;
 
 use std::error::Error;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use transport::Dialled;
 
 use super::decode::OneOrMore;
 use super::diagnostics::{Faults, Reported};
@@ -36,6 +39,7 @@ use crate::oauth::scope::{Scope, ScopeSet};
 use crate::pipeline::routes::RouteTable;
 use crate::server::drain::Shutdown;
 use crate::server::limits::{Limits, Memory};
+use crate::upstream::names::NameServers;
 
 /// What resolving needs besides the raw file.
 pub(super) struct Resolver<'a> {
@@ -71,7 +75,10 @@ impl Resolver<'_> {
         let issuers = self.issuers(raw.issuers, oauth.as_ref());
         let revoked = self.revoked(&raw.revoked, &names, oauth.as_ref(), &issuers);
         let state_directory = self.state_directory(&raw.state_directory);
-        let upstreams = self.upstreams(raw.upstreams);
+        let mut dialled = Dialled::default();
+        let upstreams = self.upstreams(raw.upstreams, &mut dialled);
+        let dns = raw.dns.servers.and_then(Result::ok).map(|list| list.value.items);
+        let servers = dns.unwrap_or_default().into_iter().map(|server| server.value).collect();
         let routes = self.routes(raw.routes, &names, &upstreams, limits.body_bytes);
         let audit = self.audit(&raw.audit, &raw.state_directory);
         let admin = raw.admin.and_then(|admin| self.admin(&admin.value, &listeners));
@@ -99,6 +106,8 @@ impl Resolver<'_> {
             admin,
             state_directory,
             revoked,
+            names: dialled.names(),
+            name_servers: NameServers { servers },
         })
     }
 

@@ -15,6 +15,7 @@ use super::super::source::{At, Span};
 use super::super::suggest;
 use super::super::values::Size;
 use super::oauth::claim_value;
+use super::transport::Dialled;
 use super::{Names, Resolver, deadline, no_routes};
 use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH, revocation_path};
 use crate::oauth::caller::IssuerName;
@@ -24,7 +25,7 @@ use crate::pipeline::headers::is_protected;
 use crate::pipeline::pattern::{HostPattern, PathPattern};
 use crate::pipeline::route::{HeaderEdits, MethodSet, Route, STANDARD};
 use crate::pipeline::routes::RouteTable;
-use crate::upstream::service::{Server, Upstream};
+use crate::upstream::service::Upstream;
 
 type Upstreams = HashMap<String, Arc<Upstream>>;
 
@@ -56,25 +57,21 @@ impl Resolver<'_> {
         }
     }
 
-    pub(super) fn upstreams(&mut self, raw: Named<RawUpstream>) -> Upstreams {
+    pub(super) fn upstreams(&mut self, raw: Named<RawUpstream>, dialled: &mut Dialled) -> Upstreams {
         let mut upstreams = HashMap::new();
         for (name, upstream) in raw.entries {
-            let Ok(upstream) = upstream else { continue };
-            let Ok(server) = &upstream.value.server else { continue };
-            match Server::parse(server.value.as_str()) {
-                Ok(parsed) => {
-                    let upstream = Upstream {
-                        name: name.value.as_str().into(),
-                        server: parsed,
-                        connect_timeout: deadline(upstream.value.connect_timeout.value),
-                        response_timeout: deadline(upstream.value.response_timeout.value),
-                    };
-                    upstreams.insert(name.value, Arc::new(upstream));
-                }
-                Err(fault) => {
-                    self.faults.at(server.span, fault.to_string());
-                }
-            }
+            let Ok(At { value: upstream, .. }) = upstream else { continue };
+            let Ok(server) = &upstream.server else { continue };
+            let url = std::slice::from_ref(server);
+            let servers = self.servers(url, upstream.tls.as_ref(), upstream.protocol.value, dialled);
+            let Some(server) = servers.and_then(|mut servers| servers.pop()) else { continue };
+            let upstream = Upstream {
+                name: name.value.as_str().into(),
+                server,
+                connect_timeout: deadline(upstream.connect_timeout.value),
+                response_timeout: deadline(upstream.response_timeout.value),
+            };
+            upstreams.insert(name.value, Arc::new(upstream));
         }
         upstreams
     }

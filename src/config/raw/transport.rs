@@ -1,0 +1,68 @@
+//! How the servers of an upstream are spoken to: their URLs, `tls` and `protocol`.
+
+use std::path::PathBuf;
+
+use super::super::decode::mirror;
+use super::super::origin::Origin;
+use super::super::source::At;
+use super::super::values::{Hint, Value};
+
+mirror! {
+    struct RawUpstreamTls {
+        /// Default: the system's roots.
+        ca: Option<At<PathBuf>>,
+        /// Default: the host of the server's URL.
+        server_name: Option<At<String>>,
+        client_cert: Option<At<PathBuf>>,
+        client_key: Option<At<PathBuf>>,
+    }
+}
+
+/// Where a server is, as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ServerUrl {
+    Origin(Origin),
+    /// Relative to the config file.
+    Socket(PathBuf),
+}
+
+/// What is spoken to the servers of an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl Value for ServerUrl {
+    fn expected() -> String {
+        "a server such as `http://10.0.0.5:9001`, `https://api.internal` or `unix:run/app.sock`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        match text.strip_prefix("unix:") {
+            None => Origin::parse(text).map(Self::Origin).map_err(|hint| match hint {
+                "it begins with `http://` or `https://`" => "it begins with `http://`, `https://` or `unix:`",
+                hint => hint,
+            }),
+            Some("") => Err("the socket's path follows `unix:`"),
+            Some(path) if path.starts_with("//") => {
+                Err("after `unix:` comes the path, without an empty host before it")
+            }
+            Some(path) => Ok(Self::Socket(PathBuf::from(path))),
+        }
+    }
+}
+
+impl Value for Protocol {
+    fn expected() -> String {
+        "`http1` or `http2`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        match text {
+            "http1" => Ok(Self::Http1),
+            "http2" => Ok(Self::Http2),
+            _ => Err(""),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! How the servers of an upstream are reached: addresses, TLS, certificates and keys.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::super::raw::transport::{Protocol as RawProtocol, RawUpstreamTls, ServerUrl};
+use super::super::source::{At, Span};
+use super::Resolver;
+use crate::server::certificate::CertificateFiles;
+use crate::upstream::names::Name;
+use crate::upstream::service::{Origin, Place, Protocol, Scheme, Server};
+use crate::upstream::tls::{self, RootsFault, Tls};
+
+/// What the kernel takes for the address of a Unix socket.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// What the upstreams of a file have in common.
+#[derive(Default)]
+pub(super) struct Dialled {
+    /// The roots that the system has: read once, where someone needs them.
+    roots: Option<Arc<RootCertStore>>,
+    names: BTreeMap<String, Arc<Name>>,
+}
+
+impl Dialled {
+    /// All names of servers.
+    pub(super) fn names(self) -> Vec<Arc<Name>> {
+        self.names.into_values().collect()
+    }
+
+    fn roots(&mut self) -> Arc<RootCertStore> {
+        Arc::clone(self.roots.get_or_insert_with(|| Arc::new(tls::system_roots())))
+    }
+
+    /// The same for all servers of this name: it is looked up once.
+    fn share(&mut self, place: &mut Place) {
+        if let Place::Name(name, _) = place {
+            let known = self.names.entry(name.as_str().to_owned()).or_insert_with(|| Arc::clone(name));
+            *name = Arc::clone(known);
+        }
+    }
+}
+
+impl Resolver<'_> {
+    /// The servers of one upstream, none of which is left out: `None` where one can't be used.
+    pub(super) fn servers(
+        &mut self,
+        urls: &[At<ServerUrl>],
+        raw: Option<&At<RawUpstreamTls>>,
+        protocol: RawProtocol,
+        dialled: &mut Dialled,
+    ) -> Option<Vec<Server>> {
+        let protocol = match protocol {
+            RawProtocol::Http1 => Protocol::Http1,
+            RawProtocol::Http2 => Protocol::Http2,
+        };
+        let first = urls.first()?;
+        let encrypted = is_encrypted(&first.value);
+        if let Some(odd) = urls.iter().find(|url| is_encrypted(&url.value) != encrypted) {
+            let message = "`https` and clear text in one upstream: its servers are all reached by TLS, or none";
+            self.faults.at(odd.span, message);
+            return None;
+        }
+        if let Some(raw) = raw.filter(|_| !encrypted) {
+            let message = "there is nothing to encrypt: no server of this upstream is an `https://` one";
+            self.faults.at(raw.span, message);
+            return None;
+        }
+        let tls = encrypted.then(|| self.client_config(raw, protocol, first.span, dialled)).flatten();
+        let name = raw.and_then(|raw| raw.value.server_name.as_ref());
+        let name = name.map(|name| self.server_name(name));
+        let servers: Vec<_> =
+            urls.iter().map(|url| self.server(url, (tls.as_ref(), name.as_ref()), protocol, dialled)).collect();
+        servers.into_iter().collect()
+    }
+
+    fn server(
+        &mut self,
+        url: &At<ServerUrl>,
+        (config, name): (Option<&Arc<ClientConfig>>, Option<&Option<ServerName<'static>>>),
+        protocol: Protocol,
+        dialled: &mut Dialled,
+    ) -> Option<Server> {
+        let origin = match &url.value {
+            ServerUrl::Socket(path) => {
+                let path = self.source.locate(path);
+                if path.as_os_str().as_bytes().len() > MAX_SOCKET_PATH {
+                    let message = format!(
+                        "a Unix socket's path is at most {MAX_SOCKET_PATH} bytes, with the folder of this file"
+                    );
+                    self.faults.at(url.span, message);
+                    return None;
+                }
+                return Some(Server::socket(path.into(), protocol));
+            }
+            ServerUrl::Origin(origin) => Origin::parse(origin.as_str()),
+        };
+        let mut origin = origin.map_err(|fault| self.faults.at(url.span, fault.to_string())).ok()?;
+        dialled.share(&mut origin.place);
+        if origin.scheme == Scheme::Http {
+            return Some(Server::tcp(origin, None, protocol));
+        }
+        let name = match name {
+            Some(name) => name.clone()?,
+            None => match ServerName::try_from(origin.host.clone()) {
+                Ok(name) => name,
+                Err(_) => {
+                    self.faults.at(url.span, "no certificate can be for this host: set `tls.server_name`");
+                    return None;
+                }
+            },
+        };
+        let tls = Tls { config: Arc::clone(config?), name };
+        Some(Server::tcp(origin, Some(tls), protocol))
+    }
+
+    fn server_name(&mut self, name: &At<String>) -> Option<ServerName<'static>> {
+        let parsed = ServerName::try_from(name.value.clone()).ok();
+        if parsed.is_none() {
+            let got = self.got(name);
+            self.faults.at(name.span, format!("expected a host name or an IP address{got}"));
+        }
+        parsed
+    }
+
+    /// `None` where there is a fault.
+    fn client_config(
+        &mut self,
+        raw: Option<&At<RawUpstreamTls>>,
+        protocol: Protocol,
+        first: Span,
+        dialled: &mut Dialled,
+    ) -> Option<Arc<ClientConfig>> {
+        let roots = match raw.and_then(|raw| raw.value.ca.as_ref()) {
+            Some(file) => {
+                let pem = self.certificates(file)?;
+                match tls::roots(&pem) {
+                    Ok(roots) => Some(Arc::new(roots)),
+                    // It has been told.
+                    Err(RootsFault::NoCertificate) => None,
+                    Err(fault @ RootsFault::Unusable) => {
+                        let path = self.source.locate(&file.value);
+                        let message = self.as_written(format!("`{}` {fault}", path.display()), file.span, &file.value);
+                        self.faults.at(file.span, message);
+                        None
+                    }
+                }
+            }
+            None => {
+                let roots = dialled.roots();
+                if roots.is_empty() {
+                    self.faults.at(first, "the system has no root certificates to trust: set `tls.ca`");
+                }
+                Some(roots)
+            }
+        };
+        let identity = raw.map_or(Some(None), |raw| self.identity(&raw.value));
+        match tls::client_config(roots?, identity?, protocol) {
+            Ok(config) => Some(Arc::new(config)),
+            Err(error) => {
+                self.faults.at(first, format!("TLS can't be set up: {error}"));
+                None
+            }
+        }
+    }
+
+    /// `None` where there is a fault; `Some(None)` where nothing is configured.
+    fn identity(&mut self, raw: &RawUpstreamTls) -> Option<Option<Arc<CertifiedKey>>> {
+        let (cert, key) = match (&raw.client_cert, &raw.client_key) {
+            (None, None) => return Some(None),
+            (Some(cert), Some(key)) => (cert, key),
+            (Some(alone), None) => {
+                self.faults.at(alone.span, "`client_cert` needs its `client_key`");
+                return None;
+            }
+            (None, Some(alone)) => {
+                self.faults.at(alone.span, "`client_key` needs its `client_cert`");
+                return None;
+            }
+        };
+        let files = CertificateFiles {
+            cert: self.source.locate(&cert.value),
+            key: self.source.locate(&key.value),
+            self_signed: false,
+        };
+        match files.load() {
+            Ok(pair) => Some(Some(pair)),
+            Err(error) => {
+                self.certificate_fault(&error, &files, cert, key, "");
+                None
+            }
+        }
+    }
+}
+
+fn is_encrypted(url: &ServerUrl) -> bool {
+    match url {
+        ServerUrl::Origin(origin) => origin.url().scheme() == "https",
+        ServerUrl::Socket(_) => false,
+    }
+}

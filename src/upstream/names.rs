@@ -1,0 +1,270 @@
+//! Names of servers, and the addresses that they have at present.
+//!
+//! The control plane looks names up, again and again as their time runs out; whoever connects reads what is known and waits only
+//! while nothing is. While nobody answers, the last answer serves on, for an hour at most. The only home of `hickory_resolver`.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use crate::telemetry::chain::Chain;
+
+/// A name, as configured, with what is known of it.
+#[derive(Debug)]
+pub(crate) struct Name {
+    name: Box<str>,
+    known: watch::Sender<Known>,
+    /// Where the next connection begins among the addresses.
+    turn: AtomicUsize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    NotYet,
+    /// Not empty, without doubles, in order.
+    Addresses(Arc<[IpAddr]>),
+    /// There is none, or nobody says.
+    Nothing(Arc<str>),
+}
+
+/// Who is asked about names.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NameServers {
+    /// Empty: those of the system.
+    pub(crate) servers: Vec<SocketAddr>,
+}
+
+/// Looks names up, for all of them.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    servers: NameServers,
+    /// Built anew after a while: the system's configuration may have changed.
+    resolver: Mutex<Option<(Instant, TokioResolver)>>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum NoAnswer {
+    /// The answer is that there is nothing.
+    #[error("the name has no address")]
+    NoAddress,
+    #[error("cannot be resolved")]
+    Failed(#[source] NetError),
+    #[error("cannot be resolved in time")]
+    Late,
+}
+
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(3600);
+/// How long an answer serves beyond its time while there is no newer one.
+const MAX_STALE: Duration = Duration::from_secs(3600);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+const REBUILD_AFTER: Duration = Duration::from_secs(30);
+const WARN_EVERY: Duration = Duration::from_secs(60);
+/// Of one name; more are of no use to anyone.
+const MOST_ADDRESSES: usize = 64;
+
+impl Name {
+    pub(crate) fn new(name: &str) -> Self {
+        Self { name: name.into(), known: watch::Sender::new(Known::NotYet), turn: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.name
+    }
+
+    /// All its addresses, for one connection: in turn, and IPv6 and IPv4 by turns (RFC 8305 §4). Waits for the first answer; the
+    /// deadline is the caller's.
+    pub(super) async fn addresses(&self) -> io::Result<Vec<IpAddr>> {
+        let mut known = self.known.subscribe();
+        let known = known.wait_for(|known| *known != Known::NotYet).await;
+        match known.as_deref() {
+            Ok(Known::Addresses(addresses)) => Ok(in_turn(addresses, self.turn.fetch_add(1, Ordering::Relaxed))),
+            Ok(Known::Nothing(why)) => Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: {why}", self.name))),
+            Ok(Known::NotYet) | Err(_) => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    pub(super) fn known(&self) -> Known {
+        self.known.borrow().clone()
+    }
+
+    /// Whether it has this address still, as far as is known.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        match &*self.known.borrow() {
+            Known::Addresses(addresses) => addresses.contains(&address),
+            Known::NotYet | Known::Nothing(_) => true,
+        }
+    }
+
+    /// True where this changes what is known.
+    fn publish(&self, known: Known) -> bool {
+        self.known.send_if_modified(|current| {
+            let is_new = *current != known;
+            *current = known;
+            is_new
+        })
+    }
+}
+
+/// Looks a name up whenever its answer's time runs out; never ends.
+pub(crate) async fn keep_fresh(name: Arc<Name>, lookup: Arc<Lookup>) {
+    let mut good_until = None;
+    let mut warned: Option<Instant> = None;
+    loop {
+        let answer = timeout(LOOKUP_TIMEOUT, lookup.find(&name.name)).await.unwrap_or(Err(NoAnswer::Late));
+        let now = Instant::now();
+        let pause = match answer {
+            Ok((addresses, ttl)) => {
+                if name.publish(Known::Addresses(addresses.clone())) {
+                    info!(server.name = %name.name, addresses = ?addresses, "the addresses of a server");
+                }
+                let ttl = ttl.clamp(SHORTEST, LONGEST);
+                good_until = Some(now + ttl + MAX_STALE);
+                warned = None;
+                ttl
+            }
+            Err(error) => {
+                if warned.is_none_or(|last| now - last >= WARN_EVERY) {
+                    warned = Some(now);
+                    warn!(server.name = %name.name, "a server's name: {}", Chain(&error));
+                }
+                let is_answer = matches!(error, NoAnswer::NoAddress);
+                if is_answer || good_until.is_none_or(|until| now >= until) {
+                    name.publish(Known::Nothing(Chain(&error).to_string().into()));
+                }
+                RETRY_AFTER
+            }
+        };
+        sleep(pause).await;
+    }
+}
+
+impl Lookup {
+    pub(crate) fn new(servers: NameServers) -> Self {
+        Self { servers, resolver: Mutex::new(None) }
+    }
+
+    async fn find(&self, name: &str) -> Result<(Arc<[IpAddr]>, Duration), NoAnswer> {
+        let resolver = self.resolver().map_err(NoAnswer::Failed)?;
+        let found = resolver
+            .lookup_ip(name)
+            .await
+            .map_err(|error| if error.is_nx_domain() { NoAnswer::NoAddress } else { NoAnswer::Failed(error) })?;
+        let mut addresses: Vec<IpAddr> = found.iter().collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses.truncate(MOST_ADDRESSES);
+        if addresses.is_empty() {
+            return Err(NoAnswer::NoAddress);
+        }
+        let ttl = found.as_lookup().answers().iter().map(|record| record.ttl).min().unwrap_or(0);
+        Ok((addresses.into(), Duration::from_secs(ttl.into())))
+    }
+
+    fn resolver(&self) -> Result<TokioResolver, NetError> {
+        let mut kept = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, resolver)) = kept.as_ref().filter(|(built, _)| built.elapsed() < REBUILD_AFTER) {
+            return Ok(resolver.clone());
+        }
+        let resolver = self.servers.resolver()?;
+        *kept = Some((Instant::now(), resolver.clone()));
+        Ok(resolver)
+    }
+}
+
+impl NameServers {
+    fn resolver(&self) -> Result<TokioResolver, NetError> {
+        let provider = TokioRuntimeProvider::default();
+        let mut builder = if self.servers.is_empty() {
+            // Without a usable resolv.conf it is this machine that is asked (resolv.conf(5)).
+            TokioResolver::builder_tokio().unwrap_or_else(|_| {
+                let local = SocketAddr::from(([127, 0, 0, 1], 53));
+                TokioResolver::builder_with_config(asking(&[local]), provider)
+            })
+        } else {
+            TokioResolver::builder_with_config(asking(&self.servers), provider)
+        };
+        let options: &mut ResolverOpts = builder.options_mut();
+        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.use_hosts_file = ResolveHosts::Always;
+        // What is known is kept here, and asked for when its time has run out.
+        options.cache_size = 0;
+        options.timeout = options.timeout.min(Duration::from_secs(2));
+        builder.build()
+    }
+}
+
+/// By UDP, and by TCP where an answer is too long for that. Names are taken as absolute ones.
+fn asking(servers: &[SocketAddr]) -> ResolverConfig {
+    let server = |address: &SocketAddr| {
+        let mut ways = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
+        ways.iter_mut().for_each(|way| way.port = address.port());
+        NameServerConfig::new(address.ip(), true, ways)
+    };
+    ResolverConfig::from_parts(None, Vec::new(), servers.iter().map(server).collect())
+}
+
+/// The addresses from the `turn`th on, IPv6 and IPv4 by turns.
+fn in_turn(addresses: &[IpAddr], turn: usize) -> Vec<IpAddr> {
+    let start = turn % addresses.len().max(1);
+    let turned = || addresses[start..].iter().chain(&addresses[..start]).copied();
+    let first_is_v6 = addresses.get(start).is_some_and(IpAddr::is_ipv6);
+    let mut same = turned().filter(|address| address.is_ipv6() == first_is_v6);
+    let mut other = turned().filter(|address| address.is_ipv6() != first_is_v6);
+    let mut ordered = Vec::with_capacity(addresses.len());
+    while ordered.len() < addresses.len() {
+        ordered.extend(same.next());
+        ordered.extend(other.next());
+    }
+    ordered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turned(addresses: &[&str], turn: usize) -> Vec<String> {
+        let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        in_turn(&addresses, turn).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn connections_begin_at_each_address_in_turn_and_alternate_families() {
+        let all = ["10.0.0.1", "10.0.0.2", "::1", "::2"];
+        assert_eq!(turned(&all, 0), ["10.0.0.1", "::1", "10.0.0.2", "::2"]);
+        assert_eq!(turned(&all, 1), ["10.0.0.2", "::1", "10.0.0.1", "::2"]);
+        assert_eq!(turned(&all, 2), ["::1", "10.0.0.1", "::2", "10.0.0.2"]);
+        assert_eq!(turned(&all, 5), turned(&all, 1));
+        assert_eq!(turned(&["10.0.0.1", "::1", "::2"], 0), ["10.0.0.1", "::1", "::2"]);
+        assert_eq!(turned(&["10.0.0.1"], 7), ["10.0.0.1"]);
+        assert_eq!(turned(&[], 7), [""; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_connects_waits_for_the_first_answer_only() {
+        let name = Name::new("legacy.internal");
+        assert!(timeout(Duration::from_secs(60), name.addresses()).await.is_err());
+        let address: IpAddr = "10.0.0.1".parse().unwrap();
+        let (found, ()) = tokio::join!(name.addresses(), async {
+            name.publish(Known::Addresses([address].into()));
+        });
+        assert_eq!(found.unwrap(), [address]);
+        assert!(name.has(address) && !name.has("10.0.0.2".parse().unwrap()));
+        name.publish(Known::Nothing("gone".into()));
+        assert_eq!(name.addresses().await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,170 @@
+//! One request and its answer over a stream of HTTP/2.
+//!
+//! It is sent again only where the peer has said that it did not look at it: by refusing the stream, or by going away with a last
+//! stream before this one (RFC 9113 §8.7).
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::uri::{PathAndQuery, Scheme};
+use http::{Method, Request, Response, Uri, Version};
+use tokio::time::{Instant, timeout_at};
+
+use super::answer_head::make_passable;
+use super::body::{Progress, RequestBody, ResponseBody};
+use super::exchange::Deadlines;
+use super::fault::UpstreamFault;
+use super::http2::{Multiplexed, Slot};
+use super::incoming::{Answered, Streamed};
+use super::pool::{Held, Lease, Pool, Target};
+use super::upload::Outgoing;
+
+/// A stream that was begun.
+struct Begun {
+    answer: ResponseFuture,
+    upload: Option<SendStream<Bytes>>,
+}
+
+enum Failed {
+    /// The peer has not looked at the request.
+    Unprocessed(UpstreamFault),
+    For(UpstreamFault),
+}
+
+/// How often a request is sent at most.
+const MOST_TRIES: usize = 4;
+
+/// Sends a request and gives the answer's head, with its body still to come.
+pub(super) async fn send(
+    pool: Rc<Pool>,
+    request: Request<RequestBody>,
+    progress: Rc<Progress>,
+    deadlines: Deadlines,
+) -> Result<Response<ResponseBody>, UpstreamFault> {
+    let (parts, body) = request.into_parts();
+    let mut outgoing = Outgoing::new(body);
+    let head = head(Request::from_parts(parts, ()), &pool.target, outgoing.length())?;
+    let mut time = Time { patience: deadlines.response, deadline: Instant::now() + deadlines.response };
+    let mut tries = 1;
+    loop {
+        let room = timeout_at(time.deadline, Multiplexed::room(&pool)).await;
+        let slot = room.map_err(|_| UpstreamFault::Timeout)??;
+        match exchange(&slot, head.clone(), &mut outgoing, &progress, &mut time).await {
+            Ok((mut answer, upload)) => {
+                finish(outgoing, upload);
+                make_passable(&mut answer)?;
+                let lease = Lease::new(progress, Held::Stream(slot));
+                let length = answer.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+                let body = |stream| Answered::Http2(Streamed::new(stream, length));
+                return Ok(answer.map(|stream| ResponseBody::new(body(stream), deadlines.body_idle, lease)));
+            }
+            Err(Failed::Unprocessed(_)) if tries < MOST_TRIES && outgoing.rewind() => tries += 1,
+            Err(Failed::Unprocessed(fault)) => return Err(fault),
+            Err(Failed::For(fault)) => {
+                if matches!(fault, UpstreamFault::Timeout) {
+                    // Whether it is slow or dead can't be told: let others not wait for it too.
+                    pool.multiplexed.retire(&slot);
+                }
+                return Err(fault);
+            }
+        }
+    }
+}
+
+/// Where the answer is awaited, as long as there is no reason to give up.
+struct Time {
+    patience: Duration,
+    deadline: Instant,
+}
+
+/// The head as HTTP/2 has it: an absolute target for `Host`, and no word about the connection (RFC 9113 §8.2.2, §8.3.1).
+fn head(mut request: Request<()>, target: &Target, length: Option<u64>) -> Result<Request<()>, UpstreamFault> {
+    let scheme = if target.server.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+    let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let uri = Uri::builder().scheme(scheme).authority(target.server.authority.as_bytes()).path_and_query(path);
+    *request.uri_mut() = uri.build().map_err(|error| UpstreamFault::Protocol(error.into()))?;
+    *request.version_mut() = Version::HTTP_2;
+    let said_by_framing = length.filter(|length| *length > 0 || has_payload(request.method()));
+    let headers = request.headers_mut();
+    headers.remove(HOST);
+    headers.remove(TRANSFER_ENCODING);
+    if let Some(length) = said_by_framing {
+        headers.insert(CONTENT_LENGTH, length.into());
+    }
+    Ok(request)
+}
+
+/// Whether a body of no bytes is worth a word (RFC 9110 §8.6).
+fn has_payload(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS)
+}
+
+async fn exchange(
+    slot: &Slot,
+    head: Request<()>,
+    outgoing: &mut Outgoing,
+    progress: &Progress,
+    time: &mut Time,
+) -> Result<(Response<RecvStream>, Option<SendStream<Bytes>>), Failed> {
+    let is_all = outgoing.is_empty();
+    // It was ready a moment ago: what is wrong now is the request.
+    let (answer, upload) =
+        slot.begin(head, is_all).map_err(|error| Failed::For(UpstreamFault::Protocol(error.into())))?;
+    let mut begun = Begun { answer, upload: (!is_all).then_some(upload) };
+    loop {
+        let answered = poll_fn(|context| begun.poll(outgoing, progress, context));
+        match timeout_at(time.deadline, answered).await {
+            Ok(answered) => return answered.map(|answer| (answer, begun.upload)),
+            // The time runs from the end of the request: an upload that moves on is not late.
+            Err(_) if progress.has_moved() => time.deadline = Instant::now() + time.patience,
+            Err(_) => return Err(Failed::For(UpstreamFault::Timeout)),
+        }
+    }
+}
+
+impl Begun {
+    fn poll(
+        &mut self,
+        outgoing: &mut Outgoing,
+        progress: &Progress,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Response<RecvStream>, Failed>> {
+        if let Some(upload) = &mut self.upload
+            && outgoing.poll_send(upload, context).is_ready()
+        {
+            // Where the body broke off the stream was reset, which the answer tells next.
+            self.upload = None;
+        }
+        match Pin::new(&mut self.answer).poll(context) {
+            Poll::Ready(Ok(answer)) => Poll::Ready(Ok(answer)),
+            Poll::Ready(Err(error)) if was_unprocessed(&error) => {
+                Poll::Ready(Err(Failed::Unprocessed(UpstreamFault::Reset(error.into()))))
+            }
+            Poll::Ready(Err(error)) => {
+                Poll::Ready(Err(Failed::For(UpstreamFault::of_http2(error, progress.fault.get()))))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// What is left of an upload goes on beside its answer.
+fn finish(mut outgoing: Outgoing, upload: Option<SendStream<Bytes>>) {
+    outgoing.forget();
+    let Some(mut upload) = upload else { return };
+    tokio::task::spawn_local(async move {
+        // What becomes of it shows in the answer.
+        poll_fn(|context| outgoing.poll_send(&mut upload, context)).await;
+    });
+}
+
+fn was_unprocessed(error: &h2::Error) -> bool {
+    error.is_remote() && (error.is_go_away() || (error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM)))
+}

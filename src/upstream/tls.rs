@@ -1,0 +1,90 @@
+//! TLS towards upstreams. Whom a certificate must be for is always checked: there is no key that turns it off.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::service::Protocol;
+
+/// How a server's certificate is judged, and who we are to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Tls {
+    /// Shared by all workers, and with it the sessions that can be resumed.
+    pub(crate) config: Arc<ClientConfig>,
+    /// Whom the certificate must be for, and what is sent as SNI if it is a name.
+    pub(crate) name: ServerName<'static>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RootsFault {
+    #[error("holds no certificate in PEM")]
+    NoCertificate,
+    #[error("holds a certificate that can't be read")]
+    Unusable,
+}
+
+/// The server has agreed to no protocol that it was offered, or to another.
+#[derive(Debug, thiserror::Error)]
+#[error("the server does not speak HTTP/2: it did not choose `h2` by ALPN")]
+struct NotHttp2;
+
+/// What the system trusts; empty where nothing was found.
+pub(crate) fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    // Some are always unreadable or too old somewhere.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+pub(crate) fn roots(pem: &[u8]) -> Result<RootCertStore, RootsFault> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        roots.add(certificate.map_err(|_| RootsFault::NoCertificate)?).map_err(|_| RootsFault::Unusable)?;
+    }
+    if roots.is_empty() { Err(RootsFault::NoCertificate) } else { Ok(roots) }
+}
+
+/// One upstream's configuration. `identity` is shown where a server asks for a certificate.
+pub(crate) fn client_config(
+    roots: Arc<RootCertStore>,
+    identity: Option<Arc<CertifiedKey>>,
+    protocol: Protocol,
+) -> Result<ClientConfig, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        Some(identity) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity))),
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = match protocol {
+        Protocol::Http1 => vec![b"http/1.1".to_vec()],
+        Protocol::Http2 => vec![ALPN_HTTP2.to_vec()],
+    };
+    Ok(config)
+}
+
+impl Tls {
+    pub(super) async fn connect<T>(&self, stream: T, protocol: Protocol) -> io::Result<TlsStream<T>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let connecting = TlsConnector::from(Arc::clone(&self.config)).connect(self.name.clone(), stream);
+        let stream = connecting.await?;
+        if protocol == Protocol::Http2 && stream.get_ref().1.alpn_protocol() != Some(ALPN_HTTP2) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, NotHttp2));
+        }
+        Ok(stream)
+    }
+}
+
+const ALPN_HTTP2: &[u8] = b"h2";

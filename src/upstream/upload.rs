@@ -1,0 +1,148 @@
+//! A request body on its way into a stream of HTTP/2.
+//!
+//! A peer may refuse a request unprocessed after the first pieces of its body were sent (RFC 9113 §8.7). They are kept, up to a
+//! bound, until the answer has begun: then the request can be sent again over another connection.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::{Reason, SendStream};
+use http::HeaderMap;
+use http_body::{Body as _, Frame};
+use tokio::time::{Sleep, sleep};
+
+use super::body::RequestBody;
+use super::stream::WRITE_STALL;
+
+/// Sends a body, and sends its beginning again.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    body: RequestBody,
+    /// What was taken from it; `None` once that is more than is kept.
+    kept: Option<Vec<Piece>>,
+    kept_bytes: usize,
+    /// How many of the pieces the present stream has.
+    sent: usize,
+    /// Set while the peer takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Clone, Debug)]
+enum Piece {
+    Data(Bytes),
+    Trailers(HeaderMap),
+    End,
+}
+
+/// What can be sent again.
+const MOST_KEPT: usize = 64 * 1024;
+
+impl Outgoing {
+    pub(super) fn new(body: RequestBody) -> Self {
+        Self { body, kept: Some(Vec::new()), kept_bytes: 0, sent: 0, stalled: None }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.body.is_end_stream() && self.kept.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    pub(super) fn length(&self) -> Option<u64> {
+        self.body.size_hint().exact()
+    }
+
+    /// Sends from the beginning again, if it is still there.
+    pub(super) fn rewind(&mut self) -> bool {
+        self.sent = 0;
+        self.stalled = None;
+        self.kept.is_some()
+    }
+
+    /// The answer is there: nothing will be sent again.
+    pub(super) fn forget(&mut self) {
+        if self.kept.as_ref().is_none_or(|kept| kept.len() <= self.sent) {
+            self.kept = None;
+        }
+    }
+
+    /// Ready when all is sent, or when the stream takes no more: the answer tells what became of it then. A body that breaks off
+    /// resets its stream.
+    pub(super) fn poll_send(&mut self, stream: &mut SendStream<Bytes>, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if stream.poll_reset(context).is_ready() || !ready!(self.poll_room(stream, context)) {
+                return Poll::Ready(());
+            }
+            let Some(piece) = ready!(self.poll_piece(context)) else {
+                stream.send_reset(Reason::CANCEL);
+                return Poll::Ready(());
+            };
+            let (sent, is_last) = match piece {
+                Piece::Data(data) => {
+                    let is_last = self.is_all_sent();
+                    (stream.send_data(data, is_last), is_last)
+                }
+                Piece::Trailers(trailers) => (stream.send_trailers(trailers), true),
+                Piece::End => (stream.send_data(Bytes::new(), true), true),
+            };
+            if is_last || sent.is_err() {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Waits until the peer takes more, but not for ever. False where the stream has ended.
+    fn poll_room(&mut self, stream: &mut SendStream<Bytes>, context: &mut Context<'_>) -> Poll<bool> {
+        stream.reserve_capacity(1);
+        while stream.capacity() == 0 {
+            match stream.poll_capacity(context) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(false),
+                Poll::Pending => {
+                    let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_STALL)));
+                    ready!(stalled.as_mut().poll(context));
+                    stream.send_reset(Reason::CANCEL);
+                    return Poll::Ready(false);
+                }
+            }
+        }
+        self.stalled = None;
+        Poll::Ready(true)
+    }
+
+    /// The next one; `None` where the body broke off.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Piece>> {
+        if let Some(piece) = self.kept.as_ref().and_then(|kept| kept.get(self.sent)) {
+            self.sent += 1;
+            return Poll::Ready(Some(piece.clone()));
+        }
+        let piece = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            Some(Ok(frame)) => match frame.into_data().map_err(Frame::into_trailers) {
+                Ok(data) => Piece::Data(data),
+                Err(Ok(trailers)) => Piece::Trailers(trailers),
+                // There are no others.
+                Err(Err(_)) => Piece::End,
+            },
+            Some(Err(_)) => return Poll::Ready(None),
+            None => Piece::End,
+        };
+        self.keep(&piece);
+        Poll::Ready(Some(piece))
+    }
+
+    fn keep(&mut self, piece: &Piece) {
+        if let Piece::Data(data) = piece {
+            self.kept_bytes = self.kept_bytes.saturating_add(data.len()).saturating_add(size_of::<Piece>());
+        }
+        if self.kept_bytes > MOST_KEPT {
+            self.kept = None;
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.push(piece.clone());
+            self.sent = kept.len();
+        }
+    }
+
+    fn is_all_sent(&self) -> bool {
+        self.kept.as_ref().is_none_or(|kept| kept.len() == self.sent) && self.body.is_end_stream()
+    }
+}

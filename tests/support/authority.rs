@@ -1,0 +1,116 @@
+//! A certificate authority, and services that show what it has issued.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::upstream::listen;
+
+pub(crate) struct Authority {
+    pub(crate) certificate: String,
+    params: CertificateParams,
+    key: KeyPair,
+}
+
+/// A certificate with its key, both PEM.
+pub(crate) struct Issued {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "test authority");
+        let certificate = params.self_signed(&key).unwrap().pem();
+        Self { certificate, params, key }
+    }
+
+    /// For these names and addresses.
+    pub(crate) fn issue(&self, names: &[&str]) -> Issued {
+        self.issue_as(names, |_| {})
+    }
+
+    pub(crate) fn issue_expired(&self, names: &[&str]) -> Issued {
+        self.issue_as(names, |params| {
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        })
+    }
+
+    fn issue_as(&self, names: &[&str], change: impl Fn(&mut CertificateParams)) -> Issued {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
+        let certificate = params.signed_by(&key, &Issuer::from_params(&self.params, &self.key)).unwrap();
+        Issued { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
+        roots
+    }
+}
+
+impl Issued {
+    /// What a service shows; it asks for a certificate of `clients` if there is such an authority.
+    pub(crate) fn config(&self, alpn: &[&[u8]], clients: Option<&Authority>) -> Arc<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+        let builder = match clients {
+            None => builder.unwrap().with_no_client_auth(),
+            Some(clients) => {
+                let roots = Arc::new(clients.roots());
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build().unwrap();
+                builder.unwrap().with_client_cert_verifier(verifier)
+            }
+        };
+        let chain = vec![CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()];
+        let key = PrivatePkcs8KeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        let mut config = builder.with_single_cert(chain, PrivateKeyDer::Pkcs8(key)).unwrap();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Arc::new(config)
+    }
+
+    /// As `NAME.crt` and `NAME.key`, the latter for nobody else to read.
+    pub(crate) fn write(&self, folder: &Path, name: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        fs::write(folder.join(format!("{name}.crt")), &self.certificate).unwrap();
+        let key = folder.join(format!("{name}.key"));
+        fs::write(&key, &self.key).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+/// Gives every TLS session to `serve`.
+pub(crate) async fn listen_by_tls<F, Fut>(config: Arc<ServerConfig>, serve: F) -> SocketAddr
+where
+    F: Fn(TlsStream<TcpStream>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let (acceptor, serve) = (TlsAcceptor::from(config), Arc::new(serve));
+    listen(move |stream| {
+        let (acceptor, serve) = (acceptor.clone(), Arc::clone(&serve));
+        async move {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                serve(stream).await;
+            }
+        }
+    })
+    .await
+}

@@ -1,0 +1,93 @@
+//! A name server that says what it is told to say.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// Addresses, and for how many seconds.
+type Told = (Vec<IpAddr>, u32);
+
+#[derive(Clone)]
+pub(crate) struct NameServer {
+    pub(crate) address: SocketAddr,
+    records: Arc<Mutex<HashMap<String, Told>>>,
+    is_silent: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl NameServer {
+    /// Knows no names yet.
+    pub(crate) fn start() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let server = Self {
+            address: socket.local_addr().unwrap(),
+            records: Arc::default(),
+            is_silent: Arc::default(),
+            asked: Arc::default(),
+        };
+        let answering = server.clone();
+        thread::spawn(move || {
+            let mut query = [0; 1500];
+            while let Ok((length, from)) = socket.recv_from(&mut query) {
+                if answering.is_silent.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let _ = socket.send_to(&answering.answer(&query[..length]), from);
+            }
+        });
+        server
+    }
+
+    /// From now on the name has these addresses, for so many seconds.
+    pub(crate) fn tell(&self, name: &str, addresses: &[&str], ttl: u32) {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        self.records.lock().unwrap().insert(name.to_owned(), (addresses, ttl));
+    }
+
+    pub(crate) fn forget(&self, name: &str) {
+        self.records.lock().unwrap().remove(name);
+    }
+
+    pub(crate) fn fall_silent(&self) {
+        self.is_silent.store(true, Ordering::SeqCst);
+    }
+
+    /// How many questions it was asked.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// RFC 1035 §4.1, for one question about A or AAAA records.
+    fn answer(&self, query: &[u8]) -> Vec<u8> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let (mut name, mut at) = (String::new(), 12);
+        while query[at] != 0 {
+            let label = &query[at + 1..at + 1 + usize::from(query[at])];
+            name += &format!("{}.", String::from_utf8_lossy(label).to_lowercase());
+            at += 1 + label.len();
+        }
+        let question = &query[12..at + 5];
+        let wants_v6 = query[at + 2] == 28;
+        let records = self.records.lock().unwrap();
+        let found = records.get(name.trim_end_matches('.'));
+        let fitting: Vec<IpAddr> =
+            found.iter().flat_map(|(all, _)| all).copied().filter(|a| a.is_ipv6() == wants_v6).collect();
+        let code = if found.is_some() { 0 } else { 3 };
+        let mut answer =
+            [&query[..2], &[0x85, 0x80 | code, 0, 1, 0, u8::try_from(fitting.len()).unwrap(), 0, 0, 0, 0], question]
+                .concat();
+        for address in fitting {
+            let bytes = match address {
+                IpAddr::V4(v4) => v4.octets().to_vec(),
+                IpAddr::V6(v6) => v6.octets().to_vec(),
+            };
+            answer.extend([0xc0, 12, 0, if wants_v6 { 28 } else { 1 }, 0, 1]);
+            answer.extend(found.unwrap().1.to_be_bytes());
+            answer.extend([0, u8::try_from(bytes.len()).unwrap()]);
+            answer.extend(bytes);
+        }
+        answer
+    }
+}

@@ -1,0 +1,237 @@
+//! Services that speak HTTP/2 frame by frame, as none would by itself.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::net::TcpStream;
+
+use super::before;
+use crate::support::client::{request, with_body};
+use crate::support::frames::{
+    ACK, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PREFACE, SETTINGS, WHOLE, data, frame, headers,
+    rst_stream, settings,
+};
+use crate::support::upstream::listen;
+use crate::support::wire::{Wire, within};
+use crate::support::{Client, Gateway};
+
+/// A connection past the preface.
+struct Service {
+    wire: Wire<TcpStream>,
+    /// The first connection is 0.
+    number: usize,
+}
+
+impl Service {
+    async fn next(&mut self) -> Option<Frame> {
+        let head = self.wire.take(9).await;
+        let head: [u8; 9] = head.try_into().ok()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        let payload = self.wire.take(length).await;
+        Some(Frame { kind: head[3], flags: head[4], stream, payload })
+    }
+
+    /// The next stream that is opened, confirming what there is to confirm.
+    async fn opened(&mut self) -> Option<Frame> {
+        loop {
+            let heard = self.next().await?;
+            match (heard.kind, heard.flags) {
+                (SETTINGS, 0) => self.say(&frame(SETTINGS, ACK, 0, b"")).await,
+                (HEADERS, _) => return Some(heard),
+                _ => {}
+            }
+        }
+    }
+
+    async fn say(&mut self, bytes: &[u8]) {
+        self.wire.send(bytes).await;
+    }
+
+    /// 200 with this body.
+    async fn answer(&mut self, stream: u32, body: &[u8]) {
+        self.say(&[headers(stream, END_HEADERS, &[0x88]), data(stream, END_STREAM, body)].concat()).await;
+    }
+}
+
+/// Greets and leaves each connection to `talk`; counts the heads that it got.
+async fn gateway<F, Fut>(talk: F) -> Gateway
+where
+    F: Fn(Service) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let connections = AtomicUsize::new(0);
+    let talk = Arc::new(talk);
+    let address = listen(move |stream| {
+        let number = connections.fetch_add(1, Ordering::SeqCst);
+        let talk = Arc::clone(&talk);
+        async move {
+            let mut wire = Wire::new(stream);
+            assert_eq!(wire.take(PREFACE.len()).await, PREFACE);
+            wire.send(settings(&[])).await;
+            talk(Service { wire, number }).await;
+        }
+    })
+    .await;
+    before(address)
+}
+
+fn goaway(last: u32, code: u32) -> Vec<u8> {
+    frame(GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat())
+}
+
+const NO_ERROR: u32 = 0;
+const INTERNAL_ERROR: u32 = 2;
+const REFUSED_STREAM: u32 = 7;
+const CANCEL: u32 = 8;
+
+#[tokio::test]
+async fn a_request_beyond_the_last_stream_of_a_goaway_goes_over_another_connection() {
+    for body in ["", "not to be sent twice"] {
+        let gateway = gateway(|mut service| async move {
+            let first = service.opened().await.unwrap();
+            service.answer(first.stream, format!("connection {}", service.number).as_bytes()).await;
+            if service.number == 0 {
+                let second = service.opened().await.unwrap();
+                service.say(&goaway(second.stream - 2, NO_ERROR)).await;
+                service.wire.rest().await;
+            }
+            while service.opened().await.is_some() {}
+        })
+        .await;
+        let client = Client::new(&gateway);
+        assert_eq!(client.get("/a").await.body, "connection 0");
+        let answer = within(client.send(with_body(request("POST", "/b"), body))).await;
+        assert_eq!((answer.status, &answer.body[..]), (200, &b"connection 1"[..]));
+    }
+}
+
+#[tokio::test]
+async fn what_was_begun_before_a_goaway_is_answered() {
+    let gateway = gateway(|mut service| async move {
+        let first = service.opened().await.unwrap();
+        service.say(&goaway(first.stream, NO_ERROR)).await;
+        service.answer(first.stream, format!("connection {}", service.number).as_bytes()).await;
+        service.wire.rest().await;
+    })
+    .await;
+    let client = Client::new(&gateway);
+    for number in 0..3 {
+        assert_eq!(within(client.get("/")).await.body, format!("connection {number}"));
+    }
+}
+
+#[tokio::test]
+async fn a_refused_stream_is_sent_again_with_its_whole_body() {
+    let bodies = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&bodies);
+    let gateway = gateway(move |mut service| {
+        let bodies = Arc::clone(&log);
+        async move {
+            let mut tries = 0;
+            while let Some(opened) = service.opened().await {
+                tries += 1;
+                let mut body = Vec::new();
+                loop {
+                    let next = service.next().await.unwrap();
+                    if next.kind == DATA {
+                        body.extend(&next.payload);
+                        if next.ends_stream() {
+                            break;
+                        }
+                    }
+                }
+                bodies.lock().unwrap().push(String::from_utf8(body).unwrap());
+                if tries < 3 {
+                    service.say(&rst_stream(opened.stream, REFUSED_STREAM)).await;
+                } else {
+                    service.answer(opened.stream, b"at last").await;
+                }
+            }
+        }
+    })
+    .await;
+    let answer = within(Client::new(&gateway).send(with_body(request("POST", "/"), "whole"))).await;
+    assert_eq!((answer.status, &answer.body[..]), (200, &b"at last"[..]));
+    assert_eq!(*bodies.lock().unwrap(), ["whole", "whole", "whole"]);
+}
+
+#[tokio::test]
+async fn a_peer_that_refuses_everything_is_asked_a_few_times_only() {
+    let heads = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&heads);
+    let gateway = gateway(move |mut service| {
+        let count = Arc::clone(&count);
+        async move {
+            while let Some(opened) = service.opened().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                service.say(&rst_stream(opened.stream, REFUSED_STREAM)).await;
+            }
+        }
+    })
+    .await;
+    let answer = within(Client::new(&gateway).get("/")).await;
+    assert_eq!(answer.status, 502);
+    assert_eq!(gateway.audit_of(answer.request_id())["gateway.reason"], "upstream_reset");
+    assert_eq!(heads.load(Ordering::SeqCst), 4);
+}
+
+/// Anything but a refusal may have had an effect.
+#[tokio::test]
+async fn a_request_that_was_reset_or_cut_off_is_not_sent_again() {
+    for hangs_up in [false, true] {
+        let heads = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&heads);
+        let gateway = gateway(move |mut service| {
+            let count = Arc::clone(&count);
+            async move {
+                while let Some(opened) = service.opened().await {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    if hangs_up {
+                        return;
+                    }
+                    service.say(&rst_stream(opened.stream, INTERNAL_ERROR)).await;
+                }
+            }
+        })
+        .await;
+        let answer = within(Client::new(&gateway).get("/")).await;
+        assert_eq!((answer.status, heads.load(Ordering::SeqCst)), (502, 1));
+        assert_eq!(gateway.audit_of(answer.request_id())["gateway.reason"], "upstream_reset");
+    }
+}
+
+/// Whatever reason the peer gives: only the stream's end makes an answer whole.
+#[tokio::test]
+async fn an_answer_that_is_reset_in_its_middle_is_cut_for_the_client() {
+    for code in [CANCEL, NO_ERROR, INTERNAL_ERROR] {
+        let gateway = gateway(move |mut service| async move {
+            while let Some(opened) = service.opened().await {
+                let begun = [headers(opened.stream, END_HEADERS, &[0x88]), data(opened.stream, 0, b"the first half")];
+                service.say(&begun.concat()).await;
+                service.say(&rst_stream(opened.stream, code)).await;
+            }
+        })
+        .await;
+        for client in gateway.both() {
+            let cut = within(client.connect().await.try_send(request("GET", "/"))).await;
+            assert!(cut.is_err(), "{code}: {cut:?}");
+        }
+    }
+}
+
+/// A service that has its answer ready may end the upload so (RFC 9113 §8.1).
+#[tokio::test]
+async fn a_whole_answer_before_the_end_of_the_upload_is_whole() {
+    let gateway = gateway(|mut service| async move {
+        while let Some(opened) = service.opened().await {
+            service.say(&headers(opened.stream, WHOLE, &[0x8d])).await;
+            service.say(&rst_stream(opened.stream, NO_ERROR)).await;
+        }
+    })
+    .await;
+    for client in gateway.both() {
+        let answer = within(client.send(with_body(request("POST", "/"), vec![0; 1 << 20]))).await;
+        assert_eq!(answer.status, 404);
+    }
+}
