@@ -4,6 +4,8 @@
 //! file. Each part resolves what it can and adds its faults to the others', so that one run tells them all. Files that the
 //! configuration names are read here, never written.
 
+mod cors;
+mod header_rules;
 mod issuers;
 mod listeners;
 mod oauth;
@@ -11,6 +13,7 @@ mod rate_limits;
 mod revocation;
 mod routes;
 mod secrets;
+mod targets;
 
 use std::error::Error;
 use std::net::IpAddr;
