@@ -1,7 +1,7 @@
 //! Redirects and fixed answers: what a route says without any upstream.
 
 use crate::support::client::{request, with_body, with_header, with_token};
-use crate::support::world::SECRET;
+use crate::support::world::{SECRET, config};
 use crate::support::{Gateway, Upstream};
 
 async fn gateway(routes: &[&str]) -> (Gateway, Upstream) {
@@ -93,4 +93,25 @@ async fn access_rules_and_limits_hold_for_them_as_for_any_route() {
     let answer = client.send(with_token(request("GET", "/moved"), &token)).await;
     assert_eq!((answer.status, answer.headers.get("location")), (403, None));
     assert_eq!(client.get("/nowhere").await.status, 403);
+}
+
+#[test]
+fn check_says_where_each_route_leads() {
+    let folder = crate::support::gateway::folder();
+    let routes = [
+        "path: /a/**, access: public, redirect: {to: \"https://new.example.com/**\", status: 301}",
+        "path: /b, access: public, respond: {status: 503, body: \"back soon\"}",
+        "path: /c, access: public, upstream: {legacy: 95, canary: 5}, mirror: {upstream: shadow}",
+    ];
+    let upstreams =
+        "upstreams: {legacy: \"http://127.0.0.1:1\", canary: \"http://127.0.0.1:2\", shadow: \"http://127.0.0.1:3\"}";
+    let yaml = config("127.0.0.1:9".parse().unwrap(), &routes, upstreams);
+    std::fs::write(folder.join("gateway.yaml"), yaml).unwrap();
+    let output = crate::support::gateway::program(&folder).arg("check").output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    for shown in ["301 to https://new.example.com/**", "503 by itself", "legacy 95/100, canary 5/100, copies to shadow"]
+    {
+        assert!(told.contains(shown), "{shown}:\n{told}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -1,7 +1,7 @@
 //! The request's way, from a parsed head to an answer: one direction, read from top to bottom.
 //!
 //! ```text
-//! accept → tls → http │ canonicalise → route → address rule and limits → authenticate → authorize → caller limits, audit place → forward │ audit
+//! accept → tls → http │ canonicalise → route → address rule and limits → authenticate → authorize → caller limits, audit place → forward, or answer │ audit
 //! ```
 //!
 //! What stands left of the first bar is `server/`; the line in the audit log is written when the answer's body has ended, by the

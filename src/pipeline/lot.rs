@@ -33,7 +33,7 @@ fn spread(number: u64) -> u64 {
 
 /// Keeps the order: who lies in the lower half of one range does so in any.
 fn within(number: u64, below: u64) -> u64 {
-    (u128::from(number) * u128::from(below) >> 64) as u64
+    ((u128::from(number) * u128::from(below)) >> 64) as u64
 }
 
 #[cfg(test)]

@@ -19,8 +19,9 @@ impl Resolver<'_> {
             None => taken.clone(),
             Some(list) => {
                 let methods = self.methods(&list.value);
+                // What is no method has been told of.
                 let is_taken = |method: &At<String>| {
-                    MethodSet::parse_method(&method.value).is_ok_and(|method| taken.contains(&method))
+                    MethodSet::parse_method(&method.value).map_or(true, |method| taken.contains(&method))
                 };
                 for method in list.value.items.iter().filter(|method| !is_taken(method)) {
                     self.faults.at(method.span, "the route does not take this method");

@@ -10,6 +10,7 @@ use super::super::source::{At, Span};
 use super::super::values::{Count, Value as _};
 use super::routes::Upstreams;
 use super::{Names, Resolver};
+use crate::pipeline::limits::Per;
 use crate::pipeline::mirror::Mirror;
 use crate::pipeline::pattern::PathPattern;
 use crate::pipeline::rewrite::PathTemplate;
@@ -78,14 +79,7 @@ impl Resolver<'_> {
         (names, upstreams): (&Names, &Upstreams),
     ) -> Option<Box<Split>> {
         let public = matches!(&route.access, Ok(access) if matches!(access.value, RawAccess::Public));
-        let sticky = match &route.sticky {
-            Some(key) if key.value == LimitKey::Route => {
-                self.faults.at(key.span, "all requests of a route share it: they would all go to one upstream");
-                None
-            }
-            Some(key) => self.per(key, public),
-            None => None,
-        };
+        let sticky = route.sticky.as_ref().and_then(|key| self.sticky(key, public));
         let mut weighed = Vec::new();
         for (name, weight) in &weights.entries {
             let upstream = self.upstream(name, names, upstreams);
@@ -93,6 +87,20 @@ impl Resolver<'_> {
             weighed.extend(upstream.map(|upstream| (upstream, weight.value.get())));
         }
         (!weighed.is_empty()).then(|| Box::new(Split::new(weighed, sticky)))
+    }
+
+    fn sticky(&mut self, key: &At<LimitKey>, public: bool) -> Option<Per> {
+        let message = match &key.value {
+            LimitKey::Route => "all requests of a route share it: they would all go to one upstream",
+            LimitKey::Client | LimitKey::Subject | LimitKey::Claim(_) if public => {
+                "a public route knows no caller: `address` or `header:NAME` can be told there"
+            }
+            LimitKey::Client | LimitKey::Subject | LimitKey::Claim(_) | LimitKey::Address | LimitKey::Header(_) => {
+                return self.per(key, public);
+            }
+        };
+        self.faults.at(key.span, message);
+        None
     }
 
     /// What does nothing where nothing goes on.
