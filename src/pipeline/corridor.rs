@@ -112,7 +112,7 @@ async fn decide(
     }
     let asked = asked_method(&request.method, &head.headers);
     let route = find_route(snapshot, trail, &request, asked.as_ref())?;
-    trail.granted_origin = route.cors.as_ref().and_then(|cors| cors.grant(&head.headers));
+    trail.granted_origin = route.cors.as_ref().and_then(|cors| cors.origins.grant(&head.headers));
     // The cheapest refusal there is: it spends nothing of anyone's quota.
     let admitted = admit(route, peer.whence().certain())?;
     count_address(&route.limits, peer, trail)?;

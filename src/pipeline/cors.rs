@@ -56,18 +56,6 @@ pub(crate) fn asked_method(method: &Method, headers: &HeaderMap) -> Option<Metho
 }
 
 impl Cors {
-    /// What `Access-Control-Allow-Origin` says to this request; `None` where its origin is not allowed.
-    pub(crate) fn grant(&self, headers: &HeaderMap) -> Option<HeaderValue> {
-        match &self.origins {
-            Origins::Any => Some(HeaderValue::from_static("*")),
-            Origins::Listed(patterns) => {
-                let origin = only(headers, &ORIGIN)?;
-                let allowed = patterns.iter().any(|pattern| pattern.matches(origin.as_bytes()));
-                allowed.then(|| own_copy(origin))
-            }
-        }
-    }
-
     /// Whether a page may send such a request.
     pub(crate) fn allows(&self, asked: &Method, headers: &HeaderMap) -> bool {
         let fields = headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter();
@@ -118,6 +106,20 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
 /// True for names that are the route's own affair where it has rules for other origins.
 pub(crate) fn is_cors(name: &HeaderName) -> bool {
     name.as_str().starts_with("access-control-")
+}
+
+impl Origins {
+    /// What `Access-Control-Allow-Origin` says to this request; `None` where its origin is not allowed.
+    pub(crate) fn grant(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        match self {
+            Self::Any => Some(HeaderValue::from_static("*")),
+            Self::Listed(patterns) => {
+                let origin = only(headers, &ORIGIN)?;
+                let allowed = patterns.iter().any(|pattern| pattern.matches(origin.as_bytes()));
+                allowed.then(|| own_copy(origin))
+            }
+        }
+    }
 }
 
 impl OriginPattern {
@@ -243,11 +245,11 @@ mod tests {
     #[test]
     fn a_request_with_two_origins_has_none() {
         let one = map(&[("origin", "https://a.example")]);
-        assert_eq!(cors(false).grant(&one).unwrap(), "https://a.example");
+        assert_eq!(cors(false).origins.grant(&one).unwrap(), "https://a.example");
         let mut two = one;
         two.append("origin", HeaderValue::from_static("https://a.example"));
-        assert_eq!(cors(false).grant(&two), None);
-        assert_eq!(cors(false).grant(&HeaderMap::new()), None);
+        assert_eq!(cors(false).origins.grant(&two), None);
+        assert_eq!(cors(false).origins.grant(&HeaderMap::new()), None);
     }
 
     #[test]

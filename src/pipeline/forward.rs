@@ -51,7 +51,7 @@ pub(crate) async fn forward(
     let (body, progress) = RequestBody::new(upload, route.body_bytes, patience);
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = head.method;
-    *outgoing.uri_mut() = route.target_of(passage.request)?;
+    *outgoing.uri_mut() = route.upstream_uri(passage.request)?;
     *outgoing.headers_mut() = head.headers;
     if !outgoing.body().is_end_stream() && outgoing.body().size_hint().exact().is_none() {
         // Said here, because for GET and HEAD hyper takes a body of unknown length for none.

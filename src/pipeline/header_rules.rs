@@ -24,10 +24,10 @@ impl HeaderRules {
             headers.remove(name);
         }
         for (name, value) in &self.set {
-            headers.insert(name.clone(), own_copy(value));
+            headers.insert(own_name(name), own_copy(value));
         }
         for (name, value) in &self.add {
-            headers.append(name.clone(), own_copy(value));
+            headers.append(own_name(name), own_copy(value));
         }
     }
 
@@ -35,12 +35,12 @@ impl HeaderRules {
     pub(crate) fn apply_to_refusal(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.set {
             if !headers.contains_key(name) {
-                headers.insert(name.clone(), own_copy(value));
+                headers.insert(own_name(name), own_copy(value));
             }
         }
         let said: Vec<bool> = self.add.iter().map(|(name, _)| headers.contains_key(name)).collect();
         for ((name, value), _) in self.add.iter().zip(said).filter(|(_, said)| !said) {
-            headers.append(name.clone(), own_copy(value));
+            headers.append(own_name(name), own_copy(value));
         }
     }
 }
@@ -48,6 +48,11 @@ impl HeaderRules {
 /// True for names in answers that the configuration can't set or remove: framing, and what we say ourselves.
 pub(crate) fn is_protected_in_answers(name: &HeaderName) -> bool {
     *name == WWW_AUTHENTICATE || *name == RETRY_AFTER || name.as_str().starts_with("ratelimit") || is_protected(name)
+}
+
+/// As [`own_copy`]: a name that is not well known is counted too.
+fn own_name(name: &HeaderName) -> HeaderName {
+    HeaderName::from_lowercase(name.as_str().as_bytes()).unwrap_or_else(|_| name.clone())
 }
 
 /// A clone would share a counter with all cores.

@@ -65,7 +65,7 @@ pub(crate) const STANDARD: [Method; 7] =
 
 impl Route {
     /// What the upstream is asked for.
-    pub(crate) fn target_of(&self, request: &CanonicalRequest) -> Result<Uri, Ambiguous> {
+    pub(crate) fn upstream_uri(&self, request: &CanonicalRequest) -> Result<Uri, Ambiguous> {
         match &self.rewrite {
             None => request.target_without(self.strip_segments),
             Some(template) => request.target_at(&template.path(request)?),
