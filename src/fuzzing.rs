@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, FORWARDED};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, FORWARDED, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
 use crate::audit::audit_key::PublicKey;
@@ -27,7 +27,10 @@ use crate::jose::signing::SigningKey;
 use crate::jose::token::Unverified;
 use crate::network::{Network, Networks};
 use crate::pipeline::canonical::CanonicalRequest;
+use crate::pipeline::cors::{OriginPattern, Origins};
 use crate::pipeline::forwarded;
+use crate::pipeline::pattern::PathPattern;
+use crate::pipeline::rewrite::PathTemplate;
 use crate::server::limits::Limits;
 use crate::server::proxy_header;
 
@@ -45,6 +48,7 @@ pub const ENTRANCES: &[Entrance] = &[
     ("config", configuration),
     ("proxy_protocol", proxy_protocol),
     ("forwarded", forwarded_by),
+    ("origin", origin),
     ("audit_log", audit_log),
 ];
 
@@ -73,7 +77,7 @@ pub fn key_set(data: &[u8]) {
     }
 }
 
-/// A request target: read again, what is sent on means the same.
+/// A request target: read again, what is sent on means the same, rewritten or not.
 pub fn canonical(data: &[u8]) {
     let Ok(target) = std::str::from_utf8(data) else { return };
     let Some(first) = canonical_request(target) else { return };
@@ -82,6 +86,27 @@ pub fn canonical(data: &[u8]) {
     assert!(!path.split('/').any(|segment| matches!(segment, "." | "..")), "{path:?}");
     let again = canonical_request(first.target().as_str()).expect("what is sent on is canonical");
     assert_eq!((again.target(), again.decoded_path()), (first.target(), path));
+    let (Ok(route), false) = (PathPattern::parse("/{x}/**"), path == "/") else { return };
+    let template = PathTemplate::parse("/v2/{x}/in/**", &route).expect("a template");
+    let rewritten = template.path(&first).expect("no longer than may be");
+    let again = canonical_request(&rewritten).expect("what is asked for instead is canonical");
+    let (captured, rest) = path[1..].split_once('/').map_or((&path[1..], ""), |(x, _)| (x, &path[1 + x.len()..]));
+    assert_eq!(again.decoded_path(), format!("/v2/{captured}/in{rest}"));
+}
+
+/// What a browser says of the page that asks: only pages at the host, and below it, are allowed.
+pub fn origin(data: &[u8]) {
+    let exact = OriginPattern::Exact("https://app.example.com".to_owned());
+    let below = OriginPattern::Below { scheme: "https://".to_owned(), suffix: ".example.org:8443".to_owned() };
+    let Ok(value) = HeaderValue::from_bytes(data) else { return };
+    let headers = HeaderMap::from_iter([(ORIGIN, value)]);
+    if Origins::Listed(vec![exact, below]).grant(&headers).is_some() {
+        let url = url::Url::parse(std::str::from_utf8(data).expect("ASCII")).expect("an origin is a URL");
+        let (host, port) = (url.host_str().unwrap_or_default(), url.port());
+        let below = host.strip_suffix(".example.org").is_some_and(|labels| !labels.is_empty());
+        assert!((host, port) == ("app.example.com", None) || (below && port == Some(8443)), "{url}");
+        assert_eq!((url.scheme(), url.path(), url.username(), url.query()), ("https", "/", "", None));
+    }
 }
 
 fn canonical_request(target: &str) -> Option<CanonicalRequest> {

@@ -96,6 +96,7 @@ fn world() -> PathBuf {
         ("keys/loose-file/RS256.x.pem", 0o640, &good.1),
         ("keys/garbage/RS256.x.pem", 0o600, &armour("PRIVATE KEY")),
         ("secrets/empty", 0o600, &"\n".to_owned()),
+        ("large.txt", 0o644, &"x".repeat(64 << 10)),
     ] {
         let path = world.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

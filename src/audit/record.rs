@@ -22,6 +22,8 @@ pub(crate) struct Record<'r> {
     pub(crate) method: Option<&'r str>,
     pub(crate) path: Option<&'r str>,
     pub(crate) route: Option<&'r str>,
+    /// Where the route has several.
+    pub(crate) upstream: Option<&'r str>,
     pub(crate) status: Option<u16>,
     pub(crate) duration: Duration,
     pub(crate) identity: Identity<'r>,
@@ -125,7 +127,8 @@ impl Record<'_> {
             .optional("network.peer.address", self.peer_address)
             .optional("http.request.method", self.method)
             .optional("url.path", self.path)
-            .optional("http.route", self.route);
+            .optional("http.route", self.route)
+            .optional("gateway.upstream", self.upstream);
         if let Some(status) = self.status {
             line.number("http.response.status_code", status.into());
         }

@@ -99,7 +99,10 @@ fn columns(route: &Route) -> [String; 5] {
         if route.methods == MethodSet::all() { vec!["*"] } else { route.methods.names().collect() };
     let path = format!("{} {}{}", methods.join(","), hosts.join("|"), route.path);
     let limits: Vec<String> = route.limits.iter().map(|limit| limit_text(limit)).collect();
-    [route.name.clone(), path, route.upstream.name.to_string(), who(route), limits.join(", ")]
+    let copies =
+        route.mirror.as_ref().map(|mirror| format!(", copies to {}", mirror.upstream.name)).unwrap_or_default();
+    let target = format!("{}{copies}", route.target);
+    [route.name.clone(), path, target, who(route), limits.join(", ")]
 }
 
 fn who(route: &Route) -> String {

@@ -80,7 +80,8 @@ fn load(path: &Path, secret: &ClientSecret) -> Result<Config, ExitCode> {
 
 fn service_address(config: &Config) -> Option<SocketAddr> {
     let routes = config.routes.routes();
-    let upstream = routes.iter().map(|route| &route.upstream).find(|upstream| &*upstream.name == LEGACY)?;
+    let upstream =
+        routes.iter().flat_map(|route| route.target.upstreams()).find(|upstream| &*upstream.name == LEGACY)?;
     upstream.server.address()
 }
 

@@ -4,6 +4,7 @@
 //! (scopes, paths, issuers, algorithms) is still text here; whatever needs a second look (a name that must exist
 //! elsewhere, a limit between two keys) has not had it. Nothing here decides anything.
 
+pub(crate) mod cors;
 pub(crate) mod issuer;
 pub(crate) mod limits;
 pub(crate) mod listener;
@@ -11,6 +12,7 @@ pub(crate) mod oauth;
 pub(crate) mod revocation;
 pub(crate) mod route;
 pub(crate) mod transport;
+pub(crate) mod target;
 pub(crate) mod upstream;
 
 use std::net::SocketAddr;

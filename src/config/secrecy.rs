@@ -75,8 +75,8 @@ impl Rule {
             },
             Self::Client if suggest::closest(key, CLIENT).is_some() => Self::Open,
             Self::Client | Self::Secret | Self::HeaderValues => Self::Secret,
-            Self::Headers if suggest::closest(key, &["set"]).is_some() => Self::HeaderValues,
-            Self::Open if suggest::closest(key, &["headers"]).is_some() => Self::Headers,
+            Self::Headers if suggest::closest(key, &["set", "add"]).is_some() => Self::HeaderValues,
+            Self::Open if suggest::closest(key, &["headers", "response_headers"]).is_some() => Self::Headers,
             Self::Headers => Self::Open,
             Self::Open => Self::Open,
         }

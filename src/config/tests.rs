@@ -103,10 +103,16 @@ routes:
       - {rate: 10/s, burst: 20, per: client}
       - {rate: 1000/min, per: \"header:X-Tenant\"}
     strip_prefix: /api
-    headers: {set: {X-Env: prod}, remove: [X-Debug]}
+    headers: {set: {X-Env: prod}, add: {X-Way: gateway}, remove: [X-Debug]}
+    response_headers: {set: {Strict-Transport-Security: max-age=60}, add: {X-Way: gateway}, remove: [Server]}
+    cors: {origins: [https://app.example.com, \"https://*.example.org\"], methods: [GET], headers: [Authorization], expose: [X-Count], credentials: true, max_age: 1h}
+    mirror: {upstream: simulation, percent: 10, timeout: 5s}
     forward_token: false
     timeout: 30s
     body_bytes: 1MiB
+  - {path: \"/v1/{id}/**\", upstream: {legacy: 95, simulation: 5}, sticky: \"claim:tenant\", rewrite: \"/v2/{id}/**\", access: {}}
+  - {path: /old/**, redirect: {to: https://new.example.com/**, status: 301}, access: public}
+  - {path: /hello, respond: {status: 200, body: hello, content_type: text/plain}, access: public}
 audit: {file: state/audit.jsonl, on_failure: block}
 admin: {address: 127.0.0.1:9901}
 trusted_proxies: [10.0.0.0/8, \"2001:db8::/32\"]
@@ -118,7 +124,7 @@ fn every_key_is_known() {
     assert!(faults.is_empty(), "{}", told(GOOD));
     let raw = raw.unwrap();
     assert_eq!(raw.workers.unwrap().value.get(), 4);
-    assert_eq!(raw.routes.len(), 2);
+    assert_eq!(raw.routes.len(), 5);
     assert_eq!(raw.issuers.names().collect::<Vec<_>>(), ["auth0"]);
 }
 

@@ -127,6 +127,11 @@ impl CanonicalRequest {
         self.target.query()
     }
 
+    /// This path with the query, for a route that sends on another than it was asked for.
+    pub(crate) fn target_at(&self, path: &str) -> Result<Uri, Ambiguous> {
+        join(path, self.query()).map(Uri::from)
+    }
+
     /// The target without its first `segments` path segments, for a route that strips them.
     pub(crate) fn target_without(&self, segments: usize) -> Result<Uri, Ambiguous> {
         if segments == 0 {
@@ -285,17 +290,33 @@ fn respell(path: &str) -> Result<(String, String), Ambiguous> {
             b';' => return Err(Ambiguous::Parameter),
             0..=0x1f | 0x7f => return Err(Ambiguous::Character),
             ordinary if is_ordinary(ordinary) => canonical.push(char::from(ordinary)),
-            other => {
-                canonical.push('%');
-                canonical.push(char::from(HEX[usize::from(other >> 4)]));
-                canonical.push(char::from(HEX[usize::from(other & 15)]));
-            }
+            other => push_escape(&mut canonical, other),
         }
         decoded.push(value);
     }
     let decoded = String::from_utf8(decoded).map_err(|_| Ambiguous::Escape)?;
     // C1 controls only show once the bytes are characters.
     if decoded.chars().any(char::is_control) { Err(Ambiguous::Character) } else { Ok((canonical, decoded)) }
+}
+
+/// How a path of ours is spelt that is written decoded, without its first slash; `None` if no request could have it.
+pub(crate) fn canonical_spelling(decoded: &str) -> Option<String> {
+    let mut spelt = String::from("/");
+    for byte in decoded.bytes() {
+        if is_ordinary(byte) || byte == b'/' {
+            spelt.push(char::from(byte));
+        } else {
+            push_escape(&mut spelt, byte);
+        }
+    }
+    spelling(&spelt).ok()?;
+    Some(spelt.split_off(1))
+}
+
+fn push_escape(text: &mut String, byte: u8) {
+    text.push('%');
+    text.push(char::from(HEX[usize::from(byte >> 4)]));
+    text.push(char::from(HEX[usize::from(byte & 15)]));
 }
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";

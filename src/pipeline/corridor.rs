@@ -1,7 +1,7 @@
 //! The request's way, from a parsed head to an answer: one direction, read from top to bottom.
 //!
 //! ```text
-//! accept → tls → http │ canonicalise → route → address rule and limits → authenticate → authorize → caller limits, audit place → forward │ audit
+//! accept → tls → http │ canonicalise → route → address rule and limits → authenticate → authorize → caller limits, audit place → forward, or answer │ audit
 //! ```
 //!
 //! What stands left of the first bar is `server/`; the line in the audit log is written when the answer's body has ended, by the
@@ -21,20 +21,24 @@ use super::authenticate::authenticate;
 use super::authorize::{Permit, admit, allow_public, authorize};
 use super::built_in;
 use super::canonical::CanonicalRequest;
+use super::cors::{Cors, asked_method};
 use super::forward::{Passage, forward};
 use super::headers::{HeaderFault, strip_request};
 use super::limits::{Limit, Per};
+use super::own_answer;
 use super::peer::{Entrance, Knowledge, Peer};
 use super::rejection::Rejection;
 use super::request_id::RequestId;
 use super::route::Route;
 use super::routes::Found;
 use super::snapshot::Snapshot;
+use super::target::{OwnAnswer, Target};
 use super::trail::{Place, Trail};
 use super::worker::Worker;
 use crate::server::guard::Exchange;
 use crate::upstream::body::{Linger, Upload, linger};
 use crate::upstream::request_end::RequestEnd;
+use crate::upstream::service::Upstream;
 
 /// Every request takes this way, the token endpoint and the JWK Set included.
 pub(crate) async fn walk(
@@ -72,10 +76,12 @@ pub(crate) async fn walk(
         // Boxed, so that no other request has room for it.
         Box::pin(worker.pressure().hold_back()).await;
     }
+    let is_refusal = decided.is_err();
     let mut answer = decided.unwrap_or_else(|rejection| rejection.answer(&mut trail));
     if for_head {
         answer = Content::withheld(answer);
     }
+    trail.dress(answer.headers_mut(), is_refusal);
     trail.sign(answer.status().as_u16(), answer.headers_mut());
     answer.map(|content| AnswerBody::new(content, trail, exchange, end.and_then(RequestEnd::hold)))
 }
@@ -104,10 +110,15 @@ async fn decide(
         let body = &mut upload.incoming;
         return built_in::answer(snapshot, (oauth, built_in), peer, trail, &request, &head, body).await;
     }
-    let route = find_route(snapshot, trail, &request)?;
+    let asked = asked_method(&request.method, &head.headers);
+    let route = find_route(snapshot, trail, &request, asked.as_ref())?;
+    trail.granted_origin = route.cors.as_ref().and_then(|cors| cors.origins.grant(&head.headers));
     // The cheapest refusal there is: it spends nothing of anyone's quota.
     let admitted = admit(route, peer.whence().certain())?;
     count_address(&route.limits, peer, trail)?;
+    if let (Some(asked), Some(cors)) = (asked, &route.cors) {
+        return Ok(preflight(cors, &asked, trail, &head));
+    }
     let permit = match &route.access {
         Access::Public => allow_public(&admitted).ok_or(Rejection::NoRoute)?,
         Access::Protected(rule) => {
@@ -125,20 +136,52 @@ async fn decide(
     }
     strip_request(&mut head.headers)?;
     trail.allowed();
-    let passage =
-        Passage { worker, from: peer, request: &request, request_id: &trail.request_id, limits: &snapshot.limits };
-    let answer = forward(permit, passage, head, upload).await?;
+    let answer = match lead(&permit, peer, trail, &head) {
+        Lead::To(to) => {
+            let (request, request_id, limits) = (&request, &trail.request_id, &snapshot.limits);
+            let passage = Passage { to, worker, from: peer, request, request_id, limits };
+            forward(permit, passage, head, upload).await?
+        }
+        Lead::Own(own) => own_answer::answer(own, &request)?,
+    };
     if is_protected {
         trail.commit(answer.status()).await?;
     }
     Ok(answer)
 }
 
+/// Where a permitted request goes.
+enum Lead<'r> {
+    To(&'r Upstream),
+    Own(&'r OwnAnswer),
+}
+
+fn lead<'r>(permit: &Permit<'r>, peer: &Peer, trail: &mut Trail, head: &Parts) -> Lead<'r> {
+    let split = match &permit.route().target {
+        Target::Upstream(upstream) => return Lead::To(upstream),
+        Target::Own(own) => return Lead::Own(own),
+        Target::Split(split) => split,
+    };
+    let (side, upstream) = split.choose(peer, &head.headers, permit.caller());
+    trail.side = Some(side);
+    Lead::To(upstream)
+}
+
+/// `asked` is the method that a preflight is about: its route is looked for first, which need not take OPTIONS itself.
 fn find_route<'s>(
     snapshot: &'s Snapshot,
     trail: &mut Trail,
     request: &'s CanonicalRequest,
+    asked: Option<&Method>,
 ) -> Result<&'s Route, Rejection> {
+    if let Some(asked) = asked
+        && let Found::Route(route, index) =
+            snapshot.routes.find(asked, request.authority.host(), request.decoded_path())
+        && route.cors.is_some()
+    {
+        trail.place = Place::Route(index);
+        return Ok(route);
+    }
     match snapshot.routes.find(&request.method, request.authority.host(), request.decoded_path()) {
         Found::Route(route, index) => {
             trail.place = Place::Route(index);
@@ -147,6 +190,17 @@ fn find_route<'s>(
         Found::MethodNotAllowed(allow) => Err(Rejection::MethodNotAllowed(allow)),
         Found::Nothing => Err(Rejection::NoRoute),
     }
+}
+
+/// Says to a browser what its pages may send. It shows no credentials with the question, and gets nothing for it.
+fn preflight(cors: &Cors, asked: &Method, trail: &mut Trail, head: &Parts) -> Response<Content> {
+    trail.reserve_if_roomy();
+    trail.allowed();
+    let is_allowed = trail.granted_origin.is_some() && cors.allows(asked, &head.headers);
+    if !is_allowed {
+        trail.granted_origin = None;
+    }
+    cors.preflight(is_allowed)
 }
 
 /// Address limits come before any signature is looked at, so that a flood of bad tokens is cheap.

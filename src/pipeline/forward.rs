@@ -10,6 +10,7 @@ use hyper::body::Body as _;
 use super::answer::Content;
 use super::authorize::Permit;
 use super::canonical::CanonicalRequest;
+use super::cors;
 use super::headers::{
     X_AUTH_CLIENT_ID, X_AUTH_ISSUER, X_AUTH_SCOPE, X_AUTH_SUBJECT, X_FORWARDED_FOR, X_FORWARDED_HOST,
     X_FORWARDED_PROTO, X_REQUEST_ID, strip_response,
@@ -21,9 +22,11 @@ use super::worker::Worker;
 use crate::server::limits::Limits;
 use crate::upstream::body::{Patience, RequestBody, Upload};
 use crate::upstream::exchange::Deadlines;
+use crate::upstream::service::Upstream;
 
 /// What goes with a request, besides the request itself.
 pub(crate) struct Passage<'p> {
+    pub(crate) to: &'p Upstream,
     pub(crate) worker: &'p Worker,
     pub(crate) from: &'p Peer,
     pub(crate) request: &'p CanonicalRequest,
@@ -48,17 +51,23 @@ pub(crate) async fn forward(
     let (body, progress) = RequestBody::new(upload, route.body_bytes, patience);
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = head.method;
-    *outgoing.uri_mut() = passage.request.target_without(route.strip_segments)?;
+    *outgoing.uri_mut() = route.upstream_uri(passage.request)?;
     *outgoing.headers_mut() = head.headers;
     if !outgoing.body().is_end_stream() && outgoing.body().size_hint().exact().is_none() {
         // Said here, because for GET and HEAD hyper takes a body of unknown length for none.
         outgoing.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     introduce(outgoing.headers_mut(), &permit, &passage, head.version);
-    let deadlines = Deadlines { response: route.timeout, body_idle };
-    let answer = passage.worker.pools().send(&route.upstream, outgoing, progress, deadlines).await?;
+    if let Some(mirror) = &route.mirror {
+        mirror.copy(passage.worker, &mut outgoing);
+    }
+    let deadlines = Deadlines { response: route.timeout.unwrap_or(passage.to.response_timeout), body_idle };
+    let answer = passage.worker.pools().send(passage.to, outgoing, progress, deadlines).await?;
     let mut answer = answer.map(|body| Content::Streamed(Box::new(body)));
     strip_response(answer.headers_mut());
+    if route.cors.is_some() {
+        cors::strip(answer.headers_mut());
+    }
     *answer.version_mut() = Version::default();
     Ok(answer)
 }
@@ -71,12 +80,7 @@ fn introduce(headers: &mut HeaderMap, permit: &Permit<'_>, passage: &Passage<'_>
     if permit.caller().is_some() && !route.forward_token {
         headers.remove(AUTHORIZATION);
     }
-    for name in &route.header_edits.remove {
-        headers.remove(name);
-    }
-    for (name, value) in &route.header_edits.set {
-        headers.insert(name.clone(), own_copy(value));
-    }
+    route.request_headers.apply(headers);
     headers.reserve(OURS);
     headers.insert(X_FORWARDED_FOR, from.forwarded_for.clone());
     headers.insert(X_FORWARDED_PROTO, from.proto());
@@ -97,11 +101,6 @@ fn introduce(headers: &mut HeaderMap, permit: &Permit<'_>, passage: &Passage<'_>
 
 /// How many fields [`introduce`] adds at most, and `Host`.
 const OURS: usize = 11;
-
-/// A clone would share a counter with all cores.
-fn own_copy(value: &HeaderValue) -> HeaderValue {
-    HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
-}
 
 /// RFC 9110 §7.6.3.
 fn via(version: Version) -> HeaderValue {

@@ -41,6 +41,8 @@ pub(crate) const X_AUTH_ISSUER: HeaderName = HeaderName::from_static("x-auth-iss
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// Marks a copy of a request whose answer nobody reads.
+pub(crate) const X_MIRRORED: HeaderName = HeaderName::from_static("x-mirrored");
 
 /// Takes out of a request's header what stays behind. Quick where there is nothing to do.
 pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<(), HeaderFault> {
@@ -139,6 +141,7 @@ fn fate(name: &str) -> Fate {
         | "x-original-uri"
         | "x-rewrite-url"
         | "x-request-id"
+        | "x-mirrored"
         | "x-client-cert"
         | "x-client-ip"
         | "x-cluster-client-ip"

@@ -71,7 +71,7 @@ pub(crate) struct Count {
 
 const MAX_KEYS: usize = 100_000;
 /// What is counted where the thing to count by is absent.
-const ABSENT: Digest = Digest(0);
+pub(super) const ABSENT: Digest = Digest(0);
 
 impl Limit {
     pub(crate) fn new(name: String, rate: Rate, per: Per) -> Self {

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HeaderName;
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::access::{Access, AddressRule};
+use super::canonical::{Ambiguous, CanonicalRequest};
+use super::cors::Cors;
+use super::header_rules::HeaderRules;
 use super::limits::Limit;
+use super::mirror::Mirror;
 use super::pattern::{HostPattern, PathPattern};
-use crate::upstream::service::Upstream;
+use super::rewrite::PathTemplate;
+use super::target::Target;
 
 #[derive(Debug)]
 pub(crate) struct Route {
@@ -18,25 +22,27 @@ pub(crate) struct Route {
     pub(crate) hosts: Vec<HostPattern>,
     pub(crate) path: PathPattern,
     pub(crate) methods: MethodSet,
-    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) target: Target,
     pub(crate) access: Access,
     pub(crate) from: AddressRule,
     pub(crate) limits: Vec<Arc<Limit>>,
     /// How many leading segments of the path stay behind.
     pub(crate) strip_segments: usize,
-    pub(crate) header_edits: HeaderEdits,
+    /// What the upstream is asked for instead.
+    pub(crate) rewrite: Option<Box<PathTemplate>>,
+    /// Of the request on its way to the upstream.
+    pub(crate) request_headers: HeaderRules,
+    /// Of every answer.
+    pub(crate) response_headers: Option<Box<HeaderRules>>,
     /// Pass `Authorization` on although the route is protected.
     pub(crate) forward_token: bool,
-    /// To the first byte of the answer.
-    pub(crate) timeout: Duration,
+    /// To the first byte of the answer. `None`: the upstream's own.
+    pub(crate) timeout: Option<Duration>,
     pub(crate) body_bytes: Option<u64>,
-}
-
-/// Changes to the request's header on its way to the upstream; no protected name among them.
-#[derive(Debug, Default)]
-pub(crate) struct HeaderEdits {
-    pub(crate) set: Vec<(HeaderName, HeaderValue)>,
-    pub(crate) remove: Vec<HeaderName>,
+    /// Who gets a copy.
+    pub(crate) mirror: Option<Box<Mirror>>,
+    /// What pages of other origins may do.
+    pub(crate) cors: Option<Box<Cors>>,
 }
 
 /// The methods that a route takes. HEAD follows GET.
@@ -56,6 +62,28 @@ pub(crate) enum InvalidMethod {
 /// What a route takes that lists none.
 pub(crate) const STANDARD: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+
+impl Route {
+    /// What the upstream is asked for.
+    pub(crate) fn upstream_uri(&self, request: &CanonicalRequest) -> Result<Uri, Ambiguous> {
+        match &self.rewrite {
+            None => request.target_without(self.strip_segments),
+            Some(template) => request.target_at(&template.path(request)?),
+        }
+    }
+
+    /// Adds what this route has all its answers say; `granted` is whose pages may read them.
+    pub(crate) fn dress(&self, headers: &mut HeaderMap, is_refusal: bool, granted: Option<&HeaderValue>) {
+        match &self.response_headers {
+            None => {}
+            Some(rules) if is_refusal => rules.apply_to_refusal(headers),
+            Some(rules) => rules.apply(headers),
+        }
+        if let Some(cors) = &self.cors {
+            cors.finish(granted, headers);
+        }
+    }
+}
 
 impl MethodSet {
     pub(crate) fn all() -> Self {
@@ -101,7 +129,9 @@ impl MethodSet {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::upstream::service::{Origin, Protocol, Server};
+    use std::sync::Arc;
+
+    use crate::upstream::service::{Origin, Protocol, Server, Upstream};
 
     /// A public route to nowhere.
     pub(in super::super) fn route(path: &str, hosts: &[&str], methods: &[&str]) -> Route {
@@ -120,15 +150,19 @@ pub(super) mod tests {
             hosts: hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect(),
             path: PathPattern::parse(path).unwrap(),
             methods,
-            upstream: Arc::new(upstream),
+            target: Target::Upstream(Arc::new(upstream)),
             access: Access::Public,
             from: AddressRule::default(),
             limits: Vec::new(),
             strip_segments: 0,
-            header_edits: HeaderEdits::default(),
+            rewrite: None,
+            request_headers: HeaderRules::default(),
+            response_headers: None,
             forward_token: false,
-            timeout: Duration::from_secs(1),
+            timeout: None,
             body_bytes: None,
+            mirror: None,
+            cors: None,
         }
     }
 

@@ -7,13 +7,16 @@ use http::Method;
 
 use super::limits::Count;
 use super::snapshot::Snapshot;
+use super::target::Target;
 use super::trail::{Place, REDIRECT};
 use crate::audit::reason::Reason;
 use crate::audit::record::Decision;
 use crate::clock::UnixTime;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
-use crate::telemetry::metrics::{DecisionLabels, DurationLabels, Histogram, LimitLabels, Report, SecretLabels};
+use crate::telemetry::metrics::{
+    DecisionLabels, DurationLabels, Histogram, LimitLabels, Report, SecretLabels, SplitLabels,
+};
 
 /// Touched by its worker alone: no locks and no atomics.
 #[derive(Debug, Default)]
@@ -21,6 +24,8 @@ pub(crate) struct Tally {
     decisions: HashMap<DecisionKey, u64>,
     durations: HashMap<DurationKey, Histogram>,
     limits: HashMap<(Place, u8, bool), u64>,
+    /// By route, and the side of its split that served.
+    splits: HashMap<(Place, usize), u64>,
     /// When each secret of our own clients last got a token: as many as the configuration has, at most.
     secrets: HashMap<(Identity, usize), UnixTime>,
     /// Issuers by number: a shared name would be counted by all cores at once.
@@ -45,6 +50,8 @@ pub(crate) struct Ending<'e> {
     pub(crate) method: Option<&'e Method>,
     pub(crate) status: Option<u16>,
     pub(crate) duration: Duration,
+    /// Of a split.
+    pub(crate) side: Option<usize>,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -60,6 +67,9 @@ impl Tally {
         if let (Some(method), Some(status)) = (ending.method, ending.status) {
             let key = DurationKey { place, method: known(method), status };
             self.durations.entry(key).or_default().observe(ending.duration);
+        }
+        if let Some(side) = ending.side {
+            *self.splits.entry((place, side)).or_default() += 1;
         }
         let issuer = ending.issuer.map(|name| self.number(name));
         *self.decisions.entry(DecisionKey { place, issuer, decision, reason }).or_default() += 1;
@@ -118,6 +128,10 @@ impl Tally {
                 *count,
             )
         });
+        let splits = self.splits.iter().map(|((place, side), count)| {
+            let upstream = side_name(snapshot, *place, *side).to_owned();
+            (SplitLabels { route: route(*place), upstream }, *count)
+        });
         let secrets = self.secrets.iter().map(|((client, secret), last)| {
             (SecretLabels { client: client.as_str().to_owned(), secret: *secret as u64 }, last.seconds())
         });
@@ -126,6 +140,7 @@ impl Tally {
             decisions: decisions.collect(),
             durations: durations.collect(),
             limits: limits.collect(),
+            splits: splits.collect(),
             ..Report::default()
         }
     }
@@ -137,6 +152,15 @@ fn route_name(snapshot: &Snapshot, place: Place) -> &str {
         Place::BuiltIn(built_in) => built_in.name(),
         Place::Redirect => REDIRECT,
         Place::Route(index) => snapshot.routes.routes().get(index).map_or("", |route| &route.name),
+    }
+}
+
+/// The upstream that a request went to where its route has several.
+pub(super) fn side_name(snapshot: &Snapshot, place: Place, side: usize) -> &str {
+    let Place::Route(index) = place else { return "" };
+    match snapshot.routes.routes().get(index).map(|route| &route.target) {
+        Some(Target::Split(split)) => split.upstream(side).map_or("", |upstream| &upstream.name),
+        Some(Target::Upstream(_) | Target::Own(_)) | None => "",
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::canonical::CanonicalRequest;
 use super::headers::X_REQUEST_ID;
@@ -16,8 +16,9 @@ use super::limit_headers::announce;
 use super::limits::{Count, Limit};
 use super::peer::Peer;
 use super::request_id::RequestId;
+use super::route::Route;
 use super::snapshot::{BuiltIn, OwnIssuer};
-use super::tally::Ending;
+use super::tally::{Ending, side_name};
 use super::worker::{SharedSnapshot, Worker};
 use crate::audit::fold::Refusal;
 use crate::audit::ledger::{Slot, Synced, Unavailable};
@@ -44,6 +45,10 @@ pub(crate) struct Trail {
     method: Option<Method>,
     target: Option<PathAndQuery>,
     pub(crate) place: Place,
+    /// Which of its route's upstreams it went to, where there are several.
+    pub(crate) side: Option<usize>,
+    /// Whose pages may read the answer, where the route says so.
+    pub(crate) granted_origin: Option<HeaderValue>,
     who: Who,
     counts: [Option<Count>; MAX_LIMITS],
     decision: Decision,
@@ -93,6 +98,8 @@ impl Trail {
             method: None,
             target: None,
             place: Place::Nowhere,
+            side: None,
+            granted_origin: None,
             who: Who::Nobody,
             counts: [None; MAX_LIMITS],
             decision: Decision::Deny,
@@ -179,6 +186,13 @@ impl Trail {
         }
     }
 
+    /// Adds what the route has its answers say.
+    pub(crate) fn dress(&self, headers: &mut HeaderMap, is_refusal: bool) {
+        if let Some(route) = self.route() {
+            route.dress(headers, is_refusal, self.granted_origin.as_ref());
+        }
+    }
+
     /// Adds what every answer carries.
     pub(crate) fn sign(&mut self, status: u16, headers: &mut HeaderMap) {
         self.status = Some(status);
@@ -211,6 +225,7 @@ impl Trail {
             method: self.method.as_ref(),
             status: self.status,
             duration,
+            side: self.side,
         };
         self.worker.tally(|tally| tally.ended(&ending));
     }
@@ -240,6 +255,7 @@ impl Trail {
             method: self.method.as_ref().map(Method::as_str),
             path: self.target.as_ref().map(PathAndQuery::path),
             route: self.route_name(),
+            upstream: self.side.map(|side| side_name(&self.snapshot, self.place, side)),
             status: self.status,
             duration,
             identity: self.identity(),
@@ -281,6 +297,13 @@ impl Trail {
             Who::Caller(verified) => Some(&verified.caller.issuer),
             Who::Claimed { issuer, .. } => issuer.as_ref(),
             Who::Nobody | Who::Client(_) | Who::Granted(_) => None,
+        }
+    }
+
+    fn route(&self) -> Option<&Route> {
+        match self.place {
+            Place::Route(index) => self.snapshot.routes.routes().get(index).map(|route| &**route),
+            Place::Nowhere | Place::BuiltIn(_) | Place::Redirect => None,
         }
     }
 

@@ -20,6 +20,7 @@ use tracing::debug;
 use super::answer::AnswerBody;
 use super::corridor::walk;
 use super::crowd::Crowd;
+use super::mirror::Mirrors;
 use super::peer::{Entrance, Knowledge, Peer};
 use super::pressure::Pressure;
 use super::request_id::{RequestId, RequestIds};
@@ -59,6 +60,7 @@ pub(crate) struct Worker {
     token_hits: Cell<u64>,
     token_misses: Cell<u64>,
     pools: Rc<Pools>,
+    mirrors: Rc<Mirrors>,
     ledger: Rc<Ledger>,
     guard: Rc<Guard>,
     handshakes: Rc<Handshakes>,
@@ -95,6 +97,7 @@ impl Worker {
             token_hits: Cell::new(0),
             token_misses: Cell::new(0),
             pools: Rc::default(),
+            mirrors: Rc::default(),
             ledger,
             tally: RefCell::default(),
             ids: RequestIds::new(),
@@ -292,6 +295,15 @@ impl Worker {
         &self.pools
     }
 
+    /// For what outlives the request that it comes from.
+    pub(crate) fn shared_pools(&self) -> &Rc<Pools> {
+        &self.pools
+    }
+
+    pub(crate) fn mirrors(&self) -> &Rc<Mirrors> {
+        &self.mirrors
+    }
+
     pub(crate) fn ledger(&self) -> &Rc<Ledger> {
         &self.ledger
     }
@@ -322,6 +334,7 @@ impl Worker {
             token_cache_misses: self.token_misses.get(),
             idle_upstream_connections: self.pools.idle() as u64,
             in_flight: self.pressure.in_flight() as u64,
+            mirrored: self.mirrors.counts(),
             ..self.tally.borrow().report(&self.snapshot())
         }
     }

@@ -36,6 +36,18 @@ pub(crate) struct LimitLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct SplitLabels {
+    pub(crate) route: String,
+    pub(crate) upstream: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct MirrorLabels {
+    pub(crate) upstream: String,
+    pub(crate) outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 pub(crate) struct IssuerLabels {
     pub(crate) issuer: String,
 }
@@ -64,6 +76,9 @@ pub(crate) struct Report {
     pub(crate) decisions: Vec<(DecisionLabels, u64)>,
     pub(crate) durations: Vec<(DurationLabels, Histogram)>,
     pub(crate) limits: Vec<(LimitLabels, u64)>,
+    pub(crate) splits: Vec<(SplitLabels, u64)>,
+    /// By upstream and outcome.
+    pub(crate) mirrored: Vec<(String, &'static str, u64)>,
     /// When a token was last issued for each, in seconds since 1970.
     pub(crate) secrets: Vec<(SecretLabels, u64)>,
     pub(crate) cached_tokens: u64,
@@ -136,6 +151,8 @@ struct Sum {
     decisions: BTreeMap<DecisionLabels, u64>,
     durations: BTreeMap<DurationLabels, Histogram>,
     limits: BTreeMap<LimitLabels, u64>,
+    splits: BTreeMap<SplitLabels, u64>,
+    mirrored: BTreeMap<MirrorLabels, u64>,
     secrets: BTreeMap<SecretLabels, f64>,
     total: Report,
 }
@@ -150,6 +167,10 @@ impl Sum {
                 .into_iter()
                 .for_each(|(labels, histogram)| sum.durations.entry(labels).or_default().add(&histogram));
             report.limits.into_iter().for_each(|(labels, count)| *sum.limits.entry(labels).or_default() += count);
+            report.splits.into_iter().for_each(|(labels, count)| *sum.splits.entry(labels).or_default() += count);
+            for (upstream, outcome, count) in report.mirrored {
+                *sum.mirrored.entry(MirrorLabels { upstream, outcome }).or_default() += count;
+            }
             for (labels, last) in report.secrets {
                 let latest = sum.secrets.entry(labels).or_default();
                 *latest = latest.max(last as f64);
@@ -182,6 +203,8 @@ impl Collector for Page {
         let mut page = Writer(&mut encoder);
         page.counters("portcullis_auth_decisions", "Decisions on requests and grants", &sum.decisions)?;
         page.counters("portcullis_ratelimit_decisions", "Decisions of rate limits", &sum.limits)?;
+        page.counters("portcullis_split_requests", "Requests by the side of a split that served them", &sum.splits)?;
+        page.counters("portcullis_mirrored_requests", "Copies of requests, by what became of them", &sum.mirrored)?;
         page.histograms(
             "http_server_request_duration",
             "From a request's head to the end of its answer",

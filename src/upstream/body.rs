@@ -12,6 +12,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use super::copy::Copy;
 use super::fault::{BodyFault, BoxError};
 use super::incoming::Answered;
 use super::pool::Lease;
@@ -27,7 +28,9 @@ pub(crate) struct RequestBody {
     /// Of a request whose length does not say where it ends, as over HTTP/2.
     watcher: Option<Watcher>,
     /// The piece that fills the announced length, until the end is seen: with it the upstream would have a whole request.
+    /// Where nothing comes in, all of the body.
     last: Option<Bytes>,
+    copy: Option<Box<Copy>>,
 }
 
 /// A request's body as it comes in, with whoever is told of its end.
@@ -143,8 +146,32 @@ impl RequestBody {
         let incoming = upload.incoming.take().filter(|incoming| !incoming.is_end_stream());
         progress.finished.set(incoming.is_none());
         let (pace, watcher) = (Pace::new(patience), upload.watcher.take());
-        let body = Self { incoming, left: limit, pace, progress: Rc::clone(&progress), watcher, last: None };
+        let progress_of = Rc::clone(&progress);
+        let body = Self { incoming, left: limit, pace, progress: progress_of, watcher, last: None, copy: None };
         (body, progress)
+    }
+
+    /// One that is there already.
+    pub(crate) fn whole(bytes: Bytes) -> (Self, Rc<Progress>) {
+        let progress = Rc::new(Progress::default());
+        progress.finished.set(bytes.is_empty());
+        let last = (!bytes.is_empty()).then_some(bytes);
+        let pace = Pace::new(Patience { idle: None, min_rate: None });
+        let progress_of = Rc::clone(&progress);
+        (Self { incoming: None, left: None, pace, progress: progress_of, watcher: None, last, copy: None }, progress)
+    }
+
+    /// Keeps a copy of what passes, and hands it over once that is `length` bytes. A body that breaks off is not handed over.
+    pub(crate) fn copy(&mut self, length: usize, then: impl FnOnce(Bytes) + 'static) {
+        self.copy = Some(Box::new(Copy::new(length, then)));
+    }
+
+    fn passed(&mut self, data: &Bytes) {
+        if self.copy.as_mut().is_some_and(|copy| copy.keep(data))
+            && let Some(copy) = self.copy.take()
+        {
+            copy.hand_over();
+        }
     }
 
     fn take(&mut self, data: &Bytes) -> Result<(), BodyFault> {
@@ -165,11 +192,14 @@ impl RequestBody {
         self.progress.finished.set(true);
         self.incoming = None;
         self.saw(End::Whole);
-        Poll::Ready(self.last.take().map(|data| Ok(Frame::data(data))))
+        let last = self.last.take();
+        last.iter().for_each(|data| self.passed(data));
+        Poll::Ready(last.map(|data| Ok(Frame::data(data))))
     }
 
     fn failed(&mut self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.progress.fault.set(Some(fault));
+        self.last = None;
         let rest = self.incoming.take();
         match fault {
             BodyFault::TooLarge => {
@@ -198,7 +228,7 @@ impl Body for RequestBody {
         let this = &mut *self;
         loop {
             let Some(incoming) = &mut this.incoming else {
-                return Poll::Ready(None);
+                return Poll::Ready(this.last.take().map(|data| Ok(Frame::data(data))));
             };
             let data = match Pin::new(incoming).poll_frame(context) {
                 Poll::Pending if this.pace.is_over(context) => return this.failed(BodyFault::Slow),
@@ -218,7 +248,10 @@ impl Body for RequestBody {
             }
             match this.last {
                 None if this.is_full() => this.last = Some(data),
-                None => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                None => {
+                    this.passed(&data);
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
                 // What follows a full body is empty.
                 Some(_) => {}
             }
@@ -228,14 +261,14 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match &self.incoming {
             Some(incoming) => self.last.is_none() && incoming.is_end_stream(),
-            None => true,
+            None => self.last.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.incoming {
             Some(incoming) => incoming.size_hint(),
-            None => SizeHint::with_exact(0),
+            None => SizeHint::with_exact(self.last.as_ref().map_or(0, |last| last.len() as u64)),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod answer_head;
 pub(crate) mod body;
 pub(crate) mod connect;
+mod copy;
 pub(crate) mod exchange;
 pub(crate) mod fault;
 mod http2;

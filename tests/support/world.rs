@@ -32,7 +32,7 @@ const DEFAULTS: [(&str, &str); 7] = [
     ("admin:", "admin: {address: 127.0.0.1:0}\n"),
 ];
 
-/// These routes before the upstream `legacy`, one a line, and these top-level sections instead of the usual ones.
+/// These routes before the upstream `legacy` where they do not say to where else, one a line, and these top-level sections instead of the usual ones.
 pub(crate) fn config(legacy: SocketAddr, routes: &[&str], sections: &str) -> String {
     let missing = |(name, _): &&(&str, &str)| !sections.lines().any(|line| line.starts_with(name));
     let mut text: String = DEFAULTS.iter().filter(missing).map(|(_, section)| *section).collect();
@@ -41,7 +41,8 @@ pub(crate) fn config(legacy: SocketAddr, routes: &[&str], sections: &str) -> Str
     }
     text += "routes:\n";
     for route in routes {
-        text += &format!("  - {{{route}, upstream: legacy}}\n");
+        let leads = [", upstream: ", ", redirect: ", ", respond: "].iter().any(|key| route.contains(key));
+        text += &format!("  - {{{route}{}}}\n", if leads { "" } else { ", upstream: legacy" });
     }
     text + sections + "\n"
 }

@@ -7,6 +7,8 @@ use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::Node;
 use super::super::values::{Count, Hint, Limit, Period, Rate, Size, Value};
+use super::cors::RawCors;
+use super::target::{RawMirror, RawRedirect, RawRespond, RawUpstreams};
 use crate::network::Network;
 
 mirror! {
@@ -18,7 +20,13 @@ mirror! {
         path: Required<String>,
         /// Default: all but CONNECT and TRACE.
         methods: Option<At<OneOrMore<String>>>,
-        upstream: Required<String>,
+        /// This, `redirect` or `respond`.
+        upstream: Option<Required<RawUpstreams>>,
+        /// Whoever shares this stays with one of several upstreams.
+        sticky: Option<At<LimitKey>>,
+        mirror: Option<At<RawMirror>>,
+        redirect: Option<At<RawRedirect>>,
+        respond: Option<At<RawRespond>>,
         /// A public route says so in so many words.
         access: Required<RawAccess>,
         /// Addresses that may come at all. Default: any.
@@ -27,7 +35,11 @@ mirror! {
         deny_from: Option<At<OneOrMore<Network>>>,
         rate_limits: Vec<At<RawRateLimit>>,
         strip_prefix: Option<At<String>>,
+        /// A path with the captures of `path`.
+        rewrite: Option<At<String>>,
         headers: RawHeaders,
+        response_headers: RawHeaders,
+        cors: Option<At<RawCors>>,
         forward_token: At<bool> = false,
         /// To the first byte of the response. Default: the upstream's `response_timeout`.
         timeout: Option<At<Limit<Period>>>,
@@ -105,9 +117,11 @@ pub(crate) enum LimitKey {
 }
 
 mirror! {
-    /// Changes to the request headers that an upstream gets.
+    /// Changes to a header.
     struct RawHeaders {
         set: Named<String>,
+        /// Besides what is there.
+        add: Named<String>,
         remove: Vec<At<String>>,
     }
 }

@@ -4,6 +4,8 @@
 //! file. Each part resolves what it can and adds its faults to the others', so that one run tells them all. Files that the
 //! configuration names are read here, never written.
 
+mod cors;
+mod header_rules;
 mod issuers;
 mod listeners;
 mod oauth;
@@ -12,6 +14,7 @@ mod revocation;
 mod routes;
 mod secrets;
 mod transport;
+mod targets;
 
 use std::error::Error;
 use std::net::IpAddr;

@@ -46,7 +46,7 @@ impl Resolver<'_> {
         limits
     }
 
-    fn per(&mut self, key: &At<LimitKey>, public: bool) -> Option<Per> {
+    pub(super) fn per(&mut self, key: &At<LimitKey>, public: bool) -> Option<Per> {
         let per = match &key.value {
             LimitKey::Client => Per::Client,
             LimitKey::Address => Per::Address,

@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::header::HeaderName;
-use http::{HeaderValue, Method};
+use http::Method;
 
 use super::super::decode::{Named, OneOrMore};
 use super::super::raw::issuer::RawIssuer;
 use super::super::raw::oauth::RawOauth;
-use super::super::raw::route::{RawAccess, RawHeaders, RawRoute, RawRule, RawScopes};
+use super::super::raw::route::{RawAccess, RawRoute, RawRule, RawScopes};
 use super::super::raw::upstream::RawUpstream;
 use super::super::source::{At, Span};
 use super::super::suggest;
@@ -23,11 +22,11 @@ use crate::oauth::scope::ScopeSet;
 use crate::pipeline::access::{Access, AccessRule, AddressRule, ClaimRule};
 use crate::pipeline::headers::is_protected;
 use crate::pipeline::pattern::{HostPattern, PathPattern};
-use crate::pipeline::route::{HeaderEdits, MethodSet, Route, STANDARD};
+use crate::pipeline::route::{MethodSet, Route, STANDARD};
 use crate::pipeline::routes::RouteTable;
 use crate::upstream::service::Upstream;
 
-type Upstreams = HashMap<String, Arc<Upstream>>;
+pub(super) type Upstreams = HashMap<String, Arc<Upstream>>;
 
 /// Where a route's path stands, and its name or what it is called by.
 #[derive(Clone, Copy)]
@@ -88,7 +87,7 @@ impl Resolver<'_> {
         for route in raw {
             let place = route.value.path.as_ref().map_or(route.span, |path| path.span);
             let named = route.value.name.as_ref().map(|name| name.span);
-            let Some(route) = self.route(route.value, names, upstreams, body_bytes) else { continue };
+            let Some(route) = self.route(route, names, upstreams, body_bytes) else { continue };
             let line = self.source.line(place);
             if let Some(first) = taken.insert(route.name.clone(), line) {
                 let message =
@@ -115,23 +114,30 @@ impl Resolver<'_> {
         }
     }
 
-    fn route(&mut self, raw: RawRoute, names: &Names, upstreams: &Upstreams, body_bytes: Option<u64>) -> Option<Route> {
-        let hosts = raw.hosts.map(|list| self.hosts(&list.value)).unwrap_or_default();
+    fn route(
+        &mut self,
+        raw: At<RawRoute>,
+        names: &Names,
+        upstreams: &Upstreams,
+        body_bytes: Option<u64>,
+    ) -> Option<Route> {
+        let At { value: raw, span } = raw;
+        let hosts = raw.hosts.as_ref().map(|list| self.hosts(&list.value)).unwrap_or_default();
         let path = raw.path.as_ref().ok().and_then(|path| self.path(path, names));
         let (methods, listed) = match &raw.methods {
             Some(list) => (self.methods(&list.value), true),
             None => (MethodSet::all(), false),
         };
+        let target = self.target(&raw, span, path.as_ref(), (names, upstreams));
+        let mirror = raw.mirror.as_ref().and_then(|mirror| self.mirror(&mirror.value, names, upstreams));
+        let (strip_segments, rewrite) = self.path_change(&raw, path.as_ref());
+        let cors = raw.cors.as_ref().and_then(|cors| self.cors(&cors.value, &methods));
+        let request_headers = self.header_rules(&raw.headers, is_protected);
+        let response_headers = self.response_headers(&raw.response_headers, raw.cors.is_some());
         let access = raw.access.map(|access| self.access(&access, names));
         let from = AddressRule { allow: self.networks(raw.allow_from), deny: self.networks(raw.deny_from) };
         let public = matches!(access, Ok(Access::Public));
         let limits = self.rate_limits(&raw.rate_limits, public);
-        let strip_segments = match (&raw.strip_prefix, &path, &raw.path) {
-            (Some(prefix), Some(path), Ok(written)) => self.strip(prefix, path, written),
-            (Some(_) | None, _, _) => 0,
-        };
-        let header_edits = self.header_edits(raw.headers);
-        let upstream = raw.upstream.ok().and_then(|name| self.upstream(&name, names, upstreams));
         let path = path?;
         let default_name = match (listed, &raw.methods) {
             (true, Some(list)) => {
@@ -141,21 +147,24 @@ impl Resolver<'_> {
             _ => path.to_string(),
         };
         let name = raw.name.and_then(|name| self.route_name(&name)).unwrap_or(default_name);
-        let upstream = upstream?;
         Some(Route {
             name,
             hosts,
             path,
             methods,
-            timeout: raw.timeout.map_or(upstream.response_timeout, |timeout| deadline(timeout.value)),
-            upstream,
+            timeout: raw.timeout.map(|timeout| deadline(timeout.value)),
+            target: target?,
             access: access.ok()?,
             from,
             limits,
             strip_segments,
-            header_edits,
+            rewrite: rewrite.map(Box::new),
+            request_headers,
+            response_headers: response_headers.map(Box::new),
             forward_token: raw.forward_token.value,
             body_bytes: raw.body_bytes.map_or(body_bytes, |limit| limit.value.at_most().map(Size::bytes)),
+            mirror: mirror.map(Box::new),
+            cors: cors.map(Box::new),
         })
     }
 
@@ -194,7 +203,7 @@ impl Resolver<'_> {
         PathPattern::parse(&path.value).map_err(|fault| self.faults.at(path.span, fault.to_string())).ok()
     }
 
-    fn methods(&mut self, list: &OneOrMore<String>) -> MethodSet {
+    pub(super) fn methods(&mut self, list: &OneOrMore<String>) -> MethodSet {
         let mut methods = Vec::new();
         for method in &list.items {
             match MethodSet::parse_method(&method.value) {
@@ -218,7 +227,12 @@ impl Resolver<'_> {
         MethodSet::new(methods)
     }
 
-    fn upstream(&mut self, name: &At<String>, names: &Names, upstreams: &Upstreams) -> Option<Arc<Upstream>> {
+    pub(super) fn upstream(
+        &mut self,
+        name: &At<String>,
+        names: &Names,
+        upstreams: &Upstreams,
+    ) -> Option<Arc<Upstream>> {
         if let Some(upstream) = upstreams.get(&name.value) {
             return Some(Arc::clone(upstream));
         }
@@ -301,55 +315,6 @@ impl Resolver<'_> {
             clients.push((issuer, id.to_owned()));
         }
         clients
-    }
-
-    fn strip(&mut self, prefix: &At<String>, path: &PathPattern, written: &At<String>) -> usize {
-        let fault = match PathPattern::parse(&prefix.value) {
-            Ok(_) if prefix.value == "/" => Some("there is nothing to strip: remove the key".to_owned()),
-            Ok(_) => None,
-            Err(fault) => Some(fault.to_string()),
-        };
-        if let Some(fault) = fault {
-            self.faults.at(prefix.span, fault);
-            return 0;
-        }
-        path.strippable(&prefix.value).unwrap_or_else(|| {
-            let quoted = self.source.quote(written.span).unwrap_or_else(|| "the path".to_owned());
-            self.faults.at(prefix.span, format!("not every match of {quoted} begins with this prefix"));
-            0
-        })
-    }
-
-    fn header_edits(&mut self, raw: RawHeaders) -> HeaderEdits {
-        let mut edits = HeaderEdits::default();
-        for (name, value) in raw.set.entries {
-            let header = self.header_name(&name);
-            let Ok(value) = value else { continue };
-            match HeaderValue::try_from(&value.value) {
-                Ok(value) => edits.set.extend(header.map(|name| (name, value))),
-                Err(_) => {
-                    self.faults.at(value.span, "a header's value has no line breaks and control characters");
-                }
-            }
-        }
-        for name in &raw.remove {
-            edits.remove.extend(self.header_name(name));
-        }
-        edits
-    }
-
-    fn header_name(&mut self, name: &At<String>) -> Option<HeaderName> {
-        let Ok(header) = name.value.parse::<HeaderName>() else {
-            self.faults.at(name.span, "a header's name is made of letters, digits and `-`");
-            return None;
-        };
-        if is_protected(&header) {
-            let name_of = self.source.quote_key(name.span).unwrap_or_else(|| "this header".to_owned());
-            self.faults
-                .at(name.span, format!("{name_of} is the gateway's own: it can be neither set nor removed here"));
-            return None;
-        }
-        Some(header)
     }
 
     pub(super) fn unknown(&mut self, kind: &str, name: &At<String>, known: &[String]) {

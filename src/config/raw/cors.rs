@@ -1,0 +1,19 @@
+//! `routes[].cors`: what pages of other origins may do.
+
+use super::super::decode::{OneOrMore, Required, mirror};
+use super::super::source::At;
+use super::super::values::{Period, seconds};
+
+mirror! {
+    struct RawCors {
+        origins: Required<OneOrMore<String>>,
+        /// Default: the route's.
+        methods: Option<At<OneOrMore<String>>>,
+        /// Of requests. Default: `Authorization` and `Content-Type`.
+        headers: Option<At<Vec<At<String>>>>,
+        /// Of answers.
+        expose: Vec<At<String>>,
+        credentials: At<bool> = false,
+        max_age: At<Period> = seconds(600),
+    }
+}

@@ -1,0 +1,95 @@
+//! Where a route leads: upstreams by weight, a redirect, a fixed answer; and who gets copies.
+
+use http::StatusCode;
+
+use super::super::decode::{Decode, Field, Named, Required, mirror};
+use super::super::diagnostics::Reported;
+use super::super::reader::Reader;
+use super::super::source::At;
+use super::super::tree::Node;
+use super::super::values::{Count, Hint, Period, Quotes, Value, count, seconds};
+
+/// A name, or several with their weights.
+#[derive(Debug)]
+pub(crate) enum RawUpstreams {
+    One(String),
+    Weighed(Named<Count>),
+}
+
+mirror! {
+    struct RawMirror {
+        upstream: Required<String>,
+        /// Of the requests.
+        percent: At<Count> = count(100),
+        /// For the whole exchange.
+        timeout: At<Period> = seconds(30),
+    }
+}
+
+mirror! {
+    struct RawRedirect {
+        /// A path, or an origin and a path, with the captures of the route's `path`.
+        to: Required<String>,
+        status: At<RedirectStatus> = RedirectStatus(StatusCode::PERMANENT_REDIRECT),
+    }
+}
+
+mirror! {
+    struct RawRespond {
+        status: At<AnswerStatus> = AnswerStatus(StatusCode::OK),
+        body: Option<At<String>>,
+        content_type: Option<At<String>>,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RedirectStatus(pub(crate) StatusCode);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AnswerStatus(pub(crate) StatusCode);
+
+impl Decode for RawUpstreams {
+    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        const EXPECTED: &str = "an upstream's name, or a map of names and weights such as `{stable: 95, canary: 5}`";
+        match &node.value {
+            Node::Map(pairs) if !pairs.is_empty() => Ok(Self::Weighed(Named::given(node, reader))),
+            Node::Map(_) | Node::List(_) => Err(reader.mismatch(node, EXPECTED, "")),
+            Node::Scalar(_) | Node::Refused => String::decode(node, reader).map(Self::One),
+        }
+    }
+}
+
+impl Value for RedirectStatus {
+    const QUOTES: Quotes = Quotes::MustNot;
+
+    fn expected() -> String {
+        "`301`, `302`, `303`, `307` or `308`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        match text {
+            "301" => Ok(Self(StatusCode::MOVED_PERMANENTLY)),
+            "302" => Ok(Self(StatusCode::FOUND)),
+            "303" => Ok(Self(StatusCode::SEE_OTHER)),
+            "307" => Ok(Self(StatusCode::TEMPORARY_REDIRECT)),
+            "308" => Ok(Self(StatusCode::PERMANENT_REDIRECT)),
+            _ => Err(""),
+        }
+    }
+}
+
+impl Value for AnswerStatus {
+    const QUOTES: Quotes = Quotes::MustNot;
+
+    fn expected() -> String {
+        "a status from `200` to `599`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        let digits = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+        match StatusCode::from_bytes(text.as_bytes()) {
+            Ok(status) if digits && (200..600).contains(&status.as_u16()) => Ok(Self(status)),
+            Ok(_) | Err(_) => Err(""),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Where a route leads: to an upstream, to one of several, or to an answer of our own.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{HeaderValue, StatusCode};
+
+use super::rewrite::PathTemplate;
+use super::split::Split;
+use crate::upstream::service::Upstream;
+
+#[derive(Debug)]
+pub(crate) enum Target {
+    Upstream(Arc<Upstream>),
+    Split(Box<Split>),
+    Own(Box<OwnAnswer>),
+}
+
+/// What the configuration itself answers.
+#[derive(Debug)]
+pub(crate) enum OwnAnswer {
+    Redirect {
+        /// Without a trailing slash; empty for a path at the same origin. Never what `Host` has named.
+        origin: String,
+        path: PathTemplate,
+        status: StatusCode,
+    },
+    Fixed {
+        status: StatusCode,
+        /// Of a body that is not empty.
+        content_type: Option<HeaderValue>,
+        body: Box<[u8]>,
+    },
+}
+
+impl Target {
+    /// Every upstream that it may lead to.
+    pub(crate) fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        let (one, several) = match self {
+            Self::Upstream(upstream) => (Some(upstream), None),
+            Self::Split(split) => (None, Some(split.upstreams())),
+            Self::Own(_) => (None, None),
+        };
+        one.into_iter().chain(several.into_iter().flatten())
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Upstream(upstream) => f.write_str(&upstream.name),
+            Self::Split(split) => split.fmt(f),
+            Self::Own(own) => own.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for OwnAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Redirect { origin, path, status } => write!(f, "{} to {origin}{path}", status.as_u16()),
+            Self::Fixed { status, .. } => write!(f, "{} by itself", status.as_u16()),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! A small body, kept while it passes, for who wants all of it besides.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+pub(super) struct Copy {
+    bytes: Vec<u8>,
+    length: usize,
+    then: Box<dyn FnOnce(Bytes)>,
+}
+
+impl Copy {
+    /// Of a body of this length.
+    pub(super) fn new(length: usize, then: impl FnOnce(Bytes) + 'static) -> Self {
+        Self { bytes: Vec::new(), length, then: Box::new(then) }
+    }
+
+    /// Says whether that was all.
+    pub(super) fn keep(&mut self, data: &[u8]) -> bool {
+        self.bytes.extend_from_slice(data);
+        self.bytes.len() >= self.length
+    }
+
+    pub(super) fn hand_over(self) {
+        (self.then)(self.bytes.into());
+    }
+}
+
+impl fmt::Debug for Copy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Copy({} of {})", self.bytes.len(), self.length)
+    }
+}
