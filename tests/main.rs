@@ -40,6 +40,8 @@ mod shutdown;
 mod smuggling;
 mod tls;
 mod tokens;
+mod tunnels;
 mod upstream_connections;
 mod upstream_faults;
 mod validation;
+mod websocket;

@@ -30,7 +30,9 @@ use super::request_id::RequestId;
 use super::route::Route;
 use super::routes::Found;
 use super::snapshot::Snapshot;
+use super::switch::{judge, switch};
 use super::trail::{Place, Trail};
+use super::upgrade::is_extended_connect;
 use super::worker::Worker;
 use crate::server::guard::Exchange;
 use crate::upstream::body::{Linger, Upload, linger};
@@ -81,7 +83,7 @@ pub(crate) async fn walk(
 }
 
 async fn decide(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     snapshot: &Snapshot,
     peer: &Peer,
     trail: &mut Trail,
@@ -104,7 +106,9 @@ async fn decide(
         let body = &mut upload.incoming;
         return built_in::answer(snapshot, (oauth, built_in), peer, trail, &request, &head, body).await;
     }
-    let route = find_route(snapshot, trail, &request)?;
+    let route = find_route(snapshot, trail, &request, &head)?;
+    let asked = if route.upgrades.is_empty() { None } else { route.upgrades.asked(&head) };
+    trail.asks_to_switch = asked.is_some() && head.version == Version::HTTP_11;
     // The cheapest refusal there is: it spends nothing of anyone's quota.
     let admitted = admit(route, peer.whence().certain())?;
     count_address(&route.limits, peer, trail)?;
@@ -118,6 +122,7 @@ async fn decide(
     };
     count_caller(&permit, peer, trail, &head)?;
     let is_protected = permit.caller().is_some();
+    let handshake = asked.map(|asked| judge(asked, &head, upload)).transpose()?;
     if is_protected {
         trail.reserve()?;
     } else {
@@ -127,7 +132,11 @@ async fn decide(
     trail.allowed();
     let passage =
         Passage { worker, from: peer, request: &request, request_id: &trail.request_id, limits: &snapshot.limits };
-    let answer = forward(permit, passage, head, upload).await?;
+    let answer = match handshake {
+        None => forward(permit, passage, head, upload).await?,
+        // Boxed, so that no other request has room for it.
+        Some(handshake) => Box::pin(switch(permit, passage, head, upload, handshake)).await?,
+    };
     if is_protected {
         trail.commit(answer.status()).await?;
     }
@@ -138,8 +147,18 @@ fn find_route<'s>(
     snapshot: &'s Snapshot,
     trail: &mut Trail,
     request: &'s CanonicalRequest,
+    head: &Parts,
 ) -> Result<&'s Route, Rejection> {
-    match snapshot.routes.find(&request.method, request.authority.host(), request.decoded_path()) {
+    let find = |method| snapshot.routes.find(method, request.authority.host(), request.decoded_path());
+    let mut found = find(&request.method);
+    if is_extended_connect(head)
+        && let Found::Route(route, index) = find(&Method::GET)
+        && route.upgrades.has_websocket()
+    {
+        // What is a GET over HTTP/1.1 (RFC 8441 §5). No route takes CONNECT otherwise.
+        found = Found::Route(route, index);
+    }
+    match found {
         Found::Route(route, index) => {
             trail.place = Place::Route(index);
             Ok(route)

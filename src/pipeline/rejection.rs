@@ -16,6 +16,7 @@ use super::limit_headers::seconds;
 use super::limits::Count;
 use super::token_rejection::{grant_status, token_refused};
 use super::trail::Trail;
+use super::upgrade::{UpgradeFault, VERSION};
 use crate::audit::ledger::Unavailable;
 use crate::audit::reason::Reason;
 use crate::issuer::authorization_server::TokenRefusal;
@@ -80,6 +81,9 @@ impl Rejection {
         if matches!(self, Self::Ambiguous(Ambiguous::Coding)) {
             // Nobody can say where the next request begins.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if matches!(self, Self::Header(HeaderFault::Upgrade(UpgradeFault::Version))) {
+            headers.insert("sec-websocket-version", VERSION);
         }
         if let Self::MethodNotAllowed(allow) = self {
             headers.insert(ALLOW, allow);

@@ -9,6 +9,7 @@ use http::{HeaderValue, Method};
 use super::access::{Access, AddressRule};
 use super::limits::Limit;
 use super::pattern::{HostPattern, PathPattern};
+use super::upgrade::Upgrades;
 use crate::upstream::service::Upstream;
 
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(crate) struct Route {
     /// To the first byte of the answer.
     pub(crate) timeout: Duration,
     pub(crate) body_bytes: Option<u64>,
+    /// What other protocols it may be asked for; none on most.
+    pub(crate) upgrades: Upgrades,
 }
 
 /// Changes to the request's header on its way to the upstream; no protected name among them.
@@ -129,6 +132,7 @@ pub(super) mod tests {
             forward_token: false,
             timeout: Duration::from_secs(1),
             body_bytes: None,
+            upgrades: Upgrades::default(),
         }
     }
 

@@ -3,19 +3,21 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
+use hyper::server::conn::http1::Parts;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::frame_meter::FrameMeter;
@@ -64,7 +66,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const FIRST_WORDS: Duration = Duration::from_secs(1);
 
 impl Protocols {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    /// `tunnels`: whether any route opens tunnels, which HTTP/2 clients are told (RFC 8441 §3).
+    pub(crate) fn new(limits: &Limits, tunnels: bool) -> Self {
         let mut http1 = http1::Builder::new();
         http1.header_read_timeout(None).half_close(false).max_header_size(limits.header_bytes);
         http1.max_buf_size(limits.header_bytes.max(MAX_BUFFER));
@@ -84,6 +87,9 @@ impl Protocols {
             .max_local_error_reset_streams(H2_LOCAL_RESETS)
             .keep_alive_interval(H2_PING_EVERY)
             .keep_alive_timeout(H2_PING_TIMEOUT);
+        if tunnels {
+            http2.enable_connect_protocol();
+        }
         Self { http1, http2 }
     }
 
@@ -104,14 +110,20 @@ impl Protocols {
         let io = TokioIo::new(WatchedIo::new(stream, Rc::clone(&watch), meter));
         match protocol {
             Protocol::Http1 => {
-                let connection = Box::pin(self.http1.serve_connection(io, service));
-                Box::pin(drive(connection, |connection| connection.graceful_shutdown(), watch))
+                let mut connection = Box::pin(self.http1.serve_connection(io, service));
+                Box::pin(async move {
+                    let ended = drive(connection.as_mut(), |connection| connection.graceful_shutdown(), &watch).await;
+                    if ended != Ended::Plainly || !watch.may_switch() {
+                        return ended;
+                    }
+                    let Parts { io, read_buf, .. } = Pin::into_inner(connection).into_parts();
+                    Box::pin(switched(io.into_inner(), read_buf, watch)).await
+                })
             }
             Protocol::Http2 => {
-                let connection = Box::pin(self.http2.serve_connection(io, service));
-                let driven = drive(connection, |connection| connection.graceful_shutdown(), watch);
+                let mut connection = Box::pin(self.http2.serve_connection(io, service));
                 Box::pin(async move {
-                    let ended = driven.await;
+                    let ended = drive(connection.as_mut(), |connection| connection.graceful_shutdown(), &watch).await;
                     if flooded.get() { Ended::Flooded } else { ended }
                 })
             }
@@ -123,24 +135,27 @@ impl Protocols {
 pub(crate) type Driven = Pin<Box<dyn Future<Output = Ended>>>;
 
 /// Drives a connection, and does what it is told meanwhile.
-async fn drive<C>(mut connection: Pin<Box<C>>, shut_down: impl Fn(Pin<&mut C>), watch: Rc<Watch>) -> Ended
+async fn drive<C>(mut connection: Pin<&mut C>, shut_down: impl Fn(Pin<&mut C>), watch: &Watch) -> Ended
 where
     C: Future<Output = hyper::Result<()>>,
 {
     loop {
         let next = poll_fn(|context| match connection.as_mut().poll(context) {
-            Poll::Ready(done) => Poll::Ready(Err(ended(done))),
+            Poll::Ready(done) => Poll::Ready(Err(ended(done, watch))),
             Poll::Pending => watch.poll_told(context).map(Ok),
         });
         match next.await {
             Err(ended) => return ended,
             Ok(Told::Drain) => {
-                if let Some(ended) = first_words(connection.as_mut(), &watch).await {
+                if let Some(ended) = first_words(connection.as_mut(), watch).await {
                     return ended;
                 }
                 shut_down(connection.as_mut());
             }
-            Ok(Told::Cut) => return Ended::Plainly,
+            Ok(Told::Cut) => {
+                drop(watch.take_tunnel());
+                return Ended::Plainly;
+            }
             Ok(Told::Overdue(overdue)) => {
                 shut_down(connection.as_mut());
                 if overdue == Overdue::Idle {
@@ -152,20 +167,52 @@ where
     }
 }
 
+/// What follows the last request of a connection that may go on in another protocol.
+async fn switched<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T, early: Bytes, watch: Rc<Watch>) -> Ended {
+    if let Some(tunnel) = watch.take_tunnel() {
+        return tunnelled(tunnel.run(stream, early), &watch).await;
+    }
+    // hyper leaves the goodbye to whoever switches.
+    let _ = timeout(FAREWELL, stream.shutdown()).await;
+    Ended::Plainly
+}
+
+/// A connection that has become a tunnel ends by itself, at a deadline, or at the cut. It has no end in order that its other
+/// protocol would know of, and so its age and the beginning of the drain leave it alone.
+async fn tunnelled(running: impl Future<Output = ()>, watch: &Rc<Watch>) -> Ended {
+    let _exchange = watch.begin();
+    let mut running = pin!(running);
+    loop {
+        let next = poll_fn(|context| match running.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => watch.poll_told(context).map(Some),
+        });
+        match next.await {
+            None | Some(Told::Cut) => return Ended::Plainly,
+            Some(Told::Overdue(overdue)) => return Ended::Overdue(overdue),
+            Some(Told::Drain) => {}
+        }
+    }
+}
+
 /// A connection that the drain finds without a request may have one on its way, which hyper would drop: it is given a moment.
 async fn first_words<C>(mut connection: Pin<&mut C>, watch: &Watch) -> Option<Ended>
 where
     C: Future<Output = hyper::Result<()>>,
 {
     let begun = poll_fn(|context| match connection.as_mut().poll(context) {
-        Poll::Ready(done) => Poll::Ready(Some(ended(done))),
+        Poll::Ready(done) => Poll::Ready(Some(ended(done, watch))),
         Poll::Pending if watch.is_new() => Poll::Pending,
         Poll::Pending => Poll::Ready(None),
     });
     timeout(FIRST_WORDS, begun).await.ok().flatten()
 }
 
-fn ended(done: hyper::Result<()>) -> Ended {
+fn ended(done: hyper::Result<()>, watch: &Watch) -> Ended {
+    if done.is_err() {
+        // Whoever was not told that there is a tunnel has none.
+        drop(watch.take_tunnel());
+    }
     match done {
         Err(error) if error.is_parse_too_large() => Ended::TooLarge,
         Err(error) if error.is_parse() => Ended::Malformed,

@@ -67,6 +67,7 @@ pub(crate) struct Report {
     pub(crate) token_cache_misses: u64,
     pub(crate) idle_upstream_connections: u64,
     pub(crate) in_flight: u64,
+    pub(crate) tunnels: u64,
 }
 
 /// What is not any worker's: read when a scrape asks.
@@ -155,6 +156,7 @@ impl Sum {
             total.token_cache_misses += report.token_cache_misses;
             total.idle_upstream_connections += report.idle_upstream_connections;
             total.in_flight += report.in_flight;
+            total.tunnels += report.tunnels;
         }
         sum
     }
@@ -201,6 +203,7 @@ impl Collector for Page {
             sum.total.idle_upstream_connections as f64,
         )?;
         page.gauge("http_server_active_requests", "Requests under way", sum.total.in_flight as f64)?;
+        page.gauge("portcullis_tunnels", "WebSockets and other tunnels open", sum.total.tunnels as f64)?;
         page.gauge("portcullis_connections", "Connections from clients", process.connections as f64)?;
         page.counter("portcullis_connections_refused", "Connections over a limit", process.connections_refused)?;
         page.counter(

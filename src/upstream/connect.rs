@@ -34,7 +34,7 @@ pub(super) async fn connect(upstream: &Upstream) -> Result<Sender, UpstreamFault
     let (sender, connection) = handshake.map_err(UpstreamFault::Reset)?;
     tokio::task::spawn_local(async move {
         // Whoever sent the request hears of its failure; an idle connection may end as it likes.
-        let _ = connection.await;
+        let _ = connection.with_upgrades().await;
     });
     Ok(sender)
 }

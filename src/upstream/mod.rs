@@ -8,3 +8,4 @@ pub(crate) mod fault;
 pub(crate) mod pool;
 pub(crate) mod request_end;
 pub(crate) mod service;
+pub(crate) mod tunnel;

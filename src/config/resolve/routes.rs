@@ -134,6 +134,7 @@ impl Resolver<'_> {
             (Some(_) | None, _, _) => 0,
         };
         let header_edits = self.header_edits(raw.headers);
+        let upgrades = self.upgrades(&raw.websocket, &raw.upgrades, &methods);
         let upstream = raw.upstream.ok().and_then(|name| self.upstream(&name, names, upstreams));
         let path = path?;
         let default_name = match (listed, &raw.methods) {
@@ -159,6 +160,7 @@ impl Resolver<'_> {
             header_edits,
             forward_token: raw.forward_token.value,
             body_bytes: raw.body_bytes.map_or(body_bytes, |limit| limit.value.at_most().map(Size::bytes)),
+            upgrades,
         })
     }
 
