@@ -47,7 +47,7 @@ listeners:
   - address: 0.0.0.0:8443
     tls: {certificates: [{cert: a.crt, key: a.key, self_signed: true}], min_version: \"1.2\"}
   - {address: \"[::]:8080\", redirect_to: \"https://gateway.example.com\", proxy_protocol: true}
-limits: {connections: unlimited, body_bytes: 10MiB, handshakes: 512, min_body_rate: 240B/s, connection_age: 1h, in_flight_per_address: unlimited}
+limits: {connections: unlimited, body_bytes: 10MiB, handshakes: 512, min_body_rate: 240B/s, connection_age: 1h, in_flight_per_address: unlimited, tunnels: 1000, tunnels_per_address: 500, tunnel_idle_timeout: 5m}
 shutdown: {delay: 0s, drain: 30s}
 allow_literal_secrets: false
 oauth:
@@ -113,6 +113,8 @@ routes:
   - {path: \"/v1/{id}/**\", upstream: {legacy: 95, simulation: 5}, sticky: \"claim:tenant\", rewrite: \"/v2/{id}/**\", access: {}}
   - {path: /old/**, redirect: {to: https://new.example.com/**, status: 301}, access: public}
   - {path: /hello, respond: {status: 200, body: hello, content_type: text/plain}, access: public}
+    websocket: true
+    upgrades: [tcp]
 audit: {file: state/audit.jsonl, on_failure: block}
 admin: {address: 127.0.0.1:9901}
 trusted_proxies: [10.0.0.0/8, \"2001:db8::/32\"]
@@ -134,7 +136,6 @@ fn keys_that_are_not_there_yet_are_unknown() {
         ("min_version: \"1.2\"", "client_auth: {mode: none}"),
         ("connect_timeout: 5s", "balance: random"),
         ("connect_timeout: 5s", "health_check: {path: /ping}"),
-        ("forward_token: false", "websocket: false"),
     ] {
         let text = GOOD.replace(place, key);
         assert_ne!(text, GOOD, "{place}");

@@ -13,6 +13,7 @@ use super::rejection::request_body_failed;
 use super::trail::Trail;
 use crate::audit::reason::Reason;
 use crate::server::guard::{Answering, Exchange};
+use crate::server::tunnel::Tunnel;
 use crate::upstream::body::{ResponseBody, Stalled};
 use crate::upstream::fault::{BodyFault, BoxError};
 use crate::upstream::request_end::Hold;
@@ -23,6 +24,8 @@ pub(crate) enum Content {
     /// Ours, small and whole; taken when it is sent.
     Whole(Option<Bytes>),
     Streamed(Box<ResponseBody>),
+    /// None: what follows is another protocol.
+    Tunnel(Box<Tunnel>),
 }
 
 /// An answer's body. When it ends, one way or another, so does the record of the request.
@@ -62,15 +65,24 @@ impl Content {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
             Self::Streamed(body) => body.is_end_stream(),
+            Self::Tunnel(_) => true,
         }
     }
 }
 
 impl AnswerBody {
     pub(crate) fn new(content: Content, mut trail: Box<Trail>, exchange: Exchange, hold: Option<Hold>) -> Self {
+        let content = match content {
+            Content::Tunnel(tunnel) => {
+                exchange.lead_on(tunnel);
+                Content::Whole(None)
+            }
+            other => other,
+        };
         let trail = match content {
             Content::Streamed(_) => Some(trail),
-            Content::Whole(_) => {
+            // That a tunnel was opened is to be seen at once, not when it ends.
+            Content::Whole(_) | Content::Tunnel(_) => {
                 trail.close();
                 None
             }
@@ -85,6 +97,7 @@ impl AnswerBody {
     fn poll_content(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let body = match &mut self.content {
             Content::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Tunnel(_) => return Poll::Ready(None),
             Content::Streamed(body) => body,
         };
         let polled = Pin::new(&mut **body).poll_frame(context);
@@ -132,6 +145,7 @@ impl Body for AnswerBody {
             content if content.is_end_stream() => SizeHint::default(),
             Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Content::Streamed(body) => body.size_hint(),
+            Content::Tunnel(_) => SizeHint::default(),
         }
     }
 }

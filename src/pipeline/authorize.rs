@@ -61,6 +61,11 @@ impl<'r> Permit<'r> {
         self.route
     }
 
+    /// For who remembers the caller when the request is over.
+    pub(crate) fn into_caller(self) -> Option<Rc<Verified>> {
+        self.caller
+    }
+
     /// `None` on a public route.
     pub(crate) fn caller(&self) -> Option<&Verified> {
         self.caller.as_deref()

@@ -32,8 +32,10 @@ use super::request_id::RequestId;
 use super::route::Route;
 use super::routes::Found;
 use super::snapshot::Snapshot;
+use super::switch::{judge, switch};
 use super::target::{OwnAnswer, Target};
 use super::trail::{Place, Trail};
+use super::upgrade::is_extended_connect;
 use super::worker::Worker;
 use crate::server::guard::Exchange;
 use crate::upstream::body::{Linger, Upload, linger};
@@ -87,7 +89,7 @@ pub(crate) async fn walk(
 }
 
 async fn decide(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     snapshot: &Snapshot,
     peer: &Peer,
     trail: &mut Trail,
@@ -111,8 +113,10 @@ async fn decide(
         return built_in::answer(snapshot, (oauth, built_in), peer, trail, &request, &head, body).await;
     }
     let asked = asked_method(&request.method, &head.headers);
-    let route = find_route(snapshot, trail, &request, asked.as_ref())?;
+    let route = find_route(snapshot, trail, &request, &head, asked.as_ref())?;
     trail.granted_origin = route.cors.as_ref().and_then(|cors| cors.origins.grant(&head.headers));
+    let upgrade = if route.upgrades.is_empty() { None } else { route.upgrades.asked(&head) };
+    trail.asks_to_switch = upgrade.is_some() && head.version == Version::HTTP_11;
     // The cheapest refusal there is: it spends nothing of anyone's quota.
     let admitted = admit(route, peer.whence().certain())?;
     count_address(&route.limits, peer, trail)?;
@@ -129,6 +133,7 @@ async fn decide(
     };
     count_caller(&permit, peer, trail, &head)?;
     let is_protected = permit.caller().is_some();
+    let handshake = upgrade.map(|upgrade| judge(upgrade, &head, upload)).transpose()?;
     if is_protected {
         trail.reserve()?;
     } else {
@@ -140,7 +145,11 @@ async fn decide(
         Lead::To(to) => {
             let (request, request_id, limits) = (&request, &trail.request_id, &snapshot.limits);
             let passage = Passage { to, worker, from: peer, request, request_id, limits };
-            forward(permit, passage, head, upload).await?
+            match handshake {
+                None => forward(permit, passage, head, upload).await?,
+                // Boxed, so that no other request has room for it.
+                Some(handshake) => Box::pin(switch(permit, passage, head, upload, handshake)).await?,
+            }
         }
         Lead::Own(own) => own_answer::answer(own, &request)?,
     };
@@ -172,17 +181,25 @@ fn find_route<'s>(
     snapshot: &'s Snapshot,
     trail: &mut Trail,
     request: &'s CanonicalRequest,
+    head: &Parts,
     asked: Option<&Method>,
 ) -> Result<&'s Route, Rejection> {
+    let find = |method| snapshot.routes.find(method, request.authority.host(), request.decoded_path());
+    let mut found = find(&request.method);
     if let Some(asked) = asked
-        && let Found::Route(route, index) =
-            snapshot.routes.find(asked, request.authority.host(), request.decoded_path())
+        && let Found::Route(route, index) = find(asked)
         && route.cors.is_some()
     {
-        trail.place = Place::Route(index);
-        return Ok(route);
+        found = Found::Route(route, index);
     }
-    match snapshot.routes.find(&request.method, request.authority.host(), request.decoded_path()) {
+    if is_extended_connect(head)
+        && let Found::Route(route, index) = find(&Method::GET)
+        && route.upgrades.has_websocket()
+    {
+        // What is a GET over HTTP/1.1 (RFC 8441 §5). No route takes CONNECT otherwise.
+        found = Found::Route(route, index);
+    }
+    match found {
         Found::Route(route, index) => {
             trail.place = Place::Route(index);
             Ok(route)

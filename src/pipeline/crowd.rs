@@ -25,6 +25,7 @@ pub(crate) struct Share {
     under_way: Cell<usize>,
     /// Of these, requests that only wait to be refused.
     held_back: Cell<usize>,
+    pub(super) tunnels: Cell<usize>,
 }
 
 /// A request that only waits to be refused, until it is dropped.
@@ -38,8 +39,13 @@ impl Crowd {
         if let Some(share) = by_address.get(&address).and_then(Weak::upgrade) {
             return share;
         }
-        let share =
-            Rc::new(Share { crowd: Rc::clone(self), address, under_way: Cell::new(0), held_back: Cell::new(0) });
+        let share = Rc::new(Share {
+            crowd: Rc::clone(self),
+            address,
+            under_way: Cell::new(0),
+            held_back: Cell::new(0),
+            tunnels: Cell::new(0),
+        });
         by_address.insert(address, Rc::downgrade(&share));
         share
     }

@@ -2,6 +2,8 @@
 //!
 //! Takes a [`Permit`], which only `authorize` makes. The request line comes from the canonical request alone; bodies are streamed both ways.
 
+use std::rc::Rc;
+
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, FORWARDED, TRANSFER_ENCODING, VIA};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
@@ -27,7 +29,7 @@ use crate::upstream::service::Upstream;
 /// What goes with a request, besides the request itself.
 pub(crate) struct Passage<'p> {
     pub(crate) to: &'p Upstream,
-    pub(crate) worker: &'p Worker,
+    pub(crate) worker: &'p Rc<Worker>,
     pub(crate) from: &'p Peer,
     pub(crate) request: &'p CanonicalRequest,
     pub(crate) request_id: &'p RequestId,
@@ -73,7 +75,7 @@ pub(crate) async fn forward(
 }
 
 /// Says to the upstream who is calling and by which way, after whatever others have said was removed.
-fn introduce(headers: &mut HeaderMap, permit: &Permit<'_>, passage: &Passage<'_>, version: Version) {
+pub(super) fn introduce(headers: &mut HeaderMap, permit: &Permit<'_>, passage: &Passage<'_>, version: Version) {
     let (route, from, authority) = (permit.route(), passage.from, &passage.request.authority);
     // The connection to the upstream frames the body anew.
     headers.remove(CONTENT_LENGTH);

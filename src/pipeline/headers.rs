@@ -6,6 +6,8 @@
 use http::header::{CONNECTION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::upgrade::UpgradeFault;
+
 /// Why the header can't be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HeaderFault {
@@ -17,6 +19,8 @@ pub(crate) enum HeaderFault {
     Contradiction,
     #[error("a header field is too large")]
     TooLarge,
+    #[error(transparent)]
+    Upgrade(#[from] UpgradeFault),
 }
 
 /// Servers behind us have limits of their own: HAProxy takes no longer name, and would end the connection over it.

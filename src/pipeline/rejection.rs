@@ -15,6 +15,7 @@ use super::headers::HeaderFault;
 use super::limits::{Count, seconds};
 use super::token_rejection::{grant_status, token_refused};
 use super::trail::Trail;
+use super::upgrade::{UpgradeFault, VERSION};
 use crate::audit::ledger::Unavailable;
 use crate::audit::reason::Reason;
 use crate::issuer::authorization_server::TokenRefusal;
@@ -79,6 +80,9 @@ impl Rejection {
         if matches!(self, Self::Ambiguous(Ambiguous::Coding)) {
             // Nobody can say where the next request begins.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if matches!(self, Self::Header(HeaderFault::Upgrade(UpgradeFault::Version))) {
+            headers.insert("sec-websocket-version", VERSION);
         }
         if let Self::MethodNotAllowed(allow) = self {
             headers.insert(ALLOW, allow);

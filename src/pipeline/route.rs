@@ -14,6 +14,7 @@ use super::mirror::Mirror;
 use super::pattern::{HostPattern, PathPattern};
 use super::rewrite::PathTemplate;
 use super::target::Target;
+use super::upgrade::Upgrades;
 
 #[derive(Debug)]
 pub(crate) struct Route {
@@ -43,6 +44,8 @@ pub(crate) struct Route {
     pub(crate) mirror: Option<Box<Mirror>>,
     /// What pages of other origins may do.
     pub(crate) cors: Option<Box<Cors>>,
+    /// What other protocols it may be asked for; none on most.
+    pub(crate) upgrades: Upgrades,
 }
 
 /// The methods that a route takes. HEAD follows GET.
@@ -163,6 +166,7 @@ pub(super) mod tests {
             body_bytes: None,
             mirror: None,
             cors: None,
+            upgrades: Upgrades::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::header::CONNECTION;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
@@ -59,6 +60,8 @@ pub(crate) struct Trail {
     /// Its line is on the disk already; another is written only if there is more to say.
     committed: bool,
     open: bool,
+    /// The request asks for another protocol than HTTP: if the answer is no, nobody can be sure who reads on in which.
+    pub(crate) asks_to_switch: bool,
 }
 
 /// Which rule the request came under.
@@ -109,6 +112,7 @@ impl Trail {
             slot: None,
             committed: false,
             open: true,
+            asks_to_switch: false,
         })
     }
 
@@ -197,6 +201,9 @@ impl Trail {
     pub(crate) fn sign(&mut self, status: u16, headers: &mut HeaderMap) {
         self.status = Some(status);
         headers.insert(X_REQUEST_ID, self.request_id.header());
+        if self.asks_to_switch && status != StatusCode::SWITCHING_PROTOCOLS {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         announce(self.limits(), &self.counts, headers);
     }
 

@@ -27,6 +27,7 @@ use super::request_id::{RequestId, RequestIds};
 use super::snapshot::Snapshot;
 use super::tally::Tally;
 use super::trail::Trail;
+use super::tunnels::Tunnels;
 use crate::audit::ledger::Ledger;
 use crate::audit::reason::Reason;
 use crate::network::Networks;
@@ -71,6 +72,7 @@ pub(crate) struct Worker {
     /// Requests under way from one address.
     max_per_address: usize,
     pressure: Pressure,
+    tunnels: Rc<Tunnels>,
 }
 
 /// How a listener's connections come in.
@@ -89,7 +91,10 @@ impl Worker {
         Self {
             guard: Guard::new(limits),
             handshakes: Handshakes::new(share.handshakes, limits.handshake_timeout),
-            protocols: Protocols::new(limits),
+            protocols: Protocols::new(
+                limits,
+                current.routes.routes().iter().any(|route| route.upgrades.has_websocket()),
+            ),
             current: RefCell::new(Rc::new(Arc::clone(&current))),
             published,
             tokens: RefCell::new(TokenCache::new()),
@@ -104,6 +109,7 @@ impl Worker {
             crowd: Rc::default(),
             max_per_address: share.in_flight_per_address,
             pressure,
+            tunnels: Tunnels::new(share.tunnels, share.tunnels_per_address),
         }
     }
 
@@ -176,7 +182,7 @@ impl Worker {
         watch: &Rc<Watch>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + use<> {
-        let exchange = watch.begin();
+        let exchange = watch.begin_with(&request);
         async move { Ok(walk(self, peer, exchange, request).await) }
     }
 
@@ -304,6 +310,10 @@ impl Worker {
         &self.mirrors
     }
 
+    pub(crate) fn tunnels(&self) -> &Rc<Tunnels> {
+        &self.tunnels
+    }
+
     pub(crate) fn ledger(&self) -> &Rc<Ledger> {
         &self.ledger
     }
@@ -335,6 +345,7 @@ impl Worker {
             idle_upstream_connections: self.pools.idle() as u64,
             in_flight: self.pressure.in_flight() as u64,
             mirrored: self.mirrors.counts(),
+            tunnels: self.tunnels.open() as u64,
             ..self.tally.borrow().report(&self.snapshot())
         }
     }

@@ -3,11 +3,12 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -64,7 +65,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const FIRST_WORDS: Duration = Duration::from_secs(1);
 
 impl Protocols {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    /// `tunnels`: whether any route opens tunnels, which HTTP/2 clients are told (RFC 8441 §3).
+    pub(crate) fn new(limits: &Limits, tunnels: bool) -> Self {
         let mut http1 = http1::Builder::new();
         http1.header_read_timeout(None).half_close(false).max_header_size(limits.header_bytes);
         http1.max_buf_size(limits.header_bytes.max(MAX_BUFFER));
@@ -84,6 +86,9 @@ impl Protocols {
             .max_local_error_reset_streams(H2_LOCAL_RESETS)
             .keep_alive_interval(H2_PING_EVERY)
             .keep_alive_timeout(H2_PING_TIMEOUT);
+        if tunnels {
+            http2.enable_connect_protocol();
+        }
         Self { http1: Rc::new(http1), http2 }
     }
 
@@ -157,6 +162,10 @@ where
         }
         let mut connection = Box::pin(protocol.serve_connection(TokioIo::new(io), service));
         match drive(&mut connection, |connection| connection.graceful_shutdown(), &watch).await {
+            Turn::Ended(Ended::Plainly) if watch.may_switch() => {
+                let parts = Pin::into_inner(connection).into_parts();
+                return Box::pin(switched(parts.io.into_inner(), parts.read_buf, watch)).await;
+            }
             Turn::Ended(ended) => return ended,
             Turn::AtRest => {
                 let parts = Pin::into_inner(connection).into_parts();
@@ -182,7 +191,7 @@ where
 {
     loop {
         let next = poll_fn(|context| match connection.as_mut().poll(context) {
-            Poll::Ready(done) => Poll::Ready(Err(ended(done))),
+            Poll::Ready(done) => Poll::Ready(Err(ended(done, watch))),
             Poll::Pending => watch.poll_told(context).map(Ok),
         });
         match next.await {
@@ -191,7 +200,7 @@ where
                 if watch.may_rest() {
                     match give_back(connection.as_mut(), &shut_down, watch).await {
                         Poll::Ready(Ok(())) => return Turn::AtRest,
-                        Poll::Ready(failed) => return Turn::Ended(ended(failed)),
+                        Poll::Ready(failed) => return Turn::Ended(ended(failed, watch)),
                         Poll::Pending => {}
                     }
                 }
@@ -202,7 +211,10 @@ where
                 }
                 shut_down(connection.as_mut());
             }
-            Ok(Told::Cut) => return Turn::Ended(Ended::Plainly),
+            Ok(Told::Cut) => {
+                drop(watch.take_tunnel());
+                return Turn::Ended(Ended::Plainly);
+            }
             Ok(Told::Overdue(overdue)) => {
                 shut_down(connection.as_mut());
                 if overdue == Overdue::Idle {
@@ -232,20 +244,52 @@ where
     done
 }
 
+/// What follows the last request of a connection that may go on in another protocol.
+async fn switched<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T, early: Bytes, watch: Rc<Watch>) -> Ended {
+    if let Some(tunnel) = watch.take_tunnel() {
+        return tunnelled(tunnel.run(stream, early), &watch).await;
+    }
+    // hyper leaves the goodbye to whoever switches.
+    let _ = timeout(FAREWELL, stream.shutdown()).await;
+    Ended::Plainly
+}
+
+/// A connection that has become a tunnel ends by itself, at a deadline, or at the cut. It has no end in order that its other
+/// protocol would know of, and so its age and the beginning of the drain leave it alone.
+async fn tunnelled(running: impl Future<Output = ()>, watch: &Rc<Watch>) -> Ended {
+    let _exchange = watch.begin();
+    let mut running = pin!(running);
+    loop {
+        let next = poll_fn(|context| match running.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => watch.poll_told(context).map(Some),
+        });
+        match next.await {
+            None | Some(Told::Cut) => return Ended::Plainly,
+            Some(Told::Overdue(overdue)) => return Ended::Overdue(overdue),
+            Some(Told::Drain | Told::Rest) => {}
+        }
+    }
+}
+
 /// A connection that the drain finds without a request may have one on its way, which hyper would drop: it is given a moment.
 async fn first_words<C>(mut connection: Pin<&mut C>, watch: &Watch) -> Option<Ended>
 where
     C: Future<Output = hyper::Result<()>>,
 {
     let begun = poll_fn(|context| match connection.as_mut().poll(context) {
-        Poll::Ready(done) => Poll::Ready(Some(ended(done))),
+        Poll::Ready(done) => Poll::Ready(Some(ended(done, watch))),
         Poll::Pending if watch.is_new() => Poll::Pending,
         Poll::Pending => Poll::Ready(None),
     });
     timeout(FIRST_WORDS, begun).await.ok().flatten()
 }
 
-fn ended(done: hyper::Result<()>) -> Ended {
+fn ended(done: hyper::Result<()>, watch: &Watch) -> Ended {
+    if done.is_err() {
+        // Whoever was not told that there is a tunnel has none.
+        drop(watch.take_tunnel());
+    }
     match done {
         Err(error) if error.is_parse_too_large() => Ended::TooLarge,
         Err(error) if error.is_parse() => Ended::Malformed,
@@ -335,7 +379,7 @@ mod tests {
                 })
             };
             let stream = Roomy(server, Rc::clone(&room));
-            let driven = Protocols::new(limits).serve(stream, Protocol::Http1, Rc::clone(&watch), service);
+            let driven = Protocols::new(limits, false).serve(stream, Protocol::Http1, Rc::clone(&watch), service);
             let end: Rc<Cell<Option<Ended>>> = Rc::clone(&ended);
             tokio::task::spawn_local(async move { end.set(Some(driven.await)) });
             Self { client, room, asked, bodies, watch, ended }

@@ -8,8 +8,13 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Request;
+use hyper_util::rt::TokioIo;
+
 use super::drain::{Drain, Stage};
 use super::limits::Limits;
+use super::tunnel::Tunnel;
 
 /// One worker's guard over its connections.
 #[derive(Debug)]
@@ -43,6 +48,10 @@ pub(crate) struct Watch {
     /// the socket showing it.
     multiplexed: bool,
     answers: RefCell<Vec<Weak<Answering>>>,
+    /// What the connection becomes once its last answer has been sent.
+    tunnel: RefCell<Option<Box<Tunnel>>>,
+    /// A request has named another protocol, whoever may have listened.
+    may_switch: Cell<bool>,
 }
 
 /// An answer on its way through an HTTP/2 stream. While the peer's window is closed, nobody asks for its body.
@@ -152,6 +161,8 @@ impl Guard {
             task: RefCell::default(),
             multiplexed,
             answers: RefCell::default(),
+            tunnel: RefCell::default(),
+            may_switch: Cell::new(false),
         });
         // Whoever comes after the drain has begun is told so at once.
         watch.told.set(self.stage.get());
@@ -237,6 +248,15 @@ impl Watch {
         self.tell(Told::Drain);
     }
 
+    /// This request has come in.
+    pub(crate) fn begin_with<B>(self: &Rc<Self>, request: &Request<B>) -> Exchange {
+        // Nothing else is in there over HTTP/1.1, and with no request but these.
+        if !self.multiplexed && !request.extensions().is_empty() {
+            self.may_switch.set(true);
+        }
+        self.begin()
+    }
+
     /// A request head has come in whole.
     pub(crate) fn begin(self: &Rc<Self>) -> Exchange {
         self.in_flight.set(self.in_flight.get() + 1);
@@ -261,6 +281,16 @@ impl Watch {
 
     pub(super) fn holds_stream(&self) -> bool {
         self.holds_stream.get()
+    }
+
+    /// For whoever has sent the last answer: what follows it, if not the end.
+    pub(super) fn take_tunnel(&self) -> Option<Box<Tunnel>> {
+        self.tunnel.take()
+    }
+
+    /// Whether hyper may have ended the connection in the belief that someone goes on in another protocol.
+    pub(super) fn may_switch(&self) -> bool {
+        self.may_switch.get()
     }
 
     /// No request has come yet.
@@ -318,6 +348,23 @@ impl Watch {
 }
 
 impl Exchange {
+    /// The answer hands the connection, or its stream of one, over to a tunnel.
+    pub(crate) fn lead_on(&self, mut tunnel: Box<Tunnel>) {
+        let Some(stream) = tunnel.stream.take() else {
+            self.0.tunnel.replace(Some(tunnel));
+            return;
+        };
+        // As long as the tunnel lasts, its connection does not idle.
+        let exchange = self.0.begin();
+        tokio::task::spawn_local(async move {
+            // Otherwise the client has gone, or was answered something else after all.
+            if let Ok(stream) = stream.await {
+                tunnel.run(TokioIo::new(stream), Bytes::new()).await;
+            }
+            drop(exchange);
+        });
+    }
+
     /// The answer begins. `None` where the socket itself shows whether the peer takes it.
     pub(crate) fn answer(&self) -> Option<Rc<Answering>> {
         let watch = &self.0;

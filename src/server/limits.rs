@@ -38,6 +38,11 @@ pub(crate) struct Limits {
     /// Requests under way at once, in the whole process; each worker takes its share.
     pub(crate) in_flight: usize,
     pub(crate) in_flight_per_address: usize,
+    /// Open at once, in the whole process; each worker takes its share.
+    pub(crate) tunnels: usize,
+    pub(crate) tunnels_per_address: usize,
+    /// Without a byte in either direction.
+    pub(crate) tunnel_idle_timeout: Option<Duration>,
     pub(crate) memory: Memory,
 }
 
@@ -46,6 +51,8 @@ pub(crate) struct Limits {
 pub(crate) struct Share {
     pub(crate) in_flight: usize,
     pub(crate) in_flight_per_address: usize,
+    pub(crate) tunnels: usize,
+    pub(crate) tunnels_per_address: usize,
     pub(crate) handshakes: Option<usize>,
 }
 
@@ -54,6 +61,8 @@ impl Limits {
         Share {
             in_flight: self.in_flight.div_ceil(workers),
             in_flight_per_address: self.in_flight_per_address.div_ceil(workers),
+            tunnels: self.tunnels.div_ceil(workers),
+            tunnels_per_address: self.tunnels_per_address.div_ceil(workers),
             handshakes: self.handshakes.map(|all| all.div_ceil(workers)),
         }
     }
@@ -102,6 +111,9 @@ impl Default for Limits {
             h2_streams: 100,
             in_flight: 4096,
             in_flight_per_address: 2048,
+            tunnels: 1000,
+            tunnels_per_address: 500,
+            tunnel_idle_timeout: seconds(300),
             memory: Memory::Available,
         }
     }

@@ -12,4 +12,5 @@ pub(crate) mod listener;
 pub(crate) mod places;
 pub(crate) mod proxy_header;
 pub(crate) mod tls;
+pub(crate) mod tunnel;
 pub(crate) mod watched_io;

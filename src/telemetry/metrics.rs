@@ -87,6 +87,7 @@ pub(crate) struct Report {
     pub(crate) token_cache_misses: u64,
     pub(crate) idle_upstream_connections: u64,
     pub(crate) in_flight: u64,
+    pub(crate) tunnels: u64,
 }
 
 /// What is not any worker's: read when a scrape asks.
@@ -182,6 +183,7 @@ impl Sum {
             total.token_cache_misses += report.token_cache_misses;
             total.idle_upstream_connections += report.idle_upstream_connections;
             total.in_flight += report.in_flight;
+            total.tunnels += report.tunnels;
         }
         sum
     }
@@ -230,6 +232,7 @@ impl Collector for Page {
             sum.total.idle_upstream_connections as f64,
         )?;
         page.gauge("http_server_active_requests", "Requests under way", sum.total.in_flight as f64)?;
+        page.gauge("portcullis_tunnels", "WebSockets and other tunnels open", sum.total.tunnels as f64)?;
         page.gauge("portcullis_connections", "Connections from clients", process.connections as f64)?;
         page.levels("portcullis_worker_connections", "Connections with each worker", &process.worker_connections)?;
         page.counter("portcullis_connections_refused", "Connections over a limit", process.connections_refused)?;

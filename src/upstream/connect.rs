@@ -44,7 +44,7 @@ pub(super) async fn connect(target: &Target) -> Result<Sender, UpstreamFault> {
     let (requests, connection) = handshake.map_err(|error| UpstreamFault::Reset(error.into()))?;
     tokio::task::spawn_local(async move {
         // Whoever sent the request hears of its failure; an idle connection may end as it likes.
-        let _ = connection.await;
+        let _ = connection.with_upgrades().await;
     });
     Ok(Sender { requests, address, moves })
 }

@@ -16,3 +16,4 @@ mod stream;
 mod stream_exchange;
 pub(crate) mod tls;
 mod upload;
+pub(crate) mod tunnel;

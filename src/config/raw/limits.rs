@@ -27,6 +27,10 @@ mirror! {
         in_flight: At<Limit<Count>> = Limit::AtMost(count(4096)),
         /// Default: half of `in_flight`.
         in_flight_per_address: Option<At<Limit<Count>>>,
+        tunnels: At<Limit<Count>> = Limit::AtMost(count(1000)),
+        /// Default: half of `tunnels`.
+        tunnels_per_address: Option<At<Limit<Count>>>,
+        tunnel_idle_timeout: At<Limit<Period>> = Limit::AtMost(seconds(300)),
         /// Default: nine tenths of what the machine or the control group has.
         memory: Option<At<Limit<Size>>>,
     }

@@ -45,6 +45,10 @@ mirror! {
         timeout: Option<At<Limit<Period>>>,
         /// Default: `limits.body_bytes`.
         body_bytes: Option<At<Limit<Size>>>,
+        /// Whether requests for a WebSocket are passed on as such.
+        websocket: At<bool> = false,
+        /// Other protocols of which the same holds, in lower case.
+        upgrades: Vec<At<String>>,
     }
 }
 

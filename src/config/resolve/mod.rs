@@ -15,6 +15,7 @@ mod routes;
 mod secrets;
 mod transport;
 mod targets;
+mod upgrades;
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -151,6 +152,12 @@ impl Resolver<'_> {
                 Some(limit) => number(limit.value).unwrap_or(usize::MAX),
                 None => number(raw.in_flight.value).map_or(usize::MAX, |all| all.div_ceil(2)),
             },
+            tunnels: number(raw.tunnels.value).unwrap_or(usize::MAX),
+            tunnels_per_address: match &raw.tunnels_per_address {
+                Some(limit) => number(limit.value).unwrap_or(usize::MAX),
+                None => number(raw.tunnels.value).map_or(usize::MAX, |all| all.div_ceil(2)),
+            },
+            tunnel_idle_timeout: period(raw.tunnel_idle_timeout.value),
             memory: match raw.memory.as_ref().map(|memory| memory.value.at_most().map(Size::bytes)) {
                 None => Memory::Available,
                 Some(None) => Memory::Unlimited,

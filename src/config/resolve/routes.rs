@@ -138,6 +138,7 @@ impl Resolver<'_> {
         let from = AddressRule { allow: self.networks(raw.allow_from), deny: self.networks(raw.deny_from) };
         let public = matches!(access, Ok(Access::Public));
         let limits = self.rate_limits(&raw.rate_limits, public);
+        let upgrades = self.upgrades(&raw.websocket, &raw.upgrades, &methods);
         let path = path?;
         let default_name = match (listed, &raw.methods) {
             (true, Some(list)) => {
@@ -165,6 +166,7 @@ impl Resolver<'_> {
             body_bytes: raw.body_bytes.map_or(body_bytes, |limit| limit.value.at_most().map(Size::bytes)),
             mirror: mirror.map(Box::new),
             cors: cors.map(Box::new),
+            upgrades,
         })
     }
 

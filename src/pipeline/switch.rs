@@ -1,0 +1,106 @@
+//! Passes on a permitted request for another protocol, and opens the tunnel if the upstream agrees.
+//!
+//! What follows the request is kept until then, and thrown away, or read as the request that it is, if not: no byte of it reaches
+//! an upstream that has not agreed to read it as another protocol.
+
+use std::rc::Rc;
+
+use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use hyper::body::Body as _;
+use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
+
+use super::answer::Content;
+use super::authorize::Permit;
+use super::forward::{Passage, introduce};
+use super::headers::strip_response;
+use super::rejection::Rejection;
+use super::tunnels::TunnelPlace;
+use super::upgrade::{Asked, Handshake};
+use super::worker::Worker;
+use crate::clock;
+use crate::server::tunnel::{Patience as TunnelPatience, Tunnel};
+use crate::trust::verify::{Expectations, Verified};
+use crate::upstream::body::{Patience, RequestBody, Upload};
+use crate::upstream::exchange::Deadlines;
+use crate::upstream::fault::UpstreamFault;
+use crate::upstream::tunnel::Reply;
+
+/// `head.headers` has been stripped of what stays behind.
+pub(crate) async fn switch(
+    permit: Permit<'_>,
+    passage: Passage<'_>,
+    mut head: Parts,
+    upload: &mut Upload,
+    mut handshake: Box<Handshake>,
+) -> Result<Response<Content>, Rejection> {
+    let (route, worker, limits) = (permit.route(), passage.worker, passage.limits);
+    let place = worker.tunnels().take(passage.from.share.as_ref()).ok_or(Rejection::Overload)?;
+    let stream = head.extensions.remove::<OnUpgrade>().filter(|_| head.version == Version::HTTP_2);
+    let idle = limits.body_idle_timeout;
+    let (body, progress) = RequestBody::new(upload, Some(0), Patience { idle, min_rate: None });
+    let mut outgoing = Request::new(body);
+    *outgoing.method_mut() = if head.method == Method::CONNECT { Method::GET } else { head.method };
+    *outgoing.uri_mut() = route.upstream_uri(passage.request)?;
+    *outgoing.headers_mut() = head.headers;
+    introduce(outgoing.headers_mut(), &permit, &passage, head.version);
+    handshake.ask(outgoing.headers_mut());
+    let deadlines = Deadlines { response: route.timeout.unwrap_or(passage.to.response_timeout), body_idle: idle };
+    match worker.pools().switch(passage.to, outgoing, progress, deadlines).await? {
+        Reply::Ordinary(answer) => {
+            let mut answer = answer.map(|body| Content::Streamed(Box::new(body)));
+            strip_response(answer.headers_mut());
+            *answer.version_mut() = Version::default();
+            Ok(answer)
+        }
+        Reply::Switched(headers, upstream) => {
+            if !handshake.is_answered_by(&headers) {
+                return Err(UpstreamFault::Unasked("a protocol").into());
+            }
+            let patience = TunnelPatience { idle: limits.tunnel_idle_timeout, write: limits.write_stall_timeout };
+            let goes_on = lasting(Rc::clone(worker), permit.into_caller(), place);
+            let tunnel = Tunnel { upstream, stream, patience, goes_on };
+            Ok(agreed(headers, tunnel, &handshake))
+        }
+    }
+}
+
+/// A tunnel lasts as long as another request with its token would be let in.
+fn lasting(worker: Rc<Worker>, caller: Option<Rc<Verified>>, place: TunnelPlace) -> Box<dyn Fn() -> bool> {
+    Box::new(move || {
+        let _ = &place;
+        caller.as_ref().is_none_or(|verified| {
+            // What a route expects of a token does not change, and was looked at when the tunnel was opened.
+            let judged = verified.judge_again(Expectations::any_route(), clock::now(), Instant::now());
+            judged.is_ok() && worker.snapshot().trust.holds(&verified.issuer)
+        })
+    })
+}
+
+fn agreed(mut headers: HeaderMap, tunnel: Tunnel, handshake: &Handshake) -> Response<Content> {
+    strip_response(&mut headers);
+    headers.remove(CONTENT_LENGTH);
+    let status = match tunnel.stream {
+        Some(_) => {
+            // The key was ours (RFC 8441 §5).
+            headers.remove(SEC_WEBSOCKET_ACCEPT);
+            StatusCode::OK
+        }
+        None => {
+            handshake.agree(&mut headers);
+            StatusCode::SWITCHING_PROTOCOLS
+        }
+    };
+    let mut answer = Response::new(Content::Tunnel(Box::new(tunnel)));
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    answer
+}
+
+/// Before anything is done for it.
+pub(crate) fn judge(asked: Asked, head: &Parts, upload: &Upload) -> Result<Box<Handshake>, Rejection> {
+    let has_body = upload.incoming.as_ref().is_some_and(|body| !body.is_end_stream());
+    asked.judge(head, has_body).map(Box::new).map_err(|fault| Rejection::Header(fault.into()))
+}
