@@ -15,5 +15,5 @@ pub(crate) mod service;
 mod stream;
 mod stream_exchange;
 pub(crate) mod tls;
-mod upload;
 pub(crate) mod tunnel;
+mod upload;

@@ -40,11 +40,13 @@ impl Pools {
         request.headers_mut().insert(HOST, pool.target.server.authority.clone());
         let deadline = Instant::now() + deadlines.response;
         let mut sender = connect(&pool.target).await?;
-        let sent = timeout_at(deadline, sender.requests.send_request(request)).await.map_err(|_| UpstreamFault::Timeout)?;
+        let sent =
+            timeout_at(deadline, sender.requests.send_request(request)).await.map_err(|_| UpstreamFault::Timeout)?;
         let mut response = sent.map_err(|error| UpstreamFault::of(error, None))?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let switched = timeout_at(deadline, hyper::upgrade::on(&mut response)).await;
-            let stream = switched.map_err(|_| UpstreamFault::Timeout)?.map_err(|error| UpstreamFault::Reset(error.into()))?;
+            let stream =
+                switched.map_err(|_| UpstreamFault::Timeout)?.map_err(|error| UpstreamFault::Reset(error.into()))?;
             return Ok(Reply::Switched(response.into_parts().0.headers, stream));
         }
         make_passable(&mut response)?;

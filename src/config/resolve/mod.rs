@@ -13,8 +13,8 @@ mod rate_limits;
 mod revocation;
 mod routes;
 mod secrets;
-mod transport;
 mod targets;
+mod transport;
 mod upgrades;
 
 use std::error::Error;
