@@ -32,8 +32,9 @@ import urllib.request
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PORTCULLIS = os.path.join(ROOT, "target/release/portcullis")
 SERVER_CORE, LOAD_CORE = "0", "1"
-UPSTREAM, NGINX, HAPROXY, HAPROXY_JWT, OURS = 9100, 9101, 9102, 9103, 9104
-OURS_BARE = 9105
+BASE = int(os.environ.get("BENCH_PORTS", 9100))
+UPSTREAM, NGINX, HAPROXY, HAPROXY_JWT, OURS = range(BASE, BASE + 5)
+OURS_BARE = BASE + 5
 SECRET = "bench-secret-bench-secret"
 BODY = "x" * 300
 
@@ -98,7 +99,7 @@ class World:
         process = subprocess.Popen(["taskset", "-c", core, *command], cwd=cwd or self.folder, stdout=subprocess.DEVNULL,
                                    stderr=open(self.path("stderr"), "ab"), start_new_session=True)
         self.running.append(process)
-        for _ in range(200):
+        for _ in range(600):
             try:
                 socket.create_connection(("127.0.0.1", port), 0.2).close()
                 return process
