@@ -7,7 +7,8 @@
 
 One connection, one request after the other (HTTP/2: eight streams), the counters zeroed after a warm-up; the rest of the house
 (the writer of the audit log, the control plane) is on threads of its own and counted apart. Instructions of the kernel are not
-counted. Cryptography is taken out of the figure to compare, since no commit of ours changes it: what remains repeats within about 1 %.
+counted; `--calls` counts the calls of it instead. Cryptography is taken out of the figure to compare, since no commit of ours
+changes it: what remains repeats within about 1 %.
 
 Needs nginx, h2load, valgrind (Debian: nginx-light nghttp2-client valgrind) and a release build; its symbols are enough.
 """
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 
-from compare import LOAD_CORE, PORTCULLIS, World, grant, progress
+from world import LOAD_CORE, PORTCULLIS, World, grant, progress, require
 
 WARM_UP = 500
 
@@ -49,16 +50,18 @@ def main():
     parser.add_argument("--only", choices=SCENARIOS, action="append")
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--functions", type=int, default=0, help="print so many functions that cost most")
+    parser.add_argument("--calls", action="store_true", help="count system calls instead")
     parser.add_argument("--binary", default=PORTCULLIS)
     parser.add_argument("--against", help="another binary, to be compared with")
     options = parser.parse_args()
-    missing = [tool for tool in ("nginx", "h2load", "valgrind", "callgrind_control") if not shutil.which(tool)]
-    if missing:
-        sys.exit(f"missing: {' '.join(missing)} (Debian: apt-get install nginx-light nghttp2-client valgrind)")
-    print(f"{'instructions per request':28}{'all':>10}{'cryptography':>14}{'without':>10}{'other threads':>15}")
+    require(options.binary, ["nginx", "h2load", "openssl", "taskset", "valgrind"])
+    if not options.calls:
+        print(f"{'instructions per request':28}{'all':>10}{'cryptography':>14}{'without':>10}{'other threads':>15}")
     for name in options.only or SCENARIOS:
         figure = measure(options.binary, name, options)
-        if options.against:
+        if options.against and options.calls:
+            measure(options.against, name, options)
+        elif options.against:
             before = measure(options.against, name, options)
             print(f"{'':28}against {before:,.0f}: {(figure / before - 1) * 100:+.1f} %")
 
@@ -74,12 +77,15 @@ def measure(binary, name, options):
         process, port = world.portcullis()
         token = grant(port)
         world.stop(process)
-        process, port = under_callgrind(world, policy)
+        process, port = under_callgrind(world, policy, options.calls)
         progress(f"{name}: warming up")
         ask(port, load, token, WARM_UP)
         control(process, "--zero")
         progress(f"{name}: {options.requests} requests")
+        start = os.path.getsize(world.path("calls")) if options.calls else 0
         ask(port, load, token, options.requests)
+        if options.calls:
+            return report_calls(name, system_calls(world, start), options.requests)
         control(process, "--dump")
         threads = read_dumps(world)
         progress("")
@@ -89,10 +95,12 @@ def measure(binary, name, options):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def under_callgrind(world, policy):
+def under_callgrind(world, policy, calls):
     binary = world.binary
+    # Writing the trace takes time, in which the runtime does other things: not while instructions are counted.
+    trace = f"--trace-syscalls=yes --log-file={world.path('calls')}" if calls else ""
     wrapper = world.write("callgrind", f"""#!/bin/sh
-exec valgrind -q --tool=callgrind --separate-threads=yes --callgrind-out-file={world.path("counted")} {binary} "$@"
+exec valgrind -q --tool=callgrind --separate-threads=yes --callgrind-out-file={world.path("counted")} {trace} {binary} "$@"
 """)
     os.chmod(wrapper, 0o755)
     world.binary = wrapper
@@ -123,6 +131,16 @@ def read_dumps(world):
     if not threads:
         sys.exit("valgrind counted nothing")
     return sorted(threads, key=lambda functions: -sum(functions.values()))
+
+
+def system_calls(world, start):
+    """By name, of the thread that makes the most of them."""
+    threads = collections.defaultdict(collections.Counter)
+    with open(world.path("calls"), errors="replace") as log:
+        log.seek(start)
+        for thread, name in re.findall(r"SYSCALL\[\d+,(\d+)\]\(\s*\d+\) (?:sys_)?(\w+)", log.read()):
+            threads[thread][name] += 1
+    return max(threads.values(), key=lambda names: names.total(), default=collections.Counter())
 
 
 def by_function(path):
@@ -163,6 +181,14 @@ def report(name, threads, options):
     for function, count in worker.most_common(options.functions):
         print(f"{count / options.requests:12,.0f}  {group_of(function):14}{function[:140]}")
     return total - cryptography
+
+
+def report_calls(name, calls, requests):
+    """Without the clock: under valgrind every look at it is a call, elsewhere none is."""
+    clock = calls.pop("clock_gettime", 0)
+    print(f"{name:28}{calls.total() / requests:.2f} system calls: "
+          f"{', '.join(f'{call} {count / requests:.2f}' for call, count in calls.most_common() if count * 100 >= requests)}; "
+          f"the clock is read {clock / requests:.1f} times")
 
 
 if __name__ == "__main__":
