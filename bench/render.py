@@ -27,12 +27,13 @@ def publish(figures):
         raise SystemExit(f"{PAGE} has no markers for what is measured:\n{BEGIN}\n{END}")
     before, rest = page.split(BEGIN, 1)
     after = rest.split(END, 1)[1]
+    text = f"{before}{BEGIN}\n\n{measured(figures)}\n{END}{after}"
     os.makedirs(PLOTS, exist_ok=True)
     for name, result in figures["scenarios"].items():
         with open(os.path.join(PLOTS, f"{name}.svg"), "w") as file:
             file.write(plot(name, result))
     with open(PAGE, "w") as file:
-        file.write(f"{before}{BEGIN}\n\n{measured(figures)}\n{END}{after}")
+        file.write(text)
 
 
 def measured(figures):
