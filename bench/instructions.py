@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Instructions per request, counted by valgrind: the same on any machine, noisy or not, so that two commits can be compared.
 
-    bench/instructions.py                                  HTTP/1.1 and HTTP/2, everything on; HTTP/1.1, everything off
+    bench/instructions.py                                  HTTP/1.1 and HTTP/2; HTTP/1.1 with everything off; with new tokens
     bench/instructions.py --only http1 --functions 40      and the functions that most of them are in
     bench/instructions.py --against ../old/target/release/portcullis
 
@@ -10,7 +10,7 @@ One connection, one request after the other (HTTP/2: eight streams), the counter
 counted; `--calls` counts the calls of it instead. Cryptography is taken out of the figure to compare, since no commit of ours
 changes it: what remains repeats within about 1 %.
 
-Needs nginx, h2load, valgrind (Debian: nginx-light nghttp2-client valgrind) and a release build; its symbols are enough.
+Needs what bench/install.sh installs and a release build; its symbols are enough.
 """
 
 import argparse
@@ -23,7 +23,9 @@ import subprocess
 import sys
 import tempfile
 
-from world import LOAD_CORE, PORTCULLIS, World, grant, progress, require
+import tokens
+from load import wrk
+from world import LOAD_CORE, PORTCULLIS, World, progress, require
 
 WARM_UP = 500
 
@@ -31,6 +33,8 @@ SCENARIOS = {
     "http1": ("full", ["--h1", "-c1", "-m1"]),
     "http2": ("full", ["-c1", "-m8"]),
     "http1-off": ("bare", ["--h1", "-c1", "-m1"]),
+    # Tokens that were never seen before.
+    "http1-miss": ("full", None),
 }
 
 # By whose name comes first in that of a function: link-time optimisation leaves what was not inlined.
@@ -54,7 +58,7 @@ def main():
     parser.add_argument("--binary", default=PORTCULLIS)
     parser.add_argument("--against", help="another binary, to be compared with")
     options = parser.parse_args()
-    require(options.binary, ["nginx", "h2load", "openssl", "taskset", "valgrind"])
+    require(options.binary, ["nginx", "h2load", "wrk", "openssl", "taskset", "valgrind"])
     if not options.calls:
         print(f"{'instructions per request':28}{'all':>10}{'cryptography':>14}{'without':>10}{'other threads':>15}")
     for name in options.only or SCENARIOS:
@@ -68,28 +72,30 @@ def main():
 
 def measure(binary, name, options):
     """Instructions of the worker per request, without cryptography."""
+    # A signature takes valgrind as long as many requests without one.
+    requests = options.requests // 5 if SCENARIOS[name][1] is None else options.requests
     folder = tempfile.mkdtemp(prefix="portcullis-instructions-")
     world = World(folder, os.path.abspath(binary))
     try:
         world.start_upstream()
         policy, load = SCENARIOS[name]
         # The signing key is made by a first start, at native speed.
-        process, port = world.portcullis()
-        token = grant(port)
-        world.stop(process)
+        tokens.prepare(world, rotating=1)
+        token = world.token
         process, port = under_callgrind(world, policy, options.calls)
         progress(f"{name}: warming up")
-        ask(port, load, token, WARM_UP)
+        ask(port, SCENARIOS["http1"][1], token, WARM_UP)
+        new = tokens.once_each(world, tokens.tokens_file(world, "fresh", world.sign(requests))) if load is None else None
         control(process, "--zero")
-        progress(f"{name}: {options.requests} requests")
+        progress(f"{name}: {requests} requests")
         start = os.path.getsize(world.path("calls")) if options.calls else 0
-        ask(port, load, token, options.requests)
+        ask_new(port, new, requests) if new else ask(port, load, token, requests)
         if options.calls:
-            return report_calls(name, system_calls(world, start), options.requests)
+            return report_calls(name, system_calls(world, start), requests)
         control(process, "--dump")
         threads = read_dumps(world)
         progress("")
-        return report(name, threads, options)
+        return report(name, threads, requests, options.functions)
     finally:
         world.stop_all()
         shutil.rmtree(folder, ignore_errors=True)
@@ -122,6 +128,13 @@ def ask(port, load, token, requests):
     done = re.search(r"status codes: (\d+) 2xx", text)
     if not done or int(done.group(1)) != requests:
         sys.exit(f"answers other than 2xx:\n{text}")
+
+
+def ask_new(port, script, requests):
+    """Each token of the script once. wrk has seconds, and ends when there are no more."""
+    done = wrk(port, 5 + requests // 20, connections=1, script=script)
+    if not requests - 5 <= done <= requests:
+        sys.exit(f"{done} answers instead of {requests}")
 
 
 def read_dumps(world):
@@ -169,17 +182,17 @@ def group_of(function):
     return min(found)[1] if found else "other"
 
 
-def report(name, threads, options):
+def report(name, threads, requests, functions):
     worker, others = threads[0], threads[1:]
     groups = collections.Counter()
     for function, count in worker.items():
-        groups[group_of(function)] += count / options.requests
+        groups[group_of(function)] += count / requests
     total, cryptography = sum(groups.values()), groups.pop("cryptography", 0)
-    rest = sum(sum(functions.values()) for functions in others) / options.requests
+    rest = sum(sum(each.values()) for each in others) / requests
     print(f"{name:28}{total:10,.0f}{cryptography:14,.0f}{total - cryptography:10,.0f}{rest:15,.0f}")
     print(f"{'':4}{', '.join(f'{group} {count:,.0f}' for group, count in groups.most_common())}")
-    for function, count in worker.most_common(options.functions):
-        print(f"{count / options.requests:12,.0f}  {group_of(function):14}{function[:140]}")
+    for function, count in worker.most_common(functions):
+        print(f"{count / requests:12,.0f}  {group_of(function):14}{function[:140]}")
     return total - cryptography
 
 

@@ -86,7 +86,7 @@ def section(name, result, figures):
 
 ### {scenario.title}
 
-![{scenario.unit}: {', '.join(f'{label(name, server)} {statistics.median(values):.3g}' for server, values in result['values'].items())}](performance/{name}.svg)
+![{scenario.unit}: {', '.join(f'{label(name, server)} {statistics.median(values):,.{1 if statistics.median(values) < 100 else 0}f}' for server, values in result['values'].items() if not server.endswith(' again'))}](performance/{name}.svg)
 
 {scenario.note}{' ' if scenario.note else ''}`bench/compare.py --only {name}`; load: `{command}`.{rate}{control}{void}
 """
