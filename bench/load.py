@@ -22,7 +22,7 @@ def wrk(port, seconds, connections=64, token=None, script=None, path="/data", sc
     command += ["--", *map(str, arguments)] if arguments else []
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     done = re.search(r"(\d+) requests in", text)
-    if not done or re.search(r"Non-2xx or 3xx responses|Socket errors", text):
+    if not done or done.group(1) == "0" or re.search(r"Non-2xx or 3xx responses|Socket errors", text):
         raise BadAnswers(text)
     return int(done.group(1))
 
