@@ -101,7 +101,7 @@ def connections(world, sizes):
     for size in sizes:
         progress(f"{size:,} connections")
         held += load.idle_connections(port, size - len(held), token)
-        time.sleep(1)
+        time.sleep(4)
         yield "connections", size, None, resident(process)
     for connection in held:
         connection.close()

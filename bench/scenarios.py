@@ -142,10 +142,11 @@ def idle_memory(world, options):
         process, port = peers.start(world, name)
         # What the first connections make, all share.
         first = load.idle_connections(port, 50, world.token)
-        time.sleep(0.5)
+        time.sleep(4)
         before = resident(process)
         connections = load.idle_connections(port, options.connections, world.token)
-        time.sleep(1)
+        # Who gives buffers back does so after some seconds.
+        time.sleep(4)
         values[name] = [(resident(process) - before) / len(connections)]
         progress(f"{options.scenario}: {name} {values[name][0]:.1f} KiB")
         for connection in first + connections:

@@ -22,7 +22,7 @@ use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes, TrustedIssuer};
 use crate::trust::key_cache::KeyCache;
 use crate::trust::revocation::{Published, Revocations};
 use crate::trust::scope_claim::ScopeClaim;
-use crate::trust::token_cache::TokenCache;
+use crate::trust::token_cache::{Known, TokenCache};
 use crate::trust::verify::{Expectations, Trust, Verified};
 
 const ISSUER: &str = "https://gateway.example.com";
@@ -51,8 +51,8 @@ impl Verifying {
         let issuer = TrustedIssuer { settings: settings(algorithm)?, keys: Arc::new(KeyCache::own(keys)) };
         let trust = Trust::new(vec![Arc::new(issuer)], Arc::new(Published::from(Revocations::default())));
         let mut verifying = Self { token, trust, cache: TokenCache::new() };
-        let verified = verifying.verified()?;
-        verifying.cache.insert(verifying.token.as_bytes(), Rc::new(verified));
+        let verified = Rc::new(verifying.verified()?);
+        verifying.cache.insert(Known { token: verifying.token.as_bytes().into(), verified });
         Some(verifying)
     }
 
@@ -65,7 +65,7 @@ impl Verifying {
     pub fn hit(&self) -> bool {
         let found = self.cache.get(self.token.as_bytes());
         let (now, instant) = (clock::now(), tokio::time::Instant::now());
-        found.is_some_and(|verified| verified.judge_again(Expectations::any_route(), now, instant).is_ok())
+        found.is_some_and(|known| known.verified.judge_again(Expectations::any_route(), now, instant).is_ok())
     }
 
     fn verified(&self) -> Option<Verified> {
