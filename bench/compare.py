@@ -22,6 +22,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -68,6 +69,8 @@ def main():
 
 def measure(options):
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    # What was started is ended whichever way this ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = tempfile.mkdtemp(prefix="portcullis-bench-")
     world = World(folder, options.binary)
     results = {}
