@@ -131,6 +131,7 @@ pub fn audit_line(buffer: &mut Vec<u8>, caller: &[u8]) {
         method: Some("GET"),
         path: Some("/data/items/42"),
         route: Some("data"),
+        upstream: None,
         status: Some(200),
         duration: Duration::from_micros(1234),
         identity: Identity::Written(caller),
