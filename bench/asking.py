@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 
-from compare import SECRET, UPSTREAM
+from world import SECRET, UPSTREAM
 
 
 def gateway_folder(world, name, port, audit):

@@ -16,7 +16,8 @@ import subprocess
 import tempfile
 import time
 
-from compare import PORTCULLIS, World, grant, require, wrk
+from load import wrk
+from world import PORTCULLIS, World, grant, require
 
 
 def main():

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-from compare import PORTCULLIS, World, require
+from world import PORTCULLIS, World, require
 
 CONNECTIONS = 1000
 

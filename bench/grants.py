@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 
-from compare import PORTCULLIS, SECRET, SERVER_CORE, World, progress, require, run_time, wrk
+from load import wrk
+from world import PORTCULLIS, SECRET, SERVER_CORE, World, progress, require, run_time
 
 ALGORITHMS = {"RS256": ("rsa2048", 0.85), "ES256": ("ecdsap256", 0.35)}
 

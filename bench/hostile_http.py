@@ -29,7 +29,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-from compare import PORTCULLIS
+from world import PORTCULLIS
 from hostile_inputs import SECRET_WORD, catalogue, mutants
 from rig import KINDS, Broken, Line, Rig, at_least, descriptors, grant, none, progress, require_tools, resident, verdict
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-from compare import BODY, LOAD_CORE, PORTCULLIS, UPSTREAM, World, require
+from world import BODY, LOAD_CORE, PORTCULLIS, UPSTREAM, World, require
 from footprint import ask, client
 
 SECONDS = 6

@@ -17,7 +17,7 @@ import sys
 import time
 
 from issuer_world import Bench, Issuer, Key, options, paced, require, status_of, verdict
-from compare import SERVER_CORE
+from world import SERVER_CORE
 
 COLD_START = 1.0
 

@@ -29,8 +29,8 @@ except ImportError:
         os.execv(VENV, [VENV, *sys.argv])
     sys.exit("no `cryptography`: run tests/install-outside.sh, or pip install cryptography")
 
-import compare
-from compare import LOAD_CORE, PORTCULLIS, SERVER_CORE, World
+import world
+from world import LOAD_CORE, PORTCULLIS, SERVER_CORE, World
 
 AUDIENCE = "https://api.example.com"
 
@@ -125,7 +125,7 @@ class Bench(World):
     def __init__(self, gateway, issuer):
         super().__init__(tempfile.mkdtemp(prefix="portcullis-bench-"), gateway)
         self.issuer, self.port, self.admin = issuer, free_port(), free_port()
-        compare.UPSTREAM = free_port()
+        world.UPSTREAM = free_port()
         self.start_upstream()
         self.write("gateway.yaml", f"""
 version: 1
@@ -134,7 +134,7 @@ listeners: [{{address: 127.0.0.1:{self.port}}}]
 limits: {{connections_per_address: unlimited}}
 issuers:
   corp: {{issuer: "{issuer.name}", jwks_uri: "{issuer.name}/jwks", audiences: ["{AUDIENCE}"], max_stale: 1h}}
-upstreams: {{legacy: "http://127.0.0.1:{compare.UPSTREAM}"}}
+upstreams: {{legacy: "http://127.0.0.1:{world.UPSTREAM}"}}
 routes:
   - {{name: data, path: /**, upstream: legacy, access: {{}}}}
 audit: {{file: audit.jsonl}}

@@ -21,7 +21,7 @@ import threading
 import time
 
 from asking import Asker, gateway_folder
-from compare import PORTCULLIS, World, progress, require
+from world import PORTCULLIS, World, progress, require
 
 PORT = 9121
 

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 
-from compare import LOAD_CORE, PORTCULLIS, SECRET, SERVER_CORE, UPSTREAM, World, grant, progress, require
+from world import LOAD_CORE, PORTCULLIS, SECRET, SERVER_CORE, UPSTREAM, World, grant, progress, require
 
 PORT = 9114
 SATURATING = 32

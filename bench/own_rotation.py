@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 
-from compare import PORTCULLIS, SECRET, UPSTREAM, World, grant, progress, require
+from world import PORTCULLIS, SECRET, UPSTREAM, World, grant, progress, require
 
 PORT = 9112
 TTL = 60

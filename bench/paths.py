@@ -22,7 +22,7 @@ import unicodedata
 import urllib.parse
 from collections import Counter
 
-from compare import PORTCULLIS
+from world import PORTCULLIS
 from rig import KINDS, Broken, Line, Rig, at_least, none, progress, require_tools, verdict
 
 PORT = 9140

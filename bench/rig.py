@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from compare import SECRET, World, grant, progress
+from world import SECRET, World, grant, progress
 
 KINDS = ("nginx", "apache", "node", "python", "haproxy")
 FIRST_PORT = 9130

@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections import Counter
 
-from compare import PORTCULLIS
+from world import PORTCULLIS
 from rig import Line, Rig, at_least, none, progress, verdict
 
 PORT, UPSTREAM_PORT = 9143, 9162

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 
-from compare import PORTCULLIS, SECRET, SERVER_CORE, UPSTREAM, World, grant, progress, require
+from world import PORTCULLIS, SECRET, SERVER_CORE, UPSTREAM, World, grant, progress, require
 from overload import wrk as _wrk
 
 PORT = 9116

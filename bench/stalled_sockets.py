@@ -27,7 +27,7 @@ import tempfile
 import time
 import urllib.request
 
-from compare import LOAD_CORE, PORTCULLIS, SERVER_CORE, World, progress, require
+from world import LOAD_CORE, PORTCULLIS, SERVER_CORE, World, progress, require
 
 PORT, ADMIN, LARGE = 9107, 9108, 9109
 DEADLINE, FACTOR = 65, 2

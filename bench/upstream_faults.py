@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-from compare import PORTCULLIS
+from world import PORTCULLIS
 from rig import Broken, Line, Rig, at_least, none, progress, verdict
 
 PORT, UPSTREAM_PORT, NOBODY = 9142, 9160, 9161

@@ -22,6 +22,7 @@
 //! | `oauth` | the vocabulary of the RFCs, pure |
 //! | `clock` | the only reader of the system clock |
 //! | `fuzzing` | an entrance for each parser of what strangers send, for `fuzz/` and the tests |
+//! | `benching` | what the microbenchmarks in `bench/` measure |
 //! | `network` | blocks of addresses |
 //! | `telemetry` | logs and metrics; imported by all, imports none |
 //!
@@ -37,6 +38,7 @@
 
 mod app;
 mod audit;
+pub mod benching;
 mod cli;
 mod clock;
 mod config;

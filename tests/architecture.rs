@@ -9,7 +9,7 @@ use std::path::Path;
 const ORDER: &[&[&str]] = &[
     &["main"],
     &["lib"],
-    &["cli", "fuzzing"],
+    &["cli", "fuzzing", "benching"],
     &["app"],
     &["config"],
     &["pipeline"],

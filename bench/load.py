@@ -1,0 +1,74 @@
+"""Load: wrk, h2load, and connections that only wait. Any answer other than 2xx is raised, since it would be a cheap one."""
+
+import re
+import socket
+import ssl
+import subprocess
+import time
+
+from world import LOAD_CORE
+
+
+class BadAnswers(Exception):
+    """Some were not 2xx, or there were none."""
+
+
+def wrk(port, seconds, connections=64, token=None, script=None, path="/data", scheme="https", arguments=()):
+    """So many requests were answered."""
+    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
+    command += ["-H", f"Authorization: Bearer {token}"] if token else []
+    command += ["-s", script] if script else []
+    command += [f"{scheme}://localhost:{port}{path}"]
+    command += ["--", *map(str, arguments)] if arguments else []
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    done = re.search(r"(\d+) requests in", text)
+    if not done or done.group(1) == "0" or re.search(r"Non-2xx or 3xx responses|Socket errors", text):
+        raise BadAnswers(text)
+    return int(done.group(1))
+
+
+def h2load(port, arguments, token=None, path="/data"):
+    command = ["taskset", "-c", LOAD_CORE, "h2load", "-t1", *arguments]
+    command += ["-H", f"authorization: Bearer {token}"] if token else []
+    text = subprocess.run([*command, f"https://localhost:{port}{path}"], check=True, capture_output=True, text=True).stdout
+    done = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", text)
+    if not done or any(int(done.group(n)) for n in (2, 3, 4)) or not int(done.group(1)):
+        raise BadAnswers(text)
+    return int(done.group(1))
+
+
+def fresh_connections(port, seconds, token):
+    """One request on each connection. Not by wrk, which resumes TLS sessions: h2load makes a full handshake for each."""
+    end, done = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        done += h2load(port, ["--h1", "-c100", "-n100"], token)
+    return done
+
+
+def latencies(port, seconds, rate, token, log):
+    """Of every request at a fixed rate, in microseconds."""
+    open(log, "w").close()
+    h2load(port, ["--h1", "-c64", f"-D{seconds}", "--warm-up-time=0", f"--rps={rate / 64:.3f}", f"--log-file={log}"], token)
+    return sorted(int(line.split("\t")[2]) for line in open(log) if line.strip())
+
+
+def idle_connections(port, count, token):
+    """TLS connections that have had one answer each, and stay open."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1"])
+    return [_asked(context, port, token) for _ in range(count)]
+
+
+def _asked(context, port, token):
+    connection = context.wrap_socket(socket.create_connection(("127.0.0.1", port), 10), server_hostname="localhost")
+    connection.sendall(f"GET /data HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+    answer = connection.recv(65536)
+    while not answer.endswith((b"x" * 300, b"0\r\n\r\n")):
+        more = connection.recv(65536)
+        if not more:
+            break
+        answer += more
+    if not answer.startswith(b"HTTP/1.1 200"):
+        raise BadAnswers(answer[:200])
+    return connection

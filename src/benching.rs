@@ -1,0 +1,154 @@
+//! What the microbenchmarks in `bench/` measure, each as one value that is set up and one call: nothing else needs this.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::audit::record::{Decision, Described, Identity, Record};
+use crate::clock;
+use crate::jose::algorithm::Algorithm;
+use crate::jose::key_set::KeySet;
+use crate::jose::signing::SigningKey;
+use crate::oauth::caller::{Digest, IssuerName};
+use crate::oauth::identity;
+use crate::pipeline::limits::{Limit, Per, Rate};
+use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes, TrustedIssuer};
+use crate::trust::key_cache::KeyCache;
+use crate::trust::revocation::{Published, Revocations};
+use crate::trust::scope_claim::ScopeClaim;
+use crate::trust::token_cache::{Known, TokenCache};
+use crate::trust::verify::{Expectations, Trust, Verified};
+
+const ISSUER: &str = "https://gateway.example.com";
+const AUDIENCE: &str = "https://api.example.com";
+
+/// A token, an issuer that has signed it, and a cache that holds it.
+#[derive(Debug)]
+pub struct Verifying {
+    token: String,
+    trust: Trust,
+    cache: TokenCache,
+}
+
+impl Verifying {
+    /// `None` where there is no such algorithm: `RS256`, `ES256` and `EdDSA` are some that there are.
+    pub fn new(algorithm: &str) -> Option<Self> {
+        let algorithm = Algorithm::ALL.into_iter().find(|known| known.as_str() == algorithm)?;
+        let (key, _) = SigningKey::generate(algorithm).ok()?;
+        let now = clock::now().seconds();
+        let claims = json!({
+            "iss": ISSUER, "sub": "bench", "client_id": "bench", "aud": AUDIENCE, "scope": "read:data",
+            "iat": now, "nbf": now, "exp": now + 3600, "jti": "G88LcumSlMhczm9WWO",
+        });
+        let token = key.sign("at+jwt", claims.to_string().as_bytes()).ok()?;
+        let keys = KeySet::from_keys(vec![Arc::new(key.verifying_key().ok()?)]);
+        let issuer = TrustedIssuer { settings: settings(algorithm)?, keys: Arc::new(KeyCache::own(keys)) };
+        let trust = Trust::new(vec![Arc::new(issuer)], Arc::new(Published::from(Revocations::default())));
+        let mut verifying = Self { token, trust, cache: TokenCache::new() };
+        let verified = Rc::new(verifying.verified()?);
+        verifying.cache.insert(Known { token: verifying.token.as_bytes().into(), verified });
+        Some(verifying)
+    }
+
+    /// Judges the token as one that was never seen, its signature included. True if it is good.
+    pub fn miss(&self) -> bool {
+        self.verified().is_some()
+    }
+
+    /// Finds the token in the cache, and judges it again. True if it is good.
+    pub fn hit(&self) -> bool {
+        let found = self.cache.get(self.token.as_bytes());
+        let (now, instant) = (clock::now(), tokio::time::Instant::now());
+        found.is_some_and(|known| known.verified.judge_again(Expectations::any_route(), now, instant).is_ok())
+    }
+
+    fn verified(&self) -> Option<Verified> {
+        let verify = pin!(self.trust.verify(&self.token, Expectations::any_route(), clock::now()));
+        // Our own keys are in memory: there is nothing to wait for.
+        match verify.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(judged) => judged.ok(),
+            Poll::Pending => None,
+        }
+    }
+}
+
+fn settings(algorithm: Algorithm) -> Option<IssuerSettings> {
+    Some(IssuerSettings {
+        name: IssuerName::own(),
+        issuer: identity::Identity::parse(ISSUER).ok()?,
+        audiences: vec![AUDIENCE.to_owned()],
+        algorithms: vec![algorithm],
+        types: TokenTypes { named: vec!["at+jwt".to_owned()], absent: false },
+        clock_skew: Duration::from_secs(30),
+        scope_claim: ScopeClaim::Auto,
+        allow_scopes: None,
+        profile: Profile::Own,
+    })
+}
+
+/// A rate limit that so many clients use.
+#[derive(Debug)]
+pub struct Limiting {
+    limit: Limit,
+    clients: Vec<Digest>,
+}
+
+impl Limiting {
+    /// Up to 100,000 clients.
+    pub fn new(clients: u32) -> Self {
+        let rate = Rate { amount: NonZeroU32::MAX, period: Duration::from_secs(1), burst: NonZeroU32::MAX };
+        let limit = Limit::new("bench".to_owned(), rate, Per::Address);
+        let clients: Vec<Digest> =
+            (0..clients).map(|client| Per::by_address(IpAddr::V4(Ipv4Addr::from_bits(client)))).collect();
+        for client in &clients {
+            limit.count(*client);
+        }
+        Self { limit, clients }
+    }
+
+    /// Counts a request of one of the clients. True if it is allowed.
+    pub fn count(&self, client: usize) -> bool {
+        self.clients.get(client % self.clients.len().max(1)).is_some_and(|client| self.limit.count(*client).allowed)
+    }
+}
+
+/// Writes the line of an allowed request, its caller's part written before, as the corridor does. The buffer grows by it.
+pub fn audit_line(buffer: &mut Vec<u8>, caller: &[u8]) {
+    Record {
+        time: clock::now(),
+        decision: Decision::Allow,
+        reason: None,
+        request_id: "01JD3Y8V5W7Z9K2M4N6P8Q0R1S",
+        config: "97ee957e0216",
+        client_address: "192.0.2.17",
+        peer_address: None,
+        method: Some("GET"),
+        path: Some("/data/items/42"),
+        route: Some("data"),
+        upstream: None,
+        status: Some(200),
+        duration: Duration::from_micros(1234),
+        identity: Identity::Written(caller),
+    }
+    .write(buffer);
+}
+
+/// The caller's part of audit lines.
+pub fn audit_caller() -> Box<[u8]> {
+    Described {
+        verified: true,
+        issuer: Some("self"),
+        client: Some("bench"),
+        subject: Some("bench"),
+        scope: Some("read:data"),
+        token_id: Some("G88LcumSlMhczm9WWO"),
+        key_id: Some("G88Lc-umSlMhczm9WWO-OptDhefnS7IG4qgIhz7pf_Q"),
+    }
+    .written()
+}
