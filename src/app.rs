@@ -50,6 +50,7 @@ use crate::trust::refresher;
 use crate::trust::revocation_keeper::{Keeper, Revoker};
 use crate::trust::revocation_store::StoreError;
 use crate::trust::verify::Trust;
+use crate::upstream::health;
 use crate::upstream::names::Lookup;
 
 /// Why the gateway can't start.
@@ -196,6 +197,7 @@ impl App {
         if let Some(ring_keeper) = ring_keeper {
             control.spawn(ring_keeper.keep(config.id.clone(), plan.lines.clone()));
         }
+        control.spawn(health::keep_checking(snapshot.load().upstreams.clone()));
         control.spawn(upkeep::forget_limit_keys(snapshot));
         control.spawn(upkeep::watch_audit_log(health));
         started();
@@ -264,6 +266,7 @@ fn snapshot(
         config: config.id.clone(),
         limits: config.limits.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
+        upstreams: std::mem::take(&mut config.upstreams),
         routes: std::mem::take(&mut config.routes),
         trust: Trust::new(issuers, Arc::clone(keeper.published())),
         oauth,

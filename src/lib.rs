@@ -15,7 +15,7 @@
 //! | `pipeline` | the corridor, one file per room; `rejection` answers every refusal |
 //! | `issuer` | our authorization server: clients, token endpoint, grants, signing keys |
 //! | `server` | bytes → requests: listeners, TLS, the connection guard, the drain |
-//! | `upstream` | connections to the services behind us, bodies streamed both ways |
+//! | `upstream` | the services behind us: which of their servers gets a request, connections to it, bodies streamed both ways, what becomes of failures |
 //! | `audit` | one line for every decision, chained and written by one thread; verified offline |
 //! | `trust` | issuers that we accept: their keys kept fresh, and the tokens that were found good |
 //! | `jose` | keys, key sets, signing, verifying |
@@ -31,8 +31,8 @@
 //! - **One reading.** A request is read once, into `CanonicalRequest`; routing, policy, audit and the upstream request line use that
 //!   and nothing else.
 //! - **No way around.** Forwarding takes a `Permit`, and only `authorize` makes one.
-//! - **One thread.** A request lives and dies on one worker: no locks, no work stealing. Rate limits alone are shared, because they are exact
-//!   per process. Slow cryptography goes to threads of its own.
+//! - **One thread.** A request lives and dies on one worker: no locks, no work stealing. Shared are rate limits, because they are exact
+//!   per process, and what is known of upstreams' servers, which is written only when it changes. Slow cryptography goes to threads of its own.
 //! - **Recorded or refused.** What must be audited has its place in the log before it takes effect.
 //! - **Absent, wrong, cannot tell** are three answers: a bare 401, `invalid_token`, 503.
 

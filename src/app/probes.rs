@@ -15,10 +15,12 @@ use crate::pipeline::worker::ReportRequest;
 use crate::server::drain::{Drain, Stage};
 use crate::server::places::Places;
 use crate::telemetry::admin::{self, Probes};
-use crate::telemetry::metrics::{self, FetchLabels, IssuerLabels, Process, WorkerLabels};
+use crate::telemetry::metrics::{self, FetchLabels, IssuerLabels, Process, ServerLabels, UpstreamLabels, WorkerLabels};
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::progress::FetchResult;
 use crate::trust::report::{IssuerReport, IssuersReport, State};
+use crate::upstream::service::{Server, Upstream};
+use crate::upstream::status::ServerStatus;
 
 /// A worker that does not answer by then is left out of the sum.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -98,7 +100,25 @@ fn process(health: &Health, places: &Places, snapshot: &Snapshot) -> Process {
             progress.counts().map(|(result, count)| (labels(result), count)).collect::<Vec<_>>()
         })
     };
+    let servers = |value: fn(&ServerStatus, u64) -> bool| {
+        let of_one = |upstream: &Arc<Upstream>| -> Vec<(ServerLabels, f64)> {
+            let now = upstream.millis(now);
+            let server = |(server, status): (&Server, &ServerStatus)| {
+                let labels = ServerLabels { upstream: upstream.name.to_string(), server: server.name().into_owned() };
+                (labels, f64::from(u8::from(value(status, now))))
+            };
+            upstream.servers.iter().zip(&*upstream.statuses).map(server).collect()
+        };
+        snapshot.upstreams.iter().flat_map(of_one).collect()
+    };
+    let breaker = |upstream: &Arc<Upstream>| {
+        let is_open = upstream.breaker.as_ref()?.is_open();
+        Some((UpstreamLabels { upstream: upstream.name.to_string() }, f64::from(u8::from(is_open))))
+    };
     Process {
+        breaker_open: snapshot.upstreams.iter().filter_map(breaker).collect(),
+        server_healthy: servers(|status, _| status.is_healthy()),
+        server_ejected: servers(ServerStatus::is_ejected),
         connections: connections.taken,
         worker_connections: (0..)
             .zip(connections.by_worker)

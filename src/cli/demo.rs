@@ -82,7 +82,7 @@ fn service_address(config: &Config) -> Option<SocketAddr> {
     let routes = config.routes.routes();
     let upstream =
         routes.iter().flat_map(|route| route.target.upstreams()).find(|upstream| &*upstream.name == LEGACY)?;
-    upstream.server.address()
+    upstream.servers.first()?.address()
 }
 
 fn explain(gateway: SocketAddr, service: SocketAddr, ca: &str, secret: &ClientSecret, audit: &str) {

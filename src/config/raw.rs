@@ -11,6 +11,7 @@ pub(crate) mod listener;
 pub(crate) mod oauth;
 pub(crate) mod revocation;
 pub(crate) mod route;
+pub(crate) mod servers;
 pub(crate) mod target;
 pub(crate) mod transport;
 pub(crate) mod upstream;

@@ -20,6 +20,7 @@ use crate::server::tls::MinVersion;
 use crate::trust::issuer::{IssuerSettings, KeySource};
 use crate::trust::revocation::Entry;
 use crate::upstream::names::{Name, NameServers};
+use crate::upstream::service::Upstream;
 
 /// What the gateway runs on.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) shutdown: Shutdown,
     pub(crate) oauth: Option<Oauth>,
     pub(crate) issuers: Vec<ExternalIssuer>,
+    /// Those that no route leads to included.
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
     pub(crate) routes: RouteTable,
     pub(crate) audit: Audit,
     pub(crate) admin: Option<SocketAddr>,

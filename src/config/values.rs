@@ -47,6 +47,10 @@ pub(crate) struct Size(u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ByteRate(u64);
 
+/// A whole number of hundredths, from 1 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Percent(u32);
+
 /// So many in a second, a minute, an hour or a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rate {
@@ -75,6 +79,12 @@ impl Period {
 
 impl Size {
     pub(crate) const fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl Percent {
+    pub(crate) const fn get(self) -> u32 {
         self.0
     }
 }
@@ -114,6 +124,10 @@ pub(super) const fn count(number: u32) -> Count {
 
 pub(super) const fn seconds(number: u64) -> Period {
     Period(Duration::from_secs(number))
+}
+
+pub(super) const fn percent(number: u32) -> Percent {
+    Percent(number)
 }
 
 pub(super) const fn bytes_per_second(number: u64) -> ByteRate {
@@ -201,6 +215,21 @@ impl Value for Size {
             Some(0) => Err(NOT_ZERO),
             Some(bytes) if bytes <= LARGEST_BYTES => Ok(Self(bytes)),
             _ => Err("it is larger than `1024GiB`"),
+        }
+    }
+}
+
+impl Value for Percent {
+    fn expected() -> String {
+        "a part such as `50%`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        let number = text.strip_suffix('%').ok_or("it ends in `%`")?;
+        match decimal(number)? {
+            0 => Err(NOT_ZERO),
+            number @ 1..=100 => Ok(Self(number as u32)),
+            _ => Err("it cannot be more than `100%`"),
         }
     }
 }

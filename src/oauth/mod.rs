@@ -5,4 +5,5 @@
 pub(crate) mod caller;
 pub(crate) mod error;
 pub(crate) mod identity;
+pub(crate) mod per;
 pub(crate) mod scope;

@@ -17,11 +17,14 @@ use super::headers::{
     X_AUTH_CLIENT_ID, X_AUTH_ISSUER, X_AUTH_SCOPE, X_AUTH_SUBJECT, X_FORWARDED_FOR, X_FORWARDED_HOST,
     X_FORWARDED_PROTO, X_REQUEST_ID, strip_response,
 };
+use super::limits::ABSENT;
 use super::peer::Peer;
 use super::rejection::Rejection;
 use super::request_id::RequestId;
 use super::worker::Worker;
+use crate::oauth::caller::Digest;
 use crate::server::limits::Limits;
+use crate::upstream::balance::Balance;
 use crate::upstream::body::{Patience, RequestBody, Upload};
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::service::Upstream;
@@ -48,6 +51,8 @@ pub(crate) async fn forward(
     if route.body_bytes.is_some_and(|limit| least > limit) {
         return Err(Rejection::TooLarge);
     }
+    // Before the headers are ours.
+    let key = hash_key(&passage, &head.headers, &permit);
     let body_idle = passage.limits.body_idle_timeout;
     let patience = Patience { idle: body_idle, min_rate: passage.limits.min_body_rate };
     let (body, progress) = RequestBody::new(upload, route.body_bytes, patience);
@@ -63,8 +68,8 @@ pub(crate) async fn forward(
     if let Some(mirror) = &route.mirror {
         mirror.copy(passage.worker, &mut outgoing);
     }
-    let deadlines = Deadlines { response: route.timeout.unwrap_or(passage.to.response_timeout), body_idle };
-    let answer = passage.worker.pools().send(passage.to, outgoing, progress, deadlines).await?;
+    let deadlines = Deadlines { response: route.timeout.unwrap_or(passage.to.settings.response_timeout), body_idle };
+    let answer = passage.worker.pools().send(passage.to, outgoing, progress, deadlines, key).await?;
     let mut answer = answer.map(|body| Content::Streamed(Box::new(body)));
     strip_response(answer.headers_mut());
     if route.cors.is_some() {
@@ -72,6 +77,14 @@ pub(crate) async fn forward(
     }
     *answer.version_mut() = Version::default();
     Ok(answer)
+}
+
+/// What the upstream is balanced by, where it is by the request; `None` where the request has nothing of that.
+pub(super) fn hash_key(passage: &Passage<'_>, headers: &HeaderMap, permit: &Permit<'_>) -> Option<Digest> {
+    let Balance::Hash(per) = &passage.to.settings.balance else {
+        return None;
+    };
+    Some(per.key(passage.from.address, headers, permit.caller())).filter(|key| *key != ABSENT)
 }
 
 /// Says to the upstream who is calling and by which way, after whatever others have said was removed.

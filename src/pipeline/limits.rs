@@ -15,10 +15,10 @@ use governor::state::keyed::{DashMapStateStore, ShrinkableKeyedStateStore};
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 use http::HeaderMap;
-use http::header::HeaderName;
 
 use crate::clock;
 use crate::oauth::caller::Digest;
+use crate::oauth::per::Per;
 use crate::server::places::network;
 use crate::trust::scope_claim::claim_at;
 use crate::trust::verify::Verified;
@@ -44,19 +44,6 @@ pub(crate) struct Rate {
     pub(crate) period: Duration,
     /// The bucket's whole size.
     pub(crate) burst: NonZeroU32,
-}
-
-/// Counted by what.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Per {
-    Client,
-    /// IPv6 by /64.
-    Address,
-    Route,
-    Subject,
-    /// A claim's value, found as in access rules.
-    Claim(String),
-    Header(HeaderName),
 }
 
 /// What a limit said to one request.

@@ -129,7 +129,7 @@ async fn exchange(pools: &Pools, upstream: &Upstream, patience: Duration, reques
     let (head, body) = request.into_parts();
     let (body, progress) = RequestBody::whole(body);
     let deadlines = Deadlines { response: patience, body_idle: Some(patience) };
-    let Ok(answer) = pools.send(upstream, Request::from_parts(head, body), progress, deadlines).await else {
+    let Ok(answer) = pools.send(upstream, Request::from_parts(head, body), progress, deadlines, None).await else {
         return false;
     };
     let (mut body, mut read) = (answer.into_body(), 0);

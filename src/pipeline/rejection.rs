@@ -159,6 +159,12 @@ impl Rejection {
                 (StatusCode::BAD_REQUEST, "invalid_request", "the body broke off")
             }
             Self::Token(refusal) => return Public::token(refusal),
+            Self::Upstream(UpstreamFault::Full) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "the upstream has too much to do")
+            }
+            Self::Upstream(UpstreamFault::Open) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "the upstream can't be reached just now")
+            }
             Self::Upstream(UpstreamFault::Connect(_)) => {
                 (StatusCode::BAD_GATEWAY, "bad_gateway", "the upstream can't be reached")
             }
@@ -217,7 +223,10 @@ impl Rejection {
     fn retry_after(&self) -> Option<HeaderValue> {
         match self {
             Self::RateLimited(count) => Some(seconds(count.wait).max(1).into()),
-            Self::Overload | Self::AuditUnavailable | Self::Token(TokenRefusal::Busy(_)) => Some(SOON),
+            Self::Overload
+            | Self::AuditUnavailable
+            | Self::Token(TokenRefusal::Busy(_))
+            | Self::Upstream(UpstreamFault::Full | UpstreamFault::Open) => Some(SOON),
             Self::Unauthenticated(AuthenticateError::Refused(refused))
                 if refused.reason == Distrust::KeysUnavailable =>
             {
@@ -338,7 +347,8 @@ fn unauthenticated(error: &AuthenticateError) -> Reason {
 
 fn upstream_failed(fault: &UpstreamFault) -> Reason {
     match fault {
-        UpstreamFault::Connect(_) => Reason::UpstreamConnect,
+        UpstreamFault::Full => Reason::Overload,
+        UpstreamFault::Open | UpstreamFault::Connect(_) => Reason::UpstreamConnect,
         UpstreamFault::Timeout => Reason::UpstreamTimeout,
         UpstreamFault::Protocol(_) | UpstreamFault::Unasked(_) | UpstreamFault::Length => Reason::UpstreamProtocol,
         UpstreamFault::Reset(_) => Reason::UpstreamReset,

@@ -134,16 +134,13 @@ pub(super) mod tests {
     use super::*;
     use std::sync::Arc;
 
-    use crate::upstream::service::{Origin, Protocol, Server, Upstream};
+    use crate::upstream::service::{Origin, Protocol, Server, Settings, Upstream};
 
     /// A public route to nowhere.
     pub(in super::super) fn route(path: &str, hosts: &[&str], methods: &[&str]) -> Route {
-        let upstream = Upstream {
-            name: "legacy".into(),
-            server: Server::tcp(Origin::parse("http://127.0.0.1:9").unwrap(), None, Protocol::Http1),
-            connect_timeout: Duration::from_secs(1),
-            response_timeout: Duration::from_secs(1),
-        };
+        let settings = Settings::new(Duration::from_secs(1), Duration::from_secs(1));
+        let server = Server::tcp(Origin::parse("http://127.0.0.1:9").unwrap(), None, Protocol::Http1);
+        let upstream = Upstream::new("legacy", vec![server], settings);
         let methods = match methods {
             [] => MethodSet::all(),
             some => MethodSet::new(some.iter().map(|method| MethodSet::parse_method(method).unwrap())),

@@ -10,6 +10,7 @@ use crate::network::Networks;
 use crate::server::limits::Limits;
 use crate::trust::revocation_keeper::Revoker;
 use crate::trust::verify::Trust;
+use crate::upstream::service::Upstream;
 
 #[derive(Debug)]
 pub(crate) struct Snapshot {
@@ -17,6 +18,7 @@ pub(crate) struct Snapshot {
     pub(crate) config: String,
     pub(crate) limits: Limits,
     pub(crate) trusted_proxies: Networks,
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
     pub(crate) routes: RouteTable,
     pub(crate) trust: Trust,
     pub(crate) oauth: Option<OwnIssuer>,

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use super::limits::{ABSENT, Per};
+use super::limits::ABSENT;
 use super::lot;
 use super::peer::Peer;
+use crate::oauth::per::Per;
 use crate::trust::verify::Verified;
 use crate::upstream::service::Upstream;
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::answer::Content;
 use super::authorize::Permit;
-use super::forward::{Passage, introduce};
+use super::forward::{Passage, hash_key, introduce};
 use super::headers::strip_response;
 use super::rejection::Rejection;
 use super::tunnels::TunnelPlace;
@@ -26,7 +26,7 @@ use crate::trust::verify::{Expectations, Verified};
 use crate::upstream::body::{Patience, RequestBody, Upload};
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::fault::UpstreamFault;
-use crate::upstream::tunnel::Reply;
+use crate::upstream::tunnel::{Occupied, Reply};
 
 /// `head.headers` has been stripped of what stays behind.
 pub(crate) async fn switch(
@@ -41,26 +41,28 @@ pub(crate) async fn switch(
     let stream = head.extensions.remove::<OnUpgrade>().filter(|_| head.version == Version::HTTP_2);
     let idle = limits.body_idle_timeout;
     let (body, progress) = RequestBody::new(upload, Some(0), Patience { idle, min_rate: None });
+    let key = hash_key(&passage, &head.headers, &permit);
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = if head.method == Method::CONNECT { Method::GET } else { head.method };
     *outgoing.uri_mut() = route.upstream_uri(passage.request)?;
     *outgoing.headers_mut() = head.headers;
     introduce(outgoing.headers_mut(), &permit, &passage, head.version);
     handshake.ask(outgoing.headers_mut());
-    let deadlines = Deadlines { response: route.timeout.unwrap_or(passage.to.response_timeout), body_idle: idle };
-    match worker.pools().switch(passage.to, outgoing, progress, deadlines).await? {
+    let deadlines =
+        Deadlines { response: route.timeout.unwrap_or(passage.to.settings.response_timeout), body_idle: idle };
+    match worker.pools().switch(passage.to, outgoing, progress, deadlines, key).await? {
         Reply::Ordinary(answer) => {
             let mut answer = answer.map(|body| Content::Streamed(Box::new(body)));
             strip_response(answer.headers_mut());
             *answer.version_mut() = Version::default();
             Ok(answer)
         }
-        Reply::Switched(headers, upstream) => {
+        Reply::Switched(headers, upstream, occupied) => {
             if !handshake.is_answered_by(&headers) {
                 return Err(UpstreamFault::Unasked("a protocol").into());
             }
             let patience = TunnelPatience { idle: limits.tunnel_idle_timeout, write: limits.write_stall_timeout };
-            let goes_on = lasting(Rc::clone(worker), permit.into_caller(), place);
+            let goes_on = lasting(Rc::clone(worker), permit.into_caller(), (place, occupied));
             let tunnel = Tunnel { upstream, stream, patience, goes_on };
             Ok(agreed(headers, tunnel, &handshake))
         }
@@ -68,9 +70,9 @@ pub(crate) async fn switch(
 }
 
 /// A tunnel lasts as long as another request with its token would be let in.
-fn lasting(worker: Rc<Worker>, caller: Option<Rc<Verified>>, place: TunnelPlace) -> Box<dyn Fn() -> bool> {
+fn lasting(worker: Rc<Worker>, caller: Option<Rc<Verified>>, places: (TunnelPlace, Occupied)) -> Box<dyn Fn() -> bool> {
     Box::new(move || {
-        let _ = &place;
+        let _ = &places;
         caller.as_ref().is_none_or(|verified| {
             // What a route expects of a token does not change, and was looked at when the tunnel was opened.
             let judged = verified.judge_again(Expectations::any_route(), clock::now(), Instant::now());

@@ -337,7 +337,7 @@ impl Worker {
     }
 
     fn counts(&self) -> Report {
-        Report {
+        let mut report = Report {
             cached_tokens: self.tokens.borrow().len() as u64,
             cached_bytes: self.tokens.borrow().bytes(),
             token_cache_hits: self.token_hits.get(),
@@ -347,6 +347,8 @@ impl Worker {
             mirrored: self.mirrors.counts(),
             tunnels: self.tunnels.open() as u64,
             ..self.tally.borrow().report(&self.snapshot())
-        }
+        };
+        self.pools.report(&mut report);
+        report
     }
 }

@@ -52,6 +52,17 @@ pub(crate) struct IssuerLabels {
     pub(crate) issuer: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct UpstreamLabels {
+    pub(crate) upstream: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct ServerLabels {
+    pub(crate) upstream: String,
+    pub(crate) server: String,
+}
+
 /// A client's secret by its position in the configuration, from 1: nothing that is made of a hash leaves the process.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 pub(crate) struct SecretLabels {
@@ -81,6 +92,9 @@ pub(crate) struct Report {
     pub(crate) mirrored: Vec<(String, &'static str, u64)>,
     /// When a token was last issued for each, in seconds since 1970.
     pub(crate) secrets: Vec<(SecretLabels, u64)>,
+    pub(crate) server_requests: Vec<(ServerLabels, u64)>,
+    pub(crate) server_in_flight: Vec<(ServerLabels, u64)>,
+    pub(crate) upstream_retries: Vec<(UpstreamLabels, u64)>,
     pub(crate) cached_tokens: u64,
     pub(crate) cached_bytes: u64,
     pub(crate) token_cache_hits: u64,
@@ -103,6 +117,11 @@ pub(crate) struct Process {
     pub(crate) audit_failures: u64,
     pub(crate) audit_broken: bool,
     pub(crate) revocations: u64,
+    /// 1 or 0.
+    pub(crate) server_healthy: Vec<(ServerLabels, f64)>,
+    pub(crate) server_ejected: Vec<(ServerLabels, f64)>,
+    /// Of upstreams that have one.
+    pub(crate) breaker_open: Vec<(UpstreamLabels, f64)>,
     /// Seconds since each external issuer's JWK Set was fetched.
     pub(crate) jwks_age: Vec<(IssuerLabels, f64)>,
     pub(crate) jwks_fetches: BTreeMap<FetchLabels, u64>,
@@ -155,6 +174,9 @@ struct Sum {
     splits: BTreeMap<SplitLabels, u64>,
     mirrored: BTreeMap<MirrorLabels, u64>,
     secrets: BTreeMap<SecretLabels, f64>,
+    server_requests: BTreeMap<ServerLabels, u64>,
+    server_in_flight: BTreeMap<ServerLabels, f64>,
+    upstream_retries: BTreeMap<UpstreamLabels, u64>,
     total: Report,
 }
 
@@ -175,6 +197,15 @@ impl Sum {
             for (labels, last) in report.secrets {
                 let latest = sum.secrets.entry(labels).or_default();
                 *latest = latest.max(last as f64);
+            }
+            for (labels, count) in report.server_requests {
+                *sum.server_requests.entry(labels).or_default() += count;
+            }
+            for (labels, count) in report.server_in_flight {
+                *sum.server_in_flight.entry(labels).or_default() += count as f64;
+            }
+            for (labels, count) in report.upstream_retries {
+                *sum.upstream_retries.entry(labels).or_default() += count;
             }
             let total = &mut sum.total;
             total.cached_bytes += report.cached_bytes;
@@ -224,6 +255,7 @@ impl Collector for Page {
         page.gauges(
             "portcullis_client_secret_last_used_timestamp",
             "When a client's secret last got a token",
+            Some(&Unit::Seconds),
             &sum.secrets,
         )?;
         page.gauge(
@@ -231,6 +263,7 @@ impl Collector for Page {
             "Connections to upstreams kept for reuse",
             sum.total.idle_upstream_connections as f64,
         )?;
+        page.upstreams(sum, process)?;
         page.gauge("http_server_active_requests", "Requests under way", sum.total.in_flight as f64)?;
         page.gauge("portcullis_tunnels", "WebSockets and other tunnels open", sum.total.tunnels as f64)?;
         page.gauge("portcullis_connections", "Connections from clients", process.connections as f64)?;
@@ -262,6 +295,7 @@ impl Collector for Page {
         page.gauges(
             "portcullis_jwks_age",
             "Since an issuer's JWK Set was fetched",
+            Some(&Unit::Seconds),
             process.jwks_age.iter().map(|(labels, age)| (labels, age)),
         )?;
         page.counters("portcullis_jwks_fetch", "Attempts to fetch an issuer's JWK Set", &process.jwks_fetches)?;
@@ -276,6 +310,19 @@ impl Collector for Page {
 struct Writer<'w, 'e>(&'w mut DescriptorEncoder<'e>);
 
 impl Writer<'_, '_> {
+    fn upstreams(&mut self, sum: &Sum, process: &Process) -> fmt::Result {
+        let (requests, in_flight) = (&sum.server_requests, &sum.server_in_flight);
+        self.counters("portcullis_upstream_server_requests", "Requests sent to a server, retries too", requests)?;
+        self.gauges("portcullis_upstream_server_in_flight", "Requests under way at a server", None, in_flight)?;
+        let healthy = process.server_healthy.iter().map(|(labels, value)| (labels, value));
+        self.gauges("portcullis_upstream_server_healthy", "1 unless its health checks say otherwise", None, healthy)?;
+        let ejected = process.server_ejected.iter().map(|(labels, value)| (labels, value));
+        self.gauges("portcullis_upstream_server_ejected", "1 while a server is ejected", None, ejected)?;
+        let open = process.breaker_open.iter().map(|(labels, value)| (labels, value));
+        self.gauges("portcullis_upstream_breaker_open", "1 while requests are refused", None, open)?;
+        self.counters("portcullis_upstream_retries", "Requests sent again", &sum.upstream_retries)
+    }
+
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         ConstCounter::new(value).encode(encoder)
@@ -302,9 +349,10 @@ impl Writer<'_, '_> {
         &mut self,
         name: &str,
         help: &str,
+        unit: Option<&Unit>,
         values: impl IntoIterator<Item = (&'v L, &'v f64)>,
     ) -> fmt::Result {
-        let mut encoder = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        let mut encoder = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
         values
             .into_iter()
             .try_for_each(|(labels, value)| ConstGauge::new(*value).encode(encoder.encode_family(labels)?))

@@ -174,6 +174,12 @@ impl RequestBody {
         }
     }
 
+    /// Of a request that has none and is sent again.
+    pub(super) fn none(progress: Rc<Progress>) -> Self {
+        let pace = Pace::new(Patience { idle: None, min_rate: None });
+        Self { incoming: None, left: None, pace, progress, watcher: None, last: None, copy: None }
+    }
+
     fn take(&mut self, data: &Bytes) -> Result<(), BodyFault> {
         self.progress.moved.set(true);
         if let Some(left) = &mut self.left {

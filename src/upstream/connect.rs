@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::balance::Room;
 use super::body::RequestBody;
 use super::fault::UpstreamFault;
 use super::pool::Target;
@@ -31,8 +32,9 @@ pub(super) struct Sender {
 pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Connects, within the upstream's deadline, and leaves the connection's driver to the worker.
-pub(super) async fn connect(target: &Target) -> Result<Sender, UpstreamFault> {
+/// Connects, within the upstream's deadline, and leaves the connection's driver to the worker. The connection has its room, where
+/// there is only so much, until its end.
+pub(super) async fn connect(target: &Target, room: Option<Room>) -> Result<Sender, UpstreamFault> {
     let moves = target.moves.get();
     let connecting = timeout(target.connect_timeout, open(&target.server));
     let opened =
@@ -45,6 +47,7 @@ pub(super) async fn connect(target: &Target) -> Result<Sender, UpstreamFault> {
     tokio::task::spawn_local(async move {
         // Whoever sent the request hears of its failure; an idle connection may end as it likes.
         let _ = connection.with_upgrades().await;
+        drop(room);
     });
     Ok(Sender { requests, address, moves })
 }

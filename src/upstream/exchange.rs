@@ -1,6 +1,8 @@
-//! One request and its answer: which connection it goes over, how long it may take, and when it may go over another.
+//! One request and its answer: which server and connection it goes to, how long it may take, and when it may go to another.
 //!
-//! A request is sent a second time only if nothing of it was written the first time.
+//! A request is sent a second time only if nothing of it was written the first time, or if it can't have had an effect and has no
+//! body; and then only as far as the upstream's budget goes. A connection that had ended before anything was written costs no
+//! retry: it is as if it had not been in the pool.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -8,85 +10,307 @@ use std::time::Duration;
 
 use http::header::HOST;
 use http::{Method, Request, Response};
+use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer_head::{announces_what_may_not_come, make_passable};
+use super::balance::{Crew, Seat, Tried};
 use super::body::{Progress, RequestBody, ResponseBody};
-use super::connect::connect;
+use super::connect::{Sender, connect};
+use super::ejection::Outcome;
 use super::fault::UpstreamFault;
+use super::http2::Multiplexed;
 use super::incoming::Answered;
 use super::pool::{Held, Lease, Pools};
+use super::retry::{Copy, RESTED};
 use super::service::{Protocol, Upstream};
 use super::stream_exchange;
+use crate::oauth::caller::Digest;
 
 /// How long a response may take, in its parts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadlines {
-    /// To the first byte of the answer.
+    /// To the first byte of the answer, whatever is tried.
     pub(crate) response: Duration,
     /// Between two pieces of its body.
     pub(crate) body_idle: Option<Duration>,
 }
 
+/// A request on its way.
+struct Exchange<'u> {
+    upstream: &'u Upstream,
+    crew: Rc<Crew>,
+    progress: Rc<Progress>,
+    key: Option<Digest>,
+    began: Instant,
+    /// The same in the upstream's time.
+    now: u64,
+    patience: Duration,
+    deadline: Instant,
+    tried: Tried,
+    retries_left: u32,
+    /// What can be sent again.
+    copy: Option<Copy>,
+}
+
+/// How one try failed.
+enum Failure {
+    /// Nothing of it was sent.
+    Unsent(UpstreamFault, Request<RequestBody>),
+    /// The server may have as many connections as it has.
+    NoRoom(Request<RequestBody>),
+    /// It may have been read. Another try may follow if `again`.
+    Sent { fault: UpstreamFault, again: bool },
+}
+
+/// An answer's head, and the connection or stream that its body comes by.
+type Head = (Response<Answered>, Held);
+
 impl Pools {
-    /// Sends a request and gives the answer's head, with its body still to come.
+    /// Sends a request and gives the answer's head, with its body still to come. Requests of one `key` go to one server where the
+    /// upstream is balanced so.
     pub(crate) async fn send(
         &self,
         upstream: &Upstream,
         mut request: Request<RequestBody>,
         progress: Rc<Progress>,
         deadlines: Deadlines,
+        key: Option<Digest>,
     ) -> Result<Response<ResponseBody>, UpstreamFault> {
-        let pool = self.pool(upstream);
-        if pool.target.server.protocol == Protocol::Http2 {
-            // Boxed, so that no other request has room for it.
-            return Box::pin(stream_exchange::send(pool, request, progress, deadlines)).await;
+        let mut exchange = Exchange::begin(self.crew(upstream), upstream, progress, deadlines, key);
+        if upstream.breaker.as_ref().is_some_and(|breaker| !breaker.lets_through(exchange.now)) {
+            return Err(UpstreamFault::Open);
         }
-        request.headers_mut().insert(HOST, pool.target.server.authority.clone());
-        let for_head = request.method() == Method::HEAD;
-        let patience = deadlines.response;
-        let mut deadline = Instant::now() + patience;
+        let mut seat = exchange.seat().ok_or(UpstreamFault::Full)?;
         loop {
-            let (mut sender, reused) = match pool.take() {
-                Some(sender) => (sender, true),
-                // Boxed too: a handshake is large, and rare.
-                None => (Box::pin(connect(&pool.target)).await?, false),
-            };
-            let fault = |error| UpstreamFault::of(error, progress.fault.get());
-            // A connection that is just ending its last exchange is ready at once or not at all.
-            if let Err(error) =
-                timeout_at(deadline, sender.requests.ready()).await.map_err(|_| UpstreamFault::Timeout)?
-            {
-                if reused {
-                    continue;
-                }
-                return Err(fault(error));
-            }
-            let sent = {
-                let mut sending = pin!(sender.requests.try_send_request(request));
-                loop {
-                    match timeout_at(deadline, sending.as_mut()).await {
-                        Ok(sent) => break sent,
-                        // The time runs from the end of the request: an upload that moves on is not late.
-                        Err(_) if progress.has_moved() => deadline = Instant::now() + patience,
-                        Err(_) => return Err(UpstreamFault::Timeout),
+            let index = seat.index;
+            let failure = match exchange.attempt(&seat, request).await {
+                Ok((response, held)) => {
+                    exchange.observe(&seat, Outcome::of(response.status()));
+                    let again = upstream.settings.retries.statuses.contains(&response.status());
+                    if let Some(next) = exchange.copy.is_some().then(|| exchange.next(index, again, true)).flatten() {
+                        (seat, request) = (next, exchange.repeated()?);
+                        continue;
                     }
+                    let lease = Lease::new(seat, exchange.progress, held);
+                    return Ok(response.map(|body| ResponseBody::new(body, deadlines.body_idle, lease)));
+                }
+                Err(failure) => failure,
+            };
+            if failure.is_the_servers() {
+                exchange.observe(&seat, Outcome::Bad);
+            }
+            // Its place is free for the next try.
+            drop(seat);
+            (seat, request) = match failure {
+                Failure::Unsent(fault, unsent) => {
+                    let again = upstream.settings.retries.connect;
+                    (exchange.next(index, again, false).ok_or(fault)?, unsent)
+                }
+                Failure::NoRoom(unsent) => {
+                    exchange.tried.add(index);
+                    (exchange.seat().ok_or(UpstreamFault::Full)?, unsent)
+                }
+                Failure::Sent { fault, again } => {
+                    let again = again && exchange.copy.is_some();
+                    (exchange.next(index, again, true).ok_or(fault)?, exchange.repeated()?)
                 }
             };
-            match sent {
+        }
+    }
+}
+
+impl<'u> Exchange<'u> {
+    fn begin(
+        crew: Rc<Crew>,
+        upstream: &'u Upstream,
+        progress: Rc<Progress>,
+        deadlines: Deadlines,
+        key: Option<Digest>,
+    ) -> Self {
+        let began = Instant::now();
+        let now = upstream.millis(began);
+        crew.budget.request(now);
+        Self {
+            upstream,
+            crew,
+            progress,
+            key,
+            began,
+            now,
+            patience: deadlines.response,
+            deadline: began + deadlines.response,
+            tried: Tried::default(),
+            retries_left: upstream.settings.retries.attempts,
+            copy: None,
+        }
+    }
+
+    fn seat(&self) -> Option<Seat> {
+        self.crew.seat(self.upstream, self.key, self.tried, self.now)
+    }
+
+    async fn attempt(&mut self, seat: &Seat, request: Request<RequestBody>) -> Result<Head, Failure> {
+        match seat.pool().target.server.protocol {
+            Protocol::Http1 => self.over_connections(seat, request).await,
+            // Boxed, so that no other request has room for it.
+            Protocol::Http2 => Box::pin(self.over_stream(seat, request)).await,
+        }
+    }
+
+    /// One try, over as many kept connections as turn out to have ended.
+    async fn over_connections(&mut self, seat: &Seat, mut request: Request<RequestBody>) -> Result<Head, Failure> {
+        request.headers_mut().insert(HOST, seat.pool().target.server.authority.clone());
+        let for_head = request.method() == Method::HEAD;
+        loop {
+            let (mut sender, used) = match seat.pool().take() {
+                Some((sender, used)) => (sender, Some(used)),
+                // Boxed too: a handshake is large, and rare.
+                None => match Box::pin(self.connect(seat)).await {
+                    Some(Ok(sender)) => (sender, None),
+                    Some(Err(fault)) => return Err(Failure::Unsent(fault, request)),
+                    None => return Err(Failure::NoRoom(request)),
+                },
+            };
+            // A connection that is just ending its last exchange is ready at once or not at all.
+            match timeout_at(self.deadline, sender.requests.ready()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) if used.is_some() => continue,
+                Ok(Err(error)) => return Err(Failure::Unsent(self.fault(error), request)),
+                Err(_) => return Err(Failure::Unsent(UpstreamFault::Timeout, request)),
+            }
+            self.keep(&request, used);
+            match self.answer(&mut sender, request).await? {
                 Ok(mut response) => {
                     let quiet = !announces_what_may_not_come(for_head, &response);
-                    make_passable(&mut response)?;
-                    let lease = Lease::new(progress, Held::Whole { pool, sender, quiet });
-                    let body = |body| ResponseBody::new(Answered::Http1(body), deadlines.body_idle, lease);
-                    return Ok(response.map(body));
+                    make_passable(&mut response).map_err(Failure::last)?;
+                    let held = Held::Whole { sender, used: self.began, quiet };
+                    return Ok((response.map(Answered::Http1), held));
                 }
-                Err(mut error) => match error.take_message() {
-                    // The connection had ended before anything was written.
-                    Some(unsent) if reused => request = unsent,
-                    Some(_) | None => return Err(fault(error.into_error())),
-                },
+                // The connection had ended before anything was written.
+                Err((unsent, _)) if used.is_some() => request = unsent,
+                Err((unsent, error)) => return Err(Failure::Unsent(self.fault(error), unsent)),
             }
+        }
+    }
+
+    /// One try by HTTP/2. What the server has not looked at was sent again before it comes back from there.
+    async fn over_stream(&mut self, seat: &Seat, request: Request<RequestBody>) -> Result<Head, Failure> {
+        let pool = seat.pool();
+        let slot = timeout_at(self.deadline, Multiplexed::room(pool)).await.unwrap_or(Err(UpstreamFault::Timeout));
+        let slot = match slot {
+            Ok(slot) => slot,
+            Err(fault) => return Err(Failure::Unsent(fault, request)),
+        };
+        self.keep(&request, None);
+        let try_deadline = self.try_deadline();
+        let patience = try_deadline.unwrap_or(self.deadline).saturating_duration_since(Instant::now());
+        let sent = stream_exchange::send(pool, slot, request, &self.progress, patience).await;
+        sent.map_err(|fault| {
+            let again = match fault {
+                UpstreamFault::Timeout => try_deadline.is_some(),
+                UpstreamFault::Reset(_) => self.upstream.settings.retries.reset,
+                _ => false,
+            };
+            Failure::Sent { fault, again }
+        })
+    }
+
+    /// The answer's head; or the request, if nothing of it was sent.
+    async fn answer(
+        &mut self,
+        sender: &mut Sender,
+        request: Request<RequestBody>,
+    ) -> Result<Result<Response<Incoming>, (Request<RequestBody>, hyper::Error)>, Failure> {
+        let try_deadline = self.try_deadline();
+        let mut sending = pin!(sender.requests.try_send_request(request));
+        let sent = loop {
+            match timeout_at(try_deadline.unwrap_or(self.deadline), sending.as_mut()).await {
+                Ok(sent) => break sent,
+                // The time runs from the end of the request: an upload that moves on is not late.
+                Err(_) if self.progress.has_moved() => self.deadline = Instant::now() + self.patience,
+                Err(_) => return Err(Failure::Sent { fault: UpstreamFault::Timeout, again: try_deadline.is_some() }),
+            }
+        };
+        let mut error = match sent {
+            Ok(response) => return Ok(Ok(response)),
+            Err(error) => error,
+        };
+        if let Some(unsent) = error.take_message() {
+            return Ok(Err((unsent, error.into_error())));
+        }
+        let fault = self.fault(error.into_error());
+        let again = self.upstream.settings.retries.reset && matches!(fault, UpstreamFault::Reset(_));
+        Err(Failure::Sent { fault, again })
+    }
+
+    /// `None` where the server has as many connections as it may.
+    async fn connect(&self, seat: &Seat) -> Option<Result<Sender, UpstreamFault>> {
+        let room = seat.room(self.upstream).ok()?;
+        let connecting = connect(&seat.pool().target, room);
+        Some(timeout_at(self.deadline, connecting).await.unwrap_or(Err(UpstreamFault::Timeout)))
+    }
+
+    /// Copies what may have to be sent again. `used` is when its connection was, if it has been.
+    fn keep(&mut self, request: &Request<RequestBody>, used: Option<Instant>) {
+        let rules = &self.upstream.settings.retries;
+        let rested = || used.is_some_and(|used| self.began.saturating_duration_since(used) >= RESTED);
+        if self.copy.is_none() && self.retries_left > 0 && (rules.keep_all || rested()) && rules.covers(request) {
+            self.copy = Some(Copy::of(request));
+        }
+    }
+
+    /// The request once more, from its copy.
+    fn repeated(&mut self) -> Result<Request<RequestBody>, UpstreamFault> {
+        let copy = self.copy.take().ok_or(UpstreamFault::Timeout)?;
+        Ok(copy.with(RequestBody::none(Rc::clone(&self.progress))))
+    }
+
+    /// A try that can be followed by another has a time of its own; the last has all that is left.
+    fn try_deadline(&self) -> Option<Instant> {
+        let patience = self.upstream.settings.retries.per_try_timeout.filter(|_| self.copy.is_some())?;
+        let deadline = Instant::now() + patience;
+        (deadline < self.deadline).then_some(deadline)
+    }
+
+    /// Where to try again, if at all. `same` says that it may be the same server, if there is no other.
+    fn next(&mut self, index: usize, again: bool, same: bool) -> Option<Seat> {
+        let now = Instant::now();
+        if !again || self.retries_left == 0 || now >= self.deadline {
+            return None;
+        }
+        self.tried.add(index);
+        let other = self.seat();
+        let seat = other.or_else(|| same.then(|| self.crew.seat_at(self.upstream, index)).flatten())?;
+        if !self.crew.budget.retry(self.upstream.millis(now)) {
+            return None;
+        }
+        self.retries_left -= 1;
+        self.crew.retries.set(self.crew.retries.get() + 1);
+        Some(seat)
+    }
+
+    fn observe(&self, seat: &Seat, outcome: Outcome) {
+        if self.upstream.servers.len() > 1 || self.upstream.breaker.is_some() {
+            seat.observe(self.upstream, outcome, self.upstream.millis(Instant::now()));
+        }
+    }
+
+    fn fault(&self, error: hyper::Error) -> UpstreamFault {
+        UpstreamFault::of(error, self.progress.fault.get())
+    }
+}
+
+impl Failure {
+    fn last(fault: UpstreamFault) -> Self {
+        Self::Sent { fault, again: false }
+    }
+
+    /// A client that breaks off says nothing about the server.
+    fn is_the_servers(&self) -> bool {
+        match self {
+            Self::Unsent(fault, _) | Self::Sent { fault, .. } => !matches!(fault, UpstreamFault::RequestBody(_)),
+            Self::NoRoom(_) => false,
         }
     }
 }

@@ -6,6 +6,10 @@ use std::io;
 /// Why there is no whole answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpstreamFault {
+    #[error("every server of the upstream has as much as it takes")]
+    Full,
+    #[error("the upstream has failed too often of late")]
+    Open,
     #[error("cannot connect to the upstream")]
     Connect(#[source] io::Error),
     #[error("the upstream did not answer in time")]

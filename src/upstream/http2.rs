@@ -147,8 +147,9 @@ impl Multiplexed {
     fn open_another(pool: &Rc<Pool>) {
         let all = &pool.multiplexed;
         let open = all.connections.borrow().len();
+        let most = pool.target.most_connections.map_or(MOST_CONNECTIONS, |most| most.min(MOST_CONNECTIONS));
         let failed_lately = || all.last_failure.borrow().as_ref().is_some_and(|last| last.at.elapsed() < RETRY_AFTER);
-        if all.is_opening.get() || open >= MOST_CONNECTIONS || (open > 0 && failed_lately()) {
+        if all.is_opening.get() || open >= most || (open > 0 && failed_lately()) {
             return;
         }
         all.is_opening.set(true);
@@ -173,6 +174,8 @@ impl Multiplexed {
         let error = match fault {
             UpstreamFault::Connect(error) => Some((error.kind(), error.to_string())),
             UpstreamFault::Timeout
+            | UpstreamFault::Full
+            | UpstreamFault::Open
             | UpstreamFault::Protocol(_)
             | UpstreamFault::Unasked(_)
             | UpstreamFault::Length

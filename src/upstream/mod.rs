@@ -1,17 +1,24 @@
-//! The services behind us: connections to them, kept alive and reused, and bodies streamed both ways.
+//! The services behind us: which of their servers gets a request, connections to it, kept alive and reused, bodies streamed both
+//! ways, and what becomes of servers that fail. `exchange` is where a request comes in.
 
 mod answer_head;
+pub(crate) mod balance;
 pub(crate) mod body;
+pub(crate) mod breaker;
 pub(crate) mod connect;
 mod copy;
+pub(crate) mod ejection;
 pub(crate) mod exchange;
 pub(crate) mod fault;
+pub(crate) mod health;
 mod http2;
 mod incoming;
 pub(crate) mod names;
 pub(crate) mod pool;
 pub(crate) mod request_end;
+pub(crate) mod retry;
 pub(crate) mod service;
+pub(crate) mod status;
 mod stream;
 mod stream_exchange;
 pub(crate) mod tls;

@@ -12,6 +12,7 @@ use foldhash::HashMap;
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::balance::{Crew, Seat};
 use super::body::Progress;
 use super::connect::Sender;
 use super::fault::{BodyFault, UpstreamFault};
@@ -19,11 +20,12 @@ use super::http2::{Multiplexed, Slot};
 use super::names::Known;
 use super::service::{Server, Upstream};
 use crate::telemetry::chain::Chain;
+use crate::telemetry::metrics::Report;
 
-/// The pools of all upstreams.
+/// The pools of all servers, by their upstream's number.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
-    by_name: RefCell<HashMap<Arc<str>, Rc<Pool>>>,
+    crews: RefCell<HashMap<u64, Rc<Crew>>>,
 }
 
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub(super) struct Target {
     pub(super) name: Arc<str>,
     pub(super) server: Server,
     pub(super) connect_timeout: Duration,
+    /// Of this worker's, at once.
+    pub(super) most_connections: Option<usize>,
     /// How often its addresses have changed, as the sweeps have seen it.
     pub(super) moves: Cell<u32>,
     addresses: RefCell<Known>,
@@ -50,6 +54,8 @@ pub(super) struct Target {
 #[derive(Debug)]
 struct Idle {
     sender: Sender,
+    /// When its last request was sent.
+    used: Instant,
     /// The sweep that it was put back before.
     sweep: u32,
 }
@@ -57,6 +63,7 @@ struct Idle {
 /// A connection in use, to be given back.
 #[derive(Debug)]
 pub(crate) struct Lease {
+    seat: Seat,
     progress: Rc<Progress>,
     held: Held,
 }
@@ -64,8 +71,9 @@ pub(crate) struct Lease {
 #[derive(Debug)]
 pub(super) enum Held {
     Whole {
-        pool: Rc<Pool>,
         sender: Sender,
+        /// When its request was sent.
+        used: Instant,
         /// Nothing more is to come of the answer that was had, not even by mistake.
         quiet: bool,
     },
@@ -84,40 +92,57 @@ impl Pools {
     pub(crate) async fn sweep(self: Rc<Self>) {
         loop {
             tokio::time::sleep(SWEEP_EVERY).await;
-            self.by_name.borrow().values().for_each(|pool| pool.prune());
+            self.servers(Pool::prune);
         }
     }
 
     pub(crate) fn idle(&self) -> usize {
-        self.by_name.borrow().values().map(|pool| pool.idle.borrow().len() + pool.multiplexed.idle()).sum()
+        let mut idle = 0;
+        self.servers(|pool| idle += pool.idle.borrow().len() + pool.multiplexed.idle());
+        idle
     }
 
-    pub(super) fn pool(&self, upstream: &Upstream) -> Rc<Pool> {
-        if let Some(pool) = self.by_name.borrow().get(&upstream.name) {
-            return Rc::clone(pool);
+    pub(super) fn crew(&self, upstream: &Upstream) -> Rc<Crew> {
+        if let Some(crew) = self.crews.borrow().get(&upstream.number) {
+            return Rc::clone(crew);
         }
-        let target = Target {
-            name: Arc::clone(&upstream.name),
-            server: upstream.server.for_worker(),
-            connect_timeout: upstream.connect_timeout,
-            moves: Cell::new(0),
-            addresses: RefCell::new(upstream.server.known()),
-            warned: Cell::default(),
-        };
-        let multiplexed = Rc::default();
-        let pool = Rc::new(Pool { target, idle: RefCell::default(), multiplexed, sweeps: Cell::new(0) });
-        self.by_name.borrow_mut().insert(Arc::clone(&upstream.name), Rc::clone(&pool));
-        pool
+        let crew = Crew::new(upstream);
+        self.crews.borrow_mut().insert(upstream.number, Rc::clone(&crew));
+        crew
+    }
+
+    /// Adds what was sent where.
+    pub(crate) fn report(&self, report: &mut Report) {
+        self.crews.borrow().values().for_each(|crew| crew.report(report));
+    }
+
+    fn servers(&self, mut each: impl FnMut(&Pool)) {
+        self.crews.borrow().values().for_each(|crew| crew.members.iter().for_each(|member| each(&member.pool)));
     }
 }
 
 impl Pool {
-    pub(super) fn take(&self) -> Option<Sender> {
-        let mut idle = self.idle.borrow_mut();
-        std::iter::from_fn(|| idle.pop_back()).map(|idle| idle.sender).find(|sender| !sender.requests.is_closed())
+    pub(super) fn new(upstream: &Upstream, server: &Server) -> Self {
+        let target = Target {
+            name: Arc::clone(&upstream.name),
+            server: server.for_worker(),
+            connect_timeout: upstream.settings.connect_timeout,
+            most_connections: upstream.settings.caps.connections,
+            moves: Cell::new(0),
+            addresses: RefCell::new(server.known()),
+            warned: Cell::default(),
+        };
+        Self { target, idle: RefCell::default(), multiplexed: Rc::default(), sweeps: Cell::new(0) }
     }
 
-    fn put(&self, sender: Sender) {
+    /// With the time when it was last used.
+    pub(super) fn take(&self) -> Option<(Sender, Instant)> {
+        let mut idle = self.idle.borrow_mut();
+        let open = std::iter::from_fn(|| idle.pop_back()).find(|idle| !idle.sender.requests.is_closed())?;
+        Some((open.sender, open.used))
+    }
+
+    fn put(&self, sender: Sender, used: Instant) {
         if sender.moves != self.target.moves.get() {
             return;
         }
@@ -125,7 +150,7 @@ impl Pool {
         if idle.len() == MAX_IDLE {
             idle.pop_front();
         }
-        idle.push_back(Idle { sender, sweep: self.sweeps.get() });
+        idle.push_back(Idle { sender, used, sweep: self.sweeps.get() });
     }
 
     fn prune(&self) {
@@ -163,8 +188,8 @@ impl Target {
 }
 
 impl Lease {
-    pub(super) fn new(progress: Rc<Progress>, held: Held) -> Self {
-        Self { progress, held }
+    pub(super) fn new(seat: Seat, progress: Rc<Progress>, held: Held) -> Self {
+        Self { seat, progress, held }
     }
 
     /// What became of the request's body, if it could not be passed on to its end.
@@ -174,10 +199,10 @@ impl Lease {
 
     pub(super) fn give_back(self) {
         match self.held {
-            Held::Whole { pool, sender, quiet } => {
+            Held::Whole { sender, used, quiet } => {
                 let whole = self.progress.finished.get() && self.progress.fault.get().is_none();
                 if whole && quiet && !sender.requests.is_closed() {
-                    pool.put(sender);
+                    self.seat.pool().put(sender, used);
                 }
             }
             // It was never out of the pool.

@@ -1,29 +1,77 @@
-//! An upstream as configured: a named service, and the server that it is reached at.
+//! An upstream as configured: a named service, its servers and how each is reached, and what is known of them.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
+use tokio::time::Instant;
 use url::{Host, Url};
 
+use super::balance::Balance;
+use super::breaker::{Breaker, BreakerRules};
+use super::ejection::Ejection;
+use super::health::HealthCheck;
 use super::names::{Known, Name};
+use super::retry::Retries;
+use super::status::ServerStatus;
 use super::tls::Tls;
 
 /// A service behind us.
 #[derive(Debug)]
 pub(crate) struct Upstream {
+    /// Tells it apart from every other of the process, those of earlier configurations included.
+    pub(super) number: u64,
     pub(crate) name: Arc<str>,
-    pub(crate) server: Server,
+    /// At least one, and [`MAX_SERVERS`] at most.
+    pub(crate) servers: Vec<Server>,
+    /// One for each server, in their order; shared by all workers and the control plane.
+    pub(crate) statuses: Arc<[ServerStatus]>,
+    /// Where there is to be one.
+    pub(crate) breaker: Option<Breaker>,
+    pub(crate) settings: Settings,
+    /// Held while one of them is ejected.
+    pub(super) is_ejecting: AtomicBool,
+    /// What the times of its statuses count from.
+    epoch: Instant,
+}
+
+/// How an upstream is used.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) balance: Balance,
     pub(crate) connect_timeout: Duration,
     /// To the first byte of the answer.
     pub(crate) response_timeout: Duration,
+    pub(crate) health_check: Option<HealthCheck>,
+    pub(crate) ejection: Option<Ejection>,
+    pub(crate) breaker: Option<BreakerRules>,
+    pub(crate) retries: Retries,
+    /// Over which the share of a server grows that is back.
+    pub(crate) slow_start: Option<Duration>,
+    pub(crate) caps: Caps,
 }
+
+/// What each server takes at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Caps {
+    /// From each worker: one that could take another's part would find it idling in that one's pool.
+    pub(crate) connections: Option<usize>,
+    /// From the whole process.
+    pub(crate) in_flight: Option<usize>,
+}
+
+/// A set of them fits into one number.
+pub(crate) const MAX_SERVERS: usize = 128;
 
 /// One address of a service, and how it is spoken to.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
+    /// Its part of the requests, against those of the others.
+    pub(crate) weight: u32,
     pub(crate) place: Place,
     /// What the service gets as `Host` or `:authority` (RFC 9110 §7.2).
     pub(crate) authority: HeaderValue,
@@ -97,9 +145,51 @@ impl Origin {
     }
 }
 
+impl Upstream {
+    pub(crate) fn new(name: &str, servers: Vec<Server>, settings: Settings) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let statuses = servers.iter().map(|_| ServerStatus::default()).collect();
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let breaker = settings.breaker.map(Breaker::new);
+        let is_ejecting = AtomicBool::new(false);
+        Self { number, name: name.into(), servers, statuses, breaker, settings, is_ejecting, epoch: Instant::now() }
+    }
+
+    /// Milliseconds of its own time, never 0.
+    pub(crate) fn millis(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+}
+
+#[cfg(test)]
+impl Settings {
+    /// What a bare URL has.
+    pub(crate) fn new(connect_timeout: Duration, response_timeout: Duration) -> Self {
+        Self {
+            balance: Balance::LeastRequests,
+            connect_timeout,
+            response_timeout,
+            health_check: None,
+            ejection: None,
+            breaker: None,
+            retries: Retries::default(),
+            slow_start: None,
+            caps: Caps::default(),
+        }
+    }
+}
+
 impl Server {
+    /// Tells it apart from the others of its upstream.
+    pub(crate) fn name(&self) -> Cow<'_, str> {
+        match &self.place {
+            Place::Socket(path) => path.to_string_lossy(),
+            Place::Address(_) | Place::Name(..) => String::from_utf8_lossy(self.authority.as_bytes()),
+        }
+    }
+
     pub(crate) fn tcp(origin: Origin, tls: Option<Tls>, protocol: Protocol) -> Self {
-        Self { place: origin.place, authority: origin.authority, tls, protocol }
+        Self { weight: 1, place: origin.place, authority: origin.authority, tls, protocol }
     }
 
     /// What is known of its name; of a place without one, always the same.
@@ -134,13 +224,26 @@ impl Server {
 
     /// A path is no host: the service is told `localhost`, as other clients of Unix sockets do.
     pub(crate) fn socket(path: Arc<Path>, protocol: Protocol) -> Self {
-        Self { place: Place::Socket(path), authority: HeaderValue::from_static("localhost"), tls: None, protocol }
+        let authority = HeaderValue::from_static("localhost");
+        Self { weight: 1, place: Place::Socket(path), authority, tls: None, protocol }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// An upstream with servers of these weights, at addresses where nobody is.
+    pub(in super::super) fn upstream(weights: &[u32], change: impl FnOnce(&mut Settings)) -> Upstream {
+        let server = |(number, weight): (usize, &u32)| {
+            let server =
+                Server::tcp(Origin::parse(&format!("http://10.0.0.{number}:9")).unwrap(), None, Protocol::Http1);
+            Server { weight: *weight, ..server }
+        };
+        let mut settings = Settings::new(Duration::from_secs(1), Duration::from_secs(1));
+        change(&mut settings);
+        Upstream::new("many", weights.iter().enumerate().map(server).collect(), settings)
+    }
 
     #[test]
     fn a_server_is_an_origin_and_nothing_more() {

@@ -18,12 +18,11 @@ use http::{Method, Request, Response, Uri, Version};
 use tokio::time::{Instant, timeout_at};
 
 use super::answer_head::make_passable;
-use super::body::{Progress, RequestBody, ResponseBody};
-use super::exchange::Deadlines;
+use super::body::{Progress, RequestBody};
 use super::fault::UpstreamFault;
 use super::http2::{Multiplexed, Slot};
 use super::incoming::{Answered, Streamed};
-use super::pool::{Held, Lease, Pool, Target};
+use super::pool::{Held, Pool, Target};
 use super::upload::Outgoing;
 
 /// A stream that was begun.
@@ -41,31 +40,35 @@ enum Failed {
 /// How often a request is sent at most.
 const MOST_TRIES: usize = 4;
 
-/// Sends a request and gives the answer's head, with its body still to come.
+/// Sends a request, by `first` if that takes it, and gives the answer's head, with its body still to come. `patience` is for the
+/// answer.
 pub(super) async fn send(
-    pool: Rc<Pool>,
+    pool: &Rc<Pool>,
+    first: Slot,
     request: Request<RequestBody>,
-    progress: Rc<Progress>,
-    deadlines: Deadlines,
-) -> Result<Response<ResponseBody>, UpstreamFault> {
+    progress: &Progress,
+    patience: Duration,
+) -> Result<(Response<Answered>, Held), UpstreamFault> {
     let (parts, body) = request.into_parts();
     let mut outgoing = Outgoing::new(body);
     let head = head(Request::from_parts(parts, ()), &pool.target, outgoing.length())?;
-    let mut time = Time { patience: deadlines.response, deadline: Instant::now() + deadlines.response };
-    let mut tries = 1;
+    let mut time = Time { patience, deadline: Instant::now() + patience };
+    let (mut tries, mut slot) = (1, first);
     loop {
-        let room = timeout_at(time.deadline, Multiplexed::room(&pool)).await;
-        let slot = room.map_err(|_| UpstreamFault::Timeout)??;
-        match exchange(&slot, head.clone(), &mut outgoing, &progress, &mut time).await {
+        match exchange(&slot, head.clone(), &mut outgoing, progress, &mut time).await {
             Ok((mut answer, upload)) => {
                 finish(outgoing, upload);
                 make_passable(&mut answer)?;
-                let lease = Lease::new(progress, Held::Stream(slot));
                 let length = answer.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-                let body = |stream| Answered::Http2(Streamed::new(stream, length));
-                return Ok(answer.map(|stream| ResponseBody::new(body(stream), deadlines.body_idle, lease)));
+                let answer = answer.map(|stream| Answered::Http2(Streamed::new(stream, length)));
+                return Ok((answer, Held::Stream(slot)));
             }
-            Err(Failed::Unprocessed(_)) if tries < MOST_TRIES && outgoing.rewind() => tries += 1,
+            Err(Failed::Unprocessed(_)) if tries < MOST_TRIES && outgoing.rewind() => {
+                tries += 1;
+                drop(slot);
+                let room = timeout_at(time.deadline, Multiplexed::room(pool)).await;
+                slot = room.map_err(|_| UpstreamFault::Timeout)??;
+            }
             Err(Failed::Unprocessed(fault)) => return Err(fault),
             Err(Failed::For(fault)) => {
                 if matches!(fault, UpstreamFault::Timeout) {

@@ -8,20 +8,30 @@ use hyper::upgrade::Upgraded;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer_head::make_passable;
+use super::balance::{Room, Seat, Tried};
 use super::body::{Progress, RequestBody, ResponseBody};
-use super::connect::connect;
+use super::connect::{Sender, connect};
+use super::ejection::Outcome;
 use super::exchange::Deadlines;
 use super::fault::UpstreamFault;
 use super::incoming::Answered;
 use super::pool::{Held, Lease, Pools};
 use super::service::{Protocol, Upstream};
+use crate::oauth::caller::Digest;
 
 /// What an upstream answers to it.
 #[derive(Debug)]
 pub(crate) enum Reply {
     /// 101, with this header; whether to what was asked is not judged here.
-    Switched(HeaderMap, Upgraded),
+    Switched(HeaderMap, Upgraded, Occupied),
     Ordinary(Response<ResponseBody>),
+}
+
+/// A tunnel's place at its server, and room for its connection, for as long as there is the tunnel.
+#[derive(Debug)]
+pub(crate) struct Occupied {
+    seat: Seat,
+    _room: Option<Room>,
 }
 
 impl Pools {
@@ -31,28 +41,70 @@ impl Pools {
         mut request: Request<RequestBody>,
         progress: Rc<Progress>,
         deadlines: Deadlines,
+        key: Option<Digest>,
     ) -> Result<Reply, UpstreamFault> {
-        let pool = self.pool(upstream);
-        if pool.target.server.protocol == Protocol::Http2 {
-            // Extended CONNECT is not spoken to upstreams.
-            return Err(UpstreamFault::Unasked("a protocol"));
-        }
-        request.headers_mut().insert(HOST, pool.target.server.authority.clone());
         let deadline = Instant::now() + deadlines.response;
-        let mut sender = connect(&pool.target).await?;
-        let sent =
-            timeout_at(deadline, sender.requests.send_request(request)).await.map_err(|_| UpstreamFault::Timeout)?;
-        let mut response = sent.map_err(|error| UpstreamFault::of(error, None))?;
+        let (occupied, mut sender) = self.occupy(upstream, key, deadline).await?;
+        let seat = &occupied.seat;
+        request.headers_mut().insert(HOST, seat.pool().target.server.authority.clone());
+        let sent = timeout_at(deadline, sender.requests.send_request(request)).await;
+        let sent = sent
+            .map_err(|_| UpstreamFault::Timeout)
+            .and_then(|sent| sent.map_err(|error| UpstreamFault::of(error, None)));
+        let outcome = sent.as_ref().map_or(Outcome::Bad, |response| Outcome::of(response.status()));
+        seat.observe(upstream, outcome, upstream.millis(Instant::now()));
+        let mut response = sent?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let switched = timeout_at(deadline, hyper::upgrade::on(&mut response)).await;
             let stream =
                 switched.map_err(|_| UpstreamFault::Timeout)?.map_err(|error| UpstreamFault::Reset(error.into()))?;
-            return Ok(Reply::Switched(response.into_parts().0.headers, stream));
+            return Ok(Reply::Switched(response.into_parts().0.headers, stream, occupied));
         }
         make_passable(&mut response)?;
         // An upstream may go on in another protocol that has said no only by half: never quiet enough for another request.
-        let lease = Lease::new(progress, Held::Whole { pool, sender, quiet: false });
+        let held = Held::Whole { sender, used: Instant::now(), quiet: false };
+        let lease = Lease::new(occupied.seat, progress, held);
         let body = |body| ResponseBody::new(Answered::Http1(body), deadlines.body_idle, lease);
         Ok(Reply::Ordinary(response.map(body)))
+    }
+
+    /// A connection to one of the servers: to another where one takes none, as far as retries go.
+    async fn occupy(
+        &self,
+        upstream: &Upstream,
+        key: Option<Digest>,
+        deadline: Instant,
+    ) -> Result<(Occupied, Sender), UpstreamFault> {
+        let crew = self.crew(upstream);
+        let now = upstream.millis(Instant::now());
+        if upstream.breaker.as_ref().is_some_and(|breaker| !breaker.lets_through(now)) {
+            return Err(UpstreamFault::Open);
+        }
+        crew.budget.request(now);
+        let rules = &upstream.settings.retries;
+        let mut retries_left = if rules.connect { rules.attempts } else { 0 };
+        let (mut tried, mut failed) = (Tried::default(), UpstreamFault::Full);
+        loop {
+            let Some(seat) = crew.seat(upstream, key, tried, now) else {
+                return Err(failed);
+            };
+            tried.add(seat.index);
+            if seat.pool().target.server.protocol == Protocol::Http2 {
+                // Extended CONNECT is not spoken to upstreams.
+                return Err(UpstreamFault::Unasked("a protocol"));
+            }
+            let Ok(room) = seat.room(upstream) else { continue };
+            let connected = timeout_at(deadline, connect(&seat.pool().target, None)).await;
+            match connected.unwrap_or(Err(UpstreamFault::Timeout)) {
+                Ok(sender) => return Ok((Occupied { seat, _room: room }, sender)),
+                Err(fault) => failed = fault,
+            }
+            seat.observe(upstream, Outcome::Bad, upstream.millis(Instant::now()));
+            if retries_left == 0 || Instant::now() >= deadline || !crew.budget.retry(now) {
+                return Err(failed);
+            }
+            retries_left -= 1;
+            crew.retries.set(crew.retries.get() + 1);
+        }
     }
 }

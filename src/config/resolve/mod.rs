@@ -16,6 +16,7 @@ mod secrets;
 mod targets;
 mod transport;
 mod upgrades;
+mod upstreams;
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -80,10 +81,11 @@ impl Resolver<'_> {
         let revoked = self.revoked(&raw.revoked, &names, oauth.as_ref(), &issuers);
         let state_directory = self.state_directory(&raw.state_directory);
         let mut dialled = Dialled::default();
-        let upstreams = self.upstreams(raw.upstreams, &mut dialled);
+        let upstreams = self.upstreams(raw.upstreams, workers, &mut dialled);
         let dns = raw.dns.servers.and_then(Result::ok).map(|list| list.value.items);
         let servers = dns.unwrap_or_default().into_iter().map(|server| server.value).collect();
         let routes = self.routes(raw.routes, &names, &upstreams, limits.body_bytes);
+        let upstreams = upstreams::in_order(upstreams);
         let audit = self.audit(&raw.audit, &raw.state_directory);
         let admin = raw.admin.and_then(|admin| self.admin(&admin.value, &listeners));
         if !self.faults.is_empty() {
@@ -105,6 +107,7 @@ impl Resolver<'_> {
             shutdown,
             oauth,
             issuers,
+            upstreams,
             routes,
             audit,
             admin,

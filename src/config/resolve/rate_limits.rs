@@ -9,7 +9,8 @@ use http::header::HeaderName;
 use super::super::raw::route::{LimitKey, RawRateLimit};
 use super::super::source::At;
 use super::Resolver;
-use crate::pipeline::limits::{Limit, Per, Rate};
+use crate::oauth::per::Per;
+use crate::pipeline::limits::{Limit, Rate};
 use crate::pipeline::trail::MAX_LIMITS;
 
 /// What the arithmetic of limits can hold, with room to spare.

@@ -1,4 +1,4 @@
-//! `upstreams` and `routes`: where requests go, and who may send them.
+//! `routes`: where requests go, and who may send them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::super::source::{At, Span};
 use super::super::suggest;
 use super::super::values::Size;
 use super::oauth::claim_value;
-use super::transport::Dialled;
+use super::upstreams::Upstreams;
 use super::{Names, Resolver, deadline, no_routes};
 use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH, revocation_path};
 use crate::oauth::caller::IssuerName;
@@ -25,8 +25,6 @@ use crate::pipeline::pattern::{HostPattern, PathPattern};
 use crate::pipeline::route::{MethodSet, Route, STANDARD};
 use crate::pipeline::routes::RouteTable;
 use crate::upstream::service::Upstream;
-
-pub(super) type Upstreams = HashMap<String, Arc<Upstream>>;
 
 /// Where a route's path stands, and its name or what it is called by.
 #[derive(Clone, Copy)]
@@ -54,25 +52,6 @@ impl Resolver<'_> {
             has_oauth: oauth.is_some(),
             token_path: oauth.map(|oauth| oauth.value.token_endpoint.path.value.clone()),
         }
-    }
-
-    pub(super) fn upstreams(&mut self, raw: Named<RawUpstream>, dialled: &mut Dialled) -> Upstreams {
-        let mut upstreams = HashMap::new();
-        for (name, upstream) in raw.entries {
-            let Ok(At { value: upstream, .. }) = upstream else { continue };
-            let Ok(server) = &upstream.server else { continue };
-            let url = std::slice::from_ref(server);
-            let servers = self.servers(url, upstream.tls.as_ref(), upstream.protocol.value, dialled);
-            let Some(server) = servers.and_then(|mut servers| servers.pop()) else { continue };
-            let upstream = Upstream {
-                name: name.value.as_str().into(),
-                server,
-                connect_timeout: deadline(upstream.connect_timeout.value),
-                response_timeout: deadline(upstream.response_timeout.value),
-            };
-            upstreams.insert(name.value, Arc::new(upstream));
-        }
-        upstreams
     }
 
     pub(super) fn routes(

@@ -1,0 +1,166 @@
+//! The servers of an upstream: which they are, which of them gets a request, and what becomes of those that fail.
+
+use super::super::decode::{Decode, OneOrMore, Required, mirror};
+use super::super::diagnostics::Reported;
+use super::super::reader::Reader;
+use super::super::source::At;
+use super::super::tree::Node;
+use super::super::values::{Count, Hint, Limit, Percent, Period, Quotes, Value, count, percent, seconds};
+use super::route::LimitKey;
+use super::transport::ServerUrl;
+
+/// A URL, or a map with more to say.
+#[derive(Debug)]
+pub(crate) struct RawServer {
+    pub(crate) url: Required<ServerUrl>,
+    pub(crate) weight: At<Count>,
+}
+
+mirror! {
+    struct RawServerMap {
+        url: Required<ServerUrl>,
+        weight: At<Count> = count(1),
+    }
+}
+
+/// Which server gets a request.
+#[derive(Debug)]
+pub(crate) enum RawBalance {
+    LeastRequests,
+    RoundRobin,
+    Random,
+    /// Requests of one key go to one server.
+    Hash(Required<LimitKey>),
+}
+
+mirror! {
+    struct RawHash {
+        hash: Required<LimitKey>,
+    }
+}
+
+mirror! {
+    struct RawHealthCheck {
+        /// Default: a connection is enough.
+        path: Option<At<String>>,
+        interval: At<Period> = seconds(5),
+        timeout: At<Period> = seconds(1),
+        /// Checks in a row.
+        unhealthy_after: At<Count> = count(3),
+        healthy_after: At<Count> = count(2),
+        /// Default: any 2xx.
+        status: Option<At<OneOrMore<Count>>>,
+        /// What the answer must contain.
+        body: Option<At<String>>,
+    }
+}
+
+mirror! {
+    struct RawBreaker {
+        /// Of all servers together.
+        consecutive_failures: At<Count> = count(20),
+        open_for: At<Period> = seconds(5),
+    }
+}
+
+/// `none`, or a map.
+#[derive(Debug)]
+pub(crate) enum OrNone<T> {
+    Nothing,
+    Rules(T),
+}
+
+pub(crate) type RawEjection = OrNone<RawEjectionRules>;
+
+mirror! {
+    struct RawEjectionRules {
+        consecutive_failures: At<Count> = count(5),
+        error_rate: At<Limit<Percent>> = Limit::AtMost(percent(50)),
+        duration: At<Period> = seconds(30),
+        max_ejected: At<Percent> = percent(50),
+    }
+}
+
+pub(crate) type RawRetries = OrNone<RawRetryRules>;
+
+mirror! {
+    struct RawRetryRules {
+        attempts: At<Count> = count(1),
+        /// Default: `[connect, reset]`.
+        on: Option<At<OneOrMore<RetryOn>>>,
+        per_try_timeout: Option<At<Period>>,
+    }
+}
+
+/// What a request is tried again for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RetryOn {
+    Connect,
+    Reset,
+    Status(u16),
+}
+
+impl Decode for RawServer {
+    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        if matches!(node.value, Node::Map(_)) {
+            let map = RawServerMap::decode(node, reader)?;
+            return Ok(Self { url: map.url, weight: map.weight });
+        }
+        At::decode(node, reader).map(Self::bare)
+    }
+}
+
+impl RawServer {
+    pub(super) fn bare(url: At<ServerUrl>) -> Self {
+        let weight = At { value: count(1), span: url.span };
+        Self { url: Ok(url), weight }
+    }
+}
+
+impl Decode for RawBalance {
+    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        const EXPECTED: &str =
+            "`least_requests`, `round_robin`, `random`, or a map such as `{hash: client}` or `{hash: header:X-Tenant}`";
+        if matches!(node.value, Node::Map(_)) {
+            return RawHash::decode(node, reader).map(|map| Self::Hash(map.hash));
+        }
+        match &*reader.text(node, EXPECTED)?.value {
+            "least_requests" => Ok(Self::LeastRequests),
+            "round_robin" => Ok(Self::RoundRobin),
+            "random" => Ok(Self::Random),
+            "hash" => Err(reader.mismatch(node, EXPECTED, "say by what")),
+            _ => Err(reader.mismatch(node, EXPECTED, "")),
+        }
+    }
+}
+
+impl<T: Decode> Decode for OrNone<T> {
+    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        const EXPECTED: &str = "a map, or `none`";
+        if matches!(node.value, Node::Map(_)) {
+            return T::decode(node, reader).map(Self::Rules);
+        }
+        match &*reader.text(node, EXPECTED)?.value {
+            "none" => Ok(Self::Nothing),
+            _ => Err(reader.mismatch(node, EXPECTED, "")),
+        }
+    }
+}
+
+impl Value for RetryOn {
+    /// It may be a number.
+    const QUOTES: Quotes = Quotes::MustNot;
+
+    fn expected() -> String {
+        "`connect`, `reset` or a status from 500 to 599".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        match (text, text.parse()) {
+            ("connect", _) => Ok(Self::Connect),
+            ("reset", _) => Ok(Self::Reset),
+            (_, Ok(status @ 500..=599)) if text.len() == 3 => Ok(Self::Status(status)),
+            _ => Err(""),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Gives an upstream a rest that fails whatever it is asked, instead of letting every caller wait for that.
+//!
+//! After so many failures in a row, of all servers together, requests are refused at once. When the time is over one
+//! request is let through: if it goes well all are, if not the time begins anew. Counted over all workers.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::ejection::Outcome;
+
+/// An upstream's rules.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BreakerRules {
+    /// In a row.
+    pub(crate) consecutive_failures: u32,
+    pub(crate) open_for: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    rules: BreakerRules,
+    failures: AtomicU32,
+    /// In milliseconds of the upstream's time; 0 while requests go through.
+    open_until: AtomicU64,
+}
+
+/// What an outcome has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Opened,
+    Closed,
+}
+
+impl Breaker {
+    pub(super) fn new(rules: BreakerRules) -> Self {
+        Self { rules, failures: AtomicU32::new(0), open_until: AtomicU64::new(0) }
+    }
+
+    pub(super) fn lets_through(&self, now: u64) -> bool {
+        let until = self.open_until.load(Ordering::Relaxed);
+        if until == 0 {
+            return true;
+        }
+        // Who is first after the time tries for all; should nothing be heard of it, the next may once the time is over again.
+        let again = self.after(now);
+        now >= until && self.open_until.compare_exchange(until, again, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    pub(super) fn observe(&self, outcome: Outcome, now: u64) -> Option<Change> {
+        match outcome {
+            Outcome::Good => {
+                // Read first: while all is well, nobody writes what all cores read.
+                if self.failures.load(Ordering::Relaxed) > 0 {
+                    self.failures.store(0, Ordering::Relaxed);
+                }
+                let was_open = self.is_open() && self.open_until.swap(0, Ordering::Relaxed) > 0;
+                was_open.then_some(Change::Closed)
+            }
+            Outcome::Bad => {
+                let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+                if failures < self.rules.consecutive_failures {
+                    return None;
+                }
+                let was_closed = self.open_until.swap(self.after(now), Ordering::Relaxed) == 0;
+                was_closed.then_some(Change::Opened)
+            }
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.open_until.load(Ordering::Relaxed) > 0
+    }
+
+    fn after(&self, now: u64) -> u64 {
+        now.saturating_add(u64::try_from(self.rules.open_for.as_millis()).unwrap_or(u64::MAX)).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn breaker() -> Breaker {
+        Breaker::new(BreakerRules { consecutive_failures: 3, open_for: Duration::from_secs(5) })
+    }
+
+    #[test]
+    fn it_opens_after_failures_in_a_row_and_closes_after_one_that_goes_well() {
+        let breaker = breaker();
+        for outcome in [Outcome::Bad, Outcome::Bad, Outcome::Good, Outcome::Bad, Outcome::Bad] {
+            assert_eq!(breaker.observe(outcome, 1_000), None);
+            assert!(breaker.lets_through(1_000));
+        }
+        assert_eq!(breaker.observe(Outcome::Bad, 1_000), Some(Change::Opened));
+        assert!(!breaker.lets_through(1_000) && !breaker.lets_through(5_999));
+        assert!(breaker.lets_through(6_000), "one tries");
+        assert!(!breaker.lets_through(6_000), "the others wait for it");
+        assert_eq!(breaker.observe(Outcome::Bad, 6_500), None);
+        assert!(!breaker.lets_through(11_000), "the time begins anew");
+        assert!(breaker.lets_through(11_500));
+        assert_eq!(breaker.observe(Outcome::Good, 11_600), Some(Change::Closed));
+        assert!(breaker.lets_through(11_600) && breaker.lets_through(11_600));
+    }
+
+    #[test]
+    fn a_try_of_which_nothing_is_heard_is_followed_by_another() {
+        let breaker = breaker();
+        assert_eq!([0; 3].map(|now| breaker.observe(Outcome::Bad, now)), [None, None, Some(Change::Opened)]);
+        assert!(breaker.lets_through(5_000) && !breaker.lets_through(9_999));
+        assert!(breaker.lets_through(10_000));
+    }
+}
