@@ -21,6 +21,12 @@ pub(crate) struct Upstream {
     pub(crate) response_timeout: Duration,
 }
 
+impl Upstream {
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.server.protocol == Protocol::Http2
+    }
+}
+
 /// One address of a service, and how it is spoken to.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
