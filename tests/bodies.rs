@@ -322,18 +322,6 @@ async fn a_body_that_turns_out_too_large_after_the_answer_has_begun_is_told_as_t
 }
 
 #[tokio::test]
-async fn a_client_that_expects_100_is_told_to_continue_once_the_upstream_has_the_request() {
-    let upstream = Upstream::start().await;
-    let gateway = Gateway::open(upstream.address, "");
-    let mut wire = Wire::new(Client::new(&gateway).tls().await.unwrap());
-    wire.send("POST /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n").await;
-    assert_eq!(within(wire.head()).await.unwrap(), "HTTP/1.1 100 Continue\r\n\r\n");
-    wire.send("abc").await;
-    assert_eq!(wire.answer().await.unwrap().status, 200);
-    assert_eq!((&upstream.only().body[..], upstream.only().headers.get("expect")), (&b"abc"[..], None));
-}
-
-#[tokio::test]
 async fn a_client_that_expects_100_and_is_refused_is_not_told_to_continue() {
     let upstream = Upstream::start().await;
     let routes = ["path: /x, access: {}", "path: /small, access: public, body_bytes: 1B"];

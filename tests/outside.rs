@@ -98,13 +98,13 @@ audit: {{file: "-"}}
     }
 }
 
-fn outside() -> PathBuf {
+pub(crate) fn outside() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/outside")
 }
 
 /// True if it is there; else the test is left out, which it says.
 #[track_caller]
-fn installed(test: &str, what: &str, there: bool) -> bool {
+pub(crate) fn installed(test: &str, what: &str, there: bool) -> bool {
     if !there {
         let message = format!("left out: {test}, for want of {what}; run tests/install-outside.sh");
         assert!(std::env::var("PORTCULLIS_OUTSIDE").as_deref() != Ok("required"), "{message}");
@@ -124,7 +124,7 @@ fn runs(program: &str, argument: &str) -> bool {
 }
 
 /// The interpreter that knows the packages of `requirements.txt`, for a script.
-fn python(test: &str, script: &str) -> Option<Command> {
+pub(crate) fn python(test: &str, script: &str) -> Option<Command> {
     let python = outside().join(".venv/bin/python");
     let there = installed(test, "the packages of tests/outside/requirements.txt", python.exists());
     there.then(|| command(&python, script))

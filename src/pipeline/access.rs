@@ -124,3 +124,11 @@ impl ClaimRule {
         }
     }
 }
+/// What a token lacks, for whoever it was refused to.
+pub(crate) fn missing_scope(all_of: &ScopeSet, any_of: &ScopeSet) -> String {
+    match (all_of.is_empty(), any_of.is_empty()) {
+        (false, true) => format!("the token lacks the scope {all_of}"),
+        (true, _) => format!("the token lacks one of the scopes {any_of}"),
+        (false, false) => format!("the token lacks the scope {all_of}, and one of {any_of}"),
+    }
+}

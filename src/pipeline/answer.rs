@@ -9,12 +9,14 @@ use http::Response;
 use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
 
+use super::grpc::deadline_exceeded;
 use super::rejection::request_body_failed;
 use super::trail::Trail;
+use super::trailers::strip_answer;
 use crate::audit::reason::Reason;
 use crate::server::guard::{Answering, Exchange};
 use crate::server::tunnel::Tunnel;
-use crate::upstream::body::{ResponseBody, Stalled};
+use crate::upstream::body::{Late, ResponseBody, Stalled};
 use crate::upstream::fault::{BodyFault, BoxError};
 use crate::upstream::request_end::Hold;
 
@@ -38,6 +40,8 @@ pub(crate) struct AnswerBody {
     answering: Option<Rc<Answering>>,
     /// The end waits for the request's.
     hold: Option<Box<Hold>>,
+    /// Trailers that wait with it.
+    trailers: Option<Box<Frame<Bytes>>>,
     _exchange: Exchange,
 }
 
@@ -47,8 +51,7 @@ impl Content {
         Self::Whole((!bytes.is_empty()).then_some(bytes))
     }
 
-    /// What HEAD gets: how long the body would be, and no body. hyper leaves a body out over HTTP/1.1 only, and an upstream's
-    /// answer to HEAD has none.
+    /// What HEAD gets: how long the body would be, and no body. hyper leaves a body out over HTTP/1.1 only, and so do some upstreams.
     pub(crate) fn withheld(answer: Response<Self>) -> Response<Self> {
         let (mut head, content) = answer.into_parts();
         let content = match content {
@@ -56,7 +59,8 @@ impl Content {
                 head.headers.insert(CONTENT_LENGTH, bytes.len().into());
                 Self::Whole(None)
             }
-            other => other,
+            Self::Whole(None) | Self::Streamed(_) => Self::Whole(None),
+            Self::Tunnel(tunnel) => Self::Tunnel(tunnel),
         };
         Response::from_parts(head, content)
     }
@@ -87,7 +91,8 @@ impl AnswerBody {
                 None
             }
         };
-        Self { content, trail, answering: exchange.answer(), hold: hold.map(Box::new), _exchange: exchange }
+        let (answering, hold) = (exchange.answer(), hold.map(Box::new));
+        Self { content, trail, answering, hold, trailers: None, _exchange: exchange }
     }
 
     fn is_held(&self) -> bool {
@@ -100,14 +105,24 @@ impl AnswerBody {
             Content::Tunnel(_) => return Poll::Ready(None),
             Content::Streamed(body) => body,
         };
-        let polled = Pin::new(&mut **body).poll_frame(context);
+        let mut polled = Pin::new(&mut **body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(fields) = frame.trailers_mut()
+        {
+            strip_answer(fields);
+        }
         if let (Poll::Ready(Some(Err(error))), Some(trail)) = (&polled, &mut self.trail) {
+            let is_late = error.is::<Late>();
             let reason = match error.downcast_ref::<BodyFault>() {
                 Some(fault) => request_body_failed(*fault),
-                None if error.is::<Stalled>() => Reason::UpstreamTimeout,
+                None if is_late || error.is::<Stalled>() => Reason::UpstreamTimeout,
                 None => Reason::UpstreamReset,
             };
             trail.broke_off(reason);
+            if is_late {
+                self.content = Content::Whole(None);
+                return Poll::Ready(Some(Ok(Frame::trailers(deadline_exceeded()))));
+            }
         }
         polled
     }
@@ -119,14 +134,19 @@ impl Body for AnswerBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        let mut polled = match this.content.is_end_stream() {
-            true => Poll::Ready(None),
-            false => this.poll_content(context),
+        let mut polled = match this.trailers.take() {
+            Some(trailers) => Poll::Ready(Some(Ok(*trailers))),
+            None if this.content.is_end_stream() => Poll::Ready(None),
+            None => this.poll_content(context),
         };
-        if let (Poll::Ready(None), Some(hold)) = (&polled, &mut this.hold) {
+        if let (Some(hold), true) = (&mut this.hold, ends(&polled)) {
             match hold.poll(context) {
                 Poll::Ready(()) => this.hold = None,
-                Poll::Pending => polled = Poll::Pending,
+                Poll::Pending => {
+                    if let Poll::Ready(Some(Ok(trailers))) = std::mem::replace(&mut polled, Poll::Pending) {
+                        this.trailers = Some(Box::new(trailers));
+                    }
+                }
             }
         }
         if let Some(answering) = &this.answering {
@@ -136,7 +156,7 @@ impl Body for AnswerBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.content.is_end_stream() && !self.is_held()
+        self.content.is_end_stream() && self.trailers.is_none() && !self.is_held()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -153,11 +173,19 @@ impl Body for AnswerBody {
 impl Drop for AnswerBody {
     /// hyper drops a body once it has all of it, or once the client has gone.
     fn drop(&mut self) {
-        if self.content.is_end_stream()
-            && !self.is_held()
+        if self.is_end_stream()
             && let Some(trail) = &mut self.trail
         {
             trail.close();
         }
+    }
+}
+
+/// Nothing comes after this.
+fn ends(polled: &Poll<Option<Result<Frame<Bytes>, BoxError>>>) -> bool {
+    match polled {
+        Poll::Ready(None) => true,
+        Poll::Ready(Some(Ok(frame))) => frame.is_trailers(),
+        Poll::Ready(Some(Err(_))) | Poll::Pending => false,
     }
 }

@@ -23,6 +23,7 @@ use super::built_in;
 use super::canonical::CanonicalRequest;
 use super::cors::{Cors, asked_method};
 use super::forward::{Passage, forward};
+use super::grpc;
 use super::headers::{HeaderFault, strip_request};
 use super::limits::Limit;
 use super::own_answer;
@@ -35,11 +36,14 @@ use super::snapshot::Snapshot;
 use super::switch::{judge, switch};
 use super::target::{OwnAnswer, Target};
 use super::trail::{Place, Trail};
+use super::trailers;
 use super::upgrade::is_extended_connect;
 use super::worker::Worker;
 use crate::oauth::per::Per;
 use crate::server::guard::Exchange;
-use crate::upstream::body::{Linger, Upload, linger};
+use crate::upstream::body::Upload;
+use crate::upstream::go_ahead;
+use crate::upstream::linger::{Linger, linger};
 use crate::upstream::request_end::RequestEnd;
 use crate::upstream::service::Upstream;
 
@@ -61,12 +65,16 @@ pub(crate) async fn walk(
     let for_head = head.method == Method::HEAD;
     // Who waits to be told to go on must not be told so by our reading.
     let holds_back = !body.is_end_stream() && head.headers.contains_key(EXPECT);
+    let is_grpc = grpc::is_call(&head);
     // Over HTTP/1.1 what is wrong with the rest ends the connection; over HTTP/2 it is the stream's error, as long as there is one.
-    let may_turn_bad = head.version == Version::HTTP_2 && !body.is_end_stream();
+    // A gRPC answer may end before its call, and clients wait for it.
+    let may_turn_bad = head.version == Version::HTTP_2 && !body.is_end_stream() && !is_grpc;
     let (end, watcher) = may_turn_bad.then(RequestEnd::new).unzip();
-    let mut upload = Upload { incoming: Some(body), watcher };
+    // Over HTTP/2 the client is not told: it goes on by itself after a while.
+    let is_awaiting = holds_back && head.version == Version::HTTP_11 && go_ahead::is_awaited(&head.headers);
+    let mut upload = Upload { incoming: Some(body), watcher, is_awaiting };
     let decided = decide(&worker, &snapshot, &peer, &mut trail, head, &mut upload).await;
-    let Upload { incoming, watcher } = upload;
+    let Upload { incoming, watcher, .. } = upload;
     match incoming.filter(|_| !holds_back) {
         Some(unread) => {
             let busy = matches!(decided, Err(Rejection::Overload | Rejection::RateLimited(_)));
@@ -80,7 +88,7 @@ pub(crate) async fn walk(
         Box::pin(worker.pressure().hold_back()).await;
     }
     let is_refusal = decided.is_err();
-    let mut answer = decided.unwrap_or_else(|rejection| rejection.answer(&mut trail));
+    let mut answer = decided.unwrap_or_else(|rejection| rejection.answer(&mut trail, is_grpc));
     if for_head {
         answer = Content::withheld(answer);
     }
@@ -140,12 +148,13 @@ async fn decide(
     } else {
         trail.reserve_if_roomy();
     }
+    let reads_trailers = route.target.may_speak_http2() && trailers::are_asked_for(&head.headers);
     strip_request(&mut head.headers)?;
     trail.allowed();
     let answer = match lead(&permit, peer, trail, &head) {
         Lead::To(to) => {
             let (request, request_id, limits) = (&request, &trail.request_id, &snapshot.limits);
-            let passage = Passage { to, worker, from: peer, request, request_id, limits };
+            let passage = Passage { to, worker, from: peer, request, request_id, limits, reads_trailers };
             match handshake {
                 None => forward(permit, passage, head, upload).await?,
                 // Boxed, so that no other request has room for it.

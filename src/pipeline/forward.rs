@@ -2,31 +2,37 @@
 //!
 //! Takes a [`Permit`], which only `authorize` makes. The request line comes from the canonical request alone; bodies are streamed both ways.
 
+use std::pin::pin;
 use std::rc::Rc;
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, FORWARDED, TRANSFER_ENCODING, VIA};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, FORWARDED, TE, TRANSFER_ENCODING, VIA};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::Body as _;
+use tokio::time::timeout_at;
 
 use super::answer::Content;
 use super::authorize::Permit;
 use super::canonical::CanonicalRequest;
 use super::cors;
+use super::grpc;
 use super::headers::{
     X_AUTH_CLIENT_ID, X_AUTH_ISSUER, X_AUTH_SCOPE, X_AUTH_SUBJECT, X_FORWARDED_FOR, X_FORWARDED_HOST,
-    X_FORWARDED_PROTO, X_REQUEST_ID, strip_response,
+    X_FORWARDED_PROTO, X_REQUEST_ID,
 };
 use super::limits::ABSENT;
 use super::peer::Peer;
 use super::rejection::Rejection;
 use super::request_id::RequestId;
+use super::trailers;
 use super::worker::Worker;
 use crate::oauth::caller::Digest;
 use crate::server::limits::Limits;
 use crate::upstream::balance::Balance;
-use crate::upstream::body::{Patience, RequestBody, Upload};
+use crate::upstream::body::{RequestBody, Upload};
 use crate::upstream::exchange::Deadlines;
+use crate::upstream::fault::UpstreamFault;
+use crate::upstream::patience::Patience;
 use crate::upstream::service::Upstream;
 
 /// What goes with a request, besides the request itself.
@@ -37,6 +43,8 @@ pub(crate) struct Passage<'p> {
     pub(crate) request: &'p CanonicalRequest,
     pub(crate) request_id: &'p RequestId,
     pub(crate) limits: &'p Limits,
+    /// The client reads trailers, which an HTTP/2 upstream is told.
+    pub(crate) reads_trailers: bool,
 }
 
 /// `head.headers` has been stripped of what stays behind.
@@ -53,9 +61,15 @@ pub(crate) async fn forward(
     }
     // Before the headers are ours.
     let key = hash_key(&passage, &head.headers, &permit);
-    let body_idle = passage.limits.body_idle_timeout;
-    let patience = Patience { idle: body_idle, min_rate: passage.limits.min_body_rate };
-    let (body, progress) = RequestBody::new(upload, route.body_bytes, patience);
+    let deadline = grpc::deadline(&head)?;
+    let body_idle = route.body_idle.unwrap_or(passage.limits.body_idle_timeout);
+    let by_http2 = passage.to.speaks_http2();
+    // Messages of a call may come as rarely as there is something to say.
+    let min_rate = passage.limits.min_body_rate.filter(|_| !(by_http2 && grpc::is_call(&head)));
+    let patience = Patience { idle: body_idle, min_rate };
+    let (mut body, progress) = RequestBody::new(upload, route.body_bytes, patience, trailers::strip_request);
+    // What an HTTP/2 upstream says on the way is not heard.
+    let go_ahead = (upload.is_awaiting && !by_http2).then(|| body.wait());
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = head.method;
     *outgoing.uri_mut() = route.upstream_uri(passage.request)?;
@@ -68,10 +82,27 @@ pub(crate) async fn forward(
     if let Some(mirror) = &route.mirror {
         mirror.copy(passage.worker, &mut outgoing);
     }
+    if passage.reads_trailers && by_http2 {
+        outgoing.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if let Some(go_ahead) = &go_ahead {
+        go_ahead.ask(&mut outgoing);
+    }
     let deadlines = Deadlines { response: route.timeout.unwrap_or(passage.to.settings.response_timeout), body_idle };
-    let answer = passage.worker.pools().send(passage.to, outgoing, progress, deadlines, key).await?;
-    let mut answer = answer.map(|body| Content::Streamed(Box::new(body)));
-    strip_response(answer.headers_mut());
+    let mut sending = pin!(passage.worker.pools().send(passage.to, outgoing, progress, deadlines, key));
+    let answer = match deadline {
+        None => sending.await?,
+        Some(deadline) => timeout_at(deadline, &mut sending).await.map_err(|_| UpstreamFault::Timeout)??,
+    };
+    let mut answer = answer.map(Box::new);
+    if let Some(deadline) = deadline {
+        answer.body_mut().until(deadline);
+    }
+    if let Some(go_ahead) = go_ahead {
+        answer.body_mut().answers(go_ahead);
+    }
+    let mut answer = answer.map(Content::Streamed);
+    trailers::strip_head_of_answer(answer.headers_mut());
     if route.cors.is_some() {
         cors::strip(answer.headers_mut());
     }

@@ -17,6 +17,8 @@ pub(crate) enum HeaderFault {
     Connection,
     #[error("X-Forwarded-For and Forwarded name different clients")]
     Contradiction,
+    #[error("grpc-timeout is not a time, or there are several")]
+    GrpcTimeout,
     #[error("a header field is too large")]
     TooLarge,
     #[error(transparent)]
@@ -78,15 +80,14 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<(), HeaderFault> 
     Ok(())
 }
 
-/// Takes out of an answer's header what is not for the client. Quick where there is nothing to do.
-pub(crate) fn strip_response(headers: &mut HeaderMap) {
+/// Takes out of an answer's header what is not for the client, and says whether trailers are announced. Quick where there is
+/// nothing to do.
+#[must_use]
+pub(crate) fn strip_response(headers: &mut HeaderMap) -> bool {
     let mut dropped: Vec<HeaderName> = Vec::new();
-    let mut has_connection = false;
+    let (mut has_connection, mut announces) = (false, false);
     for (name, value) in headers.iter() {
         match name.as_str() {
-            "keep-alive" | "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade" | "x-request-id" => {
-                dropped.push(name.clone());
-            }
             "connection" => {
                 has_connection = true;
                 if value != "keep-alive" && value != "close" {
@@ -97,7 +98,8 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) {
                     dropped.extend(listed.filter_map(|name| name.trim().parse().ok()).filter(|name| !protected(name)));
                 }
             }
-            other if other.starts_with("x-auth-") || other.starts_with("ratelimit") => dropped.push(name.clone()),
+            "trailer" => announces = true,
+            other if is_for_us_alone(other) => dropped.push(name.clone()),
             _ => {}
         }
     }
@@ -107,6 +109,16 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) {
     for name in dropped {
         headers.remove(name);
     }
+    announces
+}
+
+/// True for what an upstream's answer says to us, or only we may say to the client.
+pub(super) fn is_for_us_alone(name: &str) -> bool {
+    matches!(
+        name,
+        "keep-alive" | "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade" | "x-request-id"
+    ) || name.starts_with("x-auth-")
+        || name.starts_with("ratelimit")
 }
 
 /// True for names that the configuration can't set or remove.
@@ -291,7 +303,7 @@ mod tests {
             ("ratelimit", "d"),
             ("etag", "e"),
         ]);
-        strip_response(&mut headers);
+        assert!(!strip_response(&mut headers));
         let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["etag", "set-cookie"]);

@@ -7,10 +7,11 @@ use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, 
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
-use super::access::Forbidden;
+use super::access::{Forbidden, missing_scope};
 use super::answer::Content;
 use super::authenticate::AuthenticateError;
 use super::canonical::Ambiguous;
+use super::grpc;
 use super::headers::HeaderFault;
 use super::limits::{Count, seconds};
 use super::token_rejection::{grant_status, token_refused};
@@ -19,7 +20,6 @@ use super::upgrade::{UpgradeFault, VERSION};
 use crate::audit::ledger::Unavailable;
 use crate::audit::reason::Reason;
 use crate::issuer::authorization_server::TokenRefusal;
-use crate::oauth::scope::ScopeSet;
 use crate::trust::revocation_keeper::NotRevoked;
 use crate::trust::verify::Distrust;
 use crate::upstream::fault::{BodyFault, UpstreamFault};
@@ -60,7 +60,7 @@ const LATER: HeaderValue = HeaderValue::from_static("5");
 
 impl Rejection {
     /// The answer, with the private reason left in the trail.
-    pub(crate) fn answer(self, trail: &mut Trail) -> Response<Content> {
+    pub(crate) fn answer(self, trail: &mut Trail, to_grpc: bool) -> Response<Content> {
         trail.ended_by(self.reason());
         self.tell_who(trail);
         let public = self.public();
@@ -84,8 +84,11 @@ impl Rejection {
         if matches!(self, Self::Header(HeaderFault::Upgrade(UpgradeFault::Version))) {
             headers.insert("sec-websocket-version", VERSION);
         }
+        if to_grpc {
+            grpc::refuse(&mut response, &public.description);
+        }
         if let Self::MethodNotAllowed(allow) = self {
-            headers.insert(ALLOW, allow);
+            response.headers_mut().insert(ALLOW, allow);
         }
         response
     }
@@ -310,15 +313,6 @@ impl Public<'_> {
             }
         };
         Self { status, error, description: description.into() }
-    }
-}
-
-/// What a token lacks, for whoever it was refused to.
-pub(crate) fn missing_scope(all_of: &ScopeSet, any_of: &ScopeSet) -> String {
-    match (all_of.is_empty(), any_of.is_empty()) {
-        (false, true) => format!("the token lacks the scope {all_of}"),
-        (true, _) => format!("the token lacks one of the scopes {any_of}"),
-        (false, false) => format!("the token lacks the scope {all_of}, and one of {any_of}"),
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct Route {
     /// To the first byte of the answer. `None`: the upstream's own.
     pub(crate) timeout: Option<Duration>,
     pub(crate) body_bytes: Option<u64>,
+    /// Between two pieces of a body, either way: its own limit, which may be none.
+    pub(crate) body_idle: Option<Option<Duration>>,
     /// Who gets a copy.
     pub(crate) mirror: Option<Box<Mirror>>,
     /// What pages of other origins may do.
@@ -161,6 +163,7 @@ pub(super) mod tests {
             forward_token: false,
             timeout: None,
             body_bytes: None,
+            body_idle: None,
             mirror: None,
             cors: None,
             upgrades: Upgrades::default(),

@@ -15,17 +15,18 @@ use tokio::time::Instant;
 use super::answer::Content;
 use super::authorize::Permit;
 use super::forward::{Passage, hash_key, introduce};
-use super::headers::strip_response;
 use super::rejection::Rejection;
+use super::trailers::strip_head_of_answer;
 use super::tunnels::TunnelPlace;
 use super::upgrade::{Asked, Handshake};
 use super::worker::Worker;
 use crate::clock;
 use crate::server::tunnel::{Patience as TunnelPatience, Tunnel};
 use crate::trust::verify::{Expectations, Verified};
-use crate::upstream::body::{Patience, RequestBody, Upload};
+use crate::upstream::body::{RequestBody, Upload};
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::fault::UpstreamFault;
+use crate::upstream::patience::Patience;
 use crate::upstream::tunnel::{Occupied, Reply};
 
 /// `head.headers` has been stripped of what stays behind.
@@ -39,9 +40,9 @@ pub(crate) async fn switch(
     let (route, worker, limits) = (permit.route(), passage.worker, passage.limits);
     let place = worker.tunnels().take(passage.from.share.as_ref()).ok_or(Rejection::Overload)?;
     let stream = head.extensions.remove::<OnUpgrade>().filter(|_| head.version == Version::HTTP_2);
-    let idle = limits.body_idle_timeout;
-    let (body, progress) = RequestBody::new(upload, Some(0), Patience { idle, min_rate: None });
     let key = hash_key(&passage, &head.headers, &permit);
+    let idle = route.body_idle.unwrap_or(limits.body_idle_timeout);
+    let (body, progress) = RequestBody::new(upload, Some(0), Patience { idle, min_rate: None }, HeaderMap::clear);
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = if head.method == Method::CONNECT { Method::GET } else { head.method };
     *outgoing.uri_mut() = route.upstream_uri(passage.request)?;
@@ -53,7 +54,7 @@ pub(crate) async fn switch(
     match worker.pools().switch(passage.to, outgoing, progress, deadlines, key).await? {
         Reply::Ordinary(answer) => {
             let mut answer = answer.map(|body| Content::Streamed(Box::new(body)));
-            strip_response(answer.headers_mut());
+            strip_head_of_answer(answer.headers_mut());
             *answer.version_mut() = Version::default();
             Ok(answer)
         }
@@ -82,7 +83,7 @@ fn lasting(worker: Rc<Worker>, caller: Option<Rc<Verified>>, places: (TunnelPlac
 }
 
 fn agreed(mut headers: HeaderMap, tunnel: Tunnel, handshake: &Handshake) -> Response<Content> {
-    strip_response(&mut headers);
+    strip_head_of_answer(&mut headers);
     headers.remove(CONTENT_LENGTH);
     let status = match tunnel.stream {
         Some(_) => {

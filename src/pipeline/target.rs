@@ -34,6 +34,14 @@ pub(crate) enum OwnAnswer {
 }
 
 impl Target {
+    pub(crate) fn may_speak_http2(&self) -> bool {
+        match self {
+            Self::Upstream(upstream) => upstream.speaks_http2(),
+            Self::Split(split) => split.upstreams().any(|upstream| upstream.speaks_http2()),
+            Self::Own(_) => false,
+        }
+    }
+
     /// Every upstream that it may lead to.
     pub(crate) fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         let (one, several) = match self {

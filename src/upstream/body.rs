@@ -3,22 +3,25 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::copy::Copy;
 use super::fault::{BodyFault, BoxError};
+use super::go_ahead::{GoAhead, Waits};
 use super::incoming::Answered;
+use super::linger::{Linger, linger};
+use super::patience::{Idleness, Pace, Patience};
 use super::pool::Lease;
 use super::request_end::{End, Watcher};
 
-/// A request body on its way to the upstream. Trailers stay behind: HTTP/1.1 upstreams were not asked whether they want them.
+/// A request body on its way to the upstream, with its trailers.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     incoming: Option<Incoming>,
@@ -31,13 +34,23 @@ pub(crate) struct RequestBody {
     /// Where nothing comes in, all of the body.
     last: Option<Bytes>,
     copy: Option<Box<Copy>>,
+    /// Says which trailers stay behind.
+    strip: StripTrailers,
+    trailers: Option<Box<HeaderMap>>,
+    /// Where the client is not to be asked for it yet.
+    waits: Option<Waits>,
 }
+
+/// Takes out of trailers what may not go on.
+pub(crate) type StripTrailers = fn(&mut HeaderMap);
 
 /// A request's body as it comes in, with whoever is told of its end.
 #[derive(Debug)]
 pub(crate) struct Upload {
     pub(crate) incoming: Option<Incoming>,
     pub(crate) watcher: Option<Watcher>,
+    /// The client sends it when it is asked for it.
+    pub(crate) is_awaiting: bool,
 }
 
 /// How far a request body has come, for those who wait for the answer.
@@ -57,97 +70,46 @@ pub(crate) struct ResponseBody {
     idleness: Idleness,
     ended: bool,
     lease: Option<Lease>,
+    /// Of a request whose body was not asked for.
+    go_ahead: Option<GoAhead>,
+    /// For the whole of it.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
-
-/// How long a client may keep its body waiting: between two pieces, and on the whole.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
-    pub(crate) idle: Option<Duration>,
-    /// Bytes in a second.
-    pub(crate) min_rate: Option<u64>,
-}
-
-/// Keeps the time that a client may still take. Only waiting for the client is counted, not for an upstream that takes its time;
-/// what came quickly pays for what comes slowly, up to a point. Costs nothing while pieces are there when asked for.
-#[derive(Debug)]
-struct Pace {
-    patience: Patience,
-    credit: Duration,
-    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
-}
-
-/// Before the rate counts.
-const GRACE: Duration = Duration::from_secs(5);
-/// What a client that was quick may rest.
-const MOST_CREDIT: Duration = Duration::from_secs(30);
-
-/// A deadline between two pieces. Costs nothing while pieces are there when asked for.
-#[derive(Debug)]
-struct Idleness {
-    limit: Option<Duration>,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-/// How much of a body that nobody wants is read on. Past it a client is cut off, whether it has read its answer or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Linger {
-    /// What a client that means well may send before it looks up.
-    Long,
-    /// While there is too much to do already.
-    Short,
-}
-
-const LINGER_TIME: Duration = Duration::from_secs(2);
-/// Bodies that are read on at once, for each worker; others are cut off.
-const MAX_LINGERING: usize = 64;
 
 /// The upstream stopped sending in the middle of its answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream's answer stopped coming")]
 pub(crate) struct Stalled;
 
-/// Reads on, for a while, in a body that nobody wants any more.
-///
-/// A client that is cut off while it sends may never read why it was refused: over HTTP/1.1 the kernel answers what we leave
-/// unread with a reset, over HTTP/2 common clients take the end of their stream for its failure.
-pub(crate) fn linger(mut body: Incoming, how: Linger, watcher: Option<Watcher>) {
-    thread_local!(static LINGERING: Cell<usize> = const { Cell::new(0) });
-    if body.is_end_stream() || LINGERING.get() == MAX_LINGERING {
-        return;
-    }
-    LINGERING.set(LINGERING.get() + 1);
-    tokio::task::spawn_local(async move {
-        let rest = async {
-            let mut left: usize = match how {
-                Linger::Long => 16 * 1024 * 1024,
-                Linger::Short => 64 * 1024,
-            };
-            loop {
-                let length = match body.frame().await {
-                    Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
-                    Some(Err(_)) => return End::Broken,
-                    None => return End::Whole,
-                };
-                let Some(less) = left.checked_sub(length) else { return End::Unseen };
-                left = less;
-            }
-        };
-        let end = timeout(LINGER_TIME, rest).await.unwrap_or(End::Unseen);
-        if let Some(watcher) = watcher {
-            watcher.saw(end);
-        }
-        LINGERING.set(LINGERING.get() - 1);
-    });
-}
+/// The caller waits no longer.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer took longer than the caller allows")]
+pub(crate) struct Late;
 
 impl RequestBody {
-    pub(crate) fn new(upload: &mut Upload, limit: Option<u64>, patience: Patience) -> (Self, Rc<Progress>) {
+    pub(crate) fn new(
+        upload: &mut Upload,
+        limit: Option<u64>,
+        patience: Patience,
+        strip: StripTrailers,
+    ) -> (Self, Rc<Progress>) {
         let progress = Rc::new(Progress::default());
         let incoming = upload.incoming.take().filter(|incoming| !incoming.is_end_stream());
         progress.finished.set(incoming.is_none());
         let (pace, watcher) = (Pace::new(patience), upload.watcher.take());
         let progress_of = Rc::clone(&progress);
-        let body = Self { incoming, left: limit, pace, progress: progress_of, watcher, last: None, copy: None };
+        let body = Self {
+            incoming,
+            left: limit,
+            pace,
+            progress: progress_of,
+            watcher,
+            last: None,
+            strip,
+            trailers: None,
+            copy: None,
+            waits: None,
+        };
         (body, progress)
     }
 
@@ -158,7 +120,19 @@ impl RequestBody {
         let last = (!bytes.is_empty()).then_some(bytes);
         let pace = Pace::new(Patience { idle: None, min_rate: None });
         let progress_of = Rc::clone(&progress);
-        (Self { incoming: None, left: None, pace, progress: progress_of, watcher: None, last, copy: None }, progress)
+        let body = Self {
+            incoming: None,
+            left: None,
+            pace,
+            progress: progress_of,
+            watcher: None,
+            last,
+            strip: HeaderMap::clear,
+            trailers: None,
+            copy: None,
+            waits: None,
+        };
+        (body, progress)
     }
 
     /// Keeps a copy of what passes, and hands it over once that is `length` bytes. A body that breaks off is not handed over.
@@ -176,8 +150,25 @@ impl RequestBody {
 
     /// Of a request that has none and is sent again.
     pub(super) fn none(progress: Rc<Progress>) -> Self {
-        let pace = Pace::new(Patience { idle: None, min_rate: None });
-        Self { incoming: None, left: None, pace, progress, watcher: None, last: None, copy: None }
+        Self {
+            incoming: None,
+            left: None,
+            pace: Pace::new(Patience { idle: None, min_rate: None }),
+            progress,
+            watcher: None,
+            last: None,
+            copy: None,
+            strip: HeaderMap::clear,
+            trailers: None,
+            waits: None,
+        }
+    }
+
+    /// Does not ask the client for its body before the word is given.
+    pub(crate) fn wait(&mut self) -> GoAhead {
+        let (go_ahead, waits) = GoAhead::new();
+        self.waits = Some(waits);
+        go_ahead
     }
 
     fn take(&mut self, data: &Bytes) -> Result<(), BodyFault> {
@@ -198,9 +189,19 @@ impl RequestBody {
         self.progress.finished.set(true);
         self.incoming = None;
         self.saw(End::Whole);
+        Poll::Ready(self.rest())
+    }
+
+    /// What is left once the end was seen.
+    fn rest(&mut self) -> Option<Result<Frame<Bytes>, BoxError>> {
         let last = self.last.take();
         last.iter().for_each(|data| self.passed(data));
-        Poll::Ready(last.map(|data| Ok(Frame::data(data))))
+        last.map(Frame::data).or_else(|| self.trailers.take().map(|trailers| Frame::trailers(*trailers))).map(Ok)
+    }
+
+    fn fit(&self, mut trailers: HeaderMap) -> Option<Box<HeaderMap>> {
+        (self.strip)(&mut trailers);
+        (!trailers.is_empty()).then(|| Box::new(trailers))
     }
 
     fn failed(&mut self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -232,9 +233,15 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
+        if let Some(waits) = &mut this.waits {
+            if !ready!(waits.poll(context)) {
+                return this.failed(BodyFault::Broken);
+            }
+            this.waits = None;
+        }
         loop {
             let Some(incoming) = &mut this.incoming else {
-                return Poll::Ready(this.last.take().map(|data| Ok(Frame::data(data))));
+                return Poll::Ready(this.rest());
             };
             let data = match Pin::new(incoming).poll_frame(context) {
                 Poll::Pending if this.pace.is_over(context) => return this.failed(BodyFault::Slow),
@@ -243,7 +250,10 @@ impl Body for RequestBody {
                     this.pace.came(frame.data_ref().map_or(0, Bytes::len));
                     match frame.into_data() {
                         Ok(data) => data,
-                        Err(_trailers) => return this.finished(),
+                        Err(frame) => {
+                            this.trailers = frame.into_trailers().ok().and_then(|trailers| this.fit(trailers));
+                            return this.finished();
+                        }
                     }
                 }
                 Poll::Ready(Some(Err(_))) => return this.failed(BodyFault::Broken),
@@ -267,7 +277,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match &self.incoming {
             Some(incoming) => self.last.is_none() && incoming.is_end_stream(),
-            None => self.last.is_none(),
+            None => self.last.is_none() && self.trailers.is_none(),
         }
     }
 
@@ -303,7 +313,25 @@ impl Progress {
 
 impl ResponseBody {
     pub(super) fn new(incoming: Answered, patience: Option<Duration>, lease: Lease) -> Self {
-        Self { incoming, idleness: Idleness::new(patience), ended: false, lease: Some(lease) }
+        Self {
+            incoming,
+            idleness: Idleness::new(patience),
+            ended: false,
+            lease: Some(lease),
+            go_ahead: None,
+            deadline: None,
+        }
+    }
+
+    /// The request's body need not come any more.
+    pub(crate) fn answers(&mut self, go_ahead: GoAhead) {
+        go_ahead.answered();
+        self.go_ahead = Some(go_ahead);
+    }
+
+    /// Has an end, wherever it is by then.
+    pub(crate) fn until(&mut self, deadline: Instant) {
+        self.deadline = Some(Box::pin(sleep_until(deadline)));
     }
 }
 
@@ -313,26 +341,26 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        loop {
-            match Pin::new(&mut this.incoming).poll_frame(context) {
-                Poll::Pending if this.idleness.is_over(context) => return Poll::Ready(Some(Err(Stalled.into()))),
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(frame))) => {
-                    this.idleness.renew();
-                    if frame.is_data() {
-                        return Poll::Ready(Some(Ok(frame)));
-                    }
-                    // Trailers stay behind; the end follows.
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    // A request body that failed took the connection with it: that is what happened.
-                    let cause = this.lease.as_ref().and_then(Lease::request_fault);
-                    return Poll::Ready(Some(Err(cause.map_or(error, BoxError::from))));
-                }
-                Poll::Ready(None) => {
-                    this.ended = true;
-                    return Poll::Ready(None);
-                }
+        if this.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(Some(Err(Late.into())));
+        }
+        match Pin::new(&mut this.incoming).poll_frame(context) {
+            Poll::Pending if this.idleness.is_over(context) => Poll::Ready(Some(Err(Stalled.into()))),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(frame))) => {
+                this.idleness.renew();
+                // Nothing follows trailers.
+                this.ended = frame.is_trailers();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                // A request body that failed took the connection with it: that is what happened.
+                let cause = this.lease.as_ref().and_then(Lease::request_fault);
+                Poll::Ready(Some(Err(cause.map_or(error, BoxError::from))))
+            }
+            Poll::Ready(None) => {
+                this.ended = true;
+                Poll::Ready(None)
             }
         }
     }
@@ -354,94 +382,5 @@ impl Drop for ResponseBody {
         {
             lease.give_back();
         }
-    }
-}
-
-impl Pace {
-    fn new(patience: Patience) -> Self {
-        Self { patience, credit: GRACE, waiting: None }
-    }
-
-    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
-        let Some(limit) = self.patience.idle.into_iter().chain(self.patience.min_rate.map(|_| self.credit)).min()
-        else {
-            return false;
-        };
-        let (_, timer) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(limit))));
-        timer.as_mut().poll(context).is_ready()
-    }
-
-    fn came(&mut self, bytes: usize) {
-        if let Some((since, _)) = self.waiting.take() {
-            self.credit = self.credit.saturating_sub(since.elapsed());
-        }
-        if let Some(rate) = self.patience.min_rate {
-            let earned = (bytes as u64).saturating_mul(1_000_000_000) / rate.max(1);
-            self.credit = (self.credit + Duration::from_nanos(earned)).min(MOST_CREDIT);
-        }
-    }
-}
-
-impl Idleness {
-    fn new(limit: Option<Duration>) -> Self {
-        Self { limit, timer: None }
-    }
-
-    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
-        let Some(limit) = self.limit else {
-            return false;
-        };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
-        timer.as_mut().poll(context).is_ready()
-    }
-
-    fn renew(&mut self) {
-        self.timer = None;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::poll_fn;
-
-    use super::*;
-
-    /// How long a client can go on that sends `bytes` every `pause`; `None` where it can for ten minutes.
-    async fn lasts(patience: Patience, bytes: usize, pause: Duration) -> Option<Duration> {
-        let mut pace = Pace::new(patience);
-        let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(600) {
-            let over = poll_fn(|context| if pace.is_over(context) { Poll::Ready(()) } else { Poll::Pending });
-            if timeout(pause, over).await.is_ok() {
-                return Some(began.elapsed());
-            }
-            pace.came(bytes);
-        }
-        None
-    }
-
-    const BOTH: Patience = Patience { idle: Some(Duration::from_secs(30)), min_rate: Some(240) };
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_comes_at_the_least_rate_after_a_grace() {
-        let seconds = Duration::from_secs;
-        assert_eq!(lasts(BOTH, 240, seconds(1)).await, None);
-        assert_eq!(lasts(BOTH, 2400, seconds(10)).await, Some(seconds(5)));
-        assert_eq!(lasts(BOTH, 0, seconds(100)).await, Some(seconds(5)));
-        let slow = lasts(BOTH, 10, seconds(1)).await.unwrap();
-        assert!((seconds(5)..seconds(6)).contains(&slow), "{slow:?}");
-        assert_eq!(lasts(Patience { min_rate: None, ..BOTH }, 1, seconds(29)).await, None);
-        assert_eq!(lasts(Patience { min_rate: None, ..BOTH }, 1, seconds(31)).await, Some(seconds(30)));
-        assert_eq!(lasts(Patience { idle: None, min_rate: None }, 1, seconds(300)).await, None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_came_quickly_pays_for_a_pause_and_no_more() {
-        let mut pace = Pace::new(BOTH);
-        pace.came(1 << 30);
-        assert_eq!(pace.credit, MOST_CREDIT);
-        sleep(Duration::from_secs(3600)).await;
-        pace.came(1);
-        assert_eq!(pace.credit, MOST_CREDIT, "nobody waited for the client");
     }
 }

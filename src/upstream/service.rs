@@ -67,6 +67,13 @@ pub(crate) struct Caps {
 /// A set of them fits into one number.
 pub(crate) const MAX_SERVERS: usize = 128;
 
+impl Upstream {
+    /// As all its servers do.
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.servers.first().is_some_and(|server| server.protocol == Protocol::Http2)
+    }
+}
+
 /// One address of a service, and how it is spoken to.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {

@@ -58,6 +58,12 @@ impl Gateway {
         Self::start(&config(legacy, &["path: /**, access: public, name: all"], sections))
     }
 
+    /// With these routes before a service that speaks HTTP/2.
+    pub(crate) fn before_http2(service: SocketAddr, routes: &[&str]) -> Self {
+        let upstreams = format!("upstreams: {{legacy: {{servers: [\"http://{service}\"], protocol: http2}}}}");
+        Self::start(&config(service, routes, &upstreams))
+    }
+
     /// HTTP/1.1 and HTTP/2: what holds for one holds for the other.
     pub(crate) fn both(&self) -> [Client; 2] {
         [Client::new(self), Client::http2(self)]

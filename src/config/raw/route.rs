@@ -45,6 +45,8 @@ mirror! {
         timeout: Option<At<Limit<Period>>>,
         /// Default: `limits.body_bytes`.
         body_bytes: Option<At<Limit<Size>>>,
+        /// Between two pieces of a body, either way. Default: `limits.body_idle_timeout`.
+        body_idle_timeout: Option<At<Limit<Period>>>,
         /// Whether requests for a WebSocket are passed on as such.
         websocket: At<bool> = false,
         /// Other protocols of which the same holds, in lower case.

@@ -15,7 +15,7 @@ use super::super::suggest;
 use super::super::values::Size;
 use super::oauth::claim_value;
 use super::upstreams::Upstreams;
-use super::{Names, Resolver, deadline, no_routes};
+use super::{Names, Resolver, deadline, no_routes, period};
 use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH, revocation_path};
 use crate::oauth::caller::IssuerName;
 use crate::oauth::scope::ScopeSet;
@@ -145,6 +145,7 @@ impl Resolver<'_> {
             body_bytes: raw.body_bytes.map_or(body_bytes, |limit| limit.value.at_most().map(Size::bytes)),
             mirror: mirror.map(Box::new),
             cors: cors.map(Box::new),
+            body_idle: raw.body_idle_timeout.map(|limit| period(limit.value)),
             upgrades,
         })
     }
