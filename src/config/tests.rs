@@ -118,6 +118,7 @@ routes:
 audit: {file: state/audit.jsonl, on_failure: block}
 admin: {address: 127.0.0.1:9901}
 trusted_proxies: [10.0.0.0/8, \"2001:db8::/32\"]
+dns: {servers: [10.0.0.53:53]}
 ";
 
 #[test]

@@ -17,7 +17,7 @@ use super::fault::UpstreamFault;
 use super::incoming::Answered;
 use super::pool::{Held, Lease, Pools};
 use super::service::{Protocol, Upstream};
-use super::stream_exchange;
+use super::stream_exchange::{self, Time};
 
 /// How long a response may take, in its parts.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +39,16 @@ impl Pools {
     ) -> Result<Response<ResponseBody>, UpstreamFault> {
         let pool = self.pool(upstream);
         if pool.target.server.protocol == Protocol::Http2 {
+            let mut time = Time { patience: deadlines.response, deadline: Instant::now() + deadlines.response };
             // Boxed, so that no other request has room for it.
-            return Box::pin(stream_exchange::send(pool, request, progress, deadlines)).await;
+            let answered = Box::pin(async {
+                let slot = stream_exchange::room(&pool, &time).await?;
+                stream_exchange::send(&pool, slot, request, &progress, &mut time).await
+            });
+            let (mut response, slot) = answered.await?;
+            make_passable(&mut response)?;
+            let lease = Lease::new(progress, Held::Stream(slot));
+            return Ok(response.map(|body| ResponseBody::new(body, deadlines.body_idle, lease)));
         }
         request.headers_mut().insert(HOST, pool.target.server.authority.clone());
         let for_head = request.method() == Method::HEAD;

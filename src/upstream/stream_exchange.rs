@@ -17,13 +17,11 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, Response, Uri, Version};
 use tokio::time::{Instant, timeout_at};
 
-use super::answer_head::make_passable;
-use super::body::{Progress, RequestBody, ResponseBody};
-use super::exchange::Deadlines;
+use super::body::{Progress, RequestBody};
 use super::fault::UpstreamFault;
 use super::http2::{Multiplexed, Slot};
 use super::incoming::{Answered, Streamed};
-use super::pool::{Held, Lease, Pool, Target};
+use super::pool::{Pool, Target};
 use super::upload::Outgoing;
 
 /// A stream that was begun.
@@ -32,7 +30,8 @@ struct Begun {
     upload: Option<SendStream<Bytes>>,
 }
 
-enum Failed {
+/// How one stream came to no answer.
+enum Cut {
     /// The peer has not looked at the request.
     Unprocessed(UpstreamFault),
     For(UpstreamFault),
@@ -41,33 +40,37 @@ enum Failed {
 /// How often a request is sent at most.
 const MOST_TRIES: usize = 4;
 
-/// Sends a request and gives the answer's head, with its body still to come.
+/// The right to send one request: until then nothing of it has been sent.
+pub(super) async fn room(pool: &Rc<Pool>, time: &Time) -> Result<Slot, UpstreamFault> {
+    timeout_at(time.deadline, Multiplexed::room(pool)).await.unwrap_or(Err(UpstreamFault::Timeout))
+}
+
+/// Sends a request and gives the answer's head, with its body still to come and the place of its stream.
 pub(super) async fn send(
-    pool: Rc<Pool>,
+    pool: &Rc<Pool>,
+    mut slot: Slot,
     request: Request<RequestBody>,
-    progress: Rc<Progress>,
-    deadlines: Deadlines,
-) -> Result<Response<ResponseBody>, UpstreamFault> {
+    progress: &Progress,
+    time: &mut Time,
+) -> Result<(Response<Answered>, Slot), UpstreamFault> {
     let (parts, body) = request.into_parts();
     let mut outgoing = Outgoing::new(body);
     let head = head(Request::from_parts(parts, ()), &pool.target, outgoing.length())?;
-    let mut time = Time { patience: deadlines.response, deadline: Instant::now() + deadlines.response };
     let mut tries = 1;
     loop {
-        let room = timeout_at(time.deadline, Multiplexed::room(&pool)).await;
-        let slot = room.map_err(|_| UpstreamFault::Timeout)??;
-        match exchange(&slot, head.clone(), &mut outgoing, &progress, &mut time).await {
-            Ok((mut answer, upload)) => {
+        match exchange(&slot, head.clone(), &mut outgoing, progress, time).await {
+            Ok((answer, upload)) => {
                 finish(outgoing, upload);
-                make_passable(&mut answer)?;
-                let lease = Lease::new(progress, Held::Stream(slot));
                 let length = answer.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-                let body = |stream| Answered::Http2(Streamed::new(stream, length));
-                return Ok(answer.map(|stream| ResponseBody::new(body(stream), deadlines.body_idle, lease)));
+                return Ok((answer.map(|stream| Answered::Http2(Streamed::new(stream, length))), slot));
             }
-            Err(Failed::Unprocessed(_)) if tries < MOST_TRIES && outgoing.rewind() => tries += 1,
-            Err(Failed::Unprocessed(fault)) => return Err(fault),
-            Err(Failed::For(fault)) => {
+            Err(Cut::Unprocessed(_)) if tries < MOST_TRIES && outgoing.rewind() => {
+                tries += 1;
+                drop(slot);
+                slot = room(pool, time).await?;
+            }
+            Err(Cut::Unprocessed(fault)) => return Err(fault),
+            Err(Cut::For(fault)) => {
                 if matches!(fault, UpstreamFault::Timeout) {
                     // Whether it is slow or dead can't be told: let others not wait for it too.
                     pool.multiplexed.retire(&slot);
@@ -78,10 +81,11 @@ pub(super) async fn send(
     }
 }
 
-/// Where the answer is awaited, as long as there is no reason to give up.
-struct Time {
-    patience: Duration,
-    deadline: Instant,
+/// Until when the answer is awaited; as long again after a piece of the upload.
+#[derive(Debug)]
+pub(super) struct Time {
+    pub(super) patience: Duration,
+    pub(super) deadline: Instant,
 }
 
 /// The head as HTTP/2 has it: an absolute target for `Host`, and no word about the connection (RFC 9113 §8.2.2, §8.3.1).
@@ -112,11 +116,10 @@ async fn exchange(
     outgoing: &mut Outgoing,
     progress: &Progress,
     time: &mut Time,
-) -> Result<(Response<RecvStream>, Option<SendStream<Bytes>>), Failed> {
+) -> Result<(Response<RecvStream>, Option<SendStream<Bytes>>), Cut> {
     let is_all = outgoing.is_empty();
     // It was ready a moment ago: what is wrong now is the request.
-    let (answer, upload) =
-        slot.begin(head, is_all).map_err(|error| Failed::For(UpstreamFault::Protocol(error.into())))?;
+    let (answer, upload) = slot.begin(head, is_all).map_err(|error| Cut::For(UpstreamFault::Protocol(error.into())))?;
     let mut begun = Begun { answer, upload: (!is_all).then_some(upload) };
     loop {
         let answered = poll_fn(|context| begun.poll(outgoing, progress, context));
@@ -124,7 +127,7 @@ async fn exchange(
             Ok(answered) => return answered.map(|answer| (answer, begun.upload)),
             // The time runs from the end of the request: an upload that moves on is not late.
             Err(_) if progress.has_moved() => time.deadline = Instant::now() + time.patience,
-            Err(_) => return Err(Failed::For(UpstreamFault::Timeout)),
+            Err(_) => return Err(Cut::For(UpstreamFault::Timeout)),
         }
     }
 }
@@ -135,7 +138,7 @@ impl Begun {
         outgoing: &mut Outgoing,
         progress: &Progress,
         context: &mut Context<'_>,
-    ) -> Poll<Result<Response<RecvStream>, Failed>> {
+    ) -> Poll<Result<Response<RecvStream>, Cut>> {
         if let Some(upload) = &mut self.upload
             && outgoing.poll_send(upload, context).is_ready()
         {
@@ -145,11 +148,9 @@ impl Begun {
         match Pin::new(&mut self.answer).poll(context) {
             Poll::Ready(Ok(answer)) => Poll::Ready(Ok(answer)),
             Poll::Ready(Err(error)) if was_unprocessed(&error) => {
-                Poll::Ready(Err(Failed::Unprocessed(UpstreamFault::Reset(error.into()))))
+                Poll::Ready(Err(Cut::Unprocessed(UpstreamFault::Reset(error.into()))))
             }
-            Poll::Ready(Err(error)) => {
-                Poll::Ready(Err(Failed::For(UpstreamFault::of_http2(error, progress.fault.get()))))
-            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Cut::For(UpstreamFault::of_http2(error, progress.fault.get())))),
             Poll::Pending => Poll::Pending,
         }
     }

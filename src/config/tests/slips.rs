@@ -94,7 +94,7 @@ fn wrong_values_name_the_way_out() {
     slip("[GET]", "[]", "this list is empty");
     slip("{department: [research, sales]}", "{department: [[x]]}", "expected text, a whole number");
     slip("{connections: unlimited", "{header_count: unlimited", "expected a count such as `100`, got `unlimited`");
-    slip("http://127.0.0.1:9000", "http://127.0.0.1:9000/base", "expected an origin such as");
+    slip("http://127.0.0.1:9000", "http://127.0.0.1:9000/base", "expected a server such as");
     slip("on_failure: block", "on_failure: open", "expected `block` or `drop`, got `open`");
 }
 
@@ -137,7 +137,7 @@ fn spans_point_at_values() {
     let Reading { source, mut faults, raw } = reading(GOOD.as_bytes());
     let raw = raw.unwrap();
     faults.at(raw.routes[0].value.upstream.as_ref().unwrap().as_ref().unwrap().span, "unknown upstream `legacy`");
-    assert!(faults.render(&source, &Renderer::plain()).starts_with("gateway.yaml:44:57: unknown upstream `legacy`"));
+    assert!(faults.render(&source, &Renderer::plain()).starts_with("gateway.yaml:48:57: unknown upstream `legacy`"));
 }
 
 #[test]
