@@ -120,14 +120,15 @@ routes:
     forward_token: false
     timeout: 30s
     body_bytes: 1MiB
+    websocket: true
+    upgrades: [tcp]
   - {path: \"/v1/{id}/**\", upstream: {legacy: 95, simulation: 5}, sticky: \"claim:tenant\", rewrite: \"/v2/{id}/**\", access: {}}
   - {path: /old/**, redirect: {to: https://new.example.com/**, status: 301}, access: public}
   - {path: /hello, respond: {status: 200, body: hello, content_type: text/plain}, access: public}
-    websocket: true
-    upgrades: [tcp]
 audit: {file: state/audit.jsonl, on_failure: block}
 admin: {address: 127.0.0.1:9901}
 trusted_proxies: [10.0.0.0/8, \"2001:db8::/32\"]
+dns: {servers: [10.0.0.53:53]}
 ";
 
 #[test]

@@ -94,7 +94,7 @@ fn wrong_values_name_the_way_out() {
     slip("[GET]", "[]", "this list is empty");
     slip("{department: [research, sales]}", "{department: [[x]]}", "expected text, a whole number");
     slip("{connections: unlimited", "{header_count: unlimited", "expected a count such as `100`, got `unlimited`");
-    slip("http://127.0.0.1:9000", "http://127.0.0.1:9000/base", "expected an origin such as");
+    slip("http://127.0.0.1:9000", "http://127.0.0.1:9000/base", "expected a server such as");
     slip("on_failure: block", "on_failure: open", "expected `block` or `drop`, got `open`");
 }
 
