@@ -62,7 +62,7 @@ def metadata():
     sent = (("x-mine", "1"), ("x-mine", "2"), ("x-mine-bin", b"\x00\x80"), ("x-auth-subject", "forged"))
     told = json.loads(call("Metadata", b"", metadata=sent, timeout=15))
     names = ["x-mine", "x-mine-bin", "x-auth-subject", "x-auth-client-id", "authorization"]
-    return {name: told.get(name) for name in names} | {"deadline": 10 < told["time_remaining"] <= 15}
+    return {name: told.get(name) for name in names} | {"deadline": 10 < told["time_remaining"] < 16}
 
 
 def in_turn(name):
