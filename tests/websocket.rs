@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::support::client::{Connection, basic, request, with_body};
 use crate::support::upstream::listen;
-use crate::support::wire::{Signal, within};
+use crate::support::wire::{RawUpstream, Signal, within};
 use crate::support::world::{SECRET, config};
 use crate::support::{Client, Gateway};
 
@@ -287,6 +287,23 @@ async fn over_http2_a_stream_that_takes_nothing_is_left() {
     let gateway = Gateway::start(&config(upstream, &[open], "limits: {write_stall_timeout: 500ms}"));
     let _deaf = over_http2(&Client::http2(&gateway), "/chat", &[]).await;
     ended.wait().await;
+}
+
+/// To a CONNECT any success is a yes: an upstream that has not switched must not seem to have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn over_http2_a_success_that_is_no_switch_is_no_yes() {
+    for (answer, status) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 502),
+        ("HTTP/1.1 204 No Content\r\n\r\n", 502),
+        ("HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 2\r\n\r\nok", 302),
+        ("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", 403),
+    ] {
+        let upstream = RawUpstream::saying_and_staying(answer).await;
+        let gateway = Gateway::before(upstream.address, &["path: /chat, access: public, websocket: true"]);
+        let mut http2 = Client::http2(&gateway).connect().await;
+        http2.send(request("GET", "/no/such")).await;
+        assert_eq!(http2.send(extended_connect("/chat")).await.status, status, "{answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

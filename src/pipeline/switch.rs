@@ -52,6 +52,10 @@ pub(crate) async fn switch(
     let deadlines =
         Deadlines { response: route.timeout.unwrap_or(passage.to.settings.response_timeout), body_idle: idle };
     match worker.pools().switch(passage.to, outgoing, progress, deadlines, key).await? {
+        // Over HTTP/2 any success would open the tunnel that the upstream has not agreed to (RFC 9113 §8.5).
+        Reply::Ordinary(answer) if stream.is_some() && answer.status().is_success() => {
+            Err(UpstreamFault::Unasked("a success").into())
+        }
         Reply::Ordinary(answer) => {
             let mut answer = answer.map(|body| Content::Streamed(Box::new(body)));
             strip_head_of_answer(answer.headers_mut());

@@ -118,6 +118,9 @@ impl Resolver<'_> {
         let public = matches!(access, Ok(Access::Public));
         let limits = self.rate_limits(&raw.rate_limits, public);
         let upgrades = self.upgrades(&raw.websocket, &raw.upgrades, &methods);
+        if let Some(target) = &target {
+            self.must_speak_http1(target, &raw.websocket, &raw.upgrades);
+        }
         let path = path?;
         let default_name = match (listed, &raw.methods) {
             (true, Some(list)) => {
