@@ -143,12 +143,10 @@ fn every_key_is_known() {
 
 #[test]
 fn keys_that_are_not_there_yet_are_unknown() {
-    for (place, key) in [("min_version: \"1.2\"", "client_auth: {mode: none}")] {
-        let text = GOOD.replace(place, key);
-        assert_ne!(text, GOOD, "{place}");
-        let messages = messages(&text);
-        assert!(messages.len() == 1 && messages[0].starts_with("unknown key"), "{key}: {messages:?}");
-    }
+    let text = GOOD.replace("min_version: \"1.2\"", "client_auth: {mode: none}");
+    assert_ne!(text, GOOD);
+    let messages = messages(&text);
+    assert!(messages.len() == 1 && messages[0].starts_with("unknown key"), "{messages:?}");
 }
 
 #[test]
