@@ -119,7 +119,8 @@ async fn decide(
     if let Some((oauth, built_in)) = snapshot.built_in(request.decoded_path()) {
         trail.place = Place::BuiltIn(built_in);
         let body = &mut upload.incoming;
-        return built_in::answer(snapshot, (oauth, built_in), peer, trail, &request, &head, body).await;
+        // Boxed, so that no other request has room for it.
+        return Box::pin(built_in::answer(snapshot, (oauth, built_in), peer, trail, &request, &head, body)).await;
     }
     let asked = asked_method(&request.method, &head.headers);
     let route = find_route(snapshot, trail, &request, &head, asked.as_ref())?;

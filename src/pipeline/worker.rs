@@ -39,6 +39,7 @@ use crate::server::handshakes::Handshakes;
 use crate::server::limits::Share;
 use crate::server::places::Place;
 use crate::server::proxy_header;
+use crate::server::socket::Socket;
 use crate::server::tls::Protocol;
 use crate::telemetry::metrics::Report;
 use crate::trust::token_cache::{Known, TokenCache};
@@ -154,9 +155,9 @@ impl Worker {
         };
         let peer = self.counted(peer, trusted);
         let driven = match &gate.tls {
-            None => self.converse(stream, Protocol::Http1, &peer),
+            None => self.converse(Socket(stream), Protocol::Http1, &peer),
             Some(config) => {
-                let stream = TlsAcceptor::from(Arc::clone(config)).accept(stream).await.ok()?;
+                let stream = TlsAcceptor::from(Arc::clone(config)).accept(Socket(stream)).await.ok()?;
                 let protocol = Protocol::agreed(stream.get_ref().1.alpn_protocol());
                 self.converse(stream, protocol, &peer)
             }

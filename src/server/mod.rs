@@ -11,6 +11,7 @@ pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod places;
 pub(crate) mod proxy_header;
+pub(crate) mod socket;
 pub(crate) mod tls;
 pub(crate) mod tunnel;
 pub(crate) mod watched_io;

@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::alarm::Alarm;
 use super::balance::Room;
 use super::body::RequestBody;
 use super::fault::UpstreamFault;
@@ -22,6 +23,7 @@ use super::stream::{ListenToTheEnd, Stream};
 #[derive(Debug)]
 pub(super) struct Sender {
     pub(super) requests: http1::SendRequest<RequestBody>,
+    pub(super) alarm: Alarm,
     /// Of the server, where that has one.
     pub(super) address: Option<IpAddr>,
     /// How often the server had moved when this was opened.
@@ -49,7 +51,7 @@ pub(super) async fn connect(target: &Target, room: Option<Room>) -> Result<Sende
         let _ = connection.with_upgrades().await;
         drop(room);
     });
-    Ok(Sender { requests, address, moves })
+    Ok(Sender { requests, alarm: Alarm::new(), address, moves })
 }
 
 /// A stream to the server, TLS included, on any runtime, and the address that it leads to. The deadline is the caller's.

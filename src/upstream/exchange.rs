@@ -39,6 +39,8 @@ pub(crate) struct Deadlines {
 /// A request on its way.
 struct Exchange<'u> {
     upstream: &'u Upstream,
+    /// Until it is sent. Here, because it would be moved through every step of the way otherwise.
+    request: Option<Request<RequestBody>>,
     crew: Rc<Crew>,
     progress: Rc<Progress>,
     key: Option<Digest>,
@@ -56,9 +58,9 @@ struct Exchange<'u> {
 /// How one try failed.
 enum Failure {
     /// Nothing of it was sent.
-    Unsent(UpstreamFault, Request<RequestBody>),
+    Unsent(UpstreamFault),
     /// The server may have as many connections as it has.
-    NoRoom(Request<RequestBody>),
+    NoRoom,
     /// It may have been read. Another try may follow if `again`.
     Sent { fault: UpstreamFault, again: bool },
 }
@@ -72,24 +74,25 @@ impl Pools {
     pub(crate) async fn send(
         &self,
         upstream: &Upstream,
-        mut request: Request<RequestBody>,
+        request: Request<RequestBody>,
         progress: Rc<Progress>,
         deadlines: Deadlines,
         key: Option<Digest>,
     ) -> Result<Response<ResponseBody>, UpstreamFault> {
-        let mut exchange = Exchange::begin(self.crew(upstream), upstream, progress, deadlines, key);
+        let mut exchange = Exchange::begin(self.crew(upstream), upstream, request, progress, deadlines, key);
         if upstream.breaker.as_ref().is_some_and(|breaker| !breaker.lets_through(exchange.now)) {
             return Err(UpstreamFault::Open);
         }
         let mut seat = exchange.seat().ok_or(UpstreamFault::Full)?;
         loop {
             let index = seat.index;
-            let failure = match exchange.attempt(&seat, request).await {
+            let failure = match exchange.attempt(&seat).await {
                 Ok((response, held)) => {
                     exchange.observe(&seat, Outcome::of(response.status()));
                     let again = upstream.settings.retries.statuses.contains(&response.status());
                     if let Some(next) = exchange.copy.is_some().then(|| exchange.next(index, again, true)).flatten() {
-                        (seat, request) = (next, exchange.repeated()?);
+                        seat = next;
+                        exchange.repeat()?;
                         continue;
                     }
                     let lease = Lease::new(seat, exchange.progress, held);
@@ -102,18 +105,20 @@ impl Pools {
             }
             // Its place is free for the next try.
             drop(seat);
-            (seat, request) = match failure {
-                Failure::Unsent(fault, unsent) => {
+            seat = match failure {
+                Failure::Unsent(fault) => {
                     let again = upstream.settings.retries.connect;
-                    (exchange.next(index, again, false).ok_or(fault)?, unsent)
+                    exchange.next(index, again, false).ok_or(fault)?
                 }
-                Failure::NoRoom(unsent) => {
+                Failure::NoRoom => {
                     exchange.tried.add(index);
-                    (exchange.seat().ok_or(UpstreamFault::Full)?, unsent)
+                    exchange.seat().ok_or(UpstreamFault::Full)?
                 }
                 Failure::Sent { fault, again } => {
                     let again = again && exchange.copy.is_some();
-                    (exchange.next(index, again, true).ok_or(fault)?, exchange.repeated()?)
+                    let next = exchange.next(index, again, true).ok_or(fault)?;
+                    exchange.repeat()?;
+                    next
                 }
             };
         }
@@ -124,6 +129,7 @@ impl<'u> Exchange<'u> {
     fn begin(
         crew: Rc<Crew>,
         upstream: &'u Upstream,
+        request: Request<RequestBody>,
         progress: Rc<Progress>,
         deadlines: Deadlines,
         key: Option<Digest>,
@@ -133,6 +139,7 @@ impl<'u> Exchange<'u> {
         crew.budget.request(now);
         Self {
             upstream,
+            request: Some(request),
             crew,
             progress,
             key,
@@ -150,37 +157,41 @@ impl<'u> Exchange<'u> {
         self.crew.seat(self.upstream, self.key, self.tried, self.now)
     }
 
-    async fn attempt(&mut self, seat: &Seat, request: Request<RequestBody>) -> Result<Head, Failure> {
+    async fn attempt(&mut self, seat: &Seat) -> Result<Head, Failure> {
         match seat.pool().target.server.protocol {
-            Protocol::Http1 => self.over_connections(seat, request).await,
+            Protocol::Http1 => self.over_connections(seat).await,
             // Boxed, so that no other request has room for it.
-            Protocol::Http2 => Box::pin(self.over_stream(seat, request)).await,
+            Protocol::Http2 => Box::pin(self.over_stream(seat)).await,
         }
     }
 
     /// One try, over as many kept connections as turn out to have ended.
-    async fn over_connections(&mut self, seat: &Seat, mut request: Request<RequestBody>) -> Result<Head, Failure> {
-        request.headers_mut().insert(HOST, seat.pool().target.server.authority.clone());
-        let for_head = request.method() == Method::HEAD;
+    async fn over_connections(&mut self, seat: &Seat) -> Result<Head, Failure> {
+        let for_head = self.request.as_ref().is_some_and(|request| request.method() == Method::HEAD);
+        if let Some(request) = &mut self.request {
+            request.headers_mut().insert(HOST, seat.pool().target.server.authority.clone());
+        }
         loop {
             let (mut sender, used) = match seat.pool().take() {
                 Some((sender, used)) => (sender, Some(used)),
                 // Boxed too: a handshake is large, and rare.
                 None => match Box::pin(self.connect(seat)).await {
                     Some(Ok(sender)) => (sender, None),
-                    Some(Err(fault)) => return Err(Failure::Unsent(fault, request)),
-                    None => return Err(Failure::NoRoom(request)),
+                    Some(Err(fault)) => return Err(Failure::Unsent(fault)),
+                    None => return Err(Failure::NoRoom),
                 },
             };
             // A connection that is just ending its last exchange is ready at once or not at all.
-            match timeout_at(self.deadline, sender.requests.ready()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) if used.is_some() => continue,
-                Ok(Err(error)) => return Err(Failure::Unsent(self.fault(error), request)),
-                Err(_) => return Err(Failure::Unsent(UpstreamFault::Timeout, request)),
+            if !sender.requests.is_ready() {
+                match timeout_at(self.deadline, sender.requests.ready()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) if used.is_some() => continue,
+                    Ok(Err(error)) => return Err(Failure::Unsent(self.fault(error))),
+                    Err(_) => return Err(Failure::Unsent(UpstreamFault::Timeout)),
+                }
             }
-            self.keep(&request, used);
-            match self.answer(&mut sender, request).await? {
+            self.keep(used);
+            match self.answer(&mut sender).await? {
                 Ok(mut response) => {
                     let quiet = !announces_what_may_not_come(for_head, &response);
                     make_passable(&mut response).map_err(Failure::last)?;
@@ -188,23 +199,21 @@ impl<'u> Exchange<'u> {
                     return Ok((response.map(Answered::Http1), held));
                 }
                 // The connection had ended before anything was written.
-                Err((unsent, _)) if used.is_some() => request = unsent,
-                Err((unsent, error)) => return Err(Failure::Unsent(self.fault(error), unsent)),
+                Err(_) if used.is_some() => {}
+                Err(error) => return Err(Failure::Unsent(self.fault(error))),
             }
         }
     }
 
     /// One try by HTTP/2. What the server has not looked at was sent again before it comes back from there.
-    async fn over_stream(&mut self, seat: &Seat, request: Request<RequestBody>) -> Result<Head, Failure> {
+    async fn over_stream(&mut self, seat: &Seat) -> Result<Head, Failure> {
         let pool = seat.pool();
         let slot = timeout_at(self.deadline, Multiplexed::room(pool)).await.unwrap_or(Err(UpstreamFault::Timeout));
-        let slot = match slot {
-            Ok(slot) => slot,
-            Err(fault) => return Err(Failure::Unsent(fault, request)),
-        };
-        self.keep(&request, None);
+        let slot = slot.map_err(Failure::Unsent)?;
+        self.keep(None);
         let try_deadline = self.try_deadline();
         let patience = try_deadline.unwrap_or(self.deadline).saturating_duration_since(Instant::now());
+        let request = self.request.take().ok_or(UpstreamFault::Timeout).map_err(Failure::last)?;
         let sent = stream_exchange::send(pool, slot, request, &self.progress, patience).await;
         sent.map_err(|fault| {
             let again = match fault {
@@ -216,16 +225,14 @@ impl<'u> Exchange<'u> {
         })
     }
 
-    /// The answer's head; or the request, if nothing of it was sent.
-    async fn answer(
-        &mut self,
-        sender: &mut Sender,
-        request: Request<RequestBody>,
-    ) -> Result<Result<Response<Incoming>, (Request<RequestBody>, hyper::Error)>, Failure> {
+    /// The answer's head; or why nothing of the request was sent, which is back then.
+    async fn answer(&mut self, sender: &mut Sender) -> Result<Result<Response<Incoming>, hyper::Error>, Failure> {
         let try_deadline = self.try_deadline();
+        let request = self.request.take().ok_or(UpstreamFault::Timeout).map_err(Failure::last)?;
         let mut sending = pin!(sender.requests.try_send_request(request));
         let sent = loop {
-            match timeout_at(try_deadline.unwrap_or(self.deadline), sending.as_mut()).await {
+            let deadline = try_deadline.unwrap_or(self.deadline);
+            match sender.alarm.before(deadline, sending.as_mut()).await {
                 Ok(sent) => break sent,
                 // The time runs from the end of the request: an upload that moves on is not late.
                 Err(_) if self.progress.has_moved() => self.deadline = Instant::now() + self.patience,
@@ -237,7 +244,8 @@ impl<'u> Exchange<'u> {
             Err(error) => error,
         };
         if let Some(unsent) = error.take_message() {
-            return Ok(Err((unsent, error.into_error())));
+            self.request = Some(unsent);
+            return Ok(Err(error.into_error()));
         }
         let fault = self.fault(error.into_error());
         let again = self.upstream.settings.retries.reset && matches!(fault, UpstreamFault::Reset(_));
@@ -252,18 +260,19 @@ impl<'u> Exchange<'u> {
     }
 
     /// Copies what may have to be sent again. `used` is when its connection was, if it has been.
-    fn keep(&mut self, request: &Request<RequestBody>, used: Option<Instant>) {
+    fn keep(&mut self, used: Option<Instant>) {
         let rules = &self.upstream.settings.retries;
         let rested = || used.is_some_and(|used| self.began.saturating_duration_since(used) >= RESTED);
-        if self.copy.is_none() && self.retries_left > 0 && (rules.keep_all || rested()) && rules.covers(request) {
-            self.copy = Some(Copy::of(request));
+        if self.copy.is_none() && self.retries_left > 0 && (rules.keep_all || rested()) {
+            self.copy = self.request.as_ref().filter(|request| rules.covers(request)).map(Copy::of);
         }
     }
 
     /// The request once more, from its copy.
-    fn repeated(&mut self) -> Result<Request<RequestBody>, UpstreamFault> {
+    fn repeat(&mut self) -> Result<(), UpstreamFault> {
         let copy = self.copy.take().ok_or(UpstreamFault::Timeout)?;
-        Ok(copy.with(RequestBody::none(Rc::clone(&self.progress))))
+        self.request = Some(copy.with(RequestBody::none(Rc::clone(&self.progress))));
+        Ok(())
     }
 
     /// A try that can be followed by another has a time of its own; the last has all that is left.
@@ -309,8 +318,8 @@ impl Failure {
     /// A client that breaks off says nothing about the server.
     fn is_the_servers(&self) -> bool {
         match self {
-            Self::Unsent(fault, _) | Self::Sent { fault, .. } => !matches!(fault, UpstreamFault::RequestBody(_)),
-            Self::NoRoom(_) => false,
+            Self::Unsent(fault) | Self::Sent { fault, .. } => !matches!(fault, UpstreamFault::RequestBody(_)),
+            Self::NoRoom => false,
         }
     }
 }

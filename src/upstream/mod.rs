@@ -1,6 +1,7 @@
 //! The services behind us: which of their servers gets a request, connections to it, kept alive and reused, bodies streamed both
 //! ways, and what becomes of servers that fail. `exchange` is where a request comes in.
 
+mod alarm;
 mod answer_head;
 pub(crate) mod balance;
 pub(crate) mod body;

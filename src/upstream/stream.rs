@@ -63,7 +63,11 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        whichever!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(context, slices))
+        whichever!(self.get_mut(), stream => match slices {
+            // A plain send is the cheaper call.
+            [only] => Pin::new(stream).poll_write(context, only),
+            _ => Pin::new(stream).poll_write_vectored(context, slices),
+        })
     }
 
     fn is_write_vectored(&self) -> bool {
