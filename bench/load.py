@@ -13,6 +13,14 @@ class BadAnswers(Exception):
     """Some were not 2xx, or there were none."""
 
 
+def said(command):
+    """A generator that ends with an error has met a server that does not listen, or no more."""
+    run = subprocess.run(command, check=False, capture_output=True, text=True)
+    if run.returncode:
+        raise BadAnswers(run.stderr or run.stdout)
+    return run.stdout
+
+
 def wrk(port, seconds, connections=64, token=None, script=None, path="/data", scheme="https", arguments=()):
     """So many requests were answered."""
     command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
@@ -20,7 +28,7 @@ def wrk(port, seconds, connections=64, token=None, script=None, path="/data", sc
     command += ["-s", script] if script else []
     command += [f"{scheme}://localhost:{port}{path}"]
     command += ["--", *map(str, arguments)] if arguments else []
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    text = said(command)
     done = re.search(r"(\d+) requests in", text)
     if not done or done.group(1) == "0" or re.search(r"Non-2xx or 3xx responses|Socket errors", text):
         raise BadAnswers(text)
@@ -30,7 +38,7 @@ def wrk(port, seconds, connections=64, token=None, script=None, path="/data", sc
 def h2load(port, arguments, token=None, path="/data"):
     command = ["taskset", "-c", LOAD_CORE, "h2load", "-t1", *arguments]
     command += ["-H", f"authorization: Bearer {token}"] if token else []
-    text = subprocess.run([*command, f"https://localhost:{port}{path}"], check=True, capture_output=True, text=True).stdout
+    text = said([*command, f"https://localhost:{port}{path}"])
     done = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", text)
     if not done or any(int(done.group(n)) for n in (2, 3, 4)) or not int(done.group(1)):
         raise BadAnswers(text)
