@@ -112,14 +112,15 @@ impl AnswerBody {
             strip_answer(fields);
         }
         if let (Poll::Ready(Some(Err(error))), Some(trail)) = (&polled, &mut self.trail) {
-            let is_late = error.is::<Late>();
+            let late = error.downcast_ref::<Late>();
+            let ends_call = late.is_some_and(|late| late.is_call);
             let reason = match error.downcast_ref::<BodyFault>() {
                 Some(fault) => request_body_failed(*fault),
-                None if is_late || error.is::<Stalled>() => Reason::UpstreamTimeout,
+                None if late.is_some() || error.is::<Stalled>() => Reason::UpstreamTimeout,
                 None => Reason::UpstreamReset,
             };
             trail.broke_off(reason);
-            if is_late {
+            if ends_call {
                 self.content = Content::Whole(None);
                 return Poll::Ready(Some(Ok(Frame::trailers(deadline_exceeded()))));
             }

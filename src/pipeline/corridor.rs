@@ -39,6 +39,7 @@ use super::trail::{Place, Trail};
 use super::trailers;
 use super::upgrade::is_extended_connect;
 use super::worker::Worker;
+use crate::audit::reason::Reason;
 use crate::oauth::per::Per;
 use crate::server::guard::Exchange;
 use crate::upstream::body::Upload;
@@ -64,7 +65,8 @@ pub(crate) async fn walk(
     let (head, body) = request.into_parts();
     let for_head = head.method == Method::HEAD;
     // Who waits to be told to go on must not be told so by our reading.
-    let holds_back = !body.is_end_stream() && head.headers.contains_key(EXPECT);
+    // Over HTTP/2 nobody is told so, and clients that are cut off take the end of their stream for its failure.
+    let holds_back = head.version != Version::HTTP_2 && !body.is_end_stream() && head.headers.contains_key(EXPECT);
     let is_grpc = grpc::is_call(&head);
     // Over HTTP/1.1 what is wrong with the rest ends the connection; over HTTP/2 it is the stream's error, as long as there is one.
     // A gRPC answer may end before its call, and clients wait for it.
@@ -88,7 +90,10 @@ pub(crate) async fn walk(
         Box::pin(worker.pressure().hold_back()).await;
     }
     let is_refusal = decided.is_err();
-    let mut answer = decided.unwrap_or_else(|rejection| rejection.answer(&mut trail, is_grpc));
+    let mut answer = decided.unwrap_or_else(|rejection| {
+        let to_grpc = is_grpc && trail.may_be_grpc();
+        rejection.answer(&mut trail, to_grpc)
+    });
     if for_head {
         answer = Content::withheld(answer);
     }
@@ -149,13 +154,14 @@ async fn decide(
     } else {
         trail.reserve_if_roomy();
     }
+    let deadline = grpc::deadline(&head)?;
     let reads_trailers = route.target.may_speak_http2() && trailers::are_asked_for(&head.headers);
     strip_request(&mut head.headers)?;
     trail.allowed();
     let answer = match lead(&permit, peer, trail, &head) {
         Lead::To(to) => {
             let (request, request_id, limits) = (&request, &trail.request_id, &snapshot.limits);
-            let passage = Passage { to, worker, from: peer, request, request_id, limits, reads_trailers };
+            let passage = Passage { to, worker, from: peer, request, request_id, limits, deadline, reads_trailers };
             match handshake {
                 None => forward(permit, passage, head, upload).await?,
                 // Boxed, so that no other request has room for it.
@@ -222,11 +228,13 @@ fn find_route<'s>(
 
 /// Says to a browser what its pages may send. It shows no credentials with the question, and gets nothing for it.
 fn preflight(cors: &Cors, asked: &Method, trail: &mut Trail, head: &Parts) -> Response<Content> {
-    trail.reserve_if_roomy();
-    trail.allowed();
     let is_allowed = trail.granted_origin.is_some() && cors.allows(asked, &head.headers);
-    if !is_allowed {
+    if is_allowed {
+        trail.reserve_if_roomy();
+        trail.allowed();
+    } else {
         trail.granted_origin = None;
+        trail.ended_by(Reason::ClientNotAllowed);
     }
     cors.preflight(is_allowed)
 }

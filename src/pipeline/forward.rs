@@ -9,7 +9,7 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, FORWARDED, TE, TRANSFER_ENCODI
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::Body as _;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::Content;
 use super::authorize::Permit;
@@ -43,6 +43,8 @@ pub(crate) struct Passage<'p> {
     pub(crate) request: &'p CanonicalRequest,
     pub(crate) request_id: &'p RequestId,
     pub(crate) limits: &'p Limits,
+    /// Until when a gRPC caller waits.
+    pub(crate) deadline: Option<Instant>,
     /// The client reads trailers, which an HTTP/2 upstream is told.
     pub(crate) reads_trailers: bool,
 }
@@ -61,7 +63,6 @@ pub(crate) async fn forward(
     }
     // Before the headers are ours.
     let key = hash_key(&passage, &head.headers, &permit);
-    let deadline = grpc::deadline(&head)?;
     let body_idle = route.body_idle.unwrap_or(passage.limits.body_idle_timeout);
     let by_http2 = passage.to.speaks_http2();
     // Messages of a call may come as rarely as there is something to say.
@@ -90,13 +91,14 @@ pub(crate) async fn forward(
     }
     let deadlines = Deadlines { response: route.timeout.unwrap_or(passage.to.settings.response_timeout), body_idle };
     let mut sending = pin!(passage.worker.pools().send(passage.to, outgoing, progress, deadlines, key));
-    let answer = match deadline {
+    let answer = match passage.deadline {
         None => sending.await?,
         Some(deadline) => timeout_at(deadline, &mut sending).await.map_err(|_| UpstreamFault::Timeout)??,
     };
     let mut answer = answer.map(Box::new);
-    if let Some(deadline) = deadline {
-        answer.body_mut().until(deadline);
+    if let Some(deadline) = passage.deadline {
+        let is_call = grpc::is_answer(answer.headers());
+        answer.body_mut().until(deadline, is_call);
     }
     if let Some(go_ahead) = go_ahead {
         answer.body_mut().answers(go_ahead);

@@ -41,6 +41,11 @@ pub(super) fn is_call(head: &Parts) -> bool {
         && head.headers.get(CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()))
 }
 
+/// True for what answers one.
+pub(super) fn is_answer(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()))
+}
+
 fn is_grpc(content_type: &[u8]) -> bool {
     let name = GRPC.len();
     content_type.get(..name).is_some_and(|start| start.eq_ignore_ascii_case(GRPC.as_bytes()))

@@ -41,6 +41,9 @@ pub(crate) struct Mirrors {
     outcomes: RefCell<HashMap<String, [u64; Outcome::ALL.len()]>>,
 }
 
+/// A copy that is under way, or whose body is being gathered.
+struct Place(Rc<Mirrors>);
+
 /// What became of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
@@ -70,9 +73,9 @@ impl Mirror {
         let Some(length) = length.filter(|_| !request.headers().contains_key(UPGRADE)) else {
             return mirrors.count(&self.upstream.name, Outcome::Unsuitable);
         };
-        if !mirrors.has_room() {
+        let Some(place) = Place::take(&mirrors) else {
             return mirrors.count(&self.upstream.name, Outcome::NoRoom);
-        }
+        };
         let mut copy = Request::new(());
         copy.method_mut().clone_from(request.method());
         copy.uri_mut().clone_from(request.uri());
@@ -80,7 +83,7 @@ impl Mirror {
         copy.headers_mut().remove(EXPECT);
         copy.headers_mut().insert(X_MIRRORED, HeaderValue::from_static("1"));
         let (pools, upstream, patience) = (Rc::clone(worker.shared_pools()), Arc::clone(&self.upstream), self.timeout);
-        let send = move |body: Bytes| mirrors.send(pools, upstream, patience, copy.map(|()| body));
+        let send = move |body: Bytes| place.send(pools, upstream, patience, copy.map(|()| body));
         match usize::try_from(length) {
             Ok(length) if length > 0 => request.body_mut().copy(length, send),
             Ok(_) | Err(_) => send(Bytes::new()),
@@ -89,23 +92,7 @@ impl Mirror {
 }
 
 impl Mirrors {
-    fn has_room(&self) -> bool {
-        self.under_way.get() < MAX_UNDER_WAY
-    }
-
-    fn send(self: Rc<Self>, pools: Rc<Pools>, upstream: Arc<Upstream>, patience: Duration, request: Request<Bytes>) {
-        if !self.has_room() {
-            return self.count(&upstream.name, Outcome::NoRoom);
-        }
-        self.under_way.set(self.under_way.get() + 1);
-        tokio::task::spawn_local(async move {
-            let answered = timeout(patience, exchange(&pools, &upstream, patience, request)).await;
-            self.under_way.set(self.under_way.get() - 1);
-            let outcome = if answered.unwrap_or_default() { Outcome::Answered } else { Outcome::Failed };
-            self.count(&upstream.name, outcome);
-        });
-    }
-
+    /// Counts what became of a copy.
     fn count(&self, upstream: &str, outcome: Outcome) {
         let mut outcomes = self.outcomes.borrow_mut();
         match outcomes.get_mut(upstream) {
@@ -121,6 +108,31 @@ impl Mirrors {
             Outcome::ALL.iter().zip(counts).map(|(outcome, count)| (upstream.clone(), outcome.as_str(), *count))
         });
         counted.collect()
+    }
+}
+
+impl Place {
+    fn take(mirrors: &Rc<Mirrors>) -> Option<Self> {
+        let taken = mirrors.under_way.get();
+        if taken >= MAX_UNDER_WAY {
+            return None;
+        }
+        mirrors.under_way.set(taken + 1);
+        Some(Self(Rc::clone(mirrors)))
+    }
+
+    fn send(self, pools: Rc<Pools>, upstream: Arc<Upstream>, patience: Duration, request: Request<Bytes>) {
+        tokio::task::spawn_local(async move {
+            let answered = timeout(patience, exchange(&pools, &upstream, patience, request)).await;
+            let outcome = if answered.unwrap_or_default() { Outcome::Answered } else { Outcome::Failed };
+            self.0.count(&upstream.name, outcome);
+        });
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.under_way.set(self.0.under_way.get() - 1);
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::answer::Content;
 use super::authorize::Permit;
+use super::cors;
 use super::forward::{Passage, hash_key, introduce};
 use super::rejection::Rejection;
 use super::trailers::strip_head_of_answer;
@@ -59,16 +60,22 @@ pub(crate) async fn switch(
         Reply::Ordinary(answer) => {
             let mut answer = answer.map(|body| Content::Streamed(Box::new(body)));
             strip_head_of_answer(answer.headers_mut());
+            if route.cors.is_some() {
+                cors::strip(answer.headers_mut());
+            }
             *answer.version_mut() = Version::default();
             Ok(answer)
         }
-        Reply::Switched(headers, upstream, occupied) => {
+        Reply::Switched(mut headers, upstream, occupied) => {
             if !handshake.is_answered_by(&headers) {
                 return Err(UpstreamFault::Unasked("a protocol").into());
             }
             let patience = TunnelPatience { idle: limits.tunnel_idle_timeout, write: limits.write_stall_timeout };
             let goes_on = lasting(Rc::clone(worker), permit.into_caller(), (place, occupied));
             let tunnel = Tunnel { upstream, stream, patience, goes_on };
+            if route.cors.is_some() {
+                cors::strip(&mut headers);
+            }
             Ok(agreed(headers, tunnel, &handshake))
         }
     }

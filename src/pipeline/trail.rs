@@ -323,6 +323,17 @@ impl Trail {
         }
     }
 
+    /// Whether what was asked for may be a gRPC service: one of HTTP/1.1 is not, nor are our own endpoints.
+    pub(crate) fn may_be_grpc(&self) -> bool {
+        match self.place {
+            Place::Nowhere => true,
+            Place::Route(index) => {
+                self.snapshot.routes.routes().get(index).is_some_and(|route| route.target.may_speak_http2())
+            }
+            Place::BuiltIn(_) | Place::Redirect => false,
+        }
+    }
+
     fn limits(&self) -> &[Arc<Limit>] {
         match self.place {
             Place::Route(index) => self.snapshot.routes.routes().get(index).map_or(&[], |route| &route.limits),

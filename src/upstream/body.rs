@@ -73,7 +73,7 @@ pub(crate) struct ResponseBody {
     /// Of a request whose body was not asked for.
     go_ahead: Option<GoAhead>,
     /// For the whole of it.
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<(Pin<Box<Sleep>>, bool)>,
 }
 
 /// The upstream stopped sending in the middle of its answer.
@@ -84,7 +84,10 @@ pub(crate) struct Stalled;
 /// The caller waits no longer.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer took longer than the caller allows")]
-pub(crate) struct Late;
+pub(crate) struct Late {
+    /// What it answers is a call whose status comes last.
+    pub(crate) is_call: bool,
+}
 
 impl RequestBody {
     pub(crate) fn new(
@@ -330,8 +333,8 @@ impl ResponseBody {
     }
 
     /// Has an end, wherever it is by then.
-    pub(crate) fn until(&mut self, deadline: Instant) {
-        self.deadline = Some(Box::pin(sleep_until(deadline)));
+    pub(crate) fn until(&mut self, deadline: Instant, is_call: bool) {
+        self.deadline = Some((Box::pin(sleep_until(deadline)), is_call));
     }
 }
 
@@ -341,8 +344,10 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        if this.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
-            return Poll::Ready(Some(Err(Late.into())));
+        if let Some((deadline, is_call)) = &mut this.deadline
+            && deadline.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Some(Err(Late { is_call: *is_call }.into())));
         }
         match Pin::new(&mut this.incoming).poll_frame(context) {
             Poll::Pending if this.idleness.is_over(context) => Poll::Ready(Some(Err(Stalled.into()))),

@@ -20,8 +20,17 @@ pub(crate) struct BreakerRules {
 pub(crate) struct Breaker {
     rules: BreakerRules,
     failures: AtomicU32,
-    /// In milliseconds of the upstream's time; 0 while requests go through.
+    /// In milliseconds of the upstream's time; 0 while requests go through. Odd while one tries for all, so that no outcome leaves
+    /// the same number.
     open_until: AtomicU64,
+}
+
+/// Leave to go through. Given back without an outcome, because the caller left, it is the next one's to try.
+#[derive(Debug)]
+pub(super) struct Trial<'b> {
+    breaker: &'b Breaker,
+    /// Since when one may try, and what stands there meanwhile; `None` while all go through.
+    tries: Option<(u64, u64)>,
 }
 
 /// What an outcome has changed.
@@ -36,14 +45,16 @@ impl Breaker {
         Self { rules, failures: AtomicU32::new(0), open_until: AtomicU64::new(0) }
     }
 
-    pub(super) fn lets_through(&self, now: u64) -> bool {
+    pub(super) fn lets_through(&self, now: u64) -> Option<Trial<'_>> {
         let until = self.open_until.load(Ordering::Relaxed);
         if until == 0 {
-            return true;
+            return Some(Trial { breaker: self, tries: None });
         }
         // Who is first after the time tries for all; should nothing be heard of it, the next may once the time is over again.
-        let again = self.after(now);
-        now >= until && self.open_until.compare_exchange(until, again, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        let again = self.after(now) | 1;
+        let is_first = now >= until
+            && self.open_until.compare_exchange(until, again, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        is_first.then_some(Trial { breaker: self, tries: Some((until, again)) })
     }
 
     pub(super) fn observe(&self, outcome: Outcome, now: u64) -> Option<Change> {
@@ -72,7 +83,15 @@ impl Breaker {
     }
 
     fn after(&self, now: u64) -> u64 {
-        now.saturating_add(u64::try_from(self.rules.open_for.as_millis()).unwrap_or(u64::MAX)).max(1)
+        now.saturating_add(u64::try_from(self.rules.open_for.as_millis()).unwrap_or(u64::MAX)).max(2) & !1
+    }
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        if let Some((until, again)) = self.tries {
+            let _ = self.breaker.open_until.compare_exchange(again, until, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 }
 
@@ -89,24 +108,41 @@ mod tests {
         let breaker = breaker();
         for outcome in [Outcome::Bad, Outcome::Bad, Outcome::Good, Outcome::Bad, Outcome::Bad] {
             assert_eq!(breaker.observe(outcome, 1_000), None);
-            assert!(breaker.lets_through(1_000));
+            assert!(lets_through(&breaker, 1_000));
         }
         assert_eq!(breaker.observe(Outcome::Bad, 1_000), Some(Change::Opened));
-        assert!(!breaker.lets_through(1_000) && !breaker.lets_through(5_999));
-        assert!(breaker.lets_through(6_000), "one tries");
-        assert!(!breaker.lets_through(6_000), "the others wait for it");
+        assert!(!lets_through(&breaker, 1_000) && !lets_through(&breaker, 5_999));
+        let one_tries = breaker.lets_through(6_000).unwrap();
+        assert!(!lets_through(&breaker, 6_000), "the others wait for it");
         assert_eq!(breaker.observe(Outcome::Bad, 6_500), None);
-        assert!(!breaker.lets_through(11_000), "the time begins anew");
-        assert!(breaker.lets_through(11_500));
+        drop(one_tries);
+        assert!(!lets_through(&breaker, 11_000), "the time begins anew");
+        let one_tries = breaker.lets_through(11_500).unwrap();
         assert_eq!(breaker.observe(Outcome::Good, 11_600), Some(Change::Closed));
-        assert!(breaker.lets_through(11_600) && breaker.lets_through(11_600));
+        drop(one_tries);
+        assert!(lets_through(&breaker, 11_600) && lets_through(&breaker, 11_600));
     }
 
     #[test]
-    fn a_try_of_which_nothing_is_heard_is_followed_by_another() {
+    fn who_leaves_without_an_outcome_leaves_the_try_to_the_next() {
         let breaker = breaker();
         assert_eq!([0; 3].map(|now| breaker.observe(Outcome::Bad, now)), [None, None, Some(Change::Opened)]);
-        assert!(breaker.lets_through(5_000) && !breaker.lets_through(9_999));
-        assert!(breaker.lets_through(10_000));
+        let leaves = breaker.lets_through(5_000).unwrap();
+        assert!(!lets_through(&breaker, 5_001));
+        drop(leaves);
+        assert!(lets_through(&breaker, 5_002));
+    }
+
+    #[test]
+    fn a_try_of_which_nothing_is_heard_for_long_is_followed_by_another() {
+        let breaker = breaker();
+        assert_eq!([0; 3].map(|now| breaker.observe(Outcome::Bad, now)), [None, None, Some(Change::Opened)]);
+        let hangs = breaker.lets_through(5_000).unwrap();
+        assert!(!lets_through(&breaker, 9_999) && lets_through(&breaker, 10_002));
+        drop(hangs);
+    }
+
+    fn lets_through(breaker: &Breaker, now: u64) -> bool {
+        breaker.lets_through(now).is_some()
     }
 }

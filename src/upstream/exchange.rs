@@ -80,9 +80,11 @@ impl Pools {
         key: Option<Digest>,
     ) -> Result<Response<ResponseBody>, UpstreamFault> {
         let mut exchange = Exchange::begin(self.crew(upstream), upstream, request, progress, deadlines, key);
-        if upstream.breaker.as_ref().is_some_and(|breaker| !breaker.lets_through(exchange.now)) {
-            return Err(UpstreamFault::Open);
-        }
+        // Until there is an outcome.
+        let _trial = match &upstream.breaker {
+            None => None,
+            Some(breaker) => Some(breaker.lets_through(exchange.now).ok_or(UpstreamFault::Open)?),
+        };
         let mut seat = exchange.seat().ok_or(UpstreamFault::Full)?;
         loop {
             let index = seat.index;

@@ -23,6 +23,9 @@ use super::fault::UpstreamFault;
 use super::pool::Pool;
 use super::stream::ListenToTheEnd;
 
+/// Streams that were given up and are remembered, so that what still comes for them is known.
+const MAX_GIVEN_UP: usize = 1024;
+
 /// A worker's connections to one server.
 #[derive(Debug, Default)]
 pub(super) struct Multiplexed {
@@ -258,6 +261,9 @@ async fn connect(pool: &Rc<Pool>) -> io::Result<Rc<Connection>> {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(MAX_FRAME)
+        // Callers that give up have answers come for streams that are no more: that is no reason to end everybody's connection.
+        .max_local_error_reset_streams(None)
+        .max_concurrent_reset_streams(MAX_GIVEN_UP)
         .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX));
     let (sender, mut connection) = builder.handshake(ListenToTheEnd::new(stream)).await.map_err(not_http2)?;
     let state = Rc::new(State::default());

@@ -44,6 +44,11 @@ impl Pools {
         key: Option<Digest>,
     ) -> Result<Reply, UpstreamFault> {
         let deadline = Instant::now() + deadlines.response;
+        // Until there is an outcome.
+        let _trial = match &upstream.breaker {
+            None => None,
+            Some(breaker) => Some(breaker.lets_through(upstream.millis(Instant::now())).ok_or(UpstreamFault::Open)?),
+        };
         let (occupied, mut sender) = self.occupy(upstream, key, deadline).await?;
         let seat = &occupied.seat;
         request.headers_mut().insert(HOST, seat.pool().target.server.authority.clone());
@@ -77,9 +82,6 @@ impl Pools {
     ) -> Result<(Occupied, Sender), UpstreamFault> {
         let crew = self.crew(upstream);
         let now = upstream.millis(Instant::now());
-        if upstream.breaker.as_ref().is_some_and(|breaker| !breaker.lets_through(now)) {
-            return Err(UpstreamFault::Open);
-        }
         crew.budget.request(now);
         let rules = &upstream.settings.retries;
         let mut retries_left = if rules.connect { rules.attempts } else { 0 };
