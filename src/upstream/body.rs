@@ -59,8 +59,8 @@ pub(crate) struct Progress {
     /// All of it was handed to the upstream's connection.
     pub(super) finished: Cell<bool>,
     pub(super) fault: Cell<Option<BodyFault>>,
-    /// A piece was taken since someone last asked.
-    moved: Cell<bool>,
+    /// When the last piece was taken.
+    moved: Cell<Option<Instant>>,
 }
 
 /// An answer's body on its way to the client; gives its connection back when it has come to its end.
@@ -175,7 +175,7 @@ impl RequestBody {
     }
 
     fn take(&mut self, data: &Bytes) -> Result<(), BodyFault> {
-        self.progress.moved.set(true);
+        self.progress.moved.set(Some(Instant::now()));
         if let Some(left) = &mut self.left {
             *left = left.checked_sub(data.len() as u64).ok_or(BodyFault::TooLarge)?;
         }
@@ -308,9 +308,11 @@ impl Drop for RequestBody {
 }
 
 impl Progress {
-    /// Says whether the body has moved on since the last time.
-    pub(super) fn has_moved(&self) -> bool {
-        self.moved.replace(false)
+    /// A later deadline, if there is one by now: the time for an answer runs from the end of the request, and an upload that moves
+    /// on is not late.
+    pub(super) fn renewed(&self, patience: Duration) -> Option<Instant> {
+        let deadline = self.moved.get()? + patience;
+        (deadline > Instant::now()).then_some(deadline)
     }
 }
 
@@ -387,5 +389,25 @@ impl Drop for ResponseBody {
         {
             lease.give_back();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_for_an_answer_runs_from_the_last_piece_of_the_request_and_not_from_when_someone_looked() {
+        let (progress, patience) = (Progress::default(), Duration::from_secs(3));
+        assert_eq!(progress.renewed(patience), None, "nothing was sent");
+        sleep(Duration::from_secs(1)).await;
+        let moved = Instant::now();
+        progress.moved.set(Some(moved));
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(progress.renewed(patience), Some(moved + patience));
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(progress.renewed(patience), None);
     }
 }

@@ -236,9 +236,13 @@ impl<'u> Exchange<'u> {
             let deadline = try_deadline.unwrap_or(self.deadline);
             match sender.alarm.before(deadline, sending.as_mut()).await {
                 Ok(sent) => break sent,
-                // The time runs from the end of the request: an upload that moves on is not late.
-                Err(_) if self.progress.has_moved() => self.deadline = Instant::now() + self.patience,
-                Err(_) => return Err(Failure::Sent { fault: UpstreamFault::Timeout, again: try_deadline.is_some() }),
+                Err(_) => match self.progress.renewed(self.patience) {
+                    Some(deadline) => self.deadline = deadline,
+                    None => {
+                        let again = try_deadline.is_some();
+                        return Err(Failure::Sent { fault: UpstreamFault::Timeout, again });
+                    }
+                },
             }
         };
         let mut error = match sent {

@@ -125,9 +125,10 @@ async fn exchange(
         let answered = poll_fn(|context| begun.poll(outgoing, progress, context));
         match timeout_at(time.deadline, answered).await {
             Ok(answered) => return answered.map(|answer| (answer, begun.upload)),
-            // The time runs from the end of the request: an upload that moves on is not late.
-            Err(_) if progress.has_moved() => time.deadline = Instant::now() + time.patience,
-            Err(_) => return Err(Failed::For(UpstreamFault::Timeout)),
+            Err(_) => match progress.renewed(time.patience) {
+                Some(deadline) => time.deadline = deadline,
+                None => return Err(Failed::For(UpstreamFault::Timeout)),
+            },
         }
     }
 }
