@@ -91,6 +91,17 @@ async fn what_is_not_listed_is_not_allowed() {
     assert_eq!(upstream.seen().len(), 0);
 }
 
+#[tokio::test]
+async fn a_preflight_is_allowed_in_the_log_only_if_it_is() {
+    let (gateway, _) = closed_route().await;
+    let client = Client::new(&gateway);
+    for (origin, decision, reason) in [(APP, "allow", None), ("https://evil.com", "deny", Some("client_not_allowed"))] {
+        let answer = client.send(preflight("/data", origin, "PUT", "")).await;
+        let line = gateway.audit_of(answer.request_id());
+        assert_eq!((line["gateway.decision"].as_str(), line["gateway.reason"].as_str()), (Some(decision), reason));
+    }
+}
+
 /// Only a route that says so answers strangers, and only the question that browsers ask.
 #[tokio::test]
 async fn other_options_requests_need_what_the_route_demands() {

@@ -16,7 +16,7 @@ use crate::support::client::{request, with_body, with_header, with_token};
 use crate::support::command::run;
 use crate::support::port::free_port;
 use crate::support::upstream::by_http2;
-use crate::support::wire::{Piped, RawUpstream, Signal, within};
+use crate::support::wire::{Piped, Signal, within};
 use crate::support::world::{SECRET, config};
 use crate::support::{Client, Gateway, Upstream};
 
@@ -44,20 +44,26 @@ async fn status(gateway: &Gateway, call: Request<Full<Bytes>>) -> (String, Strin
     (of("grpc-status"), of("grpc-message"))
 }
 
+/// Before a service that speaks HTTP/2.
+fn before(service: SocketAddr, routes: &[&str]) -> Gateway {
+    let upstreams = format!("upstreams: {{legacy: {{servers: [\"http://{service}\"], protocol: http2}}}}");
+    Gateway::start(&config(service, routes, &upstreams))
+}
+
 fn told(code: &str, message: &str) -> (String, String) {
     (code.to_owned(), message.to_owned())
 }
 
 #[tokio::test]
 async fn a_refused_call_is_told_its_status_and_the_text_that_all_are_told() {
-    let upstream = Upstream::start().await;
+    let service = by_http2(|_| async { Response::new(Full::<Bytes>::default()) }).await;
     let routes = [
         "path: /data, access: {scopes: [write:data]}",
         "path: /once, access: public, rate_limits: [{rate: 1/h, per: address}]",
         "path: /small, access: public, body_bytes: 4B",
         "path: /get, access: public, methods: [GET]",
     ];
-    let gateway = Gateway::start(&config(upstream.address, &routes, ""));
+    let gateway = before(service, &routes);
     let token = Client::new(&gateway).granted("app", SECRET, "scope=read:data").await;
 
     let headers = trailers_only(&gateway, call("/data")).await;
@@ -93,6 +99,11 @@ async fn who_speaks_no_grpc_is_refused_as_ever() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.address, &["path: /data, access: {}"]);
     assert_eq!(Client::new(&gateway).send(call("/data")).await.status, 401);
+    // A service of HTTP/1.1 is none of gRPC, whoever asks for it, and neither is the token endpoint.
+    assert_eq!(Client::http2(&gateway).send(call("/data")).await.status, 401);
+    assert!(Client::http2(&gateway).send(call("/oauth/token")).await.status >= 400);
+    let service = by_http2(|_| async { Response::new(Full::<Bytes>::default()) }).await;
+    let gateway = before(service, &["path: /data, access: {}"]);
     for other in ["application/grpc-web+proto", "application/json"] {
         let call = with_header(with_body(request("POST", "/data"), MESSAGE), "content-type", other);
         let answer = Client::http2(&gateway).send(call).await;
@@ -102,9 +113,9 @@ async fn who_speaks_no_grpc_is_refused_as_ever() {
 
 #[tokio::test]
 async fn an_upstream_that_is_not_there_or_does_not_answer_has_a_status_too() {
-    let silent = RawUpstream::start(|mut wire, _| Box::pin(async move { drop(wire.rest().await) })).await;
+    let silent = by_http2(|_| std::future::pending::<Response<Full<Bytes>>>()).await;
     let routes = ["path: /slow, access: public, timeout: 200ms", "path: /patient, access: public"];
-    let gateway = Gateway::start(&config(silent.address, &routes, ""));
+    let gateway = before(silent, &routes);
     let late = told("4", "the upstream did not answer in time");
     assert_eq!(status(&gateway, call("/slow")).await, late);
     // The caller's patience is less than the route's.
@@ -120,7 +131,7 @@ async fn an_upstream_that_is_not_there_or_does_not_answer_has_a_status_too() {
     let (code, message) = status(&gateway, with_header(call("/slow"), "grpc-timeout", "soon")).await;
     assert_eq!((&code[..], &message[..]), ("13", "grpc-timeout is not a time, or there are several"));
 
-    let gateway = Gateway::open(([127, 0, 0, 1], free_port()).into(), "");
+    let gateway = before(([127, 0, 0, 1], free_port()).into(), &["path: /**, access: public"]);
     assert_eq!(status(&gateway, call("/x")).await, told("14", "the upstream can't be reached"));
 }
 
