@@ -159,6 +159,18 @@ async fn a_name_without_address_is_out_of_reach_until_it_has_one() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_there_still_but_has_no_address_any_more_is_out_of_reach() {
+    let (names, services) = (NameServer::start(), Two::start(false));
+    names.tell(NAME, &["127.0.0.1"], 1);
+    let gateway = before(&names, services.port);
+    let client = Client::new(&gateway);
+    assert_eq!(client.get("/").await.body, "one");
+    names.tell(NAME, &[], 1);
+    gateway.log_line("the name has no address");
+    until(&client, 502, "").await;
+}
+
+#[tokio::test]
 async fn names_of_the_hosts_file_need_no_name_server() {
     let (names, services) = (NameServer::start(), Two::start(false));
     names.fall_silent();

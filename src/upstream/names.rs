@@ -3,6 +3,7 @@
 //! The control plane looks names up, again and again as their time runs out; whoever connects reads what is known and waits only
 //! while nothing is. While nobody answers, the last answer serves on, for an hour at most. The only home of `hickory_resolver`.
 
+use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,8 +14,9 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
-use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError, NoRecords};
+use hickory_resolver::proto::op::ResponseCode;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
@@ -35,8 +37,10 @@ pub(super) enum Known {
     NotYet,
     /// Not empty, without doubles, in order.
     Addresses(Arc<[IpAddr]>),
-    /// There is none, or nobody says.
-    Nothing(Arc<str>),
+    /// There is none: that is what was answered.
+    NoAddress,
+    /// Nobody says, or not for so long that what was said is no longer believed.
+    Unanswered(Arc<str>),
 }
 
 /// Who is asked about names.
@@ -93,9 +97,14 @@ impl Name {
         let known = known.wait_for(|known| *known != Known::NotYet).await;
         match known.as_deref() {
             Ok(Known::Addresses(addresses)) => Ok(in_turn(addresses, self.turn.fetch_add(1, Ordering::Relaxed))),
-            Ok(Known::Nothing(why)) => Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: {why}", self.name))),
+            Ok(Known::NoAddress) => Err(self.not_found(&NoAnswer::NoAddress)),
+            Ok(Known::Unanswered(why)) => Err(self.not_found(why)),
             Ok(Known::NotYet) | Err(_) => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+
+    fn not_found(&self, why: &dyn Display) -> io::Error {
+        io::Error::new(io::ErrorKind::NotFound, format!("{}: {why}", self.name))
     }
 
     pub(super) fn known(&self) -> Known {
@@ -106,7 +115,8 @@ impl Name {
     pub(super) fn has(&self, address: IpAddr) -> bool {
         match &*self.known.borrow() {
             Known::Addresses(addresses) => addresses.contains(&address),
-            Known::NotYet | Known::Nothing(_) => true,
+            Known::NoAddress => false,
+            Known::NotYet | Known::Unanswered(_) => true,
         }
     }
 
@@ -142,14 +152,28 @@ pub(crate) async fn keep_fresh(name: Arc<Name>, lookup: Arc<Lookup>) {
                     warned = Some(now);
                     warn!(server.name = %name.name, "a server's name: {}", Chain(&error));
                 }
-                let is_answer = matches!(error, NoAnswer::NoAddress);
-                if is_answer || good_until.is_none_or(|until| now >= until) {
-                    name.publish(Known::Nothing(Chain(&error).to_string().into()));
+                if matches!(error, NoAnswer::NoAddress) {
+                    name.publish(Known::NoAddress);
+                } else if good_until.is_none_or(|until| now >= until) {
+                    name.publish(Known::Unanswered(Chain(&error).to_string().into()));
                 }
                 RETRY_AFTER
             }
         };
         sleep(pause).await;
+    }
+}
+
+impl NoAnswer {
+    /// No such name, or no such record of it: an answer. Whatever else went wrong may go right the next time.
+    fn of(error: NetError) -> Self {
+        match error {
+            NetError::Dns(DnsError::NoRecordsFound(NoRecords {
+                response_code: ResponseCode::NXDomain | ResponseCode::NoError,
+                ..
+            })) => Self::NoAddress,
+            error => Self::Failed(error),
+        }
     }
 }
 
@@ -160,10 +184,7 @@ impl Lookup {
 
     async fn find(&self, name: &str) -> Result<(Arc<[IpAddr]>, Duration), NoAnswer> {
         let resolver = self.resolver().map_err(NoAnswer::Failed)?;
-        let found = resolver
-            .lookup_ip(name)
-            .await
-            .map_err(|error| if error.is_nx_domain() { NoAnswer::NoAddress } else { NoAnswer::Failed(error) })?;
+        let found = resolver.lookup_ip(name).await.map_err(NoAnswer::of)?;
         let mut addresses: Vec<IpAddr> = found.iter().collect();
         addresses.sort_unstable();
         addresses.dedup();
@@ -264,7 +285,10 @@ mod tests {
         });
         assert_eq!(found.unwrap(), [address]);
         assert!(name.has(address) && !name.has("10.0.0.2".parse().unwrap()));
-        name.publish(Known::Nothing("gone".into()));
-        assert_eq!(name.addresses().await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        for (gone, has) in [(Known::Unanswered("nobody says".into()), true), (Known::NoAddress, false)] {
+            name.publish(gone);
+            assert_eq!(name.addresses().await.unwrap_err().kind(), io::ErrorKind::NotFound);
+            assert_eq!(name.has(address), has);
+        }
     }
 }
