@@ -11,12 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::RecordType;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
@@ -57,6 +56,17 @@ pub(crate) struct Lookup {
     /// Built anew after a while: the system's configuration may have changed.
     resolver: Mutex<Option<(Instant, TokioResolver)>>,
 }
+
+/// IPv4, or IPv6: each is asked about by itself, and one keeps what it has while the other changes.
+#[derive(Debug, Default)]
+struct Family {
+    addresses: Vec<IpAddr>,
+    /// While there is no newer answer.
+    good_until: Option<Instant>,
+}
+
+/// One family's addresses, of which there are some, and for how long.
+type Answer = Result<(Vec<IpAddr>, Duration), NoAnswer>;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -132,35 +142,66 @@ impl Name {
 
 /// Looks a name up whenever its answer's time runs out; never ends.
 pub(crate) async fn keep_fresh(name: Arc<Name>, lookup: Arc<Lookup>) {
-    let mut good_until = None;
+    let mut families = [Family::default(), Family::default()];
     let mut warned: Option<Instant> = None;
     loop {
-        let answer = timeout(LOOKUP_TIMEOUT, lookup.find(&name.name)).await.unwrap_or(Err(NoAnswer::Late));
+        let answers: [Answer; 2] =
+            tokio::join!(lookup.ask(&name.name, RecordType::A), lookup.ask(&name.name, RecordType::AAAA)).into();
         let now = Instant::now();
-        let pause = match answer {
+        let trouble = trouble(&answers);
+        match trouble {
+            None => warned = None,
+            Some(error) if warned.is_none_or(|last| now - last >= WARN_EVERY) => {
+                warned = Some(now);
+                warn!(server.name = %name.name, "a server's name: {}", Chain(error));
+            }
+            Some(_) => {}
+        }
+        families.iter_mut().zip(&answers).for_each(|(family, answer)| family.learn(answer, now));
+        let known = known(&families, trouble);
+        if name.publish(known.clone())
+            && let Known::Addresses(addresses) = known
+        {
+            info!(server.name = %name.name, ?addresses, "the addresses of a server");
+        }
+        let soonest = answers.iter().flatten().map(|(_, ttl)| *ttl).min();
+        sleep(soonest.filter(|_| trouble.is_none()).unwrap_or(RETRY_AFTER)).await;
+    }
+}
+
+/// What is to be asked again soon: no address at all, or a family that nobody says anything about.
+fn trouble(answers: &[Answer; 2]) -> Option<&NoAnswer> {
+    match answers {
+        [Ok(_), Ok(_) | Err(NoAnswer::NoAddress)] | [Err(NoAnswer::NoAddress), Ok(_)] => None,
+        [Err(NoAnswer::NoAddress), Err(error)] | [Err(error), _] | [Ok(_), Err(error)] => Some(error),
+    }
+}
+
+/// From both families together.
+fn known(families: &[Family; 2], trouble: Option<&NoAnswer>) -> Known {
+    let mut addresses: Vec<IpAddr> = families.iter().flat_map(|family| &family.addresses).copied().collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses.truncate(MOST_ADDRESSES);
+    match trouble {
+        _ if !addresses.is_empty() => Known::Addresses(addresses.into()),
+        None | Some(NoAnswer::NoAddress) => Known::NoAddress,
+        Some(error) => Known::Unanswered(Chain(error).to_string().into()),
+    }
+}
+
+impl Family {
+    /// Without an answer it stays as it is, as long as that serves.
+    fn learn(&mut self, answer: &Answer, now: Instant) {
+        match answer {
             Ok((addresses, ttl)) => {
-                if name.publish(Known::Addresses(addresses.clone())) {
-                    info!(server.name = %name.name, addresses = ?addresses, "the addresses of a server");
-                }
-                let ttl = ttl.clamp(SHORTEST, LONGEST);
-                good_until = Some(now + ttl + MAX_STALE);
-                warned = None;
-                ttl
+                self.addresses.clone_from(addresses);
+                self.good_until = Some(now + *ttl + MAX_STALE);
             }
-            Err(error) => {
-                if warned.is_none_or(|last| now - last >= WARN_EVERY) {
-                    warned = Some(now);
-                    warn!(server.name = %name.name, "a server's name: {}", Chain(&error));
-                }
-                if matches!(error, NoAnswer::NoAddress) {
-                    name.publish(Known::NoAddress);
-                } else if good_until.is_none_or(|until| now >= until) {
-                    name.publish(Known::Unanswered(Chain(&error).to_string().into()));
-                }
-                RETRY_AFTER
-            }
-        };
-        sleep(pause).await;
+            Err(NoAnswer::NoAddress) => *self = Self::default(),
+            Err(_) if self.good_until.is_none_or(|until| now >= until) => *self = Self::default(),
+            Err(_) => {}
+        }
     }
 }
 
@@ -182,18 +223,17 @@ impl Lookup {
         Self { servers, resolver: Mutex::new(None) }
     }
 
-    async fn find(&self, name: &str) -> Result<(Arc<[IpAddr]>, Duration), NoAnswer> {
+    /// One family's addresses: the other's trouble is not its own.
+    async fn ask(&self, name: &str, family: RecordType) -> Answer {
         let resolver = self.resolver().map_err(NoAnswer::Failed)?;
-        let found = resolver.lookup_ip(name).await.map_err(NoAnswer::of)?;
-        let mut addresses: Vec<IpAddr> = found.iter().collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        addresses.truncate(MOST_ADDRESSES);
+        let found = timeout(LOOKUP_TIMEOUT, resolver.lookup(name, family)).await;
+        let found = found.map_err(|_| NoAnswer::Late)?.map_err(NoAnswer::of)?;
+        let addresses: Vec<IpAddr> = found.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
         if addresses.is_empty() {
             return Err(NoAnswer::NoAddress);
         }
-        let ttl = found.as_lookup().answers().iter().map(|record| record.ttl).min().unwrap_or(0);
-        Ok((addresses.into(), Duration::from_secs(ttl.into())))
+        let ttl = found.answers().iter().map(|record| record.ttl).min().unwrap_or(0);
+        Ok((addresses, Duration::from_secs(ttl.into()).clamp(SHORTEST, LONGEST)))
     }
 
     fn resolver(&self) -> Result<TokioResolver, NetError> {
@@ -220,7 +260,6 @@ impl NameServers {
             TokioResolver::builder_with_config(asking(&self.servers), provider)
         };
         let options: &mut ResolverOpts = builder.options_mut();
-        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         options.use_hosts_file = ResolveHosts::Always;
         // What is known is kept here, and asked for when its time has run out.
         options.cache_size = 0;
@@ -273,6 +312,30 @@ mod tests {
         assert_eq!(turned(&["10.0.0.1", "::1", "::2"], 0), ["10.0.0.1", "::1", "::2"]);
         assert_eq!(turned(&["10.0.0.1"], 7), ["10.0.0.1"]);
         assert_eq!(turned(&[], 7), [""; 0]);
+    }
+
+    #[test]
+    fn a_family_without_an_answer_keeps_its_last_addresses_for_its_time() {
+        let (v4, v6): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "::1".parse().unwrap());
+        let (mut families, mut now) = ([Family::default(), Family::default()], Instant::now());
+        let mut hears = |answers: [Answer; 2], after: Duration| {
+            now += after;
+            families.iter_mut().zip(&answers).for_each(|(family, answer)| family.learn(answer, now));
+            (known(&families, trouble(&answers)), trouble(&answers).is_some())
+        };
+        let found = |address| Ok((vec![address], SHORTEST));
+        let addresses = |all: &[IpAddr]| Known::Addresses(all.into());
+        let (none, late) = (|| Err(NoAnswer::NoAddress), || Err(NoAnswer::Late));
+        assert_eq!(hears([found(v4), none()], SHORTEST), (addresses(&[v4]), false));
+        assert_eq!(hears([found(v4), found(v6)], SHORTEST), (addresses(&[v4, v6]), false));
+        assert_eq!(hears([late(), found(v6)], SHORTEST), (addresses(&[v4, v6]), true));
+        assert_eq!(hears([late(), late()], SHORTEST), (addresses(&[v4, v6]), true));
+        assert_eq!(hears([late(), none()], SHORTEST), (addresses(&[v4]), true));
+        assert_eq!(hears([none(), found(v6)], SHORTEST), (addresses(&[v6]), false));
+        assert_eq!(hears([found(v4), late()], MAX_STALE), (addresses(&[v4, v6]), true));
+        assert_eq!(hears([found(v4), late()], SHORTEST), (addresses(&[v4]), true));
+        assert_eq!(hears([none(), none()], SHORTEST), (Known::NoAddress, true));
+        assert_eq!(hears([none(), late()], SHORTEST).0, Known::Unanswered("cannot be resolved in time".into()));
     }
 
     #[tokio::test(start_paused = true)]
