@@ -144,6 +144,22 @@ async fn the_last_answer_serves_while_the_name_server_is_down() {
 }
 
 #[tokio::test]
+async fn one_familys_addresses_outlive_a_failure_that_the_other_is_spared() {
+    let (names, services) = (NameServer::start(), Two::start(false));
+    names.tell(NAME, &["127.0.0.1", "::1"], 1);
+    let gateway = before(&names, services.port);
+    let client = Client::new(&gateway);
+    assert_eq!(client.get("/").await.body, "one");
+    names.fail_for_v4(true);
+    names.tell(NAME, &["127.0.0.2", "::1"], 60);
+    gateway.log_line("cannot be resolved");
+    assert_eq!(client.get("/").await.body, "one");
+    // The other's answer is good for a minute, but this one's is looked for.
+    names.fail_for_v4(false);
+    until(&client, 200, "two").await;
+}
+
+#[tokio::test]
 async fn a_name_without_address_is_out_of_reach_until_it_has_one() {
     let (names, services) = (NameServer::start(), Two::start(false));
     let gateway = before(&names, services.port);
@@ -155,6 +171,18 @@ async fn a_name_without_address_is_out_of_reach_until_it_has_one() {
     names.tell(NAME, &["127.0.0.1"], 1);
     until(&client, 200, "one").await;
     names.forget(NAME);
+    until(&client, 502, "").await;
+}
+
+#[tokio::test]
+async fn a_name_that_is_there_still_but_has_no_address_any_more_is_out_of_reach() {
+    let (names, services) = (NameServer::start(), Two::start(false));
+    names.tell(NAME, &["127.0.0.1"], 1);
+    let gateway = before(&names, services.port);
+    let client = Client::new(&gateway);
+    assert_eq!(client.get("/").await.body, "one");
+    names.tell(NAME, &[], 1);
+    gateway.log_line("the name has no address");
     until(&client, 502, "").await;
 }
 

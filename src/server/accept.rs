@@ -85,6 +85,8 @@ pub(crate) async fn run<F, Fut>(
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
+        // While there is always one more to accept, nobody comes to hear of those that have ended.
+        while connections.try_join_next().is_some() {}
     }
     // Who hands on now finds the door closed, and keeps what it has.
     doors.own.close();

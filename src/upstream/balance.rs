@@ -239,7 +239,7 @@ impl Seat {
     }
 
     /// Leave for one more connection; who gets it keeps it for as long as there is the connection. `Err` where there is no room.
-    pub(super) fn room(&self, upstream: &Upstream) -> Result<Option<Room>, ()> {
+    pub(super) fn room(&self, upstream: &Upstream) -> Result<Option<Rc<Room>>, ()> {
         let Some(at_most) = upstream.settings.caps.connections else {
             return Ok(None);
         };
@@ -248,7 +248,7 @@ impl Seat {
             return Err(());
         }
         connections.set(connections.get() + 1);
-        Ok(Some(Room { crew: Rc::clone(&self.crew), index: self.index }))
+        Ok(Some(Rc::new(Room { crew: Rc::clone(&self.crew), index: self.index })))
     }
 
     pub(super) fn observe(&self, upstream: &Upstream, outcome: Outcome, now: u64) {

@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 use hyper::client::conn::http1;
@@ -36,7 +37,7 @@ const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Connects, within the upstream's deadline, and leaves the connection's driver to the worker. The connection has its room, where
 /// there is only so much, until its end.
-pub(super) async fn connect(target: &Target, room: Option<Room>) -> Result<Sender, UpstreamFault> {
+pub(super) async fn connect(target: &Target, room: Option<Rc<Room>>) -> Result<Sender, UpstreamFault> {
     let moves = target.moves.get();
     let connecting = timeout(target.connect_timeout, open(&target.server));
     let opened =

@@ -3,6 +3,7 @@
 //! The control plane looks names up, again and again as their time runs out; whoever connects reads what is known and waits only
 //! while nothing is. While nobody answers, the last answer serves on, for an hour at most. The only home of `hickory_resolver`.
 
+use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,11 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
-use hickory_resolver::net::NetError;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError, NoRecords};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::RecordType;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
@@ -35,8 +36,10 @@ pub(super) enum Known {
     NotYet,
     /// Not empty, without doubles, in order.
     Addresses(Arc<[IpAddr]>),
-    /// There is none, or nobody says.
-    Nothing(Arc<str>),
+    /// There is none: that is what was answered.
+    NoAddress,
+    /// Nobody says, or not for so long that what was said is no longer believed.
+    Unanswered(Arc<str>),
 }
 
 /// Who is asked about names.
@@ -53,6 +56,17 @@ pub(crate) struct Lookup {
     /// Built anew after a while: the system's configuration may have changed.
     resolver: Mutex<Option<(Instant, TokioResolver)>>,
 }
+
+/// IPv4, or IPv6: each is asked about by itself, and one keeps what it has while the other changes.
+#[derive(Debug, Default)]
+struct Family {
+    addresses: Vec<IpAddr>,
+    /// While there is no newer answer.
+    good_until: Option<Instant>,
+}
+
+/// One family's addresses, of which there are some, and for how long.
+type Answer = Result<(Vec<IpAddr>, Duration), NoAnswer>;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -93,9 +107,14 @@ impl Name {
         let known = known.wait_for(|known| *known != Known::NotYet).await;
         match known.as_deref() {
             Ok(Known::Addresses(addresses)) => Ok(in_turn(addresses, self.turn.fetch_add(1, Ordering::Relaxed))),
-            Ok(Known::Nothing(why)) => Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: {why}", self.name))),
+            Ok(Known::NoAddress) => Err(self.not_found(&NoAnswer::NoAddress)),
+            Ok(Known::Unanswered(why)) => Err(self.not_found(why)),
             Ok(Known::NotYet) | Err(_) => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+
+    fn not_found(&self, why: &dyn Display) -> io::Error {
+        io::Error::new(io::ErrorKind::NotFound, format!("{}: {why}", self.name))
     }
 
     pub(super) fn known(&self) -> Known {
@@ -106,7 +125,8 @@ impl Name {
     pub(super) fn has(&self, address: IpAddr) -> bool {
         match &*self.known.borrow() {
             Known::Addresses(addresses) => addresses.contains(&address),
-            Known::NotYet | Known::Nothing(_) => true,
+            Known::NoAddress => false,
+            Known::NotYet | Known::Unanswered(_) => true,
         }
     }
 
@@ -122,34 +142,79 @@ impl Name {
 
 /// Looks a name up whenever its answer's time runs out; never ends.
 pub(crate) async fn keep_fresh(name: Arc<Name>, lookup: Arc<Lookup>) {
-    let mut good_until = None;
+    let mut families = [Family::default(), Family::default()];
     let mut warned: Option<Instant> = None;
     loop {
-        let answer = timeout(LOOKUP_TIMEOUT, lookup.find(&name.name)).await.unwrap_or(Err(NoAnswer::Late));
+        let answers: [Answer; 2] =
+            tokio::join!(lookup.ask(&name.name, RecordType::A), lookup.ask(&name.name, RecordType::AAAA)).into();
         let now = Instant::now();
-        let pause = match answer {
+        let trouble = trouble(&answers);
+        match trouble {
+            None => warned = None,
+            Some(error) if warned.is_none_or(|last| now - last >= WARN_EVERY) => {
+                warned = Some(now);
+                warn!(server.name = %name.name, "a server's name: {}", Chain(error));
+            }
+            Some(_) => {}
+        }
+        families.iter_mut().zip(&answers).for_each(|(family, answer)| family.learn(answer, now));
+        let known = known(&families, trouble);
+        if name.publish(known.clone())
+            && let Known::Addresses(addresses) = known
+        {
+            info!(server.name = %name.name, ?addresses, "the addresses of a server");
+        }
+        let soonest = answers.iter().flatten().map(|(_, ttl)| *ttl).min();
+        sleep(soonest.filter(|_| trouble.is_none()).unwrap_or(RETRY_AFTER)).await;
+    }
+}
+
+/// What is to be asked again soon: no address at all, or a family that nobody says anything about.
+fn trouble(answers: &[Answer; 2]) -> Option<&NoAnswer> {
+    match answers {
+        [Ok(_), Ok(_) | Err(NoAnswer::NoAddress)] | [Err(NoAnswer::NoAddress), Ok(_)] => None,
+        [Err(NoAnswer::NoAddress), Err(error)] | [Err(error), _] | [Ok(_), Err(error)] => Some(error),
+    }
+}
+
+/// From both families together.
+fn known(families: &[Family; 2], trouble: Option<&NoAnswer>) -> Known {
+    let mut addresses: Vec<IpAddr> = families.iter().flat_map(|family| &family.addresses).copied().collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses.truncate(MOST_ADDRESSES);
+    match trouble {
+        _ if !addresses.is_empty() => Known::Addresses(addresses.into()),
+        None | Some(NoAnswer::NoAddress) => Known::NoAddress,
+        Some(error) => Known::Unanswered(Chain(error).to_string().into()),
+    }
+}
+
+impl Family {
+    /// Without an answer it stays as it is, as long as that serves.
+    fn learn(&mut self, answer: &Answer, now: Instant) {
+        match answer {
             Ok((addresses, ttl)) => {
-                if name.publish(Known::Addresses(addresses.clone())) {
-                    info!(server.name = %name.name, addresses = ?addresses, "the addresses of a server");
-                }
-                let ttl = ttl.clamp(SHORTEST, LONGEST);
-                good_until = Some(now + ttl + MAX_STALE);
-                warned = None;
-                ttl
+                self.addresses.clone_from(addresses);
+                self.good_until = Some(now + *ttl + MAX_STALE);
             }
-            Err(error) => {
-                if warned.is_none_or(|last| now - last >= WARN_EVERY) {
-                    warned = Some(now);
-                    warn!(server.name = %name.name, "a server's name: {}", Chain(&error));
-                }
-                let is_answer = matches!(error, NoAnswer::NoAddress);
-                if is_answer || good_until.is_none_or(|until| now >= until) {
-                    name.publish(Known::Nothing(Chain(&error).to_string().into()));
-                }
-                RETRY_AFTER
-            }
-        };
-        sleep(pause).await;
+            Err(NoAnswer::NoAddress) => *self = Self::default(),
+            Err(_) if self.good_until.is_none_or(|until| now >= until) => *self = Self::default(),
+            Err(_) => {}
+        }
+    }
+}
+
+impl NoAnswer {
+    /// No such name, or no such record of it: an answer. Whatever else went wrong may go right the next time.
+    fn of(error: NetError) -> Self {
+        match error {
+            NetError::Dns(DnsError::NoRecordsFound(NoRecords {
+                response_code: ResponseCode::NXDomain | ResponseCode::NoError,
+                ..
+            })) => Self::NoAddress,
+            error => Self::Failed(error),
+        }
     }
 }
 
@@ -158,21 +223,17 @@ impl Lookup {
         Self { servers, resolver: Mutex::new(None) }
     }
 
-    async fn find(&self, name: &str) -> Result<(Arc<[IpAddr]>, Duration), NoAnswer> {
+    /// One family's addresses: the other's trouble is not its own.
+    async fn ask(&self, name: &str, family: RecordType) -> Answer {
         let resolver = self.resolver().map_err(NoAnswer::Failed)?;
-        let found = resolver
-            .lookup_ip(name)
-            .await
-            .map_err(|error| if error.is_nx_domain() { NoAnswer::NoAddress } else { NoAnswer::Failed(error) })?;
-        let mut addresses: Vec<IpAddr> = found.iter().collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        addresses.truncate(MOST_ADDRESSES);
+        let found = timeout(LOOKUP_TIMEOUT, resolver.lookup(name, family)).await;
+        let found = found.map_err(|_| NoAnswer::Late)?.map_err(NoAnswer::of)?;
+        let addresses: Vec<IpAddr> = found.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
         if addresses.is_empty() {
             return Err(NoAnswer::NoAddress);
         }
-        let ttl = found.as_lookup().answers().iter().map(|record| record.ttl).min().unwrap_or(0);
-        Ok((addresses.into(), Duration::from_secs(ttl.into())))
+        let ttl = found.answers().iter().map(|record| record.ttl).min().unwrap_or(0);
+        Ok((addresses, Duration::from_secs(ttl.into()).clamp(SHORTEST, LONGEST)))
     }
 
     fn resolver(&self) -> Result<TokioResolver, NetError> {
@@ -199,7 +260,6 @@ impl NameServers {
             TokioResolver::builder_with_config(asking(&self.servers), provider)
         };
         let options: &mut ResolverOpts = builder.options_mut();
-        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         options.use_hosts_file = ResolveHosts::Always;
         // What is known is kept here, and asked for when its time has run out.
         options.cache_size = 0;
@@ -254,6 +314,30 @@ mod tests {
         assert_eq!(turned(&[], 7), [""; 0]);
     }
 
+    #[test]
+    fn a_family_without_an_answer_keeps_its_last_addresses_for_its_time() {
+        let (v4, v6): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "::1".parse().unwrap());
+        let (mut families, mut now) = ([Family::default(), Family::default()], Instant::now());
+        let mut hears = |answers: [Answer; 2], after: Duration| {
+            now += after;
+            families.iter_mut().zip(&answers).for_each(|(family, answer)| family.learn(answer, now));
+            (known(&families, trouble(&answers)), trouble(&answers).is_some())
+        };
+        let found = |address| Ok((vec![address], SHORTEST));
+        let addresses = |all: &[IpAddr]| Known::Addresses(all.into());
+        let (none, late) = (|| Err(NoAnswer::NoAddress), || Err(NoAnswer::Late));
+        assert_eq!(hears([found(v4), none()], SHORTEST), (addresses(&[v4]), false));
+        assert_eq!(hears([found(v4), found(v6)], SHORTEST), (addresses(&[v4, v6]), false));
+        assert_eq!(hears([late(), found(v6)], SHORTEST), (addresses(&[v4, v6]), true));
+        assert_eq!(hears([late(), late()], SHORTEST), (addresses(&[v4, v6]), true));
+        assert_eq!(hears([late(), none()], SHORTEST), (addresses(&[v4]), true));
+        assert_eq!(hears([none(), found(v6)], SHORTEST), (addresses(&[v6]), false));
+        assert_eq!(hears([found(v4), late()], MAX_STALE), (addresses(&[v4, v6]), true));
+        assert_eq!(hears([found(v4), late()], SHORTEST), (addresses(&[v4]), true));
+        assert_eq!(hears([none(), none()], SHORTEST), (Known::NoAddress, true));
+        assert_eq!(hears([none(), late()], SHORTEST).0, Known::Unanswered("cannot be resolved in time".into()));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_connects_waits_for_the_first_answer_only() {
         let name = Name::new("legacy.internal");
@@ -264,7 +348,10 @@ mod tests {
         });
         assert_eq!(found.unwrap(), [address]);
         assert!(name.has(address) && !name.has("10.0.0.2".parse().unwrap()));
-        name.publish(Known::Nothing("gone".into()));
-        assert_eq!(name.addresses().await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        for (gone, has) in [(Known::Unanswered("nobody says".into()), true), (Known::NoAddress, false)] {
+            name.publish(gone);
+            assert_eq!(name.addresses().await.unwrap_err().kind(), io::ErrorKind::NotFound);
+            assert_eq!(name.has(address), has);
+        }
     }
 }

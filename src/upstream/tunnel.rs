@@ -27,11 +27,12 @@ pub(crate) enum Reply {
     Ordinary(Response<ResponseBody>),
 }
 
-/// A tunnel's place at its server, and room for its connection, for as long as there is the tunnel.
+/// A tunnel's place at its server, and room for its connection, for as long as there is the tunnel. Until then, and where there
+/// comes to be none, it is the connection that has the room.
 #[derive(Debug)]
 pub(crate) struct Occupied {
     seat: Seat,
-    _room: Option<Room>,
+    _room: Option<Rc<Room>>,
 }
 
 impl Pools {
@@ -96,7 +97,7 @@ impl Pools {
                 return Err(UpstreamFault::Unasked("a protocol"));
             }
             let Ok(room) = seat.room(upstream) else { continue };
-            let connected = timeout_at(deadline, connect(&seat.pool().target, None)).await;
+            let connected = timeout_at(deadline, connect(&seat.pool().target, room.clone())).await;
             match connected.unwrap_or(Err(UpstreamFault::Timeout)) {
                 Ok(sender) => return Ok((Occupied { seat, _room: room }, sender)),
                 Err(fault) => failed = fault,

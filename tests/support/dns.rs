@@ -14,6 +14,7 @@ pub(crate) struct NameServer {
     pub(crate) address: SocketAddr,
     records: Arc<Mutex<HashMap<String, Told>>>,
     is_silent: Arc<AtomicBool>,
+    fails_for_v4: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
 }
 
@@ -25,6 +26,7 @@ impl NameServer {
             address: socket.local_addr().unwrap(),
             records: Arc::default(),
             is_silent: Arc::default(),
+            fails_for_v4: Arc::default(),
             asked: Arc::default(),
         };
         let answering = server.clone();
@@ -54,6 +56,11 @@ impl NameServer {
         self.is_silent.store(true, Ordering::SeqCst);
     }
 
+    /// Whether questions about A records are answered with a failure.
+    pub(crate) fn fail_for_v4(&self, fails: bool) {
+        self.fails_for_v4.store(fails, Ordering::SeqCst);
+    }
+
     /// How many questions it was asked.
     pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
@@ -72,9 +79,14 @@ impl NameServer {
         let wants_v6 = query[at + 2] == 28;
         let records = self.records.lock().unwrap();
         let found = records.get(name.trim_end_matches('.'));
-        let fitting: Vec<IpAddr> =
-            found.iter().flat_map(|(all, _)| all).copied().filter(|a| a.is_ipv6() == wants_v6).collect();
-        let code = if found.is_some() { 0 } else { 3 };
+        let fails = !wants_v6 && self.fails_for_v4.load(Ordering::SeqCst);
+        let fits = |address: &IpAddr| !fails && address.is_ipv6() == wants_v6;
+        let fitting: Vec<IpAddr> = found.iter().flat_map(|(all, _)| all).copied().filter(fits).collect();
+        let code = match found {
+            _ if fails => 2,
+            Some(_) => 0,
+            None => 3,
+        };
         let mut answer =
             [&query[..2], &[0x85, 0x80 | code, 0, 1, 0, u8::try_from(fitting.len()).unwrap(), 0, 0, 0, 0], question]
                 .concat();

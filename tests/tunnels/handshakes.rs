@@ -1,7 +1,11 @@
 //! Who asks how, who agrees how, and what becomes of those who do it in another way.
 
+use std::time::Instant;
+
 use super::{ASK, OPEN, YES, asking, echoes, opened, parrot, refusing};
-use crate::support::wire::{RawUpstream, Wire, field, within};
+use crate::support::gateway::PATIENCE;
+use crate::support::wire::{RawUpstream, Signal, Wire, field, within};
+use crate::support::world::config;
 use crate::support::{Client, Gateway};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -52,6 +56,36 @@ async fn what_follows_a_request_that_is_not_agreed_to_goes_nowhere() {
         let goodbye = within(tokio::io::AsyncReadExt::read(&mut wire.stream, &mut [0; 1])).await;
         assert!(matches!(goodbye, Ok(0)), "{answer}: {goodbye:?}");
         assert_eq!((upstream.heads().len(), upstream.connections()), (1, 1), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_no_has_its_room_at_a_server_until_its_end() {
+    let go_on = Signal::default();
+    let release = go_on.clone();
+    let upstream = RawUpstream::start(move |mut wire, _| {
+        let release = release.clone();
+        Box::pin(async move {
+            wire.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\nno").await;
+            release.wait().await;
+            wire.send("!").await;
+            wire.rest().await;
+        })
+    })
+    .await;
+    let sections = format!("upstreams: {{legacy: {{servers: [\"http://{}\"], max_connections: 1}}}}", upstream.address);
+    let gateway = Gateway::start(&config(upstream.address, &[OPEN], &sections));
+    let mut first = asking(&gateway, "\r\n").await;
+    assert!(within(first.head()).await.unwrap().starts_with("HTTP/1.1 403 "));
+    let refused = asking(&gateway, "\r\n").await.answer().await.unwrap();
+    assert_eq!((refused.status, upstream.connections()), (503, 1));
+    go_on.give();
+    assert_eq!(within(first.take(3)).await, b"no!");
+    // The answer's end and its connection's come one after the other.
+    let deadline = Instant::now() + PATIENCE;
+    while upstream.connections() == 1 {
+        assert!(Instant::now() < deadline);
+        asking(&gateway, "\r\n").await.head().await.unwrap();
     }
 }
 
