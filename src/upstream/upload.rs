@@ -19,6 +19,8 @@ use super::stream::WRITE_STALL;
 #[derive(Debug)]
 pub(super) struct Outgoing {
     body: RequestBody,
+    /// Of all of it.
+    length: Option<u64>,
     /// What was taken from it; `None` once that is more than is kept.
     kept: Option<Vec<Piece>>,
     kept_bytes: usize,
@@ -40,7 +42,8 @@ const MOST_KEPT: usize = 64 * 1024;
 
 impl Outgoing {
     pub(super) fn new(body: RequestBody) -> Self {
-        Self { body, kept: Some(Vec::new()), kept_bytes: 0, sent: 0, stalled: None }
+        let length = body.size_hint().exact();
+        Self { body, length, kept: Some(Vec::new()), kept_bytes: 0, sent: 0, stalled: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -48,7 +51,7 @@ impl Outgoing {
     }
 
     pub(super) fn length(&self) -> Option<u64> {
-        self.body.size_hint().exact()
+        self.length
     }
 
     /// Sends from the beginning again, if it is still there.

@@ -1,11 +1,12 @@
 //! Services that speak HTTP/2 frame by frame, as none would by itself.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::net::TcpStream;
 
-use super::before;
+use super::{before, service, yaml};
 use crate::support::client::{request, with_body};
 use crate::support::frames::{
     ACK, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PREFACE, SETTINGS, WHOLE, data, frame, headers,
@@ -54,15 +55,24 @@ impl Service {
     }
 }
 
-/// Greets and leaves each connection to `talk`; counts the heads that it got.
+/// Before a service by hand.
 async fn gateway<F, Fut>(talk: F) -> Gateway
+where
+    F: Fn(Service) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    before(by_hand(talk).await)
+}
+
+/// Greets and leaves each connection to `talk`.
+async fn by_hand<F, Fut>(talk: F) -> SocketAddr
 where
     F: Fn(Service) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let connections = AtomicUsize::new(0);
     let talk = Arc::new(talk);
-    let address = listen(move |stream| {
+    listen(move |stream| {
         let number = connections.fetch_add(1, Ordering::SeqCst);
         let talk = Arc::clone(&talk);
         async move {
@@ -72,8 +82,7 @@ where
             talk(Service { wire, number }).await;
         }
     })
-    .await;
-    before(address)
+    .await
 }
 
 fn goaway(last: u32, code: u32) -> Vec<u8> {
@@ -156,24 +165,67 @@ async fn a_refused_stream_is_sent_again_with_its_whole_body() {
     assert_eq!(*bodies.lock().unwrap(), ["whole", "whole", "whole"]);
 }
 
+/// Once for nothing, and then as often as there are retries.
 #[tokio::test]
 async fn a_peer_that_refuses_everything_is_asked_a_few_times_only() {
+    for (retries, expected) in [("none", 2), ("{attempts: 1}", 3), ("{attempts: 3}", 5), ("{on: [reset]}", 2)] {
+        let heads = Arc::new(AtomicUsize::new(0));
+        let address = refusing(Arc::clone(&heads)).await;
+        let upstream = format!("{{servers: [\"http://{address}\"], protocol: http2, retries: {retries}}}");
+        let gateway = Gateway::start(&yaml(&upstream));
+        let answer = within(Client::new(&gateway).send(with_body(request("POST", "/"), "x"))).await;
+        assert_eq!(answer.status, 502);
+        assert_eq!(gateway.audit_of(answer.request_id())["gateway.reason"], "upstream_reset");
+        assert_eq!(heads.load(Ordering::SeqCst), expected, "{retries}");
+    }
+}
+
+#[tokio::test]
+async fn what_many_requests_are_refused_is_sent_again_within_the_budget() {
     let heads = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&heads);
-    let gateway = gateway(move |mut service| {
-        let count = Arc::clone(&count);
+    let address = refusing(Arc::clone(&heads)).await;
+    let upstream = format!("{{servers: [\"http://{address}\"], protocol: http2, retries: {{attempts: 5}}}}");
+    let gateway = Gateway::start(&yaml(&upstream));
+    let client = Client::http2(&gateway);
+    let mut connection = client.connect().await;
+    for _ in 0..40 {
+        assert_eq!(within(connection.send(request("GET", "/"))).await.status, 502);
+    }
+    // One connection of a client is one worker's, and so is its budget.
+    assert_eq!(heads.load(Ordering::SeqCst), 40 + 40 + 30);
+}
+
+#[tokio::test]
+async fn what_one_server_refuses_goes_to_another_with_its_whole_body() {
+    let heads = Arc::new(AtomicUsize::new(0));
+    let refusing = refusing(Arc::clone(&heads)).await;
+    let (serving, _) = service(None).await;
+    let servers = format!("[\"http://{refusing}\", \"http://{serving}\"]");
+    let gateway = Gateway::start(&yaml(&format!(
+        "{{servers: {servers}, protocol: http2, balance: round_robin, ejection: none}}"
+    )));
+    let client = Client::new(&gateway);
+    let mut bodies = Vec::new();
+    for _ in 0..4 {
+        let answer = within(client.send(with_body(request("POST", "/x"), "whole"))).await;
+        bodies.push(answer.body);
+    }
+    assert!(bodies.iter().all(|body| *body == format!("POST http://{serving}/x none 5")), "{bodies:?}");
+    assert!(heads.load(Ordering::SeqCst) > 0);
+}
+
+/// Refuses every stream.
+async fn refusing(heads: Arc<AtomicUsize>) -> SocketAddr {
+    by_hand(move |mut service| {
+        let heads = Arc::clone(&heads);
         async move {
             while let Some(opened) = service.opened().await {
-                count.fetch_add(1, Ordering::SeqCst);
+                heads.fetch_add(1, Ordering::SeqCst);
                 service.say(&rst_stream(opened.stream, REFUSED_STREAM)).await;
             }
         }
     })
-    .await;
-    let answer = within(Client::new(&gateway).get("/")).await;
-    assert_eq!(answer.status, 502);
-    assert_eq!(gateway.audit_of(answer.request_id())["gateway.reason"], "upstream_reset");
-    assert_eq!(heads.load(Ordering::SeqCst), 4);
+    .await
 }
 
 /// Anything but a refusal may have had an effect.
