@@ -66,7 +66,7 @@ enum Failure {
     Unsent(UpstreamFault),
     /// The server has said that it did not look at it.
     Refused(UpstreamFault),
-    /// The server may have as many connections as it has.
+    /// The server may have as many connections or streams as it has.
     NoRoom,
     /// It may have been read. Another try may follow if `again`.
     Sent { fault: UpstreamFault, again: bool },
@@ -125,7 +125,8 @@ impl Pools {
                 }
                 Failure::NoRoom => {
                     exchange.tried.add(index);
-                    exchange.seat().ok_or(UpstreamFault::Full)?
+                    let in_time = Instant::now() < exchange.deadline;
+                    in_time.then(|| exchange.seat()).flatten().ok_or(UpstreamFault::Full)?
                 }
                 Failure::Sent { fault, again } => {
                     let again = again && exchange.copy.is_some();
@@ -224,8 +225,10 @@ impl<'u> Exchange<'u> {
     async fn over_stream(&mut self, seat: &Seat) -> Result<Head, Failure> {
         let pool = seat.pool();
         loop {
-            let slot = timeout_at(self.deadline, Multiplexed::room(pool)).await.unwrap_or(Err(UpstreamFault::Timeout));
-            let slot = slot.map_err(Failure::Unsent)?;
+            let slot = Multiplexed::room(pool, self.deadline).await.map_err(|fault| match fault {
+                UpstreamFault::Full => Failure::NoRoom,
+                fault => Failure::Unsent(fault),
+            })?;
             self.keep(None);
             let try_deadline = self.try_deadline();
             let patience = try_deadline.unwrap_or(self.deadline).saturating_duration_since(Instant::now());

@@ -16,7 +16,7 @@ use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, SendStream};
 use http::Request;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout, timeout_at};
 
 use super::connect::{MAX_HEAD_BYTES, open};
 use super::fault::UpstreamFault;
@@ -93,8 +93,8 @@ const TICK: Duration = Duration::from_secs(20);
 const TICKS_TO_PING: u32 = 16;
 
 impl Multiplexed {
-    /// Room for one more request; waits for it if it must. The deadline is the caller's.
-    pub(super) async fn room(pool: &Rc<Pool>) -> Result<Slot, UpstreamFault> {
+    /// Room for one more request; waits for it if it must.
+    pub(super) async fn room(pool: &Rc<Pool>, deadline: Instant) -> Result<Slot, UpstreamFault> {
         let all = &pool.multiplexed;
         if all.waiting.get() == 0
             && let Some(slot) = all.take()
@@ -113,8 +113,17 @@ impl Multiplexed {
                 return Err(all.failure());
             }
             Self::open_another(pool);
-            news.await;
+            if timeout_at(deadline, news).await.is_err() {
+                return Err(all.waited_in_vain(failures));
+            }
         }
+    }
+
+    /// Nothing is wrong with a server that serves others, however long our own queue for it.
+    fn waited_in_vain(&self, failures_before: u64) -> UpstreamFault {
+        let is_out_of_reach = self.is_opening.get() && self.connections.borrow().is_empty();
+        let has_failed = self.failures.get() != failures_before;
+        if is_out_of_reach || has_failed { UpstreamFault::Timeout } else { UpstreamFault::Full }
     }
 
     /// A connection is used no more by new requests: it may be dead.
@@ -236,8 +245,7 @@ impl<'m> Waiting<'m> {
     fn begin(all: &'m Multiplexed) -> Result<Self, UpstreamFault> {
         let waiting = all.waiting.get();
         if waiting == MOST_WAITING {
-            let error = io::Error::new(io::ErrorKind::ResourceBusy, "too many requests wait for a connection");
-            return Err(UpstreamFault::Connect(error));
+            return Err(UpstreamFault::Full);
         }
         all.waiting.set(waiting + 1);
         Ok(Self(all))

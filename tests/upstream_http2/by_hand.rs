@@ -287,3 +287,29 @@ async fn a_whole_answer_before_the_end_of_the_upload_is_whole() {
         assert_eq!(answer.status, 404);
     }
 }
+
+/// The queue is ours: that it is long says nothing about the server.
+#[tokio::test]
+async fn who_waits_in_vain_for_room_is_told_of_overload_and_the_server_is_not_blamed() {
+    let address = by_hand(|mut service| async move {
+        // One stream, whose answer has no end.
+        service.say(&settings(&[(3, 1)])).await;
+        let opened = service.opened().await.unwrap();
+        service.say(&headers(opened.stream, END_HEADERS, &[0x88])).await;
+        service.wire.rest().await;
+    })
+    .await;
+    let upstream = format!(
+        "{{servers: [\"http://{address}\"], protocol: http2, max_connections: 1, response_timeout: 300ms, \
+         circuit_breaker: {{consecutive_failures: 1, open_for: 60s}}}}"
+    );
+    let gateway = Gateway::start(&yaml(&upstream));
+    let client = Client::new(&gateway);
+    let mut connection = client.connect().await;
+    let _held = within(connection.begin(request("GET", "/held"))).await.unwrap();
+    for _ in 0..2 {
+        let answer = within(client.get("/waits")).await;
+        assert_eq!(answer.status, 503);
+        assert_eq!(gateway.audit_of(answer.request_id())["gateway.reason"], "overload");
+    }
+}
