@@ -13,7 +13,7 @@ use crate::support::frames::{
     rst_stream, settings,
 };
 use crate::support::upstream::listen;
-use crate::support::wire::{Wire, within};
+use crate::support::wire::{Trailed, Wire, within};
 use crate::support::{Client, Gateway};
 
 /// A connection past the preface.
@@ -311,5 +311,34 @@ async fn who_waits_in_vain_for_room_is_told_of_overload_and_the_server_is_not_bl
         let answer = within(client.get("/waits")).await;
         assert_eq!(answer.status, 503);
         assert_eq!(gateway.audit_of(answer.request_id())["gateway.reason"], "overload");
+    }
+}
+
+/// A peer may give no more room for what has none left to come.
+#[tokio::test]
+async fn the_end_of_an_upload_and_its_trailers_need_no_room() {
+    const BODY: &[u8] = b"all the room";
+    let address = by_hand(|mut service| async move {
+        service.say(&settings(&[(4, u32::try_from(BODY.len()).unwrap())])).await;
+        while let Some(opened) = service.opened().await {
+            let mut ended = false;
+            while !ended {
+                ended = service.next().await.unwrap().ends_stream();
+            }
+            service.answer(opened.stream, b"whole").await;
+        }
+    })
+    .await;
+    let gateway = before(address);
+    for client in gateway.both() {
+        // The first finds out how much room there is.
+        for trailers in [&[][..], &[], &[("x-sum", "1")]] {
+            let mut connection = client.connect_for().await.unwrap();
+            let body = Trailed::new(BODY, trailers);
+            let answer = within(connection.send(request("POST", "/").map(|_| body))).await;
+            assert_eq!((answer.status, &answer.body[..]), (200, &b"whole"[..]));
+        }
+        let answer = within(client.send(with_body(request("POST", "/"), BODY))).await;
+        assert_eq!(answer.status, 200);
     }
 }
