@@ -31,6 +31,8 @@ const MAX_GIVEN_UP: usize = 1024;
 pub(super) struct Multiplexed {
     connections: RefCell<Vec<Rc<Connection>>>,
     is_opening: Cell<bool>,
+    /// Connections that there are, those included that take no more requests.
+    open: Cell<usize>,
     waiting: Cell<usize>,
     /// Room has come about, or an attempt to make some has ended.
     news: Notify,
@@ -158,10 +160,11 @@ impl Multiplexed {
 
     fn open_another(pool: &Rc<Pool>) {
         let all = &pool.multiplexed;
-        let open = all.connections.borrow().len();
-        let most = pool.target.most_connections.map_or(MOST_CONNECTIONS, |most| most.min(MOST_CONNECTIONS));
+        let in_use = all.connections.borrow().len();
+        let is_full =
+            in_use >= MOST_CONNECTIONS || pool.target.most_connections.is_some_and(|most| all.open.get() >= most);
         let failed_lately = || all.last_failure.borrow().as_ref().is_some_and(|last| last.at.elapsed() < RETRY_AFTER);
-        if all.is_opening.get() || open >= most || (open > 0 && failed_lately()) {
+        if all.is_opening.get() || is_full || (in_use > 0 && failed_lately()) {
             return;
         }
         all.is_opening.set(true);
@@ -285,6 +288,7 @@ async fn connect(pool: &Rc<Pool>) -> io::Result<Rc<Connection>> {
         ticks_to_ping: TICKS_TO_PING,
         awaits_pong: false,
     };
+    pool.multiplexed.open.update(|open| open + 1);
     let (tell, end) = oneshot::channel();
     tokio::task::spawn_local(drive(driver, tell));
     tokio::select! {
@@ -352,6 +356,12 @@ impl Future for Driver {
             }
             this.tick();
         }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.news.open.update(|open| open - 1);
     }
 }
 

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use http_body_util::BodyExt;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 use super::{before, service, yaml};
 use crate::support::client::{request, with_body};
@@ -341,4 +343,37 @@ async fn the_end_of_an_upload_and_its_trailers_need_no_room() {
         let answer = within(client.send(with_body(request("POST", "/"), BODY))).await;
         assert_eq!(answer.status, 200);
     }
+}
+
+#[tokio::test]
+async fn connections_that_take_no_more_requests_are_among_the_most_that_there_may_be() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    let end = Arc::new(Notify::new());
+    let ends = Arc::clone(&end);
+    let address = by_hand(move |mut service| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let end = Arc::clone(&ends);
+        async move {
+            let opened = service.opened().await.unwrap();
+            let last = [headers(opened.stream, END_HEADERS, &[0x88]), goaway(opened.stream, NO_ERROR)].concat();
+            service.say(&last).await;
+            end.notified().await;
+            service.say(&data(opened.stream, END_STREAM, b"held")).await;
+            service.wire.rest().await;
+        }
+    })
+    .await;
+    let upstream =
+        format!("{{servers: [\"http://{address}\"], protocol: http2, max_connections: 1, response_timeout: 500ms}}");
+    let gateway = Gateway::start(&yaml(&upstream));
+    let client = Client::new(&gateway);
+    let mut connection = client.connect().await;
+    let held = within(connection.begin(request("GET", "/held"))).await.unwrap();
+    assert_eq!(within(client.get("/waits")).await.status, 503);
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+    end.notify_one();
+    within(held.into_body().collect()).await.unwrap();
+    end.notify_one();
+    assert_eq!(within(client.get("/")).await.body, "held");
 }
