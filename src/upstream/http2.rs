@@ -21,6 +21,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout, t
 use super::connect::{MAX_HEAD_BYTES, open};
 use super::fault::UpstreamFault;
 use super::pool::Pool;
+use super::silence::{Overheard, Silence};
 use super::stream::ListenToTheEnd;
 
 /// Streams that were given up and are remembered, so that what still comes for them is known.
@@ -59,6 +60,7 @@ struct State {
     /// The sweep that it was last in use before.
     used: Cell<u32>,
     greeted: Notify,
+    silence: Rc<Silence>,
 }
 
 /// The right to one stream on a connection, while it is held.
@@ -66,6 +68,8 @@ struct State {
 pub(super) struct Slot {
     all: Rc<Multiplexed>,
     connection: Rc<Connection>,
+    /// Since when it listens.
+    asked: u64,
 }
 
 #[derive(Debug)]
@@ -155,7 +159,8 @@ impl Multiplexed {
         connections.retain(|connection| !connection.state.has_ended.get() && !connection.is_going_away());
         let connection = Rc::clone(connections.iter().find(|connection| connection.has_room())?);
         connection.state.streams.set(connection.state.streams.get() + 1);
-        Some(Slot { all: Rc::clone(self), connection })
+        let asked = connection.state.silence.asked();
+        Some(Slot { all: Rc::clone(self), connection, asked })
     }
 
     fn open_another(pool: &Rc<Pool>) {
@@ -240,6 +245,9 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let streams = &self.connection.state.streams;
         streams.set(streams.get().saturating_sub(1));
+        if self.connection.state.silence.is_suspicious(self.asked) {
+            self.all.retire(self);
+        }
         self.all.news.notify_one();
     }
 }
@@ -264,6 +272,8 @@ impl Drop for Waiting<'_> {
 /// Connects and waits until the peer has said how many streams it takes: who does not speak HTTP/2 is found out here.
 async fn connect(pool: &Rc<Pool>) -> io::Result<Rc<Connection>> {
     let (stream, address) = open(&pool.target.server).await?;
+    let state = Rc::new(State::default());
+    let stream = Overheard { stream: ListenToTheEnd::new(stream), silence: Rc::clone(&state.silence) };
     let mut builder = Builder::new();
     builder
         .enable_push(false)
@@ -276,8 +286,7 @@ async fn connect(pool: &Rc<Pool>) -> io::Result<Rc<Connection>> {
         .max_local_error_reset_streams(None)
         .max_concurrent_reset_streams(MAX_GIVEN_UP)
         .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX));
-    let (sender, mut connection) = builder.handshake(ListenToTheEnd::new(stream)).await.map_err(not_http2)?;
-    let state = Rc::new(State::default());
+    let (sender, mut connection) = builder.handshake(stream).await.map_err(not_http2)?;
     state.used.set(pool.sweeps.get());
     let driver = Driver {
         pings: connection.ping_pong(),
@@ -325,7 +334,7 @@ fn ticks() -> Interval {
 
 /// Moves a connection's bytes, follows what its peer allows, and finds out when nobody is there any more.
 struct Driver {
-    connection: h2::client::Connection<ListenToTheEnd, Bytes>,
+    connection: h2::client::Connection<Overheard<ListenToTheEnd>, Bytes>,
     pings: Option<PingPong>,
     state: Rc<State>,
     news: Rc<Multiplexed>,

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http_body_util::BodyExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::{before, service, yaml};
 use crate::support::client::{request, with_body};
@@ -376,4 +378,24 @@ async fn connections_that_take_no_more_requests_are_among_the_most_that_there_ma
     within(held.into_body().collect()).await.unwrap();
     end.notify_one();
     assert_eq!(within(client.get("/")).await.body, "held");
+}
+
+/// Longer than others, since the silence that is too long is.
+#[tokio::test]
+async fn a_dead_connection_is_left_even_if_every_caller_gives_up_early() {
+    let gateway = gateway(|mut service| async move {
+        while let Some(opened) = service.opened().await {
+            if service.number > 0 {
+                service.answer(opened.stream, b"alive").await;
+            }
+        }
+    })
+    .await;
+    let client = Client::http2(&gateway);
+    for _ in 0..3 {
+        let mut connection = client.connect().await;
+        let given_up = timeout(Duration::from_millis(1800), connection.begin(request("GET", "/"))).await;
+        assert!(given_up.is_err());
+    }
+    assert_eq!(within(client.get("/")).await.body, "alive");
 }
