@@ -2,7 +2,7 @@
 //!
 //! A request is sent a second time only if nothing of it was written the first time, or if it can't have had an effect and has no
 //! body; and then only as far as the upstream's budget goes. A connection that had ended before anything was written costs no
-//! retry: it is as if it had not been in the pool.
+//! retry: it is as if it had not been in the pool. So does, once, what a server of HTTP/2 has not looked at.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -24,7 +24,8 @@ use super::incoming::Answered;
 use super::pool::{Held, Lease, Pools};
 use super::retry::{Copy, RESTED};
 use super::service::{Protocol, Upstream};
-use super::stream_exchange;
+use super::stream_exchange::{self, Failed};
+use super::upload::Outgoing;
 use crate::oauth::caller::Digest;
 
 /// How long a response may take, in its parts.
@@ -41,6 +42,10 @@ struct Exchange<'u> {
     upstream: &'u Upstream,
     /// Until it is sent. Here, because it would be moved through every step of the way otherwise.
     request: Option<Request<RequestBody>>,
+    /// One that has come back from a server which has not looked at it.
+    refused: Option<Box<Request<Outgoing>>>,
+    /// The one time that costs no retry is over.
+    was_refused: bool,
     crew: Rc<Crew>,
     progress: Rc<Progress>,
     key: Option<Digest>,
@@ -59,7 +64,9 @@ struct Exchange<'u> {
 enum Failure {
     /// Nothing of it was sent.
     Unsent(UpstreamFault),
-    /// The server may have as many connections as it has.
+    /// The server has said that it did not look at it.
+    Refused(UpstreamFault),
+    /// The server may have as many connections or streams as it has.
     NoRoom,
     /// It may have been read. Another try may follow if `again`.
     Sent { fault: UpstreamFault, again: bool },
@@ -112,9 +119,14 @@ impl Pools {
                     let again = upstream.settings.retries.connect;
                     exchange.next(index, again, false).ok_or(fault)?
                 }
+                Failure::Refused(fault) => {
+                    let again = upstream.settings.retries.connect;
+                    exchange.next(index, again, true).ok_or(fault)?
+                }
                 Failure::NoRoom => {
                     exchange.tried.add(index);
-                    exchange.seat().ok_or(UpstreamFault::Full)?
+                    let in_time = Instant::now() < exchange.deadline;
+                    in_time.then(|| exchange.seat()).flatten().ok_or(UpstreamFault::Full)?
                 }
                 Failure::Sent { fault, again } => {
                     let again = again && exchange.copy.is_some();
@@ -142,6 +154,8 @@ impl<'u> Exchange<'u> {
         Self {
             upstream,
             request: Some(request),
+            refused: None,
+            was_refused: false,
             crew,
             progress,
             key,
@@ -207,24 +221,46 @@ impl<'u> Exchange<'u> {
         }
     }
 
-    /// One try by HTTP/2. What the server has not looked at was sent again before it comes back from there.
+    /// One try by HTTP/2, or two where the server has not looked at the first.
     async fn over_stream(&mut self, seat: &Seat) -> Result<Head, Failure> {
         let pool = seat.pool();
-        let slot = timeout_at(self.deadline, Multiplexed::room(pool)).await.unwrap_or(Err(UpstreamFault::Timeout));
-        let slot = slot.map_err(Failure::Unsent)?;
-        self.keep(None);
-        let try_deadline = self.try_deadline();
-        let patience = try_deadline.unwrap_or(self.deadline).saturating_duration_since(Instant::now());
-        let request = self.request.take().ok_or(UpstreamFault::Timeout).map_err(Failure::last)?;
-        let sent = stream_exchange::send(pool, slot, request, &self.progress, patience).await;
-        sent.map_err(|fault| {
-            let again = match fault {
-                UpstreamFault::Timeout => try_deadline.is_some(),
-                UpstreamFault::Reset(_) => self.upstream.settings.retries.reset,
-                _ => false,
-            };
-            Failure::Sent { fault, again }
-        })
+        loop {
+            let slot = Multiplexed::room(pool, self.deadline).await.map_err(|fault| match fault {
+                UpstreamFault::Full => Failure::NoRoom,
+                fault => Failure::Unsent(fault),
+            })?;
+            self.keep(None);
+            let try_deadline = self.try_deadline();
+            let patience = try_deadline.unwrap_or(self.deadline).saturating_duration_since(Instant::now());
+            let request = self.outgoing().ok_or(UpstreamFault::Timeout).map_err(Failure::last)?;
+            match stream_exchange::send(pool, slot, request, &self.progress, patience).await {
+                Ok(head) => return Ok(head),
+                Err(Failed::Unprocessed(fault, request)) => {
+                    self.refused = Some(request);
+                    let renewed = self.progress.renewed(self.patience);
+                    self.deadline = renewed.map_or(self.deadline, |later| later.max(self.deadline));
+                    if std::mem::replace(&mut self.was_refused, true) {
+                        return Err(Failure::Refused(fault));
+                    }
+                }
+                Err(Failed::For(fault)) => {
+                    let again = match fault {
+                        UpstreamFault::Timeout => try_deadline.is_some(),
+                        UpstreamFault::Reset(_) => self.upstream.settings.retries.reset,
+                        _ => false,
+                    };
+                    return Err(Failure::Sent { fault, again });
+                }
+            }
+        }
+    }
+
+    /// The request as a stream takes it, from its beginning.
+    fn outgoing(&mut self) -> Option<Request<Outgoing>> {
+        match self.refused.take() {
+            Some(refused) => Some(*refused),
+            None => self.request.take().map(|request| request.map(Outgoing::new)),
+        }
     }
 
     /// The answer's head; or why nothing of the request was sent, which is back then.
@@ -324,7 +360,9 @@ impl Failure {
     /// A client that breaks off says nothing about the server.
     fn is_the_servers(&self) -> bool {
         match self {
-            Self::Unsent(fault) | Self::Sent { fault, .. } => !matches!(fault, UpstreamFault::RequestBody(_)),
+            Self::Unsent(fault) | Self::Refused(fault) | Self::Sent { fault, .. } => {
+                !matches!(fault, UpstreamFault::RequestBody(_))
+            }
             Self::NoRoom => false,
         }
     }

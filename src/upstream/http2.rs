@@ -16,11 +16,12 @@ use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, SendStream};
 use http::Request;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout, timeout_at};
 
 use super::connect::{MAX_HEAD_BYTES, open};
 use super::fault::UpstreamFault;
 use super::pool::Pool;
+use super::silence::{Overheard, Silence};
 use super::stream::ListenToTheEnd;
 
 /// Streams that were given up and are remembered, so that what still comes for them is known.
@@ -31,6 +32,8 @@ const MAX_GIVEN_UP: usize = 1024;
 pub(super) struct Multiplexed {
     connections: RefCell<Vec<Rc<Connection>>>,
     is_opening: Cell<bool>,
+    /// Connections that there are, those included that take no more requests.
+    open: Cell<usize>,
     waiting: Cell<usize>,
     /// Room has come about, or an attempt to make some has ended.
     news: Notify,
@@ -57,6 +60,7 @@ struct State {
     /// The sweep that it was last in use before.
     used: Cell<u32>,
     greeted: Notify,
+    silence: Rc<Silence>,
 }
 
 /// The right to one stream on a connection, while it is held.
@@ -64,6 +68,8 @@ struct State {
 pub(super) struct Slot {
     all: Rc<Multiplexed>,
     connection: Rc<Connection>,
+    /// Since when it listens.
+    asked: u64,
 }
 
 #[derive(Debug)]
@@ -93,8 +99,8 @@ const TICK: Duration = Duration::from_secs(20);
 const TICKS_TO_PING: u32 = 16;
 
 impl Multiplexed {
-    /// Room for one more request; waits for it if it must. The deadline is the caller's.
-    pub(super) async fn room(pool: &Rc<Pool>) -> Result<Slot, UpstreamFault> {
+    /// Room for one more request; waits for it if it must.
+    pub(super) async fn room(pool: &Rc<Pool>, deadline: Instant) -> Result<Slot, UpstreamFault> {
         let all = &pool.multiplexed;
         if all.waiting.get() == 0
             && let Some(slot) = all.take()
@@ -113,8 +119,17 @@ impl Multiplexed {
                 return Err(all.failure());
             }
             Self::open_another(pool);
-            news.await;
+            if timeout_at(deadline, news).await.is_err() {
+                return Err(all.waited_in_vain(failures));
+            }
         }
+    }
+
+    /// Nothing is wrong with a server that serves others, however long our own queue for it.
+    fn waited_in_vain(&self, failures_before: u64) -> UpstreamFault {
+        let is_out_of_reach = self.is_opening.get() && self.connections.borrow().is_empty();
+        let has_failed = self.failures.get() != failures_before;
+        if is_out_of_reach || has_failed { UpstreamFault::Timeout } else { UpstreamFault::Full }
     }
 
     /// A connection is used no more by new requests: it may be dead.
@@ -144,15 +159,17 @@ impl Multiplexed {
         connections.retain(|connection| !connection.state.has_ended.get() && !connection.is_going_away());
         let connection = Rc::clone(connections.iter().find(|connection| connection.has_room())?);
         connection.state.streams.set(connection.state.streams.get() + 1);
-        Some(Slot { all: Rc::clone(self), connection })
+        let asked = connection.state.silence.asked();
+        Some(Slot { all: Rc::clone(self), connection, asked })
     }
 
     fn open_another(pool: &Rc<Pool>) {
         let all = &pool.multiplexed;
-        let open = all.connections.borrow().len();
-        let most = pool.target.most_connections.map_or(MOST_CONNECTIONS, |most| most.min(MOST_CONNECTIONS));
+        let in_use = all.connections.borrow().len();
+        let is_full =
+            in_use >= MOST_CONNECTIONS || pool.target.most_connections.is_some_and(|most| all.open.get() >= most);
         let failed_lately = || all.last_failure.borrow().as_ref().is_some_and(|last| last.at.elapsed() < RETRY_AFTER);
-        if all.is_opening.get() || open >= most || (open > 0 && failed_lately()) {
+        if all.is_opening.get() || is_full || (in_use > 0 && failed_lately()) {
             return;
         }
         all.is_opening.set(true);
@@ -228,6 +245,9 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let streams = &self.connection.state.streams;
         streams.set(streams.get().saturating_sub(1));
+        if self.connection.state.silence.is_suspicious(self.asked) {
+            self.all.retire(self);
+        }
         self.all.news.notify_one();
     }
 }
@@ -236,8 +256,7 @@ impl<'m> Waiting<'m> {
     fn begin(all: &'m Multiplexed) -> Result<Self, UpstreamFault> {
         let waiting = all.waiting.get();
         if waiting == MOST_WAITING {
-            let error = io::Error::new(io::ErrorKind::ResourceBusy, "too many requests wait for a connection");
-            return Err(UpstreamFault::Connect(error));
+            return Err(UpstreamFault::Full);
         }
         all.waiting.set(waiting + 1);
         Ok(Self(all))
@@ -253,6 +272,8 @@ impl Drop for Waiting<'_> {
 /// Connects and waits until the peer has said how many streams it takes: who does not speak HTTP/2 is found out here.
 async fn connect(pool: &Rc<Pool>) -> io::Result<Rc<Connection>> {
     let (stream, address) = open(&pool.target.server).await?;
+    let state = Rc::new(State::default());
+    let stream = Overheard { stream: ListenToTheEnd::new(stream), silence: Rc::clone(&state.silence) };
     let mut builder = Builder::new();
     builder
         .enable_push(false)
@@ -265,8 +286,7 @@ async fn connect(pool: &Rc<Pool>) -> io::Result<Rc<Connection>> {
         .max_local_error_reset_streams(None)
         .max_concurrent_reset_streams(MAX_GIVEN_UP)
         .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX));
-    let (sender, mut connection) = builder.handshake(ListenToTheEnd::new(stream)).await.map_err(not_http2)?;
-    let state = Rc::new(State::default());
+    let (sender, mut connection) = builder.handshake(stream).await.map_err(not_http2)?;
     state.used.set(pool.sweeps.get());
     let driver = Driver {
         pings: connection.ping_pong(),
@@ -277,6 +297,7 @@ async fn connect(pool: &Rc<Pool>) -> io::Result<Rc<Connection>> {
         ticks_to_ping: TICKS_TO_PING,
         awaits_pong: false,
     };
+    pool.multiplexed.open.update(|open| open + 1);
     let (tell, end) = oneshot::channel();
     tokio::task::spawn_local(drive(driver, tell));
     tokio::select! {
@@ -313,7 +334,7 @@ fn ticks() -> Interval {
 
 /// Moves a connection's bytes, follows what its peer allows, and finds out when nobody is there any more.
 struct Driver {
-    connection: h2::client::Connection<ListenToTheEnd, Bytes>,
+    connection: h2::client::Connection<Overheard<ListenToTheEnd>, Bytes>,
     pings: Option<PingPong>,
     state: Rc<State>,
     news: Rc<Multiplexed>,
@@ -344,6 +365,12 @@ impl Future for Driver {
             }
             this.tick();
         }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.news.open.update(|open| open - 1);
     }
 }
 

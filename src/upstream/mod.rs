@@ -22,6 +22,7 @@ pub(crate) mod pool;
 pub(crate) mod request_end;
 pub(crate) mod retry;
 pub(crate) mod service;
+mod silence;
 pub(crate) mod status;
 mod stream;
 mod stream_exchange;

@@ -1,11 +1,10 @@
 //! One request and its answer over a stream of HTTP/2.
 //!
-//! It is sent again only where the peer has said that it did not look at it: by refusing the stream, or by going away with a last
-//! stream before this one (RFC 9113 §8.7).
+//! It comes back, to be sent again, only where the peer has said that it did not look at it: by refusing the stream, or by going
+//! away with a last stream before this one (RFC 9113 §8.7).
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,9 +17,9 @@ use http::{Method, Request, Response, Uri, Version};
 use tokio::time::{Instant, timeout_at};
 
 use super::answer_head::make_passable;
-use super::body::{Progress, RequestBody};
+use super::body::Progress;
 use super::fault::UpstreamFault;
-use super::http2::{Multiplexed, Slot};
+use super::http2::Slot;
 use super::incoming::{Answered, Streamed};
 use super::pool::{Held, Pool, Target};
 use super::upload::Outgoing;
@@ -31,60 +30,54 @@ struct Begun {
     upload: Option<SendStream<Bytes>>,
 }
 
-enum Failed {
+pub(super) enum Failed {
+    /// The peer has not looked at the request, which can be sent again.
+    Unprocessed(UpstreamFault, Box<Request<Outgoing>>),
+    For(UpstreamFault),
+}
+
+enum Broken {
     /// The peer has not looked at the request.
     Unprocessed(UpstreamFault),
     For(UpstreamFault),
 }
 
-/// How often a request is sent at most.
-const MOST_TRIES: usize = 4;
-
-/// Sends a request, by `first` if that takes it, and gives the answer's head, with its body still to come. `patience` is for the
-/// answer.
+/// Sends a request and gives the answer's head, with its body still to come. `patience` is for the answer.
 pub(super) async fn send(
-    pool: &Rc<Pool>,
-    first: Slot,
-    request: Request<RequestBody>,
+    pool: &Pool,
+    slot: Slot,
+    request: Request<Outgoing>,
     progress: &Progress,
     patience: Duration,
-) -> Result<(Response<Answered>, Held), UpstreamFault> {
-    let (parts, body) = request.into_parts();
-    let mut outgoing = Outgoing::new(body);
+) -> Result<(Response<Answered>, Held), Failed> {
+    let (parts, mut outgoing) = request.into_parts();
     let head = head(Request::from_parts(parts, ()), &pool.target, outgoing.length())?;
-    let mut time = Time { patience, deadline: Instant::now() + patience };
-    let (mut tries, mut slot) = (1, first);
-    loop {
-        match exchange(&slot, head.clone(), &mut outgoing, progress, &mut time).await {
-            Ok((mut answer, upload)) => {
-                finish(outgoing, upload);
-                make_passable(&mut answer)?;
-                let length = answer.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-                let answer = answer.map(|stream| Answered::Http2(Streamed::new(stream, length)));
-                return Ok((answer, Held::Stream(slot)));
+    match exchange(&slot, head.clone(), &mut outgoing, progress, patience).await {
+        Ok((mut answer, upload)) => {
+            finish(outgoing, upload);
+            make_passable(&mut answer)?;
+            let length = answer.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+            let answer = answer.map(|stream| Answered::Http2(Streamed::new(stream, length)));
+            Ok((answer, Held::Stream(slot)))
+        }
+        Err(Broken::Unprocessed(fault)) if outgoing.rewind() => {
+            Err(Failed::Unprocessed(fault, Box::new(head.map(|()| outgoing))))
+        }
+        Err(Broken::Unprocessed(fault)) => Err(Failed::For(fault)),
+        Err(Broken::For(fault)) => {
+            if matches!(fault, UpstreamFault::Timeout) {
+                // Whether it is slow or dead can't be told: let others not wait for it too.
+                pool.multiplexed.retire(&slot);
             }
-            Err(Failed::Unprocessed(_)) if tries < MOST_TRIES && outgoing.rewind() => {
-                tries += 1;
-                drop(slot);
-                let room = timeout_at(time.deadline, Multiplexed::room(pool)).await;
-                slot = room.map_err(|_| UpstreamFault::Timeout)??;
-            }
-            Err(Failed::Unprocessed(fault)) => return Err(fault),
-            Err(Failed::For(fault)) => {
-                if matches!(fault, UpstreamFault::Timeout) {
-                    // Whether it is slow or dead can't be told: let others not wait for it too.
-                    pool.multiplexed.retire(&slot);
-                }
-                return Err(fault);
-            }
+            Err(Failed::For(fault))
         }
     }
 }
 
-/// Where the answer is awaited, as long as there is no reason to give up.
-struct Time {
-    patience: Duration,
-    deadline: Instant,
+impl From<UpstreamFault> for Failed {
+    fn from(fault: UpstreamFault) -> Self {
+        Self::For(fault)
+    }
 }
 
 /// The head as HTTP/2 has it: an absolute target for `Host`, and no word about the connection (RFC 9113 §8.2.2, §8.3.1).
@@ -114,20 +107,21 @@ async fn exchange(
     head: Request<()>,
     outgoing: &mut Outgoing,
     progress: &Progress,
-    time: &mut Time,
-) -> Result<(Response<RecvStream>, Option<SendStream<Bytes>>), Failed> {
+    patience: Duration,
+) -> Result<(Response<RecvStream>, Option<SendStream<Bytes>>), Broken> {
+    let mut deadline = Instant::now() + patience;
     let is_all = outgoing.is_empty();
     // It was ready a moment ago: what is wrong now is the request.
     let (answer, upload) =
-        slot.begin(head, is_all).map_err(|error| Failed::For(UpstreamFault::Protocol(error.into())))?;
+        slot.begin(head, is_all).map_err(|error| Broken::For(UpstreamFault::Protocol(error.into())))?;
     let mut begun = Begun { answer, upload: (!is_all).then_some(upload) };
     loop {
         let answered = poll_fn(|context| begun.poll(outgoing, progress, context));
-        match timeout_at(time.deadline, answered).await {
+        match timeout_at(deadline, answered).await {
             Ok(answered) => return answered.map(|answer| (answer, begun.upload)),
-            Err(_) => match progress.renewed(time.patience) {
-                Some(deadline) => time.deadline = deadline,
-                None => return Err(Failed::For(UpstreamFault::Timeout)),
+            Err(_) => match progress.renewed(patience) {
+                Some(later) => deadline = later,
+                None => return Err(Broken::For(UpstreamFault::Timeout)),
             },
         }
     }
@@ -139,7 +133,7 @@ impl Begun {
         outgoing: &mut Outgoing,
         progress: &Progress,
         context: &mut Context<'_>,
-    ) -> Poll<Result<Response<RecvStream>, Failed>> {
+    ) -> Poll<Result<Response<RecvStream>, Broken>> {
         if let Some(upload) = &mut self.upload
             && outgoing.poll_send(upload, context).is_ready()
         {
@@ -149,10 +143,10 @@ impl Begun {
         match Pin::new(&mut self.answer).poll(context) {
             Poll::Ready(Ok(answer)) => Poll::Ready(Ok(answer)),
             Poll::Ready(Err(error)) if was_unprocessed(&error) => {
-                Poll::Ready(Err(Failed::Unprocessed(UpstreamFault::Reset(error.into()))))
+                Poll::Ready(Err(Broken::Unprocessed(UpstreamFault::Reset(error.into()))))
             }
             Poll::Ready(Err(error)) => {
-                Poll::Ready(Err(Failed::For(UpstreamFault::of_http2(error, progress.fault.get()))))
+                Poll::Ready(Err(Broken::For(UpstreamFault::of_http2(error, progress.fault.get()))))
             }
             Poll::Pending => Poll::Pending,
         }

@@ -19,11 +19,15 @@ use super::stream::WRITE_STALL;
 #[derive(Debug)]
 pub(super) struct Outgoing {
     body: RequestBody,
+    /// Of all of it.
+    length: Option<u64>,
     /// What was taken from it; `None` once that is more than is kept.
     kept: Option<Vec<Piece>>,
     kept_bytes: usize,
     /// How many of the pieces the present stream has.
     sent: usize,
+    /// Taken, and waits for room.
+    next: Option<Piece>,
     /// Set while the peer takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
 }
@@ -40,7 +44,8 @@ const MOST_KEPT: usize = 64 * 1024;
 
 impl Outgoing {
     pub(super) fn new(body: RequestBody) -> Self {
-        Self { body, kept: Some(Vec::new()), kept_bytes: 0, sent: 0, stalled: None }
+        let length = body.size_hint().exact();
+        Self { body, length, kept: Some(Vec::new()), kept_bytes: 0, sent: 0, next: None, stalled: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -48,12 +53,13 @@ impl Outgoing {
     }
 
     pub(super) fn length(&self) -> Option<u64> {
-        self.body.size_hint().exact()
+        self.length
     }
 
     /// Sends from the beginning again, if it is still there.
     pub(super) fn rewind(&mut self) -> bool {
         self.sent = 0;
+        self.next = None;
         self.stalled = None;
         self.kept.is_some()
     }
@@ -69,13 +75,28 @@ impl Outgoing {
     /// resets its stream.
     pub(super) fn poll_send(&mut self, stream: &mut SendStream<Bytes>, context: &mut Context<'_>) -> Poll<()> {
         loop {
-            if stream.poll_reset(context).is_ready() || !ready!(self.poll_room(stream, context)) {
+            if stream.poll_reset(context).is_ready() {
                 return Poll::Ready(());
             }
-            let Some(piece) = ready!(self.poll_piece(context)) else {
+            let piece = match self.next.take() {
+                Some(piece) => Some(piece),
+                None => ready!(self.poll_piece(context)),
+            };
+            let Some(piece) = piece else {
                 stream.send_reset(Reason::CANCEL);
                 return Poll::Ready(());
             };
+            // The end takes none: the peer may give no more before it has seen that.
+            if piece.takes_room() {
+                match self.poll_room(stream, context) {
+                    Poll::Ready(true) => {}
+                    Poll::Ready(false) => return Poll::Ready(()),
+                    Poll::Pending => {
+                        self.next = Some(piece);
+                        return Poll::Pending;
+                    }
+                }
+            }
             let (sent, is_last) = match piece {
                 Piece::Data(data) => {
                     let is_last = self.is_all_sent();
@@ -144,5 +165,11 @@ impl Outgoing {
 
     fn is_all_sent(&self) -> bool {
         self.kept.as_ref().is_none_or(|kept| kept.len() == self.sent) && self.body.is_end_stream()
+    }
+}
+
+impl Piece {
+    fn takes_room(&self) -> bool {
+        matches!(self, Self::Data(data) if !data.is_empty())
     }
 }

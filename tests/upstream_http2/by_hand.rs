@@ -1,18 +1,23 @@
 //! Services that speak HTTP/2 frame by frame, as none would by itself.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use http_body_util::BodyExt;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
-use super::before;
+use super::{before, service, yaml};
 use crate::support::client::{request, with_body};
 use crate::support::frames::{
     ACK, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PREFACE, SETTINGS, WHOLE, data, frame, headers,
     rst_stream, settings,
 };
 use crate::support::upstream::listen;
-use crate::support::wire::{Wire, within};
+use crate::support::wire::{Trailed, Wire, within};
 use crate::support::{Client, Gateway};
 
 /// A connection past the preface.
@@ -54,15 +59,24 @@ impl Service {
     }
 }
 
-/// Greets and leaves each connection to `talk`; counts the heads that it got.
+/// Before a service by hand.
 async fn gateway<F, Fut>(talk: F) -> Gateway
+where
+    F: Fn(Service) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    before(by_hand(talk).await)
+}
+
+/// Greets and leaves each connection to `talk`.
+async fn by_hand<F, Fut>(talk: F) -> SocketAddr
 where
     F: Fn(Service) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let connections = AtomicUsize::new(0);
     let talk = Arc::new(talk);
-    let address = listen(move |stream| {
+    listen(move |stream| {
         let number = connections.fetch_add(1, Ordering::SeqCst);
         let talk = Arc::clone(&talk);
         async move {
@@ -72,8 +86,7 @@ where
             talk(Service { wire, number }).await;
         }
     })
-    .await;
-    before(address)
+    .await
 }
 
 fn goaway(last: u32, code: u32) -> Vec<u8> {
@@ -156,24 +169,67 @@ async fn a_refused_stream_is_sent_again_with_its_whole_body() {
     assert_eq!(*bodies.lock().unwrap(), ["whole", "whole", "whole"]);
 }
 
+/// Once for nothing, and then as often as there are retries.
 #[tokio::test]
 async fn a_peer_that_refuses_everything_is_asked_a_few_times_only() {
+    for (retries, expected) in [("none", 2), ("{attempts: 1}", 3), ("{attempts: 3}", 5), ("{on: [reset]}", 2)] {
+        let heads = Arc::new(AtomicUsize::new(0));
+        let address = refusing(Arc::clone(&heads)).await;
+        let upstream = format!("{{servers: [\"http://{address}\"], protocol: http2, retries: {retries}}}");
+        let gateway = Gateway::start(&yaml(&upstream));
+        let answer = within(Client::new(&gateway).send(with_body(request("POST", "/"), "x"))).await;
+        assert_eq!(answer.status, 502);
+        assert_eq!(gateway.audit_of(answer.request_id())["gateway.reason"], "upstream_reset");
+        assert_eq!(heads.load(Ordering::SeqCst), expected, "{retries}");
+    }
+}
+
+#[tokio::test]
+async fn what_many_requests_are_refused_is_sent_again_within_the_budget() {
     let heads = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&heads);
-    let gateway = gateway(move |mut service| {
-        let count = Arc::clone(&count);
+    let address = refusing(Arc::clone(&heads)).await;
+    let upstream = format!("{{servers: [\"http://{address}\"], protocol: http2, retries: {{attempts: 5}}}}");
+    let gateway = Gateway::start(&yaml(&upstream));
+    let client = Client::http2(&gateway);
+    let mut connection = client.connect().await;
+    for _ in 0..40 {
+        assert_eq!(within(connection.send(request("GET", "/"))).await.status, 502);
+    }
+    // One connection of a client is one worker's, and so is its budget.
+    assert_eq!(heads.load(Ordering::SeqCst), 40 + 40 + 30);
+}
+
+#[tokio::test]
+async fn what_one_server_refuses_goes_to_another_with_its_whole_body() {
+    let heads = Arc::new(AtomicUsize::new(0));
+    let refusing = refusing(Arc::clone(&heads)).await;
+    let (serving, _) = service(None).await;
+    let servers = format!("[\"http://{refusing}\", \"http://{serving}\"]");
+    let gateway = Gateway::start(&yaml(&format!(
+        "{{servers: {servers}, protocol: http2, balance: round_robin, ejection: none}}"
+    )));
+    let client = Client::new(&gateway);
+    let mut bodies = Vec::new();
+    for _ in 0..4 {
+        let answer = within(client.send(with_body(request("POST", "/x"), "whole"))).await;
+        bodies.push(answer.body);
+    }
+    assert!(bodies.iter().all(|body| *body == format!("POST http://{serving}/x none 5")), "{bodies:?}");
+    assert!(heads.load(Ordering::SeqCst) > 0);
+}
+
+/// Refuses every stream.
+async fn refusing(heads: Arc<AtomicUsize>) -> SocketAddr {
+    by_hand(move |mut service| {
+        let heads = Arc::clone(&heads);
         async move {
             while let Some(opened) = service.opened().await {
-                count.fetch_add(1, Ordering::SeqCst);
+                heads.fetch_add(1, Ordering::SeqCst);
                 service.say(&rst_stream(opened.stream, REFUSED_STREAM)).await;
             }
         }
     })
-    .await;
-    let answer = within(Client::new(&gateway).get("/")).await;
-    assert_eq!(answer.status, 502);
-    assert_eq!(gateway.audit_of(answer.request_id())["gateway.reason"], "upstream_reset");
-    assert_eq!(heads.load(Ordering::SeqCst), 4);
+    .await
 }
 
 /// Anything but a refusal may have had an effect.
@@ -234,4 +290,112 @@ async fn a_whole_answer_before_the_end_of_the_upload_is_whole() {
         let answer = within(client.send(with_body(request("POST", "/"), vec![0; 1 << 20]))).await;
         assert_eq!(answer.status, 404);
     }
+}
+
+/// The queue is ours: that it is long says nothing about the server.
+#[tokio::test]
+async fn who_waits_in_vain_for_room_is_told_of_overload_and_the_server_is_not_blamed() {
+    let address = by_hand(|mut service| async move {
+        // One stream, whose answer has no end.
+        service.say(&settings(&[(3, 1)])).await;
+        let opened = service.opened().await.unwrap();
+        service.say(&headers(opened.stream, END_HEADERS, &[0x88])).await;
+        service.wire.rest().await;
+    })
+    .await;
+    let upstream = format!(
+        "{{servers: [\"http://{address}\"], protocol: http2, max_connections: 1, response_timeout: 300ms, \
+         circuit_breaker: {{consecutive_failures: 1, open_for: 60s}}}}"
+    );
+    let gateway = Gateway::start(&yaml(&upstream));
+    let client = Client::new(&gateway);
+    let mut connection = client.connect().await;
+    let _held = within(connection.begin(request("GET", "/held"))).await.unwrap();
+    for _ in 0..2 {
+        let answer = within(client.get("/waits")).await;
+        assert_eq!(answer.status, 503);
+        assert_eq!(gateway.audit_of(answer.request_id())["gateway.reason"], "overload");
+    }
+}
+
+/// A peer may give no more room for what has none left to come.
+#[tokio::test]
+async fn the_end_of_an_upload_and_its_trailers_need_no_room() {
+    const BODY: &[u8] = b"all the room";
+    let address = by_hand(|mut service| async move {
+        service.say(&settings(&[(4, u32::try_from(BODY.len()).unwrap())])).await;
+        while let Some(opened) = service.opened().await {
+            let mut ended = false;
+            while !ended {
+                ended = service.next().await.unwrap().ends_stream();
+            }
+            service.answer(opened.stream, b"whole").await;
+        }
+    })
+    .await;
+    let gateway = before(address);
+    for client in gateway.both() {
+        // The first finds out how much room there is.
+        for trailers in [&[][..], &[], &[("x-sum", "1")]] {
+            let mut connection = client.connect_for().await.unwrap();
+            let body = Trailed::new(BODY, trailers);
+            let answer = within(connection.send(request("POST", "/").map(|_| body))).await;
+            assert_eq!((answer.status, &answer.body[..]), (200, &b"whole"[..]));
+        }
+        let answer = within(client.send(with_body(request("POST", "/"), BODY))).await;
+        assert_eq!(answer.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn connections_that_take_no_more_requests_are_among_the_most_that_there_may_be() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    let end = Arc::new(Notify::new());
+    let ends = Arc::clone(&end);
+    let address = by_hand(move |mut service| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let end = Arc::clone(&ends);
+        async move {
+            let opened = service.opened().await.unwrap();
+            let last = [headers(opened.stream, END_HEADERS, &[0x88]), goaway(opened.stream, NO_ERROR)].concat();
+            service.say(&last).await;
+            end.notified().await;
+            service.say(&data(opened.stream, END_STREAM, b"held")).await;
+            service.wire.rest().await;
+        }
+    })
+    .await;
+    let upstream =
+        format!("{{servers: [\"http://{address}\"], protocol: http2, max_connections: 1, response_timeout: 500ms}}");
+    let gateway = Gateway::start(&yaml(&upstream));
+    let client = Client::new(&gateway);
+    let mut connection = client.connect().await;
+    let held = within(connection.begin(request("GET", "/held"))).await.unwrap();
+    assert_eq!(within(client.get("/waits")).await.status, 503);
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+    end.notify_one();
+    within(held.into_body().collect()).await.unwrap();
+    end.notify_one();
+    assert_eq!(within(client.get("/")).await.body, "held");
+}
+
+/// Longer than others, since the silence that is too long is.
+#[tokio::test]
+async fn a_dead_connection_is_left_even_if_every_caller_gives_up_early() {
+    let gateway = gateway(|mut service| async move {
+        while let Some(opened) = service.opened().await {
+            if service.number > 0 {
+                service.answer(opened.stream, b"alive").await;
+            }
+        }
+    })
+    .await;
+    let client = Client::http2(&gateway);
+    for _ in 0..3 {
+        let mut connection = client.connect().await;
+        let given_up = timeout(Duration::from_millis(1800), connection.begin(request("GET", "/"))).await;
+        assert!(given_up.is_err());
+    }
+    assert_eq!(within(client.get("/")).await.body, "alive");
 }
