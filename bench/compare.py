@@ -127,7 +127,9 @@ def versions(binary):
             said = subprocess.run(command, capture_output=True, text=True, check=False)
         except OSError:
             continue
-        number = re.search(r"\d+\.\d+(\.\d+)+|\d+\.\d+", said.stdout + said.stderr)
+        # Some begin with their own path, which may have numbers in it.
+        text = (said.stdout + said.stderr).replace(command[0], "")
+        number = re.search(r"\d+\.\d+(\.\d+)+|\d+\.\d+", text)
         found[name] = number.group() if number else ""
     return found
 

@@ -59,7 +59,7 @@ def targets(figures):
         rows, _ = judged(name, figures["scenarios"][name])
         title = f"[{scenario.title}](#{name})"
         for ours, theirs, found, limit, met in rows:
-            beside = {None: "Portcullis"}.get(theirs, f"{label(name, ours)} / {label(name, theirs)}")
+            beside = f"{label(name, ours)} / {label(name, theirs)}" if theirs else "Portcullis"
             unit = "" if theirs else f" {scenario.unit}"
             lines.append(f"| {title} | {beside} | {'' if met else '**'}{found:.{2 if theirs else 1}f}{unit}{'' if met else '**'} | ≤ {limit:g}{unit} | {'met' if met else '**missed**'} |")
             title = ""
