@@ -110,12 +110,7 @@ async fn decide(
     mut head: Parts,
     upload: &mut Upload,
 ) -> Result<Response<Content>, Rejection> {
-    if worker.is_overloaded(peer) {
-        return Err(Rejection::Overload);
-    }
-    if peer.knowledge == Knowledge::Contradicted {
-        return Err(Rejection::Header(HeaderFault::Contradiction));
-    }
+    take_on(worker, peer)?;
     let request = CanonicalRequest::new(&head, peer.scheme(), &peer.last_authority, &snapshot.limits)?;
     trail.request(&request);
     if let Entrance::Redirect { origin } = &peer.entrance {
@@ -174,6 +169,15 @@ async fn decide(
         trail.commit(answer.status()).await?;
     }
     Ok(answer)
+}
+
+/// Before anything is done for it.
+fn take_on(worker: &Worker, peer: &Peer) -> Result<(), Rejection> {
+    match peer.knowledge {
+        _ if worker.is_overloaded(peer) => Err(Rejection::Overload),
+        Knowledge::Contradicted => Err(Rejection::Header(HeaderFault::Contradiction)),
+        Knowledge::Certain | Knowledge::Uncertain => Ok(()),
+    }
 }
 
 /// Where a permitted request goes.

@@ -275,18 +275,7 @@ impl Collector for Page {
             process.accept_failures,
         )?;
         page.gauge("portcullis_ratelimit_keys", "Keys that rate limits remember", process.limit_keys as f64)?;
-        page.counter("portcullis_audit_lines", "Lines written to the audit log", process.audit_lines)?;
-        page.counter("portcullis_audit_dropped", "Lines that found no room in the audit log", process.audit_dropped)?;
-        page.counter(
-            "portcullis_audit_write_failures",
-            "Writes to the audit log that failed and were tried again",
-            process.audit_failures,
-        )?;
-        page.gauge(
-            "portcullis_audit_broken",
-            "1 while the audit log can't be written",
-            f64::from(u8::from(process.audit_broken)),
-        )?;
+        page.audit_log(process)?;
         page.gauge(
             "portcullis_revocations",
             "Revoked tokens, clients, subjects and issuers",
@@ -310,6 +299,21 @@ impl Collector for Page {
 struct Writer<'w, 'e>(&'w mut DescriptorEncoder<'e>);
 
 impl Writer<'_, '_> {
+    fn audit_log(&mut self, process: &Process) -> fmt::Result {
+        self.counter("portcullis_audit_lines", "Lines written to the audit log", process.audit_lines)?;
+        self.counter("portcullis_audit_dropped", "Lines that found no room in the audit log", process.audit_dropped)?;
+        self.counter(
+            "portcullis_audit_write_failures",
+            "Writes to the audit log that failed and were tried again",
+            process.audit_failures,
+        )?;
+        self.gauge(
+            "portcullis_audit_broken",
+            "1 while the audit log can't be written",
+            f64::from(u8::from(process.audit_broken)),
+        )
+    }
+
     fn upstreams(&mut self, sum: &Sum, process: &Process) -> fmt::Result {
         let (requests, in_flight) = (&sum.server_requests, &sum.server_in_flight);
         self.counters("portcullis_upstream_server_requests", "Requests sent to a server, retries too", requests)?;
