@@ -1,6 +1,7 @@
 //! An audit log that can be believed: what was done to it is found, what befell it is told, and what was acknowledged is there.
 
 mod command;
+mod completeness;
 mod disk;
 mod flood;
 

@@ -89,14 +89,20 @@ impl<'l> Sealed<'l> {
 
     /// The hash that the line names as the one before it, if it is the first of a file.
     pub(crate) fn previous(&self) -> Option<Head> {
-        let rest = self.body.strip_prefix(SEQUENCE)?;
-        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        Head::parse(rest.get(digits..)?.strip_prefix(PREVIOUS)?.get(..LENGTH)?)
+        named_previous(self.body).map(|(_, previous)| previous)
     }
 
     pub(crate) fn follows(&self, previous: &Head, hasher: &mut Hasher) -> bool {
         hasher.hash(previous, |body| body.extend_from_slice(self.body)) == self.link.head
     }
+}
+
+/// The number of a file's first line and the hash that it follows. The line need not be whole.
+pub(crate) fn named_previous(line: &[u8]) -> Option<(u64, Head)> {
+    let rest = line.strip_prefix(SEQUENCE)?;
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let previous = Head::parse(rest.get(digits..)?.strip_prefix(PREVIOUS)?.get(..LENGTH)?)?;
+    Some((sequence(line)?, previous))
 }
 
 /// The number of a line, sealed or not.

@@ -70,12 +70,27 @@ const EVERY: Duration = Duration::from_secs(10);
 const AT_MOST_EVERY: Duration = Duration::from_millis(100);
 const SIGNATURE: &str = ",\"signature\":\"";
 const TAIL_BYTES: u64 = 4096;
+/// Of the names of files that hold checkpoints.
+pub(crate) const SUFFIX: &str = ".checkpoints";
 
 /// Where the checkpoints of a log stand.
 pub(crate) fn path(log: &Path) -> PathBuf {
     let mut path = log.as_os_str().to_owned();
-    path.push(".checkpoints");
+    path.push(SUFFIX);
     path.into()
+}
+
+/// All files with checkpoints of a log and of what was put aside of it, whether the log itself is there or not.
+pub(crate) fn all(log: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = super::rotation::beside(log)?;
+    found.retain(|path| path.as_os_str().as_encoded_bytes().ends_with(SUFFIX.as_bytes()));
+    Ok(found)
+}
+
+/// The key that the last checkpoint in a file names.
+pub(crate) fn key_of(path: &Path) -> Option<String> {
+    let text = String::from_utf8_lossy(&std::fs::read(path).ok()?).into_owned();
+    text.lines().rev().find_map(|line| Some(serde_json::from_str::<Members<'_>>(line).ok()?.key.to_owned()))
 }
 
 impl Checkpoints {
@@ -152,15 +167,13 @@ impl Checkpoints {
     }
 }
 
-/// Reads one line. Only what is signed by `key` is believed.
-pub(crate) fn read(line: &str, key: &PublicKey) -> Read {
+/// Reads one line. Only what is signed by one of these keys is believed.
+pub(crate) fn read(line: &str, keys: &[PublicKey]) -> Read {
     let Ok(members) = serde_json::from_str::<Members<'_>>(line) else { return Read::Garbage };
     let (Some(head), Some(theirs)) = (Head::parse(members.head.as_bytes()), PublicKey::parse(members.key)) else {
         return Read::Garbage;
     };
-    if theirs != *key {
-        return Read::OtherKey(theirs);
-    }
+    let Some(key) = keys.iter().find(|key| **key == theirs) else { return Read::OtherKey(theirs) };
     let message = line.rfind(SIGNATURE).and_then(|end| line.get(..end)).unwrap_or_default();
     if !key.holds(message.as_bytes(), members.signature) {
         return Read::Forged;
@@ -223,17 +236,17 @@ mod tests {
         let text = std::fs::read_to_string(path(&log)).unwrap();
         let counts: Vec<_> = text
             .lines()
-            .map(|line| match read(line, &public) {
+            .map(|line| match read(line, &[public]) {
                 Read::Signed(checkpoint, 1_800_000_000) => (checkpoint.link.sequence, checkpoint.count),
                 other => panic!("{other:?}"),
             })
             .collect();
         assert_eq!(counts, [(7, 7), (1500, 1493)]);
         let line = text.lines().next().unwrap();
-        assert_eq!(read(&line.replace("\"seq\":7", "\"seq\":8"), &public), Read::Forged);
-        assert_eq!(read(&line[..80], &public), Read::Garbage);
+        assert_eq!(read(&line.replace("\"seq\":7", "\"seq\":8"), &[public]), Read::Forged);
+        assert_eq!(read(&line[..80], &[public]), Read::Garbage);
         let other = AuditKey::open(&folder.join("other")).unwrap();
-        assert_eq!(read(line, &other.public()), Read::OtherKey(public));
+        assert_eq!(read(line, &[other.public()]), Read::OtherKey(public));
         assert_eq!(last(&path(&log)).unwrap().sequence, 1500);
         std::fs::remove_dir_all(folder).unwrap();
     }

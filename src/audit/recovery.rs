@@ -92,7 +92,8 @@ pub(super) fn predecessor(path: &Path) -> Link {
     newest.unwrap_or(Link::GENESIS)
 }
 
-fn end(path: &Path) -> Option<Link> {
+/// Where a file ends, as far as it can be told.
+pub(super) fn end(path: &Path) -> Option<Link> {
     if !fs::metadata(path).ok()?.is_file() {
         return None;
     }

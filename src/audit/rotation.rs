@@ -47,19 +47,21 @@ pub(super) fn put_aside(log: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes the oldest files, so that as many are left as are to be kept. Gives those that are gone.
-pub(super) fn remove_old(log: &Path, keep: Option<usize>) -> io::Result<Vec<PathBuf>> {
+/// The oldest files, which are to go so that as many are left as are to be kept.
+pub(super) fn surplus(log: &Path, keep: Option<usize>) -> io::Result<Vec<PathBuf>> {
     let Some(keep) = keep else { return Ok(Vec::new()) };
     let mut aside = put_aside_before(log)?;
     aside.truncate(aside.len().saturating_sub(keep));
-    for old in &aside {
-        fs::remove_file(old)?;
-        match fs::remove_file(checkpoint::path(old)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-    }
     Ok(aside)
+}
+
+/// Removes a file that was put aside, and its checkpoints.
+pub(super) fn remove(old: &Path) -> io::Result<()> {
+    fs::remove_file(old)?;
+    match fs::remove_file(checkpoint::path(old)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// The files that [`put_aside`] has made of this log, oldest first.
@@ -72,14 +74,24 @@ fn put_aside_before(log: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Everything beside the log that begins with its name and a dot, but for checkpoints.
 pub(crate) fn siblings(log: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = beside(log)?;
+    found.retain(|path| !path.as_os_str().as_encoded_bytes().ends_with(checkpoint::SUFFIX.as_bytes()));
+    Ok(found)
+}
+
+/// Everything beside the log that begins with its name and a dot. A folder that is not there holds nothing.
+pub(super) fn beside(log: &Path) -> io::Result<Vec<PathBuf>> {
     let folder = log.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Some(name) = log.file_name().and_then(|name| name.to_str()) else { return Ok(Vec::new()) };
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        entries => entries?,
+    };
+    for entry in entries {
         let entry = entry?.file_name();
         let entry = entry.to_str().unwrap_or_default();
-        let suffix = entry.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
-        if suffix.is_some_and(|suffix| !suffix.ends_with("checkpoints")) {
+        if entry.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')) {
             found.push(log.with_file_name(entry));
         }
     }
@@ -89,9 +101,17 @@ pub(crate) fn siblings(log: &Path) -> io::Result<Vec<PathBuf>> {
 fn is_ours(log: &Path, path: &Path) -> bool {
     let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
     let (Some(log), Some(path)) = (name(log), name(path)) else { return false };
-    let numbers = path.strip_prefix(&log).and_then(|rest| rest.strip_prefix('.')?.split_once('-'));
-    let is_number = |text: &str| text.len() >= DIGITS && text.bytes().all(|byte| byte.is_ascii_digit());
-    numbers.is_some_and(|(first, last)| is_number(first) && is_number(last))
+    path.strip_prefix(&log).and_then(|rest| rest.strip_prefix('.')).and_then(numbers).is_some()
+}
+
+/// The first and the last line of a file that was put aside, by the end of its name.
+pub(super) fn numbers(suffix: &str) -> Option<(u64, u64)> {
+    let number = |text: &str| {
+        let is_number = text.len() >= DIGITS && text.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| text.parse().ok())?
+    };
+    let (first, last) = suffix.split_once('-')?;
+    Some((number(first)?, number(last)?))
 }
 
 pub(super) fn with_suffix(log: &Path, suffix: &str) -> PathBuf {
@@ -130,8 +150,10 @@ mod tests {
         for other in ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.gz", "audit.jsonl.1-2", "audit.json"] {
             fs::write(folder.join(other), "").unwrap();
         }
-        assert_eq!(remove_old(&log, None).unwrap(), [] as [PathBuf; 0]);
-        assert_eq!(remove_old(&log, Some(1)).unwrap(), [aside(&log, 1, 9), aside(&log, 10, 99)]);
+        assert_eq!(surplus(&log, None).unwrap(), [] as [PathBuf; 0]);
+        let old = surplus(&log, Some(1)).unwrap();
+        assert_eq!(old, [aside(&log, 1, 9), aside(&log, 10, 99)]);
+        old.iter().for_each(|old| remove(old).unwrap());
         // The third and its checkpoints, and the five others.
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 7);
         fs::remove_dir_all(folder).unwrap();

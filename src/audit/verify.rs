@@ -1,24 +1,30 @@
 //! Whether a log is what was written: two verdicts, one on what is there and one on what is not.
 //!
 //! Integrity asks whether every line follows from the one before and agrees with what was signed. Completeness asks whether
-//! all lines are there that a signed checkpoint knows of. Each line is checked by itself from the hash that stands before it, so
+//! the chain begins with line 1, or where rotation or the caller says, and holds every line that a signed checkpoint knows of.
+//! Each line is checked by itself from the hash that stands before it, so
 //! that all cores check at once; no JSON is read.
 
+pub(crate) mod chains;
 mod piece;
+pub(crate) mod signed;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use chains::{Chain, naming};
 use piece::{Piece, check};
+use signed::{Asked, Signed};
 
 use super::audit_key::PublicKey;
-use super::chain::{Hasher, Link, Sealed, sequence};
-use super::checkpoint::{self, Checkpoint, Read};
+use super::chain::{Hasher, Link, Sealed};
+use super::checkpoint::Checkpoint;
+use crate::clock;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -33,19 +39,23 @@ pub(crate) struct Report {
     pub(crate) recovered: u64,
     /// Bytes at a file's end that are no line: a crash and no start since, or a line that is being written.
     pub(crate) torn: Option<(PathBuf, u64)>,
+    /// Rotation has removed the lines up to this one, as a later line says.
+    pub(crate) removed: u64,
+    pub(crate) missing: Vec<Missing>,
+    /// The file that the gateway writes, where it is not there or empty although the log has other files.
+    pub(crate) lacks_current: Option<PathBuf>,
+    /// The first line that is asked for.
+    from: u64,
     pub(crate) checkpoints: Signed,
 }
 
-/// What the checkpoints say.
-#[derive(Debug, Default)]
-pub(crate) struct Signed {
-    pub(crate) count: u64,
-    /// The last one's line, and when it was signed, in seconds since 1970.
-    pub(crate) last: Option<(u64, i64)>,
-    /// Lines that a checkpoint knows of, before the first that is there and after the last.
-    pub(crate) missing: Vec<(u64, u64)>,
-    /// What is no checkpoint of this key, and where checkpoints lack.
-    pub(crate) faults: Vec<String>,
+/// Lines that are in no file, before the first that is there or after the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Missing {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    /// A checkpoint knows of them.
+    pub(crate) is_signed: bool,
 }
 
 /// Something that is not as it was written.
@@ -104,8 +114,8 @@ impl Report {
     }
 
     pub(crate) fn completeness(&self) -> Completeness {
-        let missing = |kind: FaultKind| matches!(kind, FaultKind::FilesMissing { .. } | FaultKind::Gap { .. });
-        if !self.checkpoints.missing.is_empty() || self.faults.iter().any(|fault| missing(fault.kind)) {
+        let lacks = self.lines == 0 || self.lacks_current.is_some() || !self.missing.is_empty();
+        if lacks || !self.checkpoints.unsigned.is_empty() || self.faults.iter().any(|fault| self.is_missing(fault)) {
             Completeness::Incomplete
         } else if self.checkpoints.count == 0 {
             Completeness::Unknown
@@ -113,34 +123,40 @@ impl Report {
             Completeness::Complete
         }
     }
-}
 
-/// Files in the order of their lines; empty ones are left out.
-pub(crate) fn in_order(files: Vec<PathBuf>) -> io::Result<Vec<PathBuf>> {
-    let mut numbered = Vec::new();
-    for path in files {
-        let mut head = Vec::new();
-        File::open(&path)?.take(64).read_to_end(&mut head)?;
-        if !head.is_empty() {
-            numbered.push((sequence(&head).unwrap_or(0), path));
+    fn is_missing(&self, fault: &Fault) -> bool {
+        match fault.kind {
+            FaultKind::FilesMissing { to, .. } => to >= self.from.max(self.removed + 1),
+            FaultKind::Gap { .. } => true,
+            FaultKind::NotALine
+            | FaultKind::Changed
+            | FaultKind::OutOfOrder { .. }
+            | FaultKind::Beheaded
+            | FaultKind::Rewritten => false,
         }
     }
-    numbered.sort();
-    Ok(numbered.into_iter().map(|(_, path)| path).collect())
+
+    /// The first line that must be there.
+    fn begin(&self, asked: Asked) -> u64 {
+        asked.from.max(self.removed + 1)
+    }
 }
 
-/// Verifies files in this order. `from` is the first line that is asked for. `progress` is told of bytes as they are done.
+/// Verifies one chain. Without keys no checkpoint is believed. `progress` is told of bytes as they are done.
 pub(crate) fn verify(
-    files: &[PathBuf],
-    key: Option<&PublicKey>,
-    from: u64,
+    chain: &Chain,
+    keys: &[PublicKey],
+    asked: Asked,
     mut progress: impl FnMut(u64),
 ) -> io::Result<Report> {
-    let mut report = Report::default();
-    let signed = match key {
-        Some(key) => signed(files, key, &mut report.checkpoints)?,
-        None => Vec::new(),
-    };
+    let mut report = Report { from: asked.from, ..Report::default() };
+    let files = &chain.files[..];
+    let begun = i64::try_from(clock::now().seconds()).unwrap_or(i64::MAX);
+    let signed =
+        if keys.is_empty() { Vec::new() } else { signed::read(&chain.checkpoints, keys, &mut report.checkpoints)? };
+    let is_empty = |path: &PathBuf| std::fs::metadata(path).map_or(true, |metadata| metadata.len() == 0);
+    let has_others = !(chain.files.is_empty() && chain.checkpoints.is_empty());
+    report.lacks_current = chain.current.clone().filter(|current| has_others && is_empty(current));
     let pieces = thread::scope(|scope| {
         let (jobs, waiting) = sync_channel(2);
         let (results, pieces) = channel();
@@ -164,8 +180,10 @@ pub(crate) fn verify(
     });
     let (pieces, torn) = pieces?;
     report.torn = torn;
-    gather(&mut report, files, pieces.into_values());
-    conclude(&mut report, &signed, from);
+    let unsigned = gather(&mut report, files, pieces.into_values());
+    // Lines that came while this ran may have a checkpoint by now.
+    let seconds = unsigned.map_or(0, |(from, to)| to.min(begun) - from);
+    signed::conclude(&mut report, &signed, asked, seconds);
     Ok(report)
 }
 
@@ -199,7 +217,7 @@ fn work(jobs: &Mutex<Receiver<Job>>, signed: &[Checkpoint], mut done: impl FnMut
 fn cut_all(files: &[PathBuf], jobs: &SyncSender<Job>) -> io::Result<Option<(PathBuf, u64)>> {
     let (mut before, mut number, mut torn) = (None, 0, None);
     for (file, path) in files.iter().enumerate() {
-        let mut source = File::open(path)?;
+        let mut source = File::open(path).map_err(|error| naming(path, &error))?;
         let (mut rest, mut begins_file) = (Vec::new(), true);
         loop {
             let mut lines = rest;
@@ -238,8 +256,10 @@ fn last_link(lines: &[u8]) -> Option<Link> {
     }
 }
 
-fn gather(report: &mut Report, files: &[PathBuf], pieces: impl Iterator<Item = Piece>) {
+/// Gives what the lines after the last checkpoint span.
+fn gather(report: &mut Report, files: &[PathBuf], pieces: impl Iterator<Item = Piece>) -> Option<(i64, i64)> {
     let (mut file, mut lines_before) = (0, 0);
+    let mut unsigned: Option<(i64, i64)> = None;
     for piece in pieces {
         if piece.file != file {
             (file, lines_before) = (piece.file, 0);
@@ -247,6 +267,8 @@ fn gather(report: &mut Report, files: &[PathBuf], pieces: impl Iterator<Item = P
         report.bytes += piece.bytes;
         report.lines += piece.lines;
         report.recovered += piece.recovered;
+        report.removed = report.removed.max(piece.removed);
+        unsigned = piece::both(unsigned, piece.unsigned);
         report.first = report.first.or(piece.first);
         report.last = piece.last.or(report.last);
         let room = MAX_FAULTS.saturating_sub(report.faults.len());
@@ -256,79 +278,7 @@ fn gather(report: &mut Report, files: &[PathBuf], pieces: impl Iterator<Item = P
         }
         lines_before += piece.lines;
     }
-}
-
-/// All checkpoints beside these files, in the order of their lines.
-fn signed(files: &[PathBuf], key: &PublicKey, found: &mut Signed) -> io::Result<Vec<Checkpoint>> {
-    let mut signed = Vec::new();
-    for file in files {
-        let path = checkpoint::path(file);
-        let text = match std::fs::read(&path) {
-            Ok(text) => String::from_utf8_lossy(&text).into_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        for (line, number) in text.lines().zip(1u64..) {
-            let fault = |what: &str| format!("{}:{number}: {what}", path.display());
-            match checkpoint::read(line, key) {
-                Read::Signed(checkpoint, time) => {
-                    if found.last.is_none_or(|(last, _)| checkpoint.link.sequence >= last) {
-                        found.last = Some((checkpoint.link.sequence, time));
-                    }
-                    signed.push(checkpoint);
-                }
-                Read::OtherKey(other) => found.faults.push(fault(&format!("signed by another key, {other}"))),
-                Read::Forged => found.faults.push(fault("the signature does not hold")),
-                // A crash can tear a checkpoint. If it was not one, the next shows the gap.
-                Read::Garbage => {}
-            }
-        }
-    }
-    found.count = signed.len() as u64;
-    signed.sort_by_key(|checkpoint| checkpoint.link.sequence);
-    Ok(signed)
-}
-
-/// What is not there although it was signed.
-fn conclude(report: &mut Report, signed: &[Checkpoint], from: u64) {
-    let found = &mut report.checkpoints;
-    let first = report.first.unwrap_or(u64::MAX);
-    let last = report.last.map_or(0, |link| link.sequence);
-    let covered = signed.iter().map(|checkpoint| checkpoint.link.sequence.saturating_sub(checkpoint.count) + 1);
-    if let Some(line) = covered.map(|line| line.max(from)).min().filter(|line| *line < first) {
-        let to = if report.first.is_some() { first - 1 } else { signed.last().map_or(line, |last| last.link.sequence) };
-        if line <= to {
-            found.missing.push((line, to));
-        }
-    }
-    if let Some(after) = signed.last().map(|checkpoint| checkpoint.link.sequence).filter(|line| *line > last)
-        && report.first.is_some()
-    {
-        found.missing.push((last + 1, after));
-    }
-    for pair in signed.windows(2) {
-        let [one, next] = pair else { continue };
-        if one.link.sequence + next.count != next.link.sequence && one.link.sequence + 1 >= from {
-            let (after, before) = (one.link.sequence, next.link.sequence);
-            found.faults.push(format!("checkpoints are missing between those of lines {after} and {before}"));
-        }
-    }
-}
-
-/// The files of a log that are here: those that were put aside, and the one that is written.
-pub(crate) fn files_of(log: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = super::rotation::siblings(log)?;
-    files.retain(|path| begins_like_a_log(path));
-    if log.exists() {
-        files.push(log.to_owned());
-    }
-    Ok(files)
-}
-
-fn begins_like_a_log(path: &Path) -> bool {
-    let mut head = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(32).read_to_end(&mut head));
-    read.is_ok() && head.starts_with(b"{\"seq\":")
+    unsigned
 }
 
 #[cfg(test)]

@@ -72,6 +72,8 @@ pub(crate) struct Writer {
     began: UnixTime,
     /// After a rotation that could not be done.
     next_rotation: Instant,
+    /// Old files to remove after the lines that say so.
+    surplus: Vec<PathBuf>,
     checkpoints: Option<Checkpoints>,
     group: Group,
     /// Lines of our own, for the next group.
@@ -140,6 +142,7 @@ impl Writer {
             first: 1,
             began: clock::now(),
             next_rotation: clock::instant(),
+            surplus: Vec::new(),
             checkpoints: None,
             group: Group::default(),
             notes: Batch::default(),
@@ -284,6 +287,7 @@ impl Writer {
     fn take(&mut self, batches: Vec<Batch>) {
         self.group.begin(std::mem::take(&mut self.notes), batches);
         self.rotate_if_due(self.group.bytes());
+        self.group.begin(std::mem::take(&mut self.notes), Vec::new());
         self.seal();
         while let Err(error) = self.look().and_then(|()| self.write()) {
             self.health.failures.fetch_add(1, Ordering::Relaxed);
@@ -301,6 +305,7 @@ impl Writer {
         let on_disk = !self.group.is_waited_for() || self.reached_the_disk();
         let lines = self.group.end(on_disk);
         self.health.written.fetch_add(lines as u64, Ordering::Relaxed);
+        self.remove_surplus();
     }
 
     /// In a file that is still where it was.

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 
 use super::terminal::{bad_config, failed, note};
 use super::{ConfigPath, USAGE};
-use crate::audit::verify::{files_of, in_order};
+use crate::audit::verify::chains::{Found, of_files, of_log};
 use crate::audit::writer::Target;
 use crate::config;
 use crate::config::interpolate::Surroundings;
@@ -33,7 +33,7 @@ pub(super) enum AuditVerb {
 /// Which log.
 #[derive(Debug, Args)]
 struct LogFiles {
-    /// The files, in any order; by default those of the configuration, the ones that were put aside included
+    /// The files, in any order, and files of checkpoints; by default those of the configuration, rotated ones included
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -67,9 +67,16 @@ impl LogFiles {
         }
     }
 
-    /// All files, in the order of their lines.
-    fn all(&self) -> Result<Vec<PathBuf>, ExitCode> {
-        let files = if self.files.is_empty() { files_of(&self.current()?) } else { Ok(self.files.clone()) };
-        files.and_then(in_order).map_err(|error| failed(&error))
+    /// All files, by chain and in the order of their lines.
+    fn all(&self) -> Result<Found, ExitCode> {
+        let found = if self.files.is_empty() { of_log(&self.current()?) } else { of_files(&self.files) };
+        let found = found.map_err(|error| failed(&error))?;
+        for file in &found.unread {
+            note(format_args!(
+                "`{}` is not read, as it does not begin like the log: decompress it if it belongs to it",
+                file.display()
+            ));
+        }
+        Ok(found)
     }
 }

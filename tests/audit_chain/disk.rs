@@ -91,7 +91,7 @@ async fn a_deleted_file_is_noticed_and_found_missing() {
     assert_eq!(after["prev_hash"], before["hash"]);
     let (found, code) = home.verified();
     assert_eq!((&found["integrity"], &found["completeness"], code), (&"intact".into(), &"incomplete".into(), 1));
-    assert_eq!(found["checkpoints"]["missing"][0], serde_json::json!([1, before["seq"]]));
+    assert_eq!(found["missing"][0], serde_json::json!([1, before["seq"]]));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::audit::audit_key::AuditKey;
-use crate::audit::checkpoint::Checkpoints;
+use crate::audit::checkpoint::{self, Checkpoints};
 use crate::clock::{self, UnixTime};
 
 /// A log of several files with its checkpoints, in a folder of its own.
@@ -53,7 +53,12 @@ impl Log {
     }
 
     fn report(&self) -> Report {
-        verify(&self.files, Some(&self.key), 1, |_| {}).unwrap()
+        self.report_from(1)
+    }
+
+    fn report_from(&self, from: u64) -> Report {
+        let chain = chains::of_files(&self.files).unwrap().chains.remove(0);
+        verify(&chain, &[self.key], Asked { from, to: None }, |_| {}).unwrap()
     }
 
     fn text(&self, file: usize) -> Vec<u8> {
@@ -125,27 +130,55 @@ fn a_missing_file_and_a_missing_end_are_a_lack_of_completeness() {
     let mut log = Log::new(&[2, 3, 2]);
     log.files.remove(1);
     let report = log.report();
-    assert!(!report.is_intact(), "the checkpoints do not follow each other: {report:?}");
+    assert!(report.is_intact(), "{report:?}");
     assert_eq!(report.completeness(), Completeness::Incomplete);
     assert_eq!(report.faults[0].kind, FaultKind::FilesMissing { from: 3, to: 5 });
     let log = Log::new(&[3, 4]);
     log.change(1, |lines| lines.truncate(2));
     let report = log.report();
     assert!(report.is_intact(), "{report:?}");
-    assert_eq!((report.completeness(), &report.checkpoints.missing[..]), (Completeness::Incomplete, &[(6, 7)][..]));
+    let missing = Missing { from: 6, to: 7, is_signed: true };
+    assert_eq!((report.completeness(), &report.missing[..]), (Completeness::Incomplete, &[missing][..]));
 }
 
 #[test]
-fn old_files_that_were_removed_are_no_fault_but_an_old_checkpoint_knows_of_them() {
+fn a_chain_that_does_not_begin_with_line_1_is_incomplete_unless_a_line_says_that_rotation_removed_the_rest() {
     let mut log = Log::new(&[2, 3]);
     let removed = log.files.remove(0);
-    let report = log.report();
-    assert!(report.is_intact() && report.completeness() == Completeness::Complete, "{report:?}");
-    let both = [removed, log.files[0].clone()].map(|file| fs::read_to_string(checkpoint::path(&file)).unwrap());
-    fs::write(checkpoint::path(&log.files[0]), both.concat()).unwrap();
-    assert_eq!(log.report().checkpoints.missing, [(1, 2)]);
-    let asked = verify(&log.files, Some(&log.key), 3, |_| {}).unwrap();
-    assert!(asked.is_intact() && asked.completeness() == Completeness::Complete, "{asked:?}");
+    for is_signed in [true, false] {
+        let report = log.report();
+        assert!(report.is_intact() && report.completeness() == Completeness::Incomplete, "{report:?}");
+        assert_eq!(report.missing, [Missing { from: 1, to: 2, is_signed }]);
+        let asked = log.report_from(3);
+        assert!(asked.is_intact() && asked.completeness() == Completeness::Complete, "{asked:?}");
+        let _ = fs::remove_file(checkpoint::path(&removed));
+        let _ = fs::remove_file(&removed);
+    }
+    for (name, completeness) in
+        [("000000000001-000000000002", Completeness::Complete), ("000000000001-000000000001", Completeness::Incomplete)]
+    {
+        let member =
+            format!("x\",\"gateway.event\":\"removed\",\"gateway.config\":\"c\",\"gateway.file\":\"audit.jsonl.{name}");
+        let mut log = Log::by(&[2, 3], &[&member]);
+        let removed = log.files.remove(0);
+        fs::remove_file(checkpoint::path(&removed)).unwrap();
+        let report = log.report();
+        assert_eq!((report.is_intact(), report.completeness()), (true, completeness), "{report:?}");
+    }
+}
+
+#[test]
+fn lines_that_are_unsigned_for_longer_than_the_writer_leaves_them_so_are_told() {
+    for (times, completeness) in [
+        (["2027-01-15T08:00:00.000Z", "2027-01-15T08:00:30.000Z"], Completeness::Complete),
+        (["2026-01-15T08:00:00.000Z", "2026-01-15T08:02:00.000Z"], Completeness::Incomplete),
+    ] {
+        let members = times.map(|time| format!("x\",\"time\":\"{time}"));
+        let log = Log::by(&[2, 2], &[&members[0], &members[1]]);
+        fs::remove_file(checkpoint::path(&log.files[1])).unwrap();
+        let report = log.report();
+        assert_eq!((report.is_intact(), report.completeness()), (true, completeness), "{report:?}");
+    }
 }
 
 #[test]

@@ -94,10 +94,23 @@ impl Writer {
         if let Some(checkpoints) = &mut self.checkpoints {
             checkpoints.moved();
         }
-        for old in rotation::remove_old(path, self.settings.rotation.keep)? {
+        self.surplus = rotation::surplus(path, self.settings.rotation.keep)?;
+        for old in self.surplus.clone() {
             self.note(Event::Removed { file: &name(&old) });
         }
         Ok(())
+    }
+
+    /// A file goes once the line that says so is on the disk: without it the chain would lack its beginning.
+    pub(super) fn remove_surplus(&mut self) {
+        if self.surplus.is_empty() {
+            return;
+        }
+        let surplus = std::mem::take(&mut self.surplus);
+        let removed = self.sync().and_then(|()| surplus.iter().try_for_each(|old| rotation::remove(old)));
+        if let Err(error) = removed {
+            error!(%error, "cannot remove old files of the audit log: the next rotation tries again");
+        }
     }
 }
 

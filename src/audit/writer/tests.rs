@@ -3,7 +3,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::mpsc::sync_channel;
 
 use super::*;
-use crate::audit::verify::{Completeness, Report, files_of, in_order, verify};
+use crate::audit::verify::chains::{Chain, of_log};
+use crate::audit::verify::signed::Asked;
+use crate::audit::verify::{Completeness, Report, verify};
 
 const UNLIMITED: Rotation = Rotation { size: None, age: None, keep: None };
 
@@ -51,8 +53,8 @@ impl Home {
     }
 
     fn report(&self) -> Report {
-        let files = in_order(files_of(&self.log()).unwrap()).unwrap();
-        verify(&files, Some(&PublicKey::read(&self.0.join("state/audit-key.pub")).unwrap()), 1, |_| {}).unwrap()
+        let key = PublicKey::read(&self.0.join("state/audit-key.pub")).unwrap();
+        verify(&chain_of(&self.log()), &[key], Asked { from: 1, to: None }, |_| {}).unwrap()
     }
 
     #[track_caller]
@@ -61,6 +63,10 @@ impl Home {
         assert!(report.is_intact() && report.completeness() == Completeness::Complete, "{report:?}");
         assert_eq!((report.lines, report.last.unwrap().sequence), (lines, lines));
     }
+}
+
+fn chain_of(log: &Path) -> Chain {
+    of_log(log).unwrap().chains.remove(0)
 }
 
 fn end(writer: Writer, lines: &[&str]) {
@@ -237,7 +243,7 @@ fn full_files_are_put_aside_and_the_oldest_go() {
     }
     drop(writer);
     end(home.rotating(UNLIMITED), &["last"]);
-    let files = in_order(files_of(&home.log()).unwrap()).unwrap();
+    let files = chain_of(&home.log()).files;
     assert_eq!(files.len(), 3);
     assert!(files.iter().all(|file| fs::metadata(file).unwrap().len() <= 1000), "{files:?}");
     let report = home.report();
@@ -250,13 +256,28 @@ fn full_files_are_put_aside_and_the_oldest_go() {
 }
 
 #[test]
+fn an_old_file_is_removed_only_after_the_line_that_says_so_is_written() {
+    let home = Home::new("removed-first");
+    let mut writer = home.rotating(Rotation { size: Some(300), age: None, keep: Some(1) });
+    (0..3).for_each(|_| writer.take(vec![batch(&"x".repeat(200))]));
+    let [oldest, ..] = &chain_of(&home.log()).files[..] else { panic!() };
+    writer.group.begin(Batch::default(), vec![batch(&"x".repeat(200))]);
+    writer.rotate_if_due(writer.group.bytes());
+    assert!(oldest.exists() && writer.notes.ends.len() == 1, "the line is not written yet");
+    // As if the process had been killed here.
+    drop(writer);
+    let report = home.report();
+    assert!(report.is_intact() && report.missing.is_empty(), "{report:?}");
+}
+
+#[test]
 fn a_file_that_is_old_is_put_aside() {
     let home = Home::new("old");
     let mut writer = home.rotating(Rotation { age: Some(Duration::from_secs(3600)), ..UNLIMITED });
     writer.take(vec![batch("1")]);
     writer.began = UnixTime::from_seconds(clock::now().seconds() - 3600);
     writer.take(vec![batch("2")]);
-    assert_eq!(files_of(&home.log()).unwrap().len(), 2);
+    assert_eq!(chain_of(&home.log()).files.len(), 2);
     end(writer, &[]);
     home.is_sound(2);
 }

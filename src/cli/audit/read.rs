@@ -14,9 +14,10 @@ use serde_json::Value;
 
 use super::LogFiles;
 use super::filter::Filter;
+use crate::audit::chain::sequence;
 use crate::audit::line::shown;
 use crate::cli::Format;
-use crate::cli::terminal::{BAD, BOLD, DIM, GOOD, NAME, WARN, failed, still_out, styled};
+use crate::cli::terminal::{BAD, BOLD, DIM, GOOD, NAME, WARN, failed, note, still_out, styled};
 use crate::clock;
 
 pub(super) const HELP: &str = "\
@@ -56,19 +57,35 @@ pub(in crate::cli) struct QueryArgs {
 /// How often a followed file is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const BUFFER: usize = 256 * 1024;
+/// More are not told.
+const MAX_GAPS: usize = 20;
 
 pub(super) fn query(args: &QueryArgs) -> ExitCode {
-    let files = match args.log.all() {
-        Ok(files) => files,
+    let chains = match args.log.all() {
+        Ok(found) => found.chains,
         Err(code) => return code,
     };
     let mut printer = Printer::new(args.format);
-    for file in files {
-        if let Err(error) =
-            Lines::open(&file, &args.filter).and_then(|mut lines| lines.each(|line| printer.print(line)))
-        {
-            return failed(&error);
+    let mut gaps = Vec::new();
+    for chain in chains {
+        let mut last = 0;
+        for file in chain.files {
+            let read = Lines::open(&file, &args.filter).and_then(|mut lines| {
+                lines.last = last;
+                let goes_on = lines.each(|line| printer.print(line));
+                last = lines.last;
+                gaps.append(&mut lines.gaps);
+                goes_on
+            });
+            match read {
+                Ok(true) => {}
+                Ok(false) => return ExitCode::SUCCESS,
+                Err(error) => return failed(&error),
+            }
         }
+    }
+    for (from, to) in gaps {
+        note(format_args!("lines {from} to {to} are in no file; `portcullis audit verify` says more"));
     }
     ExitCode::SUCCESS
 }
@@ -113,6 +130,10 @@ struct Lines {
     source: BufReader<File>,
     filter: Filter,
     line: Vec<u8>,
+    /// The number of the last line.
+    last: u64,
+    /// Lines that are not there before one that is.
+    gaps: Vec<(u64, u64)>,
 }
 
 type Line<'l> = (&'l [u8], &'l Value);
@@ -121,7 +142,11 @@ impl Lines {
     fn open(path: &Path, filter: &Filter) -> io::Result<Self> {
         let mut filter = filter.clone();
         filter.settle(clock::now());
-        Ok(Self { source: BufReader::with_capacity(BUFFER, File::open(path)?), filter, line: Vec::new() })
+        let file = File::open(path).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot read the audit log `{}`: {error}", path.display()))
+        })?;
+        let source = BufReader::with_capacity(BUFFER, file);
+        Ok(Self { source, filter, line: Vec::new(), last: 0, gaps: Vec::new() })
     }
 
     /// To the end that the file has now. Says whether whoever looks at them still does.
@@ -134,6 +159,12 @@ impl Lines {
                 }
                 continue;
             };
+            if let Some(number) = sequence(line) {
+                if number > self.last + 1 && self.gaps.len() < MAX_GAPS {
+                    self.gaps.push((self.last + 1, number - 1));
+                }
+                self.last = number;
+            }
             if let Some(value) = self.filter.read(line)
                 && !show((line, &value))
             {

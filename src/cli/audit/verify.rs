@@ -1,6 +1,6 @@
 //! `portcullis audit verify`: two verdicts, and the first line that is not as it was written.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -8,33 +8,40 @@ use serde_json::{Value, json};
 
 use super::LogFiles;
 use crate::audit::audit_key::{AuditKeyError, PublicKey};
-use crate::audit::verify::{self, Completeness, Fault, FaultKind, Report};
+use crate::audit::verify::chains::Chain;
+use crate::audit::verify::signed::Asked;
+use crate::audit::verify::{self, Completeness, Fault, FaultKind, Missing, Report};
 use crate::cli::terminal::{BAD, DIM, GOOD, Progress, WARN, failed, note, out, styled};
 use crate::cli::{FINDINGS, Format};
 use crate::clock::UnixTime;
-use crate::telemetry::chain::Chain;
+use crate::telemetry::chain::Chain as Causes;
 
 pub(super) const HELP: &str = "\
 Examples:
   portcullis audit verify
   portcullis audit verify --key rWv8…kQ /mnt/archive/audit.jsonl*
 
-Integrity: every line follows from the one before, and agrees with the signed checkpoints. Completeness: all lines are there \
-that a checkpoint knows of. Whoever can write the log can also write the key beside it: keep the key that the gateway prints \
+Integrity: every line follows from the one before, and agrees with the signed checkpoints. Completeness: the chain begins with \
+line 1, or after the lines that rotation has removed, or with --from; and all lines are there that a checkpoint knows of. The \
+logs of several instances are several chains, with a verdict each. Whoever can write the log can also write the key beside it: keep the key that the gateway prints \
 at its start somewhere else, and give it with --key.
 
-Exit code 1 if anything is not as it was written, or if nothing is signed.";
+Exit code 1 if anything is not as it was written, if lines are missing, or if nothing is signed.";
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct VerifyArgs {
     #[command(flatten)]
     log: LogFiles,
-    /// The public key of the checkpoints, or its file; by default the one in the state directory
+    /// The public key of the checkpoints, or its file; by default the one in the state directory, or beside the first file. May
+    /// be given again for another instance
     #[arg(long, value_name = "KEY")]
-    key: Option<String>,
-    /// Ask for lines from this number on; those before may be gone
+    key: Vec<String>,
+    /// The first line that is asked for: those before may be gone
     #[arg(long, value_name = "SEQ", default_value_t = 1)]
     from: u64,
+    /// The last line that is asked for: those after may be gone
+    #[arg(long, value_name = "SEQ")]
+    to: Option<u64>,
     /// Do without checkpoints, such as for a log that went to standard output
     #[arg(long, conflicts_with = "key")]
     no_checkpoints: bool,
@@ -46,53 +53,67 @@ pub(in crate::cli) struct VerifyArgs {
 /// More are counted.
 const FAULTS_SHOWN: usize = 20;
 
-pub(super) fn verify(args: &VerifyArgs) -> ExitCode {
-    match judge(args) {
-        Ok((report, key)) => {
-            match args.format {
-                Format::Text => print_text(&report, key.as_ref()),
-                Format::Json => print_json(&report, key.as_ref()),
-            }
-            let complete = match report.completeness() {
-                Completeness::Complete => true,
-                Completeness::Incomplete => false,
-                Completeness::Unknown => args.no_checkpoints,
-            };
-            if report.is_intact() && complete { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) }
-        }
-        Err(code) => code,
-    }
+/// One chain, and what was found in it.
+struct Verdict {
+    chain: Chain,
+    report: Report,
+    keys: Vec<Key>,
 }
 
 type Key = (PublicKey, String);
 
-fn judge(args: &VerifyArgs) -> Result<(Report, Option<Key>), ExitCode> {
-    let key = if args.no_checkpoints { None } else { key(args)? };
-    let files = args.log.all()?;
-    let bytes = files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|metadata| metadata.len()).sum();
-    let mut progress = Progress::of(bytes);
-    let report = verify::verify(&files, key.as_ref().map(|(key, _)| key), args.from, |bytes| progress.more(bytes));
-    progress.end();
-    Ok((report.map_err(|error| failed(&error))?, key))
+pub(super) fn verify(args: &VerifyArgs) -> ExitCode {
+    let verdicts = match judge(args) {
+        Ok(verdicts) => verdicts,
+        Err(code) => return code,
+    };
+    match args.format {
+        Format::Text => print_all(&verdicts),
+        Format::Json => out(json_of_all(&verdicts)),
+    }
+    let is_good = |verdict: &Verdict| {
+        let complete = match verdict.report.completeness() {
+            Completeness::Complete => true,
+            Completeness::Incomplete => false,
+            Completeness::Unknown => args.no_checkpoints,
+        };
+        verdict.report.is_intact() && complete
+    };
+    if verdicts.iter().all(is_good) { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) }
 }
 
-/// The key, and where it comes from.
-fn key(args: &VerifyArgs) -> Result<Option<Key>, ExitCode> {
-    if let Some(given) = &args.key {
-        if let Some(key) = PublicKey::parse(given) {
-            return Ok(Some((key, "--key".to_owned())));
-        }
-        return read_key(Path::new(given)).map(Some).map_err(|error| failed(&error));
+fn judge(args: &VerifyArgs) -> Result<Vec<Verdict>, ExitCode> {
+    let chains = args.log.all()?.chains;
+    let files = chains.iter().flat_map(|chain| &chain.files);
+    let bytes = files.filter_map(|file| std::fs::metadata(file).ok()).map(|metadata| metadata.len()).sum();
+    let mut progress = Progress::of(bytes);
+    let asked = Asked { from: args.from, to: args.to };
+    let mut verdicts = Vec::new();
+    for chain in chains {
+        let keys = if args.no_checkpoints { Vec::new() } else { keys(args, &chain)? };
+        let public: Vec<PublicKey> = keys.iter().map(|(key, _)| *key).collect();
+        let report = verify::verify(&chain, &public, asked, |bytes| progress.more(bytes));
+        verdicts.push(Verdict { chain, report: report.map_err(|error| failed(&error))?, keys });
     }
-    let folder = match args.log.files.first() {
-        Some(file) => file.parent().map_or_else(PathBuf::new, Path::to_owned),
-        None => args.log.config()?.state_directory,
-    };
+    progress.end();
+    Ok(verdicts)
+}
+
+/// The keys, and where each comes from.
+fn keys(args: &VerifyArgs, chain: &Chain) -> Result<Vec<Key>, ExitCode> {
+    if !args.key.is_empty() {
+        let read = |given: &String| match PublicKey::parse(given) {
+            Some(key) => Ok((key, "--key".to_owned())),
+            None => read_key(Path::new(given)).map_err(|error| failed(&error)),
+        };
+        return args.key.iter().map(read).collect();
+    }
+    let folder = if args.log.files.is_empty() { args.log.config()?.state_directory } else { chain.folder() };
     match read_key(&PublicKey::in_folder(&folder)) {
-        Ok(key) => Ok(Some(key)),
+        Ok(key) => Ok(vec![key]),
         Err(error) => {
-            note(format_args!("no checkpoint is believed: {}; give the key with --key", Chain(&error)));
-            Ok(None)
+            note(format_args!("no checkpoint is believed: {}; give the key with --key", Causes(&error)));
+            Ok(Vec::new())
         }
     }
 }
@@ -119,7 +140,18 @@ fn lines(from: u64, to: u64) -> String {
     if from == to { format!("line {from} is") } else { format!("lines {from} to {to} are") }
 }
 
-fn print_text(report: &Report, key: Option<&Key>) {
+fn print_all(verdicts: &[Verdict]) {
+    for (number, verdict) in (1..).zip(verdicts) {
+        if verdicts.len() > 1 {
+            let any = verdict.chain.files.last().or(verdict.chain.checkpoints.last());
+            let name = any.map(|file| file.display().to_string()).unwrap_or_default();
+            out(format_args!("{}chain {number} of {}: {name}", if number > 1 { "\n" } else { "" }, verdicts.len()));
+        }
+        print_text(verdict);
+    }
+}
+
+fn print_findings(report: &Report) {
     for fault in report.faults.iter().take(FAULTS_SHOWN) {
         out(describe(fault));
     }
@@ -127,9 +159,25 @@ fn print_text(report: &Report, key: Option<&Key>) {
         out(styled(DIM, format_args!("and {more} more")));
     }
     report.checkpoints.faults.iter().take(FAULTS_SHOWN).for_each(out);
-    for (from, to) in &report.checkpoints.missing {
-        out(format_args!("{} missing: a checkpoint knows of them", lines(*from, *to)));
+    for missing in &report.missing {
+        let why = match (missing.is_signed, Some(missing.to + 1) == report.first) {
+            (true, _) => "a checkpoint knows of them",
+            (false, true) => "the chain begins after them, and rotation has not removed them",
+            (false, false) => "they are asked for",
+        };
+        out(format_args!("{} missing: {why}", lines(missing.from, missing.to)));
     }
+    for (from, to) in &report.checkpoints.unsigned {
+        out(format_args!("{} covered by no checkpoint, and should be", lines(*from, *to)));
+    }
+    if let Some(current) = &report.lacks_current {
+        let last = report.last.map_or(0, |link| link.sequence);
+        out(format_args!("{}: missing or empty: what came after line {last} is not there", current.display()));
+    }
+}
+
+fn print_text(Verdict { chain, report, keys }: &Verdict) {
+    print_findings(report);
     let last = report.last.map_or(0, |link| link.sequence);
     let range = report.first.map_or_else(String::new, |first| format!(", {first} to {last}"));
     let integrity = if report.is_intact() { styled(GOOD, "intact") } else { styled(BAD, "BROKEN") };
@@ -159,7 +207,13 @@ fn print_text(report: &Report, key: Option<&Key>) {
         );
         row("torn", styled(WARN, text));
     }
-    if let Some((key, place)) = key {
+    if report.removed > 0 {
+        row("removed", format_args!("lines up to {} by rotation, as the log says", report.removed));
+    }
+    for copy in &chain.copies {
+        row("copy", format_args!("{} {}", copy.display(), styled(DIM, "holds nothing that another file does not")));
+    }
+    for (key, place) in keys {
         row("key", format_args!("{key} {}", styled(DIM, place)));
     }
 }
@@ -168,31 +222,62 @@ fn row(name: &str, value: impl std::fmt::Display) {
     out(format!("{name:>12}  {value}").trim_end());
 }
 
-fn print_json(report: &Report, key: Option<&Key>) {
-    let ranges = |ranges: &[(u64, u64)]| ranges.iter().map(|(from, to)| json!([from, to])).collect::<Vec<Value>>();
+/// One chain is an object. Several are a list, under the worst verdicts.
+fn json_of_all(verdicts: &[Verdict]) -> Value {
+    if let [verdict] = verdicts {
+        return json_of(verdict);
+    }
+    let is_any = |completeness| verdicts.iter().any(|verdict| verdict.report.completeness() == completeness);
+    let completeness = match (is_any(Completeness::Incomplete), is_any(Completeness::Unknown)) {
+        (true, _) => Completeness::Incomplete,
+        (false, true) => Completeness::Unknown,
+        (false, false) => Completeness::Complete,
+    };
+    json!({
+        "integrity": integrity(verdicts.iter().all(|verdict| verdict.report.is_intact())),
+        "completeness": name(completeness),
+        "chains": verdicts.iter().map(json_of).collect::<Vec<_>>(),
+    })
+}
+
+fn integrity(is_intact: bool) -> &'static str {
+    if is_intact { "intact" } else { "broken" }
+}
+
+fn name(completeness: Completeness) -> &'static str {
+    match completeness {
+        Completeness::Complete => "complete",
+        Completeness::Incomplete => "incomplete",
+        Completeness::Unknown => "unknown",
+    }
+}
+
+fn json_of(Verdict { chain, report, keys }: &Verdict) -> Value {
     let fault = |fault: &Fault| json!({ "file": fault.file, "line": fault.line, "fault": describe(fault) });
     let torn = report.torn.as_ref().map(|(file, bytes)| json!({ "file": file, "bytes": bytes }));
-    out(json!({
-        "integrity": if report.is_intact() { "intact" } else { "broken" },
-        "completeness": match report.completeness() {
-            Completeness::Complete => "complete",
-            Completeness::Incomplete => "incomplete",
-            Completeness::Unknown => "unknown",
-        },
+    let missing = |missing: &Missing| json!([missing.from, missing.to]);
+    json!({
+        "integrity": integrity(report.is_intact()),
+        "completeness": name(report.completeness()),
+        "files": chain.files,
+        "copies": chain.copies,
         "lines": report.lines,
         "bytes": report.bytes,
         "first": report.first,
         "last": report.last.map(|link| link.sequence),
         "head": report.last.map(|link| link.head.to_string()),
         "faults": report.faults.iter().map(fault).collect::<Vec<_>>(),
+        "missing": report.missing.iter().map(missing).collect::<Vec<_>>(),
+        "lacks_current": report.lacks_current,
+        "removed_up_to": report.removed,
         "recovered": report.recovered,
         "torn": torn,
         "checkpoints": {
             "count": report.checkpoints.count,
             "last": report.checkpoints.last.map(|(line, _)| line),
-            "missing": ranges(&report.checkpoints.missing),
+            "unsigned": report.checkpoints.unsigned,
             "faults": report.checkpoints.faults,
-            "key": key.map(|(key, _)| key.to_string()),
+            "key": keys.first().map(|(key, _)| key.to_string()),
         },
-    }));
+    })
 }

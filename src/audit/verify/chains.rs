@@ -1,0 +1,244 @@
+//! Which files are one chain, and which checkpoints speak of it.
+//!
+//! Takes logs and checkpoints, each enumerated by itself, so that checkpoints whose log is gone still tell what is missing. Files
+//! of one name belong together, and so do files of which one goes on where the other ends. Never says whether a file is believed.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::audit::chain::{Head, Link, named_previous, sequence};
+use crate::audit::{checkpoint, recovery, rotation};
+
+/// What is to be verified or read.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) chains: Vec<Chain>,
+    /// Files beside a log that do not begin like one, compressed ones for example.
+    pub(crate) unread: Vec<PathBuf>,
+}
+
+/// The files of one instance.
+#[derive(Debug, Default)]
+pub(crate) struct Chain {
+    /// In the order of their lines.
+    pub(crate) files: Vec<PathBuf>,
+    /// Files of checkpoints, those of logs that are gone included.
+    pub(crate) checkpoints: Vec<PathBuf>,
+    /// Files that only repeat what another one of the chain holds.
+    pub(crate) copies: Vec<PathBuf>,
+    /// The file that the gateway writes, where it is known. It must be there.
+    pub(crate) current: Option<PathBuf>,
+}
+
+/// Files of one name in one folder.
+#[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Family {
+    log: PathBuf,
+    files: Vec<PathBuf>,
+    checkpoints: Vec<PathBuf>,
+}
+
+/// Where a file begins and ends.
+struct Ends {
+    first: Option<(u64, Head)>,
+    last: Option<Link>,
+}
+
+impl Chain {
+    /// Where its public key is looked for.
+    pub(crate) fn folder(&self) -> PathBuf {
+        let any = self.files.first().or(self.checkpoints.first());
+        any.and_then(|file| file.parent()).map(Path::to_owned).unwrap_or_default()
+    }
+}
+
+/// The chain of the log that is written at this path.
+pub(crate) fn of_log(log: &Path) -> io::Result<Found> {
+    let (mut files, mut unread) = (Vec::new(), Vec::new());
+    for path in rotation::siblings(log)? {
+        if begins_like_a_log(&path) { files.push(path) } else { unread.push(path) }
+    }
+    unread.retain(|path| path.is_file());
+    if log.exists() {
+        files.push(log.to_owned());
+    }
+    let family = Family { log: log.to_owned(), files, checkpoints: checkpoint::all(log)? };
+    let mut chain = chain(vec![family])?;
+    chain.current = Some(log.to_owned());
+    Ok(Found { chains: vec![chain], unread })
+}
+
+/// The chains of these files, which may be given in any order.
+pub(crate) fn of_files(given: &[PathBuf]) -> io::Result<Found> {
+    let mut families: Vec<Family> = Vec::new();
+    for path in given {
+        let metadata = fs::metadata(path).map_err(|error| naming(path, &error))?;
+        if is_compressed(path) {
+            return Err(io::Error::other(format!("`{}` is compressed: decompress it first", path.display())));
+        }
+        let log = base(path, given);
+        let at = families.iter().position(|family| family.log == log).unwrap_or_else(|| {
+            families.push(Family { log, ..Family::default() });
+            families.len() - 1
+        });
+        let Some(family) = families.get_mut(at) else { continue };
+        let kind = if is_checkpoints(path) { &mut family.checkpoints } else { &mut family.files };
+        let is_same = |other: &PathBuf| fs::metadata(other).is_ok_and(|other| same(&other, &metadata));
+        if !kind.iter().any(is_same) {
+            kind.push(path.clone());
+        }
+    }
+    for family in &mut families {
+        for path in checkpoint::all(&family.log)? {
+            if !family.checkpoints.contains(&path) {
+                family.checkpoints.push(path);
+            }
+        }
+    }
+    let mut chains = joined(families)?.into_iter().map(chain).collect::<io::Result<Vec<_>>>()?;
+    adopt(&mut chains);
+    Ok(Found { chains, unread: Vec::new() })
+}
+
+/// Checkpoints that were kept elsewhere go to the chain of the same key, or to the only one.
+fn adopt(chains: &mut Vec<Chain>) {
+    let (mut with, without): (Vec<Chain>, Vec<Chain>) =
+        std::mem::take(chains).into_iter().partition(|chain| !chain.files.is_empty());
+    for lone in without {
+        let keys = keys_of(&lone);
+        let of_same_key = with.iter().position(|chain| keys_of(chain).iter().any(|key| keys.contains(key)));
+        let only = (with.len() == 1 && with.iter().all(|chain| chain.checkpoints.is_empty())).then_some(0);
+        match of_same_key.or(only).and_then(|at| with.get_mut(at)) {
+            Some(chain) => chain.checkpoints.extend(lone.checkpoints),
+            None => chains.push(lone),
+        }
+    }
+    with.append(chains);
+    *chains = with;
+}
+
+fn keys_of(chain: &Chain) -> Vec<String> {
+    chain.checkpoints.iter().filter_map(|path| checkpoint::key_of(path)).collect()
+}
+
+/// Families of which one goes on where another one ends are one chain.
+fn joined(families: Vec<Family>) -> io::Result<Vec<Vec<Family>>> {
+    let mut groups: Vec<(Vec<Family>, Vec<Ends>)> = Vec::new();
+    for family in families {
+        let mut ends = family.files.iter().map(|file| Ends::of(file)).collect::<io::Result<Vec<_>>>()?;
+        let mut members = vec![family];
+        let mut apart = Vec::new();
+        for (others, theirs) in groups {
+            if theirs.iter().any(|one| ends.iter().any(|two| one.precedes(two) || two.precedes(one))) {
+                members.extend(others);
+                ends.extend(theirs);
+            } else {
+                apart.push((others, theirs));
+            }
+        }
+        apart.push((members, ends));
+        groups = apart;
+    }
+    Ok(groups.into_iter().map(|(families, _)| families).collect())
+}
+
+impl Ends {
+    fn of(path: &Path) -> io::Result<Self> {
+        let first = named_previous(&head_of(path)?);
+        Ok(Self { first, last: recovery::end(path) })
+    }
+
+    fn precedes(&self, next: &Self) -> bool {
+        let (Some(last), Some((first, previous))) = (self.last, next.first) else { return false };
+        last.sequence + 1 == first && last.head == previous
+    }
+}
+
+/// Files in the order of their lines; empty ones and copies are left out.
+fn chain(families: Vec<Family>) -> io::Result<Chain> {
+    let mut chain = Chain::default();
+    let mut numbered = Vec::new();
+    for family in families {
+        for path in family.files {
+            let head = head_of(&path)?;
+            if !head.is_empty() {
+                let length = fs::metadata(&path).map_err(|error| naming(&path, &error))?.len();
+                // Of two that begin with the same line the longer comes first.
+                numbered.push((sequence(&head).unwrap_or(0), u64::MAX - length, path));
+            }
+        }
+        chain.checkpoints.extend(family.checkpoints);
+    }
+    numbered.sort();
+    let mut before = None;
+    for (number, _, path) in numbered {
+        match (before, chain.files.last()) {
+            (Some(other), Some(whole)) if other == number && is_beginning_of(&path, whole)? => chain.copies.push(path),
+            _ => chain.files.push(path),
+        }
+        before = Some(number);
+    }
+    chain.checkpoints.sort();
+    Ok(chain)
+}
+
+/// Whether `path` holds nothing but what `whole` begins with.
+fn is_beginning_of(path: &Path, whole: &Path) -> io::Result<bool> {
+    const BLOCK: u64 = 64 * 1024;
+    let open = |path: &Path| File::open(path).map_err(|error| naming(path, &error));
+    let (mut path, mut whole) = (open(path)?, open(whole)?);
+    loop {
+        let (mut one, mut two) = (Vec::new(), Vec::new());
+        let read = path.by_ref().take(BLOCK).read_to_end(&mut one)?;
+        whole.by_ref().take(read as u64).read_to_end(&mut two)?;
+        if read == 0 || one != two {
+            return Ok(read == 0);
+        }
+    }
+}
+
+/// The path of the log that this file is or was.
+fn base(path: &Path, given: &[PathBuf]) -> PathBuf {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return path.to_owned() };
+    let name = name.strip_suffix(checkpoint::SUFFIX).unwrap_or(name);
+    let (before, suffix) = name.rsplit_once('.').unwrap_or((name, ""));
+    if rotation::numbers(suffix).is_some() || suffix.starts_with("damaged-") {
+        return path.with_file_name(before);
+    }
+    let is_log = |path: &Path| given.iter().any(|other| other == path) || checkpoint::path(path).exists();
+    let dots = name.match_indices('.').map(|(at, _)| at);
+    let mut shorter = dots.filter_map(|at| name.get(..at)).map(|name| path.with_file_name(name));
+    shorter.find(|log| is_log(log)).unwrap_or_else(|| path.with_file_name(name))
+}
+
+fn is_checkpoints(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.ends_with(checkpoint::SUFFIX))
+}
+
+fn same(one: &fs::Metadata, two: &fs::Metadata) -> bool {
+    (one.dev(), one.ino()) == (two.dev(), two.ino())
+}
+
+fn head_of(path: &Path) -> io::Result<Vec<u8>> {
+    const ENOUGH: u64 = 128;
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(ENOUGH).read_to_end(&mut head));
+    read.map(|_| head).map_err(|error| naming(path, &error))
+}
+
+fn begins_like_a_log(path: &Path) -> bool {
+    path.is_file() && head_of(path).is_ok_and(|head| head.starts_with(b"{\"seq\":"))
+}
+
+/// By gzip, zstd, xz or bzip2.
+fn is_compressed(path: &Path) -> bool {
+    const MAGIC: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh"];
+    head_of(path).is_ok_and(|head| MAGIC.iter().any(|magic| head.starts_with(magic)))
+}
+
+/// The error with the path that it is about.
+pub(super) fn naming(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot read `{}`: {error}", path.display()))
+}
