@@ -244,7 +244,7 @@ async fn the_key_for_checkpoints_is_made_once_told_at_start_and_refused_where_ot
     for verb in ["run", "check"] {
         let refused = home.run(&[verb]);
         assert_eq!(refused.code, Some(2));
-        let why = "`state_directory/audit-key.pem` can be read by others (mode 644); set it to 600";
+        let why = "`state/audit-key.pem` can be read by others (mode 644); set it to 600";
         assert!(refused.stderr.contains(why), "{}", refused.stderr);
     }
 }

@@ -231,6 +231,32 @@ fn only_says(bytes: &[u8], message: &str) {
     assert!(told.stderr.ends_with("gateway.yaml: 1 problem\n"), "{}", told.stderr);
 }
 
+/// A default is in no line of the file: whatever stands in its place is not quoted for it.
+#[test]
+fn a_path_that_is_a_default_is_told_and_no_line_of_the_file_for_it() {
+    let folder = folder();
+    fs::write(folder.join("state"), "a file").unwrap();
+    let yaml = "version: 1\n\
+        listeners: [{address: 127.0.0.1:0, tls: {certificates: [{cert: a.crt, key: a.key, self_signed: true}]}}]\n\
+        oauth:\n  issuer: https://localhost\n  audiences: [a]\n  \
+        clients: {app: {secrets: [{value: \"${SECRET}\"}], scopes: [a]}}\n\
+        upstreams: {legacy: \"http://127.0.0.1:9000\"}\n\
+        routes: [{path: /x, upstream: legacy, access: {}}]\n";
+    fs::write(folder.join("gateway.yaml"), yaml).unwrap();
+    for verb in ["check", "run"] {
+        let told = run(program(&folder).arg(verb).env("SECRET", "hunter2-hunter2-hunter2"));
+        for expected in [
+            "cannot open the audit log `state/audit.jsonl`: a file stands where a folder should be; set `audit.file` to another path",
+            "cannot use `state/keys`: a file stands where a folder should be",
+            "cannot use `state`: ",
+        ] {
+            assert!(told.stderr.contains(expected), "{expected}: {}", told.stderr);
+        }
+        assert!(!told.stderr.contains("`version: 1`") && !told.stderr.contains("`issuer:"), "{}", told.stderr);
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
 #[test]
 fn nesting_is_bounded() {
     let place = |column| format!("gateway.yaml:1:{column}: nested too deeply: at most 64 levels");

@@ -30,6 +30,7 @@ use super::record::Event;
 use super::recovery::{self, Tail, predecessor, tail};
 use super::rotation::{self, Rotation};
 use crate::clock::{self, UnixTime};
+use crate::telemetry::chain::reason;
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +52,9 @@ pub(crate) struct Settings {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    #[error("cannot open the audit log `{path}`")]
-    Log { path: PathBuf, source: io::Error },
+    /// The cause is told here, so that the way out stands last.
+    #[error("cannot open the audit log `{path}`: {}; {}", reason(error), way_out(error))]
+    Log { path: PathBuf, error: io::Error },
     #[error("the key that signs the audit log's checkpoints can't be used")]
     Key(#[from] AuditKeyError),
 }
@@ -116,7 +118,7 @@ impl Target {
         let Self::File(path) = self else {
             return Ok(());
         };
-        let failed = |source| OpenError::Log { path: path.clone(), source };
+        let failed = |error| OpenError::Log { path: path.clone(), error };
         refuse_pipes(path).map_err(failed)?;
         if path.exists() {
             return OpenOptions::new().append(true).open(path).map(drop).map_err(failed);
@@ -135,7 +137,7 @@ impl Target {
 impl Writer {
     pub(crate) fn open(settings: Settings, reopen: Arc<AtomicBool>, health: Arc<Health>) -> Result<Self, OpenError> {
         let mut writer = Self {
-            output: Output::Stdout(stdout().map_err(|source| OpenError::Log { path: PathBuf::from("-"), source })?),
+            output: Output::Stdout(stdout().map_err(|error| OpenError::Log { path: PathBuf::from("-"), error })?),
             link: Link::GENESIS,
             begins_file: true,
             breaks_line: false,
@@ -152,7 +154,7 @@ impl Writer {
             health,
         };
         if let Target::File(path) = writer.settings.target.clone() {
-            let failed = |source| OpenError::Log { path: path.clone(), source };
+            let failed = |error| OpenError::Log { path: path.clone(), error };
             let file = LogFile::open(&path).map_err(failed)?;
             if file.length().is_some() {
                 let file = writer.recover(file).map_err(failed)?;
@@ -377,6 +379,14 @@ impl Writer {
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer").field("target", &self.settings.target).finish_non_exhaustive()
+    }
+}
+
+fn way_out(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        "run as its owner or set `audit.file`"
+    } else {
+        "set `audit.file` to another path"
     }
 }
 

@@ -18,6 +18,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use crate::clock::{self, UnixTime};
+use crate::telemetry::chain;
 
 /// What a config file may draw on besides its own text.
 pub(crate) struct Surroundings<'a> {
@@ -111,7 +112,7 @@ impl Surroundings<'_> {
 
     fn file(&self, path: &str, folder: &Path) -> Result<String, Problem> {
         let cannot = |cause: String| Problem::Unreadable { path: path.to_owned(), cause };
-        let mut bytes = (self.file)(&folder.join(path)).map_err(|error| cannot(reason(&error)))?;
+        let mut bytes = (self.file)(&folder.join(path)).map_err(|error| cannot(chain::reason(&error)))?;
         if bytes.len() > FILE_BYTES {
             return Err(cannot(format!("it is longer than {} KiB", FILE_BYTES / 1024)));
         }
@@ -161,17 +162,6 @@ impl Problem {
             Self::Unreadable { .. } => "a file in this secret cannot be read",
             Self::DefaultInSecret => "a secret cannot have a default: write `${NAME}`",
         }
-    }
-}
-
-/// What the operating system said, in the style of our own messages.
-pub(super) fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "no such file".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
-        io::ErrorKind::NotADirectory => "a file stands where a folder should be".to_owned(),
-        _ => error.to_string(),
     }
 }
 

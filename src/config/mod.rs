@@ -44,6 +44,7 @@ use source::{Source, Span};
 use types::Config;
 
 use crate::clock::UnixTime;
+use crate::telemetry::chain;
 
 /// All that is wrong with a configuration.
 pub(crate) struct ConfigErrors(Box<(Source, Faults)>);
@@ -86,7 +87,7 @@ fn id(text: &str) -> String {
 pub(crate) fn read(path: &Path, surroundings: &Surroundings<'_>) -> Reading {
     match read_bytes(path) {
         Ok(bytes) => parse(path, bytes, surroundings),
-        Err(error) => Reading::unreadable(path, format!("cannot read the file: {}", interpolate::reason(&error))),
+        Err(error) => Reading::unreadable(path, format!("cannot read the file: {}", chain::reason(&error))),
     }
 }
 

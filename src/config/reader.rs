@@ -178,10 +178,11 @@ impl<'n, 's> Entries<'n, 's> {
         }
     }
 
-    /// A default stands where the map stands that leaves the key out.
+    /// A default stands where the map begins that leaves the key out. It has no text there: none may be quoted for it.
     pub(super) fn or<T: Decode>(&self, key: &'static str, reader: &mut Reader<'_>, default: T) -> At<T> {
         let given = self.node(key).and_then(|node| At::decode(node, reader).ok());
-        given.unwrap_or(At { value: default, span: self.span() })
+        let start = self.span().start as usize;
+        given.unwrap_or(At { value: default, span: Span::new(start, start) })
     }
 
     fn node(&self, key: &'static str) -> Option<&'n At<Node<'s>>> {

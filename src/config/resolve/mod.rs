@@ -28,7 +28,6 @@ use transport::Dialled;
 
 use super::decode::OneOrMore;
 use super::diagnostics::{Faults, Reported};
-use super::interpolate;
 use super::raw::limits::RawLimits;
 use super::raw::{AuditFile, OnFailure as RawOnFailure, RawAdmin, RawAudit, RawConfig, Sync};
 use super::source::{At, Place, Source, Span};
@@ -44,6 +43,7 @@ use crate::oauth::scope::{Scope, ScopeSet};
 use crate::pipeline::routes::RouteTable;
 use crate::server::drain::Shutdown;
 use crate::server::limits::{Limits, Memory};
+use crate::telemetry::chain;
 use crate::upstream::names::NameServers;
 
 /// What resolving needs besides the raw file.
@@ -218,8 +218,7 @@ impl Resolver<'_> {
         }
         let state = self.source.locate(&state_directory.value);
         if let (Target::File(_), Err(error)) = (&target, AuditKey::check(&state)) {
-            // By its key: a path that came out of a variable is not echoed.
-            let told = in_our_words(&error).replace(&state.display().to_string(), "state_directory");
+            let told = self.as_written(in_our_words(&error), state_directory.span, &state_directory.value);
             let message = format!("the key that signs the audit log's checkpoints can't be used: {told}");
             self.faults.at(state_directory.span, message);
         }
@@ -283,14 +282,25 @@ impl Resolver<'_> {
         self.source.quote(at.span).map(|text| format!(" {text}")).unwrap_or_default()
     }
 
-    /// A message that names the path at `span`, with the path as the file writes it where it came out of a variable: that
-    /// may hold anything, a private key in the place of its path for one.
+    /// A message that names the path at `span`. A path that came out of a variable is named as the file writes it unless the
+    /// disk knows it: the variable may hold anything, a private key in the place of its path for one.
     fn as_written(&self, message: String, span: Span, path: &Path) -> String {
-        if !self.source.has_references(span) {
+        let located = self.source.locate(path);
+        if !self.source.has_references(span) || self.is_known(&located, span) {
             return message;
         }
         let written = self.source.quote(span).unwrap_or_else(|| "…".to_owned());
-        message.replace(&self.source.locate(path).display().to_string(), written.trim_matches('`'))
+        message.replace(&located.display().to_string(), written.trim_matches('`'))
+    }
+
+    /// Whether a path is there, or its folder is and the file writes out the name in it.
+    fn is_known(&self, path: &Path, span: Span) -> bool {
+        let is_written_out = |name: &str| {
+            let written = self.source.verbatim(span).trim_end_matches(['"', '\'']);
+            written.strip_suffix(name).is_some_and(|before| before.ends_with('/'))
+        };
+        let name = path.file_name().and_then(|name| name.to_str());
+        path.exists() || path.parent().is_some_and(Path::is_dir) && name.is_some_and(is_written_out)
     }
 
     /// [`quoted`](Self::quoted), at the end of a message.
@@ -302,7 +312,7 @@ impl Resolver<'_> {
 /// An error with its causes, and with what the operating system said in the style of our own messages.
 fn in_our_words(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
-    let told = causes.map(|cause| cause.downcast_ref().map_or_else(|| cause.to_string(), interpolate::reason));
+    let told = causes.map(|cause| cause.downcast_ref().map_or_else(|| cause.to_string(), chain::reason));
     told.collect::<Vec<_>>().join(": ")
 }
 
