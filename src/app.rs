@@ -17,7 +17,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use rustls::ServerConfig;
 use tokio::runtime::{Builder, Runtime};
 use tracing::{info, warn};
 
-use crate::audit::ledger::{Batch, Health, OnFailure, hand_over_within};
+use crate::audit::ledger::{Batch, Health, Lines, OnFailure};
 use crate::audit::record::Event;
 use crate::audit::writer::{OpenError, Writer};
 use crate::clock;
@@ -164,6 +164,7 @@ impl App {
             stop::Signals::new()?
         };
         let (lines, batches) = sync_channel(AUDIT_BATCHES);
+        let lines = Lines::new(lines, Arc::clone(&health));
         let audit_thread = writer.start(batches)?;
         record(Event::Start, &config, &lines);
         ring_keeper.iter().for_each(|ring_keeper| ring_keeper.record_start(&config.id, &lines));
@@ -182,7 +183,6 @@ impl App {
             places: Arc::clone(&places),
             drain: drain.clone(),
             lines,
-            health: Arc::clone(&health),
             memory_is_short,
         };
         let (workers, reports) = workers::start(&config, sockets, &mut plan)?;
@@ -199,7 +199,7 @@ impl App {
         }
         control.spawn(health::keep_checking(snapshot.load().upstreams.clone()));
         control.spawn(upkeep::forget_limit_keys(snapshot));
-        control.spawn(upkeep::watch_audit_log(health));
+        control.spawn(upkeep::watch_audit_log(Arc::clone(&health)));
         started();
         let ended =
             control.block_on(stop::until_told_to_stop(signals, &stage, config.shutdown, &reopen_audit, workers));
@@ -208,7 +208,7 @@ impl App {
         drop(plan);
         offload.into_iter().for_each(Runtime::shutdown_background);
         control.shutdown_background();
-        join_within(audit_thread, FLUSH_TIMEOUT);
+        join_within(audit_thread, FLUSH_TIMEOUT, &health);
         ended
     }
 }
@@ -288,19 +288,19 @@ async fn keep_fresh(settings: IssuerSettings, source: KeySource, shelf: Shelf, k
     }
 }
 
-fn record(event: Event<'_>, config: &Config, lines: &SyncSender<Batch>) {
+fn record(event: Event<'_>, config: &Config, lines: &Lines) {
     let mut batch = Batch::default();
     event.write(clock::now(), &config.id, &mut batch);
-    hand_over_within(lines, batch);
+    lines.hand_over_within(batch);
 }
 
-fn join_within(thread: JoinHandle<()>, patience: Duration) {
+fn join_within(thread: JoinHandle<()>, patience: Duration, health: &Health) {
     let (ended, has_ended) = std::sync::mpsc::channel();
     let waiting = thread::Builder::new().spawn(move || {
         let _ = thread.join();
         let _ = ended.send(());
     });
     if waiting.is_err() || has_ended.recv_timeout(patience).is_err() {
-        tracing::error!("the audit log could not be flushed: its last lines are lost");
+        tracing::error!(lines = health.unwritten(), "the audit log could not be flushed: its last lines are lost");
     }
 }

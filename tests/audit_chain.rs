@@ -18,7 +18,11 @@ use crate::support::wire::within;
 use crate::support::world::{SECRET, config};
 use crate::support::{Answer, Client, Gateway, Upstream};
 
-const ROUTES: [&str; 2] = ["name: open, path: /open, access: public", "name: data, path: /data, access: {}"];
+const ROUTES: [&str; 3] = [
+    "name: open, path: /open, access: public",
+    "name: data, path: /data, access: {}",
+    "name: write, path: /write, access: {scopes: [write:data]}",
+];
 
 /// A folder that outlives the gateways in it.
 struct Home(PathBuf);

@@ -137,6 +137,16 @@ async fn a_file_that_was_renamed_or_deleted_is_made_anew_and_the_numbers_go_on()
 }
 
 #[tokio::test]
+async fn a_disk_that_cannot_hold_what_rotation_keeps_is_told_at_the_start() {
+    let folder = folder();
+    let (_upstream, gateway) = start(&folder, "file: audit.jsonl, rotate: {size: 1024GiB, keep: 999}").await;
+    let told = gateway.log_line("the disk cannot hold the audit log: 1024000.0 GiB by audit.rotate.size and");
+    assert!(told.contains("iB free or taken by it") && told.contains("WARN"), "{told}");
+    let (_upstream, gateway) = start(&folder, "file: small.jsonl, rotate: {size: 8KiB, keep: 1}").await;
+    assert!(!gateway.log_text().contains("cannot hold"), "{}", gateway.log_text());
+}
+
+#[tokio::test]
 async fn sigusr1_opens_the_file_anew() {
     let folder = folder();
     let (_upstream, gateway) = start(&folder, "file: audit.jsonl").await;

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -11,7 +10,7 @@ use tokio::time::sleep;
 use tracing::{error, info};
 
 use super::StartError;
-use crate::audit::ledger::{Batch, hand_over_within};
+use crate::audit::ledger::{Batch, Lines};
 use crate::audit::record::Event;
 use crate::clock;
 use crate::config::types::Oauth;
@@ -67,12 +66,12 @@ pub(super) fn open(
 
 impl RingKeeper {
     /// Records what was made and retired when the ring was opened.
-    pub(super) fn record_start(&self, config: &str, lines: &SyncSender<Batch>) {
+    pub(super) fn record_start(&self, config: &str, lines: &Lines) {
         record_changes(self.before.as_ref(), &self.ring, config, lines);
     }
 
     /// For as long as the gateway runs. `config` names the configuration in audit lines.
-    pub(super) async fn keep(mut self, config: String, lines: SyncSender<Batch>) {
+    pub(super) async fn keep(mut self, config: String, lines: Lines) {
         loop {
             sleep(LOOK_EVERY).await;
             if let Err(error) = self.look(&config, &lines).await {
@@ -82,7 +81,7 @@ impl RingKeeper {
         }
     }
 
-    async fn look(&mut self, config: &str, lines: &SyncSender<Batch>) -> Result<(), RingError> {
+    async fn look(&mut self, config: &str, lines: &Lines) -> Result<(), RingError> {
         // A folder that is gone is not made anew: its keys may come back, and their tokens live.
         let changed = ring_store::version(&self.settings.directory)? != self.version;
         if !changed && rotation::next_step(self.ring.records(), &self.settings.rules, clock::now()).is_none() {
@@ -98,13 +97,7 @@ impl RingKeeper {
     }
 
     /// Who verifies is told before who signs.
-    fn publish(
-        &mut self,
-        ring: Ring,
-        version: Version,
-        config: &str,
-        lines: &SyncSender<Batch>,
-    ) -> Result<(), RingError> {
+    fn publish(&mut self, ring: Ring, version: Version, config: &str, lines: &Lines) -> Result<(), RingError> {
         self.keys.replace_own(ring.verifying_keys().map_err(RingError::Make)?);
         self.server.publish(ring.clone());
         record_changes(Some(&self.ring), &ring, config, lines);
@@ -113,7 +106,7 @@ impl RingKeeper {
     }
 }
 
-fn record_changes(before: Option<&Ring>, after: &Ring, config: &str, lines: &SyncSender<Batch>) {
+fn record_changes(before: Option<&Ring>, after: &Ring, config: &str, lines: &Lines) {
     let (made, retired) = (only_in(Some(after), before), only_in(before, Some(after)));
     if made.is_empty() && retired.is_empty() {
         return;
@@ -127,7 +120,7 @@ fn record_changes(before: Option<&Ring>, after: &Ring, config: &str, lines: &Syn
         info!(key.id = key_id, "a signing key was retired");
         Event::KeyRetired(key_id).write(clock::now(), config, &mut batch);
     }
-    hand_over_within(lines, batch);
+    lines.hand_over_within(batch);
 }
 
 fn only_in<'r>(ring: Option<&'r Ring>, other: Option<&Ring>) -> Vec<&'r str> {

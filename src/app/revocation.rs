@@ -3,13 +3,12 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::thread;
 
 use tracing::{error, warn};
 
 use super::{RESTART_AFTER, StartError};
-use crate::audit::ledger::{Batch, hand_over_within};
+use crate::audit::ledger::{Batch, Lines};
 use crate::audit::record::{Event, Revocation};
 use crate::clock;
 use crate::config::types::Config;
@@ -36,7 +35,7 @@ pub(super) fn start(
     mut keeper: Keeper,
     issuers: Vec<Arc<TrustedIssuer>>,
     config: String,
-    lines: SyncSender<Batch>,
+    lines: Lines,
 ) -> io::Result<()> {
     let mut told = move |entries: &[Entry]| {
         for entries in entries.chunks(LINES) {
@@ -44,7 +43,7 @@ pub(super) fn start(
             for entry in entries {
                 Event::Revocation(describe(entry, &issuers)).write(clock::now(), &config, &mut batch);
             }
-            hand_over_within(&lines, batch);
+            lines.hand_over_within(batch);
         }
     };
     let run = move || {

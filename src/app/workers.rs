@@ -5,7 +5,6 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::SyncSender;
 use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
@@ -13,7 +12,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 
 use super::StartError;
-use crate::audit::ledger::{Batch, Health, Ledger};
+use crate::audit::ledger::{Ledger, Lines};
 use crate::config::types::Config;
 use crate::pipeline::pressure::Pressure;
 use crate::pipeline::snapshot::Snapshot;
@@ -33,8 +32,7 @@ pub(super) struct Plan {
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) places: Arc<Places>,
     pub(super) drain: Drain,
-    pub(super) lines: SyncSender<Batch>,
-    pub(super) health: Arc<Health>,
+    pub(super) lines: Lines,
     pub(super) memory_is_short: Arc<AtomicBool>,
 }
 
@@ -57,7 +55,7 @@ pub(super) fn start(
         let (ended, has_ended) = oneshot::channel();
         let runtime = move || {
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-            let ledger = Rc::new(Ledger::new(plan.lines.clone(), Arc::clone(&plan.health), rules, ledger_capacity));
+            let ledger = Rc::new(Ledger::new(plan.lines.clone(), rules, ledger_capacity));
             runtime.block_on(work(plan, mine, Rc::clone(&ledger), share, report_requests));
             // What is still open is dropped with the runtime, and leaves its lines.
             drop(runtime);

@@ -1,8 +1,9 @@
-//! A flood of refusals to strangers becomes a few counted lines.
+//! Decisions without a line of their own become a few counted lines.
 //!
-//! Who has not proved who they are can be refused as often as they like. Up to a number a second and address each refusal has
-//! its line; beyond it they are counted, by reason, and told once a second. Each worker folds what it has refused itself. No more
-//! addresses are told apart than there is room for; the rest share one count.
+//! A caller without valid credentials can be refused as often as it likes. Up to a number a second and address each such refusal
+//! has its line; beyond it they are counted. Any other decision is counted if its line finds no room. Counts are told once a
+//! second, refusals by reason and answers by decision. Each worker folds what it has decided itself. No more addresses are told
+//! apart than there is room for; the rest share one count.
 
 use std::net::IpAddr;
 
@@ -11,17 +12,30 @@ use foldhash::{HashMap, HashMapExt as _};
 use super::ledger::Batch;
 use super::line::Line;
 use super::reason::Reason;
+use super::record::Decision;
 use crate::clock::UnixTime;
 
-/// A refusal of someone who has proved nothing.
+/// A decision after its answer, as far as a count can tell it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Refusal<'r> {
+pub(crate) struct Decided<'r> {
     /// Or the network that counts as one address.
     pub(crate) address: IpAddr,
-    pub(crate) reason: Reason,
+    pub(crate) kind: Kind,
     pub(crate) time: UnixTime,
     /// Which configuration decided.
     pub(crate) config: &'r str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A refusal of a caller without valid credentials, which floods.
+    Unauthenticated(Reason),
+    /// A refusal of a known caller.
+    Refused(Reason),
+    /// Not refused, however it ended.
+    Answered(Decision),
+    /// It takes back a line that was written before: it can wait until the log works again.
+    Retracted(Decision),
 }
 
 #[derive(Debug)]
@@ -38,7 +52,8 @@ pub(super) struct Folder {
 #[derive(Debug, Default)]
 struct Bucket {
     told: u32,
-    folded: Option<Folded>,
+    refusals: Option<Folded>,
+    answers: Option<Folded>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -46,8 +61,14 @@ struct Folded {
     first: UnixTime,
     last: UnixTime,
     count: u64,
-    /// No longer than there are reasons.
-    reasons: Vec<(Reason, u64)>,
+    /// By reason or decision: no more than there are.
+    counts: Vec<(&'static str, u64)>,
+}
+
+/// The event of a folded line, and what its counts are by.
+struct Heading {
+    event: &'static str,
+    counts: &'static str,
 }
 
 /// Addresses that a worker tells apart within a second.
@@ -55,6 +76,17 @@ const MAX_ADDRESSES: usize = 1024;
 /// Lines of their own in a second, however many addresses there are.
 const MAX_SINGLY: u32 = 1000;
 const OTHERS: &str = "(others)";
+const REFUSALS: Heading = Heading { event: "refusals_folded", counts: "gateway.folded.reason" };
+const ANSWERS: Heading = Heading { event: "answers_folded", counts: "gateway.folded.decision" };
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Unauthenticated(reason) | Self::Refused(reason) => reason.as_str(),
+            Self::Answered(decision) | Self::Retracted(decision) => decision.as_str(),
+        }
+    }
+}
 
 impl Folder {
     pub(super) fn new(singly: Option<u32>) -> Self {
@@ -74,23 +106,23 @@ impl Folder {
         true
     }
 
-    pub(super) fn fold(&mut self, refusal: &Refusal<'_>) {
-        if self.config != refusal.config {
-            refusal.config.clone_into(&mut self.config);
+    pub(super) fn fold(&mut self, decided: &Decided<'_>) {
+        if self.config != decided.config {
+            decided.config.clone_into(&mut self.config);
         }
-        let time = refusal.time;
-        let folded = self.bucket(refusal.address).folded.get_or_insert_with(|| Folded {
-            first: time,
-            last: time,
-            count: 0,
-            reasons: Vec::new(),
-        });
+        let (time, name) = (decided.time, decided.kind.name());
+        let bucket = self.bucket(decided.address);
+        let folded = match decided.kind {
+            Kind::Unauthenticated(_) | Kind::Refused(_) => &mut bucket.refusals,
+            Kind::Answered(_) | Kind::Retracted(_) => &mut bucket.answers,
+        };
+        let folded = folded.get_or_insert_with(|| Folded { first: time, last: time, count: 0, counts: Vec::new() });
         folded.first = folded.first.min(time);
         folded.last = folded.last.max(time);
         folded.count += 1;
-        match folded.reasons.iter_mut().find(|(reason, _)| *reason == refusal.reason) {
+        match folded.counts.iter_mut().find(|(other, _)| *other == name) {
             Some((_, count)) => *count += 1,
-            None => folded.reasons.push((refusal.reason, 1)),
+            None => folded.counts.push((name, 1)),
         }
     }
 
@@ -107,35 +139,49 @@ impl Folder {
         self.told = 0;
         let config = &self.config;
         self.addresses.retain(|address, bucket| {
-            bucket.told = 0;
-            if bucket.folded.is_some() && has_room() {
-                bucket.tell(&name(*address), config, batch);
-            }
-            bucket.folded.is_some()
+            bucket.tell(|| name(*address), config, &mut has_room, batch);
+            !bucket.is_told()
         });
-        self.others.told = 0;
-        if self.others.folded.is_some() && has_room() {
-            self.others.tell(OTHERS, config, batch);
-        }
-        self.addresses.is_empty() && self.others.folded.is_none()
+        self.others.tell(|| OTHERS.to_owned(), config, &mut has_room, batch);
+        self.addresses.is_empty() && self.others.is_told()
     }
 }
 
 impl Bucket {
-    fn tell(&mut self, address: &str, config: &str, batch: &mut Batch) {
-        let Some(mut folded) = self.folded.take() else { return };
-        folded.reasons.sort_unstable();
+    fn is_told(&self) -> bool {
+        self.refusals.is_none() && self.answers.is_none()
+    }
+
+    fn tell(
+        &mut self,
+        address: impl Fn() -> String,
+        config: &str,
+        mut has_room: impl FnMut() -> bool,
+        batch: &mut Batch,
+    ) {
+        self.told = 0;
+        for (heading, folded) in [(REFUSALS, &mut self.refusals), (ANSWERS, &mut self.answers)] {
+            if let Some(folded) = folded.take_if(|_| has_room()) {
+                folded.tell(&heading, &address(), config, batch);
+            }
+        }
+    }
+}
+
+impl Folded {
+    fn tell(mut self, heading: &Heading, address: &str, config: &str, batch: &mut Batch) {
+        self.counts.sort_unstable();
         batch.push(|bytes| {
             let mut line = Line::open(bytes);
-            line.plain("time", folded.last)
-                .plain("gateway.event", "refusals_folded")
+            line.plain("time", self.last)
+                .plain("gateway.event", heading.event)
                 .plain("gateway.config", config)
                 .text("client.address", address)
-                .number("gateway.folded.count", folded.count)
-                .plain("gateway.folded.first", folded.first)
-                .plain("gateway.folded.last", folded.last);
-            for (reason, count) in folded.reasons {
-                line.number_of("gateway.folded.reason", reason.as_str(), count);
+                .number("gateway.folded.count", self.count)
+                .plain("gateway.folded.first", self.first)
+                .plain("gateway.folded.last", self.last);
+            for (name, count) in self.counts {
+                line.number_of(heading.counts, name, count);
             }
             line.close();
         });
@@ -163,7 +209,8 @@ mod tests {
         let time = UnixTime::from_seconds(seconds);
         let singly = folder.tells_singly(address(number));
         if !singly {
-            folder.fold(&Refusal { address: address(number), reason, time, config: "c" });
+            let kind = Kind::Unauthenticated(reason);
+            folder.fold(&Decided { address: address(number), kind, time, config: "c" });
         }
         singly
     }
@@ -192,6 +239,34 @@ mod tests {
         assert!(refuse(&mut folder, 1, Reason::NoToken, 14), "a new second");
         assert_eq!(told(&mut folder, true), [] as [Value; 0]);
         assert!(folder.addresses.is_empty());
+    }
+
+    #[test]
+    fn refusals_of_known_callers_and_answers_are_counted_too_each_in_a_line_of_its_kind() {
+        let mut folder = Folder::new(Some(2));
+        let kinds = [
+            Kind::Refused(Reason::MissingScope),
+            Kind::Answered(Decision::Allow),
+            Kind::Answered(Decision::Allow),
+            Kind::Retracted(Decision::Error),
+        ];
+        for (seconds, kind) in (10..).zip(kinds) {
+            folder.fold(&Decided { address: address(1), kind, time: UnixTime::from_seconds(seconds), config: "c" });
+        }
+        let [refusals, answers] = &told(&mut folder, true)[..] else { panic!("two lines") };
+        assert_eq!(refusals["gateway.folded.reason.missing_scope"], 1);
+        assert_eq!(
+            (&refusals["gateway.event"], &refusals["gateway.folded.count"]),
+            (&json!("refusals_folded"), &json!(1))
+        );
+        assert_eq!(
+            (&answers["gateway.event"], &answers["gateway.folded.count"]),
+            (&json!("answers_folded"), &json!(3))
+        );
+        assert_eq!(
+            (&answers["gateway.folded.decision.allow"], &answers["gateway.folded.decision.error"]),
+            (&json!(2), &json!(1))
+        );
     }
 
     #[test]

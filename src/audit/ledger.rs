@@ -1,7 +1,8 @@
 //! One worker's side of the audit log: places, and the lines that wait to be written.
 //!
 //! A [`Slot`] is a promise that a line will find room. Protected requests and grants can't go on without one; other answers
-//! take one only while half the room is free, so that a flood of refusals never crowds out what must be recorded. Nothing
+//! take one only while half the room is free, so that a flood of refusals never crowds out what must be recorded. A decision
+//! without a slot is counted in a folded line. Nothing
 //! here blocks, allocates per line or crosses to another core, but for handing over a batch.
 
 use std::cell::{Cell, RefCell};
@@ -16,7 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::error;
 
-use super::fold::{Folder, Refusal};
+use super::fold::{Decided, Folder, Kind};
 use crate::clock;
 
 /// Lines on their way from one worker to the writer.
@@ -46,7 +47,14 @@ pub(crate) struct Health {
     /// Milliseconds from `started` to the write that is under way, plus one; 0 between writes.
     writing_since: AtomicU64,
     pub(crate) written: AtomicU64,
+    /// Decisions whose line found no room, and lines that were lost.
     pub(crate) dropped: AtomicU64,
+    /// Decisions that are counted in a folded line.
+    pub(crate) folded: AtomicU64,
+    /// Lines handed over to the writer.
+    pub(super) handed_over: AtomicU64,
+    /// Lines that were lost and are in no folded line; the writer tells their number once it works again.
+    lost: AtomicU64,
     pub(crate) failures: AtomicU64,
 }
 
@@ -77,6 +85,13 @@ pub(crate) struct Rules {
     pub(crate) refusals: Option<u32>,
 }
 
+/// The way to the writer.
+#[derive(Clone, Debug)]
+pub(crate) struct Lines {
+    writer: SyncSender<Batch>,
+    health: Arc<Health>,
+}
+
 pub(crate) struct Ledger {
     rules: Rules,
     capacity: usize,
@@ -84,8 +99,7 @@ pub(crate) struct Ledger {
     reserved: Cell<usize>,
     batch: RefCell<Batch>,
     outstanding: Arc<Outstanding>,
-    health: Arc<Health>,
-    writer: SyncSender<Batch>,
+    lines: Lines,
     waiting: Notify,
     folder: RefCell<Folder>,
     folding: Notify,
@@ -131,15 +145,14 @@ impl Batch {
 }
 
 impl Ledger {
-    pub(crate) fn new(writer: SyncSender<Batch>, health: Arc<Health>, rules: Rules, capacity: usize) -> Self {
+    pub(crate) fn new(lines: Lines, rules: Rules, capacity: usize) -> Self {
         Self {
             rules,
             capacity,
             reserved: Cell::new(0),
             batch: RefCell::default(),
             outstanding: Arc::default(),
-            health,
-            writer,
+            lines,
             waiting: Notify::new(),
             folder: RefCell::new(Folder::new(rules.refusals)),
             folding: Notify::new(),
@@ -155,25 +168,41 @@ impl Ledger {
         match (self.take(self.capacity), self.rules.on_failure) {
             (Some(slot), _) => Ok(Some(slot)),
             (None, OnFailure::Block) => Err(Unavailable),
-            (None, OnFailure::Drop) => Ok(self.lost()),
+            (None, OnFailure::Drop) => Ok(None),
         }
     }
 
-    /// A place for what is answered all the same.
+    /// A place for what is answered all the same. Without one, another is looked for when the answer has ended.
     pub(crate) fn reserve_if_roomy(self: &Rc<Self>) -> Option<Slot> {
-        self.take(self.capacity / 2).or_else(|| self.lost())
+        self.take(self.capacity / 2)
     }
 
-    /// A place for a refusal of someone who has proved nothing, the one it has already or a new one. `None` where it is counted
-    /// instead, because there are many of them or no room.
-    pub(crate) fn place_or_fold(self: &Rc<Self>, refusal: &Refusal<'_>, place: Option<Slot>) -> Option<Slot> {
-        let singly = self.folder.borrow_mut().tells_singly(refusal.address);
-        let place = if singly { place.or_else(|| self.take(self.capacity / 2)) } else { None };
+    /// A place for the line of a decision after its answer: the one that it has already or a new one. `None` where it is counted
+    /// in a folded line instead, because there are many of its kind or no room.
+    pub(crate) fn place_or_fold(self: &Rc<Self>, decided: &Decided<'_>, place: Option<Slot>) -> Option<Slot> {
+        let place = match decided.kind {
+            Kind::Unauthenticated(_) => {
+                self.folding.notify_one();
+                if !self.folder.borrow_mut().tells_singly(decided.address) {
+                    self.fold(decided);
+                    return None;
+                }
+                place.or_else(|| self.reserve_if_roomy())
+            }
+            Kind::Refused(_) | Kind::Answered(_) => place.or_else(|| self.reserve_if_roomy()),
+            Kind::Retracted(_) => place.or_else(|| self.take_of(self.capacity)),
+        };
         if place.is_none() {
-            self.folder.borrow_mut().fold(refusal);
+            self.lines.health.dropped.fetch_add(1, Ordering::Relaxed);
+            self.fold(decided);
         }
-        self.folding.notify_one();
         place
+    }
+
+    fn fold(&self, decided: &Decided<'_>) {
+        self.lines.health.folded.fetch_add(1, Ordering::Relaxed);
+        self.folder.borrow_mut().fold(decided);
+        self.folding.notify_one();
     }
 
     /// Tells once a second what was folded; runs beside the requests of its worker.
@@ -197,18 +226,13 @@ impl Ledger {
         }
     }
 
-    /// For lines about what is answered all the same.
+    /// For folded lines: they are few, and stand for what found no room in the first half.
     fn room(&self) -> usize {
-        if self.health.is_broken() { 0 } else { (self.capacity / 2).saturating_sub(self.in_use()) }
-    }
-
-    /// A place for what takes back a line that was written before: it can wait until the log works again.
-    pub(crate) fn reserve_for_later(self: &Rc<Self>) -> Option<Slot> {
-        self.take_of(self.capacity).or_else(|| self.lost())
+        if self.lines.health.is_broken() { 0 } else { (self.capacity * 3 / 4).saturating_sub(self.in_use()) }
     }
 
     fn take(self: &Rc<Self>, capacity: usize) -> Option<Slot> {
-        if self.health.is_broken() { None } else { self.take_of(capacity) }
+        if self.lines.health.is_broken() { None } else { self.take_of(capacity) }
     }
 
     fn take_of(self: &Rc<Self>, capacity: usize) -> Option<Slot> {
@@ -217,11 +241,6 @@ impl Ledger {
         }
         self.reserved.set(self.reserved.get() + 1);
         Some(Slot { ledger: Rc::clone(self) })
-    }
-
-    fn lost(&self) -> Option<Slot> {
-        self.health.dropped.fetch_add(1, Ordering::Relaxed);
-        None
     }
 
     fn in_use(&self) -> usize {
@@ -248,8 +267,9 @@ impl Ledger {
         self.outstanding.0.fetch_add(lines, Ordering::Relaxed);
         let size = batch.bytes.len();
         let full = Batch { owner: Some(Arc::clone(&self.outstanding)), ..std::mem::take(&mut *batch) };
-        match self.writer.try_send(full) {
+        match self.lines.writer.try_send(full) {
             Ok(()) => {
+                self.lines.health.handed_over.fetch_add(lines as u64, Ordering::Relaxed);
                 *batch = Batch::with_capacity(size, lines);
                 true
             }
@@ -265,19 +285,33 @@ impl Ledger {
     pub(crate) fn finish(&self) {
         let mut batch = self.batch.take();
         self.folder.borrow_mut().tell(|| true, &mut batch);
-        hand_over_within(&self.writer, batch);
+        self.lines.hand_over_within(batch);
     }
 }
 
-/// Waits for the writer to take a batch, but not for ever: a sink that is stuck must not keep the process from ending.
-pub(crate) fn hand_over_within(writer: &SyncSender<Batch>, mut batch: Batch) {
-    let deadline = clock::instant() + LAST_PATIENCE;
-    while let Err(TrySendError::Full(back)) = writer.try_send(batch) {
-        if clock::instant() >= deadline {
-            return error!("the audit log takes nothing: its last lines are lost");
+impl Lines {
+    pub(crate) fn new(writer: SyncSender<Batch>, health: Arc<Health>) -> Self {
+        Self { writer, health }
+    }
+
+    /// Waits for the writer to take a batch, but not for ever: a sink that is stuck must not keep the process from ending.
+    pub(crate) fn hand_over_within(&self, mut batch: Batch) {
+        let (deadline, lines) = (clock::instant() + LAST_PATIENCE, batch.ends.len() as u64);
+        loop {
+            match self.writer.try_send(batch) {
+                Ok(()) => {
+                    self.health.handed_over.fetch_add(lines, Ordering::Relaxed);
+                    return;
+                }
+                Err(TrySendError::Full(back)) if clock::instant() < deadline => batch = back,
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => break,
+            }
+            thread::park_timeout(Duration::from_millis(10));
         }
-        batch = back;
-        thread::park_timeout(Duration::from_millis(10));
+        if lines > 0 {
+            self.health.lose(lines);
+            error!(lines, "the audit log takes nothing: lines are lost");
+        }
     }
 }
 
@@ -308,10 +342,8 @@ impl Slot {
         match (timeout(COMMIT_WITHIN, on_disk).await, ledger.rules.on_failure) {
             (Ok(Ok(())), _) => Ok(()),
             (Ok(Err(_)) | Err(_), OnFailure::Block) => Err(Unavailable),
-            (Ok(Err(_)) | Err(_), OnFailure::Drop) => {
-                ledger.lost();
-                Ok(())
-            }
+            // Not lost: the line is written as soon as it can be.
+            (Ok(Err(_)) | Err(_), OnFailure::Drop) => Ok(()),
         }
     }
 }
@@ -337,6 +369,9 @@ impl Default for Health {
             writing_since: AtomicU64::default(),
             written: AtomicU64::default(),
             dropped: AtomicU64::default(),
+            folded: AtomicU64::default(),
+            handed_over: AtomicU64::default(),
+            lost: AtomicU64::default(),
             failures: AtomicU64::default(),
         }
     }
@@ -365,6 +400,22 @@ impl Health {
         u64::try_from(clock::instant().saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
     }
 
+    fn lose(&self, lines: u64) {
+        self.dropped.fetch_add(lines, Ordering::Relaxed);
+        self.lost.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    /// Lines that were lost and are not told of yet.
+    pub(super) fn take_lost(&self) -> u64 {
+        // Nearly always zero: a load disturbs no other core.
+        if self.lost.load(Ordering::Relaxed) == 0 { 0 } else { self.lost.swap(0, Ordering::Relaxed) }
+    }
+
+    /// Lines that were handed over and are not written.
+    pub(crate) fn unwritten(&self) -> u64 {
+        self.handed_over.load(Ordering::Relaxed).saturating_sub(self.written.load(Ordering::Relaxed))
+    }
+
     /// Says whether that is news.
     pub(super) fn set_broken(&self, broken: bool) -> bool {
         self.broken.swap(broken, Ordering::Relaxed) != broken
@@ -386,12 +437,14 @@ impl std::fmt::Debug for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::reason::Reason;
+    use crate::audit::record::Decision;
     use std::sync::mpsc::{Receiver, sync_channel};
 
     fn ledger(on_failure: OnFailure, capacity: usize) -> (Rc<Ledger>, Receiver<Batch>) {
         let (sender, receiver) = sync_channel(1);
         let rules = Rules { on_failure, synced: Synced::Grants, refusals: Some(1) };
-        (Rc::new(Ledger::new(sender, Arc::default(), rules, capacity)), receiver)
+        (Rc::new(Ledger::new(Lines::new(sender, Arc::default()), rules, capacity)), receiver)
     }
 
     #[test]
@@ -409,7 +462,8 @@ mod tests {
         let (ledger, _receiver) = ledger(OnFailure::Drop, 1);
         let _first = ledger.reserve().unwrap();
         assert!(ledger.reserve().unwrap().is_none());
-        assert_eq!(ledger.health.dropped.load(Ordering::Relaxed), 1);
+        assert!(ledger.place_or_fold(&decided(Kind::Answered(Decision::Allow)), None).is_none());
+        assert_eq!(ledger.lines.health.dropped.load(Ordering::Relaxed), 1);
     }
 
     #[test]
@@ -423,7 +477,7 @@ mod tests {
     #[test]
     fn a_broken_writer_refuses_at_once() {
         let (ledger, _receiver) = ledger(OnFailure::Block, 4);
-        ledger.health.set_broken(true);
+        ledger.lines.health.set_broken(true);
         assert_eq!(ledger.reserve().err(), Some(Unavailable));
     }
 
@@ -451,9 +505,46 @@ mod tests {
         assert_eq!(receiver.recv().unwrap().bytes, b"2");
     }
 
-    fn refusal() -> Refusal<'static> {
-        let reason = crate::audit::reason::Reason::NoToken;
-        Refusal { address: std::net::Ipv4Addr::LOCALHOST.into(), reason, time: clock::now(), config: "c" }
+    fn refusal() -> Decided<'static> {
+        decided(Kind::Unauthenticated(Reason::NoToken))
+    }
+
+    fn decided(kind: Kind) -> Decided<'static> {
+        Decided { address: std::net::Ipv4Addr::LOCALHOST.into(), kind, time: clock::now(), config: "c" }
+    }
+
+    #[test]
+    fn every_decision_that_finds_no_room_is_counted_in_a_folded_line() {
+        let (ledger, receiver) = ledger(OnFailure::Drop, 8);
+        ledger.lines.health.set_broken(true);
+        for kind in [
+            Kind::Unauthenticated(Reason::NoToken),
+            Kind::Refused(Reason::MissingScope),
+            Kind::Answered(Decision::Allow),
+            Kind::Answered(Decision::Issue),
+        ] {
+            assert!(ledger.place_or_fold(&decided(kind), None).is_none(), "{kind:?}");
+        }
+        assert!(ledger.place_or_fold(&decided(Kind::Retracted(Decision::Error)), None).is_some(), "it can wait");
+        let _taken: Vec<_> = std::iter::from_fn(|| ledger.take_of(8)).collect();
+        assert!(ledger.place_or_fold(&decided(Kind::Retracted(Decision::Error)), None).is_none());
+        let health = &ledger.lines.health;
+        let counts = [&health.dropped, &health.folded].map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(counts, [5, 5]);
+        ledger.finish();
+        let text = String::from_utf8(receiver.recv().unwrap().bytes).unwrap();
+        for told in ["no_token\":1", "missing_scope\":1", "allow\":1", "issue\":1", "error\":1"] {
+            assert!(text.contains(told), "{told}: {text}");
+        }
+    }
+
+    #[test]
+    fn lines_that_the_writer_never_takes_are_counted() {
+        let (ledger, receiver) = ledger(OnFailure::Block, 8);
+        drop(receiver);
+        ledger.reserve().unwrap().unwrap().write(|buffer| buffer.extend_from_slice(b"}\n"));
+        ledger.finish();
+        assert_eq!((ledger.lines.health.take_lost(), ledger.lines.health.dropped.load(Ordering::Relaxed)), (1, 1));
     }
 
     #[tokio::test(start_paused = true)]
@@ -474,7 +565,7 @@ mod tests {
     #[test]
     fn refusals_that_find_no_room_are_counted_and_told_at_the_end() {
         let (ledger, receiver) = ledger(OnFailure::Block, 8);
-        ledger.health.set_broken(true);
+        ledger.lines.health.set_broken(true);
         assert!(ledger.place_or_fold(&refusal(), None).is_none());
         ledger.finish();
         let batch = receiver.recv().unwrap();

@@ -7,6 +7,7 @@
 pub(crate) mod audit_key;
 pub(crate) mod chain;
 pub(crate) mod checkpoint;
+mod disk;
 pub(crate) mod fold;
 pub(crate) mod ledger;
 pub(crate) mod line;

@@ -87,9 +87,13 @@ pub(crate) enum Event<'e> {
         expected: u64,
         found: u64,
     },
-    /// A file was removed, as the configuration has it.
+    /// A file is removed, as the configuration has it.
     Removed {
         file: &'e str,
+    },
+    /// Lines that the writer never got, because the log took nothing for too long.
+    Lost {
+        lines: u64,
     },
 }
 
@@ -176,6 +180,7 @@ impl Event<'_> {
                 Self::Revocation(revocation) => revocation.write(&mut line),
                 Self::Recovered { bytes, text } => line.number("gateway.cut_bytes", bytes).text("gateway.cut", text),
                 Self::Damaged { file } | Self::Removed { file } => line.text("gateway.file", file),
+                Self::Lost { lines } => line.number("gateway.lost_lines", lines),
                 Self::Missing { up_to } => line.number("gateway.missing_up_to", up_to),
                 Self::Altered { expected, found } => {
                     line.number("gateway.expected_bytes", expected).number("gateway.found_bytes", found)
@@ -197,6 +202,7 @@ impl Event<'_> {
             Self::Missing { .. } => "missing",
             Self::Altered { .. } => "altered",
             Self::Removed { .. } => "removed",
+            Self::Lost { .. } => "lost",
         }
     }
 }

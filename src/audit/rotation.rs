@@ -22,6 +22,11 @@ pub(crate) struct Rotation {
 const DIGITS: usize = 12;
 
 impl Rotation {
+    /// What all files together may take, but for checkpoints; `None` is no limit.
+    pub(super) fn ceiling(&self) -> Option<u64> {
+        Some(self.size?.saturating_mul(self.keep? as u64 + 1))
+    }
+
     /// Whether a file that began at `began` is to be put aside before `more` bytes are added to its `length`.
     pub(super) fn is_due(&self, length: u64, more: u64, began: UnixTime, now: UnixTime) -> bool {
         let full = self.size.is_some_and(|size| length.saturating_add(more) > size);
@@ -131,6 +136,8 @@ mod tests {
         let none = Rotation { size: None, age: None, keep: None };
         assert!(!none.is_due(u64::MAX, 1, began, later));
         let by_size = Rotation { size: Some(100), ..none };
+        assert_eq!(by_size.ceiling(), None);
+        assert_eq!(Rotation { keep: Some(3), ..by_size }.ceiling(), Some(400));
         assert!(by_size.is_due(90, 11, began, began) && !by_size.is_due(90, 10, began, began));
         assert!(!by_size.is_due(0, 1000, began, began), "an empty file takes what is too large for any");
         let by_age = Rotation { age: Some(Duration::from_secs(60)), ..none };

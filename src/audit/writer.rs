@@ -24,6 +24,7 @@ use tracing::{error, info, warn};
 use super::audit_key::{AuditKey, AuditKeyError, PublicKey};
 use super::chain::{Hasher, Link};
 use super::checkpoint::Checkpoints;
+use super::disk;
 use super::ledger::{Batch, Health};
 use super::log_file::{Condition, LogFile, refuse_pipes};
 use super::record::Event;
@@ -162,6 +163,7 @@ impl Writer {
                 let checkpoints =
                     Checkpoints::open(key, &path, writer.first - 1, writer.link.sequence).map_err(failed)?;
                 writer.checkpoints = Some(checkpoints);
+                disk::warn_if_short(&path, &writer.settings.rotation);
                 writer.output = Output::File(file);
             } else {
                 writer.output = Output::File(file);
@@ -224,6 +226,7 @@ impl Writer {
     }
 
     fn note(&mut self, event: Event<'_>) {
+        self.health.handed_over.fetch_add(1, Ordering::Relaxed);
         event.write(clock::now(), &self.settings.config, &mut self.notes);
     }
 
@@ -287,6 +290,9 @@ impl Writer {
 
     /// Writes these lines after our own.
     fn take(&mut self, batches: Vec<Batch>) {
+        if let lines @ 1.. = self.health.take_lost() {
+            self.note(Event::Lost { lines });
+        }
         self.group.begin(std::mem::take(&mut self.notes), batches);
         self.rotate_if_due(self.group.bytes());
         self.group.begin(std::mem::take(&mut self.notes), Vec::new());

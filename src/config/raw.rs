@@ -79,11 +79,12 @@ mirror! {
 }
 
 mirror! {
+    /// 4 GiB in all by default, and a month where a day fills no file.
     struct RawRotate {
-        size: At<Limit<Size>> = Limit::AtMost(kibibytes(1024 * 1024)),
+        size: At<Limit<Size>> = Limit::AtMost(kibibytes(128 * 1024)),
         age: At<Limit<Period>> = Limit::AtMost(seconds(24 * 3600)),
         /// Files besides the one that is written.
-        keep: At<Limit<Count>> = Limit::AtMost(count(30)),
+        keep: At<Limit<Count>> = Limit::AtMost(count(31)),
     }
 }
 

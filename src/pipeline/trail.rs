@@ -21,7 +21,7 @@ use super::route::Route;
 use super::snapshot::{BuiltIn, OwnIssuer};
 use super::tally::{Ending, side_name};
 use super::worker::{SharedSnapshot, Worker};
-use crate::audit::fold::Refusal;
+use crate::audit::fold::{Decided, Kind};
 use crate::audit::ledger::{Slot, Synced, Unavailable};
 use crate::audit::reason::Reason;
 use crate::audit::record::{Decision, Described, Identity as Written, Record};
@@ -214,11 +214,9 @@ impl Trail {
         }
         let duration = self.started.elapsed();
         if !self.committed || self.reason.is_some() {
-            let ledger = self.worker.ledger();
-            let slot = match (self.slot.take(), self.refused_stranger()) {
-                (slot, Some(refusal)) => ledger.place_or_fold(&refusal, slot),
-                (_, None) if self.committed => ledger.reserve_for_later(),
-                (slot, None) => slot.or_else(|| ledger.reserve_if_roomy()),
+            let slot = match (self.slot.take(), self.kind()) {
+                (Some(slot), Kind::Answered(_) | Kind::Refused(_)) => Some(slot),
+                (slot, kind) => self.worker.ledger().place_or_fold(&self.decided(kind), slot),
             };
             if let Some(slot) = slot {
                 slot.write(|buffer| self.record(duration).write(buffer));
@@ -237,17 +235,26 @@ impl Trail {
         self.worker.tally(|tally| tally.ended(&ending));
     }
 
-    /// What anyone can bring about as often as they like.
-    fn refused_stranger(&self) -> Option<Refusal<'_>> {
-        // What was allowed has its own line, however it ended: an upstream may have had it.
+    /// What is counted where there is no line of its own.
+    fn kind(&self) -> Kind {
         let refused = matches!(self.decision, Decision::Deny | Decision::Error) && !self.was_allowed;
-        let stranger = matches!(self.who, Who::Nobody | Who::Claimed { .. });
-        (refused && stranger).then(|| Refusal {
-            address: network(self.peer.address),
-            reason: self.reason.unwrap_or(Reason::Internal),
-            time: self.now,
-            config: &self.snapshot.config,
-        })
+        let is_known = match self.who {
+            Who::Nobody | Who::Claimed { .. } => false,
+            Who::Caller(_) | Who::Client(_) | Who::Granted(_) => true,
+        };
+        let reason = self.reason.unwrap_or(Reason::Internal);
+        match (refused, is_known) {
+            // Anyone can bring it about as often as they like.
+            (true, false) => Kind::Unauthenticated(reason),
+            _ if self.committed => Kind::Retracted(self.decision),
+            (true, true) => Kind::Refused(reason),
+            // It has its own line, however it ended: an upstream may have had it.
+            (false, _) => Kind::Answered(self.decision),
+        }
+    }
+
+    fn decided(&self, kind: Kind) -> Decided<'_> {
+        Decided { address: network(self.peer.address), kind, time: self.now, config: &self.snapshot.config }
     }
 
     fn record(&self, duration: std::time::Duration) -> Record<'_> {

@@ -114,6 +114,7 @@ pub(crate) struct Process {
     pub(crate) limit_keys: u64,
     pub(crate) audit_lines: u64,
     pub(crate) audit_dropped: u64,
+    pub(crate) audit_folded: u64,
     pub(crate) audit_failures: u64,
     pub(crate) audit_broken: bool,
     pub(crate) revocations: u64,
@@ -302,6 +303,11 @@ impl Writer<'_, '_> {
     fn audit_log(&mut self, process: &Process) -> fmt::Result {
         self.counter("portcullis_audit_lines", "Lines written to the audit log", process.audit_lines)?;
         self.counter("portcullis_audit_dropped", "Lines that found no room in the audit log", process.audit_dropped)?;
+        self.counter(
+            "portcullis_audit_folded",
+            "Decisions that are counted in a folded line of the audit log",
+            process.audit_folded,
+        )?;
         self.counter(
             "portcullis_audit_write_failures",
             "Writes to the audit log that failed and were tried again",

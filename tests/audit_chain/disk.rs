@@ -10,7 +10,7 @@ async fn is_ready(gateway: &Gateway) -> bool {
     Client::plain(gateway.admin.unwrap()).get("/readyz").await.status == 200
 }
 
-fn limit_file_size(gateway: &Gateway, bytes: &str) {
+pub(super) fn limit_file_size(gateway: &Gateway, bytes: &str) {
     let limit = format!("--fsize={bytes}:unlimited");
     assert!(Command::new("prlimit").args(["--pid", &gateway.id().to_string(), &limit]).status().unwrap().success());
 }

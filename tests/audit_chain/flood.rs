@@ -1,5 +1,6 @@
 //! A flood of refusals can neither fill the disk nor hide what must be recorded.
 
+use super::disk::limit_file_size;
 use super::*;
 use crate::support::client::with_token;
 
@@ -40,6 +41,48 @@ async fn strangers_refused_in_floods_are_counted_and_none_is_forgotten() {
     }
     for id in protected {
         assert!(lines.iter().any(|line| line["gateway.request_id"] == id && line["gateway.decision"] == "allow"));
+    }
+    home.is_believed();
+}
+
+/// How many decisions with this reason or decision have a line, and how many are counted in folded ones.
+fn counted(lines: &[Value], member: &str, name: &str) -> (usize, u64) {
+    let singly = lines.iter().filter(|line| line[format!("gateway.{member}")] == name).count();
+    let folded = lines.iter().filter_map(|line| line[format!("gateway.folded.{member}.{name}")].as_u64()).sum();
+    (singly, folded)
+}
+
+#[tokio::test]
+async fn while_the_log_takes_nothing_every_decision_is_counted_in_a_folded_line_and_in_a_metric() {
+    let home = Home::new();
+    let (_upstream, gateway) = home.start("file: audit.jsonl").await;
+    let client = Client::new(&gateway);
+    let token = client.granted("app", SECRET, "scope=read:data").await;
+    let mut connection = client.connect().await;
+    let size = fs::metadata(home.log()).unwrap().len();
+    limit_file_size(&gateway, &(size + 100).to_string());
+    granted_with(&client, 503).await;
+    for _ in 0..30 {
+        // A known caller is refused, and a public route answers.
+        assert_eq!(connection.send(with_token(request("GET", "/write"), &token)).await.status, 403);
+        assert_eq!(connection.send(request("GET", "/open")).await.status, 200);
+    }
+    gateway.log_line("the audit log takes lines too slowly");
+    let metrics = Client::plain(gateway.admin.unwrap()).get("/metrics").await;
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    let count = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().parse::<u64>().unwrap()
+    };
+    assert!(count("portcullis_audit_folded_total") >= 60 && count("portcullis_audit_dropped_total") >= 60, "{metrics}");
+    limit_file_size(&gateway, "unlimited");
+    granted_with(&client, 200).await;
+    stop(gateway).await;
+    let lines = home.lines();
+    for (member, name) in [("reason", "missing_scope"), ("decision", "allow")] {
+        let (singly, folded) = counted(&lines, member, name);
+        assert_eq!(singly as u64 + folded, 30, "{name}: {singly} lines");
+        assert!(folded > 0, "{name}");
     }
     home.is_believed();
 }

@@ -107,11 +107,14 @@ impl Filter {
         let reason = |reason: &String| {
             line["gateway.reason"] == **reason || line.get(format!("gateway.folded.reason.{reason}")).is_some()
         };
+        let is_decision = |name: &str| {
+            line["gateway.decision"] == name || line.get(format!("gateway.folded.decision.{name}")).is_some()
+        };
         let decision = |wanted: DecisionName| match wanted {
-            DecisionName::Allow => line["gateway.decision"] == "allow",
-            DecisionName::Deny => line["gateway.decision"] == "deny" || folded,
-            DecisionName::Issue => line["gateway.decision"] == "issue",
-            DecisionName::Error => line["gateway.decision"] == "error",
+            DecisionName::Allow => is_decision("allow"),
+            DecisionName::Deny => is_decision("deny") || folded,
+            DecisionName::Issue => is_decision("issue"),
+            DecisionName::Error => is_decision("error"),
         };
         let client = |wanted: &String| {
             let id = &line["oauth.client_id"];

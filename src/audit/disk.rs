@@ -1,0 +1,63 @@
+//! Whether the disk can hold as much as rotation keeps.
+//!
+//! Asked once, at the start. Only warns: the disk may get room before the log needs it.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use tracing::warn;
+
+use super::rotation::{self, Rotation};
+
+/// Warns if the log may become larger than the disk has room for.
+pub(super) fn warn_if_short(log: &Path, rotation: &Rotation) {
+    let Some(ceiling) = rotation.ceiling() else { return };
+    match room(log) {
+        Ok(room) if room < ceiling => warn!(
+            path = %log.display(),
+            "the disk cannot hold the audit log: {} by audit.rotate.size and audit.rotate.keep, {} free or taken by it; lower \
+             one of the two, or set audit.file",
+            shown(ceiling),
+            shown(room)
+        ),
+        Ok(_) => {}
+        Err(error) => warn!(%error, path = %log.display(), "cannot tell how much room the disk has for the audit log"),
+    }
+}
+
+/// Bytes that are free, and those that the log has taken.
+fn room(log: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(super::log_file::folder(log))?;
+    let files = rotation::beside(log)?;
+    let lengths = files.iter().map(|path| path.as_path()).chain([log]).filter_map(|path| fs::metadata(path).ok());
+    let taken: u64 = lengths.map(|metadata| metadata.len()).sum();
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize).saturating_add(taken))
+}
+
+/// With one decimal, in the largest unit that fits.
+fn shown(bytes: u64) -> String {
+    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let fitting = units.into_iter().find(|(_, size)| bytes >= *size);
+    fitting.map_or_else(
+        || format!("{bytes} B"),
+        |(unit, size)| {
+            let tenths = u128::from(bytes) * 10 / u128::from(size);
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_shown_with_their_unit() {
+        for (bytes, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (4 << 30, "4.0 GiB"), (u64::MAX, "17179869183.9 GiB")]
+        {
+            assert_eq!(shown(bytes), text);
+        }
+    }
+}
