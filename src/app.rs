@@ -27,9 +27,11 @@ use rustls::ServerConfig;
 use tokio::runtime::{Builder, Runtime};
 use tracing::{info, warn};
 
-use crate::audit::ledger::{Batch, Health, Lines, OnFailure};
+use crate::audit::health::Health;
+use crate::audit::ledger::{Batch, Lines, OnFailure};
 use crate::audit::record::Event;
-use crate::audit::writer::{OpenError, Writer};
+use crate::audit::target::OpenError;
+use crate::audit::writer::Writer;
 use crate::clock;
 use crate::config::types::{Config, ExternalIssuer, Listener, ListenerKind};
 use crate::issuer::offload::Offload;

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
-use crate::audit::ledger::Health;
+use crate::audit::health::Health;
 use crate::pipeline::snapshot::Snapshot;
 use crate::pipeline::worker::ReportRequest;
 use crate::server::drain::{Drain, Stage};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::audit::ledger::Health;
+use crate::audit::health::Health;
 use crate::pipeline::snapshot::Snapshot;
 use crate::upstream::names::{self, Lookup, Name};
 

@@ -8,16 +8,17 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::error;
 
 use super::fold::{Decided, Folder, Kind};
+use super::health::Health;
 use crate::clock;
 
 /// Lines on their way from one worker to the writer.
@@ -35,28 +36,6 @@ pub(crate) struct Batch {
 /// How many lines of one worker have been handed over and are not yet written.
 #[derive(Debug, Default)]
 pub(crate) struct Outstanding(AtomicUsize);
-
-/// The writer's condition, for all who must know.
-#[derive(Debug)]
-pub(crate) struct Health {
-    /// A write has failed, or the file can't be opened.
-    broken: AtomicBool,
-    /// A write has been under way for too long.
-    stuck: AtomicBool,
-    started: Instant,
-    /// Milliseconds from `started` to the write that is under way, plus one; 0 between writes.
-    writing_since: AtomicU64,
-    pub(crate) written: AtomicU64,
-    /// Decisions whose line found no room, and lines that were lost.
-    pub(crate) dropped: AtomicU64,
-    /// Decisions that are counted in a folded line.
-    pub(crate) folded: AtomicU64,
-    /// Lines handed over to the writer.
-    pub(super) handed_over: AtomicU64,
-    /// Lines that were lost and are in no folded line; the writer tells their number once it works again.
-    lost: AtomicU64,
-    pub(crate) failures: AtomicU64,
-}
 
 /// What to do with what can't be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +98,6 @@ const BATCH_BYTES: usize = 128 * 1024;
 const BATCH_AGE: Duration = Duration::from_millis(5);
 /// While the writer does not take batches.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
-const STUCK_AFTER_MS: u64 = 2000;
 /// How often folded refusals are told.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// For a line to reach the disk.
@@ -357,68 +335,6 @@ impl Drop for Slot {
 impl Outstanding {
     pub(super) fn written(&self, lines: usize) {
         self.0.fetch_sub(lines, Ordering::Relaxed);
-    }
-}
-
-impl Default for Health {
-    fn default() -> Self {
-        Self {
-            broken: AtomicBool::default(),
-            stuck: AtomicBool::default(),
-            started: clock::instant(),
-            writing_since: AtomicU64::default(),
-            written: AtomicU64::default(),
-            dropped: AtomicU64::default(),
-            folded: AtomicU64::default(),
-            handed_over: AtomicU64::default(),
-            lost: AtomicU64::default(),
-            failures: AtomicU64::default(),
-        }
-    }
-}
-
-impl Health {
-    pub(crate) fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Relaxed) || self.stuck.load(Ordering::Relaxed)
-    }
-
-    /// A write begins or has ended.
-    pub(super) fn writing(&self, under_way: bool) {
-        let since = if under_way { self.elapsed() + 1 } else { 0 };
-        self.writing_since.store(since, Ordering::Relaxed);
-    }
-
-    /// Notices a sink that neither takes what is written nor refuses it, such as a pipe that nobody reads. Says whether that is
-    /// news.
-    pub(crate) fn look(&self) -> Option<bool> {
-        let since = self.writing_since.load(Ordering::Relaxed);
-        let stuck = since > 0 && self.elapsed().saturating_sub(since - 1) > STUCK_AFTER_MS;
-        (self.stuck.swap(stuck, Ordering::Relaxed) != stuck).then_some(stuck)
-    }
-
-    fn elapsed(&self) -> u64 {
-        u64::try_from(clock::instant().saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn lose(&self, lines: u64) {
-        self.dropped.fetch_add(lines, Ordering::Relaxed);
-        self.lost.fetch_add(lines, Ordering::Relaxed);
-    }
-
-    /// Lines that were lost and are not told of yet.
-    pub(super) fn take_lost(&self) -> u64 {
-        // Nearly always zero: a load disturbs no other core.
-        if self.lost.load(Ordering::Relaxed) == 0 { 0 } else { self.lost.swap(0, Ordering::Relaxed) }
-    }
-
-    /// Lines that were handed over and are not written.
-    pub(crate) fn unwritten(&self) -> u64 {
-        self.handed_over.load(Ordering::Relaxed).saturating_sub(self.written.load(Ordering::Relaxed))
-    }
-
-    /// Says whether that is news.
-    pub(super) fn set_broken(&self, broken: bool) -> bool {
-        self.broken.swap(broken, Ordering::Relaxed) != broken
     }
 }
 

@@ -8,7 +8,7 @@ mod files;
 mod group;
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -21,24 +21,18 @@ use std::time::{Duration, Instant};
 use group::Group;
 use tracing::{error, info, warn};
 
-use super::audit_key::{AuditKey, AuditKeyError, PublicKey};
+use super::audit_key::{AuditKey, PublicKey};
 use super::chain::{Hasher, Link};
 use super::checkpoint::Checkpoints;
 use super::disk;
-use super::ledger::{Batch, Health};
-use super::log_file::{Condition, LogFile, refuse_pipes};
+use super::health::Health;
+use super::ledger::Batch;
+use super::log_file::{Condition, LogFile};
 use super::record::Event;
 use super::recovery::{self, Tail, predecessor, tail};
 use super::rotation::{self, Rotation};
+use super::target::{OpenError, Target};
 use crate::clock::{self, UnixTime};
-use crate::telemetry::chain::reason;
-
-/// Where lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    Stdout,
-    File(PathBuf),
-}
 
 /// What the configuration says.
 #[derive(Clone, Debug)]
@@ -49,15 +43,6 @@ pub(crate) struct Settings {
     pub(crate) state_directory: PathBuf,
     /// Which configuration it is, for lines of our own.
     pub(crate) config: String,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError {
-    /// The cause is told here, so that the way out stands last.
-    #[error("cannot open the audit log `{path}`: {}; {}", reason(error), way_out(error))]
-    Log { path: PathBuf, error: io::Error },
-    #[error("the key that signs the audit log's checkpoints can't be used")]
-    Key(#[from] AuditKeyError),
 }
 
 /// The writer before it runs: the file is open, so that a bad path refuses the start.
@@ -102,37 +87,6 @@ const GROUP: usize = 64;
 
 fn stdout() -> io::Result<File> {
     io::stdout().as_fd().try_clone_to_owned().map(File::from)
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stdout => f.write_str("standard output"),
-            Self::File(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
-
-impl Target {
-    /// Says what [`Writer::open`] would, as far as can be told without writing.
-    pub(crate) fn check(&self) -> Result<(), OpenError> {
-        let Self::File(path) = self else {
-            return Ok(());
-        };
-        let failed = |error| OpenError::Log { path: path.clone(), error };
-        refuse_pipes(path).map_err(failed)?;
-        if path.exists() {
-            return OpenOptions::new().append(true).open(path).map(drop).map_err(failed);
-        }
-        let folder = path.ancestors().skip(1).find(|folder| folder.as_os_str().is_empty() || folder.exists());
-        let folder = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let metadata = fs::metadata(folder).map_err(failed)?;
-        match (metadata.is_dir(), metadata.permissions().readonly()) {
-            (true, false) => Ok(()),
-            (true, true) => Err(failed(io::ErrorKind::PermissionDenied.into())),
-            (false, _) => Err(failed(io::ErrorKind::NotADirectory.into())),
-        }
-    }
 }
 
 impl Writer {
@@ -230,6 +184,13 @@ impl Writer {
         event.write(clock::now(), &self.settings.config, &mut self.notes);
     }
 
+    /// Tells how many lines this thread never got.
+    fn note_lost(&mut self) {
+        if let lines @ 1.. = self.health.take_lost() {
+            self.note(Event::Lost { lines });
+        }
+    }
+
     /// Runs until every ledger has gone, then flushes to the disk.
     pub(crate) fn start(self, batches: Receiver<Batch>) -> io::Result<JoinHandle<()>> {
         thread::Builder::new().name("audit".to_owned()).spawn(move || self.run(&batches))
@@ -252,6 +213,7 @@ impl Writer {
             }
             self.checkpoint_if_due();
         }
+        self.note_lost();
         if !self.notes.ends.is_empty() {
             self.take(Vec::new());
         }
@@ -281,6 +243,7 @@ impl Writer {
 
     /// Nothing to write: is the file still there?
     fn idle(&mut self) {
+        self.note_lost();
         match self.look() {
             Ok(()) if self.notes.ends.is_empty() => self.works_again(),
             Ok(()) => self.take(Vec::new()),
@@ -290,9 +253,7 @@ impl Writer {
 
     /// Writes these lines after our own.
     fn take(&mut self, batches: Vec<Batch>) {
-        if let lines @ 1.. = self.health.take_lost() {
-            self.note(Event::Lost { lines });
-        }
+        self.note_lost();
         self.group.begin(std::mem::take(&mut self.notes), batches);
         self.rotate_if_due(self.group.bytes());
         self.group.begin(std::mem::take(&mut self.notes), Vec::new());
@@ -385,14 +346,6 @@ impl Writer {
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer").field("target", &self.settings.target).finish_non_exhaustive()
-    }
-}
-
-fn way_out(error: &io::Error) -> &'static str {
-    if error.kind() == io::ErrorKind::PermissionDenied {
-        "run as its owner or set `audit.file`"
-    } else {
-        "set `audit.file` to another path"
     }
 }
 

@@ -11,8 +11,8 @@ use clap::{Args, Subcommand};
 
 use super::terminal::{bad_config, failed, note};
 use super::{ConfigPath, USAGE};
+use crate::audit::target::Target;
 use crate::audit::verify::chains::{Found, of_files, of_log};
-use crate::audit::writer::Target;
 use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::config::types::Config;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use super::terminal::{BOLD, DIM, GOOD, NAME, bad_config, failed, note, out, styled};
 use super::{ConfigPath, USAGE, client, legacy};
 use crate::app::App;
-use crate::audit::writer::Target;
+use crate::audit::target::Target;
 use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::config::types::Config;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::audit::ledger::Rules;
 use crate::audit::rotation::Rotation;
-use crate::audit::writer::{Settings, Target};
+use crate::audit::target::Target;
+use crate::audit::writer::Settings;
 use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::Client;
 use crate::issuer::ring_store::RingSettings;

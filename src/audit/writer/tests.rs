@@ -1,4 +1,4 @@
-use std::fs::Permissions;
+use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::mpsc::sync_channel;
 

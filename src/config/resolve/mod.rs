@@ -36,7 +36,7 @@ use super::values::{ByteRate, Count, Limit, Period, Size};
 use crate::audit::audit_key::AuditKey;
 use crate::audit::ledger::{OnFailure, Rules, Synced};
 use crate::audit::rotation::Rotation;
-use crate::audit::writer::Target;
+use crate::audit::target::Target;
 use crate::clock::UnixTime;
 use crate::network::{Network, Networks};
 use crate::oauth::scope::{Scope, ScopeSet};
