@@ -181,6 +181,7 @@ impl App {
             snapshot: Arc::clone(&snapshot),
             places: Arc::clone(&places),
             drain: drain.clone(),
+            pin_limit: Arc::default(),
             lines,
             health: Arc::clone(&health),
             memory_is_short,
