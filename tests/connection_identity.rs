@@ -148,7 +148,7 @@ impl Identity {
 }
 
 fn unauthorized(fields: &str) -> String {
-    answer("401 Unauthorized", fields, "")
+    answer("401 Unauthorized", fields, "no")
 }
 
 fn answer(status: &str, fields: &str, body: &str) -> String {
@@ -218,6 +218,35 @@ async fn a_handshake_and_what_follows_it_go_over_one_connection_that_ends_with_t
     drop(alice);
     domain.closed(1).await;
     assert_eq!(Client::new(&gateway).get("/open").await.body, NOBODY);
+}
+
+/// Answers to HEAD announce a body that does not come, which keeps a connection from other callers but not from its own.
+#[tokio::test]
+async fn a_handshake_by_head_goes_over_one_connection() {
+    let domain = Domain::start().await;
+    let gateway = Gateway::open(domain.address, "");
+    let mut alice = Client::new(&gateway).connect().await;
+    for (credentials, status) in [("NTLM negotiate", 401), ("NTLM authenticate-alice", 200), ("Bearer x", 200)] {
+        let mut head = saying("/a", credentials);
+        *head.method_mut() = http::Method::HEAD;
+        assert_eq!(alice.send(head).await.status, status, "{credentials}");
+    }
+    assert_eq!(body(&mut alice, request("GET", "/a")).await, ok("alice"));
+    assert_eq!(domain.opened(), 1);
+}
+
+#[tokio::test]
+async fn an_upload_that_is_cut_ends_the_pinned_connection() {
+    let domain = Domain::start().await;
+    let gateway = Gateway::open(domain.address, "");
+    let mut wire = Wire::new(Client::new(&gateway).tls().await.unwrap());
+    wire.send("GET /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Negotiate ticket-alice\r\n\r\n").await;
+    assert_eq!(wire.answer().await.unwrap().body, b"alice");
+    wire.send("POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60\r\n\r\nGET /smuggled HTTP/1.1\r\n").await;
+    drop(wire);
+    domain.closed(1).await;
+    assert_eq!(Client::new(&gateway).get("/open").await.body, NOBODY);
+    assert!(domain.requests().iter().all(|entry| entry.target != "/smuggled"));
 }
 
 #[tokio::test]
@@ -462,7 +491,7 @@ async fn pipelined_requests_go_over_the_pinned_connection_in_their_order() {
         sent += &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{field}\r\n");
     }
     wire.send(sent).await;
-    for (status, body) in [(401, ""), (200, "alice"), (200, NOBODY), (200, "alice"), (200, NOBODY)] {
+    for (status, body) in [(401, "no"), (200, "alice"), (200, NOBODY), (200, "alice"), (200, NOBODY)] {
         let answer = wire.answer().await.unwrap();
         assert_eq!((answer.status, &answer.body[..]), (status, body.as_bytes()));
     }
@@ -523,6 +552,10 @@ async fn by_http2(closed: Arc<Mutex<usize>>, opened: Arc<Mutex<usize>>) -> Socke
             };
             let mut connection = h2::server::handshake(stream).await.unwrap();
             while let Some(Ok((request, mut respond))) = connection.accept().await {
+                if request.uri().path() == "/refused" {
+                    respond.send_reset(h2::Reason::REFUSED_STREAM);
+                    continue;
+                }
                 let is_custom = request.headers().get("authorization").is_some_and(|value| value == "Custom x");
                 let mut response = Response::new(());
                 if is_custom {
@@ -582,4 +615,41 @@ async fn to_an_upstream_over_http2_a_connection_of_its_own_counts() {
     assert_eq!(client.get("/x").await.status, 200);
     assert_eq!(client.send(saying("/x", "NTLM negotiate")).await.status, 503);
     assert_eq!((client.get("/x").await.status, *opened.lock().unwrap()), (200, 1));
+}
+
+#[tokio::test]
+async fn what_an_upstream_over_http2_refuses_is_not_sent_again_with_such_credentials() {
+    let opened = Arc::<Mutex<usize>>::default();
+    let gateway = Gateway::before_http2(by_http2(Arc::default(), Arc::clone(&opened)).await, &[OPEN]);
+    assert_eq!(Client::new(&gateway).send(saying("/refused", "NTLM negotiate")).await.status, 502);
+    assert_eq!(*opened.lock().unwrap(), 1);
+}
+
+/// More than an address may have pinned, so that connections end and are pinned all the time.
+#[tokio::test]
+async fn of_many_callers_at_once_none_ever_has_the_identity_of_another() {
+    let domain = Domain::start().await;
+    let routes = ["path: /a/**, access: public, name: a", "path: /b/**, access: public, name: b"];
+    let gateway = Gateway::start(&config(domain.address, &routes, "workers: 2"));
+    let mut callers = tokio::task::JoinSet::new();
+    for number in 0..24 {
+        let client = if number % 4 == 0 { Client::http2(&gateway) } else { Client::new(&gateway) };
+        callers.spawn(async move {
+            let user = format!("user{number}");
+            for round in 0..12 {
+                let mut connection = client.connect().await;
+                let (path, open) = [("/a/x", "/a/open"), ("/b/x", "/b/open")][round % 2];
+                log_in_at_once(&mut connection, path, &user).await;
+                for asked in [open, path, open] {
+                    let (_, said) = body(&mut connection, request("GET", asked)).await;
+                    assert!([&*user, NOBODY, "no"].contains(&&*said), "{user} was taken for {said}");
+                }
+                let (_, said) = body(&mut connection, request("POST", ["/b/open", "/a/open"][round % 2])).await;
+                assert_eq!(said, NOBODY, "{user} on the other route");
+            }
+        });
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended.unwrap();
+    }
 }

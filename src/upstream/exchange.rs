@@ -161,7 +161,8 @@ impl<'u> Exchange<'u> {
             upstream,
             request: Some(request),
             refused: None,
-            was_refused: false,
+            // It would show its credentials twice.
+            was_refused: bond.needs_own_connection(),
             crew,
             progress,
             key,

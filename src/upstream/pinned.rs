@@ -81,11 +81,12 @@ pub(super) struct PinPlace {
 }
 
 const MOST_PER_ADDRESS: usize = 8;
-/// A TLS connection says goodbye first.
-const CLOSES_WITHIN: Duration = Duration::from_secs(1);
+/// TLS sends `close_notify` first.
+const CLOSES_WITHIN: Duration = Duration::from_secs(5);
 
 impl<'r> Bond<'r> {
-    /// Without a tie its connection is never pinned. `shown` is the header that the upstream gets, where that may hold credentials of the caller's.
+    /// `shown` is the header that the upstream gets, where that may hold credentials of the caller's. Without a tie the
+    /// connection is never pinned.
     pub(crate) fn new(shown: Option<&HeaderMap>, tie: Option<Tie<'r>>) -> Self {
         Self { credentials: shown.map_or(Credentials::None, Credentials::of), tie }
     }

@@ -1,6 +1,6 @@
 //! A connection by HTTP/2 for one request, which no other shares: what it shows the server counts for the connection.
 //!
-//! Counts with the shared ones. Ends with its stream, since only the stream's slot holds it.
+//! Counts with the shared ones, and is bounded by them and by the requests that are under way. Ends with its stream, since only the stream's slot holds it.
 
 use std::rc::Rc;
 
