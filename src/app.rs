@@ -184,6 +184,7 @@ impl App {
             snapshot: Arc::clone(&snapshot),
             places: Arc::clone(&places),
             drain: drain.clone(),
+            pin_limit: Arc::default(),
             lines,
             memory_is_short,
         };

@@ -19,6 +19,7 @@ mod bodies;
 mod check_and_run;
 mod cli;
 mod config_errors;
+mod connection_identity;
 mod cors;
 mod deadlines;
 mod demo;

@@ -36,7 +36,7 @@ async fn counted(gateway: &Gateway, outcome: &str) -> bool {
 }
 
 /// Waits until a copy has come to this end.
-async fn ended(gateway: &Gateway, outcome: &str) {
+pub(crate) async fn ended(gateway: &Gateway, outcome: &str) {
     let told = async { while !counted(gateway, outcome).await {} };
     tokio::time::timeout(PATIENCE, told).await.unwrap();
 }

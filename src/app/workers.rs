@@ -21,6 +21,7 @@ use crate::server::accept::{self, Doors};
 use crate::server::drain::Drain;
 use crate::server::limits::Share;
 use crate::server::places::Places;
+use crate::upstream::pinned::PinLimit;
 
 /// Room for lines in the audit log's queues, over all workers.
 const AUDIT_LINES: usize = 8192;
@@ -32,6 +33,7 @@ pub(super) struct Plan {
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) places: Arc<Places>,
     pub(super) drain: Drain,
+    pub(super) pin_limit: Arc<PinLimit>,
     pub(super) lines: Lines,
     pub(super) memory_is_short: Arc<AtomicBool>,
 }
@@ -83,7 +85,7 @@ async fn work(
     reports: mpsc::Receiver<ReportRequest>,
 ) {
     let pressure = Pressure::new(share.in_flight, plan.memory_is_short);
-    let worker = Rc::new(Worker::new(plan.snapshot, ledger, share, pressure));
+    let worker = Rc::new(Worker::new(plan.snapshot, ledger, share, pressure, plan.pin_limit));
     let tending = tokio::task::spawn_local(tend(Rc::clone(&worker), plan.drain.clone(), reports));
     let mut listeners = tokio::task::JoinSet::new();
     for ((socket, doors), gate) in sockets.into_iter().zip(plan.gates) {

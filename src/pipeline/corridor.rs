@@ -151,12 +151,13 @@ async fn decide(
     }
     let deadline = grpc::deadline(&head)?;
     let reads_trailers = route.target.may_speak_http2() && trailers::are_asked_for(&head.headers);
-    strip_request(&mut head.headers)?;
+    let is_relayed = strip_request(&mut head.headers)?;
     trail.allowed();
     let answer = match lead(&permit, peer, trail, &head) {
         Lead::To(to) => {
             let (request, request_id, limits) = (&request, &trail.request_id, &snapshot.limits);
-            let passage = Passage { to, worker, from: peer, request, request_id, limits, deadline, reads_trailers };
+            let passage =
+                Passage { to, worker, from: peer, request, request_id, limits, deadline, reads_trailers, is_relayed };
             match handshake {
                 None => forward(permit, passage, head, upload).await?,
                 // Boxed, so that no other request has room for it.
@@ -192,7 +193,8 @@ fn lead<'r>(permit: &Permit<'r>, peer: &Peer, trail: &mut Trail, head: &Parts) -
         Target::Own(own) => return Lead::Own(own),
         Target::Split(split) => split,
     };
-    let (side, upstream) = split.choose(peer, &head.headers, permit.caller());
+    let pinned = peer.pins.upstream_of(&permit.route().name).and_then(|number| split.side_of(number));
+    let (side, upstream) = pinned.unwrap_or_else(|| split.choose(peer, &head.headers, permit.caller()));
     trail.side = Some(side);
     Lead::To(upstream)
 }

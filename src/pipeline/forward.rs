@@ -28,11 +28,13 @@ use super::trailers;
 use super::worker::Worker;
 use crate::oauth::caller::Digest;
 use crate::server::limits::Limits;
+use crate::server::places::network;
 use crate::upstream::balance::Balance;
 use crate::upstream::body::{RequestBody, Upload};
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::fault::UpstreamFault;
 use crate::upstream::patience::Patience;
+use crate::upstream::pinned::{Bond, Tie};
 use crate::upstream::service::Upstream;
 
 /// What goes with a request, besides the request itself.
@@ -47,6 +49,8 @@ pub(crate) struct Passage<'p> {
     pub(crate) deadline: Option<Instant>,
     /// The client reads trailers, which an HTTP/2 upstream is told.
     pub(crate) reads_trailers: bool,
+    /// The request says that a proxy has passed it on, trusted or not.
+    pub(crate) is_relayed: bool,
 }
 
 /// `head.headers` has been stripped of what stays behind.
@@ -80,8 +84,9 @@ pub(crate) async fn forward(
         outgoing.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     introduce(outgoing.headers_mut(), &permit, &passage, head.version);
+    let bond = bond(&permit, &passage, outgoing.headers(), head.version);
     if let Some(mirror) = &route.mirror {
-        mirror.copy(passage.worker, &mut outgoing);
+        mirror.copy(passage.worker, &mut outgoing, &bond);
     }
     if passage.reads_trailers && by_http2 {
         outgoing.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
@@ -90,7 +95,7 @@ pub(crate) async fn forward(
         go_ahead.ask(&mut outgoing);
     }
     let deadlines = Deadlines { response: route.timeout.unwrap_or(passage.to.settings.response_timeout), body_idle };
-    let mut sending = pin!(passage.worker.pools().send(passage.to, outgoing, progress, deadlines, key));
+    let mut sending = pin!(passage.worker.pools().send(passage.to, outgoing, progress, deadlines, key, bond));
     let answer = match passage.deadline {
         None => sending.await?,
         Some(deadline) => timeout_at(deadline, &mut sending).await.map_err(|_| UpstreamFault::Timeout)??,
@@ -118,6 +123,15 @@ pub(super) fn hash_key(passage: &Passage<'_>, headers: &HeaderMap, permit: &Perm
         return None;
     };
     Some(per.key(passage.from.address, headers, permit.caller())).filter(|key| *key != ABSENT)
+}
+
+/// How a request is tied to the connection that it came by. On a protected route that connection may be of several callers.
+fn bond<'p>(permit: &Permit<'p>, passage: &Passage<'p>, headers: &HeaderMap, version: Version) -> Bond<'p> {
+    let (route, from) = (permit.route(), passage.from);
+    let is_public = permit.caller().is_none();
+    let tie = Tie { pins: &from.pins, route: &route.name, address: network(from.address) };
+    let may_stay = is_public && version == Version::HTTP_11 && from.speaks_for_itself() && !passage.is_relayed;
+    Bond::new((is_public || route.forward_token).then_some(headers), may_stay.then_some(tie))
 }
 
 /// Says to the upstream who is calling and by which way, after whatever others have said was removed.

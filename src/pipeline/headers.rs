@@ -50,8 +50,9 @@ pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwa
 /// Marks a copy of a request whose answer nobody reads.
 pub(crate) const X_MIRRORED: HeaderName = HeaderName::from_static("x-mirrored");
 
-/// Takes out of a request's header what stays behind. Quick where there is nothing to do.
-pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<(), HeaderFault> {
+/// Takes out of a request's header what stays behind. Quick where there is nothing to do. True where the request says that a
+/// proxy has passed it on.
+pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<bool, HeaderFault> {
     let mut dropped: Vec<HeaderName> = Vec::new();
     let (mut has_connection, mut cookies) = (false, 0);
     for (name, value) in headers.iter() {
@@ -71,13 +72,14 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<(), HeaderFault> 
     if has_connection {
         dropped.extend(listed_in_connection(headers)?);
     }
+    let is_relayed = dropped.iter().any(|name| is_a_proxys(name.as_str()));
     for name in dropped {
         headers.remove(name);
     }
     if cookies > 1 {
         join_cookies(headers);
     }
-    Ok(())
+    Ok(is_relayed)
 }
 
 /// Takes out of an answer's header what is not for the client, and says whether trailers are announced. Quick where there is
@@ -171,6 +173,12 @@ fn fate(name: &str) -> Fate {
         _ if name.starts_with("x-auth-") || name.starts_with("x-forwarded-") => Fate::Drop,
         _ => Fate::Pass,
     }
+}
+
+/// True for what proxies say of the way of a request, and clients do not.
+fn is_a_proxys(name: &str) -> bool {
+    matches!(name, "via" | "forwarded" | "x-real-ip" | "x-client-ip" | "x-cluster-client-ip" | "true-client-ip")
+        || name.starts_with("x-forwarded")
 }
 
 /// The names that the sender declares hop-by-hop (RFC 9110 §7.6.1).

@@ -21,6 +21,7 @@ use super::lot;
 use super::worker::Worker;
 use crate::upstream::body::RequestBody;
 use crate::upstream::exchange::Deadlines;
+use crate::upstream::pinned::Bond;
 use crate::upstream::pool::Pools;
 use crate::upstream::service::Upstream;
 
@@ -51,7 +52,7 @@ enum Outcome {
     Failed,
     /// Too many were under way.
     NoRoom,
-    /// The body is too large to be kept, or does not say how large it is; or the connection is to become another protocol's.
+    /// The body is too large to be kept, or does not say how large it is; or the request counts for its connection alone.
     Unsuitable,
 }
 
@@ -63,14 +64,14 @@ const MAX_BODY: u64 = 64 * 1024;
 const MAX_ANSWER: usize = 1024 * 1024;
 
 impl Mirror {
-    /// Has a copy sent, by lot. The request is as its own upstream gets it.
-    pub(crate) fn copy(&self, worker: &Worker, request: &mut Request<RequestBody>) {
+    /// Has a copy sent, by lot. The request is as its own upstream gets it, with this bond.
+    pub(crate) fn copy(&self, worker: &Worker, request: &mut Request<RequestBody>, bond: &Bond<'_>) {
         if lot::draw(100) >= self.percent.into() {
             return;
         }
         let mirrors = Rc::clone(worker.mirrors());
         let length = request.body().size_hint().exact().filter(|length| *length <= MAX_BODY);
-        let Some(length) = length.filter(|_| !request.headers().contains_key(UPGRADE)) else {
+        let Some(length) = length.filter(|_| !request.headers().contains_key(UPGRADE) && !bond.is_exclusive()) else {
             return mirrors.count(&self.upstream.name, Outcome::Unsuitable);
         };
         let Some(place) = Place::take(&mirrors) else {
@@ -141,7 +142,9 @@ async fn exchange(pools: &Pools, upstream: &Upstream, patience: Duration, reques
     let (head, body) = request.into_parts();
     let (body, progress) = RequestBody::whole(body);
     let deadlines = Deadlines { response: patience, body_idle: Some(patience) };
-    let Ok(answer) = pools.send(upstream, Request::from_parts(head, body), progress, deadlines, None).await else {
+    let bond = Bond::new(Some(&head.headers), None);
+    let Ok(answer) = pools.send(upstream, Request::from_parts(head, body), progress, deadlines, None, bond).await
+    else {
         return false;
     };
     let (mut body, mut read) = (answer.into_body(), 0);

@@ -15,6 +15,7 @@ use super::forwarded;
 use crate::network::{Networks, Whence};
 use crate::server::proxy_header::Introduction;
 use crate::trust::token_cache::Known;
+use crate::upstream::pinned::Pins;
 
 /// The facts of one connection, or of one request that came by a proxy, with the header values that follow from them.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(crate) struct Peer {
     pub(crate) last_authority: Rc<RefCell<Option<Rc<Authority>>>>,
     /// Whose token the last request brought, in which of the worker's snapshots.
     pub(crate) last_caller: Rc<RefCell<Option<(u64, Known)>>>,
+    /// Upstream connections that carry the identity of this connection's client.
+    pub(crate) pins: Rc<Pins>,
     /// The `Forwarded` that was made for it.
     last_forwarded: RefCell<Option<(Rc<Authority>, HeaderValue)>>,
     /// The client and every proxy behind it, where `address` is not all.
@@ -77,6 +80,7 @@ impl Peer {
             forwarded_for: joined(&[address]),
             last_authority: Rc::default(),
             last_caller: Rc::default(),
+            pins: Rc::default(),
             last_forwarded: RefCell::default(),
             hops: Vec::new(),
             socket: None,
@@ -118,6 +122,7 @@ impl Peer {
             forwarded_for: joined(&hops),
             last_authority: Rc::clone(&self.last_authority),
             last_caller: Rc::clone(&self.last_caller),
+            pins: Rc::clone(&self.pins),
             last_forwarded: RefCell::default(),
             socket: self.socket.clone().or_else(|| (address != self.address).then(own_socket)),
             hops,
@@ -126,6 +131,11 @@ impl Peer {
 
     pub(crate) fn whence(&self) -> Whence {
         Whence { address: self.address, is_certain: self.knowledge == Knowledge::Certain }
+    }
+
+    /// Whether all requests of an HTTP/1.1 connection are the same client's. A proxy's are of many.
+    pub(crate) fn speaks_for_itself(&self) -> bool {
+        !self.is_proxy && self.knowledge == Knowledge::Certain
     }
 
     /// `address` in print.

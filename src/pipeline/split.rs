@@ -46,6 +46,12 @@ impl Split {
         (side, &self.sides[side].upstream)
     }
 
+    /// The side with the upstream of this number.
+    pub(crate) fn side_of(&self, number: u64) -> Option<(usize, &Upstream)> {
+        let mut sides = self.sides.iter().map(|side| &*side.upstream).enumerate();
+        sides.find(|(_, upstream)| upstream.number == number)
+    }
+
     /// Where weights change, only those change sides who must.
     fn side_at(&self, place: u64) -> usize {
         self.sides.iter().position(|side| place < side.up_to).unwrap_or_default()

@@ -44,6 +44,7 @@ use crate::server::tls::Protocol;
 use crate::telemetry::metrics::Report;
 use crate::trust::token_cache::{Known, TokenCache};
 use crate::trust::verify::Verified;
+use crate::upstream::pinned::PinLimit;
 use crate::upstream::pool::Pools;
 
 /// A worker's own handle to the current snapshot: cloning it touches no other core.
@@ -86,7 +87,13 @@ pub(crate) struct Gate {
 }
 
 impl Worker {
-    pub(crate) fn new(published: Arc<ArcSwap<Snapshot>>, ledger: Rc<Ledger>, share: Share, pressure: Pressure) -> Self {
+    pub(crate) fn new(
+        published: Arc<ArcSwap<Snapshot>>,
+        ledger: Rc<Ledger>,
+        share: Share,
+        pressure: Pressure,
+        pin_limit: Arc<PinLimit>,
+    ) -> Self {
         let current = published.load_full();
         let limits = &current.limits;
         Self {
@@ -102,7 +109,7 @@ impl Worker {
             generation: Cell::new(0),
             token_hits: Cell::new(0),
             token_misses: Cell::new(0),
-            pools: Rc::default(),
+            pools: Rc::new(Pools::new(pin_limit)),
             mirrors: Rc::default(),
             ledger,
             tally: RefCell::default(),

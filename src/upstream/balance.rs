@@ -8,6 +8,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
 use super::ejection::{Outcome, Seen};
 use super::pool::Pool;
 use super::retry::Budget;
@@ -45,6 +48,8 @@ pub(super) struct Member {
     in_flight: Cell<u32>,
     /// Counted only where they are bounded.
     connections: Cell<usize>,
+    /// One of them has ended.
+    has_room: Notify,
     requests: Cell<u64>,
     seen: Cell<Seen>,
     /// What counts of its weight at this moment.
@@ -81,6 +86,7 @@ impl Crew {
             pool: Rc::new(Pool::new(upstream, server)),
             in_flight: Cell::new(0),
             connections: Cell::new(0),
+            has_room: Notify::new(),
             requests: Cell::new(0),
             seen: Cell::default(),
             share: Cell::new(0),
@@ -251,6 +257,11 @@ impl Seat {
         Ok(Some(Rc::new(Room { crew: Rc::clone(&self.crew), index: self.index })))
     }
 
+    /// Resolves once room has come free after this call.
+    pub(super) fn room_is_free(&self) -> Notified<'_> {
+        self.crew.members[self.index].has_room.notified()
+    }
+
     pub(super) fn observe(&self, upstream: &Upstream, outcome: Outcome, now: u64) {
         upstream.observe(self.index, outcome, &self.crew.members[self.index].seen, now);
     }
@@ -268,8 +279,9 @@ impl Drop for Seat {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        let connections = &self.crew.members[self.index].connections;
-        connections.set(connections.get().saturating_sub(1));
+        let member = &self.crew.members[self.index];
+        member.connections.set(member.connections.get().saturating_sub(1));
+        member.has_room.notify_waiters();
     }
 }
 

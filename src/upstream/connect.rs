@@ -16,6 +16,7 @@ use super::alarm::Alarm;
 use super::balance::Room;
 use super::body::RequestBody;
 use super::fault::UpstreamFault;
+use super::pinned::PinPlace;
 use super::pool::Target;
 use super::service::{Place, Server};
 use super::stream::{ListenToTheEnd, Stream};
@@ -29,6 +30,8 @@ pub(super) struct Sender {
     pub(super) address: Option<IpAddr>,
     /// How often the server had moved when this was opened.
     pub(super) moves: u32,
+    /// While it is pinned, in use or not.
+    pub(super) pinned: Option<Box<PinPlace>>,
 }
 
 /// Larger heads of answers are refused.
@@ -52,7 +55,7 @@ pub(super) async fn connect(target: &Target, room: Option<Rc<Room>>) -> Result<S
         let _ = connection.with_upgrades().await;
         drop(room);
     });
-    Ok(Sender { requests, alarm: Alarm::new(), address, moves })
+    Ok(Sender { requests, alarm: Alarm::new(), address, moves, pinned: None })
 }
 
 /// A stream to the server, TLS included, on any runtime, and the address that it leads to. The deadline is the caller's.

@@ -21,6 +21,7 @@ use super::ejection::Outcome;
 use super::fault::UpstreamFault;
 use super::http2::Multiplexed;
 use super::incoming::Answered;
+use super::pinned::{Afterwards, Bond, room};
 use super::pool::{Held, Lease, Pools};
 use super::retry::{Copy, RESTED};
 use super::service::{Protocol, Upstream};
@@ -49,6 +50,7 @@ struct Exchange<'u> {
     crew: Rc<Crew>,
     progress: Rc<Progress>,
     key: Option<Digest>,
+    bond: Bond<'u>,
     began: Instant,
     /// The same in the upstream's time.
     now: u64,
@@ -85,8 +87,9 @@ impl Pools {
         progress: Rc<Progress>,
         deadlines: Deadlines,
         key: Option<Digest>,
+        bond: Bond<'_>,
     ) -> Result<Response<ResponseBody>, UpstreamFault> {
-        let mut exchange = Exchange::begin(self.crew(upstream), upstream, request, progress, deadlines, key);
+        let mut exchange = Exchange::begin(self.crew(upstream), upstream, request, progress, deadlines, key, bond);
         // Until there is an outcome.
         let _trial = match &upstream.breaker {
             None => None,
@@ -96,7 +99,7 @@ impl Pools {
         loop {
             let index = seat.index;
             let failure = match exchange.attempt(&seat).await {
-                Ok((response, held)) => {
+                Ok((response, mut held)) => {
                     exchange.observe(&seat, Outcome::of(response.status()));
                     let again = upstream.settings.retries.statuses.contains(&response.status());
                     if let Some(next) = exchange.copy.is_some().then(|| exchange.next(index, again, true)).flatten() {
@@ -104,6 +107,8 @@ impl Pools {
                         exchange.repeat()?;
                         continue;
                     }
+                    let head = (response.status(), response.headers());
+                    exchange.bond.settle(head, &mut held, upstream, &self.pin_limit, &seat);
                     let lease = Lease::new(seat, exchange.progress, held);
                     return Ok(response.map(|body| ResponseBody::new(body, deadlines.body_idle, lease)));
                 }
@@ -147,6 +152,7 @@ impl<'u> Exchange<'u> {
         progress: Rc<Progress>,
         deadlines: Deadlines,
         key: Option<Digest>,
+        bond: Bond<'u>,
     ) -> Self {
         let began = Instant::now();
         let now = upstream.millis(began);
@@ -155,7 +161,8 @@ impl<'u> Exchange<'u> {
             upstream,
             request: Some(request),
             refused: None,
-            was_refused: false,
+            // It would show its credentials twice.
+            was_refused: bond.needs_own_connection(),
             crew,
             progress,
             key,
@@ -164,13 +171,18 @@ impl<'u> Exchange<'u> {
             patience: deadlines.response,
             deadline: began + deadlines.response,
             tried: Tried::default(),
-            retries_left: upstream.settings.retries.attempts,
+            // None where the request counts for its connection.
+            retries_left: if bond.is_exclusive() { 0 } else { upstream.settings.retries.attempts },
+            bond,
             copy: None,
         }
     }
 
     fn seat(&self) -> Option<Seat> {
-        self.crew.seat(self.upstream, self.key, self.tried, self.now)
+        match self.bond.server(self.upstream) {
+            Some(server) => self.crew.seat_at(self.upstream, server),
+            None => self.crew.seat(self.upstream, self.key, self.tried, self.now),
+        }
     }
 
     async fn attempt(&mut self, seat: &Seat) -> Result<Head, Failure> {
@@ -188,7 +200,8 @@ impl<'u> Exchange<'u> {
             request.headers_mut().insert(HOST, seat.pool().target.server.authority.clone());
         }
         loop {
-            let (mut sender, used) = match seat.pool().take() {
+            let kept = self.bond.take(self.upstream, seat.index).or_else(|| seat.pool().take());
+            let (mut sender, used) = match kept {
                 Some((sender, used)) => (sender, Some(used)),
                 // Boxed too: a handshake is large, and rare.
                 None => match Box::pin(self.connect(seat)).await {
@@ -211,7 +224,7 @@ impl<'u> Exchange<'u> {
                 Ok(mut response) => {
                     let quiet = !announces_what_may_not_come(for_head, &response);
                     make_passable(&mut response).map_err(Failure::last)?;
-                    let held = Held::Whole { sender, used: self.began, quiet };
+                    let held = Held::Whole { sender, used: self.began, quiet, afterwards: Afterwards::Closed };
                     return Ok((response.map(Answered::Http1), held));
                 }
                 // The connection had ended before anything was written.
@@ -225,7 +238,11 @@ impl<'u> Exchange<'u> {
     async fn over_stream(&mut self, seat: &Seat) -> Result<Head, Failure> {
         let pool = seat.pool();
         loop {
-            let slot = Multiplexed::room(pool, self.deadline).await.map_err(|fault| match fault {
+            let slot = match self.bond.needs_own_connection() {
+                false => Multiplexed::room(pool, self.deadline).await,
+                true => Multiplexed::own(pool, self.deadline).await,
+            };
+            let slot = slot.map_err(|fault| match fault {
                 UpstreamFault::Full => Failure::NoRoom,
                 fault => Failure::Unsent(fault),
             })?;
@@ -296,7 +313,7 @@ impl<'u> Exchange<'u> {
 
     /// `None` where the server has as many connections as it may.
     async fn connect(&self, seat: &Seat) -> Option<Result<Sender, UpstreamFault>> {
-        let room = seat.room(self.upstream).ok()?;
+        let room = room(seat, self.upstream, self.deadline).await.ok()?;
         let connecting = connect(&seat.pool().target, room);
         Some(timeout_at(self.deadline, connecting).await.unwrap_or(Err(UpstreamFault::Timeout)))
     }

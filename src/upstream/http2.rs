@@ -3,6 +3,8 @@
 //! A connection is used once its peer has said how many streams it takes, and for no more than that. While all are full, requests
 //! wait for room in the order in which they came, in bounded number and within their deadline.
 
+mod own;
+
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::IpAddr;

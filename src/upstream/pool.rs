@@ -1,9 +1,10 @@
 //! One worker's connections to upstreams: the one used last is used next, so that the others may idle away.
 //!
-//! A connection comes back only after a whole exchange, both bodies included; anything else ends it.
+//! A connection comes back only after a whole exchange, both bodies included; anything else ends it. One that carries a caller's
+//! identity lies here too while it is pinned, but is given to nobody but by its pin.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::connect::Sender;
 use super::fault::{BodyFault, UpstreamFault};
 use super::http2::{Multiplexed, Slot};
 use super::names::Known;
+use super::pinned::{Afterwards, PinLimit};
 use super::service::{Server, Upstream};
 use crate::telemetry::chain::Chain;
 use crate::telemetry::metrics::Report;
@@ -26,12 +28,16 @@ use crate::telemetry::metrics::Report;
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
     crews: RefCell<HashMap<u64, Rc<Crew>>>,
+    pub(super) pin_limit: Arc<PinLimit>,
 }
 
 #[derive(Debug)]
 pub(super) struct Pool {
     pub(super) target: Target,
     idle: RefCell<VecDeque<Idle>>,
+    /// By their numbers, the oldest first.
+    pinned: RefCell<BTreeMap<u64, Idle>>,
+    next_pin: Cell<u64>,
     /// Those that carry many requests at once.
     pub(super) multiplexed: Rc<Multiplexed>,
     pub(super) sweeps: Cell<u32>,
@@ -76,6 +82,7 @@ pub(super) enum Held {
         used: Instant,
         /// Nothing more is to come of the answer that was had, not even by mistake.
         quiet: bool,
+        afterwards: Afterwards,
     },
     /// One stream of a connection that others use too.
     Stream(Slot),
@@ -85,9 +92,14 @@ pub(super) enum Held {
 const IDLE_SWEEPS: u32 = 3;
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 const MAX_IDLE: usize = 256;
+const MAX_PINNED: usize = 1024;
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
 impl Pools {
+    pub(crate) fn new(pin_limit: Arc<PinLimit>) -> Self {
+        Self { crews: RefCell::default(), pin_limit }
+    }
+
     /// Ends connections that have idled for too long; runs beside the requests of its worker.
     pub(crate) async fn sweep(self: Rc<Self>) {
         loop {
@@ -98,7 +110,7 @@ impl Pools {
 
     pub(crate) fn idle(&self) -> usize {
         let mut idle = 0;
-        self.servers(|pool| idle += pool.idle.borrow().len() + pool.multiplexed.idle());
+        self.servers(|pool| idle += pool.idle());
         idle
     }
 
@@ -132,7 +144,18 @@ impl Pool {
             addresses: RefCell::new(server.known()),
             warned: Cell::default(),
         };
-        Self { target, idle: RefCell::default(), multiplexed: Rc::default(), sweeps: Cell::new(0) }
+        Self {
+            target,
+            idle: RefCell::default(),
+            pinned: RefCell::default(),
+            next_pin: Cell::new(0),
+            multiplexed: Rc::default(),
+            sweeps: Cell::new(0),
+        }
+    }
+
+    fn idle(&self) -> usize {
+        self.idle.borrow().len() + self.pinned.borrow().len() + self.multiplexed.idle()
     }
 
     /// With the time when it was last used.
@@ -140,6 +163,32 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let open = std::iter::from_fn(|| idle.pop_back()).find(|idle| !idle.sender.requests.is_closed())?;
         Some((open.sender, open.used))
+    }
+
+    /// Keeps a connection for whoever knows the number that this gives; `None` where it is not kept.
+    pub(super) fn pin(&self, sender: Sender, used: Instant) -> Option<u64> {
+        let mut pinned = self.pinned.borrow_mut();
+        if sender.moves != self.target.moves.get() || pinned.len() == MAX_PINNED {
+            return None;
+        }
+        let id = self.next_pin.get();
+        self.next_pin.set(id + 1);
+        pinned.insert(id, Idle { sender, used, sweep: self.sweeps.get() });
+        Some(id)
+    }
+
+    pub(super) fn has_pinned(&self, id: u64) -> bool {
+        self.pinned.borrow().get(&id).is_some_and(|idle| !idle.sender.requests.is_closed())
+    }
+
+    pub(super) fn take_pinned(&self, id: u64) -> Option<(Sender, Instant)> {
+        let taken = self.pinned.borrow_mut().remove(&id).filter(|idle| !idle.sender.requests.is_closed())?;
+        Some((taken.sender, taken.used))
+    }
+
+    /// False where there is none.
+    pub(super) fn close_oldest_pinned(&self) -> bool {
+        self.pinned.borrow_mut().pop_first().is_some()
     }
 
     fn put(&self, sender: Sender, used: Instant) {
@@ -153,7 +202,7 @@ impl Pool {
         idle.push_back(Idle { sender, used, sweep: self.sweeps.get() });
     }
 
-    fn prune(&self) {
+    pub(super) fn prune(&self) {
         let sweep = self.sweeps.get().wrapping_add(1);
         self.sweeps.set(sweep);
         let fresh = |put_back: u32| sweep.wrapping_sub(put_back) <= IDLE_SWEEPS;
@@ -162,6 +211,7 @@ impl Pool {
         let is_there = |address| server.is_at(address);
         let good = |idle: &Idle| !idle.sender.requests.is_closed() && is_there(idle.sender.address);
         self.idle.borrow_mut().retain(|idle| good(idle) && fresh(idle.sweep));
+        self.pinned.borrow_mut().retain(|_, idle| good(idle) && fresh(idle.sweep));
         self.multiplexed.prune(sweep, fresh, is_there);
     }
 }
@@ -199,10 +249,16 @@ impl Lease {
 
     pub(super) fn give_back(self) {
         match self.held {
-            Held::Whole { sender, used, quiet } => {
+            Held::Whole { sender, used, quiet, afterwards } => {
                 let whole = self.progress.finished.get() && self.progress.fault.get().is_none();
-                if whole && quiet && !sender.requests.is_closed() {
-                    self.seat.pool().put(sender, used);
+                if !whole || sender.requests.is_closed() {
+                    return;
+                }
+                match afterwards {
+                    Afterwards::Shared if quiet => self.seat.pool().put(sender, used),
+                    Afterwards::Shared | Afterwards::Closed => drop(sender),
+                    // What comes late reaches its own client only; and answers to HEAD belong to handshakes too.
+                    Afterwards::Pinned(berth) => berth.keep(&self.seat, sender, used),
                 }
             }
             // It was never out of the pool.

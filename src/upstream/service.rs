@@ -24,7 +24,7 @@ use super::tls::Tls;
 #[derive(Debug)]
 pub(crate) struct Upstream {
     /// Tells it apart from every other of the process, those of earlier configurations included.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     pub(crate) name: Arc<str>,
     /// At least one, and [`MAX_SERVERS`] at most.
     pub(crate) servers: Vec<Server>,

@@ -15,6 +15,7 @@ use super::ejection::Outcome;
 use super::exchange::Deadlines;
 use super::fault::UpstreamFault;
 use super::incoming::Answered;
+use super::pinned::{Afterwards, room};
 use super::pool::{Held, Lease, Pools};
 use super::service::{Protocol, Upstream};
 use crate::oauth::caller::Digest;
@@ -68,7 +69,7 @@ impl Pools {
         }
         make_passable(&mut response)?;
         // An upstream may go on in another protocol that has said no only by half: never quiet enough for another request.
-        let held = Held::Whole { sender, used: Instant::now(), quiet: false };
+        let held = Held::Whole { sender, used: Instant::now(), quiet: false, afterwards: Afterwards::Closed };
         let lease = Lease::new(occupied.seat, progress, held);
         let body = |body| ResponseBody::new(Answered::Http1(body), deadlines.body_idle, lease);
         Ok(Reply::Ordinary(response.map(body)))
@@ -96,7 +97,7 @@ impl Pools {
                 // Extended CONNECT is not spoken to upstreams.
                 return Err(UpstreamFault::Unasked("a protocol"));
             }
-            let Ok(room) = seat.room(upstream) else { continue };
+            let Ok(room) = room(&seat, upstream, deadline).await else { continue };
             let connected = timeout_at(deadline, connect(&seat.pool().target, room.clone())).await;
             match connected.unwrap_or(Err(UpstreamFault::Timeout)) {
                 Ok(sender) => return Ok((Occupied { seat, _room: room }, sender)),

@@ -1,0 +1,137 @@
+//! Recognises authentication that holds for a connection and not for a request: NTLM, Negotiate (RFC 4559 §6) and their kin.
+//!
+//! Takes header fields of a request or an answer. Reads no further than the name of a scheme, and prefers a false alarm: a
+//! connection that is taken for an authenticated one is closed too early, the reverse gives a caller's identity away.
+
+use http::header::{AUTHORIZATION, PROXY_AUTHENTICATE, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+/// What a request shows the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Credentials {
+    None,
+    /// Of a scheme that authenticates requests, as far as we know.
+    ForRequest,
+    ForConnection,
+}
+
+/// What an answer says of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Sign {
+    None,
+    /// A caller may authenticate the connection.
+    Offer,
+    /// A caller does, or has.
+    Handshake,
+}
+
+/// `Negotiate:Kerberos` counts as the first part of its name.
+const SCHEMES: [&[u8]; 4] = [b"ntlm", b"negotiate", b"kerberos", b"nego2"];
+/// As IIS and its clients say that authentication holds for the connection.
+const PERSISTENT_AUTH: HeaderName = HeaderName::from_static("persistent-auth");
+/// RFC 7615 §3.
+const AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("authentication-info");
+
+impl Credentials {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let mut found = Self::None;
+        for value in headers.get_all(AUTHORIZATION) {
+            if is_for_connections(scheme(value.as_bytes()).0) {
+                return Self::ForConnection;
+            }
+            found = Self::ForRequest;
+        }
+        found
+    }
+
+    /// What the answer to a request with these credentials says. Most answers are not looked at.
+    pub(super) fn answered(self, status: StatusCode, headers: &HeaderMap) -> Sign {
+        match self {
+            Self::ForConnection => Sign::Handshake,
+            Self::ForRequest => sign(headers),
+            Self::None if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
+                sign(headers)
+            }
+            Self::None => Sign::None,
+        }
+    }
+}
+
+fn sign(headers: &HeaderMap) -> Sign {
+    let persists = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"false");
+    if headers.get_all(PERSISTENT_AUTH).iter().any(persists) {
+        return Sign::Handshake;
+    }
+    let fields = [WWW_AUTHENTICATE, PROXY_AUTHENTICATE, AUTHENTICATION_INFO];
+    let values = fields.iter().flat_map(|name| headers.get_all(name));
+    // A comma in a quoted string is taken for the end of an element too.
+    let elements = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(scheme);
+    let named = elements.filter(|(scheme, _)| is_for_connections(scheme));
+    named.map(|(_, token)| if token.is_empty() { Sign::Offer } else { Sign::Handshake }).max().unwrap_or(Sign::None)
+}
+
+/// The name at the beginning, whatever stands before it that can't be part of a name, and what follows.
+fn scheme(element: &[u8]) -> (&[u8], &[u8]) {
+    let start = element.iter().position(u8::is_ascii_alphanumeric).unwrap_or(element.len());
+    let element = &element[start..];
+    let end = element.iter().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(element.len());
+    let (name, rest) = element.split_at(end);
+    (name, rest.trim_ascii())
+}
+
+fn is_for_connections(name: &[u8]) -> bool {
+    SCHEMES.iter().any(|scheme| scheme.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(name: &'static str, values: &[&str]) -> HeaderMap {
+        values.iter().map(|value| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn credentials_for_a_connection_are_known_by_their_scheme_in_any_case() {
+        let of = |values: &[&str]| Credentials::of(&map("authorization", values));
+        assert_eq!(of(&[]), Credentials::None);
+        for values in
+            [&["Bearer ntlm"][..], &["Basic bnRsbQ=="], &["NTLMv9 x"], &["Negotiated"], &[""], &["Basic x"; 2]]
+        {
+            assert_eq!(of(values), Credentials::ForRequest, "{values:?}");
+        }
+        for values in
+            [&["NTLM x"][..], &["ntlm"], &["nEgOtIaTe x"], &["Basic x", "Negotiate x"], &[",NTLM x"], &["\tNTLM\tx"]]
+        {
+            assert_eq!(of(values), Credentials::ForConnection, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_looked_at_where_it_may_say_something() {
+        let offer = map("www-authenticate", &["NTLM"]);
+        let on =
+            |credentials: Credentials, status: u16| credentials.answered(StatusCode::from_u16(status).unwrap(), &offer);
+        assert_eq!(on(Credentials::None, 200), Sign::None);
+        assert_eq!((on(Credentials::None, 401), on(Credentials::None, 407)), (Sign::Offer, Sign::Offer));
+        assert_eq!(on(Credentials::ForRequest, 200), Sign::Offer);
+        assert_eq!(on(Credentials::ForConnection, 500), Sign::Handshake);
+    }
+
+    #[test]
+    fn an_answer_says_it_in_any_of_its_fields_and_elements() {
+        for (name, values, expected) in [
+            ("www-authenticate", &["Basic realm=\"x\"", "Bearer"][..], Sign::None),
+            ("www-authenticate", &["Basic realm=\"x\"", "NTLM"], Sign::Offer),
+            ("www-authenticate", &["Basic realm=\"x\" , negotiate,Digest qop=\"a\""], Sign::Offer),
+            ("www-authenticate", &["Negotiate", "NTLM TlRMTVNTUAAC"], Sign::Handshake),
+            ("proxy-authenticate", &["Negotiate"], Sign::Offer),
+            ("authentication-info", &["Negotiate oYG2"], Sign::Handshake),
+            ("persistent-auth", &["true"], Sign::Handshake),
+            ("persistent-auth", &["False"], Sign::None),
+            ("x-authenticate", &["NTLM"], Sign::None),
+        ] {
+            assert_eq!(sign(&map(name, values)), expected, "{name}: {values:?}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! A connection by HTTP/2 for one request, which no other shares: what it shows the server counts for the connection.
+//!
+//! Counts with the shared ones, and is bounded by them and by the requests that are under way. Ends with its stream, since only the stream's slot holds it.
+
+use std::rc::Rc;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::super::fault::UpstreamFault;
+use super::super::pool::Pool;
+use super::{Multiplexed, Slot, connect};
+
+/// A connection for one request that is being opened; it counts as open.
+struct Opening<'m>(&'m Multiplexed);
+
+impl Multiplexed {
+    /// A connection for one request, which ends with it.
+    pub(in super::super) async fn own(pool: &Rc<Pool>, deadline: Instant) -> Result<Slot, UpstreamFault> {
+        let all = &pool.multiplexed;
+        if pool.target.most_connections.is_some_and(|most| all.open.get() + usize::from(all.is_opening.get()) >= most) {
+            return Err(UpstreamFault::Full);
+        }
+        let connection = {
+            let _opening = Opening::begin(all);
+            let deadline = deadline.min(Instant::now() + pool.target.connect_timeout);
+            let opened = timeout_at(deadline, connect(pool)).await.map_err(|_| UpstreamFault::Timeout);
+            let opened = opened.and_then(|opened| opened.map_err(UpstreamFault::Connect));
+            opened.inspect_err(|fault| pool.target.warn(fault))?
+        };
+        connection.state.streams.set(1);
+        let asked = connection.state.silence.asked();
+        Ok(Slot { all: Rc::clone(all), connection, asked })
+    }
+}
+
+impl<'m> Opening<'m> {
+    fn begin(all: &'m Multiplexed) -> Self {
+        all.open.update(|open| open + 1);
+        Self(all)
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.open.update(|open| open - 1);
+        // Others may wait for its room.
+        self.0.news.notify_waiters();
+    }
+}
