@@ -1,6 +1,5 @@
 //! The authorization server whole: authenticates a client, decides its grant, signs its token.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +25,7 @@ use crate::jose::BASE64URL;
 use crate::network::Whence;
 use crate::oauth::identity::Identity;
 use crate::trust::revocation_keeper::NotRevoked;
+use crate::trust::verify::Verified;
 
 /// What the configuration says of it.
 #[derive(Debug)]
@@ -120,9 +120,9 @@ impl AuthorizationServer {
         self.published.store(Arc::new(Published::new(ring, self.settings.jwks_max_age)));
     }
 
-    /// Whether this client of ours may call from here.
-    pub(crate) fn may_call(&self, client: &str, from: Option<IpAddr>) -> bool {
-        self.clients.may_call(client, from)
+    /// The client that a token of our own was issued to; `None` if it is not configured.
+    pub(crate) fn client_of(&self, own: &Verified) -> Option<&Client> {
+        self.clients.of_token(own)
     }
 
     pub(crate) fn token_path(&self) -> &str {

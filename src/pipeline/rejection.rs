@@ -335,6 +335,7 @@ fn unauthenticated(error: &AuthenticateError) -> Reason {
             Distrust::KeysUnavailable => Reason::KeysUnavailable,
             Distrust::BadSignature => Reason::BadSignature,
             Distrust::Revoked => Reason::Revoked,
+            Distrust::UnknownClient => Reason::UnknownClient,
         },
     }
 }
