@@ -10,7 +10,8 @@ use crate::support::gateway::{folder, program};
 use crate::support::world::{SECRET, config};
 use crate::support::{Answer, Client, Gateway, Upstream};
 
-const APP: &str = "    app: {secrets: [{value: correct horse battery staple}], scopes: [read:data], allow_from: [10.0.0.0/8]}\n";
+const APP: &str =
+    "    app: {secrets: [{value: correct horse battery staple}], scopes: [read:data], allow_from: [10.0.0.0/8]}\n";
 const OTHER: &str = "    other: {secrets: [{value: correct horse battery staple}], scopes: [read:data]}\n";
 
 /// Requests come by a trusted proxy; `access` is of the one route, and these are the clients.

@@ -46,9 +46,7 @@ pub(crate) fn authorize<'r>(
 ) -> Result<Permit<'r>, Forbidden> {
     let Admitted { route, from } = *admitted;
     // Absence is no permission: a token of our own whose client is not known did not get here, and would not pass.
-    if caller.is_own()
-        && !ours.and_then(|ours| ours.client_of(&caller)).is_some_and(|client| client.may_call(from))
-    {
+    if caller.is_own() && !ours.and_then(|ours| ours.client_of(&caller)).is_some_and(|client| client.may_call(from)) {
         return Err(Forbidden::ClientNotAllowed);
     }
     rule.judge(&caller)?;

@@ -238,9 +238,10 @@ impl Rejection {
             Self::Token(TokenRefusal::NotRevoked(NotRevoked::Busy)) => Some(SOON),
             Self::Token(TokenRefusal::TooManyFailures(wait)) => Some(seconds(*wait).max(1).into()),
             Self::Unauthenticated(AuthenticateError::Clock)
-            | Self::Token(TokenRefusal::Clock | TokenRefusal::NotRevoked(NotRevoked::Full | NotRevoked::Broken)) => {
-                Some(LATER)
-            }
+            | Self::Token(
+                TokenRefusal::Clock
+                | TokenRefusal::NotRevoked(NotRevoked::Full | NotRevoked::ShareFull | NotRevoked::Broken),
+            ) => Some(LATER),
             Self::Unauthenticated(
                 AuthenticateError::Missing | AuthenticateError::Ambiguous | AuthenticateError::Refused(_),
             )
