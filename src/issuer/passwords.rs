@@ -68,12 +68,7 @@ impl Passwords {
     }
 
     /// As far as it can be told without a slow hash.
-    fn matching_at_once(
-        &self,
-        claim: Claim<'_>,
-        presented: &[ClientSecret],
-        now: UnixTime,
-    ) -> Option<usize> {
+    fn matching_at_once(&self, claim: Claim<'_>, presented: &[ClientSecret], now: UnixTime) -> Option<usize> {
         quick(claim, presented, &self.marks(claim, presented), now)
     }
 

@@ -129,6 +129,14 @@ impl Keeper {
         self.store.make()
     }
 
+    pub(crate) fn has_file(&self) -> bool {
+        self.store.path().exists()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.store.path()
+    }
+
     pub(crate) fn published(&self) -> &Arc<Published> {
         &self.published
     }

@@ -289,3 +289,16 @@ async fn one_client_does_not_take_the_places_of_all_others() {
     let said = run_with(program(&world.gateway.folder).args(["token", "revoke"]), &second);
     assert_eq!(said.code, Some(0), "an operator has places of its own: {said:?}");
 }
+
+#[tokio::test]
+async fn a_file_of_revocations_that_was_lost_is_told_at_the_start() {
+    let mut world = World::start().await;
+    let warning = "the file of revocations is missing although signing keys were made before";
+    assert!(!world.gateway.log_text().contains(warning), "nothing was there before the first start");
+    let yaml = world.yaml.clone();
+    world.restart_as(&yaml);
+    assert!(!world.gateway.log_text().contains(warning), "an empty file is there");
+    std::fs::remove_file(world.gateway.folder.join("state/revocations.jsonl")).unwrap();
+    world.restart_as(&yaml);
+    world.gateway.log_line(warning);
+}
