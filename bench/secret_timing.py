@@ -5,7 +5,8 @@
     bench/secret_timing.py --short --gateway PATH
 
 Asks for tokens with the id of an unknown client and with a wrong secret of a known one, in random order on one connection, and
-compares the times by Welch's t. Every request is from another address, as a trusted proxy says, or the client would have to wait. Unknown ids are new ones at every request, and as long as the known one. |t| of 4.5 or more,
+compares the times by Welch's t. Every request is from another address, as a trusted proxy says, or ten failures in a row would begin a back-off. The gateway keeps
+65,536 pairs that failed within ten minutes: beyond about 500,000 requests in that time, new pairs would be in back-off at once. Unknown ids are new ones at every request, and as long as the known one. |t| of 4.5 or more,
 as side-channel evaluations have it, is a leak; then the exit code is 1. Every kind of hash has a gateway of its own, since
 an unknown client costs what some known one does. Figures of `mean` are over the fastest 90 %, where noise from elsewhere is
 not; t over all and over those must both pass. Needs openssl and a release build.

@@ -55,6 +55,7 @@ mod tls;
 mod tokens;
 mod trailers;
 mod tunnels;
+mod unknown_clients;
 mod upstream_connections;
 mod upstream_faults;
 mod upstream_http2;

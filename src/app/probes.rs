@@ -133,6 +133,7 @@ fn process(health: &Health, places: &Places, snapshot: &Snapshot) -> Process {
         audit_failures: health.failures.load(Ordering::Relaxed),
         audit_broken: health.is_broken(),
         revocations: snapshot.trust.revocations().current().len() as u64,
+        revocations_refused: snapshot.trust.revocations().refused(),
         jwks_age: snapshot.trust.issuers().iter().filter_map(age).collect(),
         jwks_fetches: remote().flat_map(fetches).collect(),
         jwks_stale_served: remote().map(|issuer| (labels(issuer), issuer.keys.stale_served())).collect(),

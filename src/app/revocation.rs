@@ -12,6 +12,7 @@ use crate::audit::ledger::{Batch, Lines};
 use crate::audit::record::{Event, Revocation};
 use crate::clock;
 use crate::config::types::Config;
+use crate::issuer::ring_store;
 use crate::telemetry::chain::Chain;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::revocation::{Entry, Target};
@@ -22,6 +23,16 @@ const LINES: usize = 500;
 
 pub(super) fn open(config: &Config) -> Result<(Keeper, Revoker), StartError> {
     let (mut keeper, revoker) = Keeper::open(&config.state_directory, &config.revoked, clock::now())?;
+    if let Some(oauth) = &config.oauth
+        && !keeper.has_file()
+        && ring_store::has_been_used(&oauth.ring)
+    {
+        warn!(
+            path = %keeper.path().display(),
+            "the file of revocations is missing although signing keys were made before: tokens that were revoked are good again \
+             until they expire; restore the file, or retire the keys with `portcullis keys retire`"
+        );
+    }
     match (keeper.make_file(), config.oauth.is_some()) {
         (Ok(()), _) => {}
         (Err(error), true) => return Err(error.into()),

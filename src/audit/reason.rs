@@ -17,6 +17,7 @@ pub(crate) enum Reason {
     BadAudience,
     MissingClaim,
     Revoked,
+    UnknownClient,
     MissingScope,
     ClaimMismatch,
     ClientNotAllowed,
@@ -58,6 +59,7 @@ impl Reason {
             Self::BadAudience => "bad_audience",
             Self::MissingClaim => "missing_claim",
             Self::Revoked => "revoked",
+            Self::UnknownClient => "unknown_client",
             Self::MissingScope => "missing_scope",
             Self::ClaimMismatch => "claim_mismatch",
             Self::ClientNotAllowed => "client_not_allowed",
@@ -108,6 +110,7 @@ impl Reason {
             | Self::BadAudience
             | Self::MissingClaim
             | Self::Revoked
+            | Self::UnknownClient
             | Self::MissingScope
             | Self::ClaimMismatch
             | Self::ClientNotAllowed

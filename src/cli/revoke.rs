@@ -107,7 +107,7 @@ fn write(store: &mut Store, entry: &Entry, now: UnixTime) -> Result<bool, StoreE
     store.append(|entries| {
         let mut known = Revocations::default();
         entries.iter().filter(|entry| entry.is_live(now)).for_each(|entry| known.add(entry));
-        written = !known.lack_place_for(entry);
+        written = known.lack_place_for(entry).is_none();
         let needed = written && !known.cover(entry);
         needed.then(|| entry.clone()).into_iter().collect()
     })?;

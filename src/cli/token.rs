@@ -116,6 +116,9 @@ async fn judge(config: &Config, token: &str, now: UnixTime) -> Result<Verified, 
     }
     let verified =
         Trust::new(issuers, Arc::new(revocations(config, now))).verify(token, Expectations::any_route(), now).await?;
+    if verified.is_own() && !is_of_a_client(&verified, config) {
+        return Err(verified.refused(Distrust::UnknownClient));
+    }
     if is_for_any_route(&verified, config, now) { Ok(verified) } else { Err(verified.refused(Distrust::BadAudience)) }
 }
 
@@ -128,6 +131,12 @@ fn revocations(config: &Config, now: UnixTime) -> Published {
         Err(error) => note(format_args!("{} {}", styled(WARN, "warning:"), crate::telemetry::chain::Chain(&error))),
     }
     known.into()
+}
+
+/// The client of a token of our own is configured.
+fn is_of_a_client(verified: &Verified, config: &Config) -> bool {
+    let clients = config.oauth.iter().flat_map(|oauth| &oauth.clients);
+    verified.caller.client.as_ref().is_some_and(|id| clients.into_iter().any(|client| client.id == *id))
 }
 
 /// Some route takes the token's audience, or its issuer does.
@@ -230,6 +239,7 @@ fn explain(reason: Distrust) -> &'static str {
         Distrust::UnknownKid => "unknown_kid: the issuer publishes no such key for this algorithm",
         Distrust::KeysUnavailable => "keys_unavailable: the issuer's keys can't be fetched, so that nobody can tell",
         Distrust::BadSignature => "bad_signature: the issuer's key did not make this signature",
+        Distrust::UnknownClient => "unknown_client: it is one of ours, and `oauth.clients` does not hold its client",
         Distrust::Revoked => "revoked: it, its client, its subject or its issuer's earlier tokens were revoked",
     }
 }

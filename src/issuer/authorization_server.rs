@@ -1,6 +1,5 @@
 //! The authorization server whole: authenticates a client, decides its grant, signs its token.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,14 +17,15 @@ use super::credentials::Credentials;
 use super::grant::{Grant, GrantFault, Wanted};
 use super::metadata::{self, Document};
 use super::offload::{Busy, Offload};
-use super::passwords::{Claim, Passwords, network};
+use super::passwords::{Claim, Passwords, Standing, network};
 use super::request::Parameters;
 use super::ring::Ring;
-use crate::clock::UnixTime;
+use crate::clock::{self, UnixTime};
 use crate::jose::BASE64URL;
 use crate::network::Whence;
 use crate::oauth::identity::Identity;
 use crate::trust::revocation_keeper::NotRevoked;
+use crate::trust::verify::Verified;
 
 /// What the configuration says of it.
 #[derive(Debug)]
@@ -93,7 +93,8 @@ pub(crate) enum TokenRefusal {
     Fault(GrantFault),
     /// We can't sign or compare just now.
     Busy(Busy),
-    /// This client has failed to authenticate from this address too often; to be tried again after so long.
+    /// This client has failed to authenticate from this address too often, and another attempt has the second's turn; to be tried
+    /// again after so long.
     TooManyFailures(Duration),
     /// We can't sign at all.
     Broken,
@@ -111,7 +112,7 @@ impl AuthorizationServer {
         let revocation_path = metadata::revocation_path(&settings.token_path);
         let Offloads { signatures, passwords } = offloads;
         let passwords = Passwords::new(passwords);
-        let back_off = BackOff::new();
+        let back_off = BackOff::new(clock::instant());
         Self { settings, clients, signatures, passwords, back_off, published, metadata, revocation_path }
     }
 
@@ -120,9 +121,9 @@ impl AuthorizationServer {
         self.published.store(Arc::new(Published::new(ring, self.settings.jwks_max_age)));
     }
 
-    /// Whether this client of ours may call from here.
-    pub(crate) fn may_call(&self, client: &str, from: Option<IpAddr>) -> bool {
-        self.clients.may_call(client, from)
+    /// The client that a token of our own was issued to; `None` if it is not configured.
+    pub(crate) fn client_of(&self, own: &Verified) -> Option<&Client> {
+        self.clients.of_token(own)
     }
 
     pub(crate) fn token_path(&self) -> &str {
@@ -195,32 +196,25 @@ impl AuthorizationServer {
         let stand_in = self.clients.stand_in(&id);
         let kept = known.map_or(stand_in, |client| &client.secrets);
         let id = known.map_or(&*id, |client| client.id.as_str());
-        let claim = Claim { id, is_known: known.is_some(), kept, from: from.address };
-        let pair = self.back_off.pair(claim.id, network(from.address));
-        let wait = self.back_off.wait(pair, now);
-        let found = match (self.passwords.matching_at_once(claim, &presented, now), wait) {
-            (None, Some(wait)) => return Err(TokenRefusal::TooManyFailures(wait)),
-            (None, None) => self.passwords.matching(claim, presented, now).await?,
-            (found, _) => found,
+        let standing = match known {
+            Some(client) if client.may_call(from.certain()) => Standing::Good,
+            Some(_) => Standing::Elsewhere,
+            None => Standing::Unknown,
         };
-        match (known, found) {
-            (Some(client), Some(_)) if !client.may_call(from.certain()) => {
-                // Counted like a wrong secret, or the wait would tell the two apart.
-                if let Some(wait) = wait {
-                    return Err(TokenRefusal::TooManyFailures(wait));
-                }
-                self.back_off.failed(pair, now);
-                Err(TokenRefusal::Fault(GrantFault::Elsewhere { client: client.id.clone(), basic }))
-            }
-            (Some(client), Some(position)) => {
-                self.back_off.succeeded(pair, now);
-                Ok(Authenticated { client, secret: position + 1 })
-            }
-            (Some(_) | None, _) => {
-                self.back_off.failed(pair, now);
-                Err(TokenRefusal::Fault(wrong))
-            }
+        let claim = Claim { id, standing, kept, from: from.address };
+        let pair = self.back_off.pair(claim.id, network(from.address));
+        self.back_off.admit(pair, clock::instant()).map_err(TokenRefusal::TooManyFailures)?;
+        let found = self.passwords.matching(claim, presented, now).await?;
+        if let (Some(client), Some(position), Standing::Good) = (known, found, standing) {
+            self.back_off.succeeded(pair, clock::instant());
+            return Ok(Authenticated { client, secret: position + 1 });
         }
+        // A right secret from elsewhere counts as a wrong one, or the wait would tell the two apart.
+        self.back_off.failed(pair, clock::instant());
+        Err(TokenRefusal::Fault(match known.filter(|_| found.is_some()) {
+            Some(client) => GrantFault::Elsewhere { client: client.id.clone(), basic },
+            None => wrong,
+        }))
     }
 
     async fn issue(

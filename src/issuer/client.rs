@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -12,6 +13,7 @@ use super::kept_secret::KeptSecret;
 use crate::network::Networks;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
+use crate::trust::verify::{ClientEntry, Verified};
 
 /// A client as configured.
 #[derive(Clone, Debug)]
@@ -35,8 +37,8 @@ pub(crate) struct Client {
 pub(crate) struct Clients {
     all: Vec<Client>,
     by_id: HashMap<Identity, usize, RandomState>,
-    /// Some may not call from everywhere.
-    any_bound: bool,
+    /// No other table of this process has the same.
+    number: u64,
     /// Of this process alone: whose secrets stand in for an unknown id can't be foretold.
     stand_in_key: hmac::Key,
 }
@@ -66,17 +68,27 @@ impl Clients {
         // A failing random generator leaves zeros, which costs a timing hint and nothing else.
         let mut key = [0; 32];
         let _ = aws_lc_rs::rand::fill(&mut key);
-        let any_bound = clients.iter().any(|client| client.allow_from.is_some());
-        Self { all: clients, by_id, any_bound, stand_in_key: hmac::Key::new(hmac::HMAC_SHA256, &key) }
+        static TABLES: AtomicU64 = AtomicU64::new(0);
+        let number = TABLES.fetch_add(1, Ordering::Relaxed);
+        Self { all: clients, by_id, number, stand_in_key: hmac::Key::new(hmac::HMAC_SHA256, &key) }
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<&Client> {
         self.all.get(*self.by_id.get(id)?)
     }
 
-    /// Whether a client of ours, if it is one, may call from here; `None` is a place that can't be told.
-    pub(crate) fn may_call(&self, id: &str, from: Option<IpAddr>) -> bool {
-        !self.any_bound || self.get(id).is_none_or(|client| client.may_call(from))
+    /// The client that a token of our own was issued to. `None`: it is not configured, so that the token is good for nothing.
+    /// The client is looked up once for each token and table; then it costs one comparison.
+    pub(crate) fn of_token(&self, own: &Verified) -> Option<&Client> {
+        let index = match own.client_entry.get() {
+            Some(entry) if entry.table == self.number => entry.index,
+            Some(_) | None => {
+                let index = *self.by_id.get(own.caller.client.as_ref()?.as_str())?;
+                own.client_entry.set(Some(ClientEntry { table: self.number, index }));
+                index
+            }
+        };
+        self.all.get(index)
     }
 
     /// Secrets to compare with where no client has this id: always the same ones for an id, whatever comes of it.
@@ -102,6 +114,20 @@ mod tests {
             token_ttl: Duration::from_secs(60),
             claims: Map::new(),
             allow_from: None,
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_remembered_loses_its_client_with_the_table_that_holds_it() {
+        let hash = || SecretHash::of(&ClientSecret::new("a".to_owned()));
+        let clients = |ids: &[&str]| Clients::new(ids.iter().map(|id| client(id, hash())).collect());
+        let (old, new) = (clients(&["a", "b"]), clients(&["b", "c"]));
+        let [a, b] = ["a", "b"].map(Verified::own);
+        let found = |table: &Clients, token| table.of_token(token).map(|client| client.id.as_str().to_owned());
+        // In turn, since requests of two snapshots may be under way.
+        for _ in 0..2 {
+            assert_eq!((found(&old, &a), found(&old, &b)), (Some("a".to_owned()), Some("b".to_owned())));
+            assert_eq!((found(&new, &a), found(&new, &b)), (None, Some("b".to_owned())));
         }
     }
 

@@ -29,9 +29,19 @@ pub(crate) struct Passwords {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim<'c> {
     pub(crate) id: &'c str,
-    pub(crate) is_known: bool,
+    pub(crate) standing: Standing,
     pub(crate) kept: &'c [KeptSecret],
     pub(crate) from: IpAddr,
+}
+
+/// What a right secret is good for. The work is the same in each case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Good,
+    /// The client may not call from here. A match is told, for the audit log, and counts as a failure.
+    Elsewhere,
+    /// There is no such client: nothing matches.
+    Unknown,
 }
 
 /// How many comparisons of addresses that keep failing may wait or run.
@@ -43,14 +53,22 @@ impl Passwords {
         Self { offload, doubtful, attempts: Attempts::new(), marker: Marker::new() }
     }
 
-    /// The position of the secret that any of the presented ones is, and that is good now, as far as it can be told without a slow
-    /// hash.
-    pub(crate) fn matching_at_once(
+    /// The position of the secret that any of the presented ones is, and that is good now.
+    pub(crate) async fn matching(
         &self,
         claim: Claim<'_>,
-        presented: &[ClientSecret],
+        presented: Vec<ClientSecret>,
         now: UnixTime,
-    ) -> Option<usize> {
+    ) -> Result<Option<usize>, Busy> {
+        match (self.matching_at_once(claim, &presented, now), claim.standing) {
+            (Some(found), Standing::Good) => Ok(Some(found)),
+            // The slow hashes are computed all the same, or the time would tell.
+            (found, _) => Ok(self.matching_slowly(claim, presented, now).await?.or(found)),
+        }
+    }
+
+    /// As far as it can be told without a slow hash.
+    fn matching_at_once(&self, claim: Claim<'_>, presented: &[ClientSecret], now: UnixTime) -> Option<usize> {
         quick(claim, presented, &self.marks(claim, presented), now)
     }
 
@@ -61,7 +79,7 @@ impl Passwords {
 
     /// What [`Self::matching_at_once`] has not found. Whatever does not match costs the same: every fast hash is compared, and then
     /// every slow one.
-    pub(crate) async fn matching(
+    async fn matching_slowly(
         &self,
         claim: Claim<'_>,
         presented: Vec<ClientSecret>,
@@ -81,7 +99,12 @@ impl Passwords {
         let compare = move || {
             let mut found = Vec::new();
             for (position, hash) in hashes.iter().enumerate().filter(|(_, hash)| hash.is_slow()) {
-                found.extend(presented.iter().position(|secret| hash.matches(secret)).map(|which| (position, which)));
+                let mut matching = None;
+                // All of them: a first match that ends the search would tell of an expired secret, or of one of another client.
+                for (which, secret) in presented.iter().enumerate() {
+                    matching = hash.matches(secret).then_some(which).or(matching);
+                }
+                found.extend(matching.map(|which| (position, which)));
             }
             // Kept until the work has ended: hanging up makes no room.
             drop(place);
@@ -89,13 +112,15 @@ impl Passwords {
         };
         let compared = self.offload.run(compare).await;
         let (found, presented) = compared.map_err(|Busy| self.came_to_nothing(attempt, now))?;
-        let good = found.into_iter().filter(|_| claim.is_known).find_map(|(position, which)| {
+        let good = found.into_iter().filter(|_| claim.standing != Standing::Unknown).find_map(|(position, which)| {
             let kept = claim.kept.get(position).filter(|kept| kept.validity.holds(now))?;
             Some((position, kept, presented.get(which)?))
         });
         Ok(good.map(|(position, kept, secret)| {
-            self.attempts.forgive(attempt, now);
-            kept.prove(self.marker.mark(claim.id, secret));
+            if claim.standing == Standing::Good {
+                self.attempts.forgive(attempt, now);
+                kept.prove(self.marker.mark(claim.id, secret));
+            }
             position
         }))
     }
@@ -116,7 +141,7 @@ fn quick(claim: Claim<'_>, presented: &[ClientSecret], marks: &[Mark], now: Unix
         } else {
             presented.iter().fold(false, |any, secret| any | kept.hash.matches(secret))
         };
-        let counts = matches & kept.validity.holds(now) & claim.is_known;
+        let counts = matches & kept.validity.holds(now) & (claim.standing != Standing::Unknown);
         found = found.or(counts.then_some(position));
     }
     found
@@ -230,15 +255,12 @@ mod tests {
     }
 
     fn claim(kept: &[KeptSecret], from: IpAddr) -> Claim<'_> {
-        Claim { id: "app", is_known: true, kept, from }
+        Claim { id: "app", standing: Standing::Good, kept, from }
     }
 
     fn ask(passwords: &Passwords, claim: Claim<'_>, text: &str) -> Result<Option<usize>, Busy> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        match passwords.matching_at_once(claim, &[secret(text)], NOW) {
-            None => runtime.block_on(passwords.matching(claim, vec![secret(text)], NOW)),
-            found => Ok(found),
-        }
+        runtime.block_on(passwords.matching(claim, vec![secret(text)], NOW))
     }
 
     #[test]
@@ -264,8 +286,10 @@ mod tests {
         runtime.shutdown_background();
         assert_eq!(ask(&passwords, claim(&kept, HOME), "a"), Ok(Some(0)));
         assert_eq!(ask(&passwords, claim(&kept, HOME), "b"), Err(Busy));
-        let stranger = Claim { is_known: false, ..claim(&kept, HOME) };
+        let stranger = Claim { standing: Standing::Unknown, ..claim(&kept, HOME) };
         assert_eq!(ask(&passwords, stranger, "a"), Err(Busy), "a stand-in's secret answers an unknown client faster");
+        let elsewhere = Claim { standing: Standing::Elsewhere, ..claim(&kept, HOME) };
+        assert_eq!(ask(&passwords, elsewhere, "a"), Err(Busy), "a right secret from elsewhere answers faster");
         kept[0].validity = over();
         assert_eq!(
             ask(&passwords, claim(&kept, HOME), "a"),
@@ -278,11 +302,28 @@ mod tests {
     fn an_unknown_client_never_matches() {
         let (runtime, passwords) = passwords();
         let kept = [slow("a", Validity::default()), fast("b", Validity::default())];
-        let stranger = Claim { is_known: false, ..claim(&kept, HOME) };
+        let stranger = Claim { standing: Standing::Unknown, ..claim(&kept, HOME) };
         for text in ["a", "b", "c"] {
             assert_eq!(ask(&passwords, stranger, text), Ok(None));
         }
         runtime.shutdown_background();
+    }
+
+    #[test]
+    fn a_right_secret_from_elsewhere_is_told_costs_what_a_wrong_one_does_and_is_not_remembered() {
+        let (runtime, passwords) = passwords();
+        let kept = [slow("a", Validity::default()), fast("b", Validity::default())];
+        let elsewhere = Claim { standing: Standing::Elsewhere, ..claim(&kept, AWAY) };
+        assert_eq!(ask(&passwords, elsewhere, "a"), Ok(Some(0)));
+        assert_eq!(ask(&passwords, elsewhere, "b"), Ok(Some(1)));
+        let attempt = passwords.attempts.begin(AWAY, NOW);
+        let counted = passwords.attempts.counts[attempt.0].load(Ordering::Relaxed);
+        assert_eq!(in_minute(counted, NOW), 3, "both count as failures");
+        runtime.shutdown_background();
+        for text in ["a", "b"] {
+            assert_eq!(ask(&passwords, elsewhere, text), Err(Busy), "{text} is told without the work of a wrong one");
+        }
+        assert_eq!(ask(&passwords, claim(&kept, AWAY), "a"), Err(Busy), "what matched elsewhere is remembered");
     }
 
     #[test]

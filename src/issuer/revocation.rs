@@ -54,6 +54,7 @@ impl AuthorizationServer {
         let Some(entry) = Entry::token(&verified.issuer.settings, &verified.claims, now) else {
             return Ok(Revoked::Nothing { client: client.id.clone() });
         };
+        let entry = Entry { revoked_by: Some(client.id.as_str().to_owned()), ..entry };
         revoker.revoke(entry).await?;
         Ok(Revoked::Token(Rc::new(verified)))
     }

@@ -101,6 +101,11 @@ pub(crate) fn change(settings: &RingSettings, change: &Change<'_>, now: UnixTime
     open(settings, now).map(|(ring, _)| ring)
 }
 
+/// Whether a gateway has made keys here before.
+pub(crate) fn has_been_used(settings: &RingSettings) -> bool {
+    settings.directory.join(JOURNAL).exists()
+}
+
 /// Loads the ring as it is, if there is one; writes nothing.
 pub(crate) fn peek(settings: &RingSettings) -> Result<Option<Ring>, RingError> {
     if !settings.directory.exists() {

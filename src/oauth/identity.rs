@@ -1,7 +1,7 @@
 //! Names of who acts: subjects and client ids.
 //!
 //! Takes strings from tokens and configuration; gives names that can be compared exactly, logged and put into a header
-//! without any risk of splitting it.
+//! without any risk of splitting it. Two names never have the same header value, nor values that a recipient trims to the same.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -25,14 +25,14 @@ const MAX_BYTES: usize = 1024;
 
 /// Non-ASCII is percent-encoded by the encoder itself; the percent sign too, so that the text can be had back.
 const UNSAFE_IN_HEADER: &AsciiSet = &CONTROLS.add(b'%');
+const ENCODED_SPACE: &str = "%20";
 
 impl Identity {
     pub(crate) fn parse(raw: &str) -> Result<Self, InvalidIdentity> {
         if raw.is_empty() || raw.len() > MAX_BYTES || raw.chars().any(char::is_control) {
             return Err(InvalidIdentity);
         }
-        let encoded = utf8_percent_encode(raw, UNSAFE_IN_HEADER).to_string();
-        let header = HeaderValue::try_from(encoded).map_err(|_| InvalidIdentity)?;
+        let header = HeaderValue::try_from(header_text(raw)).map_err(|_| InvalidIdentity)?;
         Ok(Self { text: raw.into(), header })
     }
 
@@ -40,10 +40,22 @@ impl Identity {
         &self.text
     }
 
-    /// The name as a header value, non-ASCII percent-encoded.
+    /// The name as a header value: non-ASCII, percent signs, and spaces at its ends percent-encoded.
     pub(crate) fn header(&self) -> &HeaderValue {
         &self.header
     }
+}
+
+/// Recipients trim field values (RFC 9110 §5.5). Of the characters that any of them trims, only the space is legal in a name
+/// and not encoded anyway.
+fn header_text(raw: &str) -> String {
+    let inner_and_end = raw.trim_start_matches(' ');
+    let inner = inner_and_end.trim_end_matches(' ');
+    let (before, after) = (raw.len() - inner_and_end.len(), inner_and_end.len() - inner.len());
+    let mut text = ENCODED_SPACE.repeat(before);
+    text.extend(utf8_percent_encode(inner, UNSAFE_IN_HEADER));
+    text.extend(std::iter::repeat_n(ENCODED_SPACE, after));
+    text
 }
 
 impl PartialEq for Identity {
@@ -82,6 +94,8 @@ impl fmt::Debug for Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use percent_encoding::percent_decode_str;
+    use proptest::prelude::*;
 
     #[test]
     fn control_characters_are_refused() {
@@ -95,5 +109,51 @@ mod tests {
         let identity = Identity::parse("Jürgen|100%").unwrap();
         assert_eq!(identity.header(), "J%C3%BCrgen|100%25");
         assert_eq!(identity.as_str(), "Jürgen|100%");
+    }
+
+    #[test]
+    fn spaces_at_the_ends_are_percent_encoded_and_inner_ones_stay() {
+        for (raw, expected) in [
+            ("admin ", "admin%20"),
+            ("  a  b ", "%20%20a  b%20"),
+            (" ", "%20"),
+            ("   ", "%20%20%20"),
+            ("admin%20", "admin%2520"),
+            ("\u{a0}admin\u{2003}", "%C2%A0admin%E2%80%83"),
+        ] {
+            assert_eq!(Identity::parse(raw).unwrap().header(), expected, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn the_longest_name_fits_into_a_header() {
+        for longest in ["%".repeat(MAX_BYTES), " ".repeat(MAX_BYTES), "\u{fc}".repeat(MAX_BYTES / 2)] {
+            assert_eq!(Identity::parse(&longest).unwrap().header().len(), 3 * MAX_BYTES);
+            assert_eq!(Identity::parse(&(longest + "x")).err(), Some(InvalidIdentity));
+        }
+    }
+
+    /// As a recipient reads a field value: without what any of them takes for white space.
+    fn trimmed(header: &HeaderValue) -> &str {
+        header.to_str().unwrap().trim_matches(|c: char| c <= ' ' || c.is_whitespace())
+    }
+
+    proptest! {
+        /// Of characters that meet in encodings, so that two names that are told alike would be found.
+        #[test]
+        fn two_names_are_two_header_values_even_if_these_are_trimmed(
+            one in "[ %20aA\u{a0}\u{c2}]{1,6}", other in "[ %20aA\u{a0}\u{c2}]{1,6}",
+        ) {
+            let [one_header, other_header] = [&one, &other].map(|raw| Identity::parse(raw).unwrap().header().clone());
+            prop_assert_eq!(one == other, trimmed(&one_header) == trimmed(&other_header));
+        }
+
+        /// An encoding that can be read back is injective.
+        #[test]
+        fn a_name_can_be_had_back_from_its_trimmed_header_value(raw in "\\PC{1,40}") {
+            let Ok(identity) = Identity::parse(&raw) else { return Ok(()) };
+            let decoded = percent_decode_str(trimmed(identity.header())).decode_utf8().unwrap();
+            prop_assert_eq!(decoded, raw.as_str());
+        }
     }
 }

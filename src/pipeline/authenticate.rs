@@ -41,10 +41,11 @@ pub(crate) async fn authenticate(
     }
     let expected = rule.expectations();
     if let Some(verified) = worker.remembered(token, peer) {
-        return match verified.judge_again(expected, now, tokio::time::Instant::now()) {
+        let judged = verified.judge_again(expected, now, tokio::time::Instant::now());
+        return match judged.and_then(|()| judge_client(&verified, snapshot)) {
             Ok(()) => Ok(verified),
             Err(reason) => {
-                if matches!(reason, Distrust::Expired | Distrust::UnknownKid | Distrust::Revoked) {
+                if is_final(reason) {
                     worker.forget(token, peer);
                 }
                 Err(AuthenticateError::Refused(verified.refused(reason)))
@@ -54,9 +55,33 @@ pub(crate) async fn authenticate(
     let text = legal(token).ok_or_else(malformed)?;
     // Boxed, so that requests with known tokens have no room for it.
     let verified = Box::pin(snapshot.trust.verify(text, expected, now)).await.map_err(AuthenticateError::Refused)?;
+    judge_client(&verified, snapshot).map_err(|reason| AuthenticateError::Refused(verified.refused(reason)))?;
     let verified = Rc::new(verified);
     worker.remember(token, Rc::clone(&verified));
     Ok(verified)
+}
+
+/// A token of our own is good only as long as its client is configured.
+pub(super) fn judge_client(verified: &Verified, snapshot: &Snapshot) -> Result<(), Distrust> {
+    let is_known = || snapshot.oauth.as_ref().is_some_and(|oauth| oauth.server.client_of(verified).is_some());
+    if verified.is_own() && !is_known() { Err(Distrust::UnknownClient) } else { Ok(()) }
+}
+
+/// True if the token will not be good again at any route.
+fn is_final(reason: Distrust) -> bool {
+    match reason {
+        Distrust::Expired | Distrust::UnknownKid | Distrust::Revoked | Distrust::UnknownClient => true,
+        Distrust::Malformed
+        | Distrust::UnknownIssuer
+        | Distrust::IssuerNotAllowed
+        | Distrust::TypeNotAllowed
+        | Distrust::AlgNotAllowed
+        | Distrust::MissingClaim
+        | Distrust::BadAudience
+        | Distrust::NotYetValid
+        | Distrust::KeysUnavailable
+        | Distrust::BadSignature => false,
+    }
 }
 
 /// The token of a `Bearer` credential (RFC 6750 §2.1), its characters not yet looked at.

@@ -17,6 +17,7 @@ use super::peer::{Entrance, Peer};
 use super::rejection::Rejection;
 use super::snapshot::{BuiltIn, OwnIssuer, Snapshot};
 use super::trail::Trail;
+use crate::clock;
 use crate::issuer::metadata::Document;
 use crate::issuer::revocation::Revoked;
 
@@ -80,7 +81,9 @@ async fn token(
     // A token that can't be recorded is not issued.
     trail.reserve()?;
     let body = collect(body.take()).await?;
-    let issued = oauth.server.token(&head.headers, request.query(), &body, peer.whence(), trail.now).await?;
+    // A body may take its time: what is judged is judged when it is there.
+    let now = clock::now();
+    let issued = oauth.server.token(&head.headers, request.query(), &body, peer.whence(), now).await?;
     let mut response = Response::new(Content::whole(issued.body.clone()));
     trail.granted(issued);
     trail.commit(response.status()).await?;
@@ -104,7 +107,7 @@ async fn revoke(
     trail.reserve_if_roomy();
     let body = collect(body.take()).await?;
     let with = (&snapshot.trust, &oauth.revoker);
-    match oauth.server.revoke(with, &head.headers, request.query(), &body, peer.whence(), trail.now).await? {
+    match oauth.server.revoke(with, &head.headers, request.query(), &body, peer.whence(), clock::now()).await? {
         Revoked::Token(verified) => trail.caller(&verified),
         Revoked::Nothing { client } => trail.client(client),
     }

@@ -238,9 +238,10 @@ impl Rejection {
             Self::Token(TokenRefusal::NotRevoked(NotRevoked::Busy)) => Some(SOON),
             Self::Token(TokenRefusal::TooManyFailures(wait)) => Some(seconds(*wait).max(1).into()),
             Self::Unauthenticated(AuthenticateError::Clock)
-            | Self::Token(TokenRefusal::Clock | TokenRefusal::NotRevoked(NotRevoked::Full | NotRevoked::Broken)) => {
-                Some(LATER)
-            }
+            | Self::Token(
+                TokenRefusal::Clock
+                | TokenRefusal::NotRevoked(NotRevoked::Full | NotRevoked::ShareFull | NotRevoked::Broken),
+            ) => Some(LATER),
             Self::Unauthenticated(
                 AuthenticateError::Missing | AuthenticateError::Ambiguous | AuthenticateError::Refused(_),
             )
@@ -335,6 +336,7 @@ fn unauthenticated(error: &AuthenticateError) -> Reason {
             Distrust::KeysUnavailable => Reason::KeysUnavailable,
             Distrust::BadSignature => Reason::BadSignature,
             Distrust::Revoked => Reason::Revoked,
+            Distrust::UnknownClient => Reason::UnknownClient,
         },
     }
 }

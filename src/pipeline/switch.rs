@@ -13,6 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::answer::Content;
+use super::authenticate::judge_client;
 use super::authorize::Permit;
 use super::cors;
 use super::forward::{Passage, hash_key, introduce};
@@ -88,7 +89,8 @@ fn lasting(worker: Rc<Worker>, caller: Option<Rc<Verified>>, places: (TunnelPlac
         caller.as_ref().is_none_or(|verified| {
             // What a route expects of a token does not change, and was looked at when the tunnel was opened.
             let judged = verified.judge_again(Expectations::any_route(), clock::now(), Instant::now());
-            judged.is_ok() && worker.snapshot().trust.holds(&verified.issuer)
+            let snapshot = worker.snapshot();
+            judged.is_ok() && snapshot.trust.holds(&verified.issuer) && judge_client(verified, &snapshot).is_ok()
         })
     })
 }

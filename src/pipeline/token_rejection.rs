@@ -25,7 +25,8 @@ pub(super) fn grant_status(fault: &GrantFault) -> StatusCode {
 
 pub(super) fn token_refused(refusal: &TokenRefusal) -> Reason {
     match refusal {
-        TokenRefusal::Busy(_) | TokenRefusal::NotRevoked(NotRevoked::Busy | NotRevoked::Full) => Reason::Overload,
+        TokenRefusal::Busy(_)
+        | TokenRefusal::NotRevoked(NotRevoked::Busy | NotRevoked::Full | NotRevoked::ShareFull) => Reason::Overload,
         TokenRefusal::TooManyFailures(_) => Reason::RateLimited,
         TokenRefusal::Broken | TokenRefusal::Clock | TokenRefusal::NotRevoked(NotRevoked::Broken) => Reason::Internal,
         TokenRefusal::Fault(fault) => match fault {

@@ -118,6 +118,8 @@ pub(crate) struct Process {
     pub(crate) audit_failures: u64,
     pub(crate) audit_broken: bool,
     pub(crate) revocations: u64,
+    /// For want of a place.
+    pub(crate) revocations_refused: u64,
     /// 1 or 0.
     pub(crate) server_healthy: Vec<(ServerLabels, f64)>,
     pub(crate) server_ejected: Vec<(ServerLabels, f64)>,
@@ -281,6 +283,11 @@ impl Collector for Page {
             "portcullis_revocations",
             "Revoked tokens, clients, subjects and issuers",
             process.revocations as f64,
+        )?;
+        page.counter(
+            "portcullis_revocations_refused",
+            "Revocations refused because the client's share, or all places, were taken",
+            process.revocations_refused,
         )?;
         page.gauges(
             "portcullis_jwks_age",

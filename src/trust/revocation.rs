@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use foldhash::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
 
 use super::issuer::{IssuerSettings, Profile};
 use crate::clock::UnixTime;
@@ -31,6 +32,8 @@ pub(crate) struct Entry {
     pub(crate) expires_at: Option<u64>,
     /// Seconds since 1970.
     pub(crate) made_at: u64,
+    /// The client that revoked a token of its own; `None` for an operator or the configuration. Counts against its share.
+    pub(crate) revoked_by: Option<String>,
 }
 
 /// What is revoked of an issuer's tokens.
@@ -48,6 +51,21 @@ pub(crate) enum Target {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Revocations {
     rules: HashMap<Digest, Rule>,
+    /// How many of the rules each client has made.
+    by_client: HashMap<ClientKey, usize>,
+}
+
+/// A client that revokes, by a part of its digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ClientKey(u64);
+
+/// Why there is no place for another entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum NoPlace {
+    /// The client that revokes has used its share.
+    Share,
+    /// All places are taken.
+    Full,
 }
 
 /// What all workers see. A token that has passed one version is looked at again only under another.
@@ -55,6 +73,8 @@ pub(crate) struct Revocations {
 pub(crate) struct Published {
     version: AtomicU64,
     current: ArcSwap<Revocations>,
+    /// Revocations that found no place.
+    refused: AtomicU64,
 }
 
 /// `None` is without end in either.
@@ -62,12 +82,15 @@ pub(crate) struct Published {
 struct Rule {
     issued_before: Option<u64>,
     expires_at: Option<u64>,
+    by: Option<ClientKey>,
 }
 
 /// In all, so that nobody can fill memory or disk by revoking.
 pub(crate) const MAX_ENTRIES: usize = 100_000;
 /// Beyond, single tokens find no place, and whoever must stop a client that has revoked so many still can.
 pub(crate) const MAX_WITH_TOKENS: usize = 90_000;
+/// What one client may revoke: a tenth, so that none takes the places of all others.
+pub(crate) const MAX_OF_CLIENT: usize = MAX_WITH_TOKENS / 10;
 /// Our tokens live 24 h at most, whatever the configuration has said since.
 const OWN_TOKENS_LIVE: Duration = Duration::from_secs(24 * 3600);
 /// How long other issuers' tokens live is theirs to say; longer than this is not heard of.
@@ -99,6 +122,7 @@ impl Entry {
             issued_before: issued_before.map(seconds_rounded_up),
             expires_at: Some(last_issued.plus(tokens_live).plus(issuer.clock_skew).seconds()),
             made_at: now.seconds(),
+            revoked_by: None,
         }
     }
 
@@ -110,11 +134,13 @@ impl Entry {
             issued_before: issued_before.map(seconds_rounded_up),
             expires_at: None,
             made_at: 0,
+            revoked_by: None,
         }
     }
 
     fn rule(&self) -> Rule {
-        Rule { issued_before: self.issued_before, expires_at: self.expires_at }
+        let by = self.revoked_by.as_deref().map(|client| ClientKey(key(&self.issuer, CLIENT, client).0 as u64));
+        Rule { issued_before: self.issued_before, expires_at: self.expires_at, by }
     }
 
     fn key(&self) -> Digest {
@@ -173,22 +199,43 @@ impl Revocations {
         self.rules.get(&entry.key()).is_some_and(|rule| rule.or(entry.rule()) == *rule)
     }
 
-    /// True if this entry needs a place of its own.
-    pub(crate) fn lack_place_for(&self, entry: &Entry) -> bool {
+    /// `None` if there is a place for this entry, or it needs none of its own.
+    pub(crate) fn lack_place_for(&self, entry: &Entry) -> Option<NoPlace> {
         let most = match entry.target {
             Target::Token(_) => MAX_WITH_TOKENS,
             Target::Client(_) | Target::Subject(_) | Target::Issuer => MAX_ENTRIES,
         };
-        self.rules.len() >= most && !self.rules.contains_key(&entry.key())
+        let made = entry.rule().by.and_then(|client| self.by_client.get(&client)).copied().unwrap_or_default();
+        let lack = match (self.rules.len() >= most, made >= MAX_OF_CLIENT) {
+            (true, _) => NoPlace::Full,
+            (false, true) => NoPlace::Share,
+            (false, false) => return None,
+        };
+        (!self.rules.contains_key(&entry.key())).then_some(lack)
     }
 
     pub(crate) fn add(&mut self, entry: &Entry) {
         let added = entry.rule();
-        self.rules.entry(entry.key()).and_modify(|rule| *rule = rule.or(added)).or_insert(added);
+        match self.rules.entry(entry.key()) {
+            MapEntry::Occupied(mut known) => {
+                let wider = known.get().or(added);
+                known.insert(wider);
+            }
+            MapEntry::Vacant(free) => {
+                free.insert(added);
+                if let Some(client) = added.by {
+                    *self.by_client.entry(client).or_default() += 1;
+                }
+            }
+        }
     }
 
     pub(crate) fn forget_expired(&mut self, now: UnixTime) {
         self.rules.retain(|_, rule| rule.is_live(now));
+        self.by_client.clear();
+        for client in self.rules.values().filter_map(|rule| rule.by) {
+            *self.by_client.entry(client).or_default() += 1;
+        }
     }
 
     pub(crate) fn has_expired(&self, now: UnixTime) -> bool {
@@ -205,6 +252,14 @@ impl Published {
         self.current.load()
     }
 
+    pub(super) fn count_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     /// The version follows what it counts: who reads it first finds at least that in `current`.
     pub(super) fn publish(&self, revocations: Arc<Revocations>) {
         self.current.store(revocations);
@@ -215,7 +270,7 @@ impl Published {
 /// For a tool that judges once.
 impl From<Revocations> for Published {
     fn from(revocations: Revocations) -> Self {
-        Self { version: AtomicU64::new(0), current: ArcSwap::from_pointee(revocations) }
+        Self { current: ArcSwap::from_pointee(revocations), ..Self::default() }
     }
 }
 
@@ -237,6 +292,7 @@ impl Rule {
         Self {
             issued_before: later(self.issued_before, other.issued_before),
             expires_at: later(self.expires_at, other.expires_at),
+            by: self.by,
         }
     }
 }
@@ -387,8 +443,31 @@ mod tests {
         let mut revocations = Revocations::default();
         let token = |number: usize| lasting(Target::token(&number.to_string()), None);
         (0..MAX_WITH_TOKENS).for_each(|number| revocations.add(&token(number)));
-        assert!(revocations.lack_place_for(&token(MAX_WITH_TOKENS)));
-        assert!(!revocations.lack_place_for(&lasting(Target::Client("thief".to_owned()), None)));
-        assert!(!revocations.lack_place_for(&token(7)));
+        assert_eq!(revocations.lack_place_for(&token(MAX_WITH_TOKENS)), Some(NoPlace::Full));
+        assert_eq!(revocations.lack_place_for(&lasting(Target::Client("thief".to_owned()), None)), None);
+        assert_eq!(revocations.lack_place_for(&token(7)), None);
+    }
+
+    #[test]
+    fn a_client_revokes_a_tenth_of_what_all_may_and_operators_are_not_counted_with_it() {
+        let of = |client: Option<&str>, number: usize, expires_at| Entry {
+            revoked_by: client.map(str::to_owned),
+            expires_at: Some(expires_at),
+            ..lasting(Target::token(&number.to_string()), None)
+        };
+        let (soon, late) = (NOW.seconds() + 1, NOW.seconds() + HOUR);
+        let mut revocations = Revocations::default();
+        (0..MAX_OF_CLIENT).for_each(|number| revocations.add(&of(Some("greedy"), number, soon + (number > 0) as u64)));
+        // Again: what is known takes no other place.
+        (0..MAX_OF_CLIENT).for_each(|number| revocations.add(&of(Some("greedy"), number, soon)));
+        assert_eq!(revocations.lack_place_for(&of(Some("greedy"), MAX_OF_CLIENT, late)), Some(NoPlace::Share));
+        assert_eq!(revocations.lack_place_for(&of(Some("greedy"), 7, late)), None, "one that has its place");
+        for other in [Some("other"), None] {
+            assert_eq!(revocations.lack_place_for(&of(other, MAX_OF_CLIENT, late)), None, "{other:?}");
+        }
+        revocations.forget_expired(UnixTime::from_seconds(soon));
+        assert_eq!(revocations.lack_place_for(&of(Some("greedy"), MAX_OF_CLIENT, late)), None, "one has expired");
+        revocations.add(&of(Some("greedy"), MAX_OF_CLIENT, late));
+        assert_eq!(revocations.lack_place_for(&of(Some("greedy"), 0, late)), Some(NoPlace::Share));
     }
 }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use foldhash::HashSet;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-use super::revocation::{Entry, MAX_ENTRIES, Published, Revocations};
+use super::revocation::{Entry, MAX_ENTRIES, MAX_OF_CLIENT, NoPlace, Published, Revocations};
 use super::revocation_store::{Store, StoreError};
 use crate::clock::{self, UnixTime};
 use crate::telemetry::chain::Chain;
@@ -27,6 +28,8 @@ pub(crate) struct Keeper {
     /// What could not be done with the file the last time.
     failing: Failing,
     next_compaction: Instant,
+    /// What was refused for want of a place since the last compaction, so that it is logged once.
+    told_refused: HashSet<(NoPlace, Option<String>)>,
 }
 
 /// A worker's way to the keeper.
@@ -42,6 +45,8 @@ pub(crate) enum NotRevoked {
     Busy,
     /// There is no room for another.
     Full,
+    /// There is no room for another of this client.
+    ShareFull,
     /// The file can't be written.
     Broken,
 }
@@ -106,7 +111,15 @@ impl Keeper {
         let (sender, requests) = sync_channel(WAITING);
         let next_compaction = clock::instant() + COMPACT_EVERY;
         Ok((
-            Self { store, known, published, requests, failing: Failing::default(), next_compaction },
+            Self {
+                store,
+                known,
+                published,
+                requests,
+                failing: Failing::default(),
+                next_compaction,
+                told_refused: HashSet::default(),
+            },
             Revoker { requests: sender },
         ))
     }
@@ -114,6 +127,14 @@ impl Keeper {
     /// Makes folder and file, where revoking could otherwise fail for the first time when it matters.
     pub(crate) fn make_file(&mut self) -> Result<(), StoreError> {
         self.store.make()
+    }
+
+    pub(crate) fn has_file(&self) -> bool {
+        self.store.path().exists()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.store.path()
     }
 
     pub(crate) fn published(&self) -> &Arc<Published> {
@@ -175,11 +196,12 @@ impl Keeper {
         if written || !taken.is_empty() {
             self.publish();
         }
-        for (number, (_, reply)) in group.into_iter().enumerate() {
-            let answer = match written {
-                false => Err(NotRevoked::Broken),
-                true if refused.contains(&number) => Err(NotRevoked::Full),
-                true => Ok(()),
+        for (number, (entry, reply)) in group.into_iter().enumerate() {
+            let lack = refused.iter().find(|(refused, _)| *refused == number).map(|(_, lack)| *lack);
+            let answer = match (written, lack) {
+                (false, _) => Err(NotRevoked::Broken),
+                (true, None) => Ok(()),
+                (true, Some(lack)) => Err(self.refused(entry, lack)),
             };
             // Who has hung up needs no answer.
             let _ = reply.send(answer);
@@ -189,7 +211,33 @@ impl Keeper {
         }
     }
 
+    /// Counted, and logged once an hour for each client that has used its share: few can at once.
+    fn refused(&mut self, entry: Entry, lack: NoPlace) -> NotRevoked {
+        self.published.count_refused();
+        match lack {
+            NoPlace::Full => {
+                if self.told_refused.insert((lack, None)) {
+                    error!("revocations are refused: all places are taken, and those that expire make room");
+                }
+                NotRevoked::Full
+            }
+            NoPlace::Share => {
+                if let Some(client) = entry.revoked_by
+                    && self.told_refused.insert((lack, Some(client.clone())))
+                {
+                    warn!(
+                        client.id = %client,
+                        "revocations of `{client}` are refused: {MAX_OF_CLIENT} tokens that it revoked have not expired; \
+                         revoke all of its tokens with `portcullis token revoke --client {client}`"
+                    );
+                }
+                NotRevoked::ShareFull
+            }
+        }
+    }
+
     fn compact(&mut self, now: UnixTime) {
+        self.told_refused.clear();
         self.next_compaction = clock::instant() + COMPACT_EVERY;
         let compacted = self.store.compact(now);
         noticed(&mut self.failing.writing, "written", compacted);
@@ -233,26 +281,27 @@ fn take_in(known: &mut Arc<Revocations>, mut news: Vec<Entry>, now: UnixTime) ->
     news
 }
 
-/// Adds what there is room for; gives what has to be written, and the numbers of those that found no room.
+/// Adds what there is room for; gives what has to be written, and the numbers of those that found no room with the reason.
 fn choose<'e>(
     known: &mut Arc<Revocations>,
     wanted: impl Iterator<Item = &'e Entry>,
     now: UnixTime,
-) -> (Vec<Entry>, Vec<usize>) {
+) -> (Vec<Entry>, Vec<(usize, NoPlace)>) {
     let (mut chosen, mut refused) = (Vec::new(), Vec::new());
     let known = Arc::make_mut(known);
     for (number, entry) in wanted.enumerate() {
         if known.cover(entry) {
             continue;
         }
-        if known.lack_place_for(entry) && known.has_expired(now) {
+        if known.lack_place_for(entry).is_some() && known.has_expired(now) {
             known.forget_expired(now);
         }
-        if known.lack_place_for(entry) {
-            refused.push(number);
-        } else {
-            known.add(entry);
-            chosen.push(entry.clone());
+        match known.lack_place_for(entry) {
+            Some(lack) => refused.push((number, lack)),
+            None => {
+                known.add(entry);
+                chosen.push(entry.clone());
+            }
         }
     }
     (chosen, refused)
@@ -292,7 +341,12 @@ mod tests {
             issued_before: Some(NOW.seconds()),
             expires_at: Some(NOW.seconds() + 60),
             made_at: NOW.seconds(),
+            revoked_by: None,
         }
+    }
+
+    fn token_of(client: &str, number: usize) -> Entry {
+        Entry { target: Target::token(&number.to_string()), revoked_by: Some(client.to_owned()), ..entry("") }
     }
 
     /// What the keeper answers to these, asked together.
@@ -356,6 +410,21 @@ mod tests {
         keeper.write(vec![(entry("new"), reply)], later, &mut |_| {});
         assert_eq!(answer.try_recv(), Ok(Ok(())));
         assert!(!knows(&keeper, &short) && knows(&keeper, &entry("new")));
+    }
+
+    #[test]
+    fn a_client_that_has_used_its_share_is_refused_and_counted_and_others_are_not_over_restarts_too() {
+        let folder = Folder::new("share");
+        let (mut keeper, _) = folder.open(&[]);
+        let share: Vec<Entry> = (0..MAX_OF_CLIENT).map(|number| token_of("greedy", number)).collect();
+        assert!(ask(&mut keeper, &share).iter().all(Result::is_ok));
+        let wanted = [token_of("greedy", MAX_OF_CLIENT), token_of("other", MAX_OF_CLIENT + 1), entry("greedy")];
+        let answers = [Err(NotRevoked::ShareFull), Ok(()), Ok(())];
+        assert_eq!(ask(&mut keeper, &wanted), answers);
+        assert_eq!(keeper.published().refused(), 1);
+        let (mut again, _) = folder.open(&[]);
+        assert_eq!(ask(&mut again, &wanted), answers);
+        assert_eq!(again.told_refused.len(), 1);
     }
 
     #[test]

@@ -66,6 +66,8 @@ struct Line {
     issued_before: Option<u64>,
     expires_at: u64,
     made_at: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revoked_by: Option<String>,
 }
 
 const FILE_NAME: &str = "revocations.jsonl";
@@ -309,6 +311,7 @@ fn entry(line: &[u8]) -> Parsed {
         issued_before: line.issued_before,
         expires_at: Some(line.expires_at),
         made_at: line.made_at,
+        revoked_by: line.revoked_by,
     })
 }
 
@@ -321,6 +324,7 @@ fn write_line(entry: &Entry, text: &mut Vec<u8>) {
         issued_before: entry.issued_before,
         expires_at: entry.expires_at.unwrap_or(u64::MAX),
         made_at: entry.made_at,
+        revoked_by: entry.revoked_by.clone(),
     };
     match entry.target.clone() {
         Target::Token(token) => line.jti_sha256 = Some(token),
@@ -391,6 +395,7 @@ mod tests {
             issued_before: Some(NOW.seconds()),
             expires_at: Some(NOW.seconds() + lives),
             made_at: NOW.seconds(),
+            revoked_by: None,
         }
     }
 

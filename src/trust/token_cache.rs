@@ -143,6 +143,7 @@ mod tests {
             audit_part: OnceCell::new(),
             revocations: Arc::default(),
             passed: Cell::new(0),
+            client_entry: Cell::new(None),
         })
     }
 

@@ -68,6 +68,16 @@ pub(crate) struct Verified {
     pub(super) revocations: Arc<Published>,
     /// The version of the revocations that it was last found to pass.
     pub(super) passed: Cell<u64>,
+    /// Of a token of our own: where its client was last found.
+    pub(crate) client_entry: Cell<Option<ClientEntry>>,
+}
+
+/// The place of a client in a table of clients, so that a token's client is looked up once and not at every request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientEntry {
+    /// The table that the index is of: another table has another number.
+    pub(crate) table: u64,
+    pub(crate) index: usize,
 }
 
 /// Why a token is refused, and whom it claimed to be from; the claim is not verified.
@@ -94,6 +104,8 @@ pub(crate) enum Distrust {
     KeysUnavailable,
     BadSignature,
     Revoked,
+    /// One of our own, whose client is not configured.
+    UnknownClient,
 }
 
 impl Trust {
@@ -158,6 +170,7 @@ impl Trust {
             audit_part: OnceCell::new(),
             revocations: Arc::clone(&self.revocations),
             passed: Cell::new(version),
+            client_entry: Cell::new(None),
         })
     }
 }
@@ -166,6 +179,11 @@ impl Verified {
     /// The refusal of this token, which was good before.
     pub(crate) fn refused(&self, reason: Distrust) -> Refused {
         Refused { reason, issuer: Some(self.issuer.settings.name.clone()), client: self.caller.client.clone() }
+    }
+
+    /// A token that our own authorization server made.
+    pub(crate) fn is_own(&self) -> bool {
+        self.issuer.settings.profile == Profile::Own
     }
 
     /// Judges again, at every use, what may have changed since: the time, the route, the issuer's keys, what is revoked.
@@ -288,6 +306,31 @@ impl From<TokenFault> for Distrust {
             TokenFault::Malformed => Self::Malformed,
             TokenFault::Algorithm => Self::AlgNotAllowed,
             TokenFault::MissingClaim => Self::MissingClaim,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Verified {
+    /// A token of our own that was issued to this client.
+    pub(crate) fn own(client: &str) -> Self {
+        use super::hostile_tokens::{claims, settings};
+        use super::issuer::IssuerSettings;
+        use super::key_cache::KeyCache;
+        use crate::jose::algorithm::Algorithm;
+        use crate::jose::signing::SigningKey;
+        let id = Identity::parse(client).unwrap();
+        let settings = IssuerSettings { name: IssuerName::own(), profile: Profile::Own, ..settings() };
+        let key = SigningKey::generate(Algorithm::EdDsa).unwrap().0.verifying_key().unwrap();
+        Self {
+            caller: Caller::new(IssuerName::own(), &settings.issuer, Some(id.clone()), id, Default::default()),
+            claims: Claims::parse(claims().to_string().as_bytes()).unwrap(),
+            key: Arc::new(key),
+            issuer: Arc::new(TrustedIssuer { settings, keys: Arc::new(KeyCache::remote()) }),
+            audit_part: OnceCell::new(),
+            revocations: Arc::default(),
+            passed: Cell::new(0),
+            client_entry: Cell::new(None),
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{ROUTES, World, by, form, get, revocation};
 use crate::support::client::{basic, request, with_body, with_header};
-use crate::support::command::run;
+use crate::support::command::{run, run_with};
 use crate::support::gateway::{folder, program};
 use crate::support::issuer::{Key, now};
 use crate::support::world::{SECRET, config};
@@ -251,4 +251,54 @@ async fn a_state_that_others_can_change_is_not_believed() {
     assert_eq!(said.code, Some(2));
     assert!(said.stderr.contains("holds a line that is no revocation, or one of a later version"), "{}", said.stderr);
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn one_client_does_not_take_the_places_of_all_others() {
+    let mut world = World::start().await;
+    let [first, second, others] = [world.token("app").await, world.token("app").await, world.token("other").await];
+    is_done(&world.client.send(by(revocation(&first), "app")).await);
+    assert_eq!(world.stored()[0]["revoked_by"], "app");
+    // As many more as have a place, as if it had revoked them before.
+    let file = world.gateway.folder.join("state/revocations.jsonl");
+    let mut line = world.stored().remove(0);
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    for number in 1..9_000 {
+        line["jti_sha256"] = number.to_string().into();
+        text += &format!("{line}\n");
+    }
+    std::fs::write(&file, text).unwrap();
+    let yaml = world.yaml.clone();
+    world.restart_as(&yaml);
+    for _ in 0..2 {
+        let answer = world.client.send(by(revocation(&second), "app")).await;
+        assert_eq!((answer.status, &answer.json()["error"]), (503, &"temporarily_unavailable".into()), "{answer:?}");
+        assert!(answer.headers.contains_key("retry-after"));
+        assert_eq!(world.gateway.audit_of(answer.request_id())["gateway.reason"], "overload");
+    }
+    world.accepts(&second).await;
+    // What has its place needs no other.
+    is_done(&world.client.send(by(revocation(&first), "app")).await);
+    is_done(&world.client.send(by(revocation(&others), "other")).await);
+    world.refuses(&others).await;
+    world.gateway.log_line("revocations of `app` are refused: 9000 tokens that it revoked have not expired");
+    assert_eq!(world.gateway.log_text().matches("revocations of `app` are refused").count(), 1, "logged once");
+    let metrics = crate::support::Client::plain(world.gateway.admin.unwrap()).get("/metrics").await;
+    let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+    assert!(text.contains("portcullis_revocations_refused_total 2"), "{text}");
+    let said = run_with(program(&world.gateway.folder).args(["token", "revoke"]), &second);
+    assert_eq!(said.code, Some(0), "an operator has places of its own: {said:?}");
+}
+
+#[tokio::test]
+async fn a_file_of_revocations_that_was_lost_is_told_at_the_start() {
+    let mut world = World::start().await;
+    let warning = "the file of revocations is missing although signing keys were made before";
+    assert!(!world.gateway.log_text().contains(warning), "nothing was there before the first start");
+    let yaml = world.yaml.clone();
+    world.restart_as(&yaml);
+    assert!(!world.gateway.log_text().contains(warning), "an empty file is there");
+    std::fs::remove_file(world.gateway.folder.join("state/revocations.jsonl")).unwrap();
+    world.restart_as(&yaml);
+    world.gateway.log_line(warning);
 }

@@ -209,3 +209,54 @@ async fn a_client_that_keeps_failing_waits_whether_it_exists_or_not_and_others_d
     }
     endpoint.grants("other", by_basic(form(GRANT), "other", OTHER_SECRET)).await;
 }
+
+/// Wrong secrets until the first is refused unseen; how many were compared.
+async fn into_back_off(endpoint: &Endpoint, id: &str) -> usize {
+    for compared in 0..50 {
+        if endpoint.client.send(by_basic(form(GRANT), id, OTHER_SECRET)).await.status == 429 {
+            return compared;
+        }
+    }
+    panic!("{id} never waits");
+}
+
+#[tokio::test]
+async fn during_back_off_a_right_secret_waits_its_turn_of_one_a_second() {
+    let endpoint = Endpoint::start();
+    let mut refused = None;
+    // An attempt at the first instant of another second has its turn: then the pair has succeeded, and it begins anew.
+    for _ in 0..20 {
+        assert!(into_back_off(&endpoint, "app").await >= 10);
+        let answer = endpoint.client.send(by_basic(form(GRANT), "app", SECRET)).await;
+        if answer.status == 429 {
+            refused = Some(answer);
+            break;
+        }
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let refused = refused.expect("a right secret is never made to wait");
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() > 0, "{refused:?}");
+    assert_eq!(refused.json()["error"], "rate_limited");
+    assert_eq!(endpoint.gateway.audit_of(refused.request_id())["gateway.reason"], "rate_limited");
+    let begun = std::time::Instant::now();
+    while endpoint.client.send(by_basic(form(GRANT), "app", SECRET)).await.status != 200 {
+        assert!(begun.elapsed() < crate::support::gateway::PATIENCE, "it never has its turn");
+    }
+}
+
+#[tokio::test]
+async fn during_back_off_no_more_than_one_guess_a_second_is_compared() {
+    let endpoint = Endpoint::start();
+    for id in ["app", "nobody"] {
+        into_back_off(&endpoint, id).await;
+        let begun = std::time::Instant::now();
+        let mut compared = 0;
+        for _ in 0..300 {
+            let answer = endpoint.client.send(by_basic(form(GRANT), id, OTHER_SECRET)).await;
+            assert!([401, 429].contains(&answer.status), "{answer:?}");
+            compared += u64::from(answer.status == 401);
+        }
+        let seconds = begun.elapsed().as_secs();
+        assert!(compared <= seconds + 2, "{id}: {compared} in {seconds} s");
+    }
+}

@@ -264,12 +264,15 @@ fn rotation_of_what_is_not_there_is_wrong_usage() {
 #[tokio::test]
 async fn a_flood_of_wrong_secrets_keeps_no_remembered_client_out() {
     let hash = crate::support::command::run_with(program(&folder()).args(["client", "hash"]), SECRET).stdout;
-    let endpoint = Endpoint::configured(&with_secrets(&[&format!("{{hash: '{}'}}", hash.trim_end())]));
+    let slow = format!("{{hash: '{}'}}", hash.trim_end());
+    // Of another client of the same address: during its own back-off a right secret would take turns with the flood.
+    let yaml = with_secrets(&[&slow]).replace(&format!("{{value: \"{OTHER_SECRET}\"}}"), &slow);
+    let endpoint = Endpoint::configured(&yaml);
     endpoint.grants("app", by_basic(form(GRANT), "app", SECRET)).await;
     let mut flood = tokio::task::JoinSet::new();
     for _ in 0..40 {
         let client = endpoint.client.clone();
-        flood.spawn(async move { client.send(by_basic(form(GRANT), "app", OTHER_SECRET)).await });
+        flood.spawn(async move { client.send(by_basic(form(GRANT), "other", OTHER_SECRET)).await });
     }
     let mut granted_meanwhile = 0;
     let mut statuses = Vec::new();
@@ -278,12 +281,12 @@ async fn a_flood_of_wrong_secrets_keeps_no_remembered_client_out() {
         granted_meanwhile += 1;
         while let Some(answer) = flood.try_join_next() {
             let answer = answer.unwrap();
-            assert_eq!(answer.status == 503, answer.headers.contains_key("retry-after"), "{answer:?}");
+            assert_eq!(answer.status != 401, answer.headers.contains_key("retry-after"), "{answer:?}");
             statuses.push(answer.status);
         }
     }
     assert!(granted_meanwhile > 1);
     let count = |status| statuses.iter().filter(|found| **found == status).count();
-    assert_eq!(count(401) + count(503), 40, "{statuses:?}");
+    assert_eq!(count(401) + count(429) + count(503), 40, "{statuses:?}");
     assert!(count(401) >= 4 && count(503) > 0, "{statuses:?}");
 }

@@ -116,6 +116,26 @@ async fn names_that_are_not_ascii_are_percent_encoded_for_the_upstream() {
 }
 
 #[tokio::test]
+async fn spaces_that_a_service_would_trim_are_percent_encoded_for_the_upstream() {
+    let world = World::start().await;
+    for (name, expected) in [
+        ("admin ", "admin%20"),
+        (" admin", "%20admin"),
+        ("  a  b  ", "%20%20a  b%20%20"),
+        (" ", "%20"),
+        ("  ", "%20%20"),
+        ("admin%20", "admin%2520"),
+        ("admin\u{a0}", "admin%C2%A0"),
+    ] {
+        let claims = with(world.claims("sub", name), "azp", name);
+        let seen = world.accepts(&world.key.sign(&claims)).await;
+        assert_eq!((seen.header("x-auth-subject"), seen.header("x-auth-client-id")), (expected, expected));
+        let line = world.gateway.audit_line(|line| line["oauth.subject"] == name);
+        assert_eq!(line["oauth.client_id"], name);
+    }
+}
+
+#[tokio::test]
 async fn the_audit_log_says_who_was_let_in() {
     let world = World::start().await;
     let answer = world.client.get_with("/any", &world.key.sign(&world.claims("jti", "id-1"))).await;
