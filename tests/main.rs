@@ -16,6 +16,7 @@ mod audit_file;
 mod authorization;
 mod behind_proxies;
 mod bodies;
+mod broken_answers;
 mod check_and_run;
 mod cli;
 mod config_errors;
