@@ -15,6 +15,7 @@ mod audit_chain;
 mod audit_file;
 mod authorization;
 mod behind_proxies;
+mod blame;
 mod bodies;
 mod broken_answers;
 mod check_and_run;

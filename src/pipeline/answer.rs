@@ -127,6 +127,7 @@ impl AnswerBody {
             let ends_call = late.is_some_and(|late| late.is_call);
             let reason = match error.downcast_ref::<BodyFault>() {
                 Some(fault) => request_body_failed(*fault),
+                None if late.is_some_and(|late| late.awaits_caller) => Reason::Timeout,
                 None if late.is_some() || error.is::<Stalled>() => Reason::UpstreamTimeout,
                 None => Reason::UpstreamReset,
             };

@@ -90,10 +90,14 @@ pub(crate) async fn forward(
         go_ahead.ask(&mut outgoing);
     }
     let deadlines = Deadlines { response: route.timeout.unwrap_or(passage.to.settings.response_timeout), body_idle };
+    let waits = passage.deadline.map(|_| Rc::clone(&progress));
     let mut sending = pin!(passage.worker.pools().send(passage.to, outgoing, progress, deadlines, key));
     let answer = match passage.deadline {
         None => sending.await?,
-        Some(deadline) => timeout_at(deadline, &mut sending).await.map_err(|_| UpstreamFault::Timeout)??,
+        Some(deadline) => match timeout_at(deadline, &mut sending).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(waits.map_or(UpstreamFault::Timeout, |progress| progress.timeout()).into()),
+        },
     };
     let mut answer = answer.map(Box::new);
     if let Some(deadline) = passage.deadline {

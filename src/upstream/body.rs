@@ -1,6 +1,5 @@
 //! Bodies in both directions: streamed, never gathered, with a bound on size and on standing still.
 
-use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -19,6 +18,7 @@ use super::incoming::Answered;
 use super::linger::{Linger, linger};
 use super::patience::{Idleness, Pace, Patience};
 use super::pool::Lease;
+use super::progress::Progress;
 use super::request_end::{End, Watcher};
 
 /// A request body on its way to the upstream, with its trailers.
@@ -53,16 +53,6 @@ pub(crate) struct Upload {
     pub(crate) is_awaiting: bool,
 }
 
-/// How far a request body has come, for those who wait for the answer.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    /// All of it was handed to the upstream's connection.
-    pub(super) finished: Cell<bool>,
-    pub(super) fault: Cell<Option<BodyFault>>,
-    /// When the last piece was taken.
-    moved: Cell<Option<Instant>>,
-}
-
 /// An answer's body on its way to the client; gives its connection back when it has come to its end.
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
@@ -87,6 +77,8 @@ pub(crate) struct Stalled;
 pub(crate) struct Late {
     /// What it answers is a call whose status comes last.
     pub(crate) is_call: bool,
+    /// More of its request was to come.
+    pub(crate) awaits_caller: bool,
 }
 
 impl RequestBody {
@@ -167,6 +159,10 @@ impl RequestBody {
         }
     }
 
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
     /// Does not ask the client for its body before the word is given.
     pub(crate) fn wait(&mut self) -> GoAhead {
         let (go_ahead, waits) = GoAhead::new();
@@ -175,7 +171,7 @@ impl RequestBody {
     }
 
     fn take(&mut self, data: &Bytes) -> Result<(), BodyFault> {
-        self.progress.moved.set(Some(Instant::now()));
+        self.progress.moved();
         if let Some(left) = &mut self.left {
             *left = left.checked_sub(data.len() as u64).ok_or(BodyFault::TooLarge)?;
         }
@@ -189,7 +185,7 @@ impl RequestBody {
     }
 
     fn finished(&mut self) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.progress.finished.set(true);
+        self.progress.finish();
         self.incoming = None;
         self.saw(End::Whole);
         Poll::Ready(self.rest())
@@ -247,9 +243,16 @@ impl Body for RequestBody {
                 return Poll::Ready(this.rest());
             };
             let data = match Pin::new(incoming).poll_frame(context) {
-                Poll::Pending if this.pace.is_over(context) => return this.failed(BodyFault::Slow),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    if !this.progress.asks() {
+                        this.pace.pause();
+                    } else if this.pace.is_over(context) {
+                        return this.failed(BodyFault::Slow);
+                    }
+                    return Poll::Pending;
+                }
                 Poll::Ready(Some(Ok(frame))) => {
+                    this.progress.answered();
                     this.pace.came(frame.data_ref().map_or(0, Bytes::len));
                     match frame.into_data() {
                         Ok(data) => data,
@@ -297,22 +300,13 @@ impl Drop for RequestBody {
     fn drop(&mut self) {
         if self.is_end_stream() {
             if self.progress.fault.get().is_none() {
-                self.progress.finished.set(true);
+                self.progress.finish();
             }
             self.saw(End::Whole);
         } else if let (Some(rest), Some(watcher)) = (self.incoming.take(), self.watcher.take()) {
             // The upstream has enough. What the client still sends is looked at, though nobody wants it.
             linger(rest, Linger::Long, Some(watcher));
         }
-    }
-}
-
-impl Progress {
-    /// A later deadline, if there is one by now: the time for an answer runs from the end of the request, and an upload that moves
-    /// on is not late.
-    pub(super) fn renewed(&self, patience: Duration) -> Option<Instant> {
-        let deadline = self.moved.get()? + patience;
-        (deadline > Instant::now()).then_some(deadline)
     }
 }
 
@@ -334,6 +328,16 @@ impl ResponseBody {
         self.go_ahead = Some(go_ahead);
     }
 
+    /// Why nothing came for too long: the caller may owe what the answer is about.
+    fn stalled(&self) -> BoxError {
+        let is_callers = self
+            .lease
+            .as_ref()
+            .zip(self.idleness.limit)
+            .is_some_and(|(lease, limit)| lease.progress().awaited_caller_for(limit));
+        if is_callers { BodyFault::Slow.into() } else { Stalled.into() }
+    }
+
     /// Has an end, wherever it is by then.
     pub(crate) fn until(&mut self, deadline: Instant, is_call: bool) {
         self.deadline = Some((Box::pin(sleep_until(deadline)), is_call));
@@ -349,10 +353,12 @@ impl Body for ResponseBody {
         if let Some((deadline, is_call)) = &mut this.deadline
             && deadline.as_mut().poll(context).is_ready()
         {
-            return Poll::Ready(Some(Err(Late { is_call: *is_call }.into())));
+            let is_call = *is_call;
+            let awaits_caller = this.lease.as_ref().is_some_and(|lease| lease.progress().awaits_caller().is_some());
+            return Poll::Ready(Some(Err(Late { is_call, awaits_caller }.into())));
         }
         match Pin::new(&mut this.incoming).poll_frame(context) {
-            Poll::Pending if this.idleness.is_over(context) => Poll::Ready(Some(Err(Stalled.into()))),
+            Poll::Pending if this.idleness.is_over(context) => Poll::Ready(Some(Err(this.stalled()))),
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(frame))) => {
                 this.idleness.renew();
@@ -362,8 +368,13 @@ impl Body for ResponseBody {
             }
             Poll::Ready(Some(Err(error))) => {
                 // A request body that failed took the connection with it: that is what happened.
-                let cause = this.lease.as_ref().and_then(Lease::request_fault);
-                Poll::Ready(Some(Err(cause.map_or(error, BoxError::from))))
+                let progress = this.lease.as_ref().map(Lease::progress);
+                let error = match progress.map(|progress| (progress.fault.get(), progress.was_never_taken())) {
+                    Some((Some(fault), _)) => fault.into(),
+                    Some((None, true)) => Stalled.into(),
+                    Some((None, false)) | None => error,
+                };
+                Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {
                 this.ended = true;
@@ -389,25 +400,5 @@ impl Drop for ResponseBody {
         {
             lease.give_back();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::time::sleep;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn the_time_for_an_answer_runs_from_the_last_piece_of_the_request_and_not_from_when_someone_looked() {
-        let (progress, patience) = (Progress::default(), Duration::from_secs(3));
-        assert_eq!(progress.renewed(patience), None, "nothing was sent");
-        sleep(Duration::from_secs(1)).await;
-        let moved = Instant::now();
-        progress.moved.set(Some(moved));
-        sleep(Duration::from_secs(2)).await;
-        assert_eq!(progress.renewed(patience), Some(moved + patience));
-        sleep(Duration::from_secs(1)).await;
-        assert_eq!(progress.renewed(patience), None);
     }
 }

@@ -4,6 +4,7 @@ use std::future::pending;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::http1;
@@ -16,6 +17,7 @@ use super::alarm::Alarm;
 use super::balance::Room;
 use super::body::RequestBody;
 use super::fault::UpstreamFault;
+use super::intake::Intake;
 use super::pool::Target;
 use super::service::{Place, Server};
 use super::stream::{ListenToTheEnd, Stream};
@@ -25,6 +27,7 @@ use super::stream::{ListenToTheEnd, Stream};
 pub(super) struct Sender {
     pub(super) requests: http1::SendRequest<RequestBody>,
     pub(super) alarm: Alarm,
+    pub(super) intake: Arc<Intake>,
     /// Of the server, where that has one.
     pub(super) address: Option<IpAddr>,
     /// How often the server had moved when this was opened.
@@ -45,14 +48,16 @@ pub(super) async fn connect(target: &Target, room: Option<Rc<Room>>) -> Result<S
     let (stream, address) = opened.inspect_err(|fault| target.warn(fault))?;
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEAD_BYTES).max_header_size(MAX_HEAD_BYTES);
-    let handshake = builder.handshake(TokioIo::new(ListenToTheEnd::new(stream))).await;
+    let intake = Arc::new(Intake::default());
+    let stream = ListenToTheEnd::new(stream, Arc::clone(&intake));
+    let handshake = builder.handshake(TokioIo::new(stream)).await;
     let (requests, connection) = handshake.map_err(|error| UpstreamFault::Reset(error.into()))?;
     tokio::task::spawn_local(async move {
         // Whoever sent the request hears of its failure; an idle connection may end as it likes.
         let _ = connection.with_upgrades().await;
         drop(room);
     });
-    Ok(Sender { requests, alarm: Alarm::new(), address, moves })
+    Ok(Sender { requests, alarm: Alarm::new(), intake, address, moves })
 }
 
 /// A stream to the server, TLS included, on any runtime, and the address that it leads to. The deadline is the caller's.

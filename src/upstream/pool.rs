@@ -13,11 +13,11 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::balance::{Crew, Seat};
-use super::body::Progress;
 use super::connect::Sender;
-use super::fault::{BodyFault, UpstreamFault};
+use super::fault::UpstreamFault;
 use super::http2::{Multiplexed, Slot};
 use super::names::Known;
+use super::progress::Progress;
 use super::service::{Server, Upstream};
 use crate::telemetry::chain::Chain;
 use crate::telemetry::metrics::Report;
@@ -192,9 +192,9 @@ impl Lease {
         Self { seat, progress, held }
     }
 
-    /// What became of the request's body, if it could not be passed on to its end.
-    pub(super) fn request_fault(&self) -> Option<BodyFault> {
-        self.progress.fault.get()
+    /// Of the request's body.
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     pub(super) fn give_back(self) {

@@ -17,11 +17,11 @@ use http::{Method, Request, Response, Uri, Version};
 use tokio::time::{Instant, timeout_at};
 
 use super::answer_head::make_passable;
-use super::body::Progress;
 use super::fault::UpstreamFault;
 use super::http2::Slot;
 use super::incoming::{Answered, Streamed};
 use super::pool::{Held, Pool, Target};
+use super::progress::Progress;
 use super::upload::Outgoing;
 
 /// A stream that was begun.
@@ -114,14 +114,20 @@ async fn exchange(
     // It was ready a moment ago: what is wrong now is the request.
     let (answer, upload) =
         slot.begin(head, is_all).map_err(|error| Broken::For(UpstreamFault::Protocol(error.into())))?;
+    progress.goes_over(slot.intake());
     let mut begun = Begun { answer, upload: (!is_all).then_some(upload) };
     loop {
-        let answered = poll_fn(|context| begun.poll(outgoing, progress, context));
+        let answered = poll_fn(|context| {
+            let answered = begun.poll(outgoing, progress, context);
+            // A server that its caller keeps waiting owes no word.
+            slot.asks(progress.awaits_caller().is_none());
+            answered
+        });
         match timeout_at(deadline, answered).await {
             Ok(answered) => return answered.map(|answer| (answer, begun.upload)),
             Err(_) => match progress.renewed(patience) {
                 Some(later) => deadline = later,
-                None => return Err(Broken::For(UpstreamFault::Timeout)),
+                None => return Err(Broken::For(progress.timeout())),
             },
         }
     }
@@ -145,6 +151,7 @@ impl Begun {
             Poll::Ready(Err(error)) if was_unprocessed(&error) => {
                 Poll::Ready(Err(Broken::Unprocessed(UpstreamFault::Reset(error.into()))))
             }
+            Poll::Ready(Err(_)) if progress.was_never_taken() => Poll::Ready(Err(Broken::For(UpstreamFault::Timeout))),
             Poll::Ready(Err(error)) => {
                 Poll::Ready(Err(Broken::For(UpstreamFault::of_http2(error, progress.fault.get()))))
             }

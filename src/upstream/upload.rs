@@ -61,6 +61,7 @@ impl Outgoing {
         self.sent = 0;
         self.next = None;
         self.stalled = None;
+        self.body.progress().stream.free();
         self.kept.is_some()
     }
 
@@ -80,7 +81,18 @@ impl Outgoing {
             }
             let piece = match self.next.take() {
                 Some(piece) => Some(piece),
-                None => ready!(self.poll_piece(context)),
+                None => match self.poll_piece(context) {
+                    Poll::Ready(piece) => piece,
+                    // Whether the caller is waited for, or a peer that has not taken what was sent before.
+                    Poll::Pending => {
+                        let was_stalled = self.stalled.is_some();
+                        match self.poll_room(stream, context) {
+                            Poll::Ready(true) if was_stalled => continue,
+                            Poll::Ready(true) | Poll::Pending => return Poll::Pending,
+                            Poll::Ready(false) => return Poll::Ready(()),
+                        }
+                    }
+                },
             };
             let Some(piece) = piece else {
                 stream.send_reset(Reason::CANCEL);
@@ -119,14 +131,18 @@ impl Outgoing {
                 Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(false),
                 Poll::Pending => {
+                    self.body.progress().stream.block();
                     let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_STALL)));
                     ready!(stalled.as_mut().poll(context));
+                    self.body.progress().stream.give_up();
                     stream.send_reset(Reason::CANCEL);
                     return Poll::Ready(false);
                 }
             }
         }
-        self.stalled = None;
+        if self.stalled.take().is_some() {
+            self.body.progress().stream.free();
+        }
         Poll::Ready(true)
     }
 
