@@ -303,9 +303,12 @@ impl Drop for RequestBody {
                 self.progress.finish();
             }
             self.saw(End::Whole);
-        } else if let (Some(rest), Some(watcher)) = (self.incoming.take(), self.watcher.take()) {
-            // The upstream has enough. What the client still sends is looked at, though nobody wants it.
-            linger(rest, Linger::Long, Some(watcher));
+        } else if self.waits.is_none()
+            && self.progress.fault.get().is_none()
+            && let Some(rest) = self.incoming.take()
+        {
+            // The upstream has enough, or is gone. What the client still sends is looked at, though nobody wants it.
+            linger(rest, Linger::Long, self.watcher.take());
         }
     }
 }
@@ -326,6 +329,16 @@ impl ResponseBody {
     pub(crate) fn answers(&mut self, go_ahead: GoAhead) {
         go_ahead.answered();
         self.go_ahead = Some(go_ahead);
+    }
+
+    fn give_back_at_end(&mut self) {
+        if self.is_end_stream()
+            && let Some(lease) = self.lease.take()
+        {
+            // A stream that is reset now does not remember its end.
+            self.ended = true;
+            lease.give_back();
+        }
     }
 
     /// Why nothing came for too long: the caller may owe what the answer is about.
@@ -364,6 +377,7 @@ impl Body for ResponseBody {
                 this.idleness.renew();
                 // Nothing follows trailers.
                 this.ended = frame.is_trailers();
+                this.give_back_at_end();
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
@@ -378,6 +392,7 @@ impl Body for ResponseBody {
             }
             Poll::Ready(None) => {
                 this.ended = true;
+                this.give_back_at_end();
                 Poll::Ready(None)
             }
         }
@@ -395,10 +410,6 @@ impl Body for ResponseBody {
 impl Drop for ResponseBody {
     /// An answer that was not read to its end takes its connection with it.
     fn drop(&mut self) {
-        if self.is_end_stream()
-            && let Some(lease) = self.lease.take()
-        {
-            lease.give_back();
-        }
+        self.give_back_at_end();
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::alarm::Alarm;
@@ -28,6 +28,8 @@ pub(super) struct Sender {
     pub(super) requests: http1::SendRequest<RequestBody>,
     pub(super) alarm: Alarm,
     pub(super) intake: Arc<Intake>,
+    /// Moves its bytes.
+    pub(super) driver: AbortHandle,
     /// Of the server, where that has one.
     pub(super) address: Option<IpAddr>,
     /// How often the server had moved when this was opened.
@@ -52,12 +54,13 @@ pub(super) async fn connect(target: &Target, room: Option<Rc<Room>>) -> Result<S
     let stream = ListenToTheEnd::new(stream, Arc::clone(&intake));
     let handshake = builder.handshake(TokioIo::new(stream)).await;
     let (requests, connection) = handshake.map_err(|error| UpstreamFault::Reset(error.into()))?;
-    tokio::task::spawn_local(async move {
+    let driver = tokio::task::spawn_local(async move {
         // Whoever sent the request hears of its failure; an idle connection may end as it likes.
         let _ = connection.with_upgrades().await;
         drop(room);
     });
-    Ok(Sender { requests, alarm: Alarm::new(), intake, address, moves })
+    let driver = driver.abort_handle();
+    Ok(Sender { requests, alarm: Alarm::new(), intake, driver, address, moves })
 }
 
 /// A stream to the server, TLS included, on any runtime, and the address that it leads to. The deadline is the caller's.

@@ -19,6 +19,7 @@ use super::http2::{Multiplexed, Slot};
 use super::names::Known;
 use super::progress::Progress;
 use super::service::{Server, Upstream};
+use super::upload::Uploading;
 use crate::telemetry::chain::Chain;
 use crate::telemetry::metrics::Report;
 
@@ -78,7 +79,7 @@ pub(super) enum Held {
         quiet: bool,
     },
     /// One stream of a connection that others use too.
-    Stream(Slot),
+    Stream(Slot, Option<Uploading>),
 }
 
 /// 15 s: below what common servers allow, so that we rarely send into a connection that is just being closed.
@@ -197,16 +198,19 @@ impl Lease {
         &self.progress
     }
 
+    /// The whole answer has come. What is left of the request is not sent: over HTTP/1.1 the connection ends with it, over HTTP/2
+    /// the stream.
     pub(super) fn give_back(self) {
         match self.held {
+            Held::Whole { sender, .. } if !self.progress.finished.get() => sender.driver.abort(),
             Held::Whole { sender, used, quiet } => {
-                let whole = self.progress.finished.get() && self.progress.fault.get().is_none();
+                let whole = self.progress.fault.get().is_none();
                 if whole && quiet && !sender.requests.is_closed() {
                     self.seat.pool().put(sender, used);
                 }
             }
             // It was never out of the pool.
-            Held::Stream(slot) => drop(slot),
+            Held::Stream(slot, uploading) => drop((uploading, slot)),
         }
     }
 }

@@ -22,7 +22,7 @@ use super::http2::Slot;
 use super::incoming::{Answered, Streamed};
 use super::pool::{Held, Pool, Target};
 use super::progress::Progress;
-use super::upload::Outgoing;
+use super::upload::{Outgoing, Uploading};
 
 /// A stream that was begun.
 struct Begun {
@@ -54,11 +54,11 @@ pub(super) async fn send(
     let head = head(Request::from_parts(parts, ()), &pool.target, outgoing.length())?;
     match exchange(&slot, head.clone(), &mut outgoing, progress, patience).await {
         Ok((mut answer, upload)) => {
-            finish(outgoing, upload);
+            let uploading = Uploading::beside_answer(outgoing, upload);
             make_passable(&mut answer)?;
             let length = answer.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
             let answer = answer.map(|stream| Answered::Http2(Streamed::new(stream, length)));
-            Ok((answer, Held::Stream(slot)))
+            Ok((answer, Held::Stream(slot, uploading)))
         }
         Err(Broken::Unprocessed(fault)) if outgoing.rewind() => {
             Err(Failed::Unprocessed(fault, Box::new(head.map(|()| outgoing))))
@@ -158,16 +158,6 @@ impl Begun {
             Poll::Pending => Poll::Pending,
         }
     }
-}
-
-/// What is left of an upload goes on beside its answer.
-fn finish(mut outgoing: Outgoing, upload: Option<SendStream<Bytes>>) {
-    outgoing.forget();
-    let Some(mut upload) = upload else { return };
-    tokio::task::spawn_local(async move {
-        // What becomes of it shows in the answer.
-        poll_fn(|context| outgoing.poll_send(&mut upload, context)).await;
-    });
 }
 
 fn was_unprocessed(error: &h2::Error) -> bool {

@@ -3,6 +3,7 @@
 //! A peer may refuse a request unprocessed after the first pieces of its body were sent (RFC 9113 §8.7). They are kept, up to a
 //! bound, until the answer has begun: then the request can be sent again over another connection.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http::HeaderMap;
 use http_body::{Body as _, Frame};
+use tokio::task::AbortHandle;
 use tokio::time::{Sleep, sleep};
 
 use super::body::RequestBody;
@@ -30,6 +32,17 @@ pub(super) struct Outgoing {
     next: Option<Piece>,
     /// Set while the peer takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+}
+
+/// What is left of an upload goes on beside its answer, and no longer: dropped, it ends its stream.
+#[derive(Debug)]
+pub(super) struct Uploading(AbortHandle);
+
+/// An upload's own task. A stream whose upload is given up is reset: the peer has said all that it will.
+struct Upload {
+    outgoing: Outgoing,
+    stream: SendStream<Bytes>,
+    is_over: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -181,6 +194,36 @@ impl Outgoing {
 
     fn is_all_sent(&self) -> bool {
         self.kept.as_ref().is_none_or(|kept| kept.len() == self.sent) && self.body.is_end_stream()
+    }
+}
+
+impl Uploading {
+    pub(super) fn beside_answer(mut outgoing: Outgoing, upload: Option<SendStream<Bytes>>) -> Option<Self> {
+        outgoing.forget();
+        let upload = Upload { outgoing, stream: upload?, is_over: false };
+        Some(Self(tokio::task::spawn_local(upload.send()).abort_handle()))
+    }
+}
+
+impl Upload {
+    /// What becomes of it shows in the answer.
+    async fn send(mut self) {
+        poll_fn(|context| self.outgoing.poll_send(&mut self.stream, context)).await;
+        self.is_over = true;
+    }
+}
+
+impl Drop for Uploading {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.stream.send_reset(Reason::CANCEL);
+        }
     }
 }
 
