@@ -29,7 +29,7 @@ use super::worker::Worker;
 use crate::oauth::caller::Digest;
 use crate::server::limits::Limits;
 use crate::upstream::balance::Balance;
-use crate::upstream::body::{RequestBody, Upload};
+use crate::upstream::body::{RequestBody, Upload, has_payload};
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::fault::UpstreamFault;
 use crate::upstream::patience::Patience;
@@ -71,6 +71,11 @@ pub(crate) async fn forward(
     let (mut body, progress) = RequestBody::new(upload, route.body_bytes, patience, trailers::strip_request);
     // What an HTTP/2 upstream says on the way is not heard.
     let go_ahead = (upload.is_awaiting && !by_http2).then(|| body.wait());
+    let is_open = !body.is_end_stream() && body.size_hint().exact().is_none();
+    if is_open && head.version == Version::HTTP_2 && !has_payload(&head.method) {
+        // Boxed, so that no other request has room for it.
+        Box::pin(body.begin()).await.map_err(UpstreamFault::RequestBody)?;
+    }
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = head.method;
     *outgoing.uri_mut() = route.upstream_uri(passage.request)?;

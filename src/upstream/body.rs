@@ -1,15 +1,16 @@
 //! Bodies in both directions: streamed, never gathered, with a bound on size and on standing still.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::copy::Copy;
 use super::fault::{BodyFault, BoxError};
@@ -33,6 +34,8 @@ pub(crate) struct RequestBody {
     /// The piece that fills the announced length, until the end is seen: with it the upstream would have a whole request.
     /// Where nothing comes in, all of the body.
     last: Option<Bytes>,
+    /// Was waited for ahead of the others.
+    first: Option<Box<Frame<Bytes>>>,
     copy: Option<Box<Copy>>,
     /// Says which trailers stay behind.
     strip: StripTrailers,
@@ -71,6 +74,14 @@ pub(crate) struct ResponseBody {
 #[error("the upstream's answer stopped coming")]
 pub(crate) struct Stalled;
 
+/// How long the first piece of a body is waited for where there may be none.
+const FIRST_PIECE: Duration = Duration::from_secs(1);
+
+/// Whether a body of no bytes is worth a word (RFC 9110 §8.6).
+pub(crate) fn has_payload(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS)
+}
+
 /// The caller waits no longer.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer took longer than the caller allows")]
@@ -100,6 +111,7 @@ impl RequestBody {
             progress: progress_of,
             watcher,
             last: None,
+            first: None,
             strip,
             trailers: None,
             copy: None,
@@ -122,12 +134,33 @@ impl RequestBody {
             progress: progress_of,
             watcher: None,
             last,
+            first: None,
             strip: HeaderMap::clear,
             trailers: None,
             copy: None,
             waits: None,
         };
         (body, progress)
+    }
+
+    /// Waits until there is a first piece, or none: a client over HTTP/2 may end a request without a body by an empty frame.
+    /// A client that keeps us waiting has a body.
+    pub(crate) async fn begin(&mut self) -> Result<(), BodyFault> {
+        let first = poll_fn(|context| self.poll_first(context));
+        let frame = timeout(FIRST_PIECE, first).await.ok().transpose()?.flatten();
+        self.first = frame.map(Box::new);
+        Ok(())
+    }
+
+    fn poll_first(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, BodyFault>> {
+        loop {
+            match ready!(Pin::new(&mut *self).poll_frame(context)) {
+                Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
+                Some(Ok(frame)) => return Poll::Ready(Ok(Some(frame))),
+                Some(Err(_)) => return Poll::Ready(Err(self.progress.fault.get().unwrap_or(BodyFault::Broken))),
+                None => return Poll::Ready(Ok(None)),
+            }
+        }
     }
 
     /// Keeps a copy of what passes, and hands it over once that is `length` bytes. A body that breaks off is not handed over.
@@ -152,6 +185,7 @@ impl RequestBody {
             progress,
             watcher: None,
             last: None,
+            first: None,
             copy: None,
             strip: HeaderMap::clear,
             trailers: None,
@@ -232,6 +266,9 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(Ok(*first)));
+        }
         if let Some(waits) = &mut this.waits {
             if !ready!(waits.poll(context)) {
                 return this.failed(BodyFault::Broken);
@@ -281,6 +318,9 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
+        if self.first.is_some() {
+            return false;
+        }
         match &self.incoming {
             Some(incoming) => self.last.is_none() && incoming.is_end_stream(),
             None => self.last.is_none() && self.trailers.is_none(),
@@ -288,6 +328,9 @@ impl Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.first.is_some() {
+            return SizeHint::default();
+        }
         match &self.incoming {
             Some(incoming) => incoming.size_hint(),
             None => SizeHint::with_exact(self.last.as_ref().map_or(0, |last| last.len() as u64)),

@@ -13,10 +13,11 @@ use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{PathAndQuery, Scheme};
-use http::{Method, Request, Response, Uri, Version};
+use http::{Request, Response, Uri, Version};
 use tokio::time::{Instant, timeout_at};
 
 use super::answer_head::make_passable;
+use super::body::has_payload;
 use super::fault::UpstreamFault;
 use super::http2::Slot;
 use super::incoming::{Answered, Streamed};
@@ -95,11 +96,6 @@ fn head(mut request: Request<()>, target: &Target, length: Option<u64>) -> Resul
         headers.insert(CONTENT_LENGTH, length.into());
     }
     Ok(request)
-}
-
-/// Whether a body of no bytes is worth a word (RFC 9110 §8.6).
-fn has_payload(method: &Method) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS)
 }
 
 async fn exchange(
