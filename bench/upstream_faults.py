@@ -6,7 +6,9 @@
 
 One upstream, spoken by hand, answers honestly or fails as the path says, over connections that the gateway keeps and shares among all.
 Every request has a number; every honest answer tells it, in a field and in the body. Of each fault, a third are GET, HEAD and POST, and
-between any two of them the same client asks honestly. Clients read strictly. Needs openssl and a release build.
+between any two of them the same client asks honestly. Clients read strictly, and do as curl and browsers do: where a connection that was used
+before ends without one byte of the answer, the request is sent once more over a new one. Then the upstream must not have had it, if it is a POST.
+Needs openssl and a release build.
 """
 
 import argparse
@@ -101,7 +103,7 @@ class Upstream(threading.Thread):
 
     def __init__(self):
         super().__init__(daemon=True)
-        self.ready, self.seen, self.connections = threading.Event(), Counter(), 0
+        self.ready, self.seen, self.posts, self.connections = threading.Event(), Counter(), set(), 0
 
     def start(self):
         super().start()
@@ -125,6 +127,8 @@ class Upstream(threading.Thread):
                 method, target, _ = head.split(" ", 2)
                 case = fields["x-case"]
                 self.seen[case] += 1
+                if method == "POST":
+                    self.posts.add(case)
                 if not await self.answer(writer, method, target, case):
                     break
                 if target == "/idle" and random.random() < 0.5:
@@ -161,6 +165,22 @@ class Upstream(threading.Thread):
         return False
 
 
+class Heard(Line):
+    """Knows whether anything of the present answer has come."""
+
+    used, heard = False, False
+
+    def ask(self, *args, **more):
+        self.heard = False
+        answer = super().ask(*args, **more)
+        self.used = True
+        return answer
+
+    def _more(self):
+        super()._more()
+        self.heard = True
+
+
 class Trial:
     """All faults, and what came of them."""
 
@@ -168,7 +188,7 @@ class Trial:
         self.upstream, self.lock, self.local = upstream, threading.Lock(), threading.local()
         self.sent, self.answers = Counter(), []
         self.whole, self.wrong, self.crossed, self.honest_failed = [], [], [], []
-        self.meanwhile = 0
+        self.meanwhile, self.resent = 0, Counter()
         self.outcomes = {name: Counter() for name in [*FAULTS, *LEFTOVERS, *LATE, CLOSES_IDLE]}
 
     def run(self, options):
@@ -216,11 +236,16 @@ class Trial:
         """(status, echo, body); 0 where the connection broke before the answer was whole."""
         fields, body = ("Content-Length: 20\r\n", b"not to be sent twice") if method == "POST" else ("", b"")
         self.sent[case] += 1
+        line = None
         try:
-            line = self.local.line = getattr(self.local, "line", None) or Line(PORT)
+            line = self.local.line = getattr(self.local, "line", None) or Heard(PORT)
             status, found, said = line.ask(path, case, method, more=fields, body=body)
         except (Broken, OSError):
             self.local.line = None
+            if line and line.used and not line.heard:
+                with self.lock:
+                    self.resent[method] += 1
+                return self.ask(path, case, method)
             return 0, None, b""
         if found.get("connection") == "close":
             line.close()
@@ -240,6 +265,7 @@ class Trial:
             audit[line.get("gateway.request_id")] = (line.get("http.response.status_code"), line.get("gateway.reason"))
         unaudited = [answer for answer in self.answers if audit.get(answer[0], (0,))[0] != answer[1] or answer[1] >= 500 and not audit[answer[0]][1]]
         twice = [case for case, times in self.upstream.seen.items() if times > 1]
+        posts = [case for case in twice if case in self.upstream.posts]
         never = [case for case in self.upstream.seen if case not in self.sent]
         self.found = {"whole": self.whole, "wrong": self.wrong, "crossed": self.crossed, "honest": self.honest_failed, "twice": twice, "unaudited": unaudited}
         return [
@@ -249,6 +275,8 @@ class Trial:
             none("cut answers that looked whole", self.whole),
             none("crossed: answers, or parts of them, to another request", self.crossed),
             none("requests that reached the upstream twice", twice),
+            none("POSTs that reached the upstream twice", posts),
+            none("requests that a client sent again, for want of a byte", list(self.resent.elements())),
             none("requests that nobody sent", never),
             none("faults answered otherwise than by 502, 504 or a break", self.wrong),
             none("honest requests that failed", self.honest_failed),

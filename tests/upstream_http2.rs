@@ -1,6 +1,6 @@
 //! Upstreams by HTTP/2: many requests on a connection, no more than the peer takes, and none that is lost or sent twice.
 
-mod by_hand;
+pub(crate) mod by_hand;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Response;
@@ -16,6 +16,7 @@ use super::trailers::strip_answer;
 use crate::audit::reason::Reason;
 use crate::server::guard::{Answering, Exchange};
 use crate::server::tunnel::Tunnel;
+use crate::server::unwritten::Behind;
 use crate::upstream::body::{Late, ResponseBody, Stalled};
 use crate::upstream::fault::{BodyFault, BoxError};
 use crate::upstream::request_end::Hold;
@@ -42,7 +43,16 @@ pub(crate) struct AnswerBody {
     hold: Option<Box<Hold>>,
     /// Trailers that wait with it.
     trailers: Option<Box<Frame<Bytes>>>,
-    _exchange: Exchange,
+    failed: Option<Box<Failed>>,
+    exchange: Exchange,
+}
+
+/// The error of a body, kept back until what came before it has been written: hyper and h2 throw away what they have not written
+/// yet, the head included, and a client that gets no byte of an answer may send its request again.
+#[derive(Debug)]
+struct Failed {
+    error: BoxError,
+    behind: Behind,
 }
 
 impl Content {
@@ -92,14 +102,14 @@ impl AnswerBody {
             }
         };
         let (answering, hold) = (exchange.answer(), hold.map(Box::new));
-        Self { content, trail, answering, hold, trailers: None, _exchange: exchange }
+        Self { content, trail, answering, hold, trailers: None, failed: None, exchange }
     }
 
     fn is_held(&self) -> bool {
         self.hold.as_ref().is_some_and(|hold| !hold.is_over())
     }
 
-    fn poll_content(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_content(&mut self, context: &mut Context<'_>) -> Polled {
         let body = match &mut self.content {
             Content::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Content::Tunnel(_) => return Poll::Ready(None),
@@ -111,11 +121,13 @@ impl AnswerBody {
         {
             strip_answer(fields);
         }
-        if let (Poll::Ready(Some(Err(error))), Some(trail)) = (&polled, &mut self.trail) {
+        let Poll::Ready(Some(Err(error))) = polled else { return polled };
+        if let Some(trail) = &mut self.trail {
             let late = error.downcast_ref::<Late>();
             let ends_call = late.is_some_and(|late| late.is_call);
             let reason = match error.downcast_ref::<BodyFault>() {
                 Some(fault) => request_body_failed(*fault),
+                None if late.is_some_and(|late| late.awaits_caller) => Reason::Timeout,
                 None if late.is_some() || error.is::<Stalled>() => Reason::UpstreamTimeout,
                 None => Reason::UpstreamReset,
             };
@@ -125,9 +137,25 @@ impl AnswerBody {
                 return Poll::Ready(Some(Ok(Frame::trailers(deadline_exceeded()))));
             }
         }
-        polled
+        self.fail(error, context)
+    }
+
+    /// The upstream is let go at once. The error follows what was handed over before it.
+    fn fail(&mut self, error: BoxError, context: &mut Context<'_>) -> Polled {
+        self.content = Content::Whole(None);
+        self.failed = Some(Box::new(Failed { error, behind: self.exchange.behind() }));
+        self.poll_failed(context)
+    }
+
+    fn poll_failed(&mut self, context: &mut Context<'_>) -> Polled {
+        if let Some(failed) = &self.failed {
+            ready!(self.exchange.poll_written(failed.behind, context));
+        }
+        Poll::Ready(self.failed.take().map(|failed| Err(failed.error)))
     }
 }
+
+type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 
 impl Body for AnswerBody {
     type Data = Bytes;
@@ -135,6 +163,9 @@ impl Body for AnswerBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
+        if this.failed.is_some() {
+            return this.poll_failed(context);
+        }
         let mut polled = match this.trailers.take() {
             Some(trailers) => Poll::Ready(Some(Ok(*trailers))),
             None if this.content.is_end_stream() => Poll::Ready(None),
@@ -157,7 +188,7 @@ impl Body for AnswerBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.content.is_end_stream() && self.trailers.is_none() && !self.is_held()
+        self.content.is_end_stream() && self.trailers.is_none() && self.failed.is_none() && !self.is_held()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -183,7 +214,7 @@ impl Drop for AnswerBody {
 }
 
 /// Nothing comes after this.
-fn ends(polled: &Poll<Option<Result<Frame<Bytes>, BoxError>>>) -> bool {
+fn ends(polled: &Polled) -> bool {
     match polled {
         Poll::Ready(None) => true,
         Poll::Ready(Some(Ok(frame))) => frame.is_trailers(),

@@ -10,10 +10,10 @@ use std::net::Ipv6Addr;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Uri};
+use http::{HeaderValue, Method, Uri, Version};
 
 use crate::server::limits::Limits;
 
@@ -46,6 +46,8 @@ pub(crate) enum Ambiguous {
     Scheme,
     #[error("the body is coded in another way than in chunks")]
     Coding,
+    #[error("the length of the body is no number")]
+    Length,
     #[error("the path has an empty segment")]
     EmptySegment,
     #[error("the path has a dot segment")]
@@ -86,6 +88,10 @@ impl CanonicalRequest {
         let chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
         if !chunked || codings.next().is_some() {
             return Err(Ambiguous::Coding);
+        }
+        // h2 reads an empty length as 0; over HTTP/1.1 hyper refuses it.
+        if head.version == Version::HTTP_2 && head.headers.get_all(CONTENT_LENGTH).iter().any(HeaderValue::is_empty) {
+            return Err(Ambiguous::Length);
         }
         if head.headers.len() > limits.header_count {
             return Err(Ambiguous::TooManyFields);

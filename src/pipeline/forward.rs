@@ -30,7 +30,7 @@ use crate::oauth::caller::Digest;
 use crate::server::limits::Limits;
 use crate::server::places::network;
 use crate::upstream::balance::Balance;
-use crate::upstream::body::{RequestBody, Upload};
+use crate::upstream::body::{RequestBody, Upload, has_payload};
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::fault::UpstreamFault;
 use crate::upstream::patience::Patience;
@@ -75,6 +75,11 @@ pub(crate) async fn forward(
     let (mut body, progress) = RequestBody::new(upload, route.body_bytes, patience, trailers::strip_request);
     // What an HTTP/2 upstream says on the way is not heard.
     let go_ahead = (upload.is_awaiting && !by_http2).then(|| body.wait());
+    let is_open = !body.is_end_stream() && body.size_hint().exact().is_none();
+    if is_open && head.version == Version::HTTP_2 && !has_payload(&head.method) {
+        // Boxed, so that no other request has room for it.
+        Box::pin(body.begin()).await.map_err(UpstreamFault::RequestBody)?;
+    }
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = head.method;
     *outgoing.uri_mut() = route.upstream_uri(passage.request)?;
@@ -95,10 +100,14 @@ pub(crate) async fn forward(
         go_ahead.ask(&mut outgoing);
     }
     let deadlines = Deadlines { response: route.timeout.unwrap_or(passage.to.settings.response_timeout), body_idle };
+    let waits = passage.deadline.map(|_| Rc::clone(&progress));
     let mut sending = pin!(passage.worker.pools().send(passage.to, outgoing, progress, deadlines, key, bond));
     let answer = match passage.deadline {
         None => sending.await?,
-        Some(deadline) => timeout_at(deadline, &mut sending).await.map_err(|_| UpstreamFault::Timeout)??,
+        Some(deadline) => match timeout_at(deadline, &mut sending).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(waits.map_or(UpstreamFault::Timeout, |progress| progress.timeout()).into()),
+        },
     };
     let mut answer = answer.map(Box::new);
     if let Some(deadline) = passage.deadline {

@@ -192,7 +192,10 @@ where
     loop {
         let next = poll_fn(|context| match connection.as_mut().poll(context) {
             Poll::Ready(done) => Poll::Ready(Err(ended(done, watch))),
-            Poll::Pending => watch.poll_told(context).map(Ok),
+            Poll::Pending => {
+                watch.polled();
+                watch.poll_told(context).map(Ok)
+            }
         });
         match next.await {
             Err(ended) => return Turn::Ended(ended),

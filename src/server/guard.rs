@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use super::drain::{Drain, Stage};
 use super::limits::Limits;
 use super::tunnel::Tunnel;
+use super::unwritten::{Behind, Unwritten};
 
 /// One worker's guard over its connections.
 #[derive(Debug)]
@@ -52,6 +53,7 @@ pub(crate) struct Watch {
     tunnel: RefCell<Option<Box<Tunnel>>>,
     /// A request has named another protocol, whoever may have listened.
     may_switch: Cell<bool>,
+    unwritten: Unwritten,
 }
 
 /// An answer on its way through an HTTP/2 stream. While the peer's window is closed, nobody asks for its body.
@@ -163,6 +165,7 @@ impl Guard {
             answers: RefCell::default(),
             tunnel: RefCell::default(),
             may_switch: Cell::new(false),
+            unwritten: Unwritten::default(),
         });
         // Whoever comes after the drain has begun is told so at once.
         watch.told.set(self.stage.get());
@@ -238,8 +241,19 @@ impl Watch {
 
     fn tell(&self, told: Told) {
         self.told.set(Some(told));
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
+        }
+    }
+
+    /// The connection was polled and has nothing more to do now. Unless its last write could not go on, its buffers are empty.
+    pub(super) fn polled(&self) {
+        if self.unwritten.is_awaited() && self.stalled_since.get().is_none() {
+            self.unwritten.emptied();
         }
     }
 
@@ -363,6 +377,18 @@ impl Exchange {
             }
             drop(exchange);
         });
+    }
+
+    /// What was handed to the connection before this is to be written first. The connection is polled for it once: over HTTP/2 it
+    /// is another task than the one that asks.
+    pub(crate) fn behind(&self) -> Behind {
+        self.0.wake();
+        self.0.unwritten.behind()
+    }
+
+    /// Ready once everything before `behind` was taken has been written.
+    pub(crate) fn poll_written(&self, behind: Behind, context: &mut Context<'_>) -> Poll<()> {
+        self.0.unwritten.poll(behind, context)
     }
 
     /// The answer begins. `None` where the socket itself shows whether the peer takes it.
@@ -517,6 +543,26 @@ mod tests {
         ages.sort_unstable();
         ages.dedup();
         assert!(ages.len() > 5 && ages[0] >= 89 && ages[ages.len() - 1] <= 101, "{ages:?}");
+    }
+
+    #[test]
+    fn a_body_waits_until_what_was_handed_over_before_it_has_been_written() {
+        let guard = guard();
+        let watch = guard.watch(false);
+        let exchange = watch.begin();
+        let mut context = Context::from_waker(Waker::noop());
+        let behind = exchange.behind();
+        watch.wrote(true);
+        for _ in 0..3 {
+            assert!(exchange.poll_written(behind, &mut context).is_pending());
+            watch.polled();
+        }
+        assert!(exchange.poll_written(behind, &mut context).is_pending(), "the client takes nothing");
+        watch.wrote(false);
+        assert!(exchange.poll_written(behind, &mut context).is_pending(), "there may be more to write");
+        watch.polled();
+        assert!(exchange.poll_written(behind, &mut context).is_ready());
+        assert!(exchange.poll_written(exchange.behind(), &mut context).is_pending(), "what came after it is new");
     }
 
     #[test]

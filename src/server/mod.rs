@@ -14,4 +14,5 @@ pub(crate) mod proxy_header;
 pub(crate) mod socket;
 pub(crate) mod tls;
 pub(crate) mod tunnel;
+pub(crate) mod unwritten;
 pub(crate) mod watched_io;

@@ -1,16 +1,16 @@
 //! Bodies in both directions: streamed, never gathered, with a bound on size and on standing still.
 
-use std::cell::Cell;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::copy::Copy;
 use super::fault::{BodyFault, BoxError};
@@ -19,6 +19,7 @@ use super::incoming::Answered;
 use super::linger::{Linger, linger};
 use super::patience::{Idleness, Pace, Patience};
 use super::pool::Lease;
+use super::progress::Progress;
 use super::request_end::{End, Watcher};
 
 /// A request body on its way to the upstream, with its trailers.
@@ -33,6 +34,8 @@ pub(crate) struct RequestBody {
     /// The piece that fills the announced length, until the end is seen: with it the upstream would have a whole request.
     /// Where nothing comes in, all of the body.
     last: Option<Bytes>,
+    /// Was waited for ahead of the others.
+    first: Option<Box<Frame<Bytes>>>,
     copy: Option<Box<Copy>>,
     /// Says which trailers stay behind.
     strip: StripTrailers,
@@ -53,16 +56,6 @@ pub(crate) struct Upload {
     pub(crate) is_awaiting: bool,
 }
 
-/// How far a request body has come, for those who wait for the answer.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    /// All of it was handed to the upstream's connection.
-    pub(super) finished: Cell<bool>,
-    pub(super) fault: Cell<Option<BodyFault>>,
-    /// When the last piece was taken.
-    moved: Cell<Option<Instant>>,
-}
-
 /// An answer's body on its way to the client; gives its connection back when it has come to its end.
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
@@ -81,12 +74,22 @@ pub(crate) struct ResponseBody {
 #[error("the upstream's answer stopped coming")]
 pub(crate) struct Stalled;
 
+/// How long the first piece of a body is waited for where there may be none.
+const FIRST_PIECE: Duration = Duration::from_secs(1);
+
+/// Whether a body of no bytes is worth a word (RFC 9110 §8.6).
+pub(crate) fn has_payload(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS)
+}
+
 /// The caller waits no longer.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer took longer than the caller allows")]
 pub(crate) struct Late {
     /// What it answers is a call whose status comes last.
     pub(crate) is_call: bool,
+    /// More of its request was to come.
+    pub(crate) awaits_caller: bool,
 }
 
 impl RequestBody {
@@ -108,6 +111,7 @@ impl RequestBody {
             progress: progress_of,
             watcher,
             last: None,
+            first: None,
             strip,
             trailers: None,
             copy: None,
@@ -130,12 +134,33 @@ impl RequestBody {
             progress: progress_of,
             watcher: None,
             last,
+            first: None,
             strip: HeaderMap::clear,
             trailers: None,
             copy: None,
             waits: None,
         };
         (body, progress)
+    }
+
+    /// Waits until there is a first piece, or none: a client over HTTP/2 may end a request without a body by an empty frame.
+    /// A client that keeps us waiting has a body.
+    pub(crate) async fn begin(&mut self) -> Result<(), BodyFault> {
+        let first = poll_fn(|context| self.poll_first(context));
+        let frame = timeout(FIRST_PIECE, first).await.ok().transpose()?.flatten();
+        self.first = frame.map(Box::new);
+        Ok(())
+    }
+
+    fn poll_first(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, BodyFault>> {
+        loop {
+            match ready!(Pin::new(&mut *self).poll_frame(context)) {
+                Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
+                Some(Ok(frame)) => return Poll::Ready(Ok(Some(frame))),
+                Some(Err(_)) => return Poll::Ready(Err(self.progress.fault.get().unwrap_or(BodyFault::Broken))),
+                None => return Poll::Ready(Ok(None)),
+            }
+        }
     }
 
     /// Keeps a copy of what passes, and hands it over once that is `length` bytes. A body that breaks off is not handed over.
@@ -160,11 +185,16 @@ impl RequestBody {
             progress,
             watcher: None,
             last: None,
+            first: None,
             copy: None,
             strip: HeaderMap::clear,
             trailers: None,
             waits: None,
         }
+    }
+
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Does not ask the client for its body before the word is given.
@@ -175,7 +205,7 @@ impl RequestBody {
     }
 
     fn take(&mut self, data: &Bytes) -> Result<(), BodyFault> {
-        self.progress.moved.set(Some(Instant::now()));
+        self.progress.moved();
         if let Some(left) = &mut self.left {
             *left = left.checked_sub(data.len() as u64).ok_or(BodyFault::TooLarge)?;
         }
@@ -189,7 +219,7 @@ impl RequestBody {
     }
 
     fn finished(&mut self) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.progress.finished.set(true);
+        self.progress.finish();
         self.incoming = None;
         self.saw(End::Whole);
         Poll::Ready(self.rest())
@@ -236,6 +266,9 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(Ok(*first)));
+        }
         if let Some(waits) = &mut this.waits {
             if !ready!(waits.poll(context)) {
                 return this.failed(BodyFault::Broken);
@@ -247,9 +280,16 @@ impl Body for RequestBody {
                 return Poll::Ready(this.rest());
             };
             let data = match Pin::new(incoming).poll_frame(context) {
-                Poll::Pending if this.pace.is_over(context) => return this.failed(BodyFault::Slow),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    if !this.progress.asks() {
+                        this.pace.pause();
+                    } else if this.pace.is_over(context) {
+                        return this.failed(BodyFault::Slow);
+                    }
+                    return Poll::Pending;
+                }
                 Poll::Ready(Some(Ok(frame))) => {
+                    this.progress.answered();
                     this.pace.came(frame.data_ref().map_or(0, Bytes::len));
                     match frame.into_data() {
                         Ok(data) => data,
@@ -278,6 +318,9 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
+        if self.first.is_some() {
+            return false;
+        }
         match &self.incoming {
             Some(incoming) => self.last.is_none() && incoming.is_end_stream(),
             None => self.last.is_none() && self.trailers.is_none(),
@@ -285,6 +328,9 @@ impl Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.first.is_some() {
+            return SizeHint::default();
+        }
         match &self.incoming {
             Some(incoming) => incoming.size_hint(),
             None => SizeHint::with_exact(self.last.as_ref().map_or(0, |last| last.len() as u64)),
@@ -297,22 +343,16 @@ impl Drop for RequestBody {
     fn drop(&mut self) {
         if self.is_end_stream() {
             if self.progress.fault.get().is_none() {
-                self.progress.finished.set(true);
+                self.progress.finish();
             }
             self.saw(End::Whole);
-        } else if let (Some(rest), Some(watcher)) = (self.incoming.take(), self.watcher.take()) {
-            // The upstream has enough. What the client still sends is looked at, though nobody wants it.
-            linger(rest, Linger::Long, Some(watcher));
+        } else if self.waits.is_none()
+            && self.progress.fault.get().is_none()
+            && let Some(rest) = self.incoming.take()
+        {
+            // The upstream has enough, or is gone. What the client still sends is looked at, though nobody wants it.
+            linger(rest, Linger::Long, self.watcher.take());
         }
-    }
-}
-
-impl Progress {
-    /// A later deadline, if there is one by now: the time for an answer runs from the end of the request, and an upload that moves
-    /// on is not late.
-    pub(super) fn renewed(&self, patience: Duration) -> Option<Instant> {
-        let deadline = self.moved.get()? + patience;
-        (deadline > Instant::now()).then_some(deadline)
     }
 }
 
@@ -334,6 +374,26 @@ impl ResponseBody {
         self.go_ahead = Some(go_ahead);
     }
 
+    fn give_back_at_end(&mut self) {
+        if self.is_end_stream()
+            && let Some(lease) = self.lease.take()
+        {
+            // A stream that is reset now does not remember its end.
+            self.ended = true;
+            lease.give_back();
+        }
+    }
+
+    /// Why nothing came for too long: the caller may owe what the answer is about.
+    fn stalled(&self) -> BoxError {
+        let is_callers = self
+            .lease
+            .as_ref()
+            .zip(self.idleness.limit)
+            .is_some_and(|(lease, limit)| lease.progress().awaited_caller_for(limit));
+        if is_callers { BodyFault::Slow.into() } else { Stalled.into() }
+    }
+
     /// Has an end, wherever it is by then.
     pub(crate) fn until(&mut self, deadline: Instant, is_call: bool) {
         self.deadline = Some((Box::pin(sleep_until(deadline)), is_call));
@@ -349,24 +409,33 @@ impl Body for ResponseBody {
         if let Some((deadline, is_call)) = &mut this.deadline
             && deadline.as_mut().poll(context).is_ready()
         {
-            return Poll::Ready(Some(Err(Late { is_call: *is_call }.into())));
+            let is_call = *is_call;
+            let awaits_caller = this.lease.as_ref().is_some_and(|lease| lease.progress().awaits_caller().is_some());
+            return Poll::Ready(Some(Err(Late { is_call, awaits_caller }.into())));
         }
         match Pin::new(&mut this.incoming).poll_frame(context) {
-            Poll::Pending if this.idleness.is_over(context) => Poll::Ready(Some(Err(Stalled.into()))),
+            Poll::Pending if this.idleness.is_over(context) => Poll::Ready(Some(Err(this.stalled()))),
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(frame))) => {
                 this.idleness.renew();
                 // Nothing follows trailers.
                 this.ended = frame.is_trailers();
+                this.give_back_at_end();
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
                 // A request body that failed took the connection with it: that is what happened.
-                let cause = this.lease.as_ref().and_then(Lease::request_fault);
-                Poll::Ready(Some(Err(cause.map_or(error, BoxError::from))))
+                let progress = this.lease.as_ref().map(Lease::progress);
+                let error = match progress.map(|progress| (progress.fault.get(), progress.was_never_taken())) {
+                    Some((Some(fault), _)) => fault.into(),
+                    Some((None, true)) => Stalled.into(),
+                    Some((None, false)) | None => error,
+                };
+                Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {
                 this.ended = true;
+                this.give_back_at_end();
                 Poll::Ready(None)
             }
         }
@@ -384,30 +453,6 @@ impl Body for ResponseBody {
 impl Drop for ResponseBody {
     /// An answer that was not read to its end takes its connection with it.
     fn drop(&mut self) {
-        if self.is_end_stream()
-            && let Some(lease) = self.lease.take()
-        {
-            lease.give_back();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::time::sleep;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn the_time_for_an_answer_runs_from_the_last_piece_of_the_request_and_not_from_when_someone_looked() {
-        let (progress, patience) = (Progress::default(), Duration::from_secs(3));
-        assert_eq!(progress.renewed(patience), None, "nothing was sent");
-        sleep(Duration::from_secs(1)).await;
-        let moved = Instant::now();
-        progress.moved.set(Some(moved));
-        sleep(Duration::from_secs(2)).await;
-        assert_eq!(progress.renewed(patience), Some(moved + patience));
-        sleep(Duration::from_secs(1)).await;
-        assert_eq!(progress.renewed(patience), None);
+        self.give_back_at_end();
     }
 }

@@ -4,18 +4,20 @@ use std::future::pending;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::alarm::Alarm;
 use super::balance::Room;
 use super::body::RequestBody;
 use super::fault::UpstreamFault;
+use super::intake::Intake;
 use super::pinned::PinPlace;
 use super::pool::Target;
 use super::service::{Place, Server};
@@ -26,6 +28,9 @@ use super::stream::{ListenToTheEnd, Stream};
 pub(super) struct Sender {
     pub(super) requests: http1::SendRequest<RequestBody>,
     pub(super) alarm: Alarm,
+    pub(super) intake: Arc<Intake>,
+    /// Moves its bytes.
+    pub(super) driver: AbortHandle,
     /// Of the server, where that has one.
     pub(super) address: Option<IpAddr>,
     /// How often the server had moved when this was opened.
@@ -48,14 +53,17 @@ pub(super) async fn connect(target: &Target, room: Option<Rc<Room>>) -> Result<S
     let (stream, address) = opened.inspect_err(|fault| target.warn(fault))?;
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEAD_BYTES).max_header_size(MAX_HEAD_BYTES);
-    let handshake = builder.handshake(TokioIo::new(ListenToTheEnd::new(stream))).await;
+    let intake = Arc::new(Intake::default());
+    let stream = ListenToTheEnd::new(stream, Arc::clone(&intake));
+    let handshake = builder.handshake(TokioIo::new(stream)).await;
     let (requests, connection) = handshake.map_err(|error| UpstreamFault::Reset(error.into()))?;
-    tokio::task::spawn_local(async move {
+    let driver = tokio::task::spawn_local(async move {
         // Whoever sent the request hears of its failure; an idle connection may end as it likes.
         let _ = connection.with_upgrades().await;
         drop(room);
     });
-    Ok(Sender { requests, alarm: Alarm::new(), address, moves, pinned: None })
+    let driver = driver.abort_handle();
+    Ok(Sender { requests, alarm: Alarm::new(), intake, driver, address, moves, pinned: None })
 }
 
 /// A stream to the server, TLS included, on any runtime, and the address that it leads to. The deadline is the caller's.

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer_head::{announces_what_may_not_come, make_passable};
 use super::balance::{Crew, Seat, Tried};
-use super::body::{Progress, RequestBody, ResponseBody};
+use super::body::{RequestBody, ResponseBody};
 use super::connect::{Sender, connect};
 use super::ejection::Outcome;
 use super::fault::UpstreamFault;
@@ -23,6 +23,7 @@ use super::http2::Multiplexed;
 use super::incoming::Answered;
 use super::pinned::{Afterwards, Bond, room};
 use super::pool::{Held, Lease, Pools};
+use super::progress::Progress;
 use super::retry::{Copy, RESTED};
 use super::service::{Protocol, Upstream};
 use super::stream_exchange::{self, Failed};
@@ -284,6 +285,7 @@ impl<'u> Exchange<'u> {
     async fn answer(&mut self, sender: &mut Sender) -> Result<Result<Response<Incoming>, hyper::Error>, Failure> {
         let try_deadline = self.try_deadline();
         let request = self.request.take().ok_or(UpstreamFault::Timeout).map_err(Failure::last)?;
+        self.progress.goes_over(&sender.intake);
         let mut sending = pin!(sender.requests.try_send_request(request));
         let sent = loop {
             let deadline = try_deadline.unwrap_or(self.deadline);
@@ -293,7 +295,7 @@ impl<'u> Exchange<'u> {
                     Some(deadline) => self.deadline = deadline,
                     None => {
                         let again = try_deadline.is_some();
-                        return Err(Failure::Sent { fault: UpstreamFault::Timeout, again });
+                        return Err(Failure::Sent { fault: self.progress.timeout(), again });
                     }
                 },
             }
@@ -358,13 +360,20 @@ impl<'u> Exchange<'u> {
         Some(seat)
     }
 
+    /// A failure while the caller keeps the server waiting may be its answer to that.
     fn observe(&self, seat: &Seat, outcome: Outcome) {
+        if outcome == Outcome::Bad && self.progress.is_stalled_by_caller() {
+            return;
+        }
         if self.upstream.servers.len() > 1 || self.upstream.breaker.is_some() {
             seat.observe(self.upstream, outcome, self.upstream.millis(Instant::now()));
         }
     }
 
     fn fault(&self, error: hyper::Error) -> UpstreamFault {
+        if self.progress.was_never_taken() {
+            return UpstreamFault::Timeout;
+        }
         UpstreamFault::of(error, self.progress.fault.get())
     }
 }

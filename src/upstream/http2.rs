@@ -10,6 +10,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout, t
 
 use super::connect::{MAX_HEAD_BYTES, open};
 use super::fault::UpstreamFault;
+use super::intake::Intake;
 use super::pool::Pool;
 use super::silence::{Overheard, Silence};
 use super::stream::ListenToTheEnd;
@@ -63,6 +65,7 @@ struct State {
     used: Cell<u32>,
     greeted: Notify,
     silence: Rc<Silence>,
+    intake: Arc<Intake>,
 }
 
 /// The right to one stream on a connection, while it is held.
@@ -70,8 +73,8 @@ struct State {
 pub(super) struct Slot {
     all: Rc<Multiplexed>,
     connection: Rc<Connection>,
-    /// Since when it listens.
-    asked: u64,
+    /// Since when the peer owes a word; `None` while it does not.
+    asked: Cell<Option<u64>>,
 }
 
 #[derive(Debug)]
@@ -161,8 +164,7 @@ impl Multiplexed {
         connections.retain(|connection| !connection.state.has_ended.get() && !connection.is_going_away());
         let connection = Rc::clone(connections.iter().find(|connection| connection.has_room())?);
         connection.state.streams.set(connection.state.streams.get() + 1);
-        let asked = connection.state.silence.asked();
-        Some(Slot { all: Rc::clone(self), connection, asked })
+        Some(Slot { all: Rc::clone(self), connection, asked: Cell::default() })
     }
 
     fn open_another(pool: &Rc<Pool>) {
@@ -243,11 +245,27 @@ impl Slot {
     }
 }
 
+impl Slot {
+    /// Whether the peer owes a word by now.
+    pub(super) fn asks(&self, is_owed: bool) {
+        match (is_owed, self.asked.get()) {
+            (true, None) => self.asked.set(Some(self.connection.state.silence.asked())),
+            (false, Some(_)) => self.asked.set(None),
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+
+    /// Of the connection that it is on.
+    pub(super) fn intake(&self) -> &Arc<Intake> {
+        &self.connection.state.intake
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         let streams = &self.connection.state.streams;
         streams.set(streams.get().saturating_sub(1));
-        if self.connection.state.silence.is_suspicious(self.asked) {
+        if self.asked.get().is_some_and(|asked| self.connection.state.silence.is_suspicious(asked)) {
             self.all.retire(self);
         }
         self.all.news.notify_one();
@@ -275,7 +293,10 @@ impl Drop for Waiting<'_> {
 async fn connect(pool: &Rc<Pool>) -> io::Result<Rc<Connection>> {
     let (stream, address) = open(&pool.target.server).await?;
     let state = Rc::new(State::default());
-    let stream = Overheard { stream: ListenToTheEnd::new(stream), silence: Rc::clone(&state.silence) };
+    let stream = Overheard {
+        stream: ListenToTheEnd::new(stream, Arc::clone(&state.intake)),
+        silence: Rc::clone(&state.silence),
+    };
     let mut builder = Builder::new();
     builder
         .enable_push(false)

@@ -29,7 +29,9 @@ const MAX_LINGERING: usize = 64;
 /// unread with a reset, over HTTP/2 common clients take the end of their stream for its failure.
 pub(crate) fn linger(mut body: Incoming, how: Linger, watcher: Option<Watcher>) {
     thread_local!(static LINGERING: Cell<usize> = const { Cell::new(0) });
-    if body.is_end_stream() || LINGERING.get() == MAX_LINGERING {
+    // While the worker ends, bodies are dropped outside of any task.
+    let can_linger = tokio::runtime::Handle::try_current().is_ok();
+    if body.is_end_stream() || LINGERING.get() == MAX_LINGERING || !can_linger {
         return;
     }
     LINGERING.set(LINGERING.get() + 1);

@@ -31,7 +31,7 @@ const MOST_CREDIT: Duration = Duration::from_secs(30);
 /// A deadline between two pieces. Costs nothing while pieces are there when asked for.
 #[derive(Debug)]
 pub(super) struct Idleness {
-    limit: Option<Duration>,
+    pub(super) limit: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -47,6 +47,11 @@ impl Pace {
         };
         let (_, timer) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(limit))));
         timer.as_mut().poll(context).is_ready()
+    }
+
+    /// Something else is waited for.
+    pub(super) fn pause(&mut self) {
+        self.waiting = None;
     }
 
     pub(super) fn came(&mut self, bytes: usize) {

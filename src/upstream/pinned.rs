@@ -132,8 +132,8 @@ impl<'r> Bond<'r> {
         match held {
             Held::Whole { sender, afterwards, .. } => *afterwards = self.afterwards(sign, sender, upstream, limit),
             // An offer leaves nothing on the connection: credentials for one go over another.
-            Held::Stream(slot) if sign == Sign::Handshake => seat.pool().multiplexed.retire(slot),
-            Held::Stream(_) => {}
+            Held::Stream(slot, _) if sign == Sign::Handshake => seat.pool().multiplexed.retire(slot),
+            Held::Stream(..) => {}
         }
     }
 

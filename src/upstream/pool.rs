@@ -14,13 +14,14 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::balance::{Crew, Seat};
-use super::body::Progress;
 use super::connect::Sender;
-use super::fault::{BodyFault, UpstreamFault};
+use super::fault::UpstreamFault;
 use super::http2::{Multiplexed, Slot};
 use super::names::Known;
 use super::pinned::{Afterwards, PinLimit};
+use super::progress::Progress;
 use super::service::{Server, Upstream};
+use super::upload::Uploading;
 use crate::telemetry::chain::Chain;
 use crate::telemetry::metrics::Report;
 
@@ -85,7 +86,7 @@ pub(super) enum Held {
         afterwards: Afterwards,
     },
     /// One stream of a connection that others use too.
-    Stream(Slot),
+    Stream(Slot, Option<Uploading>),
 }
 
 /// 15 s: below what common servers allow, so that we rarely send into a connection that is just being closed.
@@ -242,16 +243,18 @@ impl Lease {
         Self { seat, progress, held }
     }
 
-    /// What became of the request's body, if it could not be passed on to its end.
-    pub(super) fn request_fault(&self) -> Option<BodyFault> {
-        self.progress.fault.get()
+    /// Of the request's body.
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
+    /// The whole answer has come. What is left of the request is not sent: over HTTP/1.1 the connection ends with it, over HTTP/2
+    /// the stream.
     pub(super) fn give_back(self) {
         match self.held {
+            Held::Whole { sender, .. } if !self.progress.finished.get() => sender.driver.abort(),
             Held::Whole { sender, used, quiet, afterwards } => {
-                let whole = self.progress.finished.get() && self.progress.fault.get().is_none();
-                if !whole || sender.requests.is_closed() {
+                if self.progress.fault.get().is_some() || sender.requests.is_closed() {
                     return;
                 }
                 match afterwards {
@@ -262,7 +265,7 @@ impl Lease {
                 }
             }
             // It was never out of the pool.
-            Held::Stream(slot) => drop(slot),
+            Held::Stream(slot, uploading) => drop((uploading, slot)),
         }
     }
 }

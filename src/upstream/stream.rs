@@ -2,7 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -11,6 +12,7 @@ use tokio::time::{Sleep, sleep};
 use tokio_rustls::client::TlsStream;
 
 use super::fault::is_gone;
+use super::intake::Intake;
 
 /// How long an upstream may take no byte of a request.
 pub(super) const WRITE_STALL: Duration = Duration::from_secs(30);
@@ -34,6 +36,7 @@ pub(super) struct ListenToTheEnd {
     /// Set while a write can't go on: an upstream that has stopped reading must not keep its connection, and what is on it,
     /// when everybody else has left.
     stalled: Option<Pin<Box<Sleep>>>,
+    intake: Arc<Intake>,
 }
 
 /// The same call on whatever the stream is.
@@ -84,27 +87,33 @@ impl AsyncWrite for Stream {
 }
 
 impl ListenToTheEnd {
-    pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, deaf: false, stalled: None }
+    pub(super) fn new(stream: Stream, intake: Arc<Intake>) -> Self {
+        Self { stream, deaf: false, stalled: None, intake }
     }
 
-    fn outcome(
+    /// `offered` stands for what a peer that takes nothing any more has not taken.
+    fn outcome<T>(
         &mut self,
-        result: Poll<io::Result<usize>>,
-        offered: usize,
+        result: Poll<io::Result<T>>,
+        offered: T,
         context: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<io::Result<T>> {
         match result {
             Poll::Ready(Err(error)) if is_gone(&error) => {
                 self.deaf = true;
                 Poll::Ready(Ok(offered))
             }
             Poll::Pending => {
+                self.intake.block();
                 let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_STALL)));
-                stalled.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+                ready!(stalled.as_mut().poll(context));
+                self.intake.give_up();
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
             Poll::Ready(done) => {
-                self.stalled = None;
+                if self.stalled.take().is_some() {
+                    self.intake.free();
+                }
                 Poll::Ready(done)
             }
         }
@@ -147,8 +156,13 @@ impl AsyncWrite for ListenToTheEnd {
         self.stream.is_write_vectored()
     }
 
+    /// What TLS has taken it may not have written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        if self.deaf {
+            return Poll::Ready(Ok(()));
+        }
+        let result = Pin::new(&mut self.stream).poll_flush(context);
+        self.outcome(result, (), context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -13,16 +13,17 @@ use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{PathAndQuery, Scheme};
-use http::{Method, Request, Response, Uri, Version};
+use http::{Request, Response, Uri, Version};
 use tokio::time::{Instant, timeout_at};
 
 use super::answer_head::make_passable;
-use super::body::Progress;
+use super::body::has_payload;
 use super::fault::UpstreamFault;
 use super::http2::Slot;
 use super::incoming::{Answered, Streamed};
 use super::pool::{Held, Pool, Target};
-use super::upload::Outgoing;
+use super::progress::Progress;
+use super::upload::{Outgoing, Uploading};
 
 /// A stream that was begun.
 struct Begun {
@@ -54,11 +55,11 @@ pub(super) async fn send(
     let head = head(Request::from_parts(parts, ()), &pool.target, outgoing.length())?;
     match exchange(&slot, head.clone(), &mut outgoing, progress, patience).await {
         Ok((mut answer, upload)) => {
-            finish(outgoing, upload);
+            let uploading = Uploading::beside_answer(outgoing, upload);
             make_passable(&mut answer)?;
             let length = answer.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
             let answer = answer.map(|stream| Answered::Http2(Streamed::new(stream, length)));
-            Ok((answer, Held::Stream(slot)))
+            Ok((answer, Held::Stream(slot, uploading)))
         }
         Err(Broken::Unprocessed(fault)) if outgoing.rewind() => {
             Err(Failed::Unprocessed(fault, Box::new(head.map(|()| outgoing))))
@@ -97,11 +98,6 @@ fn head(mut request: Request<()>, target: &Target, length: Option<u64>) -> Resul
     Ok(request)
 }
 
-/// Whether a body of no bytes is worth a word (RFC 9110 §8.6).
-fn has_payload(method: &Method) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS)
-}
-
 async fn exchange(
     slot: &Slot,
     head: Request<()>,
@@ -114,14 +110,20 @@ async fn exchange(
     // It was ready a moment ago: what is wrong now is the request.
     let (answer, upload) =
         slot.begin(head, is_all).map_err(|error| Broken::For(UpstreamFault::Protocol(error.into())))?;
+    progress.goes_over(slot.intake());
     let mut begun = Begun { answer, upload: (!is_all).then_some(upload) };
     loop {
-        let answered = poll_fn(|context| begun.poll(outgoing, progress, context));
+        let answered = poll_fn(|context| {
+            let answered = begun.poll(outgoing, progress, context);
+            // A server that its caller keeps waiting owes no word.
+            slot.asks(progress.awaits_caller().is_none());
+            answered
+        });
         match timeout_at(deadline, answered).await {
             Ok(answered) => return answered.map(|answer| (answer, begun.upload)),
             Err(_) => match progress.renewed(patience) {
                 Some(later) => deadline = later,
-                None => return Err(Broken::For(UpstreamFault::Timeout)),
+                None => return Err(Broken::For(progress.timeout())),
             },
         }
     }
@@ -145,22 +147,13 @@ impl Begun {
             Poll::Ready(Err(error)) if was_unprocessed(&error) => {
                 Poll::Ready(Err(Broken::Unprocessed(UpstreamFault::Reset(error.into()))))
             }
+            Poll::Ready(Err(_)) if progress.was_never_taken() => Poll::Ready(Err(Broken::For(UpstreamFault::Timeout))),
             Poll::Ready(Err(error)) => {
                 Poll::Ready(Err(Broken::For(UpstreamFault::of_http2(error, progress.fault.get()))))
             }
             Poll::Pending => Poll::Pending,
         }
     }
-}
-
-/// What is left of an upload goes on beside its answer.
-fn finish(mut outgoing: Outgoing, upload: Option<SendStream<Bytes>>) {
-    outgoing.forget();
-    let Some(mut upload) = upload else { return };
-    tokio::task::spawn_local(async move {
-        // What becomes of it shows in the answer.
-        poll_fn(|context| outgoing.poll_send(&mut upload, context)).await;
-    });
 }
 
 fn was_unprocessed(error: &h2::Error) -> bool {

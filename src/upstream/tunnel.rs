@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer_head::make_passable;
 use super::balance::{Room, Seat, Tried};
-use super::body::{Progress, RequestBody, ResponseBody};
+use super::body::{RequestBody, ResponseBody};
 use super::connect::{Sender, connect};
 use super::ejection::Outcome;
 use super::exchange::Deadlines;
@@ -17,6 +17,7 @@ use super::fault::UpstreamFault;
 use super::incoming::Answered;
 use super::pinned::{Afterwards, room};
 use super::pool::{Held, Lease, Pools};
+use super::progress::Progress;
 use super::service::{Protocol, Upstream};
 use crate::oauth::caller::Digest;
 

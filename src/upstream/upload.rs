@@ -3,6 +3,7 @@
 //! A peer may refuse a request unprocessed after the first pieces of its body were sent (RFC 9113 §8.7). They are kept, up to a
 //! bound, until the answer has begun: then the request can be sent again over another connection.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http::HeaderMap;
 use http_body::{Body as _, Frame};
+use tokio::task::AbortHandle;
 use tokio::time::{Sleep, sleep};
 
 use super::body::RequestBody;
@@ -30,6 +32,17 @@ pub(super) struct Outgoing {
     next: Option<Piece>,
     /// Set while the peer takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+}
+
+/// What is left of an upload goes on beside its answer, and no longer: dropped, it ends its stream.
+#[derive(Debug)]
+pub(super) struct Uploading(AbortHandle);
+
+/// An upload's own task. A stream whose upload is given up is reset: the peer has said all that it will.
+struct Upload {
+    outgoing: Outgoing,
+    stream: SendStream<Bytes>,
+    is_over: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -61,6 +74,7 @@ impl Outgoing {
         self.sent = 0;
         self.next = None;
         self.stalled = None;
+        self.body.progress().stream.free();
         self.kept.is_some()
     }
 
@@ -80,7 +94,18 @@ impl Outgoing {
             }
             let piece = match self.next.take() {
                 Some(piece) => Some(piece),
-                None => ready!(self.poll_piece(context)),
+                None => match self.poll_piece(context) {
+                    Poll::Ready(piece) => piece,
+                    // Whether the caller is waited for, or a peer that has not taken what was sent before.
+                    Poll::Pending => {
+                        let was_stalled = self.stalled.is_some();
+                        match self.poll_room(stream, context) {
+                            Poll::Ready(true) if was_stalled => continue,
+                            Poll::Ready(true) | Poll::Pending => return Poll::Pending,
+                            Poll::Ready(false) => return Poll::Ready(()),
+                        }
+                    }
+                },
             };
             let Some(piece) = piece else {
                 stream.send_reset(Reason::CANCEL);
@@ -119,14 +144,18 @@ impl Outgoing {
                 Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(false),
                 Poll::Pending => {
+                    self.body.progress().stream.block();
                     let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_STALL)));
                     ready!(stalled.as_mut().poll(context));
+                    self.body.progress().stream.give_up();
                     stream.send_reset(Reason::CANCEL);
                     return Poll::Ready(false);
                 }
             }
         }
-        self.stalled = None;
+        if self.stalled.take().is_some() {
+            self.body.progress().stream.free();
+        }
         Poll::Ready(true)
     }
 
@@ -165,6 +194,36 @@ impl Outgoing {
 
     fn is_all_sent(&self) -> bool {
         self.kept.as_ref().is_none_or(|kept| kept.len() == self.sent) && self.body.is_end_stream()
+    }
+}
+
+impl Uploading {
+    pub(super) fn beside_answer(mut outgoing: Outgoing, upload: Option<SendStream<Bytes>>) -> Option<Self> {
+        outgoing.forget();
+        let upload = Upload { outgoing, stream: upload?, is_over: false };
+        Some(Self(tokio::task::spawn_local(upload.send()).abort_handle()))
+    }
+}
+
+impl Upload {
+    /// What becomes of it shows in the answer.
+    async fn send(mut self) {
+        poll_fn(|context| self.outgoing.poll_send(&mut self.stream, context)).await;
+        self.is_over = true;
+    }
+}
+
+impl Drop for Uploading {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.stream.send_reset(Reason::CANCEL);
+        }
     }
 }
 

@@ -151,6 +151,41 @@ async fn a_client_that_cancels_behind_an_early_answer_is_told_as_gone() {
     assert_eq!((&line["gateway.decision"], &line["gateway.reason"]), (&"error".into(), &"client_gone".into()));
 }
 
+/// Ended by an empty frame, in the same breath or later. To services a coding where no body may be is a request of another kind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_get_that_is_ended_by_an_empty_frame_has_no_body() {
+    let upstream = patient().await;
+    let gateway = Gateway::open(upstream.address, "");
+    for method in ["GET", "HEAD", "DELETE", "OPTIONS"] {
+        for ends in [vec![data(1, END_STREAM, b"")], vec![data(1, 0, b""), data(1, END_STREAM, b"")]] {
+            for in_one_breath in [true, false] {
+                let mut client = Framed::open(&gateway).await;
+                let opening = headers(1, OPEN, &head(method, &[]));
+                let said = if in_one_breath {
+                    vec![[opening, ends.concat()].concat()]
+                } else {
+                    [vec![opening], ends.clone()].concat()
+                };
+                for bytes in said {
+                    client.say(&bytes).await;
+                }
+                client.until(Frame::ends_stream).await.unwrap();
+                let seen = upstream.only();
+                let framing = ["transfer-encoding", "content-length"].map(|name| seen.headers.get(name));
+                assert_eq!(framing, [None, None], "{method}");
+                upstream.forget();
+            }
+        }
+    }
+    // One that has a body keeps it, however late it comes.
+    let mut client = Framed::open(&gateway).await;
+    client.say(&[headers(1, OPEN, &head("GET", &[])), data(1, 0, b""), data(1, 0, b"te")].concat()).await;
+    client.say(&data(1, END_STREAM, b"st")).await;
+    client.until(Frame::ends_stream).await.unwrap();
+    let seen = upstream.only();
+    assert_eq!((&seen.body[..], seen.header("transfer-encoding")), (&b"test"[..], "chunked"));
+}
+
 /// Ended by an empty frame, as some clients do: its last piece waits for that and then goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_body_of_a_known_length_reaches_the_upstream_whole_however_it_ends() {

@@ -90,6 +90,7 @@ async fn names_and_values_that_would_be_lines_or_other_names_are_refused() {
         ("content-length", "5"),
         ("content-length", "0, 0"),
         ("content-length", "x"),
+        ("content-length", ""),
         ("transfer_encoding", "chunked"),
         ("content_length", "5"),
         ("host", "other"),

@@ -2,6 +2,7 @@
 //!
 //! Counts with the shared ones, and is bounded by them and by the requests that are under way. Ends with its stream, since only the stream's slot holds it.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use tokio::time::{Instant, timeout_at};
@@ -28,8 +29,7 @@ impl Multiplexed {
             opened.inspect_err(|fault| pool.target.warn(fault))?
         };
         connection.state.streams.set(1);
-        let asked = connection.state.silence.asked();
-        Ok(Slot { all: Rc::clone(all), connection, asked })
+        Ok(Slot { all: Rc::clone(all), connection, asked: Cell::default() })
     }
 }
 
