@@ -8,6 +8,7 @@ pub(crate) mod authenticate;
 pub(crate) mod authorize;
 pub(crate) mod built_in;
 pub(crate) mod canonical;
+pub(crate) mod case_fold;
 pub(crate) mod corridor;
 pub(crate) mod cors;
 pub(crate) mod crowd;

@@ -63,6 +63,11 @@ impl PathPattern {
         Ok(Self { text: text.into(), segments, subtree })
     }
 
+    /// Matches the same paths: names of placeholders are documentation.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.segments == other.segments && self.subtree == other.subtree
+    }
+
     /// Stands for one path only.
     pub(crate) fn is_literal(&self) -> bool {
         !self.subtree && self.segments.iter().all(|segment| matches!(segment, Segment::Exact(_)))
