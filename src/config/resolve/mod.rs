@@ -32,7 +32,7 @@ use super::interpolate;
 use super::raw::limits::RawLimits;
 use super::raw::{AuditFile, OnFailure as RawOnFailure, RawAdmin, RawAudit, RawConfig, Sync};
 use super::source::{At, Place, Source, Span};
-use super::types::{Audit, Config, Listener};
+use super::types::{Admin, Audit, Config, Listener};
 use super::values::{ByteRate, Count, Limit, Period, Size};
 use crate::audit::audit_key::AuditKey;
 use crate::audit::ledger::{OnFailure, Rules, Synced};
@@ -41,9 +41,11 @@ use crate::audit::writer::Target;
 use crate::clock::UnixTime;
 use crate::network::{Network, Networks};
 use crate::oauth::scope::{Scope, ScopeSet};
+use crate::pipeline::pattern::HostPattern;
 use crate::pipeline::routes::RouteTable;
 use crate::server::drain::Shutdown;
 use crate::server::limits::{Limits, Memory};
+use crate::telemetry::admin::Hosts;
 use crate::upstream::names::NameServers;
 
 /// What resolving needs besides the raw file.
@@ -241,7 +243,8 @@ impl Resolver<'_> {
         Audit { target, rules: Rules { on_failure, synced, refusals }, rotation }
     }
 
-    fn admin(&mut self, raw: &RawAdmin, listeners: &[Listener]) -> Option<std::net::SocketAddr> {
+    fn admin(&mut self, raw: &RawAdmin, listeners: &[Listener]) -> Option<Admin> {
+        let hosts = raw.hosts.as_ref().map(|list| self.admin_hosts(&list.value)).unwrap_or_default();
         let address = raw.address.as_ref().ok()?;
         if !is_private(address.value.ip()) {
             let message = "the admin listener has no authentication: give it a loopback or private address";
@@ -251,7 +254,24 @@ impl Resolver<'_> {
         if listeners.iter().any(taken) {
             self.faults.at(address.span, "this address is a listener's already");
         }
-        Some(address.value)
+        Some(Admin { address: address.value, hosts })
+    }
+
+    fn admin_hosts(&mut self, list: &OneOrMore<String>) -> Hosts {
+        let mut names = Vec::new();
+        for host in &list.items {
+            match HostPattern::parse(&host.value) {
+                Ok(HostPattern::Exact(name)) if !names.contains(&name) => names.push(name),
+                Ok(HostPattern::Exact(_)) => {
+                    self.faults.at(host.span, "this host is listed twice");
+                }
+                Ok(HostPattern::Wildcard(_)) | Err(_) => {
+                    let message = "the admin listener goes by whole names such as `gateway.internal`, without port";
+                    self.faults.at(host.span, message);
+                }
+            }
+        }
+        Hosts(names)
     }
 
     fn scopes(&mut self, list: &OneOrMore<String>) -> ScopeSet {
