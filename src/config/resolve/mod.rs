@@ -178,12 +178,13 @@ impl Resolver<'_> {
     }
 
     fn trusted_proxies(&mut self, raw: Option<At<OneOrMore<Network>>>) -> Networks {
-        let list = raw.map(|list| list.value.items).unwrap_or_default();
-        for network in list.iter().filter(|network| network.value.is_everything()) {
-            let warning = format!("`trusted_proxies` holds {}: anyone may say to be anyone", network.value);
-            self.warnings.push(warning);
+        let Some(At { value: list, span }) = raw else { return Networks::default() };
+        let proxies: Networks = list.items.into_iter().map(|network| network.value).collect();
+        if proxies.hold_everyone() {
+            let message = "together these networks hold every address, so that any caller could claim any address: list the proxies alone";
+            self.faults.at(span, message);
         }
-        list.into_iter().map(|network| network.value).collect()
+        proxies
     }
 
     /// A rule about addresses; `None` where there is none.
