@@ -4,6 +4,7 @@
 //! plane's runtime and one thread per worker until a signal ends them, in order.
 
 mod descriptors;
+pub(crate) mod inspection;
 mod memory;
 mod own_keys;
 mod probes;

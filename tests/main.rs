@@ -32,6 +32,7 @@ mod fuzzing;
 mod grpc;
 mod header_rules;
 mod http2;
+mod inspect;
 mod jwks;
 mod keys;
 mod limits;
