@@ -39,6 +39,7 @@ mod limits;
 mod listeners;
 mod mirroring;
 mod outside;
+mod overlaps;
 mod own_answers;
 mod proxy_protocol;
 mod refused_uploads;

@@ -108,6 +108,14 @@ impl fmt::Display for HostPattern {
 }
 
 impl Segment {
+    /// `None` where it is a placeholder.
+    pub(super) fn literal(&self) -> Option<&str> {
+        match self {
+            Self::Exact(text) => Some(text),
+            Self::Any => None,
+        }
+    }
+
     fn parse(text: &str) -> Result<Self, InvalidPattern> {
         match text {
             "" => return Err(InvalidPattern::EmptySegment),

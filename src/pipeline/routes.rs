@@ -122,6 +122,12 @@ impl RouteTable {
         }
     }
 
+    /// The routes of the place that this path leads to, whatever their methods, by their places in the list.
+    pub(super) fn standing_at(&self, host: &str, path: &str) -> Vec<usize> {
+        let leaf = self.trees.leaf(host, path).filter(|leaf| !self.leads_elsewhere_folded(leaf, host, path));
+        leaf.map(|leaf| leaf.indices().collect()).unwrap_or_default()
+    }
+
     /// Whether the folded path leads to other routes than `found`, under the same host rules.
     ///
     /// Where folding changes no pattern, the folded trees equal the exact ones. A path that folding does not change is then looked

@@ -9,6 +9,7 @@ mod header_rules;
 mod issuers;
 mod listeners;
 mod oauth;
+mod overlaps;
 mod rate_limits;
 mod revocation;
 mod routes;

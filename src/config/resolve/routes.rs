@@ -30,9 +30,9 @@ use crate::upstream::service::Upstream;
 
 /// Where a route's path stands, and its name or what it is called by.
 #[derive(Clone, Copy)]
-struct RoutePlace {
-    path: Span,
-    name: Span,
+pub(super) struct RoutePlace {
+    pub(super) path: Span,
+    pub(super) name: Span,
 }
 
 impl Names {
@@ -91,7 +91,13 @@ impl Resolver<'_> {
             places.push(RoutePlace { path: place, name: named.unwrap_or(place) });
         }
         match RouteTable::new(routes) {
-            Ok(table) => table.reserving(names.built_in_paths().iter().map(|path| &**path)),
+            Ok(table) => {
+                let table = table.reserving(names.built_in_paths().iter().map(|path| &**path));
+                if self.faults.is_empty() {
+                    self.warn_of_overlaps(&table, &places);
+                }
+                table
+            }
             Err(conflicts) => {
                 conflicts.iter().for_each(|conflict| self.conflict(conflict, &places));
                 no_routes()
