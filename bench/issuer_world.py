@@ -152,7 +152,7 @@ admin: {{address: "127.0.0.1:{self.admin}"}}
     def metric(self, name):
         """The sum over all series of this name that are `corp`'s."""
         with socket.create_connection(("127.0.0.1", self.admin), 5) as connection:
-            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             page = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
         found = re.findall(rf'^{name}{{issuer="corp"[^}}]*}} (\S+)$', page, re.M)
         return sum(map(float, found))

@@ -4,6 +4,7 @@
 //! plane's runtime and one thread per worker until a signal ends them, in order.
 
 mod descriptors;
+pub(crate) mod inspection;
 mod memory;
 mod own_keys;
 mod probes;
@@ -122,7 +123,7 @@ impl App {
             sockets.push(listener::bind(listener.address, config.workers)?);
         }
         let addresses = sockets.iter().flat_map(|sockets| sockets.first()?.local_addr().ok()).collect();
-        let admin = config.admin.map(|address| listener::bind(address, 1)).transpose()?;
+        let admin = config.admin.as_ref().map(|admin| listener::bind(admin.address, 1)).transpose()?;
         let (keeper, revoker) = revocation::open(&config)?;
         let offload = [Offload::runtime(config.workers)?, Offload::patient_runtime(PASSWORD_THREADS)?];
         let control = control_runtime()?;
@@ -190,7 +191,9 @@ impl App {
         };
         let (workers, reports) = workers::start(&config, sockets, &mut plan)?;
         if let Some(listener) = admin {
-            let probes = probes::probes(drain.clone(), Arc::clone(&health), places, Arc::clone(&snapshot), reports);
+            let hosts = config.admin.as_ref().map(|admin| admin.hosts.clone()).unwrap_or_default();
+            let probes =
+                probes::probes(hosts, drain.clone(), Arc::clone(&health), places, Arc::clone(&snapshot), reports);
             control.spawn(probes::serve_admin(listener, probes));
         }
         let lookup = Arc::new(Lookup::new(config.name_servers.clone()));

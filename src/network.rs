@@ -64,11 +64,6 @@ impl Network {
         Ok(network)
     }
 
-    /// Every address there is of its kind.
-    pub(crate) fn is_everything(&self) -> bool {
-        self.prefix == 0
-    }
-
     fn range(&self) -> (u128, u128) {
         let free = u32::from(bits(self.address) - self.prefix);
         let beyond = if free == 128 { u128::MAX } else { (1 << free) - 1 };
@@ -86,6 +81,22 @@ impl Networks {
     pub(crate) fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
+
+    /// Whether every address of `other` is in here.
+    pub(crate) fn contains_all(&self, other: &Self) -> bool {
+        other.ranges.iter().all(|(first, last)| self.holds_range(*first, *last))
+    }
+
+    /// Whether the list as a whole holds all of IPv4, or all of IPv6 that is routed on the Internet (RFC 4291 §2.4).
+    pub(crate) fn hold_everyone(&self) -> bool {
+        const MAPPED: u128 = 0xffff << 32;
+        const GLOBAL: u128 = 0x2000 << 112;
+        self.holds_range(MAPPED, MAPPED | 0xffff_ffff) || self.holds_range(GLOBAL, GLOBAL | (u128::MAX >> 3))
+    }
+
+    fn holds_range(&self, first: u128, last: u128) -> bool {
+        self.ranges.iter().any(|range| range.0 <= first && last <= range.1)
+    }
 }
 
 impl FromIterator<Network> for Networks {
@@ -96,7 +107,8 @@ impl FromIterator<Network> for Networks {
         let mut ranges: Vec<(u128, u128)> = Vec::new();
         for (first, last) in all {
             match ranges.last_mut() {
-                Some(before) if first <= before.1 => before.1 = before.1.max(last),
+                // Neighbours are one range.
+                Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
                 Some(_) | None => ranges.push((first, last)),
             }
         }
@@ -166,6 +178,45 @@ mod tests {
     fn everything_is_everything_of_its_kind() {
         assert!(holds(&["0.0.0.0/0"], "203.0.113.9") && !holds(&["0.0.0.0/0"], "2001:db8::1"));
         assert!(holds(&["::/0"], "2001:db8::1") && holds(&["::/0"], "::"));
+    }
+
+    #[test]
+    fn everyone_is_found_in_pieces_too() {
+        for all in [
+            &["0.0.0.0/0"][..],
+            &["0.0.0.0/1", "128.0.0.0/1"],
+            &["128.0.0.0/1", "64.0.0.0/2", "10.0.0.0/8", "0.0.0.0/2"],
+            &["::/0"],
+            &["::/1", "8000::/1"],
+            &["::/1"],
+            &["2000::/3"],
+            &["3000::/4", "2000::/4"],
+            // The range that IPv4 is mapped into.
+            &["::/16"],
+            &["::/64"],
+        ] {
+            assert!(networks(all).hold_everyone(), "{all:?}");
+        }
+        for some in [
+            &[][..],
+            &["0.0.0.0/1"],
+            &["0.0.0.0/1", "128.0.0.0/2"],
+            &["2000::/4"],
+            &["8000::/1"],
+            &["fc00::/7", "10.0.0.0/8"],
+        ] {
+            assert!(!networks(some).hold_everyone(), "{some:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_contains_another_as_a_whole() {
+        let wide = networks(&["10.0.0.0/9", "10.128.0.0/9", "2001:db8::/32"]);
+        assert!(
+            wide.contains_all(&networks(&["10.0.0.0/8"]))
+                && wide.contains_all(&networks(&["10.1.0.0/16", "2001:db8:1::/48"]))
+        );
+        assert!(!wide.contains_all(&networks(&["10.0.0.0/8", "11.0.0.0/8"])) && wide.contains_all(&networks(&[])));
     }
 
     #[test]

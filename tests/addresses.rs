@@ -169,9 +169,12 @@ async fn check_shows_who_may_come_from_where() {
     ] {
         assert!(told.contains(shown), "{shown}:\n{told}");
     }
-    std::fs::write(folder.join("gateway.yaml"), yaml.replace("192.0.2.0/24", "0.0.0.0/0")).unwrap();
-    let output = crate::support::gateway::program(&folder).arg("check").output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("anyone may say to be anyone"), "{told}");
+    for everyone in ["0.0.0.0/0", "0.0.0.0/1, 128.0.0.0/1", "'::/0'", "'2000::/3'"] {
+        std::fs::write(folder.join("gateway.yaml"), yaml.replace("192.0.2.0/24", everyone)).unwrap();
+        let output = crate::support::gateway::program(&folder).arg("check").output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{everyone}: {told}");
+        assert!(told.contains("together these networks hold every address"), "{told}");
+    }
     std::fs::remove_dir_all(folder).unwrap();
 }

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use tokio::net::TcpStream;
+
 use crate::support::client::{request, with_token};
+use crate::support::wire::{Wire, within};
 use crate::support::world::{SECRET, config};
 use crate::support::{Client, Gateway, Upstream};
 
@@ -169,4 +172,70 @@ async fn strangers_make_no_series() {
         assert_eq!(connection.send(asked).await.status, 404);
     }
     assert_eq!(Page::of(&gateway).await.samples.len(), before);
+}
+
+/// What the admin listener answers to a request with these fields.
+async fn asked_with(gateway: &Gateway, fields: &str) -> u16 {
+    let mut wire = Wire::new(TcpStream::connect(gateway.admin.unwrap()).await.unwrap());
+    wire.send(format!("GET /metrics HTTP/1.1\r\n{fields}Connection: close\r\n\r\n")).await;
+    within(wire.answer()).await.unwrap().status
+}
+
+/// A page that has the name of its own server point at this address would otherwise read what it likes (DNS rebinding).
+#[tokio::test]
+async fn the_admin_listener_answers_to_addresses_and_to_names_that_are_its_own() {
+    let upstream = Upstream::start().await;
+    let sections = "admin: {address: 127.0.0.1:0, hosts: [Gateway.Internal, portcullis]}";
+    let gateway = Gateway::start(&config(upstream.address, &["path: /x, access: public"], sections));
+    for host in [
+        "127.0.0.1",
+        "127.0.0.1:9901",
+        "10.0.0.7:80",
+        "[::1]",
+        "[::1]:9901",
+        "localhost",
+        "LOCALHOST:9901",
+        "localhost.",
+        "gateway.internal:9901",
+        "Portcullis",
+    ] {
+        assert_eq!(asked_with(&gateway, &format!("Host: {host}\r\n")).await, 200, "{host}");
+    }
+    for host in [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "xlocalhost",
+        "internal",
+        "a.gateway.internal",
+        "[::1]x",
+        "[::1",
+        "::1",
+        "localhost:x",
+        "localhost:",
+        "localhost:99999",
+        "user@localhost",
+        "localhost/",
+        "",
+        "127.1",
+        "0x7f.0.0.1",
+        "127.0.0.1, evil.example",
+    ] {
+        assert_eq!(asked_with(&gateway, &format!("Host: {host}\r\n")).await, 421, "{host}");
+    }
+    assert_eq!(asked_with(&gateway, "").await, 421);
+    assert_eq!(asked_with(&gateway, "Host: localhost\r\nHost: localhost\r\n").await, 421);
+    assert_eq!(asked_with(&gateway, "Host: localhost\r\nHost: evil.example\r\n").await, 421);
+}
+
+#[tokio::test]
+async fn without_names_of_its_own_the_admin_listener_answers_to_addresses_and_localhost() {
+    let (_upstream, gateway) = world().await;
+    for (host, status) in [("localhost", 200), ("127.0.0.1", 200), ("gateway.internal", 421)] {
+        assert_eq!(asked_with(&gateway, &format!("Host: {host}\r\n")).await, status, "{host}");
+    }
+    // Also where the request line names it.
+    let mut wire = Wire::new(TcpStream::connect(gateway.admin.unwrap()).await.unwrap());
+    wire.send("GET http://evil.example/metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(within(wire.answer()).await.unwrap().status, 421);
 }

@@ -116,6 +116,18 @@ fn check_warns_of_keys_that_are_fetched_in_clear_text() {
     fs::remove_dir_all(folder).unwrap();
 }
 
+#[test]
+fn check_warns_of_a_token_endpoint_without_a_rate_limit() {
+    let folder = folder();
+    let limits = "  token_endpoint: {rate_limits: []}\n  signing_keys:";
+    fs::write(folder.join("gateway.yaml"), app().replace("  signing_keys:", limits)).unwrap();
+    let said = says(&folder, &["check"], "");
+    assert_eq!(said.code, Some(0));
+    assert!(said.stderr.starts_with("warning: gateway.yaml:"), "{}", said.stderr);
+    assert!(said.stderr.contains(": no rate limit at the token endpoint"), "{}", said.stderr);
+    fs::remove_dir_all(folder).unwrap();
+}
+
 #[tokio::test]
 async fn the_yaml_of_a_new_client_pasted_into_the_configuration_works() {
     let folder = folder();

@@ -224,6 +224,20 @@ async fn what_only_the_gateway_can_say_is_never_taken_from_a_client() {
         "x-client-cert",
         "x-request-id",
         "x-http-method-override",
+        "x-original-method",
+        "client-cert",
+        "client-cert-chain",
+        "x-client-cert-chain",
+        "x-client-verify",
+        "x-client-dn",
+        "x-forwarded-client-cert",
+        "x-forwarded-tls-client-cert",
+        "x-ssl-client-verify",
+        "x-ssl-client-s-dn",
+        "ssl-client-cert",
+        "x-tls-client-cert",
+        "x-arr-clientcert",
+        "x-amzn-mtls-clientcert-leaf",
     ];
     for name in names {
         stays_behind(name, "10.9.8.7").await;
@@ -243,6 +257,9 @@ async fn look_alikes_of_protected_names_are_refused_and_other_underscores_pass()
         "proxy_connection",
         "x_request_id",
         "http2_settings",
+        "client_cert",
+        "client_cert-chain",
+        "ssl_client_verify",
     ];
     for client in gateway.both() {
         for name in names {

@@ -121,6 +121,81 @@ async fn an_open_route_never_opens_a_path_that_is_listed_closed() {
     takes(&routes, &cases).await;
 }
 
+/// The route that a service which ignores case would take is never another than ours: then there is no answer but 404.
+#[tokio::test]
+async fn a_path_that_leads_elsewhere_in_another_case_is_not_found() {
+    const OPEN: &str = "name: open, path: /**, methods: [GET], access: public";
+    let scoped = "name: scoped, path: /**, methods: [POST], access: {scopes: [write:data]}";
+    let elsewhere = ["a/Admin/x", "a/ADMIN/x", "a/%41dmin/x", "a/adm%C4%B1n/x", "a/adm%C4%B0n/x"];
+    for stricter in [
+        "name: admin, path: /admin/**, methods: [GET], access: {scopes: [read:data]}",
+        "name: admin, path: /admin/**, methods: [DELETE], access: public",
+        "name: admin, path: /admin/**, access: public, allow_from: [192.0.2.0/24]",
+        "name: admin, path: /admin/**, access: public, respond: {status: 404}",
+        "name: admin, path: /ADMIN/**, access: public",
+        "name: admin, path: \"/{any}/x\", access: public, hosts: [b], websocket: true",
+    ] {
+        // A folded look-up keeps to the hosts: the last of these routes is none of this host's.
+        let status = if stricter.contains("hosts: [b]") { 200 } else { 404 };
+        let exact = if stricter.contains("/ADMIN") { "a/ADMIN/y" } else { "a/other/y" };
+        let mut cases: Vec<_> = elsewhere.map(|url| ("GET", url, status, (status == 200).then_some("open"))).to_vec();
+        cases.push(("GET", exact, 200, Some(if exact.contains("ADMIN") { "admin" } else { "open" })));
+        cases.push(("GET", "a/Other/Y", 200, Some("open")));
+        cases.retain(|(_, url, ..)| !(stricter.contains("/ADMIN") && *url == "a/ADMIN/x"));
+        takes(&[OPEN, scoped, stricter], &cases).await;
+    }
+}
+
+#[tokio::test]
+async fn a_method_that_the_folded_path_would_take_elsewhere_is_not_answered_with_405() {
+    let routes = [
+        "name: api, path: /api/**, methods: [GET], access: {}",
+        "name: admin, path: /api/admin/**, access: {scopes: [write:data]}",
+    ];
+    let cases = [
+        ("GET", "a/api/Admin/x", 404, None),
+        ("POST", "a/api/Admin/x", 404, None),
+        ("POST", "a/api/other", 405, None),
+        ("GET", "a/api/admin/x", 401, Some("admin")),
+        ("GET", "a/API/admin/x", 404, None),
+    ];
+    takes(&routes, &cases).await;
+}
+
+#[tokio::test]
+async fn a_preflight_and_a_websocket_of_a_path_that_leads_elsewhere_are_not_found() {
+    let upstream = Upstream::start().await;
+    let routes = [
+        "path: /**, access: public, cors: {origins: [https://page.example]}, websocket: true",
+        "path: /admin/**, access: {}",
+    ];
+    let gateway = Gateway::before(upstream.address, &routes);
+    for client in gateway.both() {
+        for (path, status) in [("/other", 204), ("/Admin", 404)] {
+            let mut preflight = request("OPTIONS", path);
+            preflight.headers_mut().insert("origin", "https://page.example".parse().unwrap());
+            preflight.headers_mut().insert("access-control-request-method", "GET".parse().unwrap());
+            let answer = client.send(preflight).await;
+            assert_eq!(answer.status, status, "{path}");
+            assert_eq!(answer.headers.contains_key("access-control-allow-origin"), status == 204, "{path}");
+        }
+    }
+}
+
+/// Credentials for the token endpoint never reach a service by a slip of the case.
+#[tokio::test]
+async fn built_in_paths_in_another_case_are_not_found() {
+    let routes = ["name: open, path: /**, access: public"];
+    let cases = [
+        ("POST", "a/oauth/Token", 404, None),
+        ("POST", "a/OAuth/revoke", 404, None),
+        ("GET", "a/.well-known/JWKS.json", 404, None),
+        ("GET", "a/.Well-Known/openid-configuration/", 404, None),
+        ("GET", "a/oauth/Other", 200, Some("open")),
+    ];
+    takes(&routes, &cases).await;
+}
+
 #[tokio::test]
 async fn case_counts_in_paths_and_methods() {
     let routes = ["name: ping, path: /ping, methods: [GET], access: public"];

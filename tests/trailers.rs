@@ -114,7 +114,14 @@ async fn trailers_of_a_request_reach_http2_upstreams_without_what_they_may_not_s
     })
     .await;
     let gateway = Gateway::before_http2(service, &["path: /x, access: public"]);
-    let said = [("x-sum", "1"), ("x-auth-subject", "forged"), ("authorization", "forged"), ("x_auth_scope", "forged")];
+    let said = [
+        ("x-sum", "1"),
+        ("x-auth-subject", "forged"),
+        ("authorization", "forged"),
+        ("x_auth_scope", "forged"),
+        ("client-cert", "forged"),
+        ("client_cert_chain", "forged"),
+    ];
     // Of a length that was said, of one that was not, and nothing but trailers.
     for (data, length) in [(&b"abc"[..], Some("3")), (b"abc", None), (b"", None)] {
         let mut request = request("POST", "/x").map(|_| Trailed::new(data, &said));

@@ -14,7 +14,7 @@ use crate::pipeline::snapshot::Snapshot;
 use crate::pipeline::worker::ReportRequest;
 use crate::server::drain::{Drain, Stage};
 use crate::server::places::Places;
-use crate::telemetry::admin::{self, Probes};
+use crate::telemetry::admin::{self, Hosts, Probes};
 use crate::telemetry::metrics::{self, FetchLabels, IssuerLabels, Process, ServerLabels, UpstreamLabels, WorkerLabels};
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::progress::FetchResult;
@@ -26,6 +26,7 @@ use crate::upstream::status::ServerStatus;
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) fn probes(
+    hosts: Hosts,
     drain: Drain,
     health: Arc<Health>,
     places: Arc<Places>,
@@ -49,7 +50,8 @@ pub(super) fn probes(
         let workers = workers.clone();
         Box::pin(async move { metrics::page(collect(&workers).await, process).ok() })
     };
-    Probes { ready: Arc::new(ready), issuers: Arc::new(issuers), metrics: Arc::new(metrics) }
+    let hosts = Arc::new(hosts);
+    Probes { hosts, ready: Arc::new(ready), issuers: Arc::new(issuers), metrics: Arc::new(metrics) }
 }
 
 /// An issuer that is away is no reason to take requests from the whole gateway, and yet worth a word to who looks.

@@ -62,7 +62,7 @@ pub(super) fn issuers(args: &IssuersArgs) -> ExitCode {
 
 /// What the running gateway says; where none does, what the issuers say to a request of our own.
 async fn report(config: &Config) -> (IssuersReport, Told) {
-    let why = match config.admin {
+    let why = match config.admin.as_ref().map(|admin| admin.address) {
         None => "the configuration has no `admin` listener to ask".to_owned(),
         Some(admin) => match from_gateway(admin).await {
             Ok(report) => {

@@ -1,29 +1,33 @@
 //! `portcullis token`: looks into access tokens; [`super::revoke`] revokes them.
 
 use std::io::Read as _;
+use std::net::IpAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use base64::Engine as _;
 use clap::{Args, Subcommand};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
 use super::terminal::{BOLD, DIM, GOOD, NAME, WARN, bad_config, failed, note, out, styled};
 use super::{ConfigPath, FINDINGS, Format, USAGE, revoke};
+use crate::app::StartError;
+use crate::app::inspection;
 use crate::clock::{self, UnixTime};
 use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::config::types::Config;
-use crate::issuer::ring_store;
 use crate::jose::BASE64URL;
 use crate::pipeline::access::missing_scope;
-use crate::pipeline::access::{Access, Forbidden};
-use crate::trust::issuer::TrustedIssuer;
-use crate::trust::key_cache::KeyCache;
-use crate::trust::refresher;
-use crate::trust::revocation::{Published, Revocations};
-use crate::trust::revocation_store::Store;
-use crate::trust::verify::{AllowedAudiences, Distrust, Expectations, Refused, Trust, Verified};
+use crate::pipeline::access::{Access, AccessRule, Forbidden};
+use crate::pipeline::authenticate::{AuthenticateError, authenticate_anew};
+use crate::pipeline::authorize::{admit, authorize};
+use crate::pipeline::route::Route;
+use crate::pipeline::snapshot::Snapshot;
+use crate::telemetry::chain::Chain;
+use crate::trust::verify::{AllowedAudiences, Distrust, Expectations, Verified};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenVerb {
@@ -37,18 +41,30 @@ pub(super) enum TokenVerb {
 
 const INSPECT_HELP: &str = "\
 Example:
-  printf %s \"$TOKEN\" | portcullis token inspect
+  printf %s \"$TOKEN\" | portcullis token inspect --from 192.0.2.7
 
 Our own keys are read from the disk, those of other issuers are fetched. Exit code 1 if the token is refused; a good one \
-is held against every protected route.";
+is held against every protected route, as the gateway would. Without --from the address of the caller is not known, and \
+passes no `allow_from` and no `deny_from`.";
 
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
     #[command(flatten)]
     config: ConfigPath,
+    /// The address of the caller, for `allow_from` and `deny_from` of routes and clients
+    #[arg(long, value_name = "ADDRESS")]
+    from: Option<IpAddr>,
     /// For people or for programs
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+}
+
+/// What the gateway would say.
+struct Inspection {
+    /// Of the token alone; `Err` says why it is refused.
+    verdict: Result<Verified, &'static str>,
+    /// The name of each protected route, and its answer to a good token.
+    routes: Vec<(String, String)>,
 }
 
 const MAX_INPUT: u64 = 64 * 1024;
@@ -74,13 +90,15 @@ fn inspect(args: &InspectArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let now = clock::now();
-    let verdict = runtime.block_on(judge(&config, token, now));
+    let inspection = match runtime.block_on(judge(config, token, args.from, clock::now())) {
+        Ok(inspection) => inspection,
+        Err(error) => return failed(&error),
+    };
     match args.format {
-        Format::Text => print_text(token, &verdict, &config, now),
-        Format::Json => print_json(token, &verdict, &config, now),
+        Format::Text => print_text(token, &inspection),
+        Format::Json => print_json(token, &inspection),
     }
-    if verdict.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) }
+    if inspection.verdict.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) }
 }
 
 /// From standard input, where no list of processes and no shell's history shows it.
@@ -96,53 +114,60 @@ pub(super) fn read_token(verb: &str) -> Result<String, ExitCode> {
     Ok(token.to_owned())
 }
 
-/// With our own keys from the disk and the external issuers' fetched now; makes nothing.
-async fn judge(config: &Config, token: &str, now: UnixTime) -> Result<Verified, Refused> {
-    let mut issuers = Vec::new();
-    if let Some(oauth) = &config.oauth {
-        let keys = ring_store::peek(&oauth.ring)
-            .ok()
-            .flatten()
-            .and_then(|ring| ring.verifying_keys().ok())
-            .unwrap_or_default();
-        issuers.push(Arc::new(TrustedIssuer { settings: oauth.trust.clone(), keys: Arc::new(KeyCache::own(keys)) }));
+/// By the functions that a request goes through, and with its limits.
+async fn judge(config: Config, token: &str, from: Option<IpAddr>, now: UnixTime) -> Result<Inspection, StartError> {
+    let (snapshot, failures) = inspection::snapshot(config, now).await?;
+    for failure in failures {
+        note(format_args!("{} {}", styled(WARN, "warning:"), Chain(&failure)));
     }
-    for issuer in &config.issuers {
-        let keys = Arc::new(KeyCache::remote());
-        if let Err(error) = refresher::refresh_once(&issuer.settings, &issuer.source, &keys).await {
-            note(format_args!("{} {}", styled(WARN, "warning:"), crate::telemetry::chain::Chain(&error)));
+    let Ok(credentials) = HeaderValue::try_from(format!("Bearer {token}")) else {
+        return Ok(Inspection { verdict: Err(explain(Distrust::Malformed)), routes: Vec::new() });
+    };
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, credentials)]);
+    let verdict = authenticate_anew(&snapshot, Expectations::any_route(), &headers, now).await;
+    let verdict = verdict.map_err(|error| why(&error)).and_then(|verified| {
+        let good = is_for_any_route(&verified, &snapshot, now);
+        if good { Ok(verified) } else { Err(explain(Distrust::BadAudience)) }
+    });
+    let mut routes = Vec::new();
+    for route in snapshot.routes.routes().iter().filter(|_| verdict.is_ok()) {
+        if let Access::Protected(rule) = &route.access {
+            routes.push((route.name.clone(), answer(&snapshot, route, rule, (from, &headers), now).await));
         }
-        issuers.push(Arc::new(TrustedIssuer { settings: issuer.settings.clone(), keys }));
     }
-    let verified =
-        Trust::new(issuers, Arc::new(revocations(config, now))).verify(token, Expectations::any_route(), now).await?;
-    if verified.is_own() && !is_of_a_client(&verified, config) {
-        return Err(verified.refused(Distrust::UnknownClient));
-    }
-    if is_for_any_route(&verified, config, now) { Ok(verified) } else { Err(verified.refused(Distrust::BadAudience)) }
+    Ok(Inspection { verdict, routes })
 }
 
-/// What a gateway would know of now.
-fn revocations(config: &Config, now: UnixTime) -> Published {
-    let mut known = Revocations::default();
-    config.revoked.iter().for_each(|entry| known.add(entry));
-    match Store::in_directory(&config.state_directory).read() {
-        Ok(entries) => entries.iter().filter(|entry| entry.is_live(now)).for_each(|entry| known.add(entry)),
-        Err(error) => note(format_args!("{} {}", styled(WARN, "warning:"), crate::telemetry::chain::Chain(&error))),
+/// What a protected route says to a token in this header.
+async fn answer(
+    snapshot: &Snapshot,
+    route: &Route,
+    rule: &AccessRule,
+    (from, headers): (Option<IpAddr>, &HeaderMap),
+    now: UnixTime,
+) -> String {
+    let hint = if from.is_none() { "; say `--from ADDRESS`" } else { "" };
+    let Ok(admitted) = admit(route, from) else {
+        return format!("403: the route's `allow_from` and `deny_from` refuse the address{hint}");
+    };
+    let caller = match authenticate_anew(snapshot, rule.expectations(), headers, now).await {
+        Ok(caller) => Rc::new(caller),
+        Err(error) => return format!("401: {}", why(&error)),
+    };
+    match authorize(&admitted, rule, caller, snapshot.oauth.as_ref().map(|oauth| &*oauth.server)) {
+        Ok(_) => "allowed".to_owned(),
+        Err(Forbidden::MissingScope { all_of, any_of }) => format!("403: {}", missing_scope(&all_of, &any_of)),
+        Err(Forbidden::ClaimMismatch) => "403: a claim is not what the route asks for".to_owned(),
+        Err(Forbidden::ClientNotAllowed) => {
+            format!("403: its client is not among the route's, or may not call from the address{hint}")
+        }
     }
-    known.into()
-}
-
-/// The client of a token of our own is configured.
-fn is_of_a_client(verified: &Verified, config: &Config) -> bool {
-    let clients = config.oauth.iter().flat_map(|oauth| &oauth.clients);
-    verified.caller.client.as_ref().is_some_and(|id| clients.into_iter().any(|client| client.id == *id))
 }
 
 /// Some route takes the token's audience, or its issuer does.
-fn is_for_any_route(verified: &Verified, config: &Config, now: UnixTime) -> bool {
+fn is_for_any_route(verified: &Verified, snapshot: &Snapshot, now: UnixTime) -> bool {
     let instant = tokio::time::Instant::now();
-    let rules = config.routes.routes().iter().filter_map(|route| match &route.access {
+    let rules = snapshot.routes.routes().iter().filter_map(|route| match &route.access {
         Access::Public => None,
         Access::Protected(rule) => Some(rule.expectations()),
     });
@@ -150,12 +175,12 @@ fn is_for_any_route(verified: &Verified, config: &Config, now: UnixTime) -> bool
     rules.chain([of_issuer]).any(|expected| verified.judge_again(expected, now, instant) != Err(Distrust::BadAudience))
 }
 
-fn print_text(token: &str, verdict: &Result<Verified, Refused>, config: &Config, now: UnixTime) {
+fn print_text(token: &str, inspection: &Inspection) {
     for (name, part) in parts(token) {
         out(format_args!("{}\n{part:#}", styled(BOLD, name)));
     }
     times(token).into_iter().for_each(|(name, time)| out(format_args!("  {name}  {}", styled(DIM, time))));
-    match verdict {
+    match &inspection.verdict {
         Ok(verified) => {
             let client = verified.caller.client.as_ref().map_or("(none)", |client| client.as_str());
             out(format_args!(
@@ -164,28 +189,26 @@ fn print_text(token: &str, verdict: &Result<Verified, Refused>, config: &Config,
                 verified.caller.issuer.as_str(),
                 verified.caller.scope
             ));
-            for (route, answer) in answers(verified, config, now) {
+            for (route, answer) in &inspection.routes {
                 let style = if answer == "allowed" { GOOD } else { DIM };
                 out(format_args!("  {}  {}", styled(NAME, route), styled(style, answer)));
             }
         }
-        Err(refused) => out(format_args!("\n{}  {}", styled(WARN, "refused"), explain(refused.reason))),
+        Err(why) => out(format_args!("\n{}  {why}", styled(WARN, "refused"))),
     }
 }
 
-fn print_json(token: &str, verdict: &Result<Verified, Refused>, config: &Config, now: UnixTime) {
+fn print_json(token: &str, inspection: &Inspection) {
     let mut printed: Value = parts(token).into_iter().collect();
-    match verdict {
-        Ok(verified) => {
+    match &inspection.verdict {
+        Ok(_) => {
             printed["good"] = json!(true);
-            printed["routes"] = answers(verified, config, now)
-                .into_iter()
-                .map(|(route, answer)| (route, Value::from(answer)))
-                .collect();
+            let routes = inspection.routes.iter();
+            printed["routes"] = routes.map(|(route, answer)| (route.clone(), Value::from(answer.as_str()))).collect();
         }
-        Err(refused) => {
+        Err(why) => {
             printed["good"] = json!(false);
-            printed["why"] = json!(explain(refused.reason));
+            printed["why"] = json!(why);
         }
     }
     out(printed);
@@ -207,27 +230,19 @@ fn times(token: &str) -> Vec<(&'static str, UnixTime)> {
     ["iat", "nbf", "exp"].into_iter().filter_map(time).collect()
 }
 
-/// What each protected route would say.
-fn answers(verified: &Verified, config: &Config, now: UnixTime) -> Vec<(String, String)> {
-    let instant = tokio::time::Instant::now();
-    let answer = |access: &Access| match access {
-        Access::Public => None,
-        Access::Protected(rule) => Some(match verified.judge_again(rule.expectations(), now, instant) {
-            Err(reason) => format!("401: {}", explain(reason)),
-            Ok(()) => match rule.judge(verified) {
-                Ok(()) => "allowed".to_owned(),
-                Err(Forbidden::MissingScope { all_of, any_of }) => format!("403: {}", missing_scope(&all_of, &any_of)),
-                Err(Forbidden::ClaimMismatch) => "403: a claim is not what the route asks for".to_owned(),
-                Err(Forbidden::ClientNotAllowed) => "403: its client is not among the route's".to_owned(),
-            },
-        }),
-    };
-    config.routes.routes().iter().filter_map(|route| Some((route.name.clone(), answer(&route.access)?))).collect()
+fn why(error: &AuthenticateError) -> &'static str {
+    match error {
+        AuthenticateError::Refused(refused) => explain(refused.reason),
+        AuthenticateError::Missing | AuthenticateError::Ambiguous => explain(Distrust::Malformed),
+        AuthenticateError::Clock => "the clock of this machine can't be right",
+    }
 }
 
 fn explain(reason: Distrust) -> &'static str {
     match reason {
-        Distrust::Malformed => "malformed: not a compact JWS with a strict header and strictly typed claims",
+        Distrust::Malformed => {
+            "malformed: not a compact JWS with a strict header and strictly typed claims, or longer than `token_bytes`"
+        }
         Distrust::UnknownIssuer => "unknown_issuer: no configured issuer has exactly this `iss`",
         Distrust::IssuerNotAllowed => "issuer_not_allowed: the route does not take this issuer",
         Distrust::TypeNotAllowed => "type_not_allowed: its `typ` is not among the issuer's `types`",

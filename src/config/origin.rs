@@ -62,11 +62,15 @@ impl Value for HttpUrl {
         if text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '\\' | '#')) {
             return Err("spaces, `\\` and `#` have no place in it");
         }
-        let url = Url::parse(text).map_err(|_| "")?;
         let authority = after_scheme(text).split(['/', '?']).next().unwrap_or_default();
         if authority.contains('@') {
             return Err("credentials have no place in it");
         }
+        // Host and port are never made from what a caller says.
+        if authority.contains(['{', '}']) {
+            return Err("a placeholder has no place in host and port");
+        }
+        let url = Url::parse(text).map_err(|_| "")?;
         match url.host_str() {
             Some(host) if host_of(authority) == host => Ok(Self(url)),
             Some(_) => Err("the host must be in lower case and in its usual form"),
@@ -129,6 +133,8 @@ mod tests {
         assert_eq!(HttpUrl::parse("https://a/keys?x=1").unwrap().url().as_str(), "https://a/keys?x=1");
         hints::<HttpUrl>("ftp://a", "it begins with `http://` or `https://`");
         hints::<HttpUrl>("https://user:word@a", "credentials have no place in it");
+        hints::<HttpUrl>("https://{tenant}.example.com/x", "a placeholder has no place in host and port");
+        hints::<Origin>("https://{host}", "a placeholder has no place in host and port");
         hints::<HttpUrl>("https://A.example.com", "the host must be in lower case and in its usual form");
         none_is::<HttpUrl>(&[
             "https://0x7f.1/",

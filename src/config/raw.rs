@@ -91,6 +91,8 @@ mirror! {
 mirror! {
     struct RawAdmin {
         address: Required<SocketAddr>,
+        /// Names, besides addresses and `localhost`, by which it may be asked.
+        hosts: Option<At<OneOrMore<String>>>,
     }
 }
 

@@ -18,6 +18,7 @@ use crate::server::certificate::CertificateFiles;
 use crate::server::drain::Shutdown;
 use crate::server::limits::Limits;
 use crate::server::tls::MinVersion;
+use crate::telemetry::admin::Hosts;
 use crate::trust::issuer::{IssuerSettings, KeySource};
 use crate::trust::revocation::Entry;
 use crate::upstream::names::{Name, NameServers};
@@ -41,7 +42,7 @@ pub(crate) struct Config {
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     pub(crate) routes: RouteTable,
     pub(crate) audit: Audit,
-    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) admin: Option<Admin>,
     /// Where what must survive a restart is kept, besides keys and audit log.
     pub(crate) state_directory: PathBuf,
     pub(crate) revoked: Vec<Entry>,
@@ -86,6 +87,13 @@ pub(crate) struct Oauth {
 pub(crate) struct ExternalIssuer {
     pub(crate) settings: IssuerSettings,
     pub(crate) source: KeySource,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug)]
+pub(crate) struct Admin {
+    pub(crate) address: SocketAddr,
+    pub(crate) hosts: Hosts,
 }
 
 #[derive(Clone, Debug)]

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::BASE64URL;
 use super::algorithm::Algorithm;
-use super::ed25519;
+use super::{ed25519, roca};
 
 /// A public key that verifies signatures of one algorithm.
 pub(crate) struct VerifyingKey {
@@ -150,16 +150,20 @@ fn public_key(parameters: &AlgorithmParameters, algorithm: Algorithm) -> Result<
 
 fn rsa_key(rsa: &RSAKeyParameters, parameters: &'static RsaParameters) -> Result<ParsedPublicKey, UnusableKey> {
     let (n, e) = (decode(&rsa.n)?, decode(&rsa.e)?);
-    // Some issuers send the sign byte of their big-integer library.
-    let n = n.strip_prefix(&[0]).unwrap_or(&n);
+    let (n, e) = (unsigned(&n), unsigned(&e));
     let bits = n.len() * 8 - n.first().map_or(0, |byte| byte.leading_zeros() as usize);
     let exponent = e.iter().try_fold(0_u64, |sum, byte| sum.checked_mul(256)?.checked_add(u64::from(*byte)));
     let sound =
         exponent.is_some_and(|e| e > 3 && e < 1 << 33 && e % 2 == 1) && n.last().is_some_and(|byte| byte % 2 == 1);
-    if !(2048..=8192).contains(&bits) || !sound {
+    if !(2048..=8192).contains(&bits) || !sound || roca::has_fingerprint(n) {
         return Err(UnusableKey::Parameters);
     }
-    PublicKeyComponents { n, e: &e[..] }.to_parsed_public_key(parameters).map_err(|_| UnusableKey::Parameters)
+    PublicKeyComponents { n, e }.to_parsed_public_key(parameters).map_err(|_| UnusableKey::Parameters)
+}
+
+/// Some issuers send the sign byte of their big-integer library.
+fn unsigned(number: &[u8]) -> &[u8] {
+    number.strip_prefix(&[0]).unwrap_or(number)
 }
 
 fn ec_key(
@@ -265,6 +269,31 @@ mod tests {
         unusable(&with(rsa(), "n", json!("not base64url!")), UnusableKey::Parameters);
         unusable(&with(jwk(Algorithm::Es256), "x", json!(BASE64URL.encode([1; 32]))), UnusableKey::Parameters);
         unusable(&with(jwk(Algorithm::Es256), "x", json!(BASE64URL.encode([1; 31]))), UnusableKey::Parameters);
+    }
+
+    #[test]
+    fn a_sign_byte_of_modulus_and_exponent_is_passed_over() {
+        let (key, _) = SigningKey::generate(Algorithm::Rs256).unwrap();
+        let jwk = Value::Object(key.public_jwk().clone());
+        let signed = |name: &str| {
+            let bytes = BASE64URL.decode(jwk[name].as_str().unwrap()).unwrap();
+            json!(BASE64URL.encode([&[0], &bytes[..]].concat()))
+        };
+        let both = with(with(jwk.clone(), "n", signed("n")), "e", signed("e"));
+        for jwk in [with(jwk.clone(), "n", signed("n")), with(jwk.clone(), "e", signed("e")), both] {
+            assert!(VerifyingKey::from_jwk(&jwk, &Algorithm::ALL).is_ok(), "{jwk}");
+        }
+        // A second one is no sign byte; one alone is no exponent.
+        for (name, text) in [("e", "AAABAAE"), ("e", "AA")] {
+            unusable(&with(jwk.clone(), name, json!(text)), UnusableKey::Parameters);
+        }
+    }
+
+    /// Their private keys can be computed (CVE-2017-15361).
+    #[test]
+    fn keys_of_a_flawed_generator_are_unusable() {
+        unusable(&with(jwk(Algorithm::Rs256), "n", json!(roca::tests::WYCHEPROOF)), UnusableKey::Parameters);
+        unusable(&with(jwk(Algorithm::Ps256), "n", json!(roca::tests::WYCHEPROOF)), UnusableKey::Parameters);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod ed25519;
 pub(crate) mod header;
 pub(crate) mod jwk;
 pub(crate) mod key_set;
+mod roca;
 pub(crate) mod signing;
 pub(crate) mod strict_json;
 pub(crate) mod token;

@@ -12,7 +12,7 @@ use super::peer::Peer;
 use super::snapshot::Snapshot;
 use super::worker::Worker;
 use crate::clock::UnixTime;
-use crate::trust::verify::{Distrust, Refused, Verified};
+use crate::trust::verify::{Distrust, Expectations, Refused, Verified};
 
 #[derive(Debug)]
 pub(crate) enum AuthenticateError {
@@ -35,10 +35,7 @@ pub(crate) async fn authenticate(
     headers: &HeaderMap,
     now: UnixTime,
 ) -> Result<Rc<Verified>, AuthenticateError> {
-    let token = bearer_token(headers, snapshot.limits.token_bytes)?;
-    if !now.is_plausible() {
-        return Err(AuthenticateError::Clock);
-    }
+    let token = presented(snapshot, headers, now)?;
     let expected = rule.expectations();
     if let Some(verified) = worker.remembered(token, peer) {
         let judged = verified.judge_again(expected, now, tokio::time::Instant::now());
@@ -52,11 +49,8 @@ pub(crate) async fn authenticate(
             }
         };
     }
-    let text = legal(token).ok_or_else(malformed)?;
     // Boxed, so that requests with known tokens have no room for it.
-    let verified = Box::pin(snapshot.trust.verify(text, expected, now)).await.map_err(AuthenticateError::Refused)?;
-    judge_client(&verified, snapshot).map_err(|reason| AuthenticateError::Refused(verified.refused(reason)))?;
-    let verified = Rc::new(verified);
+    let verified = Rc::new(Box::pin(verify(snapshot, token, expected, now)).await?);
     worker.remember(token, Rc::clone(&verified));
     Ok(verified)
 }
@@ -82,6 +76,34 @@ fn is_final(reason: Distrust) -> bool {
         | Distrust::KeysUnavailable
         | Distrust::BadSignature => false,
     }
+}
+
+/// [`authenticate`] where no worker remembers anything: what the first request with this token is told.
+pub(crate) async fn authenticate_anew(
+    snapshot: &Snapshot,
+    expected: Expectations<'_>,
+    headers: &HeaderMap,
+    now: UnixTime,
+) -> Result<Verified, AuthenticateError> {
+    let token = presented(snapshot, headers, now)?;
+    verify(snapshot, token, expected, now).await
+}
+
+fn presented<'h>(snapshot: &Snapshot, headers: &'h HeaderMap, now: UnixTime) -> Result<&'h [u8], AuthenticateError> {
+    let token = bearer_token(headers, snapshot.limits.token_bytes)?;
+    if now.is_plausible() { Ok(token) } else { Err(AuthenticateError::Clock) }
+}
+
+async fn verify(
+    snapshot: &Snapshot,
+    token: &[u8],
+    expected: Expectations<'_>,
+    now: UnixTime,
+) -> Result<Verified, AuthenticateError> {
+    let text = legal(token).ok_or_else(malformed)?;
+    let verified = snapshot.trust.verify(text, expected, now).await.map_err(AuthenticateError::Refused)?;
+    judge_client(&verified, snapshot).map_err(|reason| AuthenticateError::Refused(verified.refused(reason)))?;
+    Ok(verified)
 }
 
 /// The token of a `Bearer` credential (RFC 6750 §2.1), its characters not yet looked at.

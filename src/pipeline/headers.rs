@@ -160,17 +160,20 @@ fn fate(name: &str) -> Fate {
         | "x-rewrite-url"
         | "x-request-id"
         | "x-mirrored"
-        | "x-client-cert"
         | "x-client-ip"
         | "x-cluster-client-ip"
         | "true-client-ip"
         | "x-original-host"
+        | "x-original-method"
         | "x-forwarded"
+        | "x-ssl"
+        | "x-arr-clientcert"
+        | "x-arr-ssl"
         | "proxy"
         | "x-http-method-override"
         | "x-http-method"
         | "x-method-override" => Fate::Drop,
-        _ if name.starts_with("x-auth-") || name.starts_with("x-forwarded-") => Fate::Drop,
+        _ if is_in_protected_group(name) => Fate::Drop,
         _ => Fate::Pass,
     }
 }
@@ -179,6 +182,28 @@ fn fate(name: &str) -> Fate {
 fn is_a_proxys(name: &str) -> bool {
     matches!(name, "via" | "forwarded" | "x-real-ip" | "x-client-ip" | "x-cluster-client-ip" | "true-client-ip")
         || name.starts_with("x-forwarded")
+}
+
+/// Names in groups: identity, forwarding, and what a TLS terminator says of the client's certificate (RFC 9440, and the names that
+/// nginx, Apache, HAProxy and cloud balancers use).
+fn is_in_protected_group(name: &str) -> bool {
+    // Most names are decided by their first bytes.
+    let prefixes: &[&str] = match name.as_bytes() {
+        [b'x', b'-', ..] => &[
+            "x-auth-",
+            "x-forwarded-",
+            "x-client-cert",
+            "x-client-dn",
+            "x-client-verify",
+            "x-ssl-client",
+            "x-tls-client",
+            "x-amzn-mtls-",
+        ],
+        [b'c', ..] => &["client-cert"],
+        [b's', ..] => &["ssl-client"],
+        _ => return false,
+    };
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// The names that the sender declares hop-by-hop (RFC 9110 §7.6.1).
@@ -239,6 +264,9 @@ mod tests {
             "x-http-method-override",
             "x-request-id",
             "x-client-cert",
+            "client-cert",
+            "client-cert-chain",
+            "ssl-client-verify",
         ];
         for name in foreign {
             assert_eq!(stripped(&[(name, "x"), ("accept", "y")]), Ok(vec!["accept".to_owned()]), "{name}");
@@ -254,6 +282,9 @@ mod tests {
             "content_length",
             "x_forwarded_for",
             "http2_settings",
+            "client_cert",
+            "client-cert_chain",
+            "ssl_client_s_dn",
         ] {
             assert_eq!(stripped(&[(name, "x")]), Err(HeaderFault::LookAlike), "{name}");
         }
@@ -321,7 +352,7 @@ mod tests {
         /// However its letters and dashes are disguised, no foreign identity header reaches the upstream.
         #[test]
         fn no_disguise_brings_an_identity_header_through(
-            name in prop::sample::select(vec!["x-auth-subject", "x-auth-scope", "x-forwarded-for", "forwarded", "via", "x-real-ip"]),
+            name in prop::sample::select(vec!["x-auth-subject", "x-auth-scope", "x-forwarded-for", "forwarded", "via", "x-real-ip", "client-cert"]),
             swaps in prop::collection::vec(any::<(bool, bool)>(), 20),
         ) {
             let disguised: String = name.chars().zip(&swaps).map(|(c, (upper, swap))| match c {

@@ -63,6 +63,11 @@ impl PathPattern {
         Ok(Self { text: text.into(), segments, subtree })
     }
 
+    /// Matches the same paths: names of placeholders are documentation.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.segments == other.segments && self.subtree == other.subtree
+    }
+
     /// Stands for one path only.
     pub(crate) fn is_literal(&self) -> bool {
         !self.subtree && self.segments.iter().all(|segment| matches!(segment, Segment::Exact(_)))
@@ -103,6 +108,14 @@ impl fmt::Display for HostPattern {
 }
 
 impl Segment {
+    /// `None` where it is a placeholder.
+    pub(super) fn literal(&self) -> Option<&str> {
+        match self {
+            Self::Exact(text) => Some(text),
+            Self::Any => None,
+        }
+    }
+
     fn parse(text: &str) -> Result<Self, InvalidPattern> {
         match text {
             "" => return Err(InvalidPattern::EmptySegment),

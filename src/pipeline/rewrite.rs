@@ -75,6 +75,26 @@ impl PathTemplate {
         Ok(Self { parts, rest_after: pattern.subtree.then_some(route.segments.len()), text: text.into() })
     }
 
+    /// Of the paths that it makes.
+    pub(super) fn pattern(&self) -> Option<PathPattern> {
+        PathPattern::parse(&self.text).ok()
+    }
+
+    /// Decoded segments of a path that `route` matches and that becomes `made`; `filler` is what does not go in.
+    pub(super) fn origin_of(&self, made: &[String], route: &PathPattern, filler: &str) -> Vec<String> {
+        let written: Vec<&str> = self.text.split('/').filter(|part| !part.is_empty() && *part != "**").collect();
+        let mut origin: Vec<String> =
+            route.segments.iter().map(|segment| segment.literal().unwrap_or(filler).to_owned()).collect();
+        for (part, made) in written.iter().zip(made) {
+            let place = placeholder(part).and_then(|name| place_of(name, route).ok());
+            if let Some(segment) = place.and_then(|place| origin.get_mut(place)) {
+                segment.clone_from(made);
+            }
+        }
+        origin.extend(made.iter().skip(written.len()).filter(|_| self.rest_after.is_some()).cloned());
+        origin
+    }
+
     /// The path that it makes of the request's.
     pub(crate) fn path(&self, request: &CanonicalRequest) -> Result<String, Ambiguous> {
         let of = request.path();

@@ -3,14 +3,15 @@
 //! Precedence hangs on the patterns alone, never on their order in the file: exact host, then the longest wildcard, then none; then, segment by
 //! segment from the left, exact before `{}` before `/**`. The most specific path decides *before* its method is looked at: a method that it does not
 //! list is 405 and never falls through to a wider pattern, so that adding an open route can't open a path that is listed closed.
-//! Nor does an open route take a path that differs from a closed one's in upper and lower case only: many servers tell no difference.
+//! Many servers ignore upper and lower case. So a path is found only if its folded form leads to the same routes: whatever their
+//! access, methods, address rules and targets, a path that leads elsewhere when it is folded is not found.
 
 use std::sync::Arc;
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use http::{HeaderValue, Method};
 
-use super::access::Access;
+use super::case_fold::{fold, may_change};
 use super::pattern::{HostPattern, PathPattern, Segment};
 use super::route::{MethodSet, Route};
 
@@ -19,10 +20,12 @@ use super::route::{MethodSet, Route};
 pub(crate) struct RouteTable {
     routes: Vec<Arc<Route>>,
     trees: Trees,
-    /// As if all patterns were in lower case.
+    /// The same with folded patterns.
     folded: Trees,
-    /// Not all patterns are.
-    has_upper: bool,
+    /// Folding changes a pattern or a reserved path.
+    may_fold: bool,
+    /// Folded paths that no route takes: those of endpoints that go before routes.
+    reserved: HashSet<String>,
 }
 
 /// A tree of path segments for each host that is named.
@@ -34,11 +37,20 @@ struct Trees {
     any: Node,
 }
 
-/// Two routes that would match the same request, as places in the list.
+/// Two routes that can't stand side by side, as places in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Conflict {
     pub(crate) first: usize,
     pub(crate) second: usize,
+    pub(crate) kind: ConflictKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConflictKind {
+    /// Both would match the same requests.
+    SameRequests,
+    /// Their paths differ in upper and lower case only, whatever their methods.
+    CaseOnly,
 }
 
 /// What the table says of a request.
@@ -71,13 +83,25 @@ impl RouteTable {
         let mut table = Self::default();
         let mut conflicts = Vec::new();
         for (index, route) in routes.iter().enumerate() {
-            conflicts.extend(table.trees.insert(route, index, str::to_owned));
-            // Routes that differ in case only are no conflict: here they share a place.
-            let _ = table.folded.insert(route, index, str::to_lowercase);
-            table.has_upper |= has_upper(&route.path.to_string());
+            let as_written = table.trees.insert(route, index, str::to_owned, |leaf| leaf.clash(route));
+            let conflict = |first, kind| Conflict { first, second: index, kind };
+            conflicts.extend(as_written.map(|first| conflict(first, ConflictKind::SameRequests)));
+            let is_other_case = |leaf: &Leaf| leaf.indices().find(|first| !route.path.is_same(&routes[*first].path));
+            let folded = table.folded.insert(route, index, |text| fold(text).into_owned(), is_other_case);
+            conflicts.extend(folded.map(|first| conflict(first, ConflictKind::CaseOnly)));
+            table.may_fold |= may_change(&route.path.to_string());
         }
         table.routes = routes;
         if conflicts.is_empty() { Ok(table) } else { Err(conflicts) }
+    }
+
+    /// Keeps routes off what differs from these paths in upper and lower case only.
+    pub(crate) fn reserving<'p>(mut self, paths: impl IntoIterator<Item = &'p str>) -> Self {
+        for path in paths {
+            self.may_fold |= may_change(path);
+            self.reserved.insert(fold(path).into_owned());
+        }
+        self
     }
 
     pub(crate) fn routes(&self) -> &[Arc<Route>] {
@@ -89,33 +113,50 @@ impl RouteTable {
         let Some(leaf) = self.trees.leaf(host, path) else {
             return Found::Nothing;
         };
+        if self.leads_elsewhere_folded(leaf, host, path) {
+            return Found::Nothing;
+        }
         match leaf.by_methods.iter().find(|(methods, _)| methods.contains(method)) {
-            Some((_, index)) if self.is_closed_in_another_case(&self.routes[*index], host, path) => Found::Nothing,
             Some((_, index)) => Found::Route(&self.routes[*index], *index),
             None => Found::MethodNotAllowed(leaf.allow()),
         }
     }
 
-    fn is_closed_in_another_case(&self, found: &Route, host: &str, path: &str) -> bool {
-        if !matches!(found.access, Access::Public) || !(self.has_upper || has_upper(path)) {
+    /// The routes of the place that this path leads to, whatever their methods, by their places in the list.
+    pub(super) fn standing_at(&self, host: &str, path: &str) -> Vec<usize> {
+        let leaf = self.trees.leaf(host, path).filter(|leaf| !self.leads_elsewhere_folded(leaf, host, path));
+        leaf.map(|leaf| leaf.indices().collect()).unwrap_or_default()
+    }
+
+    /// Whether the folded path leads to other routes than `found`, under the same host rules.
+    ///
+    /// Where folding changes no pattern, the folded trees equal the exact ones. A path that folding does not change is then looked
+    /// up in equal trees, and no reserved path is left for it to equal: the answer is no, without a look-up.
+    fn leads_elsewhere_folded(&self, found: &Leaf, host: &str, path: &str) -> bool {
+        if !self.may_fold && !may_change(path) {
             return false;
         }
-        let leaf = self.folded.leaf(host, &path.to_lowercase());
-        let closed = |index: usize| !matches!(self.routes[index].access, Access::Public);
-        leaf.is_some_and(|leaf| leaf.by_methods.iter().any(|(_, index)| closed(*index)))
-            // Its own place may be shared with a closed route that other methods take.
-            && !self.trees.leaf(host, path).is_some_and(|own| own.by_methods.iter().any(|(_, index)| closed(*index)))
+        let folded = fold(path);
+        let is_reserved = || self.reserved.contains(folded.strip_suffix('/').unwrap_or(&folded));
+        is_reserved() || self.folded.leaf(host, &folded).is_none_or(|leaf| !leaf.has_same_routes(found))
     }
 }
 
-fn has_upper(text: &str) -> bool {
-    !text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
-}
-
 impl Trees {
-    /// Gives the first route that this one conflicts with.
-    fn insert(&mut self, route: &Route, index: usize, spelt: fn(&str) -> String) -> Option<Conflict> {
-        let insert = |root: &mut Node| root.insert(&route.path, &route.methods, index, spelt);
+    /// Gives the first route that `clash` finds among those of the same place.
+    fn insert(
+        &mut self,
+        route: &Route,
+        index: usize,
+        spelt: impl Fn(&str) -> String,
+        clash: impl Fn(&Leaf) -> Option<usize>,
+    ) -> Option<usize> {
+        let insert = |root: &mut Node| {
+            let leaf = root.place(&route.path, &spelt);
+            let first = clash(leaf);
+            leaf.by_methods.push((route.methods.clone(), index));
+            first
+        };
         match route.hosts[..] {
             [] => insert(&mut self.any),
             // All are tried, so that all know the route.
@@ -146,13 +187,8 @@ impl Trees {
 }
 
 impl Node {
-    fn insert(
-        &mut self,
-        pattern: &PathPattern,
-        methods: &MethodSet,
-        index: usize,
-        spelt: fn(&str) -> String,
-    ) -> Option<Conflict> {
+    /// Where routes with this pattern stand, below this node.
+    fn place(&mut self, pattern: &PathPattern, spelt: impl Fn(&str) -> String) -> &mut Leaf {
         let mut node = self;
         for segment in &pattern.segments {
             node = match segment {
@@ -160,10 +196,7 @@ impl Node {
                 Segment::Any => node.any.get_or_insert_default(),
             };
         }
-        let leaf = if pattern.subtree { &mut node.subtree } else { &mut node.here };
-        let clash = leaf.by_methods.iter().find(|(other, _)| other.intersects(methods)).map(|(_, first)| *first);
-        leaf.by_methods.push((methods.clone(), index));
-        clash.map(|first| Conflict { first, second: index })
+        if pattern.subtree { &mut node.subtree } else { &mut node.here }
     }
 
     /// `rest` has neither leading nor trailing slash. Goes back where a more specific branch leads nowhere.
@@ -187,6 +220,20 @@ impl Leaf {
         self.some().or_else(|| other.some())
     }
 
+    /// The first route of the leaf that takes a method of this one.
+    fn clash(&self, route: &Route) -> Option<usize> {
+        self.by_methods.iter().find(|(methods, _)| methods.intersects(&route.methods)).map(|(_, index)| *index)
+    }
+
+    fn indices(&self) -> impl Iterator<Item = usize> {
+        self.by_methods.iter().map(|(_, index)| *index)
+    }
+
+    /// A route has one pattern, so the same routes are also the same place; routes enter every leaf in the order of the list.
+    fn has_same_routes(&self, other: &Self) -> bool {
+        self.indices().eq(other.indices())
+    }
+
     fn allow(&self) -> HeaderValue {
         let mut names: Vec<&str> = self.by_methods.iter().flat_map(|(methods, _)| methods.names()).collect();
         names.sort_unstable();
@@ -199,6 +246,7 @@ impl Leaf {
 mod tests {
     use std::cell::RefCell;
 
+    use super::super::access::Access;
     use super::super::canonical::CanonicalRequest;
     use super::super::route::tests::route;
     use super::*;
@@ -283,30 +331,57 @@ mod tests {
     }
 
     #[test]
-    fn an_open_route_takes_no_path_that_is_closed_in_another_case() {
-        let mut routes = ["/**", "/admin/**", "/Ops", "/users/{id}", "/users/me"].map(|path| route(path, &[], &[]));
-        for closed in [1, 2, 4] {
-            routes[closed].access = Access::Protected(Box::default());
-        }
-        let table = RouteTable::new(routes.into_iter().map(Arc::new).collect()).unwrap();
-        for path in ["/Admin", "/ADMIN/x", "/ops", "/OPS/", "/users/Me", "/Users/me"] {
+    fn a_path_that_leads_elsewhere_when_it_is_folded_is_not_found() {
+        let paths = ["/**", "/admin/**", "/Ops", "/users/{id}", "/users/me", "/k/**"];
+        let table = table(&paths.map(|path| (path, &[][..], &[][..]))).unwrap();
+        for path in ["/Admin", "/ADMIN/x", "/adm\u{131}n", "/ops", "/OPS/", "/users/Me", "/Users/me", "/\u{212a}/x"] {
             finds(&table, "GET", "any", path, None);
         }
-        for (path, expected) in
-            [("/admin/X", 1), ("/Ops", 2), ("/users/Meier", 3), ("/users/me", 4), ("/Other", 0), ("/adminX", 0)]
-        {
+        for (path, expected) in [
+            ("/admin/X", 1),
+            ("/Ops", 2),
+            ("/users/Meier", 3),
+            ("/users/me", 4),
+            ("/Other", 0),
+            ("/adminX", 0),
+            ("/stra\u{df}e", 0),
+        ] {
             finds(&table, "GET", "any", path, Some(expected));
         }
     }
 
     #[test]
-    fn routes_that_differ_in_case_only_live_side_by_side() {
-        let mut routes = ["/x", "/X"].map(|path| route(path, &[], &["GET"]));
-        routes[1].methods = MethodSet::new([Method::POST]);
-        let table = RouteTable::new(routes.into_iter().map(Arc::new).collect()).unwrap();
-        finds(&table, "GET", "any", "/x", Some(0));
-        finds(&table, "POST", "any", "/X", Some(1));
-        finds(&table, "POST", "any", "/x", None);
+    fn a_folded_path_keeps_to_the_rules_of_hosts() {
+        let table = table(&[
+            ("/**", &[], &[]),
+            ("/admin", &["a.example"], &[]),
+            ("/X", &["*.example.com"], &[]),
+            ("/x", &["www.example.com"], &[]),
+        ])
+        .unwrap();
+        finds(&table, "GET", "b.example", "/Admin", Some(0));
+        finds(&table, "GET", "a.example", "/Admin", None);
+        finds(&table, "GET", "www.example.com", "/x", Some(3));
+        finds(&table, "GET", "www.example.com", "/X", None);
+        finds(&table, "GET", "api.example.com", "/X", Some(2));
+        finds(&table, "GET", "api.example.com", "/x", None);
+    }
+
+    #[test]
+    fn a_method_that_is_not_taken_is_not_found_where_the_folded_path_leads_elsewhere() {
+        let table = table(&[("/api/**", &[], &["GET"]), ("/api/admin", &[], &[])]).unwrap();
+        let found = |path| table.find(&Method::POST, "any", path);
+        assert!(matches!(found("/api/x"), Found::MethodNotAllowed(_)));
+        assert!(matches!(found("/api/Admin"), Found::Nothing));
+    }
+
+    #[test]
+    fn reserved_paths_in_another_case_are_not_found() {
+        let table = table(&[("/**", &[], &[])]).unwrap().reserving(["/OAuth/token"]);
+        for path in ["/oauth/token", "/OAUTH/TOKEN/", "/OAuth/token"] {
+            finds(&table, "POST", "any", path, None);
+        }
+        finds(&table, "POST", "any", "/oauth/tokens", Some(0));
     }
 
     #[test]
@@ -320,13 +395,25 @@ mod tests {
     #[test]
     fn two_routes_for_the_same_request_are_a_conflict() {
         let conflict = |routes: &[(&str, &[&str], &[&str])]| table(routes).err().map(|all| all[0]);
-        let both = Some(Conflict { first: 0, second: 1 });
+        let both = Some(Conflict { first: 0, second: 1, kind: ConflictKind::SameRequests });
         assert_eq!(conflict(&[("/x", &[], &[]), ("/x", &[], &["GET"])]), both);
         assert_eq!(conflict(&[("/{a}", &[], &[]), ("/{b}", &[], &[])]), both);
         assert_eq!(conflict(&[("/x", &["a.example", "b.example"], &[]), ("/x", &["b.example"], &[])]), both);
         assert_eq!(conflict(&[("/x", &[], &["GET"]), ("/x", &[], &["HEAD"])]), both);
         assert_eq!(conflict(&[("/x", &[], &["GET"]), ("/x", &[], &["POST"])]), None);
         assert_eq!(conflict(&[("/x", &[], &[]), ("/x/**", &[], &[])]), None);
+    }
+
+    #[test]
+    fn two_paths_of_one_host_that_differ_in_case_only_are_a_conflict_whatever_their_methods() {
+        let conflict = |routes: &[(&str, &[&str], &[&str])]| table(routes).err().map(|all| all[0]);
+        let both = Some(Conflict { first: 0, second: 1, kind: ConflictKind::CaseOnly });
+        assert_eq!(conflict(&[("/x", &[], &["GET"]), ("/X", &[], &["POST"])]), both);
+        assert_eq!(conflict(&[("/{a}/k/**", &[], &[]), ("/{b}/\u{212a}/**", &[], &[])]), both);
+        assert_eq!(conflict(&[("/x", &["a.example", "b.example"], &[]), ("/X", &["b.example"], &[])]), both);
+        assert_eq!(conflict(&[("/x", &["a.example"], &[]), ("/X", &["b.example"], &[])]), None);
+        assert_eq!(conflict(&[("/x", &["a.example"], &[]), ("/X", &[], &[])]), None);
+        assert_eq!(conflict(&[("/{A}", &[], &["GET"]), ("/{a}", &[], &["POST"])]), None);
     }
 
     /// As the most eager service would read a path: decoded for as long as anything changes, parameters off, backslashes as
@@ -454,6 +541,43 @@ mod tests {
                 let asked = if upper { path.to_uppercase() } else { path.clone() };
                 if let Found::Route(found, _) = table.find(&method, "any", &asked) {
                     prop_assert!(!matches!(found.access, Access::Public), "{} found {:?}", asked, found.path);
+                }
+            }
+        }
+
+        /// Whatever a service takes for the same path leads to the same routes, or nowhere; only the spelling of a pattern leads on.
+        #[test]
+        fn paths_that_differ_in_case_only_never_reach_different_routes(
+            patterns in prop::collection::vec(
+                ("(/([abkABK\u{131}\u{17f}s]|\\{x\\})){0,3}(/\\*\\*)?", 0..4_usize, any::<bool>()), 1..6),
+            path in "(/[abksi]){1,3}",
+            cases in prop::collection::vec(0..3_usize, 12),
+            host in prop::sample::select(vec!["h.example", "w.h.example", "other"]),
+        ) {
+            let hosts: [&[&str]; 4] = [&[], &["h.example"], &["*.h.example"], &["*.example", "other"]];
+            let route_of = |(path, host, get): &(String, usize, bool)| {
+                let path = if path.is_empty() { "/" } else { path };
+                let mut route = route(path, hosts[*host], if *get { &["GET"] } else { &[] });
+                if *get { route.access = Access::Protected(Box::default()) }
+                Arc::new(route)
+            };
+            let Ok(table) = RouteTable::new(patterns.iter().map(route_of).collect()) else { return Ok(()) };
+            let other: String = path.chars().zip(cases.iter().cycle()).map(|(c, case)| match (c, case) {
+                ('i', 2) => '\u{131}',
+                ('k', 2) => '\u{212a}',
+                ('s', 2) => '\u{17f}',
+                (c, 1) => c.to_ascii_uppercase(),
+                (c, _) => c,
+            }).collect();
+            let all = |leaf: &Leaf| leaf.indices().collect::<Vec<_>>();
+            let reached = |path: &str| match table.find(&Method::POST, host, path) {
+                Found::Nothing => None,
+                Found::Route(..) | Found::MethodNotAllowed(_) => table.trees.leaf(host, path).map(all),
+            };
+            let folded = table.folded.leaf(host, &fold(&path)).map(all);
+            for spelling in [&path, &other] {
+                if let Some(reached) = reached(spelling) {
+                    prop_assert_eq!(Some(reached), folded.clone(), "{} of {:?}", spelling, patterns);
                 }
             }
         }

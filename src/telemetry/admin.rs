@@ -1,15 +1,17 @@
 //! The admin listener: is the process alive, is it ready, what has it counted, how are its issuers.
 //!
 //! Serves the control plane's runtime and no worker's, so that it answers while the data plane is busy. It has no
-//! authentication, which is why configuration keeps it off public addresses.
+//! authentication, which is why configuration keeps it off public addresses, and why it answers to IP addresses, `localhost` and the
+//! configured names only: a web page could otherwise point a name of its own at this listener and read it (DNS rebinding).
 
 use std::convert::Infallible;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -23,11 +25,44 @@ use tokio::time::timeout;
 /// What the listener can tell, each asked for anew.
 #[derive(Clone)]
 pub(crate) struct Probes {
+    pub(crate) hosts: Arc<Hosts>,
     /// What to remark beside the fact; `Err` says why not.
     pub(crate) ready: Arc<dyn Fn() -> Result<String, &'static str> + Send + Sync>,
     /// JSON.
     pub(crate) issuers: Arc<dyn Fn() -> String + Send + Sync>,
     pub(crate) metrics: Arc<dyn Fn() -> MetricsPage + Send + Sync>,
+}
+
+/// The names, besides `localhost`, by which the listener may be asked: lower case, without a trailing dot.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Hosts(pub(crate) Vec<String>);
+
+impl Hosts {
+    /// Whether a request names this listener, exactly once in its header; an absolute target must name it as well.
+    fn allow(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        let mut fields = headers.get_all(HOST).iter();
+        let field = fields.next().and_then(|field| field.to_str().ok());
+        let is_single = fields.next().is_none();
+        is_single && field.is_some_and(|host| self.hold(host)) && uri.authority().is_none_or(|a| self.hold(a.as_str()))
+    }
+
+    /// `authority` is a host and perhaps a port (RFC 9110 §7.2).
+    fn hold(&self, authority: &str) -> bool {
+        let (host, port) = match authority.rsplit_once(':') {
+            // The colons of an IPv6 literal stand before its bracket.
+            Some((host, port)) if !port.contains(']') => (host, Some(port)),
+            Some(_) | None => (authority, None),
+        };
+        if port.is_some_and(|port| !port.bytes().all(|byte| byte.is_ascii_digit()) || port.parse::<u16>().is_err()) {
+            return false;
+        }
+        if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            return address.parse::<Ipv6Addr>().is_ok();
+        }
+        let name = host.strip_suffix('.').unwrap_or(host);
+        let is_own = |own: &str| name.eq_ignore_ascii_case(own);
+        host.parse::<Ipv4Addr>().is_ok() || is_own("localhost") || self.0.iter().any(|own| is_own(own))
+    }
 }
 
 /// A page in the making.
@@ -76,6 +111,10 @@ async fn converse(stream: TcpStream, probes: Probes) {
 }
 
 async fn answer(request: &Request<Incoming>, probes: &Probes) -> Response<Full<Bytes>> {
+    if !probes.hosts.allow(request.uri(), request.headers()) {
+        let told = "ask by IP address, by `localhost` or by a name of `admin.hosts`\n".to_owned();
+        return text(StatusCode::MISDIRECTED_REQUEST, told);
+    }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
     }

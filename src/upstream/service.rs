@@ -1,6 +1,7 @@
 //! An upstream as configured: a named service, its servers and how each is reached, and what is known of them.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -94,6 +95,17 @@ pub(crate) enum Place {
     Name(Arc<Name>, u16),
     /// A Unix domain socket.
     Socket(Arc<Path>),
+}
+
+/// As `host:port` or `unix:path`.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name, port) => write!(f, "{}:{port}", name.as_str()),
+            Self::Socket(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// What is spoken to a server: as configured, never guessed.

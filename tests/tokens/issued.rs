@@ -129,7 +129,7 @@ async fn the_audit_log_says_what_was_granted() {
 
 #[tokio::test]
 async fn a_secret_that_people_thought_up_is_kept_as_argon2id() {
-    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(64, 1, 1, None).unwrap());
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8 * 1024, 1, 1, None).unwrap());
     let hash = argon2.hash_password_with_salt(b"hunter42", b"some salt, no secret").unwrap().to_string();
     let value = format!("value: \"{OTHER_SECRET}\"");
     let endpoint = Endpoint::configured(&CONFIG.replace(&value, &format!("hash: \"{hash}\"")));

@@ -9,6 +9,7 @@ mod header_rules;
 mod issuers;
 mod listeners;
 mod oauth;
+mod overlaps;
 mod rate_limits;
 mod revocation;
 mod routes;
@@ -31,7 +32,7 @@ use super::diagnostics::{Faults, Reported};
 use super::raw::limits::RawLimits;
 use super::raw::{AuditFile, OnFailure as RawOnFailure, RawAdmin, RawAudit, RawConfig, Sync};
 use super::source::{At, Place, Source, Span};
-use super::types::{Audit, Config, Listener};
+use super::types::{Admin, Audit, Config, Listener};
 use super::values::{ByteRate, Count, Limit, Period, Size};
 use crate::audit::audit_key::AuditKey;
 use crate::audit::ledger::{OnFailure, Rules, Synced};
@@ -40,9 +41,11 @@ use crate::audit::target::Target;
 use crate::clock::UnixTime;
 use crate::network::{Network, Networks};
 use crate::oauth::scope::{Scope, ScopeSet};
+use crate::pipeline::pattern::HostPattern;
 use crate::pipeline::routes::RouteTable;
 use crate::server::drain::Shutdown;
 use crate::server::limits::{Limits, Memory};
+use crate::telemetry::admin::Hosts;
 use crate::telemetry::chain;
 use crate::upstream::names::NameServers;
 
@@ -176,12 +179,13 @@ impl Resolver<'_> {
     }
 
     fn trusted_proxies(&mut self, raw: Option<At<OneOrMore<Network>>>) -> Networks {
-        let list = raw.map(|list| list.value.items).unwrap_or_default();
-        for network in list.iter().filter(|network| network.value.is_everything()) {
-            let warning = format!("`trusted_proxies` holds {}: anyone may say to be anyone", network.value);
-            self.warnings.push(warning);
+        let Some(At { value: list, span }) = raw else { return Networks::default() };
+        let proxies: Networks = list.items.into_iter().map(|network| network.value).collect();
+        if proxies.hold_everyone() {
+            let message = "together these networks hold every address, so that any caller could claim any address: list the proxies alone";
+            self.faults.at(span, message);
         }
-        list.into_iter().map(|network| network.value).collect()
+        proxies
     }
 
     /// A rule about addresses; `None` where there is none.
@@ -240,7 +244,8 @@ impl Resolver<'_> {
         Audit { target, rules: Rules { on_failure, synced, refusals }, rotation }
     }
 
-    fn admin(&mut self, raw: &RawAdmin, listeners: &[Listener]) -> Option<std::net::SocketAddr> {
+    fn admin(&mut self, raw: &RawAdmin, listeners: &[Listener]) -> Option<Admin> {
+        let hosts = raw.hosts.as_ref().map(|list| self.admin_hosts(&list.value)).unwrap_or_default();
         let address = raw.address.as_ref().ok()?;
         if !is_private(address.value.ip()) {
             let message = "the admin listener has no authentication: give it a loopback or private address";
@@ -250,7 +255,24 @@ impl Resolver<'_> {
         if listeners.iter().any(taken) {
             self.faults.at(address.span, "this address is a listener's already");
         }
-        Some(address.value)
+        Some(Admin { address: address.value, hosts })
+    }
+
+    fn admin_hosts(&mut self, list: &OneOrMore<String>) -> Hosts {
+        let mut names = Vec::new();
+        for host in &list.items {
+            match HostPattern::parse(&host.value) {
+                Ok(HostPattern::Exact(name)) if !names.contains(&name) => names.push(name),
+                Ok(HostPattern::Exact(_)) => {
+                    self.faults.at(host.span, "this host is listed twice");
+                }
+                Ok(HostPattern::Wildcard(_)) | Err(_) => {
+                    let message = "the admin listener goes by whole names such as `gateway.internal`, without port";
+                    self.faults.at(host.span, message);
+                }
+            }
+        }
+        Hosts(names)
     }
 
     fn scopes(&mut self, list: &OneOrMore<String>) -> ScopeSet {

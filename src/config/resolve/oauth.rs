@@ -148,6 +148,10 @@ impl Resolver<'_> {
         let Some(list) = raw.rate_limits else {
             return vec![Arc::new(Limit::new("address".to_owned(), DEFAULT_TOKEN_RATE, Per::Address))];
         };
+        if list.value.is_empty() {
+            let message = "no rate limit at the token endpoint: leave `rate_limits` out for the default, or clients' secrets can be tried at any rate";
+            self.warn(list.span, message);
+        }
         let limits = self.rate_limits(&list.value, false);
         for key in list.value.iter().filter_map(|limit| limit.value.per.as_ref().ok()) {
             if key.value != LimitKey::Address {

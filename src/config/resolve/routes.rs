@@ -1,5 +1,6 @@
 //! `routes`: where requests go, and who may send them.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -20,17 +21,29 @@ use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH, re
 use crate::oauth::caller::IssuerName;
 use crate::oauth::scope::ScopeSet;
 use crate::pipeline::access::{Access, AccessRule, AddressRule, ClaimRule};
+use crate::pipeline::case_fold::fold;
 use crate::pipeline::headers::is_protected;
 use crate::pipeline::pattern::{HostPattern, PathPattern};
 use crate::pipeline::route::{MethodSet, Route, STANDARD};
-use crate::pipeline::routes::RouteTable;
+use crate::pipeline::routes::{Conflict, ConflictKind, RouteTable};
 use crate::upstream::service::Upstream;
 
 /// Where a route's path stands, and its name or what it is called by.
 #[derive(Clone, Copy)]
-struct RoutePlace {
-    path: Span,
-    name: Span,
+pub(super) struct RoutePlace {
+    pub(super) path: Span,
+    pub(super) name: Span,
+}
+
+impl Names {
+    /// Of the endpoints that go before routes.
+    fn built_in_paths(&self) -> Vec<Cow<'_, str>> {
+        let Some(token_path) = self.token_path.as_deref().filter(|_| self.has_oauth) else {
+            return Vec::new();
+        };
+        let fixed = [JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH, token_path].map(Cow::Borrowed);
+        fixed.into_iter().chain([Cow::Owned(revocation_path(token_path))]).collect()
+    }
 }
 
 impl Resolver<'_> {
@@ -78,19 +91,34 @@ impl Resolver<'_> {
             places.push(RoutePlace { path: place, name: named.unwrap_or(place) });
         }
         match RouteTable::new(routes) {
-            Ok(table) => table,
-            Err(conflicts) => {
-                for conflict in conflicts {
-                    let (first, second) = (places[conflict.first], places[conflict.second]);
-                    let line = self.source.line(first.path);
-                    // As the file writes them: out of a variable might come anything.
-                    let [first, other] = [first, second].map(|place| self.source.quote(place.name).unwrap_or_default());
-                    let message = format!("routes {first} (line {line}) and {other} would match the same requests");
-                    self.faults.at(second.path, format!("{message}: tell them apart by `hosts`, `path` or `methods`"));
+            Ok(table) => {
+                let table = table.reserving(names.built_in_paths().iter().map(|path| &**path));
+                if self.faults.is_empty() {
+                    self.warn_of_overlaps(&table, &places);
                 }
+                table
+            }
+            Err(conflicts) => {
+                conflicts.iter().for_each(|conflict| self.conflict(conflict, &places));
                 no_routes()
             }
         }
+    }
+
+    fn conflict(&mut self, conflict: &Conflict, places: &[RoutePlace]) {
+        let (first, second) = (places[conflict.first], places[conflict.second]);
+        let line = self.source.line(first.path);
+        // As the file writes them: out of a variable might come anything.
+        let [first, other] = [first, second].map(|place| self.source.quote(place.name).unwrap_or_default());
+        let message = match conflict.kind {
+            ConflictKind::SameRequests => format!(
+                "routes {first} (line {line}) and {other} would match the same requests: tell them apart by `hosts`, `path` or `methods`"
+            ),
+            ConflictKind::CaseOnly => format!(
+                "the paths of routes {first} (line {line}) and {other} differ in upper and lower case only, and many servers ignore case: spell both in the same way, or tell them apart by `hosts`"
+            ),
+        };
+        self.faults.at(second.path, message);
     }
 
     fn route(
@@ -179,10 +207,8 @@ impl Resolver<'_> {
     }
 
     fn path(&mut self, path: &At<String>, names: &Names) -> Option<PathPattern> {
-        let built_in = [JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH].into_iter().chain(names.token_path.as_deref());
-        let revocation = names.token_path.as_deref().map(revocation_path);
-        let mut built_in = built_in.chain(revocation.as_deref());
-        if names.has_oauth && built_in.any(|taken| taken == path.value) {
+        let folded = fold(&path.value);
+        if names.built_in_paths().iter().any(|taken| fold(taken) == folded) {
             self.faults.at(path.span, "this path is a built-in endpoint's, which goes before routes: choose another");
         }
         PathPattern::parse(&path.value).map_err(|fault| self.faults.at(path.span, fault.to_string())).ok()

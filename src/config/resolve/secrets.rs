@@ -6,7 +6,7 @@ use super::super::raw::oauth::{Kept, RawSecret, Secret};
 use super::super::source::At;
 use super::Resolver;
 use crate::issuer::kept_secret::{KeptSecret, Validity};
-use crate::issuer::secret::{ClientSecret, SecretHash};
+use crate::issuer::secret::{ClientSecret, MIN_WORK_KIB, SecretHash};
 
 const MIN_SECRET_CHARACTERS: usize = 16;
 /// A secret that ends sooner is worth a word: its client needs a new one before.
@@ -69,7 +69,15 @@ impl Resolver<'_> {
     }
 
     fn hash(&mut self, hash: &At<Secret>) -> Option<SecretHash> {
-        SecretHash::parse(hash.value.expose()).map_err(|fault| self.faults.at(hash.span, fault.to_string())).ok()
+        let parsed = SecretHash::parse(hash.value.expose());
+        let parsed = parsed.map_err(|fault| self.faults.at(hash.span, fault.to_string())).ok()?;
+        if parsed.is_cheap() {
+            let message = format!(
+                "this argon2id hash is too quick to guess: its memory times its passes (`m` × `t`) are at least {MIN_WORK_KIB} KiB; `portcullis client hash` makes a good one"
+            );
+            self.faults.at(hash.span, message);
+        }
+        Some(parsed)
     }
 
     fn value(&mut self, value: &At<Secret>, allow_literal: bool) -> Option<SecretHash> {

@@ -1,0 +1,65 @@
+//! A snapshot for the command line: what a gateway with this configuration would decide by now.
+//!
+//! Reads keys and revocations from the disk and fetches the keys of other issuers once. Makes nothing, serves nothing.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::StartError;
+use crate::clock::UnixTime;
+use crate::config::types::{Config, Oauth};
+use crate::issuer::authorization_server::{AuthorizationServer, Offloads};
+use crate::issuer::client::Clients;
+use crate::issuer::offload::{self, Offload};
+use crate::issuer::ring_store;
+use crate::jose::key_set::KeySet;
+use crate::pipeline::snapshot::{OwnIssuer, Snapshot};
+use crate::trust::issuer::TrustedIssuer;
+use crate::trust::key_cache::KeyCache;
+use crate::trust::refresher::{self, RefreshError};
+use crate::trust::revocation_keeper::{Keeper, Revoker};
+use crate::trust::verify::Trust;
+
+/// The snapshot, and what went wrong while keys were fetched: the tokens of these issuers can't be judged.
+pub(crate) async fn snapshot(config: Config, now: UnixTime) -> Result<(Snapshot, Vec<RefreshError>), StartError> {
+    let (keeper, revoker) = Keeper::open(&config.state_directory, &config.revoked, now)?;
+    let (mut issuers, mut failures) = (Vec::new(), Vec::new());
+    let mut own = None;
+    if let Some(oauth) = config.oauth {
+        let (issuer, server) = own_issuer(oauth, revoker)?;
+        issuers.push(Arc::new(issuer));
+        own = server;
+    }
+    for issuer in config.issuers {
+        let keys = Arc::new(KeyCache::remote());
+        failures.extend(refresher::refresh_once(&issuer.settings, &issuer.source, &keys).await.err());
+        issuers.push(Arc::new(TrustedIssuer { settings: issuer.settings, keys }));
+    }
+    let snapshot = Snapshot {
+        config: config.id,
+        limits: config.limits,
+        trusted_proxies: config.trusted_proxies,
+        upstreams: config.upstreams,
+        routes: config.routes,
+        trust: Trust::new(issuers, Arc::clone(keeper.published())),
+        oauth: own,
+    };
+    Ok((snapshot, failures))
+}
+
+/// Before the first start there is no key, and so neither a token of ours nor a server that could issue one.
+fn own_issuer(oauth: Oauth, revoker: Revoker) -> Result<(TrustedIssuer, Option<OwnIssuer>), StartError> {
+    let Some(ring) = ring_store::peek(&oauth.ring)? else {
+        let keys = Arc::new(KeyCache::own(KeySet::default()));
+        return Ok((TrustedIssuer { settings: oauth.trust, keys }, None));
+    };
+    let keys = Arc::new(KeyCache::own(ring.verifying_keys()?));
+    let offloads = Offloads {
+        signatures: Offload::new(Handle::current(), offload::SIGNATURES),
+        passwords: Offload::new(Handle::current(), offload::PASSWORDS),
+    };
+    let server = AuthorizationServer::new(oauth.server, Arc::new(Clients::new(oauth.clients)), ring, offloads);
+    let own = OwnIssuer { server: Arc::new(server), token_limits: oauth.token_limits, revoker };
+    Ok((TrustedIssuer { settings: oauth.trust, keys }, Some(own)))
+}
