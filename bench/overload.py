@@ -175,7 +175,7 @@ class Client:
 
 
 def hammer(world, options):
-    process, port = start(world, "connections_per_address: 8")
+    process, port = start(world, "connections_per_address: 8, handshake_timeout: 1h")
     held = [socket.create_connection(("127.0.0.1", port)) for _ in range(8)]
     client = Client(port, "/.well-known/jwks.json", "127.0.0.2")
     quiet = canary(client, options.seconds)
