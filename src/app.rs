@@ -79,6 +79,12 @@ pub(crate) enum StartError {
     SigningKey(#[from] SigningKeyFault),
 }
 
+/// The control plane's runtime before the configuration is read, with the signals caught that must not end the process.
+pub(crate) struct Control {
+    runtime: Runtime,
+    harmless: stop::Harmless,
+}
+
 /// The gateway with everything open, before it serves.
 pub(crate) struct App {
     config: Config,
@@ -95,6 +101,7 @@ pub(crate) struct App {
     revoker: Revoker,
     offload: [Runtime; 2],
     control: Runtime,
+    signals: stop::Signals,
 }
 
 const AUDIT_BATCHES: usize = 64;
@@ -105,9 +112,26 @@ const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// For the audit writer to flush once everything else has ended.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
+impl Control {
+    pub(crate) fn start() -> Result<Self, StartError> {
+        let runtime = control_runtime()?;
+        let harmless = {
+            let _in_runtime = runtime.enter();
+            stop::Harmless::catch()?
+        };
+        Ok(Self { runtime, harmless })
+    }
+}
+
 impl App {
     /// Opens everything that can fail.
-    pub(crate) fn open(mut config: Config) -> Result<Self, StartError> {
+    pub(crate) fn open(mut config: Config, control: Control) -> Result<Self, StartError> {
+        let Control { runtime: control, harmless } = control;
+        // Before any listener is bound: a connection that the kernel takes is served, even if the stop signal comes first.
+        let signals = {
+            let _in_control = control.enter();
+            stop::Signals::catch(harmless)?
+        };
         let health = Arc::new(Health::default());
         let reopen_audit = Arc::new(AtomicBool::new(false));
         let writer = Writer::open(config.audit_settings(), Arc::clone(&reopen_audit), Arc::clone(&health))?;
@@ -126,7 +150,6 @@ impl App {
         let admin = config.admin.as_ref().map(|admin| listener::bind(admin.address, 1)).transpose()?;
         let (keeper, revoker) = revocation::open(&config)?;
         let offload = [Offload::runtime(config.workers)?, Offload::patient_runtime(PASSWORD_THREADS)?];
-        let control = control_runtime()?;
         let (snapshot, ring_keeper) = snapshot(&mut config, (&keeper, &revoker), &offload, &control)?;
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let admin = admin.and_then(|mut sockets| sockets.pop());
@@ -145,6 +168,7 @@ impl App {
             revoker,
             offload,
             control,
+            signals,
         })
     }
 
@@ -161,11 +185,7 @@ impl App {
     pub(crate) fn run(self, started: impl FnOnce()) -> Result<(), StartError> {
         let Self { config, sockets, gates, admin, snapshot, writer, health, reopen_audit, .. } = self;
         let (keeper, ring_keeper, revoker) = (self.keeper, self.ring_keeper, self.revoker);
-        let (offload, control) = (self.offload, self.control);
-        let signals = {
-            let _in_control = control.enter();
-            stop::Signals::new()?
-        };
+        let (offload, control, signals) = (self.offload, self.control, self.signals);
         let (lines, batches) = sync_channel(AUDIT_BATCHES);
         let lines = Lines::new(lines, Arc::clone(&health));
         let audit_thread = writer.start(batches)?;

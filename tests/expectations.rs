@@ -61,12 +61,18 @@ async fn a_client_is_told_to_go_on_when_the_upstream_says_so_and_not_before() {
         })
     })
     .await;
+    let begun = Instant::now();
     let mut wire = world.ask().await;
     assert_eq!(world.expectation().as_deref(), Some("100-continue"));
-    // Well before the gateway stops waiting.
-    assert!(timeout(Duration::from_millis(200), wire.head()).await.is_err());
+    let early = timeout(Duration::from_millis(200), wire.head()).await;
+    // On a busy machine the second may be over by now, after which the gateway waits no longer.
+    assert!(early.is_err() || begun.elapsed() >= Duration::from_secs(1), "{early:?}");
     world.go_on.give();
-    assert_eq!(within(wire.head()).await.unwrap(), CONTINUE);
+    let told = match early {
+        Ok(told) => told,
+        Err(_) => within(wire.head()).await,
+    };
+    assert_eq!(told.unwrap(), CONTINUE);
     wire.send("abc").await;
     assert_eq!(wire.answer().await.unwrap().body, b"ok");
 }

@@ -122,7 +122,8 @@ async fn an_upstream_that_is_not_there_or_does_not_answer_has_a_status_too() {
     let begun = Instant::now();
     let headers = trailers_only(&gateway, with_header(call("/patient"), "grpc-timeout", "250m")).await;
     assert_eq!(headers["grpc-status"], "4");
-    assert!((Duration::from_millis(250)..Duration::from_secs(5)).contains(&begun.elapsed()));
+    // The route itself would wait for longer than any test does.
+    assert!(begun.elapsed() >= Duration::from_millis(250));
     let line = gateway.audit_of(headers["x-request-id"].to_str().unwrap());
     assert_eq!(line["gateway.reason"], "upstream_timeout");
     // And the other way round.
@@ -215,18 +216,22 @@ async fn messages_may_come_as_rarely_as_the_route_allows_and_as_slowly_as_they_l
     let limits = "limits: {body_idle_timeout: 300ms, min_body_rate: 1MiB/s}";
     let upstreams = format!("upstreams: {{legacy: {{servers: [\"http://{service}\"], protocol: http2}}}}\n{limits}");
     let gateway = Gateway::start(&config(service, &routes, &upstreams));
-    for (path, is_whole) in [("/usual", false), ("/quiet", true)] {
+    let mut calls = Vec::new();
+    for path in ["/quiet", "/usual"] {
         let (sender, body) = Piped::new();
         let mut connection = Client::http2(&gateway).connect_for().await.unwrap();
         let mut answer = within(connection.begin(call(path).map(|_| body))).await.unwrap();
         sender.send(Bytes::from_static(MESSAGE)).await.unwrap();
         assert_eq!(within(answer.body_mut().frame()).await.unwrap().unwrap().into_data().unwrap(), MESSAGE);
-        tokio::time::sleep(Duration::from_millis(700)).await;
-        let _ = sender.send(Bytes::from_static(MESSAGE)).await;
-        drop(sender);
-        let rest = within(answer.into_body().collect()).await;
-        assert_eq!(rest.is_ok_and(|rest| rest.to_bytes() == MESSAGE), is_whole, "{path}");
+        calls.push((connection, sender, answer));
     }
+    let (_connection, _sender, usual) = calls.pop().unwrap();
+    assert!(within(usual.into_body().collect()).await.is_err(), "it was silent for too long");
+    // The other has been silent for longer still.
+    let (_connection, sender, quiet) = calls.pop().unwrap();
+    sender.send(Bytes::from_static(MESSAGE)).await.unwrap();
+    drop(sender);
+    assert_eq!(within(quiet.into_body().collect()).await.unwrap().to_bytes(), MESSAGE);
 }
 
 #[tokio::test]

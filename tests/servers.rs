@@ -262,11 +262,8 @@ async fn a_server_takes_as_many_requests_and_connections_as_it_may() {
         release.give();
         assert_eq!(first.await.unwrap(), 200);
         // The answer's end and its place may come one after the other.
-        let deadline = Instant::now() + Duration::from_secs(10);
         release.give();
-        while within(second.get("/third")).await.status != 200 {
-            assert!(Instant::now() < deadline, "{cap}");
-        }
+        within(async { while second.get("/third").await.status != 200 {} }).await;
     }
 }
 
@@ -288,14 +285,12 @@ async fn what_a_full_server_does_not_take_goes_to_the_others() {
 
 #[tokio::test]
 async fn where_all_servers_are_down_the_answer_comes_at_once() {
-    let gateway = several(&[nobody(), nobody(), nobody()], "retries: {attempts: 5}, connect_timeout: 5s");
-    let began = Instant::now();
+    let gateway = several(&[nobody(), nobody(), nobody()], "retries: {attempts: 5}, connect_timeout: 1h");
     for _ in 0..20 {
-        let answer = Client::new(&gateway).get("/x").await;
+        let answer = within(Client::new(&gateway).get("/x")).await;
         assert_eq!(answer.status, 502);
         assert_eq!(gateway.audit_of(answer.request_id())["gateway.reason"], "upstream_connect");
     }
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 /// Connections that nobody takes and nobody refuses do not add up.

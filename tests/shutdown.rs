@@ -1,5 +1,9 @@
 //! The end: what is in flight is finished, nothing new is begun, the audit log is whole, and the exit code is 0.
 
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use http::Response;
@@ -11,7 +15,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsConnector;
 
 use crate::support::client::{request, tls};
+use crate::support::gateway::{folder, program};
 use crate::support::wire::{RawUpstream, Wire, within};
+use crate::support::world::config;
 use crate::support::{Answer, Client, Gateway};
 
 /// An upstream that holds every answer back until it is told to let go.
@@ -120,6 +126,127 @@ async fn sigterm_finishes_what_is_in_flight_and_begins_nothing_new() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn sigint_does_the_same() {
     loses_nothing("INT").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn sigquit_does_the_same() {
+    loses_nothing("QUIT").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn no_other_signal_ends_the_process() {
+    let held = Held::start().await;
+    let mut gateway = Gateway::open(held.upstream.address, "");
+    let under_way = ask(Client::new(&gateway), "/held");
+    held.was_asked(1).await;
+    for signal in ["HUP", "USR1", "USR2", "PIPE"] {
+        gateway.signal(signal);
+    }
+    // Signals of different kinds come in no order: these say that two of them have been handled.
+    gateway.log_line("SIGHUP changes nothing");
+    gateway.log_line("SIGUSR2");
+    assert_eq!(Client::new(&gateway).get("/now").await.status, 200);
+    held.let_go();
+    assert_eq!(within(under_way).await.unwrap().unwrap().status, 200);
+    gateway.signal("TERM");
+    ended_well(&mut gateway);
+}
+
+/// Starts a gateway that reads the file of this name so many times, from a pipe each time, and sends it the signals while it waits there
+/// for the last time.
+fn signalled_while_reading(
+    folder: PathBuf,
+    name: &str,
+    text: String,
+    times: usize,
+    signals: &'static [&str],
+) -> Gateway {
+    let make = |path: &Path| assert!(Command::new("mkfifo").args(["-m", "600"]).arg(path).status().unwrap().success());
+    let (pipe, next, id) = (folder.join(name), folder.join("next"), folder.join("id"));
+    make(&pipe);
+    let mut through_shell = Command::new("sh");
+    through_shell
+        .current_dir(&folder)
+        .args(["-c", "echo $$ > id; exec \"$0\" run"])
+        .arg(program(&folder).get_program());
+    std::thread::spawn(move || {
+        for time in 1..=times {
+            // This waits for the gateway to open it.
+            let mut writer = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+            if time == times {
+                let id = fs::read_to_string(&id).unwrap();
+                let send = |signal| Command::new("kill").args(["-s", signal, id.trim()]).status().unwrap();
+                signals.iter().for_each(|signal| assert!(send(signal).success()));
+            } else {
+                make(&next);
+                fs::rename(&next, &pipe).unwrap();
+            }
+            writer.write_all(text.as_bytes()).unwrap();
+        }
+    });
+    Gateway::spawn(folder, through_shell, true)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn signals_that_change_nothing_do_not_end_a_gateway_that_reads_its_configuration() {
+    let held = Held::start().await;
+    let folder = folder();
+    let yaml = config(held.upstream.address, &["path: /**, access: public"], "");
+    let mut gateway = signalled_while_reading(folder, "gateway.yaml", yaml, 1, &["HUP", "USR1", "USR2", "PIPE"]);
+    assert_eq!(Client::new(&gateway).get("/now").await.status, 200);
+    assert_eq!(gateway.stop().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_stop_signal_that_comes_during_the_start_is_a_graceful_stop_too() {
+    let upstream = RawUpstream::start(|_, _| Box::pin(async {})).await;
+    for signals in [&["TERM"] as &'static [&str], &["INT"], &["QUIT"]] {
+        let folder = folder();
+        // The certificate is read with the configuration, and again when everything is opened.
+        let made = Gateway::open(upstream.address, "");
+        fs::copy(made.folder.join("certs/localhost.key"), folder.join("key.pem")).unwrap();
+        let certificate = fs::read_to_string(made.folder.join("certs/localhost.crt")).unwrap();
+        drop(made);
+        let listeners = "listeners: [{address: 127.0.0.1:0, tls: {certificates: [{cert: cert.pem, key: key.pem}]}}]";
+        let yaml = config(upstream.address, &["path: /**, access: public"], listeners);
+        fs::write(folder.join("gateway.yaml"), yaml).unwrap();
+        let mut gateway = signalled_while_reading(folder, "cert.pem", certificate, 2, signals);
+        gateway.log_line("shutting down");
+        ended_well(&mut gateway);
+    }
+}
+
+/// Every way in which a connection can be open with nothing under way. Their timeouts are an hour, and so is the drain's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn connections_without_a_request_do_not_delay_the_stop() {
+    let held = Held::start().await;
+    let certificates = "[{cert: certs/localhost.crt, key: certs/localhost.key, self_signed: true}]";
+    let sections = format!(
+        "listeners: [{{address: 127.0.0.1:0, tls: {{certificates: {certificates}}}}}, {{address: 127.0.0.1:0}}]
+limits: {{handshake_timeout: 1h, first_request_timeout: 1h, header_timeout: 1h, idle_timeout: 1h}}
+shutdown: {{drain: 1h}}"
+    );
+    let mut gateway = Gateway::open(held.upstream.address, &sections);
+    let [http1, http2] = gateway.both();
+    let mut used = Vec::new();
+    for client in [&http1, &http2] {
+        let mut connection = client.connect().await;
+        assert_eq!(connection.send(request("GET", "/now")).await.status, 200);
+        used.push(connection);
+    }
+    let plain = TcpStream::connect(gateway.addresses[1]).await.unwrap();
+    let silent = http1.tcp().await.unwrap();
+    let mut half = Wire::new(http1.tcp().await.unwrap());
+    half.send(b"\x16\x03\x01\x02\x00\x01\x00").await;
+    let (new, without_preface) = (http1.tls().await.unwrap(), http2.tls().await.unwrap());
+    // It answers no PING, as a peer that has vanished.
+    let mut deaf = Wire::new(http2.tls().await.unwrap());
+    deaf.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00").await;
+    // By now the gateway has taken all of them: it accepts in order.
+    assert_eq!(http1.get("/now").await.status, 200);
+    gateway.signal("TERM");
+    ended_well(&mut gateway);
+    drop((used, plain, silent, half, new, without_preface, deaf));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -53,39 +53,67 @@ pub(super) async fn until_told_to_stop(
     Ok(())
 }
 
+/// The signals that ask the gateway to stop.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    quit: Signal,
+    harmless: Harmless,
+}
+
+/// The signals that must never end the process. `SIGPIPE` is ignored by the standard library.
+pub(crate) struct Harmless {
     reopen: Signal,
     hang_up: Signal,
-    /// Never looked at: where it is caught, a file that may not grow is an error of its write, and not the end of us.
+    user2: Signal,
+    /// Never read. While this signal is caught, a file that may not grow is an error of its write.
     _file_size: Signal,
 }
 
 /// SIGXFSZ.
 const FILE_SIZE: i32 = 25;
 
-impl Signals {
+impl Harmless {
     /// Inside a runtime.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn catch() -> io::Result<Self> {
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
             reopen: signal(SignalKind::user_defined1())?,
             hang_up: signal(SignalKind::hangup())?,
+            user2: signal(SignalKind::user_defined2())?,
             _file_size: signal(SignalKind::from_raw(FILE_SIZE))?,
         })
     }
 
-    /// Ends with the next signal to stop; answers the others meanwhile.
-    async fn stop(&mut self, reopen_audit: &AtomicBool) {
+    /// Never ends.
+    async fn answer(&mut self, reopen_audit: &AtomicBool) {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
                 _ = self.reopen.recv() => reopen_audit.store(true, Ordering::Relaxed),
                 _ = self.hang_up.recv() => warn!("the configuration is read at start only: SIGHUP changes nothing"),
+                _ = self.user2.recv() => warn!("SIGUSR2 has no meaning here: it changes nothing"),
             }
+        }
+    }
+}
+
+impl Signals {
+    /// Inside a runtime. From here on a stop signal waits until [`until_told_to_stop`] handles it.
+    pub(super) fn catch(harmless: Harmless) -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            harmless,
+        })
+    }
+
+    /// Ends with the next signal to stop. Answers the others meanwhile.
+    async fn stop(&mut self, reopen_audit: &AtomicBool) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.quit.recv() => {}
+            () = self.harmless.answer(reopen_audit) => {}
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::config::types::Config;
 use crate::pipeline::pressure::Pressure;
 use crate::pipeline::snapshot::Snapshot;
 use crate::pipeline::worker::{Gate, ReportRequest, Worker};
-use crate::server::accept::{self, Doors};
+use crate::server::accept::{self, Doors, Intake};
 use crate::server::drain::Drain;
 use crate::server::limits::Share;
 use crate::server::places::Places;
@@ -86,7 +86,8 @@ async fn work(
 ) {
     let pressure = Pressure::new(share.in_flight, plan.memory_is_short);
     let worker = Rc::new(Worker::new(plan.snapshot, ledger, share, pressure, plan.pin_limit));
-    let tending = tokio::task::spawn_local(tend(Rc::clone(&worker), plan.drain.clone(), reports));
+    let tending = tend(Rc::clone(&worker), Arc::clone(&plan.places), plan.drain.clone(), reports);
+    let tending = tokio::task::spawn_local(tending);
     let mut listeners = tokio::task::JoinSet::new();
     for ((socket, doors), gate) in sockets.into_iter().zip(plan.gates) {
         let listener = match tokio::net::TcpListener::from_std(socket) {
@@ -97,18 +98,20 @@ async fn work(
             }
         };
         let (worker, gate, drain) = (Rc::clone(&worker), Rc::new(gate), plan.drain.clone());
+        let intake = Intake::new(listener, doors, Arc::clone(&plan.places), Rc::clone(worker.handshakes()));
         let serve = move |accepted| Rc::clone(&worker).serve(Rc::clone(&gate), accepted);
-        listeners.spawn_local(accept::run(listener, doors, Arc::clone(&plan.places), drain, serve));
+        listeners.spawn_local(accept::run(intake, drain, serve));
     }
     while listeners.join_next().await.is_some() {}
     tending.abort();
 }
 
 /// What a worker does beside its requests. Each is a task of its own, so that none takes another with it.
-async fn tend(worker: Rc<Worker>, drain: Drain, reports: mpsc::Receiver<ReportRequest>) {
+async fn tend(worker: Rc<Worker>, places: Arc<Places>, drain: Drain, reports: mpsc::Receiver<ReportRequest>) {
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn_local(Rc::clone(&worker).keep_watch());
     tasks.spawn_local(Rc::clone(&worker).feel_pressure());
+    tasks.spawn_local(Rc::clone(&worker).make_room(places));
     tasks.spawn_local(Rc::clone(&worker).pass_on(drain));
     tasks.spawn_local(Rc::clone(&worker).sweep_pools());
     tasks.spawn_local(Rc::clone(&worker).hand_over_lines());

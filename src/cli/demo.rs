@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::terminal::{BOLD, DIM, GOOD, NAME, bad_config, failed, note, out, styled};
 use super::{ConfigPath, USAGE, client, legacy};
-use crate::app::App;
+use crate::app::{App, Control};
 use crate::audit::target::Target;
 use crate::config;
 use crate::config::interpolate::Surroundings;
@@ -47,7 +47,7 @@ pub(super) fn demo(args: &ConfigPath) -> ExitCode {
         Target::File(path) => format!("tail -f {}", word(path)),
     };
     let ca = config.certificate_path().map(word);
-    let app = match App::open(config) {
+    let app = match Control::start().and_then(|control| App::open(config, control)) {
         Ok(app) => app,
         Err(error) => return failed(&error),
     };

@@ -41,7 +41,7 @@ PORTCULLIS_LOG chooses the logs on stderr, such as `debug` or `portcullis::trust
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Serve what the configuration says, until SIGTERM or SIGINT
+    /// Serve what the configuration says, until SIGTERM, SIGINT or SIGQUIT
     #[command(after_help = RUN_HELP)]
     Run(ConfigPath),
     /// Say what `run` would say to the configuration, and what it exposes; writes nothing
@@ -68,8 +68,8 @@ enum Verb {
 }
 
 const RUN_HELP: &str = "\
-Logs go to stderr, one JSON object a line. SIGTERM or SIGINT ends it once what is in flight is done, within \
-`shutdown.drain`. SIGUSR1 opens the audit log anew.";
+Logs go to stderr, one JSON object a line. SIGTERM, SIGINT or SIGQUIT ends it once what is in flight is done, \
+within `shutdown.drain`. SIGUSR1 opens the audit log anew.";
 
 const CHECK_HELP: &str = "\
 Example, for a build:

@@ -6,8 +6,8 @@ use tracing::info;
 
 use super::ConfigPath;
 use super::terminal::{bad_config, failed};
-use crate::app::App;
 use crate::app::seclusion::seclude;
+use crate::app::{App, Control};
 use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::telemetry::logs;
@@ -15,13 +15,17 @@ use crate::telemetry::logs;
 pub(super) fn run(args: &ConfigPath) -> ExitCode {
     logs::start();
     seclude();
+    let control = match Control::start() {
+        Ok(control) => control,
+        Err(error) => return failed(&error),
+    };
     let config = match config::load(&args.config, &Surroundings::process()) {
         Ok(config) => config,
         Err(errors) => return bad_config(&errors),
     };
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let (workers, id) = (config.workers, config.id.clone());
-    let app = match App::open(config) {
+    let app = match App::open(config, control) {
         Ok(app) => app,
         Err(error) => return failed(&error),
     };

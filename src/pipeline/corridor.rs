@@ -111,6 +111,10 @@ async fn decide(
     upload: &mut Upload,
 ) -> Result<Response<Content>, Rejection> {
     take_on(worker, peer)?;
+    if worker.pressure().is_crowded() {
+        // Boxed, so that no other request has room for it.
+        Box::pin(worker.pressure().turn()).await;
+    }
     let request = CanonicalRequest::new(&head, peer.scheme(), &peer.last_authority, &snapshot.limits)?;
     trail.request(&request);
     if let Entrance::Redirect { origin } = &peer.entrance {

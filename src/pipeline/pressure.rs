@@ -1,14 +1,21 @@
 //! How much a worker takes on: fewer requests at once while its event loop lags, none while memory runs out.
 //!
+//! While the event loop is slow, a part of the requests waits for its turn before anything is done for it: the fewer are under way at once,
+//! the less each costs, since their connections stay in the processor's caches. No request waits for long, since those under way may
+//! wait for a slow upstream, and not for the processor.
+//!
 //! What is shed is shed before anything else is done for it, and its answer is held back for a moment: a client that asks again at once
 //! would otherwise be served nothing but refusals, as fast as they can be made, and the requests that are taken on would starve beside it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// One worker's.
 #[derive(Debug)]
@@ -19,28 +26,63 @@ pub(crate) struct Pressure {
     /// What the lag leaves of it.
     allowed: Cell<usize>,
     held_back: Cell<usize>,
+    /// Requests that may be under way before the next waits for its turn.
+    paced: Cell<usize>,
+    /// Ticks in a row at which the event loop was slow.
+    slow_for: Cell<u32>,
+    /// Requests that wait for their turn.
+    waiting: Cell<usize>,
+    turns: RefCell<VecDeque<Weak<Turn>>>,
     memory_is_short: Arc<AtomicBool>,
 }
 
 /// A request whose refusal waits.
 struct HeldBack<'p>(&'p Cell<usize>);
 
+/// The turn of one request.
+#[derive(Debug, Default)]
+struct Turn {
+    has_come: Cell<bool>,
+    comes: Notify,
+}
+
+/// A request that waits for its turn, and is counted until the turn comes or it waits no more.
+struct Waiting<'p> {
+    count: &'p Cell<usize>,
+    turn: Rc<Turn>,
+}
+
 /// How often the lag is looked at.
 const TICK: Duration = Duration::from_millis(25);
 /// A request waits no longer than this for its turn, or fewer are taken on.
 const LAG: Duration = Duration::from_millis(250);
+/// The event loop is slow where it lags by more, tick after tick: a busy machine lags too, but not all the time.
+const SLOW: Duration = Duration::from_millis(10);
+const SLOW_TICKS: u32 = 8;
+/// A request waits no longer than this for its turn, whatever those before it wait for.
+const LONGEST_TURN: Duration = Duration::from_millis(250);
 /// Some are always taken on.
 const LEAST: usize = 64;
 /// Refusals are so far apart, whatever their number: each costs a worker some 25 µs.
 const HOLD_EACH: Duration = Duration::from_micros(400);
 const SHORTEST_HOLD: Duration = Duration::from_millis(5);
 const LONGEST_HOLD: Duration = Duration::from_secs(1);
-/// More are not held back: each costs memory, and may have a place in the audit log.
-const MAX_HELD: usize = 1024;
+/// More are not held back: each costs some kilobytes. A crowd that is not held back leaves room for nothing but its refusals.
+const MAX_HELD: usize = 8192;
 
 impl Pressure {
     pub(crate) fn new(most: usize, memory_is_short: Arc<AtomicBool>) -> Self {
-        Self { in_flight: Cell::new(0), most, allowed: Cell::new(most), held_back: Cell::new(0), memory_is_short }
+        Self {
+            in_flight: Cell::new(0),
+            most,
+            allowed: Cell::new(most),
+            held_back: Cell::new(0),
+            paced: Cell::new(most),
+            slow_for: Cell::new(0),
+            waiting: Cell::new(0),
+            turns: RefCell::default(),
+            memory_is_short,
+        }
     }
 
     pub(crate) fn begin(&self) {
@@ -49,6 +91,9 @@ impl Pressure {
 
     pub(crate) fn end(&self) {
         self.in_flight.set(self.in_flight.get() - 1);
+        if self.waiting.get() > 0 {
+            self.give_turns();
+        }
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -58,6 +103,44 @@ impl Pressure {
     /// True where a request that has begun must go no further. Those that only wait to be refused do not count.
     pub(crate) fn is_too_much(&self) -> bool {
         self.in_flight.get() - self.held_back.get() > self.allowed.get() || self.memory_is_short.load(Ordering::Relaxed)
+    }
+
+    /// True where a request that has begun is to wait for its turn.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.active() > self.paced.get()
+    }
+
+    /// Requests that do more than wait for us.
+    fn active(&self) -> usize {
+        self.in_flight.get() - self.held_back.get() - self.waiting.get()
+    }
+
+    /// Ends when the request may go on. Dropped with a client that hangs up.
+    pub(crate) async fn turn(&self) {
+        let waiting = Waiting::new(&self.waiting);
+        {
+            let mut turns = self.turns.borrow_mut();
+            // Most that gave up are forgotten before there are more of them than of others.
+            if turns.len() > 2 * self.waiting.get() + 16 {
+                turns.retain(|turn| turn.strong_count() > 0);
+            }
+            turns.push_back(Rc::downgrade(&waiting.turn));
+        }
+        let _ = timeout(LONGEST_TURN, waiting.turn.comes.notified()).await;
+    }
+
+    /// In the order in which they came.
+    fn give_turns(&self) {
+        let mut turns = self.turns.borrow_mut();
+        while self.active() < self.paced.get() {
+            let Some(turn) = turns.pop_front() else { return };
+            // One that waits no more takes none.
+            if let Some(turn) = turn.upgrade() {
+                turn.has_come.set(true);
+                turn.comes.notify_one();
+                self.waiting.set(self.waiting.get() - 1);
+            }
+        }
     }
 
     /// Ends when the refusal may be sent. Dropped with a client that hangs up.
@@ -86,6 +169,14 @@ impl Pressure {
         } else {
             (allowed + allowed / 16 + 1).min(self.most)
         });
+        let paced = self.paced.get();
+        self.slow_for.set(if lag > SLOW { self.slow_for.get().saturating_add(1) } else { 0 });
+        self.paced.set(if self.slow_for.get() >= SLOW_TICKS {
+            (paced.min(self.active()) / 10 * 9).max(LEAST).min(self.most)
+        } else {
+            (paced + paced / 16 + 1).min(self.most)
+        });
+        self.give_turns();
     }
 }
 
@@ -93,6 +184,21 @@ impl<'p> HeldBack<'p> {
     fn new(count: &'p Cell<usize>) -> Self {
         count.set(count.get() + 1);
         Self(count)
+    }
+}
+
+impl<'p> Waiting<'p> {
+    fn new(count: &'p Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self { count, turn: Rc::default() }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.turn.has_come.get() {
+            self.count.set(self.count.get() - 1);
+        }
     }
 }
 
@@ -156,6 +262,35 @@ mod tests {
         assert!(!pressure.is_too_much());
         waiting.await;
         assert_eq!(pressure.held_back.get(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn on_a_slow_worker_requests_wait_for_their_turn_in_order_and_not_for_long() {
+        let pressure = pressure(4096);
+        with_in_flight(&pressure, LEAST);
+        (0..100).for_each(|_| pressure.adapt(SLOW * 2));
+        assert!(!pressure.is_crowded() && !pressure.is_too_much(), "some always go on");
+        let mut turns = Vec::new();
+        for _ in 0..3 {
+            pressure.begin();
+            assert!(pressure.is_crowded() && !pressure.is_too_much());
+            let mut turn = Box::pin(pressure.turn());
+            assert!(futures_poll(&mut turn));
+            turns.push(turn);
+        }
+        let (mut third, second, mut first) = (turns.pop().unwrap(), turns.pop().unwrap(), turns.pop().unwrap());
+        // A client that hangs up leaves its turn to the next.
+        drop(second);
+        pressure.end();
+        pressure.end();
+        assert!(!futures_poll(&mut first) && futures_poll(&mut third));
+        let began = Instant::now();
+        third.await;
+        assert_eq!(began.elapsed(), LONGEST_TURN);
+        drop(first);
+        assert_eq!((pressure.waiting.get(), pressure.active()), (0, LEAST + 1));
+        (0..100).for_each(|_| pressure.adapt(Duration::ZERO));
+        assert!(!pressure.is_crowded());
     }
 
     fn futures_poll<F: Future + Unpin>(future: &mut F) -> bool {

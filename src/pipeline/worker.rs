@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::{Request, Response};
@@ -14,6 +15,7 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
@@ -35,9 +37,9 @@ use crate::server::accept::Accepted;
 use crate::server::connection::{Driven, Ended, Protocols};
 use crate::server::drain::Drain;
 use crate::server::guard::{Guard, Overdue, Watch};
-use crate::server::handshakes::Handshakes;
+use crate::server::handshakes::{Handshakes, Progress};
 use crate::server::limits::Share;
-use crate::server::places::Place;
+use crate::server::places::{Place, Places};
 use crate::server::proxy_header;
 use crate::server::socket::Socket;
 use crate::server::tls::Protocol;
@@ -76,6 +78,10 @@ pub(crate) struct Worker {
     pressure: Pressure,
     tunnels: Rc<Tunnels>,
 }
+
+/// How often a full worker makes room for newcomers, and for how many.
+const MAKE_ROOM_EVERY: Duration = Duration::from_millis(100);
+const MAKE_ROOM_FOR: usize = 16;
 
 /// How a listener's connections come in.
 #[derive(Clone, Debug)]
@@ -123,12 +129,10 @@ impl Worker {
 
     /// Serves one connection to its end.
     pub(crate) async fn serve(self: Rc<Self>, gate: Rc<Gate>, accepted: Accepted) {
-        let Accepted { stream, peer: socket, mut place } = accepted;
-        let arrival = self.arrive(&gate, stream, socket.ip(), &mut place);
+        let Accepted { stream, peer: socket, mut place, handshake } = accepted;
+        let progress = handshake.progress();
+        let arrival = self.arrive(&gate, (stream, &progress), socket.ip(), &mut place);
         // Boxed, so that an idle connection does not keep the room that its handshake took.
-        let Some(handshake) = self.handshakes.begin() else {
-            return;
-        };
         let Some((driven, peer)) = Box::pin(handshake.complete(arrival)).await else {
             return;
         };
@@ -139,7 +143,7 @@ impl Worker {
     async fn arrive(
         self: &Rc<Self>,
         gate: &Gate,
-        mut stream: TcpStream,
+        (mut stream, progress): (TcpStream, &Progress),
         socket: IpAddr,
         place: &mut Place,
     ) -> Option<(Driven, Rc<Peer>)> {
@@ -150,6 +154,7 @@ impl Worker {
                 debug!(network.peer.address = %socket, "only trusted proxies may connect here: closed");
                 return None;
             }
+            progress.first_byte(&stream).await?;
             let introduction = proxy_header::read(&mut stream).await.ok()?;
             let peer = Peer::introduced(socket, introduction, gate.entrance.clone(), trusted);
             if !place.pass_to(peer.address) {
@@ -164,6 +169,7 @@ impl Worker {
         let driven = match &gate.tls {
             None => self.converse(Socket(stream), Protocol::Http1, &peer),
             Some(config) => {
+                progress.first_byte(&stream).await?;
                 let stream = TlsAcceptor::from(Arc::clone(config)).accept(Socket(stream)).await.ok()?;
                 let protocol = Protocol::agreed(stream.get_ref().1.alpn_protocol());
                 self.converse(stream, protocol, &peer)
@@ -218,9 +224,26 @@ impl Worker {
         self.pressure.keep_watch().await;
     }
 
+    pub(crate) fn handshakes(&self) -> &Rc<Handshakes> {
+        &self.handshakes
+    }
+
     /// Hands the stages of the drain on to connections.
     pub(crate) async fn pass_on(self: Rc<Self>, drain: Drain) {
-        Rc::clone(&self.guard).pass_on(drain).await;
+        let handshakes = Rc::clone(&self.handshakes).follow(drain.clone());
+        tokio::join!(Rc::clone(&self.guard).pass_on(drain), handshakes);
+    }
+
+    /// While newcomers wait because the limit on all connections is reached, ends stalled handshakes and the connections that have been
+    /// idle for longest: otherwise idle connections would lock all others out until they are closed for their age.
+    pub(crate) async fn make_room(self: Rc<Self>, places: Arc<Places>) {
+        loop {
+            sleep(MAKE_ROOM_EVERY).await;
+            if places.are_waited_for() {
+                self.handshakes.end_stalled(MAKE_ROOM_FOR);
+                self.guard.end_idle(MAKE_ROOM_FOR);
+            }
+        }
     }
 
     /// Ends upstream connections that idle.

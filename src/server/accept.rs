@@ -1,8 +1,13 @@
-//! The accept loop: takes connections, hands on those whose place is with another worker, gives each of the others a task, and lets
-//! none be lost when it ends.
+//! The accept loop: takes connections while there is room for them, hands on those whose place is with another worker, gives each of the
+//! others a task, and lets none be lost when it ends.
+//!
+//! While there is no place for a connection or for its handshake, nothing is accepted: the kernel's queue holds the crowd in order. A
+//! connection of an address that has enough is reset before anything is done for it.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +18,9 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::drain::{Drain, Stage};
-use super::places::{Place, Places};
+use super::handshakes::{Handshake, Handshakes};
+use super::listener::BACKLOG;
+use super::places::{NoPlace, Place, Places};
 
 /// A connection as the kernel gives it, with its place.
 #[derive(Debug)]
@@ -21,7 +28,22 @@ pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
     pub(crate) place: Place,
+    pub(crate) handshake: Handshake,
 }
+
+/// Where one worker's connections to one address come from.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    listener: TcpListener,
+    doors: Doors,
+    places: Arc<Places>,
+    handshakes: Rc<Handshakes>,
+    /// Accepted when another worker took the last place.
+    held: Option<(TcpStream, SocketAddr)>,
+}
+
+/// A connection that has its place.
+type Placed = (TcpStream, SocketAddr, Place);
 
 /// A connection on its way to its worker.
 #[derive(Debug)]
@@ -46,7 +68,7 @@ pub(crate) fn doors(workers: usize) -> Vec<Doors> {
     owns.into_iter().enumerate().map(|(worker, own)| Doors { worker, all: Arc::clone(&all), own }).collect()
 }
 
-/// Connections between two workers; where one does not take them on, it gets no more.
+/// Connections between two workers. A worker that does not take them on gets no more: the others keep theirs.
 const HANDED_ON: usize = 64;
 
 /// When descriptors or memory have run out: long enough to let some go, short enough to be back soon.
@@ -56,54 +78,36 @@ const SAY_EVERY: Duration = Duration::from_secs(1);
 const LAST_MOMENT: Duration = Duration::from_millis(200);
 
 /// Accepts until the drain begins, takes what the kernel has queued by then, and ends when every connection has, or at the cut.
-pub(crate) async fn run<F, Fut>(
-    listener: TcpListener,
-    mut doors: Doors,
-    places: Arc<Places>,
-    mut drain: Drain,
-    serve: F,
-) where
+pub(crate) async fn run<F, Fut>(mut intake: Intake, mut drain: Drain, serve: F)
+where
     F: Fn(Accepted) -> Fut,
     Fut: Future<Output = ()> + 'static,
 {
     let mut connections = JoinSet::new();
-    let begin = |connections: &mut JoinSet<()>, accepted: Option<Accepted>| {
-        accepted.into_iter().for_each(|accepted| {
-            connections.spawn_local(serve(accepted));
-        });
-    };
     loop {
         tokio::select! {
             biased;
             () = drain.reached(Stage::Draining) => break,
-            Some(handed_on) = doors.own.recv() => begin(&mut connections, handed_on.taken_on()),
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => begin(&mut connections, admit(stream, peer, &places, &doors)),
-                Err(error) => if let Some(pause) = retry_after(&error, &places) {
-                    tokio::time::sleep(pause).await;
-                }
-            },
+            accepted = intake.next() => {
+                connections.spawn_local(serve(accepted));
+            }
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
         // While there is always one more to accept, nobody comes to hear of those that have ended.
         while connections.try_join_next().is_some() {}
     }
-    // Who hands on now finds the door closed, and keeps what it has.
-    doors.own.close();
-    while let Some(handed_on) = doors.own.recv().await {
-        begin(&mut connections, handed_on.taken_on());
-    }
-    for (stream, peer) in queued(listener) {
-        begin(&mut connections, admit(stream, peer, &places, &doors));
-    }
+    let finish = async {
+        let mut rest = intake.close().await;
+        while let Some(accepted) = rest.next().await {
+            connections.spawn_local(serve(accepted));
+            while connections.try_join_next().is_some() {}
+        }
+        while connections.join_next().await.is_some() {}
+    };
     tokio::select! {
-        () = all(&mut connections) => {}
+        () = finish => {}
         () = cut(drain) => {}
     }
-}
-
-async fn all(connections: &mut JoinSet<()>) {
-    while connections.join_next().await.is_some() {}
 }
 
 /// A moment after the cut, for the connections that end by themselves then.
@@ -112,38 +116,153 @@ async fn cut(mut drain: Drain) {
     tokio::time::sleep(LAST_MOMENT).await;
 }
 
-/// `None` where it is refused, or another worker's by now.
-fn admit(stream: TcpStream, peer: SocketAddr, places: &Arc<Places>, doors: &Doors) -> Option<Accepted> {
-    let Some(place) = places.take(peer.ip(), doors.worker) else {
-        debug!(client.address = %peer.ip(), "too many connections: refused one");
-        return None;
-    };
-    // Answers are written whole; waiting for more to send only delays them.
-    let _ = stream.set_nodelay(true);
-    let peer = SocketAddr::new(canonical(peer.ip()), peer.port());
-    if place.worker() == doors.worker {
-        Some(Accepted { stream, peer, place })
-    } else {
-        doors.hand_on(stream, peer, place)
+impl Intake {
+    pub(crate) fn new(listener: TcpListener, doors: Doors, places: Arc<Places>, handshakes: Rc<Handshakes>) -> Self {
+        Self { listener, doors, places, handshakes, held: None }
+    }
+
+    /// Waits for the next connection. Nothing is lost where this is dropped.
+    async fn next(&mut self) -> Accepted {
+        loop {
+            self.handshakes.room().await;
+            let Self { listener, doors, places, held, .. } = self;
+            let Doors { worker, all, own } = doors;
+            let placed = tokio::select! {
+                biased;
+                Some(handed_on) = own.recv() => handed_on.taken_on(),
+                placed = accept(listener, places, held, |peer| places.take(peer.ip(), *worker)) => {
+                    placed.and_then(|placed| hand_on(all, *worker, placed))
+                }
+            };
+            if let Some((stream, peer, place)) = placed {
+                return Accepted { stream, peer, place, handshake: self.handshakes.begin() };
+            }
+        }
+    }
+
+    /// Stops listening. What the kernel and the other workers have for us by now is still to be served.
+    async fn close(self) -> Rest {
+        let Self { listener, mut doors, places, handshakes, held } = self;
+        // A worker that hands on finds the door closed now, and keeps what it has.
+        doors.own.close();
+        let mut handed_on = VecDeque::new();
+        while let Some(one) = doors.own.recv().await {
+            handed_on.push_back(one);
+        }
+        let queued = held.into_iter().chain(queued(listener)).collect();
+        Rest { handed_on, queued, worker: doors.worker, places, handshakes }
     }
 }
 
-impl Doors {
-    /// Gives back what can't be handed on.
-    fn hand_on(&self, stream: TcpStream, peer: SocketAddr, place: Place) -> Option<Accepted> {
-        let door = self.all.get(place.worker())?;
-        let stream = stream.into_std().ok()?;
-        let kept = door.try_send(HandedOn { stream, peer, place }).err()?;
-        let mut kept = kept.into_inner();
-        kept.place.stay_with(self.worker);
-        kept.taken_on()
+/// `None` where it failed, was refused, or has to wait for a place.
+async fn accept(
+    listener: &TcpListener,
+    places: &Places,
+    held: &mut Option<(TcpStream, SocketAddr)>,
+    take: impl Fn(SocketAddr) -> Result<Place, NoPlace>,
+) -> Option<Placed> {
+    places.room().await;
+    let (stream, peer) = match held.take() {
+        Some(held) => held,
+        None => match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if let Some(pause) = retry_after(&error, places) {
+                    tokio::time::sleep(pause).await;
+                }
+                return None;
+            }
+        },
+    };
+    match take(peer) {
+        Ok(place) => Some(begin(stream, peer, place)),
+        Err(NoPlace::Full) => {
+            *held = Some((stream, peer));
+            None
+        }
+        Err(NoPlace::Address) => {
+            refuse(stream, peer);
+            None
+        }
     }
+}
+
+fn begin(stream: TcpStream, peer: SocketAddr, place: Place) -> Placed {
+    // Answers are written whole; waiting for more to send only delays them.
+    let _ = stream.set_nodelay(true);
+    (stream, SocketAddr::new(canonical(peer.ip()), peer.port()), place)
+}
+
+/// A reset leaves nothing behind, neither here nor in the kernel.
+fn refuse(stream: TcpStream, peer: SocketAddr) {
+    debug!(client.address = %peer.ip(), "too many connections: refused one");
+    let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    drop(stream);
+}
+
+/// Gives back what stays here, or can't be handed on.
+fn hand_on(all: &[mpsc::Sender<HandedOn>], worker: usize, placed: Placed) -> Option<Placed> {
+    let (stream, peer, place) = placed;
+    if place.worker() == worker {
+        return Some((stream, peer, place));
+    }
+    let door = all.get(place.worker())?;
+    let stream = stream.into_std().ok()?;
+    let mut kept = door.try_send(HandedOn { stream, peer, place }).err()?.into_inner();
+    kept.place.stay_with(worker);
+    kept.taken_on()
 }
 
 impl HandedOn {
-    fn taken_on(self) -> Option<Accepted> {
+    fn taken_on(self) -> Option<Placed> {
         let Self { stream, peer, place } = self;
-        Some(Accepted { stream: TcpStream::from_std(stream).ok()?, peer, place })
+        Some((TcpStream::from_std(stream).ok()?, peer, place))
+    }
+}
+
+/// Connections that were there when the drain began.
+struct Rest {
+    handed_on: VecDeque<HandedOn>,
+    queued: VecDeque<(TcpStream, SocketAddr)>,
+    worker: usize,
+    places: Arc<Places>,
+    handshakes: Rc<Handshakes>,
+}
+
+impl Rest {
+    /// `None` after the last.
+    async fn next(&mut self) -> Option<Accepted> {
+        loop {
+            self.handshakes.room().await;
+            let (stream, peer, mut place) = match self.handed_on.pop_front() {
+                Some(handed_on) => match handed_on.taken_on() {
+                    Some(placed) => placed,
+                    None => continue,
+                },
+                None => match self.take().await? {
+                    Some(placed) => placed,
+                    None => continue,
+                },
+            };
+            place.stay_with(self.worker);
+            return Some(Accepted { stream, peer, place, handshake: self.handshakes.begin_late() });
+        }
+    }
+
+    /// Of the queue. `Some(None)` where its address has enough.
+    async fn take(&mut self) -> Option<Option<Placed>> {
+        let (stream, peer) = self.queued.pop_front()?;
+        loop {
+            self.places.room().await;
+            match self.places.take(peer.ip(), self.worker) {
+                Ok(place) => return Some(Some(begin(stream, peer, place))),
+                Err(NoPlace::Full) => {}
+                Err(NoPlace::Address) => {
+                    refuse(stream, peer);
+                    return Some(None);
+                }
+            }
+        }
     }
 }
 
@@ -151,7 +270,8 @@ fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// Connections that the kernel has already accepted for us would be reset when the socket closes.
+/// Connections that the kernel has already accepted for us would be reset when the socket closes. Others come all the time: no more are
+/// taken than the queue can hold.
 fn queued(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
     let Ok(listener) = listener.into_std() else {
         return Vec::new();
@@ -161,7 +281,7 @@ fn queued(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
         stream.set_nonblocking(true).ok()?;
         Some((TcpStream::from_std(stream).ok()?, peer))
     };
-    std::iter::from_fn(accept).collect()
+    std::iter::from_fn(accept).take(BACKLOG.unsigned_abs() as usize + 1).collect()
 }
 
 /// A connection that failed by itself costs nothing; a shortage of ours needs a pause.

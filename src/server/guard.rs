@@ -24,6 +24,8 @@ pub(crate) struct Guard {
     now: Cell<u32>,
     patience: Patience,
     stage: Cell<Option<Told>>,
+    /// The tick at which the drain began.
+    drains_since: Cell<Option<u32>>,
     watches: RefCell<Vec<Weak<Watch>>>,
     /// Of the ages that connections are given.
     lots: Cell<u64>,
@@ -48,6 +50,8 @@ pub(crate) struct Watch {
     /// HTTP/2 peers may send frames without a request, so that a byte does not begin one, and may refuse an answer without
     /// the socket showing it.
     multiplexed: bool,
+    /// Its handshake ended after the drain had begun.
+    is_late: bool,
     answers: RefCell<Vec<Weak<Answering>>>,
     /// What the connection becomes once its last answer has been sent.
     tunnel: RefCell<Option<Box<Tunnel>>>,
@@ -146,7 +150,15 @@ impl Guard {
         // Without randomness all workers draw the same lots, and connections still draw different ones.
         let _ = aws_lc_rs::rand::fill(&mut lots);
         let lots = Cell::new(u64::from_le_bytes(lots));
-        Rc::new(Self { tick, now: Cell::new(0), patience, stage: Cell::new(None), watches: RefCell::default(), lots })
+        Rc::new(Self {
+            tick,
+            now: Cell::new(0),
+            patience,
+            stage: Cell::new(None),
+            drains_since: Cell::new(None),
+            watches: RefCell::default(),
+            lots,
+        })
     }
 
     /// Watches a connection whose handshake has ended.
@@ -162,6 +174,7 @@ impl Guard {
             holds_stream: Cell::new(false),
             task: RefCell::default(),
             multiplexed,
+            is_late: self.stage.get().is_some(),
             answers: RefCell::default(),
             tunnel: RefCell::default(),
             may_switch: Cell::new(false),
@@ -200,6 +213,14 @@ impl Guard {
         });
     }
 
+    /// Ends so many connections on which nothing is under way, if it has not been for a while: those first that have waited longest.
+    pub(crate) fn end_idle(&self, at_most: usize) {
+        let watches = self.watches.borrow();
+        let mut idle: Vec<_> = watches.iter().filter_map(Weak::upgrade).filter_map(|watch| watch.idle()).collect();
+        idle.sort_unstable_by_key(|(_, for_ticks, _)| std::cmp::Reverse(*for_ticks));
+        idle.into_iter().take(at_most).for_each(|(watch, _, overdue)| watch.tell(Told::Overdue(overdue)));
+    }
+
     /// An age between nine tenths of the greatest and all of it.
     fn drawn(&self, greatest: u32) -> u32 {
         // An odd step visits every number; its upper half looks random enough for this.
@@ -214,6 +235,7 @@ impl Guard {
         for (stage, told) in [(Stage::Draining, Told::Drain), (Stage::Cut, Told::Cut)] {
             drain.reached(stage).await;
             self.stage.set(Some(told));
+            self.drains_since.set(self.drains_since.get().or(Some(self.now.get())));
             let watches = self.watches.borrow();
             watches.iter().filter_map(Weak::upgrade).for_each(|watch| watch.tell(told));
         }
@@ -312,6 +334,14 @@ impl Watch {
         self.phase.get() == Phase::First
     }
 
+    pub(super) fn is_late(&self) -> bool {
+        self.is_late
+    }
+
+    pub(super) fn is_multiplexed(&self) -> bool {
+        self.multiplexed
+    }
+
     pub(super) fn read(&self) {
         if self.phase.get() == Phase::Idle && !self.multiplexed {
             self.enter(Phase::Head);
@@ -342,7 +372,29 @@ impl Watch {
         old
     }
 
+    /// For how many ticks nothing has been under way, where that is worth a name; `None` where it is not long.
+    fn idle(self: Rc<Self>) -> Option<(Rc<Self>, u32, Overdue)> {
+        let overdue = match self.phase.get() {
+            Phase::First => Overdue::FirstRequest,
+            Phase::Idle => Overdue::Idle,
+            Phase::Head | Phase::Busy => return None,
+        };
+        let for_ticks = self.guard.now.get().wrapping_sub(self.since.get());
+        (for_ticks >= self.guard.patience.rest && self.told.get().is_none()).then_some((self, for_ticks, overdue))
+    }
+
+    /// Over HTTP/2 the end in order takes an answer of the peer's. One that says nothing is not waited for.
+    fn is_deaf(&self) -> bool {
+        let Some(drains_since) = self.guard.drains_since.get() else { return false };
+        let for_ticks = |since: u32| self.guard.now.get().wrapping_sub(since);
+        let waits = self.multiplexed && matches!(self.phase.get(), Phase::First | Phase::Idle);
+        waits && for_ticks(self.since.get()).min(for_ticks(drains_since)) >= self.guard.patience.rest
+    }
+
     fn overdue(&self) -> Option<Overdue> {
+        if self.is_deaf() {
+            return Some(Overdue::Idle);
+        }
         let now = self.guard.now.get();
         let patience = &self.guard.patience;
         let over = |since: u32, limit: Option<u32>| limit.is_some_and(|limit| now.wrapping_sub(since) >= limit);

@@ -1,122 +1,263 @@
-//! Connections that have not got through their handshake yet: how long, and how many.
+//! Connections that have not completed their handshake yet: how long, and how many.
 //!
-//! Where there are too many, the oldest is let go for the newest, if it stalls: an honest handshake is over in a moment, and whoever
-//! fills the room with silent connections pushes out its own. While none stalls there are simply many: newcomers are refused, or a
-//! crowd that comes at once would push itself out for ever, and nobody would get through.
+//! While there are as many as allowed, [`Handshakes::room`] waits and nothing is accepted: the kernel's queue holds the crowd in order.
+//! A handshake that stalls makes room, the oldest first: an honest handshake ends soon, and a client that fills the room with silent
+//! connections loses its own. When the drain begins, handshakes get a short time to end, and silent ones almost none.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::drain::{Drain, Stage};
 
 /// One worker's handshakes.
 #[derive(Debug)]
 pub(crate) struct Handshakes {
     at_most: Option<usize>,
-    patience: Option<Duration>,
+    timeout: Option<Duration>,
     under_way: Cell<usize>,
     /// The oldest first. Most have ended.
-    begun: RefCell<VecDeque<(Instant, Weak<Notify>)>>,
+    begun: RefCell<VecDeque<Weak<Progress>>>,
+    ended: Notify,
+}
+
+/// One handshake. It counts until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    handshakes: Rc<Handshakes>,
+    progress: Rc<Progress>,
+    timeout: Option<Duration>,
+}
+
+/// What is known of a handshake from outside.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    begun: Instant,
+    has_byte: Cell<bool>,
+    /// Accepted after the drain had begun.
+    is_late: bool,
+    give_up: Notify,
 }
 
 /// An honest handshake takes less, even where many wait for the processor.
 const STALLED: Duration = Duration::from_secs(1);
-
-/// Holds its place until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Handshake {
-    handshakes: Rc<Handshakes>,
-    give_up: Rc<Notify>,
-}
+/// For the first byte of a connection that has been silent until the drain begins.
+const SILENT: Duration = Duration::from_millis(100);
+/// For handshakes that the drain finds under way, and for those that begin later.
+const DRAINING: Duration = Duration::from_secs(1);
 
 impl Handshakes {
-    pub(crate) fn new(at_most: Option<usize>, patience: Option<Duration>) -> Rc<Self> {
-        Rc::new(Self { at_most, patience, under_way: Cell::new(0), begun: RefCell::default() })
+    pub(crate) fn new(at_most: Option<usize>, timeout: Option<Duration>) -> Rc<Self> {
+        Rc::new(Self { at_most, timeout, under_way: Cell::new(0), begun: RefCell::default(), ended: Notify::new() })
     }
 
-    /// `None` where there is no room.
-    pub(crate) fn begin(self: &Rc<Self>) -> Option<Handshake> {
-        let (give_up, now) = (Rc::new(Notify::new()), Instant::now());
-        let mut begun = self.begun.borrow_mut();
-        if self.at_most.is_some_and(|at_most| self.under_way.get() >= at_most) {
-            while begun.front().is_some_and(|(_, handshake)| handshake.strong_count() == 0) {
-                begun.pop_front();
+    /// Waits until one more may begin. The caller then begins at most one.
+    pub(crate) async fn room(&self) {
+        while self.at_most.is_some_and(|at_most| self.under_way.get() >= at_most) {
+            let oldest = self.oldest();
+            tokio::select! {
+                () = self.ended.notified() => {}
+                () = stalled(oldest.as_deref()) => {
+                    self.end_stalled(1);
+                    self.ended.notified().await;
+                }
             }
-            let stalls = |(began, _): &&(Instant, Weak<Notify>)| now.duration_since(*began) >= STALLED;
-            begun.front().filter(stalls)?.1.upgrade()?.notify_one();
-            begun.pop_front();
         }
+    }
+
+    pub(crate) fn begin(self: &Rc<Self>) -> Handshake {
+        self.begin_within(self.timeout, false)
+    }
+
+    /// For a connection that is accepted after the drain has begun.
+    pub(crate) fn begin_late(self: &Rc<Self>) -> Handshake {
+        self.begin_within(self.timeout.map_or(Some(DRAINING), |timeout| Some(timeout.min(DRAINING))), true)
+    }
+
+    fn begin_within(self: &Rc<Self>, timeout: Option<Duration>, is_late: bool) -> Handshake {
+        let progress =
+            Rc::new(Progress { begun: Instant::now(), has_byte: Cell::new(false), is_late, give_up: Notify::new() });
+        let mut begun = self.begun.borrow_mut();
         if begun.len() > 2 * self.under_way.get() + 16 {
-            begun.retain(|(_, handshake)| handshake.strong_count() > 0);
+            begun.retain(|handshake| handshake.strong_count() > 0);
         }
-        begun.push_back((now, Rc::downgrade(&give_up)));
+        begun.push_back(Rc::downgrade(&progress));
         self.under_way.set(self.under_way.get() + 1);
-        Some(Handshake { handshakes: Rc::clone(self), give_up })
+        Handshake { handshakes: Rc::clone(self), progress, timeout }
+    }
+
+    /// Ends so many handshakes that stall, the oldest first.
+    pub(crate) fn end_stalled(&self, at_most: usize) {
+        let now = Instant::now();
+        for _ in 0..at_most {
+            match self.oldest() {
+                Some(oldest) if now.duration_since(oldest.begun) >= STALLED => oldest.give_up.notify_one(),
+                Some(_) | None => return,
+            }
+            self.begun.borrow_mut().pop_front();
+        }
+    }
+
+    fn oldest(&self) -> Option<Rc<Progress>> {
+        let mut begun = self.begun.borrow_mut();
+        while let Some(oldest) = begun.front() {
+            match oldest.upgrade() {
+                Some(oldest) => return Some(oldest),
+                None => begun.pop_front(),
+            };
+        }
+        None
+    }
+
+    /// Shortens the time of handshakes when the drain begins; runs beside them.
+    pub(crate) async fn follow(self: Rc<Self>, mut drain: Drain) {
+        drain.reached(Stage::Draining).await;
+        sleep(SILENT).await;
+        self.give_up(|handshake| !handshake.has_byte.get());
+        sleep(DRAINING - SILENT).await;
+        self.give_up(|_| true);
+        std::future::pending().await
+    }
+
+    /// Of those that began before the drain.
+    fn give_up(&self, which: impl Fn(&Progress) -> bool) {
+        let begun = self.begun.borrow();
+        let early = begun.iter().filter_map(Weak::upgrade).filter(|handshake| !handshake.is_late);
+        early.filter(|handshake| which(handshake)).for_each(|handshake| handshake.give_up.notify_one());
+    }
+}
+
+/// Ends when this handshake stalls.
+async fn stalled(handshake: Option<&Progress>) {
+    match handshake {
+        Some(handshake) => sleep_until(handshake.begun + STALLED).await,
+        None => std::future::pending().await,
     }
 }
 
 impl Handshake {
+    pub(crate) fn progress(&self) -> Rc<Progress> {
+        Rc::clone(&self.progress)
+    }
+
     /// `None` where it fails, takes too long, or has to make room.
     pub(crate) async fn complete<T>(self, handshake: impl Future<Output = Option<T>>) -> Option<T> {
         let too_late = async {
-            match self.handshakes.patience {
-                Some(patience) => sleep(patience).await,
+            match self.timeout {
+                Some(timeout) => sleep(timeout).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
             done = handshake => done,
-            () = self.give_up.notified() => None,
+            () = self.progress.give_up.notified() => None,
             () = too_late => None,
         }
+    }
+}
+
+impl Progress {
+    /// Waits until the peer has sent something.
+    pub(crate) async fn first_byte(&self, stream: &TcpStream) -> Option<()> {
+        stream.readable().await.ok()?;
+        self.has_byte.set(true);
+        Some(())
     }
 }
 
 impl Drop for Handshake {
     fn drop(&mut self) {
         self.handshakes.under_way.set(self.handshakes.under_way.get() - 1);
+        // All who wait look again: a listener without a connection takes no room.
+        self.handshakes.ended.notify_waiters();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+    use std::task::{Context, Waker};
+
+    use tokio::time::{advance, timeout};
+
+    use super::super::drain;
     use super::*;
+
+    fn has_room(handshakes: &Handshakes) -> bool {
+        std::pin::pin!(handshakes.room()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
 
     #[tokio::test(start_paused = true)]
     async fn where_there_is_no_room_the_oldest_makes_some_if_it_stalls() {
         let handshakes = Handshakes::new(Some(2), None);
-        let begin = || handshakes.begin();
-        let (first, second) = (begin().unwrap(), begin().unwrap());
-        assert!(begin().is_none(), "a crowd does not push itself out");
-        tokio::time::advance(STALLED).await;
-        let third = begin().unwrap();
-        assert_eq!(first.complete(std::future::pending::<Option<()>>()).await, None);
+        let (first, second) = (handshakes.begin(), handshakes.begin());
+        assert!(!has_room(&handshakes), "a crowd does not push itself out");
+        let began = Instant::now();
+        let (ended, ()) = tokio::join!(first.complete(pending::<Option<()>>()), handshakes.room());
+        assert_eq!((ended, began.elapsed()), (None, STALLED));
+        let third = handshakes.begin();
+        assert!(!has_room(&handshakes), "one made room for one");
         assert_eq!(third.complete(async { Some(3) }).await, Some(3));
-        let fourth = begin().unwrap();
+        assert!(has_room(&handshakes));
         assert_eq!(second.complete(async { Some(2) }).await, Some(2));
-        assert_eq!(fourth.complete(async { Some(4) }).await, Some(4));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn none_takes_longer_than_the_patience() {
+    async fn whoever_waits_for_room_goes_on_when_a_handshake_ends() {
+        let handshakes = Handshakes::new(Some(1), None);
+        let only = handshakes.begin();
+        let began = Instant::now();
+        let short = async {
+            advance(STALLED / 2).await;
+            drop(only);
+        };
+        tokio::join!(handshakes.room(), handshakes.room(), short);
+        assert_eq!(began.elapsed(), STALLED / 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn none_takes_longer_than_the_timeout() {
         let handshakes = Handshakes::new(None, Some(Duration::from_secs(10)));
         let began = Instant::now();
-        assert_eq!(handshakes.begin().unwrap().complete(std::future::pending::<Option<()>>()).await, None);
+        assert_eq!(handshakes.begin().complete(pending::<Option<()>>()).await, None);
         assert_eq!(began.elapsed(), Duration::from_secs(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_drain_shortens_handshakes_and_ends_silent_ones_first() {
+        let handshakes = Handshakes::new(None, Some(Duration::from_secs(10)));
+        let (stage, drain) = drain::channel();
+        let (silent, begun, late) = (handshakes.begin(), handshakes.begin(), handshakes.begin_late());
+        begun.progress.has_byte.set(true);
+        stage.send_replace(Stage::Draining);
+        let began = Instant::now();
+        let ends = async |handshake: Handshake| {
+            handshake.complete(pending::<Option<()>>()).await;
+            began.elapsed()
+        };
+        let all = async { tokio::join!(ends(silent), ends(begun), ends(late)) };
+        let ended = tokio::select! {
+            ended = all => ended,
+            () = Rc::clone(&handshakes).follow(drain) => unreachable!(),
+        };
+        assert_eq!(ended, (SILENT, DRAINING, DRAINING));
     }
 
     #[tokio::test]
     async fn what_has_ended_is_forgotten() {
         let handshakes = Handshakes::new(Some(10), None);
-        let _stalled = handshakes.begin().unwrap();
+        let _stalled = handshakes.begin();
         for _ in 0..1000 {
-            drop(handshakes.begin().unwrap());
+            drop(handshakes.begin());
         }
         assert!(handshakes.begun.borrow().len() < 30);
         assert_eq!(handshakes.under_way.get(), 1);
+        assert!(timeout(Duration::ZERO, handshakes.room()).await.is_ok());
     }
 }

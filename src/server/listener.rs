@@ -17,8 +17,8 @@ pub(crate) enum ListenError {
     },
 }
 
-/// Connections that the kernel keeps for us while a worker is busy.
-const BACKLOG: i32 = 1024;
+/// Connections that the kernel keeps for us while a worker is busy, or while there is no room. Linux caps it at `net.core.somaxconn`.
+pub(super) const BACKLOG: i32 = 4096;
 
 /// `count` listening sockets on one address; port 0 picks one port for all of them.
 ///

@@ -3,14 +3,19 @@
 //! The kernel spreads connections over the workers' sockets by a hash, which is even for thousands and may be four to none for four: a
 //! newcomer's place is with the worker that has fewest, unless it makes no odds.
 //!
+//! While the limit on all connections is reached, or memory is short, [`Places::room`] waits and nothing is accepted: newcomers wait in
+//! the kernel's queue. A connection of an address that has enough is refused for good.
+//!
 //! Trusted proxies are not counted by address: many come by one. Whoever they name in a PROXY header is.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::network::Networks;
@@ -23,7 +28,22 @@ pub(crate) struct Places {
     trusted_proxies: Networks,
     taken: Mutex<Taken>,
     closed: AtomicBool,
+    /// Listeners that wait because the limit on all connections is reached.
+    waiting: AtomicUsize,
+    changed: Notify,
 }
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    /// There may be one soon.
+    Full,
+    /// The address has as many as it may have.
+    Address,
+}
+
+/// A listener that waits, until it is dropped.
+struct Waiting<'p>(&'p Places);
 
 #[derive(Debug, Default)]
 struct Taken {
@@ -42,12 +62,20 @@ struct Shortages {
     last_said: Option<Instant>,
 }
 
+/// What keeps listeners from accepting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lack {
+    Nothing,
+    Places,
+    Memory,
+}
+
 /// For metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) taken: u64,
     pub(crate) by_worker: Vec<u64>,
-    /// Over a limit.
+    /// Over the limit of an address.
     pub(crate) refused: u64,
     /// For want of a descriptor or memory.
     pub(crate) shortages: u64,
@@ -73,28 +101,75 @@ impl Places {
         workers: usize,
     ) -> Self {
         let taken = Mutex::new(Taken { by_worker: vec![0; workers], ..Taken::default() });
-        Self { total, per_address, trusted_proxies, taken, closed: AtomicBool::new(false) }
+        Self {
+            total,
+            per_address,
+            trusted_proxies,
+            taken,
+            closed: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            changed: Notify::new(),
+        }
     }
 
-    /// While closed, there is no place for anyone.
+    /// While closed, there is no room for anyone.
     pub(crate) fn close(&self, closed: bool) {
         self.closed.store(closed, Ordering::Relaxed);
+        if !closed {
+            self.changed.notify_waiters();
+        }
     }
 
-    /// For a connection that this worker has accepted; `None` where the limit is reached.
-    pub(crate) fn take(self: &Arc<Self>, address: IpAddr, worker: usize) -> Option<Place> {
-        if self.closed.load(Ordering::Relaxed) {
-            return None;
+    /// Waits until one more may be accepted. Another worker may be faster: then [`Self::take`] says so.
+    pub(crate) async fn room(&self) {
+        if self.lack() == Lack::Nothing {
+            return;
         }
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // What changes from here on is heard of, even if it changes before the wait begins.
+            changed.as_mut().enable();
+            let _waiting = match self.lack() {
+                Lack::Nothing => return,
+                Lack::Places => Some(Waiting::new(self)),
+                Lack::Memory => None,
+            };
+            if self.lack() != Lack::Nothing {
+                changed.await;
+            }
+        }
+    }
+
+    /// Whether a listener waits because the limit on all connections is reached.
+    pub(crate) fn are_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    fn lack(&self) -> Lack {
+        if self.closed.load(Ordering::Relaxed) {
+            return Lack::Memory;
+        }
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_full(&taken) { Lack::Places } else { Lack::Nothing }
+    }
+
+    fn is_full(&self, taken: &Taken) -> bool {
+        self.total.is_some_and(|limit| taken.total >= limit)
+    }
+
+    /// For a connection that this worker has accepted.
+    pub(crate) fn take(self: &Arc<Self>, address: IpAddr, worker: usize) -> Result<Place, NoPlace> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = self.total.is_some_and(|limit| taken.total >= limit);
-        let Some(address) = (if full { None } else { self.count(&mut taken, address) }) else {
+        if self.is_full(&taken) {
+            return Err(NoPlace::Full);
+        }
+        let Some(address) = self.count(&mut taken, address) else {
             taken.refused += 1;
-            return None;
+            return Err(NoPlace::Address);
         };
         taken.total += 1;
         let worker = taken.join_fewest(worker);
-        Some(Place { places: Arc::clone(self), address, worker })
+        Ok(Place { places: Arc::clone(self), address, worker })
     }
 
     /// What the address counts as, if at all; `None` where there are enough of it.
@@ -184,6 +259,23 @@ impl Drop for Place {
         taken.total -= 1;
         taken.by_worker[self.worker] -= 1;
         taken.leave(self.address);
+        drop(taken);
+        if self.places.are_waited_for() {
+            self.places.changed.notify_waiters();
+        }
+    }
+}
+
+impl<'p> Waiting<'p> {
+    fn new(places: &'p Places) -> Self {
+        places.waiting.fetch_add(1, Ordering::SeqCst);
+        Self(places)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -209,11 +301,40 @@ mod tests {
         let places = Arc::new(Places::new(Some(3), Some(2), Networks::default(), 1));
         let one = places.take(address("10.0.0.1"), 0).unwrap();
         let _two = places.take(address("10.0.0.1"), 0).unwrap();
-        assert!(places.take(address("10.0.0.1"), 0).is_none());
+        assert_eq!(places.take(address("10.0.0.1"), 0).unwrap_err(), NoPlace::Address);
         let _three = places.take(address("10.0.0.2"), 0).unwrap();
-        assert!(places.take(address("10.0.0.3"), 0).is_none());
+        assert_eq!(places.take(address("10.0.0.3"), 0).unwrap_err(), NoPlace::Full);
         drop(one);
-        assert!(places.take(address("10.0.0.1"), 0).is_some());
+        assert!(places.take(address("10.0.0.1"), 0).is_ok());
+    }
+
+    #[tokio::test]
+    async fn listeners_wait_for_a_place_and_say_so() {
+        let places = Arc::new(Places::new(Some(1), None, Networks::default(), 1));
+        let waits = async || {
+            let mut one = pin!(places.room());
+            let mut other = pin!(places.room());
+            assert!(is_pending(&mut one) && is_pending(&mut other));
+            (one.await, other.await)
+        };
+        places.room().await;
+        let only = places.take(address("10.0.0.1"), 0).unwrap();
+        let ends = async {
+            assert!(places.are_waited_for());
+            drop(only);
+        };
+        tokio::join!(biased; waits(), ends);
+        places.close(true);
+        let opens = async {
+            assert!(!places.are_waited_for(), "memory is waited for, and not places");
+            places.close(false);
+        };
+        tokio::join!(biased; waits(), opens);
+        assert!(!places.are_waited_for());
+    }
+
+    fn is_pending<F: Future>(future: &mut std::pin::Pin<&mut F>) -> bool {
+        future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending()
     }
 
     #[test]
@@ -221,14 +342,14 @@ mod tests {
         let trusted = [Network::parse("10.0.0.0/8").unwrap()].into_iter().collect();
         let places = Arc::new(Places::new(Some(4), Some(1), trusted, 1));
         let mut all: Vec<Place> = (0..4).map(|_| places.take(address("10.0.0.1"), 0).unwrap()).collect();
-        assert!(places.take(address("10.0.0.1"), 0).is_none());
+        assert_eq!(places.take(address("10.0.0.1"), 0).unwrap_err(), NoPlace::Full);
         assert!(all[0].pass_to(address("192.0.2.1")) && all[1].pass_to(address("192.0.2.2")));
         assert!(!all[2].pass_to(address("192.0.2.1")));
         assert!(all[3].pass_to(address("10.0.0.2")));
         all.remove(0);
         assert!(all[1].pass_to(address("192.0.2.1")));
         all.clear();
-        assert_eq!(places.counts(), Counts { taken: 0, by_worker: vec![0], refused: 2, shortages: 0 });
+        assert_eq!(places.counts(), Counts { taken: 0, by_worker: vec![0], refused: 1, shortages: 0 });
         assert!(places.taken.lock().unwrap().by_address.is_empty());
     }
 

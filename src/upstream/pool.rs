@@ -92,7 +92,8 @@ pub(super) enum Held {
 /// 15 s: below what common servers allow, so that we rarely send into a connection that is just being closed.
 const IDLE_SWEEPS: u32 = 3;
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
-const MAX_IDLE: usize = 256;
+/// As many as may be under way by default. Fewer would make a crowd connect anew for each request; what is not used ends soon.
+const MAX_IDLE: usize = 4096;
 const MAX_PINNED: usize = 1024;
 const WARN_EVERY: Duration = Duration::from_secs(10);
 

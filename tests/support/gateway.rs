@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -126,9 +126,19 @@ impl Gateway {
         self.child.id()
     }
 
-    /// Waits for the end, however it comes.
+    /// Waits for the end, however it comes. A gateway that does not end is killed.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        self.child.wait().unwrap()
+        let (ended, has_ended) = channel::<()>();
+        let id = self.id().to_string();
+        let watchdog = thread::spawn(move || {
+            if has_ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                let _ = Command::new("kill").args(["-s", "KILL", &id]).status();
+            }
+        });
+        let status = self.child.wait().unwrap();
+        drop(ended);
+        watchdog.join().unwrap();
+        status
     }
 
     /// Ends it as an operator would, and waits.

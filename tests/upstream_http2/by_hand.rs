@@ -380,7 +380,7 @@ async fn connections_that_take_no_more_requests_are_among_the_most_that_there_ma
     assert_eq!(within(client.get("/")).await.body, "held");
 }
 
-/// Longer than others, since the silence that is too long is.
+/// Takes longer than other tests, since the silence that is too long is 5 s.
 #[tokio::test]
 async fn a_dead_connection_is_left_even_if_every_caller_gives_up_early() {
     let gateway = gateway(|mut service| async move {
@@ -395,10 +395,16 @@ async fn a_dead_connection_is_left_even_if_every_caller_gives_up_early() {
     .await;
     let client = Client::http2(&gateway);
     assert_eq!(within(client.get("/")).await.body, "connection 0");
-    for _ in 0..3 {
-        let mut connection = client.connect().await;
-        let given_up = timeout(Duration::from_millis(1800), connection.begin(request("GET", "/"))).await;
-        assert!(given_up.is_err());
-    }
-    assert_eq!(within(client.get("/")).await.body, "connection 1");
+    let mut given_up = 0;
+    let answered = async {
+        loop {
+            let mut connection = client.connect().await;
+            match timeout(Duration::from_millis(500), connection.send(request("GET", "/"))).await {
+                Ok(answer) => return answer.body,
+                Err(_) => given_up += 1,
+            }
+        }
+    };
+    assert_eq!(within(answered).await, "connection 1");
+    assert!(given_up > 1, "{given_up}");
 }
