@@ -170,27 +170,40 @@ async fn a_client_that_never_opens_its_window_is_cut_off_and_holds_no_place_mean
 }
 
 #[tokio::test]
-async fn one_address_has_so_many_connections_and_no_more() {
-    for limits in ["connections_per_address: 2", "connections: 2"] {
-        let (_upstream, gateway) = patient_but(limits).await;
-        let client = Client::new(&gateway);
-        let (mut first, mut second) = (client.connect().await, client.connect().await);
-        assert_eq!(first.send(request("GET", "/x")).await.status, 200);
-        assert_eq!(second.send(request("GET", "/x")).await.status, 200);
-        assert_eq!(Wire::new(client.tcp().await.unwrap()).rest().await, b"");
-        assert!(client.try_connect().await.is_err());
-        drop(first);
-        // The place is free once the gateway has seen the end of its connection.
-        let again = async {
-            loop {
-                if let Ok(connection) = client.try_connect().await {
-                    break connection;
-                }
+async fn connections_of_one_address_beyond_its_limit_are_closed() {
+    let (_upstream, gateway) = patient_but("connections_per_address: 2").await;
+    let client = Client::new(&gateway);
+    let (mut first, mut second) = (client.connect().await, client.connect().await);
+    assert_eq!(first.send(request("GET", "/x")).await.status, 200);
+    assert_eq!(second.send(request("GET", "/x")).await.status, 200);
+    assert_eq!(Wire::new(client.tcp().await.unwrap()).rest().await, b"");
+    assert!(client.try_connect().await.is_err());
+    drop(first);
+    // The place is free once the gateway has seen the end of its connection.
+    let again = async {
+        loop {
+            if let Ok(connection) = client.try_connect().await {
+                break connection;
             }
-        };
-        assert_eq!(within(again).await.send(request("GET", "/x")).await.status, 200);
-        assert_eq!(second.send(request("GET", "/x")).await.status, 200);
-    }
+        }
+    };
+    assert_eq!(within(again).await.send(request("GET", "/x")).await.status, 200);
+    assert_eq!(second.send(request("GET", "/x")).await.status, 200);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_total_wait_for_a_place() {
+    let (_upstream, gateway) = patient_but("connections: 2").await;
+    let client = Client::new(&gateway);
+    let (mut first, mut second) = (client.connect().await, client.connect().await);
+    assert_eq!(first.send(request("GET", "/x")).await.status, 200);
+    assert_eq!(second.send(request("GET", "/x")).await.status, 200);
+    // The kernel accepts it; its handshake begins when the first connection has ended.
+    let waiting = client.tcp().await.unwrap();
+    drop(first);
+    let stream = within(client.tls_on(waiting)).await.unwrap();
+    let mut third = Client::over(stream).await.unwrap();
+    assert_eq!(third.send(request("GET", "/x")).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
