@@ -176,8 +176,8 @@ async fn connections_of_one_address_beyond_its_limit_are_closed() {
     let (mut first, mut second) = (client.connect().await, client.connect().await);
     assert_eq!(first.send(request("GET", "/x")).await.status, 200);
     assert_eq!(second.send(request("GET", "/x")).await.status, 200);
-    assert_eq!(Wire::new(client.tcp().await.unwrap()).rest().await, b"");
-    assert!(client.try_connect().await.is_err());
+    // Closed with a reset, at once or within the handshake.
+    assert!(within(client.try_connect()).await.is_err());
     drop(first);
     // The place is free once the gateway has seen the end of its connection.
     let again = async {
