@@ -37,7 +37,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("prometheus_client::", &["src/telemetry/"]),
     ("tracing_subscriber::", &["src/telemetry/"]),
     ("quick_cache::", &["src/trust/"]),
-    ("rustix::", &["src/issuer/offload.rs", "src/audit/disk.rs", "src/app/"]),
+    ("rustix::", &["src/issuer/offload.rs", "src/audit/disk.rs", "src/app/", "src/config/resolve/folders.rs"]),
     ("argon2::", &["src/issuer/", "src/cli/"]),
     ("SystemTime::now", &["src/clock.rs"]),
     ("std::time::Instant::now", &["src/clock.rs"]),

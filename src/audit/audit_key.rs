@@ -66,6 +66,11 @@ impl AuditKey {
         Ok(key)
     }
 
+    /// Whether this folder has a key, so that none need be made.
+    pub(crate) fn is_in(folder: &Path) -> bool {
+        folder.join(PRIVATE).exists()
+    }
+
     /// Says what [`Self::open`] would of a key that is there.
     pub(crate) fn check(folder: &Path) -> Result<(), AuditKeyError> {
         let path = folder.join(PRIVATE);

@@ -142,6 +142,7 @@ fn decode(source: &Source, faults: &mut Faults, surroundings: &Surroundings<'_>)
         }
     };
     source.hide(secrecy::hidden(source.text(), &tree));
+    source.show_keys(secrecy::shown_keys(&tree));
     for odd in &tree.oddities {
         faults.at(odd.span, odd.value.message(source.quote(odd.span)));
     }

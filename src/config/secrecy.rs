@@ -28,6 +28,50 @@ pub(super) fn hidden(text: &str, tree: &Tree<'_>) -> Vec<Span> {
     spans
 }
 
+/// Keys below `oauth.clients` that may be shown although their lines hold secrets: the ids of clients, and what is written as keys
+/// are. In order.
+pub(super) fn shown_keys(tree: &Tree<'_>) -> Vec<Span> {
+    let mut keys = Vec::new();
+    let clients = tree.root.iter().flat_map(|root| below(root, TOP_LEVEL, "oauth"));
+    for (id, client) in clients.flat_map(|oauth| below(oauth, OAUTH, "clients")).flat_map(pairs) {
+        keys.extend((matches!(client.value, Node::Map(_)) && is_written_as_id(&id.value)).then_some(id.span));
+        for (key, value) in pairs(client).iter().filter(|(key, _)| is_written_as_key(&key.value)) {
+            keys.push(key.span);
+            if let (Some(_), Node::List(secrets)) = (suggest::closest(&key.value, &["secrets"]), &value.value) {
+                let of_secrets = secrets.iter().flat_map(pairs).map(|(key, _)| key);
+                keys.extend(of_secrets.filter(|key| is_written_as_key(&key.value)).map(|key| key.span));
+            }
+        }
+    }
+    keys.sort_unstable();
+    keys
+}
+
+type Pair<'n> = (At<Cow<'n, str>>, At<Node<'n>>);
+
+fn pairs<'t, 'n>(node: &'t At<Node<'n>>) -> &'t [Pair<'n>] {
+    if let Node::Map(pairs) = &node.value { pairs } else { &[] }
+}
+
+/// What stands under this key, however it is misspelt.
+fn below<'t, 'n>(
+    node: &'t At<Node<'n>>,
+    known: &'static [&'static str],
+    name: &'static str,
+) -> impl Iterator<Item = &'t At<Node<'n>>> {
+    let is_meant = move |(key, _): &&Pair<'n>| suggest::closest(&key.value, known) == Some(name);
+    pairs(node).iter().filter(is_meant).map(|(_, value)| value)
+}
+
+fn is_written_as_id(id: &str) -> bool {
+    id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+/// Our keys are no longer, and made of these characters; secrets that are worth the name are not.
+fn is_written_as_key(key: &str) -> bool {
+    key.len() <= 16 && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
 /// What to hide of a file whose syntax is broken at a place: all but that line, and that one too unless it stands in
 /// a section that holds no secrets.
 pub(super) fn hidden_around(text: &str, at: Span) -> Vec<Span> {
@@ -190,7 +234,10 @@ mod tests {
     fn source(text: &str) -> Source {
         let source = Source::new(Path::new("gateway.yaml"), text.to_owned());
         source.hide(match tree::read(text) {
-            Ok(tree) => hidden(text, &tree),
+            Ok(tree) => {
+                source.show_keys(shown_keys(&tree));
+                hidden(text, &tree)
+            }
             Err(fault) => hidden_around(text, fault.span),
         });
         source
@@ -203,7 +250,7 @@ mod tests {
         for start in text.char_indices().map(|(start, _)| start) {
             for end in [text.len(), text.len().min(start + 1)] {
                 let span = Span::new(start, if text.is_char_boundary(end) { end } else { start });
-                let excerpt = source.excerpt(span).map(|excerpt| excerpt.line).unwrap_or_default();
+                let excerpt = source.excerpt(span).map(|excerpt| excerpt.line.into_owned()).unwrap_or_default();
                 assert!(!excerpt.contains(CANARY), "{excerpt}\nof\n{text}");
                 let quoted = [source.quote(span), source.quote_key(span)].into_iter().flatten().collect::<String>();
                 assert!(!quoted.contains("3cr3"), "{quoted}\nof\n{text}");
@@ -297,6 +344,35 @@ mod tests {
         ] {
             never_shown(text);
         }
+    }
+
+    #[track_caller]
+    fn excerpt(text: &str, part: &str) -> String {
+        let start = text.find(part).unwrap();
+        let source = source(text);
+        let excerpt = source.excerpt(Span::new(start, start + part.len())).unwrap();
+        format!("{}|{}", excerpt.line, &excerpt.line[excerpt.marked])
+    }
+
+    #[test]
+    fn of_a_line_with_a_secret_the_keys_are_shown() {
+        let text = "oauth:\n  clients:\n    app: {secrets: [{value: s3cr3t, expires: 1}], scops: [a], token_ttl: 99h} # s3cr3t";
+        let line = "    app: {secrets: [{value: *** expires: *** scops: [*** token_ttl: ***";
+        for (part, marked) in [
+            ("app", "app"),
+            ("value", "value"),
+            ("s3cr3t", "***"),
+            ("expires", "expires"),
+            ("scops", "scops"),
+            ("99h", "***"),
+        ] {
+            assert_eq!(excerpt(text, part), format!("{line}|{marked}"), "{part}");
+        }
+        let text = "oauth:\n  clients:\n    app:\n      secrets:\n        - hash: \"s3cr3t\"\n          value: -s3cr3t";
+        assert_eq!(excerpt(text, "\"s3cr3t"), "        - hash: ***|***");
+        assert_eq!(excerpt(text, "-s3cr3t"), "          value: ***|***");
+        let text = "oauth:\n  clients:\n    app: {secrets: [{valu: 1, 's3cr3t': 2, SECRET: 3, s_c_r_t_s_c_r_t_s_: 4}]}";
+        assert_eq!(excerpt(text, "valu"), "    app: {secrets: [{valu: ***|valu");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Turns a [`Span`] into line and column, into a quotation for a message, or into the line printed under one. Text on
 //! a line that may hold a secret is never given out: not the value, not its neighbours, not a comment beside it.
 //!
+//! Of such a line only keys are shown that [`Source::show_keys`] has been told of, and `***` for all else.
+//!
 //! Invariant: until [`Source::hide`] has been told which spans are secret, everything is.
 
 use std::borrow::Cow;
@@ -15,6 +17,7 @@ pub(crate) struct Source {
     folder: PathBuf,
     text: String,
     hidden: OnceCell<Vec<Span>>,
+    keys: OnceCell<Vec<Span>>,
     line_starts: OnceCell<Vec<u32>>,
     /// The offset that was last asked for and its column: on a very long line the next count goes on from there.
     last: Cell<(u32, usize)>,
@@ -45,7 +48,7 @@ pub(crate) struct Place {
 /// One line of the source, with the bytes of it that a fault is about.
 pub(super) struct Excerpt<'s> {
     pub(super) number: usize,
-    pub(super) line: &'s str,
+    pub(super) line: Cow<'s, str>,
     pub(super) marked: std::ops::Range<usize>,
 }
 
@@ -68,6 +71,7 @@ impl Source {
             folder: path.parent().unwrap_or(Path::new("")).to_owned(),
             text,
             hidden: OnceCell::new(),
+            keys: OnceCell::new(),
             line_starts: OnceCell::new(),
             last: Cell::new((0, 1)),
         }
@@ -120,7 +124,8 @@ impl Source {
     /// Quotes a key. Its line may hold a secret, as long as the key is none.
     pub(crate) fn quote_key(&self, span: Span) -> Option<String> {
         let secret = self.hidden_from(span.start)?;
-        let shown = secret.is_none_or(|secret| secret.start >= span.end);
+        let is_key = self.keys().binary_search(&span).is_ok();
+        let shown = is_key || secret.is_none_or(|secret| secret.start >= span.end);
         shown.then(|| self.quote_harmless(span))
     }
 
@@ -131,11 +136,53 @@ impl Source {
     }
 
     pub(super) fn excerpt(&self, span: Span) -> Option<Excerpt<'_>> {
-        let line = self.shown_line(span)?;
+        let Some(line) = self.shown_line(span) else {
+            return self.masked(span);
+        };
         let number = self.line_of(span);
         let from = (span.start - self.line_start(number)) as usize;
         let to = (from + span.range().len()).min(line.len()).max(from);
-        Some(Excerpt { number: number + 1, line, marked: from..to })
+        Some(Excerpt { number: number + 1, line: line.into(), marked: from..to })
+    }
+
+    /// The keys of a line that is not shown, and `***` for what stands between them.
+    fn masked(&self, span: Span) -> Option<Excerpt<'_>> {
+        self.hidden.get()?;
+        let number = self.line_of(span);
+        let line = self.line_span(number);
+        let first = self.keys().partition_point(|key| key.start < line.start);
+        let keys: Vec<Span> = self.keys()[first..].iter().copied().take_while(|key| key.end <= line.end).collect();
+        if keys.is_empty() || line.range().len() > SHOWN_BYTES {
+            return None;
+        }
+        let (mut masked, mut marked, mut at) = (String::new(), 0..0, line.start);
+        let mut push = |text: &str, part: Span, is_key: bool| {
+            let from = masked.len();
+            masked.push_str(text);
+            if (part.start..part.end).contains(&span.start) {
+                let (offset, mask) = ((span.start - part.start) as usize, text.find(MASK).unwrap_or(text.len()));
+                let of_part = match is_key {
+                    true => 0..text.len(),
+                    // What opens a list or a map stands as it was.
+                    false if offset < mask => offset..offset + 1,
+                    false => mask..text.len().min(mask + MASK.len()),
+                };
+                marked = from + of_part.start..from + of_part.end;
+            }
+        };
+        for key in keys {
+            let gap = Span { start: at, end: key.start };
+            push(&between(&self.text[gap.range()], at == line.start), gap, false);
+            push(&self.text[key.range()], key, true);
+            at = key.end;
+        }
+        let rest = Span { start: at, end: line.end.max(at + 1) };
+        push(between(self.text[at as usize..line.end as usize].trim_end(), false).trim_end(), rest, false);
+        Some(Excerpt { number: number + 1, line: masked.into(), marked })
+    }
+
+    fn keys(&self) -> &[Span] {
+        self.keys.get().map_or(&[], Vec::as_slice)
     }
 
     pub(super) fn text(&self) -> &str {
@@ -145,6 +192,11 @@ impl Source {
     /// Declares what is secret, once; all else may be shown from now on. `spans` are in order and do not overlap.
     pub(super) fn hide(&self, spans: Vec<Span>) {
         let _ = self.hidden.set(spans);
+    }
+
+    /// Declares which keys are no secrets although their lines hold some, once and in order.
+    pub(super) fn show_keys(&self, spans: Vec<Span>) {
+        let _ = self.keys.set(spans);
     }
 
     /// The line on which `span` begins, if nothing on it is secret.
@@ -203,6 +255,16 @@ pub(super) fn speaks_of_secrets(line: &str) -> bool {
 pub(super) fn has_credentials(line: &str) -> bool {
     line.split("://").skip(1).any(|rest| rest.split_whitespace().next().is_some_and(|url| url.contains('@')))
 }
+
+/// What stands before a key, as far as it opens a list or a map; the rest may be a secret.
+fn between(gap: &str, begins_line: bool) -> String {
+    let opens = |c: char| matches!(c, ' ' | '\t' | ':' | '{' | '[') || (begins_line && c == '-');
+    let rest = gap.trim_start_matches(opens);
+    let opening = &gap[..gap.len() - rest.len()];
+    if rest.is_empty() { opening.to_owned() } else { format!("{opening}{MASK} ") }
+}
+
+const MASK: &str = "***";
 
 fn shorten(text: &str, limit: usize) -> Cow<'_, str> {
     match text.char_indices().nth(limit) {

@@ -73,6 +73,7 @@ impl Resolver<'_> {
             self_signed: raw.self_signed.value,
         };
         if files.self_signed && files.are_missing() {
+            let _ = self.writable_file(cert, &files.cert).and_then(|()| self.writable_file(key, &files.key));
             return Some(files);
         }
         if let Err(error) = files.load() {

@@ -5,6 +5,7 @@
 //! configuration names are read here, never written.
 
 mod cors;
+mod folders;
 mod header_rules;
 mod issuers;
 mod listeners;
@@ -82,7 +83,8 @@ impl Resolver<'_> {
         let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, allow_literal_secrets));
         let issuers = self.issuers(raw.issuers, oauth.as_ref());
         let revoked = self.revoked(&raw.revoked, &names, oauth.as_ref(), &issuers);
-        let state_directory = self.state_directory(&raw.state_directory);
+        let is_file = matches!(raw.audit.file.value, AuditFile::Path(_));
+        let state_directory = self.state_directory(&raw.state_directory, &revoked, (oauth.is_some(), is_file));
         let mut dialled = Dialled::default();
         let upstreams = self.upstreams(raw.upstreams, workers, &mut dialled);
         let dns = raw.dns.servers.and_then(Result::ok).map(|list| list.value.items);
@@ -219,6 +221,8 @@ impl Resolver<'_> {
             };
             let message = self.as_written(in_our_words(&error), raw.file.span, written);
             self.faults.at(raw.file.span, message);
+        } else if let (AuditFile::Path(written), Target::File(path)) = (&raw.file.value, &target) {
+            let _ = self.writable_file(&At { value: written.clone(), span: raw.file.span }, path);
         }
         let state = self.source.locate(&state_directory.value);
         if let (Target::File(_), Err(error)) = (&target, AuditKey::check(&state)) {

@@ -84,6 +84,9 @@ impl Resolver<'_> {
         if let Err(error) = ring_store::check(&ring) {
             let message = self.as_written(in_our_words(&error), raw.directory.span, &raw.directory.value);
             self.faults.at(raw.directory.span, message);
+        } else if !ring_store::peek(&ring).is_ok_and(|ring| ring.is_some()) {
+            // The first key is made at the start.
+            let _ = self.writable_folder(&raw.directory, &ring.directory);
         }
         ring
     }

@@ -8,10 +8,12 @@ use super::super::raw::revocation::RawRevocation;
 use super::super::source::At;
 use super::super::types::{ExternalIssuer, Oauth};
 use super::{Names, Resolved, Resolver, in_our_words};
+use crate::audit::audit_key::AuditKey;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::trust::issuer::IssuerSettings;
 use crate::trust::revocation::{Entry, MAX_ENTRIES, Target};
+use crate::trust::revocation_keeper::Keeper;
 use crate::trust::revocation_store::Store;
 
 impl Resolver<'_> {
@@ -103,12 +105,23 @@ impl Resolver<'_> {
         self.warnings.push(format!("the client that is revoked in line {line} is none of `oauth.clients`"));
     }
 
-    /// Refused here if it can't be believed, as it would be at the start.
-    pub(super) fn state_directory(&mut self, raw: &At<PathBuf>) -> PathBuf {
+    /// Refused here if it can't be believed or written, as it would be at the start; what it holds is read as it is then.
+    pub(super) fn state_directory(
+        &mut self,
+        raw: &At<PathBuf>,
+        revoked: &[Entry],
+        (keeps_revocations, signs_checkpoints): (bool, bool),
+    ) -> PathBuf {
         let directory = self.source.locate(&raw.value);
-        if let Err(error) = Store::in_directory(&directory).check() {
+        if let Err(error) = Keeper::open(&directory, revoked, self.now) {
             let message = self.as_written(in_our_words(&error), raw.span, &raw.value);
             self.faults.at(raw.span, message);
+            return directory;
+        }
+        let file = Store::in_directory(&directory);
+        let checked = if keeps_revocations { self.writable_file(raw, file.path()) } else { Ok(()) };
+        if checked.is_ok() && signs_checkpoints && !AuditKey::is_in(&directory) {
+            let _ = self.writable_folder(raw, &directory);
         }
         directory
     }

@@ -1,0 +1,91 @@
+//! Folders that the start makes, and files that it opens for writing: whether it could, found out without writing.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, PROC_SUPER_MAGIC, access, statfs};
+
+use super::super::diagnostics::Reported;
+use super::super::source::At;
+use super::{Resolver, in_our_words};
+
+impl Resolver<'_> {
+    /// What the start would say to a folder that it makes, or in which it makes files.
+    pub(super) fn writable_folder(&mut self, at: &At<PathBuf>, folder: &Path) -> Result<(), Reported> {
+        check_folder(folder).map_err(|error| self.unwritable("make files in", at, folder, &error))
+    }
+
+    /// What the start would say to a file that it goes on with; there may be none yet.
+    pub(super) fn writable_file(&mut self, at: &At<PathBuf>, file: &Path) -> Result<(), Reported> {
+        let is_there = fs::symlink_metadata(file).is_ok();
+        let checked =
+            if is_there { may(file, Access::READ_OK | Access::WRITE_OK) } else { check_folder(folder_of(file)) };
+        checked.map_err(|error| self.unwritable("write", at, file, &error))
+    }
+
+    fn unwritable(&mut self, action: &str, at: &At<PathBuf>, path: &Path, error: &io::Error) -> Reported {
+        let shown = path.display().to_string();
+        let mut message = format!("cannot {action} `{shown}`: {}", in_our_words(error));
+        if self.source.has_references(at.span) {
+            // A variable may hold anything, a private key in the place of its path for one.
+            let written = self.source.quote(at.span).unwrap_or_else(|| "the path".to_owned());
+            message = format!("cannot {action} {written}: {}", in_our_words(error));
+        }
+        self.faults.at(at.span, message)
+    }
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn check_folder(folder: &Path) -> io::Result<()> {
+    match fs::metadata(folder) {
+        Ok(metadata) if !metadata.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
+        Ok(_) if is_virtual(folder) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+        Ok(_) => may(folder, Access::WRITE_OK | Access::EXEC_OK),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Err(_) if fs::symlink_metadata(folder).is_ok() => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "a symbolic link that leads nowhere stands there"))
+        }
+        Err(_) => check_folder(folder_of(folder)),
+    }
+}
+
+/// By the user and groups of this process.
+fn may(path: &Path, what: Access) -> io::Result<()> {
+    access(path, what).map_err(io::Error::from)
+}
+
+/// Whoever may write there, /proc takes no new files.
+fn is_virtual(folder: &Path) -> bool {
+    statfs(folder).is_ok_and(|found| found.f_type == PROC_SUPER_MAGIC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn says(folder: &Path, expected: Option<io::ErrorKind>) {
+        assert_eq!(check_folder(folder).err().map(|error| error.kind()), expected, "{}", folder.display());
+    }
+
+    #[test]
+    fn a_folder_that_can_not_be_made_is_found_before() {
+        let home = std::env::temp_dir().join(format!("portcullis-folders-{}", std::process::id()));
+        fs::create_dir_all(&home).unwrap();
+        fs::write(home.join("file"), "").unwrap();
+        std::os::unix::fs::symlink("nowhere", home.join("link")).unwrap();
+        says(&home, None);
+        says(&home.join("new/folder"), None);
+        says(&home.join("file"), Some(io::ErrorKind::NotADirectory));
+        says(&home.join("file/below"), Some(io::ErrorKind::NotADirectory));
+        says(&home.join("link"), Some(io::ErrorKind::AlreadyExists));
+        says(&home.join("link/below"), Some(io::ErrorKind::AlreadyExists));
+        says(Path::new("/proc/none/below"), Some(io::ErrorKind::ReadOnlyFilesystem));
+        assert_eq!(fs::read_dir(&home).unwrap().count(), 2, "nothing was made");
+        fs::remove_dir_all(home).unwrap();
+    }
+}
