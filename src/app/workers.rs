@@ -1,4 +1,4 @@
-//! The workers: one thread each, with a runtime, sockets and everything else of its own.
+//! The worker threads. Each has its own runtime, listener sockets and connection pools.
 
 use std::io;
 use std::net::TcpListener;
@@ -23,10 +23,10 @@ use crate::server::drain::Drain;
 use crate::server::limits::Share;
 use crate::server::places::Places;
 
-/// Room for lines in the audit log's queues, over all workers.
+/// Capacity of the audit log queues, in lines, for all workers together.
 const AUDIT_LINES: usize = 8192;
 
-/// What every worker is given.
+/// Values that every worker gets.
 #[derive(Clone)]
 pub(super) struct Plan {
     pub(super) gates: Vec<Gate>,
@@ -46,10 +46,10 @@ pub(super) fn start(
     plan: &mut Plan,
 ) -> Result<(Workers, Vec<mpsc::Sender<ReportRequest>>), StartError> {
     let (mut workers, mut reports) = (Vec::new(), Vec::new());
-    let with_doors = |sockets: Vec<TcpListener>| sockets.into_iter().zip(accept::doors(config.workers));
-    let mut sockets: Vec<_> = sockets.into_iter().map(with_doors).collect();
+    let with_handoffs = |sockets: Vec<TcpListener>| sockets.into_iter().zip(accept::doors(config.workers));
+    let mut sockets: Vec<_> = sockets.into_iter().map(with_handoffs).collect();
     for number in 0..config.workers {
-        let mine: Vec<(TcpListener, Doors)> = sockets.iter_mut().filter_map(Iterator::next).collect();
+        let worker_sockets: Vec<(TcpListener, Doors)> = sockets.iter_mut().filter_map(Iterator::next).collect();
         let ledger_capacity = AUDIT_LINES.div_ceil(config.workers);
         let share = config.limits.share(config.workers);
         let (plan, rules) = (plan.clone(), config.audit.rules);
@@ -58,8 +58,8 @@ pub(super) fn start(
         let runtime = move || {
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
             let ledger = Rc::new(Ledger::new(plan.lines.clone(), Arc::clone(&plan.health), rules, ledger_capacity));
-            runtime.block_on(work(plan, mine, Rc::clone(&ledger), share, report_requests));
-            // What is still open is dropped with the runtime, and leaves its lines.
+            runtime.block_on(run_worker(plan, worker_sockets, Rc::clone(&ledger), share, report_requests));
+            // Connections that are still open are dropped with the runtime, and their audit records are written.
             drop(runtime);
             ledger.finish();
             drop(ended);
@@ -67,7 +67,7 @@ pub(super) fn start(
         };
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             if let Err(error) = runtime() {
-                tracing::error!(%error, "a worker could not start");
+                tracing::error!(%error, "cannot start a worker");
             }
         })?;
         workers.push((thread, has_ended));
@@ -76,8 +76,8 @@ pub(super) fn start(
     Ok((workers, reports))
 }
 
-/// One worker's life: its listeners, and what it tends beside them.
-async fn work(
+/// Runs one worker: its listeners and its background tasks.
+async fn run_worker(
     plan: Plan,
     sockets: Vec<(TcpListener, Doors)>,
     ledger: Rc<Ledger>,
@@ -86,13 +86,14 @@ async fn work(
 ) {
     let pressure = Pressure::new(share.in_flight, plan.memory_is_short);
     let worker = Rc::new(Worker::new(plan.snapshot, ledger, share, pressure));
-    let tending = tokio::task::spawn_local(tend(Rc::clone(&worker), plan.drain.clone(), reports));
+    let background_tasks =
+        tokio::task::spawn_local(run_background_tasks(Rc::clone(&worker), plan.drain.clone(), reports));
     let mut listeners = tokio::task::JoinSet::new();
     for ((socket, doors), gate) in sockets.into_iter().zip(plan.gates) {
         let listener = match tokio::net::TcpListener::from_std(socket) {
             Ok(listener) => listener,
             Err(error) => {
-                tracing::error!(%error, "a listener could not start");
+                tracing::error!(%error, "cannot start a listener");
                 continue;
             }
         };
@@ -101,11 +102,11 @@ async fn work(
         listeners.spawn_local(accept::run(listener, doors, Arc::clone(&plan.places), drain, serve));
     }
     while listeners.join_next().await.is_some() {}
-    tending.abort();
+    background_tasks.abort();
 }
 
-/// What a worker does beside its requests. Each is a task of its own, so that none takes another with it.
-async fn tend(worker: Rc<Worker>, drain: Drain, reports: mpsc::Receiver<ReportRequest>) {
+/// Background tasks of a worker. Each is a separate task, so that a panic in one does not stop the others.
+async fn run_background_tasks(worker: Rc<Worker>, drain: Drain, reports: mpsc::Receiver<ReportRequest>) {
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn_local(Rc::clone(&worker).keep_watch());
     tasks.spawn_local(Rc::clone(&worker).feel_pressure());
@@ -115,8 +116,8 @@ async fn tend(worker: Rc<Worker>, drain: Drain, reports: mpsc::Receiver<ReportRe
     tasks.spawn_local(Rc::clone(&worker).tell_folded());
     tasks.spawn_local(Rc::clone(&worker).report(reports));
     while let Some(ended) = tasks.join_next().await {
-        if let Err(died) = ended {
-            tracing::error!(%died, "a worker's own task died");
+        if let Err(error) = ended {
+            tracing::error!(%error, "a background task of a worker panicked");
         }
     }
 }

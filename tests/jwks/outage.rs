@@ -100,7 +100,7 @@ async fn a_set_beyond_its_time_serves_is_counted_and_readyz_names_its_issuer() {
         world.accepts(&token(&key, &iss)).await;
     }
     let (status, ready) = admin(&world, "/readyz").await;
-    assert_eq!((status, &*ready), (200, "ok\nissuer `corp` is out of reach: its last good keys serve\n"));
+    assert_eq!((status, &*ready), (200, "ok\nissuer `corp` is unreachable: its last known good keys are used\n"));
     let (_, page) = admin(&world, "/metrics").await;
     assert!(page.contains("\nportcullis_jwks_stale_served_total{issuer=\"corp\"} 3\n"), "{page}");
     assert!(page.contains("\nportcullis_jwks_fetch_total{issuer=\"corp\",result=\"ok\"} 0\n"), "{page}");
@@ -136,7 +136,7 @@ async fn files_that_are_not_what_was_kept_of_this_issuer_are_ignored_with_a_warn
         world.failed("corp");
         world.refuses(&token(&key, &iss), 503, "keys_unavailable").await;
         let (status, ready) = admin(&world, "/readyz").await;
-        assert_eq!((status, &*ready), (200, "ok\nissuer `corp` is out of reach: its tokens get 503\n"));
+        assert_eq!((status, &*ready), (200, "ok\nissuer `corp` is unreachable: requests with its tokens get 503\n"));
     }
 }
 
