@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-/// `cannot fetch …: connection refused`, cause after cause.
+/// Prints an error and its causes: `cannot fetch …: connection refused`.
 pub(crate) struct Chain<'e>(pub(crate) &'e dyn Error);
 
 impl fmt::Display for Chain<'_> {
