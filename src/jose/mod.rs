@@ -1,7 +1,7 @@
 //! Keys, key sets, signing and verifying: JWS and JWK (RFC 7515, RFC 7517). OAuth is not handled here.
 //!
 //! Only this module uses `jsonwebtoken`, for the JWK types and thumbprints. aws-lc makes and verifies signatures with
-//! keys that are parsed once. `jsonwebtoken` would parse the key at every call, which makes an RSA verification 2.6
+//! keys that are parsed once. `jsonwebtoken` would parse the key at every call, which makes an RSA signature 2.6
 //! times as expensive. Its claim checks are not used either, because they accept invalid tokens (a float `exp`, an
 //! array for `iss`, `crit`). [`header`] and [`claims`] are strict instead.
 
