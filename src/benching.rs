@@ -1,4 +1,5 @@
-//! What the microbenchmarks in `bench/` measure, each as one value that is set up and one call: nothing else needs this.
+//! Entry points of the microbenchmarks in `bench/`: each sets up one value and measures one call. Only benchmarks use
+//! this.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
@@ -29,7 +30,7 @@ use crate::trust::verify::{Expectations, Trust, Verified};
 const ISSUER: &str = "https://gateway.example.com";
 const AUDIENCE: &str = "https://api.example.com";
 
-/// A token, an issuer that has signed it, and a cache that holds it.
+/// A token, the issuer that signed it, and a cache that holds it.
 #[derive(Debug)]
 pub struct Verifying {
     token: String,
@@ -38,7 +39,7 @@ pub struct Verifying {
 }
 
 impl Verifying {
-    /// `None` where there is no such algorithm: `RS256`, `ES256` and `EdDSA` are some that there are.
+    /// `None` if the algorithm is unknown. Known ones are `RS256`, `PS256`, `ES256`, `ES384` and `EdDSA`.
     pub fn new(algorithm: &str) -> Option<Self> {
         let algorithm = Algorithm::ALL.into_iter().find(|known| known.as_str() == algorithm)?;
         let (key, _) = SigningKey::generate(algorithm).ok()?;
@@ -57,12 +58,12 @@ impl Verifying {
         Some(verifying)
     }
 
-    /// Judges the token as one that was never seen, its signature included. True if it is good.
+    /// Verifies the token in full, signature included, as after a cache miss. True if it is valid.
     pub fn miss(&self) -> bool {
         self.verified().is_some()
     }
 
-    /// Finds the token in the cache, and judges it again. True if it is good.
+    /// Finds the token in the cache and revalidates it. True if it is valid.
     pub fn hit(&self) -> bool {
         let found = self.cache.get(self.token.as_bytes());
         let (now, instant) = (clock::now(), tokio::time::Instant::now());
@@ -71,7 +72,7 @@ impl Verifying {
 
     fn verified(&self) -> Option<Verified> {
         let verify = pin!(self.trust.verify(&self.token, Expectations::any_route(), clock::now()));
-        // Our own keys are in memory: there is nothing to wait for.
+        // The gateway's own keys are in memory, so the future is ready at once.
         match verify.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(judged) => judged.ok(),
             Poll::Pending => None,
@@ -93,7 +94,7 @@ fn settings(algorithm: Algorithm) -> Option<IssuerSettings> {
     })
 }
 
-/// A rate limit that so many clients use.
+/// A rate limit with the given number of clients.
 #[derive(Debug)]
 pub struct Limiting {
     limit: Limit,
@@ -119,7 +120,7 @@ impl Limiting {
     }
 }
 
-/// Writes the line of an allowed request, its caller's part written before, as the corridor does. The buffer grows by it.
+/// Appends the line of an allowed request to the buffer. The caller's part is written beforehand, as for real requests.
 pub fn audit_line(buffer: &mut Vec<u8>, caller: &[u8]) {
     Record {
         time: clock::now(),
@@ -140,7 +141,7 @@ pub fn audit_line(buffer: &mut Vec<u8>, caller: &[u8]) {
     .write(buffer);
 }
 
-/// The caller's part of audit lines.
+/// The caller's part of an audit line.
 pub fn audit_caller() -> Box<[u8]> {
     Described {
         verified: true,

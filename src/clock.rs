@@ -1,6 +1,6 @@
 //! The only reader of the system clock.
 //!
-//! Everything else takes the time as a parameter, so that tests choose it.
+//! All other code takes the time as a parameter, so that tests can choose it.
 
 use std::cell::Cell;
 use std::fmt;
@@ -34,8 +34,8 @@ impl UnixTime {
         self.millis / 1000
     }
 
-    /// Reads RFC 3339 §5.6 in capitals, with an offset, to the millisecond at most. `None` for anything else, a leap second too:
-    /// this count has no room for it.
+    /// Reads RFC 3339 §5.6 in upper case, with an offset and at most milliseconds. Gives `None` for anything else. A
+    /// leap second also gives `None`: this type cannot represent it.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if !is_rfc_3339(text) {
             return None;
@@ -44,12 +44,12 @@ impl UnixTime {
         Some(Self { millis: u64::try_from(time.as_millisecond()).ok()? })
     }
 
-    /// RFC 3339 without milliseconds, in UTC: for people.
+    /// RFC 3339 without milliseconds, in UTC, for humans.
     pub(crate) fn to_the_second(self) -> String {
         format!("{}Z", date_and_time(self.seconds()).as_str())
     }
 
-    /// RFC 3339 with milliseconds, in UTC, without the formatting machinery.
+    /// RFC 3339 with milliseconds, in UTC, without `fmt` (faster).
     pub(crate) fn print(self) -> [u8; 24] {
         let mut text = *b"0000-00-00T00:00:00.000Z";
         text[..19].copy_from_slice(&date_and_time(self.seconds()).0);
@@ -60,12 +60,12 @@ impl UnixTime {
         text
     }
 
-    /// Zero where `other` is later.
+    /// Zero if `other` is later.
     pub(crate) fn since(self, other: Self) -> Duration {
         Duration::from_millis(self.millis.saturating_sub(other.millis))
     }
 
-    /// The date of an HTTP header (RFC 9110 §5.6.7), in the one form that may be sent.
+    /// Reads the date of an HTTP header in the IMF-fixdate format (RFC 9110 §5.6.7).
     pub(crate) fn from_http_date(text: &str) -> Option<Self> {
         let text = text.strip_suffix(" GMT")?;
         let date = jiff::civil::DateTime::strptime("%a, %d %b %Y %H:%M:%S", text).ok()?;
@@ -78,7 +78,7 @@ impl UnixTime {
         Self { millis: self.millis.saturating_add(millis) }
     }
 
-    /// False where the clock is certainly wrong: no token can be issued or judged by it.
+    /// False if the clock is certainly wrong. Then no token can be issued or validated.
     pub(crate) fn is_plausible(self) -> bool {
         self >= EARLIEST
     }
@@ -91,8 +91,8 @@ impl fmt::Display for UnixTime {
     }
 }
 
-/// `2026-01-01T00:00:00`, a fraction of one to three digits or none, then `Z` or an offset such as `+01:00`. The library that
-/// knows the calendar would take much else besides.
+/// Accepts `2026-01-01T00:00:00`, then an optional fraction of one to three digits, then `Z` or an offset such as
+/// `+01:00`. The calendar library alone would accept more formats.
 fn is_rfc_3339(text: &str) -> bool {
     let fits = |text: &str, shape: &str| {
         text.len() == shape.len()
@@ -115,7 +115,7 @@ fn is_rfc_3339(text: &str) -> bool {
     fits(time, "0000-00-00T20:50:50") && known && hours < "24"
 }
 
-/// `2026-01-01T00:00:00`. Most calls are about the second of the call before, which is remembered.
+/// `2026-01-01T00:00:00`. The last result is cached, because most calls are for the same second.
 fn date_and_time(seconds: u64) -> DateAndTime {
     thread_local!(static LAST: Cell<(u64, DateAndTime)> = const { Cell::new((u64::MAX, DateAndTime([b'0'; 19]))) });
     let (known, text) = LAST.get();
@@ -141,7 +141,7 @@ impl DateAndTime {
     }
 }
 
-/// 2026-01-01T00:00:00Z: this program did not exist before.
+/// 2026-01-01T00:00:00Z, before the first release of this program.
 const EARLIEST: UnixTime = UnixTime::from_seconds(1_767_225_600);
 
 #[cfg(test)]

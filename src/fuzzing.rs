@@ -1,7 +1,7 @@
-//! Entrances for fuzzers, one for each parser of what strangers send: no input may make it panic, and what it accepts must hold
-//! together.
+//! Fuzz entry points, one for each parser of untrusted input. No input may cause a panic, and accepted input must
+//! satisfy the invariants checked here.
 //!
-//! `fuzz/` has a target for each, and the tests walk through them with its corpus and mutations of it.
+//! `fuzz/` has a target for each. The tests run each with its corpus and with mutations of the corpus.
 
 use std::cell::RefCell;
 use std::env::VarError;
@@ -34,10 +34,10 @@ use crate::pipeline::rewrite::PathTemplate;
 use crate::server::limits::Limits;
 use crate::server::proxy_header;
 
-/// An entrance and its name, which is that of its target and of its corpus.
+/// The name and the function of an entry point. The fuzz target and the corpus have the same name.
 pub type Entrance = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All entry points.
 pub const ENTRANCES: &[Entrance] = &[
     ("jose", jose),
     ("key_set", key_set),
@@ -52,7 +52,7 @@ pub const ENTRANCES: &[Entrance] = &[
     ("audit_log", audit_log),
 ];
 
-/// A token (RFC 7519): none that a fuzzer makes is signed by a key that it does not have.
+/// A token (RFC 7519). A fuzzed token never has a valid signature.
 pub fn jose(data: &[u8]) {
     static KEYS: OnceLock<Vec<VerifyingKey>> = OnceLock::new();
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -64,7 +64,7 @@ pub fn jose(data: &[u8]) {
     assert!(!keys.iter().any(|key| token.is_signed_by(key)), "a forged token");
 }
 
-/// A JWK Set (RFC 7517): what is usable is found by its id, and no more than was published.
+/// A JWK Set (RFC 7517). Every usable key is found, and no key is found that was not in the document.
 pub fn key_set(data: &[u8]) {
     let mut skipped = Vec::new();
     if let Ok(keys) = KeySet::parse(data, &Algorithm::ALL, &mut skipped) {
@@ -77,24 +77,24 @@ pub fn key_set(data: &[u8]) {
     }
 }
 
-/// A request target: read again, what is sent on means the same, rewritten or not.
+/// A request target. The canonical form and the rewritten form keep their meaning when parsed again.
 pub fn canonical(data: &[u8]) {
     let Ok(target) = std::str::from_utf8(data) else { return };
     let Some(first) = canonical_request(target) else { return };
     let path = first.decoded_path();
     assert!(path.starts_with('/') && !path.contains(['\\', '\0']), "{path:?}");
     assert!(!path.split('/').any(|segment| matches!(segment, "." | "..")), "{path:?}");
-    let again = canonical_request(first.target().as_str()).expect("what is sent on is canonical");
+    let again = canonical_request(first.target().as_str()).expect("the forwarded target is canonical");
     assert_eq!((again.target(), again.decoded_path()), (first.target(), path));
     let (Ok(route), false) = (PathPattern::parse("/{x}/**"), path == "/") else { return };
-    let template = PathTemplate::parse("/v2/{x}/in/**", &route).expect("a template");
-    let rewritten = template.path(&first).expect("no longer than may be");
-    let again = canonical_request(&rewritten).expect("what is asked for instead is canonical");
+    let template = PathTemplate::parse("/v2/{x}/in/**", &route).expect("the template is valid");
+    let rewritten = template.path(&first).expect("the rewritten path is within the length limit");
+    let again = canonical_request(&rewritten).expect("the rewritten path is canonical");
     let (captured, rest) = path[1..].split_once('/').map_or((&path[1..], ""), |(x, _)| (x, &path[1 + x.len()..]));
     assert_eq!(again.decoded_path(), format!("/v2/{captured}/in{rest}"));
 }
 
-/// What a browser says of the page that asks: only pages at the host, and below it, are allowed.
+/// An `Origin` header. Only the listed host and the subdomains of the listed domain are allowed.
 pub fn origin(data: &[u8]) {
     let exact = OriginPattern::Exact("https://app.example.com".to_owned());
     let below = OriginPattern::Below { scheme: "https://".to_owned(), suffix: ".example.org:8443".to_owned() };
@@ -131,7 +131,7 @@ fn token_request(content_type: &'static str, body: &[u8]) {
     }
 }
 
-/// Basic credentials (RFC 7617), beside an empty form.
+/// Basic credentials (RFC 7617), with an empty form as the body.
 pub fn basic(data: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(data) else { return };
     let form = HeaderValue::from_static("application/x-www-form-urlencoded");
@@ -141,7 +141,7 @@ pub fn basic(data: &[u8]) {
     }
 }
 
-/// A configuration: read as far as it goes without the files that it names, and told about in words.
+/// A configuration, parsed without the files that it names. Every fault has a text.
 pub fn configuration(data: &[u8]) {
     let variable = |_: &str| Err(VarError::NotPresent);
     let file = |_: &Path| Err(io::ErrorKind::NotFound.into());
@@ -150,15 +150,19 @@ pub fn configuration(data: &[u8]) {
     assert!(reading.faults.is_empty() || !reading.told().is_empty());
 }
 
-/// The header that a load balancer puts before a connection: it ends within what was sent.
+/// A PROXY protocol header. It ends within the input.
 pub fn proxy_protocol(data: &[u8]) {
     if let Some(length) = proxy_header::length(data) {
         assert!(length <= data.len());
-        assert_eq!(proxy_header::length(&data[..length]), Some(length), "what follows makes no difference");
+        assert_eq!(
+            proxy_header::length(&data[..length]),
+            Some(length),
+            "bytes after the header do not change its length"
+        );
     }
 }
 
-/// `X-Forwarded-For` and, after a line break, `Forwarded` (RFC 7239): never more hops than are believed.
+/// `X-Forwarded-For` and, on the next line, `Forwarded` (RFC 7239). The number of hops never exceeds the limit.
 pub fn forwarded_by(data: &[u8]) {
     let trusted: Networks = Network::parse("10.0.0.0/8").into_iter().collect();
     let mut headers = HeaderMap::new();
@@ -173,7 +177,8 @@ pub fn forwarded_by(data: &[u8]) {
     }
 }
 
-/// Lines of an audit log and of its checkpoints: none that a fuzzer makes follows from nothing or is signed.
+/// Lines of an audit log and of its checkpoints. A fuzzed line never follows from another, and a fuzzed checkpoint is
+/// never signed.
 pub fn audit_log(data: &[u8]) {
     let key = PublicKey::parse("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
     let mut before = None;

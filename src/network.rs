@@ -1,6 +1,6 @@
-//! Networks of addresses: what `10.0.0.0/8` holds, and whether an address is in a list of such.
+//! IP networks: whether an address is inside `10.0.0.0/8`, or inside one of a list of networks.
 //!
-//! IPv4 is looked up as the part of IPv6 that it can be mapped into, so that an address has one place however it came to us.
+//! An IPv4 address is looked up as its IPv4-mapped IPv6 address. So both notations of one address give the same result.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,35 +12,36 @@ pub(crate) struct Network {
     prefix: u8,
 }
 
-/// A list of networks: one look-up costs the logarithm of its length.
+/// A list of networks. A look-up costs the logarithm of its length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Networks {
-    /// As written, for people.
+    /// The networks as written, for display.
     written: Vec<Network>,
-    /// First and last addresses, in order and apart from each other.
+    /// First and last addresses, sorted, without overlap.
     ranges: Vec<(u128, u128)>,
 }
 
-/// Where a request comes from, for who counts by it and for who must be sure.
+/// The source address of a request, and whether it is certain. Rate limits count by it; address rules require a certain
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Whence {
     pub(crate) address: IpAddr,
-    /// False where the address is only that of a proxy, and who is behind it can't be told.
+    /// False if the address is that of a proxy and the client behind it is unknown.
     pub(crate) is_certain: bool,
 }
 
-/// Why a text is no network.
+/// The reason why a text is not a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InvalidNetwork {
     Syntax,
     NoPrefix,
     BitsBeyondPrefix,
-    /// IPv4 dressed up as IPv6.
+    /// An IPv4-mapped IPv6 address.
     Mapped,
 }
 
 impl Whence {
-    /// `None` where it can't be told.
+    /// `None` if the client's address is uncertain.
     pub(crate) fn certain(self) -> Option<IpAddr> {
         self.is_certain.then_some(self.address)
     }
@@ -58,7 +59,7 @@ impl Network {
         if address.to_canonical() != address {
             return Err(InvalidNetwork::Mapped);
         }
-        if network.range().0 != place(address) {
+        if network.range().0 != ipv6_bits(address) {
             return Err(InvalidNetwork::BitsBeyondPrefix);
         }
         Ok(network)
@@ -67,13 +68,13 @@ impl Network {
     fn range(&self) -> (u128, u128) {
         let free = u32::from(bits(self.address) - self.prefix);
         let beyond = if free == 128 { u128::MAX } else { (1 << free) - 1 };
-        (place(self.address) & !beyond, place(self.address) | beyond)
+        (ipv6_bits(self.address) & !beyond, ipv6_bits(self.address) | beyond)
     }
 }
 
 impl Networks {
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
-        let at = place(address);
+        let at = ipv6_bits(address);
         let after = self.ranges.partition_point(|(first, _)| *first <= at);
         after.checked_sub(1).and_then(|index| self.ranges.get(index)).is_some_and(|(_, last)| at <= *last)
     }
@@ -138,7 +139,7 @@ const fn bits(address: IpAddr) -> u8 {
     }
 }
 
-fn place(address: IpAddr) -> u128 {
+fn ipv6_bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
         IpAddr::V6(v6) => v6.to_bits(),
@@ -282,7 +283,7 @@ mod tests {
                 asked.extend([first, last, first.wrapping_sub(1), last.wrapping_add(1)].map(|at| IpAddr::from(Ipv6Addr::from_bits(at))));
             }
             for address in asked {
-                let holds = |network: &Network| { let (first, last) = network.range(); (first..=last).contains(&place(address)) };
+                let holds = |network: &Network| { let (first, last) = network.range(); (first..=last).contains(&ipv6_bits(address)) };
                 prop_assert_eq!(whole.contains(address), all.iter().any(holds));
             }
         }

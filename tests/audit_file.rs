@@ -187,7 +187,7 @@ async fn a_sink_that_is_stuck_is_noticed_and_does_not_keep_the_gateway_from_endi
             assert_eq!(connection.send(request("GET", "/open")).await.status, 200);
         }
     }
-    gateway.log_line("the audit log takes nothing");
+    gateway.log_line("cannot write the audit log");
     assert!(gateway.stop().success());
 }
 

@@ -1,21 +1,21 @@
-//! How many connections there can be with the files that the process may open.
+//! Decides how many connections are allowed, given the number of files that the process may open.
 //!
-//! At most half of them are clients' connections: each may call for one to an upstream, and the admin listener, the audit log and
-//! the keys must not go without.
+//! Client connections may use at most half of the file descriptors. Each client connection may need an upstream
+//! connection. The admin listener, the audit log and the key files need descriptors as well.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
 
-/// What listeners, files and runtimes need.
-const OWN: u64 = 256;
+/// Descriptors kept for listeners, files and runtimes.
+const RESERVED: u64 = 256;
 
-/// The bound on connections that is kept. Raises the soft limit on open files as far as it may and must.
+/// The effective connection limit. Raises the soft limit on open files up to the need or to the hard limit.
 pub(super) fn connections(configured: Option<usize>) -> Option<usize> {
     let limit = getrlimit(Resource::Nofile);
-    let needed = configured.map_or(u64::MAX, |configured| 2 * configured as u64 + OWN);
+    let needed = configured.map_or(u64::MAX, |configured| 2 * configured as u64 + RESERVED);
     let raised = raised(&limit, needed);
     let files = match raised {
-        // A limit that can't be raised is kept.
+        // If the soft limit cannot be raised, its current value is used.
         Some(current) if setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit }).is_ok() => {
             Some(current)
         }
@@ -27,17 +27,17 @@ pub(super) fn connections(configured: Option<usize>) -> Option<usize> {
             configured,
             kept,
             files,
-            "`limits.connections` is more than half of the files that the process may open: raise the limit (LimitNOFILE, ulimit -n)"
+            "`limits.connections` exceeds half of the open file limit and is reduced to it: raise the file limit (LimitNOFILE, ulimit -n)"
         ),
         (None, Some(kept)) => {
-            info!(kept, files, "connections are bounded by half of the files that the process may open")
+            info!(kept, files, "connections are limited to half of the open file limit")
         }
         (Some(_), _) | (None, None) => {}
     }
     kept
 }
 
-/// Where the soft limit should go; `None` to leave it.
+/// The new soft limit, or `None` to leave it unchanged.
 fn raised(limit: &Rlimit, needed: u64) -> Option<u64> {
     let current = limit.current?;
     let target = needed.min(limit.maximum.unwrap_or(u64::MAX));

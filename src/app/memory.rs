@@ -1,4 +1,4 @@
-//! The memory budget: no new connections while it is nearly used up, no new requests beyond.
+//! The memory budget. Above 92 % of it, no new connections are accepted. Above 95 %, new requests are refused.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,39 +11,47 @@ use tracing::{info, warn};
 
 use crate::server::places::Places;
 
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Per cent of the budget.
-const NO_CONNECTIONS: u64 = 92;
-const NO_REQUESTS: u64 = 95;
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// Percentage of the budget.
+const REFUSE_CONNECTIONS_AT: u64 = 92;
+const REFUSE_REQUESTS_AT: u64 = 95;
 
-/// Looks for as long as the gateway runs.
+/// Measures the memory use for as long as the gateway runs.
 pub(super) async fn watch(budget: u64, places: Arc<Places>, is_short: Arc<AtomicBool>) {
     let mut was_short = false;
     loop {
-        sleep(LOOK_EVERY).await;
-        // Without a figure there is nothing to judge by, and other limits hold.
+        sleep(CHECK_INTERVAL).await;
+        // If the memory use is unknown, this check is skipped. The other limits still apply.
         let Some(used) = resident() else { continue };
         let per_cent = used.saturating_mul(100) / budget.max(1);
-        places.close(per_cent >= NO_CONNECTIONS);
-        let short = per_cent >= NO_REQUESTS;
+        places.close(per_cent >= REFUSE_CONNECTIONS_AT);
+        let short = per_cent >= REFUSE_REQUESTS_AT;
         is_short.store(short, Ordering::Relaxed);
         if short != was_short {
             if short {
-                warn!(memory.used_bytes = used, memory.budget_bytes = budget, "memory is short: requests are refused");
+                warn!(
+                    memory.used_bytes = used,
+                    memory.budget_bytes = budget,
+                    "memory use is near the budget: requests are refused"
+                );
             } else {
-                info!(memory.used_bytes = used, memory.budget_bytes = budget, "there is memory again");
+                info!(
+                    memory.used_bytes = used,
+                    memory.budget_bytes = budget,
+                    "memory use is below the budget again: requests are accepted"
+                );
             }
             was_short = short;
         }
     }
 }
 
-/// Bytes that this process has in memory.
+/// Resident memory of this process, in bytes.
 fn resident() -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
-/// What the machine, or the control group that we are in, has for us, less a tenth for everything else.
+/// Memory that this process may use: 90 % of the control group's limit or of the machine's memory, whichever is less.
 pub(super) fn available() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| kibibytes(&text, "MemTotal:"));
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -52,8 +60,8 @@ pub(super) fn available() -> Option<u64> {
     limits.chain(machine).min().map(|bytes: u64| bytes / 10 * 9)
 }
 
-/// Where the limits of a control group and of those around it are, by its line in `/proc/self/cgroup`: `0::/path` in version 2,
-/// `4:memory:/path` in version 1.
+/// Limit files of a control group and of its parents, given its line in `/proc/self/cgroup`. A line is `0::/path` in
+/// version 2 and `4:memory:/path` in version 1.
 fn limit_files(line: &str) -> Vec<PathBuf> {
     let mut parts = line.splitn(3, ':').skip(1);
     let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { return Vec::new() };

@@ -1,4 +1,4 @@
-//! What the admin listener is told: readiness, the counts of all workers, the state of the issuers.
+//! Data for the admin listener: readiness, the counters of all workers, the state of the issuers.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::trust::report::{IssuerReport, IssuersReport, State};
 use crate::upstream::service::{Server, Upstream};
 use crate::upstream::status::ServerStatus;
 
-/// A worker that does not answer by then is left out of the sum.
+/// The counters of a worker that does not answer in time are left out of the sum.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) fn probes(
@@ -54,7 +54,7 @@ pub(super) fn probes(
     Probes { hosts, ready: Arc::new(ready), issuers: Arc::new(issuers), metrics: Arc::new(metrics) }
 }
 
-/// An issuer that is away is no reason to take requests from the whole gateway, and yet worth a word to who looks.
+/// One line per unreachable issuer. An unreachable issuer does not make the gateway unready, but the operator sees it.
 fn out_of_reach(snapshot: &Snapshot) -> String {
     let now = Instant::now();
     let remark = |issuer: &Arc<TrustedIssuer>| {
@@ -62,10 +62,10 @@ fn out_of_reach(snapshot: &Snapshot) -> String {
             return None;
         }
         let tokens = match State::of(&issuer.keys, now) {
-            State::Own | State::Fresh | State::Stale => "its last good keys serve",
-            State::Expired | State::Missing => "its tokens get 503",
+            State::Own | State::Fresh | State::Stale => "its last known good keys are used",
+            State::Expired | State::Missing => "requests with its tokens get 503",
         };
-        Some(format!("issuer `{}` is out of reach: {tokens}\n", issuer.settings.name.as_str()))
+        Some(format!("issuer `{}` is unreachable: {tokens}\n", issuer.settings.name.as_str()))
     };
     snapshot.trust.issuers().iter().filter_map(remark).collect()
 }
@@ -145,6 +145,6 @@ fn process(health: &Health, places: &Places, snapshot: &Snapshot) -> Process {
 pub(super) async fn serve_admin(listener: TcpListener, probes: Probes) {
     match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => admin::serve(listener, probes).await,
-        Err(error) => tracing::error!(%error, "the admin listener could not start"),
+        Err(error) => tracing::error!(%error, "cannot start the admin listener"),
     }
 }

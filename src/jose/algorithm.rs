@@ -1,8 +1,8 @@
-//! The signature algorithms that we know, all asymmetric.
+//! The supported signature algorithms, all asymmetric.
 
 use std::fmt;
 
-/// A JWS algorithm (RFC 7518 §3.1, RFC 8037 §3.1). There is no `none` and no HMAC to choose.
+/// A JWS algorithm (RFC 7518 §3.1, RFC 8037 §3.1). `none` and HMAC are not supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Algorithm {
     Rs256,

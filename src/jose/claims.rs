@@ -1,12 +1,13 @@
 //! The registered claims of a token, strictly typed (RFC 7519 §4.1).
 //!
-//! A claim of the wrong type is not a claim: a float `exp`, an array for `iss` or a number in `aud` refuses the token.
+//! A registered claim of the wrong type makes the token malformed: a float `exp`, an array for `iss`, a number in
+//! `aud`.
 
 use serde_json::{Map, Value};
 
 use super::strict_json;
 
-/// All claims of a token, with the registered ones checked for type. Nothing here says that the token is genuine.
+/// All claims of a token; the registered ones have the right type. The signature is not verified here.
 #[derive(Debug)]
 pub(crate) struct Claims {
     pub(crate) issuer: String,

@@ -1,29 +1,29 @@
-//! Whether 32 bytes are an Ed25519 public key that is worth anything: a point of the curve (RFC 8032 §5.1.3), and none of the
-//! few of small order, for which anyone can sign.
+//! Checks that 32 bytes are a usable Ed25519 public key: a point on the curve (RFC 8032 §5.1.3) that is not of small
+//! order. For a key of small order, anyone can make valid signatures.
 //!
-//! The library takes any 32 bytes for a key and lets every signature fail; an operator would look for the fault in the tokens.
-//! Keys are public, so that nothing here needs to take the same time for all of them.
+//! The crypto library accepts any 32 bytes as a key, and then every signature fails. An operator would look for the
+//! fault in the tokens. Keys are public, so this code need not run in constant time.
 
-/// A number below 2²⁵⁵ − 19, least significant part first.
+/// A number denominator 2²⁵⁵ − 19, least significant limb first.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Field([u64; 4]);
 
-pub(super) fn is_sound(encoded: &[u8]) -> bool {
+pub(super) fn is_valid_point(encoded: &[u8]) -> bool {
     let Some(y) = y(encoded) else {
         return false;
     };
     let yy = y.times(y);
-    // x² = above / below.
-    let above = yy.plus(MINUS_ONE);
+    // x² = numerator / denominator.
+    let numerator = yy.plus(MINUS_ONE);
     let dyy = D.times(yy);
-    let below = dyy.plus(ONE);
-    let on_curve = above.times(below).is_square();
+    let denominator = dyy.plus(ONE);
+    let on_curve = numerator.times(denominator).is_square();
     // Orders 1 and 2 have x = 0, order 4 has y = 0, and doubling a point of order 8 gives one of order 4.
-    let small = above == ZERO || y == ZERO || dyy.times(yy).plus(yy).plus(yy) == ONE;
+    let small = numerator == ZERO || y == ZERO || dyy.times(yy).plus(yy).plus(yy) == ONE;
     on_curve && !small
 }
 
-/// The coordinate, whose last bit is the sign of the other one.
+/// Decodes the y coordinate. The last bit of the encoding is the sign of x and is ignored.
 fn y(encoded: &[u8]) -> Option<Field> {
     let bytes: [u8; 32] = encoded.try_into().ok()?;
     let mut parts = [0; 4];
@@ -45,10 +45,10 @@ impl Field {
     fn plus(self, other: Self) -> Self {
         let mut sum = [0; 4];
         let mut carry = 0;
-        for (place, (a, b)) in sum.iter_mut().zip(self.0.into_iter().zip(other.0)) {
-            (*place, carry) = split(u128::from(a) + u128::from(b) + u128::from(carry));
+        for (limb, (a, b)) in sum.iter_mut().zip(self.0.into_iter().zip(other.0)) {
+            (*limb, carry) = split(u128::from(a) + u128::from(b) + u128::from(carry));
         }
-        // Two numbers below 2²⁵⁵ leave no carry.
+        // Two numbers denominator 2²⁵⁵ leave no carry.
         Self(reduced(sum))
     }
 
@@ -65,11 +65,11 @@ impl Field {
         let (low, high) = wide.split_at(4);
         let mut sum = [low[0], low[1], low[2], low[3]];
         let mut factors = [high[0], high[1], high[2], high[3]];
-        // 2²⁵⁶ is 38 here; what is carried out is folded in again.
+        // 2²⁵⁶ is congruent to 38; the carry is multiplied by 38 and added again.
         loop {
             let mut carry = 0;
-            for (place, factor) in sum.iter_mut().zip(factors) {
-                (*place, carry) = split(u128::from(*place) + 38 * u128::from(factor) + u128::from(carry));
+            for (limb, factor) in sum.iter_mut().zip(factors) {
+                (*limb, carry) = split(u128::from(*limb) + 38 * u128::from(factor) + u128::from(carry));
             }
             if carry == 0 {
                 return Self(reduced(sum));
@@ -78,7 +78,7 @@ impl Field {
         }
     }
 
-    /// Euler's criterion; 0 is no square here. The exponent, 2²⁵⁴ − 10, is all ones but for its last bits, 0110.
+    /// Euler's criterion; 0 does not count as a square. The exponent 2²⁵⁴ − 10 is all ones except its last bits, 0110.
     fn is_square(self) -> bool {
         let mut power = ONE;
         for bit in (0..254).rev() {
@@ -92,7 +92,7 @@ impl Field {
 }
 
 fn split(wide: u128) -> (u64, u64) {
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is meant")]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is wanted")]
     (wide as u64, (wide >> 64) as u64)
 }
 
@@ -100,9 +100,9 @@ fn reduced(mut parts: [u64; 4]) -> [u64; 4] {
     while !is_less(parts, P) {
         let mut borrowed = false;
         for (part, p) in parts.iter_mut().zip(P) {
-            let (less, first) = part.overflowing_sub(p);
-            let (less, second) = less.overflowing_sub(u64::from(borrowed));
-            (*part, borrowed) = (less, first || second);
+            let (difference, first) = part.overflowing_sub(p);
+            let (difference, second) = difference.overflowing_sub(u64::from(borrowed));
+            (*part, borrowed) = (difference, first || second);
         }
     }
     parts
@@ -129,21 +129,21 @@ mod tests {
         for _ in 0..50 {
             let (key, _) = SigningKey::generate(Algorithm::EdDsa).unwrap();
             let x = BASE64URL.decode(key.public_jwk()["x"].as_str().unwrap()).unwrap();
-            assert!(is_sound(&x), "{x:?}");
+            assert!(is_valid_point(&x), "{x:?}");
         }
         // RFC 8032 §7.1.
-        assert!(is_sound(&hex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")));
+        assert!(is_valid_point(&hex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")));
     }
 
     #[test]
     fn what_is_no_point_is_not_sound() {
-        // About half of all numbers are no coordinate; RFC 8032 takes none of the prime's size or more.
-        let sound = (2..200).filter(|n| is_sound(&[&[*n][..], &[0; 31]].concat())).count();
+        // About half of all numbers are not a coordinate. RFC 8032 refuses numbers not denominator the prime.
+        let sound = (2..200).filter(|n| is_valid_point(&[&[*n][..], &[0; 31]].concat())).count();
         assert!((70..130).contains(&sound), "{sound}");
         for bad in [vec![], vec![9; 31], vec![9; 33], vec![0xff; 32]] {
-            assert!(!is_sound(&bad), "{bad:?}");
+            assert!(!is_valid_point(&bad), "{bad:?}");
         }
-        assert!(!is_sound(&[&[0xf0][..], &[0xff; 30], &[0x7f]].concat()), "3, written as 3 more than the prime");
+        assert!(!is_valid_point(&[&[0xf0][..], &[0xff; 30], &[0x7f]].concat()), "3, encoded as the prime plus 3");
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
         ] {
             let mut bytes = hex(y);
             bytes[31] |= sign;
-            assert!(!is_sound(&bytes), "{y}");
+            assert!(!is_valid_point(&bytes), "{y}");
         }
     }
 }

@@ -1,14 +1,14 @@
-//! The JOSE header, judged before any key is looked up.
+//! The JOSE header, checked before any key is looked up.
 //!
-//! Takes the decoded first part of a token; gives the three members that we act on. Never follows `jku` or `x5u` and never
-//! believes `jwk` or `x5c`: a token does not bring its own key.
+//! Takes the decoded first part of a token. Gives the three members that the gateway uses. Never fetches `jku` or `x5u`
+//! and never uses `jwk` or `x5c`: a token cannot supply its own key.
 
 use serde_json::{Map, Value};
 
 use super::algorithm::Algorithm;
 use super::strict_json;
 
-/// What a token's header says (RFC 7515 §4).
+/// The used members of a token's header (RFC 7515 §4).
 #[derive(Debug)]
 pub(crate) struct Header {
     pub(crate) algorithm: Algorithm,
@@ -20,14 +20,14 @@ pub(crate) struct Header {
 pub(crate) enum HeaderFault {
     #[error("the header is malformed")]
     Malformed,
-    #[error("the algorithm is not one that we know")]
+    #[error("the algorithm is not supported")]
     Algorithm,
 }
 
-/// Longer key ids are refused: no issuer makes them.
+/// Longer key ids are refused. Issuers use far shorter ones.
 const MAX_KEY_ID_BYTES: usize = 256;
 
-/// Extensions that change what the rest of the token means; we implement none (RFC 7515 §4.1.11, RFC 7797 §3).
+/// Extensions that change the meaning of the token (RFC 7515 §4.1.11, RFC 7797 §3). None is implemented.
 const REFUSED: [&str; 3] = ["crit", "b64", "zip"];
 
 impl Header {

@@ -1,4 +1,4 @@
-//! A set of verifying keys, as an issuer publishes it (RFC 7517 §5).
+//! A set of verifying keys, as published by an issuer (RFC 7517 §5).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use serde_json::Value;
 use super::algorithm::Algorithm;
 use super::jwk::{UnusableKey, VerifyingKey};
 
-/// The usable keys of one issuer. Never empty when it came from a document.
+/// The usable keys of one issuer. Never empty if parsed from a document.
 #[derive(Debug, Default)]
 pub(crate) struct KeySet {
     keys: Vec<Arc<VerifyingKey>>,
 }
 
-/// A key that was left aside, for the operator.
+/// A skipped key, for the operator.
 #[derive(Clone, Debug)]
 pub(crate) struct Skipped {
     pub(crate) key_id: Option<String>,
@@ -34,7 +34,7 @@ pub(crate) enum KeySetFault {
 const MAX_KEYS: usize = 64;
 
 impl KeySet {
-    /// Reads a JWK Set document, key by key; what can't be used goes to `skipped` with its reason, also where nothing is left.
+    /// Reads a JWK Set document. Unusable keys go to `skipped` with the reason, even if no usable key is left.
     pub(crate) fn parse(
         document: &[u8],
         allowed: &[Algorithm],
@@ -60,7 +60,8 @@ impl KeySet {
         Self { keys }
     }
 
-    /// The one key that a token with this header may have been signed by. Without a key id only where there is no choice.
+    /// The one key that may have signed a token with this header. A token without a key id matches only if exactly one
+    /// key has its algorithm.
     pub(crate) fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> Option<&Arc<VerifyingKey>> {
         let Some(key_id) = key_id else {
             let mut fitting = self.keys.iter().filter(|key| key.algorithm == algorithm);
@@ -69,7 +70,7 @@ impl KeySet {
         self.keys.iter().find(|key| key.key_id.as_deref() == Some(key_id) && key.algorithm == algorithm)
     }
 
-    /// True if this very key, not just one of its name, is still in the set.
+    /// True if this exact key is still in the set. Another key with the same id does not count.
     pub(crate) fn holds(&self, key: &VerifyingKey) -> bool {
         self.keys.iter().any(|other| other.thumbprint == key.thumbprint && other.algorithm == key.algorithm)
     }
@@ -83,7 +84,7 @@ impl KeySet {
     }
 }
 
-/// Two different keys of one name: neither is believed.
+/// Removes keys with the same id but different content: it is unclear which one is meant.
 fn without_ambiguous(keys: Vec<Arc<VerifyingKey>>, skipped: &mut Vec<Skipped>) -> Vec<Arc<VerifyingKey>> {
     let mut by_id: HashMap<Option<Arc<str>>, Vec<Arc<VerifyingKey>>> = HashMap::new();
     for key in keys {
@@ -92,19 +93,19 @@ fn without_ambiguous(keys: Vec<Arc<VerifyingKey>>, skipped: &mut Vec<Skipped>) -
             same.push(key);
         }
     }
-    let (clear, ambiguous): (Vec<_>, Vec<_>) =
+    let (unambiguous, ambiguous): (Vec<_>, Vec<_>) =
         by_id.into_iter().partition(|(id, keys)| id.is_none() || keys.len() == 1);
     let reason = UnusableKey::Ambiguous;
-    skipped.extend(ambiguous.into_iter().map(|(id, _)| Skipped { key_id: id.as_deref().map(shown), reason }));
-    clear.into_iter().flat_map(|(_, keys)| keys).collect()
+    skipped.extend(ambiguous.into_iter().map(|(id, _)| Skipped { key_id: id.as_deref().map(truncated), reason }));
+    unambiguous.into_iter().flat_map(|(_, keys)| keys).collect()
 }
 
 fn key_id(value: &Value) -> Option<String> {
-    value.get("kid").and_then(Value::as_str).map(shown)
+    value.get("kid").and_then(Value::as_str).map(truncated)
 }
 
-/// Enough of a key id to find it by.
-fn shown(id: &str) -> String {
+/// The first 64 characters of a key id.
+fn truncated(id: &str) -> String {
     id.chars().take(64).collect()
 }
 

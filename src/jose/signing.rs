@@ -1,7 +1,7 @@
-//! Private keys that sign tokens, and the public JWK of each.
+//! Private keys that sign tokens, and their public JWKs.
 //!
-//! A key is parsed once and its header encoded once; signing is then the signature alone. RSA takes about 300 µs, so
-//! callers keep [`SigningKey::sign`] off the worker threads.
+//! A key is parsed once. An RSA signature takes about 300 µs, so callers run [`SigningKey::sign`] outside the worker
+//! threads.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ enum Pair {
     Ed25519(Ed25519KeyPair),
 }
 
-/// The library says no more, and there is nothing more that an operator could do with.
+/// The library gives no further cause.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SigningKeyFault {
     #[error("cannot generate a key for {0}")]
@@ -46,7 +46,7 @@ pub(crate) enum SigningKeyFault {
 }
 
 impl SigningKey {
-    /// A new key, with the PKCS#8 that [`Self::from_pkcs8`] takes.
+    /// Generates a key. Also gives its PKCS#8 encoding for [`Self::from_pkcs8`].
     pub(crate) fn generate(algorithm: Algorithm) -> Result<(Self, Zeroizing<Vec<u8>>), SigningKeyFault> {
         let fault = |_| SigningKeyFault::Generate(algorithm);
         let pkcs8 = match algorithm {
@@ -84,13 +84,13 @@ impl SigningKey {
         Ok(Self { algorithm, key_id, public_jwk, pair })
     }
 
-    /// The compact serialisation (RFC 7515 §3.1) of `claims`, which are JSON, under a header with this `typ`.
+    /// The compact serialisation (RFC 7515 §3.1) of JSON `claims`, with this `typ` in the header.
     pub(crate) fn sign(&self, token_type: &str, claims: &[u8]) -> Result<String, SigningKeyFault> {
         let header = json!({ "typ": token_type, "alg": self.algorithm.as_str(), "kid": self.key_id });
         self.sign_under(&header.to_string(), claims)
     }
 
-    /// [`Self::sign`] under any header: tests sign what nobody should.
+    /// [`Self::sign`] with any header, so that tests can sign invalid tokens.
     pub(crate) fn sign_under(&self, header: &str, claims: &[u8]) -> Result<String, SigningKeyFault> {
         let mut token = BASE64URL.encode(header);
         token.push('.');

@@ -1,7 +1,7 @@
-//! JSON objects from strangers, read strictly.
+//! Strict parsing of JSON objects from untrusted sources.
 //!
-//! Refuses duplicate members at every level, deep nesting and trailing bytes. Two readers that keep different ones of two
-//! equal members are how a token means one thing here and another thing there.
+//! Refuses duplicate members at every level, deep nesting and trailing bytes. If two parsers keep different ones of two
+//! duplicate members, a token has a different meaning for each.
 
 use std::fmt;
 
@@ -13,9 +13,9 @@ use serde_json::{Map, Number, Value};
 #[error("not a strict JSON object: {0}")]
 pub(crate) struct NotStrict(#[from] serde_json::Error);
 
-/// Deeper nesting is refused, long before it could cost stack.
+/// Deeper nesting is refused. This is far below any risk to the stack.
 const MAX_DEPTH: u8 = 16;
-/// More members at the top are refused.
+/// An object with more members at the top level is refused.
 const MAX_MEMBERS: usize = 64;
 
 /// Reads one JSON object that fills all of `bytes`.

@@ -1,7 +1,7 @@
-//! A compact JWS taken apart, and put to a key.
+//! A compact JWS, parsed and verified.
 //!
-//! Takes the text of a token; gives its header and claims, *unverified*, and then says whether a key signed them. The
-//! two steps are apart because the claims name the issuer, and the issuer has the keys.
+//! Takes the text of a token and gives its *unverified* header and claims. A second step checks the signature with a
+//! key. The steps are separate because the claims name the issuer, and the issuer determines the key.
 
 use base64::Engine as _;
 
@@ -10,7 +10,7 @@ use super::claims::{Claims, ClaimsFault};
 use super::header::{Header, HeaderFault};
 use super::jwk::VerifyingKey;
 
-/// A token that is well-formed. Nothing in it may be believed before [`Self::is_signed_by`].
+/// A well-formed token. Its content must not be trusted before [`Self::is_signed_by`] returns true.
 #[derive(Debug)]
 pub(crate) struct Unverified<'t> {
     pub(crate) header: Header,
@@ -23,7 +23,7 @@ pub(crate) struct Unverified<'t> {
 pub(crate) enum TokenFault {
     #[error("the token is malformed")]
     Malformed,
-    #[error("the token's algorithm is not one that we know")]
+    #[error("the token's algorithm is not supported")]
     Algorithm,
     #[error("a required claim is missing")]
     MissingClaim,

@@ -1,4 +1,5 @@
-//! Self-signed certificates: for development, and for verifiers that want `x5c` beside a JWK. The only home of `rcgen`.
+//! Self-signed certificates, for development and for verifiers that require `x5c` in a JWK. Only this module uses
+//! `rcgen`.
 
 use std::net::IpAddr;
 
@@ -18,7 +19,7 @@ pub(crate) struct Pair {
 #[error("cannot make a self-signed certificate")]
 pub(crate) struct CertificateFault(#[from] rcgen::Error);
 
-/// A new ECDSA pair for these names and addresses.
+/// Generates an ECDSA key and a certificate for these names and addresses.
 pub(crate) fn pair(common_name: &str, names: &[&str], addresses: &[IpAddr]) -> Result<Pair, CertificateFault> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
@@ -28,7 +29,7 @@ pub(crate) fn pair(common_name: &str, names: &[&str], addresses: &[IpAddr]) -> R
     Ok(Pair { certificate: certificate.pem(), key: Zeroizing::new(key.serialize_pem()) })
 }
 
-/// A certificate for a key that there is, in DER.
+/// A certificate for an existing key, in DER.
 pub(crate) fn certify(pkcs8: &[u8], algorithm: Algorithm, common_name: &str) -> Result<Vec<u8>, CertificateFault> {
     let signature = match algorithm {
         Algorithm::Rs256 | Algorithm::Ps256 => &rcgen::PKCS_RSA_SHA256,

@@ -1,4 +1,4 @@
-//! Who is calling: (issuer, client id), wherever a caller is named, counted or listed.
+//! The authenticated caller: (issuer, client id), wherever a caller is named, counted or listed.
 
 use std::sync::Arc;
 
@@ -8,29 +8,30 @@ use http::HeaderValue;
 use super::identity::Identity;
 use super::scope::ScopeSet;
 
-/// The name that the configuration gives an issuer; our own is [`IssuerName::own`].
+/// The name of an issuer in the configuration. The gateway's own issuer is [`IssuerName::own`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct IssuerName(Arc<str>);
 
-/// An authenticated caller. An external issuer's client never equals one of ours, whatever its name.
+/// An authenticated caller. A client of an external issuer never equals a client of the gateway's own issuer, even if
+/// both have the same name.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) issuer: IssuerName,
-    /// Absent where an external issuer names no client.
+    /// Absent if an external issuer names no client.
     pub(crate) client: Option<Identity>,
     pub(crate) subject: Identity,
     pub(crate) scope: ScopeSet,
-    /// `scope` as a header value; empty where the set is.
+    /// `scope` as a header value. Empty if the set is empty.
     pub(crate) scope_header: HeaderValue,
-    /// The issuer's `iss` as a header value, a copy of this caller's own.
+    /// The issuer's `iss` as a header value. Each caller has its own copy.
     pub(crate) issuer_header: HeaderValue,
-    /// (issuer, client), or (issuer, subject) where the issuer names no client; what `per: client` counts by.
+    /// (issuer, client), or (issuer, subject) if the issuer names no client. `per: client` counts by it.
     pub(crate) client_digest: Digest,
-    /// (issuer, subject); what `per: subject` counts by.
+    /// (issuer, subject). `per: subject` counts by it.
     pub(crate) subject_digest: Digest,
 }
 
-/// 128 bits that stand for a key of a table: cheap to keep and to compare, infeasible to collide on purpose.
+/// A 128-bit digest used as a table key: cheap to store and compare, and collisions cannot be constructed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Digest(pub(crate) u128);
 
@@ -59,7 +60,7 @@ impl Caller {
         subject: Identity,
         scope: ScopeSet,
     ) -> Self {
-        // A scope set is printable ASCII and a header value stays one, so that the fallbacks are never taken.
+        // A scope set is printable ASCII, and an identity's header value is valid, so the fallbacks are never used.
         let empty = HeaderValue::from_static("");
         let scope_header = HeaderValue::try_from(scope.to_string()).unwrap_or_else(|_| empty.clone());
         let issuer_header = HeaderValue::from_bytes(iss.header().as_bytes()).unwrap_or(empty);
@@ -73,7 +74,8 @@ impl Caller {
 }
 
 impl Digest {
-    /// Of the parts in order, each with its length, so that no two lists of parts run together.
+    /// Digest of the parts in order. Each part is prefixed with its length, so that different lists never give the same
+    /// input.
     pub(crate) fn of(parts: &[&str]) -> Self {
         let mut context = Context::new(&SHA256);
         for part in parts {

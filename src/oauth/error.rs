@@ -1,6 +1,7 @@
-//! The error codes that callers are told.
+//! The error codes that callers receive.
 
-/// Why a token or revocation request is refused (RFC 6749 §5.2, RFC 7009 §2.2.1; `invalid_target` from RFC 8707 §2).
+/// The reason why a token or revocation request is refused (RFC 6749 §5.2, RFC 7009 §2.2.1; `invalid_target` from RFC
+/// 8707 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenErrorCode {
     InvalidRequest,

@@ -1,4 +1,4 @@
-//! Names of who acts: subjects and client ids.
+//! Subjects and client ids.
 //!
 //! Takes strings from tokens and configuration; gives names that can be compared exactly, logged and put into a header
 //! without any risk of splitting it. Two names never have the same header value, nor values that a recipient trims to the same.
@@ -23,7 +23,7 @@ pub(crate) struct InvalidIdentity;
 
 const MAX_BYTES: usize = 1024;
 
-/// Non-ASCII is percent-encoded by the encoder itself; the percent sign too, so that the text can be had back.
+/// The encoder itself encodes non-ASCII. The percent sign is encoded too, so that the original can be decoded.
 const UNSAFE_IN_HEADER: &AsciiSet = &CONTROLS.add(b'%');
 const ENCODED_SPACE: &str = "%20";
 
@@ -72,7 +72,7 @@ impl Hash for Identity {
     }
 }
 
-/// A map keyed by identities can be asked with a plain string.
+/// A map with identities as keys can be searched with a plain string.
 impl std::borrow::Borrow<str> for Identity {
     fn borrow(&self) -> &str {
         &self.text

@@ -1,6 +1,6 @@
-//! The vocabulary of the RFCs, pure: scopes, identities, callers, error codes.
+//! Types for the terms of the RFCs: scopes, identities, callers, error codes.
 //!
-//! Nothing here does I/O, reads a clock or knows where its values come from.
+//! The code here does no I/O, reads no clock and does not depend on the origin of its values.
 
 pub(crate) mod caller;
 pub(crate) mod error;

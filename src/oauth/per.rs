@@ -1,16 +1,16 @@
-//! What requests are told apart by, for who counts them and for who spreads them.
+//! The keys by which requests are counted (rate limits) and distributed (consistent hashing).
 
 use http::header::HeaderName;
 
-/// Every request has one key by each; where there is nothing to tell by, it is that of all such requests.
+/// Every request has exactly one key of each kind. Requests without the value, such as a missing header, share one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Per {
     Client,
-    /// IPv6 by /64.
+    /// IPv6 addresses are grouped by /64.
     Address,
     Route,
     Subject,
-    /// A claim's value, found as in access rules.
+    /// The value of a claim, found as in access rules.
     Claim(String),
     Header(HeaderName),
 }

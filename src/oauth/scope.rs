@@ -1,6 +1,6 @@
-//! Scopes and sets of them.
+//! Scopes and sets of scopes.
 //!
-//! Takes strings from configuration, tokens and token requests; gives checked scopes that compare as whole tokens,
+//! Takes strings from configuration, tokens and token requests. Gives validated scopes. Scopes compare as whole tokens,
 //! case-sensitively. There are no wildcards and no hierarchy.
 
 use std::fmt;
@@ -22,7 +22,7 @@ pub(crate) enum InvalidScope {
     TooMany,
 }
 
-/// A token or request with more is refused.
+/// A token or request with more scopes is refused.
 const MAX_SCOPES: usize = 128;
 const MAX_BYTES: usize = 4096;
 
@@ -41,12 +41,12 @@ impl Scope {
 }
 
 impl ScopeSet {
-    /// Reads a `scope` parameter: tokens parted by single spaces (RFC 6749 §3.3).
+    /// Reads a `scope` parameter: tokens separated by single spaces (RFC 6749 §3.3).
     pub(crate) fn parse(raw: &str) -> Result<Self, InvalidScope> {
         Self::collect(raw.len(), raw.split(' '))
     }
 
-    /// Reads a list of scopes, as some issuers send in place of a string.
+    /// Reads a list of scopes. Some issuers send a list instead of a string.
     pub(crate) fn from_list<'a>(list: impl Iterator<Item = &'a str> + Clone) -> Result<Self, InvalidScope> {
         let bytes = list.clone().map(str::len).sum();
         Self::collect(bytes, list)
@@ -70,17 +70,17 @@ impl ScopeSet {
         other.iter().any(|scope| self.contains(scope))
     }
 
-    /// What both hold.
+    /// Scopes that are in both sets.
     pub(crate) fn intersection(&self, other: &Self) -> Self {
         Self(self.iter().filter(|scope| other.contains(scope)).cloned().collect())
     }
 
-    /// What either holds.
+    /// Scopes that are in at least one of the sets.
     pub(crate) fn union(&self, other: &Self) -> Self {
         Self::from_scopes(self.iter().chain(other.iter()).cloned().collect())
     }
 
-    /// What this holds and `other` does not.
+    /// Scopes of this set that are not in `other`.
     pub(crate) fn without(&self, other: &Self) -> Self {
         Self(self.iter().filter(|scope| !other.contains(scope)).cloned().collect())
     }

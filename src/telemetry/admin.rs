@@ -1,4 +1,4 @@
-//! The admin listener: is the process alive, is it ready, what has it counted, how are its issuers.
+//! The admin listener: liveness, readiness, metrics and the state of the issuers.
 //!
 //! Serves the control plane's runtime and no worker's, so that it answers while the data plane is busy. It has no
 //! authentication, which is why configuration keeps it off public addresses, and why it answers to IP addresses, `localhost` and the
@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// What the listener can tell, each asked for anew.
+/// Data of the admin pages. Each is computed anew for every request.
 #[derive(Clone)]
 pub(crate) struct Probes {
     pub(crate) hosts: Arc<Hosts>,
@@ -70,7 +70,7 @@ pub(crate) type MetricsPage = std::pin::Pin<Box<dyn Future<Output = Option<Strin
 
 const MAX_CONNECTIONS: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Nobody can hold a place for longer: probes must find one.
+/// Maximum age of a connection. It keeps connection slots free for probes.
 const CONNECTION_AGE: Duration = Duration::from_secs(15);
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -79,16 +79,16 @@ const OPEN_METRICS: HeaderValue =
 
 /// Serves until dropped.
 pub(crate) async fn serve(listener: TcpListener, probes: Probes) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept() => match (accepted, Arc::clone(&places).try_acquire_owned()) {
-                (Ok((stream, _)), Ok(place)) => {
+            accepted = listener.accept() => match (accepted, Arc::clone(&slots).try_acquire_owned()) {
+                (Ok((stream, _)), Ok(slot)) => {
                     let probes = probes.clone();
                     connections.spawn(async move {
-                        let _place = place;
-                        converse(stream, probes).await;
+                        let _slot = slot;
+                        handle_connection(stream, probes).await;
                     });
                 }
                 (Ok(_), Err(_)) => {}
@@ -99,14 +99,14 @@ pub(crate) async fn serve(listener: TcpListener, probes: Probes) {
     }
 }
 
-async fn converse(stream: TcpStream, probes: Probes) {
+async fn handle_connection(stream: TcpStream, probes: Probes) {
     let service = service_fn(move |request| {
         let probes = probes.clone();
         async move { Ok::<_, Infallible>(answer(&request, &probes).await) }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    // A scraper that hangs up, or takes too long, is nobody's concern.
+    // A scraper that hangs up or takes too long is not an error.
     let _ = timeout(CONNECTION_AGE, builder.serve_connection(TokioIo::new(stream), service)).await;
 }
 

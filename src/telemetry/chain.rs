@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-/// `cannot fetch …: connection refused`, cause after cause.
+/// Prints an error and its causes: `cannot fetch …: connection refused`.
 pub(crate) struct Chain<'e>(pub(crate) &'e dyn Error);
 
 impl fmt::Display for Chain<'_> {

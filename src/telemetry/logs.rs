@@ -1,4 +1,4 @@
-//! Logs on stderr: readable on a terminal, JSON lines otherwise.
+//! Logs on stderr: human-readable on a terminal, JSON lines otherwise.
 
 use std::io::{self, IsTerminal as _};
 
@@ -9,15 +9,15 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// Which logs are wanted, such as `debug` or `portcullis::trust=debug`.
+/// Sets the log filter, such as `debug` or `portcullis::trust=debug`.
 const VARIABLE: &str = "PORTCULLIS_LOG";
 
 /// Starts logging; a second call changes nothing.
 pub(crate) fn start() {
-    let wanted = std::env::var(VARIABLE).ok().and_then(|text| text.parse::<Targets>().ok());
-    // h2 warns of each answer to a PING that nobody sent: a stranger could fill a disk with that.
-    let usual = || Targets::new().with_default(Level::INFO).with_target("h2", Level::ERROR);
-    let filter = wanted.unwrap_or_else(usual);
+    let requested = std::env::var(VARIABLE).ok().and_then(|text| text.parse::<Targets>().ok());
+    // h2 warns about every unsolicited PING acknowledgement. A client could fill the disk with such warnings.
+    let default = || Targets::new().with_default(Level::INFO).with_target("h2", Level::ERROR);
+    let filter = requested.unwrap_or_else(default);
     let layer = if io::stderr().is_terminal() {
         fmt::layer().with_writer(io::stderr).with_target(false).compact().boxed()
     } else {

@@ -1,6 +1,6 @@
-//! Metrics in the Prometheus text format, under OpenTelemetry's names where it has one.
+//! Metrics in the Prometheus text format. Names are those of OpenTelemetry where it defines one.
 //!
-//! Workers count for themselves; a scrape collects their reports, sums them and writes them out.
+//! Each worker keeps its own counters. A scrape collects the reports of all workers, sums them and encodes the sum.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -63,7 +63,8 @@ pub(crate) struct ServerLabels {
     pub(crate) server: String,
 }
 
-/// A client's secret by its position in the configuration, from 1: nothing that is made of a hash leaves the process.
+/// A client's secret, identified by its position in the configuration, from 1. Nothing derived from a hash leaves the
+/// process.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 pub(crate) struct SecretLabels {
     pub(crate) client: String,
@@ -81,7 +82,7 @@ pub(crate) struct WorkerLabels {
     pub(crate) worker: u64,
 }
 
-/// Counts of one worker, or of all together.
+/// Counters of one worker, or of all workers together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     pub(crate) decisions: Vec<(DecisionLabels, u64)>,
@@ -90,7 +91,7 @@ pub(crate) struct Report {
     pub(crate) splits: Vec<(SplitLabels, u64)>,
     /// By upstream and outcome.
     pub(crate) mirrored: Vec<(String, &'static str, u64)>,
-    /// When a token was last issued for each, in seconds since 1970.
+    /// Time of the last token issued with each secret, in seconds since 1970.
     pub(crate) secrets: Vec<(SecretLabels, u64)>,
     pub(crate) server_requests: Vec<(ServerLabels, u64)>,
     pub(crate) server_in_flight: Vec<(ServerLabels, u64)>,
@@ -104,7 +105,7 @@ pub(crate) struct Report {
     pub(crate) tunnels: u64,
 }
 
-/// What is not any worker's: read when a scrape asks.
+/// Values of the whole process, read at each scrape.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Process {
     pub(crate) connections: u64,
@@ -123,16 +124,16 @@ pub(crate) struct Process {
     /// 1 or 0.
     pub(crate) server_healthy: Vec<(ServerLabels, f64)>,
     pub(crate) server_ejected: Vec<(ServerLabels, f64)>,
-    /// Of upstreams that have one.
+    /// Only for upstreams with a circuit breaker.
     pub(crate) breaker_open: Vec<(UpstreamLabels, f64)>,
-    /// Seconds since each external issuer's JWK Set was fetched.
+    /// Age of each external issuer's JWK Set, in seconds.
     pub(crate) jwks_age: Vec<(IssuerLabels, f64)>,
     pub(crate) jwks_fetches: BTreeMap<FetchLabels, u64>,
-    /// Look-ups answered from a set beyond its time to live.
+    /// Look-ups answered from a JWK Set older than its time to live.
     pub(crate) jwks_stale_served: BTreeMap<IssuerLabels, u64>,
 }
 
-/// Seconds, in the buckets that OpenTelemetry advises for HTTP.
+/// A histogram in seconds, with the bucket bounds that OpenTelemetry recommends for HTTP.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Histogram {
     counts: [u64; BOUNDS.len() + 1],
@@ -154,13 +155,13 @@ impl Histogram {
         self.sum += other.sum;
     }
 
-    /// The format's own sums, bucket by bucket.
+    /// Counts per bucket. The encoder makes them cumulative.
     fn buckets(&self) -> Vec<(f64, u64)> {
         BOUNDS.into_iter().chain([f64::INFINITY]).zip(self.counts).collect()
     }
 }
 
-/// The page that Prometheus reads.
+/// The page for Prometheus.
 pub(crate) fn page(reports: Vec<Report>, process: Process) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Page { sum: Sum::of(reports), process }));
@@ -239,49 +240,53 @@ impl Collector for Page {
         let mut page = Writer(&mut encoder);
         page.counters("portcullis_auth_decisions", "Decisions on requests and grants", &sum.decisions)?;
         page.counters("portcullis_ratelimit_decisions", "Decisions of rate limits", &sum.limits)?;
-        page.counters("portcullis_split_requests", "Requests by the side of a split that served them", &sum.splits)?;
-        page.counters("portcullis_mirrored_requests", "Copies of requests, by what became of them", &sum.mirrored)?;
+        page.counters(
+            "portcullis_split_requests",
+            "Requests of a traffic split, by the upstream that served them",
+            &sum.splits,
+        )?;
+        page.counters("portcullis_mirrored_requests", "Mirrored requests, by outcome", &sum.mirrored)?;
         page.histograms(
             "http_server_request_duration",
-            "From a request's head to the end of its answer",
+            "Time from the request head to the end of the response",
             &sum.durations,
         )?;
         page.counter("portcullis_tokens_issued", "Access tokens issued", sum.tokens_issued())?;
-        page.counter("portcullis_token_cache_hits", "Tokens found good from memory", sum.total.token_cache_hits)?;
+        page.counter("portcullis_token_cache_hits", "Tokens validated from the cache", sum.total.token_cache_hits)?;
         page.counter(
             "portcullis_token_cache_misses",
-            "Tokens whose signature had to be checked",
+            "Tokens whose signature was verified",
             sum.total.token_cache_misses,
         )?;
-        page.gauge("portcullis_token_cache_entries", "Tokens in memory", sum.total.cached_tokens as f64)?;
-        page.gauge("portcullis_token_cache_bytes", "Memory that they take", sum.total.cached_bytes as f64)?;
+        page.gauge("portcullis_token_cache_entries", "Tokens in the cache", sum.total.cached_tokens as f64)?;
+        page.gauge("portcullis_token_cache_bytes", "Memory used by the token cache", sum.total.cached_bytes as f64)?;
         page.gauges(
             "portcullis_client_secret_last_used_timestamp",
-            "When a client's secret last got a token",
+            "Time of the last token issued with a client secret",
             Some(&Unit::Seconds),
             &sum.secrets,
         )?;
         page.gauge(
             "portcullis_upstream_idle_connections",
-            "Connections to upstreams kept for reuse",
+            "Idle connections to upstreams",
             sum.total.idle_upstream_connections as f64,
         )?;
         page.upstreams(sum, process)?;
-        page.gauge("http_server_active_requests", "Requests under way", sum.total.in_flight as f64)?;
-        page.gauge("portcullis_tunnels", "WebSockets and other tunnels open", sum.total.tunnels as f64)?;
+        page.gauge("http_server_active_requests", "Requests in flight", sum.total.in_flight as f64)?;
+        page.gauge("portcullis_tunnels", "Open WebSockets and other tunnels", sum.total.tunnels as f64)?;
         page.gauge("portcullis_connections", "Connections from clients", process.connections as f64)?;
-        page.levels("portcullis_worker_connections", "Connections with each worker", &process.worker_connections)?;
-        page.counter("portcullis_connections_refused", "Connections over a limit", process.connections_refused)?;
+        page.levels("portcullis_worker_connections", "Connections of each worker", &process.worker_connections)?;
+        page.counter("portcullis_connections_refused", "Connections refused by a limit", process.connections_refused)?;
         page.counter(
             "portcullis_accept_failures",
-            "Connections not accepted for want of descriptors or memory",
+            "Connections not accepted for lack of descriptors or memory",
             process.accept_failures,
         )?;
-        page.gauge("portcullis_ratelimit_keys", "Keys that rate limits remember", process.limit_keys as f64)?;
+        page.gauge("portcullis_ratelimit_keys", "Keys counted by rate limits", process.limit_keys as f64)?;
         page.audit_log(process)?;
         page.gauge(
             "portcullis_revocations",
-            "Revoked tokens, clients, subjects and issuers",
+            "Active revocations of tokens, clients, subjects and issuers",
             process.revocations as f64,
         )?;
         page.counter(
@@ -291,14 +296,14 @@ impl Collector for Page {
         )?;
         page.gauges(
             "portcullis_jwks_age",
-            "Since an issuer's JWK Set was fetched",
+            "Age of an issuer's JWK Set",
             Some(&Unit::Seconds),
             process.jwks_age.iter().map(|(labels, age)| (labels, age)),
         )?;
         page.counters("portcullis_jwks_fetch", "Attempts to fetch an issuer's JWK Set", &process.jwks_fetches)?;
         page.counters(
             "portcullis_jwks_stale_served",
-            "Look-ups answered from a JWK Set beyond its time to live",
+            "Look-ups answered from a JWK Set older than its time to live",
             &process.jwks_stale_served,
         )
     }
@@ -309,7 +314,11 @@ struct Writer<'w, 'e>(&'w mut DescriptorEncoder<'e>);
 impl Writer<'_, '_> {
     fn audit_log(&mut self, process: &Process) -> fmt::Result {
         self.counter("portcullis_audit_lines", "Lines written to the audit log", process.audit_lines)?;
-        self.counter("portcullis_audit_dropped", "Lines that found no room in the audit log", process.audit_dropped)?;
+        self.counter(
+            "portcullis_audit_dropped",
+            "Lines dropped because the audit queue was full",
+            process.audit_dropped,
+        )?;
         self.counter(
             "portcullis_audit_folded",
             "Decisions that are counted in a folded line of the audit log",
@@ -317,27 +326,37 @@ impl Writer<'_, '_> {
         )?;
         self.counter(
             "portcullis_audit_write_failures",
-            "Writes to the audit log that failed and were tried again",
+            "Failed writes to the audit log, each retried",
             process.audit_failures,
         )?;
         self.gauge(
             "portcullis_audit_broken",
-            "1 while the audit log can't be written",
+            "1 while the audit log cannot be written",
             f64::from(u8::from(process.audit_broken)),
         )
     }
 
     fn upstreams(&mut self, sum: &Sum, process: &Process) -> fmt::Result {
         let (requests, in_flight) = (&sum.server_requests, &sum.server_in_flight);
-        self.counters("portcullis_upstream_server_requests", "Requests sent to a server, retries too", requests)?;
-        self.gauges("portcullis_upstream_server_in_flight", "Requests under way at a server", None, in_flight)?;
+        self.counters("portcullis_upstream_server_requests", "Requests sent to a server, retries included", requests)?;
+        self.gauges("portcullis_upstream_server_in_flight", "Requests in flight at a server", None, in_flight)?;
         let healthy = process.server_healthy.iter().map(|(labels, value)| (labels, value));
-        self.gauges("portcullis_upstream_server_healthy", "1 unless its health checks say otherwise", None, healthy)?;
+        self.gauges(
+            "portcullis_upstream_server_healthy",
+            "1 unless the health checks of a server fail",
+            None,
+            healthy,
+        )?;
         let ejected = process.server_ejected.iter().map(|(labels, value)| (labels, value));
         self.gauges("portcullis_upstream_server_ejected", "1 while a server is ejected", None, ejected)?;
         let open = process.breaker_open.iter().map(|(labels, value)| (labels, value));
-        self.gauges("portcullis_upstream_breaker_open", "1 while requests are refused", None, open)?;
-        self.counters("portcullis_upstream_retries", "Requests sent again", &sum.upstream_retries)
+        self.gauges(
+            "portcullis_upstream_breaker_open",
+            "1 while the circuit breaker is open and refuses requests",
+            None,
+            open,
+        )?;
+        self.counters("portcullis_upstream_retries", "Requests retried", &sum.upstream_retries)
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {

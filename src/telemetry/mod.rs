@@ -1,4 +1,4 @@
-//! What operators see: logs and metrics. Anyone may import it; it imports nothing of ours.
+//! Data for operators: logs and metrics. Any module may import it. It imports no other module of this crate.
 
 pub(crate) mod admin;
 pub(crate) mod chain;

@@ -1,4 +1,4 @@
-//! Finds an issuer's JWK Set by its metadata (RFC 8414 §3, OpenID Connect Discovery §4).
+//! Finds an issuer's JWK Set through its metadata (RFC 8414 §3, OpenID Connect Discovery §4).
 
 use reqwest::Client;
 use serde::Deserialize;
@@ -18,9 +18,9 @@ pub(crate) enum DiscoveryError {
     },
     #[error("{url} names the issuer `{found}`")]
     Mismatch { url: Url, found: String },
-    #[error("{url} names a JWK Set at {found}, which is neither https nor http beside a loopback issuer")]
+    #[error("{url} names a JWK Set at {found}: it must be https, or http to a loopback host of a loopback issuer")]
     Unsafe { url: Url, found: Url },
-    #[error("`{issuer}` is not a URL, so that its metadata can't be found")]
+    #[error("cannot derive the metadata URL: the issuer `{issuer}` is not a URL")]
     NotAUrl { issuer: String },
 }
 
@@ -30,18 +30,18 @@ struct Metadata {
     jwks_uri: Url,
 }
 
-/// The `jwks_uri` that the issuer's own metadata names.
+/// The `jwks_uri` in the issuer's metadata.
 pub(super) async fn jwks_uri(client: &Client, issuer: &str) -> Result<Url, DiscoveryError> {
-    let places = places(issuer).ok_or_else(|| DiscoveryError::NotAUrl { issuer: issuer.to_owned() })?;
-    let [first, second] = places;
-    match ask(client, issuer, first).await {
-        Err(DiscoveryError::Fetch(FetchError::Status { .. })) => ask(client, issuer, second).await,
+    let metadata_urls = metadata_urls(issuer).ok_or_else(|| DiscoveryError::NotAUrl { issuer: issuer.to_owned() })?;
+    let [first, second] = metadata_urls;
+    match fetch_jwks_uri(client, issuer, first).await {
+        Err(DiscoveryError::Fetch(FetchError::Status { .. })) => fetch_jwks_uri(client, issuer, second).await,
         answer => answer,
     }
 }
 
-/// OpenID Connect appends its path to the issuer, RFC 8414 puts its own before the issuer's.
-fn places(issuer: &str) -> Option<[Url; 2]> {
+/// OpenID Connect appends its path to the issuer's path. RFC 8414 puts its path before the issuer's path.
+fn metadata_urls(issuer: &str) -> Option<[Url; 2]> {
     let parsed = Url::parse(issuer).ok()?;
     let path = parsed.path().trim_end_matches('/');
     let at = |path: String| {
@@ -55,7 +55,7 @@ fn places(issuer: &str) -> Option<[Url; 2]> {
     ])
 }
 
-async fn ask(client: &Client, issuer: &str, url: Url) -> Result<Url, DiscoveryError> {
+async fn fetch_jwks_uri(client: &Client, issuer: &str, url: Url) -> Result<Url, DiscoveryError> {
     let document = fetch::get(client, &url).await?;
     let metadata: Metadata = match serde_json::from_slice(&document.body) {
         Ok(metadata) => metadata,
@@ -78,7 +78,7 @@ mod tests {
 
     #[track_caller]
     fn looks_at(issuer: &str, expected: [&str; 2]) {
-        assert_eq!(places(issuer).unwrap().map(String::from), expected.map(str::to_owned));
+        assert_eq!(metadata_urls(issuer).unwrap().map(String::from), expected.map(str::to_owned));
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Fetches a small JSON document from an issuer, within every bound.
+//! Fetches a small JSON document from an issuer, with all limits applied.
 //!
-//! No redirects, no proxy from the environment, https or loopback, deadlines, and never more than [`MAX_BYTES`] after
-//! decompression. What the document says is for others to judge; its content type is not judged at all.
+//! No redirects and no proxy from the environment. Only https, or http to a loopback host. Every step has a deadline,
+//! and at most [`MAX_BYTES`] are read, counted after decompression. The content is checked by the callers. The content
+//! type is not checked.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,13 +13,13 @@ use url::{Host, Url};
 
 use crate::clock::{self, UnixTime};
 
-/// A document and how long it may be kept.
+/// A document and the time for which it may be cached.
 #[derive(Debug)]
 pub(super) struct Document {
     pub(super) body: Vec<u8>,
-    /// `max-age` of `Cache-Control`, unclamped (RFC 9111 §5.2.2.1).
+    /// `max-age` of `Cache-Control`, not clamped (RFC 9111 §5.2.2.1).
     pub(super) max_age: Option<Duration>,
-    /// Seconds by which the issuer's clock is ahead of ours, by its `Date`.
+    /// Seconds by which the issuer's clock is ahead of the gateway's, from its `Date` header.
     pub(super) clock_skew: Option<i64>,
 }
 
@@ -44,7 +45,7 @@ const MAX_BYTES: usize = 256 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A client that trusts `ca` alone, or the system's roots.
+/// An HTTP client that trusts only `ca`, or the system's roots if `ca` is absent.
 pub(super) fn client(ca: Option<&[u8]>) -> Result<Client, FetchError> {
     let builder = Client::builder()
         .redirect(redirect::Policy::none())
@@ -60,7 +61,7 @@ pub(super) fn client(ca: Option<&[u8]>) -> Result<Client, FetchError> {
     builder.build().map_err(FetchError::Setup)
 }
 
-/// True for https, and for http where the traffic can't leave the machine.
+/// True for https, and for http to a loopback host, where the traffic cannot leave the machine.
 pub(crate) fn is_safe(url: &Url) -> bool {
     match url.scheme() {
         "https" => true,

@@ -1,8 +1,8 @@
-//! Tokens that are no good, a hundred thousand of them, put to [`Trust::verify`]: none is accepted and none makes it panic.
+//! A hundred thousand invalid tokens for [`Trust::verify`]: none is accepted and none causes a panic.
 //!
-//! What may be thought up is thought up: every bit of good tokens flipped, every end cut off, parts exchanged, headers and
-//! claims rewritten under an old signature or signed as they should not be, signatures at the edges of their arithmetic. What
-//! may not is drawn at random, from one seed.
+//! Systematic cases: every bit of valid tokens flipped, truncation at every position, exchanged parts, rewritten
+//! headers and claims (under an old signature or signed again), and signatures at arithmetic edge cases. Further cases
+//! are random, from one seed.
 
 mod edges;
 mod sayings;
@@ -30,12 +30,12 @@ use edges::edges_of_signatures;
 use sayings::{bad_claims, bad_headers};
 
 pub(super) const NOW: u64 = 1_800_000_000;
-/// Of a route that demands nothing of its own.
+/// The expectations of a route without requirements of its own.
 pub(super) const EXPECTED: Expectations<'_> =
     Expectations { issuers: AllowedIssuers::All, audiences: AllowedAudiences::OfIssuer };
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa];
 
-/// An issuer that is as easy-going as configuration allows: what it refuses, everyone refuses.
+/// An issuer with the most permissive configuration that is allowed. Every other issuer refuses at least as much.
 pub(super) fn settings() -> IssuerSettings {
     IssuerSettings {
         name: IssuerName::new("corp"),
@@ -50,17 +50,17 @@ pub(super) fn settings() -> IssuerSettings {
     }
 }
 
-/// The verifier with the keys of one issuer, and what has been tried on it.
+/// The verifier with the keys of one issuer, and the number of tokens tried.
 struct Attack {
     trust: Trust,
     keys: Vec<SigningKey>,
-    /// A good token of each key.
+    /// A valid token for each key.
     good: Vec<String>,
     tried: HashSet<String>,
     random: Random,
 }
 
-/// SplitMix64: small, and the same everywhere.
+/// SplitMix64: small, and deterministic on every platform.
 struct Random(u64);
 
 impl Random {
@@ -97,7 +97,7 @@ fn decoded(part: &str) -> Vec<u8> {
     BASE64URL.decode(part).unwrap()
 }
 
-/// The token with another part in this place.
+/// The token with one part replaced.
 fn replaced(token: &str, place: usize, part: &str) -> String {
     let mut all = parts(token);
     all[place] = part;
@@ -123,14 +123,11 @@ impl Attack {
 
     async fn accepts_good_ones(&self) {
         for token in &self.good {
-            assert!(
-                self.accepts(token).await,
-                "a good token is refused, and so everything else is for the wrong reason"
-            );
+            assert!(self.accepts(token).await, "a valid token is refused, so the other refusals prove nothing");
         }
     }
 
-    /// Must be refused, unless it is a good token after all.
+    /// Must be refused, unless it equals a valid token.
     async fn refuses(&mut self, token: String) {
         if self.good.contains(&token) || self.tried.contains(&token) {
             return;
@@ -139,7 +136,7 @@ impl Attack {
         self.tried.insert(token);
     }
 
-    /// Every good token, changed by this.
+    /// Applies a change to every valid token.
     async fn each(&mut self, change: impl Fn(&str) -> Vec<String>) {
         for token in self.good.clone() {
             for changed in change(&token) {
@@ -148,7 +145,7 @@ impl Attack {
         }
     }
 
-    /// Signed by each key as if it were in order.
+    /// Signs the header and the claims with each key.
     async fn signed(&mut self, header: impl Fn(Value) -> String, claims: &str) {
         for place in 0..self.keys.len() {
             let key = &self.keys[place];
@@ -158,7 +155,7 @@ impl Attack {
         }
     }
 
-    /// And under the signature of a good token.
+    /// Also tries them under the signature of a valid token.
     async fn rewritten(&mut self, header: impl Fn(Value) -> String + Copy, claims: &str) {
         self.each(|token| {
             let [old, _, signature] = parts(token);
@@ -205,8 +202,8 @@ fn cut(token: &str) -> Vec<String> {
     all
 }
 
-/// Other spellings of the same bytes.
-fn spelt_otherwise(token: &str) -> Vec<String> {
+/// Other encodings of the same bytes.
+fn other_encodings(token: &str) -> Vec<String> {
     let inserted = [" ", "\n", "\t", "=", ".", "+", "/", "%", "\0", "\u{fc}", "A"];
     let mut all: Vec<String> = (0..=token.len())
         .flat_map(|at| inserted.iter().map(move |text| format!("{}{text}{}", &token[..at], &token[at..])))
@@ -218,7 +215,7 @@ fn spelt_otherwise(token: &str) -> Vec<String> {
         all.push(replaced(token, place, &format!("{part}{padding}=")));
         all.push(replaced(token, place, &format!("{part}==")));
         all.push(replaced(token, place, ""));
-        // The bits of the last character that stand for nothing.
+        // The unused bits of the last character.
         let (head, last) = part.split_at(part.len() - 1);
         let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         all.extend(
@@ -234,7 +231,7 @@ async fn a_hundred_thousand_hostile_tokens_are_refused() {
     attack.each(flipped_characters).await;
     attack.each(flipped_bits).await;
     attack.each(cut).await;
-    attack.each(spelt_otherwise).await;
+    attack.each(other_encodings).await;
     exchanged_parts(&mut attack).await;
     let usual = |header: Value| header.to_string();
     for header in bad_headers() {
@@ -246,16 +243,16 @@ async fn a_hundred_thousand_hostile_tokens_are_refused() {
         attack.rewritten(usual, &claims).await;
     }
     public_keys_as_secrets(&mut attack).await;
-    keys_that_a_token_brings(&mut attack).await;
+    keys_supplied_by_the_token(&mut attack).await;
     edges_of_signatures(&mut attack).await;
     other_serialisations(&mut attack).await;
-    drawn_at_random(&mut attack, 60_000).await;
+    random_changes(&mut attack, 60_000).await;
     attack.accepts_good_ones().await;
     let tried = attack.tried.len();
     assert!(tried >= 100_000, "only {tried} were tried");
 }
 
-/// Each part of one good token among parts of the others, and parts in other places.
+/// Combines the parts of different valid tokens, and swaps the parts of one token.
 async fn exchanged_parts(attack: &mut Attack) {
     let mut pool: Vec<String> = attack.good.clone();
     let others = with(claims(), "sub", "root").to_string();
@@ -273,7 +270,7 @@ async fn exchanged_parts(attack: &mut Attack) {
     }
 }
 
-/// All that anyone can take for the bytes of a public key, as an HMAC secret.
+/// Every possible encoding of the public keys, used as an HMAC secret.
 async fn public_keys_as_secrets(attack: &mut Attack) {
     let mut secrets: Vec<Vec<u8>> = vec![Vec::new(), b"secret".to_vec(), vec![0; 32]];
     for key in &attack.keys {
@@ -302,8 +299,8 @@ async fn public_keys_as_secrets(attack: &mut Attack) {
     }
 }
 
-/// Well signed by a stranger, whose key the header recommends.
-async fn keys_that_a_token_brings(attack: &mut Attack) {
+/// Valid signatures by a foreign key that the header supplies or refers to.
+async fn keys_supplied_by_the_token(attack: &mut Attack) {
     for (place, algorithm) in ALGORITHMS.into_iter().enumerate() {
         let (evil, _) = SigningKey::generate(algorithm).unwrap();
         let jwk = Value::Object(evil.public_jwk().clone());
@@ -359,8 +356,8 @@ async fn other_serialisations(attack: &mut Attack) {
         .await;
 }
 
-/// A few changes at once, to the text, to the bytes of a part or to the claims.
-async fn drawn_at_random(attack: &mut Attack, count: usize) {
+/// A few random changes at once: to the text, to the bytes of a part or to the claims.
+async fn random_changes(attack: &mut Attack, count: usize) {
     let values = ["admin", "root", "*", "https://api.example.com", "0", "\u{fc}"];
     for _ in 0..count {
         let token = attack.random.pick(&attack.good).clone();

@@ -1,4 +1,4 @@
-//! What we demand of an issuer's tokens, fixed by configuration; a token can't change any of it.
+//! The requirements for an issuer's tokens. They come from the configuration. A token cannot change them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,43 +12,43 @@ use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
 
-/// An issuer as configured. No field is optional that a check depends on.
+/// An issuer as configured. Every field that a check needs is required.
 #[derive(Clone, Debug)]
 pub(crate) struct IssuerSettings {
     pub(crate) name: IssuerName,
     /// `iss`, compared exactly.
     pub(crate) issuer: Identity,
-    /// A token must carry one of these, unless its route demands others.
+    /// A token must have one of these audiences, unless its route has its own.
     pub(crate) audiences: Vec<String>,
     pub(crate) algorithms: Vec<Algorithm>,
     pub(crate) types: TokenTypes,
     pub(crate) clock_skew: Duration,
     pub(crate) scope_claim: ScopeClaim,
-    /// What the issuer can grant here; `None` is everything.
+    /// The scopes that the issuer may grant here. `None` allows all.
     pub(crate) allow_scopes: Option<ScopeSet>,
     pub(crate) profile: Profile,
 }
 
-/// Where an external issuer's keys come from.
+/// The source of an external issuer's keys.
 #[derive(Clone, Debug)]
 pub(crate) struct KeySource {
-    /// `None`: discovered from the issuer's metadata.
+    /// `None`: discovered through the issuer's metadata.
     pub(crate) jwks_uri: Option<Url>,
-    /// PEM; `None`: the system's roots.
+    /// PEM. `None`: the system's roots.
     pub(crate) ca: Option<Vec<u8>>,
-    /// How long the last good set serves after its time to live.
+    /// How long the last known good set may be used after its time to live.
     pub(crate) max_stale: Duration,
 }
 
-/// The claims that a token must have beyond `iss sub aud exp`.
+/// The claims that a token must have in addition to `iss sub aud exp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
-    /// Our own tokens: `client_id iat jti` too (RFC 9068 §2.2).
+    /// The gateway's own tokens also need `client_id iat jti` (RFC 9068 §2.2).
     Own,
     External,
 }
 
-/// The accepted `typ` values, compared without case and without `application/` (RFC 7515 §4.1.9).
+/// The accepted `typ` values, compared case-insensitively and without `application/` (RFC 7515 §4.1.9).
 #[derive(Clone, Debug)]
 pub(crate) struct TokenTypes {
     /// Lower case, without `application/`.

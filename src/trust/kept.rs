@@ -1,8 +1,9 @@
-//! The last good JWK Set of each issuer on disk, so that a gateway that starts while an issuer is away serves its callers.
+//! The last known good JWK Set of each issuer, stored on disk. With it, a gateway that starts during an outage of the
+//! issuer can still validate tokens.
 //!
-//! One file an issuer, in a folder that nobody else may enter. What is read back is believed no more than what was fetched:
-//! the same parser reads it, it must be from the issuer and the place that are configured now, and it counts from its first
-//! fetch. A file that is anything else is ignored, with the reason; nothing here can stop a start.
+//! Each issuer has one file, in a folder that is closed to other users. A stored set gets the same checks as a fetched
+//! one: the same parser reads it, its issuer and its URL must match the configuration, and its age counts from the
+//! original fetch. Any other file is ignored, with a log event. Errors here never prevent a start.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
@@ -24,28 +25,28 @@ use crate::clock::UnixTime;
 use crate::jose::key_set::{KeySet, KeySetFault};
 use crate::oauth::caller::IssuerName;
 
-/// Where the last good set of one issuer is kept.
+/// The file that stores the last known good set of one issuer.
 #[derive(Clone, Debug)]
 pub(crate) struct Shelf {
     path: PathBuf,
 }
 
-/// A set as it was fetched, with all that it is bound to.
+/// A fetched set, with everything that it is bound to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Kept {
     pub(crate) issuer: String,
     pub(crate) jwks_uri: Url,
-    /// The issuer's metadata named the place, not the configuration.
+    /// True if the URL came from the issuer's metadata, false if from the configuration.
     pub(crate) discovered: bool,
-    /// Unix time, before the issuer was asked.
+    /// Unix time, taken before the request to the issuer.
     pub(crate) fetched_at: u64,
     pub(crate) ttl_s: u64,
-    /// As the issuer sent it.
+    /// The document as received.
     pub(crate) document: String,
 }
 
-/// A set that serves again.
+/// A stored set that may be used.
 #[derive(Debug)]
 pub(crate) struct Restored {
     pub(crate) keys: KeySet,
@@ -53,7 +54,7 @@ pub(crate) struct Restored {
     pub(crate) jwks_uri: Url,
 }
 
-/// The file: what is kept, and a hash that tells a torn or edited one.
+/// The file format: the stored set and its hash. The hash detects a torn or edited file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sealed {
@@ -70,17 +71,17 @@ pub(crate) enum KeptError {
         #[source]
         source: io::Error,
     },
-    #[error("`{path}` is open to others (mode {mode:o})")]
+    #[error("`{path}` is accessible to other users (mode {mode:o}): remove the access of group and others")]
     Mode { path: PathBuf, mode: u32 },
-    #[error("`{path}` is not a JWK Set that was kept here")]
+    #[error("`{path}` is not a stored JWK Set, or it was changed")]
     Corrupt { path: PathBuf },
-    #[error("`{path}` was fetched from another issuer or place")]
+    #[error("`{path}` was fetched from another issuer or another URL")]
     Elsewhere { path: PathBuf },
     #[error("`{path}` was fetched in the future")]
     Future { path: PathBuf },
-    #[error("`{path}` is beyond `max_stale`")]
+    #[error("`{path}` is older than `max_stale` allows")]
     Stale { path: PathBuf },
-    #[error("the JWK Set in `{path}` can't be used")]
+    #[error("the JWK Set in `{path}` is not usable")]
     Keys {
         path: PathBuf,
         #[source]
@@ -91,7 +92,7 @@ pub(crate) enum KeptError {
 const FOLDER: &str = "jwks";
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
-/// A document of the most bytes that are fetched, each escaped.
+/// The size of the largest fetched document with every byte escaped.
 const MAX_BYTES: u64 = 2 * 1024 * 1024;
 
 impl Shelf {
@@ -99,7 +100,7 @@ impl Shelf {
         Self { path: state_directory.join(FOLDER).join(format!("{}.json", issuer.as_str())) }
     }
 
-    /// The set that was kept, if it may still serve; `None` if there is none.
+    /// The stored set, if it may still be used. `None` if there is none.
     pub(crate) fn load(
         &self,
         settings: &IssuerSettings,
@@ -119,21 +120,22 @@ impl Shelf {
         Ok(Some(Restored { keys, times, jwks_uri: kept.jwks_uri }))
     }
 
-    /// Written beside, flushed, then renamed: a crash leaves the old set or the new one. Blocks.
+    /// Writes a temporary file, flushes it and renames it. After a crash, the old set or the new one is there. Blocks.
     pub(crate) fn save(&self, kept: &Kept) -> Result<(), KeptError> {
         let sealed = seal(kept).map_err(self.failed("write"))?;
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder);
-        // A folder that was there already would keep its own mode.
+        // An existing folder keeps its mode, so the mode is set explicitly.
         made.and_then(|()| fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE)))
-            .map_err(self.failed("make the folder of"))?;
+            .map_err(self.failed("create the folder of"))?;
         let beside = self.path.with_extension(format!("json.new{}", std::process::id()));
         write(&beside, &sealed).and_then(|()| fs::rename(&beside, &self.path)).map_err(self.failed("write"))?;
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(self.failed("flush the folder of"))
     }
 
     fn read(&self) -> Result<Option<Vec<u8>>, KeptError> {
-        // Not followed, and looked at before it is opened: a pipe in its place would make the start wait for ever.
+        // Symbolic links are not followed, and the type is checked before opening: opening a pipe would block the start
+        // forever.
         let metadata = match fs::symlink_metadata(&self.path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -143,15 +145,15 @@ impl Shelf {
             return Err(KeptError::Corrupt { path: self.path.clone() });
         }
         let folder = self.path.parent().unwrap_or(Path::new("."));
-        refuse_looser(&self.path, &metadata)?;
-        refuse_looser(folder, &fs::metadata(folder).map_err(self.failed("read"))?)?;
+        check_mode(&self.path, &metadata)?;
+        check_mode(folder, &fs::metadata(folder).map_err(self.failed("read"))?)?;
         let mut bytes = Vec::new();
         let read = File::open(&self.path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes));
         read.map_err(self.failed("read"))?;
         Ok(Some(bytes))
     }
 
-    /// The times of the original fetch, on this process's clock.
+    /// The times of the original fetch, converted to this process's clock.
     fn times(&self, kept: &Kept, max_stale: Duration, now: UnixTime) -> Result<Times, KeptError> {
         let age = now.seconds().checked_sub(kept.fetched_at);
         let age = Duration::from_secs(age.ok_or_else(|| KeptError::Future { path: self.path.clone() })?);
@@ -206,7 +208,7 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn refuse_looser(path: &Path, metadata: &fs::Metadata) -> Result<(), KeptError> {
+fn check_mode(path: &Path, metadata: &fs::Metadata) -> Result<(), KeptError> {
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 == 0 { Ok(()) } else { Err(KeptError::Mode { path: path.to_owned(), mode }) }
 }
@@ -223,7 +225,7 @@ mod tests {
     const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
     const HOUR: Duration = Duration::from_secs(3600);
 
-    /// A folder of its own, gone at the end.
+    /// A temporary folder, deleted on drop.
     struct Folder(PathBuf);
 
     impl Folder {
@@ -260,7 +262,7 @@ mod tests {
         KeySource { jwks_uri: jwks_uri.map(|uri| Url::parse(uri).unwrap()), ca: None, max_stale: HOUR }
     }
 
-    /// Fetched ten seconds ago from a place that the configuration names.
+    /// Fetched ten seconds ago from a URL in the configuration.
     fn kept() -> Kept {
         let (key, _) = SigningKey::generate(Algorithm::Es256).unwrap();
         Kept {
@@ -288,7 +290,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_kept_is_read_back_and_counts_from_its_fetch() {
         let folder = Folder::new("round");
-        assert!(load(&folder.shelf()).unwrap().is_none(), "there is none yet");
+        assert!(load(&folder.shelf()).unwrap().is_none(), "no set is stored yet");
         folder.shelf().save(&kept()).unwrap();
         let restored = load(&folder.shelf()).unwrap().unwrap();
         let now = Instant::now();
@@ -307,7 +309,7 @@ mod tests {
         fs::set_permissions(folder.0.join(FOLDER), Permissions::from_mode(0o777)).unwrap();
         shelf.save(&kept()).unwrap();
         assert_eq!((mode(&folder.0.join(FOLDER)), mode(&shelf.path)), (0o700, 0o600));
-        assert_eq!(fs::read_dir(folder.0.join(FOLDER)).unwrap().count(), 1, "the file beside is gone");
+        assert_eq!(fs::read_dir(folder.0.join(FOLDER)).unwrap().count(), 1, "the temporary file is gone");
         for (path, loose) in [(&shelf.path, 0o640), (&shelf.path, 0o602), (&folder.0.join(FOLDER), 0o750)] {
             let before = mode(path);
             fs::set_permissions(path, Permissions::from_mode(loose)).unwrap();
@@ -320,9 +322,9 @@ mod tests {
     #[test]
     fn a_set_of_another_issuer_or_place_is_ignored() {
         ignored("issuer", &Kept { issuer: "https://b.example".to_owned(), ..kept() }, "another issuer");
-        let elsewhere = Url::parse("https://b.example/keys").unwrap();
-        ignored("place", &Kept { jwks_uri: elsewhere, ..kept() }, "another issuer or place");
-        ignored("discovered", &Kept { discovered: true, ..kept() }, "another issuer or place");
+        let other_url = Url::parse("https://b.example/keys").unwrap();
+        ignored("place", &Kept { jwks_uri: other_url, ..kept() }, "another issuer or another URL");
+        ignored("discovered", &Kept { discovered: true, ..kept() }, "another issuer or another URL");
         let folder = Folder::new("configured");
         folder.shelf().save(&kept()).unwrap();
         let discovering = folder.shelf().load(&settings("https://a.example"), &source(None), NOW);
@@ -336,10 +338,10 @@ mod tests {
     #[test]
     fn times_that_can_not_be_are_ignored() {
         ignored("future", &Kept { fetched_at: NOW.seconds() + 1, ..kept() }, "in the future");
-        ignored("stale", &Kept { fetched_at: NOW.seconds() - 4200, ..kept() }, "beyond `max_stale`");
-        ignored("never", &Kept { fetched_at: 0, ..kept() }, "beyond `max_stale`");
-        ignored("short", &Kept { ttl_s: 59, ..kept() }, "is not a JWK Set that was kept here");
-        ignored("long", &Kept { ttl_s: u64::MAX, ..kept() }, "is not a JWK Set that was kept here");
+        ignored("stale", &Kept { fetched_at: NOW.seconds() - 4200, ..kept() }, "older than `max_stale`");
+        ignored("never", &Kept { fetched_at: 0, ..kept() }, "older than `max_stale`");
+        ignored("short", &Kept { ttl_s: 59, ..kept() }, "is not a stored JWK Set");
+        ignored("long", &Kept { ttl_s: u64::MAX, ..kept() }, "is not a stored JWK Set");
         let folder = Folder::new("just");
         folder.shelf().save(&Kept { fetched_at: NOW.seconds() - 4199, ..kept() }).unwrap();
         assert!(load(&folder.shelf()).unwrap().is_some());
@@ -360,7 +362,7 @@ mod tests {
     #[test]
     fn a_document_that_would_not_be_taken_from_the_issuer_is_not_taken_from_the_disk() {
         for document in ["", "{}", r#"{"keys":[]}"#, r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#] {
-            ignored("document", &Kept { document: document.to_owned(), ..kept() }, "can't be used");
+            ignored("document", &Kept { document: document.to_owned(), ..kept() }, "is not usable");
         }
     }
 
@@ -383,6 +385,6 @@ mod tests {
         fs::remove_file(&shelf.path).unwrap();
         fs::create_dir(&shelf.path).unwrap();
         assert!(matches!(load(&shelf), Err(KeptError::Corrupt { .. })));
-        assert!(shelf.save(&kept()).is_err(), "a folder in its place is not replaced");
+        assert!(shelf.save(&kept()).is_err(), "a folder with the file's name is not replaced");
     }
 }

@@ -1,7 +1,8 @@
-//! The keys of one issuer as requests see them: read without locks, published by one refresher.
+//! The keys of one issuer, as requests see them. Reads take no lock. One refresher task publishes.
 //!
-//! A request whose key id is missing may wait for the refresher's next attempt, never longer than [`PATIENCE`]. Absent
-//! and cannot-tell are different answers: [`Lookup::Unknown`] refuses the token, [`Lookup::Unavailable`] asks the caller to come back.
+//! A request with an unknown key id may wait for the refresher's next attempt, at most [`MAX_WAIT`]. An unknown key and
+//! unavailable keys are different results: [`Lookup::Unknown`] refuses the token, [`Lookup::Unavailable`] asks the
+//! caller to retry.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,23 +17,23 @@ use crate::jose::algorithm::Algorithm;
 use crate::jose::jwk::VerifyingKey;
 use crate::jose::key_set::KeySet;
 
-/// One issuer's keys, shared by all workers.
+/// The keys of one issuer, shared by all workers.
 #[derive(Debug)]
 pub(crate) struct KeyCache {
     state: ArcSwap<KeyState>,
-    /// How many attempts have ended; waiters watch it.
+    /// The number of finished attempts. Waiting requests watch it.
     attempts: watch::Sender<u64>,
-    /// A key was missed that a newer set may have.
+    /// True if a key was missing that a newer set may have.
     wanted: AtomicBool,
     nudged: Notify,
     waiters: Semaphore,
-    /// Look-ups answered from a set beyond its time to live.
+    /// Look-ups answered from a set older than its time to live.
     stale_served: AtomicU64,
-    /// For operators; no request reads it.
+    /// For operators. Requests do not read it.
     progress: Mutex<Progress>,
 }
 
-/// What the refresher last found out.
+/// The result of the refresher's last attempt.
 #[derive(Debug)]
 pub(crate) struct KeyState {
     origin: Origin,
@@ -41,7 +42,7 @@ pub(crate) struct KeyState {
 
 #[derive(Clone, Copy, Debug)]
 enum Origin {
-    /// Ours: always right, never fetched.
+    /// The gateway's own keys: always current, never fetched.
     Memory,
     Remote {
         attempts: u64,
@@ -50,12 +51,12 @@ enum Origin {
     },
 }
 
-/// When a set was asked for, and until when it is good.
+/// The time at which a set was requested, and the times until which it may be used.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
-    /// Before the issuer was asked: what it published later may not be in the set.
+    /// Taken before the request to the issuer: keys published later may be missing from the set.
     pub(crate) asked: Instant,
-    /// The end of its time to live.
+    /// The end of the time to live.
     pub(crate) fresh_until: Instant,
     pub(crate) usable_until: Instant,
 }
@@ -63,37 +64,37 @@ pub(crate) struct Times {
 #[derive(Debug)]
 pub(crate) enum Lookup {
     Found(Arc<VerifyingKey>),
-    /// The issuer's current set has no such key.
+    /// The issuer's current set does not have this key.
     Unknown,
-    /// The issuer's current set can't be had.
+    /// The issuer's current set is not available.
     Unavailable,
 }
 
-/// A set younger than this is believed as it is.
+/// A set younger than this is not refetched for a missing key.
 pub(crate) const BELIEVED_FOR: Duration = Duration::from_secs(5);
 /// How long a request waits for the refresher.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// More requests than this don't wait; they are told that the keys are unavailable.
+const MAX_WAIT: Duration = Duration::from_secs(2);
+/// Further requests do not wait and get [`Lookup::Unavailable`].
 const MAX_WAITERS: usize = 1024;
 
 impl KeyCache {
-    /// Keys of our own, from memory.
+    /// A cache of the gateway's own keys, held in memory.
     pub(crate) fn own(keys: KeySet) -> Self {
         Self::new(KeyState { origin: Origin::Memory, keys: Arc::new(keys) })
     }
 
-    /// After a rotation of our own keys; cached tokens of a key that went die with it.
+    /// Replaces the own keys after a rotation. Cached tokens of a removed key become invalid with it.
     pub(crate) fn replace_own(&self, keys: KeySet) {
         self.state.store(Arc::new(KeyState { origin: Origin::Memory, keys: Arc::new(keys) }));
     }
 
-    /// An external issuer's cache, before its first fetch has ended.
+    /// The cache of an external issuer before its first fetch.
     pub(crate) fn remote() -> Self {
         let origin = Origin::Remote { attempts: 0, last_attempt: None, times: None };
         Self::new(KeyState { origin, keys: Arc::default() })
     }
 
-    /// An external issuer's cache with a set that was fetched by an earlier process.
+    /// The cache of an external issuer, with a set that an earlier process fetched.
     pub(crate) fn restored(keys: KeySet, times: Times) -> Self {
         let origin = Origin::Remote { attempts: 0, last_attempt: None, times: Some(times) };
         Self::new(KeyState { origin, keys: Arc::new(keys) })
@@ -111,7 +112,7 @@ impl KeyCache {
         }
     }
 
-    /// True while this very key may be believed.
+    /// True if this exact key is in the set and the set may be used.
     pub(crate) fn still_holds(&self, key: &VerifyingKey, now: Instant) -> bool {
         let state = self.state.load();
         let holds = state.is_usable(now) && state.keys.holds(key);
@@ -121,33 +122,33 @@ impl KeyCache {
         holds
     }
 
-    /// The key for this header, waiting for a refetch where the set may be out of date.
+    /// The key for this header. Waits for a refetch if the set may be out of date.
     pub(crate) async fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> Lookup {
         let started = Instant::now();
-        let mut seen = match self.look(key_id, algorithm, started) {
+        let mut seen = match self.look_up(key_id, algorithm, started) {
             Ok(lookup) => return lookup,
             Err(seen) => seen,
         };
-        // Dropped by a caller who hangs up, this cancels nothing: the refresher fetches for all.
-        let Ok(_place) = self.waiters.try_acquire() else {
+        // If the caller hangs up, this future is dropped. Nothing is cancelled: the refresher fetches for all requests.
+        let Ok(_permit) = self.waiters.try_acquire() else {
             return Lookup::Unavailable;
         };
         let mut attempts = self.attempts.subscribe();
-        // An attempt that took long ends with a set that is out of date already: only the next one can tell.
+        // After a slow attempt, the new set may already be out of date. Then only the next attempt gives an answer.
         loop {
-            if timeout_at(started + PATIENCE, attempts.wait_for(|ended| *ended > seen)).await.is_err() {
+            if timeout_at(started + MAX_WAIT, attempts.wait_for(|ended| *ended > seen)).await.is_err() {
                 return Lookup::Unavailable;
             }
-            match self.look(key_id, algorithm, Instant::now()) {
+            match self.look_up(key_id, algorithm, Instant::now()) {
                 Ok(lookup) => return lookup,
                 Err(newer) => seen = newer,
             }
         }
     }
 
-    /// What is known now; `Err` with the attempts seen where it is worth waiting for the next. A key that is missed is
-    /// remembered for the refresher, whatever the answer.
-    fn look(&self, key_id: Option<&str>, algorithm: Algorithm, now: Instant) -> Result<Lookup, u64> {
+    /// The result from the current set. `Err`, with the number of attempts so far, if the next attempt may find the
+    /// key. A missing key is marked for the refresher in either case.
+    fn look_up(&self, key_id: Option<&str>, algorithm: Algorithm, now: Instant) -> Result<Lookup, u64> {
         let state = self.state.load();
         if state.is_usable(now)
             && let Some(key) = state.keys.find(key_id, algorithm)
@@ -158,7 +159,7 @@ impl KeyCache {
         let Origin::Remote { attempts, last_attempt, times } = state.origin else {
             return Ok(Lookup::Unknown);
         };
-        self.want();
+        self.mark_wanted();
         let young = |at: Option<Instant>| at.is_some_and(|at| now.saturating_duration_since(at) < BELIEVED_FOR);
         match (young(times.map(|times| times.asked)), young(last_attempt)) {
             (true, _) if state.is_usable(now) => Ok(Lookup::Unknown),
@@ -167,32 +168,32 @@ impl KeyCache {
         }
     }
 
-    /// Nothing is written but by the first miss, so that a flood of them costs a read each.
-    fn want(&self) {
+    /// Only the first miss writes, so that many misses cost one read each.
+    fn mark_wanted(&self) {
         if !self.wanted.load(Ordering::SeqCst) {
             self.wanted.store(true, Ordering::SeqCst);
             self.nudged.notify_one();
         }
     }
 
-    /// Ends once a request has missed a key since the last attempt ended, be it long ago.
+    /// Completes once a request has missed a key since the last attempt ended.
     pub(crate) async fn wanted(&self) {
         while !self.wanted.load(Ordering::SeqCst) {
             self.nudged.notified().await;
         }
     }
 
-    /// Publishes a fetched set and wakes who waits.
+    /// Publishes a fetched set and wakes the waiting requests.
     pub(crate) fn publish(&self, keys: KeySet, times: Times) {
         let attempts = self.ended() + 1;
         let origin = Origin::Remote { attempts, last_attempt: Some(times.asked), times: Some(times) };
-        // Before the set is there for all: whoever has missed a key so far is woken and looks again.
+        // Reset before the set becomes visible: requests that missed a key earlier are woken and look again.
         self.wanted.store(false, Ordering::SeqCst);
         self.state.store(Arc::new(KeyState { origin, keys: Arc::new(keys) }));
         self.attempts.send_replace(attempts);
     }
 
-    /// Records an attempt that failed: the last good set stays, and who waits is told.
+    /// Records a failed attempt. The last known good set stays, and the waiting requests are woken.
     pub(crate) fn publish_failure(&self, now: Instant) {
         let state = self.state.load();
         let ended = self.ended() + 1;
@@ -210,12 +211,12 @@ impl KeyCache {
         self.state.load().is_usable(now)
     }
 
-    /// Since the set was fetched; `None` for our own and for one never had.
+    /// Time since the set was fetched. `None` for the own set and before the first fetch.
     pub(crate) fn age(&self, now: Instant) -> Option<Duration> {
         Some(now.saturating_duration_since(self.times()?.asked))
     }
 
-    /// `None` for our own set and for one never had.
+    /// `None` for the own set and before the first fetch.
     pub(crate) fn times(&self) -> Option<Times> {
         match self.state.load().origin {
             Origin::Memory => None,
@@ -223,7 +224,7 @@ impl KeyCache {
         }
     }
 
-    /// True for an issuer whose keys are fetched.
+    /// True if the issuer's keys are fetched.
     pub(crate) fn is_remote(&self) -> bool {
         matches!(self.state.load().origin, Origin::Remote { .. })
     }
@@ -232,14 +233,14 @@ impl KeyCache {
         Arc::clone(&self.state.load().keys)
     }
 
-    /// How many look-ups were answered from a set beyond its time to live.
+    /// Look-ups answered from a set older than its time to live.
     pub(crate) fn stale_served(&self) -> u64 {
         self.stale_served.load(Ordering::Relaxed)
     }
 
-    /// What the refresher has to tell, to be read or written.
-    pub(crate) fn with_progress<T>(&self, look: impl FnOnce(&mut Progress) -> T) -> T {
-        look(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Reads or writes the refresher's progress.
+    pub(crate) fn with_progress<T>(&self, access: impl FnOnce(&mut Progress) -> T) -> T {
+        access(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn count_stale(&self, state: &KeyState, now: Instant) {
@@ -313,7 +314,7 @@ mod tests {
         };
         let ((), first, second) = tokio::join!(refresher, find(&cache, &new), find(&cache, &new));
         assert!(matches!((first, second), (Lookup::Found(_), Lookup::Found(_))));
-        assert!(!cache.still_holds(&old, Instant::now()), "a removed key is believed");
+        assert!(!cache.still_holds(&old, Instant::now()), "a removed key is accepted");
     }
 
     #[tokio::test(start_paused = true)]
@@ -321,7 +322,7 @@ mod tests {
         let cache = KeyCache::remote();
         let before = Instant::now();
         assert!(matches!(find(&cache, &key()).await, Lookup::Unavailable));
-        assert_eq!(before.elapsed(), PATIENCE);
+        assert_eq!(before.elapsed(), MAX_WAIT);
     }
 
     #[tokio::test(start_paused = true)]
@@ -335,7 +336,7 @@ mod tests {
         };
         let ((), lookup) = tokio::join!(refresher, cache.find(Some("other"), Algorithm::Es256));
         assert!(matches!(lookup, Lookup::Unavailable));
-        assert!(matches!(find(&cache, &known).await, Lookup::Found(_)), "the last good set went");
+        assert!(matches!(find(&cache, &known).await, Lookup::Found(_)), "the last known good set is gone");
     }
 
     #[tokio::test(start_paused = true)]
@@ -361,12 +362,12 @@ mod tests {
     async fn a_key_missed_in_a_young_set_is_remembered_until_the_next_set() {
         let (cache, known) = (KeyCache::remote(), key());
         publish(&cache, &known);
-        assert!(tokio::time::timeout(Duration::from_secs(60), cache.wanted()).await.is_err(), "nobody missed a key");
+        assert!(tokio::time::timeout(Duration::from_secs(60), cache.wanted()).await.is_err(), "no key was missed");
         publish(&cache, &known);
         assert!(matches!(find(&cache, &key()).await, Lookup::Unknown));
         cache.wanted().await;
         publish(&cache, &known);
-        assert!(tokio::time::timeout(Duration::from_secs(60), cache.wanted()).await.is_err(), "the miss is answered");
+        assert!(tokio::time::timeout(Duration::from_secs(60), cache.wanted()).await.is_err(), "the miss was handled");
     }
 
     #[tokio::test(start_paused = true)]

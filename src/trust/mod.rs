@@ -1,7 +1,8 @@
-//! The issuers whose tokens we accept: their keys, kept fresh, and the tokens that were found good.
+//! The trusted issuers: their keys, which are kept fresh, and the cache of validated tokens.
 //!
-//! Takes a token; gives a [`verify::Verified`] or the one reason why not. Requests never fetch keys: they read what the
-//! refresher last published and at most wait, briefly, for its next attempt. The only home of `reqwest`.
+//! Takes a token. Gives a [`verify::Verified`] or the reason for the refusal. Requests never fetch keys: they read the
+//! set that the refresher last published, and wait at most a short time for its next attempt. Only this module uses
+//! `reqwest`.
 
 pub(crate) mod discovery;
 pub(crate) mod fetch;

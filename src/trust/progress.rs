@@ -1,21 +1,21 @@
-//! What the refresher of an issuer last did, for operators: counts, the last error, when it fetches next.
+//! The refresher's last results for an issuer, for operators: counts, the last error, the time of the next fetch.
 
 use tokio::time::Instant;
 use url::Url;
 
 use crate::jose::key_set::Skipped;
 
-/// Written by the refresher alone; read by who looks after the gateway.
+/// Written only by the refresher.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Where the keys were last found.
+    /// The URL at which the keys were last found.
     pub(crate) jwks_uri: Option<Url>,
-    /// Keys of the last set that can't be used.
+    /// Unusable keys of the last set.
     pub(crate) left_aside: Vec<Skipped>,
-    /// Seconds by which the issuer's clock is ahead of ours.
+    /// Seconds by which the issuer's clock is ahead of the gateway's.
     pub(crate) clock_skew: Option<i64>,
     pub(crate) last_error: Option<LastError>,
-    /// The last attempt failed.
+    /// True if the last attempt failed.
     pub(crate) out_of_reach: bool,
     pub(crate) next: Option<Instant>,
     counts: [u64; FetchResult::ALL.len()],
@@ -27,20 +27,20 @@ pub(crate) struct LastError {
     pub(crate) at: Instant,
 }
 
-/// How an attempt to fetch ended, in the words of the metric.
+/// The result of an attempt to fetch, as labelled in the metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FetchResult {
     Ok,
-    /// No connection, no TLS, no whole answer in time.
+    /// No connection, a failed TLS handshake, or no complete response in time.
     Unreachable,
     /// A status other than 200.
     Status,
     TooLarge,
-    /// Metadata that is none, of another issuer, or that names keys in an unsafe place.
+    /// Malformed metadata, metadata of another issuer, or an unsafe `jwks_uri`.
     Metadata,
-    /// No JWK Set, or one without usable keys.
+    /// Not a JWK Set, or a set without usable keys.
     Keys,
-    /// Our own doing.
+    /// An error in the gateway's own setup.
     Setup,
 }
 
@@ -66,7 +66,7 @@ impl Progress {
         self.counts[result as usize] += 1;
     }
 
-    /// Every result with how often it came.
+    /// Every result with its count.
     pub(crate) fn counts(&self) -> impl Iterator<Item = (FetchResult, u64)> {
         FetchResult::ALL.into_iter().zip(self.counts)
     }

@@ -1,7 +1,8 @@
-//! Keeps one issuer's keys fresh: one task an issuer, in the control plane, single flight by construction.
+//! Keeps one issuer's keys fresh. Each issuer has one task in the control plane, so there is never more than one fetch
+//! at a time.
 //!
-//! Fetches at 80 % of the set's time to live, and at once when a request misses a key, but never more often than every
-//! [`BELIEVED_FOR`]: a stranger with random key ids must not choose our outgoing traffic.
+//! Fetches after 80 % of the set's time to live, and at once if a request misses a key, but never more often than every
+//! [`BELIEVED_FOR`]. Otherwise, random key ids in requests could cause any number of outgoing requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,7 @@ pub(crate) enum RefreshError {
     Discovery(#[from] DiscoveryError),
     #[error("cannot fetch the JWK Set")]
     Fetch(#[from] FetchError),
-    #[error("the JWK Set at {url} can't be used")]
+    #[error("the JWK Set at {url} is not usable")]
     Keys {
         url: Url,
         left_aside: Vec<Skipped>,
@@ -43,7 +44,7 @@ pub(super) const MIN_TTL: Duration = Duration::from_secs(60);
 pub(super) const MAX_TTL: Duration = Duration::from_secs(60 * 60);
 const MAX_BACK_OFF: Duration = Duration::from_secs(60);
 
-/// The cache of an external issuer, with the set that an earlier process kept where that may still serve. Blocks.
+/// The cache of an external issuer. It holds the set stored by an earlier process, if that may still be used. Blocks.
 pub(crate) fn restored(settings: &IssuerSettings, source: &KeySource, shelf: &Shelf) -> KeyCache {
     match shelf.load(settings, source, clock::now()) {
         Ok(None) => KeyCache::remote(),
@@ -53,20 +54,20 @@ pub(crate) fn restored(settings: &IssuerSettings, source: &KeySource, shelf: &Sh
                 issuer.name = settings.name.as_str(),
                 keys.count = count,
                 age_s = age.as_secs(),
-                "took the JWK Set from the disk"
+                "loaded the stored JWK Set"
             );
             let cache = KeyCache::restored(kept.keys, kept.times);
             cache.with_progress(|progress| progress.jwks_uri = Some(kept.jwks_uri));
             cache
         }
         Err(error) => {
-            warn!(issuer.name = settings.name.as_str(), error = %Chain(&error), "ignored the JWK Set on the disk");
+            warn!(issuer.name = settings.name.as_str(), error = %Chain(&error), "ignored the stored JWK Set");
             KeyCache::remote()
         }
     }
 }
 
-/// Refreshes for ever; ends only by being dropped.
+/// Runs until it is dropped.
 pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, shelf: Shelf, cache: Arc<KeyCache>) {
     let mut failures = 0;
     let mut client = None;
@@ -93,7 +94,7 @@ pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, shel
     }
 }
 
-/// One attempt, for a tool that asks once.
+/// One attempt, for command-line tools.
 pub(crate) async fn refresh_once(
     settings: &IssuerSettings,
     source: &KeySource,
@@ -115,7 +116,11 @@ fn publish(cache: &KeyCache, settings: &IssuerSettings, source: &KeySource, fetc
     let (count, ttl) = (fetched.keys.len(), fetched.ttl);
     if let Some(skew) = fetched.clock_skew.filter(|skew| skew.unsigned_abs() > settings.clock_skew.as_secs()) {
         let name = settings.name.as_str();
-        warn!(issuer.name = name, skew_s = skew, "the issuer's clock and ours are further apart than `clock_skew`");
+        warn!(
+            issuer.name = name,
+            skew_s = skew,
+            "the issuer's clock differs from the gateway's by more than `clock_skew`: tokens may be refused as expired or not yet valid"
+        );
     }
     cache.with_progress(|progress| {
         progress.count(FetchResult::Ok);
@@ -125,7 +130,7 @@ fn publish(cache: &KeyCache, settings: &IssuerSettings, source: &KeySource, fetc
         progress.out_of_reach = false;
     });
     cache.publish(fetched.keys, Times::new(fetched.asked, ttl, source.max_stale));
-    // Who reads of it in the log may rely on it.
+    // Logged after publication, so that the event means that the keys are in use.
     info!(issuer.name = settings.name.as_str(), keys.count = count, ttl_s = ttl.as_secs(), "fetched the JWK Set");
 }
 
@@ -141,25 +146,25 @@ fn publish_failure(cache: &KeyCache, error: &RefreshError, ended: Instant) {
     cache.publish_failure(ended);
 }
 
-/// Beside the refresher, one at a time: a disk that hangs must not keep keys from being fetched. What is not written for
-/// that is written after the next fetch.
+/// Stores a set in a separate task, one at a time: a slow disk must not block fetching. A set that is skipped because
+/// of this is stored after the next fetch.
 fn save(saving: &mut Option<JoinHandle<()>>, settings: &IssuerSettings, shelf: &Shelf, kept: Kept) {
     let name = settings.name.clone();
     if saving.as_ref().is_some_and(|saving| !saving.is_finished()) {
-        warn!(issuer.name = name.as_str(), "the disk is slow: did not keep this JWK Set");
+        warn!(issuer.name = name.as_str(), "did not store the JWK Set: the previous write is still running");
         return;
     }
     let shelf = shelf.clone();
     *saving = Some(spawn_blocking(move || match shelf.save(&kept) {
-        Ok(()) => debug!(issuer.name = name.as_str(), "kept the JWK Set on the disk"),
+        Ok(()) => debug!(issuer.name = name.as_str(), "stored the JWK Set"),
         Err(error) => {
-            warn!(issuer.name = name.as_str(), error = %Chain(&error), "cannot keep the JWK Set on the disk");
+            warn!(issuer.name = name.as_str(), error = %Chain(&error), "cannot store the JWK Set");
         }
     }));
 }
 
-/// Until `next`; or until `earliest`, if a request misses a key, or has missed one since the last attempt ended. The cache has
-/// requests wait from that very instant.
+/// Waits until `next`, or until `earliest` if a request has missed a key since the last attempt ended. Requests wait in
+/// the cache from the moment of the miss.
 async fn wait(cache: &KeyCache, earliest: Instant, next: Instant) {
     sleep_until(earliest.min(next)).await;
     tokio::select! {
@@ -168,14 +173,14 @@ async fn wait(cache: &KeyCache, earliest: Instant, next: Instant) {
     }
 }
 
-/// A set that can be used, with all that came with it.
+/// A usable set and the data received with it.
 struct Fetched {
     keys: KeySet,
     left_aside: Vec<Skipped>,
     url: Url,
     document: Vec<u8>,
     ttl: Duration,
-    /// Before the request for the set itself: however long discovery took, the set is no older.
+    /// Taken before the request for the set itself. The duration of the discovery does not count.
     asked: Instant,
     asked_at: u64,
     clock_skew: Option<i64>,
@@ -212,7 +217,7 @@ async fn attempt(
     let mut left_aside = Vec::new();
     let parsed = KeySet::parse(&document.body, &settings.algorithms, &mut left_aside);
     for key in &left_aside {
-        warn!(issuer.name = settings.name.as_str(), key.id = key.key_id, reason = %key.reason, "left a key of the JWK Set aside");
+        warn!(issuer.name = settings.name.as_str(), key.id = key.key_id, reason = %key.reason, "skipped an unusable key of the JWK Set");
     }
     let keys = match parsed {
         Ok(keys) => keys,
@@ -249,16 +254,16 @@ impl RefreshError {
     }
 }
 
-/// 1, 2, 4 … seconds, at most a minute.
+/// 1, 2, 4 … seconds, at most one minute.
 fn back_off(failures: u32) -> Duration {
     let seconds = 1_u64 << failures.saturating_sub(1).min(6);
     jittered(Duration::from_secs(seconds).min(MAX_BACK_OFF))
 }
 
-/// ±10 %, so that many gateways don't ask at once.
+/// ±10 %, so that several gateways do not fetch at the same time.
 fn jittered(duration: Duration) -> Duration {
     let mut byte = [128];
-    // Without randomness there is no jitter, which is no harm.
+    // Without randomness there is no jitter. That is harmless.
     let _ = rand::fill(&mut byte);
     duration.mul_f64(0.9 + 0.2 * f64::from(byte[0]) / 255.0)
 }
@@ -307,7 +312,7 @@ mod tests {
         };
         tokio::select! {
             () = wait(&cache, started + BELIEVED_FOR, started + Duration::from_secs(480)) => {}
-            lookup = request => panic!("waited in vain: {lookup:?}"),
+            lookup = request => panic!("the look-up ended without the new set: {lookup:?}"),
         }
         assert_eq!(started.elapsed(), BELIEVED_FOR);
     }
@@ -331,7 +336,7 @@ mod tests {
         let next = started + Duration::from_secs(480);
         wait(&cache, started + BELIEVED_FOR, next).await;
         assert_eq!(Instant::now(), next);
-        // A retry may come before the set is old.
+        // A retry may be due while the set is still young.
         let retry = next + Duration::from_secs(1);
         wait(&cache, next + BELIEVED_FOR, retry).await;
         assert_eq!(Instant::now(), retry);

@@ -1,4 +1,4 @@
-//! What operators are told of the issuers: by the admin listener, by `portcullis issuers`, in metrics.
+//! The state of the issuers, as shown by the admin listener, `portcullis issuers` and the metrics.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use super::issuer::TrustedIssuer;
 use super::key_cache::KeyCache;
 use super::progress::Progress;
 
-/// All issuers, as `GET /issuers` gives them.
+/// All issuers, as in the response to `GET /issuers`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct IssuersReport {
-    /// Names the configuration, as audit lines do.
+    /// Identifies the configuration, as in audit lines.
     pub(crate) config: String,
     pub(crate) issuers: Vec<IssuerReport>,
 }
@@ -21,35 +21,35 @@ pub(crate) struct IssuersReport {
 pub(crate) struct IssuerReport {
     pub(crate) name: String,
     pub(crate) issuer: String,
-    /// Where its keys were last found.
+    /// The URL at which the keys were last found.
     pub(crate) jwks_uri: Option<String>,
     pub(crate) state: State,
-    /// The last attempt to fetch failed.
+    /// True if the last attempt to fetch failed.
     pub(crate) out_of_reach: bool,
     pub(crate) keys: Vec<KeyReport>,
     pub(crate) left_aside: Vec<LeftAside>,
-    /// Since the set was asked for.
+    /// Time since the set was requested.
     pub(crate) age_s: Option<u64>,
-    /// Until its tokens get 503, should no fetch succeed.
+    /// Time until its tokens get 503 if every fetch fails.
     pub(crate) usable_for_s: Option<u64>,
     pub(crate) next_refresh_s: Option<u64>,
-    /// How far the issuer's clock is ahead of ours, by its `Date`.
+    /// Seconds by which the issuer's clock is ahead of the gateway's, from its `Date` header.
     pub(crate) clock_skew_s: Option<i64>,
     pub(crate) last_error: Option<ErrorReport>,
-    /// Look-ups answered from a set beyond its time to live.
+    /// Look-ups answered from a set older than its time to live.
     pub(crate) stale_served: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum State {
-    /// Ours, from memory.
+    /// The gateway's own keys, from memory.
     Own,
-    /// Within its time to live.
+    /// Within the time to live.
     Fresh,
-    /// Beyond its time to live, within `max_stale`.
+    /// Older than the time to live, within `max_stale`.
     Stale,
-    /// Beyond `max_stale`: its tokens get 503.
+    /// Older than `max_stale` allows: its tokens get 503.
     Expired,
     /// Never fetched: its tokens get 503.
     Missing,

@@ -1,15 +1,15 @@
-//! Where an issuer's tokens say what they may do.
+//! The claim that holds the scopes of an issuer's tokens.
 
 use serde_json::{Map, Value};
 
 use crate::oauth::scope::{InvalidScope, Scope, ScopeSet};
 
-/// How to find the scopes among the claims.
+/// The rule for finding the scopes among the claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ScopeClaim {
     /// The first present of `scope scp scopes permissions`, never a union.
     Auto,
-    /// A claim of that very name, else a dotted path.
+    /// A claim of exactly this name, else a dotted path.
     Named(String),
 }
 
@@ -21,7 +21,7 @@ pub(crate) struct MalformedScopeClaim;
 const AUTO: [&str; 4] = ["scope", "scp", "scopes", "permissions"];
 
 impl ScopeClaim {
-    /// The scopes that the claims grant. Names that no rule could ever ask for are dropped.
+    /// The scopes that the claims grant. Values that are not valid scopes are dropped, since no rule can require them.
     pub(crate) fn read(&self, claims: &Map<String, Value>) -> Result<ScopeSet, MalformedScopeClaim> {
         let value = match self {
             Self::Auto => AUTO.iter().find_map(|name| claims.get(*name)),

@@ -1,8 +1,9 @@
-//! Tokens that were found good, one cache a worker, so that a signature is checked once and not at every request.
+//! A cache of validated tokens, one for each worker, so that a signature is verified once and not at every request.
 //!
-//! Keyed by the whole token, bounded by bytes and by number, with eviction that a flood of new tokens can't turn against
-//! regular callers: what has not been used twice is the first to go. A hit is never believed as it is:
-//! [`Verified::judge_again`] judges time, route and keys anew. What an issuer's new configuration takes away, [`TokenCache::keep`] does.
+//! The key is the whole token. The cache is bounded by bytes and by entries. A flood of new tokens does not evict the
+//! tokens of regular callers: entries that were not used twice are evicted first. A hit is not sufficient:
+//! [`Verified::judge_again`] checks time, route and keys again. [`TokenCache::keep`] removes entries that a changed
+//! issuer configuration no longer allows.
 
 use std::rc::Rc;
 
@@ -23,18 +24,18 @@ struct Entry {
     weight: u64,
 }
 
-/// A token with what it said.
+/// A token and its verified content.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     pub(crate) token: Rc<[u8]>,
     pub(crate) verified: Rc<Verified>,
 }
 
-/// What one worker's cache may hold, tokens and claims together.
+/// The capacity of one worker's cache, tokens and claims together.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
-/// And how many: no entry weighs less than its share.
+/// The maximum number of entries. Each entry has at least the weight `MAX_BYTES / MAX_TOKENS`.
 const MAX_TOKENS: u64 = 16_384;
-/// A guess that sizes the tables.
+/// An estimate, for the initial size of the tables.
 const EXPECTED_TOKENS: usize = 8192;
 
 impl TokenCache {
@@ -55,7 +56,7 @@ impl TokenCache {
         self.entries.remove(token);
     }
 
-    /// Forgets all but these.
+    /// Removes all entries except these.
     pub(crate) fn keep(&mut self, holds: impl Fn(&Verified) -> bool) {
         self.entries.retain(|_, entry| holds(&entry.known.verified));
     }
@@ -64,7 +65,7 @@ impl TokenCache {
         self.entries.len()
     }
 
-    /// What the entries weigh.
+    /// Total weight of the entries.
     pub(crate) fn bytes(&self) -> u64 {
         self.entries.weight()
     }
@@ -85,14 +86,14 @@ impl Weighter<Rc<[u8]>, Entry> for Weight {
     }
 }
 
-/// The claims stand in the token once, in base64; parsed they take about three times that, plus a fixed part. Claims of an
-/// unusual build, such as a thousand empty objects, take more.
+/// A token contains its claims once, in base64. Parsed claims take about three times that size, plus a fixed part.
+/// Claims with many small objects take more, see [`build_weight`].
 fn weight(token: usize, claims: &Map<String, Value>) -> u64 {
     let build = map_weight(claims) + claims.values().map(build_weight).sum::<u64>();
     4 * token as u64 + 1024 + build.saturating_sub(USUAL_BUILD)
 }
 
-/// What lists and objects take beyond the text in them. Their depth is bounded by the parser.
+/// The size of lists and objects without their text. The parser bounds their depth.
 fn build_weight(value: &Value) -> u64 {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
@@ -103,13 +104,13 @@ fn build_weight(value: &Value) -> u64 {
     }
 }
 
-/// A node of the tree has room for 11 members, and half of that is in use at least.
+/// A node of the tree has room for 11 members. At least half of them are used.
 fn map_weight(members: &Map<String, Value>) -> u64 {
     let node = 11 * (size_of::<String>() + size_of::<Value>()) + 128;
     (members.len().div_ceil(5) * node) as u64
 }
 
-/// Fifteen claims and a list of scopes or two.
+/// About fifteen claims and one or two lists of scopes.
 const USUAL_BUILD: u64 = 3 * 1024;
 
 #[cfg(test)]
@@ -151,14 +152,14 @@ mod tests {
         Known { token: token.into(), verified: Rc::clone(verified) }
     }
 
-    /// As long as an RS256 token of ours.
+    /// As long as one of the gateway's own RS256 tokens.
     fn token(kind: u8, number: usize) -> Vec<u8> {
         let mut token = vec![kind; 750];
         token[..8].copy_from_slice(&number.to_le_bytes());
         token
     }
 
-    /// How many of the regular tokens' uses are hits, `between` new tokens passing after each use.
+    /// The hit ratio of the regular tokens, if `between` new tokens arrive after each use.
     fn regulars_hit_ratio(uses: usize, between: usize, new_are_used: usize) -> f64 {
         const REGULARS: usize = 2000;
         let verified = verified(&json!({}));
@@ -170,7 +171,7 @@ mod tests {
             }
             hit
         };
-        // Regular callers have been here before.
+        // The regular tokens are already in the cache.
         for use_ in 0..2 * REGULARS {
             ask(token(b'r', use_ % REGULARS));
         }

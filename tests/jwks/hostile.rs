@@ -117,7 +117,7 @@ async fn the_issuers_clock_changes_nothing_but_what_operators_are_told() {
         world.accepts(&token(&key, &format!("urn:{name}"))).await;
     }
     let logs = world.gateway.log_text();
-    let warned = logs.lines().filter(|line| line.contains("further apart than `clock_skew`")).count();
+    let warned = logs.lines().filter(|line| line.contains("by more than `clock_skew`")).count();
     assert_eq!(warned, 2, "{logs}");
 }
 
@@ -183,7 +183,7 @@ async fn why_no_key_of_a_set_can_be_used_is_in_the_log() {
     let world = World::trusting(&sites.issuers()).await;
     for (name, _, why) in cases {
         assert!(world.failed(name).contains("it has no usable key"));
-        let log = world.gateway.log_line(&format!("\"left a key of the JWK Set aside\",\"issuer.name\":\"{name}\""));
+        let log = world.gateway.log_line(&format!("\"skipped an unusable key of the JWK Set\",\"issuer.name\":\"{name}\""));
         assert!(log.contains(&format!("\"reason\":\"{why}\"")), "{log}");
     }
 }
@@ -247,7 +247,7 @@ async fn keys_that_can_not_be_used_cost_no_good_one() {
     let world = World::trusting(&sites.issuers()).await;
     for (name, bad) in names.iter().zip(&keys) {
         assert!(world.fetched(name).contains("\"keys.count\":1,"), "{bad}");
-        world.gateway.log_line(&format!("\"left a key of the JWK Set aside\",\"issuer.name\":\"{name}\""));
+        world.gateway.log_line(&format!("\"skipped an unusable key of the JWK Set\",\"issuer.name\":\"{name}\""));
         let iss = format!("urn:{name}");
         world.accepts(&token(&good, &iss)).await;
         world.refuses(&token(&ec, &iss), 401, "unknown_kid").await;
@@ -279,7 +279,7 @@ async fn two_keys_of_one_name_are_both_left_aside_and_reported() {
     for twin in [one, other] {
         world.refuses(&token(&twin, "urn:corp"), 401, "unknown_kid").await;
     }
-    let log = world.gateway.log_line("left a key of the JWK Set aside");
+    let log = world.gateway.log_line("skipped an unusable key of the JWK Set");
     assert!(log.contains("\"key.id\":\"twin\""), "{log}");
 }
 

@@ -74,7 +74,7 @@ async fn a_set_that_was_fetched_once_survives_a_restart_while_the_issuer_is_away
     let key = Key::new("k1", "ES256");
     let issuer = Issuer::start(&[&key]).await;
     let first = World::trusting_with(&[DEBUG], &[], &[line(&issuer.issuer)]).await;
-    first.gateway.log_line("kept the JWK Set on the disk");
+    first.gateway.log_line("stored the JWK Set");
     let jwks = first.gateway.folder.join("state/jwks");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&jwks), mode(&jwks.join("corp.json"))), (0o700, 0o600));
@@ -85,7 +85,7 @@ async fn a_set_that_was_fetched_once_survives_a_restart_while_the_issuer_is_away
 
     issuer.publish(Published { status: 500, ..Published::text("") });
     let second = started_with(&text, 0o600, &issuer.issuer).await;
-    second.gateway.log_line("took the JWK Set from the disk");
+    second.gateway.log_line("loaded the stored JWK Set");
     second.accepts(&token(&key, &issuer.issuer)).await;
     second.failed("corp");
     second.accepts(&token(&key, &issuer.issuer)).await;
@@ -100,7 +100,7 @@ async fn a_set_beyond_its_time_serves_is_counted_and_readyz_names_its_issuer() {
         world.accepts(&token(&key, &iss)).await;
     }
     let (status, ready) = admin(&world, "/readyz").await;
-    assert_eq!((status, &*ready), (200, "ok\nissuer `corp` is out of reach: its last good keys serve\n"));
+    assert_eq!((status, &*ready), (200, "ok\nissuer `corp` is unreachable: its last known good keys are used\n"));
     let (_, page) = admin(&world, "/metrics").await;
     assert!(page.contains("\nportcullis_jwks_stale_served_total{issuer=\"corp\"} 3\n"), "{page}");
     assert!(page.contains("\nportcullis_jwks_fetch_total{issuer=\"corp\",result=\"ok\"} 0\n"), "{page}");
@@ -120,23 +120,23 @@ async fn files_that_are_not_what_was_kept_of_this_issuer_are_ignored_with_a_warn
     };
     let forged = sealed(&good).replace("k1", "k2");
     let cases = [
-        (with("issuer", json!("https://other.example")), 0o600, "was fetched from another issuer or place"),
-        (with("jwks_uri", json!("http://keys.example/jwks")), 0o600, "was fetched from another issuer or place"),
+        (with("issuer", json!("https://other.example")), 0o600, "was fetched from another issuer or another URL"),
+        (with("jwks_uri", json!("http://keys.example/jwks")), 0o600, "was fetched from another issuer or another URL"),
         (with("fetched_at", json!(now() + 3600)), 0o600, "was fetched in the future"),
         (with("document", json!("{\"keys\":[]}")), 0o600, "it has no usable key"),
-        (forged, 0o600, "is not a JWK Set that was kept here"),
-        (sealed(&good)[..200].to_owned(), 0o600, "is not a JWK Set that was kept here"),
-        (sealed(&good), 0o644, "is open to others (mode 644)"),
-        (sealed(&kept(&iss, &key, (TTL + MAX_STALE + 1).cast_signed())), 0o600, "is beyond `max_stale`"),
+        (forged, 0o600, "is not a stored JWK Set, or it was changed"),
+        (sealed(&good)[..200].to_owned(), 0o600, "is not a stored JWK Set, or it was changed"),
+        (sealed(&good), 0o644, "is accessible to other users (mode 644)"),
+        (sealed(&kept(&iss, &key, (TTL + MAX_STALE + 1).cast_signed())), 0o600, "is older than `max_stale` allows"),
     ];
     for (text, mode, why) in cases {
         let world = started_with(&text, mode, &iss).await;
-        let log = world.gateway.log_line("ignored the JWK Set on the disk");
+        let log = world.gateway.log_line("ignored the stored JWK Set");
         assert!(log.contains(why), "{log}");
         world.failed("corp");
         world.refuses(&token(&key, &iss), 503, "keys_unavailable").await;
         let (status, ready) = admin(&world, "/readyz").await;
-        assert_eq!((status, &*ready), (200, "ok\nissuer `corp` is out of reach: its tokens get 503\n"));
+        assert_eq!((status, &*ready), (200, "ok\nissuer `corp` is unreachable: requests with its tokens get 503\n"));
     }
 }
 

@@ -1,21 +1,21 @@
-//! Signatures at the edges of their arithmetic: zeros, orders, moduli, and other spellings of a good one.
+//! Signatures at arithmetic edge cases: zeros, orders, moduli, and other encodings of a valid signature.
 
 use base64::Engine as _;
 
 use super::{Attack, decoded, parts, replaced};
 use crate::jose::BASE64URL;
 
-/// The order of P-256 (SEC 2 §2.4.2) and its field's prime.
+/// The order of P-256 (SEC 2 §2.4.2) and the prime of its field.
 const N: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
 const P: &str = "ffffffff00000001000000000000000000000000ffffffffffffffffffffffff";
-/// The order of edwards25519 (RFC 8032 §5.1), as signatures have it: its lowest byte first.
+/// The order of edwards25519 (RFC 8032 §5.1), in little-endian order, as in signatures.
 const L: &str = "edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010";
 
 fn hex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
-/// `a - b` of numbers of one length, their highest byte first.
+/// `a - b`. Both numbers are big-endian and of equal length.
 fn minus(a: &[u8], b: &[u8]) -> Vec<u8> {
     let mut borrow = 0;
     let mut difference: Vec<u8> = Vec::new();
@@ -39,7 +39,7 @@ fn small(number: u8) -> Vec<u8> {
     bytes
 }
 
-/// An integer as DER has it.
+/// An integer in DER.
 fn der(number: &[u8]) -> Vec<u8> {
     [&[2, number.len() as u8 + 1, 0], number].concat()
 }
@@ -72,7 +72,7 @@ pub(super) async fn edges_of_signatures(attack: &mut Attack) {
     signatures.extend([0, 1, 31, 32, 63].map(|length| (ec.as_str(), good[..length].to_vec())));
     signatures.push((&ec, [&[0][..], r, &[0], s].concat()));
     signatures.push((&ec, [&good[..], &good[..]].concat()));
-    // A signature of Ed25519 with another number of the same remainder, and with points of small order.
+    // Ed25519 signatures with a congruent number, and with points of small order.
     let good = signature(&ed);
     let (point, number) = good.split_at(32);
     let reversed = |bytes: &[u8]| bytes.iter().rev().copied().collect::<Vec<u8>>();
@@ -88,7 +88,7 @@ pub(super) async fn edges_of_signatures(attack: &mut Attack) {
     signatures.extend(
         low.iter().flat_map(|low| numbers.iter().map(|number| (ed.as_str(), [low.as_slice(), number].concat()))),
     );
-    // Numbers of RSA beyond their modulus, or of another length.
+    // RSA numbers not below the modulus, or of another length.
     let good = signature(&rsa);
     let modulus = decoded(attack.keys[0].public_jwk()["n"].as_str().unwrap());
     signatures.extend(
@@ -107,7 +107,8 @@ pub(super) async fn edges_of_signatures(attack: &mut Attack) {
 
 #[tokio::test]
 async fn an_ecdsa_signature_has_a_twin_and_it_is_good_too() {
-    // RFC 7518 §3.4 does not ask for the lower `s`. Nothing hangs on a token's text but the cache, where each has its own place.
+    // RFC 7518 §3.4 does not require the lower `s`. The text of a token is used only as the cache key, so both forms
+    // are separate entries.
     let attack = Attack::new().await;
     let signature = decoded(parts(&attack.good[1])[2]);
     let (r, s) = signature.split_at(32);

@@ -1,10 +1,10 @@
-//! What no token may say, whoever signed it.
+//! Headers and claims that must be refused even with a valid signature.
 
 use serde_json::{Value, json};
 
 use super::{NOW, claims, with};
 
-/// Headers that change what the token means, or whose key it wants.
+/// Headers that change the meaning of the token or supply a key.
 pub(super) fn bad_headers() -> Vec<Box<dyn Fn(Value) -> String>> {
     let mut all: Vec<Box<dyn Fn(Value) -> String>> = Vec::new();
     let mut member = |name: &'static str, value: Value| {
@@ -73,7 +73,7 @@ pub(super) fn bad_headers() -> Vec<Box<dyn Fn(Value) -> String>> {
     all
 }
 
-/// Claims that make a token no good, whoever signed it.
+/// Claims that make a token invalid, even with a valid signature.
 pub(super) fn bad_claims() -> Vec<String> {
     let mut all = Vec::new();
     let odd = [
