@@ -1,4 +1,4 @@
-//! Small periodic tasks of the control plane.
+//! Small tasks of the control plane that only look and tidy.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,9 +10,9 @@ use crate::audit::health::Health;
 use crate::pipeline::snapshot::Snapshot;
 use crate::upstream::names::{self, Lookup, Name};
 
-const FORGET_KEYS_INTERVAL: Duration = Duration::from_secs(10);
-const RESTART_DELAY: Duration = Duration::from_secs(1);
-const AUDIT_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+const FORGET_KEYS_EVERY: Duration = Duration::from_secs(10);
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+const WATCH_AUDIT_EVERY: Duration = Duration::from_millis(500);
 
 /// For the audit log to have had room for every line.
 const ROOMY_FOR: Duration = Duration::from_secs(10);
@@ -58,11 +58,9 @@ pub(super) async fn watch_audit_log(health: Arc<Health>) {
         crowd.look(health.dropped.load(Ordering::Relaxed));
         match health.look() {
             Some(true) => {
-                tracing::error!(
-                    "cannot write the audit log: protected requests and grants are refused until it can be written"
-                )
+                tracing::error!("the audit log takes nothing: protected requests and grants are refused until it does")
             }
-            Some(false) => tracing::info!("the audit log can be written again"),
+            Some(false) => tracing::info!("the audit log takes lines again"),
             None => {}
         }
     }
@@ -70,17 +68,17 @@ pub(super) async fn watch_audit_log(health: Arc<Health>) {
 
 pub(super) async fn forget_limit_keys(snapshot: Arc<ArcSwap<Snapshot>>) {
     loop {
-        tokio::time::sleep(FORGET_KEYS_INTERVAL).await;
+        tokio::time::sleep(FORGET_KEYS_EVERY).await;
         snapshot.load_full().all_limits().for_each(|limit| limit.forget_idle());
     }
 }
 
-/// Restarts the resolver task if it panics: otherwise the addresses of a server would become stale unnoticed.
+/// Begins again should it ever die: a server's addresses must not grow old in silence.
 pub(super) async fn resolve(name: Arc<Name>, lookup: Arc<Lookup>) {
     loop {
         let resolver = names::keep_fresh(Arc::clone(&name), Arc::clone(&lookup));
-        let ended = tokio::task::JoinSet::from_iter([resolver]).join_next().await;
-        tracing::error!(server.name = name.as_str(), ?ended, "the resolver task of a server panicked: restarting it");
-        tokio::time::sleep(RESTART_DELAY).await;
+        let died = tokio::task::JoinSet::from_iter([resolver]).join_next().await;
+        tracing::error!(server.name = name.as_str(), ?died, "what looks a server up died; starting it again");
+        tokio::time::sleep(RESTART_AFTER).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The worker threads. Each has its own runtime, listener sockets and connection pools.
+//! The workers: one thread each, with a runtime, sockets and everything else of its own.
 
 use std::io;
 use std::net::TcpListener;
@@ -23,10 +23,10 @@ use crate::server::limits::Share;
 use crate::server::places::Places;
 use crate::upstream::pinned::PinLimit;
 
-/// Capacity of the audit log queues, in lines, for all workers together.
+/// Room for lines in the audit log's queues, over all workers.
 const AUDIT_LINES: usize = 8192;
 
-/// Values that every worker gets.
+/// What every worker is given.
 #[derive(Clone)]
 pub(super) struct Plan {
     pub(super) gates: Vec<Gate>,
@@ -46,10 +46,10 @@ pub(super) fn start(
     plan: &mut Plan,
 ) -> Result<(Workers, Vec<mpsc::Sender<ReportRequest>>), StartError> {
     let (mut workers, mut reports) = (Vec::new(), Vec::new());
-    let with_handoffs = |sockets: Vec<TcpListener>| sockets.into_iter().zip(accept::doors(config.workers));
-    let mut sockets: Vec<_> = sockets.into_iter().map(with_handoffs).collect();
+    let with_doors = |sockets: Vec<TcpListener>| sockets.into_iter().zip(accept::doors(config.workers));
+    let mut sockets: Vec<_> = sockets.into_iter().map(with_doors).collect();
     for number in 0..config.workers {
-        let worker_sockets: Vec<(TcpListener, Doors)> = sockets.iter_mut().filter_map(Iterator::next).collect();
+        let mine: Vec<(TcpListener, Doors)> = sockets.iter_mut().filter_map(Iterator::next).collect();
         let ledger_capacity = AUDIT_LINES.div_ceil(config.workers);
         let share = config.limits.share(config.workers);
         let (plan, rules) = (plan.clone(), config.audit.rules);
@@ -67,7 +67,7 @@ pub(super) fn start(
         };
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             if let Err(error) = runtime() {
-                tracing::error!(%error, "cannot start a worker");
+                tracing::error!(%error, "a worker could not start");
             }
         })?;
         workers.push((thread, has_ended));
@@ -76,8 +76,8 @@ pub(super) fn start(
     Ok((workers, reports))
 }
 
-/// Runs one worker: its listeners and its background tasks.
-async fn run_worker(
+/// One worker's life: its listeners, and what it tends beside them.
+async fn work(
     plan: Plan,
     sockets: Vec<(TcpListener, Doors)>,
     ledger: Rc<Ledger>,
@@ -93,7 +93,7 @@ async fn run_worker(
         let listener = match tokio::net::TcpListener::from_std(socket) {
             Ok(listener) => listener,
             Err(error) => {
-                tracing::error!(%error, "cannot start a listener");
+                tracing::error!(%error, "a listener could not start");
                 continue;
             }
         };
@@ -103,7 +103,7 @@ async fn run_worker(
         listeners.spawn_local(accept::run(intake, drain, serve));
     }
     while listeners.join_next().await.is_some() {}
-    background_tasks.abort();
+    tending.abort();
 }
 
 /// What a worker does beside its requests. Each is a task of its own, so that none takes another with it.
@@ -118,8 +118,8 @@ async fn tend(worker: Rc<Worker>, places: Arc<Places>, drain: Drain, reports: mp
     tasks.spawn_local(Rc::clone(&worker).tell_folded());
     tasks.spawn_local(Rc::clone(&worker).report(reports));
     while let Some(ended) = tasks.join_next().await {
-        if let Err(error) = ended {
-            tracing::error!(%error, "a background task of a worker panicked");
+        if let Err(died) = ended {
+            tracing::error!(%died, "a worker's own task died");
         }
     }
 }

@@ -1,8 +1,7 @@
-//! JWKs, parsed one by one: an unusable key does not affect the other keys of a set.
+//! JWKs, read one by one: one bad key never costs its neighbours.
 //!
-//! Takes a JWK and the algorithms that its issuer may use. Gives a parsed key, valid for verification and bound to
-//! exactly one algorithm. A key with private members, a symmetric key, a weak RSA key and a point off the curve are
-//! unusable.
+//! Takes a JWK and the algorithms that its issuer may use; gives a key that is parsed, fit to verify with, and bound to
+//! exactly one algorithm. Private members, symmetric keys, weak RSA and points off the curve make a key unusable.
 
 use std::sync::Arc;
 
@@ -26,15 +25,15 @@ use super::{ed25519, roca};
 pub(crate) struct VerifyingKey {
     pub(crate) key_id: Option<Arc<str>>,
     pub(crate) algorithm: Algorithm,
-    /// RFC 7638, SHA-256. Two keys with the same thumbprint are the same key.
+    /// RFC 7638, SHA-256: what makes two keys the same key.
     pub(crate) thumbprint: Box<str>,
     public: ParsedPublicKey,
 }
 
-/// The reason why a JWK is skipped.
+/// Why a JWK is left aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UnusableKey {
-    #[error("it is not a supported JWK")]
+    #[error("it is not a JWK that we understand")]
     Malformed,
     #[error("it is symmetric")]
     Symmetric,
@@ -97,7 +96,7 @@ fn is_for_verifying(jwk: &Jwk) -> bool {
     used_for_signatures && may_verify
 }
 
-/// A key has one algorithm: the one that it names, else the only allowed one for its type, else RS256 for RSA.
+/// A key has one algorithm: the one it names, else the issuer's only one for its type, else RS256 for RSA.
 fn only_algorithm(jwk: &Jwk, allowed: &[Algorithm]) -> Result<Algorithm, UnusableKey> {
     let fitting: Vec<Algorithm> =
         allowed.iter().copied().filter(|algorithm| fits(&jwk.algorithm, *algorithm)).collect();
@@ -154,7 +153,7 @@ fn rsa_key(rsa: &RSAKeyParameters, parameters: &'static RsaParameters) -> Result
     let (n, e) = (unsigned(&n), unsigned(&e));
     let bits = n.len() * 8 - n.first().map_or(0, |byte| byte.leading_zeros() as usize);
     let exponent = e.iter().try_fold(0_u64, |sum, byte| sum.checked_mul(256)?.checked_add(u64::from(*byte)));
-    let valid =
+    let sound =
         exponent.is_some_and(|e| e > 3 && e < 1 << 33 && e % 2 == 1) && n.last().is_some_and(|byte| byte % 2 == 1);
     if !(2048..=8192).contains(&bits) || !sound || roca::has_fingerprint(n) {
         return Err(UnusableKey::Parameters);
@@ -176,7 +175,7 @@ fn ec_key(
     if x.len() != size || y.len() != size {
         return Err(UnusableKey::Parameters);
     }
-    // An uncompressed point (SEC 1 §2.3.3). The parser checks that it lies on the curve.
+    // An uncompressed point (SEC 1 §2.3.3); that it lies on the curve is checked while parsing.
     let point = [&[4][..], &x, &y].concat();
     ParsedPublicKey::new(curve, point).map_err(|_| UnusableKey::Parameters)
 }

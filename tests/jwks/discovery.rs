@@ -96,7 +96,11 @@ async fn metadata_of_another_issuer_is_refused() {
 async fn keys_in_clear_text_from_elsewhere_are_refused() {
     for uri in ["http://keys.example/jwks", "http://169.254.169.254/jwks", "file:///etc/passwd", "ftp://127.0.0.1/jwks"]
     {
-        refuses(&[(OPENID, metadata("ORIGIN", uri))], "it must be https, or http to a loopback host of a loopback issuer").await;
+        refuses(
+            &[(OPENID, metadata("ORIGIN", uri))],
+            "it must be https, or http to a loopback host of a loopback issuer",
+        )
+        .await;
     }
 }
 

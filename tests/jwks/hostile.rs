@@ -183,7 +183,8 @@ async fn why_no_key_of_a_set_can_be_used_is_in_the_log() {
     let world = World::trusting(&sites.issuers()).await;
     for (name, _, why) in cases {
         assert!(world.failed(name).contains("it has no usable key"));
-        let log = world.gateway.log_line(&format!("\"skipped an unusable key of the JWK Set\",\"issuer.name\":\"{name}\""));
+        let log =
+            world.gateway.log_line(&format!("\"skipped an unusable key of the JWK Set\",\"issuer.name\":\"{name}\""));
         assert!(log.contains(&format!("\"reason\":\"{why}\"")), "{log}");
     }
 }
