@@ -58,7 +58,7 @@ pub(super) async fn watch_audit_log(health: Arc<Health>) {
         crowd.look(health.dropped.load(Ordering::Relaxed));
         match health.look() {
             Some(true) => {
-                tracing::error!("the audit log takes nothing: protected requests and grants are refused until it does")
+                tracing::error!("cannot write the audit log: protected requests and grants are refused until it does")
             }
             Some(false) => tracing::info!("the audit log takes lines again"),
             None => {}
