@@ -1,11 +1,9 @@
 //! Events reach the client as they happen, and a stream of them may be quiet for as long as its route allows.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http_body_util::BodyExt as _;
-use tokio::sync::{Mutex, mpsc};
-use tokio::time::sleep;
+use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::support::client::request;
 use crate::support::wire::{RawUpstream, within};
@@ -59,11 +57,17 @@ async fn an_event_arrives_before_the_next_is_sent() {
 
 #[tokio::test]
 async fn a_stream_may_be_quiet_for_as_long_as_its_route_allows() {
-    let upstream = RawUpstream::start(|mut wire, _| {
+    let (go_on, goes_on) = watch::channel(0);
+    let upstream = RawUpstream::start(move |mut wire, head| {
+        let mut goes_on = goes_on.clone();
         Box::pin(async move {
             wire.send(HEAD).await;
-            sleep(Duration::from_millis(700)).await;
-            wire.send("3\r\nend\r\n0\r\n\r\n").await;
+            let round = if head.contains("?1 ") { 1 } else { 2 };
+            if head.contains("/usual") {
+                wire.rest().await;
+            } else if goes_on.wait_for(|now| *now >= round).await.is_ok() {
+                wire.send("3\r\nend\r\n0\r\n\r\n").await;
+            }
         })
     })
     .await;
@@ -73,10 +77,20 @@ async fn a_stream_may_be_quiet_for_as_long_as_its_route_allows() {
         "path: /unlimited, access: public, body_idle_timeout: unlimited",
     ];
     let gateway = Gateway::start(&config(upstream.address, &routes, "limits: {body_idle_timeout: 200ms}"));
-    for client in gateway.both() {
-        for (path, is_whole) in [("/usual", false), ("/long", true), ("/unlimited", true)] {
-            let stream = within(client.connect().await.begin(request("GET", path))).await.unwrap();
-            assert_eq!(within(stream.into_body().collect()).await.is_ok(), is_whole, "{path}");
+    for (round, client) in [1, 2].into_iter().zip(gateway.both()) {
+        let begin = async |path: &str| {
+            let mut connection = client.connect().await;
+            let stream = within(connection.begin(request("GET", &format!("{path}?{round}")))).await.unwrap();
+            (connection, stream.into_body())
+        };
+        let (_one, long) = begin("/long").await;
+        let (_two, unlimited) = begin("/unlimited").await;
+        let (_three, usual) = begin("/usual").await;
+        assert!(within(usual.collect()).await.is_err(), "it was quiet for too long");
+        // The others have been quiet for longer still.
+        go_on.send_replace(round);
+        for quiet in [long, unlimited] {
+            assert_eq!(within(quiet.collect()).await.unwrap().to_bytes(), "end");
         }
     }
 }

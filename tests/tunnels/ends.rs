@@ -1,5 +1,6 @@
 //! How many there may be, how long they last, and that nothing is left of them.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use serde_json::json;
 use super::{OPEN, YES, asking, counting_open, echoes, opened, parrot};
 use crate::support::client::{basic, request, with_body, with_header};
 use crate::support::issuer::{Key, now};
-use crate::support::wire::{RawUpstream, Signal, within};
+use crate::support::wire::{RawUpstream, Signal, Wire, within};
 use crate::support::world::{SECRET, config};
 use crate::support::{Client, Gateway, Issuer};
 
@@ -19,21 +20,22 @@ fn sections(limits: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_tunnel_without_a_byte_ends_and_one_with_some_does_not() {
     let upstream = parrot().await;
-    let gateway = Gateway::start(&config(
-        upstream.address,
-        &[OPEN],
-        &sections("tunnel_idle_timeout: 400ms, idle_timeout: 200ms"),
-    ));
+    let gateway =
+        Gateway::start(&config(upstream.address, &[OPEN], &sections("tunnel_idle_timeout: 3s, idle_timeout: 200ms")));
     let (mut silent, mut busy) = (opened(&gateway, "").await, opened(&gateway, "").await);
     let begun = Instant::now();
+    let has_ended = Cell::new(false);
+    let ends = async {
+        assert!(silent.rest().await.is_empty() && begun.elapsed() >= Duration::from_secs(3));
+        has_ended.set(true);
+    };
+    // It talks until the other has ended, and its own pauses are much shorter than the timeout.
     let talks = async {
-        while begun.elapsed() < Duration::from_millis(1200) {
+        while !has_ended.get() {
             echoes(&mut busy, "still here").await;
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    let ((), rest) = tokio::join!(talks, silent.rest());
-    assert!(rest.is_empty() && begun.elapsed() >= Duration::from_millis(400));
+    tokio::join!(ends, talks);
     assert!(busy.rest().await.is_empty(), "it ends too, when it is silent");
 }
 
@@ -44,7 +46,12 @@ async fn the_limits_of_connections_leave_tunnels_alone() {
     let limits = sections("idle_timeout: 100ms, connection_age: 200ms, first_request_timeout: 100ms");
     let gateway = Gateway::start(&config(upstream.address, &[OPEN], &limits));
     let mut wire = opened(&gateway, "").await;
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    // Connections that begin later reach these limits and end.
+    for begun in ["", "GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n", ""] {
+        let mut other = Wire::new(Client::new(&gateway).tls().await.unwrap());
+        other.send(begun).await;
+        other.rest().await;
+    }
     echoes(&mut wire, "still here").await;
 }
 
