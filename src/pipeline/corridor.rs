@@ -110,11 +110,7 @@ async fn decide(
     mut head: Parts,
     upload: &mut Upload,
 ) -> Result<Response<Content>, Rejection> {
-    take_on(worker, peer)?;
-    if worker.pressure().is_crowded() {
-        // Boxed, so that no other request has room for it.
-        Box::pin(worker.pressure().turn()).await;
-    }
+    take_on(worker, peer).await?;
     let request = CanonicalRequest::new(&head, peer.scheme(), &peer.last_authority, &snapshot.limits)?;
     trail.request(&request);
     if let Entrance::Redirect { origin } = &peer.entrance {
@@ -176,13 +172,18 @@ async fn decide(
     Ok(answer)
 }
 
-/// Before anything is done for it.
-fn take_on(worker: &Worker, peer: &Peer) -> Result<(), Rejection> {
+/// Refuses a request under overload, and delays it while the worker is slow, before any work is done for it.
+async fn take_on(worker: &Worker, peer: &Peer) -> Result<(), Rejection> {
     match peer.knowledge {
-        _ if worker.is_overloaded(peer) => Err(Rejection::Overload),
-        Knowledge::Contradicted => Err(Rejection::Header(HeaderFault::Contradiction)),
-        Knowledge::Certain | Knowledge::Uncertain => Ok(()),
+        _ if worker.is_overloaded(peer) => return Err(Rejection::Overload),
+        Knowledge::Contradicted => return Err(Rejection::Header(HeaderFault::Contradiction)),
+        Knowledge::Certain | Knowledge::Uncertain => {}
     }
+    if worker.pressure().is_crowded() {
+        // Boxed to keep the common future small.
+        Box::pin(worker.pressure().turn()).await;
+    }
+    Ok(())
 }
 
 /// Where a permitted request goes.

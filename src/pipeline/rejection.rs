@@ -14,7 +14,7 @@ use super::canonical::Ambiguous;
 use super::grpc;
 use super::headers::HeaderFault;
 use super::limits::{Count, seconds};
-use super::token_rejection::{grant_status, token_refused};
+use super::token_rejection::{grant_status, token_refused, unauthenticated};
 use super::trail::Trail;
 use super::upgrade::{UpgradeFault, VERSION};
 use crate::audit::ledger::Unavailable;
@@ -314,30 +314,6 @@ impl Public<'_> {
             }
         };
         Self { status, error, description: description.into() }
-    }
-}
-
-fn unauthenticated(error: &AuthenticateError) -> Reason {
-    match error {
-        AuthenticateError::Missing => Reason::NoToken,
-        AuthenticateError::Ambiguous => Reason::BadRequest,
-        AuthenticateError::Clock => Reason::Internal,
-        AuthenticateError::Refused(refused) => match refused.reason {
-            Distrust::Malformed => Reason::Malformed,
-            Distrust::UnknownIssuer => Reason::UnknownIssuer,
-            Distrust::IssuerNotAllowed => Reason::IssuerNotAllowed,
-            Distrust::TypeNotAllowed => Reason::TypeNotAllowed,
-            Distrust::AlgNotAllowed => Reason::AlgNotAllowed,
-            Distrust::MissingClaim => Reason::MissingClaim,
-            Distrust::BadAudience => Reason::BadAudience,
-            Distrust::Expired => Reason::Expired,
-            Distrust::NotYetValid => Reason::NotYetValid,
-            Distrust::UnknownKid => Reason::UnknownKid,
-            Distrust::KeysUnavailable => Reason::KeysUnavailable,
-            Distrust::BadSignature => Reason::BadSignature,
-            Distrust::Revoked => Reason::Revoked,
-            Distrust::UnknownClient => Reason::UnknownClient,
-        },
     }
 }
 

@@ -1,12 +1,16 @@
-//! What a refusal of the token or the revocation endpoint is called, inside and outside: [`super::rejection`]'s, for these two.
+//! The reasons and statuses of refusals that are about tokens: of a bearer token, and of the token and revocation endpoints.
+//!
+//! Part of [`super::rejection`], which builds the answers.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use http::StatusCode;
 
+use super::authenticate::AuthenticateError;
 use crate::audit::reason::Reason;
 use crate::issuer::authorization_server::TokenRefusal;
 use crate::issuer::grant::GrantFault;
 use crate::trust::revocation_keeper::NotRevoked;
+use crate::trust::verify::Distrust;
 
 pub(super) fn grant_status(fault: &GrantFault) -> StatusCode {
     match fault {
@@ -38,6 +42,30 @@ pub(super) fn token_refused(refusal: &TokenRefusal) -> Reason {
             GrantFault::InvalidScope { .. } => Reason::InvalidScope,
             GrantFault::InvalidTarget { .. } => Reason::InvalidTarget,
             GrantFault::OthersToken { .. } | GrantFault::Elsewhere { .. } => Reason::ClientNotAllowed,
+        },
+    }
+}
+
+pub(super) fn unauthenticated(error: &AuthenticateError) -> Reason {
+    match error {
+        AuthenticateError::Missing => Reason::NoToken,
+        AuthenticateError::Ambiguous => Reason::BadRequest,
+        AuthenticateError::Clock => Reason::Internal,
+        AuthenticateError::Refused(refused) => match refused.reason {
+            Distrust::Malformed => Reason::Malformed,
+            Distrust::UnknownIssuer => Reason::UnknownIssuer,
+            Distrust::IssuerNotAllowed => Reason::IssuerNotAllowed,
+            Distrust::TypeNotAllowed => Reason::TypeNotAllowed,
+            Distrust::AlgNotAllowed => Reason::AlgNotAllowed,
+            Distrust::MissingClaim => Reason::MissingClaim,
+            Distrust::BadAudience => Reason::BadAudience,
+            Distrust::Expired => Reason::Expired,
+            Distrust::NotYetValid => Reason::NotYetValid,
+            Distrust::UnknownKid => Reason::UnknownKid,
+            Distrust::KeysUnavailable => Reason::KeysUnavailable,
+            Distrust::BadSignature => Reason::BadSignature,
+            Distrust::Revoked => Reason::Revoked,
+            Distrust::UnknownClient => Reason::UnknownClient,
         },
     }
 }

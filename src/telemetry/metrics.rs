@@ -284,34 +284,38 @@ impl Collector for Page {
         )?;
         page.gauge("portcullis_ratelimit_keys", "Keys counted by rate limits", process.limit_keys as f64)?;
         page.audit_log(process)?;
-        page.gauge(
-            "portcullis_revocations",
-            "Active revocations of tokens, clients, subjects and issuers",
-            process.revocations as f64,
-        )?;
-        page.counter(
-            "portcullis_revocations_refused",
-            "Revocations refused because the client's share, or all places, were taken",
-            process.revocations_refused,
-        )?;
-        page.gauges(
-            "portcullis_jwks_age",
-            "Age of an issuer's JWK Set",
-            Some(&Unit::Seconds),
-            process.jwks_age.iter().map(|(labels, age)| (labels, age)),
-        )?;
-        page.counters("portcullis_jwks_fetch", "Attempts to fetch an issuer's JWK Set", &process.jwks_fetches)?;
-        page.counters(
-            "portcullis_jwks_stale_served",
-            "Look-ups answered from a JWK Set older than its time to live",
-            &process.jwks_stale_served,
-        )
+        page.trust(process)
     }
 }
 
 struct Writer<'w, 'e>(&'w mut DescriptorEncoder<'e>);
 
 impl Writer<'_, '_> {
+    fn trust(&mut self, process: &Process) -> fmt::Result {
+        self.gauge(
+            "portcullis_revocations",
+            "Active revocations of tokens, clients, subjects and issuers",
+            process.revocations as f64,
+        )?;
+        self.counter(
+            "portcullis_revocations_refused",
+            "Revocations refused because the client's share, or all places, were taken",
+            process.revocations_refused,
+        )?;
+        self.gauges(
+            "portcullis_jwks_age",
+            "Age of an issuer's JWK Set",
+            Some(&Unit::Seconds),
+            process.jwks_age.iter().map(|(labels, age)| (labels, age)),
+        )?;
+        self.counters("portcullis_jwks_fetch", "Attempts to fetch an issuer's JWK Set", &process.jwks_fetches)?;
+        self.counters(
+            "portcullis_jwks_stale_served",
+            "Look-ups answered from a JWK Set older than its time to live",
+            &process.jwks_stale_served,
+        )
+    }
+
     fn audit_log(&mut self, process: &Process) -> fmt::Result {
         self.counter("portcullis_audit_lines", "Lines written to the audit log", process.audit_lines)?;
         self.counter(
