@@ -346,7 +346,9 @@ def strict(head):
         return case, 0, f"host, length or coding of {head[:200]!r}", []
     if lengths and not lengths[0].isdigit():
         return case, 0, f"length {lengths[0]!r}", []
-    bad = [f"{field}: {value[:60]}" for field, value in fields if field in HOP_BY_HOP or spoofs(field, value)]
+    # `100-continue` goes on to services that speak HTTP/1.1.
+    kept = ("expect", "100-continue")
+    bad = [f"{field}: {value[:60]}" for field, value in fields if (field, value) != kept and (field in HOP_BY_HOP or spoofs(field, value))]
     return case, "chunked" if codings else int(lengths[0]) if lengths else 0, None, bad
 
 
