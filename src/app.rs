@@ -3,15 +3,15 @@
 //! Takes a configuration; opens what can fail (files, keys, sockets) before anything is served, then runs the control
 //! plane's runtime and one thread per worker until a signal ends them, in order.
 
+mod background;
 mod descriptors;
 pub(crate) mod inspection;
 mod memory;
 mod own_keys;
 mod probes;
+pub(crate) mod process_hardening;
 mod revocation;
-pub(crate) mod seclusion;
 mod stop;
-mod upkeep;
 mod workers;
 
 use std::io;
@@ -29,32 +29,32 @@ use tokio::runtime::{Builder, Runtime};
 use tracing::{info, warn};
 
 use crate::audit::health::Health;
-use crate::audit::ledger::{Batch, Lines, OnFailure};
+use crate::audit::ledger::{Batch, LineSender, OnFailure};
 use crate::audit::record::Event;
 use crate::audit::target::OpenError;
-use crate::audit::writer::Writer;
+use crate::audit::writer::AuditWriter;
 use crate::clock;
 use crate::config::types::{Config, ExternalIssuer, Listener, ListenerKind};
 use crate::issuer::offload::Offload;
 use crate::issuer::ring_files::RingError;
 use crate::jose::signing::SigningKeyFault;
-use crate::pipeline::peer::Entrance;
+use crate::pipeline::peer::ListenerMode;
 use crate::pipeline::snapshot::Snapshot;
-use crate::pipeline::worker::Gate;
+use crate::pipeline::worker::ListenerRuntime;
 use crate::server::certificate::{CertificateError, CertificateFiles};
+use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain;
 use crate::server::listener::{self, ListenError};
-use crate::server::places::Places;
 use crate::server::tls;
 use crate::trust::issuer::{IssuerSettings, KeySource, TrustedIssuer};
-use crate::trust::kept::Shelf;
 use crate::trust::key_cache::KeyCache;
+use crate::trust::key_set_file::KeySetFile;
 use crate::trust::refresher;
 use crate::trust::revocation_keeper::{Keeper, Revoker};
 use crate::trust::revocation_store::StoreError;
 use crate::trust::verify::Trust;
 use crate::upstream::health;
-use crate::upstream::names::Lookup;
+use crate::upstream::names::NameLookup;
 
 /// Why the gateway can't start.
 #[derive(Debug, thiserror::Error)]
@@ -90,11 +90,11 @@ pub(crate) struct App {
     config: Config,
     addresses: Vec<SocketAddr>,
     sockets: Vec<Vec<TcpListener>>,
-    gates: Vec<Gate>,
+    gates: Vec<ListenerRuntime>,
     admin: Option<TcpListener>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     ring_keeper: Option<RingKeeper>,
-    writer: Writer,
+    writer: AuditWriter,
     health: Arc<Health>,
     reopen_audit: Arc<AtomicBool>,
     keeper: Keeper,
@@ -134,7 +134,7 @@ impl App {
         };
         let health = Arc::new(Health::default());
         let reopen_audit = Arc::new(AtomicBool::new(false));
-        let writer = Writer::open(config.audit_settings(), Arc::clone(&reopen_audit), Arc::clone(&health))?;
+        let writer = AuditWriter::open(config.audit_settings(), Arc::clone(&reopen_audit), Arc::clone(&health))?;
         if let Some(key) = writer.public_key() {
             info!(%key, "checkpoints of the audit log are signed with this key");
         }
@@ -187,7 +187,7 @@ impl App {
         let (keeper, ring_keeper, revoker) = (self.keeper, self.ring_keeper, self.revoker);
         let (offload, control, signals) = (self.offload, self.control, self.signals);
         let (lines, batches) = sync_channel(AUDIT_BATCHES);
-        let lines = Lines::new(lines, Arc::clone(&health));
+        let lines = LineSender::new(lines, Arc::clone(&health));
         let audit_thread = writer.start(batches)?;
         record(Event::Start, &config, &lines);
         ring_keeper.iter().for_each(|ring_keeper| ring_keeper.record_start(&config.id, &lines));
@@ -195,7 +195,8 @@ impl App {
         let (stage, drain) = drain::channel();
         let total = descriptors::connections(config.limits.connections);
         let per_address = config.limits.connections_per_address;
-        let places = Arc::new(Places::new(total, per_address, config.trusted_proxies.clone(), config.workers));
+        let places =
+            Arc::new(ConnectionLimiter::new(total, per_address, config.trusted_proxies.clone(), config.workers));
         let memory_is_short = Arc::new(AtomicBool::new(false));
         if let Some(budget) = config.limits.memory.bytes(memory::available) {
             control.spawn(memory::watch(budget, Arc::clone(&places), Arc::clone(&memory_is_short)));
@@ -216,19 +217,19 @@ impl App {
                 probes::probes(hosts, drain.clone(), Arc::clone(&health), places, Arc::clone(&snapshot), reports);
             control.spawn(probes::serve_admin(listener, probes));
         }
-        let lookup = Arc::new(Lookup::new(config.name_servers.clone()));
+        let lookup = Arc::new(NameLookup::new(config.name_servers.clone()));
         for name in &config.names {
-            control.spawn(upkeep::resolve(Arc::clone(name), Arc::clone(&lookup)));
+            control.spawn(background::resolve(Arc::clone(name), Arc::clone(&lookup)));
         }
         if let Some(ring_keeper) = ring_keeper {
             control.spawn(ring_keeper.keep(config.id.clone(), plan.lines.clone()));
         }
         control.spawn(health::keep_checking(snapshot.load().upstreams.clone()));
-        control.spawn(upkeep::forget_limit_keys(snapshot));
-        control.spawn(upkeep::watch_audit_log(Arc::clone(&health)));
+        control.spawn(background::forget_limit_keys(snapshot));
+        control.spawn(background::watch_audit_log(Arc::clone(&health)));
         started();
         let ended =
-            control.block_on(stop::until_told_to_stop(signals, &stage, config.shutdown, &reopen_audit, workers));
+            control.block_on(stop::wait_for_stop_signal(signals, &stage, config.shutdown, &reopen_audit, workers));
         revoker.end();
         record(Event::Stop, &config, &plan.lines);
         drop(plan);
@@ -243,17 +244,17 @@ fn control_runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(CONTROL_THREADS).thread_name("control").enable_all().build()
 }
 
-fn gate(listener: &Listener) -> Result<Gate, StartError> {
+fn gate(listener: &Listener) -> Result<ListenerRuntime, StartError> {
     let (tls, entrance) = match &listener.kind {
         ListenerKind::Tls { certificates, min_version } => {
             let pairs = certificates.iter().map(open_certificate).collect::<Result<_, _>>()?;
             let config: ServerConfig = tls::server_config(pairs, *min_version)?;
-            (Some(Arc::new(config)), Entrance::Tls)
+            (Some(Arc::new(config)), ListenerMode::Tls)
         }
-        ListenerKind::Plain => (None, Entrance::Plain { loopback: listener.address.ip().is_loopback() }),
-        ListenerKind::Redirect { origin } => (None, Entrance::Redirect { origin: origin.clone() }),
+        ListenerKind::Plain => (None, ListenerMode::Plain { loopback: listener.address.ip().is_loopback() }),
+        ListenerKind::Redirect { origin } => (None, ListenerMode::Redirect { origin: origin.clone() }),
     };
-    Ok(Gate { tls, entrance, proxy_protocol: listener.proxy_protocol })
+    Ok(ListenerRuntime { tls, entrance, proxy_protocol: listener.proxy_protocol })
 }
 
 fn open_certificate(files: &CertificateFiles) -> Result<Arc<rustls::sign::CertifiedKey>, CertificateError> {
@@ -283,7 +284,7 @@ fn snapshot(
     };
     let (oauth, ring_keeper) = oauth.unzip();
     for ExternalIssuer { settings, source } in config.issuers.drain(..) {
-        let shelf = Shelf::of(&config.state_directory, &settings.name);
+        let shelf = KeySetFile::of(&config.state_directory, &settings.name);
         let keys = Arc::new(refresher::restored(&settings, &source, &shelf));
         control.spawn(keep_fresh(settings.clone(), source, shelf, Arc::clone(&keys)));
         issuers.push(Arc::new(TrustedIssuer { settings, keys }));
@@ -301,7 +302,7 @@ fn snapshot(
 }
 
 /// Begins again should the refresher ever die: an issuer's keys must not grow old in silence.
-async fn keep_fresh(settings: IssuerSettings, source: KeySource, shelf: Shelf, keys: Arc<KeyCache>) {
+async fn keep_fresh(settings: IssuerSettings, source: KeySource, shelf: KeySetFile, keys: Arc<KeyCache>) {
     loop {
         let refresher = refresher::keep_fresh(settings.clone(), source.clone(), shelf.clone(), Arc::clone(&keys));
         let died = tokio::task::JoinSet::from_iter([refresher]).join_next().await;
@@ -314,7 +315,7 @@ async fn keep_fresh(settings: IssuerSettings, source: KeySource, shelf: Shelf, k
     }
 }
 
-fn record(event: Event<'_>, config: &Config, lines: &Lines) {
+fn record(event: Event<'_>, config: &Config, lines: &LineSender) {
     let mut batch = Batch::default();
     event.write(clock::now(), &config.id, &mut batch);
     lines.hand_over_within(batch);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::audit::record::{Decision, Described, Identity, Record};
+use crate::audit::record::{Decision, DecisionRecord, Described, RecordIdentity};
 use crate::clock;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::key_set::KeySet;
@@ -19,12 +19,12 @@ use crate::jose::signing::SigningKey;
 use crate::oauth::caller::{Digest, IssuerName};
 use crate::oauth::identity;
 use crate::oauth::per::Per;
-use crate::pipeline::limits::{Limit, Rate};
+use crate::pipeline::limits::{LimitRate, RateLimit};
 use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes, TrustedIssuer};
 use crate::trust::key_cache::KeyCache;
-use crate::trust::revocation::{Published, Revocations};
+use crate::trust::revocation::{PublishedRevocations, Revocations};
 use crate::trust::scope_claim::ScopeClaim;
-use crate::trust::token_cache::{Known, TokenCache};
+use crate::trust::token_cache::{CachedToken, TokenCache};
 use crate::trust::verify::{Expectations, Trust, Verified};
 
 const ISSUER: &str = "https://gateway.example.com";
@@ -51,10 +51,10 @@ impl Verifying {
         let token = key.sign("at+jwt", claims.to_string().as_bytes()).ok()?;
         let keys = KeySet::from_keys(vec![Arc::new(key.verifying_key().ok()?)]);
         let issuer = TrustedIssuer { settings: settings(algorithm)?, keys: Arc::new(KeyCache::own(keys)) };
-        let trust = Trust::new(vec![Arc::new(issuer)], Arc::new(Published::from(Revocations::default())));
+        let trust = Trust::new(vec![Arc::new(issuer)], Arc::new(PublishedRevocations::from(Revocations::default())));
         let mut verifying = Self { token, trust, cache: TokenCache::new() };
         let verified = Rc::new(verifying.verified()?);
-        verifying.cache.insert(Known { token: verifying.token.as_bytes().into(), verified });
+        verifying.cache.insert(CachedToken { token: verifying.token.as_bytes().into(), verified });
         Some(verifying)
     }
 
@@ -67,7 +67,7 @@ impl Verifying {
     pub fn hit(&self) -> bool {
         let found = self.cache.get(self.token.as_bytes());
         let (now, instant) = (clock::now(), tokio::time::Instant::now());
-        found.is_some_and(|known| known.verified.judge_again(Expectations::any_route(), now, instant).is_ok())
+        found.is_some_and(|known| known.verified.revalidate(Expectations::any_route(), now, instant).is_ok())
     }
 
     fn verified(&self) -> Option<Verified> {
@@ -97,15 +97,15 @@ fn settings(algorithm: Algorithm) -> Option<IssuerSettings> {
 /// A rate limit with the given number of clients.
 #[derive(Debug)]
 pub struct Limiting {
-    limit: Limit,
+    limit: RateLimit,
     clients: Vec<Digest>,
 }
 
 impl Limiting {
     /// Up to 100,000 clients.
     pub fn new(clients: u32) -> Self {
-        let rate = Rate { amount: NonZeroU32::MAX, period: Duration::from_secs(1), burst: NonZeroU32::MAX };
-        let limit = Limit::new("bench".to_owned(), rate, Per::Address);
+        let rate = LimitRate { amount: NonZeroU32::MAX, period: Duration::from_secs(1), burst: NonZeroU32::MAX };
+        let limit = RateLimit::new("bench".to_owned(), rate, Per::Address);
         let clients: Vec<Digest> =
             (0..clients).map(|client| Per::by_address(IpAddr::V4(Ipv4Addr::from_bits(client)))).collect();
         for client in &clients {
@@ -122,7 +122,7 @@ impl Limiting {
 
 /// Appends the line of an allowed request to the buffer. The caller's part is written beforehand, as for real requests.
 pub fn audit_line(buffer: &mut Vec<u8>, caller: &[u8]) {
-    Record {
+    DecisionRecord {
         time: clock::now(),
         decision: Decision::Allow,
         reason: None,
@@ -136,7 +136,7 @@ pub fn audit_line(buffer: &mut Vec<u8>, caller: &[u8]) {
         upstream: None,
         status: Some(200),
         duration: Duration::from_micros(1234),
-        identity: Identity::Written(caller),
+        identity: RecordIdentity::Written(caller),
     }
     .write(buffer);
 }

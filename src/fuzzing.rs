@@ -13,12 +13,12 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, FORWARDED, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
 use crate::audit::audit_key::PublicKey;
-use crate::audit::chain::{Hasher, Sealed};
+use crate::audit::chain::{Hasher, SealedLine};
 use crate::audit::checkpoint;
 use crate::clock::UnixTime;
 use crate::config;
 use crate::config::interpolate::Surroundings;
-use crate::issuer::credentials::Credentials;
+use crate::issuer::credentials::ClientCredentials;
 use crate::issuer::request::Parameters;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::jwk::VerifyingKey;
@@ -127,7 +127,7 @@ pub fn token_json(data: &[u8]) {
 fn token_request(content_type: &'static str, body: &[u8]) {
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
     if let Ok(mut parameters) = Parameters::read(&headers, None, body, true) {
-        let _ = Credentials::read(&headers, &mut parameters);
+        let _ = ClientCredentials::read(&headers, &mut parameters);
     }
 }
 
@@ -137,7 +137,7 @@ pub fn basic(data: &[u8]) {
     let form = HeaderValue::from_static("application/x-www-form-urlencoded");
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, form), (AUTHORIZATION, value)]);
     if let Ok(mut parameters) = Parameters::read(&headers, None, b"", true) {
-        let _ = Credentials::read(&headers, &mut parameters);
+        let _ = ClientCredentials::read(&headers, &mut parameters);
     }
 }
 
@@ -183,7 +183,7 @@ pub fn audit_log(data: &[u8]) {
     let key = PublicKey::parse("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
     let mut before = None;
     for line in data.split(|byte| *byte == b'\n') {
-        if let Some(sealed) = Sealed::parse(line) {
+        if let Some(sealed) = SealedLine::parse(line) {
             let previous = before.or_else(|| sealed.previous());
             let _ = previous.map(|previous| sealed.follows(&previous, &mut Hasher::default()));
             before = Some(sealed.link.head);

@@ -24,7 +24,7 @@ pub(crate) struct Networks {
 /// The source address of a request, and whether it is certain. Rate limits count by it; address rules require a certain
 /// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Whence {
+pub(crate) struct SourceAddress {
     pub(crate) address: IpAddr,
     /// False if the address is that of a proxy and the client behind it is unknown.
     pub(crate) is_certain: bool,
@@ -40,7 +40,7 @@ pub(crate) enum InvalidNetwork {
     Mapped,
 }
 
-impl Whence {
+impl SourceAddress {
     /// `None` if the client's address is uncertain.
     pub(crate) fn certain(self) -> Option<IpAddr> {
         self.is_certain.then_some(self.address)

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::server::places::Places;
+use crate::server::connection_limiter::ConnectionLimiter;
 
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// Percentage of the budget.
@@ -17,7 +17,7 @@ const REFUSE_CONNECTIONS_AT: u64 = 92;
 const REFUSE_REQUESTS_AT: u64 = 95;
 
 /// Measures the memory use for as long as the gateway runs.
-pub(super) async fn watch(budget: u64, places: Arc<Places>, is_short: Arc<AtomicBool>) {
+pub(super) async fn watch(budget: u64, places: Arc<ConnectionLimiter>, is_short: Arc<AtomicBool>) {
     let mut was_short = false;
     loop {
         sleep(CHECK_INTERVAL).await;

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tracing::{error, info};
 
 use super::StartError;
-use crate::audit::ledger::{Batch, Lines};
+use crate::audit::ledger::{Batch, LineSender};
 use crate::audit::record::Event;
 use crate::clock;
 use crate::config::types::Oauth;
@@ -19,10 +19,10 @@ use crate::issuer::client::Clients;
 use crate::issuer::offload::{self, Offload};
 use crate::issuer::ring::Ring;
 use crate::issuer::ring_files::RingError;
-use crate::issuer::ring_store::{self, RingSettings, Version};
+use crate::issuer::ring_store::{self, JournalVersion, RingSettings};
 use crate::issuer::rotation;
 use crate::pipeline::snapshot::OwnIssuer;
-use crate::telemetry::chain::Chain;
+use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_cache::KeyCache;
 use crate::trust::revocation_keeper::Revoker;
@@ -39,7 +39,7 @@ pub(super) struct RingKeeper {
     /// As it was when the gateway started.
     before: Option<Ring>,
     ring: Ring,
-    version: Version,
+    version: JournalVersion,
     keys: Arc<KeyCache>,
     server: Arc<AuthorizationServer>,
 }
@@ -66,22 +66,22 @@ pub(super) fn open(
 
 impl RingKeeper {
     /// Records what was made and retired when the ring was opened.
-    pub(super) fn record_start(&self, config: &str, lines: &Lines) {
+    pub(super) fn record_start(&self, config: &str, lines: &LineSender) {
         record_changes(self.before.as_ref(), &self.ring, config, lines);
     }
 
     /// For as long as the gateway runs. `config` names the configuration in audit lines.
-    pub(super) async fn keep(mut self, config: String, lines: Lines) {
+    pub(super) async fn keep(mut self, config: String, lines: LineSender) {
         loop {
             sleep(LOOK_EVERY).await;
             if let Err(error) = self.look(&config, &lines).await {
-                error!(error = %Chain(&error), "the signing keys can't be read or rotated; those at hand stay in use");
+                error!(error = %ErrorChain(&error), "the signing keys can't be read or rotated; those at hand stay in use");
                 sleep(RETRY_AFTER).await;
             }
         }
     }
 
-    async fn look(&mut self, config: &str, lines: &Lines) -> Result<(), RingError> {
+    async fn look(&mut self, config: &str, lines: &LineSender) -> Result<(), RingError> {
         // A folder that is gone is not made anew: its keys may come back, and their tokens live.
         let changed = ring_store::version(&self.settings.directory)? != self.version;
         if !changed && rotation::next_step(self.ring.records(), &self.settings.rules, clock::now()).is_none() {
@@ -97,7 +97,13 @@ impl RingKeeper {
     }
 
     /// Who verifies is told before who signs.
-    fn publish(&mut self, ring: Ring, version: Version, config: &str, lines: &Lines) -> Result<(), RingError> {
+    fn publish(
+        &mut self,
+        ring: Ring,
+        version: JournalVersion,
+        config: &str,
+        lines: &LineSender,
+    ) -> Result<(), RingError> {
         self.keys.replace_own(ring.verifying_keys().map_err(RingError::Make)?);
         self.server.publish(ring.clone());
         record_changes(Some(&self.ring), &ring, config, lines);
@@ -106,7 +112,7 @@ impl RingKeeper {
     }
 }
 
-fn record_changes(before: Option<&Ring>, after: &Ring, config: &str, lines: &Lines) {
+fn record_changes(before: Option<&Ring>, after: &Ring, config: &str, lines: &LineSender) {
     let (made, retired) = (only_in(Some(after), before), only_in(before, Some(after)));
     if made.is_empty() && retired.is_empty() {
         return;

@@ -12,13 +12,13 @@ use tokio::time::{Instant, timeout};
 use crate::audit::health::Health;
 use crate::pipeline::snapshot::Snapshot;
 use crate::pipeline::worker::ReportRequest;
+use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain::{Drain, Stage};
-use crate::server::places::Places;
 use crate::telemetry::admin::{self, Hosts, Probes};
 use crate::telemetry::metrics::{self, FetchLabels, IssuerLabels, Process, ServerLabels, UpstreamLabels, WorkerLabels};
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::progress::FetchResult;
-use crate::trust::report::{IssuerReport, IssuersReport, State};
+use crate::trust::report::{IssuerReport, IssuersReport, KeySetState};
 use crate::upstream::service::{Server, Upstream};
 use crate::upstream::status::ServerStatus;
 
@@ -29,7 +29,7 @@ pub(super) fn probes(
     hosts: Hosts,
     drain: Drain,
     health: Arc<Health>,
-    places: Arc<Places>,
+    places: Arc<ConnectionLimiter>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     workers: Vec<mpsc::Sender<ReportRequest>>,
 ) -> Probes {
@@ -61,9 +61,9 @@ fn out_of_reach(snapshot: &Snapshot) -> String {
         if !issuer.keys.with_progress(|progress| progress.out_of_reach) {
             return None;
         }
-        let tokens = match State::of(&issuer.keys, now) {
-            State::Own | State::Fresh | State::Stale => "its last known good keys are used",
-            State::Expired | State::Missing => "requests with its tokens get 503",
+        let tokens = match KeySetState::of(&issuer.keys, now) {
+            KeySetState::Own | KeySetState::Fresh | KeySetState::Stale => "its last known good keys are used",
+            KeySetState::Expired | KeySetState::Missing => "requests with its tokens get 503",
         };
         Some(format!("issuer `{}` is unreachable: {tokens}\n", issuer.settings.name.as_str()))
     };
@@ -77,7 +77,7 @@ fn issuers_page(snapshot: &Snapshot) -> String {
     serde_json::to_string(&report).unwrap_or_default() + "\n"
 }
 
-async fn collect(workers: &[mpsc::Sender<ReportRequest>]) -> Vec<metrics::Report> {
+async fn collect(workers: &[mpsc::Sender<ReportRequest>]) -> Vec<metrics::WorkerReport> {
     let mut reports = Vec::new();
     for worker in workers {
         let (sender, receiver) = oneshot::channel();
@@ -91,7 +91,7 @@ async fn collect(workers: &[mpsc::Sender<ReportRequest>]) -> Vec<metrics::Report
     reports
 }
 
-fn process(health: &Health, places: &Places, snapshot: &Snapshot) -> Process {
+fn process(health: &Health, places: &ConnectionLimiter, snapshot: &Snapshot) -> Process {
     let (now, connections) = (Instant::now(), places.counts());
     let labels = |issuer: &TrustedIssuer| IssuerLabels { issuer: issuer.settings.name.as_str().to_owned() };
     let age = |issuer: &Arc<TrustedIssuer>| Some((labels(issuer), issuer.keys.age(now)?.as_secs_f64()));

@@ -8,14 +8,14 @@ use std::thread;
 use tracing::{error, warn};
 
 use super::{RESTART_AFTER, StartError};
-use crate::audit::ledger::{Batch, Lines};
+use crate::audit::ledger::{Batch, LineSender};
 use crate::audit::record::{Event, Revocation};
 use crate::clock;
 use crate::config::types::Config;
 use crate::issuer::ring_store;
-use crate::telemetry::chain::Chain;
+use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::issuer::TrustedIssuer;
-use crate::trust::revocation::{Entry, Target};
+use crate::trust::revocation::{RevocationEntry, RevocationTarget};
 use crate::trust::revocation_keeper::{Keeper, Revoker};
 
 /// Lines handed to the audit log at once.
@@ -37,7 +37,7 @@ pub(super) fn open(config: &Config) -> Result<(Keeper, Revoker), StartError> {
         (Ok(()), _) => {}
         (Err(error), true) => return Err(error.into()),
         // One that only validates has no endpoint that would write, and may live on a disk that nobody can write.
-        (Err(error), false) => warn!(error = %Chain(&error), "no tool can revoke tokens here"),
+        (Err(error), false) => warn!(error = %ErrorChain(&error), "no tool can revoke tokens here"),
     }
     Ok((keeper, revoker))
 }
@@ -46,9 +46,9 @@ pub(super) fn start(
     mut keeper: Keeper,
     issuers: Vec<Arc<TrustedIssuer>>,
     config: String,
-    lines: Lines,
+    lines: LineSender,
 ) -> io::Result<()> {
-    let mut told = move |entries: &[Entry]| {
+    let mut told = move |entries: &[RevocationEntry]| {
         for entries in entries.chunks(LINES) {
             let mut batch = Batch::default();
             for entry in entries {
@@ -67,7 +67,7 @@ pub(super) fn start(
     thread::Builder::new().name("revocations".to_owned()).spawn(run).map(drop)
 }
 
-fn describe<'e>(entry: &'e Entry, issuers: &'e [Arc<TrustedIssuer>]) -> Revocation<'e> {
+fn describe<'e>(entry: &'e RevocationEntry, issuers: &'e [Arc<TrustedIssuer>]) -> Revocation<'e> {
     let known = issuers.iter().find(|issuer| issuer.settings.issuer.as_str() == entry.issuer);
     let mut described = Revocation {
         // One that this configuration does not have goes by its `iss`.
@@ -76,10 +76,10 @@ fn describe<'e>(entry: &'e Entry, issuers: &'e [Arc<TrustedIssuer>]) -> Revocati
         ..Revocation::default()
     };
     match &entry.target {
-        Target::Token(digest) => described.token_digest = Some(digest),
-        Target::Client(client) => described.client = Some(client),
-        Target::Subject(subject) => described.subject = Some(subject),
-        Target::Issuer => {}
+        RevocationTarget::Token(digest) => described.token_digest = Some(digest),
+        RevocationTarget::Client(client) => described.client = Some(client),
+        RevocationTarget::Subject(subject) => described.subject = Some(subject),
+        RevocationTarget::Issuer => {}
     }
     described
 }

@@ -17,7 +17,7 @@ use crate::server::drain::{Shutdown, Stage};
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Readiness off, then a pause, then no new connections, then the cut; a second signal goes straight to the cut.
-pub(super) async fn until_told_to_stop(
+pub(super) async fn wait_for_stop_signal(
     mut signals: Signals,
     stage: &watch::Sender<Stage>,
     shutdown: Shutdown,
@@ -97,7 +97,7 @@ impl Harmless {
 }
 
 impl Signals {
-    /// Inside a runtime. From here on a stop signal waits until [`until_told_to_stop`] handles it.
+    /// Inside a runtime. From here on a stop signal waits until [`wait_for_stop_signal`] handles it.
     pub(super) fn catch(harmless: Harmless) -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,

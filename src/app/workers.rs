@@ -12,15 +12,15 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 
 use super::StartError;
-use crate::audit::ledger::{Ledger, Lines};
+use crate::audit::ledger::{Ledger, LineSender};
 use crate::config::types::Config;
-use crate::pipeline::pressure::Pressure;
+use crate::pipeline::load::LoadMonitor;
 use crate::pipeline::snapshot::Snapshot;
-use crate::pipeline::worker::{Gate, ReportRequest, Worker};
-use crate::server::accept::{self, Doors, Intake};
+use crate::pipeline::worker::{ListenerRuntime, ReportRequest, Worker};
+use crate::server::accept::{self, HandoffChannels, WorkerListener};
+use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain::Drain;
-use crate::server::limits::Share;
-use crate::server::places::Places;
+use crate::server::limits::WorkerLimits;
 use crate::upstream::pinned::PinLimit;
 
 /// Room for lines in the audit log's queues, over all workers.
@@ -29,12 +29,12 @@ const AUDIT_LINES: usize = 8192;
 /// What every worker is given.
 #[derive(Clone)]
 pub(super) struct Plan {
-    pub(super) gates: Vec<Gate>,
+    pub(super) gates: Vec<ListenerRuntime>,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
-    pub(super) places: Arc<Places>,
+    pub(super) places: Arc<ConnectionLimiter>,
     pub(super) drain: Drain,
     pub(super) pin_limit: Arc<PinLimit>,
-    pub(super) lines: Lines,
+    pub(super) lines: LineSender,
     pub(super) memory_is_short: Arc<AtomicBool>,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn start(
     let with_doors = |sockets: Vec<TcpListener>| sockets.into_iter().zip(accept::doors(config.workers));
     let mut sockets: Vec<_> = sockets.into_iter().map(with_doors).collect();
     for number in 0..config.workers {
-        let mine: Vec<(TcpListener, Doors)> = sockets.iter_mut().filter_map(Iterator::next).collect();
+        let mine: Vec<(TcpListener, HandoffChannels)> = sockets.iter_mut().filter_map(Iterator::next).collect();
         let ledger_capacity = AUDIT_LINES.div_ceil(config.workers);
         let share = config.limits.share(config.workers);
         let (plan, rules) = (plan.clone(), config.audit.rules);
@@ -79,12 +79,12 @@ pub(super) fn start(
 /// One worker's life: its listeners, and what it tends beside them.
 async fn work(
     plan: Plan,
-    sockets: Vec<(TcpListener, Doors)>,
+    sockets: Vec<(TcpListener, HandoffChannels)>,
     ledger: Rc<Ledger>,
-    share: Share,
+    share: WorkerLimits,
     reports: mpsc::Receiver<ReportRequest>,
 ) {
-    let pressure = Pressure::new(share.in_flight, plan.memory_is_short);
+    let pressure = LoadMonitor::new(share.in_flight, plan.memory_is_short);
     let worker = Rc::new(Worker::new(plan.snapshot, ledger, share, pressure, plan.pin_limit));
     let tending = tend(Rc::clone(&worker), Arc::clone(&plan.places), plan.drain.clone(), reports);
     let tending = tokio::task::spawn_local(tending);
@@ -98,7 +98,7 @@ async fn work(
             }
         };
         let (worker, gate, drain) = (Rc::clone(&worker), Rc::new(gate), plan.drain.clone());
-        let intake = Intake::new(listener, doors, Arc::clone(&plan.places), Rc::clone(worker.handshakes()));
+        let intake = WorkerListener::new(listener, doors, Arc::clone(&plan.places), Rc::clone(worker.handshakes()));
         let serve = move |accepted| Rc::clone(&worker).serve(Rc::clone(&gate), accepted);
         listeners.spawn_local(accept::run(intake, drain, serve));
     }
@@ -107,15 +107,20 @@ async fn work(
 }
 
 /// What a worker does beside its requests. Each is a task of its own, so that none takes another with it.
-async fn tend(worker: Rc<Worker>, places: Arc<Places>, drain: Drain, reports: mpsc::Receiver<ReportRequest>) {
+async fn tend(
+    worker: Rc<Worker>,
+    places: Arc<ConnectionLimiter>,
+    drain: Drain,
+    reports: mpsc::Receiver<ReportRequest>,
+) {
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn_local(Rc::clone(&worker).keep_watch());
-    tasks.spawn_local(Rc::clone(&worker).feel_pressure());
+    tasks.spawn_local(Rc::clone(&worker).run_timeouts());
+    tasks.spawn_local(Rc::clone(&worker).monitor_load());
     tasks.spawn_local(Rc::clone(&worker).make_room(places));
-    tasks.spawn_local(Rc::clone(&worker).pass_on(drain));
+    tasks.spawn_local(Rc::clone(&worker).propagate_drain(drain));
     tasks.spawn_local(Rc::clone(&worker).sweep_pools());
     tasks.spawn_local(Rc::clone(&worker).hand_over_lines());
-    tasks.spawn_local(Rc::clone(&worker).tell_folded());
+    tasks.spawn_local(Rc::clone(&worker).flush_aggregates());
     tasks.spawn_local(Rc::clone(&worker).report(reports));
     while let Some(ended) = tasks.join_next().await {
         if let Err(died) = ended {

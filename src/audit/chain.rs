@@ -13,18 +13,18 @@ use crate::jose::BASE64URL;
 
 /// The hash of a line, as it is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Head([u8; LENGTH]);
+pub(crate) struct LineHash([u8; LENGTH]);
 
 /// Where a chain stands: its last line's number and hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) sequence: u64,
-    pub(crate) head: Head,
+    pub(crate) head: LineHash,
 }
 
 /// A line taken apart. Nothing has been checked but its form.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sealed<'l> {
+pub(crate) struct SealedLine<'l> {
     pub(crate) link: Link,
     /// What the hash is of, besides the one before.
     body: &'l [u8],
@@ -40,7 +40,7 @@ const END: &[u8] = b"\"}";
 const SEQUENCE: &[u8] = b"{\"seq\":";
 const PREVIOUS: &[u8] = b",\"prev_hash\":\"";
 
-impl Head {
+impl LineHash {
     pub(crate) const GENESIS: Self = Self([b'A'; LENGTH]);
 
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
@@ -55,7 +55,7 @@ impl Head {
 
 impl Link {
     /// Before the first line of all.
-    pub(crate) const GENESIS: Self = Self { sequence: 0, head: Head::GENESIS };
+    pub(crate) const GENESIS: Self = Self { sequence: 0, head: LineHash::GENESIS };
 
     /// Appends the next line to `out`. `members` is a line as [`super::line::Line`] leaves it.
     pub(super) fn seal(&mut self, members: &[u8], begins_file: bool, hasher: &mut Hasher, out: &mut Vec<u8>) {
@@ -78,30 +78,30 @@ impl Link {
     }
 }
 
-impl<'l> Sealed<'l> {
+impl<'l> SealedLine<'l> {
     /// Reads a line without its line break.
     pub(crate) fn parse(line: &'l [u8]) -> Option<Self> {
         let rest = line.strip_suffix(END)?;
         let (rest, head) = rest.split_at_checked(rest.len().checked_sub(LENGTH)?)?;
         let body = rest.strip_suffix(HASH)?;
-        Some(Self { link: Link { sequence: sequence(line)?, head: Head::parse(head)? }, body })
+        Some(Self { link: Link { sequence: sequence(line)?, head: LineHash::parse(head)? }, body })
     }
 
     /// The hash that the line names as the one before it, if it is the first of a file.
-    pub(crate) fn previous(&self) -> Option<Head> {
+    pub(crate) fn previous(&self) -> Option<LineHash> {
         named_previous(self.body).map(|(_, previous)| previous)
     }
 
-    pub(crate) fn follows(&self, previous: &Head, hasher: &mut Hasher) -> bool {
+    pub(crate) fn follows(&self, previous: &LineHash, hasher: &mut Hasher) -> bool {
         hasher.hash(previous, |body| body.extend_from_slice(self.body)) == self.link.head
     }
 }
 
 /// The number of a file's first line and the hash that it follows. The line need not be whole.
-pub(crate) fn named_previous(line: &[u8]) -> Option<(u64, Head)> {
+pub(crate) fn named_previous(line: &[u8]) -> Option<(u64, LineHash)> {
     let rest = line.strip_prefix(SEQUENCE)?;
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let previous = Head::parse(rest.get(digits..)?.strip_prefix(PREVIOUS)?.get(..LENGTH)?)?;
+    let previous = LineHash::parse(rest.get(digits..)?.strip_prefix(PREVIOUS)?.get(..LENGTH)?)?;
     Some((sequence(line)?, previous))
 }
 
@@ -119,11 +119,11 @@ pub(crate) fn sequence(line: &[u8]) -> Option<u64> {
 }
 
 impl Hasher {
-    fn hash(&mut self, previous: &Head, write: impl FnOnce(&mut Vec<u8>)) -> Head {
+    fn hash(&mut self, previous: &LineHash, write: impl FnOnce(&mut Vec<u8>)) -> LineHash {
         self.0.clear();
         self.0.extend_from_slice(&previous.0);
         write(&mut self.0);
-        let mut head = Head::GENESIS;
+        let mut head = LineHash::GENESIS;
         // 32 bytes always are 43 characters.
         let _ = BASE64URL.encode_slice(digest(&SHA256, &self.0), &mut head.0);
         head
@@ -134,13 +134,13 @@ impl Hasher {
     }
 }
 
-impl fmt::Debug for Head {
+impl fmt::Debug for LineHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl fmt::Display for Head {
+impl fmt::Display for LineHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -175,14 +175,14 @@ mod tests {
     fn a_line_taken_apart_says_where_it_stands_and_what_it_follows() {
         let text = sealed(&["\"a\":1", "\"b\":2"]);
         let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
-        let [first, second] = [lines[0], lines[1]].map(|line| Sealed::parse(line).unwrap());
+        let [first, second] = [lines[0], lines[1]].map(|line| SealedLine::parse(line).unwrap());
         assert_eq!((first.link.sequence, second.link.sequence), (1, 2));
-        assert_eq!((first.previous(), second.previous()), (Some(Head::GENESIS), None));
+        assert_eq!((first.previous(), second.previous()), (Some(LineHash::GENESIS), None));
         let mut hasher = Hasher::default();
-        assert!(first.follows(&Head::GENESIS, &mut hasher) && second.follows(&first.link.head, &mut hasher));
-        assert!(!second.follows(&Head::GENESIS, &mut hasher));
+        assert!(first.follows(&LineHash::GENESIS, &mut hasher) && second.follows(&first.link.head, &mut hasher));
+        assert!(!second.follows(&LineHash::GENESIS, &mut hasher));
         for torn in 0..lines[1].len() {
-            assert!(Sealed::parse(&lines[1][..torn]).is_none());
+            assert!(SealedLine::parse(&lines[1][..torn]).is_none());
         }
     }
 

@@ -14,8 +14,8 @@ use serde::Deserialize;
 use tracing::{error, info};
 
 use super::audit_key::{AuditKey, PublicKey};
-use super::chain::{Head, Link};
-use super::line::Line;
+use super::chain::{LineHash, Link};
+use super::line::LineBuilder;
 use crate::clock::UnixTime;
 
 /// One checkpoint.
@@ -154,7 +154,7 @@ impl Checkpoints {
     fn text(&self, link: Link, time: UnixTime) -> Vec<u8> {
         let mut text = format!("{{\"seq\":{}", link.sequence).into_bytes();
         let count = link.sequence.saturating_sub(self.covered);
-        Line::open(&mut text)
+        LineBuilder::open(&mut text)
             .plain("head", link.head)
             .number("count", count)
             .plain("time", time)
@@ -170,7 +170,7 @@ impl Checkpoints {
 /// Reads one line. Only what is signed by one of these keys is believed.
 pub(crate) fn read(line: &str, keys: &[PublicKey]) -> Read {
     let Ok(members) = serde_json::from_str::<Members<'_>>(line) else { return Read::Garbage };
-    let (Some(head), Some(theirs)) = (Head::parse(members.head.as_bytes()), PublicKey::parse(members.key)) else {
+    let (Some(head), Some(theirs)) = (LineHash::parse(members.head.as_bytes()), PublicKey::parse(members.key)) else {
         return Read::Garbage;
     };
     let Some(key) = keys.iter().find(|key| **key == theirs) else { return Read::OtherKey(theirs) };
@@ -193,7 +193,7 @@ pub(super) fn last(path: &Path) -> Option<Link> {
     let text = String::from_utf8_lossy(&text);
     text.lines().rev().find_map(|line| {
         let members = serde_json::from_str::<Members<'_>>(line).ok()?;
-        Some(Link { sequence: members.seq, head: Head::parse(members.head.as_bytes())? })
+        Some(Link { sequence: members.seq, head: LineHash::parse(members.head.as_bytes())? })
     })
 }
 
@@ -227,7 +227,7 @@ mod tests {
         assert!(!checkpoints.is_due(0, start) && checkpoints.is_due(1, start));
         for (sequence, at) in [(7, 0), (1500, 60)] {
             let now = start + Duration::from_secs(at);
-            checkpoints.sign(Link { sequence, head: Head::GENESIS }, UnixTime::from_seconds(1_800_000_000), now);
+            checkpoints.sign(Link { sequence, head: LineHash::GENESIS }, UnixTime::from_seconds(1_800_000_000), now);
         }
         let now = start + Duration::from_secs(60);
         assert!(!checkpoints.is_due(1501, now + Duration::from_secs(9)));

@@ -1,6 +1,6 @@
 //! One worker's side of the audit log: places, and the lines that wait to be written.
 //!
-//! A [`Slot`] is a promise that a line will find room. Protected requests and grants can't go on without one; other answers
+//! A [`LineSlot`] is a promise that a line will find room. Protected requests and grants can't go on without one; other answers
 //! take one only while half the room is free, so that a flood of refusals never crowds out what must be recorded. A decision
 //! without a slot is counted in a folded line. Nothing
 //! here blocks, allocates per line or crosses to another core, but for handing over a batch.
@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::error;
 
-use super::fold::{Decided, Folder, Kind};
+use super::aggregate::{Decided, Kind, RefusalAggregator};
 use super::health::Health;
 use crate::clock;
 
@@ -66,7 +66,7 @@ pub(crate) struct Rules {
 
 /// The way to the writer.
 #[derive(Clone, Debug)]
-pub(crate) struct Lines {
+pub(crate) struct LineSender {
     writer: SyncSender<Batch>,
     health: Arc<Health>,
 }
@@ -78,14 +78,14 @@ pub(crate) struct Ledger {
     reserved: Cell<usize>,
     batch: RefCell<Batch>,
     outstanding: Arc<Outstanding>,
-    lines: Lines,
+    lines: LineSender,
     waiting: Notify,
-    folder: RefCell<Folder>,
+    folder: RefCell<RefusalAggregator>,
     folding: Notify,
 }
 
 /// A place for one line. Dropped unused, the place is free again.
-pub(crate) struct Slot {
+pub(crate) struct LineSlot {
     ledger: Rc<Ledger>,
 }
 
@@ -123,7 +123,7 @@ impl Batch {
 }
 
 impl Ledger {
-    pub(crate) fn new(lines: Lines, rules: Rules, capacity: usize) -> Self {
+    pub(crate) fn new(lines: LineSender, rules: Rules, capacity: usize) -> Self {
         Self {
             rules,
             capacity,
@@ -132,7 +132,7 @@ impl Ledger {
             outstanding: Arc::default(),
             lines,
             waiting: Notify::new(),
-            folder: RefCell::new(Folder::new(rules.refusals)),
+            folder: RefCell::new(RefusalAggregator::new(rules.refusals)),
             folding: Notify::new(),
         }
     }
@@ -142,7 +142,7 @@ impl Ledger {
     }
 
     /// A place for what must be recorded. `None` where the log is lossy by choice and can't take it.
-    pub(crate) fn reserve(self: &Rc<Self>) -> Result<Option<Slot>, Unavailable> {
+    pub(crate) fn reserve(self: &Rc<Self>) -> Result<Option<LineSlot>, Unavailable> {
         match (self.take(self.capacity), self.rules.on_failure) {
             (Some(slot), _) => Ok(Some(slot)),
             (None, OnFailure::Block) => Err(Unavailable),
@@ -151,17 +151,17 @@ impl Ledger {
     }
 
     /// A place for what is answered all the same. Without one, another is looked for when the answer has ended.
-    pub(crate) fn reserve_if_roomy(self: &Rc<Self>) -> Option<Slot> {
+    pub(crate) fn reserve_if_roomy(self: &Rc<Self>) -> Option<LineSlot> {
         self.take(self.capacity / 2)
     }
 
     /// A place for the line of a decision after its answer: the one that it has already or a new one. `None` where it is counted
     /// in a folded line instead, because there are many of its kind or no room.
-    pub(crate) fn place_or_fold(self: &Rc<Self>, decided: &Decided<'_>, place: Option<Slot>) -> Option<Slot> {
+    pub(crate) fn place_or_fold(self: &Rc<Self>, decided: &Decided<'_>, place: Option<LineSlot>) -> Option<LineSlot> {
         let place = match decided.kind {
             Kind::Unauthenticated(_) => {
                 self.folding.notify_one();
-                if !self.folder.borrow_mut().tells_singly(decided.address) {
+                if !self.folder.borrow_mut().within_budget(decided.address) {
                     self.fold(decided);
                     return None;
                 }
@@ -184,7 +184,7 @@ impl Ledger {
     }
 
     /// Tells once a second what was folded; runs beside the requests of its worker.
-    pub(crate) async fn tell_folded(self: Rc<Self>) {
+    pub(crate) async fn flush_aggregates(self: Rc<Self>) {
         loop {
             self.folding.notified().await;
             sleep(TELL_EVERY).await;
@@ -209,16 +209,16 @@ impl Ledger {
         if self.lines.health.is_broken() { 0 } else { (self.capacity * 3 / 4).saturating_sub(self.in_use()) }
     }
 
-    fn take(self: &Rc<Self>, capacity: usize) -> Option<Slot> {
+    fn take(self: &Rc<Self>, capacity: usize) -> Option<LineSlot> {
         if self.lines.health.is_broken() { None } else { self.take_of(capacity) }
     }
 
-    fn take_of(self: &Rc<Self>, capacity: usize) -> Option<Slot> {
+    fn take_of(self: &Rc<Self>, capacity: usize) -> Option<LineSlot> {
         if self.in_use() >= capacity {
             return None;
         }
         self.reserved.set(self.reserved.get() + 1);
-        Some(Slot { ledger: Rc::clone(self) })
+        Some(LineSlot { ledger: Rc::clone(self) })
     }
 
     fn in_use(&self) -> usize {
@@ -267,7 +267,7 @@ impl Ledger {
     }
 }
 
-impl Lines {
+impl LineSender {
     pub(crate) fn new(writer: SyncSender<Batch>, health: Arc<Health>) -> Self {
         Self { writer, health }
     }
@@ -293,7 +293,7 @@ impl Lines {
     }
 }
 
-impl Slot {
+impl LineSlot {
     /// Writes the line that the place was kept for.
     pub(crate) fn write(self, line: impl FnOnce(&mut Vec<u8>)) {
         let ledger = &self.ledger;
@@ -326,7 +326,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for LineSlot {
     fn drop(&mut self) {
         self.ledger.reserved.set(self.ledger.reserved.get() - 1);
     }
@@ -344,7 +344,7 @@ impl std::fmt::Debug for Ledger {
     }
 }
 
-impl std::fmt::Debug for Slot {
+impl std::fmt::Debug for LineSlot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Slot")
     }
@@ -360,7 +360,7 @@ mod tests {
     fn ledger(on_failure: OnFailure, capacity: usize) -> (Rc<Ledger>, Receiver<Batch>) {
         let (sender, receiver) = sync_channel(1);
         let rules = Rules { on_failure, synced: Synced::Grants, refusals: Some(1) };
-        (Rc::new(Ledger::new(Lines::new(sender, Arc::default()), rules, capacity)), receiver)
+        (Rc::new(Ledger::new(LineSender::new(sender, Arc::default()), rules, capacity)), receiver)
     }
 
     #[test]
@@ -471,7 +471,7 @@ mod tests {
             assert!(ledger.place_or_fold(&refusal(), ledger.reserve().unwrap()).is_none(), "a place is given back");
         }
         assert_eq!(ledger.in_use(), 0);
-        let tasks = async { tokio::join!(Rc::clone(&ledger).tell_folded(), Rc::clone(&ledger).hand_over()) };
+        let tasks = async { tokio::join!(Rc::clone(&ledger).flush_aggregates(), Rc::clone(&ledger).hand_over()) };
         let _ = timeout(TELL_EVERY + BATCH_AGE + Duration::from_millis(1), tasks).await;
         let batch = receiver.try_recv().unwrap();
         assert!(String::from_utf8(batch.bytes).unwrap().contains("\"gateway.folded.count\":100,"));

@@ -6,7 +6,7 @@
 use std::fmt::{self, Write as _};
 
 /// One object under construction. Its opening brace, its number and its hash are the writer's to add.
-pub(crate) struct Line<'b> {
+pub(crate) struct LineBuilder<'b> {
     buffer: &'b mut Vec<u8>,
 }
 
@@ -14,7 +14,7 @@ pub(crate) struct Line<'b> {
 const MAX_VALUE_BYTES: usize = 2048;
 const CUT: &str = "…(cut)";
 
-impl<'b> Line<'b> {
+impl<'b> LineBuilder<'b> {
     pub(crate) fn open(buffer: &'b mut Vec<u8>) -> Self {
         Self { buffer }
     }
@@ -158,7 +158,7 @@ mod tests {
 
     fn line(value: &str) -> String {
         let mut buffer = b"{\"seq\":1".to_vec();
-        Line::open(&mut buffer).text("v", value).close();
+        LineBuilder::open(&mut buffer).text("v", value).close();
         String::from_utf8(buffer).unwrap()
     }
 

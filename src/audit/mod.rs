@@ -4,11 +4,11 @@
 //! writer thread numbers, chains and writes the lines of all workers. What can't be recorded is refused; see [`ledger`]. What was
 //! written can be verified, by [`chain`] and [`checkpoint`].
 
+pub(crate) mod aggregate;
 pub(crate) mod audit_key;
 pub(crate) mod chain;
 pub(crate) mod checkpoint;
 mod disk;
-pub(crate) mod fold;
 pub(crate) mod health;
 pub(crate) mod ledger;
 pub(crate) mod line;

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::ledger::Batch;
-use super::line::Line;
+use super::line::LineBuilder;
 use super::reason::Reason;
 use crate::clock::UnixTime;
 
 /// One decision. Holds no token, no secret and no header.
 #[derive(Debug)]
-pub(crate) struct Record<'r> {
+pub(crate) struct DecisionRecord<'r> {
     pub(crate) time: UnixTime,
     pub(crate) decision: Decision,
     pub(crate) reason: Option<Reason>,
@@ -26,12 +26,12 @@ pub(crate) struct Record<'r> {
     pub(crate) upstream: Option<&'r str>,
     pub(crate) status: Option<u16>,
     pub(crate) duration: Duration,
-    pub(crate) identity: Identity<'r>,
+    pub(crate) identity: RecordIdentity<'r>,
 }
 
 /// Who a record is about, or the part of a line that was written about them before.
 #[derive(Debug)]
-pub(crate) enum Identity<'r> {
+pub(crate) enum RecordIdentity<'r> {
     Described(Described<'r>),
     Written(&'r [u8]),
 }
@@ -119,9 +119,9 @@ impl Decision {
     }
 }
 
-impl Record<'_> {
+impl DecisionRecord<'_> {
     pub(crate) fn write(&self, buffer: &mut Vec<u8>) {
-        let mut line = Line::open(buffer);
+        let mut line = LineBuilder::open(buffer);
         line.word("time", self.time.print())
             .word("gateway.decision", self.decision.as_str())
             .optional("gateway.reason", self.reason.map(Reason::as_str))
@@ -138,8 +138,8 @@ impl Record<'_> {
         }
         line.number("duration_us", u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX));
         match &self.identity {
-            Identity::Described(who) => who.write(&mut line),
-            Identity::Written(part) => line.part(part),
+            RecordIdentity::Described(who) => who.write(&mut line),
+            RecordIdentity::Written(part) => line.part(part),
         }
         line.close();
     }
@@ -149,11 +149,11 @@ impl Described<'_> {
     /// The part of a line that says this: the same in each line about the same token.
     pub(crate) fn written(&self) -> Box<[u8]> {
         let mut part = Vec::new();
-        self.write(&mut Line::open(&mut part));
+        self.write(&mut LineBuilder::open(&mut part));
         part.into()
     }
 
-    fn write(&self, line: &mut Line<'_>) {
+    fn write(&self, line: &mut LineBuilder<'_>) {
         if self.issuer.is_none() && self.client.is_none() {
             return;
         }
@@ -172,7 +172,7 @@ impl Described<'_> {
 impl Event<'_> {
     pub(crate) fn write(self, time: UnixTime, config: &str, batch: &mut Batch) {
         batch.push(|bytes| {
-            let mut line = Line::open(bytes);
+            let mut line = LineBuilder::open(bytes);
             line.plain("time", time).plain("gateway.event", self.name()).plain("gateway.config", config);
             match self {
                 Self::Start | Self::Stop => &mut line,
@@ -208,7 +208,7 @@ impl Event<'_> {
 }
 
 impl Revocation<'_> {
-    fn write<'l, 'b>(&self, line: &'l mut Line<'b>) -> &'l mut Line<'b> {
+    fn write<'l, 'b>(&self, line: &'l mut LineBuilder<'b>) -> &'l mut LineBuilder<'b> {
         line.text("oauth.issuer", self.issuer)
             .optional("oauth.client_id", self.client)
             .optional("oauth.subject", self.subject)

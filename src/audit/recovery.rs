@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use super::chain::{Hasher, Link, Sealed, sequence};
+use super::chain::{Hasher, Link, SealedLine, sequence};
 use super::{checkpoint, rotation};
 use crate::clock::UnixTime;
 
@@ -69,14 +69,15 @@ fn judge(window: &[u8], start: u64) -> Tail {
 /// The last of these lines, if it is as it was written.
 fn good(lines: &[&[u8]]) -> Option<Link> {
     let (last, before) = lines.split_last()?;
-    let last = Sealed::parse(last.strip_suffix(b"\n")?)?;
-    let previous = last.previous().or_else(|| Some(Sealed::parse(before.last()?.strip_suffix(b"\n")?)?.link.head))?;
+    let last = SealedLine::parse(last.strip_suffix(b"\n")?)?;
+    let previous =
+        last.previous().or_else(|| Some(SealedLine::parse(before.last()?.strip_suffix(b"\n")?)?.link.head))?;
     last.follows(&previous, &mut Hasher::default()).then_some(last.link)
 }
 
 /// Where a damaged file says that it ends.
 fn claimed(lines: &[&[u8]]) -> Link {
-    let sealed = lines.iter().rev().find_map(|line| Some(Sealed::parse(line.strip_suffix(b"\n")?)?.link));
+    let sealed = lines.iter().rev().find_map(|line| Some(SealedLine::parse(line.strip_suffix(b"\n")?)?.link));
     let number = lines.iter().rev().find_map(|line| sequence(line)).unwrap_or(0);
     sealed.unwrap_or(Link { sequence: number, ..Link::GENESIS })
 }

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use super::audit_key::AuditKeyError;
 use super::log_file::refuse_pipes;
-use crate::telemetry::chain::reason;
+use crate::telemetry::error_chain::reason;
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
+pub(crate) enum AuditTarget {
     Stdout,
     File(PathBuf),
 }
@@ -27,7 +27,7 @@ pub(crate) enum OpenError {
     Key(#[from] AuditKeyError),
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for AuditTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stdout => f.write_str("standard output"),
@@ -36,7 +36,7 @@ impl fmt::Display for Target {
     }
 }
 
-impl Target {
+impl AuditTarget {
     /// Says what [`Writer::open`](super::writer::Writer::open) would, as far as can be told without writing.
     pub(crate) fn check(&self) -> Result<(), OpenError> {
         let Self::File(path) = self else {

@@ -17,31 +17,31 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use chains::{Chain, naming};
-use piece::{Piece, check};
-use signed::{Asked, Signed};
+use chains::{LogChain, naming};
+use piece::{PieceFindings, check};
+use signed::{RequestedRange, Signed};
 
 use super::audit_key::PublicKey;
-use super::chain::{Hasher, Link, Sealed};
+use super::chain::{Hasher, Link, SealedLine};
 use super::checkpoint::Checkpoint;
 use crate::clock;
 
 /// What was found.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
+pub(crate) struct VerifyReport {
     pub(crate) lines: u64,
     pub(crate) bytes: u64,
     pub(crate) first: Option<u64>,
     pub(crate) last: Option<Link>,
     /// In the order of the files.
-    pub(crate) faults: Vec<Fault>,
+    pub(crate) faults: Vec<VerifyFault>,
     /// Lines that a crash tore and a start cut off, each with a line that says so.
     pub(crate) recovered: u64,
     /// Bytes at a file's end that are no line: a crash and no start since, or a line that is being written.
     pub(crate) torn: Option<(PathBuf, u64)>,
     /// Rotation has removed the lines up to this one, as a later line says.
     pub(crate) removed: u64,
-    pub(crate) missing: Vec<Missing>,
+    pub(crate) missing: Vec<MissingLines>,
     /// The file that the gateway writes, where it is not there or empty although the log has other files.
     pub(crate) lacks_current: Option<PathBuf>,
     /// The first line that is asked for.
@@ -51,7 +51,7 @@ pub(crate) struct Report {
 
 /// Lines that are in no file, before the first that is there or after the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Missing {
+pub(crate) struct MissingLines {
     pub(crate) from: u64,
     pub(crate) to: u64,
     /// A checkpoint knows of them.
@@ -60,7 +60,7 @@ pub(crate) struct Missing {
 
 /// Something that is not as it was written.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(crate) struct VerifyFault {
     pub(crate) file: PathBuf,
     /// From 1.
     pub(crate) line: u64,
@@ -108,7 +108,7 @@ impl FaultKind {
     }
 }
 
-impl Report {
+impl VerifyReport {
     pub(crate) fn is_intact(&self) -> bool {
         self.faults.iter().all(|fault| fault.kind.is_about_completeness()) && self.checkpoints.faults.is_empty()
     }
@@ -124,7 +124,7 @@ impl Report {
         }
     }
 
-    fn is_missing(&self, fault: &Fault) -> bool {
+    fn is_missing(&self, fault: &VerifyFault) -> bool {
         match fault.kind {
             FaultKind::FilesMissing { to, .. } => to >= self.from.max(self.removed + 1),
             FaultKind::Gap { .. } => true,
@@ -137,19 +137,19 @@ impl Report {
     }
 
     /// The first line that must be there.
-    fn begin(&self, asked: Asked) -> u64 {
+    fn begin(&self, asked: RequestedRange) -> u64 {
         asked.from.max(self.removed + 1)
     }
 }
 
 /// Verifies one chain. Without keys no checkpoint is believed. `progress` is told of bytes as they are done.
 pub(crate) fn verify(
-    chain: &Chain,
+    chain: &LogChain,
     keys: &[PublicKey],
-    asked: Asked,
+    asked: RequestedRange,
     mut progress: impl FnMut(u64),
-) -> io::Result<Report> {
-    let mut report = Report { from: asked.from, ..Report::default() };
+) -> io::Result<VerifyReport> {
+    let mut report = VerifyReport { from: asked.from, ..VerifyReport::default() };
     let files = &chain.files[..];
     let begun = i64::try_from(clock::now().seconds()).unwrap_or(i64::MAX);
     let signed =
@@ -200,7 +200,7 @@ const BLOCK: u64 = 2 * 1024 * 1024;
 /// More faults than these are counted by nobody.
 const MAX_FAULTS: usize = 1000;
 
-fn work(jobs: &Mutex<Receiver<Job>>, signed: &[Checkpoint], mut done: impl FnMut(u64, Piece) -> bool) {
+fn work(jobs: &Mutex<Receiver<Job>>, signed: &[Checkpoint], mut done: impl FnMut(u64, PieceFindings) -> bool) {
     let mut hasher = Hasher::default();
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -249,7 +249,7 @@ fn last_link(lines: &[u8]) -> Option<Link> {
     let mut end = lines.len();
     loop {
         let start = memchr::memrchr(b'\n', &lines[..end]).map_or(0, |at| at + 1);
-        match Sealed::parse(&lines[start..end]) {
+        match SealedLine::parse(&lines[start..end]) {
             Some(sealed) => return Some(sealed.link),
             None => end = start.checked_sub(1)?,
         }
@@ -257,7 +257,11 @@ fn last_link(lines: &[u8]) -> Option<Link> {
 }
 
 /// Gives what the lines after the last checkpoint span.
-fn gather(report: &mut Report, files: &[PathBuf], pieces: impl Iterator<Item = Piece>) -> Option<(i64, i64)> {
+fn gather(
+    report: &mut VerifyReport,
+    files: &[PathBuf],
+    pieces: impl Iterator<Item = PieceFindings>,
+) -> Option<(i64, i64)> {
     let (mut file, mut lines_before) = (0, 0);
     let mut unsigned: Option<(i64, i64)> = None;
     for piece in pieces {
@@ -274,7 +278,7 @@ fn gather(report: &mut Report, files: &[PathBuf], pieces: impl Iterator<Item = P
         let room = MAX_FAULTS.saturating_sub(report.faults.len());
         for (line, kind) in piece.faults.into_iter().take(room) {
             let file = files.get(file).cloned().unwrap_or_default();
-            report.faults.push(Fault { file, line: lines_before + line, kind });
+            report.faults.push(VerifyFault { file, line: lines_before + line, kind });
         }
         lines_before += piece.lines;
     }

@@ -31,13 +31,13 @@ use super::log_file::{Condition, LogFile};
 use super::record::Event;
 use super::recovery::{self, Tail, predecessor, tail};
 use super::rotation::{self, Rotation};
-use super::target::{OpenError, Target};
+use super::target::{AuditTarget, OpenError};
 use crate::clock::{self, UnixTime};
 
 /// What the configuration says.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) target: Target,
+pub(crate) struct WriterSettings {
+    pub(crate) target: AuditTarget,
     pub(crate) rotation: Rotation,
     /// Where the key for checkpoints is.
     pub(crate) state_directory: PathBuf,
@@ -46,8 +46,8 @@ pub(crate) struct Settings {
 }
 
 /// The writer before it runs: the file is open, so that a bad path refuses the start.
-pub(crate) struct Writer {
-    settings: Settings,
+pub(crate) struct AuditWriter {
+    settings: WriterSettings,
     output: Output,
     /// After the last line of `pending`.
     link: Link,
@@ -89,8 +89,12 @@ fn stdout() -> io::Result<File> {
     io::stdout().as_fd().try_clone_to_owned().map(File::from)
 }
 
-impl Writer {
-    pub(crate) fn open(settings: Settings, reopen: Arc<AtomicBool>, health: Arc<Health>) -> Result<Self, OpenError> {
+impl AuditWriter {
+    pub(crate) fn open(
+        settings: WriterSettings,
+        reopen: Arc<AtomicBool>,
+        health: Arc<Health>,
+    ) -> Result<Self, OpenError> {
         let mut writer = Self {
             output: Output::Stdout(stdout().map_err(|error| OpenError::Log { path: PathBuf::from("-"), error })?),
             link: Link::GENESIS,
@@ -108,7 +112,7 @@ impl Writer {
             reopen,
             health,
         };
-        if let Target::File(path) = writer.settings.target.clone() {
+        if let AuditTarget::File(path) = writer.settings.target.clone() {
             let failed = |error| OpenError::Log { path: path.clone(), error };
             let file = LogFile::open(&path).map_err(failed)?;
             if file.length().is_some() {
@@ -343,7 +347,7 @@ impl Writer {
     }
 }
 
-impl fmt::Debug for Writer {
+impl fmt::Debug for AuditWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer").field("target", &self.settings.target).finish_non_exhaustive()
     }

@@ -11,8 +11,8 @@ use clap::{Args, Subcommand};
 
 use super::terminal::{bad_config, failed, note};
 use super::{ConfigPath, USAGE};
-use crate::audit::target::Target;
-use crate::audit::verify::chains::{Found, of_files, of_log};
+use crate::audit::target::AuditTarget;
+use crate::audit::verify::chains::{LogFileSet, of_files, of_log};
 use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::config::types::Config;
@@ -59,8 +59,8 @@ impl LogFiles {
             return Ok(file.clone());
         }
         match self.config()?.audit.target {
-            Target::File(path) => Ok(path),
-            Target::Stdout => {
+            AuditTarget::File(path) => Ok(path),
+            AuditTarget::Stdout => {
                 note("the configuration writes the audit log to standard output: name the files that it is kept in");
                 Err(ExitCode::from(USAGE))
             }
@@ -68,7 +68,7 @@ impl LogFiles {
     }
 
     /// All files, by chain and in the order of their lines.
-    fn all(&self) -> Result<Found, ExitCode> {
+    fn all(&self) -> Result<LogFileSet, ExitCode> {
         let found = if self.files.is_empty() { of_log(&self.current()?) } else { of_files(&self.files) };
         let found = found.map_err(|error| failed(&error))?;
         for file in &found.unread {

@@ -12,7 +12,7 @@ use crate::config::interpolate::Surroundings;
 use crate::config::types::{Config, ListenerKind};
 use crate::oauth::caller::IssuerName;
 use crate::pipeline::access::{Access, AccessRule};
-use crate::pipeline::limits::Limit;
+use crate::pipeline::limits::RateLimit;
 use crate::pipeline::route::{MethodSet, Route};
 
 #[derive(Debug, Args)]
@@ -148,7 +148,7 @@ fn client_name(issuer: &IssuerName, id: &str) -> String {
     if issuer.as_str() == IssuerName::OWN { id.to_owned() } else { format!("{}/{id}", issuer.as_str()) }
 }
 
-fn limit_text(limit: &Limit) -> String {
+fn limit_text(limit: &RateLimit) -> String {
     let unit = match limit.rate.period.as_secs() {
         1 => "s",
         60 => "min",

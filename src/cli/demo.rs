@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use super::terminal::{BOLD, DIM, GOOD, NAME, bad_config, failed, note, out, styled};
 use super::{ConfigPath, USAGE, client, legacy};
 use crate::app::{App, Control};
-use crate::audit::target::Target;
+use crate::audit::target::AuditTarget;
 use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::config::types::Config;
@@ -43,8 +43,8 @@ pub(super) fn demo(args: &ConfigPath) -> ExitCode {
         logs::start();
     }
     let audit = match &config.audit.target {
-        Target::Stdout => "this terminal".to_owned(),
-        Target::File(path) => format!("tail -f {}", word(path)),
+        AuditTarget::Stdout => "this terminal".to_owned(),
+        AuditTarget::File(path) => format!("tail -f {}", word(path)),
     };
     let ca = config.certificate_path().map(word);
     let app = match Control::start().and_then(|control| App::open(config, control)) {

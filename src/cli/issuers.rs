@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::running::{NoAnswer, ask};
+use super::running::{NoReply, ask};
 use super::terminal::{BOLD, DIM, GOOD, NAME, WARN, bad_config, failed, note, out, styled};
 use super::{ConfigPath, FINDINGS, Format};
 use crate::config;
@@ -18,7 +18,7 @@ use crate::issuer::ring_store;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_cache::KeyCache;
 use crate::trust::refresher;
-use crate::trust::report::{IssuerReport, IssuersReport, State};
+use crate::trust::report::{IssuerReport, IssuersReport, KeySetState};
 
 #[derive(Debug, Args)]
 pub(super) struct IssuersArgs {
@@ -31,7 +31,7 @@ pub(super) struct IssuersArgs {
 
 /// Who told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
+enum ReportSource {
     ByTheGateway,
     ByTheIssuers,
 }
@@ -50,8 +50,8 @@ pub(super) fn issuers(args: &IssuersArgs) -> ExitCode {
         Format::Text => print_text(&report),
         Format::Json => {
             let told = match told {
-                Told::ByTheGateway => "gateway",
-                Told::ByTheIssuers => "issuers",
+                ReportSource::ByTheGateway => "gateway",
+                ReportSource::ByTheIssuers => "issuers",
             };
             out(json!({ "told_by": told, "config": report.config, "issuers": report.issuers }));
         }
@@ -61,7 +61,7 @@ pub(super) fn issuers(args: &IssuersArgs) -> ExitCode {
 }
 
 /// What the running gateway says; where none does, what the issuers say to a request of our own.
-async fn report(config: &Config) -> (IssuersReport, Told) {
+async fn report(config: &Config) -> (IssuersReport, ReportSource) {
     let why = match config.admin.as_ref().map(|admin| admin.address) {
         None => "the configuration has no `admin` listener to ask".to_owned(),
         Some(admin) => match from_gateway(admin).await {
@@ -70,18 +70,18 @@ async fn report(config: &Config) -> (IssuersReport, Told) {
                     let warning = styled(WARN, "warning:");
                     note(format_args!("{warning} the gateway runs with another configuration, {}", report.config));
                 }
-                return (report, Told::ByTheGateway);
+                return (report, ReportSource::ByTheGateway);
             }
             Err(error) => error.to_string(),
         },
     };
     note(styled(DIM, format_args!("{why}; asked the issuers themselves")));
-    (from_issuers(config).await, Told::ByTheIssuers)
+    (from_issuers(config).await, ReportSource::ByTheIssuers)
 }
 
-async fn from_gateway(admin: std::net::SocketAddr) -> Result<IssuersReport, NoAnswer> {
+async fn from_gateway(admin: std::net::SocketAddr) -> Result<IssuersReport, NoReply> {
     let body = ask(admin, "/issuers").await?;
-    serde_json::from_slice(&body).map_err(|_| NoAnswer::Stranger(admin))
+    serde_json::from_slice(&body).map_err(|_| NoReply::Stranger(admin))
 }
 
 async fn from_issuers(config: &Config) -> IssuersReport {
@@ -145,15 +145,15 @@ fn rows(issuer: &IssuerReport) -> Vec<Row> {
 
 fn state(issuer: &IssuerReport) -> (String, Style) {
     let state = match issuer.state {
-        State::Own => "ours",
-        State::Fresh => "fresh",
-        State::Stale => "stale",
-        State::Expired => "expired",
-        State::Missing => "missing",
+        KeySetState::Own => "ours",
+        KeySetState::Fresh => "fresh",
+        KeySetState::Stale => "stale",
+        KeySetState::Expired => "expired",
+        KeySetState::Missing => "missing",
     };
     if issuer.out_of_reach {
         (format!("{state}, out of reach"), WARN)
-    } else if matches!(issuer.state, State::Own | State::Fresh) {
+    } else if matches!(issuer.state, KeySetState::Own | KeySetState::Fresh) {
         (state.to_owned(), GOOD)
     } else {
         (state.to_owned(), WARN)

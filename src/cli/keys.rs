@@ -13,7 +13,7 @@ use crate::clock::{self, UnixTime};
 use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::issuer::ring::Ring;
-use crate::issuer::ring_store::{self, Change, RingSettings};
+use crate::issuer::ring_store::{self, RingChange, RingSettings};
 use crate::issuer::rotation::{self, KeyRecord};
 
 #[derive(Debug, Subcommand)]
@@ -74,8 +74,8 @@ pub(super) fn keys(verb: &KeysVerb) -> ExitCode {
     let now = clock::now();
     match verb {
         KeysVerb::List(args) => list(&oauth.ring, args.format, now),
-        KeysVerb::Rotate { now: at_once, .. } => change(&oauth.ring, &Change::Rotate { at_once: *at_once }, now),
-        KeysVerb::Retire { key_id, .. } => change(&oauth.ring, &Change::Retire { key_id }, now),
+        KeysVerb::Rotate { now: at_once, .. } => change(&oauth.ring, &RingChange::Rotate { at_once: *at_once }, now),
+        KeysVerb::Retire { key_id, .. } => change(&oauth.ring, &RingChange::Retire { key_id }, now),
     }
 }
 
@@ -95,7 +95,7 @@ fn list(settings: &RingSettings, format: Format, now: UnixTime) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn change(settings: &RingSettings, change: &Change<'_>, now: UnixTime) -> ExitCode {
+fn change(settings: &RingSettings, change: &RingChange<'_>, now: UnixTime) -> ExitCode {
     match ring_store::change(settings, change, now) {
         Ok(ring) => {
             table(ring.records(), now);
@@ -108,23 +108,23 @@ fn change(settings: &RingSettings, change: &Change<'_>, now: UnixTime) -> ExitCo
 
 /// What a key is for, at a given time.
 #[derive(Clone, Copy)]
-enum State {
+enum KeyUse {
     Signing,
     Next,
     Retiring,
 }
 
-fn state(records: &[KeyRecord], record: &KeyRecord, now: UnixTime) -> State {
+fn state(records: &[KeyRecord], record: &KeyRecord, now: UnixTime) -> KeyUse {
     if rotation::signer(records, now) == Some(record) {
-        State::Signing
+        KeyUse::Signing
     } else if record.signs_from > now {
-        State::Next
+        KeyUse::Next
     } else {
-        State::Retiring
+        KeyUse::Retiring
     }
 }
 
-impl State {
+impl KeyUse {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Signing => "signing",
@@ -156,9 +156,9 @@ fn table(records: &[KeyRecord], now: UnixTime) {
     for record in in_order(records) {
         let state = state(records, record, now);
         let style = match state {
-            State::Signing => GOOD,
-            State::Next => NAME,
-            State::Retiring => DIM,
+            KeyUse::Signing => GOOD,
+            KeyUse::Next => NAME,
+            KeyUse::Retiring => DIM,
         };
         let retires = rotation::retires_at(records, &record.key_id).map(in_seconds).unwrap_or_default();
         let line = format!(

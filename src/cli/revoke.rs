@@ -16,7 +16,9 @@ use crate::jose::token::Unverified;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::trust::issuer::IssuerSettings;
-use crate::trust::revocation::{Entry, MAX_ENTRIES, MAX_WITH_TOKENS, Revocations, Target, after_all_issued_by};
+use crate::trust::revocation::{
+    MAX_ENTRIES, MAX_WITH_TOKENS, RevocationEntry, RevocationTarget, Revocations, after_all_issued_by,
+};
 use crate::trust::revocation_store::{Store, StoreError};
 
 pub(super) const HELP: &str = "\
@@ -60,7 +62,7 @@ enum When {
 }
 
 /// What can't be revoked, told to whoever asked.
-struct Refused(String);
+struct CannotRevoke(String);
 
 pub(super) fn revoke(args: &RevokeArgs) -> ExitCode {
     let config = match config::load(&args.config.config, &Surroundings::process()) {
@@ -71,7 +73,7 @@ pub(super) fn revoke(args: &RevokeArgs) -> ExitCode {
     let named = args.issuer.is_some() || args.jti.is_some() || args.client.is_some() || args.subject.is_some();
     let entry = match (named, args.issued_before) {
         (true, _) => by_name(args, &config, now),
-        (false, Some(_)) => Err(Refused("whose tokens? name an --issuer, a --client or a --subject".to_owned())),
+        (false, Some(_)) => Err(CannotRevoke("whose tokens? name an --issuer, a --client or a --subject".to_owned())),
         (false, None) => match read_token("portcullis token revoke") {
             Ok(token) => by_token(&token, &config, now),
             Err(code) => return code,
@@ -79,7 +81,7 @@ pub(super) fn revoke(args: &RevokeArgs) -> ExitCode {
     };
     let (entry, issuer) = match entry {
         Ok(found) => found,
-        Err(Refused(why)) => {
+        Err(CannotRevoke(why)) => {
             note(why);
             return ExitCode::from(USAGE);
         }
@@ -101,7 +103,7 @@ pub(super) fn revoke(args: &RevokeArgs) -> ExitCode {
 }
 
 /// False if there is no room.
-fn write(store: &mut Store, entry: &Entry, now: UnixTime) -> Result<bool, StoreError> {
+fn write(store: &mut Store, entry: &RevocationEntry, now: UnixTime) -> Result<bool, StoreError> {
     let mut written = true;
     store.check()?;
     store.append(|entries| {
@@ -114,54 +116,54 @@ fn write(store: &mut Store, entry: &Entry, now: UnixTime) -> Result<bool, StoreE
     Ok(written)
 }
 
-type Found<'c> = Result<(Entry, &'c IssuerSettings), Refused>;
+type FoundToken<'c> = Result<(RevocationEntry, &'c IssuerSettings), CannotRevoke>;
 
-fn by_name<'c>(args: &RevokeArgs, config: &'c Config, now: UnixTime) -> Found<'c> {
+fn by_name<'c>(args: &RevokeArgs, config: &'c Config, now: UnixTime) -> FoundToken<'c> {
     let name = args.issuer.as_deref().unwrap_or(IssuerName::OWN);
     let issuer = config.all_issuers().find(|issuer| issuer.name.as_str() == name).ok_or_else(|| {
         let known: Vec<&str> = config.all_issuers().map(|issuer| issuer.name.as_str()).collect();
-        Refused(format!("no issuer is called `{name}` here (known: {})", known.join(", ")))
+        CannotRevoke(format!("no issuer is called `{name}` here (known: {})", known.join(", ")))
     })?;
     let target = match (&args.jti, &args.client, &args.subject) {
-        (Some(jti), ..) if jti.is_empty() => return Err(Refused("an empty `jti` is no token's".to_owned())),
-        (Some(jti), ..) => Target::token(jti),
-        (None, Some(client), _) => Target::Client(identity(client)?),
-        (None, None, Some(subject)) => Target::Subject(identity(subject)?),
-        (None, None, None) => Target::Issuer,
+        (Some(jti), ..) if jti.is_empty() => return Err(CannotRevoke("an empty `jti` is no token's".to_owned())),
+        (Some(jti), ..) => RevocationTarget::token(jti),
+        (None, Some(client), _) => RevocationTarget::Client(identity(client)?),
+        (None, None, Some(subject)) => RevocationTarget::Subject(identity(subject)?),
+        (None, None, None) => RevocationTarget::Issuer,
     };
     let issued_before = match (&target, args.issued_before) {
-        (Target::Token(_), _) => None,
+        (RevocationTarget::Token(_), _) => None,
         (_, None | Some(When::Now)) => Some(after_all_issued_by(issuer, now)),
         (_, Some(When::At(time))) => Some(time),
     };
-    Ok((Entry::lasting(issuer, target, issued_before, now), issuer))
+    Ok((RevocationEntry::lasting(issuer, target, issued_before, now), issuer))
 }
 
-fn identity(text: &str) -> Result<String, Refused> {
-    Identity::parse(text).map(|name| name.as_str().to_owned()).map_err(|fault| Refused(fault.to_string()))
+fn identity(text: &str) -> Result<String, CannotRevoke> {
+    Identity::parse(text).map(|name| name.as_str().to_owned()).map_err(|fault| CannotRevoke(fault.to_string()))
 }
 
 /// The signature is not looked at: who may write the store may revoke what they like, and a forged token revokes nothing genuine
 /// but what it names.
-fn by_token<'c>(token: &str, config: &'c Config, now: UnixTime) -> Found<'c> {
-    let token = Unverified::parse(token).map_err(|fault| Refused(fault.to_string()))?;
+fn by_token<'c>(token: &str, config: &'c Config, now: UnixTime) -> FoundToken<'c> {
+    let token = Unverified::parse(token).map_err(|fault| CannotRevoke(fault.to_string()))?;
     let issuer = config.all_issuers().find(|issuer| issuer.issuer.as_str() == token.claims.issuer);
     let issuer =
-        issuer.ok_or_else(|| Refused("the token's issuer is not trusted here in the first place".to_owned()))?;
-    let entry = Entry::token(issuer, &token.claims, now).ok_or_else(|| {
-        Refused("the token has no `jti` to tell it by: revoke its --subject or --client instead".to_owned())
+        issuer.ok_or_else(|| CannotRevoke("the token's issuer is not trusted here in the first place".to_owned()))?;
+    let entry = RevocationEntry::token(issuer, &token.claims, now).ok_or_else(|| {
+        CannotRevoke("the token has no `jti` to tell it by: revoke its --subject or --client instead".to_owned())
     })?;
-    if entry.is_live(now) { Ok((entry, issuer)) } else { Err(Refused("the token has expired already".to_owned())) }
+    if entry.is_live(now) { Ok((entry, issuer)) } else { Err(CannotRevoke("the token has expired already".to_owned())) }
 }
 
-fn tell(format: Format, entry: &Entry, issuer: &IssuerSettings, store: &Store) {
+fn tell(format: Format, entry: &RevocationEntry, issuer: &IssuerSettings, store: &Store) {
     let name = issuer.name.as_str();
     let time = |seconds: u64| UnixTime::from_seconds(seconds).to_string();
     let whose = match &entry.target {
-        Target::Token(_) => format!("one token of issuer {name}"),
-        Target::Client(client) => format!("tokens of client {client} of issuer {name}"),
-        Target::Subject(subject) => format!("tokens of subject {subject} of issuer {name}"),
-        Target::Issuer => format!("tokens of issuer {name}"),
+        RevocationTarget::Token(_) => format!("one token of issuer {name}"),
+        RevocationTarget::Client(client) => format!("tokens of client {client} of issuer {name}"),
+        RevocationTarget::Subject(subject) => format!("tokens of subject {subject} of issuer {name}"),
+        RevocationTarget::Issuer => format!("tokens of issuer {name}"),
     };
     match format {
         Format::Text => {
@@ -179,10 +181,10 @@ fn tell(format: Format, entry: &Entry, issuer: &IssuerSettings, store: &Store) {
                 }
             };
             match &entry.target {
-                Target::Token(digest) => say("jti_sha256", Some(json!(digest))),
-                Target::Client(client) => say("client", Some(json!(client))),
-                Target::Subject(subject) => say("subject", Some(json!(subject))),
-                Target::Issuer => {}
+                RevocationTarget::Token(digest) => say("jti_sha256", Some(json!(digest))),
+                RevocationTarget::Client(client) => say("client", Some(json!(client))),
+                RevocationTarget::Subject(subject) => say("subject", Some(json!(subject))),
+                RevocationTarget::Issuer => {}
             }
             say("issued_before", entry.issued_before.map(|before| json!(time(before))));
             say("expires_at", entry.expires_at.map(|end| json!(time(end))));

@@ -56,15 +56,15 @@ pub(super) fn rotate(args: &RotateArgs) -> ExitCode {
         Err(error) => return failed(&error),
     };
     let until = surroundings.now.plus(args.overlap.get());
-    let mut entries: Vec<Entry> = old.into_iter().map(|secret| Entry::old(secret, until)).collect();
-    entries.push(Entry::new(&secret));
+    let mut entries: Vec<SecretEntry> = old.into_iter().map(|secret| SecretEntry::old(secret, until)).collect();
+    entries.push(SecretEntry::new(&secret));
     match args.format {
         Format::Text => print_text(args, &secret, until, &entries),
         Format::Json => out(json!({
             "client": args.id,
             "secret": secret.expose(),
             "old_secrets_expire_at": until.to_the_second(),
-            "secrets": entries.iter().map(Entry::json).collect::<Vec<_>>(),
+            "secrets": entries.iter().map(SecretEntry::json).collect::<Vec<_>>(),
             "yaml": yaml(&args.id, &entries),
         })),
     }
@@ -72,7 +72,7 @@ pub(super) fn rotate(args: &RotateArgs) -> ExitCode {
 }
 
 /// One secret as it should stand in the file. Texts are YAML.
-struct Entry {
+struct SecretEntry {
     key: &'static str,
     /// `Err` is the line where a secret stands that is not shown.
     text: Result<String, usize>,
@@ -80,7 +80,7 @@ struct Entry {
     expires_at: Option<String>,
 }
 
-impl Entry {
+impl SecretEntry {
     fn new(secret: &ClientSecret) -> Self {
         let hash = quoted(&SecretHash::of(secret).to_config());
         Self { key: "hash", text: Ok(hash), not_before: None, expires_at: None }
@@ -128,8 +128,8 @@ impl Entry {
 }
 
 /// As in the file, and no block or flow around it that an editor would have to undo.
-fn yaml(id: &str, entries: &[Entry]) -> String {
-    let entries: Vec<String> = entries.iter().map(Entry::yaml).collect();
+fn yaml(id: &str, entries: &[SecretEntry]) -> String {
+    let entries: Vec<String> = entries.iter().map(SecretEntry::yaml).collect();
     format!("    {}:\n      secrets:\n{}", quoted(id), entries.join("\n"))
 }
 
@@ -138,7 +138,7 @@ fn unquoted(text: &str) -> &str {
     text.trim_matches(['"', '\''])
 }
 
-fn print_text(args: &RotateArgs, secret: &ClientSecret, until: UnixTime, entries: &[Entry]) {
+fn print_text(args: &RotateArgs, secret: &ClientSecret, until: UnixTime, entries: &[SecretEntry]) {
     note(styled(DIM, "The new secret, shown this once. Hand it to the client, keep it nowhere else:"));
     out(secret.expose());
     let file = args.config.config.display();

@@ -6,7 +6,7 @@ use tracing::info;
 
 use super::ConfigPath;
 use super::terminal::{bad_config, failed};
-use crate::app::seclusion::seclude;
+use crate::app::process_hardening::harden_process;
 use crate::app::{App, Control};
 use crate::config;
 use crate::config::interpolate::Surroundings;
@@ -14,7 +14,7 @@ use crate::telemetry::logs;
 
 pub(super) fn run(args: &ConfigPath) -> ExitCode {
     logs::start();
-    seclude();
+    harden_process();
     let control = match Control::start() {
         Ok(control) => control,
         Err(error) => return failed(&error),

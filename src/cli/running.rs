@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoAnswer {
+pub(super) enum NoReply {
     #[error("no gateway answers at {0}")]
     Nobody(SocketAddr),
     #[error("what answers at {0} is not this gateway's admin listener")]
@@ -25,11 +25,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// The body of a 200 to `GET path`.
-pub(super) async fn ask(admin: SocketAddr, path: &str) -> Result<Bytes, NoAnswer> {
+pub(super) async fn ask(admin: SocketAddr, path: &str) -> Result<Bytes, NoReply> {
     match timeout(PATIENCE, get(admin, path)).await {
         Ok(Ok(Some(body))) => Ok(body),
-        Ok(Ok(None)) => Err(NoAnswer::Stranger(admin)),
-        Ok(Err(_)) | Err(_) => Err(NoAnswer::Nobody(admin)),
+        Ok(Ok(None)) => Err(NoReply::Stranger(admin)),
+        Ok(Err(_)) | Err(_) => Err(NoReply::Nobody(admin)),
     }
 }
 

@@ -9,7 +9,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::USAGE;
 use crate::config::ConfigErrors;
-use crate::telemetry::chain::Chain;
+use crate::telemetry::error_chain::ErrorChain;
 
 pub(super) const BOLD: Style = Style::new().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
@@ -30,13 +30,13 @@ pub(super) fn still_out(line: impl Display) -> bool {
 
 /// How much of a long task is done, on a terminal only.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct ProgressBar {
     done: u64,
     total: u64,
     shown: Option<u64>,
 }
 
-impl Progress {
+impl ProgressBar {
     /// Of so many bytes. A short task shows nothing.
     pub(super) fn of(total: u64) -> Self {
         const WORTH_SHOWING: u64 = 64 * 1024 * 1024;
@@ -74,7 +74,7 @@ pub(super) fn styled(style: Style, value: impl Display) -> String {
 }
 
 pub(super) fn failed(error: &dyn Error) -> ExitCode {
-    note(format_args!("{} {}", styled(AnsiColor::Red.on_default().bold(), "error:"), Chain(error)));
+    note(format_args!("{} {}", styled(AnsiColor::Red.on_default().bold(), "error:"), ErrorChain(error)));
     ExitCode::from(USAGE)
 }
 

@@ -26,8 +26,8 @@ use crate::pipeline::authenticate::{AuthenticateError, authenticate_anew};
 use crate::pipeline::authorize::{admit, authorize};
 use crate::pipeline::route::Route;
 use crate::pipeline::snapshot::Snapshot;
-use crate::telemetry::chain::Chain;
-use crate::trust::verify::{AllowedAudiences, Distrust, Expectations, Verified};
+use crate::telemetry::error_chain::ErrorChain;
+use crate::trust::verify::{AllowedAudiences, Expectations, TokenError, Verified};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenVerb {
@@ -118,16 +118,16 @@ pub(super) fn read_token(verb: &str) -> Result<String, ExitCode> {
 async fn judge(config: Config, token: &str, from: Option<IpAddr>, now: UnixTime) -> Result<Inspection, StartError> {
     let (snapshot, failures) = inspection::snapshot(config, now).await?;
     for failure in failures {
-        note(format_args!("{} {}", styled(WARN, "warning:"), Chain(&failure)));
+        note(format_args!("{} {}", styled(WARN, "warning:"), ErrorChain(&failure)));
     }
     let Ok(credentials) = HeaderValue::try_from(format!("Bearer {token}")) else {
-        return Ok(Inspection { verdict: Err(explain(Distrust::Malformed)), routes: Vec::new() });
+        return Ok(Inspection { verdict: Err(explain(TokenError::Malformed)), routes: Vec::new() });
     };
     let headers = HeaderMap::from_iter([(AUTHORIZATION, credentials)]);
     let verdict = authenticate_anew(&snapshot, Expectations::any_route(), &headers, now).await;
     let verdict = verdict.map_err(|error| why(&error)).and_then(|verified| {
         let good = is_for_any_route(&verified, &snapshot, now);
-        if good { Ok(verified) } else { Err(explain(Distrust::BadAudience)) }
+        if good { Ok(verified) } else { Err(explain(TokenError::BadAudience)) }
     });
     let mut routes = Vec::new();
     for route in snapshot.routes.routes().iter().filter(|_| verdict.is_ok()) {
@@ -172,7 +172,7 @@ fn is_for_any_route(verified: &Verified, snapshot: &Snapshot, now: UnixTime) -> 
         Access::Protected(rule) => Some(rule.expectations()),
     });
     let of_issuer = Expectations { audiences: AllowedAudiences::OfIssuer, ..Expectations::any_route() };
-    rules.chain([of_issuer]).any(|expected| verified.judge_again(expected, now, instant) != Err(Distrust::BadAudience))
+    rules.chain([of_issuer]).any(|expected| verified.revalidate(expected, now, instant) != Err(TokenError::BadAudience))
 }
 
 fn print_text(token: &str, inspection: &Inspection) {
@@ -233,28 +233,28 @@ fn times(token: &str) -> Vec<(&'static str, UnixTime)> {
 fn why(error: &AuthenticateError) -> &'static str {
     match error {
         AuthenticateError::Refused(refused) => explain(refused.reason),
-        AuthenticateError::Missing | AuthenticateError::Ambiguous => explain(Distrust::Malformed),
+        AuthenticateError::Missing | AuthenticateError::Ambiguous => explain(TokenError::Malformed),
         AuthenticateError::Clock => "the clock of this machine can't be right",
     }
 }
 
-fn explain(reason: Distrust) -> &'static str {
+fn explain(reason: TokenError) -> &'static str {
     match reason {
-        Distrust::Malformed => {
+        TokenError::Malformed => {
             "malformed: not a compact JWS with a strict header and strictly typed claims, or longer than `token_bytes`"
         }
-        Distrust::UnknownIssuer => "unknown_issuer: no configured issuer has exactly this `iss`",
-        Distrust::IssuerNotAllowed => "issuer_not_allowed: the route does not take this issuer",
-        Distrust::TypeNotAllowed => "type_not_allowed: its `typ` is not among the issuer's `types`",
-        Distrust::AlgNotAllowed => "alg_not_allowed: its `alg` is not among the issuer's `algorithms`",
-        Distrust::MissingClaim => "missing_claim: a required claim is missing or empty",
-        Distrust::BadAudience => "bad_audience: its `aud` names none of the accepted audiences",
-        Distrust::Expired => "expired: its `exp` is past",
-        Distrust::NotYetValid => "not_yet_valid: its `nbf` or `iat` lies in the future",
-        Distrust::UnknownKid => "unknown_kid: the issuer publishes no such key for this algorithm",
-        Distrust::KeysUnavailable => "keys_unavailable: the issuer's keys can't be fetched, so that nobody can tell",
-        Distrust::BadSignature => "bad_signature: the issuer's key did not make this signature",
-        Distrust::UnknownClient => "unknown_client: it is one of ours, and `oauth.clients` does not hold its client",
-        Distrust::Revoked => "revoked: it, its client, its subject or its issuer's earlier tokens were revoked",
+        TokenError::UnknownIssuer => "unknown_issuer: no configured issuer has exactly this `iss`",
+        TokenError::IssuerNotAllowed => "issuer_not_allowed: the route does not take this issuer",
+        TokenError::TypeNotAllowed => "type_not_allowed: its `typ` is not among the issuer's `types`",
+        TokenError::AlgNotAllowed => "alg_not_allowed: its `alg` is not among the issuer's `algorithms`",
+        TokenError::MissingClaim => "missing_claim: a required claim is missing or empty",
+        TokenError::BadAudience => "bad_audience: its `aud` names none of the accepted audiences",
+        TokenError::Expired => "expired: its `exp` is past",
+        TokenError::NotYetValid => "not_yet_valid: its `nbf` or `iat` lies in the future",
+        TokenError::UnknownKid => "unknown_kid: the issuer publishes no such key for this algorithm",
+        TokenError::KeysUnavailable => "keys_unavailable: the issuer's keys can't be fetched, so that nobody can tell",
+        TokenError::BadSignature => "bad_signature: the issuer's key did not make this signature",
+        TokenError::UnknownClient => "unknown_client: it is one of ours, and `oauth.clients` does not hold its client",
+        TokenError::Revoked => "revoked: it, its client, its subject or its issuer's earlier tokens were revoked",
     }
 }

@@ -9,23 +9,23 @@ use std::collections::HashMap;
 
 use super::diagnostics::Reported;
 use super::interpolate::MadeOf;
-use super::reader::{Missing, Reader};
+use super::reader::{MissingKey, Reader};
 use super::source::{At, Span};
-use super::tree::Node;
-use super::values::{Quotes, Value};
+use super::tree::YamlNode;
+use super::values::{Quotes, ScalarValue};
 
 /// What a node can be read as.
 pub(super) trait Decode: Sized {
     /// What follows the message that a key is missing, where its name does not say it all.
     const WHEN_MISSING: &'static str = "";
 
-    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported>;
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported>;
 }
 
 /// What a key of a mirrored map can be: required, optional, or with a default of its own.
-pub(super) trait Field: Sized {
-    fn given(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Self;
-    fn absent(key: &'static str, missing: Missing, reader: &mut Reader<'_>) -> Self;
+pub(super) trait MapField: Sized {
+    fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self;
+    fn absent(key: &'static str, missing: MissingKey, reader: &mut Reader<'_>) -> Self;
 }
 
 /// A key that must be there: its value, or the proof that its lack has been reported.
@@ -54,53 +54,53 @@ impl<T> Named<T> {
     }
 }
 
-impl<T: Decode> Field for Required<T> {
-    fn given(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Self {
+impl<T: Decode> MapField for Required<T> {
+    fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self {
         At::decode(node, reader)
     }
 
-    fn absent(key: &'static str, missing: Missing, reader: &mut Reader<'_>) -> Self {
+    fn absent(key: &'static str, missing: MissingKey, reader: &mut Reader<'_>) -> Self {
         match missing {
-            Missing::From(span) => Err(reader.faults.at(span, format!("missing key `{key}`{}", T::WHEN_MISSING))),
-            Missing::Because(reported) => Err(reported),
+            MissingKey::From(span) => Err(reader.faults.at(span, format!("missing key `{key}`{}", T::WHEN_MISSING))),
+            MissingKey::Because(reported) => Err(reported),
         }
     }
 }
 
-impl<T: Decode> Field for Option<At<T>> {
-    fn given(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Self {
+impl<T: Decode> MapField for Option<At<T>> {
+    fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self {
         At::decode(node, reader).ok()
     }
 
-    fn absent(_: &'static str, _: Missing, _: &mut Reader<'_>) -> Self {
+    fn absent(_: &'static str, _: MissingKey, _: &mut Reader<'_>) -> Self {
         None
     }
 }
 
 /// Whether the key is there matters, even where its value can't be read.
-impl<T: Decode> Field for Option<Required<T>> {
-    fn given(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Self {
+impl<T: Decode> MapField for Option<Required<T>> {
+    fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self {
         Some(At::decode(node, reader))
     }
 
-    fn absent(_: &'static str, _: Missing, _: &mut Reader<'_>) -> Self {
+    fn absent(_: &'static str, _: MissingKey, _: &mut Reader<'_>) -> Self {
         None
     }
 }
 
-impl<T: Decode> Field for Vec<At<T>> {
-    fn given(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Self {
+impl<T: Decode> MapField for Vec<At<T>> {
+    fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self {
         Self::decode(node, reader).unwrap_or_default()
     }
 
-    fn absent(_: &'static str, _: Missing, _: &mut Reader<'_>) -> Self {
+    fn absent(_: &'static str, _: MissingKey, _: &mut Reader<'_>) -> Self {
         Self::new()
     }
 }
 
-impl<T: Decode> Field for Named<T> {
-    fn given(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Self {
-        let Node::Map(pairs) = &node.value else {
+impl<T: Decode> MapField for Named<T> {
+    fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self {
+        let YamlNode::Map(pairs) = &node.value else {
             reader.mismatch(node, "a map", "");
             return Self { entries: Vec::new(), complete: false };
         };
@@ -121,40 +121,40 @@ impl<T: Decode> Field for Named<T> {
         named
     }
 
-    fn absent(_: &'static str, missing: Missing, _: &mut Reader<'_>) -> Self {
-        Self { entries: Vec::new(), complete: matches!(missing, Missing::From(_)) }
+    fn absent(_: &'static str, missing: MissingKey, _: &mut Reader<'_>) -> Self {
+        Self { entries: Vec::new(), complete: matches!(missing, MissingKey::From(_)) }
     }
 }
 
 impl<T: Decode> Decode for At<T> {
-    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         Ok(Self { value: T::decode(node, reader)?, span: node.span })
     }
 }
 
 impl<T: Decode> Decode for Vec<T> {
-    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         match &node.value {
-            Node::List(items) => Ok(items.iter().filter_map(|item| T::decode(item, reader).ok()).collect()),
-            Node::Scalar(scalar) if !scalar.is_nothing() => {
+            YamlNode::List(items) => Ok(items.iter().filter_map(|item| T::decode(item, reader).ok()).collect()),
+            YamlNode::Scalar(scalar) if !scalar.is_nothing() => {
                 Err(reader.mismatch(node, "a list", "write `[…]` around it"))
             }
-            Node::Scalar(_) | Node::Map(_) | Node::Refused => Err(reader.mismatch(node, "a list", "")),
+            YamlNode::Scalar(_) | YamlNode::Map(_) | YamlNode::Refused => Err(reader.mismatch(node, "a list", "")),
         }
     }
 }
 
 impl<T: Decode> Decode for OneOrMore<T> {
-    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         match &node.value {
-            Node::List(items) if items.is_empty() => Err(reader.faults.at(node.span, EMPTY_LIST)),
+            YamlNode::List(items) if items.is_empty() => Err(reader.faults.at(node.span, EMPTY_LIST)),
             _ => Ok(Self { items: Vec::decode(node, reader)? }),
         }
     }
 }
 
-impl<T: Value> Decode for T {
-    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+impl<T: ScalarValue> Decode for T {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let expected = T::expected();
         let text = reader.text(node, &expected)?;
         if T::QUOTES == Quotes::MustNot && !text.plain && text.made_of == MadeOf::Characters {
@@ -171,7 +171,7 @@ impl<T: Value> Decode for T {
 }
 
 impl Decode for String {
-    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let text = reader.text(node, "text")?;
         if text.is_ambiguous() {
             return Err(reader.mismatch(node, "text", text.how_to_quote()));
@@ -180,7 +180,7 @@ impl Decode for String {
     }
 }
 
-/// Writes a struct that mirrors a map of the file, with its `Decode` and `Field`. A field is one of
+/// Writes a struct that mirrors a map of the file, with its `Decode` and `MapField`. A field is one of
 /// - `key: Required<T>`: its lack is a fault;
 /// - `key: At<T> = default`: the default stands where it is left out;
 /// - `key: Option<At<T>>`, `Option<Required<T>>`, `Vec<At<T>>`, `Named<T>`: may be left out;
@@ -204,16 +204,16 @@ macro_rules! mirror {
 
         impl $crate::config::decode::Decode for $name {
             fn decode(
-                node: &$crate::config::source::At<$crate::config::tree::Node<'_>>,
+                node: &$crate::config::source::At<$crate::config::tree::YamlNode<'_>>,
                 reader: &mut $crate::config::reader::Reader<'_>,
             ) -> Result<Self, $crate::config::diagnostics::Reported> {
-                Ok(<Self as $crate::config::decode::Field>::given(node, reader))
+                Ok(<Self as $crate::config::decode::MapField>::given(node, reader))
             }
         }
 
-        impl $crate::config::decode::Field for $name {
+        impl $crate::config::decode::MapField for $name {
             fn given(
-                node: &$crate::config::source::At<$crate::config::tree::Node<'_>>,
+                node: &$crate::config::source::At<$crate::config::tree::YamlNode<'_>>,
                 reader: &mut $crate::config::reader::Reader<'_>,
             ) -> Self {
                 let entries = reader.entries(node, &[$(stringify!($key)),*]);
@@ -222,7 +222,7 @@ macro_rules! mirror {
 
             fn absent(
                 _: &'static str,
-                missing: $crate::config::reader::Missing,
+                missing: $crate::config::reader::MissingKey,
                 reader: &mut $crate::config::reader::Reader<'_>,
             ) -> Self {
                 Self::from_entries(&$crate::config::reader::Entries::none(missing), reader)

@@ -7,12 +7,12 @@
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde::Serialize;
 
-use super::source::{Place, Source, Span};
+use super::source::{Source, SourcePosition, Span};
 
 /// All that is wrong with one file.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
-    kept: Vec<Fault>,
+    kept: Vec<SpannedFault>,
     count: usize,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Diagnostic {
 }
 
 #[derive(Debug)]
-struct Fault {
+struct SpannedFault {
     span: Option<Span>,
     message: String,
 }
@@ -93,13 +93,13 @@ impl Faults {
     fn record(&mut self, span: Option<Span>, message: String) -> Reported {
         self.count += 1;
         if !self.is_full() {
-            self.kept.push(Fault { span, message });
+            self.kept.push(SpannedFault { span, message });
         }
         Reported(())
     }
 
-    fn in_order(&self) -> Vec<&Fault> {
-        let mut faults: Vec<&Fault> = self.kept.iter().collect();
+    fn in_order(&self) -> Vec<&SpannedFault> {
+        let mut faults: Vec<&SpannedFault> = self.kept.iter().collect();
         faults.sort_by_key(|fault| fault.span);
         faults
     }
@@ -114,7 +114,7 @@ impl Faults {
     }
 }
 
-impl Fault {
+impl SpannedFault {
     fn render(&self, source: &Source, renderer: &Renderer) -> String {
         let title = Level::ERROR.no_name().primary_title(self.headline(source));
         match self.span.and_then(|span| source.excerpt(span)) {
@@ -130,7 +130,7 @@ impl Fault {
     fn headline(&self, source: &Source) -> String {
         let (name, message) = (source.name(), &self.message);
         match self.place(source) {
-            Some(Place { line, column }) => format!("{name}:{line}:{column}: {message}"),
+            Some(SourcePosition { line, column }) => format!("{name}:{line}:{column}: {message}"),
             None => format!("{name}: {message}"),
         }
     }
@@ -145,7 +145,7 @@ impl Fault {
         }
     }
 
-    fn place(&self, source: &Source) -> Option<Place> {
+    fn place(&self, source: &Source) -> Option<SourcePosition> {
         self.span.map(|span| source.place(span))
     }
 }

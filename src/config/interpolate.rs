@@ -18,7 +18,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use crate::clock::{self, UnixTime};
-use crate::telemetry::chain;
+use crate::telemetry::error_chain;
 
 /// What a config file may draw on besides its own text.
 pub(crate) struct Surroundings<'a> {
@@ -69,11 +69,11 @@ impl Surroundings<'_> {
         let (mut characters, mut references) = (false, false);
         while let Some(piece) = pieces.next()? {
             match piece {
-                Piece::Characters(piece) => {
+                TextPiece::Characters(piece) => {
                     characters = true;
                     result.push_str(piece);
                 }
-                Piece::Reference(reference) => {
+                TextPiece::Reference(reference) => {
                     references = true;
                     result.push_str(&self.value(&Reference::parse(reference)?, folder, strictness)?);
                 }
@@ -112,7 +112,7 @@ impl Surroundings<'_> {
 
     fn file(&self, path: &str, folder: &Path) -> Result<String, Problem> {
         let cannot = |cause: String| Problem::Unreadable { path: path.to_owned(), cause };
-        let mut bytes = (self.file)(&folder.join(path)).map_err(|error| cannot(chain::reason(&error)))?;
+        let mut bytes = (self.file)(&folder.join(path)).map_err(|error| cannot(error_chain::reason(&error)))?;
         if bytes.len() > FILE_BYTES {
             return Err(cannot(format!("it is longer than {} KiB", FILE_BYTES / 1024)));
         }
@@ -171,7 +171,7 @@ pub(super) fn is_one_reference(text: &str) -> bool {
     inner.is_some_and(|inner| !inner.contains('}') && Reference::parse(inner).is_ok())
 }
 
-enum Piece<'s> {
+enum TextPiece<'s> {
     Characters(&'s str),
     /// What stands between `${` and `}`.
     Reference(&'s str),
@@ -182,16 +182,16 @@ struct Pieces<'s> {
 }
 
 impl<'s> Pieces<'s> {
-    fn next(&mut self) -> Result<Option<Piece<'s>>, Problem> {
+    fn next(&mut self) -> Result<Option<TextPiece<'s>>, Problem> {
         if let Some(rest) = self.rest.strip_prefix("$${") {
             let literal = &self.rest[1..3];
             self.rest = rest;
-            return Ok(Some(Piece::Characters(literal)));
+            return Ok(Some(TextPiece::Characters(literal)));
         }
         if let Some(rest) = self.rest.strip_prefix("${") {
             let (reference, rest) = rest.split_once('}').ok_or(Problem::Unclosed)?;
             self.rest = rest;
-            return Ok(Some(Piece::Reference(reference)));
+            return Ok(Some(TextPiece::Reference(reference)));
         }
         let next = self.rest.char_indices().skip(1).find(|(at, _)| {
             let rest = &self.rest[*at..];
@@ -199,7 +199,7 @@ impl<'s> Pieces<'s> {
         });
         let (characters, rest) = self.rest.split_at(next.map_or(self.rest.len(), |(at, _)| at));
         self.rest = rest;
-        Ok((!characters.is_empty()).then_some(Piece::Characters(characters)))
+        Ok((!characters.is_empty()).then_some(TextPiece::Characters(characters)))
     }
 }
 

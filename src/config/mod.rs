@@ -21,12 +21,12 @@ pub(crate) mod types;
 pub(crate) mod values;
 pub(crate) mod written;
 
-mod oddity;
 mod reader;
 mod resolve;
 mod secrecy;
 mod syntax;
 mod tree;
+mod unsupported_yaml;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -44,7 +44,7 @@ use source::{Source, Span};
 use types::Config;
 
 use crate::clock::UnixTime;
-use crate::telemetry::chain;
+use crate::telemetry::error_chain;
 
 /// All that is wrong with a configuration.
 pub(crate) struct ConfigErrors(Box<(Source, Faults)>);
@@ -54,8 +54,8 @@ pub(crate) fn load(path: &Path, surroundings: &Surroundings<'_>) -> Result<Confi
     resolved(read(path, surroundings), surroundings.now)
 }
 
-fn resolved(reading: Reading, now: UnixTime) -> Result<Config, ConfigErrors> {
-    let Reading { source, mut faults, raw } = reading;
+fn resolved(reading: ConfigReading, now: UnixTime) -> Result<Config, ConfigErrors> {
+    let ConfigReading { source, mut faults, raw } = reading;
     let id = id(source.text());
     let resolver = Resolver { source: &source, faults: &mut faults, warnings: Vec::new(), now };
     let config = raw.and_then(|raw| resolver.config(raw, id));
@@ -84,15 +84,15 @@ fn id(text: &str) -> String {
 }
 
 /// Reads the config file at `path`, which messages name as it is given here.
-pub(crate) fn read(path: &Path, surroundings: &Surroundings<'_>) -> Reading {
+pub(crate) fn read(path: &Path, surroundings: &Surroundings<'_>) -> ConfigReading {
     match read_bytes(path) {
         Ok(bytes) => parse(path, bytes, surroundings),
-        Err(error) => Reading::unreadable(path, format!("cannot read the file: {}", chain::reason(&error))),
+        Err(error) => ConfigReading::unreadable(path, format!("cannot read the file: {}", error_chain::reason(&error))),
     }
 }
 
 /// What became of a config file.
-pub(crate) struct Reading {
+pub(crate) struct ConfigReading {
     pub(crate) source: Source,
     /// To be added to by whoever finds more.
     pub(crate) faults: Faults,
@@ -100,7 +100,7 @@ pub(crate) struct Reading {
     pub(crate) raw: Option<RawConfig>,
 }
 
-impl Reading {
+impl ConfigReading {
     /// What is wrong with it, for people.
     pub(crate) fn told(&self) -> String {
         self.faults.render(&self.source, &Renderer::plain())
@@ -114,10 +114,10 @@ impl Reading {
 }
 
 /// [`read`] for a file whose bytes are at hand.
-pub(crate) fn parse(path: &Path, bytes: Vec<u8>, surroundings: &Surroundings<'_>) -> Reading {
+pub(crate) fn parse(path: &Path, bytes: Vec<u8>, surroundings: &Surroundings<'_>) -> ConfigReading {
     let mut faults = Faults::default();
     if bytes.len() > FILE_BYTES {
-        return Reading::unreadable(path, format!("the file is longer than {} MiB", FILE_BYTES >> 20));
+        return ConfigReading::unreadable(path, format!("the file is longer than {} MiB", FILE_BYTES >> 20));
     }
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
@@ -126,10 +126,10 @@ pub(crate) fn parse(path: &Path, bytes: Vec<u8>, surroundings: &Surroundings<'_>
     let source = Source::new(path, text);
     if let Some((span, message)) = unprintable(source.text()) {
         faults.at(span, message);
-        return Reading { source, faults, raw: None };
+        return ConfigReading { source, faults, raw: None };
     }
     let raw = decode(&source, &mut faults, surroundings);
-    Reading { source, faults, raw }
+    ConfigReading { source, faults, raw }
 }
 
 fn decode(source: &Source, faults: &mut Faults, surroundings: &Surroundings<'_>) -> Option<RawConfig> {
@@ -160,7 +160,7 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Reading {
+fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> ConfigReading {
     let good = error.utf8_error().valid_up_to();
     let bytes = error.as_bytes();
     let message = match bytes {
@@ -170,7 +170,7 @@ fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Reading {
     let text = String::from_utf8_lossy(&bytes[..good]).into_owned();
     let mut faults = Faults::default();
     faults.at(Span::new(good, good), message);
-    Reading { source: Source::new(path, text), faults, raw: None }
+    ConfigReading { source: Source::new(path, text), faults, raw: None }
 }
 
 /// The first character that has no place in a text file. The parser takes some for the end of the file.

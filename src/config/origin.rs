@@ -5,11 +5,11 @@
 
 use url::Url;
 
-use super::values::{Hint, Value};
+use super::values::{Hint, ScalarValue};
 
 /// Scheme, host and port, and nothing after them: `https://api.example.com`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub(crate) struct UrlOrigin {
     text: String,
     url: Url,
 }
@@ -18,7 +18,7 @@ pub(crate) struct Origin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HttpUrl(Url);
 
-impl Origin {
+impl UrlOrigin {
     /// As written: this is what an `iss` is compared with.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
@@ -35,7 +35,7 @@ impl HttpUrl {
     }
 }
 
-impl Value for Origin {
+impl ScalarValue for UrlOrigin {
     fn expected() -> String {
         "an origin such as `https://api.example.com`".to_owned()
     }
@@ -49,7 +49,7 @@ impl Value for Origin {
     }
 }
 
-impl Value for HttpUrl {
+impl ScalarValue for HttpUrl {
     fn expected() -> String {
         "a URL such as `https://api.example.com/keys`".to_owned()
     }
@@ -98,26 +98,26 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn none_is<T: Value>(texts: &[&str]) {
+    fn none_is<T: ScalarValue>(texts: &[&str]) {
         for text in texts {
             assert!(T::parse(text).is_err(), "{text:?}");
         }
     }
 
     #[track_caller]
-    fn hints<T: Value>(text: &str, hint: &str) {
+    fn hints<T: ScalarValue>(text: &str, hint: &str) {
         assert_eq!(T::parse(text).err(), Some(hint), "{text}");
     }
 
     #[test]
     fn origins_end_with_host_and_port() {
         for origin in ["https://a.example.com", "http://127.0.0.1:9000", "https://[::1]:8443", "http://localhost"] {
-            assert_eq!(Origin::parse(origin).unwrap().as_str(), origin);
+            assert_eq!(UrlOrigin::parse(origin).unwrap().as_str(), origin);
         }
         for more in ["https://a/", "https://a/b", "https://a?b"] {
-            hints::<Origin>(more, "nothing may follow host and port");
+            hints::<UrlOrigin>(more, "nothing may follow host and port");
         }
-        none_is::<Origin>(&[
+        none_is::<UrlOrigin>(&[
             "https://",
             "https://a:",
             "https://a:x",
@@ -134,7 +134,7 @@ mod tests {
         hints::<HttpUrl>("ftp://a", "it begins with `http://` or `https://`");
         hints::<HttpUrl>("https://user:word@a", "credentials have no place in it");
         hints::<HttpUrl>("https://{tenant}.example.com/x", "a placeholder has no place in host and port");
-        hints::<Origin>("https://{host}", "a placeholder has no place in host and port");
+        hints::<UrlOrigin>("https://{host}", "a placeholder has no place in host and port");
         hints::<HttpUrl>("https://A.example.com", "the host must be in lower case and in its usual form");
         none_is::<HttpUrl>(&[
             "https://0x7f.1/",
@@ -149,12 +149,12 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_breaks_the_parser(text in any::<String>()) {
-            let _ = (Origin::parse(&text), Origin::parse(&format!("https://{text}")));
+            let _ = (UrlOrigin::parse(&text), UrlOrigin::parse(&format!("https://{text}")));
         }
 
         #[test]
         fn an_accepted_origin_is_its_own_url(text in "https?://[a-z0-9.:\\[\\]@/-]{0,12}") {
-            if let Ok(origin) = Origin::parse(&text) {
+            if let Ok(origin) = UrlOrigin::parse(&text) {
                 prop_assert_eq!(origin.url().path(), "/");
                 prop_assert!(text.contains(origin.url().host_str().unwrap()));
             }

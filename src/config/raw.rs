@@ -24,16 +24,16 @@ use super::decode::{Decode, Named, OneOrMore, Required, mirror};
 use super::diagnostics::Reported;
 use super::reader::Reader;
 use super::source::At;
-use super::tree::Node;
-use super::values::{Count, Hint, Limit, Period, Quotes, Size, Value, count, kibibytes, seconds};
+use super::tree::YamlNode;
+use super::values::{Bound, Hint, Period, PositiveCount, Quotes, ScalarValue, Size, count, kibibytes, seconds};
 use crate::network::Network;
 
 mirror! {
     /// The whole file.
     struct RawConfig {
-        version: Required<Version>,
+        version: Required<ConfigVersion>,
         /// Default: as many as the process may use cores.
-        workers: Option<At<Count>>,
+        workers: Option<At<PositiveCount>>,
         listeners: Required<OneOrMore<listener::RawListener>>,
         limits: limits::RawLimits,
         shutdown: RawShutdown,
@@ -70,10 +70,10 @@ mirror! {
 mirror! {
     struct RawAudit {
         file: At<AuditFile> = AuditFile::Path(PathBuf::from("state/audit.jsonl")),
-        on_failure: At<OnFailure> = OnFailure::Block,
+        on_failure: At<RawOnFailure> = RawOnFailure::Block,
         sync: At<Sync> = Sync::Grants,
         /// Refusals of a stranger with a line of their own, per second and address.
-        refusals_per_second: At<Limit<Count>> = Limit::AtMost(count(20)),
+        refusals_per_second: At<Bound<PositiveCount>> = Bound::AtMost(count(20)),
         rotate: RawRotate,
     }
 }
@@ -81,10 +81,10 @@ mirror! {
 mirror! {
     /// 4 GiB in all by default, and a month where a day fills no file.
     struct RawRotate {
-        size: At<Limit<Size>> = Limit::AtMost(kibibytes(128 * 1024)),
-        age: At<Limit<Period>> = Limit::AtMost(seconds(24 * 3600)),
+        size: At<Bound<Size>> = Bound::AtMost(kibibytes(128 * 1024)),
+        age: At<Bound<Period>> = Bound::AtMost(seconds(24 * 3600)),
         /// Files besides the one that is written.
-        keep: At<Limit<Count>> = Limit::AtMost(count(31)),
+        keep: At<Bound<PositiveCount>> = Bound::AtMost(count(31)),
     }
 }
 
@@ -98,7 +98,7 @@ mirror! {
 
 /// The only version there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Version;
+pub(crate) struct ConfigVersion;
 
 /// Where the audit log goes: `-` is standard output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ pub(crate) enum AuditFile {
 
 /// What becomes of a request that cannot be audited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OnFailure {
+pub(crate) enum RawOnFailure {
     Block,
     Drop,
 }
@@ -123,7 +123,7 @@ pub(crate) enum Sync {
     All,
 }
 
-impl Value for Version {
+impl ScalarValue for ConfigVersion {
     const QUOTES: Quotes = Quotes::MustNot;
 
     fn expected() -> String {
@@ -135,7 +135,7 @@ impl Value for Version {
     }
 }
 
-impl Value for OnFailure {
+impl ScalarValue for RawOnFailure {
     fn expected() -> String {
         "`block` or `drop`".to_owned()
     }
@@ -149,7 +149,7 @@ impl Value for OnFailure {
     }
 }
 
-impl Value for Sync {
+impl ScalarValue for Sync {
     fn expected() -> String {
         "`none`, `grants` or `all`".to_owned()
     }
@@ -165,7 +165,7 @@ impl Value for Sync {
 }
 
 impl Decode for AuditFile {
-    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let path = PathBuf::decode(node, reader)?;
         Ok(if path.as_os_str() == "-" { Self::Stdout } else { Self::Path(path) })
     }
@@ -173,7 +173,7 @@ impl Decode for AuditFile {
 
 /// As written; [`Source::locate`](super::source::Source::locate) makes it relative to the file.
 impl Decode for PathBuf {
-    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let path = String::decode(node, reader)?;
         if path.is_empty() { Err(reader.mismatch(node, "a path", "")) } else { Ok(Self::from(path)) }
     }

@@ -5,12 +5,12 @@
 
 use std::borrow::Cow;
 
-use super::decode::{Decode, Field};
+use super::decode::{Decode, MapField};
 use super::diagnostics::{Faults, Reported};
 use super::interpolate::{self, MadeOf, Strictness, Surroundings};
 use super::source::{At, Source, Span};
 use super::suggest;
-use super::tree::{Node, Scalar};
+use super::tree::{Scalar, YamlNode};
 use super::values::Hint;
 
 /// What decoding needs besides the tree.
@@ -31,7 +31,7 @@ pub(super) struct Text<'n> {
 
 /// Why a key is not there.
 #[derive(Clone, Copy)]
-pub(super) enum Missing {
+pub(super) enum MissingKey {
     /// The map at this span leaves it out.
     From(Span),
     /// There is no map.
@@ -41,20 +41,20 @@ pub(super) enum Missing {
 /// The known keys of one map.
 pub(super) struct Entries<'n, 's> {
     known: &'static [&'static str],
-    nodes: Vec<Option<&'n At<Node<'s>>>>,
-    missing: Missing,
+    nodes: Vec<Option<&'n At<YamlNode<'s>>>>,
+    missing: MissingKey,
 }
 
 impl Reader<'_> {
     /// Sorts the entries of a map by `known` keys, and reports all others.
     pub(super) fn entries<'n, 's>(
         &mut self,
-        node: &'n At<Node<'s>>,
+        node: &'n At<YamlNode<'s>>,
         known: &'static [&'static str],
     ) -> Entries<'n, 's> {
-        let mut entries = Entries { known, nodes: vec![None; known.len()], missing: Missing::From(node.span) };
-        let Node::Map(pairs) = &node.value else {
-            entries.missing = Missing::Because(self.mismatch(node, "a map", ""));
+        let mut entries = Entries { known, nodes: vec![None; known.len()], missing: MissingKey::From(node.span) };
+        let YamlNode::Map(pairs) = &node.value else {
+            entries.missing = MissingKey::Because(self.mismatch(node, "a map", ""));
             return entries;
         };
         let mut first: Vec<Option<Span>> = vec![None; known.len()];
@@ -81,22 +81,22 @@ impl Reader<'_> {
     }
 
     /// The text of a scalar, its variables replaced. `expected` is for whoever wrote something else.
-    pub(super) fn text<'n>(&mut self, node: &'n At<Node<'_>>, expected: &str) -> Result<Text<'n>, Reported> {
+    pub(super) fn text<'n>(&mut self, node: &'n At<YamlNode<'_>>, expected: &str) -> Result<Text<'n>, Reported> {
         self.interpolated(node, expected, Strictness::Usual)
     }
 
-    pub(super) fn secret_text<'n>(&mut self, node: &'n At<Node<'_>>) -> Result<Text<'n>, Reported> {
+    pub(super) fn secret_text<'n>(&mut self, node: &'n At<YamlNode<'_>>) -> Result<Text<'n>, Reported> {
         self.interpolated(node, "text", Strictness::Secret)
     }
 
     /// Reports that `node` is not what was expected, with what it is instead, and the hint, if any.
-    pub(super) fn mismatch(&mut self, node: &At<Node<'_>>, expected: &str, hint: Hint) -> Reported {
+    pub(super) fn mismatch(&mut self, node: &At<YamlNode<'_>>, expected: &str, hint: Hint) -> Reported {
         let got = match &node.value {
-            Node::Refused => return self.faults.reported_before(),
-            Node::List(_) => "a list".to_owned(),
-            Node::Map(_) => "a map".to_owned(),
-            Node::Scalar(scalar) if scalar.is_nothing() => "nothing".to_owned(),
-            Node::Scalar(_) => self.source.quote(node.span).unwrap_or_default(),
+            YamlNode::Refused => return self.faults.reported_before(),
+            YamlNode::List(_) => "a list".to_owned(),
+            YamlNode::Map(_) => "a map".to_owned(),
+            YamlNode::Scalar(scalar) if scalar.is_nothing() => "nothing".to_owned(),
+            YamlNode::Scalar(_) => self.source.quote(node.span).unwrap_or_default(),
         };
         let got = if got.is_empty() { got } else { format!(", got {got}") };
         let hint = if hint.is_empty() { String::new() } else { format!(": {hint}") };
@@ -105,11 +105,11 @@ impl Reader<'_> {
 
     fn interpolated<'n>(
         &mut self,
-        node: &'n At<Node<'_>>,
+        node: &'n At<YamlNode<'_>>,
         expected: &str,
         strictness: Strictness,
     ) -> Result<Text<'n>, Reported> {
-        let Node::Scalar(scalar) = &node.value else {
+        let YamlNode::Scalar(scalar) = &node.value else {
             return Err(self.mismatch(node, expected, ""));
         };
         match self.surroundings.interpolate(&scalar.text, self.source.folder(), strictness) {
@@ -171,7 +171,7 @@ impl Reader<'_> {
 }
 
 impl<'n, 's> Entries<'n, 's> {
-    pub(super) fn field<T: Field>(&self, key: &'static str, reader: &mut Reader<'_>) -> T {
+    pub(super) fn field<T: MapField>(&self, key: &'static str, reader: &mut Reader<'_>) -> T {
         match self.node(key) {
             Some(node) => T::given(node, reader),
             None => T::absent(key, self.missing, reader),
@@ -185,20 +185,20 @@ impl<'n, 's> Entries<'n, 's> {
         given.unwrap_or(At { value: default, span: Span::new(start, start) })
     }
 
-    fn node(&self, key: &'static str) -> Option<&'n At<Node<'s>>> {
+    fn node(&self, key: &'static str) -> Option<&'n At<YamlNode<'s>>> {
         let slot = self.known.iter().position(|name| *name == key)?;
         self.nodes[slot]
     }
 
     fn span(&self) -> Span {
         match self.missing {
-            Missing::From(span) => span,
-            Missing::Because(_) => Span::new(0, 0),
+            MissingKey::From(span) => span,
+            MissingKey::Because(_) => Span::new(0, 0),
         }
     }
 
     /// Of a map that is not in the file, since all its keys have defaults.
-    pub(super) fn none(missing: Missing) -> Self {
+    pub(super) fn none(missing: MissingKey) -> Self {
         Self { known: &[], nodes: Vec::new(), missing }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use http::Method;
 
 use super::interpolate::Surroundings;
-use crate::pipeline::routes::{Found, RouteTable};
+use crate::pipeline::routes::{RouteMatch, RouteTable};
 
 /// The routes of a configuration.
 #[derive(Debug)]
@@ -26,8 +26,8 @@ impl RouteFinder {
     pub fn find(&self, method: &str, host: &str, path: &str) -> Option<&str> {
         let method = Method::from_bytes(method.as_bytes()).ok()?;
         match self.routes.find(&method, host, path) {
-            Found::Route(_, index) => self.routes.routes().get(index).map(|route| route.name.as_str()),
-            Found::MethodNotAllowed(_) | Found::Nothing => None,
+            RouteMatch::Route(_, index) => self.routes.routes().get(index).map(|route| route.name.as_str()),
+            RouteMatch::MethodNotAllowed(_) | RouteMatch::Nothing => None,
         }
     }
 }

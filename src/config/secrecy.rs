@@ -11,13 +11,13 @@ use std::borrow::Cow;
 
 use super::source::{At, Span, has_credentials, speaks_of_secrets};
 use super::suggest;
-use super::tree::{Node, Tree};
+use super::tree::{YamlNode, YamlTree};
 
 /// The secret spans of a file, in order and without overlap.
-pub(super) fn hidden(text: &str, tree: &Tree<'_>) -> Vec<Span> {
+pub(super) fn hidden(text: &str, tree: &YamlTree<'_>) -> Vec<Span> {
     let mut spans = tree.dropped.clone();
     if let Some(root) = &tree.root {
-        hide(text, root, Rule::Root, &mut spans);
+        hide(text, root, SecrecyRule::Root, &mut spans);
     }
     spans.sort_unstable();
     spans.dedup_by(|later, kept| {
@@ -30,14 +30,14 @@ pub(super) fn hidden(text: &str, tree: &Tree<'_>) -> Vec<Span> {
 
 /// Keys below `oauth.clients` that may be shown although their lines hold secrets: the ids of clients, and what is written as keys
 /// are. In order.
-pub(super) fn shown_keys(tree: &Tree<'_>) -> Vec<Span> {
+pub(super) fn shown_keys(tree: &YamlTree<'_>) -> Vec<Span> {
     let mut keys = Vec::new();
     let clients = tree.root.iter().flat_map(|root| below(root, TOP_LEVEL, "oauth"));
     for (id, client) in clients.flat_map(|oauth| below(oauth, OAUTH, "clients")).flat_map(pairs) {
-        keys.extend((matches!(client.value, Node::Map(_)) && is_written_as_id(&id.value)).then_some(id.span));
+        keys.extend((matches!(client.value, YamlNode::Map(_)) && is_written_as_id(&id.value)).then_some(id.span));
         for (key, value) in pairs(client).iter().filter(|(key, _)| is_written_as_key(&key.value)) {
             keys.push(key.span);
-            if let (Some(_), Node::List(secrets)) = (suggest::closest(&key.value, &["secrets"]), &value.value) {
+            if let (Some(_), YamlNode::List(secrets)) = (suggest::closest(&key.value, &["secrets"]), &value.value) {
                 let of_secrets = secrets.iter().flat_map(pairs).map(|(key, _)| key);
                 keys.extend(of_secrets.filter(|key| is_written_as_key(&key.value)).map(|key| key.span));
             }
@@ -47,19 +47,19 @@ pub(super) fn shown_keys(tree: &Tree<'_>) -> Vec<Span> {
     keys
 }
 
-type Pair<'n> = (At<Cow<'n, str>>, At<Node<'n>>);
+type KeyAndNode<'n> = (At<Cow<'n, str>>, At<YamlNode<'n>>);
 
-fn pairs<'t, 'n>(node: &'t At<Node<'n>>) -> &'t [Pair<'n>] {
-    if let Node::Map(pairs) = &node.value { pairs } else { &[] }
+fn pairs<'t, 'n>(node: &'t At<YamlNode<'n>>) -> &'t [KeyAndNode<'n>] {
+    if let YamlNode::Map(pairs) = &node.value { pairs } else { &[] }
 }
 
 /// What stands under this key, however it is misspelt.
 fn below<'t, 'n>(
-    node: &'t At<Node<'n>>,
+    node: &'t At<YamlNode<'n>>,
     known: &'static [&'static str],
     name: &'static str,
-) -> impl Iterator<Item = &'t At<Node<'n>>> {
-    let is_meant = move |(key, _): &&Pair<'n>| suggest::closest(&key.value, known) == Some(name);
+) -> impl Iterator<Item = &'t At<YamlNode<'n>>> {
+    let is_meant = move |(key, _): &&KeyAndNode<'n>| suggest::closest(&key.value, known) == Some(name);
     pairs(node).iter().filter(is_meant).map(|(_, value)| value)
 }
 
@@ -88,7 +88,7 @@ pub(super) fn hidden_around(text: &str, at: Span) -> Vec<Span> {
 
 /// What a map means for secrecy. Names are compared as misspelt keys are understood.
 #[derive(Clone, Copy)]
-enum Rule {
+enum SecrecyRule {
     Root,
     Oauth,
     Clients,
@@ -101,7 +101,7 @@ enum Rule {
     Secret,
 }
 
-impl Rule {
+impl SecrecyRule {
     fn below(self, key: &str) -> Self {
         match self {
             // The key is a client's id.
@@ -127,22 +127,24 @@ impl Rule {
     }
 }
 
-fn hide(text: &str, node: &At<Node<'_>>, rule: Rule, spans: &mut Vec<Span>) {
+fn hide(text: &str, node: &At<YamlNode<'_>>, rule: SecrecyRule, spans: &mut Vec<Span>) {
     match (&node.value, rule) {
-        (Node::Map(pairs), rule) if !matches!(rule, Rule::Secret) => {
+        (YamlNode::Map(pairs), rule) if !matches!(rule, SecrecyRule::Secret) => {
             for (key, value) in pairs {
                 hide_below(text, key, value, rule, spans);
             }
         }
-        (Node::List(items), Rule::Open | Rule::Headers) => items.iter().for_each(|item| hide(text, item, rule, spans)),
-        (_, Rule::Open) if !has_credentials(&text[node.span.start as usize..node.span.end as usize]) => {}
+        (YamlNode::List(items), SecrecyRule::Open | SecrecyRule::Headers) => {
+            items.iter().for_each(|item| hide(text, item, rule, spans))
+        }
+        (_, SecrecyRule::Open) if !has_credentials(&text[node.span.start as usize..node.span.end as usize]) => {}
         _ => spans.push(node.span),
     }
 }
 
-fn hide_below(text: &str, key: &At<Cow<'_, str>>, value: &At<Node<'_>>, rule: Rule, spans: &mut Vec<Span>) {
-    let below = if has_credentials(&key.value) { Rule::Secret } else { rule.below(&key.value) };
-    if !matches!(below, Rule::Secret) {
+fn hide_below(text: &str, key: &At<Cow<'_, str>>, value: &At<YamlNode<'_>>, rule: SecrecyRule, spans: &mut Vec<Span>) {
+    let below = if has_credentials(&key.value) { SecrecyRule::Secret } else { rule.below(&key.value) };
+    if !matches!(below, SecrecyRule::Secret) {
         return hide(text, value, below, spans);
     }
     let start = if may_be_shown(&key.value, rule) { value_start(text, key.span, value.span) } else { key.span.start };
@@ -150,14 +152,14 @@ fn hide_below(text: &str, key: &At<Cow<'_, str>>, value: &At<Node<'_>>, rule: Ru
 }
 
 /// Whether a key can be no secret itself: what was meant as a value may have become a key.
-fn may_be_shown(key: &str, rule: Rule) -> bool {
+fn may_be_shown(key: &str, rule: SecrecyRule) -> bool {
     match rule {
-        Rule::Client => suggest::closest(key, &["secrets"]).is_some(),
-        Rule::HeaderValues => key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'),
-        Rule::Root | Rule::Oauth | Rule::Open | Rule::Headers => {
+        SecrecyRule::Client => suggest::closest(key, &["secrets"]).is_some(),
+        SecrecyRule::HeaderValues => key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'),
+        SecrecyRule::Root | SecrecyRule::Oauth | SecrecyRule::Open | SecrecyRule::Headers => {
             key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
         }
-        Rule::Clients | Rule::Secret => false,
+        SecrecyRule::Clients | SecrecyRule::Secret => false,
     }
 }
 

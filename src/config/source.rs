@@ -40,7 +40,7 @@ pub(crate) struct Span {
 
 /// Where a span begins: both count from 1, columns count characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct SourcePosition {
     pub(crate) line: usize,
     pub(crate) column: usize,
 }
@@ -90,14 +90,14 @@ impl Source {
         &self.folder
     }
 
-    pub(crate) fn place(&self, span: Span) -> Place {
+    pub(crate) fn place(&self, span: Span) -> SourcePosition {
         let line = self.line_of(span);
         let start = (self.line_start(line), 1);
         let last = Some(self.last.get()).filter(|(last, _)| (start.0..=span.start).contains(last));
         let (from, column) = last.unwrap_or(start);
         let column = column + self.text[from as usize..span.start as usize].chars().count();
         self.last.set((span.start, column));
-        Place { line: line + 1, column }
+        SourcePosition { line: line + 1, column }
     }
 
     /// [`place`](Self::place) without the column.
@@ -311,7 +311,7 @@ mod tests {
 
     #[track_caller]
     fn stands_at(text: &str, line: usize, column: usize) {
-        assert_eq!(source(text).place(span_of(text, "x")), Place { line, column });
+        assert_eq!(source(text).place(span_of(text, "x")), SourcePosition { line, column });
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::*;
 
 const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
 
-fn reading(bytes: &[u8]) -> Reading {
+fn reading(bytes: &[u8]) -> ConfigReading {
     let variable = |name: &str| match name {
         "FOUR" => Ok("4".to_owned()),
         "CANARY" => Ok("s3cr3t".to_owned()),
@@ -21,19 +21,19 @@ fn reading(bytes: &[u8]) -> Reading {
 }
 
 fn told(text: &str) -> String {
-    let Reading { source, faults, .. } = reading(text.as_bytes());
+    let ConfigReading { source, faults, .. } = reading(text.as_bytes());
     faults.render(&source, &Renderer::plain())
 }
 
 /// The messages alone.
 fn messages(text: &str) -> Vec<String> {
-    let Reading { source, faults, .. } = reading(text.as_bytes());
+    let ConfigReading { source, faults, .. } = reading(text.as_bytes());
     faults.diagnostics(&source).into_iter().map(|fault| fault.message).collect()
 }
 
 #[track_caller]
 fn only_says(bytes: &[u8], line: usize, column: usize, message: &str) {
-    let Reading { source, faults, raw } = reading(bytes);
+    let ConfigReading { source, faults, raw } = reading(bytes);
     assert!(raw.is_none());
     let [fault] = &faults.diagnostics(&source)[..] else { panic!("{faults:?}") };
     assert_eq!((fault.line, fault.column), (Some(line), Some(column)), "{fault:?}");
@@ -133,7 +133,7 @@ dns: {servers: [10.0.0.53:53]}
 
 #[test]
 fn every_key_is_known() {
-    let Reading { faults, raw, .. } = reading(GOOD.as_bytes());
+    let ConfigReading { faults, raw, .. } = reading(GOOD.as_bytes());
     assert!(faults.is_empty(), "{}", told(GOOD));
     let raw = raw.unwrap();
     assert_eq!(raw.workers.unwrap().value.get(), 4);
@@ -195,7 +195,7 @@ fn variables_cannot_multiply_a_file() {
     let file = |_: &Path| Err(io::Error::from(io::ErrorKind::NotFound));
     let text = format!("routes: [{{hosts: [{}]}}]", "\"${A}\",".repeat(100));
     let surroundings = Surroundings { variable: &variable, file: &file, now: NOW };
-    let Reading { source, faults, .. } = parse(Path::new("gateway.yaml"), text.into_bytes(), &surroundings);
+    let ConfigReading { source, faults, .. } = parse(Path::new("gateway.yaml"), text.into_bytes(), &surroundings);
     let told = faults.diagnostics(&source);
     assert!(told.iter().any(|fault| fault.message == "variables and files give more than 64 MiB in all"));
 }

@@ -2,7 +2,7 @@
 //!
 //! Takes the text, gives lists, maps and *untyped* scalars: whether `no` or `1e3` is text, a number or a fault is
 //! decided by the key that reads it, so YAML's guesses never turn a value into one of another type. Anchors, aliases,
-//! merge keys and tags are refused, and with them every bomb made of them; they come back as [`Oddity`]s beside the
+//! merge keys and tags are refused, and with them every bomb made of them; they come back as [`UnsupportedYaml`]s beside the
 //! tree, so that all are reported at once. Only broken syntax ends the reading. Decides nothing about keys and values.
 //!
 //! It builds on the event parser below serde-saphyr's deserializer: serde's data model has no scalar style, no tags
@@ -12,16 +12,16 @@ use std::borrow::Cow;
 
 use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle};
 
-use super::oddity::Oddity;
 use super::source::{At, Span};
 use super::syntax;
+use super::unsupported_yaml::UnsupportedYaml;
 
 /// Reads the one document of `text`.
-pub(super) fn read(text: &str) -> Result<Tree<'_>, SyntaxFault> {
+pub(super) fn read(text: &str) -> Result<YamlTree<'_>, SyntaxFault> {
     read_at_most(MAX_NODES, text)
 }
 
-fn read_at_most(limit: usize, text: &str) -> Result<Tree<'_>, SyntaxFault> {
+fn read_at_most(limit: usize, text: &str) -> Result<YamlTree<'_>, SyntaxFault> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str_with_options(text, options()) {
         let (event, span) = event.map_err(|error| syntax::fault(text, &error))?;
@@ -35,24 +35,24 @@ fn read_at_most(limit: usize, text: &str) -> Result<Tree<'_>, SyntaxFault> {
             return Err(SyntaxFault { span: span_of(&span), message });
         }
     }
-    Ok(Tree { root: builder.root, oddities: builder.oddities, dropped: builder.dropped })
+    Ok(YamlTree { root: builder.root, oddities: builder.oddities, dropped: builder.dropped })
 }
 
-pub(super) struct Tree<'s> {
+pub(super) struct YamlTree<'s> {
     /// `None` if the file holds nothing but comments.
-    pub(super) root: Option<At<Node<'s>>>,
-    pub(super) oddities: Vec<At<Oddity>>,
+    pub(super) root: Option<At<YamlNode<'s>>>,
+    pub(super) oddities: Vec<At<UnsupportedYaml>>,
     /// What is in the text and not in the tree: values of refused keys, further documents.
     pub(super) dropped: Vec<Span>,
 }
 
 /// No `Debug`: a node may be a secret.
-pub(super) enum Node<'s> {
+pub(super) enum YamlNode<'s> {
     Scalar(Scalar<'s>),
     List(Vec<At<Self>>),
     /// In the order of the file; a key may be there twice.
     Map(Vec<(At<Cow<'s, str>>, At<Self>)>),
-    /// An alias or a tagged scalar: reported as an [`Oddity`], so nothing more is to be said about it.
+    /// An alias or a tagged scalar: reported as an [`UnsupportedYaml`], so nothing more is to be said about it.
     Refused,
 }
 
@@ -84,16 +84,16 @@ fn options() -> granit_parser::Options {
 
 #[derive(Default)]
 struct Builder<'s> {
-    root: Option<At<Node<'s>>>,
-    open: Vec<Open<'s>>,
-    oddities: Vec<At<Oddity>>,
+    root: Option<At<YamlNode<'s>>>,
+    open: Vec<OpenCollection<'s>>,
+    oddities: Vec<At<UnsupportedYaml>>,
     dropped: Vec<Span>,
     nodes: usize,
     documents: usize,
 }
 
 /// A list or map whose end has not come yet.
-struct Open<'s> {
+struct OpenCollection<'s> {
     start: u32,
     /// Of the last child.
     end: u32,
@@ -102,11 +102,11 @@ struct Open<'s> {
 }
 
 enum Children<'s> {
-    List(Vec<At<Node<'s>>>),
-    Map { pairs: Vec<(At<Cow<'s, str>>, At<Node<'s>>)>, key: Key<'s> },
+    List(Vec<At<YamlNode<'s>>>),
+    Map { pairs: Vec<(At<Cow<'s, str>>, At<YamlNode<'s>>)>, key: YamlKey<'s> },
 }
 
-enum Key<'s> {
+enum YamlKey<'s> {
     Awaited,
     Given(At<Cow<'s, str>>),
     /// The value that follows is dropped with its key.
@@ -118,20 +118,20 @@ impl<'s> Builder<'s> {
         let span = span_of(at);
         let tag = at.tag_span().map(|tag| span_of(&tag));
         if let Some(tag) = tag {
-            self.odd(Oddity::Tag, tag);
+            self.odd(UnsupportedYaml::Tag, tag);
         }
         match event {
             Event::DocumentStart(..) => self.begin_document(span),
-            Event::Scalar(..) if tag.is_some() => self.complete(span, Node::Refused),
+            Event::Scalar(..) if tag.is_some() => self.complete(span, YamlNode::Refused),
             Event::Scalar(value, style, ..) => self.complete(span, scalar(text, span, value, style)),
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
-                self.odd(Oddity::Alias, span);
-                self.complete(span, Node::Refused);
+                self.odd(UnsupportedYaml::Alias, span);
+                self.complete(span, YamlNode::Refused);
             }
-            Event::Anchor(..) => self.odd(Oddity::Anchor, span),
+            Event::Anchor(..) => self.odd(UnsupportedYaml::Anchor, span),
             Event::SequenceStart(style, ..) => self.begin(span, style, Children::List(Vec::new()))?,
             Event::MappingStart(style, ..) => {
-                self.begin(span, style, Children::Map { pairs: Vec::new(), key: Key::Awaited })?;
+                self.begin(span, style, Children::Map { pairs: Vec::new(), key: YamlKey::Awaited })?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(span),
             Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
@@ -144,7 +144,7 @@ impl<'s> Builder<'s> {
     fn begin_document(&mut self, span: Span) {
         self.documents += 1;
         if self.documents == 2 {
-            self.odd(Oddity::SecondDocument, span);
+            self.odd(UnsupportedYaml::SecondDocument, span);
         }
     }
 
@@ -158,7 +158,7 @@ impl<'s> Builder<'s> {
             return Err(SyntaxFault { span, message: format!("nested too deeply: at most {MAX_DEPTH} levels") });
         }
         let flow = style == granit_parser::StructureStyle::Flow;
-        self.open.push(Open { start: span.start, end: span.end, flow, children });
+        self.open.push(OpenCollection { start: span.start, end: span.end, flow, children });
         Ok(())
     }
 
@@ -167,13 +167,13 @@ impl<'s> Builder<'s> {
         // A block ends where the next token begins, which may be a page of comments later.
         let end = if done.flow { span.end } else { done.end };
         let node = match done.children {
-            Children::List(items) => Node::List(items),
-            Children::Map { pairs, .. } => Node::Map(pairs),
+            Children::List(items) => YamlNode::List(items),
+            Children::Map { pairs, .. } => YamlNode::Map(pairs),
         };
         self.complete(Span { start: done.start, end: end.max(done.end) }, node);
     }
 
-    fn complete(&mut self, span: Span, node: Node<'s>) {
+    fn complete(&mut self, span: Span, node: YamlNode<'s>) {
         self.nodes += 1;
         let node = At { value: node, span };
         let Some(parent) = self.open.last_mut() else {
@@ -188,28 +188,28 @@ impl<'s> Builder<'s> {
         }
     }
 
-    fn odd(&mut self, value: Oddity, span: Span) {
+    fn odd(&mut self, value: UnsupportedYaml, span: Span) {
         self.oddities.push(At { value, span });
     }
 }
 
 enum Added {
     Kept,
-    Odd(Oddity),
+    Odd(UnsupportedYaml),
     Dropped(Span),
 }
 
 impl<'s> Children<'s> {
-    fn add(&mut self, node: At<Node<'s>>) -> Added {
+    fn add(&mut self, node: At<YamlNode<'s>>) -> Added {
         match self {
             Self::List(items) => items.push(node),
-            Self::Map { pairs, key } => match std::mem::replace(key, Key::Awaited) {
-                Key::Given(name) => pairs.push((name, node)),
-                Key::Refused(start) => return Added::Dropped(Span { end: node.span.end, ..start }),
-                Key::Awaited => match as_key(node) {
-                    Ok(name) => *key = Key::Given(name),
+            Self::Map { pairs, key } => match std::mem::replace(key, YamlKey::Awaited) {
+                YamlKey::Given(name) => pairs.push((name, node)),
+                YamlKey::Refused(start) => return Added::Dropped(Span { end: node.span.end, ..start }),
+                YamlKey::Awaited => match as_key(node) {
+                    Ok(name) => *key = YamlKey::Given(name),
                     Err((span, oddity)) => {
-                        *key = Key::Refused(span);
+                        *key = YamlKey::Refused(span);
                         return oddity.map_or(Added::Kept, Added::Odd);
                     }
                 },
@@ -220,20 +220,20 @@ impl<'s> Children<'s> {
 }
 
 /// A key, or where it stands and why it is none; no reason if that has been said.
-fn as_key(At { value, span }: At<Node<'_>>) -> Result<At<Cow<'_, str>>, (Span, Option<Oddity>)> {
+fn as_key(At { value, span }: At<YamlNode<'_>>) -> Result<At<Cow<'_, str>>, (Span, Option<UnsupportedYaml>)> {
     match value {
-        Node::Scalar(Scalar { text, plain: true }) if text == "<<" => Err((span, Some(Oddity::MergeKey))),
-        Node::Scalar(Scalar { text, .. }) => Ok(At { value: text, span }),
-        Node::List(_) | Node::Map(_) => Err((span, Some(Oddity::ComplexKey))),
-        Node::Refused => Err((span, None)),
+        YamlNode::Scalar(Scalar { text, plain: true }) if text == "<<" => Err((span, Some(UnsupportedYaml::MergeKey))),
+        YamlNode::Scalar(Scalar { text, .. }) => Ok(At { value: text, span }),
+        YamlNode::List(_) | YamlNode::Map(_) => Err((span, Some(UnsupportedYaml::ComplexKey))),
+        YamlNode::Refused => Err((span, None)),
     }
 }
 
-fn scalar<'s>(text: &'s str, span: Span, value: Cow<'s, str>, style: ScalarStyle) -> Node<'s> {
+fn scalar<'s>(text: &'s str, span: Span, value: Cow<'s, str>, style: ScalarStyle) -> YamlNode<'s> {
     let plain = style == ScalarStyle::Plain;
     // The parser says `~` where the file says nothing.
     let absent = plain && text.get(span.start as usize..span.end as usize) == Some("");
-    Node::Scalar(Scalar { text: if absent { Cow::Borrowed("") } else { value }, plain })
+    YamlNode::Scalar(Scalar { text: if absent { Cow::Borrowed("") } else { value }, plain })
 }
 
 fn span_of(span: &granit_parser::Span) -> Span {
@@ -251,18 +251,18 @@ const MAX_NODES: usize = 8_000_000;
 mod tests {
     use super::*;
 
-    fn outline(node: &Node<'_>) -> String {
+    fn outline(node: &YamlNode<'_>) -> String {
         match node {
-            Node::Scalar(Scalar { text, plain: true }) => text.to_string(),
-            Node::Scalar(Scalar { text, plain: false }) => format!("{text:?}"),
-            Node::List(items) => {
+            YamlNode::Scalar(Scalar { text, plain: true }) => text.to_string(),
+            YamlNode::Scalar(Scalar { text, plain: false }) => format!("{text:?}"),
+            YamlNode::List(items) => {
                 format!("[{}]", items.iter().map(|item| outline(&item.value)).collect::<Vec<_>>().join(", "))
             }
-            Node::Map(pairs) => {
+            YamlNode::Map(pairs) => {
                 let pairs = pairs.iter().map(|(key, value)| format!("{}: {}", key.value, outline(&value.value)));
                 format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
             }
-            Node::Refused => "refused".to_owned(),
+            YamlNode::Refused => "refused".to_owned(),
         }
     }
 
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn finds(text: &str, oddity: Oddity, at: &str) {
+    fn finds(text: &str, oddity: UnsupportedYaml, at: &str) {
         let tree = read(text).unwrap();
         let [ref found] = tree.oddities[..] else { panic!("{:?} in {text}", tree.oddities) };
         assert_eq!(found.value, oddity, "{text}");
@@ -312,22 +312,22 @@ mod tests {
     #[test]
     fn a_block_ends_with_its_last_value() {
         let text = "a:\n  b: [c]  # d\n\n# e\nf: g\n";
-        let Some(At { value: Node::Map(pairs), .. }) = read(text).unwrap().root else { panic!() };
+        let Some(At { value: YamlNode::Map(pairs), .. }) = read(text).unwrap().root else { panic!() };
         assert_eq!(pairs[0].1.span, Span::new(5, 11));
     }
 
     #[test]
     fn oddities_are_found_where_they_stand() {
-        finds("a: &x 1", Oddity::Anchor, "&x");
-        finds("a: *x", Oddity::Alias, "*x");
-        finds("hosts: [*.example.com]", Oddity::Alias, "*.example.com");
-        finds("*x : 1", Oddity::Alias, "*x");
-        finds("a: !!str 5", Oddity::Tag, "!!str");
-        finds("a: !secret", Oddity::Tag, "!secret");
-        finds("a: !x {b: c}", Oddity::Tag, "!x");
-        finds("a: 1\n<<: {b: 2}", Oddity::MergeKey, "<<");
-        finds("? [a, b]\n: c\nd: e", Oddity::ComplexKey, "[a, b]");
-        finds("a: 1\n---\nb: 2", Oddity::SecondDocument, "---");
+        finds("a: &x 1", UnsupportedYaml::Anchor, "&x");
+        finds("a: *x", UnsupportedYaml::Alias, "*x");
+        finds("hosts: [*.example.com]", UnsupportedYaml::Alias, "*.example.com");
+        finds("*x : 1", UnsupportedYaml::Alias, "*x");
+        finds("a: !!str 5", UnsupportedYaml::Tag, "!!str");
+        finds("a: !secret", UnsupportedYaml::Tag, "!secret");
+        finds("a: !x {b: c}", UnsupportedYaml::Tag, "!x");
+        finds("a: 1\n<<: {b: 2}", UnsupportedYaml::MergeKey, "<<");
+        finds("? [a, b]\n: c\nd: e", UnsupportedYaml::ComplexKey, "[a, b]");
+        finds("a: 1\n---\nb: 2", UnsupportedYaml::SecondDocument, "---");
     }
 
     #[test]

@@ -6,21 +6,21 @@ use std::sync::Arc;
 
 use crate::audit::ledger::Rules;
 use crate::audit::rotation::Rotation;
-use crate::audit::target::Target;
-use crate::audit::writer::Settings;
+use crate::audit::target::AuditTarget;
+use crate::audit::writer::WriterSettings;
 use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::Client;
 use crate::issuer::ring_store::RingSettings;
 use crate::network::Networks;
-use crate::pipeline::limits::Limit;
+use crate::pipeline::limits::RateLimit;
 use crate::pipeline::routes::RouteTable;
 use crate::server::certificate::CertificateFiles;
 use crate::server::drain::Shutdown;
 use crate::server::limits::Limits;
-use crate::server::tls::MinVersion;
+use crate::server::tls::MinTlsVersion;
 use crate::telemetry::admin::Hosts;
 use crate::trust::issuer::{IssuerSettings, KeySource};
-use crate::trust::revocation::Entry;
+use crate::trust::revocation::RevocationEntry;
 use crate::upstream::names::{Name, NameServers};
 use crate::upstream::service::Upstream;
 
@@ -45,7 +45,7 @@ pub(crate) struct Config {
     pub(crate) admin: Option<Admin>,
     /// Where what must survive a restart is kept, besides keys and audit log.
     pub(crate) state_directory: PathBuf,
-    pub(crate) revoked: Vec<Entry>,
+    pub(crate) revoked: Vec<RevocationEntry>,
     /// Of servers, each once.
     pub(crate) names: Vec<Arc<Name>>,
     pub(crate) name_servers: NameServers,
@@ -63,7 +63,7 @@ pub(crate) enum ListenerKind {
     /// Not empty; the first certificate is the default.
     Tls {
         certificates: Vec<CertificateFiles>,
-        min_version: MinVersion,
+        min_version: MinTlsVersion,
     },
     Plain,
     /// To this origin, without a trailing slash.
@@ -80,7 +80,7 @@ pub(crate) struct Oauth {
     pub(crate) trust: IssuerSettings,
     pub(crate) ring: RingSettings,
     pub(crate) clients: Vec<Client>,
-    pub(crate) token_limits: Vec<Arc<Limit>>,
+    pub(crate) token_limits: Vec<Arc<RateLimit>>,
 }
 
 #[derive(Debug)]
@@ -98,7 +98,7 @@ pub(crate) struct Admin {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Audit {
-    pub(crate) target: Target,
+    pub(crate) target: AuditTarget,
     pub(crate) rules: Rules,
     pub(crate) rotation: Rotation,
 }
@@ -110,8 +110,8 @@ impl Config {
         own.chain(self.issuers.iter().map(|issuer| &issuer.settings))
     }
 
-    pub(crate) fn audit_settings(&self) -> Settings {
-        Settings {
+    pub(crate) fn audit_settings(&self) -> WriterSettings {
+        WriterSettings {
             target: self.audit.target.clone(),
             rotation: self.audit.rotation,
             state_directory: self.state_directory.clone(),

@@ -1,6 +1,6 @@
 //! Checked values that a scalar can hold: counts, durations, times, sizes, rates, limits, addresses.
 //!
-//! Each type has one spelling per value and one door, [`Value::parse`]; nothing is rounded, normalised or guessed.
+//! Each type has one spelling per value and one door, [`ScalarValue::parse`]; nothing is rounded, normalised or guessed.
 //! Digits are decimal without sign, separators or leading zeros, units are written as shown. Values that the domain
 //! has types for (scopes, paths, issuers) stay text here and are parsed there.
 
@@ -12,7 +12,7 @@ use crate::clock::UnixTime;
 use crate::network::{InvalidNetwork, Network};
 
 /// A type that a scalar is parsed into.
-pub(super) trait Value: Sized {
+pub(super) trait ScalarValue: Sized {
     const QUOTES: Quotes = Quotes::May;
 
     /// Completes "expected …".
@@ -33,7 +33,7 @@ pub(super) type Hint = &'static str;
 
 /// A whole number above 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Count(NonZeroU32);
+pub(crate) struct PositiveCount(NonZeroU32);
 
 /// A time span above 0. Where 0 makes sense, a key takes a plain [`Duration`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,19 +53,19 @@ pub(crate) struct Percent(u32);
 
 /// So many in a second, a minute, an hour or a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rate {
+pub(crate) struct RatePerPeriod {
     pub(crate) count: NonZeroU32,
     pub(crate) per: Duration,
 }
 
 /// A bound that can be lifted, but only in so many words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Limit<T> {
+pub(crate) enum Bound<T> {
     Unlimited,
     AtMost(T),
 }
 
-impl Count {
+impl PositiveCount {
     pub(crate) const fn get(self) -> u32 {
         self.0.get()
     }
@@ -95,7 +95,7 @@ impl ByteRate {
     }
 }
 
-impl<T> Limit<T> {
+impl<T> Bound<T> {
     /// `None` if there is no limit.
     pub(crate) fn at_most(self) -> Option<T> {
         match self {
@@ -110,16 +110,16 @@ impl std::str::FromStr for Period {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        <Self as Value>::parse(text).map_err(|hint| match hint {
-            "" => format!("expected {}", <Self as Value>::expected()),
-            hint => format!("expected {}: {hint}", <Self as Value>::expected()),
+        <Self as ScalarValue>::parse(text).map_err(|hint| match hint {
+            "" => format!("expected {}", <Self as ScalarValue>::expected()),
+            hint => format!("expected {}: {hint}", <Self as ScalarValue>::expected()),
         })
     }
 }
 
 /// For the defaults that the mirror of the file declares. 0 is no count: it would be 1.
-pub(super) const fn count(number: u32) -> Count {
-    Count(NonZeroU32::MIN.saturating_add(number.saturating_sub(1)))
+pub(super) const fn count(number: u32) -> PositiveCount {
+    PositiveCount(NonZeroU32::MIN.saturating_add(number.saturating_sub(1)))
 }
 
 pub(super) const fn seconds(number: u64) -> Period {
@@ -138,7 +138,7 @@ pub(super) const fn kibibytes(number: u64) -> Size {
     Size(number * 1024)
 }
 
-impl Value for bool {
+impl ScalarValue for bool {
     const QUOTES: Quotes = Quotes::MustNot;
 
     fn expected() -> String {
@@ -150,7 +150,7 @@ impl Value for bool {
     }
 }
 
-impl Value for Count {
+impl ScalarValue for PositiveCount {
     const QUOTES: Quotes = Quotes::MustNot;
 
     fn expected() -> String {
@@ -166,7 +166,7 @@ impl Value for Count {
     }
 }
 
-impl Value for Duration {
+impl ScalarValue for Duration {
     fn expected() -> String {
         "a duration such as `30s`".to_owned()
     }
@@ -186,7 +186,7 @@ impl Value for Duration {
     }
 }
 
-impl Value for Period {
+impl ScalarValue for Period {
     fn expected() -> String {
         Duration::expected()
     }
@@ -197,7 +197,7 @@ impl Value for Period {
     }
 }
 
-impl Value for Size {
+impl ScalarValue for Size {
     fn expected() -> String {
         "a size such as `8KiB`".to_owned()
     }
@@ -219,7 +219,7 @@ impl Value for Size {
     }
 }
 
-impl Value for Percent {
+impl ScalarValue for Percent {
     fn expected() -> String {
         "a part such as `50%`".to_owned()
     }
@@ -234,7 +234,7 @@ impl Value for Percent {
     }
 }
 
-impl Value for ByteRate {
+impl ScalarValue for ByteRate {
     fn expected() -> String {
         "a rate such as `240B/s`".to_owned()
     }
@@ -245,7 +245,7 @@ impl Value for ByteRate {
     }
 }
 
-impl Value for Rate {
+impl ScalarValue for RatePerPeriod {
     fn expected() -> String {
         "a rate such as `10/s`".to_owned()
     }
@@ -259,11 +259,11 @@ impl Value for Rate {
             "d" => 86_400,
             _ => return Err(RATE_UNITS),
         };
-        Ok(Self { count: Count::parse(number)?.0, per: Duration::from_secs(seconds) })
+        Ok(Self { count: PositiveCount::parse(number)?.0, per: Duration::from_secs(seconds) })
     }
 }
 
-impl<T: Value> Value for Limit<T> {
+impl<T: ScalarValue> ScalarValue for Bound<T> {
     const QUOTES: Quotes = T::QUOTES;
 
     fn expected() -> String {
@@ -281,7 +281,7 @@ impl<T: Value> Value for Limit<T> {
     }
 }
 
-impl Value for UnixTime {
+impl ScalarValue for UnixTime {
     fn expected() -> String {
         "a time such as `2027-01-31T00:00:00Z`".to_owned()
     }
@@ -291,7 +291,7 @@ impl Value for UnixTime {
     }
 }
 
-impl Value for SocketAddr {
+impl ScalarValue for SocketAddr {
     fn expected() -> String {
         "an IP address and a port such as `0.0.0.0:8443` or `\"[::]:8443\"`".to_owned()
     }
@@ -301,7 +301,7 @@ impl Value for SocketAddr {
     }
 }
 
-impl Value for Network {
+impl ScalarValue for Network {
     fn expected() -> String {
         "a network such as `10.0.0.0/8` or `\"2001:db8::/32\"`".to_owned()
     }

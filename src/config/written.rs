@@ -2,8 +2,8 @@
 //!
 //! A hash, a time and a reference such as `${NAME}` may be shown; a secret that stands in the file itself never is.
 
-use super::Reading;
-use super::raw::oauth::{Kept, RawSecret, Secret};
+use super::ConfigReading;
+use super::raw::oauth::{KeptSecrets, RawSecret, Secret};
 use super::source::{At, Source, Span};
 use super::suggest;
 use crate::clock::UnixTime;
@@ -26,7 +26,7 @@ pub(crate) struct WrittenTime {
     pub(crate) time: UnixTime,
 }
 
-impl Reading {
+impl ConfigReading {
     /// The secrets of a client in the order of the file. `Err` is what follows the words "unknown client `ID`".
     pub(crate) fn secrets_of(&self, id: &str) -> Result<Vec<WrittenSecret>, String> {
         let clients = self.raw.as_ref().and_then(|raw| raw.oauth.as_ref()).map(|oauth| &oauth.value.clients);
@@ -40,8 +40,8 @@ impl Reading {
 
 fn written(source: &Source, secret: &At<RawSecret>) -> WrittenSecret {
     let (key, kept, text) = match &secret.value.kept {
-        Kept::Hash(hash) => ("hash", hash, Some(as_written(source, hash.span, hash.value.expose()))),
-        Kept::Value(value) => ("value", value, reference(source, value)),
+        KeptSecrets::Hash(hash) => ("hash", hash, Some(as_written(source, hash.span, hash.value.expose()))),
+        KeptSecrets::Value(value) => ("value", value, reference(source, value)),
     };
     let time = |time: &Option<At<UnixTime>>| {
         let At { value, span } = time.as_ref()?;

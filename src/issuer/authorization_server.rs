@@ -13,16 +13,16 @@ use tracing::error;
 
 use super::back_off::BackOff;
 use super::client::{Client, Clients};
-use super::credentials::Credentials;
+use super::credentials::ClientCredentials;
 use super::grant::{Grant, GrantFault, Wanted};
-use super::metadata::{self, Document};
+use super::metadata::{self, CachedDocument};
 use super::offload::{Busy, Offload};
 use super::passwords::{Claim, Passwords, Standing, network};
 use super::request::Parameters;
 use super::ring::Ring;
 use crate::clock::{self, UnixTime};
 use crate::jose::BASE64URL;
-use crate::network::Whence;
+use crate::network::SourceAddress;
 use crate::oauth::identity::Identity;
 use crate::trust::revocation_keeper::NotRevoked;
 use crate::trust::verify::Verified;
@@ -52,16 +52,16 @@ pub(crate) struct AuthorizationServer {
     signatures: Offload,
     passwords: Passwords,
     back_off: BackOff,
-    published: ArcSwap<Published>,
-    metadata: Document,
+    published: ArcSwap<PublishedKeys>,
+    metadata: CachedDocument,
     revocation_path: String,
 }
 
 /// The keys that sign and what verifiers are told of them: one never without the other.
 #[derive(Debug)]
-struct Published {
+struct PublishedKeys {
     ring: Ring,
-    jwks: Document,
+    jwks: CachedDocument,
 }
 
 /// Our metadata never change while we run.
@@ -106,9 +106,9 @@ pub(crate) enum TokenRefusal {
 
 impl AuthorizationServer {
     pub(crate) fn new(settings: ServerSettings, clients: Arc<Clients>, ring: Ring, offloads: Offloads) -> Self {
-        let published = ArcSwap::from_pointee(Published::new(ring, settings.jwks_max_age));
+        let published = ArcSwap::from_pointee(PublishedKeys::new(ring, settings.jwks_max_age));
         let metadata = metadata::metadata(&settings.issuer, &settings.token_path);
-        let metadata = Document::new(&metadata, METADATA_MAX_AGE);
+        let metadata = CachedDocument::new(&metadata, METADATA_MAX_AGE);
         let revocation_path = metadata::revocation_path(&settings.token_path);
         let Offloads { signatures, passwords } = offloads;
         let passwords = Passwords::new(passwords);
@@ -118,7 +118,7 @@ impl AuthorizationServer {
 
     /// After a rotation. Whoever verifies our tokens has been told before.
     pub(crate) fn publish(&self, ring: Ring) {
-        self.published.store(Arc::new(Published::new(ring, self.settings.jwks_max_age)));
+        self.published.store(Arc::new(PublishedKeys::new(ring, self.settings.jwks_max_age)));
     }
 
     /// The client that a token of our own was issued to; `None` if it is not configured.
@@ -135,12 +135,12 @@ impl AuthorizationServer {
     }
 
     /// The JWK Set document (RFC 7517 §5).
-    pub(crate) fn jwks(&self) -> Document {
+    pub(crate) fn jwks(&self) -> CachedDocument {
         self.published.load().jwks.clone()
     }
 
     /// The metadata document (RFC 8414 §3.2).
-    pub(crate) fn metadata(&self) -> Document {
+    pub(crate) fn metadata(&self) -> CachedDocument {
         self.metadata.clone()
     }
 
@@ -150,7 +150,7 @@ impl AuthorizationServer {
         headers: &HeaderMap,
         query: Option<&str>,
         body: &[u8],
-        from: Whence,
+        from: SourceAddress,
         now: UnixTime,
     ) -> Result<Issued, TokenRefusal> {
         if !now.is_plausible() {
@@ -169,25 +169,25 @@ impl AuthorizationServer {
         headers: &HeaderMap,
         query: Option<&str>,
         body: &[u8],
-        from: Whence,
+        from: SourceAddress,
         now: UnixTime,
     ) -> Result<(Authenticated<'_>, Parameters), TokenRefusal> {
         let mut parameters = Parameters::read(headers, query, body, self.settings.json_requests)?;
-        let credentials = Credentials::read(headers, &mut parameters)?;
+        let credentials = ClientCredentials::read(headers, &mut parameters)?;
         Ok((self.authenticate(credentials, from, now).await?, parameters))
     }
 
     async fn authenticate(
         &self,
-        credentials: Credentials,
-        from: Whence,
+        credentials: ClientCredentials,
+        from: SourceAddress,
         now: UnixTime,
     ) -> Result<Authenticated<'_>, TokenRefusal> {
         let basic = credentials.is_basic();
         let wrong = GrantFault::WrongCredentials { client: credentials.id().to_owned(), basic };
         let (id, plain_id, presented) = match credentials {
-            Credentials::Post { id, secret } => (id, None, vec![secret]),
-            Credentials::Basic { id, secret } => {
+            ClientCredentials::Post { id, secret } => (id, None, vec![secret]),
+            ClientCredentials::Basic { id, secret } => {
                 (id.decoded, id.plain, std::iter::once(secret.decoded).chain(secret.plain).collect())
             }
         };
@@ -244,9 +244,9 @@ impl AuthorizationServer {
     }
 }
 
-impl Published {
+impl PublishedKeys {
     fn new(ring: Ring, max_age: Duration) -> Self {
-        let jwks = Document::new(&ring.public_jwks(), max_age);
+        let jwks = CachedDocument::new(&ring.public_jwks(), max_age);
         Self { ring, jwks }
     }
 }

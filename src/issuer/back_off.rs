@@ -27,7 +27,7 @@ pub(crate) struct BackOff {
 
 /// A client id at an address.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pair {
+pub(crate) struct ClientAtAddress {
     failure_set: usize,
     /// By the client alone, so that a client can displace its own successes and few others'.
     success_set: usize,
@@ -88,15 +88,15 @@ impl BackOff {
         }
     }
 
-    pub(crate) fn pair(&self, id: &str, network: IpAddr) -> Pair {
+    pub(crate) fn pair(&self, id: &str, network: IpAddr) -> ClientAtAddress {
         let hash = self.hasher.hash_one((id, network));
         let success_set = self.hasher.hash_one(id) as usize % SETS;
-        Pair { failure_set: hash as usize % SETS, success_set, tag: (hash >> 32) as u32 }
+        ClientAtAddress { failure_set: hash as usize % SETS, success_set, tag: (hash >> 32) as u32 }
     }
 
     /// Whether an attempt of this pair may be compared now. In back-off that takes one of the second's turns, however the
     /// comparison ends. If not, after how long the back-off will have ended.
-    pub(crate) fn admit(&self, pair: Pair, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn admit(&self, pair: ClientAtAddress, now: Instant) -> Result<(), Duration> {
         let now = self.second(now);
         let mut set = self.failures(pair);
         let failures = set.of(pair, now);
@@ -112,7 +112,7 @@ impl BackOff {
         Ok(())
     }
 
-    pub(crate) fn failed(&self, pair: Pair, now: Instant) {
+    pub(crate) fn failed(&self, pair: ClientAtAddress, now: Instant) {
         let now = self.second(now);
         let mut set = self.failures(pair);
         let failures = set.place_for(pair, now);
@@ -120,7 +120,7 @@ impl BackOff {
         failures.reach(now);
     }
 
-    pub(crate) fn succeeded(&self, pair: Pair, now: Instant) {
+    pub(crate) fn succeeded(&self, pair: ClientAtAddress, now: Instant) {
         let now = self.second(now);
         if let Some(failures) = self.failures(pair).place_of(pair) {
             *failures = Failures::default();
@@ -139,27 +139,27 @@ impl BackOff {
         1 + now.saturating_duration_since(self.begun).as_secs() as u32
     }
 
-    fn turns(&self, pair: Pair, now: u32) -> u8 {
+    fn turns(&self, pair: ClientAtAddress, now: u32) -> u8 {
         let is_proven = self.successes(pair).iter().any(|success| success.is_of(pair, now, PROVEN_FOR));
         if is_proven { COMPARED_OF_PROVEN } else { COMPARED }
     }
 
-    fn failures(&self, pair: Pair) -> MutexGuard<'_, FailureSet> {
+    fn failures(&self, pair: ClientAtAddress) -> MutexGuard<'_, FailureSet> {
         self.failures[pair.failure_set].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn successes(&self, pair: Pair) -> MutexGuard<'_, [Success; WAYS]> {
+    fn successes(&self, pair: ClientAtAddress) -> MutexGuard<'_, [Success; WAYS]> {
         self.successes[pair.success_set].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl FailureSet {
-    fn place_of(&mut self, pair: Pair) -> Option<&mut Failures> {
+    fn place_of(&mut self, pair: ClientAtAddress) -> Option<&mut Failures> {
         self.places.iter_mut().find(|failures| failures.count > 0 && failures.tag == pair.tag)
     }
 
     /// What counts for this pair: its own failures, or those that hold for every pair without a place.
-    fn of(&mut self, pair: Pair, now: u32) -> &mut Failures {
+    fn of(&mut self, pair: ClientAtAddress, now: u32) -> &mut Failures {
         let place = self.places.iter().position(|failures| failures.tag == pair.tag && failures.is_live(now));
         match place {
             Some(place) => &mut self.places[place],
@@ -168,7 +168,7 @@ impl FailureSet {
     }
 
     /// The place of this pair, or one that is made for it. There it begins with what has counted for it so far.
-    fn place_for(&mut self, pair: Pair, now: u32) -> &mut Failures {
+    fn place_for(&mut self, pair: ClientAtAddress, now: u32) -> &mut Failures {
         let live = |failures: &Failures| failures.is_live(now);
         if let Some(own) = self.places.iter().position(|failures| failures.tag == pair.tag && live(failures)) {
             return &mut self.places[own];
@@ -212,7 +212,7 @@ impl Failures {
 }
 
 impl Success {
-    fn is_of(&self, pair: Pair, now: u32, within: u32) -> bool {
+    fn is_of(&self, pair: ClientAtAddress, now: u32, within: u32) -> bool {
         self.tag == pair.tag && self.last > 0 && now.saturating_sub(self.last) < within
     }
 }
@@ -245,16 +245,16 @@ mod tests {
             self.0.begun + Duration::from_secs(second)
         }
 
-        fn home(&self) -> Pair {
+        fn home(&self) -> ClientAtAddress {
             self.0.pair("app", HOME)
         }
 
-        fn fail(&self, pair: Pair, times: usize, second: u64) {
+        fn fail(&self, pair: ClientAtAddress, times: usize, second: u64) {
             (0..times).for_each(|_| self.0.failed(pair, self.at(second)));
         }
 
         /// How many of a thousand attempts are compared in this second, if all fail.
-        fn compared(&self, pair: Pair, second: u64) -> usize {
+        fn compared(&self, pair: ClientAtAddress, second: u64) -> usize {
             let admitted = (0..1000).filter(|_| {
                 let is_admitted = self.0.admit(pair, self.at(second)).is_ok();
                 if is_admitted {
@@ -349,7 +349,7 @@ mod tests {
     }
 
     /// Another pair whose failures are counted in the same set.
-    fn neighbours(table: &Table, pair: Pair) -> impl Iterator<Item = Pair> {
+    fn neighbours(table: &Table, pair: ClientAtAddress) -> impl Iterator<Item = ClientAtAddress> {
         let all = (0_u32..).map(|number| table.0.pair(&number.to_string(), HOME));
         all.filter(move |other| other.failure_set == pair.failure_set)
     }
@@ -403,7 +403,7 @@ mod tests {
         #[test]
         fn no_failure_is_lost_in_a_crowd(steps in prop::collection::vec((0_usize..20, 0_u8..8), 1..400)) {
             let table = Table::new();
-            let pairs: Vec<Pair> = neighbours(&table, table.home()).take(20).collect();
+            let pairs: Vec<ClientAtAddress> = neighbours(&table, table.home()).take(20).collect();
             let mut failed: HashMap<usize, u8> = HashMap::new();
             for (pair, step) in steps {
                 if step == 0 {

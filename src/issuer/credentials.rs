@@ -1,6 +1,6 @@
 //! How a client says who it is at the token endpoint.
 //!
-//! Takes the `Authorization` header and the body's parameters; gives one [`Credentials`] or refuses. One way per request
+//! Takes the `Authorization` header and the body's parameters; gives one [`ClientCredentials`] or refuses. One way per request
 //! (RFC 6749 §2.3): a secret in both places is ambiguous, and what is ambiguous is refused.
 
 use std::borrow::Cow;
@@ -17,9 +17,9 @@ use super::secret::ClientSecret;
 
 /// A client's own statement of who it is. Each way to authenticate is a variant here, and nowhere else.
 #[derive(Debug)]
-pub(crate) enum Credentials {
+pub(crate) enum ClientCredentials {
     /// `client_secret_basic` (RFC 6749 §2.3.1).
-    Basic { id: Reading, secret: SecretReading },
+    Basic { id: CredentialsReading, secret: SecretReading },
     /// `client_secret_post` (RFC 6749 §2.3.1), in a form or in JSON.
     Post { id: String, secret: ClientSecret },
 }
@@ -27,7 +27,7 @@ pub(crate) enum Credentials {
 /// RFC 6749 has the id and the secret form-encoded in a Basic header; many clients send them as they are. Where the two
 /// readings differ, both are compared: a secret with a `+` works from either kind.
 #[derive(Debug)]
-pub(crate) struct Reading {
+pub(crate) struct CredentialsReading {
     pub(crate) decoded: String,
     pub(crate) plain: Option<String>,
 }
@@ -38,7 +38,7 @@ pub(crate) struct SecretReading {
     pub(crate) plain: Option<ClientSecret>,
 }
 
-impl Credentials {
+impl ClientCredentials {
     pub(crate) fn read(headers: &HeaderMap, parameters: &mut Parameters) -> Result<Self, GrantFault> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let header = values.next();
@@ -71,7 +71,7 @@ impl Credentials {
             return Err(GrantFault::InvalidRequest("client credentials in both header and body"));
         }
         let (user, password) = decode_basic(value).ok_or(GrantFault::MalformedBasic)?;
-        let (id, secret) = (Reading::of(&user), Reading::of(&password));
+        let (id, secret) = (CredentialsReading::of(&user), CredentialsReading::of(&password));
         if parameters.client_id.as_ref().is_some_and(|other| *other != id.decoded && Some(other) != id.plain.as_ref()) {
             return Err(GrantFault::InvalidRequest("client_id differs between header and body"));
         }
@@ -88,7 +88,7 @@ impl Credentials {
     }
 }
 
-impl Reading {
+impl CredentialsReading {
     fn of(raw: &str) -> Self {
         let spaced = raw.replace('+', " ");
         // What does not decode to text was never encoded.
@@ -117,13 +117,13 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
-    fn read(headers: &[&str], body: &[(&str, &str)]) -> Result<Credentials, GrantFault> {
+    fn read(headers: &[&str], body: &[(&str, &str)]) -> Result<ClientCredentials, GrantFault> {
         let mut map = HeaderMap::new();
         for value in headers {
             map.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
         }
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(body).finish();
-        Credentials::read(&map, &mut Parameters::from_form(body.as_bytes()).unwrap())
+        ClientCredentials::read(&map, &mut Parameters::from_form(body.as_bytes()).unwrap())
     }
 
     fn basic(user_and_password: &[u8]) -> String {
@@ -132,7 +132,9 @@ mod tests {
 
     #[test]
     fn basic_is_read_form_encoded_and_as_it_is() {
-        let Ok(Credentials::Basic { id, secret }) = read(&[&basic(b"my+id:a%2Bb+c:d")], &[]) else { panic!("refused") };
+        let Ok(ClientCredentials::Basic { id, secret }) = read(&[&basic(b"my+id:a%2Bb+c:d")], &[]) else {
+            panic!("refused")
+        };
         assert_eq!((id.decoded.as_str(), id.plain.as_deref()), ("my id", Some("my+id")));
         assert_eq!(secret.decoded.expose(), "a+b c:d");
         assert_eq!(secret.plain.unwrap().expose(), "a%2Bb+c:d");
@@ -141,7 +143,8 @@ mod tests {
     #[test]
     fn a_percent_sign_that_encodes_nothing_is_itself() {
         for secret in ["100%", "%zz", "%FF", "a+%C3%28"] {
-            let Ok(Credentials::Basic { secret: read, .. }) = read(&[&basic(format!("id:{secret}").as_bytes())], &[])
+            let Ok(ClientCredentials::Basic { secret: read, .. }) =
+                read(&[&basic(format!("id:{secret}").as_bytes())], &[])
             else {
                 panic!("{secret} was refused")
             };

@@ -17,7 +17,7 @@ pub(crate) struct KeptSecret {
     pub(crate) validity: Validity,
     /// Of the one secret that has this hash. There is one place for each hash of the configuration and only a match fills
     /// it, so that no flood of secrets can grow it or push anything out.
-    proven: OnceLock<Mark>,
+    proven: OnceLock<SecretMark>,
 }
 
 /// From the first instant on, until just before the second.
@@ -29,11 +29,11 @@ pub(crate) struct Validity {
 
 /// Stands for a secret in memory, and tells nothing about it without the key of this process.
 #[derive(Clone)]
-pub(crate) struct Mark(hmac::Tag);
+pub(crate) struct SecretMark(hmac::Tag);
 
-/// Makes [`Mark`]s: a fast keyed hash, so that a slow one is computed once for each secret and process.
+/// Makes [`SecretMark`]s: a fast keyed hash, so that a slow one is computed once for each secret and process.
 #[derive(Debug)]
-pub(crate) struct Marker(hmac::Key);
+pub(crate) struct SecretMarker(hmac::Key);
 
 impl KeptSecret {
     pub(crate) fn new(hash: SecretHash, validity: Validity) -> Self {
@@ -41,11 +41,11 @@ impl KeptSecret {
     }
 
     /// True if the secret behind this mark is known to have this hash.
-    pub(crate) fn is_proven_by(&self, mark: &Mark) -> bool {
+    pub(crate) fn is_proven_by(&self, mark: &SecretMark) -> bool {
         self.proven.get().is_some_and(|proven| verify_slices_are_equal(proven.0.as_ref(), mark.0.as_ref()).is_ok())
     }
 
-    pub(crate) fn prove(&self, mark: Mark) {
+    pub(crate) fn prove(&self, mark: SecretMark) {
         // Another request may have been first, with the same mark.
         let _ = self.proven.set(mark);
     }
@@ -61,7 +61,7 @@ impl Validity {
     }
 }
 
-impl Marker {
+impl SecretMarker {
     pub(crate) fn new() -> Self {
         // A failing random generator leaves zeros, and marks never leave this process all the same.
         let mut key = [0; 32];
@@ -70,17 +70,17 @@ impl Marker {
     }
 
     /// Of a secret that is said to be this client's.
-    pub(crate) fn mark(&self, client: &str, secret: &ClientSecret) -> Mark {
+    pub(crate) fn mark(&self, client: &str, secret: &ClientSecret) -> SecretMark {
         let mut context = hmac::Context::with_key(&self.0);
         // No client id has a zero byte.
         context.update(client.as_bytes());
         context.update(&[0]);
         context.update(secret.expose().as_bytes());
-        Mark(context.sign())
+        SecretMark(context.sign())
     }
 }
 
-impl std::fmt::Debug for Mark {
+impl std::fmt::Debug for SecretMark {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Mark(..)")
     }
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn only_the_secret_that_matched_is_remembered_and_only_for_its_client() {
-        let marker = Marker::new();
+        let marker = SecretMarker::new();
         let kept = KeptSecret::new(SecretHash::of(&secret("a")), Validity::default());
         assert!(!kept.is_proven_by(&marker.mark("app", &secret("a"))));
         kept.prove(marker.mark("app", &secret("a")));
@@ -113,6 +113,6 @@ mod tests {
         for (client, other) in [("app", "b"), ("other", "a"), ("ap", "pa"), ("app", ""), ("app", "a\0")] {
             assert!(!kept.is_proven_by(&marker.mark(client, &secret(other))), "{client} {other}");
         }
-        assert!(!kept.is_proven_by(&Marker::new().mark("app", &secret("a"))), "another process remembers it");
+        assert!(!kept.is_proven_by(&SecretMarker::new().mark("app", &secret("a"))), "another process remembers it");
     }
 }

@@ -17,14 +17,14 @@ pub(crate) const OPENID_METADATA_PATH: &str = "/.well-known/openid-configuration
 
 /// A document with what caches want to know of it, made once.
 #[derive(Clone, Debug)]
-pub(crate) struct Document {
+pub(crate) struct CachedDocument {
     pub(crate) json: Bytes,
     /// Changes with the content, and is the same in every process that publishes it (RFC 9110 §8.8.3).
     pub(crate) etag: HeaderValue,
     pub(crate) cache_control: HeaderValue,
 }
 
-impl Document {
+impl CachedDocument {
     pub(crate) fn new(content: &Value, max_age: Duration) -> Self {
         let json = Bytes::from(content.to_string());
         let hash = BASE64URL.encode(&digest(&SHA256, &json).as_ref()[..ETAG_BYTES]);
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_client_that_holds_the_document_is_told_so_however_it_asks() {
-        let document = Document::new(&json!({"keys": []}), Duration::from_secs(7));
+        let document = CachedDocument::new(&json!({"keys": []}), Duration::from_secs(7));
         let tag = document.etag.to_str().unwrap().to_owned();
         for held in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}"), "*".to_owned()] {
             assert!(document.is_held(&HeaderValue::try_from(&held).unwrap()), "{held}");

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use foldhash::quality::RandomState;
 use tokio::sync::Semaphore;
 
-use super::kept_secret::{KeptSecret, Mark, Marker};
+use super::kept_secret::{KeptSecret, SecretMark, SecretMarker};
 use super::offload::{Busy, Offload};
 use super::secret::ClientSecret;
 use crate::clock::UnixTime;
@@ -22,7 +22,7 @@ pub(crate) struct Passwords {
     offload: Offload,
     doubtful: Arc<Semaphore>,
     attempts: Attempts,
-    marker: Marker,
+    marker: SecretMarker,
 }
 
 /// Whose secrets are compared. An unknown client's stand-ins are compared in the same way, and nothing comes of it.
@@ -50,7 +50,7 @@ const DOUBTFUL: usize = 4;
 impl Passwords {
     pub(crate) fn new(offload: Offload) -> Self {
         let doubtful = Arc::new(Semaphore::new(DOUBTFUL));
-        Self { offload, doubtful, attempts: Attempts::new(), marker: Marker::new() }
+        Self { offload, doubtful, attempts: Attempts::new(), marker: SecretMarker::new() }
     }
 
     /// The position of the secret that any of the presented ones is, and that is good now.
@@ -72,7 +72,7 @@ impl Passwords {
         quick(claim, presented, &self.marks(claim, presented), now)
     }
 
-    fn marks(&self, claim: Claim<'_>, presented: &[ClientSecret]) -> Vec<Mark> {
+    fn marks(&self, claim: Claim<'_>, presented: &[ClientSecret]) -> Vec<SecretMark> {
         let is_slow = claim.kept.iter().any(|kept| kept.hash.is_slow());
         presented.iter().filter(|_| is_slow).map(|secret| self.marker.mark(claim.id, secret)).collect()
     }
@@ -133,7 +133,7 @@ impl Passwords {
 }
 
 /// Among hashes that are fast, and slow ones that matched before.
-fn quick(claim: Claim<'_>, presented: &[ClientSecret], marks: &[Mark], now: UnixTime) -> Option<usize> {
+fn quick(claim: Claim<'_>, presented: &[ClientSecret], marks: &[SecretMark], now: UnixTime) -> Option<usize> {
     let mut found = None;
     for (position, kept) in claim.kept.iter().enumerate() {
         let matches = if kept.hash.is_slow() {

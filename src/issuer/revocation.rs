@@ -10,10 +10,10 @@ use http::HeaderMap;
 use super::authorization_server::{AuthorizationServer, TokenRefusal};
 use super::grant::GrantFault;
 use crate::clock::UnixTime;
-use crate::network::Whence;
+use crate::network::SourceAddress;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
-use crate::trust::revocation::Entry;
+use crate::trust::revocation::RevocationEntry;
 use crate::trust::revocation_keeper::{NotRevoked, Revoker};
 use crate::trust::verify::{AllowedAudiences, AllowedIssuers, Expectations, Trust, Verified};
 
@@ -34,7 +34,7 @@ impl AuthorizationServer {
         headers: &HeaderMap,
         query: Option<&str>,
         body: &[u8],
-        from: Whence,
+        from: SourceAddress,
         now: UnixTime,
     ) -> Result<Revoked, TokenRefusal> {
         if !now.is_plausible() {
@@ -51,10 +51,10 @@ impl AuthorizationServer {
         if verified.caller.client.as_ref() != Some(&client.id) {
             return Err(GrantFault::OthersToken { client: client.id.clone() }.into());
         }
-        let Some(entry) = Entry::token(&verified.issuer.settings, &verified.claims, now) else {
+        let Some(entry) = RevocationEntry::token(&verified.issuer.settings, &verified.claims, now) else {
             return Ok(Revoked::Nothing { client: client.id.clone() });
         };
-        let entry = Entry { revoked_by: Some(client.id.as_str().to_owned()), ..entry };
+        let entry = RevocationEntry { revoked_by: Some(client.id.as_str().to_owned()), ..entry };
         revoker.revoke(entry).await?;
         Ok(Revoked::Token(Rc::new(verified)))
     }

@@ -63,12 +63,12 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 #[serde(deny_unknown_fields)]
 struct Journal {
     version: u32,
-    keys: Vec<Entry>,
+    keys: Vec<JournalEntry>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct JournalEntry {
     kid: String,
     algorithm: String,
     made_at: u64,
@@ -89,19 +89,19 @@ pub(super) fn read_journal(directory: &Path) -> Result<Option<Vec<KeyRecord>>, R
     let journal: Option<Journal> =
         serde_json::from_slice(&text).ok().filter(|j: &Journal| j.version == JOURNAL_VERSION);
     let records: Option<Vec<KeyRecord>> =
-        journal.and_then(|journal| journal.keys.into_iter().map(Entry::record).collect());
+        journal.and_then(|journal| journal.keys.into_iter().map(JournalEntry::record).collect());
     let mut known = HashSet::new();
     let records = records.filter(|records| records.iter().all(|record| known.insert(record.key_id.clone())));
     records.map(Some).ok_or(RingError::Journal { path })
 }
 
 pub(super) fn write_journal(directory: &Path, records: &[KeyRecord]) -> Result<(), RingError> {
-    let journal = Journal { version: JOURNAL_VERSION, keys: records.iter().map(Entry::of).collect() };
+    let journal = Journal { version: JOURNAL_VERSION, keys: records.iter().map(JournalEntry::of).collect() };
     let text = serde_json::to_vec_pretty(&journal).unwrap_or_default();
     write(directory, &directory.join(JOURNAL), &text)
 }
 
-impl Entry {
+impl JournalEntry {
     fn of(record: &KeyRecord) -> Self {
         Self {
             kid: record.key_id.clone(),

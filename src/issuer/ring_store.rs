@@ -37,11 +37,11 @@ pub(crate) struct RingSettings {
 
 /// Tells whether the journal has changed since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Version(u64, u64, i64, i64);
+pub(crate) struct JournalVersion(u64, u64, i64, i64);
 
 /// What the command line may ask for.
 #[derive(Debug)]
-pub(crate) enum Change<'c> {
+pub(crate) enum RingChange<'c> {
     Rotate { at_once: bool },
     Retire { key_id: &'c str },
 }
@@ -53,7 +53,7 @@ const CERTIFICATE_NAME: &str = "Portcullis token signing key";
 const MAX_STEPS: usize = 256;
 
 /// Loads the ring and does what is due; makes folder and first key where there are none.
-pub(crate) fn open(settings: &RingSettings, now: UnixTime) -> Result<(Ring, Version), RingError> {
+pub(crate) fn open(settings: &RingSettings, now: UnixTime) -> Result<(Ring, JournalVersion), RingError> {
     make_directory(&settings.directory)?;
     let _lock = lock(&settings.directory)?;
     let mut records = take_over(settings)?;
@@ -72,19 +72,19 @@ pub(crate) fn open(settings: &RingSettings, now: UnixTime) -> Result<(Ring, Vers
 }
 
 /// Does what was asked for; then as [`open`].
-pub(crate) fn change(settings: &RingSettings, change: &Change<'_>, now: UnixTime) -> Result<Ring, RingError> {
+pub(crate) fn change(settings: &RingSettings, change: &RingChange<'_>, now: UnixTime) -> Result<Ring, RingError> {
     make_directory(&settings.directory)?;
     {
         let _lock = lock(&settings.directory)?;
         let mut records = take_over(settings)?;
         match change {
-            Change::Rotate { .. } if records.len() as u64 >= MAX_PUBLISHED => return Err(RingError::Full),
-            Change::Rotate { at_once } => {
+            RingChange::Rotate { .. } if records.len() as u64 >= MAX_PUBLISHED => return Err(RingError::Full),
+            RingChange::Rotate { at_once } => {
                 let signs_from = rotation::signs_from(&records, &settings.rules, now, *at_once);
                 records.push(make_key(settings, now, signs_from)?);
                 write_journal(&settings.directory, &records)?;
             }
-            Change::Retire { key_id } => {
+            RingChange::Retire { key_id } => {
                 let at = records.iter().position(|record| record.key_id == *key_id);
                 let at = at.ok_or_else(|| RingError::Unknown((*key_id).to_owned()))?;
                 // The key before it must not come back into use: it may have gone for a reason.
@@ -130,10 +130,10 @@ pub(crate) fn check(settings: &RingSettings) -> Result<(), RingError> {
 }
 
 /// Of the journal as it is now.
-pub(crate) fn version(directory: &Path) -> Result<Version, RingError> {
+pub(crate) fn version(directory: &Path) -> Result<JournalVersion, RingError> {
     let path = directory.join(JOURNAL);
     let metadata = fs::metadata(&path).map_err(failed("read", &path))?;
-    Ok(Version(metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+    Ok(JournalVersion(metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
 /// Takes every step that is due; gives the records that went.
@@ -416,7 +416,7 @@ mod tests {
         fs::remove_file(folder.0.directory.join(JOURNAL)).unwrap();
         let copy = folder.0.directory.join("ES256.backup.pem");
         fs::copy(&files(&folder, "pem")[0], &copy).unwrap();
-        let ring = change(&folder.0, &Change::Rotate { at_once: false }, NOW).unwrap();
+        let ring = change(&folder.0, &RingChange::Rotate { at_once: false }, NOW).unwrap();
         assert_eq!((signer(&ring, NOW), ring.records().len()), (first.clone(), 2));
         assert_eq!(signer(&opened(&folder, NOW.plus(HOUR / 30)), NOW), first);
     }
@@ -425,8 +425,8 @@ mod tests {
     fn a_retired_signer_is_followed_by_a_new_key_and_not_by_one_that_went_before() {
         let folder = folder("retired");
         let first = signer(&opened(&folder, NOW), NOW);
-        let second = signer(&change(&folder.0, &Change::Rotate { at_once: true }, NOW).unwrap(), NOW);
-        let third = signer(&change(&folder.0, &Change::Retire { key_id: &second }, NOW).unwrap(), NOW);
+        let second = signer(&change(&folder.0, &RingChange::Rotate { at_once: true }, NOW).unwrap(), NOW);
+        let third = signer(&change(&folder.0, &RingChange::Retire { key_id: &second }, NOW).unwrap(), NOW);
         assert!(third != first && third != second);
     }
 
@@ -463,7 +463,7 @@ mod tests {
         let first = signer(&opened(&folder, NOW), NOW);
         let pem = files(&folder, "pem")[0].clone();
         let kept = fs::read(&pem).unwrap();
-        change(&folder.0, &Change::Retire { key_id: &first }, NOW).unwrap();
+        change(&folder.0, &RingChange::Retire { key_id: &first }, NOW).unwrap();
         assert!(!pem.exists());
         overwrite(&folder, &pem, &kept);
         assert_ne!(signer(&opened(&folder, NOW), NOW), first);
@@ -478,11 +478,11 @@ mod tests {
     fn a_key_made_by_hand_signs_when_verifiers_know_it_or_at_once() {
         let folder = folder("hand");
         let first = signer(&opened(&folder, NOW), NOW);
-        let ring = change(&folder.0, &Change::Rotate { at_once: false }, NOW).unwrap();
+        let ring = change(&folder.0, &RingChange::Rotate { at_once: false }, NOW).unwrap();
         assert_eq!((signer(&ring, NOW), ring.records().len()), (first.clone(), 2));
-        let ring = change(&folder.0, &Change::Rotate { at_once: true }, NOW).unwrap();
+        let ring = change(&folder.0, &RingChange::Rotate { at_once: true }, NOW).unwrap();
         assert_ne!(signer(&ring, NOW), first);
-        assert!(matches!(change(&folder.0, &Change::Retire { key_id: "no" }, NOW), Err(RingError::Unknown(_))));
+        assert!(matches!(change(&folder.0, &RingChange::Retire { key_id: "no" }, NOW), Err(RingError::Unknown(_))));
     }
 
     #[test]
@@ -514,7 +514,7 @@ mod tests {
         opened(&folder, NOW);
         std::thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| change(&folder.0, &Change::Rotate { at_once: false }, NOW).unwrap());
+                scope.spawn(|| change(&folder.0, &RingChange::Rotate { at_once: false }, NOW).unwrap());
             }
         });
         assert_eq!(opened(&folder, NOW).records().len(), 9);

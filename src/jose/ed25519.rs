@@ -6,7 +6,7 @@
 
 /// A number denominator 2²⁵⁵ − 19, least significant limb first.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Field([u64; 4]);
+struct FieldElement([u64; 4]);
 
 pub(super) fn is_valid_point(encoded: &[u8]) -> bool {
     let Some(y) = y(encoded) else {
@@ -24,24 +24,25 @@ pub(super) fn is_valid_point(encoded: &[u8]) -> bool {
 }
 
 /// Decodes the y coordinate. The last bit of the encoding is the sign of x and is ignored.
-fn y(encoded: &[u8]) -> Option<Field> {
+fn y(encoded: &[u8]) -> Option<FieldElement> {
     let bytes: [u8; 32] = encoded.try_into().ok()?;
     let mut parts = [0; 4];
     for (part, bytes) in parts.iter_mut().zip(bytes.chunks_exact(8)) {
         *part = u64::from_le_bytes(bytes.try_into().ok()?);
     }
     parts[3] &= u64::MAX >> 1;
-    (!is_less(P, parts) && parts != P).then_some(Field(parts))
+    (!is_less(P, parts) && parts != P).then_some(FieldElement(parts))
 }
 
 const P: [u64; 4] = [u64::MAX - 18, u64::MAX, u64::MAX, u64::MAX >> 1];
-const ZERO: Field = Field([0; 4]);
-const ONE: Field = Field([1, 0, 0, 0]);
-const MINUS_ONE: Field = Field([P[0] - 1, P[1], P[2], P[3]]);
+const ZERO: FieldElement = FieldElement([0; 4]);
+const ONE: FieldElement = FieldElement([1, 0, 0, 0]);
+const MINUS_ONE: FieldElement = FieldElement([P[0] - 1, P[1], P[2], P[3]]);
 /// −121665 / 121666.
-const D: Field = Field([0x75eb_4dca_1359_78a3, 0x0070_0a4d_4141_d8ab, 0x8cc7_4079_7779_e898, 0x5203_6cee_2b6f_fe73]);
+const D: FieldElement =
+    FieldElement([0x75eb_4dca_1359_78a3, 0x0070_0a4d_4141_d8ab, 0x8cc7_4079_7779_e898, 0x5203_6cee_2b6f_fe73]);
 
-impl Field {
+impl FieldElement {
     fn plus(self, other: Self) -> Self {
         let mut sum = [0; 4];
         let mut carry = 0;

@@ -17,7 +17,7 @@ pub(crate) struct Header {
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum HeaderFault {
+pub(crate) enum JoseHeaderFault {
     #[error("the header is malformed")]
     Malformed,
     #[error("the algorithm is not supported")]
@@ -31,27 +31,27 @@ const MAX_KEY_ID_BYTES: usize = 256;
 const REFUSED: [&str; 3] = ["crit", "b64", "zip"];
 
 impl Header {
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, HeaderFault> {
-        let mut members = strict_json::object(bytes).map_err(|_| HeaderFault::Malformed)?;
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, JoseHeaderFault> {
+        let mut members = strict_json::object(bytes).map_err(|_| JoseHeaderFault::Malformed)?;
         if REFUSED.iter().any(|name| members.contains_key(*name)) {
-            return Err(HeaderFault::Malformed);
+            return Err(JoseHeaderFault::Malformed);
         }
         let key_id = optional_text(&mut members, "kid")?;
         if key_id.as_ref().is_some_and(|id| id.len() > MAX_KEY_ID_BYTES) {
-            return Err(HeaderFault::Malformed);
+            return Err(JoseHeaderFault::Malformed);
         }
         let token_type = optional_text(&mut members, "typ")?;
-        let name = optional_text(&mut members, "alg")?.ok_or(HeaderFault::Malformed)?;
-        let algorithm = Algorithm::from_name(&name).ok_or(HeaderFault::Algorithm)?;
+        let name = optional_text(&mut members, "alg")?.ok_or(JoseHeaderFault::Malformed)?;
+        let algorithm = Algorithm::from_name(&name).ok_or(JoseHeaderFault::Algorithm)?;
         Ok(Self { algorithm, key_id, token_type })
     }
 }
 
-fn optional_text(members: &mut Map<String, Value>, name: &str) -> Result<Option<String>, HeaderFault> {
+fn optional_text(members: &mut Map<String, Value>, name: &str) -> Result<Option<String>, JoseHeaderFault> {
     match members.remove(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(HeaderFault::Malformed),
+        Some(_) => Err(JoseHeaderFault::Malformed),
     }
 }
 
@@ -60,44 +60,44 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn refuses(header: &str, fault: HeaderFault) {
+    fn refuses(header: &str, fault: JoseHeaderFault) {
         assert_eq!(Header::parse(header.as_bytes()).err(), Some(fault), "{header}");
     }
 
     #[test]
     fn every_way_to_write_no_algorithm_is_refused() {
         for name in ["none", "None", "nOnE", "NONE", ""] {
-            refuses(&format!(r#"{{"alg":"{name}"}}"#), HeaderFault::Algorithm);
+            refuses(&format!(r#"{{"alg":"{name}"}}"#), JoseHeaderFault::Algorithm);
         }
         for header in [r#"{}"#, r#"{"alg":0}"#, r#"{"alg":["RS256"]}"#, r#"{"alg":null}"#] {
-            refuses(header, HeaderFault::Malformed);
+            refuses(header, JoseHeaderFault::Malformed);
         }
     }
 
     #[test]
     fn hmac_is_no_algorithm_here() {
         for name in ["HS256", "HS384", "HS512", "RS384", "RS512", "PS512", "ES512", "Ed25519", "rs256"] {
-            refuses(&format!(r#"{{"alg":"{name}"}}"#), HeaderFault::Algorithm);
+            refuses(&format!(r#"{{"alg":"{name}"}}"#), JoseHeaderFault::Algorithm);
         }
     }
 
     #[test]
     fn extensions_that_change_the_meaning_are_refused() {
-        refuses(r#"{"alg":"RS256","crit":["exp"]}"#, HeaderFault::Malformed);
-        refuses(r#"{"alg":"RS256","b64":false}"#, HeaderFault::Malformed);
-        refuses(r#"{"alg":"RS256","zip":"DEF"}"#, HeaderFault::Malformed);
+        refuses(r#"{"alg":"RS256","crit":["exp"]}"#, JoseHeaderFault::Malformed);
+        refuses(r#"{"alg":"RS256","b64":false}"#, JoseHeaderFault::Malformed);
+        refuses(r#"{"alg":"RS256","zip":"DEF"}"#, JoseHeaderFault::Malformed);
     }
 
     #[test]
     fn members_of_the_wrong_type_are_refused() {
-        refuses(r#"{"alg":"RS256","kid":7}"#, HeaderFault::Malformed);
-        refuses(r#"{"alg":"RS256","typ":[]}"#, HeaderFault::Malformed);
-        refuses(r#"{"alg":"RS256","alg":"RS256"}"#, HeaderFault::Malformed);
+        refuses(r#"{"alg":"RS256","kid":7}"#, JoseHeaderFault::Malformed);
+        refuses(r#"{"alg":"RS256","typ":[]}"#, JoseHeaderFault::Malformed);
+        refuses(r#"{"alg":"RS256","alg":"RS256"}"#, JoseHeaderFault::Malformed);
     }
 
     #[test]
     fn a_key_id_of_a_mebibyte_is_refused() {
-        refuses(&format!(r#"{{"alg":"RS256","kid":"{}"}}"#, "k".repeat(1 << 20)), HeaderFault::Malformed);
+        refuses(&format!(r#"{{"alg":"RS256","kid":"{}"}}"#, "k".repeat(1 << 20)), JoseHeaderFault::Malformed);
     }
 
     #[test]

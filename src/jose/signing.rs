@@ -25,10 +25,10 @@ pub(crate) struct SigningKey {
     algorithm: Algorithm,
     key_id: Box<str>,
     public_jwk: Map<String, Value>,
-    pair: Pair,
+    pair: SigningKeyPair,
 }
 
-enum Pair {
+enum SigningKeyPair {
     Rsa(RsaKeyPair, &'static dyn RsaEncoding),
     Ec(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
@@ -65,15 +65,19 @@ impl SigningKey {
     pub(crate) fn from_pkcs8(algorithm: Algorithm, pkcs8: &[u8]) -> Result<Self, SigningKeyFault> {
         let fault = || SigningKeyFault::Parse(algorithm);
         let pair = match algorithm {
-            Algorithm::Rs256 => Pair::Rsa(RsaKeyPair::from_pkcs8(pkcs8).map_err(|_| fault())?, &RSA_PKCS1_SHA256),
-            Algorithm::Ps256 => Pair::Rsa(RsaKeyPair::from_pkcs8(pkcs8).map_err(|_| fault())?, &RSA_PSS_SHA256),
-            Algorithm::Es256 => {
-                Pair::Ec(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8).map_err(|_| fault())?)
+            Algorithm::Rs256 => {
+                SigningKeyPair::Rsa(RsaKeyPair::from_pkcs8(pkcs8).map_err(|_| fault())?, &RSA_PKCS1_SHA256)
             }
-            Algorithm::Es384 => {
-                Pair::Ec(EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, pkcs8).map_err(|_| fault())?)
+            Algorithm::Ps256 => {
+                SigningKeyPair::Rsa(RsaKeyPair::from_pkcs8(pkcs8).map_err(|_| fault())?, &RSA_PSS_SHA256)
             }
-            Algorithm::EdDsa => Pair::Ed25519(Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|_| fault())?),
+            Algorithm::Es256 => SigningKeyPair::Ec(
+                EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8).map_err(|_| fault())?,
+            ),
+            Algorithm::Es384 => SigningKeyPair::Ec(
+                EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, pkcs8).map_err(|_| fault())?,
+            ),
+            Algorithm::EdDsa => SigningKeyPair::Ed25519(Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|_| fault())?),
         };
         let mut public_jwk = pair.public_jwk();
         let jwk = serde_json::from_value(Value::Object(public_jwk.clone())).map_err(|_| fault())?;
@@ -128,7 +132,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-impl Pair {
+impl SigningKeyPair {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, aws_lc_rs::error::Unspecified> {
         match self {
             Self::Rsa(pair, encoding) => {

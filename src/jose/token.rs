@@ -7,7 +7,7 @@ use base64::Engine as _;
 
 use super::BASE64URL;
 use super::claims::{Claims, ClaimsFault};
-use super::header::{Header, HeaderFault};
+use super::header::{Header, JoseHeaderFault};
 use super::jwk::VerifyingKey;
 
 /// A well-formed token. Its content must not be trusted before [`Self::is_signed_by`] returns true.
@@ -50,11 +50,11 @@ fn decode(part: &str) -> Result<Vec<u8>, TokenFault> {
     BASE64URL.decode(part).map_err(|_| TokenFault::Malformed)
 }
 
-impl From<HeaderFault> for TokenFault {
-    fn from(fault: HeaderFault) -> Self {
+impl From<JoseHeaderFault> for TokenFault {
+    fn from(fault: JoseHeaderFault) -> Self {
         match fault {
-            HeaderFault::Malformed => Self::Malformed,
-            HeaderFault::Algorithm => Self::Algorithm,
+            JoseHeaderFault::Malformed => Self::Malformed,
+            JoseHeaderFault::Algorithm => Self::Algorithm,
         }
     }
 }

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::algorithm::Algorithm;
 
 /// A certificate with its private key, both PEM.
-pub(crate) struct Pair {
+pub(crate) struct CertificateAndKey {
     pub(crate) certificate: String,
     pub(crate) key: Zeroizing<String>,
 }
@@ -20,13 +20,17 @@ pub(crate) struct Pair {
 pub(crate) struct CertificateFault(#[from] rcgen::Error);
 
 /// Generates an ECDSA key and a certificate for these names and addresses.
-pub(crate) fn pair(common_name: &str, names: &[&str], addresses: &[IpAddr]) -> Result<Pair, CertificateFault> {
+pub(crate) fn pair(
+    common_name: &str,
+    names: &[&str],
+    addresses: &[IpAddr],
+) -> Result<CertificateAndKey, CertificateFault> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
     params.subject_alt_names.extend(addresses.iter().copied().map(SanType::IpAddress));
     params.distinguished_name.push(DnType::CommonName, common_name);
     let certificate = params.self_signed(&key)?;
-    Ok(Pair { certificate: certificate.pem(), key: Zeroizing::new(key.serialize_pem()) })
+    Ok(CertificateAndKey { certificate: certificate.pem(), key: Zeroizing::new(key.serialize_pem()) })
 }
 
 /// A certificate for an existing key, in DER.

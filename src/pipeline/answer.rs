@@ -11,15 +11,15 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::grpc::deadline_exceeded;
 use super::rejection::request_body_failed;
-use super::trail::Trail;
+use super::request_log::RequestLog;
 use super::trailers::strip_answer;
 use crate::audit::reason::Reason;
-use crate::server::guard::{Answering, Exchange};
+use crate::server::guard::{Answering, ExchangeGuard};
+use crate::server::output_backlog::BacklogMark;
 use crate::server::tunnel::Tunnel;
-use crate::server::unwritten::Behind;
-use crate::upstream::body::{Late, ResponseBody, Stalled};
+use crate::upstream::body::{CallerDeadlinePassed, ResponseBody, ResponseStalled};
 use crate::upstream::fault::{BodyFault, BoxError};
-use crate::upstream::request_end::Hold;
+use crate::upstream::request_end::ResponseHold;
 
 /// What an answer carries.
 #[derive(Debug)]
@@ -37,14 +37,14 @@ pub(crate) struct AnswerBody {
     content: Content,
     /// Of a streamed answer. One of ours is on record as soon as it is made: a client that never reads it must not hold
     /// anything but its own connection.
-    trail: Option<Box<Trail>>,
+    log: Option<Box<RequestLog>>,
     answering: Option<Rc<Answering>>,
     /// The end waits for the request's.
-    hold: Option<Box<Hold>>,
+    hold: Option<Box<ResponseHold>>,
     /// Trailers that wait with it.
     trailers: Option<Box<Frame<Bytes>>>,
     failed: Option<Box<Failed>>,
-    exchange: Exchange,
+    exchange: ExchangeGuard,
 }
 
 /// The error of a body, kept back until what came before it has been written: hyper and h2 throw away what they have not written
@@ -52,7 +52,7 @@ pub(crate) struct AnswerBody {
 #[derive(Debug)]
 struct Failed {
     error: BoxError,
-    behind: Behind,
+    behind: BacklogMark,
 }
 
 impl Content {
@@ -85,7 +85,12 @@ impl Content {
 }
 
 impl AnswerBody {
-    pub(crate) fn new(content: Content, mut trail: Box<Trail>, exchange: Exchange, hold: Option<Hold>) -> Self {
+    pub(crate) fn new(
+        content: Content,
+        mut log: Box<RequestLog>,
+        exchange: ExchangeGuard,
+        hold: Option<ResponseHold>,
+    ) -> Self {
         let content = match content {
             Content::Tunnel(tunnel) => {
                 exchange.lead_on(tunnel);
@@ -93,16 +98,16 @@ impl AnswerBody {
             }
             other => other,
         };
-        let trail = match content {
-            Content::Streamed(_) => Some(trail),
+        let log = match content {
+            Content::Streamed(_) => Some(log),
             // That a tunnel was opened is to be seen at once, not when it ends.
             Content::Whole(_) | Content::Tunnel(_) => {
-                trail.close();
+                log.close();
                 None
             }
         };
         let (answering, hold) = (exchange.answer(), hold.map(Box::new));
-        Self { content, trail, answering, hold, trailers: None, failed: None, exchange }
+        Self { content, log, answering, hold, trailers: None, failed: None, exchange }
     }
 
     fn is_held(&self) -> bool {
@@ -122,16 +127,16 @@ impl AnswerBody {
             strip_answer(fields);
         }
         let Poll::Ready(Some(Err(error))) = polled else { return polled };
-        if let Some(trail) = &mut self.trail {
-            let late = error.downcast_ref::<Late>();
+        if let Some(log) = &mut self.log {
+            let late = error.downcast_ref::<CallerDeadlinePassed>();
             let ends_call = late.is_some_and(|late| late.is_call);
             let reason = match error.downcast_ref::<BodyFault>() {
                 Some(fault) => request_body_failed(*fault),
                 None if late.is_some_and(|late| late.awaits_caller) => Reason::Timeout,
-                None if late.is_some() || error.is::<Stalled>() => Reason::UpstreamTimeout,
+                None if late.is_some() || error.is::<ResponseStalled>() => Reason::UpstreamTimeout,
                 None => Reason::UpstreamReset,
             };
-            trail.broke_off(reason);
+            log.broke_off(reason);
             if ends_call {
                 self.content = Content::Whole(None);
                 return Poll::Ready(Some(Ok(Frame::trailers(deadline_exceeded()))));
@@ -206,9 +211,9 @@ impl Drop for AnswerBody {
     /// hyper drops a body once it has all of it, or once the client has gone.
     fn drop(&mut self) {
         if self.is_end_stream()
-            && let Some(trail) = &mut self.trail
+            && let Some(log) = &mut self.log
         {
-            trail.close();
+            log.close();
         }
     }
 }

@@ -12,7 +12,7 @@ use super::peer::Peer;
 use super::snapshot::Snapshot;
 use super::worker::Worker;
 use crate::clock::UnixTime;
-use crate::trust::verify::{Distrust, Expectations, Refused, Verified};
+use crate::trust::verify::{Expectations, RefusedToken, TokenError, Verified};
 
 #[derive(Debug)]
 pub(crate) enum AuthenticateError {
@@ -21,7 +21,7 @@ pub(crate) enum AuthenticateError {
     /// More than one `Authorization`: which one counts is anyone's guess.
     Ambiguous,
     /// A token that is not good, or that can't be judged now.
-    Refused(Refused),
+    Refused(RefusedToken),
     /// Our own clock can't be right.
     Clock,
 }
@@ -38,7 +38,7 @@ pub(crate) async fn authenticate(
     let token = presented(snapshot, headers, now)?;
     let expected = rule.expectations();
     if let Some(verified) = worker.remembered(token, peer) {
-        let judged = verified.judge_again(expected, now, tokio::time::Instant::now());
+        let judged = verified.revalidate(expected, now, tokio::time::Instant::now());
         return match judged.and_then(|()| judge_client(&verified, snapshot)) {
             Ok(()) => Ok(verified),
             Err(reason) => {
@@ -56,25 +56,25 @@ pub(crate) async fn authenticate(
 }
 
 /// A token of our own is good only as long as its client is configured.
-pub(super) fn judge_client(verified: &Verified, snapshot: &Snapshot) -> Result<(), Distrust> {
+pub(super) fn judge_client(verified: &Verified, snapshot: &Snapshot) -> Result<(), TokenError> {
     let is_known = || snapshot.oauth.as_ref().is_some_and(|oauth| oauth.server.client_of(verified).is_some());
-    if verified.is_own() && !is_known() { Err(Distrust::UnknownClient) } else { Ok(()) }
+    if verified.is_own() && !is_known() { Err(TokenError::UnknownClient) } else { Ok(()) }
 }
 
 /// True if the token will not be good again at any route.
-fn is_final(reason: Distrust) -> bool {
+fn is_final(reason: TokenError) -> bool {
     match reason {
-        Distrust::Expired | Distrust::UnknownKid | Distrust::Revoked | Distrust::UnknownClient => true,
-        Distrust::Malformed
-        | Distrust::UnknownIssuer
-        | Distrust::IssuerNotAllowed
-        | Distrust::TypeNotAllowed
-        | Distrust::AlgNotAllowed
-        | Distrust::MissingClaim
-        | Distrust::BadAudience
-        | Distrust::NotYetValid
-        | Distrust::KeysUnavailable
-        | Distrust::BadSignature => false,
+        TokenError::Expired | TokenError::UnknownKid | TokenError::Revoked | TokenError::UnknownClient => true,
+        TokenError::Malformed
+        | TokenError::UnknownIssuer
+        | TokenError::IssuerNotAllowed
+        | TokenError::TypeNotAllowed
+        | TokenError::AlgNotAllowed
+        | TokenError::MissingClaim
+        | TokenError::BadAudience
+        | TokenError::NotYetValid
+        | TokenError::KeysUnavailable
+        | TokenError::BadSignature => false,
     }
 }
 
@@ -129,7 +129,7 @@ fn legal(token: &[u8]) -> Option<&str> {
 }
 
 fn malformed() -> AuthenticateError {
-    AuthenticateError::Refused(Refused { reason: Distrust::Malformed, issuer: None, client: None })
+    AuthenticateError::Refused(RefusedToken { reason: TokenError::Malformed, issuer: None, client: None })
 }
 
 #[cfg(test)]
@@ -179,7 +179,7 @@ mod tests {
         ] {
             let refused = token(&[value]);
             assert!(
-                matches!(refused, Err(AuthenticateError::Refused(Refused { reason: Distrust::Malformed, .. }))),
+                matches!(refused, Err(AuthenticateError::Refused(RefusedToken { reason: TokenError::Malformed, .. }))),
                 "{value}"
             );
         }

@@ -13,12 +13,12 @@ use tokio::time::timeout;
 use super::answer::Content;
 use super::canonical::CanonicalRequest;
 use super::corridor::count_address;
-use super::peer::{Entrance, Peer};
+use super::peer::{ListenerMode, Peer};
 use super::rejection::Rejection;
+use super::request_log::RequestLog;
 use super::snapshot::{BuiltIn, OwnIssuer, Snapshot};
-use super::trail::Trail;
 use crate::clock;
-use crate::issuer::metadata::Document;
+use crate::issuer::metadata::CachedDocument;
 use crate::issuer::revocation::Revoked;
 
 /// Larger token requests are refused.
@@ -31,29 +31,29 @@ pub(crate) async fn answer(
     snapshot: &Snapshot,
     (oauth, built_in): (&OwnIssuer, BuiltIn),
     peer: &Peer,
-    trail: &mut Trail,
+    log: &mut RequestLog,
     request: &CanonicalRequest,
     head: &Parts,
     body: &mut Option<Incoming>,
 ) -> Result<Response<Content>, Rejection> {
     match built_in {
-        BuiltIn::Jwks => document(&request.method, head, oauth.server.jwks(), trail),
-        BuiltIn::Metadata => document(&request.method, head, oauth.server.metadata(), trail),
-        BuiltIn::Token => token(oauth, peer, trail, request, head, body).await,
-        BuiltIn::Revocation => revoke(snapshot, oauth, peer, trail, request, head, body).await,
+        BuiltIn::Jwks => document(&request.method, head, oauth.server.jwks(), log),
+        BuiltIn::Metadata => document(&request.method, head, oauth.server.metadata(), log),
+        BuiltIn::Token => token(oauth, peer, log, request, head, body).await,
+        BuiltIn::Revocation => revoke(snapshot, oauth, peer, log, request, head, body).await,
     }
 }
 
 fn document(
     method: &Method,
     head: &Parts,
-    document: Document,
-    trail: &mut Trail,
+    document: CachedDocument,
+    log: &mut RequestLog,
 ) -> Result<Response<Content>, Rejection> {
     if *method != Method::GET && *method != Method::HEAD {
         return Err(Rejection::MethodNotAllowed(HeaderValue::from_static("GET, HEAD")));
     }
-    trail.allowed();
+    log.allowed();
     let held = head.headers.get_all(IF_NONE_MATCH).iter().any(|tags| document.is_held(tags));
     let mut response = if held {
         let mut unchanged = Response::new(Content::whole(Bytes::new()));
@@ -72,21 +72,21 @@ fn document(
 async fn token(
     oauth: &OwnIssuer,
     peer: &Peer,
-    trail: &mut Trail,
+    log: &mut RequestLog,
     request: &CanonicalRequest,
     head: &Parts,
     body: &mut Option<Incoming>,
 ) -> Result<Response<Content>, Rejection> {
-    admit(oauth, peer, trail, request)?;
+    admit(oauth, peer, log, request)?;
     // A token that can't be recorded is not issued.
-    trail.reserve()?;
+    log.reserve()?;
     let body = collect(body.take()).await?;
     // A body may take its time: what is judged is judged when it is there.
     let now = clock::now();
-    let issued = oauth.server.token(&head.headers, request.query(), &body, peer.whence(), now).await?;
+    let issued = oauth.server.token(&head.headers, request.query(), &body, peer.source_address(), now).await?;
     let mut response = Response::new(Content::whole(issued.body.clone()));
-    trail.granted(issued);
-    trail.commit(response.status()).await?;
+    log.granted(issued);
+    log.commit(response.status()).await?;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
@@ -97,35 +97,35 @@ async fn revoke(
     snapshot: &Snapshot,
     oauth: &OwnIssuer,
     peer: &Peer,
-    trail: &mut Trail,
+    log: &mut RequestLog,
     request: &CanonicalRequest,
     head: &Parts,
     body: &mut Option<Incoming>,
 ) -> Result<Response<Content>, Rejection> {
-    admit(oauth, peer, trail, request)?;
+    admit(oauth, peer, log, request)?;
     // Ending trust can't wait for the log.
-    trail.reserve_if_roomy();
+    log.reserve_if_roomy();
     let body = collect(body.take()).await?;
     let with = (&snapshot.trust, &oauth.revoker);
-    match oauth.server.revoke(with, &head.headers, request.query(), &body, peer.whence(), clock::now()).await? {
-        Revoked::Token(verified) => trail.caller(&verified),
-        Revoked::Nothing { client } => trail.client(client),
+    match oauth.server.revoke(with, &head.headers, request.query(), &body, peer.source_address(), clock::now()).await? {
+        Revoked::Token(verified) => log.caller(&verified),
+        Revoked::Nothing { client } => log.client(client),
     }
-    trail.allowed();
+    log.allowed();
     let mut response = Response::new(Content::whole(""));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
 /// What takes client secrets takes them where nobody else can read them, and not too often.
-fn admit(oauth: &OwnIssuer, peer: &Peer, trail: &mut Trail, request: &CanonicalRequest) -> Result<(), Rejection> {
-    if peer.entrance == (Entrance::Plain { loopback: false }) {
+fn admit(oauth: &OwnIssuer, peer: &Peer, log: &mut RequestLog, request: &CanonicalRequest) -> Result<(), Rejection> {
+    if peer.entrance == (ListenerMode::Plain { loopback: false }) {
         return Err(Rejection::ClearText);
     }
     if request.method != Method::POST {
         return Err(Rejection::MethodNotAllowed(HeaderValue::from_static("POST")));
     }
-    count_address(&oauth.token_limits, peer, trail)
+    count_address(&oauth.token_limits, peer, log)
 }
 
 async fn collect(body: Option<Incoming>) -> Result<Bytes, Rejection> {

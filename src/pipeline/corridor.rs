@@ -5,7 +5,7 @@
 //! ```
 //!
 //! What stands left of the first bar is `server/`; the line in the audit log is written when the answer's body has ended, by the
-//! [`Trail`] that every answer carries. Each room may refuse, and a refusal is an answer like any other.
+//! [`RequestLog`] that every answer carries. Each room may refuse, and a refusal is an answer like any other.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,29 +22,29 @@ use super::authorize::{Permit, admit, allow_public, authorize};
 use super::built_in;
 use super::canonical::CanonicalRequest;
 use super::cors::{Cors, asked_method};
-use super::forward::{Passage, forward};
+use super::fixed_answer;
+use super::forward::{ForwardContext, forward};
 use super::grpc;
-use super::headers::{HeaderFault, strip_request};
-use super::limits::Limit;
-use super::own_answer;
-use super::peer::{Entrance, Knowledge, Peer};
+use super::headers::{FieldFault, strip_request};
+use super::limits::RateLimit;
+use super::peer::{AddressTrust, ListenerMode, Peer};
 use super::rejection::Rejection;
 use super::request_id::RequestId;
+use super::request_log::{MatchedRule, RequestLog};
 use super::route::Route;
-use super::routes::Found;
+use super::routes::RouteMatch;
 use super::snapshot::Snapshot;
 use super::switch::{judge, switch};
-use super::target::{OwnAnswer, Target};
-use super::trail::{Place, Trail};
+use super::target::{FixedAnswer, RouteTarget};
 use super::trailers;
 use super::upgrade::is_extended_connect;
 use super::worker::Worker;
 use crate::audit::reason::Reason;
 use crate::oauth::per::Per;
-use crate::server::guard::Exchange;
-use crate::upstream::body::Upload;
-use crate::upstream::go_ahead;
-use crate::upstream::linger::{Linger, linger};
+use crate::server::guard::ExchangeGuard;
+use crate::upstream::body::IncomingUpload;
+use crate::upstream::drain_body::{DrainLimit, drain_body};
+use crate::upstream::expect_continue;
 use crate::upstream::request_end::RequestEnd;
 use crate::upstream::service::Upstream;
 
@@ -52,15 +52,16 @@ use crate::upstream::service::Upstream;
 pub(crate) async fn walk(
     worker: Rc<Worker>,
     peer: Rc<Peer>,
-    exchange: Exchange,
+    exchange: ExchangeGuard,
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
     let snapshot = worker.snapshot();
     let trusted = &snapshot.trusted_proxies;
-    let peer = if peer.is_proxy { worker.counted(peer.speaking(request.headers(), trusted), trusted) } else { peer };
-    let mut trail = Trail::begin(&worker, Rc::clone(&snapshot), &peer);
+    let peer =
+        if peer.is_proxy { worker.counted(peer.with_forwarded(request.headers(), trusted), trusted) } else { peer };
+    let mut log = RequestLog::begin(&worker, Rc::clone(&snapshot), &peer);
     if let Some(given) = peer.is_proxy.then(|| RequestId::given(request.headers())).flatten() {
-        trail.request_id = given;
+        log.request_id = given;
     }
     let (head, body) = request.into_parts();
     let for_head = head.method == Method::HEAD;
@@ -73,111 +74,120 @@ pub(crate) async fn walk(
     let may_turn_bad = head.version == Version::HTTP_2 && !body.is_end_stream() && !is_grpc;
     let (end, watcher) = may_turn_bad.then(RequestEnd::new).unzip();
     // Over HTTP/2 the client is not told: it goes on by itself after a while.
-    let is_awaiting = holds_back && head.version == Version::HTTP_11 && go_ahead::is_awaited(&head.headers);
-    let mut upload = Upload { incoming: Some(body), watcher, is_awaiting };
-    let decided = decide(&worker, &snapshot, &peer, &mut trail, head, &mut upload).await;
-    let Upload { incoming, watcher, .. } = upload;
+    let is_awaiting = holds_back && head.version == Version::HTTP_11 && expect_continue::is_awaited(&head.headers);
+    let mut upload = IncomingUpload { incoming: Some(body), watcher, is_awaiting };
+    let decided = decide(&worker, &snapshot, &peer, &mut log, head, &mut upload).await;
+    let IncomingUpload { incoming, watcher, .. } = upload;
     match incoming.filter(|_| !holds_back) {
         Some(unread) => {
             let busy = matches!(decided, Err(Rejection::Overload | Rejection::RateLimited(_)));
-            linger(unread, if busy { Linger::Short } else { Linger::Long }, watcher);
+            drain_body(unread, if busy { DrainLimit::Short } else { DrainLimit::Long }, watcher);
         }
         None => drop(watcher),
     }
-    if matches!(&decided, Err(rejection) if rejection.is_for_want_of_room()) {
-        let _held = peer.share.as_ref().map(|share| share.hold_back());
+    if matches!(&decided, Err(rejection) if rejection.is_load_shed()) {
+        let _held = peer.share.as_ref().map(|share| share.tarpit());
         // Boxed, so that no other request has room for it.
-        Box::pin(worker.pressure().hold_back()).await;
+        Box::pin(worker.pressure().tarpit()).await;
     }
     let is_refusal = decided.is_err();
     let mut answer = decided.unwrap_or_else(|rejection| {
-        let to_grpc = is_grpc && trail.may_be_grpc();
-        rejection.answer(&mut trail, to_grpc)
+        let to_grpc = is_grpc && log.may_be_grpc();
+        rejection.answer(&mut log, to_grpc)
     });
     if for_head {
         answer = Content::withheld(answer);
     }
-    trail.dress(answer.headers_mut(), is_refusal);
-    trail.sign(answer.status().as_u16(), answer.headers_mut());
-    answer.map(|content| AnswerBody::new(content, trail, exchange, end.and_then(RequestEnd::hold)))
+    log.apply_response_rules(answer.headers_mut(), is_refusal);
+    log.sign(answer.status().as_u16(), answer.headers_mut());
+    answer.map(|content| AnswerBody::new(content, log, exchange, end.and_then(RequestEnd::hold)))
 }
 
 async fn decide(
     worker: &Rc<Worker>,
     snapshot: &Snapshot,
     peer: &Peer,
-    trail: &mut Trail,
+    log: &mut RequestLog,
     mut head: Parts,
-    upload: &mut Upload,
+    upload: &mut IncomingUpload,
 ) -> Result<Response<Content>, Rejection> {
-    take_on(worker, peer).await?;
+    check_capacity(worker, peer).await?;
     let request = CanonicalRequest::new(&head, peer.scheme(), &peer.last_authority, &snapshot.limits)?;
-    trail.request(&request);
-    if let Entrance::Redirect { origin } = &peer.entrance {
-        return redirect(origin, snapshot, trail, &request, &head);
+    log.request(&request);
+    if let ListenerMode::Redirect { origin } = &peer.entrance {
+        return redirect(origin, snapshot, log, &request, &head);
     }
     if let Some((oauth, built_in)) = snapshot.built_in(request.decoded_path()) {
-        trail.place = Place::BuiltIn(built_in);
+        log.place = MatchedRule::BuiltIn(built_in);
         let body = &mut upload.incoming;
         // Boxed, so that no other request has room for it.
-        return Box::pin(built_in::answer(snapshot, (oauth, built_in), peer, trail, &request, &head, body)).await;
+        return Box::pin(built_in::answer(snapshot, (oauth, built_in), peer, log, &request, &head, body)).await;
     }
     let asked = asked_method(&request.method, &head.headers);
-    let route = find_route(snapshot, trail, &request, &head, asked.as_ref())?;
-    trail.granted_origin = route.cors.as_ref().and_then(|cors| cors.origins.grant(&head.headers));
+    let route = find_route(snapshot, log, &request, &head, asked.as_ref())?;
+    log.granted_origin = route.cors.as_ref().and_then(|cors| cors.origins.grant(&head.headers));
     let upgrade = if route.upgrades.is_empty() { None } else { route.upgrades.asked(&head) };
-    trail.asks_to_switch = upgrade.is_some() && head.version == Version::HTTP_11;
+    log.asks_to_switch = upgrade.is_some() && head.version == Version::HTTP_11;
     // The cheapest refusal there is: it spends nothing of anyone's quota.
-    let admitted = admit(route, peer.whence().certain())?;
-    count_address(&route.limits, peer, trail)?;
+    let admitted = admit(route, peer.source_address().certain())?;
+    count_address(&route.limits, peer, log)?;
     if let (Some(asked), Some(cors)) = (asked, &route.cors) {
-        return Ok(preflight(cors, &asked, trail, &head));
+        return Ok(preflight(cors, &asked, log, &head));
     }
     let permit = match &route.access {
         Access::Public => allow_public(&admitted).ok_or(Rejection::NoRoute)?,
         Access::Protected(rule) => {
-            let caller = authenticate(worker, snapshot, rule, peer, &head.headers, trail.now).await?;
-            trail.caller(&caller);
+            let caller = authenticate(worker, snapshot, rule, peer, &head.headers, log.now).await?;
+            log.caller(&caller);
             authorize(&admitted, rule, caller, snapshot.oauth.as_ref().map(|oauth| &*oauth.server))?
         }
     };
-    count_caller(&permit, peer, trail, &head)?;
+    count_caller(&permit, peer, log, &head)?;
     let is_protected = permit.caller().is_some();
     let handshake = upgrade.map(|upgrade| judge(upgrade, &head, upload)).transpose()?;
     if is_protected {
-        trail.reserve()?;
+        log.reserve()?;
     } else {
-        trail.reserve_if_roomy();
+        log.reserve_if_roomy();
     }
     let deadline = grpc::deadline(&head)?;
     let reads_trailers = route.target.may_speak_http2() && trailers::are_asked_for(&head.headers);
     let is_relayed = strip_request(&mut head.headers)?;
-    trail.allowed();
-    let answer = match lead(&permit, peer, trail, &head) {
-        Lead::To(to) => {
-            let (request, request_id, limits) = (&request, &trail.request_id, &snapshot.limits);
-            let passage =
-                Passage { to, worker, from: peer, request, request_id, limits, deadline, reads_trailers, is_relayed };
+    log.allowed();
+    let answer = match resolve_destination(&permit, peer, log, &head) {
+        Destination::To(to) => {
+            let (request, request_id, limits) = (&request, &log.request_id, &snapshot.limits);
+            let passage = ForwardContext {
+                to,
+                worker,
+                from: peer,
+                request,
+                request_id,
+                limits,
+                deadline,
+                reads_trailers,
+                is_relayed,
+            };
             match handshake {
                 None => forward(permit, passage, head, upload).await?,
                 // Boxed, so that no other request has room for it.
                 Some(handshake) => Box::pin(switch(permit, passage, head, upload, handshake)).await?,
             }
         }
-        Lead::Own(own) => own_answer::answer(own, &request)?,
+        Destination::Own(own) => fixed_answer::answer(own, &request)?,
     };
     if is_protected {
-        trail.commit(answer.status()).await?;
+        log.commit(answer.status()).await?;
     }
     Ok(answer)
 }
 
 /// Refuses a request under overload, and delays it while the worker is slow, before any work is done for it.
-async fn take_on(worker: &Worker, peer: &Peer) -> Result<(), Rejection> {
+async fn check_capacity(worker: &Worker, peer: &Peer) -> Result<(), Rejection> {
     match peer.knowledge {
         _ if worker.is_overloaded(peer) => return Err(Rejection::Overload),
-        Knowledge::Contradicted => return Err(Rejection::Header(HeaderFault::Contradiction)),
-        Knowledge::Certain | Knowledge::Uncertain => {}
+        AddressTrust::Contradicted => return Err(Rejection::Header(FieldFault::Contradiction)),
+        AddressTrust::Certain | AddressTrust::Uncertain => {}
     }
     if worker.pressure().is_crowded() {
         // Boxed to keep the common future small.
@@ -187,27 +197,27 @@ async fn take_on(worker: &Worker, peer: &Peer) -> Result<(), Rejection> {
 }
 
 /// Where a permitted request goes.
-enum Lead<'r> {
+enum Destination<'r> {
     To(&'r Upstream),
-    Own(&'r OwnAnswer),
+    Own(&'r FixedAnswer),
 }
 
-fn lead<'r>(permit: &Permit<'r>, peer: &Peer, trail: &mut Trail, head: &Parts) -> Lead<'r> {
+fn resolve_destination<'r>(permit: &Permit<'r>, peer: &Peer, log: &mut RequestLog, head: &Parts) -> Destination<'r> {
     let split = match &permit.route().target {
-        Target::Upstream(upstream) => return Lead::To(upstream),
-        Target::Own(own) => return Lead::Own(own),
-        Target::Split(split) => split,
+        RouteTarget::Upstream(upstream) => return Destination::To(upstream),
+        RouteTarget::Own(own) => return Destination::Own(own),
+        RouteTarget::Split(split) => split,
     };
     let pinned = peer.pins.upstream_of(&permit.route().name).and_then(|number| split.side_of(number));
     let (side, upstream) = pinned.unwrap_or_else(|| split.choose(peer, &head.headers, permit.caller()));
-    trail.side = Some(side);
-    Lead::To(upstream)
+    log.side = Some(side);
+    Destination::To(upstream)
 }
 
 /// `asked` is the method that a preflight is about: its route is looked for first, which need not take OPTIONS itself.
 fn find_route<'s>(
     snapshot: &'s Snapshot,
-    trail: &mut Trail,
+    log: &mut RequestLog,
     request: &'s CanonicalRequest,
     head: &Parts,
     asked: Option<&Method>,
@@ -215,46 +225,46 @@ fn find_route<'s>(
     let find = |method| snapshot.routes.find(method, request.authority.host(), request.decoded_path());
     let mut found = find(&request.method);
     if let Some(asked) = asked
-        && let Found::Route(route, index) = find(asked)
+        && let RouteMatch::Route(route, index) = find(asked)
         && route.cors.is_some()
     {
-        found = Found::Route(route, index);
+        found = RouteMatch::Route(route, index);
     }
     if is_extended_connect(head)
-        && let Found::Route(route, index) = find(&Method::GET)
+        && let RouteMatch::Route(route, index) = find(&Method::GET)
         && route.upgrades.has_websocket()
     {
         // What is a GET over HTTP/1.1 (RFC 8441 §5). No route takes CONNECT otherwise.
-        found = Found::Route(route, index);
+        found = RouteMatch::Route(route, index);
     }
     match found {
-        Found::Route(route, index) => {
-            trail.place = Place::Route(index);
+        RouteMatch::Route(route, index) => {
+            log.place = MatchedRule::Route(index);
             Ok(route)
         }
-        Found::MethodNotAllowed(allow) => Err(Rejection::MethodNotAllowed(allow)),
-        Found::Nothing => Err(Rejection::NoRoute),
+        RouteMatch::MethodNotAllowed(allow) => Err(Rejection::MethodNotAllowed(allow)),
+        RouteMatch::Nothing => Err(Rejection::NoRoute),
     }
 }
 
 /// Says to a browser what its pages may send. It shows no credentials with the question, and gets nothing for it.
-fn preflight(cors: &Cors, asked: &Method, trail: &mut Trail, head: &Parts) -> Response<Content> {
-    let is_allowed = trail.granted_origin.is_some() && cors.allows(asked, &head.headers);
+fn preflight(cors: &Cors, asked: &Method, log: &mut RequestLog, head: &Parts) -> Response<Content> {
+    let is_allowed = log.granted_origin.is_some() && cors.allows(asked, &head.headers);
     if is_allowed {
-        trail.reserve_if_roomy();
-        trail.allowed();
+        log.reserve_if_roomy();
+        log.allowed();
     } else {
-        trail.granted_origin = None;
-        trail.ended_by(Reason::ClientNotAllowed);
+        log.granted_origin = None;
+        log.ended_by(Reason::ClientNotAllowed);
     }
     cors.preflight(is_allowed)
 }
 
 /// Address limits come before any signature is looked at, so that a flood of bad tokens is cheap.
-pub(super) fn count_address(limits: &[Arc<Limit>], peer: &Peer, trail: &mut Trail) -> Result<(), Rejection> {
+pub(super) fn count_address(limits: &[Arc<RateLimit>], peer: &Peer, log: &mut RequestLog) -> Result<(), Rejection> {
     for (index, limit) in limits.iter().enumerate().filter(|(_, limit)| limit.is_by_address()) {
         let count = limit.count(Per::by_address(peer.address));
-        trail.counted(index, count);
+        log.counted(index, count);
         if !count.allowed {
             return Err(Rejection::RateLimited(count));
         }
@@ -262,11 +272,11 @@ pub(super) fn count_address(limits: &[Arc<Limit>], peer: &Peer, trail: &mut Trai
     Ok(())
 }
 
-fn count_caller(permit: &Permit<'_>, peer: &Peer, trail: &mut Trail, head: &Parts) -> Result<(), Rejection> {
+fn count_caller(permit: &Permit<'_>, peer: &Peer, log: &mut RequestLog, head: &Parts) -> Result<(), Rejection> {
     let limits = &permit.route().limits;
     for (index, limit) in limits.iter().enumerate().filter(|(_, limit)| !limit.is_by_address()) {
         let count = limit.count(limit.per.key(peer.address, &head.headers, permit.caller()));
-        trail.counted(index, count);
+        log.counted(index, count);
         if !count.allowed {
             return Err(Rejection::RateLimited(count));
         }
@@ -278,17 +288,17 @@ fn count_caller(permit: &Permit<'_>, peer: &Peer, trail: &mut Trail, head: &Part
 fn redirect(
     origin: &str,
     snapshot: &Snapshot,
-    trail: &mut Trail,
+    log: &mut RequestLog,
     request: &CanonicalRequest,
     head: &Parts,
 ) -> Result<Response<Content>, Rejection> {
-    trail.place = Place::Redirect;
+    log.place = MatchedRule::Redirect;
     if head.headers.contains_key(AUTHORIZATION) || snapshot.built_in(request.decoded_path()).is_some() {
         return Err(Rejection::ClearText);
     }
     let location = format!("{origin}{}", request.target());
     let location = HeaderValue::try_from(location).map_err(|_| Rejection::NoRoute)?;
-    trail.allowed();
+    log.allowed();
     let mut response = Response::new(Content::whole(""));
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     response.headers_mut().insert(LOCATION, location);

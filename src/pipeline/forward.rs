@@ -27,18 +27,18 @@ use super::request_id::RequestId;
 use super::trailers;
 use super::worker::Worker;
 use crate::oauth::caller::Digest;
+use crate::server::connection_limiter::network;
 use crate::server::limits::Limits;
-use crate::server::places::network;
-use crate::upstream::balance::Balance;
-use crate::upstream::body::{RequestBody, Upload, has_payload};
+use crate::upstream::body::{IncomingUpload, RequestBody, has_payload};
+use crate::upstream::body_timeouts::BodyTimeouts;
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::fault::UpstreamFault;
-use crate::upstream::patience::Patience;
-use crate::upstream::pinned::{Bond, Tie};
+use crate::upstream::pinned::{ConnectionBinding, PinScope};
+use crate::upstream::server_set::Balance;
 use crate::upstream::service::Upstream;
 
 /// What goes with a request, besides the request itself.
-pub(crate) struct Passage<'p> {
+pub(crate) struct ForwardContext<'p> {
     pub(crate) to: &'p Upstream,
     pub(crate) worker: &'p Rc<Worker>,
     pub(crate) from: &'p Peer,
@@ -56,9 +56,9 @@ pub(crate) struct Passage<'p> {
 /// `head.headers` has been stripped of what stays behind.
 pub(crate) async fn forward(
     permit: Permit<'_>,
-    passage: Passage<'_>,
+    passage: ForwardContext<'_>,
     head: Parts,
-    upload: &mut Upload,
+    upload: &mut IncomingUpload,
 ) -> Result<Response<Content>, Rejection> {
     let route = permit.route();
     let least = upload.incoming.as_ref().map_or(0, |body| body.size_hint().lower());
@@ -71,7 +71,7 @@ pub(crate) async fn forward(
     let by_http2 = passage.to.speaks_http2();
     // Messages of a call may come as rarely as there is something to say.
     let min_rate = passage.limits.min_body_rate.filter(|_| !(by_http2 && grpc::is_call(&head)));
-    let patience = Patience { idle: body_idle, min_rate };
+    let patience = BodyTimeouts { idle: body_idle, min_rate };
     let (mut body, progress) = RequestBody::new(upload, route.body_bytes, patience, trailers::strip_request);
     // What an HTTP/2 upstream says on the way is not heard.
     let go_ahead = (upload.is_awaiting && !by_http2).then(|| body.wait());
@@ -88,7 +88,7 @@ pub(crate) async fn forward(
         // Said here, because for GET and HEAD hyper takes a body of unknown length for none.
         outgoing.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    introduce(outgoing.headers_mut(), &permit, &passage, head.version);
+    set_forwarding_headers(outgoing.headers_mut(), &permit, &passage, head.version);
     let bond = bond(&permit, &passage, outgoing.headers(), head.version);
     if let Some(mirror) = &route.mirror {
         mirror.copy(passage.worker, &mut outgoing, &bond);
@@ -127,7 +127,7 @@ pub(crate) async fn forward(
 }
 
 /// What the upstream is balanced by, where it is by the request; `None` where the request has nothing of that.
-pub(super) fn hash_key(passage: &Passage<'_>, headers: &HeaderMap, permit: &Permit<'_>) -> Option<Digest> {
+pub(super) fn hash_key(passage: &ForwardContext<'_>, headers: &HeaderMap, permit: &Permit<'_>) -> Option<Digest> {
     let Balance::Hash(per) = &passage.to.settings.balance else {
         return None;
     };
@@ -135,16 +135,26 @@ pub(super) fn hash_key(passage: &Passage<'_>, headers: &HeaderMap, permit: &Perm
 }
 
 /// How a request is tied to the connection that it came by. On a protected route that connection may be of several callers.
-fn bond<'p>(permit: &Permit<'p>, passage: &Passage<'p>, headers: &HeaderMap, version: Version) -> Bond<'p> {
+fn bond<'p>(
+    permit: &Permit<'p>,
+    passage: &ForwardContext<'p>,
+    headers: &HeaderMap,
+    version: Version,
+) -> ConnectionBinding<'p> {
     let (route, from) = (permit.route(), passage.from);
     let is_public = permit.caller().is_none();
-    let tie = Tie { pins: &from.pins, route: &route.name, address: network(from.address) };
-    let may_stay = is_public && version == Version::HTTP_11 && from.speaks_for_itself() && !passage.is_relayed;
-    Bond::new((is_public || route.forward_token).then_some(headers), may_stay.then_some(tie))
+    let tie = PinScope { pins: &from.pins, route: &route.name, address: network(from.address) };
+    let may_stay = is_public && version == Version::HTTP_11 && from.is_direct_client() && !passage.is_relayed;
+    ConnectionBinding::new((is_public || route.forward_token).then_some(headers), may_stay.then_some(tie))
 }
 
 /// Says to the upstream who is calling and by which way, after whatever others have said was removed.
-pub(super) fn introduce(headers: &mut HeaderMap, permit: &Permit<'_>, passage: &Passage<'_>, version: Version) {
+pub(super) fn set_forwarding_headers(
+    headers: &mut HeaderMap,
+    permit: &Permit<'_>,
+    passage: &ForwardContext<'_>,
+    version: Version,
+) {
     let (route, from, authority) = (permit.route(), passage.from, &passage.request.authority);
     // The connection to the upstream frames the body anew.
     headers.remove(CONTENT_LENGTH);
@@ -152,7 +162,7 @@ pub(super) fn introduce(headers: &mut HeaderMap, permit: &Permit<'_>, passage: &
         headers.remove(AUTHORIZATION);
     }
     route.request_headers.apply(headers);
-    headers.reserve(OURS);
+    headers.reserve(MAX_ADDED);
     headers.insert(X_FORWARDED_FOR, from.forwarded_for.clone());
     headers.insert(X_FORWARDED_PROTO, from.proto());
     headers.insert(X_FORWARDED_HOST, authority.header.clone());
@@ -170,8 +180,8 @@ pub(super) fn introduce(headers: &mut HeaderMap, permit: &Permit<'_>, passage: &
     }
 }
 
-/// How many fields [`introduce`] adds at most, and `Host`.
-const OURS: usize = 11;
+/// How many fields [`set_forwarding_headers`] adds at most, and `Host`.
+const MAX_ADDED: usize = 11;
 
 /// RFC 9110 §7.6.3.
 fn via(version: Version) -> HeaderValue {

@@ -17,7 +17,7 @@ use crate::network::Networks;
 
 /// What the headers say, as far as it is believed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Chain {
+pub(crate) struct ForwardedChain {
     /// The client, then every proxy but the peer itself. Empty where the peer speaks for nobody else.
     pub(crate) hops: Vec<IpAddr>,
     /// False where the way back ended at something that is no address.
@@ -32,12 +32,12 @@ pub(crate) struct Contradiction;
 const MAX_HOPS: usize = 16;
 
 /// What a trusted peer says of where a request comes from.
-pub(crate) fn chain(headers: &HeaderMap, trusted: &Networks) -> Result<Chain, Contradiction> {
-    let says_something = |chain: &Chain| !chain.hops.is_empty() || !chain.is_certain;
+pub(crate) fn chain(headers: &HeaderMap, trusted: &Networks) -> Result<ForwardedChain, Contradiction> {
+    let says_something = |chain: &ForwardedChain| !chain.hops.is_empty() || !chain.is_certain;
     let plain = Some(back(x_forwarded_for(headers), trusted)).filter(says_something);
     let standard = Some(back(forwarded(headers), trusted)).filter(says_something);
     match (plain, standard) {
-        (None, None) => Ok(Chain { hops: Vec::new(), is_certain: true }),
+        (None, None) => Ok(ForwardedChain { hops: Vec::new(), is_certain: true }),
         (Some(chain), None) | (None, Some(chain)) => Ok(chain),
         (Some(plain), Some(standard)) => {
             let agree = plain.hops.first() == standard.hops.first() && plain.is_certain == standard.is_certain;
@@ -47,8 +47,8 @@ pub(crate) fn chain(headers: &HeaderMap, trusted: &Networks) -> Result<Chain, Co
 }
 
 /// Goes back over the hops, the nearest first; `None` is one that can't be read.
-fn back(hops: impl Iterator<Item = Option<IpAddr>>, trusted: &Networks) -> Chain {
-    let mut chain = Chain { hops: Vec::new(), is_certain: true };
+fn back(hops: impl Iterator<Item = Option<IpAddr>>, trusted: &Networks) -> ForwardedChain {
+    let mut chain = ForwardedChain { hops: Vec::new(), is_certain: true };
     for hop in hops {
         match hop {
             Some(address) if chain.hops.len() < MAX_HOPS => {
@@ -154,7 +154,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// 10.0.0.0/8 and 2001:db8:1::/48 are trusted.
-    fn said(fields: &[(HeaderName, &[u8])]) -> Result<Chain, Contradiction> {
+    fn said(fields: &[(HeaderName, &[u8])]) -> Result<ForwardedChain, Contradiction> {
         let trusted = ["10.0.0.0/8", "2001:db8:1::/48"].iter().map(|text| Network::parse(text).unwrap()).collect();
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
@@ -163,7 +163,7 @@ mod tests {
         chain(&headers, &trusted)
     }
 
-    fn believed(chain: &Chain) -> String {
+    fn believed(chain: &ForwardedChain) -> String {
         let hops: Vec<String> = chain.hops.iter().map(IpAddr::to_string).collect();
         format!("{}{}", hops.join(" "), if chain.is_certain { "" } else { " ?" })
     }
@@ -298,7 +298,7 @@ mod tests {
         fn nothing_that_a_client_writes_passes_for_what_a_proxy_adds(
             forged in "[ -~]{0,60}|(for=)?[0-9\"\\\\,;=. ]{0,30}", same_line in any::<bool>(),
         ) {
-            let honest = |chain: Chain| chain.hops.first() == Some(&"203.0.113.9".parse().unwrap());
+            let honest = |chain: ForwardedChain| chain.hops.first() == Some(&"203.0.113.9".parse().unwrap());
             for (name, added) in [(X_FORWARDED_FOR, "203.0.113.9, 10.0.0.7"), (FORWARDED, "for=203.0.113.9;host=\"a\", for=\"[2001:db8:1::7]\"")] {
                 let joined = format!("{forged}, {added}");
                 let lines: Vec<(HeaderName, &[u8])> = if same_line { vec![(name.clone(), joined.as_bytes())] }

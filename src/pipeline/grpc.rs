@@ -12,7 +12,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::time::Instant;
 
 use super::answer::Content;
-use super::headers::HeaderFault;
+use super::headers::FieldFault;
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -53,19 +53,19 @@ fn is_grpc(content_type: &[u8]) -> bool {
 }
 
 /// Until when the caller waits for the whole of a call; `None` for what is no call, or has no end.
-pub(super) fn deadline(head: &Parts) -> Result<Option<Instant>, HeaderFault> {
+pub(super) fn deadline(head: &Parts) -> Result<Option<Instant>, FieldFault> {
     if !is_call(head) {
         return Ok(None);
     }
     Ok(timeout(&head.headers)?.and_then(|timeout| Instant::now().checked_add(timeout)))
 }
 
-fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, HeaderFault> {
+fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, FieldFault> {
     let mut values = headers.get_all(GRPC_TIMEOUT).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(value), None) => duration(value.as_bytes()).map(Some).ok_or(HeaderFault::GrpcTimeout),
-        (Some(_), Some(_)) => Err(HeaderFault::GrpcTimeout),
+        (Some(value), None) => duration(value.as_bytes()).map(Some).ok_or(FieldFault::GrpcTimeout),
+        (Some(_), Some(_)) => Err(FieldFault::GrpcTimeout),
     }
 }
 
@@ -150,7 +150,7 @@ mod tests {
         }
     }
 
-    fn of(values: &[&str]) -> Result<Option<Duration>, HeaderFault> {
+    fn of(values: &[&str]) -> Result<Option<Duration>, FieldFault> {
         timeout(&values.iter().map(|value| (GRPC_TIMEOUT, value.parse().unwrap())).collect())
     }
 
@@ -169,9 +169,9 @@ mod tests {
         }
         assert_eq!(of(&[]), Ok(None));
         for bad in ["", "S", "1", "1s", "-1S", "1.5S", " 1S", "123456789S", "1SS", "+1S"] {
-            assert_eq!(of(&[bad]), Err(HeaderFault::GrpcTimeout), "{bad}");
+            assert_eq!(of(&[bad]), Err(FieldFault::GrpcTimeout), "{bad}");
         }
-        assert_eq!(of(&["1S", "1S"]), Err(HeaderFault::GrpcTimeout));
+        assert_eq!(of(&["1S", "1S"]), Err(FieldFault::GrpcTimeout));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::upgrade::UpgradeFault;
 
 /// Why the header can't be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum HeaderFault {
+pub(crate) enum FieldFault {
     #[error("a header name could be taken for a protected one")]
     LookAlike,
     #[error("the Connection header lists a protected name")]
@@ -31,7 +31,7 @@ const MAX_VALUE_BYTES: usize = 16 * 1024;
 
 /// What becomes of a request header field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum FieldTreatment {
     Pass,
     /// Hop-by-hop, or another's word for what only we can say.
     Drop,
@@ -52,20 +52,20 @@ pub(crate) const X_MIRRORED: HeaderName = HeaderName::from_static("x-mirrored");
 
 /// Takes out of a request's header what stays behind. Quick where there is nothing to do. True where the request says that a
 /// proxy has passed it on.
-pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<bool, HeaderFault> {
+pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<bool, FieldFault> {
     let mut dropped: Vec<HeaderName> = Vec::new();
     let (mut has_connection, mut cookies) = (false, 0);
     for (name, value) in headers.iter() {
         let text = name.as_str();
         if text.len() > MAX_NAME_BYTES || value.len() > MAX_VALUE_BYTES {
-            return Err(HeaderFault::TooLarge);
+            return Err(FieldFault::TooLarge);
         }
         if is_look_alike(text) {
-            return Err(HeaderFault::LookAlike);
+            return Err(FieldFault::LookAlike);
         }
         has_connection |= *name == CONNECTION;
         cookies += usize::from(*name == COOKIE);
-        if fate(text) == Fate::Drop {
+        if fate(text) == FieldTreatment::Drop {
             dropped.push(name.clone());
         }
     }
@@ -125,7 +125,7 @@ pub(super) fn is_for_us_alone(name: &str) -> bool {
 
 /// True for names that the configuration can't set or remove.
 pub(crate) fn is_protected(name: &HeaderName) -> bool {
-    fate(name.as_str()) != Fate::Pass || is_look_alike(name.as_str())
+    fate(name.as_str()) != FieldTreatment::Pass || is_look_alike(name.as_str())
 }
 
 /// True for a name that a service may read as a protected one: CGI and its like keep letters and digits only.
@@ -135,14 +135,14 @@ fn is_look_alike(name: &str) -> bool {
     if name.bytes().fold(true, |so_far, byte| so_far & kept(byte)) {
         return false;
     }
-    fate(&name.replace(|c: char| !(c.is_ascii_alphanumeric() || c == '-'), "-")) != Fate::Pass
+    fate(&name.replace(|c: char| !(c.is_ascii_alphanumeric() || c == '-'), "-")) != FieldTreatment::Pass
 }
 
-fn fate(name: &str) -> Fate {
+fn fate(name: &str) -> FieldTreatment {
     match name {
-        "host" | "authorization" | "content-length" => Fate::Guarded,
+        "host" | "authorization" | "content-length" => FieldTreatment::Guarded,
         // The body's framing is made anew for the upstream.
-        "transfer-encoding" | "expect" => Fate::Drop,
+        "transfer-encoding" | "expect" => FieldTreatment::Drop,
         "connection"
         | "keep-alive"
         | "proxy-connection"
@@ -151,7 +151,7 @@ fn fate(name: &str) -> Fate {
         | "te"
         | "trailer"
         | "upgrade"
-        | "http2-settings" => Fate::Drop,
+        | "http2-settings" => FieldTreatment::Drop,
         "forwarded"
         | "via"
         | "x-real-ip"
@@ -172,9 +172,9 @@ fn fate(name: &str) -> Fate {
         | "proxy"
         | "x-http-method-override"
         | "x-http-method"
-        | "x-method-override" => Fate::Drop,
-        _ if is_in_protected_group(name) => Fate::Drop,
-        _ => Fate::Pass,
+        | "x-method-override" => FieldTreatment::Drop,
+        _ if is_in_protected_group(name) => FieldTreatment::Drop,
+        _ => FieldTreatment::Pass,
     }
 }
 
@@ -207,15 +207,15 @@ fn is_in_protected_group(name: &str) -> bool {
 }
 
 /// The names that the sender declares hop-by-hop (RFC 9110 §7.6.1).
-fn listed_in_connection(headers: &HeaderMap) -> Result<Vec<HeaderName>, HeaderFault> {
+fn listed_in_connection(headers: &HeaderMap) -> Result<Vec<HeaderName>, FieldFault> {
     let values = headers.get_all(CONNECTION).iter();
     let listed = values.flat_map(|value| value.to_str().unwrap_or("?").split(',')).map(str::trim);
     let names = listed.filter(|name| !name.is_empty()).map(|name| {
-        let name: HeaderName = name.parse().map_err(|_| HeaderFault::Connection)?;
+        let name: HeaderName = name.parse().map_err(|_| FieldFault::Connection)?;
         match name.as_str() {
             // Said by honest clients of themselves.
             "close" | "keep-alive" | "upgrade" | "te" | "http2-settings" | "proxy-connection" => Ok(name),
-            _ if is_protected(&name) => Err(HeaderFault::Connection),
+            _ if is_protected(&name) => Err(FieldFault::Connection),
             _ => Ok(name),
         }
     });
@@ -242,7 +242,7 @@ mod tests {
             .collect()
     }
 
-    fn stripped(fields: &[(&str, &str)]) -> Result<Vec<String>, HeaderFault> {
+    fn stripped(fields: &[(&str, &str)]) -> Result<Vec<String>, FieldFault> {
         let mut headers = map(fields);
         strip_request(&mut headers)?;
         Ok(headers.keys().map(|name| name.as_str().to_owned()).collect())
@@ -286,7 +286,7 @@ mod tests {
             "client-cert_chain",
             "ssl_client_s_dn",
         ] {
-            assert_eq!(stripped(&[(name, "x")]), Err(HeaderFault::LookAlike), "{name}");
+            assert_eq!(stripped(&[(name, "x")]), Err(FieldFault::LookAlike), "{name}");
         }
         assert_eq!(stripped(&[("api_key", "x")]), Ok(vec!["api_key".to_owned()]));
     }
@@ -294,8 +294,8 @@ mod tests {
     #[test]
     fn one_field_is_not_half_the_header() {
         assert!(stripped(&[(&"a".repeat(MAX_NAME_BYTES), "x"), ("x", &"a".repeat(MAX_VALUE_BYTES))]).is_ok());
-        assert_eq!(stripped(&[(&"a".repeat(MAX_NAME_BYTES + 1), "x")]), Err(HeaderFault::TooLarge));
-        assert_eq!(stripped(&[("x", &"a".repeat(MAX_VALUE_BYTES + 1))]), Err(HeaderFault::TooLarge));
+        assert_eq!(stripped(&[(&"a".repeat(MAX_NAME_BYTES + 1), "x")]), Err(FieldFault::TooLarge));
+        assert_eq!(stripped(&[("x", &"a".repeat(MAX_VALUE_BYTES + 1))]), Err(FieldFault::TooLarge));
     }
 
     #[test]
@@ -321,7 +321,7 @@ mod tests {
             "close, x_auth_scope",
             "a b",
         ] {
-            assert_eq!(stripped(&[("connection", listed)]), Err(HeaderFault::Connection), "{listed}");
+            assert_eq!(stripped(&[("connection", listed)]), Err(FieldFault::Connection), "{listed}");
         }
     }
 
@@ -362,7 +362,7 @@ mod tests {
             }).collect();
             match stripped(&[(&disguised, "forged")]) {
                 Ok(left) => prop_assert!(left.is_empty(), "{} passed", disguised),
-                Err(fault) => prop_assert_eq!(fault, HeaderFault::LookAlike),
+                Err(fault) => prop_assert_eq!(fault, FieldFault::LookAlike),
             }
         }
     }

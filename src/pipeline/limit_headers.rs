@@ -5,13 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::limits::{Count, Limit, seconds};
+use super::limits::{LimitCount, RateLimit, seconds};
 
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Adds quota and window of every limit, and what is left of those that were counted.
-pub(crate) fn announce(limits: &[Arc<Limit>], counts: &[Option<Count>], headers: &mut HeaderMap) {
+pub(crate) fn announce(limits: &[Arc<RateLimit>], counts: &[Option<LimitCount>], headers: &mut HeaderMap) {
     if limits.is_empty() {
         return;
     }
@@ -27,7 +27,7 @@ pub(crate) fn announce(limits: &[Arc<Limit>], counts: &[Option<Count>], headers:
     }
 }
 
-fn policy(limits: &[Arc<Limit>]) -> HeaderValue {
+fn policy(limits: &[Arc<RateLimit>]) -> HeaderValue {
     let mut list = List::default();
     for limit in limits {
         list.item(&limit.name, [(";q=", limit.rate.burst.get().into()), (";w=", limit.window)]);

@@ -19,16 +19,16 @@ use http::HeaderMap;
 use crate::clock;
 use crate::oauth::caller::Digest;
 use crate::oauth::per::Per;
-use crate::server::places::network;
+use crate::server::connection_limiter::network;
 use crate::trust::scope_claim::claim_at;
 use crate::trust::verify::Verified;
 
 /// One `rate_limits` entry at work.
 #[derive(Debug)]
-pub(crate) struct Limit {
+pub(crate) struct RateLimit {
     /// Names the limit in answers; unique on its route.
     pub(crate) name: String,
-    pub(crate) rate: Rate,
+    pub(crate) rate: LimitRate,
     pub(crate) per: Per,
     /// Seconds in which an empty bucket fills, at least one.
     pub(crate) window: u64,
@@ -39,7 +39,7 @@ pub(crate) struct Limit {
 
 /// How much: `amount` per `period`, up to `burst` at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rate {
+pub(crate) struct LimitRate {
     pub(crate) amount: NonZeroU32,
     pub(crate) period: Duration,
     /// The bucket's whole size.
@@ -48,7 +48,7 @@ pub(crate) struct Rate {
 
 /// What a limit said to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Count {
+pub(crate) struct LimitCount {
     pub(crate) allowed: bool,
     /// What is left in the bucket.
     pub(crate) remaining: u32,
@@ -60,12 +60,12 @@ const MAX_KEYS: usize = 100_000;
 /// What is counted where the thing to count by is absent.
 pub(super) const ABSENT: Digest = Digest(0);
 
-impl Limit {
-    pub(crate) fn new(name: String, rate: Rate, per: Per) -> Self {
+impl RateLimit {
+    pub(crate) fn new(name: String, rate: LimitRate, per: Per) -> Self {
         Self::with(name, rate, per, LimitClock::System(clock::instant()), MAX_KEYS)
     }
 
-    fn with(name: String, rate: Rate, per: Per, clock: LimitClock, keys: usize) -> Self {
+    fn with(name: String, rate: LimitRate, per: Per, clock: LimitClock, keys: usize) -> Self {
         let interval = (rate.period / rate.amount.get()).max(Duration::from_nanos(1));
         // A period that is not zero always makes a quota.
         let quota = Quota::with_period(interval).unwrap_or(Quota::per_second(rate.amount)).allow_burst(rate.burst);
@@ -78,14 +78,14 @@ impl Limit {
         self.per == Per::Address
     }
 
-    pub(crate) fn count(&self, key: Digest) -> Count {
+    pub(crate) fn count(&self, key: Digest) -> LimitCount {
         match self.limiter.check_key(&key.0) {
             Ok(left) => {
                 let remaining = left.remaining_burst_capacity();
-                Count { allowed: true, remaining, wait: self.interval * (self.rate.burst.get() - remaining) }
+                LimitCount { allowed: true, remaining, wait: self.interval * (self.rate.burst.get() - remaining) }
             }
             Err(not_until) => {
-                Count { allowed: false, remaining: 0, wait: not_until.wait_time_from(self.limiter.clock().now()) }
+                LimitCount { allowed: false, remaining: 0, wait: not_until.wait_time_from(self.limiter.clock().now()) }
             }
         }
     }
@@ -138,7 +138,7 @@ pub(crate) fn seconds(duration: Duration) -> u64 {
 /// Keys up to a cap, and one bucket for the rest.
 #[derive(Debug)]
 struct BoundedStore {
-    states: DashMapStateStore<u128, BuildHasherDefault<AsItIs>>,
+    states: DashMapStateStore<u128, BuildHasherDefault<PassthroughHasher>>,
     cap: usize,
     overflow: InMemoryState,
 }
@@ -190,9 +190,9 @@ impl ShrinkableKeyedStateStore<u128> for BoundedStore {
 
 /// Keys are digests already; addresses are spread by a multiplication.
 #[derive(Default)]
-struct AsItIs(u64);
+struct PassthroughHasher(u64);
 
-impl Hasher for AsItIs {
+impl Hasher for PassthroughHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -233,14 +233,14 @@ impl Clock for LimitClock {
 mod tests {
     use super::*;
 
-    fn limit(amount: u32, period: u64, burst: u32, keys: usize) -> (Limit, FakeRelativeClock) {
+    fn limit(amount: u32, period: u64, burst: u32, keys: usize) -> (RateLimit, FakeRelativeClock) {
         let clock = FakeRelativeClock::default();
         let number = |n| NonZeroU32::new(n).unwrap();
-        let rate = Rate { amount: number(amount), period: Duration::from_secs(period), burst: number(burst) };
-        (Limit::with("l".to_owned(), rate, Per::Client, LimitClock::Fake(clock.clone()), keys), clock)
+        let rate = LimitRate { amount: number(amount), period: Duration::from_secs(period), burst: number(burst) };
+        (RateLimit::with("l".to_owned(), rate, Per::Client, LimitClock::Fake(clock.clone()), keys), clock)
     }
 
-    fn allowed(limit: &Limit, key: u128, times: usize) -> usize {
+    fn allowed(limit: &RateLimit, key: u128, times: usize) -> usize {
         (0..times).filter(|_| limit.count(Digest(key)).allowed).count()
     }
 
@@ -279,9 +279,9 @@ mod tests {
     fn what_is_left_and_when_to_come_back_are_told() {
         let (limit, _clock) = limit(10, 1, 2, 100);
         let seconds = Duration::from_secs_f64;
-        assert_eq!(limit.count(Digest(1)), Count { allowed: true, remaining: 1, wait: seconds(0.1) });
-        assert_eq!(limit.count(Digest(1)), Count { allowed: true, remaining: 0, wait: seconds(0.2) });
-        assert_eq!(limit.count(Digest(1)), Count { allowed: false, remaining: 0, wait: seconds(0.1) });
+        assert_eq!(limit.count(Digest(1)), LimitCount { allowed: true, remaining: 1, wait: seconds(0.1) });
+        assert_eq!(limit.count(Digest(1)), LimitCount { allowed: true, remaining: 0, wait: seconds(0.2) });
+        assert_eq!(limit.count(Digest(1)), LimitCount { allowed: false, remaining: 0, wait: seconds(0.1) });
     }
 
     #[test]

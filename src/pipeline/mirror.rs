@@ -17,11 +17,11 @@ use hyper::body::Body as _;
 use tokio::time::timeout;
 
 use super::headers::X_MIRRORED;
-use super::lot;
+use super::sampling;
 use super::worker::Worker;
 use crate::upstream::body::RequestBody;
 use crate::upstream::exchange::Deadlines;
-use crate::upstream::pinned::Bond;
+use crate::upstream::pinned::ConnectionBinding;
 use crate::upstream::pool::Pools;
 use crate::upstream::service::Upstream;
 
@@ -39,15 +39,15 @@ pub(crate) struct Mirror {
 #[derive(Debug, Default)]
 pub(crate) struct Mirrors {
     under_way: Cell<usize>,
-    outcomes: RefCell<HashMap<String, [u64; Outcome::ALL.len()]>>,
+    outcomes: RefCell<HashMap<String, [u64; MirrorOutcome::ALL.len()]>>,
 }
 
 /// A copy that is under way, or whose body is being gathered.
-struct Place(Rc<Mirrors>);
+struct MirrorSlot(Rc<Mirrors>);
 
 /// What became of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+enum MirrorOutcome {
     Answered,
     Failed,
     /// Too many were under way.
@@ -65,17 +65,17 @@ const MAX_ANSWER: usize = 1024 * 1024;
 
 impl Mirror {
     /// Has a copy sent, by lot. The request is as its own upstream gets it, with this bond.
-    pub(crate) fn copy(&self, worker: &Worker, request: &mut Request<RequestBody>, bond: &Bond<'_>) {
-        if lot::draw(100) >= self.percent.into() {
+    pub(crate) fn copy(&self, worker: &Worker, request: &mut Request<RequestBody>, bond: &ConnectionBinding<'_>) {
+        if sampling::draw(100) >= self.percent.into() {
             return;
         }
         let mirrors = Rc::clone(worker.mirrors());
         let length = request.body().size_hint().exact().filter(|length| *length <= MAX_BODY);
         let Some(length) = length.filter(|_| !request.headers().contains_key(UPGRADE) && !bond.is_exclusive()) else {
-            return mirrors.count(&self.upstream.name, Outcome::Unsuitable);
+            return mirrors.count(&self.upstream.name, MirrorOutcome::Unsuitable);
         };
-        let Some(place) = Place::take(&mirrors) else {
-            return mirrors.count(&self.upstream.name, Outcome::NoRoom);
+        let Some(place) = MirrorSlot::take(&mirrors) else {
+            return mirrors.count(&self.upstream.name, MirrorOutcome::NoRoom);
         };
         let mut copy = Request::new(());
         copy.method_mut().clone_from(request.method());
@@ -94,7 +94,7 @@ impl Mirror {
 
 impl Mirrors {
     /// Counts what became of a copy.
-    fn count(&self, upstream: &str, outcome: Outcome) {
+    fn count(&self, upstream: &str, outcome: MirrorOutcome) {
         let mut outcomes = self.outcomes.borrow_mut();
         match outcomes.get_mut(upstream) {
             Some(counts) => counts[outcome as usize] += 1,
@@ -106,13 +106,13 @@ impl Mirrors {
     pub(crate) fn counts(&self) -> Vec<(String, &'static str, u64)> {
         let outcomes = self.outcomes.borrow();
         let counted = outcomes.iter().flat_map(|(upstream, counts)| {
-            Outcome::ALL.iter().zip(counts).map(|(outcome, count)| (upstream.clone(), outcome.as_str(), *count))
+            MirrorOutcome::ALL.iter().zip(counts).map(|(outcome, count)| (upstream.clone(), outcome.as_str(), *count))
         });
         counted.collect()
     }
 }
 
-impl Place {
+impl MirrorSlot {
     fn take(mirrors: &Rc<Mirrors>) -> Option<Self> {
         let taken = mirrors.under_way.get();
         if taken >= MAX_UNDER_WAY {
@@ -125,13 +125,13 @@ impl Place {
     fn send(self, pools: Rc<Pools>, upstream: Arc<Upstream>, patience: Duration, request: Request<Bytes>) {
         tokio::task::spawn_local(async move {
             let answered = timeout(patience, exchange(&pools, &upstream, patience, request)).await;
-            let outcome = if answered.unwrap_or_default() { Outcome::Answered } else { Outcome::Failed };
+            let outcome = if answered.unwrap_or_default() { MirrorOutcome::Answered } else { MirrorOutcome::Failed };
             self.0.count(&upstream.name, outcome);
         });
     }
 }
 
-impl Drop for Place {
+impl Drop for MirrorSlot {
     fn drop(&mut self) {
         self.0.under_way.set(self.0.under_way.get() - 1);
     }
@@ -142,7 +142,7 @@ async fn exchange(pools: &Pools, upstream: &Upstream, patience: Duration, reques
     let (head, body) = request.into_parts();
     let (body, progress) = RequestBody::whole(body);
     let deadlines = Deadlines { response: patience, body_idle: Some(patience) };
-    let bond = Bond::new(Some(&head.headers), None);
+    let bond = ConnectionBinding::new(Some(&head.headers), None);
     let Ok(answer) = pools.send(upstream, Request::from_parts(head, body), progress, deadlines, None, bond).await
     else {
         return false;
@@ -157,7 +157,7 @@ async fn exchange(pools: &Pools, upstream: &Upstream, patience: Duration, reques
     true
 }
 
-impl Outcome {
+impl MirrorOutcome {
     const ALL: [Self; 4] = [Self::Answered, Self::Failed, Self::NoRoom, Self::Unsuitable];
 
     const fn as_str(self) -> &'static str {

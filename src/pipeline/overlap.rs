@@ -11,11 +11,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::case_fold::fold;
+use super::laxity::{Laxity, laxity};
 use super::pattern::{HostPattern, PathPattern, Segment};
 use super::route::Route;
 use super::routes::RouteTable;
-use super::strictness::{Laxity, laxity};
-use crate::upstream::service::Place;
+use crate::upstream::service::ServerAddress;
 
 /// Two routes, by their places in the list, of which one at least is laxer.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,36 +51,36 @@ const COST_OF_PAIR: usize = 20;
 const OTHER: &str = "\u{fffd}";
 
 /// The routes that reach each server, mirrors included, with the pattern of the paths that it gets.
-fn by_server(table: &RouteTable) -> BTreeMap<String, Vec<Member>> {
-    let mut groups: BTreeMap<String, Vec<Member>> = BTreeMap::new();
+fn by_server(table: &RouteTable) -> BTreeMap<String, Vec<OverlapMember>> {
+    let mut groups: BTreeMap<String, Vec<OverlapMember>> = BTreeMap::new();
     for (index, route) in table.routes().iter().enumerate() {
         let mirror = route.mirror.as_ref().map(|mirror| &mirror.upstream);
         let upstreams = route.target.upstreams().chain(mirror);
         let servers: HashSet<String> =
             upstreams.flat_map(|upstream| &upstream.servers).map(|server| name_of(&server.place)).collect();
         for server in servers {
-            groups.entry(server).or_default().extend(Member::of(index, route));
+            groups.entry(server).or_default().extend(OverlapMember::of(index, route));
         }
     }
     groups
 }
 
 /// Loopback has many names.
-fn name_of(place: &Place) -> String {
+fn name_of(place: &ServerAddress) -> String {
     match place {
-        Place::Address(address) if address.ip().is_loopback() => format!("localhost:{}", address.port()),
-        Place::Address(_) | Place::Name(..) | Place::Socket(_) => place.to_string(),
+        ServerAddress::Address(address) if address.ip().is_loopback() => format!("localhost:{}", address.port()),
+        ServerAddress::Address(_) | ServerAddress::Name(..) | ServerAddress::Socket(_) => place.to_string(),
     }
 }
 
 /// A route, and the pattern of the paths that the service gets by it.
-struct Member {
+struct OverlapMember {
     index: usize,
     segments: Vec<Segment>,
     subtree: bool,
 }
 
-impl Member {
+impl OverlapMember {
     fn of(index: usize, route: &Route) -> Option<Self> {
         let PathPattern { segments, subtree, .. } = match &route.rewrite {
             Some(template) => template.pattern()?,
@@ -163,8 +163,8 @@ impl<'t> Search<'t> {
     }
 
     /// Of the same server.
-    fn compare(&mut self, server: &str, members: &[Member]) {
-        let mut tree = Tree::default();
+    fn compare(&mut self, server: &str, members: &[OverlapMember]) {
+        let mut tree = OverlapTree::default();
         for (at, member) in members.iter().enumerate() {
             let class = self.classes[member.index];
             tree.meeting(&member.segments, member.subtree, class, &mut |node: &Here| {
@@ -183,7 +183,7 @@ impl<'t> Search<'t> {
         }
     }
 
-    fn compare_pair(&mut self, server: &str, first: &Member, second: &Member) {
+    fn compare_pair(&mut self, server: &str, first: &OverlapMember, second: &OverlapMember) {
         let pair = (first.index, second.index);
         if self.pairs.contains(&pair) {
             return;
@@ -203,7 +203,7 @@ impl<'t> Search<'t> {
     }
 
     /// What `lax` lets through for a path of the service that it shares with `strict`, and `strict` refuses.
-    fn laxity(&mut self, lax: &Member, strict: &Member) -> Option<Laxity> {
+    fn laxity(&mut self, lax: &OverlapMember, strict: &OverlapMember) -> Option<Laxity> {
         let routes = self.table.routes();
         let (route, other) = (&routes[lax.index], &routes[strict.index]);
         if lax.is_within(strict) && !strict.is_within(lax) {
@@ -220,14 +220,14 @@ impl<'t> Search<'t> {
         by_rules.or_else(|| self.more_methods(route, &place).map(Laxity::Methods))
     }
 
-    fn laxity_of_rules(&mut self, lax: &Member, strict: &Member) -> Option<Laxity> {
+    fn laxity_of_rules(&mut self, lax: &OverlapMember, strict: &OverlapMember) -> Option<Laxity> {
         let routes = self.table.routes();
         let classes = (self.classes[lax.index], self.classes[strict.index]);
         self.known.entry(classes).or_insert_with(|| laxity(&routes[lax.index], &routes[strict.index])).clone()
     }
 
     /// Where `strict` stands, if there is a path of the service for which it is found by one request and `lax` by another.
-    fn shared_place(&self, lax: &Member, strict: &Member) -> Option<Vec<usize>> {
+    fn shared_place(&self, lax: &OverlapMember, strict: &OverlapMember) -> Option<Vec<usize>> {
         let ours = lax.paths_shared_with(strict).into_iter();
         let mut paths = ours.zip(strict.paths_shared_with(lax));
         paths.find_map(|(ours, theirs)| {
@@ -236,7 +236,7 @@ impl<'t> Search<'t> {
         })
     }
 
-    fn found_at(&self, member: &Member, path: &[String]) -> Option<Vec<usize>> {
+    fn found_at(&self, member: &OverlapMember, path: &[String]) -> Option<Vec<usize>> {
         let route = &self.table.routes()[member.index];
         let path = member.public_path(route, path);
         let places = hosts(route).into_iter().map(|host| self.table.standing_at(&host, &path));
@@ -257,7 +257,7 @@ type Here = BTreeMap<usize, Vec<usize>>;
 
 /// The patterns of a group, folded: services may ignore case.
 #[derive(Default)]
-struct Tree {
+struct OverlapTree {
     exact: BTreeMap<String, Self>,
     any: Option<Box<Self>>,
     here: Here,
@@ -266,8 +266,8 @@ struct Tree {
     classes: Vec<usize>,
 }
 
-impl Tree {
-    fn insert(&mut self, member: &Member, at: usize, class: usize) {
+impl OverlapTree {
+    fn insert(&mut self, member: &OverlapMember, at: usize, class: usize) {
         let mut node = self;
         node.note(class);
         for segment in &member.segments {

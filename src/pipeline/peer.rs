@@ -10,32 +10,32 @@ use std::rc::Rc;
 use http::{HeaderMap, HeaderValue};
 
 use super::canonical::Authority;
-use super::crowd::Share;
 use super::forwarded;
-use crate::network::{Networks, Whence};
-use crate::server::proxy_header::Introduction;
-use crate::trust::token_cache::Known;
-use crate::upstream::pinned::Pins;
+use super::in_flight::InFlightCounter;
+use crate::network::{Networks, SourceAddress};
+use crate::server::proxy_header::ProxyHeader;
+use crate::trust::token_cache::CachedToken;
+use crate::upstream::pinned::PinnedConnections;
 
 /// The facts of one connection, or of one request that came by a proxy, with the header values that follow from them.
 #[derive(Debug)]
 pub(crate) struct Peer {
     /// Whom limits and rules are about.
     pub(crate) address: IpAddr,
-    pub(crate) knowledge: Knowledge,
-    pub(crate) entrance: Entrance,
+    pub(crate) knowledge: AddressTrust,
+    pub(crate) entrance: ListenerMode,
     /// The other end speaks for others, and is believed.
     pub(crate) is_proxy: bool,
     /// Where its requests are counted; `None` where they are not.
-    pub(crate) share: Option<Rc<Share>>,
+    pub(crate) share: Option<Rc<InFlightCounter>>,
     /// `X-Forwarded-For`: the client first.
     pub(crate) forwarded_for: HeaderValue,
     /// The host that the last request named: it rarely changes on a connection.
     pub(crate) last_authority: Rc<RefCell<Option<Rc<Authority>>>>,
     /// Whose token the last request brought, in which of the worker's snapshots.
-    pub(crate) last_caller: Rc<RefCell<Option<(u64, Known)>>>,
+    pub(crate) last_caller: Rc<RefCell<Option<(u64, CachedToken)>>>,
     /// Upstream connections that carry the identity of this connection's client.
-    pub(crate) pins: Rc<Pins>,
+    pub(crate) pins: Rc<PinnedConnections>,
     /// The `Forwarded` that was made for it.
     last_forwarded: RefCell<Option<(Rc<Authority>, HeaderValue)>>,
     /// The client and every proxy behind it, where `address` is not all.
@@ -46,7 +46,7 @@ pub(crate) struct Peer {
 
 /// How sure it is that a request comes from the address that it counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Knowledge {
+pub(crate) enum AddressTrust {
     Certain,
     /// The address is that of a proxy, which could not say for whom it speaks.
     Uncertain,
@@ -56,7 +56,7 @@ pub(crate) enum Knowledge {
 
 /// What a listener is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Entrance {
+pub(crate) enum ListenerMode {
     Tls,
     /// Routes in clear text; token requests only where the traffic can't leave the machine.
     Plain {
@@ -70,10 +70,10 @@ pub(crate) enum Entrance {
 
 impl Peer {
     /// The other end of a connection.
-    pub(crate) fn new(address: IpAddr, entrance: Entrance, trusted: &Networks) -> Self {
+    pub(crate) fn new(address: IpAddr, entrance: ListenerMode, trusted: &Networks) -> Self {
         Self {
             address,
-            knowledge: Knowledge::Certain,
+            knowledge: AddressTrust::Certain,
             entrance,
             is_proxy: trusted.contains(address),
             share: None,
@@ -88,27 +88,32 @@ impl Peer {
     }
 
     /// Whoever the proxy at the other end has introduced by a PROXY header.
-    pub(crate) fn introduced(socket: IpAddr, by: Introduction, entrance: Entrance, trusted: &Networks) -> Self {
+    pub(crate) fn from_proxy_header(
+        socket: IpAddr,
+        by: ProxyHeader,
+        entrance: ListenerMode,
+        trusted: &Networks,
+    ) -> Self {
         match by {
-            Introduction::Itself => Self::new(socket, entrance, trusted),
-            Introduction::Client(address) => Self {
+            ProxyHeader::Itself => Self::new(socket, entrance, trusted),
+            ProxyHeader::Client(address) => Self {
                 socket: (address != socket).then(|| socket.to_string().into()),
                 ..Self::new(address, entrance, trusted)
             },
             // What comes over this connection is not the proxy's own word.
-            Introduction::Unknown => {
+            ProxyHeader::Unknown => {
                 let unknown = Self::new(socket, entrance, trusted);
-                Self { knowledge: Knowledge::Uncertain, is_proxy: false, ..unknown }
+                Self { knowledge: AddressTrust::Uncertain, is_proxy: false, ..unknown }
             }
         }
     }
 
     /// Whoever this proxy speaks for in a request with these headers.
-    pub(crate) fn speaking(&self, headers: &HeaderMap, trusted: &Networks) -> Self {
+    pub(crate) fn with_forwarded(&self, headers: &HeaderMap, trusted: &Networks) -> Self {
         let (mut hops, knowledge) = match forwarded::chain(headers, trusted) {
             Ok(chain) if chain.is_certain => (chain.hops, self.knowledge),
-            Ok(chain) => (chain.hops, Knowledge::Uncertain),
-            Err(forwarded::Contradiction) => (Vec::new(), Knowledge::Contradicted),
+            Ok(chain) => (chain.hops, AddressTrust::Uncertain),
+            Err(forwarded::Contradiction) => (Vec::new(), AddressTrust::Contradicted),
         };
         hops.push(self.address);
         let address = hops.first().copied().unwrap_or(self.address);
@@ -129,13 +134,13 @@ impl Peer {
         }
     }
 
-    pub(crate) fn whence(&self) -> Whence {
-        Whence { address: self.address, is_certain: self.knowledge == Knowledge::Certain }
+    pub(crate) fn source_address(&self) -> SourceAddress {
+        SourceAddress { address: self.address, is_certain: self.knowledge == AddressTrust::Certain }
     }
 
     /// Whether all requests of an HTTP/1.1 connection are the same client's. A proxy's are of many.
-    pub(crate) fn speaks_for_itself(&self) -> bool {
-        !self.is_proxy && self.knowledge == Knowledge::Certain
+    pub(crate) fn is_direct_client(&self) -> bool {
+        !self.is_proxy && self.knowledge == AddressTrust::Certain
     }
 
     /// `address` in print.
@@ -180,8 +185,8 @@ impl Peer {
     /// What the connection speaks, and `X-Forwarded-Proto`.
     pub(crate) fn scheme(&self) -> &'static str {
         match self.entrance {
-            Entrance::Tls => "https",
-            Entrance::Plain { .. } | Entrance::Redirect { .. } => "http",
+            ListenerMode::Tls => "https",
+            ListenerMode::Plain { .. } | ListenerMode::Redirect { .. } => "http",
         }
     }
 }
@@ -200,25 +205,26 @@ mod tests {
     #[test]
     fn forwarded_says_who_asked_for_which_host_and_how() {
         let host = HeaderValue::from_static("a.example:8443");
-        let v4 = Peer::new("10.0.0.1".parse().unwrap(), Entrance::Tls, &Networks::default());
+        let v4 = Peer::new("10.0.0.1".parse().unwrap(), ListenerMode::Tls, &Networks::default());
         assert_eq!(v4.make_forwarded(&host).unwrap(), "for=10.0.0.1;host=\"a.example:8443\";proto=https");
         assert_eq!(v4.make_forwarded(&HeaderValue::from_static("b")).unwrap(), "for=10.0.0.1;host=\"b\";proto=https");
-        let v6 = Peer::new("2001:db8::1".parse().unwrap(), Entrance::Plain { loopback: false }, &Networks::default());
+        let v6 =
+            Peer::new("2001:db8::1".parse().unwrap(), ListenerMode::Plain { loopback: false }, &Networks::default());
         assert_eq!(v6.make_forwarded(&host).unwrap(), "for=\"[2001:db8::1]\";host=\"a.example:8443\";proto=http");
     }
 
     #[test]
     fn a_request_by_a_proxy_is_the_clients_and_the_way_is_told() {
         let trusted: Networks = [Network::parse("10.0.0.0/8").unwrap()].into_iter().collect();
-        let proxy = Peer::new("10.0.0.1".parse().unwrap(), Entrance::Tls, &trusted);
+        let proxy = Peer::new("10.0.0.1".parse().unwrap(), ListenerMode::Tls, &trusted);
         let headers =
             HeaderMap::from_iter([(super::super::headers::X_FORWARDED_FOR, "2001:db8::1, 10.0.0.2".parse().unwrap())]);
-        let client = proxy.speaking(&headers, &trusted);
+        let client = proxy.with_forwarded(&headers, &trusted);
         assert_eq!((client.text(), client.socket()), ("2001:db8::1", Some("10.0.0.1")));
         assert_eq!(client.forwarded_for, "2001:db8::1, 10.0.0.2, 10.0.0.1");
         let forwarded = "for=\"[2001:db8::1]\", for=10.0.0.2, for=10.0.0.1;host=\"a\";proto=https";
         assert_eq!(client.make_forwarded(&HeaderValue::from_static("a")).unwrap(), forwarded);
-        let itself = proxy.speaking(&HeaderMap::new(), &trusted);
-        assert_eq!((itself.text(), itself.socket(), itself.knowledge), ("10.0.0.1", None, Knowledge::Certain));
+        let itself = proxy.with_forwarded(&HeaderMap::new(), &trusted);
+        assert_eq!((itself.text(), itself.socket(), itself.knowledge), ("10.0.0.1", None, AddressTrust::Certain));
     }
 }

@@ -12,16 +12,16 @@ use super::answer::Content;
 use super::authenticate::AuthenticateError;
 use super::canonical::Ambiguous;
 use super::grpc;
-use super::headers::HeaderFault;
-use super::limits::{Count, seconds};
+use super::headers::FieldFault;
+use super::limits::{LimitCount, seconds};
+use super::request_log::RequestLog;
 use super::token_rejection::{grant_status, token_refused, unauthenticated};
-use super::trail::Trail;
 use super::upgrade::{UpgradeFault, VERSION};
 use crate::audit::ledger::Unavailable;
 use crate::audit::reason::Reason;
 use crate::issuer::authorization_server::TokenRefusal;
 use crate::trust::revocation_keeper::NotRevoked;
-use crate::trust::verify::Distrust;
+use crate::trust::verify::TokenError;
 use crate::upstream::fault::{BodyFault, UpstreamFault};
 
 /// Why a request goes no further.
@@ -29,12 +29,12 @@ use crate::upstream::fault::{BodyFault, UpstreamFault};
 pub(crate) enum Rejection {
     Overload,
     Ambiguous(Ambiguous),
-    Header(HeaderFault),
+    Header(FieldFault),
     /// Sent in clear text, where it can be read.
     ClearText,
     NoRoute,
     MethodNotAllowed(HeaderValue),
-    RateLimited(Count),
+    RateLimited(LimitCount),
     Unauthenticated(AuthenticateError),
     Forbidden(Forbidden),
     AuditUnavailable,
@@ -60,9 +60,9 @@ const LATER: HeaderValue = HeaderValue::from_static("5");
 
 impl Rejection {
     /// The answer, with the private reason left in the trail.
-    pub(crate) fn answer(self, trail: &mut Trail, to_grpc: bool) -> Response<Content> {
-        trail.ended_by(self.reason());
-        self.tell_who(trail);
+    pub(crate) fn answer(self, log: &mut RequestLog, to_grpc: bool) -> Response<Content> {
+        log.ended_by(self.reason());
+        self.tell_who(log);
         let public = self.public();
         let body = json!({ "error": public.error, "error_description": public.description });
         // The line break is for people at terminals.
@@ -81,7 +81,7 @@ impl Rejection {
             // Nobody can say where the next request begins.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if matches!(self, Self::Header(HeaderFault::Upgrade(UpgradeFault::Version))) {
+        if matches!(self, Self::Header(FieldFault::Upgrade(UpgradeFault::Version))) {
             headers.insert("sec-websocket-version", VERSION);
         }
         if to_grpc {
@@ -97,7 +97,7 @@ impl Rejection {
         match self {
             Self::Overload => Reason::Overload,
             Self::Ambiguous(Ambiguous::UriTooLong | Ambiguous::TooManyFields)
-            | Self::Header(HeaderFault::TooLarge)
+            | Self::Header(FieldFault::TooLarge)
             | Self::TooLarge => Reason::TooLarge,
             Self::Ambiguous(_) | Self::Header(_) | Self::ClearText => Reason::BadRequest,
             Self::NoRoute => Reason::NoRoute,
@@ -127,7 +127,7 @@ impl Rejection {
                 (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", "the header has too many fields")
             }
             Self::Ambiguous(ambiguous) => return Public::bad_request(ambiguous.to_string()),
-            Self::Header(HeaderFault::TooLarge) => {
+            Self::Header(FieldFault::TooLarge) => {
                 (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", "a header field is too large")
             }
             Self::Header(fault) => return Public::bad_request(fault.to_string()),
@@ -188,7 +188,7 @@ impl Rejection {
         let text = match self {
             Self::Unauthenticated(AuthenticateError::Missing) => format!("Bearer realm=\"{REALM}\""),
             Self::Unauthenticated(AuthenticateError::Refused(refused))
-                if refused.reason != Distrust::KeysUnavailable =>
+                if refused.reason != TokenError::KeysUnavailable =>
             {
                 format!("Bearer realm=\"{REALM}\", error=\"invalid_token\", error_description=\"{INVALID_TOKEN}\"")
             }
@@ -219,7 +219,7 @@ impl Rejection {
     }
 
     /// True where the request may have been good and there was too much else to do.
-    pub(super) fn is_for_want_of_room(&self) -> bool {
+    pub(super) fn is_load_shed(&self) -> bool {
         matches!(self, Self::Overload | Self::Token(TokenRefusal::Busy(_)))
     }
 
@@ -231,7 +231,7 @@ impl Rejection {
             | Self::Token(TokenRefusal::Busy(_))
             | Self::Upstream(UpstreamFault::Full | UpstreamFault::Open) => Some(SOON),
             Self::Unauthenticated(AuthenticateError::Refused(refused))
-                if refused.reason == Distrust::KeysUnavailable =>
+                if refused.reason == TokenError::KeysUnavailable =>
             {
                 Some(LATER)
             }
@@ -260,14 +260,14 @@ impl Rejection {
     }
 
     /// Leaves in the trail what the refused request said of itself.
-    fn tell_who(&self, trail: &mut Trail) {
+    fn tell_who(&self, log: &mut RequestLog) {
         if let Self::Unauthenticated(AuthenticateError::Refused(refused)) = self {
-            trail.claimed(refused.issuer.clone(), refused.client.clone());
+            log.claimed(refused.issuer.clone(), refused.client.clone());
         }
         if let Self::Token(TokenRefusal::Fault(fault)) = self
             && let Some(client) = fault.client()
         {
-            if fault.is_authenticated() { trail.client(client) } else { trail.claimed(None, Some(client)) }
+            if fault.is_authenticated() { log.client(client) } else { log.claimed(None, Some(client)) }
         }
     }
 }
@@ -288,7 +288,7 @@ impl Public<'_> {
             AuthenticateError::Clock => {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "tokens can't be judged just now")
             }
-            AuthenticateError::Refused(refused) if refused.reason == Distrust::KeysUnavailable => (
+            AuthenticateError::Refused(refused) if refused.reason == TokenError::KeysUnavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "temporarily_unavailable",
                 "the token's issuer can't be reached just now",
@@ -343,8 +343,8 @@ impl From<Ambiguous> for Rejection {
     }
 }
 
-impl From<HeaderFault> for Rejection {
-    fn from(fault: HeaderFault) -> Self {
+impl From<FieldFault> for Rejection {
+    fn from(fault: FieldFault) -> Self {
         Self::Header(fault)
     }
 }

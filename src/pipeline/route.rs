@@ -9,11 +9,11 @@ use super::access::{Access, AddressRule};
 use super::canonical::{Ambiguous, CanonicalRequest};
 use super::cors::Cors;
 use super::header_rules::HeaderRules;
-use super::limits::Limit;
+use super::limits::RateLimit;
 use super::mirror::Mirror;
 use super::pattern::{HostPattern, PathPattern};
 use super::rewrite::PathTemplate;
-use super::target::Target;
+use super::target::RouteTarget;
 use super::upgrade::Upgrades;
 
 #[derive(Debug)]
@@ -23,10 +23,10 @@ pub(crate) struct Route {
     pub(crate) hosts: Vec<HostPattern>,
     pub(crate) path: PathPattern,
     pub(crate) methods: MethodSet,
-    pub(crate) target: Target,
+    pub(crate) target: RouteTarget,
     pub(crate) access: Access,
     pub(crate) from: AddressRule,
-    pub(crate) limits: Vec<Arc<Limit>>,
+    pub(crate) limits: Vec<Arc<RateLimit>>,
     /// How many leading segments of the path stay behind.
     pub(crate) strip_segments: usize,
     /// What the upstream is asked for instead.
@@ -78,7 +78,12 @@ impl Route {
     }
 
     /// Adds what this route has all its answers say; `granted` is whose pages may read them.
-    pub(crate) fn dress(&self, headers: &mut HeaderMap, is_refusal: bool, granted: Option<&HeaderValue>) {
+    pub(crate) fn apply_response_rules(
+        &self,
+        headers: &mut HeaderMap,
+        is_refusal: bool,
+        granted: Option<&HeaderValue>,
+    ) {
         match &self.response_headers {
             None => {}
             Some(rules) if is_refusal => rules.apply_to_refusal(headers),
@@ -136,12 +141,12 @@ pub(super) mod tests {
     use super::*;
     use std::sync::Arc;
 
-    use crate::upstream::service::{Origin, Protocol, Server, Settings, Upstream};
+    use crate::upstream::service::{Server, ServerOrigin, Upstream, UpstreamProtocol, UpstreamSettings};
 
     /// A public route to nowhere.
     pub(in super::super) fn route(path: &str, hosts: &[&str], methods: &[&str]) -> Route {
-        let settings = Settings::new(Duration::from_secs(1), Duration::from_secs(1));
-        let server = Server::tcp(Origin::parse("http://127.0.0.1:9").unwrap(), None, Protocol::Http1);
+        let settings = UpstreamSettings::new(Duration::from_secs(1), Duration::from_secs(1));
+        let server = Server::tcp(ServerOrigin::parse("http://127.0.0.1:9").unwrap(), None, UpstreamProtocol::Http1);
         let upstream = Upstream::new("legacy", vec![server], settings);
         let methods = match methods {
             [] => MethodSet::all(),
@@ -152,7 +157,7 @@ pub(super) mod tests {
             hosts: hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect(),
             path: PathPattern::parse(path).unwrap(),
             methods,
-            target: Target::Upstream(Arc::new(upstream)),
+            target: RouteTarget::Upstream(Arc::new(upstream)),
             access: Access::Public,
             from: AddressRule::default(),
             limits: Vec::new(),

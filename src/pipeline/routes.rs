@@ -31,10 +31,10 @@ pub(crate) struct RouteTable {
 /// A tree of path segments for each host that is named.
 #[derive(Debug, Default)]
 struct Trees {
-    exact: HashMap<String, Node>,
+    exact: HashMap<String, RouteNode>,
     /// By suffix, which starts with a dot.
-    wildcard: HashMap<String, Node>,
-    any: Node,
+    wildcard: HashMap<String, RouteNode>,
+    any: RouteNode,
 }
 
 /// Two routes that can't stand side by side, as places in the list.
@@ -55,7 +55,7 @@ pub(crate) enum ConflictKind {
 
 /// What the table says of a request.
 #[derive(Debug)]
-pub(crate) enum Found<'t> {
+pub(crate) enum RouteMatch<'t> {
     Route(&'t Route, usize),
     /// The path is known, the method is not; what it could be.
     MethodNotAllowed(HeaderValue),
@@ -64,7 +64,7 @@ pub(crate) enum Found<'t> {
 
 /// A place in the tree of path segments.
 #[derive(Debug, Default)]
-struct Node {
+struct RouteNode {
     exact: HashMap<String, Self>,
     any: Option<Box<Self>>,
     /// Patterns that end here.
@@ -109,16 +109,16 @@ impl RouteTable {
     }
 
     /// `host` is lower case without port and trailing dot; `path` is decoded and canonical.
-    pub(crate) fn find<'t>(&'t self, method: &Method, host: &'t str, path: &str) -> Found<'t> {
+    pub(crate) fn find<'t>(&'t self, method: &Method, host: &'t str, path: &str) -> RouteMatch<'t> {
         let Some(leaf) = self.trees.leaf(host, path) else {
-            return Found::Nothing;
+            return RouteMatch::Nothing;
         };
         if self.leads_elsewhere_folded(leaf, host, path) {
-            return Found::Nothing;
+            return RouteMatch::Nothing;
         }
         match leaf.by_methods.iter().find(|(methods, _)| methods.contains(method)) {
-            Some((_, index)) => Found::Route(&self.routes[*index], *index),
-            None => Found::MethodNotAllowed(leaf.allow()),
+            Some((_, index)) => RouteMatch::Route(&self.routes[*index], *index),
+            None => RouteMatch::MethodNotAllowed(leaf.allow()),
         }
     }
 
@@ -151,7 +151,7 @@ impl Trees {
         spelt: impl Fn(&str) -> String,
         clash: impl Fn(&Leaf) -> Option<usize>,
     ) -> Option<usize> {
-        let insert = |root: &mut Node| {
+        let insert = |root: &mut RouteNode| {
             let leaf = root.place(&route.path, &spelt);
             let first = clash(leaf);
             leaf.by_methods.push((route.methods.clone(), index));
@@ -171,14 +171,14 @@ impl Trees {
     }
 
     /// The trees that may know this host, most specific first.
-    fn roots_of<'t>(&'t self, host: &'t str) -> impl Iterator<Item = &'t Node> {
+    fn roots_of<'t>(&'t self, host: &'t str) -> impl Iterator<Item = &'t RouteNode> {
         let exact = (!self.exact.is_empty()).then(|| self.exact.get(host)).flatten();
         let suffixes = host.match_indices('.').map(|(dot, _)| &host[dot..]).filter(|_| !self.wildcard.is_empty());
         let wildcards = suffixes.filter_map(|suffix| self.wildcard.get(suffix));
         exact.into_iter().chain(wildcards).chain(std::iter::once(&self.any))
     }
 
-    fn root(&mut self, host: &HostPattern) -> &mut Node {
+    fn root(&mut self, host: &HostPattern) -> &mut RouteNode {
         match host {
             HostPattern::Exact(name) => self.exact.entry(name.clone()).or_default(),
             HostPattern::Wildcard(suffix) => self.wildcard.entry(suffix.clone()).or_default(),
@@ -186,7 +186,7 @@ impl Trees {
     }
 }
 
-impl Node {
+impl RouteNode {
     /// Where routes with this pattern stand, below this node.
     fn place(&mut self, pattern: &PathPattern, spelt: impl Fn(&str) -> String) -> &mut Leaf {
         let mut node = self;
@@ -262,8 +262,8 @@ mod tests {
     #[track_caller]
     fn finds(table: &RouteTable, method: &str, host: &str, path: &str, expected: Option<usize>) {
         let found = match table.find(&method.parse().unwrap(), host, path) {
-            Found::Route(_, index) => Some(index),
-            Found::MethodNotAllowed(_) | Found::Nothing => None,
+            RouteMatch::Route(_, index) => Some(index),
+            RouteMatch::MethodNotAllowed(_) | RouteMatch::Nothing => None,
         };
         assert_eq!(found, expected, "{method} {host}{path}");
     }
@@ -324,7 +324,9 @@ mod tests {
     #[test]
     fn a_method_that_the_most_specific_path_does_not_list_is_405_and_falls_through_to_nothing() {
         let table = table(&[("/api/admin", &[], &["GET"]), ("/api/**", &[], &[])]).unwrap();
-        let Found::MethodNotAllowed(allow) = table.find(&Method::POST, "any", "/api/admin") else { panic!("not 405") };
+        let RouteMatch::MethodNotAllowed(allow) = table.find(&Method::POST, "any", "/api/admin") else {
+            panic!("not 405")
+        };
         assert_eq!(allow, "GET, HEAD");
         finds(&table, "HEAD", "any", "/api/admin", Some(0));
         finds(&table, "POST", "any", "/api/other", Some(1));
@@ -371,8 +373,8 @@ mod tests {
     fn a_method_that_is_not_taken_is_not_found_where_the_folded_path_leads_elsewhere() {
         let table = table(&[("/api/**", &[], &["GET"]), ("/api/admin", &[], &[])]).unwrap();
         let found = |path| table.find(&Method::POST, "any", path);
-        assert!(matches!(found("/api/x"), Found::MethodNotAllowed(_)));
-        assert!(matches!(found("/api/Admin"), Found::Nothing));
+        assert!(matches!(found("/api/x"), RouteMatch::MethodNotAllowed(_)));
+        assert!(matches!(found("/api/Admin"), RouteMatch::Nothing));
     }
 
     #[test]
@@ -511,8 +513,8 @@ mod tests {
             let routes = ["/api/public/**", "/api/admin/**", "/api/public/private/**", "/api/admin/help", "/api/{id}/settings", "/"];
             let table = table(&routes.map(|path| (path, &[][..], &[][..]))).unwrap();
             let decided = |path: &str| match table.find(&Method::GET, "a", path) {
-                Found::Route(_, index) => Some(index),
-                Found::MethodNotAllowed(_) | Found::Nothing => None,
+                RouteMatch::Route(_, index) => Some(index),
+                RouteMatch::MethodNotAllowed(_) | RouteMatch::Nothing => None,
             };
             let Some(request) = read(&target) else { return Ok(()) };
             let ours = decided(request.decoded_path());
@@ -539,7 +541,7 @@ mod tests {
             let Ok(table) = RouteTable::new(routes.map(Arc::new).collect()) else { return Ok(()) };
             for path in &closed {
                 let asked = if upper { path.to_uppercase() } else { path.clone() };
-                if let Found::Route(found, _) = table.find(&method, "any", &asked) {
+                if let RouteMatch::Route(found, _) = table.find(&method, "any", &asked) {
                     prop_assert!(!matches!(found.access, Access::Public), "{} found {:?}", asked, found.path);
                 }
             }
@@ -571,8 +573,8 @@ mod tests {
             }).collect();
             let all = |leaf: &Leaf| leaf.indices().collect::<Vec<_>>();
             let reached = |path: &str| match table.find(&Method::POST, host, path) {
-                Found::Nothing => None,
-                Found::Route(..) | Found::MethodNotAllowed(_) => table.trees.leaf(host, path).map(all),
+                RouteMatch::Nothing => None,
+                RouteMatch::Route(..) | RouteMatch::MethodNotAllowed(_) => table.trees.leaf(host, path).map(all),
             };
             let folded = table.folded.leaf(host, &fold(&path)).map(all);
             for spelling in [&path, &other] {
@@ -598,8 +600,8 @@ mod tests {
             let matching = patterns.iter().filter(|pattern| PathPattern::parse(pattern).unwrap().matches(&path));
             let best = matching.min_by_key(|pattern| rank(pattern));
             let found = match table.find(&Method::GET, "any", &path) {
-                Found::Route(_, index) => Some(&patterns[index]),
-                Found::MethodNotAllowed(_) | Found::Nothing => None,
+                RouteMatch::Route(_, index) => Some(&patterns[index]),
+                RouteMatch::MethodNotAllowed(_) | RouteMatch::Nothing => None,
             };
             prop_assert_eq!(found, best, "{} among {:?}", path, patterns);
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::limits::Limit;
+use super::limits::RateLimit;
 use super::routes::RouteTable;
 use crate::issuer::authorization_server::AuthorizationServer;
 use crate::issuer::metadata;
@@ -30,7 +30,7 @@ pub(crate) struct OwnIssuer {
     /// Shared with who rotates its keys.
     pub(crate) server: Arc<AuthorizationServer>,
     /// Of the token and the revocation endpoint together: at either, secrets can be tried.
-    pub(crate) token_limits: Vec<Arc<Limit>>,
+    pub(crate) token_limits: Vec<Arc<RateLimit>>,
     pub(crate) revoker: Revoker,
 }
 
@@ -59,7 +59,7 @@ impl Snapshot {
     }
 
     /// Every limit that the snapshot counts by.
-    pub(crate) fn all_limits(&self) -> impl Iterator<Item = &Arc<Limit>> {
+    pub(crate) fn all_limits(&self) -> impl Iterator<Item = &Arc<RateLimit>> {
         let of_token_endpoint = self.oauth.iter().flat_map(|oauth| &oauth.token_limits);
         self.routes.routes().iter().flat_map(|route| &route.limits).chain(of_token_endpoint)
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use super::limits::ABSENT;
-use super::lot;
 use super::peer::Peer;
+use super::sampling;
 use crate::oauth::per::Per;
 use crate::trust::verify::Verified;
 use crate::upstream::service::Upstream;
@@ -15,14 +15,14 @@ use crate::upstream::service::Upstream;
 #[derive(Debug)]
 pub(crate) struct Split {
     /// One at least.
-    sides: Vec<Side>,
+    sides: Vec<SplitBranch>,
     /// Who shares this goes to the same side, on every worker and after a restart; whoever lacks it goes by lot.
     sticky: Option<Per>,
     total: u64,
 }
 
 #[derive(Debug)]
-struct Side {
+struct SplitBranch {
     upstream: Arc<Upstream>,
     weight: u32,
     /// Its own weight and that of all before it.
@@ -34,7 +34,7 @@ impl Split {
         let mut total = 0;
         let sides = weighed.into_iter().map(|(upstream, weight)| {
             total += u64::from(weight);
-            Side { upstream, weight, up_to: total }
+            SplitBranch { upstream, weight, up_to: total }
         });
         Self { sides: sides.collect(), sticky, total }
     }
@@ -42,7 +42,8 @@ impl Split {
     /// Which side a request goes to, by its place and its name.
     pub(crate) fn choose(&self, peer: &Peer, headers: &HeaderMap, caller: Option<&Verified>) -> (usize, &Upstream) {
         let key = self.sticky.as_ref().map(|per| per.key(peer.address, headers, caller)).filter(|key| *key != ABSENT);
-        let side = self.side_at(key.map_or_else(|| lot::draw(self.total), |key| lot::place(key.0, self.total)));
+        let side =
+            self.side_at(key.map_or_else(|| sampling::draw(self.total), |key| sampling::place(key.0, self.total)));
         (side, &self.sides[side].upstream)
     }
 
@@ -79,11 +80,11 @@ impl fmt::Display for Split {
 #[cfg(test)]
 mod tests {
     use super::super::route::tests::route;
-    use super::super::target::Target;
+    use super::super::target::RouteTarget;
     use super::*;
 
     fn split(weights: &[u32]) -> Split {
-        let Target::Upstream(upstream) = route("/", &[], &[]).target else { panic!("no upstream") };
+        let RouteTarget::Upstream(upstream) = route("/", &[], &[]).target else { panic!("no upstream") };
         Split::new(weights.iter().map(|weight| (Arc::clone(&upstream), *weight)), None)
     }
 
@@ -100,7 +101,7 @@ mod tests {
     fn whoever_is_on_the_growing_side_stays_there() {
         let (before, after) = (split(&[95, 5]), split(&[80, 20]));
         for key in 0..10_000 {
-            let [was, is] = [&before, &after].map(|split| split.side_at(lot::place(key, split.total)));
+            let [was, is] = [&before, &after].map(|split| split.side_at(sampling::place(key, split.total)));
             assert!(was <= is, "{key}");
         }
     }

@@ -10,15 +10,15 @@ use super::split::Split;
 use crate::upstream::service::Upstream;
 
 #[derive(Debug)]
-pub(crate) enum Target {
+pub(crate) enum RouteTarget {
     Upstream(Arc<Upstream>),
     Split(Box<Split>),
-    Own(Box<OwnAnswer>),
+    Own(Box<FixedAnswer>),
 }
 
 /// What the configuration itself answers.
 #[derive(Debug)]
-pub(crate) enum OwnAnswer {
+pub(crate) enum FixedAnswer {
     Redirect {
         /// Without a trailing slash; empty for a path at the same origin. Never what `Host` has named.
         origin: String,
@@ -33,7 +33,7 @@ pub(crate) enum OwnAnswer {
     },
 }
 
-impl Target {
+impl RouteTarget {
     pub(crate) fn may_speak_http2(&self) -> bool {
         match self {
             Self::Upstream(upstream) => upstream.speaks_http2(),
@@ -53,7 +53,7 @@ impl Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for RouteTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Upstream(upstream) => f.write_str(&upstream.name),
@@ -63,7 +63,7 @@ impl fmt::Display for Target {
     }
 }
 
-impl fmt::Display for OwnAnswer {
+impl fmt::Display for FixedAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Redirect { origin, path, status } => write!(f, "{} to {origin}{path}", status.as_u16()),

@@ -10,7 +10,7 @@ use crate::audit::reason::Reason;
 use crate::issuer::authorization_server::TokenRefusal;
 use crate::issuer::grant::GrantFault;
 use crate::trust::revocation_keeper::NotRevoked;
-use crate::trust::verify::Distrust;
+use crate::trust::verify::TokenError;
 
 pub(super) fn grant_status(fault: &GrantFault) -> StatusCode {
     match fault {
@@ -52,20 +52,20 @@ pub(super) fn unauthenticated(error: &AuthenticateError) -> Reason {
         AuthenticateError::Ambiguous => Reason::BadRequest,
         AuthenticateError::Clock => Reason::Internal,
         AuthenticateError::Refused(refused) => match refused.reason {
-            Distrust::Malformed => Reason::Malformed,
-            Distrust::UnknownIssuer => Reason::UnknownIssuer,
-            Distrust::IssuerNotAllowed => Reason::IssuerNotAllowed,
-            Distrust::TypeNotAllowed => Reason::TypeNotAllowed,
-            Distrust::AlgNotAllowed => Reason::AlgNotAllowed,
-            Distrust::MissingClaim => Reason::MissingClaim,
-            Distrust::BadAudience => Reason::BadAudience,
-            Distrust::Expired => Reason::Expired,
-            Distrust::NotYetValid => Reason::NotYetValid,
-            Distrust::UnknownKid => Reason::UnknownKid,
-            Distrust::KeysUnavailable => Reason::KeysUnavailable,
-            Distrust::BadSignature => Reason::BadSignature,
-            Distrust::Revoked => Reason::Revoked,
-            Distrust::UnknownClient => Reason::UnknownClient,
+            TokenError::Malformed => Reason::Malformed,
+            TokenError::UnknownIssuer => Reason::UnknownIssuer,
+            TokenError::IssuerNotAllowed => Reason::IssuerNotAllowed,
+            TokenError::TypeNotAllowed => Reason::TypeNotAllowed,
+            TokenError::AlgNotAllowed => Reason::AlgNotAllowed,
+            TokenError::MissingClaim => Reason::MissingClaim,
+            TokenError::BadAudience => Reason::BadAudience,
+            TokenError::Expired => Reason::Expired,
+            TokenError::NotYetValid => Reason::NotYetValid,
+            TokenError::UnknownKid => Reason::UnknownKid,
+            TokenError::KeysUnavailable => Reason::KeysUnavailable,
+            TokenError::BadSignature => Reason::BadSignature,
+            TokenError::Revoked => Reason::Revoked,
+            TokenError::UnknownClient => Reason::UnknownClient,
         },
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::crowd::Share;
+use super::in_flight::InFlightCounter;
 
 /// One worker's.
 #[derive(Debug)]
@@ -15,9 +15,9 @@ pub(crate) struct Tunnels {
 
 /// A tunnel's place; free again when dropped.
 #[derive(Debug)]
-pub(crate) struct TunnelPlace {
+pub(crate) struct TunnelPermit {
     tunnels: Rc<Tunnels>,
-    share: Option<Rc<Share>>,
+    share: Option<Rc<InFlightCounter>>,
 }
 
 impl Tunnels {
@@ -30,7 +30,7 @@ impl Tunnels {
     }
 
     /// `share` is where the address is counted, if it is. `None` where there are enough.
-    pub(crate) fn take(self: &Rc<Self>, share: Option<&Rc<Share>>) -> Option<TunnelPlace> {
+    pub(crate) fn take(self: &Rc<Self>, share: Option<&Rc<InFlightCounter>>) -> Option<TunnelPermit> {
         let here = share.map_or(0, |share| share.tunnels.get());
         if self.open.get() >= self.most || here >= self.most_per_address {
             return None;
@@ -39,11 +39,11 @@ impl Tunnels {
         if let Some(share) = share {
             share.tunnels.set(here + 1);
         }
-        Some(TunnelPlace { tunnels: Rc::clone(self), share: share.cloned() })
+        Some(TunnelPermit { tunnels: Rc::clone(self), share: share.cloned() })
     }
 }
 
-impl Drop for TunnelPlace {
+impl Drop for TunnelPermit {
     fn drop(&mut self) {
         self.tunnels.open.set(self.tunnels.open.get() - 1);
         if let Some(share) = &self.share {
@@ -54,12 +54,12 @@ impl Drop for TunnelPlace {
 
 #[cfg(test)]
 mod tests {
-    use super::super::crowd::Crowd;
+    use super::super::in_flight::InFlightByAddress;
     use super::*;
 
     #[test]
     fn the_limits_hold_and_places_come_back() {
-        let crowd = Rc::<Crowd>::default();
+        let crowd = Rc::<InFlightByAddress>::default();
         let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|address| crowd.share(address.parse().unwrap()));
         let tunnels = Tunnels::new(3, 2);
         let first = tunnels.take(Some(&one)).unwrap();

@@ -21,7 +21,7 @@ pub(crate) struct Upgrades(Vec<Box<str>>);
 
 /// What a request asks for, of what its route opens.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct RequestedUpgrade {
     protocol: Box<str>,
     /// Others are named beside it.
     is_ambiguous: bool,
@@ -30,7 +30,7 @@ pub(crate) struct Asked {
 
 /// What must come back.
 #[derive(Debug)]
-pub(crate) struct Handshake {
+pub(crate) struct UpgradeHandshake {
     protocol: Box<str>,
     web_socket: Option<WebSocket>,
 }
@@ -104,9 +104,9 @@ impl Upgrades {
     }
 
     /// `None` for an ordinary request; one that asks for nothing but other protocols is one too.
-    pub(crate) fn asked(&self, head: &Parts) -> Option<Asked> {
+    pub(crate) fn asked(&self, head: &Parts) -> Option<RequestedUpgrade> {
         if is_extended_connect(head) {
-            return Some(Asked { protocol: WEBSOCKET.into(), is_ambiguous: false, over_http2: true });
+            return Some(RequestedUpgrade { protocol: WEBSOCKET.into(), is_ambiguous: false, over_http2: true });
         }
         // HTTP/1.0 knows no upgrade (RFC 9110 §7.8).
         if head.version != Version::HTTP_11 || !tokens(&head.headers, CONNECTION).any(|token| is(token, "upgrade")) {
@@ -115,7 +115,7 @@ impl Upgrades {
         let opened = |token: &[u8]| self.0.iter().find(|protocol| is(token, protocol)).cloned();
         let protocol = tokens(&head.headers, UPGRADE).find_map(opened)?;
         let is_ambiguous = tokens(&head.headers, UPGRADE).count() != 1;
-        Some(Asked { protocol, is_ambiguous, over_http2: false })
+        Some(RequestedUpgrade { protocol, is_ambiguous, over_http2: false })
     }
 }
 
@@ -125,9 +125,9 @@ pub(crate) fn is_extended_connect(head: &Parts) -> bool {
     head.method == Method::CONNECT && protocol().is_some_and(|protocol| protocol.as_str() == WEBSOCKET)
 }
 
-impl Asked {
+impl RequestedUpgrade {
     /// Whether it is asked for as it should be; gives what must come back.
-    pub(crate) fn judge(self, head: &Parts, has_body: bool) -> Result<Handshake, UpgradeFault> {
+    pub(crate) fn judge(self, head: &Parts, has_body: bool) -> Result<UpgradeHandshake, UpgradeFault> {
         let is_websocket = *self.protocol == *WEBSOCKET;
         if self.is_ambiguous {
             return Err(UpgradeFault::Several);
@@ -146,7 +146,7 @@ impl Asked {
             true => Some(WebSocket::asked(&head.headers, self.over_http2)?),
             false => None,
         };
-        Ok(Handshake { protocol: self.protocol, web_socket })
+        Ok(UpgradeHandshake { protocol: self.protocol, web_socket })
     }
 }
 
@@ -178,7 +178,7 @@ impl WebSocket {
     }
 }
 
-impl Handshake {
+impl UpgradeHandshake {
     /// Adds to a request what asks the upstream, and remembers what it is offered.
     pub(crate) fn ask(&mut self, headers: &mut HeaderMap) {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -297,7 +297,7 @@ mod tests {
         others.chain((!value.is_empty()).then_some((name, value))).collect()
     }
 
-    fn judged(method: &str, fields: &[(&str, &str)]) -> Option<Result<Handshake, UpgradeFault>> {
+    fn judged(method: &str, fields: &[(&str, &str)]) -> Option<Result<UpgradeHandshake, UpgradeFault>> {
         let head = head(method, fields);
         opened().asked(&head).map(|asked| asked.judge(&head, false))
     }

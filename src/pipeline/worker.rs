@@ -21,30 +21,30 @@ use tracing::debug;
 
 use super::answer::AnswerBody;
 use super::corridor::walk;
-use super::crowd::Crowd;
+use super::in_flight::InFlightByAddress;
+use super::load::LoadMonitor;
 use super::mirror::Mirrors;
-use super::peer::{Entrance, Knowledge, Peer};
-use super::pressure::Pressure;
+use super::peer::{AddressTrust, ListenerMode, Peer};
 use super::request_id::{RequestId, RequestIds};
+use super::request_log::RequestLog;
 use super::snapshot::Snapshot;
-use super::tally::Tally;
-use super::trail::Trail;
 use super::tunnels::Tunnels;
+use super::worker_metrics::WorkerMetrics;
 use crate::audit::ledger::Ledger;
 use crate::audit::reason::Reason;
 use crate::network::Networks;
 use crate::server::accept::Accepted;
-use crate::server::connection::{Driven, Ended, Protocols};
+use crate::server::connection::{ConnectionEnd, Driven, Protocols};
+use crate::server::connection_limiter::{ConnectionLimiter, ConnectionPermit};
 use crate::server::drain::Drain;
-use crate::server::guard::{Guard, Overdue, Watch};
-use crate::server::handshakes::{Handshakes, Progress};
-use crate::server::limits::Share;
-use crate::server::places::{Place, Places};
+use crate::server::guard::{Guard, TimeoutKind, Watch};
+use crate::server::handshakes::{HandshakeProgress, Handshakes};
+use crate::server::limits::WorkerLimits;
 use crate::server::proxy_header;
 use crate::server::socket::Socket;
-use crate::server::tls::Protocol;
-use crate::telemetry::metrics::Report;
-use crate::trust::token_cache::{Known, TokenCache};
+use crate::server::tls::HttpVersion;
+use crate::telemetry::metrics::WorkerReport;
+use crate::trust::token_cache::{CachedToken, TokenCache};
 use crate::trust::verify::Verified;
 use crate::upstream::pinned::PinLimit;
 use crate::upstream::pool::Pools;
@@ -53,7 +53,7 @@ use crate::upstream::pool::Pools;
 pub(crate) type SharedSnapshot = Rc<Arc<Snapshot>>;
 
 /// Asks a worker for its counts.
-pub(crate) type ReportRequest = oneshot::Sender<Report>;
+pub(crate) type ReportRequest = oneshot::Sender<WorkerReport>;
 
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -70,12 +70,12 @@ pub(crate) struct Worker {
     guard: Rc<Guard>,
     handshakes: Rc<Handshakes>,
     protocols: Protocols,
-    tally: RefCell<Tally>,
+    metrics: RefCell<WorkerMetrics>,
     ids: RequestIds,
-    crowd: Rc<Crowd>,
+    crowd: Rc<InFlightByAddress>,
     /// Requests under way from one address.
     max_per_address: usize,
-    pressure: Pressure,
+    pressure: LoadMonitor,
     tunnels: Rc<Tunnels>,
 }
 
@@ -85,9 +85,9 @@ const MAKE_ROOM_FOR: usize = 16;
 
 /// How a listener's connections come in.
 #[derive(Clone, Debug)]
-pub(crate) struct Gate {
+pub(crate) struct ListenerRuntime {
     pub(crate) tls: Option<Arc<ServerConfig>>,
-    pub(crate) entrance: Entrance,
+    pub(crate) entrance: ListenerMode,
     /// Every connection begins with a PROXY header, from a trusted proxy.
     pub(crate) proxy_protocol: bool,
 }
@@ -96,8 +96,8 @@ impl Worker {
     pub(crate) fn new(
         published: Arc<ArcSwap<Snapshot>>,
         ledger: Rc<Ledger>,
-        share: Share,
-        pressure: Pressure,
+        share: WorkerLimits,
+        pressure: LoadMonitor,
         pin_limit: Arc<PinLimit>,
     ) -> Self {
         let current = published.load_full();
@@ -118,7 +118,7 @@ impl Worker {
             pools: Rc::new(Pools::new(pin_limit)),
             mirrors: Rc::default(),
             ledger,
-            tally: RefCell::default(),
+            metrics: RefCell::default(),
             ids: RequestIds::new(),
             crowd: Rc::default(),
             max_per_address: share.in_flight_per_address,
@@ -128,7 +128,7 @@ impl Worker {
     }
 
     /// Serves one connection to its end.
-    pub(crate) async fn serve(self: Rc<Self>, gate: Rc<Gate>, accepted: Accepted) {
+    pub(crate) async fn serve(self: Rc<Self>, gate: Rc<ListenerRuntime>, accepted: Accepted) {
         let Accepted { stream, peer: socket, mut place, handshake } = accepted;
         let progress = handshake.progress();
         let arrival = self.arrive(&gate, (stream, &progress), socket.ip(), &mut place);
@@ -142,10 +142,10 @@ impl Worker {
     /// The handshake: who is there, and in which protocol.
     async fn arrive(
         self: &Rc<Self>,
-        gate: &Gate,
-        (mut stream, progress): (TcpStream, &Progress),
+        gate: &ListenerRuntime,
+        (mut stream, progress): (TcpStream, &HandshakeProgress),
         socket: IpAddr,
-        place: &mut Place,
+        place: &mut ConnectionPermit,
     ) -> Option<(Driven, Rc<Peer>)> {
         let snapshot = self.snapshot();
         let trusted = &snapshot.trusted_proxies;
@@ -156,7 +156,7 @@ impl Worker {
             }
             progress.first_byte(&stream).await?;
             let introduction = proxy_header::read(&mut stream).await.ok()?;
-            let peer = Peer::introduced(socket, introduction, gate.entrance.clone(), trusted);
+            let peer = Peer::from_proxy_header(socket, introduction, gate.entrance.clone(), trusted);
             if !place.pass_to(peer.address) {
                 debug!(client.address = %peer.address, "too many connections: refused one");
                 return None;
@@ -167,22 +167,22 @@ impl Worker {
         };
         let peer = self.counted(peer, trusted);
         let driven = match &gate.tls {
-            None => self.converse(Socket(stream), Protocol::Http1, &peer),
+            None => self.converse(Socket(stream), HttpVersion::Http1, &peer),
             Some(config) => {
                 progress.first_byte(&stream).await?;
                 let stream = TlsAcceptor::from(Arc::clone(config)).accept(Socket(stream)).await.ok()?;
-                let protocol = Protocol::agreed(stream.get_ref().1.alpn_protocol());
+                let protocol = HttpVersion::agreed(stream.get_ref().1.alpn_protocol());
                 self.converse(stream, protocol, &peer)
             }
         };
         Some((driven, peer))
     }
 
-    fn converse<T>(self: &Rc<Self>, stream: T, protocol: Protocol, peer: &Rc<Peer>) -> Driven
+    fn converse<T>(self: &Rc<Self>, stream: T, protocol: HttpVersion, peer: &Rc<Peer>) -> Driven
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let watch = self.guard.watch(protocol == Protocol::Http2);
+        let watch = self.guard.watch(protocol == HttpVersion::Http2);
         let service = {
             let (worker, peer, watch) = (Rc::clone(self), Rc::clone(peer), Rc::clone(&watch));
             service_fn(move |request| Rc::clone(&worker).answer(Rc::clone(&peer), &watch, request))
@@ -201,27 +201,28 @@ impl Worker {
     }
 
     /// What hyper refused before it was a request has its line too.
-    fn record_end(self: &Rc<Self>, ended: Ended, peer: &Rc<Peer>) {
+    fn record_end(self: &Rc<Self>, ended: ConnectionEnd, peer: &Rc<Peer>) {
         let reason = match ended {
-            Ended::Malformed => Reason::BadRequest,
-            Ended::TooLarge => Reason::TooLarge,
-            Ended::Flooded => Reason::RateLimited,
-            Ended::Overdue(Overdue::Head) => Reason::Timeout,
-            Ended::Plainly | Ended::Overdue(Overdue::FirstRequest | Overdue::Idle | Overdue::Write) => return,
+            ConnectionEnd::Malformed => Reason::BadRequest,
+            ConnectionEnd::TooLarge => Reason::TooLarge,
+            ConnectionEnd::Flooded => Reason::RateLimited,
+            ConnectionEnd::Overdue(TimeoutKind::Head) => Reason::Timeout,
+            ConnectionEnd::Plainly
+            | ConnectionEnd::Overdue(TimeoutKind::FirstRequest | TimeoutKind::Idle | TimeoutKind::Write) => return,
         };
-        let mut trail = Trail::begin(self, self.snapshot(), peer);
-        trail.ended_by(reason);
-        trail.close();
+        let mut log = RequestLog::begin(self, self.snapshot(), peer);
+        log.ended_by(reason);
+        log.close();
     }
 
     /// Keeps the deadlines of connections.
-    pub(crate) async fn keep_watch(self: Rc<Self>) {
-        Rc::clone(&self.guard).keep_watch().await;
+    pub(crate) async fn run_timeouts(self: Rc<Self>) {
+        Rc::clone(&self.guard).run_timeouts().await;
     }
 
     /// Takes on less while the event loop lags.
-    pub(crate) async fn feel_pressure(self: Rc<Self>) {
-        self.pressure.keep_watch().await;
+    pub(crate) async fn monitor_load(self: Rc<Self>) {
+        self.pressure.run_timeouts().await;
     }
 
     pub(crate) fn handshakes(&self) -> &Rc<Handshakes> {
@@ -229,14 +230,14 @@ impl Worker {
     }
 
     /// Hands the stages of the drain on to connections.
-    pub(crate) async fn pass_on(self: Rc<Self>, drain: Drain) {
+    pub(crate) async fn propagate_drain(self: Rc<Self>, drain: Drain) {
         let handshakes = Rc::clone(&self.handshakes).follow(drain.clone());
-        tokio::join!(Rc::clone(&self.guard).pass_on(drain), handshakes);
+        tokio::join!(Rc::clone(&self.guard).propagate_drain(drain), handshakes);
     }
 
     /// While newcomers wait because the limit on all connections is reached, ends stalled handshakes and the connections that have been
     /// idle for longest: otherwise idle connections would lock all others out until they are closed for their age.
-    pub(crate) async fn make_room(self: Rc<Self>, places: Arc<Places>) {
+    pub(crate) async fn make_room(self: Rc<Self>, places: Arc<ConnectionLimiter>) {
         loop {
             sleep(MAKE_ROOM_EVERY).await;
             if places.are_waited_for() {
@@ -257,8 +258,8 @@ impl Worker {
     }
 
     /// Tells what was refused too often to be told each.
-    pub(crate) async fn tell_folded(self: Rc<Self>) {
-        Rc::clone(&self.ledger).tell_folded().await;
+    pub(crate) async fn flush_aggregates(self: Rc<Self>) {
+        Rc::clone(&self.ledger).flush_aggregates().await;
     }
 
     /// Answers who asks for counts, as long as anyone can.
@@ -282,7 +283,7 @@ impl Worker {
         Rc::clone(&current)
     }
 
-    pub(crate) fn pressure(&self) -> &Pressure {
+    pub(crate) fn pressure(&self) -> &LoadMonitor {
         &self.pressure
     }
 
@@ -295,7 +296,7 @@ impl Worker {
     /// Counts the peer's requests with others of its address. Trusted proxies that speak for themselves are not counted: who
     /// keeps them from saying for whom they speak can't be told from who doesn't.
     pub(crate) fn counted(&self, mut peer: Peer, trusted: &Networks) -> Rc<Peer> {
-        let exempt = peer.knowledge == Knowledge::Certain && trusted.contains(peer.address);
+        let exempt = peer.knowledge == AddressTrust::Certain && trusted.contains(peer.address);
         peer.share = (!exempt).then(|| self.crowd.share(peer.address));
         Rc::new(peer)
     }
@@ -319,7 +320,7 @@ impl Worker {
     pub(crate) fn remember(&self, token: &[u8], verified: Rc<Verified>) {
         // A request that began before the last change may bring one that is no good any more.
         if self.snapshot().trust.holds(&verified.issuer) {
-            self.tokens.borrow_mut().insert(Known { token: token.into(), verified });
+            self.tokens.borrow_mut().insert(CachedToken { token: token.into(), verified });
         }
     }
 
@@ -353,8 +354,8 @@ impl Worker {
         self.ids.next()
     }
 
-    pub(crate) fn tally(&self, count: impl FnOnce(&mut Tally)) {
-        count(&mut self.tally.borrow_mut());
+    pub(crate) fn metrics(&self, count: impl FnOnce(&mut WorkerMetrics)) {
+        count(&mut self.metrics.borrow_mut());
     }
 
     pub(crate) fn begin(&self, peer: &Peer) {
@@ -367,8 +368,8 @@ impl Worker {
         peer.share.iter().for_each(|share| share.end());
     }
 
-    fn counts(&self) -> Report {
-        let mut report = Report {
+    fn counts(&self) -> WorkerReport {
+        let mut report = WorkerReport {
             cached_tokens: self.tokens.borrow().len() as u64,
             cached_bytes: self.tokens.borrow().bytes(),
             token_cache_hits: self.token_hits.get(),
@@ -377,7 +378,7 @@ impl Worker {
             in_flight: self.pressure.in_flight() as u64,
             mirrored: self.mirrors.counts(),
             tunnels: self.tunnels.open() as u64,
-            ..self.tally.borrow().report(&self.snapshot())
+            ..self.metrics.borrow().report(&self.snapshot())
         };
         self.pools.report(&mut report);
         report

@@ -17,55 +17,55 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::connection_limiter::{ConnectionLimitReached, ConnectionLimiter, ConnectionPermit};
 use super::drain::{Drain, Stage};
-use super::handshakes::{Handshake, Handshakes};
+use super::handshakes::{HandshakePermit, Handshakes};
 use super::listener::BACKLOG;
-use super::places::{NoPlace, Place, Places};
 
 /// A connection as the kernel gives it, with its place.
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
-    pub(crate) place: Place,
-    pub(crate) handshake: Handshake,
+    pub(crate) place: ConnectionPermit,
+    pub(crate) handshake: HandshakePermit,
 }
 
 /// Where one worker's connections to one address come from.
 #[derive(Debug)]
-pub(crate) struct Intake {
+pub(crate) struct WorkerListener {
     listener: TcpListener,
-    doors: Doors,
-    places: Arc<Places>,
+    doors: HandoffChannels,
+    places: Arc<ConnectionLimiter>,
     handshakes: Rc<Handshakes>,
     /// Accepted when another worker took the last place.
     held: Option<(TcpStream, SocketAddr)>,
 }
 
 /// A connection that has its place.
-type Placed = (TcpStream, SocketAddr, Place);
+type AcceptedStream = (TcpStream, SocketAddr, ConnectionPermit);
 
 /// A connection on its way to its worker.
 #[derive(Debug)]
-pub(crate) struct HandedOn {
+pub(crate) struct Handoff {
     stream: std::net::TcpStream,
     peer: SocketAddr,
-    place: Place,
+    place: ConnectionPermit,
 }
 
 /// One worker's doors to the others that listen on an address, and its own to it.
 #[derive(Debug)]
-pub(crate) struct Doors {
+pub(crate) struct HandoffChannels {
     worker: usize,
-    all: Arc<[mpsc::Sender<HandedOn>]>,
-    own: mpsc::Receiver<HandedOn>,
+    all: Arc<[mpsc::Sender<Handoff>]>,
+    own: mpsc::Receiver<Handoff>,
 }
 
 /// For each worker, on one address.
-pub(crate) fn doors(workers: usize) -> Vec<Doors> {
+pub(crate) fn doors(workers: usize) -> Vec<HandoffChannels> {
     let (all, owns): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(HANDED_ON)).unzip();
     let all: Arc<[_]> = all.into();
-    owns.into_iter().enumerate().map(|(worker, own)| Doors { worker, all: Arc::clone(&all), own }).collect()
+    owns.into_iter().enumerate().map(|(worker, own)| HandoffChannels { worker, all: Arc::clone(&all), own }).collect()
 }
 
 /// Connections between two workers. A worker that does not take them on gets no more: the others keep theirs.
@@ -78,7 +78,7 @@ const SAY_EVERY: Duration = Duration::from_secs(1);
 const LAST_MOMENT: Duration = Duration::from_millis(200);
 
 /// Accepts until the drain begins, takes what the kernel has queued by then, and ends when every connection has, or at the cut.
-pub(crate) async fn run<F, Fut>(mut intake: Intake, mut drain: Drain, serve: F)
+pub(crate) async fn run<F, Fut>(mut intake: WorkerListener, mut drain: Drain, serve: F)
 where
     F: Fn(Accepted) -> Fut,
     Fut: Future<Output = ()> + 'static,
@@ -116,8 +116,13 @@ async fn cut(mut drain: Drain) {
     tokio::time::sleep(LAST_MOMENT).await;
 }
 
-impl Intake {
-    pub(crate) fn new(listener: TcpListener, doors: Doors, places: Arc<Places>, handshakes: Rc<Handshakes>) -> Self {
+impl WorkerListener {
+    pub(crate) fn new(
+        listener: TcpListener,
+        doors: HandoffChannels,
+        places: Arc<ConnectionLimiter>,
+        handshakes: Rc<Handshakes>,
+    ) -> Self {
         Self { listener, doors, places, handshakes, held: None }
     }
 
@@ -126,7 +131,7 @@ impl Intake {
         loop {
             self.handshakes.room().await;
             let Self { listener, doors, places, held, .. } = self;
-            let Doors { worker, all, own } = doors;
+            let HandoffChannels { worker, all, own } = doors;
             let placed = tokio::select! {
                 biased;
                 Some(handed_on) = own.recv() => handed_on.taken_on(),
@@ -141,7 +146,7 @@ impl Intake {
     }
 
     /// Stops listening. What the kernel and the other workers have for us by now is still to be served.
-    async fn close(self) -> Rest {
+    async fn close(self) -> OpenAtDrain {
         let Self { listener, mut doors, places, handshakes, held } = self;
         // A worker that hands on finds the door closed now, and keeps what it has.
         doors.own.close();
@@ -150,17 +155,17 @@ impl Intake {
             handed_on.push_back(one);
         }
         let queued = held.into_iter().chain(queued(listener)).collect();
-        Rest { handed_on, queued, worker: doors.worker, places, handshakes }
+        OpenAtDrain { handed_on, queued, worker: doors.worker, places, handshakes }
     }
 }
 
 /// `None` where it failed, was refused, or has to wait for a place.
 async fn accept(
     listener: &TcpListener,
-    places: &Places,
+    places: &ConnectionLimiter,
     held: &mut Option<(TcpStream, SocketAddr)>,
-    take: impl Fn(SocketAddr) -> Result<Place, NoPlace>,
-) -> Option<Placed> {
+    take: impl Fn(SocketAddr) -> Result<ConnectionPermit, ConnectionLimitReached>,
+) -> Option<AcceptedStream> {
     places.room().await;
     let (stream, peer) = match held.take() {
         Some(held) => held,
@@ -176,18 +181,18 @@ async fn accept(
     };
     match take(peer) {
         Ok(place) => Some(begin(stream, peer, place)),
-        Err(NoPlace::Full) => {
+        Err(ConnectionLimitReached::Full) => {
             *held = Some((stream, peer));
             None
         }
-        Err(NoPlace::Address) => {
+        Err(ConnectionLimitReached::Address) => {
             refuse(stream, peer);
             None
         }
     }
 }
 
-fn begin(stream: TcpStream, peer: SocketAddr, place: Place) -> Placed {
+fn begin(stream: TcpStream, peer: SocketAddr, place: ConnectionPermit) -> AcceptedStream {
     // Answers are written whole; waiting for more to send only delays them.
     let _ = stream.set_nodelay(true);
     (stream, SocketAddr::new(canonical(peer.ip()), peer.port()), place)
@@ -201,35 +206,35 @@ fn refuse(stream: TcpStream, peer: SocketAddr) {
 }
 
 /// Gives back what stays here, or can't be handed on.
-fn hand_on(all: &[mpsc::Sender<HandedOn>], worker: usize, placed: Placed) -> Option<Placed> {
+fn hand_on(all: &[mpsc::Sender<Handoff>], worker: usize, placed: AcceptedStream) -> Option<AcceptedStream> {
     let (stream, peer, place) = placed;
     if place.worker() == worker {
         return Some((stream, peer, place));
     }
     let door = all.get(place.worker())?;
     let stream = stream.into_std().ok()?;
-    let mut kept = door.try_send(HandedOn { stream, peer, place }).err()?.into_inner();
+    let mut kept = door.try_send(Handoff { stream, peer, place }).err()?.into_inner();
     kept.place.stay_with(worker);
     kept.taken_on()
 }
 
-impl HandedOn {
-    fn taken_on(self) -> Option<Placed> {
+impl Handoff {
+    fn taken_on(self) -> Option<AcceptedStream> {
         let Self { stream, peer, place } = self;
         Some((TcpStream::from_std(stream).ok()?, peer, place))
     }
 }
 
 /// Connections that were there when the drain began.
-struct Rest {
-    handed_on: VecDeque<HandedOn>,
+struct OpenAtDrain {
+    handed_on: VecDeque<Handoff>,
     queued: VecDeque<(TcpStream, SocketAddr)>,
     worker: usize,
-    places: Arc<Places>,
+    places: Arc<ConnectionLimiter>,
     handshakes: Rc<Handshakes>,
 }
 
-impl Rest {
+impl OpenAtDrain {
     /// `None` after the last.
     async fn next(&mut self) -> Option<Accepted> {
         loop {
@@ -250,14 +255,14 @@ impl Rest {
     }
 
     /// Of the queue. `Some(None)` where its address has enough.
-    async fn take(&mut self) -> Option<Option<Placed>> {
+    async fn take(&mut self) -> Option<Option<AcceptedStream>> {
         let (stream, peer) = self.queued.pop_front()?;
         loop {
             self.places.room().await;
             match self.places.take(peer.ip(), self.worker) {
                 Ok(place) => return Some(Some(begin(stream, peer, place))),
-                Err(NoPlace::Full) => {}
-                Err(NoPlace::Address) => {
+                Err(ConnectionLimitReached::Full) => {}
+                Err(ConnectionLimitReached::Address) => {
                     refuse(stream, peer);
                     return Some(None);
                 }
@@ -285,7 +290,7 @@ fn queued(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
 }
 
 /// A connection that failed by itself costs nothing; a shortage of ours needs a pause.
-fn retry_after(error: &io::Error, places: &Places) -> Option<Duration> {
+fn retry_after(error: &io::Error, places: &ConnectionLimiter) -> Option<Duration> {
     match error.kind() {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => None,
         _ => {

@@ -20,14 +20,14 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::frame_meter::FrameMeter;
-use super::guard::{Overdue, Told, Watch};
+use super::guard::{GuardSignal, TimeoutKind, Watch};
 use super::limits::Limits;
-use super::tls::Protocol;
+use super::tls::HttpVersion;
 use super::watched_io::WatchedIo;
 
 /// How a connection ended, where that is worth a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub(crate) enum ConnectionEnd {
     /// By either side, in order or not: what was refused or cut has its own record.
     Plainly,
     /// By us: what came in is not HTTP.
@@ -37,14 +37,14 @@ pub(crate) enum Ended {
     /// By us: what comes in asks for nothing, and without end.
     Flooded,
     /// By us, at a deadline.
-    Overdue(Overdue),
+    Overdue(TimeoutKind),
 }
 
 /// The settings of both protocols, made once a worker.
 #[derive(Debug)]
 pub(crate) struct Protocols {
     http1: Rc<http1::Builder>,
-    http2: http2::Builder<Local>,
+    http2: http2::Builder<LocalExecutor>,
 }
 
 /// What hyper takes when nothing is set; setting it anyway makes it allocate for every request.
@@ -75,7 +75,7 @@ impl Protocols {
         if limits.header_count != HYPER_DEFAULT_HEADERS {
             http1.max_headers(limits.header_count);
         }
-        let mut http2 = http2::Builder::new(Local);
+        let mut http2 = http2::Builder::new(LocalExecutor);
         http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.h2_streams)
@@ -98,7 +98,7 @@ impl Protocols {
     ///
     /// Boxed piece by piece: a future that held every state of a connection's life at once would cost each idle connection
     /// ten kilobytes.
-    pub(crate) fn serve<T, S, B>(&self, stream: T, protocol: Protocol, watch: Rc<Watch>, service: S) -> Driven
+    pub(crate) fn serve<T, S, B>(&self, stream: T, protocol: HttpVersion, watch: Rc<Watch>, service: S) -> Driven
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
@@ -109,20 +109,20 @@ impl Protocols {
         // Boxed, because it goes from hand to hand, and each hand would have room for it.
         let stream = Box::new(stream);
         match protocol {
-            Protocol::Http1 => {
+            HttpVersion::Http1 => {
                 let io = WatchedIo::new(stream, Rc::clone(&watch), None);
                 Box::pin(take_turns(Rc::clone(&self.http1), io, service, watch))
             }
-            Protocol::Http2 => {
+            HttpVersion::Http2 => {
                 let flooded = Rc::default();
                 let io = WatchedIo::new(stream, Rc::clone(&watch), Some(FrameMeter::new(&flooded)));
                 let mut connection = Box::pin(self.http2.serve_connection(TokioIo::new(io), service));
                 Box::pin(async move {
                     let turn = drive(&mut connection, |connection| connection.graceful_shutdown(), &watch).await;
                     match turn {
-                        _ if flooded.get() => Ended::Flooded,
-                        Turn::Ended(ended) => ended,
-                        Turn::AtRest => Ended::Plainly,
+                        _ if flooded.get() => ConnectionEnd::Flooded,
+                        PollOutcome::Ended(ended) => ended,
+                        PollOutcome::AtRest => ConnectionEnd::Plainly,
                     }
                 })
             }
@@ -131,11 +131,11 @@ impl Protocols {
 }
 
 /// A connection under way.
-pub(crate) type Driven = Pin<Box<dyn Future<Output = Ended>>>;
+pub(crate) type Driven = Pin<Box<dyn Future<Output = ConnectionEnd>>>;
 
 /// How a connection's turn with hyper came to its end.
-enum Turn {
-    Ended(Ended),
+enum PollOutcome {
+    Ended(ConnectionEnd),
     /// Nothing is under way, and has not been for a while.
     AtRest,
 }
@@ -149,7 +149,7 @@ async fn take_turns<T, S, B>(
     mut io: WatchedIo<T>,
     mut service: S,
     watch: Rc<Watch>,
-) -> Ended
+) -> ConnectionEnd
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
@@ -160,16 +160,16 @@ where
     loop {
         if !poll_fn(|context| poll_busy(&mut io, &watch, context)).await {
             let _ = timeout(FAREWELL, io.shutdown()).await;
-            return Ended::Plainly;
+            return ConnectionEnd::Plainly;
         }
         let mut connection = Box::pin(protocol.serve_connection(TokioIo::new(io), service));
         match drive(&mut connection, |connection| connection.graceful_shutdown(), &watch).await {
-            Turn::Ended(Ended::Plainly) if watch.may_switch() => {
+            PollOutcome::Ended(ConnectionEnd::Plainly) if watch.may_switch() => {
                 let parts = Pin::into_inner(connection).into_parts();
                 return Box::pin(switched(parts.io.into_inner(), parts.read_buf, watch)).await;
             }
-            Turn::Ended(ended) => return ended,
-            Turn::AtRest => {
+            PollOutcome::Ended(ended) => return ended,
+            PollOutcome::AtRest => {
                 let parts = Pin::into_inner(connection).into_parts();
                 (io, service) = (parts.io.into_inner(), parts.service);
                 io.put_back(&parts.read_buf);
@@ -187,7 +187,7 @@ fn poll_busy<T: AsyncRead + Unpin>(io: &mut WatchedIo<T>, watch: &Watch, context
 }
 
 /// Drives a connection, and does what it is told meanwhile.
-async fn drive<C>(connection: &mut Pin<Box<C>>, shut_down: impl Fn(Pin<&mut C>), watch: &Watch) -> Turn
+async fn drive<C>(connection: &mut Pin<Box<C>>, shut_down: impl Fn(Pin<&mut C>), watch: &Watch) -> PollOutcome
 where
     C: Future<Output = hyper::Result<()>>,
 {
@@ -200,32 +200,32 @@ where
             }
         });
         match next.await {
-            Err(ended) => return Turn::Ended(ended),
-            Ok(Told::Rest) => {
+            Err(ended) => return PollOutcome::Ended(ended),
+            Ok(GuardSignal::Rest) => {
                 if watch.may_rest() {
                     match give_back(connection.as_mut(), &shut_down, watch).await {
-                        Poll::Ready(Ok(())) => return Turn::AtRest,
-                        Poll::Ready(failed) => return Turn::Ended(ended(failed, watch)),
+                        Poll::Ready(Ok(())) => return PollOutcome::AtRest,
+                        Poll::Ready(failed) => return PollOutcome::Ended(ended(failed, watch)),
                         Poll::Pending => {}
                     }
                 }
             }
-            Ok(Told::Drain) => {
+            Ok(GuardSignal::Drain) => {
                 if let Some(ended) = first_words(connection.as_mut(), watch).await {
-                    return Turn::Ended(ended);
+                    return PollOutcome::Ended(ended);
                 }
                 shut_down(connection.as_mut());
             }
-            Ok(Told::Cut) => {
+            Ok(GuardSignal::Cut) => {
                 drop(watch.take_tunnel());
-                return Turn::Ended(Ended::Plainly);
+                return PollOutcome::Ended(ConnectionEnd::Plainly);
             }
-            Ok(Told::Overdue(overdue)) => {
+            Ok(GuardSignal::Overdue(overdue)) => {
                 shut_down(connection.as_mut());
-                if overdue == Overdue::Idle {
+                if overdue == TimeoutKind::Idle {
                     let _ = timeout(FAREWELL, connection).await;
                 }
-                return Turn::Ended(Ended::Overdue(overdue));
+                return PollOutcome::Ended(ConnectionEnd::Overdue(overdue));
             }
         }
     }
@@ -250,18 +250,18 @@ where
 }
 
 /// What follows the last request of a connection that may go on in another protocol.
-async fn switched<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T, early: Bytes, watch: Rc<Watch>) -> Ended {
+async fn switched<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T, early: Bytes, watch: Rc<Watch>) -> ConnectionEnd {
     if let Some(tunnel) = watch.take_tunnel() {
         return tunnelled(tunnel.run(stream, early), &watch).await;
     }
     // hyper leaves the goodbye to whoever switches.
     let _ = timeout(FAREWELL, stream.shutdown()).await;
-    Ended::Plainly
+    ConnectionEnd::Plainly
 }
 
 /// A connection that has become a tunnel ends by itself, at a deadline, or at the cut. It has no end in order that its other
 /// protocol would know of, and so its age and the beginning of the drain leave it alone.
-async fn tunnelled(running: impl Future<Output = ()>, watch: &Rc<Watch>) -> Ended {
+async fn tunnelled(running: impl Future<Output = ()>, watch: &Rc<Watch>) -> ConnectionEnd {
     let _exchange = watch.begin();
     let mut running = pin!(running);
     loop {
@@ -270,16 +270,16 @@ async fn tunnelled(running: impl Future<Output = ()>, watch: &Rc<Watch>) -> Ende
             Poll::Pending => watch.poll_told(context).map(Some),
         });
         match next.await {
-            None | Some(Told::Cut) => return Ended::Plainly,
-            Some(Told::Overdue(overdue)) => return Ended::Overdue(overdue),
-            Some(Told::Drain | Told::Rest) => {}
+            None | Some(GuardSignal::Cut) => return ConnectionEnd::Plainly,
+            Some(GuardSignal::Overdue(overdue)) => return ConnectionEnd::Overdue(overdue),
+            Some(GuardSignal::Drain | GuardSignal::Rest) => {}
         }
     }
 }
 
 /// A connection that the drain finds without a request may have one on its way, which hyper would drop: it is given a moment. Over HTTP/2
 /// the end in order leaves room for it.
-async fn first_words<C>(mut connection: Pin<&mut C>, watch: &Watch) -> Option<Ended>
+async fn first_words<C>(mut connection: Pin<&mut C>, watch: &Watch) -> Option<ConnectionEnd>
 where
     C: Future<Output = hyper::Result<()>>,
 {
@@ -295,23 +295,23 @@ where
     timeout(patience, begun).await.ok().flatten()
 }
 
-fn ended(done: hyper::Result<()>, watch: &Watch) -> Ended {
+fn ended(done: hyper::Result<()>, watch: &Watch) -> ConnectionEnd {
     if done.is_err() {
         // Whoever was not told that there is a tunnel has none.
         drop(watch.take_tunnel());
     }
     match done {
-        Err(error) if error.is_parse_too_large() => Ended::TooLarge,
-        Err(error) if error.is_parse() => Ended::Malformed,
-        Ok(()) | Err(_) => Ended::Plainly,
+        Err(error) if error.is_parse_too_large() => ConnectionEnd::TooLarge,
+        Err(error) if error.is_parse() => ConnectionEnd::Malformed,
+        Ok(()) | Err(_) => ConnectionEnd::Plainly,
     }
 }
 
 /// Streams of an HTTP/2 connection are tasks of the worker that has the connection.
 #[derive(Clone, Copy, Debug)]
-struct Local;
+struct LocalExecutor;
 
-impl<F: Future<Output: 'static> + 'static> Executor<F> for Local {
+impl<F: Future<Output: 'static> + 'static> Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
         tokio::task::spawn_local(future);
     }
@@ -367,7 +367,7 @@ mod tests {
         asked: Rc<RefCell<Vec<String>>>,
         bodies: Rc<RefCell<Vec<Incoming>>>,
         watch: Rc<Watch>,
-        ended: Rc<Cell<Option<Ended>>>,
+        ended: Rc<Cell<Option<ConnectionEnd>>>,
     }
 
     impl Held {
@@ -377,7 +377,7 @@ mod tests {
             let (room, ended) = (Rc::default(), Rc::default());
             let (asked, bodies) = (Rc::<RefCell<Vec<String>>>::default(), Rc::<RefCell<Vec<Incoming>>>::default());
             let watch = guard.watch(false);
-            tokio::task::spawn_local(guard.keep_watch());
+            tokio::task::spawn_local(guard.run_timeouts());
             let service = {
                 let (asked, bodies, watch) = (Rc::clone(&asked), Rc::clone(&bodies), Rc::clone(&watch));
                 service_fn(move |request: Request<Incoming>| {
@@ -389,8 +389,8 @@ mod tests {
                 })
             };
             let stream = Roomy(server, Rc::clone(&room));
-            let driven = Protocols::new(limits, false).serve(stream, Protocol::Http1, Rc::clone(&watch), service);
-            let end: Rc<Cell<Option<Ended>>> = Rc::clone(&ended);
+            let driven = Protocols::new(limits, false).serve(stream, HttpVersion::Http1, Rc::clone(&watch), service);
+            let end: Rc<Cell<Option<ConnectionEnd>>> = Rc::clone(&ended);
             tokio::task::spawn_local(async move { end.set(Some(driven.await)) });
             Self { client, room, asked, bodies, watch, ended }
         }
@@ -491,7 +491,7 @@ mod tests {
             assert!(held.is_at_rest().await);
             held.watch.tell_to_drain();
             assert_eq!(held.answer().await, "");
-            assert_eq!(held.ended.get(), Some(Ended::Plainly));
+            assert_eq!(held.ended.get(), Some(ConnectionEnd::Plainly));
         };
         with(drained, Limits::default()).await;
         let closed = async |mut held: Held| {
@@ -499,18 +499,18 @@ mod tests {
             assert!(held.is_at_rest().await);
             held.client.shutdown().await.unwrap();
             assert_eq!(held.answer().await, "");
-            assert_eq!(held.ended.get(), Some(Ended::Plainly));
+            assert_eq!(held.ended.get(), Some(ConnectionEnd::Plainly));
         };
         with(closed, Limits::default()).await;
         let idle = async |mut held: Held| {
             held.get("/one").await;
             assert_eq!(held.answer().await, "");
-            assert_eq!(held.ended.get(), Some(Ended::Overdue(Overdue::Idle)));
+            assert_eq!(held.ended.get(), Some(ConnectionEnd::Overdue(TimeoutKind::Idle)));
         };
         with(idle, Limits::default()).await;
         let silent = async |mut held: Held| {
             assert_eq!(held.answer().await, "");
-            assert_eq!(held.ended.get(), Some(Ended::Overdue(Overdue::FirstRequest)));
+            assert_eq!(held.ended.get(), Some(ConnectionEnd::Overdue(TimeoutKind::FirstRequest)));
         };
         with(silent, Limits::default()).await;
         let half = async |mut held: Held| {
@@ -518,7 +518,7 @@ mod tests {
             assert!(held.is_at_rest().await);
             held.send("GET /two").await;
             assert_eq!(held.answer().await, "");
-            assert_eq!(held.ended.get(), Some(Ended::Overdue(Overdue::Head)));
+            assert_eq!(held.ended.get(), Some(ConnectionEnd::Overdue(TimeoutKind::Head)));
         };
         with(half, Limits::default()).await;
     }

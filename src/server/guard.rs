@@ -14,16 +14,16 @@ use hyper_util::rt::TokioIo;
 
 use super::drain::{Drain, Stage};
 use super::limits::Limits;
+use super::output_backlog::{BacklogMark, OutputBacklog};
 use super::tunnel::Tunnel;
-use super::unwritten::{Behind, Unwritten};
 
 /// One worker's guard over its connections.
 #[derive(Debug)]
 pub(crate) struct Guard {
     tick: Duration,
     now: Cell<u32>,
-    patience: Patience,
-    stage: Cell<Option<Told>>,
+    patience: GuardTimeouts,
+    stage: Cell<Option<GuardSignal>>,
     /// The tick at which the drain began.
     drains_since: Cell<Option<u32>>,
     watches: RefCell<Vec<Weak<Watch>>>,
@@ -42,7 +42,7 @@ pub(crate) struct Watch {
     /// When a write last could not go on.
     stalled_since: Cell<Option<u32>>,
     in_flight: Cell<u32>,
-    told: Cell<Option<Told>>,
+    told: Cell<Option<GuardSignal>>,
     /// Whoever has the stream may neither read from it nor close it.
     holds_stream: Cell<bool>,
     /// The connection's task, which is polled far more often than it is told anything.
@@ -57,7 +57,7 @@ pub(crate) struct Watch {
     tunnel: RefCell<Option<Box<Tunnel>>>,
     /// A request has named another protocol, whoever may have listened.
     may_switch: Cell<bool>,
-    unwritten: Unwritten,
+    unwritten: OutputBacklog,
 }
 
 /// An answer on its way through an HTTP/2 stream. While the peer's window is closed, nobody asks for its body.
@@ -71,15 +71,15 @@ pub(crate) struct Answering {
 
 /// A request under way on a connection.
 #[derive(Debug)]
-pub(crate) struct Exchange(Rc<Watch>);
+pub(crate) struct ExchangeGuard(Rc<Watch>);
 
 /// What a connection is told from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum GuardSignal {
     /// Keep no more than it takes to wait: nothing has been under way for a while.
     Rest,
     /// End now: it has stood still for too long.
-    Overdue(Overdue),
+    Overdue(TimeoutKind),
     /// Finish what is in flight and end.
     Drain,
     /// End now: the time to drain is over.
@@ -88,7 +88,7 @@ pub(crate) enum Told {
 
 /// What a connection has been waiting for too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Overdue {
+pub(crate) enum TimeoutKind {
     FirstRequest,
     Head,
     /// Nothing is wrong: it is just not used.
@@ -106,7 +106,7 @@ enum Phase {
 
 /// The limits in ticks.
 #[derive(Debug)]
-struct Patience {
+struct GuardTimeouts {
     rest: u32,
     first_request: Option<u32>,
     head: Option<u32>,
@@ -137,7 +137,7 @@ impl Guard {
         let ticks = |limit: Option<Duration>| {
             limit.map(|limit| u32::try_from(limit.as_nanos().div_ceil(tick.as_nanos()) + 1).unwrap_or(u32::MAX))
         };
-        let patience = Patience {
+        let patience = GuardTimeouts {
             rest: ticks(Some(REST_AFTER)).unwrap_or(u32::MAX),
             first_request: ticks(limits.first_request_timeout),
             head: ticks(limits.header_timeout),
@@ -178,7 +178,7 @@ impl Guard {
             answers: RefCell::default(),
             tunnel: RefCell::default(),
             may_switch: Cell::new(false),
-            unwritten: Unwritten::default(),
+            unwritten: OutputBacklog::default(),
         });
         // Whoever comes after the drain has begun is told so at once.
         watch.told.set(self.stage.get());
@@ -187,7 +187,7 @@ impl Guard {
     }
 
     /// Looks over all connections at every tick; runs beside them.
-    pub(crate) async fn keep_watch(self: Rc<Self>) {
+    pub(crate) async fn run_timeouts(self: Rc<Self>) {
         let mut ticks = tokio::time::interval(self.tick);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -203,11 +203,11 @@ impl Guard {
                 return false;
             };
             if let Some(overdue) = watch.overdue() {
-                watch.tell(Told::Overdue(overdue));
+                watch.tell(GuardSignal::Overdue(overdue));
             } else if watch.is_old() {
-                watch.tell(Told::Drain);
+                watch.tell(GuardSignal::Drain);
             } else if watch.rested() == Some(self.patience.rest) && watch.told.get().is_none() {
-                watch.tell(Told::Rest);
+                watch.tell(GuardSignal::Rest);
             }
             true
         });
@@ -218,7 +218,7 @@ impl Guard {
         let watches = self.watches.borrow();
         let mut idle: Vec<_> = watches.iter().filter_map(Weak::upgrade).filter_map(|watch| watch.idle()).collect();
         idle.sort_unstable_by_key(|(_, for_ticks, _)| std::cmp::Reverse(*for_ticks));
-        idle.into_iter().take(at_most).for_each(|(watch, _, overdue)| watch.tell(Told::Overdue(overdue)));
+        idle.into_iter().take(at_most).for_each(|(watch, _, overdue)| watch.tell(GuardSignal::Overdue(overdue)));
     }
 
     /// An age between nine tenths of the greatest and all of it.
@@ -231,8 +231,8 @@ impl Guard {
     }
 
     /// Hands the stages of the drain on to all connections; runs beside them.
-    pub(crate) async fn pass_on(self: Rc<Self>, mut drain: Drain) {
-        for (stage, told) in [(Stage::Draining, Told::Drain), (Stage::Cut, Told::Cut)] {
+    pub(crate) async fn propagate_drain(self: Rc<Self>, mut drain: Drain) {
+        for (stage, told) in [(Stage::Draining, GuardSignal::Drain), (Stage::Cut, GuardSignal::Cut)] {
             drain.reached(stage).await;
             self.stage.set(Some(told));
             self.drains_since.set(self.drains_since.get().or(Some(self.now.get())));
@@ -245,8 +245,8 @@ impl Guard {
 
 impl Watch {
     /// Ready when there is something that the connection has not been told yet.
-    pub(super) fn poll_told(&self, context: &mut Context<'_>) -> Poll<Told> {
-        self.poll_is_told(context).map(|()| self.told.take().unwrap_or(Told::Rest))
+    pub(super) fn poll_told(&self, context: &mut Context<'_>) -> Poll<GuardSignal> {
+        self.poll_is_told(context).map(|()| self.told.take().unwrap_or(GuardSignal::Rest))
     }
 
     /// The same, and leaves it to be told.
@@ -261,7 +261,7 @@ impl Watch {
         Poll::Pending
     }
 
-    fn tell(&self, told: Told) {
+    fn tell(&self, told: GuardSignal) {
         self.told.set(Some(told));
         self.wake();
     }
@@ -281,11 +281,11 @@ impl Watch {
 
     #[cfg(test)]
     pub(super) fn tell_to_drain(&self) {
-        self.tell(Told::Drain);
+        self.tell(GuardSignal::Drain);
     }
 
     /// This request has come in.
-    pub(crate) fn begin_with<B>(self: &Rc<Self>, request: &Request<B>) -> Exchange {
+    pub(crate) fn begin_with<B>(self: &Rc<Self>, request: &Request<B>) -> ExchangeGuard {
         // Nothing else is in there over HTTP/1.1, and with no request but these.
         if !self.multiplexed && !request.extensions().is_empty() {
             self.may_switch.set(true);
@@ -294,10 +294,10 @@ impl Watch {
     }
 
     /// A request head has come in whole.
-    pub(crate) fn begin(self: &Rc<Self>) -> Exchange {
+    pub(crate) fn begin(self: &Rc<Self>) -> ExchangeGuard {
         self.in_flight.set(self.in_flight.get() + 1);
         self.enter(Phase::Busy);
-        Exchange(Rc::clone(self))
+        ExchangeGuard(Rc::clone(self))
     }
 
     /// For how long nothing has been under way, in ticks. Frames of HTTP/2 come and go without a request.
@@ -373,10 +373,10 @@ impl Watch {
     }
 
     /// For how many ticks nothing has been under way, where that is worth a name; `None` where it is not long.
-    fn idle(self: Rc<Self>) -> Option<(Rc<Self>, u32, Overdue)> {
+    fn idle(self: Rc<Self>) -> Option<(Rc<Self>, u32, TimeoutKind)> {
         let overdue = match self.phase.get() {
-            Phase::First => Overdue::FirstRequest,
-            Phase::Idle => Overdue::Idle,
+            Phase::First => TimeoutKind::FirstRequest,
+            Phase::Idle => TimeoutKind::Idle,
             Phase::Head | Phase::Busy => return None,
         };
         let for_ticks = self.guard.now.get().wrapping_sub(self.since.get());
@@ -391,9 +391,9 @@ impl Watch {
         waits && for_ticks(self.since.get()).min(for_ticks(drains_since)) >= self.guard.patience.rest
     }
 
-    fn overdue(&self) -> Option<Overdue> {
+    fn overdue(&self) -> Option<TimeoutKind> {
         if self.is_deaf() {
-            return Some(Overdue::Idle);
+            return Some(TimeoutKind::Idle);
         }
         let now = self.guard.now.get();
         let patience = &self.guard.patience;
@@ -401,19 +401,19 @@ impl Watch {
         let refused = |answer: &Answering| answer.offered.get() && over(answer.since.get(), patience.stream);
         let stalled = self.stalled_since.get().is_some_and(|since| over(since, patience.write));
         if stalled || self.answers.borrow().iter().filter_map(Weak::upgrade).any(|answer| refused(&answer)) {
-            return Some(Overdue::Write);
+            return Some(TimeoutKind::Write);
         }
         let (limit, overdue) = match self.phase.get() {
-            Phase::First => (patience.first_request, Overdue::FirstRequest),
-            Phase::Idle => (patience.idle, Overdue::Idle),
-            Phase::Head => (patience.head, Overdue::Head),
+            Phase::First => (patience.first_request, TimeoutKind::FirstRequest),
+            Phase::Idle => (patience.idle, TimeoutKind::Idle),
+            Phase::Head => (patience.head, TimeoutKind::Head),
             Phase::Busy => return None,
         };
         over(self.since.get(), limit).then_some(overdue)
     }
 }
 
-impl Exchange {
+impl ExchangeGuard {
     /// The answer hands the connection, or its stream of one, over to a tunnel.
     pub(crate) fn lead_on(&self, mut tunnel: Box<Tunnel>) {
         let Some(stream) = tunnel.stream.take() else {
@@ -433,13 +433,13 @@ impl Exchange {
 
     /// What was handed to the connection before this is to be written first. The connection is polled for it once: over HTTP/2 it
     /// is another task than the one that asks.
-    pub(crate) fn behind(&self) -> Behind {
+    pub(crate) fn behind(&self) -> BacklogMark {
         self.0.wake();
         self.0.unwritten.behind()
     }
 
     /// Ready once everything before `behind` was taken has been written.
-    pub(crate) fn poll_written(&self, behind: Behind, context: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_written(&self, behind: BacklogMark, context: &mut Context<'_>) -> Poll<()> {
         self.0.unwritten.poll(behind, context)
     }
 
@@ -466,7 +466,7 @@ impl Answering {
     }
 }
 
-impl Drop for Exchange {
+impl Drop for ExchangeGuard {
     fn drop(&mut self) {
         let left = self.0.in_flight.get() - 1;
         self.0.in_flight.set(left);
@@ -492,10 +492,10 @@ mod tests {
         })
     }
 
-    fn told(watch: &Watch) -> Option<Overdue> {
+    fn told(watch: &Watch) -> Option<TimeoutKind> {
         match watch.told.get() {
-            Some(Told::Overdue(overdue)) => Some(overdue),
-            Some(Told::Rest | Told::Drain | Told::Cut) | None => None,
+            Some(GuardSignal::Overdue(overdue)) => Some(overdue),
+            Some(GuardSignal::Rest | GuardSignal::Drain | GuardSignal::Cut) | None => None,
         }
     }
 
@@ -512,7 +512,7 @@ mod tests {
         pass(&guard, 8);
         assert_eq!(told(&watch), None);
         pass(&guard, 1);
-        assert_eq!(told(&watch), Some(Overdue::FirstRequest));
+        assert_eq!(told(&watch), Some(TimeoutKind::FirstRequest));
     }
 
     #[test]
@@ -527,7 +527,7 @@ mod tests {
             watch.read();
             pass(&guard, 1);
         }
-        assert_eq!(told(&watch), Some(Overdue::Head));
+        assert_eq!(told(&watch), Some(TimeoutKind::Head));
     }
 
     #[test]
@@ -537,7 +537,7 @@ mod tests {
         drop(idle.begin());
         let _exchange = busy.begin();
         pass(&guard, 1000);
-        assert_eq!(told(&idle), Some(Overdue::Idle));
+        assert_eq!(told(&idle), Some(TimeoutKind::Idle));
         assert_eq!(told(&busy), None);
     }
 
@@ -563,7 +563,7 @@ mod tests {
         pass(&guard, 30);
         assert_eq!(told(&watch), None);
         pass(&guard, 1);
-        assert_eq!(told(&watch), Some(Overdue::Write));
+        assert_eq!(told(&watch), Some(TimeoutKind::Write));
     }
 
     #[test]
@@ -576,7 +576,7 @@ mod tests {
         pass(&guard, 60);
         assert_eq!(told(&refusing), None);
         pass(&guard, 1);
-        assert_eq!((told(&refusing), told(&waiting)), (Some(Overdue::Write), None));
+        assert_eq!((told(&refusing), told(&waiting)), (Some(TimeoutKind::Write), None));
     }
 
     #[test]
@@ -586,7 +586,7 @@ mod tests {
         let _exchanges: Vec<_> = watches.iter().map(|(watch, _)| watch.begin()).collect();
         for now in 0..200_u32 {
             pass(&guard, 1);
-            for (watch, at) in watches.iter().filter(|(watch, _)| watch.told.take() == Some(Told::Drain)) {
+            for (watch, at) in watches.iter().filter(|(watch, _)| watch.told.take() == Some(GuardSignal::Drain)) {
                 assert_eq!(at.replace(Some(now)), None, "told twice");
                 assert_eq!(watch.retires.get(), None);
             }

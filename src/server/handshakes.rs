@@ -22,21 +22,21 @@ pub(crate) struct Handshakes {
     timeout: Option<Duration>,
     under_way: Cell<usize>,
     /// The oldest first. Most have ended.
-    begun: RefCell<VecDeque<Weak<Progress>>>,
+    begun: RefCell<VecDeque<Weak<HandshakeProgress>>>,
     ended: Notify,
 }
 
 /// One handshake. It counts until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Handshake {
+pub(crate) struct HandshakePermit {
     handshakes: Rc<Handshakes>,
-    progress: Rc<Progress>,
+    progress: Rc<HandshakeProgress>,
     timeout: Option<Duration>,
 }
 
 /// What is known of a handshake from outside.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct HandshakeProgress {
     begun: Instant,
     has_byte: Cell<bool>,
     /// Accepted after the drain had begun.
@@ -70,25 +70,29 @@ impl Handshakes {
         }
     }
 
-    pub(crate) fn begin(self: &Rc<Self>) -> Handshake {
+    pub(crate) fn begin(self: &Rc<Self>) -> HandshakePermit {
         self.begin_within(self.timeout, false)
     }
 
     /// For a connection that is accepted after the drain has begun.
-    pub(crate) fn begin_late(self: &Rc<Self>) -> Handshake {
+    pub(crate) fn begin_late(self: &Rc<Self>) -> HandshakePermit {
         self.begin_within(self.timeout.map_or(Some(DRAINING), |timeout| Some(timeout.min(DRAINING))), true)
     }
 
-    fn begin_within(self: &Rc<Self>, timeout: Option<Duration>, is_late: bool) -> Handshake {
-        let progress =
-            Rc::new(Progress { begun: Instant::now(), has_byte: Cell::new(false), is_late, give_up: Notify::new() });
+    fn begin_within(self: &Rc<Self>, timeout: Option<Duration>, is_late: bool) -> HandshakePermit {
+        let progress = Rc::new(HandshakeProgress {
+            begun: Instant::now(),
+            has_byte: Cell::new(false),
+            is_late,
+            give_up: Notify::new(),
+        });
         let mut begun = self.begun.borrow_mut();
         if begun.len() > 2 * self.under_way.get() + 16 {
             begun.retain(|handshake| handshake.strong_count() > 0);
         }
         begun.push_back(Rc::downgrade(&progress));
         self.under_way.set(self.under_way.get() + 1);
-        Handshake { handshakes: Rc::clone(self), progress, timeout }
+        HandshakePermit { handshakes: Rc::clone(self), progress, timeout }
     }
 
     /// Ends so many handshakes that stall, the oldest first.
@@ -103,7 +107,7 @@ impl Handshakes {
         }
     }
 
-    fn oldest(&self) -> Option<Rc<Progress>> {
+    fn oldest(&self) -> Option<Rc<HandshakeProgress>> {
         let mut begun = self.begun.borrow_mut();
         while let Some(oldest) = begun.front() {
             match oldest.upgrade() {
@@ -125,7 +129,7 @@ impl Handshakes {
     }
 
     /// Of those that began before the drain.
-    fn give_up(&self, which: impl Fn(&Progress) -> bool) {
+    fn give_up(&self, which: impl Fn(&HandshakeProgress) -> bool) {
         let begun = self.begun.borrow();
         let early = begun.iter().filter_map(Weak::upgrade).filter(|handshake| !handshake.is_late);
         early.filter(|handshake| which(handshake)).for_each(|handshake| handshake.give_up.notify_one());
@@ -133,15 +137,15 @@ impl Handshakes {
 }
 
 /// Ends when this handshake stalls.
-async fn stalled(handshake: Option<&Progress>) {
+async fn stalled(handshake: Option<&HandshakeProgress>) {
     match handshake {
         Some(handshake) => sleep_until(handshake.begun + STALLED).await,
         None => std::future::pending().await,
     }
 }
 
-impl Handshake {
-    pub(crate) fn progress(&self) -> Rc<Progress> {
+impl HandshakePermit {
+    pub(crate) fn progress(&self) -> Rc<HandshakeProgress> {
         Rc::clone(&self.progress)
     }
 
@@ -162,7 +166,7 @@ impl Handshake {
     }
 }
 
-impl Progress {
+impl HandshakeProgress {
     /// Waits until the peer has sent something.
     pub(crate) async fn first_byte(&self, stream: &TcpStream) -> Option<()> {
         stream.readable().await.ok()?;
@@ -171,7 +175,7 @@ impl Progress {
     }
 }
 
-impl Drop for Handshake {
+impl Drop for HandshakePermit {
     fn drop(&mut self) {
         self.handshakes.under_way.set(self.handshakes.under_way.get() - 1);
         // All who wait look again: a listener without a connection takes no room.
@@ -237,7 +241,7 @@ mod tests {
         begun.progress.has_byte.set(true);
         stage.send_replace(Stage::Draining);
         let began = Instant::now();
-        let ends = async |handshake: Handshake| {
+        let ends = async |handshake: HandshakePermit| {
             handshake.complete(pending::<Option<()>>()).await;
             began.elapsed()
         };

@@ -48,7 +48,7 @@ pub(crate) struct Limits {
 
 /// One worker's part of what the process takes on at once.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Share {
+pub(crate) struct WorkerLimits {
     pub(crate) in_flight: usize,
     pub(crate) in_flight_per_address: usize,
     pub(crate) tunnels: usize,
@@ -57,8 +57,8 @@ pub(crate) struct Share {
 }
 
 impl Limits {
-    pub(crate) fn share(&self, workers: usize) -> Share {
-        Share {
+    pub(crate) fn share(&self, workers: usize) -> WorkerLimits {
+        WorkerLimits {
             in_flight: self.in_flight.div_ceil(workers),
             in_flight_per_address: self.in_flight_per_address.div_ceil(workers),
             tunnels: self.tunnels.div_ceil(workers),

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 /// For whom a connection was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Introduction {
+pub(crate) enum ProxyHeader {
     Client(IpAddr),
     /// For the load balancer itself, which looks after us.
     Itself,
@@ -22,9 +22,9 @@ pub(crate) enum Introduction {
 
 /// What the first bytes of a connection are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Parsed {
+enum ParsedHeader {
     /// A header, and its length.
-    Header(Introduction, usize),
+    Header(ProxyHeader, usize),
     /// The beginning of one.
     Partial,
     Malformed,
@@ -39,7 +39,7 @@ const HEAD_V2: usize = 16;
 const LONGEST_REST_V2: usize = 4096;
 
 /// Takes the header off the stream, and not one byte more.
-pub(crate) async fn read(stream: &mut TcpStream) -> io::Result<Introduction> {
+pub(crate) async fn read(stream: &mut TcpStream) -> io::Result<ProxyHeader> {
     let mut header = Vec::new();
     loop {
         let mut more = [0; 512];
@@ -51,13 +51,13 @@ pub(crate) async fn read(stream: &mut TcpStream) -> io::Result<Introduction> {
         header.extend_from_slice(more.get(..came).unwrap_or_default());
         let parsed = parse(&header);
         let wanted = match parsed {
-            Parsed::Header(_, length) => length - known,
-            Parsed::Partial => came,
-            Parsed::Malformed => return Err(io::ErrorKind::InvalidData.into()),
+            ParsedHeader::Header(_, length) => length - known,
+            ParsedHeader::Partial => came,
+            ParsedHeader::Malformed => return Err(io::ErrorKind::InvalidData.into()),
         };
         // These have just been looked at: they are there.
         stream.read_exact(more.get_mut(..wanted).unwrap_or_default()).await?;
-        if let Parsed::Header(introduction, _) = parsed {
+        if let ParsedHeader::Header(introduction, _) = parsed {
             return Ok(introduction);
         }
     }
@@ -66,18 +66,18 @@ pub(crate) async fn read(stream: &mut TcpStream) -> io::Result<Introduction> {
 /// How long the header is that these bytes begin with; `None` where they begin with none, or not with the whole of it.
 pub(crate) fn length(bytes: &[u8]) -> Option<usize> {
     match parse(bytes) {
-        Parsed::Header(_, length) => Some(length),
-        Parsed::Partial | Parsed::Malformed => None,
+        ParsedHeader::Header(_, length) => Some(length),
+        ParsedHeader::Partial | ParsedHeader::Malformed => None,
     }
 }
 
-fn parse(bytes: &[u8]) -> Parsed {
+fn parse(bytes: &[u8]) -> ParsedHeader {
     if begins(bytes, SIGNATURE_V2) {
         parse_v2(bytes)
     } else if begins(bytes, SIGNATURE_V1) {
         parse_v1(bytes)
     } else {
-        Parsed::Malformed
+        ParsedHeader::Malformed
     }
 }
 
@@ -86,20 +86,20 @@ fn begins(bytes: &[u8], signature: &[u8]) -> bool {
     bytes.iter().zip(signature).all(|(byte, expected)| byte == expected)
 }
 
-fn parse_v1(bytes: &[u8]) -> Parsed {
+fn parse_v1(bytes: &[u8]) -> ParsedHeader {
     let Some(end) = bytes.iter().take(LONGEST_V1).position(|byte| *byte == b'\n') else {
-        return if bytes.len() < LONGEST_V1 { Parsed::Partial } else { Parsed::Malformed };
+        return if bytes.len() < LONGEST_V1 { ParsedHeader::Partial } else { ParsedHeader::Malformed };
     };
     let line = bytes.get(..end).and_then(|line| line.strip_prefix(SIGNATURE_V1)?.strip_suffix(b"\r"));
     let introduction = line.and_then(|line| std::str::from_utf8(line).ok()).and_then(introduction_v1);
-    introduction.map_or(Parsed::Malformed, |introduction| Parsed::Header(introduction, end + 1))
+    introduction.map_or(ParsedHeader::Malformed, |introduction| ParsedHeader::Header(introduction, end + 1))
 }
 
 /// What stands between `PROXY ` and the line break.
-fn introduction_v1(line: &str) -> Option<Introduction> {
+fn introduction_v1(line: &str) -> Option<ProxyHeader> {
     // Whatever follows is to be ignored.
     if line.strip_prefix("UNKNOWN").is_some_and(|rest| rest.is_empty() || rest.starts_with(' ')) {
-        return Some(Introduction::Unknown);
+        return Some(ProxyHeader::Unknown);
     }
     let mut words = line.split(' ');
     let (family, source, target) = (words.next()?, words.next()?, words.next()?);
@@ -110,42 +110,42 @@ fn introduction_v1(line: &str) -> Option<Introduction> {
         _ => return None,
     };
     let whole = words.next().is_none() && is_port(from) && is_port(to);
-    whole.then(|| Introduction::Client(address.to_canonical()))
+    whole.then(|| ProxyHeader::Client(address.to_canonical()))
 }
 
 fn is_port(text: &str) -> bool {
     text.parse::<u16>().is_ok_and(|port| port.to_string() == text)
 }
 
-fn parse_v2(bytes: &[u8]) -> Parsed {
+fn parse_v2(bytes: &[u8]) -> ParsedHeader {
     let Some((head, rest)) = bytes.split_first_chunk::<HEAD_V2>() else {
-        return Parsed::Partial;
+        return ParsedHeader::Partial;
     };
     let [.., version_and_command, family, high, low] = *head;
     let length = usize::from(u16::from_be_bytes([high, low]));
     if length > LONGEST_REST_V2 || !matches!(version_and_command, 0x20 | 0x21) {
-        return Parsed::Malformed;
+        return ParsedHeader::Malformed;
     }
     let Some(rest) = rest.get(..length) else {
-        return Parsed::Partial;
+        return ParsedHeader::Partial;
     };
     let introduction = match (version_and_command, family) {
-        (0x20, _) => Some(Introduction::Itself),
+        (0x20, _) => Some(ProxyHeader::Itself),
         (_, 0x11) => rest.first_chunk::<12>().map(|[a, b, c, d, ..]| client(Ipv4Addr::new(*a, *b, *c, *d).into())),
         (_, 0x21) => {
             let addresses = rest.first_chunk::<36>().and_then(|addresses| addresses.first_chunk::<16>());
             addresses.map(|address| client(Ipv6Addr::from(*address).into()))
         }
         // Unspecified, and sockets of the load balancer's own machine.
-        (_, 0x00 | 0x31) => Some(Introduction::Unknown),
+        (_, 0x00 | 0x31) => Some(ProxyHeader::Unknown),
         // Datagrams don't come by TCP; the rest means nothing.
         _ => None,
     };
-    introduction.map_or(Parsed::Malformed, |introduction| Parsed::Header(introduction, HEAD_V2 + length))
+    introduction.map_or(ParsedHeader::Malformed, |introduction| ParsedHeader::Header(introduction, HEAD_V2 + length))
 }
 
-fn client(address: IpAddr) -> Introduction {
-    Introduction::Client(address.to_canonical())
+fn client(address: IpAddr) -> ProxyHeader {
+    ProxyHeader::Client(address.to_canonical())
 }
 
 #[cfg(test)]
@@ -158,17 +158,17 @@ mod tests {
         [SIGNATURE_V2, &[version_and_command, family], &length, rest].concat()
     }
 
-    fn named(text: &str) -> Introduction {
-        Introduction::Client(text.parse().unwrap())
+    fn named(text: &str) -> ProxyHeader {
+        ProxyHeader::Client(text.parse().unwrap())
     }
 
     #[track_caller]
-    fn is(bytes: &[u8], expected: Introduction) {
+    fn is(bytes: &[u8], expected: ProxyHeader) {
         let followed = [bytes, b"\x16\x03\x01 what follows\r\n"].concat();
         for bytes in [bytes, &followed] {
             assert_eq!(
                 parse(bytes),
-                Parsed::Header(expected, followed.len() - 18),
+                ParsedHeader::Header(expected, followed.len() - 18),
                 "{}",
                 String::from_utf8_lossy(bytes)
             );
@@ -180,8 +180,8 @@ mod tests {
         is(b"PROXY TCP4 203.0.113.9 10.0.0.1 65535 443\r\n", named("203.0.113.9"));
         is(b"PROXY TCP6 2001:db8::1 2001:db8::2 0 443\r\n", named("2001:db8::1"));
         is(b"PROXY TCP6 ::ffff:203.0.113.9 ::1 1 2\r\n", named("203.0.113.9"));
-        is(b"PROXY UNKNOWN\r\n", Introduction::Unknown);
-        is(b"PROXY UNKNOWN ffff::1 whatever 1 2\r\n", Introduction::Unknown);
+        is(b"PROXY UNKNOWN\r\n", ProxyHeader::Unknown);
+        is(b"PROXY UNKNOWN ffff::1 whatever 1 2\r\n", ProxyHeader::Unknown);
     }
 
     #[test]
@@ -195,10 +195,10 @@ mod tests {
         is(&v2(0x21, 0x11, &v4), named("203.0.113.9"));
         is(&v2(0x21, 0x21, &v6), named("2001:db8::1"));
         is(&v2(0x21, 0x11, &[&v4[..], &[0xEA; 4084]].concat()), named("203.0.113.9"));
-        is(&v2(0x20, 0x00, b""), Introduction::Itself);
-        is(&v2(0x20, 0x11, &v4), Introduction::Itself);
-        is(&v2(0x21, 0x00, b""), Introduction::Unknown);
-        is(&v2(0x21, 0x31, &[0; 216]), Introduction::Unknown);
+        is(&v2(0x20, 0x00, b""), ProxyHeader::Itself);
+        is(&v2(0x20, 0x11, &v4), ProxyHeader::Itself);
+        is(&v2(0x21, 0x00, b""), ProxyHeader::Unknown);
+        is(&v2(0x21, 0x31, &[0; 216]), ProxyHeader::Unknown);
     }
 
     #[test]
@@ -227,9 +227,9 @@ mod tests {
             "GET / HTTP/1.1\r\n",
             "\r\n\r\n\0\r\nQUIX\n",
         ] {
-            assert_eq!(parse(line.as_bytes()), Parsed::Malformed, "{line:?}");
+            assert_eq!(parse(line.as_bytes()), ParsedHeader::Malformed, "{line:?}");
         }
-        assert_eq!(parse(format!("PROXY UNKNOWN {}\r\n", "x".repeat(92)).as_bytes()), Parsed::Malformed);
+        assert_eq!(parse(format!("PROXY UNKNOWN {}\r\n", "x".repeat(92)).as_bytes()), ParsedHeader::Malformed);
         let v4 = [0; 12];
         for (version_and_command, family, rest) in [
             (0x11, 0x11, &v4[..]),
@@ -242,13 +242,13 @@ mod tests {
         ] {
             assert_eq!(
                 parse(&v2(version_and_command, family, rest)),
-                Parsed::Malformed,
+                ParsedHeader::Malformed,
                 "{version_and_command:x} {family:x}"
             );
         }
     }
 
-    fn headers() -> impl Strategy<Value = (Vec<u8>, Introduction)> {
+    fn headers() -> impl Strategy<Value = (Vec<u8>, ProxyHeader)> {
         let v1 = (any::<IpAddr>(), any::<u16>(), any::<u16>()).prop_map(|(address, from, to)| {
             let family = if address.is_ipv4() { "TCP4" } else { "TCP6" };
             (format!("PROXY {family} {address} {address} {from} {to}\r\n").into_bytes(), client(address))
@@ -268,8 +268,8 @@ mod tests {
         fn every_header_is_read_to_its_end_and_every_part_of_one_is_waited_for(
             (header, introduction) in headers(), cut in any::<prop::sample::Index>(), rest in prop::collection::vec(any::<u8>(), 0..50),
         ) {
-            prop_assert_eq!(parse(&[&header[..], &rest].concat()), Parsed::Header(introduction, header.len()));
-            prop_assert_eq!(parse(&header[..cut.index(header.len())]), Parsed::Partial);
+            prop_assert_eq!(parse(&[&header[..], &rest].concat()), ParsedHeader::Header(introduction, header.len()));
+            prop_assert_eq!(parse(&header[..cut.index(header.len())]), ParsedHeader::Partial);
         }
 
         #[test]
@@ -278,7 +278,7 @@ mod tests {
         ) {
             let bytes = [start, &bytes].concat();
             let parsed = parse(&bytes);
-            prop_assert!(parsed != Parsed::Partial || bytes.len() < HEAD_V2 + LONGEST_REST_V2);
+            prop_assert!(parsed != ParsedHeader::Partial || bytes.len() < HEAD_V2 + LONGEST_REST_V2);
         }
     }
 }

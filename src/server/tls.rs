@@ -12,14 +12,14 @@ use rustls::{ServerConfig, SupportedProtocolVersion};
 
 /// The oldest version that is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MinVersion {
+pub(crate) enum MinTlsVersion {
     Tls12,
     Tls13,
 }
 
 /// What a connection speaks after its handshake: agreed by ALPN, never guessed from bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
+pub(crate) enum HttpVersion {
     Http1,
     Http2,
 }
@@ -30,11 +30,11 @@ const ALPN_HTTP1: &[u8] = b"http/1.1";
 /// The configuration of one listener, shared by all workers. `certificates` is not empty; the first is the default.
 pub(crate) fn server_config(
     certificates: Vec<Arc<CertifiedKey>>,
-    min_version: MinVersion,
+    min_version: MinTlsVersion,
 ) -> Result<ServerConfig, rustls::Error> {
     let versions: &[&SupportedProtocolVersion] = match min_version {
-        MinVersion::Tls12 => &[&TLS13, &TLS12],
-        MinVersion::Tls13 => &[&TLS13],
+        MinTlsVersion::Tls12 => &[&TLS13, &TLS12],
+        MinTlsVersion::Tls13 => &[&TLS13],
     };
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(versions)?
@@ -50,7 +50,7 @@ pub(crate) fn server_config(
     Ok(config)
 }
 
-impl Protocol {
+impl HttpVersion {
     pub(crate) fn agreed(alpn: Option<&[u8]>) -> Self {
         if alpn == Some(ALPN_HTTP2) { Self::Http2 } else { Self::Http1 }
     }

@@ -23,13 +23,13 @@ pub(crate) struct Tunnel {
     pub(crate) upstream: Upgraded,
     /// The client's end where that is a stream of HTTP/2; over HTTP/1.1 it is the connection itself.
     pub(crate) stream: Option<OnUpgrade>,
-    pub(crate) patience: Patience,
+    pub(crate) patience: TunnelTimeouts,
     /// Asked again and again: whether whoever opened it still may. Dropped with the tunnel, with all that it holds.
     pub(crate) goes_on: Box<dyn Fn() -> bool>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct TunnelTimeouts {
     /// Without a byte in either direction.
     pub(crate) idle: Option<Duration>,
     /// Without a byte taken, where there is one to take.
@@ -73,8 +73,13 @@ impl Tunnel {
     }
 }
 
-async fn pass<C, U>(client: &mut C, upstream: &mut U, early: Bytes, patience: Patience, goes_on: &dyn Fn() -> bool)
-where
+async fn pass<C, U>(
+    client: &mut C,
+    upstream: &mut U,
+    early: Bytes,
+    patience: TunnelTimeouts,
+    goes_on: &dyn Fn() -> bool,
+) where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
@@ -211,7 +216,7 @@ struct Clock {
 }
 
 impl Clock {
-    fn new(patience: Patience) -> Self {
+    fn new(patience: TunnelTimeouts) -> Self {
         let shortest = [patience.idle, patience.write].into_iter().flatten().min().unwrap_or(LONGEST_TICK);
         let tick = (shortest / 8).clamp(SHORTEST_TICK, LONGEST_TICK);
         // Rounded up and one more, so that nobody is cut before the time.
@@ -255,13 +260,13 @@ mod tests {
     use super::*;
 
     /// The far ends of a tunnel's two sides, which hold so many bytes each, and the tunnel.
-    fn tunnel(room: usize, patience: Patience) -> (DuplexStream, DuplexStream, impl Future<Output = ()>) {
+    fn tunnel(room: usize, patience: TunnelTimeouts) -> (DuplexStream, DuplexStream, impl Future<Output = ()>) {
         let ((client, mut near), (mut far, upstream)) = (duplex(room), duplex(room));
         let passes = async move { pass(&mut near, &mut far, Bytes::new(), patience, &|| true).await };
         (client, upstream, passes)
     }
 
-    const PATIENT: Patience = Patience { idle: None, write: None };
+    const PATIENT: TunnelTimeouts = TunnelTimeouts { idle: None, write: None };
 
     async fn sends(stream: &mut (impl AsyncWrite + Unpin), pieces: &[Vec<u8>]) {
         for piece in pieces {
@@ -276,7 +281,7 @@ mod tests {
         heard
     }
 
-    async fn lasts(room: usize, patience: Patience, say: &[u8]) -> Duration {
+    async fn lasts(room: usize, patience: TunnelTimeouts, say: &[u8]) -> Duration {
         let (mut client, _upstream, passes) = tunnel(room, patience);
         let begun = tokio::time::Instant::now();
         let (_said, ()) = tokio::join!(client.write_all(say), passes);
@@ -286,7 +291,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_tunnel_ends_at_its_time_and_one_that_waits_for_its_reader_at_its_own() {
         let seconds = Duration::from_secs;
-        let patience = Patience { idle: Some(seconds(300)), write: Some(seconds(30)) };
+        let patience = TunnelTimeouts { idle: Some(seconds(300)), write: Some(seconds(30)) };
         let idle = lasts(1024, patience, b"hello").await;
         assert!((seconds(300)..seconds(303)).contains(&idle), "{idle:?}");
         let stalled = lasts(8, patience, b"hello out there").await;
@@ -295,7 +300,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_before_a_stall_does_not_count_for_it() {
-        let patience = Patience { idle: None, write: Some(Duration::from_secs(30)) };
+        let patience = TunnelTimeouts { idle: None, write: Some(Duration::from_secs(30)) };
         let (mut client, mut upstream, passes) = tunnel(8, patience);
         let talks = async {
             tokio::time::sleep(Duration::from_secs(100)).await;
@@ -333,7 +338,7 @@ mod tests {
         let busy = || tokio::io::join(tokio::io::repeat(7), tokio::io::sink());
         let asked = std::cell::Cell::new(0);
         let goes_on = || asked.replace(asked.get() + 1) < 2;
-        let patience = Patience { idle: Some(Duration::from_millis(80)), write: None };
+        let patience = TunnelTimeouts { idle: Some(Duration::from_millis(80)), write: None };
         let passes = async { pass(&mut busy(), &mut busy(), Bytes::new(), patience, &goes_on).await };
         assert!(timeout(Duration::from_secs(5), passes).await.is_ok(), "it was asked {} times", asked.get());
         assert_eq!(asked.get(), 3);

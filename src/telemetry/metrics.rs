@@ -84,7 +84,7 @@ pub(crate) struct WorkerLabels {
 
 /// Counters of one worker, or of all workers together.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Report {
+pub(crate) struct WorkerReport {
     pub(crate) decisions: Vec<(DecisionLabels, u64)>,
     pub(crate) durations: Vec<(DurationLabels, Histogram)>,
     pub(crate) limits: Vec<(LimitLabels, u64)>,
@@ -162,7 +162,7 @@ impl Histogram {
 }
 
 /// The page for Prometheus.
-pub(crate) fn page(reports: Vec<Report>, process: Process) -> Result<String, fmt::Error> {
+pub(crate) fn page(reports: Vec<WorkerReport>, process: Process) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Page { sum: Sum::of(reports), process }));
     let mut text = String::new();
@@ -181,11 +181,11 @@ struct Sum {
     server_requests: BTreeMap<ServerLabels, u64>,
     server_in_flight: BTreeMap<ServerLabels, f64>,
     upstream_retries: BTreeMap<UpstreamLabels, u64>,
-    total: Report,
+    total: WorkerReport,
 }
 
 impl Sum {
-    fn of(reports: Vec<Report>) -> Self {
+    fn of(reports: Vec<WorkerReport>) -> Self {
         let mut sum = Self::default();
         for report in reports {
             report.decisions.into_iter().for_each(|(labels, count)| *sum.decisions.entry(labels).or_default() += count);
@@ -237,7 +237,7 @@ struct Page {
 impl Collector for Page {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (sum, process) = (&self.sum, &self.process);
-        let mut page = Writer(&mut encoder);
+        let mut page = MetricsWriter(&mut encoder);
         page.counters("portcullis_auth_decisions", "Decisions on requests and grants", &sum.decisions)?;
         page.counters("portcullis_ratelimit_decisions", "Decisions of rate limits", &sum.limits)?;
         page.counters(
@@ -288,9 +288,9 @@ impl Collector for Page {
     }
 }
 
-struct Writer<'w, 'e>(&'w mut DescriptorEncoder<'e>);
+struct MetricsWriter<'w, 'e>(&'w mut DescriptorEncoder<'e>);
 
-impl Writer<'_, '_> {
+impl MetricsWriter<'_, '_> {
     fn trust(&mut self, process: &Process) -> fmt::Result {
         self.gauge(
             "portcullis_revocations",
@@ -430,8 +430,11 @@ mod tests {
         durations.observe(Duration::from_millis(7));
         let duration_labels =
             DurationLabels { http_route: "r".to_owned(), http_request_method: "GET", http_response_status_code: 200 };
-        let report =
-            Report { decisions: vec![(labels, 2)], durations: vec![(duration_labels, durations)], ..Report::default() };
+        let report = WorkerReport {
+            decisions: vec![(labels, 2)],
+            durations: vec![(duration_labels, durations)],
+            ..WorkerReport::default()
+        };
         let text = page(vec![report.clone(), report], Process::default()).unwrap();
         assert!(
             text.contains(r#"portcullis_auth_decisions_total{route="a\"b\n",issuer="",decision="issue",reason=""} 4"#),

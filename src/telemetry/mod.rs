@@ -1,6 +1,6 @@
 //! Data for operators: logs and metrics. Any module may import it. It imports no other module of this crate.
 
 pub(crate) mod admin;
-pub(crate) mod chain;
+pub(crate) mod error_chain;
 pub(crate) mod logs;
 pub(crate) mod metrics;

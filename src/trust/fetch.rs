@@ -15,7 +15,7 @@ use crate::clock::{self, UnixTime};
 
 /// A document and the time for which it may be cached.
 #[derive(Debug)]
-pub(super) struct Document {
+pub(super) struct FetchedDocument {
     pub(super) body: Vec<u8>,
     /// `max-age` of `Cache-Control`, not clamped (RFC 9111 §5.2.2.1).
     pub(super) max_age: Option<Duration>,
@@ -79,7 +79,7 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-pub(super) async fn get(client: &Client, url: &Url) -> Result<Document, FetchError> {
+pub(super) async fn get(client: &Client, url: &Url) -> Result<FetchedDocument, FetchError> {
     if !is_safe(url) {
         return Err(FetchError::Scheme { url: url.clone() });
     }
@@ -97,7 +97,7 @@ pub(super) async fn get(client: &Client, url: &Url) -> Result<Document, FetchErr
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Document { body, max_age, clock_skew })
+    Ok(FetchedDocument { body, max_age, clock_skew })
 }
 
 fn skew(date: &str, now: UnixTime) -> Option<i64> {

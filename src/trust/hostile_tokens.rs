@@ -5,7 +5,7 @@
 //! are random, from one seed.
 
 mod edges;
-mod sayings;
+mod token_cases;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use crate::jose::signing::SigningKey;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use edges::edges_of_signatures;
-use sayings::{bad_claims, bad_headers};
+use token_cases::{bad_claims, bad_headers};
 
 pub(super) const NOW: u64 = 1_800_000_000;
 /// The expectations of a route without requirements of its own.

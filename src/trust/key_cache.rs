@@ -1,7 +1,7 @@
 //! The keys of one issuer, as requests see them. Reads take no lock. One refresher task publishes.
 //!
 //! A request with an unknown key id may wait for the refresher's next attempt, at most [`MAX_WAIT`]. An unknown key and
-//! unavailable keys are different results: [`Lookup::Unknown`] refuses the token, [`Lookup::Unavailable`] asks the
+//! unavailable keys are different results: [`KeyLookup::Unknown`] refuses the token, [`KeyLookup::Unavailable`] asks the
 //! caller to retry.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::progress::Progress;
+use super::progress::RefreshProgress;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::jwk::VerifyingKey;
 use crate::jose::key_set::KeySet;
@@ -30,18 +30,18 @@ pub(crate) struct KeyCache {
     /// Look-ups answered from a set older than its time to live.
     stale_served: AtomicU64,
     /// For operators. Requests do not read it.
-    progress: Mutex<Progress>,
+    progress: Mutex<RefreshProgress>,
 }
 
 /// The result of the refresher's last attempt.
 #[derive(Debug)]
 pub(crate) struct KeyState {
-    origin: Origin,
+    origin: KeySetOrigin,
     keys: Arc<KeySet>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Origin {
+enum KeySetOrigin {
     /// The gateway's own keys: always current, never fetched.
     Memory,
     Remote {
@@ -62,7 +62,7 @@ pub(crate) struct Times {
 }
 
 #[derive(Debug)]
-pub(crate) enum Lookup {
+pub(crate) enum KeyLookup {
     Found(Arc<VerifyingKey>),
     /// The issuer's current set does not have this key.
     Unknown,
@@ -74,29 +74,29 @@ pub(crate) enum Lookup {
 pub(crate) const BELIEVED_FOR: Duration = Duration::from_secs(5);
 /// How long a request waits for the refresher.
 const MAX_WAIT: Duration = Duration::from_secs(2);
-/// Further requests do not wait and get [`Lookup::Unavailable`].
+/// Further requests do not wait and get [`KeyLookup::Unavailable`].
 const MAX_WAITERS: usize = 1024;
 
 impl KeyCache {
     /// A cache of the gateway's own keys, held in memory.
     pub(crate) fn own(keys: KeySet) -> Self {
-        Self::new(KeyState { origin: Origin::Memory, keys: Arc::new(keys) })
+        Self::new(KeyState { origin: KeySetOrigin::Memory, keys: Arc::new(keys) })
     }
 
     /// Replaces the own keys after a rotation. Cached tokens of a removed key become invalid with it.
     pub(crate) fn replace_own(&self, keys: KeySet) {
-        self.state.store(Arc::new(KeyState { origin: Origin::Memory, keys: Arc::new(keys) }));
+        self.state.store(Arc::new(KeyState { origin: KeySetOrigin::Memory, keys: Arc::new(keys) }));
     }
 
     /// The cache of an external issuer before its first fetch.
     pub(crate) fn remote() -> Self {
-        let origin = Origin::Remote { attempts: 0, last_attempt: None, times: None };
+        let origin = KeySetOrigin::Remote { attempts: 0, last_attempt: None, times: None };
         Self::new(KeyState { origin, keys: Arc::default() })
     }
 
     /// The cache of an external issuer, with a set that an earlier process fetched.
     pub(crate) fn restored(keys: KeySet, times: Times) -> Self {
-        let origin = Origin::Remote { attempts: 0, last_attempt: None, times: Some(times) };
+        let origin = KeySetOrigin::Remote { attempts: 0, last_attempt: None, times: Some(times) };
         Self::new(KeyState { origin, keys: Arc::new(keys) })
     }
 
@@ -123,7 +123,7 @@ impl KeyCache {
     }
 
     /// The key for this header. Waits for a refetch if the set may be out of date.
-    pub(crate) async fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> Lookup {
+    pub(crate) async fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> KeyLookup {
         let started = Instant::now();
         let mut seen = match self.look_up(key_id, algorithm, started) {
             Ok(lookup) => return lookup,
@@ -131,13 +131,13 @@ impl KeyCache {
         };
         // If the caller hangs up, this future is dropped. Nothing is cancelled: the refresher fetches for all requests.
         let Ok(_permit) = self.waiters.try_acquire() else {
-            return Lookup::Unavailable;
+            return KeyLookup::Unavailable;
         };
         let mut attempts = self.attempts.subscribe();
         // After a slow attempt, the new set may already be out of date. Then only the next attempt gives an answer.
         loop {
             if timeout_at(started + MAX_WAIT, attempts.wait_for(|ended| *ended > seen)).await.is_err() {
-                return Lookup::Unavailable;
+                return KeyLookup::Unavailable;
             }
             match self.look_up(key_id, algorithm, Instant::now()) {
                 Ok(lookup) => return lookup,
@@ -148,23 +148,23 @@ impl KeyCache {
 
     /// The result from the current set. `Err`, with the number of attempts so far, if the next attempt may find the
     /// key. A missing key is marked for the refresher in either case.
-    fn look_up(&self, key_id: Option<&str>, algorithm: Algorithm, now: Instant) -> Result<Lookup, u64> {
+    fn look_up(&self, key_id: Option<&str>, algorithm: Algorithm, now: Instant) -> Result<KeyLookup, u64> {
         let state = self.state.load();
         if state.is_usable(now)
             && let Some(key) = state.keys.find(key_id, algorithm)
         {
             self.count_stale(&state, now);
-            return Ok(Lookup::Found(Arc::clone(key)));
+            return Ok(KeyLookup::Found(Arc::clone(key)));
         }
-        let Origin::Remote { attempts, last_attempt, times } = state.origin else {
-            return Ok(Lookup::Unknown);
+        let KeySetOrigin::Remote { attempts, last_attempt, times } = state.origin else {
+            return Ok(KeyLookup::Unknown);
         };
         self.mark_wanted();
         let young = |at: Option<Instant>| at.is_some_and(|at| now.saturating_duration_since(at) < BELIEVED_FOR);
         match (young(times.map(|times| times.asked)), young(last_attempt)) {
-            (true, _) if state.is_usable(now) => Ok(Lookup::Unknown),
+            (true, _) if state.is_usable(now) => Ok(KeyLookup::Unknown),
             (false, false) => Err(attempts),
-            (true, _) | (false, true) => Ok(Lookup::Unavailable),
+            (true, _) | (false, true) => Ok(KeyLookup::Unavailable),
         }
     }
 
@@ -186,7 +186,7 @@ impl KeyCache {
     /// Publishes a fetched set and wakes the waiting requests.
     pub(crate) fn publish(&self, keys: KeySet, times: Times) {
         let attempts = self.ended() + 1;
-        let origin = Origin::Remote { attempts, last_attempt: Some(times.asked), times: Some(times) };
+        let origin = KeySetOrigin::Remote { attempts, last_attempt: Some(times.asked), times: Some(times) };
         // Reset before the set becomes visible: requests that missed a key earlier are woken and look again.
         self.wanted.store(false, Ordering::SeqCst);
         self.state.store(Arc::new(KeyState { origin, keys: Arc::new(keys) }));
@@ -198,8 +198,10 @@ impl KeyCache {
         let state = self.state.load();
         let ended = self.ended() + 1;
         let origin = match state.origin {
-            Origin::Memory => Origin::Memory,
-            Origin::Remote { times, .. } => Origin::Remote { attempts: ended, last_attempt: Some(now), times },
+            KeySetOrigin::Memory => KeySetOrigin::Memory,
+            KeySetOrigin::Remote { times, .. } => {
+                KeySetOrigin::Remote { attempts: ended, last_attempt: Some(now), times }
+            }
         };
         self.wanted.store(false, Ordering::SeqCst);
         self.state.store(Arc::new(KeyState { origin, keys: Arc::clone(&state.keys) }));
@@ -219,14 +221,14 @@ impl KeyCache {
     /// `None` for the own set and before the first fetch.
     pub(crate) fn times(&self) -> Option<Times> {
         match self.state.load().origin {
-            Origin::Memory => None,
-            Origin::Remote { times, .. } => times,
+            KeySetOrigin::Memory => None,
+            KeySetOrigin::Remote { times, .. } => times,
         }
     }
 
     /// True if the issuer's keys are fetched.
     pub(crate) fn is_remote(&self) -> bool {
-        matches!(self.state.load().origin, Origin::Remote { .. })
+        matches!(self.state.load().origin, KeySetOrigin::Remote { .. })
     }
 
     pub(crate) fn keys(&self) -> Arc<KeySet> {
@@ -239,12 +241,12 @@ impl KeyCache {
     }
 
     /// Reads or writes the refresher's progress.
-    pub(crate) fn with_progress<T>(&self, access: impl FnOnce(&mut Progress) -> T) -> T {
+    pub(crate) fn with_progress<T>(&self, access: impl FnOnce(&mut RefreshProgress) -> T) -> T {
         access(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn count_stale(&self, state: &KeyState, now: Instant) {
-        if let Origin::Remote { times: Some(times), .. } = state.origin
+        if let KeySetOrigin::Remote { times: Some(times), .. } = state.origin
             && now >= times.fresh_until
         {
             self.stale_served.fetch_add(1, Ordering::Relaxed);
@@ -259,8 +261,8 @@ impl KeyCache {
 impl KeyState {
     fn is_usable(&self, now: Instant) -> bool {
         match self.origin {
-            Origin::Memory => true,
-            Origin::Remote { times, .. } => times.is_some_and(|times| now < times.usable_until),
+            KeySetOrigin::Memory => true,
+            KeySetOrigin::Remote { times, .. } => times.is_some_and(|times| now < times.usable_until),
         }
     }
 }
@@ -289,7 +291,7 @@ mod tests {
         cache.publish(KeySet::from_keys(vec![Arc::clone(key)]), times);
     }
 
-    async fn find(cache: &KeyCache, key: &VerifyingKey) -> Lookup {
+    async fn find(cache: &KeyCache, key: &VerifyingKey) -> KeyLookup {
         cache.find(key.key_id.as_deref(), Algorithm::Es256).await
     }
 
@@ -297,9 +299,9 @@ mod tests {
     async fn a_young_set_is_believed_as_it_is() {
         let (cache, known, unknown) = (KeyCache::remote(), key(), key());
         publish(&cache, &known);
-        assert!(matches!(find(&cache, &known).await, Lookup::Found(_)));
+        assert!(matches!(find(&cache, &known).await, KeyLookup::Found(_)));
         let before = Instant::now();
-        assert!(matches!(find(&cache, &unknown).await, Lookup::Unknown));
+        assert!(matches!(find(&cache, &unknown).await, KeyLookup::Unknown));
         assert_eq!(before, Instant::now());
     }
 
@@ -313,7 +315,7 @@ mod tests {
             publish(&cache, &new);
         };
         let ((), first, second) = tokio::join!(refresher, find(&cache, &new), find(&cache, &new));
-        assert!(matches!((first, second), (Lookup::Found(_), Lookup::Found(_))));
+        assert!(matches!((first, second), (KeyLookup::Found(_), KeyLookup::Found(_))));
         assert!(!cache.still_holds(&old, Instant::now()), "a removed key is accepted");
     }
 
@@ -321,7 +323,7 @@ mod tests {
     async fn a_refetch_that_does_not_come_is_not_waited_for_longer_than_two_seconds() {
         let cache = KeyCache::remote();
         let before = Instant::now();
-        assert!(matches!(find(&cache, &key()).await, Lookup::Unavailable));
+        assert!(matches!(find(&cache, &key()).await, KeyLookup::Unavailable));
         assert_eq!(before.elapsed(), MAX_WAIT);
     }
 
@@ -335,8 +337,8 @@ mod tests {
             cache.publish_failure(Instant::now());
         };
         let ((), lookup) = tokio::join!(refresher, cache.find(Some("other"), Algorithm::Es256));
-        assert!(matches!(lookup, Lookup::Unavailable));
-        assert!(matches!(find(&cache, &known).await, Lookup::Found(_)), "the last known good set is gone");
+        assert!(matches!(lookup, KeyLookup::Unavailable));
+        assert!(matches!(find(&cache, &known).await, KeyLookup::Found(_)), "the last known good set is gone");
     }
 
     #[tokio::test(start_paused = true)]
@@ -345,7 +347,7 @@ mod tests {
         publish(&cache, &known);
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert!(!cache.still_holds(&known, Instant::now()));
-        assert!(matches!(find(&cache, &known).await, Lookup::Unavailable));
+        assert!(matches!(find(&cache, &known).await, KeyLookup::Unavailable));
     }
 
     #[tokio::test(start_paused = true)]
@@ -353,7 +355,7 @@ mod tests {
         let cache = KeyCache::remote();
         let places: Vec<_> = (0..MAX_WAITERS).map(|_| cache.waiters.try_acquire().unwrap()).collect();
         let before = Instant::now();
-        assert!(matches!(find(&cache, &key()).await, Lookup::Unavailable));
+        assert!(matches!(find(&cache, &key()).await, KeyLookup::Unavailable));
         assert_eq!(before, Instant::now());
         drop(places);
     }
@@ -364,7 +366,7 @@ mod tests {
         publish(&cache, &known);
         assert!(tokio::time::timeout(Duration::from_secs(60), cache.wanted()).await.is_err(), "no key was missed");
         publish(&cache, &known);
-        assert!(matches!(find(&cache, &key()).await, Lookup::Unknown));
+        assert!(matches!(find(&cache, &key()).await, KeyLookup::Unknown));
         cache.wanted().await;
         publish(&cache, &known);
         assert!(tokio::time::timeout(Duration::from_secs(60), cache.wanted()).await.is_err(), "the miss was handled");
@@ -382,7 +384,7 @@ mod tests {
             publish(&cache, &new);
         };
         let ((), lookup) = tokio::join!(slow_then_quick, find(&cache, &new));
-        assert!(matches!(lookup, Lookup::Found(_)), "{lookup:?}");
+        assert!(matches!(lookup, KeyLookup::Found(_)), "{lookup:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -392,7 +394,7 @@ mod tests {
         for _ in 0..100 {
             tokio::time::advance(Duration::from_secs(6)).await;
             let before = Instant::now();
-            assert!(matches!(find(&cache, &known).await, Lookup::Found(_)));
+            assert!(matches!(find(&cache, &known).await, KeyLookup::Found(_)));
             assert_eq!(before, Instant::now());
         }
     }
@@ -402,10 +404,10 @@ mod tests {
         let (cache, known) = (KeyCache::remote(), key());
         publish(&cache, &known);
         tokio::time::advance(Duration::from_secs(599)).await;
-        assert!(cache.still_holds(&known, Instant::now()) && matches!(find(&cache, &known).await, Lookup::Found(_)));
+        assert!(cache.still_holds(&known, Instant::now()) && matches!(find(&cache, &known).await, KeyLookup::Found(_)));
         assert_eq!(cache.stale_served(), 0);
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(cache.still_holds(&known, Instant::now()) && matches!(find(&cache, &known).await, Lookup::Found(_)));
+        assert!(cache.still_holds(&known, Instant::now()) && matches!(find(&cache, &known).await, KeyLookup::Found(_)));
         assert_eq!(cache.stale_served(), 2);
     }
 
@@ -415,12 +417,12 @@ mod tests {
         let asked = Instant::now() - Duration::from_secs(700);
         let times = Times::new(asked, Duration::from_secs(600), Duration::from_secs(3000));
         let cache = KeyCache::restored(KeySet::from_keys(vec![Arc::clone(&known)]), times);
-        assert!(matches!(find(&cache, &known).await, Lookup::Found(_)));
+        assert!(matches!(find(&cache, &known).await, KeyLookup::Found(_)));
         let refresher = async {
             cache.wanted().await;
             publish(&cache, &new);
         };
         let ((), lookup) = tokio::join!(refresher, find(&cache, &new));
-        assert!(matches!(lookup, Lookup::Found(_)), "{lookup:?}");
+        assert!(matches!(lookup, KeyLookup::Found(_)), "{lookup:?}");
     }
 }

@@ -9,8 +9,8 @@ pub(crate) mod fetch;
 #[cfg(test)]
 mod hostile_tokens;
 pub(crate) mod issuer;
-pub(crate) mod kept;
 pub(crate) mod key_cache;
+pub(crate) mod key_set_file;
 pub(crate) mod progress;
 pub(crate) mod refresher;
 pub(crate) mod report;

@@ -7,7 +7,7 @@ use crate::jose::key_set::Skipped;
 
 /// Written only by the refresher.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct RefreshProgress {
     /// The URL at which the keys were last found.
     pub(crate) jwks_uri: Option<Url>,
     /// Unusable keys of the last set.
@@ -61,7 +61,7 @@ impl FetchResult {
     }
 }
 
-impl Progress {
+impl RefreshProgress {
     pub(crate) fn count(&mut self, result: FetchResult) {
         self.counts[result as usize] += 1;
     }

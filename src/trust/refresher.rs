@@ -17,12 +17,12 @@ use url::Url;
 use super::discovery::{self, DiscoveryError};
 use super::fetch::{self, FetchError};
 use super::issuer::{IssuerSettings, KeySource};
-use super::kept::{Kept, Shelf};
 use super::key_cache::{BELIEVED_FOR, KeyCache, Times};
+use super::key_set_file::{KeySetFile, StoredKeySet};
 use super::progress::{FetchResult, LastError};
 use crate::clock;
 use crate::jose::key_set::{KeySet, KeySetFault, Skipped};
-use crate::telemetry::chain::Chain;
+use crate::telemetry::error_chain::ErrorChain;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RefreshError {
@@ -45,7 +45,7 @@ pub(super) const MAX_TTL: Duration = Duration::from_secs(60 * 60);
 const MAX_BACK_OFF: Duration = Duration::from_secs(60);
 
 /// The cache of an external issuer. It holds the set stored by an earlier process, if that may still be used. Blocks.
-pub(crate) fn restored(settings: &IssuerSettings, source: &KeySource, shelf: &Shelf) -> KeyCache {
+pub(crate) fn restored(settings: &IssuerSettings, source: &KeySource, shelf: &KeySetFile) -> KeyCache {
     match shelf.load(settings, source, clock::now()) {
         Ok(None) => KeyCache::remote(),
         Ok(Some(kept)) => {
@@ -61,14 +61,14 @@ pub(crate) fn restored(settings: &IssuerSettings, source: &KeySource, shelf: &Sh
             cache
         }
         Err(error) => {
-            warn!(issuer.name = settings.name.as_str(), error = %Chain(&error), "ignored the stored JWK Set");
+            warn!(issuer.name = settings.name.as_str(), error = %ErrorChain(&error), "ignored the stored JWK Set");
             KeyCache::remote()
         }
     }
 }
 
 /// Runs until it is dropped.
-pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, shelf: Shelf, cache: Arc<KeyCache>) {
+pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, shelf: KeySetFile, cache: Arc<KeyCache>) {
     let mut failures = 0;
     let mut client = None;
     let mut saving = None;
@@ -85,7 +85,7 @@ pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, shel
                 failures += 1;
                 let ended = Instant::now();
                 publish_failure(&cache, &error, ended);
-                warn!(issuer.name = settings.name.as_str(), error = %Chain(&error), "cannot refresh the JWK Set");
+                warn!(issuer.name = settings.name.as_str(), error = %ErrorChain(&error), "cannot refresh the JWK Set");
                 (ended + BELIEVED_FOR, ended + back_off(failures))
             }
         };
@@ -140,7 +140,7 @@ fn publish_failure(cache: &KeyCache, error: &RefreshError, ended: Instant) {
         if let RefreshError::Keys { left_aside, .. } = error {
             progress.left_aside.clone_from(left_aside);
         }
-        progress.last_error = Some(LastError { text: Chain(error).to_string(), at: ended });
+        progress.last_error = Some(LastError { text: ErrorChain(error).to_string(), at: ended });
         progress.out_of_reach = true;
     });
     cache.publish_failure(ended);
@@ -148,7 +148,7 @@ fn publish_failure(cache: &KeyCache, error: &RefreshError, ended: Instant) {
 
 /// Stores a set in a separate task, one at a time: a slow disk must not block fetching. A set that is skipped because
 /// of this is stored after the next fetch.
-fn save(saving: &mut Option<JoinHandle<()>>, settings: &IssuerSettings, shelf: &Shelf, kept: Kept) {
+fn save(saving: &mut Option<JoinHandle<()>>, settings: &IssuerSettings, shelf: &KeySetFile, kept: StoredKeySet) {
     let name = settings.name.clone();
     if saving.as_ref().is_some_and(|saving| !saving.is_finished()) {
         warn!(issuer.name = name.as_str(), "did not store the JWK Set: the previous write is still running");
@@ -158,7 +158,7 @@ fn save(saving: &mut Option<JoinHandle<()>>, settings: &IssuerSettings, shelf: &
     *saving = Some(spawn_blocking(move || match shelf.save(&kept) {
         Ok(()) => debug!(issuer.name = name.as_str(), "stored the JWK Set"),
         Err(error) => {
-            warn!(issuer.name = name.as_str(), error = %Chain(&error), "cannot store the JWK Set");
+            warn!(issuer.name = name.as_str(), error = %ErrorChain(&error), "cannot store the JWK Set");
         }
     }));
 }
@@ -187,8 +187,8 @@ struct Fetched {
 }
 
 impl Fetched {
-    fn kept(&self, settings: &IssuerSettings, source: &KeySource) -> Kept {
-        Kept {
+    fn kept(&self, settings: &IssuerSettings, source: &KeySource) -> StoredKeySet {
+        StoredKeySet {
             issuer: settings.issuer.as_str().to_owned(),
             jwks_uri: self.url.clone(),
             discovered: source.jwks_uri.is_none(),
@@ -324,7 +324,7 @@ mod tests {
         cache.publish(KeySet::default(), Times::new(started, Duration::from_secs(600), Duration::ZERO));
         tokio::time::advance(Duration::from_millis(10)).await;
         let lookup = cache.find(Some("new"), crate::jose::algorithm::Algorithm::Es256).await;
-        assert!(matches!(lookup, crate::trust::key_cache::Lookup::Unknown), "{lookup:?}");
+        assert!(matches!(lookup, crate::trust::key_cache::KeyLookup::Unknown), "{lookup:?}");
         wait(&cache, started + BELIEVED_FOR, started + Duration::from_secs(480)).await;
         assert_eq!(started.elapsed(), BELIEVED_FOR);
     }

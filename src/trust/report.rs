@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::issuer::TrustedIssuer;
 use super::key_cache::KeyCache;
-use super::progress::Progress;
+use super::progress::RefreshProgress;
 
 /// All issuers, as in the response to `GET /issuers`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub(crate) struct IssuerReport {
     pub(crate) issuer: String,
     /// The URL at which the keys were last found.
     pub(crate) jwks_uri: Option<String>,
-    pub(crate) state: State,
+    pub(crate) state: KeySetState,
     /// True if the last attempt to fetch failed.
     pub(crate) out_of_reach: bool,
     pub(crate) keys: Vec<KeyReport>,
@@ -42,7 +42,7 @@ pub(crate) struct IssuerReport {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum State {
+pub(crate) enum KeySetState {
     /// The gateway's own keys, from memory.
     Own,
     /// Within the time to live.
@@ -85,7 +85,7 @@ impl IssuerReport {
             name: settings.name.as_str().to_owned(),
             issuer: settings.issuer.as_str().to_owned(),
             jwks_uri: None,
-            state: State::of(keys, now),
+            state: KeySetState::of(keys, now),
             out_of_reach: false,
             keys: keys.keys().keys().map(key).collect(),
             left_aside: Vec::new(),
@@ -100,7 +100,7 @@ impl IssuerReport {
         report
     }
 
-    fn add(&mut self, progress: &Progress, now: Instant) {
+    fn add(&mut self, progress: &RefreshProgress, now: Instant) {
         self.jwks_uri = progress.jwks_uri.as_ref().map(ToString::to_string);
         self.out_of_reach = progress.out_of_reach;
         self.left_aside = progress
@@ -118,7 +118,7 @@ impl IssuerReport {
     }
 }
 
-impl State {
+impl KeySetState {
     pub(crate) fn of(keys: &KeyCache, now: Instant) -> Self {
         match keys.times() {
             None if !keys.is_remote() => Self::Own,

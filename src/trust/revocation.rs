@@ -22,10 +22,10 @@ use crate::oauth::caller::{Caller, Digest};
 
 /// One revocation, as it is decided and kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct RevocationEntry {
     /// `iss`.
     pub(crate) issuer: String,
-    pub(crate) target: Target,
+    pub(crate) target: RevocationTarget,
     /// Seconds since 1970: what was issued earlier is revoked, and what does not say when. `None`: whatever its time.
     pub(crate) issued_before: Option<u64>,
     /// Seconds since 1970, when no token that it concerns can be alive. `None`: as long as the configuration says it.
@@ -38,7 +38,7 @@ pub(crate) struct Entry {
 
 /// What is revoked of an issuer's tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
+pub(crate) enum RevocationTarget {
     /// One token, by the SHA-256 of its `jti` in base64url.
     Token(String),
     Client(String),
@@ -50,7 +50,7 @@ pub(crate) enum Target {
 /// All that is revoked. What is added is never narrowed: of two entries about the same, the wider holds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Revocations {
-    rules: HashMap<Digest, Rule>,
+    rules: HashMap<Digest, RevocationRule>,
     /// How many of the rules each client has made.
     by_client: HashMap<ClientKey, usize>,
 }
@@ -61,7 +61,7 @@ struct ClientKey(u64);
 
 /// Why there is no place for another entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum NoPlace {
+pub(crate) enum RevocationsFull {
     /// The client that revokes has used its share.
     Share,
     /// All places are taken.
@@ -70,7 +70,7 @@ pub(crate) enum NoPlace {
 
 /// What all workers see. A token that has passed one version is looked at again only under another.
 #[derive(Debug, Default)]
-pub(crate) struct Published {
+pub(crate) struct PublishedRevocations {
     version: AtomicU64,
     current: ArcSwap<Revocations>,
     /// Revocations that found no place.
@@ -79,7 +79,7 @@ pub(crate) struct Published {
 
 /// `None` is without end in either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Rule {
+struct RevocationRule {
     issued_before: Option<u64>,
     expires_at: Option<u64>,
     by: Option<ClientKey>,
@@ -96,18 +96,18 @@ const OWN_TOKENS_LIVE: Duration = Duration::from_secs(24 * 3600);
 /// How long other issuers' tokens live is theirs to say; longer than this is not heard of.
 const FOREIGN_TOKENS_LIVE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-impl Entry {
+impl RevocationEntry {
     /// One token whose claims are at hand; `None` without a `jti`, by which alone it could be told from others.
     pub(crate) fn token(issuer: &IssuerSettings, claims: &Claims, now: UnixTime) -> Option<Self> {
         let expires_at = claims.expires_at.saturating_add(issuer.clock_skew.as_secs());
-        let target = Target::token(claims.token_id.as_deref()?);
+        let target = RevocationTarget::token(claims.token_id.as_deref()?);
         Some(Self { expires_at: Some(expires_at), ..Self::lasting(issuer, target, None, now) })
     }
 
     /// Anything else. It lasts until every token that it concerns must have expired.
     pub(crate) fn lasting(
         issuer: &IssuerSettings,
-        target: Target,
+        target: RevocationTarget,
         issued_before: Option<UnixTime>,
         now: UnixTime,
     ) -> Self {
@@ -127,7 +127,7 @@ impl Entry {
     }
 
     /// As long as the configuration says so.
-    pub(crate) fn standing(issuer: &IssuerSettings, target: Target, issued_before: Option<UnixTime>) -> Self {
+    pub(crate) fn standing(issuer: &IssuerSettings, target: RevocationTarget, issued_before: Option<UnixTime>) -> Self {
         Self {
             issuer: issuer.issuer.as_str().to_owned(),
             target,
@@ -138,17 +138,17 @@ impl Entry {
         }
     }
 
-    fn rule(&self) -> Rule {
+    fn rule(&self) -> RevocationRule {
         let by = self.revoked_by.as_deref().map(|client| ClientKey(key(&self.issuer, CLIENT, client).0 as u64));
-        Rule { issued_before: self.issued_before, expires_at: self.expires_at, by }
+        RevocationRule { issued_before: self.issued_before, expires_at: self.expires_at, by }
     }
 
     fn key(&self) -> Digest {
         match &self.target {
-            Target::Token(token) => key(&self.issuer, TOKEN, token),
-            Target::Client(client) => key(&self.issuer, CLIENT, client),
-            Target::Subject(subject) => key(&self.issuer, SUBJECT, subject),
-            Target::Issuer => key(&self.issuer, ISSUER, ""),
+            RevocationTarget::Token(token) => key(&self.issuer, TOKEN, token),
+            RevocationTarget::Client(client) => key(&self.issuer, CLIENT, client),
+            RevocationTarget::Subject(subject) => key(&self.issuer, SUBJECT, subject),
+            RevocationTarget::Issuer => key(&self.issuer, ISSUER, ""),
         }
     }
 
@@ -167,7 +167,7 @@ pub(crate) fn after_all_issued_by(issuer: &IssuerSettings, now: UnixTime) -> Uni
     UnixTime::from_seconds(now.plus(ahead).seconds() + 1)
 }
 
-impl Target {
+impl RevocationTarget {
     /// The token with this `jti`.
     pub(crate) fn token(token_id: &str) -> Self {
         Self::Token(token_digest(token_id))
@@ -180,7 +180,7 @@ impl Revocations {
     }
 
     /// Whether a token's issuer, client, subject or id are concerned.
-    pub(crate) fn concern(&self, issuer: &IssuerSettings, caller: &Caller, claims: &Claims) -> bool {
+    pub(crate) fn applies_to(&self, issuer: &IssuerSettings, caller: &Caller, claims: &Claims) -> bool {
         if self.rules.is_empty() {
             return false;
         }
@@ -195,26 +195,26 @@ impl Revocations {
     }
 
     /// True if adding this entry would change nothing.
-    pub(crate) fn cover(&self, entry: &Entry) -> bool {
+    pub(crate) fn cover(&self, entry: &RevocationEntry) -> bool {
         self.rules.get(&entry.key()).is_some_and(|rule| rule.or(entry.rule()) == *rule)
     }
 
     /// `None` if there is a place for this entry, or it needs none of its own.
-    pub(crate) fn lack_place_for(&self, entry: &Entry) -> Option<NoPlace> {
+    pub(crate) fn lack_place_for(&self, entry: &RevocationEntry) -> Option<RevocationsFull> {
         let most = match entry.target {
-            Target::Token(_) => MAX_WITH_TOKENS,
-            Target::Client(_) | Target::Subject(_) | Target::Issuer => MAX_ENTRIES,
+            RevocationTarget::Token(_) => MAX_WITH_TOKENS,
+            RevocationTarget::Client(_) | RevocationTarget::Subject(_) | RevocationTarget::Issuer => MAX_ENTRIES,
         };
         let made = entry.rule().by.and_then(|client| self.by_client.get(&client)).copied().unwrap_or_default();
         let lack = match (self.rules.len() >= most, made >= MAX_OF_CLIENT) {
-            (true, _) => NoPlace::Full,
-            (false, true) => NoPlace::Share,
+            (true, _) => RevocationsFull::Full,
+            (false, true) => RevocationsFull::Share,
             (false, false) => return None,
         };
         (!self.rules.contains_key(&entry.key())).then_some(lack)
     }
 
-    pub(crate) fn add(&mut self, entry: &Entry) {
+    pub(crate) fn add(&mut self, entry: &RevocationEntry) {
         let added = entry.rule();
         match self.rules.entry(entry.key()) {
             MapEntry::Occupied(mut known) => {
@@ -243,7 +243,7 @@ impl Revocations {
     }
 }
 
-impl Published {
+impl PublishedRevocations {
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
@@ -268,13 +268,13 @@ impl Published {
 }
 
 /// For a tool that judges once.
-impl From<Revocations> for Published {
+impl From<Revocations> for PublishedRevocations {
     fn from(revocations: Revocations) -> Self {
         Self { current: ArcSwap::from_pointee(revocations), ..Self::default() }
     }
 }
 
-impl Rule {
+impl RevocationRule {
     fn concerns(self, issued_at: Option<u64>) -> bool {
         match (self.issued_before, issued_at) {
             (None, _) | (Some(_), None) => true,
@@ -356,40 +356,47 @@ mod tests {
         Claims::parse(&text).unwrap()
     }
 
-    fn concern(entry: &Entry, issuer: &IssuerSettings, issued_at: Option<u64>) -> bool {
+    fn applies_to(entry: &RevocationEntry, issuer: &IssuerSettings, issued_at: Option<u64>) -> bool {
         let identity = |text| Identity::parse(text).unwrap();
         let client = Some(identity("app"));
         let caller = Caller::new(issuer.name.clone(), &issuer.issuer, client, identity("someone"), ScopeSet::default());
         let mut revocations = Revocations::default();
         revocations.add(entry);
-        revocations.concern(issuer, &caller, &claims(issued_at))
+        revocations.applies_to(issuer, &caller, &claims(issued_at))
     }
 
-    fn lasting(target: Target, issued_before: Option<UnixTime>) -> Entry {
-        Entry::lasting(&corp(), target, issued_before, NOW)
+    fn lasting(target: RevocationTarget, issued_before: Option<UnixTime>) -> RevocationEntry {
+        RevocationEntry::lasting(&corp(), target, issued_before, NOW)
     }
 
     #[test]
     fn each_target_concerns_its_own_and_nobody_else() {
         let iat = Some(NOW.seconds());
-        for good in
-            [Target::token("t1"), Target::Client("app".into()), Target::Subject("someone".into()), Target::Issuer]
-        {
+        for good in [
+            RevocationTarget::token("t1"),
+            RevocationTarget::Client("app".into()),
+            RevocationTarget::Subject("someone".into()),
+            RevocationTarget::Issuer,
+        ] {
             let entry = lasting(good, None);
-            assert!(concern(&entry, &corp(), iat), "{entry:?}");
-            assert!(!concern(&entry, &issuer("https://other.example", Profile::External), iat), "{entry:?}");
+            assert!(applies_to(&entry, &corp(), iat), "{entry:?}");
+            assert!(!applies_to(&entry, &issuer("https://other.example", Profile::External), iat), "{entry:?}");
         }
-        for other in [Target::token("t2"), Target::Client("someone".into()), Target::Subject("app".into())] {
-            assert!(!concern(&lasting(other.clone(), None), &corp(), iat), "{other:?}");
+        for other in [
+            RevocationTarget::token("t2"),
+            RevocationTarget::Client("someone".into()),
+            RevocationTarget::Subject("app".into()),
+        ] {
+            assert!(!applies_to(&lasting(other.clone(), None), &corp(), iat), "{other:?}");
         }
     }
 
     #[test]
     fn what_was_issued_before_is_revoked_and_what_does_not_say_when() {
-        let entry = lasting(Target::Client("app".into()), Some(NOW));
-        assert!(concern(&entry, &corp(), Some(NOW.seconds() - 1)));
-        assert!(!concern(&entry, &corp(), Some(NOW.seconds())));
-        assert!(concern(&entry, &corp(), None));
+        let entry = lasting(RevocationTarget::Client("app".into()), Some(NOW));
+        assert!(applies_to(&entry, &corp(), Some(NOW.seconds() - 1)));
+        assert!(!applies_to(&entry, &corp(), Some(NOW.seconds())));
+        assert!(applies_to(&entry, &corp(), None));
     }
 
     #[test]
@@ -398,27 +405,27 @@ mod tests {
         let own = issuer("https://self.example", Profile::Own);
         assert_eq!(after_all_issued_by(&own, half_past).seconds(), NOW.seconds() + 1);
         assert_eq!(after_all_issued_by(&corp(), half_past).seconds(), NOW.seconds() + 31);
-        assert_eq!(lasting(Target::Issuer, Some(half_past)).issued_before, Some(NOW.seconds() + 1));
+        assert_eq!(lasting(RevocationTarget::Issuer, Some(half_past)).issued_before, Some(NOW.seconds() + 1));
     }
 
     #[test]
     fn an_entry_lives_as_long_as_what_it_concerns() {
         let own = issuer("https://self.example", Profile::Own);
-        let token = Entry::token(&own, &claims(None), NOW).unwrap();
+        let token = RevocationEntry::token(&own, &claims(None), NOW).unwrap();
         assert_eq!(token.expires_at, Some(NOW.seconds() + HOUR + 30));
-        let rule = Entry::lasting(&own, Target::Issuer, Some(NOW), NOW);
+        let rule = RevocationEntry::lasting(&own, RevocationTarget::Issuer, Some(NOW), NOW);
         assert_eq!(rule.expires_at, Some(NOW.seconds() + 24 * HOUR + 30));
         let future = UnixTime::from_seconds(NOW.seconds() + HOUR);
-        let rule = Entry::lasting(&own, Target::Issuer, Some(future), NOW);
+        let rule = RevocationEntry::lasting(&own, RevocationTarget::Issuer, Some(future), NOW);
         assert_eq!(rule.expires_at, Some(NOW.seconds() + 25 * HOUR + 30));
-        assert_eq!(lasting(Target::Issuer, Some(NOW)).expires_at, Some(NOW.seconds() + 30 * 24 * HOUR + 30));
+        assert_eq!(lasting(RevocationTarget::Issuer, Some(NOW)).expires_at, Some(NOW.seconds() + 30 * 24 * HOUR + 30));
     }
 
     #[test]
     fn expired_entries_are_forgotten_and_those_of_the_configuration_never() {
         let mut revocations = Revocations::default();
-        revocations.add(&lasting(Target::Issuer, Some(NOW)));
-        revocations.add(&Entry { expires_at: None, ..lasting(Target::token("t1"), None) });
+        revocations.add(&lasting(RevocationTarget::Issuer, Some(NOW)));
+        revocations.add(&RevocationEntry { expires_at: None, ..lasting(RevocationTarget::token("t1"), None) });
         let later = NOW.plus(FOREIGN_TOKENS_LIVE).plus(Duration::from_secs(30));
         revocations.forget_expired(UnixTime::from_seconds(later.seconds() - 1));
         assert!(revocations.len() == 2 && revocations.has_expired(later));
@@ -428,7 +435,7 @@ mod tests {
 
     #[test]
     fn of_two_entries_about_the_same_the_wider_holds() {
-        let target = || Target::Client("app".into());
+        let target = || RevocationTarget::Client("app".into());
         let (narrow, wide) = (lasting(target(), Some(UnixTime::from_seconds(5))), lasting(target(), Some(NOW)));
         let mut revocations = Revocations::default();
         revocations.add(&wide);
@@ -441,26 +448,26 @@ mod tests {
     #[test]
     fn beyond_90_000_no_token_has_a_place_but_a_known_one_keeps_its_own_and_a_client_can_be_stopped() {
         let mut revocations = Revocations::default();
-        let token = |number: usize| lasting(Target::token(&number.to_string()), None);
+        let token = |number: usize| lasting(RevocationTarget::token(&number.to_string()), None);
         (0..MAX_WITH_TOKENS).for_each(|number| revocations.add(&token(number)));
-        assert_eq!(revocations.lack_place_for(&token(MAX_WITH_TOKENS)), Some(NoPlace::Full));
-        assert_eq!(revocations.lack_place_for(&lasting(Target::Client("thief".to_owned()), None)), None);
+        assert_eq!(revocations.lack_place_for(&token(MAX_WITH_TOKENS)), Some(RevocationsFull::Full));
+        assert_eq!(revocations.lack_place_for(&lasting(RevocationTarget::Client("thief".to_owned()), None)), None);
         assert_eq!(revocations.lack_place_for(&token(7)), None);
     }
 
     #[test]
     fn a_client_revokes_a_tenth_of_what_all_may_and_operators_are_not_counted_with_it() {
-        let of = |client: Option<&str>, number: usize, expires_at| Entry {
+        let of = |client: Option<&str>, number: usize, expires_at| RevocationEntry {
             revoked_by: client.map(str::to_owned),
             expires_at: Some(expires_at),
-            ..lasting(Target::token(&number.to_string()), None)
+            ..lasting(RevocationTarget::token(&number.to_string()), None)
         };
         let (soon, late) = (NOW.seconds() + 1, NOW.seconds() + HOUR);
         let mut revocations = Revocations::default();
         (0..MAX_OF_CLIENT).for_each(|number| revocations.add(&of(Some("greedy"), number, soon + (number > 0) as u64)));
         // Again: what is known takes no other place.
         (0..MAX_OF_CLIENT).for_each(|number| revocations.add(&of(Some("greedy"), number, soon)));
-        assert_eq!(revocations.lack_place_for(&of(Some("greedy"), MAX_OF_CLIENT, late)), Some(NoPlace::Share));
+        assert_eq!(revocations.lack_place_for(&of(Some("greedy"), MAX_OF_CLIENT, late)), Some(RevocationsFull::Share));
         assert_eq!(revocations.lack_place_for(&of(Some("greedy"), 7, late)), None, "one that has its place");
         for other in [Some("other"), None] {
             assert_eq!(revocations.lack_place_for(&of(other, MAX_OF_CLIENT, late)), None, "{other:?}");
@@ -468,6 +475,6 @@ mod tests {
         revocations.forget_expired(UnixTime::from_seconds(soon));
         assert_eq!(revocations.lack_place_for(&of(Some("greedy"), MAX_OF_CLIENT, late)), None, "one has expired");
         revocations.add(&of(Some("greedy"), MAX_OF_CLIENT, late));
-        assert_eq!(revocations.lack_place_for(&of(Some("greedy"), 0, late)), Some(NoPlace::Share));
+        assert_eq!(revocations.lack_place_for(&of(Some("greedy"), 0, late)), Some(RevocationsFull::Share));
     }
 }

@@ -13,23 +13,25 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use super::revocation::{Entry, MAX_ENTRIES, MAX_OF_CLIENT, NoPlace, Published, Revocations};
+use super::revocation::{
+    MAX_ENTRIES, MAX_OF_CLIENT, PublishedRevocations, RevocationEntry, Revocations, RevocationsFull,
+};
 use super::revocation_store::{Store, StoreError};
 use crate::clock::{self, UnixTime};
-use crate::telemetry::chain::Chain;
+use crate::telemetry::error_chain::ErrorChain;
 
 /// The keeper before it runs: what the file held at the start is published.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     store: Store,
     known: Arc<Revocations>,
-    published: Arc<Published>,
+    published: Arc<PublishedRevocations>,
     requests: Receiver<Request>,
     /// What could not be done with the file the last time.
     failing: Failing,
     next_compaction: Instant,
     /// What was refused for want of a place since the last compaction, so that it is logged once.
-    told_refused: HashSet<(NoPlace, Option<String>)>,
+    told_refused: HashSet<(RevocationsFull, Option<String>)>,
 }
 
 /// A worker's way to the keeper.
@@ -60,11 +62,11 @@ struct Failing {
 
 #[derive(Debug)]
 enum Request {
-    Revoke { entry: Entry, reply: Reply },
+    Revoke { entry: RevocationEntry, reply: RevocationReply },
     End,
 }
 
-type Reply = oneshot::Sender<Result<(), NotRevoked>>;
+type RevocationReply = oneshot::Sender<Result<(), NotRevoked>>;
 
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 const COMPACT_EVERY: Duration = Duration::from_secs(3600);
@@ -75,7 +77,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Revoker {
     /// Returns once the entry is on the disk and every worker sees it. Dropped before, it is revoked all the same.
-    pub(crate) async fn revoke(&self, entry: Entry) -> Result<(), NotRevoked> {
+    pub(crate) async fn revoke(&self, entry: RevocationEntry) -> Result<(), NotRevoked> {
         let (reply, answer) = oneshot::channel();
         self.requests.try_send(Request::Revoke { entry, reply }).map_err(|_| NotRevoked::Busy)?;
         match timeout(PATIENCE, answer).await {
@@ -92,7 +94,11 @@ impl Revoker {
 
 impl Keeper {
     /// Reads what the folder holds. `rules` are the configuration's, which no file can take back.
-    pub(crate) fn open(directory: &Path, rules: &[Entry], now: UnixTime) -> Result<(Self, Revoker), StoreError> {
+    pub(crate) fn open(
+        directory: &Path,
+        rules: &[RevocationEntry],
+        now: UnixTime,
+    ) -> Result<(Self, Revoker), StoreError> {
         let mut store = Store::in_directory(directory);
         store.check()?;
         let mut known = Revocations::default();
@@ -106,7 +112,7 @@ impl Keeper {
         }
         rules.iter().for_each(|entry| known.add(entry));
         let known = Arc::new(known);
-        let published = Arc::new(Published::default());
+        let published = Arc::new(PublishedRevocations::default());
         published.publish(Arc::clone(&known));
         let (sender, requests) = sync_channel(WAITING);
         let next_compaction = clock::instant() + COMPACT_EVERY;
@@ -137,12 +143,12 @@ impl Keeper {
         self.store.path()
     }
 
-    pub(crate) fn published(&self) -> &Arc<Published> {
+    pub(crate) fn published(&self) -> &Arc<PublishedRevocations> {
         &self.published
     }
 
     /// Runs until it is told to end, or nobody can ask any more. `told` hears of entries that others have written.
-    pub(crate) fn run(&mut self, told: &mut impl FnMut(&[Entry])) {
+    pub(crate) fn run(&mut self, told: &mut impl FnMut(&[RevocationEntry])) {
         loop {
             let request = match self.requests.recv_timeout(LOOK_EVERY) {
                 Ok(request) => Some(request),
@@ -169,7 +175,7 @@ impl Keeper {
     }
 
     /// Takes in what others have written.
-    fn look(&mut self, now: UnixTime, told: &mut impl FnMut(&[Entry])) {
+    fn look(&mut self, now: UnixTime, told: &mut impl FnMut(&[RevocationEntry])) {
         let read = self.store.read();
         let taken = read.map(|news| take_in(&mut self.known, news, now));
         let taken = noticed(&mut self.failing.reading, "read", taken).unwrap_or_default();
@@ -179,7 +185,12 @@ impl Keeper {
         }
     }
 
-    fn write(&mut self, group: Vec<(Entry, Reply)>, now: UnixTime, told: &mut impl FnMut(&[Entry])) {
+    fn write(
+        &mut self,
+        group: Vec<(RevocationEntry, RevocationReply)>,
+        now: UnixTime,
+        told: &mut impl FnMut(&[RevocationEntry]),
+    ) {
         let (mut taken, mut refused, mut grown) = (Vec::new(), Vec::new(), None);
         let known = &mut self.known;
         let written = self.store.append(|news| {
@@ -212,16 +223,16 @@ impl Keeper {
     }
 
     /// Counted, and logged once an hour for each client that has used its share: few can at once.
-    fn refused(&mut self, entry: Entry, lack: NoPlace) -> NotRevoked {
+    fn refused(&mut self, entry: RevocationEntry, lack: RevocationsFull) -> NotRevoked {
         self.published.count_refused();
         match lack {
-            NoPlace::Full => {
+            RevocationsFull::Full => {
                 if self.told_refused.insert((lack, None)) {
                     error!("revocations are refused: all places are taken, and those that expire make room");
                 }
                 NotRevoked::Full
             }
-            NoPlace::Share => {
+            RevocationsFull::Share => {
                 if let Some(client) = entry.revoked_by
                     && self.told_refused.insert((lack, Some(client.clone())))
                 {
@@ -263,7 +274,7 @@ fn noticed<T>(failing: &mut bool, done: &'static str, outcome: Result<T, StoreEr
         }
         Err(error) => {
             if !std::mem::replace(failing, true) {
-                error!(error = %Chain(&error), "revocations can't be {done}: those known so far stay");
+                error!(error = %ErrorChain(&error), "revocations can't be {done}: those known so far stay");
             }
             None
         }
@@ -271,7 +282,7 @@ fn noticed<T>(failing: &mut bool, done: &'static str, outcome: Result<T, StoreEr
 }
 
 /// Adds those that are news and says which they were.
-fn take_in(known: &mut Arc<Revocations>, mut news: Vec<Entry>, now: UnixTime) -> Vec<Entry> {
+fn take_in(known: &mut Arc<Revocations>, mut news: Vec<RevocationEntry>, now: UnixTime) -> Vec<RevocationEntry> {
     news.retain(|entry| entry.is_live(now) && !known.cover(entry));
     // Others keep to the bound as we do; should they not, a revocation goes before it.
     if !news.is_empty() {
@@ -284,9 +295,9 @@ fn take_in(known: &mut Arc<Revocations>, mut news: Vec<Entry>, now: UnixTime) ->
 /// Adds what there is room for; gives what has to be written, and the numbers of those that found no room with the reason.
 fn choose<'e>(
     known: &mut Arc<Revocations>,
-    wanted: impl Iterator<Item = &'e Entry>,
+    wanted: impl Iterator<Item = &'e RevocationEntry>,
     now: UnixTime,
-) -> (Vec<Entry>, Vec<(usize, NoPlace)>) {
+) -> (Vec<RevocationEntry>, Vec<(usize, RevocationsFull)>) {
     let (mut chosen, mut refused) = (Vec::new(), Vec::new());
     let known = Arc::make_mut(known);
     for (number, entry) in wanted.enumerate() {
@@ -311,7 +322,7 @@ fn choose<'e>(
 mod tests {
     use std::path::PathBuf;
 
-    use super::super::revocation::Target;
+    use super::super::revocation::RevocationTarget;
     use super::*;
 
     const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
@@ -323,7 +334,7 @@ mod tests {
             Self(std::env::temp_dir().join(format!("portcullis-keeper-{}-{name}", std::process::id())))
         }
 
-        fn open(&self, rules: &[Entry]) -> (Keeper, Revoker) {
+        fn open(&self, rules: &[RevocationEntry]) -> (Keeper, Revoker) {
             Keeper::open(&self.0, rules, NOW).unwrap()
         }
     }
@@ -334,10 +345,10 @@ mod tests {
         }
     }
 
-    fn entry(client: &str) -> Entry {
-        Entry {
+    fn entry(client: &str) -> RevocationEntry {
+        RevocationEntry {
             issuer: "https://i.example".to_owned(),
-            target: Target::Client(client.to_owned()),
+            target: RevocationTarget::Client(client.to_owned()),
             issued_before: Some(NOW.seconds()),
             expires_at: Some(NOW.seconds() + 60),
             made_at: NOW.seconds(),
@@ -345,18 +356,22 @@ mod tests {
         }
     }
 
-    fn token_of(client: &str, number: usize) -> Entry {
-        Entry { target: Target::token(&number.to_string()), revoked_by: Some(client.to_owned()), ..entry("") }
+    fn token_of(client: &str, number: usize) -> RevocationEntry {
+        RevocationEntry {
+            target: RevocationTarget::token(&number.to_string()),
+            revoked_by: Some(client.to_owned()),
+            ..entry("")
+        }
     }
 
     /// What the keeper answers to these, asked together.
-    fn ask(keeper: &mut Keeper, entries: &[Entry]) -> Vec<Result<(), NotRevoked>> {
+    fn ask(keeper: &mut Keeper, entries: &[RevocationEntry]) -> Vec<Result<(), NotRevoked>> {
         let (replies, mut answers): (Vec<_>, Vec<_>) = entries.iter().map(|_| oneshot::channel()).unzip();
         keeper.write(entries.iter().cloned().zip(replies).collect(), NOW, &mut |_| {});
         answers.iter_mut().map(|answer| answer.try_recv().unwrap()).collect()
     }
 
-    fn knows(keeper: &Keeper, entry: &Entry) -> bool {
+    fn knows(keeper: &Keeper, entry: &RevocationEntry) -> bool {
         keeper.published().current().cover(entry)
     }
 
@@ -400,7 +415,7 @@ mod tests {
     #[test]
     fn the_100_001st_is_refused_until_one_has_expired() {
         let folder = Folder::new("full");
-        let short = Entry { expires_at: Some(NOW.seconds() + 1), ..entry("short") };
+        let short = RevocationEntry { expires_at: Some(NOW.seconds() + 1), ..entry("short") };
         let mut rules = vec![short.clone()];
         rules.extend((1..MAX_ENTRIES).map(|number| entry(&number.to_string())));
         let (mut keeper, _) = folder.open(&rules);
@@ -416,7 +431,7 @@ mod tests {
     fn a_client_that_has_used_its_share_is_refused_and_counted_and_others_are_not_over_restarts_too() {
         let folder = Folder::new("share");
         let (mut keeper, _) = folder.open(&[]);
-        let share: Vec<Entry> = (0..MAX_OF_CLIENT).map(|number| token_of("greedy", number)).collect();
+        let share: Vec<RevocationEntry> = (0..MAX_OF_CLIENT).map(|number| token_of("greedy", number)).collect();
         assert!(ask(&mut keeper, &share).iter().all(Result::is_ok));
         let wanted = [token_of("greedy", MAX_OF_CLIENT), token_of("other", MAX_OF_CLIENT + 1), entry("greedy")];
         let answers = [Err(NotRevoked::ShareFull), Ok(()), Ok(())];

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::revocation::{Entry, MAX_ENTRIES, Target};
+use super::revocation::{MAX_ENTRIES, RevocationEntry, RevocationTarget};
 use crate::clock::{self, UnixTime};
 
 /// One reader's and writer's place in the file.
@@ -22,11 +22,11 @@ use crate::clock::{self, UnixTime};
 pub(crate) struct Store {
     directory: PathBuf,
     path: PathBuf,
-    open: Option<Open>,
+    open: Option<OpenFile>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenFile {
     file: File,
     /// Device and inode.
     id: (u64, u64),
@@ -54,7 +54,7 @@ pub(crate) enum StoreError {
 /// A line of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct StoredLine {
     issuer: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     jti_sha256: Option<String>,
@@ -113,14 +113,14 @@ impl Store {
         self.check()?;
         let _made = self.locked()?;
         if self.open.is_none() {
-            self.open = Some(Open::new(self.open_to_append()?).map_err(failed("read", &self.path))?);
+            self.open = Some(OpenFile::new(self.open_to_append()?).map_err(failed("read", &self.path))?);
         }
         Ok(())
     }
 
     /// What has been added since the last time, and again what was known if the file is another. None of it if there is no file
     /// and never was.
-    pub(crate) fn read(&mut self) -> Result<Vec<Entry>, StoreError> {
+    pub(crate) fn read(&mut self) -> Result<Vec<RevocationEntry>, StoreError> {
         let id = match fs::metadata(&self.path) {
             Ok(metadata) => {
                 if self.open.as_ref().is_some_and(|open| open.id == id(&metadata) && open.offset == metadata.len()) {
@@ -134,7 +134,7 @@ impl Store {
         if self.open.as_ref().is_none_or(|open| open.id != id) {
             self.check()?;
             let file = OpenOptions::new().read(true).open(&self.path).map_err(failed("read", &self.path))?;
-            self.open = Some(Open::new(file).map_err(failed("read", &self.path))?);
+            self.open = Some(OpenFile::new(file).map_err(failed("read", &self.path))?);
         }
         match &mut self.open {
             Some(open) => open.read(&self.path),
@@ -143,7 +143,10 @@ impl Store {
     }
 
     /// Adds what `choose` gives, once it has seen what others have added. It is on the disk when this returns.
-    pub(crate) fn append(&mut self, choose: impl FnOnce(Vec<Entry>) -> Vec<Entry>) -> Result<(), StoreError> {
+    pub(crate) fn append(
+        &mut self,
+        choose: impl FnOnce(Vec<RevocationEntry>) -> Vec<RevocationEntry>,
+    ) -> Result<(), StoreError> {
         let mut locked = self.locked()?;
         let news = self.read()?;
         let gone = || failed("read", &self.path)(io::ErrorKind::NotFound.into());
@@ -175,7 +178,7 @@ impl Store {
         }
         let old = self.locked()?;
         let mut reading =
-            Open::new(old.try_clone().map_err(failed("read", &self.path))?).map_err(failed("read", &self.path))?;
+            OpenFile::new(old.try_clone().map_err(failed("read", &self.path))?).map_err(failed("read", &self.path))?;
         let entries = reading.read(&self.path)?;
         let length = old.metadata().map_err(failed("read", &self.path))?.len();
         if length > reading.offset {
@@ -239,16 +242,16 @@ impl Store {
     }
 }
 
-impl Open {
+impl OpenFile {
     fn new(file: File) -> io::Result<Self> {
         let id = id(&file.metadata()?);
         Ok(Self { file, id, offset: 0 })
     }
 
     /// The entries of all whole lines from `offset` on.
-    fn read(&mut self, path: &Path) -> Result<Vec<Entry>, StoreError> {
+    fn read(&mut self, path: &Path) -> Result<Vec<RevocationEntry>, StoreError> {
         let mut reader = BufReader::new(&self.file);
-        let mut read = || -> io::Result<Result<(Vec<Entry>, u64), u64>> {
+        let mut read = || -> io::Result<Result<(Vec<RevocationEntry>, u64), u64>> {
             if self.file.metadata()?.len() < self.offset {
                 // A write that failed was taken back.
                 self.offset = 0;
@@ -264,9 +267,9 @@ impl Open {
                     return Ok(Ok((entries, offset)));
                 }
                 match entry(&line) {
-                    Parsed::Entry(entry) if whole && !torn => entries.push(entry),
-                    Parsed::NotUnderstood if whole && !torn => return Ok(Err(offset)),
-                    Parsed::Entry(_) | Parsed::NotUnderstood | Parsed::Torn | Parsed::Nothing => {}
+                    ParsedLine::Entry(entry) if whole && !torn => entries.push(entry),
+                    ParsedLine::NotUnderstood if whole && !torn => return Ok(Err(offset)),
+                    ParsedLine::Entry(_) | ParsedLine::NotUnderstood | ParsedLine::Torn | ParsedLine::Nothing => {}
                 }
                 torn = !whole;
                 offset += length;
@@ -282,30 +285,30 @@ impl Open {
     }
 }
 
-enum Parsed {
-    Entry(Entry),
+enum ParsedLine {
+    Entry(RevocationEntry),
     Nothing,
     /// A crash cut it off: what is left of an object is no JSON.
     Torn,
     NotUnderstood,
 }
 
-fn entry(line: &[u8]) -> Parsed {
+fn entry(line: &[u8]) -> ParsedLine {
     if line.trim_ascii().is_empty() {
-        return Parsed::Nothing;
+        return ParsedLine::Nothing;
     }
     if serde_json::from_slice::<serde::de::IgnoredAny>(line).is_err() {
-        return Parsed::Torn;
+        return ParsedLine::Torn;
     }
-    let Ok(line) = serde_json::from_slice::<Line>(line) else { return Parsed::NotUnderstood };
+    let Ok(line) = serde_json::from_slice::<StoredLine>(line) else { return ParsedLine::NotUnderstood };
     let target = match (line.jti_sha256, line.client, line.subject) {
-        (Some(token), None, None) => Target::Token(token),
-        (None, Some(client), None) => Target::Client(client),
-        (None, None, Some(subject)) => Target::Subject(subject),
-        (None, None, None) if line.issued_before.is_some() => Target::Issuer,
-        _ => return Parsed::NotUnderstood,
+        (Some(token), None, None) => RevocationTarget::Token(token),
+        (None, Some(client), None) => RevocationTarget::Client(client),
+        (None, None, Some(subject)) => RevocationTarget::Subject(subject),
+        (None, None, None) if line.issued_before.is_some() => RevocationTarget::Issuer,
+        _ => return ParsedLine::NotUnderstood,
     };
-    Parsed::Entry(Entry {
+    ParsedLine::Entry(RevocationEntry {
         issuer: line.issuer,
         target,
         issued_before: line.issued_before,
@@ -315,8 +318,8 @@ fn entry(line: &[u8]) -> Parsed {
     })
 }
 
-fn write_line(entry: &Entry, text: &mut Vec<u8>) {
-    let mut line = Line {
+fn write_line(entry: &RevocationEntry, text: &mut Vec<u8>) {
+    let mut line = StoredLine {
         issuer: entry.issuer.clone(),
         jti_sha256: None,
         client: None,
@@ -327,10 +330,10 @@ fn write_line(entry: &Entry, text: &mut Vec<u8>) {
         revoked_by: entry.revoked_by.clone(),
     };
     match entry.target.clone() {
-        Target::Token(token) => line.jti_sha256 = Some(token),
-        Target::Client(client) => line.client = Some(client),
-        Target::Subject(subject) => line.subject = Some(subject),
-        Target::Issuer => {}
+        RevocationTarget::Token(token) => line.jti_sha256 = Some(token),
+        RevocationTarget::Client(client) => line.client = Some(client),
+        RevocationTarget::Subject(subject) => line.subject = Some(subject),
+        RevocationTarget::Issuer => {}
     }
     // Writing text and numbers into memory does not fail.
     let _ = serde_json::to_writer(&mut *text, &line);
@@ -388,10 +391,10 @@ mod tests {
         }
     }
 
-    fn entry(client: &str, lives: u64) -> Entry {
-        Entry {
+    fn entry(client: &str, lives: u64) -> RevocationEntry {
+        RevocationEntry {
             issuer: "https://i.example".to_owned(),
-            target: Target::Client(client.to_owned()),
+            target: RevocationTarget::Client(client.to_owned()),
             issued_before: Some(NOW.seconds()),
             expires_at: Some(NOW.seconds() + lives),
             made_at: NOW.seconds(),
@@ -399,7 +402,7 @@ mod tests {
         }
     }
 
-    fn add(store: &mut Store, entry: &Entry) {
+    fn add(store: &mut Store, entry: &RevocationEntry) {
         store.append(|_| vec![entry.clone()]).unwrap();
     }
 
@@ -411,12 +414,12 @@ mod tests {
     fn every_kind_of_entry_survives_the_disk_in_files_of_tight_modes() {
         let folder = Folder::new("kinds");
         let targets = [
-            Target::token("secret-id"),
-            Target::Client("a \"quoted\"\nname".to_owned()),
-            Target::Subject("ä".to_owned()),
-            Target::Issuer,
+            RevocationTarget::token("secret-id"),
+            RevocationTarget::Client("a \"quoted\"\nname".to_owned()),
+            RevocationTarget::Subject("ä".to_owned()),
+            RevocationTarget::Issuer,
         ];
-        let entries: Vec<Entry> = targets.map(|target| Entry { target, ..entry("", 9) }).into();
+        let entries: Vec<RevocationEntry> = targets.map(|target| RevocationEntry { target, ..entry("", 9) }).into();
         folder.store().append(|_| entries.clone()).unwrap();
         assert_eq!(folder.store().read().unwrap(), entries);
         assert!(!folder.text().contains("secret-id"), "a token id is kept as its digest alone");

@@ -2,7 +2,7 @@
 //!
 //! The key is the whole token. The cache is bounded by bytes and by entries. A flood of new tokens does not evict the
 //! tokens of regular callers: entries that were not used twice are evicted first. A hit is not sufficient:
-//! [`Verified::judge_again`] checks time, route and keys again. [`TokenCache::keep`] removes entries that a changed
+//! [`Verified::revalidate`] checks time, route and keys again. [`TokenCache::keep`] removes entries that a changed
 //! issuer configuration no longer allows.
 
 use std::rc::Rc;
@@ -16,17 +16,17 @@ use super::verify::Verified;
 
 /// One worker's cache.
 pub(crate) struct TokenCache {
-    entries: Cache<Rc<[u8]>, Entry, Weight, RandomState>,
+    entries: Cache<Rc<[u8]>, CacheEntry, Weight, RandomState>,
 }
 
-struct Entry {
-    known: Known,
+struct CacheEntry {
+    known: CachedToken,
     weight: u64,
 }
 
 /// A token and its verified content.
 #[derive(Clone, Debug)]
-pub(crate) struct Known {
+pub(crate) struct CachedToken {
     pub(crate) token: Rc<[u8]>,
     pub(crate) verified: Rc<Verified>,
 }
@@ -43,13 +43,13 @@ impl TokenCache {
         Self { entries: Cache::with(EXPECTED_TOKENS, MAX_BYTES, Weight, RandomState::default(), Default::default()) }
     }
 
-    pub(crate) fn get(&self, token: &[u8]) -> Option<&Known> {
+    pub(crate) fn get(&self, token: &[u8]) -> Option<&CachedToken> {
         self.entries.get(token).map(|entry| &entry.known)
     }
 
-    pub(crate) fn insert(&mut self, known: Known) {
+    pub(crate) fn insert(&mut self, known: CachedToken) {
         let weight = weight(known.token.len(), &known.verified.claims.all).max(MAX_BYTES / MAX_TOKENS);
-        self.entries.insert(Rc::clone(&known.token), Entry { known, weight });
+        self.entries.insert(Rc::clone(&known.token), CacheEntry { known, weight });
     }
 
     pub(crate) fn remove(&mut self, token: &[u8]) {
@@ -80,8 +80,8 @@ impl std::fmt::Debug for TokenCache {
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<Rc<[u8]>, Entry> for Weight {
-    fn weight(&self, _: &Rc<[u8]>, entry: &Entry) -> u64 {
+impl Weighter<Rc<[u8]>, CacheEntry> for Weight {
+    fn weight(&self, _: &Rc<[u8]>, entry: &CacheEntry) -> u64 {
         entry.weight
     }
 }
@@ -148,8 +148,8 @@ mod tests {
         })
     }
 
-    fn known(token: &[u8], verified: &Rc<Verified>) -> Known {
-        Known { token: token.into(), verified: Rc::clone(verified) }
+    fn known(token: &[u8], verified: &Rc<Verified>) -> CachedToken {
+        CachedToken { token: token.into(), verified: Rc::clone(verified) }
     }
 
     /// As long as one of the gateway's own RS256 tokens.

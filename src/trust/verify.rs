@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::issuer::{Profile, TrustedIssuer};
-use super::key_cache::Lookup;
-use super::revocation::Published;
+use super::key_cache::KeyLookup;
+use super::revocation::PublishedRevocations;
 use crate::clock::UnixTime;
 use crate::jose::claims::Claims;
 use crate::jose::header::Header;
@@ -24,7 +24,7 @@ use crate::oauth::identity::Identity;
 #[derive(Debug)]
 pub(crate) struct Trust {
     issuers: Vec<Arc<TrustedIssuer>>,
-    revocations: Arc<Published>,
+    revocations: Arc<PublishedRevocations>,
 }
 
 /// What a route demands of a token. No field is optional, so that no check can be forgotten.
@@ -65,7 +65,7 @@ pub(crate) struct Verified {
     pub(crate) issuer: Arc<TrustedIssuer>,
     /// Its part of audit lines, written at first use.
     pub(crate) audit_part: OnceCell<Box<[u8]>>,
-    pub(super) revocations: Arc<Published>,
+    pub(super) revocations: Arc<PublishedRevocations>,
     /// The version of the revocations that it was last found to pass.
     pub(super) passed: Cell<u64>,
     /// Of a token of our own: where its client was last found.
@@ -82,14 +82,14 @@ pub(crate) struct ClientEntry {
 
 /// Why a token is refused, and whom it claimed to be from; the claim is not verified.
 #[derive(Debug)]
-pub(crate) struct Refused {
-    pub(crate) reason: Distrust,
+pub(crate) struct RefusedToken {
+    pub(crate) reason: TokenError,
     pub(crate) issuer: Option<IssuerName>,
     pub(crate) client: Option<Identity>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Distrust {
+pub(crate) enum TokenError {
     Malformed,
     UnknownIssuer,
     IssuerNotAllowed,
@@ -109,11 +109,11 @@ pub(crate) enum Distrust {
 }
 
 impl Trust {
-    pub(crate) fn new(issuers: Vec<Arc<TrustedIssuer>>, revocations: Arc<Published>) -> Self {
+    pub(crate) fn new(issuers: Vec<Arc<TrustedIssuer>>, revocations: Arc<PublishedRevocations>) -> Self {
         Self { issuers, revocations }
     }
 
-    pub(crate) fn revocations(&self) -> &Published {
+    pub(crate) fn revocations(&self) -> &PublishedRevocations {
         &self.revocations
     }
 
@@ -132,18 +132,21 @@ impl Trust {
         token: &str,
         expected: Expectations<'_>,
         now: UnixTime,
-    ) -> Result<Verified, Refused> {
-        let token =
-            Unverified::parse(token).map_err(|fault| Refused { reason: fault.into(), issuer: None, client: None })?;
+    ) -> Result<Verified, RefusedToken> {
+        let token = Unverified::parse(token).map_err(|fault| RefusedToken {
+            reason: fault.into(),
+            issuer: None,
+            client: None,
+        })?;
         let Some(issuer) = self.issuers.iter().find(|known| known.settings.issuer.as_str() == token.claims.issuer)
         else {
-            return Err(Refused {
-                reason: Distrust::UnknownIssuer,
+            return Err(RefusedToken {
+                reason: TokenError::UnknownIssuer,
                 issuer: None,
                 client: claimed_client(&token.claims),
             });
         };
-        let refused = |reason| Refused {
+        let refused = |reason| RefusedToken {
             reason,
             issuer: Some(issuer.settings.name.clone()),
             client: claimed_client(&token.claims),
@@ -151,16 +154,16 @@ impl Trust {
         judge(issuer, &token.header, &token.claims, expected, now).map_err(refused)?;
         let caller = caller(issuer, &token.claims).map_err(refused)?;
         let key = match issuer.keys.find(token.header.key_id.as_deref(), token.header.algorithm).await {
-            Lookup::Found(key) => key,
-            Lookup::Unknown => return Err(refused(Distrust::UnknownKid)),
-            Lookup::Unavailable => return Err(refused(Distrust::KeysUnavailable)),
+            KeyLookup::Found(key) => key,
+            KeyLookup::Unknown => return Err(refused(TokenError::UnknownKid)),
+            KeyLookup::Unavailable => return Err(refused(TokenError::KeysUnavailable)),
         };
         if !token.is_signed_by(&key) {
-            return Err(refused(Distrust::BadSignature));
+            return Err(refused(TokenError::BadSignature));
         }
         let version = self.revocations.version();
-        if self.revocations.current().concern(&issuer.settings, &caller, &token.claims) {
-            return Err(refused(Distrust::Revoked));
+        if self.revocations.current().applies_to(&issuer.settings, &caller, &token.claims) {
+            return Err(refused(TokenError::Revoked));
         }
         Ok(Verified {
             caller,
@@ -177,8 +180,8 @@ impl Trust {
 
 impl Verified {
     /// The refusal of this token, which was good before.
-    pub(crate) fn refused(&self, reason: Distrust) -> Refused {
-        Refused { reason, issuer: Some(self.issuer.settings.name.clone()), client: self.caller.client.clone() }
+    pub(crate) fn refused(&self, reason: TokenError) -> RefusedToken {
+        RefusedToken { reason, issuer: Some(self.issuer.settings.name.clone()), client: self.caller.client.clone() }
     }
 
     /// A token that our own authorization server made.
@@ -187,30 +190,30 @@ impl Verified {
     }
 
     /// Judges again, at every use, what may have changed since: the time, the route, the issuer's keys, what is revoked.
-    pub(crate) fn judge_again(
+    pub(crate) fn revalidate(
         &self,
         expected: Expectations<'_>,
         now: UnixTime,
         instant: Instant,
-    ) -> Result<(), Distrust> {
+    ) -> Result<(), TokenError> {
         judge_issuer(&self.issuer, expected)?;
         judge_audience(&self.issuer, &self.claims, expected)?;
         judge_time(&self.claims, self.issuer.settings.clock_skew, now)?;
         if !self.issuer.keys.still_holds(&self.key, instant) {
             let usable = self.issuer.keys.is_usable(instant);
-            return Err(if usable { Distrust::UnknownKid } else { Distrust::KeysUnavailable });
+            return Err(if usable { TokenError::UnknownKid } else { TokenError::KeysUnavailable });
         }
         self.judge_revocation()
     }
 
     /// One load and one comparison, unless something has been revoked since.
-    fn judge_revocation(&self) -> Result<(), Distrust> {
+    fn judge_revocation(&self) -> Result<(), TokenError> {
         let version = self.revocations.version();
         if version == self.passed.get() {
             return Ok(());
         }
-        if self.revocations.current().concern(&self.issuer.settings, &self.caller, &self.claims) {
-            return Err(Distrust::Revoked);
+        if self.revocations.current().applies_to(&self.issuer.settings, &self.caller, &self.claims) {
+            return Err(TokenError::Revoked);
         }
         self.passed.set(version);
         Ok(())
@@ -224,30 +227,30 @@ fn judge(
     claims: &Claims,
     expected: Expectations<'_>,
     now: UnixTime,
-) -> Result<(), Distrust> {
+) -> Result<(), TokenError> {
     judge_issuer(issuer, expected)?;
     if !issuer.settings.types.accept(header.token_type.as_deref()) {
-        return Err(Distrust::TypeNotAllowed);
+        return Err(TokenError::TypeNotAllowed);
     }
     if !issuer.settings.algorithms.contains(&header.algorithm) {
-        return Err(Distrust::AlgNotAllowed);
+        return Err(TokenError::AlgNotAllowed);
     }
     judge_audience(issuer, claims, expected)?;
     judge_time(claims, issuer.settings.clock_skew, now)?;
     match issuer.settings.profile {
-        Profile::Own if claims.issued_at.is_none() || claims.token_id.is_none() => Err(Distrust::MissingClaim),
+        Profile::Own if claims.issued_at.is_none() || claims.token_id.is_none() => Err(TokenError::MissingClaim),
         Profile::Own | Profile::External => Ok(()),
     }
 }
 
-fn judge_issuer(issuer: &TrustedIssuer, expected: Expectations<'_>) -> Result<(), Distrust> {
+fn judge_issuer(issuer: &TrustedIssuer, expected: Expectations<'_>) -> Result<(), TokenError> {
     match expected.issuers {
-        AllowedIssuers::Only(names) if !names.contains(&issuer.settings.name) => Err(Distrust::IssuerNotAllowed),
+        AllowedIssuers::Only(names) if !names.contains(&issuer.settings.name) => Err(TokenError::IssuerNotAllowed),
         AllowedIssuers::All | AllowedIssuers::Only(_) => Ok(()),
     }
 }
 
-fn judge_audience(issuer: &TrustedIssuer, claims: &Claims, expected: Expectations<'_>) -> Result<(), Distrust> {
+fn judge_audience(issuer: &TrustedIssuer, claims: &Claims, expected: Expectations<'_>) -> Result<(), TokenError> {
     let accepted = match expected.audiences {
         AllowedAudiences::Any => return Ok(()),
         AllowedAudiences::OfIssuer => &issuer.settings.audiences,
@@ -256,27 +259,27 @@ fn judge_audience(issuer: &TrustedIssuer, claims: &Claims, expected: Expectation
     if claims.audiences.iter().any(|audience| accepted.contains(audience)) {
         Ok(())
     } else {
-        Err(Distrust::BadAudience)
+        Err(TokenError::BadAudience)
     }
 }
 
-fn judge_time(claims: &Claims, skew: Duration, now: UnixTime) -> Result<(), Distrust> {
+fn judge_time(claims: &Claims, skew: Duration, now: UnixTime) -> Result<(), TokenError> {
     let (now, skew) = (now.seconds(), skew.as_secs());
     if now >= claims.expires_at.saturating_add(skew) {
-        return Err(Distrust::Expired);
+        return Err(TokenError::Expired);
     }
     // A token from the future was made by a wrong clock or by a liar.
     let begins = claims.not_before.max(claims.issued_at).unwrap_or(0);
-    if begins > now.saturating_add(skew) { Err(Distrust::NotYetValid) } else { Ok(()) }
+    if begins > now.saturating_add(skew) { Err(TokenError::NotYetValid) } else { Ok(()) }
 }
 
-fn caller(issuer: &TrustedIssuer, claims: &Claims) -> Result<Caller, Distrust> {
-    let subject = Identity::parse(&claims.subject).map_err(|_| Distrust::Malformed)?;
+fn caller(issuer: &TrustedIssuer, claims: &Claims) -> Result<Caller, TokenError> {
+    let subject = Identity::parse(&claims.subject).map_err(|_| TokenError::Malformed)?;
     let client = match client_claim(issuer.settings.profile, claims)? {
-        Some(client) => Some(Identity::parse(client).map_err(|_| Distrust::Malformed)?),
+        Some(client) => Some(Identity::parse(client).map_err(|_| TokenError::Malformed)?),
         None => None,
     };
-    let granted = issuer.settings.scope_claim.read(&claims.all).map_err(|_| Distrust::Malformed)?;
+    let granted = issuer.settings.scope_claim.read(&claims.all).map_err(|_| TokenError::Malformed)?;
     let scope = match &issuer.settings.allow_scopes {
         Some(allowed) => granted.intersection(allowed),
         None => granted,
@@ -287,12 +290,12 @@ fn caller(issuer: &TrustedIssuer, claims: &Claims) -> Result<Caller, Distrust> {
 /// The claims in which issuers name the client, first present wins.
 const CLIENT_CLAIMS: [&str; 4] = ["client_id", "azp", "appid", "cid"];
 
-fn client_claim(profile: Profile, claims: &Claims) -> Result<Option<&str>, Distrust> {
+fn client_claim(profile: Profile, claims: &Claims) -> Result<Option<&str>, TokenError> {
     let value = match profile {
-        Profile::Own => Some(claims.all.get("client_id").ok_or(Distrust::MissingClaim)?),
+        Profile::Own => Some(claims.all.get("client_id").ok_or(TokenError::MissingClaim)?),
         Profile::External => CLIENT_CLAIMS.iter().find_map(|name| claims.all.get(*name)),
     };
-    value.map(|value| value.as_str().ok_or(Distrust::Malformed)).transpose()
+    value.map(|value| value.as_str().ok_or(TokenError::Malformed)).transpose()
 }
 
 fn claimed_client(claims: &Claims) -> Option<Identity> {
@@ -300,7 +303,7 @@ fn claimed_client(claims: &Claims) -> Option<Identity> {
     Identity::parse(name).ok()
 }
 
-impl From<TokenFault> for Distrust {
+impl From<TokenFault> for TokenError {
     fn from(fault: TokenFault) -> Self {
         match fault {
             TokenFault::Malformed => Self::Malformed,
@@ -369,28 +372,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_token_that_was_good_dies_with_its_time() {
         let (_trust, verified) = verified(&key()).await;
-        let at = |seconds| verified.judge_again(EXPECTED, UnixTime::from_seconds(seconds), Instant::now());
+        let at = |seconds| verified.revalidate(EXPECTED, UnixTime::from_seconds(seconds), Instant::now());
         // It expires at 600, and the issuer's leeway is 120.
         for (seconds, verdict) in
-            [(0, Ok(())), (719, Ok(())), (720, Err(Distrust::Expired)), (1 << 40, Err(Distrust::Expired))]
+            [(0, Ok(())), (719, Ok(())), (720, Err(TokenError::Expired)), (1 << 40, Err(TokenError::Expired))]
         {
             assert_eq!(at(NOW + seconds), verdict, "{seconds}");
         }
-        assert_eq!(at(NOW - 121), Err(Distrust::NotYetValid), "the clock went back");
+        assert_eq!(at(NOW - 121), Err(TokenError::NotYetValid), "the clock went back");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_token_that_was_good_dies_with_its_key() {
         let key = key();
         let (_trust, verified) = verified(&key).await;
-        let again = || verified.judge_again(EXPECTED, UnixTime::from_seconds(NOW), Instant::now());
+        let again = || verified.revalidate(EXPECTED, UnixTime::from_seconds(NOW), Instant::now());
         let keys = &verified.issuer.keys;
         publish(keys, &key, DAY);
         assert_eq!(again(), Ok(()), "a set that still has the key");
         publish(keys, &self::key(), DAY);
-        assert_eq!(again(), Err(Distrust::UnknownKid));
+        assert_eq!(again(), Err(TokenError::UnknownKid));
         publish(keys, &key, Duration::ZERO);
-        assert_eq!(again(), Err(Distrust::KeysUnavailable), "nobody can tell");
+        assert_eq!(again(), Err(TokenError::KeysUnavailable), "nobody can tell");
     }
 
     #[tokio::test(start_paused = true)]

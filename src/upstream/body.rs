@@ -12,36 +12,36 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::copy::Copy;
+use super::body_timeouts::{BodyTimeouts, IdleTimer, MinRateTimer};
+use super::drain_body::{DrainLimit, drain_body};
+use super::expect_continue::{ContinueSender, ContinueWait};
 use super::fault::{BodyFault, BoxError};
-use super::go_ahead::{GoAhead, Waits};
 use super::incoming::Answered;
-use super::linger::{Linger, linger};
-use super::patience::{Idleness, Pace, Patience};
 use super::pool::Lease;
-use super::progress::Progress;
-use super::request_end::{End, Watcher};
+use super::replay::ReplayBuffer;
+use super::request_end::{RequestEndSender, UploadEnd};
+use super::upload_progress::UploadProgress;
 
 /// A request body on its way to the upstream, with its trailers.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     incoming: Option<Incoming>,
     left: Option<u64>,
-    pace: Pace,
-    progress: Rc<Progress>,
+    pace: MinRateTimer,
+    progress: Rc<UploadProgress>,
     /// Of a request whose length does not say where it ends, as over HTTP/2.
-    watcher: Option<Watcher>,
+    watcher: Option<RequestEndSender>,
     /// The piece that fills the announced length, until the end is seen: with it the upstream would have a whole request.
     /// Where nothing comes in, all of the body.
     last: Option<Bytes>,
     /// Was waited for ahead of the others.
     first: Option<Box<Frame<Bytes>>>,
-    copy: Option<Box<Copy>>,
+    copy: Option<Box<ReplayBuffer>>,
     /// Says which trailers stay behind.
     strip: StripTrailers,
     trailers: Option<Box<HeaderMap>>,
     /// Where the client is not to be asked for it yet.
-    waits: Option<Waits>,
+    waits: Option<ContinueWait>,
 }
 
 /// Takes out of trailers what may not go on.
@@ -49,9 +49,9 @@ pub(crate) type StripTrailers = fn(&mut HeaderMap);
 
 /// A request's body as it comes in, with whoever is told of its end.
 #[derive(Debug)]
-pub(crate) struct Upload {
+pub(crate) struct IncomingUpload {
     pub(crate) incoming: Option<Incoming>,
-    pub(crate) watcher: Option<Watcher>,
+    pub(crate) watcher: Option<RequestEndSender>,
     /// The client sends it when it is asked for it.
     pub(crate) is_awaiting: bool,
 }
@@ -60,11 +60,11 @@ pub(crate) struct Upload {
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
     incoming: Answered,
-    idleness: Idleness,
+    idleness: IdleTimer,
     ended: bool,
     lease: Option<Lease>,
     /// Of a request whose body was not asked for.
-    go_ahead: Option<GoAhead>,
+    go_ahead: Option<ContinueSender>,
     /// For the whole of it.
     deadline: Option<(Pin<Box<Sleep>>, bool)>,
 }
@@ -72,7 +72,7 @@ pub(crate) struct ResponseBody {
 /// The upstream stopped sending in the middle of its answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream's answer stopped coming")]
-pub(crate) struct Stalled;
+pub(crate) struct ResponseStalled;
 
 /// How long the first piece of a body is waited for where there may be none.
 const FIRST_PIECE: Duration = Duration::from_secs(1);
@@ -85,7 +85,7 @@ pub(crate) fn has_payload(method: &Method) -> bool {
 /// The caller waits no longer.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer took longer than the caller allows")]
-pub(crate) struct Late {
+pub(crate) struct CallerDeadlinePassed {
     /// What it answers is a call whose status comes last.
     pub(crate) is_call: bool,
     /// More of its request was to come.
@@ -94,15 +94,15 @@ pub(crate) struct Late {
 
 impl RequestBody {
     pub(crate) fn new(
-        upload: &mut Upload,
+        upload: &mut IncomingUpload,
         limit: Option<u64>,
-        patience: Patience,
+        patience: BodyTimeouts,
         strip: StripTrailers,
-    ) -> (Self, Rc<Progress>) {
-        let progress = Rc::new(Progress::default());
+    ) -> (Self, Rc<UploadProgress>) {
+        let progress = Rc::new(UploadProgress::default());
         let incoming = upload.incoming.take().filter(|incoming| !incoming.is_end_stream());
         progress.finished.set(incoming.is_none());
-        let (pace, watcher) = (Pace::new(patience), upload.watcher.take());
+        let (pace, watcher) = (MinRateTimer::new(patience), upload.watcher.take());
         let progress_of = Rc::clone(&progress);
         let body = Self {
             incoming,
@@ -121,11 +121,11 @@ impl RequestBody {
     }
 
     /// One that is there already.
-    pub(crate) fn whole(bytes: Bytes) -> (Self, Rc<Progress>) {
-        let progress = Rc::new(Progress::default());
+    pub(crate) fn whole(bytes: Bytes) -> (Self, Rc<UploadProgress>) {
+        let progress = Rc::new(UploadProgress::default());
         progress.finished.set(bytes.is_empty());
         let last = (!bytes.is_empty()).then_some(bytes);
-        let pace = Pace::new(Patience { idle: None, min_rate: None });
+        let pace = MinRateTimer::new(BodyTimeouts { idle: None, min_rate: None });
         let progress_of = Rc::clone(&progress);
         let body = Self {
             incoming: None,
@@ -165,7 +165,7 @@ impl RequestBody {
 
     /// Keeps a copy of what passes, and hands it over once that is `length` bytes. A body that breaks off is not handed over.
     pub(crate) fn copy(&mut self, length: usize, then: impl FnOnce(Bytes) + 'static) {
-        self.copy = Some(Box::new(Copy::new(length, then)));
+        self.copy = Some(Box::new(ReplayBuffer::new(length, then)));
     }
 
     fn passed(&mut self, data: &Bytes) {
@@ -177,11 +177,11 @@ impl RequestBody {
     }
 
     /// Of a request that has none and is sent again.
-    pub(super) fn none(progress: Rc<Progress>) -> Self {
+    pub(super) fn none(progress: Rc<UploadProgress>) -> Self {
         Self {
             incoming: None,
             left: None,
-            pace: Pace::new(Patience { idle: None, min_rate: None }),
+            pace: MinRateTimer::new(BodyTimeouts { idle: None, min_rate: None }),
             progress,
             watcher: None,
             last: None,
@@ -193,13 +193,13 @@ impl RequestBody {
         }
     }
 
-    pub(super) fn progress(&self) -> &Progress {
+    pub(super) fn progress(&self) -> &UploadProgress {
         &self.progress
     }
 
     /// Does not ask the client for its body before the word is given.
-    pub(crate) fn wait(&mut self) -> GoAhead {
-        let (go_ahead, waits) = GoAhead::new();
+    pub(crate) fn wait(&mut self) -> ContinueSender {
+        let (go_ahead, waits) = ContinueSender::new();
         self.waits = Some(waits);
         go_ahead
     }
@@ -221,7 +221,7 @@ impl RequestBody {
     fn finished(&mut self) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.progress.finish();
         self.incoming = None;
-        self.saw(End::Whole);
+        self.saw(UploadEnd::Whole);
         Poll::Ready(self.rest())
     }
 
@@ -244,16 +244,16 @@ impl RequestBody {
         match fault {
             BodyFault::TooLarge => {
                 if let Some(rest) = rest {
-                    linger(rest, Linger::Long, self.watcher.take());
+                    drain_body(rest, DrainLimit::Long, self.watcher.take());
                 }
             }
-            BodyFault::Broken => self.saw(End::Broken),
-            BodyFault::Slow => self.saw(End::Unseen),
+            BodyFault::Broken => self.saw(UploadEnd::Broken),
+            BodyFault::Slow => self.saw(UploadEnd::Unseen),
         }
         Poll::Ready(Some(Err(fault.into())))
     }
 
-    fn saw(&mut self, end: End) {
+    fn saw(&mut self, end: UploadEnd) {
         if let Some(watcher) = self.watcher.take() {
             watcher.saw(end);
         }
@@ -345,13 +345,13 @@ impl Drop for RequestBody {
             if self.progress.fault.get().is_none() {
                 self.progress.finish();
             }
-            self.saw(End::Whole);
+            self.saw(UploadEnd::Whole);
         } else if self.waits.is_none()
             && self.progress.fault.get().is_none()
             && let Some(rest) = self.incoming.take()
         {
             // The upstream has enough, or is gone. What the client still sends is looked at, though nobody wants it.
-            linger(rest, Linger::Long, self.watcher.take());
+            drain_body(rest, DrainLimit::Long, self.watcher.take());
         }
     }
 }
@@ -360,7 +360,7 @@ impl ResponseBody {
     pub(super) fn new(incoming: Answered, patience: Option<Duration>, lease: Lease) -> Self {
         Self {
             incoming,
-            idleness: Idleness::new(patience),
+            idleness: IdleTimer::new(patience),
             ended: false,
             lease: Some(lease),
             go_ahead: None,
@@ -369,7 +369,7 @@ impl ResponseBody {
     }
 
     /// The request's body need not come any more.
-    pub(crate) fn answers(&mut self, go_ahead: GoAhead) {
+    pub(crate) fn answers(&mut self, go_ahead: ContinueSender) {
         go_ahead.answered();
         self.go_ahead = Some(go_ahead);
     }
@@ -391,7 +391,7 @@ impl ResponseBody {
             .as_ref()
             .zip(self.idleness.limit)
             .is_some_and(|(lease, limit)| lease.progress().awaited_caller_for(limit));
-        if is_callers { BodyFault::Slow.into() } else { Stalled.into() }
+        if is_callers { BodyFault::Slow.into() } else { ResponseStalled.into() }
     }
 
     /// Has an end, wherever it is by then.
@@ -411,7 +411,7 @@ impl Body for ResponseBody {
         {
             let is_call = *is_call;
             let awaits_caller = this.lease.as_ref().is_some_and(|lease| lease.progress().awaits_caller().is_some());
-            return Poll::Ready(Some(Err(Late { is_call, awaits_caller }.into())));
+            return Poll::Ready(Some(Err(CallerDeadlinePassed { is_call, awaits_caller }.into())));
         }
         match Pin::new(&mut this.incoming).poll_frame(context) {
             Poll::Pending if this.idleness.is_over(context) => Poll::Ready(Some(Err(this.stalled()))),
@@ -428,7 +428,7 @@ impl Body for ResponseBody {
                 let progress = this.lease.as_ref().map(Lease::progress);
                 let error = match progress.map(|progress| (progress.fault.get(), progress.was_never_taken())) {
                     Some((Some(fault), _)) => fault.into(),
-                    Some((None, true)) => Stalled.into(),
+                    Some((None, true)) => ResponseStalled.into(),
                     Some((None, false)) | None => error,
                 };
                 Poll::Ready(Some(Err(error)))

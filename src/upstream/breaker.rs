@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::ejection::Outcome;
+use super::ejection::ServerOutcome;
 
 /// An upstream's rules.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct Breaker {
 
 /// Leave to go through. Given back without an outcome, because the caller left, it is the next one's to try.
 #[derive(Debug)]
-pub(super) struct Trial<'b> {
+pub(super) struct BreakerTrial<'b> {
     breaker: &'b Breaker,
     /// Since when one may try, and what stands there meanwhile; `None` while all go through.
     tries: Option<(u64, u64)>,
@@ -35,7 +35,7 @@ pub(super) struct Trial<'b> {
 
 /// What an outcome has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum BreakerChange {
     Opened,
     Closed,
 }
@@ -45,35 +45,35 @@ impl Breaker {
         Self { rules, failures: AtomicU32::new(0), open_until: AtomicU64::new(0) }
     }
 
-    pub(super) fn lets_through(&self, now: u64) -> Option<Trial<'_>> {
+    pub(super) fn lets_through(&self, now: u64) -> Option<BreakerTrial<'_>> {
         let until = self.open_until.load(Ordering::Relaxed);
         if until == 0 {
-            return Some(Trial { breaker: self, tries: None });
+            return Some(BreakerTrial { breaker: self, tries: None });
         }
         // Who is first after the time tries for all; should nothing be heard of it, the next may once the time is over again.
         let again = self.after(now) | 1;
         let is_first = now >= until
             && self.open_until.compare_exchange(until, again, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        is_first.then_some(Trial { breaker: self, tries: Some((until, again)) })
+        is_first.then_some(BreakerTrial { breaker: self, tries: Some((until, again)) })
     }
 
-    pub(super) fn observe(&self, outcome: Outcome, now: u64) -> Option<Change> {
+    pub(super) fn observe(&self, outcome: ServerOutcome, now: u64) -> Option<BreakerChange> {
         match outcome {
-            Outcome::Good => {
+            ServerOutcome::Good => {
                 // Read first: while all is well, nobody writes what all cores read.
                 if self.failures.load(Ordering::Relaxed) > 0 {
                     self.failures.store(0, Ordering::Relaxed);
                 }
                 let was_open = self.is_open() && self.open_until.swap(0, Ordering::Relaxed) > 0;
-                was_open.then_some(Change::Closed)
+                was_open.then_some(BreakerChange::Closed)
             }
-            Outcome::Bad => {
+            ServerOutcome::Bad => {
                 let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
                 if failures < self.rules.consecutive_failures {
                     return None;
                 }
                 let was_closed = self.open_until.swap(self.after(now), Ordering::Relaxed) == 0;
-                was_closed.then_some(Change::Opened)
+                was_closed.then_some(BreakerChange::Opened)
             }
         }
     }
@@ -87,7 +87,7 @@ impl Breaker {
     }
 }
 
-impl Drop for Trial<'_> {
+impl Drop for BreakerTrial<'_> {
     fn drop(&mut self) {
         if let Some((until, again)) = self.tries {
             let _ = self.breaker.open_until.compare_exchange(again, until, Ordering::Relaxed, Ordering::Relaxed);
@@ -106,19 +106,21 @@ mod tests {
     #[test]
     fn it_opens_after_failures_in_a_row_and_closes_after_one_that_goes_well() {
         let breaker = breaker();
-        for outcome in [Outcome::Bad, Outcome::Bad, Outcome::Good, Outcome::Bad, Outcome::Bad] {
+        for outcome in
+            [ServerOutcome::Bad, ServerOutcome::Bad, ServerOutcome::Good, ServerOutcome::Bad, ServerOutcome::Bad]
+        {
             assert_eq!(breaker.observe(outcome, 1_000), None);
             assert!(lets_through(&breaker, 1_000));
         }
-        assert_eq!(breaker.observe(Outcome::Bad, 1_000), Some(Change::Opened));
+        assert_eq!(breaker.observe(ServerOutcome::Bad, 1_000), Some(BreakerChange::Opened));
         assert!(!lets_through(&breaker, 1_000) && !lets_through(&breaker, 5_999));
         let one_tries = breaker.lets_through(6_000).unwrap();
         assert!(!lets_through(&breaker, 6_000), "the others wait for it");
-        assert_eq!(breaker.observe(Outcome::Bad, 6_500), None);
+        assert_eq!(breaker.observe(ServerOutcome::Bad, 6_500), None);
         drop(one_tries);
         assert!(!lets_through(&breaker, 11_000), "the time begins anew");
         let one_tries = breaker.lets_through(11_500).unwrap();
-        assert_eq!(breaker.observe(Outcome::Good, 11_600), Some(Change::Closed));
+        assert_eq!(breaker.observe(ServerOutcome::Good, 11_600), Some(BreakerChange::Closed));
         drop(one_tries);
         assert!(lets_through(&breaker, 11_600) && lets_through(&breaker, 11_600));
     }
@@ -126,7 +128,10 @@ mod tests {
     #[test]
     fn who_leaves_without_an_outcome_leaves_the_try_to_the_next() {
         let breaker = breaker();
-        assert_eq!([0; 3].map(|now| breaker.observe(Outcome::Bad, now)), [None, None, Some(Change::Opened)]);
+        assert_eq!(
+            [0; 3].map(|now| breaker.observe(ServerOutcome::Bad, now)),
+            [None, None, Some(BreakerChange::Opened)]
+        );
         let leaves = breaker.lets_through(5_000).unwrap();
         assert!(!lets_through(&breaker, 5_001));
         drop(leaves);
@@ -136,7 +141,10 @@ mod tests {
     #[test]
     fn a_try_of_which_nothing_is_heard_for_long_is_followed_by_another() {
         let breaker = breaker();
-        assert_eq!([0; 3].map(|now| breaker.observe(Outcome::Bad, now)), [None, None, Some(Change::Opened)]);
+        assert_eq!(
+            [0; 3].map(|now| breaker.observe(ServerOutcome::Bad, now)),
+            [None, None, Some(BreakerChange::Opened)]
+        );
         let hangs = breaker.lets_through(5_000).unwrap();
         assert!(!lets_through(&breaker, 9_999) && lets_through(&breaker, 10_002));
         drop(hangs);

@@ -13,22 +13,22 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use super::alarm::Alarm;
-use super::balance::Room;
 use super::body::RequestBody;
 use super::fault::UpstreamFault;
-use super::intake::Intake;
-use super::pinned::PinPlace;
-use super::pool::Target;
-use super::service::{Place, Server};
+use super::pinned::PinPermit;
+use super::pool::DialTarget;
+use super::reusable_deadline::ReusableDeadline;
+use super::server_set::ConnectionSlot;
+use super::service::{Server, ServerAddress};
 use super::stream::{ListenToTheEnd, Stream};
+use super::write_progress::WriteProgress;
 
 /// A connection that takes one request after the other.
 #[derive(Debug)]
 pub(super) struct Sender {
     pub(super) requests: http1::SendRequest<RequestBody>,
-    pub(super) alarm: Alarm,
-    pub(super) intake: Arc<Intake>,
+    pub(super) alarm: ReusableDeadline,
+    pub(super) intake: Arc<WriteProgress>,
     /// Moves its bytes.
     pub(super) driver: AbortHandle,
     /// Of the server, where that has one.
@@ -36,7 +36,7 @@ pub(super) struct Sender {
     /// How often the server had moved when this was opened.
     pub(super) moves: u32,
     /// While it is pinned, in use or not.
-    pub(super) pinned: Option<Box<PinPlace>>,
+    pub(super) pinned: Option<Box<PinPermit>>,
 }
 
 /// Larger heads of answers are refused.
@@ -45,7 +45,7 @@ const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Connects, within the upstream's deadline, and leaves the connection's driver to the worker. The connection has its room, where
 /// there is only so much, until its end.
-pub(super) async fn connect(target: &Target, room: Option<Rc<Room>>) -> Result<Sender, UpstreamFault> {
+pub(super) async fn connect(target: &DialTarget, room: Option<Rc<ConnectionSlot>>) -> Result<Sender, UpstreamFault> {
     let moves = target.moves.get();
     let connecting = timeout(target.connect_timeout, open(&target.server));
     let opened =
@@ -53,7 +53,7 @@ pub(super) async fn connect(target: &Target, room: Option<Rc<Room>>) -> Result<S
     let (stream, address) = opened.inspect_err(|fault| target.warn(fault))?;
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEAD_BYTES).max_header_size(MAX_HEAD_BYTES);
-    let intake = Arc::new(Intake::default());
+    let intake = Arc::new(WriteProgress::default());
     let stream = ListenToTheEnd::new(stream, Arc::clone(&intake));
     let handshake = builder.handshake(TokioIo::new(stream)).await;
     let (requests, connection) = handshake.map_err(|error| UpstreamFault::Reset(error.into()))?;
@@ -63,18 +63,20 @@ pub(super) async fn connect(target: &Target, room: Option<Rc<Room>>) -> Result<S
         drop(room);
     });
     let driver = driver.abort_handle();
-    Ok(Sender { requests, alarm: Alarm::new(), intake, driver, address, moves, pinned: None })
+    Ok(Sender { requests, alarm: ReusableDeadline::new(), intake, driver, address, moves, pinned: None })
 }
 
 /// A stream to the server, TLS included, on any runtime, and the address that it leads to. The deadline is the caller's.
 pub(crate) async fn open(server: &Server) -> io::Result<(Stream, Option<IpAddr>)> {
     let stream = match &server.place {
-        Place::Address(address) => TcpStream::connect(address).await?,
-        Place::Name(name, port) => {
+        ServerAddress::Address(address) => TcpStream::connect(address).await?,
+        ServerAddress::Name(name, port) => {
             let addresses = name.addresses().await?;
             first_of(addresses.into_iter().map(|address| SocketAddr::new(address, *port))).await?
         }
-        Place::Socket(path) => return UnixStream::connect(path).await.map(|stream| (Stream::Unix(stream), None)),
+        ServerAddress::Socket(path) => {
+            return UnixStream::connect(path).await.map(|stream| (Stream::Unix(stream), None));
+        }
     };
     let _ = stream.set_nodelay(true);
     let address = stream.peer_addr().ok().map(|address| address.ip().to_canonical());

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 /// What a request shows the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Credentials {
+pub(super) enum RequestCredentials {
     None,
     /// Of a scheme that authenticates requests, as far as we know.
     ForRequest,
@@ -17,7 +17,7 @@ pub(super) enum Credentials {
 
 /// What an answer says of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Sign {
+pub(super) enum ConnectionAuthSign {
     None,
     /// A caller may authenticate the connection.
     Offer,
@@ -32,7 +32,7 @@ const PERSISTENT_AUTH: HeaderName = HeaderName::from_static("persistent-auth");
 /// RFC 7615 §3.
 const AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("authentication-info");
 
-impl Credentials {
+impl RequestCredentials {
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut found = Self::None;
         for value in headers.get_all(AUTHORIZATION) {
@@ -45,29 +45,32 @@ impl Credentials {
     }
 
     /// What the answer to a request with these credentials says. Most answers are not looked at.
-    pub(super) fn answered(self, status: StatusCode, headers: &HeaderMap) -> Sign {
+    pub(super) fn answered(self, status: StatusCode, headers: &HeaderMap) -> ConnectionAuthSign {
         match self {
-            Self::ForConnection => Sign::Handshake,
+            Self::ForConnection => ConnectionAuthSign::Handshake,
             Self::ForRequest => sign(headers),
             Self::None if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
                 sign(headers)
             }
-            Self::None => Sign::None,
+            Self::None => ConnectionAuthSign::None,
         }
     }
 }
 
-fn sign(headers: &HeaderMap) -> Sign {
+fn sign(headers: &HeaderMap) -> ConnectionAuthSign {
     let persists = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"false");
     if headers.get_all(PERSISTENT_AUTH).iter().any(persists) {
-        return Sign::Handshake;
+        return ConnectionAuthSign::Handshake;
     }
     let fields = [WWW_AUTHENTICATE, PROXY_AUTHENTICATE, AUTHENTICATION_INFO];
     let values = fields.iter().flat_map(|name| headers.get_all(name));
     // A comma in a quoted string is taken for the end of an element too.
     let elements = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(scheme);
     let named = elements.filter(|(scheme, _)| is_for_connections(scheme));
-    named.map(|(_, token)| if token.is_empty() { Sign::Offer } else { Sign::Handshake }).max().unwrap_or(Sign::None)
+    named
+        .map(|(_, token)| if token.is_empty() { ConnectionAuthSign::Offer } else { ConnectionAuthSign::Handshake })
+        .max()
+        .unwrap_or(ConnectionAuthSign::None)
 }
 
 /// The name at the beginning, whatever stands before it that can't be part of a name, and what follows.
@@ -93,43 +96,47 @@ mod tests {
 
     #[test]
     fn credentials_for_a_connection_are_known_by_their_scheme_in_any_case() {
-        let of = |values: &[&str]| Credentials::of(&map("authorization", values));
-        assert_eq!(of(&[]), Credentials::None);
+        let of = |values: &[&str]| RequestCredentials::of(&map("authorization", values));
+        assert_eq!(of(&[]), RequestCredentials::None);
         for values in
             [&["Bearer ntlm"][..], &["Basic bnRsbQ=="], &["NTLMv9 x"], &["Negotiated"], &[""], &["Basic x"; 2]]
         {
-            assert_eq!(of(values), Credentials::ForRequest, "{values:?}");
+            assert_eq!(of(values), RequestCredentials::ForRequest, "{values:?}");
         }
         for values in
             [&["NTLM x"][..], &["ntlm"], &["nEgOtIaTe x"], &["Basic x", "Negotiate x"], &[",NTLM x"], &["\tNTLM\tx"]]
         {
-            assert_eq!(of(values), Credentials::ForConnection, "{values:?}");
+            assert_eq!(of(values), RequestCredentials::ForConnection, "{values:?}");
         }
     }
 
     #[test]
     fn an_answer_is_looked_at_where_it_may_say_something() {
         let offer = map("www-authenticate", &["NTLM"]);
-        let on =
-            |credentials: Credentials, status: u16| credentials.answered(StatusCode::from_u16(status).unwrap(), &offer);
-        assert_eq!(on(Credentials::None, 200), Sign::None);
-        assert_eq!((on(Credentials::None, 401), on(Credentials::None, 407)), (Sign::Offer, Sign::Offer));
-        assert_eq!(on(Credentials::ForRequest, 200), Sign::Offer);
-        assert_eq!(on(Credentials::ForConnection, 500), Sign::Handshake);
+        let on = |credentials: RequestCredentials, status: u16| {
+            credentials.answered(StatusCode::from_u16(status).unwrap(), &offer)
+        };
+        assert_eq!(on(RequestCredentials::None, 200), ConnectionAuthSign::None);
+        assert_eq!(
+            (on(RequestCredentials::None, 401), on(RequestCredentials::None, 407)),
+            (ConnectionAuthSign::Offer, ConnectionAuthSign::Offer)
+        );
+        assert_eq!(on(RequestCredentials::ForRequest, 200), ConnectionAuthSign::Offer);
+        assert_eq!(on(RequestCredentials::ForConnection, 500), ConnectionAuthSign::Handshake);
     }
 
     #[test]
     fn an_answer_says_it_in_any_of_its_fields_and_elements() {
         for (name, values, expected) in [
-            ("www-authenticate", &["Basic realm=\"x\"", "Bearer"][..], Sign::None),
-            ("www-authenticate", &["Basic realm=\"x\"", "NTLM"], Sign::Offer),
-            ("www-authenticate", &["Basic realm=\"x\" , negotiate,Digest qop=\"a\""], Sign::Offer),
-            ("www-authenticate", &["Negotiate", "NTLM TlRMTVNTUAAC"], Sign::Handshake),
-            ("proxy-authenticate", &["Negotiate"], Sign::Offer),
-            ("authentication-info", &["Negotiate oYG2"], Sign::Handshake),
-            ("persistent-auth", &["true"], Sign::Handshake),
-            ("persistent-auth", &["False"], Sign::None),
-            ("x-authenticate", &["NTLM"], Sign::None),
+            ("www-authenticate", &["Basic realm=\"x\"", "Bearer"][..], ConnectionAuthSign::None),
+            ("www-authenticate", &["Basic realm=\"x\"", "NTLM"], ConnectionAuthSign::Offer),
+            ("www-authenticate", &["Basic realm=\"x\" , negotiate,Digest qop=\"a\""], ConnectionAuthSign::Offer),
+            ("www-authenticate", &["Negotiate", "NTLM TlRMTVNTUAAC"], ConnectionAuthSign::Handshake),
+            ("proxy-authenticate", &["Negotiate"], ConnectionAuthSign::Offer),
+            ("authentication-info", &["Negotiate oYG2"], ConnectionAuthSign::Handshake),
+            ("persistent-auth", &["true"], ConnectionAuthSign::Handshake),
+            ("persistent-auth", &["False"], ConnectionAuthSign::None),
+            ("x-authenticate", &["NTLM"], ConnectionAuthSign::None),
         ] {
             assert_eq!(sign(&map(name, values)), expected, "{name}: {values:?}");
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tracing::{info, warn};
 
-use super::breaker::Change;
+use super::breaker::BreakerChange;
 use super::service::Upstream;
 
 /// An upstream's rules.
@@ -29,14 +29,14 @@ pub(crate) struct Ejection {
 
 /// How an exchange ended, as far as it says something about the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum ServerOutcome {
     Good,
     Bad,
 }
 
 /// What one worker has seen of a server lately.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct OutcomeCounts {
     since: u64,
     requests: u32,
     failures: u32,
@@ -49,7 +49,7 @@ const WINDOW: u64 = 10_000;
 /// Fewer make no rate.
 const LEAST_REQUESTS: u32 = 20;
 
-impl Outcome {
+impl ServerOutcome {
     pub(super) fn of(status: StatusCode) -> Self {
         match status {
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Self::Bad,
@@ -60,13 +60,13 @@ impl Outcome {
 
 impl Upstream {
     /// Notes how an exchange with a server ended, in the worker's own record too.
-    pub(super) fn observe(&self, index: usize, outcome: Outcome, seen: &Cell<Seen>, now: u64) {
+    pub(super) fn observe(&self, index: usize, outcome: ServerOutcome, seen: &Cell<OutcomeCounts>, now: u64) {
         if let Some(change) = self.breaker.as_ref().and_then(|breaker| breaker.observe(outcome, now)) {
             match change {
-                Change::Opened => {
+                BreakerChange::Opened => {
                     warn!(upstream.name = &*self.name, "an upstream keeps failing: its requests are refused")
                 }
-                Change::Closed => info!(upstream.name = &*self.name, "an upstream takes requests again"),
+                BreakerChange::Closed => info!(upstream.name = &*self.name, "an upstream takes requests again"),
             }
         }
         let Some(rules) = self.settings.ejection.filter(|_| self.servers.len() > 1) else {
@@ -76,17 +76,17 @@ impl Upstream {
         let recent = seen.get().and(outcome, now);
         seen.set(recent);
         match outcome {
-            Outcome::Good => {
+            ServerOutcome::Good => {
                 // Read first: while all is well, nobody writes what all cores read.
                 if status.failures.load(Ordering::Relaxed) > 0 {
                     status.failures.store(0, Ordering::Relaxed);
                 }
             }
-            Outcome::Bad => {
+            ServerOutcome::Bad => {
                 let failures = status.failures.fetch_add(1, Ordering::Relaxed) + 1;
                 let too_often = rules.error_rate.is_some_and(|rate| recent.is_over(rate));
                 if failures >= rules.consecutive_failures || too_often {
-                    seen.set(Seen::default());
+                    seen.set(OutcomeCounts::default());
                     self.eject(index, rules, now);
                 }
             }
@@ -98,7 +98,7 @@ impl Upstream {
         if self.is_ejecting.swap(true, Ordering::Acquire) {
             return;
         }
-        let _done = Ejecting(&self.is_ejecting);
+        let _done = EjectionInProgress(&self.is_ejecting);
         let status = &self.statuses[index];
         let ejected = self.statuses.iter().filter(|status| status.is_ejected(now)).count();
         if status.is_ejected(now) || ejected >= rules.most(self.servers.len()) {
@@ -136,11 +136,11 @@ impl Ejection {
     }
 }
 
-impl Seen {
-    fn and(self, outcome: Outcome, now: u64) -> Self {
+impl OutcomeCounts {
+    fn and(self, outcome: ServerOutcome, now: u64) -> Self {
         let recent =
             if now.saturating_sub(self.since) < WINDOW { self } else { Self { since: now, ..Self::default() } };
-        let failed = u32::from(outcome == Outcome::Bad);
+        let failed = u32::from(outcome == ServerOutcome::Bad);
         Self { requests: recent.requests + 1, failures: recent.failures + failed, ..recent }
     }
 
@@ -149,9 +149,9 @@ impl Seen {
     }
 }
 
-struct Ejecting<'u>(&'u AtomicBool);
+struct EjectionInProgress<'u>(&'u AtomicBool);
 
-impl Drop for Ejecting<'_> {
+impl Drop for EjectionInProgress<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }
@@ -179,7 +179,7 @@ mod tests {
     fn after(upstream: &Upstream, server: usize, outcomes: &str, now: u64) -> u64 {
         let seen = Cell::default();
         for letter in outcomes.chars() {
-            let outcome = if letter == 'x' { Outcome::Bad } else { Outcome::Good };
+            let outcome = if letter == 'x' { ServerOutcome::Bad } else { ServerOutcome::Good };
             upstream.observe(server, outcome, &seen, now);
         }
         upstream.statuses[server].ejected_until.load(Ordering::Relaxed)

@@ -14,20 +14,20 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer_head::{announces_what_may_not_come, make_passable};
-use super::balance::{Crew, Seat, Tried};
 use super::body::{RequestBody, ResponseBody};
 use super::connect::{Sender, connect};
-use super::ejection::Outcome;
+use super::ejection::ServerOutcome;
 use super::fault::UpstreamFault;
 use super::http2::Multiplexed;
 use super::incoming::Answered;
-use super::pinned::{Afterwards, Bond, room};
-use super::pool::{Held, Lease, Pools};
-use super::progress::Progress;
-use super::retry::{Copy, RESTED};
-use super::service::{Protocol, Upstream};
-use super::stream_exchange::{self, Failed};
+use super::pinned::{ConnectionBinding, ConnectionFate, room};
+use super::pool::{HeldConnection, Lease, Pools};
+use super::retry::{RESTED, ReplayableHead};
+use super::server_set::{RequestSlot, ServerSet, TriedServers};
+use super::service::{Upstream, UpstreamProtocol};
+use super::stream_exchange::{self, StreamFailure};
 use super::upload::Outgoing;
+use super::upload_progress::UploadProgress;
 use crate::oauth::caller::Digest;
 
 /// How long a response may take, in its parts.
@@ -40,7 +40,7 @@ pub(crate) struct Deadlines {
 }
 
 /// A request on its way.
-struct Exchange<'u> {
+struct UpstreamExchange<'u> {
     upstream: &'u Upstream,
     /// Until it is sent. Here, because it would be moved through every step of the way otherwise.
     request: Option<Request<RequestBody>>,
@@ -48,23 +48,23 @@ struct Exchange<'u> {
     refused: Option<Box<Request<Outgoing>>>,
     /// The one time that costs no retry is over.
     was_refused: bool,
-    crew: Rc<Crew>,
-    progress: Rc<Progress>,
+    crew: Rc<ServerSet>,
+    progress: Rc<UploadProgress>,
     key: Option<Digest>,
-    bond: Bond<'u>,
+    bond: ConnectionBinding<'u>,
     began: Instant,
     /// The same in the upstream's time.
     now: u64,
     patience: Duration,
     deadline: Instant,
-    tried: Tried,
+    tried: TriedServers,
     retries_left: u32,
     /// What can be sent again.
-    copy: Option<Copy>,
+    copy: Option<ReplayableHead>,
 }
 
 /// How one try failed.
-enum Failure {
+enum AttemptFailure {
     /// Nothing of it was sent.
     Unsent(UpstreamFault),
     /// The server has said that it did not look at it.
@@ -76,7 +76,7 @@ enum Failure {
 }
 
 /// An answer's head, and the connection or stream that its body comes by.
-type Head = (Response<Answered>, Held);
+type AnswerAndHold = (Response<Answered>, HeldConnection);
 
 impl Pools {
     /// Sends a request and gives the answer's head, with its body still to come. Requests of one `key` go to one server where the
@@ -85,12 +85,13 @@ impl Pools {
         &self,
         upstream: &Upstream,
         request: Request<RequestBody>,
-        progress: Rc<Progress>,
+        progress: Rc<UploadProgress>,
         deadlines: Deadlines,
         key: Option<Digest>,
-        bond: Bond<'_>,
+        bond: ConnectionBinding<'_>,
     ) -> Result<Response<ResponseBody>, UpstreamFault> {
-        let mut exchange = Exchange::begin(self.crew(upstream), upstream, request, progress, deadlines, key, bond);
+        let mut exchange =
+            UpstreamExchange::begin(self.crew(upstream), upstream, request, progress, deadlines, key, bond);
         // Until there is an outcome.
         let _trial = match &upstream.breaker {
             None => None,
@@ -101,7 +102,7 @@ impl Pools {
             let index = seat.index;
             let failure = match exchange.attempt(&seat).await {
                 Ok((response, mut held)) => {
-                    exchange.observe(&seat, Outcome::of(response.status()));
+                    exchange.observe(&seat, ServerOutcome::of(response.status()));
                     let again = upstream.settings.retries.statuses.contains(&response.status());
                     if let Some(next) = exchange.copy.is_some().then(|| exchange.next(index, again, true)).flatten() {
                         seat = next;
@@ -116,25 +117,25 @@ impl Pools {
                 Err(failure) => failure,
             };
             if failure.is_the_servers() {
-                exchange.observe(&seat, Outcome::Bad);
+                exchange.observe(&seat, ServerOutcome::Bad);
             }
             // Its place is free for the next try.
             drop(seat);
             seat = match failure {
-                Failure::Unsent(fault) => {
+                AttemptFailure::Unsent(fault) => {
                     let again = upstream.settings.retries.connect;
                     exchange.next(index, again, false).ok_or(fault)?
                 }
-                Failure::Refused(fault) => {
+                AttemptFailure::Refused(fault) => {
                     let again = upstream.settings.retries.connect;
                     exchange.next(index, again, true).ok_or(fault)?
                 }
-                Failure::NoRoom => {
+                AttemptFailure::NoRoom => {
                     exchange.tried.add(index);
                     let in_time = Instant::now() < exchange.deadline;
                     in_time.then(|| exchange.seat()).flatten().ok_or(UpstreamFault::Full)?
                 }
-                Failure::Sent { fault, again } => {
+                AttemptFailure::Sent { fault, again } => {
                     let again = again && exchange.copy.is_some();
                     let next = exchange.next(index, again, true).ok_or(fault)?;
                     exchange.repeat()?;
@@ -145,15 +146,15 @@ impl Pools {
     }
 }
 
-impl<'u> Exchange<'u> {
+impl<'u> UpstreamExchange<'u> {
     fn begin(
-        crew: Rc<Crew>,
+        crew: Rc<ServerSet>,
         upstream: &'u Upstream,
         request: Request<RequestBody>,
-        progress: Rc<Progress>,
+        progress: Rc<UploadProgress>,
         deadlines: Deadlines,
         key: Option<Digest>,
-        bond: Bond<'u>,
+        bond: ConnectionBinding<'u>,
     ) -> Self {
         let began = Instant::now();
         let now = upstream.millis(began);
@@ -171,7 +172,7 @@ impl<'u> Exchange<'u> {
             now,
             patience: deadlines.response,
             deadline: began + deadlines.response,
-            tried: Tried::default(),
+            tried: TriedServers::default(),
             // None where the request counts for its connection.
             retries_left: if bond.is_exclusive() { 0 } else { upstream.settings.retries.attempts },
             bond,
@@ -179,23 +180,23 @@ impl<'u> Exchange<'u> {
         }
     }
 
-    fn seat(&self) -> Option<Seat> {
+    fn seat(&self) -> Option<RequestSlot> {
         match self.bond.server(self.upstream) {
             Some(server) => self.crew.seat_at(self.upstream, server),
             None => self.crew.seat(self.upstream, self.key, self.tried, self.now),
         }
     }
 
-    async fn attempt(&mut self, seat: &Seat) -> Result<Head, Failure> {
+    async fn attempt(&mut self, seat: &RequestSlot) -> Result<AnswerAndHold, AttemptFailure> {
         match seat.pool().target.server.protocol {
-            Protocol::Http1 => self.over_connections(seat).await,
+            UpstreamProtocol::Http1 => self.over_connections(seat).await,
             // Boxed, so that no other request has room for it.
-            Protocol::Http2 => Box::pin(self.over_stream(seat)).await,
+            UpstreamProtocol::Http2 => Box::pin(self.over_stream(seat)).await,
         }
     }
 
     /// One try, over as many kept connections as turn out to have ended.
-    async fn over_connections(&mut self, seat: &Seat) -> Result<Head, Failure> {
+    async fn over_connections(&mut self, seat: &RequestSlot) -> Result<AnswerAndHold, AttemptFailure> {
         let for_head = self.request.as_ref().is_some_and(|request| request.method() == Method::HEAD);
         if let Some(request) = &mut self.request {
             request.headers_mut().insert(HOST, seat.pool().target.server.authority.clone());
@@ -207,8 +208,8 @@ impl<'u> Exchange<'u> {
                 // Boxed too: a handshake is large, and rare.
                 None => match Box::pin(self.connect(seat)).await {
                     Some(Ok(sender)) => (sender, None),
-                    Some(Err(fault)) => return Err(Failure::Unsent(fault)),
-                    None => return Err(Failure::NoRoom),
+                    Some(Err(fault)) => return Err(AttemptFailure::Unsent(fault)),
+                    None => return Err(AttemptFailure::NoRoom),
                 },
             };
             // A connection that is just ending its last exchange is ready at once or not at all.
@@ -216,27 +217,28 @@ impl<'u> Exchange<'u> {
                 match timeout_at(self.deadline, sender.requests.ready()).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) if used.is_some() => continue,
-                    Ok(Err(error)) => return Err(Failure::Unsent(self.fault(error))),
-                    Err(_) => return Err(Failure::Unsent(UpstreamFault::Timeout)),
+                    Ok(Err(error)) => return Err(AttemptFailure::Unsent(self.fault(error))),
+                    Err(_) => return Err(AttemptFailure::Unsent(UpstreamFault::Timeout)),
                 }
             }
             self.keep(used);
             match self.answer(&mut sender).await? {
                 Ok(mut response) => {
                     let quiet = !announces_what_may_not_come(for_head, &response);
-                    make_passable(&mut response).map_err(Failure::last)?;
-                    let held = Held::Whole { sender, used: self.began, quiet, afterwards: Afterwards::Closed };
+                    make_passable(&mut response).map_err(AttemptFailure::last)?;
+                    let held =
+                        HeldConnection::Whole { sender, used: self.began, quiet, afterwards: ConnectionFate::Closed };
                     return Ok((response.map(Answered::Http1), held));
                 }
                 // The connection had ended before anything was written.
                 Err(_) if used.is_some() => {}
-                Err(error) => return Err(Failure::Unsent(self.fault(error))),
+                Err(error) => return Err(AttemptFailure::Unsent(self.fault(error))),
             }
         }
     }
 
     /// One try by HTTP/2, or two where the server has not looked at the first.
-    async fn over_stream(&mut self, seat: &Seat) -> Result<Head, Failure> {
+    async fn over_stream(&mut self, seat: &RequestSlot) -> Result<AnswerAndHold, AttemptFailure> {
         let pool = seat.pool();
         loop {
             let slot = match self.bond.needs_own_connection() {
@@ -244,30 +246,30 @@ impl<'u> Exchange<'u> {
                 true => Multiplexed::own(pool, self.deadline).await,
             };
             let slot = slot.map_err(|fault| match fault {
-                UpstreamFault::Full => Failure::NoRoom,
-                fault => Failure::Unsent(fault),
+                UpstreamFault::Full => AttemptFailure::NoRoom,
+                fault => AttemptFailure::Unsent(fault),
             })?;
             self.keep(None);
             let try_deadline = self.try_deadline();
             let patience = try_deadline.unwrap_or(self.deadline).saturating_duration_since(Instant::now());
-            let request = self.outgoing().ok_or(UpstreamFault::Timeout).map_err(Failure::last)?;
+            let request = self.outgoing().ok_or(UpstreamFault::Timeout).map_err(AttemptFailure::last)?;
             match stream_exchange::send(pool, slot, request, &self.progress, patience).await {
                 Ok(head) => return Ok(head),
-                Err(Failed::Unprocessed(fault, request)) => {
+                Err(StreamFailure::Unprocessed(fault, request)) => {
                     self.refused = Some(request);
                     let renewed = self.progress.renewed(self.patience);
                     self.deadline = renewed.map_or(self.deadline, |later| later.max(self.deadline));
                     if std::mem::replace(&mut self.was_refused, true) {
-                        return Err(Failure::Refused(fault));
+                        return Err(AttemptFailure::Refused(fault));
                     }
                 }
-                Err(Failed::For(fault)) => {
+                Err(StreamFailure::For(fault)) => {
                     let again = match fault {
                         UpstreamFault::Timeout => try_deadline.is_some(),
                         UpstreamFault::Reset(_) => self.upstream.settings.retries.reset,
                         _ => false,
                     };
-                    return Err(Failure::Sent { fault, again });
+                    return Err(AttemptFailure::Sent { fault, again });
                 }
             }
         }
@@ -282,9 +284,12 @@ impl<'u> Exchange<'u> {
     }
 
     /// The answer's head; or why nothing of the request was sent, which is back then.
-    async fn answer(&mut self, sender: &mut Sender) -> Result<Result<Response<Incoming>, hyper::Error>, Failure> {
+    async fn answer(
+        &mut self,
+        sender: &mut Sender,
+    ) -> Result<Result<Response<Incoming>, hyper::Error>, AttemptFailure> {
         let try_deadline = self.try_deadline();
-        let request = self.request.take().ok_or(UpstreamFault::Timeout).map_err(Failure::last)?;
+        let request = self.request.take().ok_or(UpstreamFault::Timeout).map_err(AttemptFailure::last)?;
         self.progress.goes_over(&sender.intake);
         let mut sending = pin!(sender.requests.try_send_request(request));
         let sent = loop {
@@ -295,7 +300,7 @@ impl<'u> Exchange<'u> {
                     Some(deadline) => self.deadline = deadline,
                     None => {
                         let again = try_deadline.is_some();
-                        return Err(Failure::Sent { fault: self.progress.timeout(), again });
+                        return Err(AttemptFailure::Sent { fault: self.progress.timeout(), again });
                     }
                 },
             }
@@ -310,11 +315,11 @@ impl<'u> Exchange<'u> {
         }
         let fault = self.fault(error.into_error());
         let again = self.upstream.settings.retries.reset && matches!(fault, UpstreamFault::Reset(_));
-        Err(Failure::Sent { fault, again })
+        Err(AttemptFailure::Sent { fault, again })
     }
 
     /// `None` where the server has as many connections as it may.
-    async fn connect(&self, seat: &Seat) -> Option<Result<Sender, UpstreamFault>> {
+    async fn connect(&self, seat: &RequestSlot) -> Option<Result<Sender, UpstreamFault>> {
         let room = room(seat, self.upstream, self.deadline).await.ok()?;
         let connecting = connect(&seat.pool().target, room);
         Some(timeout_at(self.deadline, connecting).await.unwrap_or(Err(UpstreamFault::Timeout)))
@@ -325,7 +330,7 @@ impl<'u> Exchange<'u> {
         let rules = &self.upstream.settings.retries;
         let rested = || used.is_some_and(|used| self.began.saturating_duration_since(used) >= RESTED);
         if self.copy.is_none() && self.retries_left > 0 && (rules.keep_all || rested()) {
-            self.copy = self.request.as_ref().filter(|request| rules.covers(request)).map(Copy::of);
+            self.copy = self.request.as_ref().filter(|request| rules.covers(request)).map(ReplayableHead::of);
         }
     }
 
@@ -344,7 +349,7 @@ impl<'u> Exchange<'u> {
     }
 
     /// Where to try again, if at all. `same` says that it may be the same server, if there is no other.
-    fn next(&mut self, index: usize, again: bool, same: bool) -> Option<Seat> {
+    fn next(&mut self, index: usize, again: bool, same: bool) -> Option<RequestSlot> {
         let now = Instant::now();
         if !again || self.retries_left == 0 || now >= self.deadline {
             return None;
@@ -361,8 +366,8 @@ impl<'u> Exchange<'u> {
     }
 
     /// A failure while the caller keeps the server waiting may be its answer to that.
-    fn observe(&self, seat: &Seat, outcome: Outcome) {
-        if outcome == Outcome::Bad && self.progress.is_stalled_by_caller() {
+    fn observe(&self, seat: &RequestSlot, outcome: ServerOutcome) {
+        if outcome == ServerOutcome::Bad && self.progress.is_stalled_by_caller() {
             return;
         }
         if self.upstream.servers.len() > 1 || self.upstream.breaker.is_some() {
@@ -378,7 +383,7 @@ impl<'u> Exchange<'u> {
     }
 }
 
-impl Failure {
+impl AttemptFailure {
     fn last(fault: UpstreamFault) -> Self {
         Self::Sent { fault, again: false }
     }

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::connect::open;
-use super::service::{Protocol, Server, Upstream};
+use super::service::{Server, Upstream, UpstreamProtocol};
 
 /// An upstream's rules.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ pub(crate) enum Probe {
 
 /// Why a check found a server wanting.
 #[derive(Debug, thiserror::Error)]
-enum Unwell {
+enum CheckFailure {
     #[error("no answer in time")]
     Late,
     #[error("no connection: {0}")]
@@ -64,7 +64,7 @@ enum Unwell {
 
 /// What the checks of one server have come to.
 #[derive(Debug, Default)]
-struct Record {
+struct CheckHistory {
     is_healthy: Option<bool>,
     /// Checks in a row that said otherwise.
     against: u32,
@@ -100,9 +100,9 @@ async fn keep_checking_one(upstream: Arc<Upstream>, rules: HealthCheck, index: u
 
 async fn check_on(upstream: Arc<Upstream>, rules: HealthCheck, index: usize) {
     let server = &upstream.servers[index];
-    let mut record = Record::default();
+    let mut record = CheckHistory::default();
     loop {
-        let result = timeout(rules.timeout, check(server, &rules.probe)).await.unwrap_or(Err(Unwell::Late));
+        let result = timeout(rules.timeout, check(server, &rules.probe)).await.unwrap_or(Err(CheckFailure::Late));
         if let Some(is_healthy) = record.hear(result.is_ok(), &rules) {
             let is_news = upstream.statuses[index].set_healthy(is_healthy, upstream.millis(Instant::now()));
             let (name, server) = (&*upstream.name, &*server.name());
@@ -117,7 +117,7 @@ async fn check_on(upstream: Arc<Upstream>, rules: HealthCheck, index: usize) {
     }
 }
 
-async fn check(server: &Server, probe: &Probe) -> Result<(), Unwell> {
+async fn check(server: &Server, probe: &Probe) -> Result<(), CheckFailure> {
     let (stream, _) = open(server).await?;
     let Probe::Http { path, statuses, body } = probe else {
         return Ok(());
@@ -126,13 +126,13 @@ async fn check(server: &Server, probe: &Probe) -> Result<(), Unwell> {
     request.headers_mut().insert(USER_AGENT, OURSELVES);
     let io = TokioIo::new(stream);
     match server.protocol {
-        Protocol::Http1 => {
+        UpstreamProtocol::Http1 => {
             let (mut sender, connection) = http1::handshake(io).await?;
             *request.uri_mut() = Uri::from(path.clone());
             request.headers_mut().extend([(HOST, server.authority.clone()), (CONNECTION, CLOSE)]);
             judged(sender.send_request(request), connection, statuses, body.as_deref()).await
         }
-        Protocol::Http2 => {
+        UpstreamProtocol::Http2 => {
             let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
             let scheme = if server.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
             let uri = Uri::builder().scheme(scheme).authority(server.authority.as_bytes()).path_and_query(path.clone());
@@ -147,13 +147,13 @@ async fn judged(
     connection: impl Future<Output = hyper::Result<()>>,
     statuses: &[StatusCode],
     body: Option<&str>,
-) -> Result<(), Unwell> {
+) -> Result<(), CheckFailure> {
     let exchange = async {
         let response = answer.await?;
         let status = response.status();
         let is_expected = if statuses.is_empty() { status.is_success() } else { statuses.contains(&status) };
         if !is_expected {
-            return Err(Unwell::Status(status));
+            return Err(CheckFailure::Status(status));
         }
         match body {
             Some(text) => holds(response.into_body(), text.as_bytes()).await,
@@ -168,7 +168,7 @@ async fn judged(
     }
 }
 
-async fn holds(mut body: Incoming, text: &[u8]) -> Result<(), Unwell> {
+async fn holds(mut body: Incoming, text: &[u8]) -> Result<(), CheckFailure> {
     let mut read = Vec::new();
     let found = |read: &[u8]| memchr::memmem::find(&read[..read.len().min(MAX_BODY)], text).is_some();
     while read.len() < MAX_BODY && !found(&read) {
@@ -177,10 +177,10 @@ async fn holds(mut body: Incoming, text: &[u8]) -> Result<(), Unwell> {
             read.extend_from_slice(&data);
         }
     }
-    if found(&read) { Ok(()) } else { Err(Unwell::Body) }
+    if found(&read) { Ok(()) } else { Err(CheckFailure::Body) }
 }
 
-impl Record {
+impl CheckHistory {
     /// What the server is from now on, where that changes.
     fn hear(&mut self, is_good: bool, rules: &HealthCheck) -> Option<bool> {
         if self.is_healthy == Some(is_good) {
@@ -215,7 +215,7 @@ mod tests {
             healthy_after: 2,
         };
         let becomes = |checks: &str| {
-            let mut record = Record::default();
+            let mut record = CheckHistory::default();
             let hear = |check| match record.hear(check == '.', &rules) {
                 None => '-',
                 Some(true) => 'H',

@@ -23,10 +23,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout, t
 
 use super::connect::{MAX_HEAD_BYTES, open};
 use super::fault::UpstreamFault;
-use super::intake::Intake;
+use super::liveness::{ActivityTracked, Liveness};
 use super::pool::Pool;
-use super::silence::{Overheard, Silence};
 use super::stream::ListenToTheEnd;
+use super::write_progress::WriteProgress;
 
 /// Streams that were given up and are remembered, so that what still comes for them is known.
 const MAX_GIVEN_UP: usize = 1024;
@@ -42,20 +42,20 @@ pub(super) struct Multiplexed {
     /// Room has come about, or an attempt to make some has ended.
     news: Notify,
     failures: Cell<u64>,
-    last_failure: RefCell<Option<Failure>>,
+    last_failure: RefCell<Option<OpenFailure>>,
 }
 
 #[derive(Debug)]
 struct Connection {
     sender: RefCell<SendRequest<Bytes>>,
-    state: Rc<State>,
+    state: Rc<Http2State>,
     /// Of the server, where that has one.
     address: Option<IpAddr>,
 }
 
 /// What a connection's driver knows and its users want to know.
 #[derive(Debug, Default)]
-struct State {
+struct Http2State {
     /// Streams of ours that are under way.
     streams: Cell<usize>,
     /// How many the peer takes; none before it has said so.
@@ -64,13 +64,13 @@ struct State {
     /// The sweep that it was last in use before.
     used: Cell<u32>,
     greeted: Notify,
-    silence: Rc<Silence>,
-    intake: Arc<Intake>,
+    silence: Rc<Liveness>,
+    intake: Arc<WriteProgress>,
 }
 
 /// The right to one stream on a connection, while it is held.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct StreamSlot {
     all: Rc<Multiplexed>,
     connection: Rc<Connection>,
     /// Since when the peer owes a word; `None` while it does not.
@@ -78,14 +78,14 @@ pub(super) struct Slot {
 }
 
 #[derive(Debug)]
-struct Failure {
+struct OpenFailure {
     at: Instant,
     /// `None` where it took too long.
     error: Option<(io::ErrorKind, String)>,
 }
 
 /// One that waits, counted.
-struct Waiting<'m>(&'m Multiplexed);
+struct WaitingForStream<'m>(&'m Multiplexed);
 
 const MOST_CONNECTIONS: usize = 8;
 /// On one connection, whatever its peer allows: the connection's window has room for all of them.
@@ -105,14 +105,14 @@ const TICKS_TO_PING: u32 = 16;
 
 impl Multiplexed {
     /// Room for one more request; waits for it if it must.
-    pub(super) async fn room(pool: &Rc<Pool>, deadline: Instant) -> Result<Slot, UpstreamFault> {
+    pub(super) async fn room(pool: &Rc<Pool>, deadline: Instant) -> Result<StreamSlot, UpstreamFault> {
         let all = &pool.multiplexed;
         if all.waiting.get() == 0
             && let Some(slot) = all.take()
         {
             return Ok(slot);
         }
-        let _waiting = Waiting::begin(all)?;
+        let _waiting = WaitingForStream::begin(all)?;
         let failures = all.failures.get();
         loop {
             let mut news = std::pin::pin!(all.news.notified());
@@ -138,7 +138,7 @@ impl Multiplexed {
     }
 
     /// A connection is used no more by new requests: it may be dead.
-    pub(super) fn retire(&self, slot: &Slot) {
+    pub(super) fn retire(&self, slot: &StreamSlot) {
         self.connections.borrow_mut().retain(|connection| !Rc::ptr_eq(connection, &slot.connection));
         self.news.notify_waiters();
     }
@@ -159,12 +159,12 @@ impl Multiplexed {
     }
 
     /// The first with room, so that the others may idle away.
-    fn take(self: &Rc<Self>) -> Option<Slot> {
+    fn take(self: &Rc<Self>) -> Option<StreamSlot> {
         let mut connections = self.connections.borrow_mut();
         connections.retain(|connection| !connection.state.has_ended.get() && !connection.is_going_away());
         let connection = Rc::clone(connections.iter().find(|connection| connection.has_room())?);
         connection.state.streams.set(connection.state.streams.get() + 1);
-        Some(Slot { all: Rc::clone(self), connection, asked: Cell::default() })
+        Some(StreamSlot { all: Rc::clone(self), connection, asked: Cell::default() })
     }
 
     fn open_another(pool: &Rc<Pool>) {
@@ -207,7 +207,7 @@ impl Multiplexed {
             | UpstreamFault::RequestBody(_) => None,
         };
         self.failures.set(self.failures.get().wrapping_add(1));
-        *self.last_failure.borrow_mut() = Some(Failure { at: Instant::now(), error });
+        *self.last_failure.borrow_mut() = Some(OpenFailure { at: Instant::now(), error });
     }
 
     /// The last failure, for one of those who waited.
@@ -234,7 +234,7 @@ impl Connection {
     }
 }
 
-impl Slot {
+impl StreamSlot {
     /// Begins a stream with this head.
     pub(super) fn begin(
         &self,
@@ -245,7 +245,7 @@ impl Slot {
     }
 }
 
-impl Slot {
+impl StreamSlot {
     /// Whether the peer owes a word by now.
     pub(super) fn asks(&self, is_owed: bool) {
         match (is_owed, self.asked.get()) {
@@ -256,12 +256,12 @@ impl Slot {
     }
 
     /// Of the connection that it is on.
-    pub(super) fn intake(&self) -> &Arc<Intake> {
+    pub(super) fn intake(&self) -> &Arc<WriteProgress> {
         &self.connection.state.intake
     }
 }
 
-impl Drop for Slot {
+impl Drop for StreamSlot {
     fn drop(&mut self) {
         let streams = &self.connection.state.streams;
         streams.set(streams.get().saturating_sub(1));
@@ -272,7 +272,7 @@ impl Drop for Slot {
     }
 }
 
-impl<'m> Waiting<'m> {
+impl<'m> WaitingForStream<'m> {
     fn begin(all: &'m Multiplexed) -> Result<Self, UpstreamFault> {
         let waiting = all.waiting.get();
         if waiting == MOST_WAITING {
@@ -283,7 +283,7 @@ impl<'m> Waiting<'m> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingForStream<'_> {
     fn drop(&mut self) {
         self.0.waiting.set(self.0.waiting.get() - 1);
     }
@@ -292,8 +292,8 @@ impl Drop for Waiting<'_> {
 /// Connects and waits until the peer has said how many streams it takes: who does not speak HTTP/2 is found out here.
 async fn connect(pool: &Rc<Pool>) -> io::Result<Rc<Connection>> {
     let (stream, address) = open(&pool.target.server).await?;
-    let state = Rc::new(State::default());
-    let stream = Overheard {
+    let state = Rc::new(Http2State::default());
+    let stream = ActivityTracked {
         stream: ListenToTheEnd::new(stream, Arc::clone(&state.intake)),
         silence: Rc::clone(&state.silence),
     };
@@ -357,9 +357,9 @@ fn ticks() -> Interval {
 
 /// Moves a connection's bytes, follows what its peer allows, and finds out when nobody is there any more.
 struct Driver {
-    connection: h2::client::Connection<Overheard<ListenToTheEnd>, Bytes>,
+    connection: h2::client::Connection<ActivityTracked<ListenToTheEnd>, Bytes>,
     pings: Option<PingPong>,
-    state: Rc<State>,
+    state: Rc<Http2State>,
     news: Rc<Multiplexed>,
     ticks: Interval,
     ticks_to_ping: u32,

@@ -20,19 +20,19 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use crate::telemetry::chain::Chain;
+use crate::telemetry::error_chain::ErrorChain;
 
 /// A name, as configured, with what is known of it.
 #[derive(Debug)]
 pub(crate) struct Name {
     name: Box<str>,
-    known: watch::Sender<Known>,
+    known: watch::Sender<KnownAddresses>,
     /// Where the next connection begins among the addresses.
     turn: AtomicUsize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum KnownAddresses {
     NotYet,
     /// Not empty, without doubles, in order.
     Addresses(Arc<[IpAddr]>),
@@ -51,7 +51,7 @@ pub(crate) struct NameServers {
 
 /// Looks names up, for all of them.
 #[derive(Debug)]
-pub(crate) struct Lookup {
+pub(crate) struct NameLookup {
     servers: NameServers,
     /// Built anew after a while: the system's configuration may have changed.
     resolver: Mutex<Option<(Instant, TokioResolver)>>,
@@ -59,18 +59,18 @@ pub(crate) struct Lookup {
 
 /// IPv4, or IPv6: each is asked about by itself, and one keeps what it has while the other changes.
 #[derive(Debug, Default)]
-struct Family {
+struct AddressFamily {
     addresses: Vec<IpAddr>,
     /// While there is no newer answer.
     good_until: Option<Instant>,
 }
 
 /// One family's addresses, of which there are some, and for how long.
-type Answer = Result<(Vec<IpAddr>, Duration), NoAnswer>;
+type Answer = Result<(Vec<IpAddr>, Duration), LookupFailure>;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-enum NoAnswer {
+enum LookupFailure {
     /// The answer is that there is nothing.
     #[error("the name has no address")]
     NoAddress,
@@ -93,7 +93,7 @@ const MOST_ADDRESSES: usize = 64;
 
 impl Name {
     pub(crate) fn new(name: &str) -> Self {
-        Self { name: name.into(), known: watch::Sender::new(Known::NotYet), turn: AtomicUsize::new(0) }
+        Self { name: name.into(), known: watch::Sender::new(KnownAddresses::NotYet), turn: AtomicUsize::new(0) }
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -104,12 +104,14 @@ impl Name {
     /// deadline is the caller's.
     pub(super) async fn addresses(&self) -> io::Result<Vec<IpAddr>> {
         let mut known = self.known.subscribe();
-        let known = known.wait_for(|known| *known != Known::NotYet).await;
+        let known = known.wait_for(|known| *known != KnownAddresses::NotYet).await;
         match known.as_deref() {
-            Ok(Known::Addresses(addresses)) => Ok(in_turn(addresses, self.turn.fetch_add(1, Ordering::Relaxed))),
-            Ok(Known::NoAddress) => Err(self.not_found(&NoAnswer::NoAddress)),
-            Ok(Known::Unanswered(why)) => Err(self.not_found(why)),
-            Ok(Known::NotYet) | Err(_) => Err(io::ErrorKind::NotFound.into()),
+            Ok(KnownAddresses::Addresses(addresses)) => {
+                Ok(in_turn(addresses, self.turn.fetch_add(1, Ordering::Relaxed)))
+            }
+            Ok(KnownAddresses::NoAddress) => Err(self.not_found(&LookupFailure::NoAddress)),
+            Ok(KnownAddresses::Unanswered(why)) => Err(self.not_found(why)),
+            Ok(KnownAddresses::NotYet) | Err(_) => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
@@ -117,21 +119,21 @@ impl Name {
         io::Error::new(io::ErrorKind::NotFound, format!("{}: {why}", self.name))
     }
 
-    pub(super) fn known(&self) -> Known {
+    pub(super) fn known(&self) -> KnownAddresses {
         self.known.borrow().clone()
     }
 
     /// Whether it has this address still, as far as is known.
     pub(super) fn has(&self, address: IpAddr) -> bool {
         match &*self.known.borrow() {
-            Known::Addresses(addresses) => addresses.contains(&address),
-            Known::NoAddress => false,
-            Known::NotYet | Known::Unanswered(_) => true,
+            KnownAddresses::Addresses(addresses) => addresses.contains(&address),
+            KnownAddresses::NoAddress => false,
+            KnownAddresses::NotYet | KnownAddresses::Unanswered(_) => true,
         }
     }
 
     /// True where this changes what is known.
-    fn publish(&self, known: Known) -> bool {
+    fn publish(&self, known: KnownAddresses) -> bool {
         self.known.send_if_modified(|current| {
             let is_new = *current != known;
             *current = known;
@@ -141,8 +143,8 @@ impl Name {
 }
 
 /// Looks a name up whenever its answer's time runs out; never ends.
-pub(crate) async fn keep_fresh(name: Arc<Name>, lookup: Arc<Lookup>) {
-    let mut families = [Family::default(), Family::default()];
+pub(crate) async fn keep_fresh(name: Arc<Name>, lookup: Arc<NameLookup>) {
+    let mut families = [AddressFamily::default(), AddressFamily::default()];
     let mut warned: Option<Instant> = None;
     loop {
         let answers: [Answer; 2] =
@@ -153,14 +155,14 @@ pub(crate) async fn keep_fresh(name: Arc<Name>, lookup: Arc<Lookup>) {
             None => warned = None,
             Some(error) if warned.is_none_or(|last| now - last >= WARN_EVERY) => {
                 warned = Some(now);
-                warn!(server.name = %name.name, "a server's name: {}", Chain(error));
+                warn!(server.name = %name.name, "a server's name: {}", ErrorChain(error));
             }
             Some(_) => {}
         }
         families.iter_mut().zip(&answers).for_each(|(family, answer)| family.learn(answer, now));
         let known = known(&families, trouble);
         if name.publish(known.clone())
-            && let Known::Addresses(addresses) = known
+            && let KnownAddresses::Addresses(addresses) = known
         {
             info!(server.name = %name.name, ?addresses, "the addresses of a server");
         }
@@ -170,27 +172,27 @@ pub(crate) async fn keep_fresh(name: Arc<Name>, lookup: Arc<Lookup>) {
 }
 
 /// What is to be asked again soon: no address at all, or a family that nobody says anything about.
-fn trouble(answers: &[Answer; 2]) -> Option<&NoAnswer> {
+fn trouble(answers: &[Answer; 2]) -> Option<&LookupFailure> {
     match answers {
-        [Ok(_), Ok(_) | Err(NoAnswer::NoAddress)] | [Err(NoAnswer::NoAddress), Ok(_)] => None,
-        [Err(NoAnswer::NoAddress), Err(error)] | [Err(error), _] | [Ok(_), Err(error)] => Some(error),
+        [Ok(_), Ok(_) | Err(LookupFailure::NoAddress)] | [Err(LookupFailure::NoAddress), Ok(_)] => None,
+        [Err(LookupFailure::NoAddress), Err(error)] | [Err(error), _] | [Ok(_), Err(error)] => Some(error),
     }
 }
 
 /// From both families together.
-fn known(families: &[Family; 2], trouble: Option<&NoAnswer>) -> Known {
+fn known(families: &[AddressFamily; 2], trouble: Option<&LookupFailure>) -> KnownAddresses {
     let mut addresses: Vec<IpAddr> = families.iter().flat_map(|family| &family.addresses).copied().collect();
     addresses.sort_unstable();
     addresses.dedup();
     addresses.truncate(MOST_ADDRESSES);
     match trouble {
-        _ if !addresses.is_empty() => Known::Addresses(addresses.into()),
-        None | Some(NoAnswer::NoAddress) => Known::NoAddress,
-        Some(error) => Known::Unanswered(Chain(error).to_string().into()),
+        _ if !addresses.is_empty() => KnownAddresses::Addresses(addresses.into()),
+        None | Some(LookupFailure::NoAddress) => KnownAddresses::NoAddress,
+        Some(error) => KnownAddresses::Unanswered(ErrorChain(error).to_string().into()),
     }
 }
 
-impl Family {
+impl AddressFamily {
     /// Without an answer it stays as it is, as long as that serves.
     fn learn(&mut self, answer: &Answer, now: Instant) {
         match answer {
@@ -198,14 +200,14 @@ impl Family {
                 self.addresses.clone_from(addresses);
                 self.good_until = Some(now + *ttl + MAX_STALE);
             }
-            Err(NoAnswer::NoAddress) => *self = Self::default(),
+            Err(LookupFailure::NoAddress) => *self = Self::default(),
             Err(_) if self.good_until.is_none_or(|until| now >= until) => *self = Self::default(),
             Err(_) => {}
         }
     }
 }
 
-impl NoAnswer {
+impl LookupFailure {
     /// No such name, or no such record of it: an answer. Whatever else went wrong may go right the next time.
     fn of(error: NetError) -> Self {
         match error {
@@ -218,19 +220,19 @@ impl NoAnswer {
     }
 }
 
-impl Lookup {
+impl NameLookup {
     pub(crate) fn new(servers: NameServers) -> Self {
         Self { servers, resolver: Mutex::new(None) }
     }
 
     /// One family's addresses: the other's trouble is not its own.
     async fn ask(&self, name: &str, family: RecordType) -> Answer {
-        let resolver = self.resolver().map_err(NoAnswer::Failed)?;
+        let resolver = self.resolver().map_err(LookupFailure::Failed)?;
         let found = timeout(LOOKUP_TIMEOUT, resolver.lookup(name, family)).await;
-        let found = found.map_err(|_| NoAnswer::Late)?.map_err(NoAnswer::of)?;
+        let found = found.map_err(|_| LookupFailure::Late)?.map_err(LookupFailure::of)?;
         let addresses: Vec<IpAddr> = found.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
         if addresses.is_empty() {
-            return Err(NoAnswer::NoAddress);
+            return Err(LookupFailure::NoAddress);
         }
         let ttl = found.answers().iter().map(|record| record.ttl).min().unwrap_or(0);
         Ok((addresses, Duration::from_secs(ttl.into()).clamp(SHORTEST, LONGEST)))
@@ -317,15 +319,15 @@ mod tests {
     #[test]
     fn a_family_without_an_answer_keeps_its_last_addresses_for_its_time() {
         let (v4, v6): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "::1".parse().unwrap());
-        let (mut families, mut now) = ([Family::default(), Family::default()], Instant::now());
+        let (mut families, mut now) = ([AddressFamily::default(), AddressFamily::default()], Instant::now());
         let mut hears = |answers: [Answer; 2], after: Duration| {
             now += after;
             families.iter_mut().zip(&answers).for_each(|(family, answer)| family.learn(answer, now));
             (known(&families, trouble(&answers)), trouble(&answers).is_some())
         };
         let found = |address| Ok((vec![address], SHORTEST));
-        let addresses = |all: &[IpAddr]| Known::Addresses(all.into());
-        let (none, late) = (|| Err(NoAnswer::NoAddress), || Err(NoAnswer::Late));
+        let addresses = |all: &[IpAddr]| KnownAddresses::Addresses(all.into());
+        let (none, late) = (|| Err(LookupFailure::NoAddress), || Err(LookupFailure::Late));
         assert_eq!(hears([found(v4), none()], SHORTEST), (addresses(&[v4]), false));
         assert_eq!(hears([found(v4), found(v6)], SHORTEST), (addresses(&[v4, v6]), false));
         assert_eq!(hears([late(), found(v6)], SHORTEST), (addresses(&[v4, v6]), true));
@@ -334,8 +336,11 @@ mod tests {
         assert_eq!(hears([none(), found(v6)], SHORTEST), (addresses(&[v6]), false));
         assert_eq!(hears([found(v4), late()], MAX_STALE), (addresses(&[v4, v6]), true));
         assert_eq!(hears([found(v4), late()], SHORTEST), (addresses(&[v4]), true));
-        assert_eq!(hears([none(), none()], SHORTEST), (Known::NoAddress, true));
-        assert_eq!(hears([none(), late()], SHORTEST).0, Known::Unanswered("cannot be resolved in time".into()));
+        assert_eq!(hears([none(), none()], SHORTEST), (KnownAddresses::NoAddress, true));
+        assert_eq!(
+            hears([none(), late()], SHORTEST).0,
+            KnownAddresses::Unanswered("cannot be resolved in time".into())
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -344,11 +349,13 @@ mod tests {
         assert!(timeout(Duration::from_secs(60), name.addresses()).await.is_err());
         let address: IpAddr = "10.0.0.1".parse().unwrap();
         let (found, ()) = tokio::join!(name.addresses(), async {
-            name.publish(Known::Addresses([address].into()));
+            name.publish(KnownAddresses::Addresses([address].into()));
         });
         assert_eq!(found.unwrap(), [address]);
         assert!(name.has(address) && !name.has("10.0.0.2".parse().unwrap()));
-        for (gone, has) in [(Known::Unanswered("nobody says".into()), true), (Known::NoAddress, false)] {
+        for (gone, has) in
+            [(KnownAddresses::Unanswered("nobody says".into()), true), (KnownAddresses::NoAddress, false)]
+        {
             name.publish(gone);
             assert_eq!(name.addresses().await.unwrap_err().kind(), io::ErrorKind::NotFound);
             assert_eq!(name.has(address), has);

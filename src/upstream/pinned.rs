@@ -1,4 +1,4 @@
-//! Pins connections that carry a caller's identity to the connection that the caller came by.
+//! PinnedConnections connections that carry a caller's identity to the connection that the caller came by.
 //!
 //! A server that authenticates connections (`connection_auth`) takes every later request on one for the same caller's. Decides
 //! what becomes of such a connection after an exchange: pinned, for this client connection, route and server alone, or closed.
@@ -15,19 +15,19 @@ use foldhash::HashMap;
 use http::{HeaderMap, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
-use super::balance::{Room, Seat};
 use super::connect::Sender;
-use super::connection_auth::{Credentials, Sign};
-use super::pool::{Held, Pool};
+use super::connection_auth::{ConnectionAuthSign, RequestCredentials};
+use super::pool::{HeldConnection, Pool};
+use super::server_set::{ConnectionSlot, RequestSlot};
 use super::service::Upstream;
 
 /// The upstream connections that belong to one client connection. Dropped with it, they end.
 #[derive(Debug, Default)]
-pub(crate) struct Pins(RefCell<Vec<Pin>>);
+pub(crate) struct PinnedConnections(RefCell<Vec<PinnedConnection>>);
 
 /// Refers to a connection that lies in its server's pool, out of reach of all others.
 #[derive(Debug)]
-struct Pin {
+struct PinnedConnection {
     route: Box<str>,
     /// By its number.
     upstream: u64,
@@ -38,15 +38,15 @@ struct Pin {
 
 /// How a request may be tied to the connection that it came by.
 #[derive(Debug)]
-pub(crate) struct Bond<'r> {
-    credentials: Credentials,
-    tie: Option<Tie<'r>>,
+pub(crate) struct ConnectionBinding<'r> {
+    credentials: RequestCredentials,
+    tie: Option<PinScope<'r>>,
 }
 
 /// What a connection is pinned to. Only for a client that speaks for itself alone on a connection of its own.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Tie<'r> {
-    pub(crate) pins: &'r Rc<Pins>,
+pub(crate) struct PinScope<'r> {
+    pub(crate) pins: &'r Rc<PinnedConnections>,
     pub(crate) route: &'r str,
     /// That pinned connections are counted by.
     pub(crate) address: IpAddr,
@@ -54,17 +54,17 @@ pub(crate) struct Tie<'r> {
 
 /// What becomes of a connection after its exchange.
 #[derive(Debug)]
-pub(super) enum Afterwards {
+pub(super) enum ConnectionFate {
     /// Another request may use it.
     Shared,
     Closed,
-    Pinned(Box<Berth>),
+    Pinned(Box<PinTarget>),
 }
 
 /// Where a connection is pinned after its exchange.
 #[derive(Debug)]
-pub(super) struct Berth {
-    pins: Rc<Pins>,
+pub(super) struct PinTarget {
+    pins: Rc<PinnedConnections>,
     route: Box<str>,
     upstream: u64,
 }
@@ -75,7 +75,7 @@ pub(crate) struct PinLimit(Mutex<HashMap<IpAddr, usize>>);
 
 /// The right to have one connection pinned; free again when dropped.
 #[derive(Debug)]
-pub(super) struct PinPlace {
+pub(super) struct PinPermit {
     limit: Arc<PinLimit>,
     address: IpAddr,
 }
@@ -84,22 +84,22 @@ const MOST_PER_ADDRESS: usize = 8;
 /// TLS sends `close_notify` first.
 const CLOSES_WITHIN: Duration = Duration::from_secs(5);
 
-impl<'r> Bond<'r> {
+impl<'r> ConnectionBinding<'r> {
     /// `shown` is the header that the upstream gets, where that may hold credentials of the caller's. Without a tie the
     /// connection is never pinned.
-    pub(crate) fn new(shown: Option<&HeaderMap>, tie: Option<Tie<'r>>) -> Self {
-        Self { credentials: shown.map_or(Credentials::None, Credentials::of), tie }
+    pub(crate) fn new(shown: Option<&HeaderMap>, tie: Option<PinScope<'r>>) -> Self {
+        Self { credentials: shown.map_or(RequestCredentials::None, RequestCredentials::of), tie }
     }
 
     /// The request counts for its connection, now or already: it is not sent twice, nor to another upstream.
     pub(crate) fn is_exclusive(&self) -> bool {
-        self.credentials == Credentials::ForConnection
+        self.credentials == RequestCredentials::ForConnection
             || self.tie.is_some_and(|tie| tie.pins.upstream_of(tie.route).is_some())
     }
 
     /// It needs a connection that no other request is on.
     pub(super) fn needs_own_connection(&self) -> bool {
-        self.credentials == Credentials::ForConnection
+        self.credentials == RequestCredentials::ForConnection
     }
 
     /// The server that it must go to.
@@ -123,34 +123,44 @@ impl<'r> Bond<'r> {
     pub(super) fn settle(
         &self,
         (status, headers): (StatusCode, &HeaderMap),
-        held: &mut Held,
+        held: &mut HeldConnection,
         upstream: &Upstream,
         limit: &Arc<PinLimit>,
-        seat: &Seat,
+        seat: &RequestSlot,
     ) {
         let sign = self.credentials.answered(status, headers);
         match held {
-            Held::Whole { sender, afterwards, .. } => *afterwards = self.afterwards(sign, sender, upstream, limit),
+            HeldConnection::Whole { sender, afterwards, .. } => {
+                *afterwards = self.afterwards(sign, sender, upstream, limit)
+            }
             // An offer leaves nothing on the connection: credentials for one go over another.
-            Held::Stream(slot, _) if sign == Sign::Handshake => seat.pool().multiplexed.retire(slot),
-            Held::Stream(..) => {}
+            HeldConnection::Stream(slot, _) if sign == ConnectionAuthSign::Handshake => {
+                seat.pool().multiplexed.retire(slot)
+            }
+            HeldConnection::Stream(..) => {}
         }
     }
 
-    fn afterwards(&self, sign: Sign, sender: &mut Sender, upstream: &Upstream, limit: &Arc<PinLimit>) -> Afterwards {
-        if sign == Sign::None && sender.pinned.is_none() {
-            return Afterwards::Shared;
+    fn afterwards(
+        &self,
+        sign: ConnectionAuthSign,
+        sender: &mut Sender,
+        upstream: &Upstream,
+        limit: &Arc<PinLimit>,
+    ) -> ConnectionFate {
+        if sign == ConnectionAuthSign::None && sender.pinned.is_none() {
+            return ConnectionFate::Shared;
         }
         let Some(tie) = self.tie else {
-            return Afterwards::Closed;
+            return ConnectionFate::Closed;
         };
         if sender.pinned.is_none() {
             sender.pinned = limit.take(tie.address).map(Box::new);
         }
         if sender.pinned.is_none() {
-            return Afterwards::Closed;
+            return ConnectionFate::Closed;
         }
-        Afterwards::Pinned(Box::new(Berth {
+        ConnectionFate::Pinned(Box::new(PinTarget {
             pins: Rc::clone(tie.pins),
             route: tie.route.into(),
             upstream: upstream.number,
@@ -158,8 +168,8 @@ impl<'r> Bond<'r> {
     }
 }
 
-impl Berth {
-    pub(super) fn keep(self, seat: &Seat, sender: Sender, used: Instant) {
+impl PinTarget {
+    pub(super) fn keep(self, seat: &RequestSlot, sender: Sender, used: Instant) {
         let Some(id) = seat.pool().pin(sender, used) else {
             return;
         };
@@ -167,11 +177,11 @@ impl Berth {
         let mut pins = pins.0.borrow_mut();
         // One for each route, and none that has ended.
         pins.retain(|pin| *pin.route != *route && pin.pool.has_pinned(pin.id));
-        pins.push(Pin { route, upstream, server: seat.index, pool: Rc::clone(seat.pool()), id });
+        pins.push(PinnedConnection { route, upstream, server: seat.index, pool: Rc::clone(seat.pool()), id });
     }
 }
 
-impl Pins {
+impl PinnedConnections {
     /// The number of the upstream that a connection is pinned to for this route.
     pub(crate) fn upstream_of(&self, route: &str) -> Option<u64> {
         let pins = self.0.borrow();
@@ -179,13 +189,13 @@ impl Pins {
     }
 }
 
-impl Pin {
+impl PinnedConnection {
     fn is_for(&self, route: &str, upstream: u64) -> bool {
         *self.route == *route && self.upstream == upstream
     }
 }
 
-impl Drop for Pin {
+impl Drop for PinnedConnection {
     fn drop(&mut self) {
         // Taken, or closed.
         drop(self.pool.take_pinned(self.id));
@@ -193,18 +203,18 @@ impl Drop for Pin {
 }
 
 impl PinLimit {
-    fn take(self: &Arc<Self>, address: IpAddr) -> Option<PinPlace> {
+    fn take(self: &Arc<Self>, address: IpAddr) -> Option<PinPermit> {
         let mut pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let here = pinned.entry(address).or_insert(0);
         if *here == MOST_PER_ADDRESS {
             return None;
         }
         *here += 1;
-        Some(PinPlace { limit: Arc::clone(self), address })
+        Some(PinPermit { limit: Arc::clone(self), address })
     }
 }
 
-impl Drop for PinPlace {
+impl Drop for PinPermit {
     fn drop(&mut self) {
         let mut pinned = self.limit.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(here) = pinned.get_mut(&self.address) {
@@ -217,7 +227,11 @@ impl Drop for PinPlace {
 }
 
 /// Room for one more connection, for which the oldest pinned one that rests is closed. `Err` where there is none.
-pub(super) async fn room(seat: &Seat, upstream: &Upstream, deadline: Instant) -> Result<Option<Rc<Room>>, ()> {
+pub(super) async fn room(
+    seat: &RequestSlot,
+    upstream: &Upstream,
+    deadline: Instant,
+) -> Result<Option<Rc<ConnectionSlot>>, ()> {
     if let Ok(room) = seat.room(upstream) {
         return Ok(room);
     }
@@ -243,13 +257,13 @@ mod tests {
 
     use super::super::connect::connect;
     use super::super::pool::Pools;
-    use super::super::service::{Origin, Protocol, Server, Settings};
+    use super::super::service::{Server, ServerOrigin, UpstreamProtocol, UpstreamSettings};
     use super::*;
 
     fn upstream_at(listener: &TcpListener) -> Upstream {
-        let origin = Origin::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-        let server = Server::tcp(origin, None, Protocol::Http1);
-        Upstream::new("legacy", vec![server], Settings::new(Duration::from_secs(9), Duration::from_secs(9)))
+        let origin = ServerOrigin::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let server = Server::tcp(origin, None, UpstreamProtocol::Http1);
+        Upstream::new("legacy", vec![server], UpstreamSettings::new(Duration::from_secs(9), Duration::from_secs(9)))
     }
 
     /// Waits until the other side has closed. Elsewhere, so that this thread's tasks go on.
@@ -267,10 +281,10 @@ mod tests {
                 let seat = pools.crew(&upstream).seat_at(&upstream, 0).unwrap();
                 let sender = connect(&seat.pool().target, None).await.unwrap();
                 let (stream, _) = listener.accept().unwrap();
-                let pins = Rc::<Pins>::default();
-                let tie = Tie { pins: &pins, route: "all", address: "10.0.0.1".parse().unwrap() };
-                let bond = Bond::new(None, Some(tie));
-                let berth = Berth { pins: Rc::clone(&pins), route: "all".into(), upstream: upstream.number };
+                let pins = Rc::<PinnedConnections>::default();
+                let tie = PinScope { pins: &pins, route: "all", address: "10.0.0.1".parse().unwrap() };
+                let bond = ConnectionBinding::new(None, Some(tie));
+                let berth = PinTarget { pins: Rc::clone(&pins), route: "all".into(), upstream: upstream.number };
                 berth.keep(&seat, sender, Instant::now());
                 for _ in 0..3 {
                     seat.pool().prune();

@@ -13,28 +13,28 @@ use foldhash::HashMap;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::balance::{Crew, Seat};
 use super::connect::Sender;
 use super::fault::UpstreamFault;
-use super::http2::{Multiplexed, Slot};
-use super::names::Known;
-use super::pinned::{Afterwards, PinLimit};
-use super::progress::Progress;
+use super::http2::{Multiplexed, StreamSlot};
+use super::names::KnownAddresses;
+use super::pinned::{ConnectionFate, PinLimit};
+use super::server_set::{RequestSlot, ServerSet};
 use super::service::{Server, Upstream};
 use super::upload::Uploading;
-use crate::telemetry::chain::Chain;
-use crate::telemetry::metrics::Report;
+use super::upload_progress::UploadProgress;
+use crate::telemetry::error_chain::ErrorChain;
+use crate::telemetry::metrics::WorkerReport;
 
 /// The pools of all servers, by their upstream's number.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
-    crews: RefCell<HashMap<u64, Rc<Crew>>>,
+    crews: RefCell<HashMap<u64, Rc<ServerSet>>>,
     pub(super) pin_limit: Arc<PinLimit>,
 }
 
 #[derive(Debug)]
 pub(super) struct Pool {
-    pub(super) target: Target,
+    pub(super) target: DialTarget,
     idle: RefCell<VecDeque<Idle>>,
     /// By their numbers, the oldest first.
     pinned: RefCell<BTreeMap<u64, Idle>>,
@@ -46,7 +46,7 @@ pub(super) struct Pool {
 
 /// A server to connect to: the worker's own copy, since cloning a shared one is traffic between cores.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct DialTarget {
     pub(super) name: Arc<str>,
     pub(super) server: Server,
     pub(super) connect_timeout: Duration,
@@ -54,7 +54,7 @@ pub(super) struct Target {
     pub(super) most_connections: Option<usize>,
     /// How often its addresses have changed, as the sweeps have seen it.
     pub(super) moves: Cell<u32>,
-    addresses: RefCell<Known>,
+    addresses: RefCell<KnownAddresses>,
     warned: Cell<Option<Instant>>,
 }
 
@@ -70,23 +70,23 @@ struct Idle {
 /// A connection in use, to be given back.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    seat: Seat,
-    progress: Rc<Progress>,
-    held: Held,
+    seat: RequestSlot,
+    progress: Rc<UploadProgress>,
+    held: HeldConnection,
 }
 
 #[derive(Debug)]
-pub(super) enum Held {
+pub(super) enum HeldConnection {
     Whole {
         sender: Sender,
         /// When its request was sent.
         used: Instant,
         /// Nothing more is to come of the answer that was had, not even by mistake.
         quiet: bool,
-        afterwards: Afterwards,
+        afterwards: ConnectionFate,
     },
     /// One stream of a connection that others use too.
-    Stream(Slot, Option<Uploading>),
+    Stream(StreamSlot, Option<Uploading>),
 }
 
 /// 15 s: below what common servers allow, so that we rarely send into a connection that is just being closed.
@@ -116,17 +116,17 @@ impl Pools {
         idle
     }
 
-    pub(super) fn crew(&self, upstream: &Upstream) -> Rc<Crew> {
+    pub(super) fn crew(&self, upstream: &Upstream) -> Rc<ServerSet> {
         if let Some(crew) = self.crews.borrow().get(&upstream.number) {
             return Rc::clone(crew);
         }
-        let crew = Crew::new(upstream);
+        let crew = ServerSet::new(upstream);
         self.crews.borrow_mut().insert(upstream.number, Rc::clone(&crew));
         crew
     }
 
     /// Adds what was sent where.
-    pub(crate) fn report(&self, report: &mut Report) {
+    pub(crate) fn report(&self, report: &mut WorkerReport) {
         self.crews.borrow().values().for_each(|crew| crew.report(report));
     }
 
@@ -137,7 +137,7 @@ impl Pools {
 
 impl Pool {
     pub(super) fn new(upstream: &Upstream, server: &Server) -> Self {
-        let target = Target {
+        let target = DialTarget {
             name: Arc::clone(&upstream.name),
             server: server.for_worker(),
             connect_timeout: upstream.settings.connect_timeout,
@@ -218,7 +218,7 @@ impl Pool {
     }
 }
 
-impl Target {
+impl DialTarget {
     /// What is in use while the server moves is not kept afterwards.
     fn look_for_moves(&self) {
         let known = self.server.known();
@@ -235,17 +235,17 @@ impl Target {
         }
         self.warned.set(Some(now));
         let server = self.server.authority.to_str().unwrap_or_default();
-        warn!(upstream.name = %self.name, server.address = server, "cannot connect to an upstream: {}", Chain(fault));
+        warn!(upstream.name = %self.name, server.address = server, "cannot connect to an upstream: {}", ErrorChain(fault));
     }
 }
 
 impl Lease {
-    pub(super) fn new(seat: Seat, progress: Rc<Progress>, held: Held) -> Self {
+    pub(super) fn new(seat: RequestSlot, progress: Rc<UploadProgress>, held: HeldConnection) -> Self {
         Self { seat, progress, held }
     }
 
     /// Of the request's body.
-    pub(super) fn progress(&self) -> &Progress {
+    pub(super) fn progress(&self) -> &UploadProgress {
         &self.progress
     }
 
@@ -253,20 +253,20 @@ impl Lease {
     /// the stream.
     pub(super) fn give_back(self) {
         match self.held {
-            Held::Whole { sender, .. } if !self.progress.finished.get() => sender.driver.abort(),
-            Held::Whole { sender, used, quiet, afterwards } => {
+            HeldConnection::Whole { sender, .. } if !self.progress.finished.get() => sender.driver.abort(),
+            HeldConnection::Whole { sender, used, quiet, afterwards } => {
                 if self.progress.fault.get().is_some() || sender.requests.is_closed() {
                     return;
                 }
                 match afterwards {
-                    Afterwards::Shared if quiet => self.seat.pool().put(sender, used),
-                    Afterwards::Shared | Afterwards::Closed => drop(sender),
+                    ConnectionFate::Shared if quiet => self.seat.pool().put(sender, used),
+                    ConnectionFate::Shared | ConnectionFate::Closed => drop(sender),
                     // What comes late reaches its own client only; and answers to HEAD belong to handshakes too.
-                    Afterwards::Pinned(berth) => berth.keep(&self.seat, sender, used),
+                    ConnectionFate::Pinned(berth) => berth.keep(&self.seat, sender, used),
                 }
             }
             // It was never out of the pool.
-            Held::Stream(slot, uploading) => drop((uploading, slot)),
+            HeldConnection::Stream(slot, uploading) => drop((uploading, slot)),
         }
     }
 }

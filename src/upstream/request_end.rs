@@ -14,7 +14,7 @@ use tokio::time::{Sleep, sleep};
 
 /// How a request's body came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum UploadEnd {
     Whole,
     /// The client has broken off, or broken a rule.
     Broken,
@@ -25,17 +25,17 @@ pub(crate) enum End {
 /// One request's end, to be seen.
 #[derive(Debug, Default)]
 pub(crate) struct RequestEnd {
-    seen: Cell<Option<End>>,
+    seen: Cell<Option<UploadEnd>>,
     waiting: RefCell<Option<Waker>>,
 }
 
 /// In the hands of who reads the body. Dropped, nobody reads on.
 #[derive(Debug)]
-pub(crate) struct Watcher(Rc<RequestEnd>);
+pub(crate) struct RequestEndSender(Rc<RequestEnd>);
 
 /// An answer's wait for the end of its request.
 #[derive(Debug)]
-pub(crate) struct Hold {
+pub(crate) struct ResponseHold {
     end: Rc<RequestEnd>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -44,24 +44,24 @@ pub(crate) struct Hold {
 const LONGEST_HOLD: Duration = Duration::from_secs(1);
 
 impl RequestEnd {
-    pub(crate) fn new() -> (Rc<Self>, Watcher) {
+    pub(crate) fn new() -> (Rc<Self>, RequestEndSender) {
         let end = Rc::new(Self::default());
-        (Rc::clone(&end), Watcher(end))
+        (Rc::clone(&end), RequestEndSender(end))
     }
 
     /// `None` where there is nothing to wait for.
-    pub(crate) fn hold(self: Rc<Self>) -> Option<Hold> {
-        self.is_awaited().then(|| Hold { end: self, timer: None })
+    pub(crate) fn hold(self: Rc<Self>) -> Option<ResponseHold> {
+        self.is_awaited().then(|| ResponseHold { end: self, timer: None })
     }
 
     /// A request that is broken keeps its answer: the stream ends in an error, which is not ours to tell.
     fn is_awaited(&self) -> bool {
-        matches!(self.seen.get(), None | Some(End::Broken))
+        matches!(self.seen.get(), None | Some(UploadEnd::Broken))
     }
 }
 
-impl Watcher {
-    pub(super) fn saw(&self, end: End) {
+impl RequestEndSender {
+    pub(super) fn saw(&self, end: UploadEnd) {
         if self.0.seen.get().is_none() {
             self.0.seen.set(Some(end));
         }
@@ -71,13 +71,13 @@ impl Watcher {
     }
 }
 
-impl Drop for Watcher {
+impl Drop for RequestEndSender {
     fn drop(&mut self) {
-        self.saw(End::Unseen);
+        self.saw(UploadEnd::Unseen);
     }
 }
 
-impl Hold {
+impl ResponseHold {
     pub(crate) fn is_over(&self) -> bool {
         !self.end.is_awaited()
     }
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn nothing_is_held_for_a_request_that_has_ended_or_that_nobody_reads() {
         let (end, watcher) = RequestEnd::new();
-        watcher.saw(End::Whole);
+        watcher.saw(UploadEnd::Whole);
         assert!(end.hold().is_none());
         let (end, watcher) = RequestEnd::new();
         drop(watcher);
@@ -114,7 +114,7 @@ mod tests {
         let (end, watcher) = RequestEnd::new();
         let mut hold = end.hold().unwrap();
         let begun = Instant::now();
-        tokio::join!(poll_fn(|context| hold.poll(context)), async { watcher.saw(End::Whole) });
+        tokio::join!(poll_fn(|context| hold.poll(context)), async { watcher.saw(UploadEnd::Whole) });
         assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
@@ -123,7 +123,7 @@ mod tests {
         for broken in [false, true] {
             let (end, watcher) = RequestEnd::new();
             if broken {
-                watcher.saw(End::Broken);
+                watcher.saw(UploadEnd::Broken);
             }
             let mut hold = end.hold().unwrap();
             let begun = Instant::now();

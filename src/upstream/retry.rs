@@ -29,7 +29,7 @@ pub(crate) struct Retries {
 
 /// What is needed to send a request without a body again.
 #[derive(Debug)]
-pub(super) struct Copy {
+pub(super) struct ReplayableHead {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -76,7 +76,7 @@ impl Default for Retries {
     }
 }
 
-impl Copy {
+impl ReplayableHead {
     pub(super) fn of(request: &Request<RequestBody>) -> Self {
         Self { method: request.method().clone(), uri: request.uri().clone(), headers: request.headers().clone() }
     }

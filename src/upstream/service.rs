@@ -12,12 +12,12 @@ use http::HeaderValue;
 use tokio::time::Instant;
 use url::{Host, Url};
 
-use super::balance::Balance;
 use super::breaker::{Breaker, BreakerRules};
 use super::ejection::Ejection;
 use super::health::HealthCheck;
-use super::names::{Known, Name};
+use super::names::{KnownAddresses, Name};
 use super::retry::Retries;
+use super::server_set::Balance;
 use super::status::ServerStatus;
 use super::tls::Tls;
 
@@ -33,7 +33,7 @@ pub(crate) struct Upstream {
     pub(crate) statuses: Arc<[ServerStatus]>,
     /// Where there is to be one.
     pub(crate) breaker: Option<Breaker>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: UpstreamSettings,
     /// Held while one of them is ejected.
     pub(super) is_ejecting: AtomicBool,
     /// What the times of its statuses count from.
@@ -42,7 +42,7 @@ pub(crate) struct Upstream {
 
 /// How an upstream is used.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct UpstreamSettings {
     pub(crate) balance: Balance,
     pub(crate) connect_timeout: Duration,
     /// To the first byte of the answer.
@@ -71,7 +71,7 @@ pub(crate) const MAX_SERVERS: usize = 128;
 impl Upstream {
     /// As all its servers do.
     pub(crate) fn speaks_http2(&self) -> bool {
-        self.servers.first().is_some_and(|server| server.protocol == Protocol::Http2)
+        self.servers.first().is_some_and(|server| server.protocol == UpstreamProtocol::Http2)
     }
 }
 
@@ -80,17 +80,17 @@ impl Upstream {
 pub(crate) struct Server {
     /// Its part of the requests, against those of the others.
     pub(crate) weight: u32,
-    pub(crate) place: Place,
+    pub(crate) place: ServerAddress,
     /// What the service gets as `Host` or `:authority` (RFC 9110 §7.2).
     pub(crate) authority: HeaderValue,
     /// `None` is clear text.
     pub(crate) tls: Option<Tls>,
-    pub(crate) protocol: Protocol,
+    pub(crate) protocol: UpstreamProtocol,
 }
 
 /// Where a server is.
 #[derive(Clone, Debug)]
-pub(crate) enum Place {
+pub(crate) enum ServerAddress {
     Address(SocketAddr),
     Name(Arc<Name>, u16),
     /// A Unix domain socket.
@@ -98,7 +98,7 @@ pub(crate) enum Place {
 }
 
 /// As `host:port` or `unix:path`.
-impl fmt::Display for Place {
+impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
@@ -110,7 +110,7 @@ impl fmt::Display for Place {
 
 /// What is spoken to a server: as configured, never guessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
+pub(crate) enum UpstreamProtocol {
     Http1,
     /// Over TLS agreed by ALPN, in clear text by prior knowledge (RFC 9113 §3.3).
     Http2,
@@ -132,15 +132,15 @@ pub(crate) enum InvalidServer {
 
 /// A server over TCP by its URL, before it is known what is spoken there.
 #[derive(Debug)]
-pub(crate) struct Origin {
+pub(crate) struct ServerOrigin {
     pub(crate) scheme: Scheme,
-    pub(crate) place: Place,
+    pub(crate) place: ServerAddress,
     pub(crate) authority: HeaderValue,
     /// Without port and brackets: what its certificate must be for, unless something else is configured.
     pub(crate) host: String,
 }
 
-impl Origin {
+impl ServerOrigin {
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidServer> {
         let url = Url::parse(text).map_err(|_| InvalidServer::Scheme)?;
         let scheme = match url.scheme() {
@@ -153,11 +153,11 @@ impl Origin {
             return Err(InvalidServer::Extra);
         }
         let port = url.port_or_known_default().ok_or(InvalidServer::Scheme)?;
-        let at = |address: IpAddr| (Place::Address(SocketAddr::new(address, port)), address.to_string());
+        let at = |address: IpAddr| (ServerAddress::Address(SocketAddr::new(address, port)), address.to_string());
         let (place, host) = match url.host().ok_or(InvalidServer::Scheme)? {
             Host::Ipv4(address) => at(address.into()),
             Host::Ipv6(address) => at(address.into()),
-            Host::Domain(name) => (Place::Name(Arc::new(Name::new(name)), port), name.to_owned()),
+            Host::Domain(name) => (ServerAddress::Name(Arc::new(Name::new(name)), port), name.to_owned()),
         };
         let authority = HeaderValue::try_from(url.authority()).map_err(|_| InvalidServer::Extra)?;
         Ok(Self { scheme, place, authority, host })
@@ -165,7 +165,7 @@ impl Origin {
 }
 
 impl Upstream {
-    pub(crate) fn new(name: &str, servers: Vec<Server>, settings: Settings) -> Self {
+    pub(crate) fn new(name: &str, servers: Vec<Server>, settings: UpstreamSettings) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let statuses = servers.iter().map(|_| ServerStatus::default()).collect();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -181,7 +181,7 @@ impl Upstream {
 }
 
 #[cfg(test)]
-impl Settings {
+impl UpstreamSettings {
     /// What a bare URL has.
     pub(crate) fn new(connect_timeout: Duration, response_timeout: Duration) -> Self {
         Self {
@@ -202,28 +202,28 @@ impl Server {
     /// Tells it apart from the others of its upstream.
     pub(crate) fn name(&self) -> Cow<'_, str> {
         match &self.place {
-            Place::Socket(path) => path.to_string_lossy(),
-            Place::Address(_) | Place::Name(..) => String::from_utf8_lossy(self.authority.as_bytes()),
+            ServerAddress::Socket(path) => path.to_string_lossy(),
+            ServerAddress::Address(_) | ServerAddress::Name(..) => String::from_utf8_lossy(self.authority.as_bytes()),
         }
     }
 
-    pub(crate) fn tcp(origin: Origin, tls: Option<Tls>, protocol: Protocol) -> Self {
+    pub(crate) fn tcp(origin: ServerOrigin, tls: Option<Tls>, protocol: UpstreamProtocol) -> Self {
         Self { weight: 1, place: origin.place, authority: origin.authority, tls, protocol }
     }
 
     /// What is known of its name; of a place without one, always the same.
-    pub(super) fn known(&self) -> Known {
+    pub(super) fn known(&self) -> KnownAddresses {
         match &self.place {
-            Place::Name(name, _) => name.known(),
-            Place::Address(_) | Place::Socket(_) => Known::NotYet,
+            ServerAddress::Name(name, _) => name.known(),
+            ServerAddress::Address(_) | ServerAddress::Socket(_) => KnownAddresses::NotYet,
         }
     }
 
     /// Whether a connection to this address leads to it still: names may move.
     pub(super) fn is_at(&self, address: Option<IpAddr>) -> bool {
         match (&self.place, address) {
-            (Place::Name(name, _), Some(address)) => name.has(address),
-            (Place::Name(..) | Place::Address(_) | Place::Socket(_), _) => true,
+            (ServerAddress::Name(name, _), Some(address)) => name.has(address),
+            (ServerAddress::Name(..) | ServerAddress::Address(_) | ServerAddress::Socket(_), _) => true,
         }
     }
 
@@ -236,15 +236,15 @@ impl Server {
     /// `None` where it is a name, which may have many, or no address at all.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self.place {
-            Place::Address(address) => Some(address),
-            Place::Name(..) | Place::Socket(_) => None,
+            ServerAddress::Address(address) => Some(address),
+            ServerAddress::Name(..) | ServerAddress::Socket(_) => None,
         }
     }
 
     /// A path is no host: the service is told `localhost`, as other clients of Unix sockets do.
-    pub(crate) fn socket(path: Arc<Path>, protocol: Protocol) -> Self {
+    pub(crate) fn socket(path: Arc<Path>, protocol: UpstreamProtocol) -> Self {
         let authority = HeaderValue::from_static("localhost");
-        Self { weight: 1, place: Place::Socket(path), authority, tls: None, protocol }
+        Self { weight: 1, place: ServerAddress::Socket(path), authority, tls: None, protocol }
     }
 }
 
@@ -253,31 +253,38 @@ pub(super) mod tests {
     use super::*;
 
     /// An upstream with servers of these weights, at addresses where nobody is.
-    pub(in super::super) fn upstream(weights: &[u32], change: impl FnOnce(&mut Settings)) -> Upstream {
+    pub(in super::super) fn upstream(weights: &[u32], change: impl FnOnce(&mut UpstreamSettings)) -> Upstream {
         let server = |(number, weight): (usize, &u32)| {
-            let server =
-                Server::tcp(Origin::parse(&format!("http://10.0.0.{number}:9")).unwrap(), None, Protocol::Http1);
+            let server = Server::tcp(
+                ServerOrigin::parse(&format!("http://10.0.0.{number}:9")).unwrap(),
+                None,
+                UpstreamProtocol::Http1,
+            );
             Server { weight: *weight, ..server }
         };
-        let mut settings = Settings::new(Duration::from_secs(1), Duration::from_secs(1));
+        let mut settings = UpstreamSettings::new(Duration::from_secs(1), Duration::from_secs(1));
         change(&mut settings);
         Upstream::new("many", weights.iter().enumerate().map(server).collect(), settings)
     }
 
     #[test]
     fn a_server_is_an_origin_and_nothing_more() {
-        let server = Origin::parse("http://legacy.internal:9000").unwrap();
-        assert!(matches!(&server.place, Place::Name(name, 9000) if name.as_str() == "legacy.internal"));
+        let server = ServerOrigin::parse("http://legacy.internal:9000").unwrap();
+        assert!(matches!(&server.place, ServerAddress::Name(name, 9000) if name.as_str() == "legacy.internal"));
         assert_eq!(server.authority, "legacy.internal:9000");
-        assert!(matches!(Origin::parse("http://10.0.0.1").unwrap().place, Place::Address(at) if at.port() == 80));
-        assert!(matches!(Origin::parse("https://10.0.0.1").unwrap().place, Place::Address(at) if at.port() == 443));
-        let v6 = Origin::parse("https://[::1]:9").unwrap();
-        assert!(matches!(v6.place, Place::Address(at) if at.is_ipv6()));
+        assert!(
+            matches!(ServerOrigin::parse("http://10.0.0.1").unwrap().place, ServerAddress::Address(at) if at.port() == 80)
+        );
+        assert!(
+            matches!(ServerOrigin::parse("https://10.0.0.1").unwrap().place, ServerAddress::Address(at) if at.port() == 443)
+        );
+        let v6 = ServerOrigin::parse("https://[::1]:9").unwrap();
+        assert!(matches!(v6.place, ServerAddress::Address(at) if at.is_ipv6()));
         assert_eq!((v6.scheme, &v6.host[..]), (Scheme::Https, "::1"));
         for bad in
             ["ftp://a", "a:9000", "legacy", "http://", "http://a/path", "http://u:p@a", "https://a?x", "unix:/run/x"]
         {
-            assert!(Origin::parse(bad).is_err(), "{bad}");
+            assert!(ServerOrigin::parse(bad).is_err(), "{bad}");
         }
     }
 }

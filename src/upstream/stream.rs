@@ -12,7 +12,7 @@ use tokio::time::{Sleep, sleep};
 use tokio_rustls::client::TlsStream;
 
 use super::fault::is_gone;
-use super::intake::Intake;
+use super::write_progress::WriteProgress;
 
 /// How long an upstream may take no byte of a request.
 pub(super) const WRITE_STALL: Duration = Duration::from_secs(30);
@@ -36,7 +36,7 @@ pub(super) struct ListenToTheEnd {
     /// Set while a write can't go on: an upstream that has stopped reading must not keep its connection, and what is on it,
     /// when everybody else has left.
     stalled: Option<Pin<Box<Sleep>>>,
-    intake: Arc<Intake>,
+    intake: Arc<WriteProgress>,
 }
 
 /// The same call on whatever the stream is.
@@ -87,7 +87,7 @@ impl AsyncWrite for Stream {
 }
 
 impl ListenToTheEnd {
-    pub(super) fn new(stream: Stream, intake: Arc<Intake>) -> Self {
+    pub(super) fn new(stream: Stream, intake: Arc<WriteProgress>) -> Self {
         Self { stream, deaf: false, stalled: None, intake }
     }
 

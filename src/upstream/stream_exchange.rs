@@ -19,25 +19,25 @@ use tokio::time::{Instant, timeout_at};
 use super::answer_head::make_passable;
 use super::body::has_payload;
 use super::fault::UpstreamFault;
-use super::http2::Slot;
+use super::http2::StreamSlot;
 use super::incoming::{Answered, Streamed};
-use super::pool::{Held, Pool, Target};
-use super::progress::Progress;
+use super::pool::{DialTarget, HeldConnection, Pool};
 use super::upload::{Outgoing, Uploading};
+use super::upload_progress::UploadProgress;
 
 /// A stream that was begun.
-struct Begun {
+struct StartedStream {
     answer: ResponseFuture,
     upload: Option<SendStream<Bytes>>,
 }
 
-pub(super) enum Failed {
+pub(super) enum StreamFailure {
     /// The peer has not looked at the request, which can be sent again.
     Unprocessed(UpstreamFault, Box<Request<Outgoing>>),
     For(UpstreamFault),
 }
 
-enum Broken {
+enum StreamBroken {
     /// The peer has not looked at the request.
     Unprocessed(UpstreamFault),
     For(UpstreamFault),
@@ -46,11 +46,11 @@ enum Broken {
 /// Sends a request and gives the answer's head, with its body still to come. `patience` is for the answer.
 pub(super) async fn send(
     pool: &Pool,
-    slot: Slot,
+    slot: StreamSlot,
     request: Request<Outgoing>,
-    progress: &Progress,
+    progress: &UploadProgress,
     patience: Duration,
-) -> Result<(Response<Answered>, Held), Failed> {
+) -> Result<(Response<Answered>, HeldConnection), StreamFailure> {
     let (parts, mut outgoing) = request.into_parts();
     let head = head(Request::from_parts(parts, ()), &pool.target, outgoing.length())?;
     match exchange(&slot, head.clone(), &mut outgoing, progress, patience).await {
@@ -59,30 +59,30 @@ pub(super) async fn send(
             make_passable(&mut answer)?;
             let length = answer.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
             let answer = answer.map(|stream| Answered::Http2(Streamed::new(stream, length)));
-            Ok((answer, Held::Stream(slot, uploading)))
+            Ok((answer, HeldConnection::Stream(slot, uploading)))
         }
-        Err(Broken::Unprocessed(fault)) if outgoing.rewind() => {
-            Err(Failed::Unprocessed(fault, Box::new(head.map(|()| outgoing))))
+        Err(StreamBroken::Unprocessed(fault)) if outgoing.rewind() => {
+            Err(StreamFailure::Unprocessed(fault, Box::new(head.map(|()| outgoing))))
         }
-        Err(Broken::Unprocessed(fault)) => Err(Failed::For(fault)),
-        Err(Broken::For(fault)) => {
+        Err(StreamBroken::Unprocessed(fault)) => Err(StreamFailure::For(fault)),
+        Err(StreamBroken::For(fault)) => {
             if matches!(fault, UpstreamFault::Timeout) {
                 // Whether it is slow or dead can't be told: let others not wait for it too.
                 pool.multiplexed.retire(&slot);
             }
-            Err(Failed::For(fault))
+            Err(StreamFailure::For(fault))
         }
     }
 }
 
-impl From<UpstreamFault> for Failed {
+impl From<UpstreamFault> for StreamFailure {
     fn from(fault: UpstreamFault) -> Self {
         Self::For(fault)
     }
 }
 
 /// The head as HTTP/2 has it: an absolute target for `Host`, and no word about the connection (RFC 9113 §8.2.2, §8.3.1).
-fn head(mut request: Request<()>, target: &Target, length: Option<u64>) -> Result<Request<()>, UpstreamFault> {
+fn head(mut request: Request<()>, target: &DialTarget, length: Option<u64>) -> Result<Request<()>, UpstreamFault> {
     let scheme = if target.server.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let uri = Uri::builder().scheme(scheme).authority(target.server.authority.as_bytes()).path_and_query(path);
@@ -99,19 +99,19 @@ fn head(mut request: Request<()>, target: &Target, length: Option<u64>) -> Resul
 }
 
 async fn exchange(
-    slot: &Slot,
+    slot: &StreamSlot,
     head: Request<()>,
     outgoing: &mut Outgoing,
-    progress: &Progress,
+    progress: &UploadProgress,
     patience: Duration,
-) -> Result<(Response<RecvStream>, Option<SendStream<Bytes>>), Broken> {
+) -> Result<(Response<RecvStream>, Option<SendStream<Bytes>>), StreamBroken> {
     let mut deadline = Instant::now() + patience;
     let is_all = outgoing.is_empty();
     // It was ready a moment ago: what is wrong now is the request.
     let (answer, upload) =
-        slot.begin(head, is_all).map_err(|error| Broken::For(UpstreamFault::Protocol(error.into())))?;
+        slot.begin(head, is_all).map_err(|error| StreamBroken::For(UpstreamFault::Protocol(error.into())))?;
     progress.goes_over(slot.intake());
-    let mut begun = Begun { answer, upload: (!is_all).then_some(upload) };
+    let mut begun = StartedStream { answer, upload: (!is_all).then_some(upload) };
     loop {
         let answered = poll_fn(|context| {
             let answered = begun.poll(outgoing, progress, context);
@@ -123,19 +123,19 @@ async fn exchange(
             Ok(answered) => return answered.map(|answer| (answer, begun.upload)),
             Err(_) => match progress.renewed(patience) {
                 Some(later) => deadline = later,
-                None => return Err(Broken::For(progress.timeout())),
+                None => return Err(StreamBroken::For(progress.timeout())),
             },
         }
     }
 }
 
-impl Begun {
+impl StartedStream {
     fn poll(
         &mut self,
         outgoing: &mut Outgoing,
-        progress: &Progress,
+        progress: &UploadProgress,
         context: &mut Context<'_>,
-    ) -> Poll<Result<Response<RecvStream>, Broken>> {
+    ) -> Poll<Result<Response<RecvStream>, StreamBroken>> {
         if let Some(upload) = &mut self.upload
             && outgoing.poll_send(upload, context).is_ready()
         {
@@ -145,11 +145,13 @@ impl Begun {
         match Pin::new(&mut self.answer).poll(context) {
             Poll::Ready(Ok(answer)) => Poll::Ready(Ok(answer)),
             Poll::Ready(Err(error)) if was_unprocessed(&error) => {
-                Poll::Ready(Err(Broken::Unprocessed(UpstreamFault::Reset(error.into()))))
+                Poll::Ready(Err(StreamBroken::Unprocessed(UpstreamFault::Reset(error.into()))))
             }
-            Poll::Ready(Err(_)) if progress.was_never_taken() => Poll::Ready(Err(Broken::For(UpstreamFault::Timeout))),
+            Poll::Ready(Err(_)) if progress.was_never_taken() => {
+                Poll::Ready(Err(StreamBroken::For(UpstreamFault::Timeout)))
+            }
             Poll::Ready(Err(error)) => {
-                Poll::Ready(Err(Broken::For(UpstreamFault::of_http2(error, progress.fault.get()))))
+                Poll::Ready(Err(StreamBroken::For(UpstreamFault::of_http2(error, progress.fault.get()))))
             }
             Poll::Pending => Poll::Pending,
         }

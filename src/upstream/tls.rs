@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::service::Protocol;
+use super::service::UpstreamProtocol;
 
 /// How a server's certificate is judged, and who we are to it.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ pub(crate) fn roots(pem: &[u8]) -> Result<RootCertStore, RootsFault> {
 pub(crate) fn client_config(
     roots: Arc<RootCertStore>,
     identity: Option<Arc<CertifiedKey>>,
-    protocol: Protocol,
+    protocol: UpstreamProtocol,
 ) -> Result<ClientConfig, rustls::Error> {
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])?
@@ -67,20 +67,20 @@ pub(crate) fn client_config(
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = match protocol {
-        Protocol::Http1 => vec![b"http/1.1".to_vec()],
-        Protocol::Http2 => vec![ALPN_HTTP2.to_vec()],
+        UpstreamProtocol::Http1 => vec![b"http/1.1".to_vec()],
+        UpstreamProtocol::Http2 => vec![ALPN_HTTP2.to_vec()],
     };
     Ok(config)
 }
 
 impl Tls {
-    pub(super) async fn connect<T>(&self, stream: T, protocol: Protocol) -> io::Result<TlsStream<T>>
+    pub(super) async fn connect<T>(&self, stream: T, protocol: UpstreamProtocol) -> io::Result<TlsStream<T>>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
         let connecting = TlsConnector::from(Arc::clone(&self.config)).connect(self.name.clone(), stream);
         let stream = connecting.await?;
-        if protocol == Protocol::Http2 && stream.get_ref().1.alpn_protocol() != Some(ALPN_HTTP2) {
+        if protocol == UpstreamProtocol::Http2 && stream.get_ref().1.alpn_protocol() != Some(ALPN_HTTP2) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, NotHttp2));
         }
         Ok(stream)

@@ -8,33 +8,33 @@ use hyper::upgrade::Upgraded;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer_head::make_passable;
-use super::balance::{Room, Seat, Tried};
 use super::body::{RequestBody, ResponseBody};
 use super::connect::{Sender, connect};
-use super::ejection::Outcome;
+use super::ejection::ServerOutcome;
 use super::exchange::Deadlines;
 use super::fault::UpstreamFault;
 use super::incoming::Answered;
-use super::pinned::{Afterwards, room};
-use super::pool::{Held, Lease, Pools};
-use super::progress::Progress;
-use super::service::{Protocol, Upstream};
+use super::pinned::{ConnectionFate, room};
+use super::pool::{HeldConnection, Lease, Pools};
+use super::server_set::{ConnectionSlot, RequestSlot, TriedServers};
+use super::service::{Upstream, UpstreamProtocol};
+use super::upload_progress::UploadProgress;
 use crate::oauth::caller::Digest;
 
 /// What an upstream answers to it.
 #[derive(Debug)]
-pub(crate) enum Reply {
+pub(crate) enum UpgradeReply {
     /// 101, with this header; whether to what was asked is not judged here.
-    Switched(HeaderMap, Upgraded, Occupied),
+    Switched(HeaderMap, Upgraded, TunnelHold),
     Ordinary(Response<ResponseBody>),
 }
 
 /// A tunnel's place at its server, and room for its connection, for as long as there is the tunnel. Until then, and where there
 /// comes to be none, it is the connection that has the room.
 #[derive(Debug)]
-pub(crate) struct Occupied {
-    seat: Seat,
-    _room: Option<Rc<Room>>,
+pub(crate) struct TunnelHold {
+    seat: RequestSlot,
+    _room: Option<Rc<ConnectionSlot>>,
 }
 
 impl Pools {
@@ -42,10 +42,10 @@ impl Pools {
         &self,
         upstream: &Upstream,
         mut request: Request<RequestBody>,
-        progress: Rc<Progress>,
+        progress: Rc<UploadProgress>,
         deadlines: Deadlines,
         key: Option<Digest>,
-    ) -> Result<Reply, UpstreamFault> {
+    ) -> Result<UpgradeReply, UpstreamFault> {
         let deadline = Instant::now() + deadlines.response;
         // Until there is an outcome.
         let _trial = match &upstream.breaker {
@@ -59,21 +59,22 @@ impl Pools {
         let sent = sent
             .map_err(|_| UpstreamFault::Timeout)
             .and_then(|sent| sent.map_err(|error| UpstreamFault::of(error, None)));
-        let outcome = sent.as_ref().map_or(Outcome::Bad, |response| Outcome::of(response.status()));
+        let outcome = sent.as_ref().map_or(ServerOutcome::Bad, |response| ServerOutcome::of(response.status()));
         seat.observe(upstream, outcome, upstream.millis(Instant::now()));
         let mut response = sent?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let switched = timeout_at(deadline, hyper::upgrade::on(&mut response)).await;
             let stream =
                 switched.map_err(|_| UpstreamFault::Timeout)?.map_err(|error| UpstreamFault::Reset(error.into()))?;
-            return Ok(Reply::Switched(response.into_parts().0.headers, stream, occupied));
+            return Ok(UpgradeReply::Switched(response.into_parts().0.headers, stream, occupied));
         }
         make_passable(&mut response)?;
         // An upstream may go on in another protocol that has said no only by half: never quiet enough for another request.
-        let held = Held::Whole { sender, used: Instant::now(), quiet: false, afterwards: Afterwards::Closed };
+        let held =
+            HeldConnection::Whole { sender, used: Instant::now(), quiet: false, afterwards: ConnectionFate::Closed };
         let lease = Lease::new(occupied.seat, progress, held);
         let body = |body| ResponseBody::new(Answered::Http1(body), deadlines.body_idle, lease);
-        Ok(Reply::Ordinary(response.map(body)))
+        Ok(UpgradeReply::Ordinary(response.map(body)))
     }
 
     /// A connection to one of the servers: to another where one takes none, as far as retries go.
@@ -82,29 +83,29 @@ impl Pools {
         upstream: &Upstream,
         key: Option<Digest>,
         deadline: Instant,
-    ) -> Result<(Occupied, Sender), UpstreamFault> {
+    ) -> Result<(TunnelHold, Sender), UpstreamFault> {
         let crew = self.crew(upstream);
         let now = upstream.millis(Instant::now());
         crew.budget.request(now);
         let rules = &upstream.settings.retries;
         let mut retries_left = if rules.connect { rules.attempts } else { 0 };
-        let (mut tried, mut failed) = (Tried::default(), UpstreamFault::Full);
+        let (mut tried, mut failed) = (TriedServers::default(), UpstreamFault::Full);
         loop {
             let Some(seat) = crew.seat(upstream, key, tried, now) else {
                 return Err(failed);
             };
             tried.add(seat.index);
-            if seat.pool().target.server.protocol == Protocol::Http2 {
+            if seat.pool().target.server.protocol == UpstreamProtocol::Http2 {
                 // Extended CONNECT is not spoken to upstreams.
                 return Err(UpstreamFault::Unasked("a protocol"));
             }
             let Ok(room) = room(&seat, upstream, deadline).await else { continue };
             let connected = timeout_at(deadline, connect(&seat.pool().target, room.clone())).await;
             match connected.unwrap_or(Err(UpstreamFault::Timeout)) {
-                Ok(sender) => return Ok((Occupied { seat, _room: room }, sender)),
+                Ok(sender) => return Ok((TunnelHold { seat, _room: room }, sender)),
                 Err(fault) => failed = fault,
             }
-            seat.observe(upstream, Outcome::Bad, upstream.millis(Instant::now()));
+            seat.observe(upstream, ServerOutcome::Bad, upstream.millis(Instant::now()));
             if retries_left == 0 || Instant::now() >= deadline || !crew.budget.retry(now) {
                 return Err(failed);
             }

@@ -24,12 +24,12 @@ pub(super) struct Outgoing {
     /// Of all of it.
     length: Option<u64>,
     /// What was taken from it; `None` once that is more than is kept.
-    kept: Option<Vec<Piece>>,
+    kept: Option<Vec<UploadPiece>>,
     kept_bytes: usize,
     /// How many of the pieces the present stream has.
     sent: usize,
     /// Taken, and waits for room.
-    next: Option<Piece>,
+    next: Option<UploadPiece>,
     /// Set while the peer takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
 }
@@ -39,14 +39,14 @@ pub(super) struct Outgoing {
 pub(super) struct Uploading(AbortHandle);
 
 /// An upload's own task. A stream whose upload is given up is reset: the peer has said all that it will.
-struct Upload {
+struct UploadTask {
     outgoing: Outgoing,
     stream: SendStream<Bytes>,
     is_over: bool,
 }
 
 #[derive(Clone, Debug)]
-enum Piece {
+enum UploadPiece {
     Data(Bytes),
     Trailers(HeaderMap),
     End,
@@ -123,12 +123,12 @@ impl Outgoing {
                 }
             }
             let (sent, is_last) = match piece {
-                Piece::Data(data) => {
+                UploadPiece::Data(data) => {
                     let is_last = self.is_all_sent();
                     (stream.send_data(data, is_last), is_last)
                 }
-                Piece::Trailers(trailers) => (stream.send_trailers(trailers), true),
-                Piece::End => (stream.send_data(Bytes::new(), true), true),
+                UploadPiece::Trailers(trailers) => (stream.send_trailers(trailers), true),
+                UploadPiece::End => (stream.send_data(Bytes::new(), true), true),
             };
             if is_last || sent.is_err() {
                 return Poll::Ready(());
@@ -160,28 +160,28 @@ impl Outgoing {
     }
 
     /// The next one; `None` where the body broke off.
-    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Piece>> {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<UploadPiece>> {
         if let Some(piece) = self.kept.as_ref().and_then(|kept| kept.get(self.sent)) {
             self.sent += 1;
             return Poll::Ready(Some(piece.clone()));
         }
         let piece = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
             Some(Ok(frame)) => match frame.into_data().map_err(Frame::into_trailers) {
-                Ok(data) => Piece::Data(data),
-                Err(Ok(trailers)) => Piece::Trailers(trailers),
+                Ok(data) => UploadPiece::Data(data),
+                Err(Ok(trailers)) => UploadPiece::Trailers(trailers),
                 // There are no others.
-                Err(Err(_)) => Piece::End,
+                Err(Err(_)) => UploadPiece::End,
             },
             Some(Err(_)) => return Poll::Ready(None),
-            None => Piece::End,
+            None => UploadPiece::End,
         };
         self.keep(&piece);
         Poll::Ready(Some(piece))
     }
 
-    fn keep(&mut self, piece: &Piece) {
-        if let Piece::Data(data) = piece {
-            self.kept_bytes = self.kept_bytes.saturating_add(data.len()).saturating_add(size_of::<Piece>());
+    fn keep(&mut self, piece: &UploadPiece) {
+        if let UploadPiece::Data(data) = piece {
+            self.kept_bytes = self.kept_bytes.saturating_add(data.len()).saturating_add(size_of::<UploadPiece>());
         }
         if self.kept_bytes > MOST_KEPT {
             self.kept = None;
@@ -200,12 +200,12 @@ impl Outgoing {
 impl Uploading {
     pub(super) fn beside_answer(mut outgoing: Outgoing, upload: Option<SendStream<Bytes>>) -> Option<Self> {
         outgoing.forget();
-        let upload = Upload { outgoing, stream: upload?, is_over: false };
+        let upload = UploadTask { outgoing, stream: upload?, is_over: false };
         Some(Self(tokio::task::spawn_local(upload.send()).abort_handle()))
     }
 }
 
-impl Upload {
+impl UploadTask {
     /// What becomes of it shows in the answer.
     async fn send(mut self) {
         poll_fn(|context| self.outgoing.poll_send(&mut self.stream, context)).await;
@@ -219,7 +219,7 @@ impl Drop for Uploading {
     }
 }
 
-impl Drop for Upload {
+impl Drop for UploadTask {
     fn drop(&mut self) {
         if !self.is_over {
             self.stream.send_reset(Reason::CANCEL);
@@ -227,7 +227,7 @@ impl Drop for Upload {
     }
 }
 
-impl Piece {
+impl UploadPiece {
     fn takes_room(&self) -> bool {
         matches!(self, Self::Data(data) if !data.is_empty())
     }

@@ -8,20 +8,20 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::audit::chain::{Head, Link, named_previous, sequence};
+use crate::audit::chain::{LineHash, Link, named_previous, sequence};
 use crate::audit::{checkpoint, recovery, rotation};
 
 /// What is to be verified or read.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
-    pub(crate) chains: Vec<Chain>,
+pub(crate) struct LogFileSet {
+    pub(crate) chains: Vec<LogChain>,
     /// Files beside a log that do not begin like one, compressed ones for example.
     pub(crate) unread: Vec<PathBuf>,
 }
 
 /// The files of one instance.
 #[derive(Debug, Default)]
-pub(crate) struct Chain {
+pub(crate) struct LogChain {
     /// In the order of their lines.
     pub(crate) files: Vec<PathBuf>,
     /// Files of checkpoints, those of logs that are gone included.
@@ -34,7 +34,7 @@ pub(crate) struct Chain {
 
 /// Files of one name in one folder.
 #[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Family {
+struct LogFamily {
     log: PathBuf,
     files: Vec<PathBuf>,
     checkpoints: Vec<PathBuf>,
@@ -42,11 +42,11 @@ struct Family {
 
 /// Where a file begins and ends.
 struct Ends {
-    first: Option<(u64, Head)>,
+    first: Option<(u64, LineHash)>,
     last: Option<Link>,
 }
 
-impl Chain {
+impl LogChain {
     /// Where its public key is looked for.
     pub(crate) fn folder(&self) -> PathBuf {
         let any = self.files.first().or(self.checkpoints.first());
@@ -55,7 +55,7 @@ impl Chain {
 }
 
 /// The chain of the log that is written at this path.
-pub(crate) fn of_log(log: &Path) -> io::Result<Found> {
+pub(crate) fn of_log(log: &Path) -> io::Result<LogFileSet> {
     let (mut files, mut unread) = (Vec::new(), Vec::new());
     for path in rotation::siblings(log)? {
         if begins_like_a_log(&path) { files.push(path) } else { unread.push(path) }
@@ -64,15 +64,15 @@ pub(crate) fn of_log(log: &Path) -> io::Result<Found> {
     if log.exists() {
         files.push(log.to_owned());
     }
-    let family = Family { log: log.to_owned(), files, checkpoints: checkpoint::all(log)? };
+    let family = LogFamily { log: log.to_owned(), files, checkpoints: checkpoint::all(log)? };
     let mut chain = chain(vec![family])?;
     chain.current = Some(log.to_owned());
-    Ok(Found { chains: vec![chain], unread })
+    Ok(LogFileSet { chains: vec![chain], unread })
 }
 
 /// The chains of these files, which may be given in any order.
-pub(crate) fn of_files(given: &[PathBuf]) -> io::Result<Found> {
-    let mut families: Vec<Family> = Vec::new();
+pub(crate) fn of_files(given: &[PathBuf]) -> io::Result<LogFileSet> {
+    let mut families: Vec<LogFamily> = Vec::new();
     for path in given {
         let metadata = fs::metadata(path).map_err(|error| naming(path, &error))?;
         if is_compressed(path) {
@@ -80,7 +80,7 @@ pub(crate) fn of_files(given: &[PathBuf]) -> io::Result<Found> {
         }
         let log = base(path, given);
         let at = families.iter().position(|family| family.log == log).unwrap_or_else(|| {
-            families.push(Family { log, ..Family::default() });
+            families.push(LogFamily { log, ..LogFamily::default() });
             families.len() - 1
         });
         let Some(family) = families.get_mut(at) else { continue };
@@ -99,12 +99,12 @@ pub(crate) fn of_files(given: &[PathBuf]) -> io::Result<Found> {
     }
     let mut chains = joined(families)?.into_iter().map(chain).collect::<io::Result<Vec<_>>>()?;
     adopt(&mut chains);
-    Ok(Found { chains, unread: Vec::new() })
+    Ok(LogFileSet { chains, unread: Vec::new() })
 }
 
 /// Checkpoints that were kept elsewhere go to the chain of the same key, or to the only one.
-fn adopt(chains: &mut Vec<Chain>) {
-    let (mut with, without): (Vec<Chain>, Vec<Chain>) =
+fn adopt(chains: &mut Vec<LogChain>) {
+    let (mut with, without): (Vec<LogChain>, Vec<LogChain>) =
         std::mem::take(chains).into_iter().partition(|chain| !chain.files.is_empty());
     for lone in without {
         let keys = keys_of(&lone);
@@ -119,13 +119,13 @@ fn adopt(chains: &mut Vec<Chain>) {
     *chains = with;
 }
 
-fn keys_of(chain: &Chain) -> Vec<String> {
+fn keys_of(chain: &LogChain) -> Vec<String> {
     chain.checkpoints.iter().filter_map(|path| checkpoint::key_of(path)).collect()
 }
 
 /// Families of which one goes on where another one ends are one chain.
-fn joined(families: Vec<Family>) -> io::Result<Vec<Vec<Family>>> {
-    let mut groups: Vec<(Vec<Family>, Vec<Ends>)> = Vec::new();
+fn joined(families: Vec<LogFamily>) -> io::Result<Vec<Vec<LogFamily>>> {
+    let mut groups: Vec<(Vec<LogFamily>, Vec<Ends>)> = Vec::new();
     for family in families {
         let mut ends = family.files.iter().map(|file| Ends::of(file)).collect::<io::Result<Vec<_>>>()?;
         let mut members = vec![family];
@@ -157,8 +157,8 @@ impl Ends {
 }
 
 /// Files in the order of their lines; empty ones and copies are left out.
-fn chain(families: Vec<Family>) -> io::Result<Chain> {
-    let mut chain = Chain::default();
+fn chain(families: Vec<LogFamily>) -> io::Result<LogChain> {
+    let mut chain = LogChain::default();
     let mut numbered = Vec::new();
     for family in families {
         for path in family.files {

@@ -3,13 +3,13 @@
 use memchr::{memchr_iter, memmem};
 
 use super::FaultKind;
-use crate::audit::chain::{Hasher, Head, Link, Sealed};
+use crate::audit::chain::{Hasher, LineHash, Link, SealedLine};
 use crate::audit::checkpoint::Checkpoint;
 use crate::audit::rotation;
 
 /// What was found in them.
 #[derive(Debug, Default)]
-pub(super) struct Piece {
+pub(super) struct PieceFindings {
     pub(super) file: usize,
     pub(super) bytes: u64,
     pub(super) lines: u64,
@@ -38,10 +38,11 @@ pub(super) fn check(
     begins_file: bool,
     signed: &[Checkpoint],
     hasher: &mut Hasher,
-) -> Piece {
+) -> PieceFindings {
     let recovered = memmem::find_iter(lines, RECOVERED).count() as u64;
     let removed = memmem::find_iter(lines, REMOVED).filter_map(|at| removed(lines.get(at..)?)).max().unwrap_or(0);
-    let mut piece = Piece { bytes: lines.len() as u64, recovered, removed, last: before, ..Piece::default() };
+    let mut piece =
+        PieceFindings { bytes: lines.len() as u64, recovered, removed, last: before, ..PieceFindings::default() };
     // Where nothing is signed, no time is asked for.
     let last_signed = signed.last().map_or(u64::MAX, |checkpoint| checkpoint.link.sequence);
     let mut signed = signed;
@@ -51,7 +52,7 @@ pub(super) fn check(
         let line = lines.get(start..end).unwrap_or_default();
         start = end + 1;
         let begins = begins_file && piece.lines == 1;
-        match Sealed::parse(line) {
+        match SealedLine::parse(line) {
             None => piece.faults.push((piece.lines, FaultKind::NotALine)),
             Some(sealed) => {
                 if let Some(fault) = fault(&sealed, piece.last, begins, hasher) {
@@ -71,11 +72,11 @@ pub(super) fn check(
     piece
 }
 
-fn fault(sealed: &Sealed<'_>, before: Option<Link>, begins_file: bool, hasher: &mut Hasher) -> Option<FaultKind> {
+fn fault(sealed: &SealedLine<'_>, before: Option<Link>, begins_file: bool, hasher: &mut Hasher) -> Option<FaultKind> {
     let found = sealed.link.sequence;
     let Some(before) = before else {
         return match sealed.previous() {
-            Some(named) if found == 1 && named != Head::GENESIS => Some(FaultKind::Changed),
+            Some(named) if found == 1 && named != LineHash::GENESIS => Some(FaultKind::Changed),
             Some(named) if sealed.follows(&named, hasher) => None,
             Some(_) => Some(FaultKind::Changed),
             None => Some(FaultKind::Beheaded),

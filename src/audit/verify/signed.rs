@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::chains::naming;
-use super::{Missing, Report};
+use super::{MissingLines, VerifyReport};
 use crate::audit::audit_key::PublicKey;
 use crate::audit::checkpoint::{self, Checkpoint, Read};
 
@@ -22,7 +22,7 @@ pub(crate) struct Signed {
 
 /// The lines that are asked for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct RequestedRange {
     /// Those before may be gone.
     pub(crate) from: u64,
     /// `None` is up to the last line that is known of.
@@ -63,7 +63,7 @@ pub(super) fn read(paths: &[PathBuf], keys: &[PublicKey], found: &mut Signed) ->
 }
 
 /// What is not there although it should be. `unsigned_seconds` is what the lines after the last checkpoint span.
-pub(super) fn conclude(report: &mut Report, signed: &[Checkpoint], asked: Asked, unsigned_seconds: i64) {
+pub(super) fn conclude(report: &mut VerifyReport, signed: &[Checkpoint], asked: RequestedRange, unsigned_seconds: i64) {
     let begin = report.begin(asked);
     let last = report.last.map_or(0, |link| link.sequence);
     let known = signed.last().map_or(0, |checkpoint| checkpoint.link.sequence);
@@ -71,7 +71,7 @@ pub(super) fn conclude(report: &mut Report, signed: &[Checkpoint], asked: Asked,
     let is_signed = |from, to| signed.iter().any(|one| one.link.sequence >= from && first_of(one) <= to);
     let mut miss = |from: u64, to: u64| {
         if from <= to {
-            report.missing.push(Missing { from, to, is_signed: is_signed(from, to) });
+            report.missing.push(MissingLines { from, to, is_signed: is_signed(from, to) });
         }
     };
     match report.first {

@@ -52,13 +52,13 @@ impl Log {
         Self { folder, key: public, files }
     }
 
-    fn report(&self) -> Report {
+    fn report(&self) -> VerifyReport {
         self.report_from(1)
     }
 
-    fn report_from(&self, from: u64) -> Report {
+    fn report_from(&self, from: u64) -> VerifyReport {
         let chain = chains::of_files(&self.files).unwrap().chains.remove(0);
-        verify(&chain, &[self.key], Asked { from, to: None }, |_| {}).unwrap()
+        verify(&chain, &[self.key], RequestedRange { from, to: None }, |_| {}).unwrap()
     }
 
     fn text(&self, file: usize) -> Vec<u8> {
@@ -137,7 +137,7 @@ fn a_missing_file_and_a_missing_end_are_a_lack_of_completeness() {
     log.change(1, |lines| lines.truncate(2));
     let report = log.report();
     assert!(report.is_intact(), "{report:?}");
-    let missing = Missing { from: 6, to: 7, is_signed: true };
+    let missing = MissingLines { from: 6, to: 7, is_signed: true };
     assert_eq!((report.completeness(), &report.missing[..]), (Completeness::Incomplete, &[missing][..]));
 }
 
@@ -148,7 +148,7 @@ fn a_chain_that_does_not_begin_with_line_1_is_incomplete_unless_a_line_says_that
     for is_signed in [true, false] {
         let report = log.report();
         assert!(report.is_intact() && report.completeness() == Completeness::Incomplete, "{report:?}");
-        assert_eq!(report.missing, [Missing { from: 1, to: 2, is_signed }]);
+        assert_eq!(report.missing, [MissingLines { from: 1, to: 2, is_signed }]);
         let asked = log.report_from(3);
         assert!(asked.is_intact() && asked.completeness() == Completeness::Complete, "{asked:?}");
         let _ = fs::remove_file(checkpoint::path(&removed));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use super::{Output, Writer, name};
+use super::{AuditWriter, Output, name};
 use crate::audit::log_file::Condition;
 use crate::audit::record::Event;
 use crate::audit::rotation;
@@ -17,7 +17,7 @@ use crate::clock;
 /// After a rotation that could not be done.
 const ROTATE_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-impl Writer {
+impl AuditWriter {
     /// Finds out what others have done to the file, and opens it anew if that helps, or if asked to.
     pub(super) fn look(&mut self) -> io::Result<()> {
         let asked = self.reopen.swap(false, Ordering::Relaxed);

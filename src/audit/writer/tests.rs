@@ -3,9 +3,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::mpsc::sync_channel;
 
 use super::*;
-use crate::audit::verify::chains::{Chain, of_log};
-use crate::audit::verify::signed::Asked;
-use crate::audit::verify::{Completeness, Report, verify};
+use crate::audit::verify::chains::{LogChain, of_log};
+use crate::audit::verify::signed::RequestedRange;
+use crate::audit::verify::{Completeness, VerifyReport, verify};
 
 const UNLIMITED: Rotation = Rotation { size: None, age: None, keep: None };
 
@@ -27,17 +27,17 @@ impl Home {
         self.0.join("deep/audit.jsonl")
     }
 
-    fn settings(&self, rotation: Rotation) -> Settings {
-        let (target, state_directory) = (Target::File(self.log()), self.0.join("state"));
-        Settings { target, rotation, state_directory, config: "c".to_owned() }
+    fn settings(&self, rotation: Rotation) -> WriterSettings {
+        let (target, state_directory) = (AuditTarget::File(self.log()), self.0.join("state"));
+        WriterSettings { target, rotation, state_directory, config: "c".to_owned() }
     }
 
-    fn writer(&self) -> Writer {
+    fn writer(&self) -> AuditWriter {
         self.rotating(UNLIMITED)
     }
 
-    fn rotating(&self, rotation: Rotation) -> Writer {
-        Writer::open(self.settings(rotation), Arc::default(), Arc::default()).unwrap()
+    fn rotating(&self, rotation: Rotation) -> AuditWriter {
+        AuditWriter::open(self.settings(rotation), Arc::default(), Arc::default()).unwrap()
     }
 
     /// One run, from start to end.
@@ -52,9 +52,9 @@ impl Home {
         fs::read_to_string(self.log()).unwrap()
     }
 
-    fn report(&self) -> Report {
+    fn report(&self) -> VerifyReport {
         let key = PublicKey::read(&self.0.join("state/audit-key.pub")).unwrap();
-        verify(&chain_of(&self.log()), &[key], Asked { from: 1, to: None }, |_| {}).unwrap()
+        verify(&chain_of(&self.log()), &[key], RequestedRange { from: 1, to: None }, |_| {}).unwrap()
     }
 
     #[track_caller]
@@ -65,11 +65,11 @@ impl Home {
     }
 }
 
-fn chain_of(log: &Path) -> Chain {
+fn chain_of(log: &Path) -> LogChain {
     of_log(log).unwrap().chains.remove(0)
 }
 
-fn end(writer: Writer, lines: &[&str]) {
+fn end(writer: AuditWriter, lines: &[&str]) {
     let (sender, receiver) = sync_channel(8);
     let thread = writer.start(receiver).unwrap();
     lines.iter().for_each(|line| sender.send(batch(line)).unwrap());
@@ -151,20 +151,20 @@ fn lines_that_a_checkpoint_knows_of_and_that_are_gone_are_told() {
 #[test]
 fn a_full_disk_is_broken_and_a_path_that_cannot_be_opened_refuses_the_start() {
     let home = Home::new("full");
-    let full = Settings { target: Target::File("/dev/full".into()), ..home.settings(UNLIMITED) };
-    let mut writer = Writer::open(full.clone(), Arc::default(), Arc::default()).unwrap();
+    let full = WriterSettings { target: AuditTarget::File("/dev/full".into()), ..home.settings(UNLIMITED) };
+    let mut writer = AuditWriter::open(full.clone(), Arc::default(), Arc::default()).unwrap();
     writer.group.begin(Batch::default(), vec![batch("1")]);
     writer.seal();
     assert!(writer.write().is_err() && writer.public_key().is_none());
-    let nowhere = Settings { target: Target::File("/proc/nowhere/audit.jsonl".into()), ..full };
-    assert!(Writer::open(nowhere, Arc::default(), Arc::default()).is_err());
+    let nowhere = WriterSettings { target: AuditTarget::File("/proc/nowhere/audit.jsonl".into()), ..full };
+    assert!(AuditWriter::open(nowhere, Arc::default(), Arc::default()).is_err());
 }
 
 #[test]
 fn a_file_that_another_writer_has_is_refused() {
     let home = Home::new("shared");
     let first = home.writer();
-    assert!(Writer::open(home.settings(UNLIMITED), Arc::default(), Arc::default()).is_err());
+    assert!(AuditWriter::open(home.settings(UNLIMITED), Arc::default(), Arc::default()).is_err());
     drop(first);
     home.writer();
 }

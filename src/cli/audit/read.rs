@@ -70,7 +70,7 @@ pub(super) fn query(args: &QueryArgs) -> ExitCode {
     for chain in chains {
         let mut last = 0;
         for file in chain.files {
-            let read = Lines::open(&file, &args.filter).and_then(|mut lines| {
+            let read = FollowedFile::open(&file, &args.filter).and_then(|mut lines| {
                 lines.last = last;
                 let goes_on = lines.each(|line| printer.print(line));
                 last = lines.last;
@@ -103,7 +103,7 @@ pub(super) fn tail(args: &TailArgs) -> ExitCode {
 
 fn follow(path: &Path, args: &TailArgs) -> io::Result<()> {
     let mut printer = Printer::new(args.format);
-    let mut lines = Lines::open(path, &args.filter)?;
+    let mut lines = FollowedFile::open(path, &args.filter)?;
     let mut last = VecDeque::new();
     lines.each(|line| {
         last.push_back((line.0.to_vec(), line.1.clone()));
@@ -118,7 +118,7 @@ fn follow(path: &Path, args: &TailArgs) -> io::Result<()> {
         // Looked at first: whatever the old file still gets comes before the new one.
         let moved = lines.has_moved(path);
         goes_on = lines.each(|line| printer.print(line))?;
-        if moved && let Ok(anew) = Lines::open(path, &args.filter) {
+        if moved && let Ok(anew) = FollowedFile::open(path, &args.filter) {
             lines = anew;
         }
     }
@@ -126,7 +126,7 @@ fn follow(path: &Path, args: &TailArgs) -> io::Result<()> {
 }
 
 /// The lines of a file that are asked for, as far as they are whole.
-struct Lines {
+struct FollowedFile {
     source: BufReader<File>,
     filter: Filter,
     line: Vec<u8>,
@@ -136,9 +136,9 @@ struct Lines {
     gaps: Vec<(u64, u64)>,
 }
 
-type Line<'l> = (&'l [u8], &'l Value);
+type ReadLine<'l> = (&'l [u8], &'l Value);
 
-impl Lines {
+impl FollowedFile {
     fn open(path: &Path, filter: &Filter) -> io::Result<Self> {
         let mut filter = filter.clone();
         filter.settle(clock::now());
@@ -150,7 +150,7 @@ impl Lines {
     }
 
     /// To the end that the file has now. Says whether whoever looks at them still does.
-    fn each(&mut self, mut show: impl FnMut(Line<'_>) -> bool) -> io::Result<bool> {
+    fn each(&mut self, mut show: impl FnMut(ReadLine<'_>) -> bool) -> io::Result<bool> {
         loop {
             let read = self.source.read_until(b'\n', &mut self.line)?;
             let Some(line) = self.line.strip_suffix(b"\n") else {
@@ -197,7 +197,7 @@ impl Printer {
     }
 
     /// Says whether someone still reads.
-    fn print(&mut self, (line, value): Line<'_>) -> bool {
+    fn print(&mut self, (line, value): ReadLine<'_>) -> bool {
         match self.format {
             Format::Json => still_out(String::from_utf8_lossy(line)),
             Format::Text => {

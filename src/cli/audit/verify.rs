@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use super::LogFiles;
 use crate::audit::audit_key::{AuditKeyError, PublicKey};
-use crate::audit::verify::chains::Chain;
-use crate::audit::verify::signed::Asked;
-use crate::audit::verify::{self, Completeness, Fault, FaultKind, Missing, Report};
-use crate::cli::terminal::{BAD, DIM, GOOD, Progress, WARN, failed, note, out, styled};
+use crate::audit::verify::chains::LogChain;
+use crate::audit::verify::signed::RequestedRange;
+use crate::audit::verify::{self, Completeness, FaultKind, MissingLines, VerifyFault, VerifyReport};
+use crate::cli::terminal::{BAD, DIM, GOOD, ProgressBar, WARN, failed, note, out, styled};
 use crate::cli::{FINDINGS, Format};
 use crate::clock::UnixTime;
-use crate::telemetry::chain::Chain as Causes;
+use crate::telemetry::error_chain::ErrorChain as Causes;
 
 pub(super) const HELP: &str = "\
 Examples:
@@ -55,12 +55,12 @@ const FAULTS_SHOWN: usize = 20;
 
 /// One chain, and what was found in it.
 struct Verdict {
-    chain: Chain,
-    report: Report,
-    keys: Vec<Key>,
+    chain: LogChain,
+    report: VerifyReport,
+    keys: Vec<NamedKey>,
 }
 
-type Key = (PublicKey, String);
+type NamedKey = (PublicKey, String);
 
 pub(super) fn verify(args: &VerifyArgs) -> ExitCode {
     let verdicts = match judge(args) {
@@ -86,8 +86,8 @@ fn judge(args: &VerifyArgs) -> Result<Vec<Verdict>, ExitCode> {
     let chains = args.log.all()?.chains;
     let files = chains.iter().flat_map(|chain| &chain.files);
     let bytes = files.filter_map(|file| std::fs::metadata(file).ok()).map(|metadata| metadata.len()).sum();
-    let mut progress = Progress::of(bytes);
-    let asked = Asked { from: args.from, to: args.to };
+    let mut progress = ProgressBar::of(bytes);
+    let asked = RequestedRange { from: args.from, to: args.to };
     let mut verdicts = Vec::new();
     for chain in chains {
         let keys = if args.no_checkpoints { Vec::new() } else { keys(args, &chain)? };
@@ -100,7 +100,7 @@ fn judge(args: &VerifyArgs) -> Result<Vec<Verdict>, ExitCode> {
 }
 
 /// The keys, and where each comes from.
-fn keys(args: &VerifyArgs, chain: &Chain) -> Result<Vec<Key>, ExitCode> {
+fn keys(args: &VerifyArgs, chain: &LogChain) -> Result<Vec<NamedKey>, ExitCode> {
     if !args.key.is_empty() {
         let read = |given: &String| match PublicKey::parse(given) {
             Some(key) => Ok((key, "--key".to_owned())),
@@ -118,11 +118,11 @@ fn keys(args: &VerifyArgs, chain: &Chain) -> Result<Vec<Key>, ExitCode> {
     }
 }
 
-fn read_key(path: &Path) -> Result<Key, AuditKeyError> {
+fn read_key(path: &Path) -> Result<NamedKey, AuditKeyError> {
     Ok((PublicKey::read(path)?, path.display().to_string()))
 }
 
-fn describe(fault: &Fault) -> String {
+fn describe(fault: &VerifyFault) -> String {
     let place = format!("{}:{}", fault.file.display(), fault.line);
     let what = match fault.kind {
         FaultKind::NotALine => "this is no line of the log".to_owned(),
@@ -151,7 +151,7 @@ fn print_all(verdicts: &[Verdict]) {
     }
 }
 
-fn print_findings(report: &Report) {
+fn print_findings(report: &VerifyReport) {
     for fault in report.faults.iter().take(FAULTS_SHOWN) {
         out(describe(fault));
     }
@@ -253,9 +253,9 @@ fn name(completeness: Completeness) -> &'static str {
 }
 
 fn json_of(Verdict { chain, report, keys }: &Verdict) -> Value {
-    let fault = |fault: &Fault| json!({ "file": fault.file, "line": fault.line, "fault": describe(fault) });
+    let fault = |fault: &VerifyFault| json!({ "file": fault.file, "line": fault.line, "fault": describe(fault) });
     let torn = report.torn.as_ref().map(|(file, bytes)| json!({ "file": file, "bytes": bytes }));
-    let missing = |missing: &Missing| json!([missing.from, missing.to]);
+    let missing = |missing: &MissingLines| json!([missing.from, missing.to]);
     json!({
         "integrity": integrity(report.is_intact()),
         "completeness": name(report.completeness()),

@@ -2,36 +2,36 @@
 
 use super::super::decode::mirror;
 use super::super::source::At;
-use super::super::values::{ByteRate, Count, Limit, Period, Size, bytes_per_second, count, kibibytes, seconds};
+use super::super::values::{Bound, ByteRate, Period, PositiveCount, Size, bytes_per_second, count, kibibytes, seconds};
 
 mirror! {
     struct RawLimits {
-        connections: At<Limit<Count>> = Limit::AtMost(count(10_000)),
+        connections: At<Bound<PositiveCount>> = Bound::AtMost(count(10_000)),
         /// An IPv6 address counts as its /64.
-        connections_per_address: At<Limit<Count>> = Limit::AtMost(count(256)),
-        handshakes: At<Limit<Count>> = Limit::AtMost(count(512)),
-        handshake_timeout: At<Limit<Period>> = Limit::AtMost(seconds(10)),
-        first_request_timeout: At<Limit<Period>> = Limit::AtMost(seconds(10)),
-        header_timeout: At<Limit<Period>> = Limit::AtMost(seconds(10)),
-        idle_timeout: At<Limit<Period>> = Limit::AtMost(seconds(60)),
-        body_idle_timeout: At<Limit<Period>> = Limit::AtMost(seconds(30)),
-        min_body_rate: At<Limit<ByteRate>> = Limit::AtMost(bytes_per_second(240)),
-        write_stall_timeout: At<Limit<Period>> = Limit::AtMost(seconds(30)),
-        connection_age: At<Limit<Period>> = Limit::AtMost(seconds(3600)),
+        connections_per_address: At<Bound<PositiveCount>> = Bound::AtMost(count(256)),
+        handshakes: At<Bound<PositiveCount>> = Bound::AtMost(count(512)),
+        handshake_timeout: At<Bound<Period>> = Bound::AtMost(seconds(10)),
+        first_request_timeout: At<Bound<Period>> = Bound::AtMost(seconds(10)),
+        header_timeout: At<Bound<Period>> = Bound::AtMost(seconds(10)),
+        idle_timeout: At<Bound<Period>> = Bound::AtMost(seconds(60)),
+        body_idle_timeout: At<Bound<Period>> = Bound::AtMost(seconds(30)),
+        min_body_rate: At<Bound<ByteRate>> = Bound::AtMost(bytes_per_second(240)),
+        write_stall_timeout: At<Bound<Period>> = Bound::AtMost(seconds(30)),
+        connection_age: At<Bound<Period>> = Bound::AtMost(seconds(3600)),
         uri_bytes: At<Size> = kibibytes(8),
         header_bytes: At<Size> = kibibytes(32),
-        header_count: At<Count> = count(100),
-        body_bytes: At<Limit<Size>> = Limit::AtMost(kibibytes(10 * 1024)),
+        header_count: At<PositiveCount> = count(100),
+        body_bytes: At<Bound<Size>> = Bound::AtMost(kibibytes(10 * 1024)),
         token_bytes: At<Size> = kibibytes(8),
-        h2_streams: At<Count> = count(100),
-        in_flight: At<Limit<Count>> = Limit::AtMost(count(4096)),
+        h2_streams: At<PositiveCount> = count(100),
+        in_flight: At<Bound<PositiveCount>> = Bound::AtMost(count(4096)),
         /// Default: half of `in_flight`.
-        in_flight_per_address: Option<At<Limit<Count>>>,
-        tunnels: At<Limit<Count>> = Limit::AtMost(count(1000)),
+        in_flight_per_address: Option<At<Bound<PositiveCount>>>,
+        tunnels: At<Bound<PositiveCount>> = Bound::AtMost(count(1000)),
         /// Default: half of `tunnels`.
-        tunnels_per_address: Option<At<Limit<Count>>>,
-        tunnel_idle_timeout: At<Limit<Period>> = Limit::AtMost(seconds(300)),
+        tunnels_per_address: Option<At<Bound<PositiveCount>>>,
+        tunnel_idle_timeout: At<Bound<Period>> = Bound::AtMost(seconds(300)),
         /// Default: nine tenths of what the machine or the control group has.
-        memory: Option<At<Limit<Size>>>,
+        memory: Option<At<Bound<Size>>>,
     }
 }

@@ -4,16 +4,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::super::decode::{OneOrMore, Required, mirror};
-use super::super::origin::Origin;
+use super::super::origin::UrlOrigin;
 use super::super::source::At;
-use super::super::values::{Hint, Value};
+use super::super::values::{Hint, ScalarValue};
 
 mirror! {
     struct RawListener {
         address: Required<SocketAddr>,
         /// Without it the listener speaks plain HTTP.
         tls: Option<At<RawTls>>,
-        redirect_to: Option<At<Origin>>,
+        redirect_to: Option<At<UrlOrigin>>,
         /// Every connection begins with a PROXY header, from one of `trusted_proxies`.
         proxy_protocol: At<bool> = false,
     }
@@ -23,7 +23,7 @@ mirror! {
     struct RawTls {
         /// Chosen by SNI; the first is the default.
         certificates: Required<OneOrMore<RawCertificate>>,
-        min_version: At<MinVersion> = MinVersion::Tls12,
+        min_version: At<RawMinVersion> = RawMinVersion::Tls12,
     }
 }
 
@@ -37,12 +37,12 @@ mirror! {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MinVersion {
+pub(crate) enum RawMinVersion {
     Tls12,
     Tls13,
 }
 
-impl Value for MinVersion {
+impl ScalarValue for RawMinVersion {
     fn expected() -> String {
         "`\"1.2\"` or `\"1.3\"`".to_owned()
     }

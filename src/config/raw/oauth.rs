@@ -8,18 +8,18 @@ use zeroize::Zeroizing;
 use super::super::decode::{Decode, Named, OneOrMore, Required, mirror};
 use super::super::diagnostics::Reported;
 use super::super::interpolate::MadeOf;
-use super::super::origin::Origin;
+use super::super::origin::UrlOrigin;
 use super::super::reader::Reader;
 use super::super::source::At;
-use super::super::tree::Node;
-use super::super::values::{Limit, Period, seconds};
+use super::super::tree::YamlNode;
+use super::super::values::{Bound, Period, seconds};
 use super::route::{RawClaim, RawRateLimit};
 use crate::clock::UnixTime;
 use crate::network::Network;
 
 mirror! {
     struct RawOauth {
-        issuer: Required<Origin>,
+        issuer: Required<UrlOrigin>,
         /// The first is the default.
         audiences: Required<OneOrMore<String>>,
         /// Default: an hour.
@@ -34,7 +34,7 @@ mirror! {
     struct RawSigningKeys {
         algorithm: At<String> = "RS256".to_owned(),
         directory: At<PathBuf> = PathBuf::from("state/keys"),
-        rotate_every: At<Limit<Period>> = Limit::AtMost(seconds(30 * 24 * 3600)),
+        rotate_every: At<Bound<Period>> = Bound::AtMost(seconds(30 * 24 * 3600)),
         x5c: At<bool> = false,
     }
 }
@@ -63,13 +63,13 @@ mirror! {
 /// One of a client's secrets, with the time in which it is good.
 #[derive(Debug)]
 pub(crate) struct RawSecret {
-    pub(crate) kept: Kept,
+    pub(crate) kept: KeptSecrets,
     pub(crate) not_before: Option<At<UnixTime>>,
     pub(crate) expires_at: Option<At<UnixTime>>,
 }
 
 #[derive(Debug)]
-pub(crate) enum Kept {
+pub(crate) enum KeptSecrets {
     Hash(At<Secret>),
     Value(At<Secret>),
 }
@@ -107,16 +107,16 @@ mirror! {
 }
 
 impl Decode for RawSecret {
-    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "a map such as `{hash: …}` or `{value: …}`";
-        let Node::Map(pairs) = &node.value else {
+        let YamlNode::Map(pairs) = &node.value else {
             return Err(reader.mismatch(node, EXPECTED, ""));
         };
         let faults = reader.faults.count();
         let RawSecretKeys { hash, value, not_before, expires_at } = RawSecretKeys::decode(node, reader)?;
         let kept = match (hash, value) {
-            (Some(hash), None) => Kept::Hash(hash),
-            (None, Some(value)) => Kept::Value(value),
+            (Some(hash), None) => KeptSecrets::Hash(hash),
+            (None, Some(value)) => KeptSecrets::Value(value),
             (None, None) if reader.faults.count() > faults => return Err(reader.faults.reported_before()),
             (None, None) => return Err(reader.mismatch(node, EXPECTED, "")),
             (Some(_), Some(_)) => {
@@ -132,7 +132,7 @@ impl Decode for RawSecret {
 }
 
 impl Decode for Secret {
-    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let text = reader.secret_text(node)?;
         if text.is_ambiguous() {
             return Err(reader.mismatch(node, "text", text.how_to_quote()));

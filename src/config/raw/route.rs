@@ -5,8 +5,8 @@ use super::super::diagnostics::Reported;
 use super::super::interpolate::MadeOf;
 use super::super::reader::Reader;
 use super::super::source::At;
-use super::super::tree::Node;
-use super::super::values::{Count, Hint, Limit, Period, Rate, Size, Value};
+use super::super::tree::YamlNode;
+use super::super::values::{Bound, Hint, Period, PositiveCount, RatePerPeriod, ScalarValue, Size};
 use super::cors::RawCors;
 use super::target::{RawMirror, RawRedirect, RawRespond, RawUpstreams};
 use crate::network::Network;
@@ -42,11 +42,11 @@ mirror! {
         cors: Option<At<RawCors>>,
         forward_token: At<bool> = false,
         /// To the first byte of the response. Default: the upstream's `response_timeout`.
-        timeout: Option<At<Limit<Period>>>,
+        timeout: Option<At<Bound<Period>>>,
         /// Default: `limits.body_bytes`.
-        body_bytes: Option<At<Limit<Size>>>,
+        body_bytes: Option<At<Bound<Size>>>,
         /// Between two pieces of a body, either way. Default: `limits.body_idle_timeout`.
-        body_idle_timeout: Option<At<Limit<Period>>>,
+        body_idle_timeout: Option<At<Bound<Period>>>,
         /// Whether requests for a WebSocket are passed on as such.
         websocket: At<bool> = false,
         /// Other protocols of which the same holds, in lower case.
@@ -104,9 +104,9 @@ pub(crate) enum ClaimValue {
 
 mirror! {
     struct RawRateLimit {
-        rate: Required<Rate>,
+        rate: Required<RatePerPeriod>,
         /// The size of the whole bucket. Default: the rate's number.
-        burst: Option<At<Count>>,
+        burst: Option<At<PositiveCount>>,
         per: Required<LimitKey>,
     }
 }
@@ -135,9 +135,9 @@ mirror! {
 impl Decode for RawAccess {
     const WHEN_MISSING: &'static str = ": who may? `public`, or a map such as `{scopes: [read:data]}`";
 
-    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "`public` or a map such as `{scopes: [read:data]}`";
-        if matches!(node.value, Node::Map(_)) {
+        if matches!(node.value, YamlNode::Map(_)) {
             return RawRule::decode(node, reader).map(|rule| Self::Rule(Box::new(rule)));
         }
         match &*reader.text(node, EXPECTED)?.value {
@@ -148,20 +148,20 @@ impl Decode for RawAccess {
 }
 
 impl Decode for RawScopes {
-    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "a list of scopes, or a map with `all_of` or `any_of`";
         match &node.value {
-            Node::List(_) => Ok(Self(RawScopeSets { all_of: Some(At::decode(node, reader)?), any_of: None })),
-            Node::Map(pairs) if !pairs.is_empty() => RawScopeSets::decode(node, reader).map(Self),
-            Node::Map(_) => Err(reader.faults.at(node.span, format!("expected {EXPECTED}"))),
-            Node::Scalar(_) | Node::Refused => Err(reader.mismatch(node, EXPECTED, "write `[…]` around it")),
+            YamlNode::List(_) => Ok(Self(RawScopeSets { all_of: Some(At::decode(node, reader)?), any_of: None })),
+            YamlNode::Map(pairs) if !pairs.is_empty() => RawScopeSets::decode(node, reader).map(Self),
+            YamlNode::Map(_) => Err(reader.faults.at(node.span, format!("expected {EXPECTED}"))),
+            YamlNode::Scalar(_) | YamlNode::Refused => Err(reader.mismatch(node, EXPECTED, "write `[…]` around it")),
         }
     }
 }
 
 impl Decode for RawClaim {
-    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
-        if matches!(node.value, Node::List(_)) {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        if matches!(node.value, YamlNode::List(_)) {
             return Ok(Self { values: OneOrMore::decode(node, reader)?, is_list: true });
         }
         Ok(Self { values: OneOrMore { items: vec![At::decode(node, reader)?] }, is_list: false })
@@ -169,7 +169,7 @@ impl Decode for RawClaim {
 }
 
 impl Decode for ClaimValue {
-    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "text, a whole number, `true` or `false`";
         let text = reader.text(node, EXPECTED)?;
         let typed = text.plain && text.made_of == MadeOf::Characters;
@@ -184,7 +184,7 @@ impl Decode for ClaimValue {
     }
 }
 
-impl Value for LimitKey {
+impl ScalarValue for LimitKey {
     fn expected() -> String {
         "`client`, `address`, `route`, `subject`, `claim:NAME` or `header:NAME`".to_owned()
     }

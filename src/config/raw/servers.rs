@@ -4,8 +4,8 @@ use super::super::decode::{Decode, OneOrMore, Required, mirror};
 use super::super::diagnostics::Reported;
 use super::super::reader::Reader;
 use super::super::source::At;
-use super::super::tree::Node;
-use super::super::values::{Count, Hint, Limit, Percent, Period, Quotes, Value, count, percent, seconds};
+use super::super::tree::YamlNode;
+use super::super::values::{Bound, Hint, Percent, Period, PositiveCount, Quotes, ScalarValue, count, percent, seconds};
 use super::route::LimitKey;
 use super::transport::ServerUrl;
 
@@ -13,13 +13,13 @@ use super::transport::ServerUrl;
 #[derive(Debug)]
 pub(crate) struct RawServer {
     pub(crate) url: Required<ServerUrl>,
-    pub(crate) weight: At<Count>,
+    pub(crate) weight: At<PositiveCount>,
 }
 
 mirror! {
     struct RawServerMap {
         url: Required<ServerUrl>,
-        weight: At<Count> = count(1),
+        weight: At<PositiveCount> = count(1),
     }
 }
 
@@ -46,10 +46,10 @@ mirror! {
         interval: At<Period> = seconds(5),
         timeout: At<Period> = seconds(1),
         /// Checks in a row.
-        unhealthy_after: At<Count> = count(3),
-        healthy_after: At<Count> = count(2),
+        unhealthy_after: At<PositiveCount> = count(3),
+        healthy_after: At<PositiveCount> = count(2),
         /// Default: any 2xx.
-        status: Option<At<OneOrMore<Count>>>,
+        status: Option<At<OneOrMore<PositiveCount>>>,
         /// What the answer must contain.
         body: Option<At<String>>,
     }
@@ -58,7 +58,7 @@ mirror! {
 mirror! {
     struct RawBreaker {
         /// Of all servers together.
-        consecutive_failures: At<Count> = count(20),
+        consecutive_failures: At<PositiveCount> = count(20),
         open_for: At<Period> = seconds(5),
     }
 }
@@ -74,8 +74,8 @@ pub(crate) type RawEjection = OrNone<RawEjectionRules>;
 
 mirror! {
     struct RawEjectionRules {
-        consecutive_failures: At<Count> = count(5),
-        error_rate: At<Limit<Percent>> = Limit::AtMost(percent(50)),
+        consecutive_failures: At<PositiveCount> = count(5),
+        error_rate: At<Bound<Percent>> = Bound::AtMost(percent(50)),
         duration: At<Period> = seconds(30),
         max_ejected: At<Percent> = percent(50),
     }
@@ -85,7 +85,7 @@ pub(crate) type RawRetries = OrNone<RawRetryRules>;
 
 mirror! {
     struct RawRetryRules {
-        attempts: At<Count> = count(1),
+        attempts: At<PositiveCount> = count(1),
         /// Default: `[connect, reset]`.
         on: Option<At<OneOrMore<RetryOn>>>,
         per_try_timeout: Option<At<Period>>,
@@ -101,8 +101,8 @@ pub(crate) enum RetryOn {
 }
 
 impl Decode for RawServer {
-    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
-        if matches!(node.value, Node::Map(_)) {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        if matches!(node.value, YamlNode::Map(_)) {
             let map = RawServerMap::decode(node, reader)?;
             return Ok(Self { url: map.url, weight: map.weight });
         }
@@ -118,10 +118,10 @@ impl RawServer {
 }
 
 impl Decode for RawBalance {
-    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str =
             "`least_requests`, `round_robin`, `random`, or a map such as `{hash: client}` or `{hash: header:X-Tenant}`";
-        if matches!(node.value, Node::Map(_)) {
+        if matches!(node.value, YamlNode::Map(_)) {
             return RawHash::decode(node, reader).map(|map| Self::Hash(map.hash));
         }
         match &*reader.text(node, EXPECTED)?.value {
@@ -135,9 +135,9 @@ impl Decode for RawBalance {
 }
 
 impl<T: Decode> Decode for OrNone<T> {
-    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "a map, or `none`";
-        if matches!(node.value, Node::Map(_)) {
+        if matches!(node.value, YamlNode::Map(_)) {
             return T::decode(node, reader).map(Self::Rules);
         }
         match &*reader.text(node, EXPECTED)?.value {
@@ -147,7 +147,7 @@ impl<T: Decode> Decode for OrNone<T> {
     }
 }
 
-impl Value for RetryOn {
+impl ScalarValue for RetryOn {
     /// It may be a number.
     const QUOTES: Quotes = Quotes::MustNot;
 

@@ -2,25 +2,25 @@
 
 use http::StatusCode;
 
-use super::super::decode::{Decode, Field, Named, Required, mirror};
+use super::super::decode::{Decode, MapField, Named, Required, mirror};
 use super::super::diagnostics::Reported;
 use super::super::reader::Reader;
 use super::super::source::At;
-use super::super::tree::Node;
-use super::super::values::{Count, Hint, Period, Quotes, Value, count, seconds};
+use super::super::tree::YamlNode;
+use super::super::values::{Hint, Period, PositiveCount, Quotes, ScalarValue, count, seconds};
 
 /// A name, or several with their weights.
 #[derive(Debug)]
 pub(crate) enum RawUpstreams {
     One(String),
-    Weighed(Named<Count>),
+    Weighed(Named<PositiveCount>),
 }
 
 mirror! {
     struct RawMirror {
         upstream: Required<String>,
         /// Of the requests.
-        percent: At<Count> = count(100),
+        percent: At<PositiveCount> = count(100),
         /// For the whole exchange.
         timeout: At<Period> = seconds(30),
     }
@@ -49,17 +49,17 @@ pub(crate) struct RedirectStatus(pub(crate) StatusCode);
 pub(crate) struct AnswerStatus(pub(crate) StatusCode);
 
 impl Decode for RawUpstreams {
-    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "an upstream's name, or a map of names and weights such as `{stable: 95, canary: 5}`";
         match &node.value {
-            Node::Map(pairs) if !pairs.is_empty() => Ok(Self::Weighed(Named::given(node, reader))),
-            Node::Map(_) | Node::List(_) => Err(reader.mismatch(node, EXPECTED, "")),
-            Node::Scalar(_) | Node::Refused => String::decode(node, reader).map(Self::One),
+            YamlNode::Map(pairs) if !pairs.is_empty() => Ok(Self::Weighed(Named::given(node, reader))),
+            YamlNode::Map(_) | YamlNode::List(_) => Err(reader.mismatch(node, EXPECTED, "")),
+            YamlNode::Scalar(_) | YamlNode::Refused => String::decode(node, reader).map(Self::One),
         }
     }
 }
 
-impl Value for RedirectStatus {
+impl ScalarValue for RedirectStatus {
     const QUOTES: Quotes = Quotes::MustNot;
 
     fn expected() -> String {
@@ -78,7 +78,7 @@ impl Value for RedirectStatus {
     }
 }
 
-impl Value for AnswerStatus {
+impl ScalarValue for AnswerStatus {
     const QUOTES: Quotes = Quotes::MustNot;
 
     fn expected() -> String {

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::super::decode::mirror;
-use super::super::origin::Origin;
+use super::super::origin::UrlOrigin;
 use super::super::source::At;
-use super::super::values::{Hint, Value};
+use super::super::values::{Hint, ScalarValue};
 
 mirror! {
     struct RawUpstreamTls {
@@ -21,26 +21,26 @@ mirror! {
 /// Where a server is, as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ServerUrl {
-    Origin(Origin),
+    Origin(UrlOrigin),
     /// Relative to the config file.
     Socket(PathBuf),
 }
 
 /// What is spoken to the servers of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
+pub(crate) enum RawProtocol {
     Http1,
     Http2,
 }
 
-impl Value for ServerUrl {
+impl ScalarValue for ServerUrl {
     fn expected() -> String {
         "a server such as `http://10.0.0.5:9001`, `https://api.internal` or `unix:run/app.sock`".to_owned()
     }
 
     fn parse(text: &str) -> Result<Self, Hint> {
         match text.strip_prefix("unix:") {
-            None => Origin::parse(text).map(Self::Origin).map_err(|hint| match hint {
+            None => UrlOrigin::parse(text).map(Self::Origin).map_err(|hint| match hint {
                 "it begins with `http://` or `https://`" => "it begins with `http://`, `https://` or `unix:`",
                 hint => hint,
             }),
@@ -53,7 +53,7 @@ impl Value for ServerUrl {
     }
 }
 
-impl Value for Protocol {
+impl ScalarValue for RawProtocol {
     fn expected() -> String {
         "`http1` or `http2`".to_owned()
     }

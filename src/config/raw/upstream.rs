@@ -1,13 +1,13 @@
 //! `upstreams.NAME`: a URL, or a map with more to say.
 
-use super::super::decode::{Decode, Field as _, OneOrMore, Required, mirror};
+use super::super::decode::{Decode, MapField as _, OneOrMore, Required, mirror};
 use super::super::diagnostics::Reported;
-use super::super::reader::{Missing, Reader};
+use super::super::reader::{MissingKey, Reader};
 use super::super::source::At;
-use super::super::tree::Node;
-use super::super::values::{Count, Limit, Period, seconds};
+use super::super::tree::YamlNode;
+use super::super::values::{Bound, Period, PositiveCount, seconds};
 use super::servers::{RawBalance, RawBreaker, RawEjection, RawHealthCheck, RawRetries, RawServer};
-use super::transport::{Protocol, RawUpstreamTls};
+use super::transport::{RawProtocol, RawUpstreamTls};
 
 /// Either form.
 #[derive(Debug)]
@@ -22,11 +22,11 @@ mirror! {
         /// A map has them.
         servers: Option<Required<OneOrMore<RawServer>>>,
         balance: At<RawBalance> = RawBalance::LeastRequests,
-        connect_timeout: At<Limit<Period>> = Limit::AtMost(seconds(5)),
+        connect_timeout: At<Bound<Period>> = Bound::AtMost(seconds(5)),
         /// To the first byte of the response.
-        response_timeout: At<Limit<Period>> = Limit::AtMost(seconds(30)),
+        response_timeout: At<Bound<Period>> = Bound::AtMost(seconds(30)),
         tls: Option<At<RawUpstreamTls>>,
-        protocol: At<Protocol> = Protocol::Http1,
+        protocol: At<RawProtocol> = RawProtocol::Http1,
         health_check: Option<At<RawHealthCheck>>,
         /// Default: on, where there are several servers.
         ejection: Option<At<RawEjection>>,
@@ -36,26 +36,27 @@ mirror! {
         /// Default: a server that is back has its whole share at once.
         slow_start: Option<At<Period>>,
         /// Of each server.
-        max_connections: At<Limit<Count>> = Limit::Unlimited,
+        max_connections: At<Bound<PositiveCount>> = Bound::Unlimited,
         /// Requests, of each server.
-        max_in_flight: At<Limit<Count>> = Limit::Unlimited,
+        max_in_flight: At<Bound<PositiveCount>> = Bound::Unlimited,
     }
 }
 
 impl Decode for RawUpstream {
-    fn decode(node: &At<Node<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         match &node.value {
-            Node::Map(_) => {
+            YamlNode::Map(_) => {
                 let mut keys = RawUpstreamKeys::decode(node, reader)?;
                 let servers = keys.servers.take();
-                let servers = servers.unwrap_or_else(|| Required::absent("servers", Missing::From(node.span), reader));
+                let servers =
+                    servers.unwrap_or_else(|| Required::absent("servers", MissingKey::From(node.span), reader));
                 Ok(Self { servers, keys })
             }
-            Node::List(_) => Err(reader.mismatch(node, "a URL or a map", "a list belongs under `servers`")),
-            Node::Scalar(_) | Node::Refused => {
+            YamlNode::List(_) => Err(reader.mismatch(node, "a URL or a map", "a list belongs under `servers`")),
+            YamlNode::Scalar(_) | YamlNode::Refused => {
                 let server = At::decode(node, reader);
                 let servers = server.map(|server| At { span: node.span, value: OneOrMore { items: vec![server] } });
-                Ok(Self { servers, keys: RawUpstreamKeys::absent("", Missing::From(node.span), reader) })
+                Ok(Self { servers, keys: RawUpstreamKeys::absent("", MissingKey::From(node.span), reader) })
             }
         }
     }

@@ -3,10 +3,10 @@
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
 
 use super::super::decode::OneOrMore;
-use super::super::origin::Origin;
+use super::super::origin::UrlOrigin;
 use super::super::raw::cors::RawCors;
 use super::super::source::At;
-use super::super::values::Value as _;
+use super::super::values::ScalarValue as _;
 use super::Resolver;
 use crate::pipeline::cors::{Cors, OriginPattern, Origins};
 use crate::pipeline::pattern::HostPattern;
@@ -93,7 +93,7 @@ fn origin_pattern(text: &str) -> Result<OriginPattern, String> {
         Some((scheme, rest)) => (format!("{scheme}://{rest}"), true),
         None => (text.to_owned(), false),
     };
-    let origin = Origin::parse(&plain).map_err(told)?;
+    let origin = UrlOrigin::parse(&plain).map_err(told)?;
     let (url, after) = (origin.url(), plain.split_once("://").map_or("", |(_, after)| after));
     if url.port().is_none() && url.host_str().is_some_and(|host| host != after) {
         return Err(told("browsers leave out the scheme's own port"));

@@ -18,7 +18,7 @@ use super::{Resolved, Resolver};
 use crate::jose::algorithm::Algorithm;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
-use crate::telemetry::chain;
+use crate::telemetry::error_chain;
 use crate::trust::fetch::is_safe;
 use crate::trust::issuer::{IssuerSettings, KeySource, Profile, TokenTypes};
 use crate::trust::scope_claim::ScopeClaim;
@@ -127,7 +127,7 @@ impl Resolver<'_> {
         let pem = match fs::read(path) {
             Ok(pem) => pem,
             Err(error) => {
-                self.faults.at(file.span, format!("cannot read {named}: {}", chain::reason(&error)));
+                self.faults.at(file.span, format!("cannot read {named}: {}", error_chain::reason(&error)));
                 return None;
             }
         };

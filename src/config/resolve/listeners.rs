@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use super::super::decode::{OneOrMore, Required};
-use super::super::raw::listener::{MinVersion as RawMinVersion, RawCertificate, RawListener, RawTls};
+use super::super::raw::listener::{RawCertificate, RawListener, RawMinVersion, RawTls};
 use super::super::source::At;
 use super::super::types::{Listener, ListenerKind};
 use super::{Resolver, in_our_words};
 use crate::server::certificate::{CertificateError, CertificateFiles};
-use crate::server::tls::MinVersion;
+use crate::server::tls::MinTlsVersion;
 
 impl Resolver<'_> {
     pub(super) fn listeners(
@@ -59,8 +59,8 @@ impl Resolver<'_> {
             Err(_) => Vec::new(),
         };
         let min_version = match raw.min_version.value {
-            RawMinVersion::Tls12 => MinVersion::Tls12,
-            RawMinVersion::Tls13 => MinVersion::Tls13,
+            RawMinVersion::Tls12 => MinTlsVersion::Tls12,
+            RawMinVersion::Tls13 => MinTlsVersion::Tls13,
         };
         ListenerKind::Tls { certificates, min_version }
     }

@@ -31,14 +31,14 @@ use transport::Dialled;
 use super::decode::OneOrMore;
 use super::diagnostics::{Faults, Reported};
 use super::raw::limits::RawLimits;
-use super::raw::{AuditFile, OnFailure as RawOnFailure, RawAdmin, RawAudit, RawConfig, Sync};
-use super::source::{At, Place, Source, Span};
+use super::raw::{AuditFile, RawAdmin, RawAudit, RawConfig, RawOnFailure, Sync};
+use super::source::{At, Source, SourcePosition, Span};
 use super::types::{Admin, Audit, Config, Listener};
-use super::values::{ByteRate, Count, Limit, Period, Size};
+use super::values::{Bound, ByteRate, Period, PositiveCount, Size};
 use crate::audit::audit_key::AuditKey;
 use crate::audit::ledger::{OnFailure, Rules, Synced};
 use crate::audit::rotation::Rotation;
-use crate::audit::target::Target;
+use crate::audit::target::AuditTarget;
 use crate::clock::UnixTime;
 use crate::network::{Network, Networks};
 use crate::oauth::scope::{Scope, ScopeSet};
@@ -47,7 +47,7 @@ use crate::pipeline::routes::RouteTable;
 use crate::server::drain::Shutdown;
 use crate::server::limits::{Limits, Memory};
 use crate::telemetry::admin::Hosts;
-use crate::telemetry::chain;
+use crate::telemetry::error_chain;
 use crate::upstream::names::NameServers;
 
 /// What resolving needs besides the raw file.
@@ -125,7 +125,7 @@ impl Resolver<'_> {
 
     /// Something allowed and yet worth a word, at its place in the file.
     fn warn(&mut self, span: Span, message: &str) {
-        let Place { line, column } = self.source.place(span);
+        let SourcePosition { line, column } = self.source.place(span);
         self.warnings.push(format!("{}:{line}:{column}: {message}", self.source.name()));
     }
 
@@ -195,7 +195,7 @@ impl Resolver<'_> {
         raw.map(|list| list.value.items.into_iter().map(|network| network.value).collect())
     }
 
-    fn count_up_to(&mut self, count: &At<Count>, limit: u32) -> usize {
+    fn count_up_to(&mut self, count: &At<PositiveCount>, limit: u32) -> usize {
         if count.value.get() > limit {
             self.faults.at(count.span, format!("at most {limit}"));
         }
@@ -211,8 +211,8 @@ impl Resolver<'_> {
 
     fn audit(&mut self, raw: &RawAudit, state_directory: &At<PathBuf>) -> Audit {
         let target = match &raw.file.value {
-            AuditFile::Stdout => Target::Stdout,
-            AuditFile::Path(path) => Target::File(self.source.locate(path)),
+            AuditFile::Stdout => AuditTarget::Stdout,
+            AuditFile::Path(path) => AuditTarget::File(self.source.locate(path)),
         };
         if let Err(error) = target.check() {
             let written = match &raw.file.value {
@@ -221,11 +221,11 @@ impl Resolver<'_> {
             };
             let message = self.as_written(in_our_words(&error), raw.file.span, written);
             self.faults.at(raw.file.span, message);
-        } else if let (AuditFile::Path(written), Target::File(path)) = (&raw.file.value, &target) {
+        } else if let (AuditFile::Path(written), AuditTarget::File(path)) = (&raw.file.value, &target) {
             let _ = self.writable_file(&At { value: written.clone(), span: raw.file.span }, path);
         }
         let state = self.source.locate(&state_directory.value);
-        if let (Target::File(_), Err(error)) = (&target, AuditKey::check(&state)) {
+        if let (AuditTarget::File(_), Err(error)) = (&target, AuditKey::check(&state)) {
             let told = self.as_written(in_our_words(&error), state_directory.span, &state_directory.value);
             let message = format!("the key that signs the audit log's checkpoints can't be used: {told}");
             self.faults.at(state_directory.span, message);
@@ -239,7 +239,7 @@ impl Resolver<'_> {
             Sync::Grants => Synced::Grants,
             Sync::All => Synced::All,
         };
-        let refusals = raw.refusals_per_second.value.at_most().map(Count::get);
+        let refusals = raw.refusals_per_second.value.at_most().map(PositiveCount::get);
         let rotation = Rotation {
             size: raw.rotate.size.value.at_most().map(Size::bytes),
             age: raw.rotate.age.value.at_most().map(Period::get),
@@ -338,20 +338,20 @@ impl Resolver<'_> {
 /// An error with its causes, and with what the operating system said in the style of our own messages.
 fn in_our_words(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
-    let told = causes.map(|cause| cause.downcast_ref().map_or_else(|| cause.to_string(), chain::reason));
+    let told = causes.map(|cause| cause.downcast_ref().map_or_else(|| cause.to_string(), error_chain::reason));
     told.collect::<Vec<_>>().join(": ")
 }
 
 /// A bound that can be lifted, as the runtime has it.
-fn number(limit: Limit<Count>) -> Option<usize> {
+fn number(limit: Bound<PositiveCount>) -> Option<usize> {
     limit.at_most().map(|count| count.get() as usize)
 }
 
-fn period(limit: Limit<Period>) -> Option<Duration> {
+fn period(limit: Bound<Period>) -> Option<Duration> {
     limit.at_most().map(Period::get)
 }
 
-fn deadline(limit: Limit<Period>) -> Duration {
+fn deadline(limit: Bound<Period>) -> Duration {
     period(limit).unwrap_or(FOREVER)
 }
 

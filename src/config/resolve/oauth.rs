@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::super::decode::Named;
-use super::super::origin::Origin;
+use super::super::origin::UrlOrigin;
 use super::super::raw::oauth::{RawClient, RawOauth, RawSigningKeys, RawTokenEndpoint};
 use super::super::raw::route::{ClaimValue, LimitKey, RawClaim};
 use super::super::source::At;
@@ -24,7 +24,7 @@ use crate::jose::algorithm::Algorithm;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::oauth::per::Per;
-use crate::pipeline::limits::{Limit, Rate};
+use crate::pipeline::limits::{LimitRate, RateLimit};
 use crate::pipeline::pattern::PathPattern;
 use crate::trust::fetch::is_loopback;
 use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes};
@@ -91,7 +91,7 @@ impl Resolver<'_> {
         ring
     }
 
-    fn own_issuer(&mut self, issuer: &At<Origin>) {
+    fn own_issuer(&mut self, issuer: &At<UrlOrigin>) {
         let url = issuer.value.url();
         if url.scheme() != "https" && !is_loopback(url) {
             let got = self.got(issuer);
@@ -147,9 +147,9 @@ impl Resolver<'_> {
         path.value.clone()
     }
 
-    fn token_limits(&mut self, raw: RawTokenEndpoint) -> Vec<Arc<Limit>> {
+    fn token_limits(&mut self, raw: RawTokenEndpoint) -> Vec<Arc<RateLimit>> {
         let Some(list) = raw.rate_limits else {
-            return vec![Arc::new(Limit::new("address".to_owned(), DEFAULT_TOKEN_RATE, Per::Address))];
+            return vec![Arc::new(RateLimit::new("address".to_owned(), DEFAULT_TOKEN_RATE, Per::Address))];
         };
         if list.value.is_empty() {
             let message = "no rate limit at the token endpoint: leave `rate_limits` out for the default, or clients' secrets can be tried at any rate";
@@ -222,11 +222,11 @@ impl Resolver<'_> {
     }
 }
 
-const DEFAULT_TOKEN_RATE: Rate = {
+const DEFAULT_TOKEN_RATE: LimitRate = {
     let (Some(amount), Some(burst)) = (std::num::NonZeroU32::new(20), std::num::NonZeroU32::new(40)) else {
         unreachable!()
     };
-    Rate { amount, period: Duration::from_secs(1), burst }
+    LimitRate { amount, period: Duration::from_secs(1), burst }
 };
 
 pub(super) fn claim_value(value: &ClaimValue) -> Value {

@@ -10,19 +10,19 @@ use super::super::raw::route::{LimitKey, RawRateLimit};
 use super::super::source::At;
 use super::Resolver;
 use crate::oauth::per::Per;
-use crate::pipeline::limits::{Limit, Rate};
-use crate::pipeline::trail::MAX_LIMITS;
+use crate::pipeline::limits::{LimitRate, RateLimit};
+use crate::pipeline::request_log::MAX_LIMITS;
 
 /// What the arithmetic of limits can hold, with room to spare.
 const LONGEST_REFILL: Duration = Duration::from_secs(3650 * 24 * 3600);
 
 impl Resolver<'_> {
     /// On a public route nobody is known, so that nothing can be counted by who calls.
-    pub(super) fn rate_limits(&mut self, raw: &[At<RawRateLimit>], public: bool) -> Vec<Arc<Limit>> {
+    pub(super) fn rate_limits(&mut self, raw: &[At<RawRateLimit>], public: bool) -> Vec<Arc<RateLimit>> {
         if let Some(beyond) = raw.get(MAX_LIMITS) {
             self.faults.at(beyond.span, format!("at most {MAX_LIMITS} rate limits in one place"));
         }
-        let mut limits: Vec<Arc<Limit>> = Vec::new();
+        let mut limits: Vec<Arc<RateLimit>> = Vec::new();
         for limit in raw {
             let limit = &limit.value;
             let (Ok(rate), Ok(key)) = (&limit.rate, &limit.per) else { continue };
@@ -40,9 +40,9 @@ impl Resolver<'_> {
                 );
                 continue;
             }
-            let rate = Rate { amount: rate.value.count, period: rate.value.per, burst };
+            let rate = LimitRate { amount: rate.value.count, period: rate.value.per, burst };
             let name = unique_name(&key.value, &limits);
-            limits.push(Arc::new(Limit::new(name, rate, per)));
+            limits.push(Arc::new(RateLimit::new(name, rate, per)));
         }
         limits
     }
@@ -70,7 +70,7 @@ impl Resolver<'_> {
 }
 
 /// What answers call the limit: printable ASCII without quotes, and unlike the others of its place.
-fn unique_name(key: &LimitKey, others: &[Arc<Limit>]) -> String {
+fn unique_name(key: &LimitKey, others: &[Arc<RateLimit>]) -> String {
     let name = match key {
         LimitKey::Client => "client".to_owned(),
         LimitKey::Address => "address".to_owned(),

@@ -12,7 +12,7 @@ use crate::audit::audit_key::AuditKey;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::trust::issuer::IssuerSettings;
-use crate::trust::revocation::{Entry, MAX_ENTRIES, Target};
+use crate::trust::revocation::{MAX_ENTRIES, RevocationEntry, RevocationTarget};
 use crate::trust::revocation_keeper::Keeper;
 use crate::trust::revocation_store::Store;
 
@@ -24,7 +24,7 @@ impl Resolver<'_> {
         names: &Names,
         oauth: Option<&Resolved<Oauth>>,
         issuers: &[ExternalIssuer],
-    ) -> Vec<Entry> {
+    ) -> Vec<RevocationEntry> {
         if let Some(beyond) = raw.get(MAX_ENTRIES) {
             self.faults.at(beyond.span, format!("at most {MAX_ENTRIES} entries"));
         }
@@ -34,15 +34,20 @@ impl Resolver<'_> {
         raw.iter().filter_map(|entry| self.revocation(entry, names, &known)).collect()
     }
 
-    fn revocation(&mut self, raw: &At<RawRevocation>, names: &Names, known: &[&IssuerSettings]) -> Option<Entry> {
+    fn revocation(
+        &mut self,
+        raw: &At<RawRevocation>,
+        names: &Names,
+        known: &[&IssuerSettings],
+    ) -> Option<RevocationEntry> {
         let issuer = self.revoked_issuer(raw, names);
         let target = self.revocation_target(raw);
         let before = raw.value.issued_before.as_ref();
         match (&target, before) {
-            (Ok(Target::Token(_)), Some(Ok(time))) => {
+            (Ok(RevocationTarget::Token(_)), Some(Ok(time))) => {
                 self.faults.at(time.span, "`jti` names one token, whenever it was issued: remove `issued_before`");
             }
-            (Ok(Target::Issuer), None) => {
+            (Ok(RevocationTarget::Issuer), None) => {
                 let message = "this would revoke all that the issuer will ever issue: say `jti`, `client`, `subject` or \
                     `issued_before`, or remove the issuer";
                 self.faults.at(raw.span, message);
@@ -50,12 +55,12 @@ impl Resolver<'_> {
             _ => {}
         }
         let (issuer, target) = (issuer?, target.ok()?);
-        if let Target::Client(client) = &target {
+        if let RevocationTarget::Client(client) = &target {
             self.warn_of_unknown_client(raw, &issuer, client, names);
         }
         let issuer = known.iter().find(|settings| settings.name == issuer)?;
         let before = before.and_then(|time| time.as_ref().ok()).map(|time| time.value);
-        Some(Entry::standing(issuer, target, before))
+        Some(RevocationEntry::standing(issuer, target, before))
     }
 
     fn revoked_issuer(&mut self, raw: &At<RawRevocation>, names: &Names) -> Option<IssuerName> {
@@ -73,17 +78,17 @@ impl Resolver<'_> {
         }
     }
 
-    fn revocation_target(&mut self, raw: &At<RawRevocation>) -> Result<Target, Reported> {
+    fn revocation_target(&mut self, raw: &At<RawRevocation>) -> Result<RevocationTarget, Reported> {
         let RawRevocation { jti, client, subject, .. } = &raw.value;
         match (jti, client, subject) {
-            (None, None, None) => Ok(Target::Issuer),
+            (None, None, None) => Ok(RevocationTarget::Issuer),
             (Some(jti), None, None) => match jti {
                 Ok(jti) if jti.value.is_empty() => Err(self.faults.at(jti.span, "this text is empty")),
-                Ok(jti) => Ok(Target::token(&jti.value)),
+                Ok(jti) => Ok(RevocationTarget::token(&jti.value)),
                 Err(reported) => Err(*reported),
             },
-            (None, Some(client), None) => self.revoked_name(client).map(Target::Client),
-            (None, None, Some(subject)) => self.revoked_name(subject).map(Target::Subject),
+            (None, Some(client), None) => self.revoked_name(client).map(RevocationTarget::Client),
+            (None, None, Some(subject)) => self.revoked_name(subject).map(RevocationTarget::Subject),
             _ => Err(self
                 .faults
                 .at(raw.span, "expected one of `jti`, `client` and `subject`: several are several items")),
@@ -109,7 +114,7 @@ impl Resolver<'_> {
     pub(super) fn state_directory(
         &mut self,
         raw: &At<PathBuf>,
-        revoked: &[Entry],
+        revoked: &[RevocationEntry],
         (keeps_revocations, signs_checkpoints): (bool, bool),
     ) -> PathBuf {
         let directory = self.source.locate(&raw.value);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::raw::oauth::{Kept, RawSecret, Secret};
+use super::super::raw::oauth::{KeptSecrets, RawSecret, Secret};
 use super::super::source::At;
 use super::Resolver;
 use crate::issuer::kept_secret::{KeptSecret, Validity};
@@ -23,8 +23,8 @@ impl Resolver<'_> {
         let kept = raw.iter().filter_map(|secret| {
             let validity = self.validity(&secret.value);
             let hash = match &secret.value.kept {
-                Kept::Hash(hash) => self.hash(hash),
-                Kept::Value(value) => self.value(value, allow_literal),
+                KeptSecrets::Hash(hash) => self.hash(hash),
+                KeptSecrets::Value(value) => self.value(value, allow_literal),
             };
             hash.map(|hash| KeptSecret::new(hash, validity))
         });

@@ -3,11 +3,11 @@
 use http::{HeaderValue, StatusCode};
 
 use super::super::decode::Named;
-use super::super::origin::Origin;
+use super::super::origin::UrlOrigin;
 use super::super::raw::route::{LimitKey, RawAccess, RawHeaders, RawRoute};
 use super::super::raw::target::{RawMirror, RawRedirect, RawRespond, RawUpstreams};
 use super::super::source::{At, Span};
-use super::super::values::{Count, Value as _};
+use super::super::values::{PositiveCount, ScalarValue as _};
 use super::upstreams::Upstreams;
 use super::{Names, Resolver};
 use crate::oauth::per::Per;
@@ -15,7 +15,7 @@ use crate::pipeline::mirror::Mirror;
 use crate::pipeline::pattern::PathPattern;
 use crate::pipeline::rewrite::PathTemplate;
 use crate::pipeline::split::Split;
-use crate::pipeline::target::{OwnAnswer, Target};
+use crate::pipeline::target::{FixedAnswer, RouteTarget};
 
 /// It is copied for each answer.
 const MAX_BODY: usize = 64 * 1024;
@@ -27,7 +27,7 @@ impl Resolver<'_> {
         span: Span,
         path: Option<&PathPattern>,
         (names, upstreams): (&Names, &Upstreams),
-    ) -> Option<Target> {
+    ) -> Option<RouteTarget> {
         let upstream = raw.upstream.as_ref().map(|upstream| upstream.as_ref().map_or(span, |upstream| upstream.span));
         let redirect = raw.redirect.as_ref().map(|redirect| redirect.span);
         let respond = raw.respond.as_ref().map(|respond| respond.span);
@@ -48,7 +48,7 @@ impl Resolver<'_> {
         };
         match &raw.upstream {
             Some(upstream) => self.forwarding(upstream.as_ref().ok()?, raw, (names, upstreams)),
-            None => own.map(|own| Target::Own(Box::new(own))),
+            None => own.map(|own| RouteTarget::Own(Box::new(own))),
         }
     }
 
@@ -57,7 +57,7 @@ impl Resolver<'_> {
         raw: &At<RawUpstreams>,
         route: &RawRoute,
         (names, upstreams): (&Names, &Upstreams),
-    ) -> Option<Target> {
+    ) -> Option<RouteTarget> {
         match &raw.value {
             RawUpstreams::One(name) => {
                 if let Some(sticky) = &route.sticky {
@@ -66,15 +66,15 @@ impl Resolver<'_> {
                     self.faults.at(sticky.span, message);
                 }
                 let name = At { value: name.clone(), span: raw.span };
-                self.upstream(&name, names, upstreams).map(Target::Upstream)
+                self.upstream(&name, names, upstreams).map(RouteTarget::Upstream)
             }
-            RawUpstreams::Weighed(weights) => self.split(weights, route, (names, upstreams)).map(Target::Split),
+            RawUpstreams::Weighed(weights) => self.split(weights, route, (names, upstreams)).map(RouteTarget::Split),
         }
     }
 
     fn split(
         &mut self,
-        weights: &Named<Count>,
+        weights: &Named<PositiveCount>,
         route: &RawRoute,
         (names, upstreams): (&Names, &Upstreams),
     ) -> Option<Box<Split>> {
@@ -129,7 +129,7 @@ impl Resolver<'_> {
         raw: &RawRedirect,
         written: Option<&At<String>>,
         path: Option<&PathPattern>,
-    ) -> Option<OwnAnswer> {
+    ) -> Option<FixedAnswer> {
         const EXPECTED: &str =
             "expected a path such as `/new/**`, or an origin and a path such as `https://new.example.com/**`";
         let to = raw.to.as_ref().ok()?;
@@ -142,17 +142,17 @@ impl Resolver<'_> {
             return None;
         };
         if !origin.is_empty()
-            && let Err(hint) = Origin::parse(origin)
+            && let Err(hint) = UrlOrigin::parse(origin)
         {
             let hint = if hint.is_empty() { String::new() } else { format!(": {hint}") };
             self.faults.at(to.span, format!("{EXPECTED}{hint}"));
             return None;
         }
         let path = self.template(&At { value: template.to_owned(), span: to.span }, written?, path?)?;
-        Some(OwnAnswer::Redirect { origin: origin.to_owned(), path, status: raw.status.value.0 })
+        Some(FixedAnswer::Redirect { origin: origin.to_owned(), path, status: raw.status.value.0 })
     }
 
-    fn respond(&mut self, raw: &RawRespond) -> Option<OwnAnswer> {
+    fn respond(&mut self, raw: &RawRespond) -> Option<FixedAnswer> {
         let status = raw.status.value.0;
         let without = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
         let body = raw.body.as_ref().filter(|body| !body.value.is_empty());
@@ -179,7 +179,7 @@ impl Resolver<'_> {
         };
         let content_type = content_type.filter(|_| body.is_some());
         let body = body.map(|body| body.value.as_bytes().into()).unwrap_or_default();
-        Some(OwnAnswer::Fixed { status, content_type, body })
+        Some(FixedAnswer::Fixed { status, content_type, body })
     }
 
     pub(super) fn mirror(&mut self, raw: &RawMirror, names: &Names, upstreams: &Upstreams) -> Option<Mirror> {

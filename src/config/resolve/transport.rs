@@ -8,12 +8,12 @@ use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::super::raw::transport::{Protocol as RawProtocol, RawUpstreamTls, ServerUrl};
+use super::super::raw::transport::{RawProtocol, RawUpstreamTls, ServerUrl};
 use super::super::source::{At, Span};
 use super::Resolver;
 use crate::server::certificate::CertificateFiles;
 use crate::upstream::names::Name;
-use crate::upstream::service::{Origin, Place, Protocol, Scheme, Server};
+use crate::upstream::service::{Scheme, Server, ServerAddress, ServerOrigin, UpstreamProtocol};
 use crate::upstream::tls::{self, RootsFault, Tls};
 
 /// What the kernel takes for the address of a Unix socket.
@@ -38,8 +38,8 @@ impl Dialled {
     }
 
     /// The same for all servers of this name: it is looked up once.
-    fn share(&mut self, place: &mut Place) {
-        if let Place::Name(name, _) = place {
+    fn share(&mut self, place: &mut ServerAddress) {
+        if let ServerAddress::Name(name, _) = place {
             let known = self.names.entry(name.as_str().to_owned()).or_insert_with(|| Arc::clone(name));
             *name = Arc::clone(known);
         }
@@ -56,8 +56,8 @@ impl Resolver<'_> {
         dialled: &mut Dialled,
     ) -> Option<Vec<Server>> {
         let protocol = match protocol {
-            RawProtocol::Http1 => Protocol::Http1,
-            RawProtocol::Http2 => Protocol::Http2,
+            RawProtocol::Http1 => UpstreamProtocol::Http1,
+            RawProtocol::Http2 => UpstreamProtocol::Http2,
         };
         let first = urls.first()?;
         let encrypted = is_encrypted(&first.value);
@@ -83,7 +83,7 @@ impl Resolver<'_> {
         &mut self,
         url: &At<ServerUrl>,
         (config, name): (Option<&Arc<ClientConfig>>, Option<&Option<ServerName<'static>>>),
-        protocol: Protocol,
+        protocol: UpstreamProtocol,
         dialled: &mut Dialled,
     ) -> Option<Server> {
         let origin = match &url.value {
@@ -98,7 +98,7 @@ impl Resolver<'_> {
                 }
                 return Some(Server::socket(path.into(), protocol));
             }
-            ServerUrl::Origin(origin) => Origin::parse(origin.as_str()),
+            ServerUrl::Origin(origin) => ServerOrigin::parse(origin.as_str()),
         };
         let mut origin = origin.map_err(|fault| self.faults.at(url.span, fault.to_string())).ok()?;
         dialled.share(&mut origin.place);
@@ -132,7 +132,7 @@ impl Resolver<'_> {
     fn client_config(
         &mut self,
         raw: Option<&At<RawUpstreamTls>>,
-        protocol: Protocol,
+        protocol: UpstreamProtocol,
         first: Span,
         dialled: &mut Dialled,
     ) -> Option<Arc<ClientConfig>> {

@@ -5,9 +5,9 @@ use http::Method;
 use super::super::source::At;
 use super::Resolver;
 use crate::pipeline::route::MethodSet;
-use crate::pipeline::target::Target;
+use crate::pipeline::target::RouteTarget;
 use crate::pipeline::upgrade::Upgrades;
-use crate::upstream::service::{Protocol, Upstream};
+use crate::upstream::service::{Upstream, UpstreamProtocol};
 
 impl Resolver<'_> {
     pub(super) fn upgrades(&mut self, websocket: &At<bool>, others: &[At<String>], methods: &MethodSet) -> Upgrades {
@@ -30,14 +30,15 @@ impl Resolver<'_> {
     }
 
     /// Over HTTP/2 there is no `Upgrade`, and what we answer ourselves agrees to nothing.
-    pub(super) fn must_speak_http1(&mut self, target: &Target, websocket: &At<bool>, others: &[At<String>]) {
+    pub(super) fn must_speak_http1(&mut self, target: &RouteTarget, websocket: &At<bool>, others: &[At<String>]) {
         let asked = websocket.value.then_some(websocket.span).or_else(|| others.first().map(|protocol| protocol.span));
         let Some(span) = asked else { return };
-        let over_http2 = |upstream: &Upstream| upstream.servers.iter().any(|server| server.protocol == Protocol::Http2);
+        let over_http2 =
+            |upstream: &Upstream| upstream.servers.iter().any(|server| server.protocol == UpstreamProtocol::Http2);
         let cannot = match target {
-            Target::Upstream(upstream) => over_http2(upstream),
-            Target::Split(split) => split.upstreams().any(|upstream| over_http2(upstream)),
-            Target::Own(_) => true,
+            RouteTarget::Upstream(upstream) => over_http2(upstream),
+            RouteTarget::Split(split) => split.upstreams().any(|upstream| over_http2(upstream)),
+            RouteTarget::Own(_) => true,
         };
         if cannot {
             self.faults

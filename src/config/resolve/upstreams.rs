@@ -14,16 +14,16 @@ use super::super::raw::servers::{
 };
 use super::super::raw::upstream::{RawUpstream, RawUpstreamKeys};
 use super::super::source::At;
-use super::super::values::{Count, Limit, Percent};
+use super::super::values::{Bound, Percent, PositiveCount};
 use super::transport::Dialled;
 use super::{Resolver, deadline, number};
 use crate::oauth::per::Per;
-use crate::upstream::balance::Balance;
 use crate::upstream::breaker::BreakerRules;
 use crate::upstream::ejection::Ejection;
 use crate::upstream::health::{HealthCheck, MAX_BODY, Probe};
 use crate::upstream::retry::Retries;
-use crate::upstream::service::{Caps, MAX_SERVERS, Server, Settings, Upstream};
+use crate::upstream::server_set::Balance;
+use crate::upstream::service::{Caps, MAX_SERVERS, Server, Upstream, UpstreamSettings};
 
 pub(super) type Upstreams = HashMap<String, Arc<Upstream>>;
 
@@ -85,8 +85,8 @@ impl Resolver<'_> {
         Some(servers)
     }
 
-    fn upstream_settings(&mut self, raw: &RawUpstreamKeys, servers: usize, workers: usize) -> Settings {
-        Settings {
+    fn upstream_settings(&mut self, raw: &RawUpstreamKeys, servers: usize, workers: usize) -> UpstreamSettings {
+        UpstreamSettings {
             balance: self.balance(&raw.balance),
             connect_timeout: deadline(raw.connect_timeout.value),
             response_timeout: deadline(raw.response_timeout.value),
@@ -102,7 +102,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn connections_of_each(&mut self, raw: &At<Limit<Count>>, workers: usize) -> Option<usize> {
+    fn connections_of_each(&mut self, raw: &At<Bound<PositiveCount>>, workers: usize) -> Option<usize> {
         let all = number(raw.value)?;
         if all < workers {
             self.faults.at(raw.span, format!("at least {workers}: each worker has connections of its own"));
@@ -175,7 +175,7 @@ impl Resolver<'_> {
         })
     }
 
-    fn expected_statuses(&mut self, list: &OneOrMore<Count>) -> Vec<StatusCode> {
+    fn expected_statuses(&mut self, list: &OneOrMore<PositiveCount>) -> Vec<StatusCode> {
         let mut statuses = Vec::new();
         for status in &list.items {
             let code = u16::try_from(status.value.get()).ok().filter(|code| (200..600).contains(code));

@@ -1,7 +1,7 @@
 //! One slip, one fault: a good file with one thing wrong.
 
 use super::*;
-use crate::config::raw::{AuditFile, OnFailure, limits::RawLimits, oauth::Kept, route::RawAccess};
+use crate::config::raw::{AuditFile, RawOnFailure, limits::RawLimits, oauth::KeptSecrets, route::RawAccess};
 use crate::config::source::At;
 
 /// `place` in the good file is replaced; the one message begins with `message`.
@@ -134,7 +134,7 @@ fn good_items_survive_bad_neighbours() {
 
 #[test]
 fn spans_point_at_values() {
-    let Reading { source, mut faults, raw } = reading(GOOD.as_bytes());
+    let ConfigReading { source, mut faults, raw } = reading(GOOD.as_bytes());
     let raw = raw.unwrap();
     faults.at(raw.routes[0].value.upstream.as_ref().unwrap().as_ref().unwrap().span, "unknown upstream `legacy`");
     assert!(faults.render(&source, &Renderer::plain()).starts_with("gateway.yaml:58:57: unknown upstream `legacy`"));
@@ -147,7 +147,7 @@ fn literal_secrets_are_told_from_variables() {
         let oauth = raw.oauth.unwrap().value;
         let client = oauth.clients.entries.into_iter().next().unwrap().1.unwrap().value;
         match &client.secrets.unwrap().value.items[0].value.kept {
-            Kept::Value(secret) | Kept::Hash(secret) => secret.value.is_literal(),
+            KeptSecrets::Value(secret) | KeptSecrets::Hash(secret) => secret.value.is_literal(),
         }
     };
     assert!(!literal("${CANARY}${FOUR}"));
@@ -163,7 +163,7 @@ oauth: {issuer: http://localhost, audiences: [a], clients: {}}
 upstreams: {a: http://localhost}
 routes: [{path: /, upstream: a, access: {}}]
 ";
-    let Reading { source, faults, raw } = reading(text.as_bytes());
+    let ConfigReading { source, faults, raw } = reading(text.as_bytes());
     assert!(faults.is_empty(), "{}", told(text));
     let raw = raw.unwrap();
     let RawLimits { connections, idle_timeout, body_bytes, token_bytes, h2_streams, .. } = raw.limits;
@@ -172,7 +172,7 @@ routes: [{path: /, upstream: a, access: {}}]
     assert_eq!(body_bytes.value.at_most().unwrap().bytes(), 10 << 20);
     assert_eq!((token_bytes.value.bytes(), h2_streams.value.get()), (8192, 100));
     assert_eq!(raw.audit.file.value, AuditFile::Path("state/audit.jsonl".into()));
-    assert_eq!(raw.audit.on_failure.value, OnFailure::Block);
+    assert_eq!(raw.audit.on_failure.value, RawOnFailure::Block);
     assert_eq!(source.line(raw.audit.file.span), 2);
     assert_eq!((raw.shutdown.delay.value.as_secs(), raw.shutdown.drain.value.as_secs()), (0, 30));
     let oauth = raw.oauth.unwrap().value;

@@ -5,19 +5,19 @@ use proptest::prelude::*;
 use super::*;
 
 #[track_caller]
-fn is<T: Value + PartialEq + Debug>(text: &str, value: T) {
+fn is<T: ScalarValue + PartialEq + Debug>(text: &str, value: T) {
     assert_eq!(T::parse(text), Ok(value), "{text}");
 }
 
 #[track_caller]
-fn none_is<T: Value + Debug>(texts: &[&str]) {
+fn none_is<T: ScalarValue + Debug>(texts: &[&str]) {
     for text in texts {
         assert!(T::parse(text).is_err(), "{text:?} is {:?}", T::parse(text));
     }
 }
 
 #[track_caller]
-fn hints<T: Value + Debug>(text: &str, hint: &str) {
+fn hints<T: ScalarValue + Debug>(text: &str, hint: &str) {
     assert_eq!(T::parse(text).unwrap_err(), hint, "{text}");
 }
 
@@ -64,22 +64,25 @@ fn sizes_have_a_binary_unit() {
 
 #[test]
 fn rates_name_their_time() {
-    let rate = |count, seconds| Rate { count: NonZeroU32::new(count).unwrap(), per: Duration::from_secs(seconds) };
+    let rate =
+        |count, seconds| RatePerPeriod { count: NonZeroU32::new(count).unwrap(), per: Duration::from_secs(seconds) };
     is("10/s", rate(10, 1));
     is("600/min", rate(600, 60));
     is("10000/h", rate(10_000, 3600));
     is("1000000/d", rate(1_000_000, 86_400));
-    hints::<Rate>("0/s", "it cannot be 0");
-    none_is::<Rate>(&["10", "/s", "10/", "10/m", "10 / s", "10/10s", "1.5/s", "-1/s", "4294967296/s"]);
+    hints::<RatePerPeriod>("0/s", "it cannot be 0");
+    none_is::<RatePerPeriod>(&["10", "/s", "10/", "10/m", "10 / s", "10/10s", "1.5/s", "-1/s", "4294967296/s"]);
 }
 
 #[test]
 fn counts_are_plain_digits() {
-    is("1", Count(NonZeroU32::MIN));
-    is("4294967295", Count(NonZeroU32::MAX));
-    hints::<Count>("0", "it cannot be 0");
-    hints::<Count>("4294967296", "it is too large");
-    none_is::<Count>(&["", "-1", "+1", "1e3", "0o17", "0x10", "0755", "1_000", "1.0", "12:30", ".inf", "~", "１"]);
+    is("1", PositiveCount(NonZeroU32::MIN));
+    is("4294967295", PositiveCount(NonZeroU32::MAX));
+    hints::<PositiveCount>("0", "it cannot be 0");
+    hints::<PositiveCount>("4294967296", "it is too large");
+    none_is::<PositiveCount>(&[
+        "", "-1", "+1", "1e3", "0o17", "0x10", "0755", "1_000", "1.0", "12:30", ".inf", "~", "１",
+    ]);
 }
 
 #[test]
@@ -91,11 +94,11 @@ fn only_true_and_false_are_boolean() {
 
 #[test]
 fn no_limit_is_spelt_out() {
-    is("unlimited", Limit::<Count>::Unlimited);
-    is("5", Limit::AtMost(Count::parse("5").unwrap()));
-    hints::<Limit<Count>>("0", "to lift the limit, write `unlimited`");
-    hints::<Limit<Period>>("0s", "to lift the limit, write `unlimited`");
-    none_is::<Limit<Count>>(&["Unlimited", "none", "-1", "infinite", ".inf"]);
+    is("unlimited", Bound::<PositiveCount>::Unlimited);
+    is("5", Bound::AtMost(PositiveCount::parse("5").unwrap()));
+    hints::<Bound<PositiveCount>>("0", "to lift the limit, write `unlimited`");
+    hints::<Bound<Period>>("0s", "to lift the limit, write `unlimited`");
+    none_is::<Bound<PositiveCount>>(&["Unlimited", "none", "-1", "infinite", ".inf"]);
 }
 
 #[test]
@@ -122,7 +125,7 @@ proptest! {
 
     #[test]
     fn no_text_breaks_a_parser(text in any::<String>()) {
-        let _ = (Limit::<Count>::parse(&text), Period::parse(&text), Size::parse(&text), Rate::parse(&text));
+        let _ = (Bound::<PositiveCount>::parse(&text), Period::parse(&text), Size::parse(&text), RatePerPeriod::parse(&text));
         let _ = (SocketAddr::parse(&text), UnixTime::parse(&text));
     }
 }

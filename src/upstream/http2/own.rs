@@ -9,38 +9,38 @@ use tokio::time::{Instant, timeout_at};
 
 use super::super::fault::UpstreamFault;
 use super::super::pool::Pool;
-use super::{Multiplexed, Slot, connect};
+use super::{Multiplexed, StreamSlot, connect};
 
 /// A connection for one request that is being opened; it counts as open.
-struct Opening<'m>(&'m Multiplexed);
+struct OpeningConnection<'m>(&'m Multiplexed);
 
 impl Multiplexed {
     /// A connection for one request, which ends with it.
-    pub(in super::super) async fn own(pool: &Rc<Pool>, deadline: Instant) -> Result<Slot, UpstreamFault> {
+    pub(in super::super) async fn own(pool: &Rc<Pool>, deadline: Instant) -> Result<StreamSlot, UpstreamFault> {
         let all = &pool.multiplexed;
         if pool.target.most_connections.is_some_and(|most| all.open.get() + usize::from(all.is_opening.get()) >= most) {
             return Err(UpstreamFault::Full);
         }
         let connection = {
-            let _opening = Opening::begin(all);
+            let _opening = OpeningConnection::begin(all);
             let deadline = deadline.min(Instant::now() + pool.target.connect_timeout);
             let opened = timeout_at(deadline, connect(pool)).await.map_err(|_| UpstreamFault::Timeout);
             let opened = opened.and_then(|opened| opened.map_err(UpstreamFault::Connect));
             opened.inspect_err(|fault| pool.target.warn(fault))?
         };
         connection.state.streams.set(1);
-        Ok(Slot { all: Rc::clone(all), connection, asked: Cell::default() })
+        Ok(StreamSlot { all: Rc::clone(all), connection, asked: Cell::default() })
     }
 }
 
-impl<'m> Opening<'m> {
+impl<'m> OpeningConnection<'m> {
     fn begin(all: &'m Multiplexed) -> Self {
         all.open.update(|open| open + 1);
         Self(all)
     }
 }
 
-impl Drop for Opening<'_> {
+impl Drop for OpeningConnection<'_> {
     fn drop(&mut self) {
         self.0.open.update(|open| open - 1);
         // Others may wait for its room.

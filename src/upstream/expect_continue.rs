@@ -16,13 +16,13 @@ use tokio::time::timeout;
 
 /// In the hands of who waits for the answer. Dropped, the body is not wanted any more.
 #[derive(Debug)]
-pub(crate) struct GoAhead(Sender<Said>);
+pub(crate) struct ContinueSender(Sender<ContinueVerdict>);
 
 /// A body's wait for the word.
-pub(super) struct Waits(Pin<Box<dyn Future<Output = bool>>>);
+pub(super) struct ContinueWait(Pin<Box<dyn Future<Output = bool>>>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Said {
+enum ContinueVerdict {
     Nothing,
     /// The client may send.
     Continue,
@@ -40,10 +40,10 @@ pub(crate) fn is_awaited(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-impl GoAhead {
-    pub(super) fn new() -> (Self, Waits) {
-        let (sender, receiver) = channel(Said::Nothing);
-        (Self(sender), Waits(Box::pin(told(receiver))))
+impl ContinueSender {
+    pub(super) fn new() -> (Self, ContinueWait) {
+        let (sender, receiver) = channel(ContinueVerdict::Nothing);
+        (Self(sender), ContinueWait(Box::pin(told(receiver))))
     }
 
     /// Has the upstream asked.
@@ -52,28 +52,28 @@ impl GoAhead {
         let sender = self.0.clone();
         on_informational(request, move |answer| {
             if answer.status() == StatusCode::CONTINUE {
-                tell(&sender, Said::Continue);
+                tell(&sender, ContinueVerdict::Continue);
             }
         });
     }
 
     pub(crate) fn answered(&self) {
-        tell(&self.0, Said::Answered);
+        tell(&self.0, ContinueVerdict::Answered);
     }
 }
 
-impl Drop for GoAhead {
+impl Drop for ContinueSender {
     fn drop(&mut self) {
-        tell(&self.0, Said::Over);
+        tell(&self.0, ContinueVerdict::Over);
     }
 }
 
 /// Only what was said first counts, and that it is over.
-fn tell(sender: &Sender<Said>, said: Said) {
+fn tell(sender: &Sender<ContinueVerdict>, said: ContinueVerdict) {
     sender.send_if_modified(|current| {
         let news = match (*current, said) {
-            (Said::Nothing, _) | (Said::Answered, Said::Over) => true,
-            (Said::Continue | Said::Answered | Said::Over, _) => false,
+            (ContinueVerdict::Nothing, _) | (ContinueVerdict::Answered, ContinueVerdict::Over) => true,
+            (ContinueVerdict::Continue | ContinueVerdict::Answered | ContinueVerdict::Over, _) => false,
         };
         if news {
             *current = said;
@@ -83,26 +83,26 @@ fn tell(sender: &Sender<Said>, said: Said) {
 }
 
 /// Whether to go on. An answer that came instead keeps its connection for as long as it is read.
-async fn told(mut receiver: Receiver<Said>) -> bool {
-    let first = timeout(LONGEST_WAIT, receiver.wait_for(|said| *said != Said::Nothing)).await;
-    let first = first.map(|said| said.map_or(Said::Over, |said| *said));
+async fn told(mut receiver: Receiver<ContinueVerdict>) -> bool {
+    let first = timeout(LONGEST_WAIT, receiver.wait_for(|said| *said != ContinueVerdict::Nothing)).await;
+    let first = first.map(|said| said.map_or(ContinueVerdict::Over, |said| *said));
     match first {
-        Err(_) | Ok(Said::Continue) => true,
-        Ok(Said::Nothing | Said::Over) => false,
-        Ok(Said::Answered) => {
-            let _ = receiver.wait_for(|said| *said == Said::Over).await;
+        Err(_) | Ok(ContinueVerdict::Continue) => true,
+        Ok(ContinueVerdict::Nothing | ContinueVerdict::Over) => false,
+        Ok(ContinueVerdict::Answered) => {
+            let _ = receiver.wait_for(|said| *said == ContinueVerdict::Over).await;
             false
         }
     }
 }
 
-impl Waits {
+impl ContinueWait {
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         self.0.as_mut().poll(context)
     }
 }
 
-impl std::fmt::Debug for Waits {
+impl std::fmt::Debug for ContinueWait {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Waits")
     }
@@ -116,24 +116,24 @@ mod tests {
 
     use super::*;
 
-    async fn word(mut waits: Waits) -> bool {
+    async fn word(mut waits: ContinueWait) -> bool {
         poll_fn(|context| waits.poll(context)).await
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_is_asked_for_when_the_upstream_says_so_or_says_nothing_for_a_while() {
-        let (go_ahead, waits) = GoAhead::new();
+        let (go_ahead, waits) = ContinueSender::new();
         let begun = Instant::now();
-        tell(&go_ahead.0, Said::Continue);
+        tell(&go_ahead.0, ContinueVerdict::Continue);
         assert!(word(waits).await && begun.elapsed() == Duration::ZERO);
-        let (_go_ahead, waits) = GoAhead::new();
+        let (_go_ahead, waits) = ContinueSender::new();
         assert!(word(waits).await);
         assert_eq!(begun.elapsed(), LONGEST_WAIT);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_whose_answer_is_there_is_not_asked_for_and_lasts_as_long_as_the_answer() {
-        let (go_ahead, waits) = GoAhead::new();
+        let (go_ahead, waits) = ContinueSender::new();
         go_ahead.answered();
         let begun = Instant::now();
         let reading = async {
@@ -146,7 +146,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_nobody_waits_for_is_not_asked_for() {
-        let (go_ahead, waits) = GoAhead::new();
+        let (go_ahead, waits) = ContinueSender::new();
         drop(go_ahead);
         assert!(!word(waits).await);
     }

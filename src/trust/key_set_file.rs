@@ -27,14 +27,14 @@ use crate::oauth::caller::IssuerName;
 
 /// The file that stores the last known good set of one issuer.
 #[derive(Clone, Debug)]
-pub(crate) struct Shelf {
+pub(crate) struct KeySetFile {
     path: PathBuf,
 }
 
 /// A fetched set, with everything that it is bound to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Kept {
+pub(crate) struct StoredKeySet {
     pub(crate) issuer: String,
     pub(crate) jwks_uri: Url,
     /// True if the URL came from the issuer's metadata, false if from the configuration.
@@ -48,7 +48,7 @@ pub(crate) struct Kept {
 
 /// A stored set that may be used.
 #[derive(Debug)]
-pub(crate) struct Restored {
+pub(crate) struct RestoredKeySet {
     pub(crate) keys: KeySet,
     pub(crate) times: Times,
     pub(crate) jwks_uri: Url,
@@ -57,7 +57,7 @@ pub(crate) struct Restored {
 /// The file format: the stored set and its hash. The hash detects a torn or edited file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Sealed {
+struct SealedKeySet {
     sha256: String,
     kept: Box<RawValue>,
 }
@@ -95,7 +95,7 @@ const FILE_MODE: u32 = 0o600;
 /// The size of the largest fetched document with every byte escaped.
 const MAX_BYTES: u64 = 2 * 1024 * 1024;
 
-impl Shelf {
+impl KeySetFile {
     pub(crate) fn of(state_directory: &Path, issuer: &IssuerName) -> Self {
         Self { path: state_directory.join(FOLDER).join(format!("{}.json", issuer.as_str())) }
     }
@@ -106,7 +106,7 @@ impl Shelf {
         settings: &IssuerSettings,
         source: &KeySource,
         now: UnixTime,
-    ) -> Result<Option<Restored>, KeptError> {
+    ) -> Result<Option<RestoredKeySet>, KeptError> {
         let Some(bytes) = self.read()? else {
             return Ok(None);
         };
@@ -117,11 +117,11 @@ impl Shelf {
         let times = self.times(&kept, source.max_stale, now)?;
         let keys = KeySet::parse(kept.document.as_bytes(), &settings.algorithms, &mut Vec::new());
         let keys = keys.map_err(|source| KeptError::Keys { path: self.path.clone(), source })?;
-        Ok(Some(Restored { keys, times, jwks_uri: kept.jwks_uri }))
+        Ok(Some(RestoredKeySet { keys, times, jwks_uri: kept.jwks_uri }))
     }
 
     /// Writes a temporary file, flushes it and renames it. After a crash, the old set or the new one is there. Blocks.
-    pub(crate) fn save(&self, kept: &Kept) -> Result<(), KeptError> {
+    pub(crate) fn save(&self, kept: &StoredKeySet) -> Result<(), KeptError> {
         let sealed = seal(kept).map_err(self.failed("write"))?;
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder);
@@ -154,7 +154,7 @@ impl Shelf {
     }
 
     /// The times of the original fetch, converted to this process's clock.
-    fn times(&self, kept: &Kept, max_stale: Duration, now: UnixTime) -> Result<Times, KeptError> {
+    fn times(&self, kept: &StoredKeySet, max_stale: Duration, now: UnixTime) -> Result<Times, KeptError> {
         let age = now.seconds().checked_sub(kept.fetched_at);
         let age = Duration::from_secs(age.ok_or_else(|| KeptError::Future { path: self.path.clone() })?);
         let ttl = Duration::from_secs(kept.ttl_s);
@@ -172,7 +172,7 @@ impl Shelf {
     }
 }
 
-impl Kept {
+impl StoredKeySet {
     fn is_from(&self, settings: &IssuerSettings, source: &KeySource) -> bool {
         let same_place = match &source.jwks_uri {
             Some(configured) => !self.discovered && *configured == self.jwks_uri,
@@ -182,15 +182,15 @@ impl Kept {
     }
 }
 
-fn seal(kept: &Kept) -> io::Result<Vec<u8>> {
+fn seal(kept: &StoredKeySet) -> io::Result<Vec<u8>> {
     let kept = serde_json::value::to_raw_value(kept)?;
-    let mut bytes = serde_json::to_vec(&Sealed { sha256: hash(kept.get()), kept })?;
+    let mut bytes = serde_json::to_vec(&SealedKeySet { sha256: hash(kept.get()), kept })?;
     bytes.push(b'\n');
     Ok(bytes)
 }
 
-fn unseal(bytes: &[u8]) -> Option<Kept> {
-    let sealed: Sealed = serde_json::from_slice(bytes).ok()?;
+fn unseal(bytes: &[u8]) -> Option<StoredKeySet> {
+    let sealed: SealedKeySet = serde_json::from_slice(bytes).ok()?;
     if sealed.sha256 != hash(sealed.kept.get()) {
         return None;
     }
@@ -233,8 +233,8 @@ mod tests {
             Self(std::env::temp_dir().join(format!("portcullis-kept-{}-{name}", std::process::id())))
         }
 
-        fn shelf(&self) -> Shelf {
-            Shelf::of(&self.0, &IssuerName::new("corp"))
+        fn shelf(&self) -> KeySetFile {
+            KeySetFile::of(&self.0, &IssuerName::new("corp"))
         }
     }
 
@@ -263,9 +263,9 @@ mod tests {
     }
 
     /// Fetched ten seconds ago from a URL in the configuration.
-    fn kept() -> Kept {
+    fn kept() -> StoredKeySet {
         let (key, _) = SigningKey::generate(Algorithm::Es256).unwrap();
-        Kept {
+        StoredKeySet {
             issuer: "https://a.example".to_owned(),
             jwks_uri: Url::parse("https://a.example/keys").unwrap(),
             discovered: false,
@@ -275,12 +275,12 @@ mod tests {
         }
     }
 
-    fn load(shelf: &Shelf) -> Result<Option<Restored>, KeptError> {
+    fn load(shelf: &KeySetFile) -> Result<Option<RestoredKeySet>, KeptError> {
         shelf.load(&settings("https://a.example"), &source(Some("https://a.example/keys")), NOW)
     }
 
     #[track_caller]
-    fn ignored(name: &str, kept: &Kept, expected: &str) {
+    fn ignored(name: &str, kept: &StoredKeySet, expected: &str) {
         let folder = Folder::new(name);
         folder.shelf().save(kept).unwrap();
         let error = load(&folder.shelf()).unwrap_err().to_string();
@@ -321,29 +321,29 @@ mod tests {
 
     #[test]
     fn a_set_of_another_issuer_or_place_is_ignored() {
-        ignored("issuer", &Kept { issuer: "https://b.example".to_owned(), ..kept() }, "another issuer");
+        ignored("issuer", &StoredKeySet { issuer: "https://b.example".to_owned(), ..kept() }, "another issuer");
         let other_url = Url::parse("https://b.example/keys").unwrap();
-        ignored("place", &Kept { jwks_uri: other_url, ..kept() }, "another issuer or another URL");
-        ignored("discovered", &Kept { discovered: true, ..kept() }, "another issuer or another URL");
+        ignored("place", &StoredKeySet { jwks_uri: other_url, ..kept() }, "another issuer or another URL");
+        ignored("discovered", &StoredKeySet { discovered: true, ..kept() }, "another issuer or another URL");
         let folder = Folder::new("configured");
         folder.shelf().save(&kept()).unwrap();
         let discovering = folder.shelf().load(&settings("https://a.example"), &source(None), NOW);
         assert!(matches!(discovering, Err(KeptError::Elsewhere { .. })));
         let unsafe_place = Url::parse("http://a.example/keys").unwrap();
-        folder.shelf().save(&Kept { discovered: true, jwks_uri: unsafe_place, ..kept() }).unwrap();
+        folder.shelf().save(&StoredKeySet { discovered: true, jwks_uri: unsafe_place, ..kept() }).unwrap();
         let discovering = folder.shelf().load(&settings("https://a.example"), &source(None), NOW);
         assert!(matches!(discovering, Err(KeptError::Elsewhere { .. })));
     }
 
     #[test]
     fn times_that_can_not_be_are_ignored() {
-        ignored("future", &Kept { fetched_at: NOW.seconds() + 1, ..kept() }, "in the future");
-        ignored("stale", &Kept { fetched_at: NOW.seconds() - 4200, ..kept() }, "older than `max_stale`");
-        ignored("never", &Kept { fetched_at: 0, ..kept() }, "older than `max_stale`");
-        ignored("short", &Kept { ttl_s: 59, ..kept() }, "is not a stored JWK Set");
-        ignored("long", &Kept { ttl_s: u64::MAX, ..kept() }, "is not a stored JWK Set");
+        ignored("future", &StoredKeySet { fetched_at: NOW.seconds() + 1, ..kept() }, "in the future");
+        ignored("stale", &StoredKeySet { fetched_at: NOW.seconds() - 4200, ..kept() }, "older than `max_stale`");
+        ignored("never", &StoredKeySet { fetched_at: 0, ..kept() }, "older than `max_stale`");
+        ignored("short", &StoredKeySet { ttl_s: 59, ..kept() }, "is not a stored JWK Set");
+        ignored("long", &StoredKeySet { ttl_s: u64::MAX, ..kept() }, "is not a stored JWK Set");
         let folder = Folder::new("just");
-        folder.shelf().save(&Kept { fetched_at: NOW.seconds() - 4199, ..kept() }).unwrap();
+        folder.shelf().save(&StoredKeySet { fetched_at: NOW.seconds() - 4199, ..kept() }).unwrap();
         assert!(load(&folder.shelf()).unwrap().is_some());
     }
 
@@ -352,7 +352,7 @@ mod tests {
         let folder = Folder::new("uptime");
         let days = |days: u64| Duration::from_secs(days * 24 * 3600);
         let age = days(7);
-        folder.shelf().save(&Kept { fetched_at: NOW.seconds() - age.as_secs(), ..kept() }).unwrap();
+        folder.shelf().save(&StoredKeySet { fetched_at: NOW.seconds() - age.as_secs(), ..kept() }).unwrap();
         let source = KeySource { max_stale: days(7), ..source(Some("https://a.example/keys")) };
         let restored = folder.shelf().load(&settings("https://a.example"), &source, NOW).unwrap().unwrap();
         assert!(Instant::now() - restored.times.asked >= age);
@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn a_document_that_would_not_be_taken_from_the_issuer_is_not_taken_from_the_disk() {
         for document in ["", "{}", r#"{"keys":[]}"#, r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#] {
-            ignored("document", &Kept { document: document.to_owned(), ..kept() }, "is not usable");
+            ignored("document", &StoredKeySet { document: document.to_owned(), ..kept() }, "is not usable");
         }
     }
 

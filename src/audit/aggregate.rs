@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use foldhash::{HashMap, HashMapExt as _};
 
 use super::ledger::Batch;
-use super::line::Line;
+use super::line::LineBuilder;
 use super::reason::Reason;
 use super::record::Decision;
 use crate::clock::UnixTime;
@@ -39,7 +39,7 @@ pub(crate) enum Kind {
 }
 
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct RefusalAggregator {
     /// How many refusals of one address have their own line in a second; `None` is all.
     singly: Option<u32>,
     addresses: HashMap<IpAddr, Bucket>,
@@ -52,12 +52,12 @@ pub(super) struct Folder {
 #[derive(Debug, Default)]
 struct Bucket {
     told: u32,
-    refusals: Option<Folded>,
-    answers: Option<Folded>,
+    refusals: Option<AggregatedLines>,
+    answers: Option<AggregatedLines>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Folded {
+struct AggregatedLines {
     first: UnixTime,
     last: UnixTime,
     count: u64,
@@ -88,13 +88,13 @@ impl Kind {
     }
 }
 
-impl Folder {
+impl RefusalAggregator {
     pub(super) fn new(singly: Option<u32>) -> Self {
         Self { singly, addresses: HashMap::new(), others: Bucket::default(), told: 0, config: String::new() }
     }
 
     /// Whether this refusal is to have a line of its own.
-    pub(super) fn tells_singly(&mut self, address: IpAddr) -> bool {
+    pub(super) fn within_budget(&mut self, address: IpAddr) -> bool {
         let Some(singly) = self.singly else { return true };
         let full = self.told >= MAX_SINGLY;
         let bucket = self.bucket(address);
@@ -116,7 +116,8 @@ impl Folder {
             Kind::Unauthenticated(_) | Kind::Refused(_) => &mut bucket.refusals,
             Kind::Answered(_) | Kind::Retracted(_) => &mut bucket.answers,
         };
-        let folded = folded.get_or_insert_with(|| Folded { first: time, last: time, count: 0, counts: Vec::new() });
+        let folded =
+            folded.get_or_insert_with(|| AggregatedLines { first: time, last: time, count: 0, counts: Vec::new() });
         folded.first = folded.first.min(time);
         folded.last = folded.last.max(time);
         folded.count += 1;
@@ -168,11 +169,11 @@ impl Bucket {
     }
 }
 
-impl Folded {
+impl AggregatedLines {
     fn tell(mut self, heading: &Heading, address: &str, config: &str, batch: &mut Batch) {
         self.counts.sort_unstable();
         batch.push(|bytes| {
-            let mut line = Line::open(bytes);
+            let mut line = LineBuilder::open(bytes);
             line.plain("time", self.last)
                 .plain("gateway.event", heading.event)
                 .plain("gateway.config", config)
@@ -205,9 +206,9 @@ mod tests {
         IpAddr::V4(number.into())
     }
 
-    fn refuse(folder: &mut Folder, number: u32, reason: Reason, seconds: u64) -> bool {
+    fn refuse(folder: &mut RefusalAggregator, number: u32, reason: Reason, seconds: u64) -> bool {
         let time = UnixTime::from_seconds(seconds);
-        let singly = folder.tells_singly(address(number));
+        let singly = folder.within_budget(address(number));
         if !singly {
             let kind = Kind::Unauthenticated(reason);
             folder.fold(&Decided { address: address(number), kind, time, config: "c" });
@@ -215,7 +216,7 @@ mod tests {
         singly
     }
 
-    fn told(folder: &mut Folder, has_room: bool) -> Vec<Value> {
+    fn told(folder: &mut RefusalAggregator, has_room: bool) -> Vec<Value> {
         let mut batch = Batch::default();
         folder.tell(|| has_room, &mut batch);
         let text = String::from_utf8(batch.bytes).unwrap();
@@ -224,7 +225,7 @@ mod tests {
 
     #[test]
     fn beyond_the_number_refusals_are_counted_by_reason() {
-        let mut folder = Folder::new(Some(2));
+        let mut folder = RefusalAggregator::new(Some(2));
         for (seconds, reason) in (10..).zip([Reason::NoToken, Reason::NoToken, Reason::NoRoute, Reason::NoToken]) {
             refuse(&mut folder, 1, reason, seconds);
         }
@@ -243,7 +244,7 @@ mod tests {
 
     #[test]
     fn refusals_of_known_callers_and_answers_are_counted_too_each_in_a_line_of_its_kind() {
-        let mut folder = Folder::new(Some(2));
+        let mut folder = RefusalAggregator::new(Some(2));
         let kinds = [
             Kind::Refused(Reason::MissingScope),
             Kind::Answered(Decision::Allow),
@@ -271,7 +272,7 @@ mod tests {
 
     #[test]
     fn no_count_is_lost_for_want_of_room_and_memory_is_bounded() {
-        let mut folder = Folder::new(Some(1));
+        let mut folder = RefusalAggregator::new(Some(1));
         let strangers = 3000;
         for number in 0..strangers {
             refuse(&mut folder, number, Reason::NoRoute, 1);
@@ -288,7 +289,7 @@ mod tests {
 
     #[test]
     fn without_a_number_every_refusal_has_its_line() {
-        let mut folder = Folder::new(None);
-        assert!((0..10_000).all(|_| folder.tells_singly(address(1))));
+        let mut folder = RefusalAggregator::new(None);
+        assert!((0..10_000).all(|_| folder.within_budget(address(1))));
     }
 }

@@ -9,18 +9,18 @@ use std::rc::{Rc, Weak};
 
 use foldhash::HashMap;
 
-use crate::server::places::network;
+use crate::server::connection_limiter::network;
 
 /// One worker's.
 #[derive(Debug, Default)]
-pub(crate) struct Crowd {
-    by_address: RefCell<HashMap<IpAddr, Weak<Share>>>,
+pub(crate) struct InFlightByAddress {
+    by_address: RefCell<HashMap<IpAddr, Weak<InFlightCounter>>>,
 }
 
 /// What one address, or /64 of IPv6, has under way.
 #[derive(Debug)]
-pub(crate) struct Share {
-    crowd: Rc<Crowd>,
+pub(crate) struct InFlightCounter {
+    crowd: Rc<InFlightByAddress>,
     address: IpAddr,
     under_way: Cell<usize>,
     /// Of these, requests that only wait to be refused.
@@ -30,16 +30,16 @@ pub(crate) struct Share {
 
 /// A request that only waits to be refused, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct HeldBack<'s>(&'s Share);
+pub(crate) struct DelayedRefusal<'s>(&'s InFlightCounter);
 
-impl Crowd {
-    pub(crate) fn share(self: &Rc<Self>, address: IpAddr) -> Rc<Share> {
+impl InFlightByAddress {
+    pub(crate) fn share(self: &Rc<Self>, address: IpAddr) -> Rc<InFlightCounter> {
         let address = network(address);
         let mut by_address = self.by_address.borrow_mut();
         if let Some(share) = by_address.get(&address).and_then(Weak::upgrade) {
             return share;
         }
-        let share = Rc::new(Share {
+        let share = Rc::new(InFlightCounter {
             crowd: Rc::clone(self),
             address,
             under_way: Cell::new(0),
@@ -51,13 +51,13 @@ impl Crowd {
     }
 }
 
-impl Drop for HeldBack<'_> {
+impl Drop for DelayedRefusal<'_> {
     fn drop(&mut self) {
         self.0.held_back.set(self.0.held_back.get() - 1);
     }
 }
 
-impl Share {
+impl InFlightCounter {
     pub(crate) fn begin(&self) {
         self.under_way.set(self.under_way.get() + 1);
     }
@@ -71,13 +71,13 @@ impl Share {
         self.under_way.get() - self.held_back.get()
     }
 
-    pub(crate) fn hold_back(&self) -> HeldBack<'_> {
+    pub(crate) fn tarpit(&self) -> DelayedRefusal<'_> {
         self.held_back.set(self.held_back.get() + 1);
-        HeldBack(self)
+        DelayedRefusal(self)
     }
 }
 
-impl Drop for Share {
+impl Drop for InFlightCounter {
     fn drop(&mut self) {
         self.crowd.by_address.borrow_mut().remove(&self.address);
     }
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn an_address_has_one_share_as_long_as_anyone_holds_it() {
-        let crowd = Rc::<Crowd>::default();
+        let crowd = Rc::<InFlightByAddress>::default();
         let share = |text: &str| crowd.share(text.parse().unwrap());
         let (one, same, other) = (share("2001:db8::1"), share("2001:db8::2"), share("10.0.0.1"));
         one.begin();

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What a writer leaves for those that have to know which side an exchange waits for. Atomic only because hyper wants a stream that
 /// could go to another thread.
 #[derive(Debug, Default)]
-pub(super) struct Intake {
+pub(super) struct WriteProgress {
     is_blocked: AtomicBool,
     gave_up: AtomicBool,
 }
 
-impl Intake {
+impl WriteProgress {
     /// The last write could not go on.
     pub(super) fn block(&self) {
         self.is_blocked.store(true, Ordering::Relaxed);

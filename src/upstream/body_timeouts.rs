@@ -8,7 +8,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// How long a client may keep its body waiting: between two pieces, and on the whole.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct BodyTimeouts {
     pub(crate) idle: Option<Duration>,
     /// Bytes in a second.
     pub(crate) min_rate: Option<u64>,
@@ -17,8 +17,8 @@ pub(crate) struct Patience {
 /// Keeps the time that a client may still take. Only waiting for the client is counted, not for an upstream that takes its time;
 /// what came quickly pays for what comes slowly, up to a point. Costs nothing while pieces are there when asked for.
 #[derive(Debug)]
-pub(super) struct Pace {
-    patience: Patience,
+pub(super) struct MinRateTimer {
+    patience: BodyTimeouts,
     credit: Duration,
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
@@ -30,13 +30,13 @@ const MOST_CREDIT: Duration = Duration::from_secs(30);
 
 /// A deadline between two pieces. Costs nothing while pieces are there when asked for.
 #[derive(Debug)]
-pub(super) struct Idleness {
+pub(super) struct IdleTimer {
     pub(super) limit: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Pace {
-    pub(super) fn new(patience: Patience) -> Self {
+impl MinRateTimer {
+    pub(super) fn new(patience: BodyTimeouts) -> Self {
         Self { patience, credit: GRACE, waiting: None }
     }
 
@@ -65,7 +65,7 @@ impl Pace {
     }
 }
 
-impl Idleness {
+impl IdleTimer {
     pub(super) fn new(limit: Option<Duration>) -> Self {
         Self { limit, timer: None }
     }
@@ -93,8 +93,8 @@ mod tests {
     use super::*;
 
     /// How long a client can go on that sends `bytes` every `pause`; `None` where it can for ten minutes.
-    async fn lasts(patience: Patience, bytes: usize, pause: Duration) -> Option<Duration> {
-        let mut pace = Pace::new(patience);
+    async fn lasts(patience: BodyTimeouts, bytes: usize, pause: Duration) -> Option<Duration> {
+        let mut pace = MinRateTimer::new(patience);
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(600) {
             let over = poll_fn(|context| if pace.is_over(context) { Poll::Ready(()) } else { Poll::Pending });
@@ -106,7 +106,7 @@ mod tests {
         None
     }
 
-    const BOTH: Patience = Patience { idle: Some(Duration::from_secs(30)), min_rate: Some(240) };
+    const BOTH: BodyTimeouts = BodyTimeouts { idle: Some(Duration::from_secs(30)), min_rate: Some(240) };
 
     #[tokio::test(start_paused = true)]
     async fn a_body_comes_at_the_least_rate_after_a_grace() {
@@ -116,14 +116,14 @@ mod tests {
         assert_eq!(lasts(BOTH, 0, seconds(100)).await, Some(seconds(5)));
         let slow = lasts(BOTH, 10, seconds(1)).await.unwrap();
         assert!((seconds(5)..seconds(6)).contains(&slow), "{slow:?}");
-        assert_eq!(lasts(Patience { min_rate: None, ..BOTH }, 1, seconds(29)).await, None);
-        assert_eq!(lasts(Patience { min_rate: None, ..BOTH }, 1, seconds(31)).await, Some(seconds(30)));
-        assert_eq!(lasts(Patience { idle: None, min_rate: None }, 1, seconds(300)).await, None);
+        assert_eq!(lasts(BodyTimeouts { min_rate: None, ..BOTH }, 1, seconds(29)).await, None);
+        assert_eq!(lasts(BodyTimeouts { min_rate: None, ..BOTH }, 1, seconds(31)).await, Some(seconds(30)));
+        assert_eq!(lasts(BodyTimeouts { idle: None, min_rate: None }, 1, seconds(300)).await, None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_came_quickly_pays_for_a_pause_and_no_more() {
-        let mut pace = Pace::new(BOTH);
+        let mut pace = MinRateTimer::new(BOTH);
         pace.came(1 << 30);
         assert_eq!(pace.credit, MOST_CREDIT);
         sleep(Duration::from_secs(3600)).await;

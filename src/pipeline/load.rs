@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// One worker's.
 #[derive(Debug)]
-pub(crate) struct Pressure {
+pub(crate) struct LoadMonitor {
     in_flight: Cell<usize>,
     /// The configured share.
     most: usize,
@@ -32,24 +32,24 @@ pub(crate) struct Pressure {
     slow_for: Cell<u32>,
     /// Requests that wait for their turn.
     waiting: Cell<usize>,
-    turns: RefCell<VecDeque<Weak<Turn>>>,
+    turns: RefCell<VecDeque<Weak<AdmissionTurn>>>,
     memory_is_short: Arc<AtomicBool>,
 }
 
 /// A request whose refusal waits.
-struct HeldBack<'p>(&'p Cell<usize>);
+struct DelayedResponse<'p>(&'p Cell<usize>);
 
 /// The turn of one request.
 #[derive(Debug, Default)]
-struct Turn {
+struct AdmissionTurn {
     has_come: Cell<bool>,
     comes: Notify,
 }
 
 /// A request that waits for its turn, and is counted until the turn comes or it waits no more.
-struct Waiting<'p> {
+struct WaitingRequest<'p> {
     count: &'p Cell<usize>,
-    turn: Rc<Turn>,
+    turn: Rc<AdmissionTurn>,
 }
 
 /// How often the lag is looked at.
@@ -70,7 +70,7 @@ const LONGEST_HOLD: Duration = Duration::from_secs(1);
 /// More are not held back: each costs some kilobytes. A crowd that is not held back leaves room for nothing but its refusals.
 const MAX_HELD: usize = 8192;
 
-impl Pressure {
+impl LoadMonitor {
     pub(crate) fn new(most: usize, memory_is_short: Arc<AtomicBool>) -> Self {
         Self {
             in_flight: Cell::new(0),
@@ -117,7 +117,7 @@ impl Pressure {
 
     /// Ends when the request may go on. Dropped with a client that hangs up.
     pub(crate) async fn turn(&self) {
-        let waiting = Waiting::new(&self.waiting);
+        let waiting = WaitingRequest::new(&self.waiting);
         {
             let mut turns = self.turns.borrow_mut();
             // Most that gave up are forgotten before there are more of them than of others.
@@ -144,16 +144,16 @@ impl Pressure {
     }
 
     /// Ends when the refusal may be sent. Dropped with a client that hangs up.
-    pub(crate) async fn hold_back(&self) {
+    pub(crate) async fn tarpit(&self) {
         if self.held_back.get() >= MAX_HELD {
             return;
         }
-        let _held = HeldBack::new(&self.held_back);
+        let _held = DelayedResponse::new(&self.held_back);
         sleep(hold(self.held_back.get())).await;
     }
 
     /// Adapts to the lag of the event loop, for as long as the worker runs.
-    pub(crate) async fn keep_watch(&self) {
+    pub(crate) async fn run_timeouts(&self) {
         loop {
             let due = Instant::now() + TICK;
             sleep_until(due).await;
@@ -180,21 +180,21 @@ impl Pressure {
     }
 }
 
-impl<'p> HeldBack<'p> {
+impl<'p> DelayedResponse<'p> {
     fn new(count: &'p Cell<usize>) -> Self {
         count.set(count.get() + 1);
         Self(count)
     }
 }
 
-impl<'p> Waiting<'p> {
+impl<'p> WaitingRequest<'p> {
     fn new(count: &'p Cell<usize>) -> Self {
         count.set(count.get() + 1);
         Self { count, turn: Rc::default() }
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingRequest<'_> {
     fn drop(&mut self) {
         if !self.turn.has_come.get() {
             self.count.set(self.count.get() - 1);
@@ -202,7 +202,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Drop for HeldBack<'_> {
+impl Drop for DelayedResponse<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
@@ -218,11 +218,11 @@ fn hold(held_back: usize) -> Duration {
 mod tests {
     use super::*;
 
-    fn pressure(most: usize) -> Pressure {
-        Pressure::new(most, Arc::default())
+    fn pressure(most: usize) -> LoadMonitor {
+        LoadMonitor::new(most, Arc::default())
     }
 
-    fn with_in_flight(pressure: &Pressure, count: usize) {
+    fn with_in_flight(pressure: &LoadMonitor, count: usize) {
         (0..count).for_each(|_| pressure.begin());
     }
 
@@ -257,7 +257,7 @@ mod tests {
         let pressure = pressure(1);
         with_in_flight(&pressure, 2);
         assert!(pressure.is_too_much());
-        let mut waiting = Box::pin(pressure.hold_back());
+        let mut waiting = Box::pin(pressure.tarpit());
         assert!(futures_poll(&mut waiting));
         assert!(!pressure.is_too_much());
         waiting.await;
@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn nothing_is_taken_on_while_memory_is_short() {
         let short = Arc::new(AtomicBool::new(true));
-        let pressure = Pressure::new(10, Arc::clone(&short));
+        let pressure = LoadMonitor::new(10, Arc::clone(&short));
         assert!(pressure.is_too_much());
         short.store(false, Ordering::Relaxed);
         assert!(!pressure.is_too_much());

@@ -5,9 +5,9 @@ use std::fmt;
 use std::io;
 
 /// Prints an error and its causes: `cannot fetch …: connection refused`.
-pub(crate) struct Chain<'e>(pub(crate) &'e dyn Error);
+pub(crate) struct ErrorChain<'e>(pub(crate) &'e dyn Error);
 
-impl fmt::Display for Chain<'_> {
+impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
         let mut cause = self.0.source();

@@ -7,11 +7,11 @@ use http::{HeaderValue, Response};
 use super::answer::Content;
 use super::canonical::{Ambiguous, CanonicalRequest};
 use super::header_rules::own_copy;
-use super::target::OwnAnswer;
+use super::target::FixedAnswer;
 
-pub(crate) fn answer(own: &OwnAnswer, request: &CanonicalRequest) -> Result<Response<Content>, Ambiguous> {
+pub(crate) fn answer(own: &FixedAnswer, request: &CanonicalRequest) -> Result<Response<Content>, Ambiguous> {
     match own {
-        OwnAnswer::Redirect { origin, path, status } => {
+        FixedAnswer::Redirect { origin, path, status } => {
             let target = request.target_at(&path.path(request)?)?;
             // Both were read as what may stand in a request line: no line break is among them.
             let location = HeaderValue::try_from(format!("{origin}{target}")).map_err(|_| Ambiguous::Character)?;
@@ -20,7 +20,7 @@ pub(crate) fn answer(own: &OwnAnswer, request: &CanonicalRequest) -> Result<Resp
             response.headers_mut().insert(LOCATION, location);
             Ok(response)
         }
-        OwnAnswer::Fixed { status, content_type, body } => {
+        FixedAnswer::Fixed { status, content_type, body } => {
             // A shared buffer would be counted by all cores.
             let mut response = Response::new(Content::whole(Bytes::copy_from_slice(body)));
             *response.status_mut() = *status;

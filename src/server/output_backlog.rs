@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 /// The bodies that wait for one connection's output.
 #[derive(Debug, Default)]
-pub(super) struct Unwritten {
+pub(super) struct OutputBacklog {
     waiting: RefCell<Vec<Waker>>,
     /// How often everything was written while a body waited.
     emptied: Cell<u32>,
@@ -16,15 +16,15 @@ pub(super) struct Unwritten {
 
 /// The state of a connection's output when a body began to wait for it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Behind(u32);
+pub(crate) struct BacklogMark(u32);
 
-impl Unwritten {
-    pub(super) fn behind(&self) -> Behind {
-        Behind(self.emptied.get())
+impl OutputBacklog {
+    pub(super) fn behind(&self) -> BacklogMark {
+        BacklogMark(self.emptied.get())
     }
 
     /// Ready once everything before `behind` was taken has been written.
-    pub(super) fn poll(&self, behind: Behind, context: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&self, behind: BacklogMark, context: &mut Context<'_>) -> Poll<()> {
         if self.emptied.get() != behind.0 {
             return Poll::Ready(());
         }

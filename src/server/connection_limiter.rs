@@ -3,7 +3,7 @@
 //! The kernel spreads connections over the workers' sockets by a hash, which is even for thousands and may be four to none for four: a
 //! newcomer's place is with the worker that has fewest, unless it makes no odds.
 //!
-//! While the limit on all connections is reached, or memory is short, [`Places::room`] waits and nothing is accepted: newcomers wait in
+//! While the limit on all connections is reached, or memory is short, [`ConnectionLimiter::room`] waits and nothing is accepted: newcomers wait in
 //! the kernel's queue. A connection of an address that has enough is refused for good.
 //!
 //! Trusted proxies are not counted by address: many come by one. Whoever they name in a PROXY header is.
@@ -22,11 +22,11 @@ use crate::network::Networks;
 
 /// Shared by all workers; touched when a connection begins and ends, never by a request.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct ConnectionLimiter {
     total: Option<usize>,
     per_address: Option<usize>,
     trusted_proxies: Networks,
-    taken: Mutex<Taken>,
+    taken: Mutex<TakenPermits>,
     closed: AtomicBool,
     /// Listeners that wait because the limit on all connections is reached.
     waiting: AtomicUsize,
@@ -35,7 +35,7 @@ pub(crate) struct Places {
 
 /// Why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoPlace {
+pub(crate) enum ConnectionLimitReached {
     /// There may be one soon.
     Full,
     /// The address has as many as it may have.
@@ -43,20 +43,20 @@ pub(crate) enum NoPlace {
 }
 
 /// A listener that waits, until it is dropped.
-struct Waiting<'p>(&'p Places);
+struct WaitingListener<'p>(&'p ConnectionLimiter);
 
 #[derive(Debug, Default)]
-struct Taken {
+struct TakenPermits {
     total: usize,
     by_address: HashMap<IpAddr, usize>,
     by_worker: Vec<usize>,
     refused: u64,
-    shortages: Shortages,
+    shortages: KernelShortages,
 }
 
 /// Times that the kernel had no descriptor or memory for a connection.
 #[derive(Debug, Default)]
-struct Shortages {
+struct KernelShortages {
     total: u64,
     unsaid: u64,
     last_said: Option<Instant>,
@@ -64,7 +64,7 @@ struct Shortages {
 
 /// What keeps listeners from accepting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lack {
+enum AcceptBlocker {
     Nothing,
     Places,
     Memory,
@@ -83,8 +83,8 @@ pub(crate) struct Counts {
 
 /// A connection's place; free again when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    places: Arc<Places>,
+pub(crate) struct ConnectionPermit {
+    places: Arc<ConnectionLimiter>,
     /// `None` where it does not count.
     address: Option<IpAddr>,
     worker: usize,
@@ -93,14 +93,14 @@ pub(crate) struct Place {
 /// A worker may have one in so many more than another: handing over costs a little, too.
 const SLACK: usize = 16;
 
-impl Places {
+impl ConnectionLimiter {
     pub(crate) fn new(
         total: Option<usize>,
         per_address: Option<usize>,
         trusted_proxies: Networks,
         workers: usize,
     ) -> Self {
-        let taken = Mutex::new(Taken { by_worker: vec![0; workers], ..Taken::default() });
+        let taken = Mutex::new(TakenPermits { by_worker: vec![0; workers], ..TakenPermits::default() });
         Self {
             total,
             per_address,
@@ -122,7 +122,7 @@ impl Places {
 
     /// Waits until one more may be accepted. Another worker may be faster: then [`Self::take`] says so.
     pub(crate) async fn room(&self) {
-        if self.lack() == Lack::Nothing {
+        if self.lack() == AcceptBlocker::Nothing {
             return;
         }
         loop {
@@ -130,11 +130,11 @@ impl Places {
             // What changes from here on is heard of, even if it changes before the wait begins.
             changed.as_mut().enable();
             let _waiting = match self.lack() {
-                Lack::Nothing => return,
-                Lack::Places => Some(Waiting::new(self)),
-                Lack::Memory => None,
+                AcceptBlocker::Nothing => return,
+                AcceptBlocker::Places => Some(WaitingListener::new(self)),
+                AcceptBlocker::Memory => None,
             };
-            if self.lack() != Lack::Nothing {
+            if self.lack() != AcceptBlocker::Nothing {
                 changed.await;
             }
         }
@@ -145,35 +145,39 @@ impl Places {
         self.waiting.load(Ordering::SeqCst) > 0
     }
 
-    fn lack(&self) -> Lack {
+    fn lack(&self) -> AcceptBlocker {
         if self.closed.load(Ordering::Relaxed) {
-            return Lack::Memory;
+            return AcceptBlocker::Memory;
         }
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_full(&taken) { Lack::Places } else { Lack::Nothing }
+        if self.is_full(&taken) { AcceptBlocker::Places } else { AcceptBlocker::Nothing }
     }
 
-    fn is_full(&self, taken: &Taken) -> bool {
+    fn is_full(&self, taken: &TakenPermits) -> bool {
         self.total.is_some_and(|limit| taken.total >= limit)
     }
 
     /// For a connection that this worker has accepted.
-    pub(crate) fn take(self: &Arc<Self>, address: IpAddr, worker: usize) -> Result<Place, NoPlace> {
+    pub(crate) fn take(
+        self: &Arc<Self>,
+        address: IpAddr,
+        worker: usize,
+    ) -> Result<ConnectionPermit, ConnectionLimitReached> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_full(&taken) {
-            return Err(NoPlace::Full);
+            return Err(ConnectionLimitReached::Full);
         }
         let Some(address) = self.count(&mut taken, address) else {
             taken.refused += 1;
-            return Err(NoPlace::Address);
+            return Err(ConnectionLimitReached::Address);
         };
         taken.total += 1;
         let worker = taken.join_fewest(worker);
-        Ok(Place { places: Arc::clone(self), address, worker })
+        Ok(ConnectionPermit { places: Arc::clone(self), address, worker })
     }
 
     /// What the address counts as, if at all; `None` where there are enough of it.
-    fn count(&self, taken: &mut Taken, address: IpAddr) -> Option<Option<IpAddr>> {
+    fn count(&self, taken: &mut TakenPermits, address: IpAddr) -> Option<Option<IpAddr>> {
         if self.trusted_proxies.contains(address) {
             return Some(None);
         }
@@ -206,7 +210,7 @@ impl Places {
     }
 }
 
-impl Place {
+impl ConnectionPermit {
     /// Whose connection it is.
     pub(crate) fn worker(&self) -> usize {
         self.worker
@@ -231,7 +235,7 @@ impl Place {
     }
 }
 
-impl Taken {
+impl TakenPermits {
     fn join_fewest(&mut self, accepted_by: usize) -> usize {
         let fewest = self.by_worker.iter().copied().enumerate().min_by_key(|(_, count)| *count);
         let worker = match fewest {
@@ -253,7 +257,7 @@ impl Taken {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.total -= 1;
@@ -266,14 +270,14 @@ impl Drop for Place {
     }
 }
 
-impl<'p> Waiting<'p> {
-    fn new(places: &'p Places) -> Self {
+impl<'p> WaitingListener<'p> {
+    fn new(places: &'p ConnectionLimiter) -> Self {
         places.waiting.fetch_add(1, Ordering::SeqCst);
         Self(places)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingListener<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }
@@ -298,19 +302,19 @@ mod tests {
 
     #[test]
     fn the_limits_hold_and_places_come_back() {
-        let places = Arc::new(Places::new(Some(3), Some(2), Networks::default(), 1));
+        let places = Arc::new(ConnectionLimiter::new(Some(3), Some(2), Networks::default(), 1));
         let one = places.take(address("10.0.0.1"), 0).unwrap();
         let _two = places.take(address("10.0.0.1"), 0).unwrap();
-        assert_eq!(places.take(address("10.0.0.1"), 0).unwrap_err(), NoPlace::Address);
+        assert_eq!(places.take(address("10.0.0.1"), 0).unwrap_err(), ConnectionLimitReached::Address);
         let _three = places.take(address("10.0.0.2"), 0).unwrap();
-        assert_eq!(places.take(address("10.0.0.3"), 0).unwrap_err(), NoPlace::Full);
+        assert_eq!(places.take(address("10.0.0.3"), 0).unwrap_err(), ConnectionLimitReached::Full);
         drop(one);
         assert!(places.take(address("10.0.0.1"), 0).is_ok());
     }
 
     #[tokio::test]
     async fn listeners_wait_for_a_place_and_say_so() {
-        let places = Arc::new(Places::new(Some(1), None, Networks::default(), 1));
+        let places = Arc::new(ConnectionLimiter::new(Some(1), None, Networks::default(), 1));
         let waits = async || {
             let mut one = pin!(places.room());
             let mut other = pin!(places.room());
@@ -340,9 +344,9 @@ mod tests {
     #[test]
     fn a_trusted_proxy_counts_for_whoever_it_names() {
         let trusted = [Network::parse("10.0.0.0/8").unwrap()].into_iter().collect();
-        let places = Arc::new(Places::new(Some(4), Some(1), trusted, 1));
-        let mut all: Vec<Place> = (0..4).map(|_| places.take(address("10.0.0.1"), 0).unwrap()).collect();
-        assert_eq!(places.take(address("10.0.0.1"), 0).unwrap_err(), NoPlace::Full);
+        let places = Arc::new(ConnectionLimiter::new(Some(4), Some(1), trusted, 1));
+        let mut all: Vec<ConnectionPermit> = (0..4).map(|_| places.take(address("10.0.0.1"), 0).unwrap()).collect();
+        assert_eq!(places.take(address("10.0.0.1"), 0).unwrap_err(), ConnectionLimitReached::Full);
         assert!(all[0].pass_to(address("192.0.2.1")) && all[1].pass_to(address("192.0.2.2")));
         assert!(!all[2].pass_to(address("192.0.2.1")));
         assert!(all[3].pass_to(address("10.0.0.2")));
@@ -355,7 +359,7 @@ mod tests {
 
     #[test]
     fn shortages_are_told_once_in_a_while_with_their_number() {
-        let places = Places::new(None, None, Networks::default(), 1);
+        let places = ConnectionLimiter::new(None, None, Networks::default(), 1);
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let told: Vec<_> = (0..25).map(|n| places.shortage(start + n * Duration::from_millis(100), second)).collect();
         assert_eq!(told.iter().flatten().collect::<Vec<_>>(), [&1, &10, &10]);
@@ -372,7 +376,7 @@ mod tests {
     #[test]
     fn whoever_accepts_them_connections_are_spread_evenly() {
         for workers in [2, 3, 8] {
-            let places = Arc::new(Places::new(None, None, Networks::default(), workers));
+            let places = Arc::new(ConnectionLimiter::new(None, None, Networks::default(), workers));
             let mut all = Vec::new();
             for number in 1..=640 {
                 all.push(places.take(address("10.0.0.1"), 0).unwrap());

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 /// How a peer has kept silent since it was asked for something.
 #[derive(Debug, Default)]
-pub(super) struct Silence {
+pub(super) struct Liveness {
     /// How often it has said anything.
     heard: Cell<u64>,
     /// When it was first asked after that.
@@ -20,15 +20,15 @@ pub(super) struct Silence {
 }
 
 /// A stream whose peer is listened for.
-pub(super) struct Overheard<S> {
+pub(super) struct ActivityTracked<S> {
     pub(super) stream: S,
-    pub(super) silence: Rc<Silence>,
+    pub(super) silence: Rc<Liveness>,
 }
 
 /// A server that is there has said something by then, as a rule. Where it has not, a new connection costs little.
 const SUSPICIOUS: Duration = Duration::from_secs(5);
 
-impl Silence {
+impl Liveness {
     /// Something is asked. Gives what tells later whether anything was said since.
     pub(super) fn asked(&self) -> u64 {
         if self.since.get().is_none() {
@@ -48,7 +48,7 @@ impl Silence {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Overheard<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ActivityTracked<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -63,7 +63,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Overheard<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Overheard<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ActivityTracked<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
@@ -98,7 +98,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_is_suspicious_that_says_nothing_for_long_after_it_was_asked() {
-        let silence = Silence::default();
+        let silence = Liveness::default();
         advance(2 * SUSPICIOUS).await;
         let first = silence.asked();
         assert!(!silence.is_suspicious(first), "nobody had asked it anything");
@@ -113,8 +113,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whatever_is_read_breaks_the_silence() {
         let (mut peer, stream) = duplex(64);
-        let silence = Rc::new(Silence::default());
-        let mut stream = Overheard { stream, silence: Rc::clone(&silence) };
+        let silence = Rc::new(Liveness::default());
+        let mut stream = ActivityTracked { stream, silence: Rc::clone(&silence) };
         let before = silence.asked();
         peer.write_all(b"x").await.unwrap();
         stream.read_u8().await.unwrap();

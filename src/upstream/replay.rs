@@ -4,13 +4,13 @@ use std::fmt;
 
 use bytes::Bytes;
 
-pub(super) struct Copy {
+pub(super) struct ReplayBuffer {
     bytes: Vec<u8>,
     length: usize,
     then: Box<dyn FnOnce(Bytes)>,
 }
 
-impl Copy {
+impl ReplayBuffer {
     /// Of a body of this length.
     pub(super) fn new(length: usize, then: impl FnOnce(Bytes) + 'static) -> Self {
         Self { bytes: Vec::new(), length, then: Box::new(then) }
@@ -27,7 +27,7 @@ impl Copy {
     }
 }
 
-impl fmt::Debug for Copy {
+impl fmt::Debug for ReplayBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Copy({} of {})", self.bytes.len(), self.length)
     }

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 
 use crate::audit::health::Health;
 use crate::pipeline::snapshot::Snapshot;
-use crate::upstream::names::{self, Lookup, Name};
+use crate::upstream::names::{self, Name, NameLookup};
 
 const FORGET_KEYS_EVERY: Duration = Duration::from_secs(10);
 const RESTART_AFTER: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ const ROOMY_FOR: Duration = Duration::from_secs(10);
 
 /// Whether the audit log has room for a line for each decision.
 #[derive(Debug, Default)]
-struct Crowd {
+struct AuditRoomWatch {
     dropped: u64,
     /// What it was when lines began to find no room.
     before: u64,
@@ -27,7 +27,7 @@ struct Crowd {
     roomy_for: Option<Duration>,
 }
 
-impl Crowd {
+impl AuditRoomWatch {
     /// Says once when lines begin to find no room, and once when they find room again.
     fn look(&mut self, dropped: u64) {
         let last = std::mem::replace(&mut self.dropped, dropped);
@@ -52,7 +52,7 @@ impl Crowd {
 }
 
 pub(super) async fn watch_audit_log(health: Arc<Health>) {
-    let mut crowd = Crowd::default();
+    let mut crowd = AuditRoomWatch::default();
     loop {
         tokio::time::sleep(WATCH_AUDIT_EVERY).await;
         crowd.look(health.dropped.load(Ordering::Relaxed));
@@ -74,7 +74,7 @@ pub(super) async fn forget_limit_keys(snapshot: Arc<ArcSwap<Snapshot>>) {
 }
 
 /// Begins again should it ever die: a server's addresses must not grow old in silence.
-pub(super) async fn resolve(name: Arc<Name>, lookup: Arc<Lookup>) {
+pub(super) async fn resolve(name: Arc<Name>, lookup: Arc<NameLookup>) {
     loop {
         let resolver = names::keep_fresh(Arc::clone(&name), Arc::clone(&lookup));
         let died = tokio::task::JoinSet::from_iter([resolver]).join_next().await;

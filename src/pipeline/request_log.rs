@@ -14,29 +14,29 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use super::canonical::CanonicalRequest;
 use super::headers::X_REQUEST_ID;
 use super::limit_headers::announce;
-use super::limits::{Count, Limit};
+use super::limits::{LimitCount, RateLimit};
 use super::peer::Peer;
 use super::request_id::RequestId;
 use super::route::Route;
 use super::snapshot::{BuiltIn, OwnIssuer};
-use super::tally::{Ending, side_name};
 use super::worker::{SharedSnapshot, Worker};
-use crate::audit::fold::{Decided, Kind};
-use crate::audit::ledger::{Slot, Synced, Unavailable};
+use super::worker_metrics::{RequestOutcome, side_name};
+use crate::audit::aggregate::{Decided, Kind};
+use crate::audit::ledger::{LineSlot, Synced, Unavailable};
 use crate::audit::reason::Reason;
-use crate::audit::record::{Decision, Described, Identity as Written, Record};
+use crate::audit::record::{Decision, DecisionRecord, Described, RecordIdentity as Written};
 use crate::clock::{self, UnixTime};
 use crate::issuer::authorization_server::Issued;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
-use crate::server::places::network;
+use crate::server::connection_limiter::network;
 use crate::trust::verify::Verified;
 
 /// More limits on one route are a configuration error.
 pub(crate) const MAX_LIMITS: usize = 8;
 
 #[derive(Debug)]
-pub(crate) struct Trail {
+pub(crate) struct RequestLog {
     worker: Rc<Worker>,
     snapshot: SharedSnapshot,
     peer: Rc<Peer>,
@@ -45,18 +45,18 @@ pub(crate) struct Trail {
     pub(crate) request_id: RequestId,
     method: Option<Method>,
     target: Option<PathAndQuery>,
-    pub(crate) place: Place,
+    pub(crate) place: MatchedRule,
     /// Which of its route's upstreams it went to, where there are several.
     pub(crate) side: Option<usize>,
     /// Whose pages may read the answer, where the route says so.
     pub(crate) granted_origin: Option<HeaderValue>,
-    who: Who,
-    counts: [Option<Count>; MAX_LIMITS],
+    who: RecordedIdentity,
+    counts: [Option<LimitCount>; MAX_LIMITS],
     decision: Decision,
     was_allowed: bool,
     reason: Option<Reason>,
     status: Option<u16>,
-    slot: Option<Slot>,
+    slot: Option<LineSlot>,
     /// Its line is on the disk already; another is written only if there is more to say.
     committed: bool,
     open: bool,
@@ -66,7 +66,7 @@ pub(crate) struct Trail {
 
 /// Which rule the request came under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Place {
+pub(crate) enum MatchedRule {
     Nowhere,
     BuiltIn(BuiltIn),
     Redirect,
@@ -75,7 +75,7 @@ pub(crate) enum Place {
 
 /// Whom the record is about.
 #[derive(Debug)]
-enum Who {
+enum RecordedIdentity {
     Nobody,
     Caller(Rc<Verified>),
     /// Merely said so.
@@ -88,7 +88,7 @@ enum Who {
     Granted(Box<Issued>),
 }
 
-impl Trail {
+impl RequestLog {
     pub(crate) fn begin(worker: &Rc<Worker>, snapshot: SharedSnapshot, peer: &Rc<Peer>) -> Box<Self> {
         worker.begin(peer);
         Box::new(Self {
@@ -100,10 +100,10 @@ impl Trail {
             request_id: worker.next_request_id(),
             method: None,
             target: None,
-            place: Place::Nowhere,
+            place: MatchedRule::Nowhere,
             side: None,
             granted_origin: None,
-            who: Who::Nobody,
+            who: RecordedIdentity::Nobody,
             counts: [None; MAX_LIMITS],
             decision: Decision::Deny,
             was_allowed: false,
@@ -122,15 +122,15 @@ impl Trail {
     }
 
     pub(crate) fn caller(&mut self, verified: &Rc<Verified>) {
-        self.who = Who::Caller(Rc::clone(verified));
+        self.who = RecordedIdentity::Caller(Rc::clone(verified));
     }
 
     pub(crate) fn claimed(&mut self, issuer: Option<IssuerName>, client: Option<Identity>) {
-        self.who = Who::Claimed { issuer, client };
+        self.who = RecordedIdentity::Claimed { issuer, client };
     }
 
     pub(crate) fn client(&mut self, client: Identity) {
-        self.who = Who::Client(client);
+        self.who = RecordedIdentity::Client(client);
     }
 
     /// Keeps a place in the audit log; nothing protected goes on without one.
@@ -164,8 +164,8 @@ impl Trail {
 
     pub(crate) fn granted(&mut self, issued: Issued) {
         self.decision = Decision::Issue;
-        self.worker.tally(|tally| tally.secret_used(&issued.client, issued.secret, self.now));
-        self.who = Who::Granted(Box::new(issued));
+        self.worker.metrics(|metrics| metrics.secret_used(&issued.client, issued.secret, self.now));
+        self.who = RecordedIdentity::Granted(Box::new(issued));
     }
 
     /// Refused, or failed after it was allowed.
@@ -183,17 +183,17 @@ impl Trail {
         self.close();
     }
 
-    pub(crate) fn counted(&mut self, index: usize, count: Count) {
-        self.worker.tally(|tally| tally.counted(self.place, index, count));
+    pub(crate) fn counted(&mut self, index: usize, count: LimitCount) {
+        self.worker.metrics(|metrics| metrics.counted(self.place, index, count));
         if let Some(place) = self.counts.get_mut(index) {
             *place = Some(count);
         }
     }
 
     /// Adds what the route has its answers say.
-    pub(crate) fn dress(&self, headers: &mut HeaderMap, is_refusal: bool) {
+    pub(crate) fn apply_response_rules(&self, headers: &mut HeaderMap, is_refusal: bool) {
         if let Some(route) = self.route() {
-            route.dress(headers, is_refusal, self.granted_origin.as_ref());
+            route.apply_response_rules(headers, is_refusal, self.granted_origin.as_ref());
         }
     }
 
@@ -222,7 +222,7 @@ impl Trail {
                 slot.write(|buffer| self.record(duration).write(buffer));
             }
         }
-        let ending = Ending {
+        let ending = RequestOutcome {
             place: self.place,
             issuer: self.issuer_name(),
             decision: self.decision,
@@ -232,15 +232,15 @@ impl Trail {
             duration,
             side: self.side,
         };
-        self.worker.tally(|tally| tally.ended(&ending));
+        self.worker.metrics(|metrics| metrics.ended(&ending));
     }
 
     /// What is counted where there is no line of its own.
     fn kind(&self) -> Kind {
         let refused = matches!(self.decision, Decision::Deny | Decision::Error) && !self.was_allowed;
         let is_known = match self.who {
-            Who::Nobody | Who::Claimed { .. } => false,
-            Who::Caller(_) | Who::Client(_) | Who::Granted(_) => true,
+            RecordedIdentity::Nobody | RecordedIdentity::Claimed { .. } => false,
+            RecordedIdentity::Caller(_) | RecordedIdentity::Client(_) | RecordedIdentity::Granted(_) => true,
         };
         let reason = self.reason.unwrap_or(Reason::Internal);
         match (refused, is_known) {
@@ -257,8 +257,8 @@ impl Trail {
         Decided { address: network(self.peer.address), kind, time: self.now, config: &self.snapshot.config }
     }
 
-    fn record(&self, duration: std::time::Duration) -> Record<'_> {
-        Record {
+    fn record(&self, duration: std::time::Duration) -> DecisionRecord<'_> {
+        DecisionRecord {
             time: self.now,
             decision: self.decision,
             reason: self.reason,
@@ -278,22 +278,22 @@ impl Trail {
 
     fn identity(&self) -> Written<'_> {
         let described = match &self.who {
-            Who::Caller(verified) => {
+            RecordedIdentity::Caller(verified) => {
                 return Written::Written(verified.audit_part.get_or_init(|| describe(verified).written()));
             }
-            Who::Nobody => Described::default(),
-            Who::Claimed { issuer, client } => Described {
+            RecordedIdentity::Nobody => Described::default(),
+            RecordedIdentity::Claimed { issuer, client } => Described {
                 issuer: issuer.as_ref().map(IssuerName::as_str),
                 client: client.as_ref().map(Identity::as_str),
                 ..Described::default()
             },
-            Who::Client(client) => Described {
+            RecordedIdentity::Client(client) => Described {
                 verified: true,
                 issuer: Some(IssuerName::OWN),
                 client: Some(client.as_str()),
                 ..Described::default()
             },
-            Who::Granted(issued) => Described {
+            RecordedIdentity::Granted(issued) => Described {
                 verified: true,
                 issuer: Some(IssuerName::OWN),
                 client: Some(issued.client.as_str()),
@@ -308,51 +308,53 @@ impl Trail {
 
     fn issuer_name(&self) -> Option<&IssuerName> {
         match &self.who {
-            Who::Caller(verified) => Some(&verified.caller.issuer),
-            Who::Claimed { issuer, .. } => issuer.as_ref(),
-            Who::Nobody | Who::Client(_) | Who::Granted(_) => None,
+            RecordedIdentity::Caller(verified) => Some(&verified.caller.issuer),
+            RecordedIdentity::Claimed { issuer, .. } => issuer.as_ref(),
+            RecordedIdentity::Nobody | RecordedIdentity::Client(_) | RecordedIdentity::Granted(_) => None,
         }
     }
 
     fn route(&self) -> Option<&Route> {
         match self.place {
-            Place::Route(index) => self.snapshot.routes.routes().get(index).map(|route| &**route),
-            Place::Nowhere | Place::BuiltIn(_) | Place::Redirect => None,
+            MatchedRule::Route(index) => self.snapshot.routes.routes().get(index).map(|route| &**route),
+            MatchedRule::Nowhere | MatchedRule::BuiltIn(_) | MatchedRule::Redirect => None,
         }
     }
 
     fn route_name(&self) -> Option<&str> {
         match self.place {
-            Place::Nowhere => None,
-            Place::BuiltIn(built_in) => Some(built_in.name()),
-            Place::Redirect => Some(REDIRECT),
-            Place::Route(index) => self.snapshot.routes.routes().get(index).map(|route| route.name.as_str()),
+            MatchedRule::Nowhere => None,
+            MatchedRule::BuiltIn(built_in) => Some(built_in.name()),
+            MatchedRule::Redirect => Some(REDIRECT),
+            MatchedRule::Route(index) => self.snapshot.routes.routes().get(index).map(|route| route.name.as_str()),
         }
     }
 
     /// Whether what was asked for may be a gRPC service: one of HTTP/1.1 is not, nor are our own endpoints.
     pub(crate) fn may_be_grpc(&self) -> bool {
         match self.place {
-            Place::Nowhere => true,
-            Place::Route(index) => {
+            MatchedRule::Nowhere => true,
+            MatchedRule::Route(index) => {
                 self.snapshot.routes.routes().get(index).is_some_and(|route| route.target.may_speak_http2())
             }
-            Place::BuiltIn(_) | Place::Redirect => false,
+            MatchedRule::BuiltIn(_) | MatchedRule::Redirect => false,
         }
     }
 
-    fn limits(&self) -> &[Arc<Limit>] {
+    fn limits(&self) -> &[Arc<RateLimit>] {
         match self.place {
-            Place::Route(index) => self.snapshot.routes.routes().get(index).map_or(&[], |route| &route.limits),
-            Place::BuiltIn(BuiltIn::Token | BuiltIn::Revocation) => {
+            MatchedRule::Route(index) => self.snapshot.routes.routes().get(index).map_or(&[], |route| &route.limits),
+            MatchedRule::BuiltIn(BuiltIn::Token | BuiltIn::Revocation) => {
                 self.snapshot.oauth.as_ref().map_or(&[], |oauth: &OwnIssuer| &oauth.token_limits)
             }
-            Place::BuiltIn(BuiltIn::Jwks | BuiltIn::Metadata) | Place::Nowhere | Place::Redirect => &[],
+            MatchedRule::BuiltIn(BuiltIn::Jwks | BuiltIn::Metadata) | MatchedRule::Nowhere | MatchedRule::Redirect => {
+                &[]
+            }
         }
     }
 }
 
-impl Drop for Trail {
+impl Drop for RequestLog {
     fn drop(&mut self) {
         if self.open {
             self.ended_by(if std::thread::panicking() { Reason::Internal } else { Reason::ClientGone });

@@ -10,19 +10,19 @@ use std::task::{Context, Poll, ready};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 #[derive(Debug)]
-pub(super) struct Alarm(Pin<Box<Sleep>>);
+pub(super) struct ReusableDeadline(Pin<Box<Sleep>>);
 
 /// The deadline came first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Overdue;
+pub(super) struct DeadlinePassed;
 
-impl Alarm {
+impl ReusableDeadline {
     pub(super) fn new() -> Self {
         Self(Box::pin(sleep_until(Instant::now())))
     }
 
     /// What `future` gives, if it does by `deadline`.
-    pub(super) async fn before<F>(&mut self, deadline: Instant, mut future: F) -> Result<F::Output, Overdue>
+    pub(super) async fn before<F>(&mut self, deadline: Instant, mut future: F) -> Result<F::Output, DeadlinePassed>
     where
         F: Future + Unpin,
     {
@@ -33,14 +33,14 @@ impl Alarm {
         .await
     }
 
-    fn poll(&mut self, deadline: Instant, context: &mut Context<'_>) -> Poll<Overdue> {
+    fn poll(&mut self, deadline: Instant, context: &mut Context<'_>) -> Poll<DeadlinePassed> {
         if self.0.deadline() > deadline {
             self.0.as_mut().reset(deadline);
         }
         loop {
             ready!(self.0.as_mut().poll(context));
             if Instant::now() >= deadline {
-                return Poll::Ready(Overdue);
+                return Poll::Ready(DeadlinePassed);
             }
             self.0.as_mut().reset(deadline);
         }
@@ -58,18 +58,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn every_deadline_holds_whatever_the_one_before_was() {
-        let mut alarm = Alarm::new();
+        let mut alarm = ReusableDeadline::new();
         for seconds in [30, 1, 60, 60, 2, 0] {
             let began = Instant::now();
             let deadline = began + Duration::from_secs(seconds);
-            assert_eq!(alarm.before(deadline, Box::pin(pending::<()>())).await, Err(Overdue));
+            assert_eq!(alarm.before(deadline, Box::pin(pending::<()>())).await, Err(DeadlinePassed));
             assert_eq!(began.elapsed().as_secs(), seconds);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_comes_in_time_comes_through_and_old_deadlines_are_forgotten() {
-        let mut alarm = Alarm::new();
+        let mut alarm = ReusableDeadline::new();
         for _ in 0..100 {
             let deadline = Instant::now() + Duration::from_secs(30);
             let work = sleep(Duration::from_secs(29));

@@ -8,11 +8,11 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
-use super::request_end::{End, Watcher};
+use super::request_end::{RequestEndSender, UploadEnd};
 
 /// How much of a body that nobody wants is read on. Past it a client is cut off, whether it has read its answer or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Linger {
+pub(crate) enum DrainLimit {
     /// What a client that means well may send before it looks up.
     Long,
     /// While there is too much to do already.
@@ -27,7 +27,7 @@ const MAX_LINGERING: usize = 64;
 ///
 /// A client that is cut off while it sends may never read why it was refused: over HTTP/1.1 the kernel answers what we leave
 /// unread with a reset, over HTTP/2 common clients take the end of their stream for its failure.
-pub(crate) fn linger(mut body: Incoming, how: Linger, watcher: Option<Watcher>) {
+pub(crate) fn drain_body(mut body: Incoming, how: DrainLimit, watcher: Option<RequestEndSender>) {
     thread_local!(static LINGERING: Cell<usize> = const { Cell::new(0) });
     // While the worker ends, bodies are dropped outside of any task.
     let can_linger = tokio::runtime::Handle::try_current().is_ok();
@@ -38,20 +38,20 @@ pub(crate) fn linger(mut body: Incoming, how: Linger, watcher: Option<Watcher>) 
     tokio::task::spawn_local(async move {
         let rest = async {
             let mut left: usize = match how {
-                Linger::Long => 16 * 1024 * 1024,
-                Linger::Short => 64 * 1024,
+                DrainLimit::Long => 16 * 1024 * 1024,
+                DrainLimit::Short => 64 * 1024,
             };
             loop {
                 let length = match body.frame().await {
                     Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
-                    Some(Err(_)) => return End::Broken,
-                    None => return End::Whole,
+                    Some(Err(_)) => return UploadEnd::Broken,
+                    None => return UploadEnd::Whole,
                 };
-                let Some(less) = left.checked_sub(length) else { return End::Unseen };
+                let Some(less) = left.checked_sub(length) else { return UploadEnd::Unseen };
                 left = less;
             }
         };
-        let end = timeout(LINGER_TIME, rest).await.unwrap_or(End::Unseen);
+        let end = timeout(LINGER_TIME, rest).await.unwrap_or(UploadEnd::Unseen);
         if let Some(watcher) = watcher {
             watcher.saw(end);
         }

@@ -5,27 +5,27 @@ use std::time::Duration;
 use foldhash::HashMap;
 use http::Method;
 
-use super::limits::Count;
+use super::limits::LimitCount;
+use super::request_log::{MatchedRule, REDIRECT};
 use super::snapshot::Snapshot;
-use super::target::Target;
-use super::trail::{Place, REDIRECT};
+use super::target::RouteTarget;
 use crate::audit::reason::Reason;
 use crate::audit::record::Decision;
 use crate::clock::UnixTime;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::telemetry::metrics::{
-    DecisionLabels, DurationLabels, Histogram, LimitLabels, Report, SecretLabels, SplitLabels,
+    DecisionLabels, DurationLabels, Histogram, LimitLabels, SecretLabels, SplitLabels, WorkerReport,
 };
 
 /// Touched by its worker alone: no locks and no atomics.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct WorkerMetrics {
     decisions: HashMap<DecisionKey, u64>,
     durations: HashMap<DurationKey, Histogram>,
-    limits: HashMap<(Place, u8, bool), u64>,
+    limits: HashMap<(MatchedRule, u8, bool), u64>,
     /// By route, and the side of its split that served.
-    splits: HashMap<(Place, usize), u64>,
+    splits: HashMap<(MatchedRule, usize), u64>,
     /// When each secret of our own clients last got a token: as many as the configuration has, at most.
     secrets: HashMap<(Identity, usize), UnixTime>,
     /// Issuers by number: a shared name would be counted by all cores at once.
@@ -34,7 +34,7 @@ pub(crate) struct Tally {
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct DecisionKey {
-    place: Place,
+    place: MatchedRule,
     issuer: Option<u16>,
     decision: Decision,
     reason: Option<Reason>,
@@ -42,8 +42,8 @@ struct DecisionKey {
 
 /// How a request ended.
 #[derive(Debug)]
-pub(crate) struct Ending<'e> {
-    pub(crate) place: Place,
+pub(crate) struct RequestOutcome<'e> {
+    pub(crate) place: MatchedRule,
     pub(crate) issuer: Option<&'e IssuerName>,
     pub(crate) decision: Decision,
     pub(crate) reason: Option<Reason>,
@@ -56,14 +56,14 @@ pub(crate) struct Ending<'e> {
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct DurationKey {
-    place: Place,
+    place: MatchedRule,
     method: &'static str,
     status: u16,
 }
 
-impl Tally {
-    pub(crate) fn ended(&mut self, ending: &Ending<'_>) {
-        let Ending { place, decision, reason, .. } = *ending;
+impl WorkerMetrics {
+    pub(crate) fn ended(&mut self, ending: &RequestOutcome<'_>) {
+        let RequestOutcome { place, decision, reason, .. } = *ending;
         if let (Some(method), Some(status)) = (ending.method, ending.status) {
             let key = DurationKey { place, method: known(method), status };
             self.durations.entry(key).or_default().observe(ending.duration);
@@ -84,7 +84,7 @@ impl Tally {
         u16::try_from(number).unwrap_or(u16::MAX)
     }
 
-    pub(crate) fn counted(&mut self, place: Place, limit: usize, count: Count) {
+    pub(crate) fn counted(&mut self, place: MatchedRule, limit: usize, count: LimitCount) {
         let limit = u8::try_from(limit).unwrap_or(u8::MAX);
         *self.limits.entry((place, limit, count.allowed)).or_default() += 1;
     }
@@ -98,8 +98,8 @@ impl Tally {
     }
 
     /// The counts under the names that the snapshot gives them.
-    pub(crate) fn report(&self, snapshot: &Snapshot) -> Report {
-        let route = |place: Place| route_name(snapshot, place).to_owned();
+    pub(crate) fn report(&self, snapshot: &Snapshot) -> WorkerReport {
+        let route = |place: MatchedRule| route_name(snapshot, place).to_owned();
         let decisions = self.decisions.iter().map(|(key, count)| {
             let labels = DecisionLabels {
                 route: route(key.place),
@@ -135,40 +135,40 @@ impl Tally {
         let secrets = self.secrets.iter().map(|((client, secret), last)| {
             (SecretLabels { client: client.as_str().to_owned(), secret: *secret as u64 }, last.seconds())
         });
-        Report {
+        WorkerReport {
             secrets: secrets.collect(),
             decisions: decisions.collect(),
             durations: durations.collect(),
             limits: limits.collect(),
             splits: splits.collect(),
-            ..Report::default()
+            ..WorkerReport::default()
         }
     }
 }
 
-fn route_name(snapshot: &Snapshot, place: Place) -> &str {
+fn route_name(snapshot: &Snapshot, place: MatchedRule) -> &str {
     match place {
-        Place::Nowhere => "",
-        Place::BuiltIn(built_in) => built_in.name(),
-        Place::Redirect => REDIRECT,
-        Place::Route(index) => snapshot.routes.routes().get(index).map_or("", |route| &route.name),
+        MatchedRule::Nowhere => "",
+        MatchedRule::BuiltIn(built_in) => built_in.name(),
+        MatchedRule::Redirect => REDIRECT,
+        MatchedRule::Route(index) => snapshot.routes.routes().get(index).map_or("", |route| &route.name),
     }
 }
 
 /// The upstream that a request went to where its route has several.
-pub(super) fn side_name(snapshot: &Snapshot, place: Place, side: usize) -> &str {
-    let Place::Route(index) = place else { return "" };
+pub(super) fn side_name(snapshot: &Snapshot, place: MatchedRule, side: usize) -> &str {
+    let MatchedRule::Route(index) = place else { return "" };
     match snapshot.routes.routes().get(index).map(|route| &route.target) {
-        Some(Target::Split(split)) => split.upstream(side).map_or("", |upstream| &upstream.name),
-        Some(Target::Upstream(_) | Target::Own(_)) | None => "",
+        Some(RouteTarget::Split(split)) => split.upstream(side).map_or("", |upstream| &upstream.name),
+        Some(RouteTarget::Upstream(_) | RouteTarget::Own(_)) | None => "",
     }
 }
 
-fn limit_name(snapshot: &Snapshot, place: Place, limit: u8) -> &str {
+fn limit_name(snapshot: &Snapshot, place: MatchedRule, limit: u8) -> &str {
     let limits = match place {
-        Place::Route(index) => snapshot.routes.routes().get(index).map(|route| &route.limits),
-        Place::BuiltIn(_) => snapshot.oauth.as_ref().map(|oauth| &oauth.token_limits),
-        Place::Nowhere | Place::Redirect => None,
+        MatchedRule::Route(index) => snapshot.routes.routes().get(index).map(|route| &route.limits),
+        MatchedRule::BuiltIn(_) => snapshot.oauth.as_ref().map(|oauth| &oauth.token_limits),
+        MatchedRule::Nowhere | MatchedRule::Redirect => None,
     };
     limits.and_then(|limits| limits.get(usize::from(limit))).map_or("", |limit| &limit.name)
 }

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use super::ejection::{Outcome, Seen};
+use super::ejection::{OutcomeCounts, ServerOutcome};
 use super::pool::Pool;
 use super::retry::Budget;
 use super::service::Upstream;
 use super::status::ServerStatus;
 use crate::oauth::caller::Digest;
 use crate::oauth::per::Per;
-use crate::telemetry::metrics::{Report, ServerLabels, UpstreamLabels};
+use crate::telemetry::metrics::{ServerLabels, UpstreamLabels, WorkerReport};
 
 /// An upstream's rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,16 +33,16 @@ pub(crate) enum Balance {
 
 /// One worker's view of an upstream and its servers.
 #[derive(Debug)]
-pub(super) struct Crew {
+pub(super) struct ServerSet {
     pub(super) name: Arc<str>,
-    pub(super) members: Box<[Member]>,
+    pub(super) members: Box<[ServerEntry]>,
     pub(super) statuses: Arc<[ServerStatus]>,
     pub(super) budget: Budget,
     pub(super) retries: Cell<u64>,
 }
 
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct ServerEntry {
     name: Box<str>,
     pub(super) pool: Rc<Pool>,
     in_flight: Cell<u32>,
@@ -51,7 +51,7 @@ pub(super) struct Member {
     /// One of them has ended.
     has_room: Notify,
     requests: Cell<u64>,
-    seen: Cell<Seen>,
+    seen: Cell<OutcomeCounts>,
     /// What counts of its weight at this moment.
     share: Cell<u64>,
     /// What round robin owes it.
@@ -62,26 +62,26 @@ pub(super) struct Member {
 
 /// A request's place at a server, as long as it or its answer is under way.
 #[derive(Debug)]
-pub(super) struct Seat {
-    crew: Rc<Crew>,
+pub(super) struct RequestSlot {
+    crew: Rc<ServerSet>,
     pub(super) index: usize,
     is_bounded: bool,
 }
 
 /// A connection's room at a server that takes so many and no more.
 #[derive(Debug)]
-pub(super) struct Room {
-    crew: Rc<Crew>,
+pub(super) struct ConnectionSlot {
+    crew: Rc<ServerSet>,
     index: usize,
 }
 
 /// The servers that have had their chance with a request.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tried(u128);
+pub(super) struct TriedServers(u128);
 
-impl Crew {
+impl ServerSet {
     pub(super) fn new(upstream: &Upstream) -> Rc<Self> {
-        let members = upstream.servers.iter().map(|server| Member {
+        let members = upstream.servers.iter().map(|server| ServerEntry {
             name: server.name().into_owned().into_boxed_str(),
             pool: Rc::new(Pool::new(upstream, server)),
             in_flight: Cell::new(0),
@@ -107,9 +107,9 @@ impl Crew {
         self: &Rc<Self>,
         upstream: &Upstream,
         key: Option<Digest>,
-        mut tried: Tried,
+        mut tried: TriedServers,
         now: u64,
-    ) -> Option<Seat> {
+    ) -> Option<RequestSlot> {
         loop {
             let index = self.pick(upstream, key, tried, now)?;
             if let Some(seat) = self.seat_at(upstream, index) {
@@ -121,7 +121,7 @@ impl Crew {
     }
 
     /// A place at this server.
-    pub(super) fn seat_at(self: &Rc<Self>, upstream: &Upstream, index: usize) -> Option<Seat> {
+    pub(super) fn seat_at(self: &Rc<Self>, upstream: &Upstream, index: usize) -> Option<RequestSlot> {
         let is_bounded = match upstream.settings.caps.in_flight {
             Some(at_most) if !self.statuses[index].begin(at_most) => return None,
             Some(_) => true,
@@ -130,10 +130,10 @@ impl Crew {
         let member = &self.members[index];
         member.in_flight.set(member.in_flight.get() + 1);
         member.requests.set(member.requests.get() + 1);
-        Some(Seat { crew: Rc::clone(self), index, is_bounded })
+        Some(RequestSlot { crew: Rc::clone(self), index, is_bounded })
     }
 
-    pub(super) fn report(&self, report: &mut Report) {
+    pub(super) fn report(&self, report: &mut WorkerReport) {
         let upstream = String::from(&*self.name);
         for member in &self.members {
             let labels = ServerLabels { upstream: upstream.clone(), server: String::from(&*member.name) };
@@ -143,7 +143,7 @@ impl Crew {
         report.upstream_retries.push((UpstreamLabels { upstream }, self.retries.get()));
     }
 
-    fn pick(&self, upstream: &Upstream, key: Option<Digest>, tried: Tried, now: u64) -> Option<usize> {
+    fn pick(&self, upstream: &Upstream, key: Option<Digest>, tried: TriedServers, now: u64) -> Option<usize> {
         if let [_alone] = &self.members[..] {
             return (!tried.has(0)).then_some(0);
         }
@@ -160,7 +160,7 @@ impl Crew {
     }
 
     /// Gives every server its share at this moment; says what they are together.
-    fn weigh(&self, upstream: &Upstream, tried: Tried, now: u64) -> u64 {
+    fn weigh(&self, upstream: &Upstream, tried: TriedServers, now: u64) -> u64 {
         let nobody_is_well = !self.statuses.iter().any(|status| status.is_available(now));
         let mut total = 0;
         for (index, (member, status)) in self.members.iter().zip(&*self.statuses).enumerate() {
@@ -199,7 +199,8 @@ impl Crew {
         let second = self.drawn(total, Some(first));
         let [one, other] = [first, second].map(|index| &self.members[index]);
         // The load for each part of weight. Where it is the same, the draw has decided, in which weights count.
-        let load = |member: &Member, against: &Member| u64::from(member.in_flight.get()) * against.share.get();
+        let load =
+            |member: &ServerEntry, against: &ServerEntry| u64::from(member.in_flight.get()) * against.share.get();
         if load(one, other) <= load(other, one) { first } else { second }
     }
 
@@ -220,7 +221,7 @@ impl Crew {
     /// By rendezvous: every server draws by the key, and the best draw has it, whoever else is there.
     fn owner(&self, key: Digest) -> Option<usize> {
         let key = (key.0 >> 64) as u64 ^ key.0 as u64;
-        let draw = |member: &Member| -> f64 {
+        let draw = |member: &ServerEntry| -> f64 {
             // Above 0 and at most 1, so that the time until a server's first event, at the rate of its share, is finite.
             let even = ((mixed(key ^ member.seed) >> 11) + 1) as f64 / (1_u64 << 53) as f64;
             -even.ln() / member.share.get() as f64
@@ -239,13 +240,13 @@ fn mixed(number: u64) -> u64 {
     number ^ (number >> 31)
 }
 
-impl Seat {
+impl RequestSlot {
     pub(super) fn pool(&self) -> &Rc<Pool> {
         &self.crew.members[self.index].pool
     }
 
     /// Leave for one more connection; who gets it keeps it for as long as there is the connection. `Err` where there is no room.
-    pub(super) fn room(&self, upstream: &Upstream) -> Result<Option<Rc<Room>>, ()> {
+    pub(super) fn room(&self, upstream: &Upstream) -> Result<Option<Rc<ConnectionSlot>>, ()> {
         let Some(at_most) = upstream.settings.caps.connections else {
             return Ok(None);
         };
@@ -254,7 +255,7 @@ impl Seat {
             return Err(());
         }
         connections.set(connections.get() + 1);
-        Ok(Some(Rc::new(Room { crew: Rc::clone(&self.crew), index: self.index })))
+        Ok(Some(Rc::new(ConnectionSlot { crew: Rc::clone(&self.crew), index: self.index })))
     }
 
     /// Resolves once room has come free after this call.
@@ -262,12 +263,12 @@ impl Seat {
         self.crew.members[self.index].has_room.notified()
     }
 
-    pub(super) fn observe(&self, upstream: &Upstream, outcome: Outcome, now: u64) {
+    pub(super) fn observe(&self, upstream: &Upstream, outcome: ServerOutcome, now: u64) {
         upstream.observe(self.index, outcome, &self.crew.members[self.index].seen, now);
     }
 }
 
-impl Drop for Seat {
+impl Drop for RequestSlot {
     fn drop(&mut self) {
         let in_flight = &self.crew.members[self.index].in_flight;
         in_flight.set(in_flight.get().saturating_sub(1));
@@ -277,7 +278,7 @@ impl Drop for Seat {
     }
 }
 
-impl Drop for Room {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let member = &self.crew.members[self.index];
         member.connections.set(member.connections.get().saturating_sub(1));
@@ -285,7 +286,7 @@ impl Drop for Room {
     }
 }
 
-impl Tried {
+impl TriedServers {
     pub(super) fn add(&mut self, index: usize) {
         self.0 |= 1 << index;
     }
@@ -306,19 +307,19 @@ mod tests {
 
     const NOW: u64 = 1_000_000;
 
-    fn balanced(weights: &[u32], balance: Balance) -> (Upstream, Rc<Crew>) {
+    fn balanced(weights: &[u32], balance: Balance) -> (Upstream, Rc<ServerSet>) {
         let upstream = upstream(weights, |settings| settings.balance = balance);
-        let crew = Crew::new(&upstream);
+        let crew = ServerSet::new(&upstream);
         (upstream, crew)
     }
 
     /// How often each was picked, in so many picks of keys that differ.
-    fn picks(upstream: &Upstream, crew: &Crew, count: u64, now: u64) -> Vec<u64> {
+    fn picks(upstream: &Upstream, crew: &ServerSet, count: u64, now: u64) -> Vec<u64> {
         fastrand::seed(7);
         let mut picked = vec![0; upstream.servers.len()];
         for number in 0..count {
             let key = Digest(u128::from(mixed(number)));
-            picked[crew.pick(upstream, Some(key), Tried::default(), now).unwrap()] += 1;
+            picked[crew.pick(upstream, Some(key), TriedServers::default(), now).unwrap()] += 1;
         }
         picked
     }
@@ -359,7 +360,7 @@ mod tests {
     #[test]
     fn round_robin_takes_turns() {
         let (upstream, crew) = balanced(&[5, 1, 1], Balance::RoundRobin);
-        let turns: Vec<_> = (0..7).map(|_| crew.pick(&upstream, None, Tried::default(), NOW).unwrap()).collect();
+        let turns: Vec<_> = (0..7).map(|_| crew.pick(&upstream, None, TriedServers::default(), NOW).unwrap()).collect();
         assert_eq!(turns, [0, 0, 1, 0, 2, 0, 0]);
     }
 
@@ -370,11 +371,11 @@ mod tests {
                 settings.balance = balance;
                 settings.caps.in_flight = Some(1);
             });
-            let crew = Crew::new(&upstream);
+            let crew = ServerSet::new(&upstream);
             upstream.statuses[0].set_healthy(false, NOW);
             upstream.statuses[1].eject(NOW + 1);
             let _full = crew.seat_at(&upstream, 2).unwrap();
-            let mut tried = Tried::default();
+            let mut tried = TriedServers::default();
             tried.add(3);
             for _ in 0..100 {
                 assert_eq!(crew.pick(&upstream, Some(Digest(7)), tried, NOW), Some(4));
@@ -400,7 +401,7 @@ mod tests {
                 settings.balance = balance.clone();
                 settings.slow_start = Some(Duration::from_secs(30));
             });
-            let crew = Crew::new(&upstream);
+            let crew = ServerSet::new(&upstream);
             upstream.statuses[0].eject(NOW);
             for (after, share) in [(0, 10.0 / 110.0), (15_000, 50.0 / 150.0), (30_000, 0.5)] {
                 let picked = picks(&upstream, &crew, 10_000, NOW + after)[0] as f64 / 10_000.0;
@@ -412,18 +413,18 @@ mod tests {
     #[test]
     fn a_place_is_given_back_when_its_seat_is_left() {
         let upstream = upstream(&[1], |settings| settings.caps.in_flight = Some(1));
-        let crew = Crew::new(&upstream);
-        let seat = crew.seat(&upstream, None, Tried::default(), NOW);
-        assert!(seat.is_some() && crew.seat(&upstream, None, Tried::default(), NOW).is_none());
+        let crew = ServerSet::new(&upstream);
+        let seat = crew.seat(&upstream, None, TriedServers::default(), NOW);
+        assert!(seat.is_some() && crew.seat(&upstream, None, TriedServers::default(), NOW).is_none());
         drop(seat);
-        assert!(crew.seat(&upstream, None, Tried::default(), NOW).is_some());
+        assert!(crew.seat(&upstream, None, TriedServers::default(), NOW).is_some());
         assert_eq!((crew.members[0].in_flight.get(), crew.members[0].requests.get()), (0, 2));
     }
 
     #[test]
     fn a_connection_has_its_room_until_its_end() {
         let upstream = upstream(&[1], |settings| settings.caps.connections = Some(1));
-        let crew = Crew::new(&upstream);
+        let crew = ServerSet::new(&upstream);
         let seat = crew.seat_at(&upstream, 0).unwrap();
         let room = seat.room(&upstream);
         assert!(matches!(room, Ok(Some(_))) && seat.room(&upstream).is_err());
@@ -440,7 +441,7 @@ mod tests {
         ) {
             let (upstream, crew) = balanced(&weights, Balance::Hash(Per::Client));
             let lost = lost % weights.len();
-            let owners = || keys.iter().map(|key| crew.pick(&upstream, Some(Digest(*key)), Tried::default(), NOW).unwrap());
+            let owners = || keys.iter().map(|key| crew.pick(&upstream, Some(Digest(*key)), TriedServers::default(), NOW).unwrap());
             let before: Vec<_> = owners().collect();
             upstream.statuses[lost].set_healthy(false, NOW);
             let during: Vec<_> = owners().collect();

@@ -2,7 +2,7 @@
 
 /// Each would make a value stand where nobody sees it, or be of a type that nobody wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Oddity {
+pub(super) enum UnsupportedYaml {
     Anchor,
     Alias,
     MergeKey,
@@ -11,7 +11,7 @@ pub(super) enum Oddity {
     SecondDocument,
 }
 
-impl Oddity {
+impl UnsupportedYaml {
     /// `quoted` is the text in question, if it may be shown.
     pub(super) fn message(self, quoted: Option<String>) -> String {
         let quoted = quoted.map(|quoted| format!(" {quoted}")).unwrap_or_default();

@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::fault::{BodyFault, UpstreamFault};
-use super::intake::Intake;
+use super::write_progress::WriteProgress;
 
 /// How far a request body has come, for those who wait for the answer.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct UploadProgress {
     /// All of it was handed to the upstream's connection.
     pub(super) finished: Cell<bool>,
     pub(super) fault: Cell<Option<BodyFault>>,
@@ -24,17 +24,17 @@ pub(crate) struct Progress {
     /// Since when the caller's next piece is asked for.
     asked: Cell<Option<Instant>>,
     /// Of the upstream's connection.
-    connection: RefCell<Option<Arc<Intake>>>,
+    connection: RefCell<Option<Arc<WriteProgress>>>,
     /// Of the stream, over HTTP/2.
-    pub(super) stream: Intake,
+    pub(super) stream: WriteProgress,
 }
 
 /// An upstream that ends an exchange after its caller has kept it waiting for this long is not blamed for that.
 const STALL: Duration = Duration::from_secs(1);
 
-impl Progress {
+impl UploadProgress {
     /// The next attempt goes over this connection.
-    pub(super) fn goes_over(&self, connection: &Arc<Intake>) {
+    pub(super) fn goes_over(&self, connection: &Arc<WriteProgress>) {
         *self.connection.borrow_mut() = Some(Arc::clone(connection));
     }
 
@@ -115,7 +115,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(3);
 
-    fn until(progress: &Progress) -> Result<Instant, UpstreamFault> {
+    fn until(progress: &UploadProgress) -> Result<Instant, UpstreamFault> {
         progress.renewed(PATIENCE).ok_or_else(|| progress.timeout())
     }
 
@@ -125,7 +125,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_time_for_an_answer_runs_from_the_last_piece_of_the_request_and_not_from_when_someone_looked() {
-        let progress = Progress::default();
+        let progress = UploadProgress::default();
         assert!(matches!(until(&progress), Err(UpstreamFault::Timeout)), "nothing was sent");
         seconds(1).await;
         let moved = Instant::now();
@@ -138,7 +138,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_caller_is_blamed_once_it_was_waited_for_as_long_as_an_upstream_would_be() {
-        let progress = Progress::default();
+        let progress = UploadProgress::default();
         progress.moved();
         seconds(2).await;
         let asked = Instant::now();
@@ -152,7 +152,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_upstream_that_takes_nothing_is_waited_for_whatever_its_caller_does() {
-        let (progress, connection) = (Progress::default(), Arc::new(Intake::default()));
+        let (progress, connection) = (UploadProgress::default(), Arc::new(WriteProgress::default()));
         progress.goes_over(&connection);
         for intake in [&connection, &progress.stream] {
             progress.moved();
