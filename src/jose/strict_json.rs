@@ -1,8 +1,9 @@
 //! Strict parsing of JSON objects from untrusted sources.
 //!
-//! Refuses duplicate members at every level, deep nesting and trailing bytes. If two parsers keep different ones of two
+//! Refuses duplicate members at every level, deep nesting, very many objects and lists, and trailing bytes. If two parsers keep different ones of two
 //! duplicate members, a token has a different meaning for each.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::Deserializer as _;
@@ -17,25 +18,33 @@ pub(crate) struct NotStrict(#[from] serde_json::Error);
 const MAX_DEPTH: u8 = 16;
 /// An object with more members at the top level is refused.
 const MAX_MEMBERS: usize = 64;
+/// More objects and lists than this are refused: parsed, each takes a hundred times the memory of its text.
+const MAX_NESTED: usize = 256;
 
 /// Reads one JSON object that fills all of `bytes`.
 pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, NotStrict> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let object = deserializer.deserialize_map(Object { depth: MAX_DEPTH, members: MAX_MEMBERS })?;
+    let object = deserializer.deserialize_map(Object {
+        depth: MAX_DEPTH,
+        members: MAX_MEMBERS,
+        nested_left: &Cell::new(MAX_NESTED),
+    })?;
     deserializer.end()?;
     Ok(object)
 }
 
-struct Object {
+struct Object<'c> {
     depth: u8,
     members: usize,
+    nested_left: &'c Cell<usize>,
 }
 
-struct Any {
+struct Any<'c> {
     depth: u8,
+    nested_left: &'c Cell<usize>,
 }
 
-impl<'de> Visitor<'de> for Object {
+impl<'de> Visitor<'de> for Object<'_> {
     type Value = Map<String, Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,7 +57,7 @@ impl<'de> Visitor<'de> for Object {
             if object.len() == self.members {
                 return Err(A::Error::custom("too many members"));
             }
-            let value = access.next_value_seed(Any { depth: self.depth })?;
+            let value = access.next_value_seed(Any { depth: self.depth, nested_left: self.nested_left })?;
             if object.insert(name, value).is_some() {
                 return Err(A::Error::custom("duplicate member"));
             }
@@ -57,7 +66,7 @@ impl<'de> Visitor<'de> for Object {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Any {
+impl<'de> DeserializeSeed<'de> for Any<'_> {
     type Value = Value;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -65,7 +74,7 @@ impl<'de> DeserializeSeed<'de> for Any {
     }
 }
 
-impl<'de> Visitor<'de> for Any {
+impl<'de> Visitor<'de> for Any<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -97,22 +106,27 @@ impl<'de> Visitor<'de> for Any {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let depth = deeper(self.depth)?;
+        let depth = self.deeper()?;
         let mut list = Vec::new();
-        while let Some(item) = access.next_element_seed(Self { depth })? {
+        while let Some(item) = access.next_element_seed(Self { depth, nested_left: self.nested_left })? {
             list.push(item);
         }
         Ok(Value::Array(list))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<Value, A::Error> {
-        let nested = Object { depth: deeper(self.depth)?, members: usize::MAX };
+        let nested = Object { depth: self.deeper()?, members: usize::MAX, nested_left: self.nested_left };
         nested.visit_map(access).map(Value::Object)
     }
 }
 
-fn deeper<E: Error>(depth: u8) -> Result<u8, E> {
-    depth.checked_sub(1).ok_or_else(|| E::custom("nested too deep"))
+impl Any<'_> {
+    /// The depth that is left within one more object or list.
+    fn deeper<E: Error>(&self) -> Result<u8, E> {
+        let left = self.nested_left.get().checked_sub(1).ok_or_else(|| E::custom("too many objects and lists"))?;
+        self.nested_left.set(left);
+        self.depth.checked_sub(1).ok_or_else(|| E::custom("nested too deep"))
+    }
 }
 
 #[cfg(test)]
@@ -165,6 +179,14 @@ mod tests {
     fn hundred_thousand_members_are_refused() {
         let members: Vec<String> = (0..100_000).map(|n| format!("\"{n}\":0")).collect();
         refuses(&format!("{{{}}}", members.join(",")));
+    }
+
+    #[test]
+    fn very_many_objects_and_lists_are_refused() {
+        let lists = |count: usize| format!("{{\"a\":[{}]}}", vec!["[]"; count - 1].join(","));
+        assert!(object(lists(MAX_NESTED).as_bytes()).is_ok());
+        refuses(&lists(MAX_NESTED + 1));
+        refuses(&lists(MAX_NESTED + 1).replace("[]", "{}"));
     }
 
     proptest! {

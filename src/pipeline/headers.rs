@@ -163,6 +163,10 @@ fn fate(name: &str) -> FieldTreatment {
         | "x-client-ip"
         | "x-cluster-client-ip"
         | "true-client-ip"
+        | "cf-connecting-ip"
+        | "fastly-client-ip"
+        | "x-envoy-external-address"
+        | "x-original-forwarded-for"
         | "x-original-host"
         | "x-original-method"
         | "x-forwarded"
@@ -180,8 +184,20 @@ fn fate(name: &str) -> FieldTreatment {
 
 /// True for what proxies say of the way of a request, and clients do not.
 fn is_a_proxys(name: &str) -> bool {
-    matches!(name, "via" | "forwarded" | "x-real-ip" | "x-client-ip" | "x-cluster-client-ip" | "true-client-ip")
-        || name.starts_with("x-forwarded")
+    let is_listed = matches!(
+        name,
+        "via"
+            | "forwarded"
+            | "x-real-ip"
+            | "x-client-ip"
+            | "x-cluster-client-ip"
+            | "true-client-ip"
+            | "cf-connecting-ip"
+            | "fastly-client-ip"
+            | "x-envoy-external-address"
+            | "x-original-forwarded-for"
+    );
+    is_listed || name.starts_with("x-forwarded")
 }
 
 /// Names in groups: identity, forwarding, and what a TLS terminator says of the client's certificate (RFC 9440, and the names that
@@ -194,8 +210,8 @@ fn is_in_protected_group(name: &str) -> bool {
             "x-forwarded-",
             "x-client-cert",
             "x-client-dn",
-            "x-client-verify",
-            "x-ssl-client",
+            "x-client-verif",
+            "x-ssl-",
             "x-tls-client",
             "x-amzn-mtls-",
         ],
@@ -267,6 +283,11 @@ mod tests {
             "client-cert",
             "client-cert-chain",
             "ssl-client-verify",
+            "x-client-verified",
+            "x-ssl-cert",
+            "x-ssl-subject",
+            "cf-connecting-ip",
+            "x-original-forwarded-for",
         ];
         for name in foreign {
             assert_eq!(stripped(&[(name, "x"), ("accept", "y")]), Ok(vec!["accept".to_owned()]), "{name}");

@@ -1,17 +1,18 @@
 //! Connections that have not completed their handshake yet: how long, and how many.
 //!
 //! While there are as many as allowed, [`Handshakes::room`] waits and nothing is accepted: the kernel's queue holds the crowd in order.
-//! A handshake that stalls makes room, the oldest first: an honest handshake ends soon, and a client that fills the room with silent
-//! connections loses its own. When the drain begins, handshakes get a short time to end, and silent ones almost none.
+//! A handshake that stalls makes room, the oldest first, and a connection that sends nothing makes room much sooner: a TLS client sends
+//! its first bytes with the end of the TCP handshake, so that silent connections cannot delay new ones by more than a moment. When the drain begins, handshakes get a short time to end, and silent ones almost none.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::pending;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::drain::{Drain, Stage};
 
@@ -23,6 +24,8 @@ pub(crate) struct Handshakes {
     under_way: Cell<usize>,
     /// The oldest first. Most have ended.
     begun: RefCell<VecDeque<Weak<HandshakeProgress>>>,
+    /// Of these, those without a byte so far, the oldest first. Most have ended, or sent one.
+    silent: RefCell<VecDeque<Weak<HandshakeProgress>>>,
     ended: Notify,
 }
 
@@ -39,6 +42,8 @@ pub(crate) struct HandshakePermit {
 pub(crate) struct HandshakeProgress {
     begun: Instant,
     has_byte: Cell<bool>,
+    /// Told to make room.
+    is_given_up: Cell<bool>,
     /// Accepted after the drain had begun.
     is_late: bool,
     give_up: Notify,
@@ -46,6 +51,8 @@ pub(crate) struct HandshakeProgress {
 
 /// An honest handshake takes less, even where many wait for the processor.
 const STALLED: Duration = Duration::from_secs(1);
+/// For the first byte of a connection while others wait for room.
+const SILENT_WHILE_FULL: Duration = Duration::from_millis(100);
 /// For the first byte of a connection that has been silent until the drain begins.
 const SILENT: Duration = Duration::from_millis(100);
 /// For handshakes that the drain finds under way, and for those that begin later.
@@ -53,21 +60,38 @@ const DRAINING: Duration = Duration::from_secs(1);
 
 impl Handshakes {
     pub(crate) fn new(at_most: Option<usize>, timeout: Option<Duration>) -> Rc<Self> {
-        Rc::new(Self { at_most, timeout, under_way: Cell::new(0), begun: RefCell::default(), ended: Notify::new() })
+        Rc::new(Self {
+            at_most,
+            timeout,
+            under_way: Cell::new(0),
+            begun: RefCell::default(),
+            silent: RefCell::default(),
+            ended: Notify::new(),
+        })
     }
 
     /// Waits until one more may begin. The caller then begins at most one.
     pub(crate) async fn room(&self) {
         while self.at_most.is_some_and(|at_most| self.under_way.get() >= at_most) {
-            let oldest = self.oldest();
+            let (silent, oldest) = (self.oldest_silent(), self.oldest());
             tokio::select! {
+                biased;
                 () = self.ended.notified() => {}
-                () = stalled(oldest.as_deref()) => {
-                    self.end_stalled(1);
-                    self.ended.notified().await;
-                }
+                () = after(silent.as_deref(), SILENT_WHILE_FULL) => self.end(silent).await,
+                () = after(oldest.as_deref(), STALLED) => self.end(oldest).await,
             }
         }
+    }
+
+    /// Ends one handshake and waits until its place is free.
+    async fn end(&self, handshake: Option<Rc<HandshakeProgress>>) {
+        let ended = self.ended.notified();
+        if let Some(handshake) = handshake {
+            handshake.is_given_up.set(true);
+            handshake.give_up.notify_one();
+        }
+        // Bounded, because it may have ended by itself just before.
+        let _ = timeout(SILENT_WHILE_FULL, ended).await;
     }
 
     pub(crate) fn begin(self: &Rc<Self>) -> HandshakePermit {
@@ -83,14 +107,17 @@ impl Handshakes {
         let progress = Rc::new(HandshakeProgress {
             begun: Instant::now(),
             has_byte: Cell::new(false),
+            is_given_up: Cell::new(false),
             is_late,
             give_up: Notify::new(),
         });
-        let mut begun = self.begun.borrow_mut();
-        if begun.len() > 2 * self.under_way.get() + 16 {
-            begun.retain(|handshake| handshake.strong_count() > 0);
+        for list in [&self.begun, &self.silent] {
+            let mut list = list.borrow_mut();
+            if list.len() > 2 * self.under_way.get() + 16 {
+                list.retain(|handshake| handshake.strong_count() > 0);
+            }
+            list.push_back(Rc::downgrade(&progress));
         }
-        begun.push_back(Rc::downgrade(&progress));
         self.under_way.set(self.under_way.get() + 1);
         HandshakePermit { handshakes: Rc::clone(self), progress, timeout }
     }
@@ -100,22 +127,21 @@ impl Handshakes {
         let now = Instant::now();
         for _ in 0..at_most {
             match self.oldest() {
-                Some(oldest) if now.duration_since(oldest.begun) >= STALLED => oldest.give_up.notify_one(),
+                Some(oldest) if now.duration_since(oldest.begun) >= STALLED => {
+                    oldest.is_given_up.set(true);
+                    oldest.give_up.notify_one();
+                }
                 Some(_) | None => return,
             }
-            self.begun.borrow_mut().pop_front();
         }
     }
 
     fn oldest(&self) -> Option<Rc<HandshakeProgress>> {
-        let mut begun = self.begun.borrow_mut();
-        while let Some(oldest) = begun.front() {
-            match oldest.upgrade() {
-                Some(oldest) => return Some(oldest),
-                None => begun.pop_front(),
-            };
-        }
-        None
+        first(&self.begun, |_| true)
+    }
+
+    fn oldest_silent(&self) -> Option<Rc<HandshakeProgress>> {
+        first(&self.silent, |handshake| !handshake.has_byte.get())
     }
 
     /// Shortens the time of handshakes when the drain begins; runs beside them.
@@ -125,7 +151,7 @@ impl Handshakes {
         self.give_up(|handshake| !handshake.has_byte.get());
         sleep(DRAINING - SILENT).await;
         self.give_up(|_| true);
-        std::future::pending().await
+        pending().await
     }
 
     /// Of those that began before the drain.
@@ -136,11 +162,26 @@ impl Handshakes {
     }
 }
 
-/// Ends when this handshake stalls.
-async fn stalled(handshake: Option<&HandshakeProgress>) {
+/// The first that is still under way and not told to make room. Those before it are removed.
+fn first(
+    list: &RefCell<VecDeque<Weak<HandshakeProgress>>>,
+    which: impl Fn(&HandshakeProgress) -> bool,
+) -> Option<Rc<HandshakeProgress>> {
+    let mut list = list.borrow_mut();
+    while let Some(first) = list.front() {
+        match first.upgrade().filter(|first| !first.is_given_up.get() && which(first)) {
+            Some(first) => return Some(first),
+            None => list.pop_front(),
+        };
+    }
+    None
+}
+
+/// Waits until this handshake has been under way for so long.
+async fn after(handshake: Option<&HandshakeProgress>, time: Duration) {
     match handshake {
-        Some(handshake) => sleep_until(handshake.begun + STALLED).await,
-        None => std::future::pending().await,
+        Some(handshake) => sleep_until(handshake.begun + time).await,
+        None => pending().await,
     }
 }
 
@@ -154,7 +195,7 @@ impl HandshakePermit {
         let too_late = async {
             match self.timeout {
                 Some(timeout) => sleep(timeout).await,
-                None => std::future::pending().await,
+                None => pending().await,
             }
         };
         tokio::select! {
@@ -185,10 +226,9 @@ impl Drop for HandshakePermit {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
     use std::task::{Context, Waker};
 
-    use tokio::time::{advance, timeout};
+    use tokio::time::advance;
 
     use super::super::drain;
     use super::*;
@@ -201,6 +241,7 @@ mod tests {
     async fn where_there_is_no_room_the_oldest_makes_some_if_it_stalls() {
         let handshakes = Handshakes::new(Some(2), None);
         let (first, second) = (handshakes.begin(), handshakes.begin());
+        [&first, &second].map(|handshake| handshake.progress.has_byte.set(true));
         assert!(!has_room(&handshakes), "a crowd does not push itself out");
         let began = Instant::now();
         let (ended, ()) = tokio::join!(first.complete(pending::<Option<()>>()), handshakes.room());
@@ -210,6 +251,21 @@ mod tests {
         assert_eq!(third.complete(async { Some(3) }).await, Some(3));
         assert!(has_room(&handshakes));
         assert_eq!(second.complete(async { Some(2) }).await, Some(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_connections_make_room_at_once_while_others_wait() {
+        let handshakes = Handshakes::new(Some(3), None);
+        let begun = handshakes.begin();
+        begun.progress.has_byte.set(true);
+        let silent = [handshakes.begin(), handshakes.begin()];
+        let began = Instant::now();
+        for permit in silent {
+            let (ended, ()) = tokio::join!(permit.complete(pending::<Option<()>>()), handshakes.room());
+            assert_eq!((ended, began.elapsed()), (None, SILENT_WHILE_FULL));
+            std::mem::forget(handshakes.begin_late());
+        }
+        assert_eq!(begun.complete(async { Some(1) }).await, Some(1), "a handshake under way keeps its time");
     }
 
     #[tokio::test(start_paused = true)]
