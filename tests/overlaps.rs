@@ -45,6 +45,35 @@ const STRICT: &str = "name: strict, path: /admin/**, access: {scopes: [read:data
 const WEAK: &str = "name: weak, path: /**, hosts: [\"*.example.com\"], access: public";
 
 #[test]
+fn an_overlap_below_routes_that_shadow_its_root_is_warned_of() {
+    let strict = "name: strict, path: /**, hosts: [h.example], access: {scopes: [read:data]}";
+    let weak = "name: weak, path: /**, access: public";
+    let shadows = ["/", "/{x}"]
+        .map(|path| format!("name: \"{path}\", path: \"{path}\", respond: {{status: 404}}, access: public"));
+    warns(&[strict, weak, &shadows[0], &shadows[1]], "without a token");
+}
+
+#[test]
+fn one_server_in_two_spellings_is_one_server() {
+    for [one, other] in [
+        ["http://127.0.0.1:9", "http://0.0.0.0:9"],
+        ["http://localhost:9", "http://localhost.:9"],
+        ["http://svc.internal:9", "http://svc.internal.:9"],
+        ["unix:./s.sock", "unix:s.sock"],
+    ] {
+        let upstreams = format!("upstreams: {{one: \"{one}\", other: \"{other}\"}}\n");
+        warns_in(
+            &[
+                "name: strict, path: /admin/**, upstream: one, access: {scopes: [read:data]}",
+                "name: weak, path: /**, upstream: other, hosts: [a.example], access: public",
+            ],
+            &upstreams,
+            "without a token",
+        );
+    }
+}
+
+#[test]
 fn a_less_protected_route_for_another_host_is_warned_of() {
     warns(&[STRICT, WEAK], "without a token");
     warns(&[WEAK, STRICT], "without a token");

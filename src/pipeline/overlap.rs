@@ -9,6 +9,7 @@
 //! could overlap, and their number is bounded as well.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Component, PathBuf};
 
 use super::case_fold::fold;
 use super::laxity::{Laxity, laxity};
@@ -65,11 +66,20 @@ fn by_server(table: &RouteTable) -> BTreeMap<String, Vec<OverlapMember>> {
     groups
 }
 
-/// Loopback has many names.
+/// One spelling for each server. Loopback has many names, and an unspecified address is reached over loopback.
 fn name_of(place: &ServerAddress) -> String {
     match place {
-        ServerAddress::Address(address) if address.ip().is_loopback() => format!("localhost:{}", address.port()),
-        ServerAddress::Address(_) | ServerAddress::Name(..) | ServerAddress::Socket(_) => place.to_string(),
+        ServerAddress::Address(address) if address.ip().is_loopback() || address.ip().is_unspecified() => {
+            format!("localhost:{}", address.port())
+        }
+        ServerAddress::Address(_) => place.to_string(),
+        ServerAddress::Name(name, port) => {
+            format!("{}:{port}", name.as_str().trim_end_matches('.'))
+        }
+        ServerAddress::Socket(path) => {
+            let is_step = |part: &Component<'_>| *part != Component::CurDir;
+            format!("unix:{}", path.components().filter(is_step).collect::<PathBuf>().display())
+        }
     }
 }
 
@@ -102,16 +112,17 @@ impl OverlapMember {
         fits && self.segments.iter().zip(&other.segments).all(is_covered)
     }
 
-    /// Paths of the service that both patterns match, in the spelling of this one: one of each kind that rules can tell apart.
-    fn paths_shared_with(&self, other: &Self) -> Vec<Vec<String>> {
+    /// Paths of the service that both patterns match, in the spelling of this one: one of each kind that rules can tell apart, of
+    /// each length up to `longest` where both are subtrees.
+    fn paths_shared_with(&self, other: &Self, longest: usize) -> Vec<Vec<String>> {
         let length = self.segments.len().max(other.segments.len());
         let literal = |at: usize| {
             let of = |member: &'_ Self| member.segments.get(at).and_then(Segment::literal).map(str::to_owned);
             of(self).or_else(|| of(other)).unwrap_or_else(|| OTHER.to_owned())
         };
         let root: Vec<String> = (0..length).map(literal).collect();
-        let below = [&root[..], &[OTHER.to_owned()]].concat();
-        if self.subtree && other.subtree { vec![root, below] } else { vec![root] }
+        let more = if self.subtree && other.subtree { longest.saturating_sub(length).max(1) } else { 0 };
+        (0..=more).map(|more| [&root[..], &vec![OTHER.to_owned(); more][..]].concat()).collect()
     }
 
     /// The path before us that reaches the service as `path`.
@@ -147,8 +158,13 @@ struct Search<'t> {
     pairs: HashSet<(usize, usize)>,
     show: usize,
     left: usize,
+    /// One segment more than any pattern, within reason: a path of this length is taken by subtrees only.
+    longest: usize,
     found: Overlaps,
 }
+
+/// Patterns beyond this length are not looked for below subtrees.
+const LONGEST: usize = 16;
 
 impl<'t> Search<'t> {
     fn new(table: &'t RouteTable, show: usize) -> Self {
@@ -158,8 +174,9 @@ impl<'t> Search<'t> {
             *numbers.entry(format!("{:?} {:?} {:?}", route.access, route.from, route.methods)).or_insert(next)
         };
         let classes = table.routes().iter().map(|route| route.as_ref()).map(class).collect();
+        let longest = table.routes().iter().map(|route| route.path.segments.len() + 1).max().unwrap_or(1).min(LONGEST);
         let found = Overlaps::default();
-        Self { table, classes, known: HashMap::new(), pairs: HashSet::new(), show, left: BUDGET, found }
+        Self { longest, table, classes, known: HashMap::new(), pairs: HashSet::new(), show, left: BUDGET, found }
     }
 
     /// Of the same server.
@@ -228,8 +245,8 @@ impl<'t> Search<'t> {
 
     /// Where `strict` stands, if there is a path of the service for which it is found by one request and `lax` by another.
     fn shared_place(&self, lax: &OverlapMember, strict: &OverlapMember) -> Option<Vec<usize>> {
-        let ours = lax.paths_shared_with(strict).into_iter();
-        let mut paths = ours.zip(strict.paths_shared_with(lax));
+        let ours = lax.paths_shared_with(strict, self.longest).into_iter();
+        let mut paths = ours.zip(strict.paths_shared_with(lax, self.longest));
         paths.find_map(|(ours, theirs)| {
             self.found_at(lax, &ours)?;
             self.found_at(strict, &theirs)
