@@ -1,5 +1,5 @@
 #!/bin/sh
-# Everything that docs/performance.md publishes, in one go: some twenty minutes on a machine that does nothing else.
+# Everything that docs/explanation/performance.md publishes, in one go: some twenty minutes on a machine that does nothing else.
 set -eu
 cd "$(dirname "$0")/.."
 sh bench/install.sh

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """CPU per request, latency and memory, side by side with nginx, HAProxy, Envoy, Caddy and Apache httpd, in one run.
 
-    bench/all.sh                                    installs the peers, builds, measures everything, writes docs/performance.md
+    bench/all.sh                                    installs the peers, builds, measures everything, writes docs/explanation/performance.md
     bench/compare.py --only one-token --rounds 1 --seconds 1
     bench/compare.py --only upload --publish        one scenario of the published figures anew
     bench/compare.py --render                       the pages again, from the figures as they are

@@ -1,15 +1,18 @@
-"""Figures → tables in docs/performance.md, between the markers, and a plot for each scenario beside it."""
+"""Figures → tables in docs/explanation/performance.md, between the markers, and a plot for each scenario in docs/performance."""
 
 import html
 import os
 import statistics
+import textwrap
 
 from scenarios import SCENARIOS, judged
 from world import ROOT
 
-PAGE = os.path.join(ROOT, "docs/performance.md")
+PAGE = os.path.join(ROOT, "docs/explanation/performance.md")
 PLOTS = os.path.join(ROOT, "docs/performance")
-BEGIN, END = "<!-- measured: what follows is written by bench/compare.py -->", "<!-- measured: the end -->"
+# As the page names them.
+PICTURES = "../performance"
+BLOCKS = ("measured", "targets")
 
 WIDTH, LABEL, RIGHT, ROW, TOP = 760, 210, 70, 26, 44
 # Legible on white and on black; where the reader's choice is known, it is used.
@@ -23,32 +26,43 @@ STYLE = """
 
 def publish(figures):
     page = open(PAGE).read()
-    if BEGIN not in page or END not in page:
-        raise SystemExit(f"{PAGE} has no markers for what is measured:\n{BEGIN}\n{END}")
-    before, rest = page.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    text = f"{before}{BEGIN}\n\n{measured(figures)}\n{END}{after}"
+    for name, text in zip(BLOCKS, (measured(figures), targets(figures))):
+        page = replaced(page, name, text)
     os.makedirs(PLOTS, exist_ok=True)
     for name, result in figures["scenarios"].items():
         with open(os.path.join(PLOTS, f"{name}.svg"), "w") as file:
             file.write(plot(name, result))
     with open(PAGE, "w") as file:
-        file.write(text)
+        file.write(page)
+
+
+def replaced(page, name, text):
+    """The page with this text between the markers of this name."""
+    begin, end = f"<!-- {name}: what follows is written by bench/compare.py -->", f"<!-- {name}: the end -->"
+    if begin not in page or end not in page:
+        raise SystemExit(f"{PAGE} has no markers for this block:\n{begin}\n{end}")
+    before, rest = page.split(begin, 1)
+    return f"{before}{begin}\n\n{text}\n{end}{rest.split(end, 1)[1]}"
 
 
 def measured(figures):
-    parts = [about(figures), targets(figures)]
+    parts = [about(figures)]
     parts += [section(name, figures["scenarios"][name], figures) for name in SCENARIOS if name in figures["scenarios"]]
     if figures.get("scale"):
         parts.append(scale(figures["scale"]))
     return "\n".join(parts)
 
 
+def fill(text, indent=""):
+    """Prose in lines of 120 columns at most."""
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False, subsequent_indent=indent)
+
+
 def about(figures):
     machine = figures["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in figures["versions"].items())
-    return (f"Measured on {figures['when']} on {machine['cores']} cores of {machine['cpu']} with {machine['memory']} of memory, Linux {machine['kernel']}; {versions}. "
-            f"{figures['rounds']} rounds, each server {figures['seconds']} s a round after 1 s of warm-up. The raw figures are in [figures.json](performance/figures.json).\n")
+    return fill(f"Measured on {figures['when']} on {machine['cores']} cores of {machine['cpu']} with {machine['memory']} of memory, Linux {machine['kernel']}; {versions}. "
+                f"{figures['rounds']} rounds, each server {figures['seconds']} s a round after 1 s of warm-up. The raw figures are in [figures.json]({PICTURES}/figures.json).") + "\n"
 
 
 def targets(figures):
@@ -79,17 +93,18 @@ def section(name, result, figures):
     scenario = SCENARIOS[name]
     command = scenario.command.format(seconds=figures["seconds"], connections=f"{result.get('connections', 0):,}")
     _, again = judged(name, result)
-    control = f" Control: what was measured twice a round, beside itself: {again:.2f}{'' if abs(again - 1) <= 0.05 else ', too noisy'}." if again else ""
-    void = "".join(f" {label(name, server)}: {count} void." for server, count in result.get("void", {}).items())
-    rate = f" The rate: {result['rate']:,.0f} requests a second." if "rate" in result else ""
-    text = f"""<a id="{name}"></a>
-
-### {scenario.title}
-
-![{scenario.unit}: {', '.join(f'{label(name, server)} {statistics.median(values):,.{1 if statistics.median(values) < 100 else 0}f}' for server, values in result['values'].items() if not server.endswith(' again'))}](performance/{name}.svg)
-
-{scenario.note}{' ' if scenario.note else ''}`bench/compare.py --only {name}`; load: `{command}`.{rate}{control}{void}
-"""
+    facts = [f"Command: `bench/compare.py --only {name}`", f"Load: `{command}`"]
+    if "rate" in result:
+        facts.append(f"Rate: {result['rate']:,.0f} requests a second")
+    if again:
+        facts.append(f"Control, the same server twice in each round: {again:.2f}{'' if abs(again - 1) <= 0.05 else ', too noisy'}")
+    facts += [f"{label(name, server)}: {count} measurements void" for server, count in result.get("void", {}).items()]
+    values = ((server, statistics.median(each)) for server, each in result["values"].items() if not server.endswith(" again"))
+    values = ", ".join(f"{label(name, server)} {middle:,.{1 if middle < 100 else 0}f}" for server, middle in values)
+    parts = [f'<a id="{name}"></a>', f"### {scenario.title}", fill(f"![{scenario.unit}: {values}]({PICTURES}/{name}.svg)")]
+    parts += [fill(scenario.note)] if scenario.note else []
+    parts.append("\n".join(fill(f"- {fact}", "  ") for fact in facts))
+    text = "\n\n".join(parts) + "\n"
     return text + (growth(result) if result.get("growth") else "")
 
 
@@ -104,8 +119,9 @@ def growth(result):
 
 def scale(rows):
     """Rows of bench/scale.py: what there is of, how many, milliseconds to the first answer, KiB."""
-    lines = ["### Scale", "", "One worker; from the start of the process to the first answer over TLS, signing keys present; resident memory then. "
-             "Connections are idle, and each has had an answer. `bench/scale.py`", "", "| | number | start | resident memory |", "| --- | --- | --- | --- |"]
+    text = ("One worker. The start is measured from the start of the process to the first answer over TLS, with signing keys present, and the "
+            "resident memory then. Connections are idle, and each has had an answer. Command: `bench/scale.py`")
+    lines = ["### Scale", "", fill(text), "", "| | number | start | resident memory |", "| --- | --- | --- | --- |"]
     lines += [f"| {kind} | {number:,} | {f'{start:,.0f} ms' if start else ''} | {memory / 1024:,.1f} MiB |" for kind, number, start, memory in rows]
     return "\n".join(lines) + "\n"
 

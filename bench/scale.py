@@ -2,7 +2,7 @@
 """Time to start and resident memory, and how they grow with routes, clients and open connections.
 
     bench/scale.py               prints
-    bench/scale.py --publish     and writes the table in docs/performance.md
+    bench/scale.py --publish     and writes the table in docs/explanation/performance.md
 
 One worker. A start is from exec to the first answer over TLS, the best of three, signing keys present. Idle connections are TLS
 over HTTP/1.1 and have had one answer each; the most are those that the process may have descriptors for, up to 100,000.

@@ -26,6 +26,7 @@ mod content_coding;
 mod cors;
 mod deadlines;
 mod demo;
+mod documentation;
 mod events;
 mod exhaustion;
 mod expect_continue;
