@@ -15,32 +15,32 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 
-use super::access::Access;
-use super::answer::{AnswerBody, Content};
-use super::authenticate::authenticate;
-use super::authorize::{Permit, admit, allow_public, authorize};
-use super::built_in;
-use super::canonical::CanonicalRequest;
-use super::cors::{Cors, asked_method};
-use super::fixed_answer;
-use super::forward::{ForwardContext, forward};
-use super::grpc;
-use super::headers::{FieldFault, strip_request};
-use super::limits::RateLimit;
-use super::peer::{AddressTrust, ListenerMode, Peer};
-use super::rejection::Rejection;
-use super::request_id::RequestId;
-use super::request_log::{MatchedRule, RequestLog};
-use super::route::Route;
-use super::routes::RouteMatch;
-use super::snapshot::Snapshot;
-use super::switch::{judge, switch};
-use super::target::{FixedAnswer, RouteTarget};
-use super::trailers;
-use super::upgrade::is_extended_connect;
 use super::worker::Worker;
 use crate::audit::reason::Reason;
 use crate::oauth::per::Per;
+use crate::pipeline::answer::body::{AnswerBody, Content};
+use crate::pipeline::answer::built_in;
+use crate::pipeline::answer::fixed_answer;
+use crate::pipeline::answer::forward::{ForwardContext, forward};
+use crate::pipeline::answer::grpc;
+use crate::pipeline::answer::rejection::Rejection;
+use crate::pipeline::answer::switch::{judge, switch};
+use crate::pipeline::policy::authenticate::authenticate;
+use crate::pipeline::policy::authorize::{Permit, admit, allow_public, authorize};
+use crate::pipeline::record::request_log::{MatchedRule, RequestLog};
+use crate::pipeline::request::canonical::CanonicalRequest;
+use crate::pipeline::request::headers::{FieldFault, strip_request};
+use crate::pipeline::request::peer::{AddressTrust, ListenerMode, Peer};
+use crate::pipeline::request::request_id::RequestId;
+use crate::pipeline::request::trailers;
+use crate::pipeline::request::upgrade::is_extended_connect;
+use crate::pipeline::routing::access::Access;
+use crate::pipeline::routing::cors::{Cors, asked_method};
+use crate::pipeline::routing::rate_limit::RateLimit;
+use crate::pipeline::routing::route::Route;
+use crate::pipeline::routing::snapshot::Snapshot;
+use crate::pipeline::routing::table::RouteMatch;
+use crate::pipeline::routing::target::{FixedAnswer, RouteTarget};
 use crate::server::guard::ExchangeGuard;
 use crate::upstream::body::IncomingUpload;
 use crate::upstream::drain_body::{DrainLimit, drain_body};
@@ -261,7 +261,7 @@ fn preflight(cors: &Cors, asked: &Method, log: &mut RequestLog, head: &Parts) ->
 }
 
 /// Address limits come before any signature is looked at, so that a flood of bad tokens is cheap.
-pub(super) fn count_address(limits: &[Arc<RateLimit>], peer: &Peer, log: &mut RequestLog) -> Result<(), Rejection> {
+pub(crate) fn count_address(limits: &[Arc<RateLimit>], peer: &Peer, log: &mut RequestLog) -> Result<(), Rejection> {
     for (index, limit) in limits.iter().enumerate().filter(|(_, limit)| limit.is_by_address()) {
         let count = limit.count(Per::by_address(peer.address));
         log.counted(index, count);

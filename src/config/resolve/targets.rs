@@ -11,11 +11,11 @@ use super::super::values::{PositiveCount, ScalarValue as _};
 use super::upstreams::Upstreams;
 use super::{Names, Resolver};
 use crate::oauth::per::Per;
-use crate::pipeline::mirror::Mirror;
-use crate::pipeline::pattern::PathPattern;
-use crate::pipeline::rewrite::PathTemplate;
-use crate::pipeline::split::Split;
-use crate::pipeline::target::{FixedAnswer, RouteTarget};
+use crate::pipeline::answer::mirror::Mirror;
+use crate::pipeline::routing::pattern::PathPattern;
+use crate::pipeline::routing::rewrite::PathTemplate;
+use crate::pipeline::routing::split::Split;
+use crate::pipeline::routing::target::{FixedAnswer, RouteTarget};
 
 /// It is copied for each answer.
 const MAX_BODY: usize = 64 * 1024;

@@ -1,0 +1,24 @@
+//! Everything that answers a request: refusals, our own endpoints, forwarding.
+//!
+//! In the order of their imports: a file imports only from those above it.
+
+/// Bodies of responses.
+pub(crate) mod body;
+/// Our own endpoints.
+pub(crate) mod built_in;
+/// Responses that the configuration holds.
+pub(crate) mod fixed_answer;
+/// Forwards a permitted request to its upstream.
+pub(crate) mod forward;
+/// gRPC calls and the form of their refusals.
+pub(crate) mod grpc;
+/// `RateLimit` header fields.
+pub(crate) mod limit_headers;
+/// Copies of requests for a second upstream.
+pub(crate) mod mirror;
+/// Every refusal: its reason and its response.
+pub(crate) mod rejection;
+/// Switches a connection to another protocol.
+pub(crate) mod switch;
+/// Reasons and statuses of refusals about tokens.
+pub(crate) mod token_rejection;

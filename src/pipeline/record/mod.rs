@@ -1,0 +1,8 @@
+//! What is recorded of a request: its audit record and its metrics.
+//!
+//! In the order of their imports: a file imports only from those above it.
+
+/// What one worker has counted.
+pub(crate) mod metrics;
+/// The facts of a request and its audit record.
+pub(crate) mod request_log;
