@@ -18,11 +18,13 @@ use hyper::body::{Body as _, Incoming};
 use super::worker::Worker;
 use crate::audit::reason::Reason;
 use crate::oauth::per::Per;
-use crate::pipeline::answer::body::{AnswerBody, Content};
+use crate::pipeline::answer::body::AnswerBody;
 use crate::pipeline::answer::built_in;
+use crate::pipeline::answer::content::Content;
 use crate::pipeline::answer::fixed_answer;
 use crate::pipeline::answer::forward::{ForwardContext, forward};
 use crate::pipeline::answer::grpc;
+use crate::pipeline::answer::preflight;
 use crate::pipeline::answer::rejection::Rejection;
 use crate::pipeline::answer::switch::{judge, switch};
 use crate::pipeline::policy::authenticate::authenticate;
@@ -257,7 +259,7 @@ fn preflight(cors: &Cors, asked: &Method, log: &mut RequestLog, head: &Parts) ->
         log.granted_origin = None;
         log.ended_by(Reason::ClientNotAllowed);
     }
-    cors.preflight(is_allowed)
+    preflight::preflight(cors, is_allowed)
 }
 
 /// Address limits come before any signature is looked at, so that a flood of bad tokens is cheap.

@@ -9,8 +9,8 @@ use super::super::source::At;
 use super::super::values::ScalarValue as _;
 use super::Resolver;
 use crate::pipeline::routing::cors::{Cors, OriginPattern, Origins};
+use crate::pipeline::routing::method_set::MethodSet;
 use crate::pipeline::routing::pattern::HostPattern;
-use crate::pipeline::routing::route::MethodSet;
 
 impl Resolver<'_> {
     /// For a route that takes these methods.

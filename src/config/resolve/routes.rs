@@ -23,8 +23,9 @@ use crate::oauth::scope::ScopeSet;
 use crate::pipeline::request::case_fold::fold;
 use crate::pipeline::request::headers::is_protected;
 use crate::pipeline::routing::access::{Access, AccessRule, AddressRule, ClaimRule};
+use crate::pipeline::routing::method_set::{MethodSet, STANDARD};
 use crate::pipeline::routing::pattern::{HostPattern, PathPattern};
-use crate::pipeline::routing::route::{MethodSet, Route, STANDARD};
+use crate::pipeline::routing::route::Route;
 use crate::pipeline::routing::table::{Conflict, ConflictKind, RouteTable};
 use crate::upstream::service::Upstream;
 

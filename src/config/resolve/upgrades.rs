@@ -5,7 +5,7 @@ use http::Method;
 use super::super::source::At;
 use super::Resolver;
 use crate::pipeline::request::upgrade::Upgrades;
-use crate::pipeline::routing::route::MethodSet;
+use crate::pipeline::routing::method_set::MethodSet;
 use crate::pipeline::routing::target::RouteTarget;
 use crate::upstream::service::{Upstream, UpstreamProtocol};
 

@@ -5,10 +5,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::Response;
-use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
 
+use super::content::Content;
 use super::grpc::deadline_exceeded;
 use super::rejection::request_body_failed;
 use crate::audit::reason::Reason;
@@ -16,20 +15,9 @@ use crate::pipeline::record::request_log::RequestLog;
 use crate::pipeline::request::trailers::strip_answer;
 use crate::server::guard::{Answering, ExchangeGuard};
 use crate::server::output_backlog::BacklogMark;
-use crate::server::tunnel::Tunnel;
-use crate::upstream::body::{CallerDeadlinePassed, ResponseBody, ResponseStalled};
+use crate::upstream::body::{CallerDeadlinePassed, ResponseStalled};
 use crate::upstream::fault::{BodyFault, BoxError};
 use crate::upstream::request_end::ResponseHold;
-
-/// What an answer carries.
-#[derive(Debug)]
-pub(crate) enum Content {
-    /// Ours, small and whole; taken when it is sent.
-    Whole(Option<Bytes>),
-    Streamed(Box<ResponseBody>),
-    /// None: what follows is another protocol.
-    Tunnel(Box<Tunnel>),
-}
 
 /// An answer's body. When it ends, one way or another, so does the record of the request.
 #[derive(Debug)]
@@ -53,35 +41,6 @@ pub(crate) struct AnswerBody {
 struct Failed {
     error: BoxError,
     behind: BacklogMark,
-}
-
-impl Content {
-    pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
-        let bytes = bytes.into();
-        Self::Whole((!bytes.is_empty()).then_some(bytes))
-    }
-
-    /// What HEAD gets: how long the body would be, and no body. hyper leaves a body out over HTTP/1.1 only, and so do some upstreams.
-    pub(crate) fn withheld(answer: Response<Self>) -> Response<Self> {
-        let (mut head, content) = answer.into_parts();
-        let content = match content {
-            Self::Whole(Some(bytes)) => {
-                head.headers.insert(CONTENT_LENGTH, bytes.len().into());
-                Self::Whole(None)
-            }
-            Self::Whole(None) | Self::Streamed(_) => Self::Whole(None),
-            Self::Tunnel(tunnel) => Self::Tunnel(tunnel),
-        };
-        Response::from_parts(head, content)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Whole(bytes) => bytes.is_none(),
-            Self::Streamed(body) => body.is_end_stream(),
-            Self::Tunnel(_) => true,
-        }
-    }
 }
 
 impl AnswerBody {

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use super::body::Content;
+use super::content::Content;
 use super::rejection::Rejection;
 use crate::clock;
 use crate::issuer::metadata::CachedDocument;

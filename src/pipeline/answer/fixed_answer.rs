@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Response};
 
-use super::body::Content;
+use super::content::Content;
 use crate::pipeline::request::canonical::{Ambiguous, CanonicalRequest};
 use crate::pipeline::routing::header_rules::own_copy;
 use crate::pipeline::routing::target::FixedAnswer;

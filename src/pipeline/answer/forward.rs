@@ -11,8 +11,9 @@ use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::Body as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::body::Content;
+use super::content::Content;
 use super::grpc;
+use super::mirror;
 use super::rejection::Rejection;
 use crate::oauth::caller::Digest;
 use crate::pipeline::policy::authorize::Permit;
@@ -90,8 +91,8 @@ pub(crate) async fn forward(
     }
     set_forwarding_headers(outgoing.headers_mut(), &permit, &passage, head.version);
     let bond = bond(&permit, &passage, outgoing.headers(), head.version);
-    if let Some(mirror) = &route.mirror {
-        mirror.copy(passage.worker, &mut outgoing, &bond);
+    if let Some(rule) = &route.mirror {
+        mirror::copy(rule, (passage.worker.shared_pools(), passage.worker.mirrors()), &mut outgoing, &bond);
     }
     if passage.reads_trailers && by_http2 {
         outgoing.headers_mut().insert(TE, HeaderValue::from_static("trailers"));

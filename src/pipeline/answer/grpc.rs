@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Ver
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::time::Instant;
 
-use super::body::Content;
+use super::content::Content;
 use crate::pipeline::request::headers::FieldFault;
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");

@@ -18,22 +18,12 @@ use tokio::time::timeout;
 
 use crate::pipeline::request::headers::X_MIRRORED;
 use crate::pipeline::request::sampling;
-use crate::pipeline::worker::Worker;
+use crate::pipeline::routing::mirror_rule::MirrorRule;
 use crate::upstream::body::RequestBody;
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::pinned::ConnectionBinding;
 use crate::upstream::pool::Pools;
 use crate::upstream::service::Upstream;
-
-/// Who gets copies of a route's requests, and of how many.
-#[derive(Debug)]
-pub(crate) struct Mirror {
-    pub(crate) upstream: Arc<Upstream>,
-    /// Of a hundred.
-    pub(crate) percent: u32,
-    /// For all of it, the answer's body too.
-    pub(crate) timeout: Duration,
-}
 
 /// One worker's copies.
 #[derive(Debug, Default)]
@@ -63,32 +53,35 @@ const MAX_BODY: u64 = 64 * 1024;
 /// Of an answer that nobody reads. Past it, its connection is given up.
 const MAX_ANSWER: usize = 1024 * 1024;
 
-impl Mirror {
-    /// Has a copy sent, by lot. The request is as its own upstream gets it, with this bond.
-    pub(crate) fn copy(&self, worker: &Worker, request: &mut Request<RequestBody>, bond: &ConnectionBinding<'_>) {
-        if sampling::draw(100) >= self.percent.into() {
-            return;
-        }
-        let mirrors = Rc::clone(worker.mirrors());
-        let length = request.body().size_hint().exact().filter(|length| *length <= MAX_BODY);
-        let Some(length) = length.filter(|_| !request.headers().contains_key(UPGRADE) && !bond.is_exclusive()) else {
-            return mirrors.count(&self.upstream.name, MirrorOutcome::Unsuitable);
-        };
-        let Some(place) = MirrorSlot::take(&mirrors) else {
-            return mirrors.count(&self.upstream.name, MirrorOutcome::NoRoom);
-        };
-        let mut copy = Request::new(());
-        copy.method_mut().clone_from(request.method());
-        copy.uri_mut().clone_from(request.uri());
-        copy.headers_mut().clone_from(request.headers());
-        copy.headers_mut().remove(EXPECT);
-        copy.headers_mut().insert(X_MIRRORED, HeaderValue::from_static("1"));
-        let (pools, upstream, patience) = (Rc::clone(worker.shared_pools()), Arc::clone(&self.upstream), self.timeout);
-        let send = move |body: Bytes| place.send(pools, upstream, patience, copy.map(|()| body));
-        match usize::try_from(length) {
-            Ok(length) if length > 0 => request.body_mut().copy(length, send),
-            Ok(_) | Err(_) => send(Bytes::new()),
-        }
+/// Sends a copy of this request, for the percentage of requests that the rule names. The request is as its own upstream gets it, with
+/// this binding.
+pub(crate) fn copy(
+    rule: &MirrorRule,
+    (pools, mirrors): (&Rc<Pools>, &Rc<Mirrors>),
+    request: &mut Request<RequestBody>,
+    binding: &ConnectionBinding<'_>,
+) {
+    if sampling::draw(100) >= rule.percent.into() {
+        return;
+    }
+    let length = request.body().size_hint().exact().filter(|length| *length <= MAX_BODY);
+    let Some(length) = length.filter(|_| !request.headers().contains_key(UPGRADE) && !binding.is_exclusive()) else {
+        return mirrors.count(&rule.upstream.name, MirrorOutcome::Unsuitable);
+    };
+    let Some(slot) = MirrorSlot::take(mirrors) else {
+        return mirrors.count(&rule.upstream.name, MirrorOutcome::NoRoom);
+    };
+    let mut copy = Request::new(());
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    copy.headers_mut().remove(EXPECT);
+    copy.headers_mut().insert(X_MIRRORED, HeaderValue::from_static("1"));
+    let (pools, upstream, timeout) = (Rc::clone(pools), Arc::clone(&rule.upstream), rule.timeout);
+    let send = move |body: Bytes| slot.send(pools, upstream, timeout, copy.map(|()| body));
+    match usize::try_from(length) {
+        Ok(length) if length > 0 => request.body_mut().copy(length, send),
+        Ok(_) | Err(_) => send(Bytes::new()),
     }
 }
 
@@ -122,9 +115,9 @@ impl MirrorSlot {
         Some(Self(Rc::clone(mirrors)))
     }
 
-    fn send(self, pools: Rc<Pools>, upstream: Arc<Upstream>, patience: Duration, request: Request<Bytes>) {
+    fn send(self, pools: Rc<Pools>, upstream: Arc<Upstream>, limit: Duration, request: Request<Bytes>) {
         tokio::task::spawn_local(async move {
-            let answered = timeout(patience, exchange(&pools, &upstream, patience, request)).await;
+            let answered = timeout(limit, exchange(&pools, &upstream, limit, request)).await;
             let outcome = if answered.unwrap_or_default() { MirrorOutcome::Answered } else { MirrorOutcome::Failed };
             self.0.count(&upstream.name, outcome);
         });
@@ -138,10 +131,10 @@ impl Drop for MirrorSlot {
 }
 
 /// Whether an answer came.
-async fn exchange(pools: &Pools, upstream: &Upstream, patience: Duration, request: Request<Bytes>) -> bool {
+async fn exchange(pools: &Pools, upstream: &Upstream, limit: Duration, request: Request<Bytes>) -> bool {
     let (head, body) = request.into_parts();
     let (body, progress) = RequestBody::whole(body);
-    let deadlines = Deadlines { response: patience, body_idle: Some(patience) };
+    let deadlines = Deadlines { response: limit, body_idle: Some(limit) };
     let bond = ConnectionBinding::new(Some(&head.headers), None);
     let Ok(answer) = pools.send(upstream, Request::from_parts(head, body), progress, deadlines, None, bond).await
     else {

@@ -6,6 +6,8 @@
 pub(crate) mod body;
 /// Our own endpoints.
 pub(crate) mod built_in;
+/// The content of a response.
+pub(crate) mod content;
 /// Responses that the configuration holds.
 pub(crate) mod fixed_answer;
 /// Forwards a permitted request to its upstream.
@@ -16,6 +18,8 @@ pub(crate) mod grpc;
 pub(crate) mod limit_headers;
 /// Copies of requests for a second upstream.
 pub(crate) mod mirror;
+/// The response to a CORS preflight.
+pub(crate) mod preflight;
 /// Every refusal: its reason and its response.
 pub(crate) mod rejection;
 /// Switches a connection to another protocol.

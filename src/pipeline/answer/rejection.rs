@@ -7,7 +7,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, 
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
-use super::body::Content;
+use super::content::Content;
 use super::grpc;
 use super::token_rejection::{grant_status, token_refused, unauthenticated};
 use crate::audit::ledger::Unavailable;

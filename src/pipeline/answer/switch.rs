@@ -12,7 +12,7 @@ use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
-use super::body::Content;
+use super::content::Content;
 use super::forward::{ForwardContext, hash_key, set_forwarding_headers};
 use super::rejection::Rejection;
 use crate::clock;

@@ -4,15 +4,13 @@
 //! they are, since browsers send no credentials with them.
 
 use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, HeaderName, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderName, ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method};
 
 use super::header_rules::own_copy;
-use super::route::MethodSet;
-use crate::pipeline::answer::body::Content;
+use super::method_set::MethodSet;
 
 /// What a route says to browsers.
 #[derive(Debug)]
@@ -62,20 +60,6 @@ impl Cors {
         let names = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
         let is_listed = |name: &[u8]| HeaderName::from_bytes(name).is_ok_and(|name| self.headers.contains(&name));
         self.methods.contains(asked) && names.filter(|name| !name.is_empty()).all(is_listed)
-    }
-
-    /// The answer to a preflight. [`finish`](Self::finish) adds the origin.
-    pub(crate) fn preflight(&self, is_allowed: bool) -> Response<Content> {
-        let mut response = Response::new(Content::whole(""));
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        let headers = response.headers_mut();
-        headers.insert(VARY, HeaderValue::from_static("Access-Control-Request-Method, Access-Control-Request-Headers"));
-        if is_allowed {
-            put(headers, ACCESS_CONTROL_ALLOW_METHODS, self.methods.names());
-            put(headers, ACCESS_CONTROL_ALLOW_HEADERS, self.headers.iter().map(HeaderName::as_str));
-            headers.insert(ACCESS_CONTROL_MAX_AGE, self.max_age.into());
-        }
-        response
     }
 
     /// What every answer of the route carries, refusals too: else a page could not read why it was refused.
@@ -145,7 +129,8 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue
     values.next().filter(|_| values.next().is_none())
 }
 
-fn put<'n>(headers: &mut HeaderMap, name: HeaderName, names: impl Iterator<Item = &'n str>) {
+/// Sets a field to a list, or leaves it out where the list is empty.
+pub(crate) fn put<'n>(headers: &mut HeaderMap, name: HeaderName, names: impl Iterator<Item = &'n str>) {
     let list = names.collect::<Vec<_>>().join(", ");
     if let Some(list) = HeaderValue::try_from(list).ok().filter(|list| !list.is_empty()) {
         headers.insert(name, list);

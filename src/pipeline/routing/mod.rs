@@ -10,6 +10,10 @@ pub(crate) mod cors;
 pub(crate) mod header_rules;
 /// Compares the rules of two routes.
 pub(crate) mod laxity;
+/// The methods that a route takes.
+pub(crate) mod method_set;
+/// Which requests are copied to a second upstream.
+pub(crate) mod mirror_rule;
 /// Routes by which a caller could avoid the rules of another.
 pub(crate) mod overlap;
 /// Patterns of hosts and paths.
