@@ -29,7 +29,8 @@ use crate::pipeline::answer::rejection::Rejection;
 use crate::pipeline::answer::switch::{judge, switch};
 use crate::pipeline::policy::authenticate::authenticate;
 use crate::pipeline::policy::authorize::{Permit, admit, allow_public, authorize};
-use crate::pipeline::record::request_log::{MatchedRule, RequestLog};
+use crate::pipeline::record::matched::MatchedRule;
+use crate::pipeline::record::request_log::RequestLog;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::headers::{FieldFault, strip_request};
 use crate::pipeline::request::peer::{AddressTrust, ListenerMode, Peer};
@@ -94,7 +95,7 @@ pub(crate) async fn walk(
     }
     let is_refusal = decided.is_err();
     let mut answer = decided.unwrap_or_else(|rejection| {
-        let to_grpc = is_grpc && log.may_be_grpc();
+        let to_grpc = is_grpc && grpc::may_be_spoken(log.matched, &snapshot);
         rejection.answer(&mut log, to_grpc)
     });
     if for_head {
@@ -114,13 +115,13 @@ async fn decide(
     upload: &mut IncomingUpload,
 ) -> Result<Response<Content>, Rejection> {
     check_capacity(worker, peer).await?;
-    let request = CanonicalRequest::new(&head, peer.scheme(), &peer.last_authority, &snapshot.limits)?;
+    let request = CanonicalRequest::new(&head, peer.scheme(), &peer.cache.last_authority, &snapshot.limits)?;
     log.request(&request);
     if let ListenerMode::Redirect { origin } = &peer.entrance {
         return redirect(origin, snapshot, log, &request, &head);
     }
     if let Some((oauth, built_in)) = snapshot.built_in(request.decoded_path()) {
-        log.place = MatchedRule::BuiltIn(built_in);
+        log.matched = MatchedRule::BuiltIn(built_in);
         let body = &mut upload.incoming;
         // Boxed, so that no other request has room for it.
         return Box::pin(built_in::answer(snapshot, (oauth, built_in), peer, log, &request, &head, body)).await;
@@ -210,9 +211,9 @@ fn resolve_destination<'r>(permit: &Permit<'r>, peer: &Peer, log: &mut RequestLo
         RouteTarget::Own(own) => return Destination::Own(own),
         RouteTarget::Split(split) => split,
     };
-    let pinned = peer.pins.upstream_of(&permit.route().name).and_then(|number| split.side_of(number));
+    let pinned = peer.cache.pins.upstream_of(&permit.route().name).and_then(|number| split.side_of(number));
     let (side, upstream) = pinned.unwrap_or_else(|| split.choose(peer, &head.headers, permit.caller()));
-    log.side = Some(side);
+    log.branch = Some(side);
     Destination::To(upstream)
 }
 
@@ -241,7 +242,7 @@ fn find_route<'s>(
     }
     match found {
         RouteMatch::Route(route, index) => {
-            log.place = MatchedRule::Route(index);
+            log.matched = MatchedRule::Route(index);
             Ok(route)
         }
         RouteMatch::MethodNotAllowed(allow) => Err(Rejection::MethodNotAllowed(allow)),
@@ -294,7 +295,7 @@ fn redirect(
     request: &CanonicalRequest,
     head: &Parts,
 ) -> Result<Response<Content>, Rejection> {
-    log.place = MatchedRule::Redirect;
+    log.matched = MatchedRule::Redirect;
     if head.headers.contains_key(AUTHORIZATION) || snapshot.built_in(request.decoded_path()).is_some() {
         return Err(Rejection::ClearText);
     }

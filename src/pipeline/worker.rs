@@ -304,7 +304,7 @@ impl Worker {
     /// Who this token was found good for. Most connections bring the same one again and again, which costs no look into the cache.
     pub(crate) fn remembered(&self, token: &[u8], peer: &Peer) -> Option<Rc<Verified>> {
         let generation = self.generation.get();
-        let mut last = peer.last_caller.borrow_mut();
+        let mut last = peer.cache.last_caller.borrow_mut();
         let found = match &*last {
             Some((of, known)) if *of == generation && *known.token == *token => Some(Rc::clone(&known.verified)),
             Some(_) | None => {
@@ -326,7 +326,7 @@ impl Worker {
 
     pub(crate) fn forget(&self, token: &[u8], peer: &Peer) {
         self.tokens.borrow_mut().remove(token);
-        peer.last_caller.take();
+        peer.cache.last_caller.take();
     }
 
     pub(crate) fn pools(&self) -> &Pools {

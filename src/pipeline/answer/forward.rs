@@ -144,7 +144,7 @@ fn bond<'p>(
 ) -> ConnectionBinding<'p> {
     let (route, from) = (permit.route(), passage.from);
     let is_public = permit.caller().is_none();
-    let tie = PinScope { pins: &from.pins, route: &route.name, address: network(from.address) };
+    let tie = PinScope { pins: &from.cache.pins, route: &route.name, address: network(from.address) };
     let may_stay = is_public && version == Version::HTTP_11 && from.is_direct_client() && !passage.is_relayed;
     ConnectionBinding::new((is_public || route.forward_token).then_some(headers), may_stay.then_some(tie))
 }

@@ -12,7 +12,10 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::time::Instant;
 
 use super::content::Content;
+use crate::pipeline::record::matched::MatchedRule;
 use crate::pipeline::request::headers::FieldFault;
+use crate::pipeline::routing::snapshot::Snapshot;
+use crate::pipeline::routing::target::RouteTarget;
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -44,6 +47,15 @@ pub(crate) fn is_call(head: &Parts) -> bool {
 /// True for what answers one.
 pub(crate) fn is_answer(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()))
+}
+
+/// Whether the target of a request may be a gRPC service. A service over HTTP/1.1 is not, nor are our own endpoints.
+pub(crate) fn may_be_spoken(rule: MatchedRule, snapshot: &Snapshot) -> bool {
+    match rule {
+        MatchedRule::Nothing => true,
+        MatchedRule::Route(_) => rule.target(snapshot).is_some_and(RouteTarget::may_speak_http2),
+        MatchedRule::BuiltIn(_) | MatchedRule::Redirect => false,
+    }
 }
 
 fn is_grpc(content_type: &[u8]) -> bool {

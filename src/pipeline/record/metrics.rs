@@ -5,7 +5,7 @@ use std::time::Duration;
 use foldhash::HashMap;
 use http::Method;
 
-use super::request_log::{MatchedRule, REDIRECT};
+use super::matched::MatchedRule;
 use crate::audit::reason::Reason;
 use crate::audit::record::Decision;
 use crate::clock::UnixTime;
@@ -13,7 +13,6 @@ use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::pipeline::routing::rate_limit::LimitCount;
 use crate::pipeline::routing::snapshot::Snapshot;
-use crate::pipeline::routing::target::RouteTarget;
 use crate::telemetry::metrics::{
     DecisionLabels, DurationLabels, Histogram, LimitLabels, SecretLabels, SplitLabels, WorkerReport,
 };
@@ -24,7 +23,7 @@ pub(crate) struct WorkerMetrics {
     decisions: HashMap<DecisionKey, u64>,
     durations: HashMap<DurationKey, Histogram>,
     limits: HashMap<(MatchedRule, u8, bool), u64>,
-    /// By route, and the side of its split that served.
+    /// By rule and branch of its split.
     splits: HashMap<(MatchedRule, usize), u64>,
     /// When each secret of our own clients last got a token: as many as the configuration has, at most.
     secrets: HashMap<(Identity, usize), UnixTime>,
@@ -34,7 +33,7 @@ pub(crate) struct WorkerMetrics {
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct DecisionKey {
-    place: MatchedRule,
+    rule: MatchedRule,
     issuer: Option<u16>,
     decision: Decision,
     reason: Option<Reason>,
@@ -43,36 +42,36 @@ struct DecisionKey {
 /// How a request ended.
 #[derive(Debug)]
 pub(crate) struct RequestOutcome<'e> {
-    pub(crate) place: MatchedRule,
+    pub(crate) rule: MatchedRule,
     pub(crate) issuer: Option<&'e IssuerName>,
     pub(crate) decision: Decision,
     pub(crate) reason: Option<Reason>,
     pub(crate) method: Option<&'e Method>,
     pub(crate) status: Option<u16>,
     pub(crate) duration: Duration,
-    /// Of a split.
-    pub(crate) side: Option<usize>,
+    /// The branch of a split.
+    pub(crate) branch: Option<usize>,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct DurationKey {
-    place: MatchedRule,
+    rule: MatchedRule,
     method: &'static str,
     status: u16,
 }
 
 impl WorkerMetrics {
     pub(crate) fn ended(&mut self, ending: &RequestOutcome<'_>) {
-        let RequestOutcome { place, decision, reason, .. } = *ending;
+        let RequestOutcome { rule, decision, reason, .. } = *ending;
         if let (Some(method), Some(status)) = (ending.method, ending.status) {
-            let key = DurationKey { place, method: known(method), status };
+            let key = DurationKey { rule, method: known(method), status };
             self.durations.entry(key).or_default().observe(ending.duration);
         }
-        if let Some(side) = ending.side {
-            *self.splits.entry((place, side)).or_default() += 1;
+        if let Some(branch) = ending.branch {
+            *self.splits.entry((rule, branch)).or_default() += 1;
         }
         let issuer = ending.issuer.map(|name| self.number(name));
-        *self.decisions.entry(DecisionKey { place, issuer, decision, reason }).or_default() += 1;
+        *self.decisions.entry(DecisionKey { rule, issuer, decision, reason }).or_default() += 1;
     }
 
     fn number(&mut self, issuer: &IssuerName) -> u16 {
@@ -84,9 +83,9 @@ impl WorkerMetrics {
         u16::try_from(number).unwrap_or(u16::MAX)
     }
 
-    pub(crate) fn counted(&mut self, place: MatchedRule, limit: usize, count: LimitCount) {
+    pub(crate) fn counted(&mut self, rule: MatchedRule, limit: usize, count: LimitCount) {
         let limit = u8::try_from(limit).unwrap_or(u8::MAX);
-        *self.limits.entry((place, limit, count.allowed)).or_default() += 1;
+        *self.limits.entry((rule, limit, count.allowed)).or_default() += 1;
     }
 
     /// `secret` counts from 1.
@@ -99,10 +98,10 @@ impl WorkerMetrics {
 
     /// The counts under the names that the snapshot gives them.
     pub(crate) fn report(&self, snapshot: &Snapshot) -> WorkerReport {
-        let route = |place: MatchedRule| route_name(snapshot, place).to_owned();
+        let route = |rule: MatchedRule| rule.name(snapshot).unwrap_or_default().to_owned();
         let decisions = self.decisions.iter().map(|(key, count)| {
             let labels = DecisionLabels {
-                route: route(key.place),
+                route: route(key.rule),
                 issuer: key
                     .issuer
                     .and_then(|number| self.issuers.get(usize::from(number)))
@@ -115,22 +114,20 @@ impl WorkerMetrics {
         });
         let durations = self.durations.iter().map(|(key, histogram)| {
             let labels = DurationLabels {
-                http_route: route(key.place),
+                http_route: route(key.rule),
                 http_request_method: key.method,
                 http_response_status_code: key.status,
             };
             (labels, histogram.clone())
         });
-        let limits = self.limits.iter().map(|((place, limit, allowed), count)| {
+        let limits = self.limits.iter().map(|((rule, limit, allowed), count)| {
             let decision = if *allowed { "allow" } else { "deny" };
-            (
-                LimitLabels { route: route(*place), limit: limit_name(snapshot, *place, *limit).to_owned(), decision },
-                *count,
-            )
+            let limit = rule.limits(snapshot).get(usize::from(*limit)).map_or("", |limit| &limit.name).to_owned();
+            (LimitLabels { route: route(*rule), limit, decision }, *count)
         });
-        let splits = self.splits.iter().map(|((place, side), count)| {
-            let upstream = side_name(snapshot, *place, *side).to_owned();
-            (SplitLabels { route: route(*place), upstream }, *count)
+        let splits = self.splits.iter().map(|((rule, branch), count)| {
+            let upstream = rule.branch_name(snapshot, *branch).to_owned();
+            (SplitLabels { route: route(*rule), upstream }, *count)
         });
         let secrets = self.secrets.iter().map(|((client, secret), last)| {
             (SecretLabels { client: client.as_str().to_owned(), secret: *secret as u64 }, last.seconds())
@@ -144,33 +141,6 @@ impl WorkerMetrics {
             ..WorkerReport::default()
         }
     }
-}
-
-fn route_name(snapshot: &Snapshot, place: MatchedRule) -> &str {
-    match place {
-        MatchedRule::Nowhere => "",
-        MatchedRule::BuiltIn(built_in) => built_in.name(),
-        MatchedRule::Redirect => REDIRECT,
-        MatchedRule::Route(index) => snapshot.routes.routes().get(index).map_or("", |route| &route.name),
-    }
-}
-
-/// The upstream that a request went to where its route has several.
-pub(crate) fn side_name(snapshot: &Snapshot, place: MatchedRule, side: usize) -> &str {
-    let MatchedRule::Route(index) = place else { return "" };
-    match snapshot.routes.routes().get(index).map(|route| &route.target) {
-        Some(RouteTarget::Split(split)) => split.upstream(side).map_or("", |upstream| &upstream.name),
-        Some(RouteTarget::Upstream(_) | RouteTarget::Own(_)) | None => "",
-    }
-}
-
-fn limit_name(snapshot: &Snapshot, place: MatchedRule, limit: u8) -> &str {
-    let limits = match place {
-        MatchedRule::Route(index) => snapshot.routes.routes().get(index).map(|route| &route.limits),
-        MatchedRule::BuiltIn(_) => snapshot.oauth.as_ref().map(|oauth| &oauth.token_limits),
-        MatchedRule::Nowhere | MatchedRule::Redirect => None,
-    };
-    limits.and_then(|limits| limits.get(usize::from(limit))).map_or("", |limit| &limit.name)
 }
 
 /// Strangers choose methods; labels must stay few.

@@ -2,6 +2,8 @@
 //!
 //! In the order of their imports: a file imports only from those above it.
 
+/// The rule that a request came under.
+pub(crate) mod matched;
 /// What one worker has counted.
 pub(crate) mod metrics;
 /// The facts of a request and its audit record.

@@ -4,14 +4,14 @@
 //! a fault of ours, it leaves its line all the same.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::CONNECTION;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use super::metrics::{RequestOutcome, side_name};
+use super::matched::MatchedRule;
+use super::metrics::RequestOutcome;
 use crate::audit::aggregate::{Decided, Kind};
 use crate::audit::ledger::{LineSlot, Synced, Unavailable};
 use crate::audit::reason::Reason;
@@ -25,9 +25,7 @@ use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::headers::X_REQUEST_ID;
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::request::request_id::RequestId;
-use crate::pipeline::routing::rate_limit::{LimitCount, RateLimit};
-use crate::pipeline::routing::route::Route;
-use crate::pipeline::routing::snapshot::{BuiltIn, OwnIssuer};
+use crate::pipeline::routing::rate_limit::LimitCount;
 use crate::pipeline::worker::{SharedSnapshot, Worker};
 use crate::server::connection_limiter::network;
 use crate::trust::verify::Verified;
@@ -45,9 +43,9 @@ pub(crate) struct RequestLog {
     pub(crate) request_id: RequestId,
     method: Option<Method>,
     target: Option<PathAndQuery>,
-    pub(crate) place: MatchedRule,
+    pub(crate) matched: MatchedRule,
     /// Which of its route's upstreams it went to, where there are several.
-    pub(crate) side: Option<usize>,
+    pub(crate) branch: Option<usize>,
     /// Whose pages may read the answer, where the route says so.
     pub(crate) granted_origin: Option<HeaderValue>,
     who: RecordedIdentity,
@@ -62,15 +60,6 @@ pub(crate) struct RequestLog {
     open: bool,
     /// The request asks for another protocol than HTTP: if the answer is no, nobody can be sure who reads on in which.
     pub(crate) asks_to_switch: bool,
-}
-
-/// Which rule the request came under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum MatchedRule {
-    Nowhere,
-    BuiltIn(BuiltIn),
-    Redirect,
-    Route(usize),
 }
 
 /// Whom the record is about.
@@ -100,8 +89,8 @@ impl RequestLog {
             request_id: worker.next_request_id(),
             method: None,
             target: None,
-            place: MatchedRule::Nowhere,
-            side: None,
+            matched: MatchedRule::Nothing,
+            branch: None,
             granted_origin: None,
             who: RecordedIdentity::Nobody,
             counts: [None; MAX_LIMITS],
@@ -184,7 +173,7 @@ impl RequestLog {
     }
 
     pub(crate) fn counted(&mut self, index: usize, count: LimitCount) {
-        self.worker.metrics(|metrics| metrics.counted(self.place, index, count));
+        self.worker.metrics(|metrics| metrics.counted(self.matched, index, count));
         if let Some(place) = self.counts.get_mut(index) {
             *place = Some(count);
         }
@@ -192,7 +181,7 @@ impl RequestLog {
 
     /// Adds what the route has its answers say.
     pub(crate) fn apply_response_rules(&self, headers: &mut HeaderMap, is_refusal: bool) {
-        if let Some(route) = self.route() {
+        if let Some(route) = self.matched.route(&self.snapshot) {
             route.apply_response_rules(headers, is_refusal, self.granted_origin.as_ref());
         }
     }
@@ -204,7 +193,7 @@ impl RequestLog {
         if self.asks_to_switch && status != StatusCode::SWITCHING_PROTOCOLS {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        announce(self.limits(), &self.counts, headers);
+        announce(self.matched.limits(&self.snapshot), &self.counts, headers);
     }
 
     /// Writes the line, once.
@@ -223,14 +212,14 @@ impl RequestLog {
             }
         }
         let ending = RequestOutcome {
-            place: self.place,
+            rule: self.matched,
             issuer: self.issuer_name(),
             decision: self.decision,
             reason: self.reason,
             method: self.method.as_ref(),
             status: self.status,
             duration,
-            side: self.side,
+            branch: self.branch,
         };
         self.worker.metrics(|metrics| metrics.ended(&ending));
     }
@@ -268,8 +257,8 @@ impl RequestLog {
             peer_address: self.peer.socket(),
             method: self.method.as_ref().map(Method::as_str),
             path: self.target.as_ref().map(PathAndQuery::path),
-            route: self.route_name(),
-            upstream: self.side.map(|side| side_name(&self.snapshot, self.place, side)),
+            route: self.matched.name(&self.snapshot),
+            upstream: self.branch.map(|branch| self.matched.branch_name(&self.snapshot, branch)),
             status: self.status,
             duration,
             identity: self.identity(),
@@ -313,45 +302,6 @@ impl RequestLog {
             RecordedIdentity::Nobody | RecordedIdentity::Client(_) | RecordedIdentity::Granted(_) => None,
         }
     }
-
-    fn route(&self) -> Option<&Route> {
-        match self.place {
-            MatchedRule::Route(index) => self.snapshot.routes.routes().get(index).map(|route| &**route),
-            MatchedRule::Nowhere | MatchedRule::BuiltIn(_) | MatchedRule::Redirect => None,
-        }
-    }
-
-    fn route_name(&self) -> Option<&str> {
-        match self.place {
-            MatchedRule::Nowhere => None,
-            MatchedRule::BuiltIn(built_in) => Some(built_in.name()),
-            MatchedRule::Redirect => Some(REDIRECT),
-            MatchedRule::Route(index) => self.snapshot.routes.routes().get(index).map(|route| route.name.as_str()),
-        }
-    }
-
-    /// Whether what was asked for may be a gRPC service: one of HTTP/1.1 is not, nor are our own endpoints.
-    pub(crate) fn may_be_grpc(&self) -> bool {
-        match self.place {
-            MatchedRule::Nowhere => true,
-            MatchedRule::Route(index) => {
-                self.snapshot.routes.routes().get(index).is_some_and(|route| route.target.may_speak_http2())
-            }
-            MatchedRule::BuiltIn(_) | MatchedRule::Redirect => false,
-        }
-    }
-
-    fn limits(&self) -> &[Arc<RateLimit>] {
-        match self.place {
-            MatchedRule::Route(index) => self.snapshot.routes.routes().get(index).map_or(&[], |route| &route.limits),
-            MatchedRule::BuiltIn(BuiltIn::Token | BuiltIn::Revocation) => {
-                self.snapshot.oauth.as_ref().map_or(&[], |oauth: &OwnIssuer| &oauth.token_limits)
-            }
-            MatchedRule::BuiltIn(BuiltIn::Jwks | BuiltIn::Metadata) | MatchedRule::Nowhere | MatchedRule::Redirect => {
-                &[]
-            }
-        }
-    }
 }
 
 impl Drop for RequestLog {
@@ -363,8 +313,6 @@ impl Drop for RequestLog {
         self.worker.end(&self.peer);
     }
 }
-
-pub(crate) const REDIRECT: &str = "(redirect)";
 
 fn describe(verified: &Verified) -> Described<'_> {
     Described {

@@ -6,6 +6,8 @@
 pub(crate) mod canonical;
 /// Folds upper and lower case as lenient services do.
 pub(crate) mod case_fold;
+/// What a connection keeps from one request to the next.
+pub(crate) mod connection_cache;
 /// What proxies say of the client: `Forwarded` and `X-Forwarded-For`.
 pub(crate) mod forwarded;
 /// Header fields: what is refused, removed or reserved.

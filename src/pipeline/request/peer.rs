@@ -3,19 +3,17 @@
 //! Where that is a trusted proxy, each of its requests has a [`Peer`] of its own, for whoever the proxy speaks for: limits, audit and
 //! the upstream know that address, and nobody further on has to tell the two cases apart.
 
-use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
 use http::{HeaderMap, HeaderValue};
 
 use super::canonical::Authority;
+use super::connection_cache::ConnectionCache;
 use super::forwarded;
 use super::in_flight::InFlightCounter;
 use crate::network::{Networks, SourceAddress};
 use crate::server::proxy_header::ProxyHeader;
-use crate::trust::token_cache::CachedToken;
-use crate::upstream::pinned::PinnedConnections;
 
 /// The facts of one connection, or of one request that came by a proxy, with the header values that follow from them.
 #[derive(Debug)]
@@ -30,14 +28,7 @@ pub(crate) struct Peer {
     pub(crate) share: Option<Rc<InFlightCounter>>,
     /// `X-Forwarded-For`: the client first.
     pub(crate) forwarded_for: HeaderValue,
-    /// The host that the last request named: it rarely changes on a connection.
-    pub(crate) last_authority: Rc<RefCell<Option<Rc<Authority>>>>,
-    /// Whose token the last request brought, in which of the worker's snapshots.
-    pub(crate) last_caller: Rc<RefCell<Option<(u64, CachedToken)>>>,
-    /// Upstream connections that carry the identity of this connection's client.
-    pub(crate) pins: Rc<PinnedConnections>,
-    /// The `Forwarded` that was made for it.
-    last_forwarded: RefCell<Option<(Rc<Authority>, HeaderValue)>>,
+    pub(crate) cache: Rc<ConnectionCache>,
     /// The client and every proxy behind it, where `address` is not all.
     hops: Vec<IpAddr>,
     /// The other end of the socket, where `address` is another.
@@ -78,10 +69,7 @@ impl Peer {
             is_proxy: trusted.contains(address),
             share: None,
             forwarded_for: joined(&[address]),
-            last_authority: Rc::default(),
-            last_caller: Rc::default(),
-            pins: Rc::default(),
-            last_forwarded: RefCell::default(),
+            cache: Rc::default(),
             hops: Vec::new(),
             socket: None,
         }
@@ -125,10 +113,7 @@ impl Peer {
             is_proxy: true,
             share: None,
             forwarded_for: joined(&hops),
-            last_authority: Rc::clone(&self.last_authority),
-            last_caller: Rc::clone(&self.last_caller),
-            pins: Rc::clone(&self.pins),
-            last_forwarded: RefCell::default(),
+            cache: Rc::clone(&self.cache),
             socket: self.socket.clone().or_else(|| (address != self.address).then(own_socket)),
             hops,
         }
@@ -161,11 +146,16 @@ impl Peer {
 
     /// `Forwarded` (RFC 7239 §4).
     pub(crate) fn forwarded(&self, authority: &Rc<Authority>) -> HeaderValue {
-        let mut last = self.last_forwarded.borrow_mut();
+        let make = || self.make_forwarded(&authority.header).unwrap_or_else(|| HeaderValue::from_static("for=unknown"));
+        if !self.hops.is_empty() {
+            // The requests of a proxy's connection come from different clients.
+            return make();
+        }
+        let mut last = self.cache.last_forwarded.borrow_mut();
         if let Some((_, forwarded)) = last.as_ref().filter(|(known, _)| Rc::ptr_eq(known, authority)) {
             return forwarded.clone();
         }
-        let made = self.make_forwarded(&authority.header).unwrap_or_else(|| HeaderValue::from_static("for=unknown"));
+        let made = make();
         *last = Some((Rc::clone(authority), made.clone()));
         made
     }
