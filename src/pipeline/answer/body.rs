@@ -11,7 +11,7 @@ use super::content::Content;
 use super::grpc::deadline_exceeded;
 use super::rejection::request_body_failed;
 use crate::audit::reason::Reason;
-use crate::pipeline::record::request_log::RequestLog;
+use crate::pipeline::record::open_request::OpenRequest;
 use crate::pipeline::request::trailers::strip_answer;
 use crate::server::guard::{Answering, ExchangeGuard};
 use crate::server::output_backlog::BacklogMark;
@@ -25,7 +25,7 @@ pub(crate) struct AnswerBody {
     content: Content,
     /// Of a streamed answer. One of ours is on record as soon as it is made: a client that never reads it must not hold
     /// anything but its own connection.
-    log: Option<Box<RequestLog>>,
+    request: Option<Box<OpenRequest>>,
     answering: Option<Rc<Answering>>,
     /// The end waits for the request's.
     hold: Option<Box<ResponseHold>>,
@@ -46,7 +46,7 @@ struct Failed {
 impl AnswerBody {
     pub(crate) fn new(
         content: Content,
-        mut log: Box<RequestLog>,
+        mut request: Box<OpenRequest>,
         exchange: ExchangeGuard,
         hold: Option<ResponseHold>,
     ) -> Self {
@@ -57,16 +57,16 @@ impl AnswerBody {
             }
             other => other,
         };
-        let log = match content {
-            Content::Streamed(_) => Some(log),
+        let request = match content {
+            Content::Streamed(_) => Some(request),
             // That a tunnel was opened is to be seen at once, not when it ends.
             Content::Whole(_) | Content::Tunnel(_) => {
-                log.close();
+                request.close();
                 None
             }
         };
         let (answering, hold) = (exchange.answer(), hold.map(Box::new));
-        Self { content, log, answering, hold, trailers: None, failed: None, exchange }
+        Self { content, request, answering, hold, trailers: None, failed: None, exchange }
     }
 
     fn is_held(&self) -> bool {
@@ -86,7 +86,7 @@ impl AnswerBody {
             strip_answer(fields);
         }
         let Poll::Ready(Some(Err(error))) = polled else { return polled };
-        if let Some(log) = &mut self.log {
+        if let Some(request) = &mut self.request {
             let late = error.downcast_ref::<CallerDeadlinePassed>();
             let ends_call = late.is_some_and(|late| late.is_call);
             let reason = match error.downcast_ref::<BodyFault>() {
@@ -95,7 +95,7 @@ impl AnswerBody {
                 None if late.is_some() || error.is::<ResponseStalled>() => Reason::UpstreamTimeout,
                 None => Reason::UpstreamReset,
             };
-            log.broke_off(reason);
+            request.broke_off(reason);
             if ends_call {
                 self.content = Content::Whole(None);
                 return Poll::Ready(Some(Ok(Frame::trailers(deadline_exceeded()))));
@@ -170,9 +170,9 @@ impl Drop for AnswerBody {
     /// hyper drops a body once it has all of it, or once the client has gone.
     fn drop(&mut self) {
         if self.is_end_stream()
-            && let Some(log) = &mut self.log
+            && let Some(request) = &mut self.request
         {
-            log.close();
+            request.close();
         }
     }
 }

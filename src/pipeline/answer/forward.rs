@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::content::Content;
 use super::grpc;
-use super::mirror;
+use super::mirror::{self, Mirrors};
 use super::rejection::Rejection;
 use crate::oauth::caller::Digest;
 use crate::pipeline::policy::authorize::Permit;
@@ -27,7 +27,6 @@ use crate::pipeline::request::request_id::RequestId;
 use crate::pipeline::request::trailers;
 use crate::pipeline::routing::cors;
 use crate::pipeline::routing::rate_limit::ABSENT;
-use crate::pipeline::worker::Worker;
 use crate::server::connection_limiter::network;
 use crate::server::limits::Limits;
 use crate::upstream::body::{IncomingUpload, RequestBody, has_payload};
@@ -35,13 +34,15 @@ use crate::upstream::body_timeouts::BodyTimeouts;
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::fault::UpstreamFault;
 use crate::upstream::pinned::{ConnectionBinding, PinScope};
+use crate::upstream::pool::Pools;
 use crate::upstream::server_set::Balance;
 use crate::upstream::service::Upstream;
 
 /// What goes with a request, besides the request itself.
 pub(crate) struct ForwardContext<'p> {
     pub(crate) to: &'p Upstream,
-    pub(crate) worker: &'p Rc<Worker>,
+    pub(crate) pools: &'p Rc<Pools>,
+    pub(crate) mirrors: &'p Rc<Mirrors>,
     pub(crate) from: &'p Peer,
     pub(crate) request: &'p CanonicalRequest,
     pub(crate) request_id: &'p RequestId,
@@ -57,7 +58,7 @@ pub(crate) struct ForwardContext<'p> {
 /// `head.headers` has been stripped of what stays behind.
 pub(crate) async fn forward(
     permit: Permit<'_>,
-    passage: ForwardContext<'_>,
+    context: ForwardContext<'_>,
     head: Parts,
     upload: &mut IncomingUpload,
 ) -> Result<Response<Content>, Rejection> {
@@ -67,43 +68,43 @@ pub(crate) async fn forward(
         return Err(Rejection::TooLarge);
     }
     // Before the headers are ours.
-    let key = hash_key(&passage, &head.headers, &permit);
-    let body_idle = route.body_idle.unwrap_or(passage.limits.body_idle_timeout);
-    let by_http2 = passage.to.speaks_http2();
+    let key = hash_key(&context, &head.headers, &permit);
+    let body_idle = route.body_idle.unwrap_or(context.limits.body_idle_timeout);
+    let by_http2 = context.to.speaks_http2();
     // Messages of a call may come as rarely as there is something to say.
-    let min_rate = passage.limits.min_body_rate.filter(|_| !(by_http2 && grpc::is_call(&head)));
-    let patience = BodyTimeouts { idle: body_idle, min_rate };
-    let (mut body, progress) = RequestBody::new(upload, route.body_bytes, patience, trailers::strip_request);
+    let min_rate = context.limits.min_body_rate.filter(|_| !(by_http2 && grpc::is_call(&head)));
+    let timeouts = BodyTimeouts { idle: body_idle, min_rate };
+    let (mut body, progress) = RequestBody::new(upload, route.body_bytes, timeouts, trailers::strip_request);
     // What an HTTP/2 upstream says on the way is not heard.
     let go_ahead = (upload.is_awaiting && !by_http2).then(|| body.wait());
     let is_open = !body.is_end_stream() && body.size_hint().exact().is_none();
     if is_open && head.version == Version::HTTP_2 && !has_payload(&head.method) {
-        // Boxed, so that no other request has room for it.
+        // Boxed to keep the common future small.
         Box::pin(body.begin()).await.map_err(UpstreamFault::RequestBody)?;
     }
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = head.method;
-    *outgoing.uri_mut() = route.upstream_uri(passage.request)?;
+    *outgoing.uri_mut() = route.upstream_uri(context.request)?;
     *outgoing.headers_mut() = head.headers;
     if !outgoing.body().is_end_stream() && outgoing.body().size_hint().exact().is_none() {
         // Said here, because for GET and HEAD hyper takes a body of unknown length for none.
         outgoing.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    set_forwarding_headers(outgoing.headers_mut(), &permit, &passage, head.version);
-    let bond = bond(&permit, &passage, outgoing.headers(), head.version);
+    set_forwarding_headers(outgoing.headers_mut(), &permit, &context, head.version);
+    let binding = binding(&permit, &context, outgoing.headers(), head.version);
     if let Some(rule) = &route.mirror {
-        mirror::copy(rule, (passage.worker.shared_pools(), passage.worker.mirrors()), &mut outgoing, &bond);
+        mirror::copy(rule, (context.pools, context.mirrors), &mut outgoing, &binding);
     }
-    if passage.reads_trailers && by_http2 {
+    if context.reads_trailers && by_http2 {
         outgoing.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
     }
     if let Some(go_ahead) = &go_ahead {
         go_ahead.ask(&mut outgoing);
     }
-    let deadlines = Deadlines { response: route.timeout.unwrap_or(passage.to.settings.response_timeout), body_idle };
-    let waits = passage.deadline.map(|_| Rc::clone(&progress));
-    let mut sending = pin!(passage.worker.pools().send(passage.to, outgoing, progress, deadlines, key, bond));
-    let answer = match passage.deadline {
+    let deadlines = Deadlines { response: route.timeout.unwrap_or(context.to.settings.response_timeout), body_idle };
+    let waits = context.deadline.map(|_| Rc::clone(&progress));
+    let mut sending = pin!(context.pools.send(context.to, outgoing, progress, deadlines, key, binding));
+    let answer = match context.deadline {
         None => sending.await?,
         Some(deadline) => match timeout_at(deadline, &mut sending).await {
             Ok(answer) => answer?,
@@ -111,7 +112,7 @@ pub(crate) async fn forward(
         },
     };
     let mut answer = answer.map(Box::new);
-    if let Some(deadline) = passage.deadline {
+    if let Some(deadline) = context.deadline {
         let is_call = grpc::is_answer(answer.headers());
         answer.body_mut().until(deadline, is_call);
     }
@@ -128,24 +129,24 @@ pub(crate) async fn forward(
 }
 
 /// What the upstream is balanced by, where it is by the request; `None` where the request has nothing of that.
-pub(crate) fn hash_key(passage: &ForwardContext<'_>, headers: &HeaderMap, permit: &Permit<'_>) -> Option<Digest> {
-    let Balance::Hash(per) = &passage.to.settings.balance else {
+pub(crate) fn hash_key(context: &ForwardContext<'_>, headers: &HeaderMap, permit: &Permit<'_>) -> Option<Digest> {
+    let Balance::Hash(per) = &context.to.settings.balance else {
         return None;
     };
-    Some(per.key(passage.from.address, headers, permit.caller())).filter(|key| *key != ABSENT)
+    Some(per.key(context.from.address, headers, permit.caller())).filter(|key| *key != ABSENT)
 }
 
 /// How a request is tied to the connection that it came by. On a protected route that connection may be of several callers.
-fn bond<'p>(
+fn binding<'p>(
     permit: &Permit<'p>,
-    passage: &ForwardContext<'p>,
+    context: &ForwardContext<'p>,
     headers: &HeaderMap,
     version: Version,
 ) -> ConnectionBinding<'p> {
-    let (route, from) = (permit.route(), passage.from);
+    let (route, from) = (permit.route(), context.from);
     let is_public = permit.caller().is_none();
     let tie = PinScope { pins: &from.cache.pins, route: &route.name, address: network(from.address) };
-    let may_stay = is_public && version == Version::HTTP_11 && from.is_direct_client() && !passage.is_relayed;
+    let may_stay = is_public && version == Version::HTTP_11 && from.is_direct_client() && !context.is_relayed;
     ConnectionBinding::new((is_public || route.forward_token).then_some(headers), may_stay.then_some(tie))
 }
 
@@ -153,10 +154,10 @@ fn bond<'p>(
 pub(crate) fn set_forwarding_headers(
     headers: &mut HeaderMap,
     permit: &Permit<'_>,
-    passage: &ForwardContext<'_>,
+    context: &ForwardContext<'_>,
     version: Version,
 ) {
-    let (route, from, authority) = (permit.route(), passage.from, &passage.request.authority);
+    let (route, from, authority) = (permit.route(), context.from, &context.request.authority);
     // The connection to the upstream frames the body anew.
     headers.remove(CONTENT_LENGTH);
     if permit.caller().is_some() && !route.forward_token {
@@ -169,7 +170,7 @@ pub(crate) fn set_forwarding_headers(
     headers.insert(X_FORWARDED_HOST, authority.header.clone());
     headers.insert(FORWARDED, from.forwarded(authority));
     headers.insert(VIA, via(version));
-    headers.insert(X_REQUEST_ID, passage.request_id.header());
+    headers.insert(X_REQUEST_ID, context.request_id.header());
     if let Some(verified) = permit.caller() {
         let caller = &verified.caller;
         if let Some(client) = &caller.client {

@@ -22,6 +22,8 @@ pub(crate) mod mirror;
 pub(crate) mod preflight;
 /// Every refusal: its reason and its response.
 pub(crate) mod rejection;
+/// The header fields that every response carries.
+pub(crate) mod response_fields;
 /// Switches a connection to another protocol.
 pub(crate) mod switch;
 /// Reasons and statuses of refusals about tokens.

@@ -14,7 +14,7 @@ use crate::audit::ledger::Unavailable;
 use crate::audit::reason::Reason;
 use crate::issuer::authorization_server::TokenRefusal;
 use crate::pipeline::policy::authenticate::AuthenticateError;
-use crate::pipeline::record::request_log::RequestLog;
+use crate::pipeline::record::request_log::RecordedIdentity;
 use crate::pipeline::request::canonical::Ambiguous;
 use crate::pipeline::request::headers::FieldFault;
 use crate::pipeline::request::upgrade::{UpgradeFault, VERSION};
@@ -59,10 +59,7 @@ const SOON: HeaderValue = HeaderValue::from_static("1");
 const LATER: HeaderValue = HeaderValue::from_static("5");
 
 impl Rejection {
-    /// The answer, with the private reason left in the trail.
-    pub(crate) fn answer(self, log: &mut RequestLog, to_grpc: bool) -> Response<Content> {
-        log.ended_by(self.reason());
-        self.tell_who(log);
+    pub(crate) fn into_response(self, to_grpc: bool) -> Response<Content> {
         let public = self.public();
         let body = json!({ "error": public.error, "error_description": public.description });
         // The line break is for people at terminals.
@@ -259,15 +256,36 @@ impl Rejection {
         }
     }
 
-    /// Leaves in the trail what the refused request said of itself.
-    fn tell_who(&self, log: &mut RequestLog) {
-        if let Self::Unauthenticated(AuthenticateError::Refused(refused)) = self {
-            log.claimed(refused.issuer.clone(), refused.client.clone());
-        }
-        if let Self::Token(TokenRefusal::Fault(fault)) = self
-            && let Some(client) = fault.client()
-        {
-            if fault.is_authenticated() { log.client(client) } else { log.claimed(None, Some(client)) }
+    /// The identity that the refused request claimed or proved.
+    pub(crate) fn identity(&self) -> Option<RecordedIdentity> {
+        match self {
+            Self::Unauthenticated(AuthenticateError::Refused(refused)) => {
+                Some(RecordedIdentity::Claimed { issuer: refused.issuer.clone(), client: refused.client.clone() })
+            }
+            Self::Token(TokenRefusal::Fault(fault)) => fault.client().map(|client| {
+                if fault.is_authenticated() {
+                    RecordedIdentity::Client(client)
+                } else {
+                    RecordedIdentity::Claimed { issuer: None, client: Some(client) }
+                }
+            }),
+            Self::Overload
+            | Self::Ambiguous(_)
+            | Self::Header(_)
+            | Self::ClearText
+            | Self::NoRoute
+            | Self::MethodNotAllowed(_)
+            | Self::RateLimited(_)
+            | Self::Unauthenticated(
+                AuthenticateError::Missing | AuthenticateError::Ambiguous | AuthenticateError::Clock,
+            )
+            | Self::Forbidden(_)
+            | Self::AuditUnavailable
+            | Self::TooLarge
+            | Self::BodyTimeout
+            | Self::ClientGone
+            | Self::Token(_)
+            | Self::Upstream(_) => None,
         }
     }
 }

@@ -18,11 +18,11 @@ use super::rejection::Rejection;
 use crate::clock;
 use crate::pipeline::policy::authenticate::judge_client;
 use crate::pipeline::policy::authorize::Permit;
-use crate::pipeline::policy::tunnels::TunnelPermit;
+use crate::pipeline::policy::current_snapshot::CurrentSnapshot;
+use crate::pipeline::policy::tunnels::{TunnelPermit, Tunnels};
 use crate::pipeline::request::trailers::strip_head_of_answer;
 use crate::pipeline::request::upgrade::{RequestedUpgrade, UpgradeHandshake};
 use crate::pipeline::routing::cors;
-use crate::pipeline::worker::Worker;
 use crate::server::tunnel::{Tunnel, TunnelTimeouts as TunnelPatience};
 use crate::trust::verify::{Expectations, Verified};
 use crate::upstream::body::{IncomingUpload, RequestBody};
@@ -34,26 +34,27 @@ use crate::upstream::tunnel::{TunnelHold, UpgradeReply};
 /// `head.headers` has been stripped of what stays behind.
 pub(crate) async fn switch(
     permit: Permit<'_>,
-    passage: ForwardContext<'_>,
+    context: ForwardContext<'_>,
     mut head: Parts,
     upload: &mut IncomingUpload,
     mut handshake: Box<UpgradeHandshake>,
+    (tunnels, current): (&Rc<Tunnels>, &Rc<CurrentSnapshot>),
 ) -> Result<Response<Content>, Rejection> {
-    let (route, worker, limits) = (permit.route(), passage.worker, passage.limits);
-    let place = worker.tunnels().take(passage.from.share.as_ref()).ok_or(Rejection::Overload)?;
+    let (route, limits) = (permit.route(), context.limits);
+    let place = tunnels.take(context.from.share.as_ref()).ok_or(Rejection::Overload)?;
     let stream = head.extensions.remove::<OnUpgrade>().filter(|_| head.version == Version::HTTP_2);
-    let key = hash_key(&passage, &head.headers, &permit);
+    let key = hash_key(&context, &head.headers, &permit);
     let idle = route.body_idle.unwrap_or(limits.body_idle_timeout);
     let (body, progress) = RequestBody::new(upload, Some(0), BodyTimeouts { idle, min_rate: None }, HeaderMap::clear);
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = if head.method == Method::CONNECT { Method::GET } else { head.method };
-    *outgoing.uri_mut() = route.upstream_uri(passage.request)?;
+    *outgoing.uri_mut() = route.upstream_uri(context.request)?;
     *outgoing.headers_mut() = head.headers;
-    set_forwarding_headers(outgoing.headers_mut(), &permit, &passage, head.version);
+    set_forwarding_headers(outgoing.headers_mut(), &permit, &context, head.version);
     handshake.ask(outgoing.headers_mut());
     let deadlines =
-        Deadlines { response: route.timeout.unwrap_or(passage.to.settings.response_timeout), body_idle: idle };
-    match worker.pools().switch(passage.to, outgoing, progress, deadlines, key).await? {
+        Deadlines { response: route.timeout.unwrap_or(context.to.settings.response_timeout), body_idle: idle };
+    match context.pools.switch(context.to, outgoing, progress, deadlines, key).await? {
         // Over HTTP/2 any success would open the tunnel that the upstream has not agreed to (RFC 9113 §8.5).
         UpgradeReply::Ordinary(answer) if stream.is_some() && answer.status().is_success() => {
             Err(UpstreamFault::Unasked("a success").into())
@@ -72,7 +73,7 @@ pub(crate) async fn switch(
                 return Err(UpstreamFault::Unasked("a protocol").into());
             }
             let patience = TunnelPatience { idle: limits.tunnel_idle_timeout, write: limits.write_stall_timeout };
-            let goes_on = lasting(Rc::clone(worker), permit.into_caller(), (place, occupied));
+            let goes_on = lasting(Rc::clone(current), permit.into_caller(), (place, occupied));
             let tunnel = Tunnel { upstream, stream, patience, goes_on };
             if route.cors.is_some() {
                 cors::strip(&mut headers);
@@ -84,7 +85,7 @@ pub(crate) async fn switch(
 
 /// A tunnel lasts as long as another request with its token would be let in.
 fn lasting(
-    worker: Rc<Worker>,
+    current: Rc<CurrentSnapshot>,
     caller: Option<Rc<Verified>>,
     places: (TunnelPermit, TunnelHold),
 ) -> Box<dyn Fn() -> bool> {
@@ -93,7 +94,7 @@ fn lasting(
         caller.as_ref().is_none_or(|verified| {
             // What a route expects of a token does not change, and was looked at when the tunnel was opened.
             let judged = verified.revalidate(Expectations::any_route(), clock::now(), Instant::now());
-            let snapshot = worker.snapshot();
+            let snapshot = current.get();
             judged.is_ok() && snapshot.trust.holds(&verified.issuer) && judge_client(verified, &snapshot).is_ok()
         })
     })

@@ -7,11 +7,11 @@ use std::rc::Rc;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
+use super::current_snapshot::CurrentSnapshot;
 use crate::clock::UnixTime;
-use crate::pipeline::request::peer::Peer;
+use crate::pipeline::request::connection_cache::ConnectionCache;
 use crate::pipeline::routing::access::AccessRule;
 use crate::pipeline::routing::snapshot::Snapshot;
-use crate::pipeline::worker::Worker;
 use crate::trust::verify::{Expectations, RefusedToken, TokenError, Verified};
 
 #[derive(Debug)]
@@ -28,30 +28,30 @@ pub(crate) enum AuthenticateError {
 
 /// A token of another caller may be the cause, or an attack; neither is told what was wrong.
 pub(crate) async fn authenticate(
-    worker: &Worker,
+    current: &CurrentSnapshot,
     snapshot: &Snapshot,
     rule: &AccessRule,
-    peer: &Peer,
+    connection: &ConnectionCache,
     headers: &HeaderMap,
     now: UnixTime,
 ) -> Result<Rc<Verified>, AuthenticateError> {
     let token = presented(snapshot, headers, now)?;
     let expected = rule.expectations();
-    if let Some(verified) = worker.remembered(token, peer) {
+    if let Some(verified) = current.verified(token, connection) {
         let judged = verified.revalidate(expected, now, tokio::time::Instant::now());
         return match judged.and_then(|()| judge_client(&verified, snapshot)) {
             Ok(()) => Ok(verified),
             Err(reason) => {
                 if is_final(reason) {
-                    worker.forget(token, peer);
+                    current.forget(token, connection);
                 }
                 Err(AuthenticateError::Refused(verified.refused(reason)))
             }
         };
     }
-    // Boxed, so that requests with known tokens have no room for it.
+    // Boxed to keep the common future small: most tokens are known.
     let verified = Rc::new(Box::pin(verify(snapshot, token, expected, now)).await?);
-    worker.remember(token, Rc::clone(&verified));
+    current.remember(token, Rc::clone(&verified));
     Ok(verified)
 }
 

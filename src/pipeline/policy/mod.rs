@@ -6,6 +6,10 @@
 pub(crate) mod authenticate;
 /// Decides whether the caller may use the route.
 pub(crate) mod authorize;
+/// The current snapshot, with the tokens that were verified under it.
+pub(crate) mod current_snapshot;
+/// Counts against rate limits.
+pub(crate) mod limits;
 /// Load shedding.
 pub(crate) mod load;
 /// Places for tunnels.

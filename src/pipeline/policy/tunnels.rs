@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn the_limits_hold_and_places_come_back() {
-        let crowd = Rc::<InFlightByAddress>::default();
+        let crowd = InFlightByAddress::new(9);
         let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|address| crowd.share(address.parse().unwrap()));
         let tunnels = Tunnels::new(3, 2);
         let first = tunnels.take(Some(&one)).unwrap();

@@ -6,5 +6,9 @@
 pub(crate) mod matched;
 /// What one worker has counted.
 pub(crate) mod metrics;
+/// A request from its head to the end of its answer.
+pub(crate) mod open_request;
+/// Where one worker records its requests.
+pub(crate) mod recorder;
 /// The facts of a request and its audit record.
 pub(crate) mod request_log;

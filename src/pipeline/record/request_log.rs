@@ -1,41 +1,30 @@
-//! What is known of a request so far, and its line in the audit log at the end.
-//!
-//! A trail is opened with the request and closed with its answer. Dropped unclosed, because the client hung up or because of
-//! a fault of ours, it leaves its line all the same.
+//! The facts of a request, as far as they are known, and the audit record made of them.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use http::header::CONNECTION;
+use http::Method;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::matched::MatchedRule;
 use super::metrics::RequestOutcome;
 use crate::audit::aggregate::{Decided, Kind};
-use crate::audit::ledger::{LineSlot, Synced, Unavailable};
+use crate::audit::ledger::Synced;
 use crate::audit::reason::Reason;
 use crate::audit::record::{Decision, DecisionRecord, Described, RecordIdentity as Written};
 use crate::clock::{self, UnixTime};
 use crate::issuer::authorization_server::Issued;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
-use crate::pipeline::answer::limit_headers::announce;
 use crate::pipeline::request::canonical::CanonicalRequest;
-use crate::pipeline::request::headers::X_REQUEST_ID;
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::request::request_id::RequestId;
-use crate::pipeline::routing::rate_limit::LimitCount;
-use crate::pipeline::worker::{SharedSnapshot, Worker};
+use crate::pipeline::routing::snapshot::SharedSnapshot;
 use crate::server::connection_limiter::network;
 use crate::trust::verify::Verified;
 
-/// More limits on one route are a configuration error.
-pub(crate) const MAX_LIMITS: usize = 8;
-
 #[derive(Debug)]
 pub(crate) struct RequestLog {
-    worker: Rc<Worker>,
     snapshot: SharedSnapshot,
     peer: Rc<Peer>,
     started: Instant,
@@ -46,28 +35,19 @@ pub(crate) struct RequestLog {
     pub(crate) matched: MatchedRule,
     /// Which of its route's upstreams it went to, where there are several.
     pub(crate) branch: Option<usize>,
-    /// Whose pages may read the answer, where the route says so.
-    pub(crate) granted_origin: Option<HeaderValue>,
-    who: RecordedIdentity,
-    counts: [Option<LimitCount>; MAX_LIMITS],
+    pub(crate) identity: RecordedIdentity,
     decision: Decision,
     was_allowed: bool,
     reason: Option<Reason>,
-    status: Option<u16>,
-    slot: Option<LineSlot>,
-    /// Its line is on the disk already; another is written only if there is more to say.
-    committed: bool,
-    open: bool,
-    /// The request asks for another protocol than HTTP: if the answer is no, nobody can be sure who reads on in which.
-    pub(crate) asks_to_switch: bool,
+    pub(crate) status: Option<u16>,
 }
 
-/// Whom the record is about.
+/// The identity that a record names.
 #[derive(Debug)]
-enum RecordedIdentity {
+pub(crate) enum RecordedIdentity {
     Nobody,
     Caller(Rc<Verified>),
-    /// Merely said so.
+    /// Claimed, not verified.
     Claimed {
         issuer: Option<IssuerName>,
         client: Option<Identity>,
@@ -78,31 +58,31 @@ enum RecordedIdentity {
 }
 
 impl RequestLog {
-    pub(crate) fn begin(worker: &Rc<Worker>, snapshot: SharedSnapshot, peer: &Rc<Peer>) -> Box<Self> {
-        worker.begin(peer);
-        Box::new(Self {
-            worker: Rc::clone(worker),
+    pub(crate) fn new(snapshot: SharedSnapshot, peer: &Rc<Peer>, request_id: RequestId) -> Self {
+        Self {
             snapshot,
             peer: Rc::clone(peer),
             started: clock::instant(),
             now: clock::now(),
-            request_id: worker.next_request_id(),
+            request_id,
             method: None,
             target: None,
             matched: MatchedRule::Nothing,
             branch: None,
-            granted_origin: None,
-            who: RecordedIdentity::Nobody,
-            counts: [None; MAX_LIMITS],
+            identity: RecordedIdentity::Nobody,
             decision: Decision::Deny,
             was_allowed: false,
             reason: None,
             status: None,
-            slot: None,
-            committed: false,
-            open: true,
-            asks_to_switch: false,
-        })
+        }
+    }
+
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
     }
 
     pub(crate) fn request(&mut self, request: &CanonicalRequest) {
@@ -111,39 +91,11 @@ impl RequestLog {
     }
 
     pub(crate) fn caller(&mut self, verified: &Rc<Verified>) {
-        self.who = RecordedIdentity::Caller(Rc::clone(verified));
-    }
-
-    pub(crate) fn claimed(&mut self, issuer: Option<IssuerName>, client: Option<Identity>) {
-        self.who = RecordedIdentity::Claimed { issuer, client };
+        self.identity = RecordedIdentity::Caller(Rc::clone(verified));
     }
 
     pub(crate) fn client(&mut self, client: Identity) {
-        self.who = RecordedIdentity::Client(client);
-    }
-
-    /// Keeps a place in the audit log; nothing protected goes on without one.
-    pub(crate) fn reserve(&mut self) -> Result<(), Unavailable> {
-        self.slot = self.worker.ledger().reserve()?;
-        Ok(())
-    }
-
-    /// Keeps a place if there is room, for what is answered all the same.
-    pub(crate) fn reserve_if_roomy(&mut self) {
-        self.slot = self.worker.ledger().reserve_if_roomy();
-    }
-
-    /// For what is protected: where the configuration has it so, waits until the line about this answer is on the disk. Where
-    /// that can't be, the answer must not go out.
-    pub(crate) async fn commit(&mut self, status: StatusCode) -> Result<(), Unavailable> {
-        let synced = self.worker.ledger().synced();
-        let waits = synced >= if self.decision == Decision::Issue { Synced::Grants } else { Synced::All };
-        let Some(slot) = self.slot.take_if(|_| waits) else { return Ok(()) };
-        self.status = Some(status.as_u16());
-        self.committed = true;
-        let duration = self.started.elapsed();
-        let commit = slot.commit(|buffer| self.record(duration).write(buffer));
-        commit.await
+        self.identity = RecordedIdentity::Client(client);
     }
 
     pub(crate) fn allowed(&mut self) {
@@ -151,10 +103,14 @@ impl RequestLog {
         self.decision = Decision::Allow;
     }
 
-    pub(crate) fn granted(&mut self, issued: Issued) {
+    pub(super) fn granted(&mut self, issued: Issued) {
         self.decision = Decision::Issue;
-        self.worker.metrics(|metrics| metrics.secret_used(&issued.client, issued.secret, self.now));
-        self.who = RecordedIdentity::Granted(Box::new(issued));
+        self.identity = RecordedIdentity::Granted(Box::new(issued));
+    }
+
+    /// The setting of the audit log from which on this decision waits for the disk.
+    pub(super) fn least_synced(&self) -> Synced {
+        if self.decision == Decision::Issue { Synced::Grants } else { Synced::All }
     }
 
     /// Refused, or failed after it was allowed.
@@ -166,52 +122,13 @@ impl RequestLog {
         self.reason = Some(reason);
     }
 
-    /// The answer's body could not be sent to its end.
-    pub(crate) fn broke_off(&mut self, reason: Reason) {
-        self.ended_by(reason);
-        self.close();
+    pub(super) fn has_reason(&self) -> bool {
+        self.reason.is_some()
     }
 
-    pub(crate) fn counted(&mut self, index: usize, count: LimitCount) {
-        self.worker.metrics(|metrics| metrics.counted(self.matched, index, count));
-        if let Some(place) = self.counts.get_mut(index) {
-            *place = Some(count);
-        }
-    }
-
-    /// Adds what the route has its answers say.
-    pub(crate) fn apply_response_rules(&self, headers: &mut HeaderMap, is_refusal: bool) {
-        if let Some(route) = self.matched.route(&self.snapshot) {
-            route.apply_response_rules(headers, is_refusal, self.granted_origin.as_ref());
-        }
-    }
-
-    /// Adds what every answer carries.
-    pub(crate) fn sign(&mut self, status: u16, headers: &mut HeaderMap) {
-        self.status = Some(status);
-        headers.insert(X_REQUEST_ID, self.request_id.header());
-        if self.asks_to_switch && status != StatusCode::SWITCHING_PROTOCOLS {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        announce(self.matched.limits(&self.snapshot), &self.counts, headers);
-    }
-
-    /// Writes the line, once.
-    pub(crate) fn close(&mut self) {
-        if !std::mem::replace(&mut self.open, false) {
-            return;
-        }
-        let duration = self.started.elapsed();
-        if !self.committed || self.reason.is_some() {
-            let slot = match (self.slot.take(), self.kind()) {
-                (Some(slot), Kind::Answered(_) | Kind::Refused(_)) => Some(slot),
-                (slot, kind) => self.worker.ledger().place_or_fold(&self.decided(kind), slot),
-            };
-            if let Some(slot) = slot {
-                slot.write(|buffer| self.record(duration).write(buffer));
-            }
-        }
-        let ending = RequestOutcome {
+    /// For the metrics.
+    pub(super) fn outcome(&self, duration: Duration) -> RequestOutcome<'_> {
+        RequestOutcome {
             rule: self.matched,
             issuer: self.issuer_name(),
             decision: self.decision,
@@ -220,14 +137,13 @@ impl RequestLog {
             status: self.status,
             duration,
             branch: self.branch,
-        };
-        self.worker.metrics(|metrics| metrics.ended(&ending));
+        }
     }
 
     /// What is counted where there is no line of its own.
-    fn kind(&self) -> Kind {
+    pub(super) fn kind(&self, committed: bool) -> Kind {
         let refused = matches!(self.decision, Decision::Deny | Decision::Error) && !self.was_allowed;
-        let is_known = match self.who {
+        let is_known = match self.identity {
             RecordedIdentity::Nobody | RecordedIdentity::Claimed { .. } => false,
             RecordedIdentity::Caller(_) | RecordedIdentity::Client(_) | RecordedIdentity::Granted(_) => true,
         };
@@ -235,18 +151,18 @@ impl RequestLog {
         match (refused, is_known) {
             // Anyone can bring it about as often as they like.
             (true, false) => Kind::Unauthenticated(reason),
-            _ if self.committed => Kind::Retracted(self.decision),
+            _ if committed => Kind::Retracted(self.decision),
             (true, true) => Kind::Refused(reason),
             // It has its own line, however it ended: an upstream may have had it.
             (false, _) => Kind::Answered(self.decision),
         }
     }
 
-    fn decided(&self, kind: Kind) -> Decided<'_> {
+    pub(super) fn decided(&self, kind: Kind) -> Decided<'_> {
         Decided { address: network(self.peer.address), kind, time: self.now, config: &self.snapshot.config }
     }
 
-    fn record(&self, duration: std::time::Duration) -> DecisionRecord<'_> {
+    pub(super) fn record(&self, duration: Duration) -> DecisionRecord<'_> {
         DecisionRecord {
             time: self.now,
             decision: self.decision,
@@ -266,7 +182,7 @@ impl RequestLog {
     }
 
     fn identity(&self) -> Written<'_> {
-        let described = match &self.who {
+        let described = match &self.identity {
             RecordedIdentity::Caller(verified) => {
                 return Written::Written(verified.audit_part.get_or_init(|| describe(verified).written()));
             }
@@ -296,21 +212,11 @@ impl RequestLog {
     }
 
     fn issuer_name(&self) -> Option<&IssuerName> {
-        match &self.who {
+        match &self.identity {
             RecordedIdentity::Caller(verified) => Some(&verified.caller.issuer),
             RecordedIdentity::Claimed { issuer, .. } => issuer.as_ref(),
             RecordedIdentity::Nobody | RecordedIdentity::Client(_) | RecordedIdentity::Granted(_) => None,
         }
-    }
-}
-
-impl Drop for RequestLog {
-    fn drop(&mut self) {
-        if self.open {
-            self.ended_by(if std::thread::panicking() { Reason::Internal } else { Reason::ClientGone });
-            self.close();
-        }
-        self.worker.end(&self.peer);
     }
 }
 

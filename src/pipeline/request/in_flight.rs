@@ -12,8 +12,9 @@ use foldhash::HashMap;
 use crate::server::connection_limiter::network;
 
 /// One worker's.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct InFlightByAddress {
+    max_per_address: usize,
     by_address: RefCell<HashMap<IpAddr, Weak<InFlightCounter>>>,
 }
 
@@ -33,6 +34,10 @@ pub(crate) struct InFlightCounter {
 pub(crate) struct DelayedRefusal<'s>(&'s InFlightCounter);
 
 impl InFlightByAddress {
+    pub(crate) fn new(max_per_address: usize) -> Rc<Self> {
+        Rc::new(Self { max_per_address, by_address: RefCell::default() })
+    }
+
     pub(crate) fn share(self: &Rc<Self>, address: IpAddr) -> Rc<InFlightCounter> {
         let address = network(address);
         let mut by_address = self.by_address.borrow_mut();
@@ -67,8 +72,12 @@ impl InFlightCounter {
     }
 
     /// Those that only wait to be refused do not count: whoever asks again at once would be served nothing else.
-    pub(crate) fn under_way(&self) -> usize {
+    fn under_way(&self) -> usize {
         self.under_way.get() - self.held_back.get()
+    }
+
+    pub(crate) fn is_over_limit(&self) -> bool {
+        self.under_way() > self.crowd.max_per_address
     }
 
     pub(crate) fn tarpit(&self) -> DelayedRefusal<'_> {
@@ -89,7 +98,7 @@ mod tests {
 
     #[test]
     fn an_address_has_one_share_as_long_as_anyone_holds_it() {
-        let crowd = Rc::<InFlightByAddress>::default();
+        let crowd = InFlightByAddress::new(9);
         let share = |text: &str| crowd.share(text.parse().unwrap());
         let (one, same, other) = (share("2001:db8::1"), share("2001:db8::2"), share("10.0.0.1"));
         one.begin();

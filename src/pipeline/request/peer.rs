@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue};
 use super::canonical::Authority;
 use super::connection_cache::ConnectionCache;
 use super::forwarded;
-use super::in_flight::InFlightCounter;
+use super::in_flight::{InFlightByAddress, InFlightCounter};
 use crate::network::{Networks, SourceAddress};
 use crate::server::proxy_header::ProxyHeader;
 
@@ -117,6 +117,14 @@ impl Peer {
             socket: self.socket.clone().or_else(|| (address != self.address).then(own_socket)),
             hops,
         }
+    }
+
+    /// Counts the peer's requests with others of its address. A trusted proxy that makes requests of its own is not counted: it can't be
+    /// told from one that does not say for which client it makes them.
+    pub(crate) fn counted_in(mut self, in_flight: &Rc<InFlightByAddress>, trusted: &Networks) -> Rc<Self> {
+        let exempt = self.knowledge == AddressTrust::Certain && trusted.contains(self.address);
+        self.share = (!exempt).then(|| in_flight.share(self.address));
+        Rc::new(self)
     }
 
     pub(crate) fn source_address(&self) -> SourceAddress {

@@ -45,8 +45,8 @@ pub(crate) enum OriginPattern {
     },
 }
 
-/// The method that a preflight asks about.
-pub(crate) fn asked_method(method: &Method, headers: &HeaderMap) -> Option<Method> {
+/// The method that a preflight asks about; `None` where the request is no preflight.
+pub(crate) fn requested_method(method: &Method, headers: &HeaderMap) -> Option<Method> {
     if *method != Method::OPTIONS || !headers.contains_key(ORIGIN) {
         return None;
     }
@@ -248,10 +248,10 @@ mod tests {
     #[test]
     fn a_preflight_is_told_by_its_method_and_its_origin() {
         let asks = [("origin", "https://a.example"), ("access-control-request-method", "PUT")];
-        assert_eq!(asked_method(&Method::OPTIONS, &map(&asks)), Some(Method::PUT));
-        assert_eq!(asked_method(&Method::GET, &map(&asks)), None);
-        assert_eq!(asked_method(&Method::OPTIONS, &map(&asks[..1])), None);
-        assert_eq!(asked_method(&Method::OPTIONS, &map(&asks[1..])), None);
+        assert_eq!(requested_method(&Method::OPTIONS, &map(&asks)), Some(Method::PUT));
+        assert_eq!(requested_method(&Method::GET, &map(&asks)), None);
+        assert_eq!(requested_method(&Method::OPTIONS, &map(&asks[..1])), None);
+        assert_eq!(requested_method(&Method::OPTIONS, &map(&asks[1..])), None);
     }
 
     #[test]

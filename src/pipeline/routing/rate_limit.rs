@@ -56,6 +56,8 @@ pub(crate) struct LimitCount {
     pub(crate) wait: Duration,
 }
 
+/// More limits on one route are a configuration error.
+pub(crate) const MAX_LIMITS: usize = 8;
 const MAX_KEYS: usize = 100_000;
 /// What is counted where the thing to count by is absent.
 pub(crate) const ABSENT: Digest = Digest(0);

@@ -1,5 +1,6 @@
 //! All that a request is decided by, compiled once and never changed: a request sees one snapshot from beginning to end.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::rate_limit::RateLimit;
@@ -11,6 +12,9 @@ use crate::server::limits::Limits;
 use crate::trust::revocation_keeper::Revoker;
 use crate::trust::verify::Trust;
 use crate::upstream::service::Upstream;
+
+/// A worker's own handle to the current snapshot: cloning it touches no other core.
+pub(crate) type SharedSnapshot = Rc<Arc<Snapshot>>;
 
 #[derive(Debug)]
 pub(crate) struct Snapshot {
