@@ -12,29 +12,28 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, EXPECT, LOCATION};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 
 use super::answer::body::AnswerBody;
 use super::answer::content::Content;
-use super::answer::forward::{ForwardContext, forward};
+use super::answer::forward::{CallFacts, ForwardContext, forward};
 use super::answer::rejection::Rejection;
 use super::answer::response_fields::ResponseFields;
 use super::answer::switch::{judge, switch};
-use super::answer::{built_in, fixed_answer, grpc, preflight};
+use super::answer::{built_in, fixed_answer, grpc, limit_headers, preflight};
 use super::policy::authenticate::authenticate;
-use super::policy::authorize::{Permit, admit, allow_public, authorize};
+use super::policy::authorize::{Admitted, Permit, admit, allow_public, authorize};
 use super::policy::limits::{self, LimitPhase};
 use super::policy::load::LoadMonitor;
 use super::record::matched::MatchedRule;
 use super::record::open_request::OpenRequest;
 use super::record::request_log::RequestLog;
 use super::request::canonical::CanonicalRequest;
-use super::request::headers::{FieldFault, strip_request};
+use super::request::headers::FieldFault;
 use super::request::peer::{AddressTrust, ListenerMode, Peer};
 use super::request::request_id::RequestId;
-use super::request::trailers;
-use super::request::upgrade::{UpgradeHandshake, is_extended_connect};
+use super::request::upgrade::is_extended_connect;
 use super::routing::access::Access;
 use super::routing::cors::{Cors, requested_method};
 use super::routing::rate_limit::RateLimit;
@@ -106,7 +105,7 @@ pub(crate) async fn walk(
     if for_head {
         answer = Content::withheld(answer);
     }
-    add_fields(&snapshot, &mut open.log, &fields, &mut answer, is_refusal);
+    add_fields(&snapshot, &mut open, &fields, &mut answer, is_refusal);
     answer.map(|content| AnswerBody::new(content, open, exchange, end.and_then(RequestEnd::hold)))
 }
 
@@ -117,7 +116,7 @@ async fn decide(
     peer: &Peer,
     open: &mut OpenRequest,
     fields: &mut ResponseFields,
-    head: Parts,
+    mut head: Parts,
     upload: &mut IncomingUpload,
 ) -> Result<Response<Content>, Rejection> {
     check_capacity(&worker.recorder.load, peer).await?;
@@ -129,7 +128,7 @@ async fn decide(
     if let Some((oauth, built_in)) = snapshot.built_in(request.decoded_path()) {
         open.log.matched = MatchedRule::BuiltIn(built_in);
         built_in::admit(built_in, peer, &request.method)?;
-        count(open.log.matched.limits(snapshot), LimitPhase::Address, peer, open, fields)?;
+        count(open.log.matched.limits(snapshot), LimitPhase::Address, peer, open)?;
         let body = &mut upload.incoming;
         // Boxed to keep the common future small.
         return Box::pin(built_in::answer(snapshot, (oauth, built_in), peer, open, &request, &head, body)).await;
@@ -141,21 +140,13 @@ async fn decide(
     fields.asks_to_switch = upgrade.is_some() && head.version == Version::HTTP_11;
     // The cheapest refusal: it is counted against no limit.
     let admitted = admit(route, peer.source_address().certain())?;
-    count(&route.limits, LimitPhase::Address, peer, open, fields)?;
+    count(&route.limits, LimitPhase::Address, peer, open)?;
     if let (Some(requested), Some(cors)) = (requested, &route.cors) {
         return Ok(answer_preflight(cors, &requested, open, fields, &head));
     }
-    let permit = match &route.access {
-        Access::Public => allow_public(&admitted).ok_or(Rejection::NoRoute)?,
-        Access::Protected(rule) => {
-            let (current, connection) = (&worker.current, &peer.cache);
-            let caller = authenticate(current, snapshot, rule, connection, &head.headers, open.log.now).await?;
-            open.log.caller(&caller);
-            authorize(&admitted, rule, caller, snapshot.oauth.as_ref().map(|oauth| &*oauth.server))?
-        }
-    };
+    let permit = find_permit(&admitted, (worker, snapshot, peer), &mut open.log, &head.headers).await?;
     let by_caller = LimitPhase::Caller { headers: &head.headers, caller: permit.caller() };
-    count(&route.limits, by_caller, peer, open, fields)?;
+    count(&route.limits, by_caller, peer, open)?;
     let handshake = upgrade.map(|upgrade| judge(upgrade, &head, upload)).transpose()?;
     let is_protected = permit.caller().is_some();
     if is_protected {
@@ -163,51 +154,46 @@ async fn decide(
     } else {
         open.reserve_if_roomy();
     }
-    let answer = pass_on(worker, (snapshot, peer, &request), &mut open.log, permit, head, upload, handshake).await?;
+    let call = CallFacts::take(&mut head, route.target.may_speak_http2())?;
+    open.log.allowed();
+    let answer = match choose_destination(&permit, peer, &mut open.log, &head) {
+        Destination::Own(own) => fixed_answer::answer(own, &request)?,
+        Destination::Upstream(to) => {
+            let (request_id, limits) = (&open.log.request_id, &snapshot.limits);
+            let (pools, mirrors) = (&worker.pools, &worker.mirrors);
+            let context =
+                ForwardContext { to, pools, mirrors, from: peer, request: &request, request_id, limits, call };
+            match handshake {
+                None => forward(permit, context, head, upload).await?,
+                Some(handshake) => {
+                    let lasting = (&worker.tunnels, &worker.current);
+                    // Boxed to keep the common future small.
+                    Box::pin(switch(permit, context, head, upload, handshake, lasting)).await?
+                }
+            }
+        }
+    };
     if is_protected {
         open.commit(answer.status()).await?;
     }
     Ok(answer)
 }
 
-/// Forwards a permitted request, or answers it as the configuration has it.
-async fn pass_on(
-    worker: &Worker,
-    (snapshot, peer, request): (&Snapshot, &Peer, &CanonicalRequest),
+/// Finds the caller, where the route needs one, and checks that it may use the route.
+async fn find_permit<'r>(
+    admitted: &Admitted<'r>,
+    (worker, snapshot, peer): (&Worker, &Snapshot, &Peer),
     log: &mut RequestLog,
-    permit: Permit<'_>,
-    mut head: Parts,
-    upload: &mut IncomingUpload,
-    handshake: Option<Box<UpgradeHandshake>>,
-) -> Result<Response<Content>, Rejection> {
-    let deadline = grpc::deadline(&head)?;
-    let reads_trailers = permit.route().target.may_speak_http2() && trailers::are_asked_for(&head.headers);
-    let is_relayed = strip_request(&mut head.headers)?;
-    log.allowed();
-    let to = match choose_destination(&permit, peer, log, &head) {
-        Destination::Upstream(upstream) => upstream,
-        Destination::Own(own) => return Ok(fixed_answer::answer(own, request)?),
+    headers: &HeaderMap,
+) -> Result<Permit<'r>, Rejection> {
+    let rule = match admitted.access() {
+        Access::Public => return allow_public(admitted).ok_or(Rejection::NoRoute),
+        Access::Protected(rule) => rule,
     };
-    let context = ForwardContext {
-        to,
-        pools: &worker.pools,
-        mirrors: &worker.mirrors,
-        from: peer,
-        request,
-        request_id: &log.request_id,
-        limits: &snapshot.limits,
-        deadline,
-        reads_trailers,
-        is_relayed,
-    };
-    match handshake {
-        None => forward(permit, context, head, upload).await,
-        Some(handshake) => {
-            let lasting = (&worker.tunnels, &worker.current);
-            // Boxed to keep the common future small.
-            Box::pin(switch(permit, context, head, upload, handshake, lasting)).await
-        }
-    }
+    let caller = authenticate(&worker.current, snapshot, rule, &peer.cache, headers, log.now).await?;
+    log.caller(&caller);
+    let own_clients = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);
+    Ok(authorize(admitted, rule, caller, own_clients)?)
 }
 
 /// Refuses a request under overload, and delays it while the worker is slow, before any work is done for it.
@@ -230,15 +216,13 @@ fn count(
     limits: &[Arc<RateLimit>],
     phase: LimitPhase<'_>,
     peer: &Peer,
-    open: &OpenRequest,
-    fields: &mut ResponseFields,
+    open: &mut OpenRequest,
 ) -> Result<(), Rejection> {
     if limits.is_empty() {
         return Ok(());
     }
     let counts = limits::count(limits, phase, peer.address);
     open.counted(&counts);
-    fields.counts.add(&counts);
     counts.exceeded.map_or(Ok(()), |count| Err(Rejection::RateLimited(count)))
 }
 
@@ -337,15 +321,17 @@ fn redirect(
 /// Adds the header fields that the route sets and those that every response carries.
 fn add_fields(
     snapshot: &Snapshot,
-    log: &mut RequestLog,
+    open: &mut OpenRequest,
     fields: &ResponseFields,
     response: &mut Response<Content>,
     is_refusal: bool,
 ) {
     let status = response.status();
-    log.status = Some(status.as_u16());
-    if let Some(route) = log.matched.route(snapshot) {
-        fields.apply_response_rules(route, response.headers_mut(), is_refusal);
+    let headers = response.headers_mut();
+    open.log.status = Some(status.as_u16());
+    if let Some(route) = open.log.matched.route(snapshot) {
+        route.apply_response_rules(headers, is_refusal, fields.granted_origin.as_ref());
     }
-    fields.add_standard_headers(&log.request_id, log.matched.limits(snapshot), status, response.headers_mut());
+    fields.add_standard_headers(&open.log.request_id, status, headers);
+    limit_headers::announce(open.log.matched.limits(snapshot), open.counts.by_limit(), headers);
 }

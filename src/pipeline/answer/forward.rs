@@ -19,14 +19,15 @@ use crate::oauth::caller::Digest;
 use crate::pipeline::policy::authorize::Permit;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::headers::{
-    X_AUTH_CLIENT_ID, X_AUTH_ISSUER, X_AUTH_SCOPE, X_AUTH_SUBJECT, X_FORWARDED_FOR, X_FORWARDED_HOST,
-    X_FORWARDED_PROTO, X_REQUEST_ID,
+    FieldFault, X_AUTH_CLIENT_ID, X_AUTH_ISSUER, X_AUTH_SCOPE, X_AUTH_SUBJECT, X_FORWARDED_FOR, X_FORWARDED_HOST,
+    X_FORWARDED_PROTO, X_REQUEST_ID, strip_request,
 };
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::request::request_id::RequestId;
 use crate::pipeline::request::trailers;
 use crate::pipeline::routing::cors;
 use crate::pipeline::routing::rate_limit::ABSENT;
+use crate::pipeline::routing::route::Route;
 use crate::server::connection_limiter::network;
 use crate::server::limits::Limits;
 use crate::upstream::body::{IncomingUpload, RequestBody, has_payload};
@@ -47,12 +48,28 @@ pub(crate) struct ForwardContext<'p> {
     pub(crate) request: &'p CanonicalRequest,
     pub(crate) request_id: &'p RequestId,
     pub(crate) limits: &'p Limits,
+    pub(crate) call: CallFacts,
+}
+
+/// What the head says of the call, read before its hop-by-hop fields are removed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallFacts {
     /// Until when a gRPC caller waits.
-    pub(crate) deadline: Option<Instant>,
+    deadline: Option<Instant>,
     /// The client reads trailers, which an HTTP/2 upstream is told.
-    pub(crate) reads_trailers: bool,
+    reads_trailers: bool,
     /// The request says that a proxy has passed it on, trusted or not.
-    pub(crate) is_relayed: bool,
+    is_relayed: bool,
+}
+
+impl CallFacts {
+    /// Reads the facts, and removes the fields that stay behind.
+    pub(crate) fn take(head: &mut Parts, may_speak_http2: bool) -> Result<Self, FieldFault> {
+        let deadline = grpc::deadline(head)?;
+        let reads_trailers = may_speak_http2 && trailers::are_asked_for(&head.headers);
+        let is_relayed = strip_request(&mut head.headers)?;
+        Ok(Self { deadline, reads_trailers, is_relayed })
+    }
 }
 
 /// `head.headers` has been stripped of what stays behind.
@@ -95,16 +112,16 @@ pub(crate) async fn forward(
     if let Some(rule) = &route.mirror {
         mirror::copy(rule, (context.pools, context.mirrors), &mut outgoing, &binding);
     }
-    if context.reads_trailers && by_http2 {
+    if context.call.reads_trailers && by_http2 {
         outgoing.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
     }
     if let Some(go_ahead) = &go_ahead {
         go_ahead.ask(&mut outgoing);
     }
     let deadlines = Deadlines { response: route.timeout.unwrap_or(context.to.settings.response_timeout), body_idle };
-    let waits = context.deadline.map(|_| Rc::clone(&progress));
+    let waits = context.call.deadline.map(|_| Rc::clone(&progress));
     let mut sending = pin!(context.pools.send(context.to, outgoing, progress, deadlines, key, binding));
-    let answer = match context.deadline {
+    let answer = match context.call.deadline {
         None => sending.await?,
         Some(deadline) => match timeout_at(deadline, &mut sending).await {
             Ok(answer) => answer?,
@@ -112,20 +129,24 @@ pub(crate) async fn forward(
         },
     };
     let mut answer = answer.map(Box::new);
-    if let Some(deadline) = context.deadline {
+    if let Some(deadline) = context.call.deadline {
         let is_call = grpc::is_answer(answer.headers());
         answer.body_mut().until(deadline, is_call);
     }
     if let Some(go_ahead) = go_ahead {
         answer.body_mut().answers(go_ahead);
     }
-    let mut answer = answer.map(Content::Streamed);
+    Ok(clean(answer.map(Content::Streamed), route))
+}
+
+/// Removes from the upstream's answer what is not for the client.
+pub(crate) fn clean(mut answer: Response<Content>, route: &Route) -> Response<Content> {
     trailers::strip_head_of_answer(answer.headers_mut());
     if route.cors.is_some() {
         cors::strip(answer.headers_mut());
     }
     *answer.version_mut() = Version::default();
-    Ok(answer)
+    answer
 }
 
 /// What the upstream is balanced by, where it is by the request; `None` where the request has nothing of that.
@@ -146,7 +167,7 @@ fn binding<'p>(
     let (route, from) = (permit.route(), context.from);
     let is_public = permit.caller().is_none();
     let tie = PinScope { pins: &from.cache.pins, route: &route.name, address: network(from.address) };
-    let may_stay = is_public && version == Version::HTTP_11 && from.is_direct_client() && !context.is_relayed;
+    let may_stay = is_public && version == Version::HTTP_11 && from.is_direct_client() && !context.call.is_relayed;
     ConnectionBinding::new((is_public || route.forward_token).then_some(headers), may_stay.then_some(tie))
 }
 

@@ -13,7 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::content::Content;
-use super::forward::{ForwardContext, hash_key, set_forwarding_headers};
+use super::forward::{ForwardContext, clean, hash_key, set_forwarding_headers};
 use super::rejection::Rejection;
 use crate::clock;
 use crate::pipeline::policy::authenticate::judge_client;
@@ -59,15 +59,7 @@ pub(crate) async fn switch(
         UpgradeReply::Ordinary(answer) if stream.is_some() && answer.status().is_success() => {
             Err(UpstreamFault::Unasked("a success").into())
         }
-        UpgradeReply::Ordinary(answer) => {
-            let mut answer = answer.map(|body| Content::Streamed(Box::new(body)));
-            strip_head_of_answer(answer.headers_mut());
-            if route.cors.is_some() {
-                cors::strip(answer.headers_mut());
-            }
-            *answer.version_mut() = Version::default();
-            Ok(answer)
-        }
+        UpgradeReply::Ordinary(answer) => Ok(clean(answer.map(|body| Content::Streamed(Box::new(body))), route)),
         UpgradeReply::Switched(mut headers, upstream, occupied) => {
             if !handshake.is_answered_by(&headers) {
                 return Err(UpstreamFault::Unasked("a protocol").into());

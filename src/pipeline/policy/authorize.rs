@@ -53,6 +53,12 @@ pub(crate) fn authorize<'r>(
     Ok(Permit { route, caller: Some(caller) })
 }
 
+impl<'r> Admitted<'r> {
+    pub(crate) fn access(&self) -> &'r Access {
+        &self.route.access
+    }
+}
+
 impl<'r> Permit<'r> {
     pub(crate) fn route(&self) -> &'r Route {
         self.route

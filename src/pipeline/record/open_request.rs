@@ -21,6 +21,8 @@ use crate::pipeline::routing::snapshot::SharedSnapshot;
 pub(crate) struct OpenRequest {
     pub(crate) log: RequestLog,
     pub(crate) recorder: Rc<Recorder>,
+    /// What was counted against the limits of the matched rule.
+    pub(crate) counts: Counts,
     slot: Option<LineSlot>,
     /// Its line is on the disk already. Another is written only if there is more to say.
     committed: bool,
@@ -34,6 +36,7 @@ impl OpenRequest {
         Box::new(Self {
             log: RequestLog::new(snapshot, peer, recorder.request_ids.next()),
             recorder: Rc::clone(recorder),
+            counts: Counts::default(),
             slot: None,
             committed: false,
             open: true,
@@ -71,7 +74,8 @@ impl OpenRequest {
     }
 
     /// What was counted against the rate limits.
-    pub(crate) fn counted(&self, counts: &Counts) {
+    pub(crate) fn counted(&mut self, counts: &Counts) {
+        self.counts.add(counts);
         for (index, count) in counts.iter() {
             self.recorder.metrics(|metrics| metrics.counted(self.log.matched, index, count));
         }
