@@ -19,7 +19,7 @@ use crate::jose::signing::SigningKey;
 use crate::oauth::caller::{Digest, IssuerName};
 use crate::oauth::identity;
 use crate::oauth::per::Per;
-use crate::pipeline::limits::{LimitRate, RateLimit};
+use crate::pipeline::routing::rate_limit::{LimitRate, RateLimit};
 use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes, TrustedIssuer};
 use crate::trust::key_cache::KeyCache;
 use crate::trust::revocation::{PublishedRevocations, Revocations};

@@ -26,11 +26,11 @@ use crate::jose::key_set::KeySet;
 use crate::jose::signing::SigningKey;
 use crate::jose::token::Unverified;
 use crate::network::{Network, Networks};
-use crate::pipeline::canonical::CanonicalRequest;
-use crate::pipeline::cors::{OriginPattern, Origins};
-use crate::pipeline::forwarded;
-use crate::pipeline::pattern::PathPattern;
-use crate::pipeline::rewrite::PathTemplate;
+use crate::pipeline::request::canonical::CanonicalRequest;
+use crate::pipeline::request::forwarded;
+use crate::pipeline::routing::cors::{OriginPattern, Origins};
+use crate::pipeline::routing::pattern::PathPattern;
+use crate::pipeline::routing::rewrite::PathTemplate;
 use crate::server::limits::Limits;
 use crate::server::proxy_header;
 

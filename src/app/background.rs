@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::audit::health::Health;
-use crate::pipeline::snapshot::Snapshot;
+use crate::pipeline::routing::snapshot::Snapshot;
 use crate::upstream::names::{self, Name, NameLookup};
 
 const FORGET_KEYS_EVERY: Duration = Duration::from_secs(10);

@@ -14,7 +14,7 @@ use crate::issuer::client::Clients;
 use crate::issuer::offload::{self, Offload};
 use crate::issuer::ring_store;
 use crate::jose::key_set::KeySet;
-use crate::pipeline::snapshot::{OwnIssuer, Snapshot};
+use crate::pipeline::routing::snapshot::{OwnIssuer, Snapshot};
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_cache::KeyCache;
 use crate::trust::refresher::{self, RefreshError};

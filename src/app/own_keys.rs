@@ -21,7 +21,7 @@ use crate::issuer::ring::Ring;
 use crate::issuer::ring_files::RingError;
 use crate::issuer::ring_store::{self, JournalVersion, RingSettings};
 use crate::issuer::rotation;
-use crate::pipeline::snapshot::OwnIssuer;
+use crate::pipeline::routing::snapshot::OwnIssuer;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_cache::KeyCache;

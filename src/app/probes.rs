@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use crate::audit::health::Health;
-use crate::pipeline::snapshot::Snapshot;
+use crate::pipeline::routing::snapshot::Snapshot;
 use crate::pipeline::worker::ReportRequest;
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain::{Drain, Stage};

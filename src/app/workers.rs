@@ -14,9 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::StartError;
 use crate::audit::ledger::{Ledger, LineSender};
 use crate::config::types::Config;
-use crate::pipeline::load::LoadMonitor;
-use crate::pipeline::snapshot::Snapshot;
-use crate::pipeline::worker::{ListenerRuntime, ReportRequest, Worker};
+use crate::pipeline::connection::{self, ListenerRuntime};
+use crate::pipeline::policy::load::LoadMonitor;
+use crate::pipeline::routing::snapshot::Snapshot;
+use crate::pipeline::worker::{ReportRequest, Worker};
 use crate::server::accept::{self, HandoffChannels, WorkerListener};
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain::Drain;
@@ -98,8 +99,8 @@ async fn work(
             }
         };
         let (worker, gate, drain) = (Rc::clone(&worker), Rc::new(gate), plan.drain.clone());
-        let intake = WorkerListener::new(listener, doors, Arc::clone(&plan.places), Rc::clone(worker.handshakes()));
-        let serve = move |accepted| Rc::clone(&worker).serve(Rc::clone(&gate), accepted);
+        let intake = WorkerListener::new(listener, doors, Arc::clone(&plan.places), Rc::clone(&worker.handshakes));
+        let serve = move |accepted| connection::serve(Rc::clone(&worker), Rc::clone(&gate), accepted);
         listeners.spawn_local(accept::run(intake, drain, serve));
     }
     while listeners.join_next().await.is_some() {}

@@ -11,9 +11,10 @@ use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::config::types::{Config, ListenerKind};
 use crate::oauth::caller::IssuerName;
-use crate::pipeline::access::{Access, AccessRule};
-use crate::pipeline::limits::RateLimit;
-use crate::pipeline::route::{MethodSet, Route};
+use crate::pipeline::routing::access::{Access, AccessRule};
+use crate::pipeline::routing::method_set::MethodSet;
+use crate::pipeline::routing::rate_limit::RateLimit;
+use crate::pipeline::routing::route::Route;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {

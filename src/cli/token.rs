@@ -20,12 +20,12 @@ use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::config::types::Config;
 use crate::jose::BASE64URL;
-use crate::pipeline::access::missing_scope;
-use crate::pipeline::access::{Access, AccessRule, Forbidden};
-use crate::pipeline::authenticate::{AuthenticateError, authenticate_anew};
-use crate::pipeline::authorize::{admit, authorize};
-use crate::pipeline::route::Route;
-use crate::pipeline::snapshot::Snapshot;
+use crate::pipeline::policy::authenticate::{AuthenticateError, authenticate_anew};
+use crate::pipeline::policy::authorize::{admit, authorize};
+use crate::pipeline::routing::access::missing_scope;
+use crate::pipeline::routing::access::{Access, AccessRule, Forbidden};
+use crate::pipeline::routing::route::Route;
+use crate::pipeline::routing::snapshot::Snapshot;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::verify::{AllowedAudiences, Expectations, TokenError, Verified};
 

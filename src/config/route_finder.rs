@@ -5,7 +5,7 @@ use std::path::Path;
 use http::Method;
 
 use super::interpolate::Surroundings;
-use crate::pipeline::routes::{RouteMatch, RouteTable};
+use crate::pipeline::routing::table::{RouteMatch, RouteTable};
 
 /// The routes of a configuration.
 #[derive(Debug)]

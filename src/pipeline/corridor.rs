@@ -1,46 +1,48 @@
-//! The request's way, from a parsed head to an answer: one direction, read from top to bottom.
+//! The way of a request, from its parsed head to an answer: one direction, read from top to bottom.
 //!
 //! ```text
 //! accept → tls → http │ canonicalise → route → address rule and limits → authenticate → authorize → caller limits, audit place → forward, or answer │ audit
 //! ```
 //!
-//! What stands left of the first bar is `server/`; the line in the audit log is written when the answer's body has ended, by the
-//! [`RequestLog`] that every answer carries. Each room may refuse, and a refusal is an answer like any other.
+//! The steps left of the first bar are those of `server/`. The line in the audit log is written when the answer's body has ended, by the
+//! [`OpenRequest`] that every answer carries. Each step may refuse, and a refusal is an answer like any other.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, EXPECT, LOCATION};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 
-use super::access::Access;
-use super::answer::{AnswerBody, Content};
-use super::authenticate::authenticate;
-use super::authorize::{Permit, admit, allow_public, authorize};
-use super::built_in;
-use super::canonical::CanonicalRequest;
-use super::cors::{Cors, asked_method};
-use super::fixed_answer;
-use super::forward::{ForwardContext, forward};
-use super::grpc;
-use super::headers::{FieldFault, strip_request};
-use super::limits::RateLimit;
-use super::peer::{AddressTrust, ListenerMode, Peer};
-use super::rejection::Rejection;
-use super::request_id::RequestId;
-use super::request_log::{MatchedRule, RequestLog};
-use super::route::Route;
-use super::routes::RouteMatch;
-use super::snapshot::Snapshot;
-use super::switch::{judge, switch};
-use super::target::{FixedAnswer, RouteTarget};
-use super::trailers;
-use super::upgrade::is_extended_connect;
+use super::answer::body::AnswerBody;
+use super::answer::content::Content;
+use super::answer::forward::{CallFacts, ForwardContext, forward};
+use super::answer::rejection::Rejection;
+use super::answer::response_fields::ResponseFields;
+use super::answer::switch::{judge, switch};
+use super::answer::{built_in, fixed_answer, grpc, limit_headers, preflight};
+use super::policy::authenticate::authenticate;
+use super::policy::authorize::{Admitted, Permit, admit, allow_public, authorize};
+use super::policy::limits::{self, LimitPhase};
+use super::policy::load::LoadMonitor;
+use super::record::matched::MatchedRule;
+use super::record::open_request::OpenRequest;
+use super::record::request_log::RequestLog;
+use super::request::canonical::CanonicalRequest;
+use super::request::headers::FieldFault;
+use super::request::peer::{AddressTrust, ListenerMode, Peer};
+use super::request::request_id::RequestId;
+use super::request::upgrade::is_extended_connect;
+use super::routing::access::Access;
+use super::routing::cors::{Cors, requested_method};
+use super::routing::rate_limit::RateLimit;
+use super::routing::route::Route;
+use super::routing::snapshot::Snapshot;
+use super::routing::table::RouteMatch;
+use super::routing::target::{FixedAnswer, RouteTarget};
 use super::worker::Worker;
 use crate::audit::reason::Reason;
-use crate::oauth::per::Per;
 use crate::server::guard::ExchangeGuard;
 use crate::upstream::body::IncomingUpload;
 use crate::upstream::drain_body::{DrainLimit, drain_body};
@@ -55,28 +57,33 @@ pub(crate) async fn walk(
     exchange: ExchangeGuard,
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
-    let snapshot = worker.snapshot();
+    let snapshot = worker.current.get();
     let trusted = &snapshot.trusted_proxies;
-    let peer =
-        if peer.is_proxy { worker.counted(peer.with_forwarded(request.headers(), trusted), trusted) } else { peer };
-    let mut log = RequestLog::begin(&worker, Rc::clone(&snapshot), &peer);
+    let peer = if peer.is_proxy {
+        peer.with_forwarded(request.headers(), trusted).counted_in(&worker.in_flight, trusted)
+    } else {
+        peer
+    };
+    let mut open = OpenRequest::begin(&worker.recorder, Rc::clone(&snapshot), &peer);
     if let Some(given) = peer.is_proxy.then(|| RequestId::given(request.headers())).flatten() {
-        log.request_id = given;
+        open.log.request_id = given;
     }
     let (head, body) = request.into_parts();
     let for_head = head.method == Method::HEAD;
-    // Who waits to be told to go on must not be told so by our reading.
-    // Over HTTP/2 nobody is told so, and clients that are cut off take the end of their stream for its failure.
-    let holds_back = head.version != Version::HTTP_2 && !body.is_end_stream() && head.headers.contains_key(EXPECT);
     let is_grpc = grpc::is_call(&head);
-    // Over HTTP/1.1 what is wrong with the rest ends the connection; over HTTP/2 it is the stream's error, as long as there is one.
-    // A gRPC answer may end before its call, and clients wait for it.
-    let may_turn_bad = head.version == Version::HTTP_2 && !body.is_end_stream() && !is_grpc;
+    let has_body = !body.is_end_stream();
+    // Reading the body would make hyper send `100 Continue`.
+    // Over HTTP/2 it is not sent, and clients that are cut off take the end of their stream for its failure.
+    let holds_back = head.version != Version::HTTP_2 && has_body && head.headers.contains_key(EXPECT);
+    // Over HTTP/1.1 a fault in the rest of the request ends the connection; over HTTP/2 it is the stream's error, as long as there
+    // is a stream. A gRPC answer may end before its call, and clients wait for it.
+    let may_turn_bad = head.version == Version::HTTP_2 && has_body && !is_grpc;
     let (end, watcher) = may_turn_bad.then(RequestEnd::new).unzip();
-    // Over HTTP/2 the client is not told: it goes on by itself after a while.
+    // Over HTTP/2 the client gets no `100 Continue`: it goes on by itself after a while.
     let is_awaiting = holds_back && head.version == Version::HTTP_11 && expect_continue::is_awaited(&head.headers);
     let mut upload = IncomingUpload { incoming: Some(body), watcher, is_awaiting };
-    let decided = decide(&worker, &snapshot, &peer, &mut log, head, &mut upload).await;
+    let mut fields = ResponseFields::default();
+    let decided = decide(&worker, &snapshot, &peer, &mut open, &mut fields, head, &mut upload).await;
     let IncomingUpload { incoming, watcher, .. } = upload;
     match incoming.filter(|_| !holds_back) {
         Some(unread) => {
@@ -87,145 +94,168 @@ pub(crate) async fn walk(
     }
     if matches!(&decided, Err(rejection) if rejection.is_load_shed()) {
         let _held = peer.share.as_ref().map(|share| share.tarpit());
-        // Boxed, so that no other request has room for it.
-        Box::pin(worker.pressure().tarpit()).await;
+        // Boxed to keep the common future small.
+        Box::pin(worker.recorder.load.tarpit()).await;
     }
     let is_refusal = decided.is_err();
     let mut answer = decided.unwrap_or_else(|rejection| {
-        let to_grpc = is_grpc && log.may_be_grpc();
-        rejection.answer(&mut log, to_grpc)
+        open.refused(rejection.reason(), rejection.identity());
+        rejection.into_response(is_grpc && grpc::may_be_spoken(open.log.matched, &snapshot))
     });
     if for_head {
         answer = Content::withheld(answer);
     }
-    log.apply_response_rules(answer.headers_mut(), is_refusal);
-    log.sign(answer.status().as_u16(), answer.headers_mut());
-    answer.map(|content| AnswerBody::new(content, log, exchange, end.and_then(RequestEnd::hold)))
+    add_fields(&snapshot, &mut open, &fields, &mut answer, is_refusal);
+    answer.map(|content| AnswerBody::new(content, open, exchange, end.and_then(RequestEnd::hold)))
 }
 
+/// Decides what becomes of a request: refused, answered by the gateway, or forwarded.
 async fn decide(
-    worker: &Rc<Worker>,
+    worker: &Worker,
     snapshot: &Snapshot,
     peer: &Peer,
-    log: &mut RequestLog,
+    open: &mut OpenRequest,
+    fields: &mut ResponseFields,
     mut head: Parts,
     upload: &mut IncomingUpload,
 ) -> Result<Response<Content>, Rejection> {
-    check_capacity(worker, peer).await?;
-    let request = CanonicalRequest::new(&head, peer.scheme(), &peer.last_authority, &snapshot.limits)?;
-    log.request(&request);
+    check_capacity(&worker.recorder.load, peer).await?;
+    let request = CanonicalRequest::new(&head, peer.scheme(), &peer.cache.last_authority, &snapshot.limits)?;
+    open.log.request(&request);
     if let ListenerMode::Redirect { origin } = &peer.entrance {
-        return redirect(origin, snapshot, log, &request, &head);
+        return redirect(origin, snapshot, &mut open.log, &request, &head);
     }
     if let Some((oauth, built_in)) = snapshot.built_in(request.decoded_path()) {
-        log.place = MatchedRule::BuiltIn(built_in);
+        open.log.matched = MatchedRule::BuiltIn(built_in);
+        built_in::admit(built_in, peer, &request.method)?;
+        count(open.log.matched.limits(snapshot), LimitPhase::Address, peer, open)?;
         let body = &mut upload.incoming;
-        // Boxed, so that no other request has room for it.
-        return Box::pin(built_in::answer(snapshot, (oauth, built_in), peer, log, &request, &head, body)).await;
+        // Boxed to keep the common future small.
+        return Box::pin(built_in::answer(snapshot, (oauth, built_in), peer, open, &request, &head, body)).await;
     }
-    let asked = asked_method(&request.method, &head.headers);
-    let route = find_route(snapshot, log, &request, &head, asked.as_ref())?;
-    log.granted_origin = route.cors.as_ref().and_then(|cors| cors.origins.grant(&head.headers));
+    let requested = requested_method(&request.method, &head.headers);
+    let route = find_route(snapshot, &mut open.log, &request, &head, requested.as_ref())?;
+    fields.granted_origin = route.cors.as_ref().and_then(|cors| cors.origins.grant(&head.headers));
     let upgrade = if route.upgrades.is_empty() { None } else { route.upgrades.asked(&head) };
-    log.asks_to_switch = upgrade.is_some() && head.version == Version::HTTP_11;
-    // The cheapest refusal there is: it spends nothing of anyone's quota.
+    fields.asks_to_switch = upgrade.is_some() && head.version == Version::HTTP_11;
+    // The cheapest refusal: it is counted against no limit.
     let admitted = admit(route, peer.source_address().certain())?;
-    count_address(&route.limits, peer, log)?;
-    if let (Some(asked), Some(cors)) = (asked, &route.cors) {
-        return Ok(preflight(cors, &asked, log, &head));
+    count(&route.limits, LimitPhase::Address, peer, open)?;
+    if let (Some(requested), Some(cors)) = (requested, &route.cors) {
+        return Ok(answer_preflight(cors, &requested, open, fields, &head));
     }
-    let permit = match &route.access {
-        Access::Public => allow_public(&admitted).ok_or(Rejection::NoRoute)?,
-        Access::Protected(rule) => {
-            let caller = authenticate(worker, snapshot, rule, peer, &head.headers, log.now).await?;
-            log.caller(&caller);
-            authorize(&admitted, rule, caller, snapshot.oauth.as_ref().map(|oauth| &*oauth.server))?
-        }
-    };
-    count_caller(&permit, peer, log, &head)?;
-    let is_protected = permit.caller().is_some();
+    let permit = find_permit(&admitted, (worker, snapshot, peer), &mut open.log, &head.headers).await?;
+    let by_caller = LimitPhase::Caller { headers: &head.headers, caller: permit.caller() };
+    count(&route.limits, by_caller, peer, open)?;
     let handshake = upgrade.map(|upgrade| judge(upgrade, &head, upload)).transpose()?;
+    let is_protected = permit.caller().is_some();
     if is_protected {
-        log.reserve()?;
+        open.reserve()?;
     } else {
-        log.reserve_if_roomy();
+        open.reserve_if_roomy();
     }
-    let deadline = grpc::deadline(&head)?;
-    let reads_trailers = route.target.may_speak_http2() && trailers::are_asked_for(&head.headers);
-    let is_relayed = strip_request(&mut head.headers)?;
-    log.allowed();
-    let answer = match resolve_destination(&permit, peer, log, &head) {
-        Destination::To(to) => {
-            let (request, request_id, limits) = (&request, &log.request_id, &snapshot.limits);
-            let passage = ForwardContext {
-                to,
-                worker,
-                from: peer,
-                request,
-                request_id,
-                limits,
-                deadline,
-                reads_trailers,
-                is_relayed,
-            };
+    let call = CallFacts::take(&mut head, route.target.may_speak_http2())?;
+    open.log.allowed();
+    let answer = match choose_destination(&permit, peer, &mut open.log, &head) {
+        Destination::Own(own) => fixed_answer::answer(own, &request)?,
+        Destination::Upstream(to) => {
+            let (request_id, limits) = (&open.log.request_id, &snapshot.limits);
+            let (pools, mirrors) = (&worker.pools, &worker.mirrors);
+            let context =
+                ForwardContext { to, pools, mirrors, from: peer, request: &request, request_id, limits, call };
             match handshake {
-                None => forward(permit, passage, head, upload).await?,
-                // Boxed, so that no other request has room for it.
-                Some(handshake) => Box::pin(switch(permit, passage, head, upload, handshake)).await?,
+                None => forward(permit, context, head, upload).await?,
+                Some(handshake) => {
+                    let lasting = (&worker.tunnels, &worker.current);
+                    // Boxed to keep the common future small.
+                    Box::pin(switch(permit, context, head, upload, handshake, lasting)).await?
+                }
             }
         }
-        Destination::Own(own) => fixed_answer::answer(own, &request)?,
     };
     if is_protected {
-        log.commit(answer.status()).await?;
+        open.commit(answer.status()).await?;
     }
     Ok(answer)
 }
 
+/// Finds the caller, where the route needs one, and checks that it may use the route.
+async fn find_permit<'r>(
+    admitted: &Admitted<'r>,
+    (worker, snapshot, peer): (&Worker, &Snapshot, &Peer),
+    log: &mut RequestLog,
+    headers: &HeaderMap,
+) -> Result<Permit<'r>, Rejection> {
+    let rule = match admitted.access() {
+        Access::Public => return allow_public(admitted).ok_or(Rejection::NoRoute),
+        Access::Protected(rule) => rule,
+    };
+    let caller = authenticate(&worker.current, snapshot, rule, &peer.cache, headers, log.now).await?;
+    log.caller(&caller);
+    let own_clients = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);
+    Ok(authorize(admitted, rule, caller, own_clients)?)
+}
+
 /// Refuses a request under overload, and delays it while the worker is slow, before any work is done for it.
-async fn check_capacity(worker: &Worker, peer: &Peer) -> Result<(), Rejection> {
+async fn check_capacity(load: &LoadMonitor, peer: &Peer) -> Result<(), Rejection> {
+    let is_overloaded = load.is_too_much() || peer.share.as_ref().is_some_and(|share| share.is_over_limit());
     match peer.knowledge {
-        _ if worker.is_overloaded(peer) => return Err(Rejection::Overload),
+        _ if is_overloaded => return Err(Rejection::Overload),
         AddressTrust::Contradicted => return Err(Rejection::Header(FieldFault::Contradiction)),
         AddressTrust::Certain | AddressTrust::Uncertain => {}
     }
-    if worker.pressure().is_crowded() {
+    if load.is_crowded() {
         // Boxed to keep the common future small.
-        Box::pin(worker.pressure().turn()).await;
+        Box::pin(load.turn()).await;
     }
     Ok(())
 }
 
+/// Counts a request, and records what was counted.
+fn count(
+    limits: &[Arc<RateLimit>],
+    phase: LimitPhase<'_>,
+    peer: &Peer,
+    open: &mut OpenRequest,
+) -> Result<(), Rejection> {
+    if limits.is_empty() {
+        return Ok(());
+    }
+    let counts = limits::count(limits, phase, peer.address);
+    open.counted(&counts);
+    counts.exceeded.map_or(Ok(()), |count| Err(Rejection::RateLimited(count)))
+}
+
 /// Where a permitted request goes.
 enum Destination<'r> {
-    To(&'r Upstream),
+    Upstream(&'r Upstream),
     Own(&'r FixedAnswer),
 }
 
-fn resolve_destination<'r>(permit: &Permit<'r>, peer: &Peer, log: &mut RequestLog, head: &Parts) -> Destination<'r> {
+fn choose_destination<'r>(permit: &Permit<'r>, peer: &Peer, log: &mut RequestLog, head: &Parts) -> Destination<'r> {
     let split = match &permit.route().target {
-        RouteTarget::Upstream(upstream) => return Destination::To(upstream),
+        RouteTarget::Upstream(upstream) => return Destination::Upstream(upstream),
         RouteTarget::Own(own) => return Destination::Own(own),
         RouteTarget::Split(split) => split,
     };
-    let pinned = peer.pins.upstream_of(&permit.route().name).and_then(|number| split.side_of(number));
-    let (side, upstream) = pinned.unwrap_or_else(|| split.choose(peer, &head.headers, permit.caller()));
-    log.side = Some(side);
-    Destination::To(upstream)
+    let pinned = peer.cache.pins.upstream_of(&permit.route().name).and_then(|number| split.side_of(number));
+    let (branch, upstream) = pinned.unwrap_or_else(|| split.choose(peer, &head.headers, permit.caller()));
+    log.branch = Some(branch);
+    Destination::Upstream(upstream)
 }
 
-/// `asked` is the method that a preflight is about: its route is looked for first, which need not take OPTIONS itself.
+/// `requested` is the method that a preflight is about: its route is looked for first, and need not take OPTIONS itself.
 fn find_route<'s>(
     snapshot: &'s Snapshot,
     log: &mut RequestLog,
     request: &'s CanonicalRequest,
     head: &Parts,
-    asked: Option<&Method>,
+    requested: Option<&Method>,
 ) -> Result<&'s Route, Rejection> {
     let find = |method| snapshot.routes.find(method, request.authority.host(), request.decoded_path());
     let mut found = find(&request.method);
-    if let Some(asked) = asked
-        && let RouteMatch::Route(route, index) = find(asked)
+    if let Some(requested) = requested
+        && let RouteMatch::Route(route, index) = find(requested)
         && route.cors.is_some()
     {
         found = RouteMatch::Route(route, index);
@@ -234,12 +264,12 @@ fn find_route<'s>(
         && let RouteMatch::Route(route, index) = find(&Method::GET)
         && route.upgrades.has_websocket()
     {
-        // What is a GET over HTTP/1.1 (RFC 8441 §5). No route takes CONNECT otherwise.
+        // Over HTTP/1.1 it is a GET (RFC 8441 §5). No route takes CONNECT otherwise.
         found = RouteMatch::Route(route, index);
     }
     match found {
         RouteMatch::Route(route, index) => {
-            log.place = MatchedRule::Route(index);
+            log.matched = MatchedRule::Route(index);
             Ok(route)
         }
         RouteMatch::MethodNotAllowed(allow) => Err(Rejection::MethodNotAllowed(allow)),
@@ -247,44 +277,27 @@ fn find_route<'s>(
     }
 }
 
-/// Says to a browser what its pages may send. It shows no credentials with the question, and gets nothing for it.
-fn preflight(cors: &Cors, asked: &Method, log: &mut RequestLog, head: &Parts) -> Response<Content> {
-    let is_allowed = log.granted_origin.is_some() && cors.allows(asked, &head.headers);
+/// A preflight carries no credentials, and its response grants nothing but the right to ask.
+fn answer_preflight(
+    cors: &Cors,
+    requested: &Method,
+    open: &mut OpenRequest,
+    fields: &mut ResponseFields,
+    head: &Parts,
+) -> Response<Content> {
+    let is_allowed = fields.granted_origin.is_some() && cors.allows(requested, &head.headers);
     if is_allowed {
-        log.reserve_if_roomy();
-        log.allowed();
+        open.reserve_if_roomy();
+        open.log.allowed();
     } else {
-        log.granted_origin = None;
-        log.ended_by(Reason::ClientNotAllowed);
+        fields.granted_origin = None;
+        open.log.ended_by(Reason::ClientNotAllowed);
     }
-    cors.preflight(is_allowed)
+    preflight::preflight(cors, is_allowed)
 }
 
-/// Address limits come before any signature is looked at, so that a flood of bad tokens is cheap.
-pub(super) fn count_address(limits: &[Arc<RateLimit>], peer: &Peer, log: &mut RequestLog) -> Result<(), Rejection> {
-    for (index, limit) in limits.iter().enumerate().filter(|(_, limit)| limit.is_by_address()) {
-        let count = limit.count(Per::by_address(peer.address));
-        log.counted(index, count);
-        if !count.allowed {
-            return Err(Rejection::RateLimited(count));
-        }
-    }
-    Ok(())
-}
-
-fn count_caller(permit: &Permit<'_>, peer: &Peer, log: &mut RequestLog, head: &Parts) -> Result<(), Rejection> {
-    let limits = &permit.route().limits;
-    for (index, limit) in limits.iter().enumerate().filter(|(_, limit)| !limit.is_by_address()) {
-        let count = limit.count(limit.per.key(peer.address, &head.headers, permit.caller()));
-        log.counted(index, count);
-        if !count.allowed {
-            return Err(Rejection::RateLimited(count));
-        }
-    }
-    Ok(())
-}
-
-/// 308 to the same path at another origin, never one that `Host` has named. What was a secret has been read by then: it is refused, not led on.
+/// 308 to the same path at another origin, never to one that `Host` has named. A secret in the request has crossed the network in clear
+/// text by then: such a request is refused, so that the fault is noticed.
 fn redirect(
     origin: &str,
     snapshot: &Snapshot,
@@ -292,7 +305,7 @@ fn redirect(
     request: &CanonicalRequest,
     head: &Parts,
 ) -> Result<Response<Content>, Rejection> {
-    log.place = MatchedRule::Redirect;
+    log.matched = MatchedRule::Redirect;
     if head.headers.contains_key(AUTHORIZATION) || snapshot.built_in(request.decoded_path()).is_some() {
         return Err(Rejection::ClearText);
     }
@@ -303,4 +316,22 @@ fn redirect(
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     response.headers_mut().insert(LOCATION, location);
     Ok(response)
+}
+
+/// Adds the header fields that the route sets and those that every response carries.
+fn add_fields(
+    snapshot: &Snapshot,
+    open: &mut OpenRequest,
+    fields: &ResponseFields,
+    response: &mut Response<Content>,
+    is_refusal: bool,
+) {
+    let status = response.status();
+    let headers = response.headers_mut();
+    open.log.status = Some(status.as_u16());
+    if let Some(route) = open.log.matched.route(snapshot) {
+        route.apply_response_rules(headers, is_refusal, fields.granted_origin.as_ref());
+    }
+    fields.add_standard_headers(&open.log.request_id, status, headers);
+    limit_headers::announce(open.log.matched.limits(snapshot), open.counts.by_limit(), headers);
 }

@@ -8,9 +8,9 @@ use super::super::raw::cors::RawCors;
 use super::super::source::At;
 use super::super::values::ScalarValue as _;
 use super::Resolver;
-use crate::pipeline::cors::{Cors, OriginPattern, Origins};
-use crate::pipeline::pattern::HostPattern;
-use crate::pipeline::route::MethodSet;
+use crate::pipeline::routing::cors::{Cors, OriginPattern, Origins};
+use crate::pipeline::routing::method_set::MethodSet;
+use crate::pipeline::routing::pattern::HostPattern;
 
 impl Resolver<'_> {
     /// For a route that takes these methods.

@@ -7,8 +7,8 @@ use super::super::decode::Named;
 use super::super::raw::route::RawHeaders;
 use super::super::source::At;
 use super::Resolver;
-use crate::pipeline::cors::is_cors;
-use crate::pipeline::header_rules::{HeaderRules, is_protected_in_answers};
+use crate::pipeline::routing::cors::is_cors;
+use crate::pipeline::routing::header_rules::{HeaderRules, is_protected_in_answers};
 
 impl Resolver<'_> {
     pub(super) fn header_rules(&mut self, raw: &RawHeaders, is_protected: fn(&HeaderName) -> bool) -> HeaderRules {

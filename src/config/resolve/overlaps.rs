@@ -2,8 +2,8 @@
 
 use super::Resolver;
 use super::routes::RoutePlace;
-use crate::pipeline::overlap::{Overlap, overlaps};
-use crate::pipeline::routes::RouteTable;
+use crate::pipeline::routing::overlap::{Overlap, overlaps};
+use crate::pipeline::routing::table::RouteTable;
 
 /// More would not be read; the rest is counted.
 const SHOWN: usize = 20;

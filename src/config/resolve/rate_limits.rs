@@ -10,8 +10,7 @@ use super::super::raw::route::{LimitKey, RawRateLimit};
 use super::super::source::At;
 use super::Resolver;
 use crate::oauth::per::Per;
-use crate::pipeline::limits::{LimitRate, RateLimit};
-use crate::pipeline::request_log::MAX_LIMITS;
+use crate::pipeline::routing::rate_limit::{LimitRate, MAX_LIMITS, RateLimit};
 
 /// What the arithmetic of limits can hold, with room to spare.
 const LONGEST_REFILL: Duration = Duration::from_secs(3650 * 24 * 3600);

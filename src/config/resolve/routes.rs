@@ -20,12 +20,13 @@ use super::{Names, Resolver, deadline, no_routes, period};
 use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH, revocation_path};
 use crate::oauth::caller::IssuerName;
 use crate::oauth::scope::ScopeSet;
-use crate::pipeline::access::{Access, AccessRule, AddressRule, ClaimRule};
-use crate::pipeline::case_fold::fold;
-use crate::pipeline::headers::is_protected;
-use crate::pipeline::pattern::{HostPattern, PathPattern};
-use crate::pipeline::route::{MethodSet, Route, STANDARD};
-use crate::pipeline::routes::{Conflict, ConflictKind, RouteTable};
+use crate::pipeline::request::case_fold::fold;
+use crate::pipeline::request::headers::is_protected;
+use crate::pipeline::routing::access::{Access, AccessRule, AddressRule, ClaimRule};
+use crate::pipeline::routing::method_set::{MethodSet, STANDARD};
+use crate::pipeline::routing::pattern::{HostPattern, PathPattern};
+use crate::pipeline::routing::route::Route;
+use crate::pipeline::routing::table::{Conflict, ConflictKind, RouteTable};
 use crate::upstream::service::Upstream;
 
 /// Where a route's path stands, and its name or what it is called by.

@@ -11,11 +11,11 @@ use super::super::values::{PositiveCount, ScalarValue as _};
 use super::upstreams::Upstreams;
 use super::{Names, Resolver};
 use crate::oauth::per::Per;
-use crate::pipeline::mirror::Mirror;
-use crate::pipeline::pattern::PathPattern;
-use crate::pipeline::rewrite::PathTemplate;
-use crate::pipeline::split::Split;
-use crate::pipeline::target::{FixedAnswer, RouteTarget};
+use crate::pipeline::routing::mirror_rule::MirrorRule;
+use crate::pipeline::routing::pattern::PathPattern;
+use crate::pipeline::routing::rewrite::PathTemplate;
+use crate::pipeline::routing::split::Split;
+use crate::pipeline::routing::target::{FixedAnswer, RouteTarget};
 
 /// It is copied for each answer.
 const MAX_BODY: usize = 64 * 1024;
@@ -182,13 +182,13 @@ impl Resolver<'_> {
         Some(FixedAnswer::Fixed { status, content_type, body })
     }
 
-    pub(super) fn mirror(&mut self, raw: &RawMirror, names: &Names, upstreams: &Upstreams) -> Option<Mirror> {
+    pub(super) fn mirror(&mut self, raw: &RawMirror, names: &Names, upstreams: &Upstreams) -> Option<MirrorRule> {
         let percent = raw.percent.value.get();
         if percent > 100 {
             self.faults.at(raw.percent.span, "at most 100");
         }
         let upstream = self.upstream(raw.upstream.as_ref().ok()?, names, upstreams)?;
-        Some(Mirror { upstream, percent, timeout: raw.timeout.value.get() })
+        Some(MirrorRule { upstream, percent, timeout: raw.timeout.value.get() })
     }
 
     /// How many segments stay behind, or what is asked for instead.

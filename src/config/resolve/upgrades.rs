@@ -4,9 +4,9 @@ use http::Method;
 
 use super::super::source::At;
 use super::Resolver;
-use crate::pipeline::route::MethodSet;
-use crate::pipeline::target::RouteTarget;
-use crate::pipeline::upgrade::Upgrades;
+use crate::pipeline::request::upgrade::Upgrades;
+use crate::pipeline::routing::method_set::MethodSet;
+use crate::pipeline::routing::target::RouteTarget;
 use crate::upstream::service::{Upstream, UpstreamProtocol};
 
 impl Resolver<'_> {

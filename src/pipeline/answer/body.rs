@@ -1,0 +1,187 @@
+//! Bodies of answers, ours and the upstream's, and the record that each carries to its end.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::content::Content;
+use super::grpc::deadline_exceeded;
+use super::rejection::request_body_failed;
+use crate::audit::reason::Reason;
+use crate::pipeline::record::open_request::OpenRequest;
+use crate::pipeline::request::trailers::strip_answer;
+use crate::server::guard::{Answering, ExchangeGuard};
+use crate::server::output_backlog::BacklogMark;
+use crate::upstream::body::{CallerDeadlinePassed, ResponseStalled};
+use crate::upstream::fault::{BodyFault, BoxError};
+use crate::upstream::request_end::ResponseHold;
+
+/// An answer's body. When it ends, one way or another, so does the record of the request.
+#[derive(Debug)]
+pub(crate) struct AnswerBody {
+    content: Content,
+    /// Of a streamed answer. One of ours is on record as soon as it is made: a client that never reads it must not hold
+    /// anything but its own connection.
+    request: Option<Box<OpenRequest>>,
+    answering: Option<Rc<Answering>>,
+    /// The end waits for the request's.
+    hold: Option<Box<ResponseHold>>,
+    /// Trailers that wait with it.
+    trailers: Option<Box<Frame<Bytes>>>,
+    failed: Option<Box<Failed>>,
+    exchange: ExchangeGuard,
+}
+
+/// The error of a body, kept back until what came before it has been written: hyper and h2 throw away what they have not written
+/// yet, the head included, and a client that gets no byte of an answer may send its request again.
+#[derive(Debug)]
+struct Failed {
+    error: BoxError,
+    behind: BacklogMark,
+}
+
+impl AnswerBody {
+    pub(crate) fn new(
+        content: Content,
+        mut request: Box<OpenRequest>,
+        exchange: ExchangeGuard,
+        hold: Option<ResponseHold>,
+    ) -> Self {
+        let content = match content {
+            Content::Tunnel(tunnel) => {
+                exchange.lead_on(tunnel);
+                Content::Whole(None)
+            }
+            other => other,
+        };
+        let request = match content {
+            Content::Streamed(_) => Some(request),
+            // That a tunnel was opened is to be seen at once, not when it ends.
+            Content::Whole(_) | Content::Tunnel(_) => {
+                request.close();
+                None
+            }
+        };
+        let (answering, hold) = (exchange.answer(), hold.map(Box::new));
+        Self { content, request, answering, hold, trailers: None, failed: None, exchange }
+    }
+
+    fn is_held(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| !hold.is_over())
+    }
+
+    fn poll_content(&mut self, context: &mut Context<'_>) -> Polled {
+        let body = match &mut self.content {
+            Content::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Tunnel(_) => return Poll::Ready(None),
+            Content::Streamed(body) => body,
+        };
+        let mut polled = Pin::new(&mut **body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(fields) = frame.trailers_mut()
+        {
+            strip_answer(fields);
+        }
+        let Poll::Ready(Some(Err(error))) = polled else { return polled };
+        if let Some(request) = &mut self.request {
+            let late = error.downcast_ref::<CallerDeadlinePassed>();
+            let ends_call = late.is_some_and(|late| late.is_call);
+            let reason = match error.downcast_ref::<BodyFault>() {
+                Some(fault) => request_body_failed(*fault),
+                None if late.is_some_and(|late| late.awaits_caller) => Reason::Timeout,
+                None if late.is_some() || error.is::<ResponseStalled>() => Reason::UpstreamTimeout,
+                None => Reason::UpstreamReset,
+            };
+            request.broke_off(reason);
+            if ends_call {
+                self.content = Content::Whole(None);
+                return Poll::Ready(Some(Ok(Frame::trailers(deadline_exceeded()))));
+            }
+        }
+        self.fail(error, context)
+    }
+
+    /// The upstream is let go at once. The error follows what was handed over before it.
+    fn fail(&mut self, error: BoxError, context: &mut Context<'_>) -> Polled {
+        self.content = Content::Whole(None);
+        self.failed = Some(Box::new(Failed { error, behind: self.exchange.behind() }));
+        self.poll_failed(context)
+    }
+
+    fn poll_failed(&mut self, context: &mut Context<'_>) -> Polled {
+        if let Some(failed) = &self.failed {
+            ready!(self.exchange.poll_written(failed.behind, context));
+        }
+        Poll::Ready(self.failed.take().map(|failed| Err(failed.error)))
+    }
+}
+
+type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        if this.failed.is_some() {
+            return this.poll_failed(context);
+        }
+        let mut polled = match this.trailers.take() {
+            Some(trailers) => Poll::Ready(Some(Ok(*trailers))),
+            None if this.content.is_end_stream() => Poll::Ready(None),
+            None => this.poll_content(context),
+        };
+        if let (Some(hold), true) = (&mut this.hold, ends(&polled)) {
+            match hold.poll(context) {
+                Poll::Ready(()) => this.hold = None,
+                Poll::Pending => {
+                    if let Poll::Ready(Some(Ok(trailers))) = std::mem::replace(&mut polled, Poll::Pending) {
+                        this.trailers = Some(Box::new(trailers));
+                    }
+                }
+            }
+        }
+        if let Some(answering) = &this.answering {
+            answering.asked(polled.is_ready());
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_end_stream() && self.trailers.is_none() && self.failed.is_none() && !self.is_held()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            // hyper would announce length zero for an answer that has no length to announce.
+            content if content.is_end_stream() => SizeHint::default(),
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Content::Streamed(body) => body.size_hint(),
+            Content::Tunnel(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for AnswerBody {
+    /// hyper drops a body once it has all of it, or once the client has gone.
+    fn drop(&mut self) {
+        if self.is_end_stream()
+            && let Some(request) = &mut self.request
+        {
+            request.close();
+        }
+    }
+}
+
+/// Nothing comes after this.
+fn ends(polled: &Polled) -> bool {
+    match polled {
+        Poll::Ready(None) => true,
+        Poll::Ready(Some(Ok(frame))) => frame.is_trailers(),
+        Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+    }
+}

@@ -1,0 +1,134 @@
+//! The endpoints that we answer ourselves: token, revocation, JWK Set, issuer metadata.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, PRAGMA};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use super::content::Content;
+use super::rejection::Rejection;
+use crate::clock;
+use crate::issuer::metadata::CachedDocument;
+use crate::issuer::revocation::Revoked;
+use crate::pipeline::record::open_request::OpenRequest;
+use crate::pipeline::request::canonical::CanonicalRequest;
+use crate::pipeline::request::peer::{ListenerMode, Peer};
+use crate::pipeline::routing::snapshot::{BuiltIn, OwnIssuer, Snapshot};
+
+/// Larger token requests are refused.
+const MAX_TOKEN_REQUEST: usize = 16 * 1024;
+/// A token request is small: all of it is here soon, or it is an attack.
+const TOKEN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Client secrets are accepted only where no third party can read them.
+pub(crate) fn admit(built_in: BuiltIn, peer: &Peer, method: &Method) -> Result<(), Rejection> {
+    match built_in {
+        BuiltIn::Jwks | BuiltIn::Metadata if *method == Method::GET || *method == Method::HEAD => Ok(()),
+        BuiltIn::Jwks | BuiltIn::Metadata => Err(Rejection::MethodNotAllowed(HeaderValue::from_static("GET, HEAD"))),
+        BuiltIn::Token | BuiltIn::Revocation if peer.entrance == (ListenerMode::Plain { loopback: false }) => {
+            Err(Rejection::ClearText)
+        }
+        BuiltIn::Token | BuiltIn::Revocation if *method == Method::POST => Ok(()),
+        BuiltIn::Token | BuiltIn::Revocation => Err(Rejection::MethodNotAllowed(HeaderValue::from_static("POST"))),
+    }
+}
+
+/// `head` was admitted, and its request counted.
+pub(crate) async fn answer(
+    snapshot: &Snapshot,
+    (oauth, built_in): (&OwnIssuer, BuiltIn),
+    peer: &Peer,
+    open: &mut OpenRequest,
+    request: &CanonicalRequest,
+    head: &Parts,
+    body: &mut Option<Incoming>,
+) -> Result<Response<Content>, Rejection> {
+    match built_in {
+        BuiltIn::Jwks => Ok(document(head, oauth.server.jwks(), open)),
+        BuiltIn::Metadata => Ok(document(head, oauth.server.metadata(), open)),
+        BuiltIn::Token => token(oauth, peer, open, request, head, body).await,
+        BuiltIn::Revocation => revoke(snapshot, oauth, peer, open, request, head, body).await,
+    }
+}
+
+fn document(head: &Parts, document: CachedDocument, open: &mut OpenRequest) -> Response<Content> {
+    open.log.allowed();
+    let held = head.headers.get_all(IF_NONE_MATCH).iter().any(|tags| document.is_held(tags));
+    let mut response = if held {
+        let mut unchanged = Response::new(Content::whole(Bytes::new()));
+        *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
+        unchanged
+    } else {
+        let mut whole = Response::new(Content::whole(document.json));
+        whole.headers_mut().insert(CONTENT_TYPE, JSON);
+        whole
+    };
+    response.headers_mut().insert(CACHE_CONTROL, document.cache_control);
+    response.headers_mut().insert(ETAG, document.etag);
+    response
+}
+
+async fn token(
+    oauth: &OwnIssuer,
+    peer: &Peer,
+    open: &mut OpenRequest,
+    request: &CanonicalRequest,
+    head: &Parts,
+    body: &mut Option<Incoming>,
+) -> Result<Response<Content>, Rejection> {
+    // A token is not issued if its audit record cannot be written.
+    open.reserve()?;
+    let body = collect(body.take()).await?;
+    // A body may take its time: what is judged is judged when it is there.
+    let now = clock::now();
+    let issued = oauth.server.token(&head.headers, request.query(), &body, peer.source_address(), now).await?;
+    let mut response = Response::new(Content::whole(issued.body.clone()));
+    open.granted(issued);
+    open.commit(response.status()).await?;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    Ok(response)
+}
+
+async fn revoke(
+    snapshot: &Snapshot,
+    oauth: &OwnIssuer,
+    peer: &Peer,
+    open: &mut OpenRequest,
+    request: &CanonicalRequest,
+    head: &Parts,
+    body: &mut Option<Incoming>,
+) -> Result<Response<Content>, Rejection> {
+    // Ending trust can't wait for the log.
+    open.reserve_if_roomy();
+    let body = collect(body.take()).await?;
+    let with = (&snapshot.trust, &oauth.revoker);
+    match oauth.server.revoke(with, &head.headers, request.query(), &body, peer.source_address(), clock::now()).await? {
+        Revoked::Token(verified) => open.log.caller(&verified),
+        Revoked::Nothing { client } => open.log.client(client),
+    }
+    open.log.allowed();
+    let mut response = Response::new(Content::whole(""));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+async fn collect(body: Option<Incoming>) -> Result<Bytes, Rejection> {
+    let Some(body) = body else {
+        return Ok(Bytes::new());
+    };
+    let whole = timeout(TOKEN_REQUEST_TIMEOUT, Limited::new(body, MAX_TOKEN_REQUEST).collect()).await;
+    match whole {
+        Err(_) => Err(Rejection::BodyTimeout),
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Rejection::TooLarge),
+        Ok(Err(_)) => Err(Rejection::ClientGone),
+    }
+}

@@ -1,0 +1,48 @@
+//! The content of a response, before it has a body that the record of the request hangs on.
+
+use bytes::Bytes;
+use http::Response;
+use http::header::CONTENT_LENGTH;
+use http_body::Body as _;
+
+use crate::server::tunnel::Tunnel;
+use crate::upstream::body::ResponseBody;
+
+/// What an answer carries.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// Ours, small and whole; taken when it is sent.
+    Whole(Option<Bytes>),
+    Streamed(Box<ResponseBody>),
+    /// None: what follows is another protocol.
+    Tunnel(Box<Tunnel>),
+}
+
+impl Content {
+    pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self::Whole((!bytes.is_empty()).then_some(bytes))
+    }
+
+    /// What HEAD gets: how long the body would be, and no body. hyper leaves a body out over HTTP/1.1 only, and so do some upstreams.
+    pub(crate) fn withheld(answer: Response<Self>) -> Response<Self> {
+        let (mut head, content) = answer.into_parts();
+        let content = match content {
+            Self::Whole(Some(bytes)) => {
+                head.headers.insert(CONTENT_LENGTH, bytes.len().into());
+                Self::Whole(None)
+            }
+            Self::Whole(None) | Self::Streamed(_) => Self::Whole(None),
+            Self::Tunnel(tunnel) => Self::Tunnel(tunnel),
+        };
+        Response::from_parts(head, content)
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Streamed(body) => body.is_end_stream(),
+            Self::Tunnel(_) => true,
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Answers that the configuration holds: redirects and fixed texts.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::{HeaderValue, Response};
+
+use super::content::Content;
+use crate::pipeline::request::canonical::{Ambiguous, CanonicalRequest};
+use crate::pipeline::routing::header_rules::own_copy;
+use crate::pipeline::routing::target::FixedAnswer;
+
+pub(crate) fn answer(own: &FixedAnswer, request: &CanonicalRequest) -> Result<Response<Content>, Ambiguous> {
+    match own {
+        FixedAnswer::Redirect { origin, path, status } => {
+            let target = request.target_at(&path.path(request)?)?;
+            // Both were read as what may stand in a request line: no line break is among them.
+            let location = HeaderValue::try_from(format!("{origin}{target}")).map_err(|_| Ambiguous::Character)?;
+            let mut response = Response::new(Content::whole(""));
+            *response.status_mut() = *status;
+            response.headers_mut().insert(LOCATION, location);
+            Ok(response)
+        }
+        FixedAnswer::Fixed { status, content_type, body } => {
+            // A shared buffer would be counted by all cores.
+            let mut response = Response::new(Content::whole(Bytes::copy_from_slice(body)));
+            *response.status_mut() = *status;
+            if let Some(content_type) = content_type {
+                response.headers_mut().insert(CONTENT_TYPE, own_copy(content_type));
+            }
+            Ok(response)
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What a limited route tells its callers: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::pipeline::routing::rate_limit::{LimitCount, RateLimit, seconds};
+
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// Adds quota and window of every limit, and what is left of those that were counted.
+pub(crate) fn announce(limits: &[Arc<RateLimit>], counts: &[Option<LimitCount>], headers: &mut HeaderMap) {
+    if limits.is_empty() {
+        return;
+    }
+    headers.insert(RATE_LIMIT_POLICY, policy(limits));
+    let mut left = List::default();
+    for (limit, count) in limits.iter().zip(counts) {
+        if let Some(count) = count {
+            left.item(&limit.name, [(";r=", count.remaining.into()), (";t=", seconds(count.wait))]);
+        }
+    }
+    if !left.0.is_empty() {
+        headers.insert(RATE_LIMIT, left.value());
+    }
+}
+
+fn policy(limits: &[Arc<RateLimit>]) -> HeaderValue {
+    let mut list = List::default();
+    for limit in limits {
+        list.item(&limit.name, [(";q=", limit.rate.burst.get().into()), (";w=", limit.window)]);
+    }
+    list.value()
+}
+
+/// A list of strings with integer parameters (RFC 9651 §3.1). Every limited answer has two: no formatting machinery.
+#[derive(Debug, Default)]
+struct List(Vec<u8>);
+
+impl List {
+    fn item(&mut self, name: &str, parameters: [(&'static str, u64); 2]) {
+        self.0.reserve(64);
+        self.0.extend_from_slice(if self.0.is_empty() { b"\"" } else { b", \"" });
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.push(b'"');
+        for (name, value) in parameters {
+            self.0.extend_from_slice(name.as_bytes());
+            self.0.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        }
+    }
+
+    /// Names of limits are printable ASCII, so that the fallback is never taken.
+    fn value(self) -> HeaderValue {
+        HeaderValue::from_maybe_shared(Bytes::from(self.0)).unwrap_or(HeaderValue::from_static(""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_listed_as_structured_fields() {
+        let mut list = List::default();
+        list.item("client", [(";q=", 20), (";w=", 2)]);
+        list.item("address", [(";q=", 5), (";w=", 1)]);
+        assert_eq!(list.value(), "\"client\";q=20;w=2, \"address\";q=5;w=1");
+    }
+}

@@ -1,0 +1,164 @@
+//! Copies of requests, sent to another upstream beside the one that answers, to see how it would do.
+//!
+//! A copy is sent once the request's body has passed, and nobody waits for it: its answer is read to a bound and thrown away, and where
+//! there is no room, or the body is too large to be kept, there is no copy.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use foldhash::HashMap;
+use http::header::{EXPECT, UPGRADE};
+use http::{HeaderValue, Request};
+use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
+use tokio::time::timeout;
+
+use crate::pipeline::request::headers::X_MIRRORED;
+use crate::pipeline::request::sampling;
+use crate::pipeline::routing::mirror_rule::MirrorRule;
+use crate::upstream::body::RequestBody;
+use crate::upstream::exchange::Deadlines;
+use crate::upstream::pinned::ConnectionBinding;
+use crate::upstream::pool::Pools;
+use crate::upstream::service::Upstream;
+
+/// One worker's copies.
+#[derive(Debug, Default)]
+pub(crate) struct Mirrors {
+    under_way: Cell<usize>,
+    outcomes: RefCell<HashMap<String, [u64; MirrorOutcome::ALL.len()]>>,
+}
+
+/// A copy that is under way, or whose body is being gathered.
+struct MirrorSlot(Rc<Mirrors>);
+
+/// What became of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MirrorOutcome {
+    Answered,
+    Failed,
+    /// Too many were under way.
+    NoRoom,
+    /// The body is too large to be kept, or does not say how large it is; or the request counts for its connection alone.
+    Unsuitable,
+}
+
+/// At once, for each worker.
+const MAX_UNDER_WAY: usize = 64;
+/// Larger bodies are not kept.
+const MAX_BODY: u64 = 64 * 1024;
+/// Of an answer that nobody reads. Past it, its connection is given up.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// Sends a copy of this request, for the percentage of requests that the rule names. The request is as its own upstream gets it, with
+/// this binding.
+pub(crate) fn copy(
+    rule: &MirrorRule,
+    (pools, mirrors): (&Rc<Pools>, &Rc<Mirrors>),
+    request: &mut Request<RequestBody>,
+    binding: &ConnectionBinding<'_>,
+) {
+    if sampling::draw(100) >= rule.percent.into() {
+        return;
+    }
+    let length = request.body().size_hint().exact().filter(|length| *length <= MAX_BODY);
+    let Some(length) = length.filter(|_| !request.headers().contains_key(UPGRADE) && !binding.is_exclusive()) else {
+        return mirrors.count(&rule.upstream.name, MirrorOutcome::Unsuitable);
+    };
+    let Some(slot) = MirrorSlot::take(mirrors) else {
+        return mirrors.count(&rule.upstream.name, MirrorOutcome::NoRoom);
+    };
+    let mut copy = Request::new(());
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    copy.headers_mut().remove(EXPECT);
+    copy.headers_mut().insert(X_MIRRORED, HeaderValue::from_static("1"));
+    let (pools, upstream, timeout) = (Rc::clone(pools), Arc::clone(&rule.upstream), rule.timeout);
+    let send = move |body: Bytes| slot.send(pools, upstream, timeout, copy.map(|()| body));
+    match usize::try_from(length) {
+        Ok(length) if length > 0 => request.body_mut().copy(length, send),
+        Ok(_) | Err(_) => send(Bytes::new()),
+    }
+}
+
+impl Mirrors {
+    /// Counts what became of a copy.
+    fn count(&self, upstream: &str, outcome: MirrorOutcome) {
+        let mut outcomes = self.outcomes.borrow_mut();
+        match outcomes.get_mut(upstream) {
+            Some(counts) => counts[outcome as usize] += 1,
+            None => outcomes.entry(upstream.to_owned()).or_default()[outcome as usize] += 1,
+        }
+    }
+
+    /// How many copies for which upstream came to which end.
+    pub(crate) fn counts(&self) -> Vec<(String, &'static str, u64)> {
+        let outcomes = self.outcomes.borrow();
+        let counted = outcomes.iter().flat_map(|(upstream, counts)| {
+            MirrorOutcome::ALL.iter().zip(counts).map(|(outcome, count)| (upstream.clone(), outcome.as_str(), *count))
+        });
+        counted.collect()
+    }
+}
+
+impl MirrorSlot {
+    fn take(mirrors: &Rc<Mirrors>) -> Option<Self> {
+        let taken = mirrors.under_way.get();
+        if taken >= MAX_UNDER_WAY {
+            return None;
+        }
+        mirrors.under_way.set(taken + 1);
+        Some(Self(Rc::clone(mirrors)))
+    }
+
+    fn send(self, pools: Rc<Pools>, upstream: Arc<Upstream>, limit: Duration, request: Request<Bytes>) {
+        tokio::task::spawn_local(async move {
+            let answered = timeout(limit, exchange(&pools, &upstream, limit, request)).await;
+            let outcome = if answered.unwrap_or_default() { MirrorOutcome::Answered } else { MirrorOutcome::Failed };
+            self.0.count(&upstream.name, outcome);
+        });
+    }
+}
+
+impl Drop for MirrorSlot {
+    fn drop(&mut self) {
+        self.0.under_way.set(self.0.under_way.get() - 1);
+    }
+}
+
+/// Whether an answer came.
+async fn exchange(pools: &Pools, upstream: &Upstream, limit: Duration, request: Request<Bytes>) -> bool {
+    let (head, body) = request.into_parts();
+    let (body, progress) = RequestBody::whole(body);
+    let deadlines = Deadlines { response: limit, body_idle: Some(limit) };
+    let bond = ConnectionBinding::new(Some(&head.headers), None);
+    let Ok(answer) = pools.send(upstream, Request::from_parts(head, body), progress, deadlines, None, bond).await
+    else {
+        return false;
+    };
+    let (mut body, mut read) = (answer.into_body(), 0);
+    while let Some(Ok(frame)) = body.frame().await {
+        read += frame.data_ref().map_or(0, Bytes::len);
+        if read > MAX_ANSWER {
+            break;
+        }
+    }
+    true
+}
+
+impl MirrorOutcome {
+    const ALL: [Self; 4] = [Self::Answered, Self::Failed, Self::NoRoom, Self::Unsuitable];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::NoRoom => "no_room",
+            Self::Unsuitable => "unsuitable",
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Every refusal: what the caller is told, and what the operator is.
+//!
+//! One exhaustive match each. Public texts are fixed; of the configuration they name a missing scope at most, of the request nothing.
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::json;
+
+use super::content::Content;
+use super::grpc;
+use super::token_rejection::{grant_status, token_refused, unauthenticated};
+use crate::audit::ledger::Unavailable;
+use crate::audit::reason::Reason;
+use crate::issuer::authorization_server::TokenRefusal;
+use crate::pipeline::policy::authenticate::AuthenticateError;
+use crate::pipeline::record::request_log::RecordedIdentity;
+use crate::pipeline::request::canonical::Ambiguous;
+use crate::pipeline::request::headers::FieldFault;
+use crate::pipeline::request::upgrade::{UpgradeFault, VERSION};
+use crate::pipeline::routing::access::{Forbidden, missing_scope};
+use crate::pipeline::routing::rate_limit::{LimitCount, seconds};
+use crate::trust::revocation_keeper::NotRevoked;
+use crate::trust::verify::TokenError;
+use crate::upstream::fault::{BodyFault, UpstreamFault};
+
+/// Why a request goes no further.
+#[derive(Debug)]
+pub(crate) enum Rejection {
+    Overload,
+    Ambiguous(Ambiguous),
+    Header(FieldFault),
+    /// Sent in clear text, where it can be read.
+    ClearText,
+    NoRoute,
+    MethodNotAllowed(HeaderValue),
+    RateLimited(LimitCount),
+    Unauthenticated(AuthenticateError),
+    Forbidden(Forbidden),
+    AuditUnavailable,
+    TooLarge,
+    BodyTimeout,
+    ClientGone,
+    Token(TokenRefusal),
+    Upstream(UpstreamFault),
+}
+
+/// What the caller reads.
+struct Public<'p> {
+    status: StatusCode,
+    error: &'static str,
+    description: std::borrow::Cow<'p, str>,
+}
+
+const REALM: &str = "portcullis";
+/// Seconds; for shortages that pass quickly.
+const SOON: HeaderValue = HeaderValue::from_static("1");
+/// Seconds; for an issuer that can't be reached.
+const LATER: HeaderValue = HeaderValue::from_static("5");
+
+impl Rejection {
+    pub(crate) fn into_response(self, to_grpc: bool) -> Response<Content> {
+        let public = self.public();
+        let body = json!({ "error": public.error, "error_description": public.description });
+        // The line break is for people at terminals.
+        let mut response = Response::new(Content::whole(format!("{body}\n")));
+        *response.status_mut() = public.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(challenge) = self.challenge() {
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, seconds);
+        }
+        if matches!(self, Self::Ambiguous(Ambiguous::Coding)) {
+            // Nobody can say where the next request begins.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if matches!(self, Self::Header(FieldFault::Upgrade(UpgradeFault::Version))) {
+            headers.insert("sec-websocket-version", VERSION);
+        }
+        if to_grpc {
+            grpc::refuse(&mut response, &public.description);
+        }
+        if let Self::MethodNotAllowed(allow) = self {
+            response.headers_mut().insert(ALLOW, allow);
+        }
+        response
+    }
+
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::Overload => Reason::Overload,
+            Self::Ambiguous(Ambiguous::UriTooLong | Ambiguous::TooManyFields)
+            | Self::Header(FieldFault::TooLarge)
+            | Self::TooLarge => Reason::TooLarge,
+            Self::Ambiguous(_) | Self::Header(_) | Self::ClearText => Reason::BadRequest,
+            Self::NoRoute => Reason::NoRoute,
+            Self::MethodNotAllowed(_) => Reason::MethodNotAllowed,
+            Self::RateLimited(_) => Reason::RateLimited,
+            Self::Unauthenticated(error) => unauthenticated(error),
+            Self::Forbidden(Forbidden::MissingScope { .. }) => Reason::MissingScope,
+            Self::Forbidden(Forbidden::ClaimMismatch) => Reason::ClaimMismatch,
+            Self::Forbidden(Forbidden::ClientNotAllowed) => Reason::ClientNotAllowed,
+            Self::AuditUnavailable => Reason::AuditUnavailable,
+            Self::BodyTimeout => Reason::Timeout,
+            Self::ClientGone => Reason::ClientGone,
+            Self::Token(refusal) => token_refused(refusal),
+            Self::Upstream(fault) => upstream_failed(fault),
+        }
+    }
+
+    fn public(&self) -> Public<'_> {
+        let (status, error, description) = match self {
+            Self::Overload => {
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "too many requests are under way")
+            }
+            Self::Ambiguous(Ambiguous::UriTooLong) => {
+                (StatusCode::URI_TOO_LONG, "invalid_request", "the request target is too long")
+            }
+            Self::Ambiguous(Ambiguous::TooManyFields) => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", "the header has too many fields")
+            }
+            Self::Ambiguous(ambiguous) => return Public::bad_request(ambiguous.to_string()),
+            Self::Header(FieldFault::TooLarge) => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", "a header field is too large")
+            }
+            Self::Header(fault) => return Public::bad_request(fault.to_string()),
+            Self::ClearText => {
+                (StatusCode::FORBIDDEN, "invalid_request", "credentials must not be sent in clear text; use https")
+            }
+            Self::NoRoute => (StatusCode::NOT_FOUND, "not_found", "no such resource"),
+            Self::MethodNotAllowed(_) => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the resource does not take this method")
+            }
+            Self::RateLimited(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many requests; see Retry-After")
+            }
+            Self::Unauthenticated(error) => return Public::unauthenticated(error),
+            Self::Forbidden(Forbidden::MissingScope { all_of, any_of }) => {
+                let description = missing_scope(all_of, any_of).into();
+                return Public { status: StatusCode::FORBIDDEN, error: "insufficient_scope", description };
+            }
+            Self::Forbidden(Forbidden::ClaimMismatch | Forbidden::ClientNotAllowed) => {
+                (StatusCode::FORBIDDEN, "access_denied", "this caller may not use this resource")
+            }
+            Self::AuditUnavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "the request can't be recorded just now")
+            }
+            Self::TooLarge | Self::Upstream(UpstreamFault::RequestBody(BodyFault::TooLarge)) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "the body is too large")
+            }
+            Self::BodyTimeout | Self::Upstream(UpstreamFault::RequestBody(BodyFault::Slow)) => {
+                (StatusCode::REQUEST_TIMEOUT, "invalid_request", "the body did not come in time")
+            }
+            Self::ClientGone | Self::Upstream(UpstreamFault::RequestBody(BodyFault::Broken)) => {
+                (StatusCode::BAD_REQUEST, "invalid_request", "the body broke off")
+            }
+            Self::Token(refusal) => return Public::token(refusal),
+            Self::Upstream(UpstreamFault::Full) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "the upstream has too much to do")
+            }
+            Self::Upstream(UpstreamFault::Open) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "the upstream can't be reached just now")
+            }
+            Self::Upstream(UpstreamFault::Connect(_)) => {
+                (StatusCode::BAD_GATEWAY, "bad_gateway", "the upstream can't be reached")
+            }
+            Self::Upstream(UpstreamFault::Timeout) => {
+                (StatusCode::GATEWAY_TIMEOUT, "gateway_timeout", "the upstream did not answer in time")
+            }
+            Self::Upstream(UpstreamFault::Protocol(_) | UpstreamFault::Unasked(_) | UpstreamFault::Length) => {
+                (StatusCode::BAD_GATEWAY, "bad_gateway", "the upstream's answer could not be understood")
+            }
+            Self::Upstream(UpstreamFault::Reset(_)) => {
+                (StatusCode::BAD_GATEWAY, "bad_gateway", "the upstream broke off")
+            }
+        };
+        Public { status, error, description: description.into() }
+    }
+
+    fn challenge(&self) -> Option<HeaderValue> {
+        let text = match self {
+            Self::Unauthenticated(AuthenticateError::Missing) => format!("Bearer realm=\"{REALM}\""),
+            Self::Unauthenticated(AuthenticateError::Refused(refused))
+                if refused.reason != TokenError::KeysUnavailable =>
+            {
+                format!("Bearer realm=\"{REALM}\", error=\"invalid_token\", error_description=\"{INVALID_TOKEN}\"")
+            }
+            Self::Forbidden(Forbidden::MissingScope { all_of, any_of }) => {
+                let scope = all_of.union(any_of);
+                format!("Bearer realm=\"{REALM}\", error=\"insufficient_scope\", scope=\"{scope}\"")
+            }
+            Self::Token(TokenRefusal::Fault(fault)) if fault.wants_challenge() => format!("Basic realm=\"{REALM}\""),
+            Self::Overload
+            | Self::Ambiguous(_)
+            | Self::Header(_)
+            | Self::ClearText
+            | Self::NoRoute
+            | Self::MethodNotAllowed(_)
+            | Self::RateLimited(_)
+            | Self::Unauthenticated(
+                AuthenticateError::Ambiguous | AuthenticateError::Refused(_) | AuthenticateError::Clock,
+            )
+            | Self::Forbidden(Forbidden::ClaimMismatch | Forbidden::ClientNotAllowed)
+            | Self::AuditUnavailable
+            | Self::TooLarge
+            | Self::BodyTimeout
+            | Self::ClientGone
+            | Self::Token(_)
+            | Self::Upstream(_) => return None,
+        };
+        HeaderValue::try_from(text).ok()
+    }
+
+    /// True where the request may have been good and there was too much else to do.
+    pub(crate) fn is_load_shed(&self) -> bool {
+        matches!(self, Self::Overload | Self::Token(TokenRefusal::Busy(_)))
+    }
+
+    fn retry_after(&self) -> Option<HeaderValue> {
+        match self {
+            Self::RateLimited(count) => Some(seconds(count.wait).max(1).into()),
+            Self::Overload
+            | Self::AuditUnavailable
+            | Self::Token(TokenRefusal::Busy(_))
+            | Self::Upstream(UpstreamFault::Full | UpstreamFault::Open) => Some(SOON),
+            Self::Unauthenticated(AuthenticateError::Refused(refused))
+                if refused.reason == TokenError::KeysUnavailable =>
+            {
+                Some(LATER)
+            }
+            Self::Token(TokenRefusal::NotRevoked(NotRevoked::Busy)) => Some(SOON),
+            Self::Token(TokenRefusal::TooManyFailures(wait)) => Some(seconds(*wait).max(1).into()),
+            Self::Unauthenticated(AuthenticateError::Clock)
+            | Self::Token(
+                TokenRefusal::Clock
+                | TokenRefusal::NotRevoked(NotRevoked::Full | NotRevoked::ShareFull | NotRevoked::Broken),
+            ) => Some(LATER),
+            Self::Unauthenticated(
+                AuthenticateError::Missing | AuthenticateError::Ambiguous | AuthenticateError::Refused(_),
+            )
+            | Self::Token(TokenRefusal::Fault(_) | TokenRefusal::Broken)
+            | Self::Ambiguous(_)
+            | Self::Header(_)
+            | Self::ClearText
+            | Self::NoRoute
+            | Self::MethodNotAllowed(_)
+            | Self::Forbidden(_)
+            | Self::TooLarge
+            | Self::BodyTimeout
+            | Self::ClientGone
+            | Self::Upstream(_) => None,
+        }
+    }
+
+    /// The identity that the refused request claimed or proved.
+    pub(crate) fn identity(&self) -> Option<RecordedIdentity> {
+        match self {
+            Self::Unauthenticated(AuthenticateError::Refused(refused)) => {
+                Some(RecordedIdentity::Claimed { issuer: refused.issuer.clone(), client: refused.client.clone() })
+            }
+            Self::Token(TokenRefusal::Fault(fault)) => fault.client().map(|client| {
+                if fault.is_authenticated() {
+                    RecordedIdentity::Client(client)
+                } else {
+                    RecordedIdentity::Claimed { issuer: None, client: Some(client) }
+                }
+            }),
+            Self::Overload
+            | Self::Ambiguous(_)
+            | Self::Header(_)
+            | Self::ClearText
+            | Self::NoRoute
+            | Self::MethodNotAllowed(_)
+            | Self::RateLimited(_)
+            | Self::Unauthenticated(
+                AuthenticateError::Missing | AuthenticateError::Ambiguous | AuthenticateError::Clock,
+            )
+            | Self::Forbidden(_)
+            | Self::AuditUnavailable
+            | Self::TooLarge
+            | Self::BodyTimeout
+            | Self::ClientGone
+            | Self::Token(_)
+            | Self::Upstream(_) => None,
+        }
+    }
+}
+
+const INVALID_TOKEN: &str = "the access token is invalid or expired";
+
+impl Public<'_> {
+    fn bad_request(description: String) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, error: "invalid_request", description: description.into() }
+    }
+
+    fn unauthenticated(error: &AuthenticateError) -> Self {
+        let (status, error, description) = match error {
+            AuthenticateError::Missing => (StatusCode::UNAUTHORIZED, "unauthorized", "an access token is required"),
+            AuthenticateError::Ambiguous => {
+                (StatusCode::BAD_REQUEST, "invalid_request", "more than one Authorization header")
+            }
+            AuthenticateError::Clock => {
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "tokens can't be judged just now")
+            }
+            AuthenticateError::Refused(refused) if refused.reason == TokenError::KeysUnavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "temporarily_unavailable",
+                "the token's issuer can't be reached just now",
+            ),
+            AuthenticateError::Refused(_) => (StatusCode::UNAUTHORIZED, "invalid_token", INVALID_TOKEN),
+        };
+        Self { status, error, description: description.into() }
+    }
+
+    fn token(refusal: &TokenRefusal) -> Self {
+        let unavailable =
+            |description: &'static str| (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", description);
+        let (status, error, description) = match refusal {
+            TokenRefusal::Fault(fault) => (grant_status(fault), fault.code().as_str(), fault.description()),
+            TokenRefusal::TooManyFailures(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many failures; see Retry-After")
+            }
+            TokenRefusal::Busy(_) => unavailable("too many tokens are being issued"),
+            TokenRefusal::Clock => unavailable("tokens can't be issued just now"),
+            TokenRefusal::NotRevoked(_) => unavailable("the token can't be revoked just now"),
+            TokenRefusal::Broken => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "the token could not be signed")
+            }
+        };
+        Self { status, error, description: description.into() }
+    }
+}
+
+fn upstream_failed(fault: &UpstreamFault) -> Reason {
+    match fault {
+        UpstreamFault::Full => Reason::Overload,
+        UpstreamFault::Open | UpstreamFault::Connect(_) => Reason::UpstreamConnect,
+        UpstreamFault::Timeout => Reason::UpstreamTimeout,
+        UpstreamFault::Protocol(_) | UpstreamFault::Unasked(_) | UpstreamFault::Length => Reason::UpstreamProtocol,
+        UpstreamFault::Reset(_) => Reason::UpstreamReset,
+        UpstreamFault::RequestBody(fault) => request_body_failed(*fault),
+    }
+}
+
+/// Also where the answer had begun when it failed.
+pub(crate) fn request_body_failed(fault: BodyFault) -> Reason {
+    match fault {
+        BodyFault::TooLarge => Reason::TooLarge,
+        BodyFault::Slow => Reason::Timeout,
+        BodyFault::Broken => Reason::ClientGone,
+    }
+}
+
+impl From<Ambiguous> for Rejection {
+    fn from(ambiguous: Ambiguous) -> Self {
+        Self::Ambiguous(ambiguous)
+    }
+}
+
+impl From<FieldFault> for Rejection {
+    fn from(fault: FieldFault) -> Self {
+        Self::Header(fault)
+    }
+}
+
+impl From<AuthenticateError> for Rejection {
+    fn from(error: AuthenticateError) -> Self {
+        Self::Unauthenticated(error)
+    }
+}
+
+impl From<Forbidden> for Rejection {
+    fn from(forbidden: Forbidden) -> Self {
+        Self::Forbidden(forbidden)
+    }
+}
+
+impl From<Unavailable> for Rejection {
+    fn from(_: Unavailable) -> Self {
+        Self::AuditUnavailable
+    }
+}
+
+impl From<TokenRefusal> for Rejection {
+    fn from(refusal: TokenRefusal) -> Self {
+        Self::Token(refusal)
+    }
+}
+
+impl From<UpstreamFault> for Rejection {
+    fn from(fault: UpstreamFault) -> Self {
+        Self::Upstream(fault)
+    }
+}

@@ -1,0 +1,27 @@
+//! The header fields that every response carries besides its own.
+
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use crate::pipeline::request::headers::X_REQUEST_ID;
+use crate::pipeline::request::request_id::RequestId;
+
+/// What a request has brought about that its response is to say, whichever response it gets.
+#[derive(Debug, Default)]
+pub(crate) struct ResponseFields {
+    /// The origin whose pages may read the response, where the route has rules for other origins.
+    pub(crate) granted_origin: Option<HeaderValue>,
+    /// The request asks for another protocol than HTTP. If it is refused, the two sides may disagree on the protocol of the bytes
+    /// that follow.
+    pub(crate) asks_to_switch: bool,
+}
+
+impl ResponseFields {
+    /// Adds the fields that every response carries.
+    pub(crate) fn add_standard_headers(&self, request_id: &RequestId, status: StatusCode, headers: &mut HeaderMap) {
+        headers.insert(X_REQUEST_ID, request_id.header());
+        if self.asks_to_switch && status != StatusCode::SWITCHING_PROTOCOLS {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+}

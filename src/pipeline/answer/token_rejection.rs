@@ -1,0 +1,71 @@
+//! The reasons and statuses of refusals that are about tokens: of a bearer token, and of the token and revocation endpoints.
+//!
+//! Part of [`super::rejection`], which builds the answers.
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use http::StatusCode;
+
+use crate::audit::reason::Reason;
+use crate::issuer::authorization_server::TokenRefusal;
+use crate::issuer::grant::GrantFault;
+use crate::pipeline::policy::authenticate::AuthenticateError;
+use crate::trust::revocation_keeper::NotRevoked;
+use crate::trust::verify::TokenError;
+
+pub(crate) fn grant_status(fault: &GrantFault) -> StatusCode {
+    match fault {
+        GrantFault::NoCredentials { .. }
+        | GrantFault::MalformedBasic
+        | GrantFault::WrongCredentials { .. }
+        | GrantFault::Elsewhere { .. } => StatusCode::UNAUTHORIZED,
+        GrantFault::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        GrantFault::InvalidRequest(_)
+        | GrantFault::UnsupportedGrant
+        | GrantFault::InvalidScope { .. }
+        | GrantFault::InvalidTarget { .. }
+        | GrantFault::OthersToken { .. } => StatusCode::BAD_REQUEST,
+    }
+}
+
+pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
+    match refusal {
+        TokenRefusal::Busy(_)
+        | TokenRefusal::NotRevoked(NotRevoked::Busy | NotRevoked::Full | NotRevoked::ShareFull) => Reason::Overload,
+        TokenRefusal::TooManyFailures(_) => Reason::RateLimited,
+        TokenRefusal::Broken | TokenRefusal::Clock | TokenRefusal::NotRevoked(NotRevoked::Broken) => Reason::Internal,
+        TokenRefusal::Fault(fault) => match fault {
+            GrantFault::InvalidRequest(_) | GrantFault::UnsupportedMediaType => Reason::InvalidRequest,
+            GrantFault::UnsupportedGrant => Reason::UnsupportedGrant,
+            GrantFault::NoCredentials { .. } | GrantFault::MalformedBasic | GrantFault::WrongCredentials { .. } => {
+                Reason::InvalidClient
+            }
+            GrantFault::InvalidScope { .. } => Reason::InvalidScope,
+            GrantFault::InvalidTarget { .. } => Reason::InvalidTarget,
+            GrantFault::OthersToken { .. } | GrantFault::Elsewhere { .. } => Reason::ClientNotAllowed,
+        },
+    }
+}
+
+pub(crate) fn unauthenticated(error: &AuthenticateError) -> Reason {
+    match error {
+        AuthenticateError::Missing => Reason::NoToken,
+        AuthenticateError::Ambiguous => Reason::BadRequest,
+        AuthenticateError::Clock => Reason::Internal,
+        AuthenticateError::Refused(refused) => match refused.reason {
+            TokenError::Malformed => Reason::Malformed,
+            TokenError::UnknownIssuer => Reason::UnknownIssuer,
+            TokenError::IssuerNotAllowed => Reason::IssuerNotAllowed,
+            TokenError::TypeNotAllowed => Reason::TypeNotAllowed,
+            TokenError::AlgNotAllowed => Reason::AlgNotAllowed,
+            TokenError::MissingClaim => Reason::MissingClaim,
+            TokenError::BadAudience => Reason::BadAudience,
+            TokenError::Expired => Reason::Expired,
+            TokenError::NotYetValid => Reason::NotYetValid,
+            TokenError::UnknownKid => Reason::UnknownKid,
+            TokenError::KeysUnavailable => Reason::KeysUnavailable,
+            TokenError::BadSignature => Reason::BadSignature,
+            TokenError::Revoked => Reason::Revoked,
+            TokenError::UnknownClient => Reason::UnknownClient,
+        },
+    }
+}

@@ -1,0 +1,76 @@
+//! May they? Takes a route, where a request comes from and its caller; gives a [`Permit`], without which nothing is forwarded.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::issuer::authorization_server::AuthorizationServer;
+use crate::pipeline::routing::access::{Access, AccessRule, Forbidden};
+use crate::pipeline::routing::route::Route;
+use crate::trust::verify::Verified;
+
+/// Proof that a request comes from where `route` may be used.
+#[derive(Debug)]
+pub(crate) struct Admitted<'r> {
+    route: &'r Route,
+    from: Option<IpAddr>,
+}
+
+/// Proof that a request may use `route`. Made only here, so that a forgotten check does not compile.
+#[derive(Debug)]
+pub(crate) struct Permit<'r> {
+    route: &'r Route,
+    caller: Option<Rc<Verified>>,
+}
+
+/// `from` is `None` where it can't be told who it is.
+pub(crate) fn admit(route: &Route, from: Option<IpAddr>) -> Result<Admitted<'_>, Forbidden> {
+    route.from.judge(from)?;
+    Ok(Admitted { route, from })
+}
+
+/// A public route needs no caller; its `Authorization` header is the service's own affair.
+pub(crate) fn allow_public<'r>(admitted: &Admitted<'r>) -> Option<Permit<'r>> {
+    let route = admitted.route;
+    match &route.access {
+        Access::Public => Some(Permit { route, caller: None }),
+        Access::Protected(_) => None,
+    }
+}
+
+/// `ours` is who knows our own clients.
+pub(crate) fn authorize<'r>(
+    admitted: &Admitted<'r>,
+    rule: &AccessRule,
+    caller: Rc<Verified>,
+    ours: Option<&AuthorizationServer>,
+) -> Result<Permit<'r>, Forbidden> {
+    let Admitted { route, from } = *admitted;
+    // Absence is no permission: a token of our own whose client is not known did not get here, and would not pass.
+    if caller.is_own() && !ours.and_then(|ours| ours.client_of(&caller)).is_some_and(|client| client.may_call(from)) {
+        return Err(Forbidden::ClientNotAllowed);
+    }
+    rule.judge(&caller)?;
+    Ok(Permit { route, caller: Some(caller) })
+}
+
+impl<'r> Admitted<'r> {
+    pub(crate) fn access(&self) -> &'r Access {
+        &self.route.access
+    }
+}
+
+impl<'r> Permit<'r> {
+    pub(crate) fn route(&self) -> &'r Route {
+        self.route
+    }
+
+    /// For who remembers the caller when the request is over.
+    pub(crate) fn into_caller(self) -> Option<Rc<Verified>> {
+        self.caller
+    }
+
+    /// `None` on a public route.
+    pub(crate) fn caller(&self) -> Option<&Verified> {
+        self.caller.as_deref()
+    }
+}

@@ -1,0 +1,100 @@
+//! Counts a request against the rate limits of its route, in two phases.
+//!
+//! Says what was counted, and whether a limit is exceeded. Records nothing.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use crate::oauth::per::Per;
+use crate::pipeline::routing::rate_limit::{LimitCount, MAX_LIMITS, RateLimit};
+use crate::trust::verify::Verified;
+
+/// When a limit is counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LimitPhase<'r> {
+    /// Limits by address come before any signature is verified, so that a flood of bad tokens is cheap.
+    Address,
+    /// All others need the caller, which a public route does not have.
+    Caller { headers: &'r HeaderMap, caller: Option<&'r Verified> },
+}
+
+/// What each limit of a route counted, by its place in the list.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    by_limit: [Option<LimitCount>; MAX_LIMITS],
+    /// The count that refuses the request.
+    pub(crate) exceeded: Option<LimitCount>,
+}
+
+/// Counts until a limit is exceeded: the limits behind it are not charged for a request that is refused.
+pub(crate) fn count(limits: &[Arc<RateLimit>], phase: LimitPhase<'_>, address: IpAddr) -> Counts {
+    let mut counts = Counts::default();
+    let is_by_address = matches!(phase, LimitPhase::Address);
+    for (limit, counted) in limits.iter().zip(&mut counts.by_limit) {
+        if limit.is_by_address() != is_by_address {
+            continue;
+        }
+        let count = limit.count(match phase {
+            LimitPhase::Address => Per::by_address(address),
+            LimitPhase::Caller { headers, caller } => limit.per.key(address, headers, caller),
+        });
+        *counted = Some(count);
+        if !count.allowed {
+            counts.exceeded = Some(count);
+            break;
+        }
+    }
+    counts
+}
+
+impl Counts {
+    pub(crate) fn by_limit(&self) -> &[Option<LimitCount>] {
+        &self.by_limit
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, LimitCount)> {
+        self.by_limit.iter().enumerate().filter_map(|(index, count)| count.map(|count| (index, count)))
+    }
+
+    /// Adds what another phase counted.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (index, count) in other.iter() {
+            self.by_limit[index] = Some(count);
+        }
+        self.exceeded = self.exceeded.or(other.exceeded);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::pipeline::routing::rate_limit::LimitRate;
+
+    fn limit(per: Per, burst: u32) -> Arc<RateLimit> {
+        let number = |n| NonZeroU32::new(n).unwrap();
+        let rate = LimitRate { amount: number(1), period: Duration::from_secs(3600), burst: number(burst) };
+        Arc::new(RateLimit::new("l".to_owned(), rate, per))
+    }
+
+    #[test]
+    fn each_phase_counts_its_own_limits_and_stops_at_the_first_that_is_exceeded() {
+        let limits = [limit(Per::Route, 5), limit(Per::Address, 2), limit(Per::Route, 1), limit(Per::Route, 9)];
+        let address = "10.0.0.1".parse().unwrap();
+        let headers = HeaderMap::new();
+        let by_caller = LimitPhase::Caller { headers: &headers, caller: None };
+        let remaining = |counts: &Counts| counts.iter().map(|(at, count)| (at, count.remaining)).collect::<Vec<_>>();
+        let mut all = count(&limits, LimitPhase::Address, address);
+        assert_eq!((remaining(&all), all.exceeded), (vec![(1, 1)], None));
+        all.add(&count(&limits, by_caller, address));
+        assert_eq!((remaining(&all), all.exceeded), (vec![(0, 4), (1, 1), (2, 0), (3, 8)], None));
+        let second = count(&limits, by_caller, address);
+        assert_eq!(remaining(&second), [(0, 3), (2, 0)]);
+        assert!(second.exceeded.is_some_and(|count| !count.allowed));
+        assert_eq!(remaining(&count(&limits, by_caller, address)), [(0, 2), (2, 0)], "the last was not charged");
+    }
+}

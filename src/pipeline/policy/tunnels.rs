@@ -1,0 +1,74 @@
+//! How many tunnels there are, in all and from one address. They last, so that they are no requests under way.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::pipeline::request::in_flight::InFlightCounter;
+
+/// One worker's.
+#[derive(Debug)]
+pub(crate) struct Tunnels {
+    open: Cell<usize>,
+    most: usize,
+    most_per_address: usize,
+}
+
+/// A tunnel's place; free again when dropped.
+#[derive(Debug)]
+pub(crate) struct TunnelPermit {
+    tunnels: Rc<Tunnels>,
+    share: Option<Rc<InFlightCounter>>,
+}
+
+impl Tunnels {
+    pub(crate) fn new(most: usize, most_per_address: usize) -> Rc<Self> {
+        Rc::new(Self { open: Cell::new(0), most, most_per_address })
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        self.open.get()
+    }
+
+    /// `share` is where the address is counted, if it is. `None` where there are enough.
+    pub(crate) fn take(self: &Rc<Self>, share: Option<&Rc<InFlightCounter>>) -> Option<TunnelPermit> {
+        let here = share.map_or(0, |share| share.tunnels.get());
+        if self.open.get() >= self.most || here >= self.most_per_address {
+            return None;
+        }
+        self.open.set(self.open.get() + 1);
+        if let Some(share) = share {
+            share.tunnels.set(here + 1);
+        }
+        Some(TunnelPermit { tunnels: Rc::clone(self), share: share.cloned() })
+    }
+}
+
+impl Drop for TunnelPermit {
+    fn drop(&mut self) {
+        self.tunnels.open.set(self.tunnels.open.get() - 1);
+        if let Some(share) = &self.share {
+            share.tunnels.set(share.tunnels.get() - 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::request::in_flight::InFlightByAddress;
+
+    #[test]
+    fn the_limits_hold_and_places_come_back() {
+        let crowd = InFlightByAddress::new(9);
+        let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|address| crowd.share(address.parse().unwrap()));
+        let tunnels = Tunnels::new(3, 2);
+        let first = tunnels.take(Some(&one)).unwrap();
+        let _second = tunnels.take(Some(&one)).unwrap();
+        assert!(tunnels.take(Some(&one)).is_none(), "enough from one address");
+        let _third = tunnels.take(Some(&other)).unwrap();
+        assert!(tunnels.take(Some(&other)).is_none() && tunnels.take(None).is_none(), "enough in all");
+        drop(first);
+        assert!(tunnels.take(Some(&one)).is_some());
+        assert_eq!((tunnels.open(), one.tunnels.get(), other.tunnels.get()), (2, 1, 1));
+    }
+}

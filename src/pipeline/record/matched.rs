@@ -1,0 +1,58 @@
+//! Which rule a request came under, and what the snapshot says of it.
+
+use std::sync::Arc;
+
+use crate::pipeline::routing::rate_limit::RateLimit;
+use crate::pipeline::routing::route::Route;
+use crate::pipeline::routing::snapshot::{BuiltIn, OwnIssuer, Snapshot};
+use crate::pipeline::routing::target::RouteTarget;
+
+/// The rule that a request came under. A route goes by its place in the list, which costs nothing to keep and to count by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum MatchedRule {
+    Nothing,
+    BuiltIn(BuiltIn),
+    Redirect,
+    Route(usize),
+}
+
+impl MatchedRule {
+    pub(crate) fn route(self, snapshot: &Snapshot) -> Option<&Route> {
+        match self {
+            Self::Route(index) => snapshot.routes.routes().get(index).map(|route| &**route),
+            Self::Nothing | Self::BuiltIn(_) | Self::Redirect => None,
+        }
+    }
+
+    /// The name in audit lines and metrics.
+    pub(crate) fn name(self, snapshot: &Snapshot) -> Option<&str> {
+        match self {
+            Self::Nothing => None,
+            Self::BuiltIn(built_in) => Some(built_in.name()),
+            Self::Redirect => Some("(redirect)"),
+            Self::Route(_) => self.route(snapshot).map(|route| route.name.as_str()),
+        }
+    }
+
+    pub(crate) fn limits(self, snapshot: &Snapshot) -> &[Arc<RateLimit>] {
+        match self {
+            Self::Route(_) => self.route(snapshot).map_or(&[], |route| &route.limits),
+            Self::BuiltIn(BuiltIn::Token | BuiltIn::Revocation) => {
+                snapshot.oauth.as_ref().map_or(&[], |oauth: &OwnIssuer| &oauth.token_limits)
+            }
+            Self::BuiltIn(BuiltIn::Jwks | BuiltIn::Metadata) | Self::Nothing | Self::Redirect => &[],
+        }
+    }
+
+    pub(crate) fn target(self, snapshot: &Snapshot) -> Option<&RouteTarget> {
+        self.route(snapshot).map(|route| &route.target)
+    }
+
+    /// The upstream that a request went to where its route has several.
+    pub(crate) fn branch_name(self, snapshot: &Snapshot, branch: usize) -> &str {
+        match self.target(snapshot) {
+            Some(RouteTarget::Split(split)) => split.upstream(branch).map_or("", |upstream| &upstream.name),
+            Some(RouteTarget::Upstream(_) | RouteTarget::Own(_)) | None => "",
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! A request from its head to the end of its answer's body.
+//!
+//! Counts as in flight until it is dropped. Closed, it leaves its audit line and its metrics. Dropped before it is closed, because
+//! the client hung up or because of a fault of ours, it leaves them all the same.
+
+use std::rc::Rc;
+
+use http::StatusCode;
+
+use super::recorder::Recorder;
+use super::request_log::{RecordedIdentity, RequestLog};
+use crate::audit::aggregate::Kind;
+use crate::audit::ledger::{LineSlot, Unavailable};
+use crate::audit::reason::Reason;
+use crate::issuer::authorization_server::Issued;
+use crate::pipeline::policy::limits::Counts;
+use crate::pipeline::request::peer::Peer;
+use crate::pipeline::routing::snapshot::SharedSnapshot;
+
+#[derive(Debug)]
+pub(crate) struct OpenRequest {
+    pub(crate) log: RequestLog,
+    pub(crate) recorder: Rc<Recorder>,
+    /// What was counted against the limits of the matched rule.
+    pub(crate) counts: Counts,
+    slot: Option<LineSlot>,
+    /// Its line is on the disk already. Another is written only if there is more to say.
+    committed: bool,
+    open: bool,
+}
+
+impl OpenRequest {
+    pub(crate) fn begin(recorder: &Rc<Recorder>, snapshot: SharedSnapshot, peer: &Rc<Peer>) -> Box<Self> {
+        recorder.load.begin();
+        peer.share.iter().for_each(|share| share.begin());
+        Box::new(Self {
+            log: RequestLog::new(snapshot, peer, recorder.request_ids.next()),
+            recorder: Rc::clone(recorder),
+            counts: Counts::default(),
+            slot: None,
+            committed: false,
+            open: true,
+        })
+    }
+
+    /// Reserves a place in the audit log. A protected request does not go on without one.
+    pub(crate) fn reserve(&mut self) -> Result<(), Unavailable> {
+        self.slot = self.recorder.ledger.reserve()?;
+        Ok(())
+    }
+
+    /// Reserves a place if there is room, for a request that is answered all the same.
+    pub(crate) fn reserve_if_roomy(&mut self) {
+        self.slot = self.recorder.ledger.reserve_if_roomy();
+    }
+
+    /// For a protected request: where the configuration has it so, waits until the line about this answer is on the disk. Where
+    /// that can't be, the answer must not go out.
+    pub(crate) async fn commit(&mut self, status: StatusCode) -> Result<(), Unavailable> {
+        let waits = self.recorder.ledger.synced() >= self.log.least_synced();
+        let Some(slot) = self.slot.take_if(|_| waits) else { return Ok(()) };
+        self.log.status = Some(status.as_u16());
+        self.committed = true;
+        let duration = self.log.elapsed();
+        let commit = slot.commit(|buffer| self.log.record(duration).write(buffer));
+        commit.await
+    }
+
+    /// A token was issued.
+    pub(crate) fn granted(&mut self, issued: Issued) {
+        let now = self.log.now;
+        self.recorder.metrics(|metrics| metrics.secret_used(&issued.client, issued.secret, now));
+        self.log.granted(issued);
+    }
+
+    /// What was counted against the rate limits.
+    pub(crate) fn counted(&mut self, counts: &Counts) {
+        self.counts.add(counts);
+        for (index, count) in counts.iter() {
+            self.recorder.metrics(|metrics| metrics.counted(self.log.matched, index, count));
+        }
+    }
+
+    /// Refused, with what the request claimed of its caller.
+    pub(crate) fn refused(&mut self, reason: Reason, identity: Option<RecordedIdentity>) {
+        self.log.ended_by(reason);
+        if let Some(identity) = identity {
+            self.log.identity = identity;
+        }
+    }
+
+    /// The answer's body could not be sent to its end.
+    pub(crate) fn broke_off(&mut self, reason: Reason) {
+        self.log.ended_by(reason);
+        self.close();
+    }
+
+    /// Writes the line and counts the request, once.
+    pub(crate) fn close(&mut self) {
+        if !std::mem::replace(&mut self.open, false) {
+            return;
+        }
+        let duration = self.log.elapsed();
+        if !self.committed || self.log.has_reason() {
+            let slot = match (self.slot.take(), self.log.kind(self.committed)) {
+                (Some(slot), Kind::Answered(_) | Kind::Refused(_)) => Some(slot),
+                (slot, kind) => self.recorder.ledger.place_or_fold(&self.log.decided(kind), slot),
+            };
+            if let Some(slot) = slot {
+                slot.write(|buffer| self.log.record(duration).write(buffer));
+            }
+        }
+        let outcome = self.log.outcome(duration);
+        self.recorder.metrics(|metrics| metrics.ended(&outcome));
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        if self.open {
+            self.log.ended_by(if std::thread::panicking() { Reason::Internal } else { Reason::ClientGone });
+            self.close();
+        }
+        self.recorder.load.end();
+        self.log.peer().share.iter().for_each(|share| share.end());
+    }
+}

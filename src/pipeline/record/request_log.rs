@@ -1,0 +1,233 @@
+//! The facts of a request, as far as they are known, and the audit record made of them.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http::Method;
+use http::uri::PathAndQuery;
+
+use super::matched::MatchedRule;
+use super::metrics::RequestOutcome;
+use crate::audit::aggregate::{Decided, Kind};
+use crate::audit::ledger::Synced;
+use crate::audit::reason::Reason;
+use crate::audit::record::{Decision, DecisionRecord, Described, RecordIdentity as Written};
+use crate::clock::{self, UnixTime};
+use crate::issuer::authorization_server::Issued;
+use crate::oauth::caller::IssuerName;
+use crate::oauth::identity::Identity;
+use crate::pipeline::request::canonical::CanonicalRequest;
+use crate::pipeline::request::peer::Peer;
+use crate::pipeline::request::request_id::RequestId;
+use crate::pipeline::routing::snapshot::SharedSnapshot;
+use crate::server::connection_limiter::network;
+use crate::trust::verify::Verified;
+
+#[derive(Debug)]
+pub(crate) struct RequestLog {
+    snapshot: SharedSnapshot,
+    peer: Rc<Peer>,
+    started: Instant,
+    pub(crate) now: UnixTime,
+    pub(crate) request_id: RequestId,
+    method: Option<Method>,
+    target: Option<PathAndQuery>,
+    pub(crate) matched: MatchedRule,
+    /// Which of its route's upstreams it went to, where there are several.
+    pub(crate) branch: Option<usize>,
+    pub(crate) identity: RecordedIdentity,
+    decision: Decision,
+    was_allowed: bool,
+    reason: Option<Reason>,
+    pub(crate) status: Option<u16>,
+}
+
+/// The identity that a record names.
+#[derive(Debug)]
+pub(crate) enum RecordedIdentity {
+    Nobody,
+    Caller(Rc<Verified>),
+    /// Claimed, not verified.
+    Claimed {
+        issuer: Option<IssuerName>,
+        client: Option<Identity>,
+    },
+    /// A client of ours that has proved who it is, at the token or the revocation endpoint.
+    Client(Identity),
+    Granted(Box<Issued>),
+}
+
+impl RequestLog {
+    pub(crate) fn new(snapshot: SharedSnapshot, peer: &Rc<Peer>, request_id: RequestId) -> Self {
+        Self {
+            snapshot,
+            peer: Rc::clone(peer),
+            started: clock::instant(),
+            now: clock::now(),
+            request_id,
+            method: None,
+            target: None,
+            matched: MatchedRule::Nothing,
+            branch: None,
+            identity: RecordedIdentity::Nobody,
+            decision: Decision::Deny,
+            was_allowed: false,
+            reason: None,
+            status: None,
+        }
+    }
+
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(crate) fn request(&mut self, request: &CanonicalRequest) {
+        self.method = Some(request.method.clone());
+        self.target = Some(request.target().clone());
+    }
+
+    pub(crate) fn caller(&mut self, verified: &Rc<Verified>) {
+        self.identity = RecordedIdentity::Caller(Rc::clone(verified));
+    }
+
+    pub(crate) fn client(&mut self, client: Identity) {
+        self.identity = RecordedIdentity::Client(client);
+    }
+
+    pub(crate) fn allowed(&mut self) {
+        self.was_allowed = true;
+        self.decision = Decision::Allow;
+    }
+
+    pub(super) fn granted(&mut self, issued: Issued) {
+        self.decision = Decision::Issue;
+        self.identity = RecordedIdentity::Granted(Box::new(issued));
+    }
+
+    /// The setting of the audit log from which on this decision waits for the disk.
+    pub(super) fn least_synced(&self) -> Synced {
+        if self.decision == Decision::Issue { Synced::Grants } else { Synced::All }
+    }
+
+    /// Refused, or failed after it was allowed.
+    pub(crate) fn ended_by(&mut self, reason: Reason) {
+        self.decision = match (self.decision, reason.is_failure()) {
+            (Decision::Deny, false) => Decision::Deny,
+            (Decision::Allow | Decision::Issue | Decision::Error, _) | (Decision::Deny, true) => Decision::Error,
+        };
+        self.reason = Some(reason);
+    }
+
+    pub(super) fn has_reason(&self) -> bool {
+        self.reason.is_some()
+    }
+
+    /// For the metrics.
+    pub(super) fn outcome(&self, duration: Duration) -> RequestOutcome<'_> {
+        RequestOutcome {
+            rule: self.matched,
+            issuer: self.issuer_name(),
+            decision: self.decision,
+            reason: self.reason,
+            method: self.method.as_ref(),
+            status: self.status,
+            duration,
+            branch: self.branch,
+        }
+    }
+
+    /// What is counted where there is no line of its own.
+    pub(super) fn kind(&self, committed: bool) -> Kind {
+        let refused = matches!(self.decision, Decision::Deny | Decision::Error) && !self.was_allowed;
+        let is_known = match self.identity {
+            RecordedIdentity::Nobody | RecordedIdentity::Claimed { .. } => false,
+            RecordedIdentity::Caller(_) | RecordedIdentity::Client(_) | RecordedIdentity::Granted(_) => true,
+        };
+        let reason = self.reason.unwrap_or(Reason::Internal);
+        match (refused, is_known) {
+            // Anyone can bring it about as often as they like.
+            (true, false) => Kind::Unauthenticated(reason),
+            _ if committed => Kind::Retracted(self.decision),
+            (true, true) => Kind::Refused(reason),
+            // It has its own line, however it ended: an upstream may have had it.
+            (false, _) => Kind::Answered(self.decision),
+        }
+    }
+
+    pub(super) fn decided(&self, kind: Kind) -> Decided<'_> {
+        Decided { address: network(self.peer.address), kind, time: self.now, config: &self.snapshot.config }
+    }
+
+    pub(super) fn record(&self, duration: Duration) -> DecisionRecord<'_> {
+        DecisionRecord {
+            time: self.now,
+            decision: self.decision,
+            reason: self.reason,
+            request_id: self.request_id.as_str(),
+            config: &self.snapshot.config,
+            client_address: self.peer.text(),
+            peer_address: self.peer.socket(),
+            method: self.method.as_ref().map(Method::as_str),
+            path: self.target.as_ref().map(PathAndQuery::path),
+            route: self.matched.name(&self.snapshot),
+            upstream: self.branch.map(|branch| self.matched.branch_name(&self.snapshot, branch)),
+            status: self.status,
+            duration,
+            identity: self.identity(),
+        }
+    }
+
+    fn identity(&self) -> Written<'_> {
+        let described = match &self.identity {
+            RecordedIdentity::Caller(verified) => {
+                return Written::Written(verified.audit_part.get_or_init(|| describe(verified).written()));
+            }
+            RecordedIdentity::Nobody => Described::default(),
+            RecordedIdentity::Claimed { issuer, client } => Described {
+                issuer: issuer.as_ref().map(IssuerName::as_str),
+                client: client.as_ref().map(Identity::as_str),
+                ..Described::default()
+            },
+            RecordedIdentity::Client(client) => Described {
+                verified: true,
+                issuer: Some(IssuerName::OWN),
+                client: Some(client.as_str()),
+                ..Described::default()
+            },
+            RecordedIdentity::Granted(issued) => Described {
+                verified: true,
+                issuer: Some(IssuerName::OWN),
+                client: Some(issued.client.as_str()),
+                subject: Some(issued.client.as_str()),
+                scope: Some(&issued.scope),
+                token_id: Some(&issued.token_id),
+                key_id: Some(&issued.key_id),
+            },
+        };
+        Written::Described(described)
+    }
+
+    fn issuer_name(&self) -> Option<&IssuerName> {
+        match &self.identity {
+            RecordedIdentity::Caller(verified) => Some(&verified.caller.issuer),
+            RecordedIdentity::Claimed { issuer, .. } => issuer.as_ref(),
+            RecordedIdentity::Nobody | RecordedIdentity::Client(_) | RecordedIdentity::Granted(_) => None,
+        }
+    }
+}
+
+fn describe(verified: &Verified) -> Described<'_> {
+    Described {
+        verified: true,
+        issuer: Some(verified.caller.issuer.as_str()),
+        client: verified.caller.client.as_ref().map(Identity::as_str),
+        subject: Some(verified.caller.subject.as_str()),
+        scope: verified.caller.scope_header.to_str().ok(),
+        token_id: verified.claims.token_id.as_deref(),
+        key_id: verified.key.key_id.as_deref(),
+    }
+}

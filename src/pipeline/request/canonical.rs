@@ -1,0 +1,380 @@
+//! The one reading of a request that everything decides on.
+//!
+//! Built once from the raw head; routing, policy, the audit log and the upstream request line all use it and nothing
+//! else. What could be read in two ways is refused: dot and empty segments, encoded slashes and backslashes, control bytes,
+//! bad escapes, escapes of escapes, path parameters, two hosts. What can be read in one way only is written in one way: escapes of ordinary
+//! characters are decoded, hex digits are upper case (RFC 3986 §6.2.2).
+
+use std::cell::RefCell;
+use std::net::Ipv6Addr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Uri, Version};
+
+use crate::server::limits::Limits;
+
+/// {method, authority, path, raw query}.
+#[derive(Debug)]
+pub(crate) struct CanonicalRequest {
+    pub(crate) method: Method,
+    pub(crate) authority: Rc<Authority>,
+    target: PathAndQuery,
+    /// The path with every escape decoded, where that differs from the canonical spelling.
+    decoded: Option<Box<str>>,
+}
+
+/// The host that the client meant.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    /// As it was sent, in a copy of its own: the original holds on to the buffer that it was read into.
+    pub(crate) header: HeaderValue,
+    /// Lower case, without port and trailing dot.
+    host: Box<str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Ambiguous {
+    #[error("the request names no host, or more than one")]
+    Host,
+    #[error("the request target has no path")]
+    Target,
+    #[error("the request names another scheme than the connection's")]
+    Scheme,
+    #[error("the body is coded in another way than in chunks")]
+    Coding,
+    #[error("the length of the body is no number")]
+    Length,
+    #[error("the path has an empty segment")]
+    EmptySegment,
+    #[error("the path has a dot segment")]
+    DotSegment,
+    #[error("the path has an encoded or backward slash")]
+    Slash,
+    #[error("the path has a path parameter")]
+    Parameter,
+    #[error("the path has a malformed escape")]
+    Escape,
+    #[error("the path is encoded twice")]
+    EncodedTwice,
+    #[error("the request target has a character that must be escaped")]
+    Character,
+    #[error("the request target is too long")]
+    UriTooLong,
+    #[error("the header has too many fields")]
+    TooManyFields,
+}
+
+/// Longer hosts don't exist in the DNS.
+const MAX_HOST_BYTES: usize = 255;
+
+impl CanonicalRequest {
+    /// `last` is what the connection's last request named, which spares reading the same again.
+    pub(crate) fn new(
+        head: &Parts,
+        scheme: &str,
+        last: &RefCell<Option<Rc<Authority>>>,
+        limits: &Limits,
+    ) -> Result<Self, Ambiguous> {
+        // Said in an absolute target or by HTTP/2; it can't be another than the connection's own.
+        if head.uri.scheme_str().is_some_and(|named| named != scheme) {
+            return Err(Ambiguous::Scheme);
+        }
+        let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+        // Chunks are undone here; what another coding hides would reach the upstream under no name, or as a request of its own.
+        let chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+        if !chunked || codings.next().is_some() {
+            return Err(Ambiguous::Coding);
+        }
+        // h2 reads an empty length as 0; over HTTP/1.1 hyper refuses it.
+        if head.version == Version::HTTP_2 && head.headers.get_all(CONTENT_LENGTH).iter().any(HeaderValue::is_empty) {
+            return Err(Ambiguous::Length);
+        }
+        if head.headers.len() > limits.header_count {
+            return Err(Ambiguous::TooManyFields);
+        }
+        // `http` reads a target that begins with its query as one with the path `/`; nobody has said so (RFC 9113 §8.3.1).
+        let raw = head.uri.path_and_query().filter(|raw| raw.as_str().starts_with('/')).ok_or(Ambiguous::Target)?;
+        if raw.as_str().len() > limits.uri_bytes {
+            return Err(Ambiguous::UriTooLong);
+        }
+        let authority = Authority::of(head, last)?;
+        if raw.query().is_some_and(|query| !query.bytes().all(|byte| byte.is_ascii_graphic())) {
+            return Err(Ambiguous::Character);
+        }
+        let (target, decoded) = match spelling(raw.path())? {
+            Spelling::Canonical => (raw.clone(), None),
+            Spelling::Other { canonical, decoded } => {
+                (join(&canonical, raw.query())?, decoded.map(String::into_boxed_str))
+            }
+        };
+        Ok(Self { method: head.method.clone(), authority, target, decoded })
+    }
+
+    /// The canonical spelling: what is audited and sent on.
+    pub(crate) fn path(&self) -> &str {
+        self.target.path()
+    }
+
+    /// The path as routes are matched against.
+    pub(crate) fn decoded_path(&self) -> &str {
+        self.decoded.as_deref().unwrap_or_else(|| self.target.path())
+    }
+
+    /// Path and query in their canonical spelling.
+    pub(crate) fn target(&self) -> &PathAndQuery {
+        &self.target
+    }
+
+    pub(crate) fn query(&self) -> Option<&str> {
+        self.target.query()
+    }
+
+    /// This path with the query, for a route that sends on another than it was asked for.
+    pub(crate) fn target_at(&self, path: &str) -> Result<Uri, Ambiguous> {
+        join(path, self.query()).map(Uri::from)
+    }
+
+    /// The target without its first `segments` path segments, for a route that strips them.
+    pub(crate) fn target_without(&self, segments: usize) -> Result<Uri, Ambiguous> {
+        if segments == 0 {
+            return Ok(Uri::from(self.target.clone()));
+        }
+        let rest = self.path().splitn(segments + 2, '/').nth(segments + 1).unwrap_or_default();
+        join(&format!("/{rest}"), self.query()).map(Uri::from)
+    }
+}
+
+impl Authority {
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    fn of(head: &Parts, last: &RefCell<Option<Rc<Self>>>) -> Result<Rc<Self>, Ambiguous> {
+        let named = named_host(head)?;
+        if let Some(last) = last.borrow().as_ref().filter(|last| last.header.as_bytes() == named) {
+            return Ok(Rc::clone(last));
+        }
+        let read = Rc::new(Self::parse(named)?);
+        last.replace(Some(Rc::clone(&read)));
+        Ok(read)
+    }
+
+    fn parse(named: &[u8]) -> Result<Self, Ambiguous> {
+        let text = std::str::from_utf8(named).map_err(|_| Ambiguous::Host)?;
+        let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((address, port)) => {
+                address.parse::<Ipv6Addr>().map_err(|_| Ambiguous::Host)?;
+                (&text[..address.len() + 2], port)
+            }
+            None => text.find(':').map_or((text, ""), |colon| text.split_at(colon)),
+        };
+        let legal_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+        let legal_host = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'[' | b']' | b':');
+        let bracketed = host.starts_with('[');
+        let legal = host.bytes().all(legal_host) && (bracketed || !host.contains(['[', ']', ':']));
+        if host.is_empty() || host.len() > MAX_HOST_BYTES || !legal || !legal_port {
+            return Err(Ambiguous::Host);
+        }
+        if !bracketed && host.strip_suffix('.').unwrap_or(host).split('.').any(str::is_empty) {
+            return Err(Ambiguous::Host);
+        }
+        let lower = host.to_ascii_lowercase();
+        let host = lower.strip_suffix('.').unwrap_or(&lower);
+        let header = HeaderValue::from_bytes(named).map_err(|_| Ambiguous::Host)?;
+        Ok(Self { host: host.into(), header })
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
+}
+
+/// One host, whether it came as `Host`, as `:authority` or in an absolute target; if in two places, the same (RFC 9112 §3.2).
+fn named_host(head: &Parts) -> Result<&[u8], Ambiguous> {
+    let mut fields = head.headers.get_all(HOST).iter();
+    let field = fields.next().map(HeaderValue::as_bytes);
+    if fields.next().is_some() {
+        return Err(Ambiguous::Host);
+    }
+    let target = head.uri.authority().map(|authority| authority.as_str().as_bytes());
+    match (target, field) {
+        (Some(target), Some(field)) if !target.eq_ignore_ascii_case(field) => Err(Ambiguous::Host),
+        (Some(named), _) | (None, Some(named)) => Ok(named),
+        (None, None) => Err(Ambiguous::Host),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Spelling {
+    /// As it should be, and the same decoded.
+    Canonical,
+    Other {
+        canonical: String,
+        decoded: Option<String>,
+    },
+}
+
+fn spelling(path: &str) -> Result<Spelling, Ambiguous> {
+    let after_slash = path.strip_prefix('/').ok_or(Ambiguous::Target)?;
+    let mut plain = true;
+    for byte in path.bytes() {
+        match byte {
+            b'/' => {}
+            b'%' => plain = false,
+            b';' => return Err(Ambiguous::Parameter),
+            b'\\' => return Err(Ambiguous::Slash),
+            _ if is_ordinary(byte) => {}
+            _ => return Err(Ambiguous::Character),
+        }
+    }
+    if plain {
+        refuse_segments(after_slash)?;
+        return Ok(Spelling::Canonical);
+    }
+    let (canonical, decoded) = respell(path)?;
+    refuse_segments(&canonical[1..])?;
+    refuse_second_reading(&decoded)?;
+    let decoded = (decoded != canonical).then_some(decoded);
+    Ok(Spelling::Other { canonical, decoded })
+}
+
+/// Unreserved, sub-delimiters but `;`, `:` and `@` (RFC 3986 §3.3).
+fn is_ordinary(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b'='
+                | b':'
+                | b'@'
+        )
+}
+
+/// A trailing slash leaves an empty last segment, which is fine; any other is not.
+fn refuse_segments(after_slash: &str) -> Result<(), Ambiguous> {
+    let mut segments = after_slash.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        match segment {
+            "" if segments.peek().is_some() => return Err(Ambiguous::EmptySegment),
+            "." | ".." => return Err(Ambiguous::DotSegment),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The canonical and the decoded spelling.
+fn respell(path: &str) -> Result<(String, String), Ambiguous> {
+    let mut canonical = String::with_capacity(path.len());
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut bytes = path.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            canonical.push(char::from(byte));
+            decoded.push(byte);
+            continue;
+        }
+        let value = escape(bytes.next(), bytes.next()).ok_or(Ambiguous::Escape)?;
+        match value {
+            b'/' | b'\\' => return Err(Ambiguous::Slash),
+            // A proxy behind us that decodes and does not encode again would make a parameter of it.
+            b';' => return Err(Ambiguous::Parameter),
+            0..=0x1f | 0x7f => return Err(Ambiguous::Character),
+            ordinary if is_ordinary(ordinary) => canonical.push(char::from(ordinary)),
+            other => push_escape(&mut canonical, other),
+        }
+        decoded.push(value);
+    }
+    let decoded = String::from_utf8(decoded).map_err(|_| Ambiguous::Escape)?;
+    // C1 controls only show once the bytes are characters.
+    if decoded.chars().any(char::is_control) { Err(Ambiguous::Character) } else { Ok((canonical, decoded)) }
+}
+
+/// How a path of ours is spelt that is written decoded, without its first slash; `None` if no request could have it.
+pub(crate) fn canonical_spelling(decoded: &str) -> Option<String> {
+    let mut spelt = String::from("/");
+    for byte in decoded.bytes() {
+        if is_ordinary(byte) || byte == b'/' {
+            spelt.push(char::from(byte));
+        } else {
+            push_escape(&mut spelt, byte);
+        }
+    }
+    spelling(&spelt).ok()?;
+    Some(spelt.split_off(1))
+}
+
+fn push_escape(text: &mut String, byte: u8) {
+    text.push('%');
+    text.push(char::from(HEX[usize::from(byte >> 4)]));
+    text.push(char::from(HEX[usize::from(byte & 15)]));
+}
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
+fn escape(high: Option<u8>, low: Option<u8>) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    Some(digit(high?)? << 4 | digit(low?)?)
+}
+
+/// A service that decodes once more, or takes full-width characters for plain ones, must read what we have read.
+fn refuse_second_reading(decoded: &str) -> Result<(), Ambiguous> {
+    if decoded.as_bytes().windows(3).any(|text| text[0] == b'%' && escape(Some(text[1]), Some(text[2])).is_some()) {
+        return Err(Ambiguous::EncodedTwice);
+    }
+    if decoded.is_ascii() {
+        return Ok(());
+    }
+    // Only what would climb is refused: names have full-width punctuation for honest reasons.
+    let folded: String = decoded.chars().flat_map(folded).collect();
+    let again: Vec<u8> = percent_encoding::percent_decode_str(&folded).collect();
+    if again.split(|byte| matches!(byte, b'/' | b'\\')).any(is_dotted) { Err(Ambiguous::DotSegment) } else { Ok(()) }
+}
+
+/// The character's compatibility form (Unicode NFKC), as far as paths are read by it.
+fn folded(character: char) -> impl Iterator<Item = char> {
+    let (plain, times) = match character {
+        '\u{2024}' | '\u{fe52}' => ('.', 1),
+        '\u{2025}' => ('.', 2),
+        '\u{fe54}' => (';', 1),
+        '\u{fe68}' => ('\\', 1),
+        '\u{fe6a}' => ('%', 1),
+        // The full-width forms stand as ASCII does.
+        '\u{ff01}'..='\u{ff5e}' => {
+            (char::from_u32(u32::from(character) - 0xff01 + u32::from('!')).unwrap_or(character), 1)
+        }
+        other => (other, 1),
+    };
+    std::iter::repeat_n(plain, times)
+}
+
+/// A dot segment, also with a parameter behind it, which some servers take off first.
+fn is_dotted(segment: &[u8]) -> bool {
+    matches!(segment.split(|byte| *byte == b';').next(), Some(b"." | b".."))
+}
+
+fn join(path: &str, query: Option<&str>) -> Result<PathAndQuery, Ambiguous> {
+    let text = match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    PathAndQuery::from_maybe_shared(Bytes::from(text)).map_err(|_| Ambiguous::Character)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+use super::*;
+use http::Request;
+use proptest::prelude::*;
+
+fn read(uri: &str, hosts: &[&str]) -> Result<CanonicalRequest, Ambiguous> {
+    let mut request = Request::builder().uri(uri);
+    for host in hosts {
+        request = request.header(HOST, *host);
+    }
+    let (head, ()) = request.body(()).unwrap().into_parts();
+    CanonicalRequest::new(&head, "https", &RefCell::default(), &Limits::default())
+}
+
+#[track_caller]
+fn path_is_refused(path: &str, reason: Ambiguous) {
+    let Ok(uri) = path.parse::<Uri>() else { return };
+    assert_eq!(read(&uri.to_string(), &["a"]).err(), Some(reason), "{path}");
+}
+
+#[track_caller]
+fn path_becomes(path: &str, canonical: &str, decoded: &str) {
+    let request = read(path, &["a"]).unwrap();
+    assert_eq!((request.path(), request.decoded_path()), (canonical, decoded), "{path}");
+}
+
+#[test]
+fn dot_segments_are_refused_however_they_are_spelt() {
+    for path in [
+        "/a/../b",
+        "/a/./b",
+        "/..",
+        "/.",
+        "/a/%2e%2e/b",
+        "/%2e",
+        "/a/.%2e/b",
+        "/a/%2E./b",
+        "/a/..",
+        "/a/%ef%bc%8e%ef%bc%8e/b",
+        "/a/%e2%80%a5/b",
+        "/a/.%ef%b9%92",
+        "/a/..%ef%bc%9bx/b",
+        "/a/..%ef%bc%8fb",
+        "/a/%ef%bc%852e./b",
+        "/a/%25%ef%bc%92%ef%bd%85./b",
+    ] {
+        path_is_refused(path, Ambiguous::DotSegment);
+    }
+}
+
+#[test]
+fn empty_segments_are_refused_and_a_trailing_slash_is_not() {
+    for path in ["//", "//a", "/a//b", "/a//"] {
+        path_is_refused(path, Ambiguous::EmptySegment);
+    }
+    path_becomes("/a/", "/a/", "/a/");
+    path_becomes("/", "/", "/");
+}
+
+#[test]
+fn encoded_and_backward_slashes_are_refused() {
+    for path in ["/a%2fb", "/a%2Fb", "/a%5cb", "/a\\b"] {
+        path_is_refused(path, Ambiguous::Slash);
+    }
+}
+
+#[test]
+fn bad_escapes_and_control_bytes_are_refused() {
+    for path in ["/%", "/%a", "/%zz", "/a%2", "/%c0%ae", "/%e0%80%ae", "/%ff", "/%u0041"] {
+        path_is_refused(path, Ambiguous::Escape);
+    }
+    for path in ["/%00", "/%0d%0a", "/%7f", "/%c2%85", "/a\"b", "/a{b}", "/a|b", "/a^b", "/ü"] {
+        path_is_refused(path, Ambiguous::Character);
+    }
+}
+
+#[test]
+fn path_parameters_are_refused() {
+    for path in ["/a;x=1", "/a;/b", "/a/..;/b", "/a%3bx=1", "/a/..%3b/b", "/.%3B"] {
+        path_is_refused(path, Ambiguous::Parameter);
+    }
+}
+
+#[test]
+fn what_could_be_decoded_again_is_refused() {
+    for path in ["/%252e%252e/a", "/a%252fb", "/%2561dmin", "/a%25%32%66b", "/%25252e", "/a/..%253bx", "/a%2500"] {
+        path_is_refused(path, Ambiguous::EncodedTwice);
+    }
+    path_becomes("/50%25", "/50%25", "/50%");
+    path_becomes("/50%25off", "/50%25off", "/50%off");
+}
+
+#[test]
+fn full_width_punctuation_in_names_is_no_harm() {
+    path_becomes("/a%ef%bc%8fb%ef%bc%9b.", "/a%EF%BC%8Fb%EF%BC%9B.", "/a／b；.");
+    path_becomes("/%e2%80%a6", "/%E2%80%A6", "/…");
+}
+
+#[test]
+fn one_path_has_one_spelling() {
+    path_becomes("/api/%61dmin", "/api/admin", "/api/admin");
+    path_becomes("/a%2cb%3d", "/a,b=", "/a,b=");
+    path_becomes("/a%20b/%c3%bc", "/a%20b/%C3%BC", "/a b/ü");
+    path_becomes("/a%3fb%23c", "/a%3Fb%23c", "/a?b#c");
+}
+
+#[test]
+fn the_query_is_carried_as_it_is_and_decides_nothing() {
+    let request = read("/a?x=/../b&y=%2e%2e&f[a]=1", &["a"]).unwrap();
+    assert_eq!((request.path(), request.query()), ("/a", Some("x=/../b&y=%2e%2e&f[a]=1")));
+    assert_eq!(request.target_without(0).unwrap(), "/a?x=/../b&y=%2e%2e&f[a]=1");
+}
+
+#[test]
+fn segments_are_taken_off_whole() {
+    let strip = |path: &str, segments| read(path, &["a"]).unwrap().target_without(segments).unwrap().to_string();
+    assert_eq!(strip("/api/v1/x?y", 1), "/v1/x?y");
+    assert_eq!(strip("/api/v1/x/", 2), "/x/");
+    assert_eq!(strip("/api", 1), "/");
+    assert_eq!(strip("/api/", 1), "/");
+    assert_eq!(strip("/api?y", 1), "/?y");
+}
+
+#[test]
+fn a_request_names_exactly_one_host() {
+    assert_eq!(read("/", &[]).err(), Some(Ambiguous::Host));
+    assert_eq!(read("/", &["a", "a"]).err(), Some(Ambiguous::Host));
+    assert_eq!(read("https://a/", &["b"]).err(), Some(Ambiguous::Host));
+    assert_eq!(read("http://a/", &["a"]).err(), Some(Ambiguous::Scheme));
+    assert!(read("https://A:443/", &["a:443"]).is_ok());
+    for bad in [
+        "",
+        ".",
+        "..",
+        ".a",
+        "a..b",
+        "a:+80",
+        "a, b",
+        "a@b",
+        "a/b",
+        "a b",
+        "a:x",
+        "a:99999",
+        "[::1",
+        "[x]",
+        "[::1]x",
+        "::1",
+        &"a".repeat(256),
+    ] {
+        assert_eq!(read("/", &[bad]).err(), Some(Ambiguous::Host), "{bad}");
+    }
+}
+
+#[test]
+fn hosts_compare_without_case_port_and_trailing_dot() {
+    for (raw, host) in
+        [("API.Example.com:8443", "api.example.com"), ("a.", "a"), ("[::1]:80", "[::1]"), ("10.0.0.1", "10.0.0.1")]
+    {
+        assert_eq!(read("/", &[raw]).unwrap().authority.host(), host);
+    }
+}
+
+#[test]
+fn sizes_are_bounded() {
+    assert!(read(&format!("/{}", "a".repeat(8191)), &["a"]).is_ok());
+    assert_eq!(read(&format!("/{}", "a".repeat(8192)), &["a"]).err(), Some(Ambiguous::UriTooLong));
+}
+
+proptest! {
+    /// What is accepted says the same to whoever decodes it once, and there is nothing left in it to resolve.
+    #[test]
+    fn an_accepted_path_has_one_meaning(path in "/(%[0-9a-f]{2}|[a-z./;%]|\\.\\.|%2e){0,12}") {
+        if let Ok(Spelling::Other { canonical, decoded }) = spelling(&path) {
+            let again = percent_encoding::percent_decode_str(&canonical).decode_utf8().unwrap().into_owned();
+            prop_assert_eq!(decoded.as_deref().unwrap_or(&canonical), again.as_str());
+            prop_assert!(!again.contains("/../") && !again.contains("//") && !again.contains('\\'));
+            // Read again, the canonical spelling is its own.
+            match spelling(&canonical).unwrap() {
+                Spelling::Canonical => {}
+                Spelling::Other { canonical: twice, .. } => prop_assert_eq!(twice, canonical),
+            }
+        }
+    }
+
+    #[test]
+    fn no_path_makes_it_panic(path in any::<String>()) {
+        let _ = spelling(&path);
+    }
+}

@@ -1,0 +1,23 @@
+//! What a connection keeps from one request to the next: most requests of a connection name the same host and bring the same token.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use http::HeaderValue;
+
+use super::canonical::Authority;
+use crate::trust::token_cache::CachedToken;
+use crate::upstream::pinned::PinnedConnections;
+
+/// The caches of one connection, shared by all its requests.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionCache {
+    /// The host that the last request named.
+    pub(crate) last_authority: RefCell<Option<Rc<Authority>>>,
+    /// The token of the last request with its caller, and the generation of the snapshot under which it was verified.
+    pub(crate) last_caller: RefCell<Option<(u64, CachedToken)>>,
+    /// The `Forwarded` field of the connection's own peer, for the host that it was made for.
+    pub(crate) last_forwarded: RefCell<Option<(Rc<Authority>, HeaderValue)>>,
+    /// Upstream connections that carry the identity of this connection's client.
+    pub(crate) pins: Rc<PinnedConnections>,
+}

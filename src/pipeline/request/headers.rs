@@ -1,0 +1,390 @@
+//! Header hygiene: what goes on to the upstream, what stays behind, and what refuses the request.
+//!
+//! Names that we vouch for (identity, forwarding) are removed whoever sent them, then set by us, last. Names that mean the
+//! same as one of these once every odd character is read as `-` (as CGI, WSGI and PHP do) refuse the request.
+
+use http::header::{CONNECTION, COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::upgrade::UpgradeFault;
+
+/// Why the header can't be passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FieldFault {
+    #[error("a header name could be taken for a protected one")]
+    LookAlike,
+    #[error("the Connection header lists a protected name")]
+    Connection,
+    #[error("X-Forwarded-For and Forwarded name different clients")]
+    Contradiction,
+    #[error("grpc-timeout is not a time, or there are several")]
+    GrpcTimeout,
+    #[error("a header field is too large")]
+    TooLarge,
+    #[error(transparent)]
+    Upgrade(#[from] UpgradeFault),
+}
+
+/// Servers behind us have limits of their own: HAProxy takes no longer name, and would end the connection over it.
+const MAX_NAME_BYTES: usize = 255;
+const MAX_VALUE_BYTES: usize = 16 * 1024;
+
+/// What becomes of a request header field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FieldTreatment {
+    Pass,
+    /// Hop-by-hop, or another's word for what only we can say.
+    Drop,
+    /// Passed on, but nothing else may stand for it.
+    Guarded,
+}
+
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_AUTH_CLIENT_ID: HeaderName = HeaderName::from_static("x-auth-client-id");
+pub(crate) const X_AUTH_SUBJECT: HeaderName = HeaderName::from_static("x-auth-subject");
+pub(crate) const X_AUTH_SCOPE: HeaderName = HeaderName::from_static("x-auth-scope");
+pub(crate) const X_AUTH_ISSUER: HeaderName = HeaderName::from_static("x-auth-issuer");
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// Marks a copy of a request whose answer nobody reads.
+pub(crate) const X_MIRRORED: HeaderName = HeaderName::from_static("x-mirrored");
+
+/// Takes out of a request's header what stays behind. Quick where there is nothing to do. True where the request says that a
+/// proxy has passed it on.
+pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<bool, FieldFault> {
+    let mut dropped: Vec<HeaderName> = Vec::new();
+    let (mut has_connection, mut cookies) = (false, 0);
+    for (name, value) in headers.iter() {
+        let text = name.as_str();
+        if text.len() > MAX_NAME_BYTES || value.len() > MAX_VALUE_BYTES {
+            return Err(FieldFault::TooLarge);
+        }
+        if is_look_alike(text) {
+            return Err(FieldFault::LookAlike);
+        }
+        has_connection |= *name == CONNECTION;
+        cookies += usize::from(*name == COOKIE);
+        if fate(text) == FieldTreatment::Drop {
+            dropped.push(name.clone());
+        }
+    }
+    if has_connection {
+        dropped.extend(listed_in_connection(headers)?);
+    }
+    let is_relayed = dropped.iter().any(|name| is_a_proxys(name.as_str()));
+    for name in dropped {
+        headers.remove(name);
+    }
+    if cookies > 1 {
+        join_cookies(headers);
+    }
+    Ok(is_relayed)
+}
+
+/// Takes out of an answer's header what is not for the client, and says whether trailers are announced. Quick where there is
+/// nothing to do.
+#[must_use]
+pub(crate) fn strip_response(headers: &mut HeaderMap) -> bool {
+    let mut dropped: Vec<HeaderName> = Vec::new();
+    let (mut has_connection, mut announces) = (false, false);
+    for (name, value) in headers.iter() {
+        match name.as_str() {
+            "connection" => {
+                has_connection = true;
+                if value != "keep-alive" && value != "close" {
+                    let listed = value.to_str().unwrap_or_default().split(',');
+                    // Naming these hop-by-hop would take from the client what its own rules depend on.
+                    let protected =
+                        |name: &HeaderName| matches!(name.as_str(), "set-cookie" | "content-type" | "content-length");
+                    dropped.extend(listed.filter_map(|name| name.trim().parse().ok()).filter(|name| !protected(name)));
+                }
+            }
+            "trailer" => announces = true,
+            other if is_for_us_alone(other) => dropped.push(name.clone()),
+            _ => {}
+        }
+    }
+    if has_connection {
+        headers.remove(CONNECTION);
+    }
+    for name in dropped {
+        headers.remove(name);
+    }
+    announces
+}
+
+/// True for what an upstream's answer says to us, or only we may say to the client.
+pub(crate) fn is_for_us_alone(name: &str) -> bool {
+    matches!(
+        name,
+        "keep-alive" | "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade" | "x-request-id"
+    ) || name.starts_with("x-auth-")
+        || name.starts_with("ratelimit")
+}
+
+/// True for names that the configuration can't set or remove.
+pub(crate) fn is_protected(name: &HeaderName) -> bool {
+    fate(name.as_str()) != FieldTreatment::Pass || is_look_alike(name.as_str())
+}
+
+/// True for a name that a service may read as a protected one: CGI and its like keep letters and digits only.
+fn is_look_alike(name: &str) -> bool {
+    let kept = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    // Without a way out of the loop it is one for many bytes at once.
+    if name.bytes().fold(true, |so_far, byte| so_far & kept(byte)) {
+        return false;
+    }
+    fate(&name.replace(|c: char| !(c.is_ascii_alphanumeric() || c == '-'), "-")) != FieldTreatment::Pass
+}
+
+fn fate(name: &str) -> FieldTreatment {
+    match name {
+        "host" | "authorization" | "content-length" => FieldTreatment::Guarded,
+        // The body's framing is made anew for the upstream.
+        "transfer-encoding" | "expect" => FieldTreatment::Drop,
+        "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "te"
+        | "trailer"
+        | "upgrade"
+        | "http2-settings" => FieldTreatment::Drop,
+        "forwarded"
+        | "via"
+        | "x-real-ip"
+        | "x-original-url"
+        | "x-original-uri"
+        | "x-rewrite-url"
+        | "x-request-id"
+        | "x-mirrored"
+        | "x-client-ip"
+        | "x-cluster-client-ip"
+        | "true-client-ip"
+        | "cf-connecting-ip"
+        | "fastly-client-ip"
+        | "x-envoy-external-address"
+        | "x-original-forwarded-for"
+        | "x-original-host"
+        | "x-original-method"
+        | "x-forwarded"
+        | "x-ssl"
+        | "x-arr-clientcert"
+        | "x-arr-ssl"
+        | "proxy"
+        | "x-http-method-override"
+        | "x-http-method"
+        | "x-method-override" => FieldTreatment::Drop,
+        _ if is_in_protected_group(name) => FieldTreatment::Drop,
+        _ => FieldTreatment::Pass,
+    }
+}
+
+/// True for what proxies say of the way of a request, and clients do not.
+fn is_a_proxys(name: &str) -> bool {
+    let is_listed = matches!(
+        name,
+        "via"
+            | "forwarded"
+            | "x-real-ip"
+            | "x-client-ip"
+            | "x-cluster-client-ip"
+            | "true-client-ip"
+            | "cf-connecting-ip"
+            | "fastly-client-ip"
+            | "x-envoy-external-address"
+            | "x-original-forwarded-for"
+    );
+    is_listed || name.starts_with("x-forwarded")
+}
+
+/// Names in groups: identity, forwarding, and what a TLS terminator says of the client's certificate (RFC 9440, and the names that
+/// nginx, Apache, HAProxy and cloud balancers use).
+fn is_in_protected_group(name: &str) -> bool {
+    // Most names are decided by their first bytes.
+    let prefixes: &[&str] = match name.as_bytes() {
+        [b'x', b'-', ..] => &[
+            "x-auth-",
+            "x-forwarded-",
+            "x-client-cert",
+            "x-client-dn",
+            "x-client-verif",
+            "x-ssl-",
+            "x-tls-client",
+            "x-amzn-mtls-",
+        ],
+        [b'c', ..] => &["client-cert"],
+        [b's', ..] => &["ssl-client"],
+        _ => return false,
+    };
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The names that the sender declares hop-by-hop (RFC 9110 §7.6.1).
+fn listed_in_connection(headers: &HeaderMap) -> Result<Vec<HeaderName>, FieldFault> {
+    let values = headers.get_all(CONNECTION).iter();
+    let listed = values.flat_map(|value| value.to_str().unwrap_or("?").split(',')).map(str::trim);
+    let names = listed.filter(|name| !name.is_empty()).map(|name| {
+        let name: HeaderName = name.parse().map_err(|_| FieldFault::Connection)?;
+        match name.as_str() {
+            // Said by honest clients of themselves.
+            "close" | "keep-alive" | "upgrade" | "te" | "http2-settings" | "proxy-connection" => Ok(name),
+            _ if is_protected(&name) => Err(FieldFault::Connection),
+            _ => Ok(name),
+        }
+    });
+    names.collect()
+}
+
+/// HTTP/2 may send cookies apart; HTTP/1.1 wants one field (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap()))
+            .collect()
+    }
+
+    fn stripped(fields: &[(&str, &str)]) -> Result<Vec<String>, FieldFault> {
+        let mut headers = map(fields);
+        strip_request(&mut headers)?;
+        Ok(headers.keys().map(|name| name.as_str().to_owned()).collect())
+    }
+
+    #[test]
+    fn what_only_we_can_say_is_removed() {
+        let foreign = [
+            "x-auth-client-id",
+            "x-auth-subject",
+            "x-auth-anything",
+            "x-forwarded-for",
+            "x-forwarded-user",
+            "forwarded",
+            "via",
+            "x-real-ip",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-http-method-override",
+            "x-request-id",
+            "x-client-cert",
+            "client-cert",
+            "client-cert-chain",
+            "ssl-client-verify",
+            "x-client-verified",
+            "x-ssl-cert",
+            "x-ssl-subject",
+            "cf-connecting-ip",
+            "x-original-forwarded-for",
+        ];
+        for name in foreign {
+            assert_eq!(stripped(&[(name, "x"), ("accept", "y")]), Ok(vec!["accept".to_owned()]), "{name}");
+        }
+    }
+
+    #[test]
+    fn look_alikes_of_protected_names_are_refused_and_other_underscores_pass() {
+        for name in [
+            "x_auth_subject",
+            "x-auth_subject",
+            "transfer_encoding",
+            "content_length",
+            "x_forwarded_for",
+            "http2_settings",
+            "client_cert",
+            "client-cert_chain",
+            "ssl_client_s_dn",
+        ] {
+            assert_eq!(stripped(&[(name, "x")]), Err(FieldFault::LookAlike), "{name}");
+        }
+        assert_eq!(stripped(&[("api_key", "x")]), Ok(vec!["api_key".to_owned()]));
+    }
+
+    #[test]
+    fn one_field_is_not_half_the_header() {
+        assert!(stripped(&[(&"a".repeat(MAX_NAME_BYTES), "x"), ("x", &"a".repeat(MAX_VALUE_BYTES))]).is_ok());
+        assert_eq!(stripped(&[(&"a".repeat(MAX_NAME_BYTES + 1), "x")]), Err(FieldFault::TooLarge));
+        assert_eq!(stripped(&[("x", &"a".repeat(MAX_VALUE_BYTES + 1))]), Err(FieldFault::TooLarge));
+    }
+
+    #[test]
+    fn hop_by_hop_names_are_removed_with_what_connection_lists() {
+        let left = stripped(&[
+            ("connection", "close, X-Once"),
+            ("x-once", "1"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("accept", "a"),
+        ]);
+        assert_eq!(left, Ok(vec!["accept".to_owned()]));
+    }
+
+    #[test]
+    fn connection_can_not_list_protected_names() {
+        for listed in [
+            "X-Auth-Subject",
+            "Authorization",
+            "host",
+            "Content-Length",
+            "x-forwarded-for",
+            "close, x_auth_scope",
+            "a b",
+        ] {
+            assert_eq!(stripped(&[("connection", listed)]), Err(FieldFault::Connection), "{listed}");
+        }
+    }
+
+    #[test]
+    fn cookie_crumbs_become_one_field() {
+        let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2")]);
+        strip_request(&mut headers).unwrap();
+        assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+    }
+
+    #[test]
+    fn answers_lose_hop_by_hop_names_and_ours_but_never_their_cookies() {
+        let mut headers = map(&[
+            ("connection", "Set-Cookie, X-Once"),
+            ("set-cookie", "a"),
+            ("x-once", "b"),
+            ("x-auth-subject", "c"),
+            ("ratelimit", "d"),
+            ("etag", "e"),
+        ]);
+        assert!(!strip_response(&mut headers));
+        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["etag", "set-cookie"]);
+    }
+
+    proptest! {
+        /// However its letters and dashes are disguised, no foreign identity header reaches the upstream.
+        #[test]
+        fn no_disguise_brings_an_identity_header_through(
+            name in prop::sample::select(vec!["x-auth-subject", "x-auth-scope", "x-forwarded-for", "forwarded", "via", "x-real-ip", "client-cert"]),
+            swaps in prop::collection::vec(any::<(bool, bool)>(), 20),
+        ) {
+            let disguised: String = name.chars().zip(&swaps).map(|(c, (upper, swap))| match c {
+                '-' if *swap => '_',
+                c if *upper => c.to_ascii_uppercase(),
+                c => c,
+            }).collect();
+            match stripped(&[(&disguised, "forged")]) {
+                Ok(left) => prop_assert!(left.is_empty(), "{} passed", disguised),
+                Err(fault) => prop_assert_eq!(fault, FieldFault::LookAlike),
+            }
+        }
+    }
+}

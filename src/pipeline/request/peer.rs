@@ -1,0 +1,228 @@
+//! Who is at the other end of a connection, and by which listener it came.
+//!
+//! Where that is a trusted proxy, each of its requests has a [`Peer`] of its own, for whoever the proxy speaks for: limits, audit and
+//! the upstream know that address, and nobody further on has to tell the two cases apart.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use http::{HeaderMap, HeaderValue};
+
+use super::canonical::Authority;
+use super::connection_cache::ConnectionCache;
+use super::forwarded;
+use super::in_flight::{InFlightByAddress, InFlightCounter};
+use crate::network::{Networks, SourceAddress};
+use crate::server::proxy_header::ProxyHeader;
+
+/// The facts of one connection, or of one request that came by a proxy, with the header values that follow from them.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Whom limits and rules are about.
+    pub(crate) address: IpAddr,
+    pub(crate) knowledge: AddressTrust,
+    pub(crate) entrance: ListenerMode,
+    /// The other end speaks for others, and is believed.
+    pub(crate) is_proxy: bool,
+    /// Where its requests are counted; `None` where they are not.
+    pub(crate) share: Option<Rc<InFlightCounter>>,
+    /// `X-Forwarded-For`: the client first.
+    pub(crate) forwarded_for: HeaderValue,
+    pub(crate) cache: Rc<ConnectionCache>,
+    /// The client and every proxy behind it, where `address` is not all.
+    hops: Vec<IpAddr>,
+    /// The other end of the socket, where `address` is another.
+    socket: Option<Rc<str>>,
+}
+
+/// How sure it is that a request comes from the address that it counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AddressTrust {
+    Certain,
+    /// The address is that of a proxy, which could not say for whom it speaks.
+    Uncertain,
+    /// The proxy says two things at once.
+    Contradicted,
+}
+
+/// What a listener is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ListenerMode {
+    Tls,
+    /// Routes in clear text; token requests only where the traffic can't leave the machine.
+    Plain {
+        loopback: bool,
+    },
+    /// Answers nothing but 308 to this origin.
+    Redirect {
+        origin: String,
+    },
+}
+
+impl Peer {
+    /// The other end of a connection.
+    pub(crate) fn new(address: IpAddr, entrance: ListenerMode, trusted: &Networks) -> Self {
+        Self {
+            address,
+            knowledge: AddressTrust::Certain,
+            entrance,
+            is_proxy: trusted.contains(address),
+            share: None,
+            forwarded_for: joined(&[address]),
+            cache: Rc::default(),
+            hops: Vec::new(),
+            socket: None,
+        }
+    }
+
+    /// Whoever the proxy at the other end has introduced by a PROXY header.
+    pub(crate) fn from_proxy_header(
+        socket: IpAddr,
+        by: ProxyHeader,
+        entrance: ListenerMode,
+        trusted: &Networks,
+    ) -> Self {
+        match by {
+            ProxyHeader::Itself => Self::new(socket, entrance, trusted),
+            ProxyHeader::Client(address) => Self {
+                socket: (address != socket).then(|| socket.to_string().into()),
+                ..Self::new(address, entrance, trusted)
+            },
+            // What comes over this connection is not the proxy's own word.
+            ProxyHeader::Unknown => {
+                let unknown = Self::new(socket, entrance, trusted);
+                Self { knowledge: AddressTrust::Uncertain, is_proxy: false, ..unknown }
+            }
+        }
+    }
+
+    /// Whoever this proxy speaks for in a request with these headers.
+    pub(crate) fn with_forwarded(&self, headers: &HeaderMap, trusted: &Networks) -> Self {
+        let (mut hops, knowledge) = match forwarded::chain(headers, trusted) {
+            Ok(chain) if chain.is_certain => (chain.hops, self.knowledge),
+            Ok(chain) => (chain.hops, AddressTrust::Uncertain),
+            Err(forwarded::Contradiction) => (Vec::new(), AddressTrust::Contradicted),
+        };
+        hops.push(self.address);
+        let address = hops.first().copied().unwrap_or(self.address);
+        let own_socket = || Rc::from(self.text());
+        Self {
+            address,
+            knowledge,
+            entrance: self.entrance.clone(),
+            is_proxy: true,
+            share: None,
+            forwarded_for: joined(&hops),
+            cache: Rc::clone(&self.cache),
+            socket: self.socket.clone().or_else(|| (address != self.address).then(own_socket)),
+            hops,
+        }
+    }
+
+    /// Counts the peer's requests with others of its address. A trusted proxy that makes requests of its own is not counted: it can't be
+    /// told from one that does not say for which client it makes them.
+    pub(crate) fn counted_in(mut self, in_flight: &Rc<InFlightByAddress>, trusted: &Networks) -> Rc<Self> {
+        let exempt = self.knowledge == AddressTrust::Certain && trusted.contains(self.address);
+        self.share = (!exempt).then(|| in_flight.share(self.address));
+        Rc::new(self)
+    }
+
+    pub(crate) fn source_address(&self) -> SourceAddress {
+        SourceAddress { address: self.address, is_certain: self.knowledge == AddressTrust::Certain }
+    }
+
+    /// Whether all requests of an HTTP/1.1 connection are the same client's. A proxy's are of many.
+    pub(crate) fn is_direct_client(&self) -> bool {
+        !self.is_proxy && self.knowledge == AddressTrust::Certain
+    }
+
+    /// `address` in print.
+    pub(crate) fn text(&self) -> &str {
+        let all = self.forwarded_for.to_str().unwrap_or_default();
+        if self.hops.is_empty() { all } else { all.split(',').next().unwrap_or_default() }
+    }
+
+    /// The other end of the socket in print, where that is another address.
+    pub(crate) fn socket(&self) -> Option<&str> {
+        self.socket.as_deref()
+    }
+
+    /// `X-Forwarded-Proto`.
+    pub(crate) fn proto(&self) -> HeaderValue {
+        HeaderValue::from_static(self.scheme())
+    }
+
+    /// `Forwarded` (RFC 7239 §4).
+    pub(crate) fn forwarded(&self, authority: &Rc<Authority>) -> HeaderValue {
+        let make = || self.make_forwarded(&authority.header).unwrap_or_else(|| HeaderValue::from_static("for=unknown"));
+        if !self.hops.is_empty() {
+            // The requests of a proxy's connection come from different clients.
+            return make();
+        }
+        let mut last = self.cache.last_forwarded.borrow_mut();
+        if let Some((_, forwarded)) = last.as_ref().filter(|(known, _)| Rc::ptr_eq(known, authority)) {
+            return forwarded.clone();
+        }
+        let made = make();
+        *last = Some((Rc::clone(authority), made.clone()));
+        made
+    }
+
+    fn make_forwarded(&self, host: &HeaderValue) -> Option<HeaderValue> {
+        let node = |address: &IpAddr| match address {
+            IpAddr::V4(v4) => format!("for={v4}"),
+            IpAddr::V6(v6) => format!("for=\"[{v6}]\""),
+        };
+        let nodes: Vec<String> = self.hops.iter().map(node).collect();
+        let nodes = if nodes.is_empty() { node(&self.address) } else { nodes.join(", ") };
+        // A host with a port or brackets is no token and must be quoted; it was checked to have no quote in it.
+        let host = host.to_str().ok()?;
+        HeaderValue::try_from(format!("{nodes};host=\"{host}\";proto={}", self.scheme())).ok()
+    }
+
+    /// What the connection speaks, and `X-Forwarded-Proto`.
+    pub(crate) fn scheme(&self) -> &'static str {
+        match self.entrance {
+            ListenerMode::Tls => "https",
+            ListenerMode::Plain { .. } | ListenerMode::Redirect { .. } => "http",
+        }
+    }
+}
+
+/// Addresses are always header values.
+fn joined(addresses: &[IpAddr]) -> HeaderValue {
+    let text: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    HeaderValue::try_from(text.join(", ")).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Network;
+
+    #[test]
+    fn forwarded_says_who_asked_for_which_host_and_how() {
+        let host = HeaderValue::from_static("a.example:8443");
+        let v4 = Peer::new("10.0.0.1".parse().unwrap(), ListenerMode::Tls, &Networks::default());
+        assert_eq!(v4.make_forwarded(&host).unwrap(), "for=10.0.0.1;host=\"a.example:8443\";proto=https");
+        assert_eq!(v4.make_forwarded(&HeaderValue::from_static("b")).unwrap(), "for=10.0.0.1;host=\"b\";proto=https");
+        let v6 =
+            Peer::new("2001:db8::1".parse().unwrap(), ListenerMode::Plain { loopback: false }, &Networks::default());
+        assert_eq!(v6.make_forwarded(&host).unwrap(), "for=\"[2001:db8::1]\";host=\"a.example:8443\";proto=http");
+    }
+
+    #[test]
+    fn a_request_by_a_proxy_is_the_clients_and_the_way_is_told() {
+        let trusted: Networks = [Network::parse("10.0.0.0/8").unwrap()].into_iter().collect();
+        let proxy = Peer::new("10.0.0.1".parse().unwrap(), ListenerMode::Tls, &trusted);
+        let headers =
+            HeaderMap::from_iter([(super::super::headers::X_FORWARDED_FOR, "2001:db8::1, 10.0.0.2".parse().unwrap())]);
+        let client = proxy.with_forwarded(&headers, &trusted);
+        assert_eq!((client.text(), client.socket()), ("2001:db8::1", Some("10.0.0.1")));
+        assert_eq!(client.forwarded_for, "2001:db8::1, 10.0.0.2, 10.0.0.1");
+        let forwarded = "for=\"[2001:db8::1]\", for=10.0.0.2, for=10.0.0.1;host=\"a\";proto=https";
+        assert_eq!(client.make_forwarded(&HeaderValue::from_static("a")).unwrap(), forwarded);
+        let itself = proxy.with_forwarded(&HeaderMap::new(), &trusted);
+        assert_eq!((itself.text(), itself.socket(), itself.knowledge), ("10.0.0.1", None, AddressTrust::Certain));
+    }
+}

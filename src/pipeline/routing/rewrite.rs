@@ -1,0 +1,257 @@
+//! Paths made from parts of others: `/v2/{id}/**` from what a route's own `{id}` and `/**` have matched.
+//!
+//! What was matched goes in as it stands in the canonical spelling, still encoded, whole segments only. So nothing in it becomes a
+//! separator, and what is made has one meaning, as what it was made from.
+
+use std::fmt;
+
+use super::pattern::{InvalidPattern, PathPattern};
+use crate::pipeline::request::canonical::{Ambiguous, CanonicalRequest, canonical_spelling};
+
+/// Written like a pattern; its placeholders are those of a route's path.
+#[derive(Debug)]
+pub(crate) struct PathTemplate {
+    parts: Vec<Part>,
+    /// How many segments stand before what `/**` stands for.
+    rest_after: Option<usize>,
+    text: Box<str>,
+}
+
+#[derive(Debug)]
+enum Part {
+    /// Whole segments, each with its leading slash, in their canonical spelling.
+    Fixed(String),
+    /// The segment at this place of the request's path.
+    Segment(usize),
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidTemplate {
+    #[error(transparent)]
+    Pattern(#[from] InvalidPattern),
+    #[error("no request could have such a path")]
+    Spelling,
+    #[error("unknown capture `{{{name}}}`{known}")]
+    Unknown { name: String, known: String },
+    #[error("`{{{0}}}` stands in the route's path more than once: give each a name of its own")]
+    Twice(String),
+    #[error("the route's path has no `/**` whose rest could be taken over")]
+    NoSubtree,
+}
+
+impl InvalidTemplate {
+    /// For texts that came out of a variable: they are not echoed.
+    pub(crate) fn without_names(&self) -> String {
+        match self {
+            Self::Unknown { .. } => "unknown capture: the route's path has none of that name".to_owned(),
+            Self::Twice(_) => {
+                "a capture stands in the route's path more than once: give each a name of its own".to_owned()
+            }
+            Self::Pattern(_) | Self::Spelling | Self::NoSubtree => self.to_string(),
+        }
+    }
+}
+
+impl PathTemplate {
+    /// For requests that `route` matches.
+    pub(crate) fn parse(text: &str, route: &PathPattern) -> Result<Self, InvalidTemplate> {
+        let pattern = PathPattern::parse(text)?;
+        if pattern.subtree && !route.subtree {
+            return Err(InvalidTemplate::NoSubtree);
+        }
+        let mut parts: Vec<Part> = Vec::new();
+        for segment in text.split('/').filter(|segment| !segment.is_empty() && *segment != "**") {
+            match (placeholder(segment), parts.last_mut()) {
+                (Some(name), _) => parts.push(Part::Segment(place_of(name, route)?)),
+                (None, last) => {
+                    let spelt = canonical_spelling(segment).ok_or(InvalidTemplate::Spelling)?;
+                    match last {
+                        Some(Part::Fixed(text)) => *text = format!("{text}/{spelt}"),
+                        Some(Part::Segment(_)) | None => parts.push(Part::Fixed(format!("/{spelt}"))),
+                    }
+                }
+            }
+        }
+        Ok(Self { parts, rest_after: pattern.subtree.then_some(route.segments.len()), text: text.into() })
+    }
+
+    /// Of the paths that it makes.
+    pub(crate) fn pattern(&self) -> Option<PathPattern> {
+        PathPattern::parse(&self.text).ok()
+    }
+
+    /// Decoded segments of a path that `route` matches and that becomes `made`; `filler` is what does not go in.
+    pub(crate) fn origin_of(&self, made: &[String], route: &PathPattern, filler: &str) -> Vec<String> {
+        let written: Vec<&str> = self.text.split('/').filter(|part| !part.is_empty() && *part != "**").collect();
+        let mut origin: Vec<String> =
+            route.segments.iter().map(|segment| segment.literal().unwrap_or(filler).to_owned()).collect();
+        for (part, made) in written.iter().zip(made) {
+            let place = placeholder(part).and_then(|name| place_of(name, route).ok());
+            if let Some(segment) = place.and_then(|place| origin.get_mut(place)) {
+                segment.clone_from(made);
+            }
+        }
+        origin.extend(made.iter().skip(written.len()).filter(|_| self.rest_after.is_some()).cloned());
+        origin
+    }
+
+    /// The path that it makes of the request's.
+    pub(crate) fn path(&self, request: &CanonicalRequest) -> Result<String, Ambiguous> {
+        let of = request.path();
+        let mut path = String::with_capacity(self.text.len() + of.len());
+        for part in &self.parts {
+            match part {
+                Part::Fixed(text) => path.push_str(text),
+                Part::Segment(place) => {
+                    path.push('/');
+                    path.push_str(of.split('/').nth(place + 1).unwrap_or_default());
+                }
+            }
+        }
+        if let Some(segments) = self.rest_after {
+            path.push_str(rest(of, segments));
+        }
+        if path.is_empty() {
+            path.push('/');
+        }
+        // A capture may be taken over several times.
+        if path.len() > LONGEST { Err(Ambiguous::UriTooLong) } else { Ok(path) }
+    }
+}
+
+impl fmt::Display for PathTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Well below what a request target can be, with the query.
+const LONGEST: usize = 32 * 1024;
+
+/// What follows the first `segments` segments, its slash included.
+fn rest(path: &str, segments: usize) -> &str {
+    path.match_indices('/').nth(segments).map_or("", |(slash, _)| &path[slash..])
+}
+
+fn placeholder(segment: &str) -> Option<&str> {
+    segment.strip_prefix('{')?.strip_suffix('}')
+}
+
+fn place_of(name: &str, route: &PathPattern) -> Result<usize, InvalidTemplate> {
+    let text = route.to_string();
+    let captures: Vec<Option<&str>> = text.split('/').skip(1).map(placeholder).collect();
+    let mut places = (0..).zip(&captures).filter(|(_, capture)| **capture == Some(name)).map(|(place, _)| place);
+    match (places.next(), places.next()) {
+        (Some(place), None) => Ok(place),
+        (Some(_), Some(_)) => Err(InvalidTemplate::Twice(name.to_owned())),
+        (None, _) => {
+            let mut known: Vec<String> = captures.iter().flatten().map(|capture| format!("`{{{capture}}}`")).collect();
+            known.extend(route.subtree.then(|| "`/**`".to_owned()));
+            let known = match known.is_empty() {
+                true => ": the route's path has none".to_owned(),
+                false => format!(" (the route's path has {})", known.join(", ")),
+            };
+            Err(InvalidTemplate::Unknown { name: name.to_owned(), known })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use http::Request;
+    use http::header::HOST;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::server::limits::Limits;
+
+    fn read(path: &str) -> Result<CanonicalRequest, Ambiguous> {
+        let Ok(request) = Request::builder().uri(path).header(HOST, "a").body(()) else {
+            return Err(Ambiguous::Target);
+        };
+        CanonicalRequest::new(&request.into_parts().0, "https", &RefCell::default(), &Limits::default())
+    }
+
+    fn template(text: &str, route: &str) -> Result<PathTemplate, InvalidTemplate> {
+        PathTemplate::parse(text, &PathPattern::parse(route).unwrap())
+    }
+
+    #[track_caller]
+    fn makes(route: &str, text: &str, of: &str, expected: &str) {
+        assert_eq!(
+            template(text, route).unwrap().path(&read(of).unwrap()).unwrap(),
+            expected,
+            "{route} → {text}: {of}"
+        );
+    }
+
+    #[test]
+    fn segments_and_the_subtree_are_taken_over_in_any_order() {
+        makes("/a/{x}/{y}/**", "/v2/{y}/of/{x}/**", "/a/1/2/3/4", "/v2/2/of/1/3/4");
+        makes("/a/{x}", "/{x}/{x}", "/a/1", "/1/1");
+        makes("/a/{x}/**", "/only/{x}", "/a/1/2/3", "/only/1");
+        makes("/a/**", "/fixed", "/a/b", "/fixed");
+        makes("/a/{x}", "/", "/a/1", "/");
+    }
+
+    #[test]
+    fn the_subtree_keeps_its_last_slash_and_may_be_empty() {
+        makes("/api/**", "/v2/**", "/api", "/v2");
+        makes("/api/**", "/v2/**", "/api/", "/v2/");
+        makes("/api/**", "/v2/**", "/api/x/", "/v2/x/");
+        makes("/api/**", "/**", "/api", "/");
+        makes("/**", "/v2/**", "/", "/v2/");
+    }
+
+    #[test]
+    fn what_is_taken_over_stays_encoded_and_what_is_fixed_is_encoded() {
+        makes("/a/{x}", "/b c/{x}", "/a/50%25%20%C3%BC", "/b%20c/50%25%20%C3%BC");
+        makes("/a/{x}", "/ü/{x}", "/a/%3f%23", "/%C3%BC/%3F%23");
+    }
+
+    #[track_caller]
+    fn is_refused(route: &str, text: &str, message: &str) {
+        assert_eq!(template(text, route).unwrap_err().to_string(), message);
+    }
+
+    #[test]
+    fn templates_that_could_not_be_filled_are_refused() {
+        is_refused("/a/{id}/**", "/{name}", "unknown capture `{name}` (the route's path has `{id}`, `/**`)");
+        is_refused("/a", "/{name}", "unknown capture `{name}`: the route's path has none");
+        is_refused("/{a}/{a}", "/{a}", "`{a}` stands in the route's path more than once: give each a name of its own");
+        is_refused("/a/{id}", "/b/**", "the route's path has no `/**` whose rest could be taken over");
+        is_refused("/{id}", "/x-{id}", "a placeholder is a whole segment such as `{id}`");
+        is_refused("/{id}", "//{id}", "a path has no empty segment; `/ping` matches `/ping/` too");
+        is_refused("/{id}", "/．．/{id}", "no request could have such a path");
+    }
+
+    #[test]
+    fn what_is_made_is_bounded() {
+        let long = template(&"/{x}".repeat(100), "/{x}").unwrap();
+        assert_eq!(long.path(&read(&format!("/{}", "a".repeat(8000))).unwrap()), Err(Ambiguous::UriTooLong));
+    }
+
+    proptest! {
+        /// Whatever is captured, what is made is below what is fixed, and reads as what it was.
+        #[test]
+        fn nothing_that_is_captured_leads_out_of_the_templates_fixed_part(
+            first in "(%[0-9a-f]{2}|[a-z.%]|\\.\\.|%2e|%25){1,6}",
+            rest in "/?(%[0-9a-f]{2}|[a-z./;%]|\\.\\.|%2e|%2f|%5c|%25){0,12}",
+        ) {
+            let template = template("/v2/{x}/in/**", "/api/{x}/**").unwrap();
+            if let Ok(request) = read(&format!("/api/{first}/{rest}"))
+                && PathPattern::parse("/api/{x}/**").unwrap().matches(request.decoded_path())
+            {
+                let made = template.path(&request).unwrap();
+                let again = read(&made).unwrap();
+                prop_assert_eq!(again.path(), made.as_str());
+                let (was, is) = (request.decoded_path(), again.decoded_path());
+                let captured = was.split('/').nth(2).unwrap();
+                let after = was.splitn(4, '/').nth(3).map_or(String::new(), |rest| format!("/{rest}"));
+                prop_assert_eq!(is, format!("/v2/{captured}/in{after}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! All that a request is decided by, compiled once and never changed: a request sees one snapshot from beginning to end.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::rate_limit::RateLimit;
+use super::table::RouteTable;
+use crate::issuer::authorization_server::AuthorizationServer;
+use crate::issuer::metadata;
+use crate::network::Networks;
+use crate::server::limits::Limits;
+use crate::trust::revocation_keeper::Revoker;
+use crate::trust::verify::Trust;
+use crate::upstream::service::Upstream;
+
+/// A worker's own handle to the current snapshot: cloning it touches no other core.
+pub(crate) type SharedSnapshot = Rc<Arc<Snapshot>>;
+
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// Names the configuration in audit lines.
+    pub(crate) config: String,
+    pub(crate) limits: Limits,
+    pub(crate) trusted_proxies: Networks,
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
+    pub(crate) routes: RouteTable,
+    pub(crate) trust: Trust,
+    pub(crate) oauth: Option<OwnIssuer>,
+}
+
+/// Our authorization server with the limits of its token endpoint.
+#[derive(Debug)]
+pub(crate) struct OwnIssuer {
+    /// Shared with who rotates its keys.
+    pub(crate) server: Arc<AuthorizationServer>,
+    /// Of the token and the revocation endpoint together: at either, secrets can be tried.
+    pub(crate) token_limits: Vec<Arc<RateLimit>>,
+    pub(crate) revoker: Revoker,
+}
+
+/// An endpoint of our own, on every listener and any host, before routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum BuiltIn {
+    Token,
+    Revocation,
+    Jwks,
+    Metadata,
+}
+
+impl Snapshot {
+    /// `path` is decoded. As with routes, a trailing slash makes no difference.
+    pub(crate) fn built_in(&self, path: &str) -> Option<(&OwnIssuer, BuiltIn)> {
+        let oauth = self.oauth.as_ref()?;
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let built_in = match path {
+            metadata::JWKS_PATH => BuiltIn::Jwks,
+            metadata::METADATA_PATH | metadata::OPENID_METADATA_PATH => BuiltIn::Metadata,
+            path if path == oauth.server.token_path() => BuiltIn::Token,
+            path if path == oauth.server.revocation_path() => BuiltIn::Revocation,
+            _ => return None,
+        };
+        Some((oauth, built_in))
+    }
+
+    /// Every limit that the snapshot counts by.
+    pub(crate) fn all_limits(&self) -> impl Iterator<Item = &Arc<RateLimit>> {
+        let of_token_endpoint = self.oauth.iter().flat_map(|oauth| &oauth.token_limits);
+        self.routes.routes().iter().flat_map(|route| &route.limits).chain(of_token_endpoint)
+    }
+}
+
+impl BuiltIn {
+    /// What stands for a route name in audit lines and metrics.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Token => "(token)",
+            Self::Revocation => "(revocation)",
+            Self::Jwks => "(jwks)",
+            Self::Metadata => "(metadata)",
+        }
+    }
+}
