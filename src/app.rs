@@ -236,6 +236,7 @@ impl App {
         offload.into_iter().for_each(Runtime::shutdown_background);
         control.shutdown_background();
         join_within(audit_thread, FLUSH_TIMEOUT, &health);
+        info!("stopped");
         ended
     }
 }

@@ -95,7 +95,11 @@ pub(crate) enum TokenRefusal {
     Busy(Busy),
     /// This client has failed to authenticate from this address too often, and another attempt has the second's turn; to be tried
     /// again after so long.
-    TooManyFailures(Duration),
+    TooManyFailures {
+        /// As the request names it; not verified.
+        client: Option<Identity>,
+        wait: Duration,
+    },
     /// We can't sign at all.
     Broken,
     /// The clock is certainly wrong.
@@ -203,7 +207,9 @@ impl AuthorizationServer {
         };
         let claim = Claim { id, standing, kept, from: from.address };
         let pair = self.back_off.pair(claim.id, network(from.address));
-        self.back_off.admit(pair, clock::instant()).map_err(TokenRefusal::TooManyFailures)?;
+        self.back_off
+            .admit(pair, clock::instant())
+            .map_err(|wait| TokenRefusal::TooManyFailures { client: wrong.client(), wait })?;
         let found = self.passwords.matching(claim, presented, now).await?;
         if let (Some(client), Some(position), Standing::Good) = (known, found, standing) {
             self.back_off.succeeded(pair, clock::instant());

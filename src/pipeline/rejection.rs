@@ -236,7 +236,7 @@ impl Rejection {
                 Some(LATER)
             }
             Self::Token(TokenRefusal::NotRevoked(NotRevoked::Busy)) => Some(SOON),
-            Self::Token(TokenRefusal::TooManyFailures(wait)) => Some(seconds(*wait).max(1).into()),
+            Self::Token(TokenRefusal::TooManyFailures { wait, .. }) => Some(seconds(*wait).max(1).into()),
             Self::Unauthenticated(AuthenticateError::Clock)
             | Self::Token(
                 TokenRefusal::Clock
@@ -263,6 +263,10 @@ impl Rejection {
     fn tell_who(&self, log: &mut RequestLog) {
         if let Self::Unauthenticated(AuthenticateError::Refused(refused)) = self {
             log.claimed(refused.issuer.clone(), refused.client.clone());
+        }
+        if let Self::Token(TokenRefusal::TooManyFailures { client, .. }) = self {
+            log.claimed(None, client.clone());
+            log.withhold_limits();
         }
         if let Self::Token(TokenRefusal::Fault(fault)) = self
             && let Some(client) = fault.client()
@@ -303,7 +307,7 @@ impl Public<'_> {
             |description: &'static str| (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", description);
         let (status, error, description) = match refusal {
             TokenRefusal::Fault(fault) => (grant_status(fault), fault.code().as_str(), fault.description()),
-            TokenRefusal::TooManyFailures(_) => {
+            TokenRefusal::TooManyFailures { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many failures; see Retry-After")
             }
             TokenRefusal::Busy(_) => unavailable("too many tokens are being issued"),

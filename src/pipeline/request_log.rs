@@ -52,6 +52,7 @@ pub(crate) struct RequestLog {
     pub(crate) granted_origin: Option<HeaderValue>,
     who: RecordedIdentity,
     counts: [Option<LimitCount>; MAX_LIMITS],
+    announces_limits: bool,
     decision: Decision,
     was_allowed: bool,
     reason: Option<Reason>,
@@ -105,6 +106,7 @@ impl RequestLog {
             granted_origin: None,
             who: RecordedIdentity::Nobody,
             counts: [None; MAX_LIMITS],
+            announces_limits: true,
             decision: Decision::Deny,
             was_allowed: false,
             reason: None,
@@ -170,6 +172,8 @@ impl RequestLog {
 
     /// Refused, or failed after it was allowed.
     pub(crate) fn ended_by(&mut self, reason: Reason) {
+        // At the end of the drain the gateway closes its connections. That looks as if the clients had gone.
+        let reason = if reason == Reason::ClientGone && self.worker.has_cut() { Reason::Shutdown } else { reason };
         self.decision = match (self.decision, reason.is_failure()) {
             (Decision::Deny, false) => Decision::Deny,
             (Decision::Allow | Decision::Issue | Decision::Error, _) | (Decision::Deny, true) => Decision::Error,
@@ -190,6 +194,11 @@ impl RequestLog {
         }
     }
 
+    /// Rate limits that had room must not look like the cause of a refusal.
+    pub(crate) fn withhold_limits(&mut self) {
+        self.announces_limits = false;
+    }
+
     /// Adds what the route has its answers say.
     pub(crate) fn apply_response_rules(&self, headers: &mut HeaderMap, is_refusal: bool) {
         if let Some(route) = self.route() {
@@ -204,7 +213,9 @@ impl RequestLog {
         if self.asks_to_switch && status != StatusCode::SWITCHING_PROTOCOLS {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        announce(self.limits(), &self.counts, headers);
+        if self.announces_limits {
+            announce(self.limits(), &self.counts, headers);
+        }
     }
 
     /// Writes the line, once.

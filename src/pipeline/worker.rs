@@ -196,8 +196,12 @@ impl Worker {
         watch: &Rc<Watch>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + use<> {
-        let exchange = watch.begin_with(&request);
-        async move { Ok(walk(self, peer, exchange, request).await) }
+        let (exchange, watch) = (watch.begin_with(&request), Rc::clone(watch));
+        async move {
+            let mut answer = walk(self, peer, exchange, request).await;
+            watch.announce_close(&mut answer);
+            Ok(answer)
+        }
     }
 
     /// What hyper refused before it was a request has its line too.
@@ -223,6 +227,11 @@ impl Worker {
     /// Takes on less while the event loop lags.
     pub(crate) async fn monitor_load(self: Rc<Self>) {
         self.pressure.run_timeouts().await;
+    }
+
+    /// Whether what is still under way is cut because the gateway stops.
+    pub(crate) fn has_cut(&self) -> bool {
+        self.guard.has_cut()
     }
 
     pub(crate) fn handshakes(&self) -> &Rc<Handshakes> {

@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
 use super::drain::{Drain, Stage};
@@ -43,6 +44,8 @@ pub(crate) struct Watch {
     stalled_since: Cell<Option<u32>>,
     in_flight: Cell<u32>,
     told: Cell<Option<GuardSignal>>,
+    /// The connection ends after the answer to the current or next request.
+    is_closing: Cell<bool>,
     /// Whoever has the stream may neither read from it nor close it.
     holds_stream: Cell<bool>,
     /// The connection's task, which is polled far more often than it is told anything.
@@ -171,6 +174,7 @@ impl Guard {
             stalled_since: Cell::new(None),
             in_flight: Cell::new(0),
             told: Cell::new(None),
+            is_closing: Cell::new(false),
             holds_stream: Cell::new(false),
             task: RefCell::default(),
             multiplexed,
@@ -228,6 +232,11 @@ impl Guard {
         self.lots.set(lot);
         let spread = u64::from(greatest / 10 + 1);
         greatest - u32::try_from(((lot >> 32) * spread) >> 32).unwrap_or(0)
+    }
+
+    /// The time to drain is over: what is still under way is cut by the gateway itself.
+    pub(crate) fn has_cut(&self) -> bool {
+        self.stage.get() == Some(GuardSignal::Cut)
     }
 
     /// Hands the stages of the drain on to all connections; runs beside them.
@@ -329,9 +338,21 @@ impl Watch {
         self.may_switch.get()
     }
 
-    /// No request has come yet.
-    pub(super) fn is_new(&self) -> bool {
-        self.phase.get() == Phase::First
+    /// No request is under way: the head of the next one has not been read whole.
+    pub(super) fn awaits_request(&self) -> bool {
+        self.phase.get() != Phase::Busy
+    }
+
+    pub(super) fn close_after_answer(&self) {
+        self.is_closing.set(true);
+    }
+
+    /// Adds `Connection: close` where the connection ends after this answer. hyper adds it only if it learns of the end before it
+    /// has the answer. Over HTTP/2, GOAWAY says it.
+    pub(crate) fn announce_close<B>(&self, answer: &mut Response<B>) {
+        if self.is_closing.get() && !self.multiplexed && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
     }
 
     pub(super) fn is_late(&self) -> bool {
