@@ -17,12 +17,12 @@ use super::credentials::ClientCredentials;
 use super::grant::{Grant, GrantFault, Wanted};
 use super::metadata::{self, CachedDocument};
 use super::offload::{Busy, Offload};
-use super::passwords::{Claim, Passwords, Standing, network};
+use super::passwords::{Claim, Passwords, Standing};
 use super::request::Parameters;
 use super::ring::Ring;
 use crate::clock::{self, UnixTime};
 use crate::jose::BASE64URL;
-use crate::network::SourceAddress;
+use crate::network::{SourceAddress, counted_network};
 use crate::oauth::identity::Identity;
 use crate::trust::revocation_keeper::NotRevoked;
 use crate::trust::verify::Verified;
@@ -206,7 +206,7 @@ impl AuthorizationServer {
             None => Standing::Unknown,
         };
         let claim = Claim { id, standing, kept, from: from.address };
-        let pair = self.back_off.pair(claim.id, network(from.address));
+        let pair = self.back_off.pair(claim.id, counted_network(from.address));
         self.back_off
             .admit(pair, clock::instant())
             .map_err(|wait| TokenRefusal::TooManyFailures { client: wrong.client(), wait })?;

@@ -26,8 +26,8 @@ use super::rejection::Rejection;
 use super::request_id::RequestId;
 use super::trailers;
 use super::worker::Worker;
+use crate::network::counted_network;
 use crate::oauth::caller::Digest;
-use crate::server::connection_limiter::network;
 use crate::server::limits::Limits;
 use crate::upstream::body::{IncomingUpload, RequestBody, has_payload};
 use crate::upstream::body_timeouts::BodyTimeouts;
@@ -143,7 +143,7 @@ fn bond<'p>(
 ) -> ConnectionBinding<'p> {
     let (route, from) = (permit.route(), passage.from);
     let is_public = permit.caller().is_none();
-    let tie = PinScope { pins: &from.pins, route: &route.name, address: network(from.address) };
+    let tie = PinScope { pins: &from.pins, route: &route.name, address: counted_network(from.address) };
     let may_stay = is_public && version == Version::HTTP_11 && from.is_direct_client() && !passage.is_relayed;
     ConnectionBinding::new((is_public || route.forward_token).then_some(headers), may_stay.then_some(tie))
 }

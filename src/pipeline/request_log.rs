@@ -27,9 +27,9 @@ use crate::audit::reason::Reason;
 use crate::audit::record::{Decision, DecisionRecord, Described, RecordIdentity as Written};
 use crate::clock::{self, UnixTime};
 use crate::issuer::authorization_server::Issued;
+use crate::network::counted_network;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
-use crate::server::connection_limiter::network;
 use crate::trust::verify::Verified;
 
 /// More limits on one route are a configuration error.
@@ -265,7 +265,7 @@ impl RequestLog {
     }
 
     fn decided(&self, kind: Kind) -> Decided<'_> {
-        Decided { address: network(self.peer.address), kind, time: self.now, config: &self.snapshot.config }
+        Decided { address: counted_network(self.peer.address), kind, time: self.now, config: &self.snapshot.config }
     }
 
     fn record(&self, duration: std::time::Duration) -> DecisionRecord<'_> {

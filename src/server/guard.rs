@@ -28,8 +28,6 @@ pub(crate) struct Guard {
     /// The tick at which the drain began.
     drains_since: Cell<Option<u32>>,
     watches: RefCell<Vec<Weak<Watch>>>,
-    /// Of the ages that connections are given.
-    lots: Cell<u64>,
 }
 
 /// One connection as the guard sees it.
@@ -149,10 +147,6 @@ impl Guard {
             stream: ticks(limits.write_stall_timeout.map(|timeout| timeout.saturating_mul(2))),
             age: ticks(limits.connection_age),
         };
-        let mut lots = [0; 8];
-        // Without randomness all workers draw the same lots, and connections still draw different ones.
-        let _ = aws_lc_rs::rand::fill(&mut lots);
-        let lots = Cell::new(u64::from_le_bytes(lots));
         Rc::new(Self {
             tick,
             now: Cell::new(0),
@@ -160,7 +154,6 @@ impl Guard {
             stage: Cell::new(None),
             drains_since: Cell::new(None),
             watches: RefCell::default(),
-            lots,
         })
     }
 
@@ -170,7 +163,7 @@ impl Guard {
             guard: Rc::clone(self),
             phase: Cell::new(Phase::First),
             since: Cell::new(self.now.get()),
-            retires: Cell::new(self.patience.age.map(|age| self.now.get().wrapping_add(self.drawn(age)))),
+            retires: Cell::new(self.patience.age.map(|age| self.now.get().wrapping_add(random_age(age)))),
             stalled_since: Cell::new(None),
             in_flight: Cell::new(0),
             told: Cell::new(None),
@@ -223,15 +216,6 @@ impl Guard {
         let mut idle: Vec<_> = watches.iter().filter_map(Weak::upgrade).filter_map(|watch| watch.idle()).collect();
         idle.sort_unstable_by_key(|(_, for_ticks, _)| std::cmp::Reverse(*for_ticks));
         idle.into_iter().take(at_most).for_each(|(watch, _, overdue)| watch.tell(GuardSignal::Overdue(overdue)));
-    }
-
-    /// An age between nine tenths of the greatest and all of it.
-    fn drawn(&self, greatest: u32) -> u32 {
-        // An odd step visits every number; its upper half looks random enough for this.
-        let lot = self.lots.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
-        self.lots.set(lot);
-        let spread = u64::from(greatest / 10 + 1);
-        greatest - u32::try_from(((lot >> 32) * spread) >> 32).unwrap_or(0)
     }
 
     /// The time to drain is over: what is still under way is cut by the gateway itself.
@@ -495,6 +479,11 @@ impl Drop for ExchangeGuard {
             self.0.enter(Phase::Idle);
         }
     }
+}
+
+/// Between 90 % of the maximum and the maximum, so that connections that began together do not end together.
+fn random_age(maximum: u32) -> u32 {
+    maximum - fastrand::u32(..=maximum / 10)
 }
 
 #[cfg(test)]
