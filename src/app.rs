@@ -11,6 +11,7 @@ mod own_keys;
 mod probes;
 pub(crate) mod process_hardening;
 mod revocation;
+pub(crate) mod start_error;
 mod stop;
 mod workers;
 
@@ -25,59 +26,32 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use own_keys::RingKeeper;
 use rustls::ServerConfig;
+use start_error::StartError;
 use tokio::runtime::{Builder, Runtime};
 use tracing::{info, warn};
 
 use crate::audit::health::Health;
 use crate::audit::ledger::{Batch, LineSender, OnFailure};
 use crate::audit::record::Event;
-use crate::audit::target::OpenError;
 use crate::audit::writer::AuditWriter;
 use crate::clock;
 use crate::config::types::{Config, ExternalIssuer, Listener, ListenerKind};
 use crate::issuer::offload::Offload;
-use crate::issuer::ring_files::RingError;
-use crate::jose::signing::SigningKeyFault;
 use crate::pipeline::connection::ListenerRuntime;
 use crate::pipeline::request::peer::ListenerMode;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::server::certificate::{CertificateError, CertificateFiles};
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain;
-use crate::server::listener::{self, ListenError};
+use crate::server::listener;
 use crate::server::tls;
-use crate::trust::issuer::{IssuerSettings, KeySource, TrustedIssuer};
-use crate::trust::key_cache::KeyCache;
+use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_set_file::KeySetFile;
 use crate::trust::refresher;
 use crate::trust::revocation_keeper::{Keeper, Revoker};
-use crate::trust::revocation_store::StoreError;
 use crate::trust::verify::Trust;
 use crate::upstream::health;
 use crate::upstream::names::NameLookup;
-
-/// Why the gateway can't start.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StartError {
-    #[error("cannot start a runtime or thread")]
-    Runtime(#[from] io::Error),
-    #[error(transparent)]
-    Audit(#[from] OpenError),
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    #[error("no worker could start")]
-    Workers,
-    #[error("TLS can't be set up")]
-    Tls(#[from] rustls::Error),
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    #[error("revoked tokens could be taken for good ones")]
-    Revocations(#[from] StoreError),
-    #[error("the signing keys can't be used")]
-    Ring(#[from] RingError),
-    #[error("the signing keys can't be used")]
-    SigningKey(#[from] SigningKeyFault),
-}
 
 /// The control plane's runtime before the configuration is read, with the signals caught that must not end the process.
 pub(crate) struct Control {
@@ -108,7 +82,6 @@ const AUDIT_BATCHES: usize = 64;
 const CONTROL_THREADS: usize = 2;
 /// Each password that is checked takes 19 MiB or more.
 const PASSWORD_THREADS: usize = 2;
-const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// For the audit writer to flush once everything else has ended.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -236,6 +209,7 @@ impl App {
         offload.into_iter().for_each(Runtime::shutdown_background);
         control.shutdown_background();
         join_within(audit_thread, FLUSH_TIMEOUT, &health);
+        info!("stopped");
         ended
     }
 }
@@ -286,7 +260,7 @@ fn snapshot(
     for ExternalIssuer { settings, source } in config.issuers.drain(..) {
         let shelf = KeySetFile::of(&config.state_directory, &settings.name);
         let keys = Arc::new(refresher::restored(&settings, &source, &shelf));
-        control.spawn(keep_fresh(settings.clone(), source, shelf, Arc::clone(&keys)));
+        control.spawn(background::refresh_keys(settings.clone(), source, shelf, Arc::clone(&keys)));
         issuers.push(Arc::new(TrustedIssuer { settings, keys }));
     }
     let snapshot = Snapshot {
@@ -299,20 +273,6 @@ fn snapshot(
         oauth,
     };
     Ok((snapshot, ring_keeper))
-}
-
-/// Begins again should the refresher ever die: an issuer's keys must not grow old in silence.
-async fn keep_fresh(settings: IssuerSettings, source: KeySource, shelf: KeySetFile, keys: Arc<KeyCache>) {
-    loop {
-        let refresher = refresher::keep_fresh(settings.clone(), source.clone(), shelf.clone(), Arc::clone(&keys));
-        let died = tokio::task::JoinSet::from_iter([refresher]).join_next().await;
-        tracing::error!(
-            issuer.name = settings.name.as_str(),
-            ?died,
-            "the refresher of an issuer died; starting it again"
-        );
-        tokio::time::sleep(RESTART_AFTER).await;
-    }
 }
 
 fn record(event: Event<'_>, config: &Config, lines: &LineSender) {

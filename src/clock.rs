@@ -65,12 +65,10 @@ impl UnixTime {
         Duration::from_millis(self.millis.saturating_sub(other.millis))
     }
 
-    /// Reads the date of an HTTP header in the IMF-fixdate format (RFC 9110 §5.6.7).
+    /// Reads the date of an HTTP header, in any of the three formats of RFC 9110 §5.6.7.
     pub(crate) fn from_http_date(text: &str) -> Option<Self> {
-        let text = text.strip_suffix(" GMT")?;
-        let date = jiff::civil::DateTime::strptime("%a, %d %b %Y %H:%M:%S", text).ok()?;
-        let seconds = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second();
-        Some(Self::from_seconds(u64::try_from(seconds).ok()?))
+        let date = httpdate::parse_http_date(text).ok()?;
+        Some(Self::from_seconds(date.duration_since(UNIX_EPOCH).ok()?.as_secs()))
     }
 
     pub(crate) fn plus(self, duration: Duration) -> Self {
@@ -208,7 +206,9 @@ mod tests {
     #[test]
     fn dates_of_http_headers_are_read() {
         let read = |text| UnixTime::from_http_date(text).map(UnixTime::seconds);
-        assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        for text in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(read(text), Some(784_111_777), "{text}");
+        }
         for bad in ["", "Sun, 06 Nov 1994 08:49:37", "Mon, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1894 08:49:37 GMT"] {
             assert_eq!(read(bad), None, "{bad}");
         }

@@ -42,6 +42,7 @@ pub mod benching;
 mod cli;
 mod clock;
 mod config;
+mod durable_file;
 pub mod fuzzing;
 mod issuer;
 mod jose;

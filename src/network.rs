@@ -5,12 +5,11 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 /// A block of addresses in CIDR notation (RFC 4632 §3.1, RFC 4291 §2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Network {
-    address: IpAddr,
-    prefix: u8,
-}
+pub(crate) struct Network(IpNet);
 
 /// A list of networks. A look-up costs the logarithm of its length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,22 +52,20 @@ impl Network {
             return Err(text.parse::<IpAddr>().map_or(InvalidNetwork::Syntax, |_| InvalidNetwork::NoPrefix));
         };
         let address: IpAddr = address.parse().map_err(|_| InvalidNetwork::Syntax)?;
-        let canonical = !prefix.starts_with(['0', '+']) || prefix == "0";
-        let prefix = prefix.parse().ok().filter(|prefix| canonical && *prefix <= bits(address));
-        let network = Self { address, prefix: prefix.ok_or(InvalidNetwork::Syntax)? };
+        let is_canonical = !prefix.starts_with(['0', '+']) || prefix == "0";
+        let prefix = prefix.parse().ok().filter(|_| is_canonical).ok_or(InvalidNetwork::Syntax)?;
+        let network = IpNet::new(address, prefix).map_err(|_| InvalidNetwork::Syntax)?;
         if address.to_canonical() != address {
             return Err(InvalidNetwork::Mapped);
         }
-        if network.range().0 != ipv6_bits(address) {
+        if network.network() != address {
             return Err(InvalidNetwork::BitsBeyondPrefix);
         }
-        Ok(network)
+        Ok(Self(network))
     }
 
     fn range(&self) -> (u128, u128) {
-        let free = u32::from(bits(self.address) - self.prefix);
-        let beyond = if free == 128 { u128::MAX } else { (1 << free) - 1 };
-        (ipv6_bits(self.address) & !beyond, ipv6_bits(self.address) | beyond)
+        (ipv6_bits(self.0.network()), ipv6_bits(self.0.broadcast()))
     }
 }
 
@@ -119,7 +116,7 @@ impl FromIterator<Network> for Networks {
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
+        self.0.fmt(f)
     }
 }
 
@@ -132,10 +129,11 @@ impl fmt::Display for Networks {
     }
 }
 
-const fn bits(address: IpAddr) -> u8 {
-    match address {
-        IpAddr::V4(_) => 32,
-        IpAddr::V6(_) => 128,
+/// The network by which clients are counted: a host may have all addresses of a /64 of IPv6, and one of IPv4.
+pub(crate) fn counted_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
     }
 }
 
@@ -221,6 +219,14 @@ mod tests {
     }
 
     #[test]
+    fn clients_are_counted_by_ipv4_address_and_by_64_of_ipv6() {
+        let counted = |text: &str| counted_network(text.parse().unwrap());
+        assert_eq!(counted("2001:db8::1"), counted("2001:db8::ffff:1"));
+        assert_ne!(counted("2001:db8::1"), counted("2001:db8:0:1::1"));
+        assert_eq!(counted("::ffff:10.0.0.1").to_string(), "10.0.0.1");
+    }
+
+    #[test]
     fn networks_in_each_other_are_one() {
         let list = ["10.1.0.0/16", "10.0.0.0/8", "10.2.0.0/16", "10.0.0.0/8"];
         assert!(holds(&list, "10.9.9.9") && !holds(&list, "11.0.0.0"));
@@ -267,10 +273,10 @@ mod tests {
             let cut = |bits: u128, prefix: u8, width: u8| if prefix == 0 { 0 } else { bits >> (width - prefix) << (width - prefix) };
             let mut all = Vec::new();
             for (v4, short, v6, long) in list {
-                all.push(Network { address: Ipv4Addr::from_bits(cut(v4.into(), short, 32) as u32).into(), prefix: short });
+                all.push(Network(IpNet::new(Ipv4Addr::from_bits(cut(v4.into(), short, 32) as u32).into(), short).unwrap()));
                 let address = Ipv6Addr::from_bits(cut(v6, long, 128));
                 if address.to_canonical() == IpAddr::V6(address) {
-                    all.push(Network { address: address.into(), prefix: long });
+                    all.push(Network(IpNet::new(address.into(), long).unwrap()));
                 }
             }
             for network in &all {

@@ -1,5 +1,5 @@
 //! The import rule, read from the source: `main → cli → app → config → pipeline → {issuer, server, upstream, audit} → trust →
-//! jose → oauth → {clock, network}`. Nobody imports to the left, the siblings in braces do not know each other, everyone may use
+//! jose → oauth → {clock, durable_file, network}`. Nobody imports to the left, the siblings in braces do not know each other, everyone may use
 //! `telemetry` and it uses nobody. And one package has one home, so that it can be replaced in an afternoon.
 
 use std::fs;
@@ -17,7 +17,7 @@ const ORDER: &[&[&str]] = &[
     &["trust"],
     &["jose"],
     &["oauth"],
-    &["clock", "network"],
+    &["clock", "durable_file", "network"],
     &["telemetry"],
 ];
 
@@ -34,6 +34,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap::", &["src/cli/"]),
     ("rcgen::", &["src/jose/x509.rs"]),
     ("socket2::", &["src/server/"]),
+    ("ipnet::", &["src/network.rs"]),
+    ("httpdate::", &["src/clock.rs"]),
     ("prometheus_client::", &["src/telemetry/"]),
     ("tracing_subscriber::", &["src/telemetry/"]),
     ("quick_cache::", &["src/trust/"]),

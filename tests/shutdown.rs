@@ -84,6 +84,9 @@ fn ended_well(gateway: &mut Gateway) {
     let status = gateway.wait();
     assert_eq!(status.code(), Some(0), "{}", gateway.log_text());
     gateway.audit_line(|line| line["gateway.event"] == "stop");
+    gateway.log_line("stopped");
+    let log = gateway.log_text();
+    assert!(log.trim_end().lines().next_back().is_some_and(|line| line.contains("stopped")), "{log}");
 }
 
 async fn loses_nothing(signal: &str) {
@@ -303,6 +306,32 @@ async fn during_the_delay_it_is_not_ready_and_serves_on() {
     ended_well(&mut gateway);
 }
 
+/// Requests that the kernel has when the drain begins, on connections that were idle until then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn requests_on_their_way_on_kept_connections_are_answered() {
+    let held = Held::start().await;
+    let mut gateway = Gateway::open(held.upstream.address, "");
+    let request = "GET /now HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut kept = Vec::new();
+    for _ in 0..20 {
+        let mut wire = Wire::new(Client::new(&gateway).tls().await.unwrap());
+        wire.send(request).await;
+        assert_eq!(wire.answer().await.unwrap().status, 200);
+        kept.push(wire);
+    }
+    gateway.signal("STOP");
+    gateway.signal("TERM");
+    for wire in &mut kept {
+        wire.send(request).await;
+    }
+    gateway.signal("CONT");
+    for wire in &mut kept {
+        assert_eq!(wire.answer().await.expect("an answer").status, 200);
+        wire.rest().await;
+    }
+    ended_well(&mut gateway);
+}
+
 /// What is in flight is cut, over both protocols, and has its line.
 async fn cuts(shutdown: &str, again: bool) {
     let held = Held::start().await;
@@ -320,7 +349,8 @@ async fn cuts(shutdown: &str, again: bool) {
     }
     gateway.log_line("cutting what has not ended");
     ended_well(&mut gateway);
-    assert_eq!(gateway.audit_text().lines().filter(|line| line.contains("\"gateway.decision\":\"error\"")).count(), 4);
+    let cut = r#""gateway.decision":"error","gateway.reason":"shutdown""#;
+    assert_eq!(gateway.audit_text().matches(cut).count(), 4, "{}", gateway.audit_text());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -1,4 +1,4 @@
-//! Small tasks of the control plane that only look and tidy.
+//! Small background tasks of the control plane.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,10 +8,15 @@ use arc_swap::ArcSwap;
 
 use crate::audit::health::Health;
 use crate::pipeline::routing::snapshot::Snapshot;
+use crate::trust::issuer::{IssuerSettings, KeySource};
+use crate::trust::key_cache::KeyCache;
+use crate::trust::key_set_file::KeySetFile;
+use crate::trust::refresher;
 use crate::upstream::names::{self, Name, NameLookup};
 
 const FORGET_KEYS_EVERY: Duration = Duration::from_secs(10);
-const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// The pause before a task that has died is started again.
+pub(super) const RESTART_AFTER: Duration = Duration::from_secs(1);
 const WATCH_AUDIT_EVERY: Duration = Duration::from_millis(500);
 
 /// For the audit log to have had room for every line.
@@ -73,12 +78,30 @@ pub(super) async fn forget_limit_keys(snapshot: Arc<ArcSwap<Snapshot>>) {
     }
 }
 
-/// Begins again should it ever die: a server's addresses must not grow old in silence.
+/// Starts the name resolution again if it dies: the addresses of a server must not become stale unnoticed.
 pub(super) async fn resolve(name: Arc<Name>, lookup: Arc<NameLookup>) {
     loop {
         let resolver = names::keep_fresh(Arc::clone(&name), Arc::clone(&lookup));
         let died = tokio::task::JoinSet::from_iter([resolver]).join_next().await;
-        tracing::error!(server.name = name.as_str(), ?died, "what looks a server up died; starting it again");
+        tracing::error!(
+            server.name = name.as_str(),
+            ?died,
+            "the name resolution of a server died; it is started again"
+        );
+        tokio::time::sleep(RESTART_AFTER).await;
+    }
+}
+
+/// Starts the refresher again if it dies: the keys of an issuer must not become stale unnoticed.
+pub(super) async fn refresh_keys(settings: IssuerSettings, source: KeySource, file: KeySetFile, keys: Arc<KeyCache>) {
+    loop {
+        let refresher = refresher::keep_fresh(settings.clone(), source.clone(), file.clone(), Arc::clone(&keys));
+        let died = tokio::task::JoinSet::from_iter([refresher]).join_next().await;
+        tracing::error!(
+            issuer.name = settings.name.as_str(),
+            ?died,
+            "the task that fetches the keys of an issuer died; it is started again"
+        );
         tokio::time::sleep(RESTART_AFTER).await;
     }
 }

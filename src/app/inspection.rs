@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::StartError;
+use super::start_error::StartError;
 use crate::clock::UnixTime;
 use crate::config::types::{Config, Oauth};
 use crate::issuer::authorization_server::{AuthorizationServer, Offloads};

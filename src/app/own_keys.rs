@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use tokio::time::sleep;
 use tracing::{error, info};
 
-use super::StartError;
+use super::start_error::StartError;
 use crate::audit::ledger::{Batch, LineSender};
 use crate::audit::record::Event;
 use crate::clock;

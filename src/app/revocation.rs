@@ -7,7 +7,8 @@ use std::thread;
 
 use tracing::{error, warn};
 
-use super::{RESTART_AFTER, StartError};
+use super::background::RESTART_AFTER;
+use super::start_error::StartError;
 use crate::audit::ledger::{Batch, LineSender};
 use crate::audit::record::{Event, Revocation};
 use crate::clock;

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use super::StartError;
+use super::start_error::StartError;
 use super::workers::Workers;
 use crate::server::drain::{Shutdown, Stage};
 

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 
-use super::StartError;
+use super::start_error::StartError;
 use crate::audit::ledger::{Ledger, LineSender};
 use crate::config::types::Config;
 use crate::pipeline::connection::{self, ListenerRuntime};

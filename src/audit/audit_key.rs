@@ -4,7 +4,7 @@
 //! signed with it.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use base64::Engine as _;
 use pem::{EncodeConfig, LineEnding, Pem};
 use zeroize::Zeroizing;
 
+use crate::durable_file::{folder_of, sync_folder};
 use crate::jose::BASE64URL;
 
 pub(crate) struct AuditKey {
@@ -142,7 +143,7 @@ fn make(path: &Path) -> Result<(), AuditKeyError> {
         file.sync_all()?;
         match fs::hard_link(&beside, path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            Ok(()) | Err(_) => File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all(),
+            Ok(()) | Err(_) => sync_folder(folder_of(path)),
         }
     })();
     // If it can't be removed, it is a copy of the key with the same mode.

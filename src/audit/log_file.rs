@@ -5,6 +5,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::durable_file::sync_folder;
+
 #[derive(Debug)]
 pub(super) struct LogFile {
     file: File,
@@ -45,7 +47,7 @@ impl LogFile {
             lock(&file)?;
             if is_new {
                 // A file that a power failure makes nameless is lost.
-                File::open(folder)?.sync_all()?;
+                sync_folder(folder)?;
             }
         }
         let length = metadata.is_file().then_some(file.metadata()?.len());

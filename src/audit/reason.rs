@@ -24,6 +24,7 @@ pub(crate) enum Reason {
     NoRoute,
     MethodNotAllowed,
     RateLimited,
+    TooManyFailures,
     InvalidClient,
     InvalidRequest,
     InvalidScope,
@@ -39,6 +40,8 @@ pub(crate) enum Reason {
     Overload,
     AuditUnavailable,
     ClientGone,
+    /// The gateway stopped before the request had ended.
+    Shutdown,
     Internal,
 }
 
@@ -66,6 +69,7 @@ impl Reason {
             Self::NoRoute => "no_route",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RateLimited => "rate_limited",
+            Self::TooManyFailures => "too_many_failures",
             Self::InvalidClient => "invalid_client",
             Self::InvalidRequest => "invalid_request",
             Self::InvalidScope => "invalid_scope",
@@ -81,6 +85,7 @@ impl Reason {
             Self::Overload => "overload",
             Self::AuditUnavailable => "audit_unavailable",
             Self::ClientGone => "client_gone",
+            Self::Shutdown => "shutdown",
             Self::Internal => "internal",
         }
     }
@@ -95,6 +100,7 @@ impl Reason {
             | Self::Overload
             | Self::AuditUnavailable
             | Self::ClientGone
+            | Self::Shutdown
             | Self::Internal
             | Self::KeysUnavailable => true,
             Self::NoToken
@@ -117,6 +123,7 @@ impl Reason {
             | Self::NoRoute
             | Self::MethodNotAllowed
             | Self::RateLimited
+            | Self::TooManyFailures
             | Self::InvalidClient
             | Self::InvalidRequest
             | Self::InvalidScope

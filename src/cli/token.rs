@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::terminal::{BOLD, DIM, GOOD, NAME, WARN, bad_config, failed, note, out, styled};
 use super::{ConfigPath, FINDINGS, Format, USAGE, revoke};
-use crate::app::StartError;
 use crate::app::inspection;
+use crate::app::start_error::StartError;
 use crate::clock::{self, UnixTime};
 use crate::config;
 use crate::config::interpolate::Surroundings;

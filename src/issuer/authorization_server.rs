@@ -17,12 +17,12 @@ use super::credentials::ClientCredentials;
 use super::grant::{Grant, GrantFault, Wanted};
 use super::metadata::{self, CachedDocument};
 use super::offload::{Busy, Offload};
-use super::passwords::{Claim, Passwords, Standing, network};
+use super::passwords::{Claim, Passwords, Standing};
 use super::request::Parameters;
 use super::ring::Ring;
 use crate::clock::{self, UnixTime};
 use crate::jose::BASE64URL;
-use crate::network::SourceAddress;
+use crate::network::{SourceAddress, counted_network};
 use crate::oauth::identity::Identity;
 use crate::trust::revocation_keeper::NotRevoked;
 use crate::trust::verify::Verified;
@@ -95,7 +95,11 @@ pub(crate) enum TokenRefusal {
     Busy(Busy),
     /// This client has failed to authenticate from this address too often, and another attempt has the second's turn; to be tried
     /// again after so long.
-    TooManyFailures(Duration),
+    TooManyFailures {
+        /// As the request names it; not verified.
+        client: Option<Identity>,
+        wait: Duration,
+    },
     /// We can't sign at all.
     Broken,
     /// The clock is certainly wrong.
@@ -202,8 +206,10 @@ impl AuthorizationServer {
             None => Standing::Unknown,
         };
         let claim = Claim { id, standing, kept, from: from.address };
-        let pair = self.back_off.pair(claim.id, network(from.address));
-        self.back_off.admit(pair, clock::instant()).map_err(TokenRefusal::TooManyFailures)?;
+        let pair = self.back_off.pair(claim.id, counted_network(from.address));
+        self.back_off
+            .admit(pair, clock::instant())
+            .map_err(|wait| TokenRefusal::TooManyFailures { client: wrong.client(), wait })?;
         let found = self.passwords.matching(claim, presented, now).await?;
         if let (Some(client), Some(position), Standing::Good) = (known, found, standing) {
             self.back_off.succeeded(pair, clock::instant());

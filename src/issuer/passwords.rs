@@ -16,6 +16,7 @@ use super::kept_secret::{KeptSecret, SecretMark, SecretMarker};
 use super::offload::{Busy, Offload};
 use super::secret::ClientSecret;
 use crate::clock::UnixTime;
+use crate::network::counted_network;
 
 #[derive(Debug)]
 pub(crate) struct Passwords {
@@ -173,7 +174,7 @@ impl Attempts {
 
     /// Counted before it is known how it ends: those that are under way may all be wrong.
     fn begin(&self, from: IpAddr, now: UnixTime) -> Attempt {
-        let attempt = Attempt(self.hasher.hash_one(network(from)) as usize % COUNTS);
+        let attempt = Attempt(self.hasher.hash_one(counted_network(from)) as usize % COUNTS);
         self.change(attempt, now, |count| (count + 1).min((1 << COUNT_BITS) - 1));
         attempt
     }
@@ -206,14 +207,6 @@ fn minute(now: UnixTime) -> u32 {
 /// What an old minute has counted is forgotten.
 fn in_minute(count: u32, now: UnixTime) -> u32 {
     if count >> COUNT_BITS == minute(now) { count & ((1 << COUNT_BITS) - 1) } else { 0 }
-}
-
-/// A host has a whole /64 of IPv6 to itself.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !(u128::MAX >> 64)).into()),
-        v4 @ IpAddr::V4(_) => v4,
-    }
 }
 
 #[cfg(test)]

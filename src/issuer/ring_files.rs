@@ -1,8 +1,8 @@
 //! The files of the signing-key ring: read only where nobody else can, written whole or not at all, changed by one at a time.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rotation::{KeyRecord, MAX_PUBLISHED};
 use crate::clock::UnixTime;
+use crate::durable_file;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::signing::SigningKeyFault;
 use crate::jose::x509::CertificateFault;
@@ -98,7 +99,7 @@ pub(super) fn read_journal(directory: &Path) -> Result<Option<Vec<KeyRecord>>, R
 pub(super) fn write_journal(directory: &Path, records: &[KeyRecord]) -> Result<(), RingError> {
     let journal = Journal { version: JOURNAL_VERSION, keys: records.iter().map(JournalEntry::of).collect() };
     let text = serde_json::to_vec_pretty(&journal).unwrap_or_default();
-    write(directory, &directory.join(JOURNAL), &text)
+    write(&directory.join(JOURNAL), &text)
 }
 
 impl JournalEntry {
@@ -151,21 +152,8 @@ pub(super) fn make_directory(directory: &Path) -> Result<(), RingError> {
     made.map_err(failed("create", directory))
 }
 
-/// Written beside, flushed, then renamed: a crash leaves the whole file or the one before.
-pub(super) fn write(directory: &Path, path: &Path, bytes: &[u8]) -> Result<(), RingError> {
-    let beside = path.with_extension("new");
-    write_flushed(&beside, bytes).map_err(failed("write", &beside))?;
-    fs::rename(&beside, path).map_err(failed("write", path))?;
-    let directory_flushed = File::open(directory).and_then(|directory| directory.sync_all());
-    directory_flushed.map_err(failed("flush", directory))
-}
-
-fn write_flushed(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(path)?;
-    // An old file of that name would keep its own mode.
-    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
-    file.write_all(bytes)?;
-    file.sync_all()
+pub(super) fn write(path: &Path, content: &[u8]) -> Result<(), RingError> {
+    durable_file::replace(path, FILE_MODE, content).map_err(failed("write", path))
 }
 
 pub(super) fn refuse_looser(path: &Path, wanted: u32) -> Result<(), RingError> {

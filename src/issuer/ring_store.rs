@@ -277,7 +277,7 @@ fn make_key(settings: &RingSettings, made_at: UnixTime, signs_from: UnixTime) ->
         max_age: settings.rules.max_age(),
     };
     let text = Zeroizing::new(pem::encode(&pem::Pem::new(PEM_LABEL, pkcs8.to_vec())));
-    write(&settings.directory, &key_path(&settings.directory, &record), text.as_bytes())?;
+    write(&key_path(&settings.directory, &record), text.as_bytes())?;
     Ok(record)
 }
 
@@ -288,7 +288,7 @@ fn certify(directory: &Path, record: &KeyRecord) -> Result<(), RingError> {
     }
     let (_, pkcs8) = load_key(&key_path(directory, record), record.algorithm)?;
     let certificate = x509::certify(&pkcs8, record.algorithm, CERTIFICATE_NAME).map_err(RingError::Certify)?;
-    write(directory, &path, pem::encode(&pem::Pem::new(CERTIFICATE_LABEL, certificate)).as_bytes())
+    write(&path, pem::encode(&pem::Pem::new(CERTIFICATE_LABEL, certificate)).as_bytes())
 }
 
 fn load_certificate(directory: &Path, record: &KeyRecord) -> Result<Option<Vec<u8>>, RingError> {
@@ -326,25 +326,21 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::time::Duration;
 
+    use tempfile::TempDir;
+
     use super::*;
     use crate::jose::algorithm::Algorithm::{EdDsa, Es256};
 
     const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
     const HOUR: Duration = Duration::from_secs(3600);
 
-    /// A folder that goes with the test.
-    struct Folder(RingSettings);
+    /// The settings of a ring in a temporary folder.
+    struct Folder(RingSettings, #[expect(dead_code, reason = "deletes the folder when it is dropped")] TempDir);
 
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(self.0.directory.parent().unwrap());
-        }
-    }
-
-    fn folder(name: &str) -> Folder {
-        let parent = std::env::temp_dir().join(format!("portcullis-ring-{}-{name}", std::process::id()));
+    fn folder() -> Folder {
+        let parent = tempfile::tempdir().unwrap();
         let rules = RotationRules { algorithm: Es256, rotate_every: None, longest_ttl: HOUR };
-        Folder(RingSettings { directory: parent.join("keys"), rules, x5c: false })
+        Folder(RingSettings { directory: parent.path().join("keys"), rules, x5c: false }, parent)
     }
 
     fn mode(path: &Path) -> u32 {
@@ -366,7 +362,7 @@ mod tests {
 
     #[test]
     fn the_first_key_is_made_once_and_kept_with_tight_modes() {
-        let folder = folder("once");
+        let folder = folder();
         let first = signer(&opened(&folder, NOW), NOW);
         assert_eq!(first, signer(&opened(&folder, NOW), NOW));
         assert_eq!(mode(&folder.0.directory), 0o700);
@@ -377,7 +373,7 @@ mod tests {
 
     #[test]
     fn whatever_others_can_read_is_refused() {
-        let folder = folder("loose");
+        let folder = folder();
         opened(&folder, NOW);
         for file in [&files(&folder, "pem")[0], &files(&folder, "json")[0]] {
             fs::set_permissions(file, Permissions::from_mode(0o640)).unwrap();
@@ -391,7 +387,7 @@ mod tests {
 
     #[test]
     fn key_files_from_before_there_was_a_journal_sign_on() {
-        let folder = folder("import");
+        let folder = folder();
         let first = signer(&opened(&folder, NOW), NOW);
         fs::remove_file(folder.0.directory.join(JOURNAL)).unwrap();
         assert_eq!(first, signer(&opened(&folder, NOW), NOW));
@@ -400,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_key_that_an_operator_brings_along_may_have_any_name() {
-        let folder = folder("brought");
+        let folder = folder();
         let first = signer(&opened(&folder, NOW), NOW);
         fs::remove_file(folder.0.directory.join(JOURNAL)).unwrap();
         fs::rename(&files(&folder, "pem")[0], folder.0.directory.join("ES256.brought.pem")).unwrap();
@@ -411,7 +407,7 @@ mod tests {
 
     #[test]
     fn of_two_copies_of_a_key_one_counts_and_none_is_lost() {
-        let folder = folder("copies");
+        let folder = folder();
         let first = signer(&opened(&folder, NOW), NOW);
         fs::remove_file(folder.0.directory.join(JOURNAL)).unwrap();
         let copy = folder.0.directory.join("ES256.backup.pem");
@@ -423,7 +419,7 @@ mod tests {
 
     #[test]
     fn a_retired_signer_is_followed_by_a_new_key_and_not_by_one_that_went_before() {
-        let folder = folder("retired");
+        let folder = folder();
         let first = signer(&opened(&folder, NOW), NOW);
         let second = signer(&change(&folder.0, &RingChange::Rotate { at_once: true }, NOW).unwrap(), NOW);
         let third = signer(&change(&folder.0, &RingChange::Retire { key_id: &second }, NOW).unwrap(), NOW);
@@ -432,7 +428,7 @@ mod tests {
 
     #[test]
     fn a_change_of_algorithm_publishes_the_new_key_before_it_signs_and_the_old_one_after() {
-        let mut folder = folder("change");
+        let mut folder = folder();
         let old = signer(&opened(&folder, NOW), NOW);
         folder.0.rules.algorithm = EdDsa;
         let ring = opened(&folder, NOW);
@@ -449,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_crash_before_the_journal_leaves_the_ring_as_it_was() {
-        let folder = folder("crash");
+        let folder = folder();
         let before = opened(&folder, NOW);
         let stray = make_key(&folder.0, NOW, NOW).unwrap();
         let after = opened(&folder, NOW);
@@ -459,24 +455,20 @@ mod tests {
 
     #[test]
     fn a_crash_before_the_deletion_leaves_the_key_without_effect() {
-        let folder = folder("deletion");
+        let folder = folder();
         let first = signer(&opened(&folder, NOW), NOW);
         let pem = files(&folder, "pem")[0].clone();
         let kept = fs::read(&pem).unwrap();
         change(&folder.0, &RingChange::Retire { key_id: &first }, NOW).unwrap();
         assert!(!pem.exists());
-        overwrite(&folder, &pem, &kept);
+        write(&pem, &kept).unwrap();
         assert_ne!(signer(&opened(&folder, NOW), NOW), first);
         assert!(!opened(&folder, NOW).public_jwks().to_string().contains(&first));
     }
 
-    fn overwrite(folder: &Folder, path: &Path, bytes: &[u8]) {
-        write(&folder.0.directory, path, bytes).unwrap();
-    }
-
     #[test]
     fn a_key_made_by_hand_signs_when_verifiers_know_it_or_at_once() {
-        let folder = folder("hand");
+        let folder = folder();
         let first = signer(&opened(&folder, NOW), NOW);
         let ring = change(&folder.0, &RingChange::Rotate { at_once: false }, NOW).unwrap();
         assert_eq!((signer(&ring, NOW), ring.records().len()), (first.clone(), 2));
@@ -487,7 +479,7 @@ mod tests {
 
     #[test]
     fn a_certificate_is_published_where_it_is_asked_for_and_stays_the_same() {
-        let mut folder = folder("x5c");
+        let mut folder = folder();
         assert!(opened(&folder, NOW).public_jwks()["keys"][0].get("x5c").is_none());
         folder.0.x5c = true;
         let jwk = opened(&folder, NOW).public_jwks()["keys"][0].clone();
@@ -497,20 +489,20 @@ mod tests {
 
     #[test]
     fn a_broken_file_is_named_and_nothing_is_made_in_its_place() {
-        let folder = folder("broken");
+        let folder = folder();
         opened(&folder, NOW);
         let pem = files(&folder, "pem")[0].clone();
-        overwrite(&folder, &pem, b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+        write(&pem, b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
         assert!(matches!(open(&folder.0, NOW), Err(RingError::NotAKey { path, .. }) if path == pem));
         for journal in ["", "{}", r#"{"version": 2, "keys": []}"#, r#"{"version": 1, "keys": [{"kid": "../x"}]}"#] {
-            overwrite(&folder, &folder.0.directory.join(JOURNAL), journal.as_bytes());
+            write(&folder.0.directory.join(JOURNAL), journal.as_bytes()).unwrap();
             assert!(matches!(open(&folder.0, NOW), Err(RingError::Journal { .. })), "{journal}");
         }
     }
 
     #[test]
     fn many_hands_at_once_lose_no_key() {
-        let folder = folder("hands");
+        let folder = folder();
         opened(&folder, NOW);
         std::thread::scope(|scope| {
             for _ in 0..8 {

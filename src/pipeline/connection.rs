@@ -107,8 +107,12 @@ fn answer(
     watch: &Rc<Watch>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + use<> {
-    let exchange = watch.begin_with(&request);
-    async move { Ok(walk(worker, peer, exchange, request).await) }
+    let (exchange, watch) = (watch.begin_with(&request), Rc::clone(watch));
+    async move {
+        let mut answer = walk(worker, peer, exchange, request).await;
+        watch.announce_close(&mut answer);
+        Ok(answer)
+    }
 }
 
 /// What hyper refused before it was a request has its audit line too.

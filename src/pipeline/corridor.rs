@@ -100,6 +100,10 @@ pub(crate) async fn walk(
     let is_refusal = decided.is_err();
     let mut answer = decided.unwrap_or_else(|rejection| {
         open.refused(rejection.reason(), rejection.identity());
+        if rejection.is_for_failures() {
+            // Rate limits that had room must not look like the cause.
+            open.counts = limits::Counts::default();
+        }
         rejection.into_response(is_grpc && grpc::may_be_spoken(open.log.matched, &snapshot))
     });
     if for_head {

@@ -57,13 +57,14 @@ impl Worker {
         let snapshot = published.load_full();
         let limits = &snapshot.limits;
         let has_websocket = snapshot.routes.routes().iter().any(|route| route.upgrades.has_websocket());
+        let guard = Guard::new(limits);
         Self {
-            recorder: Rc::new(Recorder::new(ledger, load)),
+            recorder: Rc::new(Recorder::new(ledger, load, Rc::clone(&guard))),
             in_flight: InFlightByAddress::new(share.in_flight_per_address),
             tunnels: Tunnels::new(share.tunnels, share.tunnels_per_address),
             pools: Rc::new(Pools::new(pin_limit)),
             mirrors: Rc::default(),
-            guard: Guard::new(limits),
+            guard,
             handshakes: Handshakes::new(share.handshakes, limits.handshake_timeout),
             protocols: Protocols::new(limits, has_websocket),
             current: Rc::new(CurrentSnapshot::new(published)),

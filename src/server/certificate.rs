@@ -122,45 +122,43 @@ fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), CertificateError> {
 
 #[cfg(test)]
 mod tests {
+    use tempfile::{TempDir, tempdir};
+
     use super::*;
 
-    fn files(name: &str) -> CertificateFiles {
-        let folder = std::env::temp_dir().join(format!("portcullis-certificate-{}-{name}", std::process::id()));
-        CertificateFiles { cert: folder.join("a.crt"), key: folder.join("a.key"), self_signed: true }
-    }
-
-    fn forget(files: &CertificateFiles) {
-        fs::remove_dir_all(files.cert.parent().unwrap()).unwrap();
+    /// Their folder is made with them.
+    fn files(folder: &TempDir) -> CertificateFiles {
+        let certs = folder.path().join("certs");
+        CertificateFiles { cert: certs.join("a.crt"), key: certs.join("a.key"), self_signed: true }
     }
 
     #[test]
     fn a_self_signed_pair_is_made_and_loads() {
-        let files = files("made");
+        let folder = tempdir().unwrap();
+        let files = files(&folder);
         assert!(files.are_missing());
         files.make().unwrap();
         assert!(files.load().is_ok());
-        forget(&files);
     }
 
     #[test]
     fn a_key_of_another_certificate_is_refused() {
-        let (one, other) = (files("one"), files("other"));
+        let folders = [tempdir().unwrap(), tempdir().unwrap()];
+        let [one, other] = folders.each_ref().map(files);
         one.make().unwrap();
         other.make().unwrap();
         let mixed = CertificateFiles { key: other.key.clone(), ..one.clone() };
         assert!(matches!(mixed.load(), Err(CertificateError::Mismatch { .. })));
-        forget(&one);
-        forget(&other);
     }
 
     #[test]
     fn files_that_hold_something_else_are_named() {
-        let files = files("swapped");
+        let folder = tempdir().unwrap();
+        let files = files(&folder);
         files.make().unwrap();
         let swapped = CertificateFiles { cert: files.key.clone(), key: files.cert.clone(), self_signed: false };
         assert!(matches!(swapped.load(), Err(CertificateError::NoCertificate { .. })));
         let no_key = CertificateFiles { key: files.cert.clone(), ..files.clone() };
         assert!(matches!(no_key.load(), Err(CertificateError::KeyMode { mode: 0o644, .. })));
-        forget(&files);
     }
 }

@@ -61,7 +61,7 @@ const H2_PING_EVERY: Duration = Duration::from_secs(30);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the last words of a connection that is ended by a deadline.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// For the first request of a connection that the drain finds without one: it may be on its way.
+/// For the next request of a connection that is told to end while none is under way: it may be on its way.
 const FIRST_WORDS: Duration = Duration::from_millis(100);
 /// The same where the connection was in its handshake when the drain began, or in the kernel's queue: its client is about to ask.
 const LATE_FIRST_WORDS: Duration = Duration::from_secs(1);
@@ -211,6 +211,7 @@ where
                 }
             }
             Ok(GuardSignal::Drain) => {
+                watch.close_after_answer();
                 if let Some(ended) = first_words(connection.as_mut(), watch).await {
                     return PollOutcome::Ended(ended);
                 }
@@ -277,8 +278,8 @@ async fn tunnelled(running: impl Future<Output = ()>, watch: &Rc<Watch>) -> Conn
     }
 }
 
-/// A connection that the drain finds without a request may have one on its way, which hyper would drop: it is given a moment. Over HTTP/2
-/// the end in order leaves room for it.
+/// A connection that is told to end while no request is under way may have one on its way, which hyper would drop: it is given a moment.
+/// That holds for new and for kept connections. Over HTTP/2 the graceful shutdown leaves room for it.
 async fn first_words<C>(mut connection: Pin<&mut C>, watch: &Watch) -> Option<ConnectionEnd>
 where
     C: Future<Output = hyper::Result<()>>,
@@ -288,7 +289,7 @@ where
     }
     let begun = poll_fn(|context| match connection.as_mut().poll(context) {
         Poll::Ready(done) => Poll::Ready(Some(ended(done, watch))),
-        Poll::Pending if watch.is_new() => Poll::Pending,
+        Poll::Pending if watch.awaits_request() => Poll::Pending,
         Poll::Pending => Poll::Ready(None),
     });
     let patience = if watch.is_late() { LATE_FIRST_WORDS } else { FIRST_WORDS };
@@ -385,7 +386,9 @@ mod tests {
                     asked.borrow_mut().push(path.clone());
                     bodies.borrow_mut().push(request.into_body());
                     drop(watch.begin());
-                    async { Ok(Response::new(Full::<Bytes>::from(path))) }
+                    let mut answer = Response::new(Full::<Bytes>::from(path));
+                    watch.announce_close(&mut answer);
+                    async { Ok(answer) }
                 })
             };
             let stream = Roomy(server, Rc::clone(&room));
@@ -482,6 +485,39 @@ mod tests {
             assert!(began.elapsed() < FIRST_WORDS * 2, "{:?}", began.elapsed());
         };
         with(says_nothing, Limits::default()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_drain_answers_a_request_that_is_on_its_way_on_a_kept_connection() {
+        let arrives = async |mut held: Held| {
+            assert!(held.get("/one").await.ends_with("/one"));
+            assert!(held.is_at_rest().await);
+            held.watch.tell_to_drain();
+            sleep(FIRST_WORDS / 2).await;
+            let answer = held.get("/two").await;
+            assert!(answer.ends_with("/two") && answer.contains("\r\nconnection: close\r\n"), "{answer}");
+            assert_eq!(held.answer().await, "");
+        };
+        with(arrives, Limits::default()).await;
+        let in_pieces = async |mut held: Held| {
+            assert!(held.get("/one").await.ends_with("/one"));
+            held.send("GET /two HTTP/1.1\r\nhost: a\r\n").await;
+            held.watch.tell_to_drain();
+            sleep(FIRST_WORDS / 2).await;
+            held.send("\r\n").await;
+            let answer = held.answer().await;
+            assert!(answer.ends_with("/two") && answer.contains("\r\nconnection: close\r\n"), "{answer}");
+            assert_eq!(held.answer().await, "");
+        };
+        with(in_pieces, Limits::default()).await;
+        let stays_silent = async |mut held: Held| {
+            assert!(held.get("/one").await.ends_with("/one"));
+            let began = tokio::time::Instant::now();
+            held.watch.tell_to_drain();
+            assert_eq!(held.answer().await, "");
+            assert!(began.elapsed() < FIRST_WORDS * 2, "{:?}", began.elapsed());
+        };
+        with(stays_silent, Limits::default()).await;
     }
 
     #[tokio::test(start_paused = true)]

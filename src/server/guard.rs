@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
 use super::drain::{Drain, Stage};
@@ -27,8 +28,6 @@ pub(crate) struct Guard {
     /// The tick at which the drain began.
     drains_since: Cell<Option<u32>>,
     watches: RefCell<Vec<Weak<Watch>>>,
-    /// Of the ages that connections are given.
-    lots: Cell<u64>,
 }
 
 /// One connection as the guard sees it.
@@ -43,6 +42,8 @@ pub(crate) struct Watch {
     stalled_since: Cell<Option<u32>>,
     in_flight: Cell<u32>,
     told: Cell<Option<GuardSignal>>,
+    /// The connection ends after the answer to the current or next request.
+    is_closing: Cell<bool>,
     /// Whoever has the stream may neither read from it nor close it.
     holds_stream: Cell<bool>,
     /// The connection's task, which is polled far more often than it is told anything.
@@ -146,10 +147,6 @@ impl Guard {
             stream: ticks(limits.write_stall_timeout.map(|timeout| timeout.saturating_mul(2))),
             age: ticks(limits.connection_age),
         };
-        let mut lots = [0; 8];
-        // Without randomness all workers draw the same lots, and connections still draw different ones.
-        let _ = aws_lc_rs::rand::fill(&mut lots);
-        let lots = Cell::new(u64::from_le_bytes(lots));
         Rc::new(Self {
             tick,
             now: Cell::new(0),
@@ -157,7 +154,6 @@ impl Guard {
             stage: Cell::new(None),
             drains_since: Cell::new(None),
             watches: RefCell::default(),
-            lots,
         })
     }
 
@@ -167,10 +163,11 @@ impl Guard {
             guard: Rc::clone(self),
             phase: Cell::new(Phase::First),
             since: Cell::new(self.now.get()),
-            retires: Cell::new(self.patience.age.map(|age| self.now.get().wrapping_add(self.drawn(age)))),
+            retires: Cell::new(self.patience.age.map(|age| self.now.get().wrapping_add(random_age(age)))),
             stalled_since: Cell::new(None),
             in_flight: Cell::new(0),
             told: Cell::new(None),
+            is_closing: Cell::new(false),
             holds_stream: Cell::new(false),
             task: RefCell::default(),
             multiplexed,
@@ -221,13 +218,9 @@ impl Guard {
         idle.into_iter().take(at_most).for_each(|(watch, _, overdue)| watch.tell(GuardSignal::Overdue(overdue)));
     }
 
-    /// An age between nine tenths of the greatest and all of it.
-    fn drawn(&self, greatest: u32) -> u32 {
-        // An odd step visits every number; its upper half looks random enough for this.
-        let lot = self.lots.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
-        self.lots.set(lot);
-        let spread = u64::from(greatest / 10 + 1);
-        greatest - u32::try_from(((lot >> 32) * spread) >> 32).unwrap_or(0)
+    /// The time to drain is over: what is still under way is cut by the gateway itself.
+    pub(crate) fn has_cut(&self) -> bool {
+        self.stage.get() == Some(GuardSignal::Cut)
     }
 
     /// Hands the stages of the drain on to all connections; runs beside them.
@@ -329,9 +322,21 @@ impl Watch {
         self.may_switch.get()
     }
 
-    /// No request has come yet.
-    pub(super) fn is_new(&self) -> bool {
-        self.phase.get() == Phase::First
+    /// No request is under way: the head of the next one has not been read whole.
+    pub(super) fn awaits_request(&self) -> bool {
+        self.phase.get() != Phase::Busy
+    }
+
+    pub(super) fn close_after_answer(&self) {
+        self.is_closing.set(true);
+    }
+
+    /// Adds `Connection: close` where the connection ends after this answer. hyper adds it only if it learns of the end before it
+    /// has the answer. Over HTTP/2, GOAWAY says it.
+    pub(crate) fn announce_close<B>(&self, answer: &mut Response<B>) {
+        if self.is_closing.get() && !self.multiplexed && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
     }
 
     pub(super) fn is_late(&self) -> bool {
@@ -474,6 +479,11 @@ impl Drop for ExchangeGuard {
             self.0.enter(Phase::Idle);
         }
     }
+}
+
+/// Between 90 % of the maximum and the maximum, so that connections that began together do not end together.
+fn random_age(maximum: u32) -> u32 {
+    maximum - fastrand::u32(..=maximum / 10)
 }
 
 #[cfg(test)]

@@ -241,7 +241,7 @@ mod tests {
     async fn where_there_is_no_room_the_oldest_makes_some_if_it_stalls() {
         let handshakes = Handshakes::new(Some(2), None);
         let (first, second) = (handshakes.begin(), handshakes.begin());
-        [&first, &second].map(|handshake| handshake.progress.has_byte.set(true));
+        [&first, &second].into_iter().for_each(|handshake| handshake.progress.has_byte.set(true));
         assert!(!has_room(&handshakes), "a crowd does not push itself out");
         let began = Instant::now();
         let (ended, ()) = tokio::join!(first.complete(pending::<Option<()>>()), handshakes.room());

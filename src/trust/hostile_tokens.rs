@@ -8,47 +8,27 @@ mod edges;
 mod token_cases;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use foldhash::HashSet;
 use serde_json::{Value, json};
 
-use super::issuer::{IssuerSettings, Profile, TokenTypes, TrustedIssuer};
+use super::example::{NOW, claims, settings};
+use super::issuer::TrustedIssuer;
 use super::key_cache::KeyCache;
-use super::scope_claim::ScopeClaim;
 use super::verify::{AllowedAudiences, AllowedIssuers, Expectations, Trust};
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::key_set::KeySet;
 use crate::jose::signing::SigningKey;
-use crate::oauth::caller::IssuerName;
-use crate::oauth::identity::Identity;
 use edges::edges_of_signatures;
 use token_cases::{bad_claims, bad_headers};
 
-pub(super) const NOW: u64 = 1_800_000_000;
 /// The expectations of a route without requirements of its own.
-pub(super) const EXPECTED: Expectations<'_> =
-    Expectations { issuers: AllowedIssuers::All, audiences: AllowedAudiences::OfIssuer };
+const EXPECTED: Expectations<'_> = Expectations { issuers: AllowedIssuers::All, audiences: AllowedAudiences::OfIssuer };
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa];
-
-/// An issuer with the most permissive configuration that is allowed. Every other issuer refuses at least as much.
-pub(super) fn settings() -> IssuerSettings {
-    IssuerSettings {
-        name: IssuerName::new("corp"),
-        issuer: Identity::parse("https://login.example.com").unwrap(),
-        audiences: vec!["https://api.example.com".to_owned()],
-        algorithms: Algorithm::ALL.to_vec(),
-        types: TokenTypes { named: vec!["at+jwt".to_owned(), "jwt".to_owned()], absent: true },
-        clock_skew: Duration::from_secs(120),
-        scope_claim: ScopeClaim::Auto,
-        allow_scopes: None,
-        profile: Profile::External,
-    }
-}
 
 /// The verifier with the keys of one issuer, and the number of tokens tried.
 struct Attack {
@@ -60,27 +40,17 @@ struct Attack {
     random: Random,
 }
 
-/// SplitMix64: small, and deterministic on every platform.
-struct Random(u64);
+/// The same choices in every run.
+struct Random(fastrand::Rng);
 
 impl Random {
     fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
+        self.0.usize(..bound)
     }
 
     fn pick<'p, T>(&mut self, from: &'p [T]) -> &'p T {
         &from[self.below(from.len())]
     }
-}
-
-pub(super) fn claims() -> Value {
-    json!({
-        "iss": "https://login.example.com", "sub": "someone", "aud": "https://api.example.com", "azp": "app",
-        "exp": NOW + 600, "iat": NOW, "nbf": NOW, "jti": "id-1", "scope": "read:data",
-    })
 }
 
 fn with(mut object: Value, name: &str, value: impl Into<Value>) -> Value {
@@ -112,7 +82,7 @@ impl Attack {
         let trust = Trust::new(vec![Arc::new(TrustedIssuer { settings: settings(), keys: cache })], Arc::default());
         let claims = claims().to_string();
         let good = keys.iter().map(|key| key.sign("JWT", claims.as_bytes()).unwrap()).collect();
-        let attack = Self { trust, keys, good, tried: HashSet::default(), random: Random(7) };
+        let attack = Self { trust, keys, good, tried: HashSet::default(), random: Random(fastrand::Rng::with_seed(7)) };
         attack.accepts_good_ones().await;
         attack
     }

@@ -72,6 +72,9 @@ pub(crate) enum KeyLookup {
 
 /// A set younger than this is not refetched for a missing key.
 pub(crate) const BELIEVED_FOR: Duration = Duration::from_secs(5);
+/// Bounds of the time to live that an issuer may choose for its set.
+pub(super) const MIN_TTL: Duration = Duration::from_secs(60);
+pub(super) const MAX_TTL: Duration = Duration::from_secs(60 * 60);
 /// How long a request waits for the refresher.
 const MAX_WAIT: Duration = Duration::from_secs(2);
 /// Further requests do not wait and get [`KeyLookup::Unavailable`].

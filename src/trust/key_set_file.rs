@@ -5,9 +5,9 @@
 //! one: the same parser reads it, its issuer and its URL must match the configuration, and its age counts from the
 //! original fetch. Any other file is ignored, with a log event. Errors here never prevent a start.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ use url::Url;
 
 use super::fetch::is_safe;
 use super::issuer::{IssuerSettings, KeySource};
-use super::key_cache::Times;
-use super::refresher::{MAX_TTL, MIN_TTL};
+use super::key_cache::{MAX_TTL, MIN_TTL, Times};
 use crate::clock::UnixTime;
+use crate::durable_file::{Replacement, folder_of};
 use crate::jose::key_set::{KeySet, KeySetFault};
 use crate::oauth::caller::IssuerName;
 
@@ -120,17 +120,18 @@ impl KeySetFile {
         Ok(Some(RestoredKeySet { keys, times, jwks_uri: kept.jwks_uri }))
     }
 
-    /// Writes a temporary file, flushes it and renames it. After a crash, the old set or the new one is there. Blocks.
+    /// After a crash, the old set or the new one is there. Blocks.
     pub(crate) fn save(&self, kept: &StoredKeySet) -> Result<(), KeptError> {
         let sealed = seal(kept).map_err(self.failed("write"))?;
-        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let folder = folder_of(&self.path);
         let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder);
         // An existing folder keeps its mode, so the mode is set explicitly.
         made.and_then(|()| fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE)))
             .map_err(self.failed("create the folder of"))?;
-        let beside = self.path.with_extension(format!("json.new{}", std::process::id()));
-        write(&beside, &sealed).and_then(|()| fs::rename(&beside, &self.path)).map_err(self.failed("write"))?;
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(self.failed("flush the folder of"))
+        // Several gateways may share the folder.
+        let suffix = format!("new{}", std::process::id());
+        let written = Replacement::create(&self.path, &suffix, FILE_MODE).and_then(|file| file.publish(&sealed));
+        written.map_err(self.failed("write"))
     }
 
     fn read(&self) -> Result<Option<Vec<u8>>, KeptError> {
@@ -144,7 +145,7 @@ impl KeySetFile {
         if !metadata.is_file() || metadata.len() > MAX_BYTES {
             return Err(KeptError::Corrupt { path: self.path.clone() });
         }
-        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let folder = folder_of(&self.path);
         check_mode(&self.path, &metadata)?;
         check_mode(folder, &fs::metadata(folder).map_err(self.failed("read"))?)?;
         let mut bytes = Vec::new();
@@ -201,13 +202,6 @@ fn hash(text: &str) -> String {
     digest(&SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(path)?;
-    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
 fn check_mode(path: &Path, metadata: &fs::Metadata) -> Result<(), KeptError> {
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 == 0 { Ok(()) } else { Err(KeptError::Mode { path: path.to_owned(), mode }) }
@@ -215,6 +209,8 @@ fn check_mode(path: &Path, metadata: &fs::Metadata) -> Result<(), KeptError> {
 
 #[cfg(test)]
 mod tests {
+    use tempfile::{TempDir, tempdir};
+
     use super::*;
     use crate::jose::algorithm::Algorithm;
     use crate::jose::signing::SigningKey;
@@ -225,23 +221,8 @@ mod tests {
     const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
     const HOUR: Duration = Duration::from_secs(3600);
 
-    /// A temporary folder, deleted on drop.
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            Self(std::env::temp_dir().join(format!("portcullis-kept-{}-{name}", std::process::id())))
-        }
-
-        fn shelf(&self) -> KeySetFile {
-            KeySetFile::of(&self.0, &IssuerName::new("corp"))
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
+    fn file_in(folder: &TempDir) -> KeySetFile {
+        KeySetFile::of(folder.path(), &IssuerName::new("corp"))
     }
 
     fn settings(issuer: &str) -> IssuerSettings {
@@ -275,24 +256,24 @@ mod tests {
         }
     }
 
-    fn load(shelf: &KeySetFile) -> Result<Option<RestoredKeySet>, KeptError> {
-        shelf.load(&settings("https://a.example"), &source(Some("https://a.example/keys")), NOW)
+    fn load(file: &KeySetFile) -> Result<Option<RestoredKeySet>, KeptError> {
+        file.load(&settings("https://a.example"), &source(Some("https://a.example/keys")), NOW)
     }
 
     #[track_caller]
-    fn ignored(name: &str, kept: &StoredKeySet, expected: &str) {
-        let folder = Folder::new(name);
-        folder.shelf().save(kept).unwrap();
-        let error = load(&folder.shelf()).unwrap_err().to_string();
+    fn ignored(kept: &StoredKeySet, expected: &str) {
+        let folder = tempdir().unwrap();
+        file_in(&folder).save(kept).unwrap();
+        let error = load(&file_in(&folder)).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_kept_is_read_back_and_counts_from_its_fetch() {
-        let folder = Folder::new("round");
-        assert!(load(&folder.shelf()).unwrap().is_none(), "no set is stored yet");
-        folder.shelf().save(&kept()).unwrap();
-        let restored = load(&folder.shelf()).unwrap().unwrap();
+        let folder = tempdir().unwrap();
+        assert!(load(&file_in(&folder)).unwrap().is_none(), "no set is stored yet");
+        file_in(&folder).save(&kept()).unwrap();
+        let restored = load(&file_in(&folder)).unwrap().unwrap();
         let now = Instant::now();
         assert_eq!(restored.keys.len(), 1);
         assert_eq!(now - restored.times.asked, Duration::from_secs(10));
@@ -302,59 +283,59 @@ mod tests {
 
     #[test]
     fn folder_and_file_are_closed_to_others_also_where_they_were_open() {
-        let folder = Folder::new("modes");
-        let shelf = folder.shelf();
+        let folder = tempdir().unwrap();
+        let file = file_in(&folder);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        fs::create_dir_all(folder.0.join(FOLDER)).unwrap();
-        fs::set_permissions(folder.0.join(FOLDER), Permissions::from_mode(0o777)).unwrap();
-        shelf.save(&kept()).unwrap();
-        assert_eq!((mode(&folder.0.join(FOLDER)), mode(&shelf.path)), (0o700, 0o600));
-        assert_eq!(fs::read_dir(folder.0.join(FOLDER)).unwrap().count(), 1, "the temporary file is gone");
-        for (path, loose) in [(&shelf.path, 0o640), (&shelf.path, 0o602), (&folder.0.join(FOLDER), 0o750)] {
+        fs::create_dir_all(folder.path().join(FOLDER)).unwrap();
+        fs::set_permissions(folder.path().join(FOLDER), Permissions::from_mode(0o777)).unwrap();
+        file.save(&kept()).unwrap();
+        assert_eq!((mode(&folder.path().join(FOLDER)), mode(&file.path)), (0o700, 0o600));
+        assert_eq!(fs::read_dir(folder.path().join(FOLDER)).unwrap().count(), 1, "the temporary file is gone");
+        for (path, loose) in [(&file.path, 0o640), (&file.path, 0o602), (&folder.path().join(FOLDER), 0o750)] {
             let before = mode(path);
             fs::set_permissions(path, Permissions::from_mode(loose)).unwrap();
-            assert!(matches!(load(&shelf), Err(KeptError::Mode { mode, .. }) if mode == loose));
+            assert!(matches!(load(&file), Err(KeptError::Mode { mode, .. }) if mode == loose));
             fs::set_permissions(path, Permissions::from_mode(before)).unwrap();
         }
-        assert!(load(&shelf).unwrap().is_some());
+        assert!(load(&file).unwrap().is_some());
     }
 
     #[test]
     fn a_set_of_another_issuer_or_place_is_ignored() {
-        ignored("issuer", &StoredKeySet { issuer: "https://b.example".to_owned(), ..kept() }, "another issuer");
+        ignored(&StoredKeySet { issuer: "https://b.example".to_owned(), ..kept() }, "another issuer");
         let other_url = Url::parse("https://b.example/keys").unwrap();
-        ignored("place", &StoredKeySet { jwks_uri: other_url, ..kept() }, "another issuer or another URL");
-        ignored("discovered", &StoredKeySet { discovered: true, ..kept() }, "another issuer or another URL");
-        let folder = Folder::new("configured");
-        folder.shelf().save(&kept()).unwrap();
-        let discovering = folder.shelf().load(&settings("https://a.example"), &source(None), NOW);
+        ignored(&StoredKeySet { jwks_uri: other_url, ..kept() }, "another issuer or another URL");
+        ignored(&StoredKeySet { discovered: true, ..kept() }, "another issuer or another URL");
+        let folder = tempdir().unwrap();
+        file_in(&folder).save(&kept()).unwrap();
+        let discovering = file_in(&folder).load(&settings("https://a.example"), &source(None), NOW);
         assert!(matches!(discovering, Err(KeptError::Elsewhere { .. })));
         let unsafe_place = Url::parse("http://a.example/keys").unwrap();
-        folder.shelf().save(&StoredKeySet { discovered: true, jwks_uri: unsafe_place, ..kept() }).unwrap();
-        let discovering = folder.shelf().load(&settings("https://a.example"), &source(None), NOW);
+        file_in(&folder).save(&StoredKeySet { discovered: true, jwks_uri: unsafe_place, ..kept() }).unwrap();
+        let discovering = file_in(&folder).load(&settings("https://a.example"), &source(None), NOW);
         assert!(matches!(discovering, Err(KeptError::Elsewhere { .. })));
     }
 
     #[test]
     fn times_that_can_not_be_are_ignored() {
-        ignored("future", &StoredKeySet { fetched_at: NOW.seconds() + 1, ..kept() }, "in the future");
-        ignored("stale", &StoredKeySet { fetched_at: NOW.seconds() - 4200, ..kept() }, "older than `max_stale`");
-        ignored("never", &StoredKeySet { fetched_at: 0, ..kept() }, "older than `max_stale`");
-        ignored("short", &StoredKeySet { ttl_s: 59, ..kept() }, "is not a stored JWK Set");
-        ignored("long", &StoredKeySet { ttl_s: u64::MAX, ..kept() }, "is not a stored JWK Set");
-        let folder = Folder::new("just");
-        folder.shelf().save(&StoredKeySet { fetched_at: NOW.seconds() - 4199, ..kept() }).unwrap();
-        assert!(load(&folder.shelf()).unwrap().is_some());
+        ignored(&StoredKeySet { fetched_at: NOW.seconds() + 1, ..kept() }, "in the future");
+        ignored(&StoredKeySet { fetched_at: NOW.seconds() - 4200, ..kept() }, "older than `max_stale`");
+        ignored(&StoredKeySet { fetched_at: 0, ..kept() }, "older than `max_stale`");
+        ignored(&StoredKeySet { ttl_s: 59, ..kept() }, "is not a stored JWK Set");
+        ignored(&StoredKeySet { ttl_s: u64::MAX, ..kept() }, "is not a stored JWK Set");
+        let folder = tempdir().unwrap();
+        file_in(&folder).save(&StoredKeySet { fetched_at: NOW.seconds() - 4199, ..kept() }).unwrap();
+        assert!(load(&file_in(&folder)).unwrap().is_some());
     }
 
     #[test]
     fn a_set_may_be_older_than_the_machine_is_up() {
-        let folder = Folder::new("uptime");
+        let folder = tempdir().unwrap();
         let days = |days: u64| Duration::from_secs(days * 24 * 3600);
         let age = days(7);
-        folder.shelf().save(&StoredKeySet { fetched_at: NOW.seconds() - age.as_secs(), ..kept() }).unwrap();
+        file_in(&folder).save(&StoredKeySet { fetched_at: NOW.seconds() - age.as_secs(), ..kept() }).unwrap();
         let source = KeySource { max_stale: days(7), ..source(Some("https://a.example/keys")) };
-        let restored = folder.shelf().load(&settings("https://a.example"), &source, NOW).unwrap().unwrap();
+        let restored = file_in(&folder).load(&settings("https://a.example"), &source, NOW).unwrap().unwrap();
         assert!(Instant::now() - restored.times.asked >= age);
         assert!(Instant::now() < restored.times.usable_until);
     }
@@ -362,29 +343,29 @@ mod tests {
     #[test]
     fn a_document_that_would_not_be_taken_from_the_issuer_is_not_taken_from_the_disk() {
         for document in ["", "{}", r#"{"keys":[]}"#, r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#] {
-            ignored("document", &StoredKeySet { document: document.to_owned(), ..kept() }, "is not usable");
+            ignored(&StoredKeySet { document: document.to_owned(), ..kept() }, "is not usable");
         }
     }
 
     #[test]
     fn torn_edited_and_strange_files_are_ignored() {
-        let folder = Folder::new("torn");
-        let shelf = folder.shelf();
-        shelf.save(&kept()).unwrap();
-        let whole = fs::read(&shelf.path).unwrap();
+        let folder = tempdir().unwrap();
+        let file = file_in(&folder);
+        file.save(&kept()).unwrap();
+        let whole = fs::read(&file.path).unwrap();
         let edited = String::from_utf8(whole.clone()).unwrap().replace("\"ttl_s\":600", "\"ttl_s\":601");
         for bytes in [&whole[..whole.len() / 2], b"", b"{}", b"\xff", edited.as_bytes()] {
-            fs::write(&shelf.path, bytes).unwrap();
-            assert!(matches!(load(&shelf), Err(KeptError::Corrupt { .. })));
+            fs::write(&file.path, bytes).unwrap();
+            assert!(matches!(load(&file), Err(KeptError::Corrupt { .. })));
         }
-        fs::write(&shelf.path, vec![b' '; usize::try_from(MAX_BYTES).unwrap() + 1]).unwrap();
-        assert!(matches!(load(&shelf), Err(KeptError::Corrupt { .. })));
-        fs::remove_file(&shelf.path).unwrap();
-        std::os::unix::fs::symlink("/etc/hostname", &shelf.path).unwrap();
-        assert!(matches!(load(&shelf), Err(KeptError::Corrupt { .. })));
-        fs::remove_file(&shelf.path).unwrap();
-        fs::create_dir(&shelf.path).unwrap();
-        assert!(matches!(load(&shelf), Err(KeptError::Corrupt { .. })));
-        assert!(shelf.save(&kept()).is_err(), "a folder with the file's name is not replaced");
+        fs::write(&file.path, vec![b' '; usize::try_from(MAX_BYTES).unwrap() + 1]).unwrap();
+        assert!(matches!(load(&file), Err(KeptError::Corrupt { .. })));
+        fs::remove_file(&file.path).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", &file.path).unwrap();
+        assert!(matches!(load(&file), Err(KeptError::Corrupt { .. })));
+        fs::remove_file(&file.path).unwrap();
+        fs::create_dir(&file.path).unwrap();
+        assert!(matches!(load(&file), Err(KeptError::Corrupt { .. })));
+        assert!(file.save(&kept()).is_err(), "a folder with the file's name is not replaced");
     }
 }

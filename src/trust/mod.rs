@@ -5,6 +5,8 @@
 //! `reqwest`.
 
 pub(crate) mod discovery;
+#[cfg(test)]
+mod example;
 pub(crate) mod fetch;
 #[cfg(test)]
 mod hostile_tokens;

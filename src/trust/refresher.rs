@@ -17,7 +17,7 @@ use url::Url;
 use super::discovery::{self, DiscoveryError};
 use super::fetch::{self, FetchError};
 use super::issuer::{IssuerSettings, KeySource};
-use super::key_cache::{BELIEVED_FOR, KeyCache, Times};
+use super::key_cache::{BELIEVED_FOR, KeyCache, MAX_TTL, MIN_TTL, Times};
 use super::key_set_file::{KeySetFile, StoredKeySet};
 use super::progress::{FetchResult, LastError};
 use crate::clock;
@@ -40,8 +40,6 @@ pub(crate) enum RefreshError {
 }
 
 const DEFAULT_TTL: Duration = Duration::from_secs(10 * 60);
-pub(super) const MIN_TTL: Duration = Duration::from_secs(60);
-pub(super) const MAX_TTL: Duration = Duration::from_secs(60 * 60);
 const MAX_BACK_OFF: Duration = Duration::from_secs(60);
 
 /// The cache of an external issuer. It holds the set stored by an earlier process, if that may still be used. Blocks.

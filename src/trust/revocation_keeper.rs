@@ -322,26 +322,27 @@ fn choose<'e>(
 mod tests {
     use std::path::PathBuf;
 
+    use tempfile::TempDir;
+
     use super::super::revocation::RevocationTarget;
     use super::*;
 
     const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
 
-    struct Folder(PathBuf);
+    /// A state directory that does not exist yet, in a temporary folder.
+    struct Folder(TempDir);
 
     impl Folder {
-        fn new(name: &str) -> Self {
-            Self(std::env::temp_dir().join(format!("portcullis-keeper-{}-{name}", std::process::id())))
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn path(&self) -> PathBuf {
+            self.0.path().join("state")
         }
 
         fn open(&self, rules: &[RevocationEntry]) -> (Keeper, Revoker) {
-            Keeper::open(&self.0, rules, NOW).unwrap()
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
+            Keeper::open(&self.path(), rules, NOW).unwrap()
         }
     }
 
@@ -377,7 +378,7 @@ mod tests {
 
     #[test]
     fn what_is_answered_is_published_and_there_after_a_restart() {
-        let folder = Folder::new("restart");
+        let folder = Folder::new();
         let (mut keeper, _) = folder.open(&[]);
         let version = keeper.published().version();
         assert_eq!(ask(&mut keeper, &[entry("a"), entry("b"), entry("a")]), [Ok(()); 3]);
@@ -389,7 +390,7 @@ mod tests {
 
     #[test]
     fn what_others_write_is_taken_in_and_told_and_our_own_is_not() {
-        let folder = Folder::new("others");
+        let folder = Folder::new();
         let ((mut one, _), (mut other, _)) = (folder.open(&[]), folder.open(&[]));
         ask(&mut one, &[entry("a")]);
         let mut told = Vec::new();
@@ -402,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_file_that_breaks_takes_nothing_back_and_refuses_more() {
-        let folder = Folder::new("breaks");
+        let folder = Folder::new();
         let (mut keeper, _) = folder.open(&[entry("of the configuration")]);
         ask(&mut keeper, &[entry("a")]);
         std::fs::remove_file(keeper.store.path()).unwrap();
@@ -414,7 +415,7 @@ mod tests {
 
     #[test]
     fn the_100_001st_is_refused_until_one_has_expired() {
-        let folder = Folder::new("full");
+        let folder = Folder::new();
         let short = RevocationEntry { expires_at: Some(NOW.seconds() + 1), ..entry("short") };
         let mut rules = vec![short.clone()];
         rules.extend((1..MAX_ENTRIES).map(|number| entry(&number.to_string())));
@@ -429,7 +430,7 @@ mod tests {
 
     #[test]
     fn a_client_that_has_used_its_share_is_refused_and_counted_and_others_are_not_over_restarts_too() {
-        let folder = Folder::new("share");
+        let folder = Folder::new();
         let (mut keeper, _) = folder.open(&[]);
         let share: Vec<RevocationEntry> = (0..MAX_OF_CLIENT).map(|number| token_of("greedy", number)).collect();
         assert!(ask(&mut keeper, &share).iter().all(Result::is_ok));
@@ -444,7 +445,7 @@ mod tests {
 
     #[test]
     fn expired_entries_go_with_the_next_compaction() {
-        let folder = Folder::new("expiry");
+        let folder = Folder::new();
         let (mut keeper, _) = folder.open(&[]);
         ask(&mut keeper, &[entry("a")]);
         keeper.compact(UnixTime::from_seconds(NOW.seconds() + 60));
@@ -455,7 +456,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_when_nobody_can_answer_is_told_so_at_once() {
-        let folder = Folder::new("busy");
+        let folder = Folder::new();
         let (keeper, revoker) = folder.open(&[]);
         let waiting: Vec<_> = (0..WAITING)
             .map(|_| {
@@ -471,7 +472,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_thread_answers_and_ends_when_it_is_told_to() {
-        let folder = Folder::new("thread");
+        let folder = Folder::new();
         let (mut keeper, revoker) = folder.open(&[]);
         let published = Arc::clone(keeper.published());
         let thread = std::thread::spawn(move || keeper.run(&mut |_| {}));

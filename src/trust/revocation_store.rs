@@ -16,6 +16,7 @@ use tracing::warn;
 
 use super::revocation::{MAX_ENTRIES, RevocationEntry, RevocationTarget};
 use crate::clock::{self, UnixTime};
+use crate::durable_file::{Replacement, sync_folder};
 
 /// One reader's and writer's place in the file.
 #[derive(Debug)]
@@ -189,19 +190,10 @@ impl Store {
         if length == text.len() as u64 {
             return Ok(());
         }
-        let beside = self.path.with_extension("jsonl.new");
-        let mut new = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(FILE_MODE)
-            .open(&beside)
-            .map_err(failed("write", &beside))?;
-        // Held until the new name is on the disk too: nobody may be promised a line in a file that a crash takes back.
-        new.lock().map_err(failed("lock", &beside))?;
-        new.write_all(&text).and_then(|()| new.sync_all()).map_err(failed("write", &beside))?;
-        fs::rename(&beside, &self.path).map_err(failed("write", &self.path))?;
-        flush_directory(&self.directory)
+        let new = Replacement::create(&self.path, "new", FILE_MODE).map_err(failed("write", &self.path))?;
+        // Locked until its name is durable: another process must not append a line to a file that a crash removes again.
+        new.file().lock().map_err(failed("lock", &self.path))?;
+        new.publish(&text).map_err(failed("write", &self.path))
     }
 
     /// The file, made if it is missing, locked until it is dropped, and still the one of that name.
@@ -345,7 +337,7 @@ fn id(metadata: &fs::Metadata) -> (u64, u64) {
 }
 
 fn flush_directory(directory: &Path) -> Result<(), StoreError> {
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("flush", directory))
+    sync_folder(directory).map_err(failed("flush", directory))
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
@@ -355,25 +347,30 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreE
 
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+
     use super::*;
 
     const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
 
-    /// A folder of its own that goes with it.
-    struct Folder(PathBuf);
+    /// A state directory that does not exist yet, in a temporary folder.
+    struct Folder(TempDir);
 
     impl Folder {
-        fn new(name: &str) -> Self {
-            let folder = std::env::temp_dir().join(format!("portcullis-revocations-{}-{name}", std::process::id()));
-            Self(folder)
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn path(&self) -> PathBuf {
+            self.0.path().join("state")
         }
 
         fn store(&self) -> Store {
-            Store::in_directory(&self.0)
+            Store::in_directory(&self.path())
         }
 
         fn file(&self) -> PathBuf {
-            self.0.join(FILE_NAME)
+            self.path().join(FILE_NAME)
         }
 
         fn text(&self) -> String {
@@ -382,12 +379,6 @@ mod tests {
 
         fn write(&self, text: &str) {
             OpenOptions::new().append(true).open(self.file()).unwrap().write_all(text.as_bytes()).unwrap();
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
         }
     }
 
@@ -412,7 +403,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_entry_survives_the_disk_in_files_of_tight_modes() {
-        let folder = Folder::new("kinds");
+        let folder = Folder::new();
         let targets = [
             RevocationTarget::token("secret-id"),
             RevocationTarget::Client("a \"quoted\"\nname".to_owned()),
@@ -423,22 +414,22 @@ mod tests {
         folder.store().append(|_| entries.clone()).unwrap();
         assert_eq!(folder.store().read().unwrap(), entries);
         assert!(!folder.text().contains("secret-id"), "a token id is kept as its digest alone");
-        assert_eq!((mode(&folder.0), mode(&folder.file())), (0o700, 0o600));
+        assert_eq!((mode(&folder.path()), mode(&folder.file())), (0o700, 0o600));
     }
 
     #[test]
     fn where_nothing_was_ever_written_there_is_nothing_and_nothing_is_made() {
-        let folder = Folder::new("nothing");
+        let folder = Folder::new();
         let mut store = folder.store();
         assert!(store.read().unwrap().is_empty());
         store.check().unwrap();
         store.compact(NOW).unwrap();
-        assert!(!folder.0.exists());
+        assert!(!folder.path().exists());
     }
 
     #[test]
     fn each_writer_sees_what_the_other_has_written_once() {
-        let folder = Folder::new("two");
+        let folder = Folder::new();
         let (mut one, mut other) = (folder.store(), folder.store());
         add(&mut one, &entry("a", 9));
         let mut seen = Vec::new();
@@ -455,7 +446,7 @@ mod tests {
 
     #[test]
     fn many_writers_at_once_tear_nothing() {
-        let folder = Folder::new("many");
+        let folder = Folder::new();
         thread::scope(|scope| {
             for writer in 0..4 {
                 let folder = &folder;
@@ -471,7 +462,7 @@ mod tests {
 
     #[test]
     fn a_torn_last_line_is_passed_over_and_does_not_spoil_the_next() {
-        let folder = Folder::new("torn");
+        let folder = Folder::new();
         let mut store = folder.store();
         add(&mut store, &entry("a", 9));
         let mut reader = folder.store();
@@ -487,7 +478,7 @@ mod tests {
 
     #[test]
     fn a_line_that_is_under_way_is_read_once_it_is_whole() {
-        let folder = Folder::new("slow");
+        let folder = Folder::new();
         let mut store = folder.store();
         store.make().unwrap();
         let mut line = Vec::new();
@@ -509,7 +500,7 @@ mod tests {
             r#"{"issuer":"i","client":"a","subject":"b","expires_at":1,"made_at":1}"#,
             r#"{"issuer":"i","client":"a","expires_at":1,"made_at":1,"of_later_versions":true}"#,
         ] {
-            let folder = Folder::new("strange");
+            let folder = Folder::new();
             let mut store = folder.store();
             store.make().unwrap();
             folder.write(&format!("\n{line}\n"));
@@ -521,7 +512,7 @@ mod tests {
 
     #[test]
     fn a_line_without_end_is_no_line() {
-        let folder = Folder::new("long");
+        let folder = Folder::new();
         let mut store = folder.store();
         store.make().unwrap();
         folder.write(&format!("{}\n", "x".repeat(300_000)));
@@ -531,7 +522,7 @@ mod tests {
 
     #[test]
     fn compaction_leaves_out_what_has_expired_and_readers_notice() {
-        let folder = Folder::new("compact");
+        let folder = Folder::new();
         let (mut store, mut reader) = (folder.store(), folder.store());
         add(&mut store, &entry("short", 5));
         add(&mut store, &entry("long", 50));
@@ -550,9 +541,9 @@ mod tests {
 
     #[test]
     fn looser_modes_are_refused() {
-        let folder = Folder::new("loose");
+        let folder = Folder::new();
         add(&mut folder.store(), &entry("a", 9));
-        for (path, loose) in [(folder.file(), 0o640), (folder.0.clone(), 0o770)] {
+        for (path, loose) in [(folder.file(), 0o640), (folder.path(), 0o770)] {
             let tight = fs::metadata(&path).unwrap().permissions();
             fs::set_permissions(&path, fs::Permissions::from_mode(loose)).unwrap();
             assert!(matches!(folder.store().check(), Err(StoreError::Mode { mode, .. }) if mode == loose));
@@ -564,7 +555,7 @@ mod tests {
 
     #[test]
     fn a_file_that_went_away_is_not_made_anew_by_who_knew_it() {
-        let folder = Folder::new("gone");
+        let folder = Folder::new();
         let mut store = folder.store();
         add(&mut store, &entry("a", 9));
         fs::remove_file(folder.file()).unwrap();

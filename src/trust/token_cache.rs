@@ -120,7 +120,7 @@ mod tests {
 
     use serde_json::json;
 
-    use super::super::hostile_tokens::settings;
+    use super::super::example::settings;
     use super::super::issuer::TrustedIssuer;
     use super::super::key_cache::KeyCache;
     use super::*;

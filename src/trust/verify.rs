@@ -317,7 +317,7 @@ impl From<TokenFault> for TokenError {
 impl Verified {
     /// A token of our own that was issued to this client.
     pub(crate) fn own(client: &str) -> Self {
-        use super::hostile_tokens::{claims, settings};
+        use super::example::{claims, settings};
         use super::issuer::IssuerSettings;
         use super::key_cache::KeyCache;
         use crate::jose::algorithm::Algorithm;
@@ -340,13 +340,15 @@ impl Verified {
 
 #[cfg(test)]
 mod tests {
-    use super::super::hostile_tokens::{EXPECTED, NOW, claims, settings};
+    use super::super::example::{NOW, claims, settings};
     use super::super::key_cache::{KeyCache, Times};
     use super::*;
     use crate::jose::algorithm::Algorithm;
     use crate::jose::key_set::KeySet;
     use crate::jose::signing::SigningKey;
 
+    const EXPECTED: Expectations<'_> =
+        Expectations { issuers: AllowedIssuers::All, audiences: AllowedAudiences::OfIssuer };
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
     fn key() -> SigningKey {

@@ -202,7 +202,13 @@ async fn a_client_that_keeps_failing_waits_whether_it_exists_or_not_and_others_d
             if answer.status == 429 {
                 assert!(answer.header("retry-after").parse::<u64>().unwrap() > 0, "{answer:?}");
                 assert_eq!(answer.json()["error"], "rate_limited");
-                assert_eq!(endpoint.gateway.audit_of(answer.request_id())["gateway.reason"], "rate_limited");
+                assert_eq!(answer.headers.get("ratelimit"), None, "the rate limit has room");
+                let line = endpoint.gateway.audit_of(answer.request_id());
+                assert_eq!(
+                    (&line["gateway.decision"], &line["gateway.reason"]),
+                    (&"deny".into(), &"too_many_failures".into())
+                );
+                assert_eq!((&line["oauth.client_id"], &line["oauth.verified"]), (&id.into(), &false.into()), "{line}");
             }
         }
         assert!(statuses.iter().filter(|status| **status == 401).count() >= 10, "{id}: {statuses:?}");
@@ -237,7 +243,7 @@ async fn during_back_off_a_right_secret_waits_its_turn_of_one_a_second() {
     let refused = refused.expect("a right secret is never made to wait");
     assert!(refused.header("retry-after").parse::<u64>().unwrap() > 0, "{refused:?}");
     assert_eq!(refused.json()["error"], "rate_limited");
-    assert_eq!(endpoint.gateway.audit_of(refused.request_id())["gateway.reason"], "rate_limited");
+    assert_eq!(endpoint.gateway.audit_of(refused.request_id())["gateway.reason"], "too_many_failures");
     let begun = std::time::Instant::now();
     while endpoint.client.send(by_basic(form(GRANT), "app", SECRET)).await.status != 200 {
         assert!(begun.elapsed() < crate::support::gateway::PATIENCE, "it never has its turn");

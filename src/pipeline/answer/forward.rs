@@ -15,6 +15,7 @@ use super::content::Content;
 use super::grpc;
 use super::mirror::{self, Mirrors};
 use super::rejection::Rejection;
+use crate::network::counted_network;
 use crate::oauth::caller::Digest;
 use crate::pipeline::policy::authorize::Permit;
 use crate::pipeline::request::canonical::CanonicalRequest;
@@ -28,7 +29,6 @@ use crate::pipeline::request::trailers;
 use crate::pipeline::routing::cors;
 use crate::pipeline::routing::rate_limit::ABSENT;
 use crate::pipeline::routing::route::Route;
-use crate::server::connection_limiter::network;
 use crate::server::limits::Limits;
 use crate::upstream::body::{IncomingUpload, RequestBody, has_payload};
 use crate::upstream::body_timeouts::BodyTimeouts;
@@ -166,7 +166,7 @@ fn binding<'p>(
 ) -> ConnectionBinding<'p> {
     let (route, from) = (permit.route(), context.from);
     let is_public = permit.caller().is_none();
-    let tie = PinScope { pins: &from.cache.pins, route: &route.name, address: network(from.address) };
+    let tie = PinScope { pins: &from.cache.pins, route: &route.name, address: counted_network(from.address) };
     let may_stay = is_public && version == Version::HTTP_11 && from.is_direct_client() && !context.call.is_relayed;
     ConnectionBinding::new((is_public || route.forward_token).then_some(headers), may_stay.then_some(tie))
 }

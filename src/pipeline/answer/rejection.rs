@@ -220,6 +220,11 @@ impl Rejection {
         matches!(self, Self::Overload | Self::Token(TokenRefusal::Busy(_)))
     }
 
+    /// Refused because attempts before it have failed.
+    pub(crate) fn is_for_failures(&self) -> bool {
+        matches!(self, Self::Token(TokenRefusal::TooManyFailures { .. }))
+    }
+
     fn retry_after(&self) -> Option<HeaderValue> {
         match self {
             Self::RateLimited(count) => Some(seconds(count.wait).max(1).into()),
@@ -233,7 +238,7 @@ impl Rejection {
                 Some(LATER)
             }
             Self::Token(TokenRefusal::NotRevoked(NotRevoked::Busy)) => Some(SOON),
-            Self::Token(TokenRefusal::TooManyFailures(wait)) => Some(seconds(*wait).max(1).into()),
+            Self::Token(TokenRefusal::TooManyFailures { wait, .. }) => Some(seconds(*wait).max(1).into()),
             Self::Unauthenticated(AuthenticateError::Clock)
             | Self::Token(
                 TokenRefusal::Clock
@@ -261,6 +266,9 @@ impl Rejection {
         match self {
             Self::Unauthenticated(AuthenticateError::Refused(refused)) => {
                 Some(RecordedIdentity::Claimed { issuer: refused.issuer.clone(), client: refused.client.clone() })
+            }
+            Self::Token(TokenRefusal::TooManyFailures { client, .. }) => {
+                Some(RecordedIdentity::Claimed { issuer: None, client: client.clone() })
             }
             Self::Token(TokenRefusal::Fault(fault)) => fault.client().map(|client| {
                 if fault.is_authenticated() {
@@ -321,7 +329,7 @@ impl Public<'_> {
             |description: &'static str| (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", description);
         let (status, error, description) = match refusal {
             TokenRefusal::Fault(fault) => (grant_status(fault), fault.code().as_str(), fault.description()),
-            TokenRefusal::TooManyFailures(_) => {
+            TokenRefusal::TooManyFailures { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many failures; see Retry-After")
             }
             TokenRefusal::Busy(_) => unavailable("too many tokens are being issued"),

@@ -31,7 +31,7 @@ pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
     match refusal {
         TokenRefusal::Busy(_)
         | TokenRefusal::NotRevoked(NotRevoked::Busy | NotRevoked::Full | NotRevoked::ShareFull) => Reason::Overload,
-        TokenRefusal::TooManyFailures(_) => Reason::RateLimited,
+        TokenRefusal::TooManyFailures { .. } => Reason::TooManyFailures,
         TokenRefusal::Broken | TokenRefusal::Clock | TokenRefusal::NotRevoked(NotRevoked::Broken) => Reason::Internal,
         TokenRefusal::Fault(fault) => match fault {
             GrantFault::InvalidRequest(_) | GrantFault::UnsupportedMediaType => Reason::InvalidRequest,

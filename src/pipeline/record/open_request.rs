@@ -83,7 +83,7 @@ impl OpenRequest {
 
     /// Refused, with what the request claimed of its caller.
     pub(crate) fn refused(&mut self, reason: Reason, identity: Option<RecordedIdentity>) {
-        self.log.ended_by(reason);
+        self.log.ended_by(self.recorder.recorded(reason));
         if let Some(identity) = identity {
             self.log.identity = identity;
         }
@@ -91,7 +91,7 @@ impl OpenRequest {
 
     /// The answer's body could not be sent to its end.
     pub(crate) fn broke_off(&mut self, reason: Reason) {
-        self.log.ended_by(reason);
+        self.log.ended_by(self.recorder.recorded(reason));
         self.close();
     }
 
@@ -118,7 +118,8 @@ impl OpenRequest {
 impl Drop for OpenRequest {
     fn drop(&mut self) {
         if self.open {
-            self.log.ended_by(if std::thread::panicking() { Reason::Internal } else { Reason::ClientGone });
+            let reason = if std::thread::panicking() { Reason::Internal } else { Reason::ClientGone };
+            self.log.ended_by(self.recorder.recorded(reason));
             self.close();
         }
         self.recorder.load.end();

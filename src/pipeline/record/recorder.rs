@@ -5,8 +5,10 @@ use std::rc::Rc;
 
 use super::metrics::WorkerMetrics;
 use crate::audit::ledger::Ledger;
+use crate::audit::reason::Reason;
 use crate::pipeline::policy::load::LoadMonitor;
 use crate::pipeline::request::request_id::RequestIds;
+use crate::server::guard::Guard;
 
 #[derive(Debug)]
 pub(crate) struct Recorder {
@@ -14,11 +16,18 @@ pub(crate) struct Recorder {
     pub(crate) load: LoadMonitor,
     pub(crate) request_ids: RequestIds,
     metrics: RefCell<WorkerMetrics>,
+    guard: Rc<Guard>,
 }
 
 impl Recorder {
-    pub(crate) fn new(ledger: Rc<Ledger>, load: LoadMonitor) -> Self {
-        Self { ledger, load, request_ids: RequestIds::new(), metrics: RefCell::default() }
+    pub(crate) fn new(ledger: Rc<Ledger>, load: LoadMonitor, guard: Rc<Guard>) -> Self {
+        Self { ledger, load, request_ids: RequestIds::new(), metrics: RefCell::default(), guard }
+    }
+
+    /// The reason as it is recorded. At the end of the drain the gateway closes its connections, which looks as if the clients had
+    /// gone.
+    pub(super) fn recorded(&self, reason: Reason) -> Reason {
+        if reason == Reason::ClientGone && self.guard.has_cut() { Reason::Shutdown } else { reason }
     }
 
     pub(crate) fn metrics<T>(&self, with: impl FnOnce(&mut WorkerMetrics) -> T) -> T {

@@ -14,13 +14,13 @@ use crate::audit::reason::Reason;
 use crate::audit::record::{Decision, DecisionRecord, Described, RecordIdentity as Written};
 use crate::clock::{self, UnixTime};
 use crate::issuer::authorization_server::Issued;
+use crate::network::counted_network;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::request::request_id::RequestId;
 use crate::pipeline::routing::snapshot::SharedSnapshot;
-use crate::server::connection_limiter::network;
 use crate::trust::verify::Verified;
 
 #[derive(Debug)]
@@ -159,7 +159,7 @@ impl RequestLog {
     }
 
     pub(super) fn decided(&self, kind: Kind) -> Decided<'_> {
-        Decided { address: network(self.peer.address), kind, time: self.now, config: &self.snapshot.config }
+        Decided { address: counted_network(self.peer.address), kind, time: self.now, config: &self.snapshot.config }
     }
 
     pub(super) fn record(&self, duration: Duration) -> DecisionRecord<'_> {

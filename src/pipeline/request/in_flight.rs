@@ -9,7 +9,7 @@ use std::rc::{Rc, Weak};
 
 use foldhash::HashMap;
 
-use crate::server::connection_limiter::network;
+use crate::network::counted_network;
 
 /// One worker's.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl InFlightByAddress {
     }
 
     pub(crate) fn share(self: &Rc<Self>, address: IpAddr) -> Rc<InFlightCounter> {
-        let address = network(address);
+        let address = counted_network(address);
         let mut by_address = self.by_address.borrow_mut();
         if let Some(share) = by_address.get(&address).and_then(Weak::upgrade) {
             return share;

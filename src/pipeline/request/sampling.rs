@@ -1,27 +1,13 @@
 //! Draws lots: for what need not be secret, only spread.
 
-use std::cell::Cell;
-
-const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
-
-/// A number in `0..below`, each as often as any other. A thread draws its own.
+/// A number in `0..below`, each as often as any other.
 pub(crate) fn draw(below: u64) -> u64 {
-    thread_local!(static STATE: Cell<u64> = Cell::new(seed()));
-    let state = STATE.get().wrapping_add(STEP);
-    STATE.set(state);
-    within(spread(state), below)
+    fastrand::u64(..below)
 }
 
 /// Where in `0..below` a key has its place: always the same, and unlike that of its neighbours.
 pub(crate) fn place(key: u128, below: u64) -> u64 {
     within(spread((key as u64) ^ spread((key >> 64) as u64)), below)
-}
-
-/// Without randomness lots are merely the same after each start.
-fn seed() -> u64 {
-    let mut seed = [0; 8];
-    let _ = aws_lc_rs::rand::fill(&mut seed);
-    u64::from_le_bytes(seed)
 }
 
 /// Every bit of the result hangs on every bit of the number (splitmix64).

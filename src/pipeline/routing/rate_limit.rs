@@ -17,9 +17,9 @@ use governor::{Quota, RateLimiter};
 use http::HeaderMap;
 
 use crate::clock;
+use crate::network::counted_network;
 use crate::oauth::caller::Digest;
 use crate::oauth::per::Per;
-use crate::server::connection_limiter::network;
 use crate::trust::scope_claim::claim_at;
 use crate::trust::verify::Verified;
 
@@ -105,7 +105,7 @@ impl RateLimit {
 impl Per {
     /// The key of a request before its caller is known.
     pub(crate) fn by_address(address: IpAddr) -> Digest {
-        let bits = match network(address) {
+        let bits = match counted_network(address) {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
             IpAddr::V6(v6) => v6.to_bits(),
         };

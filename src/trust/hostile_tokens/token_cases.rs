@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{NOW, claims, with};
+use super::super::example::{NOW, claims};
+use super::with;
 
 /// Headers that change the meaning of the token or supply a key.
 pub(super) fn bad_headers() -> Vec<Box<dyn Fn(Value) -> String>> {

@@ -1,0 +1,33 @@
+//! The reasons for which a start fails.
+
+use std::io;
+
+use crate::audit::target::OpenError;
+use crate::issuer::ring_files::RingError;
+use crate::jose::signing::SigningKeyFault;
+use crate::server::certificate::CertificateError;
+use crate::server::listener::ListenError;
+use crate::trust::revocation_store::StoreError;
+
+/// Why the gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("cannot start a runtime or thread")]
+    Runtime(#[from] io::Error),
+    #[error(transparent)]
+    Audit(#[from] OpenError),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    #[error("no worker could start")]
+    Workers,
+    #[error("cannot set up TLS")]
+    Tls(#[from] rustls::Error),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("cannot read or write the revocations: revoked tokens could be accepted")]
+    Revocations(#[from] StoreError),
+    #[error("cannot use the signing keys")]
+    Ring(#[from] RingError),
+    #[error("cannot use the signing keys")]
+    SigningKey(#[from] SigningKeyFault),
+}
