@@ -13,6 +13,7 @@ mod revoke;
 mod rotate;
 mod run;
 mod running;
+mod stdin;
 mod terminal;
 mod token;
 

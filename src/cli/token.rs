@@ -1,6 +1,5 @@
 //! `portcullis token`: looks into access tokens; [`super::revoke`] revokes them.
 
-use std::io::Read as _;
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -11,8 +10,9 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
+use super::stdin::read_token;
 use super::terminal::{BOLD, DIM, GOOD, NAME, WARN, bad_config, failed, note, out, styled};
-use super::{ConfigPath, FINDINGS, Format, USAGE, revoke};
+use super::{ConfigPath, FINDINGS, Format, revoke};
 use crate::app::StartError;
 use crate::app::inspection;
 use crate::clock::{self, UnixTime};
@@ -34,7 +34,7 @@ pub(super) enum TokenVerb {
     /// Decode a token read from standard input, and say what this configuration would say to it and why
     #[command(after_help = INSPECT_HELP)]
     Inspect(InspectArgs),
-    /// Revoke a token read from standard input, or what a client, a subject or an issuer has been good for until now
+    /// Revoke a token read from standard input, or the earlier tokens of a client, a subject or an issuer
     #[command(after_help = revoke::HELP)]
     Revoke(revoke::RevokeArgs),
 }
@@ -67,8 +67,6 @@ struct Inspection {
     routes: Vec<(String, String)>,
 }
 
-const MAX_INPUT: u64 = 64 * 1024;
-
 pub(super) fn token(verb: TokenVerb) -> ExitCode {
     match verb {
         TokenVerb::Inspect(args) => inspect(&args),
@@ -99,19 +97,6 @@ fn inspect(args: &InspectArgs) -> ExitCode {
         Format::Json => print_json(token, &inspection),
     }
     if inspection.verdict.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) }
-}
-
-/// From standard input, where no list of processes and no shell's history shows it.
-pub(super) fn read_token(verb: &str) -> Result<String, ExitCode> {
-    let mut text = String::new();
-    std::io::stdin().take(MAX_INPUT).read_to_string(&mut text).map_err(|error| failed(&error))?;
-    let text = text.trim();
-    let token = text.strip_prefix("Bearer ").unwrap_or(text);
-    if token.is_empty() {
-        note(format_args!("no token on standard input; try: printf %s \"$TOKEN\" | {verb}"));
-        return Err(ExitCode::from(USAGE));
-    }
-    Ok(token.to_owned())
 }
 
 /// By the functions that a request goes through, and with its limits.
