@@ -265,6 +265,64 @@ fn inspect_without_a_token_or_a_configuration_is_wrong_usage() {
     fs::remove_dir_all(folder).unwrap();
 }
 
+/// A shell has none of the service's secrets, and its user cannot read the private key.
+#[tokio::test]
+async fn a_verb_needs_only_the_parts_of_the_configuration_that_it_uses() {
+    let clients = "    app: {secrets: [{value: '${APP_SECRET}'}], scopes: [read:data]}";
+    let routes = "
+upstreams: {legacy: 'http://127.0.0.1:9'}
+routes:
+  - {name: read, path: /data, upstream: legacy, access: {}, headers: {set: {X-Api-Key: '${LEGACY_KEY}'}}}
+";
+    let folder = folder();
+    let yaml = config(clients, routes).replace("audit: {file: \"-\"}\n", "");
+    fs::write(folder.join("gateway.yaml"), &yaml).unwrap();
+    let secrets = [("APP_SECRET", SECRET), ("LEGACY_KEY", "s3cr3t")];
+    let gateway = Gateway::start_in(folder, &yaml, &secrets);
+    let token = Client::new(&gateway).granted("app", SECRET, "").await;
+    let folder = &gateway.folder;
+    for name in ["certs/localhost.key", "certs/localhost.crt"] {
+        fs::remove_file(folder.join(name)).unwrap();
+    }
+    fs::write(folder.join("certs/localhost.crt"), "unreadable").unwrap();
+    for (arguments, input, result) in [
+        (&["audit", "tail"][..], "", "issue"),
+        (&["audit", "query"], "", "issue"),
+        (&["audit", "verify"], "", "intact"),
+        (&["keys", "list"], "", "signing"),
+        (&["keys", "rotate"], "", "next"),
+        (&["issuers"], "", "self"),
+        (&["client", "rotate", "app"], "", "value: '${APP_SECRET}'"),
+        (&["token", "inspect"], &token, "allowed"),
+        (&["token", "revoke"], &token, "revoked"),
+        (&["token", "revoke", "--client", "app"], "", "revoked"),
+    ] {
+        let said = run_with(program(folder).args(arguments), input);
+        assert_eq!(said.code, Some(0), "{arguments:?}: {said:?}");
+        assert!(said.stdout.contains(result), "{arguments:?}: {said:?}");
+    }
+    for verb in ["check", "run"] {
+        let said = run(program(folder).arg(verb));
+        assert_eq!(said.code, Some(2), "{said:?}");
+        assert!(said.stderr.contains("the variable `APP_SECRET` is not set"), "{said:?}");
+    }
+    // Parts that a verb does use are still required.
+    for (arguments, change, fault) in [
+        (&["audit", "tail"][..], "audit: {file: '${LOG}'}\n", "the variable `LOG` is not set"),
+        (&["keys", "list"], "state_directory: '${STATE}'\n", ""),
+        (&["token", "revoke", "--client", "app"], "state_directory: '${STATE}'\n", "the variable `STATE` is not set"),
+        (&["token", "inspect"], "limits: {token_bytes: '${LIMIT}'}\n", "the variable `LIMIT` is not set"),
+        (&["audit", "tail"], "adit: {}\n", "did you mean `audit`?"),
+        (&["audit", "tail"], "surprise: {}\n", "unknown key"),
+    ] {
+        fs::write(folder.join("gateway.yaml"), format!("{yaml}{change}")).unwrap();
+        let said = run_with(program(folder).args(arguments), &token);
+        let code = if fault.is_empty() { Some(0) } else { Some(2) };
+        assert_eq!(said.code, code, "{arguments:?} {change}: {said:?}");
+        assert!(said.stderr.contains(fault), "{arguments:?}: {said:?}");
+    }
+}
+
 #[test]
 fn the_help_of_every_verb_teaches() {
     let folder = folder();

@@ -12,6 +12,7 @@ use super::{ConfigPath, Format, USAGE};
 use crate::clock::{self, UnixTime};
 use crate::config;
 use crate::config::interpolate::Surroundings;
+use crate::config::needs::Needs;
 use crate::issuer::ring::Ring;
 use crate::issuer::ring_store::{self, RingChange, RingSettings};
 use crate::issuer::rotation::{self, KeyRecord};
@@ -63,7 +64,7 @@ Every token that the key has signed is refused from then on. For a key that leak
 pub(super) fn keys(verb: &KeysVerb) -> ExitCode {
     let (KeysVerb::List(ListArgs { config, .. }) | KeysVerb::Rotate { config, .. } | KeysVerb::Retire { config, .. }) =
         verb;
-    let loaded = match config::load(&config.config, &Surroundings::process()) {
+    let loaded = match config::load_part(&config.config, Needs::OAUTH, &Surroundings::process()) {
         Ok(loaded) => loaded,
         Err(errors) => return bad_config(&errors),
     };

@@ -11,6 +11,7 @@ use super::{ConfigPath, Format, USAGE};
 use crate::clock::{self, UnixTime};
 use crate::config;
 use crate::config::interpolate::Surroundings;
+use crate::config::needs::Needs;
 use crate::config::suggest;
 use crate::config::types::Config;
 use crate::jose::token::Unverified;
@@ -70,7 +71,7 @@ enum When {
 struct CannotRevoke(String);
 
 pub(super) fn revoke(args: &RevokeArgs) -> ExitCode {
-    let config = match config::load(&args.config.config, &Surroundings::process()) {
+    let config = match config::load_part(&args.config.config, Needs::REVOCATIONS, &Surroundings::process()) {
         Ok(config) => config,
         Err(errors) => return bad_config(&errors),
     };

@@ -13,6 +13,7 @@ use super::{ConfigPath, Format, USAGE};
 use crate::clock::UnixTime;
 use crate::config;
 use crate::config::interpolate::Surroundings;
+use crate::config::needs::Needs;
 use crate::config::values::Period;
 use crate::config::written::WrittenSecret;
 use crate::issuer::secret::{ClientSecret, SecretHash};
@@ -41,10 +42,10 @@ overlap, or earlier if they did so before. The file itself is not modified, and 
 
 pub(super) fn rotate(args: &RotateArgs) -> ExitCode {
     let surroundings = Surroundings::process();
-    if let Err(errors) = config::load(&args.config.config, &surroundings) {
+    if let Err(errors) = config::load_part(&args.config.config, Needs::OAUTH, &surroundings) {
         return bad_config(&errors);
     }
-    let old = match config::read(&args.config.config, &surroundings).secrets_of(&args.id) {
+    let old = match config::read(&args.config.config, Needs::OAUTH, &surroundings).secrets_of(&args.id) {
         Ok(old) => old,
         Err(way_out) => {
             note(format_args!("unknown client `{}`{way_out}", args.id.escape_debug()));

@@ -18,6 +18,7 @@ use crate::app::inspection;
 use crate::clock::{self, UnixTime};
 use crate::config;
 use crate::config::interpolate::Surroundings;
+use crate::config::needs::Needs;
 use crate::config::types::Config;
 use crate::jose::BASE64URL;
 use crate::pipeline::access::missing_scope;
@@ -75,7 +76,7 @@ pub(super) fn token(verb: TokenVerb) -> ExitCode {
 }
 
 fn inspect(args: &InspectArgs) -> ExitCode {
-    let config = match config::load(&args.config.config, &Surroundings::process()) {
+    let config = match config::load_part(&args.config.config, Needs::ACCESS, &Surroundings::process()) {
         Ok(config) => config,
         Err(errors) => return bad_config(&errors),
     };

@@ -14,6 +14,9 @@ use super::source::{Source, SourcePosition, Span};
 pub(crate) struct Faults {
     kept: Vec<SpannedFault>,
     count: usize,
+    /// Spans whose faults are recorded nowhere: see [`super::needs`].
+    ignored_spans: Vec<Span>,
+    ignored: usize,
 }
 
 /// Proof that a fault has been recorded: what stands in the place of a value that could not be had.
@@ -55,9 +58,14 @@ impl Faults {
         self.record(None, message.into())
     }
 
+    /// Leaves out the faults within these spans from now on.
+    pub(super) fn ignore(&mut self, spans: Vec<Span>) {
+        self.ignored_spans = spans;
+    }
+
     /// The proof for a fault that was recorded earlier and whose own proof could not be kept.
     pub(super) fn reported_before(&self) -> Reported {
-        debug_assert!(!self.is_empty(), "something was refused without a word");
+        debug_assert!(self.count() > 0, "a value was refused without a fault");
         Reported(())
     }
 
@@ -65,8 +73,9 @@ impl Faults {
         self.count == 0
     }
 
+    /// With those that are ignored.
     pub(crate) fn count(&self) -> usize {
-        self.count
+        self.count + self.ignored
     }
 
     /// Whether further faults are only counted, so that no care need be taken over their words.
@@ -91,6 +100,11 @@ impl Faults {
     }
 
     fn record(&mut self, span: Option<Span>, message: String) -> Reported {
+        let is_ignored = |span: Span| self.ignored_spans.iter().any(|ignored| ignored.encloses(span));
+        if span.is_some_and(is_ignored) {
+            self.ignored += 1;
+            return Reported(());
+        }
         self.count += 1;
         if !self.is_full() {
             self.kept.push(SpannedFault { span, message });

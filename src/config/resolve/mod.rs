@@ -30,6 +30,7 @@ use transport::Dialled;
 
 use super::decode::OneOrMore;
 use super::diagnostics::{Faults, Reported};
+use super::needs::Needs;
 use super::raw::limits::RawLimits;
 use super::raw::{AuditFile, RawAdmin, RawAudit, RawConfig, RawOnFailure, Sync};
 use super::source::{At, Source, SourcePosition, Span};
@@ -55,6 +56,7 @@ pub(super) struct Resolver<'a> {
     pub(super) source: &'a Source,
     pub(super) faults: &'a mut Faults,
     pub(super) warnings: Vec<String>,
+    pub(super) needs: Needs,
     pub(super) now: UnixTime,
 }
 
@@ -96,10 +98,8 @@ impl Resolver<'_> {
         if !self.faults.is_empty() {
             return None;
         }
-        let oauth = match oauth {
-            Some(oauth) => Some(oauth.ok()?),
-            None => None,
-        };
+        // One that could not be resolved is a fault, unless the command does not use it.
+        let oauth = oauth.and_then(Result::ok);
         raw.version.ok()?;
         let warnings = self.warnings;
         Some(Config {
@@ -214,22 +214,7 @@ impl Resolver<'_> {
             AuditFile::Stdout => AuditTarget::Stdout,
             AuditFile::Path(path) => AuditTarget::File(self.source.locate(path)),
         };
-        if let Err(error) = target.check() {
-            let written = match &raw.file.value {
-                AuditFile::Stdout => Path::new("-"),
-                AuditFile::Path(path) => path,
-            };
-            let message = self.as_written(in_our_words(&error), raw.file.span, written);
-            self.faults.at(raw.file.span, message);
-        } else if let (AuditFile::Path(written), AuditTarget::File(path)) = (&raw.file.value, &target) {
-            let _ = self.writable_file(&At { value: written.clone(), span: raw.file.span }, path);
-        }
-        let state = self.source.locate(&state_directory.value);
-        if let (AuditTarget::File(_), Err(error)) = (&target, AuditKey::check(&state)) {
-            let told = self.as_written(in_our_words(&error), state_directory.span, &state_directory.value);
-            let message = format!("the key that signs the audit log's checkpoints can't be used: {told}");
-            self.faults.at(state_directory.span, message);
-        }
+        self.audit_files(raw, &target, state_directory);
         let on_failure = match raw.on_failure.value {
             RawOnFailure::Block => OnFailure::Block,
             RawOnFailure::Drop => OnFailure::Drop,
@@ -246,6 +231,29 @@ impl Resolver<'_> {
             keep: number(raw.rotate.keep.value),
         };
         Audit { target, rules: Rules { on_failure, synced, refusals }, rotation }
+    }
+
+    /// Whether the start could open the log and its key.
+    fn audit_files(&mut self, raw: &RawAudit, target: &AuditTarget, state_directory: &At<PathBuf>) {
+        if !self.needs.is_everything() {
+            return;
+        }
+        if let Err(error) = target.check() {
+            let written = match &raw.file.value {
+                AuditFile::Stdout => Path::new("-"),
+                AuditFile::Path(path) => path,
+            };
+            let message = self.as_written(in_our_words(&error), raw.file.span, written);
+            self.faults.at(raw.file.span, message);
+        } else if let (AuditFile::Path(written), AuditTarget::File(path)) = (&raw.file.value, target) {
+            let _ = self.writable_file(&At { value: written.clone(), span: raw.file.span }, path);
+        }
+        let state = self.source.locate(&state_directory.value);
+        if let (AuditTarget::File(_), Err(error)) = (target, AuditKey::check(&state)) {
+            let told = self.as_written(in_our_words(&error), state_directory.span, &state_directory.value);
+            let message = format!("the key that signs the audit log's checkpoints can't be used: {told}");
+            self.faults.at(state_directory.span, message);
+        }
     }
 
     fn admin(&mut self, raw: &RawAdmin, listeners: &[Listener]) -> Option<Admin> {

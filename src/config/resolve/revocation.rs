@@ -118,6 +118,9 @@ impl Resolver<'_> {
         (keeps_revocations, signs_checkpoints): (bool, bool),
     ) -> PathBuf {
         let directory = self.source.locate(&raw.value);
+        if !self.needs.is_everything() {
+            return directory;
+        }
         if let Err(error) = Keeper::open(&directory, revoked, self.now) {
             let message = self.as_written(in_our_words(&error), raw.span, &raw.value);
             self.faults.at(raw.span, message);

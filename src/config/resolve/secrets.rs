@@ -23,6 +23,7 @@ impl Resolver<'_> {
         let kept = raw.iter().filter_map(|secret| {
             let validity = self.validity(&secret.value);
             let hash = match &secret.value.kept {
+                KeptSecrets::Hash(absent) | KeptSecrets::Value(absent) if absent.value.is_absent() => return None,
                 KeptSecrets::Hash(hash) => self.hash(hash),
                 KeptSecrets::Value(value) => self.value(value, allow_literal),
             };
