@@ -94,7 +94,10 @@ fn id(text: &str) -> String {
 pub(crate) fn read(path: &Path, needs: Needs, surroundings: &Surroundings<'_>) -> ConfigReading {
     match read_bytes(path) {
         Ok(bytes) => parse_part(path, bytes, needs, surroundings),
-        Err(error) => ConfigReading::unreadable(path, format!("cannot read the file: {}", error_chain::reason(&error))),
+        Err(error) => {
+            let way_out = if error.kind() == io::ErrorKind::NotFound { "; give its path with --config" } else { "" };
+            ConfigReading::unreadable(path, format!("cannot read the file: {}{way_out}", error_chain::reason(&error)))
+        }
     }
 }
 

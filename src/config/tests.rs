@@ -157,7 +157,7 @@ fn an_unreadable_file_is_a_fault() {
     assert_eq!(
         told,
         format!(
-            "{name}: cannot read the file: no such file
+            "{name}: cannot read the file: no such file; give its path with --config
 {name}: 1 problem
 "
         )

@@ -126,7 +126,7 @@ async fn what_was_revoked_is_what_inspect_and_the_metrics_say() {
     world.revokes(&["--client", "app"], "");
     let said = run_with(program(&world.gateway.folder).args(["token", "inspect"]), &token);
     assert_eq!(said.code, Some(1));
-    assert!(said.stdout.contains("refused  revoked: it, its client"), "{said:?}");
+    assert!(said.stdout.contains("refused  revoked: the tokens of client `app` were revoked"), "{said:?}");
     is_refused_soon(&mut world.client.connect().await, &token).await;
     let metrics = crate::support::Client::plain(world.gateway.admin.unwrap()).get("/metrics").await;
     let text = String::from_utf8(metrics.body.to_vec()).unwrap();

@@ -179,7 +179,7 @@ routes: [{path: /, upstream: a, access: {}}]
     assert_eq!(oauth.signing_keys.directory.value, Path::new("state/keys"));
     assert!(oauth.token_endpoint.json_requests.value);
     let route = &raw.routes[0].value;
-    assert!(matches!(route.access, Ok(At { value: RawAccess::Rule(_), .. })));
+    assert!(matches!(route.access, Ok(At { value: RawAccess::Rule { .. }, .. })));
     assert!(route.timeout.is_none());
     assert!(raw.admin.is_none() && raw.workers.is_none() && !raw.allow_literal_secrets.value);
 }
