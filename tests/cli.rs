@@ -82,11 +82,12 @@ fn check_shows_what_the_shipped_configuration_exposes() {
    listens  127.0.0.1:8443 https, self-signed allowed
     issues  https://localhost:8443/oauth/token 1 client, RS256
  audits to  state/audit.jsonl
+     admin  127.0.0.1:9901 http, without authentication
 
-ROUTE         PATH                           UPSTREAM  WHO MAY       LIMITS
-ping          GET,HEAD /ping                 legacy    EVERYONE      5/s per address
-read-orders   GET,HEAD /api/**               legacy    orders:read   50/s per client
-write-orders  POST,PUT,PATCH,DELETE /api/**  legacy    orders:write
+ROUTE         PATH                           UPSTREAM  WHO MAY                   LIMITS
+ping          GET,HEAD /ping                 legacy    EVERYONE                  5/s per address
+read-orders   GET,HEAD /api/**               legacy    orders:read               50/s per client
+write-orders  POST,PUT,PATCH,DELETE /api/**  legacy    orders:write (no client)
 "
     );
     let said = says(&folder, &["check", "--format", "json"], "");
@@ -112,7 +113,8 @@ fn check_warns_of_keys_that_are_fetched_in_clear_text() {
     fs::write(folder.join("gateway.yaml"), app() + issuers).unwrap();
     let said = says(&folder, &["check"], "");
     assert_eq!(said.code, Some(0));
-    assert_eq!(said.stderr, "warning: the keys of issuer `corp` are fetched in clear text, from this machine\n");
+    let warning = ": the keys of issuer `corp` are fetched in clear text, from this machine\n";
+    assert!(said.stderr.starts_with("warning: gateway.yaml:") && said.stderr.ends_with(warning), "{}", said.stderr);
     fs::remove_dir_all(folder).unwrap();
 }
 
@@ -128,6 +130,56 @@ fn check_warns_of_a_token_endpoint_without_a_rate_limit() {
     fs::remove_dir_all(folder).unwrap();
 }
 
+/// The warnings of `check`, as records.
+#[track_caller]
+fn warnings(yaml: &str) -> Vec<Value> {
+    let folder = folder();
+    fs::write(folder.join("gateway.yaml"), yaml).unwrap();
+    let said = says(&folder, &["check", "--format", "json"], "");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let found: Value = serde_json::from_str(&said.stdout).unwrap();
+    let warnings = found["warnings"].as_array().unwrap().clone();
+    // A build fails on them, if it wants to.
+    let strict = says(&folder, &["check", "--strict"], "");
+    assert_eq!(strict.code, Some(if warnings.is_empty() { 0 } else { 1 }), "{strict:?}");
+    fs::remove_dir_all(folder).unwrap();
+    warnings
+}
+
+#[test]
+fn check_warns_if_no_listener_can_serve_the_token_endpoint() {
+    let tls = "\n    tls: {certificates: [{cert: certs/localhost.crt, key: certs/localhost.key, self_signed: true}]}";
+    let plain = |address: &str| app().replace(tls, "").replace("127.0.0.1:0", address);
+    assert_ne!(plain("127.0.0.1:0"), app());
+    let found = warnings(&plain("0.0.0.0:8080"));
+    let [warning] = &found[..] else { panic!("{found:?}") };
+    assert!(warning["message"].as_str().unwrap().starts_with("no listener can serve the token endpoint"), "{warning}");
+    assert_eq!(
+        (&warning["file"], &warning["line"], &warning["column"]),
+        (&json!("gateway.yaml"), &json!(8), &json!(11))
+    );
+    assert_eq!(warnings(&plain("127.0.0.1:8080")), [""; 0]);
+    assert_eq!(warnings(&app()), [""; 0]);
+}
+
+#[test]
+fn check_warns_of_claims_that_require_nothing() {
+    let routes = |access: &str| {
+        format!(
+            "{}\nupstreams: {{a: 'http://127.0.0.1:9'}}\nroutes: [{{path: /x, upstream: a, access: {access}}}]\n",
+            app()
+        )
+    };
+    for access in ["{claims: {}}", "{scopes: [read:data], claims: {}}"] {
+        let found = warnings(&routes(access));
+        let [warning] = &found[..] else { panic!("{found:?}") };
+        let message = warning["message"].as_str().unwrap();
+        assert!(message.contains("requires nothing") && message.contains("write `access: {}`"), "{warning}");
+    }
+    assert_eq!(warnings(&routes("{}")), [""; 0]);
+    assert_eq!(warnings(&routes("{claims: {tier: gold}}")), [""; 0]);
+}
+
 #[tokio::test]
 async fn the_yaml_of_a_new_client_pasted_into_the_configuration_works() {
     let folder = folder();
@@ -136,7 +188,10 @@ async fn the_yaml_of_a_new_client_pasted_into_the_configuration_works() {
     let (secret, yaml) = said.stdout.split_once('\n').unwrap();
     assert!(secret.len() == 46 && secret.starts_with("gw_"));
     assert!(!yaml.contains(secret) && !said.stderr.contains(secret), "the secret is shown once");
-    assert!(said.stderr.contains("shown this once") && said.stderr.contains("Under oauth.clients in gateway.yaml"));
+    assert!(
+        said.stderr.contains("shown only once")
+            && said.stderr.contains("under oauth.clients in gateway.yaml, and restart")
+    );
 
     let gateway = Gateway::start(&config(yaml, ""));
     let answer = Client::new(&gateway).token("billing", secret, "").await;
@@ -152,7 +207,7 @@ fn a_new_client_is_one_that_the_configuration_would_take() {
         ("corp/app", "a", "a client id is printable ASCII without space, `/` and `:`"),
         ("", "a", "a client id is printable ASCII"),
         ("app", "a b", "`a b`: a scope is one or more printable ASCII characters"),
-        ("app", "a,,b", "``: a scope is one or more printable ASCII characters"),
+        ("app", "a,,b", "an empty scope: a scope is one or more printable ASCII characters"),
     ] {
         let said = says(&folder, &["client", "new", id, "--scopes", scopes], "");
         assert_eq!((said.code, &*said.stdout), (Some(2), ""), "{id} {scopes}");
@@ -188,7 +243,7 @@ fn a_short_secret_is_neither_hashed_nor_told() {
     let folder = folder();
     let said = says(&folder, &["client", "hash"], "hunter2\n");
     assert_eq!((said.code, &*said.stdout), (Some(2), ""));
-    assert_eq!(said.stderr, "a secret has at least 16 characters; `portcullis client new` makes a good one\n");
+    assert_eq!(said.stderr, "a secret has at least 16 characters; `portcullis client new` creates one\n");
     fs::remove_dir_all(folder).unwrap();
 }
 
@@ -204,9 +259,9 @@ async fn inspect_says_which_routes_take_a_token() {
             "
 good  issuer self, client app, scope read:data
   read  allowed
-  write  403: the token lacks the scope write:data
-  either  403: the token lacks one of the scopes tier:gold tier:silver
-  others  403: a claim is not what the route asks for
+  write  403 missing_scope: the token lacks the scope write:data
+  either  403 missing_scope: the token lacks one of the scopes tier:gold tier:silver
+  others  403 claim_mismatch: the route requires another value of the claim `tier`
 "
         ),
         "{}",
@@ -217,7 +272,11 @@ good  issuer self, client app, scope read:data
     let said = says(&gateway.folder, &["token", "inspect", "--format", "json"], &token);
     let found: Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!((said.code, &found["good"], &found["claims"]["scope"]), (Some(0), &json!(true), &json!("read:data")));
-    assert_eq!((&found["routes"]["read"], &found["routes"]["ping"]), (&json!("allowed"), &Value::Null));
+    assert_eq!((&found["routes"]["read"], &found["routes"]["ping"]), (&json!({"allowed": true}), &Value::Null));
+    let refusal = json!({
+        "allowed": false, "status": 403, "reason": "missing_scope", "why": "the token lacks the scope write:data"
+    });
+    assert_eq!(found["routes"]["write"], refusal);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,9 +297,22 @@ async fn inspect_says_why_a_token_is_refused() {
         (good, Some(0), "good  issuer corp, client their-app, scope read:data"),
         (with("exp", json!(now() - 600)), Some(1), "refused  expired: its `exp` is past"),
         (with("iss", json!("https://other.example.com")), Some(1), "refused  unknown_issuer: no configured issuer has"),
-        (with("aud", json!("other")), Some(1), "refused  bad_audience: its `aud` names none of"),
-        (stranger, Some(1), "refused  bad_signature: the issuer's key did not make"),
-        ("garbage".to_owned(), Some(1), "refused  malformed: not a compact JWS"),
+        (with("aud", json!("other")), Some(1), "refused  bad_audience: its `aud` contains none of"),
+        (stranger, Some(1), "refused  bad_signature: the signature was not made with"),
+        ("garbage".to_owned(), Some(1), "refused  malformed: it is not a compact JWS: it has 1 of 3 parts"),
+        ("a.!.c".to_owned(), Some(1), "refused  malformed: it is not a compact JWS: its header is not base64url"),
+        (
+            "bnVsbA.bnVsbA.bnVsbA".to_owned(),
+            Some(1),
+            "refused  malformed: its header is not accepted: it is not a JSON",
+        ),
+        (with("sub", json!(7)), Some(1), "refused  malformed: its claims are not accepted: a claim has the wrong type"),
+        (
+            "a".repeat(9000),
+            Some(1),
+            "refused  malformed: it has 9000 bytes, more than `limits.token_bytes`, which is 8192",
+        ),
+        (with("exp", json!(now() - 5)), Some(0), "  its `exp` is past; accepted until 20"),
     ] {
         let said = says(&folder, &["token", "inspect"], &token);
         assert_eq!((said.code, &*said.stderr), (code, ""), "{why}");
@@ -257,7 +329,7 @@ fn inspect_without_a_token_or_a_configuration_is_wrong_usage() {
     let folder = folder();
     let said = says(&folder, &["token", "inspect"], "x");
     assert_eq!((said.code, &*said.stdout), (Some(2), ""));
-    assert!(said.stderr.starts_with("gateway.yaml: cannot read the file: no such file\n"));
+    assert!(said.stderr.starts_with("gateway.yaml: cannot read the file: no such file; give its path with --config\n"));
     fs::write(folder.join("gateway.yaml"), app()).unwrap();
     let said = says(&folder, &["token", "inspect"], "\n");
     assert_eq!((said.code, &*said.stdout), (Some(2), ""));
@@ -265,17 +337,81 @@ fn inspect_without_a_token_or_a_configuration_is_wrong_usage() {
     fs::remove_dir_all(folder).unwrap();
 }
 
+/// A shell has none of the service's secrets, and its user cannot read the private key.
+#[tokio::test]
+async fn a_verb_needs_only_the_parts_of_the_configuration_that_it_uses() {
+    let clients = "    app: {secrets: [{value: '${APP_SECRET}'}], scopes: [read:data]}";
+    let routes = "
+upstreams: {legacy: 'http://127.0.0.1:9'}
+routes:
+  - {name: read, path: /data, upstream: legacy, access: {}, headers: {set: {X-Api-Key: '${LEGACY_KEY}'}}}
+";
+    let folder = folder();
+    let yaml = config(clients, routes).replace("audit: {file: \"-\"}\n", "");
+    fs::write(folder.join("gateway.yaml"), &yaml).unwrap();
+    let secrets = [("APP_SECRET", SECRET), ("LEGACY_KEY", "s3cr3t")];
+    let gateway = Gateway::start_in(folder, &yaml, &secrets);
+    let token = Client::new(&gateway).granted("app", SECRET, "").await;
+    let folder = &gateway.folder;
+    for name in ["certs/localhost.key", "certs/localhost.crt"] {
+        fs::remove_file(folder.join(name)).unwrap();
+    }
+    fs::write(folder.join("certs/localhost.crt"), "unreadable").unwrap();
+    for (arguments, input, result) in [
+        (&["audit", "tail"][..], "", "issue"),
+        (&["audit", "query"], "", "issue"),
+        (&["audit", "verify"], "", "intact"),
+        (&["keys", "list"], "", "signing"),
+        (&["keys", "rotate"], "", "next"),
+        (&["issuers"], "", "self"),
+        (&["client", "rotate", "app"], "", "value: '${APP_SECRET}'"),
+        (&["token", "inspect"], &token, "allowed"),
+        (&["token", "revoke"], &token, "revoked"),
+        (&["token", "revoke", "--client", "app"], "", "revoked"),
+    ] {
+        let said = run_with(program(folder).args(arguments), input);
+        assert_eq!(said.code, Some(0), "{arguments:?}: {said:?}");
+        assert!(said.stdout.contains(result), "{arguments:?}: {said:?}");
+    }
+    for verb in ["check", "run"] {
+        let said = run(program(folder).arg(verb));
+        assert_eq!(said.code, Some(2), "{said:?}");
+        assert!(said.stderr.contains("the variable `APP_SECRET` is not set"), "{said:?}");
+    }
+    // Parts that a verb does use are still required.
+    for (arguments, change, fault) in [
+        (&["audit", "tail"][..], "audit: {file: '${LOG}'}\n", "the variable `LOG` is not set"),
+        (&["keys", "list"], "state_directory: '${STATE}'\n", ""),
+        (&["token", "revoke", "--client", "app"], "state_directory: '${STATE}'\n", "the variable `STATE` is not set"),
+        (&["token", "inspect"], "limits: {token_bytes: '${LIMIT}'}\n", "the variable `LIMIT` is not set"),
+        (&["audit", "tail"], "adit: {}\n", "did you mean `audit`?"),
+        (&["audit", "tail"], "surprise: {}\n", "unknown key"),
+    ] {
+        fs::write(folder.join("gateway.yaml"), format!("{yaml}{change}")).unwrap();
+        let said = run_with(program(folder).args(arguments), &token);
+        let code = if fault.is_empty() { Some(0) } else { Some(2) };
+        assert_eq!(said.code, code, "{arguments:?} {change}: {said:?}");
+        assert!(said.stderr.contains(fault), "{arguments:?}: {said:?}");
+    }
+}
+
 #[test]
 fn the_help_of_every_verb_teaches() {
     let folder = folder();
     for (verb, lessons) in [
-        (&[][..], &["portcullis demo", "portcullis check", "Exit codes: 0 fine, 1 findings", "PORTCULLIS_LOG"][..]),
-        (&["run"], &["SIGTERM", "JSON", "shutdown.drain", "[default: gateway.yaml]"]),
-        (&["check"], &["writes nothing", "--format json", "Exit code 2", "connects to nobody"]),
+        (
+            &[][..],
+            &["portcullis demo", "portcullis check", "Exit codes: 0 success; 1 the check failed", "PORTCULLIS_LOG"][..],
+        ),
+        (&["run"], &["SIGTERM", "text on a terminal", "JSON", "shutdown.drain", "restart", "[default: gateway.yaml]"]),
+        (&["check"], &["writes nothing", "--format json", "Exit code 2", "--strict", "opens no connection"]),
         (&["demo"], &["and curl", "beside it"]),
         (&["client"], &["new", "rotate", "hash"]),
         (&["client", "new"], &["Example:", "--scopes invoices:read,invoices:write", "without downtime"]),
-        (&["client", "rotate"], &["Example:", "--overlap 72h", "not modified", "last_used_timestamp_seconds"]),
+        (
+            &["client", "rotate"],
+            &["Example:", "--overlap 72h", "not modified", "restart the gateway", "last_used_timestamp_seconds"],
+        ),
         (&["client", "hash"], &["Example:", "standard input", "argon2id"]),
         (&["token"], &["inspect", "revoke"]),
         (&["keys"], &["list", "rotate", "retire"]),
@@ -333,6 +469,13 @@ async fn an_address_in_use_is_named() {
     fs::write(folder.join("gateway.yaml"), yaml).unwrap();
     let said = says(&folder, &["run"], "");
     assert_eq!(said.code, Some(2));
-    assert!(said.stderr.contains(&format!("error: cannot listen on {taken}: ")), "{}", said.stderr);
+    let expected = format!(
+        "error: cannot listen on {taken}: another process has it; change `listeners[].address` in the configuration"
+    );
+    assert!(said.stderr.contains(&expected), "{}", said.stderr);
+    let yaml = format!("{}\nadmin: {{address: '{taken}'}}\n", app());
+    fs::write(folder.join("gateway.yaml"), yaml).unwrap();
+    let said = says(&folder, &["run"], "");
+    assert!(said.stderr.contains("; change `admin.address` in the configuration"), "{}", said.stderr);
     fs::remove_dir_all(folder).unwrap();
 }

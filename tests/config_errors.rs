@@ -287,7 +287,8 @@ fn a_file_that_is_no_text_says_how_to_save_it() {
 #[test]
 fn a_config_that_is_not_there_is_named_as_it_was_given() {
     let folder = folder();
-    for (path, reason) in [("none/gateway.yaml", "no such file"), (".", "it is a folder")] {
+    for (path, reason) in [("none/gateway.yaml", "no such file; give its path with --config"), (".", "it is a folder")]
+    {
         for verb in ["check", "run"] {
             let told = run(program(&folder).args([verb, "--config", path]));
             let expected = format!("{path}: cannot read the file: {reason}\n{path}: 1 problem\n");

@@ -34,7 +34,7 @@ impl Demo {
         let (sender, lines) = channel();
         thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let mut demo = Self { child, folder, said: String::new() };
-        while !demo.said.ends_with("Ctrl-C ends it.\n") {
+        while !demo.said.ends_with("Ctrl-C stops it.\n") {
             let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("the demo is not ready:\n{}", demo.said));
             demo.said += &format!("{line}\n");
         }
@@ -128,10 +128,27 @@ async fn a_port_in_use_is_named() {
     let said = run(program(&folder).arg("demo"));
     assert_eq!((said.code, &*said.stdout), (Some(2), ""));
     assert!(
-        said.stderr.starts_with(&format!("cannot start the demo's service on {taken}\nerror: ")),
+        said.stderr.starts_with(&format!(
+            "error: cannot start the demo's service on {taken}: another process has the address; change the address of \
+             `upstreams.legacy`"
+        )),
         "{}",
         said.stderr
     );
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_folder_without_the_configuration_is_told_where_to_go() {
+    let folder = folder();
+    let said = run(program(&folder).arg("demo"));
+    assert_eq!(said.code, Some(2));
+    assert!(
+        said.stderr.contains("cannot read the file: no such file; give its path with --config\n"),
+        "{}",
+        said.stderr
+    );
+    assert!(said.stderr.ends_with("run it in that folder, or give the file with --config\n"), "{}", said.stderr);
     fs::remove_dir_all(folder).unwrap();
 }
 

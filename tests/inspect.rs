@@ -40,11 +40,16 @@ async fn a_token_is_as_long_as_the_gateway_takes_it() {
     assert!(fits.len() > 1000 && longer.len() > 1024);
     assert_eq!(client.get_with("/x", &fits).await.status, 200);
     let (code, said) = inspected(&gateway, &[], &fits);
-    assert_eq!((code, &said["good"], &said["routes"]["x"]), (Some(0), &json!(true), &json!("allowed")), "{said}");
+    assert_eq!(
+        (code, &said["good"], &said["routes"]["x"]),
+        (Some(0), &json!(true), &json!({"allowed": true})),
+        "{said}"
+    );
     assert_eq!(client.get_with("/x", &longer).await.status, 401);
     let (code, said) = inspected(&gateway, &[], &longer);
     assert_eq!((code, &said["good"]), (Some(1), &json!(false)), "{said}");
-    assert!(said["why"].as_str().unwrap().starts_with("malformed"), "{said}");
+    assert_eq!(said["reason"], "malformed", "{said}");
+    assert!(said["why"].as_str().unwrap().contains("more than `limits.token_bytes`, which is 1024"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,6 +59,8 @@ async fn addresses_count_as_they_do_in_the_gateway() {
         "path: /near, name: near, access: {}, allow_from: [127.0.0.0/8]",
         "path: /far, name: far, access: {}, allow_from: [192.0.2.0/24]",
         "path: /any, name: any, access: {}",
+        "path: /listed, name: listed, access: {clients: [app]}",
+        "path: /not-there, name: not-there, access: {}, deny_from: [203.0.113.0/24]",
     ];
     let oauth = format!(
         "oauth:
@@ -68,15 +75,15 @@ async fn addresses_count_as_they_do_in_the_gateway() {
     let client = Client::new(&gateway);
     let allowed = |said: &Value| -> Vec<String> {
         let routes = said["routes"].as_object().unwrap().iter();
-        routes.filter(|(_, answer)| *answer == "allowed").map(|(name, _)| name.clone()).collect()
+        routes.filter(|(_, answer)| answer["allowed"] == true).map(|(name, _)| name.clone()).collect()
     };
     for (id, from, expected) in [
-        ("app", Some("127.0.0.1"), vec!["any", "near"]),
-        ("app", Some("192.0.2.7"), vec!["any", "far"]),
-        ("app", Some("2001:db8::1"), vec!["any"]),
+        ("app", Some("127.0.0.1"), vec!["any", "listed", "near", "not-there"]),
+        ("app", Some("192.0.2.7"), vec!["any", "far", "listed", "not-there"]),
+        ("app", Some("2001:db8::1"), vec!["any", "listed", "not-there"]),
         // A place that is not known passes no list, as in the gateway.
-        ("app", None, vec!["any"]),
-        ("bound", Some("127.0.0.1"), vec!["any", "near"]),
+        ("app", None, vec!["any", "listed"]),
+        ("bound", Some("127.0.0.1"), vec!["any", "near", "not-there"]),
         ("bound", Some("192.0.2.7"), vec![]),
         ("bound", None, vec![]),
     ] {
@@ -87,12 +94,50 @@ async fn addresses_count_as_they_do_in_the_gateway() {
         found.sort();
         assert_eq!(found, expected, "{id} {from:?}: {said}");
         if from.last() == Some(&"127.0.0.1") {
-            for name in ["near", "far", "any"] {
+            for name in ["near", "far", "any", "listed", "not-there"] {
                 let status = client.get_with(&format!("/{name}"), &token).await.status;
                 assert_eq!(status == 200, expected.contains(&name), "{id} {name}");
             }
         }
     }
     let (_, said) = inspected(&gateway, &["--from", "192.0.2.7"], &client.granted("app", SECRET, "").await);
-    assert!(said["routes"]["near"].as_str().unwrap().starts_with("403: "), "{said}");
+    assert_eq!(
+        (&said["routes"]["near"]["status"], &said["routes"]["near"]["reason"]),
+        (&json!(403), &json!("client_not_allowed"))
+    );
+    for (id, from, route, why) in [
+        ("app", Some("192.0.2.7"), "near", "the route's `allow_from` does not contain 192.0.2.7"),
+        ("app", Some("203.0.113.1"), "not-there", "the route's `deny_from` contains 203.0.113.1"),
+        ("app", None, "near", "the address of the caller is not known: give it with --from ADDRESS"),
+        ("bound", Some("192.0.2.7"), "any", "the client's `allow_from` does not contain 192.0.2.7"),
+        ("bound", None, "any", "the client has `allow_from`, and the address of the caller is not known"),
+        ("bound", Some("127.0.0.1"), "listed", "the route's `clients` does not contain `bound`"),
+    ] {
+        let token = client.granted(id, SECRET, "").await;
+        let from: Vec<&str> = from.into_iter().flat_map(|from| ["--from", from]).collect();
+        let (_, said) = inspected(&gateway, &from, &token);
+        let text = said["routes"][route]["why"].as_str().unwrap_or_else(|| panic!("{route}: {said}"));
+        assert!(text.contains(why), "{id} {from:?} {route}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_token_says_what_was_revoked() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&config(upstream.address, &["path: /x, access: {}, name: x"], ""));
+    let client = Client::new(&gateway);
+    let revoke = |arguments: &[&str], input: &str| {
+        let said = run_with(program(&gateway.folder).args(["token", "revoke"]).args(arguments), input);
+        assert_eq!(said.code, Some(0), "{said:?}");
+    };
+    for (id, arguments, why) in [
+        ("app", &[][..], "this token was revoked"),
+        ("app", &["--client", "app"], "the tokens of client `app` were revoked"),
+        ("other", &["--subject", "other"], "the tokens of subject `other` were revoked"),
+    ] {
+        let token = client.granted(id, SECRET, "").await;
+        revoke(arguments, if arguments.is_empty() { &token } else { "" });
+        let (code, said) = inspected(&gateway, &[], &token);
+        assert_eq!((code, &said["reason"], &said["why"]), (Some(1), &json!("revoked"), &json!(why)));
+    }
 }

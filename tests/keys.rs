@@ -119,6 +119,9 @@ async fn a_key_made_by_hand_is_published_before_it_signs() {
     let told = world.keys(&["rotate"]).stdout;
     let made = world.made_after(&old)["oauth.kid"].clone();
     assert!(told.contains("next") && told.contains(made.as_str().unwrap()), "{told}");
+    // Where another one waits already, it is told what becomes of it.
+    let again = world.keys(&["rotate"]).stderr;
+    assert!(again.contains(&format!("Key {} was the next one already. It ", made.as_str().unwrap())), "{again}");
     assert!(world.published().await.iter().any(|key| key["kid"] == made));
     assert_eq!(key_id_of(&world.token().await), old);
 }
@@ -129,7 +132,8 @@ async fn a_retired_key_is_believed_no_more_nor_is_a_cached_token_of_it() {
     let token = world.token().await;
     assert_eq!(world.status(&token).await, 200);
     let retired = key_id_of(&token);
-    world.keys(&["retire", &retired]);
+    let said = world.keys(&["retire", &retired]).stderr;
+    assert!(said.contains(" is new and signs from now on."), "{said}");
     world.gateway.audit_line(|line| line["gateway.event"] == "key_retired" && line["oauth.kid"] == retired.as_str());
     let answer = world.client.get_with("/data", &token).await;
     assert_eq!(answer.status, 401, "{answer:?}");

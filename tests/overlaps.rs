@@ -110,6 +110,19 @@ fn a_less_protected_route_for_another_host_is_warned_of() {
 }
 
 #[test]
+fn routes_without_a_name_are_told_apart_by_their_hosts() {
+    let said = check(
+        &["path: /a/**, methods: [GET], access: {scopes: [read:data]}", "path: /a/**, hosts: [a.example], access: {}"],
+        "",
+    );
+    for words in
+        ["`/a/**` for any host (line", "`/a/**` for `[a.example]` (line", SERVER, "`/a/**` for any host refuses"]
+    {
+        assert!(said.stderr.contains(words), "{words}: {}", said.stderr);
+    }
+}
+
+#[test]
 fn routes_that_are_no_way_around_each_other_are_passed_over() {
     // The same rules, or stricter ones.
     is_silent(&[STRICT, "path: /**, hosts: [a.example], access: {scopes: [read:data, write:data]}"], "");

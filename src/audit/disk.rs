@@ -12,18 +12,26 @@ use super::rotation::{self, Rotation};
 
 /// Warns if the log may become larger than the disk has room for.
 pub(super) fn warn_if_short(log: &Path, rotation: &Rotation) {
-    let Some(ceiling) = rotation.ceiling() else { return };
-    match room(log) {
-        Ok(room) if room < ceiling => warn!(
-            path = %log.display(),
+    match shortage(log, rotation) {
+        Ok(Some(shortage)) => warn!(path = %log.display(), "{shortage}"),
+        Ok(None) => {}
+        Err(error) => warn!(%error, path = %log.display(), "cannot tell how much room the disk has for the audit log"),
+    }
+}
+
+/// A warning if the log may become larger than the disk has room for.
+pub(crate) fn shortage(log: &Path, rotation: &Rotation) -> io::Result<Option<String>> {
+    let Some(ceiling) = rotation.ceiling() else { return Ok(None) };
+    let room = room(log)?;
+    let message = || {
+        format!(
             "the disk cannot hold the audit log: {} by audit.rotate.size and audit.rotate.keep, {} free or taken by it; lower \
              one of the two, or set audit.file",
             shown(ceiling),
             shown(room)
-        ),
-        Ok(_) => {}
-        Err(error) => warn!(%error, path = %log.display(), "cannot tell how much room the disk has for the audit log"),
-    }
+        )
+    };
+    Ok((room < ceiling).then(message))
 }
 
 /// Bytes that are free, and those that the log has taken.

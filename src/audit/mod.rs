@@ -8,7 +8,7 @@ pub(crate) mod aggregate;
 pub(crate) mod audit_key;
 pub(crate) mod chain;
 pub(crate) mod checkpoint;
-mod disk;
+pub(crate) mod disk;
 pub(crate) mod health;
 pub(crate) mod ledger;
 pub(crate) mod line;

@@ -15,6 +15,7 @@ use crate::audit::target::AuditTarget;
 use crate::audit::verify::chains::{LogFileSet, of_files, of_log};
 use crate::config;
 use crate::config::interpolate::Surroundings;
+use crate::config::needs::Needs;
 use crate::config::types::Config;
 
 #[derive(Debug, Subcommand)]
@@ -50,7 +51,8 @@ pub(super) fn audit(verb: &AuditVerb) -> ExitCode {
 
 impl LogFiles {
     fn config(&self) -> Result<Config, ExitCode> {
-        config::load(&self.config.config, &Surroundings::process()).map_err(|errors| bad_config(&errors))
+        config::load_part(&self.config.config, Needs::AUDIT_LOG, &Surroundings::process())
+            .map_err(|errors| bad_config(&errors))
     }
 
     /// The file that is written now.

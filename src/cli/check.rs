@@ -1,4 +1,4 @@
-//! `portcullis check`: what `run` would say to a configuration, and what it exposes.
+//! `portcullis check`: the faults and warnings that `run` would report, and what the configuration exposes.
 
 use std::process::ExitCode;
 
@@ -6,20 +6,28 @@ use clap::Args;
 use serde_json::json;
 
 use super::terminal::{BOLD, DIM, GOOD, NAME, WARN, bad_config, note, out, styled};
-use super::{ConfigPath, Format, USAGE};
+use super::{ConfigPath, FINDINGS, Format, USAGE};
+use crate::audit::disk;
+use crate::audit::target::AuditTarget;
 use crate::config;
+use crate::config::diagnostics::Diagnostic;
 use crate::config::interpolate::Surroundings;
-use crate::config::types::{Config, ListenerKind};
+use crate::config::types::{Admin, Config, ListenerKind};
+use crate::issuer::client::Client;
 use crate::oauth::caller::IssuerName;
 use crate::pipeline::routing::access::{Access, AccessRule};
 use crate::pipeline::routing::method_set::MethodSet;
 use crate::pipeline::routing::rate_limit::RateLimit;
 use crate::pipeline::routing::route::Route;
+use crate::telemetry::admin::Hosts;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     #[command(flatten)]
     config: ConfigPath,
+    /// Exit with code 1 if there are warnings
+    #[arg(long)]
+    strict: bool,
     /// For people or for programs
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -27,13 +35,13 @@ pub(super) struct CheckArgs {
 
 pub(super) fn check(args: &CheckArgs) -> ExitCode {
     match (config::load(&args.config.config, &Surroundings::process()), args.format) {
-        (Ok(config), Format::Text) => {
-            summary(&args.config, &config);
-            ExitCode::SUCCESS
-        }
-        (Ok(config), Format::Json) => {
-            out(json!({ "ok": true, "config": config.id, "warnings": config.warnings }));
-            ExitCode::SUCCESS
+        (Ok(config), format) => {
+            let warnings = warnings(&args.config, &config);
+            match format {
+                Format::Text => summary(&args.config, &config, &warnings),
+                Format::Json => out(json!({ "ok": true, "config": config.id, "warnings": warnings })),
+            }
+            if args.strict && !warnings.is_empty() { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
         }
         (Err(errors), Format::Text) => bad_config(&errors),
         (Err(errors), Format::Json) => {
@@ -43,8 +51,20 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
     }
 }
 
-fn summary(path: &ConfigPath, config: &Config) {
-    config.warnings.iter().for_each(|warning| note(format_args!("{} {warning}", styled(WARN, "warning:"))));
+/// Those of the configuration, and that of the disk, which is no part of it.
+fn warnings(path: &ConfigPath, config: &Config) -> Vec<Diagnostic> {
+    let shortage = match &config.audit.target {
+        // Before the first start there may be no folder to ask about.
+        AuditTarget::File(log) => disk::shortage(log, &config.audit.rotation).ok().flatten(),
+        AuditTarget::Stdout => None,
+    };
+    let file = path.config.display().to_string();
+    let of_disk = shortage.map(|message| Diagnostic { file, line: None, column: None, message });
+    config.warnings.iter().cloned().chain(of_disk).collect()
+}
+
+fn summary(path: &ConfigPath, config: &Config, warnings: &[Diagnostic]) {
+    warnings.iter().for_each(|warning| note(format_args!("{} {warning}", styled(WARN, "warning:"))));
     out(format_args!(
         "{}  {} {}\n",
         styled(GOOD, "ok"),
@@ -64,7 +84,7 @@ fn summary(path: &ConfigPath, config: &Config) {
         row("listens", format_args!("{} {}", listener.address, styled(DIM, format_args!("{kind}{behind}"))));
     }
     if !config.trusted_proxies.is_empty() {
-        row("believes", format_args!("{} {}", config.trusted_proxies, styled(DIM, "about who is calling")));
+        row("proxies", format_args!("{} {}", config.trusted_proxies, styled(DIM, "may name the client's address")));
     }
     if let Some(oauth) = &config.oauth {
         let clients = match oauth.clients.len() {
@@ -82,8 +102,12 @@ fn summary(path: &ConfigPath, config: &Config) {
         row("trusts", format_args!("{} {}", issuer.settings.issuer, styled(DIM, issuer.settings.name.as_str())));
     }
     row("audits to", &config.audit.target);
+    if let Some(Admin { address, hosts: Hosts(names) }) = &config.admin {
+        let names = names.iter().map(|name| format!(", by the name {name}")).collect::<String>();
+        row("admin", format_args!("{address} {}", styled(DIM, format_args!("http, without authentication{names}"))));
+    }
     out("");
-    let rows: Vec<_> = config.routes.routes().iter().map(|route| columns(route)).collect();
+    let rows: Vec<_> = config.routes.routes().iter().map(|route| columns(route, config)).collect();
     table(&rows);
 }
 
@@ -94,7 +118,7 @@ fn row(name: &str, value: impl std::fmt::Display) {
 const EVERYONE: &str = "EVERYONE";
 const HEAD: [&str; 5] = ["ROUTE", "PATH", "UPSTREAM", "WHO MAY", "LIMITS"];
 
-fn columns(route: &Route) -> [String; 5] {
+fn columns(route: &Route, config: &Config) -> [String; 5] {
     let hosts: Vec<String> = route.hosts.iter().map(ToString::to_string).collect();
     let methods: Vec<&str> =
         if route.methods == MethodSet::all() { vec!["*"] } else { route.methods.names().collect() };
@@ -103,18 +127,36 @@ fn columns(route: &Route) -> [String; 5] {
     let copies =
         route.mirror.as_ref().map(|mirror| format!(", copies to {}", mirror.upstream.name)).unwrap_or_default();
     let target = format!("{}{copies}", route.target);
-    [route.name.clone(), path, target, who(route), limits.join(", ")]
+    [route.name.clone(), path, target, access_text(route, config), limits.join(", ")]
 }
 
-fn who(route: &Route) -> String {
-    let mut who = match &route.access {
+fn access_text(route: &Route, config: &Config) -> String {
+    let mut text = match &route.access {
         Access::Public => EVERYONE.to_owned(),
+        Access::Protected(rule) if lacks_client(rule, config) => format!("{} (no client)", rule_text(rule)),
         Access::Protected(rule) => rule_text(rule),
     };
     for (word, networks) in [("at", &route.from.allow), ("not at", &route.from.deny)] {
-        who.extend(networks.iter().map(|networks| format!(" {word} {networks}")));
+        text.extend(networks.iter().map(|networks| format!(" {word} {networks}")));
     }
-    who
+    text
+}
+
+/// Whether only our own clients can use the route, and none of them may have its scopes.
+fn lacks_client(rule: &AccessRule, config: &Config) -> bool {
+    let is_own = |issuer: &IssuerName| issuer.as_str() == IssuerName::OWN;
+    let only_own = rule.issuers.as_ref().map_or(config.issuers.is_empty(), |issuers| issuers.iter().all(is_own));
+    let is_listed = |client: &Client| {
+        rule.clients
+            .as_ref()
+            .is_none_or(|list| list.iter().any(|(issuer, id)| is_own(issuer) && id == client.id.as_str()))
+    };
+    let has_scopes = |client: &Client| {
+        let any = rule.any_of.is_empty() || client.scopes.contains_any(&rule.any_of);
+        client.scopes.contains_all(&rule.all_of) && any
+    };
+    let mut clients = config.oauth.iter().flat_map(|oauth| &oauth.clients);
+    only_own && !clients.any(|client| is_listed(client) && has_scopes(client))
 }
 
 fn rule_text(rule: &AccessRule) -> String {
@@ -159,7 +201,7 @@ fn limit_text(limit: &RateLimit) -> String {
     format!("{}/{unit} per {}", limit.rate.amount, limit.name)
 }
 
-/// Columns as wide as their widest cell; what everyone may is marked.
+/// Each column is as wide as its widest cell. Public routes are marked.
 fn table(rows: &[[String; 5]]) {
     let width = |column: usize| {
         rows.iter().map(|row| row[column].chars().count()).chain([HEAD[column].len()]).max().unwrap_or(0)
@@ -174,7 +216,7 @@ fn table(rows: &[[String; 5]]) {
     };
     line(HEAD, [BOLD; 5]);
     for row in rows {
-        let who = if row[3].starts_with(EVERYONE) { WARN } else { anstyle::Style::new() };
-        line(row.each_ref().map(String::as_str), [NAME, anstyle::Style::new(), anstyle::Style::new(), who, DIM]);
+        let access = if row[3].starts_with(EVERYONE) { WARN } else { anstyle::Style::new() };
+        line(row.each_ref().map(String::as_str), [NAME, anstyle::Style::new(), anstyle::Style::new(), access, DIM]);
     }
 }

@@ -1,4 +1,4 @@
-//! `portcullis client`: makes clients and hashes their secrets.
+//! `portcullis client`: creates clients and hashes their secrets.
 
 use std::io::Read as _;
 use std::process::ExitCode;
@@ -6,25 +6,24 @@ use std::process::ExitCode;
 use argon2::Argon2;
 use argon2::password_hash::PasswordHasher as _;
 use aws_lc_rs::rand;
-use base64::Engine as _;
 use clap::Subcommand;
 use zeroize::Zeroizing;
 
+use super::client_secret::{generate, is_generated, quoted};
 use super::terminal::{DIM, failed, note, out, styled};
 use super::{USAGE, rotate};
 use crate::issuer::client::parse_id;
 use crate::issuer::secret::{ClientSecret, SecretHash};
-use crate::jose::BASE64URL;
 use crate::oauth::scope::Scope;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ClientVerb {
-    /// Make a client: prints its secret, once, and the YAML to paste under `oauth.clients`
+    /// Create a client: prints its secret, once, and the YAML to paste under `oauth.clients`
     #[command(after_help = NEW_EXAMPLE)]
     New {
         /// The client id
         id: String,
-        /// All that it may ask for, separated by commas
+        /// The scopes that it may request, separated by commas
         #[arg(long, required = true, value_delimiter = ',', value_name = "SCOPE,…")]
         scopes: Vec<String>,
     },
@@ -49,9 +48,6 @@ Example:
 
 A secret that `client new` made gets SHA-256; any other gets argon2id, which makes guessing it slow.";
 
-/// Tells a secret that leaked into a log or a repository.
-const PREFIX: &str = "gw_";
-const SECRET_BYTES: usize = 32;
 const MIN_SECRET_BYTES: usize = 16;
 const MAX_SECRET_BYTES: u64 = 4096;
 
@@ -65,8 +61,11 @@ pub(super) fn client(verb: ClientVerb) -> ExitCode {
 
 fn new(id: &str, scopes: &[String]) -> ExitCode {
     let fault = parse_id(id).err().map(|fault| fault.to_string());
-    let fault =
-        fault.or_else(|| scopes.iter().find_map(|scope| Some(format!("`{scope}`: {}", Scope::parse(scope).err()?))));
+    let scope_fault = |scope: &String| {
+        let quoted = if scope.is_empty() { "an empty scope".to_owned() } else { format!("`{}`", scope.escape_debug()) };
+        Some(format!("{quoted}: {}", Scope::parse(scope).err()?))
+    };
+    let fault = fault.or_else(|| scopes.iter().find_map(scope_fault));
     if let Some(fault) = fault {
         note(fault);
         return ExitCode::from(USAGE);
@@ -76,23 +75,11 @@ fn new(id: &str, scopes: &[String]) -> ExitCode {
         Err(error) => return failed(&error),
     };
     let hash = SecretHash::of(&secret).to_config();
-    note(styled(DIM, "The secret, shown this once. Hand it to the client, keep it nowhere else:"));
+    note(styled(DIM, "The secret, shown only once. Give it to the client and store it nowhere else:"));
     out(secret.expose());
-    note(styled(DIM, "\nUnder oauth.clients in gateway.yaml:"));
+    note(styled(DIM, "\nAdd this under oauth.clients in gateway.yaml, and restart the gateway:"));
     out(yaml(id, scopes, &hash));
     ExitCode::SUCCESS
-}
-
-/// 256 random bits.
-pub(super) fn generate() -> Result<ClientSecret, aws_lc_rs::error::Unspecified> {
-    let mut bytes = Zeroizing::new([0; SECRET_BYTES]);
-    rand::fill(&mut *bytes)?;
-    Ok(ClientSecret::new(format!("{PREFIX}{}", BASE64URL.encode(*bytes))))
-}
-
-/// Text in quotation marks, which JSON and YAML share.
-pub(super) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 fn yaml(id: &str, scopes: &[String], hash: &str) -> String {
@@ -107,9 +94,7 @@ fn hash() -> ExitCode {
     }
     let secret = text.strip_suffix('\n').unwrap_or(&text);
     if secret.len() < MIN_SECRET_BYTES {
-        note(format_args!(
-            "a secret has at least {MIN_SECRET_BYTES} characters; `portcullis client new` makes a good one"
-        ));
+        note(format_args!("a secret has at least {MIN_SECRET_BYTES} characters; `portcullis client new` creates one"));
         return ExitCode::from(USAGE);
     }
     if is_generated(secret) {
@@ -127,15 +112,10 @@ fn hash() -> ExitCode {
             ExitCode::SUCCESS
         }
         None => {
-            note("the secret can't be hashed");
+            note("cannot hash the secret");
             ExitCode::from(USAGE)
         }
     }
-}
-
-fn is_generated(secret: &str) -> bool {
-    let bytes = secret.strip_prefix(PREFIX).and_then(|encoded| BASE64URL.decode(encoded).ok());
-    bytes.is_some_and(|bytes| bytes.len() == SECRET_BYTES)
 }
 
 fn argon2id(secret: &str) -> Option<String> {
@@ -148,14 +128,6 @@ fn argon2id(secret: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_generated_secret_is_told_from_one_thought_up() {
-        assert!(is_generated(generate().unwrap().expose()));
-        for other in ["correct horse battery staple", "gw_short", "gw_"] {
-            assert!(!is_generated(other), "{other}");
-        }
-    }
 
     #[test]
     fn the_default_cost_of_argon2id_is_one_that_configuration_takes() {

@@ -1,12 +1,13 @@
-//! `portcullis demo`: the shipped configuration at work, before a small service that asks nobody who they are.
+//! `portcullis demo`: runs the shipped configuration before a small service without authentication.
 
 use std::env::VarError;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::terminal::{BOLD, DIM, GOOD, NAME, bad_config, failed, note, out, styled};
-use super::{ConfigPath, USAGE, client, legacy};
+use super::start::cannot_start;
+use super::terminal::{BOLD, DIM, GOOD, NAME, bad_config, failed, failed_with, note, out, styled};
+use super::{ConfigPath, USAGE, client_secret, legacy};
 use crate::app::{App, Control};
 use crate::audit::target::AuditTarget;
 use crate::config;
@@ -15,13 +16,13 @@ use crate::config::types::Config;
 use crate::issuer::secret::ClientSecret;
 use crate::telemetry::logs;
 
-/// The variable by which the shipped configuration gets its client's secret.
+/// The variable that holds the client's secret in the shipped configuration.
 const SECRET_VARIABLE: &str = "DEMO_CLIENT_SECRET";
 const CLIENT: &str = "demo-client";
 const LEGACY: &str = "legacy";
 
 pub(super) fn demo(args: &ConfigPath) -> ExitCode {
-    let secret = match client::generate() {
+    let secret = match client_secret::generate() {
         Ok(secret) => secret,
         Err(error) => return failed(&error),
     };
@@ -35,21 +36,25 @@ pub(super) fn demo(args: &ConfigPath) -> ExitCode {
         ));
         return ExitCode::from(USAGE);
     };
-    if let Err(error) = legacy::start(service) {
-        note(format_args!("cannot start the demo's service on {service}"));
-        return failed(&error);
+    if let Err(source) = legacy::start(service) {
+        let error = ServiceError { service, source };
+        return failed_with(
+            &error,
+            &format!("change the address of `upstreams.{LEGACY}` in the configuration, or stop the other process"),
+        );
     }
     if std::env::var_os("PORTCULLIS_LOG").is_some() {
         logs::start();
     }
     let audit = match &config.audit.target {
         AuditTarget::Stdout => "this terminal".to_owned(),
-        AuditTarget::File(path) => format!("tail -f {}", word(path)),
+        AuditTarget::File(path) => format!("tail -f {}", shell_argument(path)),
     };
-    let ca = config.certificate_path().map(word);
+    let ca = config.certificate_path().map(shell_argument);
+    let admin = config.admin.as_ref().map(|admin| admin.address);
     let app = match Control::start().and_then(|control| App::open(config, control)) {
         Ok(app) => app,
-        Err(error) => return failed(&error),
+        Err(error) => return cannot_start(&error, admin),
     };
     let gateway = app.addresses().first().copied();
     let started = || {
@@ -63,8 +68,15 @@ pub(super) fn demo(args: &ConfigPath) -> ExitCode {
     }
 }
 
-/// A path as a word of the shell, good in any folder.
-fn word(path: &Path) -> String {
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start the demo's service on {service}")]
+struct ServiceError {
+    service: SocketAddr,
+    source: std::io::Error,
+}
+
+/// A path as one argument for a shell in any folder.
+fn shell_argument(path: &Path) -> String {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ',');
     if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
@@ -75,7 +87,13 @@ fn load(path: &Path, secret: &ClientSecret) -> Result<Config, ExitCode> {
         if name == SECRET_VARIABLE { Ok(secret.expose().to_owned()) } else { std::env::var(name) }
     };
     let surroundings = Surroundings { variable: &variable, ..Surroundings::process() };
-    config::load(path, &surroundings).map_err(|errors| bad_config(&errors))
+    config::load(path, &surroundings).map_err(|errors| {
+        let code = bad_config(&errors);
+        if !path.exists() {
+            note("the demo needs the gateway.yaml that comes with Portcullis: run it in that folder, or give the file with --config");
+        }
+        code
+    })
 }
 
 fn service_address(config: &Config) -> Option<SocketAddr> {
@@ -100,7 +118,7 @@ fn explain(gateway: SocketAddr, service: SocketAddr, ca: &str, secret: &ClientSe
         ("200", format!("{curl} -i {origin}/api/orders {bearer}")),
         ("401, no token", format!("{curl} -i {origin}/api/orders")),
         ("403, and which scope is missing", format!("{curl} -i {origin}/api/orders {bearer} -X POST")),
-        ("429, and when to come back", format!("{curl} -i \"{origin}/ping?[1-6]\" | tail -n 14")),
+        ("429, and when to try again", format!("{curl} -i \"{origin}/ping?[1-6]\" | tail -n 14")),
     ];
     out(format_args!(
         "{} is up: {} {} {}",
@@ -109,10 +127,10 @@ fn explain(gateway: SocketAddr, service: SocketAddr, ca: &str, secret: &ClientSe
         styled(DIM, "before"),
         styled(DIM, format_args!("http://{service}"))
     ));
-    out(styled(DIM, "Paste these into another terminal:\n"));
+    out(styled(DIM, "Paste these commands into another terminal:\n"));
     for (what, line) in lines {
         out(format_args!("{}\n{line}\n", styled(NAME, format_args!("# {what}"))));
     }
-    out(format_args!("All of it is in the audit log: {}", styled(BOLD, audit)));
-    out(styled(DIM, "Ctrl-C ends it."));
+    out(format_args!("Every decision is in the audit log: {}", styled(BOLD, audit)));
+    out(styled(DIM, "Ctrl-C stops it."));
 }

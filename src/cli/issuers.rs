@@ -13,6 +13,7 @@ use super::terminal::{BOLD, DIM, GOOD, NAME, WARN, bad_config, failed, note, out
 use super::{ConfigPath, FINDINGS, Format};
 use crate::config;
 use crate::config::interpolate::Surroundings;
+use crate::config::needs::Needs;
 use crate::config::types::Config;
 use crate::issuer::ring_store;
 use crate::trust::issuer::TrustedIssuer;
@@ -37,7 +38,7 @@ enum ReportSource {
 }
 
 pub(super) fn issuers(args: &IssuersArgs) -> ExitCode {
-    let config = match config::load(&args.config.config, &Surroundings::process()) {
+    let config = match config::load_part(&args.config.config, Needs::ISSUERS, &Surroundings::process()) {
         Ok(config) => config,
         Err(errors) => return bad_config(&errors),
     };

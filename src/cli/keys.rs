@@ -1,6 +1,6 @@
-//! `portcullis keys`: what the signing-key ring holds, and changes to it by hand.
+//! `portcullis keys`: lists the signing keys, and changes them.
 //!
-//! Works on the folder of keys; a running gateway notices within a second.
+//! Works on the folder of the keys. A running gateway notices a change within a second.
 
 use std::process::ExitCode;
 
@@ -12,29 +12,30 @@ use super::{ConfigPath, Format, USAGE};
 use crate::clock::{self, UnixTime};
 use crate::config;
 use crate::config::interpolate::Surroundings;
+use crate::config::needs::Needs;
 use crate::issuer::ring::Ring;
 use crate::issuer::ring_store::{self, RingChange, RingSettings};
 use crate::issuer::rotation::{self, KeyRecord};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysVerb {
-    /// Show every key: which signs, which is to sign next, which stays for its tokens
+    /// Show every key: the one that signs, the next one, and those kept until their tokens have expired
     List(ListArgs),
-    /// Make the next key
+    /// Create the next key
     #[command(after_help = ROTATE_HELP)]
     Rotate {
         #[command(flatten)]
         config: ConfigPath,
-        /// Sign with it at once, as when the key in use may have leaked
+        /// Sign with it at once, for example if the key in use may have leaked
         #[arg(long)]
         now: bool,
     },
-    /// Stop believing a key, and delete it
+    /// Refuse the tokens of a key, and delete it
     #[command(after_help = RETIRE_HELP)]
     Retire {
         #[command(flatten)]
         config: ConfigPath,
-        /// As `keys list` shows it
+        /// The key id, as `keys list` shows it
         #[arg(value_name = "KID", allow_hyphen_values = true)]
         key_id: String,
     },
@@ -50,10 +51,11 @@ pub(super) struct ListArgs {
 }
 
 const ROTATE_HELP: &str = "\
-The new key is published first and signs once every verifier that keeps our JWK Set as long as it may has seen it. The old \
-one stays published until its last token has expired: no token fails.
+The new key is published first. It signs once every verifier must have fetched the new JWK Set. The old key stays published \
+until its last token has expired: no token fails.
 
-With --now it signs at once: a verifier that does not look again for an unknown key id refuses its tokens for a while.";
+With --now the new key signs at once. A verifier that does not fetch the JWK Set again for an unknown key id refuses its \
+tokens for a while.";
 
 const RETIRE_HELP: &str = "\
 Every token that the key has signed is refused from then on. For a key that leaked:
@@ -63,7 +65,7 @@ Every token that the key has signed is refused from then on. For a key that leak
 pub(super) fn keys(verb: &KeysVerb) -> ExitCode {
     let (KeysVerb::List(ListArgs { config, .. }) | KeysVerb::Rotate { config, .. } | KeysVerb::Retire { config, .. }) =
         verb;
-    let loaded = match config::load(&config.config, &Surroundings::process()) {
+    let loaded = match config::load_part(&config.config, Needs::OAUTH, &Surroundings::process()) {
         Ok(loaded) => loaded,
         Err(errors) => return bad_config(&errors),
     };
@@ -89,21 +91,47 @@ fn list(settings: &RingSettings, format: Format, now: UnixTime) -> ExitCode {
         Format::Json => {
             out(json!({ "keys": in_order(records).map(|key| as_json(records, key, now)).collect::<Vec<_>>() }))
         }
-        Format::Text if records.is_empty() => note("there are no keys yet: `portcullis run` makes the first"),
+        Format::Text if records.is_empty() => note("there are no keys yet: `portcullis run` creates the first"),
         Format::Text => table(records, now),
     }
     ExitCode::SUCCESS
 }
 
 fn change(settings: &RingSettings, change: &RingChange<'_>, now: UnixTime) -> ExitCode {
+    let before = ring_store::peek(settings).ok().flatten();
+    let before = before.as_ref().map(Ring::records).unwrap_or_default();
     match ring_store::change(settings, change, now) {
         Ok(ring) => {
             table(ring.records(), now);
-            note(styled(DIM, "\nA running gateway takes this up within a second."));
+            note("");
+            effects(before, ring.records(), now).into_iter().for_each(note);
+            note(styled(DIM, "A running gateway uses these keys within a second."));
             ExitCode::SUCCESS
         }
         Err(error) => failed(&error),
     }
+}
+
+/// What a change means for signing, one line for each key that it concerns.
+fn effects(before: &[KeyRecord], after: &[KeyRecord], now: UnixTime) -> Vec<String> {
+    let is_new = |record: &&KeyRecord| before.iter().all(|known| known.key_id != record.key_id);
+    let mut lines = Vec::new();
+    for new in after.iter().filter(is_new) {
+        if new.signs_from <= now {
+            lines.push(format!("Key {} is new and signs from now on.", new.key_id));
+        } else {
+            lines.push(format!("Key {} is new and signs from {}.", new.key_id, in_seconds(new.signs_from)));
+        }
+        let waited = before.iter().filter(|record| record.signs_from > now && record.signs_from <= new.signs_from);
+        for record in waited {
+            let (id, from, to) = (&record.key_id, in_seconds(record.signs_from), in_seconds(new.signs_from));
+            lines.push(match from == to {
+                true => format!("Key {id} was the next one already. It will not sign: the new key replaces it."),
+                false => format!("Key {id} was the next one already. It signs only from {from} to {to}."),
+            });
+        }
+    }
+    lines
 }
 
 /// What a key is for, at a given time.

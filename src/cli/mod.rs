@@ -1,18 +1,23 @@
 //! The command line: one file per verb. Results on stdout, diagnostics on stderr.
 //!
-//! Exit codes: 0 fine, 1 findings or denied, 2 wrong usage or configuration.
+//! Exit codes: see [`EXAMPLES`].
 
 mod audit;
 mod check;
 mod client;
+mod client_secret;
 mod demo;
+mod inspect;
 mod issuers;
 mod keys;
 mod legacy;
+mod refusal;
 mod revoke;
 mod rotate;
 mod run;
 mod running;
+mod start;
+mod stdin;
 mod terminal;
 mod token;
 
@@ -31,26 +36,27 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Begin here:
-  portcullis demo                                  see it work, by five curl lines to paste
-  portcullis client new billing --scopes read      make a client; prints its secret once
+  portcullis demo                                  a gateway and five curl commands to paste
+  portcullis client new billing --scopes read      create a client; prints its secret once
   portcullis check                                 every fault of gateway.yaml, or what it exposes
-  portcullis run                                   serve
+  portcullis run                                   run the gateway
 
-Exit codes: 0 fine, 1 findings or denied, 2 wrong usage or configuration.
-PORTCULLIS_LOG chooses the logs on stderr, such as `debug` or `portcullis::trust=debug`.";
+Exit codes: 0 success; 1 the check failed: a refused token, a damaged audit log, a warning with --strict; 2 wrong usage or \
+configuration.
+PORTCULLIS_LOG sets the level of the logs on stderr, such as `debug` or `portcullis::trust=debug`.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Serve what the configuration says, until SIGTERM, SIGINT or SIGQUIT
+    /// Run the gateway, until SIGTERM, SIGINT or SIGQUIT
     #[command(after_help = RUN_HELP)]
     Run(ConfigPath),
-    /// Say what `run` would say to the configuration, and what it exposes; writes nothing
+    /// Check the configuration as `run` would, and show what it exposes; writes nothing
     #[command(after_help = CHECK_HELP)]
     Check(check::CheckArgs),
-    /// Start a small service without authentication, a gateway before it, and say what to try
+    /// Start a small service without authentication and a gateway before it, and print commands to try
     #[command(after_help = DEMO_HELP)]
     Demo(ConfigPath),
-    /// Make clients and hash their secrets
+    /// Create clients and hash their secrets
     #[command(subcommand)]
     Client(client::ClientVerb),
     /// List, rotate and retire the keys that sign our tokens
@@ -59,38 +65,41 @@ enum Verb {
     /// Verify and read the audit log
     #[command(subcommand)]
     Audit(audit::AuditVerb),
-    /// Look into access tokens, and revoke them
+    /// Inspect and revoke access tokens
     #[command(subcommand)]
     Token(token::TokenVerb),
-    /// Say which issuers are trusted, with their keys, and how fetching those goes
+    /// Show the trusted issuers, their keys, and whether the keys can be fetched
     #[command(after_help = ISSUERS_HELP)]
     Issuers(issuers::IssuersArgs),
 }
 
 const RUN_HELP: &str = "\
-Logs go to stderr, one JSON object a line. SIGTERM, SIGINT or SIGQUIT ends it once what is in flight is done, \
-within `shutdown.drain`. SIGUSR1 opens the audit log anew.";
+Logs go to stderr: as text on a terminal, otherwise as one JSON object per line. SIGTERM, SIGINT and SIGQUIT stop the gateway \
+after the requests in flight, within `shutdown.drain`. SIGUSR1 reopens the audit log.
+
+The configuration is read at the start only: restart the gateway to change it.";
 
 const CHECK_HELP: &str = "\
 Example, for a build:
-  portcullis check --config deploy/gateway.yaml --format json
+  portcullis check --config deploy/gateway.yaml --strict --format json
 
-Reads the files and variables that the configuration names, connects to nobody. Exit code 2 if `run` would refuse.";
+Reads the files and variables that the configuration names, and opens no connection. Exit code 2 if `run` would refuse the \
+configuration; with --strict, 1 if there are warnings.";
 
 const DEMO_HELP: &str = "\
-Needs nothing but the gateway.yaml that comes with Portcullis, and curl. Makes a certificate, a signing key and an audit \
-log beside it.";
+Needs only the gateway.yaml that comes with Portcullis, and curl. Creates a certificate, a signing key and an audit log \
+beside it.";
 
 const ISSUERS_HELP: &str = "\
 Example:
   portcullis issuers --format json
 
-Asks the running gateway by its `admin` listener; where there is none, fetches each issuer's keys once, and says so. Exit \
-code 1 if an issuer is out of reach.";
+Asks the running gateway at its `admin` listener. If there is none, fetches each issuer's keys once and says so. Exit code 1 \
+if an issuer cannot be reached.";
 
 #[derive(Clone, Debug, Args)]
 struct ConfigPath {
-    /// The configuration; its paths start from its folder
+    /// The configuration file; paths in it are relative to its folder
     #[arg(long, short, value_name = "FILE", default_value = "gateway.yaml")]
     config: PathBuf,
 }
@@ -113,7 +122,7 @@ pub fn main() -> ExitCode {
         Verb::Client(verb) => client::client(verb),
         Verb::Keys(verb) => keys::keys(&verb),
         Verb::Audit(verb) => audit::audit(&verb),
-        Verb::Token(verb) => token::token(verb),
+        Verb::Token(verb) => token::token(&verb),
         Verb::Issuers(args) => issuers::issuers(&args),
     }
 }

@@ -1,16 +1,18 @@
-//! `portcullis token revoke`: ends trust in a token, client, subject or issuer before its time.
+//! `portcullis token revoke`: revokes one token, or the earlier tokens of a client, a subject or an issuer.
 
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::terminal::{DIM, GOOD, bad_config, failed, note, out, styled};
-use super::token::read_token;
+use super::stdin::{holds_token, read_token};
+use super::terminal::{DIM, GOOD, WARN, bad_config, failed, note, out, styled};
 use super::{ConfigPath, Format, USAGE};
 use crate::clock::{self, UnixTime};
 use crate::config;
 use crate::config::interpolate::Surroundings;
+use crate::config::needs::Needs;
+use crate::config::suggest;
 use crate::config::types::Config;
 use crate::jose::token::Unverified;
 use crate::oauth::caller::IssuerName;
@@ -24,28 +26,29 @@ use crate::trust::revocation_store::{Store, StoreError};
 pub(super) const HELP: &str = "\
 Examples:
   printf %s \"$TOKEN\" | portcullis token revoke                  one token
-  portcullis token revoke --client billing                       what our client has got so far
-  portcullis token revoke --issuer auth0 --subject 'auth0|1234'  what another's user has
-  portcullis token revoke --issuer auth0 --issued-before 2026-01-31T18:00:00Z
+  portcullis token revoke --client billing                       all tokens that our client has so far
+  portcullis token revoke --issuer auth0 --subject 'auth0|1234'  all tokens of a user of another issuer
+  portcullis token revoke --issuer auth0 --issued-before now     all tokens of an issuer
 
-Written into `state_directory`: every gateway that uses this folder refuses the tokens within a second, and after a restart \
-too. What is issued later is good: to keep a client from getting more, change its secret or remove it first.";
+The revocation is written into `state_directory`. Every gateway that uses this folder refuses the tokens within a second, also \
+after a restart. Tokens that are issued later are accepted: to stop a client from getting more, change its secret or remove it \
+first.";
 
 #[derive(Debug, Args)]
 pub(super) struct RevokeArgs {
     #[command(flatten)]
     config: ConfigPath,
-    /// Whose tokens, by its name in the configuration [default: self]; alone, all of them
+    /// The issuer of the tokens, by its name in the configuration [default: self]; for all its tokens, give --issued-before
     #[arg(long, value_name = "NAME")]
     issuer: Option<String>,
     /// One token, by its `jti`
-    #[arg(long, group = "whose", conflicts_with = "issued_before", allow_hyphen_values = true)]
+    #[arg(long, group = "target", conflicts_with = "issued_before", allow_hyphen_values = true)]
     jti: Option<String>,
     /// All tokens of a client
-    #[arg(long, group = "whose", allow_hyphen_values = true)]
+    #[arg(long, group = "target", allow_hyphen_values = true)]
     client: Option<String>,
     /// All tokens of a subject
-    #[arg(long, group = "whose", allow_hyphen_values = true)]
+    #[arg(long, group = "target", allow_hyphen_values = true)]
     subject: Option<String>,
     /// Only tokens issued before: a time such as 2026-01-31T18:00:00Z [default: now]
     #[arg(long, value_name = "TIME", value_parser = time)]
@@ -55,29 +58,34 @@ pub(super) struct RevokeArgs {
     format: Format,
 }
 
+/// Of a `jti` of ours: 128 random bits in base64url.
+const TOKEN_ID_LENGTH: usize = 22;
+
 #[derive(Clone, Copy, Debug)]
 enum When {
     Now,
     At(UnixTime),
 }
 
-/// What can't be revoked, told to whoever asked.
+/// The reason why nothing is revoked.
 struct CannotRevoke(String);
 
 pub(super) fn revoke(args: &RevokeArgs) -> ExitCode {
-    let config = match config::load(&args.config.config, &Surroundings::process()) {
+    let config = match config::load_part(&args.config.config, Needs::REVOCATIONS, &Surroundings::process()) {
         Ok(config) => config,
         Err(errors) => return bad_config(&errors),
     };
     let now = clock::now();
-    let named = args.issuer.is_some() || args.jti.is_some() || args.client.is_some() || args.subject.is_some();
-    let entry = match (named, args.issued_before) {
-        (true, _) => by_name(args, &config, now),
-        (false, Some(_)) => Err(CannotRevoke("whose tokens? name an --issuer, a --client or a --subject".to_owned())),
-        (false, None) => match read_token("portcullis token revoke") {
+    let entry = match requested(args) {
+        Ok(RequestedRevocation::Named) if holds_token() => Err(CannotRevoke(
+            "there is a token on standard input and an option that names others: give one of them (for the option alone, add </dev/null)".to_owned(),
+        )),
+        Ok(RequestedRevocation::Named) => by_name(args, &config, now),
+        Ok(RequestedRevocation::OnStdin) => match read_token("portcullis token revoke") {
             Ok(token) => by_token(&token, &config, now),
             Err(code) => return code,
         },
+        Err(error) => Err(error),
     };
     let (entry, issuer) = match entry {
         Ok(found) => found,
@@ -89,16 +97,37 @@ pub(super) fn revoke(args: &RevokeArgs) -> ExitCode {
     let mut store = Store::in_directory(&config.state_directory);
     match write(&mut store, &entry, now) {
         Ok(true) => {
-            tell(args.format, &entry, issuer, &store);
+            print(args.format, &entry, issuer, &store);
             ExitCode::SUCCESS
         }
         Ok(false) => {
             note(format_args!(
-                "not revoked: there are too many revocations already ({MAX_WITH_TOKENS} with single tokens, {MAX_ENTRIES} in all); those that expire make room"
+                "not revoked: the store is full ({MAX_WITH_TOKENS} revocations if single tokens are among them, {MAX_ENTRIES} in all); expired ones are deleted"
             ));
             ExitCode::from(USAGE)
         }
         Err(error) => failed(&error),
+    }
+}
+
+enum RequestedRevocation {
+    /// By the options.
+    Named,
+    OnStdin,
+}
+
+/// All tokens of an issuer are revoked only if `--issued-before` is given. So a forgotten option cannot do it.
+fn requested(args: &RevokeArgs) -> Result<RequestedRevocation, CannotRevoke> {
+    let has_target = args.jti.is_some() || args.client.is_some() || args.subject.is_some();
+    match (&args.issuer, has_target, args.issued_before) {
+        (_, true, _) | (Some(_), false, Some(_)) => Ok(RequestedRevocation::Named),
+        (Some(_), false, None) => Err(CannotRevoke(
+            "--issuer alone does not say which tokens: add --client, --subject or --jti; for all tokens of the issuer, add --issued-before now; for the token on standard input, leave --issuer out".to_owned(),
+        )),
+        (None, false, Some(_)) => {
+            Err(CannotRevoke("which tokens? Name an --issuer, a --client or a --subject".to_owned()))
+        }
+        (None, false, None) => Ok(RequestedRevocation::OnStdin),
     }
 }
 
@@ -122,10 +151,10 @@ fn by_name<'c>(args: &RevokeArgs, config: &'c Config, now: UnixTime) -> FoundTok
     let name = args.issuer.as_deref().unwrap_or(IssuerName::OWN);
     let issuer = config.all_issuers().find(|issuer| issuer.name.as_str() == name).ok_or_else(|| {
         let known: Vec<&str> = config.all_issuers().map(|issuer| issuer.name.as_str()).collect();
-        CannotRevoke(format!("no issuer is called `{name}` here (known: {})", known.join(", ")))
+        CannotRevoke(format!("unknown issuer `{}`{}", name.escape_debug(), suggest::way_out(name, &known)))
     })?;
     let target = match (&args.jti, &args.client, &args.subject) {
-        (Some(jti), ..) if jti.is_empty() => return Err(CannotRevoke("an empty `jti` is no token's".to_owned())),
+        (Some(jti), ..) if jti.is_empty() => return Err(CannotRevoke("the `jti` is empty".to_owned())),
         (Some(jti), ..) => RevocationTarget::token(jti),
         (None, Some(client), _) => RevocationTarget::Client(identity(client)?),
         (None, None, Some(subject)) => RevocationTarget::Subject(identity(subject)?),
@@ -136,30 +165,57 @@ fn by_name<'c>(args: &RevokeArgs, config: &'c Config, now: UnixTime) -> FoundTok
         (_, None | Some(When::Now)) => Some(after_all_issued_by(issuer, now)),
         (_, Some(When::At(time))) => Some(time),
     };
+    if issuer.name.as_str() == IssuerName::OWN {
+        warn_of_unknown(args, config);
+    }
     Ok((RevocationEntry::lasting(issuer, target, issued_before, now), issuer))
+}
+
+/// A removed client may still have tokens, and a `jti` may come from an older version: neither is refused.
+fn warn_of_unknown(args: &RevokeArgs, config: &Config) {
+    let ids: Vec<&str> =
+        config.oauth.iter().flat_map(|oauth| &oauth.clients).map(|client| client.id.as_str()).collect();
+    if let Some(client) = args.client.as_deref().filter(|client| !ids.contains(client)) {
+        let way_out = suggest::way_out(client, &ids);
+        warn(format_args!(
+            "unknown client `{}`{way_out}; its tokens are revoked, as for a client that was removed",
+            client.escape_debug()
+        ));
+    }
+    if let Some(jti) = args.jti.as_deref().filter(|jti| jti.len() != TOKEN_ID_LENGTH) {
+        warn(format_args!(
+            "`{}` is not a `jti` of our tokens, which have {TOKEN_ID_LENGTH} characters: the audit log shows it as `oauth.jti`",
+            jti.escape_debug()
+        ));
+    }
+}
+
+fn warn(message: impl std::fmt::Display) {
+    note(format_args!("{} {message}", styled(WARN, "warning:")));
 }
 
 fn identity(text: &str) -> Result<String, CannotRevoke> {
     Identity::parse(text).map(|name| name.as_str().to_owned()).map_err(|fault| CannotRevoke(fault.to_string()))
 }
 
-/// The signature is not looked at: who may write the store may revoke what they like, and a forged token revokes nothing genuine
-/// but what it names.
+/// The signature is not verified: a process that can write the store can revoke any token anyway.
 fn by_token<'c>(token: &str, config: &'c Config, now: UnixTime) -> FoundToken<'c> {
     let token = Unverified::parse(token).map_err(|fault| CannotRevoke(fault.to_string()))?;
     let issuer = config.all_issuers().find(|issuer| issuer.issuer.as_str() == token.claims.issuer);
-    let issuer =
-        issuer.ok_or_else(|| CannotRevoke("the token's issuer is not trusted here in the first place".to_owned()))?;
+    let issuer = issuer
+        .ok_or_else(|| CannotRevoke("the token's issuer is not trusted here: its tokens are refused".to_owned()))?;
     let entry = RevocationEntry::token(issuer, &token.claims, now).ok_or_else(|| {
-        CannotRevoke("the token has no `jti` to tell it by: revoke its --subject or --client instead".to_owned())
+        CannotRevoke(
+            "the token has no `jti`, which would identify it: revoke its --subject or --client instead".to_owned(),
+        )
     })?;
     if entry.is_live(now) { Ok((entry, issuer)) } else { Err(CannotRevoke("the token has expired already".to_owned())) }
 }
 
-fn tell(format: Format, entry: &RevocationEntry, issuer: &IssuerSettings, store: &Store) {
+fn print(format: Format, entry: &RevocationEntry, issuer: &IssuerSettings, store: &Store) {
     let name = issuer.name.as_str();
     let time = |seconds: u64| UnixTime::from_seconds(seconds).to_string();
-    let whose = match &entry.target {
+    let tokens = match &entry.target {
         RevocationTarget::Token(_) => format!("one token of issuer {name}"),
         RevocationTarget::Client(client) => format!("tokens of client {client} of issuer {name}"),
         RevocationTarget::Subject(subject) => format!("tokens of subject {subject} of issuer {name}"),
@@ -168,27 +224,29 @@ fn tell(format: Format, entry: &RevocationEntry, issuer: &IssuerSettings, store:
     match format {
         Format::Text => {
             let before = entry.issued_before.map(|before| format!(" issued before {}", time(before)));
-            out(format_args!("{}  {whose}{}", styled(GOOD, "revoked"), before.unwrap_or_default()));
-            let end = entry.expires_at.map(|end| format!("; forgotten at {}, when none of them can live", time(end)));
-            let said = format!("A running gateway refuses them within a second{}.", end.unwrap_or_default());
-            note(styled(DIM, said));
+            out(format_args!("{}  {tokens}{}", styled(GOOD, "revoked"), before.unwrap_or_default()));
+            let end = entry
+                .expires_at
+                .map(|end| format!(" The revocation is deleted at {}, when all of them have expired.", time(end)));
+            let text = format!("A running gateway refuses them within a second.{}", end.unwrap_or_default());
+            note(styled(DIM, text));
         }
         Format::Json => {
-            let mut told = json!({ "revoked": true, "issuer": name, "store": store.path() });
-            let mut say = |key: &str, value: Option<Value>| {
+            let mut record = json!({ "revoked": true, "issuer": name, "store": store.path() });
+            let mut add = |key: &str, value: Option<Value>| {
                 if let Some(value) = value {
-                    told[key] = value;
+                    record[key] = value;
                 }
             };
             match &entry.target {
-                RevocationTarget::Token(digest) => say("jti_sha256", Some(json!(digest))),
-                RevocationTarget::Client(client) => say("client", Some(json!(client))),
-                RevocationTarget::Subject(subject) => say("subject", Some(json!(subject))),
+                RevocationTarget::Token(digest) => add("jti_sha256", Some(json!(digest))),
+                RevocationTarget::Client(client) => add("client", Some(json!(client))),
+                RevocationTarget::Subject(subject) => add("subject", Some(json!(subject))),
                 RevocationTarget::Issuer => {}
             }
-            say("issued_before", entry.issued_before.map(|before| json!(time(before))));
-            say("expires_at", entry.expires_at.map(|end| json!(time(end))));
-            out(told);
+            add("issued_before", entry.issued_before.map(|before| json!(time(before))));
+            add("expires_at", entry.expires_at.map(|end| json!(time(end))));
+            out(record);
         }
     }
 }

@@ -1,18 +1,19 @@
-//! `portcullis client rotate`: a new secret for a client, and how its list of secrets changes so that nobody is locked out.
+//! `portcullis client rotate`: prints a new secret for a client, and its list of secrets with an overlap.
 //!
-//! Changes nothing: the file is its owner's, with comments and in an order that no program should touch.
+//! The file itself is not modified: a program would lose its comments and its order.
 
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::client::{generate, quoted};
+use super::client_secret::{generate, quoted};
 use super::terminal::{DIM, bad_config, failed, note, out, styled};
 use super::{ConfigPath, Format, USAGE};
 use crate::clock::UnixTime;
 use crate::config;
 use crate::config::interpolate::Surroundings;
+use crate::config::needs::Needs;
 use crate::config::values::Period;
 use crate::config::written::WrittenSecret;
 use crate::issuer::secret::{ClientSecret, SecretHash};
@@ -21,7 +22,7 @@ use crate::issuer::secret::{ClientSecret, SecretHash};
 pub(super) struct RotateArgs {
     /// The client id
     id: String,
-    /// How long the old secrets stay good
+    /// How long the old secrets stay valid
     #[arg(long, value_name = "DURATION", default_value = "72h")]
     overlap: Period,
     #[command(flatten)]
@@ -35,16 +36,18 @@ pub(super) const EXAMPLE: &str = "\
 Example:
   portcullis client rotate billing --overlap 72h
 
-Prints a new secret, once, and the client's `secrets:` as they should stand from now on: the old ones end after the \
-overlap, or earlier if they did so before. The file itself is not modified, and no secret that stands in it is shown. \
-`portcullis_client_secret_last_used_timestamp_seconds` says whether the client has changed over.";
+Prints a new secret, once, and the new `secrets:` of the client. The old secrets end after the overlap, or earlier if they \
+did so before. The file itself is not modified, and no secret in it is shown.
+
+To rotate: change the file, restart the gateway, give the new secret to the client. The metric \
+`portcullis_client_secret_last_used_timestamp_seconds` shows when the client uses it.";
 
 pub(super) fn rotate(args: &RotateArgs) -> ExitCode {
     let surroundings = Surroundings::process();
-    if let Err(errors) = config::load(&args.config.config, &surroundings) {
+    if let Err(errors) = config::load_part(&args.config.config, Needs::OAUTH, &surroundings) {
         return bad_config(&errors);
     }
-    let old = match config::read(&args.config.config, &surroundings).secrets_of(&args.id) {
+    let old = match config::read(&args.config.config, Needs::OAUTH, &surroundings).secrets_of(&args.id) {
         Ok(old) => old,
         Err(way_out) => {
             note(format_args!("unknown client `{}`{way_out}", args.id.escape_debug()));
@@ -102,7 +105,7 @@ impl SecretEntry {
     fn yaml(&self) -> String {
         let text = match &self.text {
             Ok(text) => format!("{}: {text}", self.key),
-            Err(line) => format!("{}: …  # what stands in line {line}, which is not shown here", self.key),
+            Err(line) => format!("{}: …  # keep the secret of line {line}, which is not shown here", self.key),
         };
         let times = [("not_before", &self.not_before), ("expires_at", &self.expires_at)];
         let times = times.into_iter().filter_map(|(key, time)| Some(format!("\n          {key}: {}", time.as_ref()?)));
@@ -139,11 +142,16 @@ fn unquoted(text: &str) -> &str {
 }
 
 fn print_text(args: &RotateArgs, secret: &ClientSecret, until: UnixTime, entries: &[SecretEntry]) {
-    note(styled(DIM, "The new secret, shown this once. Hand it to the client, keep it nowhere else:"));
+    note(styled(DIM, "The new secret, shown only once. Give it to the client and store it nowhere else:"));
     out(secret.expose());
     let file = args.config.config.display();
-    note(styled(DIM, format_args!("\nIts secrets under oauth.clients in {file}, from now on:")));
+    note(styled(DIM, format_args!("\nThe client's secrets under oauth.clients in {file} must become:")));
     out(yaml(&args.id, entries));
     let end = until.to_the_second();
-    note(styled(DIM, format_args!("\nThe old ones end at {end}; take them out of the file after that.")));
+    note(styled(
+        DIM,
+        format_args!(
+            "\nThe gateway reads the file at its start only: change it and restart, then the new secret is valid. The old secrets end at {end}; remove them from the file after that."
+        ),
+    ));
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use tracing::info;
 
 use super::ConfigPath;
+use super::start::cannot_start;
 use super::terminal::{bad_config, failed};
 use crate::app::process_hardening::harden_process;
 use crate::app::{App, Control};
@@ -25,9 +26,10 @@ pub(super) fn run(args: &ConfigPath) -> ExitCode {
     };
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let (workers, id) = (config.workers, config.id.clone());
+    let configured_admin = config.admin.as_ref().map(|admin| admin.address);
     let app = match App::open(config, control) {
         Ok(app) => app,
-        Err(error) => return failed(&error),
+        Err(error) => return cannot_start(&error, configured_admin),
     };
     let (addresses, admin) = (app.addresses().to_vec(), app.admin_address());
     let started = || {
@@ -40,7 +42,10 @@ pub(super) fn run(args: &ConfigPath) -> ExitCode {
         info!(workers, config = id, "serving");
     };
     match app.run(started) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            info!("stopped");
+            ExitCode::SUCCESS
+        }
         Err(error) => failed(&error),
     }
 }

@@ -73,8 +73,17 @@ pub(super) fn styled(style: Style, value: impl Display) -> String {
     format!("{style}{value}{style:#}")
 }
 
-pub(super) fn failed(error: &dyn Error) -> ExitCode {
-    note(format_args!("{} {}", styled(AnsiColor::Red.on_default().bold(), "error:"), ErrorChain(error)));
+pub(super) fn failed(error: &(dyn Error + 'static)) -> ExitCode {
+    error_text(ErrorChain(error))
+}
+
+/// [`failed`] for an error of which the way out is known.
+pub(super) fn failed_with(error: &(dyn Error + 'static), way_out: &str) -> ExitCode {
+    error_text(format_args!("{}; {way_out}", ErrorChain(error)))
+}
+
+fn error_text(text: impl Display) -> ExitCode {
+    note(format_args!("{} {text}", styled(BAD, "error:")));
     ExitCode::from(USAGE)
 }
 

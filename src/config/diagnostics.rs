@@ -4,30 +4,57 @@
 //! with the line and a caret under it, for machines as records. Decides nothing about what is a fault, and shows of
 //! the source only what [`Source`] gives out.
 
+use std::fmt;
+
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde::Serialize;
 
-use super::source::{Source, SourcePosition, Span};
+use super::source::{Source, Span};
 
 /// All that is wrong with one file.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     kept: Vec<SpannedFault>,
     count: usize,
+    /// Spans whose faults are recorded nowhere: see [`super::needs`].
+    ignored_spans: Vec<Span>,
+    ignored: usize,
 }
 
 /// Proof that a fault has been recorded: what stands in the place of a value that could not be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reported(());
 
-/// One fault as a record, for machines.
+/// A fault or a warning as a record, for machines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Diagnostic {
     pub(crate) file: String,
-    /// Absent if the fault is the file's as a whole.
+    /// Absent if it is about the file as a whole.
     pub(crate) line: Option<usize>,
     pub(crate) column: Option<usize>,
     pub(crate) message: String,
+}
+
+impl Diagnostic {
+    pub(super) fn new(source: &Source, span: Option<Span>, message: String) -> Self {
+        let place = span.map(|span| source.place(span));
+        Self {
+            file: source.name().to_owned(),
+            line: place.map(|place| place.line),
+            column: place.map(|place| place.column),
+            message,
+        }
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file)?;
+        if let (Some(line), Some(column)) = (self.line, self.column) {
+            write!(f, "{line}:{column}:")?;
+        }
+        write!(f, " {}", self.message)
+    }
 }
 
 #[derive(Debug)]
@@ -55,9 +82,14 @@ impl Faults {
         self.record(None, message.into())
     }
 
+    /// Leaves out the faults within these spans from now on.
+    pub(super) fn ignore(&mut self, spans: Vec<Span>) {
+        self.ignored_spans = spans;
+    }
+
     /// The proof for a fault that was recorded earlier and whose own proof could not be kept.
     pub(super) fn reported_before(&self) -> Reported {
-        debug_assert!(!self.is_empty(), "something was refused without a word");
+        debug_assert!(self.count() > 0, "a value was refused without a fault");
         Reported(())
     }
 
@@ -65,8 +97,9 @@ impl Faults {
         self.count == 0
     }
 
+    /// With those that are ignored.
     pub(crate) fn count(&self) -> usize {
-        self.count
+        self.count + self.ignored
     }
 
     /// Whether further faults are only counted, so that no care need be taken over their words.
@@ -91,6 +124,11 @@ impl Faults {
     }
 
     fn record(&mut self, span: Option<Span>, message: String) -> Reported {
+        let is_ignored = |span: Span| self.ignored_spans.iter().any(|ignored| ignored.encloses(span));
+        if span.is_some_and(is_ignored) {
+            self.ignored += 1;
+            return Reported(());
+        }
         self.count += 1;
         if !self.is_full() {
             self.kept.push(SpannedFault { span, message });
@@ -116,7 +154,7 @@ impl Faults {
 
 impl SpannedFault {
     fn render(&self, source: &Source, renderer: &Renderer) -> String {
-        let title = Level::ERROR.no_name().primary_title(self.headline(source));
+        let title = Level::ERROR.no_name().primary_title(self.diagnostic(source).to_string());
         match self.span.and_then(|span| source.excerpt(span)) {
             Some(excerpt) => {
                 let caret = AnnotationKind::Primary.span(excerpt.marked);
@@ -127,26 +165,8 @@ impl SpannedFault {
         }
     }
 
-    fn headline(&self, source: &Source) -> String {
-        let (name, message) = (source.name(), &self.message);
-        match self.place(source) {
-            Some(SourcePosition { line, column }) => format!("{name}:{line}:{column}: {message}"),
-            None => format!("{name}: {message}"),
-        }
-    }
-
     fn diagnostic(&self, source: &Source) -> Diagnostic {
-        let place = self.place(source);
-        Diagnostic {
-            file: source.name().to_owned(),
-            line: place.map(|place| place.line),
-            column: place.map(|place| place.column),
-            message: self.message.clone(),
-        }
-    }
-
-    fn place(&self, source: &Source) -> Option<SourcePosition> {
-        self.span.map(|span| source.place(span))
+        Diagnostic::new(source, self.span, self.message.clone())
     }
 }
 

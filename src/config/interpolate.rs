@@ -151,6 +151,14 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
+    /// Whether the reference is right and its value is not there.
+    pub(super) fn is_absence(&self) -> bool {
+        match self {
+            Self::NotSet(_) | Self::Empty(_) | Self::Unreadable { .. } => true,
+            Self::Unclosed | Self::Malformed | Self::NotText(_) | Self::DefaultInSecret => false,
+        }
+    }
+
     /// The message for a secret of which not even the name in a reference may be told.
     pub(super) fn without_names(&self) -> &'static str {
         match self {

@@ -12,6 +12,7 @@
 pub(crate) mod decode;
 pub(crate) mod diagnostics;
 pub(crate) mod interpolate;
+pub(crate) mod needs;
 pub(crate) mod origin;
 pub(crate) mod raw;
 pub(crate) mod route_finder;
@@ -37,6 +38,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use decode::Decode;
 use diagnostics::{Diagnostic, Faults};
 use interpolate::Surroundings;
+use needs::Needs;
 use raw::RawConfig;
 use reader::Reader;
 use resolve::Resolver;
@@ -51,13 +53,18 @@ pub(crate) struct ConfigErrors(Box<(Source, Faults)>);
 
 /// Reads the config file at `path` and the files that it names; gives what the gateway runs on, or everything that is wrong.
 pub(crate) fn load(path: &Path, surroundings: &Surroundings<'_>) -> Result<Config, ConfigErrors> {
-    resolved(read(path, surroundings), surroundings.now)
+    load_part(path, Needs::EVERYTHING, surroundings)
+}
+
+/// [`load`] for a command that uses a part of the configuration. The other parts may be incomplete.
+pub(crate) fn load_part(path: &Path, needs: Needs, surroundings: &Surroundings<'_>) -> Result<Config, ConfigErrors> {
+    resolved(read(path, needs, surroundings), surroundings.now)
 }
 
 fn resolved(reading: ConfigReading, now: UnixTime) -> Result<Config, ConfigErrors> {
-    let ConfigReading { source, mut faults, raw } = reading;
+    let ConfigReading { source, mut faults, raw, needs } = reading;
     let id = id(source.text());
-    let resolver = Resolver { source: &source, faults: &mut faults, warnings: Vec::new(), now };
+    let resolver = Resolver { source: &source, faults: &mut faults, warnings: Vec::new(), needs, now };
     let config = raw.and_then(|raw| resolver.config(raw, id));
     config.ok_or_else(|| ConfigErrors(Box::new((source, faults))))
 }
@@ -84,10 +91,13 @@ fn id(text: &str) -> String {
 }
 
 /// Reads the config file at `path`, which messages name as it is given here.
-pub(crate) fn read(path: &Path, surroundings: &Surroundings<'_>) -> ConfigReading {
+pub(crate) fn read(path: &Path, needs: Needs, surroundings: &Surroundings<'_>) -> ConfigReading {
     match read_bytes(path) {
-        Ok(bytes) => parse(path, bytes, surroundings),
-        Err(error) => ConfigReading::unreadable(path, format!("cannot read the file: {}", error_chain::reason(&error))),
+        Ok(bytes) => parse_part(path, bytes, needs, surroundings),
+        Err(error) => {
+            let way_out = if error.kind() == io::ErrorKind::NotFound { "; give its path with --config" } else { "" };
+            ConfigReading::unreadable(path, format!("cannot read the file: {}{way_out}", error_chain::reason(&error)))
+        }
     }
 }
 
@@ -98,6 +108,7 @@ pub(crate) struct ConfigReading {
     pub(crate) faults: Faults,
     /// `None` if there is no telling what the file says. The file is good only if, in the end, there are no faults.
     pub(crate) raw: Option<RawConfig>,
+    needs: Needs,
 }
 
 impl ConfigReading {
@@ -109,12 +120,16 @@ impl ConfigReading {
     fn unreadable(path: &Path, message: String) -> Self {
         let mut faults = Faults::default();
         faults.of_file(message);
-        Self { source: Source::new(path, String::new()), faults, raw: None }
+        Self { source: Source::new(path, String::new()), faults, raw: None, needs: Needs::EVERYTHING }
     }
 }
 
 /// [`read`] for a file whose bytes are at hand.
 pub(crate) fn parse(path: &Path, bytes: Vec<u8>, surroundings: &Surroundings<'_>) -> ConfigReading {
+    parse_part(path, bytes, Needs::EVERYTHING, surroundings)
+}
+
+fn parse_part(path: &Path, bytes: Vec<u8>, needs: Needs, surroundings: &Surroundings<'_>) -> ConfigReading {
     let mut faults = Faults::default();
     if bytes.len() > FILE_BYTES {
         return ConfigReading::unreadable(path, format!("the file is longer than {} MiB", FILE_BYTES >> 20));
@@ -126,13 +141,13 @@ pub(crate) fn parse(path: &Path, bytes: Vec<u8>, surroundings: &Surroundings<'_>
     let source = Source::new(path, text);
     if let Some((span, message)) = unprintable(source.text()) {
         faults.at(span, message);
-        return ConfigReading { source, faults, raw: None };
+        return ConfigReading { source, faults, raw: None, needs };
     }
-    let raw = decode(&source, &mut faults, surroundings);
-    ConfigReading { source, faults, raw }
+    let raw = decode(&source, &mut faults, needs, surroundings);
+    ConfigReading { source, faults, raw, needs }
 }
 
-fn decode(source: &Source, faults: &mut Faults, surroundings: &Surroundings<'_>) -> Option<RawConfig> {
+fn decode(source: &Source, faults: &mut Faults, needs: Needs, surroundings: &Surroundings<'_>) -> Option<RawConfig> {
     let tree = match tree::read(source.text()) {
         Ok(tree) => tree,
         Err(fault) => {
@@ -143,6 +158,7 @@ fn decode(source: &Source, faults: &mut Faults, surroundings: &Surroundings<'_>)
     };
     source.hide(secrecy::hidden(source.text(), &tree));
     source.show_keys(secrecy::shown_keys(&tree));
+    faults.ignore(tree.root.as_ref().map(|root| needs.unused(root)).unwrap_or_default());
     for odd in &tree.oddities {
         faults.at(odd.span, odd.value.message(source.quote(odd.span)));
     }
@@ -150,7 +166,7 @@ fn decode(source: &Source, faults: &mut Faults, surroundings: &Surroundings<'_>)
         faults.of_file("the file is empty");
         return None;
     };
-    let mut reader = Reader { source, surroundings, faults, drawn: 0 };
+    let mut reader = Reader { source, surroundings, faults, needs, drawn: 0 };
     RawConfig::decode(root, &mut reader).ok()
 }
 
@@ -170,7 +186,7 @@ fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> ConfigReading {
     let text = String::from_utf8_lossy(&bytes[..good]).into_owned();
     let mut faults = Faults::default();
     faults.at(Span::new(good, good), message);
-    ConfigReading { source: Source::new(path, text), faults, raw: None }
+    ConfigReading { source: Source::new(path, text), faults, raw: None, needs: Needs::EVERYTHING }
 }
 
 /// The first character that has no place in a text file. The parser takes some for the end of the file.

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use super::decode::{Decode, MapField};
 use super::diagnostics::{Faults, Reported};
 use super::interpolate::{self, MadeOf, Strictness, Surroundings};
+use super::needs::Needs;
 use super::source::{At, Source, Span};
 use super::suggest;
 use super::tree::{Scalar, YamlNode};
@@ -18,6 +19,7 @@ pub(super) struct Reader<'a> {
     pub(super) source: &'a Source,
     pub(super) surroundings: &'a Surroundings<'a>,
     pub(super) faults: &'a mut Faults,
+    pub(super) needs: Needs,
     /// Bytes that came out of variables and files.
     pub(super) drawn: usize,
 }
@@ -119,6 +121,10 @@ impl Reader<'_> {
             Ok(text) => {
                 self.drawn += if text.made_of == MadeOf::Characters { 0 } else { text.text.len() };
                 Ok(Text { value: text.text, plain: scalar.plain, made_of: text.made_of })
+            }
+            // Only `run` needs the secrets themselves.
+            Err(problem) if problem.is_absence() && !self.needs.is_everything() && self.source.is_hidden(node.span) => {
+                Ok(Text { value: Cow::Borrowed(""), plain: scalar.plain, made_of: MadeOf::References })
             }
             Err(problem) => {
                 let named = self.source.quote(node.span).is_some() || interpolate::is_one_reference(&scalar.text);

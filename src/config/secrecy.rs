@@ -197,7 +197,7 @@ fn is_harmless(section: &str) -> bool {
     TOP_LEVEL.contains(&name) && name != "oauth" && !section.lines().any(suspicious)
 }
 
-const TOP_LEVEL: &[&str] = &[
+pub(super) const TOP_LEVEL: &[&str] = &[
     "version",
     "workers",
     "listeners",
@@ -208,6 +208,7 @@ const TOP_LEVEL: &[&str] = &[
     "oauth",
     "issuers",
     "upstreams",
+    "dns",
     "routes",
     "audit",
     "admin",

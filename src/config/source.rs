@@ -58,6 +58,10 @@ impl Span {
         Self { start: clamp(start), end: clamp(end.max(start)) }
     }
 
+    pub(super) fn encloses(self, other: Self) -> bool {
+        self.start <= other.start && other.end <= self.end
+    }
+
     fn range(self) -> std::ops::Range<usize> {
         self.start as usize..self.end as usize
     }
@@ -114,6 +118,11 @@ impl Source {
     /// What stands there, secret or not: for who knows that it is none.
     pub(super) fn verbatim(&self, span: Span) -> &str {
         &self.text[span.range()]
+    }
+
+    /// Whether the text at `span` may be a secret.
+    pub(super) fn is_hidden(&self, span: Span) -> bool {
+        self.hidden_from(span.start).is_none_or(|secret| secret.is_some_and(|secret| secret.start <= span.start))
     }
 
     /// Whether a variable or file stands in what the file says at `span`.

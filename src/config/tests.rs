@@ -33,7 +33,7 @@ fn messages(text: &str) -> Vec<String> {
 
 #[track_caller]
 fn only_says(bytes: &[u8], line: usize, column: usize, message: &str) {
-    let ConfigReading { source, faults, raw } = reading(bytes);
+    let ConfigReading { source, faults, raw, .. } = reading(bytes);
     assert!(raw.is_none());
     let [fault] = &faults.diagnostics(&source)[..] else { panic!("{faults:?}") };
     assert_eq!((fault.line, fault.column), (Some(line), Some(column)), "{fault:?}");
@@ -151,13 +151,13 @@ fn keys_that_are_not_there_yet_are_unknown() {
 
 #[test]
 fn an_unreadable_file_is_a_fault() {
-    let reading = read(Path::new("/nonexistent/gateway.yaml"), &Surroundings::process());
+    let reading = read(Path::new("/nonexistent/gateway.yaml"), Needs::EVERYTHING, &Surroundings::process());
     let told = reading.faults.render(&reading.source, &Renderer::plain());
     let name = "/nonexistent/gateway.yaml";
     assert_eq!(
         told,
         format!(
-            "{name}: cannot read the file: no such file
+            "{name}: cannot read the file: no such file; give its path with --config
 {name}: 1 problem
 "
         )

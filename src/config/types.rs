@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::diagnostics::Diagnostic;
 use crate::audit::ledger::Rules;
 use crate::audit::rotation::Rotation;
 use crate::audit::target::AuditTarget;
@@ -29,8 +30,8 @@ use crate::upstream::service::Upstream;
 pub(crate) struct Config {
     /// Names the configuration in audit lines: the beginning of its SHA-256.
     pub(crate) id: String,
-    /// What is allowed and yet worth a word.
-    pub(crate) warnings: Vec<String>,
+    /// What is allowed and is probably a mistake.
+    pub(crate) warnings: Vec<Diagnostic>,
     pub(crate) workers: usize,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) limits: Limits,
@@ -70,6 +71,17 @@ pub(crate) enum ListenerKind {
     Redirect {
         origin: String,
     },
+}
+
+impl Listener {
+    /// Whether token requests are answered here. In clear text they are, if they cannot leave the machine.
+    pub(crate) fn serves_tokens(&self) -> bool {
+        match self.kind {
+            ListenerKind::Tls { .. } => true,
+            ListenerKind::Plain => self.address.ip().is_loopback(),
+            ListenerKind::Redirect { .. } => false,
+        }
+    }
 }
 
 /// Our own authorization server.

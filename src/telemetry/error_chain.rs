@@ -5,15 +5,17 @@ use std::fmt;
 use std::io;
 
 /// Prints an error and its causes: `cannot fetch …: connection refused`.
-pub(crate) struct ErrorChain<'e>(pub(crate) &'e dyn Error);
+pub(crate) struct ErrorChain<'e>(pub(crate) &'e (dyn Error + 'static));
 
 impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
+        let errors = std::iter::successors(Some(self.0), |&error| error.source());
+        for (index, error) in errors.enumerate() {
+            let separator = if index == 0 { "" } else { ": " };
+            match error.downcast_ref() {
+                Some(error) => write!(f, "{separator}{}", reason(error))?,
+                None => write!(f, "{separator}{error}")?,
+            }
         }
         Ok(())
     }
@@ -21,9 +23,13 @@ impl fmt::Display for ErrorChain<'_> {
 
 /// What the operating system said, in the style of our own messages.
 pub(crate) fn reason(error: &io::Error) -> String {
+    if error.get_ref().is_some() {
+        return error.to_string();
+    }
     match error.kind() {
         io::ErrorKind::NotFound => "no such file".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::AddrInUse => "another process has the address".to_owned(),
         io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
         io::ErrorKind::NotADirectory => "a file stands where a folder should be".to_owned(),
         _ => error.to_string(),

@@ -60,7 +60,10 @@ async fn all_that_a_client_got_until_now_is_refused_and_what_it_gets_later_is_go
     let said = world.revoke(&["--client", "app"], "");
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.stdout.starts_with("revoked  tokens of client app of issuer self issued before 20"), "{said:?}");
-    assert!(said.stderr.starts_with("A running gateway refuses them within a second; forgotten at 20"), "{said:?}");
+    assert!(
+        said.stderr.starts_with("A running gateway refuses them within a second. The revocation is deleted at 20"),
+        "{said:?}"
+    );
     is_refused_soon(&mut connection, &token).await;
     world.accepts(&other).await;
     let line = world.gateway.audit_line(|line| line["gateway.event"] == "revocation");
@@ -111,7 +114,7 @@ async fn an_external_issuers_subjects_clients_and_tokens_are_revoked_under_its_n
     assert_eq!(told["issued_before"], "2026-01-31T17:00:00.000Z");
     is_refused_soon(&mut connection, &undated).await;
     world.accepts(&bystander).await;
-    world.revokes(&["--issuer", "corp"], "");
+    world.revokes(&["--issuer", "corp", "--issued-before", "now"], "");
     is_refused_soon(&mut world.client.connect().await, &bystander).await;
     world.accepts(&world.token("app").await).await;
 }
@@ -123,7 +126,7 @@ async fn what_was_revoked_is_what_inspect_and_the_metrics_say() {
     world.revokes(&["--client", "app"], "");
     let said = run_with(program(&world.gateway.folder).args(["token", "inspect"]), &token);
     assert_eq!(said.code, Some(1));
-    assert!(said.stdout.contains("refused  revoked: it, its client"), "{said:?}");
+    assert!(said.stdout.contains("refused  revoked: the tokens of client `app` were revoked"), "{said:?}");
     is_refused_soon(&mut world.client.connect().await, &token).await;
     let metrics = crate::support::Client::plain(world.gateway.admin.unwrap()).get("/metrics").await;
     let text = String::from_utf8(metrics.body.to_vec()).unwrap();
@@ -133,6 +136,7 @@ async fn what_was_revoked_is_what_inspect_and_the_metrics_say() {
 #[tokio::test]
 async fn what_makes_no_sense_is_told_and_revokes_nothing() {
     let world = World::start().await;
+    let own = world.token("app").await;
     let foreign = Key::new("k", "ES256")
         .sign(&json!({"iss": "https://elsewhere.example.com", "sub": "a", "aud": "a", "exp": now() + 60}));
     for (arguments, input, hint) in [
@@ -140,8 +144,12 @@ async fn what_makes_no_sense_is_told_and_revokes_nothing() {
         (&[], "x", "the token is malformed"),
         (&[], &foreign, "the token's issuer is not trusted here"),
         (&["eyJ"], "", "unexpected argument 'eyJ'"),
-        (&["--issuer", "nobody"], "", "no issuer is called `nobody` here (known: self)"),
-        (&["--issued-before", "now"], "", "name an --issuer, a --client or a --subject"),
+        (&["--issuer", "nobody", "--client", "a"], "", "unknown issuer `nobody` (known: `self`)"),
+        (&["--issuer", "self"], "", "for all tokens of the issuer, add --issued-before now"),
+        (&["--issuer", "self"], &own, "for the token on standard input, leave --issuer out"),
+        (&["--issuer", "self", "--issued-before", "now"], &own, "there is a token on standard input"),
+        (&["--client", "app"], &own, "there is a token on standard input"),
+        (&["--issued-before", "now"], "", "Name an --issuer, a --client or a --subject"),
         (&["--client", "app", "--issued-before", "yesterday"], "", "expected `now` or a time such as 2026"),
         (&["--client", "app", "--subject", "app"], "", "cannot be used with"),
         (&["--jti", "a", "--issued-before", "now"], "", "cannot be used with"),
@@ -152,6 +160,25 @@ async fn what_makes_no_sense_is_told_and_revokes_nothing() {
         assert!(said.stderr.contains(hint), "{arguments:?} lacks {hint:?}:\n{}", said.stderr);
     }
     assert!(world.stored().is_empty());
+}
+
+#[tokio::test]
+async fn a_client_or_token_id_that_is_unknown_is_revoked_with_a_warning() {
+    let world = World::start().await;
+    for (arguments, warning) in [
+        (["--client", "ap"], Some("warning: unknown client `ap` (known: `app`, `other`); its tokens are revoked")),
+        (["--client", "app"], None),
+        (["--jti", "abc"], Some("warning: `abc` is not a `jti` of our tokens, which have 22 characters")),
+        (["--jti", "AAAAAAAAAAAAAAAAAAAAAA"], None),
+    ] {
+        let said = world.revoke(&arguments, "");
+        assert_eq!(said.code, Some(0), "{said:?}");
+        match warning {
+            Some(warning) => assert!(said.stderr.contains(warning), "{said:?}"),
+            None => assert!(!said.stderr.contains("warning"), "{said:?}"),
+        }
+    }
+    assert_eq!(world.stored().len(), 4);
 }
 
 #[tokio::test]

@@ -160,7 +160,11 @@ async fn check_and_run_warn_of_secrets_that_end_soon_or_have_ended() {
     assert_eq!((checked.code, checked.stderr), (Some(0), warnings));
     let checked = run(program(&folder).args(["check", "--format", "json"]));
     let found: Value = serde_json::from_str(&checked.stdout).unwrap();
-    assert_eq!(found["warnings"], serde_json::json!(expected));
+    let places = found["warnings"].as_array().unwrap().iter().map(|warning| {
+        let text = |name: &str| warning[name].as_str().unwrap();
+        format!("{}:{}:{}: {}", text("file"), warning["line"], warning["column"], text("message"))
+    });
+    assert_eq!(places.collect::<Vec<_>>(), expected);
     let gateway = Gateway::start_in(folder, &yaml, &[]);
     for warning in &expected {
         let line = gateway.log_line(warning);
@@ -177,7 +181,7 @@ async fn a_client_changes_over_to_a_new_secret_without_downtime() {
     assert_eq!((said.code, fs::read_to_string(place.join("gateway.yaml")).unwrap()), (Some(0), yaml.clone()));
     let (new, list) = said.stdout.split_once('\n').unwrap();
     assert!(new.len() == 46 && new.starts_with("gw_") && !list.contains(new) && !said.stderr.contains(new));
-    assert!(said.stderr.contains("shown this once") && said.stderr.contains("The old ones end at "));
+    assert!(said.stderr.contains("shown only once") && said.stderr.contains("The old secrets end at "));
 
     let list = list.strip_prefix("    \"app\":\n").unwrap().trim_end();
     let changed = yaml.replace("      secrets:\n        - {value: \"${APP_SECRET}\"}", list);
@@ -205,20 +209,20 @@ fn rotation_keeps_earlier_ends_and_never_shows_a_secret_of_the_file() {
     fs::write(place.join("gateway.yaml"), &yaml).unwrap();
     let said = rotate(&place, &["app", "--overlap", "1d"]);
     assert_eq!(said.code, Some(0), "{said:?}");
-    let end = said.stderr.split("The old ones end at ").nth(1).unwrap().split(';').next().unwrap();
+    let end = said.stderr.split("The old secrets end at ").nth(1).unwrap().split(": remove").next().unwrap();
     let new = said.stdout.lines().last().unwrap();
     assert!(new.starts_with("        - hash: \"sha256:"), "{new}");
     let expected = format!(
         "    \"app\":
       secrets:
-        - value: …  # what stands in line 16, which is not shown here
+        - value: …  # keep the secret of line 16, which is not shown here
           expires_at: {end}
         - value: \"${{APP_SECRET}}\"
           not_before: {PAST}
           expires_at: '2026-02-01T00:00:00+01:00'
         - hash: {hash}
           expires_at: {end}
-        - value: …  # what stands in line 19, which is not shown here
+        - value: …  # keep the secret of line 19, which is not shown here
           expires_at: {end}
         - value: \"${{APP_SECRET}}\"
           not_before: {FAR}

@@ -85,6 +85,11 @@ impl Secret {
         &self.text
     }
 
+    /// Whether its variable or file was not there. Only a command that does not need secrets gets such a one.
+    pub(crate) fn is_absent(&self) -> bool {
+        !self.literal && self.text.is_empty()
+    }
+
     /// Whether any part of it stands in the file, rather than in a variable or a file of its own.
     pub(crate) fn is_literal(&self) -> bool {
         self.literal

@@ -4,7 +4,7 @@ use super::super::decode::{Decode, Named, OneOrMore, Required, mirror};
 use super::super::diagnostics::Reported;
 use super::super::interpolate::MadeOf;
 use super::super::reader::Reader;
-use super::super::source::At;
+use super::super::source::{At, Span};
 use super::super::tree::YamlNode;
 use super::super::values::{Bound, Hint, Period, PositiveCount, RatePerPeriod, ScalarValue, Size};
 use super::cors::RawCors;
@@ -58,7 +58,11 @@ mirror! {
 #[derive(Debug)]
 pub(crate) enum RawAccess {
     Public,
-    Rule(Box<RawRule>),
+    Rule {
+        rule: Box<RawRule>,
+        /// Where the file has `claims: {}`, which requires nothing.
+        empty_claims: Option<Span>,
+    },
 }
 
 mirror! {
@@ -137,8 +141,11 @@ impl Decode for RawAccess {
 
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "`public` or a map such as `{scopes: [read:data]}`";
-        if matches!(node.value, YamlNode::Map(_)) {
-            return RawRule::decode(node, reader).map(|rule| Self::Rule(Box::new(rule)));
+        if let YamlNode::Map(pairs) = &node.value {
+            let is_empty = |value: &YamlNode<'_>| matches!(value, YamlNode::Map(claims) if claims.is_empty());
+            let empty = pairs.iter().find(|(key, value)| key.value == "claims" && is_empty(&value.value));
+            let empty_claims = empty.map(|(key, _)| key.span);
+            return RawRule::decode(node, reader).map(|rule| Self::Rule { rule: Box::new(rule), empty_claims });
         }
         match &*reader.text(node, EXPECTED)?.value {
             "public" => Ok(Self::Public),

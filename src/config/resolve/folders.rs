@@ -8,7 +8,8 @@ use rustix::fs::{Access, PROC_SUPER_MAGIC, access, statfs};
 
 use super::super::diagnostics::Reported;
 use super::super::source::At;
-use super::{Resolver, in_our_words};
+use super::Resolver;
+use crate::telemetry::error_chain;
 
 impl Resolver<'_> {
     /// What the start would say to a folder that it makes, or in which it makes files.
@@ -26,11 +27,11 @@ impl Resolver<'_> {
 
     fn unwritable(&mut self, action: &str, at: &At<PathBuf>, path: &Path, error: &io::Error) -> Reported {
         let shown = path.display().to_string();
-        let mut message = format!("cannot {action} `{shown}`: {}", in_our_words(error));
+        let mut message = format!("cannot {action} `{shown}`: {}", error_chain::reason(error));
         if self.source.has_references(at.span) {
             // A variable may hold anything, a private key in the place of its path for one.
             let written = self.source.quote(at.span).unwrap_or_else(|| "the path".to_owned());
-            message = format!("cannot {action} {written}: {}", in_our_words(error));
+            message = format!("cannot {action} {written}: {}", error_chain::reason(error));
         }
         self.faults.at(at.span, message)
     }

@@ -110,8 +110,10 @@ impl Resolver<'_> {
         if !is_safe(url) {
             self.faults.at(uri.span, "keys are fetched by https; by http only from a loopback host");
         } else if url.scheme() == "http" {
-            self.warnings
-                .push(format!("the keys of issuer `{}` are fetched in clear text, from this machine", name.value));
+            self.warn(
+                uri.span,
+                format!("the keys of issuer `{}` are fetched in clear text, from this machine", name.value),
+            );
         }
         url.clone()
     }

@@ -6,9 +6,10 @@ use super::super::decode::{OneOrMore, Required};
 use super::super::raw::listener::{RawCertificate, RawListener, RawMinVersion, RawTls};
 use super::super::source::At;
 use super::super::types::{Listener, ListenerKind};
-use super::{Resolver, in_our_words};
+use super::Resolver;
 use crate::server::certificate::{CertificateError, CertificateFiles};
 use crate::server::tls::MinTlsVersion;
+use crate::telemetry::error_chain::ErrorChain;
 
 impl Resolver<'_> {
     pub(super) fn listeners(
@@ -110,7 +111,7 @@ impl Resolver<'_> {
             | CertificateError::NoCertificate { .. }
             | CertificateError::Make(_) => cert.span,
         };
-        let message = self.as_written(in_our_words(error) + hint, cert.span, &cert.value);
+        let message = self.as_written(format!("{}{hint}", ErrorChain(error)), cert.span, &cert.value);
         let message = self.as_written(message, key.span, &key.value);
         self.faults.at(span, message);
     }

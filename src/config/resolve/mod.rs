@@ -20,7 +20,6 @@ mod transport;
 mod upgrades;
 mod upstreams;
 
-use std::error::Error;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,10 +28,11 @@ use std::time::Duration;
 use transport::Dialled;
 
 use super::decode::OneOrMore;
-use super::diagnostics::{Faults, Reported};
+use super::diagnostics::{Diagnostic, Faults, Reported};
+use super::needs::Needs;
 use super::raw::limits::RawLimits;
 use super::raw::{AuditFile, RawAdmin, RawAudit, RawConfig, RawOnFailure, Sync};
-use super::source::{At, Source, SourcePosition, Span};
+use super::source::{At, Source, Span};
 use super::types::{Admin, Audit, Config, Listener};
 use super::values::{Bound, ByteRate, Period, PositiveCount, Size};
 use crate::audit::audit_key::AuditKey;
@@ -47,14 +47,15 @@ use crate::pipeline::routing::table::RouteTable;
 use crate::server::drain::Shutdown;
 use crate::server::limits::{Limits, Memory};
 use crate::telemetry::admin::Hosts;
-use crate::telemetry::error_chain;
+use crate::telemetry::error_chain::ErrorChain;
 use crate::upstream::names::NameServers;
 
 /// What resolving needs besides the raw file.
 pub(super) struct Resolver<'a> {
     pub(super) source: &'a Source,
     pub(super) faults: &'a mut Faults,
-    pub(super) warnings: Vec<String>,
+    pub(super) warnings: Vec<Diagnostic>,
+    pub(super) needs: Needs,
     pub(super) now: UnixTime,
 }
 
@@ -80,6 +81,9 @@ impl Resolver<'_> {
         let shutdown = Shutdown { delay: raw.shutdown.delay.value, drain: raw.shutdown.drain.value };
         let allow_literal_secrets = raw.allow_literal_secrets.value;
         let names = self.names(&raw.issuers, raw.oauth.as_ref(), &raw.upstreams);
+        if let Some(oauth) = &raw.oauth {
+            self.warn_of_no_token_listener(&oauth.value, &listeners);
+        }
         let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, allow_literal_secrets));
         let issuers = self.issuers(raw.issuers, oauth.as_ref());
         let revoked = self.revoked(&raw.revoked, &names, oauth.as_ref(), &issuers);
@@ -96,10 +100,8 @@ impl Resolver<'_> {
         if !self.faults.is_empty() {
             return None;
         }
-        let oauth = match oauth {
-            Some(oauth) => Some(oauth.ok()?),
-            None => None,
-        };
+        // One that could not be resolved is a fault, unless the command does not use it.
+        let oauth = oauth.and_then(Result::ok);
         raw.version.ok()?;
         let warnings = self.warnings;
         Some(Config {
@@ -123,10 +125,14 @@ impl Resolver<'_> {
         })
     }
 
-    /// Something allowed and yet worth a word, at its place in the file.
-    fn warn(&mut self, span: Span, message: &str) {
-        let SourcePosition { line, column } = self.source.place(span);
-        self.warnings.push(format!("{}:{line}:{column}: {message}", self.source.name()));
+    /// Warns of what is allowed and is probably a mistake, at its place in the file.
+    fn warn(&mut self, span: Span, message: impl Into<String>) {
+        self.warnings.push(Diagnostic::new(self.source, Some(span), message.into()));
+    }
+
+    /// Warns of the file as a whole.
+    fn warn_of_file(&mut self, message: impl Into<String>) {
+        self.warnings.push(Diagnostic::new(self.source, None, message.into()));
     }
 
     fn limits(&mut self, raw: &RawLimits) -> Limits {
@@ -184,7 +190,7 @@ impl Resolver<'_> {
         let Some(At { value: list, span }) = raw else { return Networks::default() };
         let proxies: Networks = list.items.into_iter().map(|network| network.value).collect();
         if proxies.hold_everyone() {
-            let message = "together these networks hold every address, so that any caller could claim any address: list the proxies alone";
+            let message = "together these networks hold all public addresses of IPv4 or IPv6, so that any caller could claim any address: list the proxies only";
             self.faults.at(span, message);
         }
         proxies
@@ -214,22 +220,7 @@ impl Resolver<'_> {
             AuditFile::Stdout => AuditTarget::Stdout,
             AuditFile::Path(path) => AuditTarget::File(self.source.locate(path)),
         };
-        if let Err(error) = target.check() {
-            let written = match &raw.file.value {
-                AuditFile::Stdout => Path::new("-"),
-                AuditFile::Path(path) => path,
-            };
-            let message = self.as_written(in_our_words(&error), raw.file.span, written);
-            self.faults.at(raw.file.span, message);
-        } else if let (AuditFile::Path(written), AuditTarget::File(path)) = (&raw.file.value, &target) {
-            let _ = self.writable_file(&At { value: written.clone(), span: raw.file.span }, path);
-        }
-        let state = self.source.locate(&state_directory.value);
-        if let (AuditTarget::File(_), Err(error)) = (&target, AuditKey::check(&state)) {
-            let told = self.as_written(in_our_words(&error), state_directory.span, &state_directory.value);
-            let message = format!("the key that signs the audit log's checkpoints can't be used: {told}");
-            self.faults.at(state_directory.span, message);
-        }
+        self.audit_files(raw, &target, state_directory);
         let on_failure = match raw.on_failure.value {
             RawOnFailure::Block => OnFailure::Block,
             RawOnFailure::Drop => OnFailure::Drop,
@@ -246,6 +237,29 @@ impl Resolver<'_> {
             keep: number(raw.rotate.keep.value),
         };
         Audit { target, rules: Rules { on_failure, synced, refusals }, rotation }
+    }
+
+    /// Whether the start could open the log and its key.
+    fn audit_files(&mut self, raw: &RawAudit, target: &AuditTarget, state_directory: &At<PathBuf>) {
+        if !self.needs.is_everything() {
+            return;
+        }
+        if let Err(error) = target.check() {
+            let written = match &raw.file.value {
+                AuditFile::Stdout => Path::new("-"),
+                AuditFile::Path(path) => path,
+            };
+            let message = self.as_written(ErrorChain(&error).to_string(), raw.file.span, written);
+            self.faults.at(raw.file.span, message);
+        } else if let (AuditFile::Path(written), AuditTarget::File(path)) = (&raw.file.value, target) {
+            let _ = self.writable_file(&At { value: written.clone(), span: raw.file.span }, path);
+        }
+        let state = self.source.locate(&state_directory.value);
+        if let (AuditTarget::File(_), Err(error)) = (target, AuditKey::check(&state)) {
+            let told = self.as_written(ErrorChain(&error).to_string(), state_directory.span, &state_directory.value);
+            let message = format!("the key that signs the audit log's checkpoints can't be used: {told}");
+            self.faults.at(state_directory.span, message);
+        }
     }
 
     fn admin(&mut self, raw: &RawAdmin, listeners: &[Listener]) -> Option<Admin> {
@@ -333,13 +347,6 @@ impl Resolver<'_> {
     fn got<T>(&self, at: &At<T>) -> String {
         self.source.quote(at.span).map(|text| format!(", got {text}")).unwrap_or_default()
     }
-}
-
-/// An error with its causes, and with what the operating system said in the style of our own messages.
-fn in_our_words(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |&error| error.source());
-    let told = causes.map(|cause| cause.downcast_ref().map_or_else(|| cause.to_string(), error_chain::reason));
-    told.collect::<Vec<_>>().join(": ")
 }
 
 /// A bound that can be lifted, as the runtime has it.

@@ -11,9 +11,9 @@ use super::super::raw::oauth::{RawClient, RawOauth, RawSigningKeys, RawTokenEndp
 use super::super::raw::route::{ClaimValue, LimitKey, RawClaim};
 use super::super::source::At;
 use super::super::suggest;
-use super::super::types::Oauth;
+use super::super::types::{Listener, Oauth};
 use super::super::values::Period;
-use super::{Resolved, Resolver, in_our_words};
+use super::{Resolved, Resolver};
 use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::{self, Client};
 use crate::issuer::grant::REGISTERED_CLAIMS;
@@ -26,6 +26,7 @@ use crate::oauth::identity::Identity;
 use crate::oauth::per::Per;
 use crate::pipeline::routing::pattern::PathPattern;
 use crate::pipeline::routing::rate_limit::{LimitRate, RateLimit};
+use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::fetch::is_loopback;
 use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes};
 use crate::trust::scope_claim::ScopeClaim;
@@ -65,6 +66,16 @@ impl Resolver<'_> {
         Ok(Oauth { server, trust, ring, clients, token_limits })
     }
 
+    pub(super) fn warn_of_no_token_listener(&mut self, raw: &RawOauth, listeners: &[Listener]) {
+        if let (Ok(issuer), false) =
+            (&raw.issuer, listeners.is_empty() || listeners.iter().any(Listener::serves_tokens))
+        {
+            let message = "no listener can serve the token endpoint: token requests in clear text are refused with 403, unless \
+                 the listener has a loopback address; add a listener with `tls`, also behind a load balancer";
+            self.warn(issuer.span, message);
+        }
+    }
+
     fn ring(&mut self, raw: &RawSigningKeys, longest_ttl: Duration) -> RingSettings {
         let algorithm = self.algorithm(&raw.algorithm).unwrap_or(Algorithm::Rs256);
         let rules = RotationRules { algorithm, rotate_every: super::period(raw.rotate_every.value), longest_ttl };
@@ -81,8 +92,11 @@ impl Resolver<'_> {
             );
             self.faults.at(raw.rotate_every.span, message);
         }
+        if !self.needs.is_everything() {
+            return ring;
+        }
         if let Err(error) = ring_store::check(&ring) {
-            let message = self.as_written(in_our_words(&error), raw.directory.span, &raw.directory.value);
+            let message = self.as_written(ErrorChain(&error).to_string(), raw.directory.span, &raw.directory.value);
             self.faults.at(raw.directory.span, message);
         } else if !ring_store::peek(&ring).is_ok_and(|ring| ring.is_some()) {
             // The first key is made at the start.

@@ -1,31 +1,31 @@
-//! Warnings of routes by which a caller could pass by the rules of another.
+//! Warnings of routes by which a caller can bypass the rules of another route.
 
 use super::Resolver;
 use super::routes::RoutePlace;
 use crate::pipeline::routing::overlap::{Overlap, overlaps};
 use crate::pipeline::routing::table::RouteTable;
+use crate::upstream::service::ServerAddress;
 
-/// More would not be read; the rest is counted.
+/// Further overlaps are only counted.
 const SHOWN: usize = 20;
 
 impl Resolver<'_> {
     pub(super) fn warn_of_overlaps(&mut self, table: &RouteTable, places: &[RoutePlace]) {
         let found = overlaps(table, SHOWN);
         for overlap in &found.shown {
-            self.warn_of_overlap(overlap, places);
+            self.warn_of_overlap(table, overlap, places);
         }
         if found.more > 0 {
-            self.warnings.push(format!("{} more pairs of routes reach the same server in this way", found.more));
+            self.warn_of_file(format!("{} more pairs of routes reach the same server in this way", found.more));
         }
         if !found.all_compared {
             let message = "there are too many routes before one server to compare them all: others may overlap as well";
-            self.warnings.push(message.to_owned());
+            self.warn_of_file(message);
         }
     }
 
-    fn warn_of_overlap(&mut self, overlap: &Overlap, places: &[RoutePlace]) {
-        // As the file writes them: out of a variable might come anything.
-        let name = |index: usize| self.source.quote(places[index].name).unwrap_or_else(|| "a route".to_owned());
+    fn warn_of_overlap(&mut self, table: &RouteTable, overlap: &Overlap, places: &[RoutePlace]) {
+        let name = |index: usize| self.route_label(places[index]);
         let [(first, _), (second, _)] = overlap.routes;
         let lines = [first, second].map(|index| self.source.line(places[index].path));
         let names = [name(first), name(second)];
@@ -39,9 +39,38 @@ impl Resolver<'_> {
             lines[0],
             names[1],
             lines[1],
-            overlap.server,
+            configured_server(table, overlap),
             laxities.join("; "),
         );
-        self.warn(places[second].path, &message);
+        self.warn(places[second].path, message);
     }
+
+    /// The name of a route; of one without a name, its path and its hosts, as two routes may have the same path.
+    fn route_label(&self, place: RoutePlace) -> String {
+        // As the file writes them: a variable may hold a secret.
+        let name = self.source.quote(place.name()).unwrap_or_else(|| "a route".to_owned());
+        match (place.name, place.hosts) {
+            (Some(_), _) => name,
+            (None, Some(hosts)) => self.source.quote(hosts).map_or(name.clone(), |hosts| format!("{name} for {hosts}")),
+            (None, None) => format!("{name} for any host"),
+        }
+    }
+}
+
+/// The server as an upstream of the first route names it: the comparison of routes has one name for all of loopback.
+fn configured_server(table: &RouteTable, overlap: &Overlap) -> String {
+    let [(first, _), _] = overlap.routes;
+    let route = &table.routes()[first];
+    let mirror = route.mirror.as_ref().map(|mirror| &mirror.upstream);
+    let servers = route.target.upstreams().chain(mirror).flat_map(|upstream| &upstream.servers);
+    let is_meant = |place: &ServerAddress| match place {
+        ServerAddress::Address(address) if address.ip().is_loopback() => {
+            overlap.server == format!("localhost:{}", address.port())
+        }
+        ServerAddress::Address(_) | ServerAddress::Name(..) | ServerAddress::Socket(_) => {
+            overlap.server == place.to_string()
+        }
+    };
+    let place = servers.map(|server| &server.place).find(|place| is_meant(place));
+    place.map_or_else(|| overlap.server.clone(), ToString::to_string)
 }

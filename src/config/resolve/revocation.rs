@@ -7,10 +7,11 @@ use super::super::diagnostics::Reported;
 use super::super::raw::revocation::RawRevocation;
 use super::super::source::At;
 use super::super::types::{ExternalIssuer, Oauth};
-use super::{Names, Resolved, Resolver, in_our_words};
+use super::{Names, Resolved, Resolver};
 use crate::audit::audit_key::AuditKey;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
+use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::issuer::IssuerSettings;
 use crate::trust::revocation::{MAX_ENTRIES, RevocationEntry, RevocationTarget};
 use crate::trust::revocation_keeper::Keeper;
@@ -101,13 +102,12 @@ impl Resolver<'_> {
         parsed.map(|name| name.as_str().to_owned()).map_err(|fault| self.faults.at(name.span, fault.to_string()))
     }
 
-    /// One that was removed may have tokens still; one that was misspelt stays as it is.
+    /// Not a fault: a client that was removed may still have tokens.
     fn warn_of_unknown_client(&mut self, raw: &At<RawRevocation>, issuer: &IssuerName, client: &str, names: &Names) {
         if issuer.as_str() != IssuerName::OWN || !names.clients_complete || names.clients.contains_key(client) {
             return;
         }
-        let line = self.source.line(raw.span);
-        self.warnings.push(format!("the client that is revoked in line {line} is none of `oauth.clients`"));
+        self.warn(raw.span, "the client that is revoked here is none of `oauth.clients`");
     }
 
     /// Refused here if it can't be believed or written, as it would be at the start; what it holds is read as it is then.
@@ -118,8 +118,11 @@ impl Resolver<'_> {
         (keeps_revocations, signs_checkpoints): (bool, bool),
     ) -> PathBuf {
         let directory = self.source.locate(&raw.value);
+        if !self.needs.is_everything() {
+            return directory;
+        }
         if let Err(error) = Keeper::open(&directory, revoked, self.now) {
-            let message = self.as_written(in_our_words(&error), raw.span, &raw.value);
+            let message = self.as_written(ErrorChain(&error).to_string(), raw.span, &raw.value);
             self.faults.at(raw.span, message);
             return directory;
         }

@@ -29,11 +29,19 @@ use crate::pipeline::routing::route::Route;
 use crate::pipeline::routing::table::{Conflict, ConflictKind, RouteTable};
 use crate::upstream::service::Upstream;
 
-/// Where a route's path stands, and its name or what it is called by.
+/// Where a route's path, name and hosts are in the file.
 #[derive(Clone, Copy)]
 pub(super) struct RoutePlace {
     pub(super) path: Span,
-    pub(super) name: Span,
+    pub(super) name: Option<Span>,
+    pub(super) hosts: Option<Span>,
+}
+
+impl RoutePlace {
+    /// The name of the route, or its path, which is its name by default.
+    pub(super) fn name(self) -> Span {
+        self.name.unwrap_or(self.path)
+    }
 }
 
 impl Names {
@@ -80,6 +88,7 @@ impl Resolver<'_> {
         for route in raw {
             let place = route.value.path.as_ref().map_or(route.span, |path| path.span);
             let named = route.value.name.as_ref().map(|name| name.span);
+            let hosts = route.value.hosts.as_ref().map(|hosts| hosts.span);
             let Some(route) = self.route(route, names, upstreams, body_bytes) else { continue };
             let line = self.source.line(place);
             if let Some(first) = taken.insert(route.name.clone(), line) {
@@ -89,7 +98,7 @@ impl Resolver<'_> {
                 self.faults.at(named.unwrap_or(place), message);
             }
             routes.push(Arc::new(route));
-            places.push(RoutePlace { path: place, name: named.unwrap_or(place) });
+            places.push(RoutePlace { path: place, name: named, hosts });
         }
         match RouteTable::new(routes) {
             Ok(table) => {
@@ -110,7 +119,7 @@ impl Resolver<'_> {
         let (first, second) = (places[conflict.first], places[conflict.second]);
         let line = self.source.line(first.path);
         // As the file writes them: out of a variable might come anything.
-        let [first, other] = [first, second].map(|place| self.source.quote(place.name).unwrap_or_default());
+        let [first, other] = [first, second].map(|place| self.source.quote(place.name()).unwrap_or_default());
         let message = match conflict.kind {
             ConflictKind::SameRequests => format!(
                 "routes {first} (line {line}) and {other} would match the same requests: tell them apart by `hosts`, `path` or `methods`"
@@ -258,7 +267,12 @@ impl Resolver<'_> {
     fn access(&mut self, raw: &At<RawAccess>, names: &Names) -> Access {
         match &raw.value {
             RawAccess::Public => Access::Public,
-            RawAccess::Rule(rule) => {
+            RawAccess::Rule { rule, empty_claims } => {
+                if let Some(span) = empty_claims {
+                    let message = "an empty `claims` requires nothing: name a claim and its values, such as \
+                         `claims: {tier: gold}`; if any valid token may use the route, write `access: {}`";
+                    self.warn(*span, message);
+                }
                 if names.issuers.is_empty() && names.issuers_complete {
                     self.faults.at(raw.span, "no token can open this route: configure `oauth` or `issuers`");
                 }

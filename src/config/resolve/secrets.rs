@@ -23,6 +23,7 @@ impl Resolver<'_> {
         let kept = raw.iter().filter_map(|secret| {
             let validity = self.validity(&secret.value);
             let hash = match &secret.value.kept {
+                KeptSecrets::Hash(absent) | KeptSecrets::Value(absent) if absent.value.is_absent() => return None,
                 KeptSecrets::Hash(hash) => self.hash(hash),
                 KeptSecrets::Value(value) => self.value(value, allow_literal),
             };
@@ -53,17 +54,17 @@ impl Resolver<'_> {
         let name = self.source.quote_key(client.span).unwrap_or_else(|| "this client".to_owned());
         if !raw.is_empty() && raw.iter().all(is_over) {
             let message = format!("every secret of {name} has expired: it gets no tokens");
-            return self.warn(client.span, &message);
+            return self.warn(client.span, message);
         }
         for (number, secret) in (1..).zip(raw) {
             let Some(end) = &secret.value.expires_at else { continue };
             let time = end.value.to_the_second();
             let left = end.value.since(now);
             if end.value <= now {
-                self.warn(end.span, &format!("secret {number} of {name} expired at {time}: remove it"));
+                self.warn(end.span, format!("secret {number} of {name} expired at {time}: remove it"));
             } else if left < WARN_BEFORE {
                 let left = remaining(left);
-                self.warn(end.span, &format!("secret {number} of {name} expires at {time}, in {left}"));
+                self.warn(end.span, format!("secret {number} of {name} expires at {time}, in {left}"));
             }
         }
     }

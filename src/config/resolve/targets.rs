@@ -141,6 +141,10 @@ impl Resolver<'_> {
             self.faults.at(to.span, format!("{EXPECTED}: the path is missing"));
             return None;
         };
+        if origin.is_empty() && template.starts_with("//") {
+            self.faults.at(to.span, format!("{EXPECTED}: `//` at the beginning of a path would name a host"));
+            return None;
+        }
         if !origin.is_empty()
             && let Err(hint) = UrlOrigin::parse(origin)
         {

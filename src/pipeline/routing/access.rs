@@ -116,7 +116,7 @@ impl AccessRule {
 }
 
 impl ClaimRule {
-    fn holds(&self, verified: &Verified) -> bool {
+    pub(crate) fn holds(&self, verified: &Verified) -> bool {
         match claim_at(&verified.claims.all, &self.path) {
             Some(Value::Array(list)) => list.iter().any(|value| self.values.contains(value)),
             Some(value) => self.values.contains(value),
