@@ -1,11 +1,11 @@
-"""Figures → tables in docs/performance.md, between the markers, and a plot for each scenario beside it."""
+"""Writes the figures to docs/performance.md, between its markers, and a plot of each scenario beside it."""
 
 import html
 import os
 import statistics
 
-from scenarios import SCENARIOS, judged
-from world import ROOT
+from lib.scenarios import SCENARIOS, judged
+from lib.testbed import ROOT
 
 PAGE = os.path.join(ROOT, "docs/performance.md")
 PLOTS = os.path.join(ROOT, "docs/performance")
