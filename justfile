@@ -6,7 +6,7 @@ default:
 
 # The demo: a gateway, a service behind it, and commands to try
 demo:
-    cargo run --release -- demo
+    cargo run -- demo
 
 # The build that is shipped and measured: target/dist/portcullis
 dist:
