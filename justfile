@@ -1,8 +1,16 @@
-# Each recipe is a check of `.ci/run`, so that both stay the same. `just` is optional: `.ci/run NAME` does the same.
+# Checks are those of `.ci/run`, by the same names: `just` is optional.
 
 # Lists the recipes
 default:
     @just --list
+
+# The demo: a gateway, a service behind it, and commands to try
+demo:
+    cargo run -- demo
+
+# The build that is shipped and measured: target/dist/portcullis
+dist:
+    cargo build --profile dist --locked
 
 # Everything that a change has to pass
 ci:
@@ -12,6 +20,18 @@ ci:
 format:
     .ci/run format
 
+# Relative links and anchors of all Markdown pages
+links:
+    .ci/run links
+
+# Every recipe exists, every script starts
+scripts:
+    .ci/run scripts
+
+# Bans, licences and sources of dependencies, with cargo-deny
+dependencies:
+    .ci/run dependencies
+
 # Clippy with warnings as errors
 lint:
     .ci/run lint
@@ -20,18 +40,23 @@ lint:
 doc:
     .ci/run doc
 
+# The oldest supported toolchain
+oldest:
+    .ci/run oldest
+
 # Unit tests and promises, outside clients included
 test:
     .ci/run test
 
-# The oldest supported toolchain, where it is installed
-oldest:
-    .ci/run oldest
+# Short adversarial tests; tests/adversarial/README.md names the long ones
+adversarial:
+    .ci/run adversarial
 
-# A minute of fuzzing from the corpora, where cargo-fuzz and a nightly toolchain are installed
+# A minute of fuzzing from the corpora, with cargo-fuzz and a nightly toolchain
 fuzz:
     .ci/run fuzz
 
-# Relative links and anchors of README.md and docs/
-links:
-    .ci/run links
+# Installs the tools of `dependencies` and `fuzz`
+tools:
+    cargo install --locked cargo-deny cargo-fuzz
+    rustup toolchain install nightly --profile minimal

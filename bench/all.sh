@@ -1,8 +1,8 @@
 #!/bin/sh
-# Everything that docs/explanation/performance.md publishes, in one go: some twenty minutes on a machine that does nothing else.
+# All figures of docs/explanation/performance.md: about twenty minutes on an idle machine, after the build.
 set -eu
 cd "$(dirname "$0")/.."
 sh bench/install.sh
-cargo build --release --locked
+cargo build --profile dist --locked
 bench/scale.py --publish
 bench/compare.py "$@"

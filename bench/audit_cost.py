@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What a line of the audit log costs the thread that writes it, and how fast a log is verified.
+"""CPU per line of the audit log, and the speed of `portcullis audit verify`.
 
     bench/audit_cost.py
     bench/audit_cost.py --seconds 20 --binary OTHER/portcullis
 
-One worker on core 0 answers wrk with one token; the figure is the run time of the audit thread, from the kernel's schedstat,
-by the lines that it wrote. Then `portcullis audit verify` reads that log, on both cores, best of five. Needs wrk, nginx and a release build.
+One worker on core 0 answers wrk with one token. The figure is the run time of the audit thread, from the kernel's schedstat, divided by the
+lines that it wrote. Then `portcullis audit verify` reads that log on both cores, the best of five.
 """
 
 import argparse
@@ -16,8 +16,8 @@ import subprocess
 import tempfile
 import time
 
-from load import wrk
-from world import PORTCULLIS, World, grant, require
+from lib.load import wrk
+from lib.testbed import PORTCULLIS, Testbed, grant, require
 
 
 def main():
@@ -25,15 +25,15 @@ def main():
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--binary", default=PORTCULLIS)
     options = parser.parse_args()
-    require(options.binary)
+    require(options.binary, "nginx", "wrk", "openssl", "taskset")
     folder = tempfile.mkdtemp(prefix="portcullis-bench-")
-    world = World(folder, options.binary)
+    testbed = Testbed(folder, options.binary)
     try:
-        world.start_upstream()
-        process, port = world.portcullis()
+        testbed.start_upstream()
+        process, port = testbed.portcullis()
         token = grant(port)
         wrk(port, 1, token=token)
-        log = os.path.join(world.path("ours-full"), "audit.jsonl")
+        log = os.path.join(testbed.path("ours-full"), "audit.jsonl")
         time.sleep(0.2)
         before, lines_before = run_time(process, "audit"), count(log)
         requests = wrk(port, options.seconds, token=token)
@@ -41,10 +41,10 @@ def main():
         lines = count(log) - lines_before
         cost = (run_time(process, "audit") - before) / lines * 1e6
         print(f"audit thread: {cost:.2f} us a line  ({lines} lines of {os.path.getsize(log) / count(log):.0f} bytes, {requests / options.seconds:.0f} requests a second)")
-        world.stop(process)
-        verify(world, log)
+        testbed.stop(process)
+        verify(testbed, log)
     finally:
-        world.stop_all()
+        testbed.stop_all()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -62,11 +62,11 @@ def count(path):
         return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
-def verify(world, log):
+def verify(testbed, log):
     times = []
     for _ in range(5):
         begun = time.monotonic()
-        done = subprocess.run([world.binary, "audit", "verify", "--no-checkpoints", log], capture_output=True, text=True)
+        done = subprocess.run([testbed.binary, "audit", "verify", "--no-checkpoints", log], capture_output=True, text=True)
         times.append(time.monotonic() - begun)
         if done.returncode != 0:
             raise SystemExit(f"not verified:\n{done.stdout}{done.stderr}")

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""CPU per request, latency and memory, side by side with nginx, HAProxy, Envoy, Caddy and Apache httpd, in one run.
+"""CPU per request, latency and memory beside nginx, HAProxy, Envoy, Caddy and Apache httpd, in one run.
 
     bench/all.sh                                    installs the peers, builds, measures everything, writes docs/explanation/performance.md
     bench/compare.py --only one-token --rounds 1 --seconds 1
-    bench/compare.py --only upload --publish        one scenario of the published figures anew
-    bench/compare.py --render                       the pages again, from the figures as they are
+    bench/compare.py --only upload --publish        measures one scenario of the published figures again
+    bench/compare.py --render                       writes the page again, from the stored figures
 
-Each server runs alone on core 0 with one worker; the load and a static nginx upstream run on core 1. Every round runs every server
-once, in changing order, and one of them twice: where that one disagrees with itself by more than 5 %, the machine was too noisy and the
-figures say so. CPU per request is the run time of all threads of a server, from the kernel's schedstat, divided by the requests that it
-answered with 2xx. A single other answer voids the measurement.
+Each server runs alone on core 0 with one worker. The load and a static nginx upstream run on core 1. Every round runs every server once, in
+changing order, and one of them twice: if that one differs from itself by more than 5 %, the machine was too noisy, and the figures say so.
+CPU per request is the run time of all threads of a server, from the kernel's schedstat, divided by the number of 2xx answers. A single
+answer of another status voids the measurement.
 
-A full run writes its figures to docs/performance/figures.json and renders them; a partial one only prints, unless told to `--publish`.
+A full run writes its figures to docs/performance/figures.json and renders them. A partial run only prints, unless it has `--publish`.
 `BENCH_PORTS` moves the ports (9100 and on).
 """
 
@@ -28,11 +28,11 @@ import subprocess
 import sys
 import tempfile
 
-import peers
-import render
-import tokens
-from scenarios import SCENARIOS, judged, ratios
-from world import PORTCULLIS, ROOT, TOOLS, World, require
+from lib import peers
+from lib import render
+from lib import tokens
+from lib.scenarios import SCENARIOS, judged, ratios
+from lib.testbed import PORTCULLIS, ROOT, Testbed, require
 
 FIGURES = os.path.join(ROOT, "docs/performance/figures.json")
 
@@ -51,7 +51,7 @@ def main():
     options = parser.parse_args()
     if options.render:
         return render.publish(json.load(open(FIGURES)))
-    require(options.binary, [*TOOLS, "caddy", "apache2"])
+    require(options.binary, "nginx", "haproxy", "caddy", "apache2", "wrk", "h2load", "openssl", "taskset")
     results = measure(options)
     figures = {"machine": machine(), "versions": versions(options.binary), "when": datetime.date.today().isoformat(),
                "rounds": options.rounds, "seconds": options.seconds, "scenarios": results}
@@ -72,17 +72,17 @@ def measure(options):
     # What was started is ended whichever way this ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = tempfile.mkdtemp(prefix="portcullis-bench-")
-    world = World(folder, options.binary)
+    testbed = Testbed(folder, options.binary)
     results = {}
     try:
-        world.start_upstream()
-        tokens.prepare(world)
+        testbed.start_upstream()
+        tokens.prepare(testbed)
         for name in options.only or SCENARIOS:
             options.scenario = name
-            results[name] = SCENARIOS[name].measure(world, options)
+            results[name] = SCENARIOS[name].measure(testbed, options)
             report(name, results[name])
     finally:
-        world.stop_all()
+        testbed.stop_all()
         shutil.rmtree(folder, ignore_errors=True)
     return results
 

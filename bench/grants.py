@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
-"""Tokens granted per CPU-second, beside what `openssl speed` signs on the same core.
+"""Tokens granted per CPU-second, beside the signatures per second of `openssl speed` on the same core.
 
     bench/grants.py
     bench/grants.py --rounds 7 --seconds 5
 
-The gateway has one worker on core 0, where its signatures run too; wrk asks from core 1 over TLS with Basic credentials. Before each round
-`openssl speed` signs on core 0. Needs wrk, openssl, taskset and a release build.
+The gateway has one worker on core 0, where its signatures run too. wrk sends token requests from core 1 over TLS with Basic credentials.
+Before each round `openssl speed` signs on core 0.
 """
 
 import argparse
-import base64
 import os
 import re
 import shutil
@@ -18,8 +17,8 @@ import subprocess
 import sys
 import tempfile
 
-from load import wrk
-from world import PORTCULLIS, SECRET, SERVER_CORE, World, progress, require, run_time
+from lib.load import grant_script, wrk
+from lib.testbed import PORTCULLIS, SECRET, SERVER_CORE, Testbed, progress, require, run_time
 
 ALGORITHMS = {"RS256": ("rsa2048", 0.85), "ES256": ("ecdsap256", 0.35)}
 
@@ -30,26 +29,26 @@ def main():
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--binary", default=PORTCULLIS)
     options = parser.parse_args()
-    require(options.binary)
+    require(options.binary, "wrk", "openssl", "taskset")
     folder = tempfile.mkdtemp(prefix="portcullis-bench-")
-    world = World(folder, options.binary)
+    testbed = Testbed(folder, options.binary)
     missed = False
     try:
         print(f"{'':8}{'grants per CPU-second':>24}{'openssl signs/s':>18}{'ratio':>8}{'target':>9}")
         for algorithm, (name, target) in ALGORITHMS.items():
-            granted, signed = measure(world, options, algorithm, name)
+            granted, signed = measure(testbed, options, algorithm, name)
             ratio = statistics.median(grants / signs for grants, signs in zip(granted, signed))
             print(f"{algorithm:8}{statistics.median(granted):24.0f}{statistics.median(signed):18.0f}{ratio:8.2f}{'>= %.2f' % target:>9}")
             missed |= ratio < target
     finally:
-        world.stop_all()
+        testbed.stop_all()
         shutil.rmtree(folder, ignore_errors=True)
     sys.exit(1 if missed else 0)
 
 
-def measure(world, options, algorithm, name):
+def measure(testbed, options, algorithm, name):
     port = 9110 + list(ALGORITHMS).index(algorithm)
-    folder = world.path(algorithm)
+    folder = testbed.path(algorithm)
     os.makedirs(folder)
     with open(os.path.join(folder, "gateway.yaml"), "w") as file:
         file.write(f"""
@@ -57,7 +56,7 @@ version: 1
 workers: 1
 listeners:
   - address: 127.0.0.1:{port}
-    tls: {{certificates: [{{cert: {world.crt}, key: {world.key}}}]}}
+    tls: {{certificates: [{{cert: {testbed.crt}, key: {testbed.key}}}]}}
 allow_literal_secrets: true
 oauth:
   issuer: https://localhost:{port}
@@ -69,12 +68,8 @@ oauth:
 upstreams: {{none: "http://127.0.0.1:1"}}
 routes: [{{path: /**, upstream: none, access: {{}}}}]
 """)
-    basic = base64.b64encode(f"bench:{SECRET}".encode()).decode()
-    script = world.write("grant.lua", f"""
-        wrk.method, wrk.body = "POST", "grant_type=client_credentials"
-        wrk.headers["Content-Type"] = "application/x-www-form-urlencoded"
-        wrk.headers["Authorization"] = "Basic {basic}" """)
-    process = world.run(SERVER_CORE, [world.binary, "run"], port, cwd=folder)
+    script = grant_script(testbed)
+    process = testbed.run(SERVER_CORE, [testbed.binary, "run"], port, cwd=folder)
     ask = lambda seconds: wrk(port, seconds, connections=32, script=script, path="/oauth/token")
     ask(1)
     granted, signed = [], []
@@ -85,7 +80,7 @@ routes: [{{path: /**, upstream: none, access: {{}}}}]
         granted.append(grants / (run_time(process) - before))
         progress(f"{algorithm} round {number + 1}/{options.rounds}: {granted[-1]:.0f} grants, {signed[-1]:.0f} signatures per CPU-second")
     progress("")
-    world.stop(process)
+    testbed.stop(process)
     return granted, signed
 
 

@@ -1,16 +1,14 @@
 #!/usr/bin/env python3
-"""Instructions per request, counted by valgrind: the same on any machine, noisy or not, so that two commits can be compared.
+"""Instructions per request, counted by valgrind: the same on any machine, so that two commits can be compared.
 
-    bench/instructions.py                                  HTTP/1.1 and HTTP/2; HTTP/1.1 with everything off; with new tokens
-    bench/instructions.py --only http1 --functions 40      and the functions that most of them are in
-    bench/instructions.py --against ../old/target/release/portcullis
+    bench/instructions.py                                  HTTP/1.1, HTTP/2, HTTP/1.1 without policy, HTTP/1.1 with new tokens
+    bench/instructions.py --only http1 --functions 40      also the functions with the most instructions
+    bench/instructions.py --against ../before/target/dist/portcullis
+    bench/instructions.py --calls                          system calls per request instead
 
-One connection, one request after the other (HTTP/2: eight streams), the counters zeroed after a warm-up; the rest of the house
-(the writer of the audit log, the control plane) is on threads of its own and counted apart. Instructions of the kernel are not
-counted; `--calls` counts the calls of it instead. Cryptography is taken out of the figure to compare, since no commit of ours
-changes it: what remains repeats within about 1 %.
-
-Needs what bench/install.sh installs and a release build; its symbols are enough.
+One connection, one request at a time (HTTP/2: eight streams). The counters are set to zero after a warm-up. The threads of the audit log and of
+the control plane are counted apart. Instructions of the kernel are not counted. Cryptography is left out of the figure that is compared,
+because no change of this repository changes it. The rest repeats within about 1 %.
 """
 
 import argparse
@@ -23,9 +21,9 @@ import subprocess
 import sys
 import tempfile
 
-import tokens
-from load import wrk
-from world import LOAD_CORE, PORTCULLIS, World, progress, require
+from lib import tokens
+from lib.load import wrk
+from lib.testbed import LOAD_CORE, PORTCULLIS, Testbed, progress, require
 
 WARM_UP = 500
 
@@ -37,7 +35,7 @@ SCENARIOS = {
     "http1-miss": ("full", None),
 }
 
-# By whose name comes first in that of a function: link-time optimisation leaves what was not inlined.
+# A function belongs to the group whose pattern comes first in its name.
 GROUPS = [
     ("cryptography", r"aws_lc_|aws_lc_rs|_?aesni_|_?ghash|_?gcm_|sha256|sha512|curve25519|x25519|poly1305"),
     ("TLS", r"rustls|tokio_rustls|webpki"),
@@ -58,7 +56,7 @@ def main():
     parser.add_argument("--binary", default=PORTCULLIS)
     parser.add_argument("--against", help="another binary, to be compared with")
     options = parser.parse_args()
-    require(options.binary, ["nginx", "h2load", "wrk", "openssl", "taskset", "valgrind"])
+    require(options.binary, "nginx", "h2load", "wrk", "openssl", "taskset", "valgrind")
     if not options.calls:
         print(f"{'instructions per request':28}{'all':>10}{'cryptography':>14}{'without':>10}{'other threads':>15}")
     for name in options.only or SCENARIOS:
@@ -75,45 +73,45 @@ def measure(binary, name, options):
     # A signature takes valgrind as long as many requests without one.
     requests = options.requests // 5 if SCENARIOS[name][1] is None else options.requests
     folder = tempfile.mkdtemp(prefix="portcullis-instructions-")
-    world = World(folder, os.path.abspath(binary))
+    testbed = Testbed(folder, os.path.abspath(binary))
     try:
-        world.start_upstream()
+        testbed.start_upstream()
         policy, load = SCENARIOS[name]
         # The signing key is made by a first start, at native speed.
-        tokens.prepare(world, rotating=1)
-        token = world.token
-        process, port = under_callgrind(world, policy, options.calls)
+        tokens.prepare(testbed, rotating=1)
+        token = testbed.token
+        process, port = under_callgrind(testbed, policy, options.calls)
         progress(f"{name}: warming up")
         ask(port, SCENARIOS["http1"][1], token, WARM_UP)
-        new = tokens.once_each(world, tokens.tokens_file(world, "fresh", world.sign(requests))) if load is None else None
+        new = tokens.once_each(testbed, tokens.tokens_file(testbed, "fresh", testbed.sign(requests))) if load is None else None
         control(process, "--zero")
         progress(f"{name}: {requests} requests")
-        start = os.path.getsize(world.path("calls")) if options.calls else 0
+        start = os.path.getsize(testbed.path("calls")) if options.calls else 0
         ask_new(port, new, requests) if new else ask(port, load, token, requests)
         if options.calls:
-            return report_calls(name, system_calls(world, start), requests)
+            return report_calls(name, system_calls(testbed, start), requests)
         control(process, "--dump")
-        threads = read_dumps(world)
+        threads = read_dumps(testbed)
         progress("")
         return report(name, threads, requests, options.functions)
     finally:
-        world.stop_all()
+        testbed.stop_all()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def under_callgrind(world, policy, calls):
-    binary = world.binary
+def under_callgrind(testbed, policy, calls):
+    binary = testbed.binary
     # Writing the trace takes time, in which the runtime does other things: not while instructions are counted.
-    trace = f"--trace-syscalls=yes --log-file={world.path('calls')}" if calls else ""
-    wrapper = world.write("callgrind", f"""#!/bin/sh
-exec valgrind -q --tool=callgrind --separate-threads=yes --callgrind-out-file={world.path("counted")} {trace} {binary} "$@"
+    trace = f"--trace-syscalls=yes --log-file={testbed.path('calls')}" if calls else ""
+    wrapper = testbed.write("callgrind", f"""#!/bin/sh
+exec valgrind -q --tool=callgrind --separate-threads=yes --callgrind-out-file={testbed.path("counted")} {trace} {binary} "$@"
 """)
     os.chmod(wrapper, 0o755)
-    world.binary = wrapper
+    testbed.binary = wrapper
     try:
-        return world.portcullis(policy)
+        return testbed.portcullis(policy)
     finally:
-        world.binary = binary
+        testbed.binary = binary
 
 
 def control(process, what):
@@ -137,19 +135,19 @@ def ask_new(port, script, requests):
         sys.exit(f"{done} answers instead of {requests}")
 
 
-def read_dumps(world):
+def read_dumps(testbed):
     """Instructions by function, for each thread."""
-    threads = [by_function(path) for path in glob.glob(world.path("counted") + "*") if os.path.getsize(path)]
+    threads = [by_function(path) for path in glob.glob(testbed.path("counted") + "*") if os.path.getsize(path)]
     threads = [functions for functions in threads if functions]
     if not threads:
         sys.exit("valgrind counted nothing")
     return sorted(threads, key=lambda functions: -sum(functions.values()))
 
 
-def system_calls(world, start):
+def system_calls(testbed, start):
     """By name, of the thread that makes the most of them."""
     threads = collections.defaultdict(collections.Counter)
-    with open(world.path("calls"), errors="replace") as log:
+    with open(testbed.path("calls"), errors="replace") as log:
         log.seek(start)
         for thread, name in re.findall(r"SYSCALL\[\d+,(\d+)\]\(\s*\d+\) (?:sys_)?(\w+)", log.read()):
             threads[thread][name] += 1
@@ -188,6 +186,8 @@ def report(name, threads, requests, functions):
     for function, count in worker.items():
         groups[group_of(function)] += count / requests
     total, cryptography = sum(groups.values()), groups.pop("cryptography", 0)
+    if not cryptography:
+        sys.exit("valgrind found no names of functions in the binary: build it with the default linker, and do not strip it")
     rest = sum(sum(each.values()) for each in others) / requests
     print(f"{name:28}{total:10,.0f}{cryptography:14,.0f}{total - cryptography:10,.0f}{rest:15,.0f}")
     print(f"{'':4}{', '.join(f'{group} {count:,.0f}' for group, count in groups.most_common())}")

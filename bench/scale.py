@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Time to start and resident memory, and how they grow with routes, clients and open connections.
+"""Start time and resident memory, and how they grow with routes, clients and open connections.
 
     bench/scale.py               prints
-    bench/scale.py --publish     and writes the table in docs/explanation/performance.md
+    bench/scale.py --publish     also writes the table in docs/explanation/performance.md
 
-One worker. A start is from exec to the first answer over TLS, the best of three, signing keys present. Idle connections are TLS
-over HTTP/1.1 and have had one answer each; the most are those that the process may have descriptors for, up to 100,000.
-How cost and memory grow with distinct tokens is in bench/compare.py. Needs nginx, openssl, taskset and a release build.
+One worker. The start time is from exec to the first answer over TLS, the best of three, with signing keys present. Idle connections are TLS
+over HTTP/1.1 and have had one answer each. Their largest number is what the limit of open files allows, up to 100,000.
+bench/compare.py measures how cost and memory grow with the number of distinct tokens.
 """
 
 import argparse
@@ -19,11 +19,10 @@ import subprocess
 import tempfile
 import time
 
-import load
+from lib import load
 from compare import FIGURES, write
-from footprint import ask, client
-from render import publish
-from world import OURS, PORTCULLIS, World, grant, progress, require, resident
+from lib.render import publish
+from lib.testbed import OURS, PORTCULLIS, Testbed, grant, progress, require, resident
 
 SIZES = (10, 1_000, 10_000, 100_000)
 
@@ -33,17 +32,17 @@ def main():
     parser.add_argument("--binary", default=PORTCULLIS)
     parser.add_argument("--publish", action="store_true")
     options = parser.parse_args()
-    require(options.binary, ["nginx", "openssl", "taskset"])
+    require(options.binary, "nginx", "openssl", "taskset")
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     folder = tempfile.mkdtemp(prefix="portcullis-scale-")
-    world = World(folder, options.binary)
+    testbed = Testbed(folder, options.binary)
     try:
-        world.start_upstream()
-        rows = [row for kind in ("routes", "clients") for row in starts(world, kind)]
-        rows += connections(world, [100, 1_000, min(100_000, descriptors // 2 - 100)])
+        testbed.start_upstream()
+        rows = [row for kind in ("routes", "clients") for row in starts(testbed, kind)]
+        rows += connections(testbed, [100, 1_000, min(100_000, descriptors // 2 - 100)])
     finally:
-        world.stop_all()
+        testbed.stop_all()
         shutil.rmtree(folder, ignore_errors=True)
     progress("")
     print(f"{'':14}{'number':>10}{'start':>12}{'resident':>14}")
@@ -56,38 +55,38 @@ def main():
             publish({**figures, "scale": rows})
 
 
-def starts(world, kind):
+def starts(testbed, kind):
     for size in SIZES:
         routes, clients = (size, 10) if kind == "routes" else (10, size)
-        folder = world.path(f"{kind}-{size}")
-        configuration(world, folder, routes, clients)
+        folder = testbed.path(f"{kind}-{size}")
+        configuration(testbed, folder, routes, clients)
         times = []
         for attempt in range(4):
             progress(f"{size:,} {kind}, start {attempt + 1} of 4")
-            process, took = start(world, folder)
+            process, took = start(testbed, folder)
             times.append(took)
             # All that the start needed and gives back, it has given back.
             time.sleep(1)
             memory = resident(process)
-            world.stop(process)
+            testbed.stop(process)
         # The first start made the keys.
         yield kind, size, min(times[1:]) * 1000, memory
 
 
-def configuration(world, folder, routes, clients):
+def configuration(testbed, folder, routes, clients):
     routes = "".join(f"\n  - {{path: '/r{n}/{{id}}/**', upstream: legacy, access: {{scopes: [read:data]}}}}" for n in range(routes))
     clients = "".join(f"    c{n:06}: {{secrets: [{{hash: 'sha256:{'A' * 43}'}}], scopes: [read:data]}}\n" for n in range(clients))
-    process, _ = world.gateway(OURS, folder, routes, clients=clients)
-    world.stop(process)
+    process, _ = testbed.gateway(OURS, folder, routes, clients=clients)
+    testbed.stop(process)
 
 
-def start(world, folder):
-    began, context = time.monotonic(), client()
-    process = subprocess.Popen([world.binary, "run"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    world.running.append(process)
+def start(testbed, folder):
+    began, context = time.monotonic(), load.tls_context()
+    process = subprocess.Popen([testbed.binary, "run"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    testbed.running.append(process)
     while True:
         try:
-            ask(context, OURS).close()
+            load.answered_connection(context, OURS).close()
             return process, time.monotonic() - began
         except (OSError, ssl.SSLError):
             if process.poll() is not None or time.monotonic() - began > 60:
@@ -95,8 +94,8 @@ def start(world, folder):
             time.sleep(0.001)
 
 
-def connections(world, sizes):
-    process, port = world.portcullis()
+def connections(testbed, sizes):
+    process, port = testbed.portcullis()
     token, held = grant(port), []
     for size in sizes:
         progress(f"{size:,} connections")
@@ -105,7 +104,7 @@ def connections(world, sizes):
         yield "connections", size, None, resident(process)
     for connection in held:
         connection.close()
-    world.stop(process)
+    testbed.stop(process)
 
 
 if __name__ == "__main__":

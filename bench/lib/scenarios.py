@@ -1,15 +1,15 @@
-"""What is measured, and what it should come to. A scenario returns its figures: values of each server, round by round, in one unit."""
+"""The scenarios of compare.py and their targets. A scenario returns its figures: values of each server, round by round, in one unit."""
 
 import os
 import statistics
 import sys
 import time
 
-import load
-import peers
-import tokens
-from load import BadAnswers
-from world import OURS, OURS_BARE, progress, resident, run_time
+from lib import load
+from lib import peers
+from lib import tokens
+from lib.load import BadAnswers
+from lib.testbed import OURS, OURS_BARE, progress, resident, run_time
 
 # So often a measurement that was void is made again.
 VOID = 2
@@ -24,14 +24,14 @@ class Scenario:
 
 def cpu(servers, ask, warm_up=None):
     """CPU per request: all servers once a round, each started anew, in changing order."""
-    def measure(world, options):
+    def measure(testbed, options):
         def one(name):
-            process, port = peers.start(world, name)
+            process, port = peers.start(testbed, name)
             try:
-                (warm_up or ask)(world, name, port, 1)
-                return spent(process, lambda: ask(world, name, port, options.seconds), options.seconds)
+                (warm_up or ask)(testbed, name, port, 1)
+                return spent(process, lambda: ask(testbed, name, port, options.seconds), options.seconds)
             finally:
-                world.stop(process)
+                testbed.stop(process)
         return rounds(options, servers, one)
     return measure
 
@@ -78,20 +78,20 @@ def valid(name, one, void):
 
 
 def get(path="/data", connections=64):
-    return lambda world, name, port, seconds: load.wrk(
-        port, seconds, connections, token=world.token, path=path, scheme="http" if name == "TCP relay" else "https")
+    return lambda testbed, name, port, seconds: load.wrk(
+        port, seconds, connections, token=testbed.token, path=path, scheme="http" if name == "TCP relay" else "https")
 
 
-def http2(world, name, port, seconds):
-    return load.h2load(port, ["-c16", "-m8", f"-D{seconds}", "--warm-up-time=0"], world.token)
+def http2(testbed, name, port, seconds):
+    return load.h2load(port, ["-c16", "-m8", f"-D{seconds}", "--warm-up-time=0"], testbed.token)
 
 
-def fresh_connections(world, name, port, seconds):
-    return load.fresh_connections(port, seconds, world.token)
+def fresh_connections(testbed, name, port, seconds):
+    return load.fresh_connections(port, seconds, testbed.token)
 
 
-def rotating(world, name, port, seconds):
-    return load.wrk(port, seconds, script=tokens.rotation(world, world.rotating))
+def rotating(testbed, name, port, seconds):
+    return load.wrk(port, seconds, script=tokens.rotation(testbed, testbed.rotating))
 
 
 def fill(port, script, requests=12_000):
@@ -100,92 +100,92 @@ def fill(port, script, requests=12_000):
         requests -= load.wrk(port, 1, script=script)
 
 
-def filled(world, name, port, seconds):
-    fill(port, tokens.rotation(world, world.rotating))
+def filled(testbed, name, port, seconds):
+    fill(port, tokens.rotation(testbed, testbed.rotating))
 
 
-def never_seen(world, name, port, seconds):
-    if not os.path.exists(world.path("fresh")):
+def never_seen(testbed, name, port, seconds):
+    if not os.path.exists(testbed.path("fresh")):
         # More than a server with one core can verify in the time.
-        tokens.tokens_file(world, "fresh", world.sign(18_000 * seconds))
-    return load.wrk(port, seconds, script=tokens.once_each(world, world.path("fresh")))
+        tokens.tokens_file(testbed, "fresh", testbed.sign(18_000 * seconds))
+    return load.wrk(port, seconds, script=tokens.once_each(testbed, testbed.path("fresh")))
 
 
-def upload(world, name, port, seconds):
-    script = world.write("upload.lua", 'wrk.method, wrk.body = "POST", string.rep("x", 1048576)')
-    return load.wrk(port, seconds, 16, token=world.token, script=script, path="/sink")
+def upload(testbed, name, port, seconds):
+    script = testbed.write("upload.lua", 'wrk.method, wrk.body = "POST", string.rep("x", 1048576)')
+    return load.wrk(port, seconds, 16, token=testbed.token, script=script, path="/sink")
 
 
-def latency(world, options):
+def latency(testbed, options):
     """nginx's peak is found first; then all are asked at half of that rate, and every answer is timed."""
-    process, port = peers.start(world, "nginx")
+    process, port = peers.start(testbed, "nginx")
     try:
-        peak = max(get()(world, "nginx", port, options.seconds) / options.seconds for _ in range(2))
+        peak = max(get()(testbed, "nginx", port, options.seconds) / options.seconds for _ in range(2))
     finally:
-        world.stop(process)
+        testbed.stop(process)
 
     def one(name):
-        process, port = peers.start(world, name)
+        process, port = peers.start(testbed, name)
         try:
-            get()(world, name, port, 1)
-            found = load.latencies(port, options.seconds + 1, peak / 2, world.token, world.path("latencies"))
+            get()(testbed, name, port, 1)
+            found = load.latencies(port, options.seconds + 1, peak / 2, testbed.token, testbed.path("latencies"))
             return found[len(found) * 99 // 100], len(found) / (options.seconds + 1)
         finally:
-            world.stop(process)
+            testbed.stop(process)
     return {**rounds(options, ["portcullis", "nginx", "HAProxy", "nginx again"], one), "rate": peak / 2}
 
 
-def idle_memory(world, options):
+def idle_memory(testbed, options):
     """KiB of resident memory per idle connection. Each has had an answer."""
     values = {}
     for name in ("portcullis", "nginx", "HAProxy", "Envoy", "Caddy"):
-        process, port = peers.start(world, name)
+        process, port = peers.start(testbed, name)
         # What the first connections make, all share.
-        first = load.idle_connections(port, 50, world.token)
+        first = load.idle_connections(port, 50, testbed.token)
         time.sleep(4)
         before = resident(process)
-        connections = load.idle_connections(port, options.connections, world.token)
-        # Who gives buffers back does so after some seconds.
+        connections = load.idle_connections(port, options.connections, testbed.token)
+        # Servers that release buffers do so after some seconds.
         time.sleep(4)
         values[name] = [(resident(process) - before) / len(connections)]
         progress(f"{options.scenario}: {name} {values[name][0]:.1f} KiB")
         for connection in first + connections:
             connection.close()
-        world.stop(process)
+        testbed.stop(process)
     progress("")
     return {"values": values, "connections": options.connections}
 
 
 # The rest compares Portcullis with itself, small and large. Both run all the time, so that filling the large one is paid for once.
 
-def pair(world, options, servers, ask):
+def pair(testbed, options, servers, ask):
     """`servers`: name → (process, port), the last a second measurement of the first."""
     try:
         return rounds(options, list(servers), lambda name: spent(servers[name][0], lambda: ask(name, servers[name][1], options.seconds), options.seconds))
     finally:
         for process in {process for process, _ in servers.values()}:
-            world.stop(process)
+            testbed.stop(process)
 
 
 LIMITED = "rate_limits: [{rate: 1000000/s, per: client}]"
 
 
-def many_routes(world, options):
+def many_routes(testbed, options):
     def server(count, port):
         routes = "".join(f"\n  - {{path: '/r{n}/{{id}}/**', upstream: legacy, access: {{scopes: [read:data]}}, {LIMITED}}}" for n in range(count))
-        return world.gateway(port, world.path(f"routes-{count}"), routes)
+        return testbed.gateway(port, testbed.path(f"routes-{count}"), routes)
     # The same number of different paths is asked of both, 8 under each route of the small one.
     few, many = server(10, OURS), server(10_000, OURS_BARE)
-    token = tokens.tokens_file(world, "one", [world.token])
-    scripts = {"10": tokens.rotation(world, token, [f"/r{n % 10}/{n}/a" for n in range(2000)]),
-               "10,000": tokens.rotation(world, token, [f"/r{n * 7919 % 10_000}/{n}/a" for n in range(2001)])}
+    token = tokens.tokens_file(testbed, "one", [testbed.token])
+    scripts = {"10": tokens.rotation(testbed, token, [f"/r{n % 10}/{n}/a" for n in range(2000)]),
+               "10,000": tokens.rotation(testbed, token, [f"/r{n * 7919 % 10_000}/{n}/a" for n in range(2001)])}
     for name, (_, port) in (("10", few), ("10,000", many)):
         fill(port, scripts[name])
-    return pair(world, options, {"10": few, "10,000": many, "10 again": few},
+    return pair(testbed, options, {"10": few, "10,000": many, "10 again": few},
                 lambda name, port, seconds: load.wrk(port, seconds, script=scripts[name.removesuffix(" again")]))
 
 
-def many_clients(world, options):
+def many_clients(testbed, options):
     """Each of the clients has a limiter that is in use. Then 2,000 tokens, evenly of all clients, rotate: they are in the cache."""
     # Ed25519, because RSA would sign the tokens for minutes.
     keys = {"algorithm": "EdDSA", "keys": "keys-eddsa"}
@@ -193,27 +193,27 @@ def many_clients(world, options):
 
     def server(count, port):
         clients = "".join(f"    c{n:06}: {{secrets: [{{hash: 'sha256:{'A' * 43}'}}], scopes: [read:data]}}\n" for n in range(count))
-        return world.gateway(port, world.path(f"clients-{count}"), limited, clients=clients, **keys)
+        return testbed.gateway(port, testbed.path(f"clients-{count}"), limited, clients=clients, **keys)
     few, many = server(10, OURS), server(99_000, OURS_BARE)
     progress(f"{options.scenario}: signing")
-    everyone = tokens.tokens_file(world, "everyone", tokens.of_clients(world, "keys-eddsa", [f"c{n:06}" for n in range(99_000)]))
-    spread = tokens.of_clients(world, "keys-eddsa", [f"c{n * 7919 % 99_000:06}" for n in range(2000)])
-    narrow = tokens.of_clients(world, "keys-eddsa", [f"c{n % 10:06}" for n in range(2000)])
-    scripts = {"10": tokens.rotation(world, tokens.tokens_file(world, "narrow", narrow)),
-               "100,000": tokens.rotation(world, tokens.tokens_file(world, "spread", spread))}
+    everyone = tokens.tokens_file(testbed, "everyone", tokens.of_clients(testbed, "keys-eddsa", [f"c{n:06}" for n in range(99_000)]))
+    spread = tokens.of_clients(testbed, "keys-eddsa", [f"c{n * 7919 % 99_000:06}" for n in range(2000)])
+    narrow = tokens.of_clients(testbed, "keys-eddsa", [f"c{n % 10:06}" for n in range(2000)])
+    scripts = {"10": tokens.rotation(testbed, tokens.tokens_file(testbed, "narrow", narrow)),
+               "100,000": tokens.rotation(testbed, tokens.tokens_file(testbed, "spread", spread))}
     progress(f"{options.scenario}: every client asks once")
-    feed(world, many, everyone, 99_000)
+    feed(testbed, many, everyone, 99_000)
     for name, (_, port) in (("10", few), ("100,000", many)):
         fill(port, scripts[name])
-    return pair(world, options, {"10": few, "100,000": many, "10 again": few},
+    return pair(testbed, options, {"10": few, "100,000": many, "10 again": few},
                 lambda name, port, seconds: load.wrk(port, seconds, script=scripts[name.removesuffix(" again")]))
 
 
-def feed(world, server, file, count, each=None):
+def feed(testbed, server, file, count, each=None):
     """All the tokens of a file, once, but for a last few: wrk drops what is under way when there are no more. `each` is told, every few
     seconds, how many it were, and what a request has cost since."""
     process, port = server
-    script, seen = tokens.once_each(world, file), 0
+    script, seen = tokens.once_each(testbed, file), 0
     while count - seen > 500:
         before = run_time(process)
         done = load.wrk(port, 3, script=script, arguments=[seen])
@@ -223,29 +223,29 @@ def feed(world, server, file, count, each=None):
             each(min(seen, count), (run_time(process) - before) / done * 1e6)
 
 
-def many_tokens(world, options):
+def many_tokens(testbed, options):
     """Every second request has one of ten tokens, which hits, and every other one that was never seen, which misses: half are hits,
     however many tokens there have been. The large gateway has seen a million of them before, the small one is started anew each time."""
     issuer = tokens.Issuer()
     routes = f"\n  - {{path: /**, upstream: legacy, access: {{scopes: [read:data]}}, {LIMITED}}}"
-    start = lambda port: world.gateway(port, world.path(f"tokens-{port}"), routes, issuers=issuer.YAML)
+    start = lambda port: testbed.gateway(port, testbed.path(f"tokens-{port}"), routes, issuers=issuer.YAML)
     growth = []
     try:
         progress(f"{options.scenario}: signing {options.tokens:,}")
-        million = tokens.tokens_file(world, "million", issuer.sign(options.tokens))
-        hot = tokens.tokens_file(world, "hot", issuer.sign(10))
+        million = tokens.tokens_file(testbed, "million", issuer.sign(options.tokens))
+        hot = tokens.tokens_file(testbed, "hot", issuer.sign(10))
         per_round = 12_000 * options.seconds
-        fresh = tokens.tokens_file(world, "fresh-eddsa", issuer.sign(per_round * (options.rounds + VOID)))
-        script = tokens.once_each(world, fresh, hot)
+        fresh = tokens.tokens_file(testbed, "fresh-eddsa", issuer.sign(per_round * (options.rounds + VOID)))
+        script = tokens.once_each(testbed, fresh, hot)
         many = start(OURS)
-        warm = tokens.rotation(world, hot)
+        warm = tokens.rotation(testbed, hot)
         load.wrk(many[1], 1, script=warm)
         idle = resident(many[0])
 
         def each(seen, cost):
             growth.append((seen, cost, resident(many[0])))
             progress(f"{options.scenario}: {seen:,} seen, {cost:.1f} us each, {growth[-1][2] // 1024} MiB")
-        feed(world, many, million, options.tokens, each)
+        feed(testbed, many, million, options.tokens, each)
         turn = dict.fromkeys(("10", "1,000,000", "10 again"), 0)
 
         def one(name):
@@ -258,15 +258,15 @@ def many_tokens(world, options):
                 return spent(process, lambda: load.wrk(port, options.seconds, script=script, arguments=[offset]), options.seconds)
             finally:
                 if process is not many[0]:
-                    world.stop(process)
+                    testbed.stop(process)
         found = rounds(options, list(turn), one)
-        world.stop(many[0])
+        testbed.stop(many[0])
         return {**found, "growth": growth, "idle": idle}
     finally:
         issuer.stop()
         for name in ("million", "fresh-eddsa"):
-            if os.path.exists(world.path(name)):
-                os.remove(world.path(name))
+            if os.path.exists(testbed.path(name)):
+                os.remove(testbed.path(name))
 
 
 EVERYONE = ["portcullis", "nginx", "HAProxy", "TCP relay", "Envoy", "Envoy jwt_authn, cache", "nginx again", "portcullis, all off",

@@ -1,14 +1,15 @@
-"""The inputs of hostile_http.py: what is known to part gateways from servers, and mutants of it.
+"""The inputs of hostile_http.py: known ways to make a gateway and a server disagree, and mutants of them.
 
-An input is a text with marks: `«must»`, `«may»` and `«never»` are where a request's number goes and say whether an upstream has to see it, can see
-it, or must not; `«open»`, `«small»` and `«closed»` are paths whose requests pass, pass with 16 bytes of body at most, and don't pass without a token.
+An input is a text with marks. `«must»`, `«may»` and `«never»` are where a request's number goes, and say whether an upstream has to get it, may
+get it, or must not. `«open»`, `«small»` and `«closed»` are paths: the first is public, the second public with a body of 16 bytes at most, the
+third requires a token.
 """
 
 import re
 from collections import namedtuple
 
 SECRET_WORD = "planted-secret-5f1d"
-# What is behind it is hidden: a reader who sees a request there was taken in. Otherwise it is a request in its own right, or may be one.
+# Bytes behind it are hidden: a server that sees a request there has been smuggled one. Otherwise they are, or may be, a request.
 Hostile = namedtuple("Hostile", "name text hides")
 CHUNKED = "Transfer-Encoding: chunked\r\n"
 
@@ -33,7 +34,7 @@ NUMBER_WIDTH = 9
 
 
 def size(text):
-    """How long the text is once its marks have become what they stand for."""
+    """The length of the text after its marks are replaced."""
     return len(re.sub("«([^»]*)»", lambda found: "x" * WIDTHS.get(found[1], NUMBER_WIDTH), text))
 
 
@@ -53,7 +54,7 @@ def catalogue():
     """Every hostile request: alone, behind an honest one, and with something open and something closed hidden behind it."""
     inputs = []
     for hostile in [each for family in FAMILIES for each in family()]:
-        # Whoever sees a request in what is behind an end that can be read in two ways was taken in.
+        # A server that sees a request behind an ambiguous end has been smuggled one.
         follows = [hidden("open", "never" if hostile.hides else "may"), hidden("closed")]
         end = END.replace("«may", "«never") if hostile.hides else END
         inputs.append(Input(f"{hostile.name}", hostile.text + end))
@@ -66,7 +67,7 @@ def catalogue():
 
 def mutants(rng, count):
     """Hostile requests with something changed, and something closed behind them: that is never seen, however it is read."""
-    # An answer to what may or may not be HEAD has no end that can be told.
+    # The end of an answer to what may or may not be HEAD is unknown.
     bases = [each for family in FAMILIES for each in family() if "HEAD" not in each.text]
     inputs = []
     for number in range(count):
@@ -76,7 +77,7 @@ def mutants(rng, count):
             # The fields of another one on top.
             extra = other.text.split("»\r\n", 1)[1].split("\r\n\r\n")[0]
             text = text if "«" in extra else text.replace("»\r\n", "»\r\n" + extra + "\r\n", 1)
-        # What a mutant is, and so whether it passes, nobody knows but the gateway.
+        # Only the gateway knows whether a mutant is valid, and so whether it passes.
         text = text.replace("«must", "«may").replace("«never", "«may")
         for _ in range(rng.randint(1, 3)):
             text = mutated(rng, text)
@@ -327,7 +328,7 @@ FAMILIES = (lengths, codings, both, names, chunks, trailers, old, upgrades, meth
 
 
 def large():
-    """What takes long, and so is only said once."""
+    """Inputs that take long, and are sent once only."""
     yield "64 KiB of one extension", ask("may", CHUNKED, f"1;{'x' * 65536}\r\na\r\n0\r\n\r\n", "POST") + hidden("closed")
     yield "100,000 chunks with an extension", ask("may", CHUNKED, "1;x\r\na\r\n" * 100_000 + "0\r\n\r\n", "POST") + hidden("closed")
     yield "10,000 trailers", ask("may", CHUNKED, "1\r\na\r\n0\r\n" + "X-A: b\r\n" * 10_000 + "\r\n", "POST") + hidden("closed")

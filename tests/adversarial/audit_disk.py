@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""A disk that is full, three ways: answers without a line in the audit log, and how soon the gateway recovers.
+"""A full disk, three ways: no answer without its line in the audit log, and the gateway recovers within two seconds.
 
-    bench/audit_disk.py
-    bench/audit_disk.py --seconds 5
+    tests/adversarial/audit_disk.py
+    tests/adversarial/audit_disk.py --seconds 5
 
-The ways: the log leads to /dev/full; a tmpfs fills up under load (needs the right to mount; left out with a word where it is missing);
-the process may not write files beyond a size (prlimit), which tears a line in the middle. Clients ask for tokens and, with one, for a
-route, before, during and after. Every 2xx must have its line: target 0 without. From the moment that there is room again to the first
-grant: target 2 s at most. The chain must verify. Needs nginx, wrk, openssl, taskset, prlimit and a release build.
+The ways: the log leads to /dev/full; a tmpfs fills up under load (needs the right to mount; if it is missing, the output says so); a file
+size limit of the process (prlimit) tears a line in the middle. Clients request tokens and, with one, a route, before, during and after. Every
+2xx must have its line: target 0 without. The time from free space to the first token is at most 2 s. The chain must verify.
 """
 
 import argparse
@@ -20,8 +19,8 @@ import tempfile
 import threading
 import time
 
-from asking import Asker, gateway_folder
-from world import PORTCULLIS, World, progress, require
+from lib.token_client import TokenClient, gateway_folder
+from lib.testbed import PORTCULLIS, Testbed, progress, require
 
 PORT = 9120
 
@@ -31,53 +30,53 @@ def main():
     parser.add_argument("--seconds", type=float, default=3, help="with a full disk")
     parser.add_argument("--binary", default=PORTCULLIS)
     options = parser.parse_args()
-    require(options.binary)
+    require(options.binary, "nginx", "openssl", "taskset")
     folder = tempfile.mkdtemp(prefix="portcullis-bench-")
-    world = World(folder, options.binary)
+    testbed = Testbed(folder, options.binary)
     missed = False
     try:
-        world.start_upstream()
+        testbed.start_upstream()
         print(f"{'':12}{'2xx':>8}{'503':>8}{'2xx without a line':>20}{'recovery':>12}{'chain':>10}")
         for name, way in WAYS.items():
-            missed |= not one(world, options, name, way)
+            missed |= not one(testbed, options, name, way)
     finally:
-        world.stop_all()
+        testbed.stop_all()
         shutil.rmtree(folder, ignore_errors=True)
     sys.exit(1 if missed else 0)
 
 
-def one(world, options, name, way):
-    folder = gateway_folder(world, name.strip("/").replace("/", "-"), PORT, "file: log/audit.jsonl")
+def one(testbed, options, name, way):
+    folder = gateway_folder(testbed, name.strip("/").replace("/", "-"), PORT, "file: log/audit.jsonl")
     os.makedirs(os.path.join(folder, "log"))
     way = way(folder)
     if not way.prepare():
         print(f"{name:12}left out: {way.why}")
         return True
     try:
-        process = world.run("0", [world.binary, "run"], PORT, cwd=folder)
-        asker = Asker(PORT)
-        asking = [threading.Thread(target=asker.until_stopped) for _ in range(4)]
-        for thread in asking:
+        process = testbed.run("0", [testbed.binary, "run"], PORT, cwd=folder)
+        client = TokenClient(PORT)
+        threads = [threading.Thread(target=client.until_stopped) for _ in range(4)]
+        for thread in threads:
             thread.start()
         progress(f"{name}: room")
         time.sleep(1)
         way.fill(process)
         progress(f"{name}: full")
         time.sleep(options.seconds)
-        refused = asker.refused
+        refused = client.refused
         way.free(process)
-        recovery = asker.next_grant_after(time.monotonic())
+        recovery = client.next_grant_after(time.monotonic())
         progress("")
         time.sleep(1)
-        asker.stop(asking)
+        client.stop(threads)
         process.terminate()
         process.wait()
-        world.running.remove(process)
+        testbed.running.remove(process)
         files = [os.path.join(folder, "log", file) for file in sorted(os.listdir(os.path.join(folder, "log"))) if "checkpoints" not in file]
         lines = {json.loads(line).get("gateway.request_id") for file in files if os.path.isfile(file) for line in open(file)}
-        without = [answered for answered in asker.acknowledged if answered not in lines]
-        verified = subprocess.run([world.binary, "audit", "verify"], cwd=folder, capture_output=True, text=True)
-        print(f"{name:12}{len(asker.acknowledged):>8}{asker.refused:>8}{len(without):>20}{recovery:>10.2f} s{'sound' if verified.returncode == 0 else 'BROKEN':>10}")
+        without = [answered for answered in client.acknowledged if answered not in lines]
+        verified = subprocess.run([testbed.binary, "audit", "verify"], cwd=folder, capture_output=True, text=True)
+        print(f"{name:12}{len(client.acknowledged):>8}{client.refused:>8}{len(without):>20}{recovery:>10.2f} s{'sound' if verified.returncode == 0 else 'BROKEN':>10}")
         if verified.returncode != 0:
             print(verified.stdout, verified.stderr)
         return not without and recovery <= 2 and refused > 0 and verified.returncode == 0

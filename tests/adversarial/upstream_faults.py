@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
-"""Upstreams that fail in a dozen ways, among honest requests: no answer that was cut looks whole, none goes astray, nothing is sent twice.
+"""Upstreams that fail in thirty ways, among honest requests: no cut answer looks whole, none goes to another client, none is sent twice.
 
-    bench/upstream_faults.py              200 of each fault
-    bench/upstream_faults.py --times 20
+    tests/adversarial/upstream_faults.py              200 of each fault
+    tests/adversarial/upstream_faults.py --times 20
 
-One upstream, spoken by hand, answers honestly or fails as the path says, over connections that the gateway keeps and shares among all.
-Every request has a number; every honest answer tells it, in a field and in the body. Of each fault, a third are GET, HEAD and POST, and
-between any two of them the same client asks honestly. Clients read strictly, and do as curl and browsers do: where a connection that was used
-before ends without one byte of the answer, the request is sent once more over a new one. Then the upstream must not have had it, if it is a POST.
-Needs openssl and a release build.
+One upstream answers honestly or fails as the path says, over connections that the gateway keeps and shares among all clients. Every request
+has a number, and every honest answer repeats it in a field and in the body. A third of each fault are GET, HEAD and POST; between any two the
+same client sends an honest request. Clients parse strictly, and retry as curl and browsers do: if a used connection ends without one byte of
+the answer, the request is sent once more over a new one. Then the upstream must not have received it, if it is a POST.
 """
 
 import argparse
@@ -24,10 +23,10 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-from world import PORTCULLIS
-from rig import Broken, Line, Rig, at_least, none, progress, verdict
+from lib.echo_testbed import Broken, Connection, EchoTestbed, at_least, none, verdict
+from lib.testbed import PORTCULLIS, progress, require
 
-PORT, UPSTREAM_PORT, NOBODY = 9142, 9160, 9161
+PORT, UPSTREAM_PORT, CLOSED_PORT = 9142, 9160, 9161
 THREADS = 32
 CLOSES_IDLE = "closes idle connections"
 OTHER = "HTTP/1.1 200 OK\r\nX-Echo: stray\r\nContent-Length: 5\r\n\r\nstray"
@@ -49,16 +48,16 @@ FAULTS = {
     "stalls in the body": (["HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf of it"], "stay", {0}),
     "two lengths": (["HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"], "stay", {502}),
     "length that is no number": (["HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello"], "stay", {502}),
-    "coding that nobody asked for": (["HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"], "stay", {502}),
+    "coding that was not requested": (["HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"], "stay", {502}),
     "NUL in the head": (["HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n"], "stay", {502}),
     "CR in the head": (["HTTP/1.1 200 OK\r\nX: a\rb\r\nContent-Length: 0\r\n\r\n"], "stay", {502}),
     "not HTTP": (["SSH-2.0-OpenSSH_9.9\r\n"], "stay", {502}),
     "early hints without end": (["HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"] * 80, "drip", {504}),
-    "a protocol that nobody asked for": (["HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n" + OTHER], "stay", {502}),
+    "a protocol that was not requested": (["HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n" + OTHER], "stay", {502}),
     "a huge head": ([f"HTTP/1.1 200 OK\r\nX: {HUGE}\r\n\r\n"], "stay", {502}),
     "10,000 fields": (["HTTP/1.1 200 OK\r\n" + "X: a\r\n" * 10_000 + "\r\n"], "stay", {502}),
 }
-# Whole answers that leave something behind: the answer is right, and what is left never reaches anybody.
+# Whole answers with bytes behind them: the answer is right, and these bytes must reach no client.
 # A body that may not be there comes late, when another request could have the connection.
 LATE = ("HEAD with a body, late", "304 with a body, late")
 LEFTOVERS = {
@@ -75,14 +74,15 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--binary", default=PORTCULLIS)
     options = parser.parse_args()
+    require(options.binary, "openssl")
     folder = tempfile.mkdtemp(prefix="portcullis-bench-")
-    rig = Rig(folder, options.binary)
+    testbed = EchoTestbed(folder, options.binary)
     upstream = Upstream()
     try:
         upstream.start()
-        gateway = rig.start_gateway(PORT, f"""
+        gateway = testbed.start_gateway(PORT, f"""
 limits: {{body_idle_timeout: 1s, connections_per_address: unlimited}}
-upstreams: {{faulty: "http://127.0.0.1:{UPSTREAM_PORT}", nobody: "http://127.0.0.1:{NOBODY}"}}
+upstreams: {{faulty: "http://127.0.0.1:{UPSTREAM_PORT}", nobody: "http://127.0.0.1:{CLOSED_PORT}"}}
 routes:
   - {{path: /nobody/**, upstream: nobody, access: public}}
   - {{path: /**, upstream: faulty, access: public, timeout: 1500ms}}
@@ -90,11 +90,11 @@ routes:
         trial = Trial(upstream)
         trial.run(options)
         time.sleep(0.5)
-        rows = trial.rows(rig, options) + [none("panics, or an end", rig.gateway_said().count("panicked") + (gateway.poll() is not None))]
+        rows = trial.rows(testbed, options) + [none("panics, or an end", testbed.gateway_output().count("panicked") + (gateway.poll() is not None))]
     finally:
-        rig.stop_all()
+        testbed.stop_all()
         shutil.rmtree(folder, ignore_errors=True)
-    trial.tell()
+    trial.print_findings()
     verdict(rows)
 
 
@@ -165,7 +165,7 @@ class Upstream(threading.Thread):
         return False
 
 
-class Heard(Line):
+class TrackedConnection(Connection):
     """Knows whether anything of the present answer has come."""
 
     used, heard = False, False
@@ -182,13 +182,13 @@ class Heard(Line):
 
 
 class Trial:
-    """All faults, and what came of them."""
+    """Sends all faults, and collects every violation."""
 
     def __init__(self, upstream):
         self.upstream, self.lock, self.local = upstream, threading.Lock(), threading.local()
         self.sent, self.answers = Counter(), []
         self.whole, self.wrong, self.crossed, self.honest_failed = [], [], [], []
-        self.meanwhile, self.resent = 0, Counter()
+        self.concurrent, self.resent = 0, Counter()
         self.outcomes = {name: Counter() for name in [*FAULTS, *LEFTOVERS, *LATE, CLOSES_IDLE]}
 
     def run(self, options):
@@ -215,21 +215,21 @@ class Trial:
                 self.note(self.wrong, (name, method, status))
         else:
             body_is_its = method == "HEAD" or status in (204, 304) or body.decode() in (f"honest {case}", case[:5])
-            if (status not in (200, 204, 304) or not body_is_its) and not self.closed_meanwhile(status, echo, body):
+            if (status not in (200, 204, 304) or not body_is_its) and not self.closed_concurrently(status, echo, body):
                 self.note(self.wrong, (name, method, status, body[:60]))
         if echo not in (None, case):
             self.note(self.crossed, (name, case, echo))
         for again in range(2):
             honest = f"{case}h{again}"
             status, echo, body = self.ask("/honest", honest, "POST" if again else "GET")
-            if (status, echo, body) != (200, honest, f"honest {honest}".encode()) and not self.closed_meanwhile(status, echo, body):
+            if (status, echo, body) != (200, honest, f"honest {honest}".encode()) and not self.closed_concurrently(status, echo, body):
                 self.note(self.crossed if echo not in (None, honest) else self.honest_failed, (name, honest, status, echo, body[:60]))
 
-    def closed_meanwhile(self, status, echo, body):
-        """An upstream may close its connection just when a request is written, which can't be told from one that was read: 502, once."""
+    def closed_concurrently(self, status, echo, body):
+        """An upstream may close its connection while a request is written, and the gateway cannot know whether it was read: 502, once."""
         so_it_was = status == 502 and echo is None and (not body or b"broke off" in body)
         with self.lock:
-            self.meanwhile += so_it_was
+            self.concurrent += so_it_was
         return so_it_was
 
     def ask(self, path, case, method):
@@ -238,7 +238,7 @@ class Trial:
         self.sent[case] += 1
         line = None
         try:
-            line = self.local.line = getattr(self.local, "line", None) or Heard(PORT)
+            line = self.local.line = getattr(self.local, "line", None) or TrackedConnection(PORT)
             status, found, said = line.ask(path, case, method, more=fields, body=body)
         except (Broken, OSError):
             self.local.line = None
@@ -258,9 +258,9 @@ class Trial:
         with self.lock:
             where.append(what)
 
-    def rows(self, rig, options):
+    def rows(self, testbed, options):
         audit = {}
-        for line in open(rig.audit):
+        for line in open(testbed.audit):
             line = json.loads(line)
             audit[line.get("gateway.request_id")] = (line.get("http.response.status_code"), line.get("gateway.reason"))
         unaudited = [answer for answer in self.answers if audit.get(answer[0], (0,))[0] != answer[1] or answer[1] >= 500 and not audit[answer[0]][1]]
@@ -277,14 +277,14 @@ class Trial:
             none("requests that reached the upstream twice", twice),
             none("POSTs that reached the upstream twice", posts),
             none("requests that a client sent again, for want of a byte", list(self.resent.elements())),
-            none("requests that nobody sent", never),
+            none("requests that no client sent", never),
             none("faults answered otherwise than by 502, 504 or a break", self.wrong),
             none("honest requests that failed", self.honest_failed),
-            ("502 because the upstream closed just then", self.meanwhile, "<= 1 %", self.meanwhile <= len(self.answers) // 100),
+            ("502 because the upstream closed just then", self.concurrent, "<= 1 %", self.concurrent <= len(self.answers) // 100),
             none("answers without their line and reason in the audit log", unaudited),
         ]
 
-    def tell(self):
+    def print_findings(self):
         progress("")
         for name, outcome in self.outcomes.items():
             print(f"{name:40}", ", ".join(f"{'broke' if not status else status} {count}" for status, count in sorted(outcome.items())))

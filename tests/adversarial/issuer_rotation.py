@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""An issuer changes its key every 6 s, under load and a flood of random key ids: no good token may be refused.
+"""An issuer rotates its key every 6 s, under load and a flood of random key ids: no valid token is refused.
 
-    bench/issuer_rotation.py                100 rotations in 10 minutes
-    bench/issuer_rotation.py --minutes 1    to try it
+    tests/adversarial/issuer_rotation.py                100 rotations in 10 minutes
+    tests/adversarial/issuer_rotation.py --minutes 1
 
-The old key goes 30 s after the new one has come. Wrong is any answer but 200 to a token of a key that has been published for
-6 s and has not been removed. Needs nginx, wrk, openssl, taskset (Debian: apt-get install nginx-light wrk openssl util-linux),
-Python's `cryptography` (tests/install-outside.sh), and a release build.
+The old key is removed 30 s after the new one has come. Wrong is any answer but 200 to a token whose key has been published for 6 s and has
+not been removed.
 """
 
 import asyncio
 import random
 import time
 
-from issuer_world import Bench, Issuer, Key, options, paced, require, verdict
+from lib.issuer_testbed import IssuerTestbed, Issuer, Key, options, paced, verdict
+from lib.testbed import require
 
 SETTLED, REMOVED_AFTER = 6.0, 30.0
 
@@ -86,22 +86,22 @@ def main():
     parser.add_argument("--every", type=float, default=6.0, help="seconds between two keys")
     parser.set_defaults(flood=2000)
     arguments = parser.parse_args()
-    require(arguments.gateway)
+    require(arguments.binary, "nginx", "wrk", "openssl", "taskset")
     issuer = Issuer()
     rotation = Rotation(issuer)
     issuer.start()
-    bench = Bench(arguments.gateway, issuer)
+    testbed = IssuerTestbed(arguments.binary, issuer)
     try:
-        bench.start_gateway()
-        bench.ready()
+        testbed.start_gateway()
+        testbed.ready()
         time.sleep(SETTLED)
         began = time.monotonic()
         seconds = arguments.minutes * 60
-        flood = bench.flood(arguments.flood, seconds)
-        asyncio.run(load(bench, rotation, arguments, seconds))
-        rate, passed = bench.flooded(flood)
+        flood = testbed.flood(arguments.flood, seconds)
+        asyncio.run(load(testbed, rotation, arguments, seconds))
+        rate, passed = testbed.flooded(flood)
     finally:
-        bench.close()
+        testbed.close()
     remarks = [
         f"{rotation.early_refused} of {rotation.early} tokens of keys younger than {SETTLED:.0f} s were refused, which they may be",
         f"a removed key was accepted for {rotation.lingered:.1f} s at most",
@@ -114,10 +114,10 @@ def main():
     ], remarks)
 
 
-async def load(bench, rotation, arguments, seconds):
+async def load(testbed, rotation, arguments, seconds):
     await asyncio.gather(
         rotation.rotate(arguments.every, seconds),
-        paced(bench.port, arguments.rate, seconds, rotation.draw, rotation.judge),
+        paced(testbed.port, arguments.rate, seconds, rotation.draw, rotation.judge),
     )
 
 

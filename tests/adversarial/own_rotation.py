@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""Requests and grants that fail while the gateway's own key rotates every 5 s, under load: none should.
+"""The gateway's own key rotates every 5 s, under load: no request and no token request fails.
 
-    bench/own_rotation.py                 5 minutes
-    bench/own_rotation.py --minutes 1
+    tests/adversarial/own_rotation.py                 5 minutes
+    tests/adversarial/own_rotation.py --minutes 1
 
-wrk asks for tokens and, with a token that is renewed every few seconds, for a route; beside it, a checker uses every token once a
-second until shortly before it expires, so that keys that have long been rotated away are asked for too. Needs wrk, openssl,
-taskset and a release build.
+wrk requests tokens and, with a token that is renewed every few seconds, a route. Beside it, a checker uses every token once a second until
+shortly before it expires, so that tokens of keys that have long been rotated are verified too.
 """
 
 import argparse
@@ -24,7 +23,8 @@ import tempfile
 import threading
 import time
 
-from world import PORTCULLIS, SECRET, UPSTREAM, World, grant, progress, require
+from lib.load import grant_script
+from lib.testbed import PORTCULLIS, SECRET, UPSTREAM, Testbed, grant, progress, require
 
 PORT = 9112
 TTL = 60
@@ -35,17 +35,17 @@ def main():
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--binary", default=PORTCULLIS)
     options = parser.parse_args()
-    require(options.binary)
+    require(options.binary, "nginx", "wrk", "openssl", "taskset")
     folder = tempfile.mkdtemp(prefix="portcullis-bench-")
-    world = World(folder, options.binary)
+    testbed = Testbed(folder, options.binary)
     try:
-        world.start_upstream()
-        gateway = start(world)
-        counts = run(world, options.minutes * 60)
+        testbed.start_upstream()
+        gateway = start(testbed)
+        counts = run(testbed, options.minutes * 60)
         rotations = sum(line.count('"gateway.event":"key_made"') for path in glob.glob(os.path.join(gateway, "audit.jsonl*"))
                         for line in open(path))
     finally:
-        world.stop_all()
+        testbed.stop_all()
         shutil.rmtree(folder, ignore_errors=True)
     print(f"{'rotations':34}{rotations:>10}")
     for name, (done, failed) in counts.items():
@@ -53,15 +53,15 @@ def main():
     sys.exit(1 if any(failed or not done for done, failed in counts.values()) or not rotations else 0)
 
 
-def start(world):
-    folder = world.path("rotating")
+def start(testbed):
+    folder = testbed.path("rotating")
     os.makedirs(folder)
     with open(os.path.join(folder, "gateway.yaml"), "w") as file:
         file.write(f"""
 version: 1
 listeners:
   - address: 127.0.0.1:{PORT}
-    tls: {{certificates: [{{cert: {world.crt}, key: {world.key}}}]}}
+    tls: {{certificates: [{{cert: {testbed.crt}, key: {testbed.key}}}]}}
 allow_literal_secrets: true
 limits: {{connections_per_address: unlimited}}
 oauth:
@@ -76,18 +76,14 @@ upstreams: {{legacy: "http://127.0.0.1:{UPSTREAM}"}}
 routes: [{{path: /**, upstream: legacy, access: {{scopes: [read:data]}}}}]
 audit: {{file: audit.jsonl}}
 """)
-    world.run("0,1", [world.binary, "run"], PORT, cwd=folder)
+    testbed.run("0,1", [testbed.binary, "run"], PORT, cwd=folder)
     return folder
 
 
-def run(world, seconds):
+def run(testbed, seconds):
     ends = time.monotonic() + seconds
     counts = {"requests by wrk": [0, 0], "grants by wrk": [0, 0], "tokens of every age, each a second": [0, 0]}
-    basic = base64.b64encode(f"bench:{SECRET}".encode()).decode()
-    script = world.write("grant.lua", f"""
-        wrk.method, wrk.body = "POST", "grant_type=client_credentials"
-        wrk.headers["Content-Type"] = "application/x-www-form-urlencoded"
-        wrk.headers["Authorization"] = "Basic {basic}" """)
+    script = grant_script(testbed)
     requests = lambda: wrk(counts["requests by wrk"], ["-H", f"Authorization: Bearer {grant(PORT)}"], "/data")
     grants = lambda: wrk(counts["grants by wrk"], ["-s", script], "/oauth/token")
     threads = [threading.Thread(target=until, args=(ends, work)) for work in (requests, grants)]

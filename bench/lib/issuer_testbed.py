@@ -1,4 +1,4 @@
-"""What the issuer benches share: an issuer that rotates, fails and counts; a gateway that trusts it; paced and flooding load."""
+"""For tests of external issuers: an issuer that rotates, fails and counts; a gateway that trusts it; paced load and floods."""
 
 import argparse
 import asyncio
@@ -6,7 +6,6 @@ import base64
 import http.server
 import json
 import os
-import random
 import re
 import shutil
 import socket
@@ -17,7 +16,9 @@ import tempfile
 import threading
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from lib import testbed as settings
+from lib.testbed import LOAD_CORE, PORTCULLIS, ROOT, SERVER_CORE, Testbed
+
 VENV = os.path.join(ROOT, "tests/outside/.venv/bin/python")
 
 try:
@@ -29,27 +30,16 @@ except ImportError:
         os.execv(VENV, [VENV, *sys.argv])
     sys.exit("no `cryptography`: run tests/install-outside.sh, or pip install cryptography")
 
-import world
-from world import LOAD_CORE, PORTCULLIS, SERVER_CORE, World
-
 AUDIENCE = "https://api.example.com"
 
 
 def options(description, minutes):
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gateway", type=os.path.abspath, default=PORTCULLIS, help="the release binary")
+    parser.add_argument("--binary", type=os.path.abspath, default=PORTCULLIS)
     parser.add_argument("--minutes", type=float, default=minutes, help="how long it takes; less is for trying it")
     parser.add_argument("--rate", type=int, default=200, help="valid requests a second")
     parser.add_argument("--flood", type=int, default=10000, help="tokens with random key ids a second, where there is a flood")
     return parser
-
-
-def require(gateway, tools=("nginx", "wrk", "openssl", "taskset")):
-    missing = [tool for tool in tools if not shutil.which(tool)]
-    if missing:
-        sys.exit(f"missing: {' '.join(missing)} (Debian: apt-get install nginx-light wrk openssl util-linux)")
-    if not os.path.exists(gateway):
-        sys.exit("no release build: cargo build --release, or --gateway PATH")
 
 
 def free_port():
@@ -78,7 +68,7 @@ class Key:
 
 
 class Issuer:
-    """Serves its keys over HTTP on loopback, remembers when it was asked, and can go away."""
+    """Serves its keys over HTTP on loopback, records the times of requests, and can be stopped."""
 
     def __init__(self, max_age=None):
         self.port, self.max_age, self.keys, self.asked, self.server = free_port(), max_age, [], [], None
@@ -109,7 +99,7 @@ class Issuer:
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def stop(self):
-        """From now on whoever connects is refused."""
+        """From now on connections are refused."""
         self.server.shutdown()
         self.server.server_close()
 
@@ -119,13 +109,13 @@ class Issuer:
         return max((sum(1 for other in times if at <= other < at + window) for at in times), default=0)
 
 
-class Bench(World):
+class IssuerTestbed(Testbed):
     """A gateway with one worker that trusts `issuer` for tokens in clear text, before a static upstream."""
 
-    def __init__(self, gateway, issuer):
-        super().__init__(tempfile.mkdtemp(prefix="portcullis-bench-"), gateway)
+    def __init__(self, binary, issuer):
+        super().__init__(tempfile.mkdtemp(prefix="portcullis-bench-"), binary)
         self.issuer, self.port, self.admin = issuer, free_port(), free_port()
-        world.UPSTREAM = free_port()
+        settings.UPSTREAM = free_port()
         self.start_upstream()
         self.write("gateway.yaml", f"""
 version: 1
@@ -134,7 +124,7 @@ listeners: [{{address: 127.0.0.1:{self.port}}}]
 limits: {{connections_per_address: unlimited}}
 issuers:
   corp: {{issuer: "{issuer.name}", jwks_uri: "{issuer.name}/jwks", audiences: ["{AUDIENCE}"], max_stale: 1h}}
-upstreams: {{legacy: "http://127.0.0.1:{world.UPSTREAM}"}}
+upstreams: {{legacy: "http://127.0.0.1:{settings.UPSTREAM}"}}
 routes:
   - {{name: data, path: /**, upstream: legacy, access: {{}}}}
 audit: {{file: audit.jsonl}}

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Thousands of sockets that stall in every way there is, and one client that means well.
+"""Thousands of sockets that stall in twelve ways are closed by their timeouts, and an honest client does not notice them.
 
-    bench/stalled_sockets.py                  5,000 sockets
-    bench/stalled_sockets.py --sockets 500
+    tests/adversarial/stalled_sockets.py                  5,000 sockets
+    tests/adversarial/stalled_sockets.py --sockets 500
 
-The gateway runs with default limits and one worker on core 0; this script and a static nginx upstream run on core 1. The sockets come
-from as many loopback addresses as the limit per address calls for. Every one of them must be closed by the gateway within 65 s of its
-last useful byte, and the canary, which asks every 10 ms over a connection of its own and opens a new one every second, must have every
-request answered, with a p99 while all of them stall of at most twice its p99 before. Ends with 1 where that is missed.
+The gateway runs with default limits and one worker on core 0. This script and a static nginx upstream run on core 1. The sockets come from as
+many loopback addresses as the limit per address requires. The gateway must close every one of them within 65 s of its last useful byte. The
+canary sends a request every 10 ms over its own connection and opens a new one every second. Every request must be answered, and its p99
+during the stall is at most twice its p99 before.
 
-Needs nginx, openssl, taskset and a release build, and two open files per socket (ulimit -n) plus a few for each of both sides.
+Needs two open files per socket (ulimit -n), and a few more.
 """
 
 import argparse
@@ -27,13 +27,13 @@ import tempfile
 import time
 import urllib.request
 
-from world import LOAD_CORE, PORTCULLIS, SERVER_CORE, World, progress, require
+from lib.testbed import LOAD_CORE, PORTCULLIS, SERVER_CORE, Testbed, progress, require
 
 PORT, ADMIN, LARGE = 9107, 9108, 9109
 DEADLINE, FACTOR = 65, 2
 PER_ADDRESS = 200
 DRIP_EVERY = 2
-UNLOADED = 5
+BASELINE = 5
 
 
 def main():
@@ -41,7 +41,7 @@ def main():
     parser.add_argument("--sockets", type=int, default=5000)
     parser.add_argument("--binary", default=PORTCULLIS)
     options = parser.parse_args()
-    require(options.binary)
+    require(options.binary, "nginx", "openssl", "taskset")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     most = (hard if hard != resource.RLIM_INFINITY else 1 << 20) // 2 - 512
@@ -49,35 +49,35 @@ def main():
         print(f"only {most} sockets with {hard} open files")
     os.sched_setaffinity(0, {int(LOAD_CORE)})
     folder = tempfile.mkdtemp(prefix="portcullis-bench-")
-    world = World(folder, options.binary)
+    testbed = Testbed(folder, options.binary)
     try:
-        start_upstream(world)
-        gateway = start(world)
+        start_upstream(testbed)
+        gateway = start(testbed)
         kept = measure(gateway, min(options.sockets, most), hard)
     finally:
-        world.stop_all()
+        testbed.stop_all()
         shutil.rmtree(folder, ignore_errors=True)
     sys.exit(0 if kept else 1)
 
 
-def start_upstream(world):
-    with open(world.path("large"), "wb") as file:
+def start_upstream(testbed):
+    with open(testbed.path("large"), "wb") as file:
         file.truncate(100 << 20)
-    config = world.write("large.conf", f"""
-        daemon off; worker_processes 1; pid {world.path('large.pid')}; error_log /dev/null;
+    config = testbed.write("large.conf", f"""
+        daemon off; worker_processes 1; pid {testbed.path('large.pid')}; error_log /dev/null;
         events {{ worker_connections 8192; }}
         http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 3600s; client_max_body_size 0;
-          client_body_temp_path {world.folder}; proxy_temp_path {world.folder}; fastcgi_temp_path {world.folder};
-          uwsgi_temp_path {world.folder}; scgi_temp_path {world.folder};
-          server {{ listen 127.0.0.1:{LARGE} backlog=4096 sndbuf=64k; root {world.folder};
+          client_body_temp_path {testbed.folder}; proxy_temp_path {testbed.folder}; fastcgi_temp_path {testbed.folder};
+          uwsgi_temp_path {testbed.folder}; scgi_temp_path {testbed.folder};
+          server {{ listen 127.0.0.1:{LARGE} backlog=4096 sndbuf=64k; root {testbed.folder};
             location /small {{ return 200 "ok"; }} }} }}""")
-    os.chmod(world.path("large"), 0o644)
-    world.run(LOAD_CORE, ["nginx", "-e", "/dev/null", "-c", config, "-p", world.folder], LARGE)
+    os.chmod(testbed.path("large"), 0o644)
+    testbed.run(LOAD_CORE, ["nginx", "-e", "/dev/null", "-c", config, "-p", testbed.folder], LARGE)
 
 
-def start(world):
+def start(testbed):
     """All limits at their defaults."""
-    folder = world.path("stalled")
+    folder = testbed.path("stalled")
     os.makedirs(folder)
     with open(os.path.join(folder, "gateway.yaml"), "w") as file:
         file.write(f"""
@@ -85,46 +85,46 @@ version: 1
 workers: 1
 listeners:
   - address: 127.0.0.1:{PORT}
-    tls: {{certificates: [{{cert: {world.crt}, key: {world.key}}}]}}
+    tls: {{certificates: [{{cert: {testbed.crt}, key: {testbed.key}}}]}}
 upstreams: {{service: "http://127.0.0.1:{LARGE}"}}
 routes:
   - {{path: /**, upstream: service, access: public}}
 audit: {{file: audit.jsonl}}
 admin: {{address: "127.0.0.1:{ADMIN}"}}
 """)
-    return world.run(SERVER_CORE, [world.binary, "run"], PORT, cwd=folder)
+    return testbed.run(SERVER_CORE, [testbed.binary, "run"], PORT, cwd=folder)
 
 
 def measure(gateway, count, files):
     stop, phase = multiprocessing.Event(), multiprocessing.Value("i", 0)
     results = multiprocessing.SimpleQueue()
-    canary = multiprocessing.Process(target=sing, args=(stop, phase, results), daemon=True)
+    canary = multiprocessing.Process(target=run_canary, args=(stop, phase, results), daemon=True)
     canary.start()
-    time.sleep(UNLOADED)
+    time.sleep(BASELINE)
     phase.value = 1
-    crowd = Crowd()
-    crowd.open(count)
+    stalled = StalledSockets()
+    stalled.open(count)
     phase.value = 2
     peak = connections()
     # Deadlines of the earliest run out meanwhile; the figure is taken while most still stall.
-    crowd.tend(until=time.monotonic() + 5)
+    stalled.watch(until=time.monotonic() + 5)
     phase.value = 3
     memory = resident(gateway)
-    crowd.tend(until=crowd.last + DEADLINE + 10)
+    stalled.watch(until=stalled.last + DEADLINE + 10)
     left = connections()
     stop.set()
     latencies, failures = results.get()
     canary.join(5)
-    return report(crowd, count, files, peak, left, latencies, failures, memory)
+    return report(stalled, count, files, peak, left, latencies, failures, memory)
 
 
-def report(crowd, count, files, peak, left, latencies, failures, memory):
+def report(sockets, count, files, peak, left, latencies, failures, memory):
     print(f"\n{count} stalled sockets ({files} open files allowed), {peak} connections at the peak, {memory / 1024:.0f} MiB resident then")
     print(f"  {'kind':34} {'sockets':>8} {'closed':>8} {'median s':>9} {'max s':>7}")
     kept = True
-    for kind in crowd.kinds:
-        took = sorted(crowd.took.get(kind.name, []))
-        opened = crowd.opened[kind.name]
+    for kind in sockets.kinds:
+        took = sorted(sockets.took.get(kind.name, []))
+        opened = sockets.opened[kind.name]
         good = len(took) == opened and (not took or took[-1] <= DEADLINE)
         kept &= good
         if took:
@@ -134,8 +134,8 @@ def report(crowd, count, files, peak, left, latencies, failures, memory):
     # The canary's own, the one that asks, and what it has just closed.
     kept &= left <= 3
     print(f"  connections that the gateway has in the end: {left}, the canary's among them{'' if left <= 3 else '  MISSED'}")
-    unloaded, stalled = percentile(latencies[0]), percentile(latencies[2] + latencies[3])
-    ratio = stalled / unloaded
+    baseline, stalled = percentile(latencies[0]), percentile(latencies[2] + latencies[3])
+    ratio = stalled / baseline
     kept &= ratio <= FACTOR and not failures
     names = ["before", "while they open", "while all stall", "while they are closed"]
     print("  canary, p50 and p99 in ms: " + ", ".join(
@@ -146,7 +146,7 @@ def report(crowd, count, files, peak, left, latencies, failures, memory):
 
 
 class Kind:
-    """One way to stall: what is said first, what is said on, and whether the other end's words are read."""
+    """One way to stall: the first bytes, bytes that follow every two seconds, and whether answers are read."""
 
     def __init__(self, name, share, tls=None, say=b"", drip=b"", answer=False, reads=True):
         self.name, self.share, self.tls, self.say, self.drip, self.answer, self.reads = name, share, tls, say, drip, answer, reads
@@ -191,7 +191,7 @@ KINDS = [
 ]
 
 
-class Crowd:
+class StalledSockets:
     """All stalled sockets, and when each was closed."""
 
     def __init__(self):
@@ -215,7 +215,7 @@ class Crowd:
                 self.stall(kind, number)
                 number += 1
                 if number % 50 == 0:
-                    self.tend(until=0)
+                    self.watch(until=0)
                     progress(f"{number} sockets")
         progress("")
 
@@ -239,19 +239,19 @@ class Crowd:
         if kind.drip:
             self.drips.append(wire.fileno())
 
-    def tend(self, until):
+    def watch(self, until):
         """Reads, drips and counts until then, or until all are closed."""
         while self.sockets:
             for number, event in self.poll.poll(0.05 if until else 0, 1024):
                 wire, kind, _ = self.sockets[number]
                 ended = event & (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR)
                 if ended or not self.listen(wire, kind):
-                    self.forget(number)
+                    self.remove(number)
             now = time.monotonic()
             if now >= self.next_drip:
                 self.next_drip = now + DRIP_EVERY
                 self.drip()
-                self.look()
+                self.check_unread()
             if now >= until:
                 return
 
@@ -264,11 +264,11 @@ class Crowd:
         except OSError:
             return False
         if said and kind.tls == "h2":
-            self.be_polite(wire, said)
+            self.acknowledge(wire, said)
         return bool(said)
 
-    def be_polite(self, wire, said):
-        """Answers pings and settings: whoever stalls on purpose would."""
+    def acknowledge(self, wire, said):
+        """Answers pings and settings, as an attacker would."""
         while len(said) >= 9:
             length = int.from_bytes(said[:3], "big")
             kind, flags = said[3], said[4]
@@ -289,18 +289,18 @@ class Crowd:
                     wire.send(kind.drip)
                 except OSError as error:
                     if error.errno not in (errno.EAGAIN, ssl.SSL_ERROR_WANT_WRITE):
-                        self.forget(number)
+                        self.remove(number)
 
-    def look(self):
+    def check_unread(self):
         """An end that waits behind an answer which is not read is seen from the other side only."""
         unread = [number for number, (_, kind, _) in self.sockets.items() if not kind.reads]
         if unread:
             established = open_ports()
             for number in unread:
                 if self.sockets[number][0].getsockname()[:2] not in established:
-                    self.forget(number)
+                    self.remove(number)
 
-    def forget(self, number):
+    def remove(self, number):
         wire, kind, since = self.sockets.pop(number)
         self.took.setdefault(kind.name, []).append(time.monotonic() - since)
         self.poll.unregister(number)
@@ -308,7 +308,7 @@ class Crowd:
 
 
 def open_ports():
-    """Clients to whom the gateway has a connection that it has not closed."""
+    """Addresses of clients whose connection the gateway has not closed."""
     found = set()
     for line in open("/proc/net/tcp").readlines()[1:]:
         words = line.split()
@@ -332,7 +332,7 @@ def resident(process):
     return 0
 
 
-def sing(stop, phase, results):
+def run_canary(stop, phase, results):
     """The canary: latencies by phase, and how many requests failed."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

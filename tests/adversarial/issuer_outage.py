@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""An issuer is away for half an hour, under load: nobody notices; nor does a gateway that starts meanwhile.
+"""An issuer is away for half an hour, under load: no request fails, and a gateway that starts meanwhile serves too.
 
-    bench/issuer_outage.py                30 minutes
-    bench/issuer_outage.py --minutes 2    to try it; the keys' time to live is a minute
+    tests/adversarial/issuer_outage.py                30 minutes
+    tests/adversarial/issuer_outage.py --minutes 2    shorter; the keys' time to live is a minute
 
-With `max_stale: 1h`. At the end, with the issuer still away, the gateway is killed and started again: counted is the time from
-exec to its first 200, with keys from the disk. Needs nginx, openssl, taskset (Debian: apt-get install nginx-light openssl
-util-linux), Python's `cryptography` (tests/install-outside.sh), and a release build.
+With `max_stale: 1h`. At the end, with the issuer still away, the gateway is killed and started again. Measured is the time from exec to its
+first 200, with keys from the disk.
 """
 
 import asyncio
@@ -16,8 +15,8 @@ import subprocess
 import sys
 import time
 
-from issuer_world import Bench, Issuer, Key, options, paced, require, status_of, verdict
-from world import SERVER_CORE
+from lib.issuer_testbed import IssuerTestbed, Issuer, Key, options, paced, status_of, verdict
+from lib.testbed import SERVER_CORE, require
 
 COLD_START = 1.0
 
@@ -41,21 +40,21 @@ class Load:
 
 def main():
     arguments = options(__doc__, 30).parse_args()
-    require(arguments.gateway, ("nginx", "openssl", "taskset"))
+    require(arguments.binary, "nginx", "openssl", "taskset")
     issuer = Issuer(max_age=60)
     issuer.keys = [Key("k1")]
     issuer.start()
-    bench = Bench(arguments.gateway, issuer)
+    testbed = IssuerTestbed(arguments.binary, issuer)
     try:
-        process = bench.start_gateway()
-        bench.ready()
-        wait_for(bench.path("state/jwks/corp.json"))
+        process = testbed.start_gateway()
+        testbed.ready()
+        wait_for(testbed.path("state/jwks/corp.json"))
         load = Load(issuer)
         issuer.stop()
-        asyncio.run(paced(bench.port, arguments.rate, arguments.minutes * 60, load.draw, load.judge))
-        stale = bench.metric("portcullis_jwks_stale_served_total")
-        bench.stop(process)
-        took = cold_start(bench, load.draw()[0])
+        asyncio.run(paced(testbed.port, arguments.rate, arguments.minutes * 60, load.draw, load.judge))
+        stale = testbed.metric("portcullis_jwks_stale_served_total")
+        testbed.stop(process)
+        took = cold_start(testbed, load.draw()[0])
         issuer.start()
         back = time.monotonic()
         while not issuer.asked or issuer.asked[-1] < back:
@@ -64,7 +63,7 @@ def main():
             time.sleep(0.1)
         recovered = issuer.asked[-1] - back if issuer.asked[-1] >= back else None
     finally:
-        bench.close()
+        testbed.close()
     remarks = [
         f"{stale:.0f} look-ups answered from a set beyond its time to live",
         f"the issuer was asked again {recovered:.1f} s after it came back" if recovered is not None else "the issuer was not asked again within 90 s",
@@ -87,14 +86,14 @@ def wait_for(path):
         time.sleep(0.05)
 
 
-def cold_start(bench, token):
+def cold_start(testbed, token):
     began = time.monotonic()
-    process = subprocess.Popen(["taskset", "-c", SERVER_CORE, bench.binary, "run"], cwd=bench.folder, stdout=subprocess.DEVNULL,
-                               stderr=open(bench.path("stderr"), "ab"), start_new_session=True)
-    bench.running.append(process)
-    while (status := status_of(bench.port, token)) != 200:
+    process = subprocess.Popen(["taskset", "-c", SERVER_CORE, testbed.binary, "run"], cwd=testbed.folder, stdout=subprocess.DEVNULL,
+                               stderr=open(testbed.path("stderr"), "ab"), start_new_session=True)
+    testbed.running.append(process)
+    while (status := status_of(testbed.port, token)) != 200:
         if process.poll() is not None or time.monotonic() - began > 30:
-            print(f"the gateway answered {status}:\n{open(bench.path('stderr')).read()[-6000:]}", file=sys.stderr)
+            print(f"the gateway answered {status}:\n{open(testbed.path('stderr')).read()[-6000:]}", file=sys.stderr)
             return float("inf")
         time.sleep(0.001)
     return time.monotonic() - began

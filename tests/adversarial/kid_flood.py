@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""10,000 tokens a second with random key ids: the issuer is asked once in 5 s at most, and valid callers hardly notice.
+"""10,000 tokens a second with random key ids: the issuer gets one request in 5 s at most, and valid callers are hardly slower.
 
-    bench/kid_flood.py                5 minutes, in turns of 10 s: quiet, flood, and as a control as many valid tokens
-    bench/kid_flood.py --minutes 1    to try it
+    tests/adversarial/kid_flood.py                5 minutes, in turns of 10 s: quiet, flood, and as a control as many valid tokens
+    tests/adversarial/kid_flood.py --minutes 1
 
-The gateway has core 0 and one worker; flood (wrk), valid load and upstream share core 1. Where the machine can't make the flood,
-what was reached is said. Needs nginx, wrk, openssl, taskset (Debian: apt-get install nginx-light wrk openssl util-linux), Python's
-`cryptography` (tests/install-outside.sh), and a release build.
+The gateway has core 0 and one worker. Flood (wrk), valid load and upstream share core 1. If the machine cannot make the whole flood, the
+output says how much it made.
 """
 
 import asyncio
 import statistics
 import time
 
-from issuer_world import Bench, Issuer, Key, options, paced, percentile, require, verdict
+from lib.issuer_testbed import IssuerTestbed, Issuer, Key, options, paced, percentile, verdict
+from lib.testbed import require
 
 TURN = 10
 QUIET, FLOOD, BUSY = "quiet", "flood", "busy"
@@ -24,16 +24,16 @@ NOISY_MS = 10
 
 def main():
     arguments = options(__doc__, 5).parse_args()
-    require(arguments.gateway)
+    require(arguments.binary, "nginx", "wrk", "openssl", "taskset")
     issuer = Issuer()
     issuer.keys = [Key("k1")]
     issuer.start()
-    bench = Bench(arguments.gateway, issuer)
+    testbed = IssuerTestbed(arguments.binary, issuer)
     latencies, rates = {kind: [] for kind in (QUIET, FLOOD, BUSY)}, {FLOOD: [], BUSY: []}
     failed, passed = [], 0
     try:
-        bench.start_gateway()
-        bench.ready()
+        testbed.start_gateway()
+        testbed.ready()
         token = issuer.keys[0].sign(issuer.name)
         began = time.monotonic()
         turns = max(3, round(arguments.minutes * 60 / TURN))
@@ -46,15 +46,15 @@ def main():
                 if status != 200:
                     failed.append(status)
 
-            beside = bench.flood(arguments.flood, TURN, token if kind == BUSY else None) if kind != QUIET else None
-            asyncio.run(paced(bench.port, arguments.rate, TURN - 0.5, lambda: (token, None), judge))
+            beside = testbed.flood(arguments.flood, TURN, token if kind == BUSY else None) if kind != QUIET else None
+            asyncio.run(paced(testbed.port, arguments.rate, TURN - 0.5, lambda: (token, None), judge))
             if beside:
-                rate, through = bench.flooded(beside)
+                rate, through = testbed.flooded(beside)
                 rates[kind].append(rate)
                 passed += through if kind == FLOOD else 0
         most = issuer.most_fetches(4.95, began)
     finally:
-        bench.close()
+        testbed.close()
     # The median over turns, so that something else on the machine spoils a turn and not the figure.
     typical = lambda share: {kind: statistics.median(percentile(turn, share) for turn in all) * 1000 for kind, all in latencies.items()}
     p50, p99 = typical(0.5), typical(0.99)

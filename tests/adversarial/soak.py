@@ -1,24 +1,23 @@
 #!/usr/bin/env python3
-"""Memory and descriptors over an hour of half load, with connections that come and go.
+"""Memory and descriptors do not grow over an hour of half load with connections that come and go.
 
-    bench/soak.py                 60 minutes
-    bench/soak.py --minutes 20
+    tests/adversarial/soak.py                 60 minutes
+    tests/adversarial/soak.py --minutes 20
 
-In turns of ten seconds: requests over kept connections, requests over new ones, token grants, tokens that are refused, paths that there
-are not; then as long nothing. Memory and descriptors are read at the end of each rest. Memory is judged after a warm-up of a third: its slope is a
-straight line fitted to what is left. Needs nginx, wrk, openssl, taskset and a release build.
+In turns of ten seconds: requests over kept connections, requests over new ones, token requests, refused tokens, unknown paths; then a rest
+of the same length. Memory and descriptors are read at the end of each rest. The first third is warm-up. The slope is a straight line fitted
+to the rest.
 """
 
 import argparse
-import base64
 import os
 import shutil
 import sys
 import tempfile
 import time
 
-from world import PORTCULLIS, SECRET, SERVER_CORE, UPSTREAM, World, grant, progress, require
-from overload import wrk as _wrk
+from lib.load import goodput, grant_script
+from lib.testbed import PORTCULLIS, SECRET, SERVER_CORE, UPSTREAM, Testbed, grant, progress, require
 
 PORT = 9116
 TURN = 2
@@ -29,14 +28,14 @@ def main():
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--binary", default=PORTCULLIS)
     options = parser.parse_args()
-    require(options.binary)
+    require(options.binary, "nginx", "wrk", "openssl", "taskset")
     folder = tempfile.mkdtemp(prefix="portcullis-bench-")
-    world = World(folder, options.binary)
+    testbed = Testbed(folder, options.binary)
     try:
-        world.start_upstream()
-        samples, counts = soak(world, start(world), options.minutes * 60)
+        testbed.start_upstream()
+        samples, counts = soak(testbed, start(testbed), options.minutes * 60)
     finally:
-        world.stop_all()
+        testbed.stop_all()
         shutil.rmtree(folder, ignore_errors=True)
     settled = samples[len(samples) // 3:]
     rise = slope([(at, memory) for at, memory, _ in settled])
@@ -50,8 +49,8 @@ def main():
     sys.exit(0 if good else 1)
 
 
-def start(world):
-    folder = world.path("soaked")
+def start(testbed):
+    folder = testbed.path("soaked")
     os.makedirs(folder)
     with open(os.path.join(folder, "gateway.yaml"), "w") as file:
         file.write(f"""
@@ -59,7 +58,7 @@ version: 1
 workers: 1
 listeners:
   - address: 127.0.0.1:{PORT}
-    tls: {{certificates: [{{cert: {world.crt}, key: {world.key}}}]}}
+    tls: {{certificates: [{{cert: {testbed.crt}, key: {testbed.key}}}]}}
 allow_literal_secrets: true
 limits: {{connections_per_address: unlimited, in_flight_per_address: unlimited}}
 oauth:
@@ -74,15 +73,11 @@ upstreams: {{legacy: "http://127.0.0.1:{UPSTREAM}"}}
 routes: [{{path: /data, upstream: legacy, access: {{scopes: [read:data]}}}}]
 audit: {{file: audit.jsonl, rotate: {{size: 256MiB, keep: 2}}}}
 """)
-    return world.run(SERVER_CORE, [world.binary, "run"], PORT, cwd=folder)
+    return testbed.run(SERVER_CORE, [testbed.binary, "run"], PORT, cwd=folder)
 
 
-def soak(world, process, seconds):
-    basic = base64.b64encode(f"bench:{SECRET}".encode()).decode()
-    script = world.write("grant.lua", f"""
-        wrk.method, wrk.body = "POST", "grant_type=client_credentials"
-        wrk.headers["Content-Type"] = "application/x-www-form-urlencoded"
-        wrk.headers["Authorization"] = "Basic {basic}" """)
+def soak(testbed, process, seconds):
+    script = grant_script(testbed)
     began, samples, counts = time.monotonic(), [], {"good": 0, "refused": 0}
     while time.monotonic() - began < seconds:
         bearer = ["-H", f"Authorization: Bearer {grant(PORT)}"]
@@ -93,7 +88,7 @@ def soak(world, process, seconds):
             counts["refused"] += refused
         time.sleep(TURN * 5)
         if process.poll() is not None:
-            sys.exit(f"the gateway has ended:\n{open(world.path('stderr')).read()[-3000:]}")
+            sys.exit(f"the gateway has ended:\n{open(testbed.path('stderr')).read()[-3000:]}")
         samples.append(((time.monotonic() - began) / 60, resident(process.pid), len(os.listdir(f"/proc/{process.pid}/fd"))))
         progress(f"{samples[-1][0]:.1f} min  {samples[-1][1]:.1f} MiB  {samples[-1][2]} descriptors")
     progress("")
@@ -101,9 +96,7 @@ def soak(world, process, seconds):
 
 
 def wrk(arguments, path):
-    import overload
-    overload.PORT = PORT
-    served, refused = _wrk(48, TURN, arguments, path)
+    served, refused = goodput(PORT, 48, TURN, arguments, path)
     return int(served * TURN), int(refused * TURN)
 
 

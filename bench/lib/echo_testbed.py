@@ -1,26 +1,25 @@
-"""What the hostile benches share: upstreams of five makes that tell what they saw, a gateway, and a client that speaks by hand.
+"""For tests of HTTP/1.1: upstreams of five makes that report what they received, a gateway, and a client that writes raw bytes.
 
-Every upstream answers 200 with `X-Echo` (the `X-Case` that it was sent), `X-Raw` (the target that it was sent) and `X-Path` (what it
-makes of that, in angle brackets), and writes a line per request into a log of its own. All of them are told to be as lenient as they can be.
+Every upstream answers 200 with `X-Echo` (the `X-Case` that it received), `X-Raw` (the target that it received) and `X-Path` (its reading of
+the target, in angle brackets), and logs a line per request. All are configured as leniently as they allow.
 """
 
 import os
 import re
-import shutil
 import socket
 import ssl
 import subprocess
 import sys
 import time
 
-from world import SECRET, World, grant, progress
+from lib.testbed import SECRET, Testbed, progress, require
 
 KINDS = ("nginx", "apache", "node", "python", "haproxy")
 FIRST_PORT = 9130
 
 
-class Rig(World):
-    """Upstreams, the gateway before them, and what both have written."""
+class EchoTestbed(Testbed):
+    """Upstreams, the gateway before them, and the logs of both."""
 
     def __init__(self, folder, binary):
         super().__init__(folder, os.path.abspath(binary))
@@ -201,7 +200,7 @@ audit: {{file: audit.jsonl}}
         self.log = os.path.join(folder, "log")
         return self.launch([self.binary, "run"], port, self.log, cwd=folder)
 
-    def gateway_said(self):
+    def gateway_output(self):
         """Everything that the gateway has written: its log, and its audit log."""
         return open(self.path("stderr"), errors="replace").read() + open(self.audit, errors="replace").read()
 
@@ -211,10 +210,8 @@ audit: {{file: audit.jsonl}}
         return [(line.split(" ", 2) + ["", ""])[:3] for line in lines if line.strip()]
 
 
-def require_tools():
-    missing = [tool for tool in ("nginx", "apache2", "node", "haproxy", "openssl") if not shutil.which(tool)]
-    if missing:
-        sys.exit(f"missing: {' '.join(missing)} (Debian: apt-get install nginx-light apache2 nodejs haproxy openssl)")
+def require_tools(binary):
+    require(binary, "nginx", "apache2", "node", "haproxy", "openssl")
 
 
 def descriptors(process):
@@ -229,28 +226,28 @@ def resident(process):
 
 
 class Broken(Exception):
-    """The other end has closed, or says what is no answer."""
+    """The other end has closed, or its bytes are not an answer."""
 
 
-class Line:
+class Connection:
     """One TLS connection to the gateway, spoken over by hand."""
 
     CONTEXT = ssl.create_default_context()
     CONTEXT.check_hostname, CONTEXT.verify_mode = False, ssl.CERT_NONE
     CONTEXT.set_alpn_protocols(["http/1.1"])
 
-    def __init__(self, port, patience=10):
-        plain = socket.create_connection(("127.0.0.1", port), patience)
+    def __init__(self, port, timeout=10):
+        plain = socket.create_connection(("127.0.0.1", port), timeout)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = self.CONTEXT.wrap_socket(plain, server_hostname="localhost")
-        self.socket.settimeout(patience)
+        self.socket.settimeout(timeout)
         self.unread = b""
 
     def send(self, data):
         try:
             self.socket.sendall(data)
         except OSError:
-            pass  # Who has hung up is found out by reading.
+            pass  # A closed connection is found by the next read.
 
     def answer(self, method="GET"):
         """(status, header fields in lower case, body), read strictly; `Broken` for anything less than all of it."""
@@ -338,6 +335,3 @@ def none(what, found):
 
 def at_least(what, found, target):
     return what, found, f">= {target}", found >= target
-
-
-__all__ = ["KINDS", "Broken", "Line", "Rig", "at_least", "descriptors", "grant", "none", "progress", "require_tools", "resident", "verdict"]

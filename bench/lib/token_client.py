@@ -1,4 +1,4 @@
-"""For measurements of the audit log: a gateway, and clients that remember what they were answered."""
+"""For tests of the audit log: a gateway, and clients that keep the request ids of their answers."""
 
 import base64
 import http.client
@@ -7,11 +7,11 @@ import ssl
 import threading
 import time
 
-from world import SECRET, UPSTREAM
+from lib.testbed import SECRET, UPSTREAM
 
 
-def gateway_folder(world, name, port, audit):
-    folder = world.path(name)
+def gateway_folder(testbed, name, port, audit):
+    folder = testbed.path(name)
     os.makedirs(folder)
     with open(os.path.join(folder, "gateway.yaml"), "w") as file:
         file.write(f"""
@@ -19,7 +19,7 @@ version: 1
 workers: 1
 listeners:
   - address: 127.0.0.1:{port}
-    tls: {{certificates: [{{cert: {world.crt}, key: {world.key}}}]}}
+    tls: {{certificates: [{{cert: {testbed.crt}, key: {testbed.key}}}]}}
 allow_literal_secrets: true
 limits: {{connections_per_address: unlimited}}
 shutdown: {{drain: 1s}}
@@ -37,7 +37,7 @@ audit: {{{audit}}}
     return folder
 
 
-class Asker:
+class TokenClient:
     """Asks for tokens and for the route in turn, on several threads."""
 
     def __init__(self, port, requests=True):

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""Does the token endpoint's time tell which clients exist?
+"""The response time of the token endpoint does not reveal which clients exist.
 
-    bench/secret_timing.py                          100,000 pairs for sha256, 1,000 for argon2id
-    bench/secret_timing.py --short --gateway PATH
+    tests/adversarial/secret_timing.py                          100,000 pairs for sha256, 1,000 for argon2id
+    tests/adversarial/secret_timing.py --short --binary PATH
 
-Asks for tokens with the id of an unknown client and with a wrong secret of a known one, in random order on one connection, and
-compares the times by Welch's t. Every request is from another address, as a trusted proxy says, or ten failures in a row would begin a back-off. The gateway keeps
-65,536 pairs that failed within ten minutes: beyond about 500,000 requests in that time, new pairs would be in back-off at once. Unknown ids are new ones at every request, and as long as the known one. |t| of 4.5 or more,
-as side-channel evaluations have it, is a leak; then the exit code is 1. Every kind of hash has a gateway of its own, since
-an unknown client costs what some known one does. Figures of `mean` are over the fastest 90 %, where noise from elsewhere is
-not; t over all and over those must both pass. Needs openssl and a release build.
+Sends token requests with the id of an unknown client and with a wrong secret of a known one, in random order on one connection, and compares
+the times by Welch's t. |t| of 4.5 or more is a leak, as in side-channel evaluations; then the exit code is 1. t over all requests and over
+the fastest 90 %, which leaves out noise from elsewhere, must both pass. `mean` is over the fastest 90 %.
+
+Every request has another address, from a trusted proxy, because ten failures in a row would begin a back-off. The gateway keeps 65,536 pairs
+that failed within ten minutes: beyond about 500,000 requests in that time, new pairs would be in back-off at once. Unknown ids are new at
+every request, and as long as the known one. Every kind of hash has its own gateway, because an unknown client costs what a known one does.
 """
 
 import argparse
@@ -27,8 +28,8 @@ import sys
 import tempfile
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-GATEWAY = os.path.join(ROOT, "target/release/portcullis")
+from lib.testbed import PORTCULLIS, require
+
 PORT = 9107
 TARGET = 4.5
 PAIRS = {"sha256": 100_000, "argon2id": 1_000}
@@ -39,17 +40,16 @@ SECRET = "correct horse battery staple"
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gateway", default=GATEWAY)
+    parser.add_argument("--binary", default=PORTCULLIS)
     parser.add_argument("--short", action="store_true", help="fewer pairs")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    if not os.path.exists(options.gateway):
-        sys.exit("no release build: cargo build --release")
+    require(options.binary, "openssl")
     random.seed(options.seed)
     print(f"{'hash':10} {'pairs':>7} {'unknown client':>15} {'wrong secret':>13} {'|t|':>6} {'|t| of 90 %':>12}   target")
     missed = False
     for kind, pairs in (SHORT if options.short else PAIRS).items():
-        unknown, wrong = measure(options.gateway, kind, pairs)
+        unknown, wrong = measure(options.binary, kind, pairs)
         all_of_it = abs(welch(unknown, wrong))
         # One bound for both, or the trimming itself would make a difference.
         bound = sorted(unknown + wrong)[int(len(unknown + wrong) * 0.9)]

@@ -1,12 +1,12 @@
-"""Figures → tables in docs/explanation/performance.md, between the markers, and a plot for each scenario in docs/performance."""
+"""Writes the figures to docs/explanation/performance.md, between its markers, and a plot of each scenario beside it."""
 
 import html
 import os
 import statistics
 import textwrap
 
-from scenarios import SCENARIOS, judged
-from world import ROOT
+from lib.scenarios import SCENARIOS, judged
+from lib.testbed import ROOT
 
 PAGE = os.path.join(ROOT, "docs/explanation/performance.md")
 PLOTS = os.path.join(ROOT, "docs/performance")

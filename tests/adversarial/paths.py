@@ -1,17 +1,16 @@
 #!/usr/bin/env python3
-"""One path, one meaning: what the gateway decides on is what every upstream behind it makes of what it gets.
+"""The path that the gateway decides on is the path that every upstream behind it understands.
 
-    bench/paths.py                        50,000 paths
-    bench/paths.py --paths 5000 --seed 7
+    tests/adversarial/paths.py                        50,000 paths
+    tests/adversarial/paths.py --paths 5000 --seed 7
 
-Paths are made at random, from a seed, of what attacks are made of: dots, escapes, escapes of escapes, slashes and backslashes in
-escapes, parameters, characters of other widths, empty segments, queries, case. Each is sent to a gateway that has open routes inside
-closed ones and the reverse, in front of nginx, Apache httpd, Node, Python's http.server and HAProxy; what is accepted is sent to all five. An
-upstream tells what it was sent and what it makes of that. Both are read again here, by rules of the bench's own that know nothing
-of the gateway's: decoded for as long as anything changes, parameters off, backslashes as slashes, dots and empty segments resolved;
-the rule for that must be the one that the gateway went by. Read in lower case it may not be closed either, nor may any path climb out of what is open once every
-character is in its compatibility form.
-Needs nginx, apache2, haproxy, node, openssl and a release build.
+Paths are made at random, from a seed, of the parts of attacks: dots, escapes, escapes of escapes, escaped slashes and backslashes,
+parameters, characters of other widths, empty segments, queries, upper case. Each is sent to a gateway with open routes inside closed ones and
+the reverse, in front of nginx, Apache httpd, Node, Python's http.server and HAProxy. An accepted path is sent to all five. An upstream
+answers with the path that it received and with its own reading of it. The test decodes both again by its own rules: decoded until nothing
+changes, without parameters, backslashes as slashes, dots and empty segments resolved. The rule for the result must be the rule that the
+gateway applied. The same path in lower case must not be closed, and no path may leave an open prefix once every character is in its
+compatibility form.
 """
 
 import argparse
@@ -22,11 +21,11 @@ import unicodedata
 import urllib.parse
 from collections import Counter
 
-from world import PORTCULLIS
-from rig import KINDS, Broken, Line, Rig, at_least, none, progress, require_tools, verdict
+from lib.testbed import PORTCULLIS, progress
+from lib.echo_testbed import KINDS, Broken, Connection, EchoTestbed, at_least, none, require_tools, verdict
 
 PORT = 9140
-# Most specific first; the name says who may pass.
+# Most specific first. "one" is a route for one segment, "root" one for "/" alone.
 RULES = {"/api/admin/help": "open", "/api/public/private": "closed", "/api/admin": "closed", "/api/public": "open", "/files": "one", "/": "root"}
 PIECES = """api public admin private help settings files x API Admin PUBLIC . .. ... .... %2e %2E %2e%2e .%2e %252e %252e%252e %25252e %25%32%65
     %2f %2F %5c %252f %255c \\ ; ;x=1 ;/ %3b %3B %253b %61dmin adm%69n %2561dmin %41dmin %70ublic %70rivate %2570rivate %20 + ~ %7e %7E * %2a %c3%bc
@@ -43,20 +42,20 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--binary", default=PORTCULLIS)
     options = parser.parse_args()
-    require_tools()
+    require_tools(options.binary)
     folder = tempfile.mkdtemp(prefix="portcullis-bench-")
-    rig = Rig(folder, options.binary)
+    testbed = EchoTestbed(folder, options.binary)
     try:
-        rig.start_echoes()
-        gateway = rig.start_gateway(PORT, config(rig))
+        testbed.start_echoes()
+        gateway = testbed.start_gateway(PORT, config(testbed))
         tried = Trial(options.seed)
         for number in range(options.paths):
             tried.path(number)
             if number % 500 == 0:
                 progress(f"{number} paths, {tried.accepted} accepted, {len(tried.differences)} differences")
-        panics = rig.gateway_said().count("panicked") + (gateway.poll() is not None)
+        panics = testbed.gateway_output().count("panicked") + (gateway.poll() is not None)
     finally:
-        rig.stop_all()
+        testbed.stop_all()
         shutil.rmtree(folder, ignore_errors=True)
     progress("")
     for path, kind, ours, theirs in tried.differences[:20]:
@@ -73,18 +72,18 @@ def main():
     ])
 
 
-def config(rig):
+def config(testbed):
     routes = []
     for kind in KINDS:
         for path, access in (("/api/admin/help", "public"), ("/api/public/private/**", "{scopes: [read:data]}"), ("/api/admin/**", "{scopes: [admin]}"),
                              ("/api/public/**", "public"), ("/files/{name}", "public"), ("/", "public")):
             routes.append(f"  - {{path: \"{path}\", hosts: [{kind}.test], upstream: {kind}, access: {access}, name: \"{kind} {path}\"}}")
-    upstreams = "\n".join(f"  {kind}: \"http://127.0.0.1:{port}\"" for kind, port in rig.ports.items())
+    upstreams = "\n".join(f"  {kind}: \"http://127.0.0.1:{port}\"" for kind, port in testbed.ports.items())
     return f"upstreams:\n{upstreams}\nroutes:\n" + "\n".join(routes)
 
 
 class Trial:
-    """The paths so far, and what became of them."""
+    """Sends the paths, and collects every difference."""
 
     def __init__(self, seed):
         self.random, self.line = random.Random(seed), None
@@ -103,7 +102,7 @@ class Trial:
                 kinds += [kind for kind in KINDS if kind != kinds[0]]
             if status != 200:
                 ours = {401: "closed", 404: "none"}.get(status)
-                # Whoever was let through to nowhere, or was asked for a token, was judged too.
+                # A path without a route, or with a closed one, was decided too.
                 if ours == "none" and turn:
                     self.differences.append((path, kinds[turn], ours, "accepted for another"))
                 break
@@ -115,7 +114,7 @@ class Trial:
     def ask(self, path, kind, case):
         for _ in range(2):
             try:
-                self.line = self.line or Line(PORT)
+                self.line = self.line or Connection(PORT)
                 self.line.send(f"GET {path} HTTP/1.1\r\nHost: {kind}.test\r\nX-Case: {case}\r\n\r\n".encode())
                 status, fields, _ = self.line.answer()
                 break
@@ -134,36 +133,36 @@ class Trial:
         raw = fields["x-raw"].removeprefix("GET ").removesuffix(" HTTP/1.1")
         opinion = fields["x-path"][1:-1].encode("latin-1").decode("utf-8", "replace")
         # The token that a closed route wants was never sent: what was answered with 200 was decided to be open.
-        for reading in (eager(raw.split("?")[0]), eager(opinion)):
+        for reading in (fully_decoded(raw.split("?")[0]), fully_decoded(opinion)):
             # Where a reader knows no case, nothing that is open may be closed.
             if rule(reading) not in ("open", "one", "root") or rule(reading.lower()) == "closed":
                 self.differences.append((path, kind, "open", f"{raw} -> {reading}"))
-        folded = eager(raw.split("?")[0], fold=True)
+        folded = fully_decoded(raw.split("?")[0], fold=True)
         # Full-width slashes may stand in honest names: what counts is that nothing climbs.
         if rule(folded) == "closed" and not folded.startswith("/api/public/"):
             self.differences.append((path, kind, "open", f"{raw} -> {folded}"))
 
 
 def make(rng):
-    """A target; what HTTP/1.1 has no way to say (spaces, line ends) is not in it."""
+    """A target without what HTTP/1.1 cannot carry in it (spaces, line ends)."""
     segments = []
     for _ in range(rng.randint(0, 5)):
         way = rng.random()
         if way < 0.5:
             segments.append(rng.choice(SEGMENTS))
         elif way < 0.65:
-            segments.append(disguised(rng, rng.choice(["admin", "private", "public", "help", ".."])))
+            segments.append(escaped(rng, rng.choice(["admin", "private", "public", "help", ".."])))
         else:
             segments.append("".join(rng.choice(PIECES) for _ in range(rng.randint(1, 3))))
     if rng.random() < 0.3:
-        # Honest ones too: what is never accepted tells nothing.
+        # Honest paths too: a path that is never accepted proves nothing.
         segments = [segment for segment in segments if segment.replace(".", "").isalnum()]
     path = rng.choice(ROOTS) + "".join("/" + segment for segment in segments) + rng.choice(["", "", "/"])
     return (path if path.startswith("/") else "/" + path) + rng.choice(QUERIES)
 
 
-def disguised(rng, word):
-    """The same word, for those who decode once, twice, or take parameters off."""
+def escaped(rng, word):
+    """The same word, for a server that decodes once or twice, or removes parameters."""
     escape = rng.choice(["%", "%", "%25", "%2525", "%25%32%35"])
     letters = [f"{escape}{ord(letter):02x}" if rng.random() < 0.3 else letter for letter in word]
     if rng.random() < 0.3:
@@ -171,8 +170,8 @@ def disguised(rng, word):
     return "".join(letters) + rng.choice(["", "", "", ";x", "%3bx", "%253bx", "%ef%bc%9bx"])
 
 
-def eager(path, fold=False):
-    """As the most eager of services would read it."""
+def fully_decoded(path, fold=False):
+    """As the most fully_decoded of services would read it."""
     while True:
         again = urllib.parse.unquote(path, errors="replace").replace("\\", "/")
         if fold:
@@ -191,12 +190,12 @@ def eager(path, fold=False):
 
 
 def rule(path):
-    for root, who in RULES.items():
+    for root, access in RULES.items():
         inside = path == root or path.startswith(root.rstrip("/") + "/")
-        if who == "root" and path != "/" or who == "one" and len(path.split("/")) != 3 or root == "/api/admin/help" and path != root:
+        if access == "root" and path != "/" or access == "one" and len(path.split("/")) != 3 or root == "/api/admin/help" and path != root:
             continue
         if inside:
-            return who
+            return access
     return "none"
 
 

@@ -1,4 +1,4 @@
-"""What all measurements share: certificates, tokens, a static upstream, servers that start and stop, and their time on the processor."""
+"""Shared by all scripts: certificates, tokens, a static upstream, servers that start and stop, and their CPU time and memory."""
 
 import base64
 import contextlib
@@ -14,8 +14,10 @@ import sys
 import time
 import urllib.request
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PORTCULLIS = os.path.join(ROOT, "target/release/portcullis")
+# Scripts of tests/adversarial/ reach this folder through a symbolic link.
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+# The build that is shipped: `cargo build --profile dist`.
+PORTCULLIS = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "dist", "portcullis")
 # What `install.sh` makes: Envoy, and an interpreter that can sign.
 VENV = os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "portcullis-bench", "venv")
 SERVER_CORE, LOAD_CORE = "0", "1"
@@ -24,18 +26,21 @@ UPSTREAM, NGINX, HAPROXY, HAPROXY_JWT, OURS, OURS_BARE, RELAY, ENVOY, CADDY, APA
 SECRET = "bench-secret-bench-secret"
 AUDIENCE = "https://api.example.com"
 BODY = "x" * 300
-TOOLS = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "h2load": "nghttp2-client", "openssl": "openssl", "taskset": "util-linux"}
+# Where Debian's package has another name than the tool.
+PACKAGES = {"nginx": "nginx-light", "h2load": "nghttp2-client", "taskset": "util-linux", "prlimit": "util-linux", "node": "nodejs"}
 
 
-def require(binary, tools=TOOLS):
+def require(binary, *tools):
+    """Ends the program if one of these tools, or the gateway itself, is missing."""
     missing = [tool for tool in tools if not shutil.which(tool)]
     if missing:
-        sys.exit(f"missing: {' '.join(missing)}: run bench/install.sh (Debian: apt-get install {' '.join(TOOLS.get(tool, tool) for tool in missing)})")
+        packages = sorted({PACKAGES.get(tool, tool) for tool in missing})
+        sys.exit(f"missing: {' '.join(missing)}; run bench/install.sh, or apt-get install {' '.join(packages)}")
     if not os.path.exists(binary):
-        sys.exit("no release build: cargo build --release")
+        sys.exit(f"{binary} does not exist: run cargo build --profile dist, or give --binary PATH")
 
 
-class World:
+class Testbed:
     """Certificates, tokens, the upstream, and servers that start and stop."""
 
     def __init__(self, folder, binary):

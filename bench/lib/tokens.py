@@ -1,4 +1,4 @@
-"""Tokens by the hundred thousand, signed here with the gateway's own keys, or with those of an issuer of ours, and files of them for wrk."""
+"""Tokens by the hundred thousand, signed with the gateway's own keys or with those of a test issuer, and files of them for wrk."""
 
 import base64
 import glob
@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 
-from world import AUDIENCE, JWKS, OURS, VENV, grant
+from lib.testbed import AUDIENCE, JWKS, OURS, VENV, grant
 
 try:
     from cryptography.hazmat.primitives.asymmetric import ed25519, padding
@@ -33,26 +33,26 @@ def decode(text):
     return json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
 
 
-def prepare(world, rotating=2000):
-    """A token of the gateway's, more like it, and its public key as others want it. `world.sign(count)` makes more."""
-    process, port = world.portcullis()
-    world.token = grant(port)
-    world.stop(process)
-    pem = own_key(world, "keys")
-    header, claims, _ = world.token.split(".")
-    world.sign = lambda count: signed(open(pem, "rb").read(), decode(header), decode(claims), [{}] * count)
-    world.rotating = tokens_file(world, "rotating", [world.token, *world.sign(rotating - 1)])
-    subprocess.run(["openssl", "pkey", "-in", pem, "-pubout", "-out", world.path("public.pem")], check=True, capture_output=True)
-    subprocess.run(["openssl", "req", "-x509", "-new", "-key", pem, "-days", "30", "-subj", "/CN=bench", "-out", world.path("public.crt")], check=True, capture_output=True)
+def prepare(testbed, rotating=2000):
+    """A token of the gateway's, more like it, and its public key as others want it. `testbed.sign(count)` makes more."""
+    process, port = testbed.portcullis()
+    testbed.token = grant(port)
+    testbed.stop(process)
+    pem = own_key(testbed, "keys")
+    header, claims, _ = testbed.token.split(".")
+    testbed.sign = lambda count: signed(open(pem, "rb").read(), decode(header), decode(claims), [{}] * count)
+    testbed.rotating = tokens_file(testbed, "rotating", [testbed.token, *testbed.sign(rotating - 1)])
+    subprocess.run(["openssl", "pkey", "-in", pem, "-pubout", "-out", testbed.path("public.pem")], check=True, capture_output=True)
+    subprocess.run(["openssl", "req", "-x509", "-new", "-key", pem, "-days", "30", "-subj", "/CN=bench", "-out", testbed.path("public.crt")], check=True, capture_output=True)
     numbers = load_pem_private_key(open(pem, "rb").read(), None).public_key().public_numbers()
     n, e = (encode(number.to_bytes((number.bit_length() + 7) // 8, "big")) for number in (numbers.n, numbers.e))
-    world.jwk = {"kty": "RSA", "alg": "RS256", "use": "sig", "kid": decode(header)["kid"], "n": n, "e": e}
-    os.chmod(world.path("public.pem"), 0o644)
-    os.chmod(world.path("public.crt"), 0o644)
+    testbed.jwk = {"kty": "RSA", "alg": "RS256", "use": "sig", "kid": decode(header)["kid"], "n": n, "e": e}
+    os.chmod(testbed.path("public.pem"), 0o644)
+    os.chmod(testbed.path("public.crt"), 0o644)
 
 
-def own_key(world, directory):
-    return glob.glob(world.path(f"{directory}/*.pem"))[0]
+def own_key(testbed, directory):
+    return glob.glob(testbed.path(f"{directory}/*.pem"))[0]
 
 
 def signed(pem, header, claims, changes):
@@ -85,16 +85,16 @@ def ed25519_key(pem):
     return ed25519.Ed25519PrivateKey.from_private_bytes(der[start:start + 32])
 
 
-def tokens_file(world, name, tokens):
-    return world.write(name, "".join(f"{token}\n" for token in tokens))
+def tokens_file(testbed, name, tokens):
+    return testbed.write(name, "".join(f"{token}\n" for token in tokens))
 
 
-def rotation(world, file, paths=("/data",)):
+def rotation(testbed, file, paths=("/data",)):
     """For wrk: all tokens of a file in turn, each on the next of the paths."""
-    return world.write(f"rotate-{os.path.basename(file)}-{len(paths)}.lua", f"""
+    return testbed.write(f"rotate-{os.path.basename(file)}-{len(paths)}.lua", f"""
         local requests, next, paths = {{}}, 0, {{}}
         function init()
-          for path in io.lines("{world.write(f'paths-{len(paths)}', ''.join(f'{path}{chr(10)}' for path in paths))}") do paths[#paths + 1] = path end
+          for path in io.lines("{testbed.write(f'paths-{len(paths)}', ''.join(f'{path}{chr(10)}' for path in paths))}") do paths[#paths + 1] = path end
           local tokens = {{}}
           for token in io.lines("{file}") do tokens[#tokens + 1] = token end
           for n = 0, math.max(#tokens, #paths) - 1 do
@@ -104,12 +104,12 @@ def rotation(world, file, paths=("/data",)):
         function request() next = next % #requests + 1; return requests[next] end""")
 
 
-def once_each(world, file, hot=None):
+def once_each(testbed, file, hot=None):
     """For wrk: the tokens of a file, each once, from the line that is given as an argument, and then no more. With `hot`, every
     second request has one of those tokens instead, in turn."""
     with open(file) as lines:
         width = len(lines.readline())
-    return world.write(f"once-{os.path.basename(file)}{'-hot' if hot else ''}.lua", f"""
+    return testbed.write(f"once-{os.path.basename(file)}{'-hot' if hot else ''}.lua", f"""
         local tokens, hot, turn = nil, {{}}, 0
         local before, after = "GET /data HTTP/1.1\\r\\nHost: localhost\\r\\nAuthorization: Bearer ", "\\r\\n\\r\\n"
         function init(arguments)
@@ -168,9 +168,9 @@ class Issuer:
         self.server.server_close()
 
 
-def of_clients(world, directory, clients):
+def of_clients(testbed, directory, clients):
     """A token of each client, signed with the gateway's Ed25519 key."""
-    pem = open(own_key(world, directory), "rb").read()
-    kid = os.path.basename(own_key(world, directory)).split(".")[1]
+    pem = open(own_key(testbed, directory), "rb").read()
+    kid = os.path.basename(own_key(testbed, directory)).split(".")[1]
     claims = {"iss": f"https://localhost:{OURS}", "aud": AUDIENCE, "scope": "read:data"}
     return signed(pem, {"alg": "EdDSA", "typ": "at+jwt", "kid": kid}, claims, [{"sub": client, "client_id": client} for client in clients])

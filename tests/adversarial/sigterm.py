@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""SIGTERM under load, again and again: what was begun is finished, what is refused was never begun, and the exit code is 0.
+"""SIGTERM under load, repeatedly: every request that an upstream saw is answered whole, and the exit code is 0.
 
-    bench/sigterm.py                      100 times
-    bench/sigterm.py --times 10 --clients 300
+    tests/adversarial/sigterm.py                      100 times
+    tests/adversarial/sigterm.py --times 10 --clients 300
 
-Each time the gateway is started, clients ask over TLS connections of their own for what the upstream takes up to 300 ms to answer, and at a
-random moment, with 200 requests or more under way, it is told to end. Clients go on until they are refused. A request is lost if the
-upstream has seen it and its client has not had the whole answer; that a connection ends before the upstream has seen a request that was on its
-way is a clean refusal. Needs openssl and a release build.
+Each time the gateway is started, clients send requests over their own TLS connections to an upstream that takes up to 300 ms. At a random
+moment, with 200 requests or more in flight, the gateway gets SIGTERM. Clients go on until they are refused. A request is lost if the upstream
+has seen it and its client has not had the whole answer. A connection that ends before the upstream has seen its request is a clean refusal.
 """
 
 import argparse
@@ -21,8 +20,8 @@ import tempfile
 import time
 from collections import Counter
 
-from world import PORTCULLIS
-from rig import Line, Rig, at_least, none, progress, verdict
+from lib.echo_testbed import Connection, EchoTestbed, at_least, none, verdict
+from lib.testbed import PORTCULLIS, progress, require
 
 PORT, UPSTREAM_PORT = 9143, 9162
 LEAST_IN_FLIGHT = 200
@@ -36,14 +35,15 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--binary", default=PORTCULLIS)
     options = parser.parse_args()
+    require(options.binary, "openssl")
     folder = tempfile.mkdtemp(prefix="portcullis-bench-")
-    rig = Rig(folder, options.binary)
+    testbed = EchoTestbed(folder, options.binary)
     try:
-        trial = Trial(rig, options)
+        trial = Trial(testbed, options)
         asyncio.run(trial.run())
-        panics = rig.gateway_said().count("panicked")
+        panics = testbed.gateway_output().count("panicked")
     finally:
-        rig.stop_all()
+        testbed.stop_all()
         shutil.rmtree(folder, ignore_errors=True)
     progress("")
     for each in trial.lost[:10] + trial.unclean[:10] + trial.bad_exits[:10]:
@@ -62,8 +62,8 @@ def main():
 
 
 class Trial:
-    def __init__(self, rig, options):
-        self.rig, self.options, self.random = rig, options, random.Random(options.seed)
+    def __init__(self, testbed, options):
+        self.testbed, self.options, self.random = testbed, options, random.Random(options.seed)
         self.seen, self.answered = set(), set()
         self.counts, self.took, self.in_flight = Counter(), [], []
         self.lost, self.unclean, self.bad_exits, self.unaudited = [], [], [], []
@@ -74,7 +74,7 @@ class Trial:
             for number in range(self.options.times):
                 await self.once(number)
                 progress(f"{number + 1} of {self.options.times}, {len(self.lost)} lost")
-        lines = open(self.rig.audit).read()
+        lines = open(self.testbed.audit).read()
         audited = {line.split('"', 1)[0] for line in lines.split('"url.path":"/')[1:]}
         self.unaudited = list(self.answered - audited)
 
@@ -117,7 +117,7 @@ class Trial:
         self.lost += [f"time {number}: {case} is lost" for case in self.seen - self.answered]
 
     def start(self):
-        return self.rig.start_gateway(PORT, f"""
+        return self.testbed.start_gateway(PORT, f"""
 shutdown: {{drain: {DRAIN}s}}
 limits: {{connections_per_address: unlimited}}
 upstreams: {{slow: "http://127.0.0.1:{UPSTREAM_PORT}"}}
@@ -130,15 +130,15 @@ routes: [{{path: /**, upstream: slow, access: public}}]
         except subprocess.TimeoutExpired:
             gateway.kill()
             code = f"killed, {gateway.wait()}"
-        self.rig.running.remove(gateway)
+        self.testbed.running.remove(gateway)
         return code
 
     async def client(self, name):
-        """Asks and asks again, over new connections where one has ended, until no connection is taken."""
+        """Sends one request after the other, over a new connection where one has ended, until connections are refused."""
         number = 0
         while True:
             try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", PORT, ssl=Line.CONTEXT, server_hostname="localhost")
+                reader, writer = await asyncio.open_connection("127.0.0.1", PORT, ssl=Connection.CONTEXT, server_hostname="localhost")
             except (OSError, ssl.SSLError):
                 self.counts["no connection"] += 1
                 if self.ending:
