@@ -28,8 +28,9 @@ use rustls::ServerConfig;
 use tokio::runtime::{Builder, Runtime};
 use tracing::{info, warn};
 
+use crate::audit::batch::Batch;
 use crate::audit::health::Health;
-use crate::audit::ledger::{Batch, LineSender, OnFailure};
+use crate::audit::ledger::{LineSender, OnFailure};
 use crate::audit::record::Event;
 use crate::audit::target::OpenError;
 use crate::audit::writer::AuditWriter;

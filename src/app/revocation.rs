@@ -8,7 +8,8 @@ use std::thread;
 use tracing::{error, warn};
 
 use super::{RESTART_AFTER, StartError};
-use crate::audit::ledger::{Batch, LineSender};
+use crate::audit::batch::Batch;
+use crate::audit::ledger::LineSender;
 use crate::audit::record::{Event, Revocation};
 use crate::clock;
 use crate::config::types::Config;

@@ -141,7 +141,7 @@ impl RequestLog {
 
     /// Keeps a place if there is room, for what is answered all the same.
     pub(crate) fn reserve_if_roomy(&mut self) {
-        self.slot = self.worker.ledger().reserve_if_roomy();
+        self.slot = self.worker.ledger().reserve_optional();
     }
 
     /// For what is protected: where the configuration has it so, waits until the line about this answer is on the disk. Where
@@ -216,7 +216,7 @@ impl RequestLog {
         if !self.committed || self.reason.is_some() {
             let slot = match (self.slot.take(), self.kind()) {
                 (Some(slot), Kind::Answered(_) | Kind::Refused(_)) => Some(slot),
-                (slot, kind) => self.worker.ledger().place_or_fold(&self.decided(kind), slot),
+                (slot, kind) => self.worker.ledger().slot_or_aggregate(&self.decided(kind), slot),
             };
             if let Some(slot) = slot {
                 slot.write(|buffer| self.record(duration).write(buffer));
