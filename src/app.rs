@@ -30,8 +30,9 @@ use start_error::StartError;
 use tokio::runtime::{Builder, Runtime};
 use tracing::{info, warn};
 
+use crate::audit::batch::Batch;
 use crate::audit::health::Health;
-use crate::audit::ledger::{Batch, LineSender, OnFailure};
+use crate::audit::ledger::{LineSender, OnFailure};
 use crate::audit::record::Event;
 use crate::audit::writer::AuditWriter;
 use crate::clock;

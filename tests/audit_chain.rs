@@ -4,6 +4,8 @@ mod command;
 mod completeness;
 mod disk;
 mod flood;
+mod instances;
+mod reading;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -195,7 +197,7 @@ async fn a_file_that_ends_in_nothing_but_zeros_is_put_aside_and_no_number_is_use
     damaged.resize(damaged.len() + 300_000, 0);
     fs::write(home.log(), damaged).unwrap();
     let (_upstream, gateway) = home.start("file: audit.jsonl").await;
-    gateway.log_line("the file is put aside as it is");
+    gateway.log_line("the file is renamed and kept as it is");
     stop(gateway).await;
     let lines = home.lines();
     assert_eq!(lines[0]["seq"], last + 1, "{}", lines[0]);
@@ -266,7 +268,7 @@ async fn lines_on_standard_output_are_chained_and_not_signed() {
     std::mem::forget(gateway);
     let unsigned = home.run(&["audit", "verify", "audit.jsonl"]);
     assert_eq!(unsigned.code, Some(1));
-    assert!(unsigned.stdout.contains("unknown: nothing is signed"), "{unsigned:?}");
+    assert!(unsigned.stdout.contains("unknown: no line is signed"), "{unsigned:?}");
     let said = home.run(&["audit", "verify", "--no-checkpoints", "audit.jsonl"]);
     assert_eq!((said.code, said.stdout.contains("intact  4 lines, 1 to 4")), (Some(0), true), "{said:?}");
 }

@@ -163,8 +163,10 @@ async fn a_file_that_another_gateway_writes_and_a_pipe_refuse_the_start() {
     let folder = folder();
     let (upstream, _gateway) = start(&folder, "file: audit.jsonl").await;
     assert!(Command::new("mkfifo").arg(folder.join("pipe")).status().unwrap().success());
-    for (file, why) in [("audit.jsonl", "another process writes to it"), ("pipe", "it is a pipe or socket, not a file")]
-    {
+    for (file, why) in [
+        ("audit.jsonl", "another process writes to it; a previous gateway may still run or drain"),
+        ("pipe", "it is a pipe or socket, not a file"),
+    ] {
         let yaml = config(upstream.address, &ROUTES, &format!("audit: {{file: {file}}}"));
         fs::write(folder.join("second.yaml"), yaml).unwrap();
         let refused = run(program(&folder).args(["run", "--config", "second.yaml"]));

@@ -61,7 +61,7 @@ pub(super) async fn watch_audit_log(health: Arc<Health>) {
     loop {
         tokio::time::sleep(WATCH_AUDIT_EVERY).await;
         crowd.look(health.dropped.load(Ordering::Relaxed));
-        match health.look() {
+        match health.check_stuck() {
             Some(true) => {
                 tracing::error!("cannot write the audit log: protected requests and grants are refused until it does")
             }

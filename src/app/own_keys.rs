@@ -10,7 +10,8 @@ use tokio::time::sleep;
 use tracing::{error, info};
 
 use super::start_error::StartError;
-use crate::audit::ledger::{Batch, LineSender};
+use crate::audit::batch::Batch;
+use crate::audit::ledger::LineSender;
 use crate::audit::record::Event;
 use crate::clock;
 use crate::config::types::Oauth;

@@ -131,7 +131,7 @@ fn process(health: &Health, places: &ConnectionLimiter, snapshot: &Snapshot) -> 
         limit_keys: snapshot.all_limits().map(|limit| limit.keys() as u64).sum(),
         audit_lines: health.written.load(Ordering::Relaxed),
         audit_dropped: health.dropped.load(Ordering::Relaxed),
-        audit_folded: health.folded.load(Ordering::Relaxed),
+        audit_folded: health.aggregated.load(Ordering::Relaxed),
         audit_failures: health.failures.load(Ordering::Relaxed),
         audit_broken: health.is_broken(),
         revocations: snapshot.trust.revocations().current().len() as u64,

@@ -9,7 +9,8 @@ use tracing::{error, warn};
 
 use super::background::RESTART_AFTER;
 use super::start_error::StartError;
-use crate::audit::ledger::{Batch, LineSender};
+use crate::audit::batch::Batch;
+use crate::audit::ledger::LineSender;
 use crate::audit::record::{Event, Revocation};
 use crate::clock;
 use crate::config::types::Config;

@@ -1,57 +1,58 @@
-//! Decisions without a line of their own become a few counted lines.
+//! Aggregates decisions without a line of their own into a few lines with counts.
 //!
-//! A caller without valid credentials can be refused as often as it likes. Up to a number a second and address each such refusal
-//! has its line; beyond it they are counted. Any other decision is counted if its line finds no room. Counts are told once a
-//! second, refusals by reason and answers by decision. Each worker folds what it has decided itself. No more addresses are told
-//! apart than there is room for; the rest share one count.
+//! A caller without valid credentials can cause any number of refusals. A limited number a second and address have a line each;
+//! the others are counted. Any other decision is counted if there is no slot for its line. Counts are written once a second,
+//! refusals by reason and answers by decision. Each worker aggregates its own decisions. The number of addresses is bounded; the
+//! others share one count.
 
 use std::net::IpAddr;
 
 use foldhash::{HashMap, HashMapExt as _};
 
-use super::ledger::Batch;
+use super::batch::Batch;
 use super::line::LineBuilder;
 use super::reason::Reason;
 use super::record::Decision;
 use crate::clock::UnixTime;
 
-/// A decision after its answer, as far as a count can tell it.
+/// A decision after its answer, as far as a count records it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Decided<'r> {
-    /// Or the network that counts as one address.
+    /// The client's address, or the network that counts as one address.
     pub(crate) address: IpAddr,
     pub(crate) kind: Kind,
     pub(crate) time: UnixTime,
-    /// Which configuration decided.
+    /// The digest of the configuration that decided.
     pub(crate) config: &'r str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A refusal of a caller without valid credentials, which floods.
+    /// A refusal of a caller without valid credentials. Its number has no bound.
     Unauthenticated(Reason),
     /// A refusal of a known caller.
     Refused(Reason),
     /// Not refused, however it ended.
     Answered(Decision),
-    /// It takes back a line that was written before: it can wait until the log works again.
+    /// It corrects a line that was written before. It can wait until the log works again.
     Retracted(Decision),
 }
 
 #[derive(Debug)]
 pub(super) struct RefusalAggregator {
     /// How many refusals of one address have their own line in a second; `None` is all.
-    singly: Option<u32>,
+    max_single: Option<u32>,
     addresses: HashMap<IpAddr, Bucket>,
     others: Bucket,
-    /// Lines of their own in this second, over all addresses.
-    told: u32,
+    /// Refusals with a line of their own in this second, over all addresses.
+    single_lines: u32,
     config: String,
 }
 
 #[derive(Debug, Default)]
 struct Bucket {
-    told: u32,
+    /// Refusals with a line of their own in this second.
+    single_lines: u32,
     refusals: Option<AggregatedLines>,
     answers: Option<AggregatedLines>,
 }
@@ -61,23 +62,25 @@ struct AggregatedLines {
     first: UnixTime,
     last: UnixTime,
     count: u64,
-    /// By reason or decision: no more than there are.
+    /// By reason or decision: as many at most as these enums have variants.
     counts: Vec<(&'static str, u64)>,
 }
 
-/// The event of a folded line, and what its counts are by.
+/// The event of an aggregate line, and the prefix of its counts.
 struct Heading {
     event: &'static str,
     counts: &'static str,
 }
 
-/// Addresses that a worker tells apart within a second.
+/// Addresses that a worker counts separately within a second.
 const MAX_ADDRESSES: usize = 1024;
-/// Lines of their own in a second, however many addresses there are.
-const MAX_SINGLY: u32 = 1000;
+/// Refusals with a line of their own in a second, over all addresses.
+const MAX_SINGLE_LINES: u32 = 1000;
 const OTHERS: &str = "(others)";
-const REFUSALS: Heading = Heading { event: "refusals_folded", counts: "gateway.folded.reason" };
-const ANSWERS: Heading = Heading { event: "answers_folded", counts: "gateway.folded.decision" };
+/// The names of the events of aggregate lines.
+pub(crate) const AGGREGATE_EVENTS: [&str; 2] = ["refusals_folded", "answers_folded"];
+const REFUSALS: Heading = Heading { event: AGGREGATE_EVENTS[0], counts: "gateway.folded.reason" };
+const ANSWERS: Heading = Heading { event: AGGREGATE_EVENTS[1], counts: "gateway.folded.decision" };
 
 impl Kind {
     const fn name(self) -> &'static str {
@@ -89,41 +92,47 @@ impl Kind {
 }
 
 impl RefusalAggregator {
-    pub(super) fn new(singly: Option<u32>) -> Self {
-        Self { singly, addresses: HashMap::new(), others: Bucket::default(), told: 0, config: String::new() }
+    pub(super) fn new(max_single: Option<u32>) -> Self {
+        Self {
+            max_single,
+            addresses: HashMap::new(),
+            others: Bucket::default(),
+            single_lines: 0,
+            config: String::new(),
+        }
     }
 
-    /// Whether this refusal is to have a line of its own.
+    /// Whether this refusal gets a line of its own.
     pub(super) fn within_budget(&mut self, address: IpAddr) -> bool {
-        let Some(singly) = self.singly else { return true };
-        let full = self.told >= MAX_SINGLY;
+        let Some(max_single) = self.max_single else { return true };
+        let full = self.single_lines >= MAX_SINGLE_LINES;
         let bucket = self.bucket(address);
-        if full || bucket.told >= singly {
+        if full || bucket.single_lines >= max_single {
             return false;
         }
-        bucket.told += 1;
-        self.told += 1;
+        bucket.single_lines += 1;
+        self.single_lines += 1;
         true
     }
 
-    pub(super) fn fold(&mut self, decided: &Decided<'_>) {
+    pub(super) fn add(&mut self, decided: &Decided<'_>) {
         if self.config != decided.config {
             decided.config.clone_into(&mut self.config);
         }
         let (time, name) = (decided.time, decided.kind.name());
         let bucket = self.bucket(decided.address);
-        let folded = match decided.kind {
+        let lines = match decided.kind {
             Kind::Unauthenticated(_) | Kind::Refused(_) => &mut bucket.refusals,
             Kind::Answered(_) | Kind::Retracted(_) => &mut bucket.answers,
         };
-        let folded =
-            folded.get_or_insert_with(|| AggregatedLines { first: time, last: time, count: 0, counts: Vec::new() });
-        folded.first = folded.first.min(time);
-        folded.last = folded.last.max(time);
-        folded.count += 1;
-        match folded.counts.iter_mut().find(|(other, _)| *other == name) {
+        let lines =
+            lines.get_or_insert_with(|| AggregatedLines { first: time, last: time, count: 0, counts: Vec::new() });
+        lines.first = lines.first.min(time);
+        lines.last = lines.last.max(time);
+        lines.count += 1;
+        match lines.counts.iter_mut().find(|(other, _)| *other == name) {
             Some((_, count)) => *count += 1,
-            None => folded.counts.push((name, 1)),
+            None => lines.counts.push((name, 1)),
         }
     }
 
@@ -134,43 +143,43 @@ impl RefusalAggregator {
         self.addresses.entry(address).or_default()
     }
 
-    /// A second is over: tells what was folded, each line if `has_room` says so, else in a later second. Says whether there is
-    /// nothing left to come back for.
-    pub(super) fn tell(&mut self, mut has_room: impl FnMut() -> bool, batch: &mut Batch) -> bool {
-        self.told = 0;
+    /// A second is over: writes the counts, each line if `has_room` allows it, else in a later second. Returns whether all are
+    /// written.
+    pub(super) fn flush(&mut self, mut has_room: impl FnMut() -> bool, batch: &mut Batch) -> bool {
+        self.single_lines = 0;
         let config = &self.config;
         self.addresses.retain(|address, bucket| {
-            bucket.tell(|| name(*address), config, &mut has_room, batch);
-            !bucket.is_told()
+            bucket.flush(|| name(*address), config, &mut has_room, batch);
+            !bucket.is_flushed()
         });
-        self.others.tell(|| OTHERS.to_owned(), config, &mut has_room, batch);
-        self.addresses.is_empty() && self.others.is_told()
+        self.others.flush(|| OTHERS.to_owned(), config, &mut has_room, batch);
+        self.addresses.is_empty() && self.others.is_flushed()
     }
 }
 
 impl Bucket {
-    fn is_told(&self) -> bool {
+    fn is_flushed(&self) -> bool {
         self.refusals.is_none() && self.answers.is_none()
     }
 
-    fn tell(
+    fn flush(
         &mut self,
         address: impl Fn() -> String,
         config: &str,
         mut has_room: impl FnMut() -> bool,
         batch: &mut Batch,
     ) {
-        self.told = 0;
-        for (heading, folded) in [(REFUSALS, &mut self.refusals), (ANSWERS, &mut self.answers)] {
-            if let Some(folded) = folded.take_if(|_| has_room()) {
-                folded.tell(&heading, &address(), config, batch);
+        self.single_lines = 0;
+        for (heading, lines) in [(REFUSALS, &mut self.refusals), (ANSWERS, &mut self.answers)] {
+            if let Some(lines) = lines.take_if(|_| has_room()) {
+                lines.write(&heading, &address(), config, batch);
             }
         }
     }
 }
 
 impl AggregatedLines {
-    fn tell(mut self, heading: &Heading, address: &str, config: &str, batch: &mut Batch) {
+    fn write(mut self, heading: &Heading, address: &str, config: &str, batch: &mut Batch) {
         self.counts.sort_unstable();
         batch.push(|bytes| {
             let mut line = LineBuilder::open(bytes);
@@ -189,7 +198,7 @@ impl AggregatedLines {
     }
 }
 
-/// IPv6 comes as a network: a stranger has all of it.
+/// An IPv6 address comes as its /64 network: one client can use all of it.
 fn name(address: IpAddr) -> String {
     match address {
         IpAddr::V4(v4) => v4.to_string(),
@@ -206,45 +215,45 @@ mod tests {
         IpAddr::V4(number.into())
     }
 
-    fn refuse(folder: &mut RefusalAggregator, number: u32, reason: Reason, seconds: u64) -> bool {
+    fn refuse(aggregator: &mut RefusalAggregator, number: u32, reason: Reason, seconds: u64) -> bool {
         let time = UnixTime::from_seconds(seconds);
-        let singly = folder.within_budget(address(number));
-        if !singly {
+        let has_line = aggregator.within_budget(address(number));
+        if !has_line {
             let kind = Kind::Unauthenticated(reason);
-            folder.fold(&Decided { address: address(number), kind, time, config: "c" });
+            aggregator.add(&Decided { address: address(number), kind, time, config: "c" });
         }
-        singly
+        has_line
     }
 
-    fn told(folder: &mut RefusalAggregator, has_room: bool) -> Vec<Value> {
+    fn flushed(aggregator: &mut RefusalAggregator, has_room: bool) -> Vec<Value> {
         let mut batch = Batch::default();
-        folder.tell(|| has_room, &mut batch);
+        aggregator.flush(|| has_room, &mut batch);
         let text = String::from_utf8(batch.bytes).unwrap();
         text.lines().map(|line| serde_json::from_str(&line.replacen(',', "{", 1)).unwrap()).collect()
     }
 
     #[test]
     fn beyond_the_number_refusals_are_counted_by_reason() {
-        let mut folder = RefusalAggregator::new(Some(2));
+        let mut aggregator = RefusalAggregator::new(Some(2));
         for (seconds, reason) in (10..).zip([Reason::NoToken, Reason::NoToken, Reason::NoRoute, Reason::NoToken]) {
-            refuse(&mut folder, 1, reason, seconds);
+            refuse(&mut aggregator, 1, reason, seconds);
         }
-        assert!(refuse(&mut folder, 2, Reason::NoRoute, 10));
+        assert!(refuse(&mut aggregator, 2, Reason::NoRoute, 10));
         let line = json!({
             "time": "1970-01-01T00:00:13.000Z", "gateway.event": "refusals_folded", "gateway.config": "c",
             "client.address": "0.0.0.1", "gateway.folded.count": 2,
             "gateway.folded.first": "1970-01-01T00:00:12.000Z", "gateway.folded.last": "1970-01-01T00:00:13.000Z",
             "gateway.folded.reason.no_token": 1, "gateway.folded.reason.no_route": 1,
         });
-        assert_eq!(told(&mut folder, true), [line]);
-        assert!(refuse(&mut folder, 1, Reason::NoToken, 14), "a new second");
-        assert_eq!(told(&mut folder, true), [] as [Value; 0]);
-        assert!(folder.addresses.is_empty());
+        assert_eq!(flushed(&mut aggregator, true), [line]);
+        assert!(refuse(&mut aggregator, 1, Reason::NoToken, 14), "a new second");
+        assert_eq!(flushed(&mut aggregator, true), [] as [Value; 0]);
+        assert!(aggregator.addresses.is_empty());
     }
 
     #[test]
     fn refusals_of_known_callers_and_answers_are_counted_too_each_in_a_line_of_its_kind() {
-        let mut folder = RefusalAggregator::new(Some(2));
+        let mut aggregator = RefusalAggregator::new(Some(2));
         let kinds = [
             Kind::Refused(Reason::MissingScope),
             Kind::Answered(Decision::Allow),
@@ -252,9 +261,9 @@ mod tests {
             Kind::Retracted(Decision::Error),
         ];
         for (seconds, kind) in (10..).zip(kinds) {
-            folder.fold(&Decided { address: address(1), kind, time: UnixTime::from_seconds(seconds), config: "c" });
+            aggregator.add(&Decided { address: address(1), kind, time: UnixTime::from_seconds(seconds), config: "c" });
         }
-        let [refusals, answers] = &told(&mut folder, true)[..] else { panic!("two lines") };
+        let [refusals, answers] = &flushed(&mut aggregator, true)[..] else { panic!("two lines") };
         assert_eq!(refusals["gateway.folded.reason.missing_scope"], 1);
         assert_eq!(
             (&refusals["gateway.event"], &refusals["gateway.folded.count"]),
@@ -271,25 +280,25 @@ mod tests {
     }
 
     #[test]
-    fn no_count_is_lost_for_want_of_room_and_memory_is_bounded() {
-        let mut folder = RefusalAggregator::new(Some(1));
-        let strangers = 3000;
-        for number in 0..strangers {
-            refuse(&mut folder, number, Reason::NoRoute, 1);
-            refuse(&mut folder, number, Reason::NoRoute, 1);
+    fn no_count_is_lost_without_room_and_memory_is_bounded() {
+        let mut aggregator = RefusalAggregator::new(Some(1));
+        let clients = 3000;
+        for number in 0..clients {
+            refuse(&mut aggregator, number, Reason::NoRoute, 1);
+            refuse(&mut aggregator, number, Reason::NoRoute, 1);
         }
-        assert!(folder.addresses.len() <= MAX_ADDRESSES);
-        assert_eq!(told(&mut folder, false), [] as [Value; 0]);
-        let lines = told(&mut folder, true);
+        assert!(aggregator.addresses.len() <= MAX_ADDRESSES);
+        assert_eq!(flushed(&mut aggregator, false), [] as [Value; 0]);
+        let lines = flushed(&mut aggregator, true);
         let count: u64 = lines.iter().map(|line| line["gateway.folded.count"].as_u64().unwrap()).sum();
-        assert_eq!(count, u64::from(2 * strangers - MAX_SINGLY));
+        assert_eq!(count, u64::from(2 * clients - MAX_SINGLE_LINES));
         assert_eq!(lines.last().unwrap()["client.address"], OTHERS);
         assert!(lines.len() <= MAX_ADDRESSES + 1);
     }
 
     #[test]
     fn without_a_number_every_refusal_has_its_line() {
-        let mut folder = RefusalAggregator::new(None);
-        assert!((0..10_000).all(|_| folder.within_budget(address(1))));
+        let mut aggregator = RefusalAggregator::new(None);
+        assert!((0..10_000).all(|_| aggregator.within_budget(address(1))));
     }
 }

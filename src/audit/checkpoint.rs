@@ -1,8 +1,8 @@
-//! Checkpoints: signed statements of where the chain stood.
+//! Checkpoints: signed statements of the chain's last line.
 //!
-//! The chain alone does not show that its end was cut off, nor that all of it was written anew. Who keeps the checkpoints, or just
-//! their last, sees both. A checkpoint covers the lines since the one before, so that a missing one shows too. It speaks of lines
-//! that are on the disk: a power failure can't make it lie.
+//! The chain alone does not show that its end was cut off, nor that all of it was rewritten. The checkpoints, or just the last of
+//! them, show both if they are kept elsewhere. A checkpoint covers the lines since the one before, so that a missing checkpoint
+//! is found too. It covers only lines that are on the disk, so that it still holds after a power failure.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -16,6 +16,7 @@ use tracing::{error, info};
 use super::audit_key::{AuditKey, PublicKey};
 use super::chain::{LineHash, Link};
 use super::line::LineBuilder;
+use super::log_paths;
 use crate::clock::UnixTime;
 
 /// One checkpoint.
@@ -27,22 +28,22 @@ pub(crate) struct Checkpoint {
     pub(crate) key: PublicKey,
 }
 
-/// What became of a line that should be a checkpoint.
+/// The result of reading a line as a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Read {
     Signed(Checkpoint, UnixSeconds),
-    /// It is one, by another key.
+    /// A checkpoint that names another key.
     OtherKey(PublicKey),
-    /// It is one, and its signature does not hold.
+    /// A checkpoint whose signature does not verify.
     Forged,
-    /// Not one, or not whole.
+    /// Not a checkpoint, or not a whole one.
     Garbage,
 }
 
-/// RFC 3339, as the checkpoint says it.
+/// Since 1970. A checkpoint states it in RFC 3339.
 pub(crate) type UnixSeconds = i64;
 
-/// The writer's side.
+/// The checkpoints that the writer signs.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
     key: AuditKey,
@@ -66,37 +67,33 @@ struct Members<'t> {
 
 const EVERY_LINES: u64 = 1000;
 const EVERY: Duration = Duration::from_secs(10);
-/// Under load, so that the disk is not asked for its word all the time.
+/// Under load, to limit the number of flushes.
 const AT_MOST_EVERY: Duration = Duration::from_millis(100);
 const SIGNATURE: &str = ",\"signature\":\"";
 const TAIL_BYTES: u64 = 4096;
-/// Of the names of files that hold checkpoints.
-pub(crate) const SUFFIX: &str = ".checkpoints";
-
-/// Where the checkpoints of a log stand.
-pub(crate) fn path(log: &Path) -> PathBuf {
-    let mut path = log.as_os_str().to_owned();
-    path.push(SUFFIX);
-    path.into()
-}
-
-/// All files with checkpoints of a log and of what was put aside of it, whether the log itself is there or not.
-pub(crate) fn all(log: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = super::rotation::beside(log)?;
-    found.retain(|path| path.as_os_str().as_encoded_bytes().ends_with(SUFFIX.as_bytes()));
+/// The link and the key that each checkpoint in these files states. No signature is checked.
+pub(crate) fn unverified(paths: &[PathBuf]) -> io::Result<Vec<(Link, String)>> {
+    let mut found = Vec::new();
+    for path in paths {
+        let text = std::fs::read(path)?;
+        found.extend(String::from_utf8_lossy(&text).lines().filter_map(|line| {
+            let members = serde_json::from_str::<Members<'_>>(line).ok()?;
+            Some((members.link()?, members.key.to_owned()))
+        }));
+    }
     Ok(found)
 }
 
-/// The key that the last checkpoint in a file names.
-pub(crate) fn key_of(path: &Path) -> Option<String> {
-    let text = String::from_utf8_lossy(&std::fs::read(path).ok()?).into_owned();
-    text.lines().rev().find_map(|line| Some(serde_json::from_str::<Members<'_>>(line).ok()?.key.to_owned()))
+impl Members<'_> {
+    fn link(&self) -> Option<Link> {
+        Some(Link { sequence: self.seq, head: LineHash::parse(self.head.as_bytes())? })
+    }
 }
 
 impl Checkpoints {
-    /// The log's file begins after the line `begins_after` and ends with `last_line`.
+    /// For a log whose file begins after the line `begins_after` and ends with `last_line`.
     pub(super) fn open(key: AuditKey, log: &Path, begins_after: u64, last_line: u64) -> io::Result<Self> {
-        let path = path(log);
+        let path = log_paths::checkpoints(log);
         let covered = last(&path).map_or(begins_after, |link| link.sequence.min(last_line));
         let file = Some(open(&path)?);
         Ok(Self { key, path, file, covered, signed_at: None, failing: false })
@@ -113,7 +110,7 @@ impl Checkpoints {
         lines > 0 && (age >= EVERY || (lines >= EVERY_LINES && age >= AT_MOST_EVERY))
     }
 
-    /// States where the chain stands. Lines up to there must be on the disk.
+    /// Signs the chain's last line. All lines up to it must be on the disk.
     pub(super) fn sign(&mut self, link: Link, time: UnixTime, now: Instant) {
         if link.sequence <= self.covered {
             return;
@@ -135,7 +132,7 @@ impl Checkpoints {
         }
     }
 
-    /// The log goes on in a new file, and so do its checkpoints.
+    /// The log was renamed with its checkpoints: the next checkpoint goes into a new file.
     pub(super) fn moved(&mut self) {
         self.file = None;
     }
@@ -167,23 +164,20 @@ impl Checkpoints {
     }
 }
 
-/// Reads one line. Only what is signed by one of these keys is believed.
+/// Reads one line. Only signatures of these keys are trusted.
 pub(crate) fn read(line: &str, keys: &[PublicKey]) -> Read {
     let Ok(members) = serde_json::from_str::<Members<'_>>(line) else { return Read::Garbage };
-    let (Some(head), Some(theirs)) = (LineHash::parse(members.head.as_bytes()), PublicKey::parse(members.key)) else {
-        return Read::Garbage;
-    };
+    let (Some(link), Some(theirs)) = (members.link(), PublicKey::parse(members.key)) else { return Read::Garbage };
     let Some(key) = keys.iter().find(|key| **key == theirs) else { return Read::OtherKey(theirs) };
     let message = line.rfind(SIGNATURE).and_then(|end| line.get(..end)).unwrap_or_default();
     if !key.holds(message.as_bytes(), members.signature) {
         return Read::Forged;
     }
     let time = members.time.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second);
-    let link = Link { sequence: members.seq, head };
     Read::Signed(Checkpoint { link, count: members.count, key: theirs }, time)
 }
 
-/// What the last checkpoint says, unverified: for going on, not for believing.
+/// The link of the last checkpoint. Its signature is not checked: it decides where to continue, not what to trust.
 pub(super) fn last(path: &Path) -> Option<Link> {
     let mut file = File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
@@ -191,13 +185,10 @@ pub(super) fn last(path: &Path) -> Option<Link> {
     let mut text = Vec::new();
     file.read_to_end(&mut text).ok()?;
     let text = String::from_utf8_lossy(&text);
-    text.lines().rev().find_map(|line| {
-        let members = serde_json::from_str::<Members<'_>>(line).ok()?;
-        Some(Link { sequence: members.seq, head: LineHash::parse(members.head.as_bytes())? })
-    })
+    text.lines().rev().find_map(|line| serde_json::from_str::<Members<'_>>(line).ok()?.link())
 }
 
-/// A last line that was torn is ended, so that ours begins on its own.
+/// Ends a torn last line, so that the next checkpoint begins on a line of its own.
 fn open(path: &Path) -> io::Result<File> {
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
     if file.metadata()?.len() > 0 {
@@ -217,7 +208,7 @@ mod tests {
     use crate::clock;
 
     #[test]
-    fn checkpoints_follow_each_other_and_only_ours_are_believed() {
+    fn checkpoints_follow_each_other_and_only_those_of_the_key_are_trusted() {
         let folder = std::env::temp_dir().join(format!("portcullis-checkpoints-{}", std::process::id()));
         let key = AuditKey::open(&folder).unwrap();
         let public = key.public();
@@ -233,7 +224,7 @@ mod tests {
         assert!(!checkpoints.is_due(1501, now + Duration::from_secs(9)));
         assert!(checkpoints.is_due(1501, now + Duration::from_secs(10)));
         assert!(checkpoints.is_due(2500, now + Duration::from_millis(100)));
-        let text = std::fs::read_to_string(path(&log)).unwrap();
+        let text = std::fs::read_to_string(log_paths::checkpoints(&log)).unwrap();
         let counts: Vec<_> = text
             .lines()
             .map(|line| match read(line, &[public]) {
@@ -247,7 +238,7 @@ mod tests {
         assert_eq!(read(&line[..80], &[public]), Read::Garbage);
         let other = AuditKey::open(&folder.join("other")).unwrap();
         assert_eq!(read(line, &[other.public()]), Read::OtherKey(public));
-        assert_eq!(last(&path(&log)).unwrap().sequence, 1500);
+        assert_eq!(last(&log_paths::checkpoints(&log)).unwrap().sequence, 1500);
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

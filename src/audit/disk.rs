@@ -8,7 +8,8 @@ use std::path::Path;
 
 use tracing::warn;
 
-use super::rotation::{self, Rotation};
+use super::log_paths::{beside, folder};
+use super::rotation::Rotation;
 
 /// Warns if the log may become larger than the disk has room for.
 pub(super) fn warn_if_short(log: &Path, rotation: &Rotation) {
@@ -36,8 +37,8 @@ pub(crate) fn shortage(log: &Path, rotation: &Rotation) -> io::Result<Option<Str
 
 /// Bytes that are free, and those that the log has taken.
 fn room(log: &Path) -> io::Result<u64> {
-    let disk = rustix::fs::statvfs(super::log_file::folder(log))?;
-    let files = rotation::beside(log)?;
+    let disk = rustix::fs::statvfs(folder(log))?;
+    let files = beside(log)?;
     let lengths = files.iter().map(|path| path.as_path()).chain([log]).filter_map(|path| fs::metadata(path).ok());
     let taken: u64 = lengths.map(|metadata| metadata.len()).sum();
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize).saturating_add(taken))

@@ -1,13 +1,13 @@
-//! The writer's condition, and what the log has taken and lost: for readiness, metrics and everyone who needs a line.
+//! The writer's condition, and the counts of written and lost lines: for readiness, metrics and every decision that needs a line.
 //!
-//! Counts and flags only; each is read and set without waiting.
+//! Counters and flags only; none of them blocks.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::clock;
 
-/// The writer's condition, for all who must know.
+/// The writer's condition and its counters.
 #[derive(Debug)]
 pub(crate) struct Health {
     /// A write has failed, or the file can't be opened.
@@ -18,13 +18,13 @@ pub(crate) struct Health {
     /// Milliseconds from `started` to the write that is under way, plus one; 0 between writes.
     writing_since: AtomicU64,
     pub(crate) written: AtomicU64,
-    /// Decisions whose line found no room, and lines that were lost.
+    /// Decisions without a slot for their line, and lines that were lost.
     pub(crate) dropped: AtomicU64,
-    /// Decisions that are counted in a folded line.
-    pub(crate) folded: AtomicU64,
+    /// Decisions that are counted in an aggregate line.
+    pub(crate) aggregated: AtomicU64,
     /// Lines handed over to the writer.
     pub(super) handed_over: AtomicU64,
-    /// Lines that were lost and are in no folded line; the writer tells their number once it works again.
+    /// Lines that were lost and are counted in no aggregate line. The writer records their number once it works again.
     lost: AtomicU64,
     pub(crate) failures: AtomicU64,
 }
@@ -40,7 +40,7 @@ impl Default for Health {
             writing_since: AtomicU64::default(),
             written: AtomicU64::default(),
             dropped: AtomicU64::default(),
-            folded: AtomicU64::default(),
+            aggregated: AtomicU64::default(),
             handed_over: AtomicU64::default(),
             lost: AtomicU64::default(),
             failures: AtomicU64::default(),
@@ -59,9 +59,9 @@ impl Health {
         self.writing_since.store(since, Ordering::Relaxed);
     }
 
-    /// Notices a sink that neither takes what is written nor refuses it, such as a pipe that nobody reads. Says whether that is
-    /// news.
-    pub(crate) fn look(&self) -> Option<bool> {
+    /// Detects a sink on which a write neither succeeds nor fails, such as a pipe without a reader. Returns a change of that
+    /// condition.
+    pub(crate) fn check_stuck(&self) -> Option<bool> {
         let since = self.writing_since.load(Ordering::Relaxed);
         let stuck = since > 0 && self.elapsed().saturating_sub(since - 1) > STUCK_AFTER_MS;
         (self.stuck.swap(stuck, Ordering::Relaxed) != stuck).then_some(stuck)
@@ -76,7 +76,7 @@ impl Health {
         self.lost.fetch_add(lines, Ordering::Relaxed);
     }
 
-    /// Lines that were lost and are not told of yet.
+    /// Lines that were lost and are not recorded yet.
     pub(super) fn take_lost(&self) -> u64 {
         // Nearly always zero: a load disturbs no other core.
         if self.lost.load(Ordering::Relaxed) == 0 { 0 } else { self.lost.swap(0, Ordering::Relaxed) }
@@ -87,7 +87,7 @@ impl Health {
         self.handed_over.load(Ordering::Relaxed).saturating_sub(self.written.load(Ordering::Relaxed))
     }
 
-    /// Says whether that is news.
+    /// Returns whether the flag has changed.
     pub(super) fn set_broken(&self, broken: bool) -> bool {
         self.broken.swap(broken, Ordering::Relaxed) != broken
     }

@@ -1,14 +1,14 @@
-//! One worker's side of the audit log: places, and the lines that wait to be written.
+//! One worker's side of the audit log: slots for lines, and the lines that wait to be written.
 //!
-//! A [`LineSlot`] is a promise that a line will find room. Protected requests and grants can't go on without one; other answers
-//! take one only while half the room is free, so that a flood of refusals never crowds out what must be recorded. A decision
-//! without a slot is counted in a folded line. Nothing
-//! here blocks, allocates per line or crosses to another core, but for handing over a batch.
+//! A [`LineSlot`] guarantees capacity for one line. Protected requests and grants can't proceed without one; other answers get
+//! one only while less than half the capacity is in use, so that a flood of refusals leaves slots for the lines that are
+//! mandatory. A decision without a slot is counted in an aggregate line. Nothing here blocks, allocates per line or crosses to
+//! another core, except handing over a batch.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::thread;
 use std::time::Duration;
@@ -18,35 +18,20 @@ use tokio::time::{sleep, timeout};
 use tracing::error;
 
 use super::aggregate::{Decided, Kind, RefusalAggregator};
+use super::batch::{Batch, Outstanding};
 use super::health::Health;
 use crate::clock;
 
-/// Lines on their way from one worker to the writer.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    pub(super) bytes: Vec<u8>,
-    /// Where each line ends.
-    pub(super) ends: Vec<usize>,
-    /// Whose places to free once the lines are written.
-    pub(super) owner: Option<Arc<Outstanding>>,
-    /// Who goes on once the lines are on the disk; dropped where they can't be written.
-    pub(super) waiting: Vec<oneshot::Sender<()>>,
-}
-
-/// How many lines of one worker have been handed over and are not yet written.
-#[derive(Debug, Default)]
-pub(crate) struct Outstanding(AtomicUsize);
-
-/// What to do with what can't be recorded.
+/// What to do with a request that can't be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnFailure {
     /// Refuse it with 503.
     Block,
-    /// Let it pass, and count it.
+    /// Allow it, and count the lost line.
     Drop,
 }
 
-/// Which answers wait until their line is on the disk, and not just in the system's memory.
+/// Which answers wait until their line is on the disk, and not just in the system's page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Synced {
     Nothing,
@@ -55,16 +40,16 @@ pub(crate) enum Synced {
     All,
 }
 
-/// What the configuration says.
+/// The settings of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) on_failure: OnFailure,
     pub(crate) synced: Synced,
-    /// Refusals of one stranger that have their own line in a second; `None` is all.
+    /// Unauthenticated refusals of one address that have their own line in a second; `None` is all.
     pub(crate) refusals: Option<u32>,
 }
 
-/// The way to the writer.
+/// Sends batches to the writer.
 #[derive(Clone, Debug)]
 pub(crate) struct LineSender {
     writer: SyncSender<Batch>,
@@ -74,53 +59,38 @@ pub(crate) struct LineSender {
 pub(crate) struct Ledger {
     rules: Rules,
     capacity: usize,
-    /// Places taken whose line is not written into `batch` yet.
+    /// Slots whose line is not written into `batch` yet.
     reserved: Cell<usize>,
     batch: RefCell<Batch>,
     outstanding: Arc<Outstanding>,
     lines: LineSender,
-    waiting: Notify,
-    folder: RefCell<RefusalAggregator>,
-    folding: Notify,
+    /// `batch` has lines.
+    has_lines: Notify,
+    aggregator: RefCell<RefusalAggregator>,
+    /// `aggregator` has counts.
+    has_counts: Notify,
 }
 
-/// A place for one line. Dropped unused, the place is free again.
+/// Capacity for one line. Dropping it releases the slot.
 pub(crate) struct LineSlot {
     ledger: Rc<Ledger>,
 }
 
-/// The log can't take the line.
+/// There is no slot for the line, or it could not be written.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unavailable;
 
 /// A batch is handed over when it is this large, or this old.
 const BATCH_BYTES: usize = 128 * 1024;
 const BATCH_AGE: Duration = Duration::from_millis(5);
-/// While the writer does not take batches.
+/// While the writer accepts no batch.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
-/// How often folded refusals are told.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+/// How often aggregate lines are written.
+const FLUSH_AGGREGATES_EVERY: Duration = Duration::from_secs(1);
 /// For a line to reach the disk.
-const COMMIT_WITHIN: Duration = Duration::from_secs(5);
-/// At the end, for a writer that does not take what is left.
-const LAST_PATIENCE: Duration = Duration::from_secs(2);
-
-impl Batch {
-    /// As large as the last one was: the next will be like it.
-    fn with_capacity(bytes: usize, lines: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(lines), ..Self::default() }
-    }
-
-    pub(super) fn lines(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, end)| self.bytes.get(start..*end).unwrap_or_default())
-    }
-
-    pub(super) fn push(&mut self, line: impl FnOnce(&mut Vec<u8>)) {
-        line(&mut self.bytes);
-        self.ends.push(self.bytes.len());
-    }
-}
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// At the end, for a writer that does not accept the last batch.
+const FINAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Ledger {
     pub(crate) fn new(lines: LineSender, rules: Rules, capacity: usize) -> Self {
@@ -131,9 +101,9 @@ impl Ledger {
             batch: RefCell::default(),
             outstanding: Arc::default(),
             lines,
-            waiting: Notify::new(),
-            folder: RefCell::new(RefusalAggregator::new(rules.refusals)),
-            folding: Notify::new(),
+            has_lines: Notify::new(),
+            aggregator: RefCell::new(RefusalAggregator::new(rules.refusals)),
+            has_counts: Notify::new(),
         }
     }
 
@@ -141,79 +111,84 @@ impl Ledger {
         self.rules.synced
     }
 
-    /// A place for what must be recorded. `None` where the log is lossy by choice and can't take it.
+    /// A slot for a mandatory line. `None` where there is none and the configuration allows lost lines.
     pub(crate) fn reserve(self: &Rc<Self>) -> Result<Option<LineSlot>, Unavailable> {
-        match (self.take(self.capacity), self.rules.on_failure) {
+        match (self.acquire(self.capacity), self.rules.on_failure) {
             (Some(slot), _) => Ok(Some(slot)),
             (None, OnFailure::Block) => Err(Unavailable),
             (None, OnFailure::Drop) => Ok(None),
         }
     }
 
-    /// A place for what is answered all the same. Without one, another is looked for when the answer has ended.
-    pub(crate) fn reserve_if_roomy(self: &Rc<Self>) -> Option<LineSlot> {
-        self.take(self.capacity / 2)
+    /// A slot for an answer that does not depend on it. Without one, the line tries again when the answer has ended.
+    pub(crate) fn reserve_optional(self: &Rc<Self>) -> Option<LineSlot> {
+        self.acquire(self.capacity / 2)
     }
 
-    /// A place for the line of a decision after its answer: the one that it has already or a new one. `None` where it is counted
-    /// in a folded line instead, because there are many of its kind or no room.
-    pub(crate) fn place_or_fold(self: &Rc<Self>, decided: &Decided<'_>, place: Option<LineSlot>) -> Option<LineSlot> {
-        let place = match decided.kind {
+    /// A slot for the line of a decision after its answer: the one that it already has, or a new one. `None` where it is counted
+    /// in an aggregate line instead, because there are many of its kind or no slot is free.
+    pub(crate) fn slot_or_aggregate(
+        self: &Rc<Self>,
+        decided: &Decided<'_>,
+        slot: Option<LineSlot>,
+    ) -> Option<LineSlot> {
+        let slot = match decided.kind {
             Kind::Unauthenticated(_) => {
-                self.folding.notify_one();
-                if !self.folder.borrow_mut().within_budget(decided.address) {
-                    self.fold(decided);
+                self.has_counts.notify_one();
+                if !self.aggregator.borrow_mut().within_budget(decided.address) {
+                    self.aggregate(decided);
                     return None;
                 }
-                place.or_else(|| self.reserve_if_roomy())
+                slot.or_else(|| self.reserve_optional())
             }
-            Kind::Refused(_) | Kind::Answered(_) => place.or_else(|| self.reserve_if_roomy()),
-            Kind::Retracted(_) => place.or_else(|| self.take_of(self.capacity)),
+            Kind::Refused(_) | Kind::Answered(_) => slot.or_else(|| self.reserve_optional()),
+            Kind::Retracted(_) => slot.or_else(|| self.acquire_even_if_broken(self.capacity)),
         };
-        if place.is_none() {
+        if slot.is_none() {
             self.lines.health.dropped.fetch_add(1, Ordering::Relaxed);
-            self.fold(decided);
+            self.aggregate(decided);
         }
-        place
+        slot
     }
 
-    fn fold(&self, decided: &Decided<'_>) {
-        self.lines.health.folded.fetch_add(1, Ordering::Relaxed);
-        self.folder.borrow_mut().fold(decided);
-        self.folding.notify_one();
+    fn aggregate(&self, decided: &Decided<'_>) {
+        self.lines.health.aggregated.fetch_add(1, Ordering::Relaxed);
+        self.aggregator.borrow_mut().add(decided);
+        self.has_counts.notify_one();
     }
 
-    /// Tells once a second what was folded; runs beside the requests of its worker.
+    /// Writes aggregate lines once a second; runs beside the requests of its worker.
     pub(crate) async fn flush_aggregates(self: Rc<Self>) {
         loop {
-            self.folding.notified().await;
-            sleep(TELL_EVERY).await;
-            let mut room = self.room();
+            self.has_counts.notified().await;
+            sleep(FLUSH_AGGREGATES_EVERY).await;
+            let mut free = self.free_for_aggregates();
             let has_room = || {
-                let any = room > 0;
-                room = room.saturating_sub(1);
-                any
+                let is_free = free > 0;
+                free = free.saturating_sub(1);
+                is_free
             };
             let mut batch = self.batch.borrow_mut();
-            if !self.folder.borrow_mut().tell(has_room, &mut batch) {
-                self.folding.notify_one();
+            if !self.aggregator.borrow_mut().flush(has_room, &mut batch) {
+                self.has_counts.notify_one();
             }
             if !batch.ends.is_empty() {
-                self.waiting.notify_one();
+                self.has_lines.notify_one();
             }
         }
     }
 
-    /// For folded lines: they are few, and stand for what found no room in the first half.
-    fn room(&self) -> usize {
+    /// Aggregate lines are few, and replace lines for which the first half of the capacity was full: they may use three quarters.
+    fn free_for_aggregates(&self) -> usize {
         if self.lines.health.is_broken() { 0 } else { (self.capacity * 3 / 4).saturating_sub(self.in_use()) }
     }
 
-    fn take(self: &Rc<Self>, capacity: usize) -> Option<LineSlot> {
-        if self.lines.health.is_broken() { None } else { self.take_of(capacity) }
+    /// Unless `capacity` slots are in use.
+    fn acquire(self: &Rc<Self>, capacity: usize) -> Option<LineSlot> {
+        if self.lines.health.is_broken() { None } else { self.acquire_even_if_broken(capacity) }
     }
 
-    fn take_of(self: &Rc<Self>, capacity: usize) -> Option<LineSlot> {
+    fn acquire_even_if_broken(self: &Rc<Self>, capacity: usize) -> Option<LineSlot> {
         if self.in_use() >= capacity {
             return None;
         }
@@ -222,13 +197,13 @@ impl Ledger {
     }
 
     fn in_use(&self) -> usize {
-        self.reserved.get() + self.batch.borrow().ends.len() + self.outstanding.0.load(Ordering::Relaxed)
+        self.reserved.get() + self.batch.borrow().ends.len() + self.outstanding.lines()
     }
 
     /// Hands batches over as they fill or age; runs beside the requests of its worker.
     pub(crate) async fn hand_over(self: Rc<Self>) {
         loop {
-            self.waiting.notified().await;
+            self.has_lines.notified().await;
             sleep(BATCH_AGE).await;
             while !self.try_hand_over() {
                 sleep(RETRY_AFTER).await;
@@ -242,7 +217,7 @@ impl Ledger {
         if lines == 0 {
             return true;
         }
-        self.outstanding.0.fetch_add(lines, Ordering::Relaxed);
+        self.outstanding.add(lines);
         let size = batch.bytes.len();
         let full = Batch { owner: Some(Arc::clone(&self.outstanding)), ..std::mem::take(&mut *batch) };
         match self.lines.writer.try_send(full) {
@@ -252,17 +227,17 @@ impl Ledger {
                 true
             }
             Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => {
-                self.outstanding.0.fetch_sub(lines, Ordering::Relaxed);
+                self.outstanding.written(lines);
                 *batch = back;
                 false
             }
         }
     }
 
-    /// Hands over what is left, waiting for the writer; for the very end.
+    /// Hands over the last lines, and waits for the writer. To be called at the end.
     pub(crate) fn finish(&self) {
         let mut batch = self.batch.take();
-        self.folder.borrow_mut().tell(|| true, &mut batch);
+        self.aggregator.borrow_mut().flush(|| true, &mut batch);
         self.lines.hand_over_within(batch);
     }
 }
@@ -272,9 +247,9 @@ impl LineSender {
         Self { writer, health }
     }
 
-    /// Waits for the writer to take a batch, but not for ever: a sink that is stuck must not keep the process from ending.
+    /// Waits for the writer to accept a batch, up to a timeout: a sink that is stuck must not keep the process from ending.
     pub(crate) fn hand_over_within(&self, mut batch: Batch) {
-        let (deadline, lines) = (clock::instant() + LAST_PATIENCE, batch.ends.len() as u64);
+        let (deadline, lines) = (clock::instant() + FINAL_TIMEOUT, batch.ends.len() as u64);
         loop {
             match self.writer.try_send(batch) {
                 Ok(()) => {
@@ -288,13 +263,13 @@ impl LineSender {
         }
         if lines > 0 {
             self.health.lose(lines);
-            error!(lines, "the audit log takes nothing: lines are lost");
+            error!(lines, "the audit log cannot be written: lines are lost");
         }
     }
 }
 
 impl LineSlot {
-    /// Writes the line that the place was kept for.
+    /// Writes the line into the slot.
     pub(crate) fn write(self, line: impl FnOnce(&mut Vec<u8>)) {
         let ledger = &self.ledger;
         let (first, full) = {
@@ -305,7 +280,7 @@ impl LineSlot {
         if full {
             ledger.try_hand_over();
         } else if first {
-            ledger.waiting.notify_one();
+            ledger.has_lines.notify_one();
         }
     }
 
@@ -313,11 +288,11 @@ impl LineSlot {
     pub(crate) async fn commit(self, line: impl FnOnce(&mut Vec<u8>)) -> Result<(), Unavailable> {
         let ledger = Rc::clone(&self.ledger);
         let (sender, on_disk) = oneshot::channel();
-        ledger.batch.borrow_mut().waiting.push(sender);
+        ledger.batch.borrow_mut().waiters.push(sender);
         self.write(line);
-        // Whoever comes while the disk is busy is written together with the others that wait.
+        // Lines that arrive during a flush share the next one.
         ledger.try_hand_over();
-        match (timeout(COMMIT_WITHIN, on_disk).await, ledger.rules.on_failure) {
+        match (timeout(COMMIT_TIMEOUT, on_disk).await, ledger.rules.on_failure) {
             (Ok(Ok(())), _) => Ok(()),
             (Ok(Err(_)) | Err(_), OnFailure::Block) => Err(Unavailable),
             // Not lost: the line is written as soon as it can be.
@@ -332,12 +307,6 @@ impl Drop for LineSlot {
     }
 }
 
-impl Outstanding {
-    pub(super) fn written(&self, lines: usize) {
-        self.0.fetch_sub(lines, Ordering::Relaxed);
-    }
-}
-
 impl std::fmt::Debug for Ledger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ledger").field("in_use", &self.in_use()).finish_non_exhaustive()
@@ -346,166 +315,9 @@ impl std::fmt::Debug for Ledger {
 
 impl std::fmt::Debug for LineSlot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Slot")
+        f.write_str("LineSlot")
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::audit::reason::Reason;
-    use crate::audit::record::Decision;
-    use std::sync::mpsc::{Receiver, sync_channel};
-
-    fn ledger(on_failure: OnFailure, capacity: usize) -> (Rc<Ledger>, Receiver<Batch>) {
-        let (sender, receiver) = sync_channel(1);
-        let rules = Rules { on_failure, synced: Synced::Grants, refusals: Some(1) };
-        (Rc::new(Ledger::new(LineSender::new(sender, Arc::default()), rules, capacity)), receiver)
-    }
-
-    #[test]
-    fn what_finds_no_place_is_refused() {
-        let (ledger, _receiver) = ledger(OnFailure::Block, 2);
-        let _first = ledger.reserve().unwrap();
-        let second = ledger.reserve().unwrap();
-        assert_eq!(ledger.reserve().err(), Some(Unavailable));
-        drop(second);
-        assert!(ledger.reserve().is_ok());
-    }
-
-    #[test]
-    fn a_lossy_log_lets_pass_and_counts() {
-        let (ledger, _receiver) = ledger(OnFailure::Drop, 1);
-        let _first = ledger.reserve().unwrap();
-        assert!(ledger.reserve().unwrap().is_none());
-        assert!(ledger.place_or_fold(&decided(Kind::Answered(Decision::Allow)), None).is_none());
-        assert_eq!(ledger.lines.health.dropped.load(Ordering::Relaxed), 1);
-    }
-
-    #[test]
-    fn what_is_answered_all_the_same_leaves_half_the_room() {
-        let (ledger, _receiver) = ledger(OnFailure::Block, 4);
-        let flood: Vec<_> = (0..100).filter_map(|_| ledger.reserve_if_roomy()).collect();
-        assert_eq!(flood.len(), 2);
-        assert!(ledger.reserve().is_ok());
-    }
-
-    #[test]
-    fn a_broken_writer_refuses_at_once() {
-        let (ledger, _receiver) = ledger(OnFailure::Block, 4);
-        ledger.lines.health.set_broken(true);
-        assert_eq!(ledger.reserve().err(), Some(Unavailable));
-    }
-
-    #[test]
-    fn a_place_is_free_again_once_its_line_is_written_and_not_before() {
-        let (ledger, receiver) = ledger(OnFailure::Block, 1);
-        ledger.reserve().unwrap().unwrap().write(|buffer| buffer.extend_from_slice(b"}\n"));
-        assert!(ledger.reserve().is_err());
-        assert!(ledger.try_hand_over());
-        assert!(ledger.reserve().is_err());
-        let batch = receiver.recv().unwrap();
-        batch.owner.unwrap().written(batch.ends.len());
-        assert!(ledger.reserve().is_ok());
-    }
-
-    #[test]
-    fn a_batch_that_the_writer_does_not_take_is_kept() {
-        let (ledger, receiver) = ledger(OnFailure::Block, 8);
-        for line in [b"1", b"2"] {
-            ledger.reserve().unwrap().unwrap().write(|buffer| buffer.extend_from_slice(line));
-            ledger.try_hand_over();
-        }
-        assert_eq!(receiver.recv().unwrap().bytes, b"1");
-        assert!(ledger.try_hand_over());
-        assert_eq!(receiver.recv().unwrap().bytes, b"2");
-    }
-
-    fn refusal() -> Decided<'static> {
-        decided(Kind::Unauthenticated(Reason::NoToken))
-    }
-
-    fn decided(kind: Kind) -> Decided<'static> {
-        Decided { address: std::net::Ipv4Addr::LOCALHOST.into(), kind, time: clock::now(), config: "c" }
-    }
-
-    #[test]
-    fn every_decision_that_finds_no_room_is_counted_in_a_folded_line() {
-        let (ledger, receiver) = ledger(OnFailure::Drop, 8);
-        ledger.lines.health.set_broken(true);
-        for kind in [
-            Kind::Unauthenticated(Reason::NoToken),
-            Kind::Refused(Reason::MissingScope),
-            Kind::Answered(Decision::Allow),
-            Kind::Answered(Decision::Issue),
-        ] {
-            assert!(ledger.place_or_fold(&decided(kind), None).is_none(), "{kind:?}");
-        }
-        assert!(ledger.place_or_fold(&decided(Kind::Retracted(Decision::Error)), None).is_some(), "it can wait");
-        let _taken: Vec<_> = std::iter::from_fn(|| ledger.take_of(8)).collect();
-        assert!(ledger.place_or_fold(&decided(Kind::Retracted(Decision::Error)), None).is_none());
-        let health = &ledger.lines.health;
-        let counts = [&health.dropped, &health.folded].map(|count| count.load(Ordering::Relaxed));
-        assert_eq!(counts, [5, 5]);
-        ledger.finish();
-        let text = String::from_utf8(receiver.recv().unwrap().bytes).unwrap();
-        for told in ["no_token\":1", "missing_scope\":1", "allow\":1", "issue\":1", "error\":1"] {
-            assert!(text.contains(told), "{told}: {text}");
-        }
-    }
-
-    #[test]
-    fn lines_that_the_writer_never_takes_are_counted() {
-        let (ledger, receiver) = ledger(OnFailure::Block, 8);
-        drop(receiver);
-        ledger.reserve().unwrap().unwrap().write(|buffer| buffer.extend_from_slice(b"}\n"));
-        ledger.finish();
-        assert_eq!((ledger.lines.health.take_lost(), ledger.lines.health.dropped.load(Ordering::Relaxed)), (1, 1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn refusals_beyond_the_number_are_told_in_one_line_within_a_second() {
-        let (ledger, receiver) = ledger(OnFailure::Block, 8);
-        assert!(ledger.place_or_fold(&refusal(), None).is_some());
-        for _ in 0..100 {
-            assert!(ledger.place_or_fold(&refusal(), ledger.reserve().unwrap()).is_none(), "a place is given back");
-        }
-        assert_eq!(ledger.in_use(), 0);
-        let tasks = async { tokio::join!(Rc::clone(&ledger).flush_aggregates(), Rc::clone(&ledger).hand_over()) };
-        let _ = timeout(TELL_EVERY + BATCH_AGE + Duration::from_millis(1), tasks).await;
-        let batch = receiver.try_recv().unwrap();
-        assert!(String::from_utf8(batch.bytes).unwrap().contains("\"gateway.folded.count\":100,"));
-        assert_eq!(batch.ends.len(), 1);
-    }
-
-    #[test]
-    fn refusals_that_find_no_room_are_counted_and_told_at_the_end() {
-        let (ledger, receiver) = ledger(OnFailure::Block, 8);
-        ledger.lines.health.set_broken(true);
-        assert!(ledger.place_or_fold(&refusal(), None).is_none());
-        ledger.finish();
-        let batch = receiver.recv().unwrap();
-        assert!(String::from_utf8(batch.bytes).unwrap().contains("\"gateway.folded.count\":1,"));
-    }
-
-    #[tokio::test]
-    async fn a_commit_waits_for_the_disk() {
-        let (ledger, receiver) = ledger(OnFailure::Block, 8);
-        let commit = || ledger.reserve().unwrap().unwrap().commit(|bytes| bytes.extend_from_slice(b"}\n"));
-        let writer = thread::spawn(move || {
-            receiver.recv().unwrap().waiting.pop().unwrap().send(()).unwrap();
-            drop(receiver.recv().unwrap());
-        });
-        assert_eq!(commit().await, Ok(()));
-        assert_eq!(commit().await, Err(Unavailable), "it could not be written");
-        writer.join().unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_commit_does_not_wait_for_ever() {
-        let (ledger, receiver) = ledger(OnFailure::Block, 8);
-        let slot = ledger.reserve().unwrap().unwrap();
-        assert_eq!(slot.commit(|bytes| bytes.extend_from_slice(b"}\n")).await, Err(Unavailable));
-        assert_eq!(receiver.recv().unwrap().ends.len(), 1, "the line is written all the same");
-    }
-}
+mod tests;

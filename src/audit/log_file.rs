@@ -1,10 +1,11 @@
-//! The open file: ours alone, and looked at before every write for what others may have done to it.
+//! The open file: locked, and checked before every write for what other processes may have done to it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::log_paths::folder;
 use crate::durable_file::sync_folder;
 
 #[derive(Debug)]
@@ -13,11 +14,11 @@ pub(super) struct LogFile {
     path: PathBuf,
     /// Device and inode. The number is not given to another file while this one is open.
     identity: (u64, u64),
-    /// As we have left it; `None` for a device, which has none.
+    /// After our last write; `None` for a device, which has no length.
     length: Option<u64>,
 }
 
-/// What others have done.
+/// What other processes have done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
     Sound,
@@ -28,7 +29,7 @@ pub(super) enum Condition {
         expected: u64,
         found: u64,
     },
-    /// Its owner may not write it.
+    /// Its mode denies its owner writing.
     Closed {
         mode: u32,
     },
@@ -54,8 +55,8 @@ impl LogFile {
         Ok(Self { file, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()), length })
     }
 
-    /// Opens what the path leads to now. This one's lock is given up, as it may be the same file.
-    pub(super) fn open_anew(&self) -> io::Result<Self> {
+    /// Opens the file that the path leads to now. This one's lock is released first, as it may be the same file.
+    pub(super) fn reopen(&self) -> io::Result<Self> {
         let _ = self.file.unlock();
         Self::open(&self.path)
     }
@@ -77,6 +78,11 @@ impl LogFile {
         self.identity == other.identity
     }
 
+    /// It has no name any more: its lines are gone once it is closed.
+    pub(super) fn is_deleted(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 0)
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -86,7 +92,7 @@ impl LogFile {
         self.length
     }
 
-    /// What others made of it is how it is now.
+    /// Takes the length that another process has given it.
     pub(super) fn accept(&mut self, length: u64) {
         self.length = self.length.map(|_| length);
     }
@@ -112,14 +118,12 @@ impl LogFile {
     }
 }
 
-pub(super) fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 fn lock(file: &File) -> io::Result<()> {
     match file.try_lock() {
         Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(io::Error::other("another process writes to it")),
+        Err(TryLockError::WouldBlock) => {
+            Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process writes to it"))
+        }
         Err(TryLockError::Error(error)) => Err(error),
     }
 }
@@ -145,17 +149,17 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_ours_is_sound_and_its_owners_alone() {
+    fn a_new_file_is_sound_and_readable_by_its_owner_only() {
         let (folder, file) = open("sound");
         assert_eq!((file.condition(), file.length()), (Condition::Sound, Some(5)));
         assert_eq!(fs::metadata(file.path()).unwrap().mode() & 0o777, 0o600);
         assert!(LogFile::open(file.path()).is_err(), "another writer");
-        assert!(file.open_anew().unwrap().is_same(&file));
+        assert!(file.reopen().unwrap().is_same(&file));
         fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
-    fn whatever_others_do_to_it_is_seen() {
+    fn changes_by_other_processes_are_seen() {
         let (folder, mut file) = open("others");
         let path = file.path().to_owned();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
@@ -169,7 +173,7 @@ mod tests {
         assert_eq!(file.condition(), Condition::Moved);
         fs::write(&path, "line\n").unwrap();
         assert_eq!(file.condition(), Condition::Moved);
-        assert!(!file.open_anew().unwrap().is_same(&file));
+        assert!(!file.reopen().unwrap().is_same(&file));
         fs::remove_dir_all(folder).unwrap();
     }
 }

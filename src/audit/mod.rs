@@ -6,6 +6,7 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod audit_key;
+pub(crate) mod batch;
 pub(crate) mod chain;
 pub(crate) mod checkpoint;
 pub(crate) mod disk;
@@ -13,6 +14,7 @@ pub(crate) mod health;
 pub(crate) mod ledger;
 pub(crate) mod line;
 mod log_file;
+mod log_paths;
 pub(crate) mod reason;
 pub(crate) mod record;
 mod recovery;

@@ -1,6 +1,6 @@
-//! The private reasons, a closed set: what the operator is told, in the audit log and in metrics.
+//! The reasons for the operator, a closed set: in the audit log and in metrics, never in an answer.
 
-/// Why a request or a grant did not go through.
+/// Why a request or a grant failed or was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Reason {
     NoToken,
@@ -46,6 +46,47 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
+    /// In the order of the variants.
+    pub(crate) const ALL: [Self; 37] = [
+        Self::NoToken,
+        Self::Malformed,
+        Self::UnknownIssuer,
+        Self::IssuerNotAllowed,
+        Self::TypeNotAllowed,
+        Self::AlgNotAllowed,
+        Self::UnknownKid,
+        Self::KeysUnavailable,
+        Self::BadSignature,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::BadAudience,
+        Self::MissingClaim,
+        Self::Revoked,
+        Self::UnknownClient,
+        Self::MissingScope,
+        Self::ClaimMismatch,
+        Self::ClientNotAllowed,
+        Self::NoRoute,
+        Self::MethodNotAllowed,
+        Self::RateLimited,
+        Self::InvalidClient,
+        Self::InvalidRequest,
+        Self::InvalidScope,
+        Self::InvalidTarget,
+        Self::UnsupportedGrant,
+        Self::BadRequest,
+        Self::TooLarge,
+        Self::Timeout,
+        Self::UpstreamConnect,
+        Self::UpstreamTimeout,
+        Self::UpstreamProtocol,
+        Self::UpstreamReset,
+        Self::Overload,
+        Self::AuditUnavailable,
+        Self::ClientGone,
+        Self::Internal,
+    ];
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::NoToken => "no_token",
@@ -90,7 +131,7 @@ impl Reason {
         }
     }
 
-    /// A fault of ours or of the upstream, as against a refusal.
+    /// A fault of the gateway or the upstream, and not a refusal.
     pub(crate) const fn is_failure(self) -> bool {
         match self {
             Self::UpstreamConnect
@@ -133,5 +174,16 @@ impl Reason {
             | Self::TooLarge
             | Self::Timeout => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_reasons_are_listed() {
+        assert!(Reason::ALL.iter().enumerate().all(|(at, reason)| *reason as usize == at));
+        assert_eq!(Reason::ALL.len(), Reason::Internal as usize + 1);
     }
 }

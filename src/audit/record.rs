@@ -1,8 +1,8 @@
-//! What a line says: names follow OpenTelemetry, flat keys with dots.
+//! The members of a line. Names follow OpenTelemetry: flat keys with dots.
 
 use std::time::Duration;
 
-use super::ledger::Batch;
+use super::batch::Batch;
 use super::line::LineBuilder;
 use super::reason::Reason;
 use crate::clock::UnixTime;
@@ -14,10 +14,10 @@ pub(crate) struct DecisionRecord<'r> {
     pub(crate) decision: Decision,
     pub(crate) reason: Option<Reason>,
     pub(crate) request_id: &'r str,
-    /// Which configuration decided.
+    /// The digest of the configuration that decided.
     pub(crate) config: &'r str,
     pub(crate) client_address: &'r str,
-    /// The socket's other end, where it is not the client's.
+    /// The address of the connection, where it is not the client's.
     pub(crate) peer_address: Option<&'r str>,
     pub(crate) method: Option<&'r str>,
     pub(crate) path: Option<&'r str>,
@@ -29,7 +29,7 @@ pub(crate) struct DecisionRecord<'r> {
     pub(crate) identity: RecordIdentity<'r>,
 }
 
-/// Who a record is about, or the part of a line that was written about them before.
+/// The caller that a record is about, or its part of a line that was written before.
 #[derive(Debug)]
 pub(crate) enum RecordIdentity<'r> {
     Described(Described<'r>),
@@ -43,14 +43,14 @@ pub(crate) enum Decision {
     Deny,
     /// A token was granted.
     Issue,
-    /// It failed, by us, by the upstream or because the client went: not a judgement of the request.
+    /// It failed: the gateway, the upstream or the client ended it. Not a decision on the request itself.
     Error,
 }
 
-/// Who it was about.
+/// The caller that a decision is about.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Described<'r> {
-    /// False where a refused token or request merely said so.
+    /// False where a refused token or request only claims it.
     pub(crate) verified: bool,
     pub(crate) issuer: Option<&'r str>,
     pub(crate) client: Option<&'r str>,
@@ -60,7 +60,7 @@ pub(crate) struct Described<'r> {
     pub(crate) key_id: Option<&'r str>,
 }
 
-/// Lines that are about the process, its keys, an operator's act and the log itself, and not about a request.
+/// Lines about the process, its keys, an operator's action or the log itself, and not about a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event<'e> {
     Start,
@@ -69,35 +69,36 @@ pub(crate) enum Event<'e> {
     KeyMade(&'e str),
     KeyRetired(&'e str),
     Revocation(Revocation<'e>),
-    /// The last line was torn by a crash, and was cut off. What it said.
+    /// The last line was torn by a crash, and was cut off. `text` is what it held.
     Recovered {
         bytes: u64,
         text: &'e str,
     },
-    /// More than the last line was damaged: the file was put aside under this name.
+    /// More than the last line was damaged: the file was renamed to this name.
     Damaged {
         file: &'e str,
     },
-    /// A signed checkpoint knows of lines up to this one, and they are not there.
+    /// These lines were written, and no file holds them.
     Missing {
+        from: u64,
         up_to: u64,
     },
-    /// The open file is longer or shorter than we left it.
+    /// Another process has made the open file longer or shorter.
     Altered {
         expected: u64,
         found: u64,
     },
-    /// A file is removed, as the configuration has it.
+    /// Rotation removes a file.
     Removed {
         file: &'e str,
     },
-    /// Lines that the writer never got, because the log took nothing for too long.
+    /// Lines that never reached the writer, because the log could not be written for too long.
     Lost {
         lines: u64,
     },
 }
 
-/// What was revoked by other means than a request to this gateway. Whose token it was is known by its digest alone.
+/// A revocation by other means than a request to this gateway. A token is known by its digest only.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Revocation<'e> {
     pub(crate) issuer: &'e str,
@@ -138,7 +139,7 @@ impl DecisionRecord<'_> {
         }
         line.number("duration_us", u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX));
         match &self.identity {
-            RecordIdentity::Described(who) => who.write(&mut line),
+            RecordIdentity::Described(caller) => caller.write(&mut line),
             RecordIdentity::Written(part) => line.part(part),
         }
         line.close();
@@ -146,7 +147,7 @@ impl DecisionRecord<'_> {
 }
 
 impl Described<'_> {
-    /// The part of a line that says this: the same in each line about the same token.
+    /// The part of a line that describes the caller: the same in each line about the same token.
     pub(crate) fn written(&self) -> Box<[u8]> {
         let mut part = Vec::new();
         self.write(&mut LineBuilder::open(&mut part));
@@ -181,7 +182,9 @@ impl Event<'_> {
                 Self::Recovered { bytes, text } => line.number("gateway.cut_bytes", bytes).text("gateway.cut", text),
                 Self::Damaged { file } | Self::Removed { file } => line.text("gateway.file", file),
                 Self::Lost { lines } => line.number("gateway.lost_lines", lines),
-                Self::Missing { up_to } => line.number("gateway.missing_up_to", up_to),
+                Self::Missing { from, up_to } => {
+                    line.number("gateway.missing_from", from).number("gateway.missing_up_to", up_to)
+                }
                 Self::Altered { expected, found } => {
                     line.number("gateway.expected_bytes", expected).number("gateway.found_bytes", found)
                 }
@@ -189,6 +192,21 @@ impl Event<'_> {
             .close();
         });
     }
+
+    /// All names.
+    pub(crate) const NAMES: [&'static str; 11] = [
+        "start",
+        "stop",
+        "key_made",
+        "key_retired",
+        "revocation",
+        "recovered",
+        "damaged",
+        "missing",
+        "altered",
+        "removed",
+        "lost",
+    ];
 
     const fn name(self) -> &'static str {
         match self {

@@ -1,20 +1,20 @@
-//! What a start finds at the end of the log, and where the chain goes on.
+//! What a start finds at the end of the log, and where the chain continues.
 //!
-//! A crash can tear the last line. It is cut off, and what it said is told in a line of its own; lines before it are never
-//! touched. A file whose end is damaged further than that was not left so by us: it is put aside as it is.
+//! A crash can tear the last line. It is cut off, and a line of its own records its text; lines before it are never touched. A
+//! crash does not damage more than that: a file with more damage is renamed and kept as it is.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use super::chain::{Hasher, Link, SealedLine, sequence};
-use super::{checkpoint, rotation};
+use super::{checkpoint, log_paths};
 use crate::clock::UnixTime;
 
 /// The end of a log.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Tail {
-    /// Nothing in it yet.
+    /// The file is empty.
     Empty,
     Whole(Link),
     /// The last line is not whole, or not what was written.
@@ -23,16 +23,16 @@ pub(super) enum Tail {
         keep: u64,
         text: String,
     },
-    /// More than the last line is not as we left it.
+    /// More than the last line is not as it was written.
     Damaged {
         link: Link,
     },
 }
 
-/// A last line longer than half of this was not written by us.
+/// The writer writes no line that is longer than half of this.
 const WINDOW: u64 = 256 * 1024;
 
-/// Looks at the end of a file.
+/// Reads the end of a file.
 pub(super) fn tail(path: &Path) -> io::Result<Tail> {
     let mut file = File::open(path)?;
     let length = file.seek(SeekFrom::End(0))?;
@@ -40,11 +40,11 @@ pub(super) fn tail(path: &Path) -> io::Result<Tail> {
     file.seek(SeekFrom::Start(start))?;
     let mut window = Vec::new();
     file.read_to_end(&mut window)?;
-    Ok(if window.is_empty() { Tail::Empty } else { judge(&window, start) })
+    Ok(if window.is_empty() { Tail::Empty } else { classify(&window, start) })
 }
 
 /// `window` is the file from `start` to its end.
-fn judge(window: &[u8], start: u64) -> Tail {
+fn classify(window: &[u8], start: u64) -> Tail {
     let whole = window.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let (lines, rest) = window.split_at(whole);
     // The first piece is no whole line unless it begins the file.
@@ -86,11 +86,16 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Where an empty log goes on: after the latest of its files that were put aside, or the last checkpoint if that knows more.
+/// The end of the latest of the log's renamed files.
+pub(super) fn newest_end(path: &Path) -> Link {
+    let ends = log_paths::siblings(path).unwrap_or_default().into_iter().filter_map(|file| end(&file));
+    ends.max_by_key(|link| link.sequence).unwrap_or(Link::GENESIS)
+}
+
+/// The end of the latest of the log's renamed files, or the last checkpoint's link if that is later.
 pub(super) fn predecessor(path: &Path) -> Link {
-    let ends = rotation::siblings(path).unwrap_or_default().into_iter().filter_map(|file| end(&file));
-    let newest = ends.chain(checkpoint::last(&checkpoint::path(path))).max_by_key(|link| link.sequence);
-    newest.unwrap_or(Link::GENESIS)
+    let signed = checkpoint::last(&log_paths::checkpoints(path)).unwrap_or(Link::GENESIS);
+    std::cmp::max_by_key(newest_end(path), signed, |link| link.sequence)
 }
 
 /// Where a file ends, as far as it can be told.
@@ -138,14 +143,14 @@ mod tests {
     #[test]
     fn wherever_the_last_line_is_torn_the_ones_before_are_kept() {
         let (log, starts, link) = log();
-        assert_eq!(judge(&log, 0), Tail::Whole(link));
+        assert_eq!(classify(&log, 0), Tail::Whole(link));
         for end in starts[2] + 1..log.len() {
-            let Tail::Torn { link: Some(kept), keep, text } = judge(&log[..end], 0) else { panic!("{end}") };
+            let Tail::Torn { link: Some(kept), keep, text } = classify(&log[..end], 0) else { panic!("{end}") };
             assert_eq!((kept.sequence, keep), (2, starts[2] as u64));
             assert_eq!(text.as_bytes(), &log[starts[2]..end]);
         }
         for end in 1..starts[1] {
-            assert!(matches!(judge(&log[..end], 0), Tail::Torn { link: None, keep: 0, .. }));
+            assert!(matches!(classify(&log[..end], 0), Tail::Torn { link: None, keep: 0, .. }));
         }
     }
 
@@ -155,7 +160,7 @@ mod tests {
         for (at, torn) in [(starts[2] + 10, true), (starts[1] + 10, false)] {
             let mut bent = log.clone();
             bent[at] ^= 1;
-            match judge(&bent, 0) {
+            match classify(&bent, 0) {
                 Tail::Torn { link: Some(kept), keep, .. } if torn => {
                     assert_eq!((kept.sequence, keep), (2, starts[2] as u64));
                 }
@@ -164,8 +169,8 @@ mod tests {
             }
         }
         let holes = [&log[..], &[0; 900]].concat();
-        assert!(matches!(judge(&holes, 0), Tail::Torn { link: Some(kept), .. } if kept == link));
+        assert!(matches!(classify(&holes, 0), Tail::Torn { link: Some(kept), .. } if kept == link));
         let foreign = b"{\"seq\":4,\"a\":1}\n{\"seq\":5,\"a\":1}\n";
-        assert!(matches!(judge(foreign, 0), Tail::Damaged { link } if link.sequence == 5));
+        assert!(matches!(classify(foreign, 0), Tail::Damaged { link } if link.sequence == 5));
     }
 }

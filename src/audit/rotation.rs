@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::checkpoint;
+use super::log_paths::{checkpoints, rotated};
 use crate::clock::UnixTime;
 
 /// When a file is put aside, and how many are kept. `None` is no limit.
@@ -17,9 +17,6 @@ pub(crate) struct Rotation {
     pub(crate) age: Option<Duration>,
     pub(crate) keep: Option<usize>,
 }
-
-/// Lines sort as they were written up to here.
-const DIGITS: usize = 12;
 
 impl Rotation {
     /// What all files together may take, but for checkpoints; `None` is no limit.
@@ -35,18 +32,13 @@ impl Rotation {
     }
 }
 
-/// The name of a file that holds the lines from `first` to `last`.
-pub(super) fn aside(log: &Path, first: u64, last: u64) -> PathBuf {
-    with_suffix(log, &format!("{first:0DIGITS$}-{last:0DIGITS$}"))
-}
-
 /// Moves a log and its checkpoints to this name.
 pub(super) fn put_aside(log: &Path, to: &Path) -> io::Result<()> {
     if to.exists() {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     fs::rename(log, to)?;
-    match fs::rename(checkpoint::path(log), checkpoint::path(to)) {
+    match fs::rename(checkpoints(log), checkpoints(to)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
@@ -55,7 +47,7 @@ pub(super) fn put_aside(log: &Path, to: &Path) -> io::Result<()> {
 /// The oldest files, which are to go so that as many are left as are to be kept.
 pub(super) fn surplus(log: &Path, keep: Option<usize>) -> io::Result<Vec<PathBuf>> {
     let Some(keep) = keep else { return Ok(Vec::new()) };
-    let mut aside = put_aside_before(log)?;
+    let mut aside = rotated(log)?;
     aside.truncate(aside.len().saturating_sub(keep));
     Ok(aside)
 }
@@ -63,72 +55,16 @@ pub(super) fn surplus(log: &Path, keep: Option<usize>) -> io::Result<Vec<PathBuf
 /// Removes a file that was put aside, and its checkpoints.
 pub(super) fn remove(old: &Path) -> io::Result<()> {
     fs::remove_file(old)?;
-    match fs::remove_file(checkpoint::path(old)) {
+    match fs::remove_file(checkpoints(old)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
 }
 
-/// The files that [`put_aside`] has made of this log, oldest first.
-fn put_aside_before(log: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = siblings(log)?;
-    found.retain(|path| is_ours(log, path));
-    found.sort();
-    Ok(found)
-}
-
-/// Everything beside the log that begins with its name and a dot, but for checkpoints.
-pub(crate) fn siblings(log: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = beside(log)?;
-    found.retain(|path| !path.as_os_str().as_encoded_bytes().ends_with(checkpoint::SUFFIX.as_bytes()));
-    Ok(found)
-}
-
-/// Everything beside the log that begins with its name and a dot. A folder that is not there holds nothing.
-pub(super) fn beside(log: &Path) -> io::Result<Vec<PathBuf>> {
-    let folder = log.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Some(name) = log.file_name().and_then(|name| name.to_str()) else { return Ok(Vec::new()) };
-    let mut found = Vec::new();
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?.file_name();
-        let entry = entry.to_str().unwrap_or_default();
-        if entry.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')) {
-            found.push(log.with_file_name(entry));
-        }
-    }
-    Ok(found)
-}
-
-fn is_ours(log: &Path, path: &Path) -> bool {
-    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-    let (Some(log), Some(path)) = (name(log), name(path)) else { return false };
-    path.strip_prefix(&log).and_then(|rest| rest.strip_prefix('.')).and_then(numbers).is_some()
-}
-
-/// The first and the last line of a file that was put aside, by the end of its name.
-pub(super) fn numbers(suffix: &str) -> Option<(u64, u64)> {
-    let number = |text: &str| {
-        let is_number = text.len() >= DIGITS && text.bytes().all(|byte| byte.is_ascii_digit());
-        is_number.then(|| text.parse().ok())?
-    };
-    let (first, last) = suffix.split_once('-')?;
-    Some((number(first)?, number(last)?))
-}
-
-pub(super) fn with_suffix(log: &Path, suffix: &str) -> PathBuf {
-    let mut path = log.as_os_str().to_owned();
-    path.push(".");
-    path.push(suffix);
-    path.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::log_paths::aside;
 
     #[test]
     fn a_file_is_due_when_it_would_be_too_large_or_is_too_old() {
@@ -151,7 +87,7 @@ mod tests {
         let log = folder.join("audit.jsonl");
         for (first, last) in [(1, 9), (10, 99), (100, 1_000_000_000_000)] {
             fs::write(&log, "").unwrap();
-            fs::write(checkpoint::path(&log), "").unwrap();
+            fs::write(checkpoints(&log), "").unwrap();
             put_aside(&log, &aside(&log, first, last)).unwrap();
         }
         for other in ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.gz", "audit.jsonl.1-2", "audit.json"] {

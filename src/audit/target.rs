@@ -1,6 +1,6 @@
-//! Where the audit log goes, and what may be wrong with that place.
+//! Where the audit log is written, and why that place may not work.
 //!
-//! Judges without writing, so that `check` can say what the start would.
+//! Checks without writing, so that `check` reports the errors of a start.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -11,7 +11,7 @@ use super::audit_key::AuditKeyError;
 use super::log_file::refuse_pipes;
 use crate::telemetry::error_chain::reason;
 
-/// Where lines go.
+/// Where lines are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AuditTarget {
     Stdout,
@@ -20,8 +20,8 @@ pub(crate) enum AuditTarget {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    /// The cause is told here, so that the way out stands last.
-    #[error("cannot open the audit log `{path}`: {}; {}", reason(error), way_out(error))]
+    /// The cause is part of the text, so that the advice comes last.
+    #[error("cannot open the audit log `{path}`: {}; {}", reason(error), advice(error))]
     Log { path: PathBuf, error: io::Error },
     #[error("the key that signs the audit log's checkpoints can't be used")]
     Key(#[from] AuditKeyError),
@@ -37,7 +37,7 @@ impl fmt::Display for AuditTarget {
 }
 
 impl AuditTarget {
-    /// Says what [`Writer::open`](super::writer::Writer::open) would, as far as can be told without writing.
+    /// Returns the error of [`AuditWriter::open`](super::writer::AuditWriter::open), as far as it can be found without writing.
     pub(crate) fn check(&self) -> Result<(), OpenError> {
         let Self::File(path) = self else {
             return Ok(());
@@ -58,10 +58,13 @@ impl AuditTarget {
     }
 }
 
-fn way_out(error: &io::Error) -> &'static str {
-    if error.kind() == io::ErrorKind::PermissionDenied {
-        "run as its owner or set `audit.file`"
-    } else {
-        "set `audit.file` to another path"
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "run as its owner or set `audit.file`",
+        io::ErrorKind::ResourceBusy => {
+            "a previous gateway may still run or drain: wait until it has stopped, or set `audit.file` to another path for \
+             another instance"
+        }
+        _ => "set `audit.file` to another path",
     }
 }

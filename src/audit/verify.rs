@@ -1,13 +1,14 @@
-//! Whether a log is what was written: two verdicts, one on what is there and one on what is not.
+//! Whether a log is as it was written: two verdicts, one on the lines that are there and one on those that are not.
 //!
-//! Integrity asks whether every line follows from the one before and agrees with what was signed. Completeness asks whether
-//! the chain begins with line 1, or where rotation or the caller says, and holds every line that a signed checkpoint knows of.
-//! Each line is checked by itself from the hash that stands before it, so
-//! that all cores check at once; no JSON is read.
+//! Integrity: every line follows from the one before and agrees with the signed checkpoints. Completeness: the chain begins with
+//! line 1, or where rotation or the caller says, and holds every line that a checkpoint covers. Each line is checked against the
+//! hash that the line before it states, so that all cores work in parallel. No JSON is parsed.
 
 pub(crate) mod chains;
 mod piece;
-pub(crate) mod signed;
+pub(crate) mod recorded;
+pub(crate) mod report;
+mod signed;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,137 +20,21 @@ use std::thread;
 
 use chains::{LogChain, naming};
 use piece::{PieceFindings, check};
-use signed::{RequestedRange, Signed};
+use report::{RequestedRange, VerifyFault, VerifyReport};
 
 use super::audit_key::PublicKey;
 use super::chain::{Hasher, Link, SealedLine};
 use super::checkpoint::Checkpoint;
 use crate::clock;
 
-/// What was found.
-#[derive(Debug, Default)]
-pub(crate) struct VerifyReport {
-    pub(crate) lines: u64,
-    pub(crate) bytes: u64,
-    pub(crate) first: Option<u64>,
-    pub(crate) last: Option<Link>,
-    /// In the order of the files.
-    pub(crate) faults: Vec<VerifyFault>,
-    /// Lines that a crash tore and a start cut off, each with a line that says so.
-    pub(crate) recovered: u64,
-    /// Bytes at a file's end that are no line: a crash and no start since, or a line that is being written.
-    pub(crate) torn: Option<(PathBuf, u64)>,
-    /// Rotation has removed the lines up to this one, as a later line says.
-    pub(crate) removed: u64,
-    pub(crate) missing: Vec<MissingLines>,
-    /// The file that the gateway writes, where it is not there or empty although the log has other files.
-    pub(crate) lacks_current: Option<PathBuf>,
-    /// The first line that is asked for.
-    from: u64,
-    pub(crate) checkpoints: Signed,
-}
-
-/// Lines that are in no file, before the first that is there or after the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MissingLines {
-    pub(crate) from: u64,
-    pub(crate) to: u64,
-    /// A checkpoint knows of them.
-    pub(crate) is_signed: bool,
-}
-
-/// Something that is not as it was written.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct VerifyFault {
-    pub(crate) file: PathBuf,
-    /// From 1.
-    pub(crate) line: u64,
-    pub(crate) kind: FaultKind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FaultKind {
-    /// It has not the form of a line.
-    NotALine,
-    /// It, or the one before, is not what was written.
-    Changed,
-    /// Lines are missing before it.
-    Gap { from: u64, to: u64 },
-    /// Files are missing before its file.
-    FilesMissing { from: u64, to: u64 },
-    /// It is not the next.
-    OutOfOrder { expected: u64, found: u64 },
-    /// It begins the file, and does not say what it follows.
-    Beheaded,
-    /// A checkpoint has signed another hash for its number.
-    Rewritten,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Completeness {
-    Complete,
-    Incomplete,
-    /// Nothing is signed.
-    Unknown,
-}
-
-impl FaultKind {
-    /// What is missing is no lack of integrity, if the rest is sound.
-    pub(crate) const fn is_about_completeness(self) -> bool {
-        match self {
-            Self::FilesMissing { .. } => true,
-            Self::NotALine
-            | Self::Changed
-            | Self::Gap { .. }
-            | Self::OutOfOrder { .. }
-            | Self::Beheaded
-            | Self::Rewritten => false,
-        }
-    }
-}
-
-impl VerifyReport {
-    pub(crate) fn is_intact(&self) -> bool {
-        self.faults.iter().all(|fault| fault.kind.is_about_completeness()) && self.checkpoints.faults.is_empty()
-    }
-
-    pub(crate) fn completeness(&self) -> Completeness {
-        let lacks = self.lines == 0 || self.lacks_current.is_some() || !self.missing.is_empty();
-        if lacks || !self.checkpoints.unsigned.is_empty() || self.faults.iter().any(|fault| self.is_missing(fault)) {
-            Completeness::Incomplete
-        } else if self.checkpoints.count == 0 {
-            Completeness::Unknown
-        } else {
-            Completeness::Complete
-        }
-    }
-
-    fn is_missing(&self, fault: &VerifyFault) -> bool {
-        match fault.kind {
-            FaultKind::FilesMissing { to, .. } => to >= self.from.max(self.removed + 1),
-            FaultKind::Gap { .. } => true,
-            FaultKind::NotALine
-            | FaultKind::Changed
-            | FaultKind::OutOfOrder { .. }
-            | FaultKind::Beheaded
-            | FaultKind::Rewritten => false,
-        }
-    }
-
-    /// The first line that must be there.
-    fn begin(&self, asked: RequestedRange) -> u64 {
-        asked.from.max(self.removed + 1)
-    }
-}
-
-/// Verifies one chain. Without keys no checkpoint is believed. `progress` is told of bytes as they are done.
+/// Verifies one chain. Without keys no checkpoint is trusted. `progress` gets the number of bytes of each piece that is done.
 pub(crate) fn verify(
     chain: &LogChain,
     keys: &[PublicKey],
-    asked: RequestedRange,
+    requested: RequestedRange,
     mut progress: impl FnMut(u64),
 ) -> io::Result<VerifyReport> {
-    let mut report = VerifyReport { from: asked.from, ..VerifyReport::default() };
+    let mut report = VerifyReport { from: requested.from, ..VerifyReport::default() };
     let files = &chain.files[..];
     let begun = i64::try_from(clock::now().seconds()).unwrap_or(i64::MAX);
     let signed =
@@ -160,7 +45,7 @@ pub(crate) fn verify(
     let pieces = thread::scope(|scope| {
         let (jobs, waiting) = sync_channel(2);
         let (results, pieces) = channel();
-        // Where the last worker has gone, the reader must not wait for one.
+        // If all workers end early, the reader must not wait for one.
         let waiting = Arc::new(Mutex::new(waiting));
         let workers = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let signed = &signed[..];
@@ -181,9 +66,9 @@ pub(crate) fn verify(
     let (pieces, torn) = pieces?;
     report.torn = torn;
     let unsigned = gather(&mut report, files, pieces.into_values());
-    // Lines that came while this ran may have a checkpoint by now.
+    // Lines that were written meanwhile may have a checkpoint by now.
     let seconds = unsigned.map_or(0, |(from, to)| to.min(begun) - from);
-    signed::conclude(&mut report, &signed, asked, seconds);
+    signed::conclude(&mut report, &signed, requested, seconds);
     Ok(report)
 }
 
@@ -191,13 +76,12 @@ pub(crate) fn verify(
 struct Job {
     number: u64,
     file: usize,
-    begins_file: bool,
     before: Option<Link>,
     lines: Vec<u8>,
 }
 
 const BLOCK: u64 = 2 * 1024 * 1024;
-/// More faults than these are counted by nobody.
+/// More faults are not collected.
 const MAX_FAULTS: usize = 1000;
 
 fn work(jobs: &Mutex<Receiver<Job>>, signed: &[Checkpoint], mut done: impl FnMut(u64, PieceFindings) -> bool) {
@@ -205,7 +89,7 @@ fn work(jobs: &Mutex<Receiver<Job>>, signed: &[Checkpoint], mut done: impl FnMut
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        let mut piece = check(&job.lines, job.before, job.begins_file, signed, &mut hasher);
+        let mut piece = check(&job.lines, job.before, signed, &mut hasher);
         piece.file = job.file;
         if !done(job.number, piece) {
             return;
@@ -213,12 +97,12 @@ fn work(jobs: &Mutex<Receiver<Job>>, signed: &[Checkpoint], mut done: impl FnMut
     }
 }
 
-/// Cuts files into pieces of whole lines, each with the link before it. Gives a last line that is not whole.
+/// Cuts files into pieces of whole lines, each with the link before it. Returns a last line that is not whole.
 fn cut_all(files: &[PathBuf], jobs: &SyncSender<Job>) -> io::Result<Option<(PathBuf, u64)>> {
     let (mut before, mut number, mut torn) = (None, 0, None);
     for (file, path) in files.iter().enumerate() {
         let mut source = File::open(path).map_err(|error| naming(path, &error))?;
-        let (mut rest, mut begins_file) = (Vec::new(), true);
+        let mut rest = Vec::new();
         loop {
             let mut lines = rest;
             let read = source.by_ref().take(BLOCK).read_to_end(&mut lines)?;
@@ -226,11 +110,11 @@ fn cut_all(files: &[PathBuf], jobs: &SyncSender<Job>) -> io::Result<Option<(Path
             rest = lines.split_off(whole);
             if whole > 0 {
                 let after = last_link(&lines).or(before);
-                let job = Job { number, file, begins_file, before, lines };
+                let job = Job { number, file, before, lines };
                 if jobs.send(job).is_err() {
                     return Ok(torn);
                 }
-                (before, number, begins_file) = (after, number + 1, false);
+                (before, number) = (after, number + 1);
             }
             if read == 0 {
                 break;
@@ -243,7 +127,7 @@ fn cut_all(files: &[PathBuf], jobs: &SyncSender<Job>) -> io::Result<Option<(Path
     Ok(torn)
 }
 
-/// The link that the last line claims.
+/// The link that the last line states.
 fn last_link(lines: &[u8]) -> Option<Link> {
     let lines = lines.strip_suffix(b"\n")?;
     let mut end = lines.len();
@@ -256,7 +140,7 @@ fn last_link(lines: &[u8]) -> Option<Link> {
     }
 }
 
-/// Gives what the lines after the last checkpoint span.
+/// Returns the time span of the lines after the last checkpoint.
 fn gather(
     report: &mut VerifyReport,
     files: &[PathBuf],
@@ -272,6 +156,8 @@ fn gather(
         report.lines += piece.lines;
         report.recovered += piece.recovered;
         report.removed = report.removed.max(piece.removed);
+        let room = MAX_FAULTS.saturating_sub(report.recorded_missing.len());
+        report.recorded_missing.extend(piece.recorded_missing.into_iter().take(room));
         unsigned = piece::both(unsigned, piece.unsigned);
         report.first = report.first.or(piece.first);
         report.last = piece.last.or(report.last);

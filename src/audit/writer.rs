@@ -1,17 +1,18 @@
 //! The one writer: numbers and chains the lines of all workers and writes them, on a thread of its own.
 //!
-//! A write that fails is tried again from where it stopped, so that a full disk costs no line and tears none; until it succeeds
-//! the log is *broken* and [`super::ledger`] refuses. Before every write the file is looked at: one that was renamed, deleted or
-//! replaced is opened anew, one that was altered is told of. Lines that wait for the disk share one flush.
+//! A failed write is tried again from where it stopped, so that a full disk loses no line and tears none; until it succeeds the
+//! log is *broken* and [`super::ledger`] refuses. The file is checked before every write: one that was renamed, deleted or
+//! replaced is reopened, and one that was altered is recorded. Lines that wait for the disk share one flush.
 
 mod files;
 mod group;
+mod opening;
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -19,19 +20,17 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use group::Group;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
-use super::audit_key::{AuditKey, PublicKey};
+use super::audit_key::PublicKey;
+use super::batch::Batch;
 use super::chain::{Hasher, Link};
 use super::checkpoint::Checkpoints;
-use super::disk;
 use super::health::Health;
-use super::ledger::Batch;
 use super::log_file::{Condition, LogFile};
 use super::record::Event;
-use super::recovery::{self, Tail, predecessor, tail};
-use super::rotation::{self, Rotation};
-use super::target::{AuditTarget, OpenError};
+use super::rotation::Rotation;
+use super::target::AuditTarget;
 use crate::clock::{self, UnixTime};
 
 /// What the configuration says.
@@ -41,7 +40,7 @@ pub(crate) struct WriterSettings {
     pub(crate) rotation: Rotation,
     /// Where the key for checkpoints is.
     pub(crate) state_directory: PathBuf,
-    /// Which configuration it is, for lines of our own.
+    /// The digest of the configuration, for the writer's own lines.
     pub(crate) config: String,
 }
 
@@ -51,9 +50,9 @@ pub(crate) struct AuditWriter {
     output: Output,
     /// After the last line of `pending`.
     link: Link,
-    /// The file has no line of ours yet: the next says which hash it follows.
+    /// The next line names the hash that it follows: it begins a file, or comes after missing lines.
     begins_file: bool,
-    /// What is last in the file is no whole line.
+    /// The file does not end with a line break.
     breaks_line: bool,
     /// The number of the file's first line.
     first: u64,
@@ -64,8 +63,8 @@ pub(crate) struct AuditWriter {
     surplus: Vec<PathBuf>,
     checkpoints: Option<Checkpoints>,
     group: Group,
-    /// Lines of our own, for the next group.
-    notes: Batch,
+    /// The writer's own lines, for the next group.
+    own_lines: Batch,
     hasher: Hasher,
     reopen: Arc<AtomicBool>,
     health: Arc<Health>,
@@ -77,12 +76,13 @@ enum Output {
     File(LogFile),
 }
 
-/// How often the path is compared with the open file, and a failed write is tried again.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often the path is compared with the open file while there is nothing to write.
+const CHECK_FILE_EVERY: Duration = Duration::from_millis(500);
+/// How often a failed write is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
-/// How long the first who waits for the disk waits for others to share its flush.
+/// How long the first line that waits for the disk waits for others to share its flush.
 const GATHER: Duration = Duration::from_millis(1);
-/// Batches written with one call at most.
+/// The most batches that are written with one call.
 const GROUP: usize = 64;
 
 fn stdout() -> io::Result<File> {
@@ -90,108 +90,20 @@ fn stdout() -> io::Result<File> {
 }
 
 impl AuditWriter {
-    pub(crate) fn open(
-        settings: WriterSettings,
-        reopen: Arc<AtomicBool>,
-        health: Arc<Health>,
-    ) -> Result<Self, OpenError> {
-        let mut writer = Self {
-            output: Output::Stdout(stdout().map_err(|error| OpenError::Log { path: PathBuf::from("-"), error })?),
-            link: Link::GENESIS,
-            begins_file: true,
-            breaks_line: false,
-            first: 1,
-            began: clock::now(),
-            next_rotation: clock::instant(),
-            surplus: Vec::new(),
-            checkpoints: None,
-            group: Group::default(),
-            notes: Batch::default(),
-            hasher: Hasher::default(),
-            settings,
-            reopen,
-            health,
-        };
-        if let AuditTarget::File(path) = writer.settings.target.clone() {
-            let failed = |error| OpenError::Log { path: path.clone(), error };
-            let file = LogFile::open(&path).map_err(failed)?;
-            if file.length().is_some() {
-                let file = writer.recover(file).map_err(failed)?;
-                let key = AuditKey::open(&writer.settings.state_directory)?;
-                let checkpoints =
-                    Checkpoints::open(key, &path, writer.first - 1, writer.link.sequence).map_err(failed)?;
-                writer.checkpoints = Some(checkpoints);
-                disk::warn_if_short(&path, &writer.settings.rotation);
-                writer.output = Output::File(file);
-            } else {
-                writer.output = Output::File(file);
-            }
-        }
-        Ok(writer)
-    }
-
-    /// By which checkpoints can be believed; `None` where there are none.
+    /// Verifies the checkpoints; `None` where there are none.
     pub(crate) fn public_key(&self) -> Option<PublicKey> {
         self.checkpoints.as_ref().map(Checkpoints::public_key)
     }
 
-    /// Finds where the chain goes on, and cuts off what a crash has torn.
-    fn recover(&mut self, mut file: LogFile) -> io::Result<LogFile> {
-        let path = file.path().to_owned();
-        match tail(&path)? {
-            Tail::Empty => self.link = predecessor(&path),
-            Tail::Whole(link) => self.go_on(link, &path),
-            Tail::Torn { link, keep, text } => {
-                warn!(bytes = text.len(), "the last line of the audit log was torn by a crash: it is cut off");
-                file.cut_to(keep)?;
-                match link {
-                    Some(link) => self.go_on(link, &path),
-                    None => self.link = predecessor(&path),
-                }
-                let bytes = text.len() as u64;
-                self.note(Event::Recovered { bytes, text: &text });
-            }
-            Tail::Damaged { link } => {
-                let names = (0..).map(|number| format!("damaged-{}-{number}", link.sequence));
-                let mut names = names.map(|suffix| rotation::with_suffix(&path, &suffix));
-                let aside = names.find(|aside| !aside.exists()).unwrap_or_else(|| path.with_extension("damaged"));
-                error!(to = %aside.display(), "the end of the audit log is damaged: the file is put aside as it is");
-                drop(file);
-                fs::rename(&path, &aside)?;
-                file = LogFile::open(&path)?;
-                // What is signed or stands in another file is not numbered again.
-                self.link = std::cmp::max_by_key(link, predecessor(&path), |link| link.sequence);
-                self.note(Event::Damaged { file: &name(&aside) });
-            }
-        }
-        let signed = super::checkpoint::last(&super::checkpoint::path(&path)).map_or(0, |link| link.sequence);
-        if signed > self.link.sequence {
-            error!(line = signed, "a checkpoint of the audit log knows of lines that are not there");
-            self.note(Event::Missing { up_to: signed });
-        }
-        if self.begins_file {
-            self.first = self.link.sequence + 1;
-        }
-        Ok(file)
-    }
-
-    fn go_on(&mut self, link: Link, path: &Path) {
-        self.link = link;
-        self.begins_file = false;
-        let (first, began) = recovery::beginning(path);
-        self.first = first.unwrap_or(1).max(1);
-        self.began = began.unwrap_or(self.began);
-    }
-
-    fn note(&mut self, event: Event<'_>) {
+    fn record_event(&mut self, event: Event<'_>) {
         self.health.handed_over.fetch_add(1, Ordering::Relaxed);
-        event.write(clock::now(), &self.settings.config, &mut self.notes);
+        event.write(clock::now(), &self.settings.config, &mut self.own_lines);
     }
 
-    /// Tells how many lines this thread never got.
-    fn note_lost(&mut self) {
+    /// Records how many lines never reached this thread.
+    fn record_lost(&mut self) {
         if let lines @ 1.. = self.health.take_lost() {
-            self.note(Event::Lost { lines });
+            self.record_event(Event::Lost { lines });
         }
     }
 
@@ -201,13 +113,13 @@ impl AuditWriter {
     }
 
     fn run(mut self, batches: &Receiver<Batch>) {
-        // Should this thread ever die, nothing more may pass unrecorded.
+        // If this thread ends for any reason, no request may pass unrecorded.
         let _dead = BrokenOnDrop(Arc::clone(&self.health));
         loop {
-            match batches.recv_timeout(LOOK_EVERY) {
+            match batches.recv_timeout(CHECK_FILE_EVERY) {
                 Ok(first) => {
-                    if !first.waiting.is_empty() {
-                        // Each flush costs more than all that leads to it, and others come in the meantime.
+                    if !first.waiters.is_empty() {
+                        // A flush costs more than everything before it; other lines arrive in the meantime.
                         thread::sleep(GATHER);
                     }
                     self.take(std::iter::once(first).chain(batches.try_iter().take(GROUP)).collect());
@@ -217,8 +129,8 @@ impl AuditWriter {
             }
             self.checkpoint_if_due();
         }
-        self.note_lost();
-        if !self.notes.ends.is_empty() {
+        self.record_lost();
+        if !self.own_lines.ends.is_empty() {
             self.take(Vec::new());
         }
         match self.sync() {
@@ -234,59 +146,59 @@ impl AuditWriter {
         }
         match self.sync() {
             Ok(()) => self.checkpoint(now),
-            Err(error) => self.fails(&error),
+            Err(error) => self.mark_broken(&error),
         }
     }
 
-    /// What it speaks of is on the disk by now.
+    /// The lines that it covers must be on the disk.
     fn checkpoint(&mut self, now: Instant) {
         if let Some(checkpoints) = &mut self.checkpoints {
             checkpoints.sign(self.link, clock::now(), now);
         }
     }
 
-    /// Nothing to write: is the file still there?
+    /// There is nothing to write: checks whether the file is still there.
     fn idle(&mut self) {
-        self.note_lost();
-        match self.look() {
-            Ok(()) if self.notes.ends.is_empty() => self.works_again(),
+        self.record_lost();
+        match self.check_file() {
+            Ok(()) if self.own_lines.ends.is_empty() => self.mark_working(),
             Ok(()) => self.take(Vec::new()),
-            Err(error) => self.fails(&error),
+            Err(error) => self.mark_broken(&error),
         }
     }
 
-    /// Writes these lines after our own.
+    /// Writes these lines after the writer's own.
     fn take(&mut self, batches: Vec<Batch>) {
-        self.note_lost();
-        self.group.begin(std::mem::take(&mut self.notes), batches);
+        self.record_lost();
+        self.group.begin(std::mem::take(&mut self.own_lines), batches);
         self.rotate_if_due(self.group.bytes());
-        self.group.begin(std::mem::take(&mut self.notes), Vec::new());
+        self.group.begin(std::mem::take(&mut self.own_lines), Vec::new());
         self.seal();
-        while let Err(error) = self.look().and_then(|()| self.write()) {
+        while let Err(error) = self.check_file().and_then(|()| self.write()) {
             self.health.failures.fetch_add(1, Ordering::Relaxed);
-            self.fails(&error);
-            // Who waits for the disk is told now, and not when the disk is there again.
-            self.group.give_up_waiting();
+            self.mark_broken(&error);
+            // Requests that wait for the disk fail now, and not only when the disk works again.
+            self.group.drop_waiters();
             thread::park_timeout(RETRY_EVERY);
         }
-        self.works_again();
+        self.mark_working();
         self.finish();
     }
 
-    /// The lines are written: says so to all who must know.
+    /// The lines are written: releases their slots and notifies their waiters.
     fn finish(&mut self) {
-        let on_disk = !self.group.is_waited_for() || self.reached_the_disk();
+        let on_disk = !self.group.has_waiters() || self.reached_the_disk();
         let lines = self.group.end(on_disk);
         self.health.written.fetch_add(lines as u64, Ordering::Relaxed);
         self.remove_surplus();
     }
 
-    /// In a file that is still where it was.
+    /// Flushes the file. True only if the path still leads to it.
     fn reached_the_disk(&mut self) -> bool {
         let synced = self.sync();
         if let Err(error) = &synced {
             self.health.failures.fetch_add(1, Ordering::Relaxed);
-            self.fails(error);
+            self.mark_broken(error);
         }
         let still_there = match &self.output {
             Output::Stdout(_) => true,
@@ -295,7 +207,7 @@ impl AuditWriter {
         synced.is_ok() && still_there
     }
 
-    /// Numbers and chains what is not written yet.
+    /// Numbers and chains the lines that are not written yet.
     fn seal(&mut self) {
         if std::mem::take(&mut self.breaks_line) {
             self.group.break_line();
@@ -334,13 +246,13 @@ impl AuditWriter {
         synced
     }
 
-    fn works_again(&self) {
+    fn mark_working(&self) {
         if self.health.set_broken(false) {
             info!("the audit log can be written again");
         }
     }
 
-    fn fails(&self, error: &io::Error) {
+    fn mark_broken(&self, error: &io::Error) {
         if self.health.set_broken(true) {
             error!(%error, "cannot write the audit log: protected requests and grants are refused until it works again");
         }
@@ -359,10 +271,6 @@ impl Drop for BrokenOnDrop {
     fn drop(&mut self) {
         self.0.set_broken(true);
     }
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
-//! `portcullis audit`: whether the log is what was written, and what it says.
+//! `portcullis audit`: verifies the log, and shows its lines.
 
 mod filter;
+mod lines;
 mod read;
+mod table;
 mod verify;
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,7 +15,7 @@ use clap::{Args, Subcommand};
 use super::terminal::{bad_config, failed, note};
 use super::{ConfigPath, USAGE};
 use crate::audit::target::AuditTarget;
-use crate::audit::verify::chains::{LogFileSet, of_files, of_log};
+use crate::audit::verify::chains::{LogChain, LogFileSet, of_files, of_log};
 use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::config::needs::Needs;
@@ -20,21 +23,21 @@ use crate::config::types::Config;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AuditVerb {
-    /// Say whether the log is what was written: integrity and completeness, a verdict each
+    /// Verify that the log is as it was written: a verdict on integrity and one on completeness
     #[command(after_help = verify::HELP)]
     Verify(verify::VerifyArgs),
     /// Show the last lines
-    #[command(after_help = read::HELP)]
+    #[command(after_help = read::TAIL_HELP)]
     Tail(read::TailArgs),
-    /// Show the lines that fit
-    #[command(after_help = read::HELP)]
+    /// Show the lines that match
+    #[command(after_help = read::QUERY_HELP)]
     Query(read::QueryArgs),
 }
 
 /// Which log.
 #[derive(Debug, Args)]
 struct LogFiles {
-    /// The files, in any order, and files of checkpoints; by default those of the configuration, rotated ones included
+    /// The files, in any order, and files of checkpoints; by default those of the configuration, with rotated files
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -55,11 +58,8 @@ impl LogFiles {
             .map_err(|errors| bad_config(&errors))
     }
 
-    /// The file that is written now.
-    fn current(&self) -> Result<PathBuf, ExitCode> {
-        if let Some(file) = self.files.last() {
-            return Ok(file.clone());
-        }
+    /// The log of the configuration.
+    fn configured(&self) -> Result<PathBuf, ExitCode> {
         match self.config()?.audit.target {
             AuditTarget::File(path) => Ok(path),
             AuditTarget::Stdout => {
@@ -71,14 +71,37 @@ impl LogFiles {
 
     /// All files, by chain and in the order of their lines.
     fn all(&self) -> Result<LogFileSet, ExitCode> {
-        let found = if self.files.is_empty() { of_log(&self.current()?) } else { of_files(&self.files) };
+        let found = if self.files.is_empty() { of_log(&self.configured()?) } else { of_files(&self.files) };
         let found = found.map_err(|error| failed(&error))?;
+        for chain in &found.chains {
+            if let Some(log) = chain.current.as_ref().filter(|log| !log.exists())
+                && chain.files.is_empty()
+                && chain.checkpoints.is_empty()
+            {
+                return Err(failed(&io::Error::other(format!("there is no log at `{}`", log.display()))));
+            }
+        }
         for file in &found.unread {
             note(format_args!(
                 "`{}` is not read, as it does not begin like the log: decompress it if it belongs to it",
                 file.display()
             ));
         }
+        for log in &found.other_logs {
+            note(format_args!("`{}` is another log, with checkpoints of its own: it is left out", log.display()));
+        }
         Ok(found)
+    }
+
+    /// The chains, if any of their files is left.
+    fn readable(&self) -> Result<Vec<LogChain>, ExitCode> {
+        let chains = self.all()?.chains;
+        let is_there =
+            |chain: &LogChain| !chain.files.is_empty() || chain.current.as_ref().is_some_and(|log| log.exists());
+        if !self.files.is_empty() || chains.iter().any(is_there) {
+            return Ok(chains);
+        }
+        let text = "no file of the log is left, only checkpoints; `portcullis audit verify` names the missing lines";
+        Err(failed(&io::Error::other(text)))
     }
 }

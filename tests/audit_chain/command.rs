@@ -50,12 +50,12 @@ async fn verify_names_the_first_bad_line_and_gives_two_verdicts() {
         (with(&|lines| lines.swap(2, 3)), "audit.jsonl:3: line 3 is missing before this one", ["BROKEN", "INCOMPLETE"]),
         (
             with(&|lines| lines.truncate(9)),
-            "lines 10 to 13 are missing: a checkpoint knows of them",
+            "lines 10 to 13 are missing: a checkpoint covers them",
             ["intact", "INCOMPLETE"],
         ),
         (
             "a file\nof something else\n".to_owned(),
-            "audit.jsonl:1: this is no line of the log",
+            "audit.jsonl:1: this is not a line of the log",
             ["BROKEN", "INCOMPLETE"],
         ),
     ] {

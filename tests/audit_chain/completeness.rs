@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 
 /// A stopped gateway's log in several files, the first of which is still there.
-async fn rotated() -> Home {
+pub(super) async fn rotated() -> Home {
     let home = Home::new();
     let (_upstream, gateway) = home.start("file: audit.jsonl, rotate: {size: 8KiB}").await;
     let mut connection = Client::new(&gateway).connect().await;

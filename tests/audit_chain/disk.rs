@@ -107,7 +107,7 @@ async fn a_file_that_is_cut_or_written_by_another_is_noticed_and_found() {
             let text = fs::read_to_string(home.log()).unwrap();
             fs::write(home.log(), text + "{\"seq\":3,\"gateway.decision\":\"allow\"}\n").unwrap();
         }
-        gateway.log_line("was altered by another hand");
+        gateway.log_line("another process has altered the audit log");
         client.granted("app", SECRET, "").await;
         stop(gateway).await;
         let altered = home.lines().into_iter().find(|line| line["gateway.event"] == "altered");

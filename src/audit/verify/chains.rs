@@ -1,22 +1,26 @@
-//! Which files are one chain, and which checkpoints speak of it.
+//! Which files are one chain, and which checkpoints cover it.
 //!
-//! Takes logs and checkpoints, each enumerated by itself, so that checkpoints whose log is gone still tell what is missing. Files
-//! of one name belong together, and so do files of which one goes on where the other ends. Never says whether a file is believed.
+//! Logs and checkpoints are enumerated separately, so that checkpoints whose log is gone still show which lines are missing.
+//! Files of one name belong together, and so do files of which one continues where the other ends. Checks no signature.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::audit::chain::{LineHash, Link, named_previous, sequence};
-use crate::audit::{checkpoint, recovery, rotation};
+use crate::audit::chain::{LineHash, Link, SealedLine, named_previous, sequence};
+use crate::audit::{checkpoint, log_paths, recovery};
+use crate::telemetry::error_chain::reason;
 
-/// What is to be verified or read.
+/// The chains to verify or read.
 #[derive(Debug, Default)]
 pub(crate) struct LogFileSet {
     pub(crate) chains: Vec<LogChain>,
     /// Files beside a log that do not begin like one, compressed ones for example.
     pub(crate) unread: Vec<PathBuf>,
+    /// Other logs beside this one, whose names begin with its name and a dot. Their files are left out.
+    pub(crate) other_logs: Vec<PathBuf>,
 }
 
 /// The files of one instance.
@@ -26,7 +30,7 @@ pub(crate) struct LogChain {
     pub(crate) files: Vec<PathBuf>,
     /// Files of checkpoints, those of logs that are gone included.
     pub(crate) checkpoints: Vec<PathBuf>,
-    /// Files that only repeat what another one of the chain holds.
+    /// Files whose lines are all in another file of the chain.
     pub(crate) copies: Vec<PathBuf>,
     /// The file that the gateway writes, where it is known. It must be there.
     pub(crate) current: Option<PathBuf>,
@@ -57,17 +61,17 @@ impl LogChain {
 /// The chain of the log that is written at this path.
 pub(crate) fn of_log(log: &Path) -> io::Result<LogFileSet> {
     let (mut files, mut unread) = (Vec::new(), Vec::new());
-    for path in rotation::siblings(log)? {
+    for path in log_paths::siblings(log)? {
         if begins_like_a_log(&path) { files.push(path) } else { unread.push(path) }
     }
     unread.retain(|path| path.is_file());
     if log.exists() {
         files.push(log.to_owned());
     }
-    let family = LogFamily { log: log.to_owned(), files, checkpoints: checkpoint::all(log)? };
+    let family = LogFamily { log: log.to_owned(), files, checkpoints: log_paths::all_checkpoints(log)? };
     let mut chain = chain(vec![family])?;
     chain.current = Some(log.to_owned());
-    Ok(LogFileSet { chains: vec![chain], unread })
+    Ok(LogFileSet { chains: vec![chain], unread, other_logs: log_paths::other_logs(log)? })
 }
 
 /// The chains of these files, which may be given in any order.
@@ -84,46 +88,84 @@ pub(crate) fn of_files(given: &[PathBuf]) -> io::Result<LogFileSet> {
             families.len() - 1
         });
         let Some(family) = families.get_mut(at) else { continue };
-        let kind = if is_checkpoints(path) { &mut family.checkpoints } else { &mut family.files };
+        let kind =
+            if log_paths::log_of_checkpoints(path).is_some() { &mut family.checkpoints } else { &mut family.files };
         let is_same = |other: &PathBuf| fs::metadata(other).is_ok_and(|other| same(&other, &metadata));
         if !kind.iter().any(is_same) {
             kind.push(path.clone());
         }
     }
     for family in &mut families {
-        for path in checkpoint::all(&family.log)? {
+        for path in log_paths::all_checkpoints(&family.log)? {
             if !family.checkpoints.contains(&path) {
                 family.checkpoints.push(path);
             }
         }
     }
     let mut chains = joined(families)?.into_iter().map(chain).collect::<io::Result<Vec<_>>>()?;
-    adopt(&mut chains);
-    Ok(LogFileSet { chains, unread: Vec::new() })
+    adopt(&mut chains)?;
+    Ok(LogFileSet { chains, ..LogFileSet::default() })
 }
 
-/// Checkpoints that were kept elsewhere go to the chain of the same key, or to the only one.
-fn adopt(chains: &mut Vec<LogChain>) {
+/// Adds checkpoints that were kept elsewhere to the chain that holds a line that they cover. Checkpoints that are later than all
+/// lines are added to the only chain of the same key. A single chain without checkpoints gets all of them.
+fn adopt(chains: &mut Vec<LogChain>) -> io::Result<()> {
     let (mut with, without): (Vec<LogChain>, Vec<LogChain>) =
         std::mem::take(chains).into_iter().partition(|chain| !chain.files.is_empty());
-    for lone in without {
-        let keys = keys_of(&lone);
-        let of_same_key = with.iter().position(|chain| keys_of(chain).iter().any(|key| keys.contains(key)));
-        let only = (with.len() == 1 && with.iter().all(|chain| chain.checkpoints.is_empty())).then_some(0);
-        match of_same_key.or(only).and_then(|at| with.get_mut(at)) {
-            Some(chain) => chain.checkpoints.extend(lone.checkpoints),
-            None => chains.push(lone),
+    let is_only = with.len() == 1 && with.iter().all(|chain| chain.checkpoints.is_empty());
+    for separate in without {
+        let chain = if is_only { Some(0) } else { owner(&with, &separate)? };
+        match chain.and_then(|at| with.get_mut(at)) {
+            Some(chain) => chain.checkpoints.extend(separate.checkpoints),
+            None => chains.push(separate),
         }
     }
     with.append(chains);
     *chains = with;
+    Ok(())
 }
 
-fn keys_of(chain: &LogChain) -> Vec<String> {
-    chain.checkpoints.iter().filter_map(|path| checkpoint::key_of(path)).collect()
+/// The chain that these checkpoints cover.
+fn owner(chains: &[LogChain], separate: &LogChain) -> io::Result<Option<usize>> {
+    let signed = checkpoint::unverified(&separate.checkpoints)?;
+    let links = signed.iter().map(|(link, _)| (link.sequence, link.head)).collect();
+    let mut of_same_key = Vec::new();
+    for (at, chain) in chains.iter().enumerate() {
+        match agreement(chain, &links)? {
+            Some(true) => return Ok(Some(at)),
+            Some(false) => {}
+            None => {
+                let theirs = checkpoint::unverified(&chain.checkpoints)?;
+                if theirs.iter().any(|(_, key)| signed.iter().any(|(_, other)| key == other)) {
+                    of_same_key.push(at);
+                }
+            }
+        }
+    }
+    Ok(of_same_key.first().copied().filter(|_| of_same_key.len() == 1))
 }
 
-/// Families of which one goes on where another one ends are one chain.
+/// Whether a line of the chain is one of these. `None` if the chain holds none of their numbers.
+fn agreement(chain: &LogChain, links: &HashMap<u64, LineHash>) -> io::Result<Option<bool>> {
+    let mut agrees = None;
+    for path in &chain.files {
+        let mut lines = BufReader::new(File::open(path).map_err(|error| naming(path, &error))?);
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line)? > 0 {
+            let link = line.strip_suffix(b"\n").and_then(SealedLine::parse).map(|sealed| sealed.link);
+            if let Some((link, head)) = link.and_then(|link| Some((link, links.get(&link.sequence)?))) {
+                if link.head == *head {
+                    return Ok(Some(true));
+                }
+                agrees = Some(false);
+            }
+            line.clear();
+        }
+    }
+    Ok(agrees)
+}
+
+/// Families of which one continues where another one ends are one chain.
 fn joined(families: Vec<LogFamily>) -> io::Result<Vec<Vec<LogFamily>>> {
     let mut groups: Vec<(Vec<LogFamily>, Vec<Ends>)> = Vec::new();
     for family in families {
@@ -184,7 +226,7 @@ fn chain(families: Vec<LogFamily>) -> io::Result<LogChain> {
     Ok(chain)
 }
 
-/// Whether `path` holds nothing but what `whole` begins with.
+/// Whether `whole` begins with all that `path` holds.
 fn is_beginning_of(path: &Path, whole: &Path) -> io::Result<bool> {
     const BLOCK: u64 = 64 * 1024;
     let open = |path: &Path| File::open(path).map_err(|error| naming(path, &error));
@@ -201,20 +243,21 @@ fn is_beginning_of(path: &Path, whole: &Path) -> io::Result<bool> {
 
 /// The path of the log that this file is or was.
 fn base(path: &Path, given: &[PathBuf]) -> PathBuf {
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return path.to_owned() };
-    let name = name.strip_suffix(checkpoint::SUFFIX).unwrap_or(name);
+    let log = log_paths::log_of_checkpoints(path).unwrap_or_else(|| path.to_owned());
+    let Some(name) = log.file_name().and_then(|name| name.to_str()) else { return log };
     let (before, suffix) = name.rsplit_once('.').unwrap_or((name, ""));
-    if rotation::numbers(suffix).is_some() || suffix.starts_with("damaged-") {
+    if log_paths::is_of_log(suffix) {
         return path.with_file_name(before);
     }
-    let is_log = |path: &Path| given.iter().any(|other| other == path) || checkpoint::path(path).exists();
-    let dots = name.match_indices('.').map(|(at, _)| at);
+    let whole = path.with_file_name(name);
+    let has_checkpoints = |log: &Path| log_paths::checkpoints(log).exists();
+    if has_checkpoints(&whole) {
+        return whole;
+    }
+    let is_log = |path: &Path| given.iter().any(|other| other == path) || has_checkpoints(path);
+    let dots = name.match_indices('.').map(|(at, _)| at).rev();
     let mut shorter = dots.filter_map(|at| name.get(..at)).map(|name| path.with_file_name(name));
-    shorter.find(|log| is_log(log)).unwrap_or_else(|| path.with_file_name(name))
-}
-
-fn is_checkpoints(path: &Path) -> bool {
-    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.ends_with(checkpoint::SUFFIX))
+    shorter.find(|log| is_log(log)).unwrap_or(whole)
 }
 
 fn same(one: &fs::Metadata, two: &fs::Metadata) -> bool {
@@ -238,7 +281,7 @@ fn is_compressed(path: &Path) -> bool {
     head_of(path).is_ok_and(|head| MAGIC.iter().any(|magic| head.starts_with(magic)))
 }
 
-/// The error with the path that it is about.
+/// The error with its path.
 pub(super) fn naming(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot read `{}`: {error}", path.display()))
+    io::Error::new(error.kind(), format!("cannot read `{}`: {}", path.display(), reason(error)))
 }

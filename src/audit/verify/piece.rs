@@ -1,13 +1,13 @@
-//! Some lines of a file, checked from the link before them.
+//! Checks some lines of a file, from the link before them.
 
-use memchr::{memchr_iter, memmem};
+use memchr::memchr_iter;
 
-use super::FaultKind;
+use super::recorded::{self, number_after, text_after};
+use super::report::FaultKind;
 use crate::audit::chain::{Hasher, LineHash, Link, SealedLine};
 use crate::audit::checkpoint::Checkpoint;
-use crate::audit::rotation;
 
-/// What was found in them.
+/// The findings in some lines.
 #[derive(Debug, Default)]
 pub(super) struct PieceFindings {
     pub(super) file: usize,
@@ -18,32 +18,28 @@ pub(super) struct PieceFindings {
     /// By line, from 1.
     pub(super) faults: Vec<(u64, FaultKind)>,
     pub(super) recovered: u64,
-    /// The last line that rotation has removed, by lines that say so.
+    /// The last line that rotation has removed, as these lines record.
     pub(super) removed: u64,
+    /// Lines that the gateway found to be missing, as these lines record.
+    pub(super) recorded_missing: Vec<(u64, u64)>,
     /// From when to when the lines after the last checkpoint were written, in seconds since 1970.
     pub(super) unsigned: Option<(i64, i64)>,
 }
 
-/// A quote in a value is escaped: nothing that a client sends can look like this.
-const RECOVERED: &[u8] = b",\"gateway.event\":\"recovered\",";
-const REMOVED: &[u8] = b",\"gateway.event\":\"removed\",";
-const FILE: &[u8] = b",\"gateway.file\":\"";
 const TIME: &[u8] = b",\"time\":\"";
 const DURATION: &[u8] = b",\"duration_us\":";
 
 /// `lines` ends with a line break. `signed` are all checkpoints, in order.
-pub(super) fn check(
-    lines: &[u8],
-    before: Option<Link>,
-    begins_file: bool,
-    signed: &[Checkpoint],
-    hasher: &mut Hasher,
-) -> PieceFindings {
-    let recovered = memmem::find_iter(lines, RECOVERED).count() as u64;
-    let removed = memmem::find_iter(lines, REMOVED).filter_map(|at| removed(lines.get(at..)?)).max().unwrap_or(0);
-    let mut piece =
-        PieceFindings { bytes: lines.len() as u64, recovered, removed, last: before, ..PieceFindings::default() };
-    // Where nothing is signed, no time is asked for.
+pub(super) fn check(lines: &[u8], before: Option<Link>, signed: &[Checkpoint], hasher: &mut Hasher) -> PieceFindings {
+    let mut piece = PieceFindings {
+        bytes: lines.len() as u64,
+        recovered: recorded::recovered(lines),
+        removed: recorded::removed_up_to(lines),
+        recorded_missing: recorded::missing(lines).collect(),
+        last: before,
+        ..PieceFindings::default()
+    };
+    // Without a checkpoint no time is read.
     let last_signed = signed.last().map_or(u64::MAX, |checkpoint| checkpoint.link.sequence);
     let mut signed = signed;
     let mut start = 0;
@@ -51,11 +47,10 @@ pub(super) fn check(
         piece.lines += 1;
         let line = lines.get(start..end).unwrap_or_default();
         start = end + 1;
-        let begins = begins_file && piece.lines == 1;
         match SealedLine::parse(line) {
             None => piece.faults.push((piece.lines, FaultKind::NotALine)),
             Some(sealed) => {
-                if let Some(fault) = fault(&sealed, piece.last, begins, hasher) {
+                if let Some(fault) = fault(&sealed, piece.last, hasher) {
                     piece.faults.push((piece.lines, fault));
                 }
                 if contradicts(sealed.link, &mut signed) {
@@ -72,7 +67,7 @@ pub(super) fn check(
     piece
 }
 
-fn fault(sealed: &SealedLine<'_>, before: Option<Link>, begins_file: bool, hasher: &mut Hasher) -> Option<FaultKind> {
+fn fault(sealed: &SealedLine<'_>, before: Option<Link>, hasher: &mut Hasher) -> Option<FaultKind> {
     let found = sealed.link.sequence;
     let Some(before) = before else {
         return match sealed.previous() {
@@ -90,14 +85,14 @@ fn fault(sealed: &SealedLine<'_>, before: Option<Link>, begins_file: bool, hashe
         return Some(FaultKind::OutOfOrder { expected, found });
     }
     let (from, to) = (expected, found - 1);
-    match sealed.previous().filter(|_| begins_file) {
-        Some(named) if sealed.follows(&named, hasher) => Some(FaultKind::FilesMissing { from, to }),
+    match sealed.previous() {
+        Some(named) if sealed.follows(&named, hasher) => Some(FaultKind::Missing { from, to }),
         Some(_) => Some(FaultKind::Changed),
         None => Some(FaultKind::Gap { from, to }),
     }
 }
 
-/// Whether a checkpoint of this line has another hash. Passes by the checkpoints of earlier lines.
+/// Whether a checkpoint of this line has another hash. Skips the checkpoints of earlier lines.
 fn contradicts(link: Link, signed: &mut &[Checkpoint]) -> bool {
     // Most lines have none: one comparison.
     if signed.first().is_none_or(|next| next.link.sequence > link.sequence) {
@@ -109,27 +104,11 @@ fn contradicts(link: Link, signed: &mut &[Checkpoint]) -> bool {
     of_this.into_iter().any(|checkpoint| checkpoint.link.head != link.head)
 }
 
-/// The last line of the file that was removed. Rotation removes the oldest first, so that all lines before it are gone too.
-fn removed(rest: &[u8]) -> Option<u64> {
-    let line = rest.get(..memchr::memchr(b'\n', rest)?)?;
-    let name = std::str::from_utf8(text_after(line, FILE)?).ok()?;
-    Some(rotation::numbers(name.rsplit_once('.')?.1)?.1)
-}
-
 /// When a line was written: its request's time and duration.
 fn written(line: &[u8]) -> Option<i64> {
     let time = std::str::from_utf8(text_after(line, TIME)?).ok()?.parse::<jiff::Timestamp>().ok()?;
-    let microseconds = memmem::find(line, DURATION).and_then(|at| {
-        let digits = line.get(at + DURATION.len()..)?;
-        let end = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        std::str::from_utf8(digits.get(..end)?).ok()?.parse::<i64>().ok()
-    });
-    Some(time.as_second().saturating_add(microseconds.unwrap_or(0) / 1_000_000))
-}
-
-fn text_after<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
-    let rest = line.get(memmem::find(line, name)? + name.len()..)?;
-    rest.get(..memchr::memchr(b'"', rest)?)
+    let microseconds = number_after(line, DURATION).unwrap_or(0);
+    Some(time.as_second().saturating_add((microseconds / 1_000_000).cast_signed()))
 }
 
 /// The span of both.

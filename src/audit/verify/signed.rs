@@ -1,40 +1,20 @@
-//! What the checkpoints of a chain say, and what is missing by them.
+//! Reads the checkpoints of a chain, and finds the lines that are missing according to them.
 
 use std::io;
 use std::path::PathBuf;
 
 use super::chains::naming;
-use super::{MissingLines, VerifyReport};
+use super::report::{MissingLines, RequestedRange, Signed, VerifyReport};
 use crate::audit::audit_key::PublicKey;
 use crate::audit::checkpoint::{self, Checkpoint, Read};
 
-/// What the checkpoints say.
-#[derive(Debug, Default)]
-pub(crate) struct Signed {
-    pub(crate) count: u64,
-    /// The last one's line, and when it was signed, in seconds since 1970.
-    pub(crate) last: Option<(u64, i64)>,
-    /// Lines that no checkpoint covers and that one should.
-    pub(crate) unsigned: Vec<(u64, u64)>,
-    /// What is no checkpoint of these keys.
-    pub(crate) faults: Vec<String>,
-}
-
-/// The lines that are asked for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RequestedRange {
-    /// Those before may be gone.
-    pub(crate) from: u64,
-    /// `None` is up to the last line that is known of.
-    pub(crate) to: Option<u64>,
-}
-
-/// Unsigned lines at the end may span so long: the writer signs every 10 s.
+/// The longest time span of unsigned lines at the end. The writer signs every 10 s.
 const UNSIGNED_SECONDS: i64 = 60;
 
 /// All checkpoints in these files, in the order of their lines.
 pub(super) fn read(paths: &[PathBuf], keys: &[PublicKey], found: &mut Signed) -> io::Result<Vec<Checkpoint>> {
     let mut signed = Vec::new();
+    let mut by_others: Vec<(PublicKey, u64)> = Vec::new();
     for path in paths {
         let text = match std::fs::read(path) {
             Ok(text) => String::from_utf8_lossy(&text).into_owned(),
@@ -48,26 +28,43 @@ pub(super) fn read(paths: &[PathBuf], keys: &[PublicKey], found: &mut Signed) ->
                     if found.last.is_none_or(|(last, _)| checkpoint.link.sequence >= last) {
                         found.last = Some((checkpoint.link.sequence, time));
                     }
+                    if !found.keys.contains(&checkpoint.key) {
+                        found.keys.push(checkpoint.key);
+                    }
                     signed.push(checkpoint);
                 }
-                Read::OtherKey(other) => found.faults.push(fault(&format!("signed by another key, {other}"))),
+                Read::OtherKey(other) => match by_others.iter_mut().find(|(key, _)| *key == other) {
+                    Some((_, count)) => *count += 1,
+                    None => by_others.push((other, 1)),
+                },
                 Read::Forged => found.faults.push(fault("the signature does not hold")),
-                // A crash can tear a checkpoint. If it was not one, its lines are covered by none.
+                // A crash can tear a checkpoint. Lines that only such a line would cover are reported as unsigned.
                 Read::Garbage => {}
             }
         }
     }
+    found.faults.extend(by_others.into_iter().map(|(key, count)| {
+        let are = if count == 1 { "checkpoint is" } else { "checkpoints are" };
+        format!(
+            "{count} {are} signed by another key, {key}: if it is the key of one of your instances, add it with --key"
+        )
+    }));
     found.count = signed.len() as u64;
     signed.sort_by_key(|checkpoint| checkpoint.link.sequence);
     Ok(signed)
 }
 
-/// What is not there although it should be. `unsigned_seconds` is what the lines after the last checkpoint span.
-pub(super) fn conclude(report: &mut VerifyReport, signed: &[Checkpoint], asked: RequestedRange, unsigned_seconds: i64) {
-    let begin = report.begin(asked);
+/// Finds lines that should be there and are not. `unsigned_seconds` is the time span of the lines after the last checkpoint.
+pub(super) fn conclude(
+    report: &mut VerifyReport,
+    signed: &[Checkpoint],
+    requested: RequestedRange,
+    unsigned_seconds: i64,
+) {
+    let begin = report.begin(requested);
     let last = report.last.map_or(0, |link| link.sequence);
     let known = signed.last().map_or(0, |checkpoint| checkpoint.link.sequence);
-    let end = asked.to.unwrap_or(known.max(last));
+    let end = requested.to.unwrap_or(known.max(last));
     let is_signed = |from, to| signed.iter().any(|one| one.link.sequence >= from && first_of(one) <= to);
     let mut miss = |from: u64, to: u64| {
         if from <= to {

@@ -3,9 +3,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 
+use super::report::{Completeness, FaultKind, MissingLines};
 use super::*;
 use crate::audit::audit_key::AuditKey;
-use crate::audit::checkpoint::{self, Checkpoints};
+use crate::audit::checkpoint::Checkpoints;
+use crate::audit::log_paths;
 use crate::clock::{self, UnixTime};
 
 /// A log of several files with its checkpoints, in a folder of its own.
@@ -45,7 +47,7 @@ impl Log {
             let path = folder.join(format!("audit.jsonl.{first:012}-{:012}", link.sequence));
             fs::write(&path, text).unwrap();
             checkpoints.sign(link, UnixTime::from_seconds(1_800_000_000), clock::instant());
-            fs::rename(checkpoint::path(&log), checkpoint::path(&path)).unwrap();
+            fs::rename(log_paths::checkpoints(&log), log_paths::checkpoints(&path)).unwrap();
             checkpoints.moved();
             files.push(path);
         }
@@ -132,7 +134,7 @@ fn a_missing_file_and_a_missing_end_are_a_lack_of_completeness() {
     let report = log.report();
     assert!(report.is_intact(), "{report:?}");
     assert_eq!(report.completeness(), Completeness::Incomplete);
-    assert_eq!(report.faults[0].kind, FaultKind::FilesMissing { from: 3, to: 5 });
+    assert_eq!(report.faults[0].kind, FaultKind::Missing { from: 3, to: 5 });
     let log = Log::new(&[3, 4]);
     log.change(1, |lines| lines.truncate(2));
     let report = log.report();
@@ -151,7 +153,7 @@ fn a_chain_that_does_not_begin_with_line_1_is_incomplete_unless_a_line_says_that
         assert_eq!(report.missing, [MissingLines { from: 1, to: 2, is_signed }]);
         let asked = log.report_from(3);
         assert!(asked.is_intact() && asked.completeness() == Completeness::Complete, "{asked:?}");
-        let _ = fs::remove_file(checkpoint::path(&removed));
+        let _ = fs::remove_file(log_paths::checkpoints(&removed));
         let _ = fs::remove_file(&removed);
     }
     for (name, completeness) in
@@ -161,7 +163,7 @@ fn a_chain_that_does_not_begin_with_line_1_is_incomplete_unless_a_line_says_that
             format!("x\",\"gateway.event\":\"removed\",\"gateway.config\":\"c\",\"gateway.file\":\"audit.jsonl.{name}");
         let mut log = Log::by(&[2, 3], &[&member]);
         let removed = log.files.remove(0);
-        fs::remove_file(checkpoint::path(&removed)).unwrap();
+        fs::remove_file(log_paths::checkpoints(&removed)).unwrap();
         let report = log.report();
         assert_eq!((report.is_intact(), report.completeness()), (true, completeness), "{report:?}");
     }
@@ -175,7 +177,7 @@ fn lines_that_are_unsigned_for_longer_than_the_writer_leaves_them_so_are_told() 
     ] {
         let members = times.map(|time| format!("x\",\"time\":\"{time}"));
         let log = Log::by(&[2, 2], &[&members[0], &members[1]]);
-        fs::remove_file(checkpoint::path(&log.files[1])).unwrap();
+        fs::remove_file(log_paths::checkpoints(&log.files[1])).unwrap();
         let report = log.report();
         assert_eq!((report.is_intact(), report.completeness()), (true, completeness), "{report:?}");
     }
@@ -186,7 +188,7 @@ fn a_chain_that_was_written_anew_contradicts_what_was_signed() {
     let (log, forged) = (Log::new(&[4]), Log::by(&[4], &["forged"]));
     fs::copy(&forged.files[0], &log.files[0]).unwrap();
     assert_eq!(log.first_fault(), (0, 4, FaultKind::Rewritten));
-    fs::copy(checkpoint::path(&forged.files[0]), checkpoint::path(&log.files[0])).unwrap();
+    fs::copy(log_paths::checkpoints(&forged.files[0]), log_paths::checkpoints(&log.files[0])).unwrap();
     let report = log.report();
     assert!(!report.is_intact() && report.completeness() == Completeness::Unknown, "{report:?}");
     assert!(report.checkpoints.faults[0].contains(&forged.key.to_string()), "{report:?}");

@@ -1,4 +1,5 @@
-//! What the writer does about its file: opened anew where it was moved, put aside where it is full, told of where it was altered.
+//! The writer's file over time: reopened where it was moved, rotated where it is full or old, recorded where it was altered or
+//! deleted.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -8,40 +9,41 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use super::{AuditWriter, Output, name};
+use super::{AuditWriter, Output};
 use crate::audit::log_file::Condition;
+use crate::audit::log_paths;
 use crate::audit::record::Event;
 use crate::audit::rotation;
 use crate::clock;
 
-/// After a rotation that could not be done.
-const ROTATE_AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// After a failed rotation.
+const RETRY_ROTATION_AFTER: Duration = Duration::from_secs(10);
 
 impl AuditWriter {
-    /// Finds out what others have done to the file, and opens it anew if that helps, or if asked to.
-    pub(super) fn look(&mut self) -> io::Result<()> {
-        let asked = self.reopen.swap(false, Ordering::Relaxed);
+    /// Finds out what other processes have done to the file. Reopens it if it was moved, or if that was requested.
+    pub(super) fn check_file(&mut self) -> io::Result<()> {
+        let requested = self.reopen.swap(false, Ordering::Relaxed);
         let Output::File(file) = &mut self.output else { return Ok(()) };
         match file.condition() {
-            Condition::Sound if !asked => Ok(()),
-            Condition::Sound | Condition::Moved => self.open_anew(),
+            Condition::Sound if !requested => Ok(()),
+            Condition::Sound | Condition::Moved => self.reopen_file(),
             Condition::Closed { mode } => {
                 Err(io::Error::other(format!("its owner may not write to it (mode {mode:03o})")))
             }
             Condition::Altered { expected, found } => {
-                error!(expected, found, "the audit log was altered by another hand");
+                error!(expected, found, "another process has altered the audit log");
                 file.accept(found);
                 self.breaks_line = !ends_with_line(file.path());
-                self.note(Event::Altered { expected, found });
+                self.record_event(Event::Altered { expected, found });
                 self.begin_file();
                 Ok(())
             }
         }
     }
 
-    fn open_anew(&mut self) -> io::Result<()> {
+    fn reopen_file(&mut self) -> io::Result<()> {
         let Output::File(old) = &mut self.output else { return Ok(()) };
-        let anew = old.open_anew()?;
+        let anew = old.reopen()?;
         info!(path = %anew.path().display(), "opened the audit log anew");
         if anew.is_same(old) && anew.length() == old.length() {
             *old = anew;
@@ -55,11 +57,17 @@ impl AuditWriter {
         {
             warn!(%error, "the last line of the audit log's old file is not whole");
         }
+        let first = self.first;
         self.begin_file();
+        let up_to = self.first - 1;
+        if left.is_deleted() && first <= up_to {
+            error!(from = first, up_to, "the file of the audit log was deleted with its lines");
+            self.record_event(Event::Missing { from: first, up_to });
+        }
         Ok(())
     }
 
-    /// The next line says which hash it follows. What is not written yet is sealed anew.
+    /// The next line names the hash that it follows. Lines that are not written yet are sealed again.
     fn begin_file(&mut self) {
         let over = self.group.start_over();
         self.link = over.unwrap_or(self.link);
@@ -71,7 +79,7 @@ impl AuditWriter {
         }
     }
 
-    /// Before `more` bytes are added.
+    /// To be called before `more` bytes are added.
     pub(super) fn rotate_if_due(&mut self, more: u64) {
         let Output::File(file) = &self.output else { return };
         let Some(length) = file.length() else { return };
@@ -81,27 +89,34 @@ impl AuditWriter {
         }
         let path = file.path().to_owned();
         if let Err(error) = self.rotate(&path) {
-            error!(%error, "cannot rotate the audit log: its file goes on");
-            self.next_rotation = clock::instant() + ROTATE_AGAIN_AFTER;
+            error!(%error, "cannot rotate the audit log: it continues in the same file");
+            self.next_rotation = clock::instant() + RETRY_ROTATION_AFTER;
         }
     }
 
-    /// What the path leads to afterwards is found by the next look.
+    /// The next check of the file finds that the path leads nowhere, and makes a new file.
     fn rotate(&mut self, path: &Path) -> io::Result<()> {
         self.sync()?;
         self.checkpoint(clock::instant());
-        rotation::put_aside(path, &rotation::aside(path, self.first, self.link.sequence))?;
+        rotation::put_aside(path, &log_paths::aside(path, self.first, self.link.sequence))?;
         if let Some(checkpoints) = &mut self.checkpoints {
             checkpoints.moved();
         }
-        self.surplus = rotation::surplus(path, self.settings.rotation.keep)?;
-        for old in self.surplus.clone() {
-            self.note(Event::Removed { file: &name(&old) });
+        self.record_surplus(path)
+    }
+
+    /// Records the files that are more than are to be kept. They are removed once these lines are written.
+    pub(super) fn record_surplus(&mut self, path: &Path) -> io::Result<()> {
+        for old in rotation::surplus(path, self.settings.rotation.keep)? {
+            if !self.surplus.contains(&old) {
+                self.record_event(Event::Removed { file: &name(&old) });
+                self.surplus.push(old);
+            }
         }
         Ok(())
     }
 
-    /// A file goes once the line that says so is on the disk: without it the chain would lack its beginning.
+    /// A file is removed only once the line that says so is on the disk: without that line the chain would lack its beginning.
     pub(super) fn remove_surplus(&mut self) {
         if self.surplus.is_empty() {
             return;
@@ -114,7 +129,11 @@ impl AuditWriter {
     }
 }
 
-/// Or is empty.
+pub(super) fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// True for an empty file too.
 fn ends_with_line(path: &Path) -> bool {
     let last = |mut file: File| -> io::Result<u8> {
         let mut last = [0];

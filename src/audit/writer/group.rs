@@ -1,36 +1,36 @@
-//! The lines that are being written: sealed, and sealed anew where they have to go elsewhere.
+//! The lines that are being written: sealed, and sealed again if they have to go into another file.
 
-use super::Batch;
+use crate::audit::batch::Batch;
 use crate::audit::chain::{Hasher, Link};
 
 #[derive(Debug, Default)]
 pub(super) struct Group {
     batches: Vec<Batch>,
-    /// Lines of `batches` that are in a file that was left behind.
-    elsewhere: usize,
+    /// Lines of `batches` that are in an earlier file.
+    in_earlier_file: usize,
     /// The other lines, sealed.
     pending: Vec<u8>,
     /// Where each ends.
     ends: Vec<usize>,
-    /// Where the chain stands before them, and after each.
+    /// The chain's link before them, and after each.
     links: Vec<Link>,
     /// How much of `pending` is written.
     done: usize,
 }
 
 impl Group {
-    pub(super) fn begin(&mut self, notes: Batch, batches: Vec<Batch>) {
-        self.batches.push(notes);
+    pub(super) fn begin(&mut self, own_lines: Batch, batches: Vec<Batch>) {
+        self.batches.push(own_lines);
         self.batches.extend(batches);
     }
 
-    /// About as many as it will be once sealed.
+    /// About the size after sealing.
     pub(super) fn bytes(&self) -> u64 {
         const ADDED_TO_A_LINE: usize = 64;
         self.batches.iter().map(|batch| (batch.bytes.len() + batch.ends.len() * ADDED_TO_A_LINE) as u64).sum()
     }
 
-    /// Ends what stands in the file before us and is no whole line.
+    /// Ends an incomplete line that the file ends with.
     pub(super) fn break_line(&mut self) {
         self.pending.push(b'\n');
     }
@@ -38,7 +38,7 @@ impl Group {
     /// Seals the lines that are in no file yet. Says whether there are any.
     pub(super) fn seal(&mut self, link: &mut Link, mut begins_file: bool, hasher: &mut Hasher) -> bool {
         self.links.push(*link);
-        for line in self.batches.iter().flat_map(Batch::lines).skip(self.elsewhere) {
+        for line in self.batches.iter().flat_map(Batch::lines).skip(self.in_earlier_file) {
             link.seal(line, begins_file, hasher, &mut self.pending);
             begins_file = false;
             self.ends.push(self.pending.len());
@@ -62,11 +62,12 @@ impl Group {
         (self.done - begins.min(self.done)) as u64
     }
 
-    /// What is written whole stays where it is; the rest is to be sealed anew, from the link that this gives. `None` between groups.
+    /// Whole lines stay where they are written; the others are to be sealed again, after the link that this returns. `None`
+    /// between groups.
     pub(super) fn start_over(&mut self) -> Option<Link> {
         let whole = self.whole_lines();
         let link = self.links.get(whole).copied();
-        self.elsewhere += whole;
+        self.in_earlier_file += whole;
         self.unseal();
         link
     }
@@ -82,15 +83,15 @@ impl Group {
         self.done = 0;
     }
 
-    pub(super) fn is_waited_for(&self) -> bool {
-        self.batches.iter().any(|batch| !batch.waiting.is_empty())
+    pub(super) fn has_waiters(&self) -> bool {
+        self.batches.iter().any(|batch| !batch.waiters.is_empty())
     }
 
-    pub(super) fn give_up_waiting(&mut self) {
-        self.batches.iter_mut().for_each(|batch| batch.waiting.clear());
+    pub(super) fn drop_waiters(&mut self) {
+        self.batches.iter_mut().for_each(|batch| batch.waiters.clear());
     }
 
-    /// All is written: frees the places and tells who waits. Gives the number of lines.
+    /// All lines are written: releases their slots, notifies the waiters and returns the number of lines.
     pub(super) fn end(&mut self, on_disk: bool) -> usize {
         let mut lines = 0;
         for batch in self.batches.drain(..) {
@@ -99,11 +100,11 @@ impl Group {
                 owner.written(batch.ends.len());
             }
             if on_disk {
-                // Who has stopped waiting need not be told.
-                batch.waiting.into_iter().for_each(|waiting| waiting.send(()).unwrap_or(()));
+                // A waiter that has timed out is gone.
+                batch.waiters.into_iter().for_each(|waiter| waiter.send(()).unwrap_or(()));
             }
         }
-        self.elsewhere = 0;
+        self.in_earlier_file = 0;
         self.unseal();
         lines
     }

@@ -1,11 +1,15 @@
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
 use super::*;
+use crate::audit::log_paths;
 use crate::audit::verify::chains::{LogChain, of_log};
-use crate::audit::verify::signed::RequestedRange;
-use crate::audit::verify::{Completeness, VerifyReport, verify};
+use crate::audit::verify::report::{Completeness, RequestedRange, VerifyReport};
+use crate::audit::verify::verify;
+
+mod missing;
 
 const UNLIMITED: Rotation = Rotation { size: None, age: None, keep: None };
 
@@ -92,7 +96,7 @@ fn the_chain_goes_on_from_where_the_last_run_ended() {
     assert!(text.lines().zip(1..).all(|(line, number)| line.starts_with(&format!("{{\"seq\":{number},"))), "{text}");
     assert_eq!(text.matches("prev_hash").count(), 1);
     home.is_sound(3);
-    for path in [home.log(), crate::audit::checkpoint::path(&home.log()), home.0.join("state/audit-key.pem")] {
+    for path in [home.log(), log_paths::checkpoints(&home.log()), home.0.join("state/audit-key.pem")] {
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }
@@ -119,7 +123,7 @@ fn a_first_line_that_is_torn_is_cut_off_too() {
     home.run(&["1"]);
     let line = home.text();
     fs::write(home.log(), &line[..30]).unwrap();
-    fs::remove_file(crate::audit::checkpoint::path(&home.log())).unwrap();
+    fs::remove_file(log_paths::checkpoints(&home.log())).unwrap();
     home.run(&["again"]);
     home.is_sound(2);
 }
@@ -143,7 +147,7 @@ fn lines_that_a_checkpoint_knows_of_and_that_are_gone_are_told() {
     let first = home.text().lines().next().unwrap().to_owned();
     fs::write(home.log(), format!("{first}\n")).unwrap();
     home.run(&[]);
-    assert!(home.text().contains("\"gateway.event\":\"missing\",\"gateway.config\":\"c\",\"gateway.missing_up_to\":3"));
+    assert!(home.text().contains("\"gateway.event\":\"missing\",\"gateway.config\":\"c\",\"gateway.missing_from\":2,"));
     let report = home.report();
     assert!(!report.is_intact() || report.completeness() == Completeness::Incomplete);
 }
@@ -194,7 +198,7 @@ fn a_line_that_was_written_in_part_is_whole_in_the_new_file_and_gone_from_the_ol
     file.write(&writer.group.rest()[..part]).unwrap();
     writer.group.written(part);
     fs::rename(home.log(), home.log().with_file_name("audit.jsonl.1")).unwrap();
-    writer.look().and_then(|()| writer.write()).unwrap();
+    writer.check_file().and_then(|()| writer.write()).unwrap();
     writer.finish();
     end(writer, &["3"]);
     assert!(home.text().starts_with("{\"seq\":2,\"prev_hash\":"));
@@ -263,7 +267,7 @@ fn an_old_file_is_removed_only_after_the_line_that_says_so_is_written() {
     let [oldest, ..] = &chain_of(&home.log()).files[..] else { panic!() };
     writer.group.begin(Batch::default(), vec![batch(&"x".repeat(200))]);
     writer.rotate_if_due(writer.group.bytes());
-    assert!(oldest.exists() && writer.notes.ends.len() == 1, "the line is not written yet");
+    assert!(oldest.exists() && writer.own_lines.ends.len() == 1, "the line is not written yet");
     // As if the process had been killed here.
     drop(writer);
     let report = home.report();
@@ -288,7 +292,7 @@ fn who_waits_for_the_disk_is_told_when_the_line_is_there_and_when_it_cannot_be()
     let mut writer = home.writer();
     let waiting = || {
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        (Batch { waiting: vec![sender], ..batch("1") }, receiver)
+        (Batch { waiters: vec![sender], ..batch("1") }, receiver)
     };
     let (one, mut on_disk) = waiting();
     writer.take(vec![one]);

@@ -1,4 +1,4 @@
-//! Which lines are asked for.
+//! The filters of `tail` and `query`.
 
 use std::time::Duration;
 
@@ -7,7 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use memchr::memmem;
 use serde_json::Value;
 
+use crate::audit::aggregate::AGGREGATE_EVENTS;
+use crate::audit::reason::Reason;
+use crate::audit::record::Event;
 use crate::clock::UnixTime;
+use crate::config::suggest::way_out;
 
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct Filter {
@@ -18,8 +22,11 @@ pub(super) struct Filter {
     #[arg(long, value_name = "NAME")]
     route: Option<String>,
     /// For this reason, such as missing_scope
-    #[arg(long, value_name = "REASON")]
+    #[arg(long, value_name = "REASON", value_parser = known_reason)]
     reason: Option<String>,
+    /// Events of this name, such as start, revocation or missing
+    #[arg(long, value_name = "NAME", value_parser = known_event)]
+    event: Option<String>,
     /// With this decision
     #[arg(long, value_enum)]
     decision: Option<DecisionName>,
@@ -81,29 +88,41 @@ impl Moment {
     }
 }
 
+fn known_reason(name: &str) -> Result<String, String> {
+    known("reason", name, &Reason::ALL.map(Reason::as_str))
+}
+
+fn known_event(name: &str) -> Result<String, String> {
+    known("event", name, &[&Event::NAMES[..], &AGGREGATE_EVENTS].concat())
+}
+
+fn known(kind: &str, name: &str, names: &[&str]) -> Result<String, String> {
+    if names.contains(&name) { Ok(name.to_owned()) } else { Err(format!("unknown {kind}{}", way_out(name, names))) }
+}
+
 impl Filter {
-    /// `ago` becomes a time.
-    pub(super) fn settle(&mut self, now: UnixTime) {
-        for moment in [&mut self.since, &mut self.until].into_iter().flatten() {
-            *moment = Moment::At(moment.time(now));
-        }
+    /// The same filter with relative times resolved.
+    pub(super) fn at(&self, now: UnixTime) -> Self {
+        let resolve = |moment: Option<Moment>| moment.map(|moment| Moment::At(moment.time(now)));
+        Self { since: resolve(self.since), until: resolve(self.until), ..self.clone() }
     }
 
-    /// The line read, if it is asked for.
+    /// The parsed line, if it matches.
     pub(super) fn read(&self, line: &[u8]) -> Option<Value> {
-        // Reading JSON is dear beside looking for a word.
+        // Searching for a word costs much less than parsing JSON.
         let client = self.client.as_deref().map(|client| client.rsplit('/').next().unwrap_or(client));
-        let words = [client, self.route.as_deref(), self.reason.as_deref(), self.request_id.as_deref()];
+        let words =
+            [client, self.route.as_deref(), self.reason.as_deref(), self.event.as_deref(), self.request_id.as_deref()];
         let is_plain = |word: &&str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         if words.into_iter().flatten().filter(is_plain).any(|word| memmem::find(line, word.as_bytes()).is_none()) {
             return None;
         }
-        serde_json::from_slice(line).ok().filter(|line| self.wants(line))
+        serde_json::from_slice(line).ok().filter(|line| self.matches(line))
     }
 
-    fn wants(&self, line: &Value) -> bool {
+    fn matches(&self, line: &Value) -> bool {
         let is = |name: &str, wanted: &Option<String>| wanted.as_ref().is_none_or(|wanted| line[name] == **wanted);
-        let folded = line["gateway.event"] == "refusals_folded";
+        let is_aggregate = line["gateway.event"] == "refusals_folded";
         let reason = |reason: &String| {
             line["gateway.reason"] == **reason || line.get(format!("gateway.folded.reason.{reason}")).is_some()
         };
@@ -112,7 +131,7 @@ impl Filter {
         };
         let decision = |wanted: DecisionName| match wanted {
             DecisionName::Allow => is_decision("allow"),
-            DecisionName::Deny => is_decision("deny") || folded,
+            DecisionName::Deny => is_decision("deny") || is_aggregate,
             DecisionName::Issue => is_decision("issue"),
             DecisionName::Error => is_decision("error"),
         };
@@ -125,6 +144,7 @@ impl Filter {
         let begins = |prefix: &String| line["url.path"].as_str().is_some_and(|path| path.starts_with(prefix));
         is("http.route", &self.route)
             && is("gateway.request_id", &self.request_id)
+            && is("gateway.event", &self.event)
             && self.reason.as_ref().is_none_or(reason)
             && self.decision.is_none_or(decision)
             && self.client.as_ref().is_none_or(client)

@@ -1,5 +1,6 @@
-//! `portcullis audit verify`: two verdicts, and the first line that is not as it was written.
+//! `portcullis audit verify`: two verdicts, and the lines that are not as they were written.
 
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -8,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::LogFiles;
 use crate::audit::audit_key::{AuditKeyError, PublicKey};
+use crate::audit::verify;
 use crate::audit::verify::chains::LogChain;
-use crate::audit::verify::signed::RequestedRange;
-use crate::audit::verify::{self, Completeness, FaultKind, MissingLines, VerifyFault, VerifyReport};
+use crate::audit::verify::report::{Completeness, FaultKind, MissingLines, RequestedRange, VerifyFault, VerifyReport};
 use crate::cli::terminal::{BAD, DIM, GOOD, ProgressBar, WARN, failed, note, out, styled};
 use crate::cli::{FINDINGS, Format};
 use crate::clock::UnixTime;
@@ -22,27 +23,27 @@ Examples:
   portcullis audit verify --key rWv8…kQ /mnt/archive/audit.jsonl*
 
 Integrity: every line follows from the one before, and agrees with the signed checkpoints. Completeness: the chain begins with \
-line 1, or after the lines that rotation has removed, or with --from; and all lines are there that a checkpoint knows of. The \
-logs of several instances are several chains, with a verdict each. Whoever can write the log can also write the key beside it: keep the key that the gateway prints \
-at its start somewhere else, and give it with --key.
+line 1, or after the lines that rotation has removed, or with --from; and all lines are there that a checkpoint covers. The \
+logs of several instances are several chains, with two verdicts each. A process that can write the log can also replace the \
+key beside it: keep the key that the gateway logs at its start on another machine, and give it with --key.
 
-Exit code 1 if anything is not as it was written, if lines are missing, or if nothing is signed.";
+Exit code 1 if a line is not as it was written, if lines are missing, or if no line is signed. Exit code 2 if there is no log.";
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct VerifyArgs {
     #[command(flatten)]
     log: LogFiles,
-    /// The public key of the checkpoints, or its file; by default the one in the state directory, or beside the first file. May
-    /// be given again for another instance
+    /// The public key of the checkpoints, or its file; by default the one in the state directory, or beside the first file. Give
+    /// it several times if instances have different keys
     #[arg(long, value_name = "KEY")]
     key: Vec<String>,
-    /// The first line that is asked for: those before may be gone
+    /// The first line that must be there
     #[arg(long, value_name = "SEQ", default_value_t = 1)]
     from: u64,
-    /// The last line that is asked for: those after may be gone
+    /// The last line that must be there
     #[arg(long, value_name = "SEQ")]
     to: Option<u64>,
-    /// Do without checkpoints, such as for a log that went to standard output
+    /// Verify without checkpoints, such as for a log that was written to standard output
     #[arg(long, conflicts_with = "key")]
     no_checkpoints: bool,
     /// For people or for programs
@@ -50,7 +51,7 @@ pub(in crate::cli) struct VerifyArgs {
     format: Format,
 }
 
-/// More are counted.
+/// More faults are only counted.
 const FAULTS_SHOWN: usize = 20;
 
 /// One chain, and what was found in it.
@@ -63,7 +64,7 @@ struct Verdict {
 type NamedKey = (PublicKey, String);
 
 pub(super) fn verify(args: &VerifyArgs) -> ExitCode {
-    let verdicts = match judge(args) {
+    let verdicts = match verdicts(args) {
         Ok(verdicts) => verdicts,
         Err(code) => return code,
     };
@@ -82,17 +83,17 @@ pub(super) fn verify(args: &VerifyArgs) -> ExitCode {
     if verdicts.iter().all(is_good) { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) }
 }
 
-fn judge(args: &VerifyArgs) -> Result<Vec<Verdict>, ExitCode> {
+fn verdicts(args: &VerifyArgs) -> Result<Vec<Verdict>, ExitCode> {
     let chains = args.log.all()?.chains;
     let files = chains.iter().flat_map(|chain| &chain.files);
     let bytes = files.filter_map(|file| std::fs::metadata(file).ok()).map(|metadata| metadata.len()).sum();
     let mut progress = ProgressBar::of(bytes);
-    let asked = RequestedRange { from: args.from, to: args.to };
+    let requested = RequestedRange { from: args.from, to: args.to };
     let mut verdicts = Vec::new();
     for chain in chains {
         let keys = if args.no_checkpoints { Vec::new() } else { keys(args, &chain)? };
         let public: Vec<PublicKey> = keys.iter().map(|(key, _)| *key).collect();
-        let report = verify::verify(&chain, &public, asked, |bytes| progress.more(bytes));
+        let report = verify::verify(&chain, &public, requested, |bytes| progress.more(bytes));
         verdicts.push(Verdict { chain, report: report.map_err(|error| failed(&error))?, keys });
     }
     progress.end();
@@ -104,6 +105,9 @@ fn keys(args: &VerifyArgs, chain: &LogChain) -> Result<Vec<NamedKey>, ExitCode> 
     if !args.key.is_empty() {
         let read = |given: &String| match PublicKey::parse(given) {
             Some(key) => Ok((key, "--key".to_owned())),
+            None if !Path::new(given).exists() => {
+                Err(failed(&io::Error::other(format!("`{given}` is neither a public key nor a file"))))
+            }
             None => read_key(Path::new(given)).map_err(|error| failed(&error)),
         };
         return args.key.iter().map(read).collect();
@@ -112,7 +116,7 @@ fn keys(args: &VerifyArgs, chain: &LogChain) -> Result<Vec<NamedKey>, ExitCode> 
     match read_key(&PublicKey::in_folder(&folder)) {
         Ok(key) => Ok(vec![key]),
         Err(error) => {
-            note(format_args!("no checkpoint is believed: {}; give the key with --key", Causes(&error)));
+            note(format_args!("no checkpoint is trusted: {}; give the key with --key", Causes(&error)));
             Ok(Vec::new())
         }
     }
@@ -125,12 +129,15 @@ fn read_key(path: &Path) -> Result<NamedKey, AuditKeyError> {
 fn describe(fault: &VerifyFault) -> String {
     let place = format!("{}:{}", fault.file.display(), fault.line);
     let what = match fault.kind {
-        FaultKind::NotALine => "this is no line of the log".to_owned(),
+        FaultKind::NotALine => "this is not a line of the log".to_owned(),
         FaultKind::Changed => "this line or the one before it was changed".to_owned(),
         FaultKind::Gap { from, to } => format!("{} missing before this one", lines(from, to)),
-        FaultKind::FilesMissing { from, to } => format!("{} missing before this file", lines(from, to)),
+        FaultKind::Missing { from, to } => {
+            let place = if fault.line == 1 { "file" } else { "line, which names the hash that it follows" };
+            format!("{} missing before this {place}", lines(from, to))
+        }
         FaultKind::OutOfOrder { expected, found } => format!("this is line {found} in the place of line {expected}"),
-        FaultKind::Beheaded => "the file begins here and does not say what this line follows".to_owned(),
+        FaultKind::Beheaded => "the file begins here and does not name the hash that this line follows".to_owned(),
         FaultKind::Rewritten => "a checkpoint has signed another line in this place".to_owned(),
     };
     format!("{place}: {what}")
@@ -160,19 +167,26 @@ fn print_findings(report: &VerifyReport) {
     }
     report.checkpoints.faults.iter().take(FAULTS_SHOWN).for_each(out);
     for missing in &report.missing {
+        let is_one = missing.from == missing.to;
+        let them = if is_one { "it" } else { "them" };
         let why = match (missing.is_signed, Some(missing.to + 1) == report.first) {
-            (true, _) => "a checkpoint knows of them",
-            (false, true) => "the chain begins after them, and rotation has not removed them",
-            (false, false) => "they are asked for",
+            (true, _) => format!("a checkpoint covers {them}"),
+            (false, true) => {
+                format!("the chain begins after {them}, and no line that is left says that rotation removed {them}")
+            }
+            (false, false) => format!("{} requested", if is_one { "it is" } else { "they are" }),
         };
         out(format_args!("{} missing: {why}", lines(missing.from, missing.to)));
     }
     for (from, to) in &report.checkpoints.unsigned {
-        out(format_args!("{} covered by no checkpoint, and should be", lines(*from, *to)));
+        out(format_args!("{} not covered by a checkpoint, and should be", lines(*from, *to)));
     }
     if let Some(current) = &report.lacks_current {
         let last = report.last.map_or(0, |link| link.sequence);
-        out(format_args!("{}: missing or empty: what came after line {last} is not there", current.display()));
+        let lost = if last > 0 { format!(": the lines after line {last} are not there") } else { String::new() };
+        out(format_args!("{}: missing or empty{lost}", current.display()));
+    } else if report.lines == 0 && report.missing.is_empty() {
+        out("there is no line in these files");
     }
 }
 
@@ -185,41 +199,49 @@ fn print_text(Verdict { chain, report, keys }: &Verdict) {
     let completeness = match report.completeness() {
         Completeness::Complete => styled(GOOD, "complete"),
         Completeness::Incomplete => styled(BAD, "INCOMPLETE"),
-        Completeness::Unknown => styled(WARN, "unknown: nothing is signed"),
+        Completeness::Unknown => styled(WARN, "unknown: no line is signed"),
     };
     let signed = report.checkpoints.last.map(|(line, time)| {
         let time = UnixTime::from_seconds(time.unsigned_abs());
         let since = match last.saturating_sub(line) {
             0 => String::new(),
-            1 => "; 1 line since is not signed yet".to_owned(),
-            lines => format!("; {lines} lines since are not signed yet"),
+            1 => "; 1 later line is not signed yet".to_owned(),
+            lines => format!("; {lines} later lines are not signed yet"),
         };
-        format!("{} checkpoints, the last at {time} of line {line}{since}", report.checkpoints.count)
+        let are = if report.checkpoints.count == 1 { "checkpoint" } else { "checkpoints" };
+        format!("{} {are}, the last at {time} of line {line}{since}", report.checkpoints.count)
     });
     row("completeness", format_args!("{completeness}  {}", styled(DIM, signed.unwrap_or_default())));
     if report.recovered > 0 {
         row("recovered", format_args!("{}, torn by crashes and cut off", report.recovered));
     }
     if let Some((file, bytes)) = &report.torn {
-        let text = format!(
-            "{bytes} bytes at the end of {}: a crash and no start since, or a line that is being written",
-            file.display()
-        );
+        let text = format!("{bytes} bytes at the end of {}: torn by a crash, or being written now", file.display());
         row("torn", styled(WARN, text));
     }
     if report.removed > 0 {
-        row("removed", format_args!("lines up to {} by rotation, as the log says", report.removed));
+        row("removed", format_args!("lines up to {} by rotation, as the log records", report.removed));
+    }
+    for (from, to) in &report.recorded_missing {
+        let lines = if from == to { format!("line {from}") } else { format!("lines {from} to {to}") };
+        row("missing", format_args!("{lines}: the gateway has recorded the loss"));
     }
     for copy in &chain.copies {
-        row("copy", format_args!("{} {}", copy.display(), styled(DIM, "holds nothing that another file does not")));
+        row("copy", format_args!("{} {}", copy.display(), styled(DIM, "all its lines are in another file")));
     }
-    for (key, place) in keys {
+    for (key, place) in used(report, keys) {
         row("key", format_args!("{key} {}", styled(DIM, place)));
     }
 }
 
 fn row(name: &str, value: impl std::fmt::Display) {
     out(format!("{name:>12}  {value}").trim_end());
+}
+
+/// The keys that have signed checkpoints of this chain; all keys, if there are none.
+fn used<'k>(report: &VerifyReport, keys: &'k [NamedKey]) -> impl Iterator<Item = &'k NamedKey> {
+    let signing = report.checkpoints.keys.clone();
+    keys.iter().filter(move |(key, _)| signing.is_empty() || signing.contains(key))
 }
 
 /// One chain is an object. Several are a list, under the worst verdicts.
@@ -270,6 +292,7 @@ fn json_of(Verdict { chain, report, keys }: &Verdict) -> Value {
         "missing": report.missing.iter().map(missing).collect::<Vec<_>>(),
         "lacks_current": report.lacks_current,
         "removed_up_to": report.removed,
+        "recorded_missing": report.recorded_missing,
         "recovered": report.recovered,
         "torn": torn,
         "checkpoints": {
@@ -277,7 +300,7 @@ fn json_of(Verdict { chain, report, keys }: &Verdict) -> Value {
             "last": report.checkpoints.last.map(|(line, _)| line),
             "unsigned": report.checkpoints.unsigned,
             "faults": report.checkpoints.faults,
-            "key": keys.first().map(|(key, _)| key.to_string()),
+            "key": used(report, keys).next().map(|(key, _)| key.to_string()),
         },
     })
 }

@@ -51,7 +51,7 @@ impl OpenRequest {
 
     /// Reserves a place if there is room, for a request that is answered all the same.
     pub(crate) fn reserve_if_roomy(&mut self) {
-        self.slot = self.recorder.ledger.reserve_if_roomy();
+        self.slot = self.recorder.ledger.reserve_optional();
     }
 
     /// For a protected request: where the configuration has it so, waits until the line about this answer is on the disk. Where
@@ -104,7 +104,7 @@ impl OpenRequest {
         if !self.committed || self.log.has_reason() {
             let slot = match (self.slot.take(), self.log.kind(self.committed)) {
                 (Some(slot), Kind::Answered(_) | Kind::Refused(_)) => Some(slot),
-                (slot, kind) => self.recorder.ledger.place_or_fold(&self.log.decided(kind), slot),
+                (slot, kind) => self.recorder.ledger.slot_or_aggregate(&self.log.decided(kind), slot),
             };
             if let Some(slot) = slot {
                 slot.write(|buffer| self.log.record(duration).write(buffer));

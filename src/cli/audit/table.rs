@@ -1,0 +1,98 @@
+//! Prints lines: as a table for people, or as they are.
+
+use anstyle::Style;
+use serde_json::Value;
+
+use super::lines::MatchedLine;
+use crate::audit::line::shown;
+use crate::cli::Format;
+use crate::cli::terminal::{BAD, BOLD, DIM, GOOD, NAME, WARN, still_out, styled};
+
+/// Prints lines, in text under a heading.
+pub(super) struct Printer {
+    format: Format,
+    has_heading: bool,
+}
+
+/// The widths of all columns but the last. A longer value shifts the rest of its row.
+const WIDTHS: [usize; 7] = [24, 8, 6, 18, 20, 16, 32];
+const HEADINGS: [&str; 8] =
+    ["TIME", "DECISION", "STATUS", "REASON", "CLIENT OR ADDRESS", "ROUTE", "REQUEST ID", "METHOD AND PATH"];
+
+impl Printer {
+    pub(super) fn new(format: Format) -> Self {
+        Self { format, has_heading: false }
+    }
+
+    /// Returns false once the reader of the output has gone.
+    pub(super) fn print(&mut self, line: &MatchedLine) -> bool {
+        match self.format {
+            Format::Json => still_out(String::from_utf8_lossy(&line.text)),
+            Format::Text => {
+                let has_heading = std::mem::replace(&mut self.has_heading, true);
+                (has_heading || still_out(heading())) && still_out(row(&line.value))
+            }
+        }
+    }
+}
+
+fn heading() -> String {
+    cells(HEADINGS.map(|heading| (BOLD, heading.to_owned())))
+}
+
+/// Values from outside are shown with their control characters escaped, so that none can move the cursor.
+fn row(line: &Value) -> String {
+    let text = |name: &str| line[name].as_str().map(shown).unwrap_or_default();
+    let plain = |text: String| (Style::new(), text);
+    let event = text("gateway.event");
+    if !event.is_empty() {
+        return format!("{}{}", cells([plain(text("time")), (NAME, event)]), details(line));
+    }
+    let decision = text("gateway.decision");
+    let style = match &*decision {
+        "allow" | "issue" => GOOD,
+        "deny" => WARN,
+        _ => BAD,
+    };
+    let client = match (text("oauth.client_id"), text("client.address")) {
+        (client, address) if client.is_empty() => address,
+        (client, _) if line["oauth.verified"] == false => format!("{client}?"),
+        (client, _) => client,
+    };
+    let status = line["http.response.status_code"].as_u64().map(|status| status.to_string()).unwrap_or_default();
+    cells([
+        plain(text("time")),
+        (style, decision),
+        plain(status),
+        plain(text("gateway.reason")),
+        plain(client),
+        plain(text("http.route")),
+        (DIM, text("gateway.request_id")),
+        plain(format!("{} {}", text("http.request.method"), text("url.path")).trim().to_owned()),
+    ])
+}
+
+/// Pads outside of the styles, so that a row ends without spaces.
+fn cells<const N: usize>(cells: [(Style, String); N]) -> String {
+    let mut row = String::new();
+    for ((style, text), width) in cells.into_iter().zip(WIDTHS.into_iter().chain([0])) {
+        let padding = width.saturating_sub(text.chars().count()) + 2;
+        if !text.is_empty() {
+            row += &styled(style, text);
+        }
+        row += &" ".repeat(padding);
+    }
+    row.truncate(row.trim_end().len());
+    row
+}
+
+/// The members of an event.
+fn details(line: &Value) -> String {
+    const SHOWN_BEFORE: [&str; 6] = ["seq", "time", "gateway.event", "gateway.config", "hash", "prev_hash"];
+    let members = line.as_object().into_iter().flatten().filter(|(name, _)| !SHOWN_BEFORE.contains(&name.as_str()));
+    let details = members.map(|(name, value)| {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        format!("  {}={}", name.trim_start_matches("gateway."), shown(&value))
+    });
+    details.collect::<String>().trim_end().to_owned()
+}
