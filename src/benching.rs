@@ -54,7 +54,7 @@ impl Verifying {
         let trust = Trust::new(vec![Arc::new(issuer)], Arc::new(PublishedRevocations::from(Revocations::default())));
         let mut verifying = Self { token, trust, cache: TokenCache::new() };
         let verified = Rc::new(verifying.verified()?);
-        verifying.cache.insert(CachedToken { token: verifying.token.as_bytes().into(), verified });
+        verifying.cache.insert(CachedToken::new(verifying.token.as_bytes(), verified));
         Some(verifying)
     }
 

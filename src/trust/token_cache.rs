@@ -5,7 +5,9 @@
 //! [`Verified::revalidate`] checks time, route and keys again. [`TokenCache::keep`] removes entries that a changed
 //! issuer configuration no longer allows.
 
-use std::rc::Rc;
+use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
+use std::rc::{Rc, Weak};
 
 use foldhash::quality::RandomState;
 use quick_cache::Weighter;
@@ -16,7 +18,7 @@ use super::verify::Verified;
 
 /// One worker's cache.
 pub(crate) struct TokenCache {
-    entries: Cache<Rc<[u8]>, CacheEntry, Weight, RandomState>,
+    entries: Cache<TokenText, CacheEntry, Weight, RandomState>,
 }
 
 struct CacheEntry {
@@ -27,8 +29,51 @@ struct CacheEntry {
 /// A token and its verified content.
 #[derive(Clone, Debug)]
 pub(crate) struct CachedToken {
-    pub(crate) token: Rc<[u8]>,
+    pub(crate) token: TokenText,
     pub(crate) verified: Rc<Verified>,
+}
+
+/// The token of a connection's last request, as long as it is in the cache. Connections outnumber the entries of the cache by far:
+/// what they refer to is freed when it is evicted.
+#[derive(Clone, Debug)]
+pub(crate) struct LastToken {
+    token: Weak<Box<[u8]>>,
+    verified: Weak<Verified>,
+}
+
+/// Boxed once more, so that a [`LastToken`] does not keep the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TokenText(Rc<Box<[u8]>>);
+
+impl CachedToken {
+    pub(crate) fn new(token: &[u8], verified: Rc<Verified>) -> Self {
+        Self { token: TokenText(Rc::new(token.into())), verified }
+    }
+
+    pub(crate) fn downgrade(&self) -> LastToken {
+        LastToken { token: Rc::downgrade(&self.token.0), verified: Rc::downgrade(&self.verified) }
+    }
+}
+
+impl LastToken {
+    /// The verified content, if this is the token and the cache still has it.
+    pub(crate) fn verified(&self, token: &[u8]) -> Option<Rc<Verified>> {
+        self.token.upgrade().filter(|last| ***last == *token)?;
+        self.verified.upgrade()
+    }
+}
+
+impl Borrow<[u8]> for TokenText {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// As its text, by which it is found.
+impl Hash for TokenText {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self.0).hash(state);
+    }
 }
 
 /// The capacity of one worker's cache, tokens and claims together.
@@ -48,8 +93,8 @@ impl TokenCache {
     }
 
     pub(crate) fn insert(&mut self, known: CachedToken) {
-        let weight = weight(known.token.len(), &known.verified.claims.all).max(MAX_BYTES / MAX_TOKENS);
-        self.entries.insert(Rc::clone(&known.token), CacheEntry { known, weight });
+        let weight = weight(known.token.0.len(), &known.verified.claims.all).max(MAX_BYTES / MAX_TOKENS);
+        self.entries.insert(known.token.clone(), CacheEntry { known, weight });
     }
 
     pub(crate) fn remove(&mut self, token: &[u8]) {
@@ -80,8 +125,8 @@ impl std::fmt::Debug for TokenCache {
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<Rc<[u8]>, CacheEntry> for Weight {
-    fn weight(&self, _: &Rc<[u8]>, entry: &CacheEntry) -> u64 {
+impl Weighter<TokenText, CacheEntry> for Weight {
+    fn weight(&self, _: &TokenText, entry: &CacheEntry) -> u64 {
         entry.weight
     }
 }
@@ -149,7 +194,7 @@ mod tests {
     }
 
     fn known(token: &[u8], verified: &Rc<Verified>) -> CachedToken {
-        CachedToken { token: token.into(), verified: Rc::clone(verified) }
+        CachedToken::new(token, Rc::clone(verified))
     }
 
     /// As long as one of the gateway's own RS256 tokens.
@@ -240,5 +285,18 @@ mod tests {
         assert!(cache.get(b"a").is_some() && cache.get(b"b").is_none());
         cache.remove(b"a");
         assert_eq!((cache.len(), cache.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_connection_keeps_no_token_that_the_cache_has_evicted() {
+        let mut cache = TokenCache::new();
+        let last = {
+            let known = known(b"a", &verified(&json!({})));
+            cache.insert(known.clone());
+            known.downgrade()
+        };
+        assert!(last.verified(b"a").is_some() && last.verified(b"b").is_none());
+        cache.remove(b"a");
+        assert!(last.verified(b"a").is_none());
     }
 }

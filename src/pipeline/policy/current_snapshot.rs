@@ -53,13 +53,13 @@ impl CurrentSnapshot {
     pub(crate) fn verified(&self, token: &[u8], connection: &ConnectionCache) -> Option<Rc<Verified>> {
         let generation = self.generation.get();
         let mut last = connection.last_caller.borrow_mut();
-        let found = match &*last {
-            Some((of, known)) if *of == generation && *known.token == *token => Some(Rc::clone(&known.verified)),
-            Some(_) | None => {
-                let known = self.tokens.borrow().get(token).cloned();
-                known.map(|known| Rc::clone(&last.insert((generation, known)).1.verified))
-            }
-        };
+        let again = last.as_ref().filter(|(of, _)| *of == generation).and_then(|(_, last)| last.verified(token));
+        let found = again.or_else(|| {
+            let tokens = self.tokens.borrow();
+            let known = tokens.get(token)?;
+            *last = Some((generation, known.downgrade()));
+            Some(Rc::clone(&known.verified))
+        });
         let counter = if found.is_some() { &self.token_hits } else { &self.token_misses };
         counter.set(counter.get() + 1);
         found
@@ -68,7 +68,7 @@ impl CurrentSnapshot {
     pub(crate) fn remember(&self, token: &[u8], verified: Rc<Verified>) {
         // A request that began before the last change may bring a token that is not valid any more.
         if self.get().trust.holds(&verified.issuer) {
-            self.tokens.borrow_mut().insert(CachedToken { token: token.into(), verified });
+            self.tokens.borrow_mut().insert(CachedToken::new(token, verified));
         }
     }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use http::HeaderValue;
 
 use super::canonical::Authority;
-use crate::trust::token_cache::CachedToken;
+use crate::trust::token_cache::LastToken;
 use crate::upstream::pinned::PinnedConnections;
 
 /// The caches of one connection, shared by all its requests.
@@ -15,7 +15,7 @@ pub(crate) struct ConnectionCache {
     /// The host that the last request named.
     pub(crate) last_authority: RefCell<Option<Rc<Authority>>>,
     /// The token of the last request with its caller, and the generation of the snapshot under which it was verified.
-    pub(crate) last_caller: RefCell<Option<(u64, CachedToken)>>,
+    pub(crate) last_caller: RefCell<Option<(u64, LastToken)>>,
     /// The `Forwarded` field of the connection's own peer, for the host that it was made for.
     pub(crate) last_forwarded: RefCell<Option<(Rc<Authority>, HeaderValue)>>,
     /// Upstream connections that carry the identity of this connection's client.
