@@ -18,10 +18,10 @@ use crate::jose::key_set::KeySet;
 use crate::jose::signing::SigningKey;
 use crate::oauth::caller::{Digest, IssuerName};
 use crate::oauth::identity;
-use crate::oauth::per::Per;
 use crate::pipeline::routing::rate_limit::{LimitRate, RateLimit};
 use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes, TrustedIssuer};
 use crate::trust::key_cache::KeyCache;
+use crate::trust::request_key::RequestKey;
 use crate::trust::revocation::{PublishedRevocations, Revocations};
 use crate::trust::scope_claim::ScopeClaim;
 use crate::trust::token_cache::{CachedToken, TokenCache};
@@ -105,9 +105,9 @@ impl Limiting {
     /// Up to 100,000 clients.
     pub fn new(clients: u32) -> Self {
         let rate = LimitRate { amount: NonZeroU32::MAX, period: Duration::from_secs(1), burst: NonZeroU32::MAX };
-        let limit = RateLimit::new("bench".to_owned(), rate, Per::Address);
+        let limit = RateLimit::new("bench".to_owned(), rate, RequestKey::Address);
         let clients: Vec<Digest> =
-            (0..clients).map(|client| Per::by_address(IpAddr::V4(Ipv4Addr::from_bits(client)))).collect();
+            (0..clients).map(|client| RequestKey::by_address(IpAddr::V4(Ipv4Addr::from_bits(client)))).collect();
         for client in &clients {
             limit.count(*client);
         }

@@ -5,5 +5,4 @@
 pub(crate) mod caller;
 pub(crate) mod error;
 pub(crate) mod identity;
-pub(crate) mod per;
 pub(crate) mod scope;

@@ -16,6 +16,7 @@ pub(crate) mod key_set_file;
 pub(crate) mod progress;
 pub(crate) mod refresher;
 pub(crate) mod report;
+pub(crate) mod request_key;
 pub(crate) mod revocation;
 pub(crate) mod revocation_keeper;
 pub(crate) mod revocation_store;

@@ -17,8 +17,8 @@ use super::retry::Budget;
 use super::service::Upstream;
 use super::status::ServerStatus;
 use crate::oauth::caller::Digest;
-use crate::oauth::per::Per;
 use crate::telemetry::metrics::{ServerLabels, UpstreamLabels, WorkerReport};
+use crate::trust::request_key::RequestKey;
 
 /// An upstream's rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(crate) enum Balance {
     RoundRobin,
     Random,
     /// Requests of one key go to one server; when it is lost, its keys alone move. Without a key: as drawn.
-    Hash(Per),
+    Hash(RequestKey),
 }
 
 /// One worker's view of an upstream and its servers.
@@ -325,7 +325,7 @@ mod tests {
     }
 
     fn every_way() -> [Balance; 4] {
-        [Balance::LeastRequests, Balance::RoundRobin, Balance::Random, Balance::Hash(Per::Client)]
+        [Balance::LeastRequests, Balance::RoundRobin, Balance::Random, Balance::Hash(RequestKey::Client)]
     }
 
     #[test]
@@ -439,7 +439,7 @@ mod tests {
             lost in 0..8_usize,
             keys in proptest::collection::vec(any::<u128>(), 1..50),
         ) {
-            let (upstream, crew) = balanced(&weights, Balance::Hash(Per::Client));
+            let (upstream, crew) = balanced(&weights, Balance::Hash(RequestKey::Client));
             let lost = lost % weights.len();
             let owners = || keys.iter().map(|key| crew.pick(&upstream, Some(Digest(*key)), TriedServers::default(), NOW).unwrap());
             let before: Vec<_> = owners().collect();

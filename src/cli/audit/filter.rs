@@ -89,7 +89,7 @@ impl Moment {
 }
 
 fn known_reason(name: &str) -> Result<String, String> {
-    known("reason", name, &Reason::ALL.map(Reason::as_str))
+    known("reason", name, &Reason::ALL.iter().map(|reason| reason.as_str()).collect::<Vec<_>>())
 }
 
 fn known_event(name: &str) -> Result<String, String> {

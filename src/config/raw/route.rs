@@ -10,6 +10,7 @@ use super::super::values::{Bound, Hint, Period, PositiveCount, RatePerPeriod, Sc
 use super::cors::RawCors;
 use super::target::{RawMirror, RawRedirect, RawRespond, RawUpstreams};
 use crate::network::Network;
+use crate::trust::request_key::RequestKey;
 
 mirror! {
     struct RawRoute {
@@ -23,7 +24,7 @@ mirror! {
         /// This, `redirect` or `respond`.
         upstream: Option<Required<RawUpstreams>>,
         /// Whoever shares this stays with one of several upstreams.
-        sticky: Option<At<LimitKey>>,
+        sticky: Option<At<RequestKey>>,
         mirror: Option<At<RawMirror>>,
         redirect: Option<At<RawRedirect>>,
         respond: Option<At<RawRespond>>,
@@ -111,19 +112,8 @@ mirror! {
         rate: Required<RatePerPeriod>,
         /// The size of the whole bucket. Default: the rate's number.
         burst: Option<At<PositiveCount>>,
-        per: Required<LimitKey>,
+        per: Required<RequestKey>,
     }
-}
-
-/// What a rate limit counts by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum LimitKey {
-    Client,
-    Address,
-    Route,
-    Subject,
-    Claim(String),
-    Header(String),
 }
 
 mirror! {
@@ -191,20 +181,12 @@ impl Decode for ClaimValue {
     }
 }
 
-impl ScalarValue for LimitKey {
+impl ScalarValue for RequestKey {
     fn expected() -> String {
-        "`client`, `address`, `route`, `subject`, `claim:NAME` or `header:NAME`".to_owned()
+        Self::EXPECTED.to_owned()
     }
 
     fn parse(text: &str) -> Result<Self, Hint> {
-        match (text, text.split_once(':')) {
-            ("client", _) => Ok(Self::Client),
-            ("address", _) => Ok(Self::Address),
-            ("route", _) => Ok(Self::Route),
-            ("subject", _) => Ok(Self::Subject),
-            (_, Some(("claim", name))) if !name.is_empty() => Ok(Self::Claim(name.to_owned())),
-            (_, Some(("header", name))) if !name.is_empty() => Ok(Self::Header(name.to_owned())),
-            _ => Err(""),
-        }
+        Self::parse(text)
     }
 }

@@ -6,8 +6,8 @@ use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::YamlNode;
 use super::super::values::{Bound, Hint, Percent, Period, PositiveCount, Quotes, ScalarValue, count, percent, seconds};
-use super::route::LimitKey;
 use super::transport::ServerUrl;
+use crate::trust::request_key::RequestKey;
 
 /// A URL, or a map with more to say.
 #[derive(Debug)]
@@ -30,12 +30,12 @@ pub(crate) enum RawBalance {
     RoundRobin,
     Random,
     /// Requests of one key go to one server.
-    Hash(Required<LimitKey>),
+    Hash(Required<RequestKey>),
 }
 
 mirror! {
     struct RawHash {
-        hash: Required<LimitKey>,
+        hash: Required<RequestKey>,
     }
 }
 

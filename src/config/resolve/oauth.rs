@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::super::decode::Named;
 use super::super::origin::UrlOrigin;
 use super::super::raw::oauth::{RawClient, RawOauth, RawSigningKeys, RawTokenEndpoint};
-use super::super::raw::route::{ClaimValue, LimitKey, RawClaim};
+use super::super::raw::route::{ClaimValue, RawClaim};
 use super::super::source::At;
 use super::super::suggest;
 use super::super::types::{Listener, Oauth};
@@ -23,12 +23,12 @@ use crate::issuer::rotation::{MAX_PUBLISHED, RotationRules, SHORTEST_ROTATION};
 use crate::jose::algorithm::Algorithm;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
-use crate::oauth::per::Per;
 use crate::pipeline::routing::pattern::PathPattern;
 use crate::pipeline::routing::rate_limit::{LimitRate, RateLimit};
 use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::fetch::is_loopback;
 use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes};
+use crate::trust::request_key::RequestKey;
 use crate::trust::scope_claim::ScopeClaim;
 
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
@@ -163,7 +163,7 @@ impl Resolver<'_> {
 
     fn token_limits(&mut self, raw: RawTokenEndpoint) -> Vec<Arc<RateLimit>> {
         let Some(list) = raw.rate_limits else {
-            return vec![Arc::new(RateLimit::new("address".to_owned(), DEFAULT_TOKEN_RATE, Per::Address))];
+            return vec![Arc::new(RateLimit::new("address".to_owned(), DEFAULT_TOKEN_RATE, RequestKey::Address))];
         };
         if list.value.is_empty() {
             let message = "no rate limit at the token endpoint: leave `rate_limits` out for the default, or clients' secrets can be tried at any rate";
@@ -171,7 +171,7 @@ impl Resolver<'_> {
         }
         let limits = self.rate_limits(&list.value, false);
         for key in list.value.iter().filter_map(|limit| limit.value.per.as_ref().ok()) {
-            if key.value != LimitKey::Address {
+            if key.value != RequestKey::Address {
                 self.faults.at(key.span, "token requests are counted by `address`: their client is not known yet");
             }
         }

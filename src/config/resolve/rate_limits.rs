@@ -4,13 +4,11 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HeaderName;
-
-use super::super::raw::route::{LimitKey, RawRateLimit};
+use super::super::raw::route::RawRateLimit;
 use super::super::source::At;
 use super::Resolver;
-use crate::oauth::per::Per;
 use crate::pipeline::routing::rate_limit::{LimitRate, MAX_LIMITS, RateLimit};
+use crate::trust::request_key::RequestKey;
 
 /// What the arithmetic of limits can hold, with room to spare.
 const LONGEST_REFILL: Duration = Duration::from_secs(3650 * 24 * 3600);
@@ -46,40 +44,18 @@ impl Resolver<'_> {
         limits
     }
 
-    pub(super) fn per(&mut self, key: &At<LimitKey>, public: bool) -> Option<Per> {
-        let per = match &key.value {
-            LimitKey::Client => Per::Client,
-            LimitKey::Address => Per::Address,
-            LimitKey::Route => Per::Route,
-            LimitKey::Subject => Per::Subject,
-            LimitKey::Claim(name) => Per::Claim(name.clone()),
-            LimitKey::Header(name) => match name.parse::<HeaderName>() {
-                Ok(name) => Per::Header(name),
-                Err(_) => {
-                    self.faults.at(key.span, "a header's name is made of letters, digits and `-`");
-                    return None;
-                }
-            },
-        };
-        if public && matches!(per, Per::Client | Per::Subject | Per::Claim(_)) {
+    pub(super) fn per(&mut self, key: &At<RequestKey>, public: bool) -> Option<RequestKey> {
+        if public && key.value.needs_caller() {
             self.faults.at(key.span, "a public route knows no caller: count by `address`, `route` or `header:NAME`");
         }
-        Some(per)
+        Some(key.value.clone())
     }
 }
 
 /// What answers call the limit: printable ASCII without quotes, and unlike the others of its place.
-fn unique_name(key: &LimitKey, others: &[Arc<RateLimit>]) -> String {
-    let name = match key {
-        LimitKey::Client => "client".to_owned(),
-        LimitKey::Address => "address".to_owned(),
-        LimitKey::Route => "route".to_owned(),
-        LimitKey::Subject => "subject".to_owned(),
-        LimitKey::Claim(name) => format!("claim:{name}"),
-        LimitKey::Header(name) => format!("header:{name}"),
-    };
+fn unique_name(key: &RequestKey, others: &[Arc<RateLimit>]) -> String {
     let legal = |c: char| if c.is_ascii_graphic() && c != '"' && c != '\\' { c } else { '?' };
-    let name: String = name.chars().map(legal).collect();
+    let name: String = key.to_string().chars().map(legal).collect();
     let taken = |name: &str| others.iter().any(|other| other.name == name);
     if !taken(&name) {
         return name;

@@ -4,18 +4,18 @@ use http::{HeaderValue, StatusCode};
 
 use super::super::decode::Named;
 use super::super::origin::UrlOrigin;
-use super::super::raw::route::{LimitKey, RawAccess, RawHeaders, RawRoute};
+use super::super::raw::route::{RawAccess, RawHeaders, RawRoute};
 use super::super::raw::target::{RawMirror, RawRedirect, RawRespond, RawUpstreams};
 use super::super::source::{At, Span};
 use super::super::values::{PositiveCount, ScalarValue as _};
 use super::upstreams::Upstreams;
 use super::{Names, Resolver};
-use crate::oauth::per::Per;
 use crate::pipeline::routing::mirror_rule::MirrorRule;
 use crate::pipeline::routing::pattern::PathPattern;
 use crate::pipeline::routing::rewrite::PathTemplate;
 use crate::pipeline::routing::split::Split;
 use crate::pipeline::routing::target::{FixedAnswer, RouteTarget};
+use crate::trust::request_key::RequestKey;
 
 /// It is copied for each answer.
 const MAX_BODY: usize = 64 * 1024;
@@ -89,15 +89,13 @@ impl Resolver<'_> {
         (!weighed.is_empty()).then(|| Box::new(Split::new(weighed, sticky)))
     }
 
-    fn sticky(&mut self, key: &At<LimitKey>, public: bool) -> Option<Per> {
+    fn sticky(&mut self, key: &At<RequestKey>, public: bool) -> Option<RequestKey> {
         let message = match &key.value {
-            LimitKey::Route => "all requests of a route share it: they would all go to one upstream",
-            LimitKey::Client | LimitKey::Subject | LimitKey::Claim(_) if public => {
+            RequestKey::Route => "all requests of a route share it: they would all go to one upstream",
+            key if public && key.needs_caller() => {
                 "a public route knows no caller: `address` or `header:NAME` can be told there"
             }
-            LimitKey::Client | LimitKey::Subject | LimitKey::Claim(_) | LimitKey::Address | LimitKey::Header(_) => {
-                return self.per(key, public);
-            }
+            key => return Some(key.clone()),
         };
         self.faults.at(key.span, message);
         None

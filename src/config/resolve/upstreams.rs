@@ -4,11 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::StatusCode;
-use http::header::HeaderName;
 use http::uri::PathAndQuery;
 
 use super::super::decode::{Named, OneOrMore};
-use super::super::raw::route::LimitKey;
 use super::super::raw::servers::{
     OrNone, RawBalance, RawBreaker, RawEjection, RawHealthCheck, RawRetries, RawServer, RetryOn,
 };
@@ -17,7 +15,7 @@ use super::super::source::At;
 use super::super::values::{Bound, Percent, PositiveCount};
 use super::transport::Dialled;
 use super::{Resolver, deadline, number};
-use crate::oauth::per::Per;
+use crate::trust::request_key::RequestKey;
 use crate::upstream::breaker::BreakerRules;
 use crate::upstream::ejection::Ejection;
 use crate::upstream::health::{HealthCheck, MAX_BODY, Probe};
@@ -118,25 +116,12 @@ impl Resolver<'_> {
             RawBalance::Hash(key) => key,
         };
         let Ok(key) = key else { return Balance::Random };
-        let per = match &key.value {
-            LimitKey::Client => Per::Client,
-            LimitKey::Address => Per::Address,
-            LimitKey::Subject => Per::Subject,
-            LimitKey::Claim(name) => Per::Claim(name.clone()),
-            LimitKey::Route => {
-                self.faults
-                    .at(key.span, "all requests of a route would go to one server: hash by something of the request");
-                return Balance::Random;
-            }
-            LimitKey::Header(name) => match name.parse::<HeaderName>() {
-                Ok(name) => Per::Header(name),
-                Err(_) => {
-                    self.faults.at(key.span, "a header's name is made of letters, digits and `-`");
-                    return Balance::Random;
-                }
-            },
-        };
-        Balance::Hash(per)
+        if key.value == RequestKey::Route {
+            self.faults
+                .at(key.span, "all requests of a route would go to one server: hash by something of the request");
+            return Balance::Random;
+        }
+        Balance::Hash(key.value.clone())
     }
 
     fn health_check(&mut self, raw: &At<RawHealthCheck>) -> Option<HealthCheck> {

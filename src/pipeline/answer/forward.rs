@@ -27,9 +27,9 @@ use crate::pipeline::request::peer::Peer;
 use crate::pipeline::request::request_id::RequestId;
 use crate::pipeline::request::trailers;
 use crate::pipeline::routing::cors;
-use crate::pipeline::routing::rate_limit::ABSENT;
 use crate::pipeline::routing::route::Route;
 use crate::server::limits::Limits;
+use crate::trust::request_key::ABSENT;
 use crate::upstream::body::{IncomingUpload, RequestBody, has_payload};
 use crate::upstream::body_timeouts::BodyTimeouts;
 use crate::upstream::exchange::Deadlines;
@@ -154,7 +154,7 @@ pub(crate) fn hash_key(context: &ForwardContext<'_>, headers: &HeaderMap, permit
     let Balance::Hash(per) = &context.to.settings.balance else {
         return None;
     };
-    Some(per.key(context.from.address, headers, permit.caller())).filter(|key| *key != ABSENT)
+    Some(per.of(context.from.address, headers, permit.caller())).filter(|key| *key != ABSENT)
 }
 
 /// How a request is tied to the connection that it came by. On a protected route that connection may be of several callers.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use crate::oauth::per::Per;
 use crate::pipeline::routing::rate_limit::{LimitCount, MAX_LIMITS, RateLimit};
+use crate::trust::request_key::RequestKey;
 use crate::trust::verify::Verified;
 
 /// When a limit is counted.
@@ -37,8 +37,8 @@ pub(crate) fn count(limits: &[Arc<RateLimit>], phase: LimitPhase<'_>, address: I
             continue;
         }
         let count = limit.count(match phase {
-            LimitPhase::Address => Per::by_address(address),
-            LimitPhase::Caller { headers, caller } => limit.per.key(address, headers, caller),
+            LimitPhase::Address => RequestKey::by_address(address),
+            LimitPhase::Caller { headers, caller } => limit.per.of(address, headers, caller),
         });
         *counted = Some(count);
         if !count.allowed {
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
     use crate::pipeline::routing::rate_limit::LimitRate;
 
-    fn limit(per: Per, burst: u32) -> Arc<RateLimit> {
+    fn limit(per: RequestKey, burst: u32) -> Arc<RateLimit> {
         let number = |n| NonZeroU32::new(n).unwrap();
         let rate = LimitRate { amount: number(1), period: Duration::from_secs(3600), burst: number(burst) };
         Arc::new(RateLimit::new("l".to_owned(), rate, per))
@@ -83,7 +83,12 @@ mod tests {
 
     #[test]
     fn each_phase_counts_its_own_limits_and_stops_at_the_first_that_is_exceeded() {
-        let limits = [limit(Per::Route, 5), limit(Per::Address, 2), limit(Per::Route, 1), limit(Per::Route, 9)];
+        let limits = [
+            limit(RequestKey::Route, 5),
+            limit(RequestKey::Address, 2),
+            limit(RequestKey::Route, 1),
+            limit(RequestKey::Route, 9),
+        ];
         let address = "10.0.0.1".parse().unwrap();
         let headers = HeaderMap::new();
         let by_caller = LimitPhase::Caller { headers: &headers, caller: None };

@@ -4,7 +4,6 @@
 //! full, newcomers share one bucket: they are slowed, never waved through.
 
 use std::hash::{BuildHasherDefault, Hasher};
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
@@ -14,14 +13,10 @@ use governor::nanos::Nanos;
 use governor::state::keyed::{DashMapStateStore, ShrinkableKeyedStateStore};
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
-use http::HeaderMap;
 
 use crate::clock;
-use crate::network::counted_network;
 use crate::oauth::caller::Digest;
-use crate::oauth::per::Per;
-use crate::trust::scope_claim::claim_at;
-use crate::trust::verify::Verified;
+use crate::trust::request_key::RequestKey;
 
 /// One `rate_limits` entry at work.
 #[derive(Debug)]
@@ -29,7 +24,7 @@ pub(crate) struct RateLimit {
     /// Names the limit in answers; unique on its route.
     pub(crate) name: String,
     pub(crate) rate: LimitRate,
-    pub(crate) per: Per,
+    pub(crate) per: RequestKey,
     /// Seconds in which an empty bucket fills, at least one.
     pub(crate) window: u64,
     /// Until one more request is let through, once the bucket is empty.
@@ -59,15 +54,13 @@ pub(crate) struct LimitCount {
 /// More limits on one route are a configuration error.
 pub(crate) const MAX_LIMITS: usize = 8;
 const MAX_KEYS: usize = 100_000;
-/// What is counted where the thing to count by is absent.
-pub(crate) const ABSENT: Digest = Digest(0);
 
 impl RateLimit {
-    pub(crate) fn new(name: String, rate: LimitRate, per: Per) -> Self {
+    pub(crate) fn new(name: String, rate: LimitRate, per: RequestKey) -> Self {
         Self::with(name, rate, per, LimitClock::System(clock::instant()), MAX_KEYS)
     }
 
-    fn with(name: String, rate: LimitRate, per: Per, clock: LimitClock, keys: usize) -> Self {
+    fn with(name: String, rate: LimitRate, per: RequestKey, clock: LimitClock, keys: usize) -> Self {
         let interval = (rate.period / rate.amount.get()).max(Duration::from_nanos(1));
         // A period that is not zero always makes a quota.
         let quota = Quota::with_period(interval).unwrap_or(Quota::per_second(rate.amount)).allow_burst(rate.burst);
@@ -77,7 +70,7 @@ impl RateLimit {
     }
 
     pub(crate) fn is_by_address(&self) -> bool {
-        self.per == Per::Address
+        self.per == RequestKey::Address
     }
 
     pub(crate) fn count(&self, key: Digest) -> LimitCount {
@@ -99,36 +92,6 @@ impl RateLimit {
 
     pub(crate) fn keys(&self) -> usize {
         self.limiter.len()
-    }
-}
-
-impl Per {
-    /// The key of a request before its caller is known.
-    pub(crate) fn by_address(address: IpAddr) -> Digest {
-        let bits = match counted_network(address) {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(v6) => v6.to_bits(),
-        };
-        Digest(bits)
-    }
-
-    /// The key of a request whose caller is known, or is nobody on a public route.
-    pub(crate) fn key(&self, address: IpAddr, headers: &HeaderMap, verified: Option<&Verified>) -> Digest {
-        match self {
-            Self::Address => Self::by_address(address),
-            Self::Route => ABSENT,
-            Self::Client => verified.map_or(ABSENT, |verified| verified.caller.client_digest),
-            Self::Subject => verified.map_or(ABSENT, |verified| verified.caller.subject_digest),
-            Self::Claim(path) => {
-                let value = verified.and_then(|verified| claim_at(&verified.claims.all, path));
-                value.map_or(ABSENT, |value| Digest::of(&[&value.to_string()]))
-            }
-            Self::Header(name) => {
-                let values: Vec<&str> =
-                    headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?")).collect();
-                if values.is_empty() { ABSENT } else { Digest::of(&values) }
-            }
-        }
     }
 }
 
@@ -239,7 +202,7 @@ mod tests {
         let clock = FakeRelativeClock::default();
         let number = |n| NonZeroU32::new(n).unwrap();
         let rate = LimitRate { amount: number(amount), period: Duration::from_secs(period), burst: number(burst) };
-        (RateLimit::with("l".to_owned(), rate, Per::Client, LimitClock::Fake(clock.clone()), keys), clock)
+        (RateLimit::with("l".to_owned(), rate, RequestKey::Client, LimitClock::Fake(clock.clone()), keys), clock)
     }
 
     fn allowed(limit: &RateLimit, key: u128, times: usize) -> usize {
@@ -298,13 +261,5 @@ mod tests {
         limit.forget_idle();
         assert_eq!(limit.keys(), 0);
         assert_eq!(allowed(&limit, 21, 5), 2);
-    }
-
-    #[test]
-    fn an_address_counts_by_its_network() {
-        let key = |text: &str| Per::by_address(text.parse().unwrap());
-        assert_eq!(key("2001:db8::1"), key("2001:db8::2"));
-        assert_ne!(key("10.0.0.1"), key("10.0.0.2"));
-        assert_eq!(key("10.0.0.1"), key("::ffff:10.0.0.1"));
     }
 }

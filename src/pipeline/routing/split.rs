@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use super::rate_limit::ABSENT;
-use crate::oauth::per::Per;
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::request::sampling;
+use crate::trust::request_key::ABSENT;
+use crate::trust::request_key::RequestKey;
 use crate::trust::verify::Verified;
 use crate::upstream::service::Upstream;
 
@@ -17,7 +17,7 @@ pub(crate) struct Split {
     /// One at least.
     sides: Vec<SplitBranch>,
     /// Who shares this goes to the same side, on every worker and after a restart; whoever lacks it goes by lot.
-    sticky: Option<Per>,
+    sticky: Option<RequestKey>,
     total: u64,
 }
 
@@ -30,7 +30,7 @@ struct SplitBranch {
 }
 
 impl Split {
-    pub(crate) fn new(weighed: impl IntoIterator<Item = (Arc<Upstream>, u32)>, sticky: Option<Per>) -> Self {
+    pub(crate) fn new(weighed: impl IntoIterator<Item = (Arc<Upstream>, u32)>, sticky: Option<RequestKey>) -> Self {
         let mut total = 0;
         let sides = weighed.into_iter().map(|(upstream, weight)| {
             total += u64::from(weight);
@@ -41,7 +41,7 @@ impl Split {
 
     /// Which side a request goes to, by its place and its name.
     pub(crate) fn choose(&self, peer: &Peer, headers: &HeaderMap, caller: Option<&Verified>) -> (usize, &Upstream) {
-        let key = self.sticky.as_ref().map(|per| per.key(peer.address, headers, caller)).filter(|key| *key != ABSENT);
+        let key = self.sticky.as_ref().map(|per| per.of(peer.address, headers, caller)).filter(|key| *key != ABSENT);
         let side =
             self.side_at(key.map_or_else(|| sampling::draw(self.total), |key| sampling::place(key.0, self.total)));
         (side, &self.sides[side].upstream)
