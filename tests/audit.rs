@@ -1,4 +1,4 @@
-//! Every decision leaves its line, under the documented names; no line or log says what it must not.
+//! Every decision has its line, with the documented names; no line or log holds a secret.
 
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ fn says(line: &Value, expected: &Value) {
 }
 
 #[tokio::test]
-async fn an_allowed_request_is_told_with_who_what_where_and_how_it_ended() {
+async fn the_line_of_an_allowed_request_names_caller_request_route_and_outcome() {
     let (_upstream, gateway) = world().await;
     for client in gateway.both() {
         let token = client.granted("app", SECRET, "scope=read:data").await;
@@ -108,7 +108,7 @@ async fn every_refusal_has_its_line_and_reason() {
 }
 
 #[tokio::test]
-async fn who_a_refused_token_says_it_is_is_marked_unverified() {
+async fn the_caller_that_a_refused_token_claims_is_marked_unverified() {
     let key = Key::new("k", "ES256");
     let issuer = Issuer::start(&[&key]).await;
     let upstream = Upstream::start().await;
@@ -136,7 +136,7 @@ async fn who_a_refused_token_says_it_is_is_marked_unverified() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_has_its_line_too() {
+async fn bytes_that_are_not_a_request_have_a_line_too() {
     let (_upstream, gateway) = world().await;
     for (count, text) in ["garbage\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\0b\r\n\r\n"].iter().enumerate() {
         let mut wire = Wire::new(Client::new(&gateway).tls().await.unwrap());
@@ -213,11 +213,11 @@ async fn no_secret_and_no_token_is_in_any_line_log_metric_or_answer() {
     }
     gateway.stop();
     let audit = gateway.audit_text();
-    // An unknown client's name is told as what it is: a name. It is not verified.
+    // The unverified name of an unknown client is recorded.
     let audit: String = audit.lines().filter(|line| !line.contains("invalid_client")).collect();
-    let told = [audit, gateway.log_text(), String::from_utf8(metrics.body.to_vec()).unwrap()];
+    let texts = [audit, gateway.log_text(), String::from_utf8(metrics.body.to_vec()).unwrap()];
     let answered: String = answers.iter().map(|answer| format!("{answer:?}")).collect();
-    for text in told.iter().chain([&answered]) {
+    for text in texts.iter().chain([&answered]) {
         for secret in [planted, SECRET, &signature, "pl4nted"] {
             assert!(!text.contains(secret), "{secret} in {text}");
         }
@@ -225,7 +225,7 @@ async fn no_secret_and_no_token_is_in_any_line_log_metric_or_answer() {
 }
 
 #[tokio::test]
-async fn nothing_that_a_client_sends_can_pass_for_a_second_line() {
+async fn no_value_that_a_client_sends_can_forge_a_second_line() {
     let key = Key::new("k", "ES256");
     let issuer = Issuer::start(&[&key]).await;
     let upstream = Upstream::start().await;

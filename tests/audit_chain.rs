@@ -1,4 +1,4 @@
-//! An audit log that can be believed: what was done to it is found, what befell it is told, and what was acknowledged is there.
+//! An audit log that can be trusted: changes are found, incidents are recorded, and acknowledged decisions are there.
 
 mod command;
 mod completeness;
@@ -60,7 +60,7 @@ impl Home {
         run(program(&self.0).args(arguments))
     }
 
-    /// What `audit verify` finds, and its exit code.
+    /// The findings of `audit verify`, and its exit code.
     fn verified(&self) -> (Value, i32) {
         let said = self.run(&["audit", "verify", "--format", "json"]);
         let found = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
@@ -68,7 +68,7 @@ impl Home {
     }
 
     #[track_caller]
-    fn is_believed(&self) {
+    fn is_sound(&self) {
         let (found, code) = self.verified();
         assert_eq!(
             (&found["integrity"], &found["completeness"], code),
@@ -83,7 +83,7 @@ fn lines(path: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
 }
 
-/// Ends it as a power failure would, but for the disk.
+/// Ends it as a power failure would, except for the disk.
 fn kill(mut gateway: Gateway) {
     gateway.signal("KILL");
     gateway.wait();
@@ -121,7 +121,7 @@ async fn a_granted_token_and_its_line_are_on_the_disk_when_the_answer_comes() {
     }
     let (_upstream, gateway) = home.start("file: audit.jsonl").await;
     stop(gateway).await;
-    home.is_believed();
+    home.is_sound();
     let grants = home.lines().iter().filter(|line| line["gateway.decision"] == "issue").count();
     assert_eq!(grants, 100, "one line each");
 }
@@ -149,7 +149,7 @@ async fn with_sync_all_a_protected_answer_waits_for_its_line_too_and_has_but_one
     }
     stop(gateway).await;
     assert_eq!(home.lines().iter().filter(|line| line["http.route"] == "data").count(), 2);
-    home.is_believed();
+    home.is_sound();
 }
 
 #[tokio::test]
@@ -160,11 +160,11 @@ async fn with_sync_none_a_grant_does_not_wait() {
     assert_eq!(answer.status, 200);
     stop(gateway).await;
     assert!(fs::read_to_string(home.log()).unwrap().contains(answer.request_id()));
-    home.is_believed();
+    home.is_sound();
 }
 
 #[tokio::test]
-async fn what_a_crash_has_torn_is_recovered_and_not_taken_for_tampering() {
+async fn a_line_torn_by_a_crash_is_recovered_and_not_taken_for_tampering() {
     let home = Home::new();
     let (_upstream, gateway) = home.start("file: audit.jsonl").await;
     Client::new(&gateway).granted("app", SECRET, "").await;
@@ -177,7 +177,7 @@ async fn what_a_crash_has_torn_is_recovered_and_not_taken_for_tampering() {
     let (_upstream, gateway) = home.start("file: audit.jsonl").await;
     gateway.log_line("was torn by a crash");
     stop(gateway).await;
-    home.is_believed();
+    home.is_sound();
     assert_eq!(home.verified().0["recovered"], 1);
     let recovered = home.lines().into_iter().find(|line| line["gateway.event"] == "recovered").unwrap();
     assert_eq!(
@@ -187,7 +187,7 @@ async fn what_a_crash_has_torn_is_recovered_and_not_taken_for_tampering() {
 }
 
 #[tokio::test]
-async fn a_file_that_ends_in_nothing_but_zeros_is_put_aside_and_no_number_is_used_again() {
+async fn a_file_that_ends_with_zeros_is_renamed_and_no_number_is_used_again() {
     let home = Home::new();
     let (_upstream, gateway) = home.start("file: audit.jsonl").await;
     Client::new(&gateway).granted("app", SECRET, "").await;
@@ -202,11 +202,11 @@ async fn a_file_that_ends_in_nothing_but_zeros_is_put_aside_and_no_number_is_use
     let lines = home.lines();
     assert_eq!(lines[0]["seq"], last + 1, "{}", lines[0]);
     assert!(lines.iter().any(|line| line["gateway.event"] == "damaged"));
-    assert!(lines.iter().all(|line| line["gateway.event"] != "missing"), "they are in the file that was put aside");
+    assert!(lines.iter().all(|line| line["gateway.event"] != "missing"), "they are in the damaged file");
 }
 
 #[tokio::test]
-async fn full_files_are_put_aside_the_oldest_go_and_the_rest_is_one_chain() {
+async fn full_files_are_rotated_the_oldest_removed_and_the_rest_is_one_chain() {
     let home = Home::new();
     let (_upstream, gateway) = home.start("file: audit.jsonl, rotate: {size: 8KiB, keep: 3}").await;
     let mut connection = Client::new(&gateway).connect().await;
@@ -229,20 +229,20 @@ async fn full_files_are_put_aside_the_oldest_go_and_the_rest_is_one_chain() {
     for name in &names {
         assert!(fs::metadata(home.0.join(name)).unwrap().len() < 12 * 1024);
     }
-    home.is_believed();
+    home.is_sound();
     assert!(home.verified().0["first"].as_u64().unwrap() > 50);
 }
 
 #[tokio::test]
-async fn the_key_for_checkpoints_is_made_once_told_at_start_and_refused_where_others_can_read_it() {
+async fn the_key_for_checkpoints_is_generated_once_logged_at_each_start_and_refused_where_others_can_read_it() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let home = Home::new();
     let (upstream, gateway) = home.start("file: audit.jsonl").await;
-    let told: Value = serde_json::from_str(&gateway.log_line("checkpoints of the audit log are signed")).unwrap();
+    let logged: Value = serde_json::from_str(&gateway.log_line("checkpoints of the audit log are signed")).unwrap();
     stop(gateway).await;
     let (found, _) = home.verified();
-    assert_eq!(told["key"], found["checkpoints"]["key"]);
+    assert_eq!(logged["key"], found["checkpoints"]["key"]);
     let key = home.0.join("state/audit-key.pem");
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();

@@ -1,4 +1,4 @@
-//! The audit log on disk: what can't be recorded is refused, a file that was moved is made anew, and no line is lost.
+//! The audit log on disk: requests that can't be recorded are refused, a moved file is replaced by a new one, and no line is lost.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -137,11 +137,11 @@ async fn a_file_that_was_renamed_or_deleted_is_made_anew_and_the_numbers_go_on()
 }
 
 #[tokio::test]
-async fn a_disk_that_cannot_hold_what_rotation_keeps_is_told_at_the_start() {
+async fn a_disk_that_is_smaller_than_the_rotated_files_is_reported_at_the_start() {
     let folder = folder();
     let (_upstream, gateway) = start(&folder, "file: audit.jsonl, rotate: {size: 1024GiB, keep: 999}").await;
-    let told = gateway.log_line("the disk cannot hold the audit log: 1024000.0 GiB by audit.rotate.size and");
-    assert!(told.contains("iB free or taken by it") && told.contains("WARN"), "{told}");
+    let logged = gateway.log_line("the disk cannot hold the audit log: 1024000.0 GiB by audit.rotate.size and");
+    assert!(logged.contains("iB free or taken by it") && logged.contains("WARN"), "{logged}");
     let (_upstream, gateway) = start(&folder, "file: small.jsonl, rotate: {size: 8KiB, keep: 1}").await;
     assert!(!gateway.log_text().contains("cannot hold"), "{}", gateway.log_text());
 }
@@ -175,7 +175,7 @@ async fn a_file_that_another_gateway_writes_and_a_pipe_refuse_the_start() {
     }
 }
 
-/// A pipe that nobody reads takes nothing and refuses nothing.
+/// Writing to a full pipe without a reader neither succeeds nor fails.
 #[tokio::test]
 async fn a_sink_that_is_stuck_is_noticed_and_does_not_keep_the_gateway_from_ending() {
     let upstream = Upstream::start().await;

@@ -1,7 +1,7 @@
-//! The key that signs checkpoints, and its public half, by which they are believed.
+//! The key that signs checkpoints, and its public half, which verifies them.
 //!
-//! Made on first start, readable by its owner alone; one that others can read is refused. It signs nothing else, and no token is
-//! signed with it.
+//! Generated at the first start, readable by its owner only; one that others can read is refused. It signs checkpoints only, and
+//! never a token.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::durable_file::{folder_of, sync_folder};
 use crate::jose::BASE64URL;
+use crate::telemetry::error_chain::reason;
 
 pub(crate) struct AuditKey {
     pair: Ed25519KeyPair,
@@ -29,13 +30,8 @@ pub(crate) struct PublicKey([u8; 32]);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AuditKeyError {
-    #[error("cannot {action} `{path}`")]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
+    #[error("cannot {action} `{path}`: {}", reason(error))]
+    Io { action: &'static str, path: PathBuf, error: io::Error },
     #[error("`{path}` can be read by others (mode {mode:o}); set it to 600")]
     Mode { path: PathBuf, mode: u32 },
     #[error("`{path}` is not an Ed25519 key in PEM")]
@@ -47,11 +43,11 @@ pub(crate) enum AuditKeyError {
 /// Both in the state directory.
 const PRIVATE: &str = "audit-key.pem";
 const PUBLIC: &str = "audit-key.pub";
-/// What stands before the key in a SubjectPublicKeyInfo (RFC 8410 §4).
+/// The bytes before the key in a SubjectPublicKeyInfo (RFC 8410 §4).
 const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 impl AuditKey {
-    /// The key in this folder, made if there is none. Its public half is written beside it.
+    /// The key in this folder, generated if there is none. Its public half is written beside it.
     pub(crate) fn open(folder: &Path) -> Result<Self, AuditKeyError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(failed("create", folder))?;
@@ -67,12 +63,12 @@ impl AuditKey {
         Ok(key)
     }
 
-    /// Whether this folder has a key, so that none need be made.
+    /// Whether this folder has a key.
     pub(crate) fn is_in(folder: &Path) -> bool {
         folder.join(PRIVATE).exists()
     }
 
-    /// Says what [`Self::open`] would of a key that is there.
+    /// Returns the error of [`Self::open`] for an existing key.
     pub(crate) fn check(folder: &Path) -> Result<(), AuditKeyError> {
         let path = folder.join(PRIVATE);
         if path.exists() { Self::read(path).map(drop) } else { Ok(()) }
@@ -113,12 +109,12 @@ impl PublicKey {
         key.map(Self).ok_or_else(|| AuditKeyError::NotAKey { path: path.to_owned() })
     }
 
-    /// As it is printed.
+    /// From the form in which it is printed.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         BASE64URL.decode(text).ok()?.try_into().ok().map(Self)
     }
 
-    pub(super) fn holds(&self, message: &[u8], signature: &str) -> bool {
+    pub(super) fn verifies(&self, message: &[u8], signature: &str) -> bool {
         let Ok(signature) = BASE64URL.decode(signature) else { return false };
         UnparsedPublicKey::new(&ED25519, self.0).verify(message, &signature).is_ok()
     }
@@ -153,7 +149,7 @@ fn make(path: &Path) -> Result<(), AuditKeyError> {
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AuditKeyError {
     let path = path.to_owned();
-    move |source| AuditKeyError::Io { action, path, source }
+    move |error| AuditKeyError::Io { action, path, error }
 }
 
 impl fmt::Display for PublicKey {
@@ -186,8 +182,8 @@ mod tests {
         assert_eq!(key.public(), again.public());
         let public = PublicKey::read(&folder.join(PUBLIC)).unwrap();
         assert_eq!((PublicKey::parse(&public.to_string()), public), (Some(key.public()), key.public()));
-        let signature = key.sign(b"what was said");
-        assert!(public.holds(b"what was said", &signature) && !public.holds(b"what was not", &signature));
+        let signature = key.sign(b"message");
+        assert!(public.verifies(b"message", &signature) && !public.verifies(b"other", &signature));
         let path = folder.join(PRIVATE);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();

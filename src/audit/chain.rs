@@ -1,8 +1,8 @@
-//! The chain: every line is bound to the one before it, so that none can be changed, left out or moved unseen.
+//! The chain: every line holds a hash of the one before it, so that a changed, removed or moved line is found.
 //!
 //! A line ends with `,"hash":"…"}`: the SHA-256, in base64url, of the previous line's hash as it is written and of this line up
-//! to that member. Whoever has a line and the hash before it can check it, without reading JSON and without the rest of the file.
-//! The first line of a file names the hash before it, `prev_hash`; before the very first stand 43 `A`, which is all zeros.
+//! to that member. A line and the hash before it are enough to check it, without parsing JSON and without the rest of the file.
+//! The first line of a file names the hash before it, `prev_hash`; for the very first line it is 43 `A`, which is all zeros.
 
 use std::fmt;
 
@@ -15,22 +15,22 @@ use crate::jose::BASE64URL;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LineHash([u8; LENGTH]);
 
-/// Where a chain stands: its last line's number and hash.
+/// A position in a chain: a line's number and hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) sequence: u64,
     pub(crate) head: LineHash,
 }
 
-/// A line taken apart. Nothing has been checked but its form.
+/// A parsed line. Only its form has been checked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SealedLine<'l> {
     pub(crate) link: Link,
-    /// What the hash is of, besides the one before.
+    /// The hashed part, besides the hash before.
     body: &'l [u8],
 }
 
-/// Hashes without making room for each.
+/// Reuses one buffer for all hashes.
 #[derive(Debug, Default)]
 pub(crate) struct Hasher(Vec<u8>);
 
@@ -57,7 +57,7 @@ impl Link {
     /// Before the first line of all.
     pub(crate) const GENESIS: Self = Self { sequence: 0, head: LineHash::GENESIS };
 
-    /// Appends the next line to `out`. `members` is a line as [`super::line::Line`] leaves it.
+    /// Appends the next line to `out`. `members` is a line as [`super::line::LineBuilder`] leaves it.
     pub(super) fn seal(&mut self, members: &[u8], begins_file: bool, hasher: &mut Hasher, out: &mut Vec<u8>) {
         self.sequence += 1;
         let previous = self.head;
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_taken_apart_says_where_it_stands_and_what_it_follows() {
+    fn a_parsed_line_states_its_number_and_the_hash_that_it_follows() {
         let text = sealed(&["\"a\":1", "\"b\":2"]);
         let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
         let [first, second] = [lines[0], lines[1]].map(|line| SealedLine::parse(line).unwrap());

@@ -170,7 +170,7 @@ pub(crate) fn read(line: &str, keys: &[PublicKey]) -> Read {
     let (Some(link), Some(theirs)) = (members.link(), PublicKey::parse(members.key)) else { return Read::Garbage };
     let Some(key) = keys.iter().find(|key| **key == theirs) else { return Read::OtherKey(theirs) };
     let message = line.rfind(SIGNATURE).and_then(|end| line.get(..end)).unwrap_or_default();
-    if !key.holds(message.as_bytes(), members.signature) {
+    if !key.verifies(message.as_bytes(), members.signature) {
         return Read::Forged;
     }
     let time = members.time.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second);

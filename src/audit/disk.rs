@@ -16,7 +16,7 @@ pub(super) fn warn_if_short(log: &Path, rotation: &Rotation) {
     match shortage(log, rotation) {
         Ok(Some(shortage)) => warn!(path = %log.display(), "{shortage}"),
         Ok(None) => {}
-        Err(error) => warn!(%error, path = %log.display(), "cannot tell how much room the disk has for the audit log"),
+        Err(error) => warn!(%error, path = %log.display(), "cannot find out the free space on the audit log's disk"),
     }
 }
 

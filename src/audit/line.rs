@@ -131,7 +131,7 @@ fn escape(buffer: &mut Vec<u8>, value: &str) -> bool {
     true
 }
 
-/// The value as a terminal may show it: what is escaped in a line stays so.
+/// The value for a terminal, with the same characters escaped as in a line.
 pub(crate) fn shown(value: &str) -> String {
     let mut shown = String::with_capacity(value.len());
     for character in value.chars() {
@@ -144,7 +144,7 @@ pub(crate) fn shown(value: &str) -> String {
     shown
 }
 
-/// Controls, line and paragraph separators, and what turns the direction of text.
+/// Control characters, line and paragraph separators, and characters that change the direction of text.
 fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')

@@ -105,7 +105,7 @@ pub(super) fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// What follows the log's name and a dot in the name of a file beside it.
+/// The part of a file's name after the log's name and a dot.
 fn suffix_after<'p>(log: &Path, path: &'p Path) -> Option<&'p str> {
     let rest = path.file_name()?.to_str()?.strip_prefix(log.file_name()?.to_str()?)?;
     rest.strip_prefix('.')

@@ -36,7 +36,7 @@ pub(crate) enum RecordIdentity<'r> {
     Written(&'r [u8]),
 }
 
-/// What was decided.
+/// The decision on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Decision {
     Allow,

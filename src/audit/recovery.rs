@@ -1,4 +1,4 @@
-//! What a start finds at the end of the log, and where the chain continues.
+//! Reads the end of the log at a start, to find where the chain continues.
 //!
 //! A crash can tear the last line. It is cut off, and a line of its own records its text; lines before it are never touched. A
 //! crash does not damage more than that: a file with more damage is renamed and kept as it is.
@@ -17,7 +17,7 @@ pub(super) enum Tail {
     /// The file is empty.
     Empty,
     Whole(Link),
-    /// The last line is not whole, or not what was written.
+    /// The last line is not whole, or not as it was written.
     Torn {
         link: Option<Link>,
         keep: u64,
@@ -98,7 +98,7 @@ pub(super) fn predecessor(path: &Path) -> Link {
     std::cmp::max_by_key(newest_end(path), signed, |link| link.sequence)
 }
 
-/// Where a file ends, as far as it can be told.
+/// The link of a file's last line, if it can be read.
 pub(super) fn end(path: &Path) -> Option<Link> {
     if !fs::metadata(path).ok()?.is_file() {
         return None;

@@ -1,6 +1,7 @@
-//! Files that are full or old are put aside under the numbers of their lines, and the oldest of them go.
+//! Renames files that are full or old after the numbers of their lines, and removes the oldest.
 //!
-//! The chain goes on into the new file. Whoever rotates by other means sets both limits to `unlimited`: a renamed file is noticed.
+//! The chain continues in the new file. For rotation by another program, set both limits to `unlimited`: a renamed file is
+//! noticed.
 
 use std::fs;
 use std::io;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use super::log_paths::{checkpoints, rotated};
 use crate::clock::UnixTime;
 
-/// When a file is put aside, and how many are kept. `None` is no limit.
+/// When a file is rotated, and how many are kept. `None` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rotation {
     pub(crate) size: Option<u64>,
@@ -19,12 +20,12 @@ pub(crate) struct Rotation {
 }
 
 impl Rotation {
-    /// What all files together may take, but for checkpoints; `None` is no limit.
+    /// The size of all files together, without checkpoints and damaged files; `None` is no limit.
     pub(super) fn ceiling(&self) -> Option<u64> {
         Some(self.size?.saturating_mul(self.keep? as u64 + 1))
     }
 
-    /// Whether a file that began at `began` is to be put aside before `more` bytes are added to its `length`.
+    /// Whether a file that began at `began` is to be rotated before `more` bytes are added to its `length`.
     pub(super) fn is_due(&self, length: u64, more: u64, began: UnixTime, now: UnixTime) -> bool {
         let full = self.size.is_some_and(|size| length.saturating_add(more) > size);
         let old = self.age.is_some_and(|age| began.plus(age) <= now);
@@ -32,8 +33,8 @@ impl Rotation {
     }
 }
 
-/// Moves a log and its checkpoints to this name.
-pub(super) fn put_aside(log: &Path, to: &Path) -> io::Result<()> {
+/// Renames a log and its checkpoints.
+pub(super) fn rename(log: &Path, to: &Path) -> io::Result<()> {
     if to.exists() {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
@@ -44,7 +45,7 @@ pub(super) fn put_aside(log: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// The oldest files, which are to go so that as many are left as are to be kept.
+/// The oldest files, which are more than are to be kept.
 pub(super) fn surplus(log: &Path, keep: Option<usize>) -> io::Result<Vec<PathBuf>> {
     let Some(keep) = keep else { return Ok(Vec::new()) };
     let mut aside = rotated(log)?;
@@ -52,7 +53,7 @@ pub(super) fn surplus(log: &Path, keep: Option<usize>) -> io::Result<Vec<PathBuf
     Ok(aside)
 }
 
-/// Removes a file that was put aside, and its checkpoints.
+/// Removes a rotated file and its checkpoints.
 pub(super) fn remove(old: &Path) -> io::Result<()> {
     fs::remove_file(old)?;
     match fs::remove_file(checkpoints(old)) {
@@ -75,20 +76,20 @@ mod tests {
         assert_eq!(by_size.ceiling(), None);
         assert_eq!(Rotation { keep: Some(3), ..by_size }.ceiling(), Some(400));
         assert!(by_size.is_due(90, 11, began, began) && !by_size.is_due(90, 10, began, began));
-        assert!(!by_size.is_due(0, 1000, began, began), "an empty file takes what is too large for any");
+        assert!(!by_size.is_due(0, 1000, began, began), "an empty file takes lines of any size");
         let by_age = Rotation { age: Some(Duration::from_secs(60)), ..none };
         assert!(by_age.is_due(1, 1, began, later) && !by_age.is_due(1, 1, began, began));
     }
 
     #[test]
-    fn the_oldest_go_and_only_what_we_put_aside() {
+    fn only_rotated_files_are_removed_the_oldest_first() {
         let folder = std::env::temp_dir().join(format!("portcullis-rotation-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let log = folder.join("audit.jsonl");
         for (first, last) in [(1, 9), (10, 99), (100, 1_000_000_000_000)] {
             fs::write(&log, "").unwrap();
             fs::write(checkpoints(&log), "").unwrap();
-            put_aside(&log, &aside(&log, first, last)).unwrap();
+            rename(&log, &aside(&log, first, last)).unwrap();
         }
         for other in ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.gz", "audit.jsonl.1-2", "audit.json"] {
             fs::write(folder.join(other), "").unwrap();

@@ -7,11 +7,10 @@
 mod files;
 mod group;
 mod opening;
+mod output;
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::os::fd::AsFd as _;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +19,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use group::Group;
+use output::Output;
 use tracing::{error, info};
 
 use super::audit_key::PublicKey;
@@ -27,13 +27,12 @@ use super::batch::Batch;
 use super::chain::{Hasher, Link};
 use super::checkpoint::Checkpoints;
 use super::health::Health;
-use super::log_file::{Condition, LogFile};
 use super::record::Event;
 use super::rotation::Rotation;
 use super::target::AuditTarget;
 use crate::clock::{self, UnixTime};
 
-/// What the configuration says.
+/// The settings of the configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct WriterSettings {
     pub(crate) target: AuditTarget,
@@ -48,7 +47,7 @@ pub(crate) struct WriterSettings {
 pub(crate) struct AuditWriter {
     settings: WriterSettings,
     output: Output,
-    /// After the last line of `pending`.
+    /// The link of the last sealed line.
     link: Link,
     /// The next line names the hash that it follows: it begins a file, or comes after missing lines.
     begins_file: bool,
@@ -57,9 +56,9 @@ pub(crate) struct AuditWriter {
     /// The number of the file's first line.
     first: u64,
     began: UnixTime,
-    /// After a rotation that could not be done.
+    /// No rotation is tried before.
     next_rotation: Instant,
-    /// Old files to remove after the lines that say so.
+    /// Old files to remove, once the lines that record it are written.
     surplus: Vec<PathBuf>,
     checkpoints: Option<Checkpoints>,
     group: Group,
@@ -70,12 +69,6 @@ pub(crate) struct AuditWriter {
     health: Arc<Health>,
 }
 
-enum Output {
-    /// Without the standard library's buffer, which does not tell how much of it was written.
-    Stdout(File),
-    File(LogFile),
-}
-
 /// How often the path is compared with the open file while there is nothing to write.
 const CHECK_FILE_EVERY: Duration = Duration::from_millis(500);
 /// How often a failed write is tried again.
@@ -84,10 +77,6 @@ const RETRY_EVERY: Duration = Duration::from_millis(100);
 const GATHER: Duration = Duration::from_millis(1);
 /// The most batches that are written with one call.
 const GROUP: usize = 64;
-
-fn stdout() -> io::Result<File> {
-    io::stdout().as_fd().try_clone_to_owned().map(File::from)
-}
 
 impl AuditWriter {
     /// Verifies the checkpoints; `None` where there are none.
@@ -200,11 +189,7 @@ impl AuditWriter {
             self.health.failures.fetch_add(1, Ordering::Relaxed);
             self.mark_broken(error);
         }
-        let still_there = match &self.output {
-            Output::Stdout(_) => true,
-            Output::File(file) => file.condition() == Condition::Sound,
-        };
-        synced.is_ok() && still_there
+        synced.is_ok() && self.output.is_in_place()
     }
 
     /// Numbers and chains the lines that are not written yet.
@@ -223,10 +208,7 @@ impl AuditWriter {
             && !rest.is_empty()
         {
             self.health.writing(true);
-            let written = match &mut self.output {
-                Output::Stdout(stdout) => stdout.write(rest),
-                Output::File(file) => file.write(rest),
-            };
+            let written = self.output.write(rest);
             self.health.writing(false);
             match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -239,9 +221,8 @@ impl AuditWriter {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let Output::File(file) = &self.output else { return Ok(()) };
         self.health.writing(true);
-        let synced = file.sync();
+        let synced = self.output.sync();
         self.health.writing(false);
         synced
     }

@@ -1,4 +1,4 @@
-//! `portcullis audit`: what was done to a log is named with its place; lines are found and shown safely.
+//! `portcullis audit`: a change of a log is named with its place; lines are found and shown safely.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;

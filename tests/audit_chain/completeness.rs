@@ -1,4 +1,4 @@
-//! Completeness is judged by what should be there, and not by what is left.
+//! Completeness is judged by the lines that should be there, and not by those that are left.
 
 use serde_json::json;
 
@@ -17,13 +17,13 @@ pub(super) async fn rotated() -> Home {
         Client::new(&gateway).granted("app", SECRET, "").await;
     }
     stop(gateway).await;
-    home.is_believed();
+    home.is_sound();
     assert!(home.aside().len() >= 3, "{:?}", home.aside());
     home
 }
 
 impl Home {
-    /// The files that rotation has put aside, in order.
+    /// The rotated files, in order.
     fn aside(&self) -> Vec<PathBuf> {
         let files = fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path());
         let is_aside = |path: &PathBuf| {
@@ -58,7 +58,7 @@ impl Home {
             }
         }
         kept.into_iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
-        self.is_believed();
+        self.is_sound();
         found
     }
 }
@@ -149,7 +149,7 @@ async fn files_may_be_given_twice_and_with_their_checkpoints_and_a_copy_is_no_fa
     let said = home.run(&arguments);
     assert_eq!(said.code, Some(0), "{said:?}");
     fs::copy(&home.aside()[0], home.0.join("audit.jsonl.bak")).unwrap();
-    home.is_believed();
+    home.is_sound();
     let text = fs::read_to_string(home.0.join("audit.jsonl.bak")).unwrap();
     fs::write(home.0.join("audit.jsonl.bak"), text.replacen("200", "201", 1)).unwrap();
     assert_eq!(home.verified().1, 1, "another file for the same lines");
@@ -179,4 +179,47 @@ async fn the_logs_of_two_instances_are_two_chains_with_a_verdict_each() {
     let (found, code) = verified();
     let verdicts: Vec<_> = found["chains"].as_array().unwrap().iter().map(|chain| &chain["completeness"]).collect();
     assert_eq!((verdicts, code), (vec![&json!("complete"), &json!("incomplete")], 1), "{found:#}");
+}
+
+#[tokio::test]
+async fn lines_that_were_cut_off_while_the_gateway_was_stopped_are_named() {
+    let home = Home::new();
+    let (_upstream, gateway) = home.start("file: audit.jsonl").await;
+    Client::new(&gateway).granted("app", SECRET, "").await;
+    stop(gateway).await;
+    let text = fs::read_to_string(home.log()).unwrap();
+    let kept: Vec<&str> = text.split_inclusive('\n').take(1).collect();
+    let cut = text.lines().count();
+    fs::write(home.log(), kept.concat()).unwrap();
+    let (_upstream, gateway) = home.start("file: audit.jsonl").await;
+    gateway.log_line("lines of the audit log are missing");
+    stop(gateway).await;
+    let said = home.run(&["audit", "verify"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    for expected in [
+        format!("audit.jsonl:2: lines 2 to {cut} are missing before this line"),
+        "integrity  intact".to_owned(),
+        "completeness  INCOMPLETE".to_owned(),
+        format!("missing  lines 2 to {cut}: the gateway has recorded the loss"),
+    ] {
+        assert!(said.stdout.contains(&expected), "{expected}: {said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_whole_log_that_was_deleted_while_the_gateway_was_stopped_is_named() {
+    let home = Home::new();
+    let (_upstream, gateway) = home.start("file: audit.jsonl").await;
+    stop(gateway).await;
+    let cut = home.lines().len();
+    fs::remove_file(home.log()).unwrap();
+    let (_upstream, gateway) = home.start("file: audit.jsonl").await;
+    gateway.log_line("lines of the audit log are missing");
+    stop(gateway).await;
+    let said = home.run(&["audit", "verify"]);
+    let expected = format!("lines 1 to {cut} are missing: a checkpoint covers them");
+    assert!(said.code == Some(1) && said.stdout.starts_with(&expected), "{expected}: {said:?}");
+    fs::remove_file(checkpoints(&home.log())).unwrap();
+    let said = home.run(&["audit", "verify"]);
+    assert!(said.stdout.contains("no line that is left says that rotation removed them"), "{said:?}");
 }

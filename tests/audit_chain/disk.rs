@@ -1,4 +1,4 @@
-//! Whatever befalls the file is noticed, what can't be recorded is refused, and the log goes on by itself.
+//! Every incident of the file is noticed, requests that can't be recorded are refused, and the log recovers by itself.
 
 use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -32,7 +32,7 @@ async fn a_file_that_may_not_grow_is_noticed_and_no_line_is_lost_or_torn() {
     assert_eq!(client.get_with("/data", &token).await.status, 200);
     client.granted("app", SECRET, "").await;
     stop(gateway).await;
-    home.is_believed();
+    home.is_sound();
     let of_it: Vec<_> =
         home.lines().into_iter().filter(|line| line["gateway.request_id"] == refused.request_id()).collect();
     let decisions: Vec<_> = of_it.iter().map(|line| line["gateway.decision"].as_str().unwrap()).collect();
@@ -52,7 +52,7 @@ async fn a_file_that_may_not_be_written_any_more_is_noticed() {
     gateway.log_line("can be written again");
     granted_with(&client, 200).await;
     stop(gateway).await;
-    home.is_believed();
+    home.is_sound();
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn a_pipe_in_the_place_of_the_file_is_noticed_and_the_chain_goes_on_after_
     let after = home.lines().remove(0);
     assert_eq!(after["seq"], before["seq"].as_u64().unwrap() + 1);
     assert_eq!(after["prev_hash"], before["hash"]);
-    home.is_believed();
+    home.is_sound();
 }
 
 #[tokio::test]
@@ -131,10 +131,10 @@ async fn a_file_that_was_renamed_leaves_one_chain_in_two_files() {
     client.granted("app", SECRET, "").await;
     gateway.log_line("opened the audit log anew");
     stop(gateway).await;
-    home.is_believed();
+    home.is_sound();
     // While the gateway was down, too.
     fs::rename(home.log(), home.0.join("audit.jsonl.2")).unwrap();
     let (_upstream, gateway) = home.start("file: audit.jsonl").await;
     stop(gateway).await;
-    home.is_believed();
+    home.is_sound();
 }

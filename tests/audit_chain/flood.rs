@@ -1,11 +1,11 @@
-//! A flood of refusals can neither fill the disk nor hide what must be recorded.
+//! A flood of refusals can neither fill the disk nor displace mandatory lines.
 
 use super::disk::limit_file_size;
 use super::*;
 use crate::support::client::with_token;
 
 #[tokio::test]
-async fn strangers_refused_in_floods_are_counted_and_none_is_forgotten() {
+async fn a_flood_of_unauthenticated_refusals_is_counted_without_loss() {
     let home = Home::new();
     let (_upstream, gateway) = home.start("file: audit.jsonl, refusals_per_second: 20").await;
     let client = Client::new(&gateway);
@@ -42,7 +42,7 @@ async fn strangers_refused_in_floods_are_counted_and_none_is_forgotten() {
     for id in protected {
         assert!(lines.iter().any(|line| line["gateway.request_id"] == id && line["gateway.decision"] == "allow"));
     }
-    home.is_believed();
+    home.is_sound();
 }
 
 /// How many decisions with this reason or decision have a line, and how many are counted in folded ones.
@@ -53,7 +53,7 @@ fn counted(lines: &[Value], member: &str, name: &str) -> (usize, u64) {
 }
 
 #[tokio::test]
-async fn while_the_log_takes_nothing_every_decision_is_counted_in_a_folded_line_and_in_a_metric() {
+async fn while_the_log_cannot_be_written_every_decision_is_counted_in_an_aggregate_line_and_in_a_metric() {
     let home = Home::new();
     let (_upstream, gateway) = home.start("file: audit.jsonl").await;
     let client = Client::new(&gateway);
@@ -84,11 +84,11 @@ async fn while_the_log_takes_nothing_every_decision_is_counted_in_a_folded_line_
         assert_eq!(singly as u64 + folded, 30, "{name}: {singly} lines");
         assert!(folded > 0, "{name}");
     }
-    home.is_believed();
+    home.is_sound();
 }
 
 #[tokio::test]
-async fn a_client_of_ours_that_is_refused_is_told_each_time() {
+async fn every_refusal_of_a_known_client_has_its_line() {
     let home = Home::new();
     let (_upstream, gateway) = home.start("file: audit.jsonl, refusals_per_second: 1").await;
     let client = Client::new(&gateway);

@@ -62,7 +62,7 @@ async fn a_log_whose_name_begins_like_that_of_another_is_another_chain() {
     let home = Home::new();
     ran(&home, "audit.jsonl.b").await;
     ran(&home, "audit.jsonl").await;
-    home.is_believed();
+    home.is_sound();
     let said = home.run(&["audit", "verify"]);
     assert!(said.stderr.contains("`audit.jsonl.b` is another log"), "{said:?}");
     let shown = home.run(&["audit", "query", "--format", "json"]);

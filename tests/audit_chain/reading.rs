@@ -1,4 +1,4 @@
-//! `audit tail` and `audit query`: what they read, what they say of an empty result, and how the table looks.
+//! `audit tail` and `audit query`: the files that they read, the note on an empty result, and the table.
 
 use super::completeness::rotated;
 use super::*;
@@ -16,7 +16,7 @@ async fn query_names_no_gap_where_rotation_has_removed_the_lines() {
         Client::new(&gateway).granted("app", SECRET, "").await;
     }
     stop(gateway).await;
-    home.is_believed();
+    home.is_sound();
     assert!(home.verified().0["first"].as_u64().unwrap() > 1);
     let said = home.run(&["audit", "query", "--decision", "issue"]);
     assert_eq!((said.code, &*said.stderr), (Some(0), ""), "{said:?}");

@@ -1,4 +1,4 @@
-//! What the log records about itself: lines that rotation removed, lines that were missing, lines that a crash tore.
+//! Events that the log records about itself: lines that rotation removed, lines that were missing, lines that a crash tore.
 
 use memchr::memmem;
 

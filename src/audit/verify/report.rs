@@ -1,4 +1,4 @@
-//! What was found in a chain, and the two verdicts on it.
+//! The findings in a chain, and the two verdicts on it.
 
 use std::path::PathBuf;
 

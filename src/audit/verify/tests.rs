@@ -85,7 +85,7 @@ impl Log {
 }
 
 #[test]
-fn what_was_written_is_intact_and_complete() {
+fn a_log_as_it_was_written_is_intact_and_complete() {
     let log = Log::new(&[3, 1, 5]);
     let report = log.report();
     assert!(report.is_intact(), "{report:?}");
@@ -170,7 +170,7 @@ fn a_chain_that_does_not_begin_with_line_1_is_incomplete_unless_a_line_says_that
 }
 
 #[test]
-fn lines_that_are_unsigned_for_longer_than_the_writer_leaves_them_so_are_told() {
+fn lines_that_stay_unsigned_for_longer_than_the_writer_allows_are_reported() {
     for (times, completeness) in [
         (["2027-01-15T08:00:00.000Z", "2027-01-15T08:00:30.000Z"], Completeness::Complete),
         (["2026-01-15T08:00:00.000Z", "2026-01-15T08:02:00.000Z"], Completeness::Incomplete),
@@ -207,21 +207,21 @@ fn a_torn_end_is_a_crash_and_not_tampering() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// A changed byte, a deleted, doubled or moved line, a cut: whatever is done to a log is found.
+    /// A changed byte, a deleted, doubled or moved line, a cut: every change is found.
     #[test]
-    fn whatever_is_done_to_a_log_is_found(
+    fn every_change_of_a_log_is_found(
         files in prop::collection::vec(1..6u64, 1..4),
         place in any::<prop::sample::Index>(),
         other in any::<prop::sample::Index>(),
         bits in 1..=255u8,
-        what in 0..5,
+        change in 0..5,
     ) {
         let log = Log::new(&files);
         let file = place.index(files.len());
         let before = log.text(file);
         log.change(file, |lines| {
             let (one, two) = (place.index(lines.len()), other.index(lines.len()));
-            match what {
+            match change {
                 0 => {
                     let byte = other.index(lines[one].len());
                     lines[one][byte] ^= bits;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use super::{AuditWriter, Output};
+use super::AuditWriter;
 use crate::audit::log_file::Condition;
 use crate::audit::log_paths;
 use crate::audit::record::Event;
@@ -23,7 +23,7 @@ impl AuditWriter {
     /// Finds out what other processes have done to the file. Reopens it if it was moved, or if that was requested.
     pub(super) fn check_file(&mut self) -> io::Result<()> {
         let requested = self.reopen.swap(false, Ordering::Relaxed);
-        let Output::File(file) = &mut self.output else { return Ok(()) };
+        let Some(file) = self.output.file_mut() else { return Ok(()) };
         match file.condition() {
             Condition::Sound if !requested => Ok(()),
             Condition::Sound | Condition::Moved => self.reopen_file(),
@@ -42,7 +42,7 @@ impl AuditWriter {
     }
 
     fn reopen_file(&mut self) -> io::Result<()> {
-        let Output::File(old) = &mut self.output else { return Ok(()) };
+        let Some(old) = self.output.file_mut() else { return Ok(()) };
         let anew = old.reopen()?;
         info!(path = %anew.path().display(), "opened the audit log anew");
         if anew.is_same(old) && anew.length() == old.length() {
@@ -81,7 +81,7 @@ impl AuditWriter {
 
     /// To be called before `more` bytes are added.
     pub(super) fn rotate_if_due(&mut self, more: u64) {
-        let Output::File(file) = &self.output else { return };
+        let Some(file) = self.output.file() else { return };
         let Some(length) = file.length() else { return };
         let due = self.settings.rotation.is_due(length, more, self.began, clock::now());
         if !due || self.begins_file || file.condition() != Condition::Sound || clock::instant() < self.next_rotation {
@@ -98,7 +98,7 @@ impl AuditWriter {
     fn rotate(&mut self, path: &Path) -> io::Result<()> {
         self.sync()?;
         self.checkpoint(clock::instant());
-        rotation::put_aside(path, &log_paths::aside(path, self.first, self.link.sequence))?;
+        rotation::rename(path, &log_paths::aside(path, self.first, self.link.sequence))?;
         if let Some(checkpoints) = &mut self.checkpoints {
             checkpoints.moved();
         }

@@ -10,7 +10,8 @@ use tracing::{error, warn};
 
 use super::files::name;
 use super::group::Group;
-use super::{AuditWriter, Output, WriterSettings, stdout};
+use super::output::Output;
+use super::{AuditWriter, WriterSettings};
 use crate::audit::audit_key::AuditKey;
 use crate::audit::batch::Batch;
 use crate::audit::chain::{Hasher, Link};
@@ -30,7 +31,7 @@ impl AuditWriter {
         health: Arc<Health>,
     ) -> Result<Self, OpenError> {
         let mut writer = Self {
-            output: Output::Stdout(stdout().map_err(|error| OpenError::Log { path: PathBuf::from("-"), error })?),
+            output: Output::stdout().map_err(|error| OpenError::Log { path: PathBuf::from("-"), error })?,
             link: Link::GENESIS,
             begins_file: true,
             breaks_line: false,

@@ -88,7 +88,7 @@ fn batch(line: &str) -> Batch {
 }
 
 #[test]
-fn the_chain_goes_on_from_where_the_last_run_ended() {
+fn the_chain_continues_where_the_last_run_ended() {
     let home = Home::new("goes-on");
     home.run(&["1", "2"]);
     home.run(&["3"]);
@@ -102,7 +102,7 @@ fn the_chain_goes_on_from_where_the_last_run_ended() {
 }
 
 #[test]
-fn a_torn_last_line_is_cut_off_and_told() {
+fn a_torn_last_line_is_cut_off_and_recorded() {
     let home = Home::new("torn");
     home.run(&["1", "2"]);
     let whole = home.text();
@@ -129,7 +129,7 @@ fn a_first_line_that_is_torn_is_cut_off_too() {
 }
 
 #[test]
-fn a_log_that_is_damaged_or_not_chained_is_put_aside_as_it_is() {
+fn a_log_that_is_damaged_or_not_chained_is_renamed_and_kept_as_it_is() {
     let home = Home::new("damaged");
     fs::create_dir_all(home.log().parent().unwrap()).unwrap();
     let foreign = "{\"seq\":1,\"m\":1}\n{\"seq\":2,\"m\":1}\n";
@@ -141,7 +141,7 @@ fn a_log_that_is_damaged_or_not_chained_is_put_aside_as_it_is() {
 }
 
 #[test]
-fn lines_that_a_checkpoint_knows_of_and_that_are_gone_are_told() {
+fn lines_that_a_checkpoint_covers_and_no_file_holds_are_recorded_as_missing() {
     let home = Home::new("gone");
     home.run(&["1", "2", "3"]);
     let first = home.text().lines().next().unwrap().to_owned();
@@ -174,7 +174,7 @@ fn a_file_that_another_writer_has_is_refused() {
 }
 
 #[test]
-fn the_chain_goes_on_in_a_new_file_wherever_the_old_one_went() {
+fn the_chain_continues_in_a_new_file_after_the_old_one_was_moved() {
     let home = Home::new("moved");
     let mut writer = home.writer();
     writer.take(vec![batch("1")]);
@@ -193,7 +193,7 @@ fn a_line_that_was_written_in_part_is_whole_in_the_new_file_and_gone_from_the_ol
     let mut writer = home.writer();
     writer.group.begin(Batch::default(), vec![batch("1"), batch("2")]);
     writer.seal();
-    let Output::File(file) = &mut writer.output else { panic!() };
+    let file = writer.output.file_mut().unwrap();
     let part = writer.group.rest().len() - 10;
     file.write(&writer.group.rest()[..part]).unwrap();
     writer.group.written(part);
@@ -206,7 +206,7 @@ fn a_line_that_was_written_in_part_is_whole_in_the_new_file_and_gone_from_the_ol
 }
 
 #[test]
-fn what_another_hand_does_to_the_file_is_told_and_found() {
+fn changes_by_another_process_are_recorded_and_found() {
     for (name, after) in
         [("emptied", ""), ("cut", "{\"seq\":1"), ("longer", "{\"seq\":1,\"m\":\"x\"}\n{\"seq\":2}\n{}\n")]
     {
@@ -239,7 +239,7 @@ fn a_file_that_its_owner_may_not_write_is_broken_until_he_may() {
 }
 
 #[test]
-fn full_files_are_put_aside_and_the_oldest_go() {
+fn full_files_are_rotated_and_the_oldest_removed() {
     let home = Home::new("rotates");
     let mut writer = home.rotating(Rotation { size: Some(1000), age: None, keep: Some(2) });
     for _ in 0..80 {
@@ -275,7 +275,7 @@ fn an_old_file_is_removed_only_after_the_line_that_says_so_is_written() {
 }
 
 #[test]
-fn a_file_that_is_old_is_put_aside() {
+fn a_file_that_is_old_is_rotated() {
     let home = Home::new("old");
     let mut writer = home.rotating(Rotation { age: Some(Duration::from_secs(3600)), ..UNLIMITED });
     writer.take(vec![batch("1")]);
@@ -287,7 +287,7 @@ fn a_file_that_is_old_is_put_aside() {
 }
 
 #[test]
-fn who_waits_for_the_disk_is_told_when_the_line_is_there_and_when_it_cannot_be() {
+fn a_request_that_waits_for_the_disk_is_notified_of_success_and_of_failure() {
     let home = Home::new("waits");
     let mut writer = home.writer();
     let waiting = || {

@@ -54,7 +54,7 @@ pub(in crate::cli) struct VerifyArgs {
 /// More faults are only counted.
 const FAULTS_SHOWN: usize = 20;
 
-/// One chain, and what was found in it.
+/// One chain and the findings in it.
 struct Verdict {
     chain: LogChain,
     report: VerifyReport,
@@ -128,7 +128,7 @@ fn read_key(path: &Path) -> Result<NamedKey, AuditKeyError> {
 
 fn describe(fault: &VerifyFault) -> String {
     let place = format!("{}:{}", fault.file.display(), fault.line);
-    let what = match fault.kind {
+    let text = match fault.kind {
         FaultKind::NotALine => "this is not a line of the log".to_owned(),
         FaultKind::Changed => "this line or the one before it was changed".to_owned(),
         FaultKind::Gap { from, to } => format!("{} missing before this one", lines(from, to)),
@@ -140,7 +140,7 @@ fn describe(fault: &VerifyFault) -> String {
         FaultKind::Beheaded => "the file begins here and does not name the hash that this line follows".to_owned(),
         FaultKind::Rewritten => "a checkpoint has signed another line in this place".to_owned(),
     };
-    format!("{place}: {what}")
+    format!("{place}: {text}")
 }
 
 fn lines(from: u64, to: u64) -> String {
