@@ -14,9 +14,8 @@ use crate::audit::record::Decision;
 use crate::clock::UnixTime;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
-use crate::telemetry::metrics::{
-    DecisionLabels, DurationLabels, Histogram, LimitLabels, SecretLabels, SplitLabels, WorkerReport,
-};
+use crate::telemetry::metric_labels::{DecisionLabels, DurationLabels, LimitLabels, SecretLabels, SplitLabels};
+use crate::telemetry::metrics::{Histogram, WorkerReport};
 
 /// Touched by its worker alone: no locks and no atomics.
 #[derive(Debug, Default)]

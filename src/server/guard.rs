@@ -14,6 +14,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
 use super::drain::{Drain, Stage};
+use super::guard_timeouts::GuardTimeouts;
 use super::limits::Limits;
 use super::output_backlog::{BacklogMark, OutputBacklog};
 use super::tunnel::Tunnel;
@@ -23,7 +24,7 @@ use super::tunnel::Tunnel;
 pub(crate) struct Guard {
     tick: Duration,
     now: Cell<u32>,
-    patience: GuardTimeouts,
+    timeouts: GuardTimeouts,
     stage: Cell<Option<GuardSignal>>,
     /// The tick at which the drain began.
     drains_since: Cell<Option<u32>>,
@@ -105,52 +106,13 @@ enum Phase {
     Busy,
 }
 
-/// The limits in ticks.
-#[derive(Debug)]
-struct GuardTimeouts {
-    rest: u32,
-    first_request: Option<u32>,
-    head: Option<u32>,
-    idle: Option<u32>,
-    write: Option<u32>,
-    /// For an answer on one of many streams.
-    stream: Option<u32>,
-    age: Option<u32>,
-}
-
-const LONGEST_TICK: Duration = Duration::from_secs(1);
-const SHORTEST_TICK: Duration = Duration::from_millis(10);
-/// Whoever asks again sooner finds everything in place.
-const REST_AFTER: Duration = Duration::from_secs(1);
-
 impl Guard {
     pub(crate) fn new(limits: &Limits) -> Rc<Self> {
-        let all = [
-            limits.first_request_timeout,
-            limits.header_timeout,
-            limits.idle_timeout,
-            limits.write_stall_timeout,
-            limits.connection_age,
-        ];
-        let shortest = all.into_iter().flatten().min().unwrap_or(LONGEST_TICK);
-        let tick = (shortest / 8).clamp(SHORTEST_TICK, LONGEST_TICK);
-        // Rounded up and one more, so that nobody is cut before the time.
-        let ticks = |limit: Option<Duration>| {
-            limit.map(|limit| u32::try_from(limit.as_nanos().div_ceil(tick.as_nanos()) + 1).unwrap_or(u32::MAX))
-        };
-        let patience = GuardTimeouts {
-            rest: ticks(Some(REST_AFTER)).unwrap_or(u32::MAX),
-            first_request: ticks(limits.first_request_timeout),
-            head: ticks(limits.header_timeout),
-            idle: ticks(limits.idle_timeout),
-            write: ticks(limits.write_stall_timeout),
-            stream: ticks(limits.write_stall_timeout.map(|timeout| timeout.saturating_mul(2))),
-            age: ticks(limits.connection_age),
-        };
+        let (tick, timeouts) = GuardTimeouts::new(limits);
         Rc::new(Self {
             tick,
             now: Cell::new(0),
-            patience,
+            timeouts,
             stage: Cell::new(None),
             drains_since: Cell::new(None),
             watches: RefCell::default(),
@@ -163,7 +125,7 @@ impl Guard {
             guard: Rc::clone(self),
             phase: Cell::new(Phase::First),
             since: Cell::new(self.now.get()),
-            retires: Cell::new(self.patience.age.map(|age| self.now.get().wrapping_add(random_age(age)))),
+            retires: Cell::new(self.timeouts.random_age().map(|age| self.now.get().wrapping_add(age))),
             stalled_since: Cell::new(None),
             in_flight: Cell::new(0),
             told: Cell::new(None),
@@ -203,7 +165,7 @@ impl Guard {
                 watch.tell(GuardSignal::Overdue(overdue));
             } else if watch.is_old() {
                 watch.tell(GuardSignal::Drain);
-            } else if watch.rested() == Some(self.patience.rest) && watch.told.get().is_none() {
+            } else if watch.rested() == Some(self.timeouts.rest) && watch.told.get().is_none() {
                 watch.tell(GuardSignal::Rest);
             }
             true
@@ -301,7 +263,7 @@ impl Watch {
 
     /// It was told to rest, and nothing has come in between.
     pub(super) fn may_rest(&self) -> bool {
-        self.rested().is_some_and(|rested| rested >= self.guard.patience.rest)
+        self.rested().is_some_and(|rested| rested >= self.guard.timeouts.rest)
     }
 
     pub(super) fn hold_stream(&self, holds: bool) {
@@ -385,7 +347,7 @@ impl Watch {
             Phase::Head | Phase::Busy => return None,
         };
         let for_ticks = self.guard.now.get().wrapping_sub(self.since.get());
-        (for_ticks >= self.guard.patience.rest && self.told.get().is_none()).then_some((self, for_ticks, overdue))
+        (for_ticks >= self.guard.timeouts.rest && self.told.get().is_none()).then_some((self, for_ticks, overdue))
     }
 
     /// Over HTTP/2 the end in order takes an answer of the peer's. One that says nothing is not waited for.
@@ -393,7 +355,7 @@ impl Watch {
         let Some(drains_since) = self.guard.drains_since.get() else { return false };
         let for_ticks = |since: u32| self.guard.now.get().wrapping_sub(since);
         let waits = self.multiplexed && matches!(self.phase.get(), Phase::First | Phase::Idle);
-        waits && for_ticks(self.since.get()).min(for_ticks(drains_since)) >= self.guard.patience.rest
+        waits && for_ticks(self.since.get()).min(for_ticks(drains_since)) >= self.guard.timeouts.rest
     }
 
     fn overdue(&self) -> Option<TimeoutKind> {
@@ -401,17 +363,17 @@ impl Watch {
             return Some(TimeoutKind::Idle);
         }
         let now = self.guard.now.get();
-        let patience = &self.guard.patience;
+        let timeouts = &self.guard.timeouts;
         let over = |since: u32, limit: Option<u32>| limit.is_some_and(|limit| now.wrapping_sub(since) >= limit);
-        let refused = |answer: &Answering| answer.offered.get() && over(answer.since.get(), patience.stream);
-        let stalled = self.stalled_since.get().is_some_and(|since| over(since, patience.write));
+        let refused = |answer: &Answering| answer.offered.get() && over(answer.since.get(), timeouts.stream);
+        let stalled = self.stalled_since.get().is_some_and(|since| over(since, timeouts.write));
         if stalled || self.answers.borrow().iter().filter_map(Weak::upgrade).any(|answer| refused(&answer)) {
             return Some(TimeoutKind::Write);
         }
         let (limit, overdue) = match self.phase.get() {
-            Phase::First => (patience.first_request, TimeoutKind::FirstRequest),
-            Phase::Idle => (patience.idle, TimeoutKind::Idle),
-            Phase::Head => (patience.head, TimeoutKind::Head),
+            Phase::First => (timeouts.first_request, TimeoutKind::FirstRequest),
+            Phase::Idle => (timeouts.idle, TimeoutKind::Idle),
+            Phase::Head => (timeouts.head, TimeoutKind::Head),
             Phase::Busy => return None,
         };
         over(self.since.get(), limit).then_some(overdue)
@@ -481,157 +443,5 @@ impl Drop for ExchangeGuard {
     }
 }
 
-/// Between 90 % of the maximum and the maximum, so that connections that began together do not end together.
-fn random_age(maximum: u32) -> u32 {
-    maximum - fastrand::u32(..=maximum / 10)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn guard() -> Rc<Guard> {
-        let seconds = |seconds| Some(Duration::from_secs(seconds));
-        Guard::new(&Limits {
-            first_request_timeout: seconds(8),
-            header_timeout: seconds(8),
-            idle_timeout: seconds(60),
-            write_stall_timeout: seconds(30),
-            connection_age: seconds(100),
-            ..Limits::default()
-        })
-    }
-
-    fn told(watch: &Watch) -> Option<TimeoutKind> {
-        match watch.told.get() {
-            Some(GuardSignal::Overdue(overdue)) => Some(overdue),
-            Some(GuardSignal::Rest | GuardSignal::Drain | GuardSignal::Cut) | None => None,
-        }
-    }
-
-    fn pass(guard: &Guard, ticks: u32) {
-        for _ in 0..ticks {
-            guard.look();
-        }
-    }
-
-    #[test]
-    fn a_connection_without_a_first_request_is_overdue() {
-        let guard = guard();
-        let watch = guard.watch(false);
-        pass(&guard, 8);
-        assert_eq!(told(&watch), None);
-        pass(&guard, 1);
-        assert_eq!(told(&watch), Some(TimeoutKind::FirstRequest));
-    }
-
-    #[test]
-    fn a_head_that_drips_is_overdue_long_before_the_idle_timeout() {
-        let guard = guard();
-        let watch = guard.watch(false);
-        drop(watch.begin());
-        pass(&guard, 30);
-        watch.read();
-        for _ in 0..9 {
-            assert_eq!(told(&watch), None);
-            watch.read();
-            pass(&guard, 1);
-        }
-        assert_eq!(told(&watch), Some(TimeoutKind::Head));
-    }
-
-    #[test]
-    fn an_idle_connection_is_overdue_and_a_busy_one_is_not() {
-        let guard = guard();
-        let (idle, busy) = (guard.watch(false), guard.watch(false));
-        drop(idle.begin());
-        let _exchange = busy.begin();
-        pass(&guard, 1000);
-        assert_eq!(told(&idle), Some(TimeoutKind::Idle));
-        assert_eq!(told(&busy), None);
-    }
-
-    #[test]
-    fn frames_between_requests_do_not_begin_one_on_http2() {
-        let guard = guard();
-        let watch = guard.watch(true);
-        drop(watch.begin());
-        watch.read();
-        pass(&guard, 20);
-        assert_eq!(told(&watch), None);
-    }
-
-    #[test]
-    fn a_peer_that_takes_nothing_is_overdue_even_while_busy() {
-        let guard = guard();
-        let watch = guard.watch(false);
-        let _exchange = watch.begin();
-        watch.wrote(true);
-        pass(&guard, 29);
-        watch.wrote(false);
-        watch.wrote(true);
-        pass(&guard, 30);
-        assert_eq!(told(&watch), None);
-        pass(&guard, 1);
-        assert_eq!(told(&watch), Some(TimeoutKind::Write));
-    }
-
-    #[test]
-    fn an_answer_that_nobody_asks_for_is_overdue_on_http2_and_one_that_waits_for_its_upstream_is_not() {
-        let guard = guard();
-        let (refusing, waiting) = (guard.watch(true), guard.watch(true));
-        let (first, second) = (refusing.begin(), waiting.begin());
-        let (_offered, asked) = (first.answer().unwrap(), second.answer().unwrap());
-        asked.asked(false);
-        pass(&guard, 60);
-        assert_eq!(told(&refusing), None);
-        pass(&guard, 1);
-        assert_eq!((told(&refusing), told(&waiting)), (Some(TimeoutKind::Write), None));
-    }
-
-    #[test]
-    fn a_connection_that_has_lived_long_enough_is_told_so_once_and_not_all_at_one_time() {
-        let guard = guard();
-        let watches: Vec<_> = (0..50).map(|_| (guard.watch(false), Cell::new(None))).collect();
-        let _exchanges: Vec<_> = watches.iter().map(|(watch, _)| watch.begin()).collect();
-        for now in 0..200_u32 {
-            pass(&guard, 1);
-            for (watch, at) in watches.iter().filter(|(watch, _)| watch.told.take() == Some(GuardSignal::Drain)) {
-                assert_eq!(at.replace(Some(now)), None, "told twice");
-                assert_eq!(watch.retires.get(), None);
-            }
-        }
-        let mut ages: Vec<u32> = watches.iter().map(|(_, at)| at.get().unwrap()).collect();
-        ages.sort_unstable();
-        ages.dedup();
-        assert!(ages.len() > 5 && ages[0] >= 89 && ages[ages.len() - 1] <= 101, "{ages:?}");
-    }
-
-    #[test]
-    fn a_body_waits_until_what_was_handed_over_before_it_has_been_written() {
-        let guard = guard();
-        let watch = guard.watch(false);
-        let exchange = watch.begin();
-        let mut context = Context::from_waker(Waker::noop());
-        let behind = exchange.behind();
-        watch.wrote(true);
-        for _ in 0..3 {
-            assert!(exchange.poll_written(behind, &mut context).is_pending());
-            watch.polled();
-        }
-        assert!(exchange.poll_written(behind, &mut context).is_pending(), "the client takes nothing");
-        watch.wrote(false);
-        assert!(exchange.poll_written(behind, &mut context).is_pending(), "there may be more to write");
-        watch.polled();
-        assert!(exchange.poll_written(behind, &mut context).is_ready());
-        assert!(exchange.poll_written(exchange.behind(), &mut context).is_pending(), "what came after it is new");
-    }
-
-    #[test]
-    fn connections_that_have_gone_are_forgotten() {
-        let guard = guard();
-        drop(guard.watch(false));
-        pass(&guard, 1);
-        assert!(guard.watches.borrow().is_empty());
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ pub(crate) mod connection_limiter;
 pub(crate) mod drain;
 pub(crate) mod frame_meter;
 pub(crate) mod guard;
+mod guard_timeouts;
 pub(crate) mod handshakes;
 pub(crate) mod limits;
 pub(crate) mod listener;

@@ -18,7 +18,8 @@ use super::service::Upstream;
 use super::status::ServerStatus;
 use crate::oauth::caller::Digest;
 use crate::oauth::per::Per;
-use crate::telemetry::metrics::{ServerLabels, UpstreamLabels, WorkerReport};
+use crate::telemetry::metric_labels::{ServerLabels, UpstreamLabels};
+use crate::telemetry::metrics::WorkerReport;
 
 /// An upstream's rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
