@@ -30,7 +30,7 @@ pub(super) fn probes(
     hosts: Hosts,
     drain: Drain,
     health: Arc<Health>,
-    places: Arc<ConnectionLimiter>,
+    limiter: Arc<ConnectionLimiter>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     workers: Vec<mpsc::Sender<ReportRequest>>,
 ) -> Probes {
@@ -47,7 +47,7 @@ pub(super) fn probes(
         move || issuers_page(&snapshot.load())
     };
     let metrics = move || -> admin::MetricsPage {
-        let process = process(&health, &places, &snapshot.load());
+        let process = process(&health, &limiter, &snapshot.load());
         let workers = workers.clone();
         Box::pin(async move { metrics::page(collect(&workers).await, process).ok() })
     };
@@ -92,8 +92,8 @@ async fn collect(workers: &[mpsc::Sender<ReportRequest>]) -> Vec<metrics::Worker
     reports
 }
 
-fn process(health: &Health, places: &ConnectionLimiter, snapshot: &Snapshot) -> Process {
-    let (now, connections) = (Instant::now(), places.counts());
+fn process(health: &Health, limiter: &ConnectionLimiter, snapshot: &Snapshot) -> Process {
+    let (now, connections) = (Instant::now(), limiter.counts());
     let labels = |issuer: &TrustedIssuer| IssuerLabels { issuer: issuer.settings.name.as_str().to_owned() };
     let age = |issuer: &Arc<TrustedIssuer>| Some((labels(issuer), issuer.keys.age(now)?.as_secs_f64()));
     let remote = || snapshot.trust.issuers().iter().filter(|issuer| issuer.keys.is_remote());

@@ -1,9 +1,9 @@
-//! The signing-key ring on disk: private keys, and the journal that says when each signs.
+//! The signing-key ring on disk: the private keys, and a journal of the times at which they sign.
 //!
-//! Each key is a file `ALGORITHM.KID.pem` of mode 0600 in a folder of mode 0700; looser modes are refused, because a key that others can
-//! read is not a secret any more. `ring.json` says which of them count and from when. Every file is written beside,
-//! flushed and renamed, keys before the journal and the journal before a key is deleted: a crash leaves the ring as it was or as it
-//! was to be. Whoever changes it holds a lock, so that several gateways and the command line can share a folder.
+//! Each key is a file `ALGORITHM.KID.pem` of mode 0600 in a folder of mode 0700. Wider modes are refused, because a key that other users
+//! can read is not secret. The journal `ring.json` lists the keys that are in use. Every file is replaced as a whole. Keys are written
+//! before the journal, and the journal before a key is deleted: after a crash, the ring has its old or its new state. Changes are made
+//! under a lock, so that several gateways and the command line can share a folder.
 
 use std::fs;
 use std::io;
@@ -26,20 +26,20 @@ use crate::jose::algorithm::Algorithm;
 use crate::jose::signing::SigningKey;
 use crate::jose::x509;
 
-/// Where keys are kept, and by which rules.
+/// The folder of the keys and the rules for their rotation.
 #[derive(Clone, Debug)]
 pub(crate) struct RingSettings {
     pub(crate) directory: PathBuf,
     pub(crate) rules: RotationRules,
-    /// Publish a certificate beside each key.
+    /// Publish a certificate for each key.
     pub(crate) x5c: bool,
 }
 
-/// Tells whether the journal has changed since.
+/// Identifies a version of the journal, to detect changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct JournalVersion(u64, u64, i64, i64);
 
-/// What the command line may ask for.
+/// A change that the command line may make.
 #[derive(Debug)]
 pub(crate) enum RingChange<'c> {
     Rotate { at_once: bool },
@@ -49,17 +49,17 @@ pub(crate) enum RingChange<'c> {
 const PEM_LABEL: &str = "PRIVATE KEY";
 const CERTIFICATE_LABEL: &str = "CERTIFICATE";
 const CERTIFICATE_NAME: &str = "Portcullis token signing key";
-/// Far more than any plan takes.
+/// Far more than any change needs.
 const MAX_STEPS: usize = 256;
 
-/// Loads the ring and does what is due; makes folder and first key where there are none.
+/// Loads the ring and takes the steps that are due. Makes the folder and the first key if they are missing.
 pub(crate) fn open(settings: &RingSettings, now: UnixTime) -> Result<(Ring, JournalVersion), RingError> {
     make_directory(&settings.directory)?;
     let _lock = lock(&settings.directory)?;
-    let mut records = take_over(settings)?;
+    let mut records = adopt_files(settings)?;
     let journal = settings.directory.join(JOURNAL);
     let before = journal.exists().then(|| records.clone());
-    let removed = tend(&mut records, settings, now)?;
+    let removed = apply_due_steps(&mut records, settings, now)?;
     if before.as_ref() != Some(&records) {
         write_journal(&settings.directory, &records)?;
     }
@@ -71,12 +71,12 @@ pub(crate) fn open(settings: &RingSettings, now: UnixTime) -> Result<(Ring, Jour
     Ok((load(settings, stored.collect())?, version(&settings.directory)?))
 }
 
-/// Does what was asked for; then as [`open`].
+/// Makes a change, then does the same as [`open`].
 pub(crate) fn change(settings: &RingSettings, change: &RingChange<'_>, now: UnixTime) -> Result<Ring, RingError> {
     make_directory(&settings.directory)?;
     {
         let _lock = lock(&settings.directory)?;
-        let mut records = take_over(settings)?;
+        let mut records = adopt_files(settings)?;
         match change {
             RingChange::Rotate { .. } if records.len() as u64 >= MAX_PUBLISHED => return Err(RingError::Full),
             RingChange::Rotate { at_once } => {
@@ -87,7 +87,7 @@ pub(crate) fn change(settings: &RingSettings, change: &RingChange<'_>, now: Unix
             RingChange::Retire { key_id } => {
                 let at = records.iter().position(|record| record.key_id == *key_id);
                 let at = at.ok_or_else(|| RingError::Unknown((*key_id).to_owned()))?;
-                // The key before it must not come back into use: it may have gone for a reason.
+                // The previous key must not sign again: it may be compromised.
                 let signs = rotation::signer(&records, now).is_some_and(|signer| signer.key_id == *key_id);
                 let record = records.remove(at);
                 if signs {
@@ -106,7 +106,7 @@ pub(crate) fn has_been_used(settings: &RingSettings) -> bool {
     settings.directory.join(JOURNAL).exists()
 }
 
-/// Loads the ring as it is, if there is one; writes nothing.
+/// Loads the existing ring, if there is one. Writes nothing.
 pub(crate) fn peek(settings: &RingSettings) -> Result<Option<Ring>, RingError> {
     if !settings.directory.exists() {
         return Ok(None);
@@ -118,7 +118,7 @@ pub(crate) fn peek(settings: &RingSettings) -> Result<Option<Ring>, RingError> {
     }
 }
 
-/// Says what [`open`] would, without writing anything.
+/// Returns the error that [`open`] would return. Writes nothing.
 pub(crate) fn check(settings: &RingSettings) -> Result<(), RingError> {
     if settings.directory.exists() {
         return peek(settings).map(drop);
@@ -129,15 +129,19 @@ pub(crate) fn check(settings: &RingSettings) -> Result<(), RingError> {
     }
 }
 
-/// Of the journal as it is now.
+/// The current version of the journal.
 pub(crate) fn version(directory: &Path) -> Result<JournalVersion, RingError> {
     let path = directory.join(JOURNAL);
     let metadata = fs::metadata(&path).map_err(failed("read", &path))?;
     Ok(JournalVersion(metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
-/// Takes every step that is due; gives the records that went.
-fn tend(records: &mut Vec<KeyRecord>, settings: &RingSettings, now: UnixTime) -> Result<Vec<KeyRecord>, RingError> {
+/// Takes every step that is due. Returns the removed records.
+fn apply_due_steps(
+    records: &mut Vec<KeyRecord>,
+    settings: &RingSettings,
+    now: UnixTime,
+) -> Result<Vec<KeyRecord>, RingError> {
     let mut removed = Vec::new();
     for _ in 0..MAX_STEPS {
         match rotation::next_step(records, &settings.rules, now) {
@@ -165,14 +169,14 @@ fn load(settings: &RingSettings, stored: Vec<Stored>) -> Result<Ring, RingError>
     Ring::new(keys, stored.into_iter().map(|stored| stored.record).collect()).ok_or(RingError::Empty)
 }
 
-/// A key and where it is: a file that an operator brought along may have any name.
+/// A key and its path: a file that an operator has copied in may have any name.
 struct Stored {
     record: KeyRecord,
     path: PathBuf,
 }
 
-/// [`read`], with every file under the name that it is found by.
-fn take_over(settings: &RingSettings) -> Result<Vec<KeyRecord>, RingError> {
+/// Like [`read`], and renames files to their standard names.
+fn adopt_files(settings: &RingSettings) -> Result<Vec<KeyRecord>, RingError> {
     let mut records = Vec::new();
     for Stored { record, path } in read(settings)? {
         let wanted = key_path(&settings.directory, &record);
@@ -184,7 +188,7 @@ fn take_over(settings: &RingSettings) -> Result<Vec<KeyRecord>, RingError> {
     Ok(records)
 }
 
-/// The journal, without the keys whose files were taken away; without a journal, what the key files tell.
+/// The keys of the journal that have a file. Without a journal, all keys that have a file.
 fn read(settings: &RingSettings) -> Result<Vec<Stored>, RingError> {
     let directory = settings.directory.as_path();
     if !directory.is_dir() {
@@ -197,7 +201,7 @@ fn read(settings: &RingSettings) -> Result<Vec<Stored>, RingError> {
         for path in files {
             let found = imported(path, &settings.rules)?;
             if stored.iter().any(|stored| stored.record.key_id == found.record.key_id) {
-                warn!(path = %found.path.display(), "another copy of a signing key is left aside");
+                warn!(path = %found.path.display(), "ignored another copy of a signing key");
             } else {
                 stored.push(found);
             }
@@ -210,11 +214,11 @@ fn read(settings: &RingSettings) -> Result<Vec<Stored>, RingError> {
         if files.contains(&path) {
             stored.push(Stored { record, path });
         } else {
-            warn!(key.id = record.key_id, "the file of a signing key is gone: the key does not count any more");
+            warn!(key.id = record.key_id, "the file of a signing key is missing: the key is removed from the ring");
         }
     }
     for stray in files.iter().filter(|file| !stored.iter().any(|stored| stored.path == **file)) {
-        warn!(path = %stray.display(), "a key file that the journal of the ring does not know is left aside");
+        warn!(path = %stray.display(), "ignored a key file that is not in the journal of the ring");
     }
     Ok(stored)
 }
@@ -230,7 +234,7 @@ fn key_files(directory: &Path) -> Result<Vec<PathBuf>, RingError> {
     Ok(files)
 }
 
-/// A key from before there was a journal: as if it had signed since its file was written.
+/// A key without a journal: treated as if it has signed since its file was modified.
 fn imported(path: PathBuf, rules: &RotationRules) -> Result<Stored, RingError> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let algorithm = name.split('.').next().and_then(Algorithm::from_name);
@@ -259,12 +263,12 @@ fn load_key(path: &Path, algorithm: Algorithm) -> Result<(SigningKey, Zeroizing<
     Ok((key, pkcs8))
 }
 
-/// Writes the key; it counts once the journal says so.
+/// Writes a new key. It takes effect when the journal contains it.
 fn make_key(settings: &RingSettings, made_at: UnixTime, signs_from: UnixTime) -> Result<KeyRecord, RingError> {
     let algorithm = settings.rules.algorithm;
     let (key, pkcs8) = SigningKey::generate(algorithm).map_err(RingError::Make)?;
     let token_ttl = settings.rules.longest_ttl;
-    // Whole seconds, as the journal keeps them; rounded up, so that no key signs before its time.
+    // Whole seconds, like the journal. Rounded up, so that no key signs too early.
     let signs_from = if signs_from > made_at { UnixTime::from_seconds(signs_from.seconds() + 1) } else { made_at };
     let made_at = UnixTime::from_seconds(made_at.seconds());
     let signs_from = UnixTime::from_seconds(signs_from.seconds());
@@ -300,7 +304,7 @@ fn load_certificate(directory: &Path, record: &KeyRecord) -> Result<Option<Vec<u
     }
 }
 
-/// The journal has forgotten the key already: a file that stays is told of and does not count.
+/// Deletes a key that is no longer in the journal. If that fails, the file remains without effect.
 fn delete(directory: &Path, record: &KeyRecord) {
     let certificate = certificate_path(directory, record);
     if certificate.exists() {
@@ -308,7 +312,7 @@ fn delete(directory: &Path, record: &KeyRecord) {
     }
     let path = key_path(directory, record);
     if let Err(error) = fs::remove_file(&path) {
-        warn!(%error, path = %path.display(), "cannot delete a retired signing key");
+        warn!(%error, path = %path.display(), "cannot delete the file of a retired signing key: delete it by hand");
     }
 }
 

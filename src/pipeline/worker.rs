@@ -129,9 +129,9 @@ impl Worker {
 
     /// Serves one connection to its end.
     pub(crate) async fn serve(self: Rc<Self>, gate: Rc<ListenerRuntime>, accepted: Accepted) {
-        let Accepted { stream, peer: socket, mut place, handshake } = accepted;
+        let Accepted { stream, peer: socket, mut permit, handshake } = accepted;
         let progress = handshake.progress();
-        let arrival = self.arrive(&gate, (stream, &progress), socket.ip(), &mut place);
+        let arrival = self.arrive(&gate, (stream, &progress), socket.ip(), &mut permit);
         // Boxed, so that an idle connection does not keep the room that its handshake took.
         let Some((driven, peer)) = Box::pin(handshake.complete(arrival)).await else {
             return;
@@ -145,7 +145,7 @@ impl Worker {
         gate: &ListenerRuntime,
         (mut stream, progress): (TcpStream, &HandshakeProgress),
         socket: IpAddr,
-        place: &mut ConnectionPermit,
+        permit: &mut ConnectionPermit,
     ) -> Option<(Driven, Rc<Peer>)> {
         let snapshot = self.snapshot();
         let trusted = &snapshot.trusted_proxies;
@@ -157,7 +157,7 @@ impl Worker {
             progress.first_byte(&stream).await?;
             let introduction = proxy_header::read(&mut stream).await.ok()?;
             let peer = Peer::from_proxy_header(socket, introduction, gate.entrance.clone(), trusted);
-            if !place.pass_to(peer.address) {
+            if !permit.recount_as(peer.address) {
                 debug!(client.address = %peer.address, "too many connections: refused one");
                 return None;
             }
@@ -211,7 +211,7 @@ impl Worker {
             ConnectionEnd::TooLarge => Reason::TooLarge,
             ConnectionEnd::Flooded => Reason::RateLimited,
             ConnectionEnd::Overdue(TimeoutKind::Head) => Reason::Timeout,
-            ConnectionEnd::Plainly
+            ConnectionEnd::Closed
             | ConnectionEnd::Overdue(TimeoutKind::FirstRequest | TimeoutKind::Idle | TimeoutKind::Write) => return,
         };
         let mut log = RequestLog::begin(self, self.snapshot(), peer);
@@ -240,7 +240,7 @@ impl Worker {
 
     /// Hands the stages of the drain on to connections.
     pub(crate) async fn propagate_drain(self: Rc<Self>, drain: Drain) {
-        let handshakes = Rc::clone(&self.handshakes).follow(drain.clone());
+        let handshakes = Rc::clone(&self.handshakes).follow_drain(drain.clone());
         tokio::join!(Rc::clone(&self.guard).propagate_drain(drain), handshakes);
     }
 
@@ -249,7 +249,7 @@ impl Worker {
     pub(crate) async fn make_room(self: Rc<Self>, places: Arc<ConnectionLimiter>) {
         loop {
             sleep(MAKE_ROOM_EVERY).await;
-            if places.are_waited_for() {
+            if places.has_waiting_listeners() {
                 self.handshakes.end_stalled(MAKE_ROOM_FOR);
                 self.guard.end_idle(MAKE_ROOM_FOR);
             }

@@ -1,4 +1,4 @@
-//! Bytes → requests: listeners, TLS, the connection guard, the drain. Knows no OAuth and no routes.
+//! From bytes to requests: listeners, TLS, connection timeouts and the drain. Knows nothing of OAuth or routes.
 
 pub(crate) mod accept;
 pub(crate) mod certificate;

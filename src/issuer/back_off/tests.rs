@@ -47,7 +47,7 @@ fn ten_failures_in_a_row_cost_nothing_and_then_one_attempt_a_second_is_compared(
     for second in [1, 2, 3, 60, 300, 899] {
         assert_eq!(table.compared(pair, second), 1, "{second}");
     }
-    assert_eq!(table.compared(pair, 899 + u64::from(FORGOTTEN_AFTER)), 11, "ten minutes without a failure");
+    assert_eq!(table.compared(pair, 899 + u64::from(FORGET_AFTER)), 11, "ten minutes without a failure");
 }
 
 #[test]
@@ -188,7 +188,7 @@ proptest! {
             }
             for (pair, failures) in &failed {
                 let mut set = table.0.failures(pairs[*pair]);
-                prop_assert!(set.of(pairs[*pair], 1).count >= (*failures).min(MOST));
+                prop_assert!(set.of(pairs[*pair], 1).count >= (*failures).min(MAX_FAILURES));
             }
         }
     }

@@ -122,7 +122,11 @@ fn a_flood_of_wrong_secrets_keeps_no_one_else_out() {
             flood.push(asked);
         }
     }
-    assert_eq!(flood.len() as u32, TRUSTED + DOUBTFUL as u32, "the rest of the flood is told to come back");
+    assert_eq!(
+        flood.len() as u32,
+        FAILURES_BEFORE_SUSPECT + SUSPECT_SLOTS as u32,
+        "the rest of the flood is told to come back"
+    );
     assert_eq!(
         ask(&passwords, claim(&known, AWAY), "a"),
         Ok(Some(0)),
@@ -141,17 +145,17 @@ fn failures_are_counted_by_network_and_forgotten_after_their_minute() {
     let attempts = Attempts::new();
     let ask = |from: &str, now| {
         let attempt = attempts.begin(from.parse().unwrap(), now);
-        attempts.are_doubtful(attempt, now)
+        attempts.is_suspect(attempt, now)
     };
-    let doubtful: Vec<bool> = (0..6).map(|host| ask(&format!("2001:db8::{host}"), NOW)).collect();
-    assert_eq!(doubtful, [false, false, false, false, true, true]);
+    let suspect_slots: Vec<bool> = (0..6).map(|host| ask(&format!("2001:db8::{host}"), NOW)).collect();
+    assert_eq!(suspect_slots, [false, false, false, false, true, true]);
     assert!(ask("2001:db8::ffff", NOW) && !ask("2001:db8:0:1::", NOW));
     assert!(!ask("2001:db8::", NOW.plus(std::time::Duration::from_secs(60))));
     let attempt = attempts.begin(HOME, NOW);
     for _ in 0..10_000 {
         attempts.begin(HOME, NOW);
     }
-    assert!(attempts.are_doubtful(attempt, NOW), "a count does not overflow");
-    (0..1 << COUNT_BITS).for_each(|_| attempts.forgive(attempt, NOW));
-    assert!(!attempts.are_doubtful(attempt, NOW));
+    assert!(attempts.is_suspect(attempt, NOW), "a count does not overflow");
+    (0..1 << COUNT_BITS).for_each(|_| attempts.uncount(attempt, NOW));
+    assert!(!attempts.is_suspect(attempt, NOW));
 }

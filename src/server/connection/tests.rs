@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::super::guard::Guard;
 use super::*;
 
-/// Our end of a connection, which says for how many bytes there was room when it was last read from.
+/// The gateway's end of a connection. Reports the size of the buffer of the last read.
 struct Roomy(DuplexStream, Rc<Cell<usize>>);
 
 impl AsyncRead for Roomy {
@@ -42,8 +42,8 @@ impl AsyncWrite for Roomy {
 /// A connection over HTTP/1.1 that answers each request with its path, and keeps the bodies.
 struct Held {
     client: DuplexStream,
-    room: Rc<Cell<usize>>,
-    asked: Rc<RefCell<Vec<String>>>,
+    wait_for_room: Rc<Cell<usize>>,
+    received: Rc<RefCell<Vec<String>>>,
     bodies: Rc<RefCell<Vec<Incoming>>>,
     watch: Rc<Watch>,
     ended: Rc<Cell<Option<ConnectionEnd>>>,
@@ -53,15 +53,15 @@ impl Held {
     fn begin(limits: &Limits) -> Self {
         let guard = Guard::new(limits);
         let (client, server) = duplex(64 * 1024);
-        let (room, ended) = (Rc::default(), Rc::default());
-        let (asked, bodies) = (Rc::<RefCell<Vec<String>>>::default(), Rc::<RefCell<Vec<Incoming>>>::default());
+        let (wait_for_room, ended) = (Rc::default(), Rc::default());
+        let (received, bodies) = (Rc::<RefCell<Vec<String>>>::default(), Rc::<RefCell<Vec<Incoming>>>::default());
         let watch = guard.watch(false);
         tokio::task::spawn_local(guard.run_timeouts());
         let service = {
-            let (asked, bodies, watch) = (Rc::clone(&asked), Rc::clone(&bodies), Rc::clone(&watch));
+            let (received, bodies, watch) = (Rc::clone(&received), Rc::clone(&bodies), Rc::clone(&watch));
             service_fn(move |request: Request<Incoming>| {
                 let path = request.uri().path().to_owned();
-                asked.borrow_mut().push(path.clone());
+                received.borrow_mut().push(path.clone());
                 bodies.borrow_mut().push(request.into_body());
                 drop(watch.begin());
                 let mut answer = Response::new(Full::<Bytes>::from(path));
@@ -69,11 +69,11 @@ impl Held {
                 async { Ok(answer) }
             })
         };
-        let stream = Roomy(server, Rc::clone(&room));
+        let stream = Roomy(server, Rc::clone(&wait_for_room));
         let driven = Protocols::new(limits, false).serve(stream, HttpVersion::Http1, Rc::clone(&watch), service);
         let end: Rc<Cell<Option<ConnectionEnd>>> = Rc::clone(&ended);
         tokio::task::spawn_local(async move { end.set(Some(driven.await)) });
-        Self { client, room, asked, bodies, watch, ended }
+        Self { client, wait_for_room, received, bodies, watch, ended }
     }
 
     async fn send(&mut self, bytes: &str) {
@@ -94,7 +94,7 @@ impl Held {
 
     async fn is_at_rest(&self) -> bool {
         sleep(Duration::from_secs(4)).await;
-        self.room.get() == 1
+        self.wait_for_room.get() == 1
     }
 }
 
@@ -108,7 +108,7 @@ async fn a_connection_has_no_buffers_before_its_first_request_and_between_reques
         for path in ["/one", "/two"] {
             assert!(held.is_at_rest().await);
             assert!(held.get(path).await.ends_with(path));
-            assert!(held.room.get() > 1);
+            assert!(held.wait_for_room.get() > 1);
         }
         held.send("GET /three HTTP/1.1\r\nhost: a\r\n").await;
         assert!(!held.is_at_rest().await, "half a head");
@@ -141,7 +141,7 @@ async fn the_rest_of_a_body_is_never_read_as_a_request() {
         assert!(!held.is_at_rest().await);
         drop(held.bodies.take());
         sleep(Duration::from_secs(4)).await;
-        assert_eq!(*held.asked.borrow(), ["/one"]);
+        assert_eq!(*held.received.borrow(), ["/one"]);
     };
     with(test, Limits::default()).await;
 }
@@ -150,17 +150,17 @@ async fn the_rest_of_a_body_is_never_read_as_a_request() {
 async fn the_drain_leaves_a_moment_for_the_first_request_and_not_more() {
     let asks = async |mut held: Held| {
         assert!(held.is_at_rest().await);
-        held.watch.tell_to_drain();
-        sleep(FIRST_WORDS / 2).await;
+        held.watch.signal_drain();
+        sleep(REQUEST_GRACE / 2).await;
         assert!(held.get("/one").await.ends_with("/one"));
         assert_eq!(held.answer().await, "");
     };
     with(asks, Limits::default()).await;
     let says_nothing = async |mut held: Held| {
         let began = tokio::time::Instant::now();
-        held.watch.tell_to_drain();
+        held.watch.signal_drain();
         assert_eq!(held.answer().await, "");
-        assert!(began.elapsed() < FIRST_WORDS * 2, "{:?}", began.elapsed());
+        assert!(began.elapsed() < REQUEST_GRACE * 2, "{:?}", began.elapsed());
     };
     with(says_nothing, Limits::default()).await;
 }
@@ -170,8 +170,8 @@ async fn the_drain_answers_a_request_that_is_on_its_way_on_a_kept_connection() {
     let arrives = async |mut held: Held| {
         assert!(held.get("/one").await.ends_with("/one"));
         assert!(held.is_at_rest().await);
-        held.watch.tell_to_drain();
-        sleep(FIRST_WORDS / 2).await;
+        held.watch.signal_drain();
+        sleep(REQUEST_GRACE / 2).await;
         let answer = held.get("/two").await;
         assert!(answer.ends_with("/two") && answer.contains("\r\nconnection: close\r\n"), "{answer}");
         assert_eq!(held.answer().await, "");
@@ -180,8 +180,8 @@ async fn the_drain_answers_a_request_that_is_on_its_way_on_a_kept_connection() {
     let in_pieces = async |mut held: Held| {
         assert!(held.get("/one").await.ends_with("/one"));
         held.send("GET /two HTTP/1.1\r\nhost: a\r\n").await;
-        held.watch.tell_to_drain();
-        sleep(FIRST_WORDS / 2).await;
+        held.watch.signal_drain();
+        sleep(REQUEST_GRACE / 2).await;
         held.send("\r\n").await;
         let answer = held.answer().await;
         assert!(answer.ends_with("/two") && answer.contains("\r\nconnection: close\r\n"), "{answer}");
@@ -191,9 +191,9 @@ async fn the_drain_answers_a_request_that_is_on_its_way_on_a_kept_connection() {
     let stays_silent = async |mut held: Held| {
         assert!(held.get("/one").await.ends_with("/one"));
         let began = tokio::time::Instant::now();
-        held.watch.tell_to_drain();
+        held.watch.signal_drain();
         assert_eq!(held.answer().await, "");
-        assert!(began.elapsed() < FIRST_WORDS * 2, "{:?}", began.elapsed());
+        assert!(began.elapsed() < REQUEST_GRACE * 2, "{:?}", began.elapsed());
     };
     with(stays_silent, Limits::default()).await;
 }
@@ -203,9 +203,9 @@ async fn at_rest_too_a_connection_ends_when_it_should() {
     let drained = async |mut held: Held| {
         held.get("/one").await;
         assert!(held.is_at_rest().await);
-        held.watch.tell_to_drain();
+        held.watch.signal_drain();
         assert_eq!(held.answer().await, "");
-        assert_eq!(held.ended.get(), Some(ConnectionEnd::Plainly));
+        assert_eq!(held.ended.get(), Some(ConnectionEnd::Closed));
     };
     with(drained, Limits::default()).await;
     let closed = async |mut held: Held| {
@@ -213,7 +213,7 @@ async fn at_rest_too_a_connection_ends_when_it_should() {
         assert!(held.is_at_rest().await);
         held.client.shutdown().await.unwrap();
         assert_eq!(held.answer().await, "");
-        assert_eq!(held.ended.get(), Some(ConnectionEnd::Plainly));
+        assert_eq!(held.ended.get(), Some(ConnectionEnd::Closed));
     };
     with(closed, Limits::default()).await;
     let idle = async |mut held: Held| {

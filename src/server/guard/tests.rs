@@ -12,8 +12,8 @@ fn guard() -> Rc<Guard> {
     })
 }
 
-fn told(watch: &Watch) -> Option<TimeoutKind> {
-    match watch.told.get() {
+fn signal(watch: &Watch) -> Option<TimeoutKind> {
+    match watch.signal.get() {
         Some(GuardSignal::Overdue(overdue)) => Some(overdue),
         Some(GuardSignal::Rest | GuardSignal::Drain | GuardSignal::Cut) | None => None,
     }
@@ -21,7 +21,7 @@ fn told(watch: &Watch) -> Option<TimeoutKind> {
 
 fn pass(guard: &Guard, ticks: u32) {
     for _ in 0..ticks {
-        guard.look();
+        guard.check_all();
     }
 }
 
@@ -30,9 +30,9 @@ fn a_connection_without_a_first_request_is_overdue() {
     let guard = guard();
     let watch = guard.watch(false);
     pass(&guard, 8);
-    assert_eq!(told(&watch), None);
+    assert_eq!(signal(&watch), None);
     pass(&guard, 1);
-    assert_eq!(told(&watch), Some(TimeoutKind::FirstRequest));
+    assert_eq!(signal(&watch), Some(TimeoutKind::FirstRequest));
 }
 
 #[test]
@@ -43,11 +43,11 @@ fn a_head_that_drips_is_overdue_long_before_the_idle_timeout() {
     pass(&guard, 30);
     watch.read();
     for _ in 0..9 {
-        assert_eq!(told(&watch), None);
+        assert_eq!(signal(&watch), None);
         watch.read();
         pass(&guard, 1);
     }
-    assert_eq!(told(&watch), Some(TimeoutKind::Head));
+    assert_eq!(signal(&watch), Some(TimeoutKind::Head));
 }
 
 #[test]
@@ -57,8 +57,8 @@ fn an_idle_connection_is_overdue_and_a_busy_one_is_not() {
     drop(idle.begin());
     let _exchange = busy.begin();
     pass(&guard, 1000);
-    assert_eq!(told(&idle), Some(TimeoutKind::Idle));
-    assert_eq!(told(&busy), None);
+    assert_eq!(signal(&idle), Some(TimeoutKind::Idle));
+    assert_eq!(signal(&busy), None);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn frames_between_requests_do_not_begin_one_on_http2() {
     drop(watch.begin());
     watch.read();
     pass(&guard, 20);
-    assert_eq!(told(&watch), None);
+    assert_eq!(signal(&watch), None);
 }
 
 #[test]
@@ -81,9 +81,9 @@ fn a_peer_that_takes_nothing_is_overdue_even_while_busy() {
     watch.wrote(false);
     watch.wrote(true);
     pass(&guard, 30);
-    assert_eq!(told(&watch), None);
+    assert_eq!(signal(&watch), None);
     pass(&guard, 1);
-    assert_eq!(told(&watch), Some(TimeoutKind::Write));
+    assert_eq!(signal(&watch), Some(TimeoutKind::Write));
 }
 
 #[test]
@@ -94,9 +94,9 @@ fn an_answer_that_nobody_asks_for_is_overdue_on_http2_and_one_that_waits_for_its
     let (_offered, asked) = (first.answer().unwrap(), second.answer().unwrap());
     asked.asked(false);
     pass(&guard, 60);
-    assert_eq!(told(&refusing), None);
+    assert_eq!(signal(&refusing), None);
     pass(&guard, 1);
-    assert_eq!((told(&refusing), told(&waiting)), (Some(TimeoutKind::Write), None));
+    assert_eq!((signal(&refusing), signal(&waiting)), (Some(TimeoutKind::Write), None));
 }
 
 #[test]
@@ -106,9 +106,9 @@ fn a_connection_that_has_lived_long_enough_is_told_so_once_and_not_all_at_one_ti
     let _exchanges: Vec<_> = watches.iter().map(|(watch, _)| watch.begin()).collect();
     for now in 0..200_u32 {
         pass(&guard, 1);
-        for (watch, at) in watches.iter().filter(|(watch, _)| watch.told.take() == Some(GuardSignal::Drain)) {
+        for (watch, at) in watches.iter().filter(|(watch, _)| watch.signal.take() == Some(GuardSignal::Drain)) {
             assert_eq!(at.replace(Some(now)), None, "told twice");
-            assert_eq!(watch.retires.get(), None);
+            assert_eq!(watch.retires_at.get(), None);
         }
     }
     let mut ages: Vec<u32> = watches.iter().map(|(_, at)| at.get().unwrap()).collect();
@@ -123,18 +123,18 @@ fn a_body_waits_until_what_was_handed_over_before_it_has_been_written() {
     let watch = guard.watch(false);
     let exchange = watch.begin();
     let mut context = Context::from_waker(Waker::noop());
-    let behind = exchange.behind();
+    let output_mark = exchange.output_mark();
     watch.wrote(true);
     for _ in 0..3 {
-        assert!(exchange.poll_written(behind, &mut context).is_pending());
+        assert!(exchange.poll_written(output_mark, &mut context).is_pending());
         watch.polled();
     }
-    assert!(exchange.poll_written(behind, &mut context).is_pending(), "the client takes nothing");
+    assert!(exchange.poll_written(output_mark, &mut context).is_pending(), "the client takes nothing");
     watch.wrote(false);
-    assert!(exchange.poll_written(behind, &mut context).is_pending(), "there may be more to write");
+    assert!(exchange.poll_written(output_mark, &mut context).is_pending(), "there may be more to write");
     watch.polled();
-    assert!(exchange.poll_written(behind, &mut context).is_ready());
-    assert!(exchange.poll_written(exchange.behind(), &mut context).is_pending(), "what came after it is new");
+    assert!(exchange.poll_written(output_mark, &mut context).is_ready());
+    assert!(exchange.poll_written(exchange.output_mark(), &mut context).is_pending(), "what came after it is new");
 }
 
 #[test]

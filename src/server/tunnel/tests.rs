@@ -4,9 +4,9 @@ use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
 use super::*;
 
 /// The far ends of a tunnel's two sides, which hold so many bytes each, and the tunnel.
-fn tunnel(room: usize, patience: TunnelTimeouts) -> (DuplexStream, DuplexStream, impl Future<Output = ()>) {
-    let ((client, mut near), (mut far, upstream)) = (duplex(room), duplex(room));
-    let passes = async move { pass(&mut near, &mut far, Bytes::new(), patience, &|| true).await };
+fn tunnel(wait_for_room: usize, timeouts: TunnelTimeouts) -> (DuplexStream, DuplexStream, impl Future<Output = ()>) {
+    let ((client, mut near), (mut far, upstream)) = (duplex(wait_for_room), duplex(wait_for_room));
+    let passes = async move { copy_bidirectional(&mut near, &mut far, Bytes::new(), timeouts, &|| true).await };
     (client, upstream, passes)
 }
 
@@ -25,8 +25,8 @@ async fn hears(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     heard
 }
 
-async fn lasts(room: usize, patience: TunnelTimeouts, say: &[u8]) -> Duration {
-    let (mut client, _upstream, passes) = tunnel(room, patience);
+async fn lasts(wait_for_room: usize, timeouts: TunnelTimeouts, say: &[u8]) -> Duration {
+    let (mut client, _upstream, passes) = tunnel(wait_for_room, timeouts);
     let begun = tokio::time::Instant::now();
     let (_said, ()) = tokio::join!(client.write_all(say), passes);
     begun.elapsed()
@@ -35,17 +35,17 @@ async fn lasts(room: usize, patience: TunnelTimeouts, say: &[u8]) -> Duration {
 #[tokio::test(start_paused = true)]
 async fn a_silent_tunnel_ends_at_its_time_and_one_that_waits_for_its_reader_at_its_own() {
     let seconds = Duration::from_secs;
-    let patience = TunnelTimeouts { idle: Some(seconds(300)), write: Some(seconds(30)) };
-    let idle = lasts(1024, patience, b"hello").await;
+    let timeouts = TunnelTimeouts { idle: Some(seconds(300)), write: Some(seconds(30)) };
+    let idle = lasts(1024, timeouts, b"hello").await;
     assert!((seconds(300)..seconds(303)).contains(&idle), "{idle:?}");
-    let stalled = lasts(8, patience, b"hello out there").await;
+    let stalled = lasts(8, timeouts, b"hello out there").await;
     assert!((seconds(30)..seconds(33)).contains(&stalled), "{stalled:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn silence_before_a_stall_does_not_count_for_it() {
-    let patience = TunnelTimeouts { idle: None, write: Some(Duration::from_secs(30)) };
-    let (mut client, mut upstream, passes) = tunnel(8, patience);
+    let timeouts = TunnelTimeouts { idle: None, write: Some(Duration::from_secs(30)) };
+    let (mut client, mut upstream, passes) = tunnel(8, timeouts);
     let talks = async {
         tokio::time::sleep(Duration::from_secs(100)).await;
         client.write_all(b"0123456789abcdef").await.unwrap();
@@ -81,9 +81,9 @@ async fn what_one_side_says_after_the_other_has_ended_is_waited_for_but_not_for_
 async fn a_tunnel_that_is_never_at_rest_ends_when_it_may_not_go_on() {
     let busy = || tokio::io::join(tokio::io::repeat(7), tokio::io::sink());
     let asked = std::cell::Cell::new(0);
-    let goes_on = || asked.replace(asked.get() + 1) < 2;
-    let patience = TunnelTimeouts { idle: Some(Duration::from_millis(80)), write: None };
-    let passes = async { pass(&mut busy(), &mut busy(), Bytes::new(), patience, &goes_on).await };
+    let may_continue = || asked.replace(asked.get() + 1) < 2;
+    let timeouts = TunnelTimeouts { idle: Some(Duration::from_millis(80)), write: None };
+    let passes = async { copy_bidirectional(&mut busy(), &mut busy(), Bytes::new(), timeouts, &may_continue).await };
     assert!(timeout(Duration::from_secs(5), passes).await.is_ok(), "it was asked {} times", asked.get());
     assert_eq!(asked.get(), 3);
 }
@@ -96,11 +96,11 @@ proptest! {
     fn every_byte_comes_in_order(
         up in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),
         down in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),
-        room in 1_usize..300,
+        wait_for_room in 1_usize..300,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let (at_upstream, at_client) = runtime.block_on(async {
-            let (client, upstream, passes) = tunnel(room, PATIENT);
+            let (client, upstream, passes) = tunnel(wait_for_room, PATIENT);
             let (mut client_reads, mut client_writes) = tokio::io::split(client);
             let (mut upstream_reads, mut upstream_writes) = tokio::io::split(upstream);
             let ((), (), (), at_client, at_upstream) = tokio::join!(
