@@ -1,6 +1,6 @@
 //! The composition root: knows every module and starts every task.
 //!
-//! Takes a configuration; opens what can fail (files, keys, sockets) before anything is served, then runs the control
+//! Takes a configuration; opens everything that can fail (files, keys, sockets) before it serves, then runs the control
 //! plane's runtime and one thread per worker until a signal ends them, in order.
 
 mod background;
@@ -100,7 +100,8 @@ impl App {
     /// Opens everything that can fail.
     pub(crate) fn open(mut config: Config, control: Control) -> Result<Self, StartError> {
         let Control { runtime: control, harmless } = control;
-        // Before any listener is bound: connections that the kernel accepts are served even if a stop signal arrives first.
+        // Before any listener is bound: connections that the kernel accepts are served even if a stop signal arrives
+        // first.
         let signals = {
             let _in_control = control.enter();
             stop::Signals::catch(harmless)?

@@ -1,6 +1,7 @@
 //! A snapshot for the command line, which decides as a gateway with this configuration would.
 //!
-//! Reads keys and revocations from the disk and fetches the keys of other issuers once. Writes nothing and serves nothing.
+//! Reads keys and revocations from the disk and fetches the keys of other issuers once. Writes nothing and serves
+//! nothing.
 
 use std::sync::Arc;
 

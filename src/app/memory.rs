@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_tells_is_understood() {
+    fn the_files_of_the_kernel_are_parsed() {
         assert_eq!(kibibytes("VmPeak:\t 100 kB\nVmRSS:\t   17408 kB\n", "VmRSS:"), Some(17_825_792));
         assert_eq!(kibibytes("VmRSS: much\n", "VmRSS:"), None);
         assert!(resident().is_some_and(|bytes| bytes > 1024 * 1024));

@@ -1,5 +1,5 @@
-//! Maintains the own signing keys while the gateway runs: rotates them on schedule, and loads changes that the command line or another
-//! gateway made.
+//! Maintains the own signing keys while the gateway runs: rotates them on schedule, and loads changes that the command
+//! line or another gateway made.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -37,7 +37,7 @@ pub(super) fn probes(
     let ready = {
         let (health, snapshot) = (Arc::clone(&health), Arc::clone(&snapshot));
         move || match drain.stage() {
-            Stage::Serving if health.is_broken() => Err("the audit log can't be written"),
+            Stage::Serving if health.is_broken() => Err("the audit log cannot be written"),
             Stage::Serving => Ok(out_of_reach(&snapshot.load())),
             Stage::Unready | Stage::Draining | Stage::Cut => Err("shutting down"),
         }

@@ -1,4 +1,5 @@
-//! Opens the store of revocations before the gateway serves, and runs it on its own thread. Records revocations in the audit log.
+//! Opens the store of revocations before the gateway serves, and runs it on its own thread. Records revocations in the
+//! audit log.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,7 +52,7 @@ pub(super) fn start(
     config: String,
     lines: LineSender,
 ) -> io::Result<()> {
-    let mut told = move |entries: &[RevocationEntry]| {
+    let mut record = move |entries: &[RevocationEntry]| {
         for entries in entries.chunks(LINES) {
             let mut batch = Batch::default();
             for entry in entries {
@@ -62,7 +63,7 @@ pub(super) fn start(
     };
     let run = move || {
         // Started again if it dies: revocations by operators must not be missed.
-        while catch_unwind(AssertUnwindSafe(|| keeper.run(&mut told))).is_err() {
+        while catch_unwind(AssertUnwindSafe(|| keeper.run(&mut record))).is_err() {
             error!("the thread of revocations died; it is started again");
             thread::park_timeout(RESTART_AFTER);
         }

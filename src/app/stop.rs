@@ -16,8 +16,8 @@ use crate::server::drain::{Shutdown, Stage};
 /// The time for workers to end after the drain timeout.
 const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Waits for a stop signal, then shuts down: not ready during the delay, then no new connections during the drain, then the cut. A second
-/// signal goes straight to the cut.
+/// Waits for a stop signal, then shuts down: not ready during the delay, then no new connections during the drain, then
+/// the cut. A second signal goes straight to the cut.
 pub(super) async fn wait_for_stop_signal(
     mut signals: Signals,
     stage: &watch::Sender<Stage>,

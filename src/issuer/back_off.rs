@@ -1,14 +1,14 @@
 //! Limits how often the credentials of a client are compared after repeated failures.
 //!
-//! Failures are counted for each pair of client id and address. So guesses from another address do not lock out the real client, and a
-//! client that repeats an old secret does not lock out other clients at its address. Unknown ids are counted in the same way, so that a
-//! refusal does not reveal which ids exist.
+//! Failures are counted for each pair of client id and address. So guesses from another address do not lock out the
+//! real client, and a client that repeats an old secret does not lock out other clients at its address. Unknown ids are
+//! counted in the same way, so that a refusal does not reveal which ids exist.
 //!
 //! Uses the monotonic clock: setting the system clock, or a request that began long ago, does not change a back-off.
 //!
-//! Both tables have a fixed size. When a pair loses its slot in the table of failures, its set remembers the count and applies it to all
-//! pairs without a slot: displacing a pair never shortens its back-off. A pair without failures of its own is delayed by that only if
-//! another attempt was let through within the same second.
+//! Both tables have a fixed size. When a pair loses its slot in the table of failures, its set remembers the count and
+//! applies it to all pairs without a slot: displacing a pair never shortens its back-off. A pair without failures of
+//! its own is delayed by that only if another attempt was let through within the same second.
 
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;
@@ -71,7 +71,8 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 const FORGET_AFTER: u32 = 600;
 /// The number of attempts of a pair in back-off that are compared in each second.
 const ATTEMPTS_PER_SECOND: u8 = 1;
-/// The same for a pair with a recent success: behind a load balancer, the real client and an attacker may have the same address.
+/// The same for a pair with a recent success: behind a load balancer, the real client and an attacker may have the same
+/// address.
 const PROVEN_ATTEMPTS_PER_SECOND: u8 = 10;
 const PROVEN_FOR: u32 = 24 * 3600;
 /// A success is recorded again after this many seconds, not for every token request.
@@ -93,8 +94,8 @@ impl BackOff {
         ClientAtAddress { failure_set: hash as usize % SETS, success_set, tag: (hash >> 32) as u32 }
     }
 
-    /// Whether an attempt of this pair may be compared now. In back-off, an attempt that may counts for the current second, whatever its
-    /// result. The error is the remaining time of the back-off.
+    /// Whether an attempt of this pair may be compared now. In back-off, an attempt that may counts for the current
+    /// second, whatever its result. The error is the remaining time of the back-off.
     pub(crate) fn admit(&self, pair: ClientAtAddress, now: Instant) -> Result<(), Duration> {
         let now = self.second(now);
         let mut set = self.failures(pair);

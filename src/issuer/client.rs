@@ -47,7 +47,8 @@ pub(crate) struct Clients {
 #[error("a client id is printable ASCII without space, `/` and `:`, 1024 characters at most")]
 pub(crate) struct InvalidClientId;
 
-/// Narrower than RFC 6749 §A.1: `ISSUER/ID` names the clients of other issuers, and `:` ends the id in Basic credentials.
+/// Narrower than RFC 6749 §A.1: `ISSUER/ID` names the clients of other issuers, and `:` ends the id in Basic
+/// credentials.
 pub(crate) fn parse_id(text: &str) -> Result<Identity, InvalidClientId> {
     let legal = |b: u8| b.is_ascii_graphic() && b != b'/' && b != b':';
     let id = Some(text).filter(|text| text.bytes().all(legal));
@@ -77,8 +78,8 @@ impl Clients {
         self.all.get(*self.by_id.get(id)?)
     }
 
-    /// The client to which an own token was issued. `None` if it is not configured; then the token is refused. The client is looked up
-    /// once for each token and table; after that it costs one comparison.
+    /// The client to which an own token was issued. `None` if it is not configured; then the token is refused. The
+    /// client is looked up once for each token and table; after that it costs one comparison.
     pub(crate) fn of_token(&self, own: &Verified) -> Option<&Client> {
         let index = match own.client_entry.get() {
             Some(entry) if entry.table == self.number => entry.index,
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_client_costs_what_a_known_one_does() {
+    fn an_unknown_client_takes_the_same_time_as_a_known_one() {
         let fast = SecretHash::of(&ClientSecret::new("a".to_owned()));
         let slow = SecretHash::parse(
             "$argon2id$v=19$m=65536,t=3,p=1$c3RhbmRpbnN0YW5kaW4$WJFsLoqoN0XzXBSWVT2kE3xKs8tqpqbe3KBKuyDpXKE",

@@ -1,7 +1,7 @@
 //! Reads the client's credentials from a token request.
 //!
-//! Takes the `Authorization` header and the body's parameters; gives one [`ClientCredentials`] or an error. A request must use only one
-//! method (RFC 6749 §2.3): a secret in both places is refused.
+//! Takes the `Authorization` header and the body's parameters; gives one [`ClientCredentials`] or an error. A request
+//! must use only one method (RFC 6749 §2.3): a secret in both places is refused.
 
 use std::borrow::Cow;
 
@@ -24,8 +24,8 @@ pub(crate) enum ClientCredentials {
     Post { id: String, secret: ClientSecret },
 }
 
-/// RFC 6749 requires the id and the secret to be form-encoded in a Basic header, but many clients send them unencoded. If the two
-/// readings differ, both are compared, so that a secret with a `+` works with either kind of client.
+/// RFC 6749 requires the id and the secret to be form-encoded in a Basic header, but many clients send them unencoded.
+/// If the two readings differ, both are compared, so that a secret with a `+` works with either kind of client.
 #[derive(Debug)]
 pub(crate) struct CredentialsReading {
     pub(crate) decoded: String,

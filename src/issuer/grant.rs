@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_carries_what_rfc_9068_asks_for_and_the_clients_claims() {
+    fn a_token_has_the_claims_of_rfc_9068_and_of_the_client() {
         let now = UnixTime::from_seconds(1_800_000_000);
         let claims = decide(None, None).unwrap().claims("https://i.example", &client(), now, "id-1");
         let expected = json!({

@@ -1,6 +1,7 @@
 //! A secret as the configuration keeps it: its hash, the time in which it is good, and the mark that it once matched.
 //!
-//! A secret outside its time is compared like any other and never matches: nobody can tell it from a wrong one.
+//! A secret outside its time of validity is compared like any other and never matches, so that a client cannot tell it
+//! from a wrong one.
 
 use std::sync::OnceLock;
 
@@ -15,8 +16,8 @@ use crate::clock::UnixTime;
 pub(crate) struct KeptSecret {
     pub(crate) hash: SecretHash,
     pub(crate) validity: Validity,
-    /// The mark of the secret that matched. Each configured hash has one, set only by a match, so that wrong secrets cannot fill memory or
-    /// displace a mark.
+    /// The mark of the secret that matched. Each configured hash has one, set only by a match, so that wrong secrets
+    /// cannot fill memory or displace a mark.
     proven: OnceLock<SecretMark>,
 }
 

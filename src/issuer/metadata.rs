@@ -46,7 +46,8 @@ impl CachedDocument {
 
 const ETAG_BYTES: usize = 16;
 
-/// The path of the revocation endpoint (RFC 7009): beside the token endpoint if its path ends with `/token`, else the default path.
+/// The path of the revocation endpoint (RFC 7009): beside the token endpoint if its path ends with `/token`, else the
+/// default path.
 pub(crate) fn revocation_path(token_path: &str) -> String {
     match token_path.strip_suffix("/token") {
         Some(folder) => format!("{folder}/revoke"),
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_that_holds_the_document_is_told_so_however_it_asks() {
+    fn every_form_of_if_none_match_is_understood() {
         let document = CachedDocument::new(&json!({"keys": []}), Duration::from_secs(7));
         let tag = document.etag.to_str().unwrap().to_owned();
         for held in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}"), "*".to_owned()] {
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn revocation_stands_beside_the_token_endpoint() {
+    fn the_revocation_endpoint_is_beside_the_token_endpoint() {
         for (token, revocation) in [
             ("/oauth/token", "/oauth/revoke"),
             ("/token", "/revoke"),

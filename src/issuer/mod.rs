@@ -1,7 +1,8 @@
 //! The gateway's own authorization server: clients, the token endpoint, the signing-key ring, the published documents.
 //!
-//! Takes token requests (RFC 6749 §4.4) and gives access tokens (RFC 9068) or the reason for the refusal. Revokes its tokens. Knows nothing
-//! of routes, rate limits or the audit log: the pipeline passes requests here and records the results.
+//! Takes token requests (RFC 6749 §4.4) and gives access tokens (RFC 9068) or the reason for the refusal. Revokes its
+//! tokens. Knows nothing of routes, rate limits or the audit log: the pipeline passes requests here and records the
+//! results.
 
 pub(crate) mod authorization_server;
 pub(crate) mod back_off;

@@ -1,4 +1,5 @@
-//! Runs slow cryptography outside the worker threads: a few threads and a bounded queue. If the queue is full, the work is refused.
+//! Runs slow cryptography outside the worker threads: a few threads and a bounded queue. If the queue is full, the work
+//! is refused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,8 +7,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
 
-/// Signatures and password hashes have one each, and nothing else uses them: neither a slow name server nor many wrong passwords must
-/// delay signing.
+/// Signatures and password hashes have one each, and nothing else uses them: neither a slow name server nor many wrong
+/// passwords must delay signing.
 #[derive(Debug)]
 pub(crate) struct Offload {
     handle: Handle,
@@ -19,8 +20,8 @@ pub(crate) struct Offload {
 #[error("too many signatures or password hashes are waiting")]
 pub(crate) struct Busy;
 
-/// The number of signatures that may wait or run: about 300 ms of RSA on one core. A refused client retries, which costs more than
-/// waiting.
+/// The number of signatures that may wait or run: about 300 ms of RSA on one core. A refused client retries, which
+/// costs more than waiting.
 pub(crate) const SIGNATURES: usize = 1024;
 /// The number of password hashes that may wait or run: about one second on two threads, and 19 MiB for each that runs.
 pub(crate) const PASSWORDS: usize = 64;
@@ -41,8 +42,8 @@ impl Offload {
         builder(threads).on_thread_start(lower_priority).build()
     }
 
-    /// Runs `work` on another thread. If the future is dropped, the work still runs and keeps its slot: a client that disconnects does not
-    /// free it.
+    /// Runs `work` on another thread. If the future is dropped, the work still runs and keeps its slot: a client that
+    /// disconnects does not free it.
     pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
         let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| Busy)?;
         let work = move || {
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn hanging_up_makes_no_room() {
+    async fn a_client_that_disconnects_does_not_free_its_slot() {
         let runtime = Offload::runtime(1).unwrap();
         let offload = Offload::new(runtime.handle().clone(), 1);
         let (go, wait) = std::sync::mpsc::channel::<()>();

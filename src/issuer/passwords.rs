@@ -1,8 +1,8 @@
 //! Compares client secrets with slow hashes, and limits how much of that each address may cause.
 //!
-//! A secret that matched before is recognised by its mark, without a slow hash. First uses and wrong secrets cannot be told apart before
-//! the comparison, which takes 20 ms and 19 MiB. So addresses with repeated failures share a few slots, and the other slots stay free for
-//! new clients.
+//! A secret that matched before is recognised by its mark, without a slow hash. First uses and wrong secrets cannot be
+//! told apart before the comparison, which takes 20 ms and 19 MiB. So addresses with repeated failures share a few
+//! slots, and the other slots stay free for new clients.
 
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;
@@ -78,8 +78,8 @@ impl Passwords {
         presented.iter().filter(|_| is_slow).map(|secret| self.marker.mark(claim.id, secret)).collect()
     }
 
-    /// What [`Self::match_without_slow_hash`] has not found. Every mismatch takes the same time: all fast hashes are
-    /// compared, and then all slow ones.
+    /// Compares the slow hashes that [`Self::match_without_slow_hash`] skipped. Every mismatch takes the same time: all
+    /// fast hashes are compared, and then all slow ones.
     async fn match_with_slow_hash(
         &self,
         claim: Claim<'_>,
@@ -148,8 +148,8 @@ fn match_fast(claim: Claim<'_>, presented: &[ClientSecret], marks: &[SecretMark]
     found
 }
 
-/// Counts failed and pending attempts by address and minute. Two addresses may share a count. Then both are limited earlier, but never
-/// locked out.
+/// Counts failed and pending attempts by address and minute. Two addresses may share a count. Then both are limited
+/// earlier, but never locked out.
 struct Attempts {
     /// The minute in the upper bits, the count in the lower ones.
     counts: Box<[AtomicU32]>,

@@ -1,7 +1,7 @@
 //! The revocation endpoint: a client revokes a token of its own (RFC 7009).
 //!
-//! Authenticates like the token endpoint. An invalid token needs no revocation; the answer is the same, so that it reveals nothing about
-//! the token. Only a valid token of another client is an error.
+//! Authenticates like the token endpoint. An invalid token needs no revocation; the answer is the same, so that it
+//! reveals nothing about the token. Only a valid token of another client is an error.
 
 use std::rc::Rc;
 

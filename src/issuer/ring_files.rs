@@ -59,7 +59,7 @@ const LOCK: &str = "ring.lock";
 const LOCK_ATTEMPTS: usize = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// What stands in the journal. Times in seconds since 1970.
+/// An entry of the journal. Times are in seconds since 1970.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Journal {

@@ -1,7 +1,8 @@
-//! Decides when signing keys are made, begin to sign, and are removed. Pure, so that tests can run a year of rotations in milliseconds.
+//! Decides when signing keys are made, begin to sign, and are removed. Pure, so that tests can run a year of rotations
+//! in milliseconds.
 //!
-//! A key is published before it signs, for longer than a verifier may cache an older JWK Set. It stays published until the last token
-//! that it signed has expired.
+//! A key is published before it signs, for longer than a verifier may cache an older JWK Set. It stays published until
+//! the last token that it signed has expired.
 
 use std::time::Duration;
 
@@ -76,8 +77,8 @@ impl RotationRules {
         self.rotate_every.map_or(MAX_MAX_AGE, |every| (every / 10).clamp(MIN_MAX_AGE, MAX_MAX_AGE))
     }
 
-    /// The time for which a key is published before it signs. Longer than verifiers may cache the JWK Set and, if the interval allows it,
-    /// longer than common verifiers wait before they refetch for a missing key.
+    /// The time for which a key is published before it signs. Longer than verifiers may cache the JWK Set and, if the
+    /// interval allows it, longer than common verifiers wait before they refetch for a missing key.
     pub(crate) fn lead(&self) -> Duration {
         let room = self.rotate_every.map_or(VERIFIER_RETRY, |every| every * 4 / 5);
         (self.max_age() + (self.max_age() / 2).max(MIN_SLACK)).max(room.min(VERIFIER_RETRY))
@@ -119,8 +120,8 @@ pub(crate) fn next_step(records: &[KeyRecord], rules: &RotationRules, now: UnixT
     ordered.iter().find(over).map(|record| Step::Remove { key_id: record.key_id.clone() })
 }
 
-/// The time from which a key that has to be made now will sign. `None` if no key has to be made, or if the ring is full: then it waits
-/// until a key is removed.
+/// The time from which a key that has to be made now will sign. `None` if no key has to be made, or if the ring is
+/// full: then it waits until a key is removed.
 fn due(ordered: &[&KeyRecord], rules: &RotationRules, now: UnixTime) -> Option<UnixTime> {
     if ordered.len() as u64 >= MAX_PUBLISHED {
         return None;
@@ -132,8 +133,8 @@ fn due(ordered: &[&KeyRecord], rules: &RotationRules, now: UnixTime) -> Option<U
     // The cache time is the one of the last publisher, whose rules may have been different.
     let published_first = now.plus(rules.lead().max(newest.max_age * 3 / 2));
     if newest.algorithm != rules.algorithm {
-        // A key that does not sign yet comes first. So gateways with different rules, during a rollout, do not make one key after the
-        // other.
+        // A key that does not sign yet comes first. So gateways with different rules, during a rollout, do not make one
+        // key after the other.
         return (newest.signs_from <= now).then_some(published_first);
     }
     let due = newest.signs_from.plus(rules.rotate_every?);
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_that_was_shortened_waits_for_those_who_keep_the_set_as_they_were_told_before() {
+    fn a_shortened_schedule_waits_for_the_cache_time_that_was_published_before() {
         let mut records = Vec::new();
         tend(&mut records, &rules(Some(DAY * 30)), at(0));
         let short = rules(Some(Duration::from_secs(300)));

@@ -1,7 +1,7 @@
 //! Client secrets: their hashes, and the comparison with a presented secret.
 //!
-//! Only hashes are stored: SHA-256 for secrets of 256 random bits, argon2id for others. No type here can be printed, and comparisons take
-//! constant time.
+//! Only hashes are stored: SHA-256 for secrets of 256 random bits, argon2id for others. No type here can be printed,
+//! and comparisons take constant time.
 
 use std::fmt;
 
@@ -40,8 +40,8 @@ pub(crate) enum InvalidHash {
 const MAX_MEMORY_KIB: u32 = 256 * 1024;
 const MAX_PASSES: u32 = 10;
 const MAX_LANES: u32 = 16;
-/// 8 MiB in one pass, or the same work in more passes over less memory: a quarter of the OWASP recommendation (19 MiB in two passes, 12 in
-/// three, 9 in four, 7 in five).
+/// 8 MiB in one pass, or the same work in more passes over less memory: a quarter of the OWASP recommendation (19 MiB
+/// in two passes, 12 in three, 9 in four, 7 in five).
 pub(crate) const MIN_WORK_KIB: u64 = 8 * 1024;
 const ARGON2_VERSION: u32 = 19;
 

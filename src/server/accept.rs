@@ -1,8 +1,8 @@
 //! The accept loop of a worker. Accepts connections while the limits have room, hands off those that belong to another
 //! worker, and runs one task for each of the others. At the drain, no accepted connection is lost.
 //!
-//! While a limit on connections or handshakes is reached, nothing is accepted: connections wait in the kernel's queue. A
-//! connection over the limit of its address is reset at once.
+//! While a limit on connections or handshakes is reached, nothing is accepted: connections wait in the kernel's queue.
+//! A connection over the limit of its address is reset at once.
 
 use std::collections::VecDeque;
 use std::io;
@@ -68,7 +68,8 @@ pub(crate) fn handoff_channels(workers: usize) -> Vec<HandoffChannels> {
     owns.into_iter().enumerate().map(|(worker, own)| HandoffChannels { worker, all: Arc::clone(&all), own }).collect()
 }
 
-/// The number of connections that may wait for a worker. If its channel is full, the accepting worker keeps the connection.
+/// The number of connections that may wait for a worker. If its channel is full, the accepting worker keeps the
+/// connection.
 const HANDOFF_CAPACITY: usize = 64;
 
 /// The pause after the kernel ran out of file descriptors or memory.
@@ -77,8 +78,8 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 const CUT_GRACE: Duration = Duration::from_millis(200);
 
-/// Accepts until the drain begins, then accepts what the kernel has queued by then. Ends when all connections have ended, or after
-/// the drain timeout.
+/// Accepts until the drain begins, then accepts what the kernel has queued by then. Ends when all connections have
+/// ended, or after the drain timeout.
 pub(crate) async fn run<F, Fut>(mut worker_listener: WorkerListener, mut drain: Drain, serve: F)
 where
     F: Fn(Accepted) -> Fut,
@@ -276,8 +277,8 @@ fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// The connections in the kernel's queue: closing the socket would reset them. New ones keep arriving, so at most as many as the queue
-/// holds are taken.
+/// The connections in the kernel's queue: closing the socket would reset them. New ones keep arriving, so at most as
+/// many as the queue holds are taken.
 fn queued(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
     let Ok(listener) = listener.into_std() else {
         return Vec::new();

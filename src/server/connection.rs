@@ -61,11 +61,11 @@ const H2_PING_EVERY: Duration = Duration::from_secs(30);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the graceful close of a connection after a timeout.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The time that an HTTP/1.1 connection without a request in flight waits, at the drain and at the end of its age, for a request that
-/// is on its way.
+/// The time that an HTTP/1.1 connection without a request in flight waits, at the drain and at the end of its age, for
+/// a request that is on its way.
 const REQUEST_GRACE: Duration = Duration::from_millis(100);
-/// The same for a connection that was in its handshake or in the kernel's queue when the drain began: its client is about to send a
-/// request.
+/// The same for a connection that was in its handshake or in the kernel's queue when the drain began: its client is
+/// about to send a request.
 const LATE_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 impl Protocols {
@@ -137,14 +137,14 @@ pub(crate) type Driven = Pin<Box<dyn Future<Output = ConnectionEnd>>>;
 /// How a connection's turn with hyper came to its end.
 enum PollOutcome {
     Ended(ConnectionEnd),
-    /// Nothing is under way, and has not been for a while.
+    /// There has been no request for some time, and the buffers are free.
     AtRest,
 }
 
-/// HTTP/1.1: hyper has the connection while there is something to do.
+/// Serves HTTP/1.1. hyper has the connection only while it is active.
 ///
-/// Its buffers are most of what a connection costs, so one that waits for its first request, or rests after its last, has none: of it
-/// there is just the stream, until the next byte comes.
+/// The buffers of hyper are most of the memory of a connection. So an idle connection has none: only the stream is kept
+/// until the next byte arrives.
 async fn serve_http1<T, S, B>(
     protocol: Rc<http1::Builder>,
     mut io: WatchedIo<T>,
@@ -233,9 +233,9 @@ where
     }
 }
 
-/// Makes hyper end without writing a byte, so that its buffers can be freed. hyper does so only if the last exchange is complete in both
-/// directions. Otherwise the connection stays with hyper and ends after that exchange: the rest of a request body must never be read as
-/// a request.
+/// Makes hyper end without writing a byte, so that its buffers can be freed. hyper does so only if the last exchange is
+/// complete in both directions. Otherwise the connection stays with hyper and ends after that exchange: the rest of a
+/// request body must never be read as a request.
 async fn release_buffers<C>(
     mut connection: Pin<&mut C>,
     shut_down: impl Fn(Pin<&mut C>),
@@ -265,8 +265,8 @@ async fn serve_after_switch<T: AsyncRead + AsyncWrite + Unpin>(
     ConnectionEnd::Closed
 }
 
-/// A tunnel ends by itself, after a timeout, or at the drain timeout. Its protocol has no graceful close that the gateway could send, so
-/// neither its age nor the beginning of the drain ends it.
+/// A tunnel ends by itself, after a timeout, or at the drain timeout. Its protocol has no graceful close that the
+/// gateway could send, so neither its age nor the beginning of the drain ends it.
 async fn run_tunnel(running: impl Future<Output = ()>, watch: &Rc<Watch>) -> ConnectionEnd {
     let _exchange = watch.begin();
     let mut running = pin!(running);
@@ -283,8 +283,8 @@ async fn run_tunnel(running: impl Future<Output = ()>, watch: &Rc<Watch>) -> Con
     }
 }
 
-/// Waits a short time for a request that may be on its way to a connection that is about to end: hyper would drop it. Not needed for
-/// HTTP/2, which answers requests that the client sent before it received GOAWAY.
+/// Waits a short time for a request that may be on its way to a connection that is about to end: hyper would drop it.
+/// Not needed for HTTP/2, which answers requests that the client sent before it received GOAWAY.
 async fn await_request<C>(mut connection: Pin<&mut C>, watch: &Watch) -> Option<ConnectionEnd>
 where
     C: Future<Output = hyper::Result<()>>,

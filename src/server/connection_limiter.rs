@@ -1,12 +1,15 @@
 //! Limits the number of connections, in total and for each address, and assigns them to workers.
 //!
-//! The kernel distributes connections over the sockets of the workers by a hash. That is even for thousands of connections, but four may
-//! all go to one worker. So a new connection is assigned to the worker with the fewest, unless the difference is small.
+//! The kernel distributes connections over the sockets of the workers by a hash. That is even for thousands of
+//! connections, but four may all go to one worker. So a new connection is assigned to the worker with the fewest,
+//! unless the difference is small.
 //!
-//! While the limit on all connections is reached, or memory is short, [`ConnectionLimiter::wait_for_room`] waits and nothing is accepted: new connections wait in
-//! the kernel's queue. A connection over the limit of its address is refused.
+//! While the limit on all connections is reached, or memory is short, [`ConnectionLimiter::wait_for_room`] waits and
+//! nothing is accepted: new connections wait in the kernel's queue. A connection over the limit of its address is
+//! refused.
 //!
-//! Trusted proxies are not counted by address, since each carries many clients. The client that a PROXY header names is counted.
+//! Trusted proxies are not counted by address, since each carries many clients. The client that a PROXY header names is
+//! counted.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,8 +1,9 @@
 //! Detects HTTP/2 clients that flood a connection with frames that request nothing.
 //!
-//! h2 limits the growth of its own state, but accepts any number of frames that only cost time: PING, SETTINGS, PRIORITY,
-//! WINDOW_UPDATE, unknown types, and requests that are cancelled at once. This meter counts them by their headers and compares them with
-//! the bytes sent to the client: a client that receives data may send as many as that needs. It never reads payloads and never writes.
+//! h2 limits the growth of its own state, but accepts any number of frames that only cost time: PING, SETTINGS,
+//! PRIORITY, WINDOW_UPDATE, unknown types, and requests that are cancelled at once. This meter counts them by their
+//! headers and compares them with the bytes sent to the client: a client that receives data may send as many as that
+//! needs. It never reads payloads and never writes.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_served_may_send_as_many_as_it_takes() {
+    async fn a_client_that_receives_data_may_send_as_many_frames_as_that_needs() {
         let mut meter = started();
         for _ in 0..100_000 {
             meter.wrote(16 * 1024);

@@ -1,7 +1,7 @@
 //! The connection guard: timeouts that hyper does not have.
 //!
-//! Each worker has one coarse clock and checks all its connections at each tick, so that a request needs no timer. A connection records
-//! its progress; the guard ends connections without progress. Timeouts are exact to one tick.
+//! Each worker has one coarse clock and checks all its connections at each tick, so that a request needs no timer. A
+//! connection records its progress; the guard ends connections without progress. Timeouts are exact to one tick.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -49,8 +49,8 @@ pub(crate) struct Watch {
     holds_stream: Cell<bool>,
     /// The waker of the connection's task. Polls are far more frequent than signals.
     task: RefCell<Option<Waker>>,
-    /// HTTP/2: a received byte does not mean that a request begins, and a client may stop reading one answer without blocking the
-    /// socket.
+    /// HTTP/2: a received byte does not mean that a request begins, and a client may stop reading one answer without
+    /// blocking the socket.
     multiplexed: bool,
     /// The handshake ended after the drain had begun.
     is_late: bool,
@@ -293,8 +293,8 @@ impl Watch {
         self.is_closing.set(true);
     }
 
-    /// Adds `Connection: close` if the connection ends after this answer. hyper adds it only if it is told to end before it has the
-    /// answer. HTTP/2 uses GOAWAY instead.
+    /// Adds `Connection: close` if the connection ends after this answer. hyper adds it only if it is told to end
+    /// before it has the answer. HTTP/2 uses GOAWAY instead.
     pub(crate) fn announce_close<B>(&self, answer: &mut Response<B>) {
         if self.is_closing.get() && !self.multiplexed && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -398,8 +398,8 @@ impl ExchangeGuard {
         });
     }
 
-    /// A mark behind all output that the connection has been given so far. Wakes the connection, which over HTTP/2 is another task than
-    /// the caller.
+    /// A mark behind all output that the connection has been given so far. Wakes the connection, which over HTTP/2 is
+    /// another task than the caller.
     pub(crate) fn output_mark(&self) -> BacklogMark {
         self.0.wake();
         self.0.unwritten.output_mark()

@@ -1,8 +1,9 @@
 //! Limits the number and the duration of handshakes.
 //!
-//! While the limit is reached, [`Handshakes::wait_for_room`] waits and nothing is accepted: connections wait in the kernel's queue. Stalled
-//! handshakes are ended to make room, the oldest first: a normal handshake is short, so a client that opens silent connections loses its
-//! own. When the drain begins, handshakes get a short time to end, and silent connections a very short one.
+//! While the limit is reached, [`Handshakes::wait_for_room`] waits and nothing is accepted: connections wait in the
+//! kernel's queue. Stalled handshakes are ended to make room, the oldest first: a normal handshake is short, so a
+//! client that opens silent connections loses its own. When the drain begins, handshakes get a short time to end, and
+//! silent connections a very short one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_waits_for_room_goes_on_when_a_handshake_ends() {
+    async fn a_waiting_listener_continues_when_a_handshake_ends() {
         let handshakes = Handshakes::new(Some(1), None);
         let only = handshakes.begin();
         let began = Instant::now();
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_ended_is_forgotten() {
+    async fn ended_handshakes_are_removed() {
         let handshakes = Handshakes::new(Some(10), None);
         let _stalled = handshakes.begin();
         for _ in 0..1000 {

@@ -22,10 +22,11 @@ pub(crate) struct Limits {
     pub(crate) body_idle_timeout: Option<Duration>,
     /// The minimum rate of request bodies in bytes per second, while the gateway waits for the client.
     pub(crate) min_body_rate: Option<u64>,
-    /// The time for which a client may read nothing although there is output for it. Twice as long for an HTTP/2 stream, because it
-    /// ends the whole connection.
+    /// The time for which a client may read nothing although there is output for it. Twice as long for an HTTP/2
+    /// stream, because it ends the whole connection.
     pub(crate) write_stall_timeout: Option<Duration>,
-    /// Up to a tenth less at random, so that connections that began together do not end together. Requests in flight are finished.
+    /// Up to a tenth less at random, so that connections that began together do not end together. Requests in flight
+    /// are finished.
     pub(crate) connection_age: Option<Duration>,
     /// The request target of a request line.
     pub(crate) uri_bytes: usize,

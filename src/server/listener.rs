@@ -24,8 +24,8 @@ pub(super) const BACKLOG: i32 = 4096;
 
 /// `count` listening sockets on one address; port 0 picks one port for all of them.
 ///
-/// The first is bound without `SO_REUSEPORT`, so that binding fails if another process uses the address. Then the other sockets join
-/// it.
+/// The first is bound without `SO_REUSEPORT`, so that binding fails if another process uses the address. Then the other
+/// sockets join it.
 pub(crate) fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, ListenError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => ListenError::Taken { address },

@@ -1,7 +1,7 @@
 //! Lets a response body wait until the connection has written its earlier output.
 //!
-//! When a body fails, hyper and h2 discard the output that they have not written yet. A connection has written everything when it was
-//! polled, is pending, and its last write did not stall.
+//! When a body fails, hyper and h2 discard the output that they have not written yet. A connection has written
+//! everything when it was polled, is pending, and its last write did not stall.
 
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Poll, Waker};

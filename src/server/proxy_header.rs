@@ -1,7 +1,7 @@
 //! The PROXY protocol, versions 1 and 2: a load balancer names the client of a connection in its first bytes.
 //!
-//! The parser is pure and strict: any deviation from the specification ends the connection. Of version 2 it reads the addresses and skips
-//! the extensions, whose size is limited. The caller checks whether the sender may send the header.
+//! The parser is pure and strict: any deviation from the specification ends the connection. Of version 2 it reads the
+//! addresses and skips the extensions, whose size is limited. The caller checks whether the sender may send the header.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn version_2_names_the_client_and_what_is_behind_is_skipped() {
+    fn version_2_names_the_client_and_extensions_are_skipped() {
         let v4 = [203, 0, 113, 9, 10, 0, 0, 1, 1, 2, 3, 4];
         let v6: Vec<u8> = [[0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]; 2]
             .concat()
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_place_is_malformed() {
+    fn any_deviation_is_malformed() {
         for line in [
             "PROXY\r\n",
             "PROXY \r\n",

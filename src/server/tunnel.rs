@@ -1,7 +1,8 @@
 //! A tunnel: copies bytes in both directions after a connection, or an HTTP/2 stream, has switched to another protocol.
 //!
-//! An idle tunnel has no buffers: bytes are written as soon as they are read, and only the unwritten part of one chunk is kept for each
-//! direction. A tunnel ends when both sides have ended, when one fails, after a timeout, and when its caller loses the permission.
+//! An idle tunnel has no buffers: bytes are written as soon as they are read, and only the unwritten part of one chunk
+//! is kept for each direction. A tunnel ends when both sides have ended, when one fails, after a timeout, and when its
+//! caller loses the permission.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -85,7 +86,8 @@ async fn copy_bidirectional<C, U>(
     let (mut up, mut down) = (Pipe { unwritten: early, ..Pipe::default() }, Pipe::default());
     let mut clock = Clock::new(timeouts);
     let ended = poll_fn(|context| {
-        // The clock is polled first: two busy sides use up the task's budget, and nothing polled after them would be ready.
+        // The clock is polled first: two busy sides use up the task's budget, and nothing polled after them would be
+        // ready.
         let has_ticked = clock.has_ticked(context);
         let both = poll_both(&mut up, &mut down, client, upstream, context);
         if has_ticked && (clock.is_over(&mut up, &mut down) || !may_continue()) {

@@ -24,8 +24,8 @@ pub(super) struct WatchedIo<T> {
 /// The bytes that a task may write for one unit of its budget, which has 128.
 const BYTES_PER_UNIT: usize = 2 * 1024;
 
-/// Charges a large write to the budget of the task. The runtime counts a write of any size as one unit, but a connection with a hundred
-/// streams may write megabytes. With this, other tasks run after 256 KiB.
+/// Charges a large write to the budget of the task. The runtime counts a write of any size as one unit, but a
+/// connection with a hundred streams may write megabytes. With this, other tasks run after 256 KiB.
 fn charge_write(bytes: usize, context: &mut Context<'_>) {
     for _ in 0..bytes / BYTES_PER_UNIT {
         let Poll::Ready(unit) = coop::poll_proceed(context) else { break };
@@ -49,7 +49,8 @@ impl<T> WatchedIo<T> {
 }
 
 impl<T: AsyncRead + Unpin> WatchedIo<T> {
-    /// Puts back bytes that were read but not used. Copies them, because a slice of hyper's buffer would keep the buffer.
+    /// Puts back bytes that were read but not used. Copies them, because a slice of hyper's buffer would keep the
+    /// buffer.
     pub(super) fn unread(&mut self, bytes: &[u8]) {
         self.unread_bytes = Bytes::copy_from_slice(bytes);
     }

@@ -1,8 +1,8 @@
 //! The keys of one issuer, as requests see them. Reads take no lock. One refresher task publishes.
 //!
 //! A request with an unknown key id may wait for the refresher's next attempt, at most [`MAX_WAIT`]. An unknown key and
-//! unavailable keys are different results: [`KeyLookup::Unknown`] refuses the token, [`KeyLookup::Unavailable`] asks the
-//! caller to retry.
+//! unavailable keys are different results: [`KeyLookup::Unknown`] refuses the token, [`KeyLookup::Unavailable`] asks
+//! the caller to retry.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

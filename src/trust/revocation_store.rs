@@ -1,8 +1,9 @@
-//! Revocations on disk: a file that only grows, a line each, which gateways and tools append to side by side.
+//! The revocations on disk: a file with one line for each, to which several gateways and the command line may append.
 //!
-//! Who writes holds the file's lock, and a line counts once it is flushed. Who reads takes no lock: it goes on from where it stopped,
-//! as far as whole lines go, and from the beginning once another file is there, which is what leaving out expired entries makes.
-//! A line that was torn by a crash was never promised to anyone: it is passed over. A whole one that is not understood is an error.
+//! A writer holds the lock of the file, and a line is valid once it is flushed. A reader takes no lock: it continues
+//! where it stopped, up to the last whole line. It starts again from the beginning when the file was replaced, which
+//! compaction does. A line that a crash has torn was never confirmed to a client: it is skipped. A whole line that
+//! cannot be parsed is an error.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -18,7 +19,7 @@ use super::revocation::{MAX_ENTRIES, RevocationEntry, RevocationTarget};
 use crate::clock::{self, UnixTime};
 use crate::durable_file::{Replacement, sync_folder};
 
-/// One reader's and writer's place in the file.
+/// A reader and writer of the file.
 #[derive(Debug)]
 pub(crate) struct Store {
     directory: PathBuf,
@@ -31,7 +32,7 @@ struct OpenFile {
     file: File,
     /// Device and inode.
     id: (u64, u64),
-    /// Where the lines end that have been read.
+    /// The end of the lines that have been read.
     offset: u64,
 }
 
@@ -44,11 +45,11 @@ pub(crate) enum StoreError {
         #[source]
         source: io::Error,
     },
-    #[error("`{path}`, where revocations are kept, is open to others (mode {mode:o}); set it to {wanted:o}")]
+    #[error("`{path}`, which stores revocations, is accessible to others (mode {mode:o}); set it to {wanted:o}")]
     Mode { path: PathBuf, mode: u32, wanted: u32 },
-    #[error("`{path}` holds a line that is no revocation, or one of a later version, after {offset} bytes")]
+    #[error("`{path}` contains a line at byte {offset} that is not a revocation, or is one of a later version")]
     NotUnderstood { path: PathBuf, offset: u64 },
-    #[error("`{path}` holds more than {MAX_ENTRIES} entries that have not expired")]
+    #[error("`{path}` contains more than {MAX_ENTRIES} entries that have not expired")]
     TooMany { path: PathBuf },
 }
 
@@ -74,10 +75,10 @@ struct StoredLine {
 const FILE_NAME: &str = "revocations.jsonl";
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
-/// Names are 1 KiB at most; a line that is longer than this is none of ours.
+/// Names have at most 1 KiB, so that no valid line is longer.
 const MAX_LINE: u64 = 64 * 1024;
-/// A lock is held for as long as the disk needs.
-const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+/// A lock is held only while the disk is written.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 impl Store {
@@ -89,9 +90,9 @@ impl Store {
         &self.path
     }
 
-    /// Says what reading would say to modes, without reading or writing anything.
+    /// Checks the modes of folder and file, as reading does. Reads and writes nothing.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
-        // Folders that others can look into are usual; what they can put there would be revoked, or not.
+        // Other users may read the folder, but write access would let them change revocations.
         for (path, wanted, refused) in [(&self.directory, DIRECTORY_MODE, 0o022), (&self.path, FILE_MODE, 0o077)] {
             let metadata = match fs::metadata(path) {
                 Ok(metadata) => metadata,
@@ -109,7 +110,7 @@ impl Store {
         Ok(())
     }
 
-    /// Makes folder and file where there are none, so that what is in the way shows before it matters.
+    /// Makes the folder and the file if they are missing.
     pub(crate) fn make(&mut self) -> Result<(), StoreError> {
         self.check()?;
         let _made = self.locked()?;
@@ -119,8 +120,8 @@ impl Store {
         Ok(())
     }
 
-    /// What has been added since the last time, and again what was known if the file is another. None of it if there is no file
-    /// and never was.
+    /// The entries added since the last call, or all entries if the file was replaced. Empty if there is no file and
+    /// never was one.
     pub(crate) fn read(&mut self) -> Result<Vec<RevocationEntry>, StoreError> {
         let id = match fs::metadata(&self.path) {
             Ok(metadata) => {
@@ -143,7 +144,8 @@ impl Store {
         }
     }
 
-    /// Adds what `choose` gives, once it has seen what others have added. It is on the disk when this returns.
+    /// Passes the entries of other processes to `choose` and appends the entries that it returns. They are on the disk
+    /// when this returns.
     pub(crate) fn append(
         &mut self,
         choose: impl FnOnce(Vec<RevocationEntry>) -> Vec<RevocationEntry>,
@@ -159,12 +161,13 @@ impl Store {
         }
         let mut text = Vec::new();
         if length > open.offset {
-            warn!(path = %self.path.display(), "the last line was torn and is passed over");
+            warn!(path = %self.path.display(), "skipped the last line of the revocations, which a crash has torn");
             text.push(b'\n');
         }
         chosen.iter().for_each(|entry| write_line(entry, &mut text));
         if let Err(error) = locked.write_all(&text).and_then(|()| locked.sync_data()) {
-            // What was refused must not count after all; should this fail too, it counts for too many rather than too few.
+            // The entries were refused, so the file must not contain them. If this fails too, they are revoked after
+            // all.
             let _ = locked.set_len(length);
             return Err(failed("write", &self.path)(error));
         }
@@ -172,7 +175,7 @@ impl Store {
         Ok(())
     }
 
-    /// Writes the file anew if it holds anything that nobody needs: what has expired, and torn lines.
+    /// Rewrites the file without expired entries and torn lines, if it has any.
     pub(crate) fn compact(&mut self, now: UnixTime) -> Result<(), StoreError> {
         if self.open.is_none() && !self.path.exists() {
             return Ok(());
@@ -183,7 +186,7 @@ impl Store {
         let entries = reading.read(&self.path)?;
         let length = old.metadata().map_err(failed("read", &self.path))?.len();
         if length > reading.offset {
-            warn!(path = %self.path.display(), "the last line was torn and is left out");
+            warn!(path = %self.path.display(), "removed the last line of the revocations, which a crash has torn");
         }
         let mut text = Vec::new();
         entries.iter().filter(|entry| entry.is_live(now)).for_each(|entry| write_line(entry, &mut text));
@@ -191,20 +194,21 @@ impl Store {
             return Ok(());
         }
         let new = Replacement::create(&self.path, "new", FILE_MODE).map_err(failed("write", &self.path))?;
-        // Locked until its name is durable: another process must not append a line to a file that a crash removes again.
+        // Locked until its name is durable: another process must not append a line to a file that a crash removes
+        // again.
         new.file().lock().map_err(failed("lock", &self.path))?;
         new.publish(&text).map_err(failed("write", &self.path))
     }
 
-    /// The file, made if it is missing, locked until it is dropped, and still the one of that name.
+    /// Opens and locks the file, made if it is missing. The lock is held until the result is dropped.
     fn locked(&self) -> Result<File, StoreError> {
-        let deadline = clock::instant() + LOCK_PATIENCE;
+        let deadline = clock::instant() + LOCK_TIMEOUT;
         loop {
             let file = self.open_to_append()?;
             match file.try_lock() {
                 Ok(()) => {
                     let mine = file.metadata().map_err(failed("read", &self.path))?;
-                    // Another may have put a new file in its place while we waited.
+                    // Another process may have replaced the file in between.
                     if fs::metadata(&self.path).is_ok_and(|named| id(&named) == id(&mine)) {
                         return Ok(file);
                     }
@@ -222,7 +226,7 @@ impl Store {
         let mut options = OpenOptions::new();
         options.read(true).append(true).mode(FILE_MODE);
         match options.open(&self.path) {
-            // A file that was there and is gone held promises: a new one in its place would hide that.
+            // If the file existed before and is gone, its revocations are lost: a new file would hide that.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.open.is_none() => {}
             opened => return opened.map_err(failed("write", &self.path)),
         }
@@ -240,12 +244,12 @@ impl OpenFile {
         Ok(Self { file, id, offset: 0 })
     }
 
-    /// The entries of all whole lines from `offset` on.
+    /// The entries of all whole lines after `offset`.
     fn read(&mut self, path: &Path) -> Result<Vec<RevocationEntry>, StoreError> {
         let mut reader = BufReader::new(&self.file);
         let mut read = || -> io::Result<Result<(Vec<RevocationEntry>, u64), u64>> {
             if self.file.metadata()?.len() < self.offset {
-                // A write that failed was taken back.
+                // A failed write was undone.
                 self.offset = 0;
             }
             reader.seek(SeekFrom::Start(self.offset))?;
@@ -280,7 +284,7 @@ impl OpenFile {
 enum ParsedLine {
     Entry(RevocationEntry),
     Nothing,
-    /// A crash cut it off: what is left of an object is no JSON.
+    /// Torn by a crash: a part of an object is not valid JSON.
     Torn,
     NotUnderstood,
 }
@@ -327,7 +331,7 @@ fn write_line(entry: &RevocationEntry, text: &mut Vec<u8>) {
         RevocationTarget::Subject(subject) => line.subject = Some(subject),
         RevocationTarget::Issuer => {}
     }
-    // Writing text and numbers into memory does not fail.
+    // Serializing text and numbers into memory does not fail.
     let _ = serde_json::to_writer(&mut *text, &line);
     text.push(b'\n');
 }

@@ -1,7 +1,7 @@
 //! Decides whether a token is good, and whose it is.
 //!
-//! Everything that needs no cryptography is judged first, cheapest first; the signature last. The issuer is looked up by
-//! the exact `iss`, the key by (issuer, key id), the algorithm by the key: the token selects nothing.
+//! Everything that needs no cryptography is judged first, cheapest first; the signature last. The issuer is looked up
+//! by the exact `iss`, the key by (issuer, key id), the algorithm by the key: the token selects nothing.
 
 use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(crate) struct Trust {
     revocations: Arc<PublishedRevocations>,
 }
 
-/// What a route demands of a token. No field is optional, so that no check can be forgotten.
+/// The requirements of a route. No field is optional, so that no check can be forgotten.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expectations<'r> {
     pub(crate) issuers: AllowedIssuers<'r>,
@@ -68,7 +68,7 @@ pub(crate) struct Verified {
     pub(super) revocations: Arc<PublishedRevocations>,
     /// The version of the revocations that it was last found to pass.
     pub(super) passed: Cell<u64>,
-    /// Of a token of our own: where its client was last found.
+    /// For an own token: the position at which its client was last found.
     pub(crate) client_entry: Cell<Option<ClientEntry>>,
 }
 
@@ -100,11 +100,11 @@ pub(crate) enum TokenError {
     Expired,
     NotYetValid,
     UnknownKid,
-    /// We can't tell; the caller may be honest.
+    /// The token cannot be verified now; it may be valid.
     KeysUnavailable,
     BadSignature,
     Revoked,
-    /// One of our own, whose client is not configured.
+    /// An own token whose client is not configured.
     UnknownClient,
 }
 
@@ -121,12 +121,12 @@ impl Trust {
         &self.issuers
     }
 
-    /// True if this is an issuer of ours as it is configured now.
+    /// True if this is a trusted issuer of the current configuration.
     pub(crate) fn holds(&self, issuer: &Arc<TrustedIssuer>) -> bool {
         self.issuers.iter().any(|known| Arc::ptr_eq(known, issuer))
     }
 
-    /// Judges a token that is not in the cache.
+    /// Verifies a token that is not in the cache.
     pub(crate) async fn verify(
         &self,
         token: &str,
@@ -151,7 +151,7 @@ impl Trust {
             issuer: Some(issuer.settings.name.clone()),
             client: claimed_client(&token.claims),
         };
-        judge(issuer, &token.header, &token.claims, expected, now).map_err(refused)?;
+        check_claims(issuer, &token.header, &token.claims, expected, now).map_err(refused)?;
         let caller = caller(issuer, &token.claims).map_err(refused)?;
         let key = match issuer.keys.find(token.header.key_id.as_deref(), token.header.algorithm).await {
             KeyLookup::Found(key) => key,
@@ -179,35 +179,35 @@ impl Trust {
 }
 
 impl Verified {
-    /// The refusal of this token, which was good before.
+    /// The refusal of this token, which was valid before.
     pub(crate) fn refused(&self, reason: TokenError) -> RefusedToken {
         RefusedToken { reason, issuer: Some(self.issuer.settings.name.clone()), client: self.caller.client.clone() }
     }
 
-    /// A token that our own authorization server made.
+    /// True if the own authorization server issued the token.
     pub(crate) fn is_own(&self) -> bool {
         self.issuer.settings.profile == Profile::Own
     }
 
-    /// Judges again, at every use, what may have changed since: the time, the route, the issuer's keys, what is revoked.
+    /// Checks at every use what may have changed: the time, the route, the keys of the issuer, the revocations.
     pub(crate) fn revalidate(
         &self,
         expected: Expectations<'_>,
         now: UnixTime,
         instant: Instant,
     ) -> Result<(), TokenError> {
-        judge_issuer(&self.issuer, expected)?;
-        judge_audience(&self.issuer, &self.claims, expected)?;
-        judge_time(&self.claims, self.issuer.settings.clock_skew, now)?;
+        check_issuer(&self.issuer, expected)?;
+        check_audience(&self.issuer, &self.claims, expected)?;
+        check_time(&self.claims, self.issuer.settings.clock_skew, now)?;
         if !self.issuer.keys.still_holds(&self.key, instant) {
             let usable = self.issuer.keys.is_usable(instant);
             return Err(if usable { TokenError::UnknownKid } else { TokenError::KeysUnavailable });
         }
-        self.judge_revocation()
+        self.check_revocation()
     }
 
     /// One load and one comparison, unless something has been revoked since.
-    fn judge_revocation(&self) -> Result<(), TokenError> {
+    fn check_revocation(&self) -> Result<(), TokenError> {
         let version = self.revocations.version();
         if version == self.passed.get() {
             return Ok(());
@@ -221,36 +221,36 @@ impl Verified {
 }
 
 /// All that can be judged without cryptography, cheapest first.
-fn judge(
+fn check_claims(
     issuer: &TrustedIssuer,
     header: &Header,
     claims: &Claims,
     expected: Expectations<'_>,
     now: UnixTime,
 ) -> Result<(), TokenError> {
-    judge_issuer(issuer, expected)?;
+    check_issuer(issuer, expected)?;
     if !issuer.settings.types.accept(header.token_type.as_deref()) {
         return Err(TokenError::TypeNotAllowed);
     }
     if !issuer.settings.algorithms.contains(&header.algorithm) {
         return Err(TokenError::AlgNotAllowed);
     }
-    judge_audience(issuer, claims, expected)?;
-    judge_time(claims, issuer.settings.clock_skew, now)?;
+    check_audience(issuer, claims, expected)?;
+    check_time(claims, issuer.settings.clock_skew, now)?;
     match issuer.settings.profile {
         Profile::Own if claims.issued_at.is_none() || claims.token_id.is_none() => Err(TokenError::MissingClaim),
         Profile::Own | Profile::External => Ok(()),
     }
 }
 
-fn judge_issuer(issuer: &TrustedIssuer, expected: Expectations<'_>) -> Result<(), TokenError> {
+fn check_issuer(issuer: &TrustedIssuer, expected: Expectations<'_>) -> Result<(), TokenError> {
     match expected.issuers {
         AllowedIssuers::Only(names) if !names.contains(&issuer.settings.name) => Err(TokenError::IssuerNotAllowed),
         AllowedIssuers::All | AllowedIssuers::Only(_) => Ok(()),
     }
 }
 
-fn judge_audience(issuer: &TrustedIssuer, claims: &Claims, expected: Expectations<'_>) -> Result<(), TokenError> {
+fn check_audience(issuer: &TrustedIssuer, claims: &Claims, expected: Expectations<'_>) -> Result<(), TokenError> {
     let accepted = match expected.audiences {
         AllowedAudiences::Any => return Ok(()),
         AllowedAudiences::OfIssuer => &issuer.settings.audiences,
@@ -263,7 +263,7 @@ fn judge_audience(issuer: &TrustedIssuer, claims: &Claims, expected: Expectation
     }
 }
 
-fn judge_time(claims: &Claims, skew: Duration, now: UnixTime) -> Result<(), TokenError> {
+fn check_time(claims: &Claims, skew: Duration, now: UnixTime) -> Result<(), TokenError> {
     let (now, skew) = (now.seconds(), skew.as_secs());
     if now >= claims.expires_at.saturating_add(skew) {
         return Err(TokenError::Expired);
@@ -315,7 +315,7 @@ impl From<TokenFault> for TokenError {
 
 #[cfg(test)]
 impl Verified {
-    /// A token of our own that was issued to this client.
+    /// An own token that was issued to this client.
     pub(crate) fn own(client: &str) -> Self {
         use super::example::{claims, settings};
         use super::issuer::IssuerSettings;

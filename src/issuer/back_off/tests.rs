@@ -146,7 +146,7 @@ fn failures_of_others_in_the_same_set_never_shorten_a_back_off() {
 }
 
 #[test]
-fn a_real_client_in_a_crowded_set_has_its_turn_as_soon_as_nobody_else_has_it() {
+fn a_real_client_in_a_full_set_is_compared_as_soon_as_no_other_attempt_is() {
     let table = Table::new();
     let real = table.home();
     for other in neighbours(&table, real).take(40) {

@@ -57,7 +57,7 @@ fn a_secret_is_found_at_its_place_among_hashes_of_both_kinds() {
 }
 
 #[test]
-fn what_matched_before_is_remembered_and_neither_what_failed_nor_what_is_over() {
+fn only_valid_secrets_that_matched_are_remembered() {
     let (runtime, passwords) = passwords();
     let mut kept = vec![slow("a", Validity::default())];
     assert_eq!(ask(&passwords, claim(&kept, HOME), "b"), Ok(None));
@@ -90,7 +90,7 @@ fn an_unknown_client_never_matches() {
 }
 
 #[test]
-fn a_right_secret_from_elsewhere_is_told_costs_what_a_wrong_one_does_and_is_not_remembered() {
+fn a_right_secret_from_a_forbidden_address_takes_the_time_of_a_wrong_one_and_is_not_remembered() {
     let (runtime, passwords) = passwords();
     let kept = [slow("a", Validity::default()), fast("b", Validity::default())];
     let elsewhere = Claim { standing: Standing::Elsewhere, ..claim(&kept, AWAY) };

@@ -119,7 +119,7 @@ async fn a_connection_has_no_buffers_before_its_first_request_and_between_reques
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_came_with_the_request_before_is_not_lost() {
+async fn bytes_that_came_with_the_previous_request_are_not_lost() {
     let test = async |mut held: Held| {
         held.send("GET /one HTTP/1.1\r\nhost: a\r\n\r\nGET /tw").await;
         assert!(held.answer().await.ends_with("/one"));

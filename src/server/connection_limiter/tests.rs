@@ -47,7 +47,7 @@ fn is_pending<F: Future>(future: &mut std::pin::Pin<&mut F>) -> bool {
 }
 
 #[test]
-fn a_trusted_proxy_counts_for_whoever_it_names() {
+fn a_connection_of_a_trusted_proxy_counts_for_the_client_that_it_names() {
     let trusted = [Network::parse("10.0.0.0/8").unwrap()].into_iter().collect();
     let limiter = Arc::new(ConnectionLimiter::new(Some(4), Some(1), trusted, 1));
     let mut all: Vec<ConnectionPermit> = (0..4).map(|_| limiter.take(address("10.0.0.1"), 0).unwrap()).collect();
@@ -63,7 +63,7 @@ fn a_trusted_proxy_counts_for_whoever_it_names() {
 }
 
 #[test]
-fn shortages_are_told_once_in_a_while_with_their_number() {
+fn shortages_are_logged_at_intervals_with_their_number() {
     let limiter = ConnectionLimiter::new(None, None, Networks::default(), 1);
     let (start, second) = (Instant::now(), Duration::from_secs(1));
     let told: Vec<_> =
@@ -73,7 +73,7 @@ fn shortages_are_told_once_in_a_while_with_their_number() {
 }
 
 #[test]
-fn whoever_accepts_them_connections_are_spread_evenly() {
+fn connections_are_spread_evenly_over_the_workers() {
     for workers in [2, 3, 8] {
         let limiter = Arc::new(ConnectionLimiter::new(None, None, Networks::default(), workers));
         let mut all = Vec::new();

@@ -87,7 +87,7 @@ fn a_peer_that_takes_nothing_is_overdue_even_while_busy() {
 }
 
 #[test]
-fn an_answer_that_nobody_asks_for_is_overdue_on_http2_and_one_that_waits_for_its_upstream_is_not() {
+fn an_http2_answer_that_the_client_does_not_read_times_out_and_one_that_waits_for_its_upstream_does_not() {
     let guard = guard();
     let (refusing, waiting) = (guard.watch(true), guard.watch(true));
     let (first, second) = (refusing.begin(), waiting.begin());
@@ -100,7 +100,7 @@ fn an_answer_that_nobody_asks_for_is_overdue_on_http2_and_one_that_waits_for_its
 }
 
 #[test]
-fn a_connection_that_has_lived_long_enough_is_told_so_once_and_not_all_at_one_time() {
+fn the_end_of_the_age_is_signalled_once_and_not_to_all_connections_at_one_time() {
     let guard = guard();
     let watches: Vec<_> = (0..50).map(|_| (guard.watch(false), Cell::new(None))).collect();
     let _exchanges: Vec<_> = watches.iter().map(|(watch, _)| watch.begin()).collect();
@@ -118,7 +118,7 @@ fn a_connection_that_has_lived_long_enough_is_told_so_once_and_not_all_at_one_ti
 }
 
 #[test]
-fn a_body_waits_until_what_was_handed_over_before_it_has_been_written() {
+fn a_body_waits_until_earlier_output_has_been_written() {
     let guard = guard();
     let watch = guard.watch(false);
     let exchange = watch.begin();

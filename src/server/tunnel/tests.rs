@@ -61,7 +61,7 @@ async fn silence_before_a_stall_does_not_count_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_side_says_after_the_other_has_ended_is_waited_for_but_not_for_long() {
+async fn after_one_side_has_ended_the_other_has_a_shorter_timeout() {
     let (mut client, mut upstream, passes) = tunnel(8, PATIENT);
     client.shutdown().await.unwrap();
     let begun = tokio::time::Instant::now();

@@ -123,7 +123,7 @@ async fn known_keys_are_found_at_once_however_long_a_fetch_takes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_answered_from_a_set_beyond_its_time_to_live_is_counted() {
+async fn look_ups_in_a_stale_set_are_counted() {
     let (cache, known) = (KeyCache::remote(), key());
     publish(&cache, &known);
     tokio::time::advance(Duration::from_secs(599)).await;

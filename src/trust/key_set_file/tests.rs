@@ -58,7 +58,7 @@ fn ignored(kept: &StoredKeySet, expected: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_kept_is_read_back_and_counts_from_its_fetch() {
+async fn a_stored_set_is_read_back_and_ages_from_its_fetch() {
     let folder = tempdir().unwrap();
     assert!(load(&file_in(&folder)).unwrap().is_none(), "no set is stored yet");
     file_in(&folder).save(&kept()).unwrap();

@@ -51,7 +51,7 @@ fn lasting(target: RevocationTarget, issued_before: Option<UnixTime>) -> Revocat
 }
 
 #[test]
-fn each_target_concerns_its_own_and_nobody_else() {
+fn each_target_applies_to_its_own_tokens_only() {
     let iat = Some(NOW.seconds());
     for good in [
         RevocationTarget::token("t1"),
@@ -73,7 +73,7 @@ fn each_target_concerns_its_own_and_nobody_else() {
 }
 
 #[test]
-fn what_was_issued_before_is_revoked_and_what_does_not_say_when() {
+fn tokens_issued_before_and_tokens_without_iat_are_revoked() {
     let entry = lasting(RevocationTarget::Client("app".into()), Some(NOW));
     assert!(applies_to(&entry, &corp(), Some(NOW.seconds() - 1)));
     assert!(!applies_to(&entry, &corp(), Some(NOW.seconds())));
@@ -90,7 +90,7 @@ fn now_leaves_out_nothing_that_was_issued_until_now() {
 }
 
 #[test]
-fn an_entry_lives_as_long_as_what_it_concerns() {
+fn an_entry_lasts_as_long_as_the_tokens_that_it_applies_to() {
     let own = issuer("https://self.example", Profile::Own);
     let token = RevocationEntry::token(&own, &claims(None), NOW).unwrap();
     assert_eq!(token.expires_at, Some(NOW.seconds() + HOUR + 30));
@@ -131,13 +131,13 @@ fn beyond_90_000_no_token_has_a_place_but_a_known_one_keeps_its_own_and_a_client
     let mut revocations = Revocations::default();
     let token = |number: usize| lasting(RevocationTarget::token(&number.to_string()), None);
     (0..MAX_WITH_TOKENS).for_each(|number| revocations.add(&token(number)));
-    assert_eq!(revocations.lack_place_for(&token(MAX_WITH_TOKENS)), Some(RevocationsFull::Full));
-    assert_eq!(revocations.lack_place_for(&lasting(RevocationTarget::Client("thief".to_owned()), None)), None);
-    assert_eq!(revocations.lack_place_for(&token(7)), None);
+    assert_eq!(revocations.full_for(&token(MAX_WITH_TOKENS)), Some(RevocationsFull::Full));
+    assert_eq!(revocations.full_for(&lasting(RevocationTarget::Client("thief".to_owned()), None)), None);
+    assert_eq!(revocations.full_for(&token(7)), None);
 }
 
 #[test]
-fn a_client_revokes_a_tenth_of_what_all_may_and_operators_are_not_counted_with_it() {
+fn a_client_may_make_a_tenth_of_all_entries_and_operators_are_not_limited_by_that() {
     let of = |client: Option<&str>, number: usize, expires_at| RevocationEntry {
         revoked_by: client.map(str::to_owned),
         expires_at: Some(expires_at),
@@ -148,13 +148,13 @@ fn a_client_revokes_a_tenth_of_what_all_may_and_operators_are_not_counted_with_i
     (0..MAX_OF_CLIENT).for_each(|number| revocations.add(&of(Some("greedy"), number, soon + (number > 0) as u64)));
     // Again: what is known takes no other place.
     (0..MAX_OF_CLIENT).for_each(|number| revocations.add(&of(Some("greedy"), number, soon)));
-    assert_eq!(revocations.lack_place_for(&of(Some("greedy"), MAX_OF_CLIENT, late)), Some(RevocationsFull::Share));
-    assert_eq!(revocations.lack_place_for(&of(Some("greedy"), 7, late)), None, "one that has its place");
+    assert_eq!(revocations.full_for(&of(Some("greedy"), MAX_OF_CLIENT, late)), Some(RevocationsFull::Share));
+    assert_eq!(revocations.full_for(&of(Some("greedy"), 7, late)), None, "one that has its place");
     for other in [Some("other"), None] {
-        assert_eq!(revocations.lack_place_for(&of(other, MAX_OF_CLIENT, late)), None, "{other:?}");
+        assert_eq!(revocations.full_for(&of(other, MAX_OF_CLIENT, late)), None, "{other:?}");
     }
     revocations.forget_expired(UnixTime::from_seconds(soon));
-    assert_eq!(revocations.lack_place_for(&of(Some("greedy"), MAX_OF_CLIENT, late)), None, "one has expired");
+    assert_eq!(revocations.full_for(&of(Some("greedy"), MAX_OF_CLIENT, late)), None, "one has expired");
     revocations.add(&of(Some("greedy"), MAX_OF_CLIENT, late));
-    assert_eq!(revocations.lack_place_for(&of(Some("greedy"), 0, late)), Some(RevocationsFull::Share));
+    assert_eq!(revocations.full_for(&of(Some("greedy"), 0, late)), Some(RevocationsFull::Share));
 }

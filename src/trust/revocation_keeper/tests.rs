@@ -55,7 +55,7 @@ fn knows(keeper: &Keeper, entry: &RevocationEntry) -> bool {
 }
 
 #[test]
-fn what_is_answered_is_published_and_there_after_a_restart() {
+fn confirmed_revocations_are_published_and_survive_a_restart() {
     let folder = Folder::new();
     let (mut keeper, _) = folder.open(&[]);
     let version = keeper.published().version();
@@ -67,16 +67,16 @@ fn what_is_answered_is_published_and_there_after_a_restart() {
 }
 
 #[test]
-fn what_others_write_is_taken_in_and_told_and_our_own_is_not() {
+fn entries_of_other_processes_are_merged_and_recorded_and_own_ones_are_not() {
     let folder = Folder::new();
     let ((mut one, _), (mut other, _)) = (folder.open(&[]), folder.open(&[]));
     ask(&mut one, &[entry("a")]);
-    let mut told = Vec::new();
-    other.look(NOW, &mut |entries| told.extend(entries.to_vec()));
-    one.look(NOW, &mut |_| panic!("its own"));
-    assert_eq!(told, [entry("a")]);
+    let mut record = Vec::new();
+    other.poll_file(NOW, &mut |entries| record.extend(entries.to_vec()));
+    one.poll_file(NOW, &mut |_| panic!("its own"));
+    assert_eq!(record, [entry("a")]);
     assert!(knows(&other, &entry("a")));
-    other.look(NOW, &mut |_| panic!("told twice"));
+    other.poll_file(NOW, &mut |_| panic!("told twice"));
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_file_that_breaks_takes_nothing_back_and_refuses_more() {
     let (mut keeper, _) = folder.open(&[entry("of the configuration")]);
     ask(&mut keeper, &[entry("a")]);
     std::fs::remove_file(keeper.store.path()).unwrap();
-    keeper.look(NOW, &mut |_| {});
+    keeper.poll_file(NOW, &mut |_| {});
     assert_eq!(ask(&mut keeper, &[entry("b")]), [Err(NotRevoked::Broken)]);
     assert!(knows(&keeper, &entry("a")) && knows(&keeper, &entry("of the configuration")));
     assert!(!knows(&keeper, &entry("b")));
@@ -118,7 +118,7 @@ fn a_client_that_has_used_its_share_is_refused_and_counted_and_others_are_not_ov
     assert_eq!(keeper.published().refused(), 1);
     let (mut again, _) = folder.open(&[]);
     assert_eq!(ask(&mut again, &wanted), answers);
-    assert_eq!(again.told_refused.len(), 1);
+    assert_eq!(again.logged_refusals.len(), 1);
 }
 
 #[test]
@@ -133,10 +133,10 @@ fn expired_entries_go_with_the_next_compaction() {
 }
 
 #[tokio::test]
-async fn who_asks_when_nobody_can_answer_is_told_so_at_once() {
+async fn without_a_keeper_a_request_fails_at_once() {
     let folder = Folder::new();
     let (keeper, revoker) = folder.open(&[]);
-    let waiting: Vec<_> = (0..WAITING)
+    let waiting: Vec<_> = (0..QUEUE_CAPACITY)
         .map(|_| {
             let (reply, answer) = oneshot::channel();
             revoker.requests.try_send(Request::Revoke { entry: entry("a"), reply }).unwrap();
@@ -149,7 +149,7 @@ async fn who_asks_when_nobody_can_answer_is_told_so_at_once() {
 }
 
 #[tokio::test]
-async fn the_thread_answers_and_ends_when_it_is_told_to() {
+async fn the_thread_answers_and_ends_on_request() {
     let folder = Folder::new();
     let (mut keeper, revoker) = folder.open(&[]);
     let published = Arc::clone(keeper.published());

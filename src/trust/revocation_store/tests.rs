@@ -79,7 +79,7 @@ fn where_nothing_was_ever_written_there_is_nothing_and_nothing_is_made() {
 }
 
 #[test]
-fn each_writer_sees_what_the_other_has_written_once() {
+fn each_writer_sees_the_entries_of_the_other_once() {
     let folder = Folder::new();
     let (mut one, mut other) = (folder.store(), folder.store());
     add(&mut one, &entry("a", 9));
@@ -172,7 +172,7 @@ fn a_line_without_end_is_no_line() {
 }
 
 #[test]
-fn compaction_leaves_out_what_has_expired_and_readers_notice() {
+fn compaction_removes_expired_entries_and_readers_notice() {
     let folder = Folder::new();
     let (mut store, mut reader) = (folder.store(), folder.store());
     add(&mut store, &entry("short", 5));
@@ -205,7 +205,7 @@ fn looser_modes_are_refused() {
 }
 
 #[test]
-fn a_file_that_went_away_is_not_made_anew_by_who_knew_it() {
+fn a_file_that_was_removed_is_not_made_again() {
     let folder = Folder::new();
     let mut store = folder.store();
     add(&mut store, &entry("a", 9));
