@@ -1,6 +1,6 @@
-//! The composition root: the only file that knows every module, and the one that starts every task.
+//! The composition root: knows every module and starts every task.
 //!
-//! Takes a configuration; opens what can fail (files, keys, sockets) before anything is served, then runs the control
+//! Takes a configuration; opens everything that can fail (files, keys, sockets) before it serves, then runs the control
 //! plane's runtime and one thread per worker until a signal ends them, in order.
 
 mod background;
@@ -54,7 +54,7 @@ use crate::trust::verify::Trust;
 use crate::upstream::health;
 use crate::upstream::names::NameLookup;
 
-/// The control plane's runtime before the configuration is read, with the signals caught that must not end the process.
+/// The control plane's runtime, before the configuration is read. Catches the signals that must not end the process.
 pub(crate) struct Control {
     runtime: Runtime,
     harmless: stop::Harmless,
@@ -65,7 +65,7 @@ pub(crate) struct App {
     config: Config,
     addresses: Vec<SocketAddr>,
     sockets: Vec<Vec<TcpListener>>,
-    gates: Vec<ListenerRuntime>,
+    listener_runtimes: Vec<ListenerRuntime>,
     admin: Option<TcpListener>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     ring_keeper: Option<RingKeeper>,
@@ -81,9 +81,9 @@ pub(crate) struct App {
 
 const AUDIT_BATCHES: usize = 64;
 const CONTROL_THREADS: usize = 2;
-/// Each password that is checked takes 19 MiB or more.
+/// Each password hash takes 19 MiB or more.
 const PASSWORD_THREADS: usize = 2;
-/// For the audit writer to flush once everything else has ended.
+/// The time for the audit writer to flush after everything else has ended.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Control {
@@ -101,7 +101,8 @@ impl App {
     /// Opens everything that can fail.
     pub(crate) fn open(mut config: Config, control: Control) -> Result<Self, StartError> {
         let Control { runtime: control, harmless } = control;
-        // Before any listener is bound: a connection that the kernel takes is served, even if the stop signal comes first.
+        // Before any listener is bound: connections that the kernel accepts are served even if a stop signal arrives
+        // first.
         let signals = {
             let _in_control = control.enter();
             stop::Signals::catch(harmless)?
@@ -110,12 +111,12 @@ impl App {
         let reopen_audit = Arc::new(AtomicBool::new(false));
         let writer = AuditWriter::open(config.audit_settings(), Arc::clone(&reopen_audit), Arc::clone(&health))?;
         if let Some(key) = writer.public_key() {
-            info!(%key, "checkpoints of the audit log are signed with this key");
+            info!(%key, "the checkpoints of the audit log are signed with this key");
         }
         if config.audit.rules.on_failure == OnFailure::Drop {
-            warn!("audit.on_failure is `drop`: decisions that can't be recorded are taken all the same");
+            warn!("audit.on_failure is `drop`: requests are answered even if their audit records cannot be written");
         }
-        let gates = config.listeners.iter().map(gate).collect::<Result<Vec<_>, _>>()?;
+        let listener_runtimes = config.listeners.iter().map(listener_runtime).collect::<Result<Vec<_>, _>>()?;
         let mut sockets = Vec::new();
         for listener in &config.listeners {
             sockets.push(listener::bind(listener.address, config.workers)?);
@@ -123,7 +124,7 @@ impl App {
         let addresses = sockets.iter().flat_map(|sockets| sockets.first()?.local_addr().ok()).collect();
         let admin = config.admin.as_ref().map(|admin| listener::bind(admin.address, 1)).transpose()?;
         let (keeper, revoker) = revocation::open(&config)?;
-        let offload = [Offload::runtime(config.workers)?, Offload::patient_runtime(PASSWORD_THREADS)?];
+        let offload = [Offload::runtime(config.workers)?, Offload::low_priority_runtime(PASSWORD_THREADS)?];
         let (snapshot, ring_keeper) = snapshot(&mut config, (&keeper, &revoker), &offload, &control)?;
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let admin = admin.and_then(|mut sockets| sockets.pop());
@@ -131,7 +132,7 @@ impl App {
             config,
             addresses,
             sockets,
-            gates,
+            listener_runtimes,
             admin,
             snapshot,
             writer,
@@ -146,7 +147,7 @@ impl App {
         })
     }
 
-    /// Where it listens; with port 0 in the configuration, where that has led.
+    /// The addresses of the listeners. Port 0 of the configuration is replaced by the actual port.
     pub(crate) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -155,9 +156,9 @@ impl App {
         self.admin.as_ref()?.local_addr().ok()
     }
 
-    /// Serves until a signal ends it. `started` is told once connections are taken.
+    /// Serves until a signal ends it. Calls `started` once connections are accepted.
     pub(crate) fn run(self, started: impl FnOnce()) -> Result<(), StartError> {
-        let Self { config, sockets, gates, admin, snapshot, writer, health, reopen_audit, .. } = self;
+        let Self { config, sockets, listener_runtimes, admin, snapshot, writer, health, reopen_audit, .. } = self;
         let (keeper, ring_keeper, revoker) = (self.keeper, self.ring_keeper, self.revoker);
         let (offload, control, signals) = (self.offload, self.control, self.signals);
         let (lines, batches) = sync_channel(AUDIT_BATCHES);
@@ -169,16 +170,16 @@ impl App {
         let (stage, drain) = drain::channel();
         let total = descriptors::connections(config.limits.connections);
         let per_address = config.limits.connections_per_address;
-        let places =
+        let limiter =
             Arc::new(ConnectionLimiter::new(total, per_address, config.trusted_proxies.clone(), config.workers));
         let memory_is_short = Arc::new(AtomicBool::new(false));
         if let Some(budget) = config.limits.memory.bytes(memory::available) {
-            control.spawn(memory::watch(budget, Arc::clone(&places), Arc::clone(&memory_is_short)));
+            control.spawn(memory::watch(budget, Arc::clone(&limiter), Arc::clone(&memory_is_short)));
         }
         let mut plan = workers::Plan {
-            gates,
+            listener_runtimes,
             snapshot: Arc::clone(&snapshot),
-            places: Arc::clone(&places),
+            limiter: Arc::clone(&limiter),
             drain: drain.clone(),
             pin_limit: Arc::default(),
             lines,
@@ -188,7 +189,7 @@ impl App {
         if let Some(listener) = admin {
             let hosts = config.admin.as_ref().map(|admin| admin.hosts.clone()).unwrap_or_default();
             let probes =
-                probes::probes(hosts, drain.clone(), Arc::clone(&health), places, Arc::clone(&snapshot), reports);
+                probes::probes(hosts, drain.clone(), Arc::clone(&health), limiter, Arc::clone(&snapshot), reports);
             control.spawn(probes::serve_admin(listener, probes));
         }
         let lookup = Arc::new(NameLookup::new(config.name_servers.clone()));
@@ -219,7 +220,7 @@ fn control_runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(CONTROL_THREADS).thread_name("control").enable_all().build()
 }
 
-fn gate(listener: &Listener) -> Result<ListenerRuntime, StartError> {
+fn listener_runtime(listener: &Listener) -> Result<ListenerRuntime, StartError> {
     let (tls, entrance) = match &listener.kind {
         ListenerKind::Tls { certificates, min_version } => {
             let pairs = certificates.iter().map(open_certificate).collect::<Result<_, _>>()?;
@@ -259,9 +260,9 @@ fn snapshot(
     };
     let (oauth, ring_keeper) = oauth.unzip();
     for ExternalIssuer { settings, source } in config.issuers.drain(..) {
-        let shelf = KeySetFile::of(&config.state_directory, &settings.name);
-        let keys = Arc::new(refresher::restored(&settings, &source, &shelf));
-        control.spawn(background::refresh_keys(settings.clone(), source, shelf, Arc::clone(&keys)));
+        let file = KeySetFile::of(&config.state_directory, &settings.name);
+        let keys = Arc::new(refresher::restored(&settings, &source, &file));
+        control.spawn(background::refresh_keys(settings.clone(), source, file, Arc::clone(&keys)));
         issuers.push(Arc::new(TrustedIssuer { settings, keys }));
     }
     let snapshot = Snapshot {
@@ -282,13 +283,16 @@ fn record(event: Event<'_>, config: &Config, lines: &LineSender) {
     lines.hand_over_within(batch);
 }
 
-fn join_within(thread: JoinHandle<()>, patience: Duration, health: &Health) {
+fn join_within(thread: JoinHandle<()>, timeout: Duration, health: &Health) {
     let (ended, has_ended) = std::sync::mpsc::channel();
     let waiting = thread::Builder::new().spawn(move || {
         let _ = thread.join();
         let _ = ended.send(());
     });
-    if waiting.is_err() || has_ended.recv_timeout(patience).is_err() {
-        tracing::error!(lines = health.unwritten(), "the audit log could not be flushed: its last lines are lost");
+    if waiting.is_err() || has_ended.recv_timeout(timeout).is_err() {
+        tracing::error!(
+            lines = health.unwritten(),
+            "the audit log could not be flushed in time: its last lines are lost"
+        );
     }
 }

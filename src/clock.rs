@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rfc_3339_time_with_an_offset_is_refused() {
+    fn other_formats_than_rfc_3339_with_an_offset_are_refused() {
         for bad in [
             "",
             "2026-01-01",

@@ -16,8 +16,8 @@ pub(crate) struct Replacement {
 }
 
 impl Replacement {
-    /// The name of the temporary file is `path` with `.SUFFIX`. Processes that write the same file at the same time need
-    /// different suffixes. A file that a crash left under this name is overwritten.
+    /// The name of the temporary file is `path` with `.SUFFIX`. Processes that write the same file at the same time
+    /// need different suffixes. A file that a crash left under this name is overwritten.
     pub(crate) fn create(path: &Path, suffix: &str, mode: u32) -> io::Result<Self> {
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".");

@@ -266,7 +266,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_list_holds_what_one_of_its_networks_holds(
+        fn a_list_contains_the_addresses_of_its_networks(
             list in prop::collection::vec((any::<u32>(), 0..=32_u8, any::<u128>(), 0..=128_u8), 0..8),
             (v4, v6, near) in (any::<u32>(), any::<u128>(), any::<prop::sample::Index>()),
         ) {

@@ -201,7 +201,7 @@ async fn a_folder_of_keys_that_is_gone_for_a_while_stops_nothing() {
     let (folder, away) = (world.gateway.folder.join("state/keys"), world.gateway.folder.join("away"));
     let before = world.token().await;
     std::fs::rename(&folder, &away).unwrap();
-    world.gateway.log_line("the signing keys can't be read or rotated");
+    world.gateway.log_line("cannot read or rotate the signing keys");
     let during = world.token().await;
     assert_eq!(key_id_of(&before), key_id_of(&during));
     assert_eq!((world.status(&before).await, world.status(&during).await), (200, 200));

@@ -347,7 +347,7 @@ async fn cuts(shutdown: &str, again: bool) {
     for answer in asked {
         assert!(within(answer).await.unwrap().is_err());
     }
-    gateway.log_line("cutting what has not ended");
+    gateway.log_line("the drain has ended: the remaining requests are cut");
     ended_well(&mut gateway);
     let cut = r#""gateway.decision":"error","gateway.reason":"shutdown""#;
     assert_eq!(gateway.audit_text().matches(cut).count(), 4, "{}", gateway.audit_text());

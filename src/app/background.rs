@@ -19,53 +19,55 @@ const FORGET_KEYS_EVERY: Duration = Duration::from_secs(10);
 pub(super) const RESTART_AFTER: Duration = Duration::from_secs(1);
 const WATCH_AUDIT_EVERY: Duration = Duration::from_millis(500);
 
-/// For the audit log to have had room for every line.
-const ROOMY_FOR: Duration = Duration::from_secs(10);
+/// The audit log has recovered after this time without a missing line.
+const RECOVERED_AFTER: Duration = Duration::from_secs(10);
 
-/// Whether the audit log has room for a line for each decision.
+/// Watches whether the audit log has a line for each decision.
 #[derive(Debug, Default)]
 struct AuditRoomWatch {
     dropped: u64,
-    /// What it was when lines began to find no room.
+    /// The value of `dropped` when lines began to be dropped.
     before: u64,
-    /// How long all lines have found room since.
-    roomy_for: Option<Duration>,
+    /// The time since the last dropped line.
+    unimpeded_for: Option<Duration>,
 }
 
 impl AuditRoomWatch {
-    /// Says once when lines begin to find no room, and once when they find room again.
+    /// Logs once when lines begin to be dropped, and once when all lines are written again.
     fn look(&mut self, dropped: u64) {
         let last = std::mem::replace(&mut self.dropped, dropped);
         let grew = last != dropped;
-        match (grew, self.roomy_for) {
+        match (grew, self.unimpeded_for) {
             (true, None) => {
                 self.before = last;
                 tracing::warn!(
-                    "the audit log takes lines too slowly: decisions are counted in folded lines until it keeps up"
+                    "the disk of the audit log is too slow: decisions are counted in summary lines until it keeps up"
                 );
-                self.roomy_for = Some(Duration::ZERO);
+                self.unimpeded_for = Some(Duration::ZERO);
             }
-            (true, Some(_)) => self.roomy_for = Some(Duration::ZERO),
-            (false, Some(roomy)) if roomy >= ROOMY_FOR => {
+            (true, Some(_)) => self.unimpeded_for = Some(Duration::ZERO),
+            (false, Some(unimpeded)) if unimpeded >= RECOVERED_AFTER => {
                 tracing::info!(decisions = dropped - self.before, "the audit log has a line for each decision again");
-                self.roomy_for = None;
+                self.unimpeded_for = None;
             }
-            (false, Some(roomy)) => self.roomy_for = Some(roomy + WATCH_AUDIT_EVERY),
+            (false, Some(unimpeded)) => self.unimpeded_for = Some(unimpeded + WATCH_AUDIT_EVERY),
             (false, None) => {}
         }
     }
 }
 
 pub(super) async fn watch_audit_log(health: Arc<Health>) {
-    let mut crowd = AuditRoomWatch::default();
+    let mut watch = AuditRoomWatch::default();
     loop {
         tokio::time::sleep(WATCH_AUDIT_EVERY).await;
-        crowd.look(health.dropped.load(Ordering::Relaxed));
+        watch.look(health.dropped.load(Ordering::Relaxed));
         match health.check_stuck() {
             Some(true) => {
-                tracing::error!("cannot write the audit log: protected requests and grants are refused until it does")
+                tracing::error!(
+                    "cannot write the audit log: protected requests and token requests are refused until it can be written; check its disk"
+                )
             }
-            Some(false) => tracing::info!("the audit log takes lines again"),
+            Some(false) => tracing::info!("the audit log can be written again"),
             None => {}
         }
     }

@@ -1,6 +1,7 @@
-//! A snapshot for the command line: what a gateway with this configuration would decide by now.
+//! A snapshot for the command line, which decides as a gateway with this configuration would.
 //!
-//! Reads keys and revocations from the disk and fetches the keys of other issuers once. Makes nothing, serves nothing.
+//! Reads keys and revocations from the disk and fetches the keys of other issuers once. Writes nothing and serves
+//! nothing.
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::trust::refresher::{self, RefreshError};
 use crate::trust::revocation_keeper::{Keeper, Revoker};
 use crate::trust::verify::Trust;
 
-/// The snapshot, and what went wrong while keys were fetched: the tokens of these issuers can't be judged.
+/// The snapshot, and the errors of fetching keys: tokens of these issuers cannot be verified.
 pub(crate) async fn snapshot(config: Config, now: UnixTime) -> Result<(Snapshot, Vec<RefreshError>), StartError> {
     let (keeper, revoker) = Keeper::open(&config.state_directory, &config.revoked, now)?;
     let (mut issuers, mut failures) = (Vec::new(), Vec::new());
@@ -48,7 +49,7 @@ pub(crate) async fn snapshot(config: Config, now: UnixTime) -> Result<(Snapshot,
     Ok((snapshot, failures))
 }
 
-/// Before the first start there is no key, and so neither a token of ours nor a server that could issue one.
+/// Before the first start there is no signing key, so there are neither own tokens nor a server to issue them.
 fn own_issuer(oauth: Oauth, revoker: Revoker) -> Result<(TrustedIssuer, Option<OwnIssuer>), StartError> {
     let Some(ring) = ring_store::peek(&oauth.ring)? else {
         let keys = Arc::new(KeyCache::own(KeySet::default()));

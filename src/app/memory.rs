@@ -17,14 +17,14 @@ const REFUSE_CONNECTIONS_AT: u64 = 92;
 const REFUSE_REQUESTS_AT: u64 = 95;
 
 /// Measures the memory use for as long as the gateway runs.
-pub(super) async fn watch(budget: u64, places: Arc<ConnectionLimiter>, is_short: Arc<AtomicBool>) {
+pub(super) async fn watch(budget: u64, limiter: Arc<ConnectionLimiter>, is_short: Arc<AtomicBool>) {
     let mut was_short = false;
     loop {
         sleep(CHECK_INTERVAL).await;
         // If the memory use is unknown, this check is skipped. The other limits still apply.
         let Some(used) = resident() else { continue };
         let per_cent = used.saturating_mul(100) / budget.max(1);
-        places.close(per_cent >= REFUSE_CONNECTIONS_AT);
+        limiter.close(per_cent >= REFUSE_CONNECTIONS_AT);
         let short = per_cent >= REFUSE_REQUESTS_AT;
         is_short.store(short, Ordering::Relaxed);
         if short != was_short {
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_tells_is_understood() {
+    fn the_files_of_the_kernel_are_parsed() {
         assert_eq!(kibibytes("VmPeak:\t 100 kB\nVmRSS:\t   17408 kB\n", "VmRSS:"), Some(17_825_792));
         assert_eq!(kibibytes("VmRSS: much\n", "VmRSS:"), None);
         assert!(resident().is_some_and(|bytes| bytes > 1024 * 1024));

@@ -1,5 +1,5 @@
-//! Our own signing keys while the gateway runs: rotations on schedule, and whatever the command line or another gateway did to
-//! the folder.
+//! Maintains the own signing keys while the gateway runs: rotates them on schedule, and loads changes that the command
+//! line or another gateway made.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -28,16 +28,16 @@ use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_cache::KeyCache;
 use crate::trust::revocation_keeper::Revoker;
 
-/// A change by another hand counts within a second.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// While the folder can't be used.
+/// Changes by other processes take effect within a second.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// The pause after an error.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Who has to know of a rotation.
+/// Keeps the ring and passes its changes on.
 #[derive(Debug)]
 pub(super) struct RingKeeper {
     settings: RingSettings,
-    /// As it was when the gateway started.
+    /// The ring before the start.
     before: Option<Ring>,
     ring: Ring,
     version: JournalVersion,
@@ -45,7 +45,7 @@ pub(super) struct RingKeeper {
     server: Arc<AuthorizationServer>,
 }
 
-/// Opens our own issuer.
+/// Opens the own issuer.
 pub(super) fn open(
     oauth: Oauth,
     revoker: Revoker,
@@ -66,38 +66,38 @@ pub(super) fn open(
 }
 
 impl RingKeeper {
-    /// Records what was made and retired when the ring was opened.
+    /// Records the keys that were made and retired when the ring was opened.
     pub(super) fn record_start(&self, config: &str, lines: &LineSender) {
         record_changes(self.before.as_ref(), &self.ring, config, lines);
     }
 
-    /// For as long as the gateway runs. `config` names the configuration in audit lines.
+    /// Runs as long as the gateway. `config` identifies the configuration in audit lines.
     pub(super) async fn keep(mut self, config: String, lines: LineSender) {
         loop {
-            sleep(LOOK_EVERY).await;
-            if let Err(error) = self.look(&config, &lines).await {
-                error!(error = %ErrorChain(&error), "the signing keys can't be read or rotated; those at hand stay in use");
+            sleep(CHECK_INTERVAL).await;
+            if let Err(error) = self.check(&config, &lines).await {
+                error!(error = %ErrorChain(&error), "cannot read or rotate the signing keys: the loaded ones stay in use; trying again every 5 s");
                 sleep(RETRY_AFTER).await;
             }
         }
     }
 
-    async fn look(&mut self, config: &str, lines: &LineSender) -> Result<(), RingError> {
-        // A folder that is gone is not made anew: its keys may come back, and their tokens live.
+    async fn check(&mut self, config: &str, lines: &LineSender) -> Result<(), RingError> {
+        // A missing folder is not made again: its keys may come back, and their tokens are still valid.
         let changed = ring_store::version(&self.settings.directory)? != self.version;
         if !changed && rotation::next_step(self.ring.records(), &self.settings.rules, clock::now()).is_none() {
             return Ok(());
         }
         let settings = self.settings.clone();
-        // Making a key takes up to seconds, and so may the disk.
+        // Blocking: making a key may take seconds.
         let opened = tokio::task::spawn_blocking(move || ring_store::open(&settings, clock::now())).await;
-        // It panicked, which is told elsewhere, or the process ends.
+        // It panicked, which is logged elsewhere, or the process ends.
         let Ok(opened) = opened else { return Ok(()) };
         let (ring, version) = opened?;
         self.publish(ring, version, config, lines)
     }
 
-    /// Who verifies is told before who signs.
+    /// The verifier gets the new keys before the signer.
     fn publish(
         &mut self,
         ring: Ring,

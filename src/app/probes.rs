@@ -15,7 +15,8 @@ use crate::pipeline::worker::ReportRequest;
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain::{Drain, Stage};
 use crate::telemetry::admin::{self, Hosts, Probes};
-use crate::telemetry::metrics::{self, FetchLabels, IssuerLabels, Process, ServerLabels, UpstreamLabels, WorkerLabels};
+use crate::telemetry::metric_labels::{FetchLabels, IssuerLabels, ServerLabels, UpstreamLabels, WorkerLabels};
+use crate::telemetry::metrics::{self, Process};
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::progress::FetchResult;
 use crate::trust::report::{IssuerReport, IssuersReport, KeySetState};
@@ -29,14 +30,14 @@ pub(super) fn probes(
     hosts: Hosts,
     drain: Drain,
     health: Arc<Health>,
-    places: Arc<ConnectionLimiter>,
+    limiter: Arc<ConnectionLimiter>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     workers: Vec<mpsc::Sender<ReportRequest>>,
 ) -> Probes {
     let ready = {
         let (health, snapshot) = (Arc::clone(&health), Arc::clone(&snapshot));
         move || match drain.stage() {
-            Stage::Serving if health.is_broken() => Err("the audit log can't be written"),
+            Stage::Serving if health.is_broken() => Err("the audit log cannot be written"),
             Stage::Serving => Ok(out_of_reach(&snapshot.load())),
             Stage::Unready | Stage::Draining | Stage::Cut => Err("shutting down"),
         }
@@ -46,7 +47,7 @@ pub(super) fn probes(
         move || issuers_page(&snapshot.load())
     };
     let metrics = move || -> admin::MetricsPage {
-        let process = process(&health, &places, &snapshot.load());
+        let process = process(&health, &limiter, &snapshot.load());
         let workers = workers.clone();
         Box::pin(async move { metrics::page(collect(&workers).await, process).ok() })
     };
@@ -91,8 +92,8 @@ async fn collect(workers: &[mpsc::Sender<ReportRequest>]) -> Vec<metrics::Worker
     reports
 }
 
-fn process(health: &Health, places: &ConnectionLimiter, snapshot: &Snapshot) -> Process {
-    let (now, connections) = (Instant::now(), places.counts());
+fn process(health: &Health, limiter: &ConnectionLimiter, snapshot: &Snapshot) -> Process {
+    let (now, connections) = (Instant::now(), limiter.counts());
     let labels = |issuer: &TrustedIssuer| IssuerLabels { issuer: issuer.settings.name.as_str().to_owned() };
     let age = |issuer: &Arc<TrustedIssuer>| Some((labels(issuer), issuer.keys.age(now)?.as_secs_f64()));
     let remote = || snapshot.trust.issuers().iter().filter(|issuer| issuer.keys.is_remote());

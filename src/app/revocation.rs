@@ -1,4 +1,5 @@
-//! The revocations' keeper: opened before anything is served, then run on a thread of its own, with its words in the audit log.
+//! Opens the store of revocations before the gateway serves, and runs it on its own thread. Records revocations in the
+//! audit log.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,7 +21,7 @@ use crate::trust::issuer::TrustedIssuer;
 use crate::trust::revocation::{RevocationEntry, RevocationTarget};
 use crate::trust::revocation_keeper::{Keeper, Revoker};
 
-/// Lines handed to the audit log at once.
+/// The number of lines in one batch.
 const LINES: usize = 500;
 
 pub(super) fn open(config: &Config) -> Result<(Keeper, Revoker), StartError> {
@@ -31,15 +32,17 @@ pub(super) fn open(config: &Config) -> Result<(Keeper, Revoker), StartError> {
     {
         warn!(
             path = %keeper.path().display(),
-            "the file of revocations is missing although signing keys were made before: tokens that were revoked are good again \
+            "the file of revocations is missing although signing keys were made before: revoked tokens are accepted again \
              until they expire; restore the file, or retire the keys with `portcullis keys retire`"
         );
     }
     match (keeper.make_file(), config.oauth.is_some()) {
         (Ok(()), _) => {}
         (Err(error), true) => return Err(error.into()),
-        // One that only validates has no endpoint that would write, and may live on a disk that nobody can write.
-        (Err(error), false) => warn!(error = %ErrorChain(&error), "no tool can revoke tokens here"),
+        // A gateway that only validates has no revocation endpoint, and its disk may be read-only.
+        (Err(error), false) => {
+            warn!(error = %ErrorChain(&error), "cannot make the file of revocations: `portcullis token revoke` cannot be used here")
+        }
     }
     Ok((keeper, revoker))
 }
@@ -50,7 +53,7 @@ pub(super) fn start(
     config: String,
     lines: LineSender,
 ) -> io::Result<()> {
-    let mut told = move |entries: &[RevocationEntry]| {
+    let mut record = move |entries: &[RevocationEntry]| {
         for entries in entries.chunks(LINES) {
             let mut batch = Batch::default();
             for entry in entries {
@@ -60,9 +63,9 @@ pub(super) fn start(
         }
     };
     let run = move || {
-        // Begins again should it ever die: what operators revoke must not be passed over in silence.
-        while catch_unwind(AssertUnwindSafe(|| keeper.run(&mut told))).is_err() {
-            error!("the keeper of revocations died; starting it again");
+        // Started again if it dies: revocations by operators must not be missed.
+        while catch_unwind(AssertUnwindSafe(|| keeper.run(&mut record))).is_err() {
+            error!("the thread of revocations died; it is started again");
             thread::park_timeout(RESTART_AFTER);
         }
     };
@@ -72,7 +75,7 @@ pub(super) fn start(
 fn describe<'e>(entry: &'e RevocationEntry, issuers: &'e [Arc<TrustedIssuer>]) -> Revocation<'e> {
     let known = issuers.iter().find(|issuer| issuer.settings.issuer.as_str() == entry.issuer);
     let mut described = Revocation {
-        // One that this configuration does not have goes by its `iss`.
+        // An issuer that is not configured is named by its `iss`.
         issuer: known.map_or(&entry.issuer, |issuer| issuer.settings.name.as_str()),
         issued_before: entry.issued_before,
         ..Revocation::default()

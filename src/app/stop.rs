@@ -1,4 +1,4 @@
-//! The end, in order: readiness off, a pause, no new connections, and at last the cut.
+//! The signals, and the graceful shutdown: not ready, a delay, the drain, and at last the cut.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,10 +13,11 @@ use super::start_error::StartError;
 use super::workers::Workers;
 use crate::server::drain::{Shutdown, Stage};
 
-/// After the cut, for workers to say their last.
-const LAST_PATIENCE: Duration = Duration::from_secs(5);
+/// The time for workers to end after the drain timeout.
+const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Readiness off, then a pause, then no new connections, then the cut; a second signal goes straight to the cut.
+/// Waits for a stop signal, then shuts down: not ready during the delay, then no new connections during the drain, then
+/// the cut. A second signal goes straight to the cut.
 pub(super) async fn wait_for_stop_signal(
     mut signals: Signals,
     stage: &watch::Sender<Stage>,
@@ -45,15 +46,15 @@ pub(super) async fn wait_for_stop_signal(
             () = &mut ended => return Ok(()),
         }
     }
-    warn!("cutting what has not ended");
+    warn!("the drain has ended: the remaining requests are cut");
     stage.send_replace(Stage::Cut);
-    if timeout(LAST_PATIENCE, ended).await.is_err() {
-        error!("a worker does not end: leaving it behind");
+    if timeout(WORKER_TIMEOUT, ended).await.is_err() {
+        error!("a worker did not end within 5 s: its last audit lines are lost");
     }
     Ok(())
 }
 
-/// The signals that ask the gateway to stop.
+/// The signals that stop the gateway, and the others.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -66,7 +67,7 @@ pub(crate) struct Harmless {
     reopen: Signal,
     hang_up: Signal,
     user2: Signal,
-    /// Never read. While this signal is caught, a file that may not grow is an error of its write.
+    /// Never read. While this signal is caught, exceeding the file size limit is an error of the write.
     _file_size: Signal,
 }
 
@@ -74,7 +75,7 @@ pub(crate) struct Harmless {
 const FILE_SIZE: i32 = 25;
 
 impl Harmless {
-    /// Inside a runtime.
+    /// Must be called inside a runtime.
     pub(super) fn catch() -> io::Result<Self> {
         Ok(Self {
             reopen: signal(SignalKind::user_defined1())?,
@@ -97,7 +98,7 @@ impl Harmless {
 }
 
 impl Signals {
-    /// Inside a runtime. From here on a stop signal waits until [`wait_for_stop_signal`] handles it.
+    /// Must be called inside a runtime. From here on, a stop signal waits until [`wait_for_stop_signal`] handles it.
     pub(super) fn catch(harmless: Harmless) -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -107,7 +108,7 @@ impl Signals {
         })
     }
 
-    /// Ends with the next signal to stop. Answers the others meanwhile.
+    /// Ends with the next stop signal. Handles the other signals meanwhile.
     async fn stop(&mut self, reopen_audit: &AtomicBool) {
         tokio::select! {
             _ = self.terminate.recv() => {}

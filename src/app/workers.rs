@@ -1,4 +1,4 @@
-//! The workers: one thread each, with a runtime, sockets and everything else of its own.
+//! The workers: each is a thread with its own runtime and sockets.
 
 use std::io;
 use std::net::TcpListener;
@@ -24,15 +24,15 @@ use crate::server::drain::Drain;
 use crate::server::limits::WorkerLimits;
 use crate::upstream::pinned::PinLimit;
 
-/// Room for lines in the audit log's queues, over all workers.
+/// The capacity of the audit queues of all workers together, in lines.
 const AUDIT_LINES: usize = 8192;
 
-/// What every worker is given.
+/// The values that every worker needs.
 #[derive(Clone)]
 pub(super) struct Plan {
-    pub(super) gates: Vec<ListenerRuntime>,
+    pub(super) listener_runtimes: Vec<ListenerRuntime>,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
-    pub(super) places: Arc<ConnectionLimiter>,
+    pub(super) limiter: Arc<ConnectionLimiter>,
     pub(super) drain: Drain,
     pub(super) pin_limit: Arc<PinLimit>,
     pub(super) lines: LineSender,
@@ -47,8 +47,9 @@ pub(super) fn start(
     plan: &mut Plan,
 ) -> Result<(Workers, Vec<mpsc::Sender<ReportRequest>>), StartError> {
     let (mut workers, mut reports) = (Vec::new(), Vec::new());
-    let with_doors = |sockets: Vec<TcpListener>| sockets.into_iter().zip(accept::doors(config.workers));
-    let mut sockets: Vec<_> = sockets.into_iter().map(with_doors).collect();
+    let with_handoff_channels =
+        |sockets: Vec<TcpListener>| sockets.into_iter().zip(accept::handoff_channels(config.workers));
+    let mut sockets: Vec<_> = sockets.into_iter().map(with_handoff_channels).collect();
     for number in 0..config.workers {
         let mine: Vec<(TcpListener, HandoffChannels)> = sockets.iter_mut().filter_map(Iterator::next).collect();
         let ledger_capacity = AUDIT_LINES.div_ceil(config.workers);
@@ -60,7 +61,7 @@ pub(super) fn start(
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
             let ledger = Rc::new(Ledger::new(plan.lines.clone(), rules, ledger_capacity));
             runtime.block_on(work(plan, mine, Rc::clone(&ledger), share, report_requests));
-            // What is still open is dropped with the runtime, and leaves its lines.
+            // Requests that are still in flight are dropped with the runtime. That records them.
             drop(runtime);
             ledger.finish();
             drop(ended);
@@ -68,7 +69,7 @@ pub(super) fn start(
         };
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             if let Err(error) = runtime() {
-                tracing::error!(%error, "a worker could not start");
+                tracing::error!(%error, "cannot start a worker: its share of the connections is not served");
             }
         })?;
         workers.push((thread, has_ended));
@@ -77,7 +78,7 @@ pub(super) fn start(
     Ok((workers, reports))
 }
 
-/// One worker's life: its listeners, and what it tends beside them.
+/// Runs one worker: its listeners and its background tasks.
 async fn work(
     plan: Plan,
     sockets: Vec<(TcpListener, HandoffChannels)>,
@@ -87,37 +88,38 @@ async fn work(
 ) {
     let pressure = LoadMonitor::new(share.in_flight, plan.memory_is_short);
     let worker = Rc::new(Worker::new(plan.snapshot, ledger, share, pressure, plan.pin_limit));
-    let tending = tend(Rc::clone(&worker), Arc::clone(&plan.places), plan.drain.clone(), reports);
+    let tending = tend(Rc::clone(&worker), Arc::clone(&plan.limiter), plan.drain.clone(), reports);
     let tending = tokio::task::spawn_local(tending);
     let mut listeners = tokio::task::JoinSet::new();
-    for ((socket, doors), gate) in sockets.into_iter().zip(plan.gates) {
+    for ((socket, handoff_channels), listener_runtime) in sockets.into_iter().zip(plan.listener_runtimes) {
         let listener = match tokio::net::TcpListener::from_std(socket) {
             Ok(listener) => listener,
             Err(error) => {
-                tracing::error!(%error, "a listener could not start");
+                tracing::error!(%error, "cannot start a listener of a worker");
                 continue;
             }
         };
-        let (worker, gate, drain) = (Rc::clone(&worker), Rc::new(gate), plan.drain.clone());
-        let intake = WorkerListener::new(listener, doors, Arc::clone(&plan.places), Rc::clone(&worker.handshakes));
-        let serve = move |accepted| connection::serve(Rc::clone(&worker), Rc::clone(&gate), accepted);
-        listeners.spawn_local(accept::run(intake, drain, serve));
+        let (worker, listener_runtime, drain) = (Rc::clone(&worker), Rc::new(listener_runtime), plan.drain.clone());
+        let worker_listener =
+            WorkerListener::new(listener, handoff_channels, Arc::clone(&plan.limiter), Rc::clone(&worker.handshakes));
+        let serve = move |accepted| connection::serve(Rc::clone(&worker), Rc::clone(&listener_runtime), accepted);
+        listeners.spawn_local(accept::run(worker_listener, drain, serve));
     }
     while listeners.join_next().await.is_some() {}
     tending.abort();
 }
 
-/// What a worker does beside its requests. Each is a task of its own, so that none takes another with it.
+/// The background tasks of a worker. Each is a separate task, so that a panic ends only one of them.
 async fn tend(
     worker: Rc<Worker>,
-    places: Arc<ConnectionLimiter>,
+    limiter: Arc<ConnectionLimiter>,
     drain: Drain,
     reports: mpsc::Receiver<ReportRequest>,
 ) {
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn_local(Rc::clone(&worker).run_timeouts());
     tasks.spawn_local(Rc::clone(&worker).monitor_load());
-    tasks.spawn_local(Rc::clone(&worker).make_room(places));
+    tasks.spawn_local(Rc::clone(&worker).make_room(limiter));
     tasks.spawn_local(Rc::clone(&worker).propagate_drain(drain));
     tasks.spawn_local(Rc::clone(&worker).sweep_pools());
     tasks.spawn_local(Rc::clone(&worker).hand_over_lines());
@@ -125,7 +127,7 @@ async fn tend(
     tasks.spawn_local(Rc::clone(&worker).report(reports));
     while let Some(ended) = tasks.join_next().await {
         if let Err(died) = ended {
-            tracing::error!(%died, "a worker's own task died");
+            tracing::error!(%died, "a background task of a worker died");
         }
     }
 }

@@ -138,7 +138,7 @@ fn write(store: &mut Store, entry: &RevocationEntry, now: UnixTime) -> Result<bo
     store.append(|entries| {
         let mut known = Revocations::default();
         entries.iter().filter(|entry| entry.is_live(now)).for_each(|entry| known.add(entry));
-        written = known.lack_place_for(entry).is_none();
+        written = known.full_for(entry).is_none();
         let needed = written && !known.cover(entry);
         needed.then(|| entry.clone()).into_iter().collect()
     })?;

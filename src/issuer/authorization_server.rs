@@ -1,4 +1,4 @@
-//! The authorization server whole: authenticates a client, decides its grant, signs its token.
+//! The authorization server: authenticates a client, decides its grant, signs its token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,18 +27,18 @@ use crate::oauth::identity::Identity;
 use crate::trust::revocation_keeper::NotRevoked;
 use crate::trust::verify::Verified;
 
-/// What the configuration says of it.
+/// The configured settings.
 #[derive(Debug)]
 pub(crate) struct ServerSettings {
-    /// An origin; `iss`.
+    /// The value of `iss`: an origin.
     pub(crate) issuer: String,
     pub(crate) token_path: String,
     pub(crate) json_requests: bool,
-    /// How long verifiers may keep our JWK Set.
+    /// The time for which verifiers may cache the JWK Set.
     pub(crate) jwks_max_age: Duration,
 }
 
-/// Where slow cryptography runs.
+/// The queues for slow cryptography.
 #[derive(Debug)]
 pub(crate) struct Offloads {
     pub(crate) signatures: Offload,
@@ -57,54 +57,53 @@ pub(crate) struct AuthorizationServer {
     revocation_path: String,
 }
 
-/// The keys that sign and what verifiers are told of them: one never without the other.
+/// The signing keys with the JWK Set that publishes them. They are always replaced together.
 #[derive(Debug)]
 struct PublishedKeys {
     ring: Ring,
     jwks: CachedDocument,
 }
 
-/// Our metadata never change while we run.
+/// The metadata does not change while the gateway runs.
 const METADATA_MAX_AGE: Duration = Duration::from_secs(300);
 
-/// An issued token and what the audit log says of it.
+/// An issued token and the values for its audit record.
 #[derive(Debug)]
 pub(crate) struct Issued {
     /// The answer's body (RFC 6749 §5.1).
     pub(crate) body: Bytes,
     pub(crate) client: Identity,
-    /// Which of the client's secrets it came by, counted from 1.
+    /// The position of the client's secret that was used, from 1.
     pub(crate) secret: usize,
     pub(crate) scope: String,
     pub(crate) token_id: String,
     pub(crate) key_id: String,
 }
 
-/// A client that has proved who it is.
+/// An authenticated client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Authenticated<'c> {
     pub(super) client: &'c Client,
-    /// Counted from 1.
+    /// The position of the secret, from 1.
     secret: usize,
 }
 
 #[derive(Debug)]
 pub(crate) enum TokenRefusal {
     Fault(GrantFault),
-    /// We can't sign or compare just now.
+    /// Too many signatures or comparisons are waiting.
     Busy(Busy),
-    /// This client has failed to authenticate from this address too often, and another attempt has the second's turn; to be tried
-    /// again after so long.
+    /// The client is in back-off at this address, and another attempt was already compared within this second.
     TooManyFailures {
         /// As the request names it; not verified.
         client: Option<Identity>,
         wait: Duration,
     },
-    /// We can't sign at all.
+    /// Signing failed.
     Broken,
     /// The clock is certainly wrong.
     Clock,
-    /// What was to be revoked is not.
+    /// The token was not revoked.
     NotRevoked(NotRevoked),
 }
 
@@ -120,12 +119,12 @@ impl AuthorizationServer {
         Self { settings, clients, signatures, passwords, back_off, published, metadata, revocation_path }
     }
 
-    /// After a rotation. Whoever verifies our tokens has been told before.
+    /// Replaces the keys after a rotation. The verifiers of this process must have the new keys before.
     pub(crate) fn publish(&self, ring: Ring) {
         self.published.store(Arc::new(PublishedKeys::new(ring, self.settings.jwks_max_age)));
     }
 
-    /// The client that a token of our own was issued to; `None` if it is not configured.
+    /// The client to which an own token was issued; `None` if it is not configured.
     pub(crate) fn client_of(&self, own: &Verified) -> Option<&Client> {
         self.clients.of_token(own)
     }
@@ -148,7 +147,7 @@ impl AuthorizationServer {
         self.metadata.clone()
     }
 
-    /// Answers a token request whose body has been read whole.
+    /// Answers a token request.
     pub(crate) async fn token(
         &self,
         headers: &HeaderMap,
@@ -167,7 +166,7 @@ impl AuthorizationServer {
         self.issue(authenticated, grant, now).await
     }
 
-    /// Who sends this request, and what else it says.
+    /// Authenticates the client of a request. Also returns the parameters.
     pub(super) async fn client(
         &self,
         headers: &HeaderMap,
@@ -196,7 +195,7 @@ impl AuthorizationServer {
             }
         };
         let known = self.clients.get(&id).or_else(|| self.clients.get(plain_id.as_deref()?));
-        // Looked up for known clients too: they must not be the faster ones.
+        // Also looked up for known clients, so that they do not take less time.
         let stand_in = self.clients.stand_in(&id);
         let kept = known.map_or(stand_in, |client| &client.secrets);
         let id = known.map_or(&*id, |client| client.id.as_str());
@@ -215,7 +214,7 @@ impl AuthorizationServer {
             self.back_off.succeeded(pair, clock::instant());
             return Ok(Authenticated { client, secret: position + 1 });
         }
-        // A right secret from elsewhere counts as a wrong one, or the wait would tell the two apart.
+        // The right secret from a forbidden address counts as a failure, or the back-off would reveal that it is right.
         self.back_off.failed(pair, clock::instant());
         Err(TokenRefusal::Fault(match known.filter(|_| found.is_some()) {
             Some(client) => GrantFault::Elsewhere { client: client.id.clone(), basic },
@@ -236,7 +235,7 @@ impl AuthorizationServer {
         let key_id = key.key_id().to_owned();
         let signed = self.signatures.run(move || key.sign("at+jwt", claims.as_bytes())).await?;
         let token = signed.map_err(|fault| {
-            error!(error = %fault, "cannot sign tokens");
+            error!(error = %fault, "cannot sign a token: the token request is answered with 500");
             TokenRefusal::Broken
         })?;
         let scope = grant.scope.to_string();

@@ -1,4 +1,4 @@
-//! The clients that may ask us for tokens.
+//! The clients that may request tokens.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,27 +19,27 @@ use crate::trust::verify::{ClientEntry, Verified};
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) id: Identity,
-    /// Several may live at once, so that one can be replaced without downtime.
+    /// Several may be valid at the same time, so that a secret can be replaced without downtime.
     pub(crate) secrets: Vec<KeptSecret>,
-    /// All that it may ask for; never empty.
+    /// All scopes that it may request; never empty.
     pub(crate) scopes: ScopeSet,
     /// The first is the default; never empty.
     pub(crate) audiences: Vec<String>,
     pub(crate) token_ttl: Duration,
-    /// Added to its tokens; none of the registered names.
+    /// Added to its tokens. Contains no registered claim name.
     pub(crate) claims: Map<String, Value>,
-    /// Where it may call from; `None`: anywhere.
+    /// The addresses from which it may call; `None` for any.
     pub(crate) allow_from: Option<Networks>,
 }
 
-/// All clients. An unknown one is compared with another's secrets, so that it costs what a known one does.
+/// All clients. For an unknown client id, the secrets of another client are compared, so that it takes the same time.
 #[derive(Debug)]
 pub(crate) struct Clients {
     all: Vec<Client>,
     by_id: HashMap<Identity, usize, RandomState>,
-    /// No other table of this process has the same.
+    /// Unique within this process.
     number: u64,
-    /// Of this process alone: whose secrets stand in for an unknown id can't be foretold.
+    /// Random for each process: the client whose secrets are compared for an unknown id cannot be predicted.
     stand_in_key: hmac::Key,
 }
 
@@ -47,7 +47,8 @@ pub(crate) struct Clients {
 #[error("a client id is printable ASCII without space, `/` and `:`, 1024 characters at most")]
 pub(crate) struct InvalidClientId;
 
-/// Narrower than RFC 6749 §A.1: `ISSUER/ID` names the clients of other issuers, and `:` ends the id in Basic credentials.
+/// Narrower than RFC 6749 §A.1: `ISSUER/ID` names the clients of other issuers, and `:` ends the id in Basic
+/// credentials.
 pub(crate) fn parse_id(text: &str) -> Result<Identity, InvalidClientId> {
     let legal = |b: u8| b.is_ascii_graphic() && b != b'/' && b != b':';
     let id = Some(text).filter(|text| text.bytes().all(legal));
@@ -55,7 +56,7 @@ pub(crate) fn parse_id(text: &str) -> Result<Identity, InvalidClientId> {
 }
 
 impl Client {
-    /// `None` is a place that can't be told.
+    /// `None` is an uncertain address.
     pub(crate) fn may_call(&self, from: Option<IpAddr>) -> bool {
         let inside = |networks: &Networks| from.is_some_and(|address| networks.contains(address));
         self.allow_from.as_ref().is_none_or(inside)
@@ -65,7 +66,7 @@ impl Client {
 impl Clients {
     pub(crate) fn new(clients: Vec<Client>) -> Self {
         let by_id = clients.iter().enumerate().map(|(index, client)| (client.id.clone(), index)).collect();
-        // A failing random generator leaves zeros, which costs a timing hint and nothing else.
+        // If the random generator fails, the key is zero. Then only the timing of unknown ids can be predicted.
         let mut key = [0; 32];
         let _ = aws_lc_rs::rand::fill(&mut key);
         static TABLES: AtomicU64 = AtomicU64::new(0);
@@ -77,8 +78,8 @@ impl Clients {
         self.all.get(*self.by_id.get(id)?)
     }
 
-    /// The client that a token of our own was issued to. `None`: it is not configured, so that the token is good for nothing.
-    /// The client is looked up once for each token and table; then it costs one comparison.
+    /// The client to which an own token was issued. `None` if it is not configured; then the token is refused. The
+    /// client is looked up once for each token and table; after that it costs one comparison.
     pub(crate) fn of_token(&self, own: &Verified) -> Option<&Client> {
         let index = match own.client_entry.get() {
             Some(entry) if entry.table == self.number => entry.index,
@@ -91,11 +92,11 @@ impl Clients {
         self.all.get(index)
     }
 
-    /// Secrets to compare with where no client has this id: always the same ones for an id, whatever comes of it.
+    /// The secrets to compare for an unknown id. Always the same for the same id; the result is ignored.
     pub(crate) fn stand_in(&self, id: &str) -> &[KeptSecret] {
         let tag = hmac::sign(&self.stand_in_key, id.as_bytes());
-        let lot = tag.as_ref()[..8].iter().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte));
-        self.all.get(lot % self.all.len().max(1)).map_or(&[], |client| &client.secrets)
+        let index = tag.as_ref()[..8].iter().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte));
+        self.all.get(index % self.all.len().max(1)).map_or(&[], |client| &client.secrets)
     }
 }
 
@@ -124,7 +125,7 @@ mod tests {
         let (old, new) = (clients(&["a", "b"]), clients(&["b", "c"]));
         let [a, b] = ["a", "b"].map(Verified::own);
         let found = |table: &Clients, token| table.of_token(token).map(|client| client.id.as_str().to_owned());
-        // In turn, since requests of two snapshots may be under way.
+        // Alternately, since requests of two snapshots may be in flight.
         for _ in 0..2 {
             assert_eq!((found(&old, &a), found(&old, &b)), (Some("a".to_owned()), Some("b".to_owned())));
             assert_eq!((found(&new, &a), found(&new, &b)), (None, Some("b".to_owned())));
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_client_costs_what_a_known_one_does() {
+    fn an_unknown_client_takes_the_same_time_as_a_known_one() {
         let fast = SecretHash::of(&ClientSecret::new("a".to_owned()));
         let slow = SecretHash::parse(
             "$argon2id$v=19$m=65536,t=3,p=1$c3RhbmRpbnN0YW5kaW4$WJFsLoqoN0XzXBSWVT2kE3xKs8tqpqbe3KBKuyDpXKE",

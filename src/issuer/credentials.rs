@@ -1,7 +1,7 @@
-//! How a client says who it is at the token endpoint.
+//! Reads the client's credentials from a token request.
 //!
-//! Takes the `Authorization` header and the body's parameters; gives one [`ClientCredentials`] or refuses. One way per request
-//! (RFC 6749 §2.3): a secret in both places is ambiguous, and what is ambiguous is refused.
+//! Takes the `Authorization` header and the body's parameters; gives one [`ClientCredentials`] or an error. A request
+//! must use only one method (RFC 6749 §2.3): a secret in both places is refused.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ use super::grant::GrantFault;
 use super::request::Parameters;
 use super::secret::ClientSecret;
 
-/// A client's own statement of who it is. Each way to authenticate is a variant here, and nowhere else.
+/// The credentials of a request. Each authentication method is a variant.
 #[derive(Debug)]
 pub(crate) enum ClientCredentials {
     /// `client_secret_basic` (RFC 6749 §2.3.1).
@@ -24,8 +24,8 @@ pub(crate) enum ClientCredentials {
     Post { id: String, secret: ClientSecret },
 }
 
-/// RFC 6749 has the id and the secret form-encoded in a Basic header; many clients send them as they are. Where the two
-/// readings differ, both are compared: a secret with a `+` works from either kind.
+/// RFC 6749 requires the id and the secret to be form-encoded in a Basic header, but many clients send them unencoded.
+/// If the two readings differ, both are compared, so that a secret with a `+` works with either kind of client.
 #[derive(Debug)]
 pub(crate) struct CredentialsReading {
     pub(crate) decoded: String,
@@ -51,7 +51,7 @@ impl ClientCredentials {
         }
     }
 
-    /// The id as it was stated, for the audit log.
+    /// The id as received, for the audit log.
     pub(crate) fn id(&self) -> &str {
         match self {
             Self::Basic { id, .. } => &id.decoded,
@@ -91,14 +91,14 @@ impl ClientCredentials {
 impl CredentialsReading {
     fn of(raw: &str) -> Self {
         let spaced = raw.replace('+', " ");
-        // What does not decode to text was never encoded.
+        // A value that does not decode to UTF-8 was not encoded.
         let decoded = percent_decode_str(&spaced).decode_utf8().map_or_else(|_| raw.to_owned(), Cow::into_owned);
         let plain = (decoded != raw).then(|| raw.to_owned());
         Self { decoded, plain }
     }
 }
 
-/// User and password of a Basic header (RFC 7617 §2); both must be there.
+/// User and password of a Basic header (RFC 7617 §2). Neither may be empty.
 fn decode_basic(value: &[u8]) -> Option<(String, String)> {
     let (scheme, encoded) = value.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {

@@ -1,4 +1,4 @@
-//! Decides what an authenticated client is granted: pure, no clock, no randomness, no keys.
+//! Decides the grant of an authenticated client. Pure: no clock, no randomness, no keys.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::oauth::error::TokenErrorCode;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
 
-/// What a token will say.
+/// The content of a token.
 #[derive(Debug)]
 pub(crate) struct Grant {
     pub(crate) scope: ScopeSet,
@@ -18,14 +18,14 @@ pub(crate) struct Grant {
     pub(crate) expires_in: Duration,
 }
 
-/// What the client asked for; `None` is everything for scopes, the default for the audience.
+/// The requested values. `None` means all scopes, or the default audience.
 #[derive(Debug)]
 pub(crate) struct Wanted<'w> {
     pub(crate) scope: Option<&'w str>,
     pub(crate) audience: Option<&'w str>,
 }
 
-/// Why a token request is refused. The texts are fixed: nothing of the request is echoed.
+/// The reason for which a token request is refused. The texts are fixed and contain nothing of the request.
 #[derive(Debug)]
 pub(crate) enum GrantFault {
     InvalidRequest(&'static str),
@@ -35,12 +35,12 @@ pub(crate) enum GrantFault {
         client: Option<String>,
     },
     MalformedBasic,
-    /// Unknown client or wrong secret: nobody is told which.
+    /// Unknown client or wrong secret. The answer does not say which.
     WrongCredentials {
         client: String,
         basic: bool,
     },
-    /// The right secret from a place where the client has no business: told like a wrong one.
+    /// The right secret from an address that the client may not use. Answered like a wrong secret.
     Elsewhere {
         client: Identity,
         basic: bool,
@@ -51,7 +51,7 @@ pub(crate) enum GrantFault {
     InvalidTarget {
         client: Identity,
     },
-    /// A client wants a token revoked that another was given.
+    /// A client asks to revoke the token of another client.
     OthersToken {
         client: Identity,
     },
@@ -94,7 +94,7 @@ impl Grant {
     }
 }
 
-/// The claims that configuration can't set, because a token's meaning hangs on them.
+/// Claims that the configuration cannot set, because verifiers rely on them.
 pub(crate) const REGISTERED_CLAIMS: [&str; 11] =
     ["iss", "sub", "client_id", "aud", "scope", "iat", "nbf", "exp", "jti", "cnf", "azp"];
 
@@ -130,7 +130,7 @@ impl GrantFault {
         }
     }
 
-    /// The client that the request spoke of; not verified, but for the last two.
+    /// The client that the request names. Verified only if [`Self::is_authenticated`].
     pub(crate) fn client(&self) -> Option<Identity> {
         match self {
             Self::InvalidRequest(_) | Self::UnsupportedMediaType | Self::UnsupportedGrant | Self::MalformedBasic => {
@@ -145,7 +145,7 @@ impl GrantFault {
         }
     }
 
-    /// True where the client has proved who it is.
+    /// True if the client was authenticated.
     pub(crate) fn is_authenticated(&self) -> bool {
         matches!(
             self,
@@ -153,7 +153,7 @@ impl GrantFault {
         )
     }
 
-    /// True where the answer needs a Basic challenge (RFC 6749 §5.2).
+    /// True if the answer needs a Basic challenge (RFC 6749 §5.2).
     pub(crate) fn wants_challenge(&self) -> bool {
         matches!(
             self,
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_carries_what_rfc_9068_asks_for_and_the_clients_claims() {
+    fn a_token_has_the_claims_of_rfc_9068_and_of_the_client() {
         let now = UnixTime::from_seconds(1_800_000_000);
         let claims = decide(None, None).unwrap().claims("https://i.example", &client(), now, "id-1");
         let expected = json!({

@@ -1,6 +1,7 @@
 //! A secret as the configuration keeps it: its hash, the time in which it is good, and the mark that it once matched.
 //!
-//! A secret outside its time is compared like any other and never matches: nobody can tell it from a wrong one.
+//! A secret outside its time of validity is compared like any other and never matches, so that a client cannot tell it
+//! from a wrong one.
 
 use std::sync::OnceLock;
 
@@ -15,23 +16,23 @@ use crate::clock::UnixTime;
 pub(crate) struct KeptSecret {
     pub(crate) hash: SecretHash,
     pub(crate) validity: Validity,
-    /// Of the one secret that has this hash. There is one place for each hash of the configuration and only a match fills
-    /// it, so that no flood of secrets can grow it or push anything out.
+    /// The mark of the secret that matched. Each configured hash has one, set only by a match, so that wrong secrets
+    /// cannot fill memory or displace a mark.
     proven: OnceLock<SecretMark>,
 }
 
-/// From the first instant on, until just before the second.
+/// The time of validity. `expires_at` is excluded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Validity {
     pub(crate) not_before: Option<UnixTime>,
     pub(crate) expires_at: Option<UnixTime>,
 }
 
-/// Stands for a secret in memory, and tells nothing about it without the key of this process.
+/// A keyed hash of a secret. Without the key of this process it reveals nothing about the secret.
 #[derive(Clone)]
 pub(crate) struct SecretMark(hmac::Tag);
 
-/// Makes [`SecretMark`]s: a fast keyed hash, so that a slow one is computed once for each secret and process.
+/// Makes [`SecretMark`]s by a fast keyed hash, so that the slow hash is computed once for each secret and process.
 #[derive(Debug)]
 pub(crate) struct SecretMarker(hmac::Key);
 
@@ -40,13 +41,13 @@ impl KeptSecret {
         Self { hash, validity, proven: OnceLock::new() }
     }
 
-    /// True if the secret behind this mark is known to have this hash.
+    /// True if the secret with this mark has matched this hash before.
     pub(crate) fn is_proven_by(&self, mark: &SecretMark) -> bool {
         self.proven.get().is_some_and(|proven| verify_slices_are_equal(proven.0.as_ref(), mark.0.as_ref()).is_ok())
     }
 
     pub(crate) fn prove(&self, mark: SecretMark) {
-        // Another request may have been first, with the same mark.
+        // Another request may have set the same mark before.
         let _ = self.proven.set(mark);
     }
 }
@@ -63,16 +64,16 @@ impl Validity {
 
 impl SecretMarker {
     pub(crate) fn new() -> Self {
-        // A failing random generator leaves zeros, and marks never leave this process all the same.
+        // If the random generator fails, the key is zero. The marks still never leave this process.
         let mut key = [0; 32];
         let _ = aws_lc_rs::rand::fill(&mut key);
         Self(hmac::Key::new(hmac::HMAC_SHA256, &key))
     }
 
-    /// Of a secret that is said to be this client's.
+    /// The mark of a secret that is presented for this client.
     pub(crate) fn mark(&self, client: &str, secret: &ClientSecret) -> SecretMark {
         let mut context = hmac::Context::with_key(&self.0);
-        // No client id has a zero byte.
+        // A client id contains no zero byte, so that the separator is unambiguous.
         context.update(client.as_bytes());
         context.update(&[0]);
         context.update(secret.expose().as_bytes());

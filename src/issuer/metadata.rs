@@ -1,4 +1,4 @@
-//! The documents that we publish: issuer metadata (RFC 8414 §2), where each is found, and how long it may be kept.
+//! The published documents: issuer metadata (RFC 8414 §2), the paths, and the cache headers.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::jose::BASE64URL;
 
 pub(crate) const JWKS_PATH: &str = "/.well-known/jwks.json";
 pub(crate) const METADATA_PATH: &str = "/.well-known/oauth-authorization-server";
-/// The same document, for clients that look only there.
+/// The same document, for clients that know only this path.
 pub(crate) const OPENID_METADATA_PATH: &str = "/.well-known/openid-configuration";
 
-/// A document with what caches want to know of it, made once.
+/// A document with its cache headers, made once.
 #[derive(Clone, Debug)]
 pub(crate) struct CachedDocument {
     pub(crate) json: Bytes,
-    /// Changes with the content, and is the same in every process that publishes it (RFC 9110 §8.8.3).
+    /// A hash of the content, so that it is equal in all processes (RFC 9110 §8.8.3).
     pub(crate) etag: HeaderValue,
     pub(crate) cache_control: HeaderValue,
 }
@@ -36,7 +36,7 @@ impl CachedDocument {
         }
     }
 
-    /// True where the client holds this very document (RFC 9110 §13.1.2); `If-None-Match` is compared weakly.
+    /// True if the client has this document (RFC 9110 §13.1.2). `If-None-Match` uses weak comparison.
     pub(crate) fn is_held(&self, if_none_match: &HeaderValue) -> bool {
         let etag = self.etag.as_bytes();
         let tags = if_none_match.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
@@ -46,7 +46,8 @@ impl CachedDocument {
 
 const ETAG_BYTES: usize = 16;
 
-/// Where tokens are revoked (RFC 7009): beside the token endpoint where that is called so, else at the usual place.
+/// The path of the revocation endpoint (RFC 7009): beside the token endpoint if its path ends with `/token`, else the
+/// default path.
 pub(crate) fn revocation_path(token_path: &str) -> String {
     match token_path.strip_suffix("/token") {
         Some(folder) => format!("{folder}/revoke"),
@@ -54,7 +55,7 @@ pub(crate) fn revocation_path(token_path: &str) -> String {
     }
 }
 
-/// `issuer` is an origin, so that paths simply follow it.
+/// `issuer` is an origin, so that a path can be appended.
 pub(crate) fn metadata(issuer: &str, token_path: &str) -> Value {
     let revocation_path = revocation_path(token_path);
     let authentication = ["client_secret_basic", "client_secret_post"];
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_that_holds_the_document_is_told_so_however_it_asks() {
+    fn every_form_of_if_none_match_is_understood() {
         let document = CachedDocument::new(&json!({"keys": []}), Duration::from_secs(7));
         let tag = document.etag.to_str().unwrap().to_owned();
         for held in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}"), "*".to_owned()] {
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn revocation_stands_beside_the_token_endpoint() {
+    fn the_revocation_endpoint_is_beside_the_token_endpoint() {
         for (token, revocation) in [
             ("/oauth/token", "/oauth/revoke"),
             ("/token", "/revoke"),

@@ -1,7 +1,8 @@
-//! Our authorization server: clients, the token endpoint, the signing-key ring, the published documents.
+//! The gateway's own authorization server: clients, the token endpoint, the signing-key ring, the published documents.
 //!
-//! Takes token requests (RFC 6749 §4.4); gives access tokens (RFC 9068) or the one reason why not, and takes them back. Knows nothing of routes,
-//! limits or the audit log: the corridor brings requests here and records what came of them.
+//! Takes token requests (RFC 6749 §4.4) and gives access tokens (RFC 9068) or the reason for the refusal. Revokes its
+//! tokens. Knows nothing of routes, rate limits or the audit log: the pipeline passes requests here and records the
+//! results.
 
 pub(crate) mod authorization_server;
 pub(crate) mod back_off;

@@ -1,4 +1,5 @@
-//! Slow cryptography off the worker threads: a few threads, a bounded queue, and a clear no when it is full.
+//! Runs slow cryptography outside the worker threads: a few threads and a bounded queue. If the queue is full, the work
+//! is refused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,50 +7,51 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
 
-/// Signatures run in one, password hashes in another, and nothing else in either: neither a slow name server nor a flood of
-/// wrong passwords must stand in the way of signing.
+/// Signatures and password hashes have one each, and nothing else uses them: neither a slow name server nor many wrong
+/// passwords must delay signing.
 #[derive(Debug)]
 pub(crate) struct Offload {
     handle: Handle,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
 }
 
-/// The queue is full; the caller should come back.
+/// The queue is full. The caller should retry later.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too much is waiting to be signed or hashed")]
+#[error("too many signatures or password hashes are waiting")]
 pub(crate) struct Busy;
 
-/// How many signatures may wait or run: about 300 ms of RSA on one core. A refused client asks again, which costs more than its place.
+/// The number of signatures that may wait or run: about 300 ms of RSA on one core. A refused client retries, which
+/// costs more than waiting.
 pub(crate) const SIGNATURES: usize = 1024;
-/// How many passwords may wait or be hashed: about a second on two threads, and 19 MiB for each that runs.
+/// The number of password hashes that may wait or run: about one second on two threads, and 19 MiB for each that runs.
 pub(crate) const PASSWORDS: usize = 64;
 const IDLE_THREADS_LIVE: Duration = Duration::from_secs(60);
 
 impl Offload {
-    pub(crate) fn new(handle: Handle, places: usize) -> Self {
-        Self { handle, places: Arc::new(Semaphore::new(places)) }
+    pub(crate) fn new(handle: Handle, slots: usize) -> Self {
+        Self { handle, slots: Arc::new(Semaphore::new(slots)) }
     }
 
-    /// The runtime whose blocking threads do the work; it needs no one to drive it.
+    /// The runtime whose blocking threads do the work. Nothing has to drive it.
     pub(crate) fn runtime(threads: usize) -> std::io::Result<Runtime> {
         builder(threads).build()
     }
 
-    /// As [`Self::runtime`], on threads that stand back where others want the core: strangers choose how much there is to do.
-    pub(crate) fn patient_runtime(threads: usize) -> std::io::Result<Runtime> {
-        builder(threads).on_thread_start(stand_back).build()
+    /// As [`Self::runtime`], on threads with a low priority: unauthenticated clients determine the amount of work.
+    pub(crate) fn low_priority_runtime(threads: usize) -> std::io::Result<Runtime> {
+        builder(threads).on_thread_start(lower_priority).build()
     }
 
-    /// Runs `work` on another thread. Dropping the future leaves the work to end by itself, in its place: hanging up makes no
-    /// room.
+    /// Runs `work` on another thread. If the future is dropped, the work still runs and keeps its slot: a client that
+    /// disconnects does not free it.
     pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Busy)?;
+        let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| Busy)?;
         let work = move || {
             let done = work();
-            drop(place);
+            drop(slot);
             done
         };
-        // The work can only fail to end where it panics or the process is ending.
+        // This fails only if the work panics or the process ends.
         self.handle.spawn_blocking(work).await.map_err(|_| Busy)
     }
 }
@@ -60,20 +62,21 @@ fn builder(threads: usize) -> Builder {
     builder
 }
 
-/// Lower than that of the threads that serve requests: about a tenth of their weight.
+/// About a tenth of the scheduler weight of the threads that serve requests.
 #[cfg(target_os = "linux")]
-const NICER: i32 = 10;
+const NICE_INCREMENT: i32 = 10;
 #[cfg(target_os = "linux")]
-const NICEST: i32 = 19;
+const MAX_NICE: i32 = 19;
 
-/// On Linux a priority is a thread's own; elsewhere it would be the whole process's.
-fn stand_back() {
+/// Only on Linux is the priority that of the thread; elsewhere it is that of the process.
+fn lower_priority() {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{getpriority_process, setpriority_process};
-        let lowered = getpriority_process(None).and_then(|own| setpriority_process(None, (own + NICER).min(NICEST)));
+        let lowered =
+            getpriority_process(None).and_then(|own| setpriority_process(None, (own + NICE_INCREMENT).min(MAX_NICE)));
         if let Err(error) = lowered {
-            tracing::warn!(%error, "password hashes compete with requests: their threads' priority can't be lowered");
+            tracing::warn!(%error, "cannot lower the priority of the threads for password hashes: they compete with requests for the processor");
         }
     }
 }
@@ -86,15 +89,15 @@ mod tests {
     async fn a_full_queue_says_no_at_once() {
         let runtime = Offload::runtime(1).unwrap();
         let offload = Offload::new(runtime.handle().clone(), 4);
-        let places: Vec<_> = (0..4).map(|_| offload.places.try_acquire().unwrap()).collect();
+        let slots: Vec<_> = (0..4).map(|_| offload.slots.try_acquire().unwrap()).collect();
         assert_eq!(offload.run(|| ()).await, Err(Busy));
-        drop(places);
+        drop(slots);
         assert_eq!(offload.run(|| 7).await, Ok(7));
         runtime.shutdown_background();
     }
 
     #[tokio::test]
-    async fn hanging_up_makes_no_room() {
+    async fn a_client_that_disconnects_does_not_free_its_slot() {
         let runtime = Offload::runtime(1).unwrap();
         let offload = Offload::new(runtime.handle().clone(), 1);
         let (go, wait) = std::sync::mpsc::channel::<()>();
@@ -111,8 +114,8 @@ mod tests {
     async fn only_the_threads_of_a_patient_runtime_stand_back() {
         let nice = || rustix::process::getpriority_process(None).unwrap();
         let mine = nice();
-        let lower = (mine + NICER).min(NICEST);
-        for (runtime, expected) in [(Offload::runtime(1), mine), (Offload::patient_runtime(1), lower)] {
+        let lower = (mine + NICE_INCREMENT).min(MAX_NICE);
+        for (runtime, expected) in [(Offload::runtime(1), mine), (Offload::low_priority_runtime(1), lower)] {
             let runtime = runtime.unwrap();
             assert_eq!(Offload::new(runtime.handle().clone(), 1).run(nice).await, Ok(expected));
             runtime.shutdown_background();

@@ -1,8 +1,8 @@
-//! Slow hashes: where they are computed, and who has to wait for whom.
+//! Compares client secrets with slow hashes, and limits how much of that each address may cause.
 //!
-//! A secret that matched before is known by its mark and waits for nobody. What is left are first uses and wrong secrets, and
-//! which is which shows only afterwards, at 20 ms and 19 MiB apiece. So they go by where they come from: an address whose
-//! attempts keep failing has a few places and no more, and the rest stay free for clients that come for the first time.
+//! A secret that matched before is recognised by its mark, without a slow hash. First uses and wrong secrets cannot be
+//! told apart before the comparison, which takes 20 ms and 19 MiB. So addresses with repeated failures share a few
+//! slots, and the other slots stay free for new clients.
 
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;
@@ -21,12 +21,12 @@ use crate::network::counted_network;
 #[derive(Debug)]
 pub(crate) struct Passwords {
     offload: Offload,
-    doubtful: Arc<Semaphore>,
+    suspect_slots: Arc<Semaphore>,
     attempts: Attempts,
     marker: SecretMarker,
 }
 
-/// Whose secrets are compared. An unknown client's stand-ins are compared in the same way, and nothing comes of it.
+/// The secrets to compare. For an unknown client these are another client's, and the result is ignored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim<'c> {
     pub(crate) id: &'c str,
@@ -35,42 +35,42 @@ pub(crate) struct Claim<'c> {
     pub(crate) from: IpAddr,
 }
 
-/// What a right secret is good for. The work is the same in each case.
+/// The effect of a matching secret. The work is the same in each case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     Good,
-    /// The client may not call from here. A match is told, for the audit log, and counts as a failure.
+    /// The client may not call from this address. A match is reported for the audit log and counts as a failure.
     Elsewhere,
-    /// There is no such client: nothing matches.
+    /// The client is unknown: nothing matches.
     Unknown,
 }
 
-/// How many comparisons of addresses that keep failing may wait or run.
-const DOUBTFUL: usize = 4;
+/// The number of comparisons that may wait or run for all addresses with repeated failures.
+const SUSPECT_SLOTS: usize = 4;
 
 impl Passwords {
     pub(crate) fn new(offload: Offload) -> Self {
-        let doubtful = Arc::new(Semaphore::new(DOUBTFUL));
-        Self { offload, doubtful, attempts: Attempts::new(), marker: SecretMarker::new() }
+        let suspect_slots = Arc::new(Semaphore::new(SUSPECT_SLOTS));
+        Self { offload, suspect_slots, attempts: Attempts::new(), marker: SecretMarker::new() }
     }
 
-    /// The position of the secret that any of the presented ones is, and that is good now.
+    /// The position of a currently valid secret that matches any of the presented ones.
     pub(crate) async fn matching(
         &self,
         claim: Claim<'_>,
         presented: Vec<ClientSecret>,
         now: UnixTime,
     ) -> Result<Option<usize>, Busy> {
-        match (self.matching_at_once(claim, &presented, now), claim.standing) {
+        match (self.match_without_slow_hash(claim, &presented, now), claim.standing) {
             (Some(found), Standing::Good) => Ok(Some(found)),
-            // The slow hashes are computed all the same, or the time would tell.
-            (found, _) => Ok(self.matching_slowly(claim, presented, now).await?.or(found)),
+            // The slow hashes are computed anyway, or the time would reveal the result.
+            (found, _) => Ok(self.match_with_slow_hash(claim, presented, now).await?.or(found)),
         }
     }
 
-    /// As far as it can be told without a slow hash.
-    fn matching_at_once(&self, claim: Claim<'_>, presented: &[ClientSecret], now: UnixTime) -> Option<usize> {
-        quick(claim, presented, &self.marks(claim, presented), now)
+    /// Compares without a slow hash.
+    fn match_without_slow_hash(&self, claim: Claim<'_>, presented: &[ClientSecret], now: UnixTime) -> Option<usize> {
+        match_fast(claim, presented, &self.marks(claim, presented), now)
     }
 
     fn marks(&self, claim: Claim<'_>, presented: &[ClientSecret]) -> Vec<SecretMark> {
@@ -78,9 +78,9 @@ impl Passwords {
         presented.iter().filter(|_| is_slow).map(|secret| self.marker.mark(claim.id, secret)).collect()
     }
 
-    /// What [`Self::matching_at_once`] has not found. Whatever does not match costs the same: every fast hash is compared, and then
-    /// every slow one.
-    async fn matching_slowly(
+    /// Compares the slow hashes that [`Self::match_without_slow_hash`] skipped. Every mismatch takes the same time: all
+    /// fast hashes are compared, and then all slow ones.
+    async fn match_with_slow_hash(
         &self,
         claim: Claim<'_>,
         presented: Vec<ClientSecret>,
@@ -90,9 +90,9 @@ impl Passwords {
             return Ok(None);
         }
         let attempt = self.attempts.begin(claim.from, now);
-        let place = if self.attempts.are_doubtful(attempt, now) {
-            let place = Arc::clone(&self.doubtful).try_acquire_owned();
-            Some(place.map_err(|_| self.came_to_nothing(attempt, now))?)
+        let slot = if self.attempts.is_suspect(attempt, now) {
+            let slot = Arc::clone(&self.suspect_slots).try_acquire_owned();
+            Some(slot.map_err(|_| self.abandon(attempt, now))?)
         } else {
             None
         };
@@ -101,40 +101,40 @@ impl Passwords {
             let mut found = Vec::new();
             for (position, hash) in hashes.iter().enumerate().filter(|(_, hash)| hash.is_slow()) {
                 let mut matching = None;
-                // All of them: a first match that ends the search would tell of an expired secret, or of one of another client.
+                // All are compared: stopping at a match would reveal an expired secret, or one of another client.
                 for (which, secret) in presented.iter().enumerate() {
                     matching = hash.matches(secret).then_some(which).or(matching);
                 }
                 found.extend(matching.map(|which| (position, which)));
             }
-            // Kept until the work has ended: hanging up makes no room.
-            drop(place);
+            // Held until the work has ended: a client that disconnects does not free the slot.
+            drop(slot);
             (found, presented)
         };
         let compared = self.offload.run(compare).await;
-        let (found, presented) = compared.map_err(|Busy| self.came_to_nothing(attempt, now))?;
+        let (found, presented) = compared.map_err(|Busy| self.abandon(attempt, now))?;
         let good = found.into_iter().filter(|_| claim.standing != Standing::Unknown).find_map(|(position, which)| {
             let kept = claim.kept.get(position).filter(|kept| kept.validity.holds(now))?;
             Some((position, kept, presented.get(which)?))
         });
         Ok(good.map(|(position, kept, secret)| {
             if claim.standing == Standing::Good {
-                self.attempts.forgive(attempt, now);
+                self.attempts.uncount(attempt, now);
                 kept.prove(self.marker.mark(claim.id, secret));
             }
             position
         }))
     }
 
-    /// Who was told to come back has not failed.
-    fn came_to_nothing(&self, attempt: Attempt, now: UnixTime) -> Busy {
-        self.attempts.forgive(attempt, now);
+    /// A refused attempt is not a failure.
+    fn abandon(&self, attempt: Attempt, now: UnixTime) -> Busy {
+        self.attempts.uncount(attempt, now);
         Busy
     }
 }
 
-/// Among hashes that are fast, and slow ones that matched before.
-fn quick(claim: Claim<'_>, presented: &[ClientSecret], marks: &[SecretMark], now: UnixTime) -> Option<usize> {
+/// Compares with the fast hashes, and with the marks of slow ones that matched before.
+fn match_fast(claim: Claim<'_>, presented: &[ClientSecret], marks: &[SecretMark], now: UnixTime) -> Option<usize> {
     let mut found = None;
     for (position, kept) in claim.kept.iter().enumerate() {
         let matches = if kept.hash.is_slow() {
@@ -148,23 +148,23 @@ fn quick(claim: Claim<'_>, presented: &[ClientSecret], marks: &[SecretMark], now
     found
 }
 
-/// Attempts that did not turn out well, by address and minute. Two addresses may share a count: then both have fewer places,
-/// and still some.
+/// Counts failed and pending attempts by address and minute. Two addresses may share a count. Then both are limited
+/// earlier, but never locked out.
 struct Attempts {
     /// The minute in the upper bits, the count in the lower ones.
     counts: Box<[AtomicU32]>,
-    /// Of this process alone, so that nobody can choose whom to share a count with.
+    /// Random for each process, so that clients cannot choose which addresses share a count.
     hasher: RandomState,
 }
 
-/// The number of a count.
+/// The index of a count.
 #[derive(Clone, Copy, Debug)]
 struct Attempt(usize);
 
 const COUNTS: usize = 4096;
 const COUNT_BITS: u32 = 12;
-/// An address may fail that often in a minute, or wait at the same time, before it is doubtful.
-const TRUSTED: u32 = 4;
+/// The number of failures in a minute, or of pending attempts, after which an address is suspect.
+const FAILURES_BEFORE_SUSPECT: u32 = 4;
 
 impl Attempts {
     fn new() -> Self {
@@ -172,19 +172,21 @@ impl Attempts {
         Self { counts, hasher: RandomState::default() }
     }
 
-    /// Counted before it is known how it ends: those that are under way may all be wrong.
+    /// Counts an attempt before its result is known: all pending attempts may be wrong.
     fn begin(&self, from: IpAddr, now: UnixTime) -> Attempt {
         let attempt = Attempt(self.hasher.hash_one(counted_network(from)) as usize % COUNTS);
         self.change(attempt, now, |count| (count + 1).min((1 << COUNT_BITS) - 1));
         attempt
     }
 
-    fn forgive(&self, attempt: Attempt, now: UnixTime) {
+    fn uncount(&self, attempt: Attempt, now: UnixTime) {
         self.change(attempt, now, |count| count.saturating_sub(1));
     }
 
-    fn are_doubtful(&self, attempt: Attempt, now: UnixTime) -> bool {
-        self.counts.get(attempt.0).is_some_and(|count| in_minute(count.load(Ordering::Relaxed), now) > TRUSTED)
+    fn is_suspect(&self, attempt: Attempt, now: UnixTime) -> bool {
+        self.counts
+            .get(attempt.0)
+            .is_some_and(|count| in_minute(count.load(Ordering::Relaxed), now) > FAILURES_BEFORE_SUSPECT)
     }
 
     fn change(&self, attempt: Attempt, now: UnixTime, change: impl Fn(u32) -> u32) {
@@ -204,168 +206,10 @@ fn minute(now: UnixTime) -> u32 {
     (now.seconds() / 60) as u32 & (u32::MAX >> COUNT_BITS)
 }
 
-/// What an old minute has counted is forgotten.
+/// The count, or 0 if it is of an earlier minute.
 fn in_minute(count: u32, now: UnixTime) -> u32 {
     if count >> COUNT_BITS == minute(now) { count & ((1 << COUNT_BITS) - 1) } else { 0 }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::kept_secret::Validity;
-    use super::super::secret::SecretHash;
-    use super::*;
-    use argon2::password_hash::PasswordHasher as _;
-    use tokio::runtime::Runtime;
-
-    const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
-    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-    const AWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-
-    fn secret(text: &str) -> ClientSecret {
-        ClientSecret::new(text.to_owned())
-    }
-
-    /// Of the lowest cost: what is tested is who waits, not for how long.
-    fn slow(text: &str, validity: Validity) -> KeptSecret {
-        let argon2 = argon2::Argon2::from(argon2::Params::new(8, 1, 1, None).unwrap());
-        let hash = argon2.hash_password_with_salt(text.as_bytes(), b"somesaltsomesalt").unwrap();
-        KeptSecret::new(SecretHash::parse(&hash.to_string()).unwrap(), validity)
-    }
-
-    fn fast(text: &str, validity: Validity) -> KeptSecret {
-        KeptSecret::new(SecretHash::of(&secret(text)), validity)
-    }
-
-    fn over() -> Validity {
-        Validity { expires_at: Some(NOW), ..Validity::default() }
-    }
-
-    /// With a thread of its own, which is dropped with it.
-    fn passwords() -> (Runtime, Passwords) {
-        let runtime = Offload::runtime(1).unwrap();
-        let passwords = Passwords::new(Offload::new(runtime.handle().clone(), 64));
-        (runtime, passwords)
-    }
-
-    fn claim(kept: &[KeptSecret], from: IpAddr) -> Claim<'_> {
-        Claim { id: "app", standing: Standing::Good, kept, from }
-    }
-
-    fn ask(passwords: &Passwords, claim: Claim<'_>, text: &str) -> Result<Option<usize>, Busy> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(passwords.matching(claim, vec![secret(text)], NOW))
-    }
-
-    #[test]
-    fn a_secret_is_found_at_its_place_among_hashes_of_both_kinds() {
-        let (runtime, passwords) = passwords();
-        let good = Validity::default();
-        let kept = [slow("a", good), fast("b", good), slow("c", good), fast("d", over()), slow("e", over())];
-        for (text, place) in
-            [("a", Some(0)), ("b", Some(1)), ("c", Some(2)), ("a", Some(0)), ("d", None), ("e", None), ("f", None)]
-        {
-            assert_eq!(ask(&passwords, claim(&kept, HOME), text), Ok(place), "{text}");
-        }
-        runtime.shutdown_background();
-    }
-
-    #[test]
-    fn what_matched_before_is_remembered_and_neither_what_failed_nor_what_is_over() {
-        let (runtime, passwords) = passwords();
-        let mut kept = vec![slow("a", Validity::default())];
-        assert_eq!(ask(&passwords, claim(&kept, HOME), "b"), Ok(None));
-        assert_eq!(ask(&passwords, claim(&kept, HOME), "a"), Ok(Some(0)));
-        // From here on, whatever has to be computed is refused.
-        runtime.shutdown_background();
-        assert_eq!(ask(&passwords, claim(&kept, HOME), "a"), Ok(Some(0)));
-        assert_eq!(ask(&passwords, claim(&kept, HOME), "b"), Err(Busy));
-        let stranger = Claim { standing: Standing::Unknown, ..claim(&kept, HOME) };
-        assert_eq!(ask(&passwords, stranger, "a"), Err(Busy), "a stand-in's secret answers an unknown client faster");
-        let elsewhere = Claim { standing: Standing::Elsewhere, ..claim(&kept, HOME) };
-        assert_eq!(ask(&passwords, elsewhere, "a"), Err(Busy), "a right secret from elsewhere answers faster");
-        kept[0].validity = over();
-        assert_eq!(
-            ask(&passwords, claim(&kept, HOME), "a"),
-            Err(Busy),
-            "an expired secret answers faster than a wrong one"
-        );
-    }
-
-    #[test]
-    fn an_unknown_client_never_matches() {
-        let (runtime, passwords) = passwords();
-        let kept = [slow("a", Validity::default()), fast("b", Validity::default())];
-        let stranger = Claim { standing: Standing::Unknown, ..claim(&kept, HOME) };
-        for text in ["a", "b", "c"] {
-            assert_eq!(ask(&passwords, stranger, text), Ok(None));
-        }
-        runtime.shutdown_background();
-    }
-
-    #[test]
-    fn a_right_secret_from_elsewhere_is_told_costs_what_a_wrong_one_does_and_is_not_remembered() {
-        let (runtime, passwords) = passwords();
-        let kept = [slow("a", Validity::default()), fast("b", Validity::default())];
-        let elsewhere = Claim { standing: Standing::Elsewhere, ..claim(&kept, AWAY) };
-        assert_eq!(ask(&passwords, elsewhere, "a"), Ok(Some(0)));
-        assert_eq!(ask(&passwords, elsewhere, "b"), Ok(Some(1)));
-        let attempt = passwords.attempts.begin(AWAY, NOW);
-        let counted = passwords.attempts.counts[attempt.0].load(Ordering::Relaxed);
-        assert_eq!(in_minute(counted, NOW), 3, "both count as failures");
-        runtime.shutdown_background();
-        for text in ["a", "b"] {
-            assert_eq!(ask(&passwords, elsewhere, text), Err(Busy), "{text} is told without the work of a wrong one");
-        }
-        assert_eq!(ask(&passwords, claim(&kept, AWAY), "a"), Err(Busy), "what matched elsewhere is remembered");
-    }
-
-    #[test]
-    fn a_flood_of_wrong_secrets_keeps_no_one_else_out() {
-        let (runtime, passwords) = passwords();
-        let known = [slow("a", Validity::default())];
-        let new = [slow("b", Validity::default())];
-        assert_eq!(ask(&passwords, claim(&known, HOME), "a"), Ok(Some(0)));
-        let (go, wait) = std::sync::mpsc::channel::<()>();
-        let busy = runtime.spawn_blocking(move || wait.recv());
-        let waker = std::task::Waker::noop();
-        let mut flood = Vec::new();
-        for _ in 0..1000 {
-            let mut asked = Box::pin(passwords.matching(claim(&known, AWAY), vec![secret("wrong")], NOW));
-            if asked.as_mut().poll(&mut std::task::Context::from_waker(waker)).is_pending() {
-                flood.push(asked);
-            }
-        }
-        assert_eq!(flood.len() as u32, TRUSTED + DOUBTFUL as u32, "the rest of the flood is told to come back");
-        assert_eq!(
-            ask(&passwords, claim(&known, AWAY), "a"),
-            Ok(Some(0)),
-            "a known secret does not wait, wherever it comes from"
-        );
-        drop(flood);
-        assert_eq!(ask(&passwords, claim(&known, AWAY), "x"), Err(Busy), "hanging up makes room");
-        go.send(()).unwrap();
-        assert_eq!(ask(&passwords, claim(&new, HOME), "b"), Ok(Some(0)), "a first use has its place");
-        drop(busy);
-        runtime.shutdown_background();
-    }
-
-    #[test]
-    fn failures_are_counted_by_network_and_forgotten_after_their_minute() {
-        let attempts = Attempts::new();
-        let ask = |from: &str, now| {
-            let attempt = attempts.begin(from.parse().unwrap(), now);
-            attempts.are_doubtful(attempt, now)
-        };
-        let doubtful: Vec<bool> = (0..6).map(|host| ask(&format!("2001:db8::{host}"), NOW)).collect();
-        assert_eq!(doubtful, [false, false, false, false, true, true]);
-        assert!(ask("2001:db8::ffff", NOW) && !ask("2001:db8:0:1::", NOW));
-        assert!(!ask("2001:db8::", NOW.plus(std::time::Duration::from_secs(60))));
-        let attempt = attempts.begin(HOME, NOW);
-        for _ in 0..10_000 {
-            attempts.begin(HOME, NOW);
-        }
-        assert!(attempts.are_doubtful(attempt, NOW), "a count does not overflow");
-        (0..1 << COUNT_BITS).for_each(|_| attempts.forgive(attempt, NOW));
-        assert!(!attempts.are_doubtful(attempt, NOW));
-    }
-}
+mod tests;

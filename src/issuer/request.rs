@@ -12,7 +12,7 @@ use super::grant::GrantFault;
 use super::secret::ClientSecret;
 use crate::jose::strict_json;
 
-/// What we understand of a token request; all of it still to be judged.
+/// The known parameters of a request, unvalidated.
 #[derive(Debug, Default)]
 pub(crate) struct Parameters {
     pub(crate) grant_type: Option<String>,
@@ -25,7 +25,7 @@ pub(crate) struct Parameters {
     pub(crate) token: Option<PresentedToken>,
 }
 
-/// A token that may be good for something: never printed.
+/// A token that may be valid: never printed.
 pub(crate) struct PresentedToken(String);
 
 impl PresentedToken {
@@ -40,7 +40,7 @@ impl fmt::Debug for PresentedToken {
     }
 }
 
-/// What credentials could stand in a query string as.
+/// Parameters that must not be in a query string, because they are credentials.
 const SECRET_PARAMETERS: [&str; 5] = ["client_id", "client_secret", "client_assertion", "password", "token"];
 const CLIENT_CREDENTIALS: &str = "client_credentials";
 
@@ -96,7 +96,7 @@ impl Parameters {
                 }
             }
         }
-        // Scripts that were written for Auth0 and its like often leave it out.
+        // Scripts that were written for Auth0 and similar services often omit it.
         parameters.grant_type.get_or_insert_with(|| CLIENT_CREDENTIALS.to_owned());
         Ok(parameters)
     }

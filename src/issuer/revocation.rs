@@ -1,7 +1,7 @@
-//! The revocation endpoint: a client takes back a token of its own (RFC 7009).
+//! The revocation endpoint: a client revokes a token of its own (RFC 7009).
 //!
-//! Authenticates as the token endpoint does. A token that is good for nothing, whatever the reason, needs no revoking and is none of
-//! the client's business either: the answer is the same. The one thing that a client is told about a token is that it is another's.
+//! Authenticates like the token endpoint. An invalid token needs no revocation; the answer is the same, so that it
+//! reveals nothing about the token. Only a valid token of another client is an error.
 
 use std::rc::Rc;
 
@@ -17,17 +17,17 @@ use crate::trust::revocation::RevocationEntry;
 use crate::trust::revocation_keeper::{NotRevoked, Revoker};
 use crate::trust::verify::{AllowedAudiences, AllowedIssuers, Expectations, Trust, Verified};
 
-/// What became of a client's wish.
+/// The result of a revocation request.
 #[derive(Debug)]
 pub(crate) enum Revoked {
-    /// On the disk, and known to every worker.
+    /// The revocation is on the disk and known to all workers.
     Token(Rc<Verified>),
     /// There was nothing to revoke.
     Nothing { client: Identity },
 }
 
 impl AuthorizationServer {
-    /// Answers a revocation request whose body has been read whole. `token_type_hint` may be ignored, and there is one type.
+    /// Answers a revocation request. `token_type_hint` is ignored: there is only one type.
     pub(crate) async fn revoke(
         &self,
         (trust, revoker): (&Trust, &Revoker),

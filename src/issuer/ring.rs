@@ -1,6 +1,6 @@
-//! The signing-key ring in memory: which key signs now, and what verifiers are told.
+//! The signing-key ring in memory: the current signing key and the published JWK Set.
 //!
-//! Immutable: a rotation makes another ring. All keys are published, those that are still to sign too.
+//! Immutable: a rotation makes a new ring. All keys are published, also those that do not sign yet.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::jose::BASE64URL;
 use crate::jose::key_set::KeySet;
 use crate::jose::signing::{SigningKey, SigningKeyFault};
 
-/// Our keys. Never empty.
+/// The own signing keys. Never empty.
 #[derive(Clone, Debug)]
 pub(crate) struct Ring {
     keys: Vec<RingKey>,
@@ -30,7 +30,7 @@ pub(crate) struct RingKey {
 }
 
 impl Ring {
-    /// `keys` and `records` are about the same keys, in the same order; `None` where there are none.
+    /// `keys` and `records` describe the same keys in the same order. `None` if there are none.
     pub(crate) fn new(keys: Vec<RingKey>, records: Vec<KeyRecord>) -> Option<Self> {
         (!keys.is_empty() && keys.len() == records.len()).then_some(Self { keys, records })
     }

@@ -1,4 +1,4 @@
-//! The files of the signing-key ring: read only where nobody else can, written whole or not at all, changed by one at a time.
+//! The files of the signing-key ring: accessible only to their owner, replaced as a whole, and changed under a lock.
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -33,16 +33,16 @@ pub(crate) enum RingError {
         #[source]
         source: Option<SigningKeyFault>,
     },
-    #[error("`{path}` is not the journal of a signing-key ring; move it away, and the newest key file signs")]
+    #[error("`{path}` is not a valid journal of signing keys; move it away to let the newest key file sign")]
     Journal { path: PathBuf },
-    #[error("`{path}` is locked by another process for too long")]
+    #[error("another process has locked `{path}` for too long")]
     Locked { path: PathBuf },
     #[error("there is no signing key `{0}`")]
     Unknown(String),
     #[error("there is no signing key")]
     Empty,
     #[error(
-        "{MAX_PUBLISHED} keys are published already, and verifiers read no more: retire some, or wait until they go"
+        "{MAX_PUBLISHED} keys are published already, and verifiers read no more: retire some, or wait until old ones are removed"
     )]
     Full,
     #[error("cannot make a signing key")]
@@ -59,7 +59,7 @@ const LOCK: &str = "ring.lock";
 const LOCK_ATTEMPTS: usize = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// What stands in the journal. Times in seconds since 1970.
+/// An entry of the journal. Times are in seconds since 1970.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Journal {
@@ -85,7 +85,7 @@ pub(super) fn read_journal(directory: &Path) -> Result<Option<Vec<KeyRecord>>, R
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("read", &path)(error)),
     };
-    // Who can write the journal chooses the key that signs.
+    // Write access to the journal is enough to choose the signing key.
     refuse_looser(&path, FILE_MODE)?;
     let journal: Option<Journal> =
         serde_json::from_slice(&text).ok().filter(|j: &Journal| j.version == JOURNAL_VERSION);
@@ -114,7 +114,7 @@ impl JournalEntry {
         }
     }
 
-    /// `None` where it can't be: a key id becomes part of a file's name.
+    /// `None` if the entry is invalid. A key id becomes part of a file name.
     fn record(self) -> Option<KeyRecord> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if self.kid.is_empty() || !self.kid.bytes().all(plain) {
@@ -131,7 +131,7 @@ impl JournalEntry {
     }
 }
 
-/// Held until it is dropped.
+/// Locks the ring until the result is dropped.
 pub(super) fn lock(directory: &Path) -> Result<File, RingError> {
     let path = directory.join(LOCK);
     refuse_looser(directory, DIRECTORY_MODE)?;

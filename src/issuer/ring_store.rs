@@ -1,9 +1,10 @@
-//! The signing-key ring on disk: private keys, and the journal that says when each signs.
+//! The signing-key ring on disk: the private keys, and a journal of the times at which they sign.
 //!
-//! Each key is a file `ALGORITHM.KID.pem` of mode 0600 in a folder of mode 0700; looser modes are refused, because a key that others can
-//! read is not a secret any more. `ring.json` says which of them count and from when. Every file is written beside,
-//! flushed and renamed, keys before the journal and the journal before a key is deleted: a crash leaves the ring as it was or as it
-//! was to be. Whoever changes it holds a lock, so that several gateways and the command line can share a folder.
+//! Each key is a file `ALGORITHM.KID.pem` of mode 0600 in a folder of mode 0700. Wider modes are refused, because a key
+//! that other users can read is not secret. The journal `ring.json` lists the keys that are in use. Every file is
+//! replaced as a whole. Keys are written before the journal, and the journal before a key is deleted: after a crash,
+//! the ring has its old or its new state. Changes are made under a lock, so that several gateways and the command line
+//! can share a folder.
 
 use std::fs;
 use std::io;
@@ -26,20 +27,20 @@ use crate::jose::algorithm::Algorithm;
 use crate::jose::signing::SigningKey;
 use crate::jose::x509;
 
-/// Where keys are kept, and by which rules.
+/// The folder of the keys and the rules for their rotation.
 #[derive(Clone, Debug)]
 pub(crate) struct RingSettings {
     pub(crate) directory: PathBuf,
     pub(crate) rules: RotationRules,
-    /// Publish a certificate beside each key.
+    /// Publish a certificate for each key.
     pub(crate) x5c: bool,
 }
 
-/// Tells whether the journal has changed since.
+/// Identifies a version of the journal, to detect changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct JournalVersion(u64, u64, i64, i64);
 
-/// What the command line may ask for.
+/// A change that the command line may make.
 #[derive(Debug)]
 pub(crate) enum RingChange<'c> {
     Rotate { at_once: bool },
@@ -49,17 +50,17 @@ pub(crate) enum RingChange<'c> {
 const PEM_LABEL: &str = "PRIVATE KEY";
 const CERTIFICATE_LABEL: &str = "CERTIFICATE";
 const CERTIFICATE_NAME: &str = "Portcullis token signing key";
-/// Far more than any plan takes.
+/// Far more than any change needs.
 const MAX_STEPS: usize = 256;
 
-/// Loads the ring and does what is due; makes folder and first key where there are none.
+/// Loads the ring and takes the steps that are due. Makes the folder and the first key if they are missing.
 pub(crate) fn open(settings: &RingSettings, now: UnixTime) -> Result<(Ring, JournalVersion), RingError> {
     make_directory(&settings.directory)?;
     let _lock = lock(&settings.directory)?;
-    let mut records = take_over(settings)?;
+    let mut records = adopt_files(settings)?;
     let journal = settings.directory.join(JOURNAL);
     let before = journal.exists().then(|| records.clone());
-    let removed = tend(&mut records, settings, now)?;
+    let removed = apply_due_steps(&mut records, settings, now)?;
     if before.as_ref() != Some(&records) {
         write_journal(&settings.directory, &records)?;
     }
@@ -71,12 +72,12 @@ pub(crate) fn open(settings: &RingSettings, now: UnixTime) -> Result<(Ring, Jour
     Ok((load(settings, stored.collect())?, version(&settings.directory)?))
 }
 
-/// Does what was asked for; then as [`open`].
+/// Makes a change, then does the same as [`open`].
 pub(crate) fn change(settings: &RingSettings, change: &RingChange<'_>, now: UnixTime) -> Result<Ring, RingError> {
     make_directory(&settings.directory)?;
     {
         let _lock = lock(&settings.directory)?;
-        let mut records = take_over(settings)?;
+        let mut records = adopt_files(settings)?;
         match change {
             RingChange::Rotate { .. } if records.len() as u64 >= MAX_PUBLISHED => return Err(RingError::Full),
             RingChange::Rotate { at_once } => {
@@ -87,7 +88,7 @@ pub(crate) fn change(settings: &RingSettings, change: &RingChange<'_>, now: Unix
             RingChange::Retire { key_id } => {
                 let at = records.iter().position(|record| record.key_id == *key_id);
                 let at = at.ok_or_else(|| RingError::Unknown((*key_id).to_owned()))?;
-                // The key before it must not come back into use: it may have gone for a reason.
+                // The previous key must not sign again: it may be compromised.
                 let signs = rotation::signer(&records, now).is_some_and(|signer| signer.key_id == *key_id);
                 let record = records.remove(at);
                 if signs {
@@ -106,7 +107,7 @@ pub(crate) fn has_been_used(settings: &RingSettings) -> bool {
     settings.directory.join(JOURNAL).exists()
 }
 
-/// Loads the ring as it is, if there is one; writes nothing.
+/// Loads the existing ring, if there is one. Writes nothing.
 pub(crate) fn peek(settings: &RingSettings) -> Result<Option<Ring>, RingError> {
     if !settings.directory.exists() {
         return Ok(None);
@@ -118,7 +119,7 @@ pub(crate) fn peek(settings: &RingSettings) -> Result<Option<Ring>, RingError> {
     }
 }
 
-/// Says what [`open`] would, without writing anything.
+/// Returns the error that [`open`] would return. Writes nothing.
 pub(crate) fn check(settings: &RingSettings) -> Result<(), RingError> {
     if settings.directory.exists() {
         return peek(settings).map(drop);
@@ -129,15 +130,19 @@ pub(crate) fn check(settings: &RingSettings) -> Result<(), RingError> {
     }
 }
 
-/// Of the journal as it is now.
+/// The current version of the journal.
 pub(crate) fn version(directory: &Path) -> Result<JournalVersion, RingError> {
     let path = directory.join(JOURNAL);
     let metadata = fs::metadata(&path).map_err(failed("read", &path))?;
     Ok(JournalVersion(metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
-/// Takes every step that is due; gives the records that went.
-fn tend(records: &mut Vec<KeyRecord>, settings: &RingSettings, now: UnixTime) -> Result<Vec<KeyRecord>, RingError> {
+/// Takes every step that is due. Returns the removed records.
+fn apply_due_steps(
+    records: &mut Vec<KeyRecord>,
+    settings: &RingSettings,
+    now: UnixTime,
+) -> Result<Vec<KeyRecord>, RingError> {
     let mut removed = Vec::new();
     for _ in 0..MAX_STEPS {
         match rotation::next_step(records, &settings.rules, now) {
@@ -165,14 +170,14 @@ fn load(settings: &RingSettings, stored: Vec<Stored>) -> Result<Ring, RingError>
     Ring::new(keys, stored.into_iter().map(|stored| stored.record).collect()).ok_or(RingError::Empty)
 }
 
-/// A key and where it is: a file that an operator brought along may have any name.
+/// A key and its path: a file that an operator has copied in may have any name.
 struct Stored {
     record: KeyRecord,
     path: PathBuf,
 }
 
-/// [`read`], with every file under the name that it is found by.
-fn take_over(settings: &RingSettings) -> Result<Vec<KeyRecord>, RingError> {
+/// Like [`read`], and renames files to their standard names.
+fn adopt_files(settings: &RingSettings) -> Result<Vec<KeyRecord>, RingError> {
     let mut records = Vec::new();
     for Stored { record, path } in read(settings)? {
         let wanted = key_path(&settings.directory, &record);
@@ -184,7 +189,7 @@ fn take_over(settings: &RingSettings) -> Result<Vec<KeyRecord>, RingError> {
     Ok(records)
 }
 
-/// The journal, without the keys whose files were taken away; without a journal, what the key files tell.
+/// The keys of the journal that have a file. Without a journal, all keys that have a file.
 fn read(settings: &RingSettings) -> Result<Vec<Stored>, RingError> {
     let directory = settings.directory.as_path();
     if !directory.is_dir() {
@@ -197,7 +202,7 @@ fn read(settings: &RingSettings) -> Result<Vec<Stored>, RingError> {
         for path in files {
             let found = imported(path, &settings.rules)?;
             if stored.iter().any(|stored| stored.record.key_id == found.record.key_id) {
-                warn!(path = %found.path.display(), "another copy of a signing key is left aside");
+                warn!(path = %found.path.display(), "ignored another copy of a signing key");
             } else {
                 stored.push(found);
             }
@@ -210,11 +215,11 @@ fn read(settings: &RingSettings) -> Result<Vec<Stored>, RingError> {
         if files.contains(&path) {
             stored.push(Stored { record, path });
         } else {
-            warn!(key.id = record.key_id, "the file of a signing key is gone: the key does not count any more");
+            warn!(key.id = record.key_id, "the file of a signing key is missing: the key is removed from the ring");
         }
     }
     for stray in files.iter().filter(|file| !stored.iter().any(|stored| stored.path == **file)) {
-        warn!(path = %stray.display(), "a key file that the journal of the ring does not know is left aside");
+        warn!(path = %stray.display(), "ignored a key file that is not in the journal of the ring");
     }
     Ok(stored)
 }
@@ -230,7 +235,7 @@ fn key_files(directory: &Path) -> Result<Vec<PathBuf>, RingError> {
     Ok(files)
 }
 
-/// A key from before there was a journal: as if it had signed since its file was written.
+/// A key without a journal: treated as if it has signed since its file was modified.
 fn imported(path: PathBuf, rules: &RotationRules) -> Result<Stored, RingError> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let algorithm = name.split('.').next().and_then(Algorithm::from_name);
@@ -259,12 +264,12 @@ fn load_key(path: &Path, algorithm: Algorithm) -> Result<(SigningKey, Zeroizing<
     Ok((key, pkcs8))
 }
 
-/// Writes the key; it counts once the journal says so.
+/// Writes a new key. It takes effect when the journal contains it.
 fn make_key(settings: &RingSettings, made_at: UnixTime, signs_from: UnixTime) -> Result<KeyRecord, RingError> {
     let algorithm = settings.rules.algorithm;
     let (key, pkcs8) = SigningKey::generate(algorithm).map_err(RingError::Make)?;
     let token_ttl = settings.rules.longest_ttl;
-    // Whole seconds, as the journal keeps them; rounded up, so that no key signs before its time.
+    // Whole seconds, like the journal. Rounded up, so that no key signs too early.
     let signs_from = if signs_from > made_at { UnixTime::from_seconds(signs_from.seconds() + 1) } else { made_at };
     let made_at = UnixTime::from_seconds(made_at.seconds());
     let signs_from = UnixTime::from_seconds(signs_from.seconds());
@@ -300,7 +305,7 @@ fn load_certificate(directory: &Path, record: &KeyRecord) -> Result<Option<Vec<u
     }
 }
 
-/// The journal has forgotten the key already: a file that stays is told of and does not count.
+/// Deletes a key that is no longer in the journal. If that fails, the file remains without effect.
 fn delete(directory: &Path, record: &KeyRecord) {
     let certificate = certificate_path(directory, record);
     if certificate.exists() {
@@ -308,7 +313,7 @@ fn delete(directory: &Path, record: &KeyRecord) {
     }
     let path = key_path(directory, record);
     if let Err(error) = fs::remove_file(&path) {
-        warn!(%error, path = %path.display(), "cannot delete a retired signing key");
+        warn!(%error, path = %path.display(), "cannot delete the file of a retired signing key: delete it by hand");
     }
 }
 
@@ -321,195 +326,4 @@ fn certificate_path(directory: &Path, record: &KeyRecord) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt as _;
-    use std::time::Duration;
-
-    use tempfile::TempDir;
-
-    use super::*;
-    use crate::jose::algorithm::Algorithm::{EdDsa, Es256};
-
-    const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
-    const HOUR: Duration = Duration::from_secs(3600);
-
-    /// The settings of a ring in a temporary folder.
-    struct Folder(RingSettings, #[expect(dead_code, reason = "deletes the folder when it is dropped")] TempDir);
-
-    fn folder() -> Folder {
-        let parent = tempfile::tempdir().unwrap();
-        let rules = RotationRules { algorithm: Es256, rotate_every: None, longest_ttl: HOUR };
-        Folder(RingSettings { directory: parent.path().join("keys"), rules, x5c: false }, parent)
-    }
-
-    fn mode(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().permissions().mode() & 0o777
-    }
-
-    fn files(folder: &Folder, extension: &str) -> Vec<PathBuf> {
-        let entries = fs::read_dir(&folder.0.directory).unwrap().map(|entry| entry.unwrap().path());
-        entries.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
-    }
-
-    fn opened(folder: &Folder, now: UnixTime) -> Ring {
-        open(&folder.0, now).unwrap().0
-    }
-
-    fn signer(ring: &Ring, now: UnixTime) -> String {
-        ring.signer(now).key_id().to_owned()
-    }
-
-    #[test]
-    fn the_first_key_is_made_once_and_kept_with_tight_modes() {
-        let folder = folder();
-        let first = signer(&opened(&folder, NOW), NOW);
-        assert_eq!(first, signer(&opened(&folder, NOW), NOW));
-        assert_eq!(mode(&folder.0.directory), 0o700);
-        for extension in ["pem", "json", "lock"] {
-            assert_eq!(mode(&files(&folder, extension)[0]), 0o600, "{extension}");
-        }
-    }
-
-    #[test]
-    fn whatever_others_can_read_is_refused() {
-        let folder = folder();
-        opened(&folder, NOW);
-        for file in [&files(&folder, "pem")[0], &files(&folder, "json")[0]] {
-            fs::set_permissions(file, Permissions::from_mode(0o640)).unwrap();
-            assert!(matches!(open(&folder.0, NOW), Err(RingError::Mode { mode: 0o640, .. })));
-            assert!(matches!(check(&folder.0), Err(RingError::Mode { .. })));
-            fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
-        }
-        fs::set_permissions(&folder.0.directory, Permissions::from_mode(0o755)).unwrap();
-        assert!(matches!(open(&folder.0, NOW), Err(RingError::Mode { mode: 0o755, .. })));
-    }
-
-    #[test]
-    fn key_files_from_before_there_was_a_journal_sign_on() {
-        let folder = folder();
-        let first = signer(&opened(&folder, NOW), NOW);
-        fs::remove_file(folder.0.directory.join(JOURNAL)).unwrap();
-        assert_eq!(first, signer(&opened(&folder, NOW), NOW));
-        assert!(folder.0.directory.join(JOURNAL).exists());
-    }
-
-    #[test]
-    fn a_key_that_an_operator_brings_along_may_have_any_name() {
-        let folder = folder();
-        let first = signer(&opened(&folder, NOW), NOW);
-        fs::remove_file(folder.0.directory.join(JOURNAL)).unwrap();
-        fs::rename(&files(&folder, "pem")[0], folder.0.directory.join("ES256.brought.pem")).unwrap();
-        assert_eq!(signer(&peek(&folder.0).unwrap().unwrap(), NOW), first);
-        assert_eq!(signer(&opened(&folder, NOW), NOW), first);
-        assert_eq!(files(&folder, "pem"), [folder.0.directory.join(format!("ES256.{first}.pem"))]);
-    }
-
-    #[test]
-    fn of_two_copies_of_a_key_one_counts_and_none_is_lost() {
-        let folder = folder();
-        let first = signer(&opened(&folder, NOW), NOW);
-        fs::remove_file(folder.0.directory.join(JOURNAL)).unwrap();
-        let copy = folder.0.directory.join("ES256.backup.pem");
-        fs::copy(&files(&folder, "pem")[0], &copy).unwrap();
-        let ring = change(&folder.0, &RingChange::Rotate { at_once: false }, NOW).unwrap();
-        assert_eq!((signer(&ring, NOW), ring.records().len()), (first.clone(), 2));
-        assert_eq!(signer(&opened(&folder, NOW.plus(HOUR / 30)), NOW), first);
-    }
-
-    #[test]
-    fn a_retired_signer_is_followed_by_a_new_key_and_not_by_one_that_went_before() {
-        let folder = folder();
-        let first = signer(&opened(&folder, NOW), NOW);
-        let second = signer(&change(&folder.0, &RingChange::Rotate { at_once: true }, NOW).unwrap(), NOW);
-        let third = signer(&change(&folder.0, &RingChange::Retire { key_id: &second }, NOW).unwrap(), NOW);
-        assert!(third != first && third != second);
-    }
-
-    #[test]
-    fn a_change_of_algorithm_publishes_the_new_key_before_it_signs_and_the_old_one_after() {
-        let mut folder = folder();
-        let old = signer(&opened(&folder, NOW), NOW);
-        folder.0.rules.algorithm = EdDsa;
-        let ring = opened(&folder, NOW);
-        assert_eq!(signer(&ring, NOW), old);
-        let later = NOW.plus(folder.0.rules.lead() + Duration::from_secs(1));
-        let new = signer(&ring, later);
-        assert_ne!(new, old);
-        let published = ring.public_jwks().to_string();
-        assert!(published.contains(&old) && published.contains(&new) && !published.contains("\"d\""));
-        let ring = opened(&folder, later.plus(HOUR * 2));
-        assert_eq!(ring.records().len(), 1);
-        assert_eq!(files(&folder, "pem").len(), 1, "the old key's file stayed");
-    }
-
-    #[test]
-    fn a_crash_before_the_journal_leaves_the_ring_as_it_was() {
-        let folder = folder();
-        let before = opened(&folder, NOW);
-        let stray = make_key(&folder.0, NOW, NOW).unwrap();
-        let after = opened(&folder, NOW);
-        assert_eq!(before.records(), after.records());
-        assert!(key_path(&folder.0.directory, &stray).exists());
-    }
-
-    #[test]
-    fn a_crash_before_the_deletion_leaves_the_key_without_effect() {
-        let folder = folder();
-        let first = signer(&opened(&folder, NOW), NOW);
-        let pem = files(&folder, "pem")[0].clone();
-        let kept = fs::read(&pem).unwrap();
-        change(&folder.0, &RingChange::Retire { key_id: &first }, NOW).unwrap();
-        assert!(!pem.exists());
-        write(&pem, &kept).unwrap();
-        assert_ne!(signer(&opened(&folder, NOW), NOW), first);
-        assert!(!opened(&folder, NOW).public_jwks().to_string().contains(&first));
-    }
-
-    #[test]
-    fn a_key_made_by_hand_signs_when_verifiers_know_it_or_at_once() {
-        let folder = folder();
-        let first = signer(&opened(&folder, NOW), NOW);
-        let ring = change(&folder.0, &RingChange::Rotate { at_once: false }, NOW).unwrap();
-        assert_eq!((signer(&ring, NOW), ring.records().len()), (first.clone(), 2));
-        let ring = change(&folder.0, &RingChange::Rotate { at_once: true }, NOW).unwrap();
-        assert_ne!(signer(&ring, NOW), first);
-        assert!(matches!(change(&folder.0, &RingChange::Retire { key_id: "no" }, NOW), Err(RingError::Unknown(_))));
-    }
-
-    #[test]
-    fn a_certificate_is_published_where_it_is_asked_for_and_stays_the_same() {
-        let mut folder = folder();
-        assert!(opened(&folder, NOW).public_jwks()["keys"][0].get("x5c").is_none());
-        folder.0.x5c = true;
-        let jwk = opened(&folder, NOW).public_jwks()["keys"][0].clone();
-        assert!(jwk["x5c"][0].is_string() && jwk["x5t#S256"].is_string());
-        assert_eq!(jwk, opened(&folder, NOW).public_jwks()["keys"][0]);
-    }
-
-    #[test]
-    fn a_broken_file_is_named_and_nothing_is_made_in_its_place() {
-        let folder = folder();
-        opened(&folder, NOW);
-        let pem = files(&folder, "pem")[0].clone();
-        write(&pem, b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
-        assert!(matches!(open(&folder.0, NOW), Err(RingError::NotAKey { path, .. }) if path == pem));
-        for journal in ["", "{}", r#"{"version": 2, "keys": []}"#, r#"{"version": 1, "keys": [{"kid": "../x"}]}"#] {
-            write(&folder.0.directory.join(JOURNAL), journal.as_bytes()).unwrap();
-            assert!(matches!(open(&folder.0, NOW), Err(RingError::Journal { .. })), "{journal}");
-        }
-    }
-
-    #[test]
-    fn many_hands_at_once_lose_no_key() {
-        let folder = folder();
-        opened(&folder, NOW);
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| change(&folder.0, &RingChange::Rotate { at_once: false }, NOW).unwrap());
-            }
-        });
-        assert_eq!(opened(&folder, NOW).records().len(), 9);
-        assert_eq!(files(&folder, "pem").len(), 9);
-    }
-}
+mod tests;

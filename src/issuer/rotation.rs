@@ -1,44 +1,45 @@
-//! When keys are made, begin to sign, and go: pure, so that a year of rotations is a test of milliseconds.
+//! Decides when signing keys are made, begin to sign, and are removed. Pure, so that tests can run a year of rotations
+//! in milliseconds.
 //!
-//! A key is published before it signs, for longer than any verifier may keep an older JWK Set, and stays published after it
-//! has signed its last token until that has expired everywhere.
+//! A key is published before it signs, for longer than a verifier may cache an older JWK Set. It stays published until
+//! the last token that it signed has expired.
 
 use std::time::Duration;
 
 use crate::clock::UnixTime;
 use crate::jose::algorithm::Algorithm;
 
-/// What the configuration says of keys and of the tokens that they sign.
+/// The configured rules for keys and tokens.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RotationRules {
     pub(crate) algorithm: Algorithm,
-    /// `None`: only when told to.
+    /// `None`: only by hand.
     pub(crate) rotate_every: Option<Duration>,
-    /// Of all clients' tokens.
+    /// The longest lifetime of any client's tokens.
     pub(crate) longest_ttl: Duration,
 }
 
-/// What is known of a key besides the key itself.
+/// The metadata of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyRecord {
     pub(crate) key_id: String,
     pub(crate) algorithm: Algorithm,
     pub(crate) made_at: UnixTime,
-    /// Signs from then on, until the next key does.
+    /// It signs from this time until the next key does.
     pub(crate) signs_from: UnixTime,
-    /// No token that it has signed lives longer.
+    /// The longest lifetime of the tokens that it has signed.
     pub(crate) token_ttl: Duration,
-    /// Verifiers may have kept a set without its successor for so long.
+    /// The time for which verifiers may cache a JWK Set without its successor.
     pub(crate) max_age: Duration,
 }
 
-/// What is to be done now.
+/// A step that is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Make {
         signs_from: UnixTime,
     },
-    /// Tokens live longer, or the set is kept longer, than when the key was made.
+    /// The lifetime of tokens or the cache time is now longer than when the key was made.
     Lengthen {
         key_id: String,
     },
@@ -47,23 +48,23 @@ pub(crate) enum Step {
     },
 }
 
-/// A key from further in the future was made by a wrong clock.
+/// A key with a later time was made with a wrong clock.
 const CLOCK_STEP: Duration = Duration::from_secs(60);
-/// More often makes no sense: a verifier could not follow.
+/// Verifiers could not follow shorter intervals.
 pub(crate) const SHORTEST_ROTATION: Duration = Duration::from_secs(5);
-/// Verifiers are known to read no more from a JWK Set.
+/// Some verifiers read no more keys from a JWK Set.
 pub(crate) const MAX_PUBLISHED: u64 = 64;
 const MIN_MAX_AGE: Duration = Duration::from_secs(1);
 const MAX_MAX_AGE: Duration = Duration::from_secs(300);
-/// PyJWT and jose look for a missing key every 30 seconds at most.
-const LOOK_AGAIN: Duration = Duration::from_secs(35);
-/// For the key to be made, written and read by other processes that share the folder.
+/// PyJWT and jose refetch for a missing key every 30 seconds at most.
+const VERIFIER_RETRY: Duration = Duration::from_secs(35);
+/// The time to make and write a key, and for other processes to read it.
 const MIN_SLACK: Duration = Duration::from_secs(3);
-/// Verifiers' clocks, and ours, may be wrong by so much.
+/// The tolerance for differences between the clocks of the gateway and of verifiers.
 const AFTER_EXPIRY: Duration = Duration::from_secs(90);
 
 impl KeyRecord {
-    /// Stays as long as these rules want, and no shorter than before.
+    /// Extends the times to those of the rules. Never shortens them.
     pub(crate) fn lengthen(&mut self, rules: &RotationRules) {
         self.token_ttl = self.token_ttl.max(rules.longest_ttl);
         self.max_age = self.max_age.max(rules.max_age());
@@ -71,19 +72,19 @@ impl KeyRecord {
 }
 
 impl RotationRules {
-    /// How long verifiers may keep our JWK Set.
+    /// The time for which verifiers may cache the JWK Set.
     pub(crate) fn max_age(&self) -> Duration {
         self.rotate_every.map_or(MAX_MAX_AGE, |every| (every / 10).clamp(MIN_MAX_AGE, MAX_MAX_AGE))
     }
 
-    /// How long a key is published before it signs: longer than verifiers may keep our JWK Set, and where the schedule has room,
-    /// longer than common ones wait before they look again for a key that they miss.
+    /// The time for which a key is published before it signs. Longer than verifiers may cache the JWK Set and, if the
+    /// interval allows it, longer than common verifiers wait before they refetch for a missing key.
     pub(crate) fn lead(&self) -> Duration {
-        let room = self.rotate_every.map_or(LOOK_AGAIN, |every| every * 4 / 5);
-        (self.max_age() + (self.max_age() / 2).max(MIN_SLACK)).max(room.min(LOOK_AGAIN))
+        let room = self.rotate_every.map_or(VERIFIER_RETRY, |every| every * 4 / 5);
+        (self.max_age() + (self.max_age() / 2).max(MIN_SLACK)).max(room.min(VERIFIER_RETRY))
     }
 
-    /// How many keys are published at once, at most, where nobody makes any by hand.
+    /// The maximum number of published keys, if none are made by hand.
     pub(crate) fn published(&self) -> u64 {
         let Some(every) = self.rotate_every else { return 2 };
         let lives = self.lead() + self.longest_ttl + AFTER_EXPIRY;
@@ -91,70 +92,70 @@ impl RotationRules {
     }
 }
 
-/// The key that signs at `now`: the latest that may; the first to come where none may yet, since somebody has to sign.
+/// The key that signs at `now`: the latest whose time has come, or else the earliest.
 pub(crate) fn signer(records: &[KeyRecord], now: UnixTime) -> Option<&KeyRecord> {
-    let begun = in_line(records).into_iter().rev().find(|record| record.signs_from <= now);
-    begun.or_else(|| in_line(records).into_iter().next())
+    let begun = by_signing_time(records).into_iter().rev().find(|record| record.signs_from <= now);
+    begun.or_else(|| by_signing_time(records).into_iter().next())
 }
 
-/// When a key that does not sign any more goes; `None` while it signs or is still to sign.
+/// The time at which a former signing key is removed. `None` if it signs, or does not sign yet.
 pub(crate) fn retires_at(records: &[KeyRecord], key_id: &str) -> Option<UnixTime> {
-    let line = in_line(records);
-    let at = line.iter().position(|record| record.key_id == key_id)?;
-    Some(line.get(at + 1)?.signs_from.plus(line[at].token_ttl + AFTER_EXPIRY))
+    let ordered = by_signing_time(records);
+    let at = ordered.iter().position(|record| record.key_id == key_id)?;
+    Some(ordered.get(at + 1)?.signs_from.plus(ordered[at].token_ttl + AFTER_EXPIRY))
 }
 
-/// The first of the steps that are due, until there are none.
+/// The first step that is due, if any.
 pub(crate) fn next_step(records: &[KeyRecord], rules: &RotationRules, now: UnixTime) -> Option<Step> {
-    let line = in_line(records);
-    if let Some(signs_from) = due(&line, rules, now) {
+    let ordered = by_signing_time(records);
+    if let Some(signs_from) = due(&ordered, rules, now) {
         return Some(Step::Make { signs_from });
     }
-    let signs_on = |record: &KeyRecord| !is_succeeded(&line, record, now);
+    let signs_on = |record: &KeyRecord| !is_succeeded(&ordered, record, now);
     let shorter = |record: &KeyRecord| record.token_ttl < rules.longest_ttl || record.max_age < rules.max_age();
-    if let Some(record) = line.iter().find(|record| signs_on(record) && shorter(record)) {
+    if let Some(record) = ordered.iter().find(|record| signs_on(record) && shorter(record)) {
         return Some(Step::Lengthen { key_id: record.key_id.clone() });
     }
     let over = |record: &&&KeyRecord| retires_at(records, &record.key_id).is_some_and(|at| at <= now);
-    line.iter().find(over).map(|record| Step::Remove { key_id: record.key_id.clone() })
+    ordered.iter().find(over).map(|record| Step::Remove { key_id: record.key_id.clone() })
 }
 
-/// When a key that has to be made now is to sign; `None` where the keys at hand will do. A ring that is full waits for room, which
-/// comes with every key that goes.
-fn due(line: &[&KeyRecord], rules: &RotationRules, now: UnixTime) -> Option<UnixTime> {
-    if line.len() as u64 >= MAX_PUBLISHED {
+/// The time from which a key that has to be made now will sign. `None` if no key has to be made, or if the ring is
+/// full: then it waits until a key is removed.
+fn due(ordered: &[&KeyRecord], rules: &RotationRules, now: UnixTime) -> Option<UnixTime> {
+    if ordered.len() as u64 >= MAX_PUBLISHED {
         return None;
     }
-    // What a clock that was ahead has made must not stand for a rotation that never came.
-    let Some(newest) = line.iter().rev().find(|record| record.made_at <= now.plus(CLOCK_STEP)) else {
+    // A key that was made with a clock ahead must not count as a rotation.
+    let Some(newest) = ordered.iter().rev().find(|record| record.made_at <= now.plus(CLOCK_STEP)) else {
         return Some(now);
     };
-    // The set may be kept as long as its last publisher said, which was under other rules if they have changed.
+    // The cache time is the one of the last publisher, whose rules may have been different.
     let published_first = now.plus(rules.lead().max(newest.max_age * 3 / 2));
     if newest.algorithm != rules.algorithm {
-        // What is still to sign goes first. So gateways that disagree, as while a change is rolled out, make a key now and then
-        // and not one after the other.
+        // A key that does not sign yet comes first. So gateways with different rules, during a rollout, do not make one
+        // key after the other.
         return (newest.signs_from <= now).then_some(published_first);
     }
     let due = newest.signs_from.plus(rules.rotate_every?);
     (due <= published_first).then(|| due.max(published_first))
 }
 
-/// When a key signs that is made now by hand: at once, or as soon as verifiers can know it.
+/// The time from which a key that is made by hand now will sign: at once, or as soon as verifiers can know it.
 pub(crate) fn signs_from(records: &[KeyRecord], rules: &RotationRules, now: UnixTime, at_once: bool) -> UnixTime {
     if at_once || records.is_empty() { now } else { now.plus(rules.lead()) }
 }
 
-/// In the order in which they sign.
-fn in_line(records: &[KeyRecord]) -> Vec<&KeyRecord> {
-    let mut line: Vec<_> = records.iter().collect();
-    // Stable: of two keys from the same second, the one made later comes later.
-    line.sort_by_key(|record| record.signs_from);
-    line
+/// Sorted by the time from which they sign.
+fn by_signing_time(records: &[KeyRecord]) -> Vec<&KeyRecord> {
+    let mut ordered: Vec<_> = records.iter().collect();
+    // A stable sort: of two keys with the same second, the one made later comes later.
+    ordered.sort_by_key(|record| record.signs_from);
+    ordered
 }
 
-fn is_succeeded(line: &[&KeyRecord], record: &KeyRecord, now: UnixTime) -> bool {
-    let next = line.iter().skip_while(|other| other.key_id != record.key_id).nth(1);
+fn is_succeeded(ordered: &[&KeyRecord], record: &KeyRecord, now: UnixTime) -> bool {
+    let next = ordered.iter().skip_while(|other| other.key_id != record.key_id).nth(1);
     next.is_some_and(|next| next.signs_from <= now)
 }
 
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_that_was_shortened_waits_for_those_who_keep_the_set_as_they_were_told_before() {
+    fn a_shortened_schedule_waits_for_the_cache_time_that_was_published_before() {
         let mut records = Vec::new();
         tend(&mut records, &rules(Some(DAY * 30)), at(0));
         let short = rules(Some(Duration::from_secs(300)));

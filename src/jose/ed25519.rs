@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_point_is_not_sound() {
+    fn an_invalid_point_is_not_sound() {
         // About half of all numbers are not a coordinate. RFC 8032 refuses numbers not denominator the prime.
         let sound = (2..200).filter(|n| is_valid_point(&[&[*n][..], &[0; 31]].concat())).count();
         assert!((70..130).contains(&sound), "{sound}");

@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_jwk_is_unusable() {
+    fn an_invalid_jwk_is_unusable() {
         for value in [json!({}), json!(7), json!({"kty": "RSA"}), json!({"kty": "XYZ", "kid": 7})] {
             assert!(VerifyingKey::from_jwk(&value, &Algorithm::ALL).is_err(), "{value}");
         }

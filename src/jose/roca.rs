@@ -1,10 +1,12 @@
-//! Recognises RSA moduli of the flawed key generator of Infineon's library (ROCA, CVE-2017-15361), whose keys can be factored.
+//! Recognises RSA moduli of the flawed key generator of Infineon's library (ROCA, CVE-2017-15361), whose keys can be
+//! factored.
 //!
-//! Pure. Such primes have the form k·M + 65537^a mod M, with M the product of the first primes. So the modulus is a power of 65537
-//! modulo M: it has a discrete logarithm modulo each small prime, and these logarithms agree with each other. A modulus of another
-//! generator passes by chance once in more than 2^167.
+//! Pure. Such primes have the form k·M + 65537^a mod M, with M the product of the first primes. So the modulus is a
+//! power of 65537 modulo M: it has a discrete logarithm modulo each small prime, and these logarithms agree with each
+//! other. A modulus of another generator passes by chance once in more than 2^167.
 
-/// The fingerprint of `modulus`, big-endian, of 2048 bits or more: generators of such keys have at least these primes in M.
+/// The fingerprint of `modulus`, big-endian, of 2048 bits or more: generators of such keys have at least these primes
+/// in M.
 pub(super) fn has_fingerprint(modulus: &[u8]) -> bool {
     let mut known: Vec<Logarithm> = Vec::new();
     for prime in (3..=LARGEST_PRIME).filter(|number| is_prime(*number)) {

@@ -191,7 +191,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_accepted_means_what_serde_json_says(names in prop::collection::btree_map("[a-z]{1,6}", any::<i64>(), 0..20)) {
+        fn an_accepted_document_equals_the_result_of_serde_json(names in prop::collection::btree_map("[a-z]{1,6}", any::<i64>(), 0..20)) {
             let text = serde_json::to_string(&names).unwrap();
             let ours = Value::Object(object(text.as_bytes()).unwrap());
             prop_assert_eq!(ours, serde_json::from_str::<Value>(&text).unwrap());

@@ -1,7 +1,8 @@
 //! Subjects and client ids.
 //!
 //! Takes strings from tokens and configuration; gives names that can be compared exactly, logged and put into a header
-//! without any risk of splitting it. Two names never have the same header value, nor values that a recipient trims to the same.
+//! without any risk of splitting it. Two names never have the same header value, nor values that a recipient trims to
+//! the same.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -46,8 +47,8 @@ impl Identity {
     }
 }
 
-/// Recipients trim field values (RFC 9110 §5.5). Of the characters that any of them trims, only the space is legal in a name
-/// and not encoded anyway.
+/// Recipients trim field values (RFC 9110 §5.5). Of the characters that any of them trims, only the space is legal in a
+/// name and not encoded anyway.
 fn header_text(raw: &str) -> String {
     let inner_and_end = raw.trim_start_matches(' ');
     let inner = inner_and_end.trim_end_matches(' ');
@@ -133,13 +134,13 @@ mod tests {
         }
     }
 
-    /// As a recipient reads a field value: without what any of them takes for white space.
+    /// The field value as a recipient reads it: without any character that some recipients treat as white space.
     fn trimmed(header: &HeaderValue) -> &str {
         header.to_str().unwrap().trim_matches(|c: char| c <= ' ' || c.is_whitespace())
     }
 
     proptest! {
-        /// Of characters that meet in encodings, so that two names that are told alike would be found.
+        /// Made of characters that encodings may confuse, so that two names with one encoding would be found.
         #[test]
         fn two_names_are_two_header_values_even_if_these_are_trimmed(
             one in "[ %20aA\u{a0}\u{c2}]{1,6}", other in "[ %20aA\u{a0}\u{c2}]{1,6}",

@@ -40,9 +40,9 @@ pub(crate) struct ListenerRuntime {
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(worker: Rc<Worker>, listener: Rc<ListenerRuntime>, accepted: Accepted) {
-    let Accepted { stream, peer: socket, mut place, handshake } = accepted;
+    let Accepted { stream, peer: socket, mut permit, handshake } = accepted;
     let progress = handshake.progress();
-    let arrival = arrive(&worker, &listener, (stream, &progress), socket.ip(), &mut place);
+    let arrival = arrive(&worker, &listener, (stream, &progress), socket.ip(), &mut permit);
     // Boxed, so that an idle connection does not keep the memory of its handshake.
     let Some((driven, peer)) = Box::pin(handshake.complete(arrival)).await else {
         return;
@@ -56,7 +56,7 @@ async fn arrive(
     listener: &ListenerRuntime,
     (mut stream, progress): (TcpStream, &HandshakeProgress),
     socket: IpAddr,
-    place: &mut ConnectionPermit,
+    permit: &mut ConnectionPermit,
 ) -> Option<(Driven, Rc<Peer>)> {
     let snapshot = worker.current.get();
     let trusted = &snapshot.trusted_proxies;
@@ -68,7 +68,7 @@ async fn arrive(
         progress.first_byte(&stream).await?;
         let introduction = proxy_header::read(&mut stream).await.ok()?;
         let peer = Peer::from_proxy_header(socket, introduction, listener.entrance.clone(), trusted);
-        if !place.pass_to(peer.address) {
+        if !permit.recount_as(peer.address) {
             debug!(client.address = %peer.address, "too many connections: refused one");
             return None;
         }
@@ -122,7 +122,7 @@ fn record_end(worker: &Worker, ended: ConnectionEnd, peer: &Rc<Peer>) {
         ConnectionEnd::TooLarge => Reason::TooLarge,
         ConnectionEnd::Flooded => Reason::RateLimited,
         ConnectionEnd::Overdue(TimeoutKind::Head) => Reason::Timeout,
-        ConnectionEnd::Plainly
+        ConnectionEnd::Closed
         | ConnectionEnd::Overdue(TimeoutKind::FirstRequest | TimeoutKind::Idle | TimeoutKind::Write) => return,
     };
     let mut request = OpenRequest::begin(&worker.recorder, worker.current.get(), peer);

@@ -83,7 +83,7 @@ impl Worker {
 
     /// Passes the stages of the drain on to connections.
     pub(crate) async fn propagate_drain(self: Rc<Self>, drain: Drain) {
-        let handshakes = Rc::clone(&self.handshakes).follow(drain.clone());
+        let handshakes = Rc::clone(&self.handshakes).follow_drain(drain.clone());
         tokio::join!(Rc::clone(&self.guard).propagate_drain(drain), handshakes);
     }
 
@@ -92,7 +92,7 @@ impl Worker {
     pub(crate) async fn make_room(self: Rc<Self>, connections: Arc<ConnectionLimiter>) {
         loop {
             sleep(MAKE_ROOM_EVERY).await;
-            if connections.are_waited_for() {
+            if connections.has_waiting_listeners() {
                 self.handshakes.end_stalled(MAKE_ROOM_FOR);
                 self.guard.end_idle(MAKE_ROOM_FOR);
             }

@@ -1,8 +1,8 @@
-//! The accept loop: takes connections while there is room for them, hands on those whose place is with another worker, gives each of the
-//! others a task, and lets none be lost when it ends.
+//! The accept loop of a worker. Accepts connections while the limits have room, hands off those that belong to another
+//! worker, and runs one task for each of the others. At the drain, no accepted connection is lost.
 //!
-//! While there is no place for a connection or for its handshake, nothing is accepted: the kernel's queue holds the crowd in order. A
-//! connection of an address that has enough is reset before anything is done for it.
+//! While a limit on connections or handshakes is reached, nothing is accepted: connections wait in the kernel's queue.
+//! A connection over the limit of its address is reset at once.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,38 +22,38 @@ use super::drain::{Drain, Stage};
 use super::handshakes::{HandshakePermit, Handshakes};
 use super::listener::BACKLOG;
 
-/// A connection as the kernel gives it, with its place.
+/// An accepted connection with its permits.
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
-    pub(crate) place: ConnectionPermit,
+    pub(crate) permit: ConnectionPermit,
     pub(crate) handshake: HandshakePermit,
 }
 
-/// Where one worker's connections to one address come from.
+/// One worker's source of connections to one listen address.
 #[derive(Debug)]
 pub(crate) struct WorkerListener {
     listener: TcpListener,
-    doors: HandoffChannels,
-    places: Arc<ConnectionLimiter>,
+    handoff_channels: HandoffChannels,
+    limiter: Arc<ConnectionLimiter>,
     handshakes: Rc<Handshakes>,
-    /// Accepted when another worker took the last place.
-    held: Option<(TcpStream, SocketAddr)>,
+    /// Accepted, but another worker took the last permit in between.
+    pending: Option<(TcpStream, SocketAddr)>,
 }
 
-/// A connection that has its place.
+/// A connection with its permit.
 type AcceptedStream = (TcpStream, SocketAddr, ConnectionPermit);
 
-/// A connection on its way to its worker.
+/// A connection that one worker hands to another.
 #[derive(Debug)]
 pub(crate) struct Handoff {
     stream: std::net::TcpStream,
     peer: SocketAddr,
-    place: ConnectionPermit,
+    permit: ConnectionPermit,
 }
 
-/// One worker's doors to the others that listen on an address, and its own to it.
+/// One worker's channels to all workers that listen on an address, and its own receiver.
 #[derive(Debug)]
 pub(crate) struct HandoffChannels {
     worker: usize,
@@ -61,24 +61,26 @@ pub(crate) struct HandoffChannels {
     own: mpsc::Receiver<Handoff>,
 }
 
-/// For each worker, on one address.
-pub(crate) fn doors(workers: usize) -> Vec<HandoffChannels> {
-    let (all, owns): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(HANDED_ON)).unzip();
+/// The channels of each worker, for one listen address.
+pub(crate) fn handoff_channels(workers: usize) -> Vec<HandoffChannels> {
+    let (all, owns): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(HANDOFF_CAPACITY)).unzip();
     let all: Arc<[_]> = all.into();
     owns.into_iter().enumerate().map(|(worker, own)| HandoffChannels { worker, all: Arc::clone(&all), own }).collect()
 }
 
-/// Connections between two workers. A worker that does not take them on gets no more: the others keep theirs.
-const HANDED_ON: usize = 64;
+/// The number of connections that may wait for a worker. If its channel is full, the accepting worker keeps the
+/// connection.
+const HANDOFF_CAPACITY: usize = 64;
 
-/// When descriptors or memory have run out: long enough to let some go, short enough to be back soon.
+/// The pause after the kernel ran out of file descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
-const SAY_EVERY: Duration = Duration::from_secs(1);
-const LAST_MOMENT: Duration = Duration::from_millis(200);
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+const CUT_GRACE: Duration = Duration::from_millis(200);
 
-/// Accepts until the drain begins, takes what the kernel has queued by then, and ends when every connection has, or at the cut.
-pub(crate) async fn run<F, Fut>(mut intake: WorkerListener, mut drain: Drain, serve: F)
+/// Accepts until the drain begins, then accepts what the kernel has queued by then. Ends when all connections have
+/// ended, or after the drain timeout.
+pub(crate) async fn run<F, Fut>(mut worker_listener: WorkerListener, mut drain: Drain, serve: F)
 where
     F: Fn(Accepted) -> Fut,
     Fut: Future<Output = ()> + 'static,
@@ -88,16 +90,16 @@ where
         tokio::select! {
             biased;
             () = drain.reached(Stage::Draining) => break,
-            accepted = intake.next() => {
+            accepted = worker_listener.next() => {
                 connections.spawn_local(serve(accepted));
             }
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
-        // While there is always one more to accept, nobody comes to hear of those that have ended.
+        // If there is always one more connection to accept, the branch above never runs.
         while connections.try_join_next().is_some() {}
     }
     let finish = async {
-        let mut rest = intake.close().await;
+        let mut rest = worker_listener.close().await;
         while let Some(accepted) = rest.next().await {
             connections.spawn_local(serve(accepted));
             while connections.try_join_next().is_some() {}
@@ -106,73 +108,73 @@ where
     };
     tokio::select! {
         () = finish => {}
-        () = cut(drain) => {}
+        () = after_cut(drain) => {}
     }
 }
 
-/// A moment after the cut, for the connections that end by themselves then.
-async fn cut(mut drain: Drain) {
+/// Ends a short time after the drain timeout: connections end by themselves then.
+async fn after_cut(mut drain: Drain) {
     drain.reached(Stage::Cut).await;
-    tokio::time::sleep(LAST_MOMENT).await;
+    tokio::time::sleep(CUT_GRACE).await;
 }
 
 impl WorkerListener {
     pub(crate) fn new(
         listener: TcpListener,
-        doors: HandoffChannels,
-        places: Arc<ConnectionLimiter>,
+        handoff_channels: HandoffChannels,
+        limiter: Arc<ConnectionLimiter>,
         handshakes: Rc<Handshakes>,
     ) -> Self {
-        Self { listener, doors, places, handshakes, held: None }
+        Self { listener, handoff_channels, limiter, handshakes, pending: None }
     }
 
-    /// Waits for the next connection. Nothing is lost where this is dropped.
+    /// Waits for the next connection. Cancel-safe.
     async fn next(&mut self) -> Accepted {
         loop {
-            self.handshakes.room().await;
-            let Self { listener, doors, places, held, .. } = self;
-            let HandoffChannels { worker, all, own } = doors;
-            let placed = tokio::select! {
+            self.handshakes.wait_for_room().await;
+            let Self { listener, handoff_channels, limiter, pending, .. } = self;
+            let HandoffChannels { worker, all, own } = handoff_channels;
+            let admitted = tokio::select! {
                 biased;
-                Some(handed_on) = own.recv() => handed_on.taken_on(),
-                placed = accept(listener, places, held, |peer| places.take(peer.ip(), *worker)) => {
-                    placed.and_then(|placed| hand_on(all, *worker, placed))
+                Some(handed_off) = own.recv() => handed_off.into_accepted(),
+                admitted = accept(listener, limiter, pending, |peer| limiter.take(peer.ip(), *worker)) => {
+                    admitted.and_then(|admitted| hand_off(all, *worker, admitted))
                 }
             };
-            if let Some((stream, peer, place)) = placed {
-                return Accepted { stream, peer, place, handshake: self.handshakes.begin() };
+            if let Some((stream, peer, permit)) = admitted {
+                return Accepted { stream, peer, permit, handshake: self.handshakes.begin() };
             }
         }
     }
 
-    /// Stops listening. What the kernel and the other workers have for us by now is still to be served.
+    /// Stops listening. Connections that the kernel or other workers hold for this worker are still served.
     async fn close(self) -> OpenAtDrain {
-        let Self { listener, mut doors, places, handshakes, held } = self;
-        // A worker that hands on finds the door closed now, and keeps what it has.
-        doors.own.close();
-        let mut handed_on = VecDeque::new();
-        while let Some(one) = doors.own.recv().await {
-            handed_on.push_back(one);
+        let Self { listener, mut handoff_channels, limiter, handshakes, pending } = self;
+        // From here on, other workers find the channel closed and keep their connections.
+        handoff_channels.own.close();
+        let mut handed_off = VecDeque::new();
+        while let Some(one) = handoff_channels.own.recv().await {
+            handed_off.push_back(one);
         }
-        let queued = held.into_iter().chain(queued(listener)).collect();
-        OpenAtDrain { handed_on, queued, worker: doors.worker, places, handshakes }
+        let queued = pending.into_iter().chain(queued(listener)).collect();
+        OpenAtDrain { handed_off, queued, worker: handoff_channels.worker, limiter, handshakes }
     }
 }
 
-/// `None` where it failed, was refused, or has to wait for a place.
+/// `None` if accepting failed, or if the connection was refused or has to wait for a permit.
 async fn accept(
     listener: &TcpListener,
-    places: &ConnectionLimiter,
-    held: &mut Option<(TcpStream, SocketAddr)>,
+    limiter: &ConnectionLimiter,
+    pending: &mut Option<(TcpStream, SocketAddr)>,
     take: impl Fn(SocketAddr) -> Result<ConnectionPermit, ConnectionLimitReached>,
 ) -> Option<AcceptedStream> {
-    places.room().await;
-    let (stream, peer) = match held.take() {
-        Some(held) => held,
+    limiter.wait_for_room().await;
+    let (stream, peer) = match pending.take() {
+        Some(pending) => pending,
         None => match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                if let Some(pause) = retry_after(&error, places) {
+                if let Some(pause) = retry_after(&error, limiter) {
                     tokio::time::sleep(pause).await;
                 }
                 return None;
@@ -180,9 +182,9 @@ async fn accept(
         },
     };
     match take(peer) {
-        Ok(place) => Some(begin(stream, peer, place)),
+        Ok(permit) => Some(begin(stream, peer, permit)),
         Err(ConnectionLimitReached::Full) => {
-            *held = Some((stream, peer));
+            *pending = Some((stream, peer));
             None
         }
         Err(ConnectionLimitReached::Address) => {
@@ -192,75 +194,75 @@ async fn accept(
     }
 }
 
-fn begin(stream: TcpStream, peer: SocketAddr, place: ConnectionPermit) -> AcceptedStream {
-    // Answers are written whole; waiting for more to send only delays them.
+fn begin(stream: TcpStream, peer: SocketAddr, permit: ConnectionPermit) -> AcceptedStream {
+    // Responses are written in whole pieces, so Nagle's algorithm would only delay them.
     let _ = stream.set_nodelay(true);
-    (stream, SocketAddr::new(canonical(peer.ip()), peer.port()), place)
+    (stream, SocketAddr::new(canonical(peer.ip()), peer.port()), permit)
 }
 
-/// A reset leaves nothing behind, neither here nor in the kernel.
+/// Closes by a reset, which leaves no state in the kernel (no TIME_WAIT).
 fn refuse(stream: TcpStream, peer: SocketAddr) {
-    debug!(client.address = %peer.ip(), "too many connections: refused one");
+    debug!(client.address = %peer.ip(), "too many connections from this address: connection refused");
     let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     drop(stream);
 }
 
-/// Gives back what stays here, or can't be handed on.
-fn hand_on(all: &[mpsc::Sender<Handoff>], worker: usize, placed: AcceptedStream) -> Option<AcceptedStream> {
-    let (stream, peer, place) = placed;
-    if place.worker() == worker {
-        return Some((stream, peer, place));
+/// Returns the connection if it belongs to this worker or cannot be handed off.
+fn hand_off(all: &[mpsc::Sender<Handoff>], worker: usize, admitted: AcceptedStream) -> Option<AcceptedStream> {
+    let (stream, peer, permit) = admitted;
+    if permit.worker() == worker {
+        return Some((stream, peer, permit));
     }
-    let door = all.get(place.worker())?;
+    let channel = all.get(permit.worker())?;
     let stream = stream.into_std().ok()?;
-    let mut kept = door.try_send(Handoff { stream, peer, place }).err()?.into_inner();
-    kept.place.stay_with(worker);
-    kept.taken_on()
+    let mut kept = channel.try_send(Handoff { stream, peer, permit }).err()?.into_inner();
+    kept.permit.move_to_worker(worker);
+    kept.into_accepted()
 }
 
 impl Handoff {
-    fn taken_on(self) -> Option<AcceptedStream> {
-        let Self { stream, peer, place } = self;
-        Some((TcpStream::from_std(stream).ok()?, peer, place))
+    fn into_accepted(self) -> Option<AcceptedStream> {
+        let Self { stream, peer, permit } = self;
+        Some((TcpStream::from_std(stream).ok()?, peer, permit))
     }
 }
 
-/// Connections that were there when the drain began.
+/// Connections that existed when the drain began.
 struct OpenAtDrain {
-    handed_on: VecDeque<Handoff>,
+    handed_off: VecDeque<Handoff>,
     queued: VecDeque<(TcpStream, SocketAddr)>,
     worker: usize,
-    places: Arc<ConnectionLimiter>,
+    limiter: Arc<ConnectionLimiter>,
     handshakes: Rc<Handshakes>,
 }
 
 impl OpenAtDrain {
-    /// `None` after the last.
+    /// `None` after the last one.
     async fn next(&mut self) -> Option<Accepted> {
         loop {
-            self.handshakes.room().await;
-            let (stream, peer, mut place) = match self.handed_on.pop_front() {
-                Some(handed_on) => match handed_on.taken_on() {
-                    Some(placed) => placed,
+            self.handshakes.wait_for_room().await;
+            let (stream, peer, mut permit) = match self.handed_off.pop_front() {
+                Some(handed_off) => match handed_off.into_accepted() {
+                    Some(admitted) => admitted,
                     None => continue,
                 },
                 None => match self.take().await? {
-                    Some(placed) => placed,
+                    Some(admitted) => admitted,
                     None => continue,
                 },
             };
-            place.stay_with(self.worker);
-            return Some(Accepted { stream, peer, place, handshake: self.handshakes.begin_late() });
+            permit.move_to_worker(self.worker);
+            return Some(Accepted { stream, peer, permit, handshake: self.handshakes.begin_late() });
         }
     }
 
-    /// Of the queue. `Some(None)` where its address has enough.
+    /// The next connection of the queue. `Some(None)` if it is over the limit of its address.
     async fn take(&mut self) -> Option<Option<AcceptedStream>> {
         let (stream, peer) = self.queued.pop_front()?;
         loop {
-            self.places.room().await;
-            match self.places.take(peer.ip(), self.worker) {
-                Ok(place) => return Some(Some(begin(stream, peer, place))),
+            self.limiter.wait_for_room().await;
+            match self.limiter.take(peer.ip(), self.worker) {
+                Ok(permit) => return Some(Some(begin(stream, peer, permit))),
                 Err(ConnectionLimitReached::Full) => {}
                 Err(ConnectionLimitReached::Address) => {
                     refuse(stream, peer);
@@ -275,8 +277,8 @@ fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// Connections that the kernel has already accepted for us would be reset when the socket closes. Others come all the time: no more are
-/// taken than the queue can hold.
+/// The connections in the kernel's queue: closing the socket would reset them. New ones keep arriving, so at most as
+/// many as the queue holds are taken.
 fn queued(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
     let Ok(listener) = listener.into_std() else {
         return Vec::new();
@@ -289,13 +291,13 @@ fn queued(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
     std::iter::from_fn(accept).take(BACKLOG.unsigned_abs() as usize + 1).collect()
 }
 
-/// A connection that failed by itself costs nothing; a shortage of ours needs a pause.
-fn retry_after(error: &io::Error, places: &ConnectionLimiter) -> Option<Duration> {
+/// No pause after a connection that failed by itself; a pause after a shortage of resources.
+fn retry_after(error: &io::Error, limiter: &ConnectionLimiter) -> Option<Duration> {
     match error.kind() {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => None,
         _ => {
-            if let Some(times) = places.shortage(Instant::now(), SAY_EVERY) {
-                warn!(%error, times, "cannot accept connections; trying again");
+            if let Some(times) = limiter.record_shortage(Instant::now(), LOG_INTERVAL) {
+                warn!(%error, times, "cannot accept connections: they wait in the queue of the kernel until it succeeds; raise the open file limit or the memory");
             }
             Some(BACK_OFF)
         }

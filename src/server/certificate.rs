@@ -19,7 +19,7 @@ use crate::jose::x509::{self, CertificateFault};
 pub(crate) struct CertificateFiles {
     pub(crate) cert: PathBuf,
     pub(crate) key: PathBuf,
-    /// Make the pair if both files are missing: for development.
+    /// Make the pair if both files are missing. For development only.
     pub(crate) self_signed: bool,
 }
 
@@ -37,13 +37,13 @@ pub(crate) enum CertificateError {
         #[source]
         source: io::Error,
     },
-    #[error("`{path}` holds no certificate in PEM")]
+    #[error("`{path}` contains no PEM certificate")]
     NoCertificate { path: PathBuf },
-    #[error("`{path}` holds no private key in PEM")]
+    #[error("`{path}` contains no PEM private key")]
     NoKey { path: PathBuf },
     #[error("`{path}` can be read by everyone (mode {mode:o}); set it to 600")]
     KeyMode { path: PathBuf, mode: u32 },
-    #[error("the key `{key}` is not the one of the certificate `{cert}`")]
+    #[error("the key `{key}` does not belong to the certificate `{cert}`")]
     Mismatch { cert: PathBuf, key: PathBuf },
     #[error("`{path}` is not usable: {reason}")]
     Unusable { path: PathBuf, reason: String },
@@ -56,7 +56,7 @@ impl CertificateFiles {
         !self.cert.exists() && !self.key.exists()
     }
 
-    /// The pair, checked to belong together.
+    /// Loads the pair and checks that the key belongs to the certificate.
     pub(crate) fn load(&self) -> Result<Arc<CertifiedKey>, CertificateError> {
         let chain = self.chain()?;
         let key = self.private_key()?;

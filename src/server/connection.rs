@@ -1,4 +1,4 @@
-//! One connection from the end of its handshake to its last byte: HTTP by ALPN, the guard, the drain.
+//! One connection from the end of its handshake to its last byte: HTTP/1.1 or HTTP/2, timeouts, drain, tunnels.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -25,29 +25,29 @@ use super::limits::Limits;
 use super::tls::HttpVersion;
 use super::watched_io::WatchedIo;
 
-/// How a connection ended, where that is worth a word.
+/// The reason for which a connection ended, if it has to be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectionEnd {
-    /// By either side, in order or not: what was refused or cut has its own record.
-    Plainly,
-    /// By us: what came in is not HTTP.
+    /// Closed by either side. Requests that were refused or cut have their own records.
+    Closed,
+    /// Closed by the gateway: the input is not HTTP.
     Malformed,
-    /// By us: the head is larger than we take.
+    /// Closed by the gateway: the request head exceeds the limits.
     TooLarge,
-    /// By us: what comes in asks for nothing, and without end.
+    /// Closed by the gateway: the client flooded it with frames that request nothing.
     Flooded,
-    /// By us, at a deadline.
+    /// Closed by the gateway after a timeout.
     Overdue(TimeoutKind),
 }
 
-/// The settings of both protocols, made once a worker.
+/// The hyper settings for both protocols, made once for each worker.
 #[derive(Debug)]
 pub(crate) struct Protocols {
     http1: Rc<http1::Builder>,
     http2: http2::Builder<LocalExecutor>,
 }
 
-/// What hyper takes when nothing is set; setting it anyway makes it allocate for every request.
+/// hyper's default. If the same value is set explicitly, hyper allocates for every request.
 const HYPER_DEFAULT_HEADERS: usize = 100;
 const MAX_BUFFER: usize = 64 * 1024;
 const H2_STREAM_WINDOW: u32 = 64 * 1024;
@@ -59,15 +59,17 @@ const H2_PENDING_RESETS: usize = 20;
 const H2_LOCAL_RESETS: usize = 256;
 const H2_PING_EVERY: Duration = Duration::from_secs(30);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// For the last words of a connection that is ended by a deadline.
-const FAREWELL: Duration = Duration::from_secs(1);
-/// For the next request of a connection that is told to end while none is under way: it may be on its way.
-const FIRST_WORDS: Duration = Duration::from_millis(100);
-/// The same where the connection was in its handshake when the drain began, or in the kernel's queue: its client is about to ask.
-const LATE_FIRST_WORDS: Duration = Duration::from_secs(1);
+/// For the graceful close of a connection after a timeout.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time that an HTTP/1.1 connection without a request in flight waits, at the drain and at the end of its age, for
+/// a request that is on its way.
+const REQUEST_GRACE: Duration = Duration::from_millis(100);
+/// The same for a connection that was in its handshake or in the kernel's queue when the drain began: its client is
+/// about to send a request.
+const LATE_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 impl Protocols {
-    /// `tunnels`: whether any route opens tunnels, which HTTP/2 clients are told (RFC 8441 §3).
+    /// `tunnels`: whether any route accepts WebSocket; then HTTP/2 clients are told (RFC 8441 §3).
     pub(crate) fn new(limits: &Limits, tunnels: bool) -> Self {
         let mut http1 = http1::Builder::new();
         http1.header_read_timeout(None).half_close(false).max_header_size(limits.header_bytes);
@@ -94,10 +96,9 @@ impl Protocols {
         Self { http1: Rc::new(http1), http2 }
     }
 
-    /// Serves requests until the connection ends, is overdue, or has drained.
+    /// Serves requests until the connection is closed, times out, or has drained.
     ///
-    /// Boxed piece by piece: a future that held every state of a connection's life at once would cost each idle connection
-    /// ten kilobytes.
+    /// Boxed in parts: one future with all states of a connection would cost ten kilobytes for each idle connection.
     pub(crate) fn serve<T, S, B>(&self, stream: T, protocol: HttpVersion, watch: Rc<Watch>, service: S) -> Driven
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -106,12 +107,12 @@ impl Protocols {
         B: Body + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        // Boxed, because it goes from hand to hand, and each hand would have room for it.
+        // Boxed to keep the futures small that it is moved through.
         let stream = Box::new(stream);
         match protocol {
             HttpVersion::Http1 => {
                 let io = WatchedIo::new(stream, Rc::clone(&watch), None);
-                Box::pin(take_turns(Rc::clone(&self.http1), io, service, watch))
+                Box::pin(serve_http1(Rc::clone(&self.http1), io, service, watch))
             }
             HttpVersion::Http2 => {
                 let flooded = Rc::default();
@@ -122,7 +123,7 @@ impl Protocols {
                     match turn {
                         _ if flooded.get() => ConnectionEnd::Flooded,
                         PollOutcome::Ended(ended) => ended,
-                        PollOutcome::AtRest => ConnectionEnd::Plainly,
+                        PollOutcome::AtRest => ConnectionEnd::Closed,
                     }
                 })
             }
@@ -136,15 +137,15 @@ pub(crate) type Driven = Pin<Box<dyn Future<Output = ConnectionEnd>>>;
 /// How a connection's turn with hyper came to its end.
 enum PollOutcome {
     Ended(ConnectionEnd),
-    /// Nothing is under way, and has not been for a while.
+    /// There has been no request for some time, and the buffers are free.
     AtRest,
 }
 
-/// HTTP/1.1: hyper has the connection while there is something to do.
+/// Serves HTTP/1.1. hyper has the connection only while it is active.
 ///
-/// Its buffers are most of what a connection costs, so one that waits for its first request, or rests after its last, has none: of it
-/// there is just the stream, until the next byte comes.
-async fn take_turns<T, S, B>(
+/// The buffers of hyper are most of the memory of a connection. So an idle connection has none: only the stream is kept
+/// until the next byte arrives.
+async fn serve_http1<T, S, B>(
     protocol: Rc<http1::Builder>,
     mut io: WatchedIo<T>,
     mut service: S,
@@ -158,35 +159,35 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     loop {
-        if !poll_fn(|context| poll_busy(&mut io, &watch, context)).await {
-            let _ = timeout(FAREWELL, io.shutdown()).await;
-            return ConnectionEnd::Plainly;
+        if !poll_fn(|context| poll_activity(&mut io, &watch, context)).await {
+            let _ = timeout(CLOSE_TIMEOUT, io.shutdown()).await;
+            return ConnectionEnd::Closed;
         }
         let mut connection = Box::pin(protocol.serve_connection(TokioIo::new(io), service));
         match drive(&mut connection, |connection| connection.graceful_shutdown(), &watch).await {
-            PollOutcome::Ended(ConnectionEnd::Plainly) if watch.may_switch() => {
+            PollOutcome::Ended(ConnectionEnd::Closed) if watch.may_switch() => {
                 let parts = Pin::into_inner(connection).into_parts();
-                return Box::pin(switched(parts.io.into_inner(), parts.read_buf, watch)).await;
+                return Box::pin(serve_after_switch(parts.io.into_inner(), parts.read_buf, watch)).await;
             }
             PollOutcome::Ended(ended) => return ended,
             PollOutcome::AtRest => {
                 let parts = Pin::into_inner(connection).into_parts();
                 (io, service) = (parts.io.into_inner(), parts.service);
-                io.put_back(&parts.read_buf);
+                io.unread(&parts.read_buf);
             }
         }
     }
 }
 
-/// Ready when a resting connection has something to do, be it that it is told so; false when it has ended.
-fn poll_busy<T: AsyncRead + Unpin>(io: &mut WatchedIo<T>, watch: &Watch, context: &mut Context<'_>) -> Poll<bool> {
-    match io.poll_ahead(context) {
-        Poll::Pending => watch.poll_is_told(context).map(|()| true),
+/// Ready when a connection without buffers has input or a signal; false when the client has closed it.
+fn poll_activity<T: AsyncRead + Unpin>(io: &mut WatchedIo<T>, watch: &Watch, context: &mut Context<'_>) -> Poll<bool> {
+    match io.poll_readable(context) {
+        Poll::Pending => watch.poll_has_signal(context).map(|()| true),
         Poll::Ready(result) => Poll::Ready(matches!(result, Ok(true))),
     }
 }
 
-/// Drives a connection, and does what it is told meanwhile.
+/// Drives a connection and handles the signals of the guard.
 async fn drive<C>(connection: &mut Pin<Box<C>>, shut_down: impl Fn(Pin<&mut C>), watch: &Watch) -> PollOutcome
 where
     C: Future<Output = hyper::Result<()>>,
@@ -196,14 +197,14 @@ where
             Poll::Ready(done) => Poll::Ready(Err(ended(done, watch))),
             Poll::Pending => {
                 watch.polled();
-                watch.poll_told(context).map(Ok)
+                watch.poll_signal(context).map(Ok)
             }
         });
         match next.await {
             Err(ended) => return PollOutcome::Ended(ended),
             Ok(GuardSignal::Rest) => {
                 if watch.may_rest() {
-                    match give_back(connection.as_mut(), &shut_down, watch).await {
+                    match release_buffers(connection.as_mut(), &shut_down, watch).await {
                         Poll::Ready(Ok(())) => return PollOutcome::AtRest,
                         Poll::Ready(failed) => return PollOutcome::Ended(ended(failed, watch)),
                         Poll::Pending => {}
@@ -212,19 +213,19 @@ where
             }
             Ok(GuardSignal::Drain) => {
                 watch.close_after_answer();
-                if let Some(ended) = first_words(connection.as_mut(), watch).await {
+                if let Some(ended) = await_request(connection.as_mut(), watch).await {
                     return PollOutcome::Ended(ended);
                 }
                 shut_down(connection.as_mut());
             }
             Ok(GuardSignal::Cut) => {
                 drop(watch.take_tunnel());
-                return PollOutcome::Ended(ConnectionEnd::Plainly);
+                return PollOutcome::Ended(ConnectionEnd::Closed);
             }
             Ok(GuardSignal::Overdue(overdue)) => {
                 shut_down(connection.as_mut());
                 if overdue == TimeoutKind::Idle {
-                    let _ = timeout(FAREWELL, connection).await;
+                    let _ = timeout(CLOSE_TIMEOUT, connection).await;
                 }
                 return PollOutcome::Ended(ConnectionEnd::Overdue(overdue));
             }
@@ -232,10 +233,10 @@ where
     }
 }
 
-/// Has hyper end by itself, now and without another byte, which it does exactly if the last exchange is complete in both directions:
-/// what follows a body that has not come in whole must never be read as a request. Such a connection goes on with hyper, and ends with
-/// that body.
-async fn give_back<C>(
+/// Makes hyper end without writing a byte, so that its buffers can be freed. hyper does so only if the last exchange is
+/// complete in both directions. Otherwise the connection stays with hyper and ends after that exchange: the rest of a
+/// request body must never be read as a request.
+async fn release_buffers<C>(
     mut connection: Pin<&mut C>,
     shut_down: impl Fn(Pin<&mut C>),
     watch: &Watch,
@@ -250,37 +251,41 @@ where
     done
 }
 
-/// What follows the last request of a connection that may go on in another protocol.
-async fn switched<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T, early: Bytes, watch: Rc<Watch>) -> ConnectionEnd {
+/// Runs the tunnel after a connection has switched protocols, or closes the connection.
+async fn serve_after_switch<T: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: T,
+    early: Bytes,
+    watch: Rc<Watch>,
+) -> ConnectionEnd {
     if let Some(tunnel) = watch.take_tunnel() {
-        return tunnelled(tunnel.run(stream, early), &watch).await;
+        return run_tunnel(tunnel.run(stream, early), &watch).await;
     }
-    // hyper leaves the goodbye to whoever switches.
-    let _ = timeout(FAREWELL, stream.shutdown()).await;
-    ConnectionEnd::Plainly
+    // After a switch, hyper does not shut the stream down.
+    let _ = timeout(CLOSE_TIMEOUT, stream.shutdown()).await;
+    ConnectionEnd::Closed
 }
 
-/// A connection that has become a tunnel ends by itself, at a deadline, or at the cut. It has no end in order that its other
-/// protocol would know of, and so its age and the beginning of the drain leave it alone.
-async fn tunnelled(running: impl Future<Output = ()>, watch: &Rc<Watch>) -> ConnectionEnd {
+/// A tunnel ends by itself, after a timeout, or at the drain timeout. Its protocol has no graceful close that the
+/// gateway could send, so neither its age nor the beginning of the drain ends it.
+async fn run_tunnel(running: impl Future<Output = ()>, watch: &Rc<Watch>) -> ConnectionEnd {
     let _exchange = watch.begin();
     let mut running = pin!(running);
     loop {
         let next = poll_fn(|context| match running.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending => watch.poll_told(context).map(Some),
+            Poll::Pending => watch.poll_signal(context).map(Some),
         });
         match next.await {
-            None | Some(GuardSignal::Cut) => return ConnectionEnd::Plainly,
+            None | Some(GuardSignal::Cut) => return ConnectionEnd::Closed,
             Some(GuardSignal::Overdue(overdue)) => return ConnectionEnd::Overdue(overdue),
             Some(GuardSignal::Drain | GuardSignal::Rest) => {}
         }
     }
 }
 
-/// A connection that is told to end while no request is under way may have one on its way, which hyper would drop: it is given a moment.
-/// That holds for new and for kept connections. Over HTTP/2 the graceful shutdown leaves room for it.
-async fn first_words<C>(mut connection: Pin<&mut C>, watch: &Watch) -> Option<ConnectionEnd>
+/// Waits a short time for a request that may be on its way to a connection that is about to end: hyper would drop it.
+/// Not needed for HTTP/2, which answers requests that the client sent before it received GOAWAY.
+async fn await_request<C>(mut connection: Pin<&mut C>, watch: &Watch) -> Option<ConnectionEnd>
 where
     C: Future<Output = hyper::Result<()>>,
 {
@@ -292,23 +297,23 @@ where
         Poll::Pending if watch.awaits_request() => Poll::Pending,
         Poll::Pending => Poll::Ready(None),
     });
-    let patience = if watch.is_late() { LATE_FIRST_WORDS } else { FIRST_WORDS };
-    timeout(patience, begun).await.ok().flatten()
+    let grace = if watch.is_late() { LATE_REQUEST_GRACE } else { REQUEST_GRACE };
+    timeout(grace, begun).await.ok().flatten()
 }
 
 fn ended(done: hyper::Result<()>, watch: &Watch) -> ConnectionEnd {
     if done.is_err() {
-        // Whoever was not told that there is a tunnel has none.
+        // The client did not receive the answer that would have opened the tunnel.
         drop(watch.take_tunnel());
     }
     match done {
         Err(error) if error.is_parse_too_large() => ConnectionEnd::TooLarge,
         Err(error) if error.is_parse() => ConnectionEnd::Malformed,
-        Ok(()) | Err(_) => ConnectionEnd::Plainly,
+        Ok(()) | Err(_) => ConnectionEnd::Closed,
     }
 }
 
-/// Streams of an HTTP/2 connection are tasks of the worker that has the connection.
+/// Runs the streams of an HTTP/2 connection as tasks of the worker of the connection.
 #[derive(Clone, Copy, Debug)]
 struct LocalExecutor;
 
@@ -319,243 +324,4 @@ impl<F: Future<Output: 'static> + 'static> Executor<F> for LocalExecutor {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::{Cell, RefCell};
-    use std::io;
-
-    use bytes::Bytes;
-    use http_body_util::Full;
-    use hyper::service::service_fn;
-    use tokio::io::{AsyncReadExt as _, DuplexStream, ReadBuf, duplex};
-    use tokio::task::LocalSet;
-    use tokio::time::sleep;
-
-    use super::super::guard::Guard;
-    use super::*;
-
-    /// Our end of a connection, which says for how many bytes there was room when it was last read from.
-    struct Roomy(DuplexStream, Rc<Cell<usize>>);
-
-    impl AsyncRead for Roomy {
-        fn poll_read(
-            mut self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-            buffer: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            self.1.set(buffer.remaining());
-            Pin::new(&mut self.0).poll_read(context, buffer)
-        }
-    }
-
-    impl AsyncWrite for Roomy {
-        fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-            Pin::new(&mut self.0).poll_write(context, bytes)
-        }
-
-        fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.0).poll_flush(context)
-        }
-
-        fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.0).poll_shutdown(context)
-        }
-    }
-
-    /// A connection over HTTP/1.1 that answers each request with its path, and keeps the bodies.
-    struct Held {
-        client: DuplexStream,
-        room: Rc<Cell<usize>>,
-        asked: Rc<RefCell<Vec<String>>>,
-        bodies: Rc<RefCell<Vec<Incoming>>>,
-        watch: Rc<Watch>,
-        ended: Rc<Cell<Option<ConnectionEnd>>>,
-    }
-
-    impl Held {
-        fn begin(limits: &Limits) -> Self {
-            let guard = Guard::new(limits);
-            let (client, server) = duplex(64 * 1024);
-            let (room, ended) = (Rc::default(), Rc::default());
-            let (asked, bodies) = (Rc::<RefCell<Vec<String>>>::default(), Rc::<RefCell<Vec<Incoming>>>::default());
-            let watch = guard.watch(false);
-            tokio::task::spawn_local(guard.run_timeouts());
-            let service = {
-                let (asked, bodies, watch) = (Rc::clone(&asked), Rc::clone(&bodies), Rc::clone(&watch));
-                service_fn(move |request: Request<Incoming>| {
-                    let path = request.uri().path().to_owned();
-                    asked.borrow_mut().push(path.clone());
-                    bodies.borrow_mut().push(request.into_body());
-                    drop(watch.begin());
-                    let mut answer = Response::new(Full::<Bytes>::from(path));
-                    watch.announce_close(&mut answer);
-                    async { Ok(answer) }
-                })
-            };
-            let stream = Roomy(server, Rc::clone(&room));
-            let driven = Protocols::new(limits, false).serve(stream, HttpVersion::Http1, Rc::clone(&watch), service);
-            let end: Rc<Cell<Option<ConnectionEnd>>> = Rc::clone(&ended);
-            tokio::task::spawn_local(async move { end.set(Some(driven.await)) });
-            Self { client, room, asked, bodies, watch, ended }
-        }
-
-        async fn send(&mut self, bytes: &str) {
-            self.client.write_all(bytes.as_bytes()).await.unwrap();
-            sleep(Duration::from_millis(1)).await;
-        }
-
-        async fn get(&mut self, path: &str) -> String {
-            self.send(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
-            self.answer().await
-        }
-
-        async fn answer(&mut self) -> String {
-            let mut answer = [0; 1024];
-            let count = self.client.read(&mut answer).await.unwrap();
-            str::from_utf8(&answer[..count]).unwrap().to_owned()
-        }
-
-        async fn is_at_rest(&self) -> bool {
-            sleep(Duration::from_secs(4)).await;
-            self.room.get() == 1
-        }
-    }
-
-    async fn with(test: impl AsyncFnOnce(Held), limits: Limits) {
-        LocalSet::new().run_until(async { test(Held::begin(&limits)).await }).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_has_no_buffers_before_its_first_request_and_between_requests() {
-        let test = async |mut held: Held| {
-            for path in ["/one", "/two"] {
-                assert!(held.is_at_rest().await);
-                assert!(held.get(path).await.ends_with(path));
-                assert!(held.room.get() > 1);
-            }
-            held.send("GET /three HTTP/1.1\r\nhost: a\r\n").await;
-            assert!(!held.is_at_rest().await, "half a head");
-            held.send("\r\n").await;
-            assert!(held.answer().await.ends_with("/three"));
-        };
-        with(test, Limits::default()).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_came_with_the_request_before_is_not_lost() {
-        let test = async |mut held: Held| {
-            held.send("GET /one HTTP/1.1\r\nhost: a\r\n\r\nGET /tw").await;
-            assert!(held.answer().await.ends_with("/one"));
-            sleep(Duration::from_secs(4)).await;
-            held.send("o HTTP/1.1\r\nhost: a\r\n\r\n").await;
-            assert!(held.answer().await.ends_with("/two"));
-        };
-        with(test, Limits::default()).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_rest_of_a_body_is_never_read_as_a_request() {
-        let test = async |mut held: Held| {
-            let body = "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
-            held.send(&format!("POST /one HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len())).await;
-            assert!(held.answer().await.ends_with("/one"));
-            assert!(!held.is_at_rest().await);
-            held.send(body).await;
-            assert!(!held.is_at_rest().await);
-            drop(held.bodies.take());
-            sleep(Duration::from_secs(4)).await;
-            assert_eq!(*held.asked.borrow(), ["/one"]);
-        };
-        with(test, Limits::default()).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_drain_leaves_a_moment_for_the_first_request_and_not_more() {
-        let asks = async |mut held: Held| {
-            assert!(held.is_at_rest().await);
-            held.watch.tell_to_drain();
-            sleep(FIRST_WORDS / 2).await;
-            assert!(held.get("/one").await.ends_with("/one"));
-            assert_eq!(held.answer().await, "");
-        };
-        with(asks, Limits::default()).await;
-        let says_nothing = async |mut held: Held| {
-            let began = tokio::time::Instant::now();
-            held.watch.tell_to_drain();
-            assert_eq!(held.answer().await, "");
-            assert!(began.elapsed() < FIRST_WORDS * 2, "{:?}", began.elapsed());
-        };
-        with(says_nothing, Limits::default()).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_drain_answers_a_request_that_is_on_its_way_on_a_kept_connection() {
-        let arrives = async |mut held: Held| {
-            assert!(held.get("/one").await.ends_with("/one"));
-            assert!(held.is_at_rest().await);
-            held.watch.tell_to_drain();
-            sleep(FIRST_WORDS / 2).await;
-            let answer = held.get("/two").await;
-            assert!(answer.ends_with("/two") && answer.contains("\r\nconnection: close\r\n"), "{answer}");
-            assert_eq!(held.answer().await, "");
-        };
-        with(arrives, Limits::default()).await;
-        let in_pieces = async |mut held: Held| {
-            assert!(held.get("/one").await.ends_with("/one"));
-            held.send("GET /two HTTP/1.1\r\nhost: a\r\n").await;
-            held.watch.tell_to_drain();
-            sleep(FIRST_WORDS / 2).await;
-            held.send("\r\n").await;
-            let answer = held.answer().await;
-            assert!(answer.ends_with("/two") && answer.contains("\r\nconnection: close\r\n"), "{answer}");
-            assert_eq!(held.answer().await, "");
-        };
-        with(in_pieces, Limits::default()).await;
-        let stays_silent = async |mut held: Held| {
-            assert!(held.get("/one").await.ends_with("/one"));
-            let began = tokio::time::Instant::now();
-            held.watch.tell_to_drain();
-            assert_eq!(held.answer().await, "");
-            assert!(began.elapsed() < FIRST_WORDS * 2, "{:?}", began.elapsed());
-        };
-        with(stays_silent, Limits::default()).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn at_rest_too_a_connection_ends_when_it_should() {
-        let drained = async |mut held: Held| {
-            held.get("/one").await;
-            assert!(held.is_at_rest().await);
-            held.watch.tell_to_drain();
-            assert_eq!(held.answer().await, "");
-            assert_eq!(held.ended.get(), Some(ConnectionEnd::Plainly));
-        };
-        with(drained, Limits::default()).await;
-        let closed = async |mut held: Held| {
-            held.get("/one").await;
-            assert!(held.is_at_rest().await);
-            held.client.shutdown().await.unwrap();
-            assert_eq!(held.answer().await, "");
-            assert_eq!(held.ended.get(), Some(ConnectionEnd::Plainly));
-        };
-        with(closed, Limits::default()).await;
-        let idle = async |mut held: Held| {
-            held.get("/one").await;
-            assert_eq!(held.answer().await, "");
-            assert_eq!(held.ended.get(), Some(ConnectionEnd::Overdue(TimeoutKind::Idle)));
-        };
-        with(idle, Limits::default()).await;
-        let silent = async |mut held: Held| {
-            assert_eq!(held.answer().await, "");
-            assert_eq!(held.ended.get(), Some(ConnectionEnd::Overdue(TimeoutKind::FirstRequest)));
-        };
-        with(silent, Limits::default()).await;
-        let half = async |mut held: Held| {
-            held.get("/one").await;
-            assert!(held.is_at_rest().await);
-            held.send("GET /two").await;
-            assert_eq!(held.answer().await, "");
-            assert_eq!(held.ended.get(), Some(ConnectionEnd::Overdue(TimeoutKind::Head)));
-        };
-        with(half, Limits::default()).await;
-    }
-}
+mod tests;

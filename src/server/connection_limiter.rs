@@ -1,12 +1,15 @@
-//! How many connections there are, in all, from one address, and with each worker.
+//! Limits the number of connections, in total and for each address, and assigns them to workers.
 //!
-//! The kernel spreads connections over the workers' sockets by a hash, which is even for thousands and may be four to none for four: a
-//! newcomer's place is with the worker that has fewest, unless it makes no odds.
+//! The kernel distributes connections over the sockets of the workers by a hash. That is even for thousands of
+//! connections, but four may all go to one worker. So a new connection is assigned to the worker with the fewest,
+//! unless the difference is small.
 //!
-//! While the limit on all connections is reached, or memory is short, [`ConnectionLimiter::room`] waits and nothing is accepted: newcomers wait in
-//! the kernel's queue. A connection of an address that has enough is refused for good.
+//! While the limit on all connections is reached, or memory is short, [`ConnectionLimiter::wait_for_room`] waits and
+//! nothing is accepted: new connections wait in the kernel's queue. A connection over the limit of its address is
+//! refused.
 //!
-//! Trusted proxies are not counted by address: many come by one. Whoever they name in a PROXY header is.
+//! Trusted proxies are not counted by address, since each carries many clients. The client that a PROXY header names is
+//! counted.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::network::{Networks, counted_network};
 
-/// Shared by all workers; touched when a connection begins and ends, never by a request.
+/// Shared by all workers. Used when a connection begins and ends, never by a request.
 #[derive(Debug)]
 pub(crate) struct ConnectionLimiter {
     total: Option<usize>,
@@ -33,16 +36,16 @@ pub(crate) struct ConnectionLimiter {
     changed: Notify,
 }
 
-/// Why there is no place.
+/// The limit that a connection exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectionLimitReached {
-    /// There may be one soon.
+    /// The limit on all connections: wait.
     Full,
-    /// The address has as many as it may have.
+    /// The limit of the address: refuse.
     Address,
 }
 
-/// A listener that waits, until it is dropped.
+/// Counts a waiting listener until it is dropped.
 struct WaitingListener<'p>(&'p ConnectionLimiter);
 
 #[derive(Debug, Default)]
@@ -54,15 +57,15 @@ struct TakenPermits {
     shortages: KernelShortages,
 }
 
-/// Times that the kernel had no descriptor or memory for a connection.
+/// Counts the connections for which the kernel had no file descriptor or memory.
 #[derive(Debug, Default)]
 struct KernelShortages {
     total: u64,
-    unsaid: u64,
-    last_said: Option<Instant>,
+    unlogged: u64,
+    last_logged: Option<Instant>,
 }
 
-/// What keeps listeners from accepting.
+/// The reason for which listeners must not accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AcceptBlocker {
     Nothing,
@@ -70,28 +73,28 @@ enum AcceptBlocker {
     Memory,
 }
 
-/// For metrics.
+/// The counts for the metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) taken: u64,
     pub(crate) by_worker: Vec<u64>,
-    /// Over the limit of an address.
+    /// Refused: over the limit of their address.
     pub(crate) refused: u64,
-    /// For want of a descriptor or memory.
+    /// Not accepted: no file descriptor or memory.
     pub(crate) shortages: u64,
 }
 
-/// A connection's place; free again when dropped.
+/// Counts a connection until it is dropped.
 #[derive(Debug)]
 pub(crate) struct ConnectionPermit {
-    places: Arc<ConnectionLimiter>,
-    /// `None` where it does not count.
+    limiter: Arc<ConnectionLimiter>,
+    /// `None` if the address is not counted.
     address: Option<IpAddr>,
     worker: usize,
 }
 
-/// A worker may have one in so many more than another: handing over costs a little, too.
-const SLACK: usize = 16;
+/// A worker may have one connection in this many more than another: a handoff costs time too.
+const TOLERATED_IMBALANCE: usize = 16;
 
 impl ConnectionLimiter {
     pub(crate) fn new(
@@ -112,7 +115,7 @@ impl ConnectionLimiter {
         }
     }
 
-    /// While closed, there is no room for anyone.
+    /// While closed, no connection is accepted.
     pub(crate) fn close(&self, closed: bool) {
         self.closed.store(closed, Ordering::Relaxed);
         if !closed {
@@ -120,32 +123,32 @@ impl ConnectionLimiter {
         }
     }
 
-    /// Waits until one more may be accepted. Another worker may be faster: then [`Self::take`] says so.
-    pub(crate) async fn room(&self) {
-        if self.lack() == AcceptBlocker::Nothing {
+    /// Waits until one more connection may be accepted. If another worker is faster, [`Self::take`] fails.
+    pub(crate) async fn wait_for_room(&self) {
+        if self.accept_blocker() == AcceptBlocker::Nothing {
             return;
         }
         loop {
             let mut changed = pin!(self.changed.notified());
-            // What changes from here on is heard of, even if it changes before the wait begins.
+            // Changes from here on are noticed, even before the wait begins.
             changed.as_mut().enable();
-            let _waiting = match self.lack() {
+            let _waiting = match self.accept_blocker() {
                 AcceptBlocker::Nothing => return,
                 AcceptBlocker::Places => Some(WaitingListener::new(self)),
                 AcceptBlocker::Memory => None,
             };
-            if self.lack() != AcceptBlocker::Nothing {
+            if self.accept_blocker() != AcceptBlocker::Nothing {
                 changed.await;
             }
         }
     }
 
     /// Whether a listener waits because the limit on all connections is reached.
-    pub(crate) fn are_waited_for(&self) -> bool {
+    pub(crate) fn has_waiting_listeners(&self) -> bool {
         self.waiting.load(Ordering::SeqCst) > 0
     }
 
-    fn lack(&self) -> AcceptBlocker {
+    fn accept_blocker(&self) -> AcceptBlocker {
         if self.closed.load(Ordering::Relaxed) {
             return AcceptBlocker::Memory;
         }
@@ -157,7 +160,7 @@ impl ConnectionLimiter {
         self.total.is_some_and(|limit| taken.total >= limit)
     }
 
-    /// For a connection that this worker has accepted.
+    /// Counts a connection that this worker has accepted.
     pub(crate) fn take(
         self: &Arc<Self>,
         address: IpAddr,
@@ -172,11 +175,11 @@ impl ConnectionLimiter {
             return Err(ConnectionLimitReached::Address);
         };
         taken.total += 1;
-        let worker = taken.join_fewest(worker);
-        Ok(ConnectionPermit { places: Arc::clone(self), address, worker })
+        let worker = taken.assign_worker(worker);
+        Ok(ConnectionPermit { limiter: Arc::clone(self), address, worker })
     }
 
-    /// What the address counts as, if at all; `None` where there are enough of it.
+    /// Counts the address, and returns the network under which it is counted, if it is. `None` if its limit is reached.
     fn count(&self, taken: &mut TakenPermits, address: IpAddr) -> Option<Option<IpAddr>> {
         if self.trusted_proxies.contains(address) {
             return Some(None);
@@ -190,17 +193,17 @@ impl ConnectionLimiter {
         Some(Some(address))
     }
 
-    /// Counts a connection that could not be taken; gives how many there were since someone was last told, once in `every`.
-    pub(crate) fn shortage(&self, now: Instant, every: Duration) -> Option<u64> {
+    /// Counts a connection that could not be accepted. Once in `every`, returns the number since the last log event.
+    pub(crate) fn record_shortage(&self, now: Instant, every: Duration) -> Option<u64> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let shortages = &mut taken.shortages;
         shortages.total += 1;
-        shortages.unsaid += 1;
-        if shortages.last_said.is_some_and(|last| now.duration_since(last) < every) {
+        shortages.unlogged += 1;
+        if shortages.last_logged.is_some_and(|last| now.duration_since(last) < every) {
             return None;
         }
-        shortages.last_said = Some(now);
-        Some(std::mem::take(&mut shortages.unsaid))
+        shortages.last_logged = Some(now);
+        Some(std::mem::take(&mut shortages.unlogged))
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -211,24 +214,24 @@ impl ConnectionLimiter {
 }
 
 impl ConnectionPermit {
-    /// Whose connection it is.
+    /// The worker to which the connection is assigned.
     pub(crate) fn worker(&self) -> usize {
         self.worker
     }
 
-    /// It could not be handed over.
-    pub(crate) fn stay_with(&mut self, worker: usize) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Assigns the connection to another worker, after a failed handoff.
+    pub(crate) fn move_to_worker(&mut self, worker: usize) {
+        let mut taken = self.limiter.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.by_worker[self.worker] -= 1;
         taken.by_worker[worker] += 1;
         self.worker = worker;
     }
 
-    /// Counts for this address from now on; says whether there is room for one more of it.
-    pub(crate) fn pass_to(&mut self, address: IpAddr) -> bool {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.leave(self.address.take());
-        let counted = self.places.count(&mut taken, address);
+    /// Counts the connection under another address from now on. False if the limit of that address is reached.
+    pub(crate) fn recount_as(&mut self, address: IpAddr) -> bool {
+        let mut taken = self.limiter.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.release_address(self.address.take());
+        let counted = self.limiter.count(&mut taken, address);
         self.address = counted.flatten();
         taken.refused += u64::from(counted.is_none());
         counted.is_some()
@@ -236,17 +239,17 @@ impl ConnectionPermit {
 }
 
 impl TakenPermits {
-    fn join_fewest(&mut self, accepted_by: usize) -> usize {
+    fn assign_worker(&mut self, accepted_by: usize) -> usize {
         let fewest = self.by_worker.iter().copied().enumerate().min_by_key(|(_, count)| *count);
         let worker = match fewest {
-            Some((worker, count)) if self.by_worker[accepted_by] > count + count / SLACK => worker,
+            Some((worker, count)) if self.by_worker[accepted_by] > count + count / TOLERATED_IMBALANCE => worker,
             _ => accepted_by,
         };
         self.by_worker[worker] += 1;
         worker
     }
 
-    fn leave(&mut self, address: Option<IpAddr>) {
+    fn release_address(&mut self, address: Option<IpAddr>) {
         let Some(address) = address else { return };
         if let Some(here) = self.by_address.get_mut(&address) {
             *here -= 1;
@@ -259,21 +262,21 @@ impl TakenPermits {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.limiter.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.total -= 1;
         taken.by_worker[self.worker] -= 1;
-        taken.leave(self.address);
+        taken.release_address(self.address);
         drop(taken);
-        if self.places.are_waited_for() {
-            self.places.changed.notify_waiters();
+        if self.limiter.has_waiting_listeners() {
+            self.limiter.changed.notify_waiters();
         }
     }
 }
 
 impl<'p> WaitingListener<'p> {
-    fn new(places: &'p ConnectionLimiter) -> Self {
-        places.waiting.fetch_add(1, Ordering::SeqCst);
-        Self(places)
+    fn new(limiter: &'p ConnectionLimiter) -> Self {
+        limiter.waiting.fetch_add(1, Ordering::SeqCst);
+        Self(limiter)
     }
 }
 
@@ -284,98 +287,4 @@ impl Drop for WaitingListener<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::network::Network;
-
-    fn address(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn the_limits_hold_and_places_come_back() {
-        let places = Arc::new(ConnectionLimiter::new(Some(3), Some(2), Networks::default(), 1));
-        let one = places.take(address("10.0.0.1"), 0).unwrap();
-        let _two = places.take(address("10.0.0.1"), 0).unwrap();
-        assert_eq!(places.take(address("10.0.0.1"), 0).unwrap_err(), ConnectionLimitReached::Address);
-        let _three = places.take(address("10.0.0.2"), 0).unwrap();
-        assert_eq!(places.take(address("10.0.0.3"), 0).unwrap_err(), ConnectionLimitReached::Full);
-        drop(one);
-        assert!(places.take(address("10.0.0.1"), 0).is_ok());
-    }
-
-    #[tokio::test]
-    async fn listeners_wait_for_a_place_and_say_so() {
-        let places = Arc::new(ConnectionLimiter::new(Some(1), None, Networks::default(), 1));
-        let waits = async || {
-            let mut one = pin!(places.room());
-            let mut other = pin!(places.room());
-            assert!(is_pending(&mut one) && is_pending(&mut other));
-            (one.await, other.await)
-        };
-        places.room().await;
-        let only = places.take(address("10.0.0.1"), 0).unwrap();
-        let ends = async {
-            assert!(places.are_waited_for());
-            drop(only);
-        };
-        tokio::join!(biased; waits(), ends);
-        places.close(true);
-        let opens = async {
-            assert!(!places.are_waited_for(), "memory is waited for, and not places");
-            places.close(false);
-        };
-        tokio::join!(biased; waits(), opens);
-        assert!(!places.are_waited_for());
-    }
-
-    fn is_pending<F: Future>(future: &mut std::pin::Pin<&mut F>) -> bool {
-        future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending()
-    }
-
-    #[test]
-    fn a_trusted_proxy_counts_for_whoever_it_names() {
-        let trusted = [Network::parse("10.0.0.0/8").unwrap()].into_iter().collect();
-        let places = Arc::new(ConnectionLimiter::new(Some(4), Some(1), trusted, 1));
-        let mut all: Vec<ConnectionPermit> = (0..4).map(|_| places.take(address("10.0.0.1"), 0).unwrap()).collect();
-        assert_eq!(places.take(address("10.0.0.1"), 0).unwrap_err(), ConnectionLimitReached::Full);
-        assert!(all[0].pass_to(address("192.0.2.1")) && all[1].pass_to(address("192.0.2.2")));
-        assert!(!all[2].pass_to(address("192.0.2.1")));
-        assert!(all[3].pass_to(address("10.0.0.2")));
-        all.remove(0);
-        assert!(all[1].pass_to(address("192.0.2.1")));
-        all.clear();
-        assert_eq!(places.counts(), Counts { taken: 0, by_worker: vec![0], refused: 1, shortages: 0 });
-        assert!(places.taken.lock().unwrap().by_address.is_empty());
-    }
-
-    #[test]
-    fn shortages_are_told_once_in_a_while_with_their_number() {
-        let places = ConnectionLimiter::new(None, None, Networks::default(), 1);
-        let (start, second) = (Instant::now(), Duration::from_secs(1));
-        let told: Vec<_> = (0..25).map(|n| places.shortage(start + n * Duration::from_millis(100), second)).collect();
-        assert_eq!(told.iter().flatten().collect::<Vec<_>>(), [&1, &10, &10]);
-        assert_eq!(places.counts().shortages, 25);
-    }
-
-    #[test]
-    fn whoever_accepts_them_connections_are_spread_evenly() {
-        for workers in [2, 3, 8] {
-            let places = Arc::new(ConnectionLimiter::new(None, None, Networks::default(), workers));
-            let mut all = Vec::new();
-            for number in 1..=640 {
-                all.push(places.take(address("10.0.0.1"), 0).unwrap());
-                let counts = places.counts().by_worker;
-                let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
-                assert!(most - least <= 1 + least / 16, "{number}: {counts:?}");
-            }
-            let mut strayed = all.pop().unwrap();
-            strayed.stay_with(1);
-            assert_eq!(strayed.worker(), 1);
-            all.retain(|place| place.worker() != 1);
-            assert_eq!(places.counts().by_worker[1], 1);
-            drop((all, strayed));
-            assert_eq!(places.counts().by_worker, vec![0; workers]);
-        }
-    }
-}
+mod tests;

@@ -1,33 +1,33 @@
-//! The end of serving, in three steps that everything under way can see.
+//! The stages of a graceful shutdown, published to all tasks.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// How to stop: readiness off for `delay`, then up to `drain` for what is in flight.
+/// The timing of a shutdown: not ready for `delay`, then up to `drain` for requests in flight.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shutdown {
     pub(crate) delay: Duration,
     pub(crate) drain: Duration,
 }
 
-/// Where the process is on its way from serving to gone.
+/// The stage of the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     Serving,
-    /// Still serving, but telling load balancers to go elsewhere.
+    /// Still serving, but `/readyz` fails, so that load balancers send no new requests.
     Unready,
-    /// No new connections; what is in flight ends.
+    /// No new connections. Requests in flight are finished.
     Draining,
-    /// What has not ended by now is cut.
+    /// The drain timeout has passed: the remaining connections are closed.
     Cut,
 }
 
-/// A view of the stage.
+/// Reads the stage.
 #[derive(Clone, Debug)]
 pub(crate) struct Drain(watch::Receiver<Stage>);
 
-/// The hand that moves the stage on.
+/// The sender moves the stage on.
 pub(crate) fn channel() -> (watch::Sender<Stage>, Drain) {
     let (sender, receiver) = watch::channel(Stage::Serving);
     (sender, Drain(receiver))
@@ -38,8 +38,8 @@ impl Drain {
         *self.0.borrow()
     }
 
-    /// Ends once `stage` is reached, or nobody is left to move it.
-    // A function of its own, because `wait_for` gives a guard that a `select!` arm would keep.
+    /// Ends once `stage` is reached, or the sender is dropped.
+    // A separate function: `wait_for` returns a guard that a `select!` arm would hold.
     pub(crate) async fn reached(&mut self, stage: Stage) {
         let _ = self.0.wait_for(|now| *now >= stage).await;
     }

@@ -1,45 +1,45 @@
-//! Decides when an HTTP/2 client sends too much that asks for nothing.
+//! Detects HTTP/2 clients that flood a connection with frames that request nothing.
 //!
-//! h2 bounds what its own state can grow by; frames that cost only time it takes for ever: PING, SETTINGS, PRIORITY,
-//! WINDOW_UPDATE, types that nobody knows, requests that are cancelled as soon as they are made. They are counted here, by their
-//! heads alone, against what the client is sent meanwhile: who is served may have as many as it takes. Never looks into a
-//! payload and never writes.
+//! h2 limits the growth of its own state, but accepts any number of frames that only cost time: PING, SETTINGS,
+//! PRIORITY, WINDOW_UPDATE, unknown types, and requests that are cancelled at once. This meter counts them by their
+//! headers and compares them with the bytes sent to the client: a client that receives data may send as many as that
+//! needs. It never reads payloads and never writes.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use tokio::time::Instant;
 
-/// One connection's account of frames.
+/// The frame budget of one connection.
 #[derive(Debug)]
 pub(super) struct FrameMeter {
     /// Bytes of the current payload, or of the preface, that are still to come.
     skip: usize,
     head: [u8; HEAD],
     head_length: usize,
-    /// What the client may still spend, in bytes sent to it.
+    /// The remaining budget, in bytes sent to the client.
     credit: i64,
-    /// When time was last counted in the client's favour.
+    /// The time up to which credit for elapsed time has been added.
     since: Instant,
-    /// Told apart from the error, which does not survive its way through h2.
+    /// Set beside the error, because h2 does not pass the error on.
     flooded: Rc<Cell<bool>>,
 }
 
-/// More frames than any client needs.
+/// The client sends more frames than any client needs.
 #[derive(Debug, thiserror::Error)]
-#[error("the client floods its connection with frames that ask for nothing")]
+#[error("the client floods its connection with frames that request nothing")]
 pub(super) struct Flooded;
 
 const HEAD: usize = 9;
 const PREFACE: usize = 24;
 
-/// What a frame costs: more than an answer to PING or SETTINGS, or a refused stream, gives back.
+/// The cost of a frame: more than the credit for the reply to PING or SETTINGS, or for a refused stream.
 const FRAME: i64 = 32;
-/// A request that is cancelled has cost us and its upstream most of a request.
+/// A cancelled request costs the gateway and its upstream nearly as much as a request.
 const CANCEL: i64 = 20 * FRAME;
-/// As many as a client may send before anything else counts.
+/// The initial and maximum budget.
 const BURST: i64 = 4_000 * FRAME;
-/// As many as a client may send each millisecond, for ever.
+/// The credit for each millisecond.
 const EACH_MILLISECOND: i64 = FRAME;
 
 const DATA: u8 = 0;
@@ -47,13 +47,13 @@ const RST_STREAM: u8 = 3;
 const END_STREAM: u8 = 1;
 
 impl FrameMeter {
-    /// Sets `flooded` when there is no more to spend.
+    /// Sets `flooded` when the budget is exhausted.
     pub(super) fn new(flooded: &Rc<Cell<bool>>) -> Self {
         let flooded = Rc::clone(flooded);
         Self { skip: PREFACE, head: [0; HEAD], head_length: 0, credit: BURST, since: Instant::now(), flooded }
     }
 
-    /// These bytes have come in.
+    /// Counts received bytes.
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> Result<(), Flooded> {
         loop {
             let skipped = self.skip.min(bytes.len());
@@ -71,7 +71,7 @@ impl FrameMeter {
         }
     }
 
-    /// So many bytes have gone out.
+    /// Credits sent bytes.
     pub(super) fn wrote(&mut self, count: usize) {
         let count = i64::try_from(count).unwrap_or(BURST);
         self.credit = self.credit.saturating_add(count).min(BURST);
@@ -81,7 +81,7 @@ impl FrameMeter {
         let [high, middle, low, kind, flags, ..] = self.head;
         self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         self.credit -= match kind {
-            // An empty one that ends the stream is how many clients end their requests.
+            // Many clients end their requests with an empty DATA frame.
             DATA if self.skip > 0 || flags & END_STREAM != 0 => 0,
             RST_STREAM => CANCEL,
             _ => FRAME,
@@ -93,7 +93,7 @@ impl FrameMeter {
         Err(Flooded)
     }
 
-    /// Time is only asked for where it matters.
+    /// Adds the credit for elapsed time. The clock is read only when the budget is exhausted.
     fn has_waited(&mut self) -> bool {
         let now = Instant::now();
         let waited = i64::try_from(now.duration_since(self.since).as_millis()).unwrap_or(BURST);
@@ -119,7 +119,7 @@ mod tests {
 
     fn frame(kind: u8, length: u8) -> Vec<u8> {
         let mut frame = vec![0, 0, length, kind, 0, 0, 0, 0, 0];
-        // A payload that would be a flood, were it read as frames.
+        // A payload that would be a flood if it were parsed as frames.
         frame.extend(vec![RST_STREAM; usize::from(length)]);
         frame
     }
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_served_may_send_as_many_as_it_takes() {
+    async fn a_client_that_receives_data_may_send_as_many_frames_as_that_needs() {
         let mut meter = started();
         for _ in 0..100_000 {
             meter.wrote(16 * 1024);

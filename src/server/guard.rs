@@ -1,7 +1,7 @@
-//! The connection guard: deadlines that hold where hyper has none.
+//! The connection guard: timeouts that hyper does not have.
 //!
-//! A worker keeps one coarse clock and looks over all its connections at each tick, so that a request sets no timer. A
-//! connection stamps what moves; the guard ends the ones that have stood still for too long. Deadlines are kept to within one tick.
+//! Each worker has one coarse clock and checks all its connections at each tick, so that a request needs no timer. A
+//! connection records its progress; the guard ends connections without progress. Timeouts are exact to one tick.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -14,85 +14,86 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
 use super::drain::{Drain, Stage};
+use super::guard_timeouts::GuardTimeouts;
 use super::limits::Limits;
 use super::output_backlog::{BacklogMark, OutputBacklog};
 use super::tunnel::Tunnel;
 
-/// One worker's guard over its connections.
+/// The guard of one worker's connections.
 #[derive(Debug)]
 pub(crate) struct Guard {
     tick: Duration,
     now: Cell<u32>,
-    patience: GuardTimeouts,
+    timeouts: GuardTimeouts,
     stage: Cell<Option<GuardSignal>>,
     /// The tick at which the drain began.
     drains_since: Cell<Option<u32>>,
     watches: RefCell<Vec<Weak<Watch>>>,
 }
 
-/// One connection as the guard sees it.
+/// The guard's view of one connection.
 #[derive(Debug)]
 pub(crate) struct Watch {
     guard: Rc<Guard>,
     phase: Cell<Phase>,
     since: Cell<u32>,
-    /// When it has lived long enough; `None` once it has been told so.
-    retires: Cell<Option<u32>>,
-    /// When a write last could not go on.
+    /// The end of the connection's age. `None` once it has been signalled.
+    retires_at: Cell<Option<u32>>,
+    /// The tick at which writing stalled.
     stalled_since: Cell<Option<u32>>,
     in_flight: Cell<u32>,
-    told: Cell<Option<GuardSignal>>,
+    signal: Cell<Option<GuardSignal>>,
     /// The connection ends after the answer to the current or next request.
     is_closing: Cell<bool>,
-    /// Whoever has the stream may neither read from it nor close it.
+    /// hyper may neither read from the stream nor close it.
     holds_stream: Cell<bool>,
-    /// The connection's task, which is polled far more often than it is told anything.
+    /// The waker of the connection's task. Polls are far more frequent than signals.
     task: RefCell<Option<Waker>>,
-    /// HTTP/2 peers may send frames without a request, so that a byte does not begin one, and may refuse an answer without
-    /// the socket showing it.
+    /// HTTP/2: a received byte does not mean that a request begins, and a client may stop reading one answer without
+    /// blocking the socket.
     multiplexed: bool,
-    /// Its handshake ended after the drain had begun.
+    /// The handshake ended after the drain had begun.
     is_late: bool,
     answers: RefCell<Vec<Weak<Answering>>>,
-    /// What the connection becomes once its last answer has been sent.
+    /// The tunnel that follows the last answer.
     tunnel: RefCell<Option<Box<Tunnel>>>,
-    /// A request has named another protocol, whoever may have listened.
+    /// A request asked to switch protocols, so hyper may end the connection for a switch.
     may_switch: Cell<bool>,
     unwritten: OutputBacklog,
 }
 
-/// An answer on its way through an HTTP/2 stream. While the peer's window is closed, nobody asks for its body.
+/// An answer on an HTTP/2 stream. While the client's flow-control window is closed, h2 does not poll its body.
 #[derive(Debug)]
 pub(crate) struct Answering {
     watch: Rc<Watch>,
     since: Cell<u32>,
-    /// There is something for the peer to take; otherwise the upstream is waited for.
+    /// The body had data at the last poll. Otherwise it waits for the upstream.
     offered: Cell<bool>,
 }
 
-/// A request under way on a connection.
+/// Counts a request in flight until it is dropped.
 #[derive(Debug)]
 pub(crate) struct ExchangeGuard(Rc<Watch>);
 
-/// What a connection is told from outside.
+/// A signal of the guard to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GuardSignal {
-    /// Keep no more than it takes to wait: nothing has been under way for a while.
+    /// Free the buffers: there has been no request for some time.
     Rest,
-    /// End now: it has stood still for too long.
+    /// End now: a timeout has passed.
     Overdue(TimeoutKind),
-    /// Finish what is in flight and end.
+    /// End after the requests in flight.
     Drain,
-    /// End now: the time to drain is over.
+    /// End now: the drain timeout has passed.
     Cut,
 }
 
-/// What a connection has been waiting for too long.
+/// The timeout that has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TimeoutKind {
     FirstRequest,
     Head,
-    /// Nothing is wrong: it is just not used.
+    /// Not an error: the connection was not used.
     Idle,
     Write,
 }
@@ -105,52 +106,13 @@ enum Phase {
     Busy,
 }
 
-/// The limits in ticks.
-#[derive(Debug)]
-struct GuardTimeouts {
-    rest: u32,
-    first_request: Option<u32>,
-    head: Option<u32>,
-    idle: Option<u32>,
-    write: Option<u32>,
-    /// For an answer on one of many streams.
-    stream: Option<u32>,
-    age: Option<u32>,
-}
-
-const LONGEST_TICK: Duration = Duration::from_secs(1);
-const SHORTEST_TICK: Duration = Duration::from_millis(10);
-/// Whoever asks again sooner finds everything in place.
-const REST_AFTER: Duration = Duration::from_secs(1);
-
 impl Guard {
     pub(crate) fn new(limits: &Limits) -> Rc<Self> {
-        let all = [
-            limits.first_request_timeout,
-            limits.header_timeout,
-            limits.idle_timeout,
-            limits.write_stall_timeout,
-            limits.connection_age,
-        ];
-        let shortest = all.into_iter().flatten().min().unwrap_or(LONGEST_TICK);
-        let tick = (shortest / 8).clamp(SHORTEST_TICK, LONGEST_TICK);
-        // Rounded up and one more, so that nobody is cut before the time.
-        let ticks = |limit: Option<Duration>| {
-            limit.map(|limit| u32::try_from(limit.as_nanos().div_ceil(tick.as_nanos()) + 1).unwrap_or(u32::MAX))
-        };
-        let patience = GuardTimeouts {
-            rest: ticks(Some(REST_AFTER)).unwrap_or(u32::MAX),
-            first_request: ticks(limits.first_request_timeout),
-            head: ticks(limits.header_timeout),
-            idle: ticks(limits.idle_timeout),
-            write: ticks(limits.write_stall_timeout),
-            stream: ticks(limits.write_stall_timeout.map(|timeout| timeout.saturating_mul(2))),
-            age: ticks(limits.connection_age),
-        };
+        let (tick, timeouts) = GuardTimeouts::new(limits);
         Rc::new(Self {
             tick,
             now: Cell::new(0),
-            patience,
+            timeouts,
             stage: Cell::new(None),
             drains_since: Cell::new(None),
             watches: RefCell::default(),
@@ -163,10 +125,10 @@ impl Guard {
             guard: Rc::clone(self),
             phase: Cell::new(Phase::First),
             since: Cell::new(self.now.get()),
-            retires: Cell::new(self.patience.age.map(|age| self.now.get().wrapping_add(random_age(age)))),
+            retires_at: Cell::new(self.timeouts.random_age().map(|age| self.now.get().wrapping_add(age))),
             stalled_since: Cell::new(None),
             in_flight: Cell::new(0),
-            told: Cell::new(None),
+            signal: Cell::new(None),
             is_closing: Cell::new(false),
             holds_stream: Cell::new(false),
             task: RefCell::default(),
@@ -177,74 +139,74 @@ impl Guard {
             may_switch: Cell::new(false),
             unwritten: OutputBacklog::default(),
         });
-        // Whoever comes after the drain has begun is told so at once.
-        watch.told.set(self.stage.get());
+        // A connection that begins after the drain has begun is signalled at once.
+        watch.signal.set(self.stage.get());
         self.watches.borrow_mut().push(Rc::downgrade(&watch));
         watch
     }
 
-    /// Looks over all connections at every tick; runs beside them.
+    /// Checks all connections at every tick. Never ends.
     pub(crate) async fn run_timeouts(self: Rc<Self>) {
         let mut ticks = tokio::time::interval(self.tick);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.look();
+            self.check_all();
         }
     }
 
-    fn look(&self) {
+    fn check_all(&self) {
         self.now.set(self.now.get().wrapping_add(1));
         self.watches.borrow_mut().retain(|watch| {
             let Some(watch) = watch.upgrade() else {
                 return false;
             };
             if let Some(overdue) = watch.overdue() {
-                watch.tell(GuardSignal::Overdue(overdue));
+                watch.send_signal(GuardSignal::Overdue(overdue));
             } else if watch.is_old() {
-                watch.tell(GuardSignal::Drain);
-            } else if watch.rested() == Some(self.patience.rest) && watch.told.get().is_none() {
-                watch.tell(GuardSignal::Rest);
+                watch.send_signal(GuardSignal::Drain);
+            } else if watch.rest_ticks() == Some(self.timeouts.rest) && watch.signal.get().is_none() {
+                watch.send_signal(GuardSignal::Rest);
             }
             true
         });
     }
 
-    /// Ends so many connections on which nothing is under way, if it has not been for a while: those first that have waited longest.
+    /// Ends up to `at_most` connections that have been idle for some time, the longest idle first.
     pub(crate) fn end_idle(&self, at_most: usize) {
         let watches = self.watches.borrow();
         let mut idle: Vec<_> = watches.iter().filter_map(Weak::upgrade).filter_map(|watch| watch.idle()).collect();
         idle.sort_unstable_by_key(|(_, for_ticks, _)| std::cmp::Reverse(*for_ticks));
-        idle.into_iter().take(at_most).for_each(|(watch, _, overdue)| watch.tell(GuardSignal::Overdue(overdue)));
+        idle.into_iter().take(at_most).for_each(|(watch, _, overdue)| watch.send_signal(GuardSignal::Overdue(overdue)));
     }
 
-    /// The time to drain is over: what is still under way is cut by the gateway itself.
+    /// The drain timeout has passed: the gateway itself cuts the requests in flight.
     pub(crate) fn has_cut(&self) -> bool {
         self.stage.get() == Some(GuardSignal::Cut)
     }
 
-    /// Hands the stages of the drain on to all connections; runs beside them.
+    /// Signals the stages of the drain to all connections. Never ends.
     pub(crate) async fn propagate_drain(self: Rc<Self>, mut drain: Drain) {
-        for (stage, told) in [(Stage::Draining, GuardSignal::Drain), (Stage::Cut, GuardSignal::Cut)] {
+        for (stage, signal) in [(Stage::Draining, GuardSignal::Drain), (Stage::Cut, GuardSignal::Cut)] {
             drain.reached(stage).await;
-            self.stage.set(Some(told));
+            self.stage.set(Some(signal));
             self.drains_since.set(self.drains_since.get().or(Some(self.now.get())));
             let watches = self.watches.borrow();
-            watches.iter().filter_map(Weak::upgrade).for_each(|watch| watch.tell(told));
+            watches.iter().filter_map(Weak::upgrade).for_each(|watch| watch.send_signal(signal));
         }
         std::future::pending().await
     }
 }
 
 impl Watch {
-    /// Ready when there is something that the connection has not been told yet.
-    pub(super) fn poll_told(&self, context: &mut Context<'_>) -> Poll<GuardSignal> {
-        self.poll_is_told(context).map(|()| self.told.take().unwrap_or(GuardSignal::Rest))
+    /// Ready with the next signal.
+    pub(super) fn poll_signal(&self, context: &mut Context<'_>) -> Poll<GuardSignal> {
+        self.poll_has_signal(context).map(|()| self.signal.take().unwrap_or(GuardSignal::Rest))
     }
 
-    /// The same, and leaves it to be told.
-    pub(super) fn poll_is_told(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.told.get().is_some() {
+    /// Ready when there is a signal; leaves the signal for [`Self::poll_signal`].
+    pub(super) fn poll_has_signal(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.signal.get().is_some() {
             return Poll::Ready(());
         }
         let mut task = self.task.borrow_mut();
@@ -254,8 +216,8 @@ impl Watch {
         Poll::Pending
     }
 
-    fn tell(&self, told: GuardSignal) {
-        self.told.set(Some(told));
+    fn send_signal(&self, signal: GuardSignal) {
+        self.signal.set(Some(signal));
         self.wake();
     }
 
@@ -265,7 +227,7 @@ impl Watch {
         }
     }
 
-    /// The connection was polled and has nothing more to do now. Unless its last write could not go on, its buffers are empty.
+    /// The connection was polled and is pending. Unless its last write stalled, its write buffers are empty.
     pub(super) fn polled(&self) {
         if self.unwritten.is_awaited() && self.stalled_since.get().is_none() {
             self.unwritten.emptied();
@@ -273,35 +235,35 @@ impl Watch {
     }
 
     #[cfg(test)]
-    pub(super) fn tell_to_drain(&self) {
-        self.tell(GuardSignal::Drain);
+    pub(super) fn signal_drain(&self) {
+        self.send_signal(GuardSignal::Drain);
     }
 
-    /// This request has come in.
+    /// Records a request whose head has been read.
     pub(crate) fn begin_with<B>(self: &Rc<Self>, request: &Request<B>) -> ExchangeGuard {
-        // Nothing else is in there over HTTP/1.1, and with no request but these.
+        // Over HTTP/1.1, only requests to switch protocols have extensions.
         if !self.multiplexed && !request.extensions().is_empty() {
             self.may_switch.set(true);
         }
         self.begin()
     }
 
-    /// A request head has come in whole.
+    /// Records that a request head has been read whole.
     pub(crate) fn begin(self: &Rc<Self>) -> ExchangeGuard {
         self.in_flight.set(self.in_flight.get() + 1);
         self.enter(Phase::Busy);
         ExchangeGuard(Rc::clone(self))
     }
 
-    /// For how long nothing has been under way, in ticks. Frames of HTTP/2 come and go without a request.
-    fn rested(&self) -> Option<u32> {
+    /// The number of ticks without a request. `None` for HTTP/2, whose frames need no request.
+    fn rest_ticks(&self) -> Option<u32> {
         let rests = self.phase.get() == Phase::Idle && !self.multiplexed && self.stalled_since.get().is_none();
         rests.then(|| self.guard.now.get().wrapping_sub(self.since.get()))
     }
 
-    /// It was told to rest, and nothing has come in between.
+    /// Whether the connection is still idle after [`GuardSignal::Rest`] was sent.
     pub(super) fn may_rest(&self) -> bool {
-        self.rested().is_some_and(|rested| rested >= self.guard.patience.rest)
+        self.rest_ticks().is_some_and(|rest_ticks| rest_ticks >= self.guard.timeouts.rest)
     }
 
     pub(super) fn hold_stream(&self, holds: bool) {
@@ -312,17 +274,17 @@ impl Watch {
         self.holds_stream.get()
     }
 
-    /// For whoever has sent the last answer: what follows it, if not the end.
+    /// The tunnel that follows the last answer, if any.
     pub(super) fn take_tunnel(&self) -> Option<Box<Tunnel>> {
         self.tunnel.take()
     }
 
-    /// Whether hyper may have ended the connection in the belief that someone goes on in another protocol.
+    /// Whether hyper may have ended the connection because of a protocol switch.
     pub(super) fn may_switch(&self) -> bool {
         self.may_switch.get()
     }
 
-    /// No request is under way: the head of the next one has not been read whole.
+    /// No request is in flight: the head of the next one has not been read whole.
     pub(super) fn awaits_request(&self) -> bool {
         self.phase.get() != Phase::Busy
     }
@@ -331,8 +293,8 @@ impl Watch {
         self.is_closing.set(true);
     }
 
-    /// Adds `Connection: close` where the connection ends after this answer. hyper adds it only if it learns of the end before it
-    /// has the answer. Over HTTP/2, GOAWAY says it.
+    /// Adds `Connection: close` if the connection ends after this answer. hyper adds it only if it is told to end
+    /// before it has the answer. HTTP/2 uses GOAWAY instead.
     pub(crate) fn announce_close<B>(&self, answer: &mut Response<B>) {
         if self.is_closing.get() && !self.multiplexed && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -370,14 +332,14 @@ impl Watch {
     fn is_old(&self) -> bool {
         let now = self.guard.now.get();
         // As a difference, since ticks wrap around.
-        let old = self.retires.get().is_some_and(|at| now.wrapping_sub(at) < u32::MAX / 2);
+        let old = self.retires_at.get().is_some_and(|at| now.wrapping_sub(at) < u32::MAX / 2);
         if old {
-            self.retires.set(None);
+            self.retires_at.set(None);
         }
         old
     }
 
-    /// For how many ticks nothing has been under way, where that is worth a name; `None` where it is not long.
+    /// The number of idle ticks and the timeout to report. `None` if the connection has not been idle long enough.
     fn idle(self: Rc<Self>) -> Option<(Rc<Self>, u32, TimeoutKind)> {
         let overdue = match self.phase.get() {
             Phase::First => TimeoutKind::FirstRequest,
@@ -385,33 +347,33 @@ impl Watch {
             Phase::Head | Phase::Busy => return None,
         };
         let for_ticks = self.guard.now.get().wrapping_sub(self.since.get());
-        (for_ticks >= self.guard.patience.rest && self.told.get().is_none()).then_some((self, for_ticks, overdue))
+        (for_ticks >= self.guard.timeouts.rest && self.signal.get().is_none()).then_some((self, for_ticks, overdue))
     }
 
-    /// Over HTTP/2 the end in order takes an answer of the peer's. One that says nothing is not waited for.
-    fn is_deaf(&self) -> bool {
+    /// A graceful close of HTTP/2 needs a reply of the client. A client that does not reply is not waited for.
+    fn ignores_shutdown(&self) -> bool {
         let Some(drains_since) = self.guard.drains_since.get() else { return false };
         let for_ticks = |since: u32| self.guard.now.get().wrapping_sub(since);
         let waits = self.multiplexed && matches!(self.phase.get(), Phase::First | Phase::Idle);
-        waits && for_ticks(self.since.get()).min(for_ticks(drains_since)) >= self.guard.patience.rest
+        waits && for_ticks(self.since.get()).min(for_ticks(drains_since)) >= self.guard.timeouts.rest
     }
 
     fn overdue(&self) -> Option<TimeoutKind> {
-        if self.is_deaf() {
+        if self.ignores_shutdown() {
             return Some(TimeoutKind::Idle);
         }
         let now = self.guard.now.get();
-        let patience = &self.guard.patience;
+        let timeouts = &self.guard.timeouts;
         let over = |since: u32, limit: Option<u32>| limit.is_some_and(|limit| now.wrapping_sub(since) >= limit);
-        let refused = |answer: &Answering| answer.offered.get() && over(answer.since.get(), patience.stream);
-        let stalled = self.stalled_since.get().is_some_and(|since| over(since, patience.write));
+        let refused = |answer: &Answering| answer.offered.get() && over(answer.since.get(), timeouts.stream);
+        let stalled = self.stalled_since.get().is_some_and(|since| over(since, timeouts.write));
         if stalled || self.answers.borrow().iter().filter_map(Weak::upgrade).any(|answer| refused(&answer)) {
             return Some(TimeoutKind::Write);
         }
         let (limit, overdue) = match self.phase.get() {
-            Phase::First => (patience.first_request, TimeoutKind::FirstRequest),
-            Phase::Idle => (patience.idle, TimeoutKind::Idle),
-            Phase::Head => (patience.head, TimeoutKind::Head),
+            Phase::First => (timeouts.first_request, TimeoutKind::FirstRequest),
+            Phase::Idle => (timeouts.idle, TimeoutKind::Idle),
+            Phase::Head => (timeouts.head, TimeoutKind::Head),
             Phase::Busy => return None,
         };
         over(self.since.get(), limit).then_some(overdue)
@@ -419,16 +381,16 @@ impl Watch {
 }
 
 impl ExchangeGuard {
-    /// The answer hands the connection, or its stream of one, over to a tunnel.
-    pub(crate) fn lead_on(&self, mut tunnel: Box<Tunnel>) {
+    /// The connection, or the HTTP/2 stream, becomes a tunnel.
+    pub(crate) fn start_tunnel(&self, mut tunnel: Box<Tunnel>) {
         let Some(stream) = tunnel.stream.take() else {
             self.0.tunnel.replace(Some(tunnel));
             return;
         };
-        // As long as the tunnel lasts, its connection does not idle.
+        // While the tunnel lasts, its connection is not idle.
         let exchange = self.0.begin();
         tokio::task::spawn_local(async move {
-            // Otherwise the client has gone, or was answered something else after all.
+            // It fails if the client has gone or received another answer.
             if let Ok(stream) = stream.await {
                 tunnel.run(TokioIo::new(stream), Bytes::new()).await;
             }
@@ -436,19 +398,19 @@ impl ExchangeGuard {
         });
     }
 
-    /// What was handed to the connection before this is to be written first. The connection is polled for it once: over HTTP/2 it
-    /// is another task than the one that asks.
-    pub(crate) fn behind(&self) -> BacklogMark {
+    /// A mark behind all output that the connection has been given so far. Wakes the connection, which over HTTP/2 is
+    /// another task than the caller.
+    pub(crate) fn output_mark(&self) -> BacklogMark {
         self.0.wake();
-        self.0.unwritten.behind()
+        self.0.unwritten.output_mark()
     }
 
-    /// Ready once everything before `behind` was taken has been written.
-    pub(crate) fn poll_written(&self, behind: BacklogMark, context: &mut Context<'_>) -> Poll<()> {
-        self.0.unwritten.poll(behind, context)
+    /// Ready once everything before the mark has been written.
+    pub(crate) fn poll_written(&self, output_mark: BacklogMark, context: &mut Context<'_>) -> Poll<()> {
+        self.0.unwritten.poll(output_mark, context)
     }
 
-    /// The answer begins. `None` where the socket itself shows whether the peer takes it.
+    /// Records that an answer begins. `None` for HTTP/1.1, where the socket shows whether the client reads.
     pub(crate) fn answer(&self) -> Option<Rc<Answering>> {
         let watch = &self.0;
         if !watch.multiplexed {
@@ -464,7 +426,7 @@ impl ExchangeGuard {
 }
 
 impl Answering {
-    /// The body was asked for, and had something to offer or not.
+    /// Records a poll of the body, and whether it had data.
     pub(crate) fn asked(&self, offered: bool) {
         self.since.set(self.watch.guard.now.get());
         self.offered.set(offered);
@@ -481,157 +443,5 @@ impl Drop for ExchangeGuard {
     }
 }
 
-/// Between 90 % of the maximum and the maximum, so that connections that began together do not end together.
-fn random_age(maximum: u32) -> u32 {
-    maximum - fastrand::u32(..=maximum / 10)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn guard() -> Rc<Guard> {
-        let seconds = |seconds| Some(Duration::from_secs(seconds));
-        Guard::new(&Limits {
-            first_request_timeout: seconds(8),
-            header_timeout: seconds(8),
-            idle_timeout: seconds(60),
-            write_stall_timeout: seconds(30),
-            connection_age: seconds(100),
-            ..Limits::default()
-        })
-    }
-
-    fn told(watch: &Watch) -> Option<TimeoutKind> {
-        match watch.told.get() {
-            Some(GuardSignal::Overdue(overdue)) => Some(overdue),
-            Some(GuardSignal::Rest | GuardSignal::Drain | GuardSignal::Cut) | None => None,
-        }
-    }
-
-    fn pass(guard: &Guard, ticks: u32) {
-        for _ in 0..ticks {
-            guard.look();
-        }
-    }
-
-    #[test]
-    fn a_connection_without_a_first_request_is_overdue() {
-        let guard = guard();
-        let watch = guard.watch(false);
-        pass(&guard, 8);
-        assert_eq!(told(&watch), None);
-        pass(&guard, 1);
-        assert_eq!(told(&watch), Some(TimeoutKind::FirstRequest));
-    }
-
-    #[test]
-    fn a_head_that_drips_is_overdue_long_before_the_idle_timeout() {
-        let guard = guard();
-        let watch = guard.watch(false);
-        drop(watch.begin());
-        pass(&guard, 30);
-        watch.read();
-        for _ in 0..9 {
-            assert_eq!(told(&watch), None);
-            watch.read();
-            pass(&guard, 1);
-        }
-        assert_eq!(told(&watch), Some(TimeoutKind::Head));
-    }
-
-    #[test]
-    fn an_idle_connection_is_overdue_and_a_busy_one_is_not() {
-        let guard = guard();
-        let (idle, busy) = (guard.watch(false), guard.watch(false));
-        drop(idle.begin());
-        let _exchange = busy.begin();
-        pass(&guard, 1000);
-        assert_eq!(told(&idle), Some(TimeoutKind::Idle));
-        assert_eq!(told(&busy), None);
-    }
-
-    #[test]
-    fn frames_between_requests_do_not_begin_one_on_http2() {
-        let guard = guard();
-        let watch = guard.watch(true);
-        drop(watch.begin());
-        watch.read();
-        pass(&guard, 20);
-        assert_eq!(told(&watch), None);
-    }
-
-    #[test]
-    fn a_peer_that_takes_nothing_is_overdue_even_while_busy() {
-        let guard = guard();
-        let watch = guard.watch(false);
-        let _exchange = watch.begin();
-        watch.wrote(true);
-        pass(&guard, 29);
-        watch.wrote(false);
-        watch.wrote(true);
-        pass(&guard, 30);
-        assert_eq!(told(&watch), None);
-        pass(&guard, 1);
-        assert_eq!(told(&watch), Some(TimeoutKind::Write));
-    }
-
-    #[test]
-    fn an_answer_that_nobody_asks_for_is_overdue_on_http2_and_one_that_waits_for_its_upstream_is_not() {
-        let guard = guard();
-        let (refusing, waiting) = (guard.watch(true), guard.watch(true));
-        let (first, second) = (refusing.begin(), waiting.begin());
-        let (_offered, asked) = (first.answer().unwrap(), second.answer().unwrap());
-        asked.asked(false);
-        pass(&guard, 60);
-        assert_eq!(told(&refusing), None);
-        pass(&guard, 1);
-        assert_eq!((told(&refusing), told(&waiting)), (Some(TimeoutKind::Write), None));
-    }
-
-    #[test]
-    fn a_connection_that_has_lived_long_enough_is_told_so_once_and_not_all_at_one_time() {
-        let guard = guard();
-        let watches: Vec<_> = (0..50).map(|_| (guard.watch(false), Cell::new(None))).collect();
-        let _exchanges: Vec<_> = watches.iter().map(|(watch, _)| watch.begin()).collect();
-        for now in 0..200_u32 {
-            pass(&guard, 1);
-            for (watch, at) in watches.iter().filter(|(watch, _)| watch.told.take() == Some(GuardSignal::Drain)) {
-                assert_eq!(at.replace(Some(now)), None, "told twice");
-                assert_eq!(watch.retires.get(), None);
-            }
-        }
-        let mut ages: Vec<u32> = watches.iter().map(|(_, at)| at.get().unwrap()).collect();
-        ages.sort_unstable();
-        ages.dedup();
-        assert!(ages.len() > 5 && ages[0] >= 89 && ages[ages.len() - 1] <= 101, "{ages:?}");
-    }
-
-    #[test]
-    fn a_body_waits_until_what_was_handed_over_before_it_has_been_written() {
-        let guard = guard();
-        let watch = guard.watch(false);
-        let exchange = watch.begin();
-        let mut context = Context::from_waker(Waker::noop());
-        let behind = exchange.behind();
-        watch.wrote(true);
-        for _ in 0..3 {
-            assert!(exchange.poll_written(behind, &mut context).is_pending());
-            watch.polled();
-        }
-        assert!(exchange.poll_written(behind, &mut context).is_pending(), "the client takes nothing");
-        watch.wrote(false);
-        assert!(exchange.poll_written(behind, &mut context).is_pending(), "there may be more to write");
-        watch.polled();
-        assert!(exchange.poll_written(behind, &mut context).is_ready());
-        assert!(exchange.poll_written(exchange.behind(), &mut context).is_pending(), "what came after it is new");
-    }
-
-    #[test]
-    fn connections_that_have_gone_are_forgotten() {
-        let guard = guard();
-        drop(guard.watch(false));
-        pass(&guard, 1);
-        assert!(guard.watches.borrow().is_empty());
-    }
-}
+mod tests;

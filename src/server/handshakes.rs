@@ -1,8 +1,10 @@
-//! Connections that have not completed their handshake yet: how long, and how many.
+//! Limits the number and the duration of handshakes.
 //!
-//! While there are as many as allowed, [`Handshakes::room`] waits and nothing is accepted: the kernel's queue holds the crowd in order.
-//! A handshake that stalls makes room, the oldest first, and a connection that sends nothing makes room much sooner: a TLS client sends
-//! its first bytes with the end of the TCP handshake, so that silent connections cannot delay new ones by more than a moment. When the drain begins, handshakes get a short time to end, and silent ones almost none.
+//! While the limit is reached, [`Handshakes::wait_for_room`] waits and nothing is accepted: connections wait in the
+//! kernel's queue. Stalled handshakes are ended to make room, the oldest first: a normal handshake is short, so a
+//! client that opens silent connections loses its own. A connection that has sent nothing makes room much sooner: a TLS
+//! client sends its first bytes with the end of the TCP handshake. When the drain begins, handshakes get a short time to
+//! end, and silent connections a very short one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -22,14 +24,14 @@ pub(crate) struct Handshakes {
     at_most: Option<usize>,
     timeout: Option<Duration>,
     under_way: Cell<usize>,
-    /// The oldest first. Most have ended.
+    /// The oldest first. Most entries have ended.
     begun: RefCell<VecDeque<Weak<HandshakeProgress>>>,
-    /// Of these, those without a byte so far, the oldest first. Most have ended, or sent one.
+    /// Those that had sent nothing when they were listed, the oldest first.
     silent: RefCell<VecDeque<Weak<HandshakeProgress>>>,
     ended: Notify,
 }
 
-/// One handshake. It counts until it is dropped.
+/// Counts a handshake until it is dropped.
 #[derive(Debug)]
 pub(crate) struct HandshakePermit {
     handshakes: Rc<Handshakes>,
@@ -37,26 +39,26 @@ pub(crate) struct HandshakePermit {
     timeout: Option<Duration>,
 }
 
-/// What is known of a handshake from outside.
+/// The state of a handshake.
 #[derive(Debug)]
 pub(crate) struct HandshakeProgress {
     begun: Instant,
     has_byte: Cell<bool>,
-    /// Told to make room.
-    is_given_up: Cell<bool>,
+    /// Ended to make room.
+    is_cancelled: Cell<bool>,
     /// Accepted after the drain had begun.
     is_late: bool,
-    give_up: Notify,
+    cancel: Notify,
 }
 
-/// An honest handshake takes less, even where many wait for the processor.
-const STALLED: Duration = Duration::from_secs(1);
+/// A handshake that takes longer is stalled. A normal one takes less, even under load.
+const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 /// For the first byte of a connection while others wait for room.
 const SILENT_WHILE_FULL: Duration = Duration::from_millis(100);
-/// For the first byte of a connection that has been silent until the drain begins.
-const SILENT: Duration = Duration::from_millis(100);
-/// For handshakes that the drain finds under way, and for those that begin later.
-const DRAINING: Duration = Duration::from_secs(1);
+/// For the first byte of a connection that has sent nothing when the drain begins.
+const FIRST_BYTE_GRACE: Duration = Duration::from_millis(100);
+/// For handshakes in progress when the drain begins, and for those that begin later.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Handshakes {
     pub(crate) fn new(at_most: Option<usize>, timeout: Option<Duration>) -> Rc<Self> {
@@ -70,15 +72,15 @@ impl Handshakes {
         })
     }
 
-    /// Waits until one more may begin. The caller then begins at most one.
-    pub(crate) async fn room(&self) {
+    /// Waits until one more handshake may begin. The caller must begin at most one.
+    pub(crate) async fn wait_for_room(&self) {
         while self.at_most.is_some_and(|at_most| self.under_way.get() >= at_most) {
             let (silent, oldest) = (self.oldest_silent(), self.oldest());
             tokio::select! {
                 biased;
                 () = self.ended.notified() => {}
                 () = after(silent.as_deref(), SILENT_WHILE_FULL) => self.end(silent).await,
-                () = after(oldest.as_deref(), STALLED) => self.end(oldest).await,
+                () = after(oldest.as_deref(), STALL_TIMEOUT) => self.end(oldest).await,
             }
         }
     }
@@ -87,8 +89,8 @@ impl Handshakes {
     async fn end(&self, handshake: Option<Rc<HandshakeProgress>>) {
         let ended = self.ended.notified();
         if let Some(handshake) = handshake {
-            handshake.is_given_up.set(true);
-            handshake.give_up.notify_one();
+            handshake.is_cancelled.set(true);
+            handshake.cancel.notify_one();
         }
         // Bounded, because it may have ended by itself just before.
         let _ = timeout(SILENT_WHILE_FULL, ended).await;
@@ -100,16 +102,16 @@ impl Handshakes {
 
     /// For a connection that is accepted after the drain has begun.
     pub(crate) fn begin_late(self: &Rc<Self>) -> HandshakePermit {
-        self.begin_within(self.timeout.map_or(Some(DRAINING), |timeout| Some(timeout.min(DRAINING))), true)
+        self.begin_within(self.timeout.map_or(Some(DRAIN_TIMEOUT), |timeout| Some(timeout.min(DRAIN_TIMEOUT))), true)
     }
 
     fn begin_within(self: &Rc<Self>, timeout: Option<Duration>, is_late: bool) -> HandshakePermit {
         let progress = Rc::new(HandshakeProgress {
             begun: Instant::now(),
             has_byte: Cell::new(false),
-            is_given_up: Cell::new(false),
+            is_cancelled: Cell::new(false),
             is_late,
-            give_up: Notify::new(),
+            cancel: Notify::new(),
         });
         for list in [&self.begun, &self.silent] {
             let mut list = list.borrow_mut();
@@ -122,14 +124,14 @@ impl Handshakes {
         HandshakePermit { handshakes: Rc::clone(self), progress, timeout }
     }
 
-    /// Ends so many handshakes that stall, the oldest first.
+    /// Ends up to `at_most` stalled handshakes, the oldest first.
     pub(crate) fn end_stalled(&self, at_most: usize) {
         let now = Instant::now();
         for _ in 0..at_most {
             match self.oldest() {
-                Some(oldest) if now.duration_since(oldest.begun) >= STALLED => {
-                    oldest.is_given_up.set(true);
-                    oldest.give_up.notify_one();
+                Some(oldest) if now.duration_since(oldest.begun) >= STALL_TIMEOUT => {
+                    oldest.is_cancelled.set(true);
+                    oldest.cancel.notify_one();
                 }
                 Some(_) | None => return,
             }
@@ -144,21 +146,21 @@ impl Handshakes {
         first(&self.silent, |handshake| !handshake.has_byte.get())
     }
 
-    /// Shortens the time of handshakes when the drain begins; runs beside them.
-    pub(crate) async fn follow(self: Rc<Self>, mut drain: Drain) {
+    /// Shortens the timeouts of handshakes when the drain begins. Never ends.
+    pub(crate) async fn follow_drain(self: Rc<Self>, mut drain: Drain) {
         drain.reached(Stage::Draining).await;
-        sleep(SILENT).await;
-        self.give_up(|handshake| !handshake.has_byte.get());
-        sleep(DRAINING - SILENT).await;
-        self.give_up(|_| true);
+        sleep(FIRST_BYTE_GRACE).await;
+        self.cancel(|handshake| !handshake.has_byte.get());
+        sleep(DRAIN_TIMEOUT - FIRST_BYTE_GRACE).await;
+        self.cancel(|_| true);
         pending().await
     }
 
-    /// Of those that began before the drain.
-    fn give_up(&self, which: impl Fn(&HandshakeProgress) -> bool) {
+    /// Ends some of the handshakes that began before the drain.
+    fn cancel(&self, which: impl Fn(&HandshakeProgress) -> bool) {
         let begun = self.begun.borrow();
         let early = begun.iter().filter_map(Weak::upgrade).filter(|handshake| !handshake.is_late);
-        early.filter(|handshake| which(handshake)).for_each(|handshake| handshake.give_up.notify_one());
+        early.filter(|handshake| which(handshake)).for_each(|handshake| handshake.cancel.notify_one());
     }
 }
 
@@ -169,7 +171,7 @@ fn first(
 ) -> Option<Rc<HandshakeProgress>> {
     let mut list = list.borrow_mut();
     while let Some(first) = list.front() {
-        match first.upgrade().filter(|first| !first.is_given_up.get() && which(first)) {
+        match first.upgrade().filter(|first| !first.is_cancelled.get() && which(first)) {
             Some(first) => return Some(first),
             None => list.pop_front(),
         };
@@ -190,7 +192,7 @@ impl HandshakePermit {
         Rc::clone(&self.progress)
     }
 
-    /// `None` where it fails, takes too long, or has to make room.
+    /// `None` if the handshake fails, times out, or is ended to make room.
     pub(crate) async fn complete<T>(self, handshake: impl Future<Output = Option<T>>) -> Option<T> {
         let too_late = async {
             match self.timeout {
@@ -201,7 +203,7 @@ impl HandshakePermit {
         tokio::select! {
             biased;
             done = handshake => done,
-            () = self.progress.give_up.notified() => None,
+            () = self.progress.cancel.notified() => None,
             () = too_late => None,
         }
     }
@@ -219,7 +221,7 @@ impl HandshakeProgress {
 impl Drop for HandshakePermit {
     fn drop(&mut self) {
         self.handshakes.under_way.set(self.handshakes.under_way.get() - 1);
-        // All who wait look again: a listener without a connection takes no room.
+        // Wakes all listeners: the first may have no connection to accept.
         self.handshakes.ended.notify_waiters();
     }
 }
@@ -234,7 +236,7 @@ mod tests {
     use super::*;
 
     fn has_room(handshakes: &Handshakes) -> bool {
-        std::pin::pin!(handshakes.room()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        std::pin::pin!(handshakes.wait_for_room()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     #[tokio::test(start_paused = true)]
@@ -244,8 +246,8 @@ mod tests {
         [&first, &second].into_iter().for_each(|handshake| handshake.progress.has_byte.set(true));
         assert!(!has_room(&handshakes), "a crowd does not push itself out");
         let began = Instant::now();
-        let (ended, ()) = tokio::join!(first.complete(pending::<Option<()>>()), handshakes.room());
-        assert_eq!((ended, began.elapsed()), (None, STALLED));
+        let (ended, ()) = tokio::join!(first.complete(pending::<Option<()>>()), handshakes.wait_for_room());
+        assert_eq!((ended, began.elapsed()), (None, STALL_TIMEOUT));
         let third = handshakes.begin();
         assert!(!has_room(&handshakes), "one made room for one");
         assert_eq!(third.complete(async { Some(3) }).await, Some(3));
@@ -261,7 +263,7 @@ mod tests {
         let silent = [handshakes.begin(), handshakes.begin()];
         let began = Instant::now();
         for permit in silent {
-            let (ended, ()) = tokio::join!(permit.complete(pending::<Option<()>>()), handshakes.room());
+            let (ended, ()) = tokio::join!(permit.complete(pending::<Option<()>>()), handshakes.wait_for_room());
             assert_eq!((ended, began.elapsed()), (None, SILENT_WHILE_FULL));
             std::mem::forget(handshakes.begin_late());
         }
@@ -269,16 +271,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_waits_for_room_goes_on_when_a_handshake_ends() {
+    async fn a_waiting_listener_continues_when_a_handshake_ends() {
         let handshakes = Handshakes::new(Some(1), None);
         let only = handshakes.begin();
         let began = Instant::now();
         let short = async {
-            advance(STALLED / 2).await;
+            advance(STALL_TIMEOUT / 2).await;
             drop(only);
         };
-        tokio::join!(handshakes.room(), handshakes.room(), short);
-        assert_eq!(began.elapsed(), STALLED / 2);
+        tokio::join!(handshakes.wait_for_room(), handshakes.wait_for_room(), short);
+        assert_eq!(began.elapsed(), STALL_TIMEOUT / 2);
     }
 
     #[tokio::test(start_paused = true)]
@@ -304,13 +306,13 @@ mod tests {
         let all = async { tokio::join!(ends(silent), ends(begun), ends(late)) };
         let ended = tokio::select! {
             ended = all => ended,
-            () = Rc::clone(&handshakes).follow(drain) => unreachable!(),
+            () = Rc::clone(&handshakes).follow_drain(drain) => unreachable!(),
         };
-        assert_eq!(ended, (SILENT, DRAINING, DRAINING));
+        assert_eq!(ended, (FIRST_BYTE_GRACE, DRAIN_TIMEOUT, DRAIN_TIMEOUT));
     }
 
     #[tokio::test]
-    async fn what_has_ended_is_forgotten() {
+    async fn ended_handshakes_are_removed() {
         let handshakes = Handshakes::new(Some(10), None);
         let _stalled = handshakes.begin();
         for _ in 0..1000 {
@@ -318,6 +320,6 @@ mod tests {
         }
         assert!(handshakes.begun.borrow().len() < 30);
         assert_eq!(handshakes.under_way.get(), 1);
-        assert!(timeout(Duration::ZERO, handshakes.room()).await.is_ok());
+        assert!(timeout(Duration::ZERO, handshakes.wait_for_room()).await.is_ok());
     }
 }

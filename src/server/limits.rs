@@ -1,16 +1,16 @@
-//! The bounds on connections and on the requests they carry.
+//! The limits on connections and requests.
 
 use std::time::Duration;
 
-/// What one process takes on. `None` is unlimited, which the configuration must spell out.
+/// The limits of one process. `None` is unlimited, which the configuration must state explicitly.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) connections: Option<usize>,
     /// IPv6 counts by /64.
     pub(crate) connections_per_address: Option<usize>,
-    /// Under way at once.
+    /// Handshakes at the same time.
     pub(crate) handshakes: Option<usize>,
-    /// A PROXY header included.
+    /// Includes the PROXY header.
     pub(crate) handshake_timeout: Option<Duration>,
     /// From the end of the handshake to the first whole request head.
     pub(crate) first_request_timeout: Option<Duration>,
@@ -18,27 +18,29 @@ pub(crate) struct Limits {
     pub(crate) header_timeout: Option<Duration>,
     /// From the end of a request to the first byte of the next.
     pub(crate) idle_timeout: Option<Duration>,
-    /// Between two pieces of a body, in either direction.
+    /// Between two parts of a body, in either direction.
     pub(crate) body_idle_timeout: Option<Duration>,
-    /// Bytes in a second, of request bodies, while it is the client that is waited for.
+    /// The minimum rate of request bodies in bytes per second, while the gateway waits for the client.
     pub(crate) min_body_rate: Option<u64>,
-    /// How long a peer may take no byte that we have for it; twice as long on a stream of HTTP/2, which takes its connection along.
+    /// The time for which a client may read nothing although there is output for it. Twice as long for an HTTP/2
+    /// stream, because it ends the whole connection.
     pub(crate) write_stall_timeout: Option<Duration>,
-    /// Up to a tenth less, so that connections that came together do not go together; what is under way ends first.
+    /// Up to a tenth less at random, so that connections that began together do not end together. Requests in flight
+    /// are finished.
     pub(crate) connection_age: Option<Duration>,
     /// The request target of a request line.
     pub(crate) uri_bytes: usize,
     /// The request line and header fields together.
     pub(crate) header_bytes: usize,
     pub(crate) header_count: usize,
-    /// What a route takes that sets no bound of its own.
+    /// For routes without a limit of their own.
     pub(crate) body_bytes: Option<u64>,
     pub(crate) token_bytes: usize,
     pub(crate) h2_streams: u32,
-    /// Requests under way at once, in the whole process; each worker takes its share.
+    /// Requests in flight in the whole process. Each worker gets an equal share.
     pub(crate) in_flight: usize,
     pub(crate) in_flight_per_address: usize,
-    /// Open at once, in the whole process; each worker takes its share.
+    /// Open tunnels in the whole process. Each worker gets an equal share.
     pub(crate) tunnels: usize,
     pub(crate) tunnels_per_address: usize,
     /// Without a byte in either direction.
@@ -46,7 +48,7 @@ pub(crate) struct Limits {
     pub(crate) memory: Memory,
 }
 
-/// One worker's part of what the process takes on at once.
+/// One worker's share of the limits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WorkerLimits {
     pub(crate) in_flight: usize,
@@ -68,10 +70,10 @@ impl Limits {
     }
 }
 
-/// How much memory the process may take before it takes on less.
+/// The memory budget. Near it, the gateway accepts fewer connections and requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Memory {
-    /// As much as the machine or the control group has.
+    /// The memory of the machine or the control group.
     Available,
     Bytes(u64),
     Unlimited,

@@ -1,4 +1,4 @@
-//! Bound sockets: one per worker on each address, so that the kernel spreads connections over the cores.
+//! Listening sockets: one for each worker on each address, so that the kernel distributes connections over the cores.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -7,7 +7,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
-    #[error("cannot listen on {address}: another process has it")]
+    #[error(
+        "cannot listen on {address}: another process uses it; stop that process or change the address of the listener"
+    )]
     Taken { address: SocketAddr },
     #[error("cannot listen on {address}")]
     Io {
@@ -17,13 +19,13 @@ pub(crate) enum ListenError {
     },
 }
 
-/// Connections that the kernel keeps for us while a worker is busy, or while there is no room. Linux caps it at `net.core.somaxconn`.
+/// The length of the kernel's accept queue. Linux limits it to `net.core.somaxconn`.
 pub(super) const BACKLOG: i32 = 4096;
 
 /// `count` listening sockets on one address; port 0 picks one port for all of them.
 ///
-/// The first is bound without `SO_REUSEPORT`, so that an address which another process has is an error and never a silent
-/// share; only then may the rest join it.
+/// The first is bound without `SO_REUSEPORT`, so that binding fails if another process uses the address. Then the other
+/// sockets join it.
 pub(crate) fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, ListenError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => ListenError::Taken { address },
@@ -46,7 +48,7 @@ pub(crate) fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>
 fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
-    // A restart must not wait for connections that linger in TIME_WAIT.
+    // A restart must not wait for connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
     Ok(socket)
 }

@@ -1,4 +1,4 @@
-//! Bytes → requests: listeners, TLS, the connection guard, the drain. Knows no OAuth and no routes.
+//! From bytes to requests: listeners, TLS, connection timeouts and the drain. Knows nothing of OAuth or routes.
 
 pub(crate) mod accept;
 pub(crate) mod certificate;
@@ -7,6 +7,7 @@ pub(crate) mod connection_limiter;
 pub(crate) mod drain;
 pub(crate) mod frame_meter;
 pub(crate) mod guard;
+mod guard_timeouts;
 pub(crate) mod handshakes;
 pub(crate) mod limits;
 pub(crate) mod listener;

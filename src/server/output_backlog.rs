@@ -1,31 +1,31 @@
-//! What a connection has been handed and has not written yet, for a body that must not fail before that is out.
+//! Lets a response body wait until the connection has written its earlier output.
 //!
-//! hyper and h2 throw away what they hold when a body fails. A connection that was polled, has nothing more to do and whose last
-//! write went on holds nothing.
+//! When a body fails, hyper and h2 discard the output that they have not written yet. A connection has written
+//! everything when it was polled, is pending, and its last write did not stall.
 
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Poll, Waker};
 
-/// The bodies that wait for one connection's output.
+/// The bodies that wait for the output of one connection.
 #[derive(Debug, Default)]
 pub(super) struct OutputBacklog {
     waiting: RefCell<Vec<Waker>>,
-    /// How often everything was written while a body waited.
+    /// The number of times that everything was written while a body waited.
     emptied: Cell<u32>,
 }
 
-/// The state of a connection's output when a body began to wait for it.
+/// The position in a connection's output at which a body began to wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BacklogMark(u32);
 
 impl OutputBacklog {
-    pub(super) fn behind(&self) -> BacklogMark {
+    pub(super) fn output_mark(&self) -> BacklogMark {
         BacklogMark(self.emptied.get())
     }
 
-    /// Ready once everything before `behind` was taken has been written.
-    pub(super) fn poll(&self, behind: BacklogMark, context: &mut Context<'_>) -> Poll<()> {
-        if self.emptied.get() != behind.0 {
+    /// Ready once everything before the mark has been written.
+    pub(super) fn poll(&self, output_mark: BacklogMark, context: &mut Context<'_>) -> Poll<()> {
+        if self.emptied.get() != output_mark.0 {
             return Poll::Ready(());
         }
         let mut waiting = self.waiting.borrow_mut();

@@ -1,8 +1,7 @@
-//! The PROXY protocol, versions 1 and 2: whom a load balancer speaks for, said once, before anything else.
+//! The PROXY protocol, versions 1 and 2: a load balancer names the client of a connection in its first bytes.
 //!
-//! The parser is pure and takes the specification's words literally: nothing is guessed, one byte that is out of place ends the
-//! connection. Of version 2 the addresses are read; the extensions behind them are skipped, and bounded. Who may send the header at
-//! all is not decided here.
+//! The parser is pure and strict: any deviation from the specification ends the connection. Of version 2 it reads the
+//! addresses and skips the extensions, whose size is limited. The caller checks whether the sender may send the header.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,35 +9,35 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
-/// For whom a connection was opened.
+/// The client that the header names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProxyHeader {
     Client(IpAddr),
-    /// For the load balancer itself, which looks after us.
+    /// The load balancer itself, for a health check.
     Itself,
-    /// For someone who cannot be named by an IP address.
+    /// A client without an IP address.
     Unknown,
 }
 
-/// What the first bytes of a connection are.
+/// The result of parsing the first bytes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ParsedHeader {
-    /// A header, and its length.
+    /// A header and its length.
     Header(ProxyHeader, usize),
-    /// The beginning of one.
+    /// The beginning of a header.
     Partial,
     Malformed,
 }
 
 const SIGNATURE_V1: &[u8] = b"PROXY ";
-/// With the line break.
+/// Includes the line break.
 const LONGEST_V1: usize = 107;
 const SIGNATURE_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const HEAD_V2: usize = 16;
 /// Addresses and extensions together.
 const LONGEST_REST_V2: usize = 4096;
 
-/// Takes the header off the stream, and not one byte more.
+/// Reads the header from the stream, and nothing after it.
 pub(crate) async fn read(stream: &mut TcpStream) -> io::Result<ProxyHeader> {
     let mut header = Vec::new();
     loop {
@@ -55,15 +54,15 @@ pub(crate) async fn read(stream: &mut TcpStream) -> io::Result<ProxyHeader> {
             ParsedHeader::Partial => came,
             ParsedHeader::Malformed => return Err(io::ErrorKind::InvalidData.into()),
         };
-        // These have just been looked at: they are there.
+        // These bytes were peeked before, so this does not wait.
         stream.read_exact(more.get_mut(..wanted).unwrap_or_default()).await?;
-        if let ParsedHeader::Header(introduction, _) = parsed {
-            return Ok(introduction);
+        if let ParsedHeader::Header(proxy_header, _) = parsed {
+            return Ok(proxy_header);
         }
     }
 }
 
-/// How long the header is that these bytes begin with; `None` where they begin with none, or not with the whole of it.
+/// The length of the header at the start of these bytes; `None` if there is none, or only a part of one.
 pub(crate) fn length(bytes: &[u8]) -> Option<usize> {
     match parse(bytes) {
         ParsedHeader::Header(_, length) => Some(length),
@@ -81,7 +80,7 @@ fn parse(bytes: &[u8]) -> ParsedHeader {
     }
 }
 
-/// Whether these may be the first bytes of what begins with `signature`.
+/// Whether the bytes match the signature, as far as both go.
 fn begins(bytes: &[u8], signature: &[u8]) -> bool {
     bytes.iter().zip(signature).all(|(byte, expected)| byte == expected)
 }
@@ -91,13 +90,13 @@ fn parse_v1(bytes: &[u8]) -> ParsedHeader {
         return if bytes.len() < LONGEST_V1 { ParsedHeader::Partial } else { ParsedHeader::Malformed };
     };
     let line = bytes.get(..end).and_then(|line| line.strip_prefix(SIGNATURE_V1)?.strip_suffix(b"\r"));
-    let introduction = line.and_then(|line| std::str::from_utf8(line).ok()).and_then(introduction_v1);
-    introduction.map_or(ParsedHeader::Malformed, |introduction| ParsedHeader::Header(introduction, end + 1))
+    let proxy_header = line.and_then(|line| std::str::from_utf8(line).ok()).and_then(parse_line_v1);
+    proxy_header.map_or(ParsedHeader::Malformed, |proxy_header| ParsedHeader::Header(proxy_header, end + 1))
 }
 
-/// What stands between `PROXY ` and the line break.
-fn introduction_v1(line: &str) -> Option<ProxyHeader> {
-    // Whatever follows is to be ignored.
+/// Parses the text between `PROXY ` and the line break.
+fn parse_line_v1(line: &str) -> Option<ProxyHeader> {
+    // The specification says to ignore the rest of the line.
     if line.strip_prefix("UNKNOWN").is_some_and(|rest| rest.is_empty() || rest.starts_with(' ')) {
         return Some(ProxyHeader::Unknown);
     }
@@ -129,19 +128,19 @@ fn parse_v2(bytes: &[u8]) -> ParsedHeader {
     let Some(rest) = rest.get(..length) else {
         return ParsedHeader::Partial;
     };
-    let introduction = match (version_and_command, family) {
+    let proxy_header = match (version_and_command, family) {
         (0x20, _) => Some(ProxyHeader::Itself),
         (_, 0x11) => rest.first_chunk::<12>().map(|[a, b, c, d, ..]| client(Ipv4Addr::new(*a, *b, *c, *d).into())),
         (_, 0x21) => {
             let addresses = rest.first_chunk::<36>().and_then(|addresses| addresses.first_chunk::<16>());
             addresses.map(|address| client(Ipv6Addr::from(*address).into()))
         }
-        // Unspecified, and sockets of the load balancer's own machine.
+        // Unspecified, and Unix sockets.
         (_, 0x00 | 0x31) => Some(ProxyHeader::Unknown),
-        // Datagrams don't come by TCP; the rest means nothing.
+        // Datagrams are not possible over TCP; other values are undefined.
         _ => None,
     };
-    introduction.map_or(ParsedHeader::Malformed, |introduction| ParsedHeader::Header(introduction, HEAD_V2 + length))
+    proxy_header.map_or(ParsedHeader::Malformed, |proxy_header| ParsedHeader::Header(proxy_header, HEAD_V2 + length))
 }
 
 fn client(address: IpAddr) -> ProxyHeader {
@@ -185,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn version_2_names_the_client_and_what_is_behind_is_skipped() {
+    fn version_2_names_the_client_and_extensions_are_skipped() {
         let v4 = [203, 0, 113, 9, 10, 0, 0, 1, 1, 2, 3, 4];
         let v6: Vec<u8> = [[0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]; 2]
             .concat()
@@ -202,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_place_is_malformed() {
+    fn any_deviation_is_malformed() {
         for line in [
             "PROXY\r\n",
             "PROXY \r\n",
@@ -266,9 +265,9 @@ mod tests {
     proptest! {
         #[test]
         fn every_header_is_read_to_its_end_and_every_part_of_one_is_waited_for(
-            (header, introduction) in headers(), cut in any::<prop::sample::Index>(), rest in prop::collection::vec(any::<u8>(), 0..50),
+            (header, proxy_header) in headers(), cut in any::<prop::sample::Index>(), rest in prop::collection::vec(any::<u8>(), 0..50),
         ) {
-            prop_assert_eq!(parse(&[&header[..], &rest].concat()), ParsedHeader::Header(introduction, header.len()));
+            prop_assert_eq!(parse(&[&header[..], &rest].concat()), ParsedHeader::Header(proxy_header, header.len()));
             prop_assert_eq!(parse(&header[..cut.index(header.len())]), ParsedHeader::Partial);
         }
 

@@ -1,5 +1,5 @@
-//! A connection's socket. What is one piece goes out by a plain send, which is the cheaper call: TLS always offers a list, and it
-//! mostly has one entry.
+//! The socket of a connection. A list with one buffer is written by a plain send, which is cheaper than a vectored one:
+//! TLS always passes a list, mostly with one entry.
 
 use std::io;
 use std::pin::Pin;

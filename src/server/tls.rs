@@ -1,4 +1,4 @@
-//! TLS 1.2 and 1.3 towards clients: certificates by SNI, the protocol by ALPN, sessions by tickets.
+//! TLS 1.2 and 1.3 for clients: certificates by SNI, the HTTP version by ALPN, session resumption by tickets.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
-/// The oldest version that is spoken.
+/// The oldest TLS version that is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MinTlsVersion {
     Tls12,
     Tls13,
 }
 
-/// What a connection speaks after its handshake: agreed by ALPN, never guessed from bytes.
+/// The HTTP version of a connection: negotiated by ALPN, never guessed from bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HttpVersion {
     Http1,
@@ -41,11 +41,11 @@ pub(crate) fn server_config(
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(ByServerName { certificates }));
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
-    // Tickets keep no state here and work on every worker; one per session is what clients use.
+    // Tickets need no server state and work on every worker. Clients use one for each session.
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     config.send_tls13_tickets = 1;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    // A replayed first flight must never reach an upstream.
+    // No early data: a replayed request must never reach an upstream.
     config.max_early_data_size = 0;
     Ok(config)
 }
@@ -56,7 +56,7 @@ impl HttpVersion {
     }
 }
 
-/// The first certificate that is valid for the name asked for, else the first of all.
+/// Selects the first certificate that is valid for the requested name, or the first of all.
 #[derive(Debug)]
 struct ByServerName {
     certificates: Vec<Arc<CertifiedKey>>,

@@ -1,8 +1,8 @@
-//! What becomes of a connection, or of a stream of one, once both ends have agreed on another protocol: bytes, both ways.
+//! A tunnel: copies bytes in both directions after a connection, or an HTTP/2 stream, has switched to another protocol.
 //!
-//! A tunnel keeps no memory while it idles: what is read is written on at once, and only what can't be is kept, a piece in each
-//! direction at most. It ends with either side, when nothing has moved for too long, when one side takes nothing, and when whoever
-//! opened it may not go on.
+//! An idle tunnel has no buffers: bytes are written as soon as they are read, and only the unwritten part of one chunk
+//! is kept for each direction. A tunnel ends when both sides have ended, when one fails, after a timeout, and when its
+//! caller loses the permission.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -18,78 +18,79 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
-/// One that the upstream has agreed to, before the client has been told.
+/// A tunnel that the upstream has accepted, before the client has its answer.
 pub(crate) struct Tunnel {
     pub(crate) upstream: Upgraded,
-    /// The client's end where that is a stream of HTTP/2; over HTTP/1.1 it is the connection itself.
+    /// The client's HTTP/2 stream. `None` for HTTP/1.1, where the connection itself becomes the tunnel.
     pub(crate) stream: Option<OnUpgrade>,
-    pub(crate) patience: TunnelTimeouts,
-    /// Asked again and again: whether whoever opened it still may. Dropped with the tunnel, with all that it holds.
-    pub(crate) goes_on: Box<dyn Fn() -> bool>,
+    pub(crate) timeouts: TunnelTimeouts,
+    /// Whether the caller still has the permission. Called at every tick and dropped with the tunnel.
+    pub(crate) may_continue: Box<dyn Fn() -> bool>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TunnelTimeouts {
-    /// Without a byte in either direction.
+    /// The time without a byte in either direction.
     pub(crate) idle: Option<Duration>,
-    /// Without a byte taken, where there is one to take.
+    /// The time for which a side may accept no byte although there is one for it.
     pub(crate) write: Option<Duration>,
 }
 
-/// One direction.
+/// The state of one direction.
 #[derive(Debug, Default)]
 struct Pipe {
-    /// What was read and could not be written yet.
-    rest: Bytes,
+    /// Bytes that were read but could not be written yet.
+    unwritten: Bytes,
     source_has_ended: bool,
-    /// Its end has been passed on too.
+    /// The end of the source has been passed on.
     is_closed: bool,
     unflushed: bool,
-    /// Something waits to be taken.
+    /// Bytes wait to be written.
     is_stalled: bool,
-    /// A byte was taken, since someone last asked.
-    has_moved: bool,
-    /// For how many ticks nothing has moved.
-    still: u32,
-    /// For how many it has waited meanwhile.
-    stalled: u32,
+    /// A byte was written since the last tick.
+    has_progressed: bool,
+    /// The number of ticks without a written byte.
+    idle_ticks: u32,
+    /// The number of those ticks with bytes waiting to be written.
+    stalled_ticks: u32,
 }
 
-const PIECE: usize = 16 * 1024;
+const CHUNK: usize = 16 * 1024;
 const LONGEST_TICK: Duration = Duration::from_secs(1);
 const SHORTEST_TICK: Duration = Duration::from_millis(10);
-/// For what one side still has to say after the other has ended.
-const LAST_WORDS: Duration = Duration::from_secs(30);
-/// For our own goodbye.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// The idle timeout after one side has ended.
+const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(30);
+/// For the graceful close of both sides.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Tunnel {
-    /// Passes bytes on until the end. `early` is what the client had sent before it was told.
+    /// Copies bytes until the end. `early` are the bytes that the client sent before it had its answer.
     pub(crate) async fn run<T: AsyncRead + AsyncWrite + Unpin>(self, mut client: T, early: Bytes) {
         let mut upstream = TokioIo::new(self.upstream);
-        pass(&mut client, &mut upstream, early, self.patience, &*self.goes_on).await;
-        // In order where that is possible: TLS has a goodbye of its own.
-        let _ = timeout(FAREWELL, async { tokio::join!(client.shutdown(), upstream.shutdown()) }).await;
+        copy_bidirectional(&mut client, &mut upstream, early, self.timeouts, &*self.may_continue).await;
+        // A graceful close if possible: TLS has a close message.
+        let _ = timeout(SHUTDOWN_TIMEOUT, async { tokio::join!(client.shutdown(), upstream.shutdown()) }).await;
     }
 }
 
-async fn pass<C, U>(
+async fn copy_bidirectional<C, U>(
     client: &mut C,
     upstream: &mut U,
     early: Bytes,
-    patience: TunnelTimeouts,
-    goes_on: &dyn Fn() -> bool,
+    timeouts: TunnelTimeouts,
+    may_continue: &dyn Fn() -> bool,
 ) where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut up, mut down) = (Pipe { rest: early, ..Pipe::default() }, Pipe::default());
-    let mut clock = Clock::new(patience);
+    let (mut up, mut down) = (Pipe { unwritten: early, ..Pipe::default() }, Pipe::default());
+    let mut clock = Clock::new(timeouts);
     let ended = poll_fn(|context| {
-        // Asked first: two busy sides use up all that a task may do at once, and nothing after them is ever ready.
+        // The clock is polled first: two busy sides use up the task's budget, and nothing polled after them would be
+        // ready.
         let has_ticked = clock.has_ticked(context);
         let both = poll_both(&mut up, &mut down, client, upstream, context);
-        if has_ticked && (clock.is_over(&mut up, &mut down) || !goes_on()) {
+        if has_ticked && (clock.is_over(&mut up, &mut down) || !may_continue()) {
             return Poll::Ready(());
         }
         both
@@ -97,7 +98,7 @@ async fn pass<C, U>(
     ended.await;
 }
 
-/// Ready when both directions have come to their end, or one has failed.
+/// Ready when both directions have ended, or one has failed.
 fn poll_both<C, U>(
     up: &mut Pipe,
     down: &mut Pipe,
@@ -109,8 +110,8 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let up = up.poll_pass(client, upstream, context);
-    let down = down.poll_pass(upstream, client, context);
+    let up = up.poll_copy(client, upstream, context);
+    let down = down.poll_copy(upstream, client, context);
     match (up, down) {
         (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) | (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => {
             Poll::Ready(())
@@ -120,8 +121,8 @@ where
 }
 
 impl Pipe {
-    /// Ready when the source's end has been passed on.
-    fn poll_pass<R, W>(&mut self, source: &mut R, sink: &mut W, context: &mut Context<'_>) -> Poll<io::Result<()>>
+    /// Ready when the end of the source has been passed on.
+    fn poll_copy<R, W>(&mut self, source: &mut R, sink: &mut W, context: &mut Context<'_>) -> Poll<io::Result<()>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -131,22 +132,22 @@ impl Pipe {
         }
         loop {
             self.is_stalled = true;
-            while !self.rest.is_empty() {
-                let count = ready!(Pin::new(&mut *sink).poll_write(context, &self.rest))?;
-                self.took(count)?;
-                let _ = self.rest.split_to(count);
+            while !self.unwritten.is_empty() {
+                let count = ready!(Pin::new(&mut *sink).poll_write(context, &self.unwritten))?;
+                self.record_written(count)?;
+                let _ = self.unwritten.split_to(count);
             }
-            // A slice of nothing would keep all that it was cut from.
-            self.rest = Bytes::new();
+            // An empty slice would keep the whole allocation.
+            self.unwritten = Bytes::new();
             if self.source_has_ended {
                 ready!(Pin::new(&mut *sink).poll_shutdown(context))?;
                 self.is_stalled = false;
                 self.is_closed = true;
-                // The other side has its time from now on.
-                self.has_moved = true;
+                // The idle time of the other side begins now.
+                self.has_progressed = true;
                 return Poll::Ready(Ok(()));
             }
-            match self.poll_piece(source, sink, context) {
+            match self.poll_chunk(source, sink, context) {
                 Poll::Ready(read) => read?,
                 Poll::Pending => {
                     if self.unflushed {
@@ -160,74 +161,79 @@ impl Pipe {
         }
     }
 
-    /// Reads a piece and writes of it what the sink takes at once.
-    fn poll_piece<R, W>(&mut self, source: &mut R, sink: &mut W, context: &mut Context<'_>) -> Poll<io::Result<()>>
+    /// Reads a chunk and writes as much of it as the sink accepts at once.
+    fn poll_chunk<R, W>(&mut self, source: &mut R, sink: &mut W, context: &mut Context<'_>) -> Poll<io::Result<()>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        // One for all tunnels of a worker: nobody holds it from one poll to the next.
-        thread_local!(static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; PIECE].into_boxed_slice()));
+        // One buffer for all tunnels of a worker: it is not used across polls.
+        thread_local!(static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice()));
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
             ready!(Pin::new(source).poll_read(context, &mut buffer))?;
-            let piece = buffer.filled();
-            if piece.is_empty() {
+            let chunk = buffer.filled();
+            if chunk.is_empty() {
                 self.source_has_ended = true;
                 return Poll::Ready(Ok(()));
             }
-            let count = match Pin::new(sink).poll_write(context, piece) {
+            let count = match Pin::new(sink).poll_write(context, chunk) {
                 Poll::Ready(written) => {
                     let count = written?;
-                    self.took(count)?;
+                    self.record_written(count)?;
                     count
                 }
                 Poll::Pending => 0,
             };
-            self.rest = Bytes::copy_from_slice(&piece[count..]);
+            self.unwritten = Bytes::copy_from_slice(&chunk[count..]);
             Poll::Ready(Ok(()))
         })
     }
 
-    fn took(&mut self, count: usize) -> io::Result<()> {
+    fn record_written(&mut self, count: usize) -> io::Result<()> {
         if count == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        self.has_moved = true;
+        self.has_progressed = true;
         self.unflushed = true;
         Ok(())
     }
 
-    /// A tick has passed: for how many now has nothing moved?
+    /// Counts a tick. Returns the number of ticks without a written byte.
     fn tick(&mut self) -> u32 {
-        let moved = std::mem::take(&mut self.has_moved);
-        self.still = if moved { 0 } else { self.still.saturating_add(1) };
-        self.stalled = if moved || !self.is_stalled { 0 } else { self.stalled.saturating_add(1) };
-        self.still
+        let moved = std::mem::take(&mut self.has_progressed);
+        self.idle_ticks = if moved { 0 } else { self.idle_ticks.saturating_add(1) };
+        self.stalled_ticks = if moved || !self.is_stalled { 0 } else { self.stalled_ticks.saturating_add(1) };
+        self.idle_ticks
     }
 }
 
-/// Counts ticks, so that a byte on its way sets no timer.
+/// Counts ticks, so that copying a byte sets no timer.
 struct Clock {
     ticks: Interval,
     idle: Option<u32>,
     write: Option<u32>,
-    last_words: u32,
+    half_closed_timeout: u32,
 }
 
 impl Clock {
-    fn new(patience: TunnelTimeouts) -> Self {
-        let shortest = [patience.idle, patience.write].into_iter().flatten().min().unwrap_or(LONGEST_TICK);
+    fn new(timeouts: TunnelTimeouts) -> Self {
+        let shortest = [timeouts.idle, timeouts.write].into_iter().flatten().min().unwrap_or(LONGEST_TICK);
         let tick = (shortest / 8).clamp(SHORTEST_TICK, LONGEST_TICK);
-        // Rounded up and one more, so that nobody is cut before the time.
+        // Rounded up, plus one: no tunnel is ended before its time.
         let count = |limit: Duration| u32::try_from(limit.as_nanos().div_ceil(tick.as_nanos()) + 1).unwrap_or(u32::MAX);
         let mut ticks = interval(tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.reset();
-        Self { ticks, idle: patience.idle.map(count), write: patience.write.map(count), last_words: count(LAST_WORDS) }
+        Self {
+            ticks,
+            idle: timeouts.idle.map(count),
+            write: timeouts.write.map(count),
+            half_closed_timeout: count(HALF_CLOSED_TIMEOUT),
+        }
     }
 
-    /// Once for all ticks that have passed; wakes the task at the next.
+    /// True once for all ticks that have passed. Wakes the task at the next one.
     fn has_ticked(&mut self, context: &mut Context<'_>) -> bool {
         let mut has_ticked = false;
         while self.ticks.poll_tick(context).is_ready() {
@@ -237,139 +243,20 @@ impl Clock {
     }
 
     fn is_over(&self, up: &mut Pipe, down: &mut Pipe) -> bool {
-        let over = |still: u32, limit: Option<u32>| limit.is_some_and(|limit| still >= limit);
-        let still = up.tick().min(down.tick());
+        let over = |idle_ticks: u32, limit: Option<u32>| limit.is_some_and(|limit| idle_ticks >= limit);
+        let idle_ticks = up.tick().min(down.tick());
         let half_closed = up.is_closed || down.is_closed;
-        over(still, self.idle)
-            || over(up.stalled.max(down.stalled), self.write)
-            || (half_closed && still >= self.last_words)
+        over(idle_ticks, self.idle)
+            || over(up.stalled_ticks.max(down.stalled_ticks), self.write)
+            || (half_closed && idle_ticks >= self.half_closed_timeout)
     }
 }
 
 impl fmt::Debug for Tunnel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tunnel").field("patience", &self.patience).finish_non_exhaustive()
+        f.debug_struct("Tunnel").field("patience", &self.timeouts).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
-
-    use super::*;
-
-    /// The far ends of a tunnel's two sides, which hold so many bytes each, and the tunnel.
-    fn tunnel(room: usize, patience: TunnelTimeouts) -> (DuplexStream, DuplexStream, impl Future<Output = ()>) {
-        let ((client, mut near), (mut far, upstream)) = (duplex(room), duplex(room));
-        let passes = async move { pass(&mut near, &mut far, Bytes::new(), patience, &|| true).await };
-        (client, upstream, passes)
-    }
-
-    const PATIENT: TunnelTimeouts = TunnelTimeouts { idle: None, write: None };
-
-    async fn sends(stream: &mut (impl AsyncWrite + Unpin), pieces: &[Vec<u8>]) {
-        for piece in pieces {
-            stream.write_all(piece).await.unwrap();
-        }
-        stream.shutdown().await.unwrap();
-    }
-
-    async fn hears(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
-        let mut heard = Vec::new();
-        stream.read_to_end(&mut heard).await.unwrap();
-        heard
-    }
-
-    async fn lasts(room: usize, patience: TunnelTimeouts, say: &[u8]) -> Duration {
-        let (mut client, _upstream, passes) = tunnel(room, patience);
-        let begun = tokio::time::Instant::now();
-        let (_said, ()) = tokio::join!(client.write_all(say), passes);
-        begun.elapsed()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_silent_tunnel_ends_at_its_time_and_one_that_waits_for_its_reader_at_its_own() {
-        let seconds = Duration::from_secs;
-        let patience = TunnelTimeouts { idle: Some(seconds(300)), write: Some(seconds(30)) };
-        let idle = lasts(1024, patience, b"hello").await;
-        assert!((seconds(300)..seconds(303)).contains(&idle), "{idle:?}");
-        let stalled = lasts(8, patience, b"hello out there").await;
-        assert!((seconds(30)..seconds(33)).contains(&stalled), "{stalled:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_before_a_stall_does_not_count_for_it() {
-        let patience = TunnelTimeouts { idle: None, write: Some(Duration::from_secs(30)) };
-        let (mut client, mut upstream, passes) = tunnel(8, patience);
-        let talks = async {
-            tokio::time::sleep(Duration::from_secs(100)).await;
-            client.write_all(b"0123456789abcdef").await.unwrap();
-            tokio::time::sleep(Duration::from_secs(20)).await;
-            let mut heard = [0; 16];
-            upstream.read_exact(&mut heard).await.unwrap();
-            heard
-        };
-        tokio::select! {
-            () = passes => panic!("cut"),
-            heard = talks => assert_eq!(&heard, b"0123456789abcdef"),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_one_side_says_after_the_other_has_ended_is_waited_for_but_not_for_long() {
-        let (mut client, mut upstream, passes) = tunnel(8, PATIENT);
-        client.shutdown().await.unwrap();
-        let begun = tokio::time::Instant::now();
-        let answers = async {
-            tokio::time::sleep(Duration::from_secs(20)).await;
-            upstream.write_all(b"late").await.unwrap();
-        };
-        tokio::join!(passes, answers);
-        let ended = begun.elapsed();
-        assert!((Duration::from_secs(50)..Duration::from_secs(53)).contains(&ended), "{ended:?}");
-        let mut heard = [0; 4];
-        client.read_exact(&mut heard).await.unwrap();
-        assert_eq!(&heard, b"late");
-    }
-
-    #[tokio::test]
-    async fn a_tunnel_that_is_never_at_rest_ends_when_it_may_not_go_on() {
-        let busy = || tokio::io::join(tokio::io::repeat(7), tokio::io::sink());
-        let asked = std::cell::Cell::new(0);
-        let goes_on = || asked.replace(asked.get() + 1) < 2;
-        let patience = TunnelTimeouts { idle: Some(Duration::from_millis(80)), write: None };
-        let passes = async { pass(&mut busy(), &mut busy(), Bytes::new(), patience, &goes_on).await };
-        assert!(timeout(Duration::from_secs(5), passes).await.is_ok(), "it was asked {} times", asked.get());
-        assert_eq!(asked.get(), 3);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        /// Whatever the pieces and however little each side takes, every byte comes, in order, and then the end.
-        #[test]
-        fn every_byte_comes_in_order(
-            up in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),
-            down in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),
-            room in 1_usize..300,
-        ) {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-            let (at_upstream, at_client) = runtime.block_on(async {
-                let (client, upstream, passes) = tunnel(room, PATIENT);
-                let (mut client_reads, mut client_writes) = tokio::io::split(client);
-                let (mut upstream_reads, mut upstream_writes) = tokio::io::split(upstream);
-                let ((), (), (), at_client, at_upstream) = tokio::join!(
-                    passes,
-                    sends(&mut client_writes, &up),
-                    sends(&mut upstream_writes, &down),
-                    hears(&mut client_reads),
-                    hears(&mut upstream_reads),
-                );
-                (at_upstream, at_client)
-            });
-            prop_assert_eq!(at_upstream, up.concat());
-            prop_assert_eq!(at_client, down.concat());
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! A stream that tells its connection's watch what moves, and ends where its client floods it.
+//! A stream that reports its progress to the guard, and fails if the client floods it with HTTP/2 frames.
 
 use std::io;
 use std::pin::Pin;
@@ -15,18 +15,18 @@ use super::guard::Watch;
 pub(super) struct WatchedIo<T> {
     stream: T,
     watch: Rc<Watch>,
-    /// Of HTTP/2.
+    /// For HTTP/2 only.
     meter: Option<FrameMeter>,
-    /// What has been read and comes before what the stream has.
-    ahead: Bytes,
+    /// Bytes that were read before and are returned by the next read.
+    unread_bytes: Bytes,
 }
 
-/// What a task may write for one unit of its turn, of which it has 128.
+/// The bytes that a task may write for one unit of its budget, which has 128.
 const BYTES_PER_UNIT: usize = 2 * 1024;
 
-/// A connection with a hundred streams may have megabytes to write, and the runtime counts a write of any size as one: its neighbours'
-/// turn comes after a quarter of one.
-fn spend(bytes: usize, context: &mut Context<'_>) {
+/// Charges a large write to the budget of the task. The runtime counts a write of any size as one unit, but a
+/// connection with a hundred streams may write megabytes. With this, other tasks run after 256 KiB.
+fn charge_write(bytes: usize, context: &mut Context<'_>) {
     for _ in 0..bytes / BYTES_PER_UNIT {
         let Poll::Ready(unit) = coop::poll_proceed(context) else { break };
         unit.made_progress();
@@ -35,34 +35,35 @@ fn spend(bytes: usize, context: &mut Context<'_>) {
 
 impl<T> WatchedIo<T> {
     pub(super) fn new(stream: T, watch: Rc<Watch>, meter: Option<FrameMeter>) -> Self {
-        Self { stream, watch, meter, ahead: Bytes::new() }
+        Self { stream, watch, meter, unread_bytes: Bytes::new() }
     }
 
     fn wrote(&mut self, result: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.watch.wrote(result.is_pending());
         if let (Some(meter), Poll::Ready(Ok(count))) = (&mut self.meter, &result) {
             meter.wrote(*count);
-            spend(*count, context);
+            charge_write(*count, context);
         }
         result
     }
 }
 
 impl<T: AsyncRead + Unpin> WatchedIo<T> {
-    /// Takes back what was read and not used; a copy, since what comes from hyper's buffer keeps it, even if that is nothing.
-    pub(super) fn put_back(&mut self, bytes: &[u8]) {
-        self.ahead = Bytes::copy_from_slice(bytes);
+    /// Puts back bytes that were read but not used. Copies them, because a slice of hyper's buffer would keep the
+    /// buffer.
+    pub(super) fn unread(&mut self, bytes: &[u8]) {
+        self.unread_bytes = Bytes::copy_from_slice(bytes);
     }
 
-    /// Ready once there is something to read; false at the end.
-    pub(super) fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        if self.ahead.is_empty() {
+    /// Ready once there are bytes to read; false at the end.
+    pub(super) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.unread_bytes.is_empty() {
             let mut byte = [0];
             let mut buffer = ReadBuf::new(&mut byte);
             ready!(Pin::new(&mut *self).poll_read(context, &mut buffer))?;
-            self.ahead = Bytes::copy_from_slice(buffer.filled());
+            self.unread_bytes = Bytes::copy_from_slice(buffer.filled());
         }
-        Poll::Ready(Ok(!self.ahead.is_empty()))
+        Poll::Ready(Ok(!self.unread_bytes.is_empty()))
     }
 }
 
@@ -72,9 +73,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for WatchedIo<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.ahead.is_empty() {
-            let count = self.ahead.len().min(buffer.remaining());
-            buffer.put_slice(&self.ahead.split_to(count));
+        if !self.unread_bytes.is_empty() {
+            let count = self.unread_bytes.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread_bytes.split_to(count));
             self.watch.read();
             return Poll::Ready(Ok(()));
         }

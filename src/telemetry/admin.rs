@@ -1,8 +1,9 @@
 //! The admin listener: liveness, readiness, metrics and the state of the issuers.
 //!
 //! Serves the control plane's runtime and no worker's, so that it answers while the data plane is busy. It has no
-//! authentication, which is why configuration keeps it off public addresses, and why it answers to IP addresses, `localhost` and the
-//! configured names only: a web page could otherwise point a name of its own at this listener and read it (DNS rebinding).
+//! authentication, which is why configuration keeps it off public addresses, and why it answers to IP addresses,
+//! `localhost` and the configured names only: a web page could otherwise point a name of its own at this listener and
+//! read it (DNS rebinding).
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -26,7 +27,7 @@ use tokio::time::timeout;
 #[derive(Clone)]
 pub(crate) struct Probes {
     pub(crate) hosts: Arc<Hosts>,
-    /// What to remark beside the fact; `Err` says why not.
+    /// `Ok` is ready, with remarks for the operator. `Err` is the reason for not being ready.
     pub(crate) ready: Arc<dyn Fn() -> Result<String, &'static str> + Send + Sync>,
     /// JSON.
     pub(crate) issuers: Arc<dyn Fn() -> String + Send + Sync>,
@@ -49,7 +50,7 @@ impl Hosts {
     /// `authority` is a host and perhaps a port (RFC 9110 §7.2).
     fn hold(&self, authority: &str) -> bool {
         let (host, port) = match authority.rsplit_once(':') {
-            // The colons of an IPv6 literal stand before its bracket.
+            // The colons of an IPv6 literal are before its closing bracket.
             Some((host, port)) if !port.contains(']') => (host, Some(port)),
             Some(_) | None => (authority, None),
         };
@@ -130,7 +131,7 @@ async fn answer(request: &Request<Incoming>, probes: &Probes) -> Response<Full<B
                 response.headers_mut().insert(CONTENT_TYPE, OPEN_METRICS);
                 response
             }
-            None => text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be written\n".to_owned()),
+            None => text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written\n".to_owned()),
         },
         "/issuers" => {
             let mut response = text(StatusCode::OK, (probes.issuers)());

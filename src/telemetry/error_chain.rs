@@ -21,7 +21,7 @@ impl fmt::Display for ErrorChain<'_> {
     }
 }
 
-/// What the operating system said, in the style of our own messages.
+/// The message of the operating system, in the style of the gateway's own messages.
 pub(crate) fn reason(error: &io::Error) -> String {
     if error.get_ref().is_some() {
         return error.to_string();

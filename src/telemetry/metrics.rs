@@ -13,74 +13,10 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-pub(crate) struct DecisionLabels {
-    pub(crate) route: String,
-    pub(crate) issuer: String,
-    pub(crate) decision: &'static str,
-    pub(crate) reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-pub(crate) struct DurationLabels {
-    pub(crate) http_route: String,
-    pub(crate) http_request_method: &'static str,
-    pub(crate) http_response_status_code: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-pub(crate) struct LimitLabels {
-    pub(crate) route: String,
-    pub(crate) limit: String,
-    pub(crate) decision: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-pub(crate) struct SplitLabels {
-    pub(crate) route: String,
-    pub(crate) upstream: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-pub(crate) struct MirrorLabels {
-    pub(crate) upstream: String,
-    pub(crate) outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-pub(crate) struct IssuerLabels {
-    pub(crate) issuer: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-pub(crate) struct UpstreamLabels {
-    pub(crate) upstream: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-pub(crate) struct ServerLabels {
-    pub(crate) upstream: String,
-    pub(crate) server: String,
-}
-
-/// A client's secret, identified by its position in the configuration, from 1. Nothing derived from a hash leaves the
-/// process.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-pub(crate) struct SecretLabels {
-    pub(crate) client: String,
-    pub(crate) secret: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-pub(crate) struct FetchLabels {
-    pub(crate) issuer: String,
-    pub(crate) result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-pub(crate) struct WorkerLabels {
-    pub(crate) worker: u64,
-}
+use super::metric_labels::{
+    DecisionLabels, DurationLabels, FetchLabels, IssuerLabels, LimitLabels, MirrorLabels, SecretLabels, ServerLabels,
+    SplitLabels, UpstreamLabels, WorkerLabels,
+};
 
 /// Counters of one worker, or of all workers together.
 #[derive(Clone, Debug, Default)]
@@ -419,33 +355,4 @@ impl MetricsWriter<'_, '_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reports_are_summed_and_labels_escaped() {
-        let labels =
-            DecisionLabels { route: "a\"b\n".to_owned(), issuer: String::new(), decision: "issue", reason: "" };
-        let mut durations = Histogram::default();
-        durations.observe(Duration::from_millis(7));
-        let duration_labels =
-            DurationLabels { http_route: "r".to_owned(), http_request_method: "GET", http_response_status_code: 200 };
-        let report = WorkerReport {
-            decisions: vec![(labels, 2)],
-            durations: vec![(duration_labels, durations)],
-            ..WorkerReport::default()
-        };
-        let text = page(vec![report.clone(), report], Process::default()).unwrap();
-        assert!(
-            text.contains(r#"portcullis_auth_decisions_total{route="a\"b\n",issuer="",decision="issue",reason=""} 4"#),
-            "{text}"
-        );
-        assert!(text.contains("portcullis_tokens_issued_total 4"), "{text}");
-        let bucket = r#"http_server_request_duration_seconds_bucket{le="0.01",http_route="r",http_request_method="GET",http_response_status_code="200"} 2"#;
-        assert!(text.contains(bucket), "{text}");
-        assert!(
-            text.contains(r#"le="0.005",http_route="r",http_request_method="GET",http_response_status_code="200"} 0"#),
-            "{text}"
-        );
-    }
-}
+mod tests;

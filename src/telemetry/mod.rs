@@ -3,4 +3,5 @@
 pub(crate) mod admin;
 pub(crate) mod error_chain;
 pub(crate) mod logs;
+pub(crate) mod metric_labels;
 pub(crate) mod metrics;

@@ -43,8 +43,8 @@ const DEFAULT_TTL: Duration = Duration::from_secs(10 * 60);
 const MAX_BACK_OFF: Duration = Duration::from_secs(60);
 
 /// The cache of an external issuer. It holds the set stored by an earlier process, if that may still be used. Blocks.
-pub(crate) fn restored(settings: &IssuerSettings, source: &KeySource, shelf: &KeySetFile) -> KeyCache {
-    match shelf.load(settings, source, clock::now()) {
+pub(crate) fn restored(settings: &IssuerSettings, source: &KeySource, file: &KeySetFile) -> KeyCache {
+    match file.load(settings, source, clock::now()) {
         Ok(None) => KeyCache::remote(),
         Ok(Some(kept)) => {
             let (count, age) = (kept.keys.len(), Instant::now().saturating_duration_since(kept.times.asked));
@@ -66,7 +66,7 @@ pub(crate) fn restored(settings: &IssuerSettings, source: &KeySource, shelf: &Ke
 }
 
 /// Runs until it is dropped.
-pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, shelf: KeySetFile, cache: Arc<KeyCache>) {
+pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, file: KeySetFile, cache: Arc<KeyCache>) {
     let mut failures = 0;
     let mut client = None;
     let mut saving = None;
@@ -76,7 +76,7 @@ pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, shel
                 failures = 0;
                 let (asked, ttl, kept) = (fetched.asked, fetched.ttl, fetched.kept(&settings, &source));
                 publish(&cache, &settings, &source, fetched);
-                save(&mut saving, &settings, &shelf, kept);
+                save(&mut saving, &settings, &file, kept);
                 (asked + BELIEVED_FOR, asked + jittered(ttl.mul_f64(0.8)))
             }
             Err(error) => {
@@ -146,14 +146,14 @@ fn publish_failure(cache: &KeyCache, error: &RefreshError, ended: Instant) {
 
 /// Stores a set in a separate task, one at a time: a slow disk must not block fetching. A set that is skipped because
 /// of this is stored after the next fetch.
-fn save(saving: &mut Option<JoinHandle<()>>, settings: &IssuerSettings, shelf: &KeySetFile, kept: StoredKeySet) {
+fn save(saving: &mut Option<JoinHandle<()>>, settings: &IssuerSettings, file: &KeySetFile, kept: StoredKeySet) {
     let name = settings.name.clone();
     if saving.as_ref().is_some_and(|saving| !saving.is_finished()) {
         warn!(issuer.name = name.as_str(), "did not store the JWK Set: the previous write is still running");
         return;
     }
-    let shelf = shelf.clone();
-    *saving = Some(spawn_blocking(move || match shelf.save(&kept) {
+    let file = file.clone();
+    *saving = Some(spawn_blocking(move || match file.save(&kept) {
         Ok(()) => debug!(issuer.name = name.as_str(), "stored the JWK Set"),
         Err(error) => {
             warn!(issuer.name = name.as_str(), error = %ErrorChain(&error), "cannot store the JWK Set");

@@ -1,8 +1,8 @@
-//! Which tokens are good no longer, although their signature and their time are: pure rules, no I/O, no clock.
+//! The rules of revocation: which valid tokens are refused. Pure: no I/O, no clock.
 //!
-//! Takes entries, one token's or all that an issuer gave to a client or subject before a point in time; says of a token whether one
-//! concerns it. Issuers go by their `iss`, not by the name that a configuration gives them: renaming one must not make its
-//! revoked tokens good. A token id is kept as its digest, so that neither memory nor file tells what could be replayed.
+//! An entry revokes one token, or all tokens that an issuer issued to a client or subject before a point in time.
+//! Issuers are identified by their `iss`, not by their configured name: renaming an issuer must not make its revoked
+//! tokens valid. A token id is stored as a digest, so that neither memory nor file contains a value of a token.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,64 +20,66 @@ use crate::jose::BASE64URL;
 use crate::jose::claims::Claims;
 use crate::oauth::caller::{Caller, Digest};
 
-/// One revocation, as it is decided and kept.
+/// One revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RevocationEntry {
     /// `iss`.
     pub(crate) issuer: String,
     pub(crate) target: RevocationTarget,
-    /// Seconds since 1970: what was issued earlier is revoked, and what does not say when. `None`: whatever its time.
+    /// Seconds since 1970: tokens that were issued earlier are revoked, and tokens without `iat`. `None`: all tokens.
     pub(crate) issued_before: Option<u64>,
-    /// Seconds since 1970, when no token that it concerns can be alive. `None`: as long as the configuration says it.
+    /// Seconds since 1970: all tokens that it applies to have expired by then. `None`: as long as it is in the
+    /// configuration.
     pub(crate) expires_at: Option<u64>,
     /// Seconds since 1970.
     pub(crate) made_at: u64,
-    /// The client that revoked a token of its own; `None` for an operator or the configuration. Counts against its share.
+    /// The client that revoked its own token, for the limit of each client. `None` for an operator or the
+    /// configuration.
     pub(crate) revoked_by: Option<String>,
 }
 
-/// What is revoked of an issuer's tokens.
+/// The tokens of an issuer to which an entry applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RevocationTarget {
     /// One token, by the SHA-256 of its `jti` in base64url.
     Token(String),
     Client(String),
     Subject(String),
-    /// All of them.
+    /// All tokens.
     Issuer,
 }
 
-/// All that is revoked. What is added is never narrowed: of two entries about the same, the wider holds.
+/// All revocations. Adding never narrows: of two entries for the same target, the wider one applies.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Revocations {
     rules: HashMap<Digest, RevocationRule>,
-    /// How many of the rules each client has made.
+    /// The number of rules that each client has made.
     by_client: HashMap<ClientKey, usize>,
 }
 
-/// A client that revokes, by a part of its digest.
+/// A client that revokes tokens, identified by a part of its digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct ClientKey(u64);
 
-/// Why there is no place for another entry.
+/// The limit that an entry exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum RevocationsFull {
-    /// The client that revokes has used its share.
+    /// The limit of the client that revokes.
     Share,
-    /// All places are taken.
+    /// The limit on all entries.
     Full,
 }
 
-/// What all workers see. A token that has passed one version is looked at again only under another.
+/// The revocations that all workers use. A token is checked once for each version.
 #[derive(Debug, Default)]
 pub(crate) struct PublishedRevocations {
     version: AtomicU64,
     current: ArcSwap<Revocations>,
-    /// Revocations that found no place.
+    /// The number of revocations refused because of a limit.
     refused: AtomicU64,
 }
 
-/// `None` is without end in either.
+/// `None` is unlimited in both fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct RevocationRule {
     issued_before: Option<u64>,
@@ -85,26 +87,27 @@ struct RevocationRule {
     by: Option<ClientKey>,
 }
 
-/// In all, so that nobody can fill memory or disk by revoking.
+/// The limit on all entries, so that revoking cannot fill memory or disk.
 pub(crate) const MAX_ENTRIES: usize = 100_000;
-/// Beyond, single tokens find no place, and whoever must stop a client that has revoked so many still can.
+/// The limit for entries of single tokens. The rest is kept for operators, who must be able to revoke all tokens of a
+/// client.
 pub(crate) const MAX_WITH_TOKENS: usize = 90_000;
-/// What one client may revoke: a tenth, so that none takes the places of all others.
+/// The limit for each client: a tenth, so that one client cannot use up the limit for all.
 pub(crate) const MAX_OF_CLIENT: usize = MAX_WITH_TOKENS / 10;
-/// Our tokens live 24 h at most, whatever the configuration has said since.
+/// The longest lifetime of own tokens that the configuration allows.
 const OWN_TOKENS_LIVE: Duration = Duration::from_secs(24 * 3600);
-/// How long other issuers' tokens live is theirs to say; longer than this is not heard of.
+/// The assumed longest lifetime of the tokens of other issuers, which they choose themselves.
 const FOREIGN_TOKENS_LIVE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl RevocationEntry {
-    /// One token whose claims are at hand; `None` without a `jti`, by which alone it could be told from others.
+    /// Revokes one token. `None` if it has no `jti`, which is needed to identify it.
     pub(crate) fn token(issuer: &IssuerSettings, claims: &Claims, now: UnixTime) -> Option<Self> {
         let expires_at = claims.expires_at.saturating_add(issuer.clock_skew.as_secs());
         let target = RevocationTarget::token(claims.token_id.as_deref()?);
         Some(Self { expires_at: Some(expires_at), ..Self::lasting(issuer, target, None, now) })
     }
 
-    /// Anything else. It lasts until every token that it concerns must have expired.
+    /// Revokes several tokens. The entry lasts until all of them must have expired.
     pub(crate) fn lasting(
         issuer: &IssuerSettings,
         target: RevocationTarget,
@@ -126,7 +129,7 @@ impl RevocationEntry {
         }
     }
 
-    /// As long as the configuration says so.
+    /// An entry of the configuration. It lasts as long as it is configured.
     pub(crate) fn standing(issuer: &IssuerSettings, target: RevocationTarget, issued_before: Option<UnixTime>) -> Self {
         Self {
             issuer: issuer.issuer.as_str().to_owned(),
@@ -157,8 +160,8 @@ impl RevocationEntry {
     }
 }
 
-/// The first moment for `issued_before` that leaves out nothing issued until now. An issuer's tokens are dated by its own clock,
-/// which may be ahead of ours by the leeway that it has; our own tokens by this one, in whole seconds.
+/// The earliest `issued_before` that covers all tokens issued until now. The tokens of another issuer have the time of
+/// its clock, which may be ahead by its clock skew. Own tokens have the time of this clock, in whole seconds.
 pub(crate) fn after_all_issued_by(issuer: &IssuerSettings, now: UnixTime) -> UnixTime {
     let ahead = match issuer.profile {
         Profile::Own => Duration::ZERO,
@@ -179,7 +182,7 @@ impl Revocations {
         self.rules.len()
     }
 
-    /// Whether a token's issuer, client, subject or id are concerned.
+    /// Whether the token is revoked, by its issuer, client, subject or id.
     pub(crate) fn applies_to(&self, issuer: &IssuerSettings, caller: &Caller, claims: &Claims) -> bool {
         if self.rules.is_empty() {
             return false;
@@ -194,24 +197,24 @@ impl Revocations {
             || claims.token_id.as_deref().is_some_and(|token_id| concerns(TOKEN, &token_digest(token_id)))
     }
 
-    /// True if adding this entry would change nothing.
+    /// True if adding this entry changes nothing.
     pub(crate) fn cover(&self, entry: &RevocationEntry) -> bool {
         self.rules.get(&entry.key()).is_some_and(|rule| rule.or(entry.rule()) == *rule)
     }
 
-    /// `None` if there is a place for this entry, or it needs none of its own.
-    pub(crate) fn lack_place_for(&self, entry: &RevocationEntry) -> Option<RevocationsFull> {
+    /// The limit that this entry would exceed, if any.
+    pub(crate) fn full_for(&self, entry: &RevocationEntry) -> Option<RevocationsFull> {
         let most = match entry.target {
             RevocationTarget::Token(_) => MAX_WITH_TOKENS,
             RevocationTarget::Client(_) | RevocationTarget::Subject(_) | RevocationTarget::Issuer => MAX_ENTRIES,
         };
         let made = entry.rule().by.and_then(|client| self.by_client.get(&client)).copied().unwrap_or_default();
-        let lack = match (self.rules.len() >= most, made >= MAX_OF_CLIENT) {
+        let full = match (self.rules.len() >= most, made >= MAX_OF_CLIENT) {
             (true, _) => RevocationsFull::Full,
             (false, true) => RevocationsFull::Share,
             (false, false) => return None,
         };
-        (!self.rules.contains_key(&entry.key())).then_some(lack)
+        (!self.rules.contains_key(&entry.key())).then_some(full)
     }
 
     pub(crate) fn add(&mut self, entry: &RevocationEntry) {
@@ -260,14 +263,15 @@ impl PublishedRevocations {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// The version follows what it counts: who reads it first finds at least that in `current`.
+    /// The version is increased last: a reader that reads the version first gets at least the revocations of that
+    /// version.
     pub(super) fn publish(&self, revocations: Arc<Revocations>) {
         self.current.store(revocations);
         self.version.fetch_add(1, Ordering::Release);
     }
 }
 
-/// For a tool that judges once.
+/// For the command line, which checks one token.
 impl From<Revocations> for PublishedRevocations {
     fn from(revocations: Revocations) -> Self {
         Self { current: ArcSwap::from_pointee(revocations), ..Self::default() }
@@ -286,7 +290,7 @@ impl RevocationRule {
         self.expires_at.is_none_or(|end| now.seconds() < end)
     }
 
-    /// What either says, for as long as either does.
+    /// The union of both rules.
     fn or(self, other: Self) -> Self {
         let later = |one: Option<u64>, other: Option<u64>| Some(one?.max(other?));
         Self {
@@ -310,171 +314,10 @@ fn token_digest(token_id: &str) -> String {
     BASE64URL.encode(digest(&SHA256, token_id.as_bytes()))
 }
 
-/// What was issued within a second is dated by its beginning.
+/// Tokens have whole seconds, rounded down, so that a limit has to be rounded up.
 fn seconds_rounded_up(time: UnixTime) -> u64 {
     time.plus(Duration::from_millis(999)).seconds()
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::super::issuer::TokenTypes;
-    use super::super::scope_claim::ScopeClaim;
-    use super::*;
-    use crate::oauth::caller::IssuerName;
-    use crate::oauth::identity::Identity;
-    use crate::oauth::scope::ScopeSet;
-
-    const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
-    const HOUR: u64 = 3600;
-
-    fn issuer(iss: &str, profile: Profile) -> IssuerSettings {
-        IssuerSettings {
-            name: IssuerName::new("corp"),
-            issuer: Identity::parse(iss).unwrap(),
-            audiences: Vec::new(),
-            algorithms: Vec::new(),
-            types: TokenTypes { named: Vec::new(), absent: true },
-            clock_skew: Duration::from_secs(30),
-            scope_claim: ScopeClaim::Auto,
-            allow_scopes: None,
-            profile,
-        }
-    }
-
-    fn corp() -> IssuerSettings {
-        issuer("https://corp.example", Profile::External)
-    }
-
-    /// Token `t1` of `app` for `someone`.
-    fn claims(issued_at: Option<u64>) -> Claims {
-        let mut claims = json!({"iss": "i", "sub": "s", "aud": "a", "exp": NOW.seconds() + HOUR, "jti": "t1"});
-        claims["iat"] = issued_at.map_or(json!(null), |time| json!(time));
-        let claims = claims.as_object().unwrap().iter().filter(|(_, value)| !value.is_null());
-        let text = serde_json::to_vec(&claims.collect::<std::collections::BTreeMap<_, _>>()).unwrap();
-        Claims::parse(&text).unwrap()
-    }
-
-    fn applies_to(entry: &RevocationEntry, issuer: &IssuerSettings, issued_at: Option<u64>) -> bool {
-        let identity = |text| Identity::parse(text).unwrap();
-        let client = Some(identity("app"));
-        let caller = Caller::new(issuer.name.clone(), &issuer.issuer, client, identity("someone"), ScopeSet::default());
-        let mut revocations = Revocations::default();
-        revocations.add(entry);
-        revocations.applies_to(issuer, &caller, &claims(issued_at))
-    }
-
-    fn lasting(target: RevocationTarget, issued_before: Option<UnixTime>) -> RevocationEntry {
-        RevocationEntry::lasting(&corp(), target, issued_before, NOW)
-    }
-
-    #[test]
-    fn each_target_concerns_its_own_and_nobody_else() {
-        let iat = Some(NOW.seconds());
-        for good in [
-            RevocationTarget::token("t1"),
-            RevocationTarget::Client("app".into()),
-            RevocationTarget::Subject("someone".into()),
-            RevocationTarget::Issuer,
-        ] {
-            let entry = lasting(good, None);
-            assert!(applies_to(&entry, &corp(), iat), "{entry:?}");
-            assert!(!applies_to(&entry, &issuer("https://other.example", Profile::External), iat), "{entry:?}");
-        }
-        for other in [
-            RevocationTarget::token("t2"),
-            RevocationTarget::Client("someone".into()),
-            RevocationTarget::Subject("app".into()),
-        ] {
-            assert!(!applies_to(&lasting(other.clone(), None), &corp(), iat), "{other:?}");
-        }
-    }
-
-    #[test]
-    fn what_was_issued_before_is_revoked_and_what_does_not_say_when() {
-        let entry = lasting(RevocationTarget::Client("app".into()), Some(NOW));
-        assert!(applies_to(&entry, &corp(), Some(NOW.seconds() - 1)));
-        assert!(!applies_to(&entry, &corp(), Some(NOW.seconds())));
-        assert!(applies_to(&entry, &corp(), None));
-    }
-
-    #[test]
-    fn now_leaves_out_nothing_that_was_issued_until_now() {
-        let half_past = NOW.plus(Duration::from_millis(500));
-        let own = issuer("https://self.example", Profile::Own);
-        assert_eq!(after_all_issued_by(&own, half_past).seconds(), NOW.seconds() + 1);
-        assert_eq!(after_all_issued_by(&corp(), half_past).seconds(), NOW.seconds() + 31);
-        assert_eq!(lasting(RevocationTarget::Issuer, Some(half_past)).issued_before, Some(NOW.seconds() + 1));
-    }
-
-    #[test]
-    fn an_entry_lives_as_long_as_what_it_concerns() {
-        let own = issuer("https://self.example", Profile::Own);
-        let token = RevocationEntry::token(&own, &claims(None), NOW).unwrap();
-        assert_eq!(token.expires_at, Some(NOW.seconds() + HOUR + 30));
-        let rule = RevocationEntry::lasting(&own, RevocationTarget::Issuer, Some(NOW), NOW);
-        assert_eq!(rule.expires_at, Some(NOW.seconds() + 24 * HOUR + 30));
-        let future = UnixTime::from_seconds(NOW.seconds() + HOUR);
-        let rule = RevocationEntry::lasting(&own, RevocationTarget::Issuer, Some(future), NOW);
-        assert_eq!(rule.expires_at, Some(NOW.seconds() + 25 * HOUR + 30));
-        assert_eq!(lasting(RevocationTarget::Issuer, Some(NOW)).expires_at, Some(NOW.seconds() + 30 * 24 * HOUR + 30));
-    }
-
-    #[test]
-    fn expired_entries_are_forgotten_and_those_of_the_configuration_never() {
-        let mut revocations = Revocations::default();
-        revocations.add(&lasting(RevocationTarget::Issuer, Some(NOW)));
-        revocations.add(&RevocationEntry { expires_at: None, ..lasting(RevocationTarget::token("t1"), None) });
-        let later = NOW.plus(FOREIGN_TOKENS_LIVE).plus(Duration::from_secs(30));
-        revocations.forget_expired(UnixTime::from_seconds(later.seconds() - 1));
-        assert!(revocations.len() == 2 && revocations.has_expired(later));
-        revocations.forget_expired(later);
-        assert!(revocations.len() == 1 && !revocations.has_expired(later));
-    }
-
-    #[test]
-    fn of_two_entries_about_the_same_the_wider_holds() {
-        let target = || RevocationTarget::Client("app".into());
-        let (narrow, wide) = (lasting(target(), Some(UnixTime::from_seconds(5))), lasting(target(), Some(NOW)));
-        let mut revocations = Revocations::default();
-        revocations.add(&wide);
-        assert!(revocations.cover(&narrow) && revocations.cover(&wide));
-        assert!(!revocations.cover(&lasting(target(), None)));
-        revocations.add(&narrow);
-        assert!(revocations.len() == 1 && revocations.cover(&wide));
-    }
-
-    #[test]
-    fn beyond_90_000_no_token_has_a_place_but_a_known_one_keeps_its_own_and_a_client_can_be_stopped() {
-        let mut revocations = Revocations::default();
-        let token = |number: usize| lasting(RevocationTarget::token(&number.to_string()), None);
-        (0..MAX_WITH_TOKENS).for_each(|number| revocations.add(&token(number)));
-        assert_eq!(revocations.lack_place_for(&token(MAX_WITH_TOKENS)), Some(RevocationsFull::Full));
-        assert_eq!(revocations.lack_place_for(&lasting(RevocationTarget::Client("thief".to_owned()), None)), None);
-        assert_eq!(revocations.lack_place_for(&token(7)), None);
-    }
-
-    #[test]
-    fn a_client_revokes_a_tenth_of_what_all_may_and_operators_are_not_counted_with_it() {
-        let of = |client: Option<&str>, number: usize, expires_at| RevocationEntry {
-            revoked_by: client.map(str::to_owned),
-            expires_at: Some(expires_at),
-            ..lasting(RevocationTarget::token(&number.to_string()), None)
-        };
-        let (soon, late) = (NOW.seconds() + 1, NOW.seconds() + HOUR);
-        let mut revocations = Revocations::default();
-        (0..MAX_OF_CLIENT).for_each(|number| revocations.add(&of(Some("greedy"), number, soon + (number > 0) as u64)));
-        // Again: what is known takes no other place.
-        (0..MAX_OF_CLIENT).for_each(|number| revocations.add(&of(Some("greedy"), number, soon)));
-        assert_eq!(revocations.lack_place_for(&of(Some("greedy"), MAX_OF_CLIENT, late)), Some(RevocationsFull::Share));
-        assert_eq!(revocations.lack_place_for(&of(Some("greedy"), 7, late)), None, "one that has its place");
-        for other in [Some("other"), None] {
-            assert_eq!(revocations.lack_place_for(&of(other, MAX_OF_CLIENT, late)), None, "{other:?}");
-        }
-        revocations.forget_expired(UnixTime::from_seconds(soon));
-        assert_eq!(revocations.lack_place_for(&of(Some("greedy"), MAX_OF_CLIENT, late)), None, "one has expired");
-        revocations.add(&of(Some("greedy"), MAX_OF_CLIENT, late));
-        assert_eq!(revocations.lack_place_for(&of(Some("greedy"), 0, late)), Some(RevocationsFull::Share));
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
-//! Keeps what all workers see of revocations in step with the file, on a thread of its own because disks are slow.
+//! Keeps the revocations of all workers and the file consistent, on a separate thread because disks are slow.
 //!
-//! Workers hand it entries and hear when they are on the disk and published; a tool's or another gateway's are noticed within
-//! [`LOOK_EVERY`]. What is known stays known while the file can't be read: nothing makes a revoked token good again.
+//! Workers send it entries and get a reply when they are on the disk and published. Entries of the command line or of
+//! another gateway are noticed within [`POLL_INTERVAL`]. While the file cannot be read, the known revocations stay in
+//! force.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,40 +21,40 @@ use super::revocation_store::{Store, StoreError};
 use crate::clock::{self, UnixTime};
 use crate::telemetry::error_chain::ErrorChain;
 
-/// The keeper before it runs: what the file held at the start is published.
+/// The keeper. The revocations of the file are published when it is made.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     store: Store,
     known: Arc<Revocations>,
     published: Arc<PublishedRevocations>,
     requests: Receiver<Request>,
-    /// What could not be done with the file the last time.
+    /// The operations that failed the last time.
     failing: Failing,
     next_compaction: Instant,
-    /// What was refused for want of a place since the last compaction, so that it is logged once.
-    told_refused: HashSet<(RevocationsFull, Option<String>)>,
+    /// The limits that were reached since the last compaction, so that each is logged once.
+    logged_refusals: HashSet<(RevocationsFull, Option<String>)>,
 }
 
-/// A worker's way to the keeper.
+/// Sends requests to the keeper.
 #[derive(Clone, Debug)]
 pub(crate) struct Revoker {
     requests: SyncSender<Request>,
 }
 
-/// Why a token is not revoked, although it should be.
+/// The reason for which a token could not be revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotRevoked {
-    /// Too many are waiting.
+    /// Too many requests are waiting.
     Busy,
-    /// There is no room for another.
+    /// The limit on all revocations is reached.
     Full,
-    /// There is no room for another of this client.
+    /// The limit of this client is reached.
     ShareFull,
-    /// The file can't be written.
+    /// The file cannot be written.
     Broken,
 }
 
-/// A full disk can be read all the same: each is noticed, and logged, for itself.
+/// Reading and writing are tracked and logged separately: a full disk can still be read.
 #[derive(Clone, Copy, Debug, Default)]
 struct Failing {
     reading: bool,
@@ -68,32 +69,33 @@ enum Request {
 
 type RevocationReply = oneshot::Sender<Result<(), NotRevoked>>;
 
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
 const COMPACT_EVERY: Duration = Duration::from_secs(3600);
-/// Requests that may wait, and how many are flushed to the disk together.
-const WAITING: usize = 256;
-/// For a disk that hangs.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The number of requests that may wait, and that are flushed to the disk together.
+const QUEUE_CAPACITY: usize = 256;
+/// The time to wait for the reply, in case the disk hangs.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Revoker {
-    /// Returns once the entry is on the disk and every worker sees it. Dropped before, it is revoked all the same.
+    /// Returns once the entry is on the disk and published to all workers. If the future is dropped before, the token
+    /// is still revoked.
     pub(crate) async fn revoke(&self, entry: RevocationEntry) -> Result<(), NotRevoked> {
         let (reply, answer) = oneshot::channel();
         self.requests.try_send(Request::Revoke { entry, reply }).map_err(|_| NotRevoked::Busy)?;
-        match timeout(PATIENCE, answer).await {
+        match timeout(REPLY_TIMEOUT, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(NotRevoked::Broken),
         }
     }
 
-    /// Ends the keeper, if it is not stuck: then the process ends without it.
+    /// Ends the keeper. If it hangs, the process ends without it.
     pub(crate) fn end(&self) {
         let _ = self.requests.try_send(Request::End);
     }
 }
 
 impl Keeper {
-    /// Reads what the folder holds. `rules` are the configuration's, which no file can take back.
+    /// Reads the file in the folder. `rules` are those of the configuration, which apply in any case.
     pub(crate) fn open(
         directory: &Path,
         rules: &[RevocationEntry],
@@ -102,7 +104,7 @@ impl Keeper {
         let mut store = Store::in_directory(directory);
         store.check()?;
         let mut known = Revocations::default();
-        // What has expired counts too, and the file is left as it is for now: the clock may be wrong until it has been set.
+        // Expired entries are kept, and the file is not compacted yet: the clock may not be set yet.
         store.read()?.iter().for_each(|entry| known.add(entry));
         if known.len() > MAX_ENTRIES {
             known.forget_expired(now);
@@ -114,7 +116,7 @@ impl Keeper {
         let known = Arc::new(known);
         let published = Arc::new(PublishedRevocations::default());
         published.publish(Arc::clone(&known));
-        let (sender, requests) = sync_channel(WAITING);
+        let (sender, requests) = sync_channel(QUEUE_CAPACITY);
         let next_compaction = clock::instant() + COMPACT_EVERY;
         Ok((
             Self {
@@ -124,13 +126,13 @@ impl Keeper {
                 requests,
                 failing: Failing::default(),
                 next_compaction,
-                told_refused: HashSet::default(),
+                logged_refusals: HashSet::default(),
             },
             Revoker { requests: sender },
         ))
     }
 
-    /// Makes folder and file, where revoking could otherwise fail for the first time when it matters.
+    /// Makes the folder and the file, so that an error shows at the start and not at the first revocation.
     pub(crate) fn make_file(&mut self) -> Result<(), StoreError> {
         self.store.make()
     }
@@ -147,16 +149,17 @@ impl Keeper {
         &self.published
     }
 
-    /// Runs until it is told to end, or nobody can ask any more. `told` hears of entries that others have written.
-    pub(crate) fn run(&mut self, told: &mut impl FnMut(&[RevocationEntry])) {
+    /// Runs until [`Revoker::end`] or until all revokers are dropped. Calls `record` with the entries of other
+    /// processes.
+    pub(crate) fn run(&mut self, record: &mut impl FnMut(&[RevocationEntry])) {
         loop {
-            let request = match self.requests.recv_timeout(LOOK_EVERY) {
+            let request = match self.requests.recv_timeout(POLL_INTERVAL) {
                 Ok(request) => Some(request),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let mut group = Vec::new();
-            for request in request.into_iter().chain(self.requests.try_iter()).take(WAITING) {
+            for request in request.into_iter().chain(self.requests.try_iter()).take(QUEUE_CAPACITY) {
                 match request {
                     Request::Revoke { entry, reply } => group.push((entry, reply)),
                     Request::End => return,
@@ -164,9 +167,9 @@ impl Keeper {
             }
             let now = clock::now();
             if group.is_empty() {
-                self.look(now, told);
+                self.poll_file(now, record);
             } else {
-                self.write(group, now, told);
+                self.write(group, now, record);
             }
             if clock::instant() >= self.next_compaction {
                 self.compact(now);
@@ -174,14 +177,14 @@ impl Keeper {
         }
     }
 
-    /// Takes in what others have written.
-    fn look(&mut self, now: UnixTime, told: &mut impl FnMut(&[RevocationEntry])) {
+    /// Reads the entries of other processes.
+    fn poll_file(&mut self, now: UnixTime, record: &mut impl FnMut(&[RevocationEntry])) {
         let read = self.store.read();
-        let taken = read.map(|news| take_in(&mut self.known, news, now));
-        let taken = noticed(&mut self.failing.reading, "read", taken).unwrap_or_default();
+        let taken = read.map(|news| merge(&mut self.known, news, now));
+        let taken = log_change(&mut self.failing.reading, "read", taken).unwrap_or_default();
         if !taken.is_empty() {
             self.publish();
-            told(&taken);
+            record(&taken);
         }
     }
 
@@ -189,18 +192,18 @@ impl Keeper {
         &mut self,
         group: Vec<(RevocationEntry, RevocationReply)>,
         now: UnixTime,
-        told: &mut impl FnMut(&[RevocationEntry]),
+        record: &mut impl FnMut(&[RevocationEntry]),
     ) {
         let (mut taken, mut refused, mut grown) = (Vec::new(), Vec::new(), None);
         let known = &mut self.known;
         let written = self.store.append(|news| {
-            taken = take_in(known, news, now);
+            taken = merge(known, news, now);
             let mut with_ours = Arc::clone(known);
-            let (chosen, others) = choose(&mut with_ours, group.iter().map(|(entry, _)| entry), now);
+            let (chosen, others) = select(&mut with_ours, group.iter().map(|(entry, _)| entry), now);
             (refused, grown) = (others, Some(with_ours));
             chosen
         });
-        let written = noticed(&mut self.failing.writing, "written", written).is_some();
+        let written = log_change(&mut self.failing.writing, "written", written).is_some();
         if let Some(grown) = grown.filter(|_| written) {
             self.known = grown;
         }
@@ -208,33 +211,33 @@ impl Keeper {
             self.publish();
         }
         for (number, (entry, reply)) in group.into_iter().enumerate() {
-            let lack = refused.iter().find(|(refused, _)| *refused == number).map(|(_, lack)| *lack);
-            let answer = match (written, lack) {
+            let full = refused.iter().find(|(refused, _)| *refused == number).map(|(_, full)| *full);
+            let answer = match (written, full) {
                 (false, _) => Err(NotRevoked::Broken),
                 (true, None) => Ok(()),
-                (true, Some(lack)) => Err(self.refused(entry, lack)),
+                (true, Some(full)) => Err(self.refused(entry, full)),
             };
-            // Who has hung up needs no answer.
+            // Fails if the requester no longer waits.
             let _ = reply.send(answer);
         }
         if !taken.is_empty() {
-            told(&taken);
+            record(&taken);
         }
     }
 
-    /// Counted, and logged once an hour for each client that has used its share: few can at once.
-    fn refused(&mut self, entry: RevocationEntry, lack: RevocationsFull) -> NotRevoked {
+    /// Counts a refusal. Logs each limit, and each client that reached its limit, once an hour.
+    fn refused(&mut self, entry: RevocationEntry, full: RevocationsFull) -> NotRevoked {
         self.published.count_refused();
-        match lack {
+        match full {
             RevocationsFull::Full => {
-                if self.told_refused.insert((lack, None)) {
-                    error!("revocations are refused: all places are taken, and those that expire make room");
+                if self.logged_refusals.insert((full, None)) {
+                    error!("revocations are refused: the limit of {MAX_ENTRIES} is reached until some expire");
                 }
                 NotRevoked::Full
             }
             RevocationsFull::Share => {
                 if let Some(client) = entry.revoked_by
-                    && self.told_refused.insert((lack, Some(client.clone())))
+                    && self.logged_refusals.insert((full, Some(client.clone())))
                 {
                     warn!(
                         client.id = %client,
@@ -248,10 +251,10 @@ impl Keeper {
     }
 
     fn compact(&mut self, now: UnixTime) {
-        self.told_refused.clear();
+        self.logged_refusals.clear();
         self.next_compaction = clock::instant() + COMPACT_EVERY;
         let compacted = self.store.compact(now);
-        noticed(&mut self.failing.writing, "written", compacted);
+        log_change(&mut self.failing.writing, "written", compacted);
         if self.known.has_expired(now) {
             Arc::make_mut(&mut self.known).forget_expired(now);
             self.publish();
@@ -263,8 +266,8 @@ impl Keeper {
     }
 }
 
-/// Logs a failure once, and its end.
-fn noticed<T>(failing: &mut bool, done: &'static str, outcome: Result<T, StoreError>) -> Option<T> {
+/// Logs the first failure and the next success.
+fn log_change<T>(failing: &mut bool, done: &'static str, outcome: Result<T, StoreError>) -> Option<T> {
     match outcome {
         Ok(value) => {
             if std::mem::replace(failing, false) {
@@ -274,17 +277,17 @@ fn noticed<T>(failing: &mut bool, done: &'static str, outcome: Result<T, StoreEr
         }
         Err(error) => {
             if !std::mem::replace(failing, true) {
-                error!(error = %ErrorChain(&error), "revocations can't be {done}: those known so far stay");
+                error!(error = %ErrorChain(&error), "revocations cannot be {done}: the known ones stay in force; trying again");
             }
             None
         }
     }
 }
 
-/// Adds those that are news and says which they were.
-fn take_in(known: &mut Arc<Revocations>, mut news: Vec<RevocationEntry>, now: UnixTime) -> Vec<RevocationEntry> {
+/// Adds the entries that are new and returns them.
+fn merge(known: &mut Arc<Revocations>, mut news: Vec<RevocationEntry>, now: UnixTime) -> Vec<RevocationEntry> {
     news.retain(|entry| entry.is_live(now) && !known.cover(entry));
-    // Others keep to the bound as we do; should they not, a revocation goes before it.
+    // Other processes keep to the limits too. If they do not, revoking has priority over the limit.
     if !news.is_empty() {
         let known = Arc::make_mut(known);
         news.iter().for_each(|entry| known.add(entry));
@@ -292,8 +295,9 @@ fn take_in(known: &mut Arc<Revocations>, mut news: Vec<RevocationEntry>, now: Un
     news
 }
 
-/// Adds what there is room for; gives what has to be written, and the numbers of those that found no room with the reason.
-fn choose<'e>(
+/// Adds the entries that the limits allow. Returns the entries to write, and the indices of the others with the limit
+/// that they exceed.
+fn select<'e>(
     known: &mut Arc<Revocations>,
     wanted: impl Iterator<Item = &'e RevocationEntry>,
     now: UnixTime,
@@ -304,11 +308,11 @@ fn choose<'e>(
         if known.cover(entry) {
             continue;
         }
-        if known.lack_place_for(entry).is_some() && known.has_expired(now) {
+        if known.full_for(entry).is_some() && known.has_expired(now) {
             known.forget_expired(now);
         }
-        match known.lack_place_for(entry) {
-            Some(lack) => refused.push((number, lack)),
+        match known.full_for(entry) {
+            Some(full) => refused.push((number, full)),
             None => {
                 known.add(entry);
                 chosen.push(entry.clone());
@@ -319,166 +323,4 @@ fn choose<'e>(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use tempfile::TempDir;
-
-    use super::super::revocation::RevocationTarget;
-    use super::*;
-
-    const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
-
-    /// A state directory that does not exist yet, in a temporary folder.
-    struct Folder(TempDir);
-
-    impl Folder {
-        fn new() -> Self {
-            Self(tempfile::tempdir().unwrap())
-        }
-
-        fn path(&self) -> PathBuf {
-            self.0.path().join("state")
-        }
-
-        fn open(&self, rules: &[RevocationEntry]) -> (Keeper, Revoker) {
-            Keeper::open(&self.path(), rules, NOW).unwrap()
-        }
-    }
-
-    fn entry(client: &str) -> RevocationEntry {
-        RevocationEntry {
-            issuer: "https://i.example".to_owned(),
-            target: RevocationTarget::Client(client.to_owned()),
-            issued_before: Some(NOW.seconds()),
-            expires_at: Some(NOW.seconds() + 60),
-            made_at: NOW.seconds(),
-            revoked_by: None,
-        }
-    }
-
-    fn token_of(client: &str, number: usize) -> RevocationEntry {
-        RevocationEntry {
-            target: RevocationTarget::token(&number.to_string()),
-            revoked_by: Some(client.to_owned()),
-            ..entry("")
-        }
-    }
-
-    /// What the keeper answers to these, asked together.
-    fn ask(keeper: &mut Keeper, entries: &[RevocationEntry]) -> Vec<Result<(), NotRevoked>> {
-        let (replies, mut answers): (Vec<_>, Vec<_>) = entries.iter().map(|_| oneshot::channel()).unzip();
-        keeper.write(entries.iter().cloned().zip(replies).collect(), NOW, &mut |_| {});
-        answers.iter_mut().map(|answer| answer.try_recv().unwrap()).collect()
-    }
-
-    fn knows(keeper: &Keeper, entry: &RevocationEntry) -> bool {
-        keeper.published().current().cover(entry)
-    }
-
-    #[test]
-    fn what_is_answered_is_published_and_there_after_a_restart() {
-        let folder = Folder::new();
-        let (mut keeper, _) = folder.open(&[]);
-        let version = keeper.published().version();
-        assert_eq!(ask(&mut keeper, &[entry("a"), entry("b"), entry("a")]), [Ok(()); 3]);
-        assert!(knows(&keeper, &entry("a")) && knows(&keeper, &entry("b")));
-        assert_ne!(keeper.published().version(), version);
-        let (again, _) = folder.open(&[]);
-        assert_eq!(again.published().current().len(), 2);
-    }
-
-    #[test]
-    fn what_others_write_is_taken_in_and_told_and_our_own_is_not() {
-        let folder = Folder::new();
-        let ((mut one, _), (mut other, _)) = (folder.open(&[]), folder.open(&[]));
-        ask(&mut one, &[entry("a")]);
-        let mut told = Vec::new();
-        other.look(NOW, &mut |entries| told.extend(entries.to_vec()));
-        one.look(NOW, &mut |_| panic!("its own"));
-        assert_eq!(told, [entry("a")]);
-        assert!(knows(&other, &entry("a")));
-        other.look(NOW, &mut |_| panic!("told twice"));
-    }
-
-    #[test]
-    fn a_file_that_breaks_takes_nothing_back_and_refuses_more() {
-        let folder = Folder::new();
-        let (mut keeper, _) = folder.open(&[entry("of the configuration")]);
-        ask(&mut keeper, &[entry("a")]);
-        std::fs::remove_file(keeper.store.path()).unwrap();
-        keeper.look(NOW, &mut |_| {});
-        assert_eq!(ask(&mut keeper, &[entry("b")]), [Err(NotRevoked::Broken)]);
-        assert!(knows(&keeper, &entry("a")) && knows(&keeper, &entry("of the configuration")));
-        assert!(!knows(&keeper, &entry("b")));
-    }
-
-    #[test]
-    fn the_100_001st_is_refused_until_one_has_expired() {
-        let folder = Folder::new();
-        let short = RevocationEntry { expires_at: Some(NOW.seconds() + 1), ..entry("short") };
-        let mut rules = vec![short.clone()];
-        rules.extend((1..MAX_ENTRIES).map(|number| entry(&number.to_string())));
-        let (mut keeper, _) = folder.open(&rules);
-        assert_eq!(ask(&mut keeper, &[entry("7"), entry("new")]), [Ok(()), Err(NotRevoked::Full)]);
-        let later = NOW.plus(Duration::from_secs(1));
-        let (reply, mut answer) = oneshot::channel();
-        keeper.write(vec![(entry("new"), reply)], later, &mut |_| {});
-        assert_eq!(answer.try_recv(), Ok(Ok(())));
-        assert!(!knows(&keeper, &short) && knows(&keeper, &entry("new")));
-    }
-
-    #[test]
-    fn a_client_that_has_used_its_share_is_refused_and_counted_and_others_are_not_over_restarts_too() {
-        let folder = Folder::new();
-        let (mut keeper, _) = folder.open(&[]);
-        let share: Vec<RevocationEntry> = (0..MAX_OF_CLIENT).map(|number| token_of("greedy", number)).collect();
-        assert!(ask(&mut keeper, &share).iter().all(Result::is_ok));
-        let wanted = [token_of("greedy", MAX_OF_CLIENT), token_of("other", MAX_OF_CLIENT + 1), entry("greedy")];
-        let answers = [Err(NotRevoked::ShareFull), Ok(()), Ok(())];
-        assert_eq!(ask(&mut keeper, &wanted), answers);
-        assert_eq!(keeper.published().refused(), 1);
-        let (mut again, _) = folder.open(&[]);
-        assert_eq!(ask(&mut again, &wanted), answers);
-        assert_eq!(again.told_refused.len(), 1);
-    }
-
-    #[test]
-    fn expired_entries_go_with_the_next_compaction() {
-        let folder = Folder::new();
-        let (mut keeper, _) = folder.open(&[]);
-        ask(&mut keeper, &[entry("a")]);
-        keeper.compact(UnixTime::from_seconds(NOW.seconds() + 60));
-        assert_eq!(keeper.published().current().len(), 0);
-        assert_eq!(std::fs::metadata(keeper.store.path()).unwrap().len(), 0);
-        assert_eq!(ask(&mut keeper, &[entry("b")]), [Ok(())]);
-    }
-
-    #[tokio::test]
-    async fn who_asks_when_nobody_can_answer_is_told_so_at_once() {
-        let folder = Folder::new();
-        let (keeper, revoker) = folder.open(&[]);
-        let waiting: Vec<_> = (0..WAITING)
-            .map(|_| {
-                let (reply, answer) = oneshot::channel();
-                revoker.requests.try_send(Request::Revoke { entry: entry("a"), reply }).unwrap();
-                answer
-            })
-            .collect();
-        assert_eq!(revoker.revoke(entry("b")).await, Err(NotRevoked::Busy));
-        drop((keeper, waiting));
-        assert_eq!(revoker.revoke(entry("b")).await, Err(NotRevoked::Busy));
-    }
-
-    #[tokio::test]
-    async fn the_thread_answers_and_ends_when_it_is_told_to() {
-        let folder = Folder::new();
-        let (mut keeper, revoker) = folder.open(&[]);
-        let published = Arc::clone(keeper.published());
-        let thread = std::thread::spawn(move || keeper.run(&mut |_| {}));
-        assert_eq!(revoker.revoke(entry("a")).await, Ok(()));
-        assert!(published.current().cover(&entry("a")));
-        revoker.end();
-        thread.join().unwrap();
-    }
-}
+mod tests;

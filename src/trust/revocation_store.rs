@@ -1,8 +1,9 @@
-//! Revocations on disk: a file that only grows, a line each, which gateways and tools append to side by side.
+//! The revocations on disk: a file with one line for each, to which several gateways and the command line may append.
 //!
-//! Who writes holds the file's lock, and a line counts once it is flushed. Who reads takes no lock: it goes on from where it stopped,
-//! as far as whole lines go, and from the beginning once another file is there, which is what leaving out expired entries makes.
-//! A line that was torn by a crash was never promised to anyone: it is passed over. A whole one that is not understood is an error.
+//! A writer holds the lock of the file, and a line is valid once it is flushed. A reader takes no lock: it continues
+//! where it stopped, up to the last whole line. It starts again from the beginning when the file was replaced, which
+//! compaction does. A line that a crash has torn was never confirmed to a client: it is skipped. A whole line that
+//! cannot be parsed is an error.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -18,7 +19,7 @@ use super::revocation::{MAX_ENTRIES, RevocationEntry, RevocationTarget};
 use crate::clock::{self, UnixTime};
 use crate::durable_file::{Replacement, sync_folder};
 
-/// One reader's and writer's place in the file.
+/// A reader and writer of the file.
 #[derive(Debug)]
 pub(crate) struct Store {
     directory: PathBuf,
@@ -31,7 +32,7 @@ struct OpenFile {
     file: File,
     /// Device and inode.
     id: (u64, u64),
-    /// Where the lines end that have been read.
+    /// The end of the lines that have been read.
     offset: u64,
 }
 
@@ -44,11 +45,11 @@ pub(crate) enum StoreError {
         #[source]
         source: io::Error,
     },
-    #[error("`{path}`, where revocations are kept, is open to others (mode {mode:o}); set it to {wanted:o}")]
+    #[error("`{path}`, which stores revocations, is accessible to others (mode {mode:o}); set it to {wanted:o}")]
     Mode { path: PathBuf, mode: u32, wanted: u32 },
-    #[error("`{path}` holds a line that is no revocation, or one of a later version, after {offset} bytes")]
+    #[error("`{path}` contains a line at byte {offset} that is not a revocation, or is one of a later version")]
     NotUnderstood { path: PathBuf, offset: u64 },
-    #[error("`{path}` holds more than {MAX_ENTRIES} entries that have not expired")]
+    #[error("`{path}` contains more than {MAX_ENTRIES} entries that have not expired")]
     TooMany { path: PathBuf },
 }
 
@@ -74,10 +75,10 @@ struct StoredLine {
 const FILE_NAME: &str = "revocations.jsonl";
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
-/// Names are 1 KiB at most; a line that is longer than this is none of ours.
+/// Names have at most 1 KiB, so that no valid line is longer.
 const MAX_LINE: u64 = 64 * 1024;
-/// A lock is held for as long as the disk needs.
-const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+/// A lock is held only while the disk is written.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 impl Store {
@@ -89,9 +90,9 @@ impl Store {
         &self.path
     }
 
-    /// Says what reading would say to modes, without reading or writing anything.
+    /// Checks the modes of folder and file, as reading does. Reads and writes nothing.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
-        // Folders that others can look into are usual; what they can put there would be revoked, or not.
+        // Other users may read the folder, but write access would let them change revocations.
         for (path, wanted, refused) in [(&self.directory, DIRECTORY_MODE, 0o022), (&self.path, FILE_MODE, 0o077)] {
             let metadata = match fs::metadata(path) {
                 Ok(metadata) => metadata,
@@ -109,7 +110,7 @@ impl Store {
         Ok(())
     }
 
-    /// Makes folder and file where there are none, so that what is in the way shows before it matters.
+    /// Makes the folder and the file if they are missing.
     pub(crate) fn make(&mut self) -> Result<(), StoreError> {
         self.check()?;
         let _made = self.locked()?;
@@ -119,8 +120,8 @@ impl Store {
         Ok(())
     }
 
-    /// What has been added since the last time, and again what was known if the file is another. None of it if there is no file
-    /// and never was.
+    /// The entries added since the last call, or all entries if the file was replaced. Empty if there is no file and
+    /// never was one.
     pub(crate) fn read(&mut self) -> Result<Vec<RevocationEntry>, StoreError> {
         let id = match fs::metadata(&self.path) {
             Ok(metadata) => {
@@ -143,7 +144,8 @@ impl Store {
         }
     }
 
-    /// Adds what `choose` gives, once it has seen what others have added. It is on the disk when this returns.
+    /// Passes the entries of other processes to `choose` and appends the entries that it returns. They are on the disk
+    /// when this returns.
     pub(crate) fn append(
         &mut self,
         choose: impl FnOnce(Vec<RevocationEntry>) -> Vec<RevocationEntry>,
@@ -159,12 +161,13 @@ impl Store {
         }
         let mut text = Vec::new();
         if length > open.offset {
-            warn!(path = %self.path.display(), "the last line was torn and is passed over");
+            warn!(path = %self.path.display(), "skipped the last line of the revocations, which a crash has torn");
             text.push(b'\n');
         }
         chosen.iter().for_each(|entry| write_line(entry, &mut text));
         if let Err(error) = locked.write_all(&text).and_then(|()| locked.sync_data()) {
-            // What was refused must not count after all; should this fail too, it counts for too many rather than too few.
+            // The entries were refused, so the file must not contain them. If this fails too, they are revoked after
+            // all.
             let _ = locked.set_len(length);
             return Err(failed("write", &self.path)(error));
         }
@@ -172,7 +175,7 @@ impl Store {
         Ok(())
     }
 
-    /// Writes the file anew if it holds anything that nobody needs: what has expired, and torn lines.
+    /// Rewrites the file without expired entries and torn lines, if it has any.
     pub(crate) fn compact(&mut self, now: UnixTime) -> Result<(), StoreError> {
         if self.open.is_none() && !self.path.exists() {
             return Ok(());
@@ -183,7 +186,7 @@ impl Store {
         let entries = reading.read(&self.path)?;
         let length = old.metadata().map_err(failed("read", &self.path))?.len();
         if length > reading.offset {
-            warn!(path = %self.path.display(), "the last line was torn and is left out");
+            warn!(path = %self.path.display(), "removed the last line of the revocations, which a crash has torn");
         }
         let mut text = Vec::new();
         entries.iter().filter(|entry| entry.is_live(now)).for_each(|entry| write_line(entry, &mut text));
@@ -191,20 +194,21 @@ impl Store {
             return Ok(());
         }
         let new = Replacement::create(&self.path, "new", FILE_MODE).map_err(failed("write", &self.path))?;
-        // Locked until its name is durable: another process must not append a line to a file that a crash removes again.
+        // Locked until its name is durable: another process must not append a line to a file that a crash removes
+        // again.
         new.file().lock().map_err(failed("lock", &self.path))?;
         new.publish(&text).map_err(failed("write", &self.path))
     }
 
-    /// The file, made if it is missing, locked until it is dropped, and still the one of that name.
+    /// Opens and locks the file, made if it is missing. The lock is held until the result is dropped.
     fn locked(&self) -> Result<File, StoreError> {
-        let deadline = clock::instant() + LOCK_PATIENCE;
+        let deadline = clock::instant() + LOCK_TIMEOUT;
         loop {
             let file = self.open_to_append()?;
             match file.try_lock() {
                 Ok(()) => {
                     let mine = file.metadata().map_err(failed("read", &self.path))?;
-                    // Another may have put a new file in its place while we waited.
+                    // Another process may have replaced the file in between.
                     if fs::metadata(&self.path).is_ok_and(|named| id(&named) == id(&mine)) {
                         return Ok(file);
                     }
@@ -222,7 +226,7 @@ impl Store {
         let mut options = OpenOptions::new();
         options.read(true).append(true).mode(FILE_MODE);
         match options.open(&self.path) {
-            // A file that was there and is gone held promises: a new one in its place would hide that.
+            // If the file existed before and is gone, its revocations are lost: a new file would hide that.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.open.is_none() => {}
             opened => return opened.map_err(failed("write", &self.path)),
         }
@@ -240,12 +244,12 @@ impl OpenFile {
         Ok(Self { file, id, offset: 0 })
     }
 
-    /// The entries of all whole lines from `offset` on.
+    /// The entries of all whole lines after `offset`.
     fn read(&mut self, path: &Path) -> Result<Vec<RevocationEntry>, StoreError> {
         let mut reader = BufReader::new(&self.file);
         let mut read = || -> io::Result<Result<(Vec<RevocationEntry>, u64), u64>> {
             if self.file.metadata()?.len() < self.offset {
-                // A write that failed was taken back.
+                // A failed write was undone.
                 self.offset = 0;
             }
             reader.seek(SeekFrom::Start(self.offset))?;
@@ -280,7 +284,7 @@ impl OpenFile {
 enum ParsedLine {
     Entry(RevocationEntry),
     Nothing,
-    /// A crash cut it off: what is left of an object is no JSON.
+    /// Torn by a crash: a part of an object is not valid JSON.
     Torn,
     NotUnderstood,
 }
@@ -327,7 +331,7 @@ fn write_line(entry: &RevocationEntry, text: &mut Vec<u8>) {
         RevocationTarget::Subject(subject) => line.subject = Some(subject),
         RevocationTarget::Issuer => {}
     }
-    // Writing text and numbers into memory does not fail.
+    // Serializing text and numbers into memory does not fail.
     let _ = serde_json::to_writer(&mut *text, &line);
     text.push(b'\n');
 }
@@ -346,222 +350,4 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreE
 }
 
 #[cfg(test)]
-mod tests {
-    use tempfile::TempDir;
-
-    use super::*;
-
-    const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
-
-    /// A state directory that does not exist yet, in a temporary folder.
-    struct Folder(TempDir);
-
-    impl Folder {
-        fn new() -> Self {
-            Self(tempfile::tempdir().unwrap())
-        }
-
-        fn path(&self) -> PathBuf {
-            self.0.path().join("state")
-        }
-
-        fn store(&self) -> Store {
-            Store::in_directory(&self.path())
-        }
-
-        fn file(&self) -> PathBuf {
-            self.path().join(FILE_NAME)
-        }
-
-        fn text(&self) -> String {
-            fs::read_to_string(self.file()).unwrap()
-        }
-
-        fn write(&self, text: &str) {
-            OpenOptions::new().append(true).open(self.file()).unwrap().write_all(text.as_bytes()).unwrap();
-        }
-    }
-
-    fn entry(client: &str, lives: u64) -> RevocationEntry {
-        RevocationEntry {
-            issuer: "https://i.example".to_owned(),
-            target: RevocationTarget::Client(client.to_owned()),
-            issued_before: Some(NOW.seconds()),
-            expires_at: Some(NOW.seconds() + lives),
-            made_at: NOW.seconds(),
-            revoked_by: None,
-        }
-    }
-
-    fn add(store: &mut Store, entry: &RevocationEntry) {
-        store.append(|_| vec![entry.clone()]).unwrap();
-    }
-
-    fn mode(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().permissions().mode() & 0o777
-    }
-
-    #[test]
-    fn every_kind_of_entry_survives_the_disk_in_files_of_tight_modes() {
-        let folder = Folder::new();
-        let targets = [
-            RevocationTarget::token("secret-id"),
-            RevocationTarget::Client("a \"quoted\"\nname".to_owned()),
-            RevocationTarget::Subject("ä".to_owned()),
-            RevocationTarget::Issuer,
-        ];
-        let entries: Vec<RevocationEntry> = targets.map(|target| RevocationEntry { target, ..entry("", 9) }).into();
-        folder.store().append(|_| entries.clone()).unwrap();
-        assert_eq!(folder.store().read().unwrap(), entries);
-        assert!(!folder.text().contains("secret-id"), "a token id is kept as its digest alone");
-        assert_eq!((mode(&folder.path()), mode(&folder.file())), (0o700, 0o600));
-    }
-
-    #[test]
-    fn where_nothing_was_ever_written_there_is_nothing_and_nothing_is_made() {
-        let folder = Folder::new();
-        let mut store = folder.store();
-        assert!(store.read().unwrap().is_empty());
-        store.check().unwrap();
-        store.compact(NOW).unwrap();
-        assert!(!folder.path().exists());
-    }
-
-    #[test]
-    fn each_writer_sees_what_the_other_has_written_once() {
-        let folder = Folder::new();
-        let (mut one, mut other) = (folder.store(), folder.store());
-        add(&mut one, &entry("a", 9));
-        let mut seen = Vec::new();
-        other
-            .append(|news| {
-                seen = news;
-                vec![entry("b", 9)]
-            })
-            .unwrap();
-        assert_eq!(seen, [entry("a", 9)]);
-        assert_eq!(one.read().unwrap(), [entry("b", 9)]);
-        assert!(one.read().unwrap().is_empty() && other.read().unwrap().is_empty());
-    }
-
-    #[test]
-    fn many_writers_at_once_tear_nothing() {
-        let folder = Folder::new();
-        thread::scope(|scope| {
-            for writer in 0..4 {
-                let folder = &folder;
-                scope.spawn(move || {
-                    let mut store = folder.store();
-                    (0..20).for_each(|number| add(&mut store, &entry(&format!("{writer}-{number}"), 9)));
-                    store.compact(NOW).unwrap();
-                });
-            }
-        });
-        assert_eq!(folder.store().read().unwrap().len(), 80);
-    }
-
-    #[test]
-    fn a_torn_last_line_is_passed_over_and_does_not_spoil_the_next() {
-        let folder = Folder::new();
-        let mut store = folder.store();
-        add(&mut store, &entry("a", 9));
-        let mut reader = folder.store();
-        assert_eq!(reader.read().unwrap().len(), 1);
-        folder.write("{\"issuer\":\"https://i.exa");
-        assert!(reader.read().unwrap().is_empty(), "it may be under way still");
-        add(&mut folder.store(), &entry("b", 9));
-        assert_eq!(reader.read().unwrap(), [entry("b", 9)]);
-        assert_eq!(store.read().unwrap(), [entry("b", 9)]);
-        store.compact(NOW).unwrap();
-        assert_eq!(folder.text().lines().count(), 2);
-    }
-
-    #[test]
-    fn a_line_that_is_under_way_is_read_once_it_is_whole() {
-        let folder = Folder::new();
-        let mut store = folder.store();
-        store.make().unwrap();
-        let mut line = Vec::new();
-        write_line(&entry("a", 9), &mut line);
-        let (begin, end) = line.split_at(30);
-        folder.write(std::str::from_utf8(begin).unwrap());
-        assert!(store.read().unwrap().is_empty());
-        folder.write(std::str::from_utf8(end).unwrap());
-        assert_eq!(store.read().unwrap(), [entry("a", 9)]);
-    }
-
-    #[test]
-    fn a_whole_line_that_is_no_revocation_is_an_error() {
-        for line in [
-            "{}",
-            "[]",
-            "7",
-            r#"{"issuer":"i","expires_at":1,"made_at":1}"#,
-            r#"{"issuer":"i","client":"a","subject":"b","expires_at":1,"made_at":1}"#,
-            r#"{"issuer":"i","client":"a","expires_at":1,"made_at":1,"of_later_versions":true}"#,
-        ] {
-            let folder = Folder::new();
-            let mut store = folder.store();
-            store.make().unwrap();
-            folder.write(&format!("\n{line}\n"));
-            assert!(matches!(store.read(), Err(StoreError::NotUnderstood { offset: 1, .. })), "{line}");
-            assert!(matches!(store.append(|_| vec![entry("a", 9)]), Err(StoreError::NotUnderstood { .. })), "{line}");
-            assert!(matches!(store.compact(NOW), Err(StoreError::NotUnderstood { .. })), "{line}");
-        }
-    }
-
-    #[test]
-    fn a_line_without_end_is_no_line() {
-        let folder = Folder::new();
-        let mut store = folder.store();
-        store.make().unwrap();
-        folder.write(&format!("{}\n", "x".repeat(300_000)));
-        add(&mut store, &entry("a", 9));
-        assert_eq!(folder.store().read().unwrap(), [entry("a", 9)]);
-    }
-
-    #[test]
-    fn compaction_leaves_out_what_has_expired_and_readers_notice() {
-        let folder = Folder::new();
-        let (mut store, mut reader) = (folder.store(), folder.store());
-        add(&mut store, &entry("short", 5));
-        add(&mut store, &entry("long", 50));
-        assert_eq!(reader.read().unwrap().len(), 2);
-        let inode = || fs::metadata(folder.file()).unwrap().ino();
-        let before = inode();
-        store.compact(NOW).unwrap();
-        assert_eq!(inode(), before, "there was nothing to leave out");
-        store.compact(UnixTime::from_seconds(NOW.seconds() + 5)).unwrap();
-        assert_eq!(folder.text().lines().count(), 1);
-        assert_eq!(mode(&folder.file()), 0o600);
-        assert_eq!(reader.read().unwrap(), [entry("long", 50)]);
-        add(&mut reader, &entry("new", 9));
-        assert_eq!(store.read().unwrap(), [entry("long", 50), entry("new", 9)]);
-    }
-
-    #[test]
-    fn looser_modes_are_refused() {
-        let folder = Folder::new();
-        add(&mut folder.store(), &entry("a", 9));
-        for (path, loose) in [(folder.file(), 0o640), (folder.path(), 0o770)] {
-            let tight = fs::metadata(&path).unwrap().permissions();
-            fs::set_permissions(&path, fs::Permissions::from_mode(loose)).unwrap();
-            assert!(matches!(folder.store().check(), Err(StoreError::Mode { mode, .. }) if mode == loose));
-            assert!(matches!(folder.store().read(), Err(StoreError::Mode { .. })));
-            fs::set_permissions(&path, tight).unwrap();
-        }
-        assert_eq!(folder.store().read().unwrap().len(), 1);
-    }
-
-    #[test]
-    fn a_file_that_went_away_is_not_made_anew_by_who_knew_it() {
-        let folder = Folder::new();
-        let mut store = folder.store();
-        add(&mut store, &entry("a", 9));
-        fs::remove_file(folder.file()).unwrap();
-        assert!(store.read().is_err());
-        assert!(store.append(|_| vec![entry("b", 9)]).is_err());
-        add(&mut folder.store(), &entry("c", 9));
-        assert_eq!(store.read().unwrap(), [entry("c", 9)]);
-    }
-}
+mod tests;

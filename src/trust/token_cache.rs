@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_of_an_unusual_build_weigh_what_they_take() {
+    fn claims_of_an_unusual_shape_are_weighed_by_their_size() {
         let usual = verified(
             &json!({"scope": ["a", "b"], "client_id": "c", "iat": 1, "nbf": 1, "jti": "j", "realm": {"roles": ["x"]}}),
         );
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_forgotten_on_request_and_with_what_it_hangs_on() {
+    fn a_token_is_removed_on_request_and_with_its_issuer() {
         let (mine, other) = (verified(&json!({})), verified(&json!({})));
         let mut cache = TokenCache::new();
         cache.insert(known(b"a", &mine));

@@ -1,7 +1,7 @@
 //! Decides whether a token is good, and whose it is.
 //!
-//! Everything that needs no cryptography is judged first, cheapest first; the signature last. The issuer is looked up by
-//! the exact `iss`, the key by (issuer, key id), the algorithm by the key: the token selects nothing.
+//! Everything that needs no cryptography is judged first, cheapest first; the signature last. The issuer is looked up
+//! by the exact `iss`, the key by (issuer, key id), the algorithm by the key: the token selects nothing.
 
 use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(crate) struct Trust {
     revocations: Arc<PublishedRevocations>,
 }
 
-/// What a route demands of a token. No field is optional, so that no check can be forgotten.
+/// The requirements of a route. No field is optional, so that no check can be forgotten.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expectations<'r> {
     pub(crate) issuers: AllowedIssuers<'r>,
@@ -68,7 +68,7 @@ pub(crate) struct Verified {
     pub(super) revocations: Arc<PublishedRevocations>,
     /// The version of the revocations that it was last found to pass.
     pub(super) passed: Cell<u64>,
-    /// Of a token of our own: where its client was last found.
+    /// For an own token: the position at which its client was last found.
     pub(crate) client_entry: Cell<Option<ClientEntry>>,
 }
 
@@ -100,11 +100,11 @@ pub(crate) enum TokenError {
     Expired,
     NotYetValid,
     UnknownKid,
-    /// We can't tell; the caller may be honest.
+    /// The token cannot be verified now; it may be valid.
     KeysUnavailable,
     BadSignature,
     Revoked,
-    /// One of our own, whose client is not configured.
+    /// An own token whose client is not configured.
     UnknownClient,
 }
 
@@ -121,12 +121,12 @@ impl Trust {
         &self.issuers
     }
 
-    /// True if this is an issuer of ours as it is configured now.
+    /// True if this is a trusted issuer of the current configuration.
     pub(crate) fn holds(&self, issuer: &Arc<TrustedIssuer>) -> bool {
         self.issuers.iter().any(|known| Arc::ptr_eq(known, issuer))
     }
 
-    /// Judges a token that is not in the cache.
+    /// Verifies a token that is not in the cache.
     pub(crate) async fn verify(
         &self,
         token: &str,
@@ -151,7 +151,7 @@ impl Trust {
             issuer: Some(issuer.settings.name.clone()),
             client: claimed_client(&token.claims),
         };
-        judge(issuer, &token.header, &token.claims, expected, now).map_err(refused)?;
+        check_claims(issuer, &token.header, &token.claims, expected, now).map_err(refused)?;
         let caller = caller(issuer, &token.claims).map_err(refused)?;
         let key = match issuer.keys.find(token.header.key_id.as_deref(), token.header.algorithm).await {
             KeyLookup::Found(key) => key,
@@ -179,35 +179,35 @@ impl Trust {
 }
 
 impl Verified {
-    /// The refusal of this token, which was good before.
+    /// The refusal of this token, which was valid before.
     pub(crate) fn refused(&self, reason: TokenError) -> RefusedToken {
         RefusedToken { reason, issuer: Some(self.issuer.settings.name.clone()), client: self.caller.client.clone() }
     }
 
-    /// A token that our own authorization server made.
+    /// True if the own authorization server issued the token.
     pub(crate) fn is_own(&self) -> bool {
         self.issuer.settings.profile == Profile::Own
     }
 
-    /// Judges again, at every use, what may have changed since: the time, the route, the issuer's keys, what is revoked.
+    /// Checks at every use what may have changed: the time, the route, the keys of the issuer, the revocations.
     pub(crate) fn revalidate(
         &self,
         expected: Expectations<'_>,
         now: UnixTime,
         instant: Instant,
     ) -> Result<(), TokenError> {
-        judge_issuer(&self.issuer, expected)?;
-        judge_audience(&self.issuer, &self.claims, expected)?;
-        judge_time(&self.claims, self.issuer.settings.clock_skew, now)?;
+        check_issuer(&self.issuer, expected)?;
+        check_audience(&self.issuer, &self.claims, expected)?;
+        check_time(&self.claims, self.issuer.settings.clock_skew, now)?;
         if !self.issuer.keys.still_holds(&self.key, instant) {
             let usable = self.issuer.keys.is_usable(instant);
             return Err(if usable { TokenError::UnknownKid } else { TokenError::KeysUnavailable });
         }
-        self.judge_revocation()
+        self.check_revocation()
     }
 
     /// One load and one comparison, unless something has been revoked since.
-    fn judge_revocation(&self) -> Result<(), TokenError> {
+    fn check_revocation(&self) -> Result<(), TokenError> {
         let version = self.revocations.version();
         if version == self.passed.get() {
             return Ok(());
@@ -221,36 +221,36 @@ impl Verified {
 }
 
 /// All that can be judged without cryptography, cheapest first.
-fn judge(
+fn check_claims(
     issuer: &TrustedIssuer,
     header: &Header,
     claims: &Claims,
     expected: Expectations<'_>,
     now: UnixTime,
 ) -> Result<(), TokenError> {
-    judge_issuer(issuer, expected)?;
+    check_issuer(issuer, expected)?;
     if !issuer.settings.types.accept(header.token_type.as_deref()) {
         return Err(TokenError::TypeNotAllowed);
     }
     if !issuer.settings.algorithms.contains(&header.algorithm) {
         return Err(TokenError::AlgNotAllowed);
     }
-    judge_audience(issuer, claims, expected)?;
-    judge_time(claims, issuer.settings.clock_skew, now)?;
+    check_audience(issuer, claims, expected)?;
+    check_time(claims, issuer.settings.clock_skew, now)?;
     match issuer.settings.profile {
         Profile::Own if claims.issued_at.is_none() || claims.token_id.is_none() => Err(TokenError::MissingClaim),
         Profile::Own | Profile::External => Ok(()),
     }
 }
 
-fn judge_issuer(issuer: &TrustedIssuer, expected: Expectations<'_>) -> Result<(), TokenError> {
+fn check_issuer(issuer: &TrustedIssuer, expected: Expectations<'_>) -> Result<(), TokenError> {
     match expected.issuers {
         AllowedIssuers::Only(names) if !names.contains(&issuer.settings.name) => Err(TokenError::IssuerNotAllowed),
         AllowedIssuers::All | AllowedIssuers::Only(_) => Ok(()),
     }
 }
 
-fn judge_audience(issuer: &TrustedIssuer, claims: &Claims, expected: Expectations<'_>) -> Result<(), TokenError> {
+fn check_audience(issuer: &TrustedIssuer, claims: &Claims, expected: Expectations<'_>) -> Result<(), TokenError> {
     let accepted = match expected.audiences {
         AllowedAudiences::Any => return Ok(()),
         AllowedAudiences::OfIssuer => &issuer.settings.audiences,
@@ -263,7 +263,7 @@ fn judge_audience(issuer: &TrustedIssuer, claims: &Claims, expected: Expectation
     }
 }
 
-fn judge_time(claims: &Claims, skew: Duration, now: UnixTime) -> Result<(), TokenError> {
+fn check_time(claims: &Claims, skew: Duration, now: UnixTime) -> Result<(), TokenError> {
     let (now, skew) = (now.seconds(), skew.as_secs());
     if now >= claims.expires_at.saturating_add(skew) {
         return Err(TokenError::Expired);
@@ -315,7 +315,7 @@ impl From<TokenFault> for TokenError {
 
 #[cfg(test)]
 impl Verified {
-    /// A token of our own that was issued to this client.
+    /// An own token that was issued to this client.
     pub(crate) fn own(client: &str) -> Self {
         use super::example::{claims, settings};
         use super::issuer::IssuerSettings;
@@ -339,70 +339,4 @@ impl Verified {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::example::{NOW, claims, settings};
-    use super::super::key_cache::{KeyCache, Times};
-    use super::*;
-    use crate::jose::algorithm::Algorithm;
-    use crate::jose::key_set::KeySet;
-    use crate::jose::signing::SigningKey;
-
-    const EXPECTED: Expectations<'_> =
-        Expectations { issuers: AllowedIssuers::All, audiences: AllowedAudiences::OfIssuer };
-    const DAY: Duration = Duration::from_secs(24 * 3600);
-
-    fn key() -> SigningKey {
-        SigningKey::generate(Algorithm::Es256).unwrap().0
-    }
-
-    fn publish(keys: &KeyCache, key: &SigningKey, usable_for: Duration) {
-        let now = Instant::now();
-        let times = Times::new(now, usable_for, Duration::ZERO);
-        keys.publish(KeySet::from_keys(vec![Arc::new(key.verifying_key().unwrap())]), times);
-    }
-
-    /// A token that was found good, with the keys of its issuer.
-    async fn verified(key: &SigningKey) -> (Trust, Verified) {
-        let keys = Arc::new(KeyCache::remote());
-        publish(&keys, key, DAY);
-        let trust = Trust::new(vec![Arc::new(TrustedIssuer { settings: settings(), keys })], Arc::default());
-        let token = key.sign("JWT", claims().to_string().as_bytes()).unwrap();
-        let verified = trust.verify(&token, EXPECTED, UnixTime::from_seconds(NOW)).await.unwrap();
-        (trust, verified)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_token_that_was_good_dies_with_its_time() {
-        let (_trust, verified) = verified(&key()).await;
-        let at = |seconds| verified.revalidate(EXPECTED, UnixTime::from_seconds(seconds), Instant::now());
-        // It expires at 600, and the issuer's leeway is 120.
-        for (seconds, verdict) in
-            [(0, Ok(())), (719, Ok(())), (720, Err(TokenError::Expired)), (1 << 40, Err(TokenError::Expired))]
-        {
-            assert_eq!(at(NOW + seconds), verdict, "{seconds}");
-        }
-        assert_eq!(at(NOW - 121), Err(TokenError::NotYetValid), "the clock went back");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_token_that_was_good_dies_with_its_key() {
-        let key = key();
-        let (_trust, verified) = verified(&key).await;
-        let again = || verified.revalidate(EXPECTED, UnixTime::from_seconds(NOW), Instant::now());
-        let keys = &verified.issuer.keys;
-        publish(keys, &key, DAY);
-        assert_eq!(again(), Ok(()), "a set that still has the key");
-        publish(keys, &self::key(), DAY);
-        assert_eq!(again(), Err(TokenError::UnknownKid));
-        publish(keys, &key, Duration::ZERO);
-        assert_eq!(again(), Err(TokenError::KeysUnavailable), "nobody can tell");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_issuer_that_is_configured_anew_is_another() {
-        let (trust, verified) = verified(&key()).await;
-        assert!(trust.holds(&verified.issuer));
-        let anew = TrustedIssuer { settings: settings(), keys: Arc::clone(&verified.issuer.keys) };
-        assert!(!Trust::new(vec![Arc::new(anew)], Arc::default()).holds(&verified.issuer));
-    }
-}
+mod tests;

@@ -17,7 +17,8 @@ use super::retry::Budget;
 use super::service::Upstream;
 use super::status::ServerStatus;
 use crate::oauth::caller::Digest;
-use crate::telemetry::metrics::{ServerLabels, UpstreamLabels, WorkerReport};
+use crate::telemetry::metric_labels::{ServerLabels, UpstreamLabels};
+use crate::telemetry::metrics::WorkerReport;
 use crate::trust::request_key::RequestKey;
 
 /// An upstream's rule.

@@ -209,7 +209,7 @@ async fn what_can_t_be_kept_is_not_promised() {
     let answer = world.client.send(by(revocation(&token), "app")).await;
     assert_eq!((answer.status, &answer.json()["error"]), (503, &"temporarily_unavailable".into()), "{answer:?}");
     assert!(answer.headers.contains_key("retry-after"));
-    world.gateway.log_line("revocations can't be read: those known so far stay");
+    world.gateway.log_line("revocations cannot be read: the known ones stay in force");
     world.accepts(&token).await;
 }
 
@@ -239,7 +239,7 @@ async fn a_state_that_others_can_change_is_not_believed() {
         let said = run(program(&folder).arg(verb));
         assert_eq!(said.code, Some(2));
         assert!(
-            said.stderr.contains(", where revocations are kept, is open to others (mode 775); set it to 700"),
+            said.stderr.contains(", which stores revocations, is accessible to others (mode 775); set it to 700"),
             "{}",
             said.stderr
         );
@@ -249,7 +249,7 @@ async fn a_state_that_others_can_change_is_not_believed() {
     std::fs::set_permissions(state.join("revocations.jsonl"), std::fs::Permissions::from_mode(0o600)).unwrap();
     let said = run(program(&folder).arg("run"));
     assert_eq!(said.code, Some(2));
-    assert!(said.stderr.contains("holds a line that is no revocation, or one of a later version"), "{}", said.stderr);
+    assert!(said.stderr.contains("that is not a revocation, or is one of a later version"), "{}", said.stderr);
     std::fs::remove_dir_all(folder).unwrap();
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct AnswerBody {
 #[derive(Debug)]
 struct Failed {
     error: BoxError,
-    behind: BacklogMark,
+    output_mark: BacklogMark,
 }
 
 impl AnswerBody {
@@ -52,7 +52,7 @@ impl AnswerBody {
     ) -> Self {
         let content = match content {
             Content::Tunnel(tunnel) => {
-                exchange.lead_on(tunnel);
+                exchange.start_tunnel(tunnel);
                 Content::Whole(None)
             }
             other => other,
@@ -107,13 +107,13 @@ impl AnswerBody {
     /// The upstream is let go at once. The error follows what was handed over before it.
     fn fail(&mut self, error: BoxError, context: &mut Context<'_>) -> Polled {
         self.content = Content::Whole(None);
-        self.failed = Some(Box::new(Failed { error, behind: self.exchange.behind() }));
+        self.failed = Some(Box::new(Failed { error, output_mark: self.exchange.output_mark() }));
         self.poll_failed(context)
     }
 
     fn poll_failed(&mut self, context: &mut Context<'_>) -> Polled {
         if let Some(failed) = &self.failed {
-            ready!(self.exchange.poll_written(failed.behind, context));
+            ready!(self.exchange.poll_written(failed.output_mark, context));
         }
         Poll::Ready(self.failed.take().map(|failed| Err(failed.error)))
     }

@@ -64,9 +64,9 @@ pub(crate) async fn switch(
             if !handshake.is_answered_by(&headers) {
                 return Err(UpstreamFault::Unasked("a protocol").into());
             }
-            let patience = TunnelPatience { idle: limits.tunnel_idle_timeout, write: limits.write_stall_timeout };
-            let goes_on = lasting(Rc::clone(current), permit.into_caller(), (place, occupied));
-            let tunnel = Tunnel { upstream, stream, patience, goes_on };
+            let timeouts = TunnelPatience { idle: limits.tunnel_idle_timeout, write: limits.write_stall_timeout };
+            let may_continue = lasting(Rc::clone(current), permit.into_caller(), (place, occupied));
+            let tunnel = Tunnel { upstream, stream, timeouts, may_continue };
             if route.cors.is_some() {
                 cors::strip(&mut headers);
             }

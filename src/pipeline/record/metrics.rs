@@ -13,9 +13,8 @@ use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::pipeline::routing::rate_limit::LimitCount;
 use crate::pipeline::routing::snapshot::Snapshot;
-use crate::telemetry::metrics::{
-    DecisionLabels, DurationLabels, Histogram, LimitLabels, SecretLabels, SplitLabels, WorkerReport,
-};
+use crate::telemetry::metric_labels::{DecisionLabels, DurationLabels, LimitLabels, SecretLabels, SplitLabels};
+use crate::telemetry::metrics::{Histogram, WorkerReport};
 
 /// Touched by its worker alone: no locks and no atomics.
 #[derive(Debug, Default)]

@@ -1,0 +1,146 @@
+use super::*;
+
+fn guard() -> Rc<Guard> {
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    Guard::new(&Limits {
+        first_request_timeout: seconds(8),
+        header_timeout: seconds(8),
+        idle_timeout: seconds(60),
+        write_stall_timeout: seconds(30),
+        connection_age: seconds(100),
+        ..Limits::default()
+    })
+}
+
+fn signal(watch: &Watch) -> Option<TimeoutKind> {
+    match watch.signal.get() {
+        Some(GuardSignal::Overdue(overdue)) => Some(overdue),
+        Some(GuardSignal::Rest | GuardSignal::Drain | GuardSignal::Cut) | None => None,
+    }
+}
+
+fn pass(guard: &Guard, ticks: u32) {
+    for _ in 0..ticks {
+        guard.check_all();
+    }
+}
+
+#[test]
+fn a_connection_without_a_first_request_is_overdue() {
+    let guard = guard();
+    let watch = guard.watch(false);
+    pass(&guard, 8);
+    assert_eq!(signal(&watch), None);
+    pass(&guard, 1);
+    assert_eq!(signal(&watch), Some(TimeoutKind::FirstRequest));
+}
+
+#[test]
+fn a_head_that_drips_is_overdue_long_before_the_idle_timeout() {
+    let guard = guard();
+    let watch = guard.watch(false);
+    drop(watch.begin());
+    pass(&guard, 30);
+    watch.read();
+    for _ in 0..9 {
+        assert_eq!(signal(&watch), None);
+        watch.read();
+        pass(&guard, 1);
+    }
+    assert_eq!(signal(&watch), Some(TimeoutKind::Head));
+}
+
+#[test]
+fn an_idle_connection_is_overdue_and_a_busy_one_is_not() {
+    let guard = guard();
+    let (idle, busy) = (guard.watch(false), guard.watch(false));
+    drop(idle.begin());
+    let _exchange = busy.begin();
+    pass(&guard, 1000);
+    assert_eq!(signal(&idle), Some(TimeoutKind::Idle));
+    assert_eq!(signal(&busy), None);
+}
+
+#[test]
+fn frames_between_requests_do_not_begin_one_on_http2() {
+    let guard = guard();
+    let watch = guard.watch(true);
+    drop(watch.begin());
+    watch.read();
+    pass(&guard, 20);
+    assert_eq!(signal(&watch), None);
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_overdue_even_while_busy() {
+    let guard = guard();
+    let watch = guard.watch(false);
+    let _exchange = watch.begin();
+    watch.wrote(true);
+    pass(&guard, 29);
+    watch.wrote(false);
+    watch.wrote(true);
+    pass(&guard, 30);
+    assert_eq!(signal(&watch), None);
+    pass(&guard, 1);
+    assert_eq!(signal(&watch), Some(TimeoutKind::Write));
+}
+
+#[test]
+fn an_http2_answer_that_the_client_does_not_read_times_out_and_one_that_waits_for_its_upstream_does_not() {
+    let guard = guard();
+    let (refusing, waiting) = (guard.watch(true), guard.watch(true));
+    let (first, second) = (refusing.begin(), waiting.begin());
+    let (_offered, asked) = (first.answer().unwrap(), second.answer().unwrap());
+    asked.asked(false);
+    pass(&guard, 60);
+    assert_eq!(signal(&refusing), None);
+    pass(&guard, 1);
+    assert_eq!((signal(&refusing), signal(&waiting)), (Some(TimeoutKind::Write), None));
+}
+
+#[test]
+fn the_end_of_the_age_is_signalled_once_and_not_to_all_connections_at_one_time() {
+    let guard = guard();
+    let watches: Vec<_> = (0..50).map(|_| (guard.watch(false), Cell::new(None))).collect();
+    let _exchanges: Vec<_> = watches.iter().map(|(watch, _)| watch.begin()).collect();
+    for now in 0..200_u32 {
+        pass(&guard, 1);
+        for (watch, at) in watches.iter().filter(|(watch, _)| watch.signal.take() == Some(GuardSignal::Drain)) {
+            assert_eq!(at.replace(Some(now)), None, "told twice");
+            assert_eq!(watch.retires_at.get(), None);
+        }
+    }
+    let mut ages: Vec<u32> = watches.iter().map(|(_, at)| at.get().unwrap()).collect();
+    ages.sort_unstable();
+    ages.dedup();
+    assert!(ages.len() > 5 && ages[0] >= 89 && ages[ages.len() - 1] <= 101, "{ages:?}");
+}
+
+#[test]
+fn a_body_waits_until_earlier_output_has_been_written() {
+    let guard = guard();
+    let watch = guard.watch(false);
+    let exchange = watch.begin();
+    let mut context = Context::from_waker(Waker::noop());
+    let output_mark = exchange.output_mark();
+    watch.wrote(true);
+    for _ in 0..3 {
+        assert!(exchange.poll_written(output_mark, &mut context).is_pending());
+        watch.polled();
+    }
+    assert!(exchange.poll_written(output_mark, &mut context).is_pending(), "the client takes nothing");
+    watch.wrote(false);
+    assert!(exchange.poll_written(output_mark, &mut context).is_pending(), "there may be more to write");
+    watch.polled();
+    assert!(exchange.poll_written(output_mark, &mut context).is_ready());
+    assert!(exchange.poll_written(exchange.output_mark(), &mut context).is_pending(), "what came after it is new");
+}
+
+#[test]
+fn connections_that_have_gone_are_forgotten() {
+    let guard = guard();
+    drop(guard.watch(false));
+    pass(&guard, 1);
+    assert!(guard.watches.borrow().is_empty());
+}

@@ -1,0 +1,150 @@
+use super::*;
+use crate::jose::signing::SigningKey;
+
+fn key() -> Arc<VerifyingKey> {
+    Arc::new(SigningKey::generate(Algorithm::Es256).unwrap().0.verifying_key().unwrap())
+}
+
+fn publish(cache: &KeyCache, key: &Arc<VerifyingKey>) {
+    publish_as_of(cache, key, Instant::now());
+}
+
+fn publish_as_of(cache: &KeyCache, key: &Arc<VerifyingKey>, asked: Instant) {
+    let times = Times::new(asked, Duration::from_secs(600), Duration::from_secs(3000));
+    cache.publish(KeySet::from_keys(vec![Arc::clone(key)]), times);
+}
+
+async fn find(cache: &KeyCache, key: &VerifyingKey) -> KeyLookup {
+    cache.find(key.key_id.as_deref(), Algorithm::Es256).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_young_set_is_believed_as_it_is() {
+    let (cache, known, unknown) = (KeyCache::remote(), key(), key());
+    publish(&cache, &known);
+    assert!(matches!(find(&cache, &known).await, KeyLookup::Found(_)));
+    let before = Instant::now();
+    assert!(matches!(find(&cache, &unknown).await, KeyLookup::Unknown));
+    assert_eq!(before, Instant::now());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_key_waits_for_one_refetch_of_an_older_set() {
+    let (cache, old, new) = (Arc::new(KeyCache::remote()), key(), key());
+    publish(&cache, &old);
+    tokio::time::advance(BELIEVED_FOR).await;
+    let refresher = async {
+        cache.wanted().await;
+        publish(&cache, &new);
+    };
+    let ((), first, second) = tokio::join!(refresher, find(&cache, &new), find(&cache, &new));
+    assert!(matches!((first, second), (KeyLookup::Found(_), KeyLookup::Found(_))));
+    assert!(!cache.still_holds(&old, Instant::now()), "a removed key is accepted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refetch_that_does_not_come_is_not_waited_for_longer_than_two_seconds() {
+    let cache = KeyCache::remote();
+    let before = Instant::now();
+    assert!(matches!(find(&cache, &key()).await, KeyLookup::Unavailable));
+    assert_eq!(before.elapsed(), MAX_WAIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refetch_that_fails_is_cannot_tell_and_never_unknown() {
+    let (cache, known) = (KeyCache::remote(), key());
+    publish(&cache, &known);
+    tokio::time::advance(BELIEVED_FOR).await;
+    let refresher = async {
+        cache.wanted().await;
+        cache.publish_failure(Instant::now());
+    };
+    let ((), lookup) = tokio::join!(refresher, cache.find(Some("other"), Algorithm::Es256));
+    assert!(matches!(lookup, KeyLookup::Unavailable));
+    assert!(matches!(find(&cache, &known).await, KeyLookup::Found(_)), "the last known good set is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_beyond_its_time_is_not_believed() {
+    let (cache, known) = (KeyCache::remote(), key());
+    publish(&cache, &known);
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    assert!(!cache.still_holds(&known, Instant::now()));
+    assert!(matches!(find(&cache, &known).await, KeyLookup::Unavailable));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_1025th_waiter_is_not_kept() {
+    let cache = KeyCache::remote();
+    let places: Vec<_> = (0..MAX_WAITERS).map(|_| cache.waiters.try_acquire().unwrap()).collect();
+    let before = Instant::now();
+    assert!(matches!(find(&cache, &key()).await, KeyLookup::Unavailable));
+    assert_eq!(before, Instant::now());
+    drop(places);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_missed_in_a_young_set_is_remembered_until_the_next_set() {
+    let (cache, known) = (KeyCache::remote(), key());
+    publish(&cache, &known);
+    assert!(tokio::time::timeout(Duration::from_secs(60), cache.wanted()).await.is_err(), "no key was missed");
+    publish(&cache, &known);
+    assert!(matches!(find(&cache, &key()).await, KeyLookup::Unknown));
+    cache.wanted().await;
+    publish(&cache, &known);
+    assert!(tokio::time::timeout(Duration::from_secs(60), cache.wanted()).await.is_err(), "the miss was handled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_is_out_of_date_when_it_comes_is_not_the_last_word() {
+    let (cache, old, new) = (Arc::new(KeyCache::remote()), key(), key());
+    publish(&cache, &old);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let slow_then_quick = async {
+        cache.wanted().await;
+        publish_as_of(&cache, &old, Instant::now() - Duration::from_secs(6));
+        cache.wanted().await;
+        publish(&cache, &new);
+    };
+    let ((), lookup) = tokio::join!(slow_then_quick, find(&cache, &new));
+    assert!(matches!(lookup, KeyLookup::Found(_)), "{lookup:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn known_keys_are_found_at_once_however_long_a_fetch_takes() {
+    let (cache, known) = (KeyCache::remote(), key());
+    publish(&cache, &known);
+    for _ in 0..100 {
+        tokio::time::advance(Duration::from_secs(6)).await;
+        let before = Instant::now();
+        assert!(matches!(find(&cache, &known).await, KeyLookup::Found(_)));
+        assert_eq!(before, Instant::now());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn look_ups_in_a_stale_set_are_counted() {
+    let (cache, known) = (KeyCache::remote(), key());
+    publish(&cache, &known);
+    tokio::time::advance(Duration::from_secs(599)).await;
+    assert!(cache.still_holds(&known, Instant::now()) && matches!(find(&cache, &known).await, KeyLookup::Found(_)));
+    assert_eq!(cache.stale_served(), 0);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(cache.still_holds(&known, Instant::now()) && matches!(find(&cache, &known).await, KeyLookup::Found(_)));
+    assert_eq!(cache.stale_served(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restored_set_serves_and_its_missing_keys_wait_for_the_first_fetch() {
+    let (known, new) = (key(), key());
+    let asked = Instant::now() - Duration::from_secs(700);
+    let times = Times::new(asked, Duration::from_secs(600), Duration::from_secs(3000));
+    let cache = KeyCache::restored(KeySet::from_keys(vec![Arc::clone(&known)]), times);
+    assert!(matches!(find(&cache, &known).await, KeyLookup::Found(_)));
+    let refresher = async {
+        cache.wanted().await;
+        publish(&cache, &new);
+    };
+    let ((), lookup) = tokio::join!(refresher, find(&cache, &new));
+    assert!(matches!(lookup, KeyLookup::Found(_)), "{lookup:?}");
+}

@@ -1,0 +1,160 @@
+use serde_json::json;
+
+use super::super::issuer::TokenTypes;
+use super::super::scope_claim::ScopeClaim;
+use super::*;
+use crate::oauth::caller::IssuerName;
+use crate::oauth::identity::Identity;
+use crate::oauth::scope::ScopeSet;
+
+const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
+const HOUR: u64 = 3600;
+
+fn issuer(iss: &str, profile: Profile) -> IssuerSettings {
+    IssuerSettings {
+        name: IssuerName::new("corp"),
+        issuer: Identity::parse(iss).unwrap(),
+        audiences: Vec::new(),
+        algorithms: Vec::new(),
+        types: TokenTypes { named: Vec::new(), absent: true },
+        clock_skew: Duration::from_secs(30),
+        scope_claim: ScopeClaim::Auto,
+        allow_scopes: None,
+        profile,
+    }
+}
+
+fn corp() -> IssuerSettings {
+    issuer("https://corp.example", Profile::External)
+}
+
+/// Token `t1` of `app` for `someone`.
+fn claims(issued_at: Option<u64>) -> Claims {
+    let mut claims = json!({"iss": "i", "sub": "s", "aud": "a", "exp": NOW.seconds() + HOUR, "jti": "t1"});
+    claims["iat"] = issued_at.map_or(json!(null), |time| json!(time));
+    let claims = claims.as_object().unwrap().iter().filter(|(_, value)| !value.is_null());
+    let text = serde_json::to_vec(&claims.collect::<std::collections::BTreeMap<_, _>>()).unwrap();
+    Claims::parse(&text).unwrap()
+}
+
+fn applies_to(entry: &RevocationEntry, issuer: &IssuerSettings, issued_at: Option<u64>) -> bool {
+    let identity = |text| Identity::parse(text).unwrap();
+    let client = Some(identity("app"));
+    let caller = Caller::new(issuer.name.clone(), &issuer.issuer, client, identity("someone"), ScopeSet::default());
+    let mut revocations = Revocations::default();
+    revocations.add(entry);
+    revocations.applies_to(issuer, &caller, &claims(issued_at))
+}
+
+fn lasting(target: RevocationTarget, issued_before: Option<UnixTime>) -> RevocationEntry {
+    RevocationEntry::lasting(&corp(), target, issued_before, NOW)
+}
+
+#[test]
+fn each_target_applies_to_its_own_tokens_only() {
+    let iat = Some(NOW.seconds());
+    for good in [
+        RevocationTarget::token("t1"),
+        RevocationTarget::Client("app".into()),
+        RevocationTarget::Subject("someone".into()),
+        RevocationTarget::Issuer,
+    ] {
+        let entry = lasting(good, None);
+        assert!(applies_to(&entry, &corp(), iat), "{entry:?}");
+        assert!(!applies_to(&entry, &issuer("https://other.example", Profile::External), iat), "{entry:?}");
+    }
+    for other in [
+        RevocationTarget::token("t2"),
+        RevocationTarget::Client("someone".into()),
+        RevocationTarget::Subject("app".into()),
+    ] {
+        assert!(!applies_to(&lasting(other.clone(), None), &corp(), iat), "{other:?}");
+    }
+}
+
+#[test]
+fn tokens_issued_before_and_tokens_without_iat_are_revoked() {
+    let entry = lasting(RevocationTarget::Client("app".into()), Some(NOW));
+    assert!(applies_to(&entry, &corp(), Some(NOW.seconds() - 1)));
+    assert!(!applies_to(&entry, &corp(), Some(NOW.seconds())));
+    assert!(applies_to(&entry, &corp(), None));
+}
+
+#[test]
+fn now_leaves_out_nothing_that_was_issued_until_now() {
+    let half_past = NOW.plus(Duration::from_millis(500));
+    let own = issuer("https://self.example", Profile::Own);
+    assert_eq!(after_all_issued_by(&own, half_past).seconds(), NOW.seconds() + 1);
+    assert_eq!(after_all_issued_by(&corp(), half_past).seconds(), NOW.seconds() + 31);
+    assert_eq!(lasting(RevocationTarget::Issuer, Some(half_past)).issued_before, Some(NOW.seconds() + 1));
+}
+
+#[test]
+fn an_entry_lasts_as_long_as_the_tokens_that_it_applies_to() {
+    let own = issuer("https://self.example", Profile::Own);
+    let token = RevocationEntry::token(&own, &claims(None), NOW).unwrap();
+    assert_eq!(token.expires_at, Some(NOW.seconds() + HOUR + 30));
+    let rule = RevocationEntry::lasting(&own, RevocationTarget::Issuer, Some(NOW), NOW);
+    assert_eq!(rule.expires_at, Some(NOW.seconds() + 24 * HOUR + 30));
+    let future = UnixTime::from_seconds(NOW.seconds() + HOUR);
+    let rule = RevocationEntry::lasting(&own, RevocationTarget::Issuer, Some(future), NOW);
+    assert_eq!(rule.expires_at, Some(NOW.seconds() + 25 * HOUR + 30));
+    assert_eq!(lasting(RevocationTarget::Issuer, Some(NOW)).expires_at, Some(NOW.seconds() + 30 * 24 * HOUR + 30));
+}
+
+#[test]
+fn expired_entries_are_forgotten_and_those_of_the_configuration_never() {
+    let mut revocations = Revocations::default();
+    revocations.add(&lasting(RevocationTarget::Issuer, Some(NOW)));
+    revocations.add(&RevocationEntry { expires_at: None, ..lasting(RevocationTarget::token("t1"), None) });
+    let later = NOW.plus(FOREIGN_TOKENS_LIVE).plus(Duration::from_secs(30));
+    revocations.forget_expired(UnixTime::from_seconds(later.seconds() - 1));
+    assert!(revocations.len() == 2 && revocations.has_expired(later));
+    revocations.forget_expired(later);
+    assert!(revocations.len() == 1 && !revocations.has_expired(later));
+}
+
+#[test]
+fn of_two_entries_about_the_same_the_wider_holds() {
+    let target = || RevocationTarget::Client("app".into());
+    let (narrow, wide) = (lasting(target(), Some(UnixTime::from_seconds(5))), lasting(target(), Some(NOW)));
+    let mut revocations = Revocations::default();
+    revocations.add(&wide);
+    assert!(revocations.cover(&narrow) && revocations.cover(&wide));
+    assert!(!revocations.cover(&lasting(target(), None)));
+    revocations.add(&narrow);
+    assert!(revocations.len() == 1 && revocations.cover(&wide));
+}
+
+#[test]
+fn beyond_90_000_no_token_has_a_place_but_a_known_one_keeps_its_own_and_a_client_can_be_stopped() {
+    let mut revocations = Revocations::default();
+    let token = |number: usize| lasting(RevocationTarget::token(&number.to_string()), None);
+    (0..MAX_WITH_TOKENS).for_each(|number| revocations.add(&token(number)));
+    assert_eq!(revocations.full_for(&token(MAX_WITH_TOKENS)), Some(RevocationsFull::Full));
+    assert_eq!(revocations.full_for(&lasting(RevocationTarget::Client("thief".to_owned()), None)), None);
+    assert_eq!(revocations.full_for(&token(7)), None);
+}
+
+#[test]
+fn a_client_may_make_a_tenth_of_all_entries_and_operators_are_not_limited_by_that() {
+    let of = |client: Option<&str>, number: usize, expires_at| RevocationEntry {
+        revoked_by: client.map(str::to_owned),
+        expires_at: Some(expires_at),
+        ..lasting(RevocationTarget::token(&number.to_string()), None)
+    };
+    let (soon, late) = (NOW.seconds() + 1, NOW.seconds() + HOUR);
+    let mut revocations = Revocations::default();
+    (0..MAX_OF_CLIENT).for_each(|number| revocations.add(&of(Some("greedy"), number, soon + (number > 0) as u64)));
+    // Again: what is known takes no other place.
+    (0..MAX_OF_CLIENT).for_each(|number| revocations.add(&of(Some("greedy"), number, soon)));
+    assert_eq!(revocations.full_for(&of(Some("greedy"), MAX_OF_CLIENT, late)), Some(RevocationsFull::Share));
+    assert_eq!(revocations.full_for(&of(Some("greedy"), 7, late)), None, "one that has its place");
+    for other in [Some("other"), None] {
+        assert_eq!(revocations.full_for(&of(other, MAX_OF_CLIENT, late)), None, "{other:?}");
+    }
+    revocations.forget_expired(UnixTime::from_seconds(soon));
+    assert_eq!(revocations.full_for(&of(Some("greedy"), MAX_OF_CLIENT, late)), None, "one has expired");
+    revocations.add(&of(Some("greedy"), MAX_OF_CLIENT, late));
+    assert_eq!(revocations.full_for(&of(Some("greedy"), 0, late)), Some(RevocationsFull::Share));
+}
