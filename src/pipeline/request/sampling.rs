@@ -1,10 +1,10 @@
-//! Draws lots: for what need not be secret, only spread.
+//! Random numbers for choices that need not be secret, only evenly spread.
 
 use std::cell::Cell;
 
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// A number in `0..below`, each as often as any other. A thread draws its own.
+/// A number in `0..below`, each as often as any other. Each thread has a generator of its own.
 pub(crate) fn draw(below: u64) -> u64 {
     thread_local!(static STATE: Cell<u64> = Cell::new(seed()));
     let state = STATE.get().wrapping_add(STEP);
@@ -12,26 +12,26 @@ pub(crate) fn draw(below: u64) -> u64 {
     within(spread(state), below)
 }
 
-/// Where in `0..below` a key has its place: always the same, and unlike that of its neighbours.
+/// The position of a key in `0..below`: always the same, and independent of that of neighbouring keys.
 pub(crate) fn place(key: u128, below: u64) -> u64 {
     within(spread((key as u64) ^ spread((key >> 64) as u64)), below)
 }
 
-/// Without randomness lots are merely the same after each start.
+/// Without randomness the sequence is merely the same after each start.
 fn seed() -> u64 {
     let mut seed = [0; 8];
     let _ = aws_lc_rs::rand::fill(&mut seed);
     u64::from_le_bytes(seed)
 }
 
-/// Every bit of the result hangs on every bit of the number (splitmix64).
+/// Every bit of the result depends on every bit of the number (splitmix64).
 fn spread(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     number ^ (number >> 31)
 }
 
-/// Keeps the order: who lies in the lower half of one range does so in any.
+/// Keeps the order: a number in the lower half of one range is in the lower half of any.
 fn within(number: u64, below: u64) -> u64 {
     ((u128::from(number) * u128::from(below)) >> 64) as u64
 }

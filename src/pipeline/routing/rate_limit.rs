@@ -1,7 +1,7 @@
-//! Rate limits, exact per process: what is counted, by which key, and what is left.
+//! Rate limits: token buckets by key, exact per process.
 //!
-//! A limit keeps at most [`MAX_KEYS`] keys. Keys that have their whole quota again leave first, at no loss; while the table is
-//! full, newcomers share one bucket: they are slowed, never waved through.
+//! A limit keeps at most [`MAX_KEYS`] keys. Keys whose bucket is full again are removed first, at no loss. While the
+//! table is full, new keys share one bucket: they are slowed, never passed unlimited.
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ use crate::server::connection_limiter::network;
 use crate::trust::scope_claim::claim_at;
 use crate::trust::verify::Verified;
 
-/// One `rate_limits` entry at work.
+/// One `rate_limits` entry with its buckets.
 #[derive(Debug)]
 pub(crate) struct RateLimit {
     /// Names the limit in answers; unique on its route.
@@ -37,7 +37,7 @@ pub(crate) struct RateLimit {
     limiter: RateLimiter<u128, BoundedStore, LimitClock, StateInformationMiddleware>,
 }
 
-/// How much: `amount` per `period`, up to `burst` at once.
+/// `amount` per `period`, up to `burst` at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LimitRate {
     pub(crate) amount: NonZeroU32,
@@ -46,7 +46,7 @@ pub(crate) struct LimitRate {
     pub(crate) burst: NonZeroU32,
 }
 
-/// What a limit said to one request.
+/// What a limit counted for one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LimitCount {
     pub(crate) allowed: bool,
@@ -59,7 +59,7 @@ pub(crate) struct LimitCount {
 /// More limits on one route are a configuration error.
 pub(crate) const MAX_LIMITS: usize = 8;
 const MAX_KEYS: usize = 100_000;
-/// What is counted where the thing to count by is absent.
+/// The key of requests without the value that the limit counts by.
 pub(crate) const ABSENT: Digest = Digest(0);
 
 impl RateLimit {
@@ -92,7 +92,7 @@ impl RateLimit {
         }
     }
 
-    /// Forgets the keys that have their whole quota again; they would start with it anyway.
+    /// Removes the keys whose bucket is full again; a new key starts with a full bucket anyway.
     pub(crate) fn forget_idle(&self) {
         self.limiter.retain_recent();
     }
@@ -112,7 +112,7 @@ impl Per {
         Digest(bits)
     }
 
-    /// The key of a request whose caller is known, or is nobody on a public route.
+    /// The key of a request whose caller is known, or that has none because the route is public.
     pub(crate) fn key(&self, address: IpAddr, headers: &HeaderMap, verified: Option<&Verified>) -> Digest {
         match self {
             Self::Address => Self::by_address(address),
@@ -132,7 +132,7 @@ impl Per {
     }
 }
 
-/// Rounded up, so that who comes back then is let in.
+/// Rounded up: a client that waits so long is let in.
 pub(crate) fn seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
