@@ -1,11 +1,18 @@
-//! The import rule, read from the source: `main → cli → app → config → pipeline → {issuer, server, upstream, audit} → trust →
-//! jose → oauth → {clock, durable_file, network}`. Nobody imports to the left, the siblings in braces do not know each other, everyone may use
-//! `telemetry` and it uses nobody. And one package has one home, so that it can be replaced in an afternoon.
+//! The import rules, read from the source: `main → cli → app → config → pipeline → {issuer, server, upstream, audit} → trust →
+//! jose → oauth → {clock, durable_file, network}`. No module imports from the left, the siblings in braces do not import each other, every module may use
+//! `telemetry`, and it uses none. A package is used in one place, so that it can be replaced in an afternoon. Within a room no files
+//! import each other in a circle, and a type's name is the name of one type.
 
+mod circles;
+mod source;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// From left to right; a module uses what stands in later places only.
+use self::source::{Source, sources};
+
+/// From left to right: a module uses only modules in later places.
 const ORDER: &[&[&str]] = &[
     &["main"],
     &["lib"],
@@ -21,7 +28,7 @@ const ORDER: &[&[&str]] = &[
     &["telemetry"],
 ];
 
-/// What is used in these files and folders only.
+/// Packages and functions that only these files and folders use.
 const HOMES: &[(&str, &[&str])] = &[
     ("jsonwebtoken::", &["src/jose/"]),
     ("reqwest::", &["src/trust/"]),
@@ -45,16 +52,18 @@ const HOMES: &[(&str, &[&str])] = &[
     ("std::time::Instant::now", &["src/clock.rs"]),
 ];
 
-/// What is wrong with a source file at `path`.
-fn violations(path: &str, text: &str) -> Vec<String> {
-    let module = module(path);
+/// The rules that a source file breaks.
+fn violations(source: &Source) -> Vec<String> {
+    let (path, module) = (&source.path, room(&source.path));
     let mut found = Vec::new();
-    let instant_is_of_std =
-        code(text).any(|(_, line)| line.starts_with("use std::time::") && has_word(line, "Instant"));
-    for (number, line) in code(text) {
-        for used in modules_used(line).filter(|used| !may_use(module, used)) {
-            found.push(format!("{path}:{number}: `{module}` must not use `{used}`"));
+    for named in source.paths() {
+        if let Some(used) = named.segments.first().filter(|used| !may_use(module, used)) {
+            found.push(format!("{path}:{}: `{module}` must not use `{used}`", named.line));
         }
+    }
+    let instant_is_of_std =
+        code(&source.text).any(|(_, line)| line.starts_with("use std::time::") && has_word(line, "Instant"));
+    for (number, line) in code(&source.text) {
         for (name, homes) in HOMES {
             let short = name.ends_with("Instant::now") && instant_is_of_std && uses(line, "Instant::now");
             let at_home = homes.iter().any(|home| path.starts_with(home));
@@ -67,7 +76,7 @@ fn violations(path: &str, text: &str) -> Vec<String> {
 }
 
 /// The first part of a path below `src`.
-fn module(path: &str) -> &str {
+fn room(path: &str) -> &str {
     let path = path.strip_prefix("src/").unwrap_or(path);
     path.split('/').next().unwrap_or_default().trim_end_matches(".rs")
 }
@@ -75,17 +84,6 @@ fn module(path: &str) -> &str {
 /// Numbered lines without comments.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     (1..).zip(text.lines().map(str::trim_start)).filter(|(_, line)| !line.starts_with("//"))
-}
-
-/// The modules of this crate that a line names by `crate::`, one or several in braces.
-fn modules_used(line: &str) -> impl Iterator<Item = &str> {
-    line.match_indices("crate::").flat_map(|(at, found)| {
-        let rest = &line[at + found.len()..];
-        let list = rest.strip_prefix('{').map_or(rest, |rest| rest.split_once('}').map_or(rest, |(list, _)| list));
-        let several = list.len() != rest.len();
-        let names = list.split(',').take(if several { usize::MAX } else { 1 });
-        names.map(|name| name.trim().split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default())
-    })
 }
 
 fn place(module: &str) -> Option<usize> {
@@ -100,7 +98,7 @@ fn may_use(module: &str, used: &str) -> bool {
     }
 }
 
-/// Whether `name` stands in the line and is not the end of a longer name, or of tokio's of the same name.
+/// Whether the line has this name, and not as the end of a longer name or of tokio's of the same name.
 fn uses(line: &str, name: &str) -> bool {
     line.match_indices(name).any(|(at, _)| {
         let before = &line[..at];
@@ -112,25 +110,25 @@ fn has_word(line: &str, word: &str) -> bool {
     line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|found| found == word)
 }
 
-fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let name = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().to_str().unwrap().to_owned();
-            found.push((name, fs::read_to_string(path).unwrap()));
-        }
-    }
+#[test]
+fn no_module_uses_what_stands_to_its_left() {
+    let violations: Vec<String> = sources().iter().flat_map(violations).collect();
+    assert!(violations.is_empty(), "\n{}", violations.join("\n"));
 }
 
 #[test]
-fn no_module_uses_what_stands_to_its_left() {
-    let mut found = Vec::new();
-    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
-    assert!(found.len() > 50, "the source has been read");
-    let violations: Vec<String> = found.iter().flat_map(|(path, text)| violations(path, text)).collect();
-    assert!(violations.is_empty(), "\n{}", violations.join("\n"));
+fn a_name_that_other_modules_can_see_is_of_one_type() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in sources() {
+        source.types().into_iter().for_each(|name| places.entry(name).or_default().push(source.path.clone()));
+    }
+    let twice: Vec<_> = places.iter().filter(|(_, paths)| paths.len() > 1).collect();
+    assert!(twice.is_empty(), "defined more than once: {twice:#?}");
+    let planted =
+        "pub(crate) struct A<'a>(&'a str);\n    pub enum B {}\nstruct C;\npub(crate) type D = u8;\n// pub struct E;";
+    let planted =
+        Source::new("src/clock.rs", format!("{planted}\n#[cfg(test)]\nmod tests {{\n    pub struct F;\n}}\n"));
+    assert_eq!(planted.types().into_iter().collect::<Vec<_>>(), ["A", "B", "D"]);
 }
 
 #[test]
@@ -151,6 +149,8 @@ fn the_checker_finds_what_is_planted() {
         ("src/server/guard.rs", "use crate::pipeline::routing::table::RouteTable;"),
         ("src/issuer/grant.rs", "    let line = crate::audit::line::Line::new();"),
         ("src/audit/writer.rs", "use crate::{clock, upstream::pool::Pool};"),
+        ("src/audit/writer.rs", "use super::super::upstream::pool::Pool;"),
+        ("src/oauth/scope.rs", "#[cfg(test)]\nmod tests {\n    use super::super::super::jose::token::Token;\n}"),
         ("src/config/mod.rs", "pub(crate) use crate::app;"),
         ("src/telemetry/logs.rs", "use crate::clock;"),
         ("src/clock.rs", "use crate::plugins::Plugin;"),
@@ -164,7 +164,8 @@ fn the_checker_finds_what_is_planted() {
         ("src/app.rs", "let now = std::time::Instant::now();"),
         ("src/app.rs", "use std::time::{Duration, Instant};\nlet now = Instant::now();"),
     ] {
-        assert_eq!(violations(path, line).len(), 1, "{path}: {line}: {:?}", violations(path, line));
+        let found = violations(&Source::new(path, line.to_owned()));
+        assert_eq!(found.len(), 1, "{path}: {line}: {found:?}");
     }
 }
 
@@ -175,12 +176,13 @@ fn the_checker_lets_the_rest_alone() {
         ("src/issuer/grant.rs", "use crate::issuer::client::Client;"),
         ("src/clock.rs", "use crate::telemetry::metrics;"),
         ("src/oauth/scope.rs", "/// As in [`crate::pipeline::routing::access`], by jsonwebtoken::Header."),
+        ("src/oauth/scope.rs", "#[cfg(test)]\nmod tests {\n    use super::super::error::ErrorCode;\n}"),
         ("src/config/decode.rs", "$crate::config::decode::mirror!(@field entries);"),
         ("src/jose/mod.rs", "use jsonwebtoken::Header;"),
         ("src/app.rs", "let now = tokio::time::Instant::now();"),
         ("src/app.rs", "use tokio::time::Instant;\nlet now = Instant::now();"),
     ] {
-        assert_eq!(violations(path, line), [""; 0], "{path}: {line}");
+        assert_eq!(violations(&Source::new(path, line.to_owned())), [""; 0], "{path}: {line}");
     }
 }
 

@@ -102,7 +102,7 @@ pub(crate) async fn walk(
         open.refused(rejection.reason(), rejection.identity());
         if rejection.is_for_failures() {
             // Rate limits that had room must not look like the cause.
-            open.counts = limits::Counts::default();
+            open.counts = Default::default();
         }
         rejection.into_response(is_grpc && grpc::may_be_spoken(open.log.matched, &snapshot))
     });

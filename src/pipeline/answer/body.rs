@@ -1,4 +1,4 @@
-//! Bodies of answers, ours and the upstream's, and the record that each carries to its end.
+//! Bodies of answers, our own and those of upstreams. Each carries the record of its request to its end.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -19,15 +19,15 @@ use crate::upstream::body::{CallerDeadlinePassed, ResponseStalled};
 use crate::upstream::fault::{BodyFault, BoxError};
 use crate::upstream::request_end::ResponseHold;
 
-/// An answer's body. When it ends, one way or another, so does the record of the request.
+/// The body of an answer. When it ends, in any way, so does the record of the request.
 #[derive(Debug)]
 pub(crate) struct AnswerBody {
     content: Content,
-    /// Of a streamed answer. One of ours is on record as soon as it is made: a client that never reads it must not hold
-    /// anything but its own connection.
+    /// Of a streamed answer. Our own answers are recorded as soon as they are made: a client that never reads one must
+    /// hold nothing but its own connection.
     request: Option<Box<OpenRequest>>,
     answering: Option<Rc<Answering>>,
-    /// The end waits for the request's.
+    /// The end waits for the end of the request.
     hold: Option<Box<ResponseHold>>,
     /// Trailers that wait with it.
     trailers: Option<Box<Frame<Bytes>>>,
@@ -35,8 +35,8 @@ pub(crate) struct AnswerBody {
     exchange: ExchangeGuard,
 }
 
-/// The error of a body, kept back until what came before it has been written: hyper and h2 throw away what they have not written
-/// yet, the head included, and a client that gets no byte of an answer may send its request again.
+/// The error of a body, delayed until everything before it has been written: hyper and h2 discard what they have not
+/// written yet, the head included, and a client that gets no byte of an answer may send its request again.
 #[derive(Debug)]
 struct Failed {
     error: BoxError,
@@ -59,7 +59,7 @@ impl AnswerBody {
         };
         let request = match content {
             Content::Streamed(_) => Some(request),
-            // That a tunnel was opened is to be seen at once, not when it ends.
+            // A tunnel is recorded when it is opened, not when it ends.
             Content::Whole(_) | Content::Tunnel(_) => {
                 request.close();
                 None
@@ -104,7 +104,7 @@ impl AnswerBody {
         self.fail(error, context)
     }
 
-    /// The upstream is let go at once. The error follows what was handed over before it.
+    /// The upstream is released at once. The error follows the data that was passed on before it.
     fn fail(&mut self, error: BoxError, context: &mut Context<'_>) -> Polled {
         self.content = Content::Whole(None);
         self.failed = Some(Box::new(Failed { error, output_mark: self.exchange.output_mark() }));
@@ -157,7 +157,7 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            // hyper would announce length zero for an answer that has no length to announce.
+            // hyper would announce length zero for an answer without a length.
             content if content.is_end_stream() => SizeHint::default(),
             Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Content::Streamed(body) => body.size_hint(),
@@ -167,7 +167,7 @@ impl Body for AnswerBody {
 }
 
 impl Drop for AnswerBody {
-    /// hyper drops a body once it has all of it, or once the client has gone.
+    /// hyper drops a body once it has all of it, or once the client has disconnected.
     fn drop(&mut self) {
         if self.is_end_stream()
             && let Some(request) = &mut self.request

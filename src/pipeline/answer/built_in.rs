@@ -1,4 +1,4 @@
-//! The endpoints that we answer ourselves: token, revocation, JWK Set, issuer metadata.
+//! The gateway's own endpoints: token, revocation, JWK Set, issuer metadata.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::pipeline::routing::snapshot::{BuiltIn, OwnIssuer, Snapshot};
 
 /// Larger token requests are refused.
 const MAX_TOKEN_REQUEST: usize = 16 * 1024;
-/// A token request is small: all of it is here soon, or it is an attack.
+/// A token request is small: a client that needs longer to send it attacks.
 const TOKEN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -39,7 +39,7 @@ pub(crate) fn admit(built_in: BuiltIn, peer: &Peer, method: &Method) -> Result<(
     }
 }
 
-/// `head` was admitted, and its request counted.
+/// The request was admitted and counted.
 pub(crate) async fn answer(
     snapshot: &Snapshot,
     (oauth, built_in): (&OwnIssuer, BuiltIn),
@@ -85,7 +85,7 @@ async fn token(
     // A token is not issued if its audit record cannot be written.
     open.reserve()?;
     let body = collect(body.take()).await?;
-    // A body may take its time: what is judged is judged when it is there.
+    // A body may take long to arrive: times are checked against the clock after it has.
     let now = clock::now();
     let issued = oauth.server.token(&head.headers, request.query(), &body, peer.source_address(), now).await?;
     let mut response = Response::new(Content::whole(issued.body.clone()));
@@ -106,7 +106,7 @@ async fn revoke(
     head: &Parts,
     body: &mut Option<Incoming>,
 ) -> Result<Response<Content>, Rejection> {
-    // Ending trust can't wait for the log.
+    // A revocation does not wait for the audit log.
     open.reserve_if_roomy();
     let body = collect(body.take()).await?;
     let with = (&snapshot.trust, &oauth.revoker);

@@ -1,4 +1,4 @@
-//! The content of a response, before it has a body that the record of the request hangs on.
+//! The content of an answer, before it becomes a body that carries the record of the request.
 
 use bytes::Bytes;
 use http::Response;
@@ -8,13 +8,13 @@ use http_body::Body as _;
 use crate::server::tunnel::Tunnel;
 use crate::upstream::body::ResponseBody;
 
-/// What an answer carries.
+/// The content of an answer.
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// Ours, small and whole; taken when it is sent.
+    /// Our own, small and whole; taken when it is sent.
     Whole(Option<Bytes>),
     Streamed(Box<ResponseBody>),
-    /// None: what follows is another protocol.
+    /// No body: another protocol follows.
     Tunnel(Box<Tunnel>),
 }
 
@@ -24,7 +24,8 @@ impl Content {
         Self::Whole((!bytes.is_empty()).then_some(bytes))
     }
 
-    /// What HEAD gets: how long the body would be, and no body. hyper leaves a body out over HTTP/1.1 only, and so do some upstreams.
+    /// The answer to HEAD: the length of the body, and no body. hyper leaves a body out over HTTP/1.1 only, and so do
+    /// some upstreams.
     pub(crate) fn withheld(answer: Response<Self>) -> Response<Self> {
         let (mut head, content) = answer.into_parts();
         let content = match content {

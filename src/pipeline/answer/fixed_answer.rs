@@ -13,7 +13,7 @@ pub(crate) fn answer(own: &FixedAnswer, request: &CanonicalRequest) -> Result<Re
     match own {
         FixedAnswer::Redirect { origin, path, status } => {
             let target = request.target_at(&path.path(request)?)?;
-            // Both were read as what may stand in a request line: no line break is among them.
+            // Both were parsed as parts of a request line: they contain no line break.
             let location = HeaderValue::try_from(format!("{origin}{target}")).map_err(|_| Ambiguous::Character)?;
             let mut response = Response::new(Content::whole(""));
             *response.status_mut() = *status;
@@ -21,7 +21,7 @@ pub(crate) fn answer(own: &FixedAnswer, request: &CanonicalRequest) -> Result<Re
             Ok(response)
         }
         FixedAnswer::Fixed { status, content_type, body } => {
-            // A shared buffer would be counted by all cores.
+            // The reference count of a shared buffer would be changed by all cores.
             let mut response = Response::new(Content::whole(Bytes::copy_from_slice(body)));
             *response.status_mut() = *status;
             if let Some(content_type) = content_type {

@@ -1,4 +1,4 @@
-//! Passes a permitted request on to its upstream, and the answer back.
+//! Forwards a permitted request to its upstream, and returns the answer.
 //!
 //! Takes a [`Permit`], which only `authorize` makes. The request line comes from the canonical request alone; bodies are streamed both ways.
 
@@ -39,7 +39,7 @@ use crate::upstream::pool::Pools;
 use crate::upstream::server_set::Balance;
 use crate::upstream::service::Upstream;
 
-/// What goes with a request, besides the request itself.
+/// What forwarding needs besides the request itself.
 pub(crate) struct ForwardContext<'p> {
     pub(crate) to: &'p Upstream,
     pub(crate) pools: &'p Rc<Pools>,
@@ -51,19 +51,19 @@ pub(crate) struct ForwardContext<'p> {
     pub(crate) call: CallFacts,
 }
 
-/// What the head says of the call, read before its hop-by-hop fields are removed.
+/// Facts of the call, read from the head before its hop-by-hop fields are removed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallFacts {
-    /// Until when a gRPC caller waits.
+    /// The deadline of a gRPC caller.
     deadline: Option<Instant>,
-    /// The client reads trailers, which an HTTP/2 upstream is told.
+    /// The client reads trailers. An HTTP/2 upstream is told so.
     reads_trailers: bool,
     /// The request says that a proxy has passed it on, trusted or not.
     is_relayed: bool,
 }
 
 impl CallFacts {
-    /// Reads the facts, and removes the fields that stay behind.
+    /// Reads the facts, and removes the fields that do not go on.
     pub(crate) fn take(head: &mut Parts, may_speak_http2: bool) -> Result<Self, FieldFault> {
         let deadline = grpc::deadline(head)?;
         let reads_trailers = may_speak_http2 && trailers::are_asked_for(&head.headers);
@@ -72,7 +72,7 @@ impl CallFacts {
     }
 }
 
-/// `head.headers` has been stripped of what stays behind.
+/// `head.headers` has only fields that may go on.
 pub(crate) async fn forward(
     permit: Permit<'_>,
     context: ForwardContext<'_>,
@@ -84,15 +84,15 @@ pub(crate) async fn forward(
     if route.body_bytes.is_some_and(|limit| least > limit) {
         return Err(Rejection::TooLarge);
     }
-    // Before the headers are ours.
+    // The key is read from the client's headers, before the gateway changes them.
     let key = hash_key(&context, &head.headers, &permit);
     let body_idle = route.body_idle.unwrap_or(context.limits.body_idle_timeout);
     let by_http2 = context.to.speaks_http2();
-    // Messages of a call may come as rarely as there is something to say.
+    // The messages of a gRPC call may be far apart: there is no minimum rate.
     let min_rate = context.limits.min_body_rate.filter(|_| !(by_http2 && grpc::is_call(&head)));
     let timeouts = BodyTimeouts { idle: body_idle, min_rate };
     let (mut body, progress) = RequestBody::new(upload, route.body_bytes, timeouts, trailers::strip_request);
-    // What an HTTP/2 upstream says on the way is not heard.
+    // Interim responses of an HTTP/2 upstream are not read.
     let go_ahead = (upload.is_awaiting && !by_http2).then(|| body.wait());
     let is_open = !body.is_end_stream() && body.size_hint().exact().is_none();
     if is_open && head.version == Version::HTTP_2 && !has_payload(&head.method) {
@@ -104,7 +104,7 @@ pub(crate) async fn forward(
     *outgoing.uri_mut() = route.upstream_uri(context.request)?;
     *outgoing.headers_mut() = head.headers;
     if !outgoing.body().is_end_stream() && outgoing.body().size_hint().exact().is_none() {
-        // Said here, because for GET and HEAD hyper takes a body of unknown length for none.
+        // Set here, because hyper takes a body of unknown length for none with GET and HEAD.
         outgoing.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     set_forwarding_headers(outgoing.headers_mut(), &permit, &context, head.version);
@@ -139,7 +139,7 @@ pub(crate) async fn forward(
     Ok(clean(answer.map(Content::Streamed), route))
 }
 
-/// Removes from the upstream's answer what is not for the client.
+/// Removes the fields of an upstream's answer that are not for the client.
 pub(crate) fn clean(mut answer: Response<Content>, route: &Route) -> Response<Content> {
     trailers::strip_head_of_answer(answer.headers_mut());
     if route.cors.is_some() {
@@ -149,7 +149,7 @@ pub(crate) fn clean(mut answer: Response<Content>, route: &Route) -> Response<Co
     answer
 }
 
-/// What the upstream is balanced by, where it is by the request; `None` where the request has nothing of that.
+/// The key by which the upstream is balanced, where it is balanced by a hash; `None` where the request lacks the value.
 pub(crate) fn hash_key(context: &ForwardContext<'_>, headers: &HeaderMap, permit: &Permit<'_>) -> Option<Digest> {
     let Balance::Hash(per) = &context.to.settings.balance else {
         return None;
@@ -157,7 +157,8 @@ pub(crate) fn hash_key(context: &ForwardContext<'_>, headers: &HeaderMap, permit
     Some(per.of(context.from.address, headers, permit.caller())).filter(|key| *key != ABSENT)
 }
 
-/// How a request is tied to the connection that it came by. On a protected route that connection may be of several callers.
+/// How a request is bound to the connection that it came by. On a protected route that connection may carry requests of
+/// several callers.
 fn binding<'p>(
     permit: &Permit<'p>,
     context: &ForwardContext<'p>,
@@ -171,7 +172,8 @@ fn binding<'p>(
     ConnectionBinding::new((is_public || route.forward_token).then_some(headers), may_stay.then_some(tie))
 }
 
-/// Says to the upstream who is calling and by which way, after whatever others have said was removed.
+/// Sets the fields that describe the caller and the way of the request. Fields of the same names from outside are
+/// removed first.
 pub(crate) fn set_forwarding_headers(
     headers: &mut HeaderMap,
     permit: &Permit<'_>,

@@ -1,7 +1,7 @@
-//! gRPC callers: how they are told apart, how long their calls may take, and how they are told that they are refused.
+//! gRPC calls: how they are recognised, their deadlines, and the form of a refusal.
 //!
-//! A gRPC client reads nothing but `grpc-status`; of another HTTP status it makes a guess. So a refusal is an answer without a
-//! body, its status in the header ("Trailers-Only" in gRPC's PROTOCOL-HTTP2), with the text that anybody else would read.
+//! A gRPC client reads only `grpc-status` and guesses from any other HTTP status. So a refusal is an answer without a
+//! body, its status in the header ("Trailers-Only" in gRPC's PROTOCOL-HTTP2), with the same text as other refusals.
 
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ use crate::pipeline::routing::target::RouteTarget;
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-/// Retries wait so long, in milliseconds (gRPC's A6).
+/// How long a retry waits, in milliseconds (gRPC's A6).
 const GRPC_RETRY_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
-/// gRPC's status codes, those that we have a use for.
+/// The status codes of gRPC that the gateway uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
     Unknown = 2,
@@ -37,14 +37,14 @@ pub(crate) enum Code {
     Unauthenticated = 16,
 }
 
-/// True for a gRPC call. gRPC-Web is for browsers, which know of HTTP's status codes.
+/// True for a gRPC call. gRPC-Web is for browsers, which read HTTP's status codes.
 pub(crate) fn is_call(head: &Parts) -> bool {
     head.version == Version::HTTP_2
         && head.method == Method::POST
         && head.headers.get(CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()))
 }
 
-/// True for what answers one.
+/// True for the answer to a gRPC call.
 pub(crate) fn is_answer(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()))
 }
@@ -64,7 +64,7 @@ fn is_grpc(content_type: &[u8]) -> bool {
         && matches!(content_type.get(name), None | Some(b'+' | b';' | b' '))
 }
 
-/// Until when the caller waits for the whole of a call; `None` for what is no call, or has no end.
+/// The deadline of a whole call; `None` for other requests, and for calls without one.
 pub(crate) fn deadline(head: &Parts) -> Result<Option<Instant>, FieldFault> {
     if !is_call(head) {
         return Ok(None);
@@ -99,7 +99,7 @@ fn duration(text: &[u8]) -> Option<Duration> {
     }
 }
 
-/// Makes of a refusal what a gRPC client reads. Other fields stay: proxies and people may look at them.
+/// Turns a refusal into the form that gRPC clients read. Other fields stay, for proxies and people.
 pub(crate) fn refuse(refusal: &mut Response<Content>, description: &str) {
     let code = Code::of(refusal.status());
     *refusal.status_mut() = StatusCode::OK;
@@ -113,7 +113,7 @@ pub(crate) fn refuse(refusal: &mut Response<Content>, description: &str) {
     }
 }
 
-/// The last words of a call whose time is over while it is answered.
+/// The trailers of a call whose deadline passes while it is answered.
 pub(crate) fn deadline_exceeded() -> HeaderMap {
     let mut trailers = HeaderMap::new();
     Code::DeadlineExceeded.tell("the call took longer than its deadline", &mut trailers);
@@ -121,8 +121,8 @@ pub(crate) fn deadline_exceeded() -> HeaderMap {
 }
 
 impl Code {
-    /// What gRPC's "HTTP to gRPC Status Code Mapping" says, and more where we know more than a status: it is for proxies whose
-    /// meaning one has to guess.
+    /// The codes of gRPC's "HTTP to gRPC Status Code Mapping", and more exact ones where the gateway knows more: the
+    /// mapping is for statuses of unknown proxies.
     fn of(status: StatusCode) -> Self {
         match status.as_u16() {
             401 => Self::Unauthenticated,

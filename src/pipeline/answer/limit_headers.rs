@@ -1,4 +1,4 @@
-//! What a limited route tells its callers: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11).
+//! The header fields of rate limits: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11).
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::pipeline::routing::rate_limit::{LimitCount, RateLimit, seconds};
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
-/// Adds quota and window of every limit, and what is left of those that were counted.
+/// Adds the quota and window of every limit, and the rest of those that were counted.
 pub(crate) fn announce(limits: &[Arc<RateLimit>], counts: &[Option<LimitCount>], headers: &mut HeaderMap) {
     if limits.is_empty() {
         return;
@@ -35,7 +35,8 @@ fn policy(limits: &[Arc<RateLimit>]) -> HeaderValue {
     list.value()
 }
 
-/// A list of strings with integer parameters (RFC 9651 §3.1). Every limited answer has two: no formatting machinery.
+/// A list of strings with integer parameters (RFC 9651 §3.1). Every limited answer has two, so it is written without
+/// the formatting machinery.
 #[derive(Debug, Default)]
 struct List(Vec<u8>);
 

@@ -1,7 +1,7 @@
-//! Copies of requests, sent to another upstream beside the one that answers, to see how it would do.
+//! Copies of requests, sent to a second upstream to see how it would do.
 //!
-//! A copy is sent once the request's body has passed, and nobody waits for it: its answer is read to a bound and thrown away, and where
-//! there is no room, or the body is too large to be kept, there is no copy.
+//! A copy is sent once the request's body has passed, and no request waits for it: its answer is read up to a bound and
+//! discarded. There is no copy where too many are in flight, or where the body is too large to be kept.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -25,24 +25,24 @@ use crate::upstream::pinned::ConnectionBinding;
 use crate::upstream::pool::Pools;
 use crate::upstream::service::Upstream;
 
-/// One worker's copies.
+/// The copies of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Mirrors {
     under_way: Cell<usize>,
     outcomes: RefCell<HashMap<String, [u64; MirrorOutcome::ALL.len()]>>,
 }
 
-/// A copy that is under way, or whose body is being gathered.
+/// A copy in flight, or one whose body is still arriving.
 struct MirrorSlot(Rc<Mirrors>);
 
-/// What became of a copy.
+/// The outcome of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MirrorOutcome {
     Answered,
     Failed,
-    /// Too many were under way.
+    /// Too many were in flight.
     NoRoom,
-    /// The body is too large to be kept, or does not say how large it is; or the request counts for its connection alone.
+    /// The body is too large to be kept, or its length is unknown; or the request is bound to its connection.
     Unsuitable,
 }
 
@@ -50,7 +50,7 @@ enum MirrorOutcome {
 const MAX_UNDER_WAY: usize = 64;
 /// Larger bodies are not kept.
 const MAX_BODY: u64 = 64 * 1024;
-/// Of an answer that nobody reads. Past it, its connection is given up.
+/// The bound on the answer. Past it, its connection is closed.
 const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Sends a copy of this request, for the percentage of requests that the rule names. The request is as its own upstream gets it, with
@@ -86,7 +86,7 @@ pub(crate) fn copy(
 }
 
 impl Mirrors {
-    /// Counts what became of a copy.
+    /// Counts the outcome of a copy.
     fn count(&self, upstream: &str, outcome: MirrorOutcome) {
         let mut outcomes = self.outcomes.borrow_mut();
         match outcomes.get_mut(upstream) {
@@ -95,7 +95,7 @@ impl Mirrors {
         }
     }
 
-    /// How many copies for which upstream came to which end.
+    /// How many copies for each upstream had each outcome.
     pub(crate) fn counts(&self) -> Vec<(String, &'static str, u64)> {
         let outcomes = self.outcomes.borrow();
         let counted = outcomes.iter().flat_map(|(upstream, counts)| {
@@ -130,7 +130,7 @@ impl Drop for MirrorSlot {
     }
 }
 
-/// Whether an answer came.
+/// Whether the upstream answered.
 async fn exchange(pools: &Pools, upstream: &Upstream, limit: Duration, request: Request<Bytes>) -> bool {
     let (head, body) = request.into_parts();
     let (body, progress) = RequestBody::whole(body);

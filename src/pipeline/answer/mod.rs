@@ -1,30 +1,30 @@
-//! Everything that answers a request: refusals, our own endpoints, forwarding.
+//! Answers to requests: refusals, our own endpoints, forwarding.
 //!
 //! In the order of their imports: a file imports only from those above it.
 
-/// Bodies of responses.
-pub(crate) mod body;
-/// Our own endpoints.
-pub(crate) mod built_in;
-/// The content of a response.
+/// The content of an answer.
 pub(crate) mod content;
-/// Responses that the configuration holds.
-pub(crate) mod fixed_answer;
-/// Forwards a permitted request to its upstream.
-pub(crate) mod forward;
-/// gRPC calls and the form of their refusals.
-pub(crate) mod grpc;
 /// `RateLimit` header fields.
 pub(crate) mod limit_headers;
-/// Copies of requests for a second upstream.
-pub(crate) mod mirror;
-/// The response to a CORS preflight.
-pub(crate) mod preflight;
-/// Every refusal: its reason and its response.
-pub(crate) mod rejection;
-/// The header fields that every response carries.
+/// Header fields that every answer carries.
 pub(crate) mod response_fields;
-/// Switches a connection to another protocol.
-pub(crate) mod switch;
+/// gRPC calls, and the form of their refusals.
+pub(crate) mod grpc;
 /// Reasons and statuses of refusals about tokens.
 pub(crate) mod token_rejection;
+/// Every refusal: its reason and its answer.
+pub(crate) mod rejection;
+/// Bodies of answers.
+pub(crate) mod body;
+/// The answer to a CORS preflight.
+pub(crate) mod preflight;
+/// Answers that the configuration holds.
+pub(crate) mod fixed_answer;
+/// Copies of requests for a second upstream.
+pub(crate) mod mirror;
+/// Forwarding to an upstream.
+pub(crate) mod forward;
+/// Forwarding with a switch of the protocol.
+pub(crate) mod switch;
+/// Our own endpoints.
+pub(crate) mod built_in;

@@ -1,4 +1,4 @@
-//! Every refusal: what the caller is told, and what the operator is.
+//! Every refusal: its answer for the caller, and its reason for the operator.
 //!
 //! One exhaustive match each. Public texts are fixed; of the configuration they name a missing scope at most, of the request nothing.
 #![deny(clippy::wildcard_enum_match_arm)]
@@ -24,7 +24,7 @@ use crate::trust::revocation_keeper::NotRevoked;
 use crate::trust::verify::TokenError;
 use crate::upstream::fault::{BodyFault, UpstreamFault};
 
-/// Why a request goes no further.
+/// Why a request is refused.
 #[derive(Debug)]
 pub(crate) enum Rejection {
     Overload,
@@ -45,7 +45,7 @@ pub(crate) enum Rejection {
     Upstream(UpstreamFault),
 }
 
-/// What the caller reads.
+/// The public part of a refusal.
 struct Public<'p> {
     status: StatusCode,
     error: &'static str,
@@ -53,7 +53,7 @@ struct Public<'p> {
 }
 
 const REALM: &str = "portcullis";
-/// Seconds; for shortages that pass quickly.
+/// Seconds; for shortages that end soon.
 const SOON: HeaderValue = HeaderValue::from_static("1");
 /// Seconds; for an issuer that can't be reached.
 const LATER: HeaderValue = HeaderValue::from_static("5");
@@ -75,7 +75,7 @@ impl Rejection {
             headers.insert(RETRY_AFTER, seconds);
         }
         if matches!(self, Self::Ambiguous(Ambiguous::Coding)) {
-            // Nobody can say where the next request begins.
+            // It is unclear where the next request begins.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if matches!(self, Self::Header(FieldFault::Upgrade(UpgradeFault::Version))) {
@@ -215,7 +215,7 @@ impl Rejection {
         HeaderValue::try_from(text).ok()
     }
 
-    /// True where the request may have been good and there was too much else to do.
+    /// True where the request may have been valid, and the load was too high.
     pub(crate) fn is_load_shed(&self) -> bool {
         matches!(self, Self::Overload | Self::Token(TokenRefusal::Busy(_)))
     }
@@ -354,7 +354,7 @@ fn upstream_failed(fault: &UpstreamFault) -> Reason {
     }
 }
 
-/// Also where the answer had begun when it failed.
+/// Also for an answer that had begun when it failed.
 pub(crate) fn request_body_failed(fault: BodyFault) -> Reason {
     match fault {
         BodyFault::TooLarge => Reason::TooLarge,

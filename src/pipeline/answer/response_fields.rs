@@ -6,10 +6,10 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use crate::pipeline::request::headers::X_REQUEST_ID;
 use crate::pipeline::request::request_id::RequestId;
 
-/// What a request has brought about that its response is to say, whichever response it gets.
+/// Facts of a request that every answer to it must show.
 #[derive(Debug, Default)]
 pub(crate) struct ResponseFields {
-    /// The origin whose pages may read the response, where the route has rules for other origins.
+    /// The origin whose pages may read the answer, where the route has cross-origin rules.
     pub(crate) granted_origin: Option<HeaderValue>,
     /// The request asks for another protocol than HTTP. If it is refused, the two sides may disagree on the protocol of the bytes
     /// that follow.

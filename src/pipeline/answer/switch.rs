@@ -1,7 +1,7 @@
-//! Passes on a permitted request for another protocol, and opens the tunnel if the upstream agrees.
+//! Forwards a permitted request for another protocol, and opens the tunnel if the upstream agrees.
 //!
-//! What follows the request is kept until then, and thrown away, or read as the request that it is, if not: no byte of it reaches
-//! an upstream that has not agreed to read it as another protocol.
+//! The bytes that follow the request are kept until then. If the upstream does not agree, they are discarded, or read
+//! as the next request: no byte of them reaches an upstream that has not agreed to the other protocol.
 
 use std::rc::Rc;
 
@@ -31,7 +31,7 @@ use crate::upstream::exchange::Deadlines;
 use crate::upstream::fault::UpstreamFault;
 use crate::upstream::tunnel::{TunnelHold, UpgradeReply};
 
-/// `head.headers` has been stripped of what stays behind.
+/// `head.headers` has only fields that may go on.
 pub(crate) async fn switch(
     permit: Permit<'_>,
     context: ForwardContext<'_>,
@@ -75,7 +75,7 @@ pub(crate) async fn switch(
     }
 }
 
-/// A tunnel lasts as long as another request with its token would be let in.
+/// A tunnel lasts as long as another request with its token would be accepted.
 fn lasting(
     current: Rc<CurrentSnapshot>,
     caller: Option<Rc<Verified>>,
@@ -84,7 +84,7 @@ fn lasting(
     Box::new(move || {
         let _ = &places;
         caller.as_ref().is_none_or(|verified| {
-            // What a route expects of a token does not change, and was looked at when the tunnel was opened.
+            // The rule of the route does not change, and was checked when the tunnel was opened.
             let judged = verified.revalidate(Expectations::any_route(), clock::now(), Instant::now());
             let snapshot = current.get();
             judged.is_ok() && snapshot.trust.holds(&verified.issuer) && judge_client(verified, &snapshot).is_ok()
@@ -97,7 +97,7 @@ fn agreed(mut headers: HeaderMap, tunnel: Tunnel, handshake: &UpgradeHandshake) 
     headers.remove(CONTENT_LENGTH);
     let status = match tunnel.stream {
         Some(_) => {
-            // The key was ours (RFC 8441 §5).
+            // The key was made by the gateway (RFC 8441 §5).
             headers.remove(SEC_WEBSOCKET_ACCEPT);
             StatusCode::OK
         }
@@ -112,7 +112,7 @@ fn agreed(mut headers: HeaderMap, tunnel: Tunnel, handshake: &UpgradeHandshake) 
     answer
 }
 
-/// Before anything is done for it.
+/// Checks the handshake before any work is done for it.
 pub(crate) fn judge(
     asked: RequestedUpgrade,
     head: &Parts,

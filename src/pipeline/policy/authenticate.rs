@@ -1,6 +1,7 @@
-//! Who is calling? Takes the `Authorization` header; gives a caller whose token was found good.
+//! Finds the caller of a request. Takes the `Authorization` header; gives a caller whose token was verified.
 //!
-//! Absent, wrong and cannot-tell are three outcomes. A token is looked for nowhere else: never in the query, the body or a cookie.
+//! Absent, wrong and cannot-tell are three outcomes. A token is read from no other place: never from the query, the
+//! body or a cookie.
 
 use std::rc::Rc;
 
@@ -18,15 +19,15 @@ use crate::trust::verify::{Expectations, RefusedToken, TokenError, Verified};
 pub(crate) enum AuthenticateError {
     /// No credentials: a challenge without an error code (RFC 6750 §3.1).
     Missing,
-    /// More than one `Authorization`: which one counts is anyone's guess.
+    /// More than one `Authorization`: it is unclear which one counts.
     Ambiguous,
-    /// A token that is not good, or that can't be judged now.
+    /// A token that is not valid, or that can't be verified now.
     Refused(RefusedToken),
-    /// Our own clock can't be right.
+    /// The clock of this machine can't be right.
     Clock,
 }
 
-/// A token of another caller may be the cause, or an attack; neither is told what was wrong.
+/// The cause of a refusal may be a mistake or an attack. The caller learns in neither case which check failed.
 pub(crate) async fn authenticate(
     current: &CurrentSnapshot,
     snapshot: &Snapshot,
@@ -55,13 +56,13 @@ pub(crate) async fn authenticate(
     Ok(verified)
 }
 
-/// A token of our own is good only as long as its client is configured.
+/// One of our own tokens is valid only as long as its client is configured.
 pub(crate) fn judge_client(verified: &Verified, snapshot: &Snapshot) -> Result<(), TokenError> {
     let is_known = || snapshot.oauth.as_ref().is_some_and(|oauth| oauth.server.client_of(verified).is_some());
     if verified.is_own() && !is_known() { Err(TokenError::UnknownClient) } else { Ok(()) }
 }
 
-/// True if the token will not be good again at any route.
+/// True if the token will never be valid again, at any route.
 fn is_final(reason: TokenError) -> bool {
     match reason {
         TokenError::Expired | TokenError::UnknownKid | TokenError::Revoked | TokenError::UnknownClient => true,
@@ -78,7 +79,7 @@ fn is_final(reason: TokenError) -> bool {
     }
 }
 
-/// [`authenticate`] where no worker remembers anything: what the first request with this token is told.
+/// [`authenticate`] without a cache: the result for the first request with this token.
 pub(crate) async fn authenticate_anew(
     snapshot: &Snapshot,
     expected: Expectations<'_>,
@@ -106,7 +107,7 @@ async fn verify(
     Ok(verified)
 }
 
-/// The token of a `Bearer` credential (RFC 6750 §2.1), its characters not yet looked at.
+/// The token of a `Bearer` credential (RFC 6750 §2.1), before its characters are checked.
 fn bearer_token(headers: &HeaderMap, max_bytes: usize) -> Result<&[u8], AuthenticateError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(AuthenticateError::Missing)?.as_bytes();
@@ -115,14 +116,14 @@ fn bearer_token(headers: &HeaderMap, max_bytes: usize) -> Result<&[u8], Authenti
     }
     let scheme = value.split(|byte| *byte == b' ').next().unwrap_or_default();
     if !scheme.eq_ignore_ascii_case(b"bearer") {
-        // Credentials for something else, such as the service's own Basic login, are none for us.
+        // Credentials of another scheme, such as the service's own Basic login, count as none.
         return Err(AuthenticateError::Missing);
     }
     let token = value.get(scheme.len() + 1..).unwrap_or_default();
     if token.is_empty() || token.len() > max_bytes { Err(malformed()) } else { Ok(token) }
 }
 
-/// The text of a token that has only the characters of one.
+/// The text of a token, if it has only legal characters.
 fn legal(token: &[u8]) -> Option<&str> {
     let legal = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
     if token.iter().all(legal) { std::str::from_utf8(token).ok() } else { None }

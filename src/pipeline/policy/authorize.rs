@@ -1,4 +1,5 @@
-//! May they? Takes a route, where a request comes from and its caller; gives a [`Permit`], without which nothing is forwarded.
+//! Decides whether a request may use a route. Takes the route, the source address and the caller; gives a [`Permit`],
+//! without which nothing is forwarded.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -8,7 +9,7 @@ use crate::pipeline::routing::access::{Access, AccessRule, Forbidden};
 use crate::pipeline::routing::route::Route;
 use crate::trust::verify::Verified;
 
-/// Proof that a request comes from where `route` may be used.
+/// Proof that a request comes from an address that may use `route`.
 #[derive(Debug)]
 pub(crate) struct Admitted<'r> {
     route: &'r Route,
@@ -22,13 +23,13 @@ pub(crate) struct Permit<'r> {
     caller: Option<Rc<Verified>>,
 }
 
-/// `from` is `None` where it can't be told who it is.
+/// `from` is `None` where the address is uncertain.
 pub(crate) fn admit(route: &Route, from: Option<IpAddr>) -> Result<Admitted<'_>, Forbidden> {
     route.from.judge(from)?;
     Ok(Admitted { route, from })
 }
 
-/// A public route needs no caller; its `Authorization` header is the service's own affair.
+/// A public route needs no caller; its `Authorization` header is for the service.
 pub(crate) fn allow_public<'r>(admitted: &Admitted<'r>) -> Option<Permit<'r>> {
     let route = admitted.route;
     match &route.access {
@@ -37,7 +38,7 @@ pub(crate) fn allow_public<'r>(admitted: &Admitted<'r>) -> Option<Permit<'r>> {
     }
 }
 
-/// `ours` is who knows our own clients.
+/// `ours` knows our own clients.
 pub(crate) fn authorize<'r>(
     admitted: &Admitted<'r>,
     rule: &AccessRule,
@@ -45,7 +46,8 @@ pub(crate) fn authorize<'r>(
     ours: Option<&AuthorizationServer>,
 ) -> Result<Permit<'r>, Forbidden> {
     let Admitted { route, from } = *admitted;
-    // Absence is no permission: a token of our own whose client is not known did not get here, and would not pass.
+    // Absence is no permission: authentication refuses one of our own tokens whose client is not known, and so does
+    // this check.
     if caller.is_own() && !ours.and_then(|ours| ours.client_of(&caller)).is_some_and(|client| client.may_call(from)) {
         return Err(Forbidden::ClientNotAllowed);
     }
@@ -64,7 +66,7 @@ impl<'r> Permit<'r> {
         self.route
     }
 
-    /// For who remembers the caller when the request is over.
+    /// For a tunnel, which outlives the request.
     pub(crate) fn into_caller(self) -> Option<Rc<Verified>> {
         self.caller
     }

@@ -16,7 +16,7 @@ use crate::trust::verify::Verified;
 pub(crate) struct CurrentSnapshot {
     published: Arc<ArcSwap<Snapshot>>,
     current: RefCell<SharedSnapshot>,
-    /// Counts snapshots: what a connection caches is of one.
+    /// Counts snapshots: a caller that a connection caches was verified under one of them.
     generation: Cell<u64>,
     tokens: RefCell<TokenCache>,
     token_hits: Cell<u64>,

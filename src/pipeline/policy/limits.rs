@@ -11,26 +11,26 @@ use crate::pipeline::routing::rate_limit::{LimitCount, MAX_LIMITS, RateLimit};
 use crate::trust::request_key::RequestKey;
 use crate::trust::verify::Verified;
 
-/// When a limit is counted.
+/// When limits are counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LimitPhase<'r> {
-    /// Limits by address come before any signature is verified, so that a flood of bad tokens is cheap.
+    /// Limits by address: before any signature is verified, so that a flood of bad tokens is cheap.
     Address,
-    /// All others need the caller, which a public route does not have.
+    /// All others: when the caller is known. A public route has no caller.
     Caller { headers: &'r HeaderMap, caller: Option<&'r Verified> },
 }
 
 /// What each limit of a route counted, by its place in the list.
 #[derive(Debug, Default)]
-pub(crate) struct Counts {
+pub(crate) struct LimitCounts {
     by_limit: [Option<LimitCount>; MAX_LIMITS],
     /// The count that refuses the request.
     pub(crate) exceeded: Option<LimitCount>,
 }
 
 /// Counts until a limit is exceeded: the limits behind it are not charged for a request that is refused.
-pub(crate) fn count(limits: &[Arc<RateLimit>], phase: LimitPhase<'_>, address: IpAddr) -> Counts {
-    let mut counts = Counts::default();
+pub(crate) fn count(limits: &[Arc<RateLimit>], phase: LimitPhase<'_>, address: IpAddr) -> LimitCounts {
+    let mut counts = LimitCounts::default();
     let is_by_address = matches!(phase, LimitPhase::Address);
     for (limit, counted) in limits.iter().zip(&mut counts.by_limit) {
         if limit.is_by_address() != is_by_address {
@@ -49,7 +49,7 @@ pub(crate) fn count(limits: &[Arc<RateLimit>], phase: LimitPhase<'_>, address: I
     counts
 }
 
-impl Counts {
+impl LimitCounts {
     pub(crate) fn by_limit(&self) -> &[Option<LimitCount>] {
         &self.by_limit
     }
@@ -92,7 +92,8 @@ mod tests {
         let address = "10.0.0.1".parse().unwrap();
         let headers = HeaderMap::new();
         let by_caller = LimitPhase::Caller { headers: &headers, caller: None };
-        let remaining = |counts: &Counts| counts.iter().map(|(at, count)| (at, count.remaining)).collect::<Vec<_>>();
+        let remaining =
+            |counts: &LimitCounts| counts.iter().map(|(at, count)| (at, count.remaining)).collect::<Vec<_>>();
         let mut all = count(&limits, LimitPhase::Address, address);
         assert_eq!((remaining(&all), all.exceeded), (vec![(1, 1)], None));
         all.add(&count(&limits, by_caller, address));

@@ -1,11 +1,12 @@
-//! How much a worker takes on: fewer requests at once while its event loop lags, none while memory runs out.
+//! Load shedding: fewer requests at once while the event loop of a worker lags, none while memory runs out.
 //!
-//! While the event loop is slow, a part of the requests waits for its turn before anything is done for it: the fewer are under way at once,
-//! the less each costs, since their connections stay in the processor's caches. No request waits for long, since those under way may
-//! wait for a slow upstream, and not for the processor.
+//! While the event loop is slow, a part of the requests waits for its turn before any work is done for it: the fewer
+//! are in flight at once, the less each costs, since their connections stay in the processor's caches. No request waits
+//! for long, since those in flight may wait for a slow upstream, and not for the processor.
 //!
-//! What is shed is shed before anything else is done for it, and its answer is held back for a moment: a client that asks again at once
-//! would otherwise be served nothing but refusals, as fast as they can be made, and the requests that are taken on would starve beside it.
+//! A request is shed before any other work is done for it, and its refusal is delayed for a moment. A client that
+//! repeats a request at once would otherwise be sent refusals as fast as they can be made, and the requests that are
+//! served would starve beside it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -17,16 +18,16 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// One worker's.
+/// The load of one worker.
 #[derive(Debug)]
 pub(crate) struct LoadMonitor {
     in_flight: Cell<usize>,
-    /// The configured share.
+    /// The worker's share of the configured limit.
     most: usize,
-    /// What the lag leaves of it.
+    /// The part of it that the lag leaves.
     allowed: Cell<usize>,
     held_back: Cell<usize>,
-    /// Requests that may be under way before the next waits for its turn.
+    /// Requests that may be in flight before the next one waits for its turn.
     paced: Cell<usize>,
     /// Ticks in a row at which the event loop was slow.
     slow_for: Cell<u32>,
@@ -36,7 +37,7 @@ pub(crate) struct LoadMonitor {
     memory_is_short: Arc<AtomicBool>,
 }
 
-/// A request whose refusal waits.
+/// A request whose refusal is delayed.
 struct DelayedResponse<'p>(&'p Cell<usize>);
 
 /// The turn of one request.
@@ -46,28 +47,29 @@ struct AdmissionTurn {
     comes: Notify,
 }
 
-/// A request that waits for its turn, and is counted until the turn comes or it waits no more.
+/// A request that waits for its turn. It is counted until its turn comes or it stops waiting.
 struct WaitingRequest<'p> {
     count: &'p Cell<usize>,
     turn: Rc<AdmissionTurn>,
 }
 
-/// How often the lag is looked at.
+/// How often the lag is measured.
 const TICK: Duration = Duration::from_millis(25);
-/// A request waits no longer than this for its turn, or fewer are taken on.
+/// A greater lag reduces the number of requests.
 const LAG: Duration = Duration::from_millis(250);
 /// The event loop is slow where it lags by more, tick after tick: a busy machine lags too, but not all the time.
 const SLOW: Duration = Duration::from_millis(10);
 const SLOW_TICKS: u32 = 8;
-/// A request waits no longer than this for its turn, whatever those before it wait for.
+/// A request waits no longer than this for its turn, whatever the requests before it wait for.
 const LONGEST_TURN: Duration = Duration::from_millis(250);
-/// Some are always taken on.
+/// So many are always served.
 const LEAST: usize = 64;
-/// Refusals are so far apart, whatever their number: each costs a worker some 25 µs.
+/// The time between two refusals, whatever their number: each costs a worker some 25 µs.
 const HOLD_EACH: Duration = Duration::from_micros(400);
 const SHORTEST_HOLD: Duration = Duration::from_millis(5);
 const LONGEST_HOLD: Duration = Duration::from_secs(1);
-/// More are not held back: each costs some kilobytes. A crowd that is not held back leaves room for nothing but its refusals.
+/// More are not delayed: each costs some kilobytes. Without a delay, clients that repeat their requests at once would
+/// leave a worker time for nothing but refusals.
 const MAX_HELD: usize = 8192;
 
 impl LoadMonitor {
@@ -100,7 +102,7 @@ impl LoadMonitor {
         self.in_flight.get()
     }
 
-    /// True where a request that has begun must go no further. Those that only wait to be refused do not count.
+    /// True where a request that has begun must be refused. Those with a delayed refusal do not count.
     pub(crate) fn is_too_much(&self) -> bool {
         self.in_flight.get() - self.held_back.get() > self.allowed.get() || self.memory_is_short.load(Ordering::Relaxed)
     }
@@ -110,17 +112,17 @@ impl LoadMonitor {
         self.active() > self.paced.get()
     }
 
-    /// Requests that do more than wait for us.
+    /// Requests that do not wait for the worker.
     fn active(&self) -> usize {
         self.in_flight.get() - self.held_back.get() - self.waiting.get()
     }
 
-    /// Ends when the request may go on. Dropped with a client that hangs up.
+    /// Ends when the request may go on. Dropped when the client disconnects.
     pub(crate) async fn turn(&self) {
         let waiting = WaitingRequest::new(&self.waiting);
         {
             let mut turns = self.turns.borrow_mut();
-            // Most that gave up are forgotten before there are more of them than of others.
+            // Most requests that stopped waiting are removed before they are more than the others.
             if turns.len() > 2 * self.waiting.get() + 16 {
                 turns.retain(|turn| turn.strong_count() > 0);
             }
@@ -134,7 +136,7 @@ impl LoadMonitor {
         let mut turns = self.turns.borrow_mut();
         while self.active() < self.paced.get() {
             let Some(turn) = turns.pop_front() else { return };
-            // One that waits no more takes none.
+            // A request that stopped waiting takes no turn.
             if let Some(turn) = turn.upgrade() {
                 turn.has_come.set(true);
                 turn.comes.notify_one();
@@ -143,7 +145,7 @@ impl LoadMonitor {
         }
     }
 
-    /// Ends when the refusal may be sent. Dropped with a client that hangs up.
+    /// Ends when the refusal may be sent. Dropped when the client disconnects.
     pub(crate) async fn tarpit(&self) {
         if self.held_back.get() >= MAX_HELD {
             return;

@@ -1,16 +1,16 @@
-//! What a request is measured by: load, limits, identity, permission.
+//! The checks that a request must pass: load, rate limits, authentication, authorization.
 //!
 //! In the order of their imports: a file imports only from those above it.
 
-/// Finds the caller of a request.
-pub(crate) mod authenticate;
-/// Decides whether the caller may use the route.
-pub(crate) mod authorize;
-/// The current snapshot, with the tokens that were verified under it.
-pub(crate) mod current_snapshot;
-/// Counts against rate limits.
+/// Counting against rate limits.
 pub(crate) mod limits;
 /// Load shedding.
 pub(crate) mod load;
-/// Places for tunnels.
+/// The number of open tunnels.
 pub(crate) mod tunnels;
+/// The current snapshot, with the tokens that were verified under it.
+pub(crate) mod current_snapshot;
+/// The caller of a request.
+pub(crate) mod authenticate;
+/// The permit to use a route.
+pub(crate) mod authorize;

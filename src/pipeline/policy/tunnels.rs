@@ -1,11 +1,11 @@
-//! How many tunnels there are, in all and from one address. They last, so that they are no requests under way.
+//! The number of open tunnels, in all and from one address. Tunnels last, so they do not count as requests in flight.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::pipeline::request::in_flight::InFlightCounter;
 
-/// One worker's.
+/// The tunnels of one worker.
 #[derive(Debug)]
 pub(crate) struct Tunnels {
     open: Cell<usize>,
@@ -13,7 +13,7 @@ pub(crate) struct Tunnels {
     most_per_address: usize,
 }
 
-/// A tunnel's place; free again when dropped.
+/// The place of one tunnel; free again when dropped.
 #[derive(Debug)]
 pub(crate) struct TunnelPermit {
     tunnels: Rc<Tunnels>,
@@ -29,7 +29,7 @@ impl Tunnels {
         self.open.get()
     }
 
-    /// `share` is where the address is counted, if it is. `None` where there are enough.
+    /// `share` is the counter of the address, if it has one. `None` where the limit is reached.
     pub(crate) fn take(self: &Rc<Self>, share: Option<&Rc<InFlightCounter>>) -> Option<TunnelPermit> {
         let here = share.map_or(0, |share| share.tunnels.get());
         if self.open.get() >= self.most || here >= self.most_per_address {

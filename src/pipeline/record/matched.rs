@@ -1,4 +1,4 @@
-//! Which rule a request came under, and what the snapshot says of it.
+//! The rule that a request came under, and what the snapshot knows of it.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use crate::pipeline::routing::route::Route;
 use crate::pipeline::routing::snapshot::{BuiltIn, OwnIssuer, Snapshot};
 use crate::pipeline::routing::target::RouteTarget;
 
-/// The rule that a request came under. A route goes by its place in the list, which costs nothing to keep and to count by.
+/// The rule that a request came under. A route is kept as its place in the list, which is cheap to copy and to count
+/// by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum MatchedRule {
     Nothing,

@@ -1,4 +1,4 @@
-//! What one worker has counted; summed over all workers when someone asks.
+//! The counts of one worker. They are summed over all workers for a report.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::pipeline::routing::snapshot::Snapshot;
 use crate::telemetry::metric_labels::{DecisionLabels, DurationLabels, LimitLabels, SecretLabels, SplitLabels};
 use crate::telemetry::metrics::{Histogram, WorkerReport};
 
-/// Touched by its worker alone: no locks and no atomics.
+/// Used by its worker alone: no locks and no atomics.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerMetrics {
     decisions: HashMap<DecisionKey, u64>,
@@ -26,7 +26,7 @@ pub(crate) struct WorkerMetrics {
     splits: HashMap<(MatchedRule, usize), u64>,
     /// When each secret of our own clients last got a token: as many as the configuration has, at most.
     secrets: HashMap<(Identity, usize), UnixTime>,
-    /// Issuers by number: a shared name would be counted by all cores at once.
+    /// Issuers by number: the reference count of a shared name would be changed by all cores at once.
     issuers: Vec<String>,
 }
 
@@ -142,7 +142,7 @@ impl WorkerMetrics {
     }
 }
 
-/// Strangers choose methods; labels must stay few.
+/// Clients choose methods freely; labels must stay few.
 fn known(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -1,14 +1,14 @@
-//! What is recorded of a request: its audit record and its metrics.
+//! The record of a request: its audit record and its metrics.
 //!
 //! In the order of their imports: a file imports only from those above it.
 
 /// The rule that a request came under.
 pub(crate) mod matched;
-/// What one worker has counted.
+/// The counts of one worker.
 pub(crate) mod metrics;
-/// A request from its head to the end of its answer.
-pub(crate) mod open_request;
 /// Where one worker records its requests.
 pub(crate) mod recorder;
 /// The facts of a request and its audit record.
 pub(crate) mod request_log;
+/// A request from its head to the end of its answer.
+pub(crate) mod open_request;

@@ -1,7 +1,7 @@
 //! A request from its head to the end of its answer's body.
 //!
-//! Counts as in flight until it is dropped. Closed, it leaves its audit line and its metrics. Dropped before it is closed, because
-//! the client hung up or because of a fault of ours, it leaves them all the same.
+//! Counts as in flight until it is dropped. Closed, it writes its audit line and its metrics. Dropped before it is
+//! closed, because the client disconnected or because of a fault of ours, it writes them all the same.
 
 use std::rc::Rc;
 
@@ -13,7 +13,7 @@ use crate::audit::aggregate::Kind;
 use crate::audit::ledger::{LineSlot, Unavailable};
 use crate::audit::reason::Reason;
 use crate::issuer::authorization_server::Issued;
-use crate::pipeline::policy::limits::Counts;
+use crate::pipeline::policy::limits::LimitCounts;
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::routing::snapshot::SharedSnapshot;
 
@@ -22,9 +22,9 @@ pub(crate) struct OpenRequest {
     pub(crate) log: RequestLog,
     pub(crate) recorder: Rc<Recorder>,
     /// What was counted against the limits of the matched rule.
-    pub(crate) counts: Counts,
+    pub(crate) counts: LimitCounts,
     slot: Option<LineSlot>,
-    /// Its line is on the disk already. Another is written only if there is more to say.
+    /// Its line is on the disk already. Another is written only if the request fails after that.
     committed: bool,
     open: bool,
 }
@@ -36,7 +36,7 @@ impl OpenRequest {
         Box::new(Self {
             log: RequestLog::new(snapshot, peer, recorder.request_ids.next()),
             recorder: Rc::clone(recorder),
-            counts: Counts::default(),
+            counts: LimitCounts::default(),
             slot: None,
             committed: false,
             open: true,
@@ -54,8 +54,8 @@ impl OpenRequest {
         self.slot = self.recorder.ledger.reserve_optional();
     }
 
-    /// For a protected request: where the configuration has it so, waits until the line about this answer is on the disk. Where
-    /// that can't be, the answer must not go out.
+    /// For a protected request: where the configuration requires it, waits until the line about this answer is on the
+    /// disk. If that fails, the answer must not be sent.
     pub(crate) async fn commit(&mut self, status: StatusCode) -> Result<(), Unavailable> {
         let waits = self.recorder.ledger.synced() >= self.log.least_synced();
         let Some(slot) = self.slot.take_if(|_| waits) else { return Ok(()) };
@@ -74,7 +74,7 @@ impl OpenRequest {
     }
 
     /// What was counted against the rate limits.
-    pub(crate) fn counted(&mut self, counts: &Counts) {
+    pub(crate) fn counted(&mut self, counts: &LimitCounts) {
         self.counts.add(counts);
         for (index, count) in counts.iter() {
             self.recorder.metrics(|metrics| metrics.counted(self.log.matched, index, count));

@@ -1,4 +1,4 @@
-//! Where one worker records its requests: audit lines, metrics, and the load that they are.
+//! Where one worker records its requests: audit lines, metrics, and the number in flight.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -33,7 +33,7 @@ pub(crate) struct RequestLog {
     method: Option<Method>,
     target: Option<PathAndQuery>,
     pub(crate) matched: MatchedRule,
-    /// Which of its route's upstreams it went to, where there are several.
+    /// The branch of its route's split, where it has one.
     pub(crate) branch: Option<usize>,
     pub(crate) identity: RecordedIdentity,
     decision: Decision,
@@ -52,7 +52,7 @@ pub(crate) enum RecordedIdentity {
         issuer: Option<IssuerName>,
         client: Option<Identity>,
     },
-    /// A client of ours that has proved who it is, at the token or the revocation endpoint.
+    /// One of our own clients, authenticated at the token or the revocation endpoint.
     Client(Identity),
     Granted(Box<Issued>),
 }
@@ -108,7 +108,7 @@ impl RequestLog {
         self.identity = RecordedIdentity::Granted(Box::new(issued));
     }
 
-    /// The setting of the audit log from which on this decision waits for the disk.
+    /// The least setting of the audit log at which this decision waits for the disk.
     pub(super) fn least_synced(&self) -> Synced {
         if self.decision == Decision::Issue { Synced::Grants } else { Synced::All }
     }
@@ -140,7 +140,7 @@ impl RequestLog {
         }
     }
 
-    /// What is counted where there is no line of its own.
+    /// What is counted where the request has no line of its own.
     pub(super) fn kind(&self, committed: bool) -> Kind {
         let refused = matches!(self.decision, Decision::Deny | Decision::Error) && !self.was_allowed;
         let is_known = match self.identity {
@@ -149,11 +149,11 @@ impl RequestLog {
         };
         let reason = self.reason.unwrap_or(Reason::Internal);
         match (refused, is_known) {
-            // Anyone can bring it about as often as they like.
+            // Any client can cause these, in any number.
             (true, false) => Kind::Unauthenticated(reason),
             _ if committed => Kind::Retracted(self.decision),
             (true, true) => Kind::Refused(reason),
-            // It has its own line, however it ended: an upstream may have had it.
+            // It has its own line, however it ended: an upstream may have received it.
             (false, _) => Kind::Answered(self.decision),
         }
     }

@@ -1,9 +1,9 @@
 //! The one reading of a request that everything decides on.
 //!
 //! Built once from the raw head; routing, policy, the audit log and the upstream request line all use it and nothing
-//! else. What could be read in two ways is refused: dot and empty segments, encoded slashes and backslashes, control bytes,
-//! bad escapes, escapes of escapes, path parameters, two hosts. What can be read in one way only is written in one way: escapes of ordinary
-//! characters are decoded, hex digits are upper case (RFC 3986 §6.2.2).
+//! else. A request that could be read in two ways is refused: dot and empty segments, encoded slashes and backslashes,
+//! control bytes, bad escapes, escapes of escapes, path parameters, two hosts. A path that can be read in one way only
+//! is written in one way: escapes of ordinary characters are decoded, hex digits are upper case (RFC 3986 §6.2.2).
 
 use std::cell::RefCell;
 use std::net::Ipv6Addr;
@@ -27,7 +27,7 @@ pub(crate) struct CanonicalRequest {
     decoded: Option<Box<str>>,
 }
 
-/// The host that the client meant.
+/// The host that the client addresses.
 #[derive(Debug)]
 pub(crate) struct Authority {
     /// As it was sent, in a copy of its own: the original holds on to the buffer that it was read into.
@@ -72,19 +72,20 @@ pub(crate) enum Ambiguous {
 const MAX_HOST_BYTES: usize = 255;
 
 impl CanonicalRequest {
-    /// `last` is what the connection's last request named, which spares reading the same again.
+    /// `last` is the host that the connection's last request named. The same host is not read again.
     pub(crate) fn new(
         head: &Parts,
         scheme: &str,
         last: &RefCell<Option<Rc<Authority>>>,
         limits: &Limits,
     ) -> Result<Self, Ambiguous> {
-        // Said in an absolute target or by HTTP/2; it can't be another than the connection's own.
+        // The scheme of an absolute target or of HTTP/2 must be the connection's own.
         if head.uri.scheme_str().is_some_and(|named| named != scheme) {
             return Err(Ambiguous::Scheme);
         }
         let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-        // Chunks are undone here; what another coding hides would reach the upstream under no name, or as a request of its own.
+        // Chunks are decoded here. Any other coding could hide a body that the upstream would read under no name, or as
+        // another request.
         let chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
         if !chunked || codings.next().is_some() {
             return Err(Ambiguous::Coding);
@@ -96,7 +97,8 @@ impl CanonicalRequest {
         if head.headers.len() > limits.header_count {
             return Err(Ambiguous::TooManyFields);
         }
-        // `http` reads a target that begins with its query as one with the path `/`; nobody has said so (RFC 9113 §8.3.1).
+        // `http` reads a target that begins with its query as one with the path `/`; no specification says so (RFC 9113
+        // §8.3.1).
         let raw = head.uri.path_and_query().filter(|raw| raw.as_str().starts_with('/')).ok_or(Ambiguous::Target)?;
         if raw.as_str().len() > limits.uri_bytes {
             return Err(Ambiguous::UriTooLong);
@@ -114,12 +116,12 @@ impl CanonicalRequest {
         Ok(Self { method: head.method.clone(), authority, target, decoded })
     }
 
-    /// The canonical spelling: what is audited and sent on.
+    /// The canonical spelling, for the audit log and the upstream.
     pub(crate) fn path(&self) -> &str {
         self.target.path()
     }
 
-    /// The path as routes are matched against.
+    /// The path that routes are matched against.
     pub(crate) fn decoded_path(&self) -> &str {
         self.decoded.as_deref().unwrap_or_else(|| self.target.path())
     }
@@ -133,7 +135,7 @@ impl CanonicalRequest {
         self.target.query()
     }
 
-    /// This path with the query, for a route that sends on another than it was asked for.
+    /// This path with the query of the request, for a route that rewrites the path.
     pub(crate) fn target_at(&self, path: &str) -> Result<Uri, Ambiguous> {
         join(path, self.query()).map(Uri::from)
     }
@@ -210,7 +212,7 @@ fn named_host(head: &Parts) -> Result<&[u8], Ambiguous> {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Spelling {
-    /// As it should be, and the same decoded.
+    /// The canonical and the decoded form.
     Canonical,
     Other {
         canonical: String,
@@ -305,7 +307,8 @@ fn respell(path: &str) -> Result<(String, String), Ambiguous> {
     if decoded.chars().any(char::is_control) { Err(Ambiguous::Character) } else { Ok((canonical, decoded)) }
 }
 
-/// How a path of ours is spelt that is written decoded, without its first slash; `None` if no request could have it.
+/// The spelling of a configured path that is written decoded, without its first slash; `None` if no request could have
+/// it.
 pub(crate) fn canonical_spelling(decoded: &str) -> Option<String> {
     let mut spelt = String::from("/");
     for byte in decoded.bytes() {
@@ -332,7 +335,7 @@ fn escape(high: Option<u8>, low: Option<u8>) -> Option<u8> {
     Some(digit(high?)? << 4 | digit(low?)?)
 }
 
-/// A service that decodes once more, or takes full-width characters for plain ones, must read what we have read.
+/// A service that decodes once more, or reads full-width characters as ASCII, must read the same path as the gateway.
 fn refuse_second_reading(decoded: &str) -> Result<(), Ambiguous> {
     if decoded.as_bytes().windows(3).any(|text| text[0] == b'%' && escape(Some(text[1]), Some(text[2])).is_some()) {
         return Err(Ambiguous::EncodedTwice);
@@ -340,7 +343,7 @@ fn refuse_second_reading(decoded: &str) -> Result<(), Ambiguous> {
     if decoded.is_ascii() {
         return Ok(());
     }
-    // Only what would climb is refused: names have full-width punctuation for honest reasons.
+    // Only a path that would climb is refused: names contain full-width punctuation for good reasons.
     let folded: String = decoded.chars().flat_map(folded).collect();
     let again: Vec<u8> = percent_encoding::percent_decode_str(&folded).collect();
     if again.split(|byte| matches!(byte, b'/' | b'\\')).any(is_dotted) { Err(Ambiguous::DotSegment) } else { Ok(()) }
@@ -354,7 +357,7 @@ fn folded(character: char) -> impl Iterator<Item = char> {
         '\u{fe54}' => (';', 1),
         '\u{fe68}' => ('\\', 1),
         '\u{fe6a}' => ('%', 1),
-        // The full-width forms stand as ASCII does.
+        // The full-width forms are in the order of ASCII.
         '\u{ff01}'..='\u{ff5e}' => {
             (char::from_u32(u32::from(character) - 0xff01 + u32::from('!')).unwrap_or(character), 1)
         }

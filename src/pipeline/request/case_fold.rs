@@ -1,4 +1,4 @@
-//! Case folding of paths: what a service that ignores upper and lower case takes for the same.
+//! Case folding of paths: the spellings that a service which ignores case reads as the same path.
 //!
 //! Pure. Folding is wider than any one service's rule, because a path that is folded too far is refused, and one that is folded too
 //! little slips past a rule. It works character by character and never makes or takes a `/`, so that a folded path has the folded

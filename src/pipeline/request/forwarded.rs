@@ -1,11 +1,13 @@
-//! For whom does a trusted proxy speak? Takes `X-Forwarded-For` and `Forwarded` (RFC 7239); gives the addresses that can be believed.
+//! The client that a trusted proxy names. Takes `X-Forwarded-For` and `Forwarded` (RFC 7239); gives the addresses that
+//! can be believed.
 //!
-//! Read from right to left, which is the order in which proxies wrote: each trusted one vouches for the address left of its own, and the
-//! first that is not trusted is the client. What cannot be read ends the way: nothing left of it is believed, and who is called then is
-//! *uncertain*. An uncertain caller counts as the last proxy that could be believed, and passes no list of addresses. Two headers that
-//! name different clients are a contradiction, and the request is refused: one of them came from outside.
+//! Read from right to left, which is the order in which proxies wrote: each trusted proxy vouches for the address left
+//! of its own, and the first address that is not trusted is the client. Reading ends at an entry that cannot be read:
+//! nothing left of it is believed, and the client is *uncertain*. An uncertain client counts as the last proxy that
+//! could be believed, and passes no list of addresses. Two headers that name different clients are a contradiction, and
+//! the request is refused: one of them came from outside.
 //!
-//! Never asked about a peer that is no trusted proxy.
+//! Not used for a peer that is not a trusted proxy.
 
 use std::net::IpAddr;
 
@@ -15,12 +17,12 @@ use http::{HeaderMap, HeaderValue};
 use super::headers::X_FORWARDED_FOR;
 use crate::network::Networks;
 
-/// What the headers say, as far as it is believed.
+/// The content of the headers, as far as it is believed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ForwardedChain {
-    /// The client, then every proxy but the peer itself. Empty where the peer speaks for nobody else.
+    /// The client, then every proxy but the peer itself. Empty where the peer names no client.
     pub(crate) hops: Vec<IpAddr>,
-    /// False where the way back ended at something that is no address.
+    /// False where an entry could not be read as an address.
     pub(crate) is_certain: bool,
 }
 
@@ -28,10 +30,10 @@ pub(crate) struct ForwardedChain {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Contradiction;
 
-/// Trusted proxies in a row; what lies behind more is not believed.
+/// Trusted proxies in a row. Entries behind more of them are not believed.
 const MAX_HOPS: usize = 16;
 
-/// What a trusted peer says of where a request comes from.
+/// The source of a request, as a trusted peer describes it.
 pub(crate) fn chain(headers: &HeaderMap, trusted: &Networks) -> Result<ForwardedChain, Contradiction> {
     let says_something = |chain: &ForwardedChain| !chain.hops.is_empty() || !chain.is_certain;
     let plain = Some(back(x_forwarded_for(headers), trusted)).filter(says_something);
@@ -46,7 +48,7 @@ pub(crate) fn chain(headers: &HeaderMap, trusted: &Networks) -> Result<Forwarded
     }
 }
 
-/// Goes back over the hops, the nearest first; `None` is one that can't be read.
+/// Goes back over the hops, the nearest first; `None` is an entry that cannot be read.
 fn back(hops: impl Iterator<Item = Option<IpAddr>>, trusted: &Networks) -> ForwardedChain {
     let mut chain = ForwardedChain { hops: Vec::new(), is_certain: true };
     for hop in hops {
@@ -67,15 +69,15 @@ fn back(hops: impl Iterator<Item = Option<IpAddr>>, trusted: &Networks) -> Forwa
     chain
 }
 
-/// Every line is one more part of the list; empty parts say nothing (RFC 9110 §5.6.1).
+/// Every line is one more part of the list; empty parts are skipped (RFC 9110 §5.6.1).
 fn x_forwarded_for(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
     let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
     let parts = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     parts.filter(|part| !part.is_empty()).map(|part| node(std::str::from_utf8(part).ok()?))
 }
 
-/// The `for` of each element. A header that breaks the grammar says nothing at all: a quotation mark that is never closed could
-/// otherwise swallow what a proxy wrote behind it.
+/// The `for` of each element. A header that breaks the grammar counts as empty: a quotation mark that is never closed
+/// could otherwise swallow the text that a proxy appended.
 fn forwarded(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
     let lines = headers.get_all(FORWARDED).iter().map(elements);
     let hops = lines.collect::<Option<Vec<_>>>().map_or_else(|| vec![None], |lines| lines.concat());
@@ -86,7 +88,7 @@ fn forwarded(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
 fn elements(line: &HeaderValue) -> Option<Vec<Option<IpAddr>>> {
     let text = line.to_str().ok()?;
     let mut hops = Vec::new();
-    // Commas and semicolons have no place between quotation marks, where only an address or a host can be.
+    // Commas and semicolons do not occur between quotation marks, where only an address or a host can be.
     for element in text.split(',').map(str::trim).filter(|element| !element.is_empty()) {
         let mut named = None;
         for pair in element.split(';').map(str::trim).filter(|pair| !pair.is_empty()) {
@@ -117,13 +119,13 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(legal)
 }
 
-/// Many leave out the quotation marks that a port or IPv6 calls for.
+/// Many proxies leave out the quotation marks that a port or IPv6 requires.
 fn is_bare_node(text: &str) -> bool {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b":.[]_-".contains(&b);
     !text.is_empty() && text.bytes().all(legal)
 }
 
-/// An address, with or without the brackets of IPv6 and a port; `unknown`, names and zones are none.
+/// An address, with or without the brackets of IPv6 and a port. `unknown`, names and zones are not addresses.
 fn node(text: &str) -> Option<IpAddr> {
     let (address, port) = match text.strip_prefix('[') {
         Some(rest) => {

@@ -1,14 +1,15 @@
-//! Header hygiene: what goes on to the upstream, what stays behind, and what refuses the request.
+//! Header fields: which go on to the upstream, which are removed, and which refuse the request.
 //!
-//! Names that we vouch for (identity, forwarding) are removed whoever sent them, then set by us, last. Names that mean the
-//! same as one of these once every odd character is read as `-` (as CGI, WSGI and PHP do) refuse the request.
+//! Names that the gateway sets itself (identity, forwarding) are removed first, whichever side sent them, and set last.
+//! A name that means the same as one of these once every odd character is read as `-` (as CGI, WSGI and PHP do) refuses
+//! the request.
 
 use http::header::{CONNECTION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::upgrade::UpgradeFault;
 
-/// Why the header can't be passed on.
+/// Why a header is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FieldFault {
     #[error("a header name could be taken for a protected one")]
@@ -25,17 +26,18 @@ pub(crate) enum FieldFault {
     Upgrade(#[from] UpgradeFault),
 }
 
-/// Servers behind us have limits of their own: HAProxy takes no longer name, and would end the connection over it.
+/// Servers behind the gateway have limits of their own: HAProxy accepts no longer name, and would end the connection
+/// over it.
 const MAX_NAME_BYTES: usize = 255;
 const MAX_VALUE_BYTES: usize = 16 * 1024;
 
-/// What becomes of a request header field.
+/// What is done with a request header field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FieldTreatment {
     Pass,
-    /// Hop-by-hop, or another's word for what only we can say.
+    /// Hop-by-hop, or a name that only the gateway may set.
     Drop,
-    /// Passed on, but nothing else may stand for it.
+    /// Passed on, but a name that is read as this one refuses the request.
     Guarded,
 }
 
@@ -47,10 +49,10 @@ pub(crate) const X_AUTH_ISSUER: HeaderName = HeaderName::from_static("x-auth-iss
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// Marks a copy of a request whose answer nobody reads.
+/// Marks a copy of a request. The answer to a copy is not used.
 pub(crate) const X_MIRRORED: HeaderName = HeaderName::from_static("x-mirrored");
 
-/// Takes out of a request's header what stays behind. Quick where there is nothing to do. True where the request says that a
+/// Removes the fields of a request that do not go on. Fast where there are none. True where the request says that a
 /// proxy has passed it on.
 pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<bool, FieldFault> {
     let mut dropped: Vec<HeaderName> = Vec::new();
@@ -82,8 +84,8 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<bool, FieldFault>
     Ok(is_relayed)
 }
 
-/// Takes out of an answer's header what is not for the client, and says whether trailers are announced. Quick where there is
-/// nothing to do.
+/// Removes the fields of an answer that are not for the client, and says whether trailers are announced. Fast where
+/// there are none.
 #[must_use]
 pub(crate) fn strip_response(headers: &mut HeaderMap) -> bool {
     let mut dropped: Vec<HeaderName> = Vec::new();
@@ -94,7 +96,8 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) -> bool {
                 has_connection = true;
                 if value != "keep-alive" && value != "close" {
                     let listed = value.to_str().unwrap_or_default().split(',');
-                    // Naming these hop-by-hop would take from the client what its own rules depend on.
+                    // An answer that named these as hop-by-hop would remove fields on which the client's own rules
+                    // depend.
                     let protected =
                         |name: &HeaderName| matches!(name.as_str(), "set-cookie" | "content-type" | "content-length");
                     dropped.extend(listed.filter_map(|name| name.trim().parse().ok()).filter(|name| !protected(name)));
@@ -114,7 +117,7 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) -> bool {
     announces
 }
 
-/// True for what an upstream's answer says to us, or only we may say to the client.
+/// True for fields of an answer that are for the gateway, or that only the gateway may set.
 pub(crate) fn is_for_us_alone(name: &str) -> bool {
     matches!(
         name,
@@ -182,7 +185,7 @@ fn fate(name: &str) -> FieldTreatment {
     }
 }
 
-/// True for what proxies say of the way of a request, and clients do not.
+/// True for fields by which proxies describe the way of a request. Clients do not send them.
 fn is_a_proxys(name: &str) -> bool {
     let is_listed = matches!(
         name,
@@ -200,8 +203,8 @@ fn is_a_proxys(name: &str) -> bool {
     is_listed || name.starts_with("x-forwarded")
 }
 
-/// Names in groups: identity, forwarding, and what a TLS terminator says of the client's certificate (RFC 9440, and the names that
-/// nginx, Apache, HAProxy and cloud balancers use).
+/// Names in groups: identity, forwarding, and the fields by which TLS terminators describe the client's certificate
+/// (RFC 9440, and the names that nginx, Apache, HAProxy and cloud balancers use).
 fn is_in_protected_group(name: &str) -> bool {
     // Most names are decided by their first bytes.
     let prefixes: &[&str] = match name.as_bytes() {
@@ -229,7 +232,7 @@ fn listed_in_connection(headers: &HeaderMap) -> Result<Vec<HeaderName>, FieldFau
     let names = listed.filter(|name| !name.is_empty()).map(|name| {
         let name: HeaderName = name.parse().map_err(|_| FieldFault::Connection)?;
         match name.as_str() {
-            // Said by honest clients of themselves.
+            // Ordinary clients send these about themselves.
             "close" | "keep-alive" | "upgrade" | "te" | "http2-settings" | "proxy-connection" => Ok(name),
             _ if is_protected(&name) => Err(FieldFault::Connection),
             _ => Ok(name),
@@ -238,7 +241,7 @@ fn listed_in_connection(headers: &HeaderMap) -> Result<Vec<HeaderName>, FieldFau
     names.collect()
 }
 
-/// HTTP/2 may send cookies apart; HTTP/1.1 wants one field (RFC 9113 §8.2.3).
+/// HTTP/2 may send cookies apart; HTTP/1.1 requires one field (RFC 9113 §8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {

@@ -1,7 +1,7 @@
-//! How many requests one address has under way, so that no address takes all the room there is.
+//! The requests in flight from one address, so that no address takes all the capacity.
 //!
-//! Connections from one address share one count, which they look up when they begin: a request only adds to it. Addresses are
-//! forgotten with their last connection.
+//! Connections from one address share one counter, which they look up when they begin: a request only adds to it. A
+//! counter is dropped with the last connection of its address.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -11,14 +11,14 @@ use foldhash::HashMap;
 
 use crate::network::counted_network;
 
-/// One worker's.
+/// The counters of one worker.
 #[derive(Debug)]
 pub(crate) struct InFlightByAddress {
     max_per_address: usize,
     by_address: RefCell<HashMap<IpAddr, Weak<InFlightCounter>>>,
 }
 
-/// What one address, or /64 of IPv6, has under way.
+/// The requests in flight from one address, or /64 of IPv6.
 #[derive(Debug)]
 pub(crate) struct InFlightCounter {
     crowd: Rc<InFlightByAddress>,

@@ -2,25 +2,25 @@
 //!
 //! In the order of their imports: a file imports only from those above it.
 
+/// Case folding of paths.
+pub(crate) mod case_fold;
+/// Random draws, and stable positions for keys.
+pub(crate) mod sampling;
 /// The one reading of a request: its target, host and method.
 pub(crate) mod canonical;
-/// Folds upper and lower case as lenient services do.
-pub(crate) mod case_fold;
-/// What a connection keeps from one request to the next.
-pub(crate) mod connection_cache;
-/// What proxies say of the client: `Forwarded` and `X-Forwarded-For`.
-pub(crate) mod forwarded;
-/// Header fields: what is refused, removed or reserved.
-pub(crate) mod headers;
-/// Requests in flight from one address.
-pub(crate) mod in_flight;
-/// The other end of a connection.
-pub(crate) mod peer;
-/// Request ids.
-pub(crate) mod request_id;
-/// Random draws and stable places for weighted choices.
-pub(crate) mod sampling;
-/// Trailer fields, each way.
-pub(crate) mod trailers;
 /// Requests for another protocol.
 pub(crate) mod upgrade;
+/// Header fields: passed on, removed or refused.
+pub(crate) mod headers;
+/// Trailer fields, both ways.
+pub(crate) mod trailers;
+/// The client that a proxy names: `Forwarded` and `X-Forwarded-For`.
+pub(crate) mod forwarded;
+/// Request ids.
+pub(crate) mod request_id;
+/// Requests in flight from one address.
+pub(crate) mod in_flight;
+/// Values that a connection keeps from one request to the next.
+pub(crate) mod connection_cache;
+/// The other end of a connection.
+pub(crate) mod peer;

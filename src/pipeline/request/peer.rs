@@ -1,7 +1,7 @@
-//! Who is at the other end of a connection, and by which listener it came.
+//! The other end of a connection, and the listener by which it came.
 //!
-//! Where that is a trusted proxy, each of its requests has a [`Peer`] of its own, for whoever the proxy speaks for: limits, audit and
-//! the upstream know that address, and nobody further on has to tell the two cases apart.
+//! Each request of a trusted proxy has a [`Peer`] of its own, which is the client that the proxy names. Limits, audit
+//! and upstream use its address alike in both cases.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -18,38 +18,38 @@ use crate::server::proxy_header::ProxyHeader;
 /// The facts of one connection, or of one request that came by a proxy, with the header values that follow from them.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    /// Whom limits and rules are about.
+    /// The address that limits and rules are about.
     pub(crate) address: IpAddr,
     pub(crate) knowledge: AddressTrust,
     pub(crate) entrance: ListenerMode,
-    /// The other end speaks for others, and is believed.
+    /// The other end is a proxy that is trusted to name its clients.
     pub(crate) is_proxy: bool,
-    /// Where its requests are counted; `None` where they are not.
+    /// The count of the requests from its address; `None` where they are not counted.
     pub(crate) share: Option<Rc<InFlightCounter>>,
     /// `X-Forwarded-For`: the client first.
     pub(crate) forwarded_for: HeaderValue,
     pub(crate) cache: Rc<ConnectionCache>,
-    /// The client and every proxy behind it, where `address` is not all.
+    /// The client and every proxy behind it, where these are more than `address`.
     hops: Vec<IpAddr>,
     /// The other end of the socket, where `address` is another.
     socket: Option<Rc<str>>,
 }
 
-/// How sure it is that a request comes from the address that it counts for.
+/// How certain it is that a request comes from the address that it counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AddressTrust {
     Certain,
-    /// The address is that of a proxy, which could not say for whom it speaks.
+    /// The address is that of a proxy, which could not name its client.
     Uncertain,
-    /// The proxy says two things at once.
+    /// The proxy names two different clients.
     Contradicted,
 }
 
-/// What a listener is for.
+/// The purpose of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ListenerMode {
     Tls,
-    /// Routes in clear text; token requests only where the traffic can't leave the machine.
+    /// Routes in clear text; token requests only where the traffic stays on the machine.
     Plain {
         loopback: bool,
     },
@@ -75,7 +75,7 @@ impl Peer {
         }
     }
 
-    /// Whoever the proxy at the other end has introduced by a PROXY header.
+    /// The client that the proxy at the other end has named in a PROXY header.
     pub(crate) fn from_proxy_header(
         socket: IpAddr,
         by: ProxyHeader,
@@ -88,7 +88,7 @@ impl Peer {
                 socket: (address != socket).then(|| socket.to_string().into()),
                 ..Self::new(address, entrance, trusted)
             },
-            // What comes over this connection is not the proxy's own word.
+            // The requests of this connection are not the proxy's own.
             ProxyHeader::Unknown => {
                 let unknown = Self::new(socket, entrance, trusted);
                 Self { knowledge: AddressTrust::Uncertain, is_proxy: false, ..unknown }
@@ -96,7 +96,7 @@ impl Peer {
         }
     }
 
-    /// Whoever this proxy speaks for in a request with these headers.
+    /// The client that this proxy names in a request with these headers.
     pub(crate) fn with_forwarded(&self, headers: &HeaderMap, trusted: &Networks) -> Self {
         let (mut hops, knowledge) = match forwarded::chain(headers, trusted) {
             Ok(chain) if chain.is_certain => (chain.hops, self.knowledge),
@@ -131,18 +131,18 @@ impl Peer {
         SourceAddress { address: self.address, is_certain: self.knowledge == AddressTrust::Certain }
     }
 
-    /// Whether all requests of an HTTP/1.1 connection are the same client's. A proxy's are of many.
+    /// Whether all requests of an HTTP/1.1 connection come from one client. Those of a proxy come from many.
     pub(crate) fn is_direct_client(&self) -> bool {
         !self.is_proxy && self.knowledge == AddressTrust::Certain
     }
 
-    /// `address` in print.
+    /// `address` as text.
     pub(crate) fn text(&self) -> &str {
         let all = self.forwarded_for.to_str().unwrap_or_default();
         if self.hops.is_empty() { all } else { all.split(',').next().unwrap_or_default() }
     }
 
-    /// The other end of the socket in print, where that is another address.
+    /// The other end of the socket as text, where that is another address.
     pub(crate) fn socket(&self) -> Option<&str> {
         self.socket.as_deref()
     }
@@ -180,7 +180,7 @@ impl Peer {
         HeaderValue::try_from(format!("{nodes};host=\"{host}\";proto={}", self.scheme())).ok()
     }
 
-    /// What the connection speaks, and `X-Forwarded-Proto`.
+    /// The scheme of the connection, and the value of `X-Forwarded-Proto`.
     pub(crate) fn scheme(&self) -> &'static str {
         match self.entrance {
             ListenerMode::Tls => "https",

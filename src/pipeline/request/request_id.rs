@@ -1,4 +1,4 @@
-//! Names of requests: in the answer, in the audit log, and sent to the upstream.
+//! Request ids: in the answer, in the audit log, and in the request to the upstream.
 
 use std::cell::Cell;
 
@@ -6,15 +6,15 @@ use http::{HeaderMap, HeaderValue};
 
 use super::headers::X_REQUEST_ID;
 
-/// Unlike any other of this process or another, as far as it is up to us.
+/// Different from any other of this process or another, as far as that is in our power.
 #[derive(Clone, Debug)]
 pub(crate) enum RequestId {
     Made([u8; 32]),
-    /// By a trusted proxy, in whose logs it is too.
+    /// Given by a trusted proxy, whose logs have it too.
     Given(HeaderValue),
 }
 
-/// Longer ones are not taken over.
+/// Longer ones are not used.
 const MAX_GIVEN: usize = 128;
 
 /// Makes request ids: half random, drawn once, half counted.
@@ -27,7 +27,7 @@ pub(crate) struct RequestIds {
 impl RequestIds {
     pub(crate) fn new() -> Self {
         let mut prefix = [0; 8];
-        // Without randomness ids are still unlike each other within a worker.
+        // Without randomness ids are still different within a worker.
         let _ = aws_lc_rs::rand::fill(&mut prefix);
         Self { prefix: u64::from_le_bytes(prefix), next: Cell::new(0) }
     }
@@ -43,7 +43,7 @@ impl RequestIds {
 }
 
 impl RequestId {
-    /// The one that a trusted proxy has given: one value, of characters that mean nothing in any log.
+    /// The id that a trusted proxy has given: one value, of characters that have no meaning in logs.
     pub(crate) fn given(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(X_REQUEST_ID).iter();
         let value = values.next().filter(|value| (1..=MAX_GIVEN).contains(&value.len()))?;

@@ -1,23 +1,23 @@
-//! Draws lots: for what need not be secret, only spread.
+//! Random numbers for choices that need not be secret, only evenly spread.
 
 /// A number in `0..below`, each as often as any other.
 pub(crate) fn draw(below: u64) -> u64 {
     fastrand::u64(..below)
 }
 
-/// Where in `0..below` a key has its place: always the same, and unlike that of its neighbours.
+/// The position of a key in `0..below`: always the same, and independent of that of neighbouring keys.
 pub(crate) fn place(key: u128, below: u64) -> u64 {
     within(spread((key as u64) ^ spread((key >> 64) as u64)), below)
 }
 
-/// Every bit of the result hangs on every bit of the number (splitmix64).
+/// Every bit of the result depends on every bit of the number (splitmix64).
 fn spread(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     number ^ (number >> 31)
 }
 
-/// Keeps the order: who lies in the lower half of one range does so in any.
+/// Keeps the order: a number in the lower half of one range is in the lower half of any.
 fn within(number: u64, below: u64) -> u64 {
     ((u128::from(number) * u128::from(below)) >> 64) as u64
 }

@@ -1,32 +1,33 @@
-//! Trailer fields, both ways: what may come after a body, and what has no business there.
+//! Trailer fields, both ways: which may follow a body, and which may not.
 //!
-//! They go on as trailers and are never merged into a header. Requests' reach HTTP/2 upstreams only: over HTTP/1.1 a service has no
-//! way to say that it reads them, and some that don't take them for what comes next. Answers' reach every HTTP/2 client, and
-//! over HTTP/1.1 those that ask for them (`TE: trailers`), as far as the upstream has announced them (`Trailer`).
+//! They go on as trailers and are never merged into a header. Those of requests reach HTTP/2 upstreams only: over
+//! HTTP/1.1 a service cannot say that it reads them, and some services take them for the next request. Those of answers
+//! reach every HTTP/2 client, and over HTTP/1.1 the clients that ask for them (`TE: trailers`), as far as the upstream
+//! has announced them (`Trailer`).
 
 use http::header::{TE, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::headers::{is_for_us_alone, is_protected, strip_response};
 
-/// Takes out of a request's trailers what would be dropped or refused in its header.
+/// Removes from a request's trailers the fields that would be dropped or refused in its header.
 pub(crate) fn strip_request(trailers: &mut HeaderMap) {
     strip(trailers, |name| is_protected(name) || never_trails(name.as_str()));
 }
 
-/// Takes out of an answer's trailers what is not for the client.
+/// Removes from an answer's trailers the fields that are not for the client.
 pub(crate) fn strip_answer(trailers: &mut HeaderMap) {
     strip(trailers, |name| !may_trail(name));
 }
 
-/// Takes out of an answer's head what is not for the client.
+/// Removes from an answer's head the fields that are not for the client.
 pub(crate) fn strip_head_of_answer(headers: &mut HeaderMap) {
     if strip_response(headers) {
         announce(headers);
     }
 }
 
-/// Leaves in an answer's `Trailer` field the names of what may come.
+/// Keeps in an answer's `Trailer` field only the names of fields that may follow.
 fn announce(headers: &mut HeaderMap) {
     let mut left = String::new();
     let values = headers.get_all(TRAILER).iter().filter_map(|value| value.to_str().ok());
@@ -43,7 +44,7 @@ fn announce(headers: &mut HeaderMap) {
     }
 }
 
-/// The client reads what comes after the body (RFC 9110 §10.1.4).
+/// Whether the client reads trailers (RFC 9110 §10.1.4).
 pub(crate) fn are_asked_for(headers: &HeaderMap) -> bool {
     let values = headers.get_all(TE).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case("trailers"))
@@ -60,7 +61,8 @@ fn may_trail(name: &HeaderName) -> bool {
     !is_for_us_alone(name.as_str()) && !never_trails(name.as_str())
 }
 
-/// Framing, routing, credentials, conditions and what says how to read the body: too late after it (RFC 9110 §6.5.1).
+/// Framing, routing, credentials, conditions, and fields that say how to read the body: after the body they are too
+/// late (RFC 9110 §6.5.1).
 fn never_trails(name: &str) -> bool {
     name.starts_with("if-")
         || name.starts_with("access-control-")

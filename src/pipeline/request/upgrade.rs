@@ -1,8 +1,9 @@
-//! Requests that ask to leave HTTP for another protocol: what counts as asking, and what as being answered yes.
+//! Requests for another protocol than HTTP: what counts as such a request, and which answers agree to it.
 //!
-//! Over HTTP/1.1 that is `Upgrade` (RFC 9110 §7.8), with a handshake of its own for WebSocket (RFC 6455 §4); over HTTP/2 an extended
-//! CONNECT (RFC 8441). Where a route has not opted in, none of it is asking: `Upgrade` is hop-by-hop and stays behind.
-//! An upstream's yes counts only if it is one to what was asked, in every part: a tunnel carries what nobody looks at any more.
+//! Over HTTP/1.1 that is `Upgrade` (RFC 9110 §7.8), with a handshake of its own for WebSocket (RFC 6455 §4); over
+//! HTTP/2 an extended CONNECT (RFC 8441). Where a route has not opted in, `Upgrade` is an ordinary hop-by-hop field and
+//! is removed. An upstream agrees only if its answer matches the request in every part: the gateway does not inspect
+//! the bytes in a tunnel.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
@@ -19,7 +20,7 @@ use hyper::ext::Protocol;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Upgrades(Vec<Box<str>>);
 
-/// What a request asks for, of what its route opens.
+/// The protocol that a request asks for, among those that its route opens.
 #[derive(Debug)]
 pub(crate) struct RequestedUpgrade {
     protocol: Box<str>,
@@ -28,7 +29,7 @@ pub(crate) struct RequestedUpgrade {
     over_http2: bool,
 }
 
-/// What must come back.
+/// What the upstream's answer must contain.
 #[derive(Debug)]
 pub(crate) struct UpgradeHandshake {
     protocol: Box<str>,
@@ -103,12 +104,12 @@ impl Upgrades {
         self.0.iter().any(|protocol| **protocol == *WEBSOCKET)
     }
 
-    /// `None` for an ordinary request; one that asks for nothing but other protocols is one too.
+    /// `None` for an ordinary request, or for one that asks for other protocols only.
     pub(crate) fn asked(&self, head: &Parts) -> Option<RequestedUpgrade> {
         if is_extended_connect(head) {
             return Some(RequestedUpgrade { protocol: WEBSOCKET.into(), is_ambiguous: false, over_http2: true });
         }
-        // HTTP/1.0 knows no upgrade (RFC 9110 §7.8).
+        // HTTP/1.0 has no upgrade (RFC 9110 §7.8).
         if head.version != Version::HTTP_11 || !tokens(&head.headers, CONNECTION).any(|token| is(token, "upgrade")) {
             return None;
         }
@@ -119,14 +120,14 @@ impl Upgrades {
     }
 }
 
-/// A WebSocket asked for over HTTP/2.
+/// A request for a WebSocket over HTTP/2.
 pub(crate) fn is_extended_connect(head: &Parts) -> bool {
     let protocol = || head.extensions.get::<Protocol>();
     head.method == Method::CONNECT && protocol().is_some_and(|protocol| protocol.as_str() == WEBSOCKET)
 }
 
 impl RequestedUpgrade {
-    /// Whether it is asked for as it should be; gives what must come back.
+    /// Checks the form of the request; gives what the upstream's answer must contain.
     pub(crate) fn judge(self, head: &Parts, has_body: bool) -> Result<UpgradeHandshake, UpgradeFault> {
         let is_websocket = *self.protocol == *WEBSOCKET;
         if self.is_ambiguous {
@@ -162,7 +163,7 @@ impl WebSocket {
         Ok(Self { key, protocols: Vec::new(), extensions: Vec::new() })
     }
 
-    /// RFC 6455 §4.1: what fails the connection must fail it here already.
+    /// RFC 6455 §4.1: a fault that would fail the connection at the upstream fails it here.
     fn is_answered_by(&self, headers: &HeaderMap) -> bool {
         let accept = accept(self.key.as_bytes());
         if only(headers, SEC_WEBSOCKET_ACCEPT).is_none_or(|value| value.as_bytes() != accept.as_bytes()) {
@@ -179,7 +180,7 @@ impl WebSocket {
 }
 
 impl UpgradeHandshake {
-    /// Adds to a request what asks the upstream, and remembers what it is offered.
+    /// Adds to a request the fields that ask the upstream, and remembers what they offer.
     pub(crate) fn ask(&mut self, headers: &mut HeaderMap) {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         if let Ok(protocol) = HeaderValue::try_from(&*self.protocol) {
@@ -193,7 +194,7 @@ impl UpgradeHandshake {
         }
     }
 
-    /// Whether this 101 is the answer to what was asked.
+    /// Whether this 101 matches the request.
     pub(crate) fn is_answered_by(&self, headers: &HeaderMap) -> bool {
         let mut upgrade = tokens(headers, UPGRADE);
         let protocol = upgrade.next().is_some_and(|token| is(token, &self.protocol)) && upgrade.next().is_none();
@@ -202,7 +203,7 @@ impl UpgradeHandshake {
             && self.web_socket.as_ref().is_none_or(|web_socket| web_socket.is_answered_by(headers))
     }
 
-    /// Adds to an answer what tells an HTTP/1.1 client that it is a yes.
+    /// Adds to an answer the fields that tell an HTTP/1.1 client of the switch.
     pub(crate) fn agree(&self, headers: &mut HeaderMap) {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         if let Ok(protocol) = HeaderValue::try_from(&*self.protocol) {
@@ -221,7 +222,7 @@ fn only(headers: &HeaderMap, name: HeaderName) -> Option<&HeaderValue> {
     fields.next().filter(|_| fields.next().is_none())
 }
 
-/// The parts of a list that goes over one field or several.
+/// The elements of a list in one field or several.
 fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     values(headers.get_all(name)).filter(|token| !token.is_empty())
 }
@@ -230,7 +231,7 @@ fn values<'h>(fields: impl IntoIterator<Item = &'h HeaderValue>) -> impl Iterato
     fields.into_iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
-/// The names of extensions (RFC 6455 §9.1). Commas in quotes part nothing.
+/// The names of extensions (RFC 6455 §9.1). Commas in quotes do not separate them.
 fn extensions(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     let parted = value.as_bytes().split(move |byte| {
@@ -254,7 +255,7 @@ fn new_key() -> Result<HeaderValue, UpgradeFault> {
     HeaderValue::try_from(STANDARD.encode(bytes)).map_err(|_| UpgradeFault::Key)
 }
 
-/// What proves that the key was read (RFC 6455 §4.2.2). Nothing here rests on SHA-1 being hard to break.
+/// Proves that the key was read (RFC 6455 §4.2.2). No security rests on SHA-1 here.
 fn accept(key: &[u8]) -> String {
     STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key, MAGIC].concat()))
 }

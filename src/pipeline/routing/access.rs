@@ -1,6 +1,7 @@
-//! Who may use a route: the rule, and its judgement of a caller.
+//! Access rules, and the check of a caller against them.
 //!
-//! Pure: takes a rule and whom it is about, an address or a caller whose token was found good; gives yes, or the one reason why not.
+//! Pure: takes a rule and an address, or a rule and a caller whose token was verified. Gives the first reason to
+//! refuse, if there is one.
 
 use std::net::IpAddr;
 
@@ -15,7 +16,7 @@ use crate::trust::verify::{AllowedAudiences, AllowedIssuers, Expectations, Verif
 
 #[derive(Debug)]
 pub(crate) enum Access {
-    /// Written out in the configuration; there is no other way to it.
+    /// Always written out in the configuration.
     Public,
     Protected(Box<AccessRule>),
 }
@@ -49,10 +50,10 @@ pub(crate) struct ClaimRule {
     pub(crate) values: Vec<Value>,
 }
 
-/// Why a caller may not, though its token is good.
+/// Why a caller with a valid token is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Forbidden {
-    /// What would have been needed.
+    /// The scopes that would have been needed.
     MissingScope {
         all_of: ScopeSet,
         any_of: ScopeSet,
@@ -62,7 +63,7 @@ pub(crate) enum Forbidden {
 }
 
 impl AddressRule {
-    /// What is denied is not allowed. A place that can't be told (`None`) passes no list.
+    /// A denied address is not allowed. An uncertain address (`None`) passes no list.
     pub(crate) fn judge(&self, from: Option<IpAddr>) -> Result<(), Forbidden> {
         let (allow, deny) = (self.allow.as_ref(), self.deny.as_ref());
         let passes = |address| {
@@ -124,7 +125,7 @@ impl ClaimRule {
         }
     }
 }
-/// What a token lacks, for whoever it was refused to.
+/// The scopes that a token lacks, for the refused caller.
 pub(crate) fn missing_scope(all_of: &ScopeSet, any_of: &ScopeSet) -> String {
     match (all_of.is_empty(), any_of.is_empty()) {
         (false, true) => format!("the token lacks the scope {all_of}"),

@@ -1,7 +1,8 @@
-//! Which pages of other origins may read a route's answers, and send what is not a plain form (Fetch standard, "CORS protocol").
+//! Cross-origin rules: the origins whose pages may read a route's answers, and send more than plain forms (Fetch
+//! standard, "CORS protocol").
 //!
-//! This keeps no request away: it tells browsers what to let their pages see. Preflights are answered before anyone is asked who
-//! they are, since browsers send no credentials with them.
+//! These rules refuse no request: they tell browsers what pages may see. Preflights are answered before authentication,
+//! since browsers send no credentials with them.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
@@ -12,17 +13,17 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::header_rules::own_copy;
 use super::method_set::MethodSet;
 
-/// What a route says to browsers.
+/// The cross-origin rules of a route.
 #[derive(Debug)]
 pub(crate) struct Cors {
     pub(crate) origins: Origins,
-    /// All of them the route's.
+    /// All of these are methods of the route.
     pub(crate) methods: MethodSet,
-    /// Of requests, besides those that browsers let any page set.
+    /// Request fields, besides those that browsers let any page set.
     pub(crate) headers: Vec<HeaderName>,
-    /// Of answers, besides those that any page may read.
+    /// Response fields, besides those that any page may read.
     pub(crate) expose: Vec<HeaderName>,
-    /// Cookies and client certificates may go along. Bearer tokens are headers, and need it not.
+    /// Cookies and client certificates may be sent. Bearer tokens are header fields, and do not need this.
     pub(crate) credentials: bool,
     /// Seconds for which a browser need not ask again.
     pub(crate) max_age: u64,
@@ -34,7 +35,7 @@ pub(crate) enum Origins {
     Listed(Vec<OriginPattern>),
 }
 
-/// As browsers write it: lower case, and no port that is the scheme's own.
+/// As browsers write it: lower case, and without the scheme's default port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OriginPattern {
     Exact(String),
@@ -62,7 +63,7 @@ impl Cors {
         self.methods.contains(asked) && names.filter(|name| !name.is_empty()).all(is_listed)
     }
 
-    /// What every answer of the route carries, refusals too: else a page could not read why it was refused.
+    /// The fields of every answer of the route. Refusals have them too, or a page could not read why it was refused.
     pub(crate) fn finish(&self, granted: Option<&HeaderValue>, headers: &mut HeaderMap) {
         if let Some(origin) = granted {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -71,14 +72,14 @@ impl Cors {
                 headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
             }
         }
-        // Also where nothing is granted: what is stored for one origin must not be shown to another.
+        // Also where no origin is granted: an answer that is stored for one origin must not be shown to another.
         if matches!(self.origins, Origins::Listed(_)) && !varies_by_origin(headers) {
             headers.append(VARY, HeaderValue::from_static("Origin"));
         }
     }
 }
 
-/// Takes out what an upstream says: it does not know what the route allows.
+/// Removes the fields that an upstream sets: it does not know what the route allows.
 pub(crate) fn strip(headers: &mut HeaderMap) {
     let is_cors = |name: &&HeaderName| is_cors(name);
     let theirs: Vec<HeaderName> = headers.keys().filter(is_cors).cloned().collect();
@@ -87,13 +88,13 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// True for names that are the route's own affair where it has rules for other origins.
+/// True for the names of cross-origin fields, which only the gateway sets where a route has cross-origin rules.
 pub(crate) fn is_cors(name: &HeaderName) -> bool {
     name.as_str().starts_with("access-control-")
 }
 
 impl Origins {
-    /// What `Access-Control-Allow-Origin` says to this request; `None` where its origin is not allowed.
+    /// The value of `Access-Control-Allow-Origin` for this request; `None` where its origin is not allowed.
     pub(crate) fn grant(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         match self {
             Self::Any => Some(HeaderValue::from_static("*")),
@@ -118,7 +119,7 @@ impl OriginPattern {
     }
 }
 
-/// What browsers make host names of: anything else between scheme and suffix is another origin in disguise.
+/// The labels that browsers put in host names: any other text between scheme and suffix is another origin in disguise.
 fn are_labels(text: &[u8]) -> bool {
     let legal = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
     text.split(|byte| *byte == b'.').all(|label| !label.is_empty() && label.iter().all(legal))

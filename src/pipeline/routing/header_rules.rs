@@ -1,4 +1,5 @@
-//! What a route changes in headers: of requests on their way to the upstream, and of answers on their way to the client.
+//! Changes of header fields by a route: in requests on their way to the upstream, and in answers on their way to the
+//! client.
 
 use http::header::{HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue};
@@ -9,7 +10,7 @@ use crate::pipeline::request::headers::is_protected;
 #[derive(Debug, Default)]
 pub(crate) struct HeaderRules {
     pub(crate) set: Vec<(HeaderName, HeaderValue)>,
-    /// Besides what is there.
+    /// In addition to the values that are there.
     pub(crate) add: Vec<(HeaderName, HeaderValue)>,
     pub(crate) remove: Vec<HeaderName>,
 }
@@ -31,7 +32,8 @@ impl HeaderRules {
         }
     }
 
-    /// To a refusal of ours: it gets what it does not say itself. What it says holds, that it must not be stored for one.
+    /// For a refusal: it gets the fields that it does not have itself. Its own fields hold, such as the one that
+    /// forbids to store it.
     pub(crate) fn apply_to_refusal(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.set {
             if !headers.contains_key(name) {
@@ -45,7 +47,7 @@ impl HeaderRules {
     }
 }
 
-/// True for names in answers that the configuration can't set or remove: framing, and what we say ourselves.
+/// True for names in answers that the configuration can't set or remove: framing, and the fields that the gateway sets.
 pub(crate) fn is_protected_in_answers(name: &HeaderName) -> bool {
     *name == WWW_AUTHENTICATE || *name == RETRY_AFTER || name.as_str().starts_with("ratelimit") || is_protected(name)
 }

@@ -1,7 +1,8 @@
 //! Whether one route is at least as strict as another.
 //!
-//! Pure. It is, if whatever passes its address rule and its access rule would pass those of the other as well. Told by the rules
-//! themselves, part by part: where that can't be told, the answer is no. Limits are none of it, nor is the path.
+//! Pure. A route is at least as strict if every request that passes its address rule and its access rule would pass
+//! those of the other as well. The rules themselves are compared, part by part; where they can't be compared, the
+//! answer is no. Limits and paths are not compared.
 
 use std::fmt;
 
@@ -9,7 +10,7 @@ use super::access::{Access, AccessRule, AddressRule, ClaimRule};
 use super::route::Route;
 use crate::network::Networks;
 
-/// What a route lets through that another would refuse: the first part of the rules that is weaker.
+/// What a route admits that another would refuse: the first part of the rules that is weaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Laxity {
     NoToken,
@@ -60,7 +61,7 @@ fn of_rule(rule: &AccessRule, other: &AccessRule) -> Option<Laxity> {
     None
 }
 
-/// A part that is absent demands nothing.
+/// A part that is absent requires nothing.
 fn is_wider<T>(own: Option<&T>, other: Option<&T>, is_within: impl Fn(&T, &T) -> bool) -> bool {
     other.is_some_and(|other| !own.is_some_and(|own| is_within(own, other)))
 }
@@ -69,7 +70,7 @@ fn are_all_in<T: PartialEq>(own: &[T], other: &[T]) -> bool {
     own.iter().all(|item| other.contains(item))
 }
 
-/// Whoever passes `rule` has one of the scopes that `other` asks for.
+/// Every caller that passes `rule` has one of the scopes that `other` requires.
 fn any_scope_holds(rule: &AccessRule, other: &AccessRule) -> bool {
     let chosen_from = !rule.any_of.is_empty() && rule.any_of.without(&other.any_of).is_empty();
     other.any_of.is_empty() || rule.all_of.contains_any(&other.any_of) || chosen_from

@@ -16,7 +16,7 @@ pub(crate) enum InvalidMethod {
     Token,
 }
 
-/// What a route takes that lists none.
+/// The methods of a route that lists none.
 pub(crate) const STANDARD: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 

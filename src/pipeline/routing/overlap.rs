@@ -1,9 +1,9 @@
-//! Routes by which a caller could pass by the rules of another route.
+//! Routes by which a caller could avoid the rules of another route.
 //!
-//! Two routes overlap if both reach the same server with the same path, as the service gets it, for requests that differ in host or
-//! path before us: the caller chooses between them. That is a matter for a warning where one lets through what the other refuses,
-//! but not where the laxer one is the more specific: such an exception is written out, as it is on one host.
-//! Pure, for `check` and the start; no request comes here.
+//! Two routes overlap if both reach the same server with the same path, as the service gets it, for requests that
+//! differ in host or path at the gateway: the caller chooses between them. A warning is due where one admits what the
+//! other refuses, but not where the laxer one is the more specific: such an exception is intended, as it is on one
+//! host. Pure, for `check` and the start; not used for requests.
 //!
 //! Routes are grouped by server, and found in a tree of the paths that the service gets. So the cost is that of the pairs that
 //! could overlap, and their number is bounded as well.
@@ -22,7 +22,7 @@ use crate::upstream::service::ServerAddress;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Overlap {
     pub(crate) server: String,
-    /// Each with what it lets through that the other refuses.
+    /// Each with the part that it admits and the other refuses.
     pub(crate) routes: [(usize, Option<Laxity>); 2],
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Overlaps {
     pub(crate) all_compared: bool,
 }
 
-/// The overlaps of a table, of which `show` are told in full.
+/// The overlaps of a table, of which `show` are described in full.
 pub(crate) fn overlaps(table: &RouteTable, show: usize) -> Overlaps {
     let mut search = Search::new(table, show);
     for (server, members) in by_server(table) {
@@ -45,10 +45,10 @@ pub(crate) fn overlaps(table: &RouteTable, show: usize) -> Overlaps {
     search.found
 }
 
-/// What the comparison may cost, so that `check` answers in time: a million places looked at, or 50,000 pairs.
+/// The bound on the cost of the comparison, so that `check` answers in time: a million places, or 50,000 pairs.
 const BUDGET: usize = 1_000_000;
 const COST_OF_PAIR: usize = 20;
-/// A label or segment that is no route's.
+/// A label or segment that is in no route.
 const OTHER: &str = "\u{fffd}";
 
 /// The routes that reach each server, mirrors included, with the pattern of the paths that it gets.
@@ -100,7 +100,7 @@ impl OverlapMember {
         Some(Self { index, segments: segments.collect(), subtree })
     }
 
-    /// The other pattern matches whatever this one does.
+    /// The other pattern matches every path that this one does.
     fn is_within(&self, other: &Self) -> bool {
         let is_covered = |(own, other): (&Segment, &Segment)| match (own, other) {
             (_, Segment::Any) => true,
@@ -125,7 +125,7 @@ impl OverlapMember {
         (0..=more).map(|more| [&root[..], &vec![OTHER.to_owned(); more][..]].concat()).collect()
     }
 
-    /// The path before us that reaches the service as `path`.
+    /// The path at the gateway that reaches the service as `path`.
     fn public_path(&self, route: &Route, path: &[String]) -> String {
         let segments = match &route.rewrite {
             Some(template) => template.origin_of(path, &route.path, OTHER),
@@ -152,7 +152,7 @@ struct Search<'t> {
     table: &'t RouteTable,
     /// Routes of one class have the same rules and methods.
     classes: Vec<usize>,
-    /// What the one class lets through that the other refuses.
+    /// The part that the one class admits and the other refuses.
     known: HashMap<(usize, usize), Option<Laxity>>,
     /// Pairs that were found.
     pairs: HashSet<(usize, usize)>,
@@ -219,7 +219,7 @@ impl<'t> Search<'t> {
         self.found.shown.push(Overlap { server: server.to_owned(), routes });
     }
 
-    /// What `lax` lets through for a path of the service that it shares with `strict`, and `strict` refuses.
+    /// The part that `lax` admits and `strict` refuses, for a path of the service that they share.
     fn laxity(&mut self, lax: &OverlapMember, strict: &OverlapMember) -> Option<Laxity> {
         let routes = self.table.routes();
         let (route, other) = (&routes[lax.index], &routes[strict.index]);
@@ -227,7 +227,7 @@ impl<'t> Search<'t> {
             return None;
         }
         let by_rules = self.laxity_of_rules(lax, strict).filter(|_| route.methods.intersects(&other.methods));
-        // More methods under stricter rules are a matter of their own.
+        // More methods under stricter rules are no overlap.
         let takes_more = route.methods.names().any(|method| !other.methods.names().any(|other| other == method))
             && self.laxity_of_rules(strict, lax).is_none();
         if by_rules.is_none() && !takes_more {
@@ -243,7 +243,8 @@ impl<'t> Search<'t> {
         self.known.entry(classes).or_insert_with(|| laxity(&routes[lax.index], &routes[strict.index])).clone()
     }
 
-    /// Where `strict` stands, if there is a path of the service for which it is found by one request and `lax` by another.
+    /// The routes at the place of `strict`, if there is a path of the service for which it is found by one request and
+    /// `lax` by another.
     fn shared_place(&self, lax: &OverlapMember, strict: &OverlapMember) -> Option<Vec<usize>> {
         let ours = lax.paths_shared_with(strict, self.longest).into_iter();
         let mut paths = ours.zip(strict.paths_shared_with(lax, self.longest));

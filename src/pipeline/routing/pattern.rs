@@ -68,7 +68,7 @@ impl PathPattern {
         self.segments == other.segments && self.subtree == other.subtree
     }
 
-    /// Stands for one path only.
+    /// Matches one path only.
     pub(crate) fn is_literal(&self) -> bool {
         !self.subtree && self.segments.iter().all(|segment| matches!(segment, Segment::Exact(_)))
     }

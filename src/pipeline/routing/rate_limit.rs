@@ -1,7 +1,7 @@
-//! Rate limits, exact per process: what is counted, by which key, and what is left.
+//! Rate limits: token buckets by key, exact per process.
 //!
-//! A limit keeps at most [`MAX_KEYS`] keys. Keys that have their whole quota again leave first, at no loss; while the table is
-//! full, newcomers share one bucket: they are slowed, never waved through.
+//! A limit keeps at most [`MAX_KEYS`] keys. Keys whose bucket is full again are removed first, at no loss. While the
+//! table is full, new keys share one bucket: they are slowed, never passed unlimited.
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::num::NonZeroU32;
@@ -18,7 +18,7 @@ use crate::clock;
 use crate::oauth::caller::Digest;
 use crate::trust::request_key::RequestKey;
 
-/// One `rate_limits` entry at work.
+/// One `rate_limits` entry with its buckets.
 #[derive(Debug)]
 pub(crate) struct RateLimit {
     /// Names the limit in answers; unique on its route.
@@ -32,7 +32,7 @@ pub(crate) struct RateLimit {
     limiter: RateLimiter<u128, BoundedStore, LimitClock, StateInformationMiddleware>,
 }
 
-/// How much: `amount` per `period`, up to `burst` at once.
+/// `amount` per `period`, up to `burst` at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LimitRate {
     pub(crate) amount: NonZeroU32,
@@ -41,7 +41,7 @@ pub(crate) struct LimitRate {
     pub(crate) burst: NonZeroU32,
 }
 
-/// What a limit said to one request.
+/// What a limit counted for one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LimitCount {
     pub(crate) allowed: bool,
@@ -85,7 +85,7 @@ impl RateLimit {
         }
     }
 
-    /// Forgets the keys that have their whole quota again; they would start with it anyway.
+    /// Removes the keys whose bucket is full again; a new key starts with a full bucket anyway.
     pub(crate) fn forget_idle(&self) {
         self.limiter.retain_recent();
     }
@@ -95,7 +95,7 @@ impl RateLimit {
     }
 }
 
-/// Rounded up, so that who comes back then is let in.
+/// Rounded up: a client that waits so long is let in.
 pub(crate) fn seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

@@ -1,7 +1,7 @@
-//! Paths made from parts of others: `/v2/{id}/**` from what a route's own `{id}` and `/**` have matched.
+//! Paths made from parts of others: `/v2/{id}/**` from the matches of a route's own `{id}` and `/**`.
 //!
-//! What was matched goes in as it stands in the canonical spelling, still encoded, whole segments only. So nothing in it becomes a
-//! separator, and what is made has one meaning, as what it was made from.
+//! A match is inserted in its canonical spelling, still encoded, and in whole segments only. So nothing in it becomes a
+//! separator, and the new path has one meaning, as the old one has.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::pipeline::request::canonical::{Ambiguous, CanonicalRequest, canonical
 #[derive(Debug)]
 pub(crate) struct PathTemplate {
     parts: Vec<Part>,
-    /// How many segments stand before what `/**` stands for.
+    /// How many segments are before the match of `/**`.
     rest_after: Option<usize>,
     text: Box<str>,
 }
@@ -80,7 +80,8 @@ impl PathTemplate {
         PathPattern::parse(&self.text).ok()
     }
 
-    /// Decoded segments of a path that `route` matches and that becomes `made`; `filler` is what does not go in.
+    /// Decoded segments of a path that `route` matches and that becomes `made`; `filler` replaces the segments that the
+    /// new path does not use.
     pub(crate) fn origin_of(&self, made: &[String], route: &PathPattern, filler: &str) -> Vec<String> {
         let written: Vec<&str> = self.text.split('/').filter(|part| !part.is_empty() && *part != "**").collect();
         let mut origin: Vec<String> =
@@ -125,10 +126,10 @@ impl fmt::Display for PathTemplate {
     }
 }
 
-/// Well below what a request target can be, with the query.
+/// Far below the limit of a request target, with the query.
 const LONGEST: usize = 32 * 1024;
 
-/// What follows the first `segments` segments, its slash included.
+/// The rest of a path after its first `segments` segments, its slash included.
 fn rest(path: &str, segments: usize) -> &str {
     path.match_indices('/').nth(segments).map_or("", |(slash, _)| &path[slash..])
 }

@@ -28,13 +28,13 @@ pub(crate) struct Route {
     pub(crate) access: Access,
     pub(crate) from: AddressRule,
     pub(crate) limits: Vec<Arc<RateLimit>>,
-    /// How many leading segments of the path stay behind.
+    /// How many leading segments of the path are removed.
     pub(crate) strip_segments: usize,
-    /// What the upstream is asked for instead.
+    /// The path that the upstream gets instead.
     pub(crate) rewrite: Option<Box<PathTemplate>>,
-    /// Of the request on its way to the upstream.
+    /// For the request on its way to the upstream.
     pub(crate) request_headers: HeaderRules,
-    /// Of every answer.
+    /// For every answer.
     pub(crate) response_headers: Option<Box<HeaderRules>>,
     /// Pass `Authorization` on although the route is protected.
     pub(crate) forward_token: bool,
@@ -43,16 +43,16 @@ pub(crate) struct Route {
     pub(crate) body_bytes: Option<u64>,
     /// Between two pieces of a body, either way: its own limit, which may be none.
     pub(crate) body_idle: Option<Option<Duration>>,
-    /// Who gets a copy.
+    /// The upstream that gets copies.
     pub(crate) mirror: Option<Box<MirrorRule>>,
-    /// What pages of other origins may do.
+    /// The rules for pages of other origins.
     pub(crate) cors: Option<Box<Cors>>,
-    /// What other protocols it may be asked for; none on most.
+    /// The other protocols that it opens tunnels for; none on most.
     pub(crate) upgrades: Upgrades,
 }
 
 impl Route {
-    /// What the upstream is asked for.
+    /// The request target for the upstream.
     pub(crate) fn upstream_uri(&self, request: &CanonicalRequest) -> Result<Uri, Ambiguous> {
         match &self.rewrite {
             None => request.target_without(self.strip_segments),
@@ -60,7 +60,7 @@ impl Route {
         }
     }
 
-    /// Adds what this route has all its answers say; `granted` is whose pages may read them.
+    /// Adds the fields that this route sets on all its answers; `granted` is the origin whose pages may read them.
     pub(crate) fn apply_response_rules(
         &self,
         headers: &mut HeaderMap,

@@ -1,4 +1,5 @@
-//! All that a request is decided by, compiled once and never changed: a request sees one snapshot from beginning to end.
+//! Everything that decides a request, compiled once and never changed: a request uses one snapshot from beginning to
+//! end.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,14 +32,14 @@ pub(crate) struct Snapshot {
 /// Our authorization server with the limits of its token endpoint.
 #[derive(Debug)]
 pub(crate) struct OwnIssuer {
-    /// Shared with who rotates its keys.
+    /// Shared with the task that rotates its keys.
     pub(crate) server: Arc<AuthorizationServer>,
-    /// Of the token and the revocation endpoint together: at either, secrets can be tried.
+    /// For the token and the revocation endpoint together: at either, secrets can be guessed.
     pub(crate) token_limits: Vec<Arc<RateLimit>>,
     pub(crate) revoker: Revoker,
 }
 
-/// An endpoint of our own, on every listener and any host, before routes.
+/// An endpoint of the gateway, on every listener and any host. Takes precedence over routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum BuiltIn {
     Token,
@@ -70,7 +71,7 @@ impl Snapshot {
 }
 
 impl BuiltIn {
-    /// What stands for a route name in audit lines and metrics.
+    /// The name in audit lines and metrics, in place of a route's.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Token => "(token)",

@@ -1,4 +1,4 @@
-//! Several upstreams for one route, each with its part of the requests: by lot, or by who asks.
+//! Several upstreams for one route, each with its part of the requests: at random, or by a property of the caller.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use crate::upstream::service::Upstream;
 pub(crate) struct Split {
     /// One at least.
     sides: Vec<SplitBranch>,
-    /// Who shares this goes to the same side, on every worker and after a restart; whoever lacks it goes by lot.
+    /// Requests with the same value go to the same branch, on every worker and after a restart. Requests without it go
+    /// at random.
     sticky: Option<RequestKey>,
     total: u64,
 }
@@ -39,7 +40,7 @@ impl Split {
         Self { sides: sides.collect(), sticky, total }
     }
 
-    /// Which side a request goes to, by its place and its name.
+    /// The branch of a request: its place in the list, and its upstream.
     pub(crate) fn choose(&self, peer: &Peer, headers: &HeaderMap, caller: Option<&Verified>) -> (usize, &Upstream) {
         let key = self.sticky.as_ref().map(|per| per.of(peer.address, headers, caller)).filter(|key| *key != ABSENT);
         let side =
@@ -47,13 +48,13 @@ impl Split {
         (side, &self.sides[side].upstream)
     }
 
-    /// The side with the upstream of this number.
+    /// The branch with the upstream of this number.
     pub(crate) fn side_of(&self, number: u64) -> Option<(usize, &Upstream)> {
         let mut sides = self.sides.iter().map(|side| &*side.upstream).enumerate();
         sides.find(|(_, upstream)| upstream.number == number)
     }
 
-    /// Where weights change, only those change sides who must.
+    /// Where weights change, no request changes its branch without need.
     fn side_at(&self, place: u64) -> usize {
         self.sides.iter().position(|side| place < side.up_to).unwrap_or_default()
     }

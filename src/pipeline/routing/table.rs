@@ -1,10 +1,11 @@
 //! Finds the one route that a request takes.
 //!
-//! Precedence hangs on the patterns alone, never on their order in the file: exact host, then the longest wildcard, then none; then, segment by
-//! segment from the left, exact before `{}` before `/**`. The most specific path decides *before* its method is looked at: a method that it does not
-//! list is 405 and never falls through to a wider pattern, so that adding an open route can't open a path that is listed closed.
-//! Many servers ignore upper and lower case. So a path is found only if its folded form leads to the same routes: whatever their
-//! access, methods, address rules and targets, a path that leads elsewhere when it is folded is not found.
+//! Precedence depends on the patterns alone, never on their order in the file: exact host, then the longest wildcard,
+//! then none; then, segment by segment from the left, exact before `{}` before `/**`. The most specific path decides
+//! *before* its method is looked at: a method that it does not list is 405 and never falls through to a wider pattern,
+//! so that adding an open route can't open a path that is listed closed. Many servers ignore upper and lower case. So a
+//! path is found only if its folded form leads to the same routes: a path that leads to other routes when it is folded
+//! is not found, whatever their access, methods, address rules and targets.
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ pub(crate) struct RouteTable {
     folded: Trees,
     /// Folding changes a pattern or a reserved path.
     may_fold: bool,
-    /// Folded paths that no route takes: those of endpoints that go before routes.
+    /// Folded paths that no route takes: those of endpoints that have precedence over routes.
     reserved: HashSet<String>,
 }
 
@@ -38,7 +39,7 @@ struct Trees {
     any: RouteNode,
 }
 
-/// Two routes that can't stand side by side, as places in the list.
+/// Two routes that exclude each other, as places in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Conflict {
     pub(crate) first: usize,
@@ -54,11 +55,11 @@ pub(crate) enum ConflictKind {
     CaseOnly,
 }
 
-/// What the table says of a request.
+/// The result of a look-up.
 #[derive(Debug)]
 pub(crate) enum RouteMatch<'t> {
     Route(&'t Route, usize),
-    /// The path is known, the method is not; what it could be.
+    /// The path is known, the method is not. Holds the methods that are.
     MethodNotAllowed(HeaderValue),
     Nothing,
 }
@@ -96,7 +97,7 @@ impl RouteTable {
         if conflicts.is_empty() { Ok(table) } else { Err(conflicts) }
     }
 
-    /// Keeps routes off what differs from these paths in upper and lower case only.
+    /// Reserves these paths, in any case: a path that differs from one of them in case only is not found.
     pub(crate) fn reserving<'p>(mut self, paths: impl IntoIterator<Item = &'p str>) -> Self {
         for path in paths {
             self.may_fold |= may_change(path);
@@ -160,7 +161,7 @@ impl Trees {
         };
         match route.hosts[..] {
             [] => insert(&mut self.any),
-            // All are tried, so that all know the route.
+            // All are inserted, so that each host has the route.
             ref hosts => hosts.iter().map(|host| insert(self.root(host))).fold(None, Option::or),
         }
     }
@@ -188,7 +189,7 @@ impl Trees {
 }
 
 impl RouteNode {
-    /// Where routes with this pattern stand, below this node.
+    /// The place of routes with this pattern, below this node.
     fn place(&mut self, pattern: &PathPattern, spelt: impl Fn(&str) -> String) -> &mut Leaf {
         let mut node = self;
         for segment in &pattern.segments {
@@ -200,7 +201,7 @@ impl RouteNode {
         if pattern.subtree { &mut node.subtree } else { &mut node.here }
     }
 
-    /// `rest` has neither leading nor trailing slash. Goes back where a more specific branch leads nowhere.
+    /// `rest` has neither leading nor trailing slash. Tries the wider branches where a more specific one has no match.
     fn find(&self, rest: &str) -> Option<&Leaf> {
         if rest.is_empty() {
             return self.here.or(&self.subtree);

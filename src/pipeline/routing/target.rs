@@ -1,4 +1,4 @@
-//! Where a route leads: to an upstream, to one of several, or to an answer of our own.
+//! The target of a route: an upstream, one of several, or an answer from the configuration.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ pub(crate) enum RouteTarget {
     Own(Box<FixedAnswer>),
 }
 
-/// What the configuration itself answers.
+/// An answer from the configuration.
 #[derive(Debug)]
 pub(crate) enum FixedAnswer {
     Redirect {
-        /// Without a trailing slash; empty for a path at the same origin. Never what `Host` has named.
+        /// Without a trailing slash; empty for a path at the same origin. Never taken from `Host`.
         origin: String,
         path: PathTemplate,
         status: StatusCode,
