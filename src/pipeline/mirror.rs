@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::headers::X_MIRRORED;
 use super::sampling;
 use super::worker::Worker;
-use crate::upstream::body::RequestBody;
+use crate::upstream::body::request_body::RequestBody;
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::pinned::ConnectionBinding;
 use crate::upstream::pool::Pools;

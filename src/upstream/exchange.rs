@@ -13,22 +13,22 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer_head::{announces_what_may_not_come, make_passable};
-use super::body::{RequestBody, ResponseBody};
-use super::connect::{Sender, connect};
-use super::ejection::ServerOutcome;
-use super::fault::UpstreamFault;
-use super::http2::Multiplexed;
-use super::incoming::Answered;
-use super::pinned::{ConnectionBinding, ConnectionFate, room};
-use super::pool::{HeldConnection, Lease, Pools};
-use super::retry::{RESTED, ReplayableHead};
-use super::server_set::{RequestSlot, ServerSet, TriedServers};
-use super::service::{Upstream, UpstreamProtocol};
-use super::stream_exchange::{self, StreamFailure};
-use super::upload::Outgoing;
-use super::upload_progress::UploadProgress;
 use crate::oauth::caller::Digest;
+use crate::upstream::balancing::ejection::ServerOutcome;
+use crate::upstream::balancing::retry_budget::{RESTED, ReplayableHead};
+use crate::upstream::body::incoming_response::Answered;
+use crate::upstream::body::request_body::{RequestBody, ResponseBody};
+use crate::upstream::body::upload_progress::UploadProgress;
+use crate::upstream::fault::UpstreamFault;
+use crate::upstream::http1::connection::{Sender, connect};
+use crate::upstream::http2::exchange::{self, StreamFailure};
+use crate::upstream::http2::pool::Multiplexed;
+use crate::upstream::http2::upload::Outgoing;
+use crate::upstream::pinned::{ConnectionBinding, ConnectionFate, room};
+use crate::upstream::pool::{HeldConnection, Lease, Pools};
+use crate::upstream::response_head::{announces_what_may_not_come, make_passable};
+use crate::upstream::server_set::{RequestSlot, ServerSet, TriedServers};
+use crate::upstream::service::{Upstream, UpstreamProtocol};
 
 /// How long a response may take, in its parts.
 #[derive(Clone, Copy, Debug)]
@@ -253,7 +253,7 @@ impl<'u> UpstreamExchange<'u> {
             let try_deadline = self.try_deadline();
             let patience = try_deadline.unwrap_or(self.deadline).saturating_duration_since(Instant::now());
             let request = self.outgoing().ok_or(UpstreamFault::Timeout).map_err(AttemptFailure::last)?;
-            match stream_exchange::send(pool, slot, request, &self.progress, patience).await {
+            match exchange::send(pool, slot, request, &self.progress, patience).await {
                 Ok(head) => return Ok(head),
                 Err(StreamFailure::Unprocessed(fault, request)) => {
                     self.refused = Some(request);

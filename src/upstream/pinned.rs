@@ -15,11 +15,11 @@ use foldhash::HashMap;
 use http::{HeaderMap, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
-use super::connect::Sender;
-use super::connection_auth::{ConnectionAuthSign, RequestCredentials};
-use super::pool::{HeldConnection, Pool};
-use super::server_set::{ConnectionSlot, RequestSlot};
-use super::service::Upstream;
+use crate::upstream::connection_auth::{ConnectionAuthSign, RequestCredentials};
+use crate::upstream::http1::connection::Sender;
+use crate::upstream::pool::{HeldConnection, Pool};
+use crate::upstream::server_set::{ConnectionSlot, RequestSlot};
+use crate::upstream::service::Upstream;
 
 /// The upstream connections that belong to one client connection. Dropped with it, they end.
 #[derive(Debug, Default)]
@@ -255,10 +255,10 @@ mod tests {
 
     use tokio::task::LocalSet;
 
-    use super::super::connect::connect;
-    use super::super::pool::Pools;
-    use super::super::service::{Server, ServerOrigin, UpstreamProtocol, UpstreamSettings};
     use super::*;
+    use crate::upstream::http1::connection::connect;
+    use crate::upstream::pool::Pools;
+    use crate::upstream::service::{Server, ServerOrigin, UpstreamProtocol, UpstreamSettings};
 
     fn upstream_at(listener: &TcpListener) -> Upstream {
         let origin = ServerOrigin::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();

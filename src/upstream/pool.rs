@@ -13,17 +13,17 @@ use foldhash::HashMap;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::connect::Sender;
-use super::fault::UpstreamFault;
-use super::http2::{Multiplexed, StreamSlot};
-use super::names::KnownAddresses;
-use super::pinned::{ConnectionFate, PinLimit};
-use super::server_set::{RequestSlot, ServerSet};
-use super::service::{Server, Upstream};
-use super::upload::Uploading;
-use super::upload_progress::UploadProgress;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::telemetry::metrics::WorkerReport;
+use crate::upstream::body::upload_progress::UploadProgress;
+use crate::upstream::fault::UpstreamFault;
+use crate::upstream::http1::connection::Sender;
+use crate::upstream::http2::pool::{Multiplexed, StreamSlot};
+use crate::upstream::http2::upload::Uploading;
+use crate::upstream::names::KnownAddresses;
+use crate::upstream::pinned::{ConnectionFate, PinLimit};
+use crate::upstream::server_set::{RequestSlot, ServerSet};
+use crate::upstream::service::{Server, Upstream};
 
 /// The pools of all servers, by their upstream's number.
 #[derive(Debug, Default)]

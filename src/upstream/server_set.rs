@@ -11,14 +11,14 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use super::ejection::{OutcomeCounts, ServerOutcome};
-use super::pool::Pool;
-use super::retry::Budget;
-use super::service::Upstream;
-use super::status::ServerStatus;
 use crate::oauth::caller::Digest;
 use crate::oauth::per::Per;
 use crate::telemetry::metrics::{ServerLabels, UpstreamLabels, WorkerReport};
+use crate::upstream::balancing::ejection::{OutcomeCounts, ServerOutcome};
+use crate::upstream::balancing::retry_budget::Budget;
+use crate::upstream::balancing::status::ServerStatus;
+use crate::upstream::pool::Pool;
+use crate::upstream::service::Upstream;
 
 /// An upstream's rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -302,8 +302,8 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::service::tests::upstream;
     use super::*;
+    use crate::upstream::service::tests::upstream;
 
     const NOW: u64 = 1_000_000;
 

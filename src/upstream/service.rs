@@ -12,14 +12,14 @@ use http::HeaderValue;
 use tokio::time::Instant;
 use url::{Host, Url};
 
-use super::breaker::{Breaker, BreakerRules};
-use super::ejection::Ejection;
-use super::health::HealthCheck;
-use super::names::{KnownAddresses, Name};
-use super::retry::Retries;
-use super::server_set::Balance;
-use super::status::ServerStatus;
-use super::tls::Tls;
+use crate::upstream::balancing::breaker::{Breaker, BreakerRules};
+use crate::upstream::balancing::ejection::Ejection;
+use crate::upstream::balancing::retry_budget::Retries;
+use crate::upstream::balancing::status::ServerStatus;
+use crate::upstream::health_check::HealthCheck;
+use crate::upstream::names::{KnownAddresses, Name};
+use crate::upstream::server_set::Balance;
+use crate::upstream::tls::Tls;
 
 /// A service behind us.
 #[derive(Debug)]
@@ -253,7 +253,7 @@ pub(super) mod tests {
     use super::*;
 
     /// An upstream with servers of these weights, at addresses where nobody is.
-    pub(in super::super) fn upstream(weights: &[u32], change: impl FnOnce(&mut UpstreamSettings)) -> Upstream {
+    pub(in crate::upstream) fn upstream(weights: &[u32], change: impl FnOnce(&mut UpstreamSettings)) -> Upstream {
         let server = |(number, weight): (usize, &u32)| {
             let server = Server::tcp(
                 ServerOrigin::parse(&format!("http://10.0.0.{number}:9")).unwrap(),

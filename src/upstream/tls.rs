@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::service::UpstreamProtocol;
+use crate::upstream::service::UpstreamProtocol;
 
 /// How a server's certificate is judged, and who we are to it.
 #[derive(Clone, Debug)]

@@ -7,19 +7,19 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::upgrade::Upgraded;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer_head::make_passable;
-use super::body::{RequestBody, ResponseBody};
-use super::connect::{Sender, connect};
-use super::ejection::ServerOutcome;
-use super::exchange::Deadlines;
-use super::fault::UpstreamFault;
-use super::incoming::Answered;
-use super::pinned::{ConnectionFate, room};
-use super::pool::{HeldConnection, Lease, Pools};
-use super::server_set::{ConnectionSlot, RequestSlot, TriedServers};
-use super::service::{Upstream, UpstreamProtocol};
-use super::upload_progress::UploadProgress;
 use crate::oauth::caller::Digest;
+use crate::upstream::balancing::ejection::ServerOutcome;
+use crate::upstream::body::incoming_response::Answered;
+use crate::upstream::body::request_body::{RequestBody, ResponseBody};
+use crate::upstream::body::upload_progress::UploadProgress;
+use crate::upstream::exchange::Deadlines;
+use crate::upstream::fault::UpstreamFault;
+use crate::upstream::http1::connection::{Sender, connect};
+use crate::upstream::pinned::{ConnectionFate, room};
+use crate::upstream::pool::{HeldConnection, Lease, Pools};
+use crate::upstream::response_head::make_passable;
+use crate::upstream::server_set::{ConnectionSlot, RequestSlot, TriedServers};
+use crate::upstream::service::{Upstream, UpstreamProtocol};
 
 /// What an upstream answers to it.
 #[derive(Debug)]

@@ -18,10 +18,10 @@ use super::super::values::{Bound, Percent, PositiveCount};
 use super::transport::Dialled;
 use super::{Resolver, deadline, number};
 use crate::oauth::per::Per;
-use crate::upstream::breaker::BreakerRules;
-use crate::upstream::ejection::Ejection;
-use crate::upstream::health::{HealthCheck, MAX_BODY, Probe};
-use crate::upstream::retry::Retries;
+use crate::upstream::balancing::breaker::BreakerRules;
+use crate::upstream::balancing::ejection::Ejection;
+use crate::upstream::balancing::retry_budget::Retries;
+use crate::upstream::health_check::{HealthCheck, MAX_BODY, Probe};
 use crate::upstream::server_set::Balance;
 use crate::upstream::service::{Caps, MAX_SERVERS, Server, Upstream, UpstreamSettings};
 

@@ -17,7 +17,7 @@ pub(crate) struct BodyTimeouts {
 /// Keeps the time that a client may still take. Only waiting for the client is counted, not for an upstream that takes its time;
 /// what came quickly pays for what comes slowly, up to a point. Costs nothing while pieces are there when asked for.
 #[derive(Debug)]
-pub(super) struct MinRateTimer {
+pub(in crate::upstream) struct MinRateTimer {
     patience: BodyTimeouts,
     credit: Duration,
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
@@ -30,17 +30,17 @@ const MOST_CREDIT: Duration = Duration::from_secs(30);
 
 /// A deadline between two pieces. Costs nothing while pieces are there when asked for.
 #[derive(Debug)]
-pub(super) struct IdleTimer {
-    pub(super) limit: Option<Duration>,
+pub(in crate::upstream) struct IdleTimer {
+    pub(in crate::upstream) limit: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl MinRateTimer {
-    pub(super) fn new(patience: BodyTimeouts) -> Self {
+    pub(in crate::upstream) fn new(patience: BodyTimeouts) -> Self {
         Self { patience, credit: GRACE, waiting: None }
     }
 
-    pub(super) fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+    pub(in crate::upstream) fn is_over(&mut self, context: &mut Context<'_>) -> bool {
         let Some(limit) = self.patience.idle.into_iter().chain(self.patience.min_rate.map(|_| self.credit)).min()
         else {
             return false;
@@ -50,11 +50,11 @@ impl MinRateTimer {
     }
 
     /// Something else is waited for.
-    pub(super) fn pause(&mut self) {
+    pub(in crate::upstream) fn pause(&mut self) {
         self.waiting = None;
     }
 
-    pub(super) fn came(&mut self, bytes: usize) {
+    pub(in crate::upstream) fn came(&mut self, bytes: usize) {
         if let Some((since, _)) = self.waiting.take() {
             self.credit = self.credit.saturating_sub(since.elapsed());
         }
@@ -66,11 +66,11 @@ impl MinRateTimer {
 }
 
 impl IdleTimer {
-    pub(super) fn new(limit: Option<Duration>) -> Self {
+    pub(in crate::upstream) fn new(limit: Option<Duration>) -> Self {
         Self { limit, timer: None }
     }
 
-    pub(super) fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+    pub(in crate::upstream) fn is_over(&mut self, context: &mut Context<'_>) -> bool {
         let Some(limit) = self.limit else {
             return false;
         };
@@ -78,7 +78,7 @@ impl IdleTimer {
         timer.as_mut().poll(context).is_ready()
     }
 
-    pub(super) fn renew(&mut self) {
+    pub(in crate::upstream) fn renew(&mut self) {
         self.timer = None;
     }
 }

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 pub(crate) struct ContinueSender(Sender<ContinueVerdict>);
 
 /// A body's wait for the word.
-pub(super) struct ContinueWait(Pin<Box<dyn Future<Output = bool>>>);
+pub(in crate::upstream) struct ContinueWait(Pin<Box<dyn Future<Output = bool>>>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ContinueVerdict {
@@ -41,7 +41,7 @@ pub(crate) fn is_awaited(headers: &HeaderMap) -> bool {
 }
 
 impl ContinueSender {
-    pub(super) fn new() -> (Self, ContinueWait) {
+    pub(in crate::upstream) fn new() -> (Self, ContinueWait) {
         let (sender, receiver) = channel(ContinueVerdict::Nothing);
         (Self(sender), ContinueWait(Box::pin(told(receiver))))
     }
@@ -97,7 +97,7 @@ async fn told(mut receiver: Receiver<ContinueVerdict>) -> bool {
 }
 
 impl ContinueWait {
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+    pub(in crate::upstream) fn poll(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         self.0.as_mut().poll(context)
     }
 }

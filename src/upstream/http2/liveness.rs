@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 /// How a peer has kept silent since it was asked for something.
 #[derive(Debug, Default)]
-pub(super) struct Liveness {
+pub(in crate::upstream) struct Liveness {
     /// How often it has said anything.
     heard: Cell<u64>,
     /// When it was first asked after that.
@@ -20,9 +20,9 @@ pub(super) struct Liveness {
 }
 
 /// A stream whose peer is listened for.
-pub(super) struct ActivityTracked<S> {
-    pub(super) stream: S,
-    pub(super) silence: Rc<Liveness>,
+pub(in crate::upstream) struct ActivityTracked<S> {
+    pub(in crate::upstream) stream: S,
+    pub(in crate::upstream) silence: Rc<Liveness>,
 }
 
 /// A server that is there has said something by then, as a rule. Where it has not, a new connection costs little.
@@ -30,7 +30,7 @@ const SUSPICIOUS: Duration = Duration::from_secs(5);
 
 impl Liveness {
     /// Something is asked. Gives what tells later whether anything was said since.
-    pub(super) fn asked(&self) -> u64 {
+    pub(in crate::upstream) fn asked(&self) -> u64 {
         if self.since.get().is_none() {
             self.since.set(Some(Instant::now()));
         }
@@ -38,7 +38,7 @@ impl Liveness {
     }
 
     /// Nothing was said since that question, nor for so long that there may be nobody.
-    pub(super) fn is_suspicious(&self, asked: u64) -> bool {
+    pub(in crate::upstream) fn is_suspicious(&self, asked: u64) -> bool {
         self.heard.get() == asked && self.since.get().is_some_and(|since| since.elapsed() > SUSPICIOUS)
     }
 

@@ -7,16 +7,16 @@ use std::rc::Rc;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::super::fault::UpstreamFault;
-use super::super::pool::Pool;
 use super::{Multiplexed, StreamSlot, connect};
+use crate::upstream::fault::UpstreamFault;
+use crate::upstream::pool::Pool;
 
 /// A connection for one request that is being opened; it counts as open.
 struct OpeningConnection<'m>(&'m Multiplexed);
 
 impl Multiplexed {
     /// A connection for one request, which ends with it.
-    pub(in super::super) async fn own(pool: &Rc<Pool>, deadline: Instant) -> Result<StreamSlot, UpstreamFault> {
+    pub(in crate::upstream) async fn own(pool: &Rc<Pool>, deadline: Instant) -> Result<StreamSlot, UpstreamFault> {
         let all = &pool.multiplexed;
         if pool.target.most_connections.is_some_and(|most| all.open.get() + usize::from(all.is_opening.get()) >= most) {
             return Err(UpstreamFault::Full);

@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
-use super::request_end::{RequestEndSender, UploadEnd};
+use crate::upstream::body::request_end::{RequestEndSender, UploadEnd};
 
 /// How much of a body that nobody wants is read on. Past it a client is cut off, whether it has read its answer or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,11 +11,11 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::client::TlsStream;
 
-use super::fault::is_gone;
-use super::write_progress::WriteProgress;
+use crate::upstream::connect::write_progress::WriteProgress;
+use crate::upstream::fault::is_gone;
 
 /// How long an upstream may take no byte of a request.
-pub(super) const WRITE_STALL: Duration = Duration::from_secs(30);
+pub(in crate::upstream) const WRITE_STALL: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(crate) enum Stream {
@@ -29,7 +29,7 @@ pub(crate) enum Stream {
 ///
 /// An upstream that refuses an upload answers and closes; the rest of the upload then fails to be written, and hyper would
 /// drop the answer for it. The answer is what matters: what can't be written is thrown away, and the answer read.
-pub(super) struct ListenToTheEnd {
+pub(in crate::upstream) struct ListenToTheEnd {
     stream: Stream,
     /// The peer takes nothing any more.
     deaf: bool,
@@ -87,7 +87,7 @@ impl AsyncWrite for Stream {
 }
 
 impl ListenToTheEnd {
-    pub(super) fn new(stream: Stream, intake: Arc<WriteProgress>) -> Self {
+    pub(in crate::upstream) fn new(stream: Stream, intake: Arc<WriteProgress>) -> Self {
         Self { stream, deaf: false, stalled: None, intake }
     }
 

@@ -10,19 +10,23 @@ use std::task::{Context, Poll, ready};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 #[derive(Debug)]
-pub(super) struct ReusableDeadline(Pin<Box<Sleep>>);
+pub(in crate::upstream) struct ReusableDeadline(Pin<Box<Sleep>>);
 
 /// The deadline came first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DeadlinePassed;
+pub(in crate::upstream) struct DeadlinePassed;
 
 impl ReusableDeadline {
-    pub(super) fn new() -> Self {
+    pub(in crate::upstream) fn new() -> Self {
         Self(Box::pin(sleep_until(Instant::now())))
     }
 
     /// What `future` gives, if it does by `deadline`.
-    pub(super) async fn before<F>(&mut self, deadline: Instant, mut future: F) -> Result<F::Output, DeadlinePassed>
+    pub(in crate::upstream) async fn before<F>(
+        &mut self,
+        deadline: Instant,
+        mut future: F,
+    ) -> Result<F::Output, DeadlinePassed>
     where
         F: Future + Unpin,
     {

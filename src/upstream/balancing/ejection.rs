@@ -11,8 +11,8 @@ use std::time::Duration;
 use http::StatusCode;
 use tracing::{info, warn};
 
-use super::breaker::BreakerChange;
-use super::service::Upstream;
+use crate::upstream::balancing::breaker::BreakerChange;
+use crate::upstream::service::Upstream;
 
 /// An upstream's rules.
 #[derive(Clone, Copy, Debug)]
@@ -29,14 +29,14 @@ pub(crate) struct Ejection {
 
 /// How an exchange ended, as far as it says something about the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ServerOutcome {
+pub(in crate::upstream) enum ServerOutcome {
     Good,
     Bad,
 }
 
 /// What one worker has seen of a server lately.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct OutcomeCounts {
+pub(in crate::upstream) struct OutcomeCounts {
     since: u64,
     requests: u32,
     failures: u32,
@@ -50,7 +50,7 @@ const WINDOW: u64 = 10_000;
 const LEAST_REQUESTS: u32 = 20;
 
 impl ServerOutcome {
-    pub(super) fn of(status: StatusCode) -> Self {
+    pub(in crate::upstream) fn of(status: StatusCode) -> Self {
         match status {
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Self::Bad,
             _ => Self::Good,
@@ -60,7 +60,13 @@ impl ServerOutcome {
 
 impl Upstream {
     /// Notes how an exchange with a server ended, in the worker's own record too.
-    pub(super) fn observe(&self, index: usize, outcome: ServerOutcome, seen: &Cell<OutcomeCounts>, now: u64) {
+    pub(in crate::upstream) fn observe(
+        &self,
+        index: usize,
+        outcome: ServerOutcome,
+        seen: &Cell<OutcomeCounts>,
+        now: u64,
+    ) {
         if let Some(change) = self.breaker.as_ref().and_then(|breaker| breaker.observe(outcome, now)) {
             match change {
                 BreakerChange::Opened => {
@@ -159,8 +165,8 @@ impl Drop for EjectionInProgress<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::service::tests::upstream;
     use super::*;
+    use crate::upstream::service::tests::upstream;
 
     const RULES: Ejection =
         Ejection { consecutive_failures: 3, error_rate: Some(50), period: Duration::from_secs(30), max_ejected: 50 };

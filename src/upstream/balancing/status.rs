@@ -11,13 +11,13 @@ use std::time::Duration;
 pub(crate) struct ServerStatus {
     /// By its health checks.
     is_unhealthy: AtomicBool,
-    pub(super) ejected_until: AtomicU64,
+    pub(in crate::upstream) ejected_until: AtomicU64,
     /// Since when it has been there again.
     back_since: AtomicU64,
     /// In a row.
-    pub(super) failures: AtomicU32,
+    pub(in crate::upstream) failures: AtomicU32,
     /// In a row, too: each lasts longer than the one before.
-    pub(super) ejections: AtomicU32,
+    pub(in crate::upstream) ejections: AtomicU32,
     /// Counted only where it is bounded.
     in_flight: AtomicUsize,
 }
@@ -35,12 +35,12 @@ impl ServerStatus {
         self.ejected_until.load(Ordering::Relaxed) > now
     }
 
-    pub(super) fn is_available(&self, now: u64) -> bool {
+    pub(in crate::upstream) fn is_available(&self, now: u64) -> bool {
         self.is_healthy() && !self.is_ejected(now)
     }
 
     /// Says whether that is news.
-    pub(super) fn set_healthy(&self, healthy: bool, now: u64) -> bool {
+    pub(in crate::upstream) fn set_healthy(&self, healthy: bool, now: u64) -> bool {
         let was_healthy = !self.is_unhealthy.swap(!healthy, Ordering::Relaxed);
         if healthy && !was_healthy {
             self.back_since.store(now, Ordering::Relaxed);
@@ -48,14 +48,14 @@ impl ServerStatus {
         was_healthy != healthy
     }
 
-    pub(super) fn eject(&self, until: u64) {
+    pub(in crate::upstream) fn eject(&self, until: u64) {
         self.failures.store(0, Ordering::Relaxed);
         self.ejected_until.store(until, Ordering::Relaxed);
         self.back_since.store(until, Ordering::Relaxed);
     }
 
     /// In a hundred: how much of its weight counts.
-    pub(super) fn share(&self, slow_start: Option<Duration>, now: u64) -> u64 {
+    pub(in crate::upstream) fn share(&self, slow_start: Option<Duration>, now: u64) -> u64 {
         let back_since = self.back_since.load(Ordering::Relaxed);
         match slow_start {
             Some(whole) if back_since > 0 => {
@@ -67,16 +67,16 @@ impl ServerStatus {
     }
 
     /// Whether one more is taken; who is let in says [`end`](Self::end).
-    pub(super) fn begin(&self, at_most: usize) -> bool {
+    pub(in crate::upstream) fn begin(&self, at_most: usize) -> bool {
         let more = |count: usize| (count < at_most).then_some(count + 1);
         self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    pub(super) fn end(&self) {
+    pub(in crate::upstream) fn end(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(super) fn is_full(&self, at_most: Option<usize>) -> bool {
+    pub(in crate::upstream) fn is_full(&self, at_most: Option<usize>) -> bool {
         at_most.is_some_and(|at_most| self.in_flight.load(Ordering::Relaxed) >= at_most)
     }
 }

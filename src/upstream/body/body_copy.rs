@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-pub(super) struct ReplayBuffer {
+pub(in crate::upstream) struct ReplayBuffer {
     bytes: Vec<u8>,
     length: usize,
     then: Box<dyn FnOnce(Bytes)>,
@@ -12,17 +12,17 @@ pub(super) struct ReplayBuffer {
 
 impl ReplayBuffer {
     /// Of a body of this length.
-    pub(super) fn new(length: usize, then: impl FnOnce(Bytes) + 'static) -> Self {
+    pub(in crate::upstream) fn new(length: usize, then: impl FnOnce(Bytes) + 'static) -> Self {
         Self { bytes: Vec::new(), length, then: Box::new(then) }
     }
 
     /// Says whether that was all.
-    pub(super) fn keep(&mut self, data: &[u8]) -> bool {
+    pub(in crate::upstream) fn keep(&mut self, data: &[u8]) -> bool {
         self.bytes.extend_from_slice(data);
         self.bytes.len() >= self.length
     }
 
-    pub(super) fn hand_over(self) {
+    pub(in crate::upstream) fn hand_over(self) {
         (self.then)(self.bytes.into());
     }
 }

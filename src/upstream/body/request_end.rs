@@ -61,7 +61,7 @@ impl RequestEnd {
 }
 
 impl RequestEndSender {
-    pub(super) fn saw(&self, end: UploadEnd) {
+    pub(in crate::upstream) fn saw(&self, end: UploadEnd) {
         if self.0.seen.get().is_none() {
             self.0.seen.set(Some(end));
         }

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::ejection::ServerOutcome;
+use crate::upstream::balancing::ejection::ServerOutcome;
 
 /// An upstream's rules.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct Breaker {
 
 /// Leave to go through. Given back without an outcome, because the caller left, it is the next one's to try.
 #[derive(Debug)]
-pub(super) struct BreakerTrial<'b> {
+pub(in crate::upstream) struct BreakerTrial<'b> {
     breaker: &'b Breaker,
     /// Since when one may try, and what stands there meanwhile; `None` while all go through.
     tries: Option<(u64, u64)>,
@@ -35,17 +35,17 @@ pub(super) struct BreakerTrial<'b> {
 
 /// What an outcome has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BreakerChange {
+pub(in crate::upstream) enum BreakerChange {
     Opened,
     Closed,
 }
 
 impl Breaker {
-    pub(super) fn new(rules: BreakerRules) -> Self {
+    pub(in crate::upstream) fn new(rules: BreakerRules) -> Self {
         Self { rules, failures: AtomicU32::new(0), open_until: AtomicU64::new(0) }
     }
 
-    pub(super) fn lets_through(&self, now: u64) -> Option<BreakerTrial<'_>> {
+    pub(in crate::upstream) fn lets_through(&self, now: u64) -> Option<BreakerTrial<'_>> {
         let until = self.open_until.load(Ordering::Relaxed);
         if until == 0 {
             return Some(BreakerTrial { breaker: self, tries: None });
@@ -57,7 +57,7 @@ impl Breaker {
         is_first.then_some(BreakerTrial { breaker: self, tries: Some((until, again)) })
     }
 
-    pub(super) fn observe(&self, outcome: ServerOutcome, now: u64) -> Option<BreakerChange> {
+    pub(in crate::upstream) fn observe(&self, outcome: ServerOutcome, now: u64) -> Option<BreakerChange> {
         match outcome {
             ServerOutcome::Good => {
                 // Read first: while all is well, nobody writes what all cores read.

@@ -8,17 +8,17 @@ use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::fault::{BoxError, Cut};
+use crate::upstream::fault::{BoxError, Cut};
 
 #[derive(Debug)]
-pub(super) enum Answered {
+pub(in crate::upstream) enum Answered {
     Http1(Incoming),
     Http2(Streamed),
 }
 
 /// A body over HTTP/2. It is whole only where its end was said: a reset is a cut, whatever reason it gives.
 #[derive(Debug)]
-pub(super) struct Streamed {
+pub(in crate::upstream) struct Streamed {
     stream: RecvStream,
     /// What is still to come, where that was announced.
     left: Option<u64>,
@@ -26,7 +26,7 @@ pub(super) struct Streamed {
 }
 
 impl Streamed {
-    pub(super) fn new(stream: RecvStream, length: Option<u64>) -> Self {
+    pub(in crate::upstream) fn new(stream: RecvStream, length: Option<u64>) -> Self {
         Self { stream, left: length, data_is_over: false }
     }
 

@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
-use super::connect::open;
-use super::service::{Server, Upstream, UpstreamProtocol};
+use crate::upstream::http1::connection::open;
+use crate::upstream::service::{Server, Upstream, UpstreamProtocol};
 
 /// An upstream's rules.
 #[derive(Clone, Debug)]

@@ -13,39 +13,42 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use super::body::RequestBody;
-use super::fault::UpstreamFault;
-use super::pinned::PinPermit;
-use super::pool::DialTarget;
-use super::reusable_deadline::ReusableDeadline;
-use super::server_set::ConnectionSlot;
-use super::service::{Server, ServerAddress};
-use super::stream::{ListenToTheEnd, Stream};
-use super::write_progress::WriteProgress;
+use crate::upstream::body::request_body::RequestBody;
+use crate::upstream::connect::stream::{ListenToTheEnd, Stream};
+use crate::upstream::connect::write_progress::WriteProgress;
+use crate::upstream::fault::UpstreamFault;
+use crate::upstream::http1::reusable_deadline::ReusableDeadline;
+use crate::upstream::pinned::PinPermit;
+use crate::upstream::pool::DialTarget;
+use crate::upstream::server_set::ConnectionSlot;
+use crate::upstream::service::{Server, ServerAddress};
 
 /// A connection that takes one request after the other.
 #[derive(Debug)]
-pub(super) struct Sender {
-    pub(super) requests: http1::SendRequest<RequestBody>,
-    pub(super) alarm: ReusableDeadline,
-    pub(super) intake: Arc<WriteProgress>,
+pub(in crate::upstream) struct Sender {
+    pub(in crate::upstream) requests: http1::SendRequest<RequestBody>,
+    pub(in crate::upstream) alarm: ReusableDeadline,
+    pub(in crate::upstream) intake: Arc<WriteProgress>,
     /// Moves its bytes.
-    pub(super) driver: AbortHandle,
+    pub(in crate::upstream) driver: AbortHandle,
     /// Of the server, where that has one.
-    pub(super) address: Option<IpAddr>,
+    pub(in crate::upstream) address: Option<IpAddr>,
     /// How often the server had moved when this was opened.
-    pub(super) moves: u32,
+    pub(in crate::upstream) moves: u32,
     /// While it is pinned, in use or not.
-    pub(super) pinned: Option<Box<PinPermit>>,
+    pub(in crate::upstream) pinned: Option<Box<PinPermit>>,
 }
 
 /// Larger heads of answers are refused.
-pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
+pub(in crate::upstream) const MAX_HEAD_BYTES: usize = 64 * 1024;
 const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Connects, within the upstream's deadline, and leaves the connection's driver to the worker. The connection has its room, where
 /// there is only so much, until its end.
-pub(super) async fn connect(target: &DialTarget, room: Option<Rc<ConnectionSlot>>) -> Result<Sender, UpstreamFault> {
+pub(in crate::upstream) async fn connect(
+    target: &DialTarget,
+    room: Option<Rc<ConnectionSlot>>,
+) -> Result<Sender, UpstreamFault> {
     let moves = target.moves.get();
     let connecting = timeout(target.connect_timeout, open(&target.server));
     let opened =

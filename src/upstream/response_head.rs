@@ -4,7 +4,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::fault::UpstreamFault;
+use crate::upstream::fault::UpstreamFault;
 
 /// A length or a coding where no body may follow (RFC 9112 §6.3). Services that send it all the same are not rare, and over a
 /// connection that was used again it would be taken for the answer to the next request.

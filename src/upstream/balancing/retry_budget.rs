@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 
-use super::body::RequestBody;
+use crate::upstream::body::request_body::RequestBody;
 
 /// An upstream's rules. Off where there are no attempts.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct Retries {
 
 /// What is needed to send a request without a body again.
 #[derive(Debug)]
-pub(super) struct ReplayableHead {
+pub(in crate::upstream) struct ReplayableHead {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -37,7 +37,7 @@ pub(super) struct ReplayableHead {
 
 /// What one worker may still try again: a part of its requests to an upstream, and a few for those that have few.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(in crate::upstream) struct Budget {
     began: Cell<u64>,
     /// Of the window before and of this one.
     requests: [Cell<u32>; 2],
@@ -51,7 +51,7 @@ const FLOOR: u64 = 30;
 /// Milliseconds.
 const WINDOW: u64 = 10_000;
 /// Since its last request; upstreams that close idle connections wait for longer.
-pub(super) const RESTED: Duration = Duration::from_millis(500);
+pub(in crate::upstream) const RESTED: Duration = Duration::from_millis(500);
 
 impl Retries {
     pub(crate) const NONE: Self = Self {
@@ -64,7 +64,7 @@ impl Retries {
     };
 
     /// Whether a request can be sent again once it was sent.
-    pub(super) fn covers(&self, request: &Request<RequestBody>) -> bool {
+    pub(in crate::upstream) fn covers(&self, request: &Request<RequestBody>) -> bool {
         let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         safe && self.attempts > 0 && hyper::body::Body::is_end_stream(request.body())
     }
@@ -77,11 +77,11 @@ impl Default for Retries {
 }
 
 impl ReplayableHead {
-    pub(super) fn of(request: &Request<RequestBody>) -> Self {
+    pub(in crate::upstream) fn of(request: &Request<RequestBody>) -> Self {
         Self { method: request.method().clone(), uri: request.uri().clone(), headers: request.headers().clone() }
     }
 
-    pub(super) fn with(self, body: RequestBody) -> Request<RequestBody> {
+    pub(in crate::upstream) fn with(self, body: RequestBody) -> Request<RequestBody> {
         let mut request = Request::new(body);
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
@@ -91,18 +91,18 @@ impl ReplayableHead {
 }
 
 impl Budget {
-    pub(super) fn new() -> Self {
+    pub(in crate::upstream) fn new() -> Self {
         Self { began: Cell::new(0), requests: Default::default(), retries: Default::default() }
     }
 
     /// Counts a request.
-    pub(super) fn request(&self, now: u64) {
+    pub(in crate::upstream) fn request(&self, now: u64) {
         self.turn(now);
         self.requests[1].set(self.requests[1].get().saturating_add(1));
     }
 
     /// Whether one more may be tried again; if so it is counted.
-    pub(super) fn retry(&self, now: u64) -> bool {
+    pub(in crate::upstream) fn retry(&self, now: u64) -> bool {
         self.turn(now);
         let sum = |counts: &[Cell<u32>; 2]| counts.iter().map(|count| u64::from(count.get())).sum::<u64>();
         // Over both windows: what was allowed a while ago is not allowed once more.

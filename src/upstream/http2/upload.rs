@@ -14,12 +14,12 @@ use http_body::{Body as _, Frame};
 use tokio::task::AbortHandle;
 use tokio::time::{Sleep, sleep};
 
-use super::body::RequestBody;
-use super::stream::WRITE_STALL;
+use crate::upstream::body::request_body::RequestBody;
+use crate::upstream::connect::stream::WRITE_STALL;
 
 /// Sends a body, and sends its beginning again.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(in crate::upstream) struct Outgoing {
     body: RequestBody,
     /// Of all of it.
     length: Option<u64>,
@@ -36,7 +36,7 @@ pub(super) struct Outgoing {
 
 /// What is left of an upload goes on beside its answer, and no longer: dropped, it ends its stream.
 #[derive(Debug)]
-pub(super) struct Uploading(AbortHandle);
+pub(in crate::upstream) struct Uploading(AbortHandle);
 
 /// An upload's own task. A stream whose upload is given up is reset: the peer has said all that it will.
 struct UploadTask {
@@ -56,21 +56,21 @@ enum UploadPiece {
 const MOST_KEPT: usize = 64 * 1024;
 
 impl Outgoing {
-    pub(super) fn new(body: RequestBody) -> Self {
+    pub(in crate::upstream) fn new(body: RequestBody) -> Self {
         let length = body.size_hint().exact();
         Self { body, length, kept: Some(Vec::new()), kept_bytes: 0, sent: 0, next: None, stalled: None }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::upstream) fn is_empty(&self) -> bool {
         self.body.is_end_stream() && self.kept.as_ref().is_some_and(Vec::is_empty)
     }
 
-    pub(super) fn length(&self) -> Option<u64> {
+    pub(in crate::upstream) fn length(&self) -> Option<u64> {
         self.length
     }
 
     /// Sends from the beginning again, if it is still there.
-    pub(super) fn rewind(&mut self) -> bool {
+    pub(in crate::upstream) fn rewind(&mut self) -> bool {
         self.sent = 0;
         self.next = None;
         self.stalled = None;
@@ -79,7 +79,7 @@ impl Outgoing {
     }
 
     /// The answer is there: nothing will be sent again.
-    pub(super) fn forget(&mut self) {
+    pub(in crate::upstream) fn forget(&mut self) {
         if self.kept.as_ref().is_none_or(|kept| kept.len() <= self.sent) {
             self.kept = None;
         }
@@ -87,7 +87,11 @@ impl Outgoing {
 
     /// Ready when all is sent, or when the stream takes no more: the answer tells what became of it then. A body that breaks off
     /// resets its stream.
-    pub(super) fn poll_send(&mut self, stream: &mut SendStream<Bytes>, context: &mut Context<'_>) -> Poll<()> {
+    pub(in crate::upstream) fn poll_send(
+        &mut self,
+        stream: &mut SendStream<Bytes>,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
         loop {
             if stream.poll_reset(context).is_ready() {
                 return Poll::Ready(());
@@ -198,7 +202,10 @@ impl Outgoing {
 }
 
 impl Uploading {
-    pub(super) fn beside_answer(mut outgoing: Outgoing, upload: Option<SendStream<Bytes>>) -> Option<Self> {
+    pub(in crate::upstream) fn beside_answer(
+        mut outgoing: Outgoing,
+        upload: Option<SendStream<Bytes>>,
+    ) -> Option<Self> {
         outgoing.forget();
         let upload = UploadTask { outgoing, stream: upload?, is_over: false };
         Some(Self(tokio::task::spawn_local(upload.send()).abort_handle()))

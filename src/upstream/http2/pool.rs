@@ -3,7 +3,7 @@
 //! A connection is used once its peer has said how many streams it takes, and for no more than that. While all are full, requests
 //! wait for room in the order in which they came, in bounded number and within their deadline.
 
-mod own;
+mod dedicated;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -21,19 +21,19 @@ use http::Request;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout, timeout_at};
 
-use super::connect::{MAX_HEAD_BYTES, open};
-use super::fault::UpstreamFault;
-use super::liveness::{ActivityTracked, Liveness};
-use super::pool::Pool;
-use super::stream::ListenToTheEnd;
-use super::write_progress::WriteProgress;
+use crate::upstream::connect::stream::ListenToTheEnd;
+use crate::upstream::connect::write_progress::WriteProgress;
+use crate::upstream::fault::UpstreamFault;
+use crate::upstream::http1::connection::{MAX_HEAD_BYTES, open};
+use crate::upstream::http2::liveness::{ActivityTracked, Liveness};
+use crate::upstream::pool::Pool;
 
 /// Streams that were given up and are remembered, so that what still comes for them is known.
 const MAX_GIVEN_UP: usize = 1024;
 
 /// A worker's connections to one server.
 #[derive(Debug, Default)]
-pub(super) struct Multiplexed {
+pub(in crate::upstream) struct Multiplexed {
     connections: RefCell<Vec<Rc<Connection>>>,
     is_opening: Cell<bool>,
     /// Connections that there are, those included that take no more requests.
@@ -70,7 +70,7 @@ struct Http2State {
 
 /// The right to one stream on a connection, while it is held.
 #[derive(Debug)]
-pub(super) struct StreamSlot {
+pub(in crate::upstream) struct StreamSlot {
     all: Rc<Multiplexed>,
     connection: Rc<Connection>,
     /// Since when the peer owes a word; `None` while it does not.
@@ -105,7 +105,7 @@ const TICKS_TO_PING: u32 = 16;
 
 impl Multiplexed {
     /// Room for one more request; waits for it if it must.
-    pub(super) async fn room(pool: &Rc<Pool>, deadline: Instant) -> Result<StreamSlot, UpstreamFault> {
+    pub(in crate::upstream) async fn room(pool: &Rc<Pool>, deadline: Instant) -> Result<StreamSlot, UpstreamFault> {
         let all = &pool.multiplexed;
         if all.waiting.get() == 0
             && let Some(slot) = all.take()
@@ -138,17 +138,22 @@ impl Multiplexed {
     }
 
     /// A connection is used no more by new requests: it may be dead.
-    pub(super) fn retire(&self, slot: &StreamSlot) {
+    pub(in crate::upstream) fn retire(&self, slot: &StreamSlot) {
         self.connections.borrow_mut().retain(|connection| !Rc::ptr_eq(connection, &slot.connection));
         self.news.notify_waiters();
     }
 
-    pub(super) fn idle(&self) -> usize {
+    pub(in crate::upstream) fn idle(&self) -> usize {
         self.connections.borrow().iter().filter(|connection| connection.state.streams.get() == 0).count()
     }
 
     /// Ends connections that have idled for too long, and takes no more requests for servers that are elsewhere now.
-    pub(super) fn prune(&self, sweep: u32, is_fresh: impl Fn(u32) -> bool, is_there: impl Fn(Option<IpAddr>) -> bool) {
+    pub(in crate::upstream) fn prune(
+        &self,
+        sweep: u32,
+        is_fresh: impl Fn(u32) -> bool,
+        is_there: impl Fn(Option<IpAddr>) -> bool,
+    ) {
         self.connections.borrow_mut().retain(|connection| {
             let state = &connection.state;
             if state.streams.get() > 0 {
@@ -236,7 +241,7 @@ impl Connection {
 
 impl StreamSlot {
     /// Begins a stream with this head.
-    pub(super) fn begin(
+    pub(in crate::upstream) fn begin(
         &self,
         head: Request<()>,
         is_all: bool,
@@ -247,7 +252,7 @@ impl StreamSlot {
 
 impl StreamSlot {
     /// Whether the peer owes a word by now.
-    pub(super) fn asks(&self, is_owed: bool) {
+    pub(in crate::upstream) fn asks(&self, is_owed: bool) {
         match (is_owed, self.asked.get()) {
             (true, None) => self.asked.set(Some(self.connection.state.silence.asked())),
             (false, Some(_)) => self.asked.set(None),
@@ -256,7 +261,7 @@ impl StreamSlot {
     }
 
     /// Of the connection that it is on.
-    pub(super) fn intake(&self) -> &Arc<WriteProgress> {
+    pub(in crate::upstream) fn intake(&self) -> &Arc<WriteProgress> {
         &self.connection.state.intake
     }
 }

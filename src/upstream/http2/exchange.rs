@@ -16,14 +16,14 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
 use tokio::time::{Instant, timeout_at};
 
-use super::answer_head::make_passable;
-use super::body::has_payload;
-use super::fault::UpstreamFault;
-use super::http2::StreamSlot;
-use super::incoming::{Answered, Streamed};
-use super::pool::{DialTarget, HeldConnection, Pool};
-use super::upload::{Outgoing, Uploading};
-use super::upload_progress::UploadProgress;
+use crate::upstream::body::incoming_response::{Answered, Streamed};
+use crate::upstream::body::request_body::has_payload;
+use crate::upstream::body::upload_progress::UploadProgress;
+use crate::upstream::fault::UpstreamFault;
+use crate::upstream::http2::pool::StreamSlot;
+use crate::upstream::http2::upload::{Outgoing, Uploading};
+use crate::upstream::pool::{DialTarget, HeldConnection, Pool};
+use crate::upstream::response_head::make_passable;
 
 /// A stream that was begun.
 struct StartedStream {
@@ -31,7 +31,7 @@ struct StartedStream {
     upload: Option<SendStream<Bytes>>,
 }
 
-pub(super) enum StreamFailure {
+pub(in crate::upstream) enum StreamFailure {
     /// The peer has not looked at the request, which can be sent again.
     Unprocessed(UpstreamFault, Box<Request<Outgoing>>),
     For(UpstreamFault),
@@ -44,7 +44,7 @@ enum StreamBroken {
 }
 
 /// Sends a request and gives the answer's head, with its body still to come. `patience` is for the answer.
-pub(super) async fn send(
+pub(in crate::upstream) async fn send(
     pool: &Pool,
     slot: StreamSlot,
     request: Request<Outgoing>,

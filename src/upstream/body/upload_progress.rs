@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::fault::{BodyFault, UpstreamFault};
-use super::write_progress::WriteProgress;
+use crate::upstream::connect::write_progress::WriteProgress;
+use crate::upstream::fault::{BodyFault, UpstreamFault};
 
 /// How far a request body has come, for those who wait for the answer.
 #[derive(Debug, Default)]
 pub(crate) struct UploadProgress {
     /// All of it was handed to the upstream's connection.
-    pub(super) finished: Cell<bool>,
-    pub(super) fault: Cell<Option<BodyFault>>,
+    pub(in crate::upstream) finished: Cell<bool>,
+    pub(in crate::upstream) fault: Cell<Option<BodyFault>>,
     /// When the last piece was taken.
     moved: Cell<Option<Instant>>,
     /// Since when the caller's next piece is asked for.
@@ -26,7 +26,7 @@ pub(crate) struct UploadProgress {
     /// Of the upstream's connection.
     connection: RefCell<Option<Arc<WriteProgress>>>,
     /// Of the stream, over HTTP/2.
-    pub(super) stream: WriteProgress,
+    pub(in crate::upstream) stream: WriteProgress,
 }
 
 /// An upstream that ends an exchange after its caller has kept it waiting for this long is not blamed for that.
@@ -34,23 +34,23 @@ const STALL: Duration = Duration::from_secs(1);
 
 impl UploadProgress {
     /// The next attempt goes over this connection.
-    pub(super) fn goes_over(&self, connection: &Arc<WriteProgress>) {
+    pub(in crate::upstream) fn goes_over(&self, connection: &Arc<WriteProgress>) {
         *self.connection.borrow_mut() = Some(Arc::clone(connection));
     }
 
-    pub(super) fn finish(&self) {
+    pub(in crate::upstream) fn finish(&self) {
         self.asked.set(None);
         self.finished.set(true);
     }
 
     /// A piece has come.
-    pub(super) fn moved(&self) {
+    pub(in crate::upstream) fn moved(&self) {
         self.moved.set(Some(Instant::now()));
     }
 
     /// The caller's next piece is asked for and has not come. False where the upstream is waited for as well: the caller's time
     /// begins once that takes something.
-    pub(super) fn asks(&self) -> bool {
+    pub(in crate::upstream) fn asks(&self) -> bool {
         let is_blocked = self.is_blocked();
         match self.asked.get() {
             None if !is_blocked => self.asked.set(Some(Instant::now())),
@@ -61,38 +61,38 @@ impl UploadProgress {
     }
 
     /// The caller was asked and is waited for no more.
-    pub(super) fn answered(&self) {
+    pub(in crate::upstream) fn answered(&self) {
         self.asked.set(None);
     }
 
     /// The upstream takes no more of what it is sent.
-    pub(super) fn is_blocked(&self) -> bool {
+    pub(in crate::upstream) fn is_blocked(&self) -> bool {
         self.stream.is_blocked() || self.connection.borrow().as_ref().is_some_and(|intake| intake.is_blocked())
     }
 
     /// Since when the caller is waited for, and nothing else.
-    pub(super) fn awaits_caller(&self) -> Option<Instant> {
+    pub(in crate::upstream) fn awaits_caller(&self) -> Option<Instant> {
         self.asked.get().filter(|_| !self.is_blocked())
     }
 
     /// The caller has been waited for, and nothing else, for so long.
-    pub(super) fn awaited_caller_for(&self, patience: Duration) -> bool {
+    pub(in crate::upstream) fn awaited_caller_for(&self, patience: Duration) -> bool {
         self.awaits_caller().is_some_and(|since| since.elapsed() >= patience)
     }
 
-    pub(super) fn is_stalled_by_caller(&self) -> bool {
+    pub(in crate::upstream) fn is_stalled_by_caller(&self) -> bool {
         self.awaited_caller_for(STALL)
     }
 
     /// The upstream has taken nothing for so long that sending has ended.
-    pub(super) fn was_never_taken(&self) -> bool {
+    pub(in crate::upstream) fn was_never_taken(&self) -> bool {
         let connection = self.connection.borrow();
         self.stream.has_given_up() || connection.as_ref().is_some_and(|intake| intake.has_given_up())
     }
 
     /// A later deadline, if there is one by now: the time for an answer runs from the end of the request, and an upload that moves
     /// on is not late. A caller that is waited for has that time from when it was first waited for.
-    pub(super) fn renewed(&self, patience: Duration) -> Option<Instant> {
+    pub(in crate::upstream) fn renewed(&self, patience: Duration) -> Option<Instant> {
         let deadline = self.awaits_caller().or(self.moved.get())? + patience;
         (deadline > Instant::now()).then_some(deadline)
     }

@@ -12,15 +12,15 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::body_timeouts::{BodyTimeouts, IdleTimer, MinRateTimer};
-use super::drain_body::{DrainLimit, drain_body};
-use super::expect_continue::{ContinueSender, ContinueWait};
-use super::fault::{BodyFault, BoxError};
-use super::incoming::Answered;
-use super::pool::Lease;
-use super::replay::ReplayBuffer;
-use super::request_end::{RequestEndSender, UploadEnd};
-use super::upload_progress::UploadProgress;
+use crate::upstream::body::body_copy::ReplayBuffer;
+use crate::upstream::body::body_timeouts::{BodyTimeouts, IdleTimer, MinRateTimer};
+use crate::upstream::body::drain_body::{DrainLimit, drain_body};
+use crate::upstream::body::expect_continue::{ContinueSender, ContinueWait};
+use crate::upstream::body::incoming_response::Answered;
+use crate::upstream::body::request_end::{RequestEndSender, UploadEnd};
+use crate::upstream::body::upload_progress::UploadProgress;
+use crate::upstream::fault::{BodyFault, BoxError};
+use crate::upstream::pool::Lease;
 
 /// A request body on its way to the upstream, with its trailers.
 #[derive(Debug)]
@@ -177,7 +177,7 @@ impl RequestBody {
     }
 
     /// Of a request that has none and is sent again.
-    pub(super) fn none(progress: Rc<UploadProgress>) -> Self {
+    pub(in crate::upstream) fn none(progress: Rc<UploadProgress>) -> Self {
         Self {
             incoming: None,
             left: None,
@@ -193,7 +193,7 @@ impl RequestBody {
         }
     }
 
-    pub(super) fn progress(&self) -> &UploadProgress {
+    pub(in crate::upstream) fn progress(&self) -> &UploadProgress {
         &self.progress
     }
 
@@ -357,7 +357,7 @@ impl Drop for RequestBody {
 }
 
 impl ResponseBody {
-    pub(super) fn new(incoming: Answered, patience: Option<Duration>, lease: Lease) -> Self {
+    pub(in crate::upstream) fn new(incoming: Answered, patience: Option<Duration>, lease: Lease) -> Self {
         Self {
             incoming,
             idleness: IdleTimer::new(patience),
