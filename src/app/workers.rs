@@ -21,7 +21,7 @@ use crate::server::accept::{self, HandoffChannels, WorkerListener};
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain::Drain;
 use crate::server::limits::WorkerLimits;
-use crate::upstream::pinned::PinLimit;
+use crate::upstream::pin_limit::PinLimit;
 
 /// Room for lines in the audit log's queues, over all workers.
 const AUDIT_LINES: usize = 8192;

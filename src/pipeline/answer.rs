@@ -17,9 +17,9 @@ use crate::audit::reason::Reason;
 use crate::server::guard::{Answering, ExchangeGuard};
 use crate::server::output_backlog::BacklogMark;
 use crate::server::tunnel::Tunnel;
-use crate::upstream::body::request_body::{CallerDeadlinePassed, ResponseBody, ResponseStalled};
 use crate::upstream::body::request_end::ResponseHold;
 use crate::upstream::fault::{BodyFault, BoxError};
+use crate::upstream::response_body::{CallerDeadlinePassed, ResponseBody, ResponseStalled};
 
 /// What an answer carries.
 #[derive(Debug)]

@@ -31,11 +31,11 @@ use crate::server::connection_limiter::network;
 use crate::server::limits::Limits;
 use crate::upstream::body::body_timeouts::BodyTimeouts;
 use crate::upstream::body::request_body::{IncomingUpload, RequestBody, has_payload};
+use crate::upstream::connection_binding::{ConnectionBinding, PinScope};
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::fault::UpstreamFault;
-use crate::upstream::pinned::{ConnectionBinding, PinScope};
-use crate::upstream::server_set::Balance;
 use crate::upstream::service::Upstream;
+use crate::upstream::settings::Balance;
 
 /// What goes with a request, besides the request itself.
 pub(crate) struct ForwardContext<'p> {

@@ -20,9 +20,9 @@ use super::headers::X_MIRRORED;
 use super::sampling;
 use super::worker::Worker;
 use crate::upstream::body::request_body::RequestBody;
+use crate::upstream::connection_binding::ConnectionBinding;
 use crate::upstream::exchange::Deadlines;
-use crate::upstream::pinned::ConnectionBinding;
-use crate::upstream::pool::Pools;
+use crate::upstream::pools::Pools;
 use crate::upstream::service::Upstream;
 
 /// Who gets copies of a route's requests, and of how many.

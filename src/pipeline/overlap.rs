@@ -15,7 +15,7 @@ use super::laxity::{Laxity, laxity};
 use super::pattern::{HostPattern, PathPattern, Segment};
 use super::route::Route;
 use super::routes::RouteTable;
-use crate::upstream::service::ServerAddress;
+use crate::upstream::server::ServerAddress;
 
 /// Two routes, by their places in the list, of which one at least is laxer.
 #[derive(Debug, PartialEq, Eq)]

@@ -46,8 +46,8 @@ use crate::server::tls::HttpVersion;
 use crate::telemetry::metrics::WorkerReport;
 use crate::trust::token_cache::{CachedToken, TokenCache};
 use crate::trust::verify::Verified;
-use crate::upstream::pinned::PinLimit;
-use crate::upstream::pool::Pools;
+use crate::upstream::pin_limit::PinLimit;
+use crate::upstream::pools::Pools;
 
 /// A worker's own handle to the current snapshot: cloning it touches no other core.
 pub(crate) type SharedSnapshot = Rc<Arc<Snapshot>>;

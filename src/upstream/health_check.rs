@@ -1,7 +1,7 @@
-//! Asks servers how they are, from the control plane: one task for each, at its own pace.
+//! Active health checks, on the control plane: one task for each server.
 //!
-//! The first answer decides alone, so that a gateway that starts while a server is down knows at once; later it takes some in a row.
-//! Each check has a connection of its own, a deadline, and a bound on what is read.
+//! The first check decides alone, so that a gateway that starts while a server is down knows at once; later changes
+//! take several results in a row. Each check has a connection of its own, a timeout, and a limit on the bytes read.
 
 use std::io;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, USER_AGENT};
-use http::uri::{PathAndQuery, Scheme};
+use http::uri::Scheme;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
@@ -19,63 +19,40 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
-use crate::upstream::http1::connection::open;
-use crate::upstream::service::{Server, Upstream, UpstreamProtocol};
+use super::connect::open::open;
+use super::protocol::UpstreamProtocol;
+use super::server::Server;
+use super::service::Upstream;
+use super::settings::{HealthCheck, MAX_PROBE_BODY, Probe};
 
-/// An upstream's rules.
-#[derive(Clone, Debug)]
-pub(crate) struct HealthCheck {
-    pub(crate) probe: Probe,
-    /// Between two checks, give or take a tenth.
-    pub(crate) interval: Duration,
-    pub(crate) timeout: Duration,
-    /// In a row.
-    pub(crate) unhealthy_after: u32,
-    pub(crate) healthy_after: u32,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Probe {
-    /// A connection is enough.
-    Connect,
-    Http {
-        path: PathAndQuery,
-        /// Empty: any 2xx.
-        statuses: Vec<StatusCode>,
-        /// Within the first [`MAX_BODY`] bytes.
-        body: Option<String>,
-    },
-}
-
-/// Why a check found a server wanting.
+/// Why a check failed.
 #[derive(Debug, thiserror::Error)]
 enum CheckFailure {
-    #[error("no answer in time")]
-    Late,
+    #[error("no response in time")]
+    Timeout,
     #[error("no connection: {0}")]
     Connect(#[from] io::Error),
-    #[error("no HTTP answer: {0}")]
+    #[error("no HTTP response: {0}")]
     Http(#[from] hyper::Error),
     #[error("status {0}")]
     Status(StatusCode),
-    #[error("the answer does not hold the text that is looked for")]
+    #[error("the response does not contain the configured text")]
     Body,
 }
 
-/// What the checks of one server have come to.
+/// The state of one server by its checks.
 #[derive(Debug, Default)]
 struct CheckHistory {
     is_healthy: Option<bool>,
-    /// Checks in a row that said otherwise.
-    against: u32,
+    /// Results in a row that contradict it.
+    contradictions: u32,
 }
 
-pub(crate) const MAX_BODY: usize = 64 * 1024;
 const RESTART_AFTER: Duration = Duration::from_secs(1);
-const OURSELVES: HeaderValue = HeaderValue::from_static("portcullis");
+const PRODUCT_NAME: HeaderValue = HeaderValue::from_static("portcullis");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// Checks, until dropped, the servers of all upstreams that say how.
+/// Checks the servers of all upstreams with health checks, until it is dropped.
 pub(crate) async fn keep_checking(upstreams: Vec<Arc<Upstream>>) {
     let mut checks = JoinSet::new();
     for upstream in upstreams {
@@ -88,31 +65,43 @@ pub(crate) async fn keep_checking(upstreams: Vec<Arc<Upstream>>) {
     checks.join_all().await;
 }
 
-/// Begins again should the checks ever die: a server must not stay what it was for ever.
+/// Restarts the checks after a panic: a server must not keep its last state for ever.
 async fn keep_checking_one(upstream: Arc<Upstream>, rules: HealthCheck, index: usize) {
     loop {
-        let checks = check_on(Arc::clone(&upstream), rules.clone(), index);
-        let died = JoinSet::from_iter([checks]).join_next().await;
-        error!(upstream.name = &*upstream.name, ?died, "the checks of a server died; starting them again");
+        let checks = check_repeatedly(Arc::clone(&upstream), rules.clone(), index);
+        let ended = JoinSet::from_iter([checks]).join_next().await;
+        error!(
+            upstream.name = &*upstream.name,
+            server = &*upstream.servers[index].name(),
+            ?ended,
+            "the health checks of a server stopped unexpectedly: its state stays as it is until they start again in a \
+             second; please report this"
+        );
         sleep(RESTART_AFTER).await;
     }
 }
 
-async fn check_on(upstream: Arc<Upstream>, rules: HealthCheck, index: usize) {
+async fn check_repeatedly(upstream: Arc<Upstream>, rules: HealthCheck, index: usize) {
     let server = &upstream.servers[index];
-    let mut record = CheckHistory::default();
+    let mut history = CheckHistory::default();
     loop {
-        let result = timeout(rules.timeout, check(server, &rules.probe)).await.unwrap_or(Err(CheckFailure::Late));
-        if let Some(is_healthy) = record.hear(result.is_ok(), &rules) {
-            let is_news = upstream.statuses[index].set_healthy(is_healthy, upstream.millis(Instant::now()));
+        let result = timeout(rules.timeout, check(server, &rules.probe)).await.unwrap_or(Err(CheckFailure::Timeout));
+        if let Some(is_healthy) = history.update(result.is_ok(), &rules) {
+            let is_change = upstream.statuses[index].set_healthy(is_healthy, upstream.millis(Instant::now()));
             let (name, server) = (&*upstream.name, &*server.name());
             match result {
-                Err(reason) => warn!(upstream.name = name, server, %reason, "a server is unhealthy"),
-                Ok(()) if is_news => info!(upstream.name = name, server, "a server is healthy again"),
+                Err(reason) => warn!(
+                    upstream.name = name,
+                    server,
+                    %reason,
+                    "server is unhealthy: its health checks fail; it gets no requests while another server is healthy; \
+                     check the server"
+                ),
+                Ok(()) if is_change => info!(upstream.name = name, server, "server is healthy again: it gets requests"),
                 Ok(()) => {}
             }
         }
-        // Gateways that were started together should not ask together.
+        // With a jitter, so that gateways that were started together do not check at the same time.
         sleep(rules.interval.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
     }
 }
@@ -123,80 +112,80 @@ async fn check(server: &Server, probe: &Probe) -> Result<(), CheckFailure> {
         return Ok(());
     };
     let mut request = Request::new(Empty::<Bytes>::new());
-    request.headers_mut().insert(USER_AGENT, OURSELVES);
+    request.headers_mut().insert(USER_AGENT, PRODUCT_NAME);
     let io = TokioIo::new(stream);
     match server.protocol {
         UpstreamProtocol::Http1 => {
             let (mut sender, connection) = http1::handshake(io).await?;
             *request.uri_mut() = Uri::from(path.clone());
             request.headers_mut().extend([(HOST, server.authority.clone()), (CONNECTION, CLOSE)]);
-            judged(sender.send_request(request), connection, statuses, body.as_deref()).await
+            evaluate(sender.send_request(request), connection, statuses, body.as_deref()).await
         }
         UpstreamProtocol::Http2 => {
             let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
             let scheme = if server.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
             let uri = Uri::builder().scheme(scheme).authority(server.authority.as_bytes()).path_and_query(path.clone());
             *request.uri_mut() = uri.build().map_err(io::Error::other)?;
-            judged(sender.send_request(request), connection, statuses, body.as_deref()).await
+            evaluate(sender.send_request(request), connection, statuses, body.as_deref()).await
         }
     }
 }
 
-async fn judged(
-    answer: impl Future<Output = hyper::Result<Response<Incoming>>>,
+async fn evaluate(
+    response: impl Future<Output = hyper::Result<Response<Incoming>>>,
     connection: impl Future<Output = hyper::Result<()>>,
     statuses: &[StatusCode],
     body: Option<&str>,
 ) -> Result<(), CheckFailure> {
     let exchange = async {
-        let response = answer.await?;
+        let response = response.await?;
         let status = response.status();
         let is_expected = if statuses.is_empty() { status.is_success() } else { statuses.contains(&status) };
         if !is_expected {
             return Err(CheckFailure::Status(status));
         }
         match body {
-            Some(text) => holds(response.into_body(), text.as_bytes()).await,
+            Some(text) => find_text(response.into_body(), text.as_bytes()).await,
             None => Ok(()),
         }
     };
     let mut exchange = std::pin::pin!(exchange);
     tokio::select! {
         done = &mut exchange => done,
-        // Its end may come before what it has brought is read.
+        // The connection may end before the response is read.
         _ = connection => exchange.await,
     }
 }
 
-async fn holds(mut body: Incoming, text: &[u8]) -> Result<(), CheckFailure> {
+async fn find_text(mut body: Incoming, text: &[u8]) -> Result<(), CheckFailure> {
     let mut read = Vec::new();
-    let found = |read: &[u8]| memchr::memmem::find(&read[..read.len().min(MAX_BODY)], text).is_some();
-    while read.len() < MAX_BODY && !found(&read) {
+    let is_found = |read: &[u8]| memchr::memmem::find(&read[..read.len().min(MAX_PROBE_BODY)], text).is_some();
+    while read.len() < MAX_PROBE_BODY && !is_found(&read) {
         let Some(frame) = body.frame().await else { break };
         if let Ok(data) = frame?.into_data() {
             read.extend_from_slice(&data);
         }
     }
-    if found(&read) { Ok(()) } else { Err(CheckFailure::Body) }
+    if is_found(&read) { Ok(()) } else { Err(CheckFailure::Body) }
 }
 
 impl CheckHistory {
-    /// What the server is from now on, where that changes.
-    fn hear(&mut self, is_good: bool, rules: &HealthCheck) -> Option<bool> {
-        if self.is_healthy == Some(is_good) {
-            self.against = 0;
+    /// Whether the server is healthy from now on, if that changes.
+    fn update(&mut self, is_success: bool, rules: &HealthCheck) -> Option<bool> {
+        if self.is_healthy == Some(is_success) {
+            self.contradictions = 0;
             return None;
         }
-        self.against += 1;
+        self.contradictions += 1;
         let enough = match self.is_healthy {
             None => 1,
             Some(true) => rules.unhealthy_after,
             Some(false) => rules.healthy_after,
         };
-        if self.against < enough {
+        if self.contradictions < enough {
             return None;
         }
-        *self = Self { is_healthy: Some(is_good), against: 0 };
+        *self = Self { is_healthy: Some(is_success), contradictions: 0 };
         self.is_healthy
     }
 }
@@ -206,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_check_decides_and_later_some_in_a_row() {
+    fn the_first_check_decides_and_later_several_in_a_row() {
         let rules = HealthCheck {
             probe: Probe::Connect,
             interval: Duration::from_secs(1),
@@ -215,13 +204,13 @@ mod tests {
             healthy_after: 2,
         };
         let becomes = |checks: &str| {
-            let mut record = CheckHistory::default();
-            let hear = |check| match record.hear(check == '.', &rules) {
+            let mut history = CheckHistory::default();
+            let update = |check| match history.update(check == '.', &rules) {
                 None => '-',
                 Some(true) => 'H',
                 Some(false) => 'U',
             };
-            checks.chars().map(hear).collect::<String>()
+            checks.chars().map(update).collect::<String>()
         };
         assert_eq!(becomes("x..x.."), "U-H---");
         assert_eq!(becomes(".xx.xxx.x.."), "H-----U---H");

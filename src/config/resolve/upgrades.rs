@@ -7,7 +7,8 @@ use super::Resolver;
 use crate::pipeline::route::MethodSet;
 use crate::pipeline::target::RouteTarget;
 use crate::pipeline::upgrade::Upgrades;
-use crate::upstream::service::{Upstream, UpstreamProtocol};
+use crate::upstream::protocol::UpstreamProtocol;
+use crate::upstream::service::Upstream;
 
 impl Resolver<'_> {
     pub(super) fn upgrades(&mut self, websocket: &At<bool>, others: &[At<String>], methods: &MethodSet) -> Upgrades {

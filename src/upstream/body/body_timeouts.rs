@@ -1,4 +1,4 @@
-//! How long a body may keep us waiting, either way.
+//! The timeouts of bodies, in both directions.
 
 use std::pin::Pin;
 use std::task::Context;
@@ -6,29 +6,31 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
-/// How long a client may keep its body waiting: between two pieces, and on the whole.
+/// The timeouts of a request body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BodyTimeouts {
+    /// Between two chunks.
     pub(crate) idle: Option<Duration>,
-    /// Bytes in a second.
+    /// Bytes per second.
     pub(crate) min_rate: Option<u64>,
 }
 
-/// Keeps the time that a client may still take. Only waiting for the client is counted, not for an upstream that takes its time;
-/// what came quickly pays for what comes slowly, up to a point. Costs nothing while pieces are there when asked for.
+/// Enforces the timeouts of a request body. Only time spent waiting for the client counts, not time spent waiting for
+/// the upstream. A client that was fast earns credit for a slow phase, up to a maximum. Sets no timer while chunks are
+/// ready when polled.
 #[derive(Debug)]
 pub(in crate::upstream) struct MinRateTimer {
-    patience: BodyTimeouts,
+    timeouts: BodyTimeouts,
     credit: Duration,
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-/// Before the rate counts.
+/// The credit at the start of a body.
 const GRACE: Duration = Duration::from_secs(5);
-/// What a client that was quick may rest.
-const MOST_CREDIT: Duration = Duration::from_secs(30);
+/// The longest pause that a fast client can earn.
+const MAX_CREDIT: Duration = Duration::from_secs(30);
 
-/// A deadline between two pieces. Costs nothing while pieces are there when asked for.
+/// The timeout between two chunks. Sets no timer while chunks are ready when polled.
 #[derive(Debug)]
 pub(in crate::upstream) struct IdleTimer {
     pub(in crate::upstream) limit: Option<Duration>,
@@ -36,12 +38,12 @@ pub(in crate::upstream) struct IdleTimer {
 }
 
 impl MinRateTimer {
-    pub(in crate::upstream) fn new(patience: BodyTimeouts) -> Self {
-        Self { patience, credit: GRACE, waiting: None }
+    pub(in crate::upstream) fn new(timeouts: BodyTimeouts) -> Self {
+        Self { timeouts, credit: GRACE, waiting: None }
     }
 
     pub(in crate::upstream) fn is_over(&mut self, context: &mut Context<'_>) -> bool {
-        let Some(limit) = self.patience.idle.into_iter().chain(self.patience.min_rate.map(|_| self.credit)).min()
+        let Some(limit) = self.timeouts.idle.into_iter().chain(self.timeouts.min_rate.map(|_| self.credit)).min()
         else {
             return false;
         };
@@ -49,18 +51,18 @@ impl MinRateTimer {
         timer.as_mut().poll(context).is_ready()
     }
 
-    /// Something else is waited for.
+    /// The client is not waited for at present.
     pub(in crate::upstream) fn pause(&mut self) {
         self.waiting = None;
     }
 
-    pub(in crate::upstream) fn came(&mut self, bytes: usize) {
+    pub(in crate::upstream) fn received(&mut self, bytes: usize) {
         if let Some((since, _)) = self.waiting.take() {
             self.credit = self.credit.saturating_sub(since.elapsed());
         }
-        if let Some(rate) = self.patience.min_rate {
+        if let Some(rate) = self.timeouts.min_rate {
             let earned = (bytes as u64).saturating_mul(1_000_000_000) / rate.max(1);
-            self.credit = (self.credit + Duration::from_nanos(earned)).min(MOST_CREDIT);
+            self.credit = (self.credit + Duration::from_nanos(earned)).min(MAX_CREDIT);
         }
     }
 }
@@ -92,16 +94,16 @@ mod tests {
 
     use super::*;
 
-    /// How long a client can go on that sends `bytes` every `pause`; `None` where it can for ten minutes.
-    async fn lasts(patience: BodyTimeouts, bytes: usize, pause: Duration) -> Option<Duration> {
-        let mut pace = MinRateTimer::new(patience);
+    /// When a client that sends `bytes` every `pause` times out; `None` if not within ten minutes.
+    async fn times_out(timeouts: BodyTimeouts, bytes: usize, pause: Duration) -> Option<Duration> {
+        let mut timer = MinRateTimer::new(timeouts);
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(600) {
-            let over = poll_fn(|context| if pace.is_over(context) { Poll::Ready(()) } else { Poll::Pending });
+            let over = poll_fn(|context| if timer.is_over(context) { Poll::Ready(()) } else { Poll::Pending });
             if timeout(pause, over).await.is_ok() {
                 return Some(began.elapsed());
             }
-            pace.came(bytes);
+            timer.received(bytes);
         }
         None
     }
@@ -109,25 +111,25 @@ mod tests {
     const BOTH: BodyTimeouts = BodyTimeouts { idle: Some(Duration::from_secs(30)), min_rate: Some(240) };
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_comes_at_the_least_rate_after_a_grace() {
+    async fn a_body_must_keep_the_minimum_rate_after_a_grace_period() {
         let seconds = Duration::from_secs;
-        assert_eq!(lasts(BOTH, 240, seconds(1)).await, None);
-        assert_eq!(lasts(BOTH, 2400, seconds(10)).await, Some(seconds(5)));
-        assert_eq!(lasts(BOTH, 0, seconds(100)).await, Some(seconds(5)));
-        let slow = lasts(BOTH, 10, seconds(1)).await.unwrap();
+        assert_eq!(times_out(BOTH, 240, seconds(1)).await, None);
+        assert_eq!(times_out(BOTH, 2400, seconds(10)).await, Some(seconds(5)));
+        assert_eq!(times_out(BOTH, 0, seconds(100)).await, Some(seconds(5)));
+        let slow = times_out(BOTH, 10, seconds(1)).await.unwrap();
         assert!((seconds(5)..seconds(6)).contains(&slow), "{slow:?}");
-        assert_eq!(lasts(BodyTimeouts { min_rate: None, ..BOTH }, 1, seconds(29)).await, None);
-        assert_eq!(lasts(BodyTimeouts { min_rate: None, ..BOTH }, 1, seconds(31)).await, Some(seconds(30)));
-        assert_eq!(lasts(BodyTimeouts { idle: None, min_rate: None }, 1, seconds(300)).await, None);
+        assert_eq!(times_out(BodyTimeouts { min_rate: None, ..BOTH }, 1, seconds(29)).await, None);
+        assert_eq!(times_out(BodyTimeouts { min_rate: None, ..BOTH }, 1, seconds(31)).await, Some(seconds(30)));
+        assert_eq!(times_out(BodyTimeouts { idle: None, min_rate: None }, 1, seconds(300)).await, None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_came_quickly_pays_for_a_pause_and_no_more() {
-        let mut pace = MinRateTimer::new(BOTH);
-        pace.came(1 << 30);
-        assert_eq!(pace.credit, MOST_CREDIT);
+    async fn a_fast_client_earns_credit_for_a_pause_up_to_a_maximum() {
+        let mut timer = MinRateTimer::new(BOTH);
+        timer.received(1 << 30);
+        assert_eq!(timer.credit, MAX_CREDIT);
         sleep(Duration::from_secs(3600)).await;
-        pace.came(1);
-        assert_eq!(pace.credit, MOST_CREDIT, "nobody waited for the client");
+        timer.received(1);
+        assert_eq!(timer.credit, MAX_CREDIT, "the client was not waited for");
     }
 }

@@ -1,4 +1,4 @@
-//! What becomes of a body that nobody wants: it is read on for a while.
+//! Reads and discards the rest of a body that is no longer needed.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -8,36 +8,36 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
-use crate::upstream::body::request_end::{RequestEndSender, UploadEnd};
+use super::request_end::{RequestEndSender, UploadEnd};
 
-/// How much of a body that nobody wants is read on. Past it a client is cut off, whether it has read its answer or not.
+/// How much of a body is drained. A client that sends more is cut off, whether it has read its response or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DrainLimit {
-    /// What a client that means well may send before it looks up.
+    /// The amount that common clients send before they read the response.
     Long,
-    /// While there is too much to do already.
+    /// Under overload.
     Short,
 }
 
-const LINGER_TIME: Duration = Duration::from_secs(2);
-/// Bodies that are read on at once, for each worker; others are cut off.
-const MAX_LINGERING: usize = 64;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bodies that each worker drains at once; others are cut off.
+const MAX_DRAINING: usize = 64;
 
-/// Reads on, for a while, in a body that nobody wants any more.
+/// Drains a body, for a limited time.
 ///
-/// A client that is cut off while it sends may never read why it was refused: over HTTP/1.1 the kernel answers what we leave
-/// unread with a reset, over HTTP/2 common clients take the end of their stream for its failure.
-pub(crate) fn drain_body(mut body: Incoming, how: DrainLimit, watcher: Option<RequestEndSender>) {
-    thread_local!(static LINGERING: Cell<usize> = const { Cell::new(0) });
-    // While the worker ends, bodies are dropped outside of any task.
-    let can_linger = tokio::runtime::Handle::try_current().is_ok();
-    if body.is_end_stream() || LINGERING.get() == MAX_LINGERING || !can_linger {
+/// A client that is cut off while it sends may never read the response: over HTTP/1.1 the kernel resets a connection
+/// that is closed with unread data, and common HTTP/2 clients take the end of their stream for a failure.
+pub(crate) fn drain_body(mut body: Incoming, limit: DrainLimit, watcher: Option<RequestEndSender>) {
+    thread_local!(static DRAINING: Cell<usize> = const { Cell::new(0) });
+    // At the end of the worker, bodies are dropped outside of any task.
+    let can_spawn = tokio::runtime::Handle::try_current().is_ok();
+    if body.is_end_stream() || DRAINING.get() == MAX_DRAINING || !can_spawn {
         return;
     }
-    LINGERING.set(LINGERING.get() + 1);
+    DRAINING.set(DRAINING.get() + 1);
     tokio::task::spawn_local(async move {
         let rest = async {
-            let mut left: usize = match how {
+            let mut remaining: usize = match limit {
                 DrainLimit::Long => 16 * 1024 * 1024,
                 DrainLimit::Short => 64 * 1024,
             };
@@ -45,16 +45,16 @@ pub(crate) fn drain_body(mut body: Incoming, how: DrainLimit, watcher: Option<Re
                 let length = match body.frame().await {
                     Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
                     Some(Err(_)) => return UploadEnd::Broken,
-                    None => return UploadEnd::Whole,
+                    None => return UploadEnd::Complete,
                 };
-                let Some(less) = left.checked_sub(length) else { return UploadEnd::Unseen };
-                left = less;
+                let Some(less) = remaining.checked_sub(length) else { return UploadEnd::Unknown };
+                remaining = less;
             }
         };
-        let end = timeout(LINGER_TIME, rest).await.unwrap_or(UploadEnd::Unseen);
+        let end = timeout(DRAIN_TIMEOUT, rest).await.unwrap_or(UploadEnd::Unknown);
         if let Some(watcher) = watcher {
-            watcher.saw(end);
+            watcher.notify(end);
         }
-        LINGERING.set(LINGERING.get() - 1);
+        DRAINING.set(DRAINING.get() - 1);
     });
 }

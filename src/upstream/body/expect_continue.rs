@@ -1,8 +1,8 @@
-//! `Expect: 100-continue` between a client and its upstream (RFC 9110 §10.1.1): the client is told to send its body when we first
-//! ask for it, so nobody asks before the upstream has said so.
+//! `Expect: 100-continue` between a client and its upstream (RFC 9110 §10.1.1).
 //!
-//! An upstream that says nothing is waited for only so long: many don't know of the expectation. Once it has answered for good
-//! the body is not asked for at all.
+//! Polling the client's body makes hyper send `100 Continue`, so the body is not polled before the upstream has sent
+//! `100 Continue` itself. The wait for an upstream is limited, as many do not know the expectation. After a final
+//! response the body is not requested at all.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,83 +14,84 @@ use hyper::ext::on_informational;
 use tokio::sync::watch::{Receiver, Sender, channel};
 use tokio::time::timeout;
 
-/// In the hands of who waits for the answer. Dropped, the body is not wanted any more.
+/// Held by the code that wait for the response. When it is dropped, the body is no longer needed.
 #[derive(Debug)]
 pub(crate) struct ContinueSender(Sender<ContinueVerdict>);
 
-/// A body's wait for the word.
+/// A body's wait for `100 Continue`.
 pub(in crate::upstream) struct ContinueWait(Pin<Box<dyn Future<Output = bool>>>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ContinueVerdict {
-    Nothing,
-    /// The client may send.
+    Pending,
+    /// The client may send its body.
     Continue,
-    /// There is an answer, which is on its way to the client.
-    Answered,
-    /// And nobody reads on.
-    Over,
+    /// A final response is being sent to the client.
+    Responded,
+    /// The response has ended.
+    Ended,
 }
 
-/// What clients wait for us to say it, too, before they send without (curl).
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// As long as common clients wait before they send the body without `100 Continue` (curl).
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// True where the client waits to be told.
+/// True if the client wait for `100 Continue`.
 pub(crate) fn is_awaited(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 impl ContinueSender {
     pub(in crate::upstream) fn new() -> (Self, ContinueWait) {
-        let (sender, receiver) = channel(ContinueVerdict::Nothing);
-        (Self(sender), ContinueWait(Box::pin(told(receiver))))
+        let (sender, receiver) = channel(ContinueVerdict::Pending);
+        (Self(sender), ContinueWait(Box::pin(may_send(receiver))))
     }
 
-    /// Has the upstream asked.
+    /// Adds the expectation to the request to the upstream, and listens for its `100 Continue`.
     pub(crate) fn ask<B>(&self, request: &mut Request<B>) {
         request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
         let sender = self.0.clone();
-        on_informational(request, move |answer| {
-            if answer.status() == StatusCode::CONTINUE {
-                tell(&sender, ContinueVerdict::Continue);
+        on_informational(request, move |response| {
+            if response.status() == StatusCode::CONTINUE {
+                set_verdict(&sender, ContinueVerdict::Continue);
             }
         });
     }
 
-    pub(crate) fn answered(&self) {
-        tell(&self.0, ContinueVerdict::Answered);
+    pub(crate) fn responded(&self) {
+        set_verdict(&self.0, ContinueVerdict::Responded);
     }
 }
 
 impl Drop for ContinueSender {
     fn drop(&mut self) {
-        tell(&self.0, ContinueVerdict::Over);
+        set_verdict(&self.0, ContinueVerdict::Ended);
     }
 }
 
-/// Only what was said first counts, and that it is over.
-fn tell(sender: &Sender<ContinueVerdict>, said: ContinueVerdict) {
+/// Only the first verdict counts, and the end of a response.
+fn set_verdict(sender: &Sender<ContinueVerdict>, verdict: ContinueVerdict) {
     sender.send_if_modified(|current| {
-        let news = match (*current, said) {
-            (ContinueVerdict::Nothing, _) | (ContinueVerdict::Answered, ContinueVerdict::Over) => true,
-            (ContinueVerdict::Continue | ContinueVerdict::Answered | ContinueVerdict::Over, _) => false,
+        let changes = match (*current, verdict) {
+            (ContinueVerdict::Pending, _) | (ContinueVerdict::Responded, ContinueVerdict::Ended) => true,
+            (ContinueVerdict::Continue | ContinueVerdict::Responded | ContinueVerdict::Ended, _) => false,
         };
-        if news {
-            *current = said;
+        if changes {
+            *current = verdict;
         }
-        news
+        changes
     });
 }
 
-/// Whether to go on. An answer that came instead keeps its connection for as long as it is read.
-async fn told(mut receiver: Receiver<ContinueVerdict>) -> bool {
-    let first = timeout(LONGEST_WAIT, receiver.wait_for(|said| *said != ContinueVerdict::Nothing)).await;
-    let first = first.map(|said| said.map_or(ContinueVerdict::Over, |said| *said));
+/// Whether to read the body. After a final response the body stays pending until the response has ended: its failure
+/// would close the connection that the response comes by.
+async fn may_send(mut receiver: Receiver<ContinueVerdict>) -> bool {
+    let first = timeout(MAX_WAIT, receiver.wait_for(|verdict| *verdict != ContinueVerdict::Pending)).await;
+    let first = first.map(|verdict| verdict.map_or(ContinueVerdict::Ended, |verdict| *verdict));
     match first {
         Err(_) | Ok(ContinueVerdict::Continue) => true,
-        Ok(ContinueVerdict::Nothing | ContinueVerdict::Over) => false,
-        Ok(ContinueVerdict::Answered) => {
-            let _ = receiver.wait_for(|said| *said == ContinueVerdict::Over).await;
+        Ok(ContinueVerdict::Pending | ContinueVerdict::Ended) => false,
+        Ok(ContinueVerdict::Responded) => {
+            let _ = receiver.wait_for(|verdict| *verdict == ContinueVerdict::Ended).await;
             false
         }
     }
@@ -104,7 +105,7 @@ impl ContinueWait {
 
 impl std::fmt::Debug for ContinueWait {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Waits")
+        formatter.write_str("ContinueWait")
     }
 }
 
@@ -116,38 +117,38 @@ mod tests {
 
     use super::*;
 
-    async fn word(mut waits: ContinueWait) -> bool {
-        poll_fn(|context| waits.poll(context)).await
+    async fn verdict(mut wait: ContinueWait) -> bool {
+        poll_fn(|context| wait.poll(context)).await
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_is_asked_for_when_the_upstream_says_so_or_says_nothing_for_a_while() {
-        let (go_ahead, waits) = ContinueSender::new();
+    async fn a_body_is_requested_after_100_continue_or_after_the_maximum_wait() {
+        let (sender, wait) = ContinueSender::new();
         let begun = Instant::now();
-        tell(&go_ahead.0, ContinueVerdict::Continue);
-        assert!(word(waits).await && begun.elapsed() == Duration::ZERO);
-        let (_go_ahead, waits) = ContinueSender::new();
-        assert!(word(waits).await);
-        assert_eq!(begun.elapsed(), LONGEST_WAIT);
+        set_verdict(&sender.0, ContinueVerdict::Continue);
+        assert!(verdict(wait).await && begun.elapsed() == Duration::ZERO);
+        let (_sender, wait) = ContinueSender::new();
+        assert!(verdict(wait).await);
+        assert_eq!(begun.elapsed(), MAX_WAIT);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_whose_answer_is_there_is_not_asked_for_and_lasts_as_long_as_the_answer() {
-        let (go_ahead, waits) = ContinueSender::new();
-        go_ahead.answered();
+    async fn after_a_final_response_the_body_stays_pending_until_the_response_has_ended() {
+        let (sender, wait) = ContinueSender::new();
+        sender.responded();
         let begun = Instant::now();
         let reading = async {
             sleep(Duration::from_secs(60)).await;
-            drop(go_ahead);
+            drop(sender);
         };
-        let (told, ()) = tokio::join!(word(waits), reading);
-        assert_eq!((told, begun.elapsed()), (false, Duration::from_secs(60)));
+        let (may_send, ()) = tokio::join!(verdict(wait), reading);
+        assert_eq!((may_send, begun.elapsed()), (false, Duration::from_secs(60)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_nobody_waits_for_is_not_asked_for() {
-        let (go_ahead, waits) = ContinueSender::new();
-        drop(go_ahead);
-        assert!(!word(waits).await);
+    async fn a_body_that_is_no_longer_needed_is_not_requested() {
+        let (sender, wait) = ContinueSender::new();
+        drop(sender);
+        assert!(!verdict(wait).await);
     }
 }

@@ -1,8 +1,8 @@
-//! Whether a request has come to its end, for an answer that must not end before it.
+//! The end of a request, for a response that must not end before it.
 //!
-//! Over HTTP/2 a client may break the rules of its request until the last frame of it. An answer that has ended by then is a
-//! request that was accepted, and the error goes by unsaid (RFC 9113 §8.1.1). Whoever reads the body tells; the answer waits,
-//! for a while.
+//! Over HTTP/2 a request may turn out to be malformed with its last frame. If its response had ended by then, the
+//! request would count as accepted, and the error would not be reported (RFC 9113 §8.1.1). The reader of the body
+//! reports its end; the response waits for that, for a limited time.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -12,36 +12,37 @@ use std::time::Duration;
 
 use tokio::time::{Sleep, sleep};
 
-/// How a request's body came to its end.
+/// How a request's body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UploadEnd {
-    Whole,
-    /// The client has broken off, or broken a rule.
+    Complete,
+    /// The client has ended it early, or it is malformed.
     Broken,
-    /// Nobody reads on.
-    Unseen,
+    /// The rest of it is not read.
+    Unknown,
 }
 
-/// One request's end, to be seen.
+/// The end of one request, once it is known.
 #[derive(Debug, Default)]
 pub(crate) struct RequestEnd {
-    seen: Cell<Option<UploadEnd>>,
+    end: Cell<Option<UploadEnd>>,
     waiting: RefCell<Option<Waker>>,
 }
 
-/// In the hands of who reads the body. Dropped, nobody reads on.
+/// Held by the reader of the body. When it is dropped, the rest of the body is not read.
 #[derive(Debug)]
 pub(crate) struct RequestEndSender(Rc<RequestEnd>);
 
-/// An answer's wait for the end of its request.
+/// A response's wait for the end of its request.
 #[derive(Debug)]
 pub(crate) struct ResponseHold {
     end: Rc<RequestEnd>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// What is wrong with a request shows at once; a client that sends on until it has its answer waits no longer than this.
-const LONGEST_HOLD: Duration = Duration::from_secs(1);
+/// An error in a request shows at once. The response to a client that keeps sending until it has one waits no longer
+/// than this.
+const MAX_HOLD: Duration = Duration::from_secs(1);
 
 impl RequestEnd {
     pub(crate) fn new() -> (Rc<Self>, RequestEndSender) {
@@ -49,21 +50,21 @@ impl RequestEnd {
         (Rc::clone(&end), RequestEndSender(end))
     }
 
-    /// `None` where there is nothing to wait for.
+    /// `None` if there is nothing to wait for.
     pub(crate) fn hold(self: Rc<Self>) -> Option<ResponseHold> {
         self.is_awaited().then(|| ResponseHold { end: self, timer: None })
     }
 
-    /// A request that is broken keeps its answer: the stream ends in an error, which is not ours to tell.
+    /// The response to a broken request waits too: hyper then resets the stream with the error.
     fn is_awaited(&self) -> bool {
-        matches!(self.seen.get(), None | Some(UploadEnd::Broken))
+        matches!(self.end.get(), None | Some(UploadEnd::Broken))
     }
 }
 
 impl RequestEndSender {
-    pub(in crate::upstream) fn saw(&self, end: UploadEnd) {
-        if self.0.seen.get().is_none() {
-            self.0.seen.set(Some(end));
+    pub(in crate::upstream) fn notify(&self, end: UploadEnd) {
+        if self.0.end.get().is_none() {
+            self.0.end.set(Some(end));
         }
         if let Some(waiting) = self.0.waiting.take() {
             waiting.wake();
@@ -73,7 +74,7 @@ impl RequestEndSender {
 
 impl Drop for RequestEndSender {
     fn drop(&mut self) {
-        self.saw(UploadEnd::Unseen);
+        self.notify(UploadEnd::Unknown);
     }
 }
 
@@ -87,7 +88,7 @@ impl ResponseHold {
             return Poll::Ready(());
         }
         *self.end.waiting.borrow_mut() = Some(context.waker().clone());
-        self.timer.get_or_insert_with(|| Box::pin(sleep(LONGEST_HOLD))).as_mut().poll(context)
+        self.timer.get_or_insert_with(|| Box::pin(sleep(MAX_HOLD))).as_mut().poll(context)
     }
 }
 
@@ -100,9 +101,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_held_for_a_request_that_has_ended_or_that_nobody_reads() {
+    fn a_response_does_not_wait_for_a_request_that_has_ended_or_is_not_read() {
         let (end, watcher) = RequestEnd::new();
-        watcher.saw(UploadEnd::Whole);
+        watcher.notify(UploadEnd::Complete);
         assert!(end.hold().is_none());
         let (end, watcher) = RequestEnd::new();
         drop(watcher);
@@ -113,22 +114,22 @@ mod tests {
     async fn a_hold_ends_with_its_request() {
         let (end, watcher) = RequestEnd::new();
         let mut hold = end.hold().unwrap();
-        let begun = Instant::now();
-        tokio::join!(poll_fn(|context| hold.poll(context)), async { watcher.saw(UploadEnd::Whole) });
-        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let start = Instant::now();
+        tokio::join!(poll_fn(|context| hold.poll(context)), async { watcher.notify(UploadEnd::Complete) });
+        assert_eq!(start.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_hold_lasts_no_longer_than_its_bound_even_where_the_request_broke() {
+    async fn a_hold_lasts_no_longer_than_its_maximum_even_for_a_broken_request() {
         for broken in [false, true] {
             let (end, watcher) = RequestEnd::new();
             if broken {
-                watcher.saw(UploadEnd::Broken);
+                watcher.notify(UploadEnd::Broken);
             }
             let mut hold = end.hold().unwrap();
-            let begun = Instant::now();
+            let start = Instant::now();
             poll_fn(|context| hold.poll(context)).await;
-            assert_eq!(begun.elapsed(), LONGEST_HOLD);
+            assert_eq!(start.elapsed(), MAX_HOLD);
             drop(watcher);
         }
     }

@@ -1,8 +1,9 @@
-//! How far a request's body has come, and which side is waited for.
+//! The progress of a request's body, and which side the exchange waits for.
 //!
-//! Blamed for a deadline is the side that is waited for. That is the caller while its body is asked for and everything that it has
-//! sent was taken, and the upstream in every other case: it takes nothing, owes its `100 Continue`, or has the whole request.
-//! What the caller is to blame for counts neither against a server nor against a connection that others share.
+//! A timeout is attributed to the side that is waited for. That is the caller while the next chunk of its body is
+//! awaited and the upstream has taken all that was sent. In every other case it is the upstream: it takes nothing, has
+//! not sent its `100 Continue`, or has the complete request. A timeout of the caller counts neither against a server
+//! nor against a connection that others share.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -10,74 +11,75 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::upstream::connect::write_progress::WriteProgress;
-use crate::upstream::fault::{BodyFault, UpstreamFault};
+use super::super::connect::write_progress::WriteProgress;
+use super::super::fault::{BodyFault, UpstreamFault};
 
-/// How far a request body has come, for those who wait for the answer.
+/// Shared by a request body and the code that waits for the response.
 #[derive(Debug, Default)]
 pub(crate) struct UploadProgress {
-    /// All of it was handed to the upstream's connection.
+    /// All of it was given to the upstream's connection.
     pub(in crate::upstream) finished: Cell<bool>,
     pub(in crate::upstream) fault: Cell<Option<BodyFault>>,
-    /// When the last piece was taken.
-    moved: Cell<Option<Instant>>,
-    /// Since when the caller's next piece is asked for.
-    asked: Cell<Option<Instant>>,
+    /// When the last chunk was forwarded.
+    last_forwarded: Cell<Option<Instant>>,
+    /// Since when the caller's next chunk is awaited.
+    awaited_since: Cell<Option<Instant>>,
     /// Of the upstream's connection.
     connection: RefCell<Option<Arc<WriteProgress>>>,
     /// Of the stream, over HTTP/2.
     pub(in crate::upstream) stream: WriteProgress,
 }
 
-/// An upstream that ends an exchange after its caller has kept it waiting for this long is not blamed for that.
+/// If the caller has kept the upstream waiting for this long, an exchange that the upstream ends does not count against
+/// it.
 const STALL: Duration = Duration::from_secs(1);
 
 impl UploadProgress {
-    /// The next attempt goes over this connection.
-    pub(in crate::upstream) fn goes_over(&self, connection: &Arc<WriteProgress>) {
+    /// The next attempt uses this connection.
+    pub(in crate::upstream) fn use_connection(&self, connection: &Arc<WriteProgress>) {
         *self.connection.borrow_mut() = Some(Arc::clone(connection));
     }
 
     pub(in crate::upstream) fn finish(&self) {
-        self.asked.set(None);
+        self.awaited_since.set(None);
         self.finished.set(true);
     }
 
-    /// A piece has come.
-    pub(in crate::upstream) fn moved(&self) {
-        self.moved.set(Some(Instant::now()));
+    /// A chunk is forwarded.
+    pub(in crate::upstream) fn forwarded(&self) {
+        self.last_forwarded.set(Some(Instant::now()));
     }
 
-    /// The caller's next piece is asked for and has not come. False where the upstream is waited for as well: the caller's time
-    /// begins once that takes something.
-    pub(in crate::upstream) fn asks(&self) -> bool {
+    /// The caller's next chunk is awaited. False if the upstream is blocked: the caller's time starts when the upstream
+    /// takes data again.
+    pub(in crate::upstream) fn await_caller(&self) -> bool {
         let is_blocked = self.is_blocked();
-        match self.asked.get() {
-            None if !is_blocked => self.asked.set(Some(Instant::now())),
-            Some(_) if is_blocked => self.asked.set(None),
+        match self.awaited_since.get() {
+            None if !is_blocked => self.awaited_since.set(Some(Instant::now())),
+            Some(_) if is_blocked => self.awaited_since.set(None),
             None | Some(_) => {}
         }
         !is_blocked
     }
 
-    /// The caller was asked and is waited for no more.
-    pub(in crate::upstream) fn answered(&self) {
-        self.asked.set(None);
+    /// The caller is no longer awaited.
+    pub(in crate::upstream) fn caller_has_sent(&self) {
+        self.awaited_since.set(None);
     }
 
-    /// The upstream takes no more of what it is sent.
+    /// The upstream takes no data at present.
     pub(in crate::upstream) fn is_blocked(&self) -> bool {
-        self.stream.is_blocked() || self.connection.borrow().as_ref().is_some_and(|intake| intake.is_blocked())
+        self.stream.is_blocked() || self.connection.borrow().as_ref().is_some_and(|connection| connection.is_blocked())
     }
 
-    /// Since when the caller is waited for, and nothing else.
+    /// Since when the exchange waits for the caller only.
     pub(in crate::upstream) fn awaits_caller(&self) -> Option<Instant> {
-        self.asked.get().filter(|_| !self.is_blocked())
+        self.awaited_since.get().filter(|_| !self.is_blocked())
     }
 
-    /// The caller has been waited for, and nothing else, for so long.
-    pub(in crate::upstream) fn awaited_caller_for(&self, patience: Duration) -> bool {
-        self.awaits_caller().is_some_and(|since| since.elapsed() >= patience)
+    /// The exchange has waited for the caller only, for at least this time.
+    pub(in crate::upstream) fn awaited_caller_for(&self, time: Duration) -> bool {
+        self.awaits_caller().is_some_and(|since| since.elapsed() >= time)
     }
 
     pub(in crate::upstream) fn is_stalled_by_caller(&self) -> bool {
@@ -85,19 +87,20 @@ impl UploadProgress {
     }
 
     /// The upstream has taken nothing for so long that sending has ended.
-    pub(in crate::upstream) fn was_never_taken(&self) -> bool {
+    pub(in crate::upstream) fn has_given_up(&self) -> bool {
         let connection = self.connection.borrow();
-        self.stream.has_given_up() || connection.as_ref().is_some_and(|intake| intake.has_given_up())
+        self.stream.has_given_up() || connection.as_ref().is_some_and(|connection| connection.has_given_up())
     }
 
-    /// A later deadline, if there is one by now: the time for an answer runs from the end of the request, and an upload that moves
-    /// on is not late. A caller that is waited for has that time from when it was first waited for.
-    pub(in crate::upstream) fn renewed(&self, patience: Duration) -> Option<Instant> {
-        let deadline = self.awaits_caller().or(self.moved.get())? + patience;
+    /// A later deadline for the response, if there is one: the response timeout runs from the last chunk of the
+    /// request, so an upload in progress is not late. A caller that is awaited has the same time from the start of the
+    /// wait.
+    pub(in crate::upstream) fn extended_deadline(&self, timeout: Duration) -> Option<Instant> {
+        let deadline = self.awaits_caller().or(self.last_forwarded.get())? + timeout;
         (deadline > Instant::now()).then_some(deadline)
     }
 
-    /// The fault of a deadline that has passed.
+    /// The fault of the deadline that has passed.
     pub(crate) fn timeout(&self) -> UpstreamFault {
         if self.awaits_caller().is_none() {
             return UpstreamFault::Timeout;
@@ -113,10 +116,10 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(3);
+    const TIMEOUT: Duration = Duration::from_secs(3);
 
     fn until(progress: &UploadProgress) -> Result<Instant, UpstreamFault> {
-        progress.renewed(PATIENCE).ok_or_else(|| progress.timeout())
+        progress.extended_deadline(TIMEOUT).ok_or_else(|| progress.timeout())
     }
 
     async fn seconds(seconds: u64) {
@@ -124,51 +127,51 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_time_for_an_answer_runs_from_the_last_piece_of_the_request_and_not_from_when_someone_looked() {
+    async fn the_response_timeout_runs_from_the_last_chunk_of_the_request_and_not_from_the_last_check() {
         let progress = UploadProgress::default();
         assert!(matches!(until(&progress), Err(UpstreamFault::Timeout)), "nothing was sent");
         seconds(1).await;
         let moved = Instant::now();
-        progress.moved();
+        progress.forwarded();
         seconds(2).await;
-        assert_eq!(until(&progress).unwrap(), moved + PATIENCE);
+        assert_eq!(until(&progress).unwrap(), moved + TIMEOUT);
         seconds(1).await;
         assert!(matches!(until(&progress), Err(UpstreamFault::Timeout)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_caller_is_blamed_once_it_was_waited_for_as_long_as_an_upstream_would_be() {
+    async fn a_timeout_is_the_callers_once_it_was_awaited_for_the_whole_response_timeout() {
         let progress = UploadProgress::default();
-        progress.moved();
+        progress.forwarded();
         seconds(2).await;
-        let asked = Instant::now();
-        progress.asks();
+        let awaited_since = Instant::now();
+        progress.await_caller();
         seconds(2).await;
-        progress.asks();
-        assert_eq!(until(&progress).unwrap(), asked + PATIENCE);
+        progress.await_caller();
+        assert_eq!(until(&progress).unwrap(), awaited_since + TIMEOUT);
         seconds(1).await;
         assert!(matches!(until(&progress), Err(UpstreamFault::RequestBody(BodyFault::Slow))));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_upstream_that_takes_nothing_is_waited_for_whatever_its_caller_does() {
+    async fn an_upstream_that_takes_nothing_is_waited_for_whatever_the_caller_does() {
         let (progress, connection) = (UploadProgress::default(), Arc::new(WriteProgress::default()));
-        progress.goes_over(&connection);
-        for intake in [&connection, &progress.stream] {
-            progress.moved();
-            assert!(progress.asks(), "nothing was written yet");
-            intake.block();
+        progress.use_connection(&connection);
+        for write_progress in [&connection, &progress.stream] {
+            progress.forwarded();
+            assert!(progress.await_caller(), "nothing was written yet");
+            write_progress.block();
             seconds(3).await;
-            assert!(!progress.asks());
+            assert!(!progress.await_caller());
             assert!(progress.awaits_caller().is_none());
             assert!(matches!(until(&progress), Err(UpstreamFault::Timeout)));
             let freed = Instant::now();
-            intake.free();
-            assert!(progress.asks());
+            write_progress.unblock();
+            assert!(progress.await_caller());
             seconds(1).await;
             assert_eq!(progress.awaits_caller(), Some(freed));
-            assert_eq!(until(&progress).unwrap(), freed + PATIENCE);
-            progress.answered();
+            assert_eq!(until(&progress).unwrap(), freed + TIMEOUT);
+            progress.caller_has_sent();
         }
     }
 }

@@ -1,4 +1,6 @@
-//! The byte stream to a server.
+//! The byte stream to a server: by TCP, TLS or a Unix socket.
 
-pub(in crate::upstream) mod stream;
-pub(in crate::upstream) mod write_progress;
+pub(super) mod write_progress;
+pub(super) mod stream;
+pub(super) mod open;
+pub(super) mod target;

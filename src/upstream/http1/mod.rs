@@ -1,4 +1,5 @@
-//! HTTP/1.1 to a server.
+//! HTTP/1.1 to a server: a connection carries one request after the other.
 
-pub(crate) mod connection;
-pub(in crate::upstream) mod reusable_deadline;
+mod reusable_deadline;
+pub(super) mod connection_slot;
+pub(super) mod connection;

@@ -1,7 +1,7 @@
-//! A deadline that most exchanges never see, kept with the connection that they go over.
+//! A deadline for the exchanges of one connection, most of which end long before it.
 //!
-//! To set a timer for each request and to take it back costs more than to compare two times. This one stays where it is: it comes
-//! round now and then, and only then looks how long there still is.
+//! Setting and cancelling a timer for each request costs more than a comparison of two times. This timer stays set: it
+//! fires now and then, and only then compares the time with the present deadline.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -10,23 +10,18 @@ use std::task::{Context, Poll, ready};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 #[derive(Debug)]
-pub(in crate::upstream) struct ReusableDeadline(Pin<Box<Sleep>>);
+pub(crate) struct ReusableDeadline(Pin<Box<Sleep>>);
 
-/// The deadline came first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::upstream) struct DeadlinePassed;
+pub(crate) struct DeadlinePassed;
 
 impl ReusableDeadline {
-    pub(in crate::upstream) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Box::pin(sleep_until(Instant::now())))
     }
 
-    /// What `future` gives, if it does by `deadline`.
-    pub(in crate::upstream) async fn before<F>(
-        &mut self,
-        deadline: Instant,
-        mut future: F,
-    ) -> Result<F::Output, DeadlinePassed>
+    /// The output of `future`, if it is ready by `deadline`.
+    pub(crate) async fn run_until<F>(&mut self, deadline: Instant, mut future: F) -> Result<F::Output, DeadlinePassed>
     where
         F: Future + Unpin,
     {
@@ -61,23 +56,23 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn every_deadline_holds_whatever_the_one_before_was() {
-        let mut alarm = ReusableDeadline::new();
+    async fn a_deadline_holds_after_an_earlier_and_after_a_later_one() {
+        let mut timer = ReusableDeadline::new();
         for seconds in [30, 1, 60, 60, 2, 0] {
             let began = Instant::now();
             let deadline = began + Duration::from_secs(seconds);
-            assert_eq!(alarm.before(deadline, Box::pin(pending::<()>())).await, Err(DeadlinePassed));
+            assert_eq!(timer.run_until(deadline, Box::pin(pending::<()>())).await, Err(DeadlinePassed));
             assert_eq!(began.elapsed().as_secs(), seconds);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_comes_in_time_comes_through_and_old_deadlines_are_forgotten() {
-        let mut alarm = ReusableDeadline::new();
+    async fn a_future_that_is_ready_in_time_gives_its_output_and_old_deadlines_are_forgotten() {
+        let mut timer = ReusableDeadline::new();
         for _ in 0..100 {
             let deadline = Instant::now() + Duration::from_secs(30);
             let work = sleep(Duration::from_secs(29));
-            assert_eq!(alarm.before(deadline, Box::pin(work)).await, Ok(()));
+            assert_eq!(timer.run_until(deadline, Box::pin(work)).await, Ok(()));
         }
     }
 }

@@ -1,7 +1,7 @@
-//! One request and its answer over a stream of HTTP/2.
+//! One request and its response on an HTTP/2 stream.
 //!
-//! It comes back, to be sent again, only where the peer has said that it did not look at it: by refusing the stream, or by going
-//! away with a last stream before this one (RFC 9113 §8.7).
+//! The request is returned, to be sent again, only if the peer has said that it did not process it: by refusing the
+//! stream, or by a GOAWAY with a last stream before this one (RFC 9113 §8.7).
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -16,83 +16,89 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
 use tokio::time::{Instant, timeout_at};
 
-use crate::upstream::body::incoming_response::{Answered, Streamed};
-use crate::upstream::body::request_body::has_payload;
-use crate::upstream::body::upload_progress::UploadProgress;
-use crate::upstream::fault::UpstreamFault;
-use crate::upstream::http2::pool::StreamSlot;
-use crate::upstream::http2::upload::{Outgoing, Uploading};
-use crate::upstream::pool::{DialTarget, HeldConnection, Pool};
-use crate::upstream::response_head::make_passable;
+use super::super::body::incoming_response::{Http2Body, IncomingResponse};
+use super::super::body::request_body::has_payload;
+use super::super::body::upload_progress::UploadProgress;
+use super::super::connect::target::DialTarget;
+use super::super::fault::UpstreamFault;
+use super::super::response_head::normalize;
+use super::pool::StreamSlot;
+use super::upload::{StreamUpload, UploadHandle};
 
-/// A stream that was begun.
+/// A stream on which the request's head was sent.
 struct StartedStream {
-    answer: ResponseFuture,
-    upload: Option<SendStream<Bytes>>,
+    response: ResponseFuture,
+    /// `None` once the body is sent.
+    send_stream: Option<SendStream<Bytes>>,
 }
 
-pub(in crate::upstream) enum StreamFailure {
-    /// The peer has not looked at the request, which can be sent again.
-    Unprocessed(UpstreamFault, Box<Request<Outgoing>>),
-    For(UpstreamFault),
+pub(crate) enum StreamFailure {
+    /// The peer has not processed the request, which can be sent again.
+    Unprocessed(UpstreamFault, Box<Request<StreamUpload>>),
+    Failed(UpstreamFault),
 }
 
-enum StreamBroken {
-    /// The peer has not looked at the request.
+enum StreamError {
+    /// The peer has not processed the request.
     Unprocessed(UpstreamFault),
-    For(UpstreamFault),
+    Failed(UpstreamFault),
 }
 
-/// Sends a request and gives the answer's head, with its body still to come. `patience` is for the answer.
-pub(in crate::upstream) async fn send(
-    pool: &Pool,
+/// Sends a request and gives the response, whose body is still to arrive, with its stream and the rest of the upload.
+pub(crate) async fn send(
+    target: &DialTarget,
     slot: StreamSlot,
-    request: Request<Outgoing>,
+    request: Request<StreamUpload>,
     progress: &UploadProgress,
-    patience: Duration,
-) -> Result<(Response<Answered>, HeldConnection), StreamFailure> {
-    let (parts, mut outgoing) = request.into_parts();
-    let head = head(Request::from_parts(parts, ()), &pool.target, outgoing.length())?;
-    match exchange(&slot, head.clone(), &mut outgoing, progress, patience).await {
-        Ok((mut answer, upload)) => {
-            let uploading = Uploading::beside_answer(outgoing, upload);
-            make_passable(&mut answer)?;
-            let length = answer.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-            let answer = answer.map(|stream| Answered::Http2(Streamed::new(stream, length)));
-            Ok((answer, HeldConnection::Stream(slot, uploading)))
+    response_timeout: Duration,
+) -> Result<(Response<IncomingResponse>, StreamSlot, Option<UploadHandle>), StreamFailure> {
+    let (parts, mut upload) = request.into_parts();
+    let head = http2_head(Request::from_parts(parts, ()), target, upload.length())?;
+    match exchange(&slot, head.clone(), &mut upload, progress, response_timeout).await {
+        Ok((mut response, send_stream)) => {
+            let upload = UploadHandle::beside_response(upload, send_stream);
+            normalize(&mut response)?;
+            let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+            let response = response.map(|stream| IncomingResponse::Http2(Http2Body::new(stream, length)));
+            Ok((response, slot, upload))
         }
-        Err(StreamBroken::Unprocessed(fault)) if outgoing.rewind() => {
-            Err(StreamFailure::Unprocessed(fault, Box::new(head.map(|()| outgoing))))
+        Err(StreamError::Unprocessed(fault)) if upload.rewind() => {
+            Err(StreamFailure::Unprocessed(fault, Box::new(head.map(|()| upload))))
         }
-        Err(StreamBroken::Unprocessed(fault)) => Err(StreamFailure::For(fault)),
-        Err(StreamBroken::For(fault)) => {
+        Err(StreamError::Unprocessed(fault)) => Err(StreamFailure::Failed(fault)),
+        Err(StreamError::Failed(fault)) => {
             if matches!(fault, UpstreamFault::Timeout) {
-                // Whether it is slow or dead can't be told: let others not wait for it too.
-                pool.multiplexed.retire(&slot);
+                // The connection is slow or dead: other requests must not wait for it too.
+                slot.retire_connection();
             }
-            Err(StreamFailure::For(fault))
+            Err(StreamFailure::Failed(fault))
         }
     }
 }
 
 impl From<UpstreamFault> for StreamFailure {
     fn from(fault: UpstreamFault) -> Self {
-        Self::For(fault)
+        Self::Failed(fault)
     }
 }
 
-/// The head as HTTP/2 has it: an absolute target for `Host`, and no word about the connection (RFC 9113 §8.2.2, §8.3.1).
-fn head(mut request: Request<()>, target: &DialTarget, length: Option<u64>) -> Result<Request<()>, UpstreamFault> {
+/// The head in HTTP/2: an absolute target instead of `Host`, and no connection-specific fields (RFC 9113 §8.2.2,
+/// §8.3.1).
+fn http2_head(
+    mut request: Request<()>,
+    target: &DialTarget,
+    length: Option<u64>,
+) -> Result<Request<()>, UpstreamFault> {
     let scheme = if target.server.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let uri = Uri::builder().scheme(scheme).authority(target.server.authority.as_bytes()).path_and_query(path);
     *request.uri_mut() = uri.build().map_err(|error| UpstreamFault::Protocol(error.into()))?;
     *request.version_mut() = Version::HTTP_2;
-    let said_by_framing = length.filter(|length| *length > 0 || has_payload(request.method()));
+    let announced = length.filter(|length| *length > 0 || has_payload(request.method()));
     let headers = request.headers_mut();
     headers.remove(HOST);
     headers.remove(TRANSFER_ENCODING);
-    if let Some(length) = said_by_framing {
+    if let Some(length) = announced {
         headers.insert(CONTENT_LENGTH, length.into());
     }
     Ok(request)
@@ -101,29 +107,30 @@ fn head(mut request: Request<()>, target: &DialTarget, length: Option<u64>) -> R
 async fn exchange(
     slot: &StreamSlot,
     head: Request<()>,
-    outgoing: &mut Outgoing,
+    upload: &mut StreamUpload,
     progress: &UploadProgress,
-    patience: Duration,
-) -> Result<(Response<RecvStream>, Option<SendStream<Bytes>>), StreamBroken> {
-    let mut deadline = Instant::now() + patience;
-    let is_all = outgoing.is_empty();
-    // It was ready a moment ago: what is wrong now is the request.
-    let (answer, upload) =
-        slot.begin(head, is_all).map_err(|error| StreamBroken::For(UpstreamFault::Protocol(error.into())))?;
-    progress.goes_over(slot.intake());
-    let mut begun = StartedStream { answer, upload: (!is_all).then_some(upload) };
+    response_timeout: Duration,
+) -> Result<(Response<RecvStream>, Option<SendStream<Bytes>>), StreamError> {
+    let mut deadline = Instant::now() + response_timeout;
+    let is_complete = upload.is_empty();
+    // The connection was ready a moment ago, so an error is about the request.
+    let (response, send_stream) = slot
+        .send_head(head, is_complete)
+        .map_err(|error| StreamError::Failed(UpstreamFault::Protocol(error.into())))?;
+    progress.use_connection(slot.write_progress());
+    let mut stream = StartedStream { response, send_stream: (!is_complete).then_some(send_stream) };
     loop {
-        let answered = poll_fn(|context| {
-            let answered = begun.poll(outgoing, progress, context);
-            // A server that its caller keeps waiting owes no word.
-            slot.asks(progress.awaits_caller().is_none());
-            answered
+        let response = poll_fn(|context| {
+            let response = stream.poll(upload, progress, context);
+            // While the caller keeps the server waiting, no response is due.
+            slot.set_awaiting_response(progress.awaits_caller().is_none());
+            response
         });
-        match timeout_at(deadline, answered).await {
-            Ok(answered) => return answered.map(|answer| (answer, begun.upload)),
-            Err(_) => match progress.renewed(patience) {
+        match timeout_at(deadline, response).await {
+            Ok(response) => return response.map(|response| (response, stream.send_stream)),
+            Err(_) => match progress.extended_deadline(response_timeout) {
                 Some(later) => deadline = later,
-                None => return Err(StreamBroken::For(progress.timeout())),
+                None => return Err(StreamError::Failed(progress.timeout())),
             },
         }
     }
@@ -132,26 +139,26 @@ async fn exchange(
 impl StartedStream {
     fn poll(
         &mut self,
-        outgoing: &mut Outgoing,
+        upload: &mut StreamUpload,
         progress: &UploadProgress,
         context: &mut Context<'_>,
-    ) -> Poll<Result<Response<RecvStream>, StreamBroken>> {
-        if let Some(upload) = &mut self.upload
-            && outgoing.poll_send(upload, context).is_ready()
+    ) -> Poll<Result<Response<RecvStream>, StreamError>> {
+        if let Some(send_stream) = &mut self.send_stream
+            && upload.poll_send(send_stream, context).is_ready()
         {
-            // Where the body broke off the stream was reset, which the answer tells next.
-            self.upload = None;
+            // An incomplete body has reset the stream, and the response is an error next.
+            self.send_stream = None;
         }
-        match Pin::new(&mut self.answer).poll(context) {
-            Poll::Ready(Ok(answer)) => Poll::Ready(Ok(answer)),
+        match Pin::new(&mut self.response).poll(context) {
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
             Poll::Ready(Err(error)) if was_unprocessed(&error) => {
-                Poll::Ready(Err(StreamBroken::Unprocessed(UpstreamFault::Reset(error.into()))))
+                Poll::Ready(Err(StreamError::Unprocessed(UpstreamFault::Reset(error.into()))))
             }
-            Poll::Ready(Err(_)) if progress.was_never_taken() => {
-                Poll::Ready(Err(StreamBroken::For(UpstreamFault::Timeout)))
+            Poll::Ready(Err(_)) if progress.has_given_up() => {
+                Poll::Ready(Err(StreamError::Failed(UpstreamFault::Timeout)))
             }
             Poll::Ready(Err(error)) => {
-                Poll::Ready(Err(StreamBroken::For(UpstreamFault::of_http2(error, progress.fault.get()))))
+                Poll::Ready(Err(StreamError::Failed(UpstreamFault::of_http2(error, progress.fault.get()))))
             }
             Poll::Pending => Poll::Pending,
         }

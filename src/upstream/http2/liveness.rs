@@ -1,4 +1,4 @@
-//! Whether anybody is still there at the other end of a connection that many requests share.
+//! Whether the peer of a shared connection still responds.
 
 use std::cell::Cell;
 use std::io;
@@ -10,41 +10,41 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// How a peer has kept silent since it was asked for something.
+/// How long a peer has sent nothing while a response was awaited.
 #[derive(Debug, Default)]
-pub(in crate::upstream) struct Liveness {
-    /// How often it has said anything.
-    heard: Cell<u64>,
-    /// When it was first asked after that.
-    since: Cell<Option<Instant>>,
+pub(super) struct Liveness {
+    /// How often it has sent anything.
+    reads: Cell<u64>,
+    /// Since when a response is awaited, without anything sent.
+    silent_since: Cell<Option<Instant>>,
 }
 
-/// A stream whose peer is listened for.
-pub(in crate::upstream) struct ActivityTracked<S> {
-    pub(in crate::upstream) stream: S,
-    pub(in crate::upstream) silence: Rc<Liveness>,
+/// A stream that records the activity of its peer.
+pub(super) struct ActivityTracked<S> {
+    pub(super) stream: S,
+    pub(super) liveness: Rc<Liveness>,
 }
 
-/// A server that is there has said something by then, as a rule. Where it has not, a new connection costs little.
-const SUSPICIOUS: Duration = Duration::from_secs(5);
+/// A live server has usually sent something within this time. If it is only slow, a new connection costs little.
+const MAX_SILENCE: Duration = Duration::from_secs(5);
 
 impl Liveness {
-    /// Something is asked. Gives what tells later whether anything was said since.
-    pub(in crate::upstream) fn asked(&self) -> u64 {
-        if self.since.get().is_none() {
-            self.since.set(Some(Instant::now()));
+    /// A response is awaited. Gives a mark for [`is_silent_since`](Self::is_silent_since).
+    pub(super) fn await_response(&self) -> u64 {
+        if self.silent_since.get().is_none() {
+            self.silent_since.set(Some(Instant::now()));
         }
-        self.heard.get()
+        self.reads.get()
     }
 
-    /// Nothing was said since that question, nor for so long that there may be nobody.
-    pub(in crate::upstream) fn is_suspicious(&self, asked: u64) -> bool {
-        self.heard.get() == asked && self.since.get().is_some_and(|since| since.elapsed() > SUSPICIOUS)
+    /// The peer has sent nothing since the mark, and nothing for so long that the connection may be dead.
+    pub(super) fn is_silent_since(&self, mark: u64) -> bool {
+        self.reads.get() == mark && self.silent_since.get().is_some_and(|since| since.elapsed() > MAX_SILENCE)
     }
 
-    fn is_broken(&self) {
-        self.heard.set(self.heard.get().wrapping_add(1));
-        self.since.set(None);
+    fn record_read(&self) {
+        self.reads.set(self.reads.get().wrapping_add(1));
+        self.silent_since.set(None);
     }
 }
 
@@ -57,7 +57,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ActivityTracked<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
-            self.silence.is_broken();
+            self.liveness.record_read();
         }
         read
     }
@@ -97,30 +97,30 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_is_suspicious_that_says_nothing_for_long_after_it_was_asked() {
-        let silence = Liveness::default();
-        advance(2 * SUSPICIOUS).await;
-        let first = silence.asked();
-        assert!(!silence.is_suspicious(first), "nobody had asked it anything");
-        advance(SUSPICIOUS).await;
-        let second = silence.asked();
-        assert!(!silence.is_suspicious(first));
+    async fn a_peer_that_sends_nothing_while_a_response_is_awaited_is_silent() {
+        let liveness = Liveness::default();
+        advance(2 * MAX_SILENCE).await;
+        let first = liveness.await_response();
+        assert!(!liveness.is_silent_since(first), "no response was awaited");
+        advance(MAX_SILENCE).await;
+        let second = liveness.await_response();
+        assert!(!liveness.is_silent_since(first));
         advance(Duration::from_millis(1)).await;
-        assert!(silence.is_suspicious(first));
-        assert!(silence.is_suspicious(second), "callers that each give up early find it out together");
+        assert!(liveness.is_silent_since(first));
+        assert!(liveness.is_silent_since(second), "the time counts for callers that each give up early, together");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whatever_is_read_breaks_the_silence() {
+    async fn any_read_ends_the_silence() {
         let (mut peer, stream) = duplex(64);
-        let silence = Rc::new(Liveness::default());
-        let mut stream = ActivityTracked { stream, silence: Rc::clone(&silence) };
-        let before = silence.asked();
+        let liveness = Rc::new(Liveness::default());
+        let mut stream = ActivityTracked { stream, liveness: Rc::clone(&liveness) };
+        let before = liveness.await_response();
         peer.write_all(b"x").await.unwrap();
         stream.read_u8().await.unwrap();
-        let after = silence.asked();
-        advance(2 * SUSPICIOUS).await;
-        assert!(!silence.is_suspicious(before));
-        assert!(silence.is_suspicious(after));
+        let after = liveness.await_response();
+        advance(2 * MAX_SILENCE).await;
+        assert!(!liveness.is_silent_since(before));
+        assert!(liveness.is_silent_since(after));
     }
 }

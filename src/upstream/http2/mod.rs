@@ -1,6 +1,8 @@
-//! HTTP/2 to a server.
+//! HTTP/2 to a server: a connection carries many requests at once.
 
-pub(in crate::upstream) mod exchange;
-pub(in crate::upstream) mod liveness;
-pub(in crate::upstream) mod pool;
-pub(in crate::upstream) mod upload;
+mod liveness;
+mod connection;
+pub(super) mod pool;
+mod dedicated;
+pub(super) mod upload;
+pub(super) mod exchange;
