@@ -51,7 +51,7 @@ use crate::trust::key_set_file::KeySetFile;
 use crate::trust::refresher;
 use crate::trust::revocation_keeper::{Keeper, Revoker};
 use crate::trust::verify::Trust;
-use crate::upstream::health;
+use crate::upstream::health_check;
 use crate::upstream::names::NameLookup;
 
 /// The control plane's runtime, before the configuration is read. Catches the signals that must not end the process.
@@ -199,7 +199,7 @@ impl App {
         if let Some(ring_keeper) = ring_keeper {
             control.spawn(ring_keeper.keep(config.id.clone(), plan.lines.clone()));
         }
-        control.spawn(health::keep_checking(snapshot.load().upstreams.clone()));
+        control.spawn(health_check::keep_checking(snapshot.load().upstreams.clone()));
         control.spawn(background::forget_limit_keys(snapshot));
         control.spawn(background::watch_audit_log(Arc::clone(&health)));
         started();

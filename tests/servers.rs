@@ -106,7 +106,7 @@ async fn an_unhealthy_server_gets_nothing_until_it_is_well_again() {
     all_are_ok(&client, 4).await;
     assert_eq!(asked(&moody), 2);
     is_well.store(false, Ordering::SeqCst);
-    assert!(gateway.log_line("a server is unhealthy").contains("status 503"));
+    assert!(gateway.log_line("server is unhealthy").contains("status 503"));
     all_are_ok(&client, 10).await;
     assert_eq!(asked(&moody), 2);
     let metrics = Client::plain(gateway.admin.unwrap()).get("/metrics").await;
@@ -115,7 +115,7 @@ async fn an_unhealthy_server_gets_nothing_until_it_is_well_again() {
     assert!(page.contains(&format!("portcullis_upstream_server_healthy{server} 0.0")), "{page}");
     assert!(page.contains(&format!("portcullis_upstream_server_requests_total{server} 2")), "{page}");
     is_well.store(true, Ordering::SeqCst);
-    gateway.log_line("a server is healthy again");
+    gateway.log_line("server is healthy again");
     all_are_ok(&client, 10).await;
     assert_eq!(asked(&moody), 7);
 }
@@ -124,7 +124,7 @@ async fn an_unhealthy_server_gets_nothing_until_it_is_well_again() {
 async fn a_check_without_a_path_connects_and_nothing_else() {
     let steady = Upstream::start().await;
     let gateway = several(&[nobody(), steady.address], "health_check: {interval: 20ms}, retries: none, ejection: none");
-    gateway.log_line("a server is unhealthy");
+    gateway.log_line("server is unhealthy");
     all_are_ok(&Client::new(&gateway), 20).await;
     assert_eq!(steady.seen().len(), 20);
 }
@@ -134,7 +134,7 @@ async fn an_answer_without_the_text_that_is_looked_for_is_unhealthy() {
     let (wrong, right) = (Upstream::start().await, Upstream::answering(|_| answer(200, "so, pong it is")).await);
     let keys = "retries: none, health_check: {path: /ping, interval: 20ms, body: pong}";
     let gateway = several(&[wrong.address, right.address], keys);
-    assert!(gateway.log_line("a server is unhealthy").contains("does not hold the text"));
+    assert!(gateway.log_line("server is unhealthy").contains("does not contain the configured text"));
     all_are_ok(&Client::new(&gateway), 10).await;
     assert_eq!((asked(&wrong), asked(&right)), (0, 10));
 }

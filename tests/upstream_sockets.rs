@@ -73,5 +73,5 @@ async fn a_socket_that_nobody_listens_at_is_out_of_reach() {
     let answer = Client::new(&gateway).get("/x").await;
     assert_eq!(answer.status, 502);
     assert_eq!(gateway.audit_of(answer.request_id())["gateway.reason"], "upstream_connect");
-    gateway.log_line("cannot connect to an upstream");
+    gateway.log_line("cannot connect to a server of the upstream");
 }

@@ -88,7 +88,7 @@ async fn is_refused(gateway: &Gateway, service: &Service, cause: &str) {
         assert_eq!(answer.status, 502, "{answer:?}");
         assert_eq!(gateway.audit_of(answer.request_id())["gateway.reason"], "upstream_connect");
     }
-    let line = gateway.log_line("cannot connect to an upstream");
+    let line = gateway.log_line("cannot connect to a server of the upstream");
     assert!(line.contains(cause) && line.contains("\"upstream.name\":\"legacy\""), "{line}");
     assert_eq!(service.served(), 0);
 }

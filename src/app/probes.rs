@@ -20,8 +20,9 @@ use crate::telemetry::metrics::{self, Process};
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::progress::FetchResult;
 use crate::trust::report::{IssuerReport, IssuersReport, KeySetState};
-use crate::upstream::service::{Server, Upstream};
-use crate::upstream::status::ServerStatus;
+use crate::upstream::balancing::status::ServerStatus;
+use crate::upstream::server::Server;
+use crate::upstream::service::Upstream;
 
 /// The counters of a worker that does not answer in time are left out of the sum.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -22,7 +22,7 @@ use crate::server::accept::{self, HandoffChannels, WorkerListener};
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain::Drain;
 use crate::server::limits::WorkerLimits;
-use crate::upstream::pinned::PinLimit;
+use crate::upstream::pin_limit::PinLimit;
 
 /// The capacity of the audit queues of all workers together, in lines.
 const AUDIT_LINES: usize = 8192;

@@ -44,10 +44,10 @@ use super::routing::target::{FixedAnswer, RouteTarget};
 use super::worker::Worker;
 use crate::audit::reason::Reason;
 use crate::server::guard::ExchangeGuard;
-use crate::upstream::body::IncomingUpload;
-use crate::upstream::drain_body::{DrainLimit, drain_body};
-use crate::upstream::expect_continue;
-use crate::upstream::request_end::RequestEnd;
+use crate::upstream::body::drain_body::{DrainLimit, drain_body};
+use crate::upstream::body::expect_continue;
+use crate::upstream::body::request_body::IncomingUpload;
+use crate::upstream::body::request_end::RequestEnd;
 use crate::upstream::service::Upstream;
 
 /// Every request takes this way, the token endpoint and the JWK Set included.

@@ -23,8 +23,8 @@ use crate::server::guard::Guard;
 use crate::server::handshakes::Handshakes;
 use crate::server::limits::WorkerLimits;
 use crate::telemetry::metrics::WorkerReport;
-use crate::upstream::pinned::PinLimit;
-use crate::upstream::pool::Pools;
+use crate::upstream::pin_limit::PinLimit;
+use crate::upstream::pools::Pools;
 
 /// Asks a worker for its counts.
 pub(crate) type ReportRequest = oneshot::Sender<WorkerReport>;

@@ -1,33 +1,35 @@
-//! Recognises authentication that holds for a connection and not for a request: NTLM, Negotiate (RFC 4559 §6) and their kin.
+//! Recognises authentication that holds for a connection and not for a request: NTLM, Negotiate (RFC 4559 §6) and
+//! similar schemes.
 //!
-//! Takes header fields of a request or an answer. Reads no further than the name of a scheme, and prefers a false alarm: a
-//! connection that is taken for an authenticated one is closed too early, the reverse gives a caller's identity away.
+//! Takes header fields of a request or a response. Reads the name of a scheme only, and prefers false positives: a
+//! connection that is wrongly taken for authenticated is closed too early, the reverse would give a caller's identity
+//! to other callers.
 
 use http::header::{AUTHORIZATION, PROXY_AUTHENTICATE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-/// What a request shows the upstream.
+/// The credentials that a request sends to the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestCredentials {
     None,
-    /// Of a scheme that authenticates requests, as far as we know.
+    /// Of a scheme that is not known to authenticate connections.
     ForRequest,
     ForConnection,
 }
 
-/// What an answer says of its connection.
+/// What a response says about the authentication of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ConnectionAuthSign {
     None,
-    /// A caller may authenticate the connection.
+    /// The caller may authenticate the connection.
     Offer,
-    /// A caller does, or has.
+    /// The caller is authenticating the connection, or has done so.
     Handshake,
 }
 
 /// `Negotiate:Kerberos` counts as the first part of its name.
 const SCHEMES: [&[u8]; 4] = [b"ntlm", b"negotiate", b"kerberos", b"nego2"];
-/// As IIS and its clients say that authentication holds for the connection.
+/// IIS and its clients use it to say that authentication holds for the connection.
 const PERSISTENT_AUTH: HeaderName = HeaderName::from_static("persistent-auth");
 /// RFC 7615 §3.
 const AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("authentication-info");
@@ -44,8 +46,8 @@ impl RequestCredentials {
         found
     }
 
-    /// What the answer to a request with these credentials says. Most answers are not looked at.
-    pub(super) fn answered(self, status: StatusCode, headers: &HeaderMap) -> ConnectionAuthSign {
+    /// What the response to a request with these credentials says. Most responses are not examined.
+    pub(super) fn response_sign(self, status: StatusCode, headers: &HeaderMap) -> ConnectionAuthSign {
         match self {
             Self::ForConnection => ConnectionAuthSign::Handshake,
             Self::ForRequest => sign(headers),
@@ -64,7 +66,7 @@ fn sign(headers: &HeaderMap) -> ConnectionAuthSign {
     }
     let fields = [WWW_AUTHENTICATE, PROXY_AUTHENTICATE, AUTHENTICATION_INFO];
     let values = fields.iter().flat_map(|name| headers.get_all(name));
-    // A comma in a quoted string is taken for the end of an element too.
+    // A comma in a quoted string ends an element too.
     let elements = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(scheme);
     let named = elements.filter(|(scheme, _)| is_for_connections(scheme));
     named
@@ -73,7 +75,7 @@ fn sign(headers: &HeaderMap) -> ConnectionAuthSign {
         .unwrap_or(ConnectionAuthSign::None)
 }
 
-/// The name at the beginning, whatever stands before it that can't be part of a name, and what follows.
+/// The name at the beginning, without preceding characters that cannot be part of a name, and the rest.
 fn scheme(element: &[u8]) -> (&[u8], &[u8]) {
     let start = element.iter().position(u8::is_ascii_alphanumeric).unwrap_or(element.len());
     let element = &element[start..];
@@ -111,10 +113,10 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_looked_at_where_it_may_say_something() {
+    fn a_response_is_examined_if_it_can_concern_the_connection() {
         let offer = map("www-authenticate", &["NTLM"]);
         let on = |credentials: RequestCredentials, status: u16| {
-            credentials.answered(StatusCode::from_u16(status).unwrap(), &offer)
+            credentials.response_sign(StatusCode::from_u16(status).unwrap(), &offer)
         };
         assert_eq!(on(RequestCredentials::None, 200), ConnectionAuthSign::None);
         assert_eq!(
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_says_it_in_any_of_its_fields_and_elements() {
+    fn the_sign_may_be_in_any_field_and_element() {
         for (name, values, expected) in [
             ("www-authenticate", &["Basic realm=\"x\"", "Bearer"][..], ConnectionAuthSign::None),
             ("www-authenticate", &["Basic realm=\"x\"", "NTLM"], ConnectionAuthSign::Offer),

@@ -1,50 +1,50 @@
-//! What can go wrong between us and an upstream, as far as it makes a difference.
+//! The faults of an exchange with an upstream that the gateway distinguishes.
 
 use std::error::Error;
 use std::io;
 
-/// Why there is no whole answer.
+/// Why there is no complete response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpstreamFault {
-    #[error("every server of the upstream has as much as it takes")]
+    #[error("every server of the upstream is at its limit of requests or connections")]
     Full,
-    #[error("the upstream has failed too often of late")]
+    #[error("the circuit breaker of the upstream is open: too many requests failed in a row")]
     Open,
     #[error("cannot connect to the upstream")]
     Connect(#[source] io::Error),
-    #[error("the upstream did not answer in time")]
+    #[error("the upstream did not respond in time")]
     Timeout,
-    #[error("the upstream's answer is not HTTP as we take it")]
+    #[error("the upstream's response is not valid HTTP")]
     Protocol(#[source] BoxError),
-    #[error("the upstream's answer has {0} that nobody asked for")]
+    #[error("the upstream's response has {0} that was not requested")]
     Unasked(&'static str),
-    #[error("the upstream's answer has a length that is no number, or several")]
+    #[error("the upstream's response has an invalid content length, or several different ones")]
     Length,
-    #[error("the upstream broke off")]
+    #[error("the upstream closed the connection before its response was complete")]
     Reset(#[source] BoxError),
-    #[error("the request body could not be passed on")]
+    #[error("the request body could not be forwarded")]
     RequestBody(BodyFault),
 }
 
-/// Why a request body could not be passed on to its end.
+/// Why a request body could not be forwarded to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BodyFault {
     #[error("the body is larger than allowed")]
     TooLarge,
-    #[error("the body stopped coming, or came too slowly")]
+    #[error("the body stopped arriving, or arrived too slowly")]
     Slow,
-    #[error("the body broke off")]
+    #[error("the client ended the body before it was complete")]
     Broken,
 }
 
-/// An answer over HTTP/2 ended before its end. As text: with the error itself, its reason would be passed on to clients, and there
-/// are reasons that clients take for a good end.
+/// A response over HTTP/2 ended early. As text: hyper would forward the reason of the error itself to the client, and
+/// clients take some reasons for a regular end.
 #[derive(Debug, thiserror::Error)]
-#[error("the upstream cut its answer: {0}")]
-pub(super) struct Cut(pub(super) String);
+#[error("the upstream truncated its response: {0}")]
+pub(super) struct TruncatedResponse(pub(super) String);
 
 impl UpstreamFault {
-    /// What hyper's error means; a body of ours that broke explains itself.
+    /// Classifies hyper's error. If the request body failed, that is the cause.
     pub(super) fn of(error: hyper::Error, body: Option<BodyFault>) -> Self {
         if let Some(fault) = body {
             return Self::RequestBody(fault);
@@ -56,24 +56,24 @@ impl UpstreamFault {
         }
     }
 
-    /// What an error of HTTP/2 means, where it does not mean that the request was not looked at.
+    /// Classifies an HTTP/2 error, other than one that says that the request was not processed.
     pub(super) fn of_http2(error: h2::Error, body: Option<BodyFault>) -> Self {
         match body {
             Some(fault) => Self::RequestBody(fault),
-            // Ours: what came was no HTTP/2.
+            // Raised by our side: the bytes received were not HTTP/2.
             None if error.is_library() => Self::Protocol(error.into()),
             None => Self::Reset(error.into()),
         }
     }
 }
 
-/// True where the peer has closed its side: what it has said before may still be read.
-pub(super) fn is_gone(error: &io::Error) -> bool {
+/// True if the peer has closed its side. The bytes that it sent before can still be read.
+pub(super) fn is_disconnect(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
     )
 }
 
-/// The error type of bodies: boxed, because hyper wants one.
+/// The error type of bodies: boxed, as hyper requires.
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;

@@ -1,35 +1,33 @@
-//! The services behind us: which of their servers gets a request, connections to it, kept alive and reused, bodies streamed both
-//! ways, and what becomes of servers that fail. `exchange` is where a request comes in.
+//! The services behind the gateway: which server gets a request, the connections to it, both bodies of an exchange, and
+//! how failing servers are left out. An exchange begins in [`exchange`], a tunnel in [`tunnel`].
+//!
+//! Folders and files are listed in the order of their imports: each imports only from those above it.
 
-mod answer_head;
-pub(crate) mod body;
-pub(crate) mod body_timeouts;
-pub(crate) mod breaker;
-pub(crate) mod connect;
-mod connection_auth;
-pub(crate) mod drain_body;
-pub(crate) mod ejection;
-pub(crate) mod exchange;
-pub(crate) mod expect_continue;
 pub(crate) mod fault;
-pub(crate) mod health;
-mod http2;
-mod incoming;
-mod liveness;
+pub(crate) mod protocol;
 pub(crate) mod names;
-pub(crate) mod pinned;
-pub(crate) mod pool;
-mod replay;
-pub(crate) mod request_end;
-pub(crate) mod retry;
-mod reusable_deadline;
-pub(crate) mod server_set;
-pub(crate) mod service;
-pub(crate) mod status;
-mod stream;
-mod stream_exchange;
 pub(crate) mod tls;
+pub(crate) mod server;
+pub(crate) mod settings;
+pub(crate) mod balancing;
+/// An upstream: what the configuration makes and a request is sent to.
+pub(crate) mod service;
+mod connect;
+pub(crate) mod health_check;
+pub(crate) mod body;
+mod response_head;
+pub(crate) mod pin_limit;
+mod http1;
+mod http2;
+mod pool;
+mod server_set;
+pub(crate) mod pools;
+pub(crate) mod pinned;
+mod lease;
+mod connection_auth;
+pub(crate) mod connection_binding;
+pub(crate) mod response_body;
+mod replay;
+mod attempt;
+pub(crate) mod exchange;
 pub(crate) mod tunnel;
-mod upload;
-pub(crate) mod upload_progress;
-mod write_progress;

@@ -1,34 +1,43 @@
-//! A small body, kept while it passes, for who wants all of it besides.
+//! A request that can be sent a second time, once it was sent.
+//!
+//! Only a request without a body that cannot have had an effect: its method is safe (RFC 9110 §9.2.1). PUT and DELETE
+//! are idempotent and yet not sent again: a write of another client in between would be overwritten.
 
-use std::fmt;
+use std::time::Duration;
 
-use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Uri};
+use hyper::body::Body as _;
 
-pub(super) struct ReplayBuffer {
-    bytes: Vec<u8>,
-    length: usize,
-    then: Box<dyn FnOnce(Bytes)>,
+use super::body::request_body::RequestBody;
+use super::settings::Retries;
+
+#[derive(Debug)]
+pub(super) struct ReplayableHead {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
 }
 
-impl ReplayBuffer {
-    /// Of a body of this length.
-    pub(super) fn new(length: usize, then: impl FnOnce(Bytes) + 'static) -> Self {
-        Self { bytes: Vec::new(), length, then: Box::new(then) }
+/// A connection without a request for this long may be about to be closed by the upstream; upstreams that close idle
+/// connections wait longer.
+pub(super) const IDLE_FOR: Duration = Duration::from_millis(500);
+
+impl ReplayableHead {
+    pub(super) fn of(request: &Request<RequestBody>) -> Self {
+        Self { method: request.method().clone(), uri: request.uri().clone(), headers: request.headers().clone() }
     }
 
-    /// Says whether that was all.
-    pub(super) fn keep(&mut self, data: &[u8]) -> bool {
-        self.bytes.extend_from_slice(data);
-        self.bytes.len() >= self.length
-    }
-
-    pub(super) fn hand_over(self) {
-        (self.then)(self.bytes.into());
+    pub(super) fn with(self, body: RequestBody) -> Request<RequestBody> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        request
     }
 }
 
-impl fmt::Debug for ReplayBuffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Copy({} of {})", self.bytes.len(), self.length)
-    }
+/// True if a request can be sent again once it was sent.
+pub(super) fn is_replayable(request: &Request<RequestBody>, rules: &Retries) -> bool {
+    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    is_safe && rules.attempts > 0 && request.body().is_end_stream()
 }

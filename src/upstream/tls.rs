@@ -1,4 +1,4 @@
-//! TLS towards upstreams. Whom a certificate must be for is always checked: there is no key that turns it off.
+//! TLS to upstreams. The name in a server's certificate is always verified: no configuration key turns that off.
 
 use std::io;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::service::UpstreamProtocol;
+use super::protocol::UpstreamProtocol;
 
-/// How a server's certificate is judged, and who we are to it.
+/// How a server's certificate is verified, and the client certificate for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Tls {
-    /// Shared by all workers, and with it the sessions that can be resumed.
+    /// Shared by all workers, so that each can resume the sessions of the others.
     pub(crate) config: Arc<ClientConfig>,
-    /// Whom the certificate must be for, and what is sent as SNI if it is a name.
+    /// The name or address that the certificate must be for; a name is sent as SNI.
     pub(crate) name: ServerName<'static>,
 }
 
@@ -28,19 +28,19 @@ pub(crate) struct Tls {
 pub(crate) enum RootsFault {
     #[error("holds no certificate in PEM")]
     NoCertificate,
-    #[error("holds a certificate that can't be read")]
+    #[error("holds a certificate that cannot be parsed")]
     Unusable,
 }
 
-/// The server has agreed to no protocol that it was offered, or to another.
+/// The server has chosen another protocol by ALPN, or none.
 #[derive(Debug, thiserror::Error)]
 #[error("the server does not speak HTTP/2: it did not choose `h2` by ALPN")]
 struct NotHttp2;
 
-/// What the system trusts; empty where nothing was found.
+/// The trusted certificates of the system; empty if none were found.
 pub(crate) fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
-    // Some are always unreadable or too old somewhere.
+    // On some systems a few certificates are unreadable or outdated.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots
 }
@@ -53,7 +53,7 @@ pub(crate) fn roots(pem: &[u8]) -> Result<RootCertStore, RootsFault> {
     if roots.is_empty() { Err(RootsFault::NoCertificate) } else { Ok(roots) }
 }
 
-/// One upstream's configuration. `identity` is shown where a server asks for a certificate.
+/// One upstream's configuration. `identity` is sent to a server that requests a client certificate.
 pub(crate) fn client_config(
     roots: Arc<RootCertStore>,
     identity: Option<Arc<CertifiedKey>>,

@@ -1,4 +1,4 @@
-//! A request for another protocol: over a connection of its own, which never carries another.
+//! A request to switch protocols: over a connection of its own, which no other request uses.
 
 use std::rc::Rc;
 
@@ -7,34 +7,38 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::upgrade::Upgraded;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer_head::make_passable;
-use super::body::{RequestBody, ResponseBody};
-use super::connect::{Sender, connect};
-use super::ejection::ServerOutcome;
+use super::balancing::balancer::TriedServers;
+use super::balancing::outcome::ServerOutcome;
+use super::body::incoming_response::IncomingResponse;
+use super::body::request_body::RequestBody;
+use super::body::upload_progress::UploadProgress;
 use super::exchange::Deadlines;
 use super::fault::UpstreamFault;
-use super::incoming::Answered;
-use super::pinned::{ConnectionFate, room};
-use super::pool::{HeldConnection, Lease, Pools};
-use super::server_set::{ConnectionSlot, RequestSlot, TriedServers};
-use super::service::{Upstream, UpstreamProtocol};
-use super::upload_progress::UploadProgress;
+use super::http1::connection::{Http1Connection, connect};
+use super::http1::connection_slot::ConnectionSlot;
+use super::lease::{ConnectionFate, HeldConnection, Lease};
+use super::pools::Pools;
+use super::protocol::UpstreamProtocol;
+use super::response_body::ResponseBody;
+use super::response_head::normalize;
+use super::server_set::RequestSlot;
+use super::service::Upstream;
 use crate::oauth::caller::Digest;
 
-/// What an upstream answers to it.
+/// The response of an upstream to a request to switch protocols.
 #[derive(Debug)]
 pub(crate) enum UpgradeReply {
-    /// 101, with this header; whether to what was asked is not judged here.
+    /// 101, with these header fields. The caller checks that the protocol is the requested one.
     Switched(HeaderMap, Upgraded, TunnelHold),
     Ordinary(Response<ResponseBody>),
 }
 
-/// A tunnel's place at its server, and room for its connection, for as long as there is the tunnel. Until then, and where there
-/// comes to be none, it is the connection that has the room.
+/// The request slot and the connection slot of a tunnel, until its end. Before the switch, and if there is none, the
+/// connection's driver holds the connection slot.
 #[derive(Debug)]
 pub(crate) struct TunnelHold {
-    seat: RequestSlot,
-    _room: Option<Rc<ConnectionSlot>>,
+    slot: RequestSlot,
+    _connection_slot: Option<Rc<ConnectionSlot>>,
 }
 
 impl Pools {
@@ -47,70 +51,74 @@ impl Pools {
         key: Option<Digest>,
     ) -> Result<UpgradeReply, UpstreamFault> {
         let deadline = Instant::now() + deadlines.response;
-        // Until there is an outcome.
+        // Held until there is an outcome.
         let _trial = match &upstream.breaker {
             None => None,
-            Some(breaker) => Some(breaker.lets_through(upstream.millis(Instant::now())).ok_or(UpstreamFault::Open)?),
+            Some(breaker) => Some(breaker.admit(upstream.millis(Instant::now())).ok_or(UpstreamFault::Open)?),
         };
-        let (occupied, mut sender) = self.occupy(upstream, key, deadline).await?;
-        let seat = &occupied.seat;
-        request.headers_mut().insert(HOST, seat.pool().target.server.authority.clone());
-        let sent = timeout_at(deadline, sender.requests.send_request(request)).await;
+        let (hold, mut connection) = self.connect_tunnel(upstream, key, deadline).await?;
+        let slot = &hold.slot;
+        request.headers_mut().insert(HOST, slot.pool().target.server.authority.clone());
+        let sent = timeout_at(deadline, connection.requests.send_request(request)).await;
         let sent = sent
             .map_err(|_| UpstreamFault::Timeout)
             .and_then(|sent| sent.map_err(|error| UpstreamFault::of(error, None)));
-        let outcome = sent.as_ref().map_or(ServerOutcome::Bad, |response| ServerOutcome::of(response.status()));
-        seat.observe(upstream, outcome, upstream.millis(Instant::now()));
+        let outcome = sent.as_ref().map_or(ServerOutcome::Failure, |response| ServerOutcome::of(response.status()));
+        slot.observe(upstream, outcome, upstream.millis(Instant::now()));
         let mut response = sent?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let switched = timeout_at(deadline, hyper::upgrade::on(&mut response)).await;
             let stream =
                 switched.map_err(|_| UpstreamFault::Timeout)?.map_err(|error| UpstreamFault::Reset(error.into()))?;
-            return Ok(UpgradeReply::Switched(response.into_parts().0.headers, stream, occupied));
+            return Ok(UpgradeReply::Switched(response.into_parts().0.headers, stream, hold));
         }
-        make_passable(&mut response)?;
-        // An upstream may go on in another protocol that has said no only by half: never quiet enough for another request.
-        let held =
-            HeldConnection::Whole { sender, used: Instant::now(), quiet: false, afterwards: ConnectionFate::Closed };
-        let lease = Lease::new(occupied.seat, progress, held);
-        let body = |body| ResponseBody::new(Answered::Http1(body), deadlines.body_idle, lease);
+        normalize(&mut response)?;
+        // An upstream may switch after a response that refuses to, so the connection is never reused.
+        let held = HeldConnection::Http1 {
+            connection,
+            last_used: Instant::now(),
+            is_reusable: false,
+            fate: ConnectionFate::Closed,
+        };
+        let lease = Lease::new(hold.slot, progress, held);
+        let body = |body| ResponseBody::new(IncomingResponse::Http1(body), deadlines.body_idle, lease);
         Ok(UpgradeReply::Ordinary(response.map(body)))
     }
 
-    /// A connection to one of the servers: to another where one takes none, as far as retries go.
-    async fn occupy(
+    /// A connection to one of the servers: to another one if that fails, as far as retries are allowed.
+    async fn connect_tunnel(
         &self,
         upstream: &Upstream,
         key: Option<Digest>,
         deadline: Instant,
-    ) -> Result<(TunnelHold, Sender), UpstreamFault> {
-        let crew = self.crew(upstream);
+    ) -> Result<(TunnelHold, Http1Connection), UpstreamFault> {
+        let servers = self.server_set(upstream);
         let now = upstream.millis(Instant::now());
-        crew.budget.request(now);
+        servers.count_request(now);
         let rules = &upstream.settings.retries;
         let mut retries_left = if rules.connect { rules.attempts } else { 0 };
-        let (mut tried, mut failed) = (TriedServers::default(), UpstreamFault::Full);
+        let (mut tried, mut fault) = (TriedServers::default(), UpstreamFault::Full);
         loop {
-            let Some(seat) = crew.seat(upstream, key, tried, now) else {
-                return Err(failed);
+            let Some(slot) = servers.acquire_slot(upstream, key, tried, now) else {
+                return Err(fault);
             };
-            tried.add(seat.index);
-            if seat.pool().target.server.protocol == UpstreamProtocol::Http2 {
-                // Extended CONNECT is not spoken to upstreams.
+            tried.add(slot.index);
+            if slot.pool().target.server.protocol == UpstreamProtocol::Http2 {
+                // Extended CONNECT to upstreams is not supported.
                 return Err(UpstreamFault::Unasked("a protocol"));
             }
-            let Ok(room) = room(&seat, upstream, deadline).await else { continue };
-            let connected = timeout_at(deadline, connect(&seat.pool().target, room.clone())).await;
+            let Ok(connection_slot) = slot.pool().connection_slot(deadline).await else { continue };
+            let connected = timeout_at(deadline, connect(&slot.pool().target, connection_slot.clone())).await;
             match connected.unwrap_or(Err(UpstreamFault::Timeout)) {
-                Ok(sender) => return Ok((TunnelHold { seat, _room: room }, sender)),
-                Err(fault) => failed = fault,
+                Ok(connection) => return Ok((TunnelHold { slot, _connection_slot: connection_slot }, connection)),
+                Err(error) => fault = error,
             }
-            seat.observe(upstream, ServerOutcome::Bad, upstream.millis(Instant::now()));
-            if retries_left == 0 || Instant::now() >= deadline || !crew.budget.retry(now) {
-                return Err(failed);
+            slot.observe(upstream, ServerOutcome::Failure, upstream.millis(Instant::now()));
+            if retries_left == 0 || Instant::now() >= deadline || !servers.may_retry(now) {
+                return Err(fault);
             }
             retries_left -= 1;
-            crew.retries.set(crew.retries.get() + 1);
+            servers.count_retry();
         }
     }
 }

@@ -4,7 +4,7 @@ use super::Resolver;
 use super::routes::RoutePlace;
 use crate::pipeline::routing::overlap::{Overlap, overlaps};
 use crate::pipeline::routing::table::RouteTable;
-use crate::upstream::service::ServerAddress;
+use crate::upstream::server::ServerAddress;
 
 /// Further overlaps are only counted.
 const SHOWN: usize = 20;

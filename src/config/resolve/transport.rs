@@ -13,7 +13,8 @@ use super::super::source::{At, Span};
 use super::Resolver;
 use crate::server::certificate::CertificateFiles;
 use crate::upstream::names::Name;
-use crate::upstream::service::{Scheme, Server, ServerAddress, ServerOrigin, UpstreamProtocol};
+use crate::upstream::protocol::{Scheme, UpstreamProtocol};
+use crate::upstream::server::{Server, ServerAddress, ServerOrigin};
 use crate::upstream::tls::{self, RootsFault, Tls};
 
 /// What the kernel takes for the address of a Unix socket.

@@ -7,7 +7,8 @@ use super::Resolver;
 use crate::pipeline::request::upgrade::Upgrades;
 use crate::pipeline::routing::method_set::MethodSet;
 use crate::pipeline::routing::target::RouteTarget;
-use crate::upstream::service::{Upstream, UpstreamProtocol};
+use crate::upstream::protocol::UpstreamProtocol;
+use crate::upstream::service::Upstream;
 
 impl Resolver<'_> {
     pub(super) fn upgrades(&mut self, websocket: &At<bool>, others: &[At<String>], methods: &MethodSet) -> Upgrades {

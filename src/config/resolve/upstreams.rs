@@ -16,12 +16,11 @@ use super::super::values::{Bound, Percent, PositiveCount};
 use super::transport::Dialled;
 use super::{Resolver, deadline, number};
 use crate::trust::request_key::RequestKey;
-use crate::upstream::breaker::BreakerRules;
-use crate::upstream::ejection::Ejection;
-use crate::upstream::health::{HealthCheck, MAX_BODY, Probe};
-use crate::upstream::retry::Retries;
-use crate::upstream::server_set::Balance;
-use crate::upstream::service::{Caps, MAX_SERVERS, Server, Upstream, UpstreamSettings};
+use crate::upstream::server::Server;
+use crate::upstream::service::{MAX_SERVERS, Upstream};
+use crate::upstream::settings::{
+    Balance, BreakerRules, Caps, Ejection, HealthCheck, MAX_PROBE_BODY, Probe, Retries, UpstreamSettings,
+};
 
 pub(super) type Upstreams = HashMap<String, Arc<Upstream>>;
 
@@ -131,7 +130,7 @@ impl Resolver<'_> {
             Some(path) => {
                 let body = check.body.as_ref().map(|body| body.value.clone());
                 if let Some(body) =
-                    check.body.as_ref().filter(|body| body.value.is_empty() || body.value.len() > MAX_BODY)
+                    check.body.as_ref().filter(|body| body.value.is_empty() || body.value.len() > MAX_PROBE_BODY)
                 {
                     self.faults.at(body.span, "expected some text, of 64 KiB at most");
                 }

@@ -15,9 +15,9 @@ use crate::pipeline::record::open_request::OpenRequest;
 use crate::pipeline::request::trailers::strip_answer;
 use crate::server::guard::{Answering, ExchangeGuard};
 use crate::server::output_backlog::BacklogMark;
-use crate::upstream::body::{CallerDeadlinePassed, ResponseStalled};
+use crate::upstream::body::request_end::ResponseHold;
 use crate::upstream::fault::{BodyFault, BoxError};
-use crate::upstream::request_end::ResponseHold;
+use crate::upstream::response_body::{CallerDeadlinePassed, ResponseStalled};
 
 /// The body of an answer. When it ends, in any way, so does the record of the request.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use http::header::CONTENT_LENGTH;
 use http_body::Body as _;
 
 use crate::server::tunnel::Tunnel;
-use crate::upstream::body::ResponseBody;
+use crate::upstream::response_body::ResponseBody;
 
 /// The content of an answer.
 #[derive(Debug)]

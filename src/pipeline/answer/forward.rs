@@ -30,14 +30,14 @@ use crate::pipeline::routing::cors;
 use crate::pipeline::routing::route::Route;
 use crate::server::limits::Limits;
 use crate::trust::request_key::ABSENT;
-use crate::upstream::body::{IncomingUpload, RequestBody, has_payload};
-use crate::upstream::body_timeouts::BodyTimeouts;
+use crate::upstream::body::body_timeouts::BodyTimeouts;
+use crate::upstream::body::request_body::{IncomingUpload, RequestBody, has_payload};
+use crate::upstream::connection_binding::{ConnectionBinding, PinScope};
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::fault::UpstreamFault;
-use crate::upstream::pinned::{ConnectionBinding, PinScope};
-use crate::upstream::pool::Pools;
-use crate::upstream::server_set::Balance;
+use crate::upstream::pools::Pools;
 use crate::upstream::service::Upstream;
+use crate::upstream::settings::Balance;
 
 /// What forwarding needs besides the request itself.
 pub(crate) struct ForwardContext<'p> {

@@ -19,10 +19,10 @@ use tokio::time::timeout;
 use crate::pipeline::request::headers::X_MIRRORED;
 use crate::pipeline::request::sampling;
 use crate::pipeline::routing::mirror_rule::MirrorRule;
-use crate::upstream::body::RequestBody;
+use crate::upstream::body::request_body::RequestBody;
+use crate::upstream::connection_binding::ConnectionBinding;
 use crate::upstream::exchange::Deadlines;
-use crate::upstream::pinned::ConnectionBinding;
-use crate::upstream::pool::Pools;
+use crate::upstream::pools::Pools;
 use crate::upstream::service::Upstream;
 
 /// The copies of one worker.

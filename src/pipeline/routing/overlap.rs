@@ -16,7 +16,7 @@ use super::pattern::{HostPattern, PathPattern, Segment};
 use super::route::Route;
 use super::table::RouteTable;
 use crate::pipeline::request::case_fold::fold;
-use crate::upstream::service::ServerAddress;
+use crate::upstream::server::ServerAddress;
 
 /// Two routes, by their places in the list, of which one at least is laxer.
 #[derive(Debug, PartialEq, Eq)]

@@ -83,7 +83,10 @@ pub(crate) mod tests {
     use super::*;
     use std::sync::Arc;
 
-    use crate::upstream::service::{Server, ServerOrigin, Upstream, UpstreamProtocol, UpstreamSettings};
+    use crate::upstream::protocol::UpstreamProtocol;
+    use crate::upstream::server::{Server, ServerOrigin};
+    use crate::upstream::service::Upstream;
+    use crate::upstream::settings::UpstreamSettings;
 
     /// A public route to nowhere.
     pub(crate) fn route(path: &str, hosts: &[&str], methods: &[&str]) -> Route {

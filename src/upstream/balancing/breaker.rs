@@ -1,0 +1,148 @@
+//! The circuit breaker: spares callers the wait for an upstream that fails every request.
+//!
+//! After a number of failures in a row, counted over all servers and all workers, it opens: requests are refused at
+//! once. When its time is over, one request is let through as a trial. If the trial succeeds the breaker closes,
+//! otherwise the time starts again.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::super::settings::BreakerRules;
+use super::outcome::ServerOutcome;
+
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    rules: BreakerRules,
+    /// In a row.
+    failures: AtomicU32,
+    /// Milliseconds of the upstream's time; 0 while the breaker is closed. Odd during a trial, so that no outcome sets
+    /// the number that the trial has set.
+    open_until: AtomicU64,
+}
+
+/// The permission to send a request. If it is dropped without an outcome, because the caller has gone, the next request
+/// is the trial.
+#[derive(Debug)]
+pub(in crate::upstream) struct BreakerTrial<'b> {
+    breaker: &'b Breaker,
+    /// The value of `open_until` before the trial and during it; `None` while the breaker is closed.
+    trial: Option<(u64, u64)>,
+}
+
+/// The effect of an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::upstream) enum BreakerChange {
+    Opened,
+    Closed,
+}
+
+impl Breaker {
+    pub(in crate::upstream) fn new(rules: BreakerRules) -> Self {
+        Self { rules, failures: AtomicU32::new(0), open_until: AtomicU64::new(0) }
+    }
+
+    /// `None` if the request is refused.
+    pub(in crate::upstream) fn admit(&self, now: u64) -> Option<BreakerTrial<'_>> {
+        let open_until = self.open_until.load(Ordering::Relaxed);
+        if open_until == 0 {
+            return Some(BreakerTrial { breaker: self, trial: None });
+        }
+        // A trial without an outcome is followed by another one once the time is over again.
+        let during_trial = self.period_end(now) | 1;
+        let is_trial = now >= open_until
+            && self.open_until.compare_exchange(open_until, during_trial, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        is_trial.then_some(BreakerTrial { breaker: self, trial: Some((open_until, during_trial)) })
+    }
+
+    pub(in crate::upstream) fn observe(&self, outcome: ServerOutcome, now: u64) -> Option<BreakerChange> {
+        match outcome {
+            ServerOutcome::Success => {
+                // Read first: while nothing fails, no worker writes to memory that all of them read.
+                if self.failures.load(Ordering::Relaxed) > 0 {
+                    self.failures.store(0, Ordering::Relaxed);
+                }
+                let was_open = self.is_open() && self.open_until.swap(0, Ordering::Relaxed) > 0;
+                was_open.then_some(BreakerChange::Closed)
+            }
+            ServerOutcome::Failure => {
+                let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+                if failures < self.rules.consecutive_failures {
+                    return None;
+                }
+                let was_closed = self.open_until.swap(self.period_end(now), Ordering::Relaxed) == 0;
+                was_closed.then_some(BreakerChange::Opened)
+            }
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.open_until.load(Ordering::Relaxed) > 0
+    }
+
+    /// The end of a period that starts now: even, and never 0.
+    fn period_end(&self, now: u64) -> u64 {
+        now.saturating_add(u64::try_from(self.rules.open_for.as_millis()).unwrap_or(u64::MAX)).max(2) & !1
+    }
+}
+
+impl Drop for BreakerTrial<'_> {
+    fn drop(&mut self) {
+        if let Some((before, during)) = self.trial {
+            let _ = self.breaker.open_until.compare_exchange(during, before, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::ServerOutcome::{Failure, Success};
+    use super::*;
+
+    fn breaker() -> Breaker {
+        Breaker::new(BreakerRules { consecutive_failures: 3, open_for: Duration::from_secs(5) })
+    }
+
+    fn admits(breaker: &Breaker, now: u64) -> bool {
+        breaker.admit(now).is_some()
+    }
+
+    #[test]
+    fn it_opens_after_failures_in_a_row_and_closes_after_one_success() {
+        let breaker = breaker();
+        for outcome in [Failure, Failure, Success, Failure, Failure] {
+            assert_eq!(breaker.observe(outcome, 1_000), None);
+            assert!(admits(&breaker, 1_000));
+        }
+        assert_eq!(breaker.observe(Failure, 1_000), Some(BreakerChange::Opened));
+        assert!(!admits(&breaker, 1_000) && !admits(&breaker, 5_999));
+        let trial = breaker.admit(6_000).unwrap();
+        assert!(!admits(&breaker, 6_000), "one trial at a time");
+        assert_eq!(breaker.observe(Failure, 6_500), None);
+        drop(trial);
+        assert!(!admits(&breaker, 11_000), "the time starts again");
+        let trial = breaker.admit(11_500).unwrap();
+        assert_eq!(breaker.observe(Success, 11_600), Some(BreakerChange::Closed));
+        drop(trial);
+        assert!(admits(&breaker, 11_600) && admits(&breaker, 11_600));
+    }
+
+    #[test]
+    fn after_a_trial_without_an_outcome_the_next_request_is_the_trial() {
+        let breaker = breaker();
+        assert_eq!([0; 3].map(|now| breaker.observe(Failure, now)), [None, None, Some(BreakerChange::Opened)]);
+        let abandoned = breaker.admit(5_000).unwrap();
+        assert!(!admits(&breaker, 5_001));
+        drop(abandoned);
+        assert!(admits(&breaker, 5_002));
+    }
+
+    #[test]
+    fn a_trial_that_takes_too_long_is_followed_by_another() {
+        let breaker = breaker();
+        assert_eq!([0; 3].map(|now| breaker.observe(Failure, now)), [None, None, Some(BreakerChange::Opened)]);
+        let hanging = breaker.admit(5_000).unwrap();
+        assert!(!admits(&breaker, 9_999) && admits(&breaker, 10_002));
+        drop(hanging);
+    }
+}

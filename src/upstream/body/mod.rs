@@ -1,0 +1,12 @@
+//! Bodies: streamed, never collected, with limits on their size and on the time that they take.
+//!
+//! The body of a response to the client is in `response_body`, because it holds the connection that it arrives by.
+
+pub(crate) mod request_end;
+pub(crate) mod drain_body;
+pub(crate) mod body_timeouts;
+pub(crate) mod expect_continue;
+mod body_copy;
+pub(crate) mod upload_progress;
+pub(crate) mod request_body;
+pub(in crate::upstream) mod incoming_response;

@@ -1,0 +1,69 @@
+//! The target of a pool's connections: one server, as one worker connects to it.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::super::fault::UpstreamFault;
+use super::super::names::KnownAddresses;
+use super::super::server::Server;
+use super::super::settings::UpstreamSettings;
+use crate::telemetry::error_chain::ErrorChain;
+
+/// The worker's own copy of a server: cloning a shared one is traffic between cores.
+#[derive(Debug)]
+pub(crate) struct DialTarget {
+    upstream: Arc<str>,
+    pub(crate) server: Server,
+    pub(crate) connect_timeout: Duration,
+    /// Of this worker.
+    pub(crate) max_connections: Option<usize>,
+    /// How often a sweep has found other addresses than the one before.
+    pub(crate) address_changes: Cell<u32>,
+    addresses: RefCell<KnownAddresses>,
+    last_warning: Cell<Option<Instant>>,
+}
+
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+impl DialTarget {
+    pub(crate) fn new(upstream: &Arc<str>, server: &Server, settings: &UpstreamSettings) -> Self {
+        Self {
+            upstream: Arc::clone(upstream),
+            server: server.for_worker(),
+            connect_timeout: settings.connect_timeout,
+            max_connections: settings.caps.connections,
+            address_changes: Cell::new(0),
+            addresses: RefCell::new(server.known_addresses()),
+            last_warning: Cell::default(),
+        }
+    }
+
+    /// A connection that was opened before a change is not kept after its exchange.
+    pub(crate) fn check_addresses(&self) {
+        let known = self.server.known_addresses();
+        if self.addresses.replace(known.clone()) != known {
+            self.address_changes.set(self.address_changes.get().wrapping_add(1));
+        }
+    }
+
+    /// Logs why a connection failed, at most once in [`WARN_EVERY`].
+    pub(crate) fn warn(&self, fault: &UpstreamFault) {
+        let now = Instant::now();
+        if self.last_warning.get().is_some_and(|last| now - last < WARN_EVERY) {
+            return;
+        }
+        self.last_warning.set(Some(now));
+        let server = self.server.authority.to_str().unwrap_or_default();
+        warn!(
+            upstream.name = %self.upstream,
+            server.address = server,
+            "cannot connect to a server of the upstream: {}; its requests fail or go to another server; check its \
+             address, port and TLS settings",
+            ErrorChain(fault)
+        );
+    }
+}

@@ -1,0 +1,35 @@
+//! Whether the peer takes what is sent to it: of a connection, or of one HTTP/2 stream.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Set by a writer, read by the code that has to know which side an exchange waits for. Atomic only because hyper
+/// requires a stream that can be sent to another thread.
+#[derive(Debug, Default)]
+pub(crate) struct WriteProgress {
+    is_blocked: AtomicBool,
+    has_given_up: AtomicBool,
+}
+
+impl WriteProgress {
+    /// The last write could not proceed.
+    pub(crate) fn block(&self) {
+        self.is_blocked.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn unblock(&self) {
+        self.is_blocked.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.is_blocked.load(Ordering::Relaxed)
+    }
+
+    /// The peer took nothing for so long that writing has ended.
+    pub(crate) fn give_up(&self) {
+        self.has_given_up.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.has_given_up.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,219 @@
+//! Active health checks, on the control plane: one task for each server.
+//!
+//! The first check decides alone, so that a gateway that starts while a server is down knows at once; later changes
+//! take several results in a row. Each check has a connection of its own, a timeout, and a limit on the bytes read.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST, USER_AGENT};
+use http::uri::Scheme;
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{error, info, warn};
+
+use super::connect::open::open;
+use super::protocol::UpstreamProtocol;
+use super::server::Server;
+use super::service::Upstream;
+use super::settings::{HealthCheck, MAX_PROBE_BODY, Probe};
+
+/// Why a check failed.
+#[derive(Debug, thiserror::Error)]
+enum CheckFailure {
+    #[error("no response in time")]
+    Timeout,
+    #[error("no connection: {0}")]
+    Connect(#[from] io::Error),
+    #[error("no HTTP response: {0}")]
+    Http(#[from] hyper::Error),
+    #[error("status {0}")]
+    Status(StatusCode),
+    #[error("the response does not contain the configured text")]
+    Body,
+}
+
+/// The state of one server by its checks.
+#[derive(Debug, Default)]
+struct CheckHistory {
+    is_healthy: Option<bool>,
+    /// Results in a row that contradict it.
+    contradictions: u32,
+}
+
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+const PRODUCT_NAME: HeaderValue = HeaderValue::from_static("portcullis");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+/// Checks the servers of all upstreams with health checks, until it is dropped.
+pub(crate) async fn keep_checking(upstreams: Vec<Arc<Upstream>>) {
+    let mut checks = JoinSet::new();
+    for upstream in upstreams {
+        if let Some(rules) = &upstream.settings.health_check {
+            for index in 0..upstream.servers.len() {
+                checks.spawn(keep_checking_one(Arc::clone(&upstream), rules.clone(), index));
+            }
+        }
+    }
+    checks.join_all().await;
+}
+
+/// Restarts the checks after a panic: a server must not keep its last state for ever.
+async fn keep_checking_one(upstream: Arc<Upstream>, rules: HealthCheck, index: usize) {
+    loop {
+        let checks = check_repeatedly(Arc::clone(&upstream), rules.clone(), index);
+        let ended = JoinSet::from_iter([checks]).join_next().await;
+        error!(
+            upstream.name = &*upstream.name,
+            server = &*upstream.servers[index].name(),
+            ?ended,
+            "the health checks of a server stopped unexpectedly: its state stays as it is until they start again in a \
+             second; please report this"
+        );
+        sleep(RESTART_AFTER).await;
+    }
+}
+
+async fn check_repeatedly(upstream: Arc<Upstream>, rules: HealthCheck, index: usize) {
+    let server = &upstream.servers[index];
+    let mut history = CheckHistory::default();
+    loop {
+        let result = timeout(rules.timeout, check(server, &rules.probe)).await.unwrap_or(Err(CheckFailure::Timeout));
+        if let Some(is_healthy) = history.update(result.is_ok(), &rules) {
+            let is_change = upstream.statuses[index].set_healthy(is_healthy, upstream.millis(Instant::now()));
+            let (name, server) = (&*upstream.name, &*server.name());
+            match result {
+                Err(reason) => warn!(
+                    upstream.name = name,
+                    server,
+                    %reason,
+                    "server is unhealthy: its health checks fail; it gets no requests while another server is healthy; \
+                     check the server"
+                ),
+                Ok(()) if is_change => info!(upstream.name = name, server, "server is healthy again: it gets requests"),
+                Ok(()) => {}
+            }
+        }
+        // With a jitter, so that gateways that were started together do not check at the same time.
+        sleep(rules.interval.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+    }
+}
+
+async fn check(server: &Server, probe: &Probe) -> Result<(), CheckFailure> {
+    let (stream, _) = open(server).await?;
+    let Probe::Http { path, statuses, body } = probe else {
+        return Ok(());
+    };
+    let mut request = Request::new(Empty::<Bytes>::new());
+    request.headers_mut().insert(USER_AGENT, PRODUCT_NAME);
+    let io = TokioIo::new(stream);
+    match server.protocol {
+        UpstreamProtocol::Http1 => {
+            let (mut sender, connection) = http1::handshake(io).await?;
+            *request.uri_mut() = Uri::from(path.clone());
+            request.headers_mut().extend([(HOST, server.authority.clone()), (CONNECTION, CLOSE)]);
+            evaluate(sender.send_request(request), connection, statuses, body.as_deref()).await
+        }
+        UpstreamProtocol::Http2 => {
+            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+            let scheme = if server.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+            let uri = Uri::builder().scheme(scheme).authority(server.authority.as_bytes()).path_and_query(path.clone());
+            *request.uri_mut() = uri.build().map_err(io::Error::other)?;
+            evaluate(sender.send_request(request), connection, statuses, body.as_deref()).await
+        }
+    }
+}
+
+async fn evaluate(
+    response: impl Future<Output = hyper::Result<Response<Incoming>>>,
+    connection: impl Future<Output = hyper::Result<()>>,
+    statuses: &[StatusCode],
+    body: Option<&str>,
+) -> Result<(), CheckFailure> {
+    let exchange = async {
+        let response = response.await?;
+        let status = response.status();
+        let is_expected = if statuses.is_empty() { status.is_success() } else { statuses.contains(&status) };
+        if !is_expected {
+            return Err(CheckFailure::Status(status));
+        }
+        match body {
+            Some(text) => find_text(response.into_body(), text.as_bytes()).await,
+            None => Ok(()),
+        }
+    };
+    let mut exchange = std::pin::pin!(exchange);
+    tokio::select! {
+        done = &mut exchange => done,
+        // The connection may end before the response is read.
+        _ = connection => exchange.await,
+    }
+}
+
+async fn find_text(mut body: Incoming, text: &[u8]) -> Result<(), CheckFailure> {
+    let mut read = Vec::new();
+    let is_found = |read: &[u8]| memchr::memmem::find(&read[..read.len().min(MAX_PROBE_BODY)], text).is_some();
+    while read.len() < MAX_PROBE_BODY && !is_found(&read) {
+        let Some(frame) = body.frame().await else { break };
+        if let Ok(data) = frame?.into_data() {
+            read.extend_from_slice(&data);
+        }
+    }
+    if is_found(&read) { Ok(()) } else { Err(CheckFailure::Body) }
+}
+
+impl CheckHistory {
+    /// Whether the server is healthy from now on, if that changes.
+    fn update(&mut self, is_success: bool, rules: &HealthCheck) -> Option<bool> {
+        if self.is_healthy == Some(is_success) {
+            self.contradictions = 0;
+            return None;
+        }
+        self.contradictions += 1;
+        let enough = match self.is_healthy {
+            None => 1,
+            Some(true) => rules.unhealthy_after,
+            Some(false) => rules.healthy_after,
+        };
+        if self.contradictions < enough {
+            return None;
+        }
+        *self = Self { is_healthy: Some(is_success), contradictions: 0 };
+        self.is_healthy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_check_decides_and_later_several_in_a_row() {
+        let rules = HealthCheck {
+            probe: Probe::Connect,
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            unhealthy_after: 3,
+            healthy_after: 2,
+        };
+        let becomes = |checks: &str| {
+            let mut history = CheckHistory::default();
+            let update = |check| match history.update(check == '.', &rules) {
+                None => '-',
+                Some(true) => 'H',
+                Some(false) => 'U',
+            };
+            checks.chars().map(update).collect::<String>()
+        };
+        assert_eq!(becomes("x..x.."), "U-H---");
+        assert_eq!(becomes(".xx.xxx.x.."), "H-----U---H");
+        assert_eq!(becomes("......"), "H-----");
+    }
+}

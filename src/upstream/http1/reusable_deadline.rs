@@ -1,0 +1,78 @@
+//! A deadline for the exchanges of one connection, most of which end long before it.
+//!
+//! Setting and cancelling a timer for each request costs more than a comparison of two times. This timer stays set: it
+//! fires now and then, and only then compares the time with the present deadline.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+#[derive(Debug)]
+pub(crate) struct ReusableDeadline(Pin<Box<Sleep>>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DeadlinePassed;
+
+impl ReusableDeadline {
+    pub(crate) fn new() -> Self {
+        Self(Box::pin(sleep_until(Instant::now())))
+    }
+
+    /// The output of `future`, if it is ready by `deadline`.
+    pub(crate) async fn run_until<F>(&mut self, deadline: Instant, mut future: F) -> Result<F::Output, DeadlinePassed>
+    where
+        F: Future + Unpin,
+    {
+        poll_fn(|context| match Pin::new(&mut future).poll(context) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => self.poll(deadline, context).map(Err),
+        })
+        .await
+    }
+
+    fn poll(&mut self, deadline: Instant, context: &mut Context<'_>) -> Poll<DeadlinePassed> {
+        if self.0.deadline() > deadline {
+            self.0.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(self.0.as_mut().poll(context));
+            if Instant::now() >= deadline {
+                return Poll::Ready(DeadlinePassed);
+            }
+            self.0.as_mut().reset(deadline);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::time::Duration;
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_holds_after_an_earlier_and_after_a_later_one() {
+        let mut timer = ReusableDeadline::new();
+        for seconds in [30, 1, 60, 60, 2, 0] {
+            let began = Instant::now();
+            let deadline = began + Duration::from_secs(seconds);
+            assert_eq!(timer.run_until(deadline, Box::pin(pending::<()>())).await, Err(DeadlinePassed));
+            assert_eq!(began.elapsed().as_secs(), seconds);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_future_that_is_ready_in_time_gives_its_output_and_old_deadlines_are_forgotten() {
+        let mut timer = ReusableDeadline::new();
+        for _ in 0..100 {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            let work = sleep(Duration::from_secs(29));
+            assert_eq!(timer.run_until(deadline, Box::pin(work)).await, Ok(()));
+        }
+    }
+}

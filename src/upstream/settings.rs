@@ -1,0 +1,151 @@
+//! The settings of an upstream, as configured. The modules that act on them say how.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use http::uri::PathAndQuery;
+
+use crate::trust::request_key::RequestKey;
+
+/// How an upstream is used.
+#[derive(Clone, Debug)]
+pub(crate) struct UpstreamSettings {
+    pub(crate) balance: Balance,
+    pub(crate) connect_timeout: Duration,
+    /// To the first byte of the response.
+    pub(crate) response_timeout: Duration,
+    pub(crate) health_check: Option<HealthCheck>,
+    pub(crate) ejection: Option<Ejection>,
+    pub(crate) breaker: Option<BreakerRules>,
+    pub(crate) retries: Retries,
+    /// The time over which the share of a recovered server grows to its full weight.
+    pub(crate) slow_start: Option<Duration>,
+    pub(crate) caps: Caps,
+}
+
+/// The balancing policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Balance {
+    /// Least requests of two servers that were drawn at random.
+    LeastRequests,
+    RoundRobin,
+    Random,
+    /// Requests with the same key go to the same server. If a server is lost, only its own keys move. Without a key:
+    /// random.
+    Hash(RequestKey),
+}
+
+/// Limits for each server.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Caps {
+    /// Connections of each worker. A limit over all workers would leave a worker without a connection while another's
+    /// are idle.
+    pub(crate) connections: Option<usize>,
+    /// Requests of the whole process.
+    pub(crate) in_flight: Option<usize>,
+}
+
+/// Active health checks.
+#[derive(Clone, Debug)]
+pub(crate) struct HealthCheck {
+    pub(crate) probe: Probe,
+    /// Between two checks, with a jitter of a tenth.
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+    /// Failures in a row.
+    pub(crate) unhealthy_after: u32,
+    /// Successes in a row.
+    pub(crate) healthy_after: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Probe {
+    /// A connection is enough.
+    Connect,
+    Http {
+        path: PathAndQuery,
+        /// Empty: any 2xx.
+        statuses: Vec<StatusCode>,
+        /// A text within the first [`MAX_PROBE_BODY`] bytes.
+        body: Option<String>,
+    },
+}
+
+/// Outlier ejection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ejection {
+    pub(crate) consecutive_failures: u32,
+    /// In percent.
+    pub(crate) error_rate: Option<u32>,
+    /// The first time; twice as long for each ejection that follows soon.
+    pub(crate) period: Duration,
+    /// In percent of the servers; of two servers, one may always be ejected.
+    pub(crate) max_ejected: u32,
+}
+
+/// The circuit breaker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BreakerRules {
+    pub(crate) consecutive_failures: u32,
+    pub(crate) open_for: Duration,
+}
+
+/// Retries. Off if `attempts` is 0.
+#[derive(Clone, Debug)]
+pub(crate) struct Retries {
+    /// After the first.
+    pub(crate) attempts: u32,
+    pub(crate) connect: bool,
+    pub(crate) reset: bool,
+    /// Responses with these statuses are retried.
+    pub(crate) statuses: Vec<StatusCode>,
+    /// The timeout of an attempt that can be followed by another.
+    pub(crate) per_try_timeout: Option<Duration>,
+    /// Copy the head of every request that could be sent again. Otherwise only of requests over a connection that was
+    /// idle for a while, which the upstream may be closing at this moment: a busy single server costs no copies.
+    pub(crate) keep_all: bool,
+}
+
+/// The bytes of a health check's response in which its text is searched.
+pub(crate) const MAX_PROBE_BODY: usize = 64 * 1024;
+
+impl Default for Ejection {
+    fn default() -> Self {
+        Self { consecutive_failures: 5, error_rate: Some(50), period: Duration::from_secs(30), max_ejected: 50 }
+    }
+}
+
+impl Retries {
+    pub(crate) const NONE: Self = Self {
+        attempts: 0,
+        connect: false,
+        reset: false,
+        statuses: Vec::new(),
+        per_try_timeout: None,
+        keep_all: false,
+    };
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self { attempts: 1, connect: true, reset: true, ..Self::NONE }
+    }
+}
+
+#[cfg(test)]
+impl UpstreamSettings {
+    /// The settings of an upstream that is configured by its URL alone.
+    pub(crate) fn new(connect_timeout: Duration, response_timeout: Duration) -> Self {
+        Self {
+            balance: Balance::LeastRequests,
+            connect_timeout,
+            response_timeout,
+            health_check: None,
+            ejection: None,
+            breaker: None,
+            retries: Retries::default(),
+            slow_start: None,
+            caps: Caps::default(),
+        }
+    }
+}
