@@ -115,14 +115,14 @@ async fn a_disk_that_has_room_again_is_written_to_by_itself_and_no_line_is_lost(
 }
 
 #[tokio::test]
-async fn a_file_that_was_renamed_or_deleted_is_made_anew_and_the_numbers_go_on() {
+async fn a_renamed_or_deleted_file_is_created_again_and_the_numbers_continue() {
     let folder = folder();
     let (_upstream, gateway) = start(&folder, "file: logs/audit.jsonl").await;
     let (path, rotated) = (folder.join("logs/audit.jsonl"), folder.join("logs/audit.1"));
     let client = Client::new(&gateway);
     is_in(path.clone(), &client.get("/open").await).await;
     fs::rename(&path, &rotated).unwrap();
-    gateway.log_line("opened the audit log anew");
+    gateway.log_line("reopened the audit log");
     is_in(path.clone(), &client.get("/open").await).await;
     let last = lines(&rotated).last().unwrap()["seq"].as_u64().unwrap();
     assert_eq!(lines(&path)[0]["seq"], last + 1);
@@ -147,13 +147,13 @@ async fn a_disk_that_is_smaller_than_the_rotated_files_is_reported_at_the_start(
 }
 
 #[tokio::test]
-async fn sigusr1_opens_the_file_anew() {
+async fn sigusr1_reopens_the_file() {
     let folder = folder();
     let (_upstream, gateway) = start(&folder, "file: audit.jsonl").await;
     let path = folder.join("audit.jsonl");
     is_in(path.clone(), &Client::new(&gateway).get("/open").await).await;
     gateway.signal("USR1");
-    gateway.log_line("opened the audit log anew");
+    gateway.log_line("reopened the audit log");
     is_in(path.clone(), &Client::new(&gateway).get("/open").await).await;
     assert!(lines(&path).iter().zip(1..).all(|(line, number)| line["seq"] == number));
 }

@@ -1,6 +1,6 @@
-//! Whether the disk can hold as much as rotation keeps.
+//! Checks that the disk can hold all files that rotation keeps.
 //!
-//! Asked once, at the start. Only warns: the disk may get room before the log needs it.
+//! Runs once, at the start. Only warns: space may be freed before the log needs it.
 
 use std::fs;
 use std::io;
@@ -22,21 +22,21 @@ pub(super) fn warn_if_short(log: &Path, rotation: &Rotation) {
 
 /// A warning if the log may become larger than the disk has room for.
 pub(crate) fn shortage(log: &Path, rotation: &Rotation) -> io::Result<Option<String>> {
-    let Some(ceiling) = rotation.ceiling() else { return Ok(None) };
-    let room = room(log)?;
+    let Some(max_total) = rotation.max_total() else { return Ok(None) };
+    let free = available(log)?;
     let message = || {
         format!(
             "the disk cannot hold the audit log: {} by audit.rotate.size and audit.rotate.keep, {} free or taken by it; lower \
              one of the two, or set audit.file",
-            shown(ceiling),
-            shown(room)
+            shown(max_total),
+            shown(free)
         )
     };
-    Ok((room < ceiling).then(message))
+    Ok((free < max_total).then(message))
 }
 
 /// Bytes that are free, and those that the log has taken.
-fn room(log: &Path) -> io::Result<u64> {
+fn available(log: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(folder(log))?;
     let files = beside(log)?;
     let lengths = files.iter().map(|path| path.as_path()).chain([log]).filter_map(|path| fs::metadata(path).ok());

@@ -36,8 +36,8 @@ impl<'b> LineBuilder<'b> {
         self
     }
 
-    /// A word of ours: no quotes, no escapes.
-    pub(crate) fn word(&mut self, name: &'static str, value: impl AsRef<[u8]>) -> &mut Self {
+    /// A constant or generated value that needs no escapes.
+    pub(crate) fn literal(&mut self, name: &'static str, value: impl AsRef<[u8]>) -> &mut Self {
         self.name(name);
         self.buffer.push(b'"');
         self.buffer.extend_from_slice(value.as_ref());
@@ -77,7 +77,7 @@ impl<'b> LineBuilder<'b> {
         self.buffer.extend_from_slice(members);
     }
 
-    pub(crate) fn truth(&mut self, name: &'static str, value: bool) -> &mut Self {
+    pub(crate) fn boolean(&mut self, name: &'static str, value: bool) -> &mut Self {
         self.name(name);
         self.buffer.extend_from_slice(if value { b"true" } else { b"false" });
         self
@@ -106,7 +106,7 @@ impl fmt::Write for Bytes<'_> {
 /// As much of the value as has room; says whether that is all.
 fn escape(buffer: &mut Vec<u8>, value: &str) -> bool {
     let harmless = |byte: &u8| matches!(byte, 0x20..=0x7e) & (*byte != b'"') & (*byte != b'\\');
-    // Without a way out of the loop it is one for many bytes at once.
+    // Without an early exit the compiler vectorizes this loop.
     if value.len() <= MAX_VALUE_BYTES && value.as_bytes().iter().fold(true, |so_far, byte| so_far & harmless(byte)) {
         buffer.extend_from_slice(value.as_bytes());
         return true;

@@ -123,11 +123,11 @@ impl Decision {
 impl DecisionRecord<'_> {
     pub(crate) fn write(&self, buffer: &mut Vec<u8>) {
         let mut line = LineBuilder::open(buffer);
-        line.word("time", self.time.print())
-            .word("gateway.decision", self.decision.as_str())
+        line.literal("time", self.time.print())
+            .literal("gateway.decision", self.decision.as_str())
             .optional("gateway.reason", self.reason.map(Reason::as_str))
             .text("gateway.request_id", self.request_id)
-            .word("gateway.config", self.config)
+            .literal("gateway.config", self.config)
             .text("client.address", self.client_address)
             .optional("network.peer.address", self.peer_address)
             .optional("http.request.method", self.method)
@@ -165,7 +165,7 @@ impl Described<'_> {
             .optional("oauth.jti", self.token_id)
             .optional("oauth.kid", self.key_id);
         if !self.verified {
-            line.truth("oauth.verified", false);
+            line.boolean("oauth.verified", false);
         }
     }
 }

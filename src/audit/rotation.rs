@@ -21,7 +21,7 @@ pub(crate) struct Rotation {
 
 impl Rotation {
     /// The size of all files together, without checkpoints and damaged files; `None` is no limit.
-    pub(super) fn ceiling(&self) -> Option<u64> {
+    pub(super) fn max_total(&self) -> Option<u64> {
         Some(self.size?.saturating_mul(self.keep? as u64 + 1))
     }
 
@@ -73,8 +73,8 @@ mod tests {
         let none = Rotation { size: None, age: None, keep: None };
         assert!(!none.is_due(u64::MAX, 1, began, later));
         let by_size = Rotation { size: Some(100), ..none };
-        assert_eq!(by_size.ceiling(), None);
-        assert_eq!(Rotation { keep: Some(3), ..by_size }.ceiling(), Some(400));
+        assert_eq!(by_size.max_total(), None);
+        assert_eq!(Rotation { keep: Some(3), ..by_size }.max_total(), Some(400));
         assert!(by_size.is_due(90, 11, began, began) && !by_size.is_due(90, 10, began, began));
         assert!(!by_size.is_due(0, 1000, began, began), "an empty file takes lines of any size");
         let by_age = Rotation { age: Some(Duration::from_secs(60)), ..none };

@@ -1,4 +1,4 @@
-//! Where the audit log is written, and why that place may not work.
+//! Where the audit log is written, and why a log there may not work.
 //!
 //! Checks without writing, so that `check` reports the errors of a start.
 

@@ -111,7 +111,7 @@ impl AuditWriter {
                         // A flush costs more than everything before it; other lines arrive in the meantime.
                         thread::sleep(GATHER);
                     }
-                    self.take(std::iter::once(first).chain(batches.try_iter().take(GROUP)).collect());
+                    self.write_batches(std::iter::once(first).chain(batches.try_iter().take(GROUP)).collect());
                 }
                 Err(RecvTimeoutError::Timeout) => self.idle(),
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -120,7 +120,7 @@ impl AuditWriter {
         }
         self.record_lost();
         if !self.own_lines.ends.is_empty() {
-            self.take(Vec::new());
+            self.write_batches(Vec::new());
         }
         match self.sync() {
             Ok(()) => self.checkpoint(clock::instant()),
@@ -151,13 +151,13 @@ impl AuditWriter {
         self.record_lost();
         match self.check_file() {
             Ok(()) if self.own_lines.ends.is_empty() => self.mark_working(),
-            Ok(()) => self.take(Vec::new()),
+            Ok(()) => self.write_batches(Vec::new()),
             Err(error) => self.mark_broken(&error),
         }
     }
 
     /// Writes these lines after the writer's own.
-    fn take(&mut self, batches: Vec<Batch>) {
+    fn write_batches(&mut self, batches: Vec<Batch>) {
         self.record_lost();
         self.group.begin(std::mem::take(&mut self.own_lines), batches);
         self.rotate_if_due(self.group.bytes());

@@ -84,7 +84,7 @@ async fn a_deleted_file_is_noticed_and_found_missing() {
     client.granted("app", SECRET, "").await;
     let before = home.lines().pop().unwrap();
     fs::remove_file(home.log()).unwrap();
-    gateway.log_line("opened the audit log anew");
+    gateway.log_line("reopened the audit log");
     client.granted("app", SECRET, "").await;
     stop(gateway).await;
     let after = home.lines().remove(0);
@@ -129,7 +129,7 @@ async fn a_file_that_was_renamed_leaves_one_chain_in_two_files() {
     fs::rename(home.log(), home.0.join("audit.jsonl.1")).unwrap();
     gateway.signal("USR1");
     client.granted("app", SECRET, "").await;
-    gateway.log_line("opened the audit log anew");
+    gateway.log_line("reopened the audit log");
     stop(gateway).await;
     home.is_sound();
     // While the gateway was down, too.

@@ -122,9 +122,9 @@ fn each_kind_of_tampering_is_named_with_its_line() {
     let inserted = log();
     inserted.change(0, |lines| lines.insert(1, b"{\"seq\":1}\n".to_vec()));
     assert_eq!(inserted.first_fault(), (0, 2, FaultKind::NotALine));
-    let doubled = log();
-    doubled.change(0, |lines| lines.insert(1, lines[0].clone()));
-    assert_eq!(doubled.first_fault(), (0, 2, FaultKind::OutOfOrder { expected: 2, found: 1 }));
+    let repeated = log();
+    repeated.change(0, |lines| lines.insert(1, lines[0].clone()));
+    assert_eq!(repeated.first_fault(), (0, 2, FaultKind::OutOfOrder { expected: 2, found: 1 }));
 }
 
 #[test]
@@ -151,8 +151,8 @@ fn a_chain_that_does_not_begin_with_line_1_is_incomplete_unless_a_line_says_that
         let report = log.report();
         assert!(report.is_intact() && report.completeness() == Completeness::Incomplete, "{report:?}");
         assert_eq!(report.missing, [MissingLines { from: 1, to: 2, is_signed }]);
-        let asked = log.report_from(3);
-        assert!(asked.is_intact() && asked.completeness() == Completeness::Complete, "{asked:?}");
+        let requested = log.report_from(3);
+        assert!(requested.is_intact() && requested.completeness() == Completeness::Complete, "{requested:?}");
         let _ = fs::remove_file(log_paths::checkpoints(&removed));
         let _ = fs::remove_file(&removed);
     }
@@ -184,7 +184,7 @@ fn lines_that_stay_unsigned_for_longer_than_the_writer_allows_are_reported() {
 }
 
 #[test]
-fn a_chain_that_was_written_anew_contradicts_what_was_signed() {
+fn a_rewritten_chain_contradicts_its_checkpoints() {
     let (log, forged) = (Log::new(&[4]), Log::by(&[4], &["forged"]));
     fs::copy(&forged.files[0], &log.files[0]).unwrap();
     assert_eq!(log.first_fault(), (0, 4, FaultKind::Rewritten));
@@ -207,7 +207,7 @@ fn a_torn_end_is_a_crash_and_not_tampering() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// A changed byte, a deleted, doubled or moved line, a cut: every change is found.
+    /// A changed byte, a deleted, repeated or moved line, a cut: every change is found.
     #[test]
     fn every_change_of_a_log_is_found(
         files in prop::collection::vec(1..6u64, 1..4),

@@ -43,13 +43,13 @@ impl AuditWriter {
 
     fn reopen_file(&mut self) -> io::Result<()> {
         let Some(old) = self.output.file_mut() else { return Ok(()) };
-        let anew = old.reopen()?;
-        info!(path = %anew.path().display(), "opened the audit log anew");
-        if anew.is_same(old) && anew.length() == old.length() {
-            *old = anew;
+        let reopened = old.reopen()?;
+        info!(path = %reopened.path().display(), "reopened the audit log");
+        if reopened.is_same(old) && reopened.length() == old.length() {
+            *old = reopened;
             return Ok(());
         }
-        let mut left = std::mem::replace(old, anew);
+        let mut left = std::mem::replace(old, reopened);
         let torn = self.group.torn();
         if torn > 0
             && let Some(length) = left.length()

@@ -177,11 +177,11 @@ fn a_file_that_another_writer_has_is_refused() {
 fn the_chain_continues_in_a_new_file_after_the_old_one_was_moved() {
     let home = Home::new("moved");
     let mut writer = home.writer();
-    writer.take(vec![batch("1")]);
+    writer.write_batches(vec![batch("1")]);
     fs::rename(home.log(), home.log().with_file_name("audit.jsonl.1")).unwrap();
-    writer.take(vec![batch("2")]);
+    writer.write_batches(vec![batch("2")]);
     writer.reopen.store(true, Ordering::Relaxed);
-    writer.take(vec![batch("3")]);
+    writer.write_batches(vec![batch("3")]);
     end(writer, &["4"]);
     assert_eq!(home.text().matches("prev_hash").count(), 1);
     home.is_sound(4);
@@ -212,11 +212,11 @@ fn changes_by_another_process_are_recorded_and_found() {
     {
         let home = Home::new(name);
         let mut writer = home.writer();
-        writer.take(vec![batch("1")]);
+        writer.write_batches(vec![batch("1")]);
         let before = home.text();
         OpenOptions::new().write(true).truncate(true).open(home.log()).unwrap();
         fs::write(home.log(), if name == "longer" { format!("{before}{after}") } else { after.to_owned() }).unwrap();
-        writer.take(vec![batch("2")]);
+        writer.write_batches(vec![batch("2")]);
         end(writer, &["3"]);
         let text = home.text();
         assert!(text.contains("\"gateway.event\":\"altered\"") && text.contains("\"m\":\"2\""), "{text}");
@@ -243,7 +243,7 @@ fn full_files_are_rotated_and_the_oldest_removed() {
     let home = Home::new("rotates");
     let mut writer = home.rotating(Rotation { size: Some(1000), age: None, keep: Some(2) });
     for _ in 0..80 {
-        writer.take(vec![batch("x")]);
+        writer.write_batches(vec![batch("x")]);
     }
     drop(writer);
     end(home.rotating(UNLIMITED), &["last"]);
@@ -263,7 +263,7 @@ fn full_files_are_rotated_and_the_oldest_removed() {
 fn an_old_file_is_removed_only_after_the_line_that_says_so_is_written() {
     let home = Home::new("removed-first");
     let mut writer = home.rotating(Rotation { size: Some(300), age: None, keep: Some(1) });
-    (0..3).for_each(|_| writer.take(vec![batch(&"x".repeat(200))]));
+    (0..3).for_each(|_| writer.write_batches(vec![batch(&"x".repeat(200))]));
     let [oldest, ..] = &chain_of(&home.log()).files[..] else { panic!() };
     writer.group.begin(Batch::default(), vec![batch(&"x".repeat(200))]);
     writer.rotate_if_due(writer.group.bytes());
@@ -278,9 +278,9 @@ fn an_old_file_is_removed_only_after_the_line_that_says_so_is_written() {
 fn a_file_that_is_old_is_rotated() {
     let home = Home::new("old");
     let mut writer = home.rotating(Rotation { age: Some(Duration::from_secs(3600)), ..UNLIMITED });
-    writer.take(vec![batch("1")]);
+    writer.write_batches(vec![batch("1")]);
     writer.began = UnixTime::from_seconds(clock::now().seconds() - 3600);
-    writer.take(vec![batch("2")]);
+    writer.write_batches(vec![batch("2")]);
     assert_eq!(chain_of(&home.log()).files.len(), 2);
     end(writer, &[]);
     home.is_sound(2);
@@ -295,7 +295,7 @@ fn a_request_that_waits_for_the_disk_is_notified_of_success_and_of_failure() {
         (Batch { waiters: vec![sender], ..batch("1") }, receiver)
     };
     let (one, mut on_disk) = waiting();
-    writer.take(vec![one]);
+    writer.write_batches(vec![one]);
     assert_eq!(on_disk.try_recv(), Ok(()));
     let (two, mut on_disk) = waiting();
     writer.group.begin(Batch::default(), vec![two]);

@@ -45,7 +45,7 @@ pub(in crate::cli) struct TailArgs {
     lines: usize,
     #[command(flatten)]
     filter: Filter,
-    /// For people or for programs
+    /// A table, or JSON lines
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -56,7 +56,7 @@ pub(in crate::cli) struct QueryArgs {
     log: LogFiles,
     #[command(flatten)]
     filter: Filter,
-    /// For people or for programs
+    /// A table, or JSON lines
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -185,8 +185,8 @@ fn follow(mut files: Vec<FollowedFile>, filter: &Filter, printer: &mut Printer) 
                     return Ok(());
                 }
             }
-            if has_moved && let Ok(anew) = FileLines::open(path) {
-                *lines = Some(anew);
+            if has_moved && let Ok(reopened) = FileLines::open(path) {
+                *lines = Some(reopened);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Prints lines: as a table for people, or as they are.
+//! Prints lines: as a table, or as they are in the log.
 
 use anstyle::Style;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::audit::line::shown;
 use crate::cli::Format;
 use crate::cli::terminal::{BAD, BOLD, DIM, GOOD, NAME, WARN, still_out, styled};
 
-/// Prints lines, in text under a heading.
+/// Prints lines; the table has a heading.
 pub(super) struct Printer {
     format: Format,
     has_heading: bool,

@@ -46,7 +46,7 @@ pub(in crate::cli) struct VerifyArgs {
     /// Verify without checkpoints, such as for a log that was written to standard output
     #[arg(long, conflicts_with = "key")]
     no_checkpoints: bool,
-    /// For people or for programs
+    /// Text, or one JSON object
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -136,9 +136,9 @@ fn describe(fault: &VerifyFault) -> String {
             let place = if fault.line == 1 { "file" } else { "line, which names the hash that it follows" };
             format!("{} missing before this {place}", lines(from, to))
         }
-        FaultKind::OutOfOrder { expected, found } => format!("this is line {found} in the place of line {expected}"),
+        FaultKind::OutOfOrder { expected, found } => format!("this is line {found} instead of line {expected}"),
         FaultKind::Beheaded => "the file begins here and does not name the hash that this line follows".to_owned(),
-        FaultKind::Rewritten => "a checkpoint has signed another line in this place".to_owned(),
+        FaultKind::Rewritten => "a checkpoint has signed another line with this number".to_owned(),
     };
     format!("{place}: {text}")
 }

@@ -31,9 +31,9 @@ fn a_log_that_was_deleted_between_two_runs_is_named() {
 fn a_log_that_is_deleted_while_it_is_written_is_named() {
     let home = Home::new("deleted");
     let mut writer = home.writer();
-    writer.take(vec![batch("1"), batch("2")]);
+    writer.write_batches(vec![batch("1"), batch("2")]);
     fs::remove_file(home.log()).unwrap();
-    writer.take(vec![batch("3")]);
+    writer.write_batches(vec![batch("3")]);
     end(writer, &[]);
     let text = home.text();
     assert!(text.contains("\"gateway.event\":\"missing\""), "{text}");
@@ -44,9 +44,9 @@ fn a_log_that_is_deleted_while_it_is_written_is_named() {
 fn a_log_that_is_renamed_while_it_is_written_lacks_nothing() {
     let home = Home::new("renamed");
     let mut writer = home.writer();
-    writer.take(vec![batch("1")]);
+    writer.write_batches(vec![batch("1")]);
     fs::rename(home.log(), home.log().with_file_name("audit.jsonl.1")).unwrap();
-    writer.take(vec![batch("2")]);
+    writer.write_batches(vec![batch("2")]);
     end(writer, &[]);
     assert!(!home.text().contains("missing"));
     home.is_sound(2);
@@ -57,7 +57,7 @@ fn files_beyond_a_lowered_number_are_removed_at_the_start_after_the_lines_that_s
     let home = Home::new("lowered");
     let rotation = |keep| Rotation { size: Some(300), age: None, keep: Some(keep) };
     let mut writer = home.rotating(rotation(5));
-    (0..6).for_each(|_| writer.take(vec![batch(&"x".repeat(200))]));
+    (0..6).for_each(|_| writer.write_batches(vec![batch(&"x".repeat(200))]));
     end(writer, &[]);
     assert_eq!(chain_of(&home.log()).files.len(), 6);
     let writer = home.rotating(rotation(2));
