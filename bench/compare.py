@@ -124,11 +124,11 @@ def versions(binary):
     found = {}
     for name, command in asked.items():
         try:
-            said = subprocess.run(command, capture_output=True, text=True, check=False)
+            printed = subprocess.run(command, capture_output=True, text=True, check=False)
         except OSError:
             continue
         # Some begin with their own path, which may have numbers in it.
-        text = (said.stdout + said.stderr).replace(command[0], "")
+        text = (printed.stdout + printed.stderr).replace(command[0], "")
         number = re.search(r"\d+\.\d+(\.\d+)+|\d+\.\d+", text)
         found[name] = number.group() if number else ""
     return found

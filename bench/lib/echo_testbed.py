@@ -89,11 +89,11 @@ class EchoTestbed(Testbed):
         return ["node", self.write("echo.js", f"""
             const http = require('http'), path = require('path'), fs = require('fs');
             const bytes = text => Buffer.from(text, 'utf8').toString('latin1');
-            const say = text => fs.writeSync(1, text + '\\n');
+            const log = text => fs.writeSync(1, text + '\\n');
             const server = http.createServer({{ insecureHTTPParser: true, maxHeaderSize: 131072, requireHostHeader: false }}, (request, response) => {{
               let decoded = request.url.split('?')[0];
               try {{ decoded = decodeURIComponent(new URL(request.url, 'http://x').pathname); }} catch {{}}
-              say(`${{request.headers['x-case'] || '-'}} ${{request.method}} ${{request.url}}`);
+              log(`${{request.headers['x-case'] || '-'}} ${{request.method}} ${{request.url}}`);
               request.on('error', () => {{}});
               request.on('data', () => {{}}).on('end', () => {{
                 response.setHeader('X-Echo', request.headers['x-case'] || '');
@@ -102,7 +102,7 @@ class EchoTestbed(Testbed):
                 response.end('ok');
               }});
             }});
-            server.on('clientError', (error, socket) => {{ if (!['ECONNRESET', 'EPIPE', 'HPE_INVALID_EOF_STATE'].includes(error.code)) say('- malformed ' + error.code); socket.destroy(); }});
+            server.on('clientError', (error, socket) => {{ if (!['ECONNRESET', 'EPIPE', 'HPE_INVALID_EOF_STATE'].includes(error.code)) log('- malformed ' + error.code); socket.destroy(); }});
             server.keepAliveTimeout = 3600000; server.requestTimeout = 0; server.headersTimeout = 0;
             server.listen({port}, '127.0.0.1', 4096);""")]
 

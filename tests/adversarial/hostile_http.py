@@ -149,8 +149,8 @@ class Trial:
                     progress(f"{number} of {len(work)}")
 
     def one(self, number, kind, entry):
-        said, requests = entry.said(KINDS.index(kind), number)
-        answers, ended = self.exchange(said)
+        unsent, requests = entry.build(KINDS.index(kind), number)
+        answers, ended = self.exchange(unsent)
         read = self.read(number, entry, requests, answers)
         with self.lock:
             self.done += 1
@@ -164,9 +164,9 @@ class Trial:
         if self.done % CANARY_EVERY == 0:
             self.request_canaries(number)
 
-    def exchange(self, said):
-        """All that is said to this, and whether it came to an end."""
-        heard, ends = b"", time.monotonic() + TIMEOUT
+    def exchange(self, unsent):
+        """All bytes received in answer to these, and whether the connection ended."""
+        received, ends = b"", time.monotonic() + TIMEOUT
         try:
             line = Connection(PORT)
         except OSError as error:
@@ -174,11 +174,11 @@ class Trial:
         line.socket.settimeout(0)
         try:
             while time.monotonic() < ends:
-                said, data = step(line.socket, said)
+                unsent, data = step(line.socket, unsent)
                 if data == b"":
-                    return heard, True
-                heard += data or b""
-            return heard, False
+                    return received, True
+                received += data or b""
+            return received, False
         finally:
             line.close()
 
@@ -250,7 +250,7 @@ class Trial:
             at_least("connections, inputs before each upstream", self.done, count * len(self.options.kinds)),
             at_least("requests that reached an upstream", sum(upstream.values()), count),
             none("smuggled: seen although refused or hidden in another", smuggled),
-            none("seen by an upstream but never said", unknown),
+            none("seen by an upstream but never sent", unknown),
             none("unauthorised: closed paths seen without a token", closed),
             none("seen twice", twice),
             none("upstream and recorder do not agree", apart),
@@ -278,22 +278,22 @@ class Trial:
         print("answers:", ", ".join(f"{status} {count}" for status, count in sorted(self.statuses.items())))
 
 
-def step(connection, said):
+def step(connection, unsent):
     """Writes and reads without waiting: (bytes left to send, bytes received; empty at the end, None for nothing yet)."""
     try:
-        if said:
-            said = said[connection.send(said[:65536]):]
+        if unsent:
+            unsent = unsent[connection.send(unsent[:65536]):]
     except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
         pass
     except OSError:
-        said = b""  # A closed connection is found by the next read.
+        unsent = b""  # A closed connection is found by the next read.
     try:
-        return said, connection.recv(65536)
+        return unsent, connection.recv(65536)
     except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-        select.select([connection], [connection] if said else [], [], 0.5)
-        return said, None
+        select.select([connection], [connection] if unsent else [], [], 0.5)
+        return unsent, None
     except OSError:
-        return said, b""
+        return unsent, b""
 
 
 class RecordedAnswers(Connection):

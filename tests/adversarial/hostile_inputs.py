@@ -15,7 +15,7 @@ CHUNKED = "Transfer-Encoding: chunked\r\n"
 
 
 class Input(namedtuple("Input", "name text")):
-    def said(self, kind, number):
+    def build(self, kind, number):
         """The bytes for the upstream of this number, and every request in them as (number, fate, method)."""
         requests = []
 

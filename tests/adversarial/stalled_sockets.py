@@ -148,8 +148,8 @@ def report(sockets, count, files, peak, left, latencies, failures, memory):
 class Kind:
     """One way to stall: the first bytes, bytes that follow every two seconds, and whether answers are read."""
 
-    def __init__(self, name, share, tls=None, say=b"", drip=b"", answer=False, reads=True):
-        self.name, self.share, self.tls, self.say, self.drip, self.answer, self.reads = name, share, tls, say, drip, answer, reads
+    def __init__(self, name, share, tls=None, first=b"", drip=b"", answer=False, reads=True):
+        self.name, self.share, self.tls, self.first, self.drip, self.answer, self.reads = name, share, tls, first, drip, answer, reads
 
 
 def get(path):
@@ -227,8 +227,8 @@ class StalledSockets:
         raw.bind((f"127.1.{number // PER_ADDRESS // 250}.{number // PER_ADDRESS % 250 + 1}", 0))
         raw.connect(("127.0.0.1", PORT))
         wire = self.contexts[kind.tls].wrap_socket(raw, server_hostname="localhost") if kind.tls else raw
-        if kind.say:
-            wire.sendall(kind.say)
+        if kind.first:
+            wire.sendall(kind.first)
         if kind.answer and not wire.recv(65536).startswith(b"HTTP/1.1 200"):
             sys.exit("not 200")
         wire.setblocking(False)
@@ -258,28 +258,28 @@ class StalledSockets:
     def listen(self, wire, kind):
         """False once the other end has closed."""
         try:
-            said = wire.recv(65536)
+            received = wire.recv(65536)
         except (ssl.SSLWantReadError, BlockingIOError):
             return True
         except OSError:
             return False
-        if said and kind.tls == "h2":
-            self.acknowledge(wire, said)
-        return bool(said)
+        if received and kind.tls == "h2":
+            self.acknowledge(wire, received)
+        return bool(received)
 
-    def acknowledge(self, wire, said):
+    def acknowledge(self, wire, received):
         """Answers pings and settings, as an attacker would."""
-        while len(said) >= 9:
-            length = int.from_bytes(said[:3], "big")
-            kind, flags = said[3], said[4]
+        while len(received) >= 9:
+            length = int.from_bytes(received[:3], "big")
+            kind, flags = received[3], received[4]
             try:
                 if kind == PING and not flags & ACK:
-                    wire.send(frame(PING, ACK, 0, said[9:9 + length]))
+                    wire.send(frame(PING, ACK, 0, received[9:9 + length]))
                 elif kind == SETTINGS and not flags & ACK:
                     wire.send(frame(SETTINGS, ACK, 0, b""))
             except OSError:
                 return
-            said = said[9 + length:]
+            received = received[9 + length:]
 
     def drip(self):
         for number in self.drips:

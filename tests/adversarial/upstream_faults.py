@@ -31,7 +31,7 @@ THREADS = 32
 CLOSES_IDLE = "closes idle connections"
 OTHER = "HTTP/1.1 200 OK\r\nX-Echo: stray\r\nContent-Length: 5\r\n\r\nstray"
 HUGE = "a" * 70_000
-# What is said instead of an answer, what is done then, and which statuses the client may get; 0 is a connection that breaks.
+# Bytes instead of an answer, what the upstream does next, and the statuses that the client may get; 0 is a broken connection.
 FAULTS = {
     "refused connection": (None, None, {502}),
     "closes before the head": ([""], "close", {502}),
@@ -168,17 +168,17 @@ class Upstream(threading.Thread):
 class TrackedConnection(Connection):
     """Knows whether anything of the present answer has come."""
 
-    used, heard = False, False
+    used, has_begun = False, False
 
     def ask(self, *args, **more):
-        self.heard = False
+        self.has_begun = False
         answer = super().ask(*args, **more)
         self.used = True
         return answer
 
     def _more(self):
         super()._more()
-        self.heard = True
+        self.has_begun = True
 
 
 class Trial:
@@ -239,10 +239,10 @@ class Trial:
         line = None
         try:
             line = self.local.line = getattr(self.local, "line", None) or TrackedConnection(PORT)
-            status, found, said = line.ask(path, case, method, more=fields, body=body)
+            status, found, received = line.ask(path, case, method, more=fields, body=body)
         except (Broken, OSError):
             self.local.line = None
-            if line and line.used and not line.heard:
+            if line and line.used and not line.has_begun:
                 with self.lock:
                     self.resent[method] += 1
                 return self.ask(path, case, method)
@@ -252,7 +252,7 @@ class Trial:
             self.local.line = None
         with self.lock:
             self.answers.append((found.get("x-request-id"), status, found.get("x-echo")))
-        return status, found.get("x-echo"), said
+        return status, found.get("x-echo"), received
 
     def note(self, where, what):
         with self.lock:
