@@ -147,7 +147,7 @@ pub fn configuration(data: &[u8]) {
     let file = |_: &Path| Err(io::ErrorKind::NotFound.into());
     let surroundings = Surroundings { variable: &variable, file: &file, now: UnixTime::from_seconds(1_800_000_000) };
     let reading = config::parse(Path::new("gateway.yaml"), data.to_vec(), &surroundings);
-    assert!(reading.faults.is_empty() || !reading.told().is_empty());
+    assert!(reading.faults.is_empty() || !reading.render().is_empty());
 }
 
 /// A PROXY protocol header. It ends within the input.

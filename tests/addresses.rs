@@ -163,7 +163,7 @@ async fn check_shows_who_may_come_from_where() {
     let told = String::from_utf8(output.stdout).unwrap();
     for shown in [
         "EVERYONE at 10.0.0.0/8|2001:db8::/32 not at 10.66.0.0/16",
-        "192.0.2.0/24 about who is calling",
+        "192.0.2.0/24 may name the client's address",
         "behind the PROXY protocol",
         "app at 10.0.0.0/8 only",
     ] {
@@ -174,7 +174,7 @@ async fn check_shows_who_may_come_from_where() {
         let output = crate::support::gateway::program(&folder).arg("check").output().unwrap();
         let told = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{everyone}: {told}");
-        assert!(told.contains("together these networks hold every address"), "{told}");
+        assert!(told.contains("together these networks hold all public addresses"), "{told}");
     }
     std::fs::remove_dir_all(folder).unwrap();
 }

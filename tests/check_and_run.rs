@@ -1,4 +1,4 @@
-//! `check` says what `run` would do: what it refuses, `run` refuses in the same words, and what it takes, `run` serves.
+//! `check` and `run` agree: a file that `check` refuses is refused by `run` with the same output, and `run` serves the others.
 
 use std::fs;
 use std::path::Path;
@@ -11,13 +11,13 @@ use crate::support::gateway::{folder, program};
 /// For the variable of the shipped configuration.
 const SECRET: (&str, &str) = ("DEMO_CLIENT_SECRET", "sixteen-or-more-characters");
 
-/// The shipped configuration with quick keys, on ports that are free.
+/// The shipped configuration with fast keys, on free ports.
 fn shipped() -> String {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("gateway.yaml")).unwrap();
     text.replace("RS256", "ES256").replace("127.0.0.1:8443", "127.0.0.1:0").replace("127.0.0.1:9901", "127.0.0.1:0")
 }
 
-/// Slips of the hand: each line left out, cut short, moved to the right, swapped with the next and written over it.
+/// Typing mistakes: each line left out, cut short, indented, swapped with the next and written over it.
 fn mutants(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().collect();
     let written = (0..lines.len()).filter(|&at| !lines[at].trim().is_empty() && !lines[at].trim().starts_with('#'));
@@ -34,7 +34,7 @@ fn mutants(text: &str) -> Vec<String> {
     mutants.collect()
 }
 
-/// Whether the gateway serves with this configuration; panics if `check` and `run` are not of one mind.
+/// Whether the gateway serves with this configuration. Panics if `check` and `run` disagree.
 fn serves(yaml: &str) -> bool {
     let folder = folder();
     fs::write(folder.join("gateway.yaml"), yaml).unwrap();
@@ -52,7 +52,7 @@ fn serves(yaml: &str) -> bool {
 }
 
 #[test]
-fn check_and_run_are_of_one_mind_about_every_slip_of_the_hand() {
+fn check_and_run_agree_about_every_typing_mistake() {
     let shipped = shipped();
     assert!(serves(&shipped));
     let mutants = mutants(&shipped);
@@ -67,7 +67,7 @@ fn check_and_run_are_of_one_mind_about_every_slip_of_the_hand() {
 }
 
 #[test]
-fn what_the_gateway_has_in_memory_is_never_dumped() {
+fn the_memory_of_the_gateway_is_never_dumped() {
     let folder = folder();
     let gateway = Gateway::start_in(folder, &shipped(), &[SECRET]);
     let limits = fs::read_to_string(format!("/proc/{}/limits", gateway.id())).unwrap();

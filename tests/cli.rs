@@ -1,5 +1,5 @@
-//! The command line: results on stdout, remarks on stderr, 0 for fine, 1 for findings, 2 for wrong usage, and no colours in a
-//! pipe.
+//! The command line: results on stdout, remarks on stderr, exit code 0 for success, 1 for a failed check, 2 for wrong usage, and
+//! no colours in a pipe.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::support::{Client, Gateway, Issuer, Upstream};
 
 const SECRET: &str = "correct horse battery staple";
 
-/// What the program says, and that it says it without escape codes.
+/// Runs the program, whose output must have no escape codes.
 #[track_caller]
 fn says(folder: &Path, arguments: &[&str], input: &str) -> Finished {
     let mut command = program(folder);
@@ -29,7 +29,7 @@ fn shipped() -> PathBuf {
     folder
 }
 
-/// A gateway with this under `oauth.clients`, and with other sections at will.
+/// A configuration with these `oauth.clients` and further sections.
 fn config(clients: &str, more: &str) -> String {
     format!(
         r#"
@@ -84,7 +84,7 @@ fn check_shows_what_the_shipped_configuration_exposes() {
  audits to  state/audit.jsonl
      admin  127.0.0.1:9901 http, without authentication
 
-ROUTE         PATH                           UPSTREAM  WHO MAY                   LIMITS
+ROUTE         PATH                           UPSTREAM  ACCESS                    LIMITS
 ping          GET,HEAD /ping                 legacy    EVERYONE                  5/s per address
 read-orders   GET,HEAD /api/**               legacy    orders:read               50/s per client
 write-orders  POST,PUT,PATCH,DELETE /api/**  legacy    orders:write (no client)
@@ -98,7 +98,7 @@ write-orders  POST,PUT,PATCH,DELETE /api/**  legacy    orders:write (no client)
 }
 
 #[test]
-fn the_shipped_configuration_names_the_variable_that_it_wants() {
+fn a_missing_variable_of_the_shipped_configuration_is_named() {
     let folder = shipped();
     let said = run(program(&folder).arg("check").env_remove("DEMO_CLIENT_SECRET"));
     assert_eq!(said.code, Some(2));
@@ -139,7 +139,7 @@ fn warnings(yaml: &str) -> Vec<Value> {
     assert_eq!(said.code, Some(0), "{said:?}");
     let found: Value = serde_json::from_str(&said.stdout).unwrap();
     let warnings = found["warnings"].as_array().unwrap().clone();
-    // A build fails on them, if it wants to.
+    // With --strict a build fails on them.
     let strict = says(&folder, &["check", "--strict"], "");
     assert_eq!(strict.code, Some(if warnings.is_empty() { 0 } else { 1 }), "{strict:?}");
     fs::remove_dir_all(folder).unwrap();
@@ -200,7 +200,7 @@ async fn the_yaml_of_a_new_client_pasted_into_the_configuration_works() {
 }
 
 #[test]
-fn a_new_client_is_one_that_the_configuration_would_take() {
+fn a_new_client_is_valid_in_the_configuration() {
     let folder = folder();
     for (id, scopes, why) in [
         ("my app", "a", "a client id is printable ASCII without space, `/` and `:`"),
@@ -231,15 +231,15 @@ async fn hashed_secrets_of_both_kinds_are_granted_tokens() {
     let client =
         |id, hash: &Finished| format!("    {id}: {{secrets: [{{hash: '{}'}}], scopes: [a]}}\n", hash.stdout.trim_end());
     let gateway = Gateway::start(&config(&(client("fast", &fast) + &client("slow", &slow)), ""));
-    let door = Client::new(&gateway);
-    assert_eq!(door.token("fast", made, "").await.status, 200);
-    assert_eq!(door.token("slow", SECRET, "").await.status, 200);
-    assert_eq!(door.token("slow", made, "").await.status, 401);
+    let caller = Client::new(&gateway);
+    assert_eq!(caller.token("fast", made, "").await.status, 200);
+    assert_eq!(caller.token("slow", SECRET, "").await.status, 200);
+    assert_eq!(caller.token("slow", made, "").await.status, 401);
     fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
-fn a_short_secret_is_neither_hashed_nor_told() {
+fn a_short_secret_is_neither_hashed_nor_shown() {
     let folder = folder();
     let said = says(&folder, &["client", "hash"], "hunter2\n");
     assert_eq!((said.code, &*said.stdout), (Some(2), ""));
@@ -248,7 +248,7 @@ fn a_short_secret_is_neither_hashed_nor_told() {
 }
 
 #[tokio::test]
-async fn inspect_says_which_routes_take_a_token() {
+async fn inspect_shows_which_routes_accept_a_token() {
     let gateway = Gateway::start(&app_and_routes());
     let token = Client::new(&gateway).granted("app", SECRET, "scope=read:data").await;
     let said = says(&gateway.folder, &["token", "inspect"], &format!("Bearer {token}\n"));
@@ -280,7 +280,7 @@ good  issuer self, client app, scope read:data
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn inspect_says_why_a_token_is_refused() {
+async fn inspect_shows_why_a_token_is_refused() {
     let key = Key::new("k1", "ES256");
     let issuer = Issuer::start(&[&key]).await;
     let folder = folder();
@@ -337,7 +337,7 @@ fn inspect_without_a_token_or_a_configuration_is_wrong_usage() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// A shell has none of the service's secrets, and its user cannot read the private key.
+/// As in a shell without the service's secrets, for a user who cannot read the private key.
 #[tokio::test]
 async fn a_verb_needs_only_the_parts_of_the_configuration_that_it_uses() {
     let clients = "    app: {secrets: [{value: '${APP_SECRET}'}], scopes: [read:data]}";
@@ -396,9 +396,9 @@ routes:
 }
 
 #[test]
-fn the_help_of_every_verb_teaches() {
+fn the_help_of_every_verb_has_examples() {
     let folder = folder();
-    for (verb, lessons) in [
+    for (verb, phrases) in [
         (
             &[][..],
             &["portcullis demo", "portcullis check", "Exit codes: 0 success; 1 the check failed", "PORTCULLIS_LOG"][..],
@@ -431,8 +431,8 @@ fn the_help_of_every_verb_teaches() {
         let said = says(&folder, &[verb, &["--help"]].concat(), "");
         assert_eq!((said.code, &*said.stderr), (Some(0), ""));
         let text = said.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
-        for lesson in lessons {
-            assert!(text.contains(lesson), "{verb:?} lacks {lesson:?}:\n{}", said.stdout);
+        for phrase in phrases {
+            assert!(text.contains(phrase), "{verb:?} lacks {phrase:?}:\n{}", said.stdout);
         }
         assert!(said.stdout.lines().all(|line| line.chars().count() <= 100), "{}", said.stdout);
     }

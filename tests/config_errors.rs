@@ -1,7 +1,7 @@
-//! A bad configuration is refused before anything starts, and each fault is told with its place, its value and the way out.
+//! A bad configuration is refused before the gateway starts. Each fault is reported with its place, its value and the way out.
 //!
-//! One case is two files of `bad_configs/`: `NAME.yaml`, and in `NAME.txt` exactly what the program says to it. After a change
-//! of words, `RENEW=1 cargo test config_errors` writes the texts anew; read what `git diff` shows then as a user would.
+//! A case is two files of `bad_configs/`: `NAME.yaml`, and `NAME.txt` with the exact output of the program. After a change of
+//! messages, `RENEW=1 cargo test config_errors` writes the texts again; read the diff as a user would.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -13,10 +13,10 @@ use serde_json::Value;
 use crate::support::command::{Finished, run};
 use crate::support::gateway::{folder, program};
 
-/// Stands wherever the cases plant a secret, and is contained in one of their variables. Nobody may ever read it again.
+/// The secret in the files of the cases and in their variables. It must never be in the output.
 const CANARY: &str = "hunter2";
 
-/// A bad file, and what the verbs say to it.
+/// A bad file and the output of the commands.
 struct Case {
     name: String,
     check: Finished,
@@ -24,7 +24,7 @@ struct Case {
     run: Finished,
 }
 
-/// Every case, run once for all the tests.
+/// Every case, run once for all tests.
 static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     let world = world();
     let before = listing(&world);
@@ -37,10 +37,10 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
 impl Case {
     fn of(world: &Path, name: String) -> Self {
         let file = format!("{name}.yaml");
-        let told = |arguments: &[&str]| {
+        let output = |arguments: &[&str]| {
             let mut command = program(world);
             command.args(arguments).args(["--config", &file]);
-            // Whatever else may be set where the tests run.
+            // Without the variables of the shell in which the tests run.
             command
                 .env_clear()
                 .env("SECRET", "hunter2-hunter2-hunter2")
@@ -51,9 +51,9 @@ impl Case {
                 .env("EMPTY", "");
             run(&mut command)
         };
-        let (check, check_json) = (told(&["check"]), told(&["check", "--format", "json"]));
-        // What `check` takes, `run` would serve.
-        let run = if check.code == Some(2) { told(&["run"]) } else { check.clone() };
+        let (check, check_json) = (output(&["check"]), output(&["check", "--format", "json"]));
+        // If `check` accepts the file, `run` would serve.
+        let run = if check.code == Some(2) { output(&["run"]) } else { check.clone() };
         Self { name, check, check_json, run }
     }
 }
@@ -76,7 +76,7 @@ fn names() -> Vec<String> {
     files("yaml")
 }
 
-/// A folder with the bad files, and with the certificates, keys and secrets that they name.
+/// A folder with the bad files, and the certificates, keys and secrets that they name.
 fn world() -> PathBuf {
     let world = folder();
     for name in names() {
@@ -132,7 +132,7 @@ fn listing(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn every_bad_file_is_told_about_in_these_very_words() {
+fn every_bad_file_gives_exactly_this_output() {
     let renew = std::env::var_os("RENEW").is_some();
     let mut different = String::new();
     for case in &*CASES {
@@ -142,17 +142,17 @@ fn every_bad_file_is_told_about_in_these_very_words() {
         }
         let expected = fs::read_to_string(&path).unwrap_or_default();
         if case.check.stderr != expected {
-            different += &format!("--- {}: expected\n{expected}--- told\n{}", case.name, case.check.stderr);
+            different += &format!("--- {}: expected\n{expected}--- found\n{}", case.name, case.check.stderr);
         }
         assert_eq!((case.check.code, &*case.check.stdout), (Some(2), ""), "{}", case.name);
     }
-    assert!(different.is_empty(), "{different}RENEW=1 writes the texts anew");
+    assert!(different.is_empty(), "{different}RENEW=1 writes the texts again");
     assert_eq!(files("txt"), names());
     assert!(names().len() >= 60);
 }
 
 #[test]
-fn run_refuses_with_the_words_of_check() {
+fn run_refuses_with_the_output_of_check() {
     for case in &*CASES {
         assert_eq!((case.run.code, &*case.run.stdout), (Some(2), ""), "{}", case.name);
         assert_eq!(case.run.stderr, case.check.stderr, "{}", case.name);
@@ -160,12 +160,12 @@ fn run_refuses_with_the_words_of_check() {
 }
 
 #[test]
-fn machines_get_the_same_faults_as_records() {
+fn the_json_output_has_the_same_faults() {
     for case in &*CASES {
         assert_eq!((case.check_json.code, &*case.check_json.stderr), (Some(2), ""), "{}", case.name);
-        let told: Value = serde_json::from_str(&case.check_json.stdout).unwrap();
-        assert_eq!(told["ok"], false, "{}", case.name);
-        let problems = told["problems"].as_array().unwrap();
+        let output: Value = serde_json::from_str(&case.check_json.stdout).unwrap();
+        assert_eq!(output["ok"], false, "{}", case.name);
+        let problems = output["problems"].as_array().unwrap();
         for problem in problems {
             let (file, message) = (problem["file"].as_str().unwrap(), problem["message"].as_str().unwrap());
             let place = match (&problem["line"], &problem["column"]) {
@@ -185,10 +185,10 @@ fn plural(count: usize) -> &'static str {
 }
 
 #[test]
-fn no_secret_is_ever_told() {
+fn no_secret_is_ever_shown() {
     for case in &*CASES {
-        for told in [&case.check, &case.check_json, &case.run] {
-            let text = format!("{}{}", told.stdout, told.stderr);
+        for output in [&case.check, &case.check_json, &case.run] {
+            let text = format!("{}{}", output.stdout, output.stderr);
             assert!(!text.contains(CANARY) && !text.contains("PRIVATE KEY"), "{}:\n{text}", case.name);
         }
     }
@@ -201,8 +201,8 @@ fn no_secret_is_ever_told() {
 #[test]
 fn messages_are_in_one_style() {
     for case in &*CASES {
-        let told: Value = serde_json::from_str(&case.check_json.stdout).unwrap();
-        for problem in told["problems"].as_array().unwrap() {
+        let output: Value = serde_json::from_str(&case.check_json.stdout).unwrap();
+        for problem in output["problems"].as_array().unwrap() {
             let message = problem["message"].as_str().unwrap();
             let first = message.chars().next().unwrap();
             assert!(
@@ -214,26 +214,26 @@ fn messages_are_in_one_style() {
     }
 }
 
-/// What `check` says to a file of these bytes.
-fn told(bytes: &[u8]) -> Finished {
+/// The output of `check` for a file of these bytes.
+fn check(bytes: &[u8]) -> Finished {
     let folder = folder();
     fs::write(folder.join("gateway.yaml"), bytes).unwrap();
-    let told = run(program(&folder).arg("check"));
+    let output = run(program(&folder).arg("check"));
     fs::remove_dir_all(folder).unwrap();
-    told
+    output
 }
 
 #[track_caller]
 fn only_says(bytes: &[u8], message: &str) {
-    let told = told(bytes);
-    let first = told.stderr.lines().next().unwrap_or_default();
-    assert_eq!((told.code, first), (Some(2), message), "{}", told.stderr);
-    assert!(told.stderr.ends_with("gateway.yaml: 1 problem\n"), "{}", told.stderr);
+    let output = check(bytes);
+    let first = output.stderr.lines().next().unwrap_or_default();
+    assert_eq!((output.code, first), (Some(2), message), "{}", output.stderr);
+    assert!(output.stderr.ends_with("gateway.yaml: 1 problem\n"), "{}", output.stderr);
 }
 
-/// A default is in no line of the file: whatever stands in its place is not quoted for it.
+/// A default has no text in the file, so no text is quoted for it.
 #[test]
-fn a_path_that_is_a_default_is_told_and_no_line_of_the_file_for_it() {
+fn a_default_path_is_named_without_a_quote_of_the_file() {
     let folder = folder();
     fs::write(folder.join("state"), "a file").unwrap();
     let yaml = "version: 1\n\
@@ -244,15 +244,15 @@ fn a_path_that_is_a_default_is_told_and_no_line_of_the_file_for_it() {
         routes: [{path: /x, upstream: legacy, access: {}}]\n";
     fs::write(folder.join("gateway.yaml"), yaml).unwrap();
     for verb in ["check", "run"] {
-        let told = run(program(&folder).arg(verb).env("SECRET", "hunter2-hunter2-hunter2"));
+        let output = run(program(&folder).arg(verb).env("SECRET", "hunter2-hunter2-hunter2"));
         for expected in [
             "cannot open the audit log `state/audit.jsonl`: a file stands where a folder should be; set `audit.file` to another path",
             "cannot use `state/keys`: a file stands where a folder should be",
             "cannot use `state`: ",
         ] {
-            assert!(told.stderr.contains(expected), "{expected}: {}", told.stderr);
+            assert!(output.stderr.contains(expected), "{expected}: {}", output.stderr);
         }
-        assert!(!told.stderr.contains("`version: 1`") && !told.stderr.contains("`issuer:"), "{}", told.stderr);
+        assert!(!output.stderr.contains("`version: 1`") && !output.stderr.contains("`issuer:"), "{}", output.stderr);
     }
     fs::remove_dir_all(folder).unwrap();
 }
@@ -268,31 +268,31 @@ fn nesting_is_bounded() {
 #[test]
 fn aliases_are_not_followed() {
     let bomb = format!("version: &v [{}]\nworkers: [{}]\n", "lol, ".repeat(1000), "*v, ".repeat(100_000));
-    let told = told(bomb.as_bytes());
-    assert_eq!(told.code, Some(2));
-    assert!(told.stderr.ends_with("problems, of which 1000 are shown\n"));
+    let output = check(bomb.as_bytes());
+    assert_eq!(output.code, Some(2));
+    assert!(output.stderr.ends_with("problems, of which 1000 are shown\n"));
 }
 
 #[test]
-fn a_file_that_is_no_text_says_how_to_save_it() {
+fn a_file_that_is_not_text_is_refused_with_advice() {
     only_says(b"version: 1\nworkers: \xff\n", "gateway.yaml:2:10: this byte is not UTF-8: save the file as UTF-8");
     only_says(b"\xff\xfev\0e\0", "gateway.yaml:1:1: the file is in UTF-16: save it as UTF-8");
     only_says(
         b"\xef\xbb\xbfversion: 1",
         "gateway.yaml:1:1: the file begins with a byte order mark: save it as UTF-8 without one",
     );
-    only_says(b"version: \x1b[31m", "gateway.yaml:1:10: the control character U+001B has no place here");
+    only_says(b"version: \x1b[31m", "gateway.yaml:1:10: the control character U+001B is not allowed");
 }
 
 #[test]
-fn a_config_that_is_not_there_is_named_as_it_was_given() {
+fn a_missing_config_is_named_as_given() {
     let folder = folder();
     for (path, reason) in [("none/gateway.yaml", "no such file; give its path with --config"), (".", "it is a folder")]
     {
         for verb in ["check", "run"] {
-            let told = run(program(&folder).args([verb, "--config", path]));
+            let output = run(program(&folder).args([verb, "--config", path]));
             let expected = format!("{path}: cannot read the file: {reason}\n{path}: 1 problem\n");
-            assert_eq!((told.code, told.stderr), (Some(2), expected));
+            assert_eq!((output.code, output.stderr), (Some(2), expected));
         }
     }
     fs::remove_dir_all(folder).unwrap();

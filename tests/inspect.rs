@@ -1,4 +1,4 @@
-//! `token inspect` answers by the gateway's own functions and limits: what it says is what a caller gets.
+//! `token inspect` uses the gateway's own functions and limits: it shows the decision that a caller gets.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::issuer::{Issuer, Key};
 use crate::support::world::{SECRET, config};
 use crate::support::{Client, Gateway, Upstream};
 
-/// What `inspect` says of this token, given these arguments.
+/// The output of `inspect` for this token and these arguments.
 fn inspected(gateway: &Gateway, arguments: &[&str], token: &str) -> (Option<i32>, Value) {
     let mut command = program(&gateway.folder);
     command.args(["token", "inspect", "--format", "json"]).args(arguments);
@@ -17,7 +17,7 @@ fn inspected(gateway: &Gateway, arguments: &[&str], token: &str) -> (Option<i32>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_as_long_as_the_gateway_takes_it() {
+async fn the_token_length_limit_is_that_of_the_gateway() {
     let upstream = Upstream::start().await;
     let (key, sections) = (Key::new("k1", "ES256"), |url: &str| {
         format!(
@@ -53,7 +53,7 @@ async fn a_token_is_as_long_as_the_gateway_takes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn addresses_count_as_they_do_in_the_gateway() {
+async fn address_rules_hold_as_in_the_gateway() {
     let upstream = Upstream::start().await;
     let routes = [
         "path: /near, name: near, access: {}, allow_from: [127.0.0.0/8]",
@@ -81,7 +81,7 @@ async fn addresses_count_as_they_do_in_the_gateway() {
         ("app", Some("127.0.0.1"), vec!["any", "listed", "near", "not-there"]),
         ("app", Some("192.0.2.7"), vec!["any", "far", "listed", "not-there"]),
         ("app", Some("2001:db8::1"), vec!["any", "listed", "not-there"]),
-        // A place that is not known passes no list, as in the gateway.
+        // An unknown address passes no list, as in the gateway.
         ("app", None, vec!["any", "listed"]),
         ("bound", Some("127.0.0.1"), vec!["any", "near", "not-there"]),
         ("bound", Some("192.0.2.7"), vec![]),

@@ -116,7 +116,7 @@ fn row(name: &str, value: impl std::fmt::Display) {
 }
 
 const EVERYONE: &str = "EVERYONE";
-const HEAD: [&str; 5] = ["ROUTE", "PATH", "UPSTREAM", "WHO MAY", "LIMITS"];
+const HEAD: [&str; 5] = ["ROUTE", "PATH", "UPSTREAM", "ACCESS", "LIMITS"];
 
 fn columns(route: &Route, config: &Config) -> [String; 5] {
     let hosts: Vec<String> = route.hosts.iter().map(ToString::to_string).collect();

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::start::cannot_start;
 use super::terminal::{BOLD, DIM, GOOD, NAME, bad_config, failed, failed_with, note, out, styled};
-use super::{ConfigPath, USAGE, client_secret, legacy};
+use super::{ConfigPath, USAGE, client_secret, demo_service};
 use crate::app::{App, Control};
 use crate::audit::target::AuditTarget;
 use crate::config;
@@ -36,7 +36,7 @@ pub(super) fn demo(args: &ConfigPath) -> ExitCode {
         ));
         return ExitCode::from(USAGE);
     };
-    if let Err(source) = legacy::start(service) {
+    if let Err(source) = demo_service::start(service) {
         let error = ServiceError { service, source };
         return failed_with(
             &error,

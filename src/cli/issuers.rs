@@ -1,4 +1,4 @@
-//! `portcullis issuers`: the issuers that are trusted, their keys, and how fetching them goes.
+//! `portcullis issuers`: shows the trusted issuers, their keys, and whether these can be fetched.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::running::{NoReply, ask};
+use super::admin_client::{AdminError, fetch};
 use super::terminal::{BOLD, DIM, GOOD, NAME, WARN, bad_config, failed, note, out, styled};
 use super::{ConfigPath, FINDINGS, Format};
 use crate::config;
@@ -30,11 +30,11 @@ pub(super) struct IssuersArgs {
     format: Format,
 }
 
-/// Who told.
+/// The source of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReportSource {
-    ByTheGateway,
-    ByTheIssuers,
+    Gateway,
+    Issuers,
 }
 
 pub(super) fn issuers(args: &IssuersArgs) -> ExitCode {
@@ -46,43 +46,43 @@ pub(super) fn issuers(args: &IssuersArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let (report, told) = runtime.block_on(report(&config));
+    let (report, source) = runtime.block_on(report(&config));
     match args.format {
         Format::Text => print_text(&report),
         Format::Json => {
-            let told = match told {
-                ReportSource::ByTheGateway => "gateway",
-                ReportSource::ByTheIssuers => "issuers",
+            let source = match source {
+                ReportSource::Gateway => "gateway",
+                ReportSource::Issuers => "issuers",
             };
-            out(json!({ "told_by": told, "config": report.config, "issuers": report.issuers }));
+            out(json!({ "source": source, "config": report.config, "issuers": report.issuers }));
         }
     }
     let all_well = report.issuers.iter().all(|issuer| !issuer.out_of_reach);
     if all_well { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) }
 }
 
-/// What the running gateway says; where none does, what the issuers say to a request of our own.
+/// The report of the running gateway; without one, the result of fetching the keys here.
 async fn report(config: &Config) -> (IssuersReport, ReportSource) {
-    let why = match config.admin.as_ref().map(|admin| admin.address) {
-        None => "the configuration has no `admin` listener to ask".to_owned(),
+    let reason = match config.admin.as_ref().map(|admin| admin.address) {
+        None => "the configuration has no `admin` listener".to_owned(),
         Some(admin) => match from_gateway(admin).await {
             Ok(report) => {
                 if report.config != config.id {
                     let warning = styled(WARN, "warning:");
                     note(format_args!("{warning} the gateway runs with another configuration, {}", report.config));
                 }
-                return (report, ReportSource::ByTheGateway);
+                return (report, ReportSource::Gateway);
             }
             Err(error) => error.to_string(),
         },
     };
-    note(styled(DIM, format_args!("{why}; asked the issuers themselves")));
-    (from_issuers(config).await, ReportSource::ByTheIssuers)
+    note(styled(DIM, format_args!("{reason}; the keys were fetched from the issuers")));
+    (from_issuers(config).await, ReportSource::Issuers)
 }
 
-async fn from_gateway(admin: std::net::SocketAddr) -> Result<IssuersReport, NoReply> {
-    let body = ask(admin, "/issuers").await?;
-    serde_json::from_slice(&body).map_err(|_| NoReply::Stranger(admin))
+async fn from_gateway(admin: std::net::SocketAddr) -> Result<IssuersReport, AdminError> {
+    let body = fetch(admin, "/issuers").await?;
+    serde_json::from_slice(&body).map_err(|_| AdminError::NotAdmin(admin))
 }
 
 async fn from_issuers(config: &Config) -> IssuersReport {
@@ -97,7 +97,7 @@ async fn from_issuers(config: &Config) -> IssuersReport {
     }
     for issuer in &config.issuers {
         let keys = Arc::new(KeyCache::remote());
-        // What went wrong is in the report.
+        // A failure is in the report.
         let _ = refresher::refresh_once(&issuer.settings, &issuer.source, &keys).await;
         issuers.push(TrustedIssuer { settings: issuer.settings.clone(), keys });
     }
@@ -115,7 +115,7 @@ fn print_text(report: &IssuersReport) {
         let name = styled(NAME, &issuer.name);
         for key in &issuer.left_aside {
             let kid = key.kid.as_deref().unwrap_or("(no kid)");
-            out(format_args!("\n{name}: key {} is left aside: {}", shown(kid), key.reason));
+            out(format_args!("\n{name}: key {} is not used: {}", shown(kid), key.reason));
         }
         if let Some(error) = &issuer.last_error {
             let ago = styled(DIM, format_args!("({} ago)", duration(error.ago_s)));
@@ -146,14 +146,14 @@ fn rows(issuer: &IssuerReport) -> Vec<Row> {
 
 fn state(issuer: &IssuerReport) -> (String, Style) {
     let state = match issuer.state {
-        KeySetState::Own => "ours",
+        KeySetState::Own => "own",
         KeySetState::Fresh => "fresh",
         KeySetState::Stale => "stale",
         KeySetState::Expired => "expired",
         KeySetState::Missing => "missing",
     };
     if issuer.out_of_reach {
-        (format!("{state}, out of reach"), WARN)
+        (format!("{state}, unreachable"), WARN)
     } else if matches!(issuer.state, KeySetState::Own | KeySetState::Fresh) {
         (state.to_owned(), GOOD)
     } else {
@@ -172,7 +172,7 @@ fn duration(seconds: u64) -> String {
     }
 }
 
-/// Text of a stranger, fit for a terminal.
+/// Text of an issuer without control characters.
 fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_strangers_can_not_steer_a_terminal() {
+    fn control_characters_of_issuers_do_not_reach_the_terminal() {
         assert_eq!(shown("k\u{1b}[2J1"), "k?[2J1");
     }
 }

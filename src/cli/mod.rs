@@ -1,21 +1,21 @@
 //! The command line: one file per verb. Results on stdout, diagnostics on stderr.
 //!
-//! Exit codes: see [`EXAMPLES`].
+//! Exit codes: see `EXAMPLES`.
 
+mod admin_client;
 mod audit;
 mod check;
 mod client;
 mod client_secret;
 mod demo;
+mod demo_service;
 mod inspect;
 mod issuers;
 mod keys;
-mod legacy;
 mod refusal;
 mod revoke;
 mod rotate;
 mod run;
-mod running;
 mod start;
 mod stdin;
 mod terminal;

@@ -26,9 +26,9 @@ use crate::trust::revocation_store::{Store, StoreError};
 pub(super) const HELP: &str = "\
 Examples:
   printf %s \"$TOKEN\" | portcullis token revoke                  one token
-  portcullis token revoke --client billing                       all tokens that our client has so far
-  portcullis token revoke --issuer auth0 --subject 'auth0|1234'  all tokens of a user of another issuer
-  portcullis token revoke --issuer auth0 --issued-before now     all tokens of an issuer
+  portcullis token revoke --client billing                       the tokens of our client so far
+  portcullis token revoke --issuer auth0 --subject 'auth0|1234'  the tokens of an external user
+  portcullis token revoke --issuer auth0 --issued-before now     the tokens of an issuer
 
 The revocation is written into `state_directory`. Every gateway that uses this folder refuses the tokens within a second, also \
 after a restart. Tokens that are issued later are accepted: to stop a client from getting more, change its secret or remove it \

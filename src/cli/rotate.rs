@@ -74,10 +74,10 @@ pub(super) fn rotate(args: &RotateArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// One secret as it should stand in the file. Texts are YAML.
+/// One secret as it must be written in the file. Texts are YAML.
 struct SecretEntry {
     key: &'static str,
-    /// `Err` is the line where a secret stands that is not shown.
+    /// `Err` is the line of a secret that is not shown.
     text: Result<String, usize>,
     not_before: Option<String>,
     expires_at: Option<String>,
@@ -89,7 +89,7 @@ impl SecretEntry {
         Self { key: "hash", text: Ok(hash), not_before: None, expires_at: None }
     }
 
-    /// A secret that has not begun when the others end was put there for a time of its own.
+    /// A secret whose time begins after the overlap keeps its own times.
     fn old(secret: WrittenSecret, until: UnixTime) -> Self {
         let begins_later = secret.not_before.as_ref().is_some_and(|from| from.time >= until);
         let expires_at = match secret.expires_at {
@@ -130,13 +130,13 @@ impl SecretEntry {
     }
 }
 
-/// As in the file, and no block or flow around it that an editor would have to undo.
+/// In the form and indentation of the file, ready to paste.
 fn yaml(id: &str, entries: &[SecretEntry]) -> String {
     let entries: Vec<String> = entries.iter().map(SecretEntry::yaml).collect();
     format!("    {}:\n      secrets:\n{}", quoted(id), entries.join("\n"))
 }
 
-/// Hashes, times and references have nothing in them that a quotation would escape.
+/// Hashes, times and references have no characters that quotation would escape.
 fn unquoted(text: &str) -> &str {
     text.trim_matches(['"', '\''])
 }

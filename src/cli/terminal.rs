@@ -1,4 +1,4 @@
-//! Printing: coloured on a terminal, plain in a pipe, and never a panic where the reader has gone.
+//! Printing: coloured on a terminal, plain in a pipe. A closed pipe is not an error.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -18,17 +18,17 @@ pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
 pub(super) const WARN: Style = AnsiColor::Yellow.on_default();
 pub(super) const NAME: Style = AnsiColor::Cyan.on_default();
 
-/// A result.
+/// Prints a result.
 pub(super) fn out(line: impl Display) {
     let _ = writeln!(anstream::stdout(), "{line}");
 }
 
-/// A result, one of many. Says whether anyone still reads.
+/// Prints one of many results. False if the reader is gone.
 pub(super) fn still_out(line: impl Display) -> bool {
     writeln!(anstream::stdout(), "{line}").is_ok()
 }
 
-/// How much of a long task is done, on a terminal only.
+/// The progress of a long task, on a terminal only.
 #[derive(Debug)]
 pub(super) struct ProgressBar {
     done: u64,
@@ -37,10 +37,10 @@ pub(super) struct ProgressBar {
 }
 
 impl ProgressBar {
-    /// Of so many bytes. A short task shows nothing.
+    /// For this many bytes. A short task shows nothing.
     pub(super) fn of(total: u64) -> Self {
-        const WORTH_SHOWING: u64 = 64 * 1024 * 1024;
-        let shown = (total >= WORTH_SHOWING && std::io::stderr().is_terminal()).then_some(u64::MAX);
+        const MIN_SHOWN: u64 = 64 * 1024 * 1024;
+        let shown = (total >= MIN_SHOWN && std::io::stderr().is_terminal()).then_some(u64::MAX);
         Self { done: 0, total: total.max(1), shown }
     }
 
@@ -63,12 +63,12 @@ impl ProgressBar {
     }
 }
 
-/// A remark beside the result.
+/// Prints a remark beside the result.
 pub(super) fn note(line: impl Display) {
     let _ = writeln!(anstream::stderr(), "{line}");
 }
 
-/// A value in a style.
+/// The value in this style.
 pub(super) fn styled(style: Style, value: impl Display) -> String {
     format!("{style}{value}{style:#}")
 }
@@ -77,7 +77,7 @@ pub(super) fn failed(error: &(dyn Error + 'static)) -> ExitCode {
     error_text(ErrorChain(error))
 }
 
-/// [`failed`] for an error of which the way out is known.
+/// [`failed`], with a way out.
 pub(super) fn failed_with(error: &(dyn Error + 'static), way_out: &str) -> ExitCode {
     error_text(format_args!("{}; {way_out}", ErrorChain(error)))
 }

@@ -1,34 +1,34 @@
-//! Tree → raw structs, in one walk that records every fault and goes on.
+//! Decodes the tree into raw structs, in one pass that records every fault and continues.
 //!
-//! `mirror!` writes a struct as the file shows it, together with its [`Decode`]: which keys there are,
-//! which are required, what the others default to. A key that could not be read leaves [`Reported`] behind, or its
-//! default where that can cause no further fault, so that one slip is one fault; its neighbours are read all the same.
-//! A misspelt key is read as the one it stands for. Decides what is well-formed, never what makes sense together.
+//! `mirror!` generates a struct for a map of the file, together with its [`Decode`]: the keys, which of them are required, and
+//! the defaults of the others. A key that cannot be read becomes [`Reported`], or its default if that causes no further fault.
+//! So one mistake is one fault, and the other keys are still read. A misspelt key is read as the key that it resembles.
+//! Checks the form of each value; [`super::resolve`] checks whether the values fit together.
 
 use std::collections::HashMap;
 
 use super::diagnostics::Reported;
 use super::interpolate::MadeOf;
-use super::reader::{MissingKey, Reader};
+use super::reader::{Entries, MissingKey, Reader};
 use super::source::{At, Span};
 use super::tree::YamlNode;
 use super::values::{Quotes, ScalarValue};
 
-/// What a node can be read as.
+/// A type that a node can be decoded into.
 pub(super) trait Decode: Sized {
-    /// What follows the message that a key is missing, where its name does not say it all.
+    /// An explanation after the message that the key is missing.
     const WHEN_MISSING: &'static str = "";
 
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported>;
 }
 
-/// What a key of a mirrored map can be: required, optional, or with a default of its own.
+/// The type of a field of a mirrored map: required, optional, or a map with defaults.
 pub(super) trait MapField: Sized {
     fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self;
     fn absent(key: &'static str, missing: MissingKey, reader: &mut Reader<'_>) -> Self;
 }
 
-/// A key that must be there: its value, or the proof that its lack has been reported.
+/// A required key: its value, or the proof that its absence has been reported.
 pub(crate) type Required<T> = Result<At<T>, Reported>;
 
 /// A map whose keys are names: clients, issuers, headers, claims.
@@ -36,7 +36,7 @@ pub(crate) type Required<T> = Result<At<T>, Reported>;
 pub(crate) struct Named<T> {
     /// In the order of the file, each name once.
     pub(crate) entries: Vec<(At<String>, Required<T>)>,
-    /// If not, a name that is not here may be one that could not be read, and its lack is no fault.
+    /// False if a name could not be read. Then an unknown name is not reported as a fault.
     pub(crate) complete: bool,
 }
 
@@ -77,7 +77,7 @@ impl<T: Decode> MapField for Option<At<T>> {
     }
 }
 
-/// Whether the key is there matters, even where its value can't be read.
+/// Whether the key is present matters even if its value cannot be read.
 impl<T: Decode> MapField for Option<Required<T>> {
     fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self {
         Some(At::decode(node, reader))
@@ -180,11 +180,28 @@ impl Decode for String {
     }
 }
 
-/// Writes a struct that mirrors a map of the file, with its `Decode` and `MapField`. A field is one of
-/// - `key: Required<T>`: its lack is a fault;
-/// - `key: At<T> = default`: the default stands where it is left out;
-/// - `key: Option<At<T>>`, `Option<Required<T>>`, `Vec<At<T>>`, `Named<T>`: may be left out;
-/// - `key: M`, where `M` is a mirrored map itself: as if it were there and empty.
+/// The fields of a mirrored map.
+impl Entries<'_, '_> {
+    pub(super) fn field<T: MapField>(&self, key: &'static str, reader: &mut Reader<'_>) -> T {
+        match self.node(key) {
+            Some(node) => T::given(node, reader),
+            None => T::absent(key, self.missing, reader),
+        }
+    }
+
+    /// The place of a default is the beginning of its map, without text: no message may quote text for it.
+    pub(super) fn or<T: Decode>(&self, key: &'static str, reader: &mut Reader<'_>, default: T) -> At<T> {
+        let given = self.node(key).and_then(|node| At::decode(node, reader).ok());
+        let start = self.span().start as usize;
+        given.unwrap_or(At { value: default, span: Span::new(start, start) })
+    }
+}
+
+/// Generates a struct that mirrors a map of the file, with its `Decode` and `MapField`. A field is one of
+/// - `key: Required<T>`: required;
+/// - `key: At<T> = default`: optional, with this default;
+/// - `key: Option<At<T>>`, `Option<Required<T>>`, `Vec<At<T>>`, `Named<T>`: optional;
+/// - `key: M`, where `M` is a mirrored map: if it is absent, as if it were present and empty.
 macro_rules! mirror {
     ($(#[$meta:meta])* struct $name:ident { $($(#[$doc:meta])* $key:ident: $type:ty $(= $default:expr)?,)* }) => {
         $(#[$meta])*

@@ -1,8 +1,7 @@
-//! Faults of a config file, and how they are told.
+//! Collects the faults of a config file and renders them.
 //!
-//! Collects any number of faults, each at a span of the source, and renders them in the order of the file: for people
-//! with the line and a caret under it, for machines as records. Decides nothing about what is a fault, and shows of
-//! the source only what [`Source`] gives out.
+//! Each fault has a span of the source. They are rendered in the order of the file: for people with the line and a caret
+//! under it, for programs as records. Shows only the text that [`Source`] permits.
 
 use std::fmt;
 
@@ -11,21 +10,22 @@ use serde::Serialize;
 
 use super::source::{Source, Span};
 
-/// All that is wrong with one file.
+/// All faults of one file.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     kept: Vec<SpannedFault>,
     count: usize,
-    /// Spans whose faults are recorded nowhere: see [`super::needs`].
+    /// Faults in these spans are ignored: see [`super::needs`].
     ignored_spans: Vec<Span>,
     ignored: usize,
+    root: Option<Span>,
 }
 
-/// Proof that a fault has been recorded: what stands in the place of a value that could not be had.
+/// Proof that a fault has been recorded. Takes the place of a value that could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reported(());
 
-/// A fault or a warning as a record, for machines.
+/// A fault or a warning as a record, for programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Diagnostic {
     pub(crate) file: String,
@@ -63,7 +63,7 @@ struct SpannedFault {
     message: String,
 }
 
-/// So that `?` goes through a borrowed result too.
+/// For `?` on a borrowed result.
 impl From<&Self> for Reported {
     fn from(reported: &Self) -> Self {
         *reported
@@ -71,8 +71,8 @@ impl From<&Self> for Reported {
 }
 
 impl Faults {
-    /// Records a fault of what stands at `span`. The message is in lower case, names the way out and ends without a
-    /// full stop; whatever it takes from the file has come through [`Source::quote`].
+    /// Records a fault at `span`. The message is in lower case, names the way out and ends without a full stop. Text of the
+    /// file in it must come from [`Source::quote`].
     pub(crate) fn at(&mut self, span: Span, message: impl Into<String>) -> Reported {
         self.record(Some(span), message.into())
     }
@@ -82,12 +82,14 @@ impl Faults {
         self.record(None, message.into())
     }
 
-    /// Leaves out the faults within these spans from now on.
-    pub(super) fn ignore(&mut self, spans: Vec<Span>) {
-        self.ignored_spans = spans;
+    /// Ignores faults within the `unused` spans from now on. A fault of a default of the `root` map is one of the file: there is
+    /// no line to show for it.
+    pub(super) fn begin(&mut self, root: Span, unused: Vec<Span>) {
+        self.root = Some(root);
+        self.ignored_spans = unused;
     }
 
-    /// The proof for a fault that was recorded earlier and whose own proof could not be kept.
+    /// The proof for a fault that was recorded earlier and whose own proof was not kept.
     pub(super) fn reported_before(&self) -> Reported {
         debug_assert!(self.count() > 0, "a value was refused without a fault");
         Reported(())
@@ -97,17 +99,17 @@ impl Faults {
         self.count == 0
     }
 
-    /// With those that are ignored.
+    /// Includes ignored faults.
     pub(crate) fn count(&self) -> usize {
         self.count + self.ignored
     }
 
-    /// Whether further faults are only counted, so that no care need be taken over their words.
+    /// Whether further faults are only counted, so that their messages are not used.
     pub(super) fn is_full(&self) -> bool {
         self.kept.len() == KEPT
     }
 
-    /// Every fault with its line and a caret, then their number.
+    /// Every fault with its line and a caret, then the number of faults.
     pub(crate) fn render(&self, source: &Source, renderer: &Renderer) -> String {
         let mut text = String::new();
         for fault in self.in_order() {
@@ -129,6 +131,8 @@ impl Faults {
             self.ignored += 1;
             return Reported(());
         }
+        let is_default_of_root = |span: &Span| self.root.is_some_and(|root| *span == Span { end: root.start, ..root });
+        let span = span.filter(|span| !is_default_of_root(span));
         self.count += 1;
         if !self.is_full() {
             self.kept.push(SpannedFault { span, message });
@@ -170,7 +174,7 @@ impl SpannedFault {
     }
 }
 
-/// Beyond this many, faults are only counted: nobody reads them, and a hostile file could hold millions.
+/// Further faults are only counted: a large file could have millions.
 const KEPT: usize = 1000;
 
 #[cfg(test)]

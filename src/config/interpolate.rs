@@ -1,15 +1,15 @@
-//! `${…}` in scalars → their values.
+//! Replaces `${…}` in scalars by values.
 //!
 //! | written | means |
 //! | --- | --- |
 //! | `${NAME}` | an environment variable; not set is a fault |
 //! | `${NAME:-default}` | the default if the variable is not set or empty; never in a secret |
-//! | `${file:path}` | what the file holds, without one newline at its end; relative to the config file |
+//! | `${file:path}` | the content of the file, without one newline at its end; relative to the config file |
 //! | `$${` | the two characters `${` |
 //!
-//! A `$` before anything else is itself, so `$argon2id$v=19$…` needs no care. What comes out of a variable is not read
-//! again. Keys are not interpolated. Takes all it needs of the world as [`Surroundings`], and its problems quote at
-//! most the name in a reference.
+//! A `$` before any other character is itself: `$argon2id$v=19$…` needs no escape. The value of a variable is not interpolated
+//! again, and keys are not interpolated. Reads the environment through [`Surroundings`] only. Its messages contain no text of
+//! the file except the name in a reference.
 
 use std::borrow::Cow;
 use std::env::VarError;
@@ -20,12 +20,12 @@ use std::path::Path;
 use crate::clock::{self, UnixTime};
 use crate::telemetry::error_chain;
 
-/// What a config file may draw on besides its own text.
+/// The environment of a config file: variables, files and the time.
 pub(crate) struct Surroundings<'a> {
     pub(crate) variable: &'a dyn Fn(&str) -> Result<String, VarError>,
-    /// Gives at most one byte more than [`FILE_BYTES`], however long the file. Relative paths have been resolved.
+    /// Returns at most one byte more than [`FILE_BYTES`], however long the file is. Relative paths have been resolved.
     pub(crate) file: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
-    /// What is about to expire is told by this.
+    /// For warnings of secrets that expire soon.
     pub(crate) now: UnixTime,
 }
 
@@ -42,7 +42,7 @@ pub(super) enum MadeOf {
     Both,
 }
 
-/// Whether a secret is being read, where nothing may be guessed.
+/// A secret is read strictly: it has no default and is not empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Strictness {
     Usual,
@@ -122,7 +122,7 @@ impl Surroundings<'_> {
     }
 }
 
-/// Why a reference has no value.
+/// The reason why a reference has no value.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Problem {
     Unclosed,
@@ -151,7 +151,7 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
-    /// Whether the reference is right and its value is not there.
+    /// Whether the reference is well-formed and its value is missing.
     pub(super) fn is_absence(&self) -> bool {
         match self {
             Self::NotSet(_) | Self::Empty(_) | Self::Unreadable { .. } => true,
@@ -159,7 +159,7 @@ impl Problem {
         }
     }
 
-    /// The message for a secret of which not even the name in a reference may be told.
+    /// The message for a secret if not even the name in a reference may be shown.
     pub(super) fn without_names(&self) -> &'static str {
         match self {
             Self::Unclosed => "`${` without `}` in a secret",
@@ -173,7 +173,7 @@ impl Problem {
     }
 }
 
-/// Whether all of `text` is one well-formed reference, so that the name in it can't be a part of something else.
+/// Whether `text` is exactly one well-formed reference. Then the name in it is not part of a secret.
 pub(super) fn is_one_reference(text: &str) -> bool {
     let inner = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
     inner.is_some_and(|inner| !inner.contains('}') && Reference::parse(inner).is_ok())
@@ -181,7 +181,7 @@ pub(super) fn is_one_reference(text: &str) -> bool {
 
 enum TextPiece<'s> {
     Characters(&'s str),
-    /// What stands between `${` and `}`.
+    /// The text between `${` and `}`.
     Reference(&'s str),
 }
 
@@ -244,7 +244,7 @@ impl<'s> Reference<'s> {
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    // Opening a pipe would wait for somebody to write into it.
+    // Opening a pipe would wait for a writer.
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
@@ -253,7 +253,7 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Secrets and names are short; a longer file is a mistake.
+/// Secrets and names are short: a longer file is a mistake.
 const FILE_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_reference_is_told_from_a_part() {
+    fn a_whole_reference_is_distinguished_from_a_part() {
         assert!(is_one_reference("${A}") && is_one_reference("${file:a b}"));
         assert!(!is_one_reference("${A}b") && !is_one_reference("${A}${B}") && !is_one_reference("${a-b}"));
     }

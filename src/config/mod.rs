@@ -1,13 +1,15 @@
-//! `gateway.yaml` → runtime types.
+//! Turns `gateway.yaml` into runtime types.
 //!
-//! The way of a file: text → [`tree`] → [`raw`], faults gathered all along in [`diagnostics::Faults`] and told at the
-//! end, all of them. [`read`] goes that far. What it gives is read on whether or not there were faults: what a fault
-//! left out stands as [`Reported`](diagnostics::Reported) or as a default, so that a dangling name beside a wrong type
-//! is found in the same run.
+//! The stages: text → [`tree`] → [`raw`] → [`resolve`]. All stages record their faults in [`diagnostics::Faults`], and all faults
+//! are reported at the end. [`read`] does the first stages. Its result is resolved even if there are faults: a value that could
+//! not be read is [`Reported`](diagnostics::Reported) or a default. So an unknown name and a wrong type are reported in the same
+//! run.
 //!
-//! Invariants: no secret is ever shown ([`secrecy`] decides what may be one, [`source`] keeps it); no value changes
-//! its type on the way ([`tree`] has no types, [`values`] and [`reader`] refuse what could be two things); time and
-//! memory are bounded by the size of the file, which is bounded.
+//! Invariants:
+//!
+//! - No secret is shown: [`secrecy`] decides what may be one, [`source`] hides it.
+//! - No value changes its type: [`tree`] has no types, [`values`] and [`reader`] refuse ambiguous text.
+//! - Time and memory are bounded by the size of the file, which has a limit.
 
 pub(crate) mod decode;
 pub(crate) mod diagnostics;
@@ -48,10 +50,10 @@ use types::Config;
 use crate::clock::UnixTime;
 use crate::telemetry::error_chain;
 
-/// All that is wrong with a configuration.
+/// All faults of a configuration.
 pub(crate) struct ConfigErrors(Box<(Source, Faults)>);
 
-/// Reads the config file at `path` and the files that it names; gives what the gateway runs on, or everything that is wrong.
+/// Reads the config file at `path` and the files that it names. Returns the configuration or all faults.
 pub(crate) fn load(path: &Path, surroundings: &Surroundings<'_>) -> Result<Config, ConfigErrors> {
     load_part(path, Needs::EVERYTHING, surroundings)
 }
@@ -70,14 +72,14 @@ fn resolved(reading: ConfigReading, now: UnixTime) -> Result<Config, ConfigError
 }
 
 impl ConfigErrors {
-    /// For people, coloured where `colour` is.
+    /// For people, with colours if `colour` is true.
     pub(crate) fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let (source, faults) = &*self.0;
         faults.render(source, &renderer)
     }
 
-    /// For machines.
+    /// For programs.
     pub(crate) fn diagnostics(&self) -> Vec<Diagnostic> {
         let (source, faults) = &*self.0;
         faults.diagnostics(source)
@@ -90,7 +92,7 @@ fn id(text: &str) -> String {
     hash.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reads the config file at `path`, which messages name as it is given here.
+/// Reads the config file at `path`. Messages show the path as given.
 pub(crate) fn read(path: &Path, needs: Needs, surroundings: &Surroundings<'_>) -> ConfigReading {
     match read_bytes(path) {
         Ok(bytes) => parse_part(path, bytes, needs, surroundings),
@@ -101,19 +103,19 @@ pub(crate) fn read(path: &Path, needs: Needs, surroundings: &Surroundings<'_>) -
     }
 }
 
-/// What became of a config file.
+/// A decoded config file.
 pub(crate) struct ConfigReading {
     pub(crate) source: Source,
-    /// To be added to by whoever finds more.
+    /// The resolver adds to them.
     pub(crate) faults: Faults,
-    /// `None` if there is no telling what the file says. The file is good only if, in the end, there are no faults.
+    /// `None` if the file could not be decoded at all. The file is valid only if there are no faults in the end.
     pub(crate) raw: Option<RawConfig>,
     needs: Needs,
 }
 
 impl ConfigReading {
-    /// What is wrong with it, for people.
-    pub(crate) fn told(&self) -> String {
+    /// All faults, for people.
+    pub(crate) fn render(&self) -> String {
         self.faults.render(&self.source, &Renderer::plain())
     }
 
@@ -124,7 +126,7 @@ impl ConfigReading {
     }
 }
 
-/// [`read`] for a file whose bytes are at hand.
+/// [`read`] for the bytes of a file.
 pub(crate) fn parse(path: &Path, bytes: Vec<u8>, surroundings: &Surroundings<'_>) -> ConfigReading {
     parse_part(path, bytes, Needs::EVERYTHING, surroundings)
 }
@@ -158,15 +160,17 @@ fn decode(source: &Source, faults: &mut Faults, needs: Needs, surroundings: &Sur
     };
     source.hide(secrecy::hidden(source.text(), &tree));
     source.show_keys(secrecy::shown_keys(&tree));
-    faults.ignore(tree.root.as_ref().map(|root| needs.unused(root)).unwrap_or_default());
-    for odd in &tree.oddities {
-        faults.at(odd.span, odd.value.message(source.quote(odd.span)));
+    if let Some(root) = &tree.root {
+        faults.begin(root.span, needs.unused(root));
+    }
+    for found in &tree.unsupported {
+        faults.at(found.span, found.value.message(source.quote(found.span)));
     }
     let Some(root) = &tree.root else {
         faults.of_file("the file is empty");
         return None;
     };
-    let mut reader = Reader { source, surroundings, faults, needs, drawn: 0 };
+    let mut reader = Reader { source, surroundings, faults, needs, interpolated_bytes: 0 };
     RawConfig::decode(root, &mut reader).ok()
 }
 
@@ -189,14 +193,14 @@ fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> ConfigReading {
     ConfigReading { source: Source::new(path, text), faults, raw: None, needs: Needs::EVERYTHING }
 }
 
-/// The first character that has no place in a text file. The parser takes some for the end of the file.
+/// The first character that is not allowed in a config file. The parser takes some of them for the end of the file.
 fn unprintable(text: &str) -> Option<(Span, String)> {
     if text.starts_with('\u{feff}') {
         let message = "the file begins with a byte order mark: save it as UTF-8 without one";
         return Some((Span::new(0, 0), message.to_owned()));
     }
     let (at, found) = text.char_indices().find(|(_, c)| c.is_control() && !matches!(c, '\t' | '\n' | '\r'))?;
-    let message = format!("the control character U+{:04X} has no place here", u32::from(found));
+    let message = format!("the control character U+{:04X} is not allowed", u32::from(found));
     Some((Span::new(at, at), message))
 }
 

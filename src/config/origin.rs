@@ -1,7 +1,7 @@
-//! URLs and origins, taken as written or not at all.
+//! URLs and origins. A URL is accepted exactly as it is written or refused.
 //!
-//! The URL parser is a forgiving one, made for address bars: it drops line breaks, turns `\` into `/` and `0x7f.1`
-//! into `127.0.0.1`. Whatever it would change is refused here, so that the file says what will be dialled.
+//! The URL parser is lenient: it drops line breaks, turns `\` into `/` and `0x7f.1` into `127.0.0.1`. A text that it would
+//! change is refused here, so that the file shows the address that is connected to.
 
 use url::Url;
 
@@ -19,7 +19,7 @@ pub(crate) struct UrlOrigin {
 pub(crate) struct HttpUrl(Url);
 
 impl UrlOrigin {
-    /// As written: this is what an `iss` is compared with.
+    /// As written. An `iss` is compared with it.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
@@ -58,17 +58,17 @@ impl ScalarValue for HttpUrl {
         if !(text.starts_with("http://") || text.starts_with("https://")) {
             return Err("it begins with `http://` or `https://`");
         }
-        // The parser would drop or turn these without a word.
+        // The parser would drop or change these silently.
         if text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '\\' | '#')) {
             return Err("spaces, `\\` and `#` have no place in it");
         }
         let authority = after_scheme(text).split(['/', '?']).next().unwrap_or_default();
         if authority.contains('@') {
-            return Err("credentials have no place in it");
+            return Err("remove the credentials");
         }
-        // Host and port are never made from what a caller says.
+        // Host and port never depend on the request.
         if authority.contains(['{', '}']) {
-            return Err("a placeholder has no place in host and port");
+            return Err("host and port cannot have a placeholder");
         }
         let url = Url::parse(text).map_err(|_| "")?;
         match url.host_str() {
@@ -83,7 +83,7 @@ fn after_scheme(url: &str) -> &str {
     url.split_once("://").map_or("", |(_, rest)| rest)
 }
 
-/// An authority without its port, as far as it has a well-formed one.
+/// An authority without its port, if that is well-formed.
 fn host_of(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => host,
@@ -132,9 +132,9 @@ mod tests {
     fn urls_are_taken_as_written_or_not_at_all() {
         assert_eq!(HttpUrl::parse("https://a/keys?x=1").unwrap().url().as_str(), "https://a/keys?x=1");
         hints::<HttpUrl>("ftp://a", "it begins with `http://` or `https://`");
-        hints::<HttpUrl>("https://user:word@a", "credentials have no place in it");
-        hints::<HttpUrl>("https://{tenant}.example.com/x", "a placeholder has no place in host and port");
-        hints::<UrlOrigin>("https://{host}", "a placeholder has no place in host and port");
+        hints::<HttpUrl>("https://user:word@a", "remove the credentials");
+        hints::<HttpUrl>("https://{tenant}.example.com/x", "host and port cannot have a placeholder");
+        hints::<UrlOrigin>("https://{host}", "host and port cannot have a placeholder");
         hints::<HttpUrl>("https://A.example.com", "the host must be in lower case and in its usual form");
         none_is::<HttpUrl>(&[
             "https://0x7f.1/",

@@ -1,8 +1,7 @@
-//! `gateway.yaml` as it is written: every key, its type, whether it must be there, and what it defaults to.
+//! `gateway.yaml` as it is written: every key, its type, whether it is required, and its default.
 //!
-//! Fields stand in the order of the documentation and are named as their keys. Whatever has a type in the domain
-//! (scopes, paths, issuers, algorithms) is still text here; whatever needs a second look (a name that must exist
-//! elsewhere, a limit between two keys) has not had it. Nothing here decides anything.
+//! Fields are in the order of the documentation and have the names of their keys. Values of the domain (scopes, paths, issuers,
+//! algorithms) are still text here. [`super::resolve`] parses them and checks what involves several keys.
 
 pub(crate) mod cors;
 pub(crate) mod issuer;
@@ -32,13 +31,13 @@ mirror! {
     /// The whole file.
     struct RawConfig {
         version: Required<ConfigVersion>,
-        /// Default: as many as the process may use cores.
+        /// Default: the number of cores that the process may use.
         workers: Option<At<PositiveCount>>,
         listeners: Required<OneOrMore<listener::RawListener>>,
         limits: limits::RawLimits,
         shutdown: RawShutdown,
         allow_literal_secrets: At<bool> = false,
-        /// Whose word about who is calling is believed.
+        /// Proxies whose information about the client is trusted.
         trusted_proxies: Option<Required<OneOrMore<Network>>>,
         oauth: Option<At<oauth::RawOauth>>,
         issuers: Named<issuer::RawIssuer>,
@@ -53,7 +52,7 @@ mirror! {
 }
 
 mirror! {
-    /// Who is asked about the names of upstreams.
+    /// The name servers for the names of upstreams.
     struct RawDns {
         /// Default: as `/etc/resolv.conf` says.
         servers: Option<Required<OneOrMore<SocketAddr>>>,
@@ -72,18 +71,18 @@ mirror! {
         file: At<AuditFile> = AuditFile::Path(PathBuf::from("state/audit.jsonl")),
         on_failure: At<RawOnFailure> = RawOnFailure::Block,
         sync: At<Sync> = Sync::Grants,
-        /// Refusals of a stranger with a line of their own, per second and address.
+        /// Refusals with a line of their own, per second and address.
         refusals_per_second: At<Bound<PositiveCount>> = Bound::AtMost(count(20)),
         rotate: RawRotate,
     }
 }
 
 mirror! {
-    /// 4 GiB in all by default, and a month where a day fills no file.
+    /// By default at most 4 GiB, and a month of days that each fit into one file.
     struct RawRotate {
         size: At<Bound<Size>> = Bound::AtMost(kibibytes(128 * 1024)),
         age: At<Bound<Period>> = Bound::AtMost(seconds(24 * 3600)),
-        /// Files besides the one that is written.
+        /// Files besides the current one.
         keep: At<Bound<PositiveCount>> = Bound::AtMost(count(31)),
     }
 }
@@ -91,12 +90,12 @@ mirror! {
 mirror! {
     struct RawAdmin {
         address: Required<SocketAddr>,
-        /// Names, besides addresses and `localhost`, by which it may be asked.
+        /// Accepted host names, besides addresses and `localhost`.
         hosts: Option<At<OneOrMore<String>>>,
     }
 }
 
-/// The only version there is.
+/// The only version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ConfigVersion;
 
@@ -108,14 +107,14 @@ pub(crate) enum AuditFile {
     Path(PathBuf),
 }
 
-/// What becomes of a request that cannot be audited.
+/// The handling of a request that cannot be audited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RawOnFailure {
     Block,
     Drop,
 }
 
-/// What waits until its line is on the disk.
+/// Which responses wait until their line is on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sync {
     Nothing,

@@ -1,11 +1,10 @@
-//! What decoders read nodes with: known keys of a map, text of a scalar, and words for what is wrong with either.
+//! Reads nodes for the decoders: the known keys of a map, the text of a scalar, and the messages about both.
 //!
-//! Here alone a message meets the file, so here it is decided what it may quote: the source, never a decoded value,
-//! and of secrets nothing but the name in a reference that is all there is.
+//! Decides what a message may quote: text of the source, never a decoded value. Of a secret only the name in a reference is
+//! quoted, if the reference is the whole text.
 
 use std::borrow::Cow;
 
-use super::decode::{Decode, MapField};
 use super::diagnostics::{Faults, Reported};
 use super::interpolate::{self, MadeOf, Strictness, Surroundings};
 use super::needs::Needs;
@@ -14,14 +13,14 @@ use super::suggest;
 use super::tree::{Scalar, YamlNode};
 use super::values::Hint;
 
-/// What decoding needs besides the tree.
+/// The context of decoding.
 pub(super) struct Reader<'a> {
     pub(super) source: &'a Source,
     pub(super) surroundings: &'a Surroundings<'a>,
     pub(super) faults: &'a mut Faults,
     pub(super) needs: Needs,
-    /// Bytes that came out of variables and files.
-    pub(super) drawn: usize,
+    /// Bytes from variables and files so far.
+    pub(super) interpolated_bytes: usize,
 }
 
 /// A scalar after interpolation.
@@ -31,10 +30,10 @@ pub(super) struct Text<'n> {
     pub(super) made_of: MadeOf,
 }
 
-/// Why a key is not there.
+/// Why a key is absent.
 #[derive(Clone, Copy)]
 pub(super) enum MissingKey {
-    /// The map at this span leaves it out.
+    /// The map at this span does not have it.
     From(Span),
     /// There is no map.
     Because(Reported),
@@ -44,11 +43,11 @@ pub(super) enum MissingKey {
 pub(super) struct Entries<'n, 's> {
     known: &'static [&'static str],
     nodes: Vec<Option<&'n At<YamlNode<'s>>>>,
-    missing: MissingKey,
+    pub(super) missing: MissingKey,
 }
 
 impl Reader<'_> {
-    /// Sorts the entries of a map by `known` keys, and reports all others.
+    /// Finds the `known` keys of a map and reports all others.
     pub(super) fn entries<'n, 's>(
         &mut self,
         node: &'n At<YamlNode<'s>>,
@@ -82,7 +81,7 @@ impl Reader<'_> {
         entries
     }
 
-    /// The text of a scalar, its variables replaced. `expected` is for whoever wrote something else.
+    /// The text of a scalar with its variables replaced. `expected` is for the message about another kind of node.
     pub(super) fn text<'n>(&mut self, node: &'n At<YamlNode<'_>>, expected: &str) -> Result<Text<'n>, Reported> {
         self.interpolated(node, expected, Strictness::Usual)
     }
@@ -91,7 +90,7 @@ impl Reader<'_> {
         self.interpolated(node, "text", Strictness::Secret)
     }
 
-    /// Reports that `node` is not what was expected, with what it is instead, and the hint, if any.
+    /// Reports that `node` is not what was expected, with what it is and the hint, if any.
     pub(super) fn mismatch(&mut self, node: &At<YamlNode<'_>>, expected: &str, hint: Hint) -> Reported {
         let got = match &node.value {
             YamlNode::Refused => return self.faults.reported_before(),
@@ -115,14 +114,14 @@ impl Reader<'_> {
             return Err(self.mismatch(node, expected, ""));
         };
         match self.surroundings.interpolate(&scalar.text, self.source.folder(), strictness) {
-            Ok(_) if self.drawn > DRAWN_BYTES => {
+            Ok(_) if self.interpolated_bytes > MAX_INTERPOLATED_BYTES => {
                 Err(self.faults.at(node.span, "variables and files give more than 64 MiB in all"))
             }
             Ok(text) => {
-                self.drawn += if text.made_of == MadeOf::Characters { 0 } else { text.text.len() };
+                self.interpolated_bytes += if text.made_of == MadeOf::Characters { 0 } else { text.text.len() };
                 Ok(Text { value: text.text, plain: scalar.plain, made_of: text.made_of })
             }
-            // Only `run` needs the secrets themselves.
+            // Only a command that needs everything needs the secrets.
             Err(problem) if problem.is_absence() && !self.needs.is_everything() && self.source.is_hidden(node.span) => {
                 Ok(Text { value: Cow::Borrowed(""), plain: scalar.plain, made_of: MadeOf::References })
             }
@@ -134,14 +133,14 @@ impl Reader<'_> {
         }
     }
 
-    /// Gives the known key that must have been meant.
+    /// Returns the known key that was probably meant.
     fn unknown_key(&mut self, key: &At<Cow<'_, str>>, known: &[&'static str]) -> Option<&'static str> {
         if self.faults.is_full() {
             self.faults.at(key.span, "unknown key");
             return None;
         }
         let meant = suggest::closest(&key.value, known);
-        // A name that is close to a known key is no secret, wherever it stands.
+        // A name that is close to a known key is not a secret.
         let quoted = match meant {
             Some(_) => Some(self.source.quote_harmless(key.span)),
             None => self.source.quote_key(key.span),
@@ -158,7 +157,7 @@ impl Reader<'_> {
         self.faults.at(key, format!("duplicate key{quoted}, first at line {line}"));
     }
 
-    /// A key that is a name: printable, and not a variable.
+    /// A key that is a name. It is printable and not a variable.
     pub(super) fn name(&mut self, key: &At<Cow<'_, str>>) -> Option<At<String>> {
         if key.value.is_empty() {
             self.faults.at(key.span, "a name is missing before the `:`");
@@ -177,33 +176,20 @@ impl Reader<'_> {
 }
 
 impl<'n, 's> Entries<'n, 's> {
-    pub(super) fn field<T: MapField>(&self, key: &'static str, reader: &mut Reader<'_>) -> T {
-        match self.node(key) {
-            Some(node) => T::given(node, reader),
-            None => T::absent(key, self.missing, reader),
-        }
-    }
-
-    /// A default stands where the map begins that leaves the key out. It has no text there: none may be quoted for it.
-    pub(super) fn or<T: Decode>(&self, key: &'static str, reader: &mut Reader<'_>, default: T) -> At<T> {
-        let given = self.node(key).and_then(|node| At::decode(node, reader).ok());
-        let start = self.span().start as usize;
-        given.unwrap_or(At { value: default, span: Span::new(start, start) })
-    }
-
-    fn node(&self, key: &'static str) -> Option<&'n At<YamlNode<'s>>> {
+    pub(super) fn node(&self, key: &'static str) -> Option<&'n At<YamlNode<'s>>> {
         let slot = self.known.iter().position(|name| *name == key)?;
         self.nodes[slot]
     }
 
-    fn span(&self) -> Span {
+    /// The span of the map.
+    pub(super) fn span(&self) -> Span {
         match self.missing {
             MissingKey::From(span) => span,
             MissingKey::Because(_) => Span::new(0, 0),
         }
     }
 
-    /// Of a map that is not in the file, since all its keys have defaults.
+    /// For a map that is not in the file.
     pub(super) fn none(missing: MissingKey) -> Self {
         Self { known: &[], nodes: Vec::new(), missing }
     }
@@ -216,7 +202,7 @@ impl Scalar<'_> {
 }
 
 impl Text<'_> {
-    /// Whether some YAML reader takes this for a number, a truth value or nothing.
+    /// Whether a YAML parser may read this as a number, a truth value or null.
     pub(super) fn is_ambiguous(&self) -> bool {
         let text = &*self.value;
         self.plain
@@ -255,5 +241,5 @@ const NOTHING: [&str; 5] = ["", "~", "null", "Null", "NULL"];
 
 const TRUTHS: [&str; 8] = ["true", "false", "yes", "no", "on", "off", "y", "n"];
 
-/// As much again as the file itself may have.
-const DRAWN_BYTES: usize = 64 << 20;
+/// As much as the file itself may have.
+const MAX_INTERPOLATED_BYTES: usize = 64 << 20;

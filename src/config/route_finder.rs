@@ -1,4 +1,4 @@
-//! Which route a request would take, for tools that ask without a gateway running.
+//! Finds the route of a request, for tools that run without a gateway.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ pub struct RouteFinder {
 }
 
 impl RouteFinder {
-    /// From the text of a configuration; `Err` is every error of it, as people read them.
+    /// From the text of a configuration. `Err` is the rendered list of its faults.
     pub fn parse(yaml: &str) -> Result<Self, String> {
         let surroundings = Surroundings::process();
         let reading = super::parse(Path::new("gateway.yaml"), yaml.as_bytes().to_vec(), &surroundings);

@@ -1,15 +1,14 @@
-//! Which parts of a config file may be secrets, and so are never shown.
+//! Decides which parts of a config file may be secrets and are never shown.
 //!
-//! Takes the tree, gives spans for [`Source::hide`](super::source::Source::hide). Inside `oauth.clients`, and under
-//! names that nobody knows, only what is known to be harmless is shown; everywhere else only what goes by a name that
-//! sounds like a secret is hidden. Where the syntax is broken there is no tree, and next to nothing is shown.
+//! Returns spans for [`Source::hide`](super::source::Source::hide). Inside `oauth.clients` and under unknown keys, only values
+//! known to be harmless are shown. Elsewhere, only values under names that suggest a secret are hidden. If the syntax is broken
+//! there is no tree, and almost nothing is shown.
 //!
-//! Decides by names alone and never looks at a value: a misspelt key, a value of the wrong type or a secret in the
-//! wrong place are the very cases it is for.
+//! Decides by the names of keys and never by values: it must work for misspelt keys, wrong types and secrets at wrong places.
 
 use std::borrow::Cow;
 
-use super::source::{At, Span, has_credentials, speaks_of_secrets};
+use super::source::{At, Span, has_credentials, mentions_secrets};
 use super::suggest;
 use super::tree::{YamlNode, YamlTree};
 
@@ -28,8 +27,8 @@ pub(super) fn hidden(text: &str, tree: &YamlTree<'_>) -> Vec<Span> {
     spans
 }
 
-/// Keys below `oauth.clients` that may be shown although their lines hold secrets: the ids of clients, and what is written as keys
-/// are. In order.
+/// Keys below `oauth.clients` that may be shown although their lines have secrets: client ids, and text in the form of our keys.
+/// In order.
 pub(super) fn shown_keys(tree: &YamlTree<'_>) -> Vec<Span> {
     let mut keys = Vec::new();
     let clients = tree.root.iter().flat_map(|root| below(root, TOP_LEVEL, "oauth"));
@@ -53,7 +52,7 @@ fn pairs<'t, 'n>(node: &'t At<YamlNode<'n>>) -> &'t [KeyAndNode<'n>] {
     if let YamlNode::Map(pairs) = &node.value { pairs } else { &[] }
 }
 
-/// What stands under this key, however it is misspelt.
+/// The value of this key, also if the key is misspelt.
 fn below<'t, 'n>(
     node: &'t At<YamlNode<'n>>,
     known: &'static [&'static str],
@@ -67,13 +66,13 @@ fn is_written_as_id(id: &str) -> bool {
     id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
-/// Our keys are no longer, and made of these characters; secrets that are worth the name are not.
+/// Whether a text has the form of our keys: short, and of few characters. Strong secrets do not.
 fn is_written_as_key(key: &str) -> bool {
     key.len() <= 16 && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
-/// What to hide of a file whose syntax is broken at a place: all but that line, and that one too unless it stands in
-/// a section that holds no secrets.
+/// What to hide of a file with a syntax error: all lines but that of the error, and also that one unless its section has no
+/// secrets.
 pub(super) fn hidden_around(text: &str, at: Span) -> Vec<Span> {
     let offset = at.start as usize;
     let start = text[..offset].rfind(['\n', '\r']).map_or(0, |at| at + 1);
@@ -86,7 +85,7 @@ pub(super) fn hidden_around(text: &str, at: Span) -> Vec<Span> {
     before.into_iter().chain(after).collect()
 }
 
-/// What a map means for secrecy. Names are compared as misspelt keys are understood.
+/// What is secret in a map. Misspelt keys are treated as the keys that they resemble.
 #[derive(Clone, Copy)]
 enum SecrecyRule {
     Root,
@@ -94,9 +93,9 @@ enum SecrecyRule {
     Clients,
     Client,
     Headers,
-    /// Their values are what upstreams let us in for, as often as not.
+    /// Header values are often credentials for the upstream.
     HeaderValues,
-    /// Holds secrets only under names that say so.
+    /// Has secrets only under names that suggest one.
     Open,
     Secret,
 }
@@ -106,7 +105,7 @@ impl SecrecyRule {
         match self {
             // The key is a client's id.
             Self::Clients => Self::Client,
-            _ if sounds_secret(key) => Self::Secret,
+            _ if suggests_secret(key) => Self::Secret,
             Self::Root => match suggest::closest(key, TOP_LEVEL) {
                 Some("oauth") => Self::Oauth,
                 Some(_) => Self::Open,
@@ -151,7 +150,7 @@ fn hide_below(text: &str, key: &At<Cow<'_, str>>, value: &At<YamlNode<'_>>, rule
     spans.push(Span { start, end: value.span.end });
 }
 
-/// Whether a key can be no secret itself: what was meant as a value may have become a key.
+/// Whether a key is certainly not a secret: a value may have become a key by mistake.
 fn may_be_shown(key: &str, rule: SecrecyRule) -> bool {
     match rule {
         SecrecyRule::Client => suggest::closest(key, &["secrets"]).is_some(),
@@ -163,21 +162,21 @@ fn may_be_shown(key: &str, rule: SecrecyRule) -> bool {
     }
 }
 
-/// Where a value begins, with an anchor, an alias or a tag before it.
+/// The start of a value, including an anchor, an alias or a tag before it.
 fn value_start(text: &str, key: Span, value: Span) -> u32 {
     let gap = &text[key.end as usize..value.start as usize];
     let blank = gap.len() - gap.trim_start_matches(|c: char| c == ':' || c.is_whitespace()).len();
     Span::new(key.end as usize + blank, text.len()).start
 }
 
-/// Whether a key says that a secret stands under it, however it is spelt.
-fn sounds_secret(key: &str) -> bool {
+/// Whether the name of a key suggests that its value is a secret.
+fn suggests_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     SECRET_NAMES.iter().any(|name| key.contains(name))
         || suggest::closest(&key, &["secrets", "hash", "value"]).is_some()
 }
 
-/// The text from the last key at the left margin down to `end`.
+/// The text from the last key without indentation up to `end`.
 fn section(text: &str, end: usize) -> &str {
     let mut start = 0;
     let mut at = 0;
@@ -193,7 +192,7 @@ fn section(text: &str, end: usize) -> &str {
 fn is_harmless(section: &str) -> bool {
     let name = section.split(':').next().unwrap_or_default();
     let suspicious =
-        |line: &str| speaks_of_secrets(line) || line.trim_end().ends_with("clients:") || line.contains("headers:");
+        |line: &str| mentions_secrets(line) || line.trim_end().ends_with("clients:") || line.contains("headers:");
     TOP_LEVEL.contains(&name) && name != "oauth" && !section.lines().any(suspicious)
 }
 
@@ -218,7 +217,7 @@ pub(super) const TOP_LEVEL: &[&str] = &[
 
 const OAUTH: &[&str] = &["issuer", "audiences", "token_ttl", "signing_keys", "token_endpoint", "clients"];
 
-/// Of a client, what is no secret.
+/// The keys of a client whose values are not secret.
 const CLIENT: &[&str] = &["scopes", "audiences", "token_ttl", "claims", "allow_from"];
 
 const SECRET_NAMES: [&str; 9] =
@@ -246,7 +245,7 @@ mod tests {
         source
     }
 
-    /// Whatever fault stands wherever: the canary is not in what is shown for it.
+    /// For a fault at any place, the shown text does not contain the canary.
     #[track_caller]
     fn never_shown(text: &str) {
         let source = source(text);
@@ -360,7 +359,7 @@ mod tests {
     #[test]
     fn of_a_line_with_a_secret_the_keys_are_shown() {
         let text = "oauth:\n  clients:\n    app: {secrets: [{value: s3cr3t, expires: 1}], scops: [a], token_ttl: 99h} # s3cr3t";
-        let line = "    app: {secrets: [{value: *** expires: *** scops: [*** token_ttl: ***";
+        let line = "    app: {secrets: [{value: ***, expires: ***}], scops: [***], token_ttl: ***";
         for (part, marked) in [
             ("app", "app"),
             ("value", "value"),
@@ -375,7 +374,7 @@ mod tests {
         assert_eq!(excerpt(text, "\"s3cr3t"), "        - hash: ***|***");
         assert_eq!(excerpt(text, "-s3cr3t"), "          value: ***|***");
         let text = "oauth:\n  clients:\n    app: {secrets: [{valu: 1, 's3cr3t': 2, SECRET: 3, s_c_r_t_s_c_r_t_s_: 4}]}";
-        assert_eq!(excerpt(text, "valu"), "    app: {secrets: [{valu: ***|valu");
+        assert_eq!(excerpt(text, "valu"), "    app: {secrets: [{valu: ***}]}|valu");
     }
 
     #[test]

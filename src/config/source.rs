@@ -1,17 +1,16 @@
-//! The text of `gateway.yaml`, and what of it may be shown.
+//! The text of `gateway.yaml`, and which parts of it may be shown.
 //!
-//! Turns a [`Span`] into line and column, into a quotation for a message, or into the line printed under one. Text on
-//! a line that may hold a secret is never given out: not the value, not its neighbours, not a comment beside it.
+//! Turns a [`Span`] into line and column, a quotation for a message, or an excerpt under one. A line that may have a secret
+//! is never shown: not the value, not its neighbours, not a comment beside it. Only the keys given to [`Source::show_keys`]
+//! are shown of such a line, and `***` for the rest.
 //!
-//! Of such a line only keys are shown that [`Source::show_keys`] has been told of, and `***` for all else.
-//!
-//! Invariant: until [`Source::hide`] has been told which spans are secret, everything is.
+//! Invariant: until [`Source::hide`] has been called, everything is secret.
 
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
 use std::path::{Path, PathBuf};
 
-/// A file's name, its text and what is hidden of it.
+/// The name and text of a file, and its hidden parts.
 pub(crate) struct Source {
     name: String,
     folder: PathBuf,
@@ -19,33 +18,33 @@ pub(crate) struct Source {
     hidden: OnceCell<Vec<Span>>,
     keys: OnceCell<Vec<Span>>,
     line_starts: OnceCell<Vec<u32>>,
-    /// The offset that was last asked for and its column: on a very long line the next count goes on from there.
+    /// The last offset and its column. On a very long line the next count continues from there.
     last: Cell<(u32, usize)>,
 }
 
-/// A value with the place in the file where it stands.
+/// A value with its place in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct At<T> {
     pub(crate) value: T,
-    /// For a default: the map that leaves the key out.
+    /// For a default: the start of the map without the key.
     pub(crate) span: Span,
 }
 
-/// A range of bytes of the source. Files are smaller than 4 GiB by far.
+/// A range of bytes of the source. Files are much smaller than 4 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Span {
     pub(super) start: u32,
     pub(super) end: u32,
 }
 
-/// Where a span begins: both count from 1, columns count characters.
+/// The start of a span. Both count from 1, columns count characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SourcePosition {
     pub(crate) line: usize,
     pub(crate) column: usize,
 }
 
-/// One line of the source, with the bytes of it that a fault is about.
+/// One line of the source, with the bytes to mark.
 pub(super) struct Excerpt<'s> {
     pub(super) number: usize,
     pub(super) line: Cow<'s, str>,
@@ -68,7 +67,7 @@ impl Span {
 }
 
 impl Source {
-    /// `path` names the file in messages, as the user wrote it; its folder is what relative paths start from.
+    /// Messages show `path` as the user wrote it. Relative paths in the file start from its folder.
     pub(super) fn new(path: &Path, text: String) -> Self {
         Self {
             name: path.display().to_string(),
@@ -109,13 +108,13 @@ impl Source {
         self.line_of(span) + 1
     }
 
-    /// What the file says at `span`, for a message: in backticks, on one line, cut if long. `None` if it may be secret.
-    /// Messages quote this and never a decoded value, which may have come out of a variable.
+    /// The text at `span` for a message: in backticks, on one line, cut if long. `None` if it may be secret.
+    /// Messages quote this and never a decoded value, which may come from a variable.
     pub(crate) fn quote(&self, span: Span) -> Option<String> {
         self.shown_line(span).map(|_| self.quote_harmless(span))
     }
 
-    /// What stands there, secret or not: for who knows that it is none.
+    /// The text at `span`, secret or not. The caller knows that it is not.
     pub(super) fn verbatim(&self, span: Span) -> &str {
         &self.text[span.range()]
     }
@@ -125,12 +124,12 @@ impl Source {
         self.hidden_from(span.start).is_none_or(|secret| secret.is_some_and(|secret| secret.start <= span.start))
     }
 
-    /// Whether a variable or file stands in what the file says at `span`.
+    /// Whether the text at `span` has a reference to a variable or file.
     pub(crate) fn has_references(&self, span: Span) -> bool {
         self.text[span.range()].contains("${")
     }
 
-    /// Quotes a key. Its line may hold a secret, as long as the key is none.
+    /// Quotes a key. Its line may have a secret if the key itself is none.
     pub(crate) fn quote_key(&self, span: Span) -> Option<String> {
         let secret = self.hidden_from(span.start)?;
         let is_key = self.keys().binary_search(&span).is_ok();
@@ -138,7 +137,7 @@ impl Source {
         shown.then(|| self.quote_harmless(span))
     }
 
-    /// Quotes what has been found to be no secret. As written, so that no escape in it becomes a control character.
+    /// Quotes text that is known not to be secret. As written, so that no escape in it becomes a control character.
     pub(super) fn quote_harmless(&self, span: Span) -> String {
         let first = self.text[span.range()].lines().next().unwrap_or_default();
         format!("`{}`", shorten(first, QUOTED_CHARACTERS))
@@ -154,7 +153,7 @@ impl Source {
         Some(Excerpt { number: number + 1, line: line.into(), marked: from..to })
     }
 
-    /// The keys of a line that is not shown, and `***` for what stands between them.
+    /// The keys of a hidden line, and `***` for the text between them.
     fn masked(&self, span: Span) -> Option<Excerpt<'_>> {
         self.hidden.get()?;
         let number = self.line_of(span);
@@ -172,7 +171,7 @@ impl Source {
                 let (offset, mask) = ((span.start - part.start) as usize, text.find(MASK).unwrap_or(text.len()));
                 let of_part = match is_key {
                     true => 0..text.len(),
-                    // What opens a list or a map stands as it was.
+                    // The opening of a list or a map is shown.
                     false if offset < mask => offset..offset + 1,
                     false => mask..text.len().min(mask + MASK.len()),
                 };
@@ -198,17 +197,17 @@ impl Source {
         &self.text
     }
 
-    /// Declares what is secret, once; all else may be shown from now on. `spans` are in order and do not overlap.
+    /// Declares what is secret, once. All other text may be shown from now on. `spans` are in order and do not overlap.
     pub(super) fn hide(&self, spans: Vec<Span>) {
         let _ = self.hidden.set(spans);
     }
 
-    /// Declares which keys are no secrets although their lines hold some, once and in order.
+    /// Declares which keys may be shown although their lines have secrets, once and in order.
     pub(super) fn show_keys(&self, spans: Vec<Span>) {
         let _ = self.keys.set(spans);
     }
 
-    /// The line on which `span` begins, if nothing on it is secret.
+    /// The line on which `span` begins, if no part of it is secret.
     fn shown_line(&self, span: Span) -> Option<&str> {
         let line = self.line_span(self.line_of(span));
         let touched = self.hidden_from(line.start)?.is_some_and(|secret| secret.start < line.end.max(line.start + 1));
@@ -216,10 +215,10 @@ impl Source {
             return None;
         }
         let text = self.text[line.range()].trim_end_matches(['\n', '\r']);
-        (!speaks_of_secrets(text) && !has_credentials(text)).then_some(text)
+        (!mentions_secrets(text) && !has_credentials(text)).then_some(text)
     }
 
-    /// The first secret that does not end before what stands at `offset`; the outer `None` means that all may be secret.
+    /// The first secret that ends after `offset`. The outer `None` means that everything may be secret.
     fn hidden_from(&self, offset: u32) -> Option<Option<Span>> {
         let hidden = self.hidden.get()?;
         let next = hidden.partition_point(|secret| secret.end <= offset);
@@ -254,23 +253,29 @@ impl Source {
     }
 }
 
-/// Whether a line uses a word that goes with secrets, in a key, a value or a comment.
-pub(super) fn speaks_of_secrets(line: &str) -> bool {
+/// Whether a line has a word that suggests a secret, in a key, a value or a comment.
+pub(super) fn mentions_secrets(line: &str) -> bool {
     let line = line.to_ascii_lowercase();
     SECRET_WORDS.iter().any(|word| line.contains(word))
 }
 
-/// Whether a URL with a user or password in it stands in a text.
+/// Whether a text has a URL with a user or password.
 pub(super) fn has_credentials(line: &str) -> bool {
     line.split("://").skip(1).any(|rest| rest.split_whitespace().next().is_some_and(|url| url.contains('@')))
 }
 
-/// What stands before a key, as far as it opens a list or a map; the rest may be a secret.
+/// The text before a key as far as it closes and opens lists and maps. The rest may be a secret.
 fn between(gap: &str, begins_line: bool) -> String {
     let opens = |c: char| matches!(c, ' ' | '\t' | ':' | '{' | '[') || (begins_line && c == '-');
     let rest = gap.trim_start_matches(opens);
     let opening = &gap[..gap.len() - rest.len()];
-    if rest.is_empty() { opening.to_owned() } else { format!("{opening}{MASK} ") }
+    let masked = rest.trim_end_matches([' ', ',', '}', ']', '{', '[']);
+    let closing = &rest[masked.len()..];
+    match (masked.is_empty(), closing.is_empty()) {
+        (true, _) => format!("{opening}{closing}"),
+        (false, false) => format!("{opening}{MASK}{closing}"),
+        (false, true) => format!("{opening}{MASK} "),
+    }
 }
 
 const MASK: &str = "***";
@@ -300,7 +305,7 @@ const SECRET_WORDS: [&str; 13] = [
 
 const QUOTED_CHARACTERS: usize = 60;
 
-/// A longer line helps nobody when printed, and would have to be searched again for every fault on it.
+/// A longer line is of no help when printed, and it would be searched again for every fault.
 const SHOWN_BYTES: usize = 4096;
 
 #[cfg(test)]
@@ -350,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_hidden_until_told_otherwise() {
+    fn everything_is_hidden_at_first() {
         let source = Source::new(Path::new("gateway.yaml"), "a: b".to_owned());
         assert_eq!(source.quote(Span::new(3, 4)), None);
     }
@@ -370,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_that_speaks_of_secrets_hides_its_line() {
+    fn a_comment_that_mentions_secrets_hides_its_line() {
         let text = "a: 1 # old Secret: abc";
         assert_eq!(source(text).quote(span_of(text, "1")), None);
     }

@@ -1,8 +1,8 @@
-//! Did you mean?
+//! Suggestions for misspelt names.
 //!
-//! Finds the known name that a misspelt one stands for, and lists the known names in messages.
+//! Finds the known name that is closest to a misspelt one, and lists the known names in messages.
 
-/// The known name that is `name`, or is so close to it that it must have been meant.
+/// The known name that equals `name` or is so close that it was probably meant.
 pub(crate) fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let same = known.iter().find(|candidate| **candidate == name);
     if let Some(same) = same.or_else(|| known.iter().find(|candidate| candidate.eq_ignore_ascii_case(name))) {
@@ -19,7 +19,7 @@ pub(crate) fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
         .map(|(_, candidate)| candidate)
 }
 
-/// "did you mean" or, if nothing is close, what there is: ready to follow the quoted name in a message.
+/// "did you mean", or the known names if none is close. Follows the quoted name in a message.
 pub(crate) fn way_out(name: &str, known: &[&str]) -> String {
     match closest(name, known) {
         Some(meant) => format!(", did you mean `{meant}`?"),
@@ -45,7 +45,7 @@ fn allowed_distance(name: &str) -> usize {
     }
 }
 
-/// Among more names than this, a slip of the pen is not looked for: it would be for every fault anew.
+/// With more names than this, only the first ones are compared: the comparison is repeated for every fault.
 const COMPARED: usize = 2000;
 
 const LISTED: usize = 20;

@@ -1,16 +1,21 @@
-//! What a person can do about broken YAML.
+//! Explains YAML syntax errors and how to fix them.
 //!
-//! Puts the parser's complaints into words that name the way out. Quotes nothing of the text: where the syntax is
-//! broken, nobody knows what is a secret.
+//! The messages quote no text of the file: without a tree it is not known what is a secret.
 
 use serde_saphyr::granit_parser::{ErrorKind, ScanError};
 
 use super::source::Span;
-use super::tree::SyntaxFault;
+
+/// The reason why there is no tree. Its message quotes no text of the file.
+#[derive(Debug)]
+pub(super) struct SyntaxFault {
+    pub(super) span: Span,
+    pub(super) message: String,
+}
 
 pub(super) fn fault(text: &str, error: &ScanError) -> SyntaxFault {
     let marked = error.marker().byte_offset().unwrap_or_default().min(text.len());
-    let offset = if speaks_of_tabs(error.kind()) { tab_near(text, marked) } else { marked };
+    let offset = if is_about_tabs(error.kind()) { tab_near(text, marked) } else { marked };
     SyntaxFault { span: Span::new(offset, offset), message: message(error.kind(), before(text, offset)) }
 }
 
@@ -27,7 +32,7 @@ fn message(kind: &ErrorKind, before: &str) -> String {
         ErrorKind::ExpectedFlowSequenceSeparator => {
             "expected `,` or `]`: a value that holds `{`, `}`, `[`, `]` or `,` must be quoted here"
         }
-        kind if speaks_of_tabs(kind) => "a tab cannot stand here: indent with spaces",
+        kind if is_about_tabs(kind) => "a tab cannot stand here: indent with spaces",
         ErrorKind::MissingAnchorOrAliasName => {
             "`*` and `&` begin aliases and anchors: quote a value that begins with one"
         }
@@ -35,9 +40,9 @@ fn message(kind: &ErrorKind, before: &str) -> String {
         ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => {
             "a `:` cannot stand here: check the indentation, close every `[` and `{` above, and quote a value that contains `: `"
         }
-        ErrorKind::UnclosedQuotedScalar => "this quotation mark has no partner",
+        ErrorKind::UnclosedQuotedScalar => "this quotation mark is not closed",
         ErrorKind::InvalidQuotedScalarIndent => {
-            "a quoted value from above still runs here: its closing quotation mark may be missing"
+            "a quoted value that begins above is not closed: its closing quotation mark may be missing"
         }
         ErrorKind::InvalidTrailingSingleQuotedScalar | ErrorKind::InvalidTrailingDoubleQuotedScalar => {
             "the quoted value has ended before this: quote the whole value"
@@ -48,7 +53,7 @@ fn message(kind: &ErrorKind, before: &str) -> String {
         | ErrorKind::UnexpectedEofFlowSequence
         | ErrorKind::UnexpectedEofImplicitFlowMapping => "this `[` or `{` is never closed",
         ErrorKind::MismatchedFlowCollectionEnd { .. } | ErrorKind::MisplacedFlowCollectionEnd => {
-            "this bracket has no partner of its kind"
+            "this bracket does not match the one that is open"
         }
         ErrorKind::ExpectedBlockMappingKey if before.trim_end().ends_with([']', '}']) => {
             "nothing may follow a closing bracket: quote a value that begins with `[` or `{`"
@@ -66,7 +71,7 @@ fn message(kind: &ErrorKind, before: &str) -> String {
     advice.to_owned()
 }
 
-fn speaks_of_tabs(kind: &ErrorKind) -> bool {
+fn is_about_tabs(kind: &ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::TabNotAllowed
@@ -77,7 +82,7 @@ fn speaks_of_tabs(kind: &ErrorKind) -> bool {
     )
 }
 
-/// The parser marks what follows a tab in the way, or the value before it.
+/// The place of the tab: the parser marks the text after it or the value before it.
 fn tab_near(text: &str, marked: usize) -> usize {
     match text[..marked].ends_with('\t') {
         true => marked - 1,
@@ -119,10 +124,10 @@ mod tests {
         says("a: *", 3, "quote a value");
         says("a: @b", 3, "quote it");
         says("a: b: c", 4, "contains `: `");
-        says("a: 'x", 3, "has no partner");
+        says("a: 'x", 3, "is not closed");
         says("a: \"x\nb: 1\n", 6, "closing quotation mark");
         says("a: [b", 3, "is never closed");
-        says("a: [b}", 3, "no partner of its kind");
+        says("a: [b}", 3, "does not match");
         says("a: [::]:8443", 7, "quote a value that begins with `[`");
         says("a: - b", 3, "lines of its own");
         says("- a\nb: 1", 4, "expected `- `");

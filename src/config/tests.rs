@@ -1,4 +1,4 @@
-//! Whole files, and what is told about them.
+//! Whole files and their faults.
 
 mod slips;
 
@@ -20,7 +20,7 @@ fn reading(bytes: &[u8]) -> ConfigReading {
     parse(Path::new("gateway.yaml"), bytes.to_vec(), &Surroundings { variable: &variable, file: &file, now: NOW })
 }
 
-fn told(text: &str) -> String {
+fn rendered(text: &str) -> String {
     let ConfigReading { source, faults, .. } = reading(text.as_bytes());
     faults.render(&source, &Renderer::plain())
 }
@@ -134,7 +134,7 @@ dns: {servers: [10.0.0.53:53]}
 #[test]
 fn every_key_is_known() {
     let ConfigReading { faults, raw, .. } = reading(GOOD.as_bytes());
-    assert!(faults.is_empty(), "{}", told(GOOD));
+    assert!(faults.is_empty(), "{}", rendered(GOOD));
     let raw = raw.unwrap();
     assert_eq!(raw.workers.unwrap().value.get(), 4);
     assert_eq!(raw.routes.len(), 5);
@@ -152,10 +152,10 @@ fn keys_that_are_not_there_yet_are_unknown() {
 #[test]
 fn an_unreadable_file_is_a_fault() {
     let reading = read(Path::new("/nonexistent/gateway.yaml"), Needs::EVERYTHING, &Surroundings::process());
-    let told = reading.faults.render(&reading.source, &Renderer::plain());
+    let rendered = reading.faults.render(&reading.source, &Renderer::plain());
     let name = "/nonexistent/gateway.yaml";
     assert_eq!(
-        told,
+        rendered,
         format!(
             "{name}: cannot read the file: no such file; give its path with --config
 {name}: 1 problem
@@ -196,8 +196,8 @@ fn variables_cannot_multiply_a_file() {
     let text = format!("routes: [{{hosts: [{}]}}]", "\"${A}\",".repeat(100));
     let surroundings = Surroundings { variable: &variable, file: &file, now: NOW };
     let ConfigReading { source, faults, .. } = parse(Path::new("gateway.yaml"), text.into_bytes(), &surroundings);
-    let told = faults.diagnostics(&source);
-    assert!(told.iter().any(|fault| fault.message == "variables and files give more than 64 MiB in all"));
+    let rendered = faults.diagnostics(&source);
+    assert!(rendered.iter().any(|fault| fault.message == "variables and files give more than 64 MiB in all"));
 }
 
 #[test]
@@ -222,9 +222,9 @@ fn no_message_holds_a_secret() {
         "secrets:\n- s3cr3t: s3cr3t\n  - s3cr3t",
     ] {
         for client in [format!("{{{slip}}}"), format!("\n      {slip}")] {
-            let told = told(&format!("version: 1\noauth:\n  clients:\n    a: {client}\nroutes: s3c\n"));
-            assert!(!told.contains("s3cr3t"), "{told}");
-            assert!(!told.ends_with(" 0 problems\n"), "{told}");
+            let rendered = rendered(&format!("version: 1\noauth:\n  clients:\n    a: {client}\nroutes: s3c\n"));
+            assert!(!rendered.contains("s3cr3t"), "{rendered}");
+            assert!(!rendered.ends_with(" 0 problems\n"), "{rendered}");
         }
     }
 }
@@ -256,9 +256,9 @@ proptest::proptest! {
             text.splice(at..end, inserted.chars());
         }
         let text: String = text.into_iter().collect();
-        let told = told(&text);
+        let rendered = rendered(&text);
         for part in ["s3c", "3cr", "cr3", "r3t"] {
-            proptest::prop_assert!(!told.contains(part), "{text}\n{told}");
+            proptest::prop_assert!(!rendered.contains(part), "{text}\n{rendered}");
         }
     }
 }

@@ -1,19 +1,19 @@
-//! YAML text → a tree of spanned nodes.
+//! Parses YAML text into a tree of nodes with spans.
 //!
-//! Takes the text, gives lists, maps and *untyped* scalars: whether `no` or `1e3` is text, a number or a fault is
-//! decided by the key that reads it, so YAML's guesses never turn a value into one of another type. Anchors, aliases,
-//! merge keys and tags are refused, and with them every bomb made of them; they come back as [`UnsupportedYaml`]s beside the
-//! tree, so that all are reported at once. Only broken syntax ends the reading. Decides nothing about keys and values.
+//! The tree has lists, maps and *untyped* scalars. Whether `no` or `1e3` is text, a number or a fault is decided by the key
+//! that reads it, so YAML never changes the type of a value. Anchors, aliases, merge keys and tags are refused, so no small file
+//! expands to a large tree. They are returned as [`UnsupportedYaml`] beside the tree, so that all are reported in one run. Only a
+//! syntax error ends the parsing.
 //!
-//! It builds on the event parser below serde-saphyr's deserializer: serde's data model has no scalar style, no tags
-//! and no spans for what it skips, and it recurses where this loop does not.
+//! Uses the event parser below serde-saphyr's deserializer: serde's data model has no scalar style, no tags and no spans for
+//! skipped values, and it is recursive.
 
 use std::borrow::Cow;
 
 use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle};
 
 use super::source::{At, Span};
-use super::syntax;
+use super::syntax::{self, SyntaxFault};
 use super::unsupported_yaml::UnsupportedYaml;
 
 /// Reads the one document of `text`.
@@ -35,14 +35,14 @@ fn read_at_most(limit: usize, text: &str) -> Result<YamlTree<'_>, SyntaxFault> {
             return Err(SyntaxFault { span: span_of(&span), message });
         }
     }
-    Ok(YamlTree { root: builder.root, oddities: builder.oddities, dropped: builder.dropped })
+    Ok(YamlTree { root: builder.root, unsupported: builder.unsupported, dropped: builder.dropped })
 }
 
 pub(super) struct YamlTree<'s> {
     /// `None` if the file holds nothing but comments.
     pub(super) root: Option<At<YamlNode<'s>>>,
-    pub(super) oddities: Vec<At<UnsupportedYaml>>,
-    /// What is in the text and not in the tree: values of refused keys, further documents.
+    pub(super) unsupported: Vec<At<UnsupportedYaml>>,
+    /// Text that is not in the tree: values of refused keys, further documents.
     pub(super) dropped: Vec<Span>,
 }
 
@@ -50,24 +50,17 @@ pub(super) struct YamlTree<'s> {
 pub(super) enum YamlNode<'s> {
     Scalar(Scalar<'s>),
     List(Vec<At<Self>>),
-    /// In the order of the file; a key may be there twice.
+    /// In the order of the file. A key may occur twice.
     Map(Vec<(At<Cow<'s, str>>, At<Self>)>),
-    /// An alias or a tagged scalar: reported as an [`UnsupportedYaml`], so nothing more is to be said about it.
+    /// An alias or a tagged scalar, which is reported as [`UnsupportedYaml`].
     Refused,
 }
 
 pub(super) struct Scalar<'s> {
-    /// After YAML's escapes, before variables.
+    /// YAML's escapes are decoded, variables are not replaced yet.
     pub(super) text: Cow<'s, str>,
     /// Written without quotes.
     pub(super) plain: bool,
-}
-
-/// Why there is no tree. Quotes nothing of the text.
-#[derive(Debug)]
-pub(super) struct SyntaxFault {
-    pub(super) span: Span,
-    pub(super) message: String,
 }
 
 fn options() -> granit_parser::Options {
@@ -86,13 +79,13 @@ fn options() -> granit_parser::Options {
 struct Builder<'s> {
     root: Option<At<YamlNode<'s>>>,
     open: Vec<OpenCollection<'s>>,
-    oddities: Vec<At<UnsupportedYaml>>,
+    unsupported: Vec<At<UnsupportedYaml>>,
     dropped: Vec<Span>,
     nodes: usize,
     documents: usize,
 }
 
-/// A list or map whose end has not come yet.
+/// A list or map that is not complete yet.
 struct OpenCollection<'s> {
     start: u32,
     /// Of the last child.
@@ -118,24 +111,24 @@ impl<'s> Builder<'s> {
         let span = span_of(at);
         let tag = at.tag_span().map(|tag| span_of(&tag));
         if let Some(tag) = tag {
-            self.odd(UnsupportedYaml::Tag, tag);
+            self.add_unsupported(UnsupportedYaml::Tag, tag);
         }
         match event {
             Event::DocumentStart(..) => self.begin_document(span),
             Event::Scalar(..) if tag.is_some() => self.complete(span, YamlNode::Refused),
             Event::Scalar(value, style, ..) => self.complete(span, scalar(text, span, value, style)),
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
-                self.odd(UnsupportedYaml::Alias, span);
+                self.add_unsupported(UnsupportedYaml::Alias, span);
                 self.complete(span, YamlNode::Refused);
             }
-            Event::Anchor(..) => self.odd(UnsupportedYaml::Anchor, span),
+            Event::Anchor(..) => self.add_unsupported(UnsupportedYaml::Anchor, span),
             Event::SequenceStart(style, ..) => self.begin(span, style, Children::List(Vec::new()))?,
             Event::MappingStart(style, ..) => {
                 self.begin(span, style, Children::Map { pairs: Vec::new(), key: YamlKey::Awaited })?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(span),
             Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
-            // Comments are switched off; there is no other event today.
+            // Comments are switched off, and there are no other events.
             _ => {}
         }
         Ok(())
@@ -144,7 +137,7 @@ impl<'s> Builder<'s> {
     fn begin_document(&mut self, span: Span) {
         self.documents += 1;
         if self.documents == 2 {
-            self.odd(UnsupportedYaml::SecondDocument, span);
+            self.add_unsupported(UnsupportedYaml::SecondDocument, span);
         }
     }
 
@@ -183,19 +176,19 @@ impl<'s> Builder<'s> {
         parent.end = parent.end.max(span.end);
         match parent.children.add(node) {
             Added::Kept => {}
-            Added::Odd(oddity) => self.odd(oddity, span),
+            Added::Unsupported(found) => self.add_unsupported(found, span),
             Added::Dropped(span) => self.dropped.push(span),
         }
     }
 
-    fn odd(&mut self, value: UnsupportedYaml, span: Span) {
-        self.oddities.push(At { value, span });
+    fn add_unsupported(&mut self, value: UnsupportedYaml, span: Span) {
+        self.unsupported.push(At { value, span });
     }
 }
 
 enum Added {
     Kept,
-    Odd(UnsupportedYaml),
+    Unsupported(UnsupportedYaml),
     Dropped(Span),
 }
 
@@ -208,9 +201,9 @@ impl<'s> Children<'s> {
                 YamlKey::Refused(start) => return Added::Dropped(Span { end: node.span.end, ..start }),
                 YamlKey::Awaited => match as_key(node) {
                     Ok(name) => *key = YamlKey::Given(name),
-                    Err((span, oddity)) => {
+                    Err((span, found)) => {
                         *key = YamlKey::Refused(span);
-                        return oddity.map_or(Added::Kept, Added::Odd);
+                        return found.map_or(Added::Kept, Added::Unsupported);
                     }
                 },
             },
@@ -219,7 +212,7 @@ impl<'s> Children<'s> {
     }
 }
 
-/// A key, or where it stands and why it is none; no reason if that has been said.
+/// A key; or its span and why it is refused. No reason if that has been reported.
 fn as_key(At { value, span }: At<YamlNode<'_>>) -> Result<At<Cow<'_, str>>, (Span, Option<UnsupportedYaml>)> {
     match value {
         YamlNode::Scalar(Scalar { text, plain: true }) if text == "<<" => Err((span, Some(UnsupportedYaml::MergeKey))),
@@ -231,7 +224,7 @@ fn as_key(At { value, span }: At<YamlNode<'_>>) -> Result<At<Cow<'_, str>>, (Spa
 
 fn scalar<'s>(text: &'s str, span: Span, value: Cow<'s, str>, style: ScalarStyle) -> YamlNode<'s> {
     let plain = style == ScalarStyle::Plain;
-    // The parser says `~` where the file says nothing.
+    // The parser gives `~` for an absent value.
     let absent = plain && text.get(span.start as usize..span.end as usize) == Some("");
     YamlNode::Scalar(Scalar { text: if absent { Cow::Borrowed("") } else { value }, plain })
 }
@@ -244,7 +237,7 @@ fn span_of(span: &granit_parser::Span) -> Span {
 /// The config itself needs 8.
 const MAX_DEPTH: usize = 64;
 
-/// A hundred thousand clients with all their keys need 3 million; at some 70 bytes each, this many need 600 MB.
+/// A hundred thousand clients with all their keys need 3 million nodes. This many nodes need about 600 MB.
 const MAX_NODES: usize = 8_000_000;
 
 #[cfg(test)]
@@ -269,15 +262,15 @@ mod tests {
     #[track_caller]
     fn reads(text: &str, expected: &str) {
         let tree = read(text).unwrap();
-        assert_eq!(tree.oddities, [], "{text}");
+        assert_eq!(tree.unsupported, [], "{text}");
         assert_eq!(outline(&tree.root.unwrap().value), expected, "{text}");
     }
 
     #[track_caller]
-    fn finds(text: &str, oddity: UnsupportedYaml, at: &str) {
+    fn finds(text: &str, expected: UnsupportedYaml, at: &str) {
         let tree = read(text).unwrap();
-        let [ref found] = tree.oddities[..] else { panic!("{:?} in {text}", tree.oddities) };
-        assert_eq!(found.value, oddity, "{text}");
+        let [ref found] = tree.unsupported[..] else { panic!("{:?} in {text}", tree.unsupported) };
+        assert_eq!(found.value, expected, "{text}");
         assert_eq!(&text[found.span.start as usize..found.span.end as usize], at, "{text}");
     }
 
@@ -317,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn oddities_are_found_where_they_stand() {
+    fn unsupported_yaml_is_found_at_its_place() {
         finds("a: &x 1", UnsupportedYaml::Anchor, "&x");
         finds("a: *x", UnsupportedYaml::Alias, "*x");
         finds("hosts: [*.example.com]", UnsupportedYaml::Alias, "*.example.com");
@@ -348,13 +341,13 @@ mod tests {
         for level in 1..40 {
             text += &format!("a{level}: &a{level} [*a{0}, *a{0}]\n", level - 1);
         }
-        assert_eq!(read(&text).unwrap().oddities.len(), 40 + 39 * 2);
+        assert_eq!(read(&text).unwrap().unsupported.len(), 40 + 39 * 2);
     }
 
     #[test]
     fn aliases_are_counted_and_not_followed() {
         let text = format!("a: &a x\nb: [{}]", "*a,".repeat(100_000));
-        assert_eq!(read(&text).unwrap().oddities.len(), 100_001);
+        assert_eq!(read(&text).unwrap().unsupported.len(), 100_001);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the gateway runs on, resolved: every name found, every value checked.
+//! The resolved configuration: every name is found, every value is checked.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,12 +25,12 @@ use crate::trust::revocation::RevocationEntry;
 use crate::upstream::names::{Name, NameServers};
 use crate::upstream::service::Upstream;
 
-/// What the gateway runs on.
+/// The resolved configuration.
 #[derive(Debug)]
 pub(crate) struct Config {
-    /// Names the configuration in audit lines: the beginning of its SHA-256.
+    /// Identifies the configuration in audit lines: the beginning of its SHA-256.
     pub(crate) id: String,
-    /// What is allowed and is probably a mistake.
+    /// Settings that are allowed and are probably mistakes.
     pub(crate) warnings: Vec<Diagnostic>,
     pub(crate) workers: usize,
     pub(crate) listeners: Vec<Listener>,
@@ -39,15 +39,15 @@ pub(crate) struct Config {
     pub(crate) shutdown: Shutdown,
     pub(crate) oauth: Option<Oauth>,
     pub(crate) issuers: Vec<ExternalIssuer>,
-    /// Those that no route leads to included.
+    /// Includes upstreams without a route.
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     pub(crate) routes: RouteTable,
     pub(crate) audit: Audit,
     pub(crate) admin: Option<Admin>,
-    /// Where what must survive a restart is kept, besides keys and audit log.
+    /// State that survives a restart, besides keys and the audit log.
     pub(crate) state_directory: PathBuf,
     pub(crate) revoked: Vec<RevocationEntry>,
-    /// Of servers, each once.
+    /// The names of servers, each once.
     pub(crate) names: Vec<Arc<Name>>,
     pub(crate) name_servers: NameServers,
 }
@@ -74,7 +74,7 @@ pub(crate) enum ListenerKind {
 }
 
 impl Listener {
-    /// Whether token requests are answered here. In clear text they are, if they cannot leave the machine.
+    /// Whether token requests are accepted here. In clear text they are accepted on loopback addresses only.
     pub(crate) fn serves_tokens(&self) -> bool {
         match self.kind {
             ListenerKind::Tls { .. } => true,
@@ -88,7 +88,7 @@ impl Listener {
 #[derive(Debug)]
 pub(crate) struct Oauth {
     pub(crate) server: ServerSettings,
-    /// How our own tokens are judged.
+    /// For the verification of our own tokens.
     pub(crate) trust: IssuerSettings,
     pub(crate) ring: RingSettings,
     pub(crate) clients: Vec<Client>,
@@ -116,7 +116,7 @@ pub(crate) struct Audit {
 }
 
 impl Config {
-    /// Every issuer that is trusted, our own first.
+    /// Every trusted issuer, our own first.
     pub(crate) fn all_issuers(&self) -> impl Iterator<Item = &IssuerSettings> {
         let own = self.oauth.iter().map(|oauth| &oauth.trust);
         own.chain(self.issuers.iter().map(|issuer| &issuer.settings))
@@ -131,7 +131,7 @@ impl Config {
         }
     }
 
-    /// The first certificate's file, which is what a client on this machine may trust when it is self-signed.
+    /// The file of the first certificate. A client on this machine can trust it if it is self-signed.
     pub(crate) fn certificate_path(&self) -> Option<&Path> {
         self.listeners.iter().find_map(|listener| match &listener.kind {
             ListenerKind::Tls { certificates, .. } => certificates.first().map(|files| files.cert.as_path()),

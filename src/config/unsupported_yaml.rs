@@ -1,6 +1,6 @@
-//! Legal YAML that a config file may not use, and what to do about it.
+//! Valid YAML that is not supported in a config file, with a message for each kind.
 
-/// Each would make a value stand where nobody sees it, or be of a type that nobody wrote.
+/// Each makes a value appear at another place than it is written, or with another type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UnsupportedYaml {
     Anchor,

@@ -1,8 +1,8 @@
-//! Checked values that a scalar can hold: counts, durations, times, sizes, rates, limits, addresses.
+//! Checked values of scalars: counts, durations, times, sizes, rates, limits, addresses.
 //!
-//! Each type has one spelling per value and one door, [`ScalarValue::parse`]; nothing is rounded, normalised or guessed.
-//! Digits are decimal without sign, separators or leading zeros, units are written as shown. Values that the domain
-//! has types for (scopes, paths, issuers) stay text here and are parsed there.
+//! Each value has one spelling, and [`ScalarValue::parse`] is the only way to create one. Nothing is rounded or normalised.
+//! Digits are decimal without sign, separators or leading zeros. Values with a type in the domain (scopes, paths, issuers) stay
+//! text here and are parsed there.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -18,11 +18,11 @@ pub(super) trait ScalarValue: Sized {
     /// Completes "expected …".
     fn expected() -> String;
 
-    /// `Err` may add to what [`expected`](Self::expected) says; it is empty if there is nothing to add.
+    /// `Err` adds a hint to [`expected`](Self::expected), or is empty.
     fn parse(text: &str) -> Result<Self, Hint>;
 }
 
-/// Whether a value may be written in quotation marks: all but numbers and truth values.
+/// Whether a value may be written in quotation marks. Numbers and truth values may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Quotes {
     May,
@@ -35,7 +35,7 @@ pub(super) type Hint = &'static str;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PositiveCount(NonZeroU32);
 
-/// A time span above 0. Where 0 makes sense, a key takes a plain [`Duration`].
+/// A time span above 0. A key that allows 0 takes a plain [`Duration`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Period(Duration);
 
@@ -51,14 +51,14 @@ pub(crate) struct ByteRate(u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Percent(u32);
 
-/// So many in a second, a minute, an hour or a day.
+/// A number per second, minute, hour or day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RatePerPeriod {
     pub(crate) count: NonZeroU32,
     pub(crate) per: Duration,
 }
 
-/// A bound that can be lifted, but only in so many words.
+/// A bound, or the word `unlimited`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bound<T> {
     Unlimited,
@@ -105,7 +105,7 @@ impl<T> Bound<T> {
     }
 }
 
-/// For the command line, which takes durations as the file does.
+/// For the command line, which takes durations in the same form.
 impl std::str::FromStr for Period {
     type Err = String;
 
@@ -117,7 +117,7 @@ impl std::str::FromStr for Period {
     }
 }
 
-/// For the defaults that the mirror of the file declares. 0 is no count: it would be 1.
+/// For the defaults of the raw structs. 0 becomes 1.
 pub(super) const fn count(number: u32) -> PositiveCount {
     PositiveCount(NonZeroU32::MIN.saturating_add(number.saturating_sub(1)))
 }
@@ -316,7 +316,7 @@ impl ScalarValue for Network {
     }
 }
 
-/// A run of digits and what follows it.
+/// The leading digits and the rest.
 fn number_and_unit(text: &str) -> Result<(u64, &str), Hint> {
     if text == UNLIMITED {
         return Err(NEVER_UNLIMITED);
@@ -343,7 +343,7 @@ const RATE_UNITS: Hint = "the units are `/s`, `/min`, `/h` and `/d`";
 
 const TOO_LARGE: Hint = "it is too large";
 
-/// Ten years: far from where arithmetic on instants overflows.
+/// Ten years. Arithmetic on instants does not overflow with it.
 const LONGEST_MILLISECONDS: u64 = 3650 * 86_400_000;
 
 const LARGEST_BYTES: u64 = 1024 << 30;

@@ -1,6 +1,6 @@
-//! What the file says of a client's secrets, word for word, for tools that propose a change to it.
+//! A client's secrets as they are written in the file, for tools that propose a change.
 //!
-//! A hash, a time and a reference such as `${NAME}` may be shown; a secret that stands in the file itself never is.
+//! A hash, a time and a reference such as `${NAME}` may be shown. A secret that is written in the file is never shown.
 
 use super::ConfigReading;
 use super::raw::oauth::{KeptSecrets, RawSecret, Secret};
@@ -8,12 +8,12 @@ use super::source::{At, Source, Span};
 use super::suggest;
 use crate::clock::UnixTime;
 
-/// One of a client's secrets as it stands in the file.
+/// One of a client's secrets as it is written in the file.
 #[derive(Debug)]
 pub(crate) struct WrittenSecret {
     /// `hash` or `value`.
     pub(crate) key: &'static str,
-    /// `None` for a secret that stands in the file itself.
+    /// `None` for a secret that is written in the file itself.
     pub(crate) text: Option<String>,
     pub(crate) line: usize,
     pub(crate) not_before: Option<WrittenTime>,
@@ -27,7 +27,7 @@ pub(crate) struct WrittenTime {
 }
 
 impl ConfigReading {
-    /// The secrets of a client in the order of the file. `Err` is what follows the words "unknown client `ID`".
+    /// The secrets of a client in the order of the file. `Err` is the text after "unknown client `ID`" in a message.
     pub(crate) fn secrets_of(&self, id: &str) -> Result<Vec<WrittenSecret>, String> {
         let clients = self.raw.as_ref().and_then(|raw| raw.oauth.as_ref()).map(|oauth| &oauth.value.clients);
         let names: Vec<&str> = clients.iter().flat_map(|clients| clients.names()).collect();
@@ -40,12 +40,12 @@ impl ConfigReading {
 
 fn written(source: &Source, secret: &At<RawSecret>) -> WrittenSecret {
     let (key, kept, text) = match &secret.value.kept {
-        KeptSecrets::Hash(hash) => ("hash", hash, Some(as_written(source, hash.span, hash.value.expose()))),
+        KeptSecrets::Hash(hash) => ("hash", hash, Some(source_text(source, hash.span, hash.value.expose()))),
         KeptSecrets::Value(value) => ("value", value, reference(source, value)),
     };
     let time = |time: &Option<At<UnixTime>>| {
         let At { value, span } = time.as_ref()?;
-        Some(WrittenTime { text: as_written(source, *span, &value.to_string()), time: *value })
+        Some(WrittenTime { text: source_text(source, *span, &value.to_string()), time: *value })
     };
     let (not_before, expires_at) = (time(&secret.value.not_before), time(&secret.value.expires_at));
     WrittenSecret { key, text, line: source.line(kept.span), not_before, expires_at }
@@ -56,8 +56,8 @@ fn reference(source: &Source, value: &At<Secret>) -> Option<String> {
     (!value.value.is_literal() && is_one_line(text)).then(|| text.to_owned())
 }
 
-/// What stands there, or the value where that takes several lines.
-fn as_written(source: &Source, span: Span, value: &str) -> String {
+/// The text of the file, or the quoted value if the text has several lines.
+fn source_text(source: &Source, span: Span, value: &str) -> String {
     let text = source.verbatim(span);
     if is_one_line(text) { text.to_owned() } else { serde_json::Value::from(value).to_string() }
 }

@@ -276,7 +276,7 @@ async fn the_issuers_verb_tells_what_the_gateway_knows_and_asks_for_itself_where
     let mut asked = Asked::new().await;
     let told = asked.json();
     asked.assert_told(&told);
-    assert_eq!(told["told_by"], "gateway");
+    assert_eq!(told["source"], "gateway");
     assert!((400..=TTL).contains(&told["issuers"][1]["next_refresh_s"].as_u64().unwrap()), "{told}");
     let (status, page) = admin(&asked.world, "/issuers").await;
     let page: Value = serde_json::from_str(&page).unwrap();
@@ -286,20 +286,20 @@ async fn the_issuers_verb_tells_what_the_gateway_knows_and_asks_for_itself_where
     let (table, remarks) = asked.says(&[]);
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["ISSUER", "STATE", "AGE", "NEXT", "CLOCK", "KEYS"]);
-    assert_eq!((lines[1][0], lines[1][1]), ("self", "ours"));
+    assert_eq!((lines[1][0], lines[1][1]), ("self", "own"));
     assert_eq!((&lines[2][..2], &lines[2][5..]), (&["corp", "fresh"][..], &["k1", "ES256"][..]));
-    assert_eq!((&lines[3][..4], lines[3].last()), (&["away", "missing,", "out", "of"][..], Some(&"(none)")));
+    assert_eq!((&lines[3][..3], lines[3].last()), (&["away", "missing,", "unreachable"][..], Some(&"(none)")));
     assert!(table.contains("\naway: cannot discover the JWK Set: "), "{table}");
-    assert!(table.contains("\ncorp: key shared is left aside: it is symmetric\n"), "{table}");
+    assert!(table.contains("\ncorp: key shared is not used: it is symmetric\n"), "{table}");
     assert_eq!(remarks, "");
 
     asked.world.gateway.stop();
     let (_, remarks) = asked.says(&[]);
     assert!(
         remarks.starts_with("no gateway answers at 127.0.0.1:")
-            && remarks.ends_with("; asked the issuers themselves\n")
+            && remarks.ends_with("; the keys were fetched from the issuers\n")
     );
     let told = asked.json();
     asked.assert_told(&told);
-    assert_eq!((&told["told_by"], &told["issuers"][1]["next_refresh_s"]), (&json!("issuers"), &json!(null)));
+    assert_eq!((&told["source"], &told["issuers"][1]["next_refresh_s"]), (&json!("issuers"), &json!(null)));
 }

@@ -209,7 +209,7 @@ fn rotation_keeps_earlier_ends_and_never_shows_a_secret_of_the_file() {
     fs::write(place.join("gateway.yaml"), &yaml).unwrap();
     let said = rotate(&place, &["app", "--overlap", "1d"]);
     assert_eq!(said.code, Some(0), "{said:?}");
-    let end = said.stderr.split("The old secrets end at ").nth(1).unwrap().split(": remove").next().unwrap();
+    let end = said.stderr.split("The old secrets end at ").nth(1).unwrap().split(';').next().unwrap();
     let new = said.stdout.lines().last().unwrap();
     assert!(new.starts_with("        - hash: \"sha256:"), "{new}");
     let expected = format!(

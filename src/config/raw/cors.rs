@@ -1,4 +1,4 @@
-//! `routes[].cors`: what pages of other origins may do.
+//! `routes[].cors`: access for pages of other origins.
 
 use super::super::decode::{OneOrMore, Required, mirror};
 use super::super::source::At;
@@ -11,7 +11,7 @@ mirror! {
         methods: Option<At<OneOrMore<String>>>,
         /// Of requests. Default: `Authorization` and `Content-Type`.
         headers: Option<At<Vec<At<String>>>>,
-        /// Of answers.
+        /// Of responses.
         expose: Vec<At<String>>,
         credentials: At<bool> = false,
         max_age: At<Period> = seconds(600),

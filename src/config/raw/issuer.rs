@@ -13,7 +13,7 @@ mirror! {
         /// Default: discovered.
         jwks_uri: Option<Required<HttpUrl>>,
         audiences: Required<OneOrMore<String>>,
-        /// Default: all that we know.
+        /// Default: all supported algorithms.
         algorithms: Option<At<OneOrMore<String>>>,
         /// Default: `at+jwt`, `JWT` and `absent`.
         types: Option<At<OneOrMore<String>>>,

@@ -1,4 +1,4 @@
-//! `limits`. What is held in memory for a stranger cannot be unlimited.
+//! `limits`. A limit on memory that an unauthenticated client can use cannot be `unlimited`.
 
 use super::super::decode::mirror;
 use super::super::source::At;
@@ -31,7 +31,7 @@ mirror! {
         /// Default: half of `tunnels`.
         tunnels_per_address: Option<At<Bound<PositiveCount>>>,
         tunnel_idle_timeout: At<Bound<Period>> = Bound::AtMost(seconds(300)),
-        /// Default: nine tenths of what the machine or the control group has.
+        /// Default: nine tenths of the memory of the machine or the control group.
         memory: Option<At<Bound<Size>>>,
     }
 }

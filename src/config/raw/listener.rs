@@ -31,7 +31,7 @@ mirror! {
     struct RawCertificate {
         cert: Required<PathBuf>,
         key: Required<PathBuf>,
-        /// Makes the pair if both files are missing.
+        /// Creates the pair if both files are missing.
         self_signed: At<bool> = false,
     }
 }

@@ -1,4 +1,4 @@
-//! `oauth`: our own authorization server, and the only home of secrets in the file.
+//! `oauth`: our own authorization server. It has the only secrets of the file besides header values.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -55,12 +55,12 @@ mirror! {
         audiences: Option<At<OneOrMore<String>>>,
         token_ttl: Option<At<Period>>,
         claims: Named<RawClaim>,
-        /// Where it may call from, for tokens and with them. Default: anywhere.
+        /// The addresses that it may use, for token requests and with tokens. Default: any.
         allow_from: Option<At<OneOrMore<Network>>>,
     }
 }
 
-/// One of a client's secrets, with the time in which it is good.
+/// One of a client's secrets, with the time in which it is valid.
 #[derive(Debug)]
 pub(crate) struct RawSecret {
     pub(crate) kept: KeptSecrets,
@@ -85,12 +85,12 @@ impl Secret {
         &self.text
     }
 
-    /// Whether its variable or file was not there. Only a command that does not need secrets gets such a one.
+    /// Whether its variable or file is missing. Only a command that does not need secrets gets such a secret.
     pub(crate) fn is_absent(&self) -> bool {
         !self.literal && self.text.is_empty()
     }
 
-    /// Whether any part of it stands in the file, rather than in a variable or a file of its own.
+    /// Whether any part of it is written in the config file itself.
     pub(crate) fn is_literal(&self) -> bool {
         self.literal
     }

@@ -1,11 +1,11 @@
-//! `revoked[]`: what is trusted no longer, whatever its tokens say.
+//! `revoked[]`: revoked tokens, clients, subjects and issuers.
 
 use super::super::decode::{Required, mirror};
 use super::super::source::At;
 use crate::clock::UnixTime;
 
 mirror! {
-    /// One token, client or subject, or with none of them all of the issuer's.
+    /// One token, client or subject; with none of them, all tokens of the issuer.
     struct RawRevocation {
         /// Default: `self`.
         issuer: Option<At<String>>,

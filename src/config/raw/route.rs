@@ -1,4 +1,4 @@
-//! `routes[]`: what matches, where it goes and who may.
+//! `routes[]`: the requests that a route matches, its target and its access rule.
 
 use super::super::decode::{Decode, Named, OneOrMore, Required, mirror};
 use super::super::diagnostics::Reported;
@@ -23,16 +23,16 @@ mirror! {
         methods: Option<At<OneOrMore<String>>>,
         /// This, `redirect` or `respond`.
         upstream: Option<Required<RawUpstreams>>,
-        /// Whoever shares this stays with one of several upstreams.
+        /// Requests with the same value of this key go to the same one of several upstreams.
         sticky: Option<At<RequestKey>>,
         mirror: Option<At<RawMirror>>,
         redirect: Option<At<RawRedirect>>,
         respond: Option<At<RawRespond>>,
-        /// A public route says so in so many words.
+        /// Required also for a public route.
         access: Required<RawAccess>,
-        /// Addresses that may come at all. Default: any.
+        /// Addresses that may use the route. Default: any.
         allow_from: Option<At<OneOrMore<Network>>>,
-        /// Addresses that may not, though `allow_from` holds them.
+        /// Addresses that may not use it, even if `allow_from` contains them.
         deny_from: Option<At<OneOrMore<Network>>>,
         rate_limits: Vec<At<RawRateLimit>>,
         strip_prefix: Option<At<String>>,
@@ -48,9 +48,9 @@ mirror! {
         body_bytes: Option<At<Bound<Size>>>,
         /// Between two pieces of a body, either way. Default: `limits.body_idle_timeout`.
         body_idle_timeout: Option<At<Bound<Period>>>,
-        /// Whether requests for a WebSocket are passed on as such.
+        /// Whether WebSocket upgrades are forwarded.
         websocket: At<bool> = false,
-        /// Other protocols of which the same holds, in lower case.
+        /// Other protocols whose upgrades are forwarded, in lower case.
         upgrades: Vec<At<String>>,
     }
 }
@@ -81,7 +81,7 @@ mirror! {
 }
 
 mirror! {
-    /// A plain list means `all_of`. At least one of the two is there, and both must hold.
+    /// A plain list means `all_of`. At least one of the two is present, and both must hold.
     struct RawScopeSets {
         all_of: Option<At<OneOrMore<String>>>,
         any_of: Option<At<OneOrMore<String>>>,
@@ -91,7 +91,7 @@ mirror! {
 #[derive(Debug)]
 pub(crate) struct RawScopes(pub(crate) RawScopeSets);
 
-/// What a claim must be, or is: one value or a list of them.
+/// The value or the list of values of a claim.
 #[derive(Debug)]
 pub(crate) struct RawClaim {
     pub(crate) values: OneOrMore<ClaimValue>,
@@ -120,14 +120,14 @@ mirror! {
     /// Changes to a header.
     struct RawHeaders {
         set: Named<String>,
-        /// Besides what is there.
+        /// In addition to existing values.
         add: Named<String>,
         remove: Vec<At<String>>,
     }
 }
 
 impl Decode for RawAccess {
-    const WHEN_MISSING: &'static str = ": who may? `public`, or a map such as `{scopes: [read:data]}`";
+    const WHEN_MISSING: &'static str = ": write `public`, or a map such as `{scopes: [read:data]}`";
 
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "`public` or a map such as `{scopes: [read:data]}`";
@@ -173,7 +173,7 @@ impl Decode for ClaimValue {
         match (&*text.value, text.value.parse::<i64>()) {
             ("true", _) if typed => Ok(Self::Bool(true)),
             ("false", _) if typed => Ok(Self::Bool(false)),
-            // Nothing but the usual spelling: `0755` and `+1` are guesses.
+            // Only the usual spelling: `0755` and `+1` are ambiguous.
             (written, Ok(number)) if typed && number.to_string() == written => Ok(Self::Integer(number)),
             _ if text.is_ambiguous() => Err(reader.mismatch(node, EXPECTED, text.how_to_quote())),
             _ => Ok(Self::Text(text.value.into_owned())),

@@ -1,4 +1,4 @@
-//! The servers of an upstream: which they are, which of them gets a request, and what becomes of those that fail.
+//! The servers of an upstream: their URLs, load balancing, health checks and failure handling.
 
 use super::super::decode::{Decode, OneOrMore, Required, mirror};
 use super::super::diagnostics::Reported;
@@ -9,7 +9,7 @@ use super::super::values::{Bound, Hint, Percent, Period, PositiveCount, Quotes, 
 use super::transport::ServerUrl;
 use crate::trust::request_key::RequestKey;
 
-/// A URL, or a map with more to say.
+/// A URL, or a map with further keys.
 #[derive(Debug)]
 pub(crate) struct RawServer {
     pub(crate) url: Required<ServerUrl>,
@@ -23,13 +23,13 @@ mirror! {
     }
 }
 
-/// Which server gets a request.
+/// The load balancing method.
 #[derive(Debug)]
 pub(crate) enum RawBalance {
     LeastRequests,
     RoundRobin,
     Random,
-    /// Requests of one key go to one server.
+    /// Requests with the same key go to the same server.
     Hash(Required<RequestKey>),
 }
 
@@ -45,12 +45,12 @@ mirror! {
         path: Option<At<String>>,
         interval: At<Period> = seconds(5),
         timeout: At<Period> = seconds(1),
-        /// Checks in a row.
+        /// Consecutive checks.
         unhealthy_after: At<PositiveCount> = count(3),
         healthy_after: At<PositiveCount> = count(2),
         /// Default: any 2xx.
         status: Option<At<OneOrMore<PositiveCount>>>,
-        /// What the answer must contain.
+        /// Text that the response must contain.
         body: Option<At<String>>,
     }
 }
@@ -92,7 +92,7 @@ mirror! {
     }
 }
 
-/// What a request is tried again for.
+/// The failure after which a request is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RetryOn {
     Connect,
@@ -128,7 +128,7 @@ impl Decode for RawBalance {
             "least_requests" => Ok(Self::LeastRequests),
             "round_robin" => Ok(Self::RoundRobin),
             "random" => Ok(Self::Random),
-            "hash" => Err(reader.mismatch(node, EXPECTED, "say by what")),
+            "hash" => Err(reader.mismatch(node, EXPECTED, "name the key to hash")),
             _ => Err(reader.mismatch(node, EXPECTED, "")),
         }
     }

@@ -1,4 +1,4 @@
-//! Where a route leads: upstreams by weight, a redirect, a fixed answer; and who gets copies.
+//! The target of a route: upstreams with weights, a redirect or a fixed response; and the mirror.
 
 use http::StatusCode;
 

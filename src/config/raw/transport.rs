@@ -1,4 +1,4 @@
-//! How the servers of an upstream are spoken to: their URLs, `tls` and `protocol`.
+//! The connections to the servers of an upstream: their URLs, `tls` and `protocol`.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ mirror! {
     }
 }
 
-/// Where a server is, as written.
+/// The URL of a server, as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ServerUrl {
     Origin(UrlOrigin),
@@ -26,7 +26,7 @@ pub(crate) enum ServerUrl {
     Socket(PathBuf),
 }
 
-/// What is spoken to the servers of an upstream.
+/// The protocol to the servers of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RawProtocol {
     Http1,

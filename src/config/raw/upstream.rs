@@ -1,4 +1,4 @@
-//! `upstreams.NAME`: a URL, or a map with more to say.
+//! `upstreams.NAME`: a URL, or a map with further keys.
 
 use super::super::decode::{Decode, MapField as _, OneOrMore, Required, mirror};
 use super::super::diagnostics::Reported;
@@ -19,7 +19,7 @@ pub(crate) struct RawUpstream {
 
 mirror! {
     struct RawUpstreamKeys {
-        /// A map has them.
+        /// Present if the upstream is a map.
         servers: Option<Required<OneOrMore<RawServer>>>,
         balance: At<RawBalance> = RawBalance::LeastRequests,
         connect_timeout: At<Bound<Period>> = Bound::AtMost(seconds(5)),
@@ -28,12 +28,12 @@ mirror! {
         tls: Option<At<RawUpstreamTls>>,
         protocol: At<RawProtocol> = RawProtocol::Http1,
         health_check: Option<At<RawHealthCheck>>,
-        /// Default: on, where there are several servers.
+        /// Default: on if there are several servers.
         ejection: Option<At<RawEjection>>,
         /// Default: none.
         circuit_breaker: Option<At<RawBreaker>>,
         retries: Option<At<RawRetries>>,
-        /// Default: a server that is back has its whole share at once.
+        /// Default: none; a server that is back gets its whole share at once.
         slow_start: Option<At<Period>>,
         /// Of each server.
         max_connections: At<Bound<PositiveCount>> = Bound::Unlimited,

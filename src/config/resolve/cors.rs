@@ -1,4 +1,4 @@
-//! `cors`: origins as browsers write them, and what their pages may send and read.
+//! `cors`: allowed origins, and what their pages may send and read.
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
 
@@ -13,13 +13,13 @@ use crate::pipeline::routing::method_set::MethodSet;
 use crate::pipeline::routing::pattern::HostPattern;
 
 impl Resolver<'_> {
-    /// For a route that takes these methods.
+    /// `taken` are the methods of the route.
     pub(super) fn cors(&mut self, raw: &RawCors, taken: &MethodSet) -> Option<Cors> {
         let methods = match &raw.methods {
             None => taken.clone(),
             Some(list) => {
                 let methods = self.methods(&list.value);
-                // What is no method has been told of.
+                // An invalid method has been reported.
                 let is_taken = |method: &At<String>| {
                     MethodSet::parse_method(&method.value).map_or(true, |method| taken.contains(&method))
                 };
@@ -42,10 +42,10 @@ impl Resolver<'_> {
     fn origins(&mut self, list: &OneOrMore<String>, credentials: &At<bool>) -> Origins {
         if let Some(any) = list.items.iter().find(|origin| origin.value == "*") {
             if list.items.len() > 1 {
-                self.faults.at(any.span, "`*` is any origin: it stands alone, or not at all");
+                self.faults.at(any.span, "`*` is any origin: remove the others, or `*`");
             }
             if credentials.value {
-                let message = "with `credentials`, any page could act for whoever looks at it: list the origins";
+                let message = "with `credentials`, any page could act for its visitor: list the origins";
                 self.faults.at(any.span, message);
             }
             return Origins::Any;
@@ -78,25 +78,25 @@ impl Resolver<'_> {
     }
 }
 
-/// Written as browsers send it, since it is compared byte by byte.
+/// An origin in the form that browsers send: it is compared byte by byte.
 fn origin_pattern(text: &str) -> Result<OriginPattern, String> {
     const EXPECTED: &str = "expected an origin such as `https://app.example.com` or `https://*.example.com`";
     if text == "null" {
-        return Err("every sandboxed page and local file has the origin `null`: it says nothing".to_owned());
+        return Err("every sandboxed page and local file has the origin `null`: remove it".to_owned());
     }
-    let told = |hint: &str| match hint {
+    let expected = |hint: &str| match hint {
         "" => EXPECTED.to_owned(),
         hint => format!("{EXPECTED}: {hint}"),
     };
-    // A label in the place of the star, so that the rest is read as any origin.
+    // Without the wildcard label the rest is parsed as an origin.
     let (plain, is_wildcard) = match text.split_once("://*.") {
         Some((scheme, rest)) => (format!("{scheme}://{rest}"), true),
         None => (text.to_owned(), false),
     };
-    let origin = UrlOrigin::parse(&plain).map_err(told)?;
+    let origin = UrlOrigin::parse(&plain).map_err(expected)?;
     let (url, after) = (origin.url(), plain.split_once("://").map_or("", |(_, after)| after));
     if url.port().is_none() && url.host_str().is_some_and(|host| host != after) {
-        return Err(told("browsers leave out the scheme's own port"));
+        return Err(expected("browsers leave out the scheme's own port"));
     }
     match (is_wildcard, url.host_str()) {
         (true, Some(host)) if HostPattern::parse(&format!("*.{host}")).is_ok() && !is_address(host) => {

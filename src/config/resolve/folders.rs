@@ -1,4 +1,4 @@
-//! Folders that the start makes, and files that it opens for writing: whether it could, found out without writing.
+//! Checks, without writing, whether the gateway could create its folders and write its files.
 
 use std::fs;
 use std::io;
@@ -12,12 +12,12 @@ use super::Resolver;
 use crate::telemetry::error_chain;
 
 impl Resolver<'_> {
-    /// What the start would say to a folder that it makes, or in which it makes files.
+    /// Checks a folder that the gateway creates, or in which it creates files.
     pub(super) fn writable_folder(&mut self, at: &At<PathBuf>, folder: &Path) -> Result<(), Reported> {
-        check_folder(folder).map_err(|error| self.unwritable("make files in", at, folder, &error))
+        check_folder(folder).map_err(|error| self.unwritable("create files in", at, folder, &error))
     }
 
-    /// What the start would say to a file that it goes on with; there may be none yet.
+    /// Checks a file that the gateway appends to. It may not exist yet.
     pub(super) fn writable_file(&mut self, at: &At<PathBuf>, file: &Path) -> Result<(), Reported> {
         let is_there = fs::symlink_metadata(file).is_ok();
         let checked =
@@ -29,7 +29,7 @@ impl Resolver<'_> {
         let shown = path.display().to_string();
         let mut message = format!("cannot {action} `{shown}`: {}", error_chain::reason(error));
         if self.source.has_references(at.span) {
-            // A variable may hold anything, a private key in the place of its path for one.
+            // A variable may hold a secret, for example a private key instead of its path.
             let written = self.source.quote(at.span).unwrap_or_else(|| "the path".to_owned());
             message = format!("cannot {action} {written}: {}", error_chain::reason(error));
         }
@@ -48,18 +48,18 @@ fn check_folder(folder: &Path) -> io::Result<()> {
         Ok(_) => may(folder, Access::WRITE_OK | Access::EXEC_OK),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Err(_) if fs::symlink_metadata(folder).is_ok() => {
-            Err(io::Error::new(io::ErrorKind::AlreadyExists, "a symbolic link that leads nowhere stands there"))
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is a symbolic link to a missing file"))
         }
         Err(_) => check_folder(folder_of(folder)),
     }
 }
 
-/// By the user and groups of this process.
+/// For the user and groups of this process.
 fn may(path: &Path, what: Access) -> io::Result<()> {
     access(path, what).map_err(io::Error::from)
 }
 
-/// Whoever may write there, /proc takes no new files.
+/// /proc takes no new files, whatever its permissions are.
 fn is_virtual(folder: &Path) -> bool {
     statfs(folder).is_ok_and(|found| found.f_type == PROC_SUPER_MAGIC)
 }
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn says(folder: &Path, expected: Option<io::ErrorKind>) {
+    fn gives(folder: &Path, expected: Option<io::ErrorKind>) {
         assert_eq!(check_folder(folder).err().map(|error| error.kind()), expected, "{}", folder.display());
     }
 
@@ -79,13 +79,13 @@ mod tests {
         fs::create_dir_all(&home).unwrap();
         fs::write(home.join("file"), "").unwrap();
         std::os::unix::fs::symlink("nowhere", home.join("link")).unwrap();
-        says(&home, None);
-        says(&home.join("new/folder"), None);
-        says(&home.join("file"), Some(io::ErrorKind::NotADirectory));
-        says(&home.join("file/below"), Some(io::ErrorKind::NotADirectory));
-        says(&home.join("link"), Some(io::ErrorKind::AlreadyExists));
-        says(&home.join("link/below"), Some(io::ErrorKind::AlreadyExists));
-        says(Path::new("/proc/none/below"), Some(io::ErrorKind::ReadOnlyFilesystem));
+        gives(&home, None);
+        gives(&home.join("new/folder"), None);
+        gives(&home.join("file"), Some(io::ErrorKind::NotADirectory));
+        gives(&home.join("file/below"), Some(io::ErrorKind::NotADirectory));
+        gives(&home.join("link"), Some(io::ErrorKind::AlreadyExists));
+        gives(&home.join("link/below"), Some(io::ErrorKind::AlreadyExists));
+        gives(Path::new("/proc/none/below"), Some(io::ErrorKind::ReadOnlyFilesystem));
         assert_eq!(fs::read_dir(&home).unwrap().count(), 2, "nothing was made");
         fs::remove_dir_all(home).unwrap();
     }

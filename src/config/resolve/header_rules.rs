@@ -1,4 +1,4 @@
-//! `headers` and `response_headers`: what a route changes on the way there and back.
+//! `headers` and `response_headers`: the header changes of a route.
 
 use http::HeaderValue;
 use http::header::HeaderName;
@@ -18,13 +18,13 @@ impl Resolver<'_> {
         HeaderRules { set, add, remove }
     }
 
-    /// `None` where there are none.
+    /// `None` if there are none.
     pub(super) fn response_headers(&mut self, raw: &RawHeaders, has_cors: bool) -> Option<HeaderRules> {
         let rules = self.header_rules(raw, is_protected_in_answers);
         let written = raw.set.entries.iter().chain(&raw.add.entries).map(|(name, _)| name).chain(&raw.remove);
         for name in written.filter(|_| has_cors) {
             if name.value.parse().is_ok_and(|name| is_cors(&name)) {
-                self.faults.at(name.span, "the route's `cors` says this: leave it to that");
+                self.faults.at(name.span, "the route's `cors` sets this header: remove it here");
             }
         }
         (!rules.is_empty()).then_some(rules)
@@ -42,7 +42,7 @@ impl Resolver<'_> {
             match HeaderValue::try_from(&value.value) {
                 Ok(value) => values.extend(header.map(|name| (name, value))),
                 Err(_) => {
-                    self.faults.at(value.span, "a header's value has no line breaks and control characters");
+                    self.faults.at(value.span, "expected a header value without line breaks and control characters");
                 }
             }
         }
@@ -53,8 +53,7 @@ impl Resolver<'_> {
         let header = self.any_header_name(name)?;
         if is_protected(&header) {
             let name_of = self.source.quote_key(name.span).unwrap_or_else(|| "this header".to_owned());
-            self.faults
-                .at(name.span, format!("{name_of} is the gateway's own: it can be neither set nor removed here"));
+            self.faults.at(name.span, format!("{name_of} is managed by the gateway: a route cannot change it"));
             return None;
         }
         Some(header)

@@ -40,10 +40,10 @@ impl Resolver<'_> {
                 let line = self.source.line(iss.span);
                 match seen.insert(iss.value.clone(), Some(line)) {
                     Some(Some(first)) => {
-                        self.faults.at(iss.span, format!("this issuer is trusted already, at line {first}"));
+                        self.faults.at(iss.span, format!("this issuer is listed twice, first at line {first}"));
                     }
                     Some(None) => {
-                        self.faults.at(iss.span, "this is our own issuer, which is trusted as `self`");
+                        self.faults.at(iss.span, "this is our own issuer, which is trusted as `self`: remove it");
                     }
                     None => {}
                 }
@@ -55,9 +55,9 @@ impl Resolver<'_> {
 
     fn issuer_name(&mut self, name: &At<String>) {
         if name.value == IssuerName::OWN {
-            self.faults.at(name.span, "the name `self` is taken by our own issuer");
+            self.faults.at(name.span, "`self` is the name of our own issuer: choose another");
         } else if name.value.contains(['/', '"', '\\']) || name.value.chars().any(char::is_control) {
-            self.faults.at(name.span, "an issuer's name has no `/`, quotes and control characters");
+            self.faults.at(name.span, "expected a name without `/`, quotes and control characters");
         }
     }
 
@@ -71,11 +71,11 @@ impl Resolver<'_> {
         let types = raw.types.map_or_else(default_types, |list| types(&list.value));
         if raw.clock_skew.value > MAX_SKEW {
             let got = self.got(&raw.clock_skew);
-            self.faults.at(raw.clock_skew.span, format!("a clock skew is 120s at most{got}"));
+            self.faults.at(raw.clock_skew.span, format!("expected a clock skew of at most `120s`{got}"));
         }
         if raw.max_stale.value > LONGEST_STALE {
             let got = self.got(&raw.max_stale);
-            self.faults.at(raw.max_stale.span, format!("keys serve for at most 7d beyond their time{got}"));
+            self.faults.at(raw.max_stale.span, format!("expected at most `7d`{got}: older keys are not used"));
         }
         let issuer = raw.issuer.ok()?;
         let Ok(iss) = Identity::parse(&issuer.value) else {
@@ -83,8 +83,7 @@ impl Resolver<'_> {
             return None;
         };
         if discovered && !Url::parse(&issuer.value).is_ok_and(|url| is_safe(&url)) {
-            let message =
-                "without `jwks_uri` the issuer is discovered, and must be an https URL; http only on a loopback host";
+            let message = "without `jwks_uri` the issuer must be an https URL, for discovery; http is allowed on a loopback host only";
             self.faults.at(issuer.span, message);
         }
         let scope_claim = match raw.scope_claim.value.as_str() {
@@ -108,7 +107,7 @@ impl Resolver<'_> {
     fn jwks_uri(&mut self, name: &At<String>, uri: &At<HttpUrl>) -> Url {
         let url = uri.value.url();
         if !is_safe(url) {
-            self.faults.at(uri.span, "keys are fetched by https; by http only from a loopback host");
+            self.faults.at(uri.span, "expected an https URL; http is allowed on a loopback host only");
         } else if url.scheme() == "http" {
             self.warn(
                 uri.span,
@@ -122,10 +121,10 @@ impl Resolver<'_> {
         list.items.iter().filter_map(|name| self.algorithm(name)).collect()
     }
 
-    /// A file of certificates, in PEM; `None` where it can't be read.
+    /// The certificates of a PEM file. `None` if it cannot be read.
     pub(super) fn certificates(&mut self, file: &At<PathBuf>) -> Option<Vec<u8>> {
         let path = self.source.locate(&file.value);
-        let named = self.as_written(format!("`{}`", path.display()), file.span, &file.value);
+        let named = self.redact_path(format!("`{}`", path.display()), file.span, &file.value);
         let pem = match fs::read(path) {
             Ok(pem) => pem,
             Err(error) => {

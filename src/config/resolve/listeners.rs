@@ -25,7 +25,7 @@ impl Resolver<'_> {
             let kind = self.kind(&listener);
             let proxy_protocol = &listener.value.proxy_protocol;
             if proxy_protocol.value && !proxies_are_known {
-                let message = "nobody may send a PROXY header here: name the load balancers under `trusted_proxies`";
+                let message = "no proxy may send a PROXY header: add the load balancers to `trusted_proxies`";
                 self.faults.at(proxy_protocol.span, message);
             }
             let proxy_protocol = proxy_protocol.value;
@@ -80,7 +80,7 @@ impl Resolver<'_> {
         if let Err(error) = files.load() {
             let one_is_missing = !files.cert.exists() || !files.key.exists();
             let hint = if files.self_signed && one_is_missing {
-                "; `self_signed` makes a pair only where both files are missing"
+                "; `self_signed` creates a pair only if both files are missing"
             } else {
                 ""
             };
@@ -89,7 +89,7 @@ impl Resolver<'_> {
         Some(files)
     }
 
-    /// What is wrong with a certificate or its key, at the one that is to blame.
+    /// Reports a fault of a certificate or its key at the file that causes it.
     pub(super) fn certificate_fault(
         &mut self,
         error: &CertificateError,
@@ -111,8 +111,8 @@ impl Resolver<'_> {
             | CertificateError::NoCertificate { .. }
             | CertificateError::Make(_) => cert.span,
         };
-        let message = self.as_written(format!("{}{hint}", ErrorChain(error)), cert.span, &cert.value);
-        let message = self.as_written(message, key.span, &key.value);
+        let message = self.redact_path(format!("{}{hint}", ErrorChain(error)), cert.span, &cert.value);
+        let message = self.redact_path(message, key.span, &key.value);
         self.faults.at(span, message);
     }
 }

@@ -1,8 +1,8 @@
-//! Raw → runtime types: what the file means, and whether it makes sense together.
+//! Resolves raw structs into runtime types and checks that the values fit together.
 //!
-//! Takes what [`super::raw`] could read, even where that is not all; gives a [`Config`] only if nothing at all is wrong with the
-//! file. Each part resolves what it can and adds its faults to the others', so that one run tells them all. Files that the
-//! configuration names are read here, never written.
+//! Takes a [`RawConfig`], also an incomplete one, and returns a [`Config`] only if there are no faults. Each section resolves what
+//! it can and adds its faults, so that one run reports all of them. Reads the files that the configuration names and never
+//! writes any.
 
 mod cors;
 mod folders;
@@ -24,8 +24,6 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-
-use transport::Dialled;
 
 use super::decode::OneOrMore;
 use super::diagnostics::{Diagnostic, Faults, Reported};
@@ -50,7 +48,7 @@ use crate::telemetry::admin::Hosts;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::upstream::names::NameServers;
 
-/// What resolving needs besides the raw file.
+/// The context of resolving.
 pub(super) struct Resolver<'a> {
     pub(super) source: &'a Source,
     pub(super) faults: &'a mut Faults,
@@ -59,19 +57,19 @@ pub(super) struct Resolver<'a> {
     pub(super) now: UnixTime,
 }
 
-/// Stands for "unlimited" where a deadline is computed: longer than any process lives.
+/// `unlimited` for deadlines: longer than any process runs.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// What hyper can take.
+/// The limit of hyper.
 const MAX_URI_BYTES: u64 = 65_534;
 const MAX_HEADER_BYTES: u64 = 1024 * 1024;
-/// Room for them is made for every request.
+/// Memory for this many fields is allocated for every request.
 const MAX_HEADER_COUNT: u32 = 1000;
 const MIN_MEMORY: u64 = 64 * 1024 * 1024;
-/// Each is a thread with its own sockets.
+/// Each worker is a thread with its own sockets.
 const MAX_WORKERS: u32 = 1024;
 
 impl Resolver<'_> {
-    /// `None` where there are faults, old or new.
+    /// `None` if there are faults, earlier ones included.
     pub(super) fn config(mut self, raw: RawConfig, id: String) -> Option<Config> {
         let workers = raw.workers.map_or_else(available_cores, |workers| self.count_up_to(&workers, MAX_WORKERS));
         let proxies_are_known = raw.trusted_proxies.is_some();
@@ -89,8 +87,7 @@ impl Resolver<'_> {
         let revoked = self.revoked(&raw.revoked, &names, oauth.as_ref(), &issuers);
         let is_file = matches!(raw.audit.file.value, AuditFile::Path(_));
         let state_directory = self.state_directory(&raw.state_directory, &revoked, (oauth.is_some(), is_file));
-        let mut dialled = Dialled::default();
-        let upstreams = self.upstreams(raw.upstreams, workers, &mut dialled);
+        let (upstreams, server_names) = self.upstreams(raw.upstreams, workers);
         let dns = raw.dns.servers.and_then(Result::ok).map(|list| list.value.items);
         let servers = dns.unwrap_or_default().into_iter().map(|server| server.value).collect();
         let routes = self.routes(raw.routes, &names, &upstreams, limits.body_bytes);
@@ -100,7 +97,7 @@ impl Resolver<'_> {
         if !self.faults.is_empty() {
             return None;
         }
-        // One that could not be resolved is a fault, unless the command does not use it.
+        // If it could not be resolved, there is a fault, or the command does not use it.
         let oauth = oauth.and_then(Result::ok);
         raw.version.ok()?;
         let warnings = self.warnings;
@@ -120,12 +117,12 @@ impl Resolver<'_> {
             admin,
             state_directory,
             revoked,
-            names: dialled.names(),
+            names: server_names,
             name_servers: NameServers { servers },
         })
     }
 
-    /// Warns of what is allowed and is probably a mistake, at its place in the file.
+    /// Warns of a setting that is allowed and is probably a mistake.
     fn warn(&mut self, span: Span, message: impl Into<String>) {
         self.warnings.push(Diagnostic::new(self.source, Some(span), message.into()));
     }
@@ -178,7 +175,7 @@ impl Resolver<'_> {
                 Some(Some(bytes)) => {
                     if bytes < MIN_MEMORY {
                         let span = raw.memory.as_ref().map_or(raw.in_flight.span, |memory| memory.span);
-                        self.faults.at(span, "at least `64MiB`: the gateway itself takes some 20");
+                        self.faults.at(span, "expected at least `64MiB`: the gateway itself takes about `20MiB`");
                     }
                     Memory::Bytes(bytes)
                 }
@@ -196,14 +193,14 @@ impl Resolver<'_> {
         proxies
     }
 
-    /// A rule about addresses; `None` where there is none.
+    /// An address rule, if there is one.
     fn networks(&self, raw: Option<At<OneOrMore<Network>>>) -> Option<Networks> {
         raw.map(|list| list.value.items.into_iter().map(|network| network.value).collect())
     }
 
     fn count_up_to(&mut self, count: &At<PositiveCount>, limit: u32) -> usize {
         if count.value.get() > limit {
-            self.faults.at(count.span, format!("at most {limit}"));
+            self.faults.at(count.span, format!("expected at most {limit}"));
         }
         count.value.get() as usize
     }
@@ -239,7 +236,7 @@ impl Resolver<'_> {
         Audit { target, rules: Rules { on_failure, synced, refusals }, rotation }
     }
 
-    /// Whether the start could open the log and its key.
+    /// Checks that the gateway could open the log and its key.
     fn audit_files(&mut self, raw: &RawAudit, target: &AuditTarget, state_directory: &At<PathBuf>) {
         if !self.needs.is_everything() {
             return;
@@ -249,15 +246,15 @@ impl Resolver<'_> {
                 AuditFile::Stdout => Path::new("-"),
                 AuditFile::Path(path) => path,
             };
-            let message = self.as_written(ErrorChain(&error).to_string(), raw.file.span, written);
+            let message = self.redact_path(ErrorChain(&error).to_string(), raw.file.span, written);
             self.faults.at(raw.file.span, message);
         } else if let (AuditFile::Path(written), AuditTarget::File(path)) = (&raw.file.value, target) {
             let _ = self.writable_file(&At { value: written.clone(), span: raw.file.span }, path);
         }
         let state = self.source.locate(&state_directory.value);
         if let (AuditTarget::File(_), Err(error)) = (target, AuditKey::check(&state)) {
-            let told = self.as_written(ErrorChain(&error).to_string(), state_directory.span, &state_directory.value);
-            let message = format!("the key that signs the audit log's checkpoints can't be used: {told}");
+            let error = self.redact_path(ErrorChain(&error).to_string(), state_directory.span, &state_directory.value);
+            let message = format!("the key that signs the audit log's checkpoints cannot be used: {error}");
             self.faults.at(state_directory.span, message);
         }
     }
@@ -271,7 +268,7 @@ impl Resolver<'_> {
         }
         let taken = |listener: &Listener| listener.address == address.value && address.value.port() != 0;
         if listeners.iter().any(taken) {
-            self.faults.at(address.span, "this address is a listener's already");
+            self.faults.at(address.span, "a listener has this address already");
         }
         Some(Admin { address: address.value, hosts })
     }
@@ -285,7 +282,7 @@ impl Resolver<'_> {
                     self.faults.at(host.span, "this host is listed twice");
                 }
                 Ok(HostPattern::Wildcard(_)) | Err(_) => {
-                    let message = "the admin listener goes by whole names such as `gateway.internal`, without port";
+                    let message = "expected a host name such as `gateway.internal`, without wildcard and port";
                     self.faults.at(host.span, message);
                 }
             }
@@ -317,14 +314,14 @@ impl Resolver<'_> {
         list.items.iter().map(|text| text.value.clone()).collect()
     }
 
-    /// The source at this place, for a message; where it can't be shown, the message does without.
+    /// The text at this place for a message. Empty if it may not be shown.
     fn quoted<T>(&self, at: &At<T>) -> String {
         self.source.quote(at.span).map(|text| format!(" {text}")).unwrap_or_default()
     }
 
-    /// A message that names the path at `span`. A path that came out of a variable is named as the file writes it unless the
-    /// disk knows it: the variable may hold anything, a private key in the place of its path for one.
-    fn as_written(&self, message: String, span: Span, path: &Path) -> String {
+    /// Replaces the path in a message by the text at `span` if it comes from a variable and does not exist. The variable may
+    /// hold a secret, for example a private key instead of its path.
+    fn redact_path(&self, message: String, span: Span, path: &Path) -> String {
         let located = self.source.locate(path);
         if !self.source.has_references(span) || self.is_known(&located, span) {
             return message;
@@ -333,7 +330,7 @@ impl Resolver<'_> {
         message.replace(&located.display().to_string(), written.trim_matches('`'))
     }
 
-    /// Whether a path is there, or its folder is and the file writes out the name in it.
+    /// Whether a path exists, or its folder exists and the file name is written out.
     fn is_known(&self, path: &Path, span: Span) -> bool {
         let is_written_out = |name: &str| {
             let written = self.source.verbatim(span).trim_end_matches(['"', '\'']);
@@ -349,7 +346,7 @@ impl Resolver<'_> {
     }
 }
 
-/// A bound that can be lifted, as the runtime has it.
+/// A bound as the runtime has it: `None` is unlimited.
 fn number(limit: Bound<PositiveCount>) -> Option<usize> {
     limit.at_most().map(|count| count.get() as usize)
 }
@@ -362,7 +359,7 @@ fn deadline(limit: Bound<Period>) -> Duration {
     period(limit).unwrap_or(FOREVER)
 }
 
-/// Honours the process's CPU affinity.
+/// Respects the CPU affinity of the process.
 fn available_cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
@@ -374,18 +371,18 @@ fn is_private(address: IpAddr) -> bool {
     }
 }
 
-/// A part that could not be resolved has told why.
+/// `Err` if the section could not be resolved. The fault has been reported.
 type Resolved<T> = Result<T, Reported>;
 
-/// An empty table, where the routes conflict.
+/// An empty table, if the routes conflict.
 fn no_routes() -> RouteTable {
     RouteTable::default()
 }
 
-/// Names that others refer to, with the spelling that the file gives them.
+/// Names that other sections refer to.
 struct Names {
     issuers: Vec<String>,
-    /// If not, an unknown name may be one that could not be read.
+    /// False if a name could not be read. Then an unknown name is not reported.
     issuers_complete: bool,
     clients: Arc<std::collections::HashMap<String, ()>>,
     clients_complete: bool,

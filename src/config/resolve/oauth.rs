@@ -54,7 +54,7 @@ impl Resolver<'_> {
             name: IssuerName::own(),
             issuer: Identity::parse(&issuer).map_err(|fault| self.faults.of_file(fault.to_string()))?,
             audiences,
-            // Keys of an algorithm that was changed from are believed until their last token has expired.
+            // Keys of an earlier algorithm are trusted until their last token has expired.
             algorithms: Algorithm::ALL.to_vec(),
             types: TokenTypes { named: vec!["at+jwt".to_owned()], absent: false },
             clock_skew: Duration::from_secs(30),
@@ -83,10 +83,10 @@ impl Resolver<'_> {
         let ring = RingSettings { rules, directory, x5c: raw.x5c.value };
         if rules.rotate_every.is_some_and(|every| every < SHORTEST_ROTATION) {
             let got = self.got(&raw.rotate_every);
-            self.faults.at(raw.rotate_every.span, format!("there are at least 5s between rotations{got}"));
+            self.faults.at(raw.rotate_every.span, format!("expected at least `5s`{got}"));
         } else if rules.published() > MAX_PUBLISHED {
             let message = format!(
-                "with tokens that live {}s, {} keys would be published at once and verifiers read {MAX_PUBLISHED}: rotate less often, or shorten `token_ttl`",
+                "with a token lifetime of {}s, {} keys would be published at once, and verifiers read {MAX_PUBLISHED}: rotate less often, or shorten `token_ttl`",
                 longest_ttl.as_secs(),
                 rules.published(),
             );
@@ -96,10 +96,10 @@ impl Resolver<'_> {
             return ring;
         }
         if let Err(error) = ring_store::check(&ring) {
-            let message = self.as_written(ErrorChain(&error).to_string(), raw.directory.span, &raw.directory.value);
+            let message = self.redact_path(ErrorChain(&error).to_string(), raw.directory.span, &raw.directory.value);
             self.faults.at(raw.directory.span, message);
         } else if !ring_store::peek(&ring).is_ok_and(|ring| ring.is_some()) {
-            // The first key is made at the start.
+            // The first key is created at the start.
             let _ = self.writable_folder(&raw.directory, &ring.directory);
         }
         ring
@@ -109,17 +109,17 @@ impl Resolver<'_> {
         let url = issuer.value.url();
         if url.scheme() != "https" && !is_loopback(url) {
             let got = self.got(issuer);
-            self.faults.at(issuer.span, format!("our own issuer is https; http only on a loopback host{got}"));
+            self.faults.at(issuer.span, format!("expected an https URL{got}; http is allowed on a loopback host only"));
         }
     }
 
     fn ttl(&mut self, ttl: &At<Period>) -> Duration {
         if ttl.value.get().subsec_nanos() != 0 {
-            self.faults.at(ttl.span, "a token lives for whole seconds, one at least");
+            self.faults.at(ttl.span, "expected whole seconds, at least `1s`");
         }
         if ttl.value.get() > MAX_TTL {
             let got = self.got(ttl);
-            self.faults.at(ttl.span, format!("a token lives 24h at most{got}"));
+            self.faults.at(ttl.span, format!("expected at most `24h`{got}"));
         }
         ttl.value.get()
     }
@@ -144,14 +144,13 @@ impl Resolver<'_> {
     fn token_path(&mut self, path: &At<String>) -> String {
         match PathPattern::parse(&path.value) {
             Ok(pattern) if !pattern.is_literal() || path.value == "/" => {
-                self.faults
-                    .at(path.span, "the token endpoint has one path such as `/oauth/token`, without placeholders");
+                self.faults.at(path.span, "expected one path such as `/oauth/token`, without placeholders");
             }
             Ok(_)
                 if [JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH].contains(&path.value.as_str())
                     || revocation_path(&path.value) == path.value =>
             {
-                self.faults.at(path.span, "this path is taken by another built-in endpoint: choose another");
+                self.faults.at(path.span, "another built-in endpoint has this path: choose another");
             }
             Ok(_) => {}
             Err(fault) => {
@@ -166,13 +165,13 @@ impl Resolver<'_> {
             return vec![Arc::new(RateLimit::new("address".to_owned(), DEFAULT_TOKEN_RATE, RequestKey::Address))];
         };
         if list.value.is_empty() {
-            let message = "no rate limit at the token endpoint: leave `rate_limits` out for the default, or clients' secrets can be tried at any rate";
+            let message = "no rate limit at the token endpoint: client secrets can be guessed at any rate; remove `rate_limits` for the default";
             self.warn(list.span, message);
         }
         let limits = self.rate_limits(&list.value, false);
         for key in list.value.iter().filter_map(|limit| limit.value.per.as_ref().ok()) {
             if key.value != RequestKey::Address {
-                self.faults.at(key.span, "token requests are counted by `address`: their client is not known yet");
+                self.faults.at(key.span, "expected `address`: the client of a token request is not known yet");
             }
         }
         limits
@@ -224,7 +223,7 @@ impl Resolver<'_> {
         let mut claims = Map::new();
         for (name, claim) in raw.entries {
             if REGISTERED_CLAIMS.contains(&name.value.as_str()) {
-                self.faults.at(name.span, format!("the claim `{}` is set by the gateway alone", name.value));
+                self.faults.at(name.span, format!("the claim `{}` is set by the gateway: remove it", name.value));
             }
             let Ok(claim) = claim else { continue };
             let mut values: Vec<Value> =

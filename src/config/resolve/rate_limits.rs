@@ -10,14 +10,14 @@ use super::Resolver;
 use crate::pipeline::routing::rate_limit::{LimitRate, MAX_LIMITS, RateLimit};
 use crate::trust::request_key::RequestKey;
 
-/// What the arithmetic of limits can hold, with room to spare.
+/// Within the range of the arithmetic of limits.
 const LONGEST_REFILL: Duration = Duration::from_secs(3650 * 24 * 3600);
 
 impl Resolver<'_> {
-    /// On a public route nobody is known, so that nothing can be counted by who calls.
+    /// A public route has no caller, so its limits cannot count by one.
     pub(super) fn rate_limits(&mut self, raw: &[At<RawRateLimit>], public: bool) -> Vec<Arc<RateLimit>> {
         if let Some(beyond) = raw.get(MAX_LIMITS) {
-            self.faults.at(beyond.span, format!("at most {MAX_LIMITS} rate limits in one place"));
+            self.faults.at(beyond.span, format!("expected at most {MAX_LIMITS} rate limits"));
         }
         let mut limits: Vec<Arc<RateLimit>> = Vec::new();
         for limit in raw {
@@ -46,13 +46,13 @@ impl Resolver<'_> {
 
     pub(super) fn per(&mut self, key: &At<RequestKey>, public: bool) -> Option<RequestKey> {
         if public && key.value.needs_caller() {
-            self.faults.at(key.span, "a public route knows no caller: count by `address`, `route` or `header:NAME`");
+            self.faults.at(key.span, "a public route has no caller: count by `address`, `route` or `header:NAME`");
         }
         Some(key.value.clone())
     }
 }
 
-/// What answers call the limit: printable ASCII without quotes, and unlike the others of its place.
+/// The name of the limit in responses: printable ASCII without quotes, and unique in its list.
 fn unique_name(key: &RequestKey, others: &[Arc<RateLimit>]) -> String {
     let legal = |c: char| if c.is_ascii_graphic() && c != '"' && c != '\\' { c } else { '?' };
     let name: String = key.to_string().chars().map(legal).collect();

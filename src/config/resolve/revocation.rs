@@ -18,7 +18,7 @@ use crate::trust::revocation_keeper::Keeper;
 use crate::trust::revocation_store::Store;
 
 impl Resolver<'_> {
-    /// As long as the configuration says them, they hold.
+    /// They hold as long as they are in the configuration.
     pub(super) fn revoked(
         &mut self,
         raw: &[At<RawRevocation>],
@@ -27,7 +27,7 @@ impl Resolver<'_> {
         issuers: &[ExternalIssuer],
     ) -> Vec<RevocationEntry> {
         if let Some(beyond) = raw.get(MAX_ENTRIES) {
-            self.faults.at(beyond.span, format!("at most {MAX_ENTRIES} entries"));
+            self.faults.at(beyond.span, format!("expected at most {MAX_ENTRIES} entries"));
         }
         let own = oauth.and_then(|oauth| oauth.as_ref().ok()).map(|oauth| &oauth.trust);
         let known: Vec<&IssuerSettings> =
@@ -49,8 +49,8 @@ impl Resolver<'_> {
                 self.faults.at(time.span, "`jti` names one token, whenever it was issued: remove `issued_before`");
             }
             (Ok(RevocationTarget::Issuer), None) => {
-                let message = "this would revoke all that the issuer will ever issue: say `jti`, `client`, `subject` or \
-                    `issued_before`, or remove the issuer";
+                let message = "this would revoke all future tokens of the issuer: add `jti`, `client`, `subject` or `issued_before`, or \
+                    remove the issuer";
                 self.faults.at(raw.span, message);
             }
             _ => {}
@@ -73,7 +73,7 @@ impl Resolver<'_> {
             Some(name) => Some(IssuerName::new(&name.value)),
             None if names.has_oauth => Some(IssuerName::own()),
             None => {
-                self.faults.at(raw.span, "without `oauth` there is no `self` that this could be about: say `issuer`");
+                self.faults.at(raw.span, "there is no `oauth`, so there is no issuer `self`: add `issuer`");
                 None
             }
         }
@@ -110,7 +110,7 @@ impl Resolver<'_> {
         self.warn(raw.span, "the client that is revoked here is none of `oauth.clients`");
     }
 
-    /// Refused here if it can't be believed or written, as it would be at the start; what it holds is read as it is then.
+    /// Checks that the gateway could read and write it. Its content is read again at the start.
     pub(super) fn state_directory(
         &mut self,
         raw: &At<PathBuf>,
@@ -122,7 +122,7 @@ impl Resolver<'_> {
             return directory;
         }
         if let Err(error) = Keeper::open(&directory, revoked, self.now) {
-            let message = self.as_written(ErrorChain(&error).to_string(), raw.span, &raw.value);
+            let message = self.redact_path(ErrorChain(&error).to_string(), raw.span, &raw.value);
             self.faults.at(raw.span, message);
             return directory;
         }

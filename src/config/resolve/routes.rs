@@ -1,4 +1,4 @@
-//! `routes`: where requests go, and who may send them.
+//! `routes`: the requests that a route matches, its target and its access rule.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -45,7 +45,7 @@ impl RoutePlace {
 }
 
 impl Names {
-    /// Of the endpoints that go before routes.
+    /// The paths of the built-in endpoints, which have priority over routes.
     fn built_in_paths(&self) -> Vec<Cow<'_, str>> {
         let Some(token_path) = self.token_path.as_deref().filter(|_| self.has_oauth) else {
             return Vec::new();
@@ -93,7 +93,7 @@ impl Resolver<'_> {
             let line = self.source.line(place);
             if let Some(first) = taken.insert(route.name.clone(), line) {
                 let message =
-                    format!("the route at line {first} is called that too: names tell routes apart in the audit log");
+                    format!("the route at line {first} has the same name, and the audit log identifies routes by name");
                 let message = if named.is_some() { message } else { format!("{message}; give one a `name`") };
                 self.faults.at(named.unwrap_or(place), message);
             }
@@ -118,7 +118,7 @@ impl Resolver<'_> {
     fn conflict(&mut self, conflict: &Conflict, places: &[RoutePlace]) {
         let (first, second) = (places[conflict.first], places[conflict.second]);
         let line = self.source.line(first.path);
-        // As the file writes them: out of a variable might come anything.
+        // As written in the file: a variable may hold a secret.
         let [first, other] = [first, second].map(|place| self.source.quote(place.name()).unwrap_or_default());
         let message = match conflict.kind {
             ConflictKind::SameRequests => format!(
@@ -193,8 +193,10 @@ impl Resolver<'_> {
 
     fn route_name(&mut self, name: &At<String>) -> Option<String> {
         if name.value.is_empty() || name.value.chars().any(char::is_control) || name.value.starts_with('(') {
-            self.faults
-                .at(name.span, "a route's name is not empty, has no control characters and does not start with `(`");
+            self.faults.at(
+                name.span,
+                "expected a name that is not empty, has no control characters and does not start with `(`",
+            );
             return None;
         }
         Some(name.value.clone())
@@ -219,7 +221,7 @@ impl Resolver<'_> {
     fn path(&mut self, path: &At<String>, names: &Names) -> Option<PathPattern> {
         let folded = fold(&path.value);
         if names.built_in_paths().iter().any(|taken| fold(taken) == folded) {
-            self.faults.at(path.span, "this path is a built-in endpoint's, which goes before routes: choose another");
+            self.faults.at(path.span, "a built-in endpoint has this path and takes priority: choose another");
         }
         PathPattern::parse(&path.value).map_err(|fault| self.faults.at(path.span, fault.to_string())).ok()
     }
@@ -232,7 +234,7 @@ impl Resolver<'_> {
                     self.faults.at(method.span, "to take every method, leave `methods` out");
                 }
                 Ok(known) if STANDARD.contains(&known) => methods.push(known),
-                // Methods of one's own are fine, as long as they can't be slips of the pen.
+                // Other methods are allowed unless they are close to a standard one.
                 Ok(other) => match suggest::closest(&method.value, &STANDARD.each_ref().map(Method::as_str)) {
                     Some(meant) => {
                         let quoted = self.quoted(method);
@@ -257,7 +259,7 @@ impl Resolver<'_> {
         if let Some(upstream) = upstreams.get(&name.value) {
             return Some(Arc::clone(upstream));
         }
-        // A name that is there but could not be resolved has told why.
+        // If the upstream could not be resolved, its fault has been reported.
         if names.upstreams_complete && !names.upstreams.contains(&name.value) {
             self.unknown("upstream", name, &names.upstreams);
         }
@@ -274,7 +276,7 @@ impl Resolver<'_> {
                     self.warn(*span, message);
                 }
                 if names.issuers.is_empty() && names.issuers_complete {
-                    self.faults.at(raw.span, "no token can open this route: configure `oauth` or `issuers`");
+                    self.faults.at(raw.span, "no token is valid for this route: configure `oauth` or `issuers`");
                 }
                 Access::Protected(Box::new(self.rule(rule, names)))
             }
@@ -336,7 +338,8 @@ impl Resolver<'_> {
             let issuer = IssuerName::new(issuer);
             if allowed.is_some_and(|allowed| !allowed.contains(&issuer)) {
                 let listed = if issuer.as_str() == IssuerName::OWN { "`self`" } else { "its issuer" };
-                self.faults.at(name.span, format!("this client can never come: `issuers` does not list {listed}"));
+                self.faults
+                    .at(name.span, format!("this client can never use the route: `issuers` does not list {listed}"));
             }
             clients.push((issuer, id.to_owned()));
         }
@@ -347,7 +350,7 @@ impl Resolver<'_> {
         self.unknown_as(kind, name, &name.value, known);
     }
 
-    /// `part` of the text is the name in question.
+    /// `part` of the text is the unknown name.
     fn unknown_as(&mut self, kind: &str, name: &At<String>, part: &str, known: &[String]) {
         let mut known: Vec<&str> = known.iter().map(String::as_str).collect();
         known.sort_unstable();

@@ -1,4 +1,4 @@
-//! Clients' secrets: which are good, when, and which need replacing soon.
+//! The clients' secrets, the time in which they are valid, and warnings before they expire.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::issuer::kept_secret::{KeptSecret, Validity};
 use crate::issuer::secret::{ClientSecret, MIN_WORK_KIB, SecretHash};
 
 const MIN_SECRET_CHARACTERS: usize = 16;
-/// A secret that ends sooner is worth a word: its client needs a new one before.
+/// A secret that expires sooner is reported: its client needs a new one.
 const WARN_BEFORE: Duration = Duration::from_secs(14 * DAY);
 const DAY: u64 = 24 * 3600;
 
@@ -30,7 +30,7 @@ impl Resolver<'_> {
             hash.map(|hash| KeptSecret::new(hash, validity))
         });
         let kept: Vec<KeptSecret> = kept.collect();
-        self.warn_of_ends(client, raw);
+        self.warn_of_expiry(client, raw);
         kept
     }
 
@@ -42,13 +42,13 @@ impl Resolver<'_> {
         if let (Some(from), Some(until)) = (&secret.not_before, &secret.expires_at)
             && until.value <= from.value
         {
-            self.faults.at(until.span, "this secret would never be good: `expires_at` is not after its `not_before`");
+            self.faults.at(until.span, "this secret would never be valid: `expires_at` must be after `not_before`");
         }
         validity
     }
 
-    /// Secrets are counted from 1, as in metrics.
-    fn warn_of_ends(&mut self, client: &At<String>, raw: &[At<RawSecret>]) {
+    /// Secrets are numbered from 1, as in the metrics.
+    fn warn_of_expiry(&mut self, client: &At<String>, raw: &[At<RawSecret>]) {
         let now = self.now;
         let is_over = |secret: &At<RawSecret>| secret.value.expires_at.as_ref().is_some_and(|end| end.value <= now);
         let name = self.source.quote_key(client.span).unwrap_or_else(|| "this client".to_owned());
@@ -74,7 +74,7 @@ impl Resolver<'_> {
         let parsed = parsed.map_err(|fault| self.faults.at(hash.span, fault.to_string())).ok()?;
         if parsed.is_cheap() {
             let message = format!(
-                "this argon2id hash is too quick to guess: its memory times its passes (`m` × `t`) are at least {MIN_WORK_KIB} KiB; `portcullis client hash` makes a good one"
+                "this argon2id hash is too cheap to guess: memory times passes (`m` × `t`) must be at least {MIN_WORK_KIB} KiB; `portcullis client hash` creates one"
             );
             self.faults.at(hash.span, message);
         }
@@ -83,12 +83,13 @@ impl Resolver<'_> {
 
     fn value(&mut self, value: &At<Secret>, allow_literal: bool) -> Option<SecretHash> {
         if value.value.is_literal() && !allow_literal {
-            let message = "a secret stands in the file: use `hash`, or `${NAME}`, or set `allow_literal_secrets: true`";
+            let message =
+                "the secret is written in the file: use `hash` or `${NAME}`, or set `allow_literal_secrets: true`";
             self.faults.at(value.span, message);
         }
         if value.value.expose().chars().count() < MIN_SECRET_CHARACTERS {
             let message = format!(
-                "a secret has at least {MIN_SECRET_CHARACTERS} characters: `portcullis client new` makes a good one"
+                "expected at least {MIN_SECRET_CHARACTERS} characters: `portcullis client new` creates a secret"
             );
             self.faults.at(value.span, message);
             return None;
@@ -111,11 +112,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_remains_is_told_in_its_largest_unit() {
-        for (seconds, told) in
+    fn the_remaining_time_is_shown_in_its_largest_unit() {
+        for (seconds, text) in
             [(0, "0 minutes"), (60, "1 minute"), (7199, "1 hour"), (DAY, "1 day"), (13 * DAY, "13 days")]
         {
-            assert_eq!(remaining(Duration::from_secs(seconds)), told);
+            assert_eq!(remaining(Duration::from_secs(seconds)), text);
         }
     }
 }

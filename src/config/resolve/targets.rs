@@ -1,4 +1,4 @@
-//! Where routes lead: upstreams, mirrors, redirects and fixed answers; and the path that is asked for there.
+//! The targets of routes: upstreams, mirrors, redirects and fixed responses; and the path that is requested there.
 
 use http::{HeaderValue, StatusCode};
 
@@ -17,7 +17,7 @@ use crate::pipeline::routing::split::Split;
 use crate::pipeline::routing::target::{FixedAnswer, RouteTarget};
 use crate::trust::request_key::RequestKey;
 
-/// It is copied for each answer.
+/// The body is copied for each response.
 const MAX_BODY: usize = 64 * 1024;
 
 impl Resolver<'_> {
@@ -33,10 +33,10 @@ impl Resolver<'_> {
         let respond = raw.respond.as_ref().map(|respond| respond.span);
         let mut given = [upstream, redirect, respond].into_iter().flatten();
         if given.next().is_none() {
-            self.faults.at(span, "missing key `upstream`: where does it lead? That, or `redirect`, or `respond`");
+            self.faults.at(span, "missing key: a route has `upstream`, `redirect` or `respond`");
         }
         for another in given {
-            self.faults.at(another, "a route has one of `upstream`, `redirect` and `respond`: remove the others");
+            self.faults.at(another, "a route has only one of `upstream`, `redirect` and `respond`: remove the others");
         }
         if upstream.is_none() {
             self.without_upstream(raw);
@@ -61,8 +61,7 @@ impl Resolver<'_> {
         match &raw.value {
             RawUpstreams::One(name) => {
                 if let Some(sticky) = &route.sticky {
-                    let message =
-                        "there is nothing to choose from: write `upstream: {stable: 95, canary: 5}`, or remove the key";
+                    let message = "`sticky` needs several upstreams, such as `upstream: {stable: 95, canary: 5}`: add some, or remove the key";
                     self.faults.at(sticky.span, message);
                 }
                 let name = At { value: name.clone(), span: raw.span };
@@ -91,17 +90,15 @@ impl Resolver<'_> {
 
     fn sticky(&mut self, key: &At<RequestKey>, public: bool) -> Option<RequestKey> {
         let message = match &key.value {
-            RequestKey::Route => "all requests of a route share it: they would all go to one upstream",
-            key if public && key.needs_caller() => {
-                "a public route knows no caller: `address` or `header:NAME` can be told there"
-            }
+            RequestKey::Route => "all requests of a route would go to one upstream: use another key",
+            key if public && key.needs_caller() => "a public route has no caller: use `address` or `header:NAME`",
             key => return Some(key.clone()),
         };
         self.faults.at(key.span, message);
         None
     }
 
-    /// What does nothing where nothing goes on.
+    /// Reports keys that have no effect without an upstream.
     fn without_upstream(&mut self, raw: &RawRoute) {
         let headers = |raw: &RawHeaders| {
             let names = raw.set.entries.iter().chain(&raw.add.entries).map(|(name, _)| name.span);
@@ -118,7 +115,7 @@ impl Resolver<'_> {
             raw.body_idle_timeout.as_ref().map(|key| key.span),
         ];
         for useless in keys.into_iter().flatten().chain(headers(&raw.headers)) {
-            self.faults.at(useless, "no request goes on from this route: remove this");
+            self.faults.at(useless, "this route forwards no requests: remove this");
         }
     }
 
@@ -159,17 +156,17 @@ impl Resolver<'_> {
         let without = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
         let body = raw.body.as_ref().filter(|body| !body.value.is_empty());
         if let Some(body) = body.filter(|_| without) {
-            self.faults.at(body.span, "an answer with this `status` has no body: remove it");
+            self.faults.at(body.span, "a response with this `status` has no body: remove it");
         }
         if let Some(body) = body.filter(|body| body.value.len() > MAX_BODY) {
-            self.faults.at(body.span, "a body of at most `64KiB`: a longer one is a service's");
+            self.faults.at(body.span, "expected a body of at most `64KiB`: serve a longer one from an upstream");
         }
         let default = HeaderValue::from_static("text/plain; charset=utf-8");
         let content_type = match &raw.content_type {
             None => Some(default),
             Some(text) => match HeaderValue::try_from(&text.value).ok().filter(|_| is_media_type(&text.value)) {
                 Some(_) if body.is_none() => {
-                    self.faults.at(text.span, "there is no `body` that this could be the type of: remove it");
+                    self.faults.at(text.span, "there is no `body`: remove `content_type`");
                     None
                 }
                 Some(value) => Some(value),
@@ -187,17 +184,17 @@ impl Resolver<'_> {
     pub(super) fn mirror(&mut self, raw: &RawMirror, names: &Names, upstreams: &Upstreams) -> Option<MirrorRule> {
         let percent = raw.percent.value.get();
         if percent > 100 {
-            self.faults.at(raw.percent.span, "at most 100");
+            self.faults.at(raw.percent.span, "expected at most 100");
         }
         let upstream = self.upstream(raw.upstream.as_ref().ok()?, names, upstreams)?;
         Some(MirrorRule { upstream, percent, timeout: raw.timeout.value.get() })
     }
 
-    /// How many segments stay behind, or what is asked for instead.
+    /// The number of segments to strip, or the path to request instead.
     pub(super) fn path_change(&mut self, raw: &RawRoute, path: Option<&PathPattern>) -> (usize, Option<PathTemplate>) {
         let (Some(path), Ok(written)) = (path, &raw.path) else { return (0, None) };
         if let (Some(rewrite), Some(_)) = (&raw.rewrite, &raw.strip_prefix) {
-            self.faults.at(rewrite.span, "`rewrite` says the whole path: remove `strip_prefix`");
+            self.faults.at(rewrite.span, "`rewrite` replaces the whole path: remove `strip_prefix`");
         }
         let strip = raw.strip_prefix.as_ref().map_or(0, |prefix| self.strip(prefix, path, written));
         (strip, raw.rewrite.as_ref().and_then(|rewrite| self.template(rewrite, written, path)))
@@ -217,7 +214,7 @@ impl Resolver<'_> {
 
     fn strip(&mut self, prefix: &At<String>, path: &PathPattern, written: &At<String>) -> usize {
         let fault = match PathPattern::parse(&prefix.value) {
-            Ok(_) if prefix.value == "/" => Some("there is nothing to strip: remove the key".to_owned()),
+            Ok(_) if prefix.value == "/" => Some("`/` strips nothing: remove the key".to_owned()),
             Ok(_) => None,
             Err(fault) => Some(fault.to_string()),
         };
@@ -233,7 +230,7 @@ impl Resolver<'_> {
     }
 }
 
-/// Two tokens with a slash between them, and parameters perhaps (RFC 9110 §8.3.1).
+/// A media type, with optional parameters (RFC 9110 §8.3.1).
 fn is_media_type(text: &str) -> bool {
     let essence = text.split(';').next().unwrap_or_default().trim_end();
     let is_token = |part: &str| {

@@ -1,4 +1,4 @@
-//! How the servers of an upstream are reached: addresses, TLS, certificates and keys.
+//! The transport to the servers of an upstream: addresses, TLS, certificates and keys.
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
@@ -17,18 +17,18 @@ use crate::upstream::protocol::{Scheme, UpstreamProtocol};
 use crate::upstream::server::{Server, ServerAddress, ServerOrigin};
 use crate::upstream::tls::{self, RootsFault, Tls};
 
-/// What the kernel takes for the address of a Unix socket.
+/// The limit of the kernel for the path of a Unix socket.
 const MAX_SOCKET_PATH: usize = 107;
 
-/// What the upstreams of a file have in common.
+/// Resources that the upstreams of a file share.
 #[derive(Default)]
-pub(super) struct Dialled {
-    /// The roots that the system has: read once, where someone needs them.
+pub(super) struct SharedTransport {
+    /// The root certificates of the system. Read once, if an upstream needs them.
     roots: Option<Arc<RootCertStore>>,
     names: BTreeMap<String, Arc<Name>>,
 }
 
-impl Dialled {
+impl SharedTransport {
     /// All names of servers.
     pub(super) fn names(self) -> Vec<Arc<Name>> {
         self.names.into_values().collect()
@@ -38,8 +38,8 @@ impl Dialled {
         Arc::clone(self.roots.get_or_insert_with(|| Arc::new(tls::system_roots())))
     }
 
-    /// The same for all servers of this name: it is looked up once.
-    fn share(&mut self, place: &mut ServerAddress) {
+    /// Makes all servers of one name share it: it is looked up once.
+    fn share_name(&mut self, place: &mut ServerAddress) {
         if let ServerAddress::Name(name, _) = place {
             let known = self.names.entry(name.as_str().to_owned()).or_insert_with(|| Arc::clone(name));
             *name = Arc::clone(known);
@@ -48,13 +48,13 @@ impl Dialled {
 }
 
 impl Resolver<'_> {
-    /// The servers of one upstream, none of which is left out: `None` where one can't be used.
+    /// All servers of one upstream. `None` if one of them cannot be used.
     pub(super) fn servers(
         &mut self,
         urls: &[At<ServerUrl>],
         raw: Option<&At<RawUpstreamTls>>,
         protocol: RawProtocol,
-        dialled: &mut Dialled,
+        shared: &mut SharedTransport,
     ) -> Option<Vec<Server>> {
         let protocol = match protocol {
             RawProtocol::Http1 => UpstreamProtocol::Http1,
@@ -63,20 +63,20 @@ impl Resolver<'_> {
         let first = urls.first()?;
         let encrypted = is_encrypted(&first.value);
         if let Some(odd) = urls.iter().find(|url| is_encrypted(&url.value) != encrypted) {
-            let message = "`https` and clear text in one upstream: its servers are all reached by TLS, or none";
+            let message = "`https` and `http` servers in one upstream: use one of them for all servers";
             self.faults.at(odd.span, message);
             return None;
         }
         if let Some(raw) = raw.filter(|_| !encrypted) {
-            let message = "there is nothing to encrypt: no server of this upstream is an `https://` one";
+            let message = "no server of this upstream has an `https://` URL: remove `tls`, or change the URLs";
             self.faults.at(raw.span, message);
             return None;
         }
-        let tls = encrypted.then(|| self.client_config(raw, protocol, first.span, dialled)).flatten();
+        let tls = encrypted.then(|| self.client_config(raw, protocol, first.span, shared)).flatten();
         let name = raw.and_then(|raw| raw.value.server_name.as_ref());
         let name = name.map(|name| self.server_name(name));
         let servers: Vec<_> =
-            urls.iter().map(|url| self.server(url, (tls.as_ref(), name.as_ref()), protocol, dialled)).collect();
+            urls.iter().map(|url| self.server(url, (tls.as_ref(), name.as_ref()), protocol, shared)).collect();
         servers.into_iter().collect()
     }
 
@@ -85,14 +85,14 @@ impl Resolver<'_> {
         url: &At<ServerUrl>,
         (config, name): (Option<&Arc<ClientConfig>>, Option<&Option<ServerName<'static>>>),
         protocol: UpstreamProtocol,
-        dialled: &mut Dialled,
+        shared: &mut SharedTransport,
     ) -> Option<Server> {
         let origin = match &url.value {
             ServerUrl::Socket(path) => {
                 let path = self.source.locate(path);
                 if path.as_os_str().as_bytes().len() > MAX_SOCKET_PATH {
                     let message = format!(
-                        "a Unix socket's path is at most {MAX_SOCKET_PATH} bytes, with the folder of this file"
+                        "expected a path of at most {MAX_SOCKET_PATH} bytes, including the folder of this file"
                     );
                     self.faults.at(url.span, message);
                     return None;
@@ -102,7 +102,7 @@ impl Resolver<'_> {
             ServerUrl::Origin(origin) => ServerOrigin::parse(origin.as_str()),
         };
         let mut origin = origin.map_err(|fault| self.faults.at(url.span, fault.to_string())).ok()?;
-        dialled.share(&mut origin.place);
+        shared.share_name(&mut origin.place);
         if origin.scheme == Scheme::Http {
             return Some(Server::tcp(origin, None, protocol));
         }
@@ -111,7 +111,7 @@ impl Resolver<'_> {
             None => match ServerName::try_from(origin.host.clone()) {
                 Ok(name) => name,
                 Err(_) => {
-                    self.faults.at(url.span, "no certificate can be for this host: set `tls.server_name`");
+                    self.faults.at(url.span, "a certificate cannot be issued for this host: set `tls.server_name`");
                     return None;
                 }
             },
@@ -129,31 +129,31 @@ impl Resolver<'_> {
         parsed
     }
 
-    /// `None` where there is a fault.
+    /// `None` if there is a fault.
     fn client_config(
         &mut self,
         raw: Option<&At<RawUpstreamTls>>,
         protocol: UpstreamProtocol,
         first: Span,
-        dialled: &mut Dialled,
+        shared: &mut SharedTransport,
     ) -> Option<Arc<ClientConfig>> {
         let roots = match raw.and_then(|raw| raw.value.ca.as_ref()) {
             Some(file) => {
                 let pem = self.certificates(file)?;
                 match tls::roots(&pem) {
                     Ok(roots) => Some(Arc::new(roots)),
-                    // It has been told.
+                    // It has been reported.
                     Err(RootsFault::NoCertificate) => None,
                     Err(fault @ RootsFault::Unusable) => {
                         let path = self.source.locate(&file.value);
-                        let message = self.as_written(format!("`{}` {fault}", path.display()), file.span, &file.value);
+                        let message = self.redact_path(format!("`{}` {fault}", path.display()), file.span, &file.value);
                         self.faults.at(file.span, message);
                         None
                     }
                 }
             }
             None => {
-                let roots = dialled.roots();
+                let roots = shared.roots();
                 if roots.is_empty() {
                     self.faults.at(first, "the system has no root certificates to trust: set `tls.ca`");
                 }
@@ -164,13 +164,13 @@ impl Resolver<'_> {
         match tls::client_config(roots?, identity?, protocol) {
             Ok(config) => Some(Arc::new(config)),
             Err(error) => {
-                self.faults.at(first, format!("TLS can't be set up: {error}"));
+                self.faults.at(first, format!("cannot set up TLS: {error}"));
                 None
             }
         }
     }
 
-    /// `None` where there is a fault; `Some(None)` where nothing is configured.
+    /// `None` if there is a fault; `Some(None)` if no client certificate is configured.
     fn identity(&mut self, raw: &RawUpstreamTls) -> Option<Option<Arc<CertifiedKey>>> {
         let (cert, key) = match (&raw.client_cert, &raw.client_key) {
             (None, None) => return Some(None),

@@ -1,4 +1,4 @@
-//! `websocket` and `upgrades`: what a route opens tunnels for.
+//! `websocket` and `upgrades`: the protocols for which a route opens tunnels.
 
 use http::Method;
 
@@ -13,7 +13,7 @@ use crate::upstream::service::Upstream;
 impl Resolver<'_> {
     pub(super) fn upgrades(&mut self, websocket: &At<bool>, others: &[At<String>], methods: &MethodSet) -> Upgrades {
         if websocket.value && !methods.contains(&Method::GET) {
-            self.faults.at(websocket.span, "a WebSocket is asked for by GET, which `methods` does not list");
+            self.faults.at(websocket.span, "a WebSocket request uses GET: add it to `methods`");
         }
         let mut protocols: Vec<Box<str>> = Vec::new();
         for protocol in others {
@@ -30,7 +30,7 @@ impl Resolver<'_> {
         Upgrades::new(websocket.value, protocols)
     }
 
-    /// Over HTTP/2 there is no `Upgrade`, and what we answer ourselves agrees to nothing.
+    /// HTTP/2 has no `Upgrade`, and a fixed response accepts none.
     pub(super) fn must_speak_http1(&mut self, target: &RouteTarget, websocket: &At<bool>, others: &[At<String>]) {
         let asked = websocket.value.then_some(websocket.span).or_else(|| others.first().map(|protocol| protocol.span));
         let Some(span) = asked else { return };
@@ -42,8 +42,7 @@ impl Resolver<'_> {
             RouteTarget::Own(_) => true,
         };
         if cannot {
-            self.faults
-                .at(span, "other protocols are asked for over HTTP/1.1: the route needs upstreams that speak it");
+            self.faults.at(span, "upgrades need HTTP/1.1: the route needs upstreams with `protocol: http1`");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `upstreams`: the services behind us, with their servers and how these are used.
+//! `upstreams`: the services behind the gateway, their servers, load balancing and failure handling.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,9 +13,10 @@ use super::super::raw::servers::{
 use super::super::raw::upstream::{RawUpstream, RawUpstreamKeys};
 use super::super::source::At;
 use super::super::values::{Bound, Percent, PositiveCount};
-use super::transport::Dialled;
+use super::transport::SharedTransport;
 use super::{Resolver, deadline, number};
 use crate::trust::request_key::RequestKey;
+use crate::upstream::names::Name;
 use crate::upstream::server::Server;
 use crate::upstream::service::{MAX_SERVERS, Upstream};
 use crate::upstream::settings::{
@@ -25,7 +26,7 @@ use crate::upstream::settings::{
 pub(super) type Upstreams = HashMap<String, Arc<Upstream>>;
 
 const MAX_WEIGHT: u32 = 1000;
-/// All together stay within the time of the route, but each costs the upstream a request.
+/// All attempts together stay within the timeout of the route, but each is a request to the upstream.
 const MAX_ATTEMPTS: u32 = 5;
 
 pub(super) fn in_order(upstreams: Upstreams) -> Vec<Arc<Upstream>> {
@@ -35,13 +36,15 @@ pub(super) fn in_order(upstreams: Upstreams) -> Vec<Arc<Upstream>> {
 }
 
 impl Resolver<'_> {
-    pub(super) fn upstreams(&mut self, raw: Named<RawUpstream>, workers: usize, dialled: &mut Dialled) -> Upstreams {
+    /// The upstreams, and the names of their servers.
+    pub(super) fn upstreams(&mut self, raw: Named<RawUpstream>, workers: usize) -> (Upstreams, Vec<Arc<Name>>) {
         let mut upstreams = HashMap::new();
+        let mut shared = SharedTransport::default();
         for (name, upstream) in raw.entries {
             let Ok(upstream) = upstream else { continue };
             let keys = &upstream.value.keys;
             let servers = upstream.value.servers.ok();
-            let servers = servers.and_then(|servers| self.weighted_servers(servers.value, keys, dialled));
+            let servers = servers.and_then(|servers| self.weighted_servers(servers.value, keys, &mut shared));
             let servers = servers.unwrap_or_default();
             let settings = self.upstream_settings(keys, servers.len(), workers);
             if servers.is_empty() {
@@ -50,18 +53,18 @@ impl Resolver<'_> {
             let upstream = Upstream::new(&name.value, servers, settings);
             upstreams.insert(name.value, Arc::new(upstream));
         }
-        upstreams
+        (upstreams, shared.names())
     }
 
-    /// `None` where one can't be used.
+    /// `None` if a server cannot be used.
     fn weighted_servers(
         &mut self,
         raw: OneOrMore<RawServer>,
         keys: &RawUpstreamKeys,
-        dialled: &mut Dialled,
+        shared: &mut SharedTransport,
     ) -> Option<Vec<Server>> {
         if let Some(beyond) = raw.items.get(MAX_SERVERS) {
-            self.faults.at(beyond.span, format!("at most {MAX_SERVERS} servers"));
+            self.faults.at(beyond.span, format!("expected at most {MAX_SERVERS} servers"));
         }
         let (mut urls, mut weights) = (Vec::new(), Vec::new());
         for server in raw.items {
@@ -71,10 +74,10 @@ impl Resolver<'_> {
                 weights.push(weight);
             }
         }
-        let mut servers = self.servers(&urls, keys.tls.as_ref(), keys.protocol.value, dialled)?;
+        let mut servers = self.servers(&urls, keys.tls.as_ref(), keys.protocol.value, shared)?;
         for (index, server) in servers.iter().enumerate() {
             if servers[..index].iter().any(|other| other.name() == server.name()) {
-                let message = "this server is in the list already: for a larger part, give it a `weight`";
+                let message = "this server is listed twice: for a larger share, give it a `weight`";
                 self.faults.at(urls[index].span, message);
             }
         }
@@ -102,7 +105,7 @@ impl Resolver<'_> {
     fn connections_of_each(&mut self, raw: &At<Bound<PositiveCount>>, workers: usize) -> Option<usize> {
         let all = number(raw.value)?;
         if all < workers {
-            self.faults.at(raw.span, format!("at least {workers}: each worker has connections of its own"));
+            self.faults.at(raw.span, format!("expected at least {workers}: each worker has its own connections"));
         }
         Some(all / workers)
     }
@@ -116,8 +119,10 @@ impl Resolver<'_> {
         };
         let Ok(key) = key else { return Balance::Random };
         if key.value == RequestKey::Route {
-            self.faults
-                .at(key.span, "all requests of a route would go to one server: hash by something of the request");
+            self.faults.at(
+                key.span,
+                "all requests of a route would go to one server: hash by `client`, `address` or `header:NAME`",
+            );
             return Balance::Random;
         }
         Balance::Hash(key.value.clone())
@@ -132,7 +137,7 @@ impl Resolver<'_> {
                 if let Some(body) =
                     check.body.as_ref().filter(|body| body.value.is_empty() || body.value.len() > MAX_PROBE_BODY)
                 {
-                    self.faults.at(body.span, "expected some text, of 64 KiB at most");
+                    self.faults.at(body.span, "expected text of at most `64KiB`");
                 }
                 match path.value.parse::<PathAndQuery>() {
                     Ok(parsed) if path.value.starts_with('/') => Probe::Http { path: parsed, statuses, body },
@@ -145,7 +150,7 @@ impl Resolver<'_> {
             None => {
                 let spans = [check.status.as_ref().map(|key| key.span), check.body.as_ref().map(|key| key.span)];
                 if let Some(span) = spans.into_iter().flatten().next() {
-                    self.faults.at(span, "without a `path` nothing is asked for: a check only connects");
+                    self.faults.at(span, "without `path` the check only connects: add `path`, or remove this");
                 }
                 Probe::Connect
             }
@@ -173,7 +178,7 @@ impl Resolver<'_> {
         statuses
     }
 
-    /// A copy of every request is kept only where someone has asked for retries, or has several servers.
+    /// A copy of every request is kept only if retries are configured or there are several servers.
     fn retries(&mut self, raw: Option<&At<RawRetries>>, servers: usize) -> Retries {
         let rules = match raw.map(|raw| &raw.value) {
             None => return Retries { keep_all: servers > 1, ..Retries::default() },

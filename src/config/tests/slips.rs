@@ -99,7 +99,7 @@ fn wrong_values_name_the_way_out() {
 }
 
 #[test]
-fn secrets_are_told_about_without_being_quoted() {
+fn faults_of_secrets_do_not_quote_them() {
     let value = "{value: \"${CANARY}\"}";
     slip(value, "{value: s3cr3t, hash: s3cr3t}", "expected either `hash` or `value`: two secrets are two items");
     slip(value, "{}", "expected a map such as `{hash: …}` or `{value: …}`, got a map");
@@ -141,7 +141,7 @@ fn spans_point_at_values() {
 }
 
 #[test]
-fn literal_secrets_are_told_from_variables() {
+fn literal_secrets_are_distinguished_from_variables() {
     let literal = |written: &str| {
         let raw = no_slip("${CANARY}", written);
         let oauth = raw.oauth.unwrap().value;
@@ -164,7 +164,7 @@ upstreams: {a: http://localhost}
 routes: [{path: /, upstream: a, access: {}}]
 ";
     let ConfigReading { source, faults, raw, .. } = reading(text.as_bytes());
-    assert!(faults.is_empty(), "{}", told(text));
+    assert!(faults.is_empty(), "{}", rendered(text));
     let raw = raw.unwrap();
     let RawLimits { connections, idle_timeout, body_bytes, token_bytes, h2_streams, .. } = raw.limits;
     assert_eq!(connections.value.at_most().unwrap().get(), 10_000);

@@ -1,4 +1,4 @@
-//! The demo's service: answers whoever asks, as services do that were never meant to be reached by others.
+//! The service of the demo: answers every request, without authentication.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
-/// Binds now and serves from a thread of its own for as long as the process lives.
+/// Binds the address and serves from its own thread until the process ends.
 pub(super) fn start(address: SocketAddr) -> std::io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let listener = runtime.block_on(TcpListener::bind(address))?;
@@ -29,7 +29,7 @@ fn serve(runtime: &Runtime, listener: &TcpListener) {
         while let Ok((stream, _)) = listener.accept().await {
             tokio::task::spawn_local(async move {
                 let service = service_fn(async |request| Ok::<_, Infallible>(answer(&request)));
-                // A client that hangs up is nobody's concern.
+                // A client may close its connection at any time.
                 let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
             });
         }
@@ -40,13 +40,13 @@ fn answer(request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let (status, body) = match request.uri().path() {
         "/ping" => (StatusCode::OK, json!({ "pong": true })),
         path if path.starts_with("/orders") => {
-            let told = |name: &str| {
-                request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("nobody").to_owned()
+            let header = |name: &str| {
+                request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("(none)").to_owned()
             };
             let body = json!({
                 "orders": [{ "id": 1, "item": "portcullis", "state": "raised" }],
-                "the gateway says you are": told("x-auth-client-id"),
-                "with scope": told("x-auth-scope"),
+                "the gateway says you are": header("x-auth-client-id"),
+                "with scope": header("x-auth-scope"),
             });
             (StatusCode::OK, body)
         }

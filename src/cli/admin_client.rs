@@ -1,4 +1,4 @@
-//! Asks the gateway that runs with this configuration, by its admin listener.
+//! Requests to the admin listener of the running gateway.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,25 +11,25 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoReply {
+pub(super) enum AdminError {
     #[error("no gateway answers at {0}")]
-    Nobody(SocketAddr),
-    #[error("what answers at {0} is not this gateway's admin listener")]
-    Stranger(SocketAddr),
+    Unreachable(SocketAddr),
+    #[error("{0} is not the admin listener of a gateway")]
+    NotAdmin(SocketAddr),
 }
 
-/// It is near, and answers from memory.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The listener is near and responds from memory.
+const TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// The body of a 200 to `GET path`.
-pub(super) async fn ask(admin: SocketAddr, path: &str) -> Result<Bytes, NoReply> {
-    match timeout(PATIENCE, get(admin, path)).await {
+/// The body of a 200 response to `GET path`.
+pub(super) async fn fetch(admin: SocketAddr, path: &str) -> Result<Bytes, AdminError> {
+    match timeout(TIMEOUT, get(admin, path)).await {
         Ok(Ok(Some(body))) => Ok(body),
-        Ok(Ok(None)) => Err(NoReply::Stranger(admin)),
-        Ok(Err(_)) | Err(_) => Err(NoReply::Nobody(admin)),
+        Ok(Ok(None)) => Err(AdminError::NotAdmin(admin)),
+        Ok(Err(_)) | Err(_) => Err(AdminError::Unreachable(admin)),
     }
 }
 
@@ -37,21 +37,21 @@ async fn get(admin: SocketAddr, path: &str) -> Result<Option<Bytes>, Box<dyn std
     let stream = TcpStream::connect(admin).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::get(path).header("host", admin.to_string()).body(Full::<Bytes>::default())?;
-    let answer = async {
+    let exchange = async {
         let response = sender.send_request(request).await?;
         if response.status() != StatusCode::OK {
             return Ok(None);
         }
         Ok(Some(Limited::new(response.into_body(), MAX_BYTES).collect().await?.to_bytes()))
     };
-    // The connection is driven for as long as its answer takes, and goes with it.
-    tokio::pin!(answer, connection);
+    // The connection is driven until the response is complete.
+    tokio::pin!(exchange, connection);
     tokio::select! {
         biased;
-        answered = &mut answer => answered,
+        result = &mut exchange => result,
         ended = &mut connection => {
             ended?;
-            answer.await
+            exchange.await
         }
     }
 }
