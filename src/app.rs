@@ -221,7 +221,7 @@ fn control_runtime() -> io::Result<Runtime> {
 }
 
 fn listener_runtime(listener: &Listener) -> Result<ListenerRuntime, StartError> {
-    let (tls, entrance) = match &listener.kind {
+    let (tls, listener_mode) = match &listener.kind {
         ListenerKind::Tls { certificates, min_version } => {
             let pairs = certificates.iter().map(open_certificate).collect::<Result<_, _>>()?;
             let config: ServerConfig = tls::server_config(pairs, *min_version)?;
@@ -230,7 +230,7 @@ fn listener_runtime(listener: &Listener) -> Result<ListenerRuntime, StartError> 
         ListenerKind::Plain => (None, ListenerMode::Plain { loopback: listener.address.ip().is_loopback() }),
         ListenerKind::Redirect { origin } => (None, ListenerMode::Redirect { origin: origin.clone() }),
     };
-    Ok(ListenerRuntime { tls, entrance, proxy_protocol: listener.proxy_protocol })
+    Ok(ListenerRuntime { tls, listener_mode, proxy_protocol: listener.proxy_protocol })
 }
 
 fn open_certificate(files: &CertificateFiles) -> Result<Arc<rustls::sign::CertifiedKey>, CertificateError> {

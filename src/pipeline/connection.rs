@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::answer::body::AnswerBody;
-use super::corridor::walk;
+use super::corridor::handle;
 use super::record::open_request::OpenRequest;
 use super::request::peer::{ListenerMode, Peer};
 use super::worker::Worker;
@@ -33,7 +33,7 @@ use crate::server::tls::HttpVersion;
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerRuntime {
     pub(crate) tls: Option<Arc<ServerConfig>>,
-    pub(crate) entrance: ListenerMode,
+    pub(crate) listener_mode: ListenerMode,
     /// Every connection begins with a PROXY header, from a trusted proxy.
     pub(crate) proxy_protocol: bool,
 }
@@ -42,7 +42,7 @@ pub(crate) struct ListenerRuntime {
 pub(crate) async fn serve(worker: Rc<Worker>, listener: Rc<ListenerRuntime>, accepted: Accepted) {
     let Accepted { stream, peer: socket, mut permit, handshake } = accepted;
     let progress = handshake.progress();
-    let arrival = arrive(&worker, &listener, (stream, &progress), socket.ip(), &mut permit);
+    let arrival = establish(&worker, &listener, (stream, &progress), socket.ip(), &mut permit);
     // Boxed, so that an idle connection does not keep the memory of its handshake.
     let Some((driven, peer)) = Box::pin(handshake.complete(arrival)).await else {
         return;
@@ -51,7 +51,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, listener: Rc<ListenerRuntime>, acc
 }
 
 /// The handshake: finds the peer and the protocol. `None` where the connection is closed.
-async fn arrive(
+async fn establish(
     worker: &Rc<Worker>,
     listener: &ListenerRuntime,
     (mut stream, progress): (TcpStream, &HandshakeProgress),
@@ -66,15 +66,15 @@ async fn arrive(
             return None;
         }
         progress.first_byte(&stream).await?;
-        let introduction = proxy_header::read(&mut stream).await.ok()?;
-        let peer = Peer::from_proxy_header(socket, introduction, listener.entrance.clone(), trusted);
+        let header = proxy_header::read(&mut stream).await.ok()?;
+        let peer = Peer::from_proxy_header(socket, header, listener.listener_mode.clone(), trusted);
         if !permit.recount_as(peer.address) {
             debug!(client.address = %peer.address, "too many connections: refused one");
             return None;
         }
         peer
     } else {
-        Peer::new(socket, listener.entrance.clone(), trusted)
+        Peer::new(socket, listener.listener_mode.clone(), trusted)
     };
     let peer = peer.counted_in(&worker.in_flight, trusted);
     let driven = match &listener.tls {
@@ -109,7 +109,7 @@ fn answer(
 ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + use<> {
     let (exchange, watch) = (watch.begin_with(&request), Rc::clone(watch));
     async move {
-        let mut answer = walk(worker, peer, exchange, request).await;
+        let mut answer = handle(worker, peer, exchange, request).await;
         watch.announce_close(&mut answer);
         Ok(answer)
     }

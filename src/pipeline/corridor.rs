@@ -20,7 +20,7 @@ use super::answer::content::Content;
 use super::answer::forward::{CallFacts, ForwardContext, forward};
 use super::answer::rejection::Rejection;
 use super::answer::response_fields::ResponseFields;
-use super::answer::switch::{judge, switch};
+use super::answer::switch::{check_handshake, switch};
 use super::answer::{built_in, fixed_answer, grpc, limit_headers, preflight};
 use super::policy::authenticate::authenticate;
 use super::policy::authorize::{Admitted, Permit, admit, allow_public, authorize};
@@ -51,7 +51,7 @@ use crate::upstream::body::request_end::RequestEnd;
 use crate::upstream::service::Upstream;
 
 /// Every request takes this way, the token endpoint and the JWK Set included.
-pub(crate) async fn walk(
+pub(crate) async fn handle(
     worker: Rc<Worker>,
     peer: Rc<Peer>,
     exchange: ExchangeGuard,
@@ -93,9 +93,9 @@ pub(crate) async fn walk(
         None => drop(watcher),
     }
     if matches!(&decided, Err(rejection) if rejection.is_load_shed()) {
-        let _held = peer.share.as_ref().map(|share| share.tarpit());
+        let _held = peer.in_flight.as_ref().map(|counter| counter.delay());
         // Boxed to keep the common future small.
-        Box::pin(worker.recorder.load.tarpit()).await;
+        Box::pin(worker.recorder.load.delay_refusal()).await;
     }
     let is_refusal = decided.is_err();
     let mut answer = decided.unwrap_or_else(|rejection| {
@@ -107,7 +107,7 @@ pub(crate) async fn walk(
         rejection.into_response(is_grpc && grpc::may_be_spoken(open.log.matched, &snapshot))
     });
     if for_head {
-        answer = Content::withheld(answer);
+        answer = Content::without_body(answer);
     }
     add_fields(&snapshot, &mut open, &fields, &mut answer, is_refusal);
     answer.map(|content| AnswerBody::new(content, open, exchange, end.and_then(RequestEnd::hold)))
@@ -126,7 +126,7 @@ async fn decide(
     check_capacity(&worker.recorder.load, peer).await?;
     let request = CanonicalRequest::new(&head, peer.scheme(), &peer.cache.last_authority, &snapshot.limits)?;
     open.log.request(&request);
-    if let ListenerMode::Redirect { origin } = &peer.entrance {
+    if let ListenerMode::Redirect { origin } = &peer.listener_mode {
         return redirect(origin, snapshot, &mut open.log, &request, &head);
     }
     if let Some((oauth, built_in)) = snapshot.built_in(request.decoded_path()) {
@@ -140,7 +140,7 @@ async fn decide(
     let requested = requested_method(&request.method, &head.headers);
     let route = find_route(snapshot, &mut open.log, &request, &head, requested.as_ref())?;
     fields.granted_origin = route.cors.as_ref().and_then(|cors| cors.origins.grant(&head.headers));
-    let upgrade = if route.upgrades.is_empty() { None } else { route.upgrades.asked(&head) };
+    let upgrade = if route.upgrades.is_empty() { None } else { route.upgrades.requested(&head) };
     fields.asks_to_switch = upgrade.is_some() && head.version == Version::HTTP_11;
     // The cheapest refusal: it is counted against no limit.
     let admitted = admit(route, peer.source_address().certain())?;
@@ -151,7 +151,7 @@ async fn decide(
     let permit = find_permit(&admitted, (worker, snapshot, peer), &mut open.log, &head.headers).await?;
     let by_caller = LimitPhase::Caller { headers: &head.headers, caller: permit.caller() };
     count(&route.limits, by_caller, peer, open)?;
-    let handshake = upgrade.map(|upgrade| judge(upgrade, &head, upload)).transpose()?;
+    let handshake = upgrade.map(|upgrade| check_handshake(upgrade, &head, upload)).transpose()?;
     let is_protected = permit.caller().is_some();
     if is_protected {
         open.reserve()?;
@@ -170,9 +170,9 @@ async fn decide(
             match handshake {
                 None => forward(permit, context, head, upload).await?,
                 Some(handshake) => {
-                    let lasting = (&worker.tunnels, &worker.current);
+                    let for_tunnel = (&worker.tunnels, &worker.current);
                     // Boxed to keep the common future small.
-                    Box::pin(switch(permit, context, head, upload, handshake, lasting)).await?
+                    Box::pin(switch(permit, context, head, upload, handshake, for_tunnel)).await?
                 }
             }
         }
@@ -202,13 +202,13 @@ async fn find_permit<'r>(
 
 /// Refuses a request under overload, and delays it while the worker is slow, before any work is done for it.
 async fn check_capacity(load: &LoadMonitor, peer: &Peer) -> Result<(), Rejection> {
-    let is_overloaded = load.is_too_much() || peer.share.as_ref().is_some_and(|share| share.is_over_limit());
-    match peer.knowledge {
+    let is_overloaded = load.is_overloaded() || peer.in_flight.as_ref().is_some_and(|counter| counter.is_over_limit());
+    match peer.address_trust {
         _ if is_overloaded => return Err(Rejection::Overload),
         AddressTrust::Contradicted => return Err(Rejection::Header(FieldFault::Contradiction)),
         AddressTrust::Certain | AddressTrust::Uncertain => {}
     }
-    if load.is_crowded() {
+    if load.must_wait() {
         // Boxed to keep the common future small.
         Box::pin(load.turn()).await;
     }
@@ -242,7 +242,7 @@ fn choose_destination<'r>(permit: &Permit<'r>, peer: &Peer, log: &mut RequestLog
         RouteTarget::Own(own) => return Destination::Own(own),
         RouteTarget::Split(split) => split,
     };
-    let pinned = peer.cache.pins.upstream_of(&permit.route().name).and_then(|number| split.side_of(number));
+    let pinned = peer.cache.pins.upstream_of(&permit.route().name).and_then(|number| split.branch_of(number));
     let (branch, upstream) = pinned.unwrap_or_else(|| split.choose(peer, &head.headers, permit.caller()));
     log.branch = Some(branch);
     Destination::Upstream(upstream)
@@ -337,5 +337,5 @@ fn add_fields(
         route.apply_response_rules(headers, is_refusal, fields.granted_origin.as_ref());
     }
     fields.add_standard_headers(&open.log.request_id, status, headers);
-    limit_headers::announce(open.log.matched.limits(snapshot), open.counts.by_limit(), headers);
+    limit_headers::add_limit_headers(open.log.matched.limits(snapshot), open.counts.by_limit(), headers);
 }

@@ -31,7 +31,7 @@ pub(crate) fn admit(built_in: BuiltIn, peer: &Peer, method: &Method) -> Result<(
     match built_in {
         BuiltIn::Jwks | BuiltIn::Metadata if *method == Method::GET || *method == Method::HEAD => Ok(()),
         BuiltIn::Jwks | BuiltIn::Metadata => Err(Rejection::MethodNotAllowed(HeaderValue::from_static("GET, HEAD"))),
-        BuiltIn::Token | BuiltIn::Revocation if peer.entrance == (ListenerMode::Plain { loopback: false }) => {
+        BuiltIn::Token | BuiltIn::Revocation if peer.listener_mode == (ListenerMode::Plain { loopback: false }) => {
             Err(Rejection::ClearText)
         }
         BuiltIn::Token | BuiltIn::Revocation if *method == Method::POST => Ok(()),

@@ -26,7 +26,7 @@ impl Content {
 
     /// The answer to HEAD: the length of the body, and no body. hyper leaves a body out over HTTP/1.1 only, and so do
     /// some upstreams.
-    pub(crate) fn withheld(answer: Response<Self>) -> Response<Self> {
+    pub(crate) fn without_body(answer: Response<Self>) -> Response<Self> {
         let (mut head, content) = answer.into_parts();
         let content = match content {
             Self::Whole(Some(bytes)) => {

@@ -93,7 +93,7 @@ pub(crate) async fn forward(
     let timeouts = BodyTimeouts { idle: body_idle, min_rate };
     let (mut body, progress) = RequestBody::new(upload, route.body_bytes, timeouts, trailers::strip_request);
     // Interim responses of an HTTP/2 upstream are not read.
-    let go_ahead = (upload.is_awaiting && !by_http2).then(|| body.wait());
+    let expect_continue = (upload.is_awaiting && !by_http2).then(|| body.wait());
     let is_open = !body.is_end_stream() && body.size_hint().exact().is_none();
     if is_open && head.version == Version::HTTP_2 && !has_payload(&head.method) {
         // Boxed to keep the common future small.
@@ -115,8 +115,8 @@ pub(crate) async fn forward(
     if context.call.reads_trailers && by_http2 {
         outgoing.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
     }
-    if let Some(go_ahead) = &go_ahead {
-        go_ahead.ask(&mut outgoing);
+    if let Some(expect_continue) = &expect_continue {
+        expect_continue.ask(&mut outgoing);
     }
     let deadlines = Deadlines { response: route.timeout.unwrap_or(context.to.settings.response_timeout), body_idle };
     let waits = context.call.deadline.map(|_| Rc::clone(&progress));
@@ -133,8 +133,8 @@ pub(crate) async fn forward(
         let is_call = grpc::is_answer(answer.headers());
         answer.body_mut().until(deadline, is_call);
     }
-    if let Some(go_ahead) = go_ahead {
-        answer.body_mut().answers(go_ahead);
+    if let Some(expect_continue) = expect_continue {
+        answer.body_mut().answers(expect_continue);
     }
     Ok(clean(answer.map(Content::Streamed), route))
 }

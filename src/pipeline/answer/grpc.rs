@@ -26,7 +26,7 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// The status codes of gRPC that the gateway uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Code {
+pub(crate) enum GrpcStatus {
     Unknown = 2,
     DeadlineExceeded = 4,
     PermissionDenied = 7,
@@ -101,12 +101,12 @@ fn duration(text: &[u8]) -> Option<Duration> {
 
 /// Turns a refusal into the form that gRPC clients read. Other fields stay, for proxies and people.
 pub(crate) fn refuse(refusal: &mut Response<Content>, description: &str) {
-    let code = Code::of(refusal.status());
+    let code = GrpcStatus::of(refusal.status());
     *refusal.status_mut() = StatusCode::OK;
     *refusal.body_mut() = Content::whole("");
     let headers = refusal.headers_mut();
     headers.insert(CONTENT_TYPE, GRPC);
-    code.tell(description, headers);
+    code.insert_into(description, headers);
     let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if let Some(seconds) = seconds {
         headers.insert(GRPC_RETRY_PUSHBACK, seconds.saturating_mul(1000).into());
@@ -116,11 +116,11 @@ pub(crate) fn refuse(refusal: &mut Response<Content>, description: &str) {
 /// The trailers of a call whose deadline passes while it is answered.
 pub(crate) fn deadline_exceeded() -> HeaderMap {
     let mut trailers = HeaderMap::new();
-    Code::DeadlineExceeded.tell("the call took longer than its deadline", &mut trailers);
+    GrpcStatus::DeadlineExceeded.insert_into("the call took longer than its deadline", &mut trailers);
     trailers
 }
 
-impl Code {
+impl GrpcStatus {
     /// The codes of gRPC's "HTTP to gRPC Status Code Mapping", and more exact ones where the gateway knows more: the
     /// mapping is for statuses of unknown proxies.
     fn of(status: StatusCode) -> Self {
@@ -136,7 +136,7 @@ impl Code {
         }
     }
 
-    fn tell(self, description: &str, headers: &mut HeaderMap) {
+    fn insert_into(self, description: &str, headers: &mut HeaderMap) {
         const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
         headers.insert(GRPC_STATUS, (self as u16).into());
         let message = utf8_percent_encode(description, ENCODED).to_string();
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn every_refusal_has_a_code_of_its_kind() {
-        let code = |status: u16| Code::of(StatusCode::from_u16(status).unwrap()) as u16;
+        let code = |status: u16| GrpcStatus::of(StatusCode::from_u16(status).unwrap()) as u16;
         let expected = [
             (400, 13),
             (401, 16),
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn a_message_is_percent_encoded() {
         let mut headers = HeaderMap::new();
-        Code::PermissionDenied.tell("100% \u{e4}\n", &mut headers);
+        GrpcStatus::PermissionDenied.insert_into("100% \u{e4}\n", &mut headers);
         assert_eq!(
             (&headers["grpc-status"], &headers["grpc-message"]),
             (&"7".parse().unwrap(), &"100%25 %C3%A4%0A".parse().unwrap())

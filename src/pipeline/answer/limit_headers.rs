@@ -11,7 +11,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Adds the quota and window of every limit, and the rest of those that were counted.
-pub(crate) fn announce(limits: &[Arc<RateLimit>], counts: &[Option<LimitCount>], headers: &mut HeaderMap) {
+pub(crate) fn add_limit_headers(limits: &[Arc<RateLimit>], counts: &[Option<LimitCount>], headers: &mut HeaderMap) {
     if limits.is_empty() {
         return;
     }

@@ -16,14 +16,14 @@ use super::content::Content;
 use super::forward::{ForwardContext, clean, hash_key, set_forwarding_headers};
 use super::rejection::Rejection;
 use crate::clock;
-use crate::pipeline::policy::authenticate::judge_client;
+use crate::pipeline::policy::authenticate::check_client;
 use crate::pipeline::policy::authorize::Permit;
 use crate::pipeline::policy::current_snapshot::CurrentSnapshot;
 use crate::pipeline::policy::tunnels::{TunnelPermit, Tunnels};
 use crate::pipeline::request::trailers::strip_head_of_answer;
 use crate::pipeline::request::upgrade::{RequestedUpgrade, UpgradeHandshake};
 use crate::pipeline::routing::cors;
-use crate::server::tunnel::{Tunnel, TunnelTimeouts as TunnelPatience};
+use crate::server::tunnel::{Tunnel, TunnelTimeouts};
 use crate::trust::verify::{Expectations, Verified};
 use crate::upstream::body::body_timeouts::BodyTimeouts;
 use crate::upstream::body::request_body::{IncomingUpload, RequestBody};
@@ -41,7 +41,7 @@ pub(crate) async fn switch(
     (tunnels, current): (&Rc<Tunnels>, &Rc<CurrentSnapshot>),
 ) -> Result<Response<Content>, Rejection> {
     let (route, limits) = (permit.route(), context.limits);
-    let place = tunnels.take(context.from.share.as_ref()).ok_or(Rejection::Overload)?;
+    let place = tunnels.take(context.from.in_flight.as_ref()).ok_or(Rejection::Overload)?;
     let stream = head.extensions.remove::<OnUpgrade>().filter(|_| head.version == Version::HTTP_2);
     let key = hash_key(&context, &head.headers, &permit);
     let idle = route.body_idle.unwrap_or(limits.body_idle_timeout);
@@ -51,7 +51,7 @@ pub(crate) async fn switch(
     *outgoing.uri_mut() = route.upstream_uri(context.request)?;
     *outgoing.headers_mut() = head.headers;
     set_forwarding_headers(outgoing.headers_mut(), &permit, &context, head.version);
-    handshake.ask(outgoing.headers_mut());
+    handshake.add_request_fields(outgoing.headers_mut());
     let deadlines =
         Deadlines { response: route.timeout.unwrap_or(context.to.settings.response_timeout), body_idle: idle };
     match context.pools.switch(context.to, outgoing, progress, deadlines, key).await? {
@@ -61,22 +61,22 @@ pub(crate) async fn switch(
         }
         UpgradeReply::Ordinary(answer) => Ok(clean(answer.map(|body| Content::Streamed(Box::new(body))), route)),
         UpgradeReply::Switched(mut headers, upstream, occupied) => {
-            if !handshake.is_answered_by(&headers) {
+            if !handshake.matches(&headers) {
                 return Err(UpstreamFault::Unasked("a protocol").into());
             }
-            let timeouts = TunnelPatience { idle: limits.tunnel_idle_timeout, write: limits.write_stall_timeout };
-            let may_continue = lasting(Rc::clone(current), permit.into_caller(), (place, occupied));
+            let timeouts = TunnelTimeouts { idle: limits.tunnel_idle_timeout, write: limits.write_stall_timeout };
+            let may_continue = remains_valid(Rc::clone(current), permit.into_caller(), (place, occupied));
             let tunnel = Tunnel { upstream, stream, timeouts, may_continue };
             if route.cors.is_some() {
                 cors::strip(&mut headers);
             }
-            Ok(agreed(headers, tunnel, &handshake))
+            Ok(switched(headers, tunnel, &handshake))
         }
     }
 }
 
 /// A tunnel lasts as long as another request with its token would be accepted.
-fn lasting(
+fn remains_valid(
     current: Rc<CurrentSnapshot>,
     caller: Option<Rc<Verified>>,
     places: (TunnelPermit, TunnelHold),
@@ -85,14 +85,14 @@ fn lasting(
         let _ = &places;
         caller.as_ref().is_none_or(|verified| {
             // The rule of the route does not change, and was checked when the tunnel was opened.
-            let judged = verified.revalidate(Expectations::any_route(), clock::now(), Instant::now());
+            let checked = verified.revalidate(Expectations::any_route(), clock::now(), Instant::now());
             let snapshot = current.get();
-            judged.is_ok() && snapshot.trust.holds(&verified.issuer) && judge_client(verified, &snapshot).is_ok()
+            checked.is_ok() && snapshot.trust.holds(&verified.issuer) && check_client(verified, &snapshot).is_ok()
         })
     })
 }
 
-fn agreed(mut headers: HeaderMap, tunnel: Tunnel, handshake: &UpgradeHandshake) -> Response<Content> {
+fn switched(mut headers: HeaderMap, tunnel: Tunnel, handshake: &UpgradeHandshake) -> Response<Content> {
     strip_head_of_answer(&mut headers);
     headers.remove(CONTENT_LENGTH);
     let status = match tunnel.stream {
@@ -102,7 +102,7 @@ fn agreed(mut headers: HeaderMap, tunnel: Tunnel, handshake: &UpgradeHandshake) 
             StatusCode::OK
         }
         None => {
-            handshake.agree(&mut headers);
+            handshake.add_response_fields(&mut headers);
             StatusCode::SWITCHING_PROTOCOLS
         }
     };
@@ -113,11 +113,11 @@ fn agreed(mut headers: HeaderMap, tunnel: Tunnel, handshake: &UpgradeHandshake) 
 }
 
 /// Checks the handshake before any work is done for it.
-pub(crate) fn judge(
-    asked: RequestedUpgrade,
+pub(crate) fn check_handshake(
+    requested: RequestedUpgrade,
     head: &Parts,
     upload: &IncomingUpload,
 ) -> Result<Box<UpgradeHandshake>, Rejection> {
     let has_body = upload.incoming.as_ref().is_some_and(|body| !body.is_end_stream());
-    asked.judge(head, has_body).map(Box::new).map_err(|fault| Rejection::Header(fault.into()))
+    requested.check(head, has_body).map(Box::new).map_err(|fault| Rejection::Header(fault.into()))
 }

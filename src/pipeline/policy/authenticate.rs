@@ -39,8 +39,8 @@ pub(crate) async fn authenticate(
     let token = presented(snapshot, headers, now)?;
     let expected = rule.expectations();
     if let Some(verified) = current.verified(token, connection) {
-        let judged = verified.revalidate(expected, now, tokio::time::Instant::now());
-        return match judged.and_then(|()| judge_client(&verified, snapshot)) {
+        let checked = verified.revalidate(expected, now, tokio::time::Instant::now());
+        return match checked.and_then(|()| check_client(&verified, snapshot)) {
             Ok(()) => Ok(verified),
             Err(reason) => {
                 if is_final(reason) {
@@ -57,7 +57,7 @@ pub(crate) async fn authenticate(
 }
 
 /// One of our own tokens is valid only as long as its client is configured.
-pub(crate) fn judge_client(verified: &Verified, snapshot: &Snapshot) -> Result<(), TokenError> {
+pub(crate) fn check_client(verified: &Verified, snapshot: &Snapshot) -> Result<(), TokenError> {
     let is_known = || snapshot.oauth.as_ref().is_some_and(|oauth| oauth.server.client_of(verified).is_some());
     if verified.is_own() && !is_known() { Err(TokenError::UnknownClient) } else { Ok(()) }
 }
@@ -103,7 +103,7 @@ async fn verify(
 ) -> Result<Verified, AuthenticateError> {
     let text = legal(token).ok_or_else(malformed)?;
     let verified = snapshot.trust.verify(text, expected, now).await.map_err(AuthenticateError::Refused)?;
-    judge_client(&verified, snapshot).map_err(|reason| AuthenticateError::Refused(verified.refused(reason)))?;
+    check_client(&verified, snapshot).map_err(|reason| AuthenticateError::Refused(verified.refused(reason)))?;
     Ok(verified)
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct Permit<'r> {
 
 /// `from` is `None` where the address is uncertain.
 pub(crate) fn admit(route: &Route, from: Option<IpAddr>) -> Result<Admitted<'_>, Forbidden> {
-    route.from.judge(from)?;
+    route.from.check(from)?;
     Ok(Admitted { route, from })
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn authorize<'r>(
     if caller.is_own() && !ours.and_then(|ours| ours.client_of(&caller)).is_some_and(|client| client.may_call(from)) {
         return Err(Forbidden::ClientNotAllowed);
     }
-    rule.judge(&caller)?;
+    rule.check(&caller)?;
     Ok(Permit { route, caller: Some(caller) })
 }
 

@@ -23,12 +23,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 pub(crate) struct LoadMonitor {
     in_flight: Cell<usize>,
     /// The worker's share of the configured limit.
-    most: usize,
+    max: usize,
     /// The part of it that the lag leaves.
     allowed: Cell<usize>,
-    held_back: Cell<usize>,
+    delayed: Cell<usize>,
     /// Requests that may be in flight before the next one waits for its turn.
-    paced: Cell<usize>,
+    max_unqueued: Cell<usize>,
     /// Ticks in a row at which the event loop was slow.
     slow_for: Cell<u32>,
     /// Requests that wait for their turn.
@@ -61,25 +61,25 @@ const LAG: Duration = Duration::from_millis(250);
 const SLOW: Duration = Duration::from_millis(10);
 const SLOW_TICKS: u32 = 8;
 /// A request waits no longer than this for its turn, whatever the requests before it wait for.
-const LONGEST_TURN: Duration = Duration::from_millis(250);
+const MAX_WAIT: Duration = Duration::from_millis(250);
 /// So many are always served.
-const LEAST: usize = 64;
+const MIN_REQUESTS: usize = 64;
 /// The time between two refusals, whatever their number: each costs a worker some 25 µs.
-const HOLD_EACH: Duration = Duration::from_micros(400);
-const SHORTEST_HOLD: Duration = Duration::from_millis(5);
-const LONGEST_HOLD: Duration = Duration::from_secs(1);
+const DELAY_PER_REFUSAL: Duration = Duration::from_micros(400);
+const MIN_DELAY: Duration = Duration::from_millis(5);
+const MAX_DELAY: Duration = Duration::from_secs(1);
 /// More are not delayed: each costs some kilobytes. Without a delay, clients that repeat their requests at once would
 /// leave a worker time for nothing but refusals.
-const MAX_HELD: usize = 8192;
+const MAX_DELAYED: usize = 8192;
 
 impl LoadMonitor {
-    pub(crate) fn new(most: usize, memory_is_short: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(max: usize, memory_is_short: Arc<AtomicBool>) -> Self {
         Self {
             in_flight: Cell::new(0),
-            most,
-            allowed: Cell::new(most),
-            held_back: Cell::new(0),
-            paced: Cell::new(most),
+            max,
+            allowed: Cell::new(max),
+            delayed: Cell::new(0),
+            max_unqueued: Cell::new(max),
             slow_for: Cell::new(0),
             waiting: Cell::new(0),
             turns: RefCell::default(),
@@ -103,18 +103,18 @@ impl LoadMonitor {
     }
 
     /// True where a request that has begun must be refused. Those with a delayed refusal do not count.
-    pub(crate) fn is_too_much(&self) -> bool {
-        self.in_flight.get() - self.held_back.get() > self.allowed.get() || self.memory_is_short.load(Ordering::Relaxed)
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.in_flight.get() - self.delayed.get() > self.allowed.get() || self.memory_is_short.load(Ordering::Relaxed)
     }
 
     /// True where a request that has begun is to wait for its turn.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.active() > self.paced.get()
+    pub(crate) fn must_wait(&self) -> bool {
+        self.active() > self.max_unqueued.get()
     }
 
     /// Requests that do not wait for the worker.
     fn active(&self) -> usize {
-        self.in_flight.get() - self.held_back.get() - self.waiting.get()
+        self.in_flight.get() - self.delayed.get() - self.waiting.get()
     }
 
     /// Ends when the request may go on. Dropped when the client disconnects.
@@ -128,13 +128,13 @@ impl LoadMonitor {
             }
             turns.push_back(Rc::downgrade(&waiting.turn));
         }
-        let _ = timeout(LONGEST_TURN, waiting.turn.comes.notified()).await;
+        let _ = timeout(MAX_WAIT, waiting.turn.comes.notified()).await;
     }
 
     /// In the order in which they came.
     fn give_turns(&self) {
         let mut turns = self.turns.borrow_mut();
-        while self.active() < self.paced.get() {
+        while self.active() < self.max_unqueued.get() {
             let Some(turn) = turns.pop_front() else { return };
             // A request that stopped waiting takes no turn.
             if let Some(turn) = turn.upgrade() {
@@ -146,12 +146,12 @@ impl LoadMonitor {
     }
 
     /// Ends when the refusal may be sent. Dropped when the client disconnects.
-    pub(crate) async fn tarpit(&self) {
-        if self.held_back.get() >= MAX_HELD {
+    pub(crate) async fn delay_refusal(&self) {
+        if self.delayed.get() >= MAX_DELAYED {
             return;
         }
-        let _held = DelayedResponse::new(&self.held_back);
-        sleep(hold(self.held_back.get())).await;
+        let _held = DelayedResponse::new(&self.delayed);
+        sleep(delay(self.delayed.get())).await;
     }
 
     /// Adapts to the lag of the event loop, for as long as the worker runs.
@@ -165,18 +165,18 @@ impl LoadMonitor {
 
     fn adapt(&self, lag: Duration) {
         let allowed = self.allowed.get();
-        let taken_on = self.in_flight.get() - self.held_back.get();
+        let served = self.in_flight.get() - self.delayed.get();
         self.allowed.set(if lag > LAG {
-            (allowed.min(taken_on) / 10 * 9).max(LEAST).min(self.most)
+            (allowed.min(served) / 10 * 9).max(MIN_REQUESTS).min(self.max)
         } else {
-            (allowed + allowed / 16 + 1).min(self.most)
+            (allowed + allowed / 16 + 1).min(self.max)
         });
-        let paced = self.paced.get();
+        let max_unqueued = self.max_unqueued.get();
         self.slow_for.set(if lag > SLOW { self.slow_for.get().saturating_add(1) } else { 0 });
-        self.paced.set(if self.slow_for.get() >= SLOW_TICKS {
-            (paced.min(self.active()) / 10 * 9).max(LEAST).min(self.most)
+        self.max_unqueued.set(if self.slow_for.get() >= SLOW_TICKS {
+            (max_unqueued.min(self.active()) / 10 * 9).max(MIN_REQUESTS).min(self.max)
         } else {
-            (paced + paced / 16 + 1).min(self.most)
+            (max_unqueued + max_unqueued / 16 + 1).min(self.max)
         });
         self.give_turns();
     }
@@ -211,17 +211,17 @@ impl Drop for DelayedResponse<'_> {
 }
 
 /// So that refusals together cost a small part of the worker, whatever their number.
-fn hold(held_back: usize) -> Duration {
-    let held_back = u32::try_from(held_back).unwrap_or(u32::MAX);
-    HOLD_EACH.saturating_mul(held_back).clamp(SHORTEST_HOLD, LONGEST_HOLD)
+fn delay(delayed: usize) -> Duration {
+    let delayed = u32::try_from(delayed).unwrap_or(u32::MAX);
+    DELAY_PER_REFUSAL.saturating_mul(delayed).clamp(MIN_DELAY, MAX_DELAY)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pressure(most: usize) -> LoadMonitor {
-        LoadMonitor::new(most, Arc::default())
+    fn pressure(max: usize) -> LoadMonitor {
+        LoadMonitor::new(max, Arc::default())
     }
 
     fn with_in_flight(pressure: &LoadMonitor, count: usize) {
@@ -232,11 +232,11 @@ mod tests {
     fn a_worker_that_lags_takes_on_less_until_it_does_not_and_more_again_within_seconds() {
         let pressure = pressure(4096);
         with_in_flight(&pressure, 2000);
-        assert!(!pressure.is_too_much());
+        assert!(!pressure.is_overloaded());
         pressure.adapt(LAG * 2);
-        assert!(pressure.is_too_much());
+        assert!(pressure.is_overloaded());
         (0..100).for_each(|_| pressure.adapt(LAG * 2));
-        assert_eq!(pressure.allowed.get(), LEAST);
+        assert_eq!(pressure.allowed.get(), MIN_REQUESTS);
         let ticks = (1..).find(|_| {
             pressure.adapt(Duration::ZERO);
             pressure.allowed.get() == 4096
@@ -249,33 +249,33 @@ mod tests {
         let pressure = pressure(100);
         with_in_flight(&pressure, 100);
         pressure.adapt(Duration::from_millis(20));
-        assert!(!pressure.is_too_much());
+        assert!(!pressure.is_overloaded());
         pressure.begin();
-        assert!(pressure.is_too_much());
+        assert!(pressure.is_overloaded());
     }
 
     #[tokio::test(start_paused = true)]
     async fn those_who_wait_to_be_refused_take_no_place() {
         let pressure = pressure(1);
         with_in_flight(&pressure, 2);
-        assert!(pressure.is_too_much());
-        let mut waiting = Box::pin(pressure.tarpit());
+        assert!(pressure.is_overloaded());
+        let mut waiting = Box::pin(pressure.delay_refusal());
         assert!(futures_poll(&mut waiting));
-        assert!(!pressure.is_too_much());
+        assert!(!pressure.is_overloaded());
         waiting.await;
-        assert_eq!(pressure.held_back.get(), 0);
+        assert_eq!(pressure.delayed.get(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn on_a_slow_worker_requests_wait_for_their_turn_in_order_and_not_for_long() {
         let pressure = pressure(4096);
-        with_in_flight(&pressure, LEAST);
+        with_in_flight(&pressure, MIN_REQUESTS);
         (0..100).for_each(|_| pressure.adapt(SLOW * 2));
-        assert!(!pressure.is_crowded() && !pressure.is_too_much(), "some always go on");
+        assert!(!pressure.must_wait() && !pressure.is_overloaded(), "some always go on");
         let mut turns = Vec::new();
         for _ in 0..3 {
             pressure.begin();
-            assert!(pressure.is_crowded() && !pressure.is_too_much());
+            assert!(pressure.must_wait() && !pressure.is_overloaded());
             let mut turn = Box::pin(pressure.turn());
             assert!(futures_poll(&mut turn));
             turns.push(turn);
@@ -288,11 +288,11 @@ mod tests {
         assert!(!futures_poll(&mut first) && futures_poll(&mut third));
         let began = Instant::now();
         third.await;
-        assert_eq!(began.elapsed(), LONGEST_TURN);
+        assert_eq!(began.elapsed(), MAX_WAIT);
         drop(first);
-        assert_eq!((pressure.waiting.get(), pressure.active()), (0, LEAST + 1));
+        assert_eq!((pressure.waiting.get(), pressure.active()), (0, MIN_REQUESTS + 1));
         (0..100).for_each(|_| pressure.adapt(Duration::ZERO));
-        assert!(!pressure.is_crowded());
+        assert!(!pressure.must_wait());
     }
 
     fn futures_poll<F: Future + Unpin>(future: &mut F) -> bool {
@@ -302,17 +302,17 @@ mod tests {
 
     #[test]
     fn refusals_are_held_the_longer_the_more_there_are() {
-        assert_eq!(hold(1), SHORTEST_HOLD);
-        assert_eq!(hold(100), Duration::from_millis(40));
-        assert_eq!(hold(usize::MAX), LONGEST_HOLD);
+        assert_eq!(delay(1), MIN_DELAY);
+        assert_eq!(delay(100), Duration::from_millis(40));
+        assert_eq!(delay(usize::MAX), MAX_DELAY);
     }
 
     #[test]
     fn nothing_is_taken_on_while_memory_is_short() {
         let short = Arc::new(AtomicBool::new(true));
         let pressure = LoadMonitor::new(10, Arc::clone(&short));
-        assert!(pressure.is_too_much());
+        assert!(pressure.is_overloaded());
         short.store(false, Ordering::Relaxed);
-        assert!(!pressure.is_too_much());
+        assert!(!pressure.is_overloaded());
     }
 }

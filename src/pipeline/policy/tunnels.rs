@@ -9,45 +9,45 @@ use crate::pipeline::request::in_flight::InFlightCounter;
 #[derive(Debug)]
 pub(crate) struct Tunnels {
     open: Cell<usize>,
-    most: usize,
-    most_per_address: usize,
+    max: usize,
+    max_per_address: usize,
 }
 
 /// The place of one tunnel; free again when dropped.
 #[derive(Debug)]
 pub(crate) struct TunnelPermit {
     tunnels: Rc<Tunnels>,
-    share: Option<Rc<InFlightCounter>>,
+    counter: Option<Rc<InFlightCounter>>,
 }
 
 impl Tunnels {
-    pub(crate) fn new(most: usize, most_per_address: usize) -> Rc<Self> {
-        Rc::new(Self { open: Cell::new(0), most, most_per_address })
+    pub(crate) fn new(max: usize, max_per_address: usize) -> Rc<Self> {
+        Rc::new(Self { open: Cell::new(0), max, max_per_address })
     }
 
     pub(crate) fn open(&self) -> usize {
         self.open.get()
     }
 
-    /// `share` is the counter of the address, if it has one. `None` where the limit is reached.
-    pub(crate) fn take(self: &Rc<Self>, share: Option<&Rc<InFlightCounter>>) -> Option<TunnelPermit> {
-        let here = share.map_or(0, |share| share.tunnels.get());
-        if self.open.get() >= self.most || here >= self.most_per_address {
+    /// `counter` is the counter of the address, if it has one. `None` where the limit is reached.
+    pub(crate) fn take(self: &Rc<Self>, counter: Option<&Rc<InFlightCounter>>) -> Option<TunnelPermit> {
+        let here = counter.map_or(0, |counter| counter.tunnels.get());
+        if self.open.get() >= self.max || here >= self.max_per_address {
             return None;
         }
         self.open.set(self.open.get() + 1);
-        if let Some(share) = share {
-            share.tunnels.set(here + 1);
+        if let Some(counter) = counter {
+            counter.tunnels.set(here + 1);
         }
-        Some(TunnelPermit { tunnels: Rc::clone(self), share: share.cloned() })
+        Some(TunnelPermit { tunnels: Rc::clone(self), counter: counter.cloned() })
     }
 }
 
 impl Drop for TunnelPermit {
     fn drop(&mut self) {
         self.tunnels.open.set(self.tunnels.open.get() - 1);
-        if let Some(share) = &self.share {
-            share.tunnels.set(share.tunnels.get() - 1);
+        if let Some(counter) = &self.counter {
+            counter.tunnels.set(counter.tunnels.get() - 1);
         }
     }
 }
@@ -59,8 +59,8 @@ mod tests {
 
     #[test]
     fn the_limits_hold_and_places_come_back() {
-        let crowd = InFlightByAddress::new(9);
-        let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|address| crowd.share(address.parse().unwrap()));
+        let all = InFlightByAddress::new(9);
+        let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|address| all.counter_of(address.parse().unwrap()));
         let tunnels = Tunnels::new(3, 2);
         let first = tunnels.take(Some(&one)).unwrap();
         let _second = tunnels.take(Some(&one)).unwrap();

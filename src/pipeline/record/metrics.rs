@@ -60,16 +60,16 @@ struct DurationKey {
 }
 
 impl WorkerMetrics {
-    pub(crate) fn ended(&mut self, ending: &RequestOutcome<'_>) {
-        let RequestOutcome { rule, decision, reason, .. } = *ending;
-        if let (Some(method), Some(status)) = (ending.method, ending.status) {
-            let key = DurationKey { rule, method: known(method), status };
-            self.durations.entry(key).or_default().observe(ending.duration);
+    pub(crate) fn ended(&mut self, outcome: &RequestOutcome<'_>) {
+        let RequestOutcome { rule, decision, reason, .. } = *outcome;
+        if let (Some(method), Some(status)) = (outcome.method, outcome.status) {
+            let key = DurationKey { rule, method: method_label(method), status };
+            self.durations.entry(key).or_default().observe(outcome.duration);
         }
-        if let Some(branch) = ending.branch {
+        if let Some(branch) = outcome.branch {
             *self.splits.entry((rule, branch)).or_default() += 1;
         }
-        let issuer = ending.issuer.map(|name| self.number(name));
+        let issuer = outcome.issuer.map(|name| self.number(name));
         *self.decisions.entry(DecisionKey { rule, issuer, decision, reason }).or_default() += 1;
     }
 
@@ -143,7 +143,7 @@ impl WorkerMetrics {
 }
 
 /// Clients choose methods freely; labels must stay few.
-fn known(method: &Method) -> &'static str {
+fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

@@ -32,7 +32,7 @@ pub(crate) struct OpenRequest {
 impl OpenRequest {
     pub(crate) fn begin(recorder: &Rc<Recorder>, snapshot: SharedSnapshot, peer: &Rc<Peer>) -> Box<Self> {
         recorder.load.begin();
-        peer.share.iter().for_each(|share| share.begin());
+        peer.in_flight.iter().for_each(|counter| counter.begin());
         Box::new(Self {
             log: RequestLog::new(snapshot, peer, recorder.request_ids.next()),
             recorder: Rc::clone(recorder),
@@ -123,6 +123,6 @@ impl Drop for OpenRequest {
             self.close();
         }
         self.recorder.load.end();
-        self.log.peer().share.iter().for_each(|share| share.end());
+        self.log.peer().in_flight.iter().for_each(|counter| counter.end());
     }
 }

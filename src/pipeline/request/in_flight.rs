@@ -21,11 +21,11 @@ pub(crate) struct InFlightByAddress {
 /// The requests in flight from one address, or /64 of IPv6.
 #[derive(Debug)]
 pub(crate) struct InFlightCounter {
-    crowd: Rc<InFlightByAddress>,
+    all: Rc<InFlightByAddress>,
     address: IpAddr,
-    under_way: Cell<usize>,
+    in_flight: Cell<usize>,
     /// Of these, requests that only wait to be refused.
-    held_back: Cell<usize>,
+    delayed: Cell<usize>,
     pub(crate) tunnels: Cell<usize>,
 }
 
@@ -38,57 +38,57 @@ impl InFlightByAddress {
         Rc::new(Self { max_per_address, by_address: RefCell::default() })
     }
 
-    pub(crate) fn share(self: &Rc<Self>, address: IpAddr) -> Rc<InFlightCounter> {
+    pub(crate) fn counter_of(self: &Rc<Self>, address: IpAddr) -> Rc<InFlightCounter> {
         let address = counted_network(address);
         let mut by_address = self.by_address.borrow_mut();
-        if let Some(share) = by_address.get(&address).and_then(Weak::upgrade) {
-            return share;
+        if let Some(counter) = by_address.get(&address).and_then(Weak::upgrade) {
+            return counter;
         }
-        let share = Rc::new(InFlightCounter {
-            crowd: Rc::clone(self),
+        let counter = Rc::new(InFlightCounter {
+            all: Rc::clone(self),
             address,
-            under_way: Cell::new(0),
-            held_back: Cell::new(0),
+            in_flight: Cell::new(0),
+            delayed: Cell::new(0),
             tunnels: Cell::new(0),
         });
-        by_address.insert(address, Rc::downgrade(&share));
-        share
+        by_address.insert(address, Rc::downgrade(&counter));
+        counter
     }
 }
 
 impl Drop for DelayedRefusal<'_> {
     fn drop(&mut self) {
-        self.0.held_back.set(self.0.held_back.get() - 1);
+        self.0.delayed.set(self.0.delayed.get() - 1);
     }
 }
 
 impl InFlightCounter {
     pub(crate) fn begin(&self) {
-        self.under_way.set(self.under_way.get() + 1);
+        self.in_flight.set(self.in_flight.get() + 1);
     }
 
     pub(crate) fn end(&self) {
-        self.under_way.set(self.under_way.get() - 1);
+        self.in_flight.set(self.in_flight.get() - 1);
     }
 
     /// Those that only wait to be refused do not count: whoever asks again at once would be served nothing else.
-    fn under_way(&self) -> usize {
-        self.under_way.get() - self.held_back.get()
+    fn in_flight(&self) -> usize {
+        self.in_flight.get() - self.delayed.get()
     }
 
     pub(crate) fn is_over_limit(&self) -> bool {
-        self.under_way() > self.crowd.max_per_address
+        self.in_flight() > self.all.max_per_address
     }
 
-    pub(crate) fn tarpit(&self) -> DelayedRefusal<'_> {
-        self.held_back.set(self.held_back.get() + 1);
+    pub(crate) fn delay(&self) -> DelayedRefusal<'_> {
+        self.delayed.set(self.delayed.get() + 1);
         DelayedRefusal(self)
     }
 }
 
 impl Drop for InFlightCounter {
     fn drop(&mut self) {
-        self.crowd.by_address.borrow_mut().remove(&self.address);
+        self.all.by_address.borrow_mut().remove(&self.address);
     }
 }
 
@@ -98,14 +98,14 @@ mod tests {
 
     #[test]
     fn an_address_has_one_share_as_long_as_anyone_holds_it() {
-        let crowd = InFlightByAddress::new(9);
-        let share = |text: &str| crowd.share(text.parse().unwrap());
-        let (one, same, other) = (share("2001:db8::1"), share("2001:db8::2"), share("10.0.0.1"));
+        let all = InFlightByAddress::new(9);
+        let counter = |text: &str| all.counter_of(text.parse().unwrap());
+        let (one, same, other) = (counter("2001:db8::1"), counter("2001:db8::2"), counter("10.0.0.1"));
         one.begin();
-        assert_eq!((same.under_way(), other.under_way()), (1, 0));
+        assert_eq!((same.in_flight(), other.in_flight()), (1, 0));
         drop((one, other));
-        assert_eq!((share("2001:db8::3").under_way(), crowd.by_address.borrow().len()), (1, 1));
+        assert_eq!((counter("2001:db8::3").in_flight(), all.by_address.borrow().len()), (1, 1));
         drop(same);
-        assert_eq!(crowd.by_address.borrow().len(), 0);
+        assert_eq!(all.by_address.borrow().len(), 0);
     }
 }

@@ -20,12 +20,12 @@ use crate::server::proxy_header::ProxyHeader;
 pub(crate) struct Peer {
     /// The address that limits and rules are about.
     pub(crate) address: IpAddr,
-    pub(crate) knowledge: AddressTrust,
-    pub(crate) entrance: ListenerMode,
+    pub(crate) address_trust: AddressTrust,
+    pub(crate) listener_mode: ListenerMode,
     /// The other end is a proxy that is trusted to name its clients.
     pub(crate) is_proxy: bool,
     /// The count of the requests from its address; `None` where they are not counted.
-    pub(crate) share: Option<Rc<InFlightCounter>>,
+    pub(crate) in_flight: Option<Rc<InFlightCounter>>,
     /// `X-Forwarded-For`: the client first.
     pub(crate) forwarded_for: HeaderValue,
     pub(crate) cache: Rc<ConnectionCache>,
@@ -61,13 +61,13 @@ pub(crate) enum ListenerMode {
 
 impl Peer {
     /// The other end of a connection.
-    pub(crate) fn new(address: IpAddr, entrance: ListenerMode, trusted: &Networks) -> Self {
+    pub(crate) fn new(address: IpAddr, listener_mode: ListenerMode, trusted: &Networks) -> Self {
         Self {
             address,
-            knowledge: AddressTrust::Certain,
-            entrance,
+            address_trust: AddressTrust::Certain,
+            listener_mode,
             is_proxy: trusted.contains(address),
-            share: None,
+            in_flight: None,
             forwarded_for: joined(&[address]),
             cache: Rc::default(),
             hops: Vec::new(),
@@ -79,27 +79,27 @@ impl Peer {
     pub(crate) fn from_proxy_header(
         socket: IpAddr,
         by: ProxyHeader,
-        entrance: ListenerMode,
+        listener_mode: ListenerMode,
         trusted: &Networks,
     ) -> Self {
         match by {
-            ProxyHeader::Itself => Self::new(socket, entrance, trusted),
+            ProxyHeader::Itself => Self::new(socket, listener_mode, trusted),
             ProxyHeader::Client(address) => Self {
                 socket: (address != socket).then(|| socket.to_string().into()),
-                ..Self::new(address, entrance, trusted)
+                ..Self::new(address, listener_mode, trusted)
             },
             // The requests of this connection are not the proxy's own.
             ProxyHeader::Unknown => {
-                let unknown = Self::new(socket, entrance, trusted);
-                Self { knowledge: AddressTrust::Uncertain, is_proxy: false, ..unknown }
+                let unknown = Self::new(socket, listener_mode, trusted);
+                Self { address_trust: AddressTrust::Uncertain, is_proxy: false, ..unknown }
             }
         }
     }
 
     /// The client that this proxy names in a request with these headers.
     pub(crate) fn with_forwarded(&self, headers: &HeaderMap, trusted: &Networks) -> Self {
-        let (mut hops, knowledge) = match forwarded::chain(headers, trusted) {
-            Ok(chain) if chain.is_certain => (chain.hops, self.knowledge),
+        let (mut hops, address_trust) = match forwarded::chain(headers, trusted) {
+            Ok(chain) if chain.is_certain => (chain.hops, self.address_trust),
             Ok(chain) => (chain.hops, AddressTrust::Uncertain),
             Err(forwarded::Contradiction) => (Vec::new(), AddressTrust::Contradicted),
         };
@@ -108,10 +108,10 @@ impl Peer {
         let own_socket = || Rc::from(self.text());
         Self {
             address,
-            knowledge,
-            entrance: self.entrance.clone(),
+            address_trust,
+            listener_mode: self.listener_mode.clone(),
             is_proxy: true,
-            share: None,
+            in_flight: None,
             forwarded_for: joined(&hops),
             cache: Rc::clone(&self.cache),
             socket: self.socket.clone().or_else(|| (address != self.address).then(own_socket)),
@@ -122,18 +122,18 @@ impl Peer {
     /// Counts the peer's requests with others of its address. A trusted proxy that makes requests of its own is not counted: it can't be
     /// told from one that does not say for which client it makes them.
     pub(crate) fn counted_in(mut self, in_flight: &Rc<InFlightByAddress>, trusted: &Networks) -> Rc<Self> {
-        let exempt = self.knowledge == AddressTrust::Certain && trusted.contains(self.address);
-        self.share = (!exempt).then(|| in_flight.share(self.address));
+        let exempt = self.address_trust == AddressTrust::Certain && trusted.contains(self.address);
+        self.in_flight = (!exempt).then(|| in_flight.counter_of(self.address));
         Rc::new(self)
     }
 
     pub(crate) fn source_address(&self) -> SourceAddress {
-        SourceAddress { address: self.address, is_certain: self.knowledge == AddressTrust::Certain }
+        SourceAddress { address: self.address, is_certain: self.address_trust == AddressTrust::Certain }
     }
 
     /// Whether all requests of an HTTP/1.1 connection come from one client. Those of a proxy come from many.
     pub(crate) fn is_direct_client(&self) -> bool {
-        !self.is_proxy && self.knowledge == AddressTrust::Certain
+        !self.is_proxy && self.address_trust == AddressTrust::Certain
     }
 
     /// `address` as text.
@@ -182,7 +182,7 @@ impl Peer {
 
     /// The scheme of the connection, and the value of `X-Forwarded-Proto`.
     pub(crate) fn scheme(&self) -> &'static str {
-        match self.entrance {
+        match self.listener_mode {
             ListenerMode::Tls => "https",
             ListenerMode::Plain { .. } | ListenerMode::Redirect { .. } => "http",
         }
@@ -223,6 +223,6 @@ mod tests {
         let forwarded = "for=\"[2001:db8::1]\", for=10.0.0.2, for=10.0.0.1;host=\"a\";proto=https";
         assert_eq!(client.make_forwarded(&HeaderValue::from_static("a")).unwrap(), forwarded);
         let itself = proxy.with_forwarded(&HeaderMap::new(), &trusted);
-        assert_eq!((itself.text(), itself.socket(), itself.knowledge), ("10.0.0.1", None, AddressTrust::Certain));
+        assert_eq!((itself.text(), itself.socket(), itself.address_trust), ("10.0.0.1", None, AddressTrust::Certain));
     }
 }

@@ -6,7 +6,7 @@ pub(crate) fn draw(below: u64) -> u64 {
 }
 
 /// The position of a key in `0..below`: always the same, and independent of that of neighbouring keys.
-pub(crate) fn place(key: u128, below: u64) -> u64 {
+pub(crate) fn position(key: u128, below: u64) -> u64 {
     within(spread((key as u64) ^ spread((key >> 64) as u64)), below)
 }
 
@@ -32,7 +32,7 @@ mod tests {
         (0..10_000).for_each(|_| drawn[draw(10) as usize] += 1);
         let mut placed = [0; 10];
         // As neighbouring addresses are.
-        (0..10_000_u128).for_each(|key| placed[place(0xffff_0a00_0000 + key, 10) as usize] += 1);
+        (0..10_000_u128).for_each(|key| placed[position(0xffff_0a00_0000 + key, 10) as usize] += 1);
         for counts in [drawn, placed] {
             assert!(counts.iter().all(|count| (800..1200).contains(count)), "{counts:?}");
         }

@@ -105,7 +105,7 @@ impl Upgrades {
     }
 
     /// `None` for an ordinary request, or for one that asks for other protocols only.
-    pub(crate) fn asked(&self, head: &Parts) -> Option<RequestedUpgrade> {
+    pub(crate) fn requested(&self, head: &Parts) -> Option<RequestedUpgrade> {
         if is_extended_connect(head) {
             return Some(RequestedUpgrade { protocol: WEBSOCKET.into(), is_ambiguous: false, over_http2: true });
         }
@@ -128,7 +128,7 @@ pub(crate) fn is_extended_connect(head: &Parts) -> bool {
 
 impl RequestedUpgrade {
     /// Checks the form of the request; gives what the upstream's answer must contain.
-    pub(crate) fn judge(self, head: &Parts, has_body: bool) -> Result<UpgradeHandshake, UpgradeFault> {
+    pub(crate) fn check(self, head: &Parts, has_body: bool) -> Result<UpgradeHandshake, UpgradeFault> {
         let is_websocket = *self.protocol == *WEBSOCKET;
         if self.is_ambiguous {
             return Err(UpgradeFault::Several);
@@ -144,7 +144,7 @@ impl RequestedUpgrade {
             return Err(UpgradeFault::Method);
         }
         let web_socket = match is_websocket {
-            true => Some(WebSocket::asked(&head.headers, self.over_http2)?),
+            true => Some(WebSocket::requested(&head.headers, self.over_http2)?),
             false => None,
         };
         Ok(UpgradeHandshake { protocol: self.protocol, web_socket })
@@ -152,7 +152,7 @@ impl RequestedUpgrade {
 }
 
 impl WebSocket {
-    fn asked(headers: &HeaderMap, over_http2: bool) -> Result<Self, UpgradeFault> {
+    fn requested(headers: &HeaderMap, over_http2: bool) -> Result<Self, UpgradeFault> {
         if only(headers, SEC_WEBSOCKET_VERSION) != Some(&VERSION) {
             return Err(UpgradeFault::Version);
         }
@@ -164,7 +164,7 @@ impl WebSocket {
     }
 
     /// RFC 6455 §4.1: a fault that would fail the connection at the upstream fails it here.
-    fn is_answered_by(&self, headers: &HeaderMap) -> bool {
+    fn matches(&self, headers: &HeaderMap) -> bool {
         let accept = accept(self.key.as_bytes());
         if only(headers, SEC_WEBSOCKET_ACCEPT).is_none_or(|value| value.as_bytes() != accept.as_bytes()) {
             return false;
@@ -181,7 +181,7 @@ impl WebSocket {
 
 impl UpgradeHandshake {
     /// Adds to a request the fields that ask the upstream, and remembers what they offer.
-    pub(crate) fn ask(&mut self, headers: &mut HeaderMap) {
+    pub(crate) fn add_request_fields(&mut self, headers: &mut HeaderMap) {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         if let Ok(protocol) = HeaderValue::try_from(&*self.protocol) {
             headers.insert(UPGRADE, protocol);
@@ -195,16 +195,16 @@ impl UpgradeHandshake {
     }
 
     /// Whether this 101 matches the request.
-    pub(crate) fn is_answered_by(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn matches(&self, headers: &HeaderMap) -> bool {
         let mut upgrade = tokens(headers, UPGRADE);
         let protocol = upgrade.next().is_some_and(|token| is(token, &self.protocol)) && upgrade.next().is_none();
         protocol
             && tokens(headers, CONNECTION).any(|token| is(token, "upgrade"))
-            && self.web_socket.as_ref().is_none_or(|web_socket| web_socket.is_answered_by(headers))
+            && self.web_socket.as_ref().is_none_or(|web_socket| web_socket.matches(headers))
     }
 
     /// Adds to an answer the fields that tell an HTTP/1.1 client of the switch.
-    pub(crate) fn agree(&self, headers: &mut HeaderMap) {
+    pub(crate) fn add_response_fields(&self, headers: &mut HeaderMap) {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         if let Ok(protocol) = HeaderValue::try_from(&*self.protocol) {
             headers.insert(UPGRADE, protocol);

@@ -64,7 +64,7 @@ pub(crate) enum Forbidden {
 
 impl AddressRule {
     /// A denied address is not allowed. An uncertain address (`None`) passes no list.
-    pub(crate) fn judge(&self, from: Option<IpAddr>) -> Result<(), Forbidden> {
+    pub(crate) fn check(&self, from: Option<IpAddr>) -> Result<(), Forbidden> {
         let (allow, deny) = (self.allow.as_ref(), self.deny.as_ref());
         let passes = |address| {
             allow.is_none_or(|allow| allow.contains(address)) && !deny.is_some_and(|deny| deny.contains(address))
@@ -82,15 +82,15 @@ impl AccessRule {
         }
     }
 
-    pub(crate) fn judge(&self, verified: &Verified) -> Result<(), Forbidden> {
-        self.judge_client(verified)?;
+    pub(crate) fn check(&self, verified: &Verified) -> Result<(), Forbidden> {
+        self.check_client(verified)?;
         if !self.claims.iter().all(|rule| rule.holds(verified)) {
             return Err(Forbidden::ClaimMismatch);
         }
-        self.judge_scope(&verified.caller.scope)
+        self.check_scope(&verified.caller.scope)
     }
 
-    fn judge_client(&self, verified: &Verified) -> Result<(), Forbidden> {
+    fn check_client(&self, verified: &Verified) -> Result<(), Forbidden> {
         let Some(allowed) = &self.clients else {
             return Ok(());
         };
@@ -102,7 +102,7 @@ impl AccessRule {
         }
     }
 
-    fn judge_scope(&self, held: &ScopeSet) -> Result<(), Forbidden> {
+    fn check_scope(&self, held: &ScopeSet) -> Result<(), Forbidden> {
         let all = held.contains_all(&self.all_of);
         let any = self.any_of.is_empty() || held.contains_any(&self.any_of);
         if all && any {

@@ -64,10 +64,10 @@ impl Cors {
     }
 
     /// The fields of every answer of the route. Refusals have them too, or a page could not read why it was refused.
-    pub(crate) fn finish(&self, granted: Option<&HeaderValue>, headers: &mut HeaderMap) {
+    pub(crate) fn add_headers(&self, granted: Option<&HeaderValue>, headers: &mut HeaderMap) {
         if let Some(origin) = granted {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-            put(headers, ACCESS_CONTROL_EXPOSE_HEADERS, self.expose.iter().map(HeaderName::as_str));
+            insert_list(headers, ACCESS_CONTROL_EXPOSE_HEADERS, self.expose.iter().map(HeaderName::as_str));
             if self.credentials {
                 headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
             }
@@ -131,7 +131,7 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue
 }
 
 /// Sets a field to a list, or leaves it out where the list is empty.
-pub(crate) fn put<'n>(headers: &mut HeaderMap, name: HeaderName, names: impl Iterator<Item = &'n str>) {
+pub(crate) fn insert_list<'n>(headers: &mut HeaderMap, name: HeaderName, names: impl Iterator<Item = &'n str>) {
     let list = names.collect::<Vec<_>>().join(", ");
     if let Some(list) = HeaderValue::try_from(list).ok().filter(|list| !list.is_empty()) {
         headers.insert(name, list);
@@ -261,11 +261,11 @@ mod tests {
             [("access-control-allow-origin", "*"), ("access-control-allow-credentials", "true"), ("vary", "A")];
         let mut headers = map(&theirs);
         strip(&mut headers);
-        cors(false).finish(None, &mut headers);
+        cors(false).add_headers(None, &mut headers);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["vary"]);
         assert_eq!(headers.get_all("vary").iter().collect::<Vec<_>>(), ["A", "Origin"]);
         let mut headers = map(&[("vary", "Accept, origin")]);
-        cors(true).finish(Some(&HeaderValue::from_static("https://a.example")), &mut headers);
+        cors(true).add_headers(Some(&HeaderValue::from_static("https://a.example")), &mut headers);
         assert_eq!(headers["access-control-allow-origin"], "https://a.example");
         assert_eq!(headers["access-control-allow-credentials"], "true");
         assert_eq!(headers["access-control-expose-headers"], "x-count");

@@ -257,7 +257,7 @@ impl<'t> Search<'t> {
     fn found_at(&self, member: &OverlapMember, path: &[String]) -> Option<Vec<usize>> {
         let route = &self.table.routes()[member.index];
         let path = member.public_path(route, path);
-        let places = hosts(route).into_iter().map(|host| self.table.standing_at(&host, &path));
+        let places = hosts(route).into_iter().map(|host| self.table.routes_at(&host, &path));
         places.into_iter().find(|place| place.contains(&member.index))
     }
 

@@ -73,7 +73,7 @@ impl Route {
             Some(rules) => rules.apply(headers),
         }
         if let Some(cors) = &self.cors {
-            cors.finish(granted, headers);
+            cors.add_headers(granted, headers);
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::upstream::service::Upstream;
 #[derive(Debug)]
 pub(crate) struct Split {
     /// One at least.
-    sides: Vec<SplitBranch>,
+    branches: Vec<SplitBranch>,
     /// Requests with the same value go to the same branch, on every worker and after a restart. Requests without it go
     /// at random.
     sticky: Option<RequestKey>,
@@ -33,46 +33,46 @@ struct SplitBranch {
 impl Split {
     pub(crate) fn new(weighed: impl IntoIterator<Item = (Arc<Upstream>, u32)>, sticky: Option<RequestKey>) -> Self {
         let mut total = 0;
-        let sides = weighed.into_iter().map(|(upstream, weight)| {
+        let branches = weighed.into_iter().map(|(upstream, weight)| {
             total += u64::from(weight);
             SplitBranch { upstream, weight, up_to: total }
         });
-        Self { sides: sides.collect(), sticky, total }
+        Self { branches: branches.collect(), sticky, total }
     }
 
     /// The branch of a request: its place in the list, and its upstream.
     pub(crate) fn choose(&self, peer: &Peer, headers: &HeaderMap, caller: Option<&Verified>) -> (usize, &Upstream) {
         let key = self.sticky.as_ref().map(|per| per.of(peer.address, headers, caller)).filter(|key| *key != ABSENT);
-        let side =
-            self.side_at(key.map_or_else(|| sampling::draw(self.total), |key| sampling::place(key.0, self.total)));
-        (side, &self.sides[side].upstream)
+        let branch =
+            self.branch_at(key.map_or_else(|| sampling::draw(self.total), |key| sampling::position(key.0, self.total)));
+        (branch, &self.branches[branch].upstream)
     }
 
     /// The branch with the upstream of this number.
-    pub(crate) fn side_of(&self, number: u64) -> Option<(usize, &Upstream)> {
-        let mut sides = self.sides.iter().map(|side| &*side.upstream).enumerate();
-        sides.find(|(_, upstream)| upstream.number == number)
+    pub(crate) fn branch_of(&self, number: u64) -> Option<(usize, &Upstream)> {
+        let mut branches = self.branches.iter().map(|branch| &*branch.upstream).enumerate();
+        branches.find(|(_, upstream)| upstream.number == number)
     }
 
     /// Where weights change, no request changes its branch without need.
-    fn side_at(&self, place: u64) -> usize {
-        self.sides.iter().position(|side| place < side.up_to).unwrap_or_default()
+    fn branch_at(&self, position: u64) -> usize {
+        self.branches.iter().position(|branch| position < branch.up_to).unwrap_or_default()
     }
 
-    pub(crate) fn upstream(&self, side: usize) -> Option<&Arc<Upstream>> {
-        self.sides.get(side).map(|side| &side.upstream)
+    pub(crate) fn upstream(&self, branch: usize) -> Option<&Arc<Upstream>> {
+        self.branches.get(branch).map(|branch| &branch.upstream)
     }
 
     pub(crate) fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
-        self.sides.iter().map(|side| &side.upstream)
+        self.branches.iter().map(|branch| &branch.upstream)
     }
 }
 
 impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, side) in self.sides.iter().enumerate() {
+        for (index, branch) in self.branches.iter().enumerate() {
             let separator = if index == 0 { "" } else { ", " };
-            write!(f, "{separator}{} {}/{}", side.upstream.name, side.weight, self.total)?;
+            write!(f, "{separator}{} {}/{}", branch.upstream.name, branch.weight, self.total)?;
         }
         Ok(())
     }
@@ -92,8 +92,8 @@ mod tests {
     #[test]
     fn each_side_has_its_weight() {
         let split = split(&[95, 4, 1]);
-        let sides: Vec<usize> = (0..100).map(|place| split.side_at(place)).collect();
-        let count = |side| sides.iter().filter(|found| **found == side).count();
+        let branches: Vec<usize> = (0..100).map(|position| split.branch_at(position)).collect();
+        let count = |branch| branches.iter().filter(|found| **found == branch).count();
         assert_eq!([count(0), count(1), count(2)], [95, 4, 1]);
         assert_eq!(split.to_string(), "legacy 95/100, legacy 4/100, legacy 1/100");
     }
@@ -102,7 +102,7 @@ mod tests {
     fn whoever_is_on_the_growing_side_stays_there() {
         let (before, after) = (split(&[95, 5]), split(&[80, 20]));
         for key in 0..10_000 {
-            let [was, is] = [&before, &after].map(|split| split.side_at(sampling::place(key, split.total)));
+            let [was, is] = [&before, &after].map(|split| split.branch_at(sampling::position(key, split.total)));
             assert!(was <= is, "{key}");
         }
     }

@@ -85,7 +85,7 @@ impl RouteTable {
         let mut table = Self::default();
         let mut conflicts = Vec::new();
         for (index, route) in routes.iter().enumerate() {
-            let as_written = table.trees.insert(route, index, str::to_owned, |leaf| leaf.clash(route));
+            let as_written = table.trees.insert(route, index, str::to_owned, |leaf| leaf.conflicting(route));
             let conflict = |first, kind| Conflict { first, second: index, kind };
             conflicts.extend(as_written.map(|first| conflict(first, ConflictKind::SameRequests)));
             let is_other_case = |leaf: &Leaf| leaf.indices().find(|first| !route.path.is_same(&routes[*first].path));
@@ -125,7 +125,7 @@ impl RouteTable {
     }
 
     /// The routes of the place that this path leads to, whatever their methods, by their places in the list.
-    pub(crate) fn standing_at(&self, host: &str, path: &str) -> Vec<usize> {
+    pub(crate) fn routes_at(&self, host: &str, path: &str) -> Vec<usize> {
         let leaf = self.trees.leaf(host, path).filter(|leaf| !self.leads_elsewhere_folded(leaf, host, path));
         leaf.map(|leaf| leaf.indices().collect()).unwrap_or_default()
     }
@@ -145,17 +145,17 @@ impl RouteTable {
 }
 
 impl Trees {
-    /// Gives the first route that `clash` finds among those of the same place.
+    /// Gives the first route that `conflicting` finds among those of the same place.
     fn insert(
         &mut self,
         route: &Route,
         index: usize,
-        spelt: impl Fn(&str) -> String,
-        clash: impl Fn(&Leaf) -> Option<usize>,
+        spelling: impl Fn(&str) -> String,
+        conflicting: impl Fn(&Leaf) -> Option<usize>,
     ) -> Option<usize> {
         let insert = |root: &mut RouteNode| {
-            let leaf = root.place(&route.path, &spelt);
-            let first = clash(leaf);
+            let leaf = root.place(&route.path, &spelling);
+            let first = conflicting(leaf);
             leaf.by_methods.push((route.methods.clone(), index));
             first
         };
@@ -190,11 +190,11 @@ impl Trees {
 
 impl RouteNode {
     /// The place of routes with this pattern, below this node.
-    fn place(&mut self, pattern: &PathPattern, spelt: impl Fn(&str) -> String) -> &mut Leaf {
+    fn place(&mut self, pattern: &PathPattern, spelling: impl Fn(&str) -> String) -> &mut Leaf {
         let mut node = self;
         for segment in &pattern.segments {
             node = match segment {
-                Segment::Exact(text) => node.exact.entry(spelt(text)).or_default(),
+                Segment::Exact(text) => node.exact.entry(spelling(text)).or_default(),
                 Segment::Any => node.any.get_or_insert_default(),
             };
         }
@@ -223,7 +223,7 @@ impl Leaf {
     }
 
     /// The first route of the leaf that takes a method of this one.
-    fn clash(&self, route: &Route) -> Option<usize> {
+    fn conflicting(&self, route: &Route) -> Option<usize> {
         self.by_methods.iter().find(|(methods, _)| methods.intersects(&route.methods)).map(|(_, index)| *index)
     }
 

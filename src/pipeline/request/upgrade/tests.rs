@@ -34,13 +34,13 @@ fn fields<'f>(name: &'f str, value: &'f str) -> Vec<(&'f str, &'f str)> {
     others.chain((!value.is_empty()).then_some((name, value))).collect()
 }
 
-fn judged(method: &str, fields: &[(&str, &str)]) -> Option<Result<UpgradeHandshake, UpgradeFault>> {
+fn checked(method: &str, fields: &[(&str, &str)]) -> Option<Result<UpgradeHandshake, UpgradeFault>> {
     let head = head(method, fields);
-    opened().asked(&head).map(|asked| asked.judge(&head, false))
+    opened().requested(&head).map(|requested| requested.check(&head, false))
 }
 
 fn fault(method: &str, fields: &[(&str, &str)]) -> UpgradeFault {
-    judged(method, fields).unwrap().unwrap_err()
+    checked(method, fields).unwrap().unwrap_err()
 }
 
 #[test]
@@ -50,16 +50,16 @@ fn the_example_of_the_rfc_is_answered_as_there() {
 
 #[test]
 fn what_does_not_ask_is_an_ordinary_request() {
-    assert!(judged("GET", &FIELDS).unwrap().is_ok());
-    assert!(judged("GET", &fields("connection", "keep-alive")).is_none());
-    assert!(judged("GET", &fields("connection", "")).is_none());
-    assert!(judged("GET", &fields("upgrade", "h2c")).is_none());
-    assert!(judged("GET", &fields("upgrade", "websockets")).is_none());
-    assert!(judged("GET", &fields("upgrade", "")).is_none());
+    assert!(checked("GET", &FIELDS).unwrap().is_ok());
+    assert!(checked("GET", &fields("connection", "keep-alive")).is_none());
+    assert!(checked("GET", &fields("connection", "")).is_none());
+    assert!(checked("GET", &fields("upgrade", "h2c")).is_none());
+    assert!(checked("GET", &fields("upgrade", "websockets")).is_none());
+    assert!(checked("GET", &fields("upgrade", "")).is_none());
     let mut old = head("GET", &FIELDS);
     old.version = Version::HTTP_10;
-    assert!(opened().asked(&old).is_none());
-    assert!(Upgrades::default().asked(&head("GET", &FIELDS)).is_none());
+    assert!(opened().requested(&old).is_none());
+    assert!(Upgrades::default().requested(&head("GET", &FIELDS)).is_none());
 }
 
 #[test]
@@ -78,20 +78,20 @@ fn what_asks_in_another_way_than_it_should_is_refused() {
         assert_eq!(fault("GET", &fields("sec-websocket-version", version)), UpgradeFault::Version, "{version}");
     }
     let head = head("GET", &FIELDS);
-    assert_eq!(opened().asked(&head).unwrap().judge(&head, true).unwrap_err(), UpgradeFault::Body);
+    assert_eq!(opened().requested(&head).unwrap().check(&head, true).unwrap_err(), UpgradeFault::Body);
 }
 
 #[test]
 fn only_a_yes_to_what_was_asked_counts() {
-    let asked = [
+    let requested = [
         &FIELDS[..],
         &[("sec-websocket-protocol", "chat, mqtt"), ("sec-websocket-extensions", "permessage-deflate; a=\"x, y\"; b")],
     ]
     .concat();
-    let mut handshake = judged("GET", &asked).unwrap().unwrap();
-    handshake.ask(&mut map(&asked));
+    let mut handshake = checked("GET", &requested).unwrap().unwrap();
+    handshake.add_request_fields(&mut map(&requested));
     let yes = [("upgrade", "websocket"), ("connection", "upgrade"), ("sec-websocket-accept", ACCEPT)];
-    let answered = |more: &[(&str, &str)]| handshake.is_answered_by(&map(&[&yes[..], more].concat()));
+    let answered = |more: &[(&str, &str)]| handshake.matches(&map(&[&yes[..], more].concat()));
     assert!(answered(&[]));
     assert!(answered(&[("sec-websocket-protocol", "mqtt"), ("sec-websocket-extensions", "permessage-deflate; c")]));
     for more in [
@@ -109,11 +109,11 @@ fn only_a_yes_to_what_was_asked_counts() {
     }
     for without in 0..yes.len() {
         let left: Vec<_> = yes.iter().enumerate().filter(|(at, _)| *at != without).map(|(_, field)| *field).collect();
-        assert!(!handshake.is_answered_by(&map(&left)), "{left:?}");
+        assert!(!handshake.matches(&map(&left)), "{left:?}");
     }
     let wrong =
         [("upgrade", "websocket"), ("connection", "upgrade"), ("sec-websocket-accept", "x3pPLMBiTxaQ9kYGzzhZRbK+xOo=")];
-    assert!(!handshake.is_answered_by(&map(&wrong)));
+    assert!(!handshake.matches(&map(&wrong)));
 }
 
 #[test]
@@ -132,9 +132,9 @@ proptest! {
     #[test]
     fn no_other_answer_counts(key in prop::array::uniform16(any::<u8>()), other in "[ -~]{0,40}") {
         let key = STANDARD.encode(key);
-        let mut handshake = judged("GET", &fields("sec-websocket-key", &key)).unwrap().unwrap();
-        handshake.ask(&mut HeaderMap::new());
-        let answered = |accept: &str| handshake.is_answered_by(&map(&[
+        let mut handshake = checked("GET", &fields("sec-websocket-key", &key)).unwrap().unwrap();
+        handshake.add_request_fields(&mut HeaderMap::new());
+        let answered = |accept: &str| handshake.matches(&map(&[
             ("upgrade", "websocket"), ("connection", "upgrade"), ("sec-websocket-accept", accept),
         ]));
         prop_assert!(answered(&accept(key.as_bytes())));
