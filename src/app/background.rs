@@ -41,7 +41,7 @@ impl AuditRoomWatch {
             (true, None) => {
                 self.before = last;
                 tracing::warn!(
-                    "the disk of the audit log is too slow: decisions are counted in summary lines until it keeps up"
+                    "the audit log takes lines too slowly: decisions are counted in folded lines until it keeps up"
                 );
                 self.unimpeded_for = Some(Duration::ZERO);
             }

@@ -32,7 +32,7 @@ pub(crate) enum InvalidHash {
         "expected `sha256:` and 43 characters of unpadded base64url, or an argon2id PHC string: `portcullis client hash` makes one"
     )]
     Form,
-    #[error("only argon2id version 19 is accepted, with at most {MAX_MEMORY_KIB} KiB and {MAX_PASSES} passes")]
+    #[error("only argon2id in version 19 is taken, of at most {MAX_MEMORY_KIB} KiB and {MAX_PASSES} passes")]
     Parameters,
 }
 

@@ -37,13 +37,13 @@ pub(crate) enum CertificateError {
         #[source]
         source: io::Error,
     },
-    #[error("`{path}` contains no PEM certificate")]
+    #[error("`{path}` holds no certificate in PEM")]
     NoCertificate { path: PathBuf },
-    #[error("`{path}` contains no PEM private key")]
+    #[error("`{path}` holds no private key in PEM")]
     NoKey { path: PathBuf },
     #[error("`{path}` can be read by everyone (mode {mode:o}); set it to 600")]
     KeyMode { path: PathBuf, mode: u32 },
-    #[error("the key `{key}` does not belong to the certificate `{cert}`")]
+    #[error("the key `{key}` is not the one of the certificate `{cert}`")]
     Mismatch { cert: PathBuf, key: PathBuf },
     #[error("`{path}` is not usable: {reason}")]
     Unusable { path: PathBuf, reason: String },
