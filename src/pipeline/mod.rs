@@ -7,9 +7,9 @@ pub(crate) mod routing;
 pub(crate) mod policy;
 pub(crate) mod record;
 pub(crate) mod answer;
-/// One worker: the parts that its requests share.
+// One worker: the parts that its requests share.
 pub(crate) mod worker;
-/// The way itself, readable in one sitting.
+// The way itself, readable in one sitting.
 pub(crate) mod corridor;
-/// A connection and its requests.
+// A connection and its requests.
 pub(crate) mod connection;

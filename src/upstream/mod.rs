@@ -10,7 +10,7 @@ pub(crate) mod tls;
 pub(crate) mod server;
 pub(crate) mod settings;
 pub(crate) mod balancing;
-/// An upstream: what the configuration makes and a request is sent to.
+// An upstream: what the configuration makes and a request is sent to.
 pub(crate) mod service;
 mod connect;
 pub(crate) mod health_check;

@@ -2,29 +2,29 @@
 //!
 //! In the order of their imports: a file imports only from those above it.
 
-/// The content of an answer.
+// The content of an answer.
 pub(crate) mod content;
-/// `RateLimit` header fields.
+// `RateLimit` header fields.
 pub(crate) mod limit_headers;
-/// Header fields that every answer carries.
+// Header fields that every answer carries.
 pub(crate) mod response_fields;
-/// gRPC calls, and the form of their refusals.
+// gRPC calls, and the form of their refusals.
 pub(crate) mod grpc;
-/// Reasons and statuses of refusals about tokens.
+// Reasons and statuses of refusals about tokens.
 pub(crate) mod token_rejection;
-/// Every refusal: its reason and its answer.
+// Every refusal: its reason and its answer.
 pub(crate) mod rejection;
-/// Bodies of answers.
+// Bodies of answers.
 pub(crate) mod body;
-/// The answer to a CORS preflight.
+// The answer to a CORS preflight.
 pub(crate) mod preflight;
-/// Answers that the configuration holds.
+// Answers that the configuration holds.
 pub(crate) mod fixed_answer;
-/// Copies of requests for a second upstream.
+// Copies of requests for a second upstream.
 pub(crate) mod mirror;
-/// Forwarding to an upstream.
+// Forwarding to an upstream.
 pub(crate) mod forward;
-/// Forwarding with a switch of the protocol.
+// Forwarding with a switch of the protocol.
 pub(crate) mod switch;
-/// Our own endpoints.
+// Our own endpoints.
 pub(crate) mod built_in;

@@ -8,7 +8,7 @@ use http::{HeaderValue, Response, StatusCode};
 use super::content::Content;
 use crate::pipeline::routing::cors::{Cors, insert_list};
 
-/// Tells a browser which requests its pages may send. [`Cors::finish`] adds the origin.
+/// Tells a browser which requests its pages may send. `Cors::finish` adds the origin.
 pub(crate) fn preflight(cors: &Cors, is_allowed: bool) -> Response<Content> {
     let mut response = Response::new(Content::whole(""));
     *response.status_mut() = StatusCode::NO_CONTENT;

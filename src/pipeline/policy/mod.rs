@@ -2,15 +2,15 @@
 //!
 //! In the order of their imports: a file imports only from those above it.
 
-/// Counting against rate limits.
+// Counting against rate limits.
 pub(crate) mod limits;
-/// Load shedding.
+// Load shedding.
 pub(crate) mod load;
-/// The number of open tunnels.
+// The number of open tunnels.
 pub(crate) mod tunnels;
-/// The current snapshot, with the tokens that were verified under it.
+// The current snapshot, with the tokens that were verified under it.
 pub(crate) mod current_snapshot;
-/// The caller of a request.
+// The caller of a request.
 pub(crate) mod authenticate;
-/// The permit to use a route.
+// The permit to use a route.
 pub(crate) mod authorize;

@@ -2,13 +2,13 @@
 //!
 //! In the order of their imports: a file imports only from those above it.
 
-/// The rule that a request came under.
+// The rule that a request came under.
 pub(crate) mod matched;
-/// The counts of one worker.
+// The counts of one worker.
 pub(crate) mod metrics;
-/// Where one worker records its requests.
+// Where one worker records its requests.
 pub(crate) mod recorder;
-/// The facts of a request and its audit record.
+// The facts of a request and its audit record.
 pub(crate) mod request_log;
-/// A request from its head to the end of its answer.
+// A request from its head to the end of its answer.
 pub(crate) mod open_request;

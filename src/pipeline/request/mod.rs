@@ -2,25 +2,25 @@
 //!
 //! In the order of their imports: a file imports only from those above it.
 
-/// Case folding of paths.
+// Case folding of paths.
 pub(crate) mod case_fold;
-/// Random draws, and stable positions for keys.
+// Random draws, and stable positions for keys.
 pub(crate) mod sampling;
-/// The one reading of a request: its target, host and method.
+// The one reading of a request: its target, host and method.
 pub(crate) mod canonical;
-/// Requests for another protocol.
+// Requests for another protocol.
 pub(crate) mod upgrade;
-/// Header fields: passed on, removed or refused.
+// Header fields: passed on, removed or refused.
 pub(crate) mod headers;
-/// Trailer fields, both ways.
+// Trailer fields, both ways.
 pub(crate) mod trailers;
-/// The client that a proxy names: `Forwarded` and `X-Forwarded-For`.
+// The client that a proxy names: `Forwarded` and `X-Forwarded-For`.
 pub(crate) mod forwarded;
-/// Request ids.
+// Request ids.
 pub(crate) mod request_id;
-/// Requests in flight from one address.
+// Requests in flight from one address.
 pub(crate) mod in_flight;
-/// Values that a connection keeps from one request to the next.
+// Values that a connection keeps from one request to the next.
 pub(crate) mod connection_cache;
-/// The other end of a connection.
+// The other end of a connection.
 pub(crate) mod peer;

@@ -2,33 +2,33 @@
 //!
 //! In the order of their imports: a file imports only from those above it.
 
-/// Patterns of hosts and paths.
+// Patterns of hosts and paths.
 pub(crate) mod pattern;
-/// Sets of methods.
+// Sets of methods.
 pub(crate) mod method_set;
-/// Access rules, and the check of a caller against them.
+// Access rules, and the check of a caller against them.
 pub(crate) mod access;
-/// Rate limits: token buckets by key.
+// Rate limits: token buckets by key.
 pub(crate) mod rate_limit;
-/// Rewrites of the path.
+// Rewrites of the path.
 pub(crate) mod rewrite;
-/// Several upstreams for one route, by weight.
+// Several upstreams for one route, by weight.
 pub(crate) mod split;
-/// The target of a route.
+// The target of a route.
 pub(crate) mod target;
-/// Header fields that a route sets or removes.
+// Header fields that a route sets or removes.
 pub(crate) mod header_rules;
-/// Cross-origin rules.
+// Cross-origin rules.
 pub(crate) mod cors;
-/// Which requests are copied to a second upstream.
+// Which requests are copied to a second upstream.
 pub(crate) mod mirror_rule;
-/// A route with its policy.
+// A route with its policy.
 pub(crate) mod route;
-/// The search for the route of a request.
+// The search for the route of a request.
 pub(crate) mod table;
-/// Comparison of the rules of two routes.
+// Comparison of the rules of two routes.
 pub(crate) mod laxity;
-/// Routes by which a caller could avoid the rules of another.
+// Routes by which a caller could avoid the rules of another.
 pub(crate) mod overlap;
-/// Everything that decides a request, compiled once.
+// Everything that decides a request, compiled once.
 pub(crate) mod snapshot;
