@@ -46,6 +46,8 @@ pub(crate) struct HandshakeProgress {
     has_byte: Cell<bool>,
     /// Ended to make room.
     is_cancelled: Cell<bool>,
+    /// The connection may outlive its handshake, and refer to this.
+    has_ended: Cell<bool>,
     /// Accepted after the drain had begun.
     is_late: bool,
     cancel: Notify,
@@ -110,6 +112,7 @@ impl Handshakes {
             begun: Instant::now(),
             has_byte: Cell::new(false),
             is_cancelled: Cell::new(false),
+            has_ended: Cell::new(false),
             is_late,
             cancel: Notify::new(),
         });
@@ -171,7 +174,7 @@ fn first(
 ) -> Option<Rc<HandshakeProgress>> {
     let mut list = list.borrow_mut();
     while let Some(first) = list.front() {
-        match first.upgrade().filter(|first| !first.is_cancelled.get() && which(first)) {
+        match first.upgrade().filter(|first| !first.has_ended.get() && !first.is_cancelled.get() && which(first)) {
             Some(first) => return Some(first),
             None => list.pop_front(),
         };
@@ -220,6 +223,7 @@ impl HandshakeProgress {
 
 impl Drop for HandshakePermit {
     fn drop(&mut self) {
+        self.progress.has_ended.set(true);
         self.handshakes.under_way.set(self.handshakes.under_way.get() - 1);
         // Wakes all listeners: the first may have no connection to accept.
         self.handshakes.ended.notify_waiters();
@@ -253,6 +257,24 @@ mod tests {
         assert_eq!(third.complete(async { Some(3) }).await, Some(3));
         assert!(has_room(&handshakes));
         assert_eq!(second.complete(async { Some(2) }).await, Some(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_whose_handshake_has_ended_are_not_taken_for_stalled_ones() {
+        let handshakes = Handshakes::new(Some(1), None);
+        let mut connections = Vec::new();
+        for _ in 0..20 {
+            let done = handshakes.begin();
+            done.progress.has_byte.set(true);
+            connections.push(done.progress());
+            assert_eq!(done.complete(async { Some(1) }).await, Some(1));
+        }
+        let stalled = handshakes.begin();
+        stalled.progress.has_byte.set(true);
+        let began = Instant::now();
+        let (ended, ()) = tokio::join!(stalled.complete(pending::<Option<()>>()), handshakes.wait_for_room());
+        assert_eq!((ended, began.elapsed()), (None, STALL_TIMEOUT));
+        drop(connections);
     }
 
     #[tokio::test(start_paused = true)]
