@@ -36,7 +36,8 @@ pub(in crate::cli) struct VerifyArgs {
     log: LogFiles,
     /// The public key of the checkpoints, or its file; by default the one in the state directory, or beside the first file. Give
     /// it several times if instances have different keys
-    #[arg(long, value_name = "KEY")]
+    // A key can begin with a hyphen.
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     key: Vec<String>,
     /// The first line that must be there
     #[arg(long, value_name = "SEQ", default_value_t = 1)]
