@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::audit_key::{AuditKey, PublicKey};
 use super::chain::{LineHash, Link};
@@ -25,6 +25,8 @@ pub(crate) struct Checkpoint {
     pub(crate) link: Link,
     /// How many lines it covers: from the one after the checkpoint before.
     pub(crate) count: u64,
+    /// How many of these, the first ones, the signer found at its start: it cannot tell whether the gateway wrote them.
+    pub(crate) found: u64,
     pub(crate) key: PublicKey,
 }
 
@@ -51,6 +53,8 @@ pub(super) struct Checkpoints {
     file: Option<File>,
     /// The last line that a checkpoint covers.
     covered: u64,
+    /// How many lines after that one were there at the start.
+    found: u64,
     signed_at: Option<Instant>,
     failing: bool,
 }
@@ -60,6 +64,8 @@ struct Members<'t> {
     seq: u64,
     head: &'t str,
     count: u64,
+    #[serde(default)]
+    found: u64,
     time: &'t str,
     key: &'t str,
     signature: &'t str,
@@ -71,6 +77,7 @@ const EVERY: Duration = Duration::from_secs(10);
 const AT_MOST_EVERY: Duration = Duration::from_millis(100);
 const SIGNATURE: &str = ",\"signature\":\"";
 const TAIL_BYTES: u64 = 4096;
+
 /// The link and the key that each checkpoint in these files states. No signature is checked.
 pub(crate) fn unverified(paths: &[PathBuf]) -> io::Result<Vec<(Link, String)>> {
     let mut found = Vec::new();
@@ -90,13 +97,36 @@ impl Members<'_> {
     }
 }
 
+impl Checkpoint {
+    /// The first line that it covers.
+    pub(crate) fn first_line(&self) -> u64 {
+        self.link.sequence.saturating_sub(self.count) + 1
+    }
+
+    /// The first line that its signer has written.
+    pub(crate) fn first_own_line(&self) -> u64 {
+        self.first_line().saturating_add(self.found)
+    }
+}
+
 impl Checkpoints {
-    /// For a log whose file begins after the line `begins_after` and ends with `last_line`.
+    /// For a log whose file begins after the line `begins_after` and ends with `last_line`. Lines of this file without a checkpoint
+    /// are there after a crash, or because another process appended them.
     pub(super) fn open(key: AuditKey, log: &Path, begins_after: u64, last_line: u64) -> io::Result<Self> {
         let path = log_paths::checkpoints(log);
         let covered = last(&path).map_or(begins_after, |link| link.sequence.min(last_line));
+        let found = last_line.saturating_sub(covered);
+        if found > 0 {
+            let (from, up_to) = (covered + 1, last_line);
+            warn!(
+                from,
+                up_to,
+                "the last lines of the audit log have no checkpoint, as after a crash: `audit verify` ignores it if they state \
+                that rotation removed files"
+            );
+        }
         let file = Some(open(&path)?);
-        Ok(Self { key, path, file, covered, signed_at: None, failing: false })
+        Ok(Self { key, path, file, covered, found, signed_at: None, failing: false })
     }
 
     pub(super) fn public_key(&self) -> PublicKey {
@@ -112,13 +142,13 @@ impl Checkpoints {
 
     /// Signs the chain's last line. All lines up to it must be on the disk.
     pub(super) fn sign(&mut self, link: Link, time: UnixTime, now: Instant) {
-        if link.sequence <= self.covered {
+        if self.covers(link.sequence) {
             return;
         }
         self.signed_at = Some(now);
         match self.write(link, time) {
             Ok(()) => {
-                self.covered = link.sequence;
+                (self.covered, self.found) = (link.sequence, 0);
                 if std::mem::replace(&mut self.failing, false) {
                     info!("checkpoints of the audit log can be written again");
                 }
@@ -130,6 +160,10 @@ impl Checkpoints {
                 }
             }
         }
+    }
+
+    pub(super) fn covers(&self, sequence: u64) -> bool {
+        sequence <= self.covered
     }
 
     /// The log was renamed with its checkpoints: the next checkpoint goes into a new file.
@@ -151,11 +185,12 @@ impl Checkpoints {
     fn text(&self, link: Link, time: UnixTime) -> Vec<u8> {
         let mut text = format!("{{\"seq\":{}", link.sequence).into_bytes();
         let count = link.sequence.saturating_sub(self.covered);
-        LineBuilder::open(&mut text)
-            .plain("head", link.head)
-            .number("count", count)
-            .plain("time", time)
-            .plain("key", self.key.public());
+        let mut line = LineBuilder::open(&mut text);
+        line.plain("head", link.head).number("count", count);
+        if self.found > 0 {
+            line.number("found", self.found);
+        }
+        line.plain("time", time).plain("key", self.key.public());
         let signature = self.key.sign(&text);
         text.extend_from_slice(SIGNATURE.as_bytes());
         text.extend_from_slice(signature.as_bytes());
@@ -174,7 +209,8 @@ pub(crate) fn read(line: &str, keys: &[PublicKey]) -> Read {
         return Read::Forged;
     }
     let time = members.time.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second);
-    Read::Signed(Checkpoint { link, count: members.count, key: theirs }, time)
+    let (count, found) = (members.count, members.found);
+    Read::Signed(Checkpoint { link, count, found, key: theirs }, time)
 }
 
 /// The link of the last checkpoint. Its signature is not checked: it decides where to continue, not what to trust.
@@ -239,6 +275,16 @@ mod tests {
         let other = AuditKey::open(&folder.join("other")).unwrap();
         assert_eq!(read(line, &[other.public()]), Read::OtherKey(public));
         assert_eq!(last(&log_paths::checkpoints(&log)).unwrap().sequence, 1500);
+        let mut next = Checkpoints::open(AuditKey::open(&folder).unwrap(), &log, 0, 1504).unwrap();
+        for sequence in [1510, 1511] {
+            next.sign(Link { sequence, head: LineHash::GENESIS }, UnixTime::from_seconds(1_800_000_000), now);
+        }
+        let text = std::fs::read_to_string(log_paths::checkpoints(&log)).unwrap();
+        let own = text.lines().skip(2).map(|line| match read(line, &[public]) {
+            Read::Signed(checkpoint, _) => (checkpoint.first_line(), checkpoint.first_own_line()),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(own.collect::<Vec<_>>(), [(1501, 1505), (1511, 1511)], "it did not write lines 1501 to 1504");
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

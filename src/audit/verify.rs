@@ -19,7 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use chains::{LogChain, naming};
-use piece::{PieceFindings, check};
+use piece::{Mark, PieceFindings, check};
+use recorded::RecordedEvent;
 use report::{RequestedRange, VerifyFault, VerifyReport};
 
 use super::audit_key::PublicKey;
@@ -65,7 +66,7 @@ pub(crate) fn verify(
     });
     let (pieces, torn) = pieces?;
     report.torn = torn;
-    let unsigned = gather(&mut report, files, pieces.into_values());
+    let unsigned = gather(&mut report, files, !signed.is_empty(), pieces.into_values());
     // Lines that were written meanwhile may have a checkpoint by now.
     let seconds = unsigned.map_or(0, |(from, to)| to.min(begun) - from);
     signed::conclude(&mut report, &signed, requested, seconds);
@@ -144,9 +145,11 @@ fn last_link(lines: &[u8]) -> Option<Link> {
 fn gather(
     report: &mut VerifyReport,
     files: &[PathBuf],
+    is_signed: bool,
     pieces: impl Iterator<Item = PieceFindings>,
 ) -> Option<(i64, i64)> {
     let (mut file, mut lines_before) = (0, 0);
+    let mut recorded = RecordedEvents { is_signed, ..RecordedEvents::default() };
     let mut unsigned: Option<(i64, i64)> = None;
     for piece in pieces {
         if piece.file != file {
@@ -154,10 +157,7 @@ fn gather(
         }
         report.bytes += piece.bytes;
         report.lines += piece.lines;
-        report.recovered += piece.recovered;
-        report.removed = report.removed.max(piece.removed);
-        let room = MAX_FAULTS.saturating_sub(report.recorded_missing.len());
-        report.recorded_missing.extend(piece.recorded_missing.into_iter().take(room));
+        piece.marks.into_iter().for_each(|mark| recorded.add(mark, report));
         unsigned = piece::both(unsigned, piece.unsigned);
         report.first = report.first.or(piece.first);
         report.last = piece.last.or(report.last);
@@ -168,7 +168,56 @@ fn gather(
         }
         lines_before += piece.lines;
     }
+    recorded.end(report);
     unsigned
+}
+
+/// Separates events that a checkpoint confirms from those that any process with access to the file can have appended.
+#[derive(Default)]
+struct RecordedEvents {
+    /// Without checkpoints, every event counts.
+    is_signed: bool,
+    /// Events after the last checkpoint so far.
+    open: Vec<(u64, RecordedEvent)>,
+}
+
+impl RecordedEvents {
+    fn add(&mut self, mark: Mark, report: &mut VerifyReport) {
+        match mark {
+            Mark::Stated(line, event) => self.open.push((line, event)),
+            Mark::Confirmed { from } => self.close(report, |line| line >= from),
+            Mark::Broken => self.close(report, |_| false),
+        }
+    }
+
+    /// Decides on the events so far.
+    fn close(&mut self, report: &mut VerifyReport, is_confirmed: impl Fn(u64) -> bool) {
+        for (line, event) in self.open.drain(..) {
+            let counts = event.is_possible_at(line) && (!self.is_signed || is_confirmed(line));
+            match event {
+                _ if !counts => push_limited(&mut report.unconfirmed, (line, event)),
+                RecordedEvent::Recovered => report.recovered += 1,
+                RecordedEvent::Removed { up_to } => report.removed = report.removed.max(up_to),
+                RecordedEvent::Missing { from, up_to } => push_limited(&mut report.recorded_missing, (from, up_to)),
+            }
+        }
+    }
+
+    fn end(mut self, report: &mut VerifyReport) {
+        self.close(report, |_| false);
+        // A crash before its checkpoint leaves such a line; the next start removes the file and records that again.
+        let removed = report.removed;
+        report.unconfirmed.retain(|(_, event)| match event {
+            RecordedEvent::Removed { up_to } => *up_to > removed,
+            RecordedEvent::Recovered | RecordedEvent::Missing { .. } => true,
+        });
+    }
+}
+
+fn push_limited<T>(list: &mut Vec<T>, item: T) {
+    if list.len() < MAX_FAULTS {
+        list.push(item);
+    }
 }
 
 #[cfg(test)]

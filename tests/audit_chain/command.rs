@@ -80,6 +80,8 @@ async fn a_log_that_was_rewritten_with_another_key_is_found_by_the_kept_key() {
     let said = home.run(&["audit", "verify", "--key", &key]);
     assert_eq!(said.code, Some(1));
     assert!(said.stdout.contains("signed by another key") && said.stdout.contains("BROKEN"), "{said:?}");
+    let with_hyphen = format!("-{}", "A".repeat(42));
+    assert_eq!(home.run(&["audit", "verify", "--key", &with_hyphen]).code, Some(1), "a key can begin with a hyphen");
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! Completeness is judged by the lines that should be there, and not by those that are left.
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
 use super::*;
@@ -222,4 +225,62 @@ async fn a_whole_log_that_was_deleted_while_the_gateway_was_stopped_is_named() {
     fs::remove_file(checkpoints(&home.log())).unwrap();
     let said = home.run(&["audit", "verify"]);
     assert!(said.stdout.contains("no line that is left says that rotation removed them"), "{said:?}");
+}
+
+/// Appends a line whose hash is right, as a process that can write the file but has no key does.
+fn append_forged(log: &Path, members: &str) -> u64 {
+    let text = fs::read_to_string(log).unwrap();
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let number = sequence(&last) + 1;
+    let body = format!("{{\"seq\":{number},\"time\":{},{members}", last["time"]);
+    let previous = last["hash"].as_str().unwrap();
+    let hash = URL_SAFE_NO_PAD.encode(digest(&SHA256, format!("{previous}{body}").as_bytes()));
+    fs::write(log, format!("{text}{body},\"hash\":\"{hash}\"}}\n")).unwrap();
+    number
+}
+
+#[tokio::test]
+async fn a_forged_line_that_rotation_removed_files_is_ignored_even_after_the_next_start_has_signed_it() {
+    let home = rotated().await;
+    let oldest = home.aside().remove(0);
+    let last_removed = sequence(lines(&oldest).last().unwrap());
+    fs::remove_file(checkpoints(&oldest)).unwrap();
+    fs::remove_file(&oldest).unwrap();
+    let file = oldest.file_name().unwrap().to_str().unwrap();
+    let forged = append_forged(
+        &home.log(),
+        &format!("\"gateway.event\":\"removed\",\"gateway.config\":\"x\",\"gateway.file\":\"{file}\""),
+    );
+    let is_found = || {
+        let (found, code) = home.verified();
+        assert_eq!(
+            (&found["integrity"], &found["completeness"], code),
+            (&json!("intact"), &json!("incomplete"), 1),
+            "{found:#}"
+        );
+        assert_eq!(found["missing"], json!([[1, last_removed]]));
+        assert_eq!((&found["removed_up_to"], &found["unconfirmed"][0]["line"]), (&json!(0), &json!(forged)));
+        let said = home.run(&["audit", "verify"]).stdout;
+        let expected = format!(
+            "line {forged} states that rotation removed the lines up to {last_removed}; no checkpoint confirms it"
+        );
+        assert!(said.contains(&expected), "{said}");
+    };
+    is_found();
+    let (_upstream, gateway) = home.start("file: audit.jsonl, rotate: {size: 8KiB}").await;
+    gateway.log_line("of the audit log have no checkpoint");
+    stop(gateway).await;
+    is_found();
+}
+
+#[tokio::test]
+async fn a_forged_line_that_the_gateway_recorded_a_loss_or_a_crash_is_not_reported_as_the_gateways() {
+    let home = rotated().await;
+    let loss = "\"gateway.event\":\"missing\",\"gateway.missing_from\":1,\"gateway.missing_up_to\":2";
+    let crash = "\"gateway.event\":\"recovered\",\"gateway.cut_bytes\":9";
+    let forged = [loss, crash].map(|members| append_forged(&home.log(), members));
+    let (found, _) = home.verified();
+    assert_eq!((&found["recorded_missing"], &found["recovered"]), (&json!([]), &json!(0)), "{found:#}");
+    let unconfirmed: Vec<_> = found["unconfirmed"].as_array().unwrap().iter().map(|one| one["line"].as_u64()).collect();
+    assert_eq!(unconfirmed, forged.map(Some));
 }

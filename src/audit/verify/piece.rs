@@ -2,7 +2,7 @@
 
 use memchr::memchr_iter;
 
-use super::recorded::{self, number_after, text_after};
+use super::recorded::{RecordedEvent, events, number_after, text_after};
 use super::report::FaultKind;
 use crate::audit::chain::{Hasher, LineHash, Link, SealedLine};
 use crate::audit::checkpoint::Checkpoint;
@@ -17,13 +17,21 @@ pub(super) struct PieceFindings {
     pub(super) last: Option<Link>,
     /// By line, from 1.
     pub(super) faults: Vec<(u64, FaultKind)>,
-    pub(super) recovered: u64,
-    /// The last line that rotation has removed, as these lines record.
-    pub(super) removed: u64,
-    /// Lines that the gateway found to be missing, as these lines record.
-    pub(super) recorded_missing: Vec<(u64, u64)>,
+    /// In the order of the lines.
+    pub(super) marks: Vec<Mark>,
     /// From when to when the lines after the last checkpoint were written, in seconds since 1970.
     pub(super) unsigned: Option<(i64, i64)>,
+}
+
+/// What decides whether the events that lines state are confirmed by a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mark {
+    /// The line with this number states this event.
+    Stated(u64, RecordedEvent),
+    /// A checkpoint of this place agrees with the chain: its signer wrote the lines from this one on.
+    Confirmed { from: u64 },
+    /// The chain is broken here: no later checkpoint confirms a line before.
+    Broken,
 }
 
 const TIME: &[u8] = b",\"time\":\"";
@@ -31,30 +39,41 @@ const DURATION: &[u8] = b",\"duration_us\":";
 
 /// `lines` ends with a line break. `signed` are all checkpoints, in order.
 pub(super) fn check(lines: &[u8], before: Option<Link>, signed: &[Checkpoint], hasher: &mut Hasher) -> PieceFindings {
-    let mut piece = PieceFindings {
-        bytes: lines.len() as u64,
-        recovered: recorded::recovered(lines),
-        removed: recorded::removed_up_to(lines),
-        recorded_missing: recorded::missing(lines).collect(),
-        last: before,
-        ..PieceFindings::default()
-    };
+    let mut piece = PieceFindings { bytes: lines.len() as u64, last: before, ..PieceFindings::default() };
     // Without a checkpoint no time is read.
     let last_signed = signed.last().map_or(u64::MAX, |checkpoint| checkpoint.link.sequence);
     let mut signed = signed;
+    let mut events = events(lines).peekable();
     let mut start = 0;
     for end in memchr_iter(b'\n', lines) {
         piece.lines += 1;
         let line = lines.get(start..end).unwrap_or_default();
         start = end + 1;
         match SealedLine::parse(line) {
-            None => piece.faults.push((piece.lines, FaultKind::NotALine)),
+            None => {
+                while events.next_if(|(at, _)| *at < end).is_some() {}
+                piece.faults.push((piece.lines, FaultKind::NotALine));
+                piece.marks.push(Mark::Broken);
+            }
             Some(sealed) => {
-                if let Some(fault) = fault(&sealed, piece.last, hasher) {
+                let fault = fault(&sealed, piece.last, hasher);
+                if let Some(fault) = fault {
                     piece.faults.push((piece.lines, fault));
+                    piece.marks.push(Mark::Broken);
                 }
-                if contradicts(sealed.link, &mut signed) {
-                    piece.faults.push((piece.lines, FaultKind::Rewritten));
+                while let Some((_, event)) = events.next_if(|(at, _)| *at < end) {
+                    piece.marks.push(Mark::Stated(sealed.link.sequence, event));
+                }
+                if fault.is_some_and(|fault| !fault.is_about_completeness()) {
+                    piece.marks.push(Mark::Broken);
+                }
+                match judge(sealed.link, &mut signed) {
+                    None => {}
+                    Some(Judged::Agrees { from }) => piece.marks.push(Mark::Confirmed { from }),
+                    Some(Judged::Contradicts) => {
+                        piece.faults.push((piece.lines, FaultKind::Rewritten));
+                        piece.marks.push(Mark::Broken);
+                    }
                 }
                 if sealed.link.sequence > last_signed {
                     piece.unsigned = both(piece.unsigned, written(line).map(|time| (time, time)));
@@ -92,16 +111,27 @@ fn fault(sealed: &SealedLine<'_>, before: Option<Link>, hasher: &mut Hasher) -> 
     }
 }
 
-/// Whether a checkpoint of this line has another hash. Skips the checkpoints of earlier lines.
-fn contradicts(link: Link, signed: &mut &[Checkpoint]) -> bool {
+/// What the checkpoints of a line say of it.
+enum Judged {
+    /// The signer wrote the lines from this one on.
+    Agrees { from: u64 },
+    /// One has another hash.
+    Contradicts,
+}
+
+/// `None` if no checkpoint is of this line. Skips the checkpoints of earlier lines.
+fn judge(link: Link, signed: &mut &[Checkpoint]) -> Option<Judged> {
     // Most lines have none: one comparison.
     if signed.first().is_none_or(|next| next.link.sequence > link.sequence) {
-        return false;
+        return None;
     }
     let earlier = signed.partition_point(|checkpoint| checkpoint.link.sequence < link.sequence);
     *signed = signed.get(earlier..).unwrap_or_default();
-    let of_this = signed.iter().take_while(|checkpoint| checkpoint.link.sequence == link.sequence);
-    of_this.into_iter().any(|checkpoint| checkpoint.link.head != link.head)
+    let of_this = || signed.iter().take_while(|checkpoint| checkpoint.link.sequence == link.sequence);
+    if of_this().any(|checkpoint| checkpoint.link.head != link.head) {
+        return Some(Judged::Contradicts);
+    }
+    of_this().map(Checkpoint::first_own_line).min().map(|from| Judged::Agrees { from })
 }
 
 /// When a line was written: its request's time and duration.

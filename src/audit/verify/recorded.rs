@@ -2,42 +2,70 @@
 
 use memchr::memmem;
 
+use crate::audit::chain::sequence;
 use crate::audit::log_paths;
 
+/// An event as a line states it. Anyone who can write to the file can append such a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RecordedEvent {
+    /// A torn line was cut off.
+    Recovered,
+    /// Rotation removed a file that ends with this line. It removes the oldest file first, so that all lines before are gone too.
+    Removed { up_to: u64 },
+    /// The gateway found that these lines are missing.
+    Missing { from: u64, up_to: u64 },
+}
+
 // A quote in a value is escaped: no value that a client sends can look like this.
-const RECOVERED: &[u8] = b",\"gateway.event\":\"recovered\",";
-const REMOVED: &[u8] = b",\"gateway.event\":\"removed\",";
-const MISSING: &[u8] = b",\"gateway.event\":\"missing\",";
+const EVENT: &[u8] = b",\"gateway.event\":\"";
 const FILE: &[u8] = b",\"gateway.file\":\"";
 const MISSING_FROM: &[u8] = b",\"gateway.missing_from\":";
 const MISSING_UP_TO: &[u8] = b",\"gateway.missing_up_to\":";
 
-/// How many of these lines record that a torn line was cut off.
-pub(super) fn recovered(lines: &[u8]) -> u64 {
-    memmem::find_iter(lines, RECOVERED).count() as u64
-}
-
-/// The last line that rotation has removed, or 0. Rotation removes the oldest file first, so that all lines before are gone too.
-pub(crate) fn removed_up_to(lines: &[u8]) -> u64 {
-    let last_of_file = |line: &[u8]| {
-        let name = std::str::from_utf8(text_after(line, FILE)?).ok()?;
-        Some(log_paths::numbers(name.rsplit_once('.')?.1)?.1)
-    };
-    events(lines, REMOVED).filter_map(last_of_file).max().unwrap_or(0)
-}
-
-/// The first and last number of lines that the gateway found to be missing.
-pub(super) fn missing(lines: &[u8]) -> impl Iterator<Item = (u64, u64)> {
-    events(lines, MISSING)
-        .filter_map(|line| Some((number_after(line, MISSING_FROM)?, number_after(line, MISSING_UP_TO)?)))
-}
-
-/// The rest of each line that holds this event.
-fn events<'l>(lines: &'l [u8], event: &'static [u8]) -> impl Iterator<Item = &'l [u8]> {
-    memmem::find_iter(lines, event).map(|at| {
+/// The events in these lines, in order, each with an offset within its line.
+pub(super) fn events(lines: &[u8]) -> impl Iterator<Item = (usize, RecordedEvent)> {
+    memmem::find_iter(lines, EVENT).filter_map(|at| {
         let rest = lines.get(at..).unwrap_or_default();
-        memchr::memchr(b'\n', rest).and_then(|end| rest.get(..end)).unwrap_or(rest)
+        let rest = memchr::memchr(b'\n', rest).and_then(|end| rest.get(..end)).unwrap_or(rest);
+        Some((at, event(rest)?))
     })
+}
+
+/// The event in this part of a line.
+fn event(rest: &[u8]) -> Option<RecordedEvent> {
+    match text_after(rest, EVENT)? {
+        b"recovered" => Some(RecordedEvent::Recovered),
+        b"removed" => {
+            let name = std::str::from_utf8(text_after(rest, FILE)?).ok()?;
+            let (_, up_to) = log_paths::numbers(name.rsplit_once('.')?.1)?;
+            Some(RecordedEvent::Removed { up_to })
+        }
+        b"missing" => {
+            let (from, up_to) = (number_after(rest, MISSING_FROM)?, number_after(rest, MISSING_UP_TO)?);
+            Some(RecordedEvent::Missing { from, up_to })
+        }
+        _ => None,
+    }
+}
+
+/// The last line that rotation has removed, as this line states, or 0.
+pub(crate) fn removed_up_to(line: &[u8]) -> u64 {
+    let number = sequence(line).unwrap_or(0);
+    let removed = events(line).filter_map(|(_, event)| match event {
+        RecordedEvent::Removed { up_to } if event.is_possible_at(number) => Some(up_to),
+        RecordedEvent::Removed { .. } | RecordedEvent::Missing { .. } | RecordedEvent::Recovered => None,
+    });
+    removed.max().unwrap_or(0)
+}
+
+impl RecordedEvent {
+    /// Whether the line with this number can state it: rotation never removes the line that records the removal.
+    pub(super) fn is_possible_at(self, number: u64) -> bool {
+        match self {
+            Self::Removed { up_to } => up_to < number,
+            Self::Recovered | Self::Missing { .. } => true,
+        }
+    }
 }
 
 pub(super) fn text_after<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
@@ -57,11 +85,19 @@ mod tests {
 
     #[test]
     fn events_of_the_log_are_read_line_by_line() {
-        let lines = b"{\"seq\":1,\"gateway.event\":\"removed\",\"gateway.file\":\"a.000000000001-000000000009\"}\n\
-            {\"seq\":2,\"gateway.event\":\"missing\",\"gateway.missing_from\":3,\"gateway.missing_up_to\":7}\n\
-            {\"seq\":3,\"gateway.event\":\"missing\"}\n{\"seq\":4,\"gateway.missing_from\":3}\n";
-        assert_eq!((removed_up_to(lines), recovered(lines)), (9, 0));
-        assert_eq!(missing(lines).collect::<Vec<_>>(), [(3, 7)]);
-        assert_eq!(removed_up_to(b"{\"seq\":1,\"gateway.event\":\"removed\",\"gateway.file\":\"a.1\"}\n"), 0);
+        let lines = b"{\"seq\":10,\"gateway.event\":\"removed\",\"gateway.file\":\"a.000000000001-000000000009\"}\n\
+            {\"seq\":11,\"gateway.event\":\"missing\",\"gateway.missing_from\":3,\"gateway.missing_up_to\":7}\n\
+            {\"seq\":12,\"gateway.event\":\"missing\"}\n{\"seq\":13,\"gateway.missing_from\":3}\n\
+            {\"seq\":14,\"gateway.event\":\"recovered\",\"gateway.cut\":\"\"}\n";
+        let found: Vec<_> = events(lines).map(|(_, event)| event).collect();
+        let (removed, missing) = (RecordedEvent::Removed { up_to: 9 }, RecordedEvent::Missing { from: 3, up_to: 7 });
+        assert_eq!(found, [removed, missing, RecordedEvent::Recovered]);
+        assert_eq!(removed_up_to(lines), 9);
+        for line in [
+            "{\"seq\":9,\"gateway.event\":\"removed\",\"gateway.file\":\"a.1\"}\n",
+            "{\"seq\":9,\"gateway.event\":\"removed\",\"gateway.file\":\"a.000000000001-000000000009\"}\n",
+        ] {
+            assert_eq!(removed_up_to(line.as_bytes()), 0, "{line}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::recorded::RecordedEvent;
 use crate::audit::audit_key::PublicKey;
 use crate::audit::chain::Link;
 
@@ -14,14 +15,17 @@ pub(crate) struct VerifyReport {
     pub(crate) last: Option<Link>,
     /// In the order of the files.
     pub(crate) faults: Vec<VerifyFault>,
-    /// Lines that a crash tore and a start cut off, each recorded by a line.
+    /// Lines that a crash tore and a start cut off, each recorded by a line that a checkpoint confirms.
     pub(crate) recovered: u64,
     /// Bytes at a file's end that are no line: a crash and no start since, or a line that is being written.
     pub(crate) torn: Option<(PathBuf, u64)>,
-    /// Rotation has removed the lines up to this one, as a later line records.
+    /// Rotation has removed the lines up to this one, as a later line records that a checkpoint confirms.
     pub(crate) removed: u64,
-    /// Lines that the gateway itself found to be missing, as later lines record.
+    /// Lines that the gateway itself found to be missing, as later lines record that a checkpoint confirms.
     pub(crate) recorded_missing: Vec<(u64, u64)>,
+    /// Events that no checkpoint confirms, although there are checkpoints: anyone who can write to the log can have appended them.
+    /// Each with the number of its line. They excuse nothing.
+    pub(crate) unconfirmed: Vec<(u64, RecordedEvent)>,
     pub(crate) missing: Vec<MissingLines>,
     /// The file that the gateway writes, where it is not there or empty although the log has other files.
     pub(crate) lacks_current: Option<PathBuf>,
@@ -38,6 +42,8 @@ pub(crate) struct Signed {
     pub(crate) last: Option<(u64, i64)>,
     /// Lines that should be covered by a checkpoint and are not.
     pub(crate) unsigned: Vec<(u64, u64)>,
+    /// Lines that their signer found at its start: lines of a run that crashed, or of another process.
+    pub(crate) found: Vec<(u64, u64)>,
     /// The keys that have signed them.
     pub(crate) keys: Vec<PublicKey>,
     /// Checkpoints with a bad signature or by another key.

@@ -31,6 +31,9 @@ pub(super) fn read(paths: &[PathBuf], keys: &[PublicKey], found: &mut Signed) ->
                     if !found.keys.contains(&checkpoint.key) {
                         found.keys.push(checkpoint.key);
                     }
+                    if checkpoint.found > 0 {
+                        found.found.push((checkpoint.first_line(), checkpoint.first_own_line() - 1));
+                    }
                     signed.push(checkpoint);
                 }
                 Read::OtherKey(other) => match by_others.iter_mut().find(|(key, _)| *key == other) {
@@ -65,7 +68,7 @@ pub(super) fn conclude(
     let last = report.last.map_or(0, |link| link.sequence);
     let known = signed.last().map_or(0, |checkpoint| checkpoint.link.sequence);
     let end = requested.to.unwrap_or(known.max(last));
-    let is_signed = |from, to| signed.iter().any(|one| one.link.sequence >= from && first_of(one) <= to);
+    let is_signed = |from, to| signed.iter().any(|one| one.link.sequence >= from && one.first_line() <= to);
     let mut miss = |from: u64, to: u64| {
         if from <= to {
             report.missing.push(MissingLines { from, to, is_signed: is_signed(from, to) });
@@ -79,7 +82,7 @@ pub(super) fn conclude(
         None => miss(begin, end),
     }
     let Some(first) = report.first.filter(|_| !signed.is_empty()) else { return };
-    let mut ranges: Vec<_> = signed.iter().map(|one| (first_of(one), one.link.sequence)).collect();
+    let mut ranges: Vec<_> = signed.iter().map(|one| (one.first_line(), one.link.sequence)).collect();
     ranges.sort_unstable();
     let mut covered = begin.max(first) - 1;
     let unsigned = &mut report.checkpoints.unsigned;
@@ -92,8 +95,4 @@ pub(super) fn conclude(
     if covered < last.min(end) && unsigned_seconds > UNSIGNED_SECONDS {
         unsigned.push((covered + 1, last.min(end)));
     }
-}
-
-fn first_of(checkpoint: &Checkpoint) -> u64 {
-    checkpoint.link.sequence.saturating_sub(checkpoint.count) + 1
 }

@@ -170,6 +170,49 @@ fn a_chain_that_does_not_begin_with_line_1_is_incomplete_unless_a_line_says_that
 }
 
 #[test]
+fn a_line_that_rotation_removed_files_counts_only_if_a_checkpoint_of_its_writer_confirms_it() {
+    let removed = |up_to: u64| {
+        format!(
+            "x\",\"gateway.event\":\"removed\",\"gateway.config\":\"c\",\"gateway.file\":\"a.000000000001-{up_to:012}"
+        )
+    };
+    let without_first = |log: &mut Log| {
+        let first = log.files.remove(0);
+        fs::remove_file(log_paths::checkpoints(&first)).unwrap();
+    };
+    let is_ignored = |log: &Log, line: u64, up_to: u64| {
+        let report = log.report();
+        assert_eq!((report.completeness(), report.removed), (Completeness::Incomplete, 0), "{report:?}");
+        assert!(report.unconfirmed.contains(&(line, RecordedEvent::Removed { up_to })), "{report:?}");
+    };
+    // Appended after the last checkpoint.
+    let mut log = Log::by(&[2, 3, 1], &["member"]);
+    let (mut link, mut forged) = (last_link(&log.text(2)).unwrap(), Vec::new());
+    link.seal(format!(",\"m\":\"{}\"}}\n", removed(2)).as_bytes(), false, &mut Hasher::default(), &mut forged);
+    fs::write(&log.files[2], [log.text(2), forged].concat()).unwrap();
+    without_first(&mut log);
+    is_ignored(&log, 7, 2);
+    // The next start signs it, and says that it has found it.
+    let current = log.folder.join("audit.jsonl");
+    let mut next = Checkpoints::open(AuditKey::open(&log.folder).unwrap(), &current, 6, 7).unwrap();
+    next.sign(link, UnixTime::from_seconds(1_800_000_000), clock::instant());
+    log.files.push(current.clone());
+    fs::write(&current, "").unwrap();
+    is_ignored(&log, 7, 2);
+    assert_eq!(log.report().checkpoints.found, [(7, 7)]);
+    // A line cannot say that it was removed itself.
+    let mut log = Log::by(&[2, 3], &[&removed(9)]);
+    without_first(&mut log);
+    is_ignored(&log, 3, 9);
+    // A checkpoint after a break of the chain does not confirm a line before it.
+    let mut log = Log::by(&[2, 3, 2], &[&removed(2)]);
+    log.change(2, |lines| drop(lines.remove(0)));
+    log.change(1, |lines| drop(lines.remove(2)));
+    without_first(&mut log);
+    is_ignored(&log, 3, 2);
+}
+
+#[test]
 fn lines_that_stay_unsigned_for_longer_than_the_writer_allows_are_reported() {
     for (times, completeness) in [
         (["2027-01-15T08:00:00.000Z", "2027-01-15T08:00:30.000Z"], Completeness::Complete),

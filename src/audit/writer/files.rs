@@ -10,6 +10,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::AuditWriter;
+use crate::audit::checkpoint::Checkpoints;
 use crate::audit::log_file::Condition;
 use crate::audit::log_paths;
 use crate::audit::record::Event;
@@ -116,16 +117,28 @@ impl AuditWriter {
         Ok(())
     }
 
-    /// A file is removed only once the line that says so is on the disk: without that line the chain would lack its beginning.
+    /// A file is removed only once the line that says so is on the disk and a checkpoint covers it: without such a line the chain
+    /// would lack its beginning.
     pub(super) fn remove_surplus(&mut self) {
         if self.surplus.is_empty() {
             return;
         }
         let surplus = std::mem::take(&mut self.surplus);
-        let removed = self.sync().and_then(|()| surplus.iter().try_for_each(|old| rotation::remove(old)));
+        let recorded = self.sync().and_then(|()| self.confirm_lines());
+        let removed = recorded.and_then(|()| surplus.iter().try_for_each(|old| rotation::remove(old)));
         if let Err(error) = removed {
             error!(%error, "cannot remove old files of the audit log: the next rotation tries again");
         }
+    }
+
+    /// Signs a checkpoint that covers all lines so far. They must be on the disk.
+    fn confirm_lines(&mut self) -> io::Result<()> {
+        self.checkpoint(clock::instant());
+        let covers = |checkpoints: &Checkpoints| checkpoints.covers(self.link.sequence);
+        if self.checkpoints.as_ref().is_none_or(covers) {
+            return Ok(());
+        }
+        Err(io::Error::other("no checkpoint could be written for the lines that record it"))
     }
 }
 

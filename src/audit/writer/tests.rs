@@ -275,6 +275,29 @@ fn an_old_file_is_removed_only_after_the_line_that_says_so_is_written() {
 }
 
 #[test]
+fn an_old_file_is_removed_only_after_a_checkpoint_covers_the_line_that_says_so() {
+    let home = Home::new("removed-signed");
+    let mut writer = home.rotating(Rotation { size: Some(300), age: None, keep: Some(1) });
+    (0..3).for_each(|_| writer.write_batches(vec![batch(&"x".repeat(200))]));
+    let [oldest, ..] = &chain_of(&home.log()).files[..] else { panic!() };
+    // No checkpoint can be written.
+    let blocked = log_paths::checkpoints(&home.log());
+    let next = |writer: &mut AuditWriter| writer.write_batches(vec![batch(&"x".repeat(200))]);
+    writer.rotate_if_due(1000);
+    fs::create_dir(&blocked).unwrap();
+    next(&mut writer);
+    assert!(oldest.exists());
+    fs::remove_dir(&blocked).unwrap();
+    next(&mut writer);
+    assert!(!oldest.exists());
+    // As if the process had been killed here.
+    drop(writer);
+    let report = home.report();
+    assert!(report.is_intact() && report.completeness() == Completeness::Complete, "{report:?}");
+    assert!(report.removed > 0 && report.unconfirmed.is_empty(), "{report:?}");
+}
+
+#[test]
 fn a_file_that_is_old_is_rotated() {
     let home = Home::new("old");
     let mut writer = home.rotating(Rotation { age: Some(Duration::from_secs(3600)), ..UNLIMITED });

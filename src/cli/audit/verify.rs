@@ -11,6 +11,7 @@ use super::LogFiles;
 use crate::audit::audit_key::{AuditKeyError, PublicKey};
 use crate::audit::verify;
 use crate::audit::verify::chains::LogChain;
+use crate::audit::verify::recorded::RecordedEvent;
 use crate::audit::verify::report::{Completeness, FaultKind, MissingLines, RequestedRange, VerifyFault, VerifyReport};
 use crate::cli::terminal::{BAD, DIM, GOOD, ProgressBar, WARN, failed, note, out, styled};
 use crate::cli::{FINDINGS, Format};
@@ -35,7 +36,8 @@ pub(in crate::cli) struct VerifyArgs {
     log: LogFiles,
     /// The public key of the checkpoints, or its file; by default the one in the state directory, or beside the first file. Give
     /// it several times if instances have different keys
-    #[arg(long, value_name = "KEY")]
+    // A key can begin with a hyphen.
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     key: Vec<String>,
     /// The first line that must be there
     #[arg(long, value_name = "SEQ", default_value_t = 1)]
@@ -143,8 +145,21 @@ fn describe(fault: &VerifyFault) -> String {
     format!("{place}: {text}")
 }
 
+fn describe_unconfirmed(line: u64, event: RecordedEvent) -> String {
+    let stated = match event {
+        RecordedEvent::Recovered => "a torn line was cut off".to_owned(),
+        RecordedEvent::Removed { up_to } => format!("rotation removed the lines up to {up_to}"),
+        RecordedEvent::Missing { from, up_to } => format!("the gateway found the loss of {}", numbers(from, up_to)),
+    };
+    format!("line {line} states that {stated}; no checkpoint confirms it")
+}
+
 fn lines(from: u64, to: u64) -> String {
-    if from == to { format!("line {from} is") } else { format!("lines {from} to {to} are") }
+    format!("{} {}", numbers(from, to), if from == to { "is" } else { "are" })
+}
+
+fn numbers(from: u64, to: u64) -> String {
+    if from == to { format!("line {from}") } else { format!("lines {from} to {to}") }
 }
 
 fn print_all(verdicts: &[Verdict]) {
@@ -166,13 +181,17 @@ fn print_findings(report: &VerifyReport) {
         out(styled(DIM, format_args!("and {more} more")));
     }
     report.checkpoints.faults.iter().take(FAULTS_SHOWN).for_each(out);
+    for (line, event) in report.unconfirmed.iter().take(FAULTS_SHOWN) {
+        out(describe_unconfirmed(*line, *event));
+    }
     for missing in &report.missing {
         let is_one = missing.from == missing.to;
         let them = if is_one { "it" } else { "them" };
         let why = match (missing.is_signed, Some(missing.to + 1) == report.first) {
             (true, _) => format!("a checkpoint covers {them}"),
             (false, true) => {
-                format!("the chain begins after {them}, and no line that is left says that rotation removed {them}")
+                let line = if report.checkpoints.count > 0 { "signed line" } else { "line" };
+                format!("the chain begins after {them}, and no {line} that is left says that rotation removed {them}")
             }
             (false, false) => format!("{} requested", if is_one { "it is" } else { "they are" }),
         };
@@ -223,8 +242,10 @@ fn print_text(Verdict { chain, report, keys }: &Verdict) {
         row("removed", format_args!("lines up to {} by rotation, as the log records", report.removed));
     }
     for (from, to) in &report.recorded_missing {
-        let lines = if from == to { format!("line {from}") } else { format!("lines {from} to {to}") };
-        row("missing", format_args!("{lines}: the gateway has recorded the loss"));
+        row("missing", format_args!("{}: the gateway has recorded the loss", numbers(*from, *to)));
+    }
+    for (from, to) in report.checkpoints.found.iter().take(FAULTS_SHOWN) {
+        row("found", format_args!("{} without a checkpoint at a start, as after a crash", numbers(*from, *to)));
     }
     for copy in &chain.copies {
         row("copy", format_args!("{} {}", copy.display(), styled(DIM, "all its lines are in another file")));
@@ -278,6 +299,8 @@ fn json_of(Verdict { chain, report, keys }: &Verdict) -> Value {
     let fault = |fault: &VerifyFault| json!({ "file": fault.file, "line": fault.line, "fault": describe(fault) });
     let torn = report.torn.as_ref().map(|(file, bytes)| json!({ "file": file, "bytes": bytes }));
     let missing = |missing: &MissingLines| json!([missing.from, missing.to]);
+    let unconfirmed =
+        |(line, event): &(u64, RecordedEvent)| json!({ "line": line, "finding": describe_unconfirmed(*line, *event) });
     json!({
         "integrity": integrity(report.is_intact()),
         "completeness": name(report.completeness()),
@@ -294,11 +317,13 @@ fn json_of(Verdict { chain, report, keys }: &Verdict) -> Value {
         "removed_up_to": report.removed,
         "recorded_missing": report.recorded_missing,
         "recovered": report.recovered,
+        "unconfirmed": report.unconfirmed.iter().map(unconfirmed).collect::<Vec<_>>(),
         "torn": torn,
         "checkpoints": {
             "count": report.checkpoints.count,
             "last": report.checkpoints.last.map(|(line, _)| line),
             "unsigned": report.checkpoints.unsigned,
+            "found": report.checkpoints.found,
             "faults": report.checkpoints.faults,
             "key": used(report, keys).next().map(|(key, _)| key.to_string()),
         },
