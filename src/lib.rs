@@ -1,40 +1,45 @@
 //! Portcullis, an API gateway for machine-to-machine traffic.
 //!
-//! Start reading in `pipeline/corridor.rs`: it is the way that every request takes, top to bottom. Then, in the order
-//! in which modules import each other, left to right and never back:
+//! Start reading in `pipeline/corridor.rs`: it is the path of every request, from top to bottom. `ARCHITECTURE.md` has a
+//! glossary, and the rules that hold everywhere with the tests that guard them.
+//!
+//! A module imports only from modules to its right:
 //!
 //! ```text
-//! main → cli → app → config → pipeline → { issuer, server, upstream, audit } → trust → jose → oauth → { clock, network }
+//! main → cli → app → config → pipeline → { issuer, server, upstream, audit } → trust → jose → oauth
+//!      → { clock, durable_file, network }
 //! ```
 //!
-//! | room | what it does |
+//! | module | content |
 //! | --- | --- |
-//! | `cli` | one file per verb |
-//! | `app` | opens everything, starts every task, ends them in order; the only file that knows every module |
-//! | `config` | `gateway.yaml` → runtime types, every error at once |
-//! | `pipeline` | the corridor, one file per room; `rejection` answers every refusal |
-//! | `issuer` | our authorization server: clients, token endpoint, grants, signing keys |
-//! | `server` | bytes → requests: listeners, TLS, the connection guard, the drain |
-//! | `upstream` | the services behind us: which of their servers gets a request, connections to it, bodies streamed both ways, what becomes of failures |
+//! | `cli` | the commands, one file or folder for each |
+//! | `app` | the only module that knows all others: opens everything, starts every task, ends them in order |
+//! | `config` | turns `gateway.yaml` into runtime types and reports every error at once |
+//! | `pipeline` | the path of a request: `request` ← `routing` ← `policy` ← `record` ← `answer`, then `worker`, `corridor`, `connection` |
+//! | `issuer` | our authorization server: clients, token endpoint, back-off, signing keys |
+//! | `server` | turns bytes into requests: listeners, TLS, connection limits, timeouts, drain |
+//! | `upstream` | the services behind the gateway: `balancing`, `connect`, `body`, `http1`, `http2`; retries, health checks, tunnels |
 //! | `audit` | one line for every decision, chained and written by one thread; verified offline |
-//! | `trust` | issuers that we accept: their keys kept fresh, and the tokens that were found good |
+//! | `trust` | accepted issuers: their keys, verified tokens, revocations |
 //! | `jose` | keys, key sets, signing, verifying |
-//! | `oauth` | the vocabulary of the RFCs, pure |
+//! | `oauth` | the terms of the RFCs as types |
 //! | `clock` | the only reader of the system clock |
-//! | `fuzzing` | an entrance for each parser of what strangers send, for `fuzz/` and the tests |
-//! | `benching` | what the microbenchmarks in `bench/` measure |
+//! | `durable_file` | files that are replaced as a whole |
 //! | `network` | blocks of addresses |
-//! | `telemetry` | logs and metrics; imported by all, imports none |
+//! | `telemetry` | logs, metrics and the admin listener; every module may import it, and it imports none |
+//! | `fuzzing` | an entry point for each parser of untrusted input, for `fuzz/` and the tests |
+//! | `benching` | the entry points of the microbenchmarks in `bench/` |
 //!
-//! What holds everywhere, each guarded by a type or a test:
+//! Rules that hold everywhere, each guarded by a type or a test:
 //!
-//! - **One reading.** A request is read once, into `CanonicalRequest`; routing, policy, audit and the upstream request line use that
-//!   and nothing else.
-//! - **No way around.** Forwarding takes a `Permit`, and only `authorize` makes one.
-//! - **One thread.** A request lives and dies on one worker: no locks, no work stealing. Shared are rate limits, because they are exact
-//!   per process, and what is known of upstreams' servers, which is written only when it changes. Slow cryptography goes to threads of its own.
-//! - **Recorded or refused.** What must be audited has its place in the log before it takes effect.
-//! - **Absent, wrong, cannot tell** are three answers: a bare 401, `invalid_token`, 503.
+//! - **One reading.** A request is read once, into `CanonicalRequest`. Routing, policy, audit and the upstream's request line
+//!   use that and nothing else.
+//! - **No way around.** Forwarding takes a `Permit`, and only `authorize` creates one.
+//! - **One thread.** A request stays on one worker: no locks, no work stealing. Workers share rate limits, because they are
+//!   exact for the whole process, and the state of upstream servers, which is written only when it changes. Slow cryptography
+//!   runs on threads of its own.
+//! - **Recorded or refused.** A decision that must be recorded has its place in the audit log before it takes effect.
+//! - **Absent, wrong and undecidable** tokens get three answers: a bare 401, `invalid_token`, 503.
 
 mod app;
 mod audit;
