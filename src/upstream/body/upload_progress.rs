@@ -43,7 +43,14 @@ pub(in crate::upstream) struct HeldTrial(Rc<UploadProgress>);
 const STALL: Duration = Duration::from_secs(1);
 
 impl UploadProgress {
-    /// The next attempt uses this connection.
+    /// Whatever the caller has kept waiting before, the exchange waits for a connection now.
+    pub(in crate::upstream) fn begin_attempt(&self) {
+        if self.awaited_since.get().is_some() {
+            self.set_awaited_since(None);
+        }
+    }
+
+    /// The attempt uses this connection.
     pub(in crate::upstream) fn use_connection(&self, connection: &Arc<WriteProgress>) {
         *self.connection.borrow_mut() = Some(Arc::clone(connection));
     }
