@@ -11,6 +11,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::servers::{nobody, several};
 use crate::support::client::request;
 use crate::support::frames::{END_STREAM, HEADERS};
 use crate::support::wire::{Piped, RawUpstream, Signal, Wire, within};
@@ -316,4 +317,17 @@ async fn an_upstream_that_hangs_up_on_a_stalled_upload_has_not_failed() {
     assert_eq!(answer.await.unwrap(), 502);
     assert_eq!(Client::new(&gateway).get("/x").await.status, 502, "it is asked again");
     assert_eq!(Client::new(&gateway).get("/x").await.status, 503, "that was its own failure");
+}
+
+/// The caller was waited for before, but not by the server.
+#[tokio::test]
+async fn a_server_that_takes_no_connection_has_failed_however_slow_the_caller_was_before() {
+    let gateway = several(&[nobody()], "retries: none, circuit_breaker: {consecutive_failures: 1, open_for: 1h}");
+    let (pieces, body) = Piped::new();
+    let mut connection = Client::http2(&gateway).connect_for().await.unwrap();
+    // Whether this request has a body is awaited for a second.
+    let answer = within(connection.begin(request("GET", "/x").map(|_| body))).await.unwrap();
+    assert_eq!(answer.status(), 502);
+    assert_eq!(Client::new(&gateway).get("/x").await.status, 503);
+    drop(pieces);
 }

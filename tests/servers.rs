@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::support::client::{request, with_header};
 use crate::support::port::free_port;
-use crate::support::wire::{RawUpstream, Signal, within};
+use crate::support::wire::{RawUpstream, Signal, Wire, within};
 use crate::support::world::config;
 use crate::support::{Client, Gateway, Upstream};
 
@@ -218,6 +218,37 @@ async fn an_upstream_that_fails_whatever_it_is_asked_is_given_a_rest() {
     is_well.store(true, Ordering::SeqCst);
     within(async { while client.get("/x").await.status != 200 {} }).await;
     all_are_ok(&client, 10).await;
+}
+
+/// Uploads that wait for their callers are no reason to refuse all others.
+#[tokio::test]
+async fn an_upload_that_its_caller_stalls_does_not_keep_the_circuit_breaker_open() {
+    let upstream = RawUpstream::start(|mut wire, head| {
+        Box::pin(async move {
+            if head.starts_with("POST ") {
+                wire.rest().await;
+            } else if head.contains(" /well ") {
+                wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            }
+        })
+    })
+    .await;
+    let rules = "circuit_breaker: {consecutive_failures: 1, open_for: 3s}, retries: none";
+    let gateway = several(&[upstream.address], rules);
+    let client = Client::new(&gateway);
+    assert_eq!(client.get("/ill").await.status, 502);
+    let is_trial = || upstream.heads().iter().any(|head| head.starts_with("POST "));
+    let _stalled = loop {
+        let mut wire = Wire::new(client.tls().await.unwrap());
+        wire.send("POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n").await;
+        // The upload is refused, or it is the trial.
+        tokio::select! {
+            refused = wire.answer() => assert_eq!(refused.unwrap().status, 503),
+            () = until(is_trial) => break wire,
+        }
+    };
+    assert_eq!(client.get("/well").await.status, 200);
+    assert_eq!(client.get("/well").await.status, 200);
 }
 
 /// Answers each request when told.

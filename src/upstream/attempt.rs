@@ -121,6 +121,7 @@ impl<'u> UpstreamExchange<'u> {
             request.headers_mut().insert(HOST, slot.pool().target.server.authority.clone());
         }
         loop {
+            self.progress.begin_attempt();
             let kept = self.binding.take(self.upstream, slot.index).or_else(|| slot.pool().take());
             let (mut connection, last_used) = match kept {
                 Some((connection, last_used)) => (connection, Some(last_used)),
@@ -198,6 +199,7 @@ impl<'u> UpstreamExchange<'u> {
     async fn attempt_http2(&mut self, slot: &RequestSlot) -> Result<HeadAndConnection, AttemptFailure> {
         let pool = &slot.pool().http2;
         loop {
+            self.progress.begin_attempt();
             let stream = match self.binding.needs_own_connection() {
                 false => Http2Pool::acquire(pool, self.deadline).await,
                 true => Http2Pool::acquire_dedicated(pool, self.deadline).await,

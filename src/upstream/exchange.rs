@@ -50,8 +50,9 @@ impl Pools {
         // Held until there is an outcome.
         let _trial = match &upstream.breaker {
             None => None,
-            Some(breaker) => Some(breaker.admit(exchange.now).ok_or(UpstreamFault::Open)?),
-        };
+            Some(breaker) => breaker.admit(exchange.now).map_err(|_| UpstreamFault::Open)?,
+        }
+        .map(|trial| UploadProgress::hold_trial(&exchange.progress, trial));
         let mut slot = exchange.acquire_slot().ok_or(UpstreamFault::Full)?;
         loop {
             let index = slot.index;

@@ -54,7 +54,7 @@ impl Pools {
         // Held until there is an outcome.
         let _trial = match &upstream.breaker {
             None => None,
-            Some(breaker) => Some(breaker.admit(upstream.millis(Instant::now())).ok_or(UpstreamFault::Open)?),
+            Some(breaker) => breaker.admit(upstream.millis(Instant::now())).map_err(|_| UpstreamFault::Open)?,
         };
         let (hold, mut connection) = self.connect_tunnel(upstream, key, deadline).await?;
         let slot = &hold.slot;

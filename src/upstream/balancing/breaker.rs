@@ -2,8 +2,10 @@
 //!
 //! After a number of failures in a row, counted over all servers and all workers, it opens: requests are refused at
 //! once. When its time is over, one request is let through as a trial. If the trial succeeds the breaker closes,
-//! otherwise the time starts again.
+//! otherwise the time starts again. While a trial waits for its caller, it says nothing about the upstream, and the next
+//! request is a trial too.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::super::settings::BreakerRules;
@@ -15,18 +17,24 @@ pub(crate) struct Breaker {
     /// In a row.
     failures: AtomicU32,
     /// Milliseconds of the upstream's time; 0 while the breaker is closed. Odd during a trial, so that no outcome sets
-    /// the number that the trial has set.
-    open_until: AtomicU64,
+    /// the number that the trial has set. Shared with the trials.
+    open_until: Arc<AtomicU64>,
 }
 
-/// The permission to send a request. If it is dropped without an outcome, because the caller has gone, the next request
-/// is the trial.
+/// The permission to send a request while the breaker is open. If it is dropped without an outcome, because the caller
+/// has gone, the next request is the trial.
 #[derive(Debug)]
-pub(in crate::upstream) struct BreakerTrial<'b> {
-    breaker: &'b Breaker,
-    /// The value of `open_until` before the trial and during it; `None` while the breaker is closed.
-    trial: Option<(u64, u64)>,
+pub(in crate::upstream) struct BreakerTrial {
+    open_until: Arc<AtomicU64>,
+    /// The value of `open_until` before the trial.
+    before: u64,
+    /// Its value while the trial excludes others.
+    during: u64,
 }
+
+/// The request is refused.
+#[derive(Debug)]
+pub(in crate::upstream) struct BreakerOpen;
 
 /// The effect of an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,20 +45,21 @@ pub(in crate::upstream) enum BreakerChange {
 
 impl Breaker {
     pub(in crate::upstream) fn new(rules: BreakerRules) -> Self {
-        Self { rules, failures: AtomicU32::new(0), open_until: AtomicU64::new(0) }
+        Self { rules, failures: AtomicU32::new(0), open_until: Arc::default() }
     }
 
-    /// `None` if the request is refused.
-    pub(in crate::upstream) fn admit(&self, now: u64) -> Option<BreakerTrial<'_>> {
-        let open_until = self.open_until.load(Ordering::Relaxed);
-        if open_until == 0 {
-            return Some(BreakerTrial { breaker: self, trial: None });
+    /// `Ok(None)` while the breaker is closed.
+    pub(in crate::upstream) fn admit(&self, now: u64) -> Result<Option<BreakerTrial>, BreakerOpen> {
+        let before = self.open_until.load(Ordering::Relaxed);
+        if before == 0 {
+            return Ok(None);
         }
         // A trial without an outcome is followed by another one once the time is over again.
-        let during_trial = self.period_end(now) | 1;
-        let is_trial = now >= open_until
-            && self.open_until.compare_exchange(open_until, during_trial, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        is_trial.then_some(BreakerTrial { breaker: self, trial: Some((open_until, during_trial)) })
+        let during = self.period_end(now) | 1;
+        if now < before || !replace(&self.open_until, before, during) {
+            return Err(BreakerOpen);
+        }
+        Ok(Some(BreakerTrial { open_until: Arc::clone(&self.open_until), before, during }))
     }
 
     pub(in crate::upstream) fn observe(&self, outcome: ServerOutcome, now: u64) -> Option<BreakerChange> {
@@ -84,12 +93,27 @@ impl Breaker {
     }
 }
 
-impl Drop for BreakerTrial<'_> {
-    fn drop(&mut self) {
-        if let Some((before, during)) = self.trial {
-            let _ = self.breaker.open_until.compare_exchange(during, before, Ordering::Relaxed, Ordering::Relaxed);
-        }
+impl BreakerTrial {
+    /// The trial waits for its caller: it does not exclude another one meanwhile.
+    pub(in crate::upstream) fn pause(&self) {
+        replace(&self.open_until, self.during, self.before);
     }
+
+    /// The trial waits for the upstream again. It excludes others, unless there is another one by now.
+    pub(in crate::upstream) fn resume(&self) {
+        replace(&self.open_until, self.before, self.during);
+    }
+}
+
+impl Drop for BreakerTrial {
+    fn drop(&mut self) {
+        self.pause();
+    }
+}
+
+/// True if the value was `from`.
+fn replace(value: &AtomicU64, from: u64, to: u64) -> bool {
+    value.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
 #[cfg(test)]
@@ -104,7 +128,7 @@ mod tests {
     }
 
     fn admits(breaker: &Breaker, now: u64) -> bool {
-        breaker.admit(now).is_some()
+        breaker.admit(now).is_ok()
     }
 
     #[test]
@@ -144,5 +168,24 @@ mod tests {
         let hanging = breaker.admit(5_000).unwrap();
         assert!(!admits(&breaker, 9_999) && admits(&breaker, 10_002));
         drop(hanging);
+    }
+
+    #[test]
+    fn a_trial_that_waits_for_its_caller_does_not_exclude_another() {
+        let breaker = breaker();
+        assert_eq!([0; 3].map(|now| breaker.observe(Failure, now)), [None, None, Some(BreakerChange::Opened)]);
+        let stalled = breaker.admit(5_000).unwrap().unwrap();
+        stalled.pause();
+        stalled.resume();
+        assert!(!admits(&breaker, 5_001), "it waits for the upstream again");
+        stalled.pause();
+        let other = breaker.admit(5_010).unwrap().unwrap();
+        stalled.resume();
+        stalled.pause();
+        assert!(!admits(&breaker, 5_011), "the other one goes on");
+        drop(stalled);
+        assert!(!admits(&breaker, 5_012));
+        drop(other);
+        assert!(admits(&breaker, 5_013));
     }
 }

@@ -6,11 +6,13 @@
 //! nor against a connection that others share.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::balancing::breaker::BreakerTrial;
 use super::super::connect::write_progress::WriteProgress;
 use super::super::fault::{BodyFault, UpstreamFault};
 
@@ -28,20 +30,38 @@ pub(crate) struct UploadProgress {
     connection: RefCell<Option<Arc<WriteProgress>>>,
     /// Of the stream, over HTTP/2.
     pub(in crate::upstream) stream: WriteProgress,
+    /// Paused while the caller is awaited: callers that stall their uploads must not keep a circuit breaker open.
+    trial: RefCell<Option<BreakerTrial>>,
 }
+
+/// The request is the trial of a circuit breaker, until this is dropped.
+#[derive(Debug)]
+pub(in crate::upstream) struct HeldTrial(Rc<UploadProgress>);
 
 /// If the caller has kept the upstream waiting for this long, an exchange that the upstream ends does not count against
 /// it.
 const STALL: Duration = Duration::from_secs(1);
 
 impl UploadProgress {
-    /// The next attempt uses this connection.
+    /// Whatever the caller has kept waiting before, the exchange waits for a connection now.
+    pub(in crate::upstream) fn begin_attempt(&self) {
+        if self.awaited_since.get().is_some() {
+            self.set_awaited_since(None);
+        }
+    }
+
+    /// The attempt uses this connection.
     pub(in crate::upstream) fn use_connection(&self, connection: &Arc<WriteProgress>) {
         *self.connection.borrow_mut() = Some(Arc::clone(connection));
     }
 
+    pub(in crate::upstream) fn hold_trial(progress: &Rc<Self>, trial: BreakerTrial) -> HeldTrial {
+        *progress.trial.borrow_mut() = Some(trial);
+        HeldTrial(Rc::clone(progress))
+    }
+
     pub(in crate::upstream) fn finish(&self) {
-        self.awaited_since.set(None);
+        self.set_awaited_since(None);
         self.finished.set(true);
     }
 
@@ -55,8 +75,8 @@ impl UploadProgress {
     pub(in crate::upstream) fn await_caller(&self) -> bool {
         let is_blocked = self.is_blocked();
         match self.awaited_since.get() {
-            None if !is_blocked => self.awaited_since.set(Some(Instant::now())),
-            Some(_) if is_blocked => self.awaited_since.set(None),
+            None if !is_blocked => self.set_awaited_since(Some(Instant::now())),
+            Some(_) if is_blocked => self.set_awaited_since(None),
             None | Some(_) => {}
         }
         !is_blocked
@@ -64,7 +84,17 @@ impl UploadProgress {
 
     /// The caller is no longer awaited.
     pub(in crate::upstream) fn caller_has_sent(&self) {
-        self.awaited_since.set(None);
+        self.set_awaited_since(None);
+    }
+
+    fn set_awaited_since(&self, since: Option<Instant>) {
+        self.awaited_since.set(since);
+        if let Some(trial) = &*self.trial.borrow() {
+            match since {
+                Some(_) => trial.pause(),
+                None => trial.resume(),
+            }
+        }
     }
 
     /// The upstream takes no data at present.
@@ -107,6 +137,12 @@ impl UploadProgress {
         }
         self.fault.set(Some(BodyFault::Slow));
         UpstreamFault::RequestBody(BodyFault::Slow)
+    }
+}
+
+impl Drop for HeldTrial {
+    fn drop(&mut self) {
+        self.0.trial.take();
     }
 }
 
