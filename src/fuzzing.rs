@@ -18,7 +18,7 @@ use crate::audit::checkpoint;
 use crate::clock::UnixTime;
 use crate::config;
 use crate::config::interpolate::Surroundings;
-use crate::issuer::credentials::ClientCredentials;
+use crate::issuer::client_auth::PresentedCredentials;
 use crate::issuer::request::Parameters;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::jwk::VerifyingKey;
@@ -126,8 +126,8 @@ pub fn token_json(data: &[u8]) {
 
 fn token_request(content_type: &'static str, body: &[u8]) {
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
-    if let Ok(mut parameters) = Parameters::read(&headers, None, body, true) {
-        let _ = ClientCredentials::read(&headers, &mut parameters);
+    if let Ok(parameters) = Parameters::read(&headers, None, body, true) {
+        let _ = PresentedCredentials::read(&headers, parameters.credentials);
     }
 }
 
@@ -136,8 +136,8 @@ pub fn basic(data: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(data) else { return };
     let form = HeaderValue::from_static("application/x-www-form-urlencoded");
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, form), (AUTHORIZATION, value)]);
-    if let Ok(mut parameters) = Parameters::read(&headers, None, b"", true) {
-        let _ = ClientCredentials::read(&headers, &mut parameters);
+    if let Ok(parameters) = Parameters::read(&headers, None, b"", true) {
+        let _ = PresentedCredentials::read(&headers, parameters.credentials);
     }
 }
 

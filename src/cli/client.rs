@@ -13,7 +13,7 @@ use super::client_secret::{generate, is_generated, quoted};
 use super::terminal::{DIM, failed, note, out, styled};
 use super::{USAGE, rotate};
 use crate::issuer::client::parse_id;
-use crate::issuer::secret::{ClientSecret, SecretHash};
+use crate::issuer::client_auth::secret::hash::{ClientSecret, SecretHash};
 use crate::oauth::scope::Scope;
 
 #[derive(Debug, Subcommand)]

@@ -4,7 +4,7 @@ use aws_lc_rs::rand;
 use base64::Engine as _;
 use zeroize::Zeroizing;
 
-use crate::issuer::secret::ClientSecret;
+use crate::issuer::client_auth::secret::hash::ClientSecret;
 use crate::jose::BASE64URL;
 
 /// Makes a leaked secret recognizable in a log or a repository.

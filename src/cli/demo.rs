@@ -13,7 +13,7 @@ use crate::audit::target::AuditTarget;
 use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::config::types::Config;
-use crate::issuer::secret::ClientSecret;
+use crate::issuer::client_auth::secret::hash::ClientSecret;
 use crate::telemetry::logs;
 
 /// The variable that holds the client's secret in the shipped configuration.

@@ -16,7 +16,7 @@ use crate::config::interpolate::Surroundings;
 use crate::config::needs::Needs;
 use crate::config::values::Period;
 use crate::config::written::WrittenSecret;
-use crate::issuer::secret::{ClientSecret, SecretHash};
+use crate::issuer::client_auth::secret::hash::{ClientSecret, SecretHash};
 
 #[derive(Debug, Args)]
 pub(super) struct RotateArgs {

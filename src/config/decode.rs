@@ -18,14 +18,27 @@ use super::values::{Quotes, ScalarValue};
 pub(super) trait Decode: Sized {
     /// An explanation after the message that the key is missing.
     const WHEN_MISSING: &'static str = "";
+    /// Whether the value may be a secret, or have one in it. Then [`super::secrecy`] never shows it.
+    const IS_SECRET: bool = false;
 
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported>;
 }
 
 /// The type of a field of a mirrored map: required, optional, or a map with defaults.
 pub(super) trait MapField: Sized {
+    const IS_SECRET: bool = false;
+
     fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self;
     fn absent(key: &'static str, missing: MissingKey, reader: &mut Reader<'_>) -> Self;
+}
+
+/// A mirrored map.
+pub(super) trait Mirrored {
+    /// In the order of the file's documentation.
+    const KEYS: &'static [&'static str];
+
+    /// Whether the value of this key may be a secret.
+    fn is_secret(key: &str) -> bool;
 }
 
 /// A required key: its value, or the proof that its absence has been reported.
@@ -55,6 +68,8 @@ impl<T> Named<T> {
 }
 
 impl<T: Decode> MapField for Required<T> {
+    const IS_SECRET: bool = T::IS_SECRET;
+
     fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self {
         At::decode(node, reader)
     }
@@ -68,6 +83,8 @@ impl<T: Decode> MapField for Required<T> {
 }
 
 impl<T: Decode> MapField for Option<At<T>> {
+    const IS_SECRET: bool = T::IS_SECRET;
+
     fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self {
         At::decode(node, reader).ok()
     }
@@ -79,6 +96,8 @@ impl<T: Decode> MapField for Option<At<T>> {
 
 /// Whether the key is present matters even if its value cannot be read.
 impl<T: Decode> MapField for Option<Required<T>> {
+    const IS_SECRET: bool = T::IS_SECRET;
+
     fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self {
         Some(At::decode(node, reader))
     }
@@ -89,6 +108,8 @@ impl<T: Decode> MapField for Option<Required<T>> {
 }
 
 impl<T: Decode> MapField for Vec<At<T>> {
+    const IS_SECRET: bool = T::IS_SECRET;
+
     fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self {
         Self::decode(node, reader).unwrap_or_default()
     }
@@ -99,6 +120,8 @@ impl<T: Decode> MapField for Vec<At<T>> {
 }
 
 impl<T: Decode> MapField for Named<T> {
+    const IS_SECRET: bool = T::IS_SECRET;
+
     fn given(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Self {
         let YamlNode::Map(pairs) = &node.value else {
             reader.mismatch(node, "a map", "");
@@ -127,12 +150,16 @@ impl<T: Decode> MapField for Named<T> {
 }
 
 impl<T: Decode> Decode for At<T> {
+    const IS_SECRET: bool = T::IS_SECRET;
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         Ok(Self { value: T::decode(node, reader)?, span: node.span })
     }
 }
 
 impl<T: Decode> Decode for Vec<T> {
+    const IS_SECRET: bool = T::IS_SECRET;
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         match &node.value {
             YamlNode::List(items) => Ok(items.iter().filter_map(|item| T::decode(item, reader).ok()).collect()),
@@ -145,6 +172,8 @@ impl<T: Decode> Decode for Vec<T> {
 }
 
 impl<T: Decode> Decode for OneOrMore<T> {
+    const IS_SECRET: bool = T::IS_SECRET;
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         match &node.value {
             YamlNode::List(items) if items.is_empty() => Err(reader.faults.at(node.span, EMPTY_LIST)),
@@ -197,7 +226,7 @@ impl Entries<'_, '_> {
     }
 }
 
-/// Generates a struct that mirrors a map of the file, with its `Decode` and `MapField`. A field is one of
+/// Generates a struct that mirrors a map of the file, with its `Decode`, `MapField` and `Mirrored`. A field is one of
 /// - `key: Required<T>`: required;
 /// - `key: At<T> = default`: optional, with this default;
 /// - `key: Option<At<T>>`, `Option<Required<T>>`, `Vec<At<T>>`, `Named<T>`: optional;
@@ -219,7 +248,20 @@ macro_rules! mirror {
             }
         }
 
+        impl $crate::config::decode::Mirrored for $name {
+            const KEYS: &'static [&'static str] = &[$(stringify!($key)),*];
+
+            fn is_secret(key: &str) -> bool {
+                match key {
+                    $(stringify!($key) => $crate::config::decode::mirror!(@is_secret $type $(, $default)?),)*
+                    _ => false,
+                }
+            }
+        }
+
         impl $crate::config::decode::Decode for $name {
+            const IS_SECRET: bool = <Self as $crate::config::decode::MapField>::IS_SECRET;
+
             fn decode(
                 node: &$crate::config::source::At<$crate::config::tree::YamlNode<'_>>,
                 reader: &mut $crate::config::reader::Reader<'_>,
@@ -229,11 +271,14 @@ macro_rules! mirror {
         }
 
         impl $crate::config::decode::MapField for $name {
+            const IS_SECRET: bool =
+                false $(|| $crate::config::decode::mirror!(@is_secret $type $(, $default)?))*;
+
             fn given(
                 node: &$crate::config::source::At<$crate::config::tree::YamlNode<'_>>,
                 reader: &mut $crate::config::reader::Reader<'_>,
             ) -> Self {
-                let entries = reader.entries(node, &[$(stringify!($key)),*]);
+                let entries = reader.entries(node, <Self as $crate::config::decode::Mirrored>::KEYS);
                 Self::from_entries(&entries, reader)
             }
 
@@ -251,6 +296,12 @@ macro_rules! mirror {
     };
     (@field $entries:ident, $reader:ident, $key:ident, $default:expr) => {
         $entries.or(stringify!($key), $reader, $default)
+    };
+    (@is_secret $type:ty) => {
+        <$type as $crate::config::decode::MapField>::IS_SECRET
+    };
+    (@is_secret $type:ty, $default:expr) => {
+        <$type as $crate::config::decode::Decode>::IS_SECRET
     };
 }
 pub(super) use mirror;

@@ -37,7 +37,7 @@ use std::path::Path;
 
 use annotate_snippets::Renderer;
 use aws_lc_rs::digest::{SHA256, digest};
-use decode::Decode;
+use decode::{Decode, Mirrored};
 use diagnostics::{Diagnostic, Faults};
 use interpolate::Surroundings;
 use needs::Needs;
@@ -161,7 +161,7 @@ fn decode(source: &Source, faults: &mut Faults, needs: Needs, surroundings: &Sur
     source.hide(secrecy::hidden(source.text(), &tree));
     source.show_keys(secrecy::shown_keys(&tree));
     if let Some(root) = &tree.root {
-        faults.begin(root.span, needs.unused(root));
+        faults.begin(root.span, needs.unused(root, RawConfig::KEYS));
     }
     for found in &tree.unsupported {
         faults.at(found.span, found.value.message(source.quote(found.span)));

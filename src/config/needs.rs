@@ -3,7 +3,6 @@
 //! Faults outside of these sections are not reported, and secrets that cannot be resolved are left out. So `keys list` or
 //! `audit tail` works in a shell without the variables of the service, and for a user who cannot read its private keys.
 
-use super::secrecy::TOP_LEVEL;
 use super::source::{At, Span};
 use super::suggest;
 use super::tree::YamlNode;
@@ -35,13 +34,13 @@ impl Needs {
         self.0.is_none()
     }
 
-    /// The sections of the file that the command does not use, with their keys.
-    pub(super) fn unused(self, root: &At<YamlNode<'_>>) -> Vec<Span> {
+    /// The sections of the file that the command does not use, with their keys. `all` are the names of all sections.
+    pub(super) fn unused(self, root: &At<YamlNode<'_>>, all: &[&str]) -> Vec<Span> {
         let (Some(used), YamlNode::Map(pairs)) = (self.0, &root.value) else {
             return Vec::new();
         };
         let is_unused =
-            |key: &str| suggest::closest(key, TOP_LEVEL).is_some_and(|key| key != "version" && !used.contains(&key));
+            |key: &str| suggest::closest(key, all).is_some_and(|key| key != "version" && !used.contains(&key));
         let unused = pairs.iter().filter(|(key, _)| is_unused(&key.value));
         unused.map(|(key, value)| Span { start: key.span.start, end: value.span.end }).collect()
     }
@@ -50,11 +49,13 @@ impl Needs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::decode::Mirrored as _;
+    use crate::config::raw::RawConfig;
 
     #[test]
     fn every_section_exists() {
         for needs in [Needs::AUDIT_LOG, Needs::OAUTH, Needs::ISSUERS, Needs::REVOCATIONS, Needs::ACCESS] {
-            assert!(needs.0.unwrap().iter().all(|section| TOP_LEVEL.contains(section)), "{needs:?}");
+            assert!(needs.0.unwrap().iter().all(|section| RawConfig::KEYS.contains(section)), "{needs:?}");
         }
     }
 }

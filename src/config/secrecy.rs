@@ -8,6 +8,9 @@
 
 use std::borrow::Cow;
 
+use super::decode::Mirrored as _;
+use super::raw::RawConfig;
+use super::raw::oauth::{RawClient, RawOauth};
 use super::source::{At, Span, has_credentials, mentions_secrets};
 use super::suggest;
 use super::tree::{YamlNode, YamlTree};
@@ -31,8 +34,8 @@ pub(super) fn hidden(text: &str, tree: &YamlTree<'_>) -> Vec<Span> {
 /// In order.
 pub(super) fn shown_keys(tree: &YamlTree<'_>) -> Vec<Span> {
     let mut keys = Vec::new();
-    let clients = tree.root.iter().flat_map(|root| below(root, TOP_LEVEL, "oauth"));
-    for (id, client) in clients.flat_map(|oauth| below(oauth, OAUTH, "clients")).flat_map(pairs) {
+    let clients = tree.root.iter().flat_map(|root| below(root, RawConfig::KEYS, "oauth"));
+    for (id, client) in clients.flat_map(|oauth| below(oauth, RawOauth::KEYS, "clients")).flat_map(pairs) {
         keys.extend((matches!(client.value, YamlNode::Map(_)) && is_written_as_id(&id.value)).then_some(id.span));
         for (key, value) in pairs(client).iter().filter(|(key, _)| is_written_as_key(&key.value)) {
             keys.push(key.span);
@@ -106,17 +109,19 @@ impl SecrecyRule {
             // The key is a client's id.
             Self::Clients => Self::Client,
             _ if suggests_secret(key) => Self::Secret,
-            Self::Root => match suggest::closest(key, TOP_LEVEL) {
+            Self::Root => match suggest::closest(key, RawConfig::KEYS) {
                 Some("oauth") => Self::Oauth,
                 Some(_) => Self::Open,
                 None => Self::Secret,
             },
-            Self::Oauth => match suggest::closest(key, OAUTH) {
+            Self::Oauth => match suggest::closest(key, RawOauth::KEYS) {
                 Some("clients") => Self::Clients,
                 Some(_) => Self::Open,
                 None => Self::Secret,
             },
-            Self::Client if suggest::closest(key, CLIENT).is_some() => Self::Open,
+            Self::Client if suggest::closest(key, RawClient::KEYS).is_some_and(|key| !RawClient::is_secret(key)) => {
+                Self::Open
+            }
             Self::Client | Self::Secret | Self::HeaderValues => Self::Secret,
             Self::Headers if suggest::closest(key, &["set", "add"]).is_some() => Self::HeaderValues,
             Self::Open if suggest::closest(key, &["headers", "response_headers"]).is_some() => Self::Headers,
@@ -193,32 +198,8 @@ fn is_harmless(section: &str) -> bool {
     let name = section.split(':').next().unwrap_or_default();
     let suspicious =
         |line: &str| mentions_secrets(line) || line.trim_end().ends_with("clients:") || line.contains("headers:");
-    TOP_LEVEL.contains(&name) && name != "oauth" && !section.lines().any(suspicious)
+    RawConfig::KEYS.contains(&name) && name != "oauth" && !section.lines().any(suspicious)
 }
-
-pub(super) const TOP_LEVEL: &[&str] = &[
-    "version",
-    "workers",
-    "listeners",
-    "limits",
-    "shutdown",
-    "allow_literal_secrets",
-    "trusted_proxies",
-    "oauth",
-    "issuers",
-    "upstreams",
-    "dns",
-    "routes",
-    "audit",
-    "admin",
-    "state_directory",
-    "revoked",
-];
-
-const OAUTH: &[&str] = &["issuer", "audiences", "token_ttl", "signing_keys", "token_endpoint", "clients"];
-
-/// The keys of a client whose values are not secret.
-const CLIENT: &[&str] = &["scopes", "audiences", "token_ttl", "claims", "allow_from"];
 
 const SECRET_NAMES: [&str; 9] =
     ["secret", "passw", "credential", "hash", "value", "authorization", "api-key", "api_key", "apikey"];
@@ -264,6 +245,13 @@ mod tests {
     fn shown(text: &str, part: &str) {
         let start = text.find(part).unwrap();
         assert_eq!(source(text).quote(Span::new(start, start + part.len())), Some(format!("`{part}`")), "{text}");
+    }
+
+    #[test]
+    fn of_the_keys_of_a_client_only_its_secrets_are_marked() {
+        let secret: Vec<&&str> = RawClient::KEYS.iter().filter(|key| RawClient::is_secret(key)).collect();
+        assert_eq!(secret, [&"secrets"]);
+        assert!(RawOauth::is_secret("clients") && !RawOauth::is_secret("signing_keys"));
     }
 
     #[test]

@@ -130,10 +130,6 @@ pub(super) const fn percent(number: u32) -> Percent {
     Percent(number)
 }
 
-pub(super) const fn bytes_per_second(number: u64) -> ByteRate {
-    ByteRate(number)
-}
-
 pub(super) const fn kibibytes(number: u64) -> Size {
     Size(number * 1024)
 }

@@ -1,4 +1,4 @@
-//! The authorization server: authenticates a client, decides its grant, signs its token.
+//! The authorization server: has a client authenticated, decides its grant, signs its token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 use tracing::error;
 
-use super::back_off::BackOff;
 use super::client::{Client, Clients};
-use super::credentials::ClientCredentials;
+use super::client_auth::authenticator::{Authenticated, ClientAuthenticator, ClientRefusal};
+use super::client_auth::claim::ClientFault;
+use super::client_auth::{Credential, PresentedCredentials};
 use super::grant::{Grant, GrantFault, Wanted};
 use super::metadata::{self, CachedDocument};
 use super::offload::{Busy, Offload};
-use super::passwords::{Claim, Passwords, Standing};
 use super::request::Parameters;
 use super::ring::Ring;
-use crate::clock::{self, UnixTime};
+use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
-use crate::network::{SourceAddress, counted_network};
+use crate::network::SourceAddress;
 use crate::oauth::identity::Identity;
 use crate::trust::revocation_keeper::NotRevoked;
 use crate::trust::verify::Verified;
@@ -48,10 +48,8 @@ pub(crate) struct Offloads {
 #[derive(Debug)]
 pub(crate) struct AuthorizationServer {
     settings: ServerSettings,
-    clients: Arc<Clients>,
+    authenticator: ClientAuthenticator,
     signatures: Offload,
-    passwords: Passwords,
-    back_off: BackOff,
     published: ArcSwap<PublishedKeys>,
     metadata: CachedDocument,
     revocation_path: String,
@@ -73,19 +71,10 @@ pub(crate) struct Issued {
     /// The answer's body (RFC 6749 §5.1).
     pub(crate) body: Bytes,
     pub(crate) client: Identity,
-    /// The position of the client's secret that was used, from 1.
-    pub(crate) secret: usize,
+    pub(crate) credential: Credential,
     pub(crate) scope: String,
     pub(crate) token_id: String,
     pub(crate) key_id: String,
-}
-
-/// An authenticated client.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Authenticated<'c> {
-    pub(super) client: &'c Client,
-    /// The position of the secret, from 1.
-    secret: usize,
 }
 
 #[derive(Debug)]
@@ -114,9 +103,8 @@ impl AuthorizationServer {
         let metadata = CachedDocument::new(&metadata, METADATA_MAX_AGE);
         let revocation_path = metadata::revocation_path(&settings.token_path);
         let Offloads { signatures, passwords } = offloads;
-        let passwords = Passwords::new(passwords);
-        let back_off = BackOff::new(clock::instant());
-        Self { settings, clients, signatures, passwords, back_off, published, metadata, revocation_path }
+        let authenticator = ClientAuthenticator::new(clients, passwords);
+        Self { settings, authenticator, signatures, published, metadata, revocation_path }
     }
 
     /// Replaces the keys after a rotation. The verifiers of this process must have the new keys before.
@@ -126,7 +114,7 @@ impl AuthorizationServer {
 
     /// The client to which an own token was issued; `None` if it is not configured.
     pub(crate) fn client_of(&self, own: &Verified) -> Option<&Client> {
-        self.clients.of_token(own)
+        self.authenticator.clients().of_token(own)
     }
 
     pub(crate) fn token_path(&self) -> &str {
@@ -176,50 +164,8 @@ impl AuthorizationServer {
         now: UnixTime,
     ) -> Result<(Authenticated<'_>, Parameters), TokenRefusal> {
         let mut parameters = Parameters::read(headers, query, body, self.settings.json_requests)?;
-        let credentials = ClientCredentials::read(headers, &mut parameters)?;
-        Ok((self.authenticate(credentials, from, now).await?, parameters))
-    }
-
-    async fn authenticate(
-        &self,
-        credentials: ClientCredentials,
-        from: SourceAddress,
-        now: UnixTime,
-    ) -> Result<Authenticated<'_>, TokenRefusal> {
-        let basic = credentials.is_basic();
-        let wrong = GrantFault::WrongCredentials { client: credentials.id().to_owned(), basic };
-        let (id, plain_id, presented) = match credentials {
-            ClientCredentials::Post { id, secret } => (id, None, vec![secret]),
-            ClientCredentials::Basic { id, secret } => {
-                (id.decoded, id.plain, std::iter::once(secret.decoded).chain(secret.plain).collect())
-            }
-        };
-        let known = self.clients.get(&id).or_else(|| self.clients.get(plain_id.as_deref()?));
-        // Also looked up for known clients, so that they do not take less time.
-        let stand_in = self.clients.stand_in(&id);
-        let kept = known.map_or(stand_in, |client| &client.secrets);
-        let id = known.map_or(&*id, |client| client.id.as_str());
-        let standing = match known {
-            Some(client) if client.may_call(from.certain()) => Standing::Good,
-            Some(_) => Standing::Elsewhere,
-            None => Standing::Unknown,
-        };
-        let claim = Claim { id, standing, kept, from: from.address };
-        let pair = self.back_off.pair(claim.id, counted_network(from.address));
-        self.back_off
-            .admit(pair, clock::instant())
-            .map_err(|wait| TokenRefusal::TooManyFailures { client: wrong.client(), wait })?;
-        let found = self.passwords.matching(claim, presented, now).await?;
-        if let (Some(client), Some(position), Standing::Good) = (known, found, standing) {
-            self.back_off.succeeded(pair, clock::instant());
-            return Ok(Authenticated { client, secret: position + 1 });
-        }
-        // The right secret from a forbidden address counts as a failure, or the back-off would reveal that it is right.
-        self.back_off.failed(pair, clock::instant());
-        Err(TokenRefusal::Fault(match known.filter(|_| found.is_some()) {
-            Some(client) => GrantFault::Elsewhere { client: client.id.clone(), basic },
-            None => wrong,
-        }))
+        let presented = PresentedCredentials::read(headers, std::mem::take(&mut parameters.credentials))?;
+        Ok((self.authenticator.authenticate(presented, from, now).await?, parameters))
     }
 
     async fn issue(
@@ -228,7 +174,7 @@ impl AuthorizationServer {
         grant: Grant,
         now: UnixTime,
     ) -> Result<Issued, TokenRefusal> {
-        let Authenticated { client, secret } = authenticated;
+        let Authenticated { client, credential } = authenticated;
         let token_id = token_id()?;
         let claims = Value::Object(grant.claims(&self.settings.issuer, client, now, &token_id)).to_string();
         let key = Arc::clone(self.published.load().ring.signer(now));
@@ -245,7 +191,7 @@ impl AuthorizationServer {
             "expires_in": grant.expires_in.as_secs(),
             "scope": scope,
         });
-        Ok(Issued { body: body.to_string().into(), client: client.id.clone(), secret, scope, token_id, key_id })
+        Ok(Issued { body: body.to_string().into(), client: client.id.clone(), credential, scope, token_id, key_id })
     }
 }
 
@@ -266,6 +212,22 @@ fn token_id() -> Result<String, TokenRefusal> {
 impl From<GrantFault> for TokenRefusal {
     fn from(fault: GrantFault) -> Self {
         Self::Fault(fault)
+    }
+}
+
+impl From<ClientFault> for TokenRefusal {
+    fn from(fault: ClientFault) -> Self {
+        Self::Fault(GrantFault::Client(fault))
+    }
+}
+
+impl From<ClientRefusal> for TokenRefusal {
+    fn from(refusal: ClientRefusal) -> Self {
+        match refusal {
+            ClientRefusal::Fault(fault) => fault.into(),
+            ClientRefusal::Busy(busy) => busy.into(),
+            ClientRefusal::TooManyFailures { client, wait } => Self::TooManyFailures { client, wait },
+        }
     }
 }
 

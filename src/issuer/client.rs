@@ -9,7 +9,7 @@ use aws_lc_rs::hmac;
 use foldhash::quality::RandomState;
 use serde_json::{Map, Value};
 
-use super::kept_secret::KeptSecret;
+use super::client_auth::KeptCredentials;
 use crate::network::Networks;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
@@ -19,8 +19,7 @@ use crate::trust::verify::{ClientEntry, Verified};
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) id: Identity,
-    /// Several may be valid at the same time, so that a secret can be replaced without downtime.
-    pub(crate) secrets: Vec<KeptSecret>,
+    pub(crate) credentials: KeptCredentials,
     /// All scopes that it may request; never empty.
     pub(crate) scopes: ScopeSet,
     /// The first is the default; never empty.
@@ -32,14 +31,15 @@ pub(crate) struct Client {
     pub(crate) allow_from: Option<Networks>,
 }
 
-/// All clients. For an unknown client id, the secrets of another client are compared, so that it takes the same time.
+/// All clients. For an unknown client id, the credentials of another client are compared, so that it takes the same
+/// time.
 #[derive(Debug)]
 pub(crate) struct Clients {
     all: Vec<Client>,
     by_id: HashMap<Identity, usize, RandomState>,
     /// Unique within this process.
     number: u64,
-    /// Random for each process: the client whose secrets are compared for an unknown id cannot be predicted.
+    /// Random for each process: the client whose credentials are compared for an unknown id cannot be predicted.
     stand_in_key: hmac::Key,
 }
 
@@ -92,24 +92,24 @@ impl Clients {
         self.all.get(index)
     }
 
-    /// The secrets to compare for an unknown id. Always the same for the same id; the result is ignored.
-    pub(crate) fn stand_in(&self, id: &str) -> &[KeptSecret] {
+    /// The credentials to compare for an unknown id. Always the same for the same id; the result is ignored.
+    pub(crate) fn stand_in(&self, id: &str) -> Option<&KeptCredentials> {
         let tag = hmac::sign(&self.stand_in_key, id.as_bytes());
         let index = tag.as_ref()[..8].iter().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte));
-        self.all.get(index % self.all.len().max(1)).map_or(&[], |client| &client.secrets)
+        self.all.get(index % self.all.len().max(1)).map(|client| &client.credentials)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::kept_secret::Validity;
-    use super::super::secret::{ClientSecret, SecretHash};
+    use super::super::client_auth::secret::hash::{ClientSecret, SecretHash};
+    use super::super::client_auth::secret::kept_secret::{KeptSecret, Validity};
     use super::*;
 
     fn client(id: &str, hash: SecretHash) -> Client {
         Client {
             id: Identity::parse(id).unwrap(),
-            secrets: vec![KeptSecret::new(hash, Validity::default())],
+            credentials: KeptCredentials { secrets: vec![KeptSecret::new(hash, Validity::default())] },
             scopes: ScopeSet::parse("a").unwrap(),
             audiences: vec!["x".to_owned()],
             token_ttl: Duration::from_secs(60),
@@ -139,9 +139,10 @@ mod tests {
             "$argon2id$v=19$m=65536,t=3,p=1$c3RhbmRpbnN0YW5kaW4$WJFsLoqoN0XzXBSWVT2kE3xKs8tqpqbe3KBKuyDpXKE",
         );
         let clients = Clients::new(vec![client("a", slow.unwrap()), client("b", fast)]);
-        let slow = (0..1000).filter(|n| clients.stand_in(&n.to_string())[0].hash.is_slow()).count();
+        let secrets = |id: &str| &clients.stand_in(id).unwrap().secrets;
+        let slow = (0..1000).filter(|n| secrets(&n.to_string())[0].hash.is_slow()).count();
         assert!((350..650).contains(&slow), "{slow}");
-        assert_eq!(clients.stand_in("x").as_ptr(), clients.stand_in("x").as_ptr());
-        assert!(Clients::new(Vec::new()).stand_in("x").is_empty());
+        assert_eq!(secrets("x").as_ptr(), secrets("x").as_ptr());
+        assert!(Clients::new(Vec::new()).stand_in("x").is_none());
     }
 }

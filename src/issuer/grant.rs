@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::client::Client;
+use super::client_auth::claim::ClientFault;
 use crate::clock::UnixTime;
 use crate::oauth::error::TokenErrorCode;
 use crate::oauth::identity::Identity;
@@ -31,20 +32,8 @@ pub(crate) enum GrantFault {
     InvalidRequest(&'static str),
     UnsupportedMediaType,
     UnsupportedGrant,
-    NoCredentials {
-        client: Option<String>,
-    },
-    MalformedBasic,
-    /// Unknown client or wrong secret. The answer does not say which.
-    WrongCredentials {
-        client: String,
-        basic: bool,
-    },
-    /// The right secret from an address that the client may not use. Answered like a wrong secret.
-    Elsewhere {
-        client: Identity,
-        basic: bool,
-    },
+    /// The client is not authenticated.
+    Client(ClientFault),
     InvalidScope {
         client: Identity,
     },
@@ -103,10 +92,7 @@ impl GrantFault {
         match self {
             Self::InvalidRequest(_) | Self::UnsupportedMediaType => TokenErrorCode::InvalidRequest,
             Self::UnsupportedGrant => TokenErrorCode::UnsupportedGrantType,
-            Self::NoCredentials { .. }
-            | Self::MalformedBasic
-            | Self::WrongCredentials { .. }
-            | Self::Elsewhere { .. } => TokenErrorCode::InvalidClient,
+            Self::Client(fault) => fault.code(),
             Self::InvalidScope { .. } => TokenErrorCode::InvalidScope,
             Self::InvalidTarget { .. } => TokenErrorCode::InvalidTarget,
             Self::OthersToken { .. } => TokenErrorCode::InvalidGrant,
@@ -121,9 +107,7 @@ impl GrantFault {
                 "the body must be application/x-www-form-urlencoded or, where allowed, application/json"
             }
             Self::UnsupportedGrant => "the only grant type is client_credentials",
-            Self::NoCredentials { .. } => "no client credentials",
-            Self::MalformedBasic => "the Authorization header is not valid Basic credentials",
-            Self::WrongCredentials { .. } | Self::Elsewhere { .. } => "unknown client or wrong secret",
+            Self::Client(fault) => fault.description(),
             Self::InvalidScope { .. } => "a scope is malformed or not allowed for this client",
             Self::InvalidTarget { .. } => "the audience is not allowed for this client",
             Self::OthersToken { .. } => "the token was issued to another client",
@@ -133,43 +117,38 @@ impl GrantFault {
     /// The client that the request names. Verified only if [`Self::is_authenticated`].
     pub(crate) fn client(&self) -> Option<Identity> {
         match self {
-            Self::InvalidRequest(_) | Self::UnsupportedMediaType | Self::UnsupportedGrant | Self::MalformedBasic => {
-                None
+            Self::InvalidRequest(_) | Self::UnsupportedMediaType | Self::UnsupportedGrant => None,
+            Self::Client(fault) => fault.client(),
+            Self::InvalidScope { client } | Self::InvalidTarget { client } | Self::OthersToken { client } => {
+                Some(client.clone())
             }
-            Self::NoCredentials { client } => client.as_deref().and_then(|id| Identity::parse(id).ok()),
-            Self::WrongCredentials { client, .. } => Identity::parse(client).ok(),
-            Self::InvalidScope { client }
-            | Self::InvalidTarget { client }
-            | Self::OthersToken { client }
-            | Self::Elsewhere { client, .. } => Some(client.clone()),
         }
     }
 
     /// True if the client was authenticated.
     pub(crate) fn is_authenticated(&self) -> bool {
-        matches!(
-            self,
-            Self::InvalidScope { .. } | Self::InvalidTarget { .. } | Self::OthersToken { .. } | Self::Elsewhere { .. }
-        )
+        match self {
+            Self::InvalidRequest(_) | Self::UnsupportedMediaType | Self::UnsupportedGrant => false,
+            Self::Client(fault) => fault.is_authenticated(),
+            Self::InvalidScope { .. } | Self::InvalidTarget { .. } | Self::OthersToken { .. } => true,
+        }
     }
 
     /// True if the answer needs a Basic challenge (RFC 6749 §5.2).
     pub(crate) fn wants_challenge(&self) -> bool {
-        matches!(
-            self,
-            Self::MalformedBasic | Self::WrongCredentials { basic: true, .. } | Self::Elsewhere { basic: true, .. }
-        )
+        matches!(self, Self::Client(fault) if fault.wants_challenge())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::client_auth::KeptCredentials;
     use super::*;
 
     fn client() -> Client {
         Client {
             id: Identity::parse("app").unwrap(),
-            secrets: Vec::new(),
+            credentials: KeptCredentials::default(),
             scopes: ScopeSet::parse("read write").unwrap(),
             audiences: vec!["https://a.example".to_owned(), "https://b.example".to_owned()],
             token_ttl: Duration::from_secs(600),

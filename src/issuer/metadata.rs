@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use serde_json::{Value, json};
 
+use super::client_auth::ClientAuthMethod;
 use crate::jose::BASE64URL;
 
 pub(crate) const JWKS_PATH: &str = "/.well-known/jwks.json";
@@ -58,7 +59,7 @@ pub(crate) fn revocation_path(token_path: &str) -> String {
 /// `issuer` is an origin, so that a path can be appended.
 pub(crate) fn metadata(issuer: &str, token_path: &str) -> Value {
     let revocation_path = revocation_path(token_path);
-    let authentication = ["client_secret_basic", "client_secret_post"];
+    let authentication: Vec<&str> = ClientAuthMethod::ALL.iter().map(|method| method.as_str()).collect();
     json!({
         "issuer": issuer,
         "token_endpoint": format!("{issuer}{token_path}"),

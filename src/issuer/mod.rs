@@ -5,18 +5,14 @@
 //! results.
 
 pub(crate) mod authorization_server;
-pub(crate) mod back_off;
 pub(crate) mod client;
-pub(crate) mod credentials;
+pub(crate) mod client_auth;
 pub(crate) mod grant;
-pub(crate) mod kept_secret;
 pub(crate) mod metadata;
 pub(crate) mod offload;
-pub(crate) mod passwords;
 pub(crate) mod request;
 pub(crate) mod revocation;
 pub(crate) mod ring;
 pub(crate) mod ring_files;
 pub(crate) mod ring_store;
 pub(crate) mod rotation;
-pub(crate) mod secret;

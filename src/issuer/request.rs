@@ -8,16 +8,15 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde_json::Value;
 
+use super::client_auth::CredentialParameters;
 use super::grant::GrantFault;
-use super::secret::ClientSecret;
 use crate::jose::strict_json;
 
 /// The known parameters of a request, unvalidated.
 #[derive(Debug, Default)]
 pub(crate) struct Parameters {
     pub(crate) grant_type: Option<String>,
-    pub(crate) client_id: Option<String>,
-    pub(crate) client_secret: Option<ClientSecret>,
+    pub(crate) credentials: CredentialParameters,
     pub(crate) scope: Option<String>,
     /// `audience`, or `resource` (RFC 8707 §2).
     pub(crate) audience: Option<String>,
@@ -40,8 +39,6 @@ impl fmt::Debug for PresentedToken {
     }
 }
 
-/// Parameters that must not be in a query string, because they are credentials.
-const SECRET_PARAMETERS: [&str; 5] = ["client_id", "client_secret", "client_assertion", "password", "token"];
 const CLIENT_CREDENTIALS: &str = "client_credentials";
 
 impl Parameters {
@@ -52,7 +49,7 @@ impl Parameters {
         json_allowed: bool,
     ) -> Result<Self, GrantFault> {
         let query = query.unwrap_or_default().as_bytes();
-        if form_urlencoded::parse(query).any(|(name, _)| SECRET_PARAMETERS.contains(&&*name)) {
+        if form_urlencoded::parse(query).any(|(name, _)| is_secret(&name)) {
             return Err(GrantFault::InvalidRequest("credentials in the query string"));
         }
         if headers.get_all(CONTENT_TYPE).iter().nth(1).is_some() {
@@ -116,15 +113,13 @@ impl Parameters {
         let value = value.to_owned();
         match name {
             "grant_type" => self.grant_type = Some(value),
-            "client_id" => self.client_id = Some(value),
-            "client_secret" => self.client_secret = Some(ClientSecret::new(value)),
             "scope" => self.scope = Some(value),
             "audience" | "resource" if self.audience.as_ref().is_some_and(|other| *other != value) => {
                 return Err(GrantFault::InvalidRequest("audience and resource differ"));
             }
             "audience" | "resource" => self.audience = Some(value),
             "token" => self.token = Some(PresentedToken(value)),
-            _ => {}
+            _ => self.credentials.set(name, value),
         }
         Ok(())
     }
@@ -132,7 +127,12 @@ impl Parameters {
 
 fn is_known(name: &str) -> bool {
     let of_tokens = matches!(name, "grant_type" | "scope" | "audience" | "resource");
-    of_tokens || matches!(name, "client_id" | "client_secret" | "token" | "token_type_hint")
+    of_tokens || matches!(name, "token" | "token_type_hint") || CredentialParameters::is_known(name)
+}
+
+/// Parameters that must not be in a query string, because they are credentials, here or in other servers.
+fn is_secret(name: &str) -> bool {
+    CredentialParameters::is_known(name) || matches!(name, "client_assertion" | "password" | "token")
 }
 
 /// Lower case, without parameters such as `charset`.

@@ -1,4 +1,6 @@
-//! The limits on connections and requests.
+//! The limits on connections and requests, with their defaults.
+//!
+//! `config::raw::limits` has the form of each limit in the file.
 
 use std::time::Duration;
 
@@ -39,9 +41,11 @@ pub(crate) struct Limits {
     pub(crate) h2_streams: u32,
     /// Requests in flight in the whole process. Each worker gets an equal share.
     pub(crate) in_flight: usize,
+    /// Default: [`limit_per_address`] of `in_flight`.
     pub(crate) in_flight_per_address: usize,
     /// Open tunnels in the whole process. Each worker gets an equal share.
     pub(crate) tunnels: usize,
+    /// Default: [`limit_per_address`] of `tunnels`.
     pub(crate) tunnels_per_address: usize,
     /// Without a byte in either direction.
     pub(crate) tunnel_idle_timeout: Option<Duration>,
@@ -90,6 +94,14 @@ impl Memory {
     }
 }
 
+const IN_FLIGHT: usize = 4096;
+const TUNNELS: usize = 1000;
+
+/// Half of the limit of the process, so that one address cannot use all. Unlimited if that is.
+pub(crate) fn limit_per_address(all: usize) -> usize {
+    if all == usize::MAX { all } else { all.div_ceil(2) }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         let seconds = |seconds| Some(Duration::from_secs(seconds));
@@ -111,10 +123,10 @@ impl Default for Limits {
             body_bytes: Some(10 * 1024 * 1024),
             token_bytes: 8 * 1024,
             h2_streams: 100,
-            in_flight: 4096,
-            in_flight_per_address: 2048,
-            tunnels: 1000,
-            tunnels_per_address: 500,
+            in_flight: IN_FLIGHT,
+            in_flight_per_address: limit_per_address(IN_FLIGHT),
+            tunnels: TUNNELS,
+            tunnels_per_address: limit_per_address(TUNNELS),
             tunnel_idle_timeout: seconds(300),
             memory: Memory::Available,
         }

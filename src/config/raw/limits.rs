@@ -1,37 +1,120 @@
 //! `limits`. A limit on memory that an unauthenticated client can use cannot be `unlimited`.
+//!
+//! A row has the name and the form of a limit. Its meaning and its default are those of the field of [`Limits`] with the
+//! same name; a name that only one of both has does not compile.
+
+use std::time::Duration;
 
 use super::super::decode::mirror;
 use super::super::source::At;
-use super::super::values::{Bound, ByteRate, Period, PositiveCount, Size, bytes_per_second, count, kibibytes, seconds};
+use super::super::values::{Bound, ByteRate, Period, PositiveCount, Size};
+use crate::server::limits::{Limits, Memory, limit_per_address};
 
-mirror! {
-    struct RawLimits {
-        connections: At<Bound<PositiveCount>> = Bound::AtMost(count(10_000)),
-        /// An IPv6 address counts as its /64.
-        connections_per_address: At<Bound<PositiveCount>> = Bound::AtMost(count(256)),
-        handshakes: At<Bound<PositiveCount>> = Bound::AtMost(count(512)),
-        handshake_timeout: At<Bound<Period>> = Bound::AtMost(seconds(10)),
-        first_request_timeout: At<Bound<Period>> = Bound::AtMost(seconds(10)),
-        header_timeout: At<Bound<Period>> = Bound::AtMost(seconds(10)),
-        idle_timeout: At<Bound<Period>> = Bound::AtMost(seconds(60)),
-        body_idle_timeout: At<Bound<Period>> = Bound::AtMost(seconds(30)),
-        min_body_rate: At<Bound<ByteRate>> = Bound::AtMost(bytes_per_second(240)),
-        write_stall_timeout: At<Bound<Period>> = Bound::AtMost(seconds(30)),
-        connection_age: At<Bound<Period>> = Bound::AtMost(seconds(3600)),
-        uri_bytes: At<Size> = kibibytes(8),
-        header_bytes: At<Size> = kibibytes(32),
-        header_count: At<PositiveCount> = count(100),
-        body_bytes: At<Bound<Size>> = Bound::AtMost(kibibytes(10 * 1024)),
-        token_bytes: At<Size> = kibibytes(8),
-        h2_streams: At<PositiveCount> = count(100),
-        in_flight: At<Bound<PositiveCount>> = Bound::AtMost(count(4096)),
-        /// Default: half of `in_flight`.
-        in_flight_per_address: Option<At<Bound<PositiveCount>>>,
-        tunnels: At<Bound<PositiveCount>> = Bound::AtMost(count(1000)),
-        /// Default: half of `tunnels`.
-        tunnels_per_address: Option<At<Bound<PositiveCount>>>,
-        tunnel_idle_timeout: At<Bound<Period>> = Bound::AtMost(seconds(300)),
-        /// Default: nine tenths of the memory of the machine or the control group.
-        memory: Option<At<Bound<Size>>>,
+/// A row is `name: form`, or `name: form = rule(other)` if its default depends on another limit that is above it.
+macro_rules! limits {
+    ($($key:ident: $form:ty $(= $default:ident($other:ident))?,)*) => {
+        mirror! {
+            struct RawLimits {
+                $($key: Option<At<$form>>,)*
+            }
+        }
+
+        impl RawLimits {
+            /// The limits of the file, with the defaults of those that it does not have.
+            pub(crate) fn or_default(&self) -> Limits {
+                let mut limits = Limits::default();
+                let Limits { $($key),* } = &mut limits;
+                $(match &self.$key {
+                    Some(given) => *$key = given.value.limit(),
+                    None => { $(*$key = $default(*$other);)? }
+                })*
+                limits
+            }
+        }
+    };
+}
+
+limits! {
+    connections: Bound<PositiveCount>,
+    connections_per_address: Bound<PositiveCount>,
+    handshakes: Bound<PositiveCount>,
+    handshake_timeout: Bound<Period>,
+    first_request_timeout: Bound<Period>,
+    header_timeout: Bound<Period>,
+    idle_timeout: Bound<Period>,
+    body_idle_timeout: Bound<Period>,
+    min_body_rate: Bound<ByteRate>,
+    write_stall_timeout: Bound<Period>,
+    connection_age: Bound<Period>,
+    uri_bytes: Size,
+    header_bytes: Size,
+    header_count: PositiveCount,
+    body_bytes: Bound<Size>,
+    token_bytes: Size,
+    h2_streams: PositiveCount,
+    in_flight: Bound<PositiveCount>,
+    in_flight_per_address: Bound<PositiveCount> = limit_per_address(in_flight),
+    tunnels: Bound<PositiveCount>,
+    tunnels_per_address: Bound<PositiveCount> = limit_per_address(tunnels),
+    tunnel_idle_timeout: Bound<Period>,
+    memory: Bound<Size>,
+}
+
+/// A value of the file as a value of [`Limits`].
+trait LimitValue<T> {
+    fn limit(self) -> T;
+}
+
+impl<V: LimitValue<T>, T> LimitValue<Option<T>> for Bound<V> {
+    fn limit(self) -> Option<T> {
+        self.at_most().map(V::limit)
+    }
+}
+
+impl LimitValue<usize> for Bound<PositiveCount> {
+    fn limit(self) -> usize {
+        self.at_most().map_or(usize::MAX, PositiveCount::limit)
+    }
+}
+
+impl LimitValue<Memory> for Bound<Size> {
+    fn limit(self) -> Memory {
+        self.at_most().map_or(Memory::Unlimited, |size| Memory::Bytes(size.bytes()))
+    }
+}
+
+impl LimitValue<usize> for PositiveCount {
+    fn limit(self) -> usize {
+        self.get() as usize
+    }
+}
+
+impl LimitValue<u32> for PositiveCount {
+    fn limit(self) -> u32 {
+        self.get()
+    }
+}
+
+impl LimitValue<usize> for Size {
+    fn limit(self) -> usize {
+        usize::try_from(self.bytes()).unwrap_or(usize::MAX)
+    }
+}
+
+impl LimitValue<u64> for Size {
+    fn limit(self) -> u64 {
+        self.bytes()
+    }
+}
+
+impl LimitValue<u64> for ByteRate {
+    fn limit(self) -> u64 {
+        self.bytes_per_second()
+    }
+}
+
+impl LimitValue<Duration> for Period {
+    fn limit(self) -> Duration {
+        self.get()
     }
 }

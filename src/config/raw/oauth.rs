@@ -112,6 +112,8 @@ mirror! {
 }
 
 impl Decode for RawSecret {
+    const IS_SECRET: bool = true;
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "a map such as `{hash: …}` or `{value: …}`";
         let YamlNode::Map(pairs) = &node.value else {
@@ -137,6 +139,8 @@ impl Decode for RawSecret {
 }
 
 impl Decode for Secret {
+    const IS_SECRET: bool = true;
+
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let text = reader.secret_text(node)?;
         if text.is_ambiguous() {

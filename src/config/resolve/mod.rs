@@ -32,7 +32,7 @@ use super::raw::limits::RawLimits;
 use super::raw::{AuditFile, RawAdmin, RawAudit, RawConfig, RawOnFailure, Sync};
 use super::source::{At, Source, Span};
 use super::types::{Admin, Audit, Config, Listener};
-use super::values::{Bound, ByteRate, Period, PositiveCount, Size};
+use super::values::{Bound, Period, PositiveCount, Size};
 use crate::audit::audit_key::AuditKey;
 use crate::audit::ledger::{OnFailure, Rules, Synced};
 use crate::audit::rotation::Rotation;
@@ -132,55 +132,27 @@ impl Resolver<'_> {
         self.warnings.push(Diagnostic::new(self.source, None, message.into()));
     }
 
+    /// Checks what concerns several limits, or the limits of a limit.
     fn limits(&mut self, raw: &RawLimits) -> Limits {
-        self.at_most(&raw.uri_bytes, MAX_URI_BYTES);
-        self.at_most(&raw.header_bytes, MAX_HEADER_BYTES);
-        if raw.token_bytes.value.bytes() > raw.header_bytes.value.bytes() {
+        let limits = raw.or_default();
+        for (size, most) in [(&raw.uri_bytes, MAX_URI_BYTES), (&raw.header_bytes, MAX_HEADER_BYTES)] {
+            if let Some(size) = size {
+                self.at_most(size, most);
+            }
+        }
+        if let Some(token_bytes) = raw.token_bytes.as_ref().or(raw.header_bytes.as_ref())
+            && limits.token_bytes > limits.header_bytes
+        {
             let message = "`token_bytes` is more than `header_bytes`, and a token comes in a header: lower it, or raise `header_bytes`";
-            self.faults.at(raw.token_bytes.span, message);
+            self.faults.at(token_bytes.span, message);
         }
-        let bytes = |size: &At<Size>| usize::try_from(size.value.bytes()).unwrap_or(usize::MAX);
-        Limits {
-            connections: number(raw.connections.value),
-            connections_per_address: number(raw.connections_per_address.value),
-            handshakes: number(raw.handshakes.value),
-            handshake_timeout: period(raw.handshake_timeout.value),
-            first_request_timeout: period(raw.first_request_timeout.value),
-            header_timeout: period(raw.header_timeout.value),
-            idle_timeout: period(raw.idle_timeout.value),
-            body_idle_timeout: period(raw.body_idle_timeout.value),
-            min_body_rate: raw.min_body_rate.value.at_most().map(ByteRate::bytes_per_second),
-            write_stall_timeout: period(raw.write_stall_timeout.value),
-            connection_age: period(raw.connection_age.value),
-            uri_bytes: bytes(&raw.uri_bytes),
-            header_bytes: bytes(&raw.header_bytes),
-            header_count: self.count_up_to(&raw.header_count, MAX_HEADER_COUNT),
-            body_bytes: raw.body_bytes.value.at_most().map(Size::bytes),
-            token_bytes: bytes(&raw.token_bytes),
-            h2_streams: raw.h2_streams.value.get(),
-            in_flight: number(raw.in_flight.value).unwrap_or(usize::MAX),
-            in_flight_per_address: match &raw.in_flight_per_address {
-                Some(limit) => number(limit.value).unwrap_or(usize::MAX),
-                None => number(raw.in_flight.value).map_or(usize::MAX, |all| all.div_ceil(2)),
-            },
-            tunnels: number(raw.tunnels.value).unwrap_or(usize::MAX),
-            tunnels_per_address: match &raw.tunnels_per_address {
-                Some(limit) => number(limit.value).unwrap_or(usize::MAX),
-                None => number(raw.tunnels.value).map_or(usize::MAX, |all| all.div_ceil(2)),
-            },
-            tunnel_idle_timeout: period(raw.tunnel_idle_timeout.value),
-            memory: match raw.memory.as_ref().map(|memory| memory.value.at_most().map(Size::bytes)) {
-                None => Memory::Available,
-                Some(None) => Memory::Unlimited,
-                Some(Some(bytes)) => {
-                    if bytes < MIN_MEMORY {
-                        let span = raw.memory.as_ref().map_or(raw.in_flight.span, |memory| memory.span);
-                        self.faults.at(span, "expected at least `64MiB`: the gateway itself takes about `20MiB`");
-                    }
-                    Memory::Bytes(bytes)
-                }
-            },
+        if let Some(count) = &raw.header_count {
+            self.count_up_to(count, MAX_HEADER_COUNT);
         }
+        if let (Some(memory), Memory::Bytes(..MIN_MEMORY)) = (&raw.memory, limits.memory) {
+            self.faults.at(memory.span, "expected at least `64MiB`: the gateway itself takes about `20MiB`");
+        }
+        limits
     }
 
     fn trusted_proxies(&mut self, raw: Option<At<OneOrMore<Network>>>) -> Networks {

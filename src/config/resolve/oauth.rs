@@ -190,8 +190,7 @@ impl Resolver<'_> {
             let id = self.client_id(&name);
             let Ok(client) = client else { continue };
             let client = client.value;
-            let secrets = client.secrets.map(|list| self.secrets(&name, &list.value.items, allow_literal));
-            let secrets = secrets.unwrap_or_default();
+            let credentials = self.credentials(&name, &client, allow_literal);
             let scopes = client.scopes.map(|list| self.scopes(&list.value)).unwrap_or_default();
             let audiences = match client.audiences {
                 Some(list) => {
@@ -210,7 +209,7 @@ impl Resolver<'_> {
             let token_ttl = client.token_ttl.map_or(ttl, |ttl| self.ttl(&ttl));
             let claims = self.claims(client.claims);
             let allow_from = self.networks(client.allow_from);
-            clients.extend(id.map(|id| Client { id, secrets, scopes, audiences, token_ttl, claims, allow_from }));
+            clients.extend(id.map(|id| Client { id, credentials, scopes, audiences, token_ttl, claims, allow_from }));
         }
         clients
     }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::super::raw::oauth::{KeptSecrets, RawSecret, Secret};
+use super::super::raw::oauth::{KeptSecrets, RawClient, RawSecret, Secret};
 use super::super::source::At;
 use super::Resolver;
-use crate::issuer::kept_secret::{KeptSecret, Validity};
-use crate::issuer::secret::{ClientSecret, MIN_WORK_KIB, SecretHash};
+use crate::issuer::client_auth::KeptCredentials;
+use crate::issuer::client_auth::secret::hash::{ClientSecret, MIN_WORK_KIB, SecretHash};
+use crate::issuer::client_auth::secret::kept_secret::{KeptSecret, Validity};
 
 const MIN_SECRET_CHARACTERS: usize = 16;
 /// A secret that expires sooner is reported: its client needs a new one.
@@ -14,12 +15,18 @@ const WARN_BEFORE: Duration = Duration::from_secs(14 * DAY);
 const DAY: u64 = 24 * 3600;
 
 impl Resolver<'_> {
-    pub(super) fn secrets(
+    /// What the gateway keeps to authenticate a client with.
+    pub(super) fn credentials(
         &mut self,
-        client: &At<String>,
-        raw: &[At<RawSecret>],
+        name: &At<String>,
+        client: &RawClient,
         allow_literal: bool,
-    ) -> Vec<KeptSecret> {
+    ) -> KeptCredentials {
+        let secrets = client.secrets.as_ref().map(|list| self.secrets(name, &list.value.items, allow_literal));
+        KeptCredentials { secrets: secrets.unwrap_or_default() }
+    }
+
+    fn secrets(&mut self, client: &At<String>, raw: &[At<RawSecret>], allow_literal: bool) -> Vec<KeptSecret> {
         let kept = raw.iter().filter_map(|secret| {
             let validity = self.validity(&secret.value);
             let hash = match &secret.value.kept {

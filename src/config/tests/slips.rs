@@ -1,7 +1,9 @@
 //! One slip, one fault: a good file with one thing wrong.
 
+use std::time::Duration;
+
 use super::*;
-use crate::config::raw::{AuditFile, RawOnFailure, limits::RawLimits, oauth::KeptSecrets, route::RawAccess};
+use crate::config::raw::{AuditFile, RawOnFailure, oauth::KeptSecrets, route::RawAccess};
 use crate::config::source::At;
 
 /// `place` in the good file is replaced; the one message begins with `message`.
@@ -166,11 +168,10 @@ routes: [{path: /, upstream: a, access: {}}]
     let ConfigReading { source, faults, raw, .. } = reading(text.as_bytes());
     assert!(faults.is_empty(), "{}", rendered(text));
     let raw = raw.unwrap();
-    let RawLimits { connections, idle_timeout, body_bytes, token_bytes, h2_streams, .. } = raw.limits;
-    assert_eq!(connections.value.at_most().unwrap().get(), 10_000);
-    assert_eq!(idle_timeout.value.at_most().unwrap().get().as_secs(), 60);
-    assert_eq!(body_bytes.value.at_most().unwrap().bytes(), 10 << 20);
-    assert_eq!((token_bytes.value.bytes(), h2_streams.value.get()), (8192, 100));
+    let limits = raw.limits.or_default();
+    assert_eq!((limits.connections, limits.idle_timeout), (Some(10_000), Some(Duration::from_secs(60))));
+    assert_eq!((limits.body_bytes, limits.token_bytes, limits.h2_streams), (Some(10 << 20), 8192, 100));
+    assert_eq!((limits.in_flight, limits.in_flight_per_address, limits.tunnels_per_address), (4096, 2048, 500));
     assert_eq!(raw.audit.file.value, AuditFile::Path("state/audit.jsonl".into()));
     assert_eq!(raw.audit.on_failure.value, RawOnFailure::Block);
     assert_eq!(source.line(raw.audit.file.span), 2);

@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use crate::audit::reason::Reason;
 use crate::issuer::authorization_server::TokenRefusal;
+use crate::issuer::client_auth::claim::ClientFault;
 use crate::issuer::grant::GrantFault;
 use crate::pipeline::policy::authenticate::AuthenticateError;
 use crate::trust::revocation_keeper::NotRevoked;
@@ -14,12 +15,15 @@ use crate::trust::verify::TokenError;
 
 pub(crate) fn grant_status(fault: &GrantFault) -> StatusCode {
     match fault {
-        GrantFault::NoCredentials { .. }
-        | GrantFault::MalformedBasic
-        | GrantFault::WrongCredentials { .. }
-        | GrantFault::Elsewhere { .. } => StatusCode::UNAUTHORIZED,
+        GrantFault::Client(
+            ClientFault::NoCredentials { .. }
+            | ClientFault::Malformed { .. }
+            | ClientFault::WrongCredentials { .. }
+            | ClientFault::Elsewhere { .. },
+        ) => StatusCode::UNAUTHORIZED,
         GrantFault::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         GrantFault::InvalidRequest(_)
+        | GrantFault::Client(ClientFault::InvalidRequest(_))
         | GrantFault::UnsupportedGrant
         | GrantFault::InvalidScope { .. }
         | GrantFault::InvalidTarget { .. }
@@ -34,14 +38,20 @@ pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
         TokenRefusal::TooManyFailures { .. } => Reason::TooManyFailures,
         TokenRefusal::Broken | TokenRefusal::Clock | TokenRefusal::NotRevoked(NotRevoked::Broken) => Reason::Internal,
         TokenRefusal::Fault(fault) => match fault {
-            GrantFault::InvalidRequest(_) | GrantFault::UnsupportedMediaType => Reason::InvalidRequest,
+            GrantFault::InvalidRequest(_)
+            | GrantFault::Client(ClientFault::InvalidRequest(_))
+            | GrantFault::UnsupportedMediaType => Reason::InvalidRequest,
             GrantFault::UnsupportedGrant => Reason::UnsupportedGrant,
-            GrantFault::NoCredentials { .. } | GrantFault::MalformedBasic | GrantFault::WrongCredentials { .. } => {
-                Reason::InvalidClient
-            }
+            GrantFault::Client(
+                ClientFault::NoCredentials { .. }
+                | ClientFault::Malformed { .. }
+                | ClientFault::WrongCredentials { .. },
+            ) => Reason::InvalidClient,
             GrantFault::InvalidScope { .. } => Reason::InvalidScope,
             GrantFault::InvalidTarget { .. } => Reason::InvalidTarget,
-            GrantFault::OthersToken { .. } | GrantFault::Elsewhere { .. } => Reason::ClientNotAllowed,
+            GrantFault::OthersToken { .. } | GrantFault::Client(ClientFault::Elsewhere { .. }) => {
+                Reason::ClientNotAllowed
+            }
         },
     }
 }

@@ -1,6 +1,6 @@
-//! Reads the client's credentials from a token request.
+//! Reads a client id and a secret from a token request.
 //!
-//! Takes the `Authorization` header and the body's parameters; gives one [`ClientCredentials`] or an error. A request
+//! Takes the `Authorization` header and the body's parameters; gives one [`PresentedSecret`] or an error. A request
 //! must use only one method (RFC 6749 §2.3): a secret in both places is refused.
 
 use std::borrow::Cow;
@@ -11,13 +11,12 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use percent_encoding::percent_decode_str;
 
-use super::grant::GrantFault;
-use super::request::Parameters;
-use super::secret::ClientSecret;
+use super::hash::ClientSecret;
+use crate::issuer::client_auth::claim::ClientFault;
 
-/// The credentials of a request. Each authentication method is a variant.
+/// A secret, and the client that it is presented for.
 #[derive(Debug)]
-pub(crate) enum ClientCredentials {
+pub(crate) enum PresentedSecret {
     /// `client_secret_basic` (RFC 6749 §2.3.1).
     Basic { id: CredentialsReading, secret: SecretReading },
     /// `client_secret_post` (RFC 6749 §2.3.1), in a form or in JSON.
@@ -38,52 +37,58 @@ pub(crate) struct SecretReading {
     pub(crate) plain: Option<ClientSecret>,
 }
 
-impl ClientCredentials {
-    pub(crate) fn read(headers: &HeaderMap, parameters: &mut Parameters) -> Result<Self, GrantFault> {
+impl PresentedSecret {
+    /// `id` and `secret` are those of the body.
+    pub(crate) fn read(
+        headers: &HeaderMap,
+        id: Option<String>,
+        secret: Option<ClientSecret>,
+    ) -> Result<Self, ClientFault> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let header = values.next();
         if values.next().is_some() {
-            return Err(GrantFault::InvalidRequest("more than one Authorization header"));
+            return Err(ClientFault::InvalidRequest("more than one Authorization header"));
         }
         match header {
-            Some(value) => Self::basic(value.as_bytes(), parameters),
-            None => Self::post(parameters),
+            Some(value) => Self::basic(value.as_bytes(), id.as_deref(), secret.is_some()),
+            None => Self::post(id, secret),
         }
     }
 
-    /// The id as received, for the audit log.
-    pub(crate) fn id(&self) -> &str {
+    /// The id as received, for the audit log, and the id without decoding if it differs.
+    pub(crate) fn ids(&self) -> (&str, Option<&str>) {
         match self {
-            Self::Basic { id, .. } => &id.decoded,
-            Self::Post { id, .. } => id,
+            Self::Basic { id, .. } => (&id.decoded, id.plain.as_deref()),
+            Self::Post { id, .. } => (id, None),
         }
     }
 
-    pub(crate) fn is_basic(&self) -> bool {
+    /// All readings of the secret.
+    pub(crate) fn into_secrets(self) -> Vec<ClientSecret> {
         match self {
-            Self::Basic { .. } => true,
-            Self::Post { .. } => false,
+            Self::Basic { secret, .. } => std::iter::once(secret.decoded).chain(secret.plain).collect(),
+            Self::Post { secret, .. } => vec![secret],
         }
     }
 
-    fn basic(value: &[u8], parameters: &Parameters) -> Result<Self, GrantFault> {
-        if parameters.client_secret.is_some() {
-            return Err(GrantFault::InvalidRequest("client credentials in both header and body"));
+    fn basic(value: &[u8], body_id: Option<&str>, secret_in_body: bool) -> Result<Self, ClientFault> {
+        if secret_in_body {
+            return Err(ClientFault::InvalidRequest("client credentials in both header and body"));
         }
-        let (user, password) = decode_basic(value).ok_or(GrantFault::MalformedBasic)?;
+        let (user, password) = decode_basic(value).ok_or(MALFORMED_BASIC)?;
         let (id, secret) = (CredentialsReading::of(&user), CredentialsReading::of(&password));
-        if parameters.client_id.as_ref().is_some_and(|other| *other != id.decoded && Some(other) != id.plain.as_ref()) {
-            return Err(GrantFault::InvalidRequest("client_id differs between header and body"));
+        if body_id.is_some_and(|other| other != id.decoded && Some(other) != id.plain.as_deref()) {
+            return Err(ClientFault::InvalidRequest("client_id differs between header and body"));
         }
         let secret =
             SecretReading { decoded: ClientSecret::new(secret.decoded), plain: secret.plain.map(ClientSecret::new) };
         Ok(Self::Basic { id, secret })
     }
 
-    fn post(parameters: &mut Parameters) -> Result<Self, GrantFault> {
-        match (parameters.client_id.take(), parameters.client_secret.take()) {
+    fn post(id: Option<String>, secret: Option<ClientSecret>) -> Result<Self, ClientFault> {
+        match (id, secret) {
             (Some(id), Some(secret)) => Ok(Self::Post { id, secret }),
-            (id, _) => Err(GrantFault::NoCredentials { client: id }),
+            (id, _) => Err(ClientFault::NoCredentials { client: id }),
         }
     }
 }
@@ -97,6 +102,9 @@ impl CredentialsReading {
         Self { decoded, plain }
     }
 }
+
+const MALFORMED_BASIC: ClientFault =
+    ClientFault::Malformed { description: "the Authorization header is not valid Basic credentials", basic: true };
 
 /// User and password of a Basic header (RFC 7617 §2). Neither may be empty.
 fn decode_basic(value: &[u8]) -> Option<(String, String)> {
@@ -117,13 +125,13 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
-    fn read(headers: &[&str], body: &[(&str, &str)]) -> Result<ClientCredentials, GrantFault> {
+    fn read(headers: &[&str], body: &[(&str, &str)]) -> Result<PresentedSecret, ClientFault> {
         let mut map = HeaderMap::new();
         for value in headers {
             map.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
         }
-        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(body).finish();
-        ClientCredentials::read(&map, &mut Parameters::from_form(body.as_bytes()).unwrap())
+        let of_body = |name| body.iter().find(|(of, _)| *of == name).map(|(_, value)| (*value).to_owned());
+        PresentedSecret::read(&map, of_body("client_id"), of_body("client_secret").map(ClientSecret::new))
     }
 
     fn basic(user_and_password: &[u8]) -> String {
@@ -132,7 +140,7 @@ mod tests {
 
     #[test]
     fn basic_is_read_form_encoded_and_as_it_is() {
-        let Ok(ClientCredentials::Basic { id, secret }) = read(&[&basic(b"my+id:a%2Bb+c:d")], &[]) else {
+        let Ok(PresentedSecret::Basic { id, secret }) = read(&[&basic(b"my+id:a%2Bb+c:d")], &[]) else {
             panic!("refused")
         };
         assert_eq!((id.decoded.as_str(), id.plain.as_deref()), ("my id", Some("my+id")));
@@ -143,7 +151,7 @@ mod tests {
     #[test]
     fn a_percent_sign_that_encodes_nothing_is_itself() {
         for secret in ["100%", "%zz", "%FF", "a+%C3%28"] {
-            let Ok(ClientCredentials::Basic { secret: read, .. }) =
+            let Ok(PresentedSecret::Basic { secret: read, .. }) =
                 read(&[&basic(format!("id:{secret}").as_bytes())], &[])
             else {
                 panic!("{secret} was refused")
@@ -155,26 +163,26 @@ mod tests {
     #[test]
     fn a_basic_header_that_is_none_is_refused() {
         for bad in [&b"nocolon"[..], b":secret", b"id:", b"id:a\0b", b"id:\xff"] {
-            assert!(matches!(read(&[&basic(bad)], &[]), Err(GrantFault::MalformedBasic)), "{bad:?}");
+            assert!(matches!(read(&[&basic(bad)], &[]), Err(ClientFault::Malformed { .. })), "{bad:?}");
         }
         for bad in ["Basic", "Basic !!!", "Bearer abc", "Basicabc", "Digest x"] {
-            assert!(matches!(read(&[bad], &[]), Err(GrantFault::MalformedBasic)), "{bad}");
+            assert!(matches!(read(&[bad], &[]), Err(ClientFault::Malformed { .. })), "{bad}");
         }
     }
 
     #[test]
     fn one_way_per_request() {
         let good = basic(b"id:secret");
-        assert!(matches!(read(&[&good], &[("client_secret", "x")]), Err(GrantFault::InvalidRequest(_))));
-        assert!(matches!(read(&[&good], &[("client_id", "other")]), Err(GrantFault::InvalidRequest(_))));
-        assert!(matches!(read(&[&good, &good], &[]), Err(GrantFault::InvalidRequest(_))));
+        assert!(matches!(read(&[&good], &[("client_secret", "x")]), Err(ClientFault::InvalidRequest(_))));
+        assert!(matches!(read(&[&good], &[("client_id", "other")]), Err(ClientFault::InvalidRequest(_))));
+        assert!(matches!(read(&[&good, &good], &[]), Err(ClientFault::InvalidRequest(_))));
         assert!(read(&[&good], &[("client_id", "id")]).is_ok());
     }
 
     #[test]
     fn without_a_secret_there_are_no_credentials() {
-        assert!(matches!(read(&[], &[]), Err(GrantFault::NoCredentials { client: None })));
-        assert!(matches!(read(&[], &[("client_id", "id")]), Err(GrantFault::NoCredentials { client: Some(_) })));
-        assert!(matches!(read(&[], &[("client_secret", "s")]), Err(GrantFault::NoCredentials { .. })));
+        assert!(matches!(read(&[], &[]), Err(ClientFault::NoCredentials { client: None })));
+        assert!(matches!(read(&[], &[("client_id", "id")]), Err(ClientFault::NoCredentials { client: Some(_) })));
+        assert!(matches!(read(&[], &[("client_secret", "s")]), Err(ClientFault::NoCredentials { .. })));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 
-use super::secret::{ClientSecret, SecretHash};
+use super::hash::{ClientSecret, SecretHash};
 use crate::clock::UnixTime;
 
 /// One of a client's secrets.

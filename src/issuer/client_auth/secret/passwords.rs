@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use foldhash::quality::RandomState;
 use tokio::sync::Semaphore;
 
+use super::hash::ClientSecret;
 use super::kept_secret::{KeptSecret, SecretMark, SecretMarker};
-use super::offload::{Busy, Offload};
-use super::secret::ClientSecret;
 use crate::clock::UnixTime;
+use crate::issuer::client_auth::claim::{Claim, Standing};
+use crate::issuer::offload::{Busy, Offload};
 use crate::network::counted_network;
 
 #[derive(Debug)]
@@ -27,23 +28,7 @@ pub(crate) struct Passwords {
 }
 
 /// The secrets to compare. For an unknown client these are another client's, and the result is ignored.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Claim<'c> {
-    pub(crate) id: &'c str,
-    pub(crate) standing: Standing,
-    pub(crate) kept: &'c [KeptSecret],
-    pub(crate) from: IpAddr,
-}
-
-/// The effect of a matching secret. The work is the same in each case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    Good,
-    /// The client may not call from this address. A match is reported for the audit log and counts as a failure.
-    Elsewhere,
-    /// The client is unknown: nothing matches.
-    Unknown,
-}
+type SecretClaim<'c> = Claim<'c, &'c [KeptSecret]>;
 
 /// The number of comparisons that may wait or run for all addresses with repeated failures.
 const SUSPECT_SLOTS: usize = 4;
@@ -57,7 +42,7 @@ impl Passwords {
     /// The position of a currently valid secret that matches any of the presented ones.
     pub(crate) async fn matching(
         &self,
-        claim: Claim<'_>,
+        claim: SecretClaim<'_>,
         presented: Vec<ClientSecret>,
         now: UnixTime,
     ) -> Result<Option<usize>, Busy> {
@@ -69,11 +54,16 @@ impl Passwords {
     }
 
     /// Compares without a slow hash.
-    fn match_without_slow_hash(&self, claim: Claim<'_>, presented: &[ClientSecret], now: UnixTime) -> Option<usize> {
+    fn match_without_slow_hash(
+        &self,
+        claim: SecretClaim<'_>,
+        presented: &[ClientSecret],
+        now: UnixTime,
+    ) -> Option<usize> {
         match_fast(claim, presented, &self.marks(claim, presented), now)
     }
 
-    fn marks(&self, claim: Claim<'_>, presented: &[ClientSecret]) -> Vec<SecretMark> {
+    fn marks(&self, claim: SecretClaim<'_>, presented: &[ClientSecret]) -> Vec<SecretMark> {
         let is_slow = claim.kept.iter().any(|kept| kept.hash.is_slow());
         presented.iter().filter(|_| is_slow).map(|secret| self.marker.mark(claim.id, secret)).collect()
     }
@@ -82,7 +72,7 @@ impl Passwords {
     /// fast hashes are compared, and then all slow ones.
     async fn match_with_slow_hash(
         &self,
-        claim: Claim<'_>,
+        claim: SecretClaim<'_>,
         presented: Vec<ClientSecret>,
         now: UnixTime,
     ) -> Result<Option<usize>, Busy> {
@@ -134,7 +124,12 @@ impl Passwords {
 }
 
 /// Compares with the fast hashes, and with the marks of slow ones that matched before.
-fn match_fast(claim: Claim<'_>, presented: &[ClientSecret], marks: &[SecretMark], now: UnixTime) -> Option<usize> {
+fn match_fast(
+    claim: SecretClaim<'_>,
+    presented: &[ClientSecret],
+    marks: &[SecretMark],
+    now: UnixTime,
+) -> Option<usize> {
     let mut found = None;
     for (position, kept) in claim.kept.iter().enumerate() {
         let matches = if kept.hash.is_slow() {

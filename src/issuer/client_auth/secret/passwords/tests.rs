@@ -1,5 +1,5 @@
+use super::super::hash::SecretHash;
 use super::super::kept_secret::Validity;
-use super::super::secret::SecretHash;
 use super::*;
 use argon2::password_hash::PasswordHasher as _;
 use tokio::runtime::Runtime;
@@ -34,11 +34,11 @@ fn passwords() -> (Runtime, Passwords) {
     (runtime, passwords)
 }
 
-fn claim(kept: &[KeptSecret], from: IpAddr) -> Claim<'_> {
+fn claim(kept: &[KeptSecret], from: IpAddr) -> SecretClaim<'_> {
     Claim { id: "app", standing: Standing::Good, kept, from }
 }
 
-fn ask(passwords: &Passwords, claim: Claim<'_>, text: &str) -> Result<Option<usize>, Busy> {
+fn ask(passwords: &Passwords, claim: SecretClaim<'_>, text: &str) -> Result<Option<usize>, Busy> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(passwords.matching(claim, vec![secret(text)], NOW))
 }

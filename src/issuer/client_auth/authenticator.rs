@@ -1,0 +1,92 @@
+//! Authenticates the client of a request, by whichever method it uses.
+//!
+//! Takes presented credentials; gives an [`Authenticated`] client or the reason for the refusal. An unknown client, a
+//! wrong credential and a forbidden address take the same time and get the same answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::back_off::BackOff;
+use super::claim::{Claim, ClientFault, Standing};
+use super::{ClientAuthMethod, Credential, CredentialVerifier, KeptCredentials, PresentedCredentials};
+use crate::clock::{self, UnixTime};
+use crate::issuer::client::{Client, Clients};
+use crate::issuer::offload::{Busy, Offload};
+use crate::network::{SourceAddress, counted_network};
+use crate::oauth::identity::Identity;
+
+#[derive(Debug)]
+pub(crate) struct ClientAuthenticator {
+    clients: Arc<Clients>,
+    verifier: CredentialVerifier,
+    back_off: BackOff,
+}
+
+/// An authenticated client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Authenticated<'c> {
+    pub(crate) client: &'c Client,
+    pub(crate) credential: Credential,
+}
+
+#[derive(Debug)]
+pub(crate) enum ClientRefusal {
+    Fault(ClientFault),
+    /// Too many comparisons are waiting.
+    Busy(Busy),
+    /// The client is in back-off at this address, and another attempt was already compared within this second.
+    TooManyFailures {
+        /// As the request names it; not verified.
+        client: Option<Identity>,
+        wait: Duration,
+    },
+}
+
+impl ClientAuthenticator {
+    pub(crate) fn new(clients: Arc<Clients>, passwords: Offload) -> Self {
+        Self { clients, verifier: CredentialVerifier::new(passwords), back_off: BackOff::new(clock::instant()) }
+    }
+
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    pub(crate) async fn authenticate(
+        &self,
+        presented: PresentedCredentials,
+        from: SourceAddress,
+        now: UnixTime,
+    ) -> Result<Authenticated<'_>, ClientRefusal> {
+        let basic = presented.method() == ClientAuthMethod::SecretBasic;
+        let (id, other_id) = presented.ids();
+        let wrong = ClientFault::WrongCredentials { client: id.to_owned(), basic };
+        let known = self.clients.get(id).or_else(|| self.clients.get(other_id?));
+        // Also looked up for known clients, so that they do not take less time.
+        let stand_in = self.clients.stand_in(id);
+        let id = id.to_owned();
+        let none = KeptCredentials::default();
+        let kept = known.map(|client| &client.credentials).or(stand_in).unwrap_or(&none);
+        let id = known.map_or(&*id, |client| client.id.as_str());
+        let standing = match known {
+            Some(client) if client.may_call(from.certain()) => Standing::Good,
+            Some(_) => Standing::Elsewhere,
+            None => Standing::Unknown,
+        };
+        let claim = Claim { id, standing, kept, from: from.address };
+        let pair = self.back_off.pair(claim.id, counted_network(from.address));
+        self.back_off
+            .admit(pair, clock::instant())
+            .map_err(|wait| ClientRefusal::TooManyFailures { client: wrong.client(), wait })?;
+        let found = self.verifier.matching(claim, presented, now).await.map_err(ClientRefusal::Busy)?;
+        if let (Some(client), Some(credential), Standing::Good) = (known, found, standing) {
+            self.back_off.succeeded(pair, clock::instant());
+            return Ok(Authenticated { client, credential });
+        }
+        // The right secret from a forbidden address counts as a failure, or the back-off would reveal that it is right.
+        self.back_off.failed(pair, clock::instant());
+        Err(ClientRefusal::Fault(match known.filter(|_| found.is_some()) {
+            Some(client) => ClientFault::Elsewhere { client: client.id.clone(), basic },
+            None => wrong,
+        }))
+    }
+}

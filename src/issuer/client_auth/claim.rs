@@ -1,0 +1,95 @@
+//! The claim of a request to come from a client, and the reasons to refuse it.
+
+use std::net::IpAddr;
+
+use crate::oauth::error::TokenErrorCode;
+use crate::oauth::identity::Identity;
+
+/// The client that a request names, and what the configuration keeps of it to check the request's credentials with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim<'c, Kept> {
+    pub(crate) id: &'c str,
+    pub(crate) standing: Standing,
+    pub(crate) kept: Kept,
+    pub(crate) from: IpAddr,
+}
+
+/// The effect of credentials that are right. The work is the same in each case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Good,
+    /// The client may not call from this address. A match is reported for the audit log and counts as a failure.
+    Elsewhere,
+    /// The client is unknown: nothing matches.
+    Unknown,
+}
+
+/// The reason for which a client is not authenticated. The texts are fixed and contain nothing of the request.
+#[derive(Debug)]
+pub(crate) enum ClientFault {
+    /// More than one method, or contradictory ids.
+    InvalidRequest(&'static str),
+    NoCredentials {
+        client: Option<String>,
+    },
+    Malformed {
+        description: &'static str,
+        basic: bool,
+    },
+    /// Unknown client or wrong credentials. The answer does not say which.
+    WrongCredentials {
+        client: String,
+        basic: bool,
+    },
+    /// The right credentials from an address that the client may not use. Answered like wrong ones.
+    Elsewhere {
+        client: Identity,
+        basic: bool,
+    },
+}
+
+impl ClientFault {
+    pub(crate) fn code(&self) -> TokenErrorCode {
+        match self {
+            Self::InvalidRequest(_) => TokenErrorCode::InvalidRequest,
+            Self::NoCredentials { .. }
+            | Self::Malformed { .. }
+            | Self::WrongCredentials { .. }
+            | Self::Elsewhere { .. } => TokenErrorCode::InvalidClient,
+        }
+    }
+
+    /// The public text.
+    pub(crate) fn description(&self) -> &'static str {
+        match self {
+            Self::InvalidRequest(text) | Self::Malformed { description: text, .. } => text,
+            Self::NoCredentials { .. } => "no client credentials",
+            Self::WrongCredentials { .. } | Self::Elsewhere { .. } => "unknown client or wrong secret",
+        }
+    }
+
+    /// The client that the request names. Verified only if [`Self::is_authenticated`].
+    pub(crate) fn client(&self) -> Option<Identity> {
+        match self {
+            Self::InvalidRequest(_) | Self::Malformed { .. } => None,
+            Self::NoCredentials { client } => client.as_deref().and_then(|id| Identity::parse(id).ok()),
+            Self::WrongCredentials { client, .. } => Identity::parse(client).ok(),
+            Self::Elsewhere { client, .. } => Some(client.clone()),
+        }
+    }
+
+    /// True if the credentials were right.
+    pub(crate) fn is_authenticated(&self) -> bool {
+        matches!(self, Self::Elsewhere { .. })
+    }
+
+    /// True if the answer needs a Basic challenge (RFC 6749 §5.2).
+    pub(crate) fn wants_challenge(&self) -> bool {
+        match self {
+            Self::InvalidRequest(_) | Self::NoCredentials { .. } => false,
+            Self::Malformed { basic, .. } | Self::WrongCredentials { basic, .. } | Self::Elsewhere { basic, .. } => {
+                *basic
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The ways to authenticate a client. This file lists them; each has a module of its own.
+//!
+//! A way consists of the credentials that a request presents, those that the configuration keeps of a client, and their
+//! comparison. Whether a client exists, may call from an address or is in back-off is decided for all ways alike, by
+//! [`authenticator`].
+
+pub(crate) mod authenticator;
+pub(crate) mod back_off;
+pub(crate) mod claim;
+pub(crate) mod secret;
+
+use http::HeaderMap;
+
+use self::claim::{Claim, ClientFault};
+use self::secret::hash::ClientSecret;
+use self::secret::kept_secret::KeptSecret;
+use self::secret::passwords::Passwords;
+use self::secret::presented::PresentedSecret;
+use super::offload::{Busy, Offload};
+use crate::clock::UnixTime;
+
+/// A row is the variant, and its name in the registry "OAuth Token Endpoint Authentication Methods".
+macro_rules! methods {
+    ($($variant:ident => $name:literal;)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum ClientAuthMethod {
+            $($variant,)*
+        }
+
+        impl ClientAuthMethod {
+            /// In the order of the published metadata.
+            pub(crate) const ALL: &[Self] = &[$(Self::$variant),*];
+
+            pub(crate) const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+methods! {
+    SecretBasic => "client_secret_basic";
+    SecretPost => "client_secret_post";
+}
+
+/// The parameters of a body that belong to credentials.
+#[derive(Debug, Default)]
+pub(crate) struct CredentialParameters {
+    pub(crate) client_id: Option<String>,
+    pub(crate) client_secret: Option<ClientSecret>,
+}
+
+/// The credentials of a request.
+#[derive(Debug)]
+pub(crate) enum PresentedCredentials {
+    Secret(PresentedSecret),
+}
+
+/// What the configuration keeps of a client's credentials.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeptCredentials {
+    /// Several may be valid at the same time, so that a secret can be replaced without downtime.
+    pub(crate) secrets: Vec<KeptSecret>,
+}
+
+/// The credential that authenticated a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Credential {
+    /// The position of the secret, from 1.
+    Secret(usize),
+}
+
+/// Compares presented credentials with kept ones.
+#[derive(Debug)]
+pub(crate) struct CredentialVerifier {
+    passwords: Passwords,
+}
+
+impl CredentialParameters {
+    pub(crate) fn is_known(name: &str) -> bool {
+        matches!(name, "client_id" | "client_secret")
+    }
+
+    pub(crate) fn set(&mut self, name: &str, value: String) {
+        match name {
+            "client_id" => self.client_id = Some(value),
+            "client_secret" => self.client_secret = Some(ClientSecret::new(value)),
+            _ => {}
+        }
+    }
+}
+
+impl PresentedCredentials {
+    pub(crate) fn read(headers: &HeaderMap, body: CredentialParameters) -> Result<Self, ClientFault> {
+        PresentedSecret::read(headers, body.client_id, body.client_secret).map(Self::Secret)
+    }
+
+    pub(crate) fn method(&self) -> ClientAuthMethod {
+        match self {
+            Self::Secret(PresentedSecret::Basic { .. }) => ClientAuthMethod::SecretBasic,
+            Self::Secret(PresentedSecret::Post { .. }) => ClientAuthMethod::SecretPost,
+        }
+    }
+
+    /// The id as received, for the audit log, and another reading of it.
+    pub(crate) fn ids(&self) -> (&str, Option<&str>) {
+        match self {
+            Self::Secret(secret) => secret.ids(),
+        }
+    }
+}
+
+impl Credential {
+    /// The position of a secret, from 1, for the metrics.
+    pub(crate) fn secret(self) -> Option<usize> {
+        match self {
+            Self::Secret(position) => Some(position),
+        }
+    }
+}
+
+impl CredentialVerifier {
+    pub(crate) fn new(passwords: Offload) -> Self {
+        Self { passwords: Passwords::new(passwords) }
+    }
+
+    /// The currently valid credential of the client that matches.
+    pub(crate) async fn matching(
+        &self,
+        claim: Claim<'_, &KeptCredentials>,
+        presented: PresentedCredentials,
+        now: UnixTime,
+    ) -> Result<Option<Credential>, Busy> {
+        match presented {
+            PresentedCredentials::Secret(secret) => {
+                let Claim { id, standing, kept, from } = claim;
+                let claim = Claim { id, standing, kept: &kept.secrets[..], from };
+                let found = self.passwords.matching(claim, secret.into_secrets(), now).await?;
+                Ok(found.map(|position| Credential::Secret(position + 1)))
+            }
+        }
+    }
+}
