@@ -23,11 +23,12 @@ use crate::audit::reason::Reason;
 use crate::server::accept::Accepted;
 use crate::server::connection::{ConnectionEnd, Driven};
 use crate::server::connection_limiter::ConnectionPermit;
-use crate::server::guard::{TimeoutKind, Watch};
+use crate::server::exchange_guard::ExchangeGuard;
 use crate::server::handshakes::HandshakeProgress;
 use crate::server::proxy_header;
 use crate::server::socket::Socket;
 use crate::server::tls::HttpVersion;
+use crate::server::watch::{TimeoutKind, Watch};
 
 /// What a listener's connections have in common.
 #[derive(Clone, Debug)]
@@ -107,7 +108,7 @@ fn answer(
     watch: &Rc<Watch>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + use<> {
-    let (exchange, watch) = (watch.begin_with(&request), Rc::clone(watch));
+    let (exchange, watch) = (ExchangeGuard::begin_with(watch, &request), Rc::clone(watch));
     async move {
         let mut answer = handle(worker, peer, exchange, request).await;
         watch.announce_close(&mut answer);

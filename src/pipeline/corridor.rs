@@ -43,7 +43,7 @@ use super::routing::table::RouteMatch;
 use super::routing::target::{FixedAnswer, RouteTarget};
 use super::worker::Worker;
 use crate::audit::reason::Reason;
-use crate::server::guard::ExchangeGuard;
+use crate::server::exchange_guard::ExchangeGuard;
 use crate::upstream::body::drain_body::{DrainLimit, drain_body};
 use crate::upstream::body::expect_continue;
 use crate::upstream::body::request_body::IncomingUpload;

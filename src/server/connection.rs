@@ -19,10 +19,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
+use super::exchange_guard::ExchangeGuard;
 use super::frame_meter::FrameMeter;
-use super::guard::{GuardSignal, TimeoutKind, Watch};
 use super::limits::Limits;
 use super::tls::HttpVersion;
+use super::watch::{GuardSignal, TimeoutKind, Watch};
 use super::watched_io::WatchedIo;
 
 /// The reason for which a connection ended, if it has to be recorded.
@@ -268,7 +269,7 @@ async fn serve_after_switch<T: AsyncRead + AsyncWrite + Unpin>(
 /// A tunnel ends by itself, after a timeout, or at the drain timeout. Its protocol has no graceful close that the
 /// gateway could send, so neither its age nor the beginning of the drain ends it.
 async fn run_tunnel(running: impl Future<Output = ()>, watch: &Rc<Watch>) -> ConnectionEnd {
-    let _exchange = watch.begin();
+    let _exchange = ExchangeGuard::begin(watch);
     let mut running = pin!(running);
     loop {
         let next = poll_fn(|context| match running.as_mut().poll(context) {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 
 use super::frame_meter::FrameMeter;
-use super::guard::Watch;
+use super::watch::Watch;
 
 pub(super) struct WatchedIo<T> {
     stream: T,

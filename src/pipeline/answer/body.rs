@@ -13,7 +13,8 @@ use super::rejection::request_body_failed;
 use crate::audit::reason::Reason;
 use crate::pipeline::record::open_request::OpenRequest;
 use crate::pipeline::request::trailers::strip_answer;
-use crate::server::guard::{Answering, ExchangeGuard};
+use crate::server::answering::Answering;
+use crate::server::exchange_guard::ExchangeGuard;
 use crate::server::output_backlog::BacklogMark;
 use crate::upstream::body::request_end::ResponseHold;
 use crate::upstream::fault::{BodyFault, BoxError};
@@ -146,7 +147,7 @@ impl Body for AnswerBody {
             }
         }
         if let Some(answering) = &this.answering {
-            answering.asked(polled.is_ready());
+            answering.polled(polled.is_ready());
         }
         polled
     }

@@ -63,7 +63,7 @@ impl Held {
                 let path = request.uri().path().to_owned();
                 received.borrow_mut().push(path.clone());
                 bodies.borrow_mut().push(request.into_body());
-                drop(watch.begin());
+                drop(ExchangeGuard::begin(&watch));
                 let mut answer = Response::new(Full::<Bytes>::from(path));
                 watch.announce_close(&mut answer);
                 async { Ok(answer) }
@@ -150,7 +150,7 @@ async fn the_rest_of_a_body_is_never_read_as_a_request() {
 async fn the_drain_leaves_a_moment_for_the_first_request_and_not_more() {
     let asks = async |mut held: Held| {
         assert!(held.is_at_rest().await);
-        held.watch.signal_drain();
+        held.watch.send_signal(GuardSignal::Drain);
         sleep(REQUEST_GRACE / 2).await;
         assert!(held.get("/one").await.ends_with("/one"));
         assert_eq!(held.answer().await, "");
@@ -158,7 +158,7 @@ async fn the_drain_leaves_a_moment_for_the_first_request_and_not_more() {
     with(asks, Limits::default()).await;
     let says_nothing = async |mut held: Held| {
         let began = tokio::time::Instant::now();
-        held.watch.signal_drain();
+        held.watch.send_signal(GuardSignal::Drain);
         assert_eq!(held.answer().await, "");
         assert!(began.elapsed() < REQUEST_GRACE * 2, "{:?}", began.elapsed());
     };
@@ -170,7 +170,7 @@ async fn the_drain_answers_a_request_that_is_on_its_way_on_a_kept_connection() {
     let arrives = async |mut held: Held| {
         assert!(held.get("/one").await.ends_with("/one"));
         assert!(held.is_at_rest().await);
-        held.watch.signal_drain();
+        held.watch.send_signal(GuardSignal::Drain);
         sleep(REQUEST_GRACE / 2).await;
         let answer = held.get("/two").await;
         assert!(answer.ends_with("/two") && answer.contains("\r\nconnection: close\r\n"), "{answer}");
@@ -180,7 +180,7 @@ async fn the_drain_answers_a_request_that_is_on_its_way_on_a_kept_connection() {
     let in_pieces = async |mut held: Held| {
         assert!(held.get("/one").await.ends_with("/one"));
         held.send("GET /two HTTP/1.1\r\nhost: a\r\n").await;
-        held.watch.signal_drain();
+        held.watch.send_signal(GuardSignal::Drain);
         sleep(REQUEST_GRACE / 2).await;
         held.send("\r\n").await;
         let answer = held.answer().await;
@@ -191,7 +191,7 @@ async fn the_drain_answers_a_request_that_is_on_its_way_on_a_kept_connection() {
     let stays_silent = async |mut held: Held| {
         assert!(held.get("/one").await.ends_with("/one"));
         let began = tokio::time::Instant::now();
-        held.watch.signal_drain();
+        held.watch.send_signal(GuardSignal::Drain);
         assert_eq!(held.answer().await, "");
         assert!(began.elapsed() < REQUEST_GRACE * 2, "{:?}", began.elapsed());
     };
@@ -203,7 +203,7 @@ async fn at_rest_too_a_connection_ends_when_it_should() {
     let drained = async |mut held: Held| {
         held.get("/one").await;
         assert!(held.is_at_rest().await);
-        held.watch.signal_drain();
+        held.watch.send_signal(GuardSignal::Drain);
         assert_eq!(held.answer().await, "");
         assert_eq!(held.ended.get(), Some(ConnectionEnd::Closed));
     };

@@ -1,3 +1,8 @@
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::super::exchange_guard::ExchangeGuard;
+use super::super::watch::TimeoutKind;
 use super::*;
 
 fn guard() -> Rc<Guard> {
@@ -12,8 +17,16 @@ fn guard() -> Rc<Guard> {
     })
 }
 
+/// The next signal of the connection.
+fn take(watch: &Watch) -> Option<GuardSignal> {
+    match watch.poll_signal(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(signal) => Some(signal),
+        Poll::Pending => None,
+    }
+}
+
 fn signal(watch: &Watch) -> Option<TimeoutKind> {
-    match watch.signal.get() {
+    match take(watch) {
         Some(GuardSignal::Overdue(overdue)) => Some(overdue),
         Some(GuardSignal::Rest | GuardSignal::Drain | GuardSignal::Cut) | None => None,
     }
@@ -39,7 +52,7 @@ fn a_connection_without_a_first_request_is_overdue() {
 fn a_head_that_drips_is_overdue_long_before_the_idle_timeout() {
     let guard = guard();
     let watch = guard.watch(false);
-    drop(watch.begin());
+    drop(ExchangeGuard::begin(&watch));
     pass(&guard, 30);
     watch.read();
     for _ in 0..9 {
@@ -54,8 +67,8 @@ fn a_head_that_drips_is_overdue_long_before_the_idle_timeout() {
 fn an_idle_connection_is_overdue_and_a_busy_one_is_not() {
     let guard = guard();
     let (idle, busy) = (guard.watch(false), guard.watch(false));
-    drop(idle.begin());
-    let _exchange = busy.begin();
+    drop(ExchangeGuard::begin(&idle));
+    let _exchange = ExchangeGuard::begin(&busy);
     pass(&guard, 1000);
     assert_eq!(signal(&idle), Some(TimeoutKind::Idle));
     assert_eq!(signal(&busy), None);
@@ -65,7 +78,7 @@ fn an_idle_connection_is_overdue_and_a_busy_one_is_not() {
 fn frames_between_requests_do_not_begin_one_on_http2() {
     let guard = guard();
     let watch = guard.watch(true);
-    drop(watch.begin());
+    drop(ExchangeGuard::begin(&watch));
     watch.read();
     pass(&guard, 20);
     assert_eq!(signal(&watch), None);
@@ -75,7 +88,7 @@ fn frames_between_requests_do_not_begin_one_on_http2() {
 fn a_peer_that_takes_nothing_is_overdue_even_while_busy() {
     let guard = guard();
     let watch = guard.watch(false);
-    let _exchange = watch.begin();
+    let _exchange = ExchangeGuard::begin(&watch);
     watch.wrote(true);
     pass(&guard, 29);
     watch.wrote(false);
@@ -90,9 +103,9 @@ fn a_peer_that_takes_nothing_is_overdue_even_while_busy() {
 fn an_http2_answer_that_the_client_does_not_read_times_out_and_one_that_waits_for_its_upstream_does_not() {
     let guard = guard();
     let (refusing, waiting) = (guard.watch(true), guard.watch(true));
-    let (first, second) = (refusing.begin(), waiting.begin());
-    let (_offered, asked) = (first.answer().unwrap(), second.answer().unwrap());
-    asked.asked(false);
+    let (first, second) = (ExchangeGuard::begin(&refusing), ExchangeGuard::begin(&waiting));
+    let (_unread, awaits_upstream) = (first.answer().unwrap(), second.answer().unwrap());
+    awaits_upstream.polled(false);
     pass(&guard, 60);
     assert_eq!(signal(&refusing), None);
     pass(&guard, 1);
@@ -103,12 +116,11 @@ fn an_http2_answer_that_the_client_does_not_read_times_out_and_one_that_waits_fo
 fn the_end_of_the_age_is_signalled_once_and_not_to_all_connections_at_one_time() {
     let guard = guard();
     let watches: Vec<_> = (0..50).map(|_| (guard.watch(false), Cell::new(None))).collect();
-    let _exchanges: Vec<_> = watches.iter().map(|(watch, _)| watch.begin()).collect();
+    let _exchanges: Vec<_> = watches.iter().map(|(watch, _)| ExchangeGuard::begin(watch)).collect();
     for now in 0..200_u32 {
         pass(&guard, 1);
-        for (watch, at) in watches.iter().filter(|(watch, _)| watch.signal.take() == Some(GuardSignal::Drain)) {
-            assert_eq!(at.replace(Some(now)), None, "told twice");
-            assert_eq!(watch.retires_at.get(), None);
+        for (_, at) in watches.iter().filter(|(watch, _)| take(watch) == Some(GuardSignal::Drain)) {
+            assert_eq!(at.replace(Some(now)), None, "signalled twice");
         }
     }
     let mut ages: Vec<u32> = watches.iter().map(|(_, at)| at.get().unwrap()).collect();
@@ -121,7 +133,7 @@ fn the_end_of_the_age_is_signalled_once_and_not_to_all_connections_at_one_time()
 fn a_body_waits_until_earlier_output_has_been_written() {
     let guard = guard();
     let watch = guard.watch(false);
-    let exchange = watch.begin();
+    let exchange = ExchangeGuard::begin(&watch);
     let mut context = Context::from_waker(Waker::noop());
     let output_mark = exchange.output_mark();
     watch.wrote(true);

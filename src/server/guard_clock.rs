@@ -1,0 +1,47 @@
+//! The coarse clock of a worker's connections, and the timeouts that are counted in its ticks.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use super::guard_timeouts::GuardTimeouts;
+use super::limits::Limits;
+
+/// Shared by the guard and all connections that it watches.
+#[derive(Debug)]
+pub(super) struct GuardClock {
+    pub(super) tick: Duration,
+    pub(super) timeouts: GuardTimeouts,
+    now: Cell<u32>,
+    /// The tick at which the drain began.
+    drains_since: Cell<Option<u32>>,
+}
+
+impl GuardClock {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let (tick, timeouts) = GuardTimeouts::new(limits);
+        Self { tick, timeouts, now: Cell::new(0), drains_since: Cell::new(None) }
+    }
+
+    /// The current tick. Ticks wrap around.
+    pub(super) fn now(&self) -> u32 {
+        self.now.get()
+    }
+
+    pub(super) fn advance(&self) {
+        self.now.set(self.now.get().wrapping_add(1));
+    }
+
+    pub(super) fn ticks_since(&self, since: u32) -> u32 {
+        self.now.get().wrapping_sub(since)
+    }
+
+    /// Records that the drain has begun. Later calls change nothing.
+    pub(super) fn begin_drain(&self) {
+        self.drains_since.set(self.drains_since.get().or(Some(self.now.get())));
+    }
+
+    /// The number of ticks since the drain began.
+    pub(super) fn drain_ticks(&self) -> Option<u32> {
+        self.drains_since.get().map(|since| self.ticks_since(since))
+    }
+}
