@@ -391,6 +391,33 @@ async fn an_address_has_eight_connections_pinned_and_what_is_beyond_ends_after_t
     assert_eq!((domain.opened(), domain.journal.lock().unwrap().closed), (12, 4));
 }
 
+/// A mere offer, which takes no credentials to get, uses up half of what an address may have pinned.
+#[tokio::test]
+async fn callers_without_credentials_leave_pins_for_those_that_have_some() {
+    let domain = Domain::start().await;
+    let gateway = Gateway::open(domain.address, "");
+    let client = Client::new(&gateway);
+    let mut offered = Vec::new();
+    for number in 1..=8 {
+        let mut stranger = client.connect().await;
+        assert_eq!(stranger.send(request("GET", "/a")).await.status, 401);
+        offered.push(stranger);
+        domain.closed(usize::saturating_sub(number, 4)).await;
+    }
+    let mut users = Vec::new();
+    for number in 0..4 {
+        let (mut user, name) = (client.connect().await, format!("user{number}"));
+        assert_eq!(log_in(&mut user, "/a", &name).await.body, &*name);
+        users.push((user, name));
+    }
+    for (user, name) in &mut users {
+        assert_eq!(body(user, request("GET", "/a")).await, ok(name));
+    }
+    // An offer that is accepted makes room for another one.
+    assert_eq!(body(&mut offered[0], saying("/a", "Negotiate ticket-first")).await, ok("first"));
+    assert_eq!(body(&mut offered[0], request("GET", "/a")).await, ok("first"));
+}
+
 #[tokio::test]
 async fn what_goes_over_a_pinned_connection_is_sent_once_and_to_one_server() {
     let (domain, other) = (Domain::start().await, Upstream::start().await);

@@ -122,7 +122,10 @@ impl<'u> UpstreamExchange<'u> {
         }
         loop {
             self.progress.begin_attempt();
-            let kept = self.binding.take(self.upstream, slot.index).or_else(|| slot.pool().take());
+            // Credentials for a connection use up none of the idle ones, unless there can be no other.
+            let uses_idle = !self.binding.needs_own_connection() || slot.pool().is_full();
+            let pinned = self.binding.take(self.upstream, slot.index);
+            let kept = pinned.or_else(|| if uses_idle { slot.pool().take() } else { None });
             let (mut connection, last_used) = match kept {
                 Some((connection, last_used)) => (connection, Some(last_used)),
                 // Boxed because opening a connection is a large future, and rare.

@@ -89,8 +89,14 @@ impl<'r> ConnectionBinding<'r> {
         let Some(scope) = self.scope else {
             return ConnectionFate::Closed;
         };
-        if connection.pin_permit.is_none() {
-            connection.pin_permit = limit.acquire(scope.address).map(Box::new);
+        let has_credentials = sign == ConnectionAuthSign::Handshake && self.credentials != RequestCredentials::None;
+        match &mut connection.pin_permit {
+            None => {
+                let permit = limit.acquire(scope.address, !has_credentials);
+                connection.pin_permit = permit.map(Box::new);
+            }
+            Some(permit) if has_credentials => permit.accept_offer(),
+            Some(_) => {}
         }
         if connection.pin_permit.is_none() {
             return ConnectionFate::Closed;

@@ -89,7 +89,7 @@ impl Drop for PinnedConnection {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
+    use std::io::{ErrorKind, Read as _};
     use std::net::TcpListener;
     use std::time::Duration;
 
@@ -109,10 +109,10 @@ mod tests {
         Upstream::new("legacy", vec![server], UpstreamSettings::new(Duration::from_secs(9), Duration::from_secs(9)))
     }
 
-    /// Waits until the peer has closed. On another thread, so that the tasks of this one go on.
-    async fn is_closed(mut stream: std::net::TcpStream) {
-        let read = tokio::task::spawn_blocking(move || stream.read(&mut [0]).unwrap()).await.unwrap();
-        assert_eq!(read, 0);
+    /// Waits until the peer has closed by a reset. On another thread, so that the tasks of this one go on.
+    async fn is_reset(mut stream: std::net::TcpStream) {
+        let read = tokio::task::spawn_blocking(move || stream.read(&mut [0])).await.unwrap();
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
 
     #[tokio::test]
@@ -139,7 +139,7 @@ mod tests {
                 } else {
                     drop(pins);
                 }
-                is_closed(stream).await;
+                is_reset(stream).await;
             }
         };
         LocalSet::new().run_until(test).await;

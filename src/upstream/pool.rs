@@ -1,8 +1,9 @@
 //! One worker's connections to one server. The connection used last is used next, so that the others become idle and
 //! end.
 //!
-//! An HTTP/1.1 connection returns only after a complete exchange, both bodies included; otherwise it is closed. A
-//! connection that carries a caller's identity is kept here too while it is pinned, but is used for its pin only.
+//! An HTTP/1.1 connection returns only after a complete exchange, both bodies included; otherwise it is reset. A
+//! connection that carries a caller's identity is kept here too while it is pinned, but is used for its pin only. It is
+//! reset at its end, which a caller can bring about as often as it likes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -73,10 +74,17 @@ impl Pool {
     pub(super) fn take(&self) -> Option<(Http1Connection, Instant)> {
         let mut idle = self.idle.borrow_mut();
         let open = std::iter::from_fn(|| idle.pop_back()).find(|idle| !idle.connection.requests.is_closed())?;
+        open.connection.write_progress.close_by_reset(true);
         Some((open.connection, open.last_used))
     }
 
+    /// True if the limit allows no further connection.
+    pub(super) fn is_full(&self) -> bool {
+        self.connection_limit.is_reached()
+    }
+
     pub(super) fn put(&self, connection: Http1Connection, last_used: Instant) {
+        connection.write_progress.close_by_reset(false);
         if connection.address_changes != self.target.address_changes.get() {
             return;
         }

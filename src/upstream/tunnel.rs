@@ -70,6 +70,8 @@ impl Pools {
             let switched = timeout_at(deadline, hyper::upgrade::on(&mut response)).await;
             let stream =
                 switched.map_err(|_| UpstreamFault::Timeout)?.map_err(|error| UpstreamFault::Reset(error.into()))?;
+            // A tunnel delivers all that was written to it.
+            connection.write_progress.close_by_reset(false);
             return Ok(UpgradeReply::Switched(response.into_parts().0.headers, stream, hold));
         }
         normalize(&mut response)?;

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::super::server::{Server, ServerAddress};
-use super::stream::Stream;
+use super::stream::{Stream, set_reset_on_close};
 
 /// The head start of an address before the next one is tried (RFC 8305 §5).
 const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -32,7 +32,13 @@ pub(crate) async fn open(server: &Server) -> io::Result<(Stream, Option<IpAddr>)
     let address = stream.peer_addr().ok().map(|address| address.ip().to_canonical());
     let stream = match &server.tls {
         None => Stream::Tcp(stream),
-        Some(tls) => Stream::Tls(Box::new(tls.connect(stream, server.protocol).await?)),
+        Some(tls) => {
+            // A handshake that is given up leaves no state in the kernel.
+            set_reset_on_close(&stream, true);
+            let stream = tls.connect(stream, server.protocol).await?;
+            set_reset_on_close(stream.get_ref().0, false);
+            Stream::Tls(Box::new(stream))
+        }
     };
     Ok((stream, address))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Sleep, sleep};
@@ -29,6 +30,8 @@ pub(crate) enum Stream {
 ///
 /// An upstream that refuses an upload responds and closes. The rest of the upload then fails to be written, and hyper
 /// would drop the response for that error. So the rest is discarded, and the response is read.
+///
+/// When it is dropped, the connection is closed as [`WriteProgress::close_by_reset`] says.
 pub(crate) struct WriteTolerantStream {
     stream: Stream,
     /// The peer has closed its side: writes are discarded.
@@ -84,6 +87,21 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         on_inner!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(context))
     }
+}
+
+impl Stream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Tls(stream) => Some(stream.get_ref().0),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+/// Whether closing the connection resets it.
+pub(super) fn set_reset_on_close(stream: &TcpStream, is_reset: bool) {
+    let _ = SockRef::from(stream).set_linger(is_reset.then_some(Duration::ZERO));
 }
 
 impl WriteTolerantStream {
@@ -165,10 +183,47 @@ impl AsyncWrite for WriteTolerantStream {
         self.after_write(result, (), context)
     }
 
+    /// A connection that is to be reset must not end regularly before.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.discards_writes {
+        if self.discards_writes || self.progress.closes_by_reset() {
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl Drop for WriteTolerantStream {
+    fn drop(&mut self) {
+        if self.progress.closes_by_reset()
+            && let Some(stream) = self.stream.tcp()
+        {
+            set_reset_on_close(stream, true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_is_reset_or_ends_regularly_after_all_that_was_written() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for is_reset in [true, false] {
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut peer, _) = listener.accept().await.unwrap();
+            let progress = Arc::new(WriteProgress::default());
+            let mut stream = WriteTolerantStream::new(Stream::Tcp(stream), Arc::clone(&progress));
+            progress.close_by_reset(true);
+            progress.close_by_reset(is_reset);
+            stream.write_all(b"x").await.unwrap();
+            stream.shutdown().await.unwrap();
+            drop(stream);
+            let end = peer.read_to_end(&mut Vec::new()).await.map_err(|error| error.kind());
+            assert_eq!(end, if is_reset { Err(io::ErrorKind::ConnectionReset) } else { Ok(1) });
+        }
     }
 }

@@ -1,13 +1,14 @@
-//! Whether the peer takes what is sent to it: of a connection, or of one HTTP/2 stream.
+//! Whether the peer takes what is sent to it, of a connection or of one HTTP/2 stream, and how a connection is closed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Set by a writer, read by the code that has to know which side an exchange waits for. Atomic only because hyper
+/// Shared by a writer and the code that has to know which side an exchange waits for. Atomic only because hyper
 /// requires a stream that can be sent to another thread.
 #[derive(Debug, Default)]
 pub(crate) struct WriteProgress {
     is_blocked: AtomicBool,
     has_given_up: AtomicBool,
+    closes_by_reset: AtomicBool,
 }
 
 impl WriteProgress {
@@ -31,5 +32,16 @@ impl WriteProgress {
 
     pub(crate) fn has_given_up(&self) -> bool {
         self.has_given_up.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection is reset if it is closed now. A reset leaves no state in the kernel: after a regular end
+    /// the port would be in TIME_WAIT for a minute, and callers that make the gateway give up its connections could use
+    /// up the ports for all others.
+    pub(crate) fn close_by_reset(&self, is_reset: bool) {
+        self.closes_by_reset.store(is_reset, Ordering::Relaxed);
+    }
+
+    pub(crate) fn closes_by_reset(&self) -> bool {
+        self.closes_by_reset.load(Ordering::Relaxed)
     }
 }

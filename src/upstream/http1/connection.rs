@@ -49,6 +49,8 @@ pub(crate) async fn connect(
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEAD_BYTES).max_header_size(MAX_HEAD_BYTES);
     let write_progress = Arc::new(WriteProgress::default());
+    // Until it is idle.
+    write_progress.close_by_reset(true);
     let stream = WriteTolerantStream::new(stream, Arc::clone(&write_progress));
     let handshake = builder.handshake(TokioIo::new(stream)).await;
     let (requests, connection) = handshake.map_err(|error| UpstreamFault::Reset(error.into()))?;

@@ -30,12 +30,18 @@ impl ConnectionLimit {
 
     /// `Ok(None)` if there is no limit.
     pub(crate) fn acquire(self: &Rc<Self>) -> Result<Option<Rc<ConnectionSlot>>, NoConnectionSlot> {
-        let Some(max) = self.max else { return Ok(None) };
-        if self.open.get() >= max {
+        if self.max.is_none() {
+            return Ok(None);
+        }
+        if self.is_reached() {
             return Err(NoConnectionSlot);
         }
         self.open.set(self.open.get() + 1);
         Ok(Some(Rc::new(ConnectionSlot(Rc::clone(self)))))
+    }
+
+    pub(crate) fn is_reached(&self) -> bool {
+        self.max.is_some_and(|max| self.open.get() >= max)
     }
 
     /// Resolves when a connection has ended after this call.

@@ -78,6 +78,8 @@ impl Connection {
     ) -> io::Result<Rc<Self>> {
         let (stream, address) = open(server).await?;
         let state = Rc::new(ConnectionState::default());
+        // Until it is shared.
+        state.write_progress.close_by_reset(true);
         let stream = ActivityTracked {
             stream: WriteTolerantStream::new(stream, Arc::clone(&state.write_progress)),
             liveness: Rc::clone(&state.liveness),

@@ -152,7 +152,10 @@ impl Http2Pool {
                 opened.map_err(|_| UpstreamFault::Timeout).and_then(|opened| opened.map_err(UpstreamFault::Connect));
             pool.is_opening.set(false);
             match opened.inspect_err(|fault| target.warn(fault)) {
-                Ok(connection) => pool.connections.borrow_mut().push(connection),
+                Ok(connection) => {
+                    connection.state.write_progress.close_by_reset(false);
+                    pool.connections.borrow_mut().push(connection);
+                }
                 Err(fault) => pool.record_failure(&fault),
             }
             pool.open.changed.notify_waiters();
