@@ -40,6 +40,7 @@ use crate::config::types::{Config, ExternalIssuer, Listener, ListenerKind};
 use crate::issuer::offload::Offload;
 use crate::pipeline::connection::ListenerRuntime;
 use crate::pipeline::request::peer::ListenerMode;
+use crate::pipeline::routing::limit_store::LimitStore;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::server::certificate::{CertificateError, CertificateFiles};
 use crate::server::connection_limiter::ConnectionLimiter;
@@ -211,7 +212,6 @@ impl App {
         offload.into_iter().for_each(Runtime::shutdown_background);
         control.shutdown_background();
         join_within(audit_thread, FLUSH_TIMEOUT, &health);
-        info!("stopped");
         ended
     }
 }
@@ -271,6 +271,7 @@ fn snapshot(
         trusted_proxies: config.trusted_proxies.clone(),
         upstreams: std::mem::take(&mut config.upstreams),
         routes: std::mem::take(&mut config.routes),
+        limit_store: LimitStore::new(&config.limit_rates),
         trust: Trust::new(issuers, Arc::clone(keeper.published())),
         oauth,
     };

@@ -18,7 +18,8 @@ use crate::jose::key_set::KeySet;
 use crate::jose::signing::SigningKey;
 use crate::oauth::caller::{Digest, IssuerName};
 use crate::oauth::identity;
-use crate::pipeline::routing::rate_limit::{LimitRate, RateLimit};
+use crate::pipeline::routing::limit_store::LimitStore;
+use crate::pipeline::routing::rate_limit::{LimitPlace, LimitRate, RateLimit};
 use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes, TrustedIssuer};
 use crate::trust::key_cache::KeyCache;
 use crate::trust::request_key::RequestKey;
@@ -98,6 +99,7 @@ fn settings(algorithm: Algorithm) -> Option<IssuerSettings> {
 #[derive(Debug)]
 pub struct Limiting {
     limit: RateLimit,
+    store: LimitStore,
     clients: Vec<Digest>,
 }
 
@@ -105,18 +107,21 @@ impl Limiting {
     /// Up to 100,000 clients.
     pub fn new(clients: u32) -> Self {
         let rate = LimitRate { amount: NonZeroU32::MAX, period: Duration::from_secs(1), burst: NonZeroU32::MAX };
-        let limit = RateLimit::new("bench".to_owned(), rate, RequestKey::Address);
+        let limit = RateLimit::new("bench".to_owned(), rate, RequestKey::Address, LimitPlace(0));
+        let store = LimitStore::new(&[rate]);
         let clients: Vec<Digest> =
             (0..clients).map(|client| RequestKey::by_address(IpAddr::V4(Ipv4Addr::from_bits(client)))).collect();
         for client in &clients {
-            limit.count(*client);
+            store.count(&limit, *client);
         }
-        Self { limit, clients }
+        Self { limit, store, clients }
     }
 
     /// Counts a request of one of the clients. True if it is allowed.
     pub fn count(&self, client: usize) -> bool {
-        self.clients.get(client % self.clients.len().max(1)).is_some_and(|client| self.limit.count(*client).allowed)
+        self.clients
+            .get(client % self.clients.len().max(1))
+            .is_some_and(|client| self.store.count(&self.limit, *client).allowed)
     }
 }
 

@@ -37,7 +37,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("serde_saphyr::", &["src/config/"]),
     ("annotate_snippets::", &["src/config/"]),
     ("strsim::", &["src/config/"]),
-    ("governor::", &["src/pipeline/routing/rate_limit.rs"]),
+    ("governor::", &["src/pipeline/routing/limit_store.rs"]),
     ("clap::", &["src/cli/"]),
     ("rcgen::", &["src/jose/x509.rs"]),
     ("socket2::", &["src/server/"]),

@@ -76,7 +76,7 @@ pub(super) async fn watch_audit_log(health: Arc<Health>) {
 pub(super) async fn forget_limit_keys(snapshot: Arc<ArcSwap<Snapshot>>) {
     loop {
         tokio::time::sleep(FORGET_KEYS_EVERY).await;
-        snapshot.load_full().all_limits().for_each(|limit| limit.forget_idle());
+        snapshot.load_full().limit_store.forget_idle();
     }
 }
 

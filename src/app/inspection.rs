@@ -15,6 +15,7 @@ use crate::issuer::client::Clients;
 use crate::issuer::offload::{self, Offload};
 use crate::issuer::ring_store;
 use crate::jose::key_set::KeySet;
+use crate::pipeline::routing::limit_store::LimitStore;
 use crate::pipeline::routing::snapshot::{OwnIssuer, Snapshot};
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_cache::KeyCache;
@@ -43,6 +44,7 @@ pub(crate) async fn snapshot(config: Config, now: UnixTime) -> Result<(Snapshot,
         trusted_proxies: config.trusted_proxies,
         upstreams: config.upstreams,
         routes: config.routes,
+        limit_store: LimitStore::new(&config.limit_rates),
         trust: Trust::new(issuers, Arc::clone(keeper.published())),
         oauth: own,
     };

@@ -130,7 +130,7 @@ fn process(health: &Health, limiter: &ConnectionLimiter, snapshot: &Snapshot) ->
             .collect(),
         connections_refused: connections.refused,
         accept_failures: connections.shortages,
-        limit_keys: snapshot.all_limits().map(|limit| limit.keys() as u64).sum(),
+        limit_keys: snapshot.limit_store.keys() as u64,
         audit_lines: health.written.load(Ordering::Relaxed),
         audit_dropped: health.dropped.load(Ordering::Relaxed),
         audit_folded: health.aggregated.load(Ordering::Relaxed),

@@ -123,7 +123,7 @@ fn columns(route: &Route, config: &Config) -> [String; 5] {
     let methods: Vec<&str> =
         if route.methods == MethodSet::all() { vec!["*"] } else { route.methods.names().collect() };
     let path = format!("{} {}{}", methods.join(","), hosts.join("|"), route.path);
-    let limits: Vec<String> = route.limits.iter().map(|limit| limit_text(limit)).collect();
+    let limits: Vec<String> = route.limits.iter().map(limit_text).collect();
     let copies =
         route.mirror.as_ref().map(|mirror| format!(", copies to {}", mirror.upstream.name)).unwrap_or_default();
     let target = format!("{}{copies}", route.target);

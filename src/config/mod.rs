@@ -66,7 +66,8 @@ pub(crate) fn load_part(path: &Path, needs: Needs, surroundings: &Surroundings<'
 fn resolved(reading: ConfigReading, now: UnixTime) -> Result<Config, ConfigErrors> {
     let ConfigReading { source, mut faults, raw, needs } = reading;
     let id = id(source.text());
-    let resolver = Resolver { source: &source, faults: &mut faults, warnings: Vec::new(), needs, now };
+    let (warnings, limit_rates) = (Vec::new(), Vec::new());
+    let resolver = Resolver { source: &source, faults: &mut faults, warnings, limit_rates, needs, now };
     let config = raw.and_then(|raw| resolver.config(raw, id));
     config.ok_or_else(|| ConfigErrors(Box::new((source, faults))))
 }

@@ -13,7 +13,7 @@ use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::Client;
 use crate::issuer::ring_store::RingSettings;
 use crate::network::Networks;
-use crate::pipeline::routing::rate_limit::RateLimit;
+use crate::pipeline::routing::rate_limit::{LimitRate, RateLimit};
 use crate::pipeline::routing::table::RouteTable;
 use crate::server::certificate::CertificateFiles;
 use crate::server::drain::Shutdown;
@@ -42,6 +42,8 @@ pub(crate) struct Config {
     /// Includes upstreams without a route.
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     pub(crate) routes: RouteTable,
+    /// The rates of all rate limits, by their place.
+    pub(crate) limit_rates: Vec<LimitRate>,
     pub(crate) audit: Audit,
     pub(crate) admin: Option<Admin>,
     /// State that survives a restart, besides keys and the audit log.
@@ -92,7 +94,7 @@ pub(crate) struct Oauth {
     pub(crate) trust: IssuerSettings,
     pub(crate) ring: RingSettings,
     pub(crate) clients: Vec<Client>,
-    pub(crate) token_limits: Vec<Arc<RateLimit>>,
+    pub(crate) token_limits: Vec<RateLimit>,
 }
 
 #[derive(Debug)]

@@ -8,7 +8,6 @@
 //! [`OpenRequest`] that every answer carries. Each step may refuse, and a refusal is an answer like any other.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, EXPECT, LOCATION};
 use http::request::Parts;
@@ -36,6 +35,7 @@ use super::request::request_id::RequestId;
 use super::request::upgrade::is_extended_connect;
 use super::routing::access::Access;
 use super::routing::cors::{Cors, requested_method};
+use super::routing::limit_store::LimitStore;
 use super::routing::rate_limit::RateLimit;
 use super::routing::route::Route;
 use super::routing::snapshot::Snapshot;
@@ -132,7 +132,7 @@ async fn decide(
     if let Some((oauth, built_in)) = snapshot.built_in(request.decoded_path()) {
         open.log.matched = MatchedRule::BuiltIn(built_in);
         built_in::admit(built_in, peer, &request.method)?;
-        count(open.log.matched.limits(snapshot), LimitPhase::Address, peer, open)?;
+        count(open.log.matched.limits(snapshot), &snapshot.limit_store, LimitPhase::Address, peer, open)?;
         let body = &mut upload.incoming;
         // Boxed to keep the common future small.
         return Box::pin(built_in::answer(snapshot, (oauth, built_in), peer, open, &request, &head, body)).await;
@@ -144,13 +144,13 @@ async fn decide(
     fields.asks_to_switch = upgrade.is_some() && head.version == Version::HTTP_11;
     // The cheapest refusal: it is counted against no limit.
     let admitted = admit(route, peer.source_address().certain())?;
-    count(&route.limits, LimitPhase::Address, peer, open)?;
+    count(&route.limits, &snapshot.limit_store, LimitPhase::Address, peer, open)?;
     if let (Some(requested), Some(cors)) = (requested, &route.cors) {
         return Ok(answer_preflight(cors, &requested, open, fields, &head));
     }
     let permit = find_permit(&admitted, (worker, snapshot, peer), &mut open.log, &head.headers).await?;
     let by_caller = LimitPhase::Caller { headers: &head.headers, caller: permit.caller() };
-    count(&route.limits, by_caller, peer, open)?;
+    count(&route.limits, &snapshot.limit_store, by_caller, peer, open)?;
     let handshake = upgrade.map(|upgrade| check_handshake(upgrade, &head, upload)).transpose()?;
     let is_protected = permit.caller().is_some();
     if is_protected {
@@ -217,7 +217,8 @@ async fn check_capacity(load: &LoadMonitor, peer: &Peer) -> Result<(), Rejection
 
 /// Counts a request, and records what was counted.
 fn count(
-    limits: &[Arc<RateLimit>],
+    limits: &[RateLimit],
+    store: &LimitStore,
     phase: LimitPhase<'_>,
     peer: &Peer,
     open: &mut OpenRequest,
@@ -225,7 +226,7 @@ fn count(
     if limits.is_empty() {
         return Ok(());
     }
-    let counts = limits::count(limits, phase, peer.address);
+    let counts = limits::count(limits, store, phase, peer.address);
     open.counted(&counts);
     counts.exceeded.map_or(Ok(()), |count| Err(Rejection::RateLimited(count)))
 }

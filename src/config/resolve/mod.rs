@@ -41,6 +41,7 @@ use crate::clock::UnixTime;
 use crate::network::{Network, Networks};
 use crate::oauth::scope::{Scope, ScopeSet};
 use crate::pipeline::routing::pattern::HostPattern;
+use crate::pipeline::routing::rate_limit::LimitRate;
 use crate::pipeline::routing::table::RouteTable;
 use crate::server::drain::Shutdown;
 use crate::server::limits::{Limits, Memory};
@@ -53,6 +54,8 @@ pub(super) struct Resolver<'a> {
     pub(super) source: &'a Source,
     pub(super) faults: &'a mut Faults,
     pub(super) warnings: Vec<Diagnostic>,
+    /// The rates of the rate limits so far, by their place.
+    pub(super) limit_rates: Vec<LimitRate>,
     pub(super) needs: Needs,
     pub(super) now: UnixTime,
 }
@@ -107,6 +110,7 @@ impl Resolver<'_> {
             workers,
             listeners,
             limits,
+            limit_rates: self.limit_rates,
             trusted_proxies,
             shutdown,
             oauth,

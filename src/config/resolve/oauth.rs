@@ -1,6 +1,5 @@
 //! `oauth`: our own authorization server and its clients.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -160,9 +159,9 @@ impl Resolver<'_> {
         path.value.clone()
     }
 
-    fn token_limits(&mut self, raw: RawTokenEndpoint) -> Vec<Arc<RateLimit>> {
+    fn token_limits(&mut self, raw: RawTokenEndpoint) -> Vec<RateLimit> {
         let Some(list) = raw.rate_limits else {
-            return vec![Arc::new(RateLimit::new("address".to_owned(), DEFAULT_TOKEN_RATE, RequestKey::Address))];
+            return vec![self.rate_limit("address".to_owned(), DEFAULT_TOKEN_RATE, RequestKey::Address)];
         };
         if list.value.is_empty() {
             let message = "no rate limit at the token endpoint: client secrets can be guessed at any rate; remove `rate_limits` for the default";

@@ -1,13 +1,12 @@
 //! `rate_limits`, of routes and of the token endpoint.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::raw::route::RawRateLimit;
 use super::super::source::At;
 use super::Resolver;
-use crate::pipeline::routing::rate_limit::{LimitRate, MAX_LIMITS, RateLimit};
+use crate::pipeline::routing::rate_limit::{LimitPlace, LimitRate, MAX_LIMITS, RateLimit};
 use crate::trust::request_key::RequestKey;
 
 /// Within the range of the arithmetic of limits.
@@ -15,11 +14,11 @@ const LONGEST_REFILL: Duration = Duration::from_secs(3650 * 24 * 3600);
 
 impl Resolver<'_> {
     /// A public route has no caller, so its limits cannot count by one.
-    pub(super) fn rate_limits(&mut self, raw: &[At<RawRateLimit>], public: bool) -> Vec<Arc<RateLimit>> {
+    pub(super) fn rate_limits(&mut self, raw: &[At<RawRateLimit>], public: bool) -> Vec<RateLimit> {
         if let Some(beyond) = raw.get(MAX_LIMITS) {
             self.faults.at(beyond.span, format!("expected at most {MAX_LIMITS} rate limits"));
         }
-        let mut limits: Vec<Arc<RateLimit>> = Vec::new();
+        let mut limits: Vec<RateLimit> = Vec::new();
         for limit in raw {
             let limit = &limit.value;
             let (Ok(rate), Ok(key)) = (&limit.rate, &limit.per) else { continue };
@@ -39,9 +38,15 @@ impl Resolver<'_> {
             }
             let rate = LimitRate { amount: rate.value.count, period: rate.value.per, burst };
             let name = unique_name(&key.value, &limits);
-            limits.push(Arc::new(RateLimit::new(name, rate, per)));
+            limits.push(self.rate_limit(name, rate, per));
         }
         limits
+    }
+
+    pub(super) fn rate_limit(&mut self, name: String, rate: LimitRate, per: RequestKey) -> RateLimit {
+        let place = LimitPlace(self.limit_rates.len());
+        self.limit_rates.push(rate);
+        RateLimit::new(name, rate, per, place)
     }
 
     pub(super) fn per(&mut self, key: &At<RequestKey>, public: bool) -> Option<RequestKey> {
@@ -53,7 +58,7 @@ impl Resolver<'_> {
 }
 
 /// The name of the limit in responses: printable ASCII without quotes, and unique in its list.
-fn unique_name(key: &RequestKey, others: &[Arc<RateLimit>]) -> String {
+fn unique_name(key: &RequestKey, others: &[RateLimit]) -> String {
     let legal = |c: char| if c.is_ascii_graphic() && c != '"' && c != '\\' { c } else { '?' };
     let name: String = key.to_string().chars().map(legal).collect();
     let taken = |name: &str| others.iter().any(|other| other.name == name);

@@ -1,7 +1,5 @@
 //! The header fields of rate limits: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11).
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -11,7 +9,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Adds the quota and window of every limit, and the rest of those that were counted.
-pub(crate) fn add_limit_headers(limits: &[Arc<RateLimit>], counts: &[Option<LimitCount>], headers: &mut HeaderMap) {
+pub(crate) fn add_limit_headers(limits: &[RateLimit], counts: &[Option<LimitCount>], headers: &mut HeaderMap) {
     if limits.is_empty() {
         return;
     }
@@ -27,7 +25,7 @@ pub(crate) fn add_limit_headers(limits: &[Arc<RateLimit>], counts: &[Option<Limi
     }
 }
 
-fn policy(limits: &[Arc<RateLimit>]) -> HeaderValue {
+fn policy(limits: &[RateLimit]) -> HeaderValue {
     let mut list = List::default();
     for limit in limits {
         list.item(&limit.name, [(";q=", limit.rate.burst.get().into()), (";w=", limit.window)]);

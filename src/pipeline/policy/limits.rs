@@ -3,10 +3,10 @@
 //! Says what was counted, and whether a limit is exceeded. Records nothing.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use http::HeaderMap;
 
+use crate::pipeline::routing::limit_store::LimitStore;
 use crate::pipeline::routing::rate_limit::{LimitCount, MAX_LIMITS, RateLimit};
 use crate::trust::request_key::RequestKey;
 use crate::trust::verify::Verified;
@@ -29,17 +29,18 @@ pub(crate) struct LimitCounts {
 }
 
 /// Counts until a limit is exceeded: the limits behind it are not charged for a request that is refused.
-pub(crate) fn count(limits: &[Arc<RateLimit>], phase: LimitPhase<'_>, address: IpAddr) -> LimitCounts {
+pub(crate) fn count(limits: &[RateLimit], store: &LimitStore, phase: LimitPhase<'_>, address: IpAddr) -> LimitCounts {
     let mut counts = LimitCounts::default();
     let is_by_address = matches!(phase, LimitPhase::Address);
     for (limit, counted) in limits.iter().zip(&mut counts.by_limit) {
         if limit.is_by_address() != is_by_address {
             continue;
         }
-        let count = limit.count(match phase {
+        let key = match phase {
             LimitPhase::Address => RequestKey::by_address(address),
             LimitPhase::Caller { headers, caller } => limit.per.of(address, headers, caller),
-        });
+        };
+        let count = store.count(limit, key);
         *counted = Some(count);
         if !count.allowed {
             counts.exceeded = Some(count);
@@ -73,34 +74,39 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::pipeline::routing::rate_limit::LimitRate;
+    use crate::pipeline::routing::rate_limit::{LimitPlace, LimitRate};
 
-    fn limit(per: RequestKey, burst: u32) -> Arc<RateLimit> {
+    fn limit(place: usize, per: RequestKey, burst: u32) -> RateLimit {
         let number = |n| NonZeroU32::new(n).unwrap();
         let rate = LimitRate { amount: number(1), period: Duration::from_secs(3600), burst: number(burst) };
-        Arc::new(RateLimit::new("l".to_owned(), rate, per))
+        RateLimit::new("l".to_owned(), rate, per, LimitPlace(place))
     }
 
     #[test]
     fn each_phase_counts_its_own_limits_and_stops_at_the_first_that_is_exceeded() {
         let limits = [
-            limit(RequestKey::Route, 5),
-            limit(RequestKey::Address, 2),
-            limit(RequestKey::Route, 1),
-            limit(RequestKey::Route, 9),
+            limit(0, RequestKey::Route, 5),
+            limit(1, RequestKey::Address, 2),
+            limit(2, RequestKey::Route, 1),
+            limit(3, RequestKey::Route, 9),
         ];
+        let store = LimitStore::new(&limits.each_ref().map(|limit| limit.rate));
         let address = "10.0.0.1".parse().unwrap();
         let headers = HeaderMap::new();
         let by_caller = LimitPhase::Caller { headers: &headers, caller: None };
         let remaining =
             |counts: &LimitCounts| counts.iter().map(|(at, count)| (at, count.remaining)).collect::<Vec<_>>();
-        let mut all = count(&limits, LimitPhase::Address, address);
+        let mut all = count(&limits, &store, LimitPhase::Address, address);
         assert_eq!((remaining(&all), all.exceeded), (vec![(1, 1)], None));
-        all.add(&count(&limits, by_caller, address));
+        all.add(&count(&limits, &store, by_caller, address));
         assert_eq!((remaining(&all), all.exceeded), (vec![(0, 4), (1, 1), (2, 0), (3, 8)], None));
-        let second = count(&limits, by_caller, address);
+        let second = count(&limits, &store, by_caller, address);
         assert_eq!(remaining(&second), [(0, 3), (2, 0)]);
         assert!(second.exceeded.is_some_and(|count| !count.allowed));
-        assert_eq!(remaining(&count(&limits, by_caller, address)), [(0, 2), (2, 0)], "the last was not charged");
+        assert_eq!(
+            remaining(&count(&limits, &store, by_caller, address)),
+            [(0, 2), (2, 0)],
+            "the last was not charged"
+        );
     }
 }

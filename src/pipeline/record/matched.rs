@@ -1,7 +1,5 @@
 //! The rule that a request came under, and what the snapshot knows of it.
 
-use std::sync::Arc;
-
 use crate::pipeline::routing::rate_limit::RateLimit;
 use crate::pipeline::routing::route::Route;
 use crate::pipeline::routing::snapshot::{BuiltIn, OwnIssuer, Snapshot};
@@ -35,7 +33,7 @@ impl MatchedRule {
         }
     }
 
-    pub(crate) fn limits(self, snapshot: &Snapshot) -> &[Arc<RateLimit>] {
+    pub(crate) fn limits(self, snapshot: &Snapshot) -> &[RateLimit] {
         match self {
             Self::Route(_) => self.route(snapshot).map_or(&[], |route| &route.limits),
             Self::BuiltIn(BuiltIn::Token | BuiltIn::Revocation) => {

@@ -8,8 +8,10 @@ pub(crate) mod pattern;
 pub(crate) mod method_set;
 // Access rules, and the check of a caller against them.
 pub(crate) mod access;
-// Rate limits: token buckets by key.
+// Rate limits as configured.
 pub(crate) mod rate_limit;
+// Where rate limits are counted: token buckets by key.
+pub(crate) mod limit_store;
 // Rewrites of the path.
 pub(crate) mod rewrite;
 // Several upstreams for one route, by weight.

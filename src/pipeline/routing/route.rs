@@ -1,6 +1,5 @@
 //! A route with its policy, as compiled from the configuration.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Uri};
@@ -27,7 +26,7 @@ pub(crate) struct Route {
     pub(crate) target: RouteTarget,
     pub(crate) access: Access,
     pub(crate) from: AddressRule,
-    pub(crate) limits: Vec<Arc<RateLimit>>,
+    pub(crate) limits: Vec<RateLimit>,
     /// How many leading segments of the path are removed.
     pub(crate) strip_segments: usize,
     /// The path that the upstream gets instead.

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::limit_store::LimitStore;
 use super::rate_limit::RateLimit;
 use super::table::RouteTable;
 use crate::issuer::authorization_server::AuthorizationServer;
@@ -25,6 +26,8 @@ pub(crate) struct Snapshot {
     pub(crate) trusted_proxies: Networks,
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     pub(crate) routes: RouteTable,
+    /// Counts by the rate limits of the routes and of the token endpoint.
+    pub(crate) limit_store: LimitStore,
     pub(crate) trust: Trust,
     pub(crate) oauth: Option<OwnIssuer>,
 }
@@ -35,7 +38,7 @@ pub(crate) struct OwnIssuer {
     /// Shared with the task that rotates its keys.
     pub(crate) server: Arc<AuthorizationServer>,
     /// For the token and the revocation endpoint together: at either, secrets can be guessed.
-    pub(crate) token_limits: Vec<Arc<RateLimit>>,
+    pub(crate) token_limits: Vec<RateLimit>,
     pub(crate) revoker: Revoker,
 }
 
@@ -61,12 +64,6 @@ impl Snapshot {
             _ => return None,
         };
         Some((oauth, built_in))
-    }
-
-    /// Every limit that the snapshot counts by.
-    pub(crate) fn all_limits(&self) -> impl Iterator<Item = &Arc<RateLimit>> {
-        let of_token_endpoint = self.oauth.iter().flat_map(|oauth| &oauth.token_limits);
-        self.routes.routes().iter().flat_map(|route| &route.limits).chain(of_token_endpoint)
     }
 }
 

@@ -1,0 +1,251 @@
+//! Where rate limits are counted: token buckets by key, exact per process.
+//!
+//! A limit keeps at most [`MAX_KEYS`] keys. Keys whose bucket is full again are removed first, at no loss. While the
+//! table is full, new keys share one bucket: they are slowed, never passed unlimited.
+
+use std::hash::{BuildHasherDefault, Hasher};
+use std::time::{Duration, Instant};
+
+use governor::clock::{Clock, FakeRelativeClock, Reference};
+use governor::middleware::StateInformationMiddleware;
+use governor::nanos::Nanos;
+use governor::state::keyed::{DashMapStateStore, ShrinkableKeyedStateStore};
+use governor::state::{InMemoryState, NotKeyed, StateStore};
+use governor::{Quota, RateLimiter};
+
+use super::rate_limit::{LimitCount, LimitRate, RateLimit};
+use crate::clock;
+use crate::oauth::caller::Digest;
+
+/// The buckets of all limits of a configuration.
+#[derive(Debug)]
+pub(crate) struct LimitStore {
+    by_place: Vec<LimitBuckets>,
+}
+
+/// The buckets of one limit.
+#[derive(Debug)]
+struct LimitBuckets {
+    burst: u32,
+    /// Until one more request is let through, once the bucket is empty.
+    interval: Duration,
+    limiter: RateLimiter<u128, BoundedStore, LimitClock, StateInformationMiddleware>,
+}
+
+const MAX_KEYS: usize = 100_000;
+
+impl LimitStore {
+    /// `rates` are those of all limits of the configuration, by place.
+    pub(crate) fn new(rates: &[LimitRate]) -> Self {
+        let buckets = |rate: &LimitRate| LimitBuckets::new(*rate, LimitClock::System(clock::instant()), MAX_KEYS);
+        Self { by_place: rates.iter().map(buckets).collect() }
+    }
+
+    pub(crate) fn count(&self, limit: &RateLimit, key: Digest) -> LimitCount {
+        match self.by_place.get(limit.place.0) {
+            Some(buckets) => buckets.count(key),
+            // A limit of another configuration: refused rather than not limited.
+            None => LimitCount { allowed: false, remaining: 0, wait: limit.rate.period },
+        }
+    }
+
+    /// Removes the keys whose bucket is full again; a new key starts with a full bucket anyway.
+    pub(crate) fn forget_idle(&self) {
+        self.by_place.iter().for_each(LimitBuckets::forget_idle);
+    }
+
+    pub(crate) fn keys(&self) -> usize {
+        self.by_place.iter().map(LimitBuckets::keys).sum()
+    }
+}
+
+impl LimitBuckets {
+    fn new(rate: LimitRate, clock: LimitClock, keys: usize) -> Self {
+        let interval = rate.period / rate.amount.get();
+        // A period that is not zero always makes a quota.
+        let quota = Quota::with_period(interval.max(Duration::from_nanos(1))).unwrap_or(Quota::per_second(rate.amount));
+        let limiter = RateLimiter::new(quota.allow_burst(rate.burst), BoundedStore::new(keys), clock);
+        Self { burst: rate.burst.get(), interval, limiter }
+    }
+
+    fn count(&self, key: Digest) -> LimitCount {
+        match self.limiter.check_key(&key.0) {
+            Ok(left) => {
+                let remaining = left.remaining_burst_capacity();
+                LimitCount { allowed: true, remaining, wait: self.interval * (self.burst - remaining) }
+            }
+            Err(not_until) => {
+                LimitCount { allowed: false, remaining: 0, wait: not_until.wait_time_from(self.limiter.clock().now()) }
+            }
+        }
+    }
+
+    fn forget_idle(&self) {
+        self.limiter.retain_recent();
+    }
+
+    fn keys(&self) -> usize {
+        self.limiter.len()
+    }
+}
+
+/// Keys up to a cap, and one bucket for the rest.
+#[derive(Debug)]
+struct BoundedStore {
+    states: DashMapStateStore<u128, BuildHasherDefault<PassthroughHasher>>,
+    cap: usize,
+    overflow: InMemoryState,
+}
+
+impl BoundedStore {
+    fn new(cap: usize) -> Self {
+        Self {
+            states: DashMapStateStore::with_hasher(BuildHasherDefault::default()),
+            cap,
+            overflow: InMemoryState::default(),
+        }
+    }
+}
+
+impl StateStore for BoundedStore {
+    type Key = u128;
+
+    fn measure_and_replace<T, F, E>(&self, key: &u128, f: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        if let Some(state) = self.states.get(key) {
+            return state.measure_and_replace(&NotKeyed::NonKey, f);
+        }
+        if self.states.len() >= self.cap {
+            return self.overflow.measure_and_replace(&NotKeyed::NonKey, f);
+        }
+        self.states.entry(*key).or_default().measure_and_replace(&NotKeyed::NonKey, f)
+    }
+}
+
+impl ShrinkableKeyedStateStore<u128> for BoundedStore {
+    fn retain_recent(&self, drop_below: Nanos) {
+        self.states.retain_recent(drop_below);
+    }
+
+    fn shrink_to_fit(&self) {
+        self.states.shrink_to_fit();
+    }
+
+    fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.states.is_empty()
+    }
+}
+
+/// Keys are digests already; addresses are spread by a multiplication.
+#[derive(Default)]
+struct PassthroughHasher(u64);
+
+impl Hasher for PassthroughHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, key: u128) {
+        let folded = (key >> 64) as u64 ^ key as u64;
+        self.0 = folded.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+}
+
+/// The real clock, or a test's.
+#[derive(Clone, Debug)]
+enum LimitClock {
+    /// Time since this instant.
+    System(Instant),
+    #[cfg_attr(not(test), expect(dead_code, reason = "only tests turn the clock by hand"))]
+    Fake(FakeRelativeClock),
+}
+
+impl Clock for LimitClock {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        match self {
+            Self::System(start) => clock::instant().saturating_duration_since(*start).into(),
+            Self::Fake(clock) => clock.now().duration_since(Nanos::new(0)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn limit(amount: u32, period: u64, burst: u32, keys: usize) -> (LimitBuckets, FakeRelativeClock) {
+        let clock = FakeRelativeClock::default();
+        let number = |n| NonZeroU32::new(n).unwrap();
+        let rate = LimitRate { amount: number(amount), period: Duration::from_secs(period), burst: number(burst) };
+        (LimitBuckets::new(rate, LimitClock::Fake(clock.clone()), keys), clock)
+    }
+
+    fn allowed(limit: &LimitBuckets, key: u128, times: usize) -> usize {
+        (0..times).filter(|_| limit.count(Digest(key)).allowed).count()
+    }
+
+    #[test]
+    fn a_burst_is_the_whole_bucket_and_refills_at_the_rate() {
+        let (limit, clock) = limit(10, 1, 20, 100);
+        assert_eq!(allowed(&limit, 1, 100), 20);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(allowed(&limit, 1, 100), 10);
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(allowed(&limit, 1, 100), 20);
+    }
+
+    #[test]
+    fn a_slow_rate_is_exact_too() {
+        let (limit, clock) = limit(100, 3600, 1, 100);
+        assert_eq!(allowed(&limit, 1, 5), 1);
+        clock.advance(Duration::from_millis(35_999));
+        assert_eq!(allowed(&limit, 1, 5), 0);
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(allowed(&limit, 1, 5), 1);
+    }
+
+    #[test]
+    fn keys_have_buckets_of_their_own() {
+        let (limit, _clock) = limit(1, 1, 1, 100);
+        assert_eq!(allowed(&limit, 1, 3) + allowed(&limit, 2, 3), 2);
+    }
+
+    #[test]
+    fn what_is_left_and_when_to_come_back_are_told() {
+        let (limit, _clock) = limit(10, 1, 2, 100);
+        let seconds = Duration::from_secs_f64;
+        assert_eq!(limit.count(Digest(1)), LimitCount { allowed: true, remaining: 1, wait: seconds(0.1) });
+        assert_eq!(limit.count(Digest(1)), LimitCount { allowed: true, remaining: 0, wait: seconds(0.2) });
+        assert_eq!(limit.count(Digest(1)), LimitCount { allowed: false, remaining: 0, wait: seconds(0.1) });
+    }
+
+    #[test]
+    fn beyond_the_cap_newcomers_share_one_bucket() {
+        let (limit, clock) = limit(1, 1, 2, 10);
+        for key in 1..=10 {
+            assert_eq!(allowed(&limit, key, 1), 1);
+        }
+        assert_eq!((11..=20).map(|key| allowed(&limit, key, 1)).sum::<usize>(), 2);
+        assert_eq!(limit.keys(), 10);
+        clock.advance(Duration::from_secs(10));
+        limit.forget_idle();
+        assert_eq!(limit.keys(), 0);
+        assert_eq!(allowed(&limit, 21, 5), 2);
+    }
+}
