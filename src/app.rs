@@ -43,6 +43,7 @@ use crate::pipeline::request::peer::ListenerMode;
 use crate::pipeline::routing::limit_store::LimitStore;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::server::certificate::{CertificateError, CertificateFiles};
+use crate::server::connection::ListenerTransport;
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain;
 use crate::server::listener;
@@ -230,7 +231,8 @@ fn listener_runtime(listener: &Listener) -> Result<ListenerRuntime, StartError> 
         ListenerKind::Plain => (None, ListenerMode::Plain { loopback: listener.address.ip().is_loopback() }),
         ListenerKind::Redirect { origin } => (None, ListenerMode::Redirect { origin: origin.clone() }),
     };
-    Ok(ListenerRuntime { tls, listener_mode, proxy_protocol: listener.proxy_protocol })
+    let transport = ListenerTransport { tls, proxy_protocol: listener.proxy_protocol };
+    Ok(ListenerRuntime { transport, listener_mode })
 }
 
 fn open_certificate(files: &CertificateFiles) -> Result<Arc<rustls::sign::CertifiedKey>, CertificateError> {

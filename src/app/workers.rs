@@ -99,10 +99,14 @@ async fn work(
                 continue;
             }
         };
-        let (worker, listener_runtime, drain) = (Rc::clone(&worker), Rc::new(listener_runtime), plan.drain.clone());
-        let worker_listener =
-            WorkerListener::new(listener, handoff_channels, Arc::clone(&plan.limiter), Rc::clone(&worker.handshakes));
-        let serve = move |accepted| connection::serve(Rc::clone(&worker), Rc::clone(&listener_runtime), accepted);
+        let (worker, drain) = (Rc::clone(&worker), plan.drain.clone());
+        let worker_listener = WorkerListener::new(
+            listener,
+            handoff_channels,
+            Arc::clone(&plan.limiter),
+            Rc::clone(&worker.connections.handshakes),
+        );
+        let serve = move |accepted| connection::serve(&worker, &listener_runtime, accepted);
         listeners.spawn_local(accept::run(worker_listener, drain, serve));
     }
     while listeners.join_next().await.is_some() {}
@@ -117,10 +121,10 @@ async fn tend(
     reports: mpsc::Receiver<ReportRequest>,
 ) {
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn_local(Rc::clone(&worker).run_timeouts());
+    tasks.spawn_local(Rc::clone(&worker.connections).run_timeouts());
+    tasks.spawn_local(Rc::clone(&worker.connections).make_room(limiter));
+    tasks.spawn_local(Rc::clone(&worker.connections).propagate_drain(drain));
     tasks.spawn_local(Rc::clone(&worker).monitor_load());
-    tasks.spawn_local(Rc::clone(&worker).make_room(limiter));
-    tasks.spawn_local(Rc::clone(&worker).propagate_drain(drain));
     tasks.spawn_local(Rc::clone(&worker).sweep_pools());
     tasks.spawn_local(Rc::clone(&worker).hand_over_lines());
     tasks.spawn_local(Rc::clone(&worker).flush_aggregates());
