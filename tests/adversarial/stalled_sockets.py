@@ -348,19 +348,23 @@ def run_canary(stop, phase, results):
         now, began = phase.value, time.monotonic()
         try:
             wire.sendall(get("/small"))
-            good = wire.recv(65536).startswith(b"HTTP/1.1 200")
-        except OSError:
-            good = False
+            answer = wire.recv(65536)
+            good = answer.startswith(b"HTTP/1.1 200")
+            why = answer[:60]
+        except OSError as error:
+            good, why = False, error
         latencies[now].append(time.monotonic() - began)
         number += 1
         if not good:
             failures += 1
+            print(f"  canary: a request failed after {time.monotonic() - began:.2f} s in phase {now}: {why!r}", flush=True)
         if not good or number % 100 == 0:
             wire.close()
             try:
                 wire = connect()
-            except OSError:
+            except OSError as error:
                 failures += 1
+                print(f"  canary: a connection failed in phase {now}: {error!r}", flush=True)
         due = max(due + 0.01, time.monotonic())
         time.sleep(max(0, due - time.monotonic()))
     results.put((latencies, failures))
