@@ -193,6 +193,9 @@ fn a_key_that_everyone_can_read_is_refused() {
     assert!(told.stderr.contains("can be read by everyone (mode 604)"), "{}", told.stderr);
     authority.issue(&["other"]).write(&folder, "other");
     fs::copy(folder.join("other.key"), folder.join("gw.key")).unwrap();
+    fs::set_permissions(folder.join("gw.key"), fs::Permissions::from_mode(0o604)).unwrap();
+    let told = run(program(&folder).arg("check"));
+    assert!(told.stderr.contains("can be read by everyone (mode 604)"), "before it is read: {}", told.stderr);
     fs::set_permissions(folder.join("gw.key"), fs::Permissions::from_mode(0o600)).unwrap();
     let told = run(program(&folder).arg("check"));
     assert!(told.stderr.contains("is not the one of the certificate"), "{}", told.stderr);

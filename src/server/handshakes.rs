@@ -81,7 +81,12 @@ impl Handshakes {
             tokio::select! {
                 biased;
                 () = self.ended.notified() => {}
-                () = after(silent.as_deref(), SILENT_WHILE_FULL) => self.end(silent).await,
+                () = after(silent.as_deref(), SILENT_WHILE_FULL) => {
+                    // Otherwise it has sent its first byte meanwhile.
+                    if silent.as_ref().is_some_and(|silent| !silent.has_byte.get()) {
+                        self.end(silent).await;
+                    }
+                }
                 () = after(oldest.as_deref(), STALL_TIMEOUT) => self.end(oldest).await,
             }
         }
@@ -215,9 +220,10 @@ impl HandshakePermit {
 impl HandshakeProgress {
     /// Waits until the peer has sent something.
     pub(crate) async fn first_byte(&self, stream: &TcpStream) -> Option<()> {
-        stream.readable().await.ok()?;
-        self.has_byte.set(true);
-        Some(())
+        // A new stream counts as readable until a read has found nothing.
+        let has_byte = stream.peek(&mut [0]).await.ok()? > 0;
+        self.has_byte.set(has_byte);
+        has_byte.then_some(())
     }
 }
 
@@ -290,6 +296,35 @@ mod tests {
             std::mem::forget(handshakes.begin_late());
         }
         assert_eq!(begun.complete(async { Some(1) }).await, Some(1), "a handshake under way keeps its time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_sends_its_first_byte_while_others_wait_is_not_silent() {
+        let handshakes = Handshakes::new(Some(1), None);
+        let only = handshakes.begin();
+        let progress = only.progress();
+        let began = Instant::now();
+        let sends = async {
+            sleep(SILENT_WHILE_FULL / 2).await;
+            progress.has_byte.set(true);
+        };
+        let (ended, (), ()) = tokio::join!(only.complete(pending::<Option<()>>()), handshakes.wait_for_room(), sends);
+        assert_eq!((ended, began.elapsed()), (None, STALL_TIMEOUT));
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_silent_until_a_byte_arrives() {
+        use tokio::io::AsyncWriteExt as _;
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let progress = Handshakes::new(None, None).begin().progress();
+        assert!(timeout(SILENT_WHILE_FULL / 2, progress.first_byte(&stream)).await.is_err());
+        assert!(!progress.has_byte.get());
+        client.write_all(b"\x16").await.unwrap();
+        assert_eq!(progress.first_byte(&stream).await, Some(()));
+        assert!(progress.has_byte.get());
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,9 +7,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
-    #[error(
-        "cannot listen on {address}: another process has it; stop that process or change the address in the configuration"
-    )]
+    #[error("cannot listen on {address}: another process has it")]
     Taken { address: SocketAddr },
     #[error("cannot listen on {address}")]
     Io {
