@@ -40,7 +40,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("governor::", &["src/pipeline/routing/limit_store.rs"]),
     ("clap::", &["src/cli/"]),
     ("rcgen::", &["src/jose/x509.rs"]),
-    ("socket2::", &["src/server/"]),
+    ("socket2::", &["src/server/", "src/upstream/connect/stream.rs"]),
     ("ipnet::", &["src/network.rs"]),
     ("httpdate::", &["src/clock.rs"]),
     ("prometheus_client::", &["src/telemetry/"]),
