@@ -18,7 +18,7 @@ pub(crate) struct ExchangeGuard(Rc<Watch>);
 
 impl ExchangeGuard {
     /// Records a request whose head has been read.
-    pub(crate) fn begin_with<B>(watch: &Rc<Watch>, request: &Request<B>) -> Self {
+    pub(super) fn begin_with<B>(watch: &Rc<Watch>, request: &Request<B>) -> Self {
         // Over HTTP/1.1, only requests to switch protocols have extensions.
         if !watch.is_multiplexed() && !request.extensions().is_empty() {
             watch.allow_switch();

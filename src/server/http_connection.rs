@@ -12,17 +12,13 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::rt::Executor;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::Service;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::exchange_guard::ExchangeGuard;
-use super::frame_meter::FrameMeter;
-use super::limits::Limits;
-use super::tls::HttpVersion;
 use super::watch::{GuardSignal, TimeoutKind, Watch};
 use super::watched_io::WatchedIo;
 
@@ -41,25 +37,6 @@ pub(crate) enum ConnectionEnd {
     Overdue(TimeoutKind),
 }
 
-/// The hyper settings for both protocols, made once for each worker.
-#[derive(Debug)]
-pub(crate) struct Protocols {
-    http1: Rc<http1::Builder>,
-    http2: http2::Builder<LocalExecutor>,
-}
-
-/// hyper's default. If the same value is set explicitly, hyper allocates for every request.
-const HYPER_DEFAULT_HEADERS: usize = 100;
-const MAX_BUFFER: usize = 64 * 1024;
-const H2_STREAM_WINDOW: u32 = 64 * 1024;
-const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
-const H2_SEND_BUFFER: usize = 64 * 1024;
-const H2_HEADER_LIST: u32 = 16 * 1024;
-const H2_FRAME: u32 = 16 * 1024;
-const H2_PENDING_RESETS: usize = 20;
-const H2_LOCAL_RESETS: usize = 256;
-const H2_PING_EVERY: Duration = Duration::from_secs(30);
-const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the graceful close of a connection after a timeout.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time that an HTTP/1.1 connection without a request in flight waits, at the drain and at the end of its age, for
@@ -69,74 +46,8 @@ const REQUEST_GRACE: Duration = Duration::from_millis(100);
 /// about to send a request.
 const LATE_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
-impl Protocols {
-    /// `tunnels`: whether any route accepts WebSocket; then HTTP/2 clients are told (RFC 8441 §3).
-    pub(crate) fn new(limits: &Limits, tunnels: bool) -> Self {
-        let mut http1 = http1::Builder::new();
-        http1.header_read_timeout(None).half_close(false).max_header_size(limits.header_bytes);
-        http1.max_buf_size(limits.header_bytes.max(MAX_BUFFER));
-        if limits.header_count != HYPER_DEFAULT_HEADERS {
-            http1.max_headers(limits.header_count);
-        }
-        let mut http2 = http2::Builder::new(LocalExecutor);
-        http2
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(limits.h2_streams)
-            .initial_stream_window_size(H2_STREAM_WINDOW)
-            .initial_connection_window_size(H2_CONNECTION_WINDOW)
-            .max_send_buf_size(H2_SEND_BUFFER)
-            .max_header_list_size(H2_HEADER_LIST)
-            .max_frame_size(H2_FRAME)
-            .max_pending_accept_reset_streams(H2_PENDING_RESETS)
-            .max_local_error_reset_streams(H2_LOCAL_RESETS)
-            .keep_alive_interval(H2_PING_EVERY)
-            .keep_alive_timeout(H2_PING_TIMEOUT);
-        if tunnels {
-            http2.enable_connect_protocol();
-        }
-        Self { http1: Rc::new(http1), http2 }
-    }
-
-    /// Serves requests until the connection is closed, times out, or has drained.
-    ///
-    /// Boxed in parts: one future with all states of a connection would cost ten kilobytes for each idle connection.
-    pub(crate) fn serve<T, S, B>(&self, stream: T, protocol: HttpVersion, watch: Rc<Watch>, service: S) -> Driven
-    where
-        T: AsyncRead + AsyncWrite + Unpin + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
-        S::Future: 'static,
-        B: Body + 'static,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
-    {
-        // Boxed to keep the futures small that it is moved through.
-        let stream = Box::new(stream);
-        match protocol {
-            HttpVersion::Http1 => {
-                let io = WatchedIo::new(stream, Rc::clone(&watch), None);
-                Box::pin(serve_http1(Rc::clone(&self.http1), io, service, watch))
-            }
-            HttpVersion::Http2 => {
-                let flooded = Rc::default();
-                let io = WatchedIo::new(stream, Rc::clone(&watch), Some(FrameMeter::new(&flooded)));
-                let mut connection = Box::pin(self.http2.serve_connection(TokioIo::new(io), service));
-                Box::pin(async move {
-                    let turn = drive(&mut connection, |connection| connection.graceful_shutdown(), &watch).await;
-                    match turn {
-                        _ if flooded.get() => ConnectionEnd::Flooded,
-                        PollOutcome::Ended(ended) => ended,
-                        PollOutcome::AtRest => ConnectionEnd::Closed,
-                    }
-                })
-            }
-        }
-    }
-}
-
-/// A connection under way.
-pub(crate) type Driven = Pin<Box<dyn Future<Output = ConnectionEnd>>>;
-
 /// How a connection's turn with hyper came to its end.
-enum PollOutcome {
+pub(super) enum PollOutcome {
     Ended(ConnectionEnd),
     /// There has been no request for some time, and the buffers are free.
     AtRest,
@@ -146,7 +57,7 @@ enum PollOutcome {
 ///
 /// The buffers of hyper are most of the memory of a connection. So an idle connection has none: only the stream is kept
 /// until the next byte arrives.
-async fn serve_http1<T, S, B>(
+pub(super) async fn serve_http1<T, S, B>(
     protocol: Rc<http1::Builder>,
     mut io: WatchedIo<T>,
     mut service: S,
@@ -189,7 +100,11 @@ fn poll_activity<T: AsyncRead + Unpin>(io: &mut WatchedIo<T>, watch: &Watch, con
 }
 
 /// Drives a connection and handles the signals of the guard.
-async fn drive<C>(connection: &mut Pin<Box<C>>, shut_down: impl Fn(Pin<&mut C>), watch: &Watch) -> PollOutcome
+pub(super) async fn drive<C>(
+    connection: &mut Pin<Box<C>>,
+    shut_down: impl Fn(Pin<&mut C>),
+    watch: &Watch,
+) -> PollOutcome
 where
     C: Future<Output = hyper::Result<()>>,
 {
@@ -311,16 +226,6 @@ fn ended(done: hyper::Result<()>, watch: &Watch) -> ConnectionEnd {
         Err(error) if error.is_parse_too_large() => ConnectionEnd::TooLarge,
         Err(error) if error.is_parse() => ConnectionEnd::Malformed,
         Ok(()) | Err(_) => ConnectionEnd::Closed,
-    }
-}
-
-/// Runs the streams of an HTTP/2 connection as tasks of the worker of the connection.
-#[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
-
-impl<F: Future<Output: 'static> + 'static> Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod http_connection;
 pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod output_backlog;
+mod protocols;
 pub(crate) mod proxy_header;
 pub(crate) mod socket;
 pub(crate) mod tls;

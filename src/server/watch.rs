@@ -192,7 +192,7 @@ impl Watch {
 
     /// Adds `Connection: close` if the connection ends after this answer. hyper adds it only if it is told to end
     /// before it has the answer. HTTP/2 uses GOAWAY instead.
-    pub(crate) fn announce_close<B>(&self, answer: &mut Response<B>) {
+    pub(super) fn announce_close<B>(&self, answer: &mut Response<B>) {
         if self.is_closing.get() && !self.multiplexed && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

@@ -10,8 +10,8 @@ use super::connection_limiter::ConnectionLimiter;
 use super::drain::Drain;
 use super::guard::Guard;
 use super::handshakes::Handshakes;
-use super::http_connection::Protocols;
 use super::limits::{Limits, WorkerLimits};
+use super::protocols::Protocols;
 
 /// One worker's connections.
 #[derive(Debug)]

@@ -9,6 +9,9 @@ use tokio::task::LocalSet;
 use tokio::time::sleep;
 
 use super::super::guard::Guard;
+use super::super::limits::Limits;
+use super::super::protocols::Protocols;
+use super::super::tls::HttpVersion;
 use super::*;
 
 /// The gateway's end of a connection. Reports the size of the buffer of the last read.
