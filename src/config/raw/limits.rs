@@ -15,7 +15,7 @@ macro_rules! limits {
     ($($key:ident: $form:ty $(= $default:ident($other:ident))?,)*) => {
         mirror! {
             struct RawLimits {
-                $($key: Option<At<$form>>,)*
+                $($key: At<Option<$form>> = None,)*
             }
         }
 
@@ -24,8 +24,8 @@ macro_rules! limits {
             pub(crate) fn or_default(&self) -> Limits {
                 let mut limits = Limits::default();
                 let Limits { $($key),* } = &mut limits;
-                $(match &self.$key {
-                    Some(given) => *$key = given.value.limit(),
+                $(match self.$key.value {
+                    Some(given) => *$key = given.limit(),
                     None => { $(*$key = $default(*$other);)? }
                 })*
                 limits
