@@ -157,6 +157,15 @@ impl<T: Decode> Decode for At<T> {
     }
 }
 
+/// `None` is a default: a key that is present has a value.
+impl<T: Decode> Decode for Option<T> {
+    const IS_SECRET: bool = T::IS_SECRET;
+
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        T::decode(node, reader).map(Some)
+    }
+}
+
 impl<T: Decode> Decode for Vec<T> {
     const IS_SECRET: bool = T::IS_SECRET;
 

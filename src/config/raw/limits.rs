@@ -15,23 +15,24 @@ macro_rules! limits {
     ($($key:ident: $form:ty $(= $default:ident($other:ident))?,)*) => {
         mirror! {
             struct RawLimits {
-                $($key: Option<At<$form>>,)*
+                $($key: At<Option<$form>> = None,)*
             }
         }
 
         impl RawLimits {
             /// The limits of the file, with the defaults of those that it does not have.
             pub(crate) fn or_default(&self) -> Limits {
-                let mut limits = Limits::default();
-                let Limits { $($key),* } = &mut limits;
-                $(match &self.$key {
-                    Some(given) => *$key = given.value.limit(),
-                    None => { $(*$key = $default(*$other);)? }
-                })*
-                limits
+                let defaults = Limits::default();
+                $(let $key = match self.$key.value {
+                    Some(given) => given.limit(),
+                    None => limits!(@default defaults, $key $(, $default($other))?),
+                };)*
+                Limits { $($key),* }
             }
         }
     };
+    (@default $defaults:ident, $key:ident) => { $defaults.$key };
+    (@default $defaults:ident, $key:ident, $default:ident($other:ident)) => { $default($other) };
 }
 
 limits! {

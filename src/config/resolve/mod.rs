@@ -139,22 +139,17 @@ impl Resolver<'_> {
     /// Checks what concerns several limits, or the limits of a limit.
     fn limits(&mut self, raw: &RawLimits) -> Limits {
         let limits = raw.or_default();
-        for (size, most) in [(&raw.uri_bytes, MAX_URI_BYTES), (&raw.header_bytes, MAX_HEADER_BYTES)] {
-            if let Some(size) = size {
-                self.at_most(size, most);
-            }
-        }
-        if let Some(token_bytes) = raw.token_bytes.as_ref().or(raw.header_bytes.as_ref())
-            && limits.token_bytes > limits.header_bytes
-        {
+        self.at_most(&raw.uri_bytes, MAX_URI_BYTES);
+        self.at_most(&raw.header_bytes, MAX_HEADER_BYTES);
+        if limits.token_bytes > limits.header_bytes {
             let message = "`token_bytes` is more than `header_bytes`, and a token comes in a header: lower it, or raise `header_bytes`";
-            self.faults.at(token_bytes.span, message);
+            self.faults.at(raw.token_bytes.span, message);
         }
-        if let Some(count) = &raw.header_count {
-            self.count_up_to(count, MAX_HEADER_COUNT);
+        if let At { value: Some(count), span } = raw.header_count {
+            self.count_up_to(&At { value: count, span }, MAX_HEADER_COUNT);
         }
-        if let (Some(memory), Memory::Bytes(..MIN_MEMORY)) = (&raw.memory, limits.memory) {
-            self.faults.at(memory.span, "expected at least `64MiB`: the gateway itself takes about `20MiB`");
+        if matches!(limits.memory, Memory::Bytes(..MIN_MEMORY)) {
+            self.faults.at(raw.memory.span, "expected at least `64MiB`: the gateway itself takes about `20MiB`");
         }
         limits
     }
@@ -181,8 +176,8 @@ impl Resolver<'_> {
         count.value.get() as usize
     }
 
-    fn at_most(&mut self, size: &At<Size>, limit: u64) {
-        if size.value.bytes() > limit {
+    fn at_most(&mut self, size: &At<Option<Size>>, limit: u64) {
+        if size.value.is_some_and(|size| size.bytes() > limit) {
             let quoted = self.got(size);
             self.faults.at(size.span, format!("expected a size of at most `{limit}B`{quoted}"));
         }
