@@ -1,7 +1,7 @@
 //! The composition root: knows every module and starts every task.
 //!
-//! Takes a configuration; opens everything that can fail (files, keys, sockets) before it serves, then runs the control
-//! plane's runtime and one thread per worker until a signal ends them, in order.
+//! Takes a configuration; opens everything that can fail (files, keys, sockets) before it serves. Then it runs the
+//! control plane's runtime and one thread per worker, until a signal ends them in order.
 
 mod background;
 mod descriptors;

@@ -78,7 +78,7 @@ impl World {
     /// Waits until fetching them has failed.
     #[track_caller]
     fn failed(&self, issuer: &str) -> String {
-        self.gateway.log_line(&format!("\"cannot refresh the JWK Set\",\"issuer.name\":\"{issuer}\""))
+        self.gateway.log_line(&format!("\"cannot refresh the JWK Set: the last known good keys are used up to `max_stale`; trying again\",\"issuer.name\":\"{issuer}\""))
     }
 }
 

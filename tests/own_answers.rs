@@ -109,8 +109,11 @@ fn check_says_where_each_route_leads() {
     std::fs::write(folder.join("gateway.yaml"), yaml).unwrap();
     let output = crate::support::gateway::program(&folder).arg("check").output().unwrap();
     let told = String::from_utf8(output.stdout).unwrap();
-    for shown in ["301 to https://new.example.com/**", "503 by itself", "legacy 95/100, canary 5/100, copies to shadow"]
-    {
+    for shown in [
+        "301 to https://new.example.com/**",
+        "503 from the configuration",
+        "legacy 95/100, canary 5/100, copies to shadow",
+    ] {
         assert!(told.contains(shown), "{shown}:\n{told}");
     }
     std::fs::remove_dir_all(folder).unwrap();

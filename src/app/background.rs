@@ -64,7 +64,8 @@ pub(super) async fn watch_audit_log(health: Arc<Health>) {
         match health.check_stuck() {
             Some(true) => {
                 tracing::error!(
-                    "cannot write the audit log: protected requests and token requests are refused until it can be written; check its disk"
+                    "cannot write the audit log: a write does not end; protected requests and token requests are refused until it ends; \
+                     check the disk, or the reader of the pipe"
                 )
             }
             Some(false) => tracing::info!("the audit log can be written again"),
@@ -88,7 +89,7 @@ pub(super) async fn resolve(name: Arc<Name>, lookup: Arc<NameLookup>) {
         tracing::error!(
             server.name = name.as_str(),
             ?died,
-            "the name resolution of a server died; it is started again"
+            "the name resolution of a server ended because of a panic; it is started again"
         );
         tokio::time::sleep(RESTART_AFTER).await;
     }
@@ -102,7 +103,7 @@ pub(super) async fn refresh_keys(settings: IssuerSettings, source: KeySource, fi
         tracing::error!(
             issuer.name = settings.name.as_str(),
             ?died,
-            "the task that fetches the keys of an issuer died; it is started again"
+            "the task that fetches the keys of an issuer ended because of a panic; it is started again"
         );
         tokio::time::sleep(RESTART_AFTER).await;
     }

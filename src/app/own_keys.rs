@@ -66,7 +66,7 @@ pub(super) fn open(
 }
 
 impl RingKeeper {
-    /// Records the keys that were made and retired when the ring was opened.
+    /// Records the keys that were created and retired when the ring was opened.
     pub(super) fn record_start(&self, config: &str, lines: &LineSender) {
         record_changes(self.before.as_ref(), &self.ring, config, lines);
     }
@@ -120,7 +120,7 @@ fn record_changes(before: Option<&Ring>, after: &Ring, config: &str, lines: &Lin
     }
     let mut batch = Batch::default();
     for key_id in made {
-        info!(key.id = key_id, "a signing key was made");
+        info!(key.id = key_id, "a signing key was created");
         Event::KeyMade(key_id).write(clock::now(), config, &mut batch);
     }
     for key_id in retired {

@@ -147,6 +147,6 @@ fn process(health: &Health, limiter: &ConnectionLimiter, snapshot: &Snapshot) ->
 pub(super) async fn serve_admin(listener: TcpListener, probes: Probes) {
     match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => admin::serve(listener, probes).await,
-        Err(error) => tracing::error!(%error, "cannot start the admin listener"),
+        Err(error) => tracing::error!(%error, "cannot start the admin listener: probes and metrics are not served"),
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn open(config: &Config) -> Result<(Keeper, Revoker), StartError> {
         (Err(error), true) => return Err(error.into()),
         // A gateway that only validates has no revocation endpoint, and its disk may be read-only.
         (Err(error), false) => {
-            warn!(error = %ErrorChain(&error), "cannot make the file of revocations: `portcullis token revoke` cannot be used here")
+            warn!(error = %ErrorChain(&error), "cannot create the file of revocations: `portcullis token revoke` cannot be used here")
         }
     }
     Ok((keeper, revoker))
@@ -65,7 +65,7 @@ pub(super) fn start(
     let run = move || {
         // Started again if it dies: revocations by operators must not be missed.
         while catch_unwind(AssertUnwindSafe(|| keeper.run(&mut record))).is_err() {
-            error!("the thread of revocations died; it is started again");
+            error!("the thread of revocations ended because of a panic; it is started again");
             thread::park_timeout(RESTART_AFTER);
         }
     };

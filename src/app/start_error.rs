@@ -12,13 +12,13 @@ use crate::trust::revocation_store::StoreError;
 /// Why the gateway cannot start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
-    #[error("cannot start a runtime or thread")]
+    #[error("cannot start a runtime or a thread")]
     Runtime(#[from] io::Error),
     #[error(transparent)]
     Audit(#[from] OpenError),
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    #[error("no worker could start")]
+    #[error("no worker could start: see the errors above")]
     Workers,
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),

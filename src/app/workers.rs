@@ -95,7 +95,7 @@ async fn work(
         let listener = match tokio::net::TcpListener::from_std(socket) {
             Ok(listener) => listener,
             Err(error) => {
-                tracing::error!(%error, "cannot start a listener of a worker");
+                tracing::error!(%error, "cannot start a listener of a worker: the worker accepts no connections on it");
                 continue;
             }
         };
@@ -131,7 +131,7 @@ async fn tend(
     tasks.spawn_local(Rc::clone(&worker).report(reports));
     while let Some(ended) = tasks.join_next().await {
         if let Err(died) = ended {
-            tracing::error!(%died, "a background task of a worker died");
+            tracing::error!(%died, "a background task of a worker ended because of a panic: its work is not done until a restart");
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Aggregates decisions without a line of their own into a few lines with counts.
 //!
-//! A caller without valid credentials can cause any number of refusals. A limited number a second and address have a line each;
-//! the others are counted. Any other decision is counted if there is no slot for its line. Counts are written once a second,
-//! refusals by reason and answers by decision. Each worker aggregates its own decisions. The number of addresses is bounded; the
-//! others share one count.
+//! A caller without valid credentials can cause any number of refusals. A limited number a second and address have a
+//! line each; the others are counted. Any other decision is counted if there is no slot for its line. Counts are
+//! written once a second, refusals by reason and answers by decision. Each worker aggregates its own decisions. The
+//! number of addresses is bounded; the others share one count.
 
 use std::net::IpAddr;
 
@@ -143,8 +143,8 @@ impl RefusalAggregator {
         self.addresses.entry(address).or_default()
     }
 
-    /// A second is over: writes the counts, each line if `has_room` allows it, else in a later second. Returns whether all are
-    /// written.
+    /// A second is over: writes the counts, each line if `has_room` allows it, else in a later second. Returns whether
+    /// all are written.
     pub(super) fn flush(&mut self, mut has_room: impl FnMut() -> bool, batch: &mut Batch) -> bool {
         self.single_lines = 0;
         let config = &self.config;

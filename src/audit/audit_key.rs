@@ -1,7 +1,7 @@
 //! The key that signs checkpoints, and its public half, which verifies them.
 //!
-//! Generated at the first start, readable by its owner only; one that others can read is refused. It signs checkpoints only, and
-//! never a token.
+//! Generated at the first start, readable by its owner only; one that others can read is refused. It signs checkpoints
+//! only, and never a token.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, OpenOptions};

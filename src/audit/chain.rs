@@ -1,8 +1,9 @@
 //! The chain: every line holds a hash of the one before it, so that a changed, removed or moved line is found.
 //!
-//! A line ends with `,"hash":"…"}`: the SHA-256, in base64url, of the previous line's hash as it is written and of this line up
-//! to that member. A line and the hash before it are enough to check it, without parsing JSON and without the rest of the file.
-//! The first line of a file names the hash before it, `prev_hash`; for the very first line it is 43 `A`, which is all zeros.
+//! A line ends with `,"hash":"…"}`: the SHA-256, in base64url, of the previous line's hash as it is written and of this
+//! line up to that member. A line and the hash before it are enough to check it, without parsing JSON and without the
+//! rest of the file. The first line of a file names the hash before it, `prev_hash`; for the very first line it is 43
+//! `A`, which is all zeros.
 
 use std::fmt;
 

@@ -1,8 +1,9 @@
 //! Checkpoints: signed statements of the chain's last line.
 //!
-//! The chain alone does not show that its end was cut off, nor that all of it was rewritten. The checkpoints, or just the last of
-//! them, show both if they are kept elsewhere. A checkpoint covers the lines since the one before, so that a missing checkpoint
-//! is found too. It covers only lines that are on the disk, so that it still holds after a power failure.
+//! The chain alone does not show that its end was cut off, nor that all of it was rewritten. The checkpoints, or just
+//! the last of them, show both if they are kept elsewhere. A checkpoint covers the lines since the one before, so that
+//! a missing checkpoint is found too. It covers only lines that are on the disk, so that it still holds after a power
+//! failure.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -110,8 +111,8 @@ impl Checkpoint {
 }
 
 impl Checkpoints {
-    /// For a log whose file begins after the line `begins_after` and ends with `last_line`. Lines of this file without a checkpoint
-    /// are there after a crash, or because another process appended them.
+    /// For a log whose file begins after the line `begins_after` and ends with `last_line`. Lines of this file without
+    /// a checkpoint are there after a crash, or because another process appended them.
     pub(super) fn open(key: AuditKey, log: &Path, begins_after: u64, last_line: u64) -> io::Result<Self> {
         let path = log_paths::checkpoints(log);
         let covered = last(&path).map_or(begins_after, |link| link.sequence.min(last_line));
@@ -156,7 +157,7 @@ impl Checkpoints {
             Err(error) => {
                 self.file = None;
                 if !std::mem::replace(&mut self.failing, true) {
-                    error!(%error, path = %self.path.display(), "cannot write a checkpoint of the audit log");
+                    error!(%error, path = %self.path.display(), "cannot write a checkpoint of the audit log: lines are written but not signed; check its disk");
                 }
             }
         }

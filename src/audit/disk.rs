@@ -16,7 +16,9 @@ pub(super) fn warn_if_short(log: &Path, rotation: &Rotation) {
     match shortage(log, rotation) {
         Ok(Some(shortage)) => warn!(path = %log.display(), "{shortage}"),
         Ok(None) => {}
-        Err(error) => warn!(%error, path = %log.display(), "cannot find out the free space on the audit log's disk"),
+        Err(error) => {
+            warn!(%error, path = %log.display(), "cannot read the free space of the audit log's disk: it is not known whether all files of the log have room")
+        }
     }
 }
 

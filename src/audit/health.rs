@@ -1,4 +1,5 @@
-//! The writer's condition, and the counts of written and lost lines: for readiness, metrics and every decision that needs a line.
+//! The writer's condition, and the counts of written and lost lines, for readiness, for metrics and for every decision
+//! that needs a line.
 //!
 //! Counters and flags only; none of them blocks.
 
@@ -12,10 +13,10 @@ use crate::clock;
 pub(crate) struct Health {
     /// A write has failed, or the file can't be opened.
     broken: AtomicBool,
-    /// A write has been under way for too long.
+    /// A write has taken too long.
     stuck: AtomicBool,
     started: Instant,
-    /// Milliseconds from `started` to the write that is under way, plus one; 0 between writes.
+    /// Milliseconds from `started` to the begin of the current write, plus one; 0 between writes.
     writing_since: AtomicU64,
     pub(crate) written: AtomicU64,
     /// Decisions without a slot for their line, and lines that were lost.
@@ -59,8 +60,8 @@ impl Health {
         self.writing_since.store(since, Ordering::Relaxed);
     }
 
-    /// Detects a sink on which a write neither succeeds nor fails, such as a pipe without a reader. Returns a change of that
-    /// condition.
+    /// Detects a sink on which a write neither succeeds nor fails, such as a pipe without a reader. Returns a change of
+    /// that condition.
     pub(crate) fn check_stuck(&self) -> Option<bool> {
         let since = self.writing_since.load(Ordering::Relaxed);
         let stuck = since > 0 && self.elapsed().saturating_sub(since - 1) > STUCK_AFTER_MS;

@@ -1,9 +1,9 @@
 //! One worker's side of the audit log: slots for lines, and the lines that wait to be written.
 //!
-//! A [`LineSlot`] guarantees capacity for one line. Protected requests and grants can't proceed without one; other answers get
-//! one only while less than half the capacity is in use, so that a flood of refusals leaves slots for the lines that are
-//! mandatory. A decision without a slot is counted in an aggregate line. Nothing here blocks, allocates per line or crosses to
-//! another core, except handing over a batch.
+//! A [`LineSlot`] guarantees capacity for one line. Protected requests and grants can't proceed without one; other
+//! answers get one only while less than half the capacity is in use, so that a flood of refusals leaves slots for the
+//! lines that are mandatory. A decision without a slot is counted in an aggregate line. Nothing here blocks, allocates
+//! per line or crosses to another core, except handing over a batch.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -125,8 +125,8 @@ impl Ledger {
         self.acquire(self.capacity / 2)
     }
 
-    /// A slot for the line of a decision after its answer: the one that it already has, or a new one. `None` where it is counted
-    /// in an aggregate line instead, because there are many of its kind or no slot is free.
+    /// A slot for the line of a decision after its answer: the one that it already has, or a new one. `None` where it
+    /// is counted in an aggregate line instead, because there are many of its kind or no slot is free.
     pub(crate) fn slot_or_aggregate(
         self: &Rc<Self>,
         decided: &Decided<'_>,
@@ -178,7 +178,8 @@ impl Ledger {
         }
     }
 
-    /// Aggregate lines are few, and replace lines for which the first half of the capacity was full: they may use three quarters.
+    /// Aggregate lines are few, and replace lines for which the first half of the capacity was full: they may use three
+    /// quarters.
     fn free_for_aggregates(&self) -> usize {
         if self.lines.health.is_broken() { 0 } else { (self.capacity * 3 / 4).saturating_sub(self.in_use()) }
     }
@@ -247,7 +248,8 @@ impl LineSender {
         Self { writer, health }
     }
 
-    /// Waits for the writer to accept a batch, up to a timeout: a sink that is stuck must not keep the process from ending.
+    /// Waits for the writer to accept a batch, up to a timeout: a sink that is stuck must not keep the process from
+    /// ending.
     pub(crate) fn hand_over_within(&self, mut batch: Batch) {
         let (deadline, lines) = (clock::instant() + FINAL_TIMEOUT, batch.ends.len() as u64);
         loop {
@@ -263,7 +265,10 @@ impl LineSender {
         }
         if lines > 0 {
             self.health.lose(lines);
-            error!(lines, "the audit log cannot be written: lines are lost");
+            error!(
+                lines,
+                "the audit log could not be written before the process ended: its last lines are lost; check its disk"
+            );
         }
     }
 }

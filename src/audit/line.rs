@@ -1,7 +1,7 @@
 //! JSON lines, written straight into a reused buffer.
 //!
-//! Everything that could end a line, move a cursor or turn text around is escaped, so that no value can pass for a second
-//! record or for something else on a terminal. Long values are cut and say so.
+//! Everything that could end a line, move a cursor or turn text around is escaped, so that no value can look like a
+//! second record, or like other text on a terminal. Long values are cut and say so.
 
 use std::fmt::{self, Write as _};
 
@@ -103,7 +103,7 @@ impl fmt::Write for Bytes<'_> {
     }
 }
 
-/// As much of the value as has room; says whether that is all.
+/// As much of the value as fits, and whether that is all of it.
 fn escape(buffer: &mut Vec<u8>, value: &str) -> bool {
     let harmless = |byte: &u8| matches!(byte, 0x20..=0x7e) & (*byte != b'"') & (*byte != b'\\');
     // Without an early exit the compiler vectorizes this loop.

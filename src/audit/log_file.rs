@@ -1,4 +1,4 @@
-//! The open file: locked, and checked before every write for what other processes may have done to it.
+//! The open file: locked, and checked for changes by other processes before every write.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -18,7 +18,7 @@ pub(super) struct LogFile {
     length: Option<u64>,
 }
 
-/// What other processes have done.
+/// The condition of the file, which other processes may have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
     Sound,
@@ -47,7 +47,7 @@ impl LogFile {
         if metadata.is_file() {
             lock(&file)?;
             if is_new {
-                // A file that a power failure makes nameless is lost.
+                // A file whose name is lost in a power failure is lost.
                 sync_folder(folder)?;
             }
         }
@@ -78,7 +78,7 @@ impl LogFile {
         self.identity == other.identity
     }
 
-    /// It has no name any more: its lines are gone once it is closed.
+    /// The file was deleted: its lines are lost once it is closed.
     pub(super) fn is_deleted(&self) -> bool {
         self.file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 0)
     }

@@ -1,4 +1,5 @@
-//! The names of a log's files: what rotation has renamed, where its checkpoints are, and which files belong to another log.
+//! The names of a log's files: what rotation has renamed, where its checkpoints are, and which files belong to another
+//! log.
 
 use std::fs;
 use std::io;

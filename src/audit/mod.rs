@@ -1,8 +1,8 @@
 //! The audit log: one JSON line for every decision, grants and refusals included.
 //!
-//! A slot is reserved *before* a decision takes effect, the line is formatted on the worker when the outcome is known, and one
-//! writer thread numbers, chains and writes the lines of all workers. A request is refused if its line cannot be written; see
-//! [`ledger`]. The written lines can be verified, by [`chain`] and [`checkpoint`].
+//! A slot is reserved *before* a decision takes effect, the line is formatted on the worker when the outcome is known,
+//! and one writer thread numbers, chains and writes the lines of all workers. A request is refused if its line cannot
+//! be written; see [`ledger`]. The written lines can be verified, by [`chain`] and [`checkpoint`].
 
 pub(crate) mod aggregate;
 pub(crate) mod audit_key;

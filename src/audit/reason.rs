@@ -1,6 +1,6 @@
 //! The reasons for the operator, a closed set: in the audit log and in metrics, never in an answer.
 //!
-//! One row each. What a caller is told is decided by `pipeline::answer::rejection`.
+//! One row for each. `pipeline::answer::rejection` decides what the caller receives.
 
 /// A row is the variant, its text, and whether it is a `refusal` or a `failure` of the gateway or the upstream.
 macro_rules! reasons {
@@ -73,7 +73,7 @@ reasons! {
     UpstreamTimeout => "upstream_timeout", failure;
     UpstreamProtocol => "upstream_protocol", failure;
     UpstreamReset => "upstream_reset", failure;
-    // The gateway, and clients that leave.
+    // The gateway, and clients that disconnect.
     Overload => "overload", failure;
     AuditUnavailable => "audit_unavailable", failure;
     ClientGone => "client_gone", failure;

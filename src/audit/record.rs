@@ -43,7 +43,7 @@ pub(crate) enum Decision {
     Deny,
     /// A token was granted.
     Issue,
-    /// It failed: the gateway, the upstream or the client ended it. Not a decision on the request itself.
+    /// The request failed: the gateway, the upstream or the client ended it. Not a decision on the request itself.
     Error,
 }
 

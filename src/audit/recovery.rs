@@ -1,7 +1,7 @@
 //! Reads the end of the log at a start, to find where the chain continues.
 //!
-//! A crash can tear the last line. It is cut off, and a line of its own records its text; lines before it are never touched. A
-//! crash does not damage more than that: a file with more damage is renamed and kept as it is.
+//! A crash can tear the last line. It is cut off, and a line of its own records its text; lines before it are never
+//! touched. A crash does not damage more than that: a file with more damage is renamed and kept as it is.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};

@@ -1,7 +1,7 @@
 //! Renames files that are full or old after the numbers of their lines, and removes the oldest.
 //!
-//! The chain continues in the new file. For rotation by another program, set both limits to `unlimited`: a renamed file is
-//! noticed.
+//! The chain continues in the new file. For rotation by another program, set both limits to `unlimited`: a renamed file
+//! is noticed.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! Where the audit log is written, and why a log there may not work.
+//! The target of the audit log, and the reasons why it may not be usable.
 //!
 //! Checks without writing, so that `check` reports the errors of a start.
 
@@ -37,7 +37,8 @@ impl fmt::Display for AuditTarget {
 }
 
 impl AuditTarget {
-    /// Returns the error of [`AuditWriter::open`](super::writer::AuditWriter::open), as far as it can be found without writing.
+    /// Returns the error of [`AuditWriter::open`](super::writer::AuditWriter::open), as far as it can be found without
+    /// writing.
     pub(crate) fn check(&self) -> Result<(), OpenError> {
         let Self::File(path) = self else {
             return Ok(());

@@ -1,8 +1,9 @@
-//! Whether a log is as it was written: two verdicts, one on the lines that are there and one on those that are not.
+//! Checks whether a log is as it was written. Gives two verdicts: one on the lines that are present, one on missing
+//! lines.
 //!
-//! Integrity: every line follows from the one before and agrees with the signed checkpoints. Completeness: the chain begins with
-//! line 1, or where rotation or the caller says, and holds every line that a checkpoint covers. Each line is checked against the
-//! hash that the line before it states, so that all cores work in parallel. No JSON is parsed.
+//! Integrity: every line follows from the one before and agrees with the signed checkpoints. Completeness: the chain
+//! begins with line 1, or where rotation or the caller says, and holds every line that a checkpoint covers. Each line
+//! is checked against the hash that the line before it states, so that all cores work in parallel. No JSON is parsed.
 
 pub(crate) mod chains;
 mod piece;
@@ -28,7 +29,8 @@ use super::chain::{Hasher, Link, SealedLine};
 use super::checkpoint::Checkpoint;
 use crate::clock;
 
-/// Verifies one chain. Without keys no checkpoint is trusted. `progress` gets the number of bytes of each piece that is done.
+/// Verifies one chain. Without keys no checkpoint is trusted. `progress` gets the number of bytes of each piece that is
+/// done.
 pub(crate) fn verify(
     chain: &LogChain,
     keys: &[PublicKey],
@@ -61,7 +63,9 @@ pub(crate) fn verify(
             progress(piece.bytes);
             done.insert(number, piece);
         }
-        let torn = reader.join().unwrap_or_else(|_| Err(io::Error::other("the reader died")))?;
+        let torn = reader
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the reader of the log ended because of a panic")))?;
         Ok::<_, io::Error>((done, torn))
     });
     let (pieces, torn) = pieces?;

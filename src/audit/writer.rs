@@ -1,8 +1,9 @@
 //! The one writer: numbers and chains the lines of all workers and writes them, on a thread of its own.
 //!
-//! A failed write is tried again from where it stopped, so that a full disk loses no line and tears none; until it succeeds the
-//! log is *broken* and [`super::ledger`] refuses. The file is checked before every write: one that was renamed, deleted or
-//! replaced is reopened, and one that was altered is recorded. Lines that wait for the disk share one flush.
+//! A failed write is tried again from where it stopped, so that a full disk loses no line and tears none; until it
+//! succeeds the log is *broken* and [`super::ledger`] refuses. The file is checked before every write: one that was
+//! renamed, deleted or replaced is reopened, and one that was altered is recorded. Lines that wait for the disk share
+//! one flush.
 
 mod files;
 mod group;
@@ -102,7 +103,7 @@ impl AuditWriter {
     }
 
     fn run(mut self, batches: &Receiver<Batch>) {
-        // If this thread ends for any reason, no request may pass unrecorded.
+        // If this thread ends for any reason, requests must be refused, because they would not be recorded.
         let _dead = BrokenOnDrop(Arc::clone(&self.health));
         loop {
             match batches.recv_timeout(CHECK_FILE_EVERY) {
@@ -124,7 +125,9 @@ impl AuditWriter {
         }
         match self.sync() {
             Ok(()) => self.checkpoint(clock::instant()),
-            Err(error) => error!(%error, "cannot flush the audit log"),
+            Err(error) => {
+                error!(%error, "cannot flush the audit log at the end: its last lines may be lost in a power failure; check its disk")
+            }
         }
     }
 
@@ -235,7 +238,7 @@ impl AuditWriter {
 
     fn mark_broken(&self, error: &io::Error) {
         if self.health.set_broken(true) {
-            error!(%error, "cannot write the audit log: protected requests and grants are refused until it works again");
+            error!(%error, "cannot write the audit log: protected requests and token requests are refused until it can be written; check its disk");
         }
     }
 }

@@ -34,7 +34,7 @@ pub(super) enum AuditVerb {
     Query(read::QueryArgs),
 }
 
-/// Which log.
+/// The log to read.
 #[derive(Debug, Args)]
 struct LogFiles {
     /// The files, in any order, and files of checkpoints; by default those of the configuration, with rotated files
@@ -63,7 +63,7 @@ impl LogFiles {
         match self.config()?.audit.target {
             AuditTarget::File(path) => Ok(path),
             AuditTarget::Stdout => {
-                note("the configuration writes the audit log to standard output: name the files that it is kept in");
+                note("the configuration writes the audit log to standard output: name the files that contain it");
                 Err(ExitCode::from(USAGE))
             }
         }
@@ -83,12 +83,15 @@ impl LogFiles {
         }
         for file in &found.unread {
             note(format_args!(
-                "`{}` is not read, as it does not begin like the log: decompress it if it belongs to it",
+                "`{}` is not read, because it does not begin like a file of the log: if it is a compressed file of the log, decompress it",
                 file.display()
             ));
         }
         for log in &found.other_logs {
-            note(format_args!("`{}` is another log, with checkpoints of its own: it is left out", log.display()));
+            note(format_args!(
+                "`{}` is not read, because it is another log with checkpoints of its own",
+                log.display()
+            ));
         }
         Ok(found)
     }

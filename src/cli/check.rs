@@ -28,7 +28,7 @@ pub(super) struct CheckArgs {
     /// Exit with code 1 if there are warnings
     #[arg(long)]
     strict: bool,
-    /// For people or for programs
+    /// The form of the output: text for people, JSON for programs
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -51,7 +51,7 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
     }
 }
 
-/// Those of the configuration, and that of the disk, which is no part of it.
+/// The warnings of the configuration, and that of the disk, which is no part of it.
 fn warnings(path: &ConfigPath, config: &Config) -> Vec<Diagnostic> {
     let shortage = match &config.audit.target {
         // Before the first start there may be no folder to ask about.

@@ -117,8 +117,8 @@ fn explain(gateway: SocketAddr, service: SocketAddr, ca: &str, secret: &ClientSe
         ),
         ("200", format!("{curl} -i {origin}/api/orders {bearer}")),
         ("401, no token", format!("{curl} -i {origin}/api/orders")),
-        ("403, and which scope is missing", format!("{curl} -i {origin}/api/orders {bearer} -X POST")),
-        ("429, and when to try again", format!("{curl} -i \"{origin}/ping?[1-6]\" | tail -n 14")),
+        ("403, and the missing scope", format!("{curl} -i {origin}/api/orders {bearer} -X POST")),
+        ("429, and the time of the next try", format!("{curl} -i \"{origin}/ping?[1-6]\" | tail -n 14")),
     ];
     out(format_args!(
         "{} is up: {} {} {}",

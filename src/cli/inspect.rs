@@ -1,7 +1,7 @@
 //! `portcullis token inspect`: decodes a token and shows the decision of the gateway at every protected route.
 //!
-//! The decisions are made by the functions that a request goes through. A request gets one code for several causes; here the
-//! operator sees which of them it is.
+//! The decisions are made by the functions that a request goes through. A request gets one code for several causes;
+//! here the operator sees which of them it is.
 
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -50,7 +50,7 @@ pub(super) struct InspectArgs {
     /// The address of the caller, for `allow_from` and `deny_from` of routes and clients
     #[arg(long, value_name = "ADDRESS")]
     from: Option<IpAddr>,
-    /// For people or for programs
+    /// The form of the output: text for people, JSON for programs
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -103,7 +103,7 @@ pub(super) fn inspect(args: &InspectArgs) -> ExitCode {
     if inspection.verdict.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) }
 }
 
-/// By the functions that a request goes through, and with its limits.
+/// Uses the functions and the limits of a request.
 async fn judge(config: Config, token: &str, from: Option<IpAddr>, now: UnixTime) -> Result<Inspection, StartError> {
     let revoked = revocations(&config, now);
     let (snapshot, failures) = inspection::snapshot(config, now).await?;

@@ -25,7 +25,7 @@ use crate::trust::report::{IssuerReport, IssuersReport, KeySetState};
 pub(super) struct IssuersArgs {
     #[command(flatten)]
     config: ConfigPath,
-    /// For people or for programs
+    /// The form of the output: text for people, JSON for programs
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }

@@ -45,7 +45,7 @@ pub(super) enum KeysVerb {
 pub(super) struct ListArgs {
     #[command(flatten)]
     config: ConfigPath,
-    /// For people or for programs
+    /// The form of the output: text for people, JSON for programs
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -112,7 +112,7 @@ fn change(settings: &RingSettings, change: &RingChange<'_>, now: UnixTime) -> Ex
     }
 }
 
-/// What a change means for signing, one line for each key that it concerns.
+/// The effect of a change on signing, one line for each key concerned.
 fn effects(before: &[KeyRecord], after: &[KeyRecord], now: UnixTime) -> Vec<String> {
     let is_new = |record: &&KeyRecord| before.iter().all(|known| known.key_id != record.key_id);
     let mut lines = Vec::new();
@@ -134,7 +134,7 @@ fn effects(before: &[KeyRecord], after: &[KeyRecord], now: UnixTime) -> Vec<Stri
     lines
 }
 
-/// What a key is for, at a given time.
+/// The use of a key at a given time.
 #[derive(Clone, Copy)]
 enum KeyUse {
     Signing,

@@ -38,27 +38,27 @@ first.";
 pub(super) struct RevokeArgs {
     #[command(flatten)]
     config: ConfigPath,
-    /// The issuer of the tokens, by its name in the configuration [default: self]; for all its tokens, give --issued-before
+    /// The name of the issuer in the configuration [default: self]; to revoke all its tokens, give --issued-before too
     #[arg(long, value_name = "NAME")]
     issuer: Option<String>,
-    /// One token, by its `jti`
+    /// Revoke the token with this `jti`
     #[arg(long, group = "target", conflicts_with = "issued_before", allow_hyphen_values = true)]
     jti: Option<String>,
-    /// All tokens of a client
+    /// Revoke all tokens of this client
     #[arg(long, group = "target", allow_hyphen_values = true)]
     client: Option<String>,
-    /// All tokens of a subject
+    /// Revoke all tokens of this subject
     #[arg(long, group = "target", allow_hyphen_values = true)]
     subject: Option<String>,
-    /// Only tokens issued before: a time such as 2026-01-31T18:00:00Z [default: now]
+    /// Revoke only tokens that were issued before this time, such as 2026-01-31T18:00:00Z [default: now]
     #[arg(long, value_name = "TIME", value_parser = time)]
     issued_before: Option<When>,
-    /// For people or for programs
+    /// The form of the output: text for people, JSON for programs
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
 
-/// Of a `jti` of ours: 128 random bits in base64url.
+/// The length of a `jti` of our tokens: 128 random bits in base64url.
 const TOKEN_ID_LENGTH: usize = 22;
 
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +131,7 @@ fn requested(args: &RevokeArgs) -> Result<RequestedRevocation, CannotRevoke> {
     }
 }
 
-/// False if there is no room.
+/// False if the store is full.
 fn write(store: &mut Store, entry: &RevocationEntry, now: UnixTime) -> Result<bool, StoreError> {
     let mut written = true;
     store.check()?;

@@ -27,7 +27,7 @@ pub(super) struct RotateArgs {
     overlap: Period,
     #[command(flatten)]
     config: ConfigPath,
-    /// For people or for programs
+    /// The form of the output: text for people, JSON for programs
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }

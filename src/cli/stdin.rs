@@ -1,4 +1,4 @@
-//! Tokens on standard input, where no process list and no shell history shows them.
+//! Reads tokens from standard input, so that no process list and no shell history shows them.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _};

@@ -37,7 +37,7 @@ pub(super) struct ProgressBar {
 }
 
 impl ProgressBar {
-    /// For this many bytes. A short task shows nothing.
+    /// The progress of a task with this many bytes. A short task shows nothing.
     pub(super) fn of(total: u64) -> Self {
         const MIN_SHOWN: u64 = 64 * 1024 * 1024;
         let shown = (total >= MIN_SHOWN && std::io::stderr().is_terminal()).then_some(u64::MAX);

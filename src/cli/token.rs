@@ -8,7 +8,7 @@ use super::{inspect, revoke};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenVerb {
-    /// Decode a token read from standard input, and show the decision of the gateway and its reason
+    /// Decode a token read from standard input, and show the gateway's decision about it with the reason
     #[command(after_help = inspect::HELP)]
     Inspect(inspect::InspectArgs),
     /// Revoke a token read from standard input, or the earlier tokens of a client, a subject or an issuer

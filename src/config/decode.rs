@@ -1,9 +1,9 @@
 //! Decodes the tree into raw structs, in one pass that records every fault and continues.
 //!
-//! `mirror!` generates a struct for a map of the file, together with its [`Decode`]: the keys, which of them are required, and
-//! the defaults of the others. A key that cannot be read becomes [`Reported`], or its default if that causes no further fault.
-//! So one mistake is one fault, and the other keys are still read. A misspelt key is read as the key that it resembles.
-//! Checks the form of each value; [`super::resolve`] checks whether the values fit together.
+//! `mirror!` generates a struct for a map of the file, together with its [`Decode`]: the keys, which of them are
+//! required, and the defaults of the others. A key that cannot be read becomes [`Reported`], or its default if that
+//! causes no further fault. So one mistake is one fault, and the other keys are still read. A misspelt key is read as
+//! the key that it resembles. Checks the form of each value; [`super::resolve`] checks whether the values fit together.
 
 use std::collections::HashMap;
 

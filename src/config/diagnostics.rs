@@ -1,7 +1,7 @@
 //! Collects the faults of a config file and renders them.
 //!
-//! Each fault has a span of the source. They are rendered in the order of the file: for people with the line and a caret
-//! under it, for programs as records. Shows only the text that [`Source`] permits.
+//! Each fault has a span of the source. They are rendered in the order of the file: for people with the line and a
+//! caret under it, for programs as records. Shows only the text that [`Source`] permits.
 
 use std::fmt;
 
@@ -63,7 +63,7 @@ struct SpannedFault {
     message: String,
 }
 
-/// For `?` on a borrowed result.
+/// Allows `?` on a borrowed result.
 impl From<&Self> for Reported {
     fn from(reported: &Self) -> Self {
         *reported
@@ -71,8 +71,8 @@ impl From<&Self> for Reported {
 }
 
 impl Faults {
-    /// Records a fault at `span`. The message is in lower case, names the way out and ends without a full stop. Text of the
-    /// file in it must come from [`Source::quote`].
+    /// Records a fault at `span`. The message is in lower case, names the way out and ends without a full stop. Text of
+    /// the file in it must come from [`Source::quote`].
     pub(crate) fn at(&mut self, span: Span, message: impl Into<String>) -> Reported {
         self.record(Some(span), message.into())
     }
@@ -82,8 +82,8 @@ impl Faults {
         self.record(None, message.into())
     }
 
-    /// Ignores faults within the `unused` spans from now on. A fault of a default of the `root` map is one of the file: there is
-    /// no line to show for it.
+    /// Ignores faults within the `unused` spans from now on. A fault of a default of the `root` map becomes a fault of
+    /// the file, because there is no line to show for it.
     pub(super) fn begin(&mut self, root: Span, unused: Vec<Span>) {
         self.root = Some(root);
         self.ignored_spans = unused;

@@ -7,9 +7,9 @@
 //! | `${file:path}` | the content of the file, without one newline at its end; relative to the config file |
 //! | `$${` | the two characters `${` |
 //!
-//! A `$` before any other character is itself: `$argon2id$v=19$…` needs no escape. The value of a variable is not interpolated
-//! again, and keys are not interpolated. Reads the environment through [`Surroundings`] only. Its messages contain no text of
-//! the file except the name in a reference.
+//! A `$` before any other character is itself: `$argon2id$v=19$…` needs no escape. The value of a variable is not
+//! interpolated again, and keys are not interpolated. Reads the environment through [`Surroundings`] only. Its messages
+//! contain no text of the file except the name in a reference.
 
 use std::borrow::Cow;
 use std::env::VarError;

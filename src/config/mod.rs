@@ -1,9 +1,9 @@
 //! Turns `gateway.yaml` into runtime types.
 //!
-//! The stages: text → [`tree`] → [`raw`] → [`resolve`]. All stages record their faults in [`diagnostics::Faults`], and all faults
-//! are reported at the end. [`read`] does the first stages. Its result is resolved even if there are faults: a value that could
-//! not be read is [`Reported`](diagnostics::Reported) or a default. So an unknown name and a wrong type are reported in the same
-//! run.
+//! The stages: text → [`tree`] → [`raw`] → [`resolve`]. All stages record their faults in [`diagnostics::Faults`], and
+//! all faults are reported at the end. [`read`] does the first stages. Its result is resolved even if there are faults:
+//! a value that could not be read is [`Reported`](diagnostics::Reported) or a default. So an unknown name and a wrong
+//! type are reported in the same run.
 //!
 //! Invariants:
 //!

@@ -1,7 +1,8 @@
 //! Which sections of a configuration a command uses.
 //!
-//! Faults outside of these sections are not reported, and secrets that cannot be resolved are left out. So `keys list` or
-//! `audit tail` works in a shell without the variables of the service, and for a user who cannot read its private keys.
+//! Faults outside of these sections are not reported, and secrets that cannot be resolved are left out. So `keys list`
+//! or `audit tail` works in a shell without the variables of the service, and for a user who cannot read its private
+//! keys.
 
 use super::source::{At, Span};
 use super::suggest;
@@ -12,13 +13,13 @@ use super::tree::YamlNode;
 pub(crate) struct Needs(Option<&'static [&'static str]>);
 
 impl Needs {
-    /// What `run` needs, and `check`, which gives the same answer.
+    /// The sections that `run` needs. `check` needs the same, because it gives the same answer.
     pub(crate) const EVERYTHING: Self = Self(None);
     pub(crate) const AUDIT_LOG: Self = Self(Some(&["audit", "state_directory"]));
     pub(crate) const OAUTH: Self = Self(Some(&["oauth"]));
     pub(crate) const ISSUERS: Self = Self(Some(&["oauth", "issuers", "admin"]));
     pub(crate) const REVOCATIONS: Self = Self(Some(&["oauth", "issuers", "state_directory"]));
-    /// What decides about a token at every route.
+    /// The sections that decide about a token at every route.
     pub(crate) const ACCESS: Self = Self(Some(&[
         "limits",
         "trusted_proxies",

@@ -1,7 +1,7 @@
 //! URLs and origins. A URL is accepted exactly as it is written or refused.
 //!
-//! The URL parser is lenient: it drops line breaks, turns `\` into `/` and `0x7f.1` into `127.0.0.1`. A text that it would
-//! change is refused here, so that the file shows the address that is connected to.
+//! The URL parser is lenient: it drops line breaks, turns `\` into `/` and `0x7f.1` into `127.0.0.1`. A text that it
+//! would change is refused here, so that the file shows the address that is connected to.
 
 use url::Url;
 

@@ -1,7 +1,7 @@
 //! `gateway.yaml` as it is written: every key, its type, whether it is required, and its default.
 //!
-//! Fields are in the order of the documentation and have the names of their keys. Values of the domain (scopes, paths, issuers,
-//! algorithms) are still text here. [`super::resolve`] parses them and checks what involves several keys.
+//! Fields are in the order of the documentation and have the names of their keys. Values of the domain (scopes, paths,
+//! issuers, algorithms) are still text here. [`super::resolve`] parses them and checks what involves several keys.
 
 pub(crate) mod cors;
 pub(crate) mod issuer;

@@ -1,7 +1,7 @@
 //! Reads nodes for the decoders: the known keys of a map, the text of a scalar, and the messages about both.
 //!
-//! Decides what a message may quote: text of the source, never a decoded value. Of a secret only the name in a reference is
-//! quoted, if the reference is the whole text.
+//! Decides which text a message may quote: text of the source, never a decoded value. Of a secret only the name in a
+//! reference is quoted, if the reference is the whole text.
 
 use std::borrow::Cow;
 
@@ -90,7 +90,7 @@ impl Reader<'_> {
         self.interpolated(node, "text", Strictness::Secret)
     }
 
-    /// Reports that `node` is not what was expected, with what it is and the hint, if any.
+    /// Reports that `node` is not of the expected kind, with its kind and the hint, if any.
     pub(super) fn mismatch(&mut self, node: &At<YamlNode<'_>>, expected: &str, hint: Hint) -> Reported {
         let got = match &node.value {
             YamlNode::Refused => return self.faults.reported_before(),

@@ -1,10 +1,11 @@
 //! Decides which parts of a config file may be secrets and are never shown.
 //!
-//! Returns spans for [`Source::hide`](super::source::Source::hide). Inside `oauth.clients` and under unknown keys, only values
-//! known to be harmless are shown. Elsewhere, only values under names that suggest a secret are hidden. If the syntax is broken
-//! there is no tree, and almost nothing is shown.
+//! Returns spans for [`Source::hide`](super::source::Source::hide). Inside `oauth.clients` and under unknown keys, only
+//! values known to be harmless are shown. Elsewhere, only values under names that suggest a secret are hidden. If the
+//! syntax is broken there is no tree, and almost nothing is shown.
 //!
-//! Decides by the names of keys and never by values: it must work for misspelt keys, wrong types and secrets at wrong places.
+//! Decides by the names of keys and never by values: it must work for misspelt keys, wrong types and secrets at wrong
+//! places.
 
 use std::borrow::Cow;
 
@@ -30,8 +31,8 @@ pub(super) fn hidden(text: &str, tree: &YamlTree<'_>) -> Vec<Span> {
     spans
 }
 
-/// Keys below `oauth.clients` that may be shown although their lines have secrets: client ids, and text in the form of our keys.
-/// In order.
+/// Keys below `oauth.clients` that may be shown although their lines have secrets: client ids, and text in the form of
+/// our keys. In order.
 pub(super) fn shown_keys(tree: &YamlTree<'_>) -> Vec<Span> {
     let mut keys = Vec::new();
     let clients = tree.root.iter().flat_map(|root| below(root, RawConfig::KEYS, "oauth"));
@@ -74,8 +75,8 @@ fn is_written_as_key(key: &str) -> bool {
     key.len() <= 16 && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
-/// What to hide of a file with a syntax error: all lines but that of the error, and also that one unless its section has no
-/// secrets.
+/// The hidden parts of a file with a syntax error: all lines except that of the error. That line is hidden too, unless
+/// its section has no secrets.
 pub(super) fn hidden_around(text: &str, at: Span) -> Vec<Span> {
     let offset = at.start as usize;
     let start = text[..offset].rfind(['\n', '\r']).map_or(0, |at| at + 1);
@@ -88,7 +89,7 @@ pub(super) fn hidden_around(text: &str, at: Span) -> Vec<Span> {
     before.into_iter().chain(after).collect()
 }
 
-/// What is secret in a map. Misspelt keys are treated as the keys that they resemble.
+/// The secret parts of a map. Misspelt keys are treated as the keys that they resemble.
 #[derive(Clone, Copy)]
 enum SecrecyRule {
     Root,

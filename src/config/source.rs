@@ -1,8 +1,8 @@
 //! The text of `gateway.yaml`, and which parts of it may be shown.
 //!
-//! Turns a [`Span`] into line and column, a quotation for a message, or an excerpt under one. A line that may have a secret
-//! is never shown: not the value, not its neighbours, not a comment beside it. Only the keys given to [`Source::show_keys`]
-//! are shown of such a line, and `***` for the rest.
+//! Turns a [`Span`] into line and column, a quotation for a message, or an excerpt under one. A line that may have a
+//! secret is never shown: not the value, not its neighbours, not a comment beside it. Only the keys given to
+//! [`Source::show_keys`] are shown of such a line, and `***` for the rest.
 //!
 //! Invariant: until [`Source::hide`] has been called, everything is secret.
 
@@ -197,7 +197,8 @@ impl Source {
         &self.text
     }
 
-    /// Declares what is secret, once. All other text may be shown from now on. `spans` are in order and do not overlap.
+    /// Declares the secret parts, once. All other text may be shown from now on. `spans` are in order and do not
+    /// overlap.
     pub(super) fn hide(&self, spans: Vec<Span>) {
         let _ = self.hidden.set(spans);
     }
@@ -305,7 +306,7 @@ const SECRET_WORDS: [&str; 13] = [
 
 const QUOTED_CHARACTERS: usize = 60;
 
-/// A longer line is of no help when printed, and it would be searched again for every fault.
+/// A longer line would not help the reader, and it would be searched again for every fault.
 const SHOWN_BYTES: usize = 4096;
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde_saphyr::granit_parser::{ErrorKind, ScanError};
 
 use super::source::Span;
 
-/// The reason why there is no tree. Its message quotes no text of the file.
+/// A syntax error, because of which there is no tree. Its message quotes no text of the file.
 #[derive(Debug)]
 pub(super) struct SyntaxFault {
     pub(super) span: Span,
@@ -32,13 +32,13 @@ fn message(kind: &ErrorKind, before: &str) -> String {
         ErrorKind::ExpectedFlowSequenceSeparator => {
             "expected `,` or `]`: a value that holds `{`, `}`, `[`, `]` or `,` must be quoted here"
         }
-        kind if is_about_tabs(kind) => "a tab cannot stand here: indent with spaces",
+        kind if is_about_tabs(kind) => "a tab is not allowed here: indent with spaces",
         ErrorKind::MissingAnchorOrAliasName => {
             "`*` and `&` begin aliases and anchors: quote a value that begins with one"
         }
         ErrorKind::UnexpectedCharacter { .. } => "a value cannot begin with this character: quote it",
         ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => {
-            "a `:` cannot stand here: check the indentation, close every `[` and `{` above, and quote a value that contains `: `"
+            "a `:` is not allowed here: check the indentation, close every `[` and `{` above, and quote a value that contains `: `"
         }
         ErrorKind::UnclosedQuotedScalar => "this quotation mark is not closed",
         ErrorKind::InvalidQuotedScalarIndent => {
@@ -47,7 +47,9 @@ fn message(kind: &ErrorKind, before: &str) -> String {
         ErrorKind::InvalidTrailingSingleQuotedScalar | ErrorKind::InvalidTrailingDoubleQuotedScalar => {
             "the quoted value has ended before this: quote the whole value"
         }
-        ErrorKind::UnknownQuotedScalarEscape => "unknown escape: in single quotes a `\\` means itself",
+        ErrorKind::UnknownQuotedScalarEscape => {
+            "unknown escape: use single quotes, in which `\\` is an ordinary character"
+        }
         ErrorKind::UnclosedFlowCollection { .. }
         | ErrorKind::UnexpectedEofFlowMapping
         | ErrorKind::UnexpectedEofFlowSequence
@@ -115,8 +117,8 @@ mod tests {
 
     #[test]
     fn tabs_are_named() {
-        says("a:\n\tb: 1", 3, "a tab cannot stand here");
-        says("a:\n  b: 1\n\tc: 2", 10, "a tab cannot stand here");
+        says("a:\n\tb: 1", 3, "a tab is not allowed here");
+        says("a:\n  b: 1\n\tc: 2", 10, "a tab is not allowed here");
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Parses YAML text into a tree of nodes with spans.
 //!
-//! The tree has lists, maps and *untyped* scalars. Whether `no` or `1e3` is text, a number or a fault is decided by the key
-//! that reads it, so YAML never changes the type of a value. Anchors, aliases, merge keys and tags are refused, so no small file
-//! expands to a large tree. They are returned as [`UnsupportedYaml`] beside the tree, so that all are reported in one run. Only a
-//! syntax error ends the parsing.
+//! The tree has lists, maps and *untyped* scalars. Whether `no` or `1e3` is text, a number or a fault is decided by the
+//! key that reads it, so YAML never changes the type of a value. Anchors, aliases, merge keys and tags are refused, so
+//! no small file expands to a large tree. They are returned as [`UnsupportedYaml`] beside the tree, so that all are
+//! reported in one run. Only a syntax error ends the parsing.
 //!
-//! Uses the event parser below serde-saphyr's deserializer: serde's data model has no scalar style, no tags and no spans for
-//! skipped values, and it is recursive.
+//! Uses the event parser below serde-saphyr's deserializer: serde's data model has no scalar style, no tags and no
+//! spans for skipped values, and it is recursive.
 
 use std::borrow::Cow;
 
@@ -212,7 +212,7 @@ impl<'s> Children<'s> {
     }
 }
 
-/// A key; or its span and why it is refused. No reason if that has been reported.
+/// A key, or else its span and the reason why it is refused. There is no reason if it has been reported.
 fn as_key(At { value, span }: At<YamlNode<'_>>) -> Result<At<Cow<'_, str>>, (Span, Option<UnsupportedYaml>)> {
     match value {
         YamlNode::Scalar(Scalar { text, plain: true }) if text == "<<" => Err((span, Some(UnsupportedYaml::MergeKey))),

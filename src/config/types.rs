@@ -30,7 +30,7 @@ use crate::upstream::service::Upstream;
 pub(crate) struct Config {
     /// Identifies the configuration in audit lines: the beginning of its SHA-256.
     pub(crate) id: String,
-    /// Settings that are allowed and are probably mistakes.
+    /// Settings that are allowed, but are probably mistakes.
     pub(crate) warnings: Vec<Diagnostic>,
     pub(crate) workers: usize,
     pub(crate) listeners: Vec<Listener>,

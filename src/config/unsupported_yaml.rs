@@ -1,6 +1,6 @@
 //! Valid YAML that is not supported in a config file, with a message for each kind.
 
-/// Each makes a value appear at another place than it is written, or with another type.
+/// Each of these puts a value at a place other than where it is written, or gives it another type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UnsupportedYaml {
     Anchor,
@@ -12,7 +12,7 @@ pub(super) enum UnsupportedYaml {
 }
 
 impl UnsupportedYaml {
-    /// `quoted` is the text in question, if it may be shown.
+    /// `quoted` is the unsupported text, if it may be shown.
     pub(super) fn message(self, quoted: Option<String>) -> String {
         let quoted = quoted.map(|quoted| format!(" {quoted}")).unwrap_or_default();
         match self {

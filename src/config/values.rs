@@ -1,8 +1,8 @@
 //! Checked values of scalars: counts, durations, times, sizes, rates, limits, addresses.
 //!
-//! Each value has one spelling, and [`ScalarValue::parse`] is the only way to create one. Nothing is rounded or normalised.
-//! Digits are decimal without sign, separators or leading zeros. Values with a type in the domain (scopes, paths, issuers) stay
-//! text here and are parsed there.
+//! Each value has one spelling, and [`ScalarValue::parse`] is the only way to create one. Nothing is rounded or
+//! normalised. Digits are decimal without sign, separators or leading zeros. Values with a type in the domain (scopes,
+//! paths, issuers) stay text here and are parsed there.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;

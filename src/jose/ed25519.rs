@@ -4,7 +4,7 @@
 //! The crypto library accepts any 32 bytes as a key, and then every signature fails. An operator would look for the
 //! fault in the tokens. Keys are public, so this code need not run in constant time.
 
-/// A number denominator 2²⁵⁵ − 19, least significant limb first.
+/// A number modulo 2²⁵⁵ − 19, least significant limb first.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct FieldElement([u64; 4]);
 
@@ -49,7 +49,7 @@ impl FieldElement {
         for (limb, (a, b)) in sum.iter_mut().zip(self.0.into_iter().zip(other.0)) {
             (*limb, carry) = split(u128::from(a) + u128::from(b) + u128::from(carry));
         }
-        // Two numbers denominator 2²⁵⁵ leave no carry.
+        // Two numbers below 2²⁵⁵ leave no carry.
         Self(reduced(sum))
     }
 
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn an_invalid_point_is_not_sound() {
-        // About half of all numbers are not a coordinate. RFC 8032 refuses numbers not denominator the prime.
+        // About half of all numbers are not a coordinate. RFC 8032 refuses numbers not below the prime.
         let sound = (2..200).filter(|n| is_valid_point(&[&[*n][..], &[0; 31]].concat())).count();
         assert!((70..130).contains(&sound), "{sound}");
         for bad in [vec![], vec![9; 31], vec![9; 33], vec![0xff; 32]] {

@@ -1,4 +1,4 @@
-//! JWKs, read one by one: one bad key never costs its neighbours.
+//! JWKs, read one by one: an unusable key does not affect the others.
 //!
 //! Takes a JWK and the algorithms that its issuer may use; gives a key that is parsed, fit to verify with, and bound to
 //! exactly one algorithm. Private members, symmetric keys, weak RSA and points off the curve make a key unusable.
@@ -25,19 +25,19 @@ use super::{ed25519, roca};
 pub(crate) struct VerifyingKey {
     pub(crate) key_id: Option<Arc<str>>,
     pub(crate) algorithm: Algorithm,
-    /// RFC 7638, SHA-256: what makes two keys the same key.
+    /// RFC 7638, SHA-256. Two keys with the same thumbprint are the same key.
     pub(crate) thumbprint: Box<str>,
     public: ParsedPublicKey,
 }
 
-/// Why a JWK is left aside.
+/// Why a JWK is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UnusableKey {
-    #[error("it is not a JWK that we understand")]
+    #[error("it is not a supported JWK")]
     Malformed,
     #[error("it is symmetric")]
     Symmetric,
-    #[error("it carries private members")]
+    #[error("it has private members")]
     Private,
     #[error("it is not for verifying signatures")]
     Purpose,
@@ -161,7 +161,7 @@ fn rsa_key(rsa: &RSAKeyParameters, parameters: &'static RsaParameters) -> Result
     PublicKeyComponents { n, e }.to_parsed_public_key(parameters).map_err(|_| UnusableKey::Parameters)
 }
 
-/// Some issuers send the sign byte of their big-integer library.
+/// Some issuers send the sign byte that their big-integer library adds.
 fn unsigned(number: &[u8]) -> &[u8] {
     number.strip_prefix(&[0]).unwrap_or(number)
 }

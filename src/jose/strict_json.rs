@@ -1,7 +1,7 @@
 //! Strict parsing of JSON objects from untrusted sources.
 //!
-//! Refuses duplicate members at every level, deep nesting, very many objects and lists, and trailing bytes. If two parsers keep different ones of two
-//! duplicate members, a token has a different meaning for each.
+//! Refuses duplicate members at every level, deep nesting, very many objects and lists, and trailing bytes. If two
+//! parsers keep different ones of two duplicate members, a token has a different meaning for each.
 
 use std::cell::Cell;
 use std::fmt;

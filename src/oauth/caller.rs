@@ -1,4 +1,4 @@
-//! The authenticated caller: (issuer, client id), wherever a caller is named, counted or listed.
+//! The authenticated caller. It is named, counted and listed as (issuer, client id).
 
 use std::sync::Arc;
 

@@ -1,8 +1,7 @@
 //! Subjects and client ids.
 //!
-//! Takes strings from tokens and configuration; gives names that can be compared exactly, logged and put into a header
-//! without any risk of splitting it. Two names never have the same header value, nor values that a recipient trims to
-//! the same.
+//! Takes strings from tokens and configuration; gives names that can be compared exactly, logged, and put into a header
+//! without splitting it. Two names never have the same header value, nor values that a recipient trims to the same.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};

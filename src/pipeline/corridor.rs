@@ -1,11 +1,15 @@
-//! The way of a request, from its parsed head to an answer: one direction, read from top to bottom.
+//! The steps of a request, from its parsed head to its answer, in order from top to bottom.
 //!
 //! ```text
-//! accept → tls → http │ canonicalise → route → address rule and limits → authenticate → authorize → caller limits, audit place → forward, or answer │ audit
+//! accept → tls → http
+//!   │ canonicalise → route → address rule and limits → authenticate → authorize → caller limits, audit slot
+//!   │ forward, or answer
+//!   │ audit
 //! ```
 //!
-//! The steps left of the first bar are those of `server/`. The line in the audit log is written when the answer's body has ended, by the
-//! [`OpenRequest`] that every answer carries. Each step may refuse, and a refusal is an answer like any other.
+//! The steps in the first line are those of `server/`. The line in the audit log is written when the answer's body
+//! has ended, by the [`OpenRequest`] that every answer carries. Each step may refuse, and a refusal is an answer like
+//! any other.
 
 use std::rc::Rc;
 
@@ -50,7 +54,7 @@ use crate::upstream::body::request_body::IncomingUpload;
 use crate::upstream::body::request_end::RequestEnd;
 use crate::upstream::service::Upstream;
 
-/// Every request takes this way, the token endpoint and the JWK Set included.
+/// Every request goes through these steps, also one for the token endpoint or the JWK Set.
 pub(crate) async fn handle(
     worker: Rc<Worker>,
     peer: Rc<Peer>,
@@ -72,14 +76,14 @@ pub(crate) async fn handle(
     let for_head = head.method == Method::HEAD;
     let is_grpc = grpc::is_call(&head);
     let has_body = !body.is_end_stream();
-    // Reading the body would make hyper send `100 Continue`.
-    // Over HTTP/2 it is not sent, and clients that are cut off take the end of their stream for its failure.
+    // Reading the body would make hyper send `100 Continue`. Over HTTP/2 it is not sent, and clients whose upload is
+    // cut off treat the end of their stream as a failure.
     let holds_back = head.version != Version::HTTP_2 && has_body && head.headers.contains_key(EXPECT);
-    // Over HTTP/1.1 a fault in the rest of the request ends the connection; over HTTP/2 it is the stream's error, as long as there
-    // is a stream. A gRPC answer may end before its call, and clients wait for it.
+    // Over HTTP/1.1 a fault in the rest of the request ends the connection; over HTTP/2 it is the stream's error, as
+    // long as there is a stream. A gRPC answer may end before its call, and clients wait for it.
     let may_turn_bad = head.version == Version::HTTP_2 && has_body && !is_grpc;
     let (end, watcher) = may_turn_bad.then(RequestEnd::new).unzip();
-    // Over HTTP/2 the client gets no `100 Continue`: it goes on by itself after a while.
+    // Over HTTP/2 the client gets no `100 Continue`: it sends the body after a timeout of its own.
     let is_awaiting = holds_back && head.version == Version::HTTP_11 && expect_continue::is_awaited(&head.headers);
     let mut upload = IncomingUpload { incoming: Some(body), watcher, is_awaiting };
     let mut fields = ResponseFields::default();
@@ -113,7 +117,7 @@ pub(crate) async fn handle(
     answer.map(|content| AnswerBody::new(content, open, exchange, end.and_then(RequestEnd::hold)))
 }
 
-/// Decides what becomes of a request: refused, answered by the gateway, or forwarded.
+/// Decides whether a request is refused, answered by the gateway, or forwarded.
 async fn decide(
     worker: &Worker,
     snapshot: &Snapshot,
@@ -249,7 +253,8 @@ fn choose_destination<'r>(permit: &Permit<'r>, peer: &Peer, log: &mut RequestLog
     Destination::Upstream(upstream)
 }
 
-/// `requested` is the method that a preflight is about: its route is looked for first, and need not take OPTIONS itself.
+/// `requested` is the method that a preflight is about: its route is looked for first, and need not take OPTIONS
+/// itself.
 fn find_route<'s>(
     snapshot: &'s Snapshot,
     log: &mut RequestLog,
@@ -282,7 +287,7 @@ fn find_route<'s>(
     }
 }
 
-/// A preflight carries no credentials, and its response grants nothing but the right to ask.
+/// A preflight carries no credentials, and its response grants nothing but permission to send the request.
 fn answer_preflight(
     cors: &Cors,
     requested: &Method,
@@ -301,8 +306,8 @@ fn answer_preflight(
     preflight::preflight(cors, is_allowed)
 }
 
-/// 308 to the same path at another origin, never to one that `Host` has named. A secret in the request has crossed the network in clear
-/// text by then: such a request is refused, so that the fault is noticed.
+/// Answers 308 to the same path at the configured origin, never at one that `Host` names. A secret in the request has
+/// already been sent in clear text: such a request is refused, so that the fault is noticed.
 fn redirect(
     origin: &str,
     snapshot: &Snapshot,

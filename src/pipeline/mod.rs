@@ -1,6 +1,7 @@
-//! The way of a request, from its head to its answer.
+//! Processes a request, from its head to its answer.
 //!
-//! Folders and files are declared in the order of their imports: each imports only from those above it. Start reading in [`corridor`].
+//! Folders and files are declared in the order of their imports: each imports only from those above it. Start reading
+//! in [`corridor`].
 
 pub(crate) mod request;
 pub(crate) mod routing;
@@ -9,7 +10,7 @@ pub(crate) mod record;
 pub(crate) mod answer;
 // One worker: the parts that its requests share.
 pub(crate) mod worker;
-// The way itself, readable in one sitting.
+// The steps of every request, in order.
 pub(crate) mod corridor;
 // A connection and its requests.
 pub(crate) mod connection;

@@ -1,8 +1,8 @@
 //! The admin listener: liveness, readiness, metrics and the state of the issuers.
 //!
-//! Serves the control plane's runtime and no worker's, so that it answers while the data plane is busy. It has no
-//! authentication, which is why configuration keeps it off public addresses, and why it answers to IP addresses,
-//! `localhost` and the configured names only: a web page could otherwise point a name of its own at this listener and
+//! Runs on the control plane's runtime and not on a worker's, so that it answers while the data plane is busy. It has
+//! no authentication, so the configuration keeps it off public addresses. It answers only requests that name an IP
+//! address, `localhost` or a configured name: otherwise a web page could point a name of its own at this listener and
 //! read it (DNS rebinding).
 
 use std::convert::Infallible;
@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Data of the admin pages. Each is computed anew for every request.
+/// Data of the admin pages. Each is computed for every request.
 #[derive(Clone)]
 pub(crate) struct Probes {
     pub(crate) hosts: Arc<Hosts>,
@@ -34,7 +34,7 @@ pub(crate) struct Probes {
     pub(crate) metrics: Arc<dyn Fn() -> MetricsPage + Send + Sync>,
 }
 
-/// The names, besides `localhost`, by which the listener may be asked: lower case, without a trailing dot.
+/// The names, besides `localhost`, that a request may use: lower case, without a trailing dot.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Hosts(pub(crate) Vec<String>);
 
@@ -66,7 +66,7 @@ impl Hosts {
     }
 }
 
-/// A page in the making.
+/// A future that makes a page.
 pub(crate) type MetricsPage = std::pin::Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 
 const MAX_CONNECTIONS: usize = 64;
@@ -113,8 +113,8 @@ async fn handle_connection(stream: TcpStream, probes: Probes) {
 
 async fn answer(request: &Request<Incoming>, probes: &Probes) -> Response<Full<Bytes>> {
     if !probes.hosts.allow(request.uri(), request.headers()) {
-        let told = "ask by IP address, by `localhost` or by a name of `admin.hosts`\n".to_owned();
-        return text(StatusCode::MISDIRECTED_REQUEST, told);
+        let hint = "use an IP address, `localhost` or a name in `admin.hosts`\n".to_owned();
+        return text(StatusCode::MISDIRECTED_REQUEST, hint);
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
@@ -123,7 +123,7 @@ async fn answer(request: &Request<Incoming>, probes: &Probes) -> Response<Full<B
         "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
         "/readyz" => match (probes.ready)() {
             Ok(remarks) => text(StatusCode::OK, format!("ok\n{remarks}")),
-            Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+            Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         },
         "/metrics" => match (probes.metrics)().await {
             Some(page) => {

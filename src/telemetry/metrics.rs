@@ -55,7 +55,7 @@ pub(crate) struct Process {
     pub(crate) audit_failures: u64,
     pub(crate) audit_broken: bool,
     pub(crate) revocations: u64,
-    /// For want of a place.
+    /// Refused because a limit was reached.
     pub(crate) revocations_refused: u64,
     /// 1 or 0.
     pub(crate) server_healthy: Vec<(ServerLabels, f64)>,

@@ -59,7 +59,7 @@ pub(crate) fn restored(settings: &IssuerSettings, source: &KeySource, file: &Key
             cache
         }
         Err(error) => {
-            warn!(issuer.name = settings.name.as_str(), error = %ErrorChain(&error), "ignored the stored JWK Set");
+            warn!(issuer.name = settings.name.as_str(), error = %ErrorChain(&error), "ignored the stored JWK Set: tokens of the issuer get 503 until its keys are fetched");
             KeyCache::remote()
         }
     }
@@ -83,7 +83,7 @@ pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, file
                 failures += 1;
                 let ended = Instant::now();
                 publish_failure(&cache, &error, ended);
-                warn!(issuer.name = settings.name.as_str(), error = %ErrorChain(&error), "cannot refresh the JWK Set");
+                warn!(issuer.name = settings.name.as_str(), error = %ErrorChain(&error), "cannot refresh the JWK Set: the last known good keys are used up to `max_stale`; trying again");
                 (ended + BELIEVED_FOR, ended + back_off(failures))
             }
         };
@@ -149,14 +149,17 @@ fn publish_failure(cache: &KeyCache, error: &RefreshError, ended: Instant) {
 fn save(saving: &mut Option<JoinHandle<()>>, settings: &IssuerSettings, file: &KeySetFile, kept: StoredKeySet) {
     let name = settings.name.clone();
     if saving.as_ref().is_some_and(|saving| !saving.is_finished()) {
-        warn!(issuer.name = name.as_str(), "did not store the JWK Set: the previous write is still running");
+        warn!(
+            issuer.name = name.as_str(),
+            "did not store the JWK Set: the previous write is still running; the next fetched set is stored"
+        );
         return;
     }
     let file = file.clone();
     *saving = Some(spawn_blocking(move || match file.save(&kept) {
         Ok(()) => debug!(issuer.name = name.as_str(), "stored the JWK Set"),
         Err(error) => {
-            warn!(issuer.name = name.as_str(), error = %ErrorChain(&error), "cannot store the JWK Set");
+            warn!(issuer.name = name.as_str(), error = %ErrorChain(&error), "cannot store the JWK Set: it is used from memory, but not after a restart; check the state directory");
         }
     }));
 }
@@ -215,7 +218,7 @@ async fn attempt(
     let mut left_aside = Vec::new();
     let parsed = KeySet::parse(&document.body, &settings.algorithms, &mut left_aside);
     for key in &left_aside {
-        warn!(issuer.name = settings.name.as_str(), key.id = key.key_id, reason = %key.reason, "skipped an unusable key of the JWK Set");
+        warn!(issuer.name = settings.name.as_str(), key.id = key.key_id, reason = %key.reason, "skipped an unusable key of the JWK Set: tokens that are signed with it are refused");
     }
     let keys = match parsed {
         Ok(keys) => keys,

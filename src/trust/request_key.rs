@@ -1,4 +1,4 @@
-//! What a request is counted by (rate limits) and placed by (consistent hashing, sticky splits).
+//! The keys by which requests are counted (rate limits) and distributed (consistent hashing, sticky splits).
 //!
 //! A new key is a variant here: its name in the configuration, its text, its value, and whether it needs a caller.
 
@@ -13,7 +13,8 @@ use super::verify::Verified;
 use crate::network::counted_network;
 use crate::oauth::caller::Digest;
 
-/// Every request has exactly one value of each key. Requests without the value, such as a missing header, share [`ABSENT`].
+/// Every request has exactly one value of each key. Requests without the value, such as a missing header, share
+/// [`ABSENT`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RequestKey {
     Client,

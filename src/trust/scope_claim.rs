@@ -1,4 +1,4 @@
-//! The claim that holds the scopes of an issuer's tokens.
+//! The claim that has the scopes of an issuer's tokens.
 
 use serde_json::{Map, Value};
 

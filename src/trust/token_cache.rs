@@ -33,8 +33,8 @@ pub(crate) struct CachedToken {
     pub(crate) verified: Rc<Verified>,
 }
 
-/// The token of a connection's last request, as long as it is in the cache. Connections outnumber the entries of the cache by far:
-/// what they refer to is freed when it is evicted.
+/// The token of a connection's last request, as long as it is in the cache. Connections outnumber the entries of the
+/// cache by far: what they refer to is freed when it is evicted.
 #[derive(Clone, Debug)]
 pub(crate) struct LastToken {
     token: Weak<Box<[u8]>>,

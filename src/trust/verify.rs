@@ -1,7 +1,7 @@
-//! Decides whether a token is good, and whose it is.
+//! Verifies a token, and finds its caller.
 //!
-//! Everything that needs no cryptography is judged first, cheapest first; the signature last. The issuer is looked up
-//! by the exact `iss`, the key by (issuer, key id), the algorithm by the key: the token selects nothing.
+//! Checks that need no cryptography come first, the cheapest first. The signature is checked last. The issuer is looked
+//! up by the exact `iss`, the key by (issuer, key id), the algorithm by the key: the token selects nothing.
 
 use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(crate) enum AllowedIssuers<'r> {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum AllowedAudiences<'r> {
-    /// For a tool that judges no particular route.
+    /// For a command that checks a token without a route.
     Any,
     /// The issuer's own list.
     OfIssuer,
@@ -50,13 +50,13 @@ pub(crate) enum AllowedAudiences<'r> {
 }
 
 impl Expectations<'_> {
-    /// The least that any route demands: its own demands are judged afterwards.
+    /// The minimum that every route requires. The requirements of a route are checked afterwards.
     pub(crate) fn any_route() -> Self {
         Self { issuers: AllowedIssuers::All, audiences: AllowedAudiences::Any }
     }
 }
 
-/// A token that was found good, with all that later decisions need.
+/// A valid token, with all data that later decisions need.
 #[derive(Debug)]
 pub(crate) struct Verified {
     pub(crate) caller: Caller,
@@ -80,7 +80,7 @@ pub(crate) struct ClientEntry {
     pub(crate) index: usize,
 }
 
-/// Why a token is refused, and whom it claimed to be from; the claim is not verified.
+/// The reason why a token is refused, and its claimed caller, which is not verified.
 #[derive(Debug)]
 pub(crate) struct RefusedToken {
     pub(crate) reason: TokenError,
@@ -220,7 +220,7 @@ impl Verified {
     }
 }
 
-/// All that can be judged without cryptography, cheapest first.
+/// All checks without cryptography, the cheapest first.
 fn check_claims(
     issuer: &TrustedIssuer,
     header: &Header,
@@ -268,7 +268,7 @@ fn check_time(claims: &Claims, skew: Duration, now: UnixTime) -> Result<(), Toke
     if now >= claims.expires_at.saturating_add(skew) {
         return Err(TokenError::Expired);
     }
-    // A token from the future was made by a wrong clock or by a liar.
+    // A token from the future comes from a wrong clock, or is forged.
     let begins = claims.not_before.max(claims.issued_at).unwrap_or(0);
     if begins > now.saturating_add(skew) { Err(TokenError::NotYetValid) } else { Ok(()) }
 }

@@ -227,7 +227,7 @@ class Trial:
 
     def closed_concurrently(self, status, echo, body):
         """An upstream may close its connection while a request is written, and the gateway cannot know whether it was read: 502, once."""
-        so_it_was = status == 502 and echo is None and (not body or b"broke off" in body)
+        so_it_was = status == 502 and echo is None and (not body or b"incomplete" in body)
         with self.lock:
             self.concurrent += so_it_was
         return so_it_was

@@ -174,7 +174,7 @@ async fn why_no_key_of_a_set_can_be_used_is_in_the_log() {
     let ec = Key::new("k1", "ES256").jwk();
     let cases = [
         ("symmetric", json!({"kty": "oct", "kid": "k1", "k": "c2VjcmV0"}), "it is symmetric"),
-        ("private", with(ec.clone(), "d", "AAAA"), "it carries private members"),
+        ("private", with(ec.clone(), "d", "AAAA"), "it has private members"),
         ("for-encryption", with(ec, "use", "enc"), "it is not for verifying signatures"),
         ("sha512", with(Key::rsa().jwk(), "alg", "RS512"), "its algorithm is not allowed for this issuer"),
     ];
@@ -184,7 +184,7 @@ async fn why_no_key_of_a_set_can_be_used_is_in_the_log() {
     for (name, _, why) in cases {
         assert!(world.failed(name).contains("it has no usable key"));
         let log =
-            world.gateway.log_line(&format!("\"skipped an unusable key of the JWK Set\",\"issuer.name\":\"{name}\""));
+            world.gateway.log_line(&format!("\"skipped an unusable key of the JWK Set: tokens that are signed with it are refused\",\"issuer.name\":\"{name}\""));
         assert!(log.contains(&format!("\"reason\":\"{why}\"")), "{log}");
     }
 }
@@ -248,7 +248,7 @@ async fn keys_that_can_not_be_used_cost_no_good_one() {
     let world = World::trusting(&sites.issuers()).await;
     for (name, bad) in names.iter().zip(&keys) {
         assert!(world.fetched(name).contains("\"keys.count\":1,"), "{bad}");
-        world.gateway.log_line(&format!("\"skipped an unusable key of the JWK Set\",\"issuer.name\":\"{name}\""));
+        world.gateway.log_line(&format!("\"skipped an unusable key of the JWK Set: tokens that are signed with it are refused\",\"issuer.name\":\"{name}\""));
         let iss = format!("urn:{name}");
         world.accepts(&token(&good, &iss)).await;
         world.refuses(&token(&ec, &iss), 401, "unknown_kid").await;

@@ -1,7 +1,8 @@
 //! Which files are one chain, and which checkpoints cover it.
 //!
-//! Logs and checkpoints are enumerated separately, so that checkpoints whose log is gone still show which lines are missing.
-//! Files of one name belong together, and so do files of which one continues where the other ends. Checks no signature.
+//! Logs and checkpoints are enumerated separately, so that checkpoints whose log is gone still show which lines are
+//! missing. Files of one name belong together, and so do files of which one continues where the other ends. Checks no
+//! signature.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -107,8 +108,8 @@ pub(crate) fn of_files(given: &[PathBuf]) -> io::Result<LogFileSet> {
     Ok(LogFileSet { chains, ..LogFileSet::default() })
 }
 
-/// Adds checkpoints that were kept elsewhere to the chain that holds a line that they cover. Checkpoints that are later than all
-/// lines are added to the only chain of the same key. A single chain without checkpoints gets all of them.
+/// Adds checkpoints that were kept elsewhere to the chain that holds a line that they cover. Checkpoints that are later
+/// than all lines are added to the only chain of the same key. A single chain without checkpoints gets all of them.
 fn adopt(chains: &mut Vec<LogChain>) -> io::Result<()> {
     let (mut with, without): (Vec<LogChain>, Vec<LogChain>) =
         std::mem::take(chains).into_iter().partition(|chain| !chain.files.is_empty());

@@ -111,7 +111,7 @@ fn fault(sealed: &SealedLine<'_>, before: Option<Link>, hasher: &mut Hasher) -> 
     }
 }
 
-/// What the checkpoints of a line say of it.
+/// The statement of checkpoints about a line.
 enum Judged {
     /// The signer wrote the lines from this one on.
     Agrees { from: u64 },

@@ -1,4 +1,5 @@
-//! Events that the log records about itself: lines that rotation removed, lines that were missing, lines that a crash tore.
+//! Events that the log records about itself: lines that rotation removed, lines that were missing, lines that a crash
+//! tore.
 
 use memchr::memmem;
 
@@ -10,7 +11,8 @@ use crate::audit::log_paths;
 pub(crate) enum RecordedEvent {
     /// A torn line was cut off.
     Recovered,
-    /// Rotation removed a file that ends with this line. It removes the oldest file first, so that all lines before are gone too.
+    /// Rotation removed a file that ends with this line. It removes the oldest file first, so that all lines before are
+    /// gone too.
     Removed { up_to: u64 },
     /// The gateway found that these lines are missing.
     Missing { from: u64, up_to: u64 },

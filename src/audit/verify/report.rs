@@ -23,8 +23,8 @@ pub(crate) struct VerifyReport {
     pub(crate) removed: u64,
     /// Lines that the gateway itself found to be missing, as later lines record that a checkpoint confirms.
     pub(crate) recorded_missing: Vec<(u64, u64)>,
-    /// Events that no checkpoint confirms, although there are checkpoints: anyone who can write to the log can have appended them.
-    /// Each with the number of its line. They excuse nothing.
+    /// Events that no checkpoint confirms, although there are checkpoints: anyone who can write to the log can have
+    /// appended them. Each with the number of its line. They excuse nothing.
     pub(crate) unconfirmed: Vec<(u64, RecordedEvent)>,
     pub(crate) missing: Vec<MissingLines>,
     /// The file that the gateway writes, where it is not there or empty although the log has other files.
@@ -85,8 +85,8 @@ pub(crate) enum FaultKind {
     Changed,
     /// Lines are missing before it.
     Gap { from: u64, to: u64 },
-    /// Lines are missing before it, and it names the hash that it follows: it begins a file, or the gateway continued after a
-    /// loss.
+    /// Lines are missing before it, and it names the hash that it follows: it begins a file, or the gateway continued
+    /// after a loss.
     Missing { from: u64, to: u64 },
     /// It is not the next line.
     OutOfOrder { expected: u64, found: u64 },

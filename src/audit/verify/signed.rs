@@ -57,7 +57,8 @@ pub(super) fn read(paths: &[PathBuf], keys: &[PublicKey], found: &mut Signed) ->
     Ok(signed)
 }
 
-/// Finds lines that should be there and are not. `unsigned_seconds` is the time span of the lines after the last checkpoint.
+/// Finds lines that should be there and are not. `unsigned_seconds` is the time span of the lines after the last
+/// checkpoint.
 pub(super) fn conclude(
     report: &mut VerifyReport,
     signed: &[Checkpoint],

@@ -1,5 +1,5 @@
-//! The writer's file over time: reopened where it was moved, rotated where it is full or old, recorded where it was altered or
-//! deleted.
+//! Maintains the writer's file. A moved file is reopened, a full or old one is rotated. Changes and deletions are
+//! recorded.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -32,7 +32,11 @@ impl AuditWriter {
                 Err(io::Error::other(format!("its owner may not write to it (mode {mode:03o})")))
             }
             Condition::Altered { expected, found } => {
-                error!(expected, found, "another process has altered the audit log");
+                error!(
+                    expected,
+                    found,
+                    "another process has altered the audit log: this is recorded, and the log continues; check which process writes to it"
+                );
                 file.accept(found);
                 self.breaks_line = !ends_with_line(file.path());
                 self.record_event(Event::Altered { expected, found });
@@ -56,13 +60,16 @@ impl AuditWriter {
             && let Some(length) = left.length()
             && let Err(error) = left.cut_to(length.saturating_sub(torn))
         {
-            warn!(%error, "the last line of the audit log's old file is not whole");
+            warn!(%error, "cannot cut off the incomplete last line of the audit log's old file: the line is written again to the new file");
         }
         let first = self.first;
         self.begin_file();
         let up_to = self.first - 1;
         if left.is_deleted() && first <= up_to {
-            error!(from = first, up_to, "the file of the audit log was deleted with its lines");
+            error!(
+                from = first,
+                up_to, "the file of the audit log was deleted: its lines are lost, and the loss is recorded"
+            );
             self.record_event(Event::Missing { from: first, up_to });
         }
         Ok(())
@@ -90,7 +97,7 @@ impl AuditWriter {
         }
         let path = file.path().to_owned();
         if let Err(error) = self.rotate(&path) {
-            error!(%error, "cannot rotate the audit log: it continues in the same file");
+            error!(%error, "cannot rotate the audit log: it continues in the same file, and the rotation is tried again");
             self.next_rotation = clock::instant() + RETRY_ROTATION_AFTER;
         }
     }
@@ -117,8 +124,8 @@ impl AuditWriter {
         Ok(())
     }
 
-    /// A file is removed only once the line that says so is on the disk and a checkpoint covers it: without such a line the chain
-    /// would lack its beginning.
+    /// A file is removed only once the line that says so is on the disk and a checkpoint covers it: without such a line
+    /// the chain would lack its beginning.
     pub(super) fn remove_surplus(&mut self) {
         if self.surplus.is_empty() {
             return;

@@ -62,8 +62,8 @@ impl Group {
         (self.done - begins.min(self.done)) as u64
     }
 
-    /// Whole lines stay where they are written; the others are to be sealed again, after the link that this returns. `None`
-    /// between groups.
+    /// Whole lines stay where they are written; the others are to be sealed again, after the link that this returns.
+    /// `None` between groups.
     pub(super) fn start_over(&mut self) -> Option<Link> {
         let whole = self.whole_lines();
         let link = self.links.get(whole).copied();

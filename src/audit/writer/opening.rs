@@ -71,7 +71,10 @@ impl AuditWriter {
             Tail::Empty => self.link = newest_end(&path),
             Tail::Whole(link) => self.resume_after(link, &path),
             Tail::Torn { link, keep, text } => {
-                warn!(bytes = text.len(), "the last line of the audit log was torn by a crash: it is cut off");
+                warn!(
+                    bytes = text.len(),
+                    "a crash has torn the last line of the audit log: the line is cut off and recorded"
+                );
                 file.cut_to(keep)?;
                 match link {
                     Some(link) => self.resume_after(link, &path),
@@ -99,15 +102,19 @@ impl AuditWriter {
         Ok(file)
     }
 
-    /// Records lines that a checkpoint has signed and that no file holds. Their numbers are not used again, so that `verify` can
-    /// name them.
+    /// Records lines that a checkpoint has signed and that no file holds. Their numbers are not used again, so that
+    /// `verify` can name them.
     fn skip_missing(&mut self, path: &Path) {
         let Some(signed) = checkpoint::last(&log_paths::checkpoints(path)) else { return };
         if signed.sequence <= self.link.sequence {
             return;
         }
         let (from, up_to) = (self.link.sequence + 1, signed.sequence);
-        error!(from, up_to, "lines of the audit log are missing: a checkpoint has signed them, and no file holds them");
+        error!(
+            from,
+            up_to,
+            "lines of the audit log are missing: a checkpoint has signed them, and no file has them; the loss is recorded"
+        );
         self.record_event(Event::Missing { from, up_to });
         self.link = signed;
         self.begins_file = true;

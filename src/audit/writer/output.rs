@@ -1,7 +1,7 @@
 //! The sinks that the writer stores sealed lines in.
 //!
-//! A further sink is a variant of [`Output`] and one of [`AuditTarget`](crate::audit::target::AuditTarget); sealing, retrying and
-//! checkpoints do not depend on the kind of sink.
+//! A further sink is a variant of [`Output`] and one of [`AuditTarget`](crate::audit::target::AuditTarget); sealing,
+//! retrying and checkpoints do not depend on the kind of sink.
 
 use std::fs::File;
 use std::io::{self, Write as _};

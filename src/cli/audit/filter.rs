@@ -15,31 +15,31 @@ use crate::config::suggest::way_out;
 
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct Filter {
-    /// About this client: `ID`, or `ISSUER/ID`
+    /// Show only lines about this client: `ID`, or `ISSUER/ID`
     #[arg(long, value_name = "CLIENT")]
     client: Option<String>,
-    /// Under this route
+    /// Show only lines of this route
     #[arg(long, value_name = "NAME")]
     route: Option<String>,
-    /// For this reason, such as missing_scope
+    /// Show only lines with this reason, such as missing_scope
     #[arg(long, value_name = "REASON", value_parser = known_reason)]
     reason: Option<String>,
-    /// Events of this name, such as start, revocation or missing
+    /// Show only events of this name, such as start, revocation or missing
     #[arg(long, value_name = "NAME", value_parser = known_event)]
     event: Option<String>,
-    /// With this decision
+    /// Show only lines with this decision
     #[arg(long, value_enum)]
     decision: Option<DecisionName>,
-    /// Not before: RFC 3339, or so long ago, such as 15m, 2h or 7d
+    /// Show only lines from this time on: RFC 3339, or a time before now, such as 15m, 2h or 7d
     #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
     since: Option<Moment>,
-    /// Not after, in the same way
+    /// Show only lines up to this time, in the same form
     #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
     until: Option<Moment>,
-    /// With a path that begins with this
+    /// Show only requests whose path begins with this
     #[arg(long, value_name = "PREFIX")]
     path: Option<String>,
-    /// Of this request: the answer's X-Request-Id
+    /// Show only the lines of this request: the X-Request-Id of its answer
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
 }

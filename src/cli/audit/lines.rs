@@ -1,4 +1,5 @@
-//! Reads the lines of logs that match a filter: of one file, of a chain, or of several chains by time.
+//! Reads the lines of logs that match a filter, from one file, from a chain, or from several chains in the order of
+//! time.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -62,7 +63,8 @@ impl FileLines {
         Ok(Self { source: BufReader::with_capacity(BUFFER, file), line: Vec::new(), is_whole: false })
     }
 
-    /// The next line, without its line break. `None` at the end that the file has now; later calls see lines written since.
+    /// The next line, without its line break. `None` at the end that the file has now; later calls see lines written
+    /// since.
     pub(super) fn next(&mut self) -> io::Result<Option<&[u8]>> {
         if std::mem::take(&mut self.is_whole) {
             self.line.clear();
@@ -153,8 +155,8 @@ impl Iterator for ChainLines<'_> {
     }
 }
 
-/// Gives the lines of several chains to `show` by their times; the order within a chain is kept. Ends early, with false, if
-/// `show` returns false.
+/// Gives the lines of several chains to `show` by their times; the order within a chain is kept. Ends early, with
+/// false, if `show` returns false.
 pub(super) fn merge<C: Iterator<Item = io::Result<MatchedLine>>>(
     chains: &mut [C],
     mut show: impl FnMut(MatchedLine) -> bool,

@@ -37,15 +37,15 @@ Reads rotated files too. Of several instances, the lines are shown by time.";
 pub(in crate::cli) struct TailArgs {
     #[command(flatten)]
     log: LogFiles,
-    /// Continue as lines are written, and into a new file
+    /// Continue to show lines as they are written, also after a rotation
     #[arg(long, short)]
     follow: bool,
-    /// How many lines
+    /// The number of lines to show
     #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20)]
     lines: usize,
     #[command(flatten)]
     filter: Filter,
-    /// A table, or JSON lines
+    /// The form of the output: a table, or JSON lines
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -56,7 +56,7 @@ pub(in crate::cli) struct QueryArgs {
     log: LogFiles,
     #[command(flatten)]
     filter: Filter,
-    /// A table, or JSON lines
+    /// The form of the output: a table, or JSON lines
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }

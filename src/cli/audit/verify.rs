@@ -1,4 +1,4 @@
-//! `portcullis audit verify`: two verdicts, and the lines that are not as they were written.
+//! `portcullis audit verify`: prints two verdicts, and the lines that are not as they were written.
 
 use std::io;
 use std::path::Path;
@@ -34,21 +34,21 @@ Exit code 1 if a line is not as it was written, if lines are missing, or if no l
 pub(in crate::cli) struct VerifyArgs {
     #[command(flatten)]
     log: LogFiles,
-    /// The public key of the checkpoints, or its file; by default the one in the state directory, or beside the first file. Give
-    /// it several times if instances have different keys
+    /// The public key that verifies the checkpoints, or its file [default: the key in the state directory, or beside
+    /// the first file]. Give the option once for each key if instances have different keys
     // A key can begin with a hyphen.
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     key: Vec<String>,
-    /// The first line that must be there
+    /// The number of the first line that must be present
     #[arg(long, value_name = "SEQ", default_value_t = 1)]
     from: u64,
-    /// The last line that must be there
+    /// The number of the last line that must be present
     #[arg(long, value_name = "SEQ")]
     to: Option<u64>,
-    /// Verify without checkpoints, such as for a log that was written to standard output
+    /// Verify without checkpoints, for example a log that was written to standard output
     #[arg(long, conflicts_with = "key")]
     no_checkpoints: bool,
-    /// Text, or one JSON object
+    /// The form of the output: text, or one JSON object
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }

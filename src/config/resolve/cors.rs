@@ -1,4 +1,4 @@
-//! `cors`: allowed origins, and what their pages may send and read.
+//! `cors`: the allowed origins, and the requests and answers that their pages may send and read.
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
 

@@ -59,7 +59,7 @@ fn may(path: &Path, what: Access) -> io::Result<()> {
     access(path, what).map_err(io::Error::from)
 }
 
-/// /proc takes no new files, whatever its permissions are.
+/// /proc accepts no new files, regardless of its permissions.
 fn is_virtual(folder: &Path) -> bool {
     statfs(folder).is_ok_and(|found| found.f_type == PROC_SUPER_MAGIC)
 }

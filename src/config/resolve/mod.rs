@@ -1,8 +1,8 @@
 //! Resolves raw structs into runtime types and checks that the values fit together.
 //!
-//! Takes a [`RawConfig`], also an incomplete one, and returns a [`Config`] only if there are no faults. Each section resolves what
-//! it can and adds its faults, so that one run reports all of them. Reads the files that the configuration names and never
-//! writes any.
+//! Takes a [`RawConfig`], also an incomplete one, and returns a [`Config`] only if there are no faults. Each section
+//! resolves what it can and adds its faults, so that one run reports all of them. Reads the files that the
+//! configuration names and never writes any.
 
 mod cors;
 mod folders;
@@ -126,7 +126,7 @@ impl Resolver<'_> {
         })
     }
 
-    /// Warns of a setting that is allowed and is probably a mistake.
+    /// Warns of a setting that is allowed, but is probably a mistake.
     fn warn(&mut self, span: Span, message: impl Into<String>) {
         self.warnings.push(Diagnostic::new(self.source, Some(span), message.into()));
     }
@@ -136,7 +136,7 @@ impl Resolver<'_> {
         self.warnings.push(Diagnostic::new(self.source, None, message.into()));
     }
 
-    /// Checks what concerns several limits, or the limits of a limit.
+    /// Checks that several limits fit together, and that each is in its allowed range.
     fn limits(&mut self, raw: &RawLimits) -> Limits {
         let limits = raw.or_default();
         self.at_most(&raw.uri_bytes, MAX_URI_BYTES);
@@ -290,8 +290,8 @@ impl Resolver<'_> {
         self.source.quote(at.span).map(|text| format!(" {text}")).unwrap_or_default()
     }
 
-    /// Replaces the path in a message by the text at `span` if it comes from a variable and does not exist. The variable may
-    /// hold a secret, for example a private key instead of its path.
+    /// Replaces the path in a message by the text at `span` if it comes from a variable and does not exist. The
+    /// variable may hold a secret, for example a private key instead of its path.
     fn redact_path(&self, message: String, span: Span, path: &Path) -> String {
         let located = self.source.locate(path);
         if !self.source.has_references(span) || self.is_known(&located, span) {

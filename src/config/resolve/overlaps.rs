@@ -34,7 +34,7 @@ impl Resolver<'_> {
         });
         let laxities: Vec<String> = laxities.collect();
         let message = format!(
-            "routes {} (line {}) and {} (line {}) reach the same server {} with the same path, and the caller chooses between them: {}; give both the same rules, or keep one off that path",
+            "routes {} (line {}) and {} (line {}) reach the same server {} with the same path, and the caller chooses between them: {}; give both the same rules, or change one of them so that it does not reach that path",
             names[0],
             lines[0],
             names[1],
@@ -45,7 +45,7 @@ impl Resolver<'_> {
         self.warn(places[second].path, message);
     }
 
-    /// The name of a route; of one without a name, its path and its hosts, as two routes may have the same path.
+    /// The name of a route. If it has no name, its path and its hosts: two routes may have the same path.
     fn route_label(&self, place: RoutePlace) -> String {
         // As the file writes them: a variable may hold a secret.
         let name = self.source.quote(place.name()).unwrap_or_else(|| "a route".to_owned());
@@ -57,7 +57,8 @@ impl Resolver<'_> {
     }
 }
 
-/// The server as an upstream of the first route names it: the comparison of routes has one name for all of loopback.
+/// The server in the form in which an upstream of the first route names it. The comparison of routes has one name for
+/// all of loopback.
 fn configured_server(table: &RouteTable, overlap: &Overlap) -> String {
     let [(first, _), _] = overlap.routes;
     let route = &table.routes()[first];

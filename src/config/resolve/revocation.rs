@@ -18,7 +18,7 @@ use crate::trust::revocation_keeper::Keeper;
 use crate::trust::revocation_store::Store;
 
 impl Resolver<'_> {
-    /// They hold as long as they are in the configuration.
+    /// They apply as long as they are in the configuration.
     pub(super) fn revoked(
         &mut self,
         raw: &[At<RawRevocation>],
@@ -92,7 +92,7 @@ impl Resolver<'_> {
             (None, None, Some(subject)) => self.revoked_name(subject).map(RevocationTarget::Subject),
             _ => Err(self
                 .faults
-                .at(raw.span, "expected one of `jti`, `client` and `subject`: several are several items")),
+                .at(raw.span, "expected only one of `jti`, `client` and `subject`: write an item for each")),
         }
     }
 
@@ -107,7 +107,7 @@ impl Resolver<'_> {
         if issuer.as_str() != IssuerName::OWN || !names.clients_complete || names.clients.contains_key(client) {
             return;
         }
-        self.warn(raw.span, "the client that is revoked here is none of `oauth.clients`");
+        self.warn(raw.span, "`oauth.clients` does not contain the client that is revoked here");
     }
 
     /// Checks that the gateway could read and write it. Its content is read again at the start.

@@ -122,10 +122,10 @@ impl Resolver<'_> {
         let [first, other] = [first, second].map(|place| self.source.quote(place.name()).unwrap_or_default());
         let message = match conflict.kind {
             ConflictKind::SameRequests => format!(
-                "routes {first} (line {line}) and {other} would match the same requests: tell them apart by `hosts`, `path` or `methods`"
+                "routes {first} (line {line}) and {other} would match the same requests: make them differ in `hosts`, `path` or `methods`"
             ),
             ConflictKind::CaseOnly => format!(
-                "the paths of routes {first} (line {line}) and {other} differ in upper and lower case only, and many servers ignore case: spell both in the same way, or tell them apart by `hosts`"
+                "the paths of routes {first} (line {line}) and {other} differ in upper and lower case only, and many servers ignore case: spell both in the same way, or make them differ in `hosts`"
             ),
         };
         self.faults.at(second.path, message);

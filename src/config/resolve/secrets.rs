@@ -15,7 +15,7 @@ const WARN_BEFORE: Duration = Duration::from_secs(14 * DAY);
 const DAY: u64 = 24 * 3600;
 
 impl Resolver<'_> {
-    /// What the gateway keeps to authenticate a client with.
+    /// The data by which the gateway authenticates a client.
     pub(super) fn credentials(
         &mut self,
         name: &At<String>,

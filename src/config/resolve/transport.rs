@@ -38,7 +38,7 @@ impl SharedTransport {
         Arc::clone(self.roots.get_or_insert_with(|| Arc::new(tls::system_roots())))
     }
 
-    /// Makes all servers of one name share it: it is looked up once.
+    /// Makes all servers with the same name share it, so that the name is looked up once.
     fn share_name(&mut self, place: &mut ServerAddress) {
         if let ServerAddress::Name(name, _) = place {
             let known = self.names.entry(name.as_str().to_owned()).or_insert_with(|| Arc::clone(name));

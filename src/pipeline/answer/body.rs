@@ -24,13 +24,13 @@ use crate::upstream::response_body::{CallerDeadlinePassed, ResponseStalled};
 #[derive(Debug)]
 pub(crate) struct AnswerBody {
     content: Content,
-    /// Of a streamed answer. Our own answers are recorded as soon as they are made: a client that never reads one must
-    /// hold nothing but its own connection.
+    /// Present for a streamed answer. The gateway's own answers are recorded as soon as they are made: a client that
+    /// never reads one must occupy nothing but its own connection.
     request: Option<Box<OpenRequest>>,
     answering: Option<Rc<Answering>>,
-    /// The end waits for the end of the request.
+    /// Delays the end of the answer until the request has ended.
     hold: Option<Box<ResponseHold>>,
-    /// Trailers that wait with it.
+    /// Trailers that are delayed with the end of the answer.
     trailers: Option<Box<Frame<Bytes>>>,
     failed: Option<Box<Failed>>,
     exchange: ExchangeGuard,

@@ -22,7 +22,7 @@ use crate::pipeline::routing::snapshot::{BuiltIn, OwnIssuer, Snapshot};
 
 /// Larger token requests are refused.
 const MAX_TOKEN_REQUEST: usize = 16 * 1024;
-/// A token request is small: a client that needs longer to send it attacks.
+/// A token request is small: a client that needs longer to send it is an attacker.
 const TOKEN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 

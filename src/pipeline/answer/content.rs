@@ -11,7 +11,7 @@ use crate::upstream::response_body::ResponseBody;
 /// The content of an answer.
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// Our own, small and whole; taken when it is sent.
+    /// One of the gateway's own answers: small, and complete. `None` if it is empty or has been sent.
     Whole(Option<Bytes>),
     Streamed(Box<ResponseBody>),
     /// No body: another protocol follows.

@@ -1,6 +1,7 @@
 //! Forwards a permitted request to its upstream, and returns the answer.
 //!
-//! Takes a [`Permit`], which only `authorize` makes. The request line comes from the canonical request alone; bodies are streamed both ways.
+//! Takes a [`Permit`], which only `authorize` makes. The request line comes from the canonical request alone; bodies
+//! are streamed both ways.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -56,14 +57,14 @@ pub(crate) struct ForwardContext<'p> {
 pub(crate) struct CallFacts {
     /// The deadline of a gRPC caller.
     deadline: Option<Instant>,
-    /// The client reads trailers. An HTTP/2 upstream is told so.
+    /// The client reads trailers. The request to an HTTP/2 upstream says so.
     reads_trailers: bool,
-    /// The request says that a proxy has passed it on, trusted or not.
+    /// The request says that a proxy, trusted or not, has forwarded it.
     is_relayed: bool,
 }
 
 impl CallFacts {
-    /// Reads the facts, and removes the fields that do not go on.
+    /// Reads the facts, and removes the fields that are not forwarded.
     pub(crate) fn take(head: &mut Parts, may_speak_http2: bool) -> Result<Self, FieldFault> {
         let deadline = grpc::deadline(head)?;
         let reads_trailers = may_speak_http2 && trailers::are_asked_for(&head.headers);
@@ -72,7 +73,7 @@ impl CallFacts {
     }
 }
 
-/// `head.headers` has only fields that may go on.
+/// `head.headers` has only fields that may be forwarded.
 pub(crate) async fn forward(
     permit: Permit<'_>,
     context: ForwardContext<'_>,
@@ -104,7 +105,7 @@ pub(crate) async fn forward(
     *outgoing.uri_mut() = route.upstream_uri(context.request)?;
     *outgoing.headers_mut() = head.headers;
     if !outgoing.body().is_end_stream() && outgoing.body().size_hint().exact().is_none() {
-        // Set here, because hyper takes a body of unknown length for none with GET and HEAD.
+        // Set here, because hyper treats a body of unknown length as absent with GET and HEAD.
         outgoing.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     set_forwarding_headers(outgoing.headers_mut(), &permit, &context, head.version);
@@ -157,7 +158,7 @@ pub(crate) fn hash_key(context: &ForwardContext<'_>, headers: &HeaderMap, permit
     Some(per.of(context.from.address, headers, permit.caller())).filter(|key| *key != ABSENT)
 }
 
-/// How a request is bound to the connection that it came by. On a protected route that connection may carry requests of
+/// How a request is bound to the connection that it came on. On a protected route that connection may carry requests of
 /// several callers.
 fn binding<'p>(
     permit: &Permit<'p>,
@@ -172,8 +173,8 @@ fn binding<'p>(
     ConnectionBinding::new((is_public || route.forward_token).then_some(headers), may_stay.then_some(tie))
 }
 
-/// Sets the fields that describe the caller and the way of the request. Fields of the same names from outside are
-/// removed first.
+/// Sets the fields that describe the caller and the connection of the request. Fields of the same names from outside
+/// are removed first.
 pub(crate) fn set_forwarding_headers(
     headers: &mut HeaderMap,
     permit: &Permit<'_>,
@@ -181,7 +182,7 @@ pub(crate) fn set_forwarding_headers(
     version: Version,
 ) {
     let (route, from, authority) = (permit.route(), context.from, &context.request.authority);
-    // The connection to the upstream frames the body anew.
+    // The connection to the upstream sets its own framing of the body.
     headers.remove(CONTENT_LENGTH);
     if permit.caller().is_some() && !route.forward_token {
         headers.remove(AUTHORIZATION);

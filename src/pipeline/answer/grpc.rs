@@ -99,7 +99,7 @@ fn duration(text: &[u8]) -> Option<Duration> {
     }
 }
 
-/// Turns a refusal into the form that gRPC clients read. Other fields stay, for proxies and people.
+/// Turns a refusal into the form that gRPC clients read. Other fields are kept, for proxies and people.
 pub(crate) fn refuse(refusal: &mut Response<Content>, description: &str) {
     let code = GrpcStatus::of(refusal.status());
     *refusal.status_mut() = StatusCode::OK;

@@ -8,7 +8,7 @@ use crate::pipeline::routing::rate_limit::{LimitCount, RateLimit, seconds};
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
-/// Adds the quota and window of every limit, and the rest of those that were counted.
+/// Adds the quota and window of every limit, and the remaining quota of those that were counted.
 pub(crate) fn add_limit_headers(limits: &[RateLimit], counts: &[Option<LimitCount>], headers: &mut HeaderMap) {
     if limits.is_empty() {
         return;
@@ -34,7 +34,7 @@ fn policy(limits: &[RateLimit]) -> HeaderValue {
 }
 
 /// A list of strings with integer parameters (RFC 9651 §3.1). Every limited answer has two, so it is written without
-/// the formatting machinery.
+/// `fmt` (faster).
 #[derive(Debug, Default)]
 struct List(Vec<u8>);
 

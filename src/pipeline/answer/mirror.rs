@@ -1,7 +1,7 @@
-//! Copies of requests, sent to a second upstream to see how it would do.
+//! Copies of requests, sent to a second upstream to test it.
 //!
-//! A copy is sent once the request's body has passed, and no request waits for it: its answer is read up to a bound and
-//! discarded. There is no copy where too many are in flight, or where the body is too large to be kept.
+//! A copy is sent once the request's body has been forwarded, and no request waits for it: its answer is read up to a
+//! bound and discarded. There is no copy where too many are in flight, or where the body is too large to be kept.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -42,7 +42,7 @@ enum MirrorOutcome {
     Failed,
     /// Too many were in flight.
     NoRoom,
-    /// The body is too large to be kept, or its length is unknown; or the request is bound to its connection.
+    /// The body is too large to be kept, its length is unknown, or the request is bound to its connection.
     Unsuitable,
 }
 
@@ -53,8 +53,8 @@ const MAX_BODY: u64 = 64 * 1024;
 /// The bound on the answer. Past it, its connection is closed.
 const MAX_ANSWER: usize = 1024 * 1024;
 
-/// Sends a copy of this request, for the percentage of requests that the rule names. The request is as its own upstream gets it, with
-/// this binding.
+/// Sends a copy of this request, for the percentage of requests that the rule names. The request is as its own upstream
+/// gets it, with this binding.
 pub(crate) fn copy(
     rule: &MirrorRule,
     (pools, mirrors): (&Rc<Pools>, &Rc<Mirrors>),

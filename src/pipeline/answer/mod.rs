@@ -10,7 +10,7 @@ pub(crate) mod limit_headers;
 pub(crate) mod response_fields;
 // gRPC calls, and the form of their refusals.
 pub(crate) mod grpc;
-// Reasons and statuses of refusals about tokens.
+// Reasons and statuses of refusals because of tokens.
 pub(crate) mod token_rejection;
 // Every refusal: its reason and its answer.
 pub(crate) mod rejection;

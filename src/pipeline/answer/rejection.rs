@@ -1,6 +1,7 @@
 //! Every refusal: its answer for the caller, and its reason for the operator.
 //!
-//! One exhaustive match each. Public texts are fixed; of the configuration they name a missing scope at most, of the request nothing.
+//! One exhaustive match each. Public texts are fixed. They contain nothing of the request, and nothing of the
+//! configuration but a missing scope.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -30,7 +31,7 @@ pub(crate) enum Rejection {
     Overload,
     Ambiguous(Ambiguous),
     Header(FieldFault),
-    /// Sent in clear text, where it can be read.
+    /// Credentials were sent in clear text, where others can read them.
     ClearText,
     NoRoute,
     MethodNotAllowed(HeaderValue),
@@ -115,7 +116,7 @@ impl Rejection {
     fn public(&self) -> Public<'_> {
         let (status, error, description) = match self {
             Self::Overload => {
-                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "too many requests are under way")
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "too many requests are in flight")
             }
             Self::Ambiguous(Ambiguous::UriTooLong) => {
                 (StatusCode::URI_TOO_LONG, "invalid_request", "the request target is too long")
@@ -156,11 +157,11 @@ impl Rejection {
                 (StatusCode::REQUEST_TIMEOUT, "invalid_request", "the body did not come in time")
             }
             Self::ClientGone | Self::Upstream(UpstreamFault::RequestBody(BodyFault::Broken)) => {
-                (StatusCode::BAD_REQUEST, "invalid_request", "the body broke off")
+                (StatusCode::BAD_REQUEST, "invalid_request", "the body is incomplete")
             }
             Self::Token(refusal) => return Public::token(refusal),
             Self::Upstream(UpstreamFault::Full) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "the upstream has too much to do")
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "the upstream is overloaded")
             }
             Self::Upstream(UpstreamFault::Open) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "the upstream can't be reached just now")
@@ -172,10 +173,10 @@ impl Rejection {
                 (StatusCode::GATEWAY_TIMEOUT, "gateway_timeout", "the upstream did not answer in time")
             }
             Self::Upstream(UpstreamFault::Protocol(_) | UpstreamFault::Unasked(_) | UpstreamFault::Length) => {
-                (StatusCode::BAD_GATEWAY, "bad_gateway", "the upstream's answer could not be understood")
+                (StatusCode::BAD_GATEWAY, "bad_gateway", "the upstream's answer is not valid")
             }
             Self::Upstream(UpstreamFault::Reset(_)) => {
-                (StatusCode::BAD_GATEWAY, "bad_gateway", "the upstream broke off")
+                (StatusCode::BAD_GATEWAY, "bad_gateway", "the upstream's answer is incomplete")
             }
         };
         Public { status, error, description: description.into() }
@@ -220,7 +221,7 @@ impl Rejection {
         matches!(self, Self::Overload | Self::Token(TokenRefusal::Busy(_)))
     }
 
-    /// Refused because attempts before it have failed.
+    /// Refused because earlier attempts have failed.
     pub(crate) fn is_for_failures(&self) -> bool {
         matches!(self, Self::Token(TokenRefusal::TooManyFailures { .. }))
     }
@@ -312,7 +313,7 @@ impl Public<'_> {
                 (StatusCode::BAD_REQUEST, "invalid_request", "more than one Authorization header")
             }
             AuthenticateError::Clock => {
-                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "tokens can't be judged just now")
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "tokens can't be verified just now")
             }
             AuthenticateError::Refused(refused) if refused.reason == TokenError::KeysUnavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,

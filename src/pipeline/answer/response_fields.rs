@@ -11,8 +11,8 @@ use crate::pipeline::request::request_id::RequestId;
 pub(crate) struct ResponseFields {
     /// The origin whose pages may read the answer, where the route has cross-origin rules.
     pub(crate) granted_origin: Option<HeaderValue>,
-    /// The request asks for another protocol than HTTP. If it is refused, the two sides may disagree on the protocol of the bytes
-    /// that follow.
+    /// The request asks for another protocol than HTTP. If it is refused, the two sides may disagree on the protocol of
+    /// the bytes that follow.
     pub(crate) asks_to_switch: bool,
 }
 

@@ -1,7 +1,8 @@
-//! Forwards a permitted request for another protocol, and opens the tunnel if the upstream agrees.
+//! Forwards a permitted request for a protocol other than HTTP, and opens the tunnel if the upstream agrees.
 //!
-//! The bytes that follow the request are kept until then. If the upstream does not agree, they are discarded, or read
-//! as the next request: no byte of them reaches an upstream that has not agreed to the other protocol.
+//! The bytes that follow the request are kept until the upstream has answered. If the upstream does not agree, they are
+//! discarded, or read as the next request: no byte of them reaches an upstream that has not agreed to the other
+//! protocol.
 
 use std::rc::Rc;
 
@@ -31,7 +32,7 @@ use crate::upstream::exchange::Deadlines;
 use crate::upstream::fault::UpstreamFault;
 use crate::upstream::tunnel::{TunnelHold, UpgradeReply};
 
-/// `head.headers` has only fields that may go on.
+/// `head.headers` has only fields that may be forwarded.
 pub(crate) async fn switch(
     permit: Permit<'_>,
     context: ForwardContext<'_>,

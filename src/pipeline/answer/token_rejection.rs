@@ -1,4 +1,5 @@
-//! The reasons and statuses of refusals that are about tokens: of a bearer token, and of the token and revocation endpoints.
+//! The reasons and statuses of refusals that are about tokens: of a bearer token, and of the token and revocation
+//! endpoints.
 //!
 //! Part of [`super::rejection`], which builds the answers.
 #![deny(clippy::wildcard_enum_match_arm)]

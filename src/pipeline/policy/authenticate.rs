@@ -1,7 +1,7 @@
 //! Finds the caller of a request. Takes the `Authorization` header; gives a caller whose token was verified.
 //!
-//! Absent, wrong and cannot-tell are three outcomes. A token is read from no other place: never from the query, the
-//! body or a cookie.
+//! An absent token, an invalid token and a token that cannot be verified now are three outcomes. A token is read from
+//! this header only, never from the query, the body or a cookie.
 
 use std::rc::Rc;
 

@@ -38,7 +38,7 @@ pub(crate) fn allow_public<'r>(admitted: &Admitted<'r>) -> Option<Permit<'r>> {
     }
 }
 
-/// `ours` knows our own clients.
+/// `ours` is our own authorization server, if there is one: it has our own clients.
 pub(crate) fn authorize<'r>(
     admitted: &Admitted<'r>,
     rule: &AccessRule,
@@ -46,8 +46,8 @@ pub(crate) fn authorize<'r>(
     ours: Option<&AuthorizationServer>,
 ) -> Result<Permit<'r>, Forbidden> {
     let Admitted { route, from } = *admitted;
-    // Absence is no permission: authentication refuses one of our own tokens whose client is not known, and so does
-    // this check.
+    // A client that is not found is not allowed. Authentication also refuses one of our own tokens whose client is not
+    // known.
     if caller.is_own() && !ours.and_then(|ours| ours.client_of(&caller)).is_some_and(|client| client.may_call(from)) {
         return Err(Forbidden::ClientNotAllowed);
     }

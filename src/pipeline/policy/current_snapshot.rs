@@ -42,14 +42,15 @@ impl CurrentSnapshot {
         if !Arc::ptr_eq(&published, &current) {
             *current = Rc::new(Arc::clone(&published));
             self.generation.set(self.generation.get() + 1);
-            // A token dies with its issuer's configuration. Here, and not at every hit.
+            // A token becomes invalid when the configuration of its issuer changes. Checked once here, and not at every
+            // hit.
             self.tokens.borrow_mut().keep(|verified| published.trust.holds(&verified.issuer));
         }
         Rc::clone(&current)
     }
 
-    /// The caller that this token was verified for. Most connections bring the same token again and again, which costs no look-up
-    /// in the worker's cache.
+    /// The caller that this token was verified for. Most connections bring the same token again and again, which costs
+    /// no look-up in the worker's cache.
     pub(crate) fn verified(&self, token: &[u8], connection: &ConnectionCache) -> Option<Rc<Verified>> {
         let generation = self.generation.get();
         let mut last = connection.last_caller.borrow_mut();

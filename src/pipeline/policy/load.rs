@@ -4,9 +4,9 @@
 //! are in flight at once, the less each costs, since their connections stay in the processor's caches. No request waits
 //! for long, since those in flight may wait for a slow upstream, and not for the processor.
 //!
-//! A request is shed before any other work is done for it, and its refusal is delayed for a moment. A client that
-//! repeats a request at once would otherwise be sent refusals as fast as they can be made, and the requests that are
-//! served would starve beside it.
+//! A request is shed before any other work is done for it, and its refusal is delayed for a moment. Otherwise, clients
+//! that repeat a refused request at once would receive refusals as fast as the worker can send them, and the worker
+//! would have no time for other requests.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -24,7 +24,7 @@ pub(crate) struct LoadMonitor {
     in_flight: Cell<usize>,
     /// The worker's share of the configured limit.
     max: usize,
-    /// The part of it that the lag leaves.
+    /// The part of `max` that is allowed at the current lag.
     allowed: Cell<usize>,
     delayed: Cell<usize>,
     /// Requests that may be in flight before the next one waits for its turn.
@@ -60,11 +60,11 @@ const LAG: Duration = Duration::from_millis(250);
 /// The event loop is slow where it lags by more, tick after tick: a busy machine lags too, but not all the time.
 const SLOW: Duration = Duration::from_millis(10);
 const SLOW_TICKS: u32 = 8;
-/// A request waits no longer than this for its turn, whatever the requests before it wait for.
+/// A request waits no longer than this for its turn, even if the requests before it wait for a slow upstream.
 const MAX_WAIT: Duration = Duration::from_millis(250);
-/// So many are always served.
+/// This number of requests is always served.
 const MIN_REQUESTS: usize = 64;
-/// The time between two refusals, whatever their number: each costs a worker some 25 µs.
+/// The time between two refusals, regardless of their number: each costs a worker some 25 µs.
 const DELAY_PER_REFUSAL: Duration = Duration::from_micros(400);
 const MIN_DELAY: Duration = Duration::from_millis(5);
 const MAX_DELAY: Duration = Duration::from_secs(1);
@@ -117,7 +117,7 @@ impl LoadMonitor {
         self.in_flight.get() - self.delayed.get() - self.waiting.get()
     }
 
-    /// Ends when the request may go on. Dropped when the client disconnects.
+    /// Ends when the request may proceed. Dropped when the client disconnects.
     pub(crate) async fn turn(&self) {
         let waiting = WaitingRequest::new(&self.waiting);
         {
@@ -210,7 +210,8 @@ impl Drop for DelayedResponse<'_> {
     }
 }
 
-/// So that refusals together cost a small part of the worker, whatever their number.
+/// The delay of a refusal. It grows with their number, so that all refusals together cost a small part of the worker's
+/// time.
 fn delay(delayed: usize) -> Duration {
     let delayed = u32::try_from(delayed).unwrap_or(u32::MAX);
     DELAY_PER_REFUSAL.saturating_mul(delayed).clamp(MIN_DELAY, MAX_DELAY)
@@ -281,7 +282,7 @@ mod tests {
             turns.push(turn);
         }
         let (mut third, second, mut first) = (turns.pop().unwrap(), turns.pop().unwrap(), turns.pop().unwrap());
-        // A client that hangs up leaves its turn to the next.
+        // The turn of a client that disconnects goes to the next request.
         drop(second);
         pressure.end();
         pressure.end();

@@ -13,7 +13,7 @@ pub(crate) struct Tunnels {
     max_per_address: usize,
 }
 
-/// The place of one tunnel; free again when dropped.
+/// The slot of one tunnel. Dropping it releases the slot.
 #[derive(Debug)]
 pub(crate) struct TunnelPermit {
     tunnels: Rc<Tunnels>,

@@ -1,12 +1,11 @@
-//! The rule that a request came under, and what the snapshot knows of it.
+//! The rule that a request matched, and its data in the snapshot.
 
 use crate::pipeline::routing::rate_limit::RateLimit;
 use crate::pipeline::routing::route::Route;
 use crate::pipeline::routing::snapshot::{BuiltIn, OwnIssuer, Snapshot};
 use crate::pipeline::routing::target::RouteTarget;
 
-/// The rule that a request came under. A route is kept as its place in the list, which is cheap to copy and to count
-/// by.
+/// The rule that a request matched. A route is kept as its place in the list, which is cheap to copy and to count by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum MatchedRule {
     Nothing,

@@ -2,7 +2,7 @@
 //!
 //! In the order of their imports: a file imports only from those above it.
 
-// The rule that a request came under.
+// The rule that a request matched.
 pub(crate) mod matched;
 // The counts of one worker.
 pub(crate) mod metrics;

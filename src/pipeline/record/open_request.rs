@@ -21,7 +21,7 @@ use crate::pipeline::routing::snapshot::SharedSnapshot;
 pub(crate) struct OpenRequest {
     pub(crate) log: RequestLog,
     pub(crate) recorder: Rc<Recorder>,
-    /// What was counted against the limits of the matched rule.
+    /// The counts against the limits of the matched rule.
     pub(crate) counts: LimitCounts,
     slot: Option<LineSlot>,
     /// Its line is on the disk already. Another is written only if the request fails after that.
@@ -43,13 +43,13 @@ impl OpenRequest {
         })
     }
 
-    /// Reserves a place in the audit log. A protected request does not go on without one.
+    /// Reserves a slot in the audit log. A protected request is refused without one.
     pub(crate) fn reserve(&mut self) -> Result<(), Unavailable> {
         self.slot = self.recorder.ledger.reserve()?;
         Ok(())
     }
 
-    /// Reserves a place if there is room, for a request that is answered all the same.
+    /// Reserves a slot if there is room, for a request that is answered even without one.
     pub(crate) fn reserve_if_roomy(&mut self) {
         self.slot = self.recorder.ledger.reserve_optional();
     }

@@ -24,8 +24,8 @@ impl Recorder {
         Self { ledger, load, request_ids: RequestIds::new(), metrics: RefCell::default(), guard }
     }
 
-    /// The reason as it is recorded. At the end of the drain the gateway closes its connections, which looks as if the clients had
-    /// gone.
+    /// The reason as it is recorded. At the end of the drain the gateway closes its connections, which looks as if the
+    /// clients had gone.
     pub(super) fn recorded(&self, reason: Reason) -> Reason {
         if reason == Reason::ClientGone && self.guard.has_cut() { Reason::Shutdown } else { reason }
     }

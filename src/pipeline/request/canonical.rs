@@ -1,4 +1,4 @@
-//! The one reading of a request that everything decides on.
+//! The canonical form of a request, on which every decision is based.
 //!
 //! Built once from the raw head; routing, policy, the audit log and the upstream request line all use it and nothing
 //! else. A request that could be read in two ways is refused: dot and empty segments, encoded slashes and backslashes,
@@ -42,11 +42,11 @@ pub(crate) enum Ambiguous {
     Host,
     #[error("the request target has no path")]
     Target,
-    #[error("the request names another scheme than the connection's")]
+    #[error("the request's scheme is not that of its connection")]
     Scheme,
-    #[error("the body is coded in another way than in chunks")]
+    #[error("the request has a transfer coding other than `chunked`")]
     Coding,
-    #[error("the length of the body is no number")]
+    #[error("the content length is not a number")]
     Length,
     #[error("the path has an empty segment")]
     EmptySegment,
@@ -84,8 +84,8 @@ impl CanonicalRequest {
             return Err(Ambiguous::Scheme);
         }
         let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-        // Chunks are decoded here. Any other coding could hide a body that the upstream would read under no name, or as
-        // another request.
+        // The gateway decodes chunks. Any other transfer coding could hide a body that the upstream would not
+        // recognise, or would read as another request.
         let chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
         if !chunked || codings.next().is_some() {
             return Err(Ambiguous::Coding);
@@ -195,7 +195,8 @@ fn is_port(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
 }
 
-/// One host, whether it came as `Host`, as `:authority` or in an absolute target; if in two places, the same (RFC 9112 §3.2).
+/// The one host of a request, from `Host`, from `:authority` or from an absolute target. If two of them are present,
+/// they must name the same host (RFC 9112 §3.2).
 fn named_host(head: &Parts) -> Result<&[u8], Ambiguous> {
     let mut fields = head.headers.get_all(HOST).iter();
     let field = fields.next().map(HeaderValue::as_bytes);
@@ -294,7 +295,8 @@ fn respell(path: &str) -> Result<(String, String), Ambiguous> {
         let value = escape(bytes.next(), bytes.next()).ok_or(Ambiguous::Escape)?;
         match value {
             b'/' | b'\\' => return Err(Ambiguous::Slash),
-            // A proxy behind us that decodes and does not encode again would make a parameter of it.
+            // A proxy behind the gateway that decodes the path and does not encode it again would turn this into a path
+            // parameter.
             b';' => return Err(Ambiguous::Parameter),
             0..=0x1f | 0x7f => return Err(Ambiguous::Character),
             ordinary if is_ordinary(ordinary) => canonical.push(char::from(ordinary)),
@@ -303,7 +305,7 @@ fn respell(path: &str) -> Result<(String, String), Ambiguous> {
         decoded.push(value);
     }
     let decoded = String::from_utf8(decoded).map_err(|_| Ambiguous::Escape)?;
-    // C1 controls only show once the bytes are characters.
+    // C1 control characters can be found only after the bytes are decoded to characters.
     if decoded.chars().any(char::is_control) { Err(Ambiguous::Character) } else { Ok((canonical, decoded)) }
 }
 
@@ -343,7 +345,7 @@ fn refuse_second_reading(decoded: &str) -> Result<(), Ambiguous> {
     if decoded.is_ascii() {
         return Ok(());
     }
-    // Only a path that would climb is refused: names contain full-width punctuation for good reasons.
+    // Only a path with a dot segment is refused: full-width punctuation in names is legitimate.
     let folded: String = decoded.chars().flat_map(folded).collect();
     let again: Vec<u8> = percent_encoding::percent_decode_str(&folded).collect();
     if again.split(|byte| matches!(byte, b'/' | b'\\')).any(is_dotted) { Err(Ambiguous::DotSegment) } else { Ok(()) }
@@ -366,7 +368,7 @@ fn folded(character: char) -> impl Iterator<Item = char> {
     std::iter::repeat_n(plain, times)
 }
 
-/// A dot segment, also with a parameter behind it, which some servers take off first.
+/// A dot segment, also one with a path parameter, which some servers remove first.
 fn is_dotted(segment: &[u8]) -> bool {
     matches!(segment.split(|byte| *byte == b';').next(), Some(b"." | b".."))
 }

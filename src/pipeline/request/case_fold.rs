@@ -1,8 +1,8 @@
 //! Case folding of paths: the spellings that a service which ignores case reads as the same path.
 //!
-//! Pure. Folding is wider than any one service's rule, because a path that is folded too far is refused, and one that is folded too
-//! little slips past a rule. It works character by character and never makes or takes a `/`, so that a folded path has the folded
-//! segments of the path.
+//! Pure. Folding is wider than the rule of any single service: too much folding only refuses a path, but too little
+//! would let a path bypass a rule. It works character by character and never adds or removes a `/`, so that a folded
+//! path has the folded segments of the path.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,7 @@ pub(crate) fn fold(text: &str) -> Cow<'_, str> {
 
 /// False where [`fold`] gives the text itself: ASCII without upper case.
 pub(crate) fn may_change(text: &str) -> bool {
-    // Without a way out of the loop it is one for many bytes at once.
+    // Without an early exit the compiler vectorizes this loop.
     text.bytes().fold(false, |so_far, byte| so_far | !byte.is_ascii() | byte.is_ascii_uppercase())
 }
 

@@ -1,4 +1,5 @@
-//! What a connection keeps from one request to the next: most requests of a connection name the same host and bring the same token.
+//! Values that a connection keeps from one request to the next. Most requests of a connection name the same host and
+//! have the same token.
 
 use std::cell::RefCell;
 use std::rc::Rc;

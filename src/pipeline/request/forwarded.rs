@@ -1,11 +1,11 @@
 //! The client that a trusted proxy names. Takes `X-Forwarded-For` and `Forwarded` (RFC 7239); gives the addresses that
 //! can be believed.
 //!
-//! Read from right to left, which is the order in which proxies wrote: each trusted proxy vouches for the address left
-//! of its own, and the first address that is not trusted is the client. Reading ends at an entry that cannot be read:
-//! nothing left of it is believed, and the client is *uncertain*. An uncertain client counts as the last proxy that
-//! could be believed, and passes no list of addresses. Two headers that name different clients are a contradiction, and
-//! the request is refused: one of them came from outside.
+//! Entries are read from right to left, the latest first. Each trusted proxy vouches for the address left of its own,
+//! and the first address that is not trusted is the client. Reading ends at an entry that cannot be read: nothing left
+//! of it is believed, and the client is *uncertain*. An uncertain client counts as the last proxy that could be
+//! believed, and passes no list of addresses. Two headers that name different clients are a contradiction, and the
+//! request is refused: one of them came from outside.
 //!
 //! Not used for a peer that is not a trusted proxy.
 
@@ -295,7 +295,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a client writes, it stands left of what a trusted proxy adds, and moves nothing right of it.
+        /// Text from a client is to the left of the entries that trusted proxies add, and does not change how these are
+        /// read.
         #[test]
         fn nothing_that_a_client_writes_passes_for_what_a_proxy_adds(
             forged in "[ -~]{0,60}|(for=)?[0-9\"\\\\,;=. ]{0,30}", same_line in any::<bool>(),

@@ -1,8 +1,8 @@
-//! Header fields: which go on to the upstream, which are removed, and which refuse the request.
+//! Header fields: the gateway forwards a field, removes it, or refuses the request because of it.
 //!
-//! Names that the gateway sets itself (identity, forwarding) are removed first, whichever side sent them, and set last.
-//! A name that means the same as one of these once every odd character is read as `-` (as CGI, WSGI and PHP do) refuses
-//! the request.
+//! Fields that the gateway sets itself (identity, forwarding) are removed first, from requests and from answers, and
+//! set last. CGI, WSGI and PHP read every odd character of a name as `-`. A request is refused if one of its names,
+//! read in this way, equals a protected name.
 
 use http::header::{CONNECTION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -26,18 +26,17 @@ pub(crate) enum FieldFault {
     Upgrade(#[from] UpgradeFault),
 }
 
-/// Servers behind the gateway have limits of their own: HAProxy accepts no longer name, and would end the connection
-/// over it.
+/// Servers behind the gateway have limits of their own: HAProxy ends a connection that sends a longer name.
 const MAX_NAME_BYTES: usize = 255;
 const MAX_VALUE_BYTES: usize = 16 * 1024;
 
-/// What is done with a request header field.
+/// The treatment of a request header field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FieldTreatment {
     Pass,
     /// Hop-by-hop, or a name that only the gateway may set.
     Drop,
-    /// Passed on, but a name that is read as this one refuses the request.
+    /// Forwarded. But a request with another name that is read as this one is refused.
     Guarded,
 }
 
@@ -52,8 +51,8 @@ pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwa
 /// Marks a copy of a request. The answer to a copy is not used.
 pub(crate) const X_MIRRORED: HeaderName = HeaderName::from_static("x-mirrored");
 
-/// Removes the fields of a request that do not go on. Fast where there are none. True where the request says that a
-/// proxy has passed it on.
+/// Removes the fields of a request that are not forwarded. Fast if there are none. Returns true if the request says
+/// that a proxy has forwarded it.
 pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<bool, FieldFault> {
     let mut dropped: Vec<HeaderName> = Vec::new();
     let (mut has_connection, mut cookies) = (false, 0);
@@ -84,7 +83,7 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<bool, FieldFault>
     Ok(is_relayed)
 }
 
-/// Removes the fields of an answer that are not for the client, and says whether trailers are announced. Fast where
+/// Removes the fields of an answer that are not for the client, and returns whether trailers are announced. Fast if
 /// there are none.
 #[must_use]
 pub(crate) fn strip_response(headers: &mut HeaderMap) -> bool {
@@ -96,8 +95,8 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) -> bool {
                 has_connection = true;
                 if value != "keep-alive" && value != "close" {
                     let listed = value.to_str().unwrap_or_default().split(',');
-                    // An answer that named these as hop-by-hop would remove fields on which the client's own rules
-                    // depend.
+                    // These are never hop-by-hop: an answer that lists them would remove fields on which the client's
+                    // own rules depend.
                     let protected =
                         |name: &HeaderName| matches!(name.as_str(), "set-cookie" | "content-type" | "content-length");
                     dropped.extend(listed.filter_map(|name| name.trim().parse().ok()).filter(|name| !protected(name)));
@@ -131,10 +130,10 @@ pub(crate) fn is_protected(name: &HeaderName) -> bool {
     fate(name.as_str()) != FieldTreatment::Pass || is_look_alike(name.as_str())
 }
 
-/// True for a name that a service may read as a protected one: CGI and its like keep letters and digits only.
+/// True for a name that a service may read as a protected one: CGI and similar interfaces keep letters and digits only.
 fn is_look_alike(name: &str) -> bool {
     let kept = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    // Without a way out of the loop it is one for many bytes at once.
+    // Without an early exit the compiler vectorizes this loop.
     if name.bytes().fold(true, |so_far, byte| so_far & kept(byte)) {
         return false;
     }
@@ -144,7 +143,7 @@ fn is_look_alike(name: &str) -> bool {
 fn fate(name: &str) -> FieldTreatment {
     match name {
         "host" | "authorization" | "content-length" => FieldTreatment::Guarded,
-        // The body's framing is made anew for the upstream.
+        // The connection to the upstream sets its own framing of the body.
         "transfer-encoding" | "expect" => FieldTreatment::Drop,
         "connection"
         | "keep-alive"
@@ -185,7 +184,7 @@ fn fate(name: &str) -> FieldTreatment {
     }
 }
 
-/// True for fields by which proxies describe the way of a request. Clients do not send them.
+/// True for fields in which proxies describe how a request reached them. Clients do not send these fields.
 fn is_a_proxys(name: &str) -> bool {
     let is_listed = matches!(
         name,
@@ -206,7 +205,7 @@ fn is_a_proxys(name: &str) -> bool {
 /// Names in groups: identity, forwarding, and the fields by which TLS terminators describe the client's certificate
 /// (RFC 9440, and the names that nginx, Apache, HAProxy and cloud balancers use).
 fn is_in_protected_group(name: &str) -> bool {
-    // Most names are decided by their first bytes.
+    // The first bytes decide for most names.
     let prefixes: &[&str] = match name.as_bytes() {
         [b'x', b'-', ..] => &[
             "x-auth-",
@@ -232,7 +231,7 @@ fn listed_in_connection(headers: &HeaderMap) -> Result<Vec<HeaderName>, FieldFau
     let names = listed.filter(|name| !name.is_empty()).map(|name| {
         let name: HeaderName = name.parse().map_err(|_| FieldFault::Connection)?;
         match name.as_str() {
-            // Ordinary clients send these about themselves.
+            // Ordinary clients list these names.
             "close" | "keep-alive" | "upgrade" | "te" | "http2-settings" | "proxy-connection" => Ok(name),
             _ if is_protected(&name) => Err(FieldFault::Connection),
             _ => Ok(name),
@@ -373,7 +372,7 @@ mod tests {
     }
 
     proptest! {
-        /// However its letters and dashes are disguised, no foreign identity header reaches the upstream.
+        /// No identity header from outside reaches the upstream, however its letters and dashes are written.
         #[test]
         fn no_disguise_brings_an_identity_header_through(
             name in prop::sample::select(vec!["x-auth-subject", "x-auth-scope", "x-forwarded-for", "forwarded", "via", "x-real-ip", "client-cert"]),

@@ -71,7 +71,8 @@ impl InFlightCounter {
         self.in_flight.set(self.in_flight.get() - 1);
     }
 
-    /// Those that only wait to be refused do not count: whoever asks again at once would be served nothing else.
+    /// Requests that only wait to be refused do not count: a client that repeats its requests at once would otherwise
+    /// get nothing but refusals.
     fn in_flight(&self) -> usize {
         self.in_flight.get() - self.delayed.get()
     }

@@ -6,13 +6,13 @@
 pub(crate) mod case_fold;
 // Random draws, and stable positions for keys.
 pub(crate) mod sampling;
-// The one reading of a request: its target, host and method.
+// The canonical form of a request: its target, host and method.
 pub(crate) mod canonical;
-// Requests for another protocol.
+// Requests for a protocol other than HTTP.
 pub(crate) mod upgrade;
 // Header fields: passed on, removed or refused.
 pub(crate) mod headers;
-// Trailer fields, both ways.
+// Trailer fields of requests and answers.
 pub(crate) mod trailers;
 // The client that a proxy names: `Forwarded` and `X-Forwarded-For`.
 pub(crate) mod forwarded;

@@ -1,7 +1,7 @@
 //! The other end of a connection, and the listener by which it came.
 //!
-//! Each request of a trusted proxy has a [`Peer`] of its own, which is the client that the proxy names. Limits, audit
-//! and upstream use its address alike in both cases.
+//! Each request of a trusted proxy has a [`Peer`] of its own, which is the client that the proxy names. Limits, the
+//! audit log and the upstream use its address in both cases.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -15,10 +15,11 @@ use super::in_flight::{InFlightByAddress, InFlightCounter};
 use crate::network::{Networks, SourceAddress};
 use crate::server::proxy_header::ProxyHeader;
 
-/// The facts of one connection, or of one request that came by a proxy, with the header values that follow from them.
+/// The facts of one connection, or of one request that came through a proxy, with the header values that follow from
+/// them.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    /// The address that limits and rules are about.
+    /// The address to which limits and address rules apply.
     pub(crate) address: IpAddr,
     pub(crate) address_trust: AddressTrust,
     pub(crate) listener_mode: ListenerMode,
@@ -119,8 +120,8 @@ impl Peer {
         }
     }
 
-    /// Counts the peer's requests with others of its address. A trusted proxy that makes requests of its own is not counted: it can't be
-    /// told from one that does not say for which client it makes them.
+    /// Counts the peer's requests together with others of its address. A trusted proxy's own requests are not counted:
+    /// they cannot be distinguished from requests for clients that the proxy does not name.
     pub(crate) fn counted_in(mut self, in_flight: &Rc<InFlightByAddress>, trusted: &Networks) -> Rc<Self> {
         let exempt = self.address_trust == AddressTrust::Certain && trusted.contains(self.address);
         self.in_flight = (!exempt).then(|| in_flight.counter_of(self.address));

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::headers::X_REQUEST_ID;
 
-/// Different from any other of this process or another, as far as that is in our power.
+/// Unique with high probability, in this process and among all others.
 #[derive(Clone, Debug)]
 pub(crate) enum RequestId {
     Made([u8; 32]),

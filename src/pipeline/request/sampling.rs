@@ -1,4 +1,4 @@
-//! Random numbers for choices that need not be secret, only evenly spread.
+//! Random numbers for choices that must be evenly distributed, but need not be secret.
 
 /// A number in `0..below`, each as often as any other.
 pub(crate) fn draw(below: u64) -> u64 {

@@ -1,9 +1,9 @@
-//! Trailer fields, both ways: which may follow a body, and which may not.
+//! Trailer fields of requests and answers: removes those that may not follow a body.
 //!
-//! They go on as trailers and are never merged into a header. Those of requests reach HTTP/2 upstreams only: over
-//! HTTP/1.1 a service cannot say that it reads them, and some services take them for the next request. Those of answers
-//! reach every HTTP/2 client, and over HTTP/1.1 the clients that ask for them (`TE: trailers`), as far as the upstream
-//! has announced them (`Trailer`).
+//! Trailers are forwarded as trailers and never merged into a header. Those of requests reach HTTP/2 upstreams only:
+//! over HTTP/1.1 a service cannot say that it reads them, and some services take them for the next request. Those of
+//! answers reach every HTTP/2 client, and over HTTP/1.1 the clients that ask for them (`TE: trailers`), as far as the
+//! upstream has announced them (`Trailer`).
 
 use http::header::{TE, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue};

@@ -1,4 +1,4 @@
-//! Requests for another protocol than HTTP: what counts as such a request, and which answers agree to it.
+//! Requests for a protocol other than HTTP: recognises them, and checks whether an answer agrees to the switch.
 //!
 //! Over HTTP/1.1 that is `Upgrade` (RFC 9110 §7.8), with a handshake of its own for WebSocket (RFC 6455 §4); over
 //! HTTP/2 an extended CONNECT (RFC 8441). Where a route has not opted in, `Upgrade` is an ordinary hop-by-hop field and
@@ -16,15 +16,15 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Version};
 use hyper::ext::Protocol;
 
-/// The protocols that a route opens tunnels for, in lower case.
+/// The protocols for which a route opens tunnels, in lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Upgrades(Vec<Box<str>>);
 
-/// The protocol that a request asks for, among those that its route opens.
+/// The protocol that a request asks for, if its route opens tunnels for it.
 #[derive(Debug)]
 pub(crate) struct RequestedUpgrade {
     protocol: Box<str>,
-    /// Others are named beside it.
+    /// The request also names other protocols.
     is_ambiguous: bool,
     over_http2: bool,
 }
@@ -48,13 +48,13 @@ struct WebSocket {
 pub(crate) enum UpgradeFault {
     #[error("the request asks for several protocols at once")]
     Several,
-    #[error("this protocol is not asked for by this method")]
+    #[error("a request for this protocol must use another method")]
     Method,
     #[error("a request for another protocol has no body")]
     Body,
-    #[error("the request has no WebSocket key, or one that is none")]
+    #[error("the request has no valid WebSocket key")]
     Key,
-    #[error("WebSocket is spoken here in version 13")]
+    #[error("only version 13 of WebSocket is supported")]
     Version,
 }
 
@@ -64,7 +64,7 @@ pub(crate) enum InvalidUpgrade {
     Token,
     #[error("for WebSocket write `websocket: true`")]
     WebSocket,
-    #[error("this protocol is never passed on: requests in it would go unseen")]
+    #[error("no tunnel is ever opened for this protocol: it could carry requests that the gateway does not check")]
     Never,
 }
 
@@ -79,7 +79,8 @@ impl Upgrades {
         Self(websocket.then(|| WEBSOCKET.into()).into_iter().chain(others).collect())
     }
 
-    /// A protocol other than WebSocket. HTTP in any of its forms would carry requests past every rule, and TLS would hide them.
+    /// A protocol other than WebSocket. HTTP in any form would carry requests that bypass every rule, and TLS would
+    /// hide them.
     pub(crate) fn parse(text: &str) -> Result<Box<str>, InvalidUpgrade> {
         let token =
             |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'_' | b'+' | b'/');
@@ -180,7 +181,7 @@ impl WebSocket {
 }
 
 impl UpgradeHandshake {
-    /// Adds to a request the fields that ask the upstream, and remembers what they offer.
+    /// Adds the fields that ask the upstream for the protocol, and keeps the values that they offer.
     pub(crate) fn add_request_fields(&mut self, headers: &mut HeaderMap) {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         if let Ok(protocol) = HeaderValue::try_from(&*self.protocol) {
@@ -203,7 +204,7 @@ impl UpgradeHandshake {
             && self.web_socket.as_ref().is_none_or(|web_socket| web_socket.matches(headers))
     }
 
-    /// Adds to an answer the fields that tell an HTTP/1.1 client of the switch.
+    /// Adds to an answer the fields that announce the switch to an HTTP/1.1 client.
     pub(crate) fn add_response_fields(&self, headers: &mut HeaderMap) {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         if let Ok(protocol) = HeaderValue::try_from(&*self.protocol) {

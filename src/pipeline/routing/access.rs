@@ -21,7 +21,7 @@ pub(crate) enum Access {
     Protected(Box<AccessRule>),
 }
 
-/// From where a route may be used at all, with or without a token.
+/// The addresses from which a route may be used, with or without a token.
 #[derive(Debug, Default)]
 pub(crate) struct AddressRule {
     /// `None`: from anywhere.

@@ -1,8 +1,8 @@
 //! Cross-origin rules: the origins whose pages may read a route's answers, and send more than plain forms (Fetch
 //! standard, "CORS protocol").
 //!
-//! These rules refuse no request: they tell browsers what pages may see. Preflights are answered before authentication,
-//! since browsers send no credentials with them.
+//! These rules refuse no request: they tell browsers which answers a page may read. Preflights are answered before
+//! authentication, since browsers send no credentials with them.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
@@ -25,7 +25,7 @@ pub(crate) struct Cors {
     pub(crate) expose: Vec<HeaderName>,
     /// Cookies and client certificates may be sent. Bearer tokens are header fields, and do not need this.
     pub(crate) credentials: bool,
-    /// Seconds for which a browser need not ask again.
+    /// How long a browser may cache the response to a preflight, in seconds.
     pub(crate) max_age: u64,
 }
 
@@ -119,7 +119,7 @@ impl OriginPattern {
     }
 }
 
-/// The labels that browsers put in host names: any other text between scheme and suffix is another origin in disguise.
+/// The labels that browsers put in host names: any other text between scheme and suffix belongs to another origin.
 fn are_labels(text: &[u8]) -> bool {
     let legal = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
     text.split(|byte| *byte == b'.').all(|label| !label.is_empty() && label.iter().all(legal))
@@ -273,7 +273,7 @@ mod tests {
     }
 
     proptest! {
-        /// Only what the URL parser, too, takes for a host below the suffix.
+        /// Only origins are allowed that the URL parser, too, reads as a host below the suffix.
         #[test]
         fn no_origin_slips_through_a_wildcard(text in "https://[a-z0-9./@:#?%_\\\\-]{0,12}(\\.b\\.example)?(:1|/|\\.)?") {
             if below("https://", ".b.example").matches(text.as_bytes()) {

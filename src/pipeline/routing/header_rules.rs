@@ -32,8 +32,8 @@ impl HeaderRules {
         }
     }
 
-    /// For a refusal: it gets the fields that it does not have itself. Its own fields hold, such as the one that
-    /// forbids to store it.
+    /// For a refusal: adds only fields that the refusal does not have. Its own fields are kept, such as the one that
+    /// forbids caching.
     pub(crate) fn apply_to_refusal(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.set {
             if !headers.contains_key(name) {
@@ -57,7 +57,7 @@ fn own_name(name: &HeaderName) -> HeaderName {
     HeaderName::from_lowercase(name.as_str().as_bytes()).unwrap_or_else(|_| name.clone())
 }
 
-/// A clone would share a counter with all cores.
+/// A clone would share its reference count with all cores.
 pub(crate) fn own_copy(value: &HeaderValue) -> HeaderValue {
     HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
 }

@@ -90,7 +90,7 @@ fn of_addresses(rule: &AddressRule, other: &AddressRule) -> Option<Laxity> {
     None
 }
 
-/// After "takes requests".
+/// Completes the message "takes requests …".
 impl fmt::Display for Laxity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,4 +1,4 @@
-//! Which of a route's requests are copied, and to which upstream.
+//! The rule by which a route's requests are copied to a second upstream.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -22,7 +22,7 @@ pub(crate) mod target;
 pub(crate) mod header_rules;
 // Cross-origin rules.
 pub(crate) mod cors;
-// Which requests are copied to a second upstream.
+// The rule by which requests are copied to a second upstream.
 pub(crate) mod mirror_rule;
 // A route with its policy.
 pub(crate) mod route;

@@ -5,8 +5,8 @@
 //! other refuses, but not where the laxer one is the more specific: such an exception is intended, as it is on one
 //! host. Pure, for `check` and the start; not used for requests.
 //!
-//! Routes are grouped by server, and found in a tree of the paths that the service gets. So the cost is that of the pairs that
-//! could overlap, and their number is bounded as well.
+//! Routes are grouped by server, and found in a tree of the paths that the service gets. So the cost is that of the
+//! pairs that could overlap, and their number is bounded as well.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Component, PathBuf};
@@ -112,8 +112,8 @@ impl OverlapMember {
         fits && self.segments.iter().zip(&other.segments).all(is_covered)
     }
 
-    /// Paths of the service that both patterns match, in the spelling of this one: one of each kind that rules can tell apart, of
-    /// each length up to `longest` where both are subtrees.
+    /// Paths of the service that both patterns match, in the spelling of this one: one of each kind that rules can tell
+    /// apart, of each length up to `longest` where both are subtrees.
     fn paths_shared_with(&self, other: &Self, longest: usize) -> Vec<Vec<String>> {
         let length = self.segments.len().max(other.segments.len());
         let literal = |at: usize| {
@@ -280,7 +280,8 @@ struct OverlapTree {
     any: Option<Box<Self>>,
     here: Here,
     subtree: Here,
-    /// The first two classes of members at this place or below: enough to know whether there is another than a given one.
+    /// The first two classes of members at this place or below: enough to know whether there is another than a given
+    /// one.
     classes: Vec<usize>,
 }
 

@@ -1,7 +1,7 @@
 //! Patterns of paths and hosts, as routes declare them.
 //!
-//! A path pattern is matched segment by segment against *decoded* segments, so that no spelling of a path slips past the
-//! rule that was written for it.
+//! A path pattern is matched segment by segment against *decoded* segments, so that no spelling of a path bypasses its
+//! rule.
 
 use std::fmt;
 
@@ -37,7 +37,7 @@ pub(crate) enum InvalidPattern {
     EmptySegment,
     #[error("a path has no `.` or `..` segment")]
     DotSegment,
-    #[error("a `*` stands only in a `/**` at the end, which is the subtree; one segment is `{{name}}`")]
+    #[error("`*` is allowed only in a `/**` at the end, which matches a subtree; for one segment, write `{{name}}`")]
     Subtree,
     #[error("a placeholder is a whole segment such as `{{id}}`")]
     Placeholder,
@@ -83,7 +83,8 @@ impl PathPattern {
         long_enough && self.segments.iter().zip(found).all(|(segment, found)| segment.matches(found))
     }
 
-    /// How many segments to take off a path to be rid of `prefix`; `None` if not every match begins with it.
+    /// How many leading segments to remove from a path, so that `prefix` is removed. `None` if not every match begins
+    /// with it.
     pub(crate) fn strippable(&self, prefix: &str) -> Option<usize> {
         let prefix = Self::parse(prefix).ok().filter(|prefix| !prefix.subtree)?;
         let begins = self.segments.starts_with(&prefix.segments);

@@ -1,4 +1,4 @@
-//! Paths made from parts of others: `/v2/{id}/**` from the matches of a route's own `{id}` and `/**`.
+//! Rewrites of paths: `/v2/{id}/**` is filled with the matches of `{id}` and `/**` in the route's own path.
 //!
 //! A match is inserted in its canonical spelling, still encoded, and in whole segments only. So nothing in it becomes a
 //! separator, and the new path has one meaning, as the old one has.
@@ -33,9 +33,9 @@ pub(crate) enum InvalidTemplate {
     Spelling,
     #[error("unknown capture `{{{name}}}`{known}")]
     Unknown { name: String, known: String },
-    #[error("`{{{0}}}` stands in the route's path more than once: give each a name of its own")]
+    #[error("the route's path has `{{{0}}}` more than once: give each a name of its own")]
     Twice(String),
-    #[error("the route's path has no `/**` whose rest could be taken over")]
+    #[error("the route's path has no `/**` whose match could be inserted")]
     NoSubtree,
 }
 
@@ -45,7 +45,7 @@ impl InvalidTemplate {
         match self {
             Self::Unknown { .. } => "unknown capture: the route's path has none of that name".to_owned(),
             Self::Twice(_) => {
-                "a capture stands in the route's path more than once: give each a name of its own".to_owned()
+                "the route's path has a capture of this name more than once: give each a name of its own".to_owned()
             }
             Self::Pattern(_) | Self::Spelling | Self::NoSubtree => self.to_string(),
         }
@@ -75,13 +75,13 @@ impl PathTemplate {
         Ok(Self { parts, rest_after: pattern.subtree.then_some(route.segments.len()), text: text.into() })
     }
 
-    /// Of the paths that it makes.
+    /// The pattern of the new paths.
     pub(crate) fn pattern(&self) -> Option<PathPattern> {
         PathPattern::parse(&self.text).ok()
     }
 
-    /// Decoded segments of a path that `route` matches and that becomes `made`; `filler` replaces the segments that the
-    /// new path does not use.
+    /// The decoded segments of a path that `route` matches and that is rewritten to `made`. `filler` replaces the
+    /// segments that the new path does not use.
     pub(crate) fn origin_of(&self, made: &[String], route: &PathPattern, filler: &str) -> Vec<String> {
         let written: Vec<&str> = self.text.split('/').filter(|part| !part.is_empty() && *part != "**").collect();
         let mut origin: Vec<String> =
@@ -96,7 +96,7 @@ impl PathTemplate {
         origin
     }
 
-    /// The path that it makes of the request's.
+    /// The new path for this request.
     pub(crate) fn path(&self, request: &CanonicalRequest) -> Result<String, Ambiguous> {
         let of = request.path();
         let mut path = String::with_capacity(self.text.len() + of.len());
@@ -115,7 +115,7 @@ impl PathTemplate {
         if path.is_empty() {
             path.push('/');
         }
-        // A capture may be taken over several times.
+        // A capture may be used several times.
         if path.len() > LONGEST { Err(Ambiguous::UriTooLong) } else { Ok(path) }
     }
 }
@@ -221,8 +221,8 @@ mod tests {
     fn templates_that_could_not_be_filled_are_refused() {
         is_refused("/a/{id}/**", "/{name}", "unknown capture `{name}` (the route's path has `{id}`, `/**`)");
         is_refused("/a", "/{name}", "unknown capture `{name}`: the route's path has none");
-        is_refused("/{a}/{a}", "/{a}", "`{a}` stands in the route's path more than once: give each a name of its own");
-        is_refused("/a/{id}", "/b/**", "the route's path has no `/**` whose rest could be taken over");
+        is_refused("/{a}/{a}", "/{a}", "the route's path has `{a}` more than once: give each a name of its own");
+        is_refused("/a/{id}", "/b/**", "the route's path has no `/**` whose match could be inserted");
         is_refused("/{id}", "/x-{id}", "a placeholder is a whole segment such as `{id}`");
         is_refused("/{id}", "//{id}", "a path has no empty segment; `/ping` matches `/ping/` too");
         is_refused("/{id}", "/．．/{id}", "no request could have such a path");
@@ -235,7 +235,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is captured, what is made is below what is fixed, and reads as what it was.
+        /// For any captured text, the new path is below the fixed part of the rewrite, and the text keeps its meaning.
         #[test]
         fn nothing_that_is_captured_leads_out_of_the_templates_fixed_part(
             first in "(%[0-9a-f]{2}|[a-z.%]|\\.\\.|%2e|%25){1,6}",

@@ -20,7 +20,7 @@ pub(crate) type SharedSnapshot = Rc<Arc<Snapshot>>;
 
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    /// Names the configuration in audit lines.
+    /// Identifies the configuration in audit lines.
     pub(crate) config: String,
     pub(crate) limits: Limits,
     pub(crate) trusted_proxies: Networks,
@@ -37,7 +37,7 @@ pub(crate) struct Snapshot {
 pub(crate) struct OwnIssuer {
     /// Shared with the task that rotates its keys.
     pub(crate) server: Arc<AuthorizationServer>,
-    /// For the token and the revocation endpoint together: at either, secrets can be guessed.
+    /// Shared by the token and the revocation endpoint, because secrets can be guessed at both.
     pub(crate) token_limits: Vec<RateLimit>,
     pub(crate) revoker: Revoker,
 }

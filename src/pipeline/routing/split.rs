@@ -1,4 +1,4 @@
-//! Several upstreams for one route, each with its part of the requests: at random, or by a property of the caller.
+//! Several upstreams for one route, each with its share of the requests: at random, or by a property of the caller.
 
 use std::fmt;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ impl Split {
         branches.find(|(_, upstream)| upstream.number == number)
     }
 
-    /// Where weights change, no request changes its branch without need.
+    /// If weights change, requests keep their branch as far as the new weights allow.
     fn branch_at(&self, position: u64) -> usize {
         self.branches.iter().position(|branch| position < branch.up_to).unwrap_or_default()
     }

@@ -5,7 +5,7 @@
 //! *before* its method is looked at: a method that it does not list is 405 and never falls through to a wider pattern,
 //! so that adding an open route can't open a path that is listed closed. Many servers ignore upper and lower case. So a
 //! path is found only if its folded form leads to the same routes: a path that leads to other routes when it is folded
-//! is not found, whatever their access, methods, address rules and targets.
+//! is not found, regardless of their access, methods, address rules and targets.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ struct Trees {
     any: RouteNode,
 }
 
-/// Two routes that exclude each other, as places in the list.
+/// Two routes that conflict, as places in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Conflict {
     pub(crate) first: usize,
@@ -51,7 +51,7 @@ pub(crate) struct Conflict {
 pub(crate) enum ConflictKind {
     /// Both would match the same requests.
     SameRequests,
-    /// Their paths differ in upper and lower case only, whatever their methods.
+    /// Their paths differ in upper and lower case only. Their methods do not matter.
     CaseOnly,
 }
 
@@ -59,7 +59,7 @@ pub(crate) enum ConflictKind {
 #[derive(Debug)]
 pub(crate) enum RouteMatch<'t> {
     Route(&'t Route, usize),
-    /// The path is known, the method is not. Holds the methods that are.
+    /// A route has the path, but none takes the method. Holds the methods that are allowed.
     MethodNotAllowed(HeaderValue),
     Nothing,
 }
@@ -124,7 +124,7 @@ impl RouteTable {
         }
     }
 
-    /// The routes of the place that this path leads to, whatever their methods, by their places in the list.
+    /// The routes of the place that this path leads to, for all methods, by their places in the list.
     pub(crate) fn routes_at(&self, host: &str, path: &str) -> Vec<usize> {
         let leaf = self.trees.leaf(host, path).filter(|leaf| !self.leads_elsewhere_folded(leaf, host, path));
         leaf.map(|leaf| leaf.indices().collect()).unwrap_or_default()
@@ -132,8 +132,9 @@ impl RouteTable {
 
     /// Whether the folded path leads to other routes than `found`, under the same host rules.
     ///
-    /// Where folding changes no pattern, the folded trees equal the exact ones. A path that folding does not change is then looked
-    /// up in equal trees, and no reserved path is left for it to equal: the answer is no, without a look-up.
+    /// Where folding changes no pattern, the folded trees equal the exact ones. A path that folding does not change is
+    /// then looked up in equal trees, and no reserved path is left for it to equal: the answer is no, without a
+    /// look-up.
     fn leads_elsewhere_folded(&self, found: &Leaf, host: &str, path: &str) -> bool {
         if !self.may_fold && !may_change(path) {
             return false;
@@ -231,7 +232,8 @@ impl Leaf {
         self.by_methods.iter().map(|(_, index)| *index)
     }
 
-    /// A route has one pattern, so the same routes are also the same place; routes enter every leaf in the order of the list.
+    /// A route has one pattern, so the same routes are also the same place; routes enter every leaf in the order of the
+    /// list.
     fn has_same_routes(&self, other: &Self) -> bool {
         self.indices().eq(other.indices())
     }

@@ -67,7 +67,7 @@ impl fmt::Display for FixedAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Redirect { origin, path, status } => write!(f, "{} to {origin}{path}", status.as_u16()),
-            Self::Fixed { status, .. } => write!(f, "{} by itself", status.as_u16()),
+            Self::Fixed { status, .. } => write!(f, "{} from the configuration", status.as_u16()),
         }
     }
 }

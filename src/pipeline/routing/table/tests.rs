@@ -258,8 +258,8 @@ fn hostile_target() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
-    /// Whatever is accepted, we decide as anybody behind us would who reads what we send, however eagerly; and what we send
-    /// is what we would send for it again.
+    /// Whatever is accepted, we decide as anybody behind us would who reads what we send, however eagerly; and what we
+    /// send is what we would send for it again.
     #[test]
     fn what_is_decided_is_what_is_forwarded(target in hostile_target()) {
         let routes = ["/api/public/**", "/api/admin/**", "/api/public/private/**", "/api/admin/help", "/api/{id}/settings", "/"];
@@ -279,7 +279,8 @@ proptest! {
 }
 
 proptest! {
-    /// Whatever open routes there are besides, a path that is listed closed is not open, in whichever case it is written.
+    /// Whatever open routes there are besides, a path that is listed closed is not open, in whichever case it is
+    /// written.
     #[test]
     fn no_open_route_opens_a_path_that_is_listed_closed(
         open in prop::collection::btree_set("(/([abAB]|\\{x\\})){0,3}(/\\*\\*)?", 0..6),
@@ -299,7 +300,8 @@ proptest! {
         }
     }
 
-    /// Whatever a service takes for the same path leads to the same routes, or nowhere; only the spelling of a pattern leads on.
+    /// Whatever a service takes for the same path leads to the same routes, or nowhere; only the spelling of a pattern
+    /// leads on.
     #[test]
     fn paths_that_differ_in_case_only_never_reach_different_routes(
         patterns in prop::collection::vec(
