@@ -43,7 +43,7 @@ async fn a_route_is_used_from_where_it_is_allowed_and_denial_wins() {
 }
 
 #[tokio::test]
-async fn a_list_of_the_denied_lets_in_everybody_else_but_nobody_who_cannot_be_told() {
+async fn a_deny_list_admits_all_others_but_no_unknown_address() {
     let (_upstream, gateway) = gateway(&["path: /x, access: public, deny_from: [10.66.0.0/16]"], "").await;
     let client = Client::new(&gateway);
     for inside in ["10.1.2.3", "203.0.113.9", ""] {
@@ -55,7 +55,7 @@ async fn a_list_of_the_denied_lets_in_everybody_else_but_nobody_who_cannot_be_to
 }
 
 #[tokio::test]
-async fn a_protected_route_is_refused_by_address_whatever_the_token() {
+async fn a_protected_route_is_refused_by_address_for_any_token() {
     let (_upstream, gateway) = gateway(&["path: /x, access: {}, allow_from: [10.0.0.0/8]"], "").await;
     let client = Client::new(&gateway);
     let token = client.granted("app", SECRET, "").await;
@@ -89,7 +89,7 @@ async fn token_from(client: &Client, address: &str, id: &str, secret: &str, basi
 }
 
 #[tokio::test]
-async fn a_client_gets_no_token_from_elsewhere_and_is_told_what_a_wrong_secret_is() {
+async fn a_client_refused_by_address_learns_nothing_of_its_secret() {
     let (_upstream, gateway) = gateway(&["path: /x, access: {}"], OAUTH).await;
     for client in gateway.both() {
         for basic in [true, false] {
@@ -151,7 +151,7 @@ async fn a_clients_token_is_no_good_elsewhere() {
 }
 
 #[tokio::test]
-async fn check_shows_who_may_come_from_where() {
+async fn check_shows_callers_and_addresses_of_routes() {
     let folder = crate::support::gateway::folder();
     let routes = ["path: /x, access: public, allow_from: [10.0.0.0/8, \"2001:db8::/32\"], deny_from: [10.66.0.0/16]"];
     let sections = format!(

@@ -90,7 +90,7 @@ async fn world() -> (Upstream, Gateway) {
 }
 
 #[tokio::test]
-async fn liveness_and_readiness_are_told_and_nothing_else() {
+async fn probes_report_liveness_and_readiness_only() {
     let (_upstream, gateway) = world().await;
     let admin = Client::plain(gateway.admin.unwrap());
     for (method, path, status) in [
@@ -125,7 +125,7 @@ async fn a_fresh_page_is_valid() {
 }
 
 #[tokio::test]
-async fn what_was_decided_is_counted_over_all_workers() {
+async fn decisions_are_counted_over_all_workers() {
     let (_upstream, gateway) = world().await;
     let mut asked = 0.0;
     for client in gateway.both() {
@@ -183,7 +183,7 @@ async fn asked_with(gateway: &Gateway, fields: &str) -> u16 {
 
 /// A page that has the name of its own server point at this address would otherwise read what it likes (DNS rebinding).
 #[tokio::test]
-async fn the_admin_listener_answers_to_addresses_and_to_names_that_are_its_own() {
+async fn the_admin_listener_answers_to_addresses_and_its_own_names() {
     let upstream = Upstream::start().await;
     let sections = "admin: {address: 127.0.0.1:0, hosts: [Gateway.Internal, portcullis]}";
     let gateway = Gateway::start(&config(upstream.address, &["path: /x, access: public"], sections));
@@ -229,7 +229,7 @@ async fn the_admin_listener_answers_to_addresses_and_to_names_that_are_its_own()
 }
 
 #[tokio::test]
-async fn without_names_of_its_own_the_admin_listener_answers_to_addresses_and_localhost() {
+async fn the_default_admin_listener_answers_to_addresses_only() {
     let (_upstream, gateway) = world().await;
     for (host, status) in [("localhost", 200), ("127.0.0.1", 200), ("gateway.internal", 421)] {
         assert_eq!(asked_with(&gateway, &format!("Host: {host}\r\n")).await, status, "{host}");

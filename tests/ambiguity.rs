@@ -144,7 +144,7 @@ async fn path_parameters_are_refused() {
 }
 
 #[tokio::test]
-async fn a_closed_path_stays_closed_whatever_follows_it() {
+async fn a_closed_path_stays_closed_with_any_suffix() {
     paths_are(&[401], &["/admin?x=/open", "/admin?", "/admin/?/../open", "/%61dmin/x", "/admin/%78", "/admin/"]).await;
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use self::source::{Source, sources};
+use self::source::{Source, sources, test_sources};
 
 /// From left to right: a module uses only modules in later places.
 const ORDER: &[&[&str]] = &[
@@ -111,7 +111,7 @@ fn has_word(line: &str, word: &str) -> bool {
 }
 
 #[test]
-fn no_module_uses_what_stands_to_its_left() {
+fn no_module_uses_one_to_its_left() {
     let violations: Vec<String> = sources().iter().flat_map(violations).collect();
     assert!(violations.is_empty(), "\n{}", violations.join("\n"));
 }
@@ -142,7 +142,7 @@ fn every_module_has_a_place_in_the_order() {
 }
 
 #[test]
-fn the_checker_finds_what_is_planted() {
+fn the_checker_finds_planted_violations() {
     for (path, line) in [
         ("src/oauth/scope.rs", "use crate::jose::token::Token;"),
         ("src/pipeline/routing/access.rs", "use crate::config::types::Config;"),
@@ -207,4 +207,48 @@ fn every_dependency_has_its_reason() {
     let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
     assert_eq!(without_reason(&manifest), [""; 0]);
     assert_eq!(without_reason("[dependencies]\n# a\na = \"1\"\nb = \"1\"\n\n[dev-dependencies]\nc = \"1\"").len(), 2);
+}
+
+/// The number of lines of a file with its tests, from which on it is to be split.
+const MAX_LINES: usize = 400;
+/// The number of characters of a test's name, from which on it says too much.
+const MAX_NAME: usize = 60;
+/// Words that begin a name without a subject.
+const HEADLESS: [&str; 5] = ["who_", "what_", "whoever_", "whatever_", "nobody_"];
+
+#[test]
+fn no_source_file_is_too_long() {
+    let long: Vec<String> = sources()
+        .iter()
+        .map(|source| (source.path.clone(), source.text.lines().count()))
+        .filter(|(_, lines)| *lines > MAX_LINES)
+        .map(|(path, lines)| format!("{path}: {lines} lines"))
+        .collect();
+    assert!(long.is_empty(), "\n{}", long.join("\n"));
+}
+
+#[test]
+fn names_of_tests_are_short_and_have_a_subject() {
+    let bad: Vec<String> = sources()
+        .iter()
+        .chain(&test_sources())
+        .flat_map(|source| {
+            names_of_tests(&source.text).map(|name| format!("{}: {name}", source.path)).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(bad.is_empty(), "\n{}", bad.join("\n"));
+}
+
+/// Those that are too long or have no subject.
+fn names_of_tests(text: &str) -> impl Iterator<Item = &str> {
+    let named = |line: &'_ str| -> bool { line.contains("fn ") && !line.trim_start().starts_with("//") };
+    let lines = text.lines().filter(move |line| named(line));
+    let names = lines.filter_map(|line| line.split("fn ").nth(1)).filter_map(|rest| rest.split(['(', '<']).next());
+    names.filter(|name| name.len() > MAX_NAME || HEADLESS.iter().any(|word| name.starts_with(word)))
+}
+
+#[test]
+fn long_and_headless_names_are_found() {
+    let long = format!("async fn {}() {{", "a".repeat(MAX_NAME + 1));
+    assert_eq!(names_of_tests(&format!("fn good() {{\n    fn what_is_this() {{\n{long}")).count(), 2);
 }

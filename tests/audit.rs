@@ -30,7 +30,7 @@ fn says(line: &Value, expected: &Value) {
 }
 
 #[tokio::test]
-async fn the_line_of_an_allowed_request_names_caller_request_route_and_outcome() {
+async fn an_allowed_request_is_recorded_with_caller_route_and_outcome() {
     let (_upstream, gateway) = world().await;
     for client in gateway.both() {
         let token = client.granted("app", SECRET, "scope=read:data").await;
@@ -156,7 +156,7 @@ async fn bytes_that_are_not_a_request_have_a_line_too() {
 }
 
 #[tokio::test]
-async fn lines_are_numbered_without_gaps_over_all_workers_between_start_and_stop() {
+async fn lines_are_numbered_without_gaps_over_all_workers() {
     let upstream = Upstream::start().await;
     let mut gateway = Gateway::open(upstream.address, "workers: 2");
     let mut tasks = tokio::task::JoinSet::new();

@@ -106,7 +106,7 @@ async fn granted_with(client: &Client, status: u16) {
 }
 
 #[tokio::test]
-async fn a_granted_token_and_its_line_are_on_the_disk_when_the_answer_comes() {
+async fn a_granted_token_and_its_line_are_on_disk_before_the_answer() {
     let home = Home::new();
     for round in 0..5 {
         let (_upstream, gateway) = home.start("file: audit.jsonl").await;
@@ -137,7 +137,7 @@ async fn grants(client: &Client, count: usize) -> Vec<Answer> {
 }
 
 #[tokio::test]
-async fn with_sync_all_a_protected_answer_waits_for_its_line_too_and_has_but_one() {
+async fn with_sync_all_a_protected_answer_waits_for_its_one_line() {
     let home = Home::new();
     let (_upstream, gateway) = home.start("file: audit.jsonl, sync: all").await;
     for client in gateway.both() {
@@ -164,7 +164,7 @@ async fn with_sync_none_a_grant_does_not_wait() {
 }
 
 #[tokio::test]
-async fn a_line_torn_by_a_crash_is_recovered_and_not_taken_for_tampering() {
+async fn a_line_torn_by_a_crash_is_recovered_and_is_no_tampering() {
     let home = Home::new();
     let (_upstream, gateway) = home.start("file: audit.jsonl").await;
     Client::new(&gateway).granted("app", SECRET, "").await;
@@ -187,7 +187,7 @@ async fn a_line_torn_by_a_crash_is_recovered_and_not_taken_for_tampering() {
 }
 
 #[tokio::test]
-async fn a_file_that_ends_with_zeros_is_renamed_and_no_number_is_used_again() {
+async fn a_file_that_ends_with_zeros_is_renamed_and_no_number_reused() {
     let home = Home::new();
     let (_upstream, gateway) = home.start("file: audit.jsonl").await;
     Client::new(&gateway).granted("app", SECRET, "").await;
@@ -206,7 +206,7 @@ async fn a_file_that_ends_with_zeros_is_renamed_and_no_number_is_used_again() {
 }
 
 #[tokio::test]
-async fn full_files_are_rotated_the_oldest_removed_and_the_rest_is_one_chain() {
+async fn full_files_are_rotated_and_the_rest_is_one_chain() {
     let home = Home::new();
     let (_upstream, gateway) = home.start("file: audit.jsonl, rotate: {size: 8KiB, keep: 3}").await;
     let mut connection = Client::new(&gateway).connect().await;
@@ -234,7 +234,7 @@ async fn full_files_are_rotated_the_oldest_removed_and_the_rest_is_one_chain() {
 }
 
 #[tokio::test]
-async fn the_key_for_checkpoints_is_generated_once_logged_at_each_start_and_refused_where_others_can_read_it() {
+async fn the_checkpoint_key_is_generated_once_logged_and_private() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let home = Home::new();

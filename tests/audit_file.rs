@@ -52,7 +52,7 @@ async fn is_in(path: PathBuf, answer: &Answer) {
 }
 
 #[tokio::test]
-async fn on_a_full_disk_what_must_be_recorded_is_refused_and_the_rest_is_answered() {
+async fn a_full_disk_refuses_audited_requests_and_answers_the_rest() {
     let folder = folder();
     let token = token(&folder).await;
     let (upstream, gateway) = start(&folder, "file: /dev/full").await;
@@ -77,7 +77,7 @@ async fn on_a_full_disk_what_must_be_recorded_is_refused_and_the_rest_is_answere
 }
 
 #[tokio::test]
-async fn with_on_failure_drop_everything_is_answered_and_the_loss_is_counted() {
+async fn with_on_failure_drop_losses_are_counted_and_all_is_answered() {
     let folder = folder();
     let token = token(&folder).await;
     let (_upstream, gateway) = start(&folder, "file: /dev/full, on_failure: drop").await;
@@ -94,7 +94,7 @@ async fn with_on_failure_drop_everything_is_answered_and_the_loss_is_counted() {
 }
 
 #[tokio::test]
-async fn a_disk_that_has_room_again_is_written_to_by_itself_and_no_line_is_lost() {
+async fn a_disk_with_room_again_is_written_to_and_no_line_is_lost() {
     let folder = folder();
     let token = token(&folder).await;
     let path = folder.join("audit.jsonl");
@@ -115,7 +115,7 @@ async fn a_disk_that_has_room_again_is_written_to_by_itself_and_no_line_is_lost(
 }
 
 #[tokio::test]
-async fn a_renamed_or_deleted_file_is_created_again_and_the_numbers_continue() {
+async fn a_renamed_or_deleted_file_is_recreated_and_numbers_continue() {
     let folder = folder();
     let (_upstream, gateway) = start(&folder, "file: logs/audit.jsonl").await;
     let (path, rotated) = (folder.join("logs/audit.jsonl"), folder.join("logs/audit.1"));
@@ -137,7 +137,7 @@ async fn a_renamed_or_deleted_file_is_created_again_and_the_numbers_continue() {
 }
 
 #[tokio::test]
-async fn a_disk_that_is_smaller_than_the_rotated_files_is_reported_at_the_start() {
+async fn a_disk_smaller_than_the_rotated_files_is_reported() {
     let folder = folder();
     let (_upstream, gateway) = start(&folder, "file: audit.jsonl, rotate: {size: 1024GiB, keep: 999}").await;
     let logged = gateway.log_line("the disk cannot hold the audit log: 1024000.0 GiB by audit.rotate.size and");
@@ -159,7 +159,7 @@ async fn sigusr1_reopens_the_file() {
 }
 
 #[tokio::test]
-async fn a_file_that_another_gateway_writes_and_a_pipe_refuse_the_start() {
+async fn a_locked_file_and_a_pipe_refuse_the_start() {
     let folder = folder();
     let (upstream, _gateway) = start(&folder, "file: audit.jsonl").await;
     assert!(Command::new("mkfifo").arg(folder.join("pipe")).status().unwrap().success());
@@ -177,7 +177,7 @@ async fn a_file_that_another_gateway_writes_and_a_pipe_refuse_the_start() {
 
 /// Writing to a full pipe without a reader neither succeeds nor fails.
 #[tokio::test]
-async fn a_sink_that_is_stuck_is_noticed_and_does_not_keep_the_gateway_from_ending() {
+async fn a_stuck_sink_is_noticed_and_does_not_delay_the_stop() {
     let upstream = Upstream::start().await;
     let folder = folder();
     fs::write(folder.join("gateway.yaml"), config(upstream.address, &ROUTES, "audit: {file: \"-\"}")).unwrap();
@@ -203,7 +203,7 @@ async fn sighup_changes_nothing_and_says_so() {
 }
 
 #[tokio::test]
-async fn numbers_go_on_where_the_last_run_ended_and_the_file_is_its_owners_alone() {
+async fn numbers_continue_over_restarts_and_the_file_is_private() {
     let folder = folder();
     for run in 0..2 {
         let (_upstream, mut gateway) = start(&folder, "file: audit.jsonl").await;

@@ -189,18 +189,18 @@ async fn every_deadline_blames_the_side_that_is_waited_for(by_http2: bool) {
 }
 
 #[tokio::test]
-async fn every_deadline_before_an_upstream_by_http1_blames_the_side_that_is_waited_for() {
+async fn http1_deadlines_blame_the_side_that_is_waited_for() {
     every_deadline_blames_the_side_that_is_waited_for(false).await;
 }
 
 #[tokio::test]
-async fn every_deadline_before_an_upstream_by_http2_blames_the_side_that_is_waited_for() {
+async fn http2_deadlines_blame_the_side_that_is_waited_for() {
     every_deadline_blames_the_side_that_is_waited_for(true).await;
 }
 
 /// What a peer has not taken may be all that is left of an upload: it fits into its window but for a few bytes.
 #[tokio::test]
-async fn an_upstream_that_closes_its_window_before_the_last_bytes_is_waited_for() {
+async fn a_window_closed_before_the_last_bytes_is_waited_for() {
     let server = silent(true, false).await;
     let routes = ["path: /x, access: public, timeout: 300ms, body_idle_timeout: 100ms"];
     let gateway = Gateway::before_http2(server, &routes);
@@ -214,7 +214,7 @@ async fn an_upstream_that_closes_its_window_before_the_last_bytes_is_waited_for(
 
 /// Stalled by strangers on a public route, an upstream serves the others as before, over the same connection where that is shared.
 #[tokio::test]
-async fn uploads_that_strangers_stall_cost_nobody_else_anything() {
+async fn uploads_stalled_by_unknown_callers_harm_no_other_caller() {
     let by_http1 = RawUpstream::start(|mut wire, mut head| {
         Box::pin(async move {
             while head.starts_with("GET ") {
@@ -321,7 +321,7 @@ async fn an_upstream_that_hangs_up_on_a_stalled_upload_has_not_failed() {
 
 /// The caller was waited for before, but not by the server.
 #[tokio::test]
-async fn a_server_that_takes_no_connection_has_failed_however_slow_the_caller_was_before() {
+async fn a_refused_connection_counts_after_a_slow_caller_too() {
     let gateway = several(&[nobody()], "retries: none, circuit_breaker: {consecutive_failures: 1, open_for: 1h}");
     let (pieces, body) = Piped::new();
     let mut connection = Client::http2(&gateway).connect_for().await.unwrap();

@@ -110,7 +110,7 @@ async fn an_upstream_may_answer_before_it_has_read_the_whole_request() {
 }
 
 #[tokio::test]
-async fn a_download_reaches_the_client_piece_by_piece_as_the_upstream_sends_it() {
+async fn a_download_reaches_the_client_piece_by_piece() {
     let more = Signal::default();
     let told = more.clone();
     let upstream = RawUpstream::start(move |mut wire, _| {
@@ -209,7 +209,7 @@ async fn a_route_may_take_more_than_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_body_that_turns_out_too_large_is_refused_where_it_does_and_the_upstream_never_has_it_whole() {
+async fn a_body_found_too_large_never_reaches_the_upstream_whole() {
     let (begun, ended) = (Signal::default(), Signal::default());
     let (has_begun, has_ended) = (begun.clone(), ended.clone());
     let upstream = RawUpstream::start(move |mut wire, _| {
@@ -300,7 +300,7 @@ async fn an_upload_that_breaks_off_never_looks_whole_to_the_upstream() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_body_that_turns_out_too_large_after_the_answer_has_begun_is_told_as_that() {
+async fn a_body_found_too_large_after_the_answer_began_is_reported_so() {
     let upstream = RawUpstream::start(|mut wire, _| {
         Box::pin(async move {
             wire.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf").await;
@@ -322,7 +322,7 @@ async fn a_body_that_turns_out_too_large_after_the_answer_has_begun_is_told_as_t
 }
 
 #[tokio::test]
-async fn a_client_that_expects_100_and_is_refused_is_not_told_to_continue() {
+async fn a_refused_client_that_expects_100_gets_no_continue() {
     let upstream = Upstream::start().await;
     let routes = ["path: /x, access: {}", "path: /small, access: public, body_bytes: 1B"];
     let gateway = Gateway::before(upstream.address, &routes);
@@ -336,7 +336,7 @@ async fn a_client_that_expects_100_and_is_refused_is_not_told_to_continue() {
 }
 
 #[tokio::test]
-async fn a_chunked_answer_is_chunked_and_one_that_ends_with_its_connection_ends() {
+async fn framing_of_an_answer_follows_its_upstream() {
     for said in [
         "HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Late: 1\r\n\r\n",
         "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello",
@@ -352,7 +352,7 @@ async fn a_chunked_answer_is_chunked_and_one_that_ends_with_its_connection_ends(
 }
 
 #[tokio::test]
-async fn an_answer_is_framed_by_what_its_upstream_has_sent_and_not_by_what_it_has_said() {
+async fn an_answer_is_framed_by_what_its_upstream_sent() {
     let upstream = RawUpstream::saying(
         "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     )
@@ -365,7 +365,7 @@ async fn an_answer_is_framed_by_what_its_upstream_has_sent_and_not_by_what_it_ha
 }
 
 #[tokio::test]
-async fn an_answer_that_may_not_have_a_body_has_none_whatever_it_says() {
+async fn an_answer_without_a_body_has_none_whatever_its_length() {
     for (method, status, head) in [
         ("GET", 304, "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"),
         ("GET", 204, "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"),

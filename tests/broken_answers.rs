@@ -55,7 +55,7 @@ fn gateway_before(upstream: &RawUpstream) -> Gateway {
 }
 
 #[tokio::test]
-async fn a_head_reaches_the_client_though_the_body_fails_in_the_same_read() {
+async fn a_head_arrives_though_its_body_fails_in_the_same_read() {
     for bad in ["zz\r\n", "-1\r\n", "5\r\nhello\r\nzz\r\n", "5\r\nhelloXX", "FFFFFFFFFFFFFFFFF\r\nhello"] {
         let upstream = RawUpstream::saying_and_staying(format!("{CHUNKED}{bad}")).await;
         tells_before_it_breaks(&gateway_before(&upstream), bad).await;
@@ -63,7 +63,7 @@ async fn a_head_reaches_the_client_though_the_body_fails_in_the_same_read() {
 }
 
 #[tokio::test]
-async fn a_head_reaches_the_client_though_the_upstream_hangs_up_with_it() {
+async fn a_head_arrives_though_the_upstream_hangs_up_with_it() {
     for cut in [CHUNKED, LENGTH, &format!("{CHUNKED}5\r\nhel"), &format!("{LENGTH}half")] {
         let upstream = RawUpstream::saying(cut.to_owned()).await;
         tells_before_it_breaks(&gateway_before(&upstream), cut).await;
@@ -72,7 +72,7 @@ async fn a_head_reaches_the_client_though_the_upstream_hangs_up_with_it() {
 
 /// The head and the reset may come in the same read, in which case the head is lost before the gateway sees it.
 #[tokio::test]
-async fn an_upstream_that_resets_its_connection_with_its_head_is_never_silence() {
+async fn a_reset_with_the_head_is_reported_and_never_silent() {
     for head in [CHUNKED, LENGTH] {
         let upstream = RawUpstream::start(move |mut wire, _| {
             Box::pin(async move {
@@ -96,7 +96,7 @@ async fn an_upstream_that_resets_its_connection_with_its_head_is_never_silence()
 }
 
 #[tokio::test]
-async fn a_head_over_http2_reaches_the_client_though_its_stream_fails_with_it() {
+async fn a_head_over_http2_arrives_though_its_stream_fails() {
     let short = || headers(1, END_HEADERS, &[vec![0x88], block(&[("content-length", "5")])].concat());
     let breaks = [
         ("reset", [headers(1, END_HEADERS, &[0x88]), rst_stream(1, INTERNAL_ERROR)].concat()),

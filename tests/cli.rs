@@ -69,7 +69,7 @@ routes:
 }
 
 #[test]
-fn check_shows_what_the_shipped_configuration_exposes() {
+fn check_shows_the_exposure_of_the_shipped_configuration() {
     let folder = shipped();
     let said = says(&folder, &["check"], "");
     assert_eq!((said.code, &*said.stderr), (Some(0), ""));
@@ -339,7 +339,7 @@ fn inspect_without_a_token_or_a_configuration_is_wrong_usage() {
 
 /// As in a shell without the service's secrets, for a user who cannot read the private key.
 #[tokio::test]
-async fn a_verb_needs_only_the_parts_of_the_configuration_that_it_uses() {
+async fn a_verb_needs_only_the_configuration_that_it_uses() {
     let clients = "    app: {secrets: [{value: '${APP_SECRET}'}], scopes: [read:data]}";
     let routes = "
 upstreams: {legacy: 'http://127.0.0.1:9'}

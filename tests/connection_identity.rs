@@ -203,7 +203,7 @@ async fn callers_that_take_turns_never_have_the_identity_of_another() {
 }
 
 #[tokio::test]
-async fn a_handshake_and_what_follows_it_go_over_one_connection_that_ends_with_the_clients() {
+async fn a_handshake_ties_both_connections_until_the_client_ends() {
     let domain = Domain::start().await;
     let gateway = Gateway::open(domain.address, "");
     let mut alice = Client::new(&gateway).connect().await;
@@ -250,7 +250,7 @@ async fn an_upload_that_is_cut_ends_the_pinned_connection() {
 }
 
 #[tokio::test]
-async fn credentials_are_known_in_any_case_and_by_the_answer_where_their_scheme_is_not() {
+async fn connection_credentials_are_known_by_case_and_by_answer() {
     for credentials in ["nTlM authenticate-x", "NEGOTIATE ticket-alice", "Custom key-alice"] {
         let domain = Domain::start().await;
         let gateway = Gateway::open(domain.address, "");
@@ -290,7 +290,7 @@ async fn closes_after_each_exchange(gateway: &Gateway, domain: &Domain, client: 
 }
 
 #[tokio::test]
-async fn for_a_client_over_http2_the_connection_ends_after_the_exchange() {
+async fn an_http2_clients_identity_connection_ends_after_the_exchange() {
     let domain = Domain::start().await;
     let gateway = Gateway::open(domain.address, "");
     closes_after_each_exchange(&gateway, &domain, &Client::http2(&gateway)).await;
@@ -304,7 +304,7 @@ async fn for_a_trusted_proxy_the_connection_ends_after_the_exchange() {
 }
 
 #[tokio::test]
-async fn for_a_client_behind_a_load_balancer_it_is_pinned_if_the_balancer_names_the_client() {
+async fn a_balancer_that_names_its_client_has_pinned_connections() {
     let domain = Domain::start().await;
     let sections = "listeners: [{address: 127.0.0.1:0, proxy_protocol: true}]\ntrusted_proxies: [127.0.0.0/8]";
     let gateway = Gateway::start(&config(domain.address, &[OPEN], sections));
@@ -321,7 +321,7 @@ async fn for_a_client_behind_a_load_balancer_it_is_pinned_if_the_balancer_names_
 
 /// A proxy that the configuration does not name.
 #[tokio::test]
-async fn for_a_request_that_a_proxy_has_passed_on_the_connection_ends_after_the_exchange() {
+async fn a_proxied_requests_identity_connection_ends_after_it() {
     for (name, value) in [("via", "1.1 cache"), ("x-forwarded-for", "203.0.113.9"), ("forwarded", "for=203.0.113.9")] {
         let domain = Domain::start().await;
         let gateway = Gateway::open(domain.address, "");
@@ -336,7 +336,7 @@ async fn for_a_request_that_a_proxy_has_passed_on_the_connection_ends_after_the_
 }
 
 #[tokio::test]
-async fn what_is_offered_on_a_protected_route_is_pinned_to_nobody() {
+async fn identity_offered_on_a_protected_route_is_pinned_to_no_caller() {
     let domain = Domain::start().await;
     let routes = ["path: /token/**, access: {}, forward_token: true, name: token", "path: /**, access: {}, name: all"];
     let gateway = Gateway::before(domain.address, &routes);
@@ -366,7 +366,7 @@ async fn an_offer_alone_keeps_the_connection_from_others() {
 }
 
 #[tokio::test]
-async fn an_address_has_eight_connections_pinned_and_what_is_beyond_ends_after_the_exchange() {
+async fn eight_connections_per_address_are_pinned_others_end() {
     let domain = Domain::start().await;
     let gateway = Gateway::open(domain.address, "workers: 2");
     let client = Client::new(&gateway);
@@ -393,7 +393,7 @@ async fn an_address_has_eight_connections_pinned_and_what_is_beyond_ends_after_t
 
 /// A mere offer, which takes no credentials to get, uses up half of what an address may have pinned.
 #[tokio::test]
-async fn callers_without_credentials_leave_pins_for_those_that_have_some() {
+async fn callers_without_credentials_leave_pins_for_others() {
     let domain = Domain::start().await;
     let gateway = Gateway::open(domain.address, "");
     let client = Client::new(&gateway);
@@ -419,7 +419,7 @@ async fn callers_without_credentials_leave_pins_for_those_that_have_some() {
 }
 
 #[tokio::test]
-async fn what_goes_over_a_pinned_connection_is_sent_once_and_to_one_server() {
+async fn pinned_connections_send_once_and_to_one_server() {
     let (domain, other) = (Domain::start().await, Upstream::start().await);
     let keys = "balance: round_robin, retries: {attempts: 3, on: [connect, reset, 503]}, ejection: none";
     let gateway = several(&[domain.address, other.address], keys);
@@ -486,7 +486,7 @@ async fn pinned_connections_count_and_one_that_rests_makes_room() {
 }
 
 #[tokio::test]
-async fn on_a_route_with_several_targets_a_caller_stays_at_the_one_it_is_pinned_to() {
+async fn a_pinned_caller_stays_at_its_target_of_a_split() {
     let (one, other) = (Domain::start().await, Domain::start().await);
     let upstreams = format!("upstreams: {{one: \"http://{}\", other: \"http://{}\"}}", one.address, other.address);
     let route = format!("{OPEN}, upstream: {{one: 1, other: 1}}");
@@ -500,7 +500,7 @@ async fn on_a_route_with_several_targets_a_caller_stays_at_the_one_it_is_pinned_
 }
 
 #[tokio::test]
-async fn pipelined_requests_go_over_the_pinned_connection_in_their_order() {
+async fn pipelined_requests_use_the_pinned_connection_in_order() {
     let domain = Domain::start().await;
     let routes = ["path: /a/**, access: public, name: a", "path: /b/**, access: public, name: b"];
     let gateway = Gateway::before(domain.address, &routes);
@@ -530,7 +530,7 @@ async fn pipelined_requests_go_over_the_pinned_connection_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_client_that_closes_its_side_ends_what_is_pinned_to_it() {
+async fn a_client_that_closes_ends_its_pinned_connections() {
     use tokio::io::AsyncWriteExt as _;
     let domain = Domain::start().await;
     let gateway = Gateway::open(domain.address, "");
@@ -598,7 +598,7 @@ async fn by_http2(closed: Arc<Mutex<usize>>, opened: Arc<Mutex<usize>>) -> Socke
 }
 
 #[tokio::test]
-async fn to_an_upstream_over_http2_such_a_request_has_a_connection_of_its_own() {
+async fn an_identity_request_to_http2_has_its_own_connection() {
     let (closed, opened) = (Arc::<Mutex<usize>>::default(), Arc::<Mutex<usize>>::default());
     let gateway = Gateway::before_http2(by_http2(Arc::clone(&closed), Arc::clone(&opened)).await, &[OPEN]);
     let is_closed = async |count: usize| {
@@ -645,7 +645,7 @@ async fn to_an_upstream_over_http2_a_connection_of_its_own_counts() {
 }
 
 #[tokio::test]
-async fn what_an_upstream_over_http2_refuses_is_not_sent_again_with_such_credentials() {
+async fn a_refused_http2_request_with_identity_is_not_resent() {
     let opened = Arc::<Mutex<usize>>::default();
     let gateway = Gateway::before_http2(by_http2(Arc::default(), Arc::clone(&opened)).await, &[OPEN]);
     assert_eq!(Client::new(&gateway).send(saying("/refused", "NTLM negotiate")).await.status, 502);
@@ -654,7 +654,7 @@ async fn what_an_upstream_over_http2_refuses_is_not_sent_again_with_such_credent
 
 /// More than an address may have pinned, so that connections end and are pinned all the time.
 #[tokio::test]
-async fn of_many_callers_at_once_none_ever_has_the_identity_of_another() {
+async fn many_callers_at_once_never_share_an_identity() {
     let domain = Domain::start().await;
     let routes = ["path: /a/**, access: public, name: a", "path: /b/**, access: public, name: b"];
     let gateway = Gateway::start(&config(domain.address, &routes, "workers: 2"));

@@ -102,7 +102,7 @@ async fn conditions_and_validators_pass_weak_or_strong() {
 }
 
 #[tokio::test]
-async fn a_coded_body_passes_byte_for_byte_and_is_neither_decoded_nor_coded() {
+async fn an_encoded_body_passes_byte_for_byte() {
     for coding in ["gzip", "br", "zstd", "identity"] {
         let upstream = Upstream::answering(move |_| {
             response(200, &[("content-encoding", coding), ("vary", "Accept-Encoding"), ("etag", "\"s\"")], content())
@@ -136,7 +136,7 @@ async fn head_says_how_long_the_body_would_be() {
 }
 
 #[tokio::test]
-async fn a_body_sent_in_a_coding_or_as_a_part_reaches_the_upstream_as_it_is() {
+async fn encoded_and_partial_bodies_reach_the_upstream_unchanged() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::open(upstream.address, "");
     let fields = [("content-encoding", "zstd"), ("content-range", "bytes 0-999/5000"), ("digest", "sha-256=x")];

@@ -47,7 +47,7 @@ async fn closed_route() -> (Gateway, Upstream) {
 }
 
 #[tokio::test]
-async fn a_preflight_is_answered_without_credentials_though_the_route_lists_no_options() {
+async fn a_preflight_needs_no_credentials_and_no_options_route() {
     let (gateway, upstream) = closed_route().await;
     for client in gateway.both() {
         let answer = client.send(preflight("/data", APP, "PUT", "authorization,x-own")).await;
@@ -66,7 +66,7 @@ async fn a_preflight_is_answered_without_credentials_though_the_route_lists_no_o
 }
 
 #[tokio::test]
-async fn what_is_not_listed_is_not_allowed() {
+async fn unlisted_requests_are_not_allowed() {
     let (gateway, upstream) = closed_route().await;
     for client in gateway.both() {
         for (origin, method, headers) in [
@@ -104,7 +104,7 @@ async fn a_preflight_is_allowed_in_the_log_only_if_it_is() {
 
 /// Only a route that says so answers strangers, and only the question that browsers ask.
 #[tokio::test]
-async fn other_options_requests_need_what_the_route_demands() {
+async fn other_options_requests_need_the_routes_access() {
     let (gateway, upstream) = closed_route().await;
     for client in gateway.both() {
         assert_eq!(client.send(preflight("/other", APP, "PUT", "")).await.status, 401);
@@ -133,7 +133,7 @@ async fn address_rules_and_limits_count_for_preflights() {
 }
 
 #[tokio::test]
-async fn answers_say_who_may_read_them_refusals_too() {
+async fn answers_and_refusals_name_the_allowed_origin() {
     let theirs = |_: &Seen| {
         let response = Response::builder().header("access-control-allow-origin", "*").header("vary", "Accept");
         let response = response.header("access-control-allow-credentials", "true").header("x-count", "1");
@@ -185,7 +185,7 @@ async fn any_origin_is_a_star_that_varies_by_nothing() {
 }
 
 #[tokio::test]
-async fn credentials_go_along_where_the_route_says_so_and_the_origin_is_named() {
+async fn cors_credentials_follow_the_route_and_name_the_origin() {
     let upstream = Upstream::start().await;
     let cors = "cors: {origins: [\"https://app.example.com\"], credentials: true, methods: [GET]}";
     let gateway = Gateway::before(upstream.address, &[&format!("path: /x, access: public, {cors}")]);

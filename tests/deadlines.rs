@@ -49,7 +49,7 @@ where
 }
 
 #[tokio::test]
-async fn a_connection_that_says_nothing_ends_with_the_handshake_timeout() {
+async fn a_silent_connection_ends_with_the_handshake_timeout() {
     let (_upstream, gateway) = patient_but("handshake_timeout: 200ms").await;
     for bytes in [&b""[..], b"\x16", b"\x16\x03\x01\x02\x00\x01"] {
         let mut wire = Wire::new(Client::new(&gateway).tcp().await.unwrap());
@@ -62,7 +62,7 @@ async fn a_connection_that_says_nothing_ends_with_the_handshake_timeout() {
 }
 
 #[tokio::test]
-async fn a_session_without_a_request_ends_with_the_first_request_timeout() {
+async fn a_session_without_requests_ends_with_its_timeout() {
     let (_upstream, gateway) = patient_but("first_request_timeout: 200ms").await;
     for bytes in ["", "G", "GET /x HTTP/1.1\r\nHost: a\r\n"] {
         let mut wire = Wire::new(Client::new(&gateway).tls().await.unwrap());
@@ -75,7 +75,7 @@ async fn a_session_without_a_request_ends_with_the_first_request_timeout() {
 }
 
 #[tokio::test]
-async fn over_http2_too_a_session_without_a_request_ends_with_the_first_request_timeout() {
+async fn an_http2_session_without_requests_ends_with_its_timeout() {
     let (_upstream, gateway) = patient_but("first_request_timeout: 200ms").await;
     let mut silent = Wire::new(Client::http2(&gateway).tls().await.unwrap());
     silent.rest().await;
@@ -84,7 +84,7 @@ async fn over_http2_too_a_session_without_a_request_ends_with_the_first_request_
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_end_is_cut_by_the_header_timeout_and_audited() {
+async fn an_endless_head_is_cut_by_the_header_timeout_and_audited() {
     let (_upstream, gateway) = patient_but("header_timeout: 200ms").await;
     let mut wire = Wire::new(Client::new(&gateway).tls().await.unwrap());
     wire.send("GET /first HTTP/1.1\r\nHost: a\r\n\r\n").await;
@@ -133,7 +133,7 @@ async fn a_request_under_way_is_not_idle_and_not_late() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_cut_by_the_write_stall_timeout_and_its_upstream_let_go() {
+async fn a_client_that_reads_nothing_is_cut_by_the_write_timeout() {
     let ended = Signal::default();
     let has_ended = ended.clone();
     let upstream = RawUpstream::start(move |mut wire, _| {
@@ -156,7 +156,7 @@ async fn a_client_that_takes_nothing_is_cut_by_the_write_stall_timeout_and_its_u
 
 /// Whoever never opens a window on HTTP/2 lets the answer wait in the gateway, and the socket does not show it.
 #[tokio::test]
-async fn a_client_that_never_opens_its_window_is_cut_off_and_holds_no_place_meanwhile() {
+async fn a_client_with_a_closed_window_is_cut_off() {
     let (_upstream, gateway) = patient_but("write_stall_timeout: 300ms, in_flight: 1").await;
     let stream = TokioIo::new(Client::http2(&gateway).tls().await.unwrap());
     let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -238,7 +238,7 @@ async fn more_requests_at_once_than_are_taken_on_are_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_body_slower_than_the_least_rate_is_cut_after_a_grace_and_audited() {
+async fn a_body_below_the_minimum_rate_is_cut_and_audited() {
     let (upstream, gateway) = patient_but("min_body_rate: 1MiB/s").await;
     let slow = |client: Client, path: &'static str| async move {
         let (pieces, body) = Piped::new();
@@ -266,7 +266,7 @@ async fn a_body_slower_than_the_least_rate_is_cut_after_a_grace_and_audited() {
 }
 
 #[tokio::test]
-async fn a_connection_that_has_lived_long_enough_is_ended_and_nothing_of_it_is_lost() {
+async fn an_old_connection_is_ended_and_nothing_is_lost() {
     let (upstream, gateway) = patient_but("connection_age: 300ms").await;
     for client in gateway.both() {
         let mut connection = client.connect().await;
@@ -286,7 +286,7 @@ async fn a_connection_that_has_lived_long_enough_is_ended_and_nothing_of_it_is_l
 }
 
 #[tokio::test]
-async fn an_old_connection_ends_after_what_is_under_way() {
+async fn an_old_connection_ends_after_its_requests_in_flight() {
     let (begun, finish) = (Signal::default(), Signal::default());
     let (has_begun, may_finish) = (begun.clone(), finish.clone());
     let upstream = RawUpstream::start(move |mut wire, _| {
@@ -438,7 +438,7 @@ async fn no_address_takes_all_the_room_there_is_for_requests() {
 
 /// An answer that nobody opens a window for waits in the gateway; with it, its upstream.
 #[tokio::test]
-async fn answers_that_are_never_asked_for_are_given_up_and_their_upstreams_let_go() {
+async fn unread_answers_are_given_up_and_their_upstreams_released() {
     let ended = Signal::default();
     let has_ended = ended.clone();
     let upstream = RawUpstream::start(move |mut wire, _| {
@@ -468,7 +468,7 @@ async fn answers_that_are_never_asked_for_are_given_up_and_their_upstreams_let_g
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn who_asks_again_at_once_beyond_its_share_is_still_served_within_it() {
+async fn a_greedy_address_is_still_served_within_its_share() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::open(upstream.address, "limits: {in_flight: 1000, in_flight_per_address: 2}");
     let mut asking = tokio::task::JoinSet::new();

@@ -84,7 +84,7 @@ fn config(service: u16) -> String {
 }
 
 #[test]
-fn the_five_lines_of_the_demo_do_what_they_promise() {
+fn the_five_commands_of_the_demo_work() {
     if !curl_is_there("the lines of the demo") {
         return;
     }
@@ -153,7 +153,7 @@ fn a_folder_without_the_configuration_is_told_where_to_go() {
 }
 
 #[test]
-fn a_configuration_without_a_service_to_play_is_told_what_it_lacks() {
+fn demo_without_a_service_to_play_names_what_is_missing() {
     let folder = folder();
     fs::write(folder.join("gateway.yaml"), "version: 1\nlisteners: [{address: 127.0.0.1:0}]\n").unwrap();
     let said = run(program(&folder).arg("demo"));

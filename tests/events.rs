@@ -96,7 +96,7 @@ async fn a_stream_may_be_quiet_for_as_long_as_its_route_allows() {
 }
 
 #[tokio::test]
-async fn who_leaves_a_quiet_stream_is_noticed_and_so_is_the_upstream_told() {
+async fn leaving_a_quiet_stream_is_noticed_and_ends_the_upstream() {
     let (sender, mut gone) = mpsc::channel(2);
     let upstream = RawUpstream::start(move |mut wire, _| {
         let sender = sender.clone();

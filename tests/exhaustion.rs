@@ -55,7 +55,7 @@ async fn needs(gateway: &Gateway) -> usize {
 }
 
 #[tokio::test]
-async fn without_descriptors_it_waits_says_so_once_a_second_and_recovers_by_itself() {
+async fn without_descriptors_accepting_waits_and_recovers() {
     let upstream = Upstream::start().await;
     let sections = "limits: {connections_per_address: unlimited, first_request_timeout: 1h, handshake_timeout: 1h}";
     let gateway = Gateway::start(&config(upstream.address, &[OPEN], sections));
@@ -82,7 +82,7 @@ async fn without_descriptors_it_waits_says_so_once_a_second_and_recovers_by_itse
 }
 
 #[tokio::test]
-async fn connections_take_half_of_the_descriptors_and_admin_and_upstreams_have_the_rest() {
+async fn connections_take_half_of_the_descriptors() {
     let upstream = Upstream::start().await;
     let sections = "limits: {connections_per_address: unlimited, handshake_timeout: 1h}";
     let folder = folder();
@@ -163,7 +163,7 @@ fn run_time(gateway: &Gateway) -> Duration {
 
 /// As many as there are kinds of slowness, a hundred of each, and one that means well.
 #[tokio::test]
-async fn slow_clients_of_every_kind_are_let_go_and_whoever_means_well_is_served_all_along() {
+async fn slow_clients_are_cut_off_and_an_honest_one_is_served() {
     let upstream = Upstream::start().await;
     let limits = "connections_per_address: unlimited, handshake_timeout: 1s, first_request_timeout: 1s, header_timeout: 1s, \
                   idle_timeout: 1s, body_idle_timeout: 1s, write_stall_timeout: 1s";

@@ -51,7 +51,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_client_is_told_to_go_on_when_the_upstream_says_so_and_not_before() {
+async fn a_client_gets_100_only_when_the_upstream_sends_it() {
     let world = World::start(|mut wire| {
         Box::pin(async move {
             wire.send(CONTINUE).await;
@@ -78,7 +78,7 @@ async fn a_client_is_told_to_go_on_when_the_upstream_says_so_and_not_before() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_says_nothing_is_waited_for_no_longer_than_a_second() {
+async fn a_silent_upstream_is_waited_for_one_second_at_most() {
     let world = World::start(|mut wire| {
         Box::pin(async move {
             assert_eq!(wire.take(3).await, b"abc");
@@ -97,7 +97,7 @@ async fn an_upstream_that_says_nothing_is_waited_for_no_longer_than_a_second() {
 }
 
 #[tokio::test]
-async fn an_answer_before_the_body_reaches_the_client_without_the_body_being_asked_for() {
+async fn an_early_answer_arrives_without_the_body_being_requested() {
     let world = World::start(|mut wire| {
         Box::pin(async move {
             wire.send("HTTP/1.1 413 Payload Too Large\r\nContent-Length: 8\r\n\r\ntoo ").await;
@@ -118,7 +118,7 @@ async fn an_answer_before_the_body_reaches_the_client_without_the_body_being_ask
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_while_it_waits_leaves_no_connection_behind() {
+async fn a_client_that_hangs_up_while_waiting_leaves_no_connection() {
     let gone = Signal::default();
     let seen = gone.clone();
     let asked = Signal::default();
@@ -141,7 +141,7 @@ async fn a_client_that_hangs_up_while_it_waits_leaves_no_connection_behind() {
 }
 
 #[tokio::test]
-async fn nobody_is_told_what_else_an_upstream_says_on_the_way() {
+async fn other_interim_answers_are_not_passed_on() {
     let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n";
     let upstream = RawUpstream::saying(format!("{hints}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")).await;
     let gateway = Gateway::open(upstream.address, "");
@@ -152,7 +152,7 @@ async fn nobody_is_told_what_else_an_upstream_says_on_the_way() {
 }
 
 #[tokio::test]
-async fn over_http2_the_body_is_passed_on_as_it_comes_and_the_expectation_stays_behind() {
+async fn over_http2_the_body_passes_and_expect_stays_behind() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::open(upstream.address, "");
     let request = with_header(with_body(request("POST", "/x"), "abc"), "expect", "100-continue");

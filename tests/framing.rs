@@ -33,7 +33,7 @@ fn with_chunks(chunks: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn with_a_length_and_chunks_only_the_chunks_reach_the_upstream_and_the_connection_ends() {
+async fn with_length_and_chunks_only_the_chunks_are_forwarded() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::open(upstream.address, "");
     for both in ["Content-Length: 4\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 4"] {
@@ -126,7 +126,7 @@ async fn chunks_that_are_none_are_refused() {
 }
 
 #[tokio::test]
-async fn chunks_that_can_never_come_whole_are_waited_for_no_longer_than_any_other() {
+async fn impossible_chunks_are_waited_for_like_any_others() {
     let chunks =
         ["FFFFFFFFFFFFFFFF\r\nabc\r\n0\r\n\r\n", "FFFFFFFFFFFFFFFE\r\nabc\r\n0\r\n\r\n", "3\r\nabc\r\n", "3\r\nab"];
     refused(&[408], &with_chunks(&chunks)).await;
@@ -193,7 +193,7 @@ async fn heads_that_are_too_large_are_431_and_targets_414() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_1_is_refused() {
+async fn other_http_versions_are_refused() {
     let texts = [
         "GET /\r\n",
         "GET / HTTP/1.2\r\nHost: a\r\n\r\n",
@@ -210,7 +210,7 @@ async fn what_is_not_http_1_is_refused() {
 }
 
 #[tokio::test]
-async fn requests_in_one_breath_are_answered_in_order_and_each_by_its_own_rule() {
+async fn pipelined_requests_are_answered_in_order_by_their_own_rules() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.address, &["path: /open, access: public", "path: /closed, access: {}"]);
     let mut wire = Wire::new(Client::new(&gateway).tls().await.unwrap());

@@ -10,7 +10,7 @@ use portcullis::fuzzing::ENTRANCES;
 const MUTATIONS: usize = 300;
 
 #[test]
-fn no_file_of_the_corpus_and_no_mutation_of_it_makes_a_parser_panic() {
+fn no_corpus_file_and_no_mutation_makes_a_parser_panic() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     for (name, entrance) in ENTRANCES {
         assert!(root.join("fuzz_targets").join(name).with_extension("rs").exists(), "{name} has no target");

@@ -55,7 +55,7 @@ fn told(code: &str, message: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_refused_call_is_told_its_status_and_the_text_that_all_are_told() {
+async fn a_refused_call_gets_its_status_and_the_public_text() {
     let service = by_http2(|_| async { Response::new(Full::<Bytes>::default()) }).await;
     let routes = [
         "path: /data, access: {scopes: [write:data]}",
@@ -95,7 +95,7 @@ async fn a_refused_call_is_told_its_status_and_the_text_that_all_are_told() {
 }
 
 #[tokio::test]
-async fn who_speaks_no_grpc_is_refused_as_ever() {
+async fn callers_without_grpc_are_refused_as_before() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.address, &["path: /data, access: {}"]);
     assert_eq!(Client::new(&gateway).send(call("/data")).await.status, 401);
@@ -112,7 +112,7 @@ async fn who_speaks_no_grpc_is_refused_as_ever() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_not_there_or_does_not_answer_has_a_status_too() {
+async fn unreachable_and_silent_upstreams_have_a_status() {
     let silent = by_http2(|_| std::future::pending::<Response<Full<Bytes>>>()).await;
     let routes = ["path: /slow, access: public, timeout: 200ms", "path: /patient, access: public"];
     let gateway = before(silent, &routes);
@@ -150,7 +150,7 @@ async fn streaming(pieces: mpsc::Sender<mpsc::Sender<Bytes>>) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn a_call_whose_time_is_over_while_it_is_answered_ends_with_a_status() {
+async fn a_call_past_its_deadline_ends_with_a_status() {
     let (pieces, mut begun) = mpsc::channel(1);
     let gateway = Gateway::before_http2(streaming(pieces).await, &["path: /x, access: public"]);
     let mut connection = Client::http2(&gateway).connect().await;
@@ -170,7 +170,7 @@ async fn a_call_whose_time_is_over_while_it_is_answered_ends_with_a_status() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_cancelled_before_or_while_it_is_answered_is_cancelled_at_the_service() {
+async fn a_cancelled_call_is_cancelled_at_the_service() {
     let (pieces, mut begun) = mpsc::channel(1);
     let gateway = Gateway::before_http2(streaming(pieces).await, &["path: /x, access: public"]);
     let mut connection = Client::http2(&gateway).connect().await;
@@ -210,7 +210,7 @@ impl Drop for Gone {
 }
 
 #[tokio::test]
-async fn messages_may_come_as_rarely_as_the_route_allows_and_as_slowly_as_they_like() {
+async fn tunnel_messages_may_be_rare_and_slow() {
     let service = by_http2(|request| async move { Response::new(request.into_body()) }).await;
     let routes = ["path: /usual, access: public", "path: /quiet, access: public, body_idle_timeout: unlimited"];
     let limits = "limits: {body_idle_timeout: 300ms, min_body_rate: 1MiB/s}";

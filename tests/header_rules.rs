@@ -12,7 +12,7 @@ fn values<'a>(answer: &'a Answer, name: &str) -> Vec<&'a str> {
 }
 
 #[tokio::test]
-async fn fields_are_added_to_what_the_caller_sends() {
+async fn fields_are_added_to_those_of_the_caller() {
     let upstream = Upstream::start().await;
     let route = "path: /x, access: public, headers: {set: {X-One: a}, add: {X-One: b, X-Many: c}}";
     let gateway = Gateway::before(upstream.address, &[route]);
@@ -49,7 +49,7 @@ async fn answers_are_changed_as_the_route_says() {
 
 /// What browsers are told for good must not hang on whether a request was let through, and no refusal may be stored.
 #[tokio::test]
-async fn refusals_of_the_route_get_what_they_do_not_say_themselves() {
+async fn refusals_get_the_routes_headers_that_they_lack() {
     let upstream = Upstream::start().await;
     let limits = "rate_limits: [{rate: 1/h, per: address}]";
     let closed = format!("path: /closed, access: {{}}, {ANSWERING}");

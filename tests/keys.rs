@@ -127,7 +127,7 @@ async fn a_key_made_by_hand_is_published_before_it_signs() {
 }
 
 #[tokio::test]
-async fn a_retired_key_is_believed_no_more_nor_is_a_cached_token_of_it() {
+async fn a_retired_key_is_refused_and_so_are_its_cached_tokens() {
     let world = World::with_keys("{algorithm: ES256}").await;
     let token = world.token().await;
     assert_eq!(world.status(&token).await, 200);
@@ -144,7 +144,7 @@ async fn a_retired_key_is_believed_no_more_nor_is_a_cached_token_of_it() {
 }
 
 #[tokio::test]
-async fn the_list_of_keys_says_what_each_is_for() {
+async fn the_list_of_keys_shows_the_use_of_each() {
     let world = World::with_keys("{algorithm: ES256}").await;
     let signing = key_id_of(&world.token().await);
     world.keys(&["rotate"]);
@@ -166,7 +166,7 @@ async fn a_key_that_there_is_not_can_not_be_retired() {
 }
 
 #[tokio::test]
-async fn the_jwk_set_is_sent_once_to_whoever_keeps_it() {
+async fn the_jwk_set_is_not_sent_again_to_a_cache() {
     let world = World::with_keys("{algorithm: ES256, rotate_every: 60s}").await;
     let whole = world.client.get(JWKS).await;
     let (etag, first) = (whole.header("etag").to_owned(), key_id_of(&world.token().await));

@@ -40,7 +40,7 @@ fn items(value: &str) -> Vec<(String, u64, u64)> {
 }
 
 #[tokio::test]
-async fn an_address_has_one_bucket_whoever_and_however_it_asks() {
+async fn an_address_has_one_bucket_for_all_its_requests() {
     let (_upstream, gateway) = limited("public", "{rate: 1/h, burst: 3, per: address}").await;
     let mut got = Vec::new();
     for (client, forged) in gateway.both().iter().zip(["10.0.0.1", "10.0.0.2"]) {
@@ -97,7 +97,7 @@ async fn values_of_a_claim_have_buckets_of_their_own() {
 }
 
 #[tokio::test]
-async fn values_of_a_header_have_buckets_of_their_own_and_so_has_its_absence() {
+async fn header_values_and_their_absence_have_buckets_of_their_own() {
     let (_upstream, gateway) = limited("public", "{rate: 1/h, burst: 1, per: \"header:X-Tenant\"}").await;
     let fields: [Fields<'_>; 6] = [
         &[("x-tenant", "a")],
@@ -111,7 +111,7 @@ async fn values_of_a_header_have_buckets_of_their_own_and_so_has_its_absence() {
 }
 
 #[tokio::test]
-async fn of_several_limits_the_tightest_holds_and_all_are_told() {
+async fn the_tightest_of_several_limits_holds_and_all_are_announced() {
     let limits =
         "{rate: 100/h, burst: 100, per: address}, {rate: 1/h, burst: 2, per: client}, {rate: 10/h, per: route}";
     let (_upstream, gateway) = limited("{}", limits).await;
@@ -138,7 +138,7 @@ async fn of_several_limits_the_tightest_holds_and_all_are_told() {
 }
 
 #[tokio::test]
-async fn answers_of_a_limited_route_tell_its_limits_whatever_they_are() {
+async fn answers_of_a_limited_route_carry_its_limits() {
     let (_upstream, gateway) = limited("{scopes: [write:data]}", "{rate: 1/h, burst: 5, per: address}").await;
     let client = Client::new(&gateway);
     let (good, poor) = (client.granted("app", SECRET, "").await, client.granted("other", SECRET, "").await);
@@ -169,7 +169,7 @@ async fn answers_of_a_route_without_limits_tell_of_none() {
 }
 
 #[tokio::test]
-async fn a_refusal_says_when_to_come_back_and_is_audited_with_who_it_was() {
+async fn a_rate_limited_request_gets_retry_after_and_is_audited() {
     let (upstream, gateway) = limited("{}", "{rate: 2/h, burst: 1, per: client}").await;
     for client in gateway.both() {
         let token = client.granted("app", SECRET, "").await;
@@ -185,7 +185,7 @@ async fn a_refusal_says_when_to_come_back_and_is_audited_with_who_it_was() {
 }
 
 #[tokio::test]
-async fn bad_tokens_are_counted_by_address_before_anyone_looks_at_them() {
+async fn bad_tokens_are_counted_by_address_before_verification() {
     let (upstream, gateway) =
         limited("{}", "{rate: 1/h, burst: 3, per: address}, {rate: 1/h, burst: 1, per: client}").await;
     let good = bearer(&gateway, "app", "").await;
@@ -216,7 +216,7 @@ async fn a_stranger_spends_nothing_of_a_clients_quota() {
 }
 
 #[tokio::test]
-async fn the_token_endpoint_has_limits_of_its_own_that_wrong_secrets_spend_too() {
+async fn wrong_secrets_spend_the_token_endpoints_own_limits() {
     let upstream = Upstream::start().await;
     let oauth = "oauth:
   issuer: https://localhost:8443

@@ -34,7 +34,7 @@ async fn a_plain_listener_serves_routes_and_on_loopback_tokens_too() {
 }
 
 #[tokio::test]
-async fn a_plain_listener_that_others_can_reach_serves_routes_but_no_tokens() {
+async fn a_plain_public_listener_serves_routes_but_no_tokens() {
     let (upstream, gateway, plain) = with_listener("address: 0.0.0.0:0").await;
     assert_eq!(plain.get("/open").await.status, 200);
     assert_eq!(plain.get("/.well-known/jwks.json").await.status, 200);
@@ -48,7 +48,7 @@ async fn a_plain_listener_that_others_can_reach_serves_routes_but_no_tokens() {
 const REDIRECT: &str = "address: 127.0.0.1:0, redirect_to: \"https://api.example.com\"";
 
 #[tokio::test]
-async fn a_redirecting_listener_leads_to_its_origin_and_never_to_where_host_says() {
+async fn a_redirect_listener_ignores_the_host_of_the_request() {
     let (upstream, gateway, plain) = with_listener(REDIRECT).await;
     for (method, path, location) in [
         ("GET", "/open", "/open"),
@@ -71,7 +71,7 @@ async fn a_redirecting_listener_leads_to_its_origin_and_never_to_where_host_says
 }
 
 #[tokio::test]
-async fn a_redirecting_listener_refuses_what_holds_a_secret() {
+async fn a_redirect_listener_refuses_requests_with_secrets() {
     let (upstream, _gateway, plain) = with_listener(REDIRECT).await;
     let with_secret = with_header(request("GET", "/open"), "authorization", "Bearer secret");
     let form = with_host(request("POST", "/oauth/token"), "localhost");
@@ -104,7 +104,7 @@ async fn a_second_instance_on_a_taken_address_says_so_and_exits_2() {
 }
 
 #[tokio::test]
-async fn few_or_many_connections_are_spread_evenly_over_the_workers_and_all_are_served() {
+async fn connections_are_spread_evenly_over_the_workers() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::open(upstream.address, "workers: 2");
     let (client, admin) = (Client::new(&gateway), Client::plain(gateway.admin.unwrap()));

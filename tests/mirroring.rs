@@ -67,7 +67,7 @@ async fn the_copy_is_the_request_with_a_mark() {
 }
 
 #[tokio::test]
-async fn what_becomes_of_the_copy_is_not_the_callers_concern() {
+async fn the_outcome_of_a_mirrored_copy_does_not_affect_the_caller() {
     let legacy = Upstream::start().await;
     let failing = |_: &Seen| Response::builder().status(500).body(Full::from("x".repeat(1 << 21))).unwrap();
     let broken = Upstream::answering(failing).await;

@@ -184,7 +184,7 @@ async fn curl_gets_tokens_by_basic_form_and_json_and_uses_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_script_that_posts_json_is_granted_and_refused_as_it_expects() {
+async fn a_script_that_posts_json_gets_json_answers() {
     let Some(mut script) = python("requests, four cases", "json_four_cases.py") else { return };
     let world = World::start().await;
     let expected = json!({
@@ -195,7 +195,7 @@ async fn a_script_that_posts_json_is_granted_and_refused_as_it_expects() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_script_that_posts_an_audience_and_no_scope_is_granted_all_its_scopes() {
+async fn a_script_that_posts_no_scope_gets_all_its_scopes() {
     let Some(mut script) = python("requests, with an audience", "json_with_audience.py") else { return };
     let world = World::start().await;
     let expected = json!({
@@ -224,7 +224,7 @@ async fn requests_oauthlib_gets_tokens_and_understands_refusals() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn oauth4webapi_finds_its_way_by_metadata_with_the_most_awkward_secret() {
+async fn oauth4webapi_discovers_and_authenticates_with_odd_secrets() {
     let Some(mut script) = node("oauth4webapi", "oauth4webapi_client.mjs") else { return };
     let world = World::start().await;
     let expected = json!({
@@ -334,7 +334,7 @@ impl Drop for OidcIssuer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_of_oidc_provider_are_accepted_for_us_and_for_nobody_else() {
+async fn tokens_of_oidc_provider_are_accepted_for_our_audience_only() {
     let test = "oidc-provider";
     let (Some(node), true) = (node(test, "oidc_issuer.mjs"), curl_is_there(test)) else { return };
     if !installed(test, "oidc-provider", outside().join("node_modules/oidc-provider").exists()) {

@@ -205,7 +205,7 @@ fn the_number_of_warnings_is_bounded() {
 
 /// Everything is compared with everything that could matter, and with nothing else.
 #[test]
-fn ten_thousand_routes_before_one_server_are_compared_within_the_patience_of_a_user() {
+fn ten_thousand_routes_of_one_server_are_compared_quickly() {
     let mut routes = String::new();
     for n in 0..5000 {
         writeln!(routes, "  - {{path: /a{n}/**, upstream: legacy, access: {{}}}}").unwrap();

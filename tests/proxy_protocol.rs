@@ -39,7 +39,7 @@ async fn asked(client: &Client, header: &[u8], step: usize, x_forwarded_for: Opt
 }
 
 #[tokio::test]
-async fn whoever_a_trusted_load_balancer_names_is_the_client() {
+async fn a_client_named_by_a_trusted_load_balancer_is_the_client() {
     let (upstream, gateway) = gateway("127.0.0.0/8", "").await;
     for client in gateway.both() {
         for header in [V1, V2] {
@@ -67,7 +67,7 @@ async fn in_clear_text_too_and_with_the_request_in_the_same_breath() {
 }
 
 #[tokio::test]
-async fn a_load_balancer_may_speak_for_itself_or_for_somebody_unknown() {
+async fn a_load_balancer_may_connect_for_itself_or_an_unknown_client() {
     let (_upstream, gateway) = gateway("127.0.0.0/8", "").await;
     let client = Client::new(&gateway);
     for (header, forwarded, expected) in [
@@ -86,7 +86,7 @@ async fn a_load_balancer_may_speak_for_itself_or_for_somebody_unknown() {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_good_header_is_closed_and_so_is_everyone_who_is_not_trusted() {
+async fn a_connection_without_a_valid_proxy_header_is_closed() {
     let (upstream, gateway_) = gateway("127.0.0.0/8", "").await;
     let client = Client::new(&gateway_);
     assert!(client.tls().await.is_err());
@@ -123,7 +123,7 @@ async fn a_header_that_does_not_come_ends_with_the_handshake_timeout() {
 }
 
 #[tokio::test]
-async fn connections_are_counted_by_whoever_was_named() {
+async fn connections_are_counted_by_the_named_client() {
     let (_upstream, gateway) = gateway("127.0.0.0/8", "connections_per_address: 1").await;
     let client = Client::new(&gateway);
     let first = client.tls_on(introduced(&client, V1, 1000).await).await.unwrap();

@@ -33,7 +33,7 @@ audit: {{file: "-"}}
 }
 
 #[tokio::test]
-async fn a_newcomer_sees_all_five_answers_and_finds_them_in_the_audit_log() {
+async fn a_newcomer_sees_all_five_answers_and_their_audit_lines() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&config(&upstream));
     let client = Client::new(&gateway);

@@ -128,7 +128,7 @@ async fn an_upload_to_an_upstream_by_http1_ends_with_its_whole_answer() {
 }
 
 #[tokio::test]
-async fn an_upload_to_an_upstream_by_http2_ends_with_its_whole_answer_and_leaves_the_connection() {
+async fn an_http2_upload_ends_with_its_answer_not_its_connection() {
     let resets = Arc::new(Semaphore::new(0));
     let seen = Arc::clone(&resets);
     let address = by_hand(move |mut service| {

@@ -38,7 +38,7 @@ fn posts(upstream: &RawUpstream) -> usize {
 }
 
 #[tokio::test]
-async fn what_has_no_effect_survives_a_server_that_hangs_up() {
+async fn safe_requests_survive_a_server_that_hangs_up() {
     let (bad, good) = (hanging_up().await, Upstream::start().await);
     let gateway = several(&[bad.address, good.address], "balance: round_robin, ejection: none");
     for client in gateway.both() {
@@ -61,7 +61,7 @@ async fn what_has_no_effect_survives_a_server_that_hangs_up() {
 }
 
 #[tokio::test]
-async fn what_may_have_an_effect_is_never_sent_twice() {
+async fn unsafe_requests_are_never_sent_twice() {
     let (bad, good) = (hanging_up().await, Upstream::start().await);
     let gateway = several(&[bad.address, good.address], "balance: round_robin, retries: {attempts: 3}, ejection: none");
     let mut failed = 0;
@@ -98,7 +98,7 @@ async fn where_nothing_was_sent_everything_is_tried_again_elsewhere() {
 
 /// A single server, nothing configured: it closes its idle connection while a request is on its way there.
 #[tokio::test]
-async fn a_request_that_meets_the_end_of_a_rested_connection_is_sent_again_if_it_has_no_effect() {
+async fn a_safe_request_that_meets_a_closing_connection_is_retried() {
     let (upstream, seconds) = answering_once().await;
     let gateway = Gateway::open(upstream.address, "");
     let client = Client::new(&gateway);

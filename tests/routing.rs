@@ -147,7 +147,7 @@ async fn a_path_that_leads_elsewhere_in_another_case_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_method_that_the_folded_path_would_take_elsewhere_is_not_answered_with_405() {
+async fn no_405_is_sent_where_the_folded_path_takes_the_method() {
     let routes = [
         "name: api, path: /api/**, methods: [GET], access: {}",
         "name: admin, path: /api/admin/**, access: {scopes: [write:data]}",
@@ -163,7 +163,7 @@ async fn a_method_that_the_folded_path_would_take_elsewhere_is_not_answered_with
 }
 
 #[tokio::test]
-async fn a_preflight_and_a_websocket_of_a_path_that_leads_elsewhere_are_not_found() {
+async fn preflights_and_websockets_follow_the_folded_path_rule() {
     let upstream = Upstream::start().await;
     let routes = [
         "path: /**, access: public, cors: {origins: [https://page.example]}, websocket: true",

@@ -201,7 +201,7 @@ async fn a_server_that_is_alone_is_never_ejected() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_fails_whatever_it_is_asked_is_given_a_rest() {
+async fn an_upstream_that_keeps_failing_is_ejected() {
     let is_well = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&is_well);
     let failing =
@@ -222,7 +222,7 @@ async fn an_upstream_that_fails_whatever_it_is_asked_is_given_a_rest() {
 
 /// Uploads that wait for their callers are no reason to refuse all others.
 #[tokio::test]
-async fn an_upload_that_its_caller_stalls_does_not_keep_the_circuit_breaker_open() {
+async fn a_stalled_upload_does_not_keep_the_circuit_breaker_open() {
     let upstream = RawUpstream::start(|mut wire, head| {
         Box::pin(async move {
             if head.starts_with("POST ") {
@@ -299,7 +299,7 @@ async fn a_server_takes_as_many_requests_and_connections_as_it_may() {
 }
 
 #[tokio::test]
-async fn what_a_full_server_does_not_take_goes_to_the_others() {
+async fn requests_refused_by_a_full_server_go_to_the_others() {
     let release = Signal::default();
     let (full, free) = (slow(&release).await, Upstream::start().await);
     for cap in ["max_in_flight: 1", "max_connections: 1"] {

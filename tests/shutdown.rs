@@ -122,7 +122,7 @@ async fn loses_nothing(signal: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn sigterm_finishes_what_is_in_flight_and_begins_nothing_new() {
+async fn sigterm_finishes_requests_in_flight_and_begins_none() {
     loses_nothing("TERM").await;
 }
 
@@ -191,7 +191,7 @@ fn signalled_while_reading(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn signals_that_change_nothing_do_not_end_a_gateway_that_reads_its_configuration() {
+async fn harmless_signals_do_not_end_a_starting_gateway() {
     let held = Held::start().await;
     let folder = folder();
     let yaml = config(held.upstream.address, &["path: /**, access: public"], "");
@@ -201,7 +201,7 @@ async fn signals_that_change_nothing_do_not_end_a_gateway_that_reads_its_configu
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_stop_signal_that_comes_during_the_start_is_a_graceful_stop_too() {
+async fn a_stop_signal_during_the_start_is_a_graceful_stop() {
     let upstream = RawUpstream::start(|_, _| Box::pin(async {})).await;
     for signals in [&["TERM"] as &'static [&str], &["INT"], &["QUIT"]] {
         let folder = folder();
@@ -253,7 +253,7 @@ shutdown: {{drain: 1h}}"
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn idle_connections_are_closed_at_once_and_busy_ones_take_no_more() {
+async fn a_drain_closes_idle_connections_and_finishes_busy_ones() {
     let held = Held::start().await;
     let mut gateway = Gateway::open(held.upstream.address, "");
     let mut idle = Vec::new();
@@ -354,7 +354,7 @@ async fn cuts(shutdown: &str, again: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_has_not_ended_by_the_drain_deadline_is_cut() {
+async fn requests_past_the_drain_deadline_are_cut() {
     cuts("{drain: 200ms}", false).await;
 }
 

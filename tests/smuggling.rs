@@ -77,7 +77,7 @@ fn last() -> String {
 }
 
 #[tokio::test]
-async fn a_request_in_the_body_of_another_is_none_whatever_becomes_of_the_other() {
+async fn a_request_inside_a_body_is_never_a_request() {
     let world = World::start().await;
     let (inner, chunk) = (hidden(), format!("{:x}\r\n{}\r\n0\r\n\r\n", hidden().len(), hidden()));
     for (path, expected) in
@@ -113,7 +113,7 @@ async fn a_request_in_the_body_of_another_is_none_whatever_becomes_of_the_other(
 }
 
 #[tokio::test]
-async fn what_comes_behind_an_upgrade_is_the_next_request() {
+async fn bytes_after_an_upgrade_request_are_the_next_request() {
     let world = World::start().await;
     for upgrade in [
         "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
@@ -155,7 +155,7 @@ async fn no_method_makes_a_tunnel() {
 }
 
 #[tokio::test]
-async fn lengths_and_sizes_that_can_be_read_in_one_way_only_go_on_in_that_way() {
+async fn unambiguous_lengths_and_sizes_are_forwarded() {
     let world = World::start().await;
     let mut passed = 0;
     for (fields, body) in [
@@ -186,7 +186,7 @@ async fn lengths_and_sizes_that_can_be_read_in_one_way_only_go_on_in_that_way() 
 }
 
 #[tokio::test]
-async fn trailers_neither_frame_nor_speak_for_anybody() {
+async fn trailers_neither_frame_nor_identify() {
     let world = World::start().await;
     for trailer in [
         "Content-Length: 50",
@@ -230,7 +230,7 @@ async fn every_one_of_many_requests_in_one_breath_gets_its_own_answer() {
 }
 
 #[tokio::test]
-async fn what_stands_behind_a_number_sign_is_not_sent_on() {
+async fn a_fragment_is_not_forwarded() {
     let world = World::start().await;
     for (target, status) in [("/open/x#/../../closed", 200), ("/closed#/open", 401), ("/open/x?a#b?c", 200)] {
         assert_eq!(world.say(ask("GET", target, "first", "Connection: close\r\n", "")).await[0].0, status, "{target}");
@@ -259,7 +259,7 @@ async fn credentials_are_said_once_and_in_their_place_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn the_peer_is_who_is_at_the_other_end_whatever_is_said() {
+async fn the_peer_is_the_other_end_of_the_socket() {
     let world = World::start().await;
     let hops = "10.0.0.1, ".repeat(1000) + "10.0.0.2";
     for named in [&hops, "unknown", "fe80::1%eth0", "\"[::1]:80\"", "127.0.0.1, evil", "", ",,,"] {

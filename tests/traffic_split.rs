@@ -50,7 +50,7 @@ async fn each_side_gets_its_part_and_is_named_in_log_and_metrics() {
 }
 
 #[tokio::test]
-async fn who_shares_a_header_stays_together_whichever_worker_is_asked() {
+async fn callers_with_one_header_value_share_a_branch() {
     let route = "path: /**, access: public, upstream: {stable: 1, canary: 1}, sticky: \"header:X-Tenant\"";
     let world = World::with(route).await;
     let mut sides = [0, 0];

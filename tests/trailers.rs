@@ -29,7 +29,7 @@ async fn by_hand(upstream: &RawUpstream, te: &str) -> String {
 }
 
 #[tokio::test]
-async fn trailers_of_an_answer_reach_http2_clients_without_what_they_may_not_say() {
+async fn answer_trailers_reach_http2_clients_without_unsafe_fields() {
     for announced in [ANNOUNCED, ""] {
         let upstream = RawUpstream::saying(answer(announced)).await;
         let gateway = Gateway::open(upstream.address, "");
@@ -47,7 +47,7 @@ async fn trailers_of_an_answer_reach_http2_clients_without_what_they_may_not_say
 }
 
 #[tokio::test]
-async fn trailers_of_an_answer_reach_http1_clients_that_ask_for_them_if_they_were_announced() {
+async fn announced_trailers_reach_http1_clients_that_ask_for_them() {
     let upstream = RawUpstream::saying(answer(ANNOUNCED)).await;
     let said = by_hand(&upstream, "TE: trailers\r\n").await;
     assert!(said.ends_with("5\r\nhello\r\n0\r\nx-sum: 1\r\nx-sum: 2\r\n\r\n"), "{said}");
@@ -60,7 +60,7 @@ async fn trailers_of_an_answer_reach_http1_clients_that_ask_for_them_if_they_wer
 
 /// The end of an answer waits for its request's, for a while: its trailers wait with it.
 #[tokio::test]
-async fn trailers_of_an_answer_that_comes_before_its_request_has_ended_are_not_lost() {
+async fn trailers_of_an_early_answer_are_not_lost() {
     let upstream = RawUpstream::start(|mut wire, _| {
         Box::pin(async move {
             wire.send(answer("")).await;
@@ -102,7 +102,7 @@ async fn a_connection_is_used_again_after_trailers() {
 }
 
 #[tokio::test]
-async fn trailers_of_a_request_reach_http2_upstreams_without_what_they_may_not_say() {
+async fn request_trailers_reach_http2_upstreams_without_unsafe_fields() {
     let (sender, mut seen) = mpsc::channel(1);
     let service = by_http2(move |request| {
         let sender = sender.clone();
@@ -145,7 +145,7 @@ async fn trailers_of_a_request_reach_http2_upstreams_without_what_they_may_not_s
 }
 
 #[tokio::test]
-async fn an_http2_upstream_hears_that_the_client_reads_trailers_and_of_no_other_coding() {
+async fn an_http2_upstream_sees_te_trailers_and_no_other_coding() {
     let service = by_http2(|request| async move {
         let te = request.headers().get_all("te").iter().map(|te| te.to_str().unwrap()).collect::<Vec<_>>().join("+");
         Response::new(Full::<Bytes>::from(te))

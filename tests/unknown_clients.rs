@@ -60,7 +60,7 @@ fn restarted(gateway: &mut Gateway, yaml: &str) -> Gateway {
 }
 
 #[tokio::test]
-async fn a_token_of_a_client_that_was_removed_is_refused_and_others_stay_good() {
+async fn a_token_of_a_removed_client_is_refused_and_others_pass() {
     let upstream = Upstream::start().await;
     let mut before = Gateway::start(&yaml(&upstream, "{}", &[APP, OTHER], None));
     let client = Client::new(&before);
@@ -93,7 +93,7 @@ async fn a_client_that_a_route_does_not_name_is_known_all_the_same() {
 }
 
 #[tokio::test]
-async fn two_gateways_with_one_state_directory_refuse_each_the_clients_that_they_do_not_know() {
+async fn gateways_with_one_state_refuse_clients_they_do_not_know() {
     let upstream = Upstream::start().await;
     let shared = folder();
     let one = Gateway::start(&yaml(&upstream, "{}", &[APP, OTHER], Some(&shared)));

@@ -78,7 +78,7 @@ async fn one_connection_serves_request_after_request_of_all_clients() {
 }
 
 #[tokio::test]
-async fn a_connection_is_not_used_again_after_the_upstream_has_said_so() {
+async fn a_connection_is_not_reused_after_the_upstream_closes_it() {
     is_not_used_again_after("/close").await;
 }
 
@@ -88,13 +88,13 @@ async fn a_connection_is_not_used_again_after_more_than_was_announced() {
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_asked_for_never_reaches_the_next_client() {
+async fn an_unsolicited_answer_never_reaches_the_next_client() {
     is_not_used_again_after("/two").await;
 }
 
 /// What may not come might come late, when another request has the connection.
 #[tokio::test]
-async fn a_connection_is_not_used_again_after_a_body_was_announced_that_may_not_come() {
+async fn a_connection_with_a_body_announced_in_vain_is_not_reused() {
     for (method, path) in [("HEAD", "/head"), ("HEAD", "/chunks"), ("GET", "/204"), ("GET", "/304")] {
         let upstream = patient().await;
         let gateway = Gateway::open(upstream.address, "");
@@ -128,7 +128,7 @@ async fn a_connection_is_not_used_again_while_an_upload_is_left_over() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_has_closed_its_idle_connection_does_not_cost_a_request() {
+async fn an_idle_connection_closed_by_the_upstream_costs_no_request() {
     let closed = Signal::default();
     let has_closed = closed.clone();
     let upstream = RawUpstream::start(move |mut wire, _| {

@@ -156,7 +156,7 @@ async fn a_length_that_is_no_number_or_several_is_502_for_head_too() {
 }
 
 #[tokio::test]
-async fn a_length_that_is_said_twice_is_passed_on_once_and_none_with_204() {
+async fn a_repeated_length_is_forwarded_once_and_none_with_204() {
     let twice = ["5\r\nContent-Length: 5", "5, 5"].map(|length| (length, "200 OK", "hello", Some("5")));
     for (length, status, body, passed) in twice.into_iter().chain([("5", "204 No Content", "", None)]) {
         let said = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
@@ -171,14 +171,14 @@ async fn a_length_that_is_said_twice_is_passed_on_once_and_none_with_204() {
 }
 
 #[tokio::test]
-async fn a_coding_that_nobody_asked_for_is_502() {
+async fn an_unrequested_coding_is_502() {
     for coding in ["gzip, chunked", "gzip", "identity", "xchunked"] {
         is_502(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n"), "upstream_protocol").await;
     }
 }
 
 #[tokio::test]
-async fn an_upgrade_that_nobody_asked_for_is_502_and_no_tunnel() {
+async fn an_unrequested_upgrade_is_502_and_no_tunnel() {
     let said = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nfree";
     let gateway = gateway(&RawUpstream::saying_and_staying(said).await);
     answers(&gateway, 502, "upstream_protocol").await;
@@ -245,7 +245,7 @@ async fn an_answer_that_stalls_breaks() {
 
 /// An upstream that has read a request may have done what it says.
 #[tokio::test]
-async fn a_request_that_was_read_and_not_answered_is_502_and_never_sent_again() {
+async fn a_request_read_and_not_answered_is_502_and_never_resent() {
     let upstream = RawUpstream::start(|mut wire, first| {
         Box::pin(async move {
             if first.contains(" /warm ") {
@@ -271,7 +271,7 @@ async fn a_request_that_was_read_and_not_answered_is_502_and_never_sent_again() 
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_gone_is_asked_once_a_request_and_used_again_once_it_is_back() {
+async fn an_unreachable_upstream_is_tried_once_a_request_and_recovers() {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
     let gateway = Gateway::open(address, "");
     for _ in 0..3 {
@@ -289,7 +289,7 @@ async fn an_upstream_that_is_gone_is_asked_once_a_request_and_used_again_once_it
 }
 
 #[tokio::test]
-async fn an_early_answer_to_a_large_upload_arrives_though_the_upstream_hangs_up() {
+async fn an_early_answer_to_an_upload_arrives_though_upstream_closes() {
     let said = "HTTP/1.1 413 Payload Too Large\r\nConnection: close\r\nContent-Length: 8\r\n\r\ntoo much";
     let gateway = gateway(&RawUpstream::saying(said).await);
     let (sender, body) = Piped::new();
@@ -312,7 +312,7 @@ async fn an_early_answer_to_a_large_upload_arrives_though_the_upstream_hangs_up(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_client_that_hangs_up_ends_its_upstream_request_and_leaves_its_line() {
+async fn a_client_that_hangs_up_ends_its_upstream_request() {
     for said in ["", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"] {
         let (reached, ended) = (Signal::default(), Signal::default());
         let (has_reached, has_ended) = (reached.clone(), ended.clone());

@@ -58,7 +58,7 @@ async fn until(client: &Client, status: u16, body: &str) {
 }
 
 #[tokio::test]
-async fn new_connections_take_all_addresses_in_turn_and_ask_nobody() {
+async fn new_connections_take_all_addresses_in_turn_without_a_look_up() {
     let (names, services) = (NameServer::start(), Two::start(false));
     names.tell(NAME, &["127.0.0.1", "127.0.0.2"], 60);
     let gateway = before(&names, services.port);
@@ -144,7 +144,7 @@ async fn the_last_answer_serves_while_the_name_server_is_down() {
 }
 
 #[tokio::test]
-async fn one_familys_addresses_outlive_a_failure_that_the_other_is_spared() {
+async fn one_address_family_survives_a_failure_of_the_other() {
     let (names, services) = (NameServer::start(), Two::start(false));
     names.tell(NAME, &["127.0.0.1", "::1"], 1);
     let gateway = before(&names, services.port);
@@ -175,7 +175,7 @@ async fn a_name_without_address_is_out_of_reach_until_it_has_one() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_there_still_but_has_no_address_any_more_is_out_of_reach() {
+async fn a_known_name_without_addresses_is_unreachable() {
     let (names, services) = (NameServer::start(), Two::start(false));
     names.tell(NAME, &["127.0.0.1"], 1);
     let gateway = before(&names, services.port);

@@ -68,7 +68,7 @@ async fn http2_is_spoken_over_a_socket_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_socket_that_nobody_listens_at_is_out_of_reach() {
+async fn a_socket_without_a_listener_is_unreachable() {
     let gateway = Gateway::start(&yaml("unix:nobody.sock"));
     let answer = Client::new(&gateway).get("/x").await;
     assert_eq!(answer.status, 502);

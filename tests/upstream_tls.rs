@@ -94,7 +94,7 @@ async fn is_refused(gateway: &Gateway, service: &Service, cause: &str) {
 }
 
 #[tokio::test]
-async fn a_service_is_reached_by_tls_under_its_name_and_under_its_address() {
+async fn a_tls_service_is_reached_by_name_and_by_address() {
     let authority = Authority::new();
     let service = Service::showing(&authority.issue(&["localhost", "127.0.0.1"])).await;
     for (host, sni) in [("localhost", "localhost"), ("127.0.0.1", "none")] {

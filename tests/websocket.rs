@@ -183,7 +183,7 @@ async fn a_thousand_messages_of_all_sizes_come_back_as_they_were() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_thousand_messages_of_all_sizes_come_back_as_they_were_over_http2() {
+async fn a_thousand_websocket_messages_come_back_over_http2() {
     let echo = Echo::start().await;
     let gateway = Gateway::before(echo.address, &[PROTECTED]);
     let token = Client::new(&gateway).granted("app", SECRET, "scope=read:data").await;

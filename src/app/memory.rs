@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limits_of_a_control_group_and_of_those_around_it_are_found() {
+    fn control_group_limits_are_found_with_those_of_its_parents() {
         let files = |line: &str| limit_files(line).iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
         let v2 = [
             "/sys/fs/cgroup/a.slice/b.service/memory.max",

@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_of_known_callers_and_answers_are_counted_too_each_in_a_line_of_its_kind() {
+    fn aggregated_lines_are_kept_by_kind_for_known_callers_too() {
         let mut aggregator = RefusalAggregator::new(Some(2));
         let kinds = [
             Kind::Refused(Reason::MissingScope),

@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_made_once_kept_to_its_owner_and_its_public_half_verifies() {
+    fn a_key_is_created_once_private_and_verifies() {
         let folder = std::env::temp_dir().join(format!("portcullis-audit-key-{}", std::process::id()));
         let key = AuditKey::open(&folder).unwrap();
         let again = AuditKey::open(&folder).unwrap();

@@ -245,7 +245,7 @@ mod tests {
     use crate::clock;
 
     #[test]
-    fn checkpoints_follow_each_other_and_only_those_of_the_key_are_trusted() {
+    fn checkpoints_are_in_order_and_only_of_the_trusted_key() {
         let folder = std::env::temp_dir().join(format!("portcullis-checkpoints-{}", std::process::id()));
         let key = AuditKey::open(&folder).unwrap();
         let public = key.public();

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_with_checkpoints_of_its_own_is_another_log_unless_rotation_has_renamed_it() {
+    fn a_file_with_its_own_checkpoints_is_another_log() {
         let folder = std::env::temp_dir().join(format!("portcullis-log-paths-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let log = folder.join("audit.jsonl");

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_line_with_a_wrong_hash_or_holes_is_torn_and_more_than_that_is_damage() {
+    fn a_torn_last_line_is_torn_and_more_than_that_is_damage() {
         let (log, starts, link) = log();
         for (at, torn) in [(starts[2] + 10, true), (starts[1] + 10, false)] {
             let mut bent = log.clone();

@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_value_is_a_fault() {
+    fn missing_values_are_faults() {
         fails("a${NONE}", Strictness::Usual, "the variable `NONE` is not set");
         fails("${BYTES}", Strictness::Usual, "`BYTES` does not hold UTF-8");
         fails("${file:none}", Strictness::Usual, "cannot read `none`: no such file");

@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_is_shown() {
+    fn harmless_values_are_shown() {
         shown("workers: many", "many");
         shown("oauth:\n  token_ttl: 1y", "1y");
         shown("oauth:\n  clients:\n    a:\n      secrets: [{value: x}]\n      scopes: [a b]", "a b");

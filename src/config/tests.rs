@@ -175,7 +175,7 @@ fn a_file_that_says_nothing_is_a_fault() {
 }
 
 #[test]
-fn what_is_no_text_is_a_fault() {
+fn non_text_values_are_faults() {
     only_says(b"version: 1\nworkers: \xff", 2, 10, "not UTF-8");
     only_says(b"\xff\xfev\0", 1, 1, "UTF-16");
     only_says(b"\xef\xbb\xbfversion: 1", 1, 1, "byte order mark");

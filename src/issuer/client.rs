@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_remembered_loses_its_client_with_the_table_that_holds_it() {
+    fn a_cached_token_loses_its_client_with_its_client_table() {
         let hash = || SecretHash::of(&ClientSecret::new("a".to_owned()));
         let clients = |ids: &[&str]| Clients::new(ids.iter().map(|id| client(id, hash())).collect());
         let (old, new) = (clients(&["a", "b"]), clients(&["b", "c"]));

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_without_grant_type_is_refused_and_json_means_client_credentials() {
+    fn grant_type_is_required_in_a_form_and_optional_in_json() {
         form_is_refused("");
         form_is_refused("grant_type=");
         assert!(Parameters::from_json(b"{}").unwrap().check_grant_type().is_ok());

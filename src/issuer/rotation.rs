@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_is_known_before_it_signs_and_until_its_last_token_has_expired() {
+    fn every_key_is_published_before_it_signs_until_its_last_token() {
         for every in [5, 60, 600, 86_400, 30 * 86_400].map(Duration::from_secs) {
             let rules = RotationRules { longest_ttl: every * 10, ..rules(Some(every)) };
             let tick = (every.as_secs() / 20).max(1);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn another_algorithm_signs_once_its_key_is_known_and_the_old_one_stays_for_its_tokens() {
+    fn a_new_algorithm_signs_once_known_and_the_old_key_stays() {
         let mut records = Vec::new();
         tend(&mut records, &rules(None), at(0));
         let after = RotationRules { algorithm: Algorithm::EdDsa, ..rules(None) };
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_signed_longer_tokens_stays_for_them_when_the_configuration_shortens() {
+    fn a_key_of_longer_tokens_stays_when_the_ttl_is_shortened() {
         let mut records = Vec::new();
         let long = RotationRules { longest_ttl: DAY, ..rules(Some(DAY)) };
         tend(&mut records, &long, at(0));
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_algorithm_while_a_key_waits_makes_one_key_and_no_more() {
+    fn a_new_algorithm_while_a_key_waits_makes_one_key_only() {
         let mut records = Vec::new();
         let long = rules(Some(DAY * 30));
         tend(&mut records, &long, at(0));
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn gateways_that_disagree_about_the_algorithm_make_a_key_now_and_then() {
+    fn gateways_with_different_algorithms_make_few_keys() {
         let mut records = Vec::new();
         let one = rules(Some(DAY * 30));
         let other = RotationRules { algorithm: Algorithm::EdDsa, ..one };
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shortened_schedule_waits_for_the_cache_time_that_was_published_before() {
+    fn a_shortened_schedule_waits_for_the_published_cache_time() {
         let mut records = Vec::new();
         tend(&mut records, &rules(Some(DAY * 30)), at(0));
         let short = rules(Some(Duration::from_secs(300)));

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_without_key_id_is_matched_only_where_there_is_no_choice() {
+    fn a_token_without_key_id_matches_a_single_key_only() {
         let one = set(&[jwk(Algorithm::Es256, Some("a")), jwk(Algorithm::EdDsa, None)]).unwrap();
         assert!(one.find(None, Algorithm::Es256).is_some());
         let two = set(&[jwk(Algorithm::Es256, Some("a")), jwk(Algorithm::Es256, Some("b"))]).unwrap();

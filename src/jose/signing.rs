@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_algorithm_signs_what_its_public_jwk_verifies() {
+    fn every_algorithm_signs_for_its_public_jwk() {
         for algorithm in Algorithm::ALL {
             let (key, pkcs8) = SigningKey::generate(algorithm).unwrap();
             let again = SigningKey::from_pkcs8(algorithm, &pkcs8).unwrap();

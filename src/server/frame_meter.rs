@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_receives_data_may_send_as_many_frames_as_that_needs() {
+    async fn a_client_that_receives_data_may_send_the_frames_it_needs() {
         let mut meter = started();
         for _ in 0..100_000 {
             meter.wrote(16 * 1024);

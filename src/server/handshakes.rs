@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn connections_whose_handshake_has_ended_are_not_taken_for_stalled_ones() {
+    async fn connections_with_ended_handshakes_are_not_stalled() {
         let handshakes = Handshakes::new(Some(1), None);
         let mut connections = Vec::new();
         for _ in 0..20 {
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_sends_its_first_byte_while_others_wait_is_not_silent() {
+    async fn a_connection_that_sends_a_byte_in_time_is_not_silent() {
         let handshakes = Handshakes::new(Some(1), None);
         let only = handshakes.begin();
         let progress = only.progress();

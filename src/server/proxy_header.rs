@@ -264,7 +264,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_header_is_read_to_its_end_and_every_part_of_one_is_waited_for(
+        fn every_proxy_header_is_read_to_its_end_and_parts_waited_for(
             (header, proxy_header) in headers(), cut in any::<prop::sample::Index>(), rest in prop::collection::vec(any::<u8>(), 0..50),
         ) {
             prop_assert_eq!(parse(&[&header[..], &rest].concat()), ParsedHeader::Header(proxy_header, header.len()));

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_connection_of_many_streams_writes_no_more_than_its_share_in_one_turn() {
+    async fn a_connection_of_many_streams_writes_its_share_per_turn() {
         let watch = Guard::new(&Limits::default()).watch(true);
         let meter = FrameMeter::new(&Rc::default());
         let (client, _server) = tokio::io::duplex(16 * 1024 * 1024);

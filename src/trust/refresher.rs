@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_set_that_took_long_to_fetch_is_fetched_again_as_soon_as_it_is_not_believed_any_more() {
+    async fn a_set_slow_to_fetch_is_refetched_as_soon_as_it_is_too_old() {
         let cache = Arc::new(KeyCache::remote());
         let started = Instant::now();
         tokio::time::advance(Duration::from_secs(3)).await;
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_missed_while_the_set_was_young_is_fetched_when_it_is_not_believed_any_more() {
+    async fn a_key_missed_in_a_young_set_is_fetched_when_the_set_is_old() {
         let cache = KeyCache::remote();
         let started = Instant::now();
         cache.publish(KeySet::default(), Times::new(started, Duration::from_secs(600), Duration::ZERO));

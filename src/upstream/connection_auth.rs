@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_for_a_connection_are_known_by_their_scheme_in_any_case() {
+    fn connection_credentials_are_known_by_scheme_in_any_case() {
         let of = |values: &[&str]| RequestCredentials::of(&map("authorization", values));
         assert_eq!(of(&[]), RequestCredentials::None);
         for values in

@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_begin_with_each_address_in_turn_and_alternate_families() {
+    fn connections_take_addresses_in_turn_and_alternate_families() {
         let all = ["10.0.0.1", "10.0.0.2", "::1", "::2"];
         assert_eq!(rotated_text(&all, 0), ["10.0.0.1", "::1", "10.0.0.2", "::2"]);
         assert_eq!(rotated_text(&all, 1), ["10.0.0.2", "::1", "10.0.0.1", "::2"]);
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_family_without_an_answer_keeps_its_last_addresses_for_a_while() {
+    fn a_family_without_an_answer_keeps_its_addresses_for_a_while() {
         let (v4, v6): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "::1".parse().unwrap());
         let (mut families, mut now) = ([AddressFamily::default(), AddressFamily::default()], Instant::now());
         let mut after_answers = |answers: [Answer; 2], after: Duration| {

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pinned_connection_ends_with_its_client_or_when_a_sweep_closes_it() {
+    async fn a_pinned_connection_ends_with_its_client_or_a_sweep() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (pools, upstream) = (Pools::default(), upstream_at(&listener));
         let test = async {

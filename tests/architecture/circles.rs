@@ -16,7 +16,7 @@ fn no_files_of_a_room_import_each_other_in_a_circle() {
 }
 
 #[test]
-fn files_of_the_pipeline_import_only_what_is_declared_above_them() {
+fn pipeline_files_import_only_those_declared_above_them() {
     let violations = disorder("pipeline", &sources());
     assert!(violations.is_empty(), "\n{}", violations.join("\n"));
 }

@@ -28,7 +28,21 @@ pub(super) fn sources() -> Vec<Source> {
     found
 }
 
+/// All files of the tests that are written in Rust.
+pub(super) fn test_sources() -> Vec<Source> {
+    let mut found = Vec::new();
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"), &mut found);
+    assert!(found.len() > 50, "the tests have been read");
+    found
+}
+
+/// Packages of other languages that tests install.
+const NOT_OURS: [&str; 2] = [".venv", "node_modules"];
+
 fn read(folder: &Path, found: &mut Vec<Source>) {
+    if folder.file_name().is_some_and(|name| NOT_OURS.iter().any(|other| name == *other)) {
+        return;
+    }
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

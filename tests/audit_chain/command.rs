@@ -70,7 +70,7 @@ async fn verify_names_the_first_bad_line_and_gives_two_verdicts() {
 }
 
 #[tokio::test]
-async fn a_log_that_was_rewritten_with_another_key_is_found_by_the_kept_key() {
+async fn a_log_rewritten_with_another_key_is_found_by_the_kept_key() {
     let (home, forged) = (written().await, written().await);
     let key = home.verified().0["checkpoints"]["key"].as_str().unwrap().to_owned();
     for name in ["audit.jsonl", "audit.jsonl.checkpoints", "state/audit-key.pub"] {

@@ -93,7 +93,7 @@ async fn lines_that_a_checkpoint_knows_of_and_no_file_has_are_missing() {
 }
 
 #[tokio::test]
-async fn a_chain_that_lacks_its_beginning_or_its_current_file_is_incomplete_without_any_checkpoint_of_them() {
+async fn a_chain_without_beginning_or_current_file_is_incomplete() {
     let home = rotated().await;
     let aside = home.aside();
     let both = |file: &Path| {
@@ -138,7 +138,7 @@ async fn a_compressed_file_is_named_and_its_lines_are_missing() {
 }
 
 #[tokio::test]
-async fn files_may_be_given_twice_and_with_their_checkpoints_and_a_copy_is_no_fault() {
+async fn files_given_twice_or_copied_are_no_fault() {
     let home = rotated().await;
     let mut arguments =
         vec!["audit".to_owned(), "verify".to_owned(), "--key".to_owned(), "state/audit-key.pub".to_owned()];
@@ -185,7 +185,7 @@ async fn the_logs_of_two_instances_are_two_chains_with_a_verdict_each() {
 }
 
 #[tokio::test]
-async fn lines_that_were_cut_off_while_the_gateway_was_stopped_are_named() {
+async fn lines_cut_off_while_the_gateway_was_stopped_are_named() {
     let home = Home::new();
     let (_upstream, gateway) = home.start("file: audit.jsonl").await;
     Client::new(&gateway).granted("app", SECRET, "").await;
@@ -210,7 +210,7 @@ async fn lines_that_were_cut_off_while_the_gateway_was_stopped_are_named() {
 }
 
 #[tokio::test]
-async fn a_whole_log_that_was_deleted_while_the_gateway_was_stopped_is_named() {
+async fn a_log_deleted_while_the_gateway_was_stopped_is_named() {
     let home = Home::new();
     let (_upstream, gateway) = home.start("file: audit.jsonl").await;
     stop(gateway).await;
@@ -240,7 +240,7 @@ fn append_forged(log: &Path, members: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_forged_line_that_rotation_removed_files_is_ignored_even_after_the_next_start_has_signed_it() {
+async fn a_forged_removed_line_is_ignored_after_the_next_start_too() {
     let home = rotated().await;
     let oldest = home.aside().remove(0);
     let last_removed = sequence(lines(&oldest).last().unwrap());
@@ -274,7 +274,7 @@ async fn a_forged_line_that_rotation_removed_files_is_ignored_even_after_the_nex
 }
 
 #[tokio::test]
-async fn a_forged_line_that_the_gateway_recorded_a_loss_or_a_crash_is_not_reported_as_the_gateways() {
+async fn a_forged_missing_or_recovered_line_is_not_believed() {
     let home = rotated().await;
     let loss = "\"gateway.event\":\"missing\",\"gateway.missing_from\":1,\"gateway.missing_up_to\":2";
     let crash = "\"gateway.event\":\"recovered\",\"gateway.cut_bytes\":9";

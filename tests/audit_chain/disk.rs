@@ -17,7 +17,7 @@ pub(super) fn limit_file_size(gateway: &Gateway, bytes: &str) {
 
 /// A write that stops half-way through a line, and a signal that would end the process.
 #[tokio::test]
-async fn a_file_that_may_not_grow_is_noticed_and_no_line_is_lost_or_torn() {
+async fn a_file_that_cannot_grow_is_noticed_and_no_line_is_lost() {
     let home = Home::new();
     let (_upstream, gateway) = home.start("file: audit.jsonl").await;
     let client = Client::new(&gateway);
@@ -56,7 +56,7 @@ async fn a_file_that_may_not_be_written_any_more_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_pipe_in_the_place_of_the_file_is_noticed_and_the_chain_goes_on_after_it() {
+async fn a_pipe_in_place_of_the_file_is_noticed_and_the_chain_goes_on() {
     let home = Home::new();
     let (_upstream, gateway) = home.start("file: audit.jsonl").await;
     let client = Client::new(&gateway);
@@ -95,7 +95,7 @@ async fn a_deleted_file_is_noticed_and_found_missing() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_cut_or_written_by_another_is_noticed_and_found() {
+async fn a_file_cut_or_written_by_another_process_is_noticed() {
     for (cut, verdict) in [(true, "incomplete"), (false, "complete")] {
         let home = Home::new();
         let (_upstream, gateway) = home.start("file: audit.jsonl").await;

@@ -53,7 +53,7 @@ fn counted(lines: &[Value], member: &str, name: &str) -> (usize, u64) {
 }
 
 #[tokio::test]
-async fn while_the_log_cannot_be_written_every_decision_is_counted_in_an_aggregate_line_and_in_a_metric() {
+async fn an_unwritable_log_counts_every_decision_in_lines_and_metrics() {
     let home = Home::new();
     let (_upstream, gateway) = home.start("file: audit.jsonl").await;
     let client = Client::new(&gateway);

@@ -10,7 +10,7 @@ async fn ran(home: &Home, log: &str) {
 }
 
 #[tokio::test]
-async fn of_two_instances_that_share_a_key_only_the_one_that_lacks_its_log_is_incomplete() {
+async fn only_the_instance_that_lacks_its_log_is_incomplete() {
     let home = Home::new();
     ran(&home, "la/audit.jsonl").await;
     ran(&home, "lb/audit.jsonl").await;
@@ -33,7 +33,7 @@ async fn of_two_instances_that_share_a_key_only_the_one_that_lacks_its_log_is_in
 }
 
 #[tokio::test]
-async fn checkpoints_that_were_kept_elsewhere_belong_to_the_log_whose_lines_they_sign() {
+async fn archived_checkpoints_belong_to_the_log_whose_lines_they_sign() {
     let home = Home::new();
     ran(&home, "la/audit.jsonl").await;
     ran(&home, "lb/audit.jsonl").await;
@@ -58,7 +58,7 @@ async fn checkpoints_that_were_kept_elsewhere_belong_to_the_log_whose_lines_they
 }
 
 #[tokio::test]
-async fn a_log_whose_name_begins_like_that_of_another_is_another_chain() {
+async fn a_log_whose_name_begins_with_anothers_is_another_chain() {
     let home = Home::new();
     ran(&home, "audit.jsonl.b").await;
     ran(&home, "audit.jsonl").await;

@@ -34,7 +34,7 @@ async fn tail_shows_lines_of_rotated_files_too() {
 }
 
 #[tokio::test]
-async fn a_result_without_a_line_is_said_and_an_unknown_name_is_an_error() {
+async fn an_empty_result_is_reported_and_an_unknown_name_is_an_error() {
     let home = rotated().await;
     for verb in ["query", "tail"] {
         let said = home.run(&["audit", verb, "--client", "nobody"]);
@@ -65,7 +65,7 @@ async fn a_log_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
-async fn the_columns_of_the_table_have_headings_are_aligned_and_end_without_spaces() {
+async fn table_columns_have_headings_and_are_aligned() {
     let home = Home::new();
     let (_upstream, gateway) = home.start("file: audit.jsonl").await;
     let client = Client::new(&gateway);
@@ -93,7 +93,7 @@ async fn the_columns_of_the_table_have_headings_are_aligned_and_end_without_spac
 }
 
 #[tokio::test]
-async fn checkpoints_of_an_unknown_key_are_named_once_with_the_way_out() {
+async fn checkpoints_of_an_unknown_key_are_named_once() {
     let home = rotated().await;
     let (one, two) = (Home::new(), Home::new());
     for other in [&one, &two] {

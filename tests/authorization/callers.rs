@@ -13,7 +13,7 @@ async fn a_route_without_demands_is_open_to_every_good_token() {
 }
 
 #[tokio::test]
-async fn all_of_the_scopes_are_needed_and_exactly_the_missing_ones_are_named() {
+async fn all_scopes_are_needed_and_the_missing_ones_are_named() {
     let world = World::start().await;
     for scope in ["a b", "b a", "a b c"] {
         world.allows("/all", &world.token(&json!({"scope": scope}))).await;
@@ -184,7 +184,7 @@ async fn a_route_may_be_for_some_audiences_only() {
 }
 
 #[tokio::test]
-async fn who_could_never_come_is_not_told_which_scopes_would_do() {
+async fn a_caller_without_access_does_not_see_the_scopes() {
     let world = World::start().await;
     world.denies("/admin", &world.token(&json!({})), "client_not_allowed").await;
     world.denies("/admin", &world.client.granted("app", APP_SECRET, "").await, "client_not_allowed").await;

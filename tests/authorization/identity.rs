@@ -17,7 +17,7 @@ fn says(seen: &Seen, expected: [&str; 4]) {
 }
 
 #[tokio::test]
-async fn the_upstream_is_told_who_is_calling() {
+async fn the_upstream_receives_the_callers_identity() {
     let world = World::start().await;
     let own = world.client.granted("job", JOB_SECRET, "").await;
     says(&world.allows("/everyone", &own).await, ["job", "job", "read:data write:data", "https://localhost:8443"]);
@@ -28,7 +28,7 @@ async fn the_upstream_is_told_who_is_calling() {
 }
 
 #[tokio::test]
-async fn what_a_caller_says_of_itself_is_removed() {
+async fn identity_headers_of_a_caller_are_removed() {
     let world = World::start().await;
     let token = world.client.granted("app", APP_SECRET, "").await;
     let mut asked = with_token(request("GET", "/everyone"), &token);
@@ -46,7 +46,7 @@ async fn what_a_caller_says_of_itself_is_removed() {
 }
 
 #[tokio::test]
-async fn on_a_public_route_nobody_is_called_anything() {
+async fn a_public_route_names_no_caller() {
     let world = World::start().await;
     let mut asked = with_token(request("GET", "/public"), &world.token(&json!({})));
     for name in NAMES {

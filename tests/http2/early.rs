@@ -45,7 +45,7 @@ async fn ends_with(client: &mut Framed, code: u32, shown: &[Vec<u8>]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_is_wrong_behind_an_early_answer_is_still_a_stream_error() {
+async fn errors_after_an_early_answer_are_still_stream_errors() {
     let upstream = hasty().await;
     let gateway = Gateway::open(upstream.address, "");
     for (opening, (wrong, code)) in wrongs() {
@@ -60,7 +60,7 @@ async fn what_is_wrong_behind_an_early_answer_is_still_a_stream_error() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_is_wrong_behind_a_refusal_is_still_a_stream_error() {
+async fn errors_after_a_refusal_are_still_stream_errors() {
     let upstream = patient().await;
     let gateway = Gateway::start(&config(upstream.address, &["path: /, access: {}"], ""));
     for (opening, (wrong, code)) in wrongs() {
@@ -116,7 +116,7 @@ async fn a_request_that_turns_bad_never_looks_whole_to_the_upstream() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn an_upload_that_goes_on_behind_its_answer_ends_it_when_it_ends() {
+async fn an_upload_behind_its_answer_ends_the_answer() {
     let upstream = hasty().await;
     let gateway = Gateway::open(upstream.address, "");
     let mut client = Framed::open(&gateway).await;
@@ -129,7 +129,7 @@ async fn an_upload_that_goes_on_behind_its_answer_ends_it_when_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_client_that_waits_for_its_answer_before_it_ends_its_request_gets_it_all_the_same() {
+async fn a_client_may_wait_for_its_answer_before_it_ends_its_request() {
     let upstream = hasty().await;
     let gateway = Gateway::open(upstream.address, "");
     let mut client = Framed::open(&gateway).await;
@@ -140,7 +140,7 @@ async fn a_client_that_waits_for_its_answer_before_it_ends_its_request_gets_it_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_client_that_cancels_behind_an_early_answer_is_told_as_gone() {
+async fn a_client_that_cancels_after_an_early_answer_is_client_gone() {
     let upstream = hasty().await;
     let gateway = Gateway::open(upstream.address, "");
     let mut client = Framed::open(&gateway).await;
@@ -188,7 +188,7 @@ async fn a_get_that_is_ended_by_an_empty_frame_has_no_body() {
 
 /// Ended by an empty frame, as some clients do: its last piece waits for that and then goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_body_of_a_known_length_reaches_the_upstream_whole_however_it_ends() {
+async fn a_body_of_known_length_reaches_the_upstream_whole() {
     let upstream = patient().await;
     let gateway = Gateway::open(upstream.address, "");
     for end in [

@@ -8,7 +8,7 @@ const X_TEST: &[(&str, &str)] = &[("x-test", "ok")];
 const NOTHING: &[u8; 8] = &[0; 8];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_a_client_may_do_is_answered() {
+async fn inspect_answers_for_each_route() {
     all_hold(&cases()).await;
 }
 

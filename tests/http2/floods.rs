@@ -162,7 +162,7 @@ async fn requests_that_are_cancelled_at_once_end_the_connection() {
 
 /// The client breaks a rule of each stream, so that it is the gateway that resets it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn requests_that_the_gateway_is_made_to_reset_end_the_connection() {
+async fn provoked_resets_end_the_connection() {
     let upstream = silent().await;
     let gateway = Gateway::open(upstream.address, "");
     let rules: [(&str, Numbered); 5] = [
@@ -230,7 +230,7 @@ async fn cookies_in_thousands_of_crumbs_are_refused_and_not_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_hundred_large_answers_that_nobody_takes_are_cut_off_and_their_upstreams_let_go() {
+async fn a_hundred_large_unread_answers_are_cut_off() {
     let upstream = upstream(|mut wire| {
         Box::pin(async move {
             wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").await;

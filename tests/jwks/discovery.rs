@@ -119,7 +119,7 @@ async fn an_issuer_without_metadata_is_out_of_reach() {
 }
 
 #[tokio::test]
-async fn configured_keys_are_trusted_as_written_and_metadata_is_not_asked_for() {
+async fn configured_keys_are_trusted_without_metadata() {
     let key = Key::new("k1", "ES256");
     let (origin, server) = issuer(&key, &[(OPENID, metadata("ORIGIN", "ORIGIN/elsewhere"))]);
     let lines = format!("corp: {{issuer: \"https://login.example.com/\", jwks_uri: \"{origin}/jwks\"}}");

@@ -57,7 +57,7 @@ fn unusable(key: &Key) -> Vec<(&'static str, Published, &'static str)> {
 }
 
 #[tokio::test]
-async fn a_set_that_can_not_be_used_is_reported_and_its_issuer_recovers_by_itself() {
+async fn an_issuer_with_an_unusable_set_is_reported_and_recovers() {
     let key = Key::new("k1", "ES256");
     let (unusable, good) = (unusable(&key), Published::keys(&[&key]));
     let sites = Sites::start(unusable.iter().map(|(name, published, _)| (*name, published.clone()))).await;
@@ -81,7 +81,7 @@ async fn a_set_that_can_not_be_used_is_reported_and_its_issuer_recovers_by_itsel
 }
 
 #[tokio::test]
-async fn a_set_that_can_not_be_used_never_takes_the_place_of_a_good_one() {
+async fn an_unusable_set_never_replaces_a_good_one() {
     let key = Key::new("k1", "ES256");
     let unusable = unusable(&key);
     let sites = Sites::start(unusable.iter().map(|(name, ..)| (*name, Published::keys(&[&key])))).await;
@@ -102,7 +102,7 @@ async fn a_set_that_can_not_be_used_never_takes_the_place_of_a_good_one() {
 }
 
 #[tokio::test]
-async fn the_issuers_clock_changes_nothing_but_what_operators_are_told() {
+async fn an_issuers_wrong_clock_is_reported_and_changes_nothing() {
     let key = Key::new("k1", "ES256");
     let dated = |date: &str| Published { headers: vec![("date", date.to_owned())], ..Published::keys(&[&key]) };
     let published = [
@@ -294,7 +294,7 @@ async fn a_key_that_is_published_twice_is_one_key() {
 }
 
 #[tokio::test]
-async fn a_key_without_a_name_or_an_algorithm_is_good_where_there_is_no_choice() {
+async fn a_key_without_id_or_algorithm_works_where_it_is_the_only_one() {
     let key = Key::new("k1", "ES256");
     let mut bare = key.jwk();
     bare.as_object_mut().unwrap().retain(|name, _| !["kid", "alg"].contains(&name.as_str()));

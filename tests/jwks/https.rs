@@ -63,7 +63,7 @@ async fn an_issuer_with_a_certificate_of_its_own_is_trusted_by_it() {
 }
 
 #[tokio::test]
-async fn an_issuer_behind_a_certificate_that_is_not_trusted_is_out_of_reach() {
+async fn an_issuer_with_an_untrusted_certificate_is_unreachable() {
     let key = Key::new("k1", "ES256");
     let (address, _) = issuer(&key, "localhost").await;
     let (elsewhere, misnamed) = issuer(&key, "elsewhere.example").await;

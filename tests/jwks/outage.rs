@@ -70,7 +70,7 @@ async fn admin(world: &World, path: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn a_set_that_was_fetched_once_survives_a_restart_while_the_issuer_is_away() {
+async fn a_fetched_set_survives_a_restart_while_the_issuer_is_away() {
     let key = Key::new("k1", "ES256");
     let issuer = Issuer::start(&[&key]).await;
     let first = World::trusting_with(&[DEBUG], &[], &[line(&issuer.issuer)]).await;
@@ -92,7 +92,7 @@ async fn a_set_that_was_fetched_once_survives_a_restart_while_the_issuer_is_away
 }
 
 #[tokio::test]
-async fn a_set_beyond_its_time_serves_is_counted_and_readyz_names_its_issuer() {
+async fn a_stale_set_serves_is_counted_and_readyz_names_its_issuer() {
     let (key, iss) = (Key::new("k1", "ES256"), nobody());
     let world = started_with(&sealed(&kept(&iss, &key, 700)), 0o600, &iss).await;
     world.failed("corp");
@@ -110,7 +110,7 @@ async fn a_set_beyond_its_time_serves_is_counted_and_readyz_names_its_issuer() {
 }
 
 #[tokio::test]
-async fn files_that_are_not_what_was_kept_of_this_issuer_are_ignored_with_a_warning() {
+async fn stored_files_of_another_issuer_are_ignored_with_a_warning() {
     let (key, iss) = (Key::new("k1", "ES256"), nobody());
     let good = kept(&iss, &key, 10);
     let with = |name: &str, value: Value| {
@@ -161,7 +161,7 @@ async fn keys_serve_up_to_max_stale_and_then_it_is_503_and_never_401() {
 }
 
 #[tokio::test]
-async fn a_new_key_is_found_within_six_seconds_under_a_flood_of_keys_that_never_were() {
+async fn a_new_key_is_found_within_6_s_under_a_flood_of_unknown_keys() {
     let (old, new) = (Key::new("old", "ES256"), Key::new("new", "ES256"));
     let issuer = Issuer::start(&[&old]).await;
     let world = World::trusting(&[line(&issuer.issuer)]).await;
@@ -205,7 +205,7 @@ async fn a_new_key_is_found_within_six_seconds_under_a_flood_of_keys_that_never_
 }
 
 #[tokio::test]
-async fn a_key_that_was_missed_in_a_young_set_is_fetched_without_being_asked_for_again() {
+async fn a_key_missed_in_a_young_set_is_fetched_without_asking_again() {
     let (old, new) = (Key::new("old", "ES256"), Key::new("new", "ES256"));
     let issuer = Issuer::start(&[&old]).await;
     let world = World::trusting(&[line(&issuer.issuer)]).await;
@@ -254,7 +254,7 @@ impl Asked {
     }
 
     #[track_caller]
-    fn assert_told(&self, told: &Value) {
+    fn assert_reported(&self, told: &Value) {
         let [own, corp, away] = &told["issuers"].as_array().unwrap()[..] else { panic!("{told}") };
         let names = [own, corp, away].map(|issuer| (&issuer["name"], &issuer["state"], &issuer["out_of_reach"]));
         let expected = [("self", "own", false), ("corp", "fresh", false), ("away", "missing", true)];
@@ -272,16 +272,16 @@ impl Asked {
 }
 
 #[tokio::test]
-async fn the_issuers_verb_tells_what_the_gateway_knows_and_asks_for_itself_where_there_is_none() {
+async fn the_issuers_verb_asks_the_gateway_or_the_issuers_themselves() {
     let mut asked = Asked::new().await;
     let told = asked.json();
-    asked.assert_told(&told);
+    asked.assert_reported(&told);
     assert_eq!(told["source"], "gateway");
     assert!((400..=TTL).contains(&told["issuers"][1]["next_refresh_s"].as_u64().unwrap()), "{told}");
     let (status, page) = admin(&asked.world, "/issuers").await;
     let page: Value = serde_json::from_str(&page).unwrap();
     assert_eq!((status, &page["config"]), (200, &told["config"]));
-    asked.assert_told(&page);
+    asked.assert_reported(&page);
 
     let (table, remarks) = asked.says(&[]);
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -300,6 +300,6 @@ async fn the_issuers_verb_tells_what_the_gateway_knows_and_asks_for_itself_where
             && remarks.ends_with("; the keys were fetched from the issuers\n")
     );
     let told = asked.json();
-    asked.assert_told(&told);
+    asked.assert_reported(&told);
     assert_eq!((&told["source"], &told["issuers"][1]["next_refresh_s"]), (&json!("issuers"), &json!(null)));
 }

@@ -11,7 +11,7 @@ fn line(name: &str, issuer: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_young_set_is_believed_and_nothing_is_fetched_for_unknown_keys() {
+async fn a_young_set_is_believed_and_not_refetched() {
     let key = Key::new("k1", "ES256");
     let issuer = Issuer::start(&[&key]).await;
     let world = World::trusting(&[line("corp", &issuer.issuer)]).await;
@@ -48,7 +48,7 @@ async fn many_requests_before_the_first_fetch_wait_for_that_one() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_down_costs_only_its_own_tokens_and_comes_back_by_itself() {
+async fn an_issuer_outage_costs_only_its_own_tokens_and_heals() {
     let key = Key::new("k1", "ES256");
     let partner = Issuer::start(&[&key]).await;
     let site = Site::new();

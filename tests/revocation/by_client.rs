@@ -78,7 +78,7 @@ async fn a_revoked_token_is_refused_after_a_restart() {
 }
 
 #[tokio::test]
-async fn the_token_may_come_in_json_with_the_credentials_beside_it_and_with_a_hint() {
+async fn revocation_takes_json_with_credentials_and_a_hint() {
     let world = World::start().await;
     for body in [
         |token: &str| json!({"token": token, "client_id": "app", "client_secret": SECRET}),
@@ -117,7 +117,7 @@ async fn a_token_that_is_good_for_nothing_needs_no_revoking() {
 }
 
 #[tokio::test]
-async fn nobody_takes_back_the_token_of_another() {
+async fn a_client_cannot_revoke_the_token_of_another() {
     let world = World::start().await;
     let token = world.token("app").await;
     let answer = world.client.send(by(revocation(&token), "other")).await;
@@ -129,7 +129,7 @@ async fn nobody_takes_back_the_token_of_another() {
 }
 
 #[tokio::test]
-async fn who_can_t_say_who_they_are_revokes_nothing() {
+async fn unauthenticated_revocation_revokes_nothing() {
     let world = World::start().await;
     let token = world.token("app").await;
     let mut wrong = revocation(&token);
@@ -167,7 +167,7 @@ async fn a_request_that_is_none_is_refused_as_at_the_token_endpoint() {
 }
 
 #[tokio::test]
-async fn trying_secrets_here_counts_as_trying_them_at_the_token_endpoint() {
+async fn revocation_attempts_spend_the_token_endpoints_limits() {
     let oauth = "oauth:
   issuer: https://localhost:8443
   audiences: [https://api.example.com]
@@ -185,7 +185,7 @@ async fn trying_secrets_here_counts_as_trying_them_at_the_token_endpoint() {
 }
 
 #[tokio::test]
-async fn the_metadata_names_the_endpoint_which_stands_beside_the_token_endpoint() {
+async fn the_metadata_names_the_revocation_endpoint() {
     let world = World::start().await;
     let metadata = world.client.get("/.well-known/oauth-authorization-server").await.json();
     assert_eq!(metadata["revocation_endpoint"], "https://localhost:8443/oauth/revoke");
@@ -202,7 +202,7 @@ async fn the_metadata_names_the_endpoint_which_stands_beside_the_token_endpoint(
 }
 
 #[tokio::test]
-async fn what_can_t_be_kept_is_not_promised() {
+async fn a_revocation_that_cannot_be_stored_is_not_confirmed() {
     let world = World::start().await;
     let token = world.token("app").await;
     std::fs::remove_file(world.gateway.folder.join("state/revocations.jsonl")).unwrap();
@@ -291,7 +291,7 @@ async fn one_client_does_not_take_the_places_of_all_others() {
 }
 
 #[tokio::test]
-async fn a_file_of_revocations_that_was_lost_is_told_at_the_start() {
+async fn a_lost_revocation_file_is_reported_at_the_start() {
     let mut world = World::start().await;
     let warning = "the file of revocations is missing although signing keys were made before";
     assert!(!world.gateway.log_text().contains(warning), "nothing was there before the first start");

@@ -52,7 +52,7 @@ async fn a_leaked_token_is_refused_by_a_running_gateway() {
 }
 
 #[tokio::test]
-async fn all_that_a_client_got_until_now_is_refused_and_what_it_gets_later_is_good() {
+async fn tokens_issued_before_a_revocation_are_refused_later_ones_not() {
     let mut world = World::start().await;
     let (token, other) = (world.token("app").await, world.token("other").await);
     let mut connection = world.client.connect().await;
@@ -79,7 +79,7 @@ async fn all_that_a_client_got_until_now_is_refused_and_what_it_gets_later_is_go
 }
 
 #[tokio::test]
-async fn an_external_issuers_subjects_clients_and_tokens_are_revoked_under_its_name() {
+async fn external_tokens_are_revoked_under_their_issuers_name() {
     let key = Key::new("k1", "ES256");
     let corp = Issuer::start(&[&key]).await;
     let world =
@@ -120,7 +120,7 @@ async fn an_external_issuers_subjects_clients_and_tokens_are_revoked_under_its_n
 }
 
 #[tokio::test]
-async fn what_was_revoked_is_what_inspect_and_the_metrics_say() {
+async fn inspect_and_metrics_show_revocations() {
     let world = World::start().await;
     let token = world.token("app").await;
     world.revokes(&["--client", "app"], "");
@@ -134,7 +134,7 @@ async fn what_was_revoked_is_what_inspect_and_the_metrics_say() {
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_told_and_revokes_nothing() {
+async fn senseless_revocations_are_reported_and_revoke_nothing() {
     let world = World::start().await;
     let own = world.token("app").await;
     let foreign = Key::new("k", "ES256")
@@ -163,7 +163,7 @@ async fn what_makes_no_sense_is_told_and_revokes_nothing() {
 }
 
 #[tokio::test]
-async fn a_client_or_token_id_that_is_unknown_is_revoked_with_a_warning() {
+async fn unknown_clients_and_token_ids_are_revoked_with_a_warning() {
     let world = World::start().await;
     for (arguments, warning) in [
         (["--client", "ap"], Some("warning: unknown client `ap` (known: `app`, `other`); its tokens are revoked")),
@@ -182,7 +182,7 @@ async fn a_client_or_token_id_that_is_unknown_is_revoked_with_a_warning() {
 }
 
 #[tokio::test]
-async fn what_the_configuration_revokes_is_refused_as_long_as_it_says_so() {
+async fn configured_revocations_hold_as_long_as_configured() {
     let mut world = World::start().await;
     let (app, other) = (world.token("app").await, world.token("other").await);
     world.restart("revoked: [{client: app, issued_before: 2999-01-01T00:00:00Z}]\n");
@@ -198,7 +198,7 @@ async fn what_the_configuration_revokes_is_refused_as_long_as_it_says_so() {
 }
 
 #[test]
-fn check_warns_of_a_revoked_client_that_nobody_knows() {
+fn check_warns_of_an_unknown_revoked_client() {
     let folder = folder();
     let nowhere = "127.0.0.1:9".parse().unwrap();
     fs::write(folder.join("gateway.yaml"), config(nowhere, &ROUTES, "revoked:\n  - {client: ap}\n")).unwrap();

@@ -53,7 +53,7 @@ async fn a_client_may_put_its_credentials_into_the_form() {
 }
 
 #[tokio::test]
-async fn a_client_may_put_its_credentials_into_json_and_leave_out_the_grant_type() {
+async fn json_credentials_may_leave_out_the_grant_type() {
     let endpoint = Endpoint::start();
     endpoint.grants("app", json(&value!({"client_id": "app", "client_secret": SECRET}).to_string())).await;
     endpoint.grants("app", by_basic(json("{}"), "app", SECRET)).await;
@@ -86,7 +86,7 @@ async fn the_same_client_id_in_header_and_body_is_fine() {
 }
 
 #[tokio::test]
-async fn a_wrong_secret_by_basic_is_challenged_and_in_the_body_it_is_not() {
+async fn a_wrong_secret_is_challenged_by_basic_and_not_in_the_body() {
     let endpoint = Endpoint::start();
     for wrong in ["not the right secret", &SECRET[1..], &format!("{SECRET} "), &SECRET.to_uppercase(), OTHER_SECRET] {
         let answer =
@@ -99,7 +99,7 @@ async fn a_wrong_secret_by_basic_is_challenged_and_in_the_body_it_is_not() {
 }
 
 #[tokio::test]
-async fn nobody_is_told_which_clients_exist() {
+async fn refusals_do_not_tell_which_clients_exist() {
     let endpoint = Endpoint::start();
     let unknown =
         endpoint.refuses(by_basic(form(GRANT), "nobody", SECRET), 401, "invalid_client", "invalid_client").await;
@@ -117,7 +117,7 @@ async fn nobody_is_told_which_clients_exist() {
 }
 
 #[tokio::test]
-async fn a_refused_client_is_in_the_audit_log_as_what_it_claimed_to_be() {
+async fn a_refused_client_is_audited_as_it_claimed_to_be() {
     let endpoint = Endpoint::start();
     for id in ["app", "nobody"] {
         let answer = endpoint.client.send(by_basic(form(GRANT), id, OTHER_SECRET)).await;
@@ -139,7 +139,7 @@ async fn a_request_without_credentials_is_refused_without_a_challenge() {
 }
 
 #[tokio::test]
-async fn an_authorization_header_that_is_no_basic_one_is_refused_with_a_challenge() {
+async fn a_malformed_basic_header_is_refused_with_a_challenge() {
     let endpoint = Endpoint::start();
     let good = basic_bytes(format!("app:{SECRET}").as_bytes());
     let mut values: Vec<Vec<u8>> =
@@ -191,7 +191,7 @@ async fn credentials_in_the_query_string_are_refused_and_never_logged() {
 }
 
 #[tokio::test]
-async fn a_client_that_keeps_failing_waits_whether_it_exists_or_not_and_others_do_not() {
+async fn a_client_that_keeps_failing_waits_and_others_do_not() {
     let endpoint = Endpoint::start();
     for id in ["app", "nobody"] {
         let mut statuses = Vec::new();
@@ -227,7 +227,7 @@ async fn into_back_off(endpoint: &Endpoint, id: &str) -> usize {
 }
 
 #[tokio::test]
-async fn during_back_off_a_right_secret_waits_its_turn_of_one_a_second() {
+async fn in_back_off_a_right_secret_waits_its_turn_of_one_a_second() {
     let endpoint = Endpoint::start();
     let mut refused = None;
     // An attempt at the first instant of another second has its turn: then the pair has succeeded, and it begins anew.

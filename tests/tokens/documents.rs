@@ -109,7 +109,7 @@ async fn the_metadata_follows_the_token_endpoint_wherever_it_is() {
 }
 
 #[tokio::test]
-async fn documents_are_json_that_may_be_kept_for_a_while_and_have_a_head() {
+async fn documents_are_cacheable_json_and_answer_head() {
     let endpoint = Endpoint::start();
     for path in [METADATA, OPENID_METADATA, JWKS] {
         let whole = endpoint.client.get(path).await;

@@ -24,7 +24,7 @@ async fn granted(endpoint: &Endpoint, parameters: &str) -> (Value, Value) {
 }
 
 #[tokio::test]
-async fn an_answer_with_a_token_is_json_that_nobody_may_store() {
+async fn an_answer_with_a_token_is_json_and_not_stored() {
     let endpoint = Endpoint::start();
     let answer = endpoint.client.send(by_basic(form(GRANT), "app", SECRET)).await;
     assert_eq!(answer.header("content-type"), "application/json");
@@ -34,7 +34,7 @@ async fn an_answer_with_a_token_is_json_that_nobody_may_store() {
 }
 
 #[tokio::test]
-async fn a_token_says_what_rfc_9068_asks_for_and_the_clients_own_claims() {
+async fn a_grant_has_the_claims_of_rfc_9068_and_of_its_client() {
     let endpoint = Endpoint::start();
     let before = now();
     let (answer, mut claims) = granted(&endpoint, "").await;
@@ -75,7 +75,7 @@ async fn a_token_carries_exactly_the_scopes_that_were_asked_for() {
 }
 
 #[tokio::test]
-async fn a_token_is_good_for_the_audience_that_was_asked_for_or_for_the_first() {
+async fn a_token_has_the_requested_audience_or_the_first() {
     let endpoint = Endpoint::start();
     for (asked, expected) in [
         ("", "https://api.example.com"),
@@ -106,7 +106,7 @@ async fn a_token_lives_as_long_as_its_client_is_given() {
 }
 
 #[tokio::test]
-async fn the_audit_log_says_what_was_granted() {
+async fn the_audit_log_records_the_granted_token() {
     let endpoint = Endpoint::start();
     let answer = endpoint.client.send(by_basic(form(&format!("{GRANT}&scope=read:data")), "app", SECRET)).await;
     let (header, claims) = parts(answer.json()["access_token"].as_str().unwrap());

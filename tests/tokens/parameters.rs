@@ -66,7 +66,7 @@ async fn other_grants_are_unsupported() {
 }
 
 #[tokio::test]
-async fn a_scope_outside_the_clients_or_malformed_is_refused_and_never_narrowed() {
+async fn a_scope_that_is_unknown_or_malformed_is_refused_not_narrowed() {
     let scopes = [
         "admin",
         "read:data admin",
@@ -168,7 +168,7 @@ async fn a_body_over_16_kib_is_refused() {
 }
 
 #[tokio::test]
-async fn who_asks_too_often_is_told_when_to_come_back() {
+async fn a_caller_over_its_limit_gets_retry_after() {
     let endpoint = Endpoint::configured(&CONFIG.replace("rate: 10000/s", "rate: 2/h"));
     endpoint.grants("app", asks(GRANT)).await;
     endpoint.refuses(by_basic(form(GRANT), "app", "a wrong secret"), 401, "invalid_client", "invalid_client").await;

@@ -55,7 +55,7 @@ async fn a_secret_is_good_in_its_time_only() {
 }
 
 #[tokio::test]
-async fn an_expired_secret_is_answered_as_a_wrong_one_and_so_is_one_to_come() {
+async fn expired_and_future_secrets_are_answered_like_wrong_ones() {
     let secrets =
         [secret(SECRET, &format!(", expires_at: {PAST}")), secret(SECOND_SECRET, &format!(", not_before: {FAR}"))];
     let endpoint = Endpoint::configured(&with_secrets(&secrets.each_ref().map(String::as_str)));
@@ -196,7 +196,7 @@ async fn a_client_changes_over_to_a_new_secret_without_downtime() {
 }
 
 #[test]
-fn rotation_keeps_earlier_ends_and_never_shows_a_secret_of_the_file() {
+fn rotate_keeps_earlier_expiries_and_shows_no_secret() {
     let place = folder();
     let hash = "sha256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     let yaml = with_secrets(&[
@@ -247,7 +247,7 @@ fn rotation_keeps_earlier_ends_and_never_shows_a_secret_of_the_file() {
 }
 
 #[test]
-fn rotation_of_what_is_not_there_is_wrong_usage() {
+fn rotating_an_unknown_client_or_secret_is_wrong_usage() {
     let place = folder();
     fs::write(place.join("gateway.yaml"), CONFIG).unwrap();
     for (arguments, hint) in [

@@ -56,7 +56,7 @@ async fn the_limits_of_connections_leave_tunnels_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn there_are_only_so_many_tunnels_and_they_are_no_requests_under_way() {
+async fn tunnels_have_a_bound_and_are_no_requests_in_flight() {
     let (address, _) = counting_open().await;
     let limits = sections("tunnels: 2, tunnels_per_address: 2, in_flight: 2, in_flight_per_address: 2");
     let gateway = Gateway::start(&config(address, &[OPEN], &limits));
@@ -140,7 +140,7 @@ async fn a_side_that_takes_nothing_is_left_and_memory_is_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn who_hangs_up_leaves_nothing_behind() {
+async fn a_client_that_hangs_up_leaves_nothing_behind() {
     let (address, open) = counting_open().await;
     let gateway = Gateway::before(address, &[OPEN]);
     for _ in 0..10 {

@@ -9,7 +9,7 @@ use crate::support::world::config;
 use crate::support::{Client, Gateway};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_comes_before_the_yes_is_passed_on_after_it() {
+async fn bytes_before_the_agreement_are_passed_on_after_it() {
     let upstream = RawUpstream::start(|mut wire, _| {
         Box::pin(async move {
             // Nothing may come before the answer.
@@ -39,7 +39,7 @@ async fn what_comes_before_the_yes_is_passed_on_after_it() {
 
 /// Otherwise a client could hide requests behind a no (request smuggling by a failed upgrade).
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_follows_a_request_that_is_not_agreed_to_goes_nowhere() {
+async fn bytes_after_a_refused_upgrade_reach_no_upstream() {
     const HIDDEN: &str = "\r\nGET /hidden HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for (answer, status) in [
         ("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", 403),
@@ -128,7 +128,7 @@ async fn a_yes_to_something_else_is_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_yes_that_nobody_asked_for_is_none() {
+async fn an_unsolicited_yes_is_none() {
     let upstream = RawUpstream::saying_and_staying(format!("{YES}\r\n")).await;
     let gateway = Gateway::before(upstream.address, &[OPEN]);
     for client in gateway.both() {
@@ -146,7 +146,7 @@ async fn a_yes_that_comes_late_is_a_timeout() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn who_asks_in_another_way_than_one_should_is_refused() {
+async fn malformed_token_requests_are_refused() {
     let upstream = parrot().await;
     let gateway = Gateway::before(upstream.address, &["path: /chat, access: public, websocket: true, upgrades: [tcp]"]);
     for (from, to) in [
@@ -174,7 +174,7 @@ async fn who_asks_in_another_way_than_one_should_is_refused() {
 
 /// As if the fields were not there: they are hop-by-hop, and stay behind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_does_not_ask_for_what_is_opened_is_an_ordinary_request() {
+async fn a_request_for_another_protocol_is_an_ordinary_request() {
     let upstream = RawUpstream::start(|mut wire, head| {
         Box::pin(async move {
             if field(&head, "content-length") == Some("5") {
@@ -230,7 +230,7 @@ async fn other_protocols_are_opened_one_by_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn fields_that_the_connection_lists_do_not_take_the_handshake_along() {
+async fn connection_listed_fields_do_not_remove_the_handshake() {
     let upstream = parrot().await;
     let gateway = Gateway::before(upstream.address, &[OPEN]);
     let mut wire = opened(&gateway, "Connection: Sec-WebSocket-Key, Sec-WebSocket-Version\r\n").await;

@@ -99,7 +99,7 @@ const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
 
 #[tokio::test]
-async fn a_request_beyond_the_last_stream_of_a_goaway_goes_over_another_connection() {
+async fn a_request_beyond_a_goaway_goes_over_another_connection() {
     for body in ["", "not to be sent twice"] {
         let gateway = gateway(|mut service| async move {
             let first = service.opened().await.unwrap();
@@ -120,7 +120,7 @@ async fn a_request_beyond_the_last_stream_of_a_goaway_goes_over_another_connecti
 }
 
 #[tokio::test]
-async fn what_was_begun_before_a_goaway_is_answered() {
+async fn requests_begun_before_a_goaway_are_answered() {
     let gateway = gateway(|mut service| async move {
         let first = service.opened().await.unwrap();
         service.say(&goaway(first.stream, NO_ERROR)).await;
@@ -185,7 +185,7 @@ async fn a_peer_that_refuses_everything_is_asked_a_few_times_only() {
 }
 
 #[tokio::test]
-async fn what_many_requests_are_refused_is_sent_again_within_the_budget() {
+async fn many_refused_requests_are_retried_within_the_budget() {
     let heads = Arc::new(AtomicUsize::new(0));
     let address = refusing(Arc::clone(&heads)).await;
     let upstream = format!("{{servers: [\"http://{address}\"], protocol: http2, retries: {{attempts: 5}}}}");
@@ -200,7 +200,7 @@ async fn what_many_requests_are_refused_is_sent_again_within_the_budget() {
 }
 
 #[tokio::test]
-async fn what_one_server_refuses_goes_to_another_with_its_whole_body() {
+async fn a_request_refused_by_one_server_goes_whole_to_another() {
     let heads = Arc::new(AtomicUsize::new(0));
     let refusing = refusing(Arc::clone(&heads)).await;
     let (serving, _) = service(None).await;
@@ -294,7 +294,7 @@ async fn a_whole_answer_before_the_end_of_the_upload_is_whole() {
 
 /// The queue is ours: that it is long says nothing about the server.
 #[tokio::test]
-async fn who_waits_in_vain_for_room_is_told_of_overload_and_the_server_is_not_blamed() {
+async fn waiting_in_vain_for_capacity_is_overload_without_blame() {
     let address = by_hand(|mut service| async move {
         // One stream, whose answer has no end.
         service.say(&settings(&[(3, 1)])).await;
@@ -348,7 +348,7 @@ async fn the_end_of_an_upload_and_its_trailers_need_no_room() {
 }
 
 #[tokio::test]
-async fn connections_that_take_no_more_requests_are_among_the_most_that_there_may_be() {
+async fn connections_that_take_no_more_requests_count_as_connections() {
     let connections = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&connections);
     let end = Arc::new(Notify::new());
@@ -382,7 +382,7 @@ async fn connections_that_take_no_more_requests_are_among_the_most_that_there_ma
 
 /// Takes longer than other tests, since the silence that is too long is 5 s.
 #[tokio::test]
-async fn a_dead_connection_is_left_even_if_every_caller_gives_up_early() {
+async fn a_dead_connection_is_left_even_if_callers_give_up_early() {
     let gateway = gateway(|mut service| async move {
         // The first request is answered by then: the confirmation of the settings that goes before it is no sign of life later.
         let mut is_first = true;

@@ -32,7 +32,7 @@ async fn scopes_are_found_where_issuers_put_them() {
 }
 
 #[tokio::test]
-async fn scopes_are_whole_tokens_whatever_is_around_them() {
+async fn scopes_are_whole_tokens_in_any_surroundings() {
     let world = World::start().await;
     let corp = &world.corp.issuer;
     for (scope, expected) in [
@@ -102,7 +102,7 @@ async fn a_client_is_found_where_issuers_name_it() {
 }
 
 #[tokio::test]
-async fn names_that_are_not_ascii_are_percent_encoded_for_the_upstream() {
+async fn non_ascii_names_are_percent_encoded_for_the_upstream() {
     let world = World::start().await;
     for (name, expected) in
         [("J\u{fc}rgen", "J%C3%BCrgen"), ("100%", "100%25"), ("auth0|a b", "auth0|a b"), ("\u{1f600}", "%F0%9F%98%80")]
@@ -116,7 +116,7 @@ async fn names_that_are_not_ascii_are_percent_encoded_for_the_upstream() {
 }
 
 #[tokio::test]
-async fn spaces_that_a_service_would_trim_are_percent_encoded_for_the_upstream() {
+async fn spaces_that_a_service_would_trim_are_percent_encoded() {
     let world = World::start().await;
     for (name, expected) in [
         ("admin ", "admin%20"),
@@ -136,7 +136,7 @@ async fn spaces_that_a_service_would_trim_are_percent_encoded_for_the_upstream()
 }
 
 #[tokio::test]
-async fn the_audit_log_says_who_was_let_in() {
+async fn the_audit_log_records_the_caller() {
     let world = World::start().await;
     let answer = world.client.get_with("/any", &world.key.sign(&world.claims("jti", "id-1"))).await;
     let line = world.gateway.audit_of(answer.request_id());

@@ -155,7 +155,7 @@ async fn our_own_tokens_say_more() {
 }
 
 #[tokio::test]
-async fn a_refused_token_is_in_the_audit_log_as_what_it_claimed_to_be() {
+async fn a_refused_token_is_audited_as_it_claimed_to_be() {
     let world = World::start().await;
     let answer = world.client.get_with("/any", &Key::new("k1", "ES256").sign(&world.corp.claims())).await;
     let line = world.gateway.audit_of(answer.request_id());

@@ -119,7 +119,7 @@ async fn a_signature_by_anyone_else_or_over_anything_else_is_bad() {
 }
 
 #[tokio::test]
-async fn an_ecdsa_signature_is_two_numbers_of_32_bytes_below_the_order() {
+async fn an_ecdsa_signature_is_two_32_byte_numbers_below_the_order() {
     let world = World::start().await;
     let token = world.key.sign(&world.corp.claims());
     let (input, signature) = token.rsplit_once('.').unwrap();

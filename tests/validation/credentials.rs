@@ -65,7 +65,7 @@ async fn two_authorization_headers_are_ambiguous() {
 }
 
 #[tokio::test]
-async fn what_is_no_bearer_token_is_malformed() {
+async fn other_authorization_schemes_are_malformed() {
     let world = World::start().await;
     let token = world.key.sign(&world.corp.claims());
     let long = "a".repeat(8 * 1024 + 1);

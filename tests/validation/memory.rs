@@ -11,7 +11,7 @@ use crate::support::issuer::now;
 use crate::support::wire::{Piped, within};
 
 #[tokio::test]
-async fn a_remembered_token_is_refused_where_another_audience_is_wanted() {
+async fn a_cached_token_is_refused_for_another_audience() {
     let world = World::start().await;
     let token = world.key.sign(&world.corp.claims());
     world.accepts(&token).await;
@@ -20,7 +20,7 @@ async fn a_remembered_token_is_refused_where_another_audience_is_wanted() {
 }
 
 #[tokio::test]
-async fn a_remembered_token_is_refused_where_its_issuer_is_not_allowed() {
+async fn a_cached_token_is_refused_where_its_issuer_is_not_allowed() {
     let world = World::start().await;
     let token = world.key.sign(&world.corp.claims());
     world.accepts(&token).await;
@@ -51,7 +51,7 @@ async fn a_remembered_token_expires_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_token_that_differs_in_one_bit_of_its_signature_is_not_the_remembered_one() {
+async fn a_token_with_one_signature_bit_changed_is_not_the_cached_one() {
     let world = World::start().await;
     let token = world.key.sign(&world.corp.claims());
     world.accepts(&token).await;
@@ -62,7 +62,7 @@ async fn a_token_that_differs_in_one_bit_of_its_signature_is_not_the_remembered_
 }
 
 #[tokio::test]
-async fn a_token_that_expires_while_a_body_is_sent_was_good_for_that_request_and_for_no_later_one() {
+async fn a_token_that_expires_during_a_body_is_valid_for_that_request() {
     let world = World::knowing(&[STRICT]).await;
     let expires = now() + 2;
     let claims = super::with(world.claims("iss", "urn:strict"), "exp", expires);
@@ -87,7 +87,7 @@ async fn a_token_that_expires_while_a_body_is_sent_was_good_for_that_request_and
 }
 
 #[tokio::test]
-async fn metrics_say_how_many_tokens_are_remembered_and_how_often_that_helped() {
+async fn metrics_count_cached_tokens_and_cache_hits() {
     let world = World::start().await;
     let token = world.key.sign(&world.corp.claims());
     for _ in 0..3 {

@@ -76,7 +76,7 @@ fn decided(kind: Kind) -> Decided<'static> {
 }
 
 #[test]
-fn every_decision_without_a_slot_is_counted_in_an_aggregate_line() {
+fn decisions_without_a_slot_are_counted_in_an_aggregate_line() {
     let (ledger, receiver) = ledger(OnFailure::Drop, 8);
     ledger.lines.health.set_broken(true);
     for kind in [
@@ -110,7 +110,7 @@ fn lines_that_the_writer_never_accepts_are_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_beyond_the_limit_are_counted_in_one_line_within_a_second() {
+async fn refusals_beyond_the_limit_are_aggregated_within_a_second() {
     let (ledger, receiver) = ledger(OnFailure::Block, 8);
     assert!(ledger.slot_or_aggregate(&refusal(), None).is_some());
     for _ in 0..100 {

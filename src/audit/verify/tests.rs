@@ -144,7 +144,7 @@ fn a_missing_file_and_a_missing_end_are_a_lack_of_completeness() {
 }
 
 #[test]
-fn a_chain_that_does_not_begin_with_line_1_is_incomplete_unless_a_line_says_that_rotation_removed_the_rest() {
+fn a_chain_without_line_1_is_incomplete_unless_rotation_says_so() {
     let mut log = Log::new(&[2, 3]);
     let removed = log.files.remove(0);
     for is_signed in [true, false] {
@@ -170,7 +170,7 @@ fn a_chain_that_does_not_begin_with_line_1_is_incomplete_unless_a_line_says_that
 }
 
 #[test]
-fn a_line_that_rotation_removed_files_counts_only_if_a_checkpoint_of_its_writer_confirms_it() {
+fn a_removed_line_counts_only_if_its_writers_checkpoint_covers() {
     let removed = |up_to: u64| {
         format!(
             "x\",\"gateway.event\":\"removed\",\"gateway.config\":\"c\",\"gateway.file\":\"a.000000000001-{up_to:012}"
@@ -213,7 +213,7 @@ fn a_line_that_rotation_removed_files_counts_only_if_a_checkpoint_of_its_writer_
 }
 
 #[test]
-fn lines_that_stay_unsigned_for_longer_than_the_writer_allows_are_reported() {
+fn lines_left_unsigned_for_too_long_are_reported() {
     for (times, completeness) in [
         (["2027-01-15T08:00:00.000Z", "2027-01-15T08:00:30.000Z"], Completeness::Complete),
         (["2026-01-15T08:00:00.000Z", "2026-01-15T08:02:00.000Z"], Completeness::Incomplete),

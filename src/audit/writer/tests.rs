@@ -129,7 +129,7 @@ fn a_first_line_that_is_torn_is_cut_off_too() {
 }
 
 #[test]
-fn a_log_that_is_damaged_or_not_chained_is_renamed_and_kept_as_it_is() {
+fn a_damaged_or_unchained_log_is_renamed_and_kept() {
     let home = Home::new("damaged");
     fs::create_dir_all(home.log().parent().unwrap()).unwrap();
     let foreign = "{\"seq\":1,\"m\":1}\n{\"seq\":2,\"m\":1}\n";
@@ -141,7 +141,7 @@ fn a_log_that_is_damaged_or_not_chained_is_renamed_and_kept_as_it_is() {
 }
 
 #[test]
-fn lines_that_a_checkpoint_covers_and_no_file_holds_are_recorded_as_missing() {
+fn lines_covered_by_a_checkpoint_only_are_recorded_as_missing() {
     let home = Home::new("gone");
     home.run(&["1", "2", "3"]);
     let first = home.text().lines().next().unwrap().to_owned();
@@ -153,7 +153,7 @@ fn lines_that_a_checkpoint_covers_and_no_file_holds_are_recorded_as_missing() {
 }
 
 #[test]
-fn a_full_disk_is_broken_and_a_path_that_cannot_be_opened_refuses_the_start() {
+fn a_full_disk_breaks_the_log_and_a_bad_path_refuses_the_start() {
     let home = Home::new("full");
     let full = WriterSettings { target: AuditTarget::File("/dev/full".into()), ..home.settings(UNLIMITED) };
     let mut writer = AuditWriter::open(full.clone(), Arc::default(), Arc::default()).unwrap();
@@ -174,7 +174,7 @@ fn a_file_that_another_writer_has_is_refused() {
 }
 
 #[test]
-fn the_chain_continues_in_a_new_file_after_the_old_one_was_moved() {
+fn the_chain_continues_in_a_new_file_after_a_move() {
     let home = Home::new("moved");
     let mut writer = home.writer();
     writer.write_batches(vec![batch("1")]);
@@ -188,7 +188,7 @@ fn the_chain_continues_in_a_new_file_after_the_old_one_was_moved() {
 }
 
 #[test]
-fn a_line_that_was_written_in_part_is_whole_in_the_new_file_and_gone_from_the_old() {
+fn a_partly_written_line_is_moved_whole_to_the_new_file() {
     let home = Home::new("partly");
     let mut writer = home.writer();
     writer.group.begin(Batch::default(), vec![batch("1"), batch("2")]);
@@ -260,7 +260,7 @@ fn full_files_are_rotated_and_the_oldest_removed() {
 }
 
 #[test]
-fn an_old_file_is_removed_only_after_the_line_that_says_so_is_written() {
+fn an_old_file_is_removed_only_after_its_removed_line() {
     let home = Home::new("removed-first");
     let mut writer = home.rotating(Rotation { size: Some(300), age: None, keep: Some(1) });
     (0..3).for_each(|_| writer.write_batches(vec![batch(&"x".repeat(200))]));
@@ -275,7 +275,7 @@ fn an_old_file_is_removed_only_after_the_line_that_says_so_is_written() {
 }
 
 #[test]
-fn an_old_file_is_removed_only_after_a_checkpoint_covers_the_line_that_says_so() {
+fn an_old_file_is_removed_only_after_its_line_is_signed() {
     let home = Home::new("removed-signed");
     let mut writer = home.rotating(Rotation { size: Some(300), age: None, keep: Some(1) });
     (0..3).for_each(|_| writer.write_batches(vec![batch(&"x".repeat(200))]));
@@ -310,7 +310,7 @@ fn a_file_that_is_old_is_rotated() {
 }
 
 #[test]
-fn a_request_that_waits_for_the_disk_is_notified_of_success_and_of_failure() {
+fn a_request_waiting_for_the_disk_learns_of_success_and_failure() {
     let home = Home::new("waits");
     let mut writer = home.writer();
     let waiting = || {

@@ -102,7 +102,7 @@ fn no_limit_is_spelt_out() {
 }
 
 #[test]
-fn defaults_are_what_they_say() {
+fn defaults_are_as_documented() {
     is("10000", count(10_000));
     is("1", count(1));
     is("30s", seconds(30));

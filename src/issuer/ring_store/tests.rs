@@ -48,7 +48,7 @@ fn the_first_key_is_made_once_and_kept_with_tight_modes() {
 }
 
 #[test]
-fn whatever_others_can_read_is_refused() {
+fn files_that_others_can_read_are_refused() {
     let folder = folder();
     opened(&folder, NOW);
     for file in [&files(&folder, "pem")[0], &files(&folder, "json")[0]] {
@@ -94,7 +94,7 @@ fn of_two_copies_of_a_key_one_counts_and_none_is_lost() {
 }
 
 #[test]
-fn a_retired_signer_is_followed_by_a_new_key_and_not_by_one_that_went_before() {
+fn a_retired_signing_key_is_followed_by_a_new_one() {
     let folder = folder();
     let first = signer(&opened(&folder, NOW), NOW);
     let second = signer(&change(&folder.0, &RingChange::Rotate { at_once: true }, NOW).unwrap(), NOW);
@@ -103,7 +103,7 @@ fn a_retired_signer_is_followed_by_a_new_key_and_not_by_one_that_went_before() {
 }
 
 #[test]
-fn a_change_of_algorithm_publishes_the_new_key_before_it_signs_and_the_old_one_after() {
+fn a_new_algorithm_is_published_before_and_after_it_signs() {
     let mut folder = folder();
     let old = signer(&opened(&folder, NOW), NOW);
     folder.0.rules.algorithm = EdDsa;
@@ -154,7 +154,7 @@ fn a_key_made_by_hand_signs_when_verifiers_know_it_or_at_once() {
 }
 
 #[test]
-fn a_certificate_is_published_where_it_is_asked_for_and_stays_the_same() {
+fn a_requested_certificate_is_published_and_stays_the_same() {
     let mut folder = folder();
     assert!(opened(&folder, NOW).public_jwks()["keys"][0].get("x5c").is_none());
     folder.0.x5c = true;

@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grpc_is_told_by_its_content_type() {
+    fn grpc_is_recognised_by_its_content_type() {
         for yes in ["application/grpc", "application/grpc+proto", "Application/gRPC;charset=utf-8"] {
             assert!(is_grpc(yes.as_bytes()), "{yes}");
         }

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_malformed() {
+    fn malformed_tokens_are_malformed() {
         for value in [
             "Bearer",
             "Bearer ",

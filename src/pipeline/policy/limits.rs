@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn each_phase_counts_its_own_limits_and_stops_at_the_first_that_is_exceeded() {
+    fn each_phase_counts_its_limits_and_stops_at_the_first_exceeded() {
         let limits = [
             limit(0, RequestKey::Route, 5),
             limit(1, RequestKey::Address, 2),

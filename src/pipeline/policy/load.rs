@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_lags_takes_on_less_until_it_does_not_and_more_again_within_seconds() {
+    fn a_lagging_worker_accepts_less_and_recovers_within_seconds() {
         let pressure = pressure(4096);
         with_in_flight(&pressure, 2000);
         assert!(!pressure.is_overloaded());
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_who_wait_to_be_refused_take_no_place() {
+    async fn delayed_refusals_take_no_slot() {
         let pressure = pressure(1);
         with_in_flight(&pressure, 2);
         assert!(pressure.is_overloaded());
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn on_a_slow_worker_requests_wait_for_their_turn_in_order_and_not_for_long() {
+    async fn a_slow_worker_admits_requests_in_order_within_a_bound() {
         let pressure = pressure(4096);
         with_in_flight(&pressure, MIN_REQUESTS);
         (0..100).for_each(|_| pressure.adapt(SLOW * 2));

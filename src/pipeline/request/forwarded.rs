@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_address_from_the_right_that_is_not_trusted_is_the_client() {
+    fn the_first_untrusted_address_from_the_right_is_the_client() {
         plain("203.0.113.9", "203.0.113.9");
         plain("1.1.1.1, 203.0.113.9", "203.0.113.9");
         plain("1.1.1.1, 203.0.113.9, 10.0.0.7,10.0.0.8", "203.0.113.9 10.0.0.7 10.0.0.8");
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_ends_the_way_and_makes_it_uncertain() {
+    fn an_invalid_address_ends_the_chain_and_makes_it_uncertain() {
         for garbage in [
             "unknown",
             "_hidden",
@@ -298,7 +298,7 @@ mod tests {
         /// Text from a client is to the left of the entries that trusted proxies add, and does not change how these are
         /// read.
         #[test]
-        fn nothing_that_a_client_writes_passes_for_what_a_proxy_adds(
+        fn no_field_of_a_client_passes_for_a_proxys(
             forged in "[ -~]{0,60}|(for=)?[0-9\"\\\\,;=. ]{0,30}", same_line in any::<bool>(),
         ) {
             let honest = |chain: ForwardedChain| chain.hops.first() == Some(&"203.0.113.9".parse().unwrap());

@@ -202,7 +202,7 @@ mod tests {
     use crate::network::Network;
 
     #[test]
-    fn forwarded_says_who_asked_for_which_host_and_how() {
+    fn forwarded_names_client_host_and_protocol() {
         let host = HeaderValue::from_static("a.example:8443");
         let v4 = Peer::new("10.0.0.1".parse().unwrap(), ListenerMode::Tls, &Networks::default());
         assert_eq!(v4.make_forwarded(&host).unwrap(), "for=10.0.0.1;host=\"a.example:8443\";proto=https");
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_by_a_proxy_is_the_clients_and_the_way_is_told() {
+    fn a_proxied_request_is_its_clients_and_lists_the_proxies() {
         let trusted: Networks = [Network::parse("10.0.0.0/8").unwrap()].into_iter().collect();
         let proxy = Peer::new("10.0.0.1".parse().unwrap(), ListenerMode::Tls, &trusted);
         let headers =

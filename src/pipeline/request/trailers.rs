@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_frames_routes_or_speaks_for_somebody_does_not_come_after_a_body() {
+    fn framing_and_routing_fields_are_not_accepted_as_trailers() {
         let bad = [
             "content-length",
             "transfer-encoding",
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn an_announcement_names_only_what_may_come() {
+    fn an_announcement_lists_allowed_trailers_only() {
         let said = |text: &str| {
             let mut headers: HeaderMap = [(TRAILER, text.parse::<HeaderValue>().unwrap())].into_iter().collect();
             announce(&mut headers);

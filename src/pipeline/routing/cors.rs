@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_must_be_listed_whatever_its_case() {
+    fn a_requested_protocol_must_be_listed_in_any_case() {
         let asked = |names: &str| cors(false).allows(&Method::PUT, &map(&[("access-control-request-headers", names)]));
         assert!(asked("") && asked("authorization") && asked("X-Own , Authorization,"));
         assert!(!asked("x-other") && !asked("authorization, x-other") && !asked("*") && !asked("x own"));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preflight_is_told_by_its_method_and_its_origin() {
+    fn a_preflight_has_its_method_and_an_origin() {
         let asks = [("origin", "https://a.example"), ("access-control-request-method", "PUT")];
         assert_eq!(requested_method(&Method::OPTIONS, &map(&asks)), Some(Method::PUT));
         assert_eq!(requested_method(&Method::GET, &map(&asks)), None);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_upstream_says_of_it_does_not_count() {
+    fn an_upstreams_word_about_identity_does_not_count() {
         let theirs =
             [("access-control-allow-origin", "*"), ("access-control-allow-credentials", "true"), ("vary", "A")];
         let mut headers = map(&theirs);

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_removed_may_be_added_again() {
+    fn removed_fields_may_be_added_again() {
         let mut headers = HeaderMap::from_iter(fields(&[("server", "x"), ("link", "<old>"), ("cache-control", "no")]));
         rules().apply(&mut headers);
         assert_eq!(texts(&headers, "link"), ["<a>", "<b>"]);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_keeps_what_it_says_itself() {
+    fn a_refusal_keeps_its_own_headers() {
         let said = [("cache-control", "no-store"), ("content-type", "application/json"), ("server", "x")];
         let mut headers = HeaderMap::from_iter(fields(&said));
         rules().apply_to_refusal(&mut headers);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_say_ourselves_is_protected() {
+    fn our_own_headers_are_protected() {
         for name in
             ["www-authenticate", "ratelimit", "ratelimit-policy", "x-request-id", "content-length", "x_request_id"]
         {

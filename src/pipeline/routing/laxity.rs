@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_that_are_asked_for_hold_for_whoever_passes() {
+    fn granted_scopes_hold_for_every_bearer() {
         is(rule("a b", ""), rule("a", ""), None);
         is(rule("a", ""), rule("a b", ""), Some(Laxity::Scope("b".to_owned())));
         is(rule("a", ""), rule("", "a b"), None);

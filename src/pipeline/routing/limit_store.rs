@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_and_when_to_come_back_are_told() {
+    fn answers_carry_remaining_requests_and_reset_time() {
         let (limit, _clock) = limit(10, 1, 2, 100);
         let seconds = Duration::from_secs_f64;
         assert_eq!(limit.count(Digest(1)), LimitCount { allowed: true, remaining: 1, wait: seconds(0.1) });

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_over_stays_encoded_and_what_is_fixed_is_encoded() {
+    fn captured_text_stays_encoded_and_fixed_text_is_encoded() {
         makes("/a/{x}", "/b c/{x}", "/a/50%25%20%C3%BC", "/b%20c/50%25%20%C3%BC");
         makes("/a/{x}", "/ü/{x}", "/a/%3f%23", "/%C3%BC/%3F%23");
     }
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_is_bounded() {
+    fn generated_names_are_bounded() {
         let long = template(&"/{x}".repeat(100), "/{x}").unwrap();
         assert_eq!(long.path(&read(&format!("/{}", "a".repeat(8000))).unwrap()), Err(Ambiguous::UriTooLong));
     }
@@ -237,7 +237,7 @@ mod tests {
     proptest! {
         /// For any captured text, the new path is below the fixed part of the rewrite, and the text keeps its meaning.
         #[test]
-        fn nothing_that_is_captured_leads_out_of_the_templates_fixed_part(
+        fn no_capture_leads_out_of_the_fixed_part_of_a_template(
             first in "(%[0-9a-f]{2}|[a-z.%]|\\.\\.|%2e|%25){1,6}",
             rest in "/?(%[0-9a-f]{2}|[a-z./;%]|\\.\\.|%2e|%2f|%5c|%25){0,12}",
         ) {

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_on_the_growing_side_stays_there() {
+    fn a_caller_on_the_growing_branch_stays_there() {
         let (before, after) = (split(&[95, 5]), split(&[80, 20]));
         for key in 0..10_000 {
             let [was, is] = [&before, &after].map(|split| split.branch_at(sampling::position(key, split.total)));

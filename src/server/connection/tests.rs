@@ -77,7 +77,7 @@ async fn a_proxy_header_is_read_before_the_first_request() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_closed_in_its_handshake_begins_no_session() {
+async fn a_connection_closed_in_its_handshake_begins_no_session() {
     let with_header = format!("{HEADER}{REQUEST}");
     for (trusted, per_address, input) in [(false, 2, &*with_header), (true, 1, &*with_header), (true, 2, REQUEST)] {
         let served = serve(true, trusted, per_address, input).await;

@@ -47,7 +47,7 @@ fn is_pending<F: Future>(future: &mut std::pin::Pin<&mut F>) -> bool {
 }
 
 #[test]
-fn a_connection_of_a_trusted_proxy_counts_for_the_client_that_it_names() {
+fn a_trusted_proxys_connection_counts_for_the_client_it_names() {
     let trusted = [Network::parse("10.0.0.0/8").unwrap()].into_iter().collect();
     let limiter = Arc::new(ConnectionLimiter::new(Some(4), Some(1), trusted, 1));
     let mut all: Vec<ConnectionPermit> = (0..4).map(|_| limiter.take(address("10.0.0.1"), 0).unwrap()).collect();

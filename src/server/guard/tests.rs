@@ -100,7 +100,7 @@ fn a_peer_that_takes_nothing_is_overdue_even_while_busy() {
 }
 
 #[test]
-fn an_http2_answer_that_the_client_does_not_read_times_out_and_one_that_waits_for_its_upstream_does_not() {
+fn an_unread_http2_answer_times_out_and_a_pending_one_does_not() {
     let guard = guard();
     let (refusing, waiting) = (guard.watch(true), guard.watch(true));
     let (first, second) = (ExchangeGuard::begin(&refusing), ExchangeGuard::begin(&waiting));
@@ -113,7 +113,7 @@ fn an_http2_answer_that_the_client_does_not_read_times_out_and_one_that_waits_fo
 }
 
 #[test]
-fn the_end_of_the_age_is_signalled_once_and_not_to_all_connections_at_one_time() {
+fn the_end_of_the_age_is_signalled_once_at_spread_times() {
     let guard = guard();
     let watches: Vec<_> = (0..50).map(|_| (guard.watch(false), Cell::new(None))).collect();
     let _exchanges: Vec<_> = watches.iter().map(|(watch, _)| ExchangeGuard::begin(watch)).collect();

@@ -106,7 +106,7 @@ async fn with(test: impl AsyncFnOnce(Held), limits: Limits) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_has_no_buffers_before_its_first_request_and_between_requests() {
+async fn a_connection_has_no_buffers_between_requests() {
     let test = async |mut held: Held| {
         for path in ["/one", "/two"] {
             assert!(held.is_at_rest().await);
@@ -169,7 +169,7 @@ async fn the_drain_leaves_a_moment_for_the_first_request_and_not_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_drain_answers_a_request_that_is_on_its_way_on_a_kept_connection() {
+async fn the_drain_answers_a_request_on_its_way() {
     let arrives = async |mut held: Held| {
         assert!(held.get("/one").await.ends_with("/one"));
         assert!(held.is_at_rest().await);

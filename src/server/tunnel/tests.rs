@@ -33,7 +33,7 @@ async fn lasts(wait_for_room: usize, timeouts: TunnelTimeouts, say: &[u8]) -> Du
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_tunnel_ends_at_its_time_and_one_that_waits_for_its_reader_at_its_own() {
+async fn silent_and_blocked_tunnels_each_end_at_their_timeout() {
     let seconds = Duration::from_secs;
     let timeouts = TunnelTimeouts { idle: Some(seconds(300)), write: Some(seconds(30)) };
     let idle = lasts(1024, timeouts, b"hello").await;

@@ -71,7 +71,7 @@ async fn a_stored_set_is_read_back_and_ages_from_its_fetch() {
 }
 
 #[test]
-fn folder_and_file_are_closed_to_others_also_where_they_were_open() {
+fn folder_and_file_are_made_private_where_they_were_open() {
     let folder = tempdir().unwrap();
     let file = file_in(&folder);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -130,7 +130,7 @@ fn a_set_may_be_older_than_the_machine_is_up() {
 }
 
 #[test]
-fn a_document_that_would_not_be_taken_from_the_issuer_is_not_taken_from_the_disk() {
+fn a_document_invalid_for_the_issuer_is_invalid_on_the_disk() {
     for document in ["", "{}", r#"{"keys":[]}"#, r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#] {
         ignored(&StoredKeySet { document: document.to_owned(), ..kept() }, "is not usable");
     }

@@ -103,7 +103,7 @@ fn an_entry_lasts_as_long_as_the_tokens_that_it_applies_to() {
 }
 
 #[test]
-fn expired_entries_are_forgotten_and_those_of_the_configuration_never() {
+fn expired_entries_are_removed_and_configured_ones_never() {
     let mut revocations = Revocations::default();
     revocations.add(&lasting(RevocationTarget::Issuer, Some(NOW)));
     revocations.add(&RevocationEntry { expires_at: None, ..lasting(RevocationTarget::token("t1"), None) });
@@ -127,7 +127,7 @@ fn of_two_entries_about_the_same_the_wider_holds() {
 }
 
 #[test]
-fn beyond_90_000_no_token_has_a_place_but_a_known_one_keeps_its_own_and_a_client_can_be_stopped() {
+fn a_full_revocation_list_keeps_known_entries_and_takes_clients() {
     let mut revocations = Revocations::default();
     let token = |number: usize| lasting(RevocationTarget::token(&number.to_string()), None);
     (0..MAX_WITH_TOKENS).for_each(|number| revocations.add(&token(number)));
@@ -137,7 +137,7 @@ fn beyond_90_000_no_token_has_a_place_but_a_known_one_keeps_its_own_and_a_client
 }
 
 #[test]
-fn a_client_may_make_a_tenth_of_all_entries_and_operators_are_not_limited_by_that() {
+fn a_client_is_limited_to_a_tenth_of_the_entries_operators_not() {
     let of = |client: Option<&str>, number: usize, expires_at| RevocationEntry {
         revoked_by: client.map(str::to_owned),
         expires_at: Some(expires_at),

@@ -67,7 +67,7 @@ fn confirmed_revocations_are_published_and_survive_a_restart() {
 }
 
 #[test]
-fn entries_of_other_processes_are_merged_and_recorded_and_own_ones_are_not() {
+fn foreign_entries_are_merged_and_recorded_own_ones_are_not() {
     let folder = Folder::new();
     let ((mut one, _), (mut other, _)) = (folder.open(&[]), folder.open(&[]));
     ask(&mut one, &[entry("a")]);
@@ -107,7 +107,7 @@ fn the_100_001st_is_refused_until_one_has_expired() {
 }
 
 #[test]
-fn a_client_that_has_used_its_share_is_refused_and_counted_and_others_are_not_over_restarts_too() {
+fn a_clients_revocation_share_is_enforced_over_restarts() {
     let folder = Folder::new();
     let (mut keeper, _) = folder.open(&[]);
     let share: Vec<RevocationEntry> = (0..MAX_OF_CLIENT).map(|number| token_of("greedy", number)).collect();

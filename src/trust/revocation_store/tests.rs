@@ -53,7 +53,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn every_kind_of_entry_survives_the_disk_in_files_of_tight_modes() {
+fn every_kind_of_entry_survives_the_disk_in_private_files() {
     let folder = Folder::new();
     let targets = [
         RevocationTarget::token("secret-id"),
@@ -69,7 +69,7 @@ fn every_kind_of_entry_survives_the_disk_in_files_of_tight_modes() {
 }
 
 #[test]
-fn where_nothing_was_ever_written_there_is_nothing_and_nothing_is_made() {
+fn an_unwritten_store_reads_as_empty_and_creates_nothing() {
     let folder = Folder::new();
     let mut store = folder.store();
     assert!(store.read().unwrap().is_empty());

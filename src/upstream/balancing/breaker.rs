@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn it_opens_after_failures_in_a_row_and_closes_after_one_success() {
+    fn a_breaker_opens_after_failures_and_closes_after_one_success() {
         let breaker = breaker();
         for outcome in [Failure, Failure, Success, Failure, Failure] {
             assert_eq!(breaker.observe(outcome, 1_000), None);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_trial_without_an_outcome_the_next_request_is_the_trial() {
+    fn after_a_trial_without_an_outcome_the_next_is_the_trial() {
         let breaker = breaker();
         assert_eq!([0; 3].map(|now| breaker.observe(Failure, now)), [None, None, Some(BreakerChange::Opened)]);
         let abandoned = breaker.admit(5_000).unwrap();

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn each_ejection_that_follows_soon_lasts_twice_as_long_up_to_a_maximum() {
+    fn repeated_ejections_double_in_length_up_to_a_maximum() {
         let servers = servers(2, RULES);
         let (mut now, mut periods) = (1_000, Vec::new());
         for _ in 0..6 {

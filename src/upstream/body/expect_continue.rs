@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_is_requested_after_100_continue_or_after_the_maximum_wait() {
+    async fn a_body_is_requested_on_100_continue_or_after_a_maximum_wait() {
         let (sender, wait) = ContinueSender::new();
         let begun = Instant::now();
         set_verdict(&sender.0, ContinueVerdict::Continue);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_final_response_the_body_stays_pending_until_the_response_has_ended() {
+    async fn after_a_final_response_the_body_waits_for_the_responses_end() {
         let (sender, wait) = ContinueSender::new();
         sender.responded();
         let begun = Instant::now();

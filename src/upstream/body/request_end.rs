@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_response_does_not_wait_for_a_request_that_has_ended_or_is_not_read() {
+    fn a_response_does_not_wait_for_an_ended_or_unread_request() {
         let (end, watcher) = RequestEnd::new();
         watcher.notify(UploadEnd::Complete);
         assert!(end.hold().is_none());
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_hold_lasts_no_longer_than_its_maximum_even_for_a_broken_request() {
+    async fn a_hold_has_a_maximum_even_for_a_broken_request() {
         for broken in [false, true] {
             let (end, watcher) = RequestEnd::new();
             if broken {

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_response_timeout_runs_from_the_last_chunk_of_the_request_and_not_from_the_last_check() {
+    async fn the_response_timeout_runs_from_the_requests_last_chunk() {
         let progress = UploadProgress::default();
         assert!(matches!(until(&progress), Err(UpstreamFault::Timeout)), "nothing was sent");
         seconds(1).await;
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_timeout_is_the_callers_once_it_was_awaited_for_the_whole_response_timeout() {
+    async fn a_timeout_is_the_callers_after_the_whole_response_timeout() {
         let progress = UploadProgress::default();
         progress.forwarded();
         seconds(2).await;
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_upstream_that_takes_nothing_is_waited_for_whatever_the_caller_does() {
+    async fn an_upstream_that_reads_nothing_is_waited_for() {
         let (progress, connection) = (UploadProgress::default(), Arc::new(WriteProgress::default()));
         progress.use_connection(&connection);
         for write_progress in [&connection, &progress.stream] {

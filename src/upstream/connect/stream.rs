@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_connection_is_reset_or_ends_regularly_after_all_that_was_written() {
+    async fn a_connection_is_reset_or_ends_regularly_after_its_output() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         for is_reset in [true, false] {
             let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

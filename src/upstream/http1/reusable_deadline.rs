@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_future_that_is_ready_in_time_gives_its_output_and_old_deadlines_are_forgotten() {
+    async fn timely_futures_give_their_output_and_deadlines_are_forgotten() {
         let mut timer = ReusableDeadline::new();
         for _ in 0..100 {
             let deadline = Instant::now() + Duration::from_secs(30);

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_sends_nothing_while_a_response_is_awaited_is_silent() {
+    async fn a_peer_that_sends_nothing_while_awaited_is_silent() {
         let liveness = Liveness::default();
         advance(2 * MAX_SILENCE).await;
         let first = liveness.await_response();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn lines_cut_off_between_two_runs_are_named_and_their_numbers_are_not_used_again() {
+fn lines_cut_off_between_two_runs_are_named_and_not_reused() {
     let home = Home::new("cut-between-runs");
     home.run(&["1", "2", "3"]);
     let first = home.text().lines().next().unwrap().to_owned();
@@ -53,7 +53,7 @@ fn a_log_that_is_renamed_while_it_is_written_lacks_nothing() {
 }
 
 #[test]
-fn files_beyond_a_lowered_number_are_removed_at_the_start_after_the_lines_that_say_so() {
+fn surplus_files_are_removed_after_the_lines_that_say_so() {
     let home = Home::new("lowered");
     let rotation = |keep| Rotation { size: Some(300), age: None, keep: Some(keep) };
     let mut writer = home.rotating(rotation(5));

@@ -40,7 +40,7 @@ impl Table {
 }
 
 #[test]
-fn ten_failures_in_a_row_cost_nothing_and_then_one_attempt_a_second_is_compared() {
+fn ten_failures_cost_nothing_then_one_attempt_a_second_is_read() {
     let table = Table::new();
     let pair = table.home();
     assert_eq!(table.compared(pair, 0), 11);
@@ -61,7 +61,7 @@ fn attempts_under_way_have_taken_their_turn() {
 }
 
 #[test]
-fn a_pair_that_has_succeeded_within_a_day_has_ten_attempts_a_second() {
+fn a_pair_with_a_recent_success_has_ten_attempts_a_second() {
     let table = Table::new();
     let pair = table.home();
     table.0.succeeded(pair, table.at(0));
@@ -98,7 +98,7 @@ fn a_success_ends_it() {
 }
 
 #[test]
-fn a_client_is_not_locked_out_by_guesses_from_elsewhere_nor_its_neighbours_by_its_own() {
+fn guesses_from_elsewhere_do_not_lock_a_client_out() {
     let table = Table::new();
     let real = table.home();
     for number in 0..10_000_u32 {
@@ -110,7 +110,7 @@ fn a_client_is_not_locked_out_by_guesses_from_elsewhere_nor_its_neighbours_by_it
 }
 
 #[test]
-fn a_request_that_was_begun_long_ago_does_not_shorten_the_back_off() {
+fn an_old_request_does_not_shorten_the_back_off() {
     let table = Table::new();
     let pair = table.home();
     table.fail(pair, 20, 10);
@@ -146,7 +146,7 @@ fn failures_of_others_in_the_same_set_never_shorten_a_back_off() {
 }
 
 #[test]
-fn a_real_client_in_a_full_set_is_compared_as_soon_as_no_other_attempt_is() {
+fn a_real_client_in_a_full_set_is_compared_when_others_pause() {
     let table = Table::new();
     let real = table.home();
     for other in neighbours(&table, real).take(40) {
@@ -158,7 +158,7 @@ fn a_real_client_in_a_full_set_is_compared_as_soon_as_no_other_attempt_is() {
 }
 
 #[test]
-fn a_client_at_many_addresses_displaces_no_other_clients_successes() {
+fn a_client_at_many_addresses_evicts_no_other_clients_successes() {
     let table = Table::new();
     let real = table.home();
     table.0.succeeded(real, table.at(0));

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_good_from_its_first_instant_until_just_before_its_last() {
+    fn a_secret_is_valid_from_its_first_instant_to_before_its_last() {
         let time = UnixTime::from_seconds;
         let validity = Validity { not_before: Some(time(10)), expires_at: Some(time(20)) };
         let good: Vec<u64> = (8..22).filter(|now| validity.holds(time(*now))).collect();
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_secret_that_matched_is_remembered_and_only_for_its_client() {
+    fn only_the_matching_secret_is_cached_for_its_client_only() {
         let marker = SecretMarker::new();
         let kept = KeptSecret::new(SecretHash::of(&secret("a")), Validity::default());
         assert!(!kept.is_proven_by(&marker.mark("app", &secret("a"))));

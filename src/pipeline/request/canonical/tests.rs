@@ -81,7 +81,7 @@ fn path_parameters_are_refused() {
 }
 
 #[test]
-fn what_could_be_decoded_again_is_refused() {
+fn doubly_encoded_paths_are_refused() {
     for path in ["/%252e%252e/a", "/a%252fb", "/%2561dmin", "/a%25%32%66b", "/%25252e", "/a/..%253bx", "/a%2500"] {
         path_is_refused(path, Ambiguous::EncodedTwice);
     }

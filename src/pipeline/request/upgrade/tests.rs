@@ -49,7 +49,7 @@ fn the_example_of_the_rfc_is_answered_as_there() {
 }
 
 #[test]
-fn what_does_not_ask_is_an_ordinary_request() {
+fn a_request_without_upgrade_is_an_ordinary_request() {
     assert!(checked("GET", &FIELDS).unwrap().is_ok());
     assert!(checked("GET", &fields("connection", "keep-alive")).is_none());
     assert!(checked("GET", &fields("connection", "")).is_none());
@@ -63,7 +63,7 @@ fn what_does_not_ask_is_an_ordinary_request() {
 }
 
 #[test]
-fn what_asks_in_another_way_than_it_should_is_refused() {
+fn malformed_revocation_requests_are_refused() {
     assert_eq!(fault("GET", &fields("upgrade", "websocket, h2c")), UpgradeFault::Several);
     assert_eq!(fault("GET", &fields("upgrade", "h2c, websocket")), UpgradeFault::Several);
     assert_eq!(fault("GET", &fields("upgrade", "websocket, websocket")), UpgradeFault::Several);
@@ -82,7 +82,7 @@ fn what_asks_in_another_way_than_it_should_is_refused() {
 }
 
 #[test]
-fn only_a_yes_to_what_was_asked_counts() {
+fn only_a_requested_protocol_counts_as_agreement() {
     let requested = [
         &FIELDS[..],
         &[("sec-websocket-protocol", "chat, mqtt"), ("sec-websocket-extensions", "permessage-deflate; a=\"x, y\"; b")],

@@ -23,7 +23,7 @@ fn finds(table: &RouteTable, method: &str, host: &str, path: &str, expected: Opt
 }
 
 #[test]
-fn exact_goes_before_placeholder_before_subtree_whatever_the_order() {
+fn exact_precedes_placeholder_precedes_subtree_in_any_order() {
     let mut routes: Vec<(&str, &[&str], &[&str])> = vec![
         ("/**", &[], &[]),
         ("/api/**", &[], &[]),
@@ -76,7 +76,7 @@ fn a_host_without_the_path_leaves_it_to_a_wider_one() {
 }
 
 #[test]
-fn a_method_that_the_most_specific_path_does_not_list_is_405_and_falls_through_to_nothing() {
+fn a_method_missing_on_the_most_specific_path_is_405() {
     let table = table(&[("/api/admin", &[], &["GET"]), ("/api/**", &[], &[])]).unwrap();
     let RouteMatch::MethodNotAllowed(allow) = table.find(&Method::POST, "any", "/api/admin") else { panic!("not 405") };
     assert_eq!(allow, "GET, HEAD");
@@ -122,7 +122,7 @@ fn a_folded_path_keeps_to_the_rules_of_hosts() {
 }
 
 #[test]
-fn a_method_that_is_not_taken_is_not_found_where_the_folded_path_leads_elsewhere() {
+fn a_method_not_taken_is_404_where_the_folded_path_differs() {
     let table = table(&[("/api/**", &[], &["GET"]), ("/api/admin", &[], &[])]).unwrap();
     let found = |path| table.find(&Method::POST, "any", path);
     assert!(matches!(found("/api/x"), RouteMatch::MethodNotAllowed(_)));
@@ -159,7 +159,7 @@ fn two_routes_for_the_same_request_are_a_conflict() {
 }
 
 #[test]
-fn two_paths_of_one_host_that_differ_in_case_only_are_a_conflict_whatever_their_methods() {
+fn paths_of_one_host_that_differ_in_case_only_are_a_conflict() {
     let conflict = |routes: &[(&str, &[&str], &[&str])]| table(routes).err().map(|all| all[0]);
     let both = Some(Conflict { first: 0, second: 1, kind: ConflictKind::CaseOnly });
     assert_eq!(conflict(&[("/x", &[], &["GET"]), ("/X", &[], &["POST"])]), both);
@@ -261,7 +261,7 @@ proptest! {
     /// Whatever is accepted, we decide as anybody behind us would who reads what we send, however eagerly; and what we
     /// send is what we would send for it again.
     #[test]
-    fn what_is_decided_is_what_is_forwarded(target in hostile_target()) {
+    fn the_decided_path_is_the_forwarded_path(target in hostile_target()) {
         let routes = ["/api/public/**", "/api/admin/**", "/api/public/private/**", "/api/admin/help", "/api/{id}/settings", "/"];
         let table = table(&routes.map(|path| (path, &[][..], &[][..]))).unwrap();
         let decided = |path: &str| match table.find(&Method::GET, "a", path) {

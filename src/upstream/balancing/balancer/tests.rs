@@ -69,7 +69,7 @@ fn weights_are_respected() {
 }
 
 #[test]
-fn of_two_the_server_with_fewer_requests_for_its_weight_is_chosen() {
+fn of_two_servers_the_one_with_fewer_requests_is_chosen() {
     let equal = servers(&[1, 1], Balance::LeastRequests);
     equal.set_in_flight(&[1]);
     assert_eq!(equal.choices(1_000, NOW), [0, 1_000]);
@@ -90,7 +90,7 @@ fn round_robin_spreads_the_turns() {
 }
 
 #[test]
-fn a_server_that_is_unhealthy_ejected_full_or_tried_is_not_chosen() {
+fn an_unhealthy_ejected_full_or_tried_server_is_not_chosen() {
     for balance in every_policy() {
         let mut servers = servers(&[1; 5], balance);
         servers.settings.caps.in_flight = Some(1);

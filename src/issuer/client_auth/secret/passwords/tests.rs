@@ -90,7 +90,7 @@ fn an_unknown_client_never_matches() {
 }
 
 #[test]
-fn a_right_secret_from_a_forbidden_address_takes_the_time_of_a_wrong_one_and_is_not_remembered() {
+fn a_right_secret_from_a_forbidden_address_costs_as_a_wrong_one() {
     let (runtime, passwords) = passwords();
     let kept = [slow("a", Validity::default()), fast("b", Validity::default())];
     let elsewhere = Claim { standing: Standing::Elsewhere, ..claim(&kept, AWAY) };
@@ -141,7 +141,7 @@ fn a_flood_of_wrong_secrets_keeps_no_one_else_out() {
 }
 
 #[test]
-fn failures_are_counted_by_network_and_forgotten_after_their_minute() {
+fn failures_are_counted_by_network_and_expire_after_a_minute() {
     let attempts = Attempts::new();
     let ask = |from: &str, now| {
         let attempt = attempts.begin(from.parse().unwrap(), now);
