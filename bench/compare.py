@@ -41,12 +41,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=SCENARIOS, metavar="SCENARIO", help=f"of: {', '.join(SCENARIOS)}")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=2, help="of each measurement, after one of warm-up")
-    parser.add_argument("--connections", type=int, default=5000, help="that are idle")
-    parser.add_argument("--tokens", type=int, default=1_000_000, help="that were seen before")
+    parser.add_argument("--seconds", type=int, default=2, help="the length of each measurement, after one second of warm-up")
+    parser.add_argument("--connections", type=int, default=5000, help="the number of idle connections")
+    parser.add_argument("--tokens", type=int, default=1_000_000, help="the number of tokens that the gateway has seen before")
     parser.add_argument("--binary", default=PORTCULLIS)
     parser.add_argument("--json", help="also write the figures here")
-    parser.add_argument("--publish", action="store_true", help="a partial run too goes into the pages")
+    parser.add_argument("--publish", action="store_true", help="write the figures of a partial run into the pages, too")
     parser.add_argument("--render", action="store_true", help="measure nothing")
     options = parser.parse_args()
     if options.render:
@@ -69,7 +69,7 @@ def main():
 
 def measure(options):
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    # What was started is ended whichever way this ends.
+    # The started processes are ended, however this function ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = tempfile.mkdtemp(prefix="portcullis-bench-")
     testbed = Testbed(folder, options.binary)
@@ -117,7 +117,7 @@ def machine():
 
 
 def versions(binary):
-    """What each says of itself, if it is there."""
+    """The version that each tool prints, if it is installed."""
     asked = {"Portcullis": [binary, "--version"], "nginx": ["nginx", "-v"], "HAProxy": ["haproxy", "-v"], "Envoy": [peers.envoy_binary() or "envoy", "--version"],
              "Caddy": ["caddy", "version"], "Apache httpd": ["apache2", "-v"], "mod_auth_openidc": ["dpkg-query", "-W", "-f", "${Version}", "libapache2-mod-auth-openidc"],
              "wrk": ["wrk", "-v"], "h2load": ["h2load", "--version"]}
@@ -127,7 +127,7 @@ def versions(binary):
             printed = subprocess.run(command, capture_output=True, text=True, check=False)
         except OSError:
             continue
-        # Some begin with their own path, which may have numbers in it.
+        # Some print their own path first, which may contain numbers.
         text = (printed.stdout + printed.stderr).replace(command[0], "")
         number = re.search(r"\d+\.\d+(\.\d+)+|\d+\.\d+", text)
         found[name] = number.group() if number else ""

@@ -23,7 +23,7 @@ LARGE = 8 * 1024 * 1024
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=6, help="of each measurement")
+    parser.add_argument("--seconds", type=int, default=6, help="the length of each measurement")
     parser.add_argument("--binary", default=PORTCULLIS)
     options = parser.parse_args()
     require(options.binary, "nginx", "h2load", "openssl", "taskset")

@@ -31,7 +31,7 @@ SCENARIOS = {
     "http1": ("full", ["--h1", "-c1", "-m1"]),
     "http2": ("full", ["-c1", "-m8"]),
     "http1-off": ("bare", ["--h1", "-c1", "-m1"]),
-    # Tokens that were never seen before.
+    # Tokens that the gateway has not seen before.
     "http1-miss": ("full", None),
 }
 
@@ -51,10 +51,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=SCENARIOS, action="append")
     parser.add_argument("--requests", type=int, default=2000)
-    parser.add_argument("--functions", type=int, default=0, help="print so many functions that cost most")
+    parser.add_argument("--functions", type=int, default=0, help="the number of functions to print, the most expensive first")
     parser.add_argument("--calls", action="store_true", help="count system calls instead")
     parser.add_argument("--binary", default=PORTCULLIS)
-    parser.add_argument("--against", help="another binary, to be compared with")
+    parser.add_argument("--against", help="another binary to compare with")
     options = parser.parse_args()
     require(options.binary, "nginx", "h2load", "wrk", "openssl", "taskset", "valgrind")
     if not options.calls:
@@ -70,14 +70,14 @@ def main():
 
 def measure(binary, name, options):
     """Instructions of the worker per request, without cryptography."""
-    # A signature takes valgrind as long as many requests without one.
+    # Under valgrind a signature takes as long as many requests without one.
     requests = options.requests // 5 if SCENARIOS[name][1] is None else options.requests
     folder = tempfile.mkdtemp(prefix="portcullis-instructions-")
     testbed = Testbed(folder, os.path.abspath(binary))
     try:
         testbed.start_upstream()
         policy, load = SCENARIOS[name]
-        # The signing key is made by a first start, at native speed.
+        # A first start, at native speed, creates the signing key.
         tokens.prepare(testbed, rotating=1)
         token = testbed.token
         process, port = under_callgrind(testbed, policy, options.calls)
@@ -101,7 +101,8 @@ def measure(binary, name, options):
 
 def under_callgrind(testbed, policy, calls):
     binary = testbed.binary
-    # Writing the trace takes time, in which the runtime does other things: not while instructions are counted.
+    # Writing the trace takes time, in which the runtime does other work: it is not written while instructions are
+    # counted.
     trace = f"--trace-syscalls=yes --log-file={testbed.path('calls')}" if calls else ""
     wrapper = testbed.write("callgrind", f"""#!/bin/sh
 exec valgrind -q --tool=callgrind --separate-threads=yes --callgrind-out-file={testbed.path("counted")} {trace} {binary} "$@"
@@ -129,7 +130,7 @@ def ask(port, load, token, requests):
 
 
 def ask_new(port, script, requests):
-    """Each token of the script once. wrk has seconds, and ends when there are no more."""
+    """Sends each token of the script once. wrk stops when there are no more tokens."""
     done = wrk(port, 5 + requests // 20, connections=1, script=script)
     if not requests - 5 <= done <= requests:
         sys.exit(f"{done} answers instead of {requests}")
@@ -145,7 +146,7 @@ def read_dumps(testbed):
 
 
 def system_calls(testbed, start):
-    """By name, of the thread that makes the most of them."""
+    """System calls by name, of the thread that makes the most of them."""
     threads = collections.defaultdict(collections.Counter)
     with open(testbed.path("calls"), errors="replace") as log:
         log.seek(start)
@@ -155,7 +156,7 @@ def system_calls(testbed, start):
 
 
 def by_function(path):
-    """A function's own instructions, out of callgrind's format: what a line after `calls=` tells is another's."""
+    """A function's own instructions, from callgrind's format: a line after `calls=` counts those of the called function."""
     names, own, current, skip = {}, collections.Counter(), None, False
     for line in open(path, errors="replace"):
         if line.startswith("fn="):
@@ -175,7 +176,7 @@ def by_function(path):
 
 
 def group_of(function):
-    """Of all the groups whose names are in that of a function, the one that is named first."""
+    """The group whose pattern matches first in the function's name."""
     found = [(match.start(), name) for name, pattern in GROUPS if (match := re.search(rf"(?<![A-Za-z]){pattern}", function))]
     return min(found)[1] if found else "other"
 
@@ -197,7 +198,7 @@ def report(name, threads, requests, functions):
 
 
 def report_calls(name, calls, requests):
-    """Without the clock: under valgrind every look at it is a call, elsewhere none is."""
+    """Prints system calls without those that read the clock: reading it is a system call under valgrind only."""
     clock = calls.pop("clock_gettime", 0)
     print(f"{name:28}{calls.total() / requests:.2f} system calls: "
           f"{', '.join(f'{call} {count / requests:.2f}' for call, count in calls.most_common() if count * 100 >= requests)}; "

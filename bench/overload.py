@@ -33,7 +33,8 @@ from lib.testbed import LOAD_CORE, PORTCULLIS, SECRET, SERVER_CORE, UPSTREAM, Te
 
 PORT = 9114
 SATURATING = 32
-# Of the best, at so many times the connections. The peers show what the load leaves of it.
+# The target, as a part of the best goodput, for each multiple of the connections. The peers show how much of it remains
+# under the load.
 TARGETS = {1: 1, 10: 0.8, 100: 0.45}
 RECOVERY = 1
 
@@ -41,7 +42,7 @@ RECOVERY = 1
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=1, help="the median counts")
+    parser.add_argument("--rounds", type=int, default=1, help="the number of rounds, of which the median is taken")
     parser.add_argument("--peers", nargs="*", default=["nginx", "HAProxy"], choices=peers.PEERS, metavar="PEER")
     parser.add_argument("--only", choices=("goodput", "reconnects"))
     parser.add_argument("--binary", default=PORTCULLIS)
@@ -64,7 +65,7 @@ def main():
 
 
 def compare_goodput(testbed, options):
-    """Prints a line for each server, load and number of connections; true where a target was missed."""
+    """Prints a line for each server, load and number of connections. Returns true if a target was missed."""
     print(f"{'':12}{'':10}{'connections':>12}{'served/s':>10}{'refused/s':>11}{'goodput':>9}{'target':>9}{'recovery':>10}{'target':>9}")
     missed = False
     for name in ("portcullis", *options.peers):
@@ -136,7 +137,7 @@ def recover(port, path):
 
 
 class Client:
-    """One connection, which it makes anew when it fails."""
+    """A client with one connection, which it opens again after a failure."""
 
     def __init__(self, port, path, address="127.0.0.1"):
         self.port, self.path, self.address, self.connection = port, path, address, None
@@ -144,7 +145,7 @@ class Client:
         self.context.check_hostname, self.context.verify_mode = False, ssl.CERT_NONE
 
     def ask(self):
-        """Seconds until the answer; `None` where there is none."""
+        """Seconds until the answer, or `None` if there is none."""
         asked = time.monotonic()
         try:
             self.connection = self.connection or http.client.HTTPSConnection(
@@ -158,7 +159,7 @@ class Client:
 
 def reconnects(testbed, options):
     process, port = start(testbed, "connections_per_address: 8, handshake_timeout: 1h")
-    # The connection that found the gateway ready still counts for a moment.
+    # The connection that checked that the gateway is ready is still counted for a moment.
     time.sleep(0.5)
     held = [socket.create_connection(("127.0.0.1", port)) for _ in range(8)]
     client = Client(port, "/.well-known/jwks.json", "127.0.0.2")
@@ -184,7 +185,7 @@ print(count)"""
 
 
 def canary(client, seconds):
-    """The 99th percentile, in seconds, of a hundred requests a second; a request without an answer takes for ever."""
+    """The 99th percentile, in seconds, of a hundred requests a second. A request without an answer counts as infinite."""
     took, end = [], time.monotonic() + seconds
     while time.monotonic() < end:
         took.append(client.ask() or math.inf)

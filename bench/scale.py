@@ -65,11 +65,11 @@ def starts(testbed, kind):
             progress(f"{size:,} {kind}, start {attempt + 1} of 4")
             process, took = start(testbed, folder)
             times.append(took)
-            # All that the start needed and gives back, it has given back.
+            # By now the process has returned the memory that only the start needed.
             time.sleep(1)
             memory = resident(process)
             testbed.stop(process)
-        # The first start made the keys.
+        # The first start created the keys.
         yield kind, size, min(times[1:]) * 1000, memory
 
 

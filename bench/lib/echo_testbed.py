@@ -1,4 +1,4 @@
-"""For tests of HTTP/1.1: upstreams of five makes that report what they received, a gateway, and a client that writes raw bytes.
+"""For tests of HTTP/1.1: upstreams of five products that report what they received, a gateway, and a client that writes raw bytes.
 
 Every upstream answers 200 with `X-Echo` (the `X-Case` that it received), `X-Raw` (the target that it received) and `X-Path` (its reading of
 the target, in angle brackets), and logs a line per request. All are configured as leniently as they allow.
@@ -26,7 +26,7 @@ class EchoTestbed(Testbed):
         self.ports = {kind: FIRST_PORT + number for number, kind in enumerate(KINDS)}
 
     def launch(self, command, port, output, cwd=None):
-        """Runs until `stop`; what it prints goes to the file `output`."""
+        """Runs a program until `stop`. Its output goes to the file `output`."""
         with open(self.path("stderr"), "ab") as errors, open(output, "ab") as lines:
             process = subprocess.Popen(command, cwd=cwd or self.folder, stdout=lines, stderr=errors, start_new_session=True)
         self.running.append(process)
@@ -177,7 +177,7 @@ frontend f
 """)]
 
     def start_gateway(self, port, text, name="gateway"):
-        """With this configuration; certificates, the issuer and the audit log are here."""
+        """Starts the gateway with this configuration. The certificates, the issuer and the audit log are added here."""
         folder = self.path(name)
         os.makedirs(folder, exist_ok=True)
         self.audit, self.gateway_port = os.path.join(folder, "audit.jsonl"), port
@@ -201,11 +201,11 @@ audit: {{file: audit.jsonl}}
         return self.launch([self.binary, "run"], port, self.log, cwd=folder)
 
     def gateway_output(self):
-        """Everything that the gateway has written: its log, and its audit log."""
+        """All text that the gateway has written: its log, and its audit log."""
         return open(self.path("stderr"), errors="replace").read() + open(self.audit, errors="replace").read()
 
     def seen(self, kind):
-        """The requests that an upstream knows of, as [case, method, target]."""
+        """The requests that an upstream has logged, as [case, method, target]."""
         lines = open(self.path(f"{kind}.log"), errors="replace").read().splitlines()
         return [(line.split(" ", 2) + ["", ""])[:3] for line in lines if line.strip()]
 
@@ -219,18 +219,18 @@ def descriptors(process):
 
 
 def resident(process):
-    """In MiB."""
+    """The resident memory of a process in MiB."""
     if process.poll() is not None:
         return 0
     return next(int(line.split()[1]) for line in open(f"/proc/{process.pid}/status") if line.startswith("VmRSS")) // 1024
 
 
 class Broken(Exception):
-    """The other end has closed, or its bytes are not an answer."""
+    """The other end has closed, or has sent bytes that are not an answer."""
 
 
 class Connection:
-    """One TLS connection to the gateway, spoken over by hand."""
+    """One TLS connection to the gateway, over which the test writes raw bytes."""
 
     CONTEXT = ssl.create_default_context()
     CONTEXT.check_hostname, CONTEXT.verify_mode = False, ssl.CERT_NONE
@@ -250,7 +250,7 @@ class Connection:
             pass  # A closed connection is found by the next read.
 
     def answer(self, method="GET"):
-        """(status, header fields in lower case, body), read strictly; `Broken` for anything less than all of it."""
+        """(status, header fields in lower case, body), parsed strictly. Raises `Broken` if the answer is incomplete."""
         while True:
             head = self._until(b"\r\n\r\n")
             status, fields = parse_head(head)
@@ -320,7 +320,7 @@ def parse_head(head):
 
 
 def verdict(rows):
-    """Prints (what, found, target, met) and ends with 1 where a target was missed."""
+    """Prints (name, found, target, met), and exits with 1 if a target was missed."""
     progress("")
     print(f"{'':58}{'found':>10}{'target':>12}")
     for what, found, target, met in rows:
@@ -329,7 +329,7 @@ def verdict(rows):
 
 
 def none(what, found):
-    """A row for what must not happen."""
+    """A row for an event that must not happen."""
     return what, len(found) if not isinstance(found, int) else found, "0", not found
 
 

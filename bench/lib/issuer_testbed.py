@@ -1,4 +1,5 @@
-"""For tests of external issuers: an issuer that rotates, fails and counts; a gateway that trusts it; paced load and floods."""
+"""For tests of external issuers: an issuer that rotates its keys, fails, and counts requests, a gateway that trusts it,
+load at a fixed rate, and floods."""
 
 import argparse
 import asyncio
@@ -25,7 +26,7 @@ try:
     from cryptography.hazmat.primitives.asymmetric import ec, utils
     from cryptography.hazmat.primitives.hashes import SHA256
 except ImportError:
-    # The interpreter that tests/install-outside.sh makes has it.
+    # The interpreter that tests/install-outside.sh installs has it.
     if os.path.exists(VENV) and sys.executable != VENV:
         os.execv(VENV, [VENV, *sys.argv])
     sys.exit("no `cryptography`: run tests/install-outside.sh, or pip install cryptography")
@@ -104,7 +105,7 @@ class Issuer:
         self.server.server_close()
 
     def most_fetches(self, window, since=0.0):
-        """In any span of so many seconds."""
+        """The most requests in any span of this number of seconds."""
         times = [at for at in self.asked if at >= since]
         return max((sum(1 for other in times if at <= other < at + window) for at in times), default=0)
 
@@ -140,7 +141,7 @@ admin: {{address: "127.0.0.1:{self.admin}"}}
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def metric(self, name):
-        """The sum over all series of this name that are `corp`'s."""
+        """The sum over all series of this name with the issuer `corp`."""
         with socket.create_connection(("127.0.0.1", self.admin), 5) as connection:
             connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             page = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
@@ -156,7 +157,7 @@ admin: {{address: "127.0.0.1:{self.admin}"}}
             time.sleep(0.05)
 
     def flood(self, rate, seconds, token=None):
-        """Starts wrk; `flooded` tells what it reached. Key ids are made of random groups of three characters; with a `token`,
+        """Starts wrk. `flooded` returns the result. Key ids are made of random groups of three characters; with a `token`,
         it is sent instead. Pauses vary, so that connections don't come all at once."""
         connections = 64
         pause = max(0, round(connections * 1000 / rate) - 1)
@@ -184,7 +185,7 @@ admin: {{address: "127.0.0.1:{self.admin}"}}
         return process
 
     def flooded(self, process):
-        """Tokens a second, and how many were let through: wrk counts 2xx and 3xx apart."""
+        """Tokens a second, and how many were accepted: wrk counts other statuses than 2xx and 3xx separately."""
         text = process.communicate()[0]
         self.running.remove(process)
         requests, rate = int(re.search(r"(\d+) requests in", text).group(1)), float(re.search(r"Requests/sec:\s+(\S+)", text).group(1))
@@ -206,7 +207,7 @@ BASE64_OF_THREE = """
 
 
 def status_of(port, token):
-    """Of one request on a connection of its own; None if there was no answer."""
+    """The status of one request on a connection of its own, or None if there was no answer."""
     try:
         with socket.create_connection(("127.0.0.1", port), 5) as connection:
             connection.sendall(request(token))
@@ -220,7 +221,7 @@ def request(token):
 
 
 async def paced(port, rate, seconds, draw, judge, connections=8):
-    """Sends `rate` requests a second. `draw()` gives (token, context); `judge(context, status, sent, answered)` is told of each."""
+    """Sends `rate` requests a second. `draw()` gives (token, context); `judge(context, status, sent, answered)` is called for each."""
     idle, tasks = asyncio.Queue(), set()
     for _ in range(connections):
         idle.put_nowait(None)
@@ -262,7 +263,7 @@ def percentile(values, share):
 
 
 def verdict(title, rows, remarks=()):
-    """Rows of (what, target, measured, kept); exits with 1 if a target is missed."""
+    """Prints rows of (name, target, measured, kept), and exits with 1 if a target is missed."""
     print(f"\n{title}")
     width = max(len(what) for what, *_ in rows)
     print(f"  {'':{width}}  {'target':>12}  {'measured':>12}")

@@ -11,11 +11,11 @@ from lib.testbed import LOAD_CORE, SECRET
 
 
 class BadAnswers(Exception):
-    """Some were not 2xx, or there were none."""
+    """Some answers were not 2xx, or there were none."""
 
 
 def output_of(command):
-    """A generator that ends with an error has met a server that does not listen, or no more."""
+    """The output of a load generator. If it ends with an error, the server does not listen, or no longer listens."""
     run = subprocess.run(command, check=False, capture_output=True, text=True)
     if run.returncode:
         raise BadAnswers(run.stderr or run.stdout)
@@ -23,7 +23,7 @@ def output_of(command):
 
 
 def wrk(port, seconds, connections=64, token=None, script=None, path="/data", scheme="https", arguments=()):
-    """So many requests were answered."""
+    """The number of answered requests."""
     command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
     command += ["-H", f"Authorization: Bearer {token}"] if token else []
     command += ["-s", script] if script else []
@@ -66,7 +66,7 @@ def h2load(port, arguments, token=None, path="/data"):
 
 
 def fresh_connections(port, seconds, token):
-    """One request on each connection. Not by wrk, which resumes TLS sessions: h2load makes a full handshake for each."""
+    """One request on each connection. Uses h2load, which makes a full handshake for each: wrk resumes TLS sessions."""
     end, done = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         done += h2load(port, ["--h1", "-c100", "-n100"], token)
@@ -74,7 +74,7 @@ def fresh_connections(port, seconds, token):
 
 
 def latencies(port, seconds, rate, token, log):
-    """Of every request at a fixed rate, in microseconds."""
+    """The latencies of all requests at a fixed rate, in microseconds."""
     open(log, "w").close()
     h2load(port, ["--h1", "-c64", f"-D{seconds}", "--warm-up-time=0", f"--rps={rate / 64:.3f}", f"--log-file={log}"], token)
     return sorted(int(line.split("\t")[2]) for line in open(log) if line.strip())
@@ -87,7 +87,7 @@ def idle_connections(port, count, token):
 
 
 def tls_context():
-    """Of a client that trusts any certificate and speaks HTTP/1.1."""
+    """The TLS context of a client that trusts any certificate and speaks HTTP/1.1."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["http/1.1"])
@@ -105,7 +105,8 @@ def answered_connection(context, port):
 
 def _answered_with_token(context, port, token):
     connection = socket.create_connection(("127.0.0.1", port), 10)
-    # The end of the handshake and the request are two pieces: the second would wait for some servers' late acknowledgement.
+    # The end of the handshake and the request are two writes: without TCP_NODELAY the second would wait for the delayed
+    # acknowledgement of some servers.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection = context.wrap_socket(connection, server_hostname="localhost")
     connection.sendall(f"GET /data HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode())

@@ -1,4 +1,4 @@
-"""The servers that bench/ compares. Each function starts one on core 0 with one worker, configured as lean as it allows: keep-alive to
+"""The servers that bench/ compares. Each function starts one on core 0 with one worker, in its leanest configuration: keep-alive to
 the upstream, no access log, the same certificate. Each returns the process and its port.
 """
 
@@ -13,7 +13,7 @@ ISSUER = f"https://localhost:{OURS}"
 
 
 def nginx(testbed):
-    # Bodies are streamed, not kept in files first: this is what the others do, and cheaper.
+    # Bodies are streamed and not buffered in files: this is cheaper, and the other servers do the same.
     config = testbed.write("nginx.conf", f"""
         daemon off; worker_processes 1; pid {testbed.path('nginx.pid')}; error_log /dev/null;
         events {{ worker_connections 32768; }}
@@ -48,7 +48,7 @@ def haproxy_jwt(testbed):
 
 
 def tcp_relay(testbed):
-    """No TLS, no HTTP: the floor."""
+    """No TLS and no HTTP: the lowest possible cost."""
     return _haproxy(testbed, RELAY, "tcp", "", "")
 
 
@@ -69,7 +69,7 @@ frontend f
 backend b
   server s 127.0.0.1:{UPSTREAM} {'pool-max-conn 256' if mode == 'http' else ''}
 """)
-    # HAProxy counts two descriptors for each connection, and refuses to start where it may not open them.
+    # HAProxy counts two descriptors for each connection, and refuses to start if it may not open them.
     return testbed.run(SERVER_CORE, ["haproxy", "-db", "-n", "9900", "-f", config], port), port
 
 
@@ -110,7 +110,7 @@ def _envoy(testbed, jwt):
 
 
 def envoy_binary():
-    """That inside the package, whose start script would only call it."""
+    """The binary inside the package, without its start script."""
     inside = glob.glob(os.path.join(VENV, "lib/python3*/site-packages/envoy/_bin/envoy"))
     return inside[0] if inside else shutil.which("envoy")
 

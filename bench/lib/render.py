@@ -10,12 +10,12 @@ from lib.testbed import ROOT
 
 PAGE = os.path.join(ROOT, "docs/explanation/performance.md")
 PLOTS = os.path.join(ROOT, "docs/performance")
-# As the page names them.
+# The names of the servers on the page.
 PICTURES = "../performance"
 BLOCKS = ("measured", "targets")
 
 WIDTH, LABEL, RIGHT, ROW, TOP = 760, 210, 70, 26, 44
-# Legible on white and on black; where the reader's choice is known, it is used.
+# Legible on white and on black. If the reader's choice of a colour scheme is known, it is used.
 STYLE = """
   text { font: 13px system-ui, -apple-system, 'Segoe UI', sans-serif; fill: #57606a }
   .title { font-size: 15px; font-weight: 600 } .ours { font-weight: 600 }
@@ -37,7 +37,7 @@ def publish(figures):
 
 
 def replaced(page, name, text):
-    """The page with this text between the markers of this name."""
+    """The page with the text between the markers of this name replaced."""
     begin, end = f"<!-- {name}: what follows is written by bench/compare.py -->", f"<!-- {name}: the end -->"
     if begin not in page or end not in page:
         raise SystemExit(f"{PAGE} has no markers for this block:\n{begin}\n{end}")
@@ -54,7 +54,7 @@ def measured(figures):
 
 
 def fill(text, indent=""):
-    """Prose in lines of 120 columns at most."""
+    """The text in lines of at most 120 columns."""
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False, subsequent_indent=indent)
 
 
@@ -118,7 +118,7 @@ def growth(result):
 
 
 def scale(rows):
-    """Rows of bench/scale.py: what there is of, how many, milliseconds to the first answer, KiB."""
+    """Rows of bench/scale.py: the kind, the number, milliseconds to the first answer, KiB."""
     text = ("One worker. The start is measured from the start of the process to the first answer over TLS, with signing keys present, and the "
             "resident memory then. Connections are idle, and each has had an answer. Command: `bench/scale.py`")
     lines = ["### Scale", "", fill(text), "", "| | number | start | resident memory |", "| --- | --- | --- | --- |"]

@@ -11,7 +11,7 @@ from lib import tokens
 from lib.load import BadAnswers
 from lib.testbed import OURS, OURS_BARE, progress, resident, run_time
 
-# So often a measurement that was void is made again.
+# The number of times that a void measurement is repeated.
 VOID = 2
 
 
@@ -23,7 +23,7 @@ class Scenario:
 
 
 def cpu(servers, ask, warm_up=None):
-    """CPU per request: all servers once a round, each started anew, in changing order."""
+    """CPU per request: all servers once a round, each started again, in changing order."""
     def measure(testbed, options):
         def one(name):
             process, port = peers.start(testbed, name)
@@ -44,8 +44,8 @@ def spent(process, ask, seconds):
 
 
 def rounds(options, servers, one):
-    """Every server once a round, in changing order. A measurement in which one answer is not 2xx is void and made again; a peer that goes
-    on like that is left out."""
+    """Every server once a round, in changing order. A measurement in which one answer is not 2xx is void and is repeated. A peer whose
+    repeated measurements are void, too, is left out."""
     found, void = {name: [] for name in servers}, {}
     for number in range(options.rounds):
         turn = number % len(servers)
@@ -95,7 +95,7 @@ def rotating(testbed, name, port, seconds):
 
 
 def fill(port, script, requests=12_000):
-    """Until all that rotates is in the caches, which believe in a token when it comes again."""
+    """Sends until all rotating tokens are in the caches. A cache keeps a token after it was used again."""
     while requests > 0:
         requests -= load.wrk(port, 1, script=script)
 
@@ -106,7 +106,7 @@ def filled(testbed, name, port, seconds):
 
 def never_seen(testbed, name, port, seconds):
     if not os.path.exists(testbed.path("fresh")):
-        # More than a server with one core can verify in the time.
+        # More tokens than a server with one core can verify in the time.
         tokens.tokens_file(testbed, "fresh", testbed.sign(18_000 * seconds))
     return load.wrk(port, seconds, script=tokens.once_each(testbed, testbed.path("fresh")))
 
@@ -117,7 +117,7 @@ def upload(testbed, name, port, seconds):
 
 
 def latency(testbed, options):
-    """nginx's peak is found first; then all are asked at half of that rate, and every answer is timed."""
+    """The peak rate of nginx is measured first. Then all servers get half of that rate, and every answer is timed."""
     process, port = peers.start(testbed, "nginx")
     try:
         peak = max(get()(testbed, "nginx", port, options.seconds) / options.seconds for _ in range(2))
@@ -140,7 +140,7 @@ def idle_memory(testbed, options):
     values = {}
     for name in ("portcullis", "nginx", "HAProxy", "Envoy", "Caddy"):
         process, port = peers.start(testbed, name)
-        # What the first connections make, all share.
+        # All connections share the memory that the first ones allocate.
         first = load.idle_connections(port, 50, testbed.token)
         time.sleep(4)
         before = resident(process)
@@ -156,7 +156,7 @@ def idle_memory(testbed, options):
     return {"values": values, "connections": options.connections}
 
 
-# The rest compares Portcullis with itself, small and large. Both run all the time, so that filling the large one is paid for once.
+# The rest compares a small and a large Portcullis. Both run all the time, so that the large one is filled only once.
 
 def pair(testbed, options, servers, ask):
     """`servers`: name → (process, port), the last a second measurement of the first."""
@@ -174,7 +174,7 @@ def many_routes(testbed, options):
     def server(count, port):
         routes = "".join(f"\n  - {{path: '/r{n}/{{id}}/**', upstream: legacy, access: {{scopes: [read:data]}}, {LIMITED}}}" for n in range(count))
         return testbed.gateway(port, testbed.path(f"routes-{count}"), routes)
-    # The same number of different paths is asked of both, 8 under each route of the small one.
+    # Both get requests for the same number of different paths, 8 under each route of the small one.
     few, many = server(10, OURS), server(10_000, OURS_BARE)
     token = tokens.tokens_file(testbed, "one", [testbed.token])
     scripts = {"10": tokens.rotation(testbed, token, [f"/r{n % 10}/{n}/a" for n in range(2000)]),
@@ -186,7 +186,7 @@ def many_routes(testbed, options):
 
 
 def many_clients(testbed, options):
-    """Each of the clients has a limiter that is in use. Then 2,000 tokens, evenly of all clients, rotate: they are in the cache."""
+    """Each of the clients has a limiter that is in use. Then 2,000 tokens rotate, evenly spread over all clients: they are in the cache."""
     # Ed25519, because RSA would sign the tokens for minutes.
     keys = {"algorithm": "EdDSA", "keys": "keys-eddsa"}
     limited = "\n  - {name: data, path: /**, upstream: legacy, access: {scopes: [read:data]}, rate_limits: [{rate: 10/h, burst: 800000, per: client}]}"
@@ -210,22 +210,22 @@ def many_clients(testbed, options):
 
 
 def feed(testbed, server, file, count, each=None):
-    """All the tokens of a file, once, but for a last few: wrk drops what is under way when there are no more. `each` is told, every few
-    seconds, how many it were, and what a request has cost since."""
+    """Sends all tokens of a file once, except the last few: wrk drops requests in flight when there are no more. `each` is called, every few
+    seconds, with the number of tokens so far and the cost of a request since the last call."""
     process, port = server
     script, seen = tokens.once_each(testbed, file), 0
     while count - seen > 500:
         before = run_time(process)
         done = load.wrk(port, 3, script=script, arguments=[seen])
-        # Those under way when the time is up were not counted.
+        # Requests in flight at the end were not counted.
         seen += done + 64
         if each:
             each(min(seen, count), (run_time(process) - before) / done * 1e6)
 
 
 def many_tokens(testbed, options):
-    """Every second request has one of ten tokens, which hits, and every other one that was never seen, which misses: half are hits,
-    however many tokens there have been. The large gateway has seen a million of them before, the small one is started anew each time."""
+    """Every second request has one of ten tokens, which is a cache hit. The others have tokens that were never seen, which are misses.
+    Half are hits, for any number of earlier tokens. The large gateway has seen a million tokens before. The small one is started again each time."""
     issuer = tokens.Issuer()
     routes = f"\n  - {{path: /**, upstream: legacy, access: {{scopes: [read:data]}}, {LIMITED}}}"
     start = lambda port: testbed.gateway(port, testbed.path(f"tokens-{port}"), routes, issuers=issuer.YAML)
@@ -252,7 +252,7 @@ def many_tokens(testbed, options):
             process, port = start(OURS_BARE) if name != "1,000,000" else many
             try:
                 load.wrk(port, 1, script=warm)
-                # Tokens that this gateway has not seen: only the large one lives on from round to round.
+                # Tokens that this gateway has not seen. Only the large one keeps running from round to round.
                 offset = turn[name] * per_round if process is many[0] else 0
                 turn[name] += 1
                 return spent(process, lambda: load.wrk(port, options.seconds, script=script, arguments=[offset]), options.seconds)

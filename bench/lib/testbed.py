@@ -18,7 +18,7 @@ import urllib.request
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 # The build that is shipped: `cargo build --profile dist`.
 PORTCULLIS = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "dist", "portcullis")
-# What `install.sh` makes: Envoy, and an interpreter that can sign.
+# Installed by `install.sh`: Envoy, and an interpreter that can sign.
 VENV = os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "portcullis-bench", "venv")
 SERVER_CORE, LOAD_CORE = "0", "1"
 BASE = int(os.environ.get("BENCH_PORTS", 9100))
@@ -26,7 +26,7 @@ UPSTREAM, NGINX, HAPROXY, HAPROXY_JWT, OURS, OURS_BARE, RELAY, ENVOY, CADDY, APA
 SECRET = "bench-secret-bench-secret"
 AUDIENCE = "https://api.example.com"
 BODY = "x" * 300
-# Where Debian's package has another name than the tool.
+# Tools whose Debian package has another name.
 PACKAGES = {"nginx": "nginx-light", "h2load": "nghttp2-client", "taskset": "util-linux", "prlimit": "util-linux", "node": "nodejs"}
 
 
@@ -107,7 +107,7 @@ class Testbed:
         return "".join(f"{name}_temp_path {self.folder}; " for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
 
     def portcullis(self, policy="full", extra="", port=None, folder=None, **more):
-        """`full`: authentication, a scope rule, a rate limit and the audit log; anything else: none of them but the log that always is."""
+        """`full`: authentication, a scope rule, a rate limit and the audit log. Otherwise only the audit log, which is always on."""
         port = port or (OURS if policy == "full" else OURS_BARE)
         folder = folder or self.path(f"ours-{policy}")
         access = "{scopes: [read:data]}" if policy == "full" else "public"
@@ -159,7 +159,7 @@ def grant(port):
 
 
 def run_time(process):
-    """Seconds that all threads of a process and its children have run."""
+    """The run time, in seconds, of all threads of a process and its children."""
     total = 0
     for pid in family(process.pid):
         for stat in glob.glob(f"/proc/{pid}/task/*/schedstat"):
@@ -171,7 +171,7 @@ def run_time(process):
 
 
 def resident(process):
-    """KiB that a process and its children hold."""
+    """The resident memory of a process and its children in KiB."""
     total = 0
     for pid in family(process.pid):
         try:

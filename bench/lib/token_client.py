@@ -62,7 +62,7 @@ class TokenClient:
                     if token and self.requests:
                         self.ask(connection, "GET", "/data", None, {"Authorization": f"Bearer {token}"})
             except (OSError, http.client.HTTPException):
-                # The gateway is not there, or went in the middle of an answer.
+                # The gateway does not run, or it ended during an answer.
                 self.ends.wait(0.01)
 
     def ask(self, connection, method, path, body, headers):

@@ -18,7 +18,7 @@ try:
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat, load_pem_private_key
 except ImportError:
-    # The interpreter that install.sh makes has it.
+    # The interpreter that install.sh installs has it.
     interpreter = os.path.join(VENV, "bin/python")
     if os.path.exists(interpreter) and not sys.prefix == VENV:
         os.execv(interpreter, [interpreter, *sys.argv])
@@ -34,7 +34,8 @@ def decode(text):
 
 
 def prepare(testbed, rotating=2000):
-    """A token of the gateway's, more like it, and its public key as others want it. `testbed.sign(count)` makes more."""
+    """Prepares a token of the gateway, further tokens like it, and the public key in the forms that the peers need.
+    `testbed.sign(count)` makes more tokens."""
     process, port = testbed.portcullis()
     testbed.token = grant(port)
     testbed.stop(process)
@@ -56,7 +57,7 @@ def own_key(testbed, directory):
 
 
 def signed(pem, header, claims, changes):
-    """A token for each of `changes`, which are laid over the claims; each has a `jti` of its own, and all are equally long."""
+    """A token for each of `changes`, which replace claims. Each has a `jti` of its own, and all have the same length."""
     parts = max(1, min(len(changes) // 500, os.cpu_count()))
     work = [(pem, header, claims, changes[part::parts]) for part in range(parts)]
     if parts == 1:
@@ -79,7 +80,7 @@ def _sign(work):
 
 
 def ed25519_key(pem):
-    """Out of PKCS #8 of either version: the second, with the public key in it, is more than the library reads."""
+    """The key from PKCS #8 of either version. The library cannot read version 2, which includes the public key."""
     der = base64.b64decode(b"".join(pem.splitlines()[1:-1]))
     start = der.index(bytes([0x04, 0x22, 0x04, 0x20])) + 4
     return ed25519.Ed25519PrivateKey.from_private_bytes(der[start:start + 32])
@@ -90,7 +91,7 @@ def tokens_file(testbed, name, tokens):
 
 
 def rotation(testbed, file, paths=("/data",)):
-    """For wrk: all tokens of a file in turn, each on the next of the paths."""
+    """A script for wrk: all tokens of a file in turn, each on the next of the paths."""
     return testbed.write(f"rotate-{os.path.basename(file)}-{len(paths)}.lua", f"""
         local requests, next, paths = {{}}, 0, {{}}
         function init()
@@ -105,7 +106,7 @@ def rotation(testbed, file, paths=("/data",)):
 
 
 def once_each(testbed, file, hot=None):
-    """For wrk: the tokens of a file, each once, from the line that is given as an argument, and then no more. With `hot`, every
+    """A script for wrk: each token of a file once, from the line that is given as an argument. Then wrk stops. With `hot`, every
     second request has one of those tokens instead, in turn."""
     with open(file) as lines:
         width = len(lines.readline())

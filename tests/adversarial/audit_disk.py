@@ -4,7 +4,7 @@
     tests/adversarial/audit_disk.py
     tests/adversarial/audit_disk.py --seconds 5
 
-The ways: the log leads to /dev/full; a tmpfs fills up under load (needs the right to mount; if it is missing, the output says so); a file
+The ways: the log is a link to /dev/full; a tmpfs fills up under load (needs the right to mount; without it, the output says so); a file
 size limit of the process (prlimit) tears a line in the middle. Clients request tokens and, with one, a route, before, during and after. Every
 2xx must have its line: target 0 without. The time from free space to the first token is at most 2 s. The chain must verify.
 """
@@ -85,7 +85,7 @@ def one(testbed, options, name, way):
 
 
 class DevFull:
-    """The path leads to a device that is always full."""
+    """The log is a link to a device that is always full."""
 
     why = ""
 
@@ -107,7 +107,7 @@ class DevFull:
 
 
 class Tmpfs:
-    """A small file system, with another's file in all the room that is left."""
+    """A small file system, in which a file of another program takes all free space."""
 
     why = "no right to mount a tmpfs"
 

@@ -197,7 +197,7 @@ class Trial:
         cases = iter([case for case, *_ in requests])
         with self.lock:
             for status, echo, request_id in read:
-                # In the order of the requests, each at most once, none of another connection's.
+                # Answers come in the order of the requests, each at most once, and none belongs to another connection.
                 if echo and echo not in cases:
                     self.crossed.append((number, entry.name, echo))
                 if status == 101:
@@ -219,7 +219,7 @@ class Trial:
                     self.canaries.append((number, kind, answer))
 
     def canary(self, kind, case):
-        # An idle connection may be closed just when it is used: once more, as any client would.
+        # An idle connection may be closed just when it is used: the request is sent once more, as any client would do.
         for _ in range(2):
             try:
                 self.local.line = getattr(self.local, "line", None) or Connection(PORT)
@@ -312,7 +312,8 @@ HOP_BY_HOP = {"connection", "keep-alive", "proxy-connection", "te", "trailer", "
 
 
 def read_records(testbed, kinds):
-    """Of the bytes written to upstreams: requests as (case, whole), what is not strict HTTP/1.1, and fields that should have been removed."""
+    """From the bytes written to upstreams: requests as (case, whole), violations of strict HTTP/1.1, and fields that should
+    have been removed."""
     requests, malformed, forged = [], [], []
     for kind in kinds:
         for name in glob.glob(testbed.path(f"{kind}-*.raw")):
@@ -333,7 +334,7 @@ def read_records(testbed, kinds):
 
 
 def strict(head):
-    """(case, length or "chunked", fault, fields that should have stayed behind)."""
+    """Parses a head strictly: (case, length or "chunked", fault, fields that should have been removed)."""
     first, *lines = head.split("\r\n")
     fields = []
     if not HEAD_LINE.fullmatch(first):
@@ -350,7 +351,7 @@ def strict(head):
         return case, 0, f"host, length or coding of {head[:200]!r}", []
     if lengths and not lengths[0].isdigit():
         return case, 0, f"length {lengths[0]!r}", []
-    # `100-continue` goes on to services that speak HTTP/1.1.
+    # `100-continue` is forwarded to services that speak HTTP/1.1.
     kept = ("expect", "100-continue")
     bad = [f"{field}: {value[:60]}" for field, value in fields if (field, value) != kept and (field in HOP_BY_HOP or spoofs(field, value))]
     return case, "chunked" if codings else int(lengths[0]) if lengths else 0, None, bad
@@ -362,7 +363,7 @@ def spoofs(field, value):
 
 
 def body(data, length):
-    """Where the body ends; None where it does not; a text where it is no body."""
+    """The end of the body, None if it is incomplete, or a text if it is not a valid body."""
     if length != "chunked":
         return length if len(data) >= length else None
     at = 0

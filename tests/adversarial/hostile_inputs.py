@@ -9,7 +9,8 @@ import re
 from collections import namedtuple
 
 SECRET_WORD = "planted-secret-5f1d"
-# Bytes behind it are hidden: a server that sees a request there has been smuggled one. Otherwise they are, or may be, a request.
+# `hides`: the bytes after the request are hidden in it, and a server that sees a request there has received a smuggled
+# one. Otherwise these bytes are, or may be, a request.
 Hostile = namedtuple("Hostile", "name text hides")
 CHUNKED = "Transfer-Encoding: chunked\r\n"
 
@@ -51,7 +52,7 @@ def hidden(place, fate="never"):
 
 
 def catalogue():
-    """Every hostile request: alone, behind an honest one, and with something open and something closed hidden behind it."""
+    """Every hostile request: alone, after an honest one, and with a request for an open and a closed path hidden after it."""
     inputs = []
     for hostile in [each for family in FAMILIES for each in family()]:
         # A server that sees a request behind an ambiguous end has been smuggled one.
@@ -66,18 +67,18 @@ def catalogue():
 
 
 def mutants(rng, count):
-    """Hostile requests with something changed, and something closed behind them: that is never seen, however it is read."""
-    # The end of an answer to what may or may not be HEAD is unknown.
+    """Hostile requests with a random change, and a request for a closed path after them: no upstream may ever see that one."""
+    # If it is not known whether the method is HEAD, the end of the answer is unknown.
     bases = [each for family in FAMILIES for each in family() if "HEAD" not in each.text]
     inputs = []
     for number in range(count):
         base, other = rng.choice(bases), rng.choice(bases)
         text = base.text
         if rng.random() < 0.4 and "»\r\n" in text and "»\r\n" in other.text:
-            # The fields of another one on top.
+            # Adds the fields of another input.
             extra = other.text.split("»\r\n", 1)[1].split("\r\n\r\n")[0]
             text = text if "«" in extra else text.replace("»\r\n", "»\r\n" + extra + "\r\n", 1)
-        # Only the gateway knows whether a mutant is valid, and so whether it passes.
+        # Only the gateway decides whether a mutant is valid, so it may or may not be forwarded.
         text = text.replace("«must", "«may").replace("«never", "«may")
         for _ in range(rng.randint(1, 3)):
             text = mutated(rng, text)
@@ -87,7 +88,7 @@ def mutants(rng, count):
 
 
 def mutated(rng, text):
-    """One change anywhere but in a request's number."""
+    """The text with one change, anywhere but in a request's number."""
     parts = re.split("(\r\nX-Case: «[^»]*»\r\n|«[^»]*»)", text)
     places = [index for index in range(0, len(parts), 2) if parts[index]]
     index = rng.choice(places)
@@ -145,23 +146,23 @@ def both():
     for almost in ("Transfer-Encoding: xchunked", "Transfer-Encoding : chunked", "Transfer-Encoding:\x0bchunked", " Transfer-Encoding: chunked",
                    "X: y\rTransfer-Encoding: chunked", "Transfer-Encoding\x00: chunked", "X:\r\n Transfer-Encoding: chunked"):
         yield Hostile(f"length and {almost!r}", ask("never", f"Content-Length: 5\r\n{almost}\r\n", "0\r\n\r\n", "POST"), True)
-    # Refused for its name, with a length that is plain.
+    # Refused because of a name. The length of the body is clear.
     yield Hostile("length and underscore", ask("never", "Content-Length: 5\r\nTransfer_Encoding: chunked\r\n", "0\r\n\r\n", "POST"), False)
-    # A line may end in LF alone (RFC 9112 §2.2): then both are there.
+    # A line may end in LF alone (RFC 9112 §2.2): then both fields are present.
     yield Hostile("length and chunks behind LF", ask("may", "Content-Length: 5\r\nX: y\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n", "POST"), True)
 
 
 def names():
     fields = ["Transfer-Encoding : chunked", "Transfer Encoding: chunked", "Transfer_Encoding: chunked", "Content_Length: 5", "Content-Length : 5", "Content-Length\t: 5", "Transfer-Encoding\x0b: chunked",
               "Transfer.Encoding: chunked", "Content~Length: 5"]
-    # Refused for the name: the request has no body, so that what follows is a request.
+    # Refused because of the name. The request has no body, so the following bytes are a request.
     for field in fields:
         broken = " :" in field or "\t:" in field or "\x0b" in field or " E" in field
         yield Hostile(f"name {field!r}", ask("never", field + "\r\n", "", "POST"), broken)
 
 
 def chunks():
-    # `3 ` reads as 3 to everybody (the space belongs before an extension), and goes on as 3.
+    # All parsers read `3 ` as 3 (the space belongs before an extension), and it is forwarded as 3.
     for size in ("3 ", "3\t", "03", "0000003"):
         yield Hostile(f"chunk size {size!r}", ask("may", CHUNKED, f"{size}\r\nabc\r\n0\r\n\r\n", "POST"), False)
     bad = ["0x3", "+3", "-1", "-0", " 3", "\t3", "10000000000000000", "3_0", "zz", "", "3g", "\"3\"", "3,", "３".encode().decode("latin-1"), "3\x00", "3\x0b"]
@@ -171,7 +172,8 @@ def chunks():
                        "bare CR": "3\rabc\r\n0\r\n\r\n", "CR in extension": "3;a\r\r\nabc\r\n0\r\n\r\n", "LF in extension": "3;a\nb\r\nabc\r\n0\r\n\r\n", "LF ends extension": "3;a\nabc\r\n0\r\n\r\n",
                        "two CR, two letters": "0\r\r\nXX\r\n", "last without line end": "3\r\nabc\r\n0\r\n", "last with LF": "3\r\nabc\r\n0\n\n", "last with LF end": "3\r\nabc\r\n0\r\n\n", "CR CR LF": "3\r\r\nabc\r\n0\r\n\r\n",
                        "extension with CR LF by halves": "3;\r\nabc\r\n0;\n\r\n\r\n", "two bytes for an end": "3\r\nabcXX0\r\n\r\n", "one byte for an end": "3\r\nabcX0\r\n\r\n"}.items():
-        # Some of these read the same either way; whether they are taken or not, what is behind them stays closed.
+        # Some of these have only one reading. Whether they are accepted or not, the closed path after them must stay
+        # closed.
         yield Hostile(f"chunk {name}", ask("may", CHUNKED, body, "POST"), None)
     for name, body in {"FFFFFFFFFFFFFFFF": "FFFFFFFFFFFFFFFF\r\nabc\r\n0\r\n\r\n", "FFFFFFFFFFFFFFFE": "FFFFFFFFFFFFFFFE\r\nabc\r\n0\r\n\r\n", "7FFFFFFFFFFFFFFF": "7FFFFFFFFFFFFFFF\r\nabc\r\n0\r\n\r\n"}.items():
         yield Hostile(f"chunk {name}", ask("may", CHUNKED, body, "POST"), True)
@@ -220,14 +222,15 @@ def methods():
 
 
 def bodies():
-    """A request as another one's body: it is never one itself, whatever the method, and whether the other is refused or not."""
+    """A request as the body of another one: it must never be read as a request, for any method, whether the other one is refused or not."""
     inner = ask("never", target="«open»/inner")
     chunk = f"{size(inner):x}\r\n{inner}\r\n0\r\n\r\n"
     for target, fate in (("«open»/x", "may"), ("«closed»/x", "never"), ("«small»/x", "may"), ("«open»/../x", "never"), ("/none", "never")):
         for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "FOO", "TRACE"):
             for expect in ("", "Expect: 100-continue\r\n", "Expect: forged\r\n"):
                 sure = "never" if method in ("FOO", "TRACE") else fate
-                # HEAD with a body past the limit of its path, and the like: what is behind may be lost with the connection.
+                # Requests such as HEAD with a body above the limit of its path: the requests after it may be lost with
+                # the connection.
                 name = f"body of {method} {target} {expect[:12]}"
                 yield Hostile(f"{name} by length", ask(sure, f"{expect}Content-Length: {size(inner)}\r\n", inner, method, target), False)
                 yield Hostile(f"{name} by chunks", ask(sure, f"{expect}{CHUNKED}", chunk, method, target), False)
@@ -328,7 +331,7 @@ FAMILIES = (lengths, codings, both, names, chunks, trailers, old, upgrades, meth
 
 
 def large():
-    """Inputs that take long, and are sent once only."""
+    """Inputs that take long, and are sent only once."""
     yield "64 KiB of one extension", ask("may", CHUNKED, f"1;{'x' * 65536}\r\na\r\n0\r\n\r\n", "POST") + hidden("closed")
     yield "100,000 chunks with an extension", ask("may", CHUNKED, "1;x\r\na\r\n" * 100_000 + "0\r\n\r\n", "POST") + hidden("closed")
     yield "10,000 trailers", ask("may", CHUNKED, "1\r\na\r\n0\r\n" + "X-A: b\r\n" * 10_000 + "\r\n", "POST") + hidden("closed")

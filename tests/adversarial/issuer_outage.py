@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""An issuer is away for half an hour, under load: no request fails, and a gateway that starts meanwhile serves too.
+"""An issuer is unreachable for half an hour, under load: no request fails, and a gateway that starts meanwhile serves too.
 
     tests/adversarial/issuer_outage.py                30 minutes
     tests/adversarial/issuer_outage.py --minutes 2    shorter; the keys' time to live is a minute
 
-With `max_stale: 1h`. At the end, with the issuer still away, the gateway is killed and started again. Measured is the time from exec to its
-first 200, with keys from the disk.
+The configuration has `max_stale: 1h`. At the end, while the issuer is still unreachable, the gateway is killed and started again. The test
+measures the time from exec to its first 200, with keys from the disk.
 """
 
 import asyncio

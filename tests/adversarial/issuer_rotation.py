@@ -4,8 +4,8 @@
     tests/adversarial/issuer_rotation.py                100 rotations in 10 minutes
     tests/adversarial/issuer_rotation.py --minutes 1
 
-The old key is removed 30 s after the new one has come. Wrong is any answer but 200 to a token whose key has been published for 6 s and has
-not been removed.
+The old key is removed 30 s after the new one is published. A failure is any answer but 200 to a token whose key has been published for 6 s
+and has not been removed.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ SETTLED, REMOVED_AFTER = 6.0, 30.0
 
 
 class Rotation:
-    """Which key is published when, and what became of its tokens."""
+    """The times when each key is published, and the answers to its tokens."""
 
     def __init__(self, issuer):
         self.issuer, self.published, self.removed, self.cached = issuer, {}, {}, {}
@@ -33,7 +33,7 @@ class Rotation:
         self.published[key] = time.monotonic()
 
     def remove_old(self):
-        """A key goes once its successor has been there for long enough."""
+        """Removes a key once its successor has been published for long enough."""
         now, order = time.monotonic(), list(self.published)
         for key, successor in zip(order, order[1:]):
             if key not in self.removed and now - self.published[successor] >= REMOVED_AFTER:
@@ -49,7 +49,7 @@ class Rotation:
             self.remove_old()
 
     def draw(self):
-        """Mostly the newest settled key; also older ones, one that is just published, one that was just removed."""
+        """Draws mostly the newest settled key. Also draws older keys, one that was just published, and one that was just removed."""
         now = time.monotonic()
         live = [key for key in self.published if key not in self.removed]
         settled = [key for key in live if now - self.published[key] >= SETTLED] or live[:1]

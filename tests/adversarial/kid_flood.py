@@ -18,7 +18,7 @@ from lib.testbed import require
 TURN = 10
 QUIET, FLOOD, BUSY = "quiet", "flood", "busy"
 SLOWER = 1.5
-# On a machine that has nothing else to do it is about one millisecond.
+# On an idle machine it is about one millisecond.
 NOISY_MS = 10
 
 
@@ -55,7 +55,7 @@ def main():
         most = issuer.most_fetches(4.95, began)
     finally:
         testbed.close()
-    # The median over turns, so that something else on the machine spoils a turn and not the figure.
+    # The median over turns, so that other load on the machine disturbs one turn and not the result.
     typical = lambda share: {kind: statistics.median(percentile(turn, share) for turn in all) * 1000 for kind, all in latencies.items()}
     p50, p99 = typical(0.5), typical(0.99)
     reached, busy = (sum(rates[kind]) / len(rates[kind]) for kind in (FLOOD, BUSY))

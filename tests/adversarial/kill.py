@@ -47,7 +47,7 @@ def main():
             progress(f"killed {number + 1}/{options.times}, {len(client.grants)} grants")
         progress("")
         client.stop(threads)
-        # A last start, to its end.
+        # Starts once more, and stops in an orderly way.
         process = testbed.run("0,1", [testbed.binary, "run"], PORT, cwd=ours)
         process.terminate()
         process.wait()

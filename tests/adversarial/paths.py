@@ -102,7 +102,7 @@ class Trial:
                 kinds += [kind for kind in KINDS if kind != kinds[0]]
             if status != 200:
                 ours = {401: "closed", 404: "none"}.get(status)
-                # A path without a route, or with a closed one, was decided too.
+                # A path without a route, or with a closed one, is a decision too.
                 if ours == "none" and turn:
                     self.differences.append((path, kinds[turn], ours, "accepted for another"))
                 break
@@ -132,19 +132,19 @@ class Trial:
     def judge(self, path, kind, fields):
         raw = fields["x-raw"].removeprefix("GET ").removesuffix(" HTTP/1.1")
         opinion = fields["x-path"][1:-1].encode("latin-1").decode("utf-8", "replace")
-        # The token that a closed route wants was never sent: what was answered with 200 was decided to be open.
+        # The token that a closed route requires is never sent: a path with the answer 200 was decided to be open.
         for reading in (fully_decoded(raw.split("?")[0]), fully_decoded(opinion)):
-            # Where a reader knows no case, nothing that is open may be closed.
+            # For a service that ignores case, no open path may be a closed one.
             if rule(reading) not in ("open", "one", "root") or rule(reading.lower()) == "closed":
                 self.differences.append((path, kind, "open", f"{raw} -> {reading}"))
         folded = fully_decoded(raw.split("?")[0], fold=True)
-        # Full-width slashes may stand in honest names: what counts is that nothing climbs.
+        # Full-width slashes may occur in honest names: the test is that no path leaves its prefix.
         if rule(folded) == "closed" and not folded.startswith("/api/public/"):
             self.differences.append((path, kind, "open", f"{raw} -> {folded}"))
 
 
 def make(rng):
-    """A target without what HTTP/1.1 cannot carry in it (spaces, line ends)."""
+    """A target without characters that are not allowed in it in HTTP/1.1 (spaces, line ends)."""
     segments = []
     for _ in range(rng.randint(0, 5)):
         way = rng.random()
@@ -155,7 +155,7 @@ def make(rng):
         else:
             segments.append("".join(rng.choice(PIECES) for _ in range(rng.randint(1, 3))))
     if rng.random() < 0.3:
-        # Honest paths too: a path that is never accepted proves nothing.
+        # Includes honest paths: a test in which no path is accepted proves nothing.
         segments = [segment for segment in segments if segment.replace(".", "").isalnum()]
     path = rng.choice(ROOTS) + "".join("/" + segment for segment in segments) + rng.choice(["", "", "/"])
     return (path if path.startswith("/") else "/" + path) + rng.choice(QUERIES)
@@ -171,7 +171,7 @@ def escaped(rng, word):
 
 
 def fully_decoded(path, fold=False):
-    """As the most fully_decoded of services would read it."""
+    """The path as a service reads it that decodes as much as possible."""
     while True:
         again = urllib.parse.unquote(path, errors="replace").replace("\\", "/")
         if fold:

@@ -51,7 +51,7 @@ def main():
     for kind, pairs in (SHORT if options.short else PAIRS).items():
         unknown, wrong = measure(options.binary, kind, pairs)
         all_of_it = abs(welch(unknown, wrong))
-        # One bound for both, or the trimming itself would make a difference.
+        # One bound for both samples: otherwise the trimming itself would cause a difference.
         bound = sorted(unknown + wrong)[int(len(unknown + wrong) * 0.9)]
         fast = [[x for x in times if x <= bound] for times in (unknown, wrong)]
         trimmed = abs(welch(*fast))
@@ -81,7 +81,7 @@ def measure(gateway, kind, pairs):
             order = [0, 1]
             random.shuffle(order)
             for which in order:
-                # Made in either case: the gateway must not have rested longer before one of them.
+                # An unknown id is made before either request, so that the gateway is idle for the same time before each.
                 client = (unknown_client(), KNOWN)[which]
                 times[which].append(ask(connection, client, wrong_secret()))
         return times
@@ -101,7 +101,7 @@ def start(gateway, folder, kind):
     else:
         made = subprocess.run([gateway, "client", "hash"], input=SECRET, capture_output=True, text=True, check=True)
         secret = f"{{hash: '{made.stdout.strip()}'}}"
-    # The limit is far above what one connection can ask.
+    # The limit is far above the rate of one connection.
     with open(os.path.join(folder, "gateway.yaml"), "w") as file:
         file.write(f"""
 version: 1

@@ -134,7 +134,7 @@ routes: [{{path: /**, upstream: slow, access: public}}]
         return code
 
     async def client(self, name):
-        """Sends one request after the other, over a new connection where one has ended, until connections are refused."""
+        """Sends one request after the other, over a new connection if the last one has ended, until connections are refused."""
         number = 0
         while True:
             try:
@@ -149,7 +149,7 @@ routes: [{{path: /**, upstream: slow, access: public}}]
                 kept = True
                 while kept:
                     number += 1
-                    # Some rest with their connection open, some come anew: the end finds both.
+                    # Some clients wait with an open connection, others open a new one: SIGTERM meets both.
                     kept = await self.ask(reader, writer, f"{name}.{number}") and self.random.random() < 0.8
                     if kept and self.random.random() < 0.3:
                         await asyncio.sleep(self.random.uniform(0, 0.05))
@@ -157,7 +157,7 @@ routes: [{{path: /**, upstream: slow, access: public}}]
                 writer.transport.abort()
 
     async def ask(self, reader, writer, case):
-        """Whether another request may follow."""
+        """Sends one request. Returns whether another one may follow."""
         self.waiting += 1
         try:
             writer.write(f"GET /{case} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
@@ -172,7 +172,8 @@ routes: [{{path: /**, upstream: slow, access: public}}]
         finally:
             self.waiting -= 1
         if head.startswith("HTTP/1.1 503 "):
-            # Hundreds of handshakes at once are more than one machine may take: refused in so many words.
+            # Hundreds of handshakes at once may be too many for the machine. Then the gateway answers that it refuses
+            # them.
             self.counts["shed"] += 1
             return "connection: close" not in head.lower()
         if not head.startswith("HTTP/1.1 200 ") or body != f"answer to {case}":

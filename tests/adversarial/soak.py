@@ -39,7 +39,7 @@ def main():
         shutil.rmtree(folder, ignore_errors=True)
     settled = samples[len(samples) // 3:]
     rise = slope([(at, memory) for at, memory, _ in settled])
-    # Idle connections to the upstream are among them, some of which outlast a rest.
+    # The descriptors include idle connections to the upstream. Some of these stay open longer than a rest.
     descriptors = [count for _, _, count in settled]
     more = slope([(at, count) for at, _, count in settled])
     good = rise < 1 and more < 1

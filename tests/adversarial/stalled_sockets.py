@@ -76,7 +76,7 @@ def start_upstream(testbed):
 
 
 def start(testbed):
-    """All limits at their defaults."""
+    """Starts the gateway with default limits."""
     folder = testbed.path("stalled")
     os.makedirs(folder)
     with open(os.path.join(folder, "gateway.yaml"), "w") as file:
@@ -106,7 +106,7 @@ def measure(gateway, count, files):
     stalled.open(count)
     phase.value = 2
     peak = connections()
-    # Deadlines of the earliest run out meanwhile; the figure is taken while most still stall.
+    # Meanwhile the deadlines of the earliest sockets expire. The memory is measured while most still stall.
     stalled.watch(until=time.monotonic() + 5)
     phase.value = 3
     memory = resident(gateway)
@@ -131,7 +131,7 @@ def report(sockets, count, files, peak, left, latencies, failures, memory):
             print(f"  {kind.name:34} {opened:8} {len(took):8} {statistics.median(took):9.1f} {took[-1]:7.1f}{'' if good else '  MISSED'}")
         else:
             print(f"  {kind.name:34} {opened:8} {0:8}{'' if good else '  MISSED'}")
-    # The canary's own, the one that asks, and what it has just closed.
+    # The connection of the canary, the one of this query, and those that the canary has just closed.
     kept &= left <= 3
     print(f"  connections that the gateway has in the end: {left}, the canary's among them{'' if left <= 3 else '  MISSED'}")
     baseline, stalled = percentile(latencies[0]), percentile(latencies[2] + latencies[3])
@@ -192,7 +192,7 @@ KINDS = [
 
 
 class StalledSockets:
-    """All stalled sockets, and when each was closed."""
+    """All stalled sockets, and the time when each was closed."""
 
     def __init__(self):
         self.kinds, self.poll, self.sockets = KINDS, select.epoll(), {}
@@ -223,7 +223,7 @@ class StalledSockets:
         raw = socket.socket()
         if not kind.reads:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        # Apart from the canary's, and no more from one address than a gateway takes.
+        # Other addresses than the canary's, and no more sockets from one address than the gateway accepts.
         raw.bind((f"127.1.{number // PER_ADDRESS // 250}.{number // PER_ADDRESS % 250 + 1}", 0))
         raw.connect(("127.0.0.1", PORT))
         wire = self.contexts[kind.tls].wrap_socket(raw, server_hostname="localhost") if kind.tls else raw
@@ -240,7 +240,7 @@ class StalledSockets:
             self.drips.append(wire.fileno())
 
     def watch(self, until):
-        """Reads, drips and counts until then, or until all are closed."""
+        """Reads, sends the slow bytes and counts, until the given time or until all sockets are closed."""
         while self.sockets:
             for number, event in self.poll.poll(0.05 if until else 0, 1024):
                 wire, kind, _ = self.sockets[number]
@@ -292,7 +292,7 @@ class StalledSockets:
                         self.remove(number)
 
     def check_unread(self):
-        """An end that waits behind an answer which is not read is seen from the other side only."""
+        """Finds closed connections with unread answers from the other side: this side would see the end only after the answer."""
         unread = [number for number, (_, kind, _) in self.sockets.items() if not kind.reads]
         if unread:
             established = open_ports()

@@ -31,7 +31,8 @@ THREADS = 32
 CLOSES_IDLE = "closes idle connections"
 OTHER = "HTTP/1.1 200 OK\r\nX-Echo: stray\r\nContent-Length: 5\r\n\r\nstray"
 HUGE = "a" * 70_000
-# Bytes instead of an answer, what the upstream does next, and the statuses that the client may get; 0 is a broken connection.
+# The bytes instead of an answer, the next action of the upstream, and the statuses that the client may get. 0 is a
+# connection that ended early.
 FAULTS = {
     "refused connection": (None, None, {502}),
     "closes before the head": ([""], "close", {502}),
@@ -57,8 +58,8 @@ FAULTS = {
     "a huge head": ([f"HTTP/1.1 200 OK\r\nX: {HUGE}\r\n\r\n"], "stay", {502}),
     "10,000 fields": (["HTTP/1.1 200 OK\r\n" + "X: a\r\n" * 10_000 + "\r\n"], "stay", {502}),
 }
-# Whole answers with bytes behind them: the answer is right, and these bytes must reach no client.
-# A body that may not be there comes late, when another request could have the connection.
+# Complete answers with bytes after them: the answer is valid, and these bytes must reach no client. A body that is not
+# allowed arrives late, when another request could use the connection.
 LATE = ("HEAD with a body, late", "304 with a body, late")
 LEFTOVERS = {
     "another answer behind it": "HTTP/1.1 200 OK\r\nX-Echo: {case}\r\nContent-Length: 5\r\n\r\n{case:5.5}" + OTHER,
@@ -99,7 +100,7 @@ routes:
 
 
 class Upstream(threading.Thread):
-    """Answers request after request; fails where the path names a fault."""
+    """Answers one request after the other, and fails if the path names a fault."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -132,7 +133,7 @@ class Upstream(threading.Thread):
                 if not await self.answer(writer, method, target, case):
                     break
                 if target == "/idle" and random.random() < 0.5:
-                    break  # closes what the gateway takes for a connection to use again
+                    break  # closes a connection that the gateway considers reusable
         except (asyncio.IncompleteReadError, OSError):
             pass
         finally:
@@ -166,7 +167,7 @@ class Upstream(threading.Thread):
 
 
 class TrackedConnection(Connection):
-    """Knows whether anything of the present answer has come."""
+    """Records whether any byte of the current answer has arrived."""
 
     used, has_begun = False, False
 
@@ -207,7 +208,7 @@ class Trial:
         status, echo, body = self.ask(path, case, method)
         self.outcomes[name][status] += 1
         if name in FAULTS:
-            # An answer to HEAD is whole with its head.
+            # An answer to HEAD is complete after its head.
             expected = FAULTS[name][2] | ({200} if method == "HEAD" and 0 in FAULTS[name][2] else set())
             if status == 200 and method != "HEAD":
                 self.note(self.whole, (name, case, body[:60]))
@@ -233,7 +234,7 @@ class Trial:
         return so_it_was
 
     def ask(self, path, case, method):
-        """(status, echo, body); 0 where the connection broke before the answer was whole."""
+        """(status, echo, body). The status is 0 if the connection ended before the answer was complete."""
         fields, body = ("Content-Length: 20\r\n", b"not to be sent twice") if method == "POST" else ("", b"")
         self.sent[case] += 1
         line = None

@@ -204,6 +204,6 @@ fn check_warns_of_an_unknown_revoked_client() {
     fs::write(folder.join("gateway.yaml"), config(nowhere, &ROUTES, "revoked:\n  - {client: ap}\n")).unwrap();
     let said = run_with(program(&folder).arg("check"), "");
     assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.stderr.contains("is none of `oauth.clients`"), "{said:?}");
+    assert!(said.stderr.contains("`oauth.clients` does not contain the client"), "{said:?}");
     fs::remove_dir_all(folder).unwrap();
 }

@@ -1,4 +1,4 @@
-//! A certificate authority, and services that show what it has issued.
+//! A certificate authority, and services that use its certificates.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -68,7 +68,7 @@ impl Authority {
 }
 
 impl Issued {
-    /// What a service shows; it asks for a certificate of `clients` if there is such an authority.
+    /// The TLS configuration of a service. It requests a certificate of `clients` if there is such an authority.
     pub(crate) fn config(&self, alpn: &[&[u8]], clients: Option<&Authority>) -> Arc<ServerConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
@@ -87,7 +87,7 @@ impl Issued {
         Arc::new(config)
     }
 
-    /// As `NAME.crt` and `NAME.key`, the latter for nobody else to read.
+    /// Writes `NAME.crt` and `NAME.key`. Only the owner can read the key.
     pub(crate) fn write(&self, folder: &Path, name: &str) {
         use std::os::unix::fs::PermissionsExt;
         fs::write(folder.join(format!("{name}.crt")), &self.certificate).unwrap();
@@ -97,7 +97,7 @@ impl Issued {
     }
 }
 
-/// Gives every TLS session to `serve`.
+/// Calls `serve` with every TLS session.
 pub(crate) async fn listen_by_tls<F, Fut>(config: Arc<ServerConfig>, serve: F) -> SocketAddr
 where
     F: Fn(TlsStream<TcpStream>) -> Fut + Send + Sync + 'static,

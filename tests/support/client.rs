@@ -1,4 +1,4 @@
-//! A client that does exactly what it is told: HTTP/1.1 or HTTP/2, over TLS or plain, one connection or many.
+//! A client that sends exactly the given requests: HTTP/1.1 or HTTP/2, over TLS or plain, on one connection or on many.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,13 +27,13 @@ pub(crate) struct Client {
     tls: Option<Arc<ClientConfig>>,
 }
 
-/// One connection, kept. Bodies are whole, unless it was made for others.
+/// One connection that is kept open. Bodies are whole, unless it was made for bodies of another kind.
 pub(crate) enum Connection<B = Full<Bytes>> {
     Http1(http1::SendRequest<B>),
     Http2(http2::SendRequest<B>),
 }
 
-/// An answer, read whole.
+/// An answer with its whole body.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -105,7 +105,7 @@ impl Client {
         }
     }
 
-    /// Over a stream that is there already, by the protocol that was agreed.
+    /// Over an existing stream, with the protocol that was negotiated.
     pub(crate) async fn over<B>(stream: TlsStream<TcpStream>) -> std::io::Result<Connection<B>>
     where
         B: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
@@ -114,19 +114,19 @@ impl Client {
         if http2 { Connection::http2(stream).await } else { Connection::http1(stream).await }
     }
 
-    /// The bare connection, for those who speak by hand.
+    /// The TCP connection, for tests that write raw bytes.
     pub(crate) async fn tcp(&self) -> std::io::Result<TcpStream> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
     }
 
-    /// The TLS stream, for those who speak by hand.
+    /// The TLS stream, for tests that write raw bytes.
     pub(crate) async fn tls(&self) -> std::io::Result<TlsStream<TcpStream>> {
         self.tls_on(self.tcp().await?).await
     }
 
-    /// The same on a connection that is there already.
+    /// The same on an existing connection.
     pub(crate) async fn tls_on(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
         let connector = TlsConnector::from(self.tls.clone().unwrap());
         Box::pin(connector.connect(ServerName::try_from("localhost").unwrap(), stream)).await
@@ -167,7 +167,7 @@ where
         Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
     }
 
-    /// The answer's head, with its body still to come.
+    /// The answer's head. Its body has not been read.
     pub(crate) async fn begin(&mut self, request: Request<B>) -> hyper::Result<Response<Incoming>> {
         match self {
             Self::Http1(sender) => {
@@ -192,7 +192,7 @@ where
     /// Waits until the gateway has closed it.
     pub(crate) async fn closed(&mut self) {
         while !self.is_closed().await {
-            // hyper tells nobody of the end of an idle connection; others must run to find out.
+            // hyper does not report the end of an idle connection. Its task must run to notice it.
             tokio::task::yield_now().await;
         }
     }
@@ -221,7 +221,7 @@ pub(crate) fn request(method: &str, path: &str) -> Request<Full<Bytes>> {
     request.body(Full::default()).unwrap()
 }
 
-/// As clients write it over HTTP/1.1, where `Host` says the rest (RFC 9112 §3.2.1).
+/// As clients write it over HTTP/1.1, where `Host` has the authority (RFC 9112 §3.2.1).
 fn in_origin_form<B>(mut request: Request<B>) -> Request<B> {
     let host = request.headers().get("host").and_then(|host| host.to_str().ok());
     if let Some(target) = request.uri().path_and_query().cloned()

@@ -1,4 +1,4 @@
-//! Programs that end by themselves, run to their end.
+//! Runs programs until they end.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use std::thread;
 
 use super::gateway::PATIENCE;
 
-/// What became of a program.
+/// The result of a program.
 #[derive(Clone, Debug)]
 pub(crate) struct Finished {
     /// Exit code; `None` if a signal ended it.

@@ -1,4 +1,4 @@
-//! A name server that says what it is told to say.
+//! A name server whose answers the test sets.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// Addresses, and for how many seconds.
+/// Addresses, and their time to live in seconds.
 type Told = (Vec<IpAddr>, u32);
 
 #[derive(Clone)]
@@ -19,7 +19,7 @@ pub(crate) struct NameServer {
 }
 
 impl NameServer {
-    /// Knows no names yet.
+    /// A name server without names.
     pub(crate) fn start() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let server = Self {
@@ -42,7 +42,7 @@ impl NameServer {
         server
     }
 
-    /// From now on the name has these addresses, for so many seconds.
+    /// From now on the name has these addresses, with this time to live in seconds.
     pub(crate) fn tell(&self, name: &str, addresses: &[&str], ttl: u32) {
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
         self.records.lock().unwrap().insert(name.to_owned(), (addresses, ttl));
@@ -56,17 +56,17 @@ impl NameServer {
         self.is_silent.store(true, Ordering::SeqCst);
     }
 
-    /// Whether questions about A records are answered with a failure.
+    /// Whether queries for A records are answered with a failure.
     pub(crate) fn fail_for_v4(&self, fails: bool) {
         self.fails_for_v4.store(fails, Ordering::SeqCst);
     }
 
-    /// How many questions it was asked.
+    /// The number of queries received.
     pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// RFC 1035 §4.1, for one question about A or AAAA records.
+    /// The answer to one query for A or AAAA records (RFC 1035 §4.1).
     fn answer(&self, query: &[u8]) -> Vec<u8> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let (mut name, mut at) = (String::new(), 12);

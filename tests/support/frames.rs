@@ -1,4 +1,4 @@
-//! HTTP/2 by hand, frame by frame: for clients that do what no library would.
+//! HTTP/2, written frame by frame: for clients that send what no library would send.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -26,16 +26,16 @@ pub(crate) const ACK: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 pub(crate) const PADDED: u8 = 8;
 pub(crate) const PRIORITISED: u8 = 0x20;
-/// A head that comes in one frame.
+/// A head in one frame.
 pub(crate) const OPEN: u8 = END_HEADERS;
-/// A head that comes in one frame and is the whole request.
+/// A head in one frame that is the whole request.
 pub(crate) const WHOLE: u8 = END_HEADERS | END_STREAM;
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Longer than anything that a promise waits for; a silence that is itself the answer lasts this long.
+/// Longer than any test has to wait. A test that expects no answer waits this long.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// A frame as it stands on the wire.
+/// A frame as it is on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,
@@ -44,13 +44,13 @@ pub(crate) struct Frame {
     pub(crate) payload: Vec<u8>,
 }
 
-/// What comes next from the gateway.
+/// The next event from the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
     Frame(Frame),
-    /// In order: all that was sent before it has come.
+    /// An orderly close: all bytes that were sent before it have arrived.
     Closed,
-    /// Cut by the kernel: what was sent before it may be lost.
+    /// A reset by the kernel: bytes that were sent before it may be lost.
     Reset,
     Silence,
 }
@@ -62,23 +62,23 @@ pub(crate) struct Framed {
     heard: VecDeque<Frame>,
 }
 
-/// What became of a flood.
+/// The result of a flood.
 #[derive(Debug)]
 pub(crate) struct Flooded {
-    /// As many bytes were taken from us.
+    /// The gateway has read this number of bytes.
     pub(crate) said: usize,
     /// The gateway has closed the connection.
     pub(crate) ended: bool,
 }
 
 impl Framed {
-    /// A TLS session that has agreed on HTTP/2 and said nothing yet.
+    /// A TLS session that has negotiated HTTP/2, before its first byte.
     pub(crate) async fn silent(gateway: &Gateway) -> Self {
         let stream = Client::http2(gateway).tls().await.unwrap();
         Self { stream, unread: Vec::new(), heard: VecDeque::new() }
     }
 
-    /// Past both prefaces: settings have been told and confirmed both ways.
+    /// A connection after both prefaces: both ends have sent and acknowledged settings.
     pub(crate) async fn open(gateway: &Gateway) -> Self {
         Self::open_with(gateway, &[(4, 65_535)]).await
     }
@@ -99,7 +99,7 @@ impl Framed {
         framed
     }
 
-    /// Who has hung up is found out by reading.
+    /// A disconnect is found by reading.
     pub(crate) async fn say(&mut self, bytes: &[u8]) {
         let _ = self.try_say(bytes).await;
     }
@@ -117,7 +117,7 @@ impl Framed {
             match timeout(SILENCE, self.stream.read_buf(&mut self.unread)).await {
                 Err(_) => return Heard::Silence,
                 Ok(Ok(0)) => return Heard::Closed,
-                // A close without TLS's own goodbye is a close.
+                // A close without `close_notify` counts as a close.
                 Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Heard::Closed,
                 Ok(Err(_)) => return Heard::Reset,
                 Ok(Ok(_)) => self.take_frames(),
@@ -125,7 +125,7 @@ impl Framed {
         }
     }
 
-    /// The first frame that fits, or how there came to be none.
+    /// The first frame that matches, or the reason why there is none.
     pub(crate) async fn until(&mut self, fits: impl Fn(&Frame) -> bool) -> Result<Frame, Heard> {
         loop {
             match self.next().await {
@@ -136,7 +136,7 @@ impl Framed {
         }
     }
 
-    /// Says piece after piece until all is said or the gateway has had enough, and listens meanwhile.
+    /// Sends piece after piece until all are sent or the gateway ends the connection, and reads meanwhile.
     pub(crate) async fn flood(self, pieces: impl Iterator<Item = Vec<u8>>) -> Flooded {
         let (mut reading, mut writing) = tokio::io::split(self.stream);
         let (mut heard, mut said) = (Vec::new(), 0);
@@ -148,7 +148,7 @@ impl Framed {
                 }
                 said += piece.len();
             }
-            // All is said: who has not had enough by now never will.
+            // All is sent: a gateway that has not ended the connection by now never will.
             tokio::time::sleep(SILENCE).await;
             false
         };
@@ -188,8 +188,8 @@ impl Frame {
         matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
     }
 
-    /// The status of an answer's head: the gateway writes the common ones by their number in the static table, the others
-    /// by the number of their name. A size update may stand before it.
+    /// The status of an answer's head: the gateway writes the common ones by their number in the static table, the
+    /// others by the number of their name. A size update may precede it.
     pub(crate) fn status(&self) -> Option<u16> {
         let block: Vec<u8> = self.payload.iter().copied().skip_while(|byte| byte & 0xe0 == 0x20).take(8).collect();
         match (self.kind, *block.first()?) {
@@ -259,7 +259,7 @@ pub(crate) fn ping(flags: u8, payload: &[u8; 8]) -> Vec<u8> {
     frame(PING, flags, 0, payload)
 }
 
-/// Fields as literals that leave no trace in the table (RFC 7541 §6.2.2).
+/// Fields as literals that are not added to the table (RFC 7541 §6.2.2).
 pub(crate) fn block<N: AsRef<[u8]>, V: AsRef<[u8]>>(fields: &[(N, V)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
@@ -276,7 +276,7 @@ pub(crate) fn string(block: &mut Vec<u8>, text: &[u8]) {
     block.extend(text);
 }
 
-/// A number after `prefix`, which leaves it so many bits (RFC 7541 §5.1).
+/// A number after `prefix`, with this number of bits left in the first byte (RFC 7541 §5.1).
 pub(crate) fn integer(block: &mut Vec<u8>, prefix: u8, bits: u32, number: usize) {
     let most = (1 << bits) - 1;
     if number < most {
@@ -291,7 +291,7 @@ pub(crate) fn integer(block: &mut Vec<u8>, prefix: u8, bits: u32, number: usize)
     block.push(u8::try_from(rest).unwrap());
 }
 
-/// The head of a request for `/`, with these fields besides.
+/// The head of a request for `/`, with these further fields.
 pub(crate) fn head(method: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     let pseudo = [(":method", method), (":scheme", "https"), (":path", "/"), (":authority", "localhost")];
     block(&[&pseudo[..], fields].concat())

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Long enough for a busy machine; a promise that is kept never waits for it.
+/// Long enough for a busy machine. A test that passes never waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running gateway in a folder of its own. Dropped, it is killed.
+/// A running gateway in a folder of its own. Dropping it kills the gateway.
 pub(crate) struct Gateway {
     child: Child,
     pub(crate) folder: PathBuf,
@@ -26,7 +26,7 @@ pub(crate) struct Gateway {
     logs: Arc<Lines>,
 }
 
-/// Lines as they come, and a way to wait for one.
+/// Lines as they arrive, and a way to wait for one.
 #[derive(Default)]
 struct Lines {
     seen: Mutex<Vec<String>>,
@@ -50,8 +50,8 @@ pub(crate) fn program(folder: &Path) -> Command {
 }
 
 impl Gateway {
-    /// Starts with this configuration and waits until it serves. Audit lines come by standard output where `yaml` says
-    /// `audit: {file: "-"}`.
+    /// Starts with this configuration and waits until it serves. Audit lines are read from standard output where `yaml`
+    /// has `audit: {file: "-"}`.
     pub(crate) fn start(yaml: &str) -> Self {
         Self::start_in(folder(), yaml, &[])
     }
@@ -74,7 +74,7 @@ impl Gateway {
     pub(crate) fn spawn(folder: PathBuf, mut command: Command, listen: bool) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let audit = if listen { Lines::read(child.stdout.take().unwrap()) } else { Arc::default() };
-        let (logs, events) = Lines::tell(child.stderr.take().unwrap());
+        let (logs, events) = Lines::read_lines(child.stderr.take().unwrap());
         let (addresses, admin) = listening(&events, &logs);
         Self { child, folder, addresses, admin, audit, logs }
     }
@@ -88,7 +88,7 @@ impl Gateway {
         fs::read(self.folder.join("certs/localhost.crt")).unwrap()
     }
 
-    /// The first audit line that fits, waited for.
+    /// Waits for the first audit line that matches.
     #[track_caller]
     pub(crate) fn audit_line(&self, fits: impl Fn(&Value) -> bool) -> Value {
         let fits = |line: &str| serde_json::from_str(line).ok().filter(|value| fits(value));
@@ -106,11 +106,11 @@ impl Gateway {
         self.audit.seen.lock().unwrap().join("\n")
     }
 
-    /// The first log line that contains this text, waited for.
+    /// Waits for the first log line that contains this text.
     #[track_caller]
     pub(crate) fn log_line(&self, text: &str) -> String {
         let found = self.logs.wait(|line| line.contains(text).then(|| line.to_owned()));
-        found.unwrap_or_else(|| panic!("no log line says {text:?}:\n{}", self.log_text()))
+        found.unwrap_or_else(|| panic!("no log line contains {text:?}:\n{}", self.log_text()))
     }
 
     pub(crate) fn log_text(&self) -> String {
@@ -126,7 +126,7 @@ impl Gateway {
         self.child.id()
     }
 
-    /// Waits for the end, however it comes. A gateway that does not end is killed.
+    /// Waits for the end, with any exit code or signal. A gateway that does not end is killed.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let (ended, has_ended) = channel::<()>();
         let id = self.id().to_string();
@@ -141,7 +141,7 @@ impl Gateway {
         status
     }
 
-    /// Ends it as an operator would, and waits.
+    /// Sends SIGTERM, as an operator would, and waits for the end.
     pub(crate) fn stop(&mut self) -> ExitStatus {
         self.signal("TERM");
         self.wait()
@@ -162,11 +162,11 @@ impl Drop for Gateway {
 
 impl Lines {
     fn read(from: impl Read + Send + 'static) -> Arc<Self> {
-        Self::tell(from).0
+        Self::read_lines(from).0
     }
 
-    /// Keeps every line, and hands it on to whoever listens.
-    fn tell(from: impl Read + Send + 'static) -> (Arc<Self>, Receiver<String>) {
+    /// Keeps every line, and passes it to the waiting test.
+    fn read_lines(from: impl Read + Send + 'static) -> (Arc<Self>, Receiver<String>) {
         let lines = Arc::new(Self::default());
         let (sender, receiver) = channel();
         let writer = Arc::clone(&lines);
@@ -194,7 +194,7 @@ impl Lines {
     }
 }
 
-/// The addresses that the log names until it says that it serves.
+/// The addresses that the log names before the event that the gateway serves.
 fn listening(events: &Receiver<String>, logs: &Lines) -> (Vec<SocketAddr>, Option<SocketAddr>) {
     let (mut addresses, mut admin) = (Vec::new(), None);
     loop {

@@ -45,7 +45,7 @@ pub(crate) struct Issuer {
     jwks: Arc<Mutex<Published>>,
 }
 
-/// What is answered when the JWK Set is asked for.
+/// The answer to a request for the JWK Set.
 #[derive(Clone)]
 pub(crate) struct Published {
     pub(crate) status: u16,
@@ -53,26 +53,26 @@ pub(crate) struct Published {
     pub(crate) body: Bytes,
 }
 
-/// What an issuer says that lies, or can't do better: byte by byte, over a real socket, whatever HTTP has to say to it.
+/// The answers of a faulty or malicious issuer: raw bytes over a real socket, valid HTTP or not.
 #[derive(Clone, Copy)]
 pub(crate) enum Lie {
-    /// Takes the connection and says nothing, ever.
+    /// Accepts the connection and never sends a byte.
     Silence,
-    /// A header every tenth of a second, for ever.
+    /// A header every tenth of a second, without end.
     SlowHead,
-    /// A body of which a byte comes every tenth of a second.
+    /// A body with one byte every tenth of a second.
     SlowBody,
-    /// A chunked body without end, as fast as it is taken.
+    /// A chunked body without end, as fast as it is read.
     EndlessBody,
-    /// Headers without end, as fast as they are taken.
+    /// Headers without end, as fast as they are read.
     EndlessHead,
-    /// Less of a body than was announced.
+    /// A body that is shorter than announced.
     Torn,
     /// Another protocol.
     NotHttp,
 }
 
-/// Where everybody is told this lie, and how many bytes of it were taken so far.
+/// The address that gives this answer, and the number of bytes that were read of it so far.
 pub(crate) async fn liar(lie: Lie) -> (SocketAddr, Arc<AtomicUsize>) {
     let taken = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&taken);
@@ -100,7 +100,7 @@ pub(crate) async fn liar(lie: Lie) -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 impl Lie {
-    /// What is said at first, what again and again, and the pause before.
+    /// The first bytes, the bytes that are repeated, and the pause before each.
     fn script(self) -> (Vec<u8>, Vec<u8>, Duration) {
         let (first, then, pause) = match self {
             Self::Silence => ("", String::new(), 0),
@@ -117,7 +117,7 @@ impl Lie {
     }
 }
 
-/// An address of our own where nobody listens yet: whoever connects is refused.
+/// A reserved address without a listener: connections are refused.
 pub(crate) struct Site {
     socket: Socket,
     pub(crate) address: SocketAddr,
@@ -130,7 +130,7 @@ impl Site {
         Self { address: socket.local_addr().unwrap().as_socket().unwrap(), socket }
     }
 
-    /// From now on whoever connects waits to be answered.
+    /// From now on connections are accepted by the kernel, but not answered.
     pub(crate) fn open(self) -> TcpListener {
         self.socket.listen(1024).unwrap();
         self.socket.into()
@@ -159,17 +159,17 @@ impl Issuer {
         Self { issuer: format!("http://{}", server.address), server, jwks }
     }
 
-    /// From now on the JWK Set is this.
+    /// From now on this is the JWK Set.
     pub(crate) fn publish(&self, published: Published) {
         *self.jwks.lock().unwrap() = published;
     }
 
-    /// How often the JWK Set has been asked for.
+    /// The number of requests for the JWK Set.
     pub(crate) fn fetches(&self) -> usize {
         self.server.seen().iter().filter(|seen| seen.target == "/jwks").count()
     }
 
-    /// Claims that a gateway accepts that trusts this issuer for `https://api.example.com`.
+    /// Claims that are valid at a gateway that trusts this issuer for `https://api.example.com`.
     pub(crate) fn claims(&self) -> Value {
         let now = now();
         json!({
@@ -216,13 +216,13 @@ impl Key {
         Self { id: id.to_owned(), algorithm, pair: Arc::new(pair) }
     }
 
-    /// One for all tests: making an RSA key takes a while.
+    /// One key for all tests, because generating an RSA key is slow.
     pub(crate) fn rsa() -> &'static Self {
         static RSA: OnceLock<Key> = OnceLock::new();
         RSA.get_or_init(|| Self::new("rsa", "RS256"))
     }
 
-    /// The same key under another name, used with another algorithm.
+    /// The same key with another id, for another algorithm.
     pub(crate) fn alias(&self, id: &str, algorithm: &'static str) -> Self {
         Self { id: id.to_owned(), algorithm, pair: Arc::clone(&self.pair) }
     }
@@ -256,7 +256,7 @@ impl Key {
         jwk
     }
 
-    /// A good token: `typ: JWT`, this key's id and algorithm.
+    /// A valid token: `typ: JWT`, this key's id and algorithm.
     pub(crate) fn sign(&self, claims: &Value) -> String {
         self.sign_with(&json!({ "typ": "JWT", "alg": self.algorithm, "kid": self.id }), claims)
     }
@@ -266,7 +266,7 @@ impl Key {
         self.sign_text(&header.to_string(), &claims.to_string())
     }
 
-    /// A token of any text, signed all the same.
+    /// A signed token with any text as header and claims.
     pub(crate) fn sign_text(&self, header: &str, claims: &str) -> String {
         let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
         let signature = self.signature(input.as_bytes());

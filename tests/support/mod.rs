@@ -1,4 +1,4 @@
-//! The world that promises are tested in: the program itself, a client, an upstream, an issuer.
+//! The environment of the tests: the program itself, a client, an upstream, an issuer.
 
 pub(crate) mod authority;
 pub(crate) mod client;

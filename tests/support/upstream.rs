@@ -1,4 +1,5 @@
-//! A service behind the gateway, as real as any: it listens on a port, remembers what it was asked, and answers as told.
+//! A service behind the gateway: it listens on a real port, keeps the requests that it received, and answers as the
+//! test configures.
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
@@ -20,11 +21,11 @@ pub(crate) struct Upstream {
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
-/// A request as the service got it.
+/// A request as the service received it.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) method: String,
-    /// The request target, as it stood in the request line.
+    /// The request target, as it was in the request line.
     pub(crate) target: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -36,12 +37,12 @@ impl Upstream {
         Self::answering(|_| Response::new(Full::from("ok"))).await
     }
 
-    /// Answers as told.
+    /// Answers with the given function.
     pub(crate) async fn answering(answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static) -> Self {
         Self::answering_at(TcpListener::bind("127.0.0.1:0").unwrap(), answer)
     }
 
-    /// Answers as told, to whoever has come to this listener or will.
+    /// Answers with the given function on all connections of this listener.
     pub(crate) fn answering_at(
         listener: TcpListener,
         answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
@@ -75,17 +76,17 @@ impl Upstream {
         Self { address, seen }
     }
 
-    /// All that it was asked, in order.
+    /// All received requests, in order.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
-    /// What it was asked so far counts no more.
+    /// Forgets the requests received so far.
     pub(crate) fn forget(&self) {
         self.seen.lock().unwrap().clear();
     }
 
-    /// The one request that it was asked.
+    /// The only request that it received.
     #[track_caller]
     pub(crate) fn only(&self) -> Seen {
         let seen = self.seen();
@@ -101,7 +102,8 @@ impl Seen {
     }
 }
 
-/// A service over HTTP/2 in clear text that answers as told, with its body still to come or not.
+/// A service over HTTP/2 in clear text that answers with the given function. The answer's body may be whole or
+/// streamed.
 pub(crate) async fn by_http2<F, Fut, B>(answer: F) -> SocketAddr
 where
     F: Fn(Request<Incoming>) -> Fut + Clone + Send + Sync + 'static,
@@ -121,7 +123,7 @@ where
     .await
 }
 
-/// Listens on a port of its own and gives every connection to `serve`.
+/// Listens on a port of its own and calls `serve` with every connection.
 pub(crate) async fn listen<F, Fut>(serve: F) -> SocketAddr
 where
     F: Fn(TcpStream) -> Fut + Send + 'static,
@@ -146,7 +148,7 @@ where
     address
 }
 
-/// Apart from the tests' own, so that they go on while a test waits for a line of the gateway's.
+/// A separate runtime, so that services continue while a test waits for a line of the gateway.
 fn servers() -> &'static Runtime {
     static SERVERS: OnceLock<Runtime> = OnceLock::new();
     SERVERS.get_or_init(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap())

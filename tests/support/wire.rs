@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand, byte by byte: for upstreams and clients that do what no library would.
+//! HTTP/1.1, written byte by byte: for upstreams and clients that send what no library would send.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ pub(crate) struct Wire<T> {
     unread: Vec<u8>,
 }
 
-/// An answer as it came over the wire.
+/// An answer as it was received.
 #[derive(Debug)]
 pub(crate) struct Spoken {
     pub(crate) status: u16,
@@ -30,19 +30,19 @@ pub(crate) struct Spoken {
     pub(crate) body: Vec<u8>,
 }
 
-/// Waits, but not for ever.
+/// Waits, with a timeout.
 #[track_caller]
 pub(crate) fn within<F: Future>(future: F) -> impl Future<Output = F::Output> {
     let place = std::panic::Location::caller();
     async move {
         let done = tokio::time::timeout(PATIENCE, future).await;
-        done.unwrap_or_else(|_| panic!("waited in vain at {place}"))
+        done.unwrap_or_else(|_| panic!("timed out at {place}"))
     }
 }
 
 impl<T: AsyncWrite + Unpin> Wire<T> {
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        // Who has hung up is found out by reading.
+        // A disconnect is found by reading.
         let _ = self.stream.write_all(bytes.as_ref()).await;
         let _ = self.stream.flush().await;
     }
@@ -53,7 +53,7 @@ impl<T: AsyncRead + Unpin> Wire<T> {
         Self { stream, unread: Vec::new() }
     }
 
-    /// A request or response head, its empty line included; `None` where the other end has closed.
+    /// A request or response head, with its empty line. `None` if the other end has closed.
     pub(crate) async fn head(&mut self) -> Option<String> {
         loop {
             if let Some(end) = self.unread.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -64,20 +64,20 @@ impl<T: AsyncRead + Unpin> Wire<T> {
         }
     }
 
-    /// So many bytes, or as many as come before the end.
+    /// This number of bytes, or fewer if the connection ends.
     pub(crate) async fn take(&mut self, count: usize) -> Vec<u8> {
         while self.unread.len() < count && self.more().await.is_some() {}
         let count = count.min(self.unread.len());
         self.unread.drain(..count).collect()
     }
 
-    /// All that comes until the other end closes, in whichever way.
+    /// All bytes until the other end closes, in any way.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while within(self.more()).await.is_some() {}
         std::mem::take(&mut self.unread)
     }
 
-    /// One answer with a `content-length` or no body; `None` where the other end has closed.
+    /// One answer with a `content-length` or without a body. `None` if the other end has closed.
     pub(crate) async fn answer(&mut self) -> Option<Spoken> {
         let head = within(self.head()).await?;
         let status = head.split(' ').nth(1)?.parse().ok()?;
@@ -106,7 +106,7 @@ pub(crate) fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
         .map(|(_, v)| v.trim())
 }
 
-/// A service that speaks by hand. Knows how many connections it was given and which heads came over them.
+/// A service that writes raw bytes. Counts its connections, and keeps the heads that it received.
 #[derive(Clone)]
 pub(crate) struct RawUpstream {
     pub(crate) address: SocketAddr,
@@ -114,11 +114,11 @@ pub(crate) struct RawUpstream {
     heads: Arc<Mutex<Vec<String>>>,
 }
 
-/// What a hand-made service does with a connection after it has read a head.
+/// Handles a connection of such a service after its first head.
 pub(crate) type Talk = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl RawUpstream {
-    /// Reads a head on every connection, then leaves it to `talk`.
+    /// Reads a head on every connection, then calls `talk`.
     pub(crate) async fn start(talk: impl Fn(Wire<TcpStream>, String) -> Talk + Send + Sync + 'static) -> Self {
         let (accepted, heads) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
         let (count, log, talk) = (Arc::clone(&accepted), Arc::clone(&heads), Arc::new(talk));
@@ -137,7 +137,7 @@ impl RawUpstream {
         Self { address, accepted, heads }
     }
 
-    /// Says this to whatever is asked, and closes.
+    /// Answers every request with these bytes, and closes.
     pub(crate) async fn saying(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self::start(move |mut wire, _| {
@@ -147,7 +147,7 @@ impl RawUpstream {
         .await
     }
 
-    /// Says this to whatever is asked, and keeps the connection open until the other end closes it.
+    /// Answers every request with these bytes, and keeps the connection open until the other end closes it.
     pub(crate) async fn saying_and_staying(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self::start(move |mut wire, _| {
@@ -169,7 +169,7 @@ impl RawUpstream {
     }
 }
 
-/// Something that happens once and is waited for: it stays so.
+/// An event that happens once. It can be waited for before and after it has happened.
 #[derive(Clone, Default)]
 pub(crate) struct Signal(Arc<Notify>);
 
@@ -185,7 +185,7 @@ impl Signal {
     }
 }
 
-/// A body that is sent piece by piece, and ends when the sender is dropped.
+/// A body that is sent in pieces, and ends when the sender is dropped.
 pub(crate) struct Piped(mpsc::Receiver<Bytes>);
 
 impl Piped {

@@ -1,13 +1,13 @@
-//! Configurations, so that a promise only writes down what it is about.
+//! Configurations, so that a test contains only the part that it is about.
 
 use std::net::SocketAddr;
 
 use super::{Client, Gateway};
 
-/// The secret of the client `app`, which may ask for `read:data` and `write:data`; `other` has the same.
+/// The secret of the client `app`, which may request `read:data` and `write:data`. `other` has the same secret.
 pub(crate) const SECRET: &str = "correct horse battery staple";
 
-/// What a configuration says of a section that the test does not write itself.
+/// The text of each section that a test does not give itself.
 const DEFAULTS: [(&str, &str); 7] = [
     ("version:", "version: 1\n"),
     ("workers:", "workers: 1\n"),
@@ -27,12 +27,13 @@ const DEFAULTS: [(&str, &str); 7] = [
     other: {secrets: [{value: correct horse battery staple}], scopes: [read:data]}
 ",
     ),
-    // A test refuses faster than a line each is told.
+    // A test may cause more refusals in a second than would have lines of their own.
     ("audit:", "audit: {file: \"-\", refusals_per_second: unlimited}\n"),
     ("admin:", "admin: {address: 127.0.0.1:0}\n"),
 ];
 
-/// These routes before the upstream `legacy` where they do not say to where else, one a line, and these top-level sections instead of the usual ones.
+/// A configuration with these routes, one a line, to the upstream `legacy` unless they name another. These top-level
+/// sections replace the usual ones.
 pub(crate) fn config(legacy: SocketAddr, routes: &[&str], sections: &str) -> String {
     let missing = |(name, _): &&(&str, &str)| !sections.lines().any(|line| line.starts_with(name));
     let mut text: String = DEFAULTS.iter().filter(missing).map(|(_, section)| *section).collect();
@@ -48,28 +49,28 @@ pub(crate) fn config(legacy: SocketAddr, routes: &[&str], sections: &str) -> Str
 }
 
 impl Gateway {
-    /// With these routes before this upstream.
+    /// A gateway with these routes before this upstream.
     pub(crate) fn before(legacy: SocketAddr, routes: &[&str]) -> Self {
         Self::start(&config(legacy, routes, ""))
     }
 
-    /// With `/**` open to all, and these sections.
+    /// A gateway with a public `/**`, and these sections.
     pub(crate) fn open(legacy: SocketAddr, sections: &str) -> Self {
         Self::start(&config(legacy, &["path: /**, access: public, name: all"], sections))
     }
 
-    /// With these routes before a service that speaks HTTP/2.
+    /// A gateway with these routes before a service that speaks HTTP/2.
     pub(crate) fn before_http2(service: SocketAddr, routes: &[&str]) -> Self {
         let upstreams = format!("upstreams: {{legacy: {{servers: [\"http://{service}\"], protocol: http2}}}}");
         Self::start(&config(service, routes, &upstreams))
     }
 
-    /// HTTP/1.1 and HTTP/2: what holds for one holds for the other.
+    /// HTTP/1.1 and HTTP/2. The tests must pass with both.
     pub(crate) fn both(&self) -> [Client; 2] {
         [Client::new(self), Client::http2(self)]
     }
 
-    /// The most memory that it has had, in bytes.
+    /// The peak resident memory, in bytes.
     pub(crate) fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
