@@ -33,8 +33,8 @@ impl ConfigReading {
         let names: Vec<&str> = clients.iter().flat_map(|clients| clients.names()).collect();
         let client = clients.and_then(|clients| clients.entries.iter().find(|(name, _)| name.value == id));
         let (_, client) = client.ok_or_else(|| suggest::way_out(id, &names))?;
-        let secrets = client.as_ref().ok().and_then(|client| client.value.secrets.as_ref().ok());
-        Ok(secrets.iter().flat_map(|list| &list.value.items).map(|secret| written(&self.source, secret)).collect())
+        let secrets = client.iter().flat_map(|client| client.value.secrets());
+        Ok(secrets.map(|secret| written(&self.source, secret)).collect())
     }
 }
 

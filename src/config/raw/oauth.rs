@@ -60,6 +60,13 @@ mirror! {
     }
 }
 
+impl RawClient {
+    /// The secrets that could be read.
+    pub(crate) fn secrets(&self) -> &[At<RawSecret>] {
+        self.secrets.as_ref().map_or(&[], |list| &list.value.items)
+    }
+}
+
 /// One of a client's secrets, with the time in which it is valid.
 #[derive(Debug)]
 pub(crate) struct RawSecret {

@@ -22,8 +22,7 @@ impl Resolver<'_> {
         client: &RawClient,
         allow_literal: bool,
     ) -> KeptCredentials {
-        let secrets = client.secrets.as_ref().map(|list| self.secrets(name, &list.value.items, allow_literal));
-        KeptCredentials { secrets: secrets.unwrap_or_default() }
+        KeptCredentials { secrets: self.secrets(name, client.secrets(), allow_literal) }
     }
 
     fn secrets(&mut self, client: &At<String>, raw: &[At<RawSecret>], allow_literal: bool) -> Vec<KeptSecret> {
