@@ -1,7 +1,7 @@
 //! Portcullis, an API gateway for machine-to-machine traffic.
 //!
-//! Start reading in `pipeline/corridor.rs`: it is the path of every request, from top to bottom. `ARCHITECTURE.md` has a
-//! glossary, and the rules that hold everywhere with the tests that guard them.
+//! Start reading in `pipeline/corridor.rs`: it is the path of every request, from top to bottom. `ARCHITECTURE.md` has
+//! a glossary, and the rules that hold everywhere with the tests that guard them.
 //!
 //! A module imports only from modules to its right:
 //!
@@ -36,8 +36,8 @@
 //!   upstream's request line use that and nothing else.
 //! - **No bypass.** Forwarding takes a `Permit`, and only `authorize` creates one.
 //! - **One thread.** A request stays on one worker: no locks, no work stealing. Workers share rate limits, because they are
-//!   exact for the whole process, and the state of upstream servers, which is written only when it changes. Slow cryptography
-//!   runs on threads of its own.
+//!   exact for the whole process, and the state of upstream servers, which is written only when it changes. Slow
+//! cryptography   runs on threads of its own.
 //! - **Recorded or refused.** A decision that must be recorded has its place in the audit log before it takes effect.
 //! - **Absent, invalid and unverifiable** tokens get three answers: a bare 401, `invalid_token`, 503.
 

@@ -1,5 +1,5 @@
-//! What could be read in two ways is refused and never repaired: paths, hosts, framing. No upstream sees any of it, and the
-//! gateway goes on.
+//! What could be read in two ways is refused and never repaired: paths, hosts, framing. No upstream sees any of it, and
+//! the gateway goes on.
 
 use crate::support::client::request;
 use crate::support::wire::{Wire, field, within};
@@ -30,7 +30,8 @@ impl World {
         }
     }
 
-    /// These bytes get one of these statuses (0 is none at all), over a connection that is then closed; no upstream sees them.
+    /// These bytes get one of these statuses (0 is none at all), over a connection that is then closed; no upstream
+    /// sees them.
     async fn refuses(&self, bytes: &[u8], statuses: &[u16]) {
         let (status, closed) = self.say(bytes).await;
         let text = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]);

@@ -1,4 +1,5 @@
-//! The audit log on disk: requests that can't be recorded are refused, a moved file is replaced by a new one, and no line is lost.
+//! The audit log on disk: requests that can't be recorded are refused, a moved file is replaced by a new one, and no
+//! line is lost.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,5 @@
-//! Who may use which route: a good token is not enough where the route asks for more, and the 403 names exactly what is missing.
+//! Who may use which route: a good token is not enough where the route asks for more, and the 403 names exactly what is
+//! missing.
 
 mod callers;
 mod identity;

@@ -1,4 +1,5 @@
-//! Behind proxies: whom the gateway believes about who is calling, and what limits, audit log and upstream are told then.
+//! Behind proxies: whom the gateway believes about who is calling, and what limits, audit log and upstream are told
+//! then.
 
 use bytes::Bytes;
 use http::Request;

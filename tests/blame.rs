@@ -212,7 +212,8 @@ async fn a_window_closed_before_the_last_bytes_is_waited_for() {
     assert_eq!(gateway.audit_line(|line| line["url.path"] == "/x")["gateway.reason"], "upstream_timeout");
 }
 
-/// Stalled by strangers on a public route, an upstream serves the others as before, over the same connection where that is shared.
+/// Stalled by strangers on a public route, an upstream serves the others as before, over the same connection where that
+/// is shared.
 #[tokio::test]
 async fn uploads_stalled_by_unknown_callers_harm_no_other_caller() {
     let by_http1 = RawUpstream::start(|mut wire, mut head| {

@@ -1,6 +1,7 @@
 //! An answer that breaks off after its head: the client gets that head, so that it does not send the request again.
 //!
-//! Common clients (curl, browsers, Go) resend a request, a POST too, if a kept connection ends without a byte of the answer.
+//! Common clients (curl, browsers, Go) resend a request, a POST too, if a kept connection ends without a byte of the
+//! answer.
 
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;

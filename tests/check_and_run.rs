@@ -1,4 +1,5 @@
-//! `check` and `run` agree: a file that `check` refuses is refused by `run` with the same output, and `run` serves the others.
+//! `check` and `run` agree: a file that `check` refuses is refused by `run` with the same output, and `run` serves the
+//! others.
 
 use std::fs;
 use std::path::Path;

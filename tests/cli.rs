@@ -1,5 +1,5 @@
-//! The command line: results on stdout, remarks on stderr, exit code 0 for success, 1 for a failed check, 2 for wrong usage, and
-//! no colours in a pipe.
+//! The command line: results on stdout, remarks on stderr, exit code 0 for success, 1 for a failed check, 2 for wrong
+//! usage, and no colours in a pipe.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
-//! A bad configuration is refused before the gateway starts. Each fault is reported with its place, its value and the way out.
+//! A bad configuration is refused before the gateway starts. Each fault is reported with its place, its value and the
+//! way out.
 //!
-//! A case is two files of `bad_configs/`: `NAME.yaml`, and `NAME.txt` with the exact output of the program. After a change of
-//! messages, `RENEW=1 cargo test config_errors` writes the texts again; read the diff as a user would.
+//! A case is two files of `bad_configs/`: `NAME.yaml`, and `NAME.txt` with the exact output of the program. After a
+//! change of messages, `RENEW=1 cargo test config_errors` writes the texts again; read the diff as a user would.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

@@ -1,4 +1,5 @@
-//! Services that authenticate connections (NTLM, Negotiate: RFC 4559): no request travels under the identity of another caller.
+//! Services that authenticate connections (NTLM, Negotiate: RFC 4559): no request travels under the identity of another
+//! caller.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -220,7 +221,8 @@ async fn a_handshake_ties_both_connections_until_the_client_ends() {
     assert_eq!(Client::new(&gateway).get("/open").await.body, NOBODY);
 }
 
-/// Answers to HEAD announce a body that does not come, which keeps a connection from other callers but not from its own.
+/// Answers to HEAD announce a body that does not come, which keeps a connection from other callers but not from its
+/// own.
 #[tokio::test]
 async fn a_handshake_by_head_goes_over_one_connection() {
     let domain = Domain::start().await;

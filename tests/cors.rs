@@ -1,4 +1,5 @@
-//! Pages of other origins, by the rules that browsers keep (Fetch standard): what they ask first, what they may read then.
+//! Pages of other origins, by the rules that browsers keep (Fetch standard): what they ask first, what they may read
+//! then.
 
 use bytes::Bytes;
 use http::{Request, Response};

@@ -1,4 +1,5 @@
-//! Who keeps us waiting is let go, at the deadline that is meant for it and while others are served; who is served is not.
+//! Who keeps us waiting is let go, at the deadline that is meant for it and while others are served; who is served is
+//! not.
 
 use std::time::{Duration, Instant};
 
@@ -336,8 +337,8 @@ async fn is_open(wire: &mut Wire<TcpStream>) -> bool {
 async fn handshakes_that_stall_make_room_for_others_the_oldest_first() {
     let limits = "handshakes: 4, connections_per_address: unlimited";
     let second = Duration::from_secs(1);
-    // Silent connections make room first, and none of the others in less than a second. On a slow machine, a second can pass before
-    // all of them are there.
+    // Silent connections make room first, and none of the others in less than a second. On a slow machine, a second can
+    // pass before all of them are there.
     loop {
         let (_upstream, gateway) = patient_but(limits).await;
         let client = Client::new(&gateway);

@@ -266,7 +266,8 @@ fn complete(example: &str) -> String {
     parts.chain([example]).collect::<Vec<_>>().join("\n")
 }
 
-/// What `check` says of this file, in a new folder with the files that it names. Absolute paths are moved into the folder.
+/// What `check` says of this file, in a new folder with the files that it names. Absolute paths are moved into the
+/// folder.
 fn check(yaml: &str) -> (PathBuf, Finished) {
     let folder = folder();
     let yaml = yaml.replace(" /var/", &format!(" {}/var/", folder.display()));

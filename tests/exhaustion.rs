@@ -1,5 +1,5 @@
-//! When there is not enough of something: descriptors, connections, patience. What is over the limit is refused quickly, the rest is
-//! served, and afterwards everything is as it was before.
+//! When there is not enough of something: descriptors, connections, patience. What is over the limit is refused
+//! quickly, the rest is served, and afterwards everything is as it was before.
 
 use std::fs;
 use std::process::Command;

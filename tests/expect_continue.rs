@@ -1,5 +1,5 @@
-//! A client that waits to be told (`Expect: 100-continue`) is told once its upstream has said so, and never when the answer is there
-//! already.
+//! A client that waits to be told (`Expect: 100-continue`) is told once its upstream has said so, and never when the
+//! answer is there already.
 
 use std::time::{Duration, Instant};
 

@@ -1,11 +1,13 @@
-//! Requests whose end could be read in two ways are refused, and the connection with them: nothing is smuggled past the gateway.
+//! Requests whose end could be read in two ways are refused, and the connection with them: nothing is smuggled past the
+//! gateway.
 
 use crate::support::wire::Wire;
 use crate::support::{Client, Gateway, Upstream};
 
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// One of these statuses or a close (0), no second answer, and nothing of it at the upstream; then an honest request passes.
+/// One of these statuses or a close (0), no second answer, and nothing of it at the upstream; then an honest request
+/// passes.
 async fn refused(statuses: &[u16], requests: &[String]) {
     let upstream = Upstream::start().await;
     let gateway = Gateway::open(upstream.address, "limits: {body_bytes: 1MiB, body_idle_timeout: 300ms}");

@@ -1,9 +1,9 @@
-//! Every rule that HTTP/2 and HPACK lay on a server (RFC 9113, RFC 7541), frame by frame; where RFC 9113 has dropped or moved a
-//! rule of RFC 7540, the older section is named.
+//! Every rule that HTTP/2 and HPACK lay on a server (RFC 9113, RFC 7541), frame by frame; where RFC 9113 has dropped or
+//! moved a rule of RFC 7540, the older section is named.
 //!
 //! A case is what a client says and what must follow. Each is said in one breath and frame by frame, to a gateway whose
-//! upstream reads the whole request first, to one whose upstream answers as soon as it has the head, and to one that refuses
-//! the request itself: what a client may not do, it may not do at any moment.
+//! upstream reads the whole request first, to one whose upstream answers as soon as it has the head, and to one that
+//! refuses the request itself: what a client may not do, it may not do at any moment.
 
 mod early;
 mod exchanges;

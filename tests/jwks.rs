@@ -1,4 +1,5 @@
-//! Keys of external issuers: found, fetched once for all, kept while the issuer is away, and never believed beyond what they are.
+//! Keys of external issuers: found, fetched once for all, kept while the issuer is away, and never believed beyond what
+//! they are.
 
 mod discovery;
 mod hostile;

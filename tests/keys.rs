@@ -1,5 +1,5 @@
-//! Our own signing keys change while the gateway runs: nobody's token fails for it, nobody learns a key too late, and whoever
-//! asks is told what there is.
+//! Our own signing keys change while the gateway runs: nobody's token fails for it, nobody learns a key too late, and
+//! whoever asks is told what there is.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};

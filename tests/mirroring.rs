@@ -1,4 +1,5 @@
-//! Copies of requests, for an upstream whose answers nobody reads: they cost the caller nothing, whatever becomes of them.
+//! Copies of requests, for an upstream whose answers nobody reads: they cost the caller nothing, whatever becomes of
+//! them.
 
 use std::net::SocketAddr;
 

@@ -1,8 +1,9 @@
-//! Programs that we did not write and did not change work with the gateway: clients that get tokens and use them, services that
-//! verify our tokens by themselves, from the JWK Set alone, and an issuer whose tokens the gateway accepts.
+//! Programs that we did not write and did not change work with the gateway: clients that get tokens and use them,
+//! services that verify our tokens by themselves, from the JWK Set alone, and an issuer whose tokens the gateway
+//! accepts.
 //!
-//! They are in `tests/outside/`, and `tests/install-outside.sh` installs what they need. What is not installed is left out, by
-//! name; with `PORTCULLIS_OUTSIDE=required` that is a failure.
+//! They are in `tests/outside/`, and `tests/install-outside.sh` installs what they need. What is not installed is left
+//! out, by name; with `PORTCULLIS_OUTSIDE=required` that is a failure.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};

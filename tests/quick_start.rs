@@ -1,5 +1,5 @@
-//! The first five minutes: a token, a 200, a 401, a 403 that names the missing scope, a 429 that says when to come back, and
-//! all five in the audit log.
+//! The first five minutes: a token, a 200, a 401, a 403 that names the missing scope, a 429 that says when to come
+//! back, and all five in the audit log.
 
 use crate::support::client::{request, with_token};
 use crate::support::{Client, Gateway, Upstream};

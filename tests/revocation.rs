@@ -1,5 +1,5 @@
-//! Trust ends early: a client takes back its tokens, an operator anyone's, and within a second no worker believes them, nor
-//! after a restart.
+//! Trust ends early: a client takes back its tokens, an operator anyone's, and within a second no worker believes them,
+//! nor after a restart.
 
 mod by_client;
 mod by_operator;

@@ -155,8 +155,8 @@ async fn no_other_signal_ends_the_process() {
     ended_well(&mut gateway);
 }
 
-/// Starts a gateway that reads the file of this name so many times, from a pipe each time, and sends it the signals while it waits there
-/// for the last time.
+/// Starts a gateway that reads the file of this name so many times, from a pipe each time, and sends it the signals
+/// while it waits there for the last time.
 fn signalled_while_reading(
     folder: PathBuf,
     name: &str,
@@ -219,7 +219,8 @@ async fn a_stop_signal_during_the_start_is_a_graceful_stop() {
     }
 }
 
-/// Every way in which a connection can be open with nothing under way. Their timeouts are an hour, and so is the drain's.
+/// Every way in which a connection can be open with nothing under way. Their timeouts are an hour, and so is the
+/// drain's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn connections_without_a_request_do_not_delay_the_stop() {
     let held = Held::start().await;

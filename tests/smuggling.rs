@@ -1,5 +1,5 @@
-//! A request is where its connection says it is and nowhere else: none in a body, behind an upgrade or in a trailer, and each
-//! answer goes to its own request.
+//! A request is where its connection says it is and nowhere else: none in a body, behind an upgrade or in a trailer,
+//! and each answer goes to its own request.
 
 use crate::support::client::{request, with_header};
 use crate::support::upstream::Seen;

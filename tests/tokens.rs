@@ -1,5 +1,5 @@
-//! The token endpoint: who asks rightly gets a token, who does not is told why in the words of RFC 6749, and either way the
-//! audit log knows more than the answer says, but never a secret.
+//! The token endpoint: who asks rightly gets a token, who does not is told why in the words of RFC 6749, and either way
+//! the audit log knows more than the answer says, but never a secret.
 
 mod authentication;
 mod documents;

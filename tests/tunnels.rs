@@ -1,4 +1,5 @@
-//! Tunnels: opened only when both sides agree, and ended when they should be. Byte by byte, by peers that do what no library would.
+//! Tunnels: opened only when both sides agree, and ended when they should be. Byte by byte, by peers that do what no
+//! library would.
 
 mod ends;
 mod handshakes;

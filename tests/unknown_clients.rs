@@ -1,4 +1,5 @@
-//! A client that is no longer configured: its tokens are refused as those that are no good, however long they would have lived.
+//! A client that is no longer configured: its tokens are refused as those that are no good, however long they would
+//! have lived.
 
 use std::path::Path;
 

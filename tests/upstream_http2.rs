@@ -1,4 +1,5 @@
-//! Upstreams by HTTP/2: many requests on a connection, no more than the peer takes, and none that is lost or sent twice.
+//! Upstreams by HTTP/2: many requests on a connection, no more than the peer takes, and none that is lost or sent
+//! twice.
 
 pub(crate) mod by_hand;
 

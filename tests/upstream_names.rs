@@ -1,4 +1,5 @@
-//! Upstreams by name: every address is used, a change is followed, and a name server that is down takes nothing down with it.
+//! Upstreams by name: every address is used, a change is followed, and a name server that is down takes nothing down
+//! with it.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};

@@ -21,7 +21,8 @@ use crate::support::issuer::{Key, now};
 use crate::support::upstream::Seen;
 use crate::support::{Answer, Client, Gateway, Issuer, Upstream};
 
-/// A gateway that trusts `corp`, which has keys of every algorithm, and `other`, which calls a key of its own by the same name.
+/// A gateway that trusts `corp`, which has keys of every algorithm, and `other`, which calls a key of its own by the
+/// same name.
 /// `own` is the gateway's own signing key.
 struct World {
     gateway: Gateway,

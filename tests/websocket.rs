@@ -214,7 +214,8 @@ async fn a_websocket_takes_the_same_way_as_any_request() {
         ("/limited", "", 429, 429),
         ("/nowhere", "", 404, 404),
         ("/a/../chat", "", 400, 400),
-        // Answered by the service, which knows nothing of an upgrade there; CONNECT is not for routes that have not opted in.
+        // Answered by the service, which knows nothing of an upgrade there; CONNECT is not for routes that have not
+        // opted in.
         ("/closed", "", 502, 405),
     ] {
         let mut asked = handshake(path);

@@ -3,8 +3,8 @@
 //! While the limit is reached, [`Handshakes::wait_for_room`] waits and nothing is accepted: connections wait in the
 //! kernel's queue. Stalled handshakes are ended to make room, the oldest first: a normal handshake is short, so a
 //! client that opens silent connections loses its own. A connection that has sent nothing makes room much sooner: a TLS
-//! client sends its first bytes with the end of the TCP handshake. When the drain begins, handshakes get a short time to
-//! end, and silent connections a very short one.
+//! client sends its first bytes with the end of the TCP handshake. When the drain begins, handshakes get a short time
+//! to end, and silent connections a very short one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

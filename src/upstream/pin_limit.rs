@@ -1,7 +1,7 @@
 //! The limit on pinned connections, for each client address in the whole process.
 //!
-//! A caller gets the offer to authenticate a connection without any credentials. Connections with no more than that have
-//! half of the pins, so that they cannot use up those of callers with credentials.
+//! A caller gets the offer to authenticate a connection without any credentials. Connections with no more than that
+//! have half of the pins, so that they cannot use up those of callers with credentials.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! An answer that comes before its request has ended does not end before it: what the client does wrong then is still a stream
-//! error, and never a whole request to the upstream.
+//! An answer that comes before its request has ended does not end before it: what the client does wrong then is still a
+//! stream error, and never a whole request to the upstream.
 
 use std::sync::{Arc, Mutex};
 
@@ -151,7 +151,8 @@ async fn a_client_that_cancels_after_an_early_answer_is_client_gone() {
     assert_eq!((&line["gateway.decision"], &line["gateway.reason"]), (&"error".into(), &"client_gone".into()));
 }
 
-/// Ended by an empty frame, in the same breath or later. To services a coding where no body may be is a request of another kind.
+/// Ended by an empty frame, in the same breath or later. To services a coding where no body may be is a request of
+/// another kind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_get_that_is_ended_by_an_empty_frame_has_no_body() {
     let upstream = patient().await;

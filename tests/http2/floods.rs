@@ -1,5 +1,5 @@
-//! Clients that send far more than they ask for, or ask for far more than they take: their connection ends, memory stays where it
-//! was, and others are served all the while.
+//! Clients that send far more than they ask for, or ask for far more than they take: their connection ends, memory
+//! stays where it was, and others are served all the while.
 
 use std::pin::pin;
 

@@ -26,7 +26,8 @@ fn beginning(update: &[u8]) -> Vec<u8> {
     headers(1, WHOLE, &[update, &head("GET", &[])].concat())
 }
 
-/// `user-agent` is number 58 of the static table; Huffman's code of `user-agent`, `x-test` and `tester` stands here as bytes.
+/// `user-agent` is number 58 of the static table; Huffman's code of `user-agent`, `x-test` and `tester` stands here as
+/// bytes.
 pub(super) fn accepted() -> Vec<Case> {
     let plain = |first: u8, name: &[u8]| {
         let mut field = vec![first];

@@ -1,4 +1,5 @@
-//! What could mean another thing over HTTP/1.1 than it does over HTTP/2 never gets there: it is a stream error or a refusal.
+//! What could mean another thing over HTTP/1.1 than it does over HTTP/2 never gets there: it is a stream error or a
+//! refusal.
 
 use super::patient;
 use crate::support::Gateway;
@@ -10,7 +11,8 @@ const SCHEME: (&str, &str) = (":scheme", "https");
 const PATH: (&str, &str) = (":path", "/");
 const AUTHORITY: (&str, &str) = (":authority", "localhost");
 
-/// What the gateway makes of these requests: the stream's error, or a status that it answers itself. The upstream sees none.
+/// What the gateway makes of these requests: the stream's error, or a status that it answers itself. The upstream sees
+/// none.
 async fn never_passed_on<F: AsRef<[(&'static str, &'static str)]>>(requests: &[F]) {
     let upstream = patient().await;
     let gateway = Gateway::open(upstream.address, "");

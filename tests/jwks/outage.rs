@@ -1,5 +1,5 @@
-//! What becomes of callers while their issuer is away, changes its keys, or is flooded with keys that it never had; and what
-//! operators see of it.
+//! What becomes of callers while their issuer is away, changes its keys, or is flooded with keys that it never had; and
+//! what operators see of it.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

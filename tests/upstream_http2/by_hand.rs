@@ -384,7 +384,8 @@ async fn connections_that_take_no_more_requests_count_as_connections() {
 #[tokio::test]
 async fn a_dead_connection_is_left_even_if_callers_give_up_early() {
     let gateway = gateway(|mut service| async move {
-        // The first request is answered by then: the confirmation of the settings that goes before it is no sign of life later.
+        // The first request is answered by then: the confirmation of the settings that goes before it is no sign of
+        // life later.
         let mut is_first = true;
         while let Some(opened) = service.opened().await {
             if std::mem::take(&mut is_first) || service.number > 0 {

@@ -1,7 +1,7 @@
 //! `limits`. A limit on memory that an unauthenticated client can use cannot be `unlimited`.
 //!
-//! A row has the name and the form of a limit. Its meaning and its default are those of the field of [`Limits`] with the
-//! same name; a name that only one of both has does not compile.
+//! A row has the name and the form of a limit. Its meaning and its default are those of the field of [`Limits`] with
+//! the same name; a name that only one of both has does not compile.
 
 use std::time::Duration;
 

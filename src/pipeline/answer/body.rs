@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::content::Content;
 use super::grpc::deadline_exceeded;
-use super::rejection::request_body_failed;
+use super::upstream_reason::request_body_failed;
 use crate::audit::reason::Reason;
 use crate::pipeline::record::open_request::OpenRequest;
 use crate::pipeline::request::trailers::strip_answer;

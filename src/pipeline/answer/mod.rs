@@ -12,6 +12,8 @@ pub(crate) mod response_fields;
 pub(crate) mod grpc;
 // Reasons and statuses of refusals because of tokens.
 pub(crate) mod token_rejection;
+// Reasons of failures of the upstream.
+pub(crate) mod upstream_reason;
 // Every refusal: its reason and its answer.
 pub(crate) mod rejection;
 // Bodies of answers.

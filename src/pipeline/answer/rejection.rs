@@ -11,6 +11,7 @@ use serde_json::json;
 use super::content::Content;
 use super::grpc;
 use super::token_rejection::{grant_status, token_refused, unauthenticated};
+use super::upstream_reason::upstream_failed;
 use crate::audit::ledger::Unavailable;
 use crate::audit::reason::Reason;
 use crate::issuer::authorization_server::TokenRefusal;
@@ -341,26 +342,6 @@ impl Public<'_> {
             }
         };
         Self { status, error, description: description.into() }
-    }
-}
-
-fn upstream_failed(fault: &UpstreamFault) -> Reason {
-    match fault {
-        UpstreamFault::Full => Reason::Overload,
-        UpstreamFault::Open | UpstreamFault::Connect(_) => Reason::UpstreamConnect,
-        UpstreamFault::Timeout => Reason::UpstreamTimeout,
-        UpstreamFault::Protocol(_) | UpstreamFault::Unasked(_) | UpstreamFault::Length => Reason::UpstreamProtocol,
-        UpstreamFault::Reset(_) => Reason::UpstreamReset,
-        UpstreamFault::RequestBody(fault) => request_body_failed(*fault),
-    }
-}
-
-/// Also for an answer that had begun when it failed.
-pub(crate) fn request_body_failed(fault: BodyFault) -> Reason {
-    match fault {
-        BodyFault::TooLarge => Reason::TooLarge,
-        BodyFault::Slow => Reason::Timeout,
-        BodyFault::Broken => Reason::ClientGone,
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! After a number of failures in a row, counted over all servers and all workers, it opens: requests are refused at
 //! once. When its time is over, one request is let through as a trial. If the trial succeeds the breaker closes,
-//! otherwise the time starts again. While a trial waits for its caller, it says nothing about the upstream, and the next
-//! request is a trial too.
+//! otherwise the time starts again. While a trial waits for its caller, it says nothing about the upstream, and the
+//! next request is a trial too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
