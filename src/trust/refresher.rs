@@ -183,7 +183,7 @@ struct Fetched {
     ttl: Duration,
     /// Taken before the request for the set itself. The duration of the discovery does not count.
     requested_at: Instant,
-    asked_at: u64,
+    requested_at_unix: u64,
     clock_skew: Option<i64>,
 }
 
@@ -193,7 +193,7 @@ impl Fetched {
             issuer: settings.issuer.as_str().to_owned(),
             jwks_uri: self.url.clone(),
             discovered: source.jwks_uri.is_none(),
-            fetched_at: self.asked_at,
+            fetched_at: self.requested_at_unix,
             ttl_s: self.ttl.as_secs(),
             document: String::from_utf8_lossy(&self.document).into_owned(),
         }
@@ -213,7 +213,7 @@ async fn attempt(
         Some(url) => url.clone(),
         None => discovery::jwks_uri(client, settings.issuer.as_str()).await?,
     };
-    let (requested_at, asked_at) = (Instant::now(), clock::now().seconds());
+    let (requested_at, requested_at_unix) = (Instant::now(), clock::now().seconds());
     let document = fetch::get(client, &url).await?;
     let mut left_aside = Vec::new();
     let parsed = KeySet::parse(&document.body, &settings.algorithms, &mut left_aside);
@@ -232,7 +232,7 @@ async fn attempt(
         document: document.body,
         ttl,
         requested_at,
-        asked_at,
+        requested_at_unix,
         clock_skew: document.clock_skew,
     })
 }
