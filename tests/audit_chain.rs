@@ -175,7 +175,7 @@ async fn a_line_torn_by_a_crash_is_recovered_and_is_no_tampering() {
     let (found, code) = home.verified();
     assert_eq!((&found["integrity"], &found["torn"]["bytes"], code), (&"intact".into(), &22.into(), 0), "{found:#}");
     let (_upstream, gateway) = home.start("file: audit.jsonl").await;
-    gateway.log_line("was torn by a crash");
+    gateway.log_line("a crash has torn the last line");
     stop(gateway).await;
     home.is_sound();
     assert_eq!(home.verified().0["recovered"], 1);

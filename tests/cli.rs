@@ -421,7 +421,7 @@ fn the_help_of_every_verb_has_examples() {
         (&["audit"], &["verify", "tail", "query"]),
         (&["audit", "verify"], &["Examples:", "Integrity:", "Completeness:", "--key", "Exit code 1"]),
         (&["audit", "tail"], &["Examples:", "-f", "--decision", "--request-id"]),
-        (&["audit", "query"], &["Examples:", "--client", "--since", "so long ago", "--format json"]),
+        (&["audit", "query"], &["Examples:", "--client", "--since", "a time before now", "--format json"]),
         (&["token", "inspect"], &["Example:", "| portcullis token inspect", "Exit code 1"]),
         (
             &["token", "revoke"],

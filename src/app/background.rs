@@ -34,7 +34,7 @@ struct AuditRoomWatch {
 
 impl AuditRoomWatch {
     /// Logs once when lines begin to be dropped, and once when all lines are written again.
-    fn look(&mut self, dropped: u64) {
+    fn update(&mut self, dropped: u64) {
         let last = std::mem::replace(&mut self.dropped, dropped);
         let grew = last != dropped;
         match (grew, self.unimpeded_for) {
@@ -60,7 +60,7 @@ pub(super) async fn watch_audit_log(health: Arc<Health>) {
     let mut watch = AuditRoomWatch::default();
     loop {
         tokio::time::sleep(WATCH_AUDIT_EVERY).await;
-        watch.look(health.dropped.load(Ordering::Relaxed));
+        watch.update(health.dropped.load(Ordering::Relaxed));
         match health.check_stuck() {
             Some(true) => {
                 tracing::error!(

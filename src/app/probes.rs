@@ -83,8 +83,8 @@ async fn collect(workers: &[mpsc::Sender<ReportRequest>]) -> Vec<metrics::Worker
     let mut reports = Vec::new();
     for worker in workers {
         let (sender, receiver) = oneshot::channel();
-        let asked = timeout(REPORT_TIMEOUT, worker.send(sender)).await;
-        if asked.is_ok_and(|sent| sent.is_ok())
+        let sent = timeout(REPORT_TIMEOUT, worker.send(sender)).await;
+        if sent.is_ok_and(|sent| sent.is_ok())
             && let Ok(Ok(report)) = timeout(REPORT_TIMEOUT, receiver).await
         {
             reports.push(report);

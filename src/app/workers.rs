@@ -88,8 +88,9 @@ async fn work(
 ) {
     let pressure = LoadMonitor::new(share.in_flight, plan.memory_is_short);
     let worker = Rc::new(Worker::new(plan.snapshot, ledger, share, pressure, plan.pin_limit));
-    let tending = tend(Rc::clone(&worker), Arc::clone(&plan.limiter), plan.drain.clone(), reports);
-    let tending = tokio::task::spawn_local(tending);
+    let background_tasks =
+        run_background_tasks(Rc::clone(&worker), Arc::clone(&plan.limiter), plan.drain.clone(), reports);
+    let background_tasks = tokio::task::spawn_local(background_tasks);
     let mut listeners = tokio::task::JoinSet::new();
     for ((socket, handoff_channels), listener_runtime) in sockets.into_iter().zip(plan.listener_runtimes) {
         let listener = match tokio::net::TcpListener::from_std(socket) {
@@ -110,11 +111,11 @@ async fn work(
         listeners.spawn_local(accept::run(worker_listener, drain, serve));
     }
     while listeners.join_next().await.is_some() {}
-    tending.abort();
+    background_tasks.abort();
 }
 
 /// The background tasks of a worker. Each is a separate task, so that a panic ends only one of them.
-async fn tend(
+async fn run_background_tasks(
     worker: Rc<Worker>,
     limiter: Arc<ConnectionLimiter>,
     drain: Drain,

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(super) bytes: Vec<u8>,
-    /// Where each line ends.
+    /// The end of each line.
     pub(super) ends: Vec<usize>,
     /// The worker whose slots are released once the lines are written.
     pub(super) owner: Option<Arc<Outstanding>>,

@@ -46,7 +46,7 @@ fn available(log: &Path) -> io::Result<u64> {
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize).saturating_add(taken))
 }
 
-/// With one decimal, in the largest unit that fits.
+/// A number of bytes with one decimal, in the largest unit that fits.
 fn shown(bytes: u64) -> String {
     let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     let fitting = units.into_iter().find(|(_, size)| bytes >= *size);

@@ -22,7 +22,7 @@ use super::batch::{Batch, Outstanding};
 use super::health::Health;
 use crate::clock;
 
-/// What to do with a request that can't be recorded.
+/// The treatment of a request that cannot be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnFailure {
     /// Refuse it with 503.
@@ -83,13 +83,13 @@ pub(crate) struct Unavailable;
 /// A batch is handed over when it is this large, or this old.
 const BATCH_BYTES: usize = 128 * 1024;
 const BATCH_AGE: Duration = Duration::from_millis(5);
-/// While the writer accepts no batch.
+/// The pause between two tries while the writer accepts no batch.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// How often aggregate lines are written.
 const FLUSH_AGGREGATES_EVERY: Duration = Duration::from_secs(1);
-/// For a line to reach the disk.
+/// The time for a line to reach the disk.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// At the end, for a writer that does not accept the last batch.
+/// The time at the end for the writer to accept the last batch.
 const FINAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Ledger {

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// Lines sort as they were written up to here.
 const DIGITS: usize = 12;
-/// Of the names of files that hold checkpoints.
+/// The suffix of files with checkpoints.
 const CHECKPOINTS: &str = ".checkpoints";
-/// Of the names of damaged files, with the number of their last line and a counter.
+/// The suffix of damaged files begins with this. The number of their last line and a counter follow.
 const DAMAGED: &str = "damaged-";
 
 /// The name of a file that holds the lines from `first` to `last`.

@@ -22,7 +22,7 @@ pub(crate) struct DecisionRecord<'r> {
     pub(crate) method: Option<&'r str>,
     pub(crate) path: Option<&'r str>,
     pub(crate) route: Option<&'r str>,
-    /// Where the route has several.
+    /// Present if the route has several upstreams.
     pub(crate) upstream: Option<&'r str>,
     pub(crate) status: Option<u16>,
     pub(crate) duration: Duration,

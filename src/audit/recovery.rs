@@ -75,7 +75,7 @@ fn good(lines: &[&[u8]]) -> Option<Link> {
     last.follows(&previous, &mut Hasher::default()).then_some(last.link)
 }
 
-/// Where a damaged file says that it ends.
+/// The end of a damaged file, as its last lines state it.
 fn claimed(lines: &[&[u8]]) -> Link {
     let sealed = lines.iter().rev().find_map(|line| Some(SealedLine::parse(line.strip_suffix(b"\n")?)?.link));
     let number = lines.iter().rev().find_map(|line| sequence(line)).unwrap_or(0);

@@ -11,7 +11,7 @@ use super::audit_key::AuditKeyError;
 use super::log_file::refuse_pipes;
 use crate::telemetry::error_chain::reason;
 
-/// Where lines are written.
+/// The target of the lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AuditTarget {
     Stdout,

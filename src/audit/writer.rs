@@ -38,7 +38,7 @@ use crate::clock::{self, UnixTime};
 pub(crate) struct WriterSettings {
     pub(crate) target: AuditTarget,
     pub(crate) rotation: Rotation,
-    /// Where the key for checkpoints is.
+    /// The folder of the key for checkpoints.
     pub(crate) state_directory: PathBuf,
     /// The digest of the configuration, for the writer's own lines.
     pub(crate) config: String,

@@ -92,7 +92,7 @@ pub(super) fn inspect(args: &InspectArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let inspection = match runtime.block_on(judge(config, token, args.from, clock::now())) {
+    let inspection = match runtime.block_on(inspect_token(config, token, args.from, clock::now())) {
         Ok(inspection) => inspection,
         Err(error) => return failed(&error),
     };
@@ -104,7 +104,12 @@ pub(super) fn inspect(args: &InspectArgs) -> ExitCode {
 }
 
 /// Uses the functions and the limits of a request.
-async fn judge(config: Config, token: &str, from: Option<IpAddr>, now: UnixTime) -> Result<Inspection, StartError> {
+async fn inspect_token(
+    config: Config,
+    token: &str,
+    from: Option<IpAddr>,
+    now: UnixTime,
+) -> Result<Inspection, StartError> {
     let revoked = revocations(&config, now);
     let (snapshot, failures) = inspection::snapshot(config, now).await?;
     for failure in failures {

@@ -128,7 +128,7 @@ fn lacks_key_id(token: &str) -> Option<String> {
     parsed.header.key_id.is_none().then(|| text.to_owned())
 }
 
-/// What was revoked: this token, or a client, a subject or an issuer.
+/// The target of the revocation: this token, or a client, a subject or an issuer.
 fn revoked_by(token: &str, snapshot: &Snapshot, revoked: &[RevocationEntry]) -> Option<String> {
     let claims = Unverified::parse(token).ok()?.claims;
     let mut issuers = snapshot.trust.issuers().iter();

@@ -111,7 +111,7 @@ pub(super) fn revoke(args: &RevokeArgs) -> ExitCode {
 }
 
 enum RequestedRevocation {
-    /// By the options.
+    /// The tokens that the options select.
     Named,
     OnStdin,
 }
@@ -151,7 +151,7 @@ fn by_name<'c>(args: &RevokeArgs, config: &'c Config, now: UnixTime) -> FoundTok
     let name = args.issuer.as_deref().unwrap_or(IssuerName::OWN);
     let issuer = config.all_issuers().find(|issuer| issuer.name.as_str() == name).ok_or_else(|| {
         let known: Vec<&str> = config.all_issuers().map(|issuer| issuer.name.as_str()).collect();
-        CannotRevoke(format!("unknown issuer `{}`{}", name.escape_debug(), suggest::way_out(name, &known)))
+        CannotRevoke(format!("unknown issuer `{}`{}", name.escape_debug(), suggest::suggestion(name, &known)))
     })?;
     let target = match (&args.jti, &args.client, &args.subject) {
         (Some(jti), ..) if jti.is_empty() => return Err(CannotRevoke("the `jti` is empty".to_owned())),
@@ -176,9 +176,9 @@ fn warn_of_unknown(args: &RevokeArgs, config: &Config) {
     let ids: Vec<&str> =
         config.oauth.iter().flat_map(|oauth| &oauth.clients).map(|client| client.id.as_str()).collect();
     if let Some(client) = args.client.as_deref().filter(|client| !ids.contains(client)) {
-        let way_out = suggest::way_out(client, &ids);
+        let suggestion = suggest::suggestion(client, &ids);
         warn(format_args!(
-            "unknown client `{}`{way_out}; its tokens are revoked, as for a client that was removed",
+            "unknown client `{}`{suggestion}; its tokens are revoked, as for a client that was removed",
             client.escape_debug()
         ));
     }

@@ -49,8 +49,8 @@ pub(super) fn rotate(args: &RotateArgs) -> ExitCode {
     }
     let old = match config::read(&args.config.config, Needs::OAUTH, &surroundings).secrets_of(&args.id) {
         Ok(old) => old,
-        Err(way_out) => {
-            note(format_args!("unknown client `{}`{way_out}", args.id.escape_debug()));
+        Err(suggestion) => {
+            note(format_args!("unknown client `{}`{suggestion}", args.id.escape_debug()));
             return ExitCode::from(USAGE);
         }
     };
@@ -130,7 +130,7 @@ impl SecretEntry {
     }
 }
 
-/// In the form and indentation of the file, ready to paste.
+/// The client's entry in the form and indentation of the file, ready to paste.
 fn yaml(id: &str, entries: &[SecretEntry]) -> String {
     let entries: Vec<String> = entries.iter().map(SecretEntry::yaml).collect();
     format!("    {}:\n      secrets:\n{}", quoted(id), entries.join("\n"))

@@ -24,7 +24,7 @@ pub(super) fn out(line: impl Display) {
 }
 
 /// Prints one of many results. False if the reader is gone.
-pub(super) fn still_out(line: impl Display) -> bool {
+pub(super) fn print_unless_closed(line: impl Display) -> bool {
     writeln!(anstream::stdout(), "{line}").is_ok()
 }
 
@@ -78,8 +78,8 @@ pub(super) fn failed(error: &(dyn Error + 'static)) -> ExitCode {
 }
 
 /// [`failed`], with a way out.
-pub(super) fn failed_with(error: &(dyn Error + 'static), way_out: &str) -> ExitCode {
-    error_text(format_args!("{}; {way_out}", ErrorChain(error)))
+pub(super) fn failed_with(error: &(dyn Error + 'static), hint: &str) -> ExitCode {
+    error_text(format_args!("{}; {hint}", ErrorChain(error)))
 }
 
 fn error_text(text: impl Display) -> ExitCode {

@@ -25,7 +25,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) variable: &'a dyn Fn(&str) -> Result<String, VarError>,
     /// Returns at most one byte more than [`FILE_BYTES`], however long the file is. Relative paths have been resolved.
     pub(crate) file: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
-    /// For warnings of secrets that expire soon.
+    /// The time, for warnings of secrets that expire soon.
     pub(crate) now: UnixTime,
 }
 

@@ -73,14 +73,14 @@ fn resolved(reading: ConfigReading, now: UnixTime) -> Result<Config, ConfigError
 }
 
 impl ConfigErrors {
-    /// For people, with colours if `colour` is true.
+    /// The faults for people, with colours if `colour` is true.
     pub(crate) fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let (source, faults) = &*self.0;
         faults.render(source, &renderer)
     }
 
-    /// For programs.
+    /// The faults for programs.
     pub(crate) fn diagnostics(&self) -> Vec<Diagnostic> {
         let (source, faults) = &*self.0;
         faults.diagnostics(source)
@@ -98,8 +98,8 @@ pub(crate) fn read(path: &Path, needs: Needs, surroundings: &Surroundings<'_>) -
     match read_bytes(path) {
         Ok(bytes) => parse_part(path, bytes, needs, surroundings),
         Err(error) => {
-            let way_out = if error.kind() == io::ErrorKind::NotFound { "; give its path with --config" } else { "" };
-            ConfigReading::unreadable(path, format!("cannot read the file: {}{way_out}", error_chain::reason(&error)))
+            let hint = if error.kind() == io::ErrorKind::NotFound { "; give its path with --config" } else { "" };
+            ConfigReading::unreadable(path, format!("cannot read the file: {}{hint}", error_chain::reason(&error)))
         }
     }
 }

@@ -99,7 +99,7 @@ mirror! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ConfigVersion;
 
-/// Where the audit log goes: `-` is standard output.
+/// The target of the audit log: `-` is standard output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AuditFile {
     Stdout,

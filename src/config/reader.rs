@@ -146,8 +146,8 @@ impl Reader<'_> {
             None => self.source.quote_key(key.span),
         };
         let quoted = quoted.map(|quoted| format!(" {quoted}")).unwrap_or_default();
-        let way_out = suggest::way_out(&key.value, known);
-        self.faults.at(key.span, format!("unknown key{quoted}{way_out}"));
+        let suggestion = suggest::suggestion(&key.value, known);
+        self.faults.at(key.span, format!("unknown key{quoted}{suggestion}"));
         meant
     }
 
@@ -189,7 +189,7 @@ impl<'n, 's> Entries<'n, 's> {
         }
     }
 
-    /// For a map that is not in the file.
+    /// The fields of a map that is not in the file.
     pub(super) fn none(missing: MissingKey) -> Self {
         Self { known: &[], nodes: Vec::new(), missing }
     }
@@ -241,5 +241,5 @@ const NOTHING: [&str; 5] = ["", "~", "null", "Null", "NULL"];
 
 const TRUTHS: [&str; 8] = ["true", "false", "yes", "no", "on", "off", "y", "n"];
 
-/// As much as the file itself may have.
+/// The same limit as for the file itself.
 const MAX_INTERPOLATED_BYTES: usize = 64 << 20;

@@ -20,7 +20,7 @@ pub(crate) fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
 }
 
 /// "did you mean", or the known names if none is close. Follows the quoted name in a message.
-pub(crate) fn way_out(name: &str, known: &[&str]) -> String {
+pub(crate) fn suggestion(name: &str, known: &[&str]) -> String {
     match closest(name, known) {
         Some(meant) => format!(", did you mean `{meant}`?"),
         None if known.is_empty() => " (none is known)".to_owned(),
@@ -75,9 +75,9 @@ mod tests {
 
     #[test]
     fn a_way_out_is_always_named() {
-        assert_eq!(way_out("corp", &["self", "partner"]), " (known: `self`, `partner`)");
-        assert_eq!(way_out("patner", &["self", "partner"]), ", did you mean `partner`?");
-        assert_eq!(way_out("corp", &[]), " (none is known)");
-        assert!(way_out("corp", &["self"; 100]).ends_with("`self` and 80 more)"));
+        assert_eq!(suggestion("corp", &["self", "partner"]), " (known: `self`, `partner`)");
+        assert_eq!(suggestion("patner", &["self", "partner"]), ", did you mean `partner`?");
+        assert_eq!(suggestion("corp", &[]), " (none is known)");
+        assert!(suggestion("corp", &["self"; 100]).ends_with("`self` and 80 more)"));
     }
 }

@@ -105,7 +105,7 @@ impl<T> Bound<T> {
     }
 }
 
-/// For the command line, which takes durations in the same form.
+/// Used by the command line, which takes durations in the same form.
 impl std::str::FromStr for Period {
     type Err = String;
 
@@ -117,7 +117,7 @@ impl std::str::FromStr for Period {
     }
 }
 
-/// For the defaults of the raw structs. 0 becomes 1.
+/// Used for the defaults of the raw structs. 0 becomes 1.
 pub(super) const fn count(number: u32) -> PositiveCount {
     PositiveCount(NonZeroU32::MIN.saturating_add(number.saturating_sub(1)))
 }

@@ -32,7 +32,7 @@ impl ConfigReading {
         let clients = self.raw.as_ref().and_then(|raw| raw.oauth.as_ref()).map(|oauth| &oauth.value.clients);
         let names: Vec<&str> = clients.iter().flat_map(|clients| clients.names()).collect();
         let client = clients.and_then(|clients| clients.entries.iter().find(|(name, _)| name.value == id));
-        let (_, client) = client.ok_or_else(|| suggest::way_out(id, &names))?;
+        let (_, client) = client.ok_or_else(|| suggest::suggestion(id, &names))?;
         let secrets = client.iter().flat_map(|client| client.value.secrets());
         Ok(secrets.map(|secret| written(&self.source, secret)).collect())
     }

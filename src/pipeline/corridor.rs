@@ -235,7 +235,7 @@ fn count(
     counts.exceeded.map_or(Ok(()), |count| Err(Rejection::RateLimited(count)))
 }
 
-/// Where a permitted request goes.
+/// The destination of a permitted request.
 enum Destination<'r> {
     Upstream(&'r Upstream),
     Own(&'r FixedAnswer),

@@ -44,11 +44,13 @@ impl Hosts {
         let mut fields = headers.get_all(HOST).iter();
         let field = fields.next().and_then(|field| field.to_str().ok());
         let is_single = fields.next().is_none();
-        is_single && field.is_some_and(|host| self.hold(host)) && uri.authority().is_none_or(|a| self.hold(a.as_str()))
+        is_single
+            && field.is_some_and(|host| self.contains(host))
+            && uri.authority().is_none_or(|a| self.contains(a.as_str()))
     }
 
     /// `authority` is a host and perhaps a port (RFC 9110 §7.2).
-    fn hold(&self, authority: &str) -> bool {
+    fn contains(&self, authority: &str) -> bool {
         let (host, port) = match authority.rsplit_once(':') {
             // The colons of an IPv6 literal are before its closing bracket.
             Some((host, port)) if !port.contains(']') => (host, Some(port)),

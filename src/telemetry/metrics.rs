@@ -25,7 +25,7 @@ pub(crate) struct WorkerReport {
     pub(crate) durations: Vec<(DurationLabels, Histogram)>,
     pub(crate) limits: Vec<(LimitLabels, u64)>,
     pub(crate) splits: Vec<(SplitLabels, u64)>,
-    /// By upstream and outcome.
+    /// Counts by upstream and outcome.
     pub(crate) mirrored: Vec<(String, &'static str, u64)>,
     /// Time of the last token issued with each secret, in seconds since 1970.
     pub(crate) secrets: Vec<(SecretLabels, u64)>,

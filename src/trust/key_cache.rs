@@ -55,7 +55,7 @@ enum KeySetOrigin {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
     /// Taken before the request to the issuer: keys published later may be missing from the set.
-    pub(crate) asked: Instant,
+    pub(crate) requested_at: Instant,
     /// The end of the time to live.
     pub(crate) fresh_until: Instant,
     pub(crate) usable_until: Instant,
@@ -116,7 +116,7 @@ impl KeyCache {
     }
 
     /// True if this exact key is in the set and the set may be used.
-    pub(crate) fn still_holds(&self, key: &VerifyingKey, now: Instant) -> bool {
+    pub(crate) fn is_current(&self, key: &VerifyingKey, now: Instant) -> bool {
         let state = self.state.load();
         let holds = state.is_usable(now) && state.keys.holds(key);
         if holds {
@@ -164,7 +164,7 @@ impl KeyCache {
         };
         self.mark_wanted();
         let young = |at: Option<Instant>| at.is_some_and(|at| now.saturating_duration_since(at) < BELIEVED_FOR);
-        match (young(times.map(|times| times.asked)), young(last_attempt)) {
+        match (young(times.map(|times| times.requested_at)), young(last_attempt)) {
             (true, _) if state.is_usable(now) => Ok(KeyLookup::Unknown),
             (false, false) => Err(attempts),
             (true, _) | (false, true) => Ok(KeyLookup::Unavailable),
@@ -189,7 +189,7 @@ impl KeyCache {
     /// Publishes a fetched set and wakes the waiting requests.
     pub(crate) fn publish(&self, keys: KeySet, times: Times) {
         let attempts = self.ended() + 1;
-        let origin = KeySetOrigin::Remote { attempts, last_attempt: Some(times.asked), times: Some(times) };
+        let origin = KeySetOrigin::Remote { attempts, last_attempt: Some(times.requested_at), times: Some(times) };
         // Reset before the set becomes visible: requests that missed a key earlier are woken and look again.
         self.wanted.store(false, Ordering::SeqCst);
         self.state.store(Arc::new(KeyState { origin, keys: Arc::new(keys) }));
@@ -218,7 +218,7 @@ impl KeyCache {
 
     /// Time since the set was fetched. `None` for the own set and before the first fetch.
     pub(crate) fn age(&self, now: Instant) -> Option<Duration> {
-        Some(now.saturating_duration_since(self.times()?.asked))
+        Some(now.saturating_duration_since(self.times()?.requested_at))
     }
 
     /// `None` for the own set and before the first fetch.
@@ -271,8 +271,8 @@ impl KeyState {
 }
 
 impl Times {
-    pub(crate) fn new(asked: Instant, ttl: Duration, max_stale: Duration) -> Self {
-        Self { asked, fresh_until: asked + ttl, usable_until: asked + ttl + max_stale }
+    pub(crate) fn new(requested_at: Instant, ttl: Duration, max_stale: Duration) -> Self {
+        Self { requested_at, fresh_until: requested_at + ttl, usable_until: requested_at + ttl + max_stale }
     }
 }
 

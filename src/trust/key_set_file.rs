@@ -162,9 +162,9 @@ impl KeySetFile {
         if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
             return Err(KeptError::Corrupt { path: self.path.clone() });
         }
-        let asked = Instant::now().checked_sub(age).filter(|_| age < ttl + max_stale);
-        let asked = asked.ok_or_else(|| KeptError::Stale { path: self.path.clone() })?;
-        Ok(Times::new(asked, ttl, max_stale))
+        let requested_at = Instant::now().checked_sub(age).filter(|_| age < ttl + max_stale);
+        let requested_at = requested_at.ok_or_else(|| KeptError::Stale { path: self.path.clone() })?;
+        Ok(Times::new(requested_at, ttl, max_stale))
     }
 
     fn failed(&self, action: &'static str) -> impl FnOnce(io::Error) -> KeptError {

@@ -47,7 +47,7 @@ pub(crate) fn restored(settings: &IssuerSettings, source: &KeySource, file: &Key
     match file.load(settings, source, clock::now()) {
         Ok(None) => KeyCache::remote(),
         Ok(Some(kept)) => {
-            let (count, age) = (kept.keys.len(), Instant::now().saturating_duration_since(kept.times.asked));
+            let (count, age) = (kept.keys.len(), Instant::now().saturating_duration_since(kept.times.requested_at));
             info!(
                 issuer.name = settings.name.as_str(),
                 keys.count = count,
@@ -74,10 +74,10 @@ pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, file
         let (earliest, next) = match attempt(&settings, &source, &mut client).await {
             Ok(fetched) => {
                 failures = 0;
-                let (asked, ttl, kept) = (fetched.asked, fetched.ttl, fetched.kept(&settings, &source));
+                let (requested_at, ttl, kept) = (fetched.requested_at, fetched.ttl, fetched.kept(&settings, &source));
                 publish(&cache, &settings, &source, fetched);
                 save(&mut saving, &settings, &file, kept);
-                (asked + BELIEVED_FOR, asked + jittered(ttl.mul_f64(0.8)))
+                (requested_at + BELIEVED_FOR, requested_at + jittered(ttl.mul_f64(0.8)))
             }
             Err(error) => {
                 failures += 1;
@@ -127,7 +127,7 @@ fn publish(cache: &KeyCache, settings: &IssuerSettings, source: &KeySource, fetc
         progress.clock_skew = fetched.clock_skew;
         progress.out_of_reach = false;
     });
-    cache.publish(fetched.keys, Times::new(fetched.asked, ttl, source.max_stale));
+    cache.publish(fetched.keys, Times::new(fetched.requested_at, ttl, source.max_stale));
     // Logged after publication, so that the event means that the keys are in use.
     info!(issuer.name = settings.name.as_str(), keys.count = count, ttl_s = ttl.as_secs(), "fetched the JWK Set");
 }
@@ -182,8 +182,8 @@ struct Fetched {
     document: Vec<u8>,
     ttl: Duration,
     /// Taken before the request for the set itself. The duration of the discovery does not count.
-    asked: Instant,
-    asked_at: u64,
+    requested_at: Instant,
+    requested_at_unix: u64,
     clock_skew: Option<i64>,
 }
 
@@ -193,7 +193,7 @@ impl Fetched {
             issuer: settings.issuer.as_str().to_owned(),
             jwks_uri: self.url.clone(),
             discovered: source.jwks_uri.is_none(),
-            fetched_at: self.asked_at,
+            fetched_at: self.requested_at_unix,
             ttl_s: self.ttl.as_secs(),
             document: String::from_utf8_lossy(&self.document).into_owned(),
         }
@@ -213,7 +213,7 @@ async fn attempt(
         Some(url) => url.clone(),
         None => discovery::jwks_uri(client, settings.issuer.as_str()).await?,
     };
-    let (asked, asked_at) = (Instant::now(), clock::now().seconds());
+    let (requested_at, requested_at_unix) = (Instant::now(), clock::now().seconds());
     let document = fetch::get(client, &url).await?;
     let mut left_aside = Vec::new();
     let parsed = KeySet::parse(&document.body, &settings.algorithms, &mut left_aside);
@@ -231,8 +231,8 @@ async fn attempt(
         url,
         document: document.body,
         ttl,
-        asked,
-        asked_at,
+        requested_at,
+        requested_at_unix,
         clock_skew: document.clock_skew,
     })
 }

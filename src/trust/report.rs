@@ -89,7 +89,7 @@ impl IssuerReport {
             out_of_reach: false,
             keys: keys.keys().keys().map(key).collect(),
             left_aside: Vec::new(),
-            age_s: times.map(|times| seconds(now, times.asked)),
+            age_s: times.map(|times| seconds(now, times.requested_at)),
             usable_for_s: times.map(|times| seconds(times.usable_until, now)),
             next_refresh_s: None,
             clock_skew_s: None,

@@ -271,7 +271,7 @@ impl PublishedRevocations {
     }
 }
 
-/// For the command line, which checks one token.
+/// Used by the command line, which checks one token.
 impl From<Revocations> for PublishedRevocations {
     fn from(revocations: Revocations) -> Self {
         Self { current: ArcSwap::from_pointee(revocations), ..Self::default() }

@@ -69,7 +69,7 @@ impl Borrow<[u8]> for TokenText {
     }
 }
 
-/// As its text, by which it is found.
+/// The hash of its text, because it is looked up by its text.
 impl Hash for TokenText {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (**self.0).hash(state);

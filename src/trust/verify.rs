@@ -199,7 +199,7 @@ impl Verified {
         check_issuer(&self.issuer, expected)?;
         check_audience(&self.issuer, &self.claims, expected)?;
         check_time(&self.claims, self.issuer.settings.clock_skew, now)?;
-        if !self.issuer.keys.still_holds(&self.key, instant) {
+        if !self.issuer.keys.is_current(&self.key, instant) {
             let usable = self.issuer.keys.is_usable(instant);
             return Err(if usable { TokenError::UnknownKid } else { TokenError::KeysUnavailable });
         }

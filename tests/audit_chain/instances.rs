@@ -64,7 +64,7 @@ async fn a_log_whose_name_begins_with_anothers_is_another_chain() {
     ran(&home, "audit.jsonl").await;
     home.is_sound();
     let said = home.run(&["audit", "verify"]);
-    assert!(said.stderr.contains("`audit.jsonl.b` is another log"), "{said:?}");
+    assert!(said.stderr.contains("`audit.jsonl.b` is not read, because it is another log"), "{said:?}");
     let shown = home.run(&["audit", "query", "--format", "json"]);
     assert_eq!(shown.stdout.lines().count(), home.lines().len(), "{shown:?}");
     let given = home.run(&[

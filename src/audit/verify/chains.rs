@@ -45,14 +45,14 @@ struct LogFamily {
     checkpoints: Vec<PathBuf>,
 }
 
-/// Where a file begins and ends.
+/// The first and the last link of a file.
 struct Ends {
     first: Option<(u64, LineHash)>,
     last: Option<Link>,
 }
 
 impl LogChain {
-    /// Where its public key is looked for.
+    /// The folder in which its public key is looked for.
     pub(crate) fn folder(&self) -> PathBuf {
         let any = self.files.first().or(self.checkpoints.first());
         any.and_then(|file| file.parent()).map(Path::to_owned).unwrap_or_default()
@@ -276,7 +276,7 @@ fn begins_like_a_log(path: &Path) -> bool {
     path.is_file() && head_of(path).is_ok_and(|head| head.starts_with(b"{\"seq\":"))
 }
 
-/// By gzip, zstd, xz or bzip2.
+/// Whether a file is compressed by gzip, zstd, xz or bzip2.
 fn is_compressed(path: &Path) -> bool {
     const MAGIC: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh"];
     head_of(path).is_ok_and(|head| MAGIC.iter().any(|magic| head.starts_with(magic)))

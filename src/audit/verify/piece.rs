@@ -23,7 +23,7 @@ pub(super) struct PieceFindings {
     pub(super) unsigned: Option<(i64, i64)>,
 }
 
-/// What decides whether the events that lines state are confirmed by a checkpoint.
+/// Marks that decide whether a checkpoint confirms the events that lines state.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mark {
     /// The line with this number states this event.
@@ -67,10 +67,10 @@ pub(super) fn check(lines: &[u8], before: Option<Link>, signed: &[Checkpoint], h
                 if fault.is_some_and(|fault| !fault.is_about_completeness()) {
                     piece.marks.push(Mark::Broken);
                 }
-                match judge(sealed.link, &mut signed) {
+                match compare(sealed.link, &mut signed) {
                     None => {}
-                    Some(Judged::Agrees { from }) => piece.marks.push(Mark::Confirmed { from }),
-                    Some(Judged::Contradicts) => {
+                    Some(CheckpointVerdict::Agrees { from }) => piece.marks.push(Mark::Confirmed { from }),
+                    Some(CheckpointVerdict::Contradicts) => {
                         piece.faults.push((piece.lines, FaultKind::Rewritten));
                         piece.marks.push(Mark::Broken);
                     }
@@ -112,7 +112,7 @@ fn fault(sealed: &SealedLine<'_>, before: Option<Link>, hasher: &mut Hasher) -> 
 }
 
 /// The statement of checkpoints about a line.
-enum Judged {
+enum CheckpointVerdict {
     /// The signer wrote the lines from this one on.
     Agrees { from: u64 },
     /// One has another hash.
@@ -120,7 +120,7 @@ enum Judged {
 }
 
 /// `None` if no checkpoint is of this line. Skips the checkpoints of earlier lines.
-fn judge(link: Link, signed: &mut &[Checkpoint]) -> Option<Judged> {
+fn compare(link: Link, signed: &mut &[Checkpoint]) -> Option<CheckpointVerdict> {
     // Most lines have none: one comparison.
     if signed.first().is_none_or(|next| next.link.sequence > link.sequence) {
         return None;
@@ -129,9 +129,9 @@ fn judge(link: Link, signed: &mut &[Checkpoint]) -> Option<Judged> {
     *signed = signed.get(earlier..).unwrap_or_default();
     let of_this = || signed.iter().take_while(|checkpoint| checkpoint.link.sequence == link.sequence);
     if of_this().any(|checkpoint| checkpoint.link.head != link.head) {
-        return Some(Judged::Contradicts);
+        return Some(CheckpointVerdict::Contradicts);
     }
-    of_this().map(Checkpoint::first_own_line).min().map(|from| Judged::Agrees { from })
+    of_this().map(Checkpoint::first_own_line).min().map(|from| CheckpointVerdict::Agrees { from })
 }
 
 /// When a line was written: its request's time and duration.

@@ -10,7 +10,7 @@ pub(super) struct Group {
     in_earlier_file: usize,
     /// The other lines, sealed.
     pending: Vec<u8>,
-    /// Where each ends.
+    /// The end of each line in `pending`.
     ends: Vec<usize>,
     /// The chain's link before them, and after each.
     links: Vec<Link>,

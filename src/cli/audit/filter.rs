@@ -11,7 +11,7 @@ use crate::audit::aggregate::AGGREGATE_EVENTS;
 use crate::audit::reason::Reason;
 use crate::audit::record::Event;
 use crate::clock::UnixTime;
-use crate::config::suggest::way_out;
+use crate::config::suggest::suggestion;
 
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct Filter {
@@ -97,7 +97,7 @@ fn known_event(name: &str) -> Result<String, String> {
 }
 
 fn known(kind: &str, name: &str, names: &[&str]) -> Result<String, String> {
-    if names.contains(&name) { Ok(name.to_owned()) } else { Err(format!("unknown {kind}{}", way_out(name, names))) }
+    if names.contains(&name) { Ok(name.to_owned()) } else { Err(format!("unknown {kind}{}", suggestion(name, names))) }
 }
 
 impl Filter {

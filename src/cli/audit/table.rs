@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::lines::MatchedLine;
 use crate::audit::line::shown;
 use crate::cli::Format;
-use crate::cli::terminal::{BAD, BOLD, DIM, GOOD, NAME, WARN, still_out, styled};
+use crate::cli::terminal::{BAD, BOLD, DIM, GOOD, NAME, WARN, print_unless_closed, styled};
 
 /// Prints lines; the table has a heading.
 pub(super) struct Printer {
@@ -27,10 +27,10 @@ impl Printer {
     /// Returns false once the reader of the output has gone.
     pub(super) fn print(&mut self, line: &MatchedLine) -> bool {
         match self.format {
-            Format::Json => still_out(String::from_utf8_lossy(&line.text)),
+            Format::Json => print_unless_closed(String::from_utf8_lossy(&line.text)),
             Format::Text => {
                 let has_heading = std::mem::replace(&mut self.has_heading, true);
-                (has_heading || still_out(heading())) && still_out(row(&line.value))
+                (has_heading || print_unless_closed(heading())) && print_unless_closed(row(&line.value))
             }
         }
     }

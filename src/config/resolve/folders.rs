@@ -54,7 +54,7 @@ fn check_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// For the user and groups of this process.
+/// Checks a permission for the user and groups of this process.
 fn may(path: &Path, what: Access) -> io::Result<()> {
     access(path, what).map_err(io::Error::from)
 }

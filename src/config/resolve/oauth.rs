@@ -133,9 +133,9 @@ impl Resolver<'_> {
                 _ => "",
             };
             let quoted = self.quoted(name);
-            let way_out = if why.is_empty() { name.value.as_str() } else { "" };
-            let way_out = suggest::way_out(way_out, &names);
-            self.faults.at(name.span, format!("unknown algorithm{quoted}{why}{way_out}"));
+            let meant = if why.is_empty() { name.value.as_str() } else { "" };
+            let suggestion = suggest::suggestion(meant, &names);
+            self.faults.at(name.span, format!("unknown algorithm{quoted}{why}{suggestion}"));
         }
         known
     }
@@ -197,9 +197,9 @@ impl Resolver<'_> {
                         list.value.items.iter().filter(|audience| all_known && !known.contains(&audience.value))
                     {
                         let names: Vec<&str> = known.iter().map(String::as_str).collect();
-                        let way_out = suggest::way_out(&audience.value, &names);
+                        let suggestion = suggest::suggestion(&audience.value, &names);
                         let quoted = self.quoted(audience);
-                        self.faults.at(audience.span, format!("unknown audience{quoted}{way_out}"));
+                        self.faults.at(audience.span, format!("unknown audience{quoted}{suggestion}"));
                     }
                     self.texts(&list.value)
                 }

@@ -29,7 +29,7 @@ use crate::pipeline::routing::route::Route;
 use crate::pipeline::routing::table::{Conflict, ConflictKind, RouteTable};
 use crate::upstream::service::Upstream;
 
-/// Where a route's path, name and hosts are in the file.
+/// The places of a route's path, name and hosts in the file.
 #[derive(Clone, Copy)]
 pub(super) struct RoutePlace {
     pub(super) path: Span,
@@ -354,8 +354,8 @@ impl Resolver<'_> {
     fn unknown_as(&mut self, kind: &str, name: &At<String>, part: &str, known: &[String]) {
         let mut known: Vec<&str> = known.iter().map(String::as_str).collect();
         known.sort_unstable();
-        let way_out = suggest::way_out(part, &known);
+        let suggestion = suggest::suggestion(part, &known);
         let quoted = self.quoted(name);
-        self.faults.at(name.span, format!("unknown {kind}{quoted}{way_out}"));
+        self.faults.at(name.span, format!("unknown {kind}{quoted}{suggestion}"));
     }
 }

@@ -32,8 +32,9 @@ impl Resolver<'_> {
 
     /// HTTP/2 has no `Upgrade`, and a fixed response accepts none.
     pub(super) fn must_speak_http1(&mut self, target: &RouteTarget, websocket: &At<bool>, others: &[At<String>]) {
-        let asked = websocket.value.then_some(websocket.span).or_else(|| others.first().map(|protocol| protocol.span));
-        let Some(span) = asked else { return };
+        let requested =
+            websocket.value.then_some(websocket.span).or_else(|| others.first().map(|protocol| protocol.span));
+        let Some(span) = requested else { return };
         let over_http2 =
             |upstream: &Upstream| upstream.servers.iter().any(|server| server.protocol == UpstreamProtocol::Http2);
         let cannot = match target {

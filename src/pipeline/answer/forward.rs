@@ -40,7 +40,7 @@ use crate::upstream::pools::Pools;
 use crate::upstream::service::Upstream;
 use crate::upstream::settings::Balance;
 
-/// What forwarding needs besides the request itself.
+/// The parts that forwarding needs besides the request itself.
 pub(crate) struct ForwardContext<'p> {
     pub(crate) to: &'p Upstream,
     pub(crate) pools: &'p Rc<Pools>,

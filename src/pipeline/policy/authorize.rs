@@ -66,7 +66,7 @@ impl<'r> Permit<'r> {
         self.route
     }
 
-    /// For a tunnel, which outlives the request.
+    /// The caller, for a tunnel, which outlives the request.
     pub(crate) fn into_caller(self) -> Option<Rc<Verified>> {
         self.caller
     }

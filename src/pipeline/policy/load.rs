@@ -131,7 +131,7 @@ impl LoadMonitor {
         let _ = timeout(MAX_WAIT, waiting.turn.comes.notified()).await;
     }
 
-    /// In the order in which they came.
+    /// Gives turns to waiting requests in the order of their arrival.
     fn give_turns(&self) {
         let mut turns = self.turns.borrow_mut();
         while self.active() < self.max_unqueued.get() {

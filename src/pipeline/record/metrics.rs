@@ -22,7 +22,7 @@ pub(crate) struct WorkerMetrics {
     decisions: HashMap<DecisionKey, u64>,
     durations: HashMap<DurationKey, Histogram>,
     limits: HashMap<(MatchedRule, u8, bool), u64>,
-    /// By rule and branch of its split.
+    /// Counts by rule and branch of its split.
     splits: HashMap<(MatchedRule, usize), u64>,
     /// When each secret of our own clients last got a token: as many as the configuration has, at most.
     secrets: HashMap<(Identity, usize), UnixTime>,

@@ -54,7 +54,7 @@ impl OpenRequest {
         self.slot = self.recorder.ledger.reserve_optional();
     }
 
-    /// For a protected request: where the configuration requires it, waits until the line about this answer is on the
+    /// For a protected request, if the configuration requires it: waits until the line about this answer is on the
     /// disk. If that fails, the answer must not be sent.
     pub(crate) async fn commit(&mut self, status: StatusCode) -> Result<(), Unavailable> {
         let waits = self.recorder.ledger.synced() >= self.log.least_synced();
@@ -75,7 +75,7 @@ impl OpenRequest {
         self.log.granted(issued);
     }
 
-    /// What was counted against the rate limits.
+    /// Records the counts against the rate limits.
     pub(crate) fn counted(&mut self, counts: &LimitCounts) {
         self.counts.add(counts);
         for (index, count) in counts.iter() {

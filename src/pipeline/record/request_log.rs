@@ -126,7 +126,7 @@ impl RequestLog {
         self.reason.is_some()
     }
 
-    /// For the metrics.
+    /// The outcome for the metrics.
     pub(super) fn outcome(&self, duration: Duration) -> RequestOutcome<'_> {
         RequestOutcome {
             rule: self.matched,
@@ -140,7 +140,7 @@ impl RequestLog {
         }
     }
 
-    /// What is counted where the request has no line of its own.
+    /// The kind under which the request is counted if it has no line of its own.
     pub(super) fn kind(&self, committed: bool) -> Kind {
         let refused = matches!(self.decision, Decision::Deny | Decision::Error) && !self.was_allowed;
         let is_known = match self.identity {

@@ -29,7 +29,7 @@ pub(crate) struct RequestedUpgrade {
     over_http2: bool,
 }
 
-/// What the upstream's answer must contain.
+/// The values that the upstream's answer must contain.
 #[derive(Debug)]
 pub(crate) struct UpgradeHandshake {
     protocol: Box<str>,
@@ -128,7 +128,7 @@ pub(crate) fn is_extended_connect(head: &Parts) -> bool {
 }
 
 impl RequestedUpgrade {
-    /// Checks the form of the request; gives what the upstream's answer must contain.
+    /// Checks the form of the request; gives the values that the upstream's answer must contain.
     pub(crate) fn check(self, head: &Parts, has_body: bool) -> Result<UpgradeHandshake, UpgradeFault> {
         let is_websocket = *self.protocol == *WEBSOCKET;
         if self.is_ambiguous {

@@ -35,7 +35,7 @@ pub(crate) enum Origins {
     Listed(Vec<OriginPattern>),
 }
 
-/// As browsers write it: lower case, and without the scheme's default port.
+/// In the form that browsers send: lower case, and without the scheme's default port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OriginPattern {
     Exact(String),

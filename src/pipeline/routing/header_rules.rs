@@ -10,7 +10,7 @@ use crate::pipeline::request::headers::is_protected;
 #[derive(Debug, Default)]
 pub(crate) struct HeaderRules {
     pub(crate) set: Vec<(HeaderName, HeaderValue)>,
-    /// In addition to the values that are there.
+    /// Added to the existing values.
     pub(crate) add: Vec<(HeaderName, HeaderValue)>,
     pub(crate) remove: Vec<HeaderName>,
 }
@@ -40,8 +40,8 @@ impl HeaderRules {
                 headers.insert(own_name(name), own_copy(value));
             }
         }
-        let said: Vec<bool> = self.add.iter().map(|(name, _)| headers.contains_key(name)).collect();
-        for ((name, value), _) in self.add.iter().zip(said).filter(|(_, said)| !said) {
+        let present: Vec<bool> = self.add.iter().map(|(name, _)| headers.contains_key(name)).collect();
+        for ((name, value), _) in self.add.iter().zip(present).filter(|(_, present)| !present) {
             headers.append(own_name(name), own_copy(value));
         }
     }
@@ -52,7 +52,7 @@ pub(crate) fn is_protected_in_answers(name: &HeaderName) -> bool {
     *name == WWW_AUTHENTICATE || *name == RETRY_AFTER || name.as_str().starts_with("ratelimit") || is_protected(name)
 }
 
-/// As [`own_copy`]: a name that is not well known is counted too.
+/// A name without a shared reference count, for the reason given at [`own_copy`]: names that are not standard have one.
 fn own_name(name: &HeaderName) -> HeaderName {
     HeaderName::from_lowercase(name.as_str().as_bytes()).unwrap_or_else(|_| name.clone())
 }
@@ -92,8 +92,8 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_its_own_headers() {
-        let said = [("cache-control", "no-store"), ("content-type", "application/json"), ("server", "x")];
-        let mut headers = HeaderMap::from_iter(fields(&said));
+        let present = [("cache-control", "no-store"), ("content-type", "application/json"), ("server", "x")];
+        let mut headers = HeaderMap::from_iter(fields(&present));
         rules().apply_to_refusal(&mut headers);
         assert_eq!(texts(&headers, "cache-control"), ["no-store"]);
         assert_eq!(texts(&headers, "content-type"), ["application/json"]);

@@ -10,7 +10,7 @@ use super::access::{Access, AccessRule, AddressRule, ClaimRule};
 use super::route::Route;
 use crate::network::Networks;
 
-/// What a route admits that another would refuse: the first part of the rules that is weaker.
+/// The requests that a route admits and another would refuse: the first part of the rules that is weaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Laxity {
     NoToken,

@@ -11,6 +11,6 @@ pub(crate) struct MirrorRule {
     pub(crate) upstream: Arc<Upstream>,
     /// Percentage of the requests.
     pub(crate) percent: u32,
-    /// For the whole exchange, the body of the response included.
+    /// The timeout of the whole exchange, the body of the response included.
     pub(crate) timeout: Duration,
 }

@@ -179,7 +179,7 @@ impl<'t> Search<'t> {
         Self { longest, table, classes, known: HashMap::new(), pairs: HashSet::new(), show, left: BUDGET, found }
     }
 
-    /// Of the same server.
+    /// Compares the members that reach the same server.
     fn compare(&mut self, server: &str, members: &[OverlapMember]) {
         let mut tree = OverlapTree::default();
         for (at, member) in members.iter().enumerate() {

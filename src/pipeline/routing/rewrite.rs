@@ -40,7 +40,7 @@ pub(crate) enum InvalidTemplate {
 }
 
 impl InvalidTemplate {
-    /// For texts that came out of a variable: they are not echoed.
+    /// The message for a text that comes from a variable: it does not repeat the text.
     pub(crate) fn without_names(&self) -> String {
         match self {
             Self::Unknown { .. } => "unknown capture: the route's path has none of that name".to_owned(),
@@ -53,7 +53,7 @@ impl InvalidTemplate {
 }
 
 impl PathTemplate {
-    /// For requests that `route` matches.
+    /// Parses a template for requests that `route` matches.
     pub(crate) fn parse(text: &str, route: &PathPattern) -> Result<Self, InvalidTemplate> {
         let pattern = PathPattern::parse(text)?;
         if pattern.subtree && !route.subtree {

@@ -31,16 +31,16 @@ pub(crate) struct Route {
     pub(crate) strip_segments: usize,
     /// The path that the upstream gets instead.
     pub(crate) rewrite: Option<Box<PathTemplate>>,
-    /// For the request on its way to the upstream.
+    /// Applied to the request before it is sent to the upstream.
     pub(crate) request_headers: HeaderRules,
-    /// For every answer.
+    /// Applied to every answer.
     pub(crate) response_headers: Option<Box<HeaderRules>>,
-    /// Pass `Authorization` on although the route is protected.
+    /// Forward `Authorization` although the route is protected.
     pub(crate) forward_token: bool,
-    /// To the first byte of the answer. `None`: the upstream's own.
+    /// The timeout until the first byte of the answer. `None`: the upstream's own.
     pub(crate) timeout: Option<Duration>,
     pub(crate) body_bytes: Option<u64>,
-    /// Between two pieces of a body, either way: its own limit, which may be none.
+    /// The timeout between two pieces of a body, in both directions. A route may have its own limit, also none.
     pub(crate) body_idle: Option<Option<Duration>>,
     /// The upstream that gets copies.
     pub(crate) mirror: Option<Box<MirrorRule>>,

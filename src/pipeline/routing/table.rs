@@ -34,7 +34,7 @@ pub(crate) struct RouteTable {
 #[derive(Debug, Default)]
 struct Trees {
     exact: HashMap<String, RouteNode>,
-    /// By suffix, which starts with a dot.
+    /// Keyed by the suffix, which starts with a dot.
     wildcard: HashMap<String, RouteNode>,
     any: RouteNode,
 }
@@ -210,17 +210,17 @@ impl RouteNode {
         let (segment, after) = rest.split_once('/').unwrap_or((rest, ""));
         let exact = self.exact.get(segment).and_then(|node| node.find(after));
         let any = || self.any.as_ref().filter(|_| !segment.is_empty()).and_then(|node| node.find(after));
-        exact.or_else(any).or_else(|| self.subtree.some())
+        exact.or_else(any).or_else(|| self.subtree.non_empty())
     }
 }
 
 impl Leaf {
-    fn some(&self) -> Option<&Self> {
+    fn non_empty(&self) -> Option<&Self> {
         (!self.by_methods.is_empty()).then_some(self)
     }
 
     fn or<'l>(&'l self, other: &'l Self) -> Option<&'l Self> {
-        self.some().or_else(|| other.some())
+        self.non_empty().or_else(|| other.non_empty())
     }
 
     /// The first route of the leaf that takes a method of this one.

@@ -27,7 +27,7 @@ pub(crate) enum FixedAnswer {
     },
     Fixed {
         status: StatusCode,
-        /// Of a body that is not empty.
+        /// The media type of a body that is not empty.
         content_type: Option<HeaderValue>,
         body: Box<[u8]>,
     },

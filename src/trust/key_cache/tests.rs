@@ -9,8 +9,8 @@ fn publish(cache: &KeyCache, key: &Arc<VerifyingKey>) {
     publish_as_of(cache, key, Instant::now());
 }
 
-fn publish_as_of(cache: &KeyCache, key: &Arc<VerifyingKey>, asked: Instant) {
-    let times = Times::new(asked, Duration::from_secs(600), Duration::from_secs(3000));
+fn publish_as_of(cache: &KeyCache, key: &Arc<VerifyingKey>, requested_at: Instant) {
+    let times = Times::new(requested_at, Duration::from_secs(600), Duration::from_secs(3000));
     cache.publish(KeySet::from_keys(vec![Arc::clone(key)]), times);
 }
 
@@ -39,7 +39,7 @@ async fn a_missing_key_waits_for_one_refetch_of_an_older_set() {
     };
     let ((), first, second) = tokio::join!(refresher, find(&cache, &new), find(&cache, &new));
     assert!(matches!((first, second), (KeyLookup::Found(_), KeyLookup::Found(_))));
-    assert!(!cache.still_holds(&old, Instant::now()), "a removed key is accepted");
+    assert!(!cache.is_current(&old, Instant::now()), "a removed key is accepted");
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +69,7 @@ async fn a_set_beyond_its_time_is_not_believed() {
     let (cache, known) = (KeyCache::remote(), key());
     publish(&cache, &known);
     tokio::time::advance(Duration::from_secs(3600)).await;
-    assert!(!cache.still_holds(&known, Instant::now()));
+    assert!(!cache.is_current(&known, Instant::now()));
     assert!(matches!(find(&cache, &known).await, KeyLookup::Unavailable));
 }
 
@@ -127,18 +127,18 @@ async fn look_ups_in_a_stale_set_are_counted() {
     let (cache, known) = (KeyCache::remote(), key());
     publish(&cache, &known);
     tokio::time::advance(Duration::from_secs(599)).await;
-    assert!(cache.still_holds(&known, Instant::now()) && matches!(find(&cache, &known).await, KeyLookup::Found(_)));
+    assert!(cache.is_current(&known, Instant::now()) && matches!(find(&cache, &known).await, KeyLookup::Found(_)));
     assert_eq!(cache.stale_served(), 0);
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert!(cache.still_holds(&known, Instant::now()) && matches!(find(&cache, &known).await, KeyLookup::Found(_)));
+    assert!(cache.is_current(&known, Instant::now()) && matches!(find(&cache, &known).await, KeyLookup::Found(_)));
     assert_eq!(cache.stale_served(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn missing_keys_of_a_restored_set_wait_for_the_first_fetch() {
     let (known, new) = (key(), key());
-    let asked = Instant::now() - Duration::from_secs(700);
-    let times = Times::new(asked, Duration::from_secs(600), Duration::from_secs(3000));
+    let requested_at = Instant::now() - Duration::from_secs(700);
+    let times = Times::new(requested_at, Duration::from_secs(600), Duration::from_secs(3000));
     let cache = KeyCache::restored(KeySet::from_keys(vec![Arc::clone(&known)]), times);
     assert!(matches!(find(&cache, &known).await, KeyLookup::Found(_)));
     let refresher = async {

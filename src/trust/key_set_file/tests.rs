@@ -65,7 +65,7 @@ async fn a_stored_set_is_read_back_and_ages_from_its_fetch() {
     let restored = load(&file_in(&folder)).unwrap().unwrap();
     let now = Instant::now();
     assert_eq!(restored.keys.len(), 1);
-    assert_eq!(now - restored.times.asked, Duration::from_secs(10));
+    assert_eq!(now - restored.times.requested_at, Duration::from_secs(10));
     assert_eq!(restored.times.fresh_until - now, Duration::from_secs(590));
     assert_eq!(restored.times.usable_until - now, Duration::from_secs(590) + HOUR);
 }
@@ -125,7 +125,7 @@ fn a_set_may_be_older_than_the_machine_is_up() {
     file_in(&folder).save(&StoredKeySet { fetched_at: NOW.seconds() - age.as_secs(), ..kept() }).unwrap();
     let source = KeySource { max_stale: days(7), ..source(Some("https://a.example/keys")) };
     let restored = file_in(&folder).load(&settings("https://a.example"), &source, NOW).unwrap().unwrap();
-    assert!(Instant::now() - restored.times.asked >= age);
+    assert!(Instant::now() - restored.times.requested_at >= age);
     assert!(Instant::now() < restored.times.usable_until);
 }
 
