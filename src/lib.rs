@@ -35,9 +35,9 @@
 //! - **One canonical form.** A request is parsed once, into `CanonicalRequest`. Routing, policy, audit and the
 //!   upstream's request line use that and nothing else.
 //! - **No bypass.** Forwarding takes a `Permit`, and only `authorize` creates one.
-//! - **One thread.** A request stays on one worker: no locks, no work stealing. Workers share rate limits, because they are
-//!   exact for the whole process, and the state of upstream servers, which is written only when it changes. Slow
-//! cryptography   runs on threads of its own.
+//! - **One thread.** A request stays on one worker: no locks, no work stealing. Workers share rate limits, because they
+//!   are exact for the whole process, and the state of upstream servers, which is written only when it changes. Slow
+//!   cryptography runs on threads of its own.
 //! - **Recorded or refused.** A decision that must be recorded has its place in the audit log before it takes effect.
 //! - **Absent, invalid and unverifiable** tokens get three answers: a bare 401, `invalid_token`, 503.
 
