@@ -229,7 +229,7 @@ fn no_message_holds_a_secret() {
     }
 }
 
-/// A file whose secrets are all the canary, in each of the shapes that they come in.
+/// A file in which all secrets are the canary, in each form that a secret can have.
 const WITH_SECRETS: &str = "version: 1
 oauth:
   issuer: https://gateway.example.com

@@ -109,7 +109,7 @@ async fn handle_connection(stream: TcpStream, probes: Probes) {
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    // A scraper that hangs up or takes too long is not an error.
+    // A scraper that disconnects or takes too long is not an error.
     let _ = timeout(CONNECTION_AGE, builder.serve_connection(TokioIo::new(stream), service)).await;
 }
 

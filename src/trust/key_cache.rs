@@ -132,7 +132,8 @@ impl KeyCache {
             Ok(lookup) => return lookup,
             Err(seen) => seen,
         };
-        // If the caller hangs up, this future is dropped. Nothing is cancelled: the refresher fetches for all requests.
+        // If the caller disconnects, this future is dropped. Nothing is cancelled: the refresher fetches for all
+        // requests.
         let Ok(_permit) = self.waiters.try_acquire() else {
             return KeyLookup::Unavailable;
         };

@@ -277,7 +277,7 @@ class Trial:
             none("crossed: answers, or parts of them, to another request", self.crossed),
             none("requests that reached the upstream twice", twice),
             none("POSTs that reached the upstream twice", posts),
-            none("requests that a client sent again, for want of a byte", list(self.resent.elements())),
+            none("requests that a client sent again, as no byte arrived", list(self.resent.elements())),
             none("requests that no client sent", never),
             none("faults answered otherwise than by 502, 504 or a break", self.wrong),
             none("honest requests that failed", self.honest_failed),

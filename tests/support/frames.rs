@@ -83,9 +83,9 @@ impl Framed {
         Self::open_with(gateway, &[(4, 65_535)]).await
     }
 
-    pub(crate) async fn open_with(gateway: &Gateway, told: &[(u16, u32)]) -> Self {
+    pub(crate) async fn open_with(gateway: &Gateway, values: &[(u16, u32)]) -> Self {
         let mut framed = Self::silent(gateway).await;
-        framed.say(&[PREFACE, &settings(told)].concat()).await;
+        framed.say(&[PREFACE, &settings(values)].concat()).await;
         let (mut theirs, mut confirmed) = (false, false);
         while !(theirs && confirmed) {
             let Heard::Frame(frame) = framed.next().await else { panic!("no settings") };
@@ -237,9 +237,9 @@ pub(crate) fn data(stream: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
     frame(DATA, flags, stream, payload)
 }
 
-pub(crate) fn settings(told: &[(u16, u32)]) -> Vec<u8> {
+pub(crate) fn settings(values: &[(u16, u32)]) -> Vec<u8> {
     let payload: Vec<u8> =
-        told.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()[..]].concat()).collect();
+        values.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()[..]].concat()).collect();
     frame(SETTINGS, 0, 0, &payload)
 }
 

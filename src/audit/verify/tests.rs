@@ -24,7 +24,7 @@ impl Drop for Log {
 }
 
 impl Log {
-    /// `files` of as many lines each, every one of which ends with a checkpoint.
+    /// A log with files of these numbers of lines. Each file ends with a checkpoint.
     fn new(files: &[u64]) -> Self {
         Self::by(files, &["member"; 1])
     }
@@ -192,7 +192,7 @@ fn a_removed_line_counts_only_if_its_writers_checkpoint_covers() {
     fs::write(&log.files[2], [log.text(2), forged].concat()).unwrap();
     without_first(&mut log);
     is_ignored(&log, 7, 2);
-    // The next start signs it, and says that it has found it.
+    // The next start signs the line, and the checkpoint says that it was found.
     let current = log.folder.join("audit.jsonl");
     let mut next = Checkpoints::open(AuditKey::open(&log.folder).unwrap(), &current, 6, 7).unwrap();
     next.sign(link, UnixTime::from_seconds(1_800_000_000), clock::instant());
@@ -250,7 +250,7 @@ fn a_torn_end_is_a_crash_and_not_tampering() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// A changed byte, a deleted, repeated or moved line, a cut: every change is found.
+    /// Every change is found: a changed byte, a deleted, repeated or moved line, a cut.
     #[test]
     fn every_change_of_a_log_is_found(
         files in prop::collection::vec(1..6u64, 1..4),

@@ -32,7 +32,7 @@ fn source(jwks_uri: Option<&str>) -> KeySource {
     KeySource { jwks_uri: jwks_uri.map(|uri| Url::parse(uri).unwrap()), ca: None, max_stale: HOUR }
 }
 
-/// Fetched ten seconds ago from a URL in the configuration.
+/// A set that was fetched ten seconds ago from a URL in the configuration.
 fn kept() -> StoredKeySet {
     let (key, _) = SigningKey::generate(Algorithm::Es256).unwrap();
     StoredKeySet {

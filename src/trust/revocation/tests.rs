@@ -146,7 +146,7 @@ fn a_client_is_limited_to_a_tenth_of_the_entries_operators_not() {
     let (soon, late) = (NOW.seconds() + 1, NOW.seconds() + HOUR);
     let mut revocations = Revocations::default();
     (0..MAX_OF_CLIENT).for_each(|number| revocations.add(&of(Some("greedy"), number, soon + (number > 0) as u64)));
-    // Again: what is known takes no other place.
+    // A known entry does not count a second time.
     (0..MAX_OF_CLIENT).for_each(|number| revocations.add(&of(Some("greedy"), number, soon)));
     assert_eq!(revocations.full_for(&of(Some("greedy"), MAX_OF_CLIENT, late)), Some(RevocationsFull::Share));
     assert_eq!(revocations.full_for(&of(Some("greedy"), 7, late)), None, "one that has its place");

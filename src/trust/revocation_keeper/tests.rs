@@ -43,7 +43,7 @@ fn token_of(client: &str, number: usize) -> RevocationEntry {
     }
 }
 
-/// What the keeper answers to these, asked together.
+/// The keeper's answers to these requests, which are sent together.
 fn ask(keeper: &mut Keeper, entries: &[RevocationEntry]) -> Vec<Result<(), NotRevoked>> {
     let (replies, mut answers): (Vec<_>, Vec<_>) = entries.iter().map(|_| oneshot::channel()).unzip();
     keeper.write(entries.iter().cloned().zip(replies).collect(), NOW, &mut |_| {});
@@ -76,7 +76,7 @@ fn foreign_entries_are_merged_and_recorded_own_ones_are_not() {
     one.poll_file(NOW, &mut |_| panic!("its own"));
     assert_eq!(record, [entry("a")]);
     assert!(knows(&other, &entry("a")));
-    other.poll_file(NOW, &mut |_| panic!("told twice"));
+    other.poll_file(NOW, &mut |_| panic!("recorded twice"));
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn publish(keys: &KeyCache, key: &SigningKey, usable_for: Duration) {
     keys.publish(KeySet::from_keys(vec![Arc::new(key.verifying_key().unwrap())]), times);
 }
 
-/// A token that was found good, with the keys of its issuer.
+/// A token that was found valid, with the keys of its issuer.
 async fn verified(key: &SigningKey) -> (Trust, Verified) {
     let keys = Arc::new(KeyCache::remote());
     publish(&keys, key, DAY);
@@ -52,13 +52,13 @@ async fn a_token_that_was_good_dies_with_its_key() {
     publish(keys, &self::key(), DAY);
     assert_eq!(again(), Err(TokenError::UnknownKid));
     publish(keys, &key, Duration::ZERO);
-    assert_eq!(again(), Err(TokenError::KeysUnavailable), "nobody can tell");
+    assert_eq!(again(), Err(TokenError::KeysUnavailable), "the keys are too old to decide");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_issuer_that_is_configured_anew_is_another() {
     let (trust, verified) = verified(&key()).await;
     assert!(trust.holds(&verified.issuer));
-    let anew = TrustedIssuer { settings: settings(), keys: Arc::clone(&verified.issuer.keys) };
-    assert!(!Trust::new(vec![Arc::new(anew)], Arc::default()).holds(&verified.issuer));
+    let reconfigured = TrustedIssuer { settings: settings(), keys: Arc::clone(&verified.issuer.keys) };
+    assert!(!Trust::new(vec![Arc::new(reconfigured)], Arc::default()).holds(&verified.issuer));
 }

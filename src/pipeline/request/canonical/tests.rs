@@ -166,14 +166,14 @@ fn sizes_are_bounded() {
 }
 
 proptest! {
-    /// What is accepted says the same to whoever decodes it once, and there is nothing left in it to resolve.
+    /// An accepted path, decoded once, has only one meaning: no part of it is left to resolve.
     #[test]
     fn an_accepted_path_has_one_meaning(path in "/(%[0-9a-f]{2}|[a-z./;%]|\\.\\.|%2e){0,12}") {
         if let Ok(Spelling::Other { canonical, decoded }) = spelling(&path) {
             let again = percent_encoding::percent_decode_str(&canonical).decode_utf8().unwrap().into_owned();
             prop_assert_eq!(decoded.as_deref().unwrap_or(&canonical), again.as_str());
             prop_assert!(!again.contains("/../") && !again.contains("//") && !again.contains('\\'));
-            // Read again, the canonical spelling is its own.
+            // The canonical spelling of a canonical path is the path itself.
             match spelling(&canonical).unwrap() {
                 Spelling::Canonical => {}
                 Spelling::Other { canonical: twice, .. } => prop_assert_eq!(twice, canonical),

@@ -28,7 +28,7 @@ const FIELDS: [(&str, &str); 4] = [
     ("sec-websocket-version", "13"),
 ];
 
-/// The fields of a good handshake, with this one instead of its namesake; an empty value leaves it out.
+/// The fields of a valid handshake. This field replaces the one of the same name, or removes it if its value is empty.
 fn fields<'f>(name: &'f str, value: &'f str) -> Vec<(&'f str, &'f str)> {
     let others = FIELDS.into_iter().filter(|(known, _)| *known != name);
     others.chain((!value.is_empty()).then_some((name, value))).collect()
@@ -128,7 +128,7 @@ fn no_form_of_http_or_tls_can_be_opted_in() {
 }
 
 proptest! {
-    /// Whatever an upstream makes of it, an accept counts for one key only.
+    /// An accept value is valid for one key only.
     #[test]
     fn no_other_answer_counts(key in prop::array::uniform16(any::<u8>()), other in "[ -~]{0,40}") {
         let key = STANDARD.encode(key);

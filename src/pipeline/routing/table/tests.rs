@@ -170,8 +170,8 @@ fn paths_of_one_host_that_differ_in_case_only_are_a_conflict() {
     assert_eq!(conflict(&[("/{A}", &[], &["GET"]), ("/{a}", &[], &["POST"])]), None);
 }
 
-/// As the most eager service would read a path: decoded for as long as anything changes, parameters off, backslashes as
-/// slashes, empty and dot segments resolved. Written without regard to how we read it.
+/// The path as the most lenient service would read it: decoded until nothing changes, without parameters, backslashes
+/// as slashes, empty and dot segments resolved. Independent of the gateway's own parser.
 fn eagerly(target: &str) -> String {
     let mut path = target.split('?').next().unwrap().to_owned();
     loop {
@@ -199,7 +199,7 @@ fn read(target: &str) -> Option<CanonicalRequest> {
     CanonicalRequest::new(&head, "https", &RefCell::default(), &Limits::default()).ok()
 }
 
-/// Segments made of what attacks are made of.
+/// Segments made of the parts of known attacks.
 fn hostile_target() -> impl Strategy<Value = String> {
     let pieces = vec![
         "api",
@@ -258,8 +258,8 @@ fn hostile_target() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
-    /// Whatever is accepted, we decide as anybody behind us would who reads what we send, however eagerly; and what we
-    /// send is what we would send for it again.
+    /// For an accepted path, the gateway finds the same routes as the most lenient service would for the forwarded
+    /// path. The canonical form of the forwarded path is that path itself.
     #[test]
     fn the_decided_path_is_the_forwarded_path(target in hostile_target()) {
         let routes = ["/api/public/**", "/api/admin/**", "/api/public/private/**", "/api/admin/help", "/api/{id}/settings", "/"];
@@ -279,8 +279,7 @@ proptest! {
 }
 
 proptest! {
-    /// Whatever open routes there are besides, a path that is listed closed is not open, in whichever case it is
-    /// written.
+    /// A path that is listed as closed is never open, in upper or lower case, whichever open routes there are.
     #[test]
     fn no_open_route_opens_a_path_that_is_listed_closed(
         open in prop::collection::btree_set("(/([abAB]|\\{x\\})){0,3}(/\\*\\*)?", 0..6),
@@ -300,8 +299,8 @@ proptest! {
         }
     }
 
-    /// Whatever a service takes for the same path leads to the same routes, or nowhere; only the spelling of a pattern
-    /// leads on.
+    /// Spellings that a service reads as the same path lead to the same routes or to none. Only the spelling of a
+    /// pattern leads to a route.
     #[test]
     fn paths_that_differ_in_case_only_never_reach_different_routes(
         patterns in prop::collection::vec(
@@ -338,7 +337,7 @@ proptest! {
         }
     }
 
-    /// The table against the definition: of all patterns that match, none is more specific than the one found.
+    /// Compares the table with the definition: of all patterns that match, none is more specific than the one found.
     #[test]
     fn the_table_finds_the_most_specific_pattern(
         patterns in prop::collection::btree_set("(/(a|b|\\{x\\})){0,3}(/\\*\\*)?", 1..8),
