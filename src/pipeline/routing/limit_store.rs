@@ -1,6 +1,6 @@
 //! Where rate limits are counted: token buckets by key, exact per process.
 //!
-//! A limit keeps at most [`MAX_KEYS`] keys. Keys whose bucket is full again are removed first, at no loss. While the
+//! A limit keeps at most `MAX_KEYS` keys. Keys whose bucket is full again are removed first, at no loss. While the
 //! table is full, new keys share one bucket: they are slowed, never passed unlimited.
 
 use std::hash::{BuildHasherDefault, Hasher};

@@ -1,4 +1,4 @@
-//! A rate limit as configured: its name, its rate, and the key that it counts by. [`super::limit_store`] counts.
+//! A rate limit as configured: its name, its rate, and the key that it counts by. `limit_store` counts.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
