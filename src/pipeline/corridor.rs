@@ -227,12 +227,8 @@ fn count(
     peer: &Peer,
     open: &mut OpenRequest,
 ) -> Result<(), Rejection> {
-    if limits.is_empty() {
-        return Ok(());
-    }
-    let counts = limits::count(limits, store, phase, peer.address);
-    open.counted(&counts);
-    counts.exceeded.map_or(Ok(()), |count| Err(Rejection::RateLimited(count)))
+    let exceeded = limits::count(limits, store, phase, peer.address, |index, count| open.counted(index, count));
+    exceeded.map_or(Ok(()), |count| Err(Rejection::RateLimited(count)))
 }
 
 /// The destination of a permitted request.

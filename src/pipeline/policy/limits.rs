@@ -22,49 +22,41 @@ pub(crate) enum LimitPhase<'r> {
 
 /// What each limit of a route counted, by its place in the list.
 #[derive(Debug, Default)]
-pub(crate) struct LimitCounts {
-    by_limit: [Option<LimitCount>; MAX_LIMITS],
-    /// The count that refuses the request.
-    pub(crate) exceeded: Option<LimitCount>,
-}
+pub(crate) struct LimitCounts([Option<LimitCount>; MAX_LIMITS]);
 
-/// Counts until a limit is exceeded: the limits behind it are not charged for a request that is refused.
-pub(crate) fn count(limits: &[RateLimit], store: &LimitStore, phase: LimitPhase<'_>, address: IpAddr) -> LimitCounts {
-    let mut counts = LimitCounts::default();
+/// Counts until a limit is exceeded, which it gives: the limits behind it are not charged for a request that is refused. `record`
+/// takes each count with the place of its limit.
+pub(crate) fn count(
+    limits: &[RateLimit],
+    store: &LimitStore,
+    phase: LimitPhase<'_>,
+    address: IpAddr,
+    mut record: impl FnMut(usize, LimitCount),
+) -> Option<LimitCount> {
     let is_by_address = matches!(phase, LimitPhase::Address);
-    for (limit, counted) in limits.iter().zip(&mut counts.by_limit) {
-        if limit.is_by_address() != is_by_address {
-            continue;
-        }
+    for (index, limit) in limits.iter().enumerate().filter(|(_, limit)| limit.is_by_address() == is_by_address) {
         let key = match phase {
             LimitPhase::Address => RequestKey::by_address(address),
             LimitPhase::Caller { headers, caller } => limit.per.of(address, headers, caller),
         };
         let count = store.count(limit, key);
-        *counted = Some(count);
+        record(index, count);
         if !count.allowed {
-            counts.exceeded = Some(count);
-            break;
+            return Some(count);
         }
     }
-    counts
+    None
 }
 
 impl LimitCounts {
     pub(crate) fn by_limit(&self) -> &[Option<LimitCount>] {
-        &self.by_limit
+        &self.0
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, LimitCount)> {
-        self.by_limit.iter().enumerate().filter_map(|(index, count)| count.map(|count| (index, count)))
-    }
-
-    /// Adds what another phase counted.
-    pub(crate) fn add(&mut self, other: &Self) {
-        for (index, count) in other.iter() {
-            self.by_limit[index] = Some(count);
+    pub(crate) fn set(&mut self, index: usize, count: LimitCount) {
+        if let Some(place) = self.0.get_mut(index) {
+            *place = Some(count);
         }
-        self.exceeded = self.exceeded.or(other.exceeded);
     }
 }
 
@@ -94,19 +86,14 @@ mod tests {
         let address = "10.0.0.1".parse().unwrap();
         let headers = HeaderMap::new();
         let by_caller = LimitPhase::Caller { headers: &headers, caller: None };
-        let remaining =
-            |counts: &LimitCounts| counts.iter().map(|(at, count)| (at, count.remaining)).collect::<Vec<_>>();
-        let mut all = count(&limits, &store, LimitPhase::Address, address);
-        assert_eq!((remaining(&all), all.exceeded), (vec![(1, 1)], None));
-        all.add(&count(&limits, &store, by_caller, address));
-        assert_eq!((remaining(&all), all.exceeded), (vec![(0, 4), (1, 1), (2, 0), (3, 8)], None));
-        let second = count(&limits, &store, by_caller, address);
-        assert_eq!(remaining(&second), [(0, 3), (2, 0)]);
-        assert!(second.exceeded.is_some_and(|count| !count.allowed));
-        assert_eq!(
-            remaining(&count(&limits, &store, by_caller, address)),
-            [(0, 2), (2, 0)],
-            "the last was not charged"
-        );
+        let counted = |phase| {
+            let mut remaining = Vec::new();
+            let exceeded = count(&limits, &store, phase, address, |at, count| remaining.push((at, count.remaining)));
+            (remaining, exceeded.is_some_and(|count| !count.allowed))
+        };
+        assert_eq!(counted(LimitPhase::Address), (vec![(1, 1)], false));
+        assert_eq!(counted(by_caller), (vec![(0, 4), (2, 0), (3, 8)], false));
+        assert_eq!(counted(by_caller), (vec![(0, 3), (2, 0)], true));
+        assert_eq!(counted(by_caller), (vec![(0, 2), (2, 0)], true), "the last was not charged");
     }
 }

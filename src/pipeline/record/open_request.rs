@@ -15,6 +15,7 @@ use crate::audit::reason::Reason;
 use crate::issuer::authorization_server::Issued;
 use crate::pipeline::policy::limits::LimitCounts;
 use crate::pipeline::request::peer::Peer;
+use crate::pipeline::routing::rate_limit::LimitCount;
 use crate::pipeline::routing::snapshot::SharedSnapshot;
 
 #[derive(Debug)]
@@ -75,12 +76,10 @@ impl OpenRequest {
         self.log.granted(issued);
     }
 
-    /// Records the counts against the rate limits.
-    pub(crate) fn counted(&mut self, counts: &LimitCounts) {
-        self.counts.add(counts);
-        for (index, count) in counts.iter() {
-            self.recorder.metrics(|metrics| metrics.counted(self.log.matched, index, count));
-        }
+    /// Records what the rate limit at this place counted.
+    pub(crate) fn counted(&mut self, index: usize, count: LimitCount) {
+        self.counts.set(index, count);
+        self.recorder.metrics(|metrics| metrics.counted(self.log.matched, index, count));
     }
 
     /// Refused, with what the request claimed of its caller.
