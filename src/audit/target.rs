@@ -37,6 +37,14 @@ impl fmt::Display for AuditTarget {
 }
 
 impl AuditTarget {
+    /// The file that the log is in, if it is in one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Stdout => None,
+            Self::File(path) => Some(path),
+        }
+    }
+
     /// Returns the error of [`AuditWriter::open`](super::writer::AuditWriter::open), as far as it can be found without
     /// writing.
     pub(crate) fn check(&self) -> Result<(), OpenError> {

@@ -7,14 +7,13 @@ mod table;
 mod verify;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
 use super::terminal::{bad_config, failed, note};
 use super::{ConfigPath, USAGE};
-use crate::audit::target::AuditTarget;
 use crate::audit::verify::chains::{LogChain, LogFileSet, of_files, of_log};
 use crate::config;
 use crate::config::interpolate::Surroundings;
@@ -60,13 +59,11 @@ impl LogFiles {
 
     /// The log of the configuration.
     fn configured(&self) -> Result<PathBuf, ExitCode> {
-        match self.config()?.audit.target {
-            AuditTarget::File(path) => Ok(path),
-            AuditTarget::Stdout => {
-                note("the configuration writes the audit log to standard output: name the files that contain it");
-                Err(ExitCode::from(USAGE))
-            }
-        }
+        let target = self.config()?.audit.target;
+        target.file().map(Path::to_owned).ok_or_else(|| {
+            note(format!("the configuration writes the audit log to {target}: name the files that contain it"));
+            ExitCode::from(USAGE)
+        })
     }
 
     /// All files, by chain and in the order of their lines.

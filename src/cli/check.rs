@@ -8,7 +8,6 @@ use serde_json::json;
 use super::terminal::{BOLD, DIM, GOOD, NAME, WARN, bad_config, note, out, styled};
 use super::{ConfigPath, FINDINGS, Format, USAGE};
 use crate::audit::disk;
-use crate::audit::target::AuditTarget;
 use crate::config;
 use crate::config::diagnostics::Diagnostic;
 use crate::config::interpolate::Surroundings;
@@ -53,11 +52,9 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
 
 /// The warnings of the configuration, and that of the disk, which is no part of it.
 fn warnings(path: &ConfigPath, config: &Config) -> Vec<Diagnostic> {
-    let shortage = match &config.audit.target {
-        // Before the first start there may be no folder to ask about.
-        AuditTarget::File(log) => disk::shortage(log, &config.audit.rotation).ok().flatten(),
-        AuditTarget::Stdout => None,
-    };
+    // Before the first start there may be no folder to ask about.
+    let shortage =
+        config.audit.target.file().and_then(|log| disk::shortage(log, &config.audit.rotation).ok().flatten());
     let file = path.config.display().to_string();
     let of_disk = shortage.map(|message| Diagnostic { file, line: None, column: None, message });
     config.warnings.iter().cloned().chain(of_disk).collect()

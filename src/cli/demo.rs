@@ -9,7 +9,6 @@ use super::start::cannot_start;
 use super::terminal::{BOLD, DIM, GOOD, NAME, bad_config, failed, failed_with, note, out, styled};
 use super::{ConfigPath, USAGE, client_secret, demo_service};
 use crate::app::{App, Control};
-use crate::audit::target::AuditTarget;
 use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::config::types::Config;
@@ -46,10 +45,8 @@ pub(super) fn demo(args: &ConfigPath) -> ExitCode {
     if std::env::var_os("PORTCULLIS_LOG").is_some() {
         logs::start();
     }
-    let audit = match &config.audit.target {
-        AuditTarget::Stdout => "this terminal".to_owned(),
-        AuditTarget::File(path) => format!("tail -f {}", shell_argument(path)),
-    };
+    let follow = |path: &Path| format!("tail -f {}", shell_argument(path));
+    let audit = config.audit.target.file().map_or_else(|| "this terminal".to_owned(), follow);
     let ca = config.certificate_path().map(shell_argument);
     let admin = config.admin.as_ref().map(|admin| admin.address);
     let app = match Control::start().and_then(|control| App::open(config, control)) {
