@@ -174,7 +174,7 @@ async fn strangers_make_no_series() {
     assert_eq!(Page::of(&gateway).await.samples.len(), before);
 }
 
-/// What the admin listener answers to a request with these fields.
+/// The answer of the admin listener to a request with these fields.
 async fn asked_with(gateway: &Gateway, fields: &str) -> u16 {
     let mut wire = Wire::new(TcpStream::connect(gateway.admin.unwrap()).await.unwrap());
     wire.send(format!("GET /metrics HTTP/1.1\r\n{fields}Connection: close\r\n\r\n")).await;

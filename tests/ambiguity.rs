@@ -1,5 +1,5 @@
-//! What could be read in two ways is refused and never repaired: paths, hosts, framing. No upstream sees any of it, and
-//! the gateway goes on.
+//! A request that could be read in two ways is refused and never repaired: paths, hosts, framing. No upstream sees any
+//! of it, and the gateway goes on.
 
 use crate::support::client::request;
 use crate::support::wire::{Wire, field, within};

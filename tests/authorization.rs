@@ -1,4 +1,4 @@
-//! Who may use which route: a good token is not enough where the route asks for more, and the 403 names exactly what is
+//! Access to routes: a good token is not enough where the route asks for more, and the 403 names exactly what is
 //! missing.
 
 mod callers;

@@ -22,7 +22,7 @@ fn saying(fields: &[(&'static str, &str)]) -> Request<Full<Bytes>> {
     fields.iter().fold(request("GET", "/x"), |request, (name, value)| with_header(request, name, value))
 }
 
-/// Whom the audit log names as client and as peer, and what the upstream is told.
+/// The client and the peer of the audit log, and the forwarding fields of the upstream.
 async fn told(sections: &str, fields: &[(&'static str, &str)]) -> (String, Option<String>, String) {
     let (upstream, gateway) = gateway(sections).await;
     let mut told = Vec::new();

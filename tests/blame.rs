@@ -65,7 +65,7 @@ impl Deadline {
     }
 }
 
-/// What becomes of an exchange: its status, the reason in the audit log, an open breaker, ejected servers.
+/// The outcome of an exchange: its status, the reason in the audit log, an open breaker, ejected servers.
 type Fate = (u16, String, bool, usize);
 
 fn expected(deadline: Deadline, waited: Waited, by_http2: bool) -> Fate {
@@ -198,7 +198,7 @@ async fn http2_deadlines_blame_the_side_that_is_waited_for() {
     every_deadline_blames_the_side_that_is_waited_for(true).await;
 }
 
-/// What a peer has not taken may be all that is left of an upload: it fits into its window but for a few bytes.
+/// The bytes that a peer has not taken may be the rest of an upload: it fits into its window but for a few bytes.
 #[tokio::test]
 async fn a_window_closed_before_the_last_bytes_is_waited_for() {
     let server = silent(true, false).await;

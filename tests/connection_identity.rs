@@ -40,7 +40,7 @@ struct Entry {
     user: String,
 }
 
-/// What the service knows of one connection.
+/// The identity that the service keeps for one connection.
 #[derive(Default)]
 struct Identity {
     is_challenged: bool,

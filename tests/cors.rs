@@ -17,7 +17,7 @@ fn from(origin: &str, request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
     with_header(request, "origin", origin)
 }
 
-/// What a browser asks before it sends `method` with these headers.
+/// The preflight of a browser before it sends `method` with these headers.
 fn preflight(path: &str, origin: &str, method: &str, headers: &str) -> Request<Full<Bytes>> {
     let asked = with_header(from(origin, request("OPTIONS", path)), "access-control-request-method", method);
     if headers.is_empty() { asked } else { with_header(asked, "access-control-request-headers", headers) }

@@ -1,4 +1,4 @@
-//! Who keeps us waiting is let go, at the deadline that is meant for it and while others are served; who is served is
+//! A slow client is cut off at the deadline that is meant for it, while others are served; a client that is served is
 //! not.
 
 use std::time::{Duration, Instant};
@@ -155,7 +155,7 @@ async fn a_client_that_reads_nothing_is_cut_by_the_write_timeout() {
     assert_eq!((&line["gateway.decision"], &line["gateway.reason"]), (&"error".into(), &"client_gone".into()));
 }
 
-/// Whoever never opens a window on HTTP/2 lets the answer wait in the gateway, and the socket does not show it.
+/// A client that never opens its HTTP/2 window leaves the answer in the gateway, and the socket does not show it.
 #[tokio::test]
 async fn a_client_with_a_closed_window_is_cut_off() {
     let (_upstream, gateway) = patient_but("write_stall_timeout: 300ms, in_flight: 1").await;
@@ -280,7 +280,7 @@ async fn an_old_connection_is_ended_and_nothing_is_lost() {
         };
         within(lives).await;
         assert!(answered > 1);
-        // What was asked and not answered never reached anyone.
+        // Requests without an answer reached no upstream.
         assert_eq!(upstream.seen().len(), answered);
         upstream.forget();
     }

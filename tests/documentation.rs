@@ -18,7 +18,7 @@ use crate::support::gateway::{folder, program};
 use crate::support::issuer::Key;
 use crate::support::{Client, Gateway, Issuer};
 
-/// What a `yaml` block without `version` is completed by: each part stands here unless the block has its key.
+/// The parts that complete a `yaml` block without `version`: each is added unless the block has its key.
 const BASE: &[(&str, &str)] = &[
     ("version", "version: 1"),
     ("listeners", "listeners: [{address: 127.0.0.1:8080}]"),
@@ -266,7 +266,7 @@ fn complete(example: &str) -> String {
     parts.chain([example]).collect::<Vec<_>>().join("\n")
 }
 
-/// What `check` says of this file, in a new folder with the files that it names. Absolute paths are moved into the
+/// The output of `check` for this file, in a new folder with the files that it names. Absolute paths are moved into the
 /// folder.
 fn check(yaml: &str) -> (PathBuf, Finished) {
     let folder = folder();

@@ -1,4 +1,4 @@
-//! When there is not enough of something: descriptors, connections, patience. What is over the limit is refused
+//! Exhausted resources: descriptors, connections, time. Everything over the limit is refused
 //! quickly, the rest is served, and afterwards everything is as it was before.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! What the upstream sees of a request, and the client of the answer: everything that is theirs, nothing that is not.
+//! The request as the upstream sees it, and the answer as the client sees it: complete, and without foreign fields.
 //!
 //! Every request is sent over HTTP/1.1 and over HTTP/2 unless one of them has no words for it.
 
@@ -37,7 +37,7 @@ async fn stays_behind(name: &'static str, value: &str) {
     }
 }
 
-/// What clients get of the upstream's answer.
+/// The upstream's answer as clients get it.
 async fn answered(request: &Request<Full<Bytes>>, answer: fn() -> Response<Full<Bytes>>) -> Vec<Answer> {
     let upstream = Upstream::answering(move |_| answer()).await;
     let gateway = Gateway::before(upstream.address, &[ALL]);

@@ -1,4 +1,4 @@
-//! What strangers send makes no parser panic: the corpus of `fuzz/`, and mutations of it. A fuzzer looks further;
+//! No input makes a parser panic: the corpus of `fuzz/`, and mutations of it. A fuzzer looks further;
 //! whatever it finds is a file of the corpus from then on.
 
 use std::fs;

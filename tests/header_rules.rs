@@ -1,4 +1,4 @@
-//! What a route changes in headers, on the way there and on the way back.
+//! Changes of header fields by a route, in requests and in answers.
 
 use http::Response;
 use http_body_util::Full;
@@ -47,7 +47,7 @@ async fn answers_are_changed_as_the_route_says() {
     }
 }
 
-/// What browsers are told for good must not hang on whether a request was let through, and no refusal may be stored.
+/// Fields that browsers remember must not depend on whether a request was allowed, and no refusal may be stored.
 #[tokio::test]
 async fn refusals_get_the_routes_headers_that_they_lack() {
     let upstream = Upstream::start().await;

@@ -38,14 +38,14 @@ pub(crate) struct Case {
     outcome: Outcome,
 }
 
-/// What the client does next.
+/// The next step of the client.
 pub(crate) enum Step {
     Say(Vec<u8>),
     /// Listens until such a frame has come.
     Until(fn(&Frame) -> bool),
 }
 
-/// What must follow. A closed connection is always an answer to an error.
+/// The expected result. A closed connection is always an answer to an error.
 pub(crate) enum Outcome {
     ConnectionError(&'static [u32]),
     StreamError(&'static [u32]),
@@ -75,7 +75,7 @@ macro_rules! case {
 }
 pub(crate) use case;
 
-/// What upstreams answer here: long enough to be cut by a small window.
+/// The answer of upstreams here: long enough to be cut by a small window.
 const ANSWER: &str = "0123456789";
 
 pub(crate) const STREAM_ENDS: Step = Step::Until(Frame::ends_stream);

@@ -133,7 +133,7 @@ async fn the_tightest_of_several_limits_holds_and_all_are_announced() {
         last.iter().map(|(name, left, _)| (name.as_str(), *left)).collect::<Vec<_>>(),
         [("address", 98), ("client", 0), ("route", 8)]
     );
-    // What was refused by the second limit never came to the third.
+    // Requests that the second limit refused were not counted by the third.
     assert_eq!(items(answers[2].header("ratelimit")).len(), 2);
 }
 

@@ -1,4 +1,4 @@
-//! What Portcullis promises, one file per promise: the real program over real sockets, unless a file says otherwise.
+//! The promises of Portcullis, one file each: the real program over real sockets, unless a file says otherwise.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::print_stderr, reason = "the logs of a failed test's gateway are for whoever looks into it")]

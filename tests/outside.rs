@@ -2,8 +2,8 @@
 //! services that verify our tokens by themselves, from the JWK Set alone, and an issuer whose tokens the gateway
 //! accepts.
 //!
-//! They are in `tests/outside/`, and `tests/install-outside.sh` installs what they need. What is not installed is left
-//! out, by name; with `PORTCULLIS_OUTSIDE=required` that is a failure.
+//! They are in `tests/outside/`, and `tests/install-outside.sh` installs what they need. Programs that are not
+//! installed are left out, by name; with `PORTCULLIS_OUTSIDE=required` that is a failure.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -147,7 +147,7 @@ fn command(program: &Path, script: &str) -> Command {
     command
 }
 
-/// What every token that the gateway issues to `app` says.
+/// The claims of every token that the gateway issues to `app`.
 #[track_caller]
 fn assert_claims(claims: &Value, world: &World) {
     let expected = json!({
@@ -314,7 +314,7 @@ impl OidcIssuer {
         Self { child, origin, folder }
     }
 
-    /// What its token endpoint grants for this resource, asked by curl.
+    /// The grant of its token endpoint for this resource, requested by curl.
     #[track_caller]
     fn token(&self, resource: &str, scope: &str) -> String {
         let mut curl = Command::new("curl");

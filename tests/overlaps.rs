@@ -10,7 +10,7 @@ use crate::support::world::config;
 
 const SERVER: &str = "127.0.0.1:9";
 
-/// What `check` says to these routes.
+/// The output of `check` for these routes.
 fn check(routes: &[&str], sections: &str) -> Finished {
     let folder = folder();
     fs::write(folder.join("gateway.yaml"), config(SERVER.parse().unwrap(), routes, sections)).unwrap();
@@ -173,7 +173,7 @@ fn a_server_is_the_same_under_every_name_and_by_every_way() {
     warns_in(&[STRICT, &format!("{WEAK}, upstream: other")], sections, "service.example:80");
 }
 
-/// What the service is asked for decides, on one host too.
+/// The path that the service gets decides, on one host too.
 #[test]
 fn paths_are_compared_as_the_service_gets_them() {
     let stripped = "name: weak, path: /v1/**, strip_prefix: /v1, access: public";

@@ -72,7 +72,7 @@ async fn a_load_balancer_may_connect_for_itself_or_an_unknown_client() {
     let client = Client::new(&gateway);
     for (header, forwarded, expected) in [
         (&b"PROXY UNKNOWN\r\n"[..], None, "127.0.0.1"),
-        // What an unknown client says of itself is not the load balancer's word.
+        // The fields of an unknown client are not the load balancer's.
         (b"PROXY UNKNOWN\r\n", Some("1.1.1.1"), "127.0.0.1"),
         (b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", None, "127.0.0.1"),
         (b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", Some("203.0.113.9"), "203.0.113.9"),

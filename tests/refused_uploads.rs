@@ -1,4 +1,4 @@
-//! Who is refused while still sending reads why, and its connection is not lost for it.
+//! A client that is refused during its upload can read the answer, and its connection is not lost.
 
 use std::sync::Arc;
 

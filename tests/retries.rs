@@ -1,4 +1,4 @@
-//! What is tried again, and what never is: no retry has an effect twice, and together they are few.
+//! Retries: none has an effect twice, and their number is bounded.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What the upstream is asked for where a route rewrites paths.
+//! The path that the upstream gets if a route rewrites it.
 
 use crate::support::client::request;
 use crate::support::wire::Wire;

@@ -333,7 +333,7 @@ async fn requests_on_their_way_on_kept_connections_are_answered() {
     ended_well(&mut gateway);
 }
 
-/// What is in flight is cut, over both protocols, and has its line.
+/// Requests in flight are cut, over both protocols, and have their audit lines.
 async fn cuts(shutdown: &str, again: bool) {
     let held = Held::start().await;
     let mut gateway = Gateway::open(held.upstream.address, &format!("shutdown: {shutdown}"));

@@ -89,7 +89,7 @@ async fn a_request_inside_a_body_is_never_a_request() {
                     (format!("Content-Length: {}", inner.len()), &inner),
                     ("Transfer-Encoding: chunked".to_owned(), &chunk),
                 ] {
-                    // What answers to HEAD have no body of would be waited for: it goes over a connection of its own.
+                    // The body that an answer to HEAD announces never comes: the request has a connection of its own.
                     let next = if method == "HEAD" { String::new() } else { last() };
                     let close = if method == "HEAD" { "Connection: close\r\n" } else { "" };
                     let said =

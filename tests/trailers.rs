@@ -1,4 +1,4 @@
-//! What comes after a body is passed on as that, to whom it is of use, and speaks for nobody.
+//! Trailers are passed on as trailers, to recipients that can use them, and never as identity.
 
 use bytes::Bytes;
 use http::Response;

@@ -92,7 +92,7 @@ async fn an_unsolicited_answer_never_reaches_the_next_client() {
     is_not_used_again_after("/two").await;
 }
 
-/// What may not come might come late, when another request has the connection.
+/// A body that must not come might come late, when another request has the connection.
 #[tokio::test]
 async fn a_connection_with_a_body_announced_in_vain_is_not_reused() {
     for (method, path) in [("HEAD", "/head"), ("HEAD", "/chunks"), ("GET", "/204"), ("GET", "/304")] {

@@ -19,7 +19,7 @@ use crate::support::wire::{Piped, RawUpstream, within};
 use crate::support::world::config;
 use crate::support::{Client, Gateway};
 
-/// What a service was asked, and how.
+/// A request as the service received it.
 #[derive(Clone, Default)]
 pub(crate) struct Book {
     connections: Arc<AtomicUsize>,

@@ -148,7 +148,7 @@ async fn a_service_that_speaks_no_tls_is_refused() {
     let authority = Authority::new();
     let service = Service { address: clear.address, resumed: Arc::default(), served: Arc::default() };
     let gateway = before(trusting(&authority), "localhost", &service, "ca: ca.crt");
-    // What it reads is a handshake, which is no head: it waits, and so does the gateway, until the time is up.
+    // It reads a handshake, which is no head: it waits, and so does the gateway, until the time is up.
     assert!([502, 504].contains(&Client::new(&gateway).get("/x").await.status));
 }
 

@@ -44,7 +44,7 @@ const BILLING: &str = "https://billing.example.com";
 /// Takes access tokens of one algorithm only, and no second longer than they last.
 const STRICT: (&str, &str) = ("strict", "types: [at+jwt], algorithms: [ES256], clock_skew: 0s");
 
-/// What every bearer of a bad token is told, whatever is wrong with it.
+/// The answer to every bad token, for any fault.
 const CHALLENGE: &str = "Bearer realm=\"portcullis\", error=\"invalid_token\", error_description=\"the access token is invalid or expired\"";
 const BODY: &str = "{\"error\":\"invalid_token\",\"error_description\":\"the access token is invalid or expired\"}\n";
 
@@ -78,7 +78,7 @@ impl World {
         with(self.corp.claims(), name, value)
     }
 
-    /// What the gateway says of its own tokens.
+    /// The claims of tokens of the gateway itself.
     fn own_claims(&self) -> Value {
         let now = now();
         json!({

@@ -196,7 +196,7 @@ async fn a_thousand_websocket_messages_come_back_over_http2() {
     Box::pin(converses(socket)).await;
 }
 
-/// What is refused to a GET is refused to a WebSocket, in the same words, over both protocols.
+/// A request that is refused as a GET is refused as a WebSocket, with the same text, over both protocols.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_websocket_takes_the_same_way_as_any_request() {
     let echo = Echo::start().await;

@@ -281,7 +281,7 @@ SCENARIOS = {
         [("portcullis", "nginx", 0.9), ("portcullis", "Envoy jwt_authn, cache", 0.25), ("portcullis", "HAProxy jwt_verify", 0.3),
          ("portcullis", "TCP relay", 1.7), ("portcullis", "portcullis, all off", 1.15)],
         "wrk -t1 -c64 -d{seconds}s -H 'Authorization: Bearer …' https://localhost:…/data",
-        "nginx, HAProxy, Envoy and Caddy without a suffix authenticate nobody; the relay has neither TLS nor HTTP."),
+        "nginx, HAProxy, Envoy and Caddy without a suffix authenticate no client; the relay has neither TLS nor HTTP."),
     "http2": Scenario(
         "The same over HTTP/2, 16 connections of 8 streams", CPU, cpu(PLAIN + ["Envoy", "Caddy"], http2),
         [("portcullis", "nginx", 0.9), ("portcullis", "HAProxy", 1.1)],

@@ -1,4 +1,4 @@
-//! What single steps of a request cost: `cargo bench --bench request_steps`.
+//! The cost of single steps of a request: `cargo bench --bench request_steps`.
 
 use std::hint::black_box;
 

@@ -31,7 +31,7 @@ pub(super) fn read_token(verb: &str) -> Result<String, ExitCode> {
 
 /// Whether a token is on standard input although the command does not read one.
 ///
-/// A file keeps its position, so that a loop over its lines can go on. What a pipe holds is consumed.
+/// A file keeps its position, so that a loop over its lines can go on. The data of a pipe is consumed.
 pub(super) fn holds_token() -> bool {
     let input = fs::metadata("/dev/stdin").map(|metadata| metadata.file_type());
     let text = match input {

@@ -19,7 +19,7 @@ use crate::server::http_connection::ConnectionEnd;
 use crate::server::proxy_header::ProxyHeader;
 use crate::server::watch::TimeoutKind;
 
-/// What a listener's connections have in common.
+/// The settings of a listener that its connections share.
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerRuntime {
     pub(crate) transport: ListenerTransport,

@@ -17,7 +17,7 @@ pub(super) enum RequestCredentials {
     ForConnection,
 }
 
-/// What a response says about the authentication of its connection.
+/// The statement of a response about the authentication of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ConnectionAuthSign {
     None,
@@ -46,7 +46,7 @@ impl RequestCredentials {
         found
     }
 
-    /// What the response to a request with these credentials says. Most responses are not examined.
+    /// The statement of the response to a request with these credentials. Most responses are not examined.
     pub(super) fn response_sign(self, status: StatusCode, headers: &HeaderMap) -> ConnectionAuthSign {
         match self {
             Self::ForConnection => ConnectionAuthSign::Handshake,

@@ -20,7 +20,8 @@ pub(crate) struct ConnectionBinding<'r> {
     scope: Option<PinScope<'r>>,
 }
 
-/// What a connection is pinned to. Only for a client that sends its own requests only, on a connection of its own.
+/// The client connection and route that an upstream connection is pinned to. Only for a client that sends its own
+/// requests only, on a connection of its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PinScope<'r> {
     pub(crate) pins: &'r Rc<PinnedConnections>,

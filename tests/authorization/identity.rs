@@ -1,4 +1,4 @@
-//! What the upstream is told of the caller, which is what the gateway knows and nothing that the caller says.
+//! The identity that the upstream gets: verified by the gateway, never claimed by the caller.
 
 use serde_json::json;
 

@@ -9,7 +9,7 @@ use crate::support::frames::*;
 use crate::support::wire::{RawUpstream, Signal, within};
 use crate::support::world::config;
 
-/// What is sent once the answer's head is there, and the code that the stream then ends with.
+/// The frames that are sent once the answer's head is there, and the code that the stream then ends with.
 type Wrong = (Vec<Vec<u8>>, u32);
 
 const WHOLLY: [(&str, &str); 1] = [("content-length", "4")];
@@ -76,7 +76,7 @@ async fn errors_after_a_refusal_are_still_stream_errors() {
     assert_eq!(upstream.seen().len(), 0);
 }
 
-/// What it gets of a request's body, until its connection ends; it answers as soon as it has the head.
+/// The part of a request's body that it gets until its connection ends; it answers as soon as it has the head.
 async fn listening() -> (RawUpstream, Arc<Mutex<Vec<Vec<u8>>>>, Signal) {
     let (heard, ended) = (Arc::new(Mutex::new(Vec::new())), Signal::default());
     let (bodies, has_ended) = (Arc::clone(&heard), ended.clone());

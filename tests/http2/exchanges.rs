@@ -1,4 +1,4 @@
-//! What a client may do, and an answer follows.
+//! Valid exchanges, each with its answer.
 
 use super::Outcome::{Answered, Closed, First, PongOrClosed};
 use super::{Case, STREAM_ENDS, all_hold, case, is_pong};

@@ -55,7 +55,7 @@ async fn quick() -> RawUpstream {
     .await
 }
 
-/// What `attack` gives, while an honest client is answered again and again.
+/// The result of `attack`, while an honest client is answered again and again.
 async fn while_others_are_served<T>(gateway: &Gateway, attack: impl Future<Output = T>) -> T {
     let mut attack = pin!(within(attack));
     let honest = Client::http2(gateway);

@@ -1,4 +1,4 @@
-//! What could mean another thing over HTTP/1.1 than it does over HTTP/2 never gets there: it is a stream error or a
+//! A request that means something else over HTTP/1.1 than over HTTP/2 is never forwarded: it is a stream error or a
 //! refusal.
 
 use super::patient;
@@ -11,7 +11,7 @@ const SCHEME: (&str, &str) = (":scheme", "https");
 const PATH: (&str, &str) = (":path", "/");
 const AUTHORITY: (&str, &str) = (":authority", "localhost");
 
-/// What the gateway makes of these requests: the stream's error, or a status that it answers itself. The upstream sees
+/// The gateway's reaction to these requests: the stream's error, or a status that it answers itself. The upstream sees
 /// none.
 async fn never_passed_on<F: AsRef<[(&'static str, &'static str)]>>(requests: &[F]) {
     let upstream = patient().await;

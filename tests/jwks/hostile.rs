@@ -23,7 +23,7 @@ fn with(mut jwk: Value, name: &str, value: impl Into<Value>) -> Value {
     jwk
 }
 
-/// What is published, and what the log says of it.
+/// A published key set, and the expected log message.
 fn unusable(key: &Key) -> Vec<(&'static str, Published, &'static str)> {
     let jwk = key.jwk();
     let good = set(slice::from_ref(&jwk));
@@ -121,7 +121,7 @@ async fn an_issuers_wrong_clock_is_reported_and_changes_nothing() {
     assert_eq!(warned, 2, "{logs}");
 }
 
-/// Nobody of them holds the refresher for longer than it may take, nor makes it take more than it may.
+/// None of them holds the refresher beyond its deadline or makes it read beyond its limit.
 #[tokio::test]
 async fn issuers_that_are_slow_endless_or_torn_are_given_up_on() {
     let cases = [

@@ -1,4 +1,4 @@
-//! What becomes of callers while their issuer is away, changes its keys, or is flooded with keys that it never had; and
+//! Callers while their issuer is away, changes its keys, or is flooded with keys that it never had; and
 //! what operators see of it.
 
 use std::fs::{self, Permissions};

@@ -277,7 +277,7 @@ async fn one_client_does_not_take_the_places_of_all_others() {
         assert_eq!(world.gateway.audit_of(answer.request_id())["gateway.reason"], "overload");
     }
     world.accepts(&second).await;
-    // What has its place needs no other.
+    // A known entry needs no further place.
     is_done(&world.client.send(by(revocation(&first), "app")).await);
     is_done(&world.client.send(by(revocation(&others), "other")).await);
     world.refuses(&others).await;

@@ -1,4 +1,4 @@
-//! Who asks for a token: every way to say it, and every way to say it wrong.
+//! Client authentication: every valid form, and every invalid one.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

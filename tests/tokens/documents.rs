@@ -1,4 +1,4 @@
-//! What others need to trust our tokens: issuer metadata, the JWK Set, and keys that outlive a restart.
+//! The documents that others need to trust our tokens: issuer metadata, the JWK Set, and keys that outlive a restart.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What is issued: the answer, the token in it, and its line in the audit log.
+//! Issued tokens: the answer, the token in it, and its line in the audit log.
 
 use argon2::password_hash::PasswordHasher;
 use argon2::{Algorithm, Argon2, Params, Version};

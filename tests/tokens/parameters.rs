@@ -1,4 +1,4 @@
-//! What a client asks for, and in which form: all that RFC 6749 allows, and a clear no to the rest.
+//! The parameters of a token request: all that RFC 6749 allows; others are refused.
 
 use serde_json::json as value;
 

@@ -1,4 +1,4 @@
-//! Who asks how, who agrees how, and what becomes of those who do it in another way.
+//! Upgrade handshakes: valid requests and answers, and the results of invalid ones.
 
 use std::time::Instant;
 
@@ -209,7 +209,7 @@ async fn other_protocols_are_opened_one_by_one() {
     let upstream = RawUpstream::start(|mut wire, _| {
         Box::pin(async move {
             wire.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: tcp\r\nConnection: upgrade\r\n\r\n").await;
-            // What one side has said to its end, the other may still answer.
+            // After one side has ended, the other may still answer.
             let heard = wire.rest().await;
             wire.send([&b"heard "[..], &heard].concat()).await;
         })

@@ -257,7 +257,7 @@ async fn a_request_that_was_reset_or_cut_off_is_not_sent_again() {
     }
 }
 
-/// Whatever reason the peer gives: only the stream's end makes an answer whole.
+/// Only the end of the stream makes an answer complete, for any reason that the peer gives.
 #[tokio::test]
 async fn an_answer_that_is_reset_in_its_middle_is_cut_for_the_client() {
     for code in [CANCEL, NO_ERROR, INTERNAL_ERROR] {

@@ -1,4 +1,4 @@
-//! What a token says must be there, be of its type, and hold here and now.
+//! Claims must be present, have their type, and be valid for this gateway and time.
 
 use serde_json::{Value, json};
 
@@ -146,7 +146,7 @@ async fn our_own_tokens_say_more() {
     for name in ["client_id", "iat", "jti", "sub", "aud", "exp"] {
         world.refuses(&sign(&without(world.own_claims(), name)), "missing_claim").await;
     }
-    // What names the client elsewhere does not here.
+    // Other names of the client claim do not count here.
     let elsewhere = with(without(world.own_claims(), "client_id"), "azp", "app");
     world.refuses(&sign(&elsewhere), "missing_claim").await;
     world.refuses(&sign(&with(world.own_claims(), "client_id", 7)), "malformed").await;

@@ -141,7 +141,7 @@ async fn an_ecdsa_signature_is_two_32_byte_numbers_below_the_order() {
     ] {
         world.refuses(&format!("{input}.{}", URL_SAFE_NO_PAD.encode(bad)), "bad_signature").await;
     }
-    // Whoever has seen a signature can make this one of it; RFC 7518 allows both, and it says the same.
+    // Anyone who has seen a signature can derive this one; RFC 7518 allows both, and it says the same.
     let twin = [r, &subtract(&ORDER, s)].concat();
     world.accepts(&format!("{input}.{}", URL_SAFE_NO_PAD.encode(twin))).await;
 }

@@ -6,7 +6,7 @@ use super::World;
 use crate::support::Answer;
 use crate::support::client::{request, with_body, with_header, with_token};
 
-/// Nobody has said who they are: a challenge that accuses no one (RFC 6750 §3.1).
+/// Without credentials: a challenge without an error code (RFC 6750 §3.1).
 fn asks_for_a_token(world: &World, answer: &Answer) {
     assert_eq!((answer.status, answer.header("www-authenticate")), (401, "Bearer realm=\"portcullis\""), "{answer:?}");
     assert_eq!(answer.json()["error"], "unauthorized");

@@ -55,7 +55,7 @@ mirror! {
     }
 }
 
-/// Who may use a route.
+/// The access rule of a route.
 #[derive(Debug)]
 pub(crate) enum RawAccess {
     Public,

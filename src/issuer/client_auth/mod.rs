@@ -58,7 +58,7 @@ pub(crate) enum PresentedCredentials {
     Secret(PresentedSecret),
 }
 
-/// What the configuration keeps of a client's credentials.
+/// A client's credentials as the configuration keeps them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeptCredentials {
     /// Several may be valid at the same time, so that a secret can be replaced without downtime.

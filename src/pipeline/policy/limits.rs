@@ -20,7 +20,7 @@ pub(crate) enum LimitPhase<'r> {
     Caller { headers: &'r HeaderMap, caller: Option<&'r Verified> },
 }
 
-/// What each limit of a route counted, by its place in the list.
+/// The count of each limit of a route, by its place in the list.
 #[derive(Debug, Default)]
 pub(crate) struct LimitCounts([Option<LimitCount>; MAX_LIMITS]);
 

@@ -30,11 +30,11 @@ pub(crate) struct LimitRate {
     pub(crate) burst: NonZeroU32,
 }
 
-/// What a limit counted for one request.
+/// The result of counting one request against one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LimitCount {
     pub(crate) allowed: bool,
-    /// What is left in the bucket.
+    /// The tokens that are left in the bucket.
     pub(crate) remaining: u32,
     /// Until the bucket is full again, or until the next request is let through.
     pub(crate) wait: Duration,

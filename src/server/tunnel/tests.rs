@@ -91,7 +91,7 @@ async fn a_tunnel_that_is_never_at_rest_ends_when_it_may_not_go_on() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever the pieces and however little each side takes, every byte comes, in order, and then the end.
+    /// Every byte arrives in order, and then the end, for pieces of any size and for slow readers.
     #[test]
     fn every_byte_comes_in_order(
         up in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),

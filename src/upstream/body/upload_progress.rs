@@ -43,7 +43,7 @@ pub(in crate::upstream) struct HeldTrial(Rc<UploadProgress>);
 const STALL: Duration = Duration::from_secs(1);
 
 impl UploadProgress {
-    /// Whatever the caller has kept waiting before, the exchange waits for a connection now.
+    /// The exchange waits for a connection now, even if it waited for its caller before.
     pub(in crate::upstream) fn begin_attempt(&self) {
         if self.awaited_since.get().is_some() {
             self.set_awaited_since(None);

@@ -172,7 +172,7 @@ fn a_client_at_many_addresses_evicts_no_other_clients_successes() {
 }
 
 proptest! {
-    /// Whatever a crowd of pairs in one set does, none has fewer failures against it than it has had.
+    /// Many pairs in one set never reduce the number of failures that is counted for one of them.
     #[test]
     fn no_failure_is_lost_in_a_crowd(steps in prop::collection::vec((0_usize..20, 0_u8..8), 1..400)) {
         let table = Table::new();
