@@ -33,6 +33,7 @@ use crate::pipeline::routing::pattern::PathPattern;
 use crate::pipeline::routing::rewrite::PathTemplate;
 use crate::server::limits::Limits;
 use crate::server::proxy_header;
+use crate::server::received_request::ReceivedHead;
 
 /// The name and the function of an entry point. The fuzz target and the corpus have the same name.
 pub type Entrance = (&'static str, fn(&[u8]));
@@ -111,6 +112,7 @@ pub fn origin(data: &[u8]) {
 
 fn canonical_request(target: &str) -> Option<CanonicalRequest> {
     let head = Request::builder().uri(target).header("host", "gateway.example.com").body(()).ok()?.into_parts().0;
+    let head = ReceivedHead::from_hyper(head).ok()?;
     CanonicalRequest::new(&head, "https", &RefCell::new(None), &Limits::default()).ok()
 }
 

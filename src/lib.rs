@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! main → cli → app → config → pipeline → { issuer, server, upstream, audit } → trust → jose → oauth
-//!      → { clock, durable_file, network }
+//!      → { clock, durable_file, http1, network }
 //! ```
 //!
 //! | module | content |
@@ -26,6 +26,7 @@
 //! | `clock` | the only reader of the system clock |
 //! | `durable_file` | files that are replaced as a whole |
 //! | `network` | blocks of addresses |
+//! | `http1` | HTTP/1.1: readers and writers of heads, bodies and chunks, without input and output |
 //! | `telemetry` | logs, metrics and the admin listener; every module may import it, and it imports none |
 //! | `fuzzing` | an entry point for each parser of untrusted input, for `fuzz/` and the tests |
 //! | `benching` | the entry points of the microbenchmarks in `bench/` |
@@ -49,6 +50,7 @@ mod clock;
 mod config;
 mod durable_file;
 pub mod fuzzing;
+mod http1;
 mod issuer;
 mod jose;
 mod network;

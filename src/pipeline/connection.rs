@@ -4,9 +4,6 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use http::Request;
-use hyper::body::Incoming;
-
 use super::corridor::handle;
 use super::record::open_request::OpenRequest;
 use super::request::peer::{ListenerMode, Peer};
@@ -17,6 +14,7 @@ use crate::server::connection::{ListenerTransport, Session, serve_connection};
 use crate::server::exchange_guard::ExchangeGuard;
 use crate::server::http_connection::ConnectionEnd;
 use crate::server::proxy_header::ProxyHeader;
+use crate::server::received_request::Received;
 use crate::server::watch::TimeoutKind;
 
 /// The settings of a listener that its connections share.
@@ -51,7 +49,7 @@ pub(crate) fn serve(
             let (worker, peer) = (Rc::clone(&worker), Rc::clone(&peer));
             move |end| record_end(&worker, end, &peer)
         };
-        let answer = move |exchange: ExchangeGuard, request: Request<Incoming>| handle(worker, peer, exchange, request);
+        let answer = move |exchange: ExchangeGuard, received: Received| handle(worker, peer, exchange, received);
         Session { answer, record_end }
     };
     serve_connection(connections, transport, accepted, is_trusted, begin_session)

@@ -14,9 +14,7 @@
 use std::rc::Rc;
 
 use http::header::{AUTHORIZATION, EXPECT, LOCATION};
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::{Body as _, Incoming};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
 use super::answer::body::AnswerBody;
 use super::answer::content::Content;
@@ -47,7 +45,9 @@ use super::routing::table::RouteMatch;
 use super::routing::target::{FixedAnswer, RouteTarget};
 use super::worker::Worker;
 use crate::audit::reason::Reason;
+use crate::http1::fault::WireFault;
 use crate::server::exchange_guard::ExchangeGuard;
+use crate::server::received_request::{Received, ReceivedHead, ReceivedRequest};
 use crate::upstream::body::drain_body::{DrainLimit, drain_body};
 use crate::upstream::body::expect_continue;
 use crate::upstream::body::request_body::IncomingUpload;
@@ -59,23 +59,26 @@ pub(crate) async fn handle(
     worker: Rc<Worker>,
     peer: Rc<Peer>,
     exchange: ExchangeGuard,
-    request: Request<Incoming>,
+    received: Received,
 ) -> Response<AnswerBody> {
     let snapshot = worker.current.get();
     let trusted = &snapshot.trusted_proxies;
-    let peer = if peer.is_proxy {
-        peer.with_forwarded(request.headers(), trusted).counted_in(&worker.in_flight, trusted)
-    } else {
-        peer
+    let headers = received.as_ref().ok().map(|request| &request.head.headers).filter(|_| peer.is_proxy);
+    let peer = match headers {
+        Some(headers) => peer.with_forwarded(headers, trusted).counted_in(&worker.in_flight, trusted),
+        None => peer,
     };
     let mut open = OpenRequest::begin(&worker.recorder, Rc::clone(&snapshot), &peer);
-    if let Some(given) = peer.is_proxy.then(|| RequestId::given(request.headers())).flatten() {
+    if let Some(given) = headers.and_then(RequestId::given) {
         open.log.request_id = given;
     }
-    let (head, body) = request.into_parts();
+    let ReceivedRequest { head, body } = match received {
+        Ok(request) => request,
+        Err(fault) => return refuse_malformed(open, exchange, fault),
+    };
     let for_head = head.method == Method::HEAD;
     let is_grpc = grpc::is_call(&head);
-    let has_body = !body.is_end_stream();
+    let has_body = body.is_some();
     // Reading the body would make hyper send `100 Continue`. Over HTTP/2 it is not sent, and clients whose upload is
     // cut off treat the end of their stream as a failure.
     let holds_back = head.version != Version::HTTP_2 && has_body && head.headers.contains_key(EXPECT);
@@ -85,7 +88,7 @@ pub(crate) async fn handle(
     let (end, watcher) = may_turn_bad.then(RequestEnd::new).unzip();
     // Over HTTP/2 the client gets no `100 Continue`: it sends the body after a timeout of its own.
     let is_awaiting = holds_back && head.version == Version::HTTP_11 && expect_continue::is_awaited(&head.headers);
-    let mut upload = IncomingUpload { incoming: Some(body), watcher, is_awaiting };
+    let mut upload = IncomingUpload { incoming: body, watcher, is_awaiting };
     let mut fields = ResponseFields::default();
     let decided = decide(&worker, &snapshot, &peer, &mut open, &mut fields, head, &mut upload).await;
     let IncomingUpload { incoming, watcher, .. } = upload;
@@ -117,6 +120,16 @@ pub(crate) async fn handle(
     answer.map(|content| AnswerBody::new(content, open, exchange, end.and_then(RequestEnd::hold)))
 }
 
+/// Refuses a request whose head breaks a rule of HTTP. Its connection ends.
+fn refuse_malformed(mut open: Box<OpenRequest>, exchange: ExchangeGuard, fault: WireFault) -> Response<AnswerBody> {
+    let rejection = Rejection::Wire(fault);
+    open.refused(rejection.reason(), None);
+    let mut answer = rejection.into_response(false);
+    open.log.status = Some(answer.status().as_u16());
+    ResponseFields::default().add_standard_headers(&open.log.request_id, answer.status(), answer.headers_mut());
+    answer.map(|content| AnswerBody::new(content, open, exchange, None))
+}
+
 /// Decides whether a request is refused, answered by the gateway, or forwarded.
 async fn decide(
     worker: &Worker,
@@ -124,7 +137,7 @@ async fn decide(
     peer: &Peer,
     open: &mut OpenRequest,
     fields: &mut ResponseFields,
-    mut head: Parts,
+    mut head: ReceivedHead,
     upload: &mut IncomingUpload,
 ) -> Result<Response<Content>, Rejection> {
     check_capacity(&worker.recorder.load, peer).await?;
@@ -237,7 +250,12 @@ enum Destination<'r> {
     Own(&'r FixedAnswer),
 }
 
-fn choose_destination<'r>(permit: &Permit<'r>, peer: &Peer, log: &mut RequestLog, head: &Parts) -> Destination<'r> {
+fn choose_destination<'r>(
+    permit: &Permit<'r>,
+    peer: &Peer,
+    log: &mut RequestLog,
+    head: &ReceivedHead,
+) -> Destination<'r> {
     let split = match &permit.route().target {
         RouteTarget::Upstream(upstream) => return Destination::Upstream(upstream),
         RouteTarget::Own(own) => return Destination::Own(own),
@@ -255,7 +273,7 @@ fn find_route<'s>(
     snapshot: &'s Snapshot,
     log: &mut RequestLog,
     request: &'s CanonicalRequest,
-    head: &Parts,
+    head: &ReceivedHead,
     requested: Option<&Method>,
 ) -> Result<&'s Route, Rejection> {
     let find = |method| snapshot.routes.find(method, request.authority.host(), request.decoded_path());
@@ -289,7 +307,7 @@ fn answer_preflight(
     requested: &Method,
     open: &mut OpenRequest,
     fields: &mut ResponseFields,
-    head: &Parts,
+    head: &ReceivedHead,
 ) -> Response<Content> {
     let is_allowed = fields.granted_origin.is_some() && cors.allows(requested, &head.headers);
     if is_allowed {
@@ -309,7 +327,7 @@ fn redirect(
     snapshot: &Snapshot,
     log: &mut RequestLog,
     request: &CanonicalRequest,
-    head: &Parts,
+    head: &ReceivedHead,
 ) -> Result<Response<Content>, Rejection> {
     log.matched = MatchedRule::Redirect;
     if head.headers.contains_key(AUTHORIZATION) || snapshot.built_in(request.decoded_path()).is_some() {

@@ -8,9 +8,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::Response;
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,6 +24,7 @@ use super::handshakes::HandshakeProgress;
 use super::http_connection::ConnectionEnd;
 use super::protocols::Driven;
 use super::proxy_header::{self, ProxyHeader};
+use super::received_request::{Received, ReceivedRequest};
 use super::socket::Socket;
 use super::tls::HttpVersion;
 use super::worker_connections::WorkerConnections;
@@ -73,7 +73,7 @@ pub(crate) fn serve_connection<A, E, Fut, B>(
     begin_session: impl FnOnce(IpAddr, Option<ProxyHeader>) -> Session<A, E>,
 ) -> impl Future<Output = ()>
 where
-    A: FnOnce(ExchangeGuard, Request<Incoming>) -> Fut + Clone + 'static,
+    A: FnOnce(ExchangeGuard, Received) -> Fut + Clone + 'static,
     E: FnOnce(ConnectionEnd),
     Fut: Future<Output = Response<B>> + 'static,
     B: Body + 'static,
@@ -102,7 +102,7 @@ async fn establish<A, E, Fut, B>(
     begin_session: impl FnOnce(IpAddr, Option<ProxyHeader>) -> Session<A, E>,
 ) -> Option<Established<E>>
 where
-    A: FnOnce(ExchangeGuard, Request<Incoming>) -> Fut + Clone + 'static,
+    A: FnOnce(ExchangeGuard, Received) -> Fut + Clone + 'static,
     Fut: Future<Output = Response<B>> + 'static,
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -147,7 +147,7 @@ impl Arrival {
 fn serve_requests<T, A, Fut, B>(connections: &WorkerConnections, stream: T, protocol: HttpVersion, answer: A) -> Driven
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
-    A: FnOnce(ExchangeGuard, Request<Incoming>) -> Fut + Clone + 'static,
+    A: FnOnce(ExchangeGuard, Received) -> Fut + Clone + 'static,
     Fut: Future<Output = Response<B>> + 'static,
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -159,7 +159,7 @@ where
             let exchange = ExchangeGuard::begin_with(&watch, &request);
             let (answer, watch) = (answer.clone(), Rc::clone(&watch));
             async move {
-                let mut response = answer(exchange, request).await;
+                let mut response = answer(exchange, ReceivedRequest::from_hyper(request)).await;
                 watch.announce_close(&mut response);
                 Ok::<_, Infallible>(response)
             }

@@ -18,6 +18,7 @@ pub(crate) mod listener;
 pub(crate) mod output_backlog;
 mod protocols;
 pub(crate) mod proxy_header;
+pub(crate) mod received_request;
 pub(crate) mod socket;
 pub(crate) mod tls;
 pub(crate) mod tunnel;

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, PRAGMA};
-use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::content::Content;
@@ -19,6 +17,8 @@ use crate::pipeline::record::open_request::OpenRequest;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::peer::{ListenerMode, Peer};
 use crate::pipeline::routing::snapshot::{BuiltIn, OwnIssuer, Snapshot};
+use crate::server::received_request::ReceivedHead;
+use crate::upstream::body::drain_body::ClientBody;
 
 /// Larger token requests are refused.
 const MAX_TOKEN_REQUEST: usize = 16 * 1024;
@@ -46,8 +46,8 @@ pub(crate) async fn answer(
     peer: &Peer,
     open: &mut OpenRequest,
     request: &CanonicalRequest,
-    head: &Parts,
-    body: &mut Option<Incoming>,
+    head: &ReceivedHead,
+    body: &mut Option<ClientBody>,
 ) -> Result<Response<Content>, Rejection> {
     match built_in {
         BuiltIn::Jwks => Ok(document(head, oauth.server.jwks(), open)),
@@ -57,7 +57,7 @@ pub(crate) async fn answer(
     }
 }
 
-fn document(head: &Parts, document: CachedDocument, open: &mut OpenRequest) -> Response<Content> {
+fn document(head: &ReceivedHead, document: CachedDocument, open: &mut OpenRequest) -> Response<Content> {
     open.log.allowed();
     let held = head.headers.get_all(IF_NONE_MATCH).iter().any(|tags| document.is_held(tags));
     let mut response = if held {
@@ -79,8 +79,8 @@ async fn token(
     peer: &Peer,
     open: &mut OpenRequest,
     request: &CanonicalRequest,
-    head: &Parts,
-    body: &mut Option<Incoming>,
+    head: &ReceivedHead,
+    body: &mut Option<ClientBody>,
 ) -> Result<Response<Content>, Rejection> {
     // A token is not issued if its audit record cannot be written.
     open.reserve()?;
@@ -103,8 +103,8 @@ async fn revoke(
     peer: &Peer,
     open: &mut OpenRequest,
     request: &CanonicalRequest,
-    head: &Parts,
-    body: &mut Option<Incoming>,
+    head: &ReceivedHead,
+    body: &mut Option<ClientBody>,
 ) -> Result<Response<Content>, Rejection> {
     // A revocation does not wait for the audit log.
     open.reserve_if_roomy();
@@ -120,7 +120,7 @@ async fn revoke(
     Ok(response)
 }
 
-async fn collect(body: Option<Incoming>) -> Result<Bytes, Rejection> {
+async fn collect(body: Option<ClientBody>) -> Result<Bytes, Rejection> {
     let Some(body) = body else {
         return Ok(Bytes::new());
     };

@@ -7,8 +7,7 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, FORWARDED, TE, TRANSFER_ENCODING, VIA};
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
 use hyper::body::Body as _;
 use tokio::time::{Instant, timeout_at};
 
@@ -16,10 +15,11 @@ use super::content::Content;
 use super::grpc;
 use super::mirror::{self, Mirrors};
 use super::rejection::Rejection;
+use crate::http1::target::OriginForm;
 use crate::network::counted_network;
 use crate::oauth::caller::Digest;
 use crate::pipeline::policy::authorize::Permit;
-use crate::pipeline::request::canonical::CanonicalRequest;
+use crate::pipeline::request::canonical::{Ambiguous, CanonicalRequest};
 use crate::pipeline::request::headers::{
     FieldFault, X_AUTH_CLIENT_ID, X_AUTH_ISSUER, X_AUTH_SCOPE, X_AUTH_SUBJECT, X_FORWARDED_FOR, X_FORWARDED_HOST,
     X_FORWARDED_PROTO, X_REQUEST_ID, strip_request,
@@ -30,6 +30,7 @@ use crate::pipeline::request::trailers;
 use crate::pipeline::routing::cors;
 use crate::pipeline::routing::route::Route;
 use crate::server::limits::Limits;
+use crate::server::received_request::ReceivedHead;
 use crate::trust::request_key::ABSENT;
 use crate::upstream::body::body_timeouts::BodyTimeouts;
 use crate::upstream::body::request_body::{IncomingUpload, RequestBody, has_payload};
@@ -65,7 +66,7 @@ pub(crate) struct CallFacts {
 
 impl CallFacts {
     /// Reads the facts, and removes the fields that are not forwarded.
-    pub(crate) fn take(head: &mut Parts, may_speak_http2: bool) -> Result<Self, FieldFault> {
+    pub(crate) fn take(head: &mut ReceivedHead, may_speak_http2: bool) -> Result<Self, FieldFault> {
         let deadline = grpc::deadline(head)?;
         let reads_trailers = may_speak_http2 && trailers::are_asked_for(&head.headers);
         let is_relayed = strip_request(&mut head.headers)?;
@@ -77,7 +78,7 @@ impl CallFacts {
 pub(crate) async fn forward(
     permit: Permit<'_>,
     context: ForwardContext<'_>,
-    head: Parts,
+    head: ReceivedHead,
     upload: &mut IncomingUpload,
 ) -> Result<Response<Content>, Rejection> {
     let route = permit.route();
@@ -102,7 +103,7 @@ pub(crate) async fn forward(
     }
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = head.method;
-    *outgoing.uri_mut() = route.upstream_uri(context.request)?;
+    *outgoing.uri_mut() = uri(&route.upstream_target(context.request)?)?;
     *outgoing.headers_mut() = head.headers;
     if !outgoing.body().is_end_stream() && outgoing.body().size_hint().exact().is_none() {
         // Set here, because hyper treats a body of unknown length as absent with GET and HEAD.
@@ -138,6 +139,10 @@ pub(crate) async fn forward(
         answer.body_mut().answers(expect_continue);
     }
     Ok(clean(answer.map(Content::Streamed), route))
+}
+
+pub(crate) fn uri(target: &OriginForm) -> Result<Uri, Ambiguous> {
+    Uri::try_from(target.as_str()).map_err(|_| Ambiguous::Character)
 }
 
 /// Removes the fields of an upstream's answer that are not for the client.

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::time::Instant;
@@ -16,6 +15,7 @@ use crate::pipeline::record::matched::MatchedRule;
 use crate::pipeline::request::headers::FieldFault;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::pipeline::routing::target::RouteTarget;
+use crate::server::received_request::ReceivedHead;
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -38,7 +38,7 @@ pub(crate) enum GrpcStatus {
 }
 
 /// True for a gRPC call. gRPC-Web is for browsers, which read HTTP's status codes.
-pub(crate) fn is_call(head: &Parts) -> bool {
+pub(crate) fn is_call(head: &ReceivedHead) -> bool {
     head.version == Version::HTTP_2
         && head.method == Method::POST
         && head.headers.get(CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()))
@@ -65,7 +65,7 @@ fn is_grpc(content_type: &[u8]) -> bool {
 }
 
 /// The deadline of a whole call; `None` for other requests, and for calls without one.
-pub(crate) fn deadline(head: &Parts) -> Result<Option<Instant>, FieldFault> {
+pub(crate) fn deadline(head: &ReceivedHead) -> Result<Option<Instant>, FieldFault> {
     if !is_call(head) {
         return Ok(None);
     }

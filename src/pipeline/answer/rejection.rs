@@ -14,6 +14,7 @@ use super::token_rejection::{grant_status, token_refused, unauthenticated};
 use super::upstream_reason::upstream_failed;
 use crate::audit::ledger::Unavailable;
 use crate::audit::reason::Reason;
+use crate::http1::fault::WireFault;
 use crate::issuer::authorization_server::TokenRefusal;
 use crate::pipeline::policy::authenticate::AuthenticateError;
 use crate::pipeline::record::request_log::RecordedIdentity;
@@ -30,6 +31,8 @@ use crate::upstream::fault::{BodyFault, UpstreamFault};
 #[derive(Debug)]
 pub(crate) enum Rejection {
     Overload,
+    /// The request's head breaks a rule of HTTP.
+    Wire(WireFault),
     Ambiguous(Ambiguous),
     Header(FieldFault),
     /// Credentials were sent in clear text, where others can read them.
@@ -76,7 +79,7 @@ impl Rejection {
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, seconds);
         }
-        if matches!(self, Self::Ambiguous(Ambiguous::Coding)) {
+        if matches!(self, Self::Ambiguous(Ambiguous::Coding) | Self::Wire(_)) {
             // It is unclear where the next request begins.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -98,7 +101,7 @@ impl Rejection {
             Self::Ambiguous(Ambiguous::UriTooLong | Ambiguous::TooManyFields)
             | Self::Header(FieldFault::TooLarge)
             | Self::TooLarge => Reason::TooLarge,
-            Self::Ambiguous(_) | Self::Header(_) | Self::ClearText => Reason::BadRequest,
+            Self::Wire(_) | Self::Ambiguous(_) | Self::Header(_) | Self::ClearText => Reason::BadRequest,
             Self::NoRoute => Reason::NoRoute,
             Self::MethodNotAllowed(_) => Reason::MethodNotAllowed,
             Self::RateLimited(_) => Reason::RateLimited,
@@ -119,6 +122,7 @@ impl Rejection {
             Self::Overload => {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "too many requests are in flight")
             }
+            Self::Wire(fault) => return Public::bad_request(fault.to_string()),
             Self::Ambiguous(Ambiguous::UriTooLong) => {
                 (StatusCode::URI_TOO_LONG, "invalid_request", "the request target is too long")
             }
@@ -197,6 +201,7 @@ impl Rejection {
             }
             Self::Token(TokenRefusal::Fault(fault)) if fault.wants_challenge() => format!("Basic realm=\"{REALM}\""),
             Self::Overload
+            | Self::Wire(_)
             | Self::Ambiguous(_)
             | Self::Header(_)
             | Self::ClearText
@@ -250,6 +255,7 @@ impl Rejection {
                 AuthenticateError::Missing | AuthenticateError::Ambiguous | AuthenticateError::Refused(_),
             )
             | Self::Token(TokenRefusal::Fault(_) | TokenRefusal::Broken)
+            | Self::Wire(_)
             | Self::Ambiguous(_)
             | Self::Header(_)
             | Self::ClearText
@@ -280,6 +286,7 @@ impl Rejection {
                 }
             }),
             Self::Overload
+            | Self::Wire(_)
             | Self::Ambiguous(_)
             | Self::Header(_)
             | Self::ClearText

@@ -7,14 +7,12 @@
 use std::rc::Rc;
 
 use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT};
-use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
-use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::content::Content;
-use super::forward::{ForwardContext, clean, hash_key, set_forwarding_headers};
+use super::forward::{ForwardContext, clean, hash_key, set_forwarding_headers, uri};
 use super::rejection::Rejection;
 use crate::clock;
 use crate::pipeline::policy::authenticate::check_client;
@@ -24,6 +22,7 @@ use crate::pipeline::policy::tunnels::{TunnelPermit, Tunnels};
 use crate::pipeline::request::trailers::strip_head_of_answer;
 use crate::pipeline::request::upgrade::{RequestedUpgrade, UpgradeHandshake};
 use crate::pipeline::routing::cors;
+use crate::server::received_request::ReceivedHead;
 use crate::server::tunnel::{Tunnel, TunnelTimeouts};
 use crate::trust::verify::{Expectations, Verified};
 use crate::upstream::body::body_timeouts::BodyTimeouts;
@@ -36,7 +35,7 @@ use crate::upstream::tunnel::{TunnelHold, UpgradeReply};
 pub(crate) async fn switch(
     permit: Permit<'_>,
     context: ForwardContext<'_>,
-    mut head: Parts,
+    mut head: ReceivedHead,
     upload: &mut IncomingUpload,
     mut handshake: Box<UpgradeHandshake>,
     (tunnels, current): (&Rc<Tunnels>, &Rc<CurrentSnapshot>),
@@ -49,7 +48,7 @@ pub(crate) async fn switch(
     let (body, progress) = RequestBody::new(upload, Some(0), BodyTimeouts { idle, min_rate: None }, HeaderMap::clear);
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = if head.method == Method::CONNECT { Method::GET } else { head.method };
-    *outgoing.uri_mut() = route.upstream_uri(context.request)?;
+    *outgoing.uri_mut() = uri(&route.upstream_target(context.request)?)?;
     *outgoing.headers_mut() = head.headers;
     set_forwarding_headers(outgoing.headers_mut(), &permit, &context, head.version);
     handshake.add_request_fields(outgoing.headers_mut());
@@ -116,9 +115,9 @@ fn switched(mut headers: HeaderMap, tunnel: Tunnel, handshake: &UpgradeHandshake
 /// Checks the handshake before any work is done for it.
 pub(crate) fn check_handshake(
     requested: RequestedUpgrade,
-    head: &Parts,
+    head: &ReceivedHead,
     upload: &IncomingUpload,
 ) -> Result<Box<UpgradeHandshake>, Rejection> {
-    let has_body = upload.incoming.as_ref().is_some_and(|body| !body.is_end_stream());
+    let has_body = upload.incoming.is_some();
     requested.check(head, has_body).map(Box::new).map_err(|fault| Rejection::Header(fault.into()))
 }

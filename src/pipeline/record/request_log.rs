@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::Method;
-use http::uri::PathAndQuery;
 
 use super::matched::MatchedRule;
 use super::metrics::RequestOutcome;
@@ -13,6 +12,7 @@ use crate::audit::ledger::Synced;
 use crate::audit::reason::Reason;
 use crate::audit::record::{Decision, DecisionRecord, Described, RecordIdentity as Written};
 use crate::clock::{self, UnixTime};
+use crate::http1::target::OriginForm;
 use crate::issuer::authorization_server::Issued;
 use crate::network::counted_network;
 use crate::oauth::caller::IssuerName;
@@ -31,7 +31,7 @@ pub(crate) struct RequestLog {
     pub(crate) now: UnixTime,
     pub(crate) request_id: RequestId,
     method: Option<Method>,
-    target: Option<PathAndQuery>,
+    target: Option<OriginForm>,
     pub(crate) matched: MatchedRule,
     /// The branch of its route's split, where it has one.
     pub(crate) branch: Option<usize>,
@@ -172,7 +172,7 @@ impl RequestLog {
             client_address: self.peer.text(),
             peer_address: self.peer.socket(),
             method: self.method.as_ref().map(Method::as_str),
-            path: self.target.as_ref().map(PathAndQuery::path),
+            path: self.target.as_ref().map(OriginForm::path),
             route: self.matched.name(&self.snapshot),
             upstream: self.branch.map(|branch| self.matched.branch_name(&self.snapshot, branch)),
             status: self.status,

@@ -11,18 +11,18 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Uri, Version};
+use http::{HeaderValue, Method, Version};
 
+use crate::http1::target::{OriginForm, RequestTarget};
 use crate::server::limits::Limits;
+use crate::server::received_request::ReceivedHead;
 
 /// {method, authority, path, raw query}.
 #[derive(Debug)]
 pub(crate) struct CanonicalRequest {
     pub(crate) method: Method,
     pub(crate) authority: Rc<Authority>,
-    target: PathAndQuery,
+    target: OriginForm,
     /// The path with every escape decoded, where that differs from the canonical spelling.
     decoded: Option<Box<str>>,
 }
@@ -74,13 +74,13 @@ const MAX_HOST_BYTES: usize = 255;
 impl CanonicalRequest {
     /// `last` is the host that the connection's last request named. The same host is not read again.
     pub(crate) fn new(
-        head: &Parts,
+        head: &ReceivedHead,
         scheme: &str,
         last: &RefCell<Option<Rc<Authority>>>,
         limits: &Limits,
     ) -> Result<Self, Ambiguous> {
         // The scheme of an absolute target or of HTTP/2 must be the connection's own.
-        if head.uri.scheme_str().is_some_and(|named| named != scheme) {
+        if matches!(&head.target, RequestTarget::Absolute { scheme: named, .. } if named != scheme) {
             return Err(Ambiguous::Scheme);
         }
         let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
@@ -97,16 +97,14 @@ impl CanonicalRequest {
         if head.headers.len() > limits.header_count {
             return Err(Ambiguous::TooManyFields);
         }
-        // `http` reads a target that begins with its query as one with the path `/`; no specification says so (RFC 9113
-        // §8.3.1).
-        let raw = head.uri.path_and_query().filter(|raw| raw.as_str().starts_with('/')).ok_or(Ambiguous::Target)?;
+        let raw = match &head.target {
+            RequestTarget::Origin(path) | RequestTarget::Absolute { path, .. } => path,
+            RequestTarget::Authority(_) | RequestTarget::Asterisk => return Err(Ambiguous::Target),
+        };
         if raw.as_str().len() > limits.uri_bytes {
             return Err(Ambiguous::UriTooLong);
         }
         let authority = Authority::of(head, last)?;
-        if raw.query().is_some_and(|query| !query.bytes().all(|byte| byte.is_ascii_graphic())) {
-            return Err(Ambiguous::Character);
-        }
         let (target, decoded) = match spelling(raw.path())? {
             Spelling::Canonical => (raw.clone(), None),
             Spelling::Other { canonical, decoded } => {
@@ -127,7 +125,7 @@ impl CanonicalRequest {
     }
 
     /// Path and query in their canonical spelling.
-    pub(crate) fn target(&self) -> &PathAndQuery {
+    pub(crate) fn target(&self) -> &OriginForm {
         &self.target
     }
 
@@ -136,17 +134,17 @@ impl CanonicalRequest {
     }
 
     /// This path with the query of the request, for a route that rewrites the path.
-    pub(crate) fn target_at(&self, path: &str) -> Result<Uri, Ambiguous> {
-        join(path, self.query()).map(Uri::from)
+    pub(crate) fn target_at(&self, path: &str) -> Result<OriginForm, Ambiguous> {
+        join(path, self.query())
     }
 
     /// The target without its first `segments` path segments, for a route that strips them.
-    pub(crate) fn target_without(&self, segments: usize) -> Result<Uri, Ambiguous> {
+    pub(crate) fn target_without(&self, segments: usize) -> Result<OriginForm, Ambiguous> {
         if segments == 0 {
-            return Ok(Uri::from(self.target.clone()));
+            return Ok(self.target.clone());
         }
         let rest = self.path().splitn(segments + 2, '/').nth(segments + 1).unwrap_or_default();
-        join(&format!("/{rest}"), self.query()).map(Uri::from)
+        join(&format!("/{rest}"), self.query())
     }
 }
 
@@ -155,7 +153,7 @@ impl Authority {
         &self.host
     }
 
-    fn of(head: &Parts, last: &RefCell<Option<Rc<Self>>>) -> Result<Rc<Self>, Ambiguous> {
+    fn of(head: &ReceivedHead, last: &RefCell<Option<Rc<Self>>>) -> Result<Rc<Self>, Ambiguous> {
         let named = named_host(head)?;
         if let Some(last) = last.borrow().as_ref().filter(|last| last.header.as_bytes() == named) {
             return Ok(Rc::clone(last));
@@ -197,13 +195,16 @@ fn is_port(text: &str) -> bool {
 
 /// The one host of a request, from `Host`, from `:authority` or from an absolute target. If two of them are present,
 /// they must name the same host (RFC 9112 §3.2).
-fn named_host(head: &Parts) -> Result<&[u8], Ambiguous> {
+fn named_host(head: &ReceivedHead) -> Result<&[u8], Ambiguous> {
     let mut fields = head.headers.get_all(HOST).iter();
     let field = fields.next().map(HeaderValue::as_bytes);
     if fields.next().is_some() {
         return Err(Ambiguous::Host);
     }
-    let target = head.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let target = match &head.target {
+        RequestTarget::Absolute { authority, .. } | RequestTarget::Authority(authority) => Some(&authority[..]),
+        RequestTarget::Origin(_) | RequestTarget::Asterisk => None,
+    };
     match (target, field) {
         (Some(target), Some(field)) if !target.eq_ignore_ascii_case(field) => Err(Ambiguous::Host),
         (Some(named), _) | (None, Some(named)) => Ok(named),
@@ -373,12 +374,12 @@ fn is_dotted(segment: &[u8]) -> bool {
     matches!(segment.split(|byte| *byte == b';').next(), Some(b"." | b".."))
 }
 
-fn join(path: &str, query: Option<&str>) -> Result<PathAndQuery, Ambiguous> {
+fn join(path: &str, query: Option<&str>) -> Result<OriginForm, Ambiguous> {
     let text = match query {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
     };
-    PathAndQuery::from_maybe_shared(Bytes::from(text)).map_err(|_| Ambiguous::Character)
+    OriginForm::from_bytes(Bytes::from(text)).map_err(|_| Ambiguous::Character)
 }
 
 #[cfg(test)]

@@ -12,9 +12,10 @@ use http::header::{
     CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Version};
 use hyper::ext::Protocol;
+
+use crate::server::received_request::ReceivedHead;
 
 /// The protocols for which a route opens tunnels, in lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,7 +107,7 @@ impl Upgrades {
     }
 
     /// `None` for an ordinary request, or for one that asks for other protocols only.
-    pub(crate) fn requested(&self, head: &Parts) -> Option<RequestedUpgrade> {
+    pub(crate) fn requested(&self, head: &ReceivedHead) -> Option<RequestedUpgrade> {
         if is_extended_connect(head) {
             return Some(RequestedUpgrade { protocol: WEBSOCKET.into(), is_ambiguous: false, over_http2: true });
         }
@@ -122,14 +123,14 @@ impl Upgrades {
 }
 
 /// A request for a WebSocket over HTTP/2.
-pub(crate) fn is_extended_connect(head: &Parts) -> bool {
+pub(crate) fn is_extended_connect(head: &ReceivedHead) -> bool {
     let protocol = || head.extensions.get::<Protocol>();
     head.method == Method::CONNECT && protocol().is_some_and(|protocol| protocol.as_str() == WEBSOCKET)
 }
 
 impl RequestedUpgrade {
     /// Checks the form of the request; gives the values that the upstream's answer must contain.
-    pub(crate) fn check(self, head: &Parts, has_body: bool) -> Result<UpgradeHandshake, UpgradeFault> {
+    pub(crate) fn check(self, head: &ReceivedHead, has_body: bool) -> Result<UpgradeHandshake, UpgradeFault> {
         let is_websocket = *self.protocol == *WEBSOCKET;
         if self.is_ambiguous {
             return Err(UpgradeFault::Several);

@@ -167,12 +167,14 @@ mod tests {
 
     use super::*;
     use crate::server::limits::Limits;
+    use crate::server::received_request::ReceivedHead;
 
     fn read(path: &str) -> Result<CanonicalRequest, Ambiguous> {
         let Ok(request) = Request::builder().uri(path).header(HOST, "a").body(()) else {
             return Err(Ambiguous::Target);
         };
-        CanonicalRequest::new(&request.into_parts().0, "https", &RefCell::default(), &Limits::default())
+        let head = ReceivedHead::from_hyper(request.into_parts().0).map_err(|_| Ambiguous::Target)?;
+        CanonicalRequest::new(&head, "https", &RefCell::default(), &Limits::default())
     }
 
     fn template(text: &str, route: &str) -> Result<PathTemplate, InvalidTemplate> {

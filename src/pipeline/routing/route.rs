@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Uri};
+use http::{HeaderMap, HeaderValue};
 
 use super::access::{Access, AddressRule};
 use super::cors::Cors;
@@ -13,6 +13,7 @@ use super::pattern::{HostPattern, PathPattern};
 use super::rate_limit::RateLimit;
 use super::rewrite::PathTemplate;
 use super::target::RouteTarget;
+use crate::http1::target::OriginForm;
 use crate::pipeline::request::canonical::{Ambiguous, CanonicalRequest};
 use crate::pipeline::request::upgrade::Upgrades;
 
@@ -51,8 +52,8 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    /// The request target for the upstream.
-    pub(crate) fn upstream_uri(&self, request: &CanonicalRequest) -> Result<Uri, Ambiguous> {
+    /// The target of the request to the upstream.
+    pub(crate) fn upstream_target(&self, request: &CanonicalRequest) -> Result<OriginForm, Ambiguous> {
         match &self.rewrite {
             None => request.target_without(self.strip_segments),
             Some(template) => request.target_at(&template.path(request)?),

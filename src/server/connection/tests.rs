@@ -10,6 +10,7 @@ use tokio::task::LocalSet;
 use super::super::connection_limiter::ConnectionLimiter;
 use super::super::limits::Limits;
 use super::*;
+use crate::http1::target::RequestTarget;
 use crate::network::Networks;
 
 /// The results of one connection over plain HTTP.
@@ -35,8 +36,9 @@ async fn serve(proxy_protocol: bool, trusted: bool, per_address: usize, input: &
     let begin_session = |socket, header| {
         begun.set(Some((socket, header)));
         let ended = Rc::clone(&ended);
-        let answer = async |_exchange: ExchangeGuard, request: Request<Incoming>| {
-            Response::new(Full::<Bytes>::from(request.uri().path().to_owned()))
+        let answer = async |_exchange: ExchangeGuard, received: Received| {
+            let RequestTarget::Origin(target) = received.unwrap().head.target else { panic!("another form") };
+            Response::new(Full::<Bytes>::from(target.path().to_owned()))
         };
         Session { answer, record_end: move |end| ended.set(Some(end)) }
     };

@@ -3,11 +3,14 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use std::pin::Pin;
+
 use bytes::Bytes;
+use http_body::Body;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
+use super::super::fault::BoxError;
 use super::request_end::{RequestEndSender, UploadEnd};
 
 /// How much of a body is drained. A client that sends more is cut off, whether it has read its response or not.
@@ -19,6 +22,9 @@ pub(crate) enum DrainLimit {
     Short,
 }
 
+/// The body of a client's request, over either version of HTTP.
+pub(crate) type ClientBody = Pin<Box<dyn Body<Data = Bytes, Error = BoxError>>>;
+
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bodies that each worker drains at once; others are cut off.
 const MAX_DRAINING: usize = 64;
@@ -27,7 +33,7 @@ const MAX_DRAINING: usize = 64;
 ///
 /// A client that is cut off while it sends may never read the response: over HTTP/1.1 the kernel resets a connection
 /// that is closed with unread data, and common HTTP/2 clients take the end of their stream for a failure.
-pub(crate) fn drain_body(mut body: Incoming, limit: DrainLimit, watcher: Option<RequestEndSender>) {
+pub(crate) fn drain_body(mut body: ClientBody, limit: DrainLimit, watcher: Option<RequestEndSender>) {
     thread_local!(static DRAINING: Cell<usize> = const { Cell::new(0) });
     // At the end of the worker, bodies are dropped outside of any task.
     let can_spawn = tokio::runtime::Handle::try_current().is_ok();

@@ -1,5 +1,6 @@
 //! The body of a request, streamed to the upstream, with a limit on its size and a minimum rate.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -9,21 +10,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::super::fault::{BodyFault, BoxError};
 use super::body_copy::BodyCopy;
 use super::body_timeouts::{BodyTimeouts, MinRateTimer};
-use super::drain_body::{DrainLimit, drain_body};
+use super::drain_body::{ClientBody, DrainLimit, drain_body};
 use super::expect_continue::{ContinueSender, ContinueWait};
 use super::request_end::{RequestEndSender, UploadEnd};
 use super::upload_progress::UploadProgress;
 
 /// A request body with its trailers.
-#[derive(Debug)]
 pub(crate) struct RequestBody {
-    incoming: Option<Incoming>,
+    incoming: Option<ClientBody>,
     /// Bytes until its limit.
     remaining: Option<u64>,
     rate_timer: MinRateTimer,
@@ -46,9 +45,8 @@ pub(crate) struct RequestBody {
 pub(crate) type StripTrailers = fn(&mut HeaderMap);
 
 /// A request's body as it arrives.
-#[derive(Debug)]
 pub(crate) struct IncomingUpload {
-    pub(crate) incoming: Option<Incoming>,
+    pub(crate) incoming: Option<ClientBody>,
     /// Is notified of the body's end.
     pub(crate) watcher: Option<RequestEndSender>,
     /// The client waits for `100 Continue` before it sends the body.
@@ -61,6 +59,12 @@ const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(1);
 /// True if an empty body is announced by `Content-Length: 0` (RFC 9110 §8.6).
 pub(crate) fn has_payload(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS)
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBody").field("remaining", &self.remaining).finish_non_exhaustive()
+    }
 }
 
 impl RequestBody {
@@ -186,7 +190,7 @@ impl RequestBody {
 
     /// The announced length has arrived and the end has not: the request may still turn out to be invalid.
     fn is_full(&self) -> bool {
-        let full = |incoming: &Incoming| incoming.size_hint().exact() == Some(0) && !incoming.is_end_stream();
+        let full = |incoming: &ClientBody| incoming.size_hint().exact() == Some(0) && !incoming.is_end_stream();
         self.watcher.is_some() && self.incoming.as_ref().is_some_and(full)
     }
 
@@ -251,7 +255,7 @@ impl Body for RequestBody {
             let Some(incoming) = &mut this.incoming else {
                 return Poll::Ready(this.next_held());
             };
-            let data = match Pin::new(incoming).poll_frame(context) {
+            let data = match incoming.as_mut().poll_frame(context) {
                 Poll::Pending => {
                     if !this.progress.await_caller() {
                         this.rate_timer.pause();

@@ -5,12 +5,12 @@ use proptest::prelude::*;
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-fn head(method: &str, fields: &[(&str, &str)]) -> Parts {
+fn head(method: &str, fields: &[(&str, &str)]) -> ReceivedHead {
     let mut request = Request::builder().method(method).version(Version::HTTP_11);
     for (name, value) in fields {
         request = request.header(*name, *value);
     }
-    request.body(()).unwrap().into_parts().0
+    ReceivedHead::from_hyper(request.body(()).unwrap().into_parts().0).unwrap()
 }
 
 fn map(fields: &[(&str, &str)]) -> HeaderMap {

@@ -5,6 +5,7 @@ use super::super::route::tests::route;
 use super::*;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::server::limits::Limits;
+use crate::server::received_request::ReceivedHead;
 use http::Request;
 use http::header::HOST;
 use proptest::prelude::*;
@@ -196,6 +197,7 @@ fn eagerly(target: &str) -> String {
 
 fn read(target: &str) -> Option<CanonicalRequest> {
     let (head, ()) = Request::get(target).header(HOST, "a").body(()).ok()?.into_parts();
+    let head = ReceivedHead::from_hyper(head).ok()?;
     CanonicalRequest::new(&head, "https", &RefCell::default(), &Limits::default()).ok()
 }
 
