@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! main → cli → app → config → pipeline → { issuer, server, upstream, audit } → trust → jose → oauth
-//!      → { clock, durable_file, network }
+//!      → { clock, durable_file, http1, network }
 //! ```
 //!
 //! | module | content |
@@ -25,6 +25,7 @@
 //! | `oauth` | the terms of the RFCs as types |
 //! | `clock` | the only reader of the system clock |
 //! | `durable_file` | files that are replaced as a whole |
+//! | `http1` | the HTTP/1.1 codec: heads and bodies from bytes, and back |
 //! | `network` | blocks of addresses |
 //! | `telemetry` | logs, metrics and the admin listener; every module may import it, and it imports none |
 //! | `fuzzing` | an entry point for each parser of untrusted input, for `fuzz/` and the tests |
@@ -49,6 +50,7 @@ mod clock;
 mod config;
 mod durable_file;
 pub mod fuzzing;
+mod http1;
 mod issuer;
 mod jose;
 mod network;
