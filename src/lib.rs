@@ -25,8 +25,8 @@
 //! | `oauth` | the terms of the RFCs as types |
 //! | `clock` | the only reader of the system clock |
 //! | `durable_file` | files that are replaced as a whole |
+//! | `http1` | the HTTP/1.1 codec: heads and bodies from bytes, and back |
 //! | `network` | blocks of addresses |
-//! | `http1` | HTTP/1.1: readers and writers of heads, bodies and chunks, without input and output |
 //! | `telemetry` | logs, metrics and the admin listener; every module may import it, and it imports none |
 //! | `fuzzing` | an entry point for each parser of untrusted input, for `fuzz/` and the tests |
 //! | `benching` | the entry points of the microbenchmarks in `bench/` |

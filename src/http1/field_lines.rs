@@ -1,0 +1,79 @@
+//! Field lines (RFC 9112 §5) into a header map.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use httparse::{EMPTY_HEADER, Header, Status};
+
+use super::fault::WireFault;
+use super::framing::FramingFields;
+
+/// Sections with more lines get an array on the heap.
+const USUAL_LINES: usize = 128;
+
+/// Reads a section of `lines` field lines, with the empty line that ends it. Its line ends have been checked. Values
+/// are slices of it.
+pub(super) fn read_fields(section: &Bytes, lines: usize) -> Result<(HeaderMap, FramingFields), WireFault> {
+    if lines <= USUAL_LINES {
+        read_into(&mut [EMPTY_HEADER; USUAL_LINES][..lines], section)
+    } else {
+        read_into(&mut vec![EMPTY_HEADER; lines], section)
+    }
+}
+
+fn read_into<'a>(array: &mut [Header<'a>], section: &'a Bytes) -> Result<(HeaderMap, FramingFields), WireFault> {
+    let parsed = match httparse::parse_headers(section, array) {
+        Ok(Status::Complete((_, parsed))) => parsed,
+        Ok(Status::Partial) | Err(_) => return Err(broken_rule(section)),
+    };
+    let mut framing = FramingFields::default();
+    let mut headers = HeaderMap::try_with_capacity(parsed.len()).map_err(|_| WireFault::TooManyFields)?;
+    for field in parsed {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| WireFault::FieldName)?;
+        let value = HeaderValue::from_maybe_shared(section.slice_ref(field.value));
+        framing.note(&name);
+        headers.try_append(name, value.map_err(|_| WireFault::FieldValue)?).map_err(|_| WireFault::TooManyFields)?;
+    }
+    Ok((headers, framing))
+}
+
+/// The rule that the first invalid line of a section breaks.
+fn broken_rule(section: &[u8]) -> WireFault {
+    for line in section.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        match memchr::memchr(b':', line) {
+            _ if line.is_empty() => {}
+            _ if line.starts_with(b" ") || line.starts_with(b"\t") => return WireFault::FoldedLine,
+            None => return WireFault::FieldLine,
+            Some(name_length) if HeaderName::from_bytes(&line[..name_length]).is_err() => return WireFault::FieldName,
+            Some(name_length) if HeaderValue::from_bytes(&line[name_length + 1..]).is_err() => {
+                return WireFault::FieldValue;
+            }
+            Some(_) => {}
+        }
+    }
+    WireFault::FieldLine
+}
+
+/// Joins folded lines by one space (RFC 9112 §5.2). `None` if the first line continues none, or a continuation is
+/// blank.
+pub(super) fn unfold(section: &[u8]) -> Option<Bytes> {
+    let mut joined: Vec<u8> = Vec::with_capacity(section.len());
+    for line in section.split_inclusive(|byte| *byte == b'\n') {
+        let blanks = line.iter().take_while(|byte| is_blank(**byte)).count();
+        if blanks > 0 {
+            let line_end = joined.strip_suffix(b"\r\n")?;
+            let text_length = line_end.iter().rposition(|byte| !is_blank(*byte)).map_or(0, |last| last + 1);
+            joined.truncate(text_length);
+            joined.push(b' ');
+            if line[blanks..].starts_with(b"\r") {
+                return None;
+            }
+        }
+        joined.extend_from_slice(&line[blanks..]);
+    }
+    Some(joined.into())
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}

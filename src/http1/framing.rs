@@ -1,0 +1,145 @@
+//! The length of a body, as the fields of a head give it (RFC 9112 §6).
+
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+
+use super::fault::WireFault;
+
+/// The greatest accepted `Content-Length`, in bytes.
+const MAX_LENGTH: u64 = 1 << 63;
+
+/// The length of a message body (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyLength {
+    None,
+    /// In bytes.
+    Exact(u64),
+    Chunked,
+    /// The body ends with the connection. Only responses have such a body.
+    UntilClose,
+}
+
+/// The fields of a head that decide on its body and its connection. Noted while the fields are read, so that absent
+/// ones are not looked up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FramingFields {
+    pub(super) length: bool,
+    pub(super) coding: bool,
+    pub(super) connection: bool,
+}
+
+/// The body that the fields of a response announce, whatever its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ResponseFraming {
+    pub(super) length: BodyLength,
+    pub(super) announces_body: bool,
+    /// False after anything that was accepted leniently.
+    pub(super) is_strict: bool,
+}
+
+impl FramingFields {
+    pub(super) fn note(&mut self, name: &HeaderName) {
+        self.length |= *name == CONTENT_LENGTH;
+        self.coding |= *name == TRANSFER_ENCODING;
+        self.connection |= *name == CONNECTION;
+    }
+
+    /// The length of a request's body, by strict rules: one `Content-Length`, or one `Transfer-Encoding: chunked`.
+    pub(super) fn request_body(self, version: Version, headers: &HeaderMap) -> Result<BodyLength, WireFault> {
+        match (self.coding, self.length) {
+            (true, true) => Err(WireFault::LengthAndCoding),
+            (true, false) if version == Version::HTTP_10 => Err(WireFault::CodingInHttp10),
+            (true, false) => {
+                let mut values = headers.get_all(TRANSFER_ENCODING).iter();
+                let is_chunked = values.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
+                if is_chunked && values.next().is_none() { Ok(BodyLength::Chunked) } else { Err(WireFault::Coding) }
+            }
+            (false, true) => {
+                let mut values = headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+                let first = values.next().unwrap_or_default();
+                if first.contains(&b',') || values.next().is_some() {
+                    return Err(WireFault::SeveralLengths);
+                }
+                length(first).map(BodyLength::Exact)
+            }
+            (false, false) => Ok(BodyLength::None),
+        }
+    }
+
+    /// The body that a response announces. Several equal lengths become one in `headers`; lengths beside a coding are
+    /// removed.
+    pub(super) fn response_body(self, version: Version, headers: &mut HeaderMap) -> Result<ResponseFraming, WireFault> {
+        if self.coding {
+            let is_chunked = ends_with_chunked(headers)?;
+            headers.remove(CONTENT_LENGTH);
+            let length = if is_chunked { BodyLength::Chunked } else { BodyLength::UntilClose };
+            let is_strict = is_chunked && !self.length && version != Version::HTTP_10;
+            return Ok(ResponseFraming { length, announces_body: true, is_strict });
+        }
+        if !self.length {
+            return Ok(ResponseFraming { length: BodyLength::UntilClose, announces_body: false, is_strict: true });
+        }
+        let mut values = headers.get_all(CONTENT_LENGTH).iter().flat_map(|value| value.as_bytes().split(is_comma));
+        let first = length(values.next().unwrap_or_default().trim_ascii())?;
+        let mut is_strict = true;
+        for value in values {
+            is_strict = false;
+            if length(value.trim_ascii())? != first {
+                return Err(WireFault::SeveralLengths);
+            }
+        }
+        if !is_strict {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(first));
+        }
+        Ok(ResponseFraming { length: BodyLength::Exact(first), announces_body: first > 0, is_strict })
+    }
+
+    /// Whether the connection persists after the message, by version and `Connection` (RFC 9112 §9.3).
+    pub(super) fn keeps_alive(self, version: Version, headers: &HeaderMap) -> bool {
+        let is_named = |option: &str| {
+            let values = headers.get_all(CONNECTION).iter();
+            let mut options = values.flat_map(|value| value.as_bytes().split(is_comma));
+            options.any(|named| named.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
+        };
+        match (self.connection, version == Version::HTTP_10) {
+            (false, is_old) => !is_old,
+            (true, false) => !is_named("close"),
+            (true, true) => is_named("keep-alive") && !is_named("close"),
+        }
+    }
+}
+
+/// Whether the last transfer coding is `chunked`. Elsewhere, `chunked` is refused, and so is anything that is not a list
+/// of tokens.
+fn ends_with_chunked(headers: &HeaderMap) -> Result<bool, WireFault> {
+    let values = headers.get_all(TRANSFER_ENCODING).iter();
+    let mut is_chunked = false;
+    for coding in values.flat_map(|value| value.as_bytes().split(is_comma)).map(<[u8]>::trim_ascii) {
+        // A field name is a token too.
+        if is_chunked || HeaderName::from_bytes(coding).is_err() {
+            return Err(WireFault::Coding);
+        }
+        is_chunked = coding.eq_ignore_ascii_case(b"chunked");
+    }
+    Ok(is_chunked)
+}
+
+fn is_comma(byte: &u8) -> bool {
+    *byte == b','
+}
+
+/// A `Content-Length`: digits and nothing else (RFC 9110 §8.6).
+pub(super) fn length(digits: &[u8]) -> Result<u64, WireFault> {
+    if digits.is_empty() {
+        return Err(WireFault::Length);
+    }
+    let mut length = 0_u64;
+    for digit in digits {
+        let value = digit.is_ascii_digit().then(|| u64::from(digit - b'0'));
+        length = value
+            .and_then(|value| length.checked_mul(10)?.checked_add(value))
+            .filter(|length| *length <= MAX_LENGTH)
+            .ok_or(WireFault::Length)?;
+    }
+    Ok(length)
+}
