@@ -19,11 +19,13 @@ use crate::http1::target::OriginForm;
 use crate::network::counted_network;
 use crate::oauth::caller::Digest;
 use crate::pipeline::policy::authorize::Permit;
-use crate::pipeline::request::canonical::{Ambiguous, CanonicalRequest};
+use crate::pipeline::request::ambiguous::Ambiguous;
+use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::headers::{
     FieldFault, X_AUTH_CLIENT_ID, X_AUTH_ISSUER, X_AUTH_SCOPE, X_AUTH_SUBJECT, X_FORWARDED_FOR, X_FORWARDED_HOST,
     X_FORWARDED_PROTO, X_REQUEST_ID, strip_request,
 };
+use crate::pipeline::request::max_forwards::count_hop;
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::request::request_id::RequestId;
 use crate::pipeline::request::trailers;
@@ -62,6 +64,8 @@ pub(crate) struct CallFacts {
     reads_trailers: bool,
     /// The request says that a proxy, trusted or not, has forwarded it.
     is_relayed: bool,
+    /// False if it says that no further proxy may forward it.
+    pub(crate) may_be_forwarded: bool,
 }
 
 impl CallFacts {
@@ -70,7 +74,8 @@ impl CallFacts {
         let deadline = grpc::deadline(head)?;
         let reads_trailers = may_speak_http2 && trailers::are_asked_for(&head.headers);
         let is_relayed = strip_request(&mut head.headers)?;
-        Ok(Self { deadline, reads_trailers, is_relayed })
+        let may_be_forwarded = count_hop(&head.method, &mut head.headers);
+        Ok(Self { deadline, reads_trailers, is_relayed, may_be_forwarded })
     }
 }
 
@@ -196,7 +201,9 @@ pub(crate) fn set_forwarding_headers(
     headers.reserve(MAX_ADDED);
     headers.insert(X_FORWARDED_FOR, from.forwarded_for.clone());
     headers.insert(X_FORWARDED_PROTO, from.proto());
-    headers.insert(X_FORWARDED_HOST, authority.header.clone());
+    if let Some(host) = &authority.header {
+        headers.insert(X_FORWARDED_HOST, host.clone());
+    }
     headers.insert(FORWARDED, from.forwarded(authority));
     headers.insert(VIA, via(version));
     headers.insert(X_REQUEST_ID, context.request_id.header());

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use http::HeaderValue;
 
-use super::canonical::Authority;
+use super::authority::Authority;
 use crate::trust::token_cache::LastToken;
 use crate::upstream::pinned::PinnedConnections;
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use http::{HeaderMap, HeaderValue};
 
-use super::canonical::Authority;
+use super::authority::Authority;
 use super::connection_cache::ConnectionCache;
 use super::forwarded;
 use super::in_flight::{InFlightByAddress, InFlightCounter};
@@ -155,7 +155,9 @@ impl Peer {
 
     /// `Forwarded` (RFC 7239 §4).
     pub(crate) fn forwarded(&self, authority: &Rc<Authority>) -> HeaderValue {
-        let make = || self.make_forwarded(&authority.header).unwrap_or_else(|| HeaderValue::from_static("for=unknown"));
+        let make = || {
+            self.make_forwarded(authority.header.as_ref()).unwrap_or_else(|| HeaderValue::from_static("for=unknown"))
+        };
         if !self.hops.is_empty() {
             // The requests of a proxy's connection come from different clients.
             return make();
@@ -169,7 +171,7 @@ impl Peer {
         made
     }
 
-    fn make_forwarded(&self, host: &HeaderValue) -> Option<HeaderValue> {
+    fn make_forwarded(&self, host: Option<&HeaderValue>) -> Option<HeaderValue> {
         let node = |address: &IpAddr| match address {
             IpAddr::V4(v4) => format!("for={v4}"),
             IpAddr::V6(v6) => format!("for=\"[{v6}]\""),
@@ -177,8 +179,11 @@ impl Peer {
         let nodes: Vec<String> = self.hops.iter().map(node).collect();
         let nodes = if nodes.is_empty() { node(&self.address) } else { nodes.join(", ") };
         // A host with a port or brackets is no token and must be quoted; it was checked to have no quote in it.
-        let host = host.to_str().ok()?;
-        HeaderValue::try_from(format!("{nodes};host=\"{host}\";proto={}", self.scheme())).ok()
+        let host = match host {
+            Some(host) => format!(";host=\"{}\"", host.to_str().ok()?),
+            None => String::new(),
+        };
+        HeaderValue::try_from(format!("{nodes}{host};proto={}", self.scheme())).ok()
     }
 
     /// The scheme of the connection, and the value of `X-Forwarded-Proto`.
@@ -205,11 +210,15 @@ mod tests {
     fn forwarded_names_client_host_and_protocol() {
         let host = HeaderValue::from_static("a.example:8443");
         let v4 = Peer::new("10.0.0.1".parse().unwrap(), ListenerMode::Tls, &Networks::default());
-        assert_eq!(v4.make_forwarded(&host).unwrap(), "for=10.0.0.1;host=\"a.example:8443\";proto=https");
-        assert_eq!(v4.make_forwarded(&HeaderValue::from_static("b")).unwrap(), "for=10.0.0.1;host=\"b\";proto=https");
+        assert_eq!(v4.make_forwarded(Some(&host)).unwrap(), "for=10.0.0.1;host=\"a.example:8443\";proto=https");
+        assert_eq!(
+            v4.make_forwarded(Some(&HeaderValue::from_static("b"))).unwrap(),
+            "for=10.0.0.1;host=\"b\";proto=https"
+        );
+        assert_eq!(v4.make_forwarded(None).unwrap(), "for=10.0.0.1;proto=https");
         let v6 =
             Peer::new("2001:db8::1".parse().unwrap(), ListenerMode::Plain { loopback: false }, &Networks::default());
-        assert_eq!(v6.make_forwarded(&host).unwrap(), "for=\"[2001:db8::1]\";host=\"a.example:8443\";proto=http");
+        assert_eq!(v6.make_forwarded(Some(&host)).unwrap(), "for=\"[2001:db8::1]\";host=\"a.example:8443\";proto=http");
     }
 
     #[test]
@@ -222,7 +231,7 @@ mod tests {
         assert_eq!((client.text(), client.socket()), ("2001:db8::1", Some("10.0.0.1")));
         assert_eq!(client.forwarded_for, "2001:db8::1, 10.0.0.2, 10.0.0.1");
         let forwarded = "for=\"[2001:db8::1]\", for=10.0.0.2, for=10.0.0.1;host=\"a\";proto=https";
-        assert_eq!(client.make_forwarded(&HeaderValue::from_static("a")).unwrap(), forwarded);
+        assert_eq!(client.make_forwarded(Some(&HeaderValue::from_static("a"))).unwrap(), forwarded);
         let itself = proxy.with_forwarded(&HeaderMap::new(), &trusted);
         assert_eq!((itself.text(), itself.socket(), itself.address_trust), ("10.0.0.1", None, AddressTrust::Certain));
     }
