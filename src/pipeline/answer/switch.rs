@@ -12,7 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::content::Content;
-use super::forward::{ForwardContext, clean, hash_key, set_forwarding_headers, uri};
+use super::forward::{ForwardContext, clean, hash_key, insert_all, prepare_header, uri};
 use super::rejection::Rejection;
 use crate::clock;
 use crate::pipeline::policy::authenticate::check_client;
@@ -50,7 +50,8 @@ pub(crate) async fn switch(
     *outgoing.method_mut() = if head.method == Method::CONNECT { Method::GET } else { head.method };
     *outgoing.uri_mut() = uri(&route.upstream_target(context.request)?)?;
     *outgoing.headers_mut() = head.headers;
-    set_forwarding_headers(outgoing.headers_mut(), &permit, &context, head.version);
+    let added = prepare_header(outgoing.headers_mut(), &permit, &context, head.version);
+    insert_all(outgoing.headers_mut(), &added);
     handshake.add_request_fields(outgoing.headers_mut());
     let deadlines =
         Deadlines { response: route.timeout.unwrap_or(context.to.settings.response_timeout), body_idle: idle };

@@ -6,12 +6,15 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use http::{HeaderMap, HeaderValue};
+use http::header::{FORWARDED, VIA};
+use http::{HeaderMap, HeaderValue, Version};
 
 use super::authority::Authority;
 use super::connection_cache::ConnectionCache;
 use super::forwarded;
+use super::headers::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::in_flight::{InFlightByAddress, InFlightCounter};
+use crate::http1::field_block::FieldBlock;
 use crate::network::{Networks, SourceAddress};
 use crate::server::proxy_header::ProxyHeader;
 
@@ -148,29 +151,35 @@ impl Peer {
         self.socket.as_deref()
     }
 
-    /// `X-Forwarded-Proto`.
-    pub(crate) fn proto(&self) -> HeaderValue {
-        HeaderValue::from_static(self.scheme())
-    }
-
-    /// `Forwarded` (RFC 7239 §4).
-    pub(crate) fn forwarded(&self, authority: &Rc<Authority>) -> HeaderValue {
-        let make = || {
-            self.make_forwarded(authority.header.as_ref()).unwrap_or_else(|| HeaderValue::from_static("for=unknown"))
-        };
+    /// The fields by which upstreams know from where a request comes, for which host, and how.
+    pub(crate) fn forwarding_fields(&self, authority: &Rc<Authority>, version: Version) -> Rc<FieldBlock> {
         if !self.hops.is_empty() {
             // The requests of a proxy's connection come from different clients.
-            return make();
+            return Rc::new(self.make_forwarding_fields(authority, version));
         }
-        let mut last = self.cache.last_forwarded.borrow_mut();
-        if let Some((_, forwarded)) = last.as_ref().filter(|(known, _)| Rc::ptr_eq(known, authority)) {
-            return forwarded.clone();
+        let mut last = self.cache.last_forwarding.borrow_mut();
+        let is_same = |known: &Rc<Authority>, of: Version| Rc::ptr_eq(known, authority) && of == version;
+        if let Some((_, _, fields)) = last.as_ref().filter(|(known, of, _)| is_same(known, *of)) {
+            return Rc::clone(fields);
         }
-        let made = make();
-        *last = Some((Rc::clone(authority), made.clone()));
+        let made = Rc::new(self.make_forwarding_fields(authority, version));
+        *last = Some((Rc::clone(authority), version, Rc::clone(&made)));
         made
     }
 
+    fn make_forwarding_fields(&self, authority: &Authority, version: Version) -> FieldBlock {
+        let host = authority.header.as_ref();
+        let forwarded = self.make_forwarded(host).unwrap_or_else(|| HeaderValue::from_static("for=unknown"));
+        let mut fields = vec![
+            (X_FORWARDED_FOR, self.forwarded_for.clone()),
+            (X_FORWARDED_PROTO, HeaderValue::from_static(self.scheme())),
+        ];
+        fields.extend(host.map(|host| (X_FORWARDED_HOST, host.clone())));
+        fields.extend([(FORWARDED, forwarded), (VIA, via(version))]);
+        FieldBlock::new(fields)
+    }
+
+    /// `Forwarded` (RFC 7239 §4).
     fn make_forwarded(&self, host: Option<&HeaderValue>) -> Option<HeaderValue> {
         let node = |address: &IpAddr| match address {
             IpAddr::V4(v4) => format!("for={v4}"),
@@ -193,6 +202,15 @@ impl Peer {
             ListenerMode::Plain { .. } | ListenerMode::Redirect { .. } => "http",
         }
     }
+}
+
+/// RFC 9110 §7.6.3.
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_10 => "1.0 portcullis",
+        Version::HTTP_2 => "2 portcullis",
+        _ => "1.1 portcullis",
+    })
 }
 
 /// Addresses are always header values.
@@ -225,8 +243,7 @@ mod tests {
     fn a_proxied_request_is_its_clients_and_lists_the_proxies() {
         let trusted: Networks = [Network::parse("10.0.0.0/8").unwrap()].into_iter().collect();
         let proxy = Peer::new("10.0.0.1".parse().unwrap(), ListenerMode::Tls, &trusted);
-        let headers =
-            HeaderMap::from_iter([(super::super::headers::X_FORWARDED_FOR, "2001:db8::1, 10.0.0.2".parse().unwrap())]);
+        let headers = HeaderMap::from_iter([(X_FORWARDED_FOR, "2001:db8::1, 10.0.0.2".parse().unwrap())]);
         let client = proxy.with_forwarded(&headers, &trusted);
         assert_eq!((client.text(), client.socket()), ("2001:db8::1", Some("10.0.0.1")));
         assert_eq!(client.forwarded_for, "2001:db8::1, 10.0.0.2, 10.0.0.1");
