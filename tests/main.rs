@@ -35,6 +35,8 @@ mod framing;
 mod fuzzing;
 mod grpc;
 mod header_rules;
+mod http1_llhttp;
+mod http1_reference;
 mod http2;
 mod inspect;
 mod jwks;

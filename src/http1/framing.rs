@@ -109,19 +109,20 @@ impl FramingFields {
     }
 }
 
-/// Whether the last transfer coding is `chunked`. Elsewhere, `chunked` is refused, and so is anything that is not a list
-/// of tokens.
+/// Whether the last transfer coding is `chunked`. A second `chunked` is refused (RFC 9112 §6.1), and so is anything that
+/// is not a list of tokens.
 fn ends_with_chunked(headers: &HeaderMap) -> Result<bool, WireFault> {
     let values = headers.get_all(TRANSFER_ENCODING).iter();
-    let mut is_chunked = false;
+    let (mut chunked, mut is_last) = (0, false);
     for coding in values.flat_map(|value| value.as_bytes().split(is_comma)).map(<[u8]>::trim_ascii) {
+        is_last = coding.eq_ignore_ascii_case(b"chunked");
+        chunked += usize::from(is_last);
         // A field name is a token too.
-        if is_chunked || HeaderName::from_bytes(coding).is_err() {
+        if chunked > 1 || HeaderName::from_bytes(coding).is_err() {
             return Err(WireFault::Coding);
         }
-        is_chunked = coding.eq_ignore_ascii_case(b"chunked");
     }
-    Ok(is_chunked)
+    Ok(is_last)
 }
 
 fn is_comma(byte: &u8) -> bool {

@@ -129,3 +129,6 @@ fn is_path_byte(byte: u8) -> bool {
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte)
 }
+
+#[cfg(test)]
+mod tests;
