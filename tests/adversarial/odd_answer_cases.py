@@ -14,11 +14,13 @@ KINDS = {
     "kept": "forwarded, and the connection is used again",
     "closed": "forwarded, and the connection is closed",
     "forwarded": "forwarded; the connection may be used again or not",
+    "either": "forwarded or 502, by what comes first; the connection may be used again or not",
     "refused": "502",
     "broken": "the head is forwarded, and then the client's answer is broken off too",
     "late": "504",
 }
-GET = "GET"
+# EARLY is a GET whose answer is written as soon as the connection is open.
+GET, EARLY = "GET", "EARLY"
 STRAY = "HTTP/1.1 200 OK\r\nX-Echo: stray\r\nContent-Length: 5\r\n\r\nstray"
 
 
@@ -43,6 +45,7 @@ def broken(*rules, status=200):
 
 
 LATE = Expected("late", 504, None, (), {})
+EITHER = Expected("either", 200, None, (), {})
 
 
 def case(name, answer, expected, ends="stays", request=GET):
@@ -76,13 +79,13 @@ def status_lines():
     yield case("status 299", sized(line="HTTP/1.1 299 Odd"), kept(status=299))
     yield case("status 999", sized(line="HTTP/1.1 999 Odd"), kept(status=999))
     for name, line, *rules in (
-        ("`ICY 200 OK`", "ICY 200 OK", "status_line", "version"),
+        ("`ICY 200 OK`", "ICY 200 OK", "version", "status_line"),
         ("HTTP/2.0", "HTTP/2.0 200 OK", "version", "status_line"),
         ("HTTP/0.9 in its line", "HTTP/0.9 200 OK", "version", "status_line"),
         ("`http/1.1` in lower case", "http/1.1 200 OK", "version", "status_line"),
         ("two spaces before the status", "HTTP/1.1  200 OK", "status_line"),
-        ("a tab before the status", "HTTP/1.1\t200 OK", "status_line", "version"),
-        ("a space before the version", " HTTP/1.1 200 OK", "status_line", "version"),
+        ("a tab before the status", "HTTP/1.1\t200 OK", "version", "status_line"),
+        ("a space before the version", " HTTP/1.1 200 OK", "version", "status_line"),
         ("status of two digits", "HTTP/1.1 20 OK", "status_line"),
         ("status of four digits", "HTTP/1.1 2000 OK", "status_line"),
         ("status `2OO`", "HTTP/1.1 2OO OK", "status_line"),
@@ -145,7 +148,7 @@ def fields():
     yield case("tab before the colon", sized("X\t: a\r\n"), refused("field_name", "field_line"))
     yield case("no colon", sized("no colon\r\n"), refused("field_line", "field_name"))
     yield case("empty name", sized(": a\r\n"), refused("field_name", "field_line"))
-    yield case("space before the first field", sized(" X: a\r\n"), refused("field_line", "folded_line", "field_name"))
+    yield case("space before the first field", sized(" X: a\r\n"), refused("folded_line", "field_line", "field_name"))
     yield case("space in a name", sized("X Y: a\r\n"), refused("field_name", "field_line"))
     yield case("bracket in a name", sized("X[]: a\r\n"), refused("field_name", "field_line"))
     yield case("underscore in a name", sized("x_y: a\r\n"), kept(x_y="a"))
@@ -155,9 +158,9 @@ def lengths():
     def length(value, body="hello"):
         return head(f"Content-Length: {value}\r\n", body)
 
-    yield case("`Content-Length: 5` twice", length("5\r\nContent-Length: 5"), kept(content_length="5"))
-    yield case("`Content-Length: 5, 5`", length("5, 5"), kept(content_length="5"))
-    yield case("`Content-Length: 5` and `5, 5`", length("5\r\nContent-Length: 5, 5"), kept(content_length="5"))
+    yield case("`Content-Length: 5` twice", length("5\r\nContent-Length: 5"), closed(content_length="5"))
+    yield case("`Content-Length: 5, 5`", length("5, 5"), closed(content_length="5"))
+    yield case("`Content-Length: 5` and `5, 5`", length("5\r\nContent-Length: 5, 5"), closed(content_length="5"))
     yield case("`Content-Length: 5 ` with a blank", length("5 "), kept(content_length="5"))
     yield case("`Content-Length: 05`", length("05"), kept())
     yield case("`Content-Length: 5` and `6`", length("5\r\nContent-Length: 6"), refused("several_lengths"))
@@ -203,8 +206,8 @@ def chunks():
     yield case("trailers", chunked("5\r\nhello\r\n0\r\nX-Late: a\r\nX-Later: b\r\n\r\n"), kept(x_late=None))
     yield case("trailers with framing", chunked("5\r\nhello\r\n0\r\nContent-Length: 3\r\nSet-Cookie: a=b\r\n\r\n"), kept(content_length=None, set_cookie=None))
     for name, body, *rules in (
-        ("blank behind a chunk's size", "5 \r\nhello\r\n", "chunk_size", "chunk_extension"),
-        ("chunk's size padded with blanks", "5       \r\nhello\r\n", "chunk_size", "chunk_extension"),
+        ("blank behind a chunk's size", "5 \r\nhello\r\n", "chunk_extension", "chunk_size"),
+        ("chunk's size padded with blanks", "5       \r\nhello\r\n", "chunk_extension", "chunk_size"),
         ("blank before a chunk's size", " 5\r\nhello\r\n", "chunk_size"),
         ("chunk size `0x5`", "0x5\r\nhello\r\n", "chunk_size"),
         ("chunk size `+5`", "+5\r\nhello\r\n", "chunk_size"),
@@ -219,8 +222,8 @@ def chunks():
         ("chunk extension with an open quote", "5;a=\"b\r\nhello\r\n", "chunk_extension"),
         ("chunk extension of 20 KiB", f"5;{'a' * 20480}\r\nhello\r\n", "chunk_overhead"),
         ("bare LF after a chunk's size", "5\nhello\r\n", "bare_line_feed", "chunk_size", "chunk_end"),
-        ("bare LF after a chunk's data", "5\r\nhello\n", "chunk_end", "bare_line_feed"),
-        ("chunk size above the data", "6\r\nhello\r\n", "chunk_end"),
+        ("bare LF after a chunk's data", "5\r\nhello\n", "bare_line_feed", "chunk_end"),
+        ("chunk size above the data", "6\r\nhello\r\n", "bare_line_feed", "chunk_end"),
         ("chunk size below the data", "4\r\nhello\r\n", "chunk_end"),
     ):
         yield case(name, chunked(body + end), broken(*rules), "closes")
@@ -287,6 +290,7 @@ def connections():
     yield case("junk after the body", sized() + "junk", closed())
     yield case("junk after the body, late", [sized(), "junk"], closed())
     yield case("junk after the last chunk", chunked("5\r\nhello\r\n0\r\n\r\njunk"), closed())
+    yield case("answer before the request", sized(), EITHER, request=EARLY)
     yield case("answer before the body of the request", sized(line="HTTP/1.1 413 Too Large"), closed(status=413), request="POST")
 
 
