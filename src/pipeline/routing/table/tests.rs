@@ -292,7 +292,7 @@ proptest! {
         upper in any::<bool>(),
         method in prop::sample::select(vec![Method::GET, Method::POST]),
     ) {
-        let closed_route = |path: &String| Route { access: Access::Protected(Box::default()), ..route(path, &[], &["GET"]) };
+        let closed_route = |path: &String| Route { access: Access::Protected(Arc::default()), ..route(path, &[], &["GET"]) };
         let open = open.iter().filter(|path| !path.is_empty() && !closed.contains(&path.to_lowercase()));
         let routes = open.map(|path| route(path, &[], &[])).chain(closed.iter().map(closed_route));
         let Ok(table) = RouteTable::new(routes.map(Arc::new).collect()) else { return Ok(()) };
@@ -318,7 +318,7 @@ proptest! {
         let route_of = |(path, host, get): &(String, usize, bool)| {
             let path = if path.is_empty() { "/" } else { path };
             let mut route = route(path, hosts[*host], if *get { &["GET"] } else { &[] });
-            if *get { route.access = Access::Protected(Box::default()) }
+            if *get { route.access = Access::Protected(Arc::default()) }
             Arc::new(route)
         };
         let Ok(table) = RouteTable::new(patterns.iter().map(route_of).collect()) else { return Ok(()) };
