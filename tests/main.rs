@@ -35,6 +35,7 @@ mod framing;
 mod fuzzing;
 mod grpc;
 mod header_rules;
+mod http1_clients;
 mod http1_llhttp;
 mod http1_reference;
 mod http2;
