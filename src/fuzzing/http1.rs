@@ -13,8 +13,16 @@ use crate::http1::request_head::{HeadLimits, RequestHead, read_request};
 use crate::http1::response_head::{ResponseHead, read_response};
 use crate::http1::target::{OriginForm, RequestTarget};
 
-const LIMITS: HeadLimits = HeadLimits { target_bytes: 8 * 1024, bytes: 32 * 1024, fields: 100 };
-const TRAILER_LIMITS: TrailerLimits = TrailerLimits { bytes: 16 * 1024, fields: 100 };
+/// Of heads and of trailers.
+type Limits = (HeadLimits, TrailerLimits);
+
+const USUAL: Limits = (
+    HeadLimits { target_bytes: 8 * 1024, bytes: 32 * 1024, fields: 100 },
+    TrailerLimits { bytes: 16 * 1024, fields: 100 },
+);
+
+/// So small that short inputs exceed them.
+const SMALL: Limits = (HeadLimits { target_bytes: 12, bytes: 60, fields: 3 }, TrailerLimits { bytes: 20, fields: 2 });
 
 /// What a codec finds in the bytes of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,9 +57,18 @@ pub struct WireMessage {
 
 /// Reads the requests of a connection, which gets its bytes in these parts.
 pub fn read_requests<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> WireReading {
+    requests_within(USUAL, parts)
+}
+
+/// Reads the response to one request with this method. Interim responses before it are left out.
+pub fn read_one_response<'a>(method: &Method, parts: impl IntoIterator<Item = &'a [u8]>) -> WireReading {
+    response_within(USUAL, method, parts)
+}
+
+fn requests_within<'a>(limits: Limits, parts: impl IntoIterator<Item = &'a [u8]>) -> WireReading {
     let mut scan = HeadScan::default();
-    read_connection(parts, |buffer| {
-        let head = read_request(&mut scan, buffer, &LIMITS)?;
+    read_connection(parts, limits.1, |buffer| {
+        let head = read_request(&mut scan, buffer, &limits.0)?;
         Ok(head.map(|head| MessageHead {
             start: format!("{} {} {:?}", head.method, target_text(&head.target), head.version),
             fields: head.headers,
@@ -62,11 +79,10 @@ pub fn read_requests<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> WireReadi
     })
 }
 
-/// Reads the response to one request with this method. Interim responses before it are left out.
-pub fn read_one_response<'a>(method: &Method, parts: impl IntoIterator<Item = &'a [u8]>) -> WireReading {
+fn response_within<'a>(limits: Limits, method: &Method, parts: impl IntoIterator<Item = &'a [u8]>) -> WireReading {
     let mut scan = HeadScan::default();
-    read_connection(parts, |buffer| {
-        let head = read_response(&mut scan, buffer, &LIMITS, method)?;
+    read_connection(parts, limits.1, |buffer| {
+        let head = read_response(&mut scan, buffer, &limits.0, method)?;
         Ok(head.map(|head| MessageHead {
             is_final: !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS,
             start: format!("{:?} {}", head.version, head.status.as_str()),
@@ -88,13 +104,14 @@ struct MessageHead {
 
 fn read_connection<'a>(
     parts: impl IntoIterator<Item = &'a [u8]>,
+    trailer_limits: TrailerLimits,
     mut read_head: impl FnMut(&mut BytesMut) -> Result<Option<MessageHead>, WireFault>,
 ) -> WireReading {
     let mut reading = WireReading::default();
     let (mut buffer, mut open) = (BytesMut::new(), None);
     for part in parts {
         buffer.extend_from_slice(part);
-        if let Err(fault) = advance(&mut reading, &mut buffer, &mut open, &mut read_head) {
+        if let Err(fault) = advance(&mut reading, &mut buffer, &mut open, trailer_limits, &mut read_head) {
             reading.end = WireEnd::Fault(fault.name());
         }
         if reading.end != WireEnd::NoMore {
@@ -119,6 +136,7 @@ fn advance(
     reading: &mut WireReading,
     buffer: &mut BytesMut,
     open: &mut Option<BodyInProgress>,
+    trailer_limits: TrailerLimits,
     read_head: &mut impl FnMut(&mut BytesMut) -> Result<Option<MessageHead>, WireFault>,
 ) -> Result<(), WireFault> {
     while reading.end == WireEnd::NoMore {
@@ -126,7 +144,7 @@ fn advance(
             let Some(head) = read_head(buffer)? else { return Ok(()) };
             if head.is_final {
                 let MessageHead { start, fields, body, keeps_alive, .. } = head;
-                *open = Some(BodyInProgress { reader: BodyReader::new(body, TRAILER_LIMITS), keeps_alive });
+                *open = Some(BodyInProgress { reader: BodyReader::new(body, trailer_limits), keeps_alive });
                 reading.messages.push(WireMessage { start, fields, ..WireMessage::default() });
             }
             continue;
@@ -160,15 +178,17 @@ fn target_text(target: &RequestTarget) -> String {
 /// Requests of a connection. The reading does not depend on the cuts between the bytes, and a forwarded head is read
 /// back as it was.
 pub fn http1_request(data: &[u8]) {
-    same_however_cut(data, |parts| read_requests(parts.iter().copied()));
-    let head = read_request(&mut HeadScan::default(), &mut BytesMut::from(data), &LIMITS);
+    for limits in [USUAL, SMALL] {
+        same_however_cut(data, |parts| requests_within(limits, parts.iter().copied()));
+    }
+    let head = read_request(&mut HeadScan::default(), &mut BytesMut::from(data), &USUAL.0);
     let Ok(Some(RequestHead { method, target: RequestTarget::Origin(target), mut headers, body, .. })) = head else {
         return;
     };
     let mut out = Vec::new();
     write_request_head(&mut out, &method, &target, &headers, &[], body);
     // The head may have become longer, by blanks behind names or a version of more digits.
-    let limits = HeadLimits { bytes: 2 * LIMITS.bytes, ..LIMITS };
+    let limits = HeadLimits { bytes: 2 * USUAL.0.bytes, ..USUAL.0 };
     let again = read_request(&mut HeadScan::default(), &mut BytesMut::from(&out[..]), &limits);
     let mut again = again.ok().flatten().expect("what is written is valid");
     assert_eq!((&again.method, &again.target, again.body), (&method, &RequestTarget::Origin(target), body));
@@ -180,12 +200,14 @@ pub fn http1_request(data: &[u8]) {
 /// A response. The reading does not depend on the cuts between the bytes, and a forwarded head is read back as it was.
 pub fn http1_response(data: &[u8]) {
     for method in [Method::GET, Method::HEAD, Method::CONNECT] {
-        same_however_cut(data, |parts| read_one_response(&method, parts.iter().copied()));
-        let head = read_response(&mut HeadScan::default(), &mut BytesMut::from(data), &LIMITS, &method);
+        for limits in [USUAL, SMALL] {
+            same_however_cut(data, |parts| response_within(limits, &method, parts.iter().copied()));
+        }
+        let head = read_response(&mut HeadScan::default(), &mut BytesMut::from(data), &USUAL.0, &method);
         let Ok(Some(ResponseHead { status, version, headers, body, .. })) = head else { continue };
         let mut out = Vec::new();
         write_response_head(&mut out, version, status, &headers);
-        let limits = HeadLimits { bytes: 2 * LIMITS.bytes, ..LIMITS };
+        let limits = HeadLimits { bytes: 2 * USUAL.0.bytes, ..USUAL.0 };
         let again = read_response(&mut HeadScan::default(), &mut BytesMut::from(&out[..]), &limits, &method);
         let again = again.ok().flatten().expect("what is written is valid");
         assert_eq!((again.status, again.version, again.body), (status, version, body));
@@ -197,7 +219,9 @@ pub fn http1_response(data: &[u8]) {
 /// written again are read back as they were.
 pub fn http1_body(data: &[u8]) {
     let head: &[u8] = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
-    same_however_cut(data, |parts| read_requests([head].into_iter().chain(parts.iter().copied())));
+    for limits in [USUAL, SMALL] {
+        same_however_cut(data, |parts| requests_within(limits, [head].into_iter().chain(parts.iter().copied())));
+    }
     let reading = read_requests([head, data]);
     let Some(message) = reading.messages.first().filter(|message| message.is_whole) else { return };
     let mut out = head.to_vec();
@@ -219,7 +243,7 @@ pub fn http1_round_trip(data: &[u8]) {
     let status = status.and_then(|status: u16| StatusCode::from_u16(status).ok()).unwrap_or_default();
     let (fields, trailers) = (fields_of(next()), fields_of(next()));
     let chunks: Vec<&[u8]> = pieces.filter(|piece| !piece.is_empty()).collect();
-    let is_too_large = data.len() > LIMITS.target_bytes || fields.len().max(trailers.len()) >= LIMITS.fields;
+    let is_too_large = data.len() > USUAL.0.target_bytes || fields.len().max(trailers.len()) >= USUAL.0.fields;
     if method == Method::CONNECT || is_too_large {
         return;
     }
