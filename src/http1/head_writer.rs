@@ -24,11 +24,7 @@ pub(crate) fn write_request_head(
     blocks.iter().for_each(|block| out.extend_from_slice(block.text()));
     match length {
         BodyLength::None => {}
-        BodyLength::Exact(bytes) => {
-            out.extend_from_slice(b"content-length: ");
-            out.extend_from_slice(itoa::Buffer::new().format(bytes).as_bytes());
-            out.extend_from_slice(b"\r\n");
-        }
+        BodyLength::Exact(bytes) => write_content_length(out, bytes),
         BodyLength::Chunked | BodyLength::UntilClose => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
     out.extend_from_slice(b"\r\n");
@@ -36,12 +32,22 @@ pub(crate) fn write_request_head(
 
 /// Appends the head of a response. `headers` alone decide on the body.
 pub(crate) fn write_response_head(out: &mut Vec<u8>, version: Version, status: StatusCode, headers: &HeaderMap) {
+    write_status_line(out, version, status);
+    headers.iter().for_each(|(name, value)| write_field(out, name, value));
+    out.extend_from_slice(b"\r\n");
+}
+
+pub(crate) fn write_status_line(out: &mut Vec<u8>, version: Version, status: StatusCode) {
     out.extend_from_slice(if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
-    headers.iter().for_each(|(name, value)| write_field(out, name, value));
+}
+
+pub(crate) fn write_content_length(out: &mut Vec<u8>, bytes: u64) {
+    out.extend_from_slice(b"content-length: ");
+    out.extend_from_slice(itoa::Buffer::new().format(bytes).as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 
