@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use super::balancing::balancer::TriedServers;
+use super::body::expect_continue::ContinueSender;
 use super::body::incoming_response::IncomingResponse;
 use super::body::request_body::RequestBody;
 use super::body::upload_progress::UploadProgress;
@@ -24,7 +25,8 @@ use super::http2::pool::Http2Pool;
 use super::http2::upload::StreamUpload;
 use super::lease::{ConnectionFate, HeldConnection};
 use super::protocol::UpstreamProtocol;
-use super::replay::{IDLE_FOR, ReplayableHead, is_replayable};
+use super::replay::{IDLE_FOR, is_replayable};
+use super::request::{HeadCopy, UpstreamRequest};
 use super::response_head::{announces_forbidden_body, normalize};
 use super::server_set::{RequestSlot, ServerSet};
 use super::service::Upstream;
@@ -34,7 +36,9 @@ use crate::oauth::caller::Digest;
 pub(super) struct UpstreamExchange<'u> {
     pub(super) upstream: &'u Upstream,
     /// `None` while it is sent. A field, because as an argument it would be moved through every function.
-    request: Option<Request<RequestBody>>,
+    request: Option<UpstreamRequest>,
+    /// Of a request whose body is requested from the client on `100 Continue`.
+    pub(super) continue_sender: Option<ContinueSender>,
     /// A request that an HTTP/2 server has not processed.
     unprocessed: Option<Box<Request<StreamUpload>>>,
     /// The one repetition that is not a retry is used up.
@@ -52,7 +56,7 @@ pub(super) struct UpstreamExchange<'u> {
     pub(super) tried: TriedServers,
     pub(super) retries_left: u32,
     /// If the request can be sent again.
-    pub(super) copy: Option<ReplayableHead>,
+    pub(super) copy: Option<HeadCopy>,
 }
 
 pub(super) enum AttemptFailure {
@@ -73,7 +77,7 @@ impl<'u> UpstreamExchange<'u> {
     pub(super) fn new(
         servers: Rc<ServerSet>,
         upstream: &'u Upstream,
-        request: Request<RequestBody>,
+        request: UpstreamRequest,
         progress: Rc<UploadProgress>,
         response_timeout: Duration,
         key: Option<Digest>,
@@ -83,6 +87,7 @@ impl<'u> UpstreamExchange<'u> {
         Self {
             upstream,
             request: Some(request),
+            continue_sender: None,
             unprocessed: None,
             // A repetition would send the credentials for a connection over another one.
             was_unprocessed: binding.needs_own_connection(),
@@ -116,9 +121,9 @@ impl<'u> UpstreamExchange<'u> {
     }
 
     async fn attempt_http1(&mut self, slot: &RequestSlot) -> Result<HeadAndConnection, AttemptFailure> {
-        let is_head = self.request.as_ref().is_some_and(|request| request.method() == Method::HEAD);
+        let is_head = self.request.as_ref().is_some_and(|request| request.method == Method::HEAD);
         if let Some(request) = &mut self.request {
-            request.headers_mut().insert(HOST, slot.pool().target.server.authority.clone());
+            request.headers.insert(HOST, slot.pool().target.server.authority.clone());
         }
         loop {
             self.progress.begin_attempt();
@@ -169,7 +174,12 @@ impl<'u> UpstreamExchange<'u> {
         connection: &mut Http1Connection,
     ) -> Result<Result<Response<Incoming>, hyper::Error>, AttemptFailure> {
         let attempt_deadline = self.attempt_deadline();
-        let request = self.request.take().ok_or(UpstreamFault::Timeout).map_err(AttemptFailure::last)?;
+        let mut request = self.request.take().ok_or(UpstreamFault::Timeout).map_err(AttemptFailure::last)?;
+        self.continue_sender = request.continue_sender.take();
+        let mut request = request.into_http().map_err(AttemptFailure::last)?;
+        if let Some(sender) = &self.continue_sender {
+            sender.ask(&mut request);
+        }
         self.progress.use_connection(&connection.write_progress);
         let mut sending = pin!(connection.requests.try_send_request(request));
         let sent = loop {
@@ -190,6 +200,13 @@ impl<'u> UpstreamExchange<'u> {
             Err(error) => error,
         };
         if let Some(unsent) = error.take_message() {
+            let (head, body) = unsent.into_parts();
+            let target =
+                bytes::Bytes::copy_from_slice(head.uri.path_and_query().map_or(b"/", |text| text.as_str().as_bytes()));
+            let target = crate::http1::target::OriginForm::from_bytes(target)
+                .map_err(|error| AttemptFailure::last(UpstreamFault::Protocol(error.into())))?;
+            let mut unsent = UpstreamRequest::new(head.method, target, head.headers, body);
+            unsent.continue_sender = self.continue_sender.take();
             self.request = Some(unsent);
             return Ok(Err(error.into_error()));
         }
@@ -214,7 +231,7 @@ impl<'u> UpstreamExchange<'u> {
             self.copy_if_replayable(None);
             let attempt_deadline = self.attempt_deadline();
             let timeout = attempt_deadline.unwrap_or(self.deadline).saturating_duration_since(Instant::now());
-            let request = self.take_upload().ok_or(UpstreamFault::Timeout).map_err(AttemptFailure::last)?;
+            let request = self.take_upload().map_err(AttemptFailure::last)?;
             match exchange::send(&slot.pool().target, stream, request, &self.progress, timeout).await {
                 Ok((response, stream, upload)) => return Ok((response, HeldConnection::Http2(stream, upload))),
                 Err(StreamFailure::Unprocessed(fault, request)) => {
@@ -238,10 +255,10 @@ impl<'u> UpstreamExchange<'u> {
     }
 
     /// The request with its body as a stream sends it, from its beginning.
-    fn take_upload(&mut self) -> Option<Request<StreamUpload>> {
+    fn take_upload(&mut self) -> Result<Request<StreamUpload>, UpstreamFault> {
         match self.unprocessed.take() {
-            Some(unprocessed) => Some(*unprocessed),
-            None => self.request.take().map(|request| request.map(StreamUpload::new)),
+            Some(unprocessed) => Ok(*unprocessed),
+            None => Ok(self.request.take().ok_or(UpstreamFault::Timeout)?.into_http()?.map(StreamUpload::new)),
         }
     }
 
@@ -252,7 +269,7 @@ impl<'u> UpstreamExchange<'u> {
         let was_idle = || last_used.is_some_and(|used| self.began.saturating_duration_since(used) >= IDLE_FOR);
         if self.copy.is_none() && self.retries_left > 0 && (rules.keep_all || was_idle()) {
             let request = self.request.as_ref().filter(|request| is_replayable(request, rules));
-            self.copy = request.map(ReplayableHead::of);
+            self.copy = request.map(HeadCopy::of);
         }
     }
 

@@ -6,17 +6,17 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::Response;
 use tokio::time::Instant;
 
 use super::attempt::{AttemptFailure, UpstreamExchange};
 use super::balancing::outcome::ServerOutcome;
-use super::body::request_body::RequestBody;
 use super::body::upload_progress::UploadProgress;
 use super::connection_binding::ConnectionBinding;
 use super::fault::UpstreamFault;
 use super::lease::Lease;
 use super::pools::Pools;
+use super::request::UpstreamRequest;
 use super::response_body::ResponseBody;
 use super::server_set::RequestSlot;
 use super::service::Upstream;
@@ -37,7 +37,7 @@ impl Pools {
     pub(crate) async fn send(
         &self,
         upstream: &Upstream,
-        request: Request<RequestBody>,
+        request: UpstreamRequest,
         progress: Rc<UploadProgress>,
         deadlines: Deadlines,
         key: Option<Digest>,
@@ -69,7 +69,8 @@ impl Pools {
                     let head = (response.status(), response.headers());
                     exchange.binding.settle(head, &mut held, upstream, &self.pin_limit);
                     let lease = Lease::new(slot, exchange.progress, held);
-                    return Ok(response.map(|body| ResponseBody::new(body, deadlines.body_idle, lease)));
+                    let (idle, continues) = (deadlines.body_idle, exchange.continue_sender.take());
+                    return Ok(response.map(|body| ResponseBody::new(body, idle, lease, continues)));
                 }
                 Err(failure) => failure,
             };

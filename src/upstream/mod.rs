@@ -15,6 +15,7 @@ pub(crate) mod service;
 mod connect;
 pub(crate) mod health_check;
 pub(crate) mod body;
+pub(crate) mod request;
 mod response_head;
 pub(crate) mod pin_limit;
 mod http1;

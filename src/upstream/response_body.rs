@@ -43,21 +43,22 @@ pub(crate) struct CallerDeadlinePassed {
 }
 
 impl ResponseBody {
-    pub(super) fn new(incoming: IncomingResponse, idle_timeout: Option<Duration>, lease: Lease) -> Self {
+    pub(super) fn new(
+        incoming: IncomingResponse,
+        idle_timeout: Option<Duration>,
+        lease: Lease,
+        continue_sender: Option<ContinueSender>,
+    ) -> Self {
+        // The request's body is no longer needed.
+        continue_sender.iter().for_each(ContinueSender::responded);
         Self {
             incoming,
             idle_timer: IdleTimer::new(idle_timeout),
             ended: false,
             lease: Some(lease),
-            continue_sender: None,
+            continue_sender,
             deadline: None,
         }
-    }
-
-    /// The request's body is no longer needed.
-    pub(crate) fn answers(&mut self, continue_sender: ContinueSender) {
-        continue_sender.responded();
-        self.continue_sender = Some(continue_sender);
     }
 
     fn release_at_end(&mut self) {

@@ -3,14 +3,13 @@
 use std::rc::Rc;
 
 use http::header::HOST;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use hyper::upgrade::Upgraded;
 use tokio::time::{Instant, timeout_at};
 
 use super::balancing::balancer::TriedServers;
 use super::balancing::outcome::ServerOutcome;
 use super::body::incoming_response::IncomingResponse;
-use super::body::request_body::RequestBody;
 use super::body::upload_progress::UploadProgress;
 use super::exchange::Deadlines;
 use super::fault::UpstreamFault;
@@ -19,6 +18,7 @@ use super::http1::connection_slot::ConnectionSlot;
 use super::lease::{ConnectionFate, HeldConnection, Lease};
 use super::pools::Pools;
 use super::protocol::UpstreamProtocol;
+use super::request::UpstreamRequest;
 use super::response_body::ResponseBody;
 use super::response_head::normalize;
 use super::server_set::RequestSlot;
@@ -45,7 +45,7 @@ impl Pools {
     pub(crate) async fn switch(
         &self,
         upstream: &Upstream,
-        mut request: Request<RequestBody>,
+        request: UpstreamRequest,
         progress: Rc<UploadProgress>,
         deadlines: Deadlines,
         key: Option<Digest>,
@@ -58,6 +58,7 @@ impl Pools {
         };
         let (hold, mut connection) = self.connect_tunnel(upstream, key, deadline).await?;
         let slot = &hold.slot;
+        let mut request = request.into_http()?;
         request.headers_mut().insert(HOST, slot.pool().target.server.authority.clone());
         let sent = timeout_at(deadline, connection.requests.send_request(request)).await;
         let sent = sent
@@ -83,7 +84,7 @@ impl Pools {
             fate: ConnectionFate::Closed,
         };
         let lease = Lease::new(hold.slot, progress, held);
-        let body = |body| ResponseBody::new(IncomingResponse::Http1(body), deadlines.body_idle, lease);
+        let body = |body| ResponseBody::new(IncomingResponse::Http1(body), deadlines.body_idle, lease, None);
         Ok(UpgradeReply::Ordinary(response.map(body)))
     }
 

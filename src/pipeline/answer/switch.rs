@@ -7,12 +7,12 @@
 use std::rc::Rc;
 
 use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::content::Content;
-use super::forward::{ForwardContext, clean, hash_key, set_forwarding_headers, uri};
+use super::forward::{ForwardContext, clean, hash_key, set_forwarding_headers};
 use super::rejection::Rejection;
 use crate::clock;
 use crate::pipeline::policy::authenticate::check_client;
@@ -29,6 +29,7 @@ use crate::upstream::body::body_timeouts::BodyTimeouts;
 use crate::upstream::body::request_body::{IncomingUpload, RequestBody};
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::fault::UpstreamFault;
+use crate::upstream::request::UpstreamRequest;
 use crate::upstream::tunnel::{TunnelHold, UpgradeReply};
 
 /// `head.headers` has only fields that may be forwarded.
@@ -46,12 +47,10 @@ pub(crate) async fn switch(
     let key = hash_key(&context, &head.headers, &permit);
     let idle = route.body_idle.unwrap_or(limits.body_idle_timeout);
     let (body, progress) = RequestBody::new(upload, Some(0), BodyTimeouts { idle, min_rate: None }, HeaderMap::clear);
-    let mut outgoing = Request::new(body);
-    *outgoing.method_mut() = if head.method == Method::CONNECT { Method::GET } else { head.method };
-    *outgoing.uri_mut() = uri(&route.upstream_target(context.request)?)?;
-    *outgoing.headers_mut() = head.headers;
-    set_forwarding_headers(outgoing.headers_mut(), &permit, &context, head.version);
-    handshake.add_request_fields(outgoing.headers_mut());
+    let method = if head.method == Method::CONNECT { Method::GET } else { head.method };
+    let mut outgoing = UpstreamRequest::new(method, route.upstream_target(context.request)?, head.headers, body);
+    set_forwarding_headers(&mut outgoing.headers, &permit, &context, head.version);
+    handshake.add_request_fields(&mut outgoing.headers);
     let deadlines =
         Deadlines { response: route.timeout.unwrap_or(context.to.settings.response_timeout), body_idle: idle };
     match context.pools.switch(context.to, outgoing, progress, deadlines, key).await? {
