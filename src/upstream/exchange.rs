@@ -60,7 +60,7 @@ impl Pools {
                 Ok((response, mut held)) => {
                     exchange.observe(&slot, ServerOutcome::of(response.status()));
                     let may_retry =
-                        exchange.copy.is_some() && upstream.settings.retries.statuses.contains(&response.status());
+                        exchange.can_restore() && upstream.settings.retries.statuses.contains(&response.status());
                     if let Some(next) = exchange.retry_slot(index, may_retry, true) {
                         slot = next;
                         exchange.restore()?;
@@ -69,8 +69,8 @@ impl Pools {
                     let head = (response.status(), response.headers());
                     exchange.binding.settle(head, &mut held, upstream, &self.pin_limit);
                     let lease = Lease::new(slot, exchange.progress, held);
-                    let (idle, continues) = (deadlines.body_idle, exchange.continue_sender.take());
-                    return Ok(response.map(|body| ResponseBody::new(body, idle, lease, continues)));
+                    let continue_sender = exchange.request.and_then(|request| request.continue_sender);
+                    return Ok(response.map(|()| ResponseBody::new(deadlines.body_idle, lease, continue_sender)));
                 }
                 Err(failure) => failure,
             };
@@ -104,7 +104,7 @@ impl UpstreamExchange<'_> {
                 is_in_time.then(|| self.acquire_slot()).flatten().ok_or(UpstreamFault::Full)
             }
             AttemptFailure::Sent { fault, may_retry } => {
-                let may_retry = may_retry && self.copy.is_some();
+                let may_retry = may_retry && self.can_restore();
                 let slot = self.retry_slot(index, may_retry, true).ok_or(fault)?;
                 self.restore()?;
                 Ok(slot)

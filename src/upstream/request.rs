@@ -2,10 +2,8 @@
 
 use std::rc::Rc;
 
-use http::header::TRANSFER_ENCODING;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri};
-use http_body::Body as _;
+use http::{HeaderMap, Method, Request, Uri};
 use percent_encoding::{AsciiSet, utf8_percent_encode};
 
 use super::body::expect_continue::ContinueSender;
@@ -48,7 +46,7 @@ impl UpstreamRequest {
 
     /// The path and the query as a URI may have them.
     pub(super) fn path_and_query(&self) -> Result<PathAndQuery, UpstreamFault> {
-        let text = String::from(utf8_percent_encode(self.target.as_str(), NOT_IN_URIS));
+        let text = utf8_percent_encode(self.target.as_str(), NOT_IN_URIS).to_string();
         PathAndQuery::try_from(text).map_err(|error| UpstreamFault::Protocol(error.into()))
     }
 
@@ -61,10 +59,6 @@ impl UpstreamRequest {
         *request.headers_mut() = self.headers;
         for (name, value) in self.added.iter().flatten().flat_map(|block| block.fields()) {
             request.headers_mut().append(name, value.clone());
-        }
-        if !request.body().is_end_stream() && request.body().size_hint().exact().is_none() {
-            // Set here, because hyper treats a body of unknown length as absent with GET and HEAD.
-            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         Ok(request)
     }

@@ -30,7 +30,7 @@ use crate::upstream::body::request_body::{IncomingUpload, RequestBody};
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::fault::UpstreamFault;
 use crate::upstream::request::UpstreamRequest;
-use crate::upstream::tunnel::{TunnelHold, UpgradeReply};
+use crate::upstream::tunnel::{SwitchedStream, TunnelHold, UpgradeReply};
 
 /// `head.headers` has only fields that may be forwarded.
 pub(crate) async fn switch(
@@ -59,13 +59,14 @@ pub(crate) async fn switch(
             Err(UpstreamFault::Unasked("a success").into())
         }
         UpgradeReply::Ordinary(answer) => Ok(clean(answer.map(|body| Content::Streamed(Box::new(body))), route)),
-        UpgradeReply::Switched(mut headers, upstream, occupied) => {
+        UpgradeReply::Switched(mut headers, switched_stream, occupied) => {
             if !handshake.matches(&headers) {
                 return Err(UpstreamFault::Unasked("a protocol").into());
             }
             let timeouts = TunnelTimeouts { idle: limits.tunnel_idle_timeout, write: limits.write_stall_timeout };
             let may_continue = remains_valid(Rc::clone(current), permit.into_caller(), (place, occupied));
-            let tunnel = Tunnel { upstream, stream, timeouts, may_continue };
+            let SwitchedStream { stream: upstream, early: upstream_early } = switched_stream;
+            let tunnel = Tunnel { upstream: Box::new(upstream), upstream_early, stream, timeouts, may_continue };
             if route.cors.is_some() {
                 cors::strip(&mut headers);
             }
