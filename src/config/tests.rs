@@ -96,6 +96,7 @@ upstreams:
     slow_start: 30s
     max_connections: 100
     max_in_flight: unlimited
+    answers: {header_count: 300, header_bytes: 128KiB}
 routes:
   - {name: ping, path: /ping, methods: [GET], upstream: legacy, access: public, allow_from: [10.0.0.0/8], deny_from: [\"::1/128\"]}
   - name: read-data

@@ -7,7 +7,7 @@ use super::framing::BodyLength;
 use super::target::OriginForm;
 
 /// Appends the head of an HTTP/1.1 request. `length` alone decides on the framing fields, those in `headers` are left
-/// out. The body of a request cannot end with the connection: with `UntilClose` chunks are announced.
+/// out. `blocks` come before `headers`. The body of a request cannot end with the connection: with `UntilClose` chunks are announced.
 pub(crate) fn write_request_head(
     out: &mut Vec<u8>,
     method: &Method,
@@ -20,8 +20,8 @@ pub(crate) fn write_request_head(
     out.push(b' ');
     out.extend_from_slice(target.as_str().as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    write_unframed(out, headers);
     blocks.iter().for_each(|block| out.extend_from_slice(block.text()));
+    write_unframed(out, headers);
     match length {
         BodyLength::None => {}
         BodyLength::Exact(bytes) => write_content_length(out, bytes),

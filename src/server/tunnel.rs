@@ -13,14 +13,20 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
+use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
+/// A byte stream to an upstream, of any kind.
+pub(crate) trait TunnelStream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> TunnelStream for T {}
+
 /// A tunnel that the upstream has accepted, before the client has its answer.
 pub(crate) struct Tunnel {
-    pub(crate) upstream: Upgraded,
+    pub(crate) upstream: Box<dyn TunnelStream>,
+    /// The bytes that came with the upstream's answer.
+    pub(crate) upstream_early: Bytes,
     /// The client's HTTP/2 stream. `None` for HTTP/1.1, where the connection itself becomes the tunnel.
     pub(crate) stream: Option<OnUpgrade>,
     pub(crate) timeouts: TunnelTimeouts,
@@ -66,7 +72,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 impl Tunnel {
     /// Copies bytes until the end. `early` are the bytes that the client sent before it had its answer.
     pub(crate) async fn run<T: AsyncRead + AsyncWrite + Unpin>(self, mut client: T, early: Bytes) {
-        let mut upstream = TokioIo::new(self.upstream);
+        let mut upstream = self.upstream;
+        let early = (early, self.upstream_early);
         copy_bidirectional(&mut client, &mut upstream, early, self.timeouts, &*self.may_continue).await;
         // A graceful close if possible: TLS has a close message.
         let _ = timeout(SHUTDOWN_TIMEOUT, async { tokio::join!(client.shutdown(), upstream.shutdown()) }).await;
@@ -76,14 +83,15 @@ impl Tunnel {
 async fn copy_bidirectional<C, U>(
     client: &mut C,
     upstream: &mut U,
-    early: Bytes,
+    (from_client, from_upstream): (Bytes, Bytes),
     timeouts: TunnelTimeouts,
     may_continue: &dyn Fn() -> bool,
 ) where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut up, mut down) = (Pipe { unwritten: early, ..Pipe::default() }, Pipe::default());
+    let mut up = Pipe { unwritten: from_client, ..Pipe::default() };
+    let mut down = Pipe { unwritten: from_upstream, ..Pipe::default() };
     let mut clock = Clock::new(timeouts);
     let ended = poll_fn(|context| {
         // The clock is polled first: two busy sides use up the task's budget, and nothing polled after them would be

@@ -3,29 +3,29 @@
 //! An idle connection that had ended before anything was written is not a failed attempt: the next one is used. Nor is,
 //! once, a request that an HTTP/2 server has not processed.
 
-use std::pin::pin;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::HOST;
-use http::{Method, Request, Response};
-use hyper::body::Incoming;
+use http::{Request, Response};
 use tokio::time::{Instant, timeout_at};
 
 use super::balancing::balancer::TriedServers;
-use super::body::incoming_response::IncomingResponse;
 use super::body::request_body::RequestBody;
 use super::body::upload_progress::UploadProgress;
 use super::connection_binding::ConnectionBinding;
 use super::fault::UpstreamFault;
 use super::http1::connection::{Http1Connection, connect};
+use super::http1::exchange::{ExchangeFailure, Http1Exchange};
+use super::http1::reusable_deadline::DeadlinePassed;
 use super::http2::exchange::{self, StreamFailure};
 use super::http2::pool::Http2Pool;
 use super::http2::upload::StreamUpload;
-use super::lease::{ConnectionFate, HeldConnection};
+use super::lease::{ConnectionFate, HeldResponse};
 use super::protocol::UpstreamProtocol;
-use super::replay::{IDLE_FOR, ReplayableHead, is_replayable};
-use super::response_head::{announces_forbidden_body, normalize};
+use super::replay::{IDLE_FOR, is_replayable};
+use super::request::{HeadCopy, UpstreamRequest};
+use super::response_head::http1_head;
 use super::server_set::{RequestSlot, ServerSet};
 use super::service::Upstream;
 use crate::oauth::caller::Digest;
@@ -33,8 +33,9 @@ use crate::oauth::caller::Digest;
 /// A request and what is left of its time, retries and servers.
 pub(super) struct UpstreamExchange<'u> {
     pub(super) upstream: &'u Upstream,
-    /// `None` while it is sent. A field, because as an argument it would be moved through every function.
-    request: Option<Request<RequestBody>>,
+    /// Without its body once that is being sent. `None` once it is sent over HTTP/2. A field, because as an argument it
+    /// would be moved through every function.
+    pub(super) request: Option<UpstreamRequest>,
     /// A request that an HTTP/2 server has not processed.
     unprocessed: Option<Box<Request<StreamUpload>>>,
     /// The one repetition that is not a retry is used up.
@@ -51,8 +52,10 @@ pub(super) struct UpstreamExchange<'u> {
     pub(super) deadline: Instant,
     pub(super) tried: TriedServers,
     pub(super) retries_left: u32,
-    /// If the request can be sent again.
-    pub(super) copy: Option<ReplayableHead>,
+    /// The request may be sent again once it was sent.
+    is_replayable: bool,
+    /// Of a replayable request that was sent over HTTP/2.
+    copy: Option<HeadCopy>,
 }
 
 pub(super) enum AttemptFailure {
@@ -66,14 +69,14 @@ pub(super) enum AttemptFailure {
     Sent { fault: UpstreamFault, may_retry: bool },
 }
 
-/// A response without its body, and the connection or stream by which the body arrives.
-pub(super) type HeadAndConnection = (Response<IncomingResponse>, HeldConnection);
+/// A response's head, and what its body arrives by.
+pub(super) type HeadAndBody = (Response<()>, HeldResponse);
 
 impl<'u> UpstreamExchange<'u> {
     pub(super) fn new(
         servers: Rc<ServerSet>,
         upstream: &'u Upstream,
-        request: Request<RequestBody>,
+        request: UpstreamRequest,
         progress: Rc<UploadProgress>,
         response_timeout: Duration,
         key: Option<Digest>,
@@ -96,11 +99,12 @@ impl<'u> UpstreamExchange<'u> {
             tried: TriedServers::default(),
             retries_left: if binding.is_exclusive() { 0 } else { upstream.settings.retries.attempts },
             binding,
+            is_replayable: false,
             copy: None,
         }
     }
 
-    pub(super) async fn attempt(&mut self, slot: &RequestSlot) -> Result<HeadAndConnection, AttemptFailure> {
+    pub(super) async fn attempt(&mut self, slot: &RequestSlot) -> Result<HeadAndBody, AttemptFailure> {
         match slot.pool().target.server.protocol {
             UpstreamProtocol::Http1 => self.attempt_http1(slot).await,
             // Boxed to keep the future of HTTP/1.1 requests small.
@@ -108,75 +112,64 @@ impl<'u> UpstreamExchange<'u> {
         }
     }
 
-    /// Prepares the request for another attempt, from its copy.
+    /// True if the request that was sent can be sent again.
+    pub(super) fn can_restore(&self) -> bool {
+        self.is_replayable
+    }
+
+    /// Prepares the request for another attempt.
     pub(super) fn restore(&mut self) -> Result<(), UpstreamFault> {
-        let copy = self.copy.take().ok_or(UpstreamFault::Timeout)?;
-        self.request = Some(copy.with(RequestBody::none(Rc::clone(&self.progress))));
+        self.is_replayable = false;
+        if self.request.is_none() {
+            let copy = self.copy.take().ok_or(UpstreamFault::Timeout)?;
+            self.request = Some(copy.with(RequestBody::none(Rc::clone(&self.progress))));
+        }
         Ok(())
     }
 
-    async fn attempt_http1(&mut self, slot: &RequestSlot) -> Result<HeadAndConnection, AttemptFailure> {
-        let is_head = self.request.as_ref().is_some_and(|request| request.method() == Method::HEAD);
-        if let Some(request) = &mut self.request {
-            request.headers_mut().insert(HOST, slot.pool().target.server.authority.clone());
-        }
+    async fn attempt_http1(&mut self, slot: &RequestSlot) -> Result<HeadAndBody, AttemptFailure> {
         loop {
             self.progress.begin_attempt();
             // Credentials for a connection use up none of the idle ones, unless there can be no other.
             let uses_idle = !self.binding.needs_own_connection() || slot.pool().is_full();
             let pinned = self.binding.take(self.upstream, slot.index);
             let kept = pinned.or_else(|| if uses_idle { slot.pool().take() } else { None });
-            let (mut connection, last_used) = match kept {
+            let (connection, last_used) = match kept {
                 Some((connection, last_used)) => (connection, Some(last_used)),
                 // Boxed because opening a connection is a large future, and rare.
                 None => (Box::pin(self.connect(slot)).await?, None),
             };
-            // A connection that is still ending its last exchange is ready at once or never.
-            if !connection.requests.is_ready() {
-                match timeout_at(self.deadline, connection.requests.ready()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) if last_used.is_some() => continue,
-                    Ok(Err(error)) => return Err(AttemptFailure::Unsent(self.fault(error))),
-                    Err(_) => return Err(AttemptFailure::Unsent(UpstreamFault::Timeout)),
-                }
-            }
-            self.copy_if_replayable(last_used);
-            match self.send_http1(&mut connection).await? {
-                Ok(mut response) => {
-                    let is_reusable = !announces_forbidden_body(is_head, &response);
-                    normalize(&mut response).map_err(AttemptFailure::last)?;
-                    let (last_used, fate) = (self.began, ConnectionFate::Closed);
-                    let held = HeldConnection::Http1 { connection, last_used, is_reusable, fate };
-                    return Ok((response.map(IncomingResponse::Http1), held));
-                }
+            self.note_replayable(last_used);
+            match self.send_http1(connection, slot).await {
                 // The connection had ended before anything was written.
-                Err(_) if last_used.is_some() => {}
-                Err(error) => return Err(AttemptFailure::Unsent(self.fault(error))),
+                Err(AttemptFailure::Unsent(_)) if last_used.is_some() => {}
+                ended => return ended,
             }
         }
     }
 
-    async fn connect(&self, slot: &RequestSlot) -> Result<Http1Connection, AttemptFailure> {
-        let connection_slot = slot.pool().connection_slot(self.deadline).await.map_err(|_| AttemptFailure::Full)?;
+    async fn connect(&self, slot: &RequestSlot) -> Result<Box<Http1Connection>, AttemptFailure> {
+        let connection_slot = slot.pool().connection_slot().map_err(|_| AttemptFailure::Full)?;
         let connecting = connect(&slot.pool().target, connection_slot);
         let connected = timeout_at(self.deadline, connecting).await.unwrap_or(Err(UpstreamFault::Timeout));
         connected.map_err(AttemptFailure::Unsent)
     }
 
-    /// The response's head. The inner error means that nothing was sent; the request is back in its field then.
+    /// If nothing was sent, the request is as it was.
     async fn send_http1(
         &mut self,
-        connection: &mut Http1Connection,
-    ) -> Result<Result<Response<Incoming>, hyper::Error>, AttemptFailure> {
+        connection: Box<Http1Connection>,
+        slot: &RequestSlot,
+    ) -> Result<HeadAndBody, AttemptFailure> {
         let attempt_deadline = self.attempt_deadline();
-        let request = self.request.take().ok_or(UpstreamFault::Timeout).map_err(AttemptFailure::last)?;
-        self.progress.use_connection(&connection.write_progress);
-        let mut sending = pin!(connection.requests.try_send_request(request));
-        let sent = loop {
+        let request = self.request.as_mut().ok_or(AttemptFailure::last(UpstreamFault::Timeout))?;
+        let mut exchange = Http1Exchange::new(connection, &slot.pool().target, request, &self.progress);
+        let continue_sender = request.continue_sender.as_ref();
+        let answered = loop {
             let deadline = attempt_deadline.unwrap_or(self.deadline);
-            match connection.deadline.run_until(deadline, sending.as_mut()).await {
-                Ok(sent) => break sent,
-                Err(_) => match self.progress.extended_deadline(self.response_timeout) {
+            match poll_fn(|context| exchange.poll_head_until(deadline, continue_sender, context)).await {
+                Ok(answered) => break answered,
+                Err(DeadlinePassed) => match self.progress.extended_deadline(self.response_timeout) {
                     Some(deadline) => self.deadline = deadline,
                     None => {
                         let may_retry = attempt_deadline.is_some();
@@ -185,21 +178,20 @@ impl<'u> UpstreamExchange<'u> {
                 },
             }
         };
-        let mut error = match sent {
-            Ok(response) => return Ok(Ok(response)),
-            Err(error) => error,
-        };
-        if let Some(unsent) = error.take_message() {
-            self.request = Some(unsent);
-            return Ok(Err(error.into_error()));
-        }
-        let fault = self.fault(error.into_error());
-        let may_retry = self.upstream.settings.retries.reset && matches!(fault, UpstreamFault::Reset(_));
-        Err(AttemptFailure::Sent { fault, may_retry })
+        let head = answered.map_err(|failure| match failure {
+            ExchangeFailure::Unsent(fault) => AttemptFailure::Unsent(fault),
+            ExchangeFailure::Sent(fault) => {
+                let may_retry = self.upstream.settings.retries.reset && matches!(fault, UpstreamFault::Reset(_));
+                AttemptFailure::Sent { fault, may_retry }
+            }
+        })?;
+        let response = exchange.into_response(&head);
+        let head = http1_head(head).map_err(AttemptFailure::last)?;
+        Ok((head, HeldResponse::Http1 { response, last_used: self.began, fate: ConnectionFate::Closed }))
     }
 
     /// Sends the request once, or twice if the server has not processed it the first time.
-    async fn attempt_http2(&mut self, slot: &RequestSlot) -> Result<HeadAndConnection, AttemptFailure> {
+    async fn attempt_http2(&mut self, slot: &RequestSlot) -> Result<HeadAndBody, AttemptFailure> {
         let pool = &slot.pool().http2;
         loop {
             self.progress.begin_attempt();
@@ -211,12 +203,18 @@ impl<'u> UpstreamExchange<'u> {
                 UpstreamFault::Full => AttemptFailure::Full,
                 fault => AttemptFailure::Unsent(fault),
             })?;
-            self.copy_if_replayable(None);
+            self.note_replayable(None);
+            if self.is_replayable && self.copy.is_none() {
+                self.copy = self.request.as_ref().map(HeadCopy::of);
+            }
             let attempt_deadline = self.attempt_deadline();
             let timeout = attempt_deadline.unwrap_or(self.deadline).saturating_duration_since(Instant::now());
-            let request = self.take_upload().ok_or(UpstreamFault::Timeout).map_err(AttemptFailure::last)?;
+            let request = self.take_upload().map_err(AttemptFailure::last)?;
             match exchange::send(&slot.pool().target, stream, request, &self.progress, timeout).await {
-                Ok((response, stream, upload)) => return Ok((response, HeldConnection::Http2(stream, upload))),
+                Ok((response, slot, upload)) => {
+                    let (head, body) = response.into_parts();
+                    return Ok((Response::from_parts(head, ()), HeldResponse::Http2 { body, slot, upload }));
+                }
                 Err(StreamFailure::Unprocessed(fault, request)) => {
                     self.unprocessed = Some(request);
                     let extended = self.progress.extended_deadline(self.response_timeout);
@@ -238,36 +236,29 @@ impl<'u> UpstreamExchange<'u> {
     }
 
     /// The request with its body as a stream sends it, from its beginning.
-    fn take_upload(&mut self) -> Option<Request<StreamUpload>> {
+    fn take_upload(&mut self) -> Result<Request<StreamUpload>, UpstreamFault> {
         match self.unprocessed.take() {
-            Some(unprocessed) => Some(*unprocessed),
-            None => self.request.take().map(|request| request.map(StreamUpload::new)),
+            Some(unprocessed) => Ok(*unprocessed),
+            None => Ok(self.request.take().ok_or(UpstreamFault::Timeout)?.into_http()?.map(StreamUpload::new)),
         }
     }
 
-    /// Copies a request that may have to be sent again. `last_used` is the last use of its connection, if it is not a
-    /// new one.
-    fn copy_if_replayable(&mut self, last_used: Option<Instant>) {
+    /// Notes whether the request may have to be sent again. `last_used` is the last use of its connection, if it is not
+    /// a new one.
+    fn note_replayable(&mut self, last_used: Option<Instant>) {
         let rules = &self.upstream.settings.retries;
         let was_idle = || last_used.is_some_and(|used| self.began.saturating_duration_since(used) >= IDLE_FOR);
-        if self.copy.is_none() && self.retries_left > 0 && (rules.keep_all || was_idle()) {
-            let request = self.request.as_ref().filter(|request| is_replayable(request, rules));
-            self.copy = request.map(ReplayableHead::of);
+        if self.retries_left > 0 && (rules.keep_all || was_idle()) {
+            let request = self.request.as_ref();
+            self.is_replayable |= request.is_some_and(|request| is_replayable(request, rules));
         }
     }
 
     /// The deadline of an attempt that can be followed by another. The last attempt has all the time that is left.
     fn attempt_deadline(&self) -> Option<Instant> {
-        let timeout = self.upstream.settings.retries.per_try_timeout.filter(|_| self.copy.is_some())?;
+        let timeout = self.upstream.settings.retries.per_try_timeout.filter(|_| self.is_replayable)?;
         let deadline = Instant::now() + timeout;
         (deadline < self.deadline).then_some(deadline)
-    }
-
-    fn fault(&self, error: hyper::Error) -> UpstreamFault {
-        if self.progress.has_given_up() {
-            return UpstreamFault::Timeout;
-        }
-        UpstreamFault::of(error, self.progress.fault.get())
     }
 }
 

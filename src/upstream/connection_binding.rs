@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::connection_auth::{ConnectionAuthSign, RequestCredentials};
 use super::http1::connection::Http1Connection;
-use super::lease::{ConnectionFate, HeldConnection};
+use super::lease::{ConnectionFate, HeldResponse};
 use super::pin_limit::PinLimit;
 use super::pinned::{PinTarget, PinnedConnections};
 use super::service::Upstream;
@@ -55,7 +55,7 @@ impl<'r> ConnectionBinding<'r> {
     }
 
     /// The connection that is pinned for it, with the time of its last request.
-    pub(super) fn take(&self, upstream: &Upstream, server: usize) -> Option<(Http1Connection, Instant)> {
+    pub(super) fn take(&self, upstream: &Upstream, server: usize) -> Option<(Box<Http1Connection>, Instant)> {
         let scope = self.scope?;
         scope.pins.take(scope.route, upstream.number, server)
     }
@@ -64,16 +64,20 @@ impl<'r> ConnectionBinding<'r> {
     pub(super) fn settle(
         &self,
         (status, headers): (StatusCode, &HeaderMap),
-        held: &mut HeldConnection,
+        held: &mut HeldResponse,
         upstream: &Upstream,
         limit: &Arc<PinLimit>,
     ) {
         let sign = self.credentials.response_sign(status, headers);
         match held {
-            HeldConnection::Http1 { connection, fate, .. } => *fate = self.fate(sign, connection, upstream, limit),
+            HeldResponse::Http1 { response, fate, .. } => {
+                if let Some(connection) = response.connection() {
+                    *fate = self.fate(sign, connection, upstream, limit);
+                }
+            }
             // An offer leaves the connection as it is: credentials that accept it use another one.
-            HeldConnection::Http2(slot, _) if sign == ConnectionAuthSign::Handshake => slot.retire_connection(),
-            HeldConnection::Http2(..) => {}
+            HeldResponse::Http2 { slot, .. } if sign == ConnectionAuthSign::Handshake => slot.retire_connection(),
+            HeldResponse::Http2 { .. } => {}
         }
     }
 

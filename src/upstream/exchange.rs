@@ -6,17 +6,17 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::Response;
 use tokio::time::Instant;
 
 use super::attempt::{AttemptFailure, UpstreamExchange};
 use super::balancing::outcome::ServerOutcome;
-use super::body::request_body::RequestBody;
 use super::body::upload_progress::UploadProgress;
 use super::connection_binding::ConnectionBinding;
 use super::fault::UpstreamFault;
 use super::lease::Lease;
 use super::pools::Pools;
+use super::request::UpstreamRequest;
 use super::response_body::ResponseBody;
 use super::server_set::RequestSlot;
 use super::service::Upstream;
@@ -37,7 +37,7 @@ impl Pools {
     pub(crate) async fn send(
         &self,
         upstream: &Upstream,
-        request: Request<RequestBody>,
+        request: UpstreamRequest,
         progress: Rc<UploadProgress>,
         deadlines: Deadlines,
         key: Option<Digest>,
@@ -60,7 +60,7 @@ impl Pools {
                 Ok((response, mut held)) => {
                     exchange.observe(&slot, ServerOutcome::of(response.status()));
                     let may_retry =
-                        exchange.copy.is_some() && upstream.settings.retries.statuses.contains(&response.status());
+                        exchange.can_restore() && upstream.settings.retries.statuses.contains(&response.status());
                     if let Some(next) = exchange.retry_slot(index, may_retry, true) {
                         slot = next;
                         exchange.restore()?;
@@ -69,7 +69,8 @@ impl Pools {
                     let head = (response.status(), response.headers());
                     exchange.binding.settle(head, &mut held, upstream, &self.pin_limit);
                     let lease = Lease::new(slot, exchange.progress, held);
-                    return Ok(response.map(|body| ResponseBody::new(body, deadlines.body_idle, lease)));
+                    let continue_sender = exchange.request.and_then(|request| request.continue_sender);
+                    return Ok(response.map(|()| ResponseBody::new(deadlines.body_idle, lease, continue_sender)));
                 }
                 Err(failure) => failure,
             };
@@ -103,7 +104,7 @@ impl UpstreamExchange<'_> {
                 is_in_time.then(|| self.acquire_slot()).flatten().ok_or(UpstreamFault::Full)
             }
             AttemptFailure::Sent { fault, may_retry } => {
-                let may_retry = may_retry && self.copy.is_some();
+                let may_retry = may_retry && self.can_restore();
                 let slot = self.retry_slot(index, may_retry, true).ok_or(fault)?;
                 self.restore()?;
                 Ok(slot)

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::io;
 
+use crate::http1::fault::WireFault;
+
 /// Why there is no complete response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpstreamFault {
@@ -44,15 +46,19 @@ pub(crate) enum BodyFault {
 pub(super) struct TruncatedResponse(pub(super) String);
 
 impl UpstreamFault {
-    /// Classifies hyper's error. If the request body failed, that is the cause.
-    pub(super) fn of(error: hyper::Error, body: Option<BodyFault>) -> Self {
-        if let Some(fault) = body {
-            return Self::RequestBody(fault);
-        }
-        if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() {
-            Self::Protocol(error.into())
-        } else {
-            Self::Reset(error.into())
+    /// The name of the rule of HTTP/1.1 that the response breaks, if it is known.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the pipeline does not record it yet"))]
+    pub(crate) fn rule(&self) -> Option<&'static str> {
+        match self {
+            Self::Protocol(error) => error.downcast_ref::<WireFault>().map(|fault| fault.name()),
+            Self::Full
+            | Self::Open
+            | Self::Connect(_)
+            | Self::Timeout
+            | Self::Unasked(_)
+            | Self::Length
+            | Self::Reset(_)
+            | Self::RequestBody(_) => None,
         }
     }
 

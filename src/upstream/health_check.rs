@@ -8,22 +8,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, USER_AGENT};
+use http::header::USER_AGENT;
 use http::uri::Scheme;
-use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::connect::open::open;
+use super::http1_probe::{self, PRODUCT_NAME, ProbeFault, ProbeResponse};
 use super::protocol::UpstreamProtocol;
 use super::server::Server;
 use super::service::Upstream;
-use super::settings::{HealthCheck, MAX_PROBE_BODY, Probe};
+use super::settings::{AnswerLimits, HealthCheck, MAX_PROBE_BODY, Probe};
 
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +34,9 @@ enum CheckFailure {
     #[error("no connection: {0}")]
     Connect(#[from] io::Error),
     #[error("no HTTP response: {0}")]
-    Http(#[from] hyper::Error),
+    Http1(#[from] ProbeFault),
+    #[error("no HTTP response: {0}")]
+    Http2(#[from] hyper::Error),
     #[error("status {0}")]
     Status(StatusCode),
     #[error("the response does not contain the configured text")]
@@ -48,9 +51,21 @@ struct CheckHistory {
     contradictions: u32,
 }
 
+/// The response of a healthy server.
+struct ExpectedResponse<'p> {
+    /// Empty: any 2xx.
+    statuses: &'p [StatusCode],
+    /// In the body.
+    text: Option<&'p str>,
+}
+
+/// Searches a text in the beginning of a body. An empty text is found at once.
+struct TextSearch<'t> {
+    text: &'t [u8],
+    read: Vec<u8>,
+}
+
 const RESTART_AFTER: Duration = Duration::from_secs(1);
-const PRODUCT_NAME: HeaderValue = HeaderValue::from_static("portcullis");
-const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// Checks the servers of all upstreams with health checks, until it is dropped.
 pub(crate) async fn keep_checking(upstreams: Vec<Arc<Upstream>>) {
@@ -85,7 +100,9 @@ async fn check_repeatedly(upstream: Arc<Upstream>, rules: HealthCheck, index: us
     let server = &upstream.servers[index];
     let mut history = CheckHistory::default();
     loop {
-        let result = timeout(rules.timeout, check(server, &rules.probe)).await.unwrap_or(Err(CheckFailure::Timeout));
+        let result = timeout(rules.timeout, check(server, &rules.probe, upstream.settings.answers))
+            .await
+            .unwrap_or(Err(CheckFailure::Timeout));
         if let Some(is_healthy) = history.update(result.is_ok(), &rules) {
             let is_change = upstream.statuses[index].set_healthy(is_healthy, upstream.millis(Instant::now()));
             let (name, server) = (&*upstream.name, &*server.name());
@@ -106,67 +123,86 @@ async fn check_repeatedly(upstream: Arc<Upstream>, rules: HealthCheck, index: us
     }
 }
 
-async fn check(server: &Server, probe: &Probe) -> Result<(), CheckFailure> {
+async fn check(server: &Server, probe: &Probe, limits: AnswerLimits) -> Result<(), CheckFailure> {
     let (stream, _) = open(server).await?;
     let Probe::Http { path, statuses, body } = probe else {
         return Ok(());
     };
-    let mut request = Request::new(Empty::<Bytes>::new());
-    request.headers_mut().insert(USER_AGENT, PRODUCT_NAME);
-    let io = TokioIo::new(stream);
+    let expected = ExpectedResponse { statuses, text: body.as_deref() };
     match server.protocol {
         UpstreamProtocol::Http1 => {
-            let (mut sender, connection) = http1::handshake(io).await?;
-            *request.uri_mut() = Uri::from(path.clone());
-            request.headers_mut().extend([(HOST, server.authority.clone()), (CONNECTION, CLOSE)]);
-            evaluate(sender.send_request(request), connection, statuses, body.as_deref()).await
+            let response = http1_probe::get(stream, server.authority.clone(), path, limits).await?;
+            expected.check_http1(response).await
         }
         UpstreamProtocol::Http2 => {
-            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
             let scheme = if server.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
             let uri = Uri::builder().scheme(scheme).authority(server.authority.as_bytes()).path_and_query(path.clone());
+            let mut request = Request::new(Empty::<Bytes>::new());
             *request.uri_mut() = uri.build().map_err(io::Error::other)?;
-            evaluate(sender.send_request(request), connection, statuses, body.as_deref()).await
+            request.headers_mut().insert(USER_AGENT, PRODUCT_NAME);
+            let mut exchange =
+                std::pin::pin!(async { expected.check_http2(sender.send_request(request).await?).await });
+            tokio::select! {
+                done = &mut exchange => done,
+                // The connection may end before the response is read.
+                _ = connection => exchange.await,
+            }
         }
     }
 }
 
-async fn evaluate(
-    response: impl Future<Output = hyper::Result<Response<Incoming>>>,
-    connection: impl Future<Output = hyper::Result<()>>,
-    statuses: &[StatusCode],
-    body: Option<&str>,
-) -> Result<(), CheckFailure> {
-    let exchange = async {
-        let response = response.await?;
-        let status = response.status();
-        let is_expected = if statuses.is_empty() { status.is_success() } else { statuses.contains(&status) };
-        if !is_expected {
-            return Err(CheckFailure::Status(status));
+impl ExpectedResponse<'_> {
+    async fn check_http1(&self, mut response: ProbeResponse) -> Result<(), CheckFailure> {
+        self.check_status(response.status)?;
+        let mut search = TextSearch::new(self.text);
+        while !search.is_over() {
+            let Some(data) = response.data().await? else { break };
+            search.add(&data);
         }
-        match body {
-            Some(text) => find_text(response.into_body(), text.as_bytes()).await,
-            None => Ok(()),
+        search.result()
+    }
+
+    async fn check_http2(&self, response: Response<Incoming>) -> Result<(), CheckFailure> {
+        self.check_status(response.status())?;
+        let mut search = TextSearch::new(self.text);
+        let mut body = response.into_body();
+        while !search.is_over() {
+            let Some(frame) = body.frame().await else { break };
+            if let Ok(data) = frame?.into_data() {
+                search.add(&data);
+            }
         }
-    };
-    let mut exchange = std::pin::pin!(exchange);
-    tokio::select! {
-        done = &mut exchange => done,
-        // The connection may end before the response is read.
-        _ = connection => exchange.await,
+        search.result()
+    }
+
+    fn check_status(&self, status: StatusCode) -> Result<(), CheckFailure> {
+        let is_expected = if self.statuses.is_empty() { status.is_success() } else { self.statuses.contains(&status) };
+        if is_expected { Ok(()) } else { Err(CheckFailure::Status(status)) }
     }
 }
 
-async fn find_text(mut body: Incoming, text: &[u8]) -> Result<(), CheckFailure> {
-    let mut read = Vec::new();
-    let is_found = |read: &[u8]| memchr::memmem::find(&read[..read.len().min(MAX_PROBE_BODY)], text).is_some();
-    while read.len() < MAX_PROBE_BODY && !is_found(&read) {
-        let Some(frame) = body.frame().await else { break };
-        if let Ok(data) = frame?.into_data() {
-            read.extend_from_slice(&data);
-        }
+impl<'t> TextSearch<'t> {
+    fn new(text: Option<&'t str>) -> Self {
+        Self { text: text.unwrap_or_default().as_bytes(), read: Vec::new() }
     }
-    if is_found(&read) { Ok(()) } else { Err(CheckFailure::Body) }
+
+    fn is_found(&self) -> bool {
+        memchr::memmem::find(&self.read[..self.read.len().min(MAX_PROBE_BODY)], self.text).is_some()
+    }
+
+    /// No more of the body is needed.
+    fn is_over(&self) -> bool {
+        self.read.len() >= MAX_PROBE_BODY || self.is_found()
+    }
+
+    fn add(&mut self, data: &[u8]) {
+        self.read.extend_from_slice(data);
+    }
+
+    fn result(&self) -> Result<(), CheckFailure> {
+        if self.is_found() { Ok(()) } else { Err(CheckFailure::Body) }
+    }
 }
 
 impl CheckHistory {

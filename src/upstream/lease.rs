@@ -1,12 +1,17 @@
 //! The connection or stream of an exchange, until the response has ended.
 
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::body::upload_progress::UploadProgress;
-use super::http1::connection::Http1Connection;
+use super::fault::BoxError;
+use super::http1::response::{EndedExchange, Http1Response};
 use super::http2::pool::StreamSlot;
+use super::http2::response::Http2Body;
 use super::http2::upload::UploadHandle;
 use super::pinned::PinTarget;
 use super::server_set::RequestSlot;
@@ -15,21 +20,20 @@ use super::server_set::RequestSlot;
 pub(crate) struct Lease {
     slot: RequestSlot,
     progress: Rc<UploadProgress>,
-    held: HeldConnection,
+    held: HeldResponse,
 }
 
+/// The body of a response, and the connection or stream by which it arrives.
 #[derive(Debug)]
-pub(super) enum HeldConnection {
+pub(super) enum HeldResponse {
     Http1 {
-        connection: Http1Connection,
+        response: Http1Response,
         /// When its request was sent.
         last_used: Instant,
-        /// Nothing can follow the response that would be taken for the next one.
-        is_reusable: bool,
         fate: ConnectionFate,
     },
     /// One stream of a connection that others use too, and the upload that continues beside the response.
-    Http2(StreamSlot, Option<UploadHandle>),
+    Http2 { body: Http2Body, slot: StreamSlot, upload: Option<UploadHandle> },
 }
 
 /// The use of a connection after its exchange.
@@ -42,7 +46,14 @@ pub(super) enum ConnectionFate {
 }
 
 impl Lease {
-    pub(super) fn new(slot: RequestSlot, progress: Rc<UploadProgress>, held: HeldConnection) -> Self {
+    /// The rest of the request is sent beside the response.
+    pub(super) fn new(slot: RequestSlot, progress: Rc<UploadProgress>, held: HeldResponse) -> Self {
+        let held = match held {
+            HeldResponse::Http1 { response, last_used, fate } => {
+                HeldResponse::Http1 { response: response.send_rest(), last_used, fate }
+            }
+            http2 @ HeldResponse::Http2 { .. } => http2,
+        };
         Self { slot, progress, held }
     }
 
@@ -51,15 +62,35 @@ impl Lease {
         &self.progress
     }
 
+    pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.held {
+            HeldResponse::Http1 { response, .. } => response.poll_frame(context),
+            HeldResponse::Http2 { body, .. } => body.poll_frame(context),
+        }
+    }
+
+    /// The complete response has arrived.
+    pub(super) fn is_end_stream(&self) -> bool {
+        match &self.held {
+            HeldResponse::Http1 { response, .. } => response.is_end_stream(),
+            HeldResponse::Http2 { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match &self.held {
+            HeldResponse::Http1 { response, .. } => response.size_hint(),
+            HeldResponse::Http2 { body, .. } => body.size_hint(),
+        }
+    }
+
     /// The complete response has arrived. The rest of the request is not sent: over HTTP/1.1 that closes the
     /// connection, over HTTP/2 it resets the stream.
     pub(super) fn release(self) {
         match self.held {
-            HeldConnection::Http1 { connection, .. } if !self.progress.finished.get() => connection.driver.abort(),
-            HeldConnection::Http1 { connection, last_used, is_reusable, fate } => {
-                if self.progress.fault.get().is_some() || connection.requests.is_closed() {
-                    return;
-                }
+            HeldResponse::Http1 { response, last_used, fate } => {
+                let ended = response.end().filter(|_| self.progress.fault.get().is_none());
+                let Some(EndedExchange { connection, is_reusable }) = ended else { return };
                 match fate {
                     ConnectionFate::Shared if is_reusable => self.slot.pool().put(connection, last_used),
                     ConnectionFate::Shared | ConnectionFate::Closed => drop(connection),
@@ -68,7 +99,7 @@ impl Lease {
                 }
             }
             // The connection is in the pool all the time.
-            HeldConnection::Http2(slot, upload) => drop((upload, slot)),
+            HeldResponse::Http2 { slot, upload, .. } => drop((upload, slot)),
         }
     }
 }

@@ -13,8 +13,10 @@ pub(crate) mod balancing;
 // An upstream: what the configuration makes and a request is sent to.
 pub(crate) mod service;
 mod connect;
+mod http1_probe;
 pub(crate) mod health_check;
 pub(crate) mod body;
+pub(crate) mod request;
 mod response_head;
 pub(crate) mod pin_limit;
 mod http1;

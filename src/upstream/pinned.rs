@@ -53,7 +53,7 @@ impl PinnedConnections {
     }
 
     /// The pinned connection, with the time of its last request.
-    pub(super) fn take(&self, route: &str, upstream: u64, server: usize) -> Option<(Http1Connection, Instant)> {
+    pub(super) fn take(&self, route: &str, upstream: u64, server: usize) -> Option<(Box<Http1Connection>, Instant)> {
         let mut pins = self.0.borrow_mut();
         let position = pins.iter().position(|pin| pin.is_for(route, upstream) && pin.server == server)?;
         let pin = pins.swap_remove(position);
@@ -62,7 +62,7 @@ impl PinnedConnections {
 }
 
 impl PinTarget {
-    pub(super) fn pin(self, slot: &RequestSlot, connection: Http1Connection, last_used: Instant) {
+    pub(super) fn pin(self, slot: &RequestSlot, connection: Box<Http1Connection>, last_used: Instant) {
         let Some(id) = slot.pool().pin(connection, last_used) else {
             return;
         };

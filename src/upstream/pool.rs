@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::connect::target::DialTarget;
 use super::http1::connection::Http1Connection;
@@ -34,7 +34,7 @@ pub(super) struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Http1Connection,
+    connection: Box<Http1Connection>,
     /// When its last request was sent.
     last_used: Instant,
     /// The number of sweeps when it was put back.
@@ -49,8 +49,6 @@ pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// each.
 const MAX_IDLE: usize = 4096;
 const MAX_PINNED: usize = 1024;
-/// The time for closing a connection: TLS sends `close_notify` first.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Pool {
     pub(super) fn new(upstream: &Arc<str>, server: &Server, settings: &UpstreamSettings) -> Self {
@@ -71,11 +69,15 @@ impl Pool {
     }
 
     /// An idle connection, with the time of its last request.
-    pub(super) fn take(&self) -> Option<(Http1Connection, Instant)> {
-        let mut idle = self.idle.borrow_mut();
-        let open = std::iter::from_fn(|| idle.pop_back()).find(|idle| !idle.connection.requests.is_closed())?;
-        open.connection.write_progress.close_by_reset(true);
-        Some((open.connection, open.last_used))
+    pub(super) fn take(&self) -> Option<(Box<Http1Connection>, Instant)> {
+        let mut all = self.idle.borrow_mut();
+        while let Some(mut idle) = all.pop_back() {
+            if idle.connection.is_usable() {
+                idle.connection.write_progress.close_by_reset(true);
+                return Some((idle.connection, idle.last_used));
+            }
+        }
+        None
     }
 
     /// True if the limit allows no further connection.
@@ -83,7 +85,7 @@ impl Pool {
         self.connection_limit.is_reached()
     }
 
-    pub(super) fn put(&self, connection: Http1Connection, last_used: Instant) {
+    pub(super) fn put(&self, connection: Box<Http1Connection>, last_used: Instant) {
         connection.write_progress.close_by_reset(false);
         if connection.address_changes != self.target.address_changes.get() {
             return;
@@ -96,7 +98,7 @@ impl Pool {
     }
 
     /// Keeps a connection, to be taken by the number that this gives; `None` if it is not kept.
-    pub(super) fn pin(&self, connection: Http1Connection, last_used: Instant) -> Option<u64> {
+    pub(super) fn pin(&self, connection: Box<Http1Connection>, last_used: Instant) -> Option<u64> {
         let mut pinned = self.pinned.borrow_mut();
         if connection.address_changes != self.target.address_changes.get() || pinned.len() == MAX_PINNED {
             return None;
@@ -108,34 +110,21 @@ impl Pool {
     }
 
     pub(super) fn has_pinned(&self, id: u64) -> bool {
-        self.pinned.borrow().get(&id).is_some_and(|idle| !idle.connection.requests.is_closed())
+        self.pinned.borrow_mut().get_mut(&id).is_some_and(|idle| idle.connection.is_usable())
     }
 
-    pub(super) fn take_pinned(&self, id: u64) -> Option<(Http1Connection, Instant)> {
-        let taken = self.pinned.borrow_mut().remove(&id).filter(|idle| !idle.connection.requests.is_closed())?;
-        Some((taken.connection, taken.last_used))
+    pub(super) fn take_pinned(&self, id: u64) -> Option<(Box<Http1Connection>, Instant)> {
+        let mut taken = self.pinned.borrow_mut().remove(&id)?;
+        taken.connection.is_usable().then_some((taken.connection, taken.last_used))
     }
 
     /// A slot for one more connection. If there is none, the oldest pinned connection that is not in use is closed for
     /// it.
-    pub(super) async fn connection_slot(
-        &self,
-        deadline: Instant,
-    ) -> Result<Option<Rc<ConnectionSlot>>, NoConnectionSlot> {
-        if let Ok(slot) = self.connection_limit.acquire() {
-            return Ok(slot);
-        }
-        if self.pinned.borrow_mut().pop_first().is_none() {
-            return Err(NoConnectionSlot);
-        }
-        let deadline = deadline.min(Instant::now() + CLOSE_TIMEOUT);
-        loop {
-            // The connection's driver has to run before its slot is free.
-            timeout_at(deadline, self.connection_limit.released()).await.map_err(|_| NoConnectionSlot)?;
-            if let Ok(slot) = self.connection_limit.acquire() {
-                return Ok(slot);
-            }
-        }
+    pub(super) fn connection_slot(&self) -> Result<Option<ConnectionSlot>, NoConnectionSlot> {
+        self.connection_limit.acquire().or_else(|full| {
+            drop(self.pinned.borrow_mut().pop_first().ok_or(full)?);
+            self.connection_limit.acquire()
+        })
     }
 
     /// Closes connections that were idle for too long or whose address no longer belongs to the server.
@@ -146,10 +135,11 @@ impl Pool {
         self.target.check_addresses();
         let server = &self.target.server;
         let is_current = |address| server.is_at(address);
-        let is_usable = |idle: &Idle| {
-            !idle.connection.requests.is_closed() && is_current(idle.connection.address) && is_fresh(idle.sweeps)
+        let is_usable = |idle: &mut Idle| {
+            idle.connection.release_buffers();
+            is_current(idle.connection.address) && is_fresh(idle.sweeps) && idle.connection.is_usable()
         };
-        self.idle.borrow_mut().retain(is_usable);
+        self.idle.borrow_mut().retain_mut(is_usable);
         self.pinned.borrow_mut().retain(|_, idle| is_usable(idle));
         self.http2.sweep(sweeps, is_fresh, is_current);
     }

@@ -10,19 +10,17 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::body::body_timeouts::IdleTimer;
 use super::body::expect_continue::ContinueSender;
-use super::body::incoming_response::IncomingResponse;
 use super::fault::{BodyFault, BoxError};
 use super::lease::Lease;
 
 /// Returns its connection to the pool at its end.
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
-    incoming: IncomingResponse,
     idle_timer: IdleTimer,
     ended: bool,
     lease: Option<Lease>,
     /// Of a request whose body was not requested from the client. Dropped with the response.
-    continue_sender: Option<ContinueSender>,
+    _continue_sender: Option<ContinueSender>,
     /// For the whole body, and whether the response is one to a gRPC call.
     deadline: Option<(Pin<Box<Sleep>>, bool)>,
 }
@@ -43,21 +41,16 @@ pub(crate) struct CallerDeadlinePassed {
 }
 
 impl ResponseBody {
-    pub(super) fn new(incoming: IncomingResponse, idle_timeout: Option<Duration>, lease: Lease) -> Self {
+    pub(super) fn new(idle_timeout: Option<Duration>, lease: Lease, continue_sender: Option<ContinueSender>) -> Self {
+        // The request's body is no longer needed.
+        continue_sender.iter().for_each(ContinueSender::responded);
         Self {
-            incoming,
             idle_timer: IdleTimer::new(idle_timeout),
             ended: false,
             lease: Some(lease),
-            continue_sender: None,
+            _continue_sender: continue_sender,
             deadline: None,
         }
-    }
-
-    /// The request's body is no longer needed.
-    pub(crate) fn answers(&mut self, continue_sender: ContinueSender) {
-        continue_sender.responded();
-        self.continue_sender = Some(continue_sender);
     }
 
     fn release_at_end(&mut self) {
@@ -99,7 +92,8 @@ impl Body for ResponseBody {
             let awaits_caller = this.lease.as_ref().is_some_and(|lease| lease.progress().awaits_caller().is_some());
             return Poll::Ready(Some(Err(CallerDeadlinePassed { is_call, awaits_caller }.into())));
         }
-        match Pin::new(&mut this.incoming).poll_frame(context) {
+        let polled = this.lease.as_mut().map_or(Poll::Ready(None), |lease| lease.poll_frame(context));
+        match polled {
             Poll::Pending if this.idle_timer.is_over(context) => Poll::Ready(Some(Err(this.idle_fault()))),
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(frame))) => {
@@ -128,11 +122,11 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || self.incoming.is_end_stream()
+        self.ended || self.lease.as_ref().is_none_or(Lease::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.lease.as_ref().map_or_else(|| SizeHint::with_exact(0), Lease::size_hint)
     }
 }
 

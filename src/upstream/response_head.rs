@@ -1,24 +1,29 @@
 //! The head of an upstream's response: which responses are refused, and which framing is forwarded.
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::fault::UpstreamFault;
+use crate::http1::framing::BodyLength;
+use crate::http1::response_head::ResponseHead;
 
-/// Larger response heads are refused.
-pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
-
-/// True if a length or a transfer coding announces a body where none may follow (RFC 9112 §6.3). Some services send
-/// that body, and on a reused connection it would be taken for the response to the next request.
-pub(super) fn announces_forbidden_body(for_head: bool, response: &Response<Incoming>) -> bool {
-    let without_body = for_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let headers = response.headers();
-    let some_length = || headers.get_all(CONTENT_LENGTH).iter().any(|length| length != "0");
-    without_body && (headers.contains_key(TRANSFER_ENCODING) || some_length())
+/// The head of a response over HTTP/1.1.
+pub(super) fn http1_head(head: ResponseHead) -> Result<Response<()>, UpstreamFault> {
+    let mut response = Response::new(());
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    let is_plain = |length: &HeaderValue| is_plain_number(length.as_bytes());
+    match head.body {
+        // One statement of the length, and no transfer coding.
+        BodyLength::Exact(_) if response.headers().get(CONTENT_LENGTH).is_some_and(is_plain) => {}
+        BodyLength::Exact(_) | BodyLength::None | BodyLength::Chunked | BodyLength::UntilClose => {
+            normalize(&mut response)?;
+        }
+    }
+    Ok(response)
 }
 
-/// Refuses responses that hyper accepts and the gateway cannot forward, and leaves one statement of the body's length
+/// Refuses responses that the gateway cannot forward, and leaves one statement of the body's length
 /// (RFC 9112 §6.3).
 pub(super) fn normalize<B>(response: &mut Response<B>) -> Result<(), UpstreamFault> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -40,7 +45,6 @@ pub(super) fn normalize<B>(response: &mut Response<B>) -> Result<(), UpstreamFau
         match (lengths.next(), lengths.next()) {
             (None, _) => {}
             (Some(only), None) if is_plain_number(only.as_bytes()) => {}
-            // hyper checks the length only if it expects a body: not for HEAD and 304.
             (Some(_), _) => {
                 let length = agreed_length(headers).ok_or(UpstreamFault::Length)?;
                 headers.insert(CONTENT_LENGTH, length.into());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use http::uri::PathAndQuery;
 
+use crate::http1::request_head::HeadLimits;
 use crate::trust::request_key::RequestKey;
 
 /// How an upstream is used.
@@ -21,6 +22,15 @@ pub(crate) struct UpstreamSettings {
     /// The time over which the share of a recovered server grows to its full weight.
     pub(crate) slow_start: Option<Duration>,
     pub(crate) caps: Caps,
+    pub(crate) answers: AnswerLimits,
+}
+
+/// Limits of the heads of responses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AnswerLimits {
+    pub(crate) header_count: usize,
+    /// Of the whole head, or of the trailers.
+    pub(crate) header_bytes: usize,
 }
 
 /// The balancing policy.
@@ -109,6 +119,18 @@ pub(crate) struct Retries {
 /// The bytes of a health check's response in which its text is searched.
 pub(crate) const MAX_PROBE_BODY: usize = 64 * 1024;
 
+impl AnswerLimits {
+    pub(super) fn head_limits(self) -> HeadLimits {
+        HeadLimits { target_bytes: 0, bytes: self.header_bytes, fields: self.header_count }
+    }
+}
+
+impl Default for AnswerLimits {
+    fn default() -> Self {
+        Self { header_count: 200, header_bytes: 64 * 1024 }
+    }
+}
+
 impl Default for Ejection {
     fn default() -> Self {
         Self { consecutive_failures: 5, error_rate: Some(50), period: Duration::from_secs(30), max_ejected: 50 }
@@ -146,6 +168,7 @@ impl UpstreamSettings {
             retries: Retries::default(),
             slow_start: None,
             caps: Caps::default(),
+            answers: AnswerLimits::default(),
         }
     }
 }

@@ -1,26 +1,27 @@
 //! A request to switch protocols: over a connection of its own, which no other request uses.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 
-use http::header::HOST;
-use http::{HeaderMap, Request, Response, StatusCode};
-use hyper::upgrade::Upgraded;
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 use super::balancing::balancer::TriedServers;
 use super::balancing::outcome::ServerOutcome;
-use super::body::incoming_response::IncomingResponse;
-use super::body::request_body::RequestBody;
 use super::body::upload_progress::UploadProgress;
+use super::connect::stream::WriteTolerantStream;
 use super::exchange::Deadlines;
 use super::fault::UpstreamFault;
 use super::http1::connection::{Http1Connection, connect};
 use super::http1::connection_slot::ConnectionSlot;
-use super::lease::{ConnectionFate, HeldConnection, Lease};
+use super::http1::exchange::{ExchangeFailure, Http1Exchange};
+use super::lease::{ConnectionFate, HeldResponse, Lease};
 use super::pools::Pools;
 use super::protocol::UpstreamProtocol;
+use super::request::UpstreamRequest;
 use super::response_body::ResponseBody;
-use super::response_head::normalize;
+use super::response_head::http1_head;
 use super::server_set::RequestSlot;
 use super::service::Upstream;
 use crate::oauth::caller::Digest;
@@ -29,23 +30,30 @@ use crate::oauth::caller::Digest;
 #[derive(Debug)]
 pub(crate) enum UpgradeReply {
     /// 101, with these header fields. The caller checks that the protocol is the requested one.
-    Switched(HeaderMap, Upgraded, TunnelHold),
+    Switched(HeaderMap, SwitchedStream, TunnelHold),
     Ordinary(Response<ResponseBody>),
 }
 
-/// The request slot and the connection slot of a tunnel, until its end. Before the switch, and if there is none, the
-/// connection's driver holds the connection slot.
+/// The stream of a connection that has switched protocols.
+#[derive(Debug)]
+pub(crate) struct SwitchedStream {
+    pub(crate) stream: WriteTolerantStream,
+    /// Bytes in the other protocol that came with the response.
+    pub(crate) early: Bytes,
+}
+
+/// The request slot and the connection slot of a tunnel, until its end.
 #[derive(Debug)]
 pub(crate) struct TunnelHold {
-    slot: RequestSlot,
-    _connection_slot: Option<Rc<ConnectionSlot>>,
+    _slot: RequestSlot,
+    _connection_slot: Option<ConnectionSlot>,
 }
 
 impl Pools {
     pub(crate) async fn switch(
         &self,
         upstream: &Upstream,
-        mut request: Request<RequestBody>,
+        mut request: UpstreamRequest,
         progress: Rc<UploadProgress>,
         deadlines: Deadlines,
         key: Option<Digest>,
@@ -56,35 +64,28 @@ impl Pools {
             None => None,
             Some(breaker) => breaker.admit(upstream.millis(Instant::now())).map_err(|_| UpstreamFault::Open)?,
         };
-        let (hold, mut connection) = self.connect_tunnel(upstream, key, deadline).await?;
-        let slot = &hold.slot;
-        request.headers_mut().insert(HOST, slot.pool().target.server.authority.clone());
-        let sent = timeout_at(deadline, connection.requests.send_request(request)).await;
-        let sent = sent
-            .map_err(|_| UpstreamFault::Timeout)
-            .and_then(|sent| sent.map_err(|error| UpstreamFault::of(error, None)));
-        let outcome = sent.as_ref().map_or(ServerOutcome::Failure, |response| ServerOutcome::of(response.status()));
+        let (slot, connection) = self.connect_tunnel(upstream, key, deadline).await?;
+        let exchange = Http1Exchange::new(connection, &slot.pool().target, &mut request, &progress);
+        let mut exchange = exchange.with_switch();
+        let answered = poll_fn(|context| exchange.poll_head_until(deadline, None, context)).await;
+        let head = answered.unwrap_or(Err(ExchangeFailure::Sent(UpstreamFault::Timeout))).map_err(UpstreamFault::from);
+        let outcome = head.as_ref().map_or(ServerOutcome::Failure, |head| ServerOutcome::of(head.status));
         slot.observe(upstream, outcome, upstream.millis(Instant::now()));
-        let mut response = sent?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let switched = timeout_at(deadline, hyper::upgrade::on(&mut response)).await;
-            let stream =
-                switched.map_err(|_| UpstreamFault::Timeout)?.map_err(|error| UpstreamFault::Reset(error.into()))?;
-            // A tunnel delivers all that was written to it.
-            connection.write_progress.close_by_reset(false);
-            return Ok(UpgradeReply::Switched(response.into_parts().0.headers, stream, hold));
+        let head = head?;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let (stream, early, connection_slot) = exchange.into_connection().into_stream();
+            let hold = TunnelHold { _slot: slot, _connection_slot: connection_slot };
+            return Ok(UpgradeReply::Switched(head.headers, SwitchedStream { stream, early }, hold));
         }
-        normalize(&mut response)?;
         // An upstream may switch after a response that refuses to, so the connection is never reused.
-        let held = HeldConnection::Http1 {
-            connection,
+        let held = HeldResponse::Http1 {
+            response: exchange.into_response(&head),
             last_used: Instant::now(),
-            is_reusable: false,
             fate: ConnectionFate::Closed,
         };
-        let lease = Lease::new(hold.slot, progress, held);
-        let body = |body| ResponseBody::new(IncomingResponse::Http1(body), deadlines.body_idle, lease);
-        Ok(UpgradeReply::Ordinary(response.map(body)))
+        let response = http1_head(head)?;
+        let lease = Lease::new(slot, progress, held);
+        Ok(UpgradeReply::Ordinary(response.map(|()| ResponseBody::new(deadlines.body_idle, lease, None))))
     }
 
     /// A connection to one of the servers: to another one if that fails, as far as retries are allowed.
@@ -93,7 +94,7 @@ impl Pools {
         upstream: &Upstream,
         key: Option<Digest>,
         deadline: Instant,
-    ) -> Result<(TunnelHold, Http1Connection), UpstreamFault> {
+    ) -> Result<(RequestSlot, Box<Http1Connection>), UpstreamFault> {
         let servers = self.server_set(upstream);
         let now = upstream.millis(Instant::now());
         servers.count_request(now);
@@ -109,10 +110,10 @@ impl Pools {
                 // Extended CONNECT to upstreams is not supported.
                 return Err(UpstreamFault::Unasked("a protocol"));
             }
-            let Ok(connection_slot) = slot.pool().connection_slot(deadline).await else { continue };
-            let connected = timeout_at(deadline, connect(&slot.pool().target, connection_slot.clone())).await;
+            let Ok(connection_slot) = slot.pool().connection_slot() else { continue };
+            let connected = timeout_at(deadline, connect(&slot.pool().target, connection_slot)).await;
             match connected.unwrap_or(Err(UpstreamFault::Timeout)) {
-                Ok(connection) => return Ok((TunnelHold { slot, _connection_slot: connection_slot }, connection)),
+                Ok(connection) => return Ok((slot, connection)),
                 Err(error) => fault = error,
             }
             slot.observe(upstream, ServerOutcome::Failure, upstream.millis(Instant::now()));

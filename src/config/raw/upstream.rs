@@ -5,7 +5,7 @@ use super::super::diagnostics::Reported;
 use super::super::reader::{MissingKey, Reader};
 use super::super::source::At;
 use super::super::tree::YamlNode;
-use super::super::values::{Bound, Period, PositiveCount, seconds};
+use super::super::values::{Bound, Period, PositiveCount, Size, seconds};
 use super::servers::{RawBalance, RawBreaker, RawEjection, RawHealthCheck, RawRetries, RawServer};
 use super::transport::{RawProtocol, RawUpstreamTls};
 
@@ -39,6 +39,14 @@ mirror! {
         max_connections: At<Bound<PositiveCount>> = Bound::Unlimited,
         /// Requests, of each server.
         max_in_flight: At<Bound<PositiveCount>> = Bound::Unlimited,
+        answers: RawAnswerLimits,
+    }
+}
+
+mirror! {
+    struct RawAnswerLimits {
+        header_count: At<Option<PositiveCount>> = None,
+        header_bytes: At<Option<Size>> = None,
     }
 }
 

@@ -10,17 +10,17 @@ use super::super::decode::{Named, OneOrMore};
 use super::super::raw::servers::{
     OrNone, RawBalance, RawBreaker, RawEjection, RawHealthCheck, RawRetries, RawServer, RetryOn,
 };
-use super::super::raw::upstream::{RawUpstream, RawUpstreamKeys};
+use super::super::raw::upstream::{RawAnswerLimits, RawUpstream, RawUpstreamKeys};
 use super::super::source::At;
 use super::super::values::{Bound, Percent, PositiveCount};
 use super::transport::SharedTransport;
-use super::{Resolver, deadline, number};
+use super::{MAX_HEADER_BYTES, MAX_HEADER_COUNT, Resolver, deadline, number};
 use crate::trust::request_key::RequestKey;
 use crate::upstream::names::Name;
 use crate::upstream::server::Server;
 use crate::upstream::service::{MAX_SERVERS, Upstream};
 use crate::upstream::settings::{
-    Balance, BreakerRules, Caps, Ejection, HealthCheck, MAX_PROBE_BODY, Probe, Retries, UpstreamSettings,
+    AnswerLimits, Balance, BreakerRules, Caps, Ejection, HealthCheck, MAX_PROBE_BODY, Probe, Retries, UpstreamSettings,
 };
 
 pub(super) type Upstreams = HashMap<String, Arc<Upstream>>;
@@ -99,7 +99,20 @@ impl Resolver<'_> {
                 connections: self.connections_of_each(&raw.max_connections, workers),
                 in_flight: number(raw.max_in_flight.value),
             },
+            answers: self.answer_limits(&raw.answers),
         }
+    }
+
+    fn answer_limits(&mut self, raw: &RawAnswerLimits) -> AnswerLimits {
+        let mut limits = AnswerLimits::default();
+        if let At { value: Some(count), span } = raw.header_count {
+            limits.header_count = self.count_up_to(&At { value: count, span }, MAX_HEADER_COUNT);
+        }
+        self.at_most(&raw.header_bytes, MAX_HEADER_BYTES);
+        if let Some(size) = raw.header_bytes.value {
+            limits.header_bytes = usize::try_from(size.bytes()).unwrap_or(usize::MAX);
+        }
+        limits
     }
 
     fn connections_of_each(&mut self, raw: &At<Bound<PositiveCount>>, workers: usize) -> Option<usize> {

@@ -6,8 +6,8 @@
 use std::pin::pin;
 use std::rc::Rc;
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, TE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, TE};
+use http::{HeaderMap, HeaderValue, Response, Version};
 use hyper::body::Body as _;
 use tokio::time::{Instant, timeout_at};
 
@@ -16,11 +16,9 @@ use super::grpc;
 use super::mirror::{self, Mirrors};
 use super::rejection::Rejection;
 use crate::http1::field_block::FieldBlock;
-use crate::http1::target::OriginForm;
 use crate::network::counted_network;
 use crate::oauth::caller::Digest;
 use crate::pipeline::policy::authorize::Permit;
-use crate::pipeline::request::ambiguous::Ambiguous;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::headers::{
     FieldFault, X_AUTH_CLIENT_ID, X_AUTH_ISSUER, X_AUTH_SCOPE, X_AUTH_SUBJECT, X_REQUEST_ID, strip_request,
@@ -41,6 +39,7 @@ use crate::upstream::connection_binding::{ConnectionBinding, PinScope};
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::fault::UpstreamFault;
 use crate::upstream::pools::Pools;
+use crate::upstream::request::{AddedFields, UpstreamRequest};
 use crate::upstream::service::Upstream;
 use crate::upstream::settings::Balance;
 
@@ -107,26 +106,16 @@ pub(crate) async fn forward(
         // Boxed to keep the common future small.
         Box::pin(body.begin()).await.map_err(UpstreamFault::RequestBody)?;
     }
-    let mut outgoing = Request::new(body);
-    *outgoing.method_mut() = head.method;
-    *outgoing.uri_mut() = uri(&route.upstream_target(context.request)?)?;
-    *outgoing.headers_mut() = head.headers;
-    if !outgoing.body().is_end_stream() && outgoing.body().size_hint().exact().is_none() {
-        // Set here, because hyper treats a body of unknown length as absent with GET and HEAD.
-        outgoing.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    let added = prepare_header(outgoing.headers_mut(), &permit, &context, head.version);
-    insert_all(outgoing.headers_mut(), &added);
-    let binding = binding(&permit, &context, outgoing.headers(), head.version);
+    let mut outgoing = UpstreamRequest::new(head.method, route.upstream_target(context.request)?, head.headers, body);
+    outgoing.added = prepare_header(&mut outgoing.headers, &permit, &context, head.version);
+    let binding = binding(&permit, &context, &outgoing.headers, head.version);
     if let Some(rule) = &route.mirror {
         mirror::copy(rule, (context.pools, context.mirrors), &mut outgoing, &binding);
     }
     if context.call.reads_trailers && by_http2 {
-        outgoing.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+        outgoing.headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    if let Some(expect_continue) = &expect_continue {
-        expect_continue.ask(&mut outgoing);
-    }
+    outgoing.continue_sender = expect_continue;
     let deadlines = Deadlines { response: route.timeout.unwrap_or(context.to.settings.response_timeout), body_idle };
     let waits = context.call.deadline.map(|_| Rc::clone(&progress));
     let mut sending = pin!(context.pools.send(context.to, outgoing, progress, deadlines, key, binding));
@@ -142,20 +131,7 @@ pub(crate) async fn forward(
         let is_call = grpc::is_answer(answer.headers());
         answer.body_mut().until(deadline, is_call);
     }
-    if let Some(expect_continue) = expect_continue {
-        answer.body_mut().answers(expect_continue);
-    }
     Ok(clean(answer.map(Content::Streamed), route))
-}
-
-pub(crate) type AddedFields = [Option<Rc<FieldBlock>>; 3];
-
-pub(crate) fn insert_all(headers: &mut HeaderMap, added: &AddedFields) {
-    headers.extend(added.iter().flatten().flat_map(|block| block.fields()).cloned());
-}
-
-pub(crate) fn uri(target: &OriginForm) -> Result<Uri, Ambiguous> {
-    Uri::try_from(target.as_str()).map_err(|_| Ambiguous::Character)
 }
 
 /// Removes the fields of an upstream's answer that are not for the client.

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use foldhash::HashMap;
-use http::header::{EXPECT, UPGRADE};
-use http::{HeaderValue, Request};
+use http::HeaderValue;
+use http::header::UPGRADE;
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 use tokio::time::timeout;
@@ -23,6 +23,7 @@ use crate::upstream::body::request_body::RequestBody;
 use crate::upstream::connection_binding::ConnectionBinding;
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::pools::Pools;
+use crate::upstream::request::{HeadCopy, UpstreamRequest};
 use crate::upstream::service::Upstream;
 
 /// The copies of one worker.
@@ -58,29 +59,25 @@ const MAX_ANSWER: usize = 1024 * 1024;
 pub(crate) fn copy(
     rule: &MirrorRule,
     (pools, mirrors): (&Rc<Pools>, &Rc<Mirrors>),
-    request: &mut Request<RequestBody>,
+    request: &mut UpstreamRequest,
     binding: &ConnectionBinding<'_>,
 ) {
     if sampling::draw(100) >= rule.percent.into() {
         return;
     }
-    let length = request.body().size_hint().exact().filter(|length| *length <= MAX_BODY);
-    let Some(length) = length.filter(|_| !request.headers().contains_key(UPGRADE) && !binding.is_exclusive()) else {
+    let length = request.body.size_hint().exact().filter(|length| *length <= MAX_BODY);
+    let Some(length) = length.filter(|_| !request.headers.contains_key(UPGRADE) && !binding.is_exclusive()) else {
         return mirrors.count(&rule.upstream.name, MirrorOutcome::Unsuitable);
     };
     let Some(slot) = MirrorSlot::take(mirrors) else {
         return mirrors.count(&rule.upstream.name, MirrorOutcome::NoRoom);
     };
-    let mut copy = Request::new(());
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    copy.headers_mut().remove(EXPECT);
-    copy.headers_mut().insert(X_MIRRORED, HeaderValue::from_static("1"));
+    let mut copy = HeadCopy::of(request);
+    copy.headers.insert(X_MIRRORED, HeaderValue::from_static("1"));
     let (pools, upstream, timeout) = (Rc::clone(pools), Arc::clone(&rule.upstream), rule.timeout);
-    let send = move |body: Bytes| slot.send(pools, upstream, timeout, copy.map(|()| body));
+    let send = move |body: Bytes| slot.send(pools, upstream, timeout, copy, body);
     match usize::try_from(length) {
-        Ok(length) if length > 0 => request.body_mut().copy(length, send),
+        Ok(length) if length > 0 => request.body.copy(length, send),
         Ok(_) | Err(_) => send(Bytes::new()),
     }
 }
@@ -115,9 +112,9 @@ impl MirrorSlot {
         Some(Self(Rc::clone(mirrors)))
     }
 
-    fn send(self, pools: Rc<Pools>, upstream: Arc<Upstream>, limit: Duration, request: Request<Bytes>) {
+    fn send(self, pools: Rc<Pools>, upstream: Arc<Upstream>, limit: Duration, head: HeadCopy, body: Bytes) {
         tokio::task::spawn_local(async move {
-            let answered = timeout(limit, exchange(&pools, &upstream, limit, request)).await;
+            let answered = timeout(limit, exchange(&pools, &upstream, limit, head, body)).await;
             let outcome = if answered.unwrap_or_default() { MirrorOutcome::Answered } else { MirrorOutcome::Failed };
             self.0.count(&upstream.name, outcome);
         });
@@ -131,13 +128,11 @@ impl Drop for MirrorSlot {
 }
 
 /// Whether the upstream answered.
-async fn exchange(pools: &Pools, upstream: &Upstream, limit: Duration, request: Request<Bytes>) -> bool {
-    let (head, body) = request.into_parts();
+async fn exchange(pools: &Pools, upstream: &Upstream, limit: Duration, head: HeadCopy, body: Bytes) -> bool {
     let (body, progress) = RequestBody::whole(body);
     let deadlines = Deadlines { response: limit, body_idle: Some(limit) };
     let bond = ConnectionBinding::new(Some(&head.headers), None);
-    let Ok(answer) = pools.send(upstream, Request::from_parts(head, body), progress, deadlines, None, bond).await
-    else {
+    let Ok(answer) = pools.send(upstream, head.with(body), progress, deadlines, None, bond).await else {
         return false;
     };
     let (mut body, mut read) = (answer.into_body(), 0);

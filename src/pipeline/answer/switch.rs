@@ -7,12 +7,12 @@
 use std::rc::Rc;
 
 use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::content::Content;
-use super::forward::{ForwardContext, clean, hash_key, insert_all, prepare_header, uri};
+use super::forward::{ForwardContext, clean, hash_key, prepare_header};
 use super::rejection::Rejection;
 use crate::clock;
 use crate::pipeline::policy::authenticate::check_client;
@@ -29,7 +29,8 @@ use crate::upstream::body::body_timeouts::BodyTimeouts;
 use crate::upstream::body::request_body::{IncomingUpload, RequestBody};
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::fault::UpstreamFault;
-use crate::upstream::tunnel::{TunnelHold, UpgradeReply};
+use crate::upstream::request::UpstreamRequest;
+use crate::upstream::tunnel::{SwitchedStream, TunnelHold, UpgradeReply};
 
 /// `head.headers` has only fields that may be forwarded.
 pub(crate) async fn switch(
@@ -46,13 +47,10 @@ pub(crate) async fn switch(
     let key = hash_key(&context, &head.headers, &permit);
     let idle = route.body_idle.unwrap_or(limits.body_idle_timeout);
     let (body, progress) = RequestBody::new(upload, Some(0), BodyTimeouts { idle, min_rate: None }, HeaderMap::clear);
-    let mut outgoing = Request::new(body);
-    *outgoing.method_mut() = if head.method == Method::CONNECT { Method::GET } else { head.method };
-    *outgoing.uri_mut() = uri(&route.upstream_target(context.request)?)?;
-    *outgoing.headers_mut() = head.headers;
-    let added = prepare_header(outgoing.headers_mut(), &permit, &context, head.version);
-    insert_all(outgoing.headers_mut(), &added);
-    handshake.add_request_fields(outgoing.headers_mut());
+    let method = if head.method == Method::CONNECT { Method::GET } else { head.method };
+    let mut outgoing = UpstreamRequest::new(method, route.upstream_target(context.request)?, head.headers, body);
+    outgoing.added = prepare_header(&mut outgoing.headers, &permit, &context, head.version);
+    handshake.add_request_fields(&mut outgoing.headers);
     let deadlines =
         Deadlines { response: route.timeout.unwrap_or(context.to.settings.response_timeout), body_idle: idle };
     match context.pools.switch(context.to, outgoing, progress, deadlines, key).await? {
@@ -61,13 +59,14 @@ pub(crate) async fn switch(
             Err(UpstreamFault::Unasked("a success").into())
         }
         UpgradeReply::Ordinary(answer) => Ok(clean(answer.map(|body| Content::Streamed(Box::new(body))), route)),
-        UpgradeReply::Switched(mut headers, upstream, occupied) => {
+        UpgradeReply::Switched(mut headers, switched_stream, occupied) => {
             if !handshake.matches(&headers) {
                 return Err(UpstreamFault::Unasked("a protocol").into());
             }
             let timeouts = TunnelTimeouts { idle: limits.tunnel_idle_timeout, write: limits.write_stall_timeout };
             let may_continue = remains_valid(Rc::clone(current), permit.into_caller(), (place, occupied));
-            let tunnel = Tunnel { upstream, stream, timeouts, may_continue };
+            let SwitchedStream { stream: upstream, early: upstream_early } = switched_stream;
+            let tunnel = Tunnel { upstream: Box::new(upstream), upstream_early, stream, timeouts, may_continue };
             if route.cors.is_some() {
                 cors::strip(&mut headers);
             }

@@ -1,6 +1,6 @@
 //! `Expect: 100-continue` between a client and its upstream (RFC 9110 §10.1.1).
 //!
-//! Polling the client's body makes hyper send `100 Continue`, so the body is not polled before the upstream has sent
+//! Polling the client's body makes the server send `100 Continue`, so the body is not polled before the upstream has sent
 //! `100 Continue` itself. The wait for an upstream is limited, as many do not know the expectation. After a final
 //! response the body is not requested at all.
 
@@ -8,9 +8,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::HeaderMap;
 use http::header::EXPECT;
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
-use hyper::ext::on_informational;
 use tokio::sync::watch::{Receiver, Sender, channel};
 use tokio::time::timeout;
 
@@ -46,18 +45,12 @@ impl ContinueSender {
         (Self(sender), ContinueWait(Box::pin(may_send(receiver))))
     }
 
-    /// Adds the expectation to the request to the upstream, and listens for its `100 Continue`.
-    pub(crate) fn ask<B>(&self, request: &mut Request<B>) {
-        request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
-        let sender = self.0.clone();
-        on_informational(request, move |response| {
-            if response.status() == StatusCode::CONTINUE {
-                set_verdict(&sender, ContinueVerdict::Continue);
-            }
-        });
+    /// The upstream has sent `100 Continue`.
+    pub(in crate::upstream) fn continued(&self) {
+        set_verdict(&self.0, ContinueVerdict::Continue);
     }
 
-    pub(crate) fn responded(&self) {
+    pub(in crate::upstream) fn responded(&self) {
         set_verdict(&self.0, ContinueVerdict::Responded);
     }
 }

@@ -9,4 +9,3 @@ pub(crate) mod expect_continue;
 mod body_copy;
 pub(crate) mod upload_progress;
 pub(crate) mod request_body;
-pub(in crate::upstream) mod incoming_response;

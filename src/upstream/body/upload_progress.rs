@@ -7,7 +7,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -27,7 +26,7 @@ pub(crate) struct UploadProgress {
     /// Since when the caller's next chunk is awaited.
     awaited_since: Cell<Option<Instant>>,
     /// Of the upstream's connection.
-    connection: RefCell<Option<Arc<WriteProgress>>>,
+    connection: RefCell<Option<Rc<WriteProgress>>>,
     /// Of the stream, over HTTP/2.
     pub(in crate::upstream) stream: WriteProgress,
     /// Paused while the caller is awaited: callers that stall their uploads must not keep a circuit breaker open.
@@ -51,8 +50,8 @@ impl UploadProgress {
     }
 
     /// The attempt uses this connection.
-    pub(in crate::upstream) fn use_connection(&self, connection: &Arc<WriteProgress>) {
-        *self.connection.borrow_mut() = Some(Arc::clone(connection));
+    pub(in crate::upstream) fn use_connection(&self, connection: &Rc<WriteProgress>) {
+        *self.connection.borrow_mut() = Some(Rc::clone(connection));
     }
 
     pub(in crate::upstream) fn hold_trial(progress: &Rc<Self>, trial: BreakerTrial) -> HeldTrial {
@@ -191,7 +190,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_upstream_that_reads_nothing_is_waited_for() {
-        let (progress, connection) = (UploadProgress::default(), Arc::new(WriteProgress::default()));
+        let (progress, connection) = (UploadProgress::default(), Rc::new(WriteProgress::default()));
         progress.use_connection(&connection);
         for write_progress in [&connection, &progress.stream] {
             progress.forwarded();

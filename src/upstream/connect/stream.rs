@@ -2,8 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -28,10 +28,11 @@ pub(crate) enum Stream {
 
 /// A stream on which a failed write does not end reading.
 ///
-/// An upstream that refuses an upload responds and closes. The rest of the upload then fails to be written, and hyper
-/// would drop the response for that error. So the rest is discarded, and the response is read.
+/// An upstream that refuses an upload responds and closes. The rest of the upload then fails to be written. It is
+/// discarded, and the response is read.
 ///
 /// When it is dropped, the connection is closed as [`WriteProgress::close_by_reset`] says.
+#[derive(Debug)]
 pub(crate) struct WriteTolerantStream {
     stream: Stream,
     /// The peer has closed its side: writes are discarded.
@@ -39,7 +40,7 @@ pub(crate) struct WriteTolerantStream {
     /// Set while a write is blocked: an upstream that has stopped reading must not keep its connection, and the
     /// requests on it, after their callers have left.
     write_timer: Option<Pin<Box<Sleep>>>,
-    progress: Arc<WriteProgress>,
+    progress: Rc<WriteProgress>,
 }
 
 /// The same call on the stream inside, of any kind.
@@ -105,8 +106,13 @@ pub(super) fn set_reset_on_close(stream: &TcpStream, is_reset: bool) {
 }
 
 impl WriteTolerantStream {
-    pub(crate) fn new(stream: Stream, progress: Arc<WriteProgress>) -> Self {
+    pub(crate) fn new(stream: Stream, progress: Rc<WriteProgress>) -> Self {
         Self { stream, discards_writes: false, write_timer: None, progress }
+    }
+
+    /// The peer has closed its side before all was written.
+    pub(crate) fn discards_writes(&self) -> bool {
+        self.discards_writes
     }
 
     /// `discarded` is the result if the peer has closed its side.
@@ -194,10 +200,13 @@ impl AsyncWrite for WriteTolerantStream {
 
 impl Drop for WriteTolerantStream {
     fn drop(&mut self) {
-        if self.progress.closes_by_reset()
-            && let Some(stream) = self.stream.tcp()
-        {
-            set_reset_on_close(stream, true);
+        if self.progress.closes_by_reset() {
+            if let Some(stream) = self.stream.tcp() {
+                set_reset_on_close(stream, true);
+            }
+        } else if let Stream::Tls(stream) = &mut self.stream {
+            // An idle connection has room for `close_notify`. If it has none, the connection ends without.
+            let _ = Pin::new(stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
         }
     }
 }
@@ -215,8 +224,8 @@ mod tests {
         for is_reset in [true, false] {
             let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let (mut peer, _) = listener.accept().await.unwrap();
-            let progress = Arc::new(WriteProgress::default());
-            let mut stream = WriteTolerantStream::new(Stream::Tcp(stream), Arc::clone(&progress));
+            let progress = Rc::new(WriteProgress::default());
+            let mut stream = WriteTolerantStream::new(Stream::Tcp(stream), Rc::clone(&progress));
             progress.close_by_reset(true);
             progress.close_by_reset(is_reset);
             stream.write_all(b"x").await.unwrap();

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::HOST;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -11,6 +12,8 @@ use super::super::fault::UpstreamFault;
 use super::super::names::KnownAddresses;
 use super::super::server::Server;
 use super::super::settings::UpstreamSettings;
+use crate::http1::field_block::FieldBlock;
+use crate::http1::request_head::HeadLimits;
 use crate::telemetry::error_chain::ErrorChain;
 
 /// The worker's own copy of a server: cloning a shared one is traffic between cores.
@@ -18,6 +21,10 @@ use crate::telemetry::error_chain::ErrorChain;
 pub(crate) struct DialTarget {
     upstream: Arc<str>,
     pub(crate) server: Server,
+    /// Its field `Host`.
+    pub(crate) host: FieldBlock,
+    /// Of a response's head, and of its trailers.
+    pub(crate) head_limits: HeadLimits,
     pub(crate) connect_timeout: Duration,
     /// Of this worker.
     pub(crate) max_connections: Option<usize>,
@@ -34,6 +41,8 @@ impl DialTarget {
         Self {
             upstream: Arc::clone(upstream),
             server: server.for_worker(),
+            host: FieldBlock::new(vec![(HOST, server.authority.clone())]),
+            head_limits: settings.answers.head_limits(),
             connect_timeout: settings.connect_timeout,
             max_connections: settings.caps.connections,
             address_changes: Cell::new(0),

@@ -1,65 +1,142 @@
-//! An HTTP/1.1 connection to a server.
+//! An HTTP/1.1 connection to a server: a plain value, owned by the pool while it is idle and by the exchange that uses
+//! it. It has no task of its own.
 
+use std::io;
 use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::task::AbortHandle;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
 use tokio::time::timeout;
 
-use super::super::body::request_body::RequestBody;
 use super::super::connect::open::open;
 use super::super::connect::stream::WriteTolerantStream;
 use super::super::connect::target::DialTarget;
 use super::super::connect::write_progress::WriteProgress;
 use super::super::fault::UpstreamFault;
 use super::super::pin_limit::PinPermit;
-use super::super::response_head::MAX_HEAD_BYTES;
 use super::connection_slot::ConnectionSlot;
+use super::output_buffer::OutputBuffer;
 use super::reusable_deadline::ReusableDeadline;
 
 #[derive(Debug)]
 pub(crate) struct Http1Connection {
-    pub(crate) requests: http1::SendRequest<RequestBody>,
-    pub(crate) deadline: ReusableDeadline,
-    pub(crate) write_progress: Arc<WriteProgress>,
-    /// The task that moves its bytes.
-    pub(crate) driver: AbortHandle,
+    stream: WriteTolerantStream,
+    /// Received, and not yet read as a part of a message.
+    pub(super) input: BytesMut,
+    /// The bytes that the next read asks for.
+    read_size: usize,
+    pub(super) output: OutputBuffer,
+    /// TLS may not have written yet what it has taken.
+    is_unflushed: bool,
+    /// A byte of the present request was written.
+    has_written: bool,
+    pub(super) deadline: ReusableDeadline,
+    pub(crate) write_progress: Rc<WriteProgress>,
     /// Of the server, if it has one.
     pub(crate) address: Option<IpAddr>,
     /// How often the server's addresses had changed when the connection was opened.
     pub(crate) address_changes: u32,
     /// Held while it is pinned, in use or not.
     pub(crate) pin_permit: Option<Box<PinPermit>>,
+    /// Held until the connection has ended.
+    slot: Option<ConnectionSlot>,
 }
 
-/// Connects, within the upstream's timeout. The connection's driver becomes a task of the worker, which holds `slot`
-/// until the end of the connection.
+const MIN_READ: usize = 8 * 1024;
+const MAX_READ: usize = 64 * 1024;
+
+/// Connects, within the upstream's timeout. The connection holds `slot` until its end.
 pub(crate) async fn connect(
     target: &DialTarget,
-    slot: Option<Rc<ConnectionSlot>>,
-) -> Result<Http1Connection, UpstreamFault> {
+    slot: Option<ConnectionSlot>,
+) -> Result<Box<Http1Connection>, UpstreamFault> {
     let address_changes = target.address_changes.get();
     let opening = timeout(target.connect_timeout, open(&target.server));
     let opened =
         opening.await.map_err(|_| UpstreamFault::Timeout).and_then(|opened| opened.map_err(UpstreamFault::Connect));
     let (stream, address) = opened.inspect_err(|fault| target.warn(fault))?;
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(MAX_HEAD_BYTES).max_header_size(MAX_HEAD_BYTES);
-    let write_progress = Arc::new(WriteProgress::default());
+    let write_progress = Rc::new(WriteProgress::default());
     // Until it is idle.
     write_progress.close_by_reset(true);
-    let stream = WriteTolerantStream::new(stream, Arc::clone(&write_progress));
-    let handshake = builder.handshake(TokioIo::new(stream)).await;
-    let (requests, connection) = handshake.map_err(|error| UpstreamFault::Reset(error.into()))?;
-    let driver = tokio::task::spawn_local(async move {
-        // The sender of a request gets its error; an idle connection may end in any way.
-        let _ = connection.with_upgrades().await;
-        drop(slot);
-    });
-    let driver = driver.abort_handle();
-    let deadline = ReusableDeadline::new();
-    Ok(Http1Connection { requests, deadline, write_progress, driver, address, address_changes, pin_permit: None })
+    Ok(Box::new(Http1Connection {
+        stream: WriteTolerantStream::new(stream, Rc::clone(&write_progress)),
+        input: BytesMut::new(),
+        read_size: MIN_READ,
+        output: OutputBuffer::default(),
+        is_unflushed: false,
+        has_written: false,
+        deadline: ReusableDeadline::new(),
+        write_progress,
+        address,
+        address_changes,
+        pin_permit: None,
+        slot,
+    }))
+}
+
+impl Http1Connection {
+    /// False if the peer has ended an idle connection, or has sent bytes that no request has asked for. TLS messages
+    /// without content, such as session tickets, are read. Does not wait.
+    pub(crate) fn is_usable(&mut self) -> bool {
+        let mut byte = [0];
+        let mut context = Context::from_waker(Waker::noop());
+        Pin::new(&mut self.stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
+    }
+
+    /// An idle connection needs no buffers.
+    pub(crate) fn release_buffers(&mut self) {
+        (self.input, self.output) = (BytesMut::new(), OutputBuffer::default());
+    }
+
+    /// The stream, the bytes that were read from it beyond the last message, and its slot.
+    pub(crate) fn into_stream(self) -> (WriteTolerantStream, Bytes, Option<ConnectionSlot>) {
+        // A tunnel delivers all that was written to it.
+        self.write_progress.close_by_reset(false);
+        (self.stream, self.input.freeze(), self.slot)
+    }
+
+    pub(super) fn begin_request(&mut self) {
+        self.has_written = false;
+        self.read_size = MIN_READ;
+    }
+
+    /// True if the server may have seen a part of the present request.
+    pub(super) fn has_written(&self) -> bool {
+        self.has_written
+    }
+
+    /// True if nothing is left of the exchange that has ended.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.input.is_empty() && self.output.is_empty() && !self.is_unflushed && !self.stream.discards_writes()
+    }
+
+    /// Reads once into `input`. `Ok(0)`: the peer has ended the stream.
+    pub(super) fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.input.capacity() - self.input.len() < self.read_size / 2 {
+            self.input.reserve(self.read_size);
+        }
+        let spare = self.input.capacity() - self.input.len();
+        let count = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(context))?;
+        if count == spare {
+            self.read_size = (self.read_size * 2).min(MAX_READ);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Ready when all of the output is written.
+    pub(super) fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.output.is_empty() {
+            ready!(self.output.poll_write(&mut self.stream, context))?;
+            self.has_written |= !self.stream.discards_writes();
+            self.is_unflushed = true;
+        }
+        if self.is_unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+            self.is_unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
 }

@@ -3,16 +3,11 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
-
 #[derive(Debug)]
 pub(crate) struct ConnectionLimit {
     /// `None`: no limit, and nothing is counted.
     max: Option<usize>,
     open: Cell<usize>,
-    /// A connection has ended.
-    released: Notify,
 }
 
 /// Held by a connection from before it is opened until its end.
@@ -25,11 +20,11 @@ pub(crate) struct NoConnectionSlot;
 
 impl ConnectionLimit {
     pub(crate) fn new(max: Option<usize>) -> Rc<Self> {
-        Rc::new(Self { max, open: Cell::new(0), released: Notify::new() })
+        Rc::new(Self { max, open: Cell::new(0) })
     }
 
     /// `Ok(None)` if there is no limit.
-    pub(crate) fn acquire(self: &Rc<Self>) -> Result<Option<Rc<ConnectionSlot>>, NoConnectionSlot> {
+    pub(crate) fn acquire(self: &Rc<Self>) -> Result<Option<ConnectionSlot>, NoConnectionSlot> {
         if self.max.is_none() {
             return Ok(None);
         }
@@ -37,23 +32,17 @@ impl ConnectionLimit {
             return Err(NoConnectionSlot);
         }
         self.open.set(self.open.get() + 1);
-        Ok(Some(Rc::new(ConnectionSlot(Rc::clone(self)))))
+        Ok(Some(ConnectionSlot(Rc::clone(self))))
     }
 
     pub(crate) fn is_reached(&self) -> bool {
         self.max.is_some_and(|max| self.open.get() >= max)
-    }
-
-    /// Resolves when a connection has ended after this call.
-    pub(crate) fn released(&self) -> Notified<'_> {
-        self.released.notified()
     }
 }
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get().saturating_sub(1));
-        self.0.released.notify_waiters();
     }
 }
 

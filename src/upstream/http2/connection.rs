@@ -5,7 +5,6 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -17,9 +16,8 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::super::connect::open::open;
 use super::super::connect::stream::WriteTolerantStream;
+use super::super::connect::target::DialTarget;
 use super::super::connect::write_progress::WriteProgress;
-use super::super::response_head::MAX_HEAD_BYTES;
-use super::super::server::Server;
 use super::liveness::{ActivityTracked, Liveness};
 
 #[derive(Debug)]
@@ -42,7 +40,7 @@ pub(super) struct ConnectionState {
     pub(super) last_used: Cell<u32>,
     has_settings: Notify,
     pub(super) liveness: Rc<Liveness>,
-    pub(super) write_progress: Arc<WriteProgress>,
+    pub(super) write_progress: Rc<WriteProgress>,
 }
 
 /// The open connections of a pool.
@@ -72,19 +70,20 @@ impl Connection {
     /// Connects and waits for the peer's settings: a peer that does not speak HTTP/2 is detected here. `sweeps` is the
     /// pool's number of sweeps.
     pub(super) async fn open(
-        server: &Server,
+        target: &DialTarget,
         sweeps: u32,
         open_connections: &Rc<OpenConnections>,
     ) -> io::Result<Rc<Self>> {
-        let (stream, address) = open(server).await?;
+        let (stream, address) = open(&target.server).await?;
         let state = Rc::new(ConnectionState::default());
         // Until it is shared.
         state.write_progress.close_by_reset(true);
         let stream = ActivityTracked {
-            stream: WriteTolerantStream::new(stream, Arc::clone(&state.write_progress)),
+            stream: WriteTolerantStream::new(stream, Rc::clone(&state.write_progress)),
             liveness: Rc::clone(&state.liveness),
         };
-        let (sender, mut connection) = client_settings().handshake(stream).await.map_err(not_http2)?;
+        let (sender, mut connection) =
+            client_settings(target.head_limits.bytes).handshake(stream).await.map_err(not_http2)?;
         state.last_used.set(sweeps);
         let driver = Driver {
             pings: connection.ping_pong(),
@@ -124,7 +123,7 @@ impl Connection {
     }
 }
 
-fn client_settings() -> Builder {
+fn client_settings(max_head: usize) -> Builder {
     let mut builder = Builder::new();
     builder
         .enable_push(false)
@@ -137,7 +136,7 @@ fn client_settings() -> Builder {
         // all others.
         .max_local_error_reset_streams(None)
         .max_concurrent_reset_streams(MAX_RESET_STREAMS)
-        .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX));
+        .max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX));
     builder
 }
 

@@ -16,13 +16,13 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
 use tokio::time::{Instant, timeout_at};
 
-use super::super::body::incoming_response::{Http2Body, IncomingResponse};
 use super::super::body::request_body::has_payload;
 use super::super::body::upload_progress::UploadProgress;
 use super::super::connect::target::DialTarget;
 use super::super::fault::UpstreamFault;
 use super::super::response_head::normalize;
 use super::pool::StreamSlot;
+use super::response::Http2Body;
 use super::upload::{StreamUpload, UploadHandle};
 
 /// A stream on which the request's head was sent.
@@ -51,7 +51,7 @@ pub(crate) async fn send(
     request: Request<StreamUpload>,
     progress: &UploadProgress,
     response_timeout: Duration,
-) -> Result<(Response<IncomingResponse>, StreamSlot, Option<UploadHandle>), StreamFailure> {
+) -> Result<(Response<Http2Body>, StreamSlot, Option<UploadHandle>), StreamFailure> {
     let (parts, mut upload) = request.into_parts();
     let head = http2_head(Request::from_parts(parts, ()), target, upload.length())?;
     match exchange(&slot, head.clone(), &mut upload, progress, response_timeout).await {
@@ -59,7 +59,7 @@ pub(crate) async fn send(
             let upload = UploadHandle::beside_response(upload, send_stream);
             normalize(&mut response)?;
             let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-            let response = response.map(|stream| IncomingResponse::Http2(Http2Body::new(stream, length)));
+            let response = response.map(|stream| Http2Body::new(stream, length));
             Ok((response, slot, upload))
         }
         Err(StreamError::Unprocessed(fault)) if upload.rewind() => {

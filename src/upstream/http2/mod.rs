@@ -5,4 +5,5 @@ mod connection;
 pub(super) mod pool;
 mod dedicated;
 pub(super) mod upload;
+pub(super) mod response;
 pub(super) mod exchange;

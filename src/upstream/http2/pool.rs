@@ -7,7 +7,6 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -146,7 +145,7 @@ impl Http2Pool {
         // A task of its own: the request that needs the connection may be cancelled, and others wait for it too.
         tokio::task::spawn_local(async move {
             let target = &pool.target;
-            let opening = Connection::open(&target.server, pool.sweeps.get(), &pool.open);
+            let opening = Connection::open(target, pool.sweeps.get(), &pool.open);
             let opened = timeout(target.connect_timeout, opening).await;
             let opened =
                 opened.map_err(|_| UpstreamFault::Timeout).and_then(|opened| opened.map_err(UpstreamFault::Connect));
@@ -220,7 +219,7 @@ impl StreamSlot {
     }
 
     /// Of the connection.
-    pub(super) fn write_progress(&self) -> &Arc<WriteProgress> {
+    pub(super) fn write_progress(&self) -> &Rc<WriteProgress> {
         &self.connection.state.write_progress
     }
 

@@ -1,0 +1,221 @@
+//! A request on an HTTP/1.1 connection, until the head of its response.
+
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use http::header::EXPECT;
+use http::{HeaderValue, Method, StatusCode};
+use http_body::Body as _;
+use tokio::time::Instant;
+
+use super::super::body::expect_continue::ContinueSender;
+use super::super::body::request_body::RequestBody;
+use super::super::body::upload_progress::UploadProgress;
+use super::super::connect::target::DialTarget;
+use super::super::fault::{BoxError, UpstreamFault};
+use super::super::request::UpstreamRequest;
+use super::connection::Http1Connection;
+use super::response::Http1Response;
+use super::reusable_deadline::DeadlinePassed;
+use super::upload::{RequestUpload, announced_length};
+use crate::http1::body_reader::TrailerLimits;
+use crate::http1::fault::WireFault;
+use crate::http1::head_scan::HeadScan;
+use crate::http1::head_writer::write_request_head;
+use crate::http1::request_head::HeadLimits;
+use crate::http1::response_head::{ResponseHead, read_response};
+
+/// Owns the connection. If it is dropped, the connection is reset.
+#[derive(Debug)]
+pub(crate) struct Http1Exchange {
+    connection: Box<Http1Connection>,
+    upload: RequestUpload,
+    progress: Rc<UploadProgress>,
+    method: Method,
+    limits: HeadLimits,
+    scan: HeadScan,
+    interim_responses: u8,
+    has_begun: bool,
+    /// The request had a body, which cannot be taken a second time.
+    has_taken_body: bool,
+    /// The request asks for another protocol.
+    may_switch: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum ExchangeFailure {
+    /// The connection had ended before anything was sent. The request is as it was.
+    Unsent(UpstreamFault),
+    Sent(UpstreamFault),
+}
+
+impl From<ExchangeFailure> for UpstreamFault {
+    fn from(failure: ExchangeFailure) -> Self {
+        match failure {
+            ExchangeFailure::Unsent(fault) | ExchangeFailure::Sent(fault) => fault,
+        }
+    }
+}
+
+/// Interim responses (RFC 9110 §15.2) before the final one.
+const MAX_INTERIM: u8 = 16;
+
+impl Http1Exchange {
+    /// Takes the body of the request, if it has one. The request is sent as the exchange is polled.
+    pub(crate) fn new(
+        mut connection: Box<Http1Connection>,
+        target: &DialTarget,
+        request: &mut UpstreamRequest,
+        progress: &Rc<UploadProgress>,
+    ) -> Self {
+        if request.continue_sender.is_some() {
+            request.headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
+        }
+        let UpstreamRequest { method, target: path, headers, added, body, .. } = request;
+        connection.begin_request();
+        let length = announced_length(method, body);
+        let mut blocks = [&target.host; 4];
+        let mut count = 1;
+        for block in added.iter().flatten() {
+            blocks[count] = block;
+            count += 1;
+        }
+        write_request_head(connection.output.bytes(), method, path, headers, &blocks[..count], length);
+        let has_taken_body = !body.is_end_stream();
+        let upload = if has_taken_body {
+            let body = std::mem::replace(body, RequestBody::none(Rc::clone(progress)));
+            RequestUpload::new(body, length, headers)
+        } else {
+            RequestUpload::none()
+        };
+        progress.use_connection(&connection.write_progress);
+        Self {
+            connection,
+            upload,
+            progress: Rc::clone(progress),
+            method: method.clone(),
+            limits: target.head_limits,
+            scan: HeadScan::default(),
+            interim_responses: 0,
+            has_begun: false,
+            has_taken_body,
+            may_switch: false,
+        }
+    }
+
+    /// The response may switch to another protocol.
+    pub(crate) fn with_switch(self) -> Self {
+        Self { may_switch: true, ..self }
+    }
+
+    /// The head of the final response.
+    pub(crate) fn poll_head(
+        &mut self,
+        continue_sender: Option<&ContinueSender>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<ResponseHead, ExchangeFailure>> {
+        let is_first = !std::mem::replace(&mut self.has_begun, true);
+        if is_first && let Poll::Ready(Err(error)) = self.upload.poll_send(&mut self.connection, context) {
+            return Poll::Ready(Err(self.failure(UpstreamFault::Reset(error))));
+        }
+        // Read before more is sent: a response that has come counts more than a failure to send.
+        match self.poll_read_head(continue_sender, context) {
+            Poll::Ready(Ok(head)) => return Poll::Ready(Ok(head)),
+            Poll::Ready(Err(fault)) => return Poll::Ready(Err(self.failure(fault))),
+            Poll::Pending => {}
+        }
+        if !is_first && let Poll::Ready(Err(error)) = self.upload.poll_send(&mut self.connection, context) {
+            return Poll::Ready(Err(self.failure(UpstreamFault::Reset(error))));
+        }
+        Poll::Pending
+    }
+
+    /// The head of the final response, if it comes by `deadline`.
+    pub(crate) fn poll_head_until(
+        &mut self,
+        deadline: Instant,
+        continue_sender: Option<&ContinueSender>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Result<ResponseHead, ExchangeFailure>, DeadlinePassed>> {
+        match self.poll_head(continue_sender, context) {
+            Poll::Ready(head) => Poll::Ready(Ok(head)),
+            Poll::Pending => self.connection.deadline.poll(deadline, context).map(Err),
+        }
+    }
+
+    /// The connection, with a response of this head.
+    pub(crate) fn into_response(self, head: &ResponseHead) -> Http1Response {
+        let trailer_limits = TrailerLimits { bytes: self.limits.bytes, fields: self.limits.fields };
+        let is_sending = self.upload.has_body() || !self.connection.output.is_empty();
+        Http1Response::new(self.connection, is_sending.then_some(self.upload), head, trailer_limits)
+    }
+
+    /// The connection, which now speaks another protocol.
+    pub(crate) fn into_connection(self) -> Http1Connection {
+        *self.connection
+    }
+
+    fn poll_read_head(
+        &mut self,
+        continue_sender: Option<&ContinueSender>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<ResponseHead, UpstreamFault>> {
+        loop {
+            if !self.connection.input.is_empty() {
+                let input = &mut self.connection.input;
+                let head = read_response(&mut self.scan, input, &self.limits, &self.method);
+                match head.map_err(|fault| UpstreamFault::Protocol(fault.into()))? {
+                    Some(head) if self.is_final(&head, continue_sender)? => return Poll::Ready(Ok(head)),
+                    Some(_) => continue,
+                    None => {}
+                }
+            }
+            match self.connection.poll_read(context) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(reset(io::ErrorKind::UnexpectedEof.into()))),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(reset(error))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Whether no other head follows for this request.
+    fn is_final(
+        &mut self,
+        head: &ResponseHead,
+        continue_sender: Option<&ContinueSender>,
+    ) -> Result<bool, UpstreamFault> {
+        match head.status {
+            StatusCode::SWITCHING_PROTOCOLS if self.may_switch => return Ok(true),
+            StatusCode::SWITCHING_PROTOCOLS => return Err(UpstreamFault::Unasked("a protocol switch")),
+            StatusCode::CONTINUE => continue_sender.into_iter().for_each(ContinueSender::continued),
+            status if !status.is_informational() => return Ok(true),
+            _ => {}
+        }
+        self.interim_responses += 1;
+        if self.interim_responses > MAX_INTERIM {
+            return Err(UpstreamFault::Protocol(WireFault::TooManyInterim.into()));
+        }
+        Ok(false)
+    }
+
+    /// What the failure means, for both sides.
+    fn failure(&self, fault: UpstreamFault) -> ExchangeFailure {
+        if self.progress.has_given_up() {
+            return ExchangeFailure::Sent(UpstreamFault::Timeout);
+        }
+        if let Some(fault) = self.progress.fault.get() {
+            return ExchangeFailure::Sent(UpstreamFault::RequestBody(fault));
+        }
+        let is_unsent = !self.connection.has_written() && !self.has_taken_body;
+        if is_unsent { ExchangeFailure::Unsent(fault) } else { ExchangeFailure::Sent(fault) }
+    }
+}
+
+fn reset(error: io::Error) -> UpstreamFault {
+    UpstreamFault::Reset(BoxError::from(error))
+}
+
+#[cfg(test)]
+mod tests;
