@@ -81,7 +81,8 @@ pub(crate) struct App {
     signals: stop::Signals,
 }
 
-const AUDIT_BATCHES: usize = 64;
+/// More than all lines of all workers fill.
+const AUDIT_BATCHES: usize = 256;
 const CONTROL_THREADS: usize = 2;
 /// Each password hash takes 19 MiB or more.
 const PASSWORD_THREADS: usize = 2;

@@ -71,6 +71,11 @@ impl UnixTime {
         Some(Self::from_seconds(date.duration_since(UNIX_EPOCH).ok()?.as_secs()))
     }
 
+    /// The date of an HTTP header (RFC 9110 §5.6.7).
+    pub(crate) fn to_http_date(self) -> String {
+        httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(self.seconds()))
+    }
+
     pub(crate) fn plus(self, duration: Duration) -> Self {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self { millis: self.millis.saturating_add(millis) }

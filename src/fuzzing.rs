@@ -3,6 +3,8 @@
 //!
 //! `fuzz/` has a target for each. The tests run each with its corpus and with mutations of the corpus.
 
+pub mod http1;
+
 use std::cell::RefCell;
 use std::env::VarError;
 use std::io;
@@ -51,6 +53,10 @@ pub const ENTRANCES: &[Entrance] = &[
     ("forwarded", forwarded_by),
     ("origin", origin),
     ("audit_log", audit_log),
+    ("http1_request", http1::http1_request),
+    ("http1_response", http1::http1_response),
+    ("http1_body", http1::http1_body),
+    ("http1_round_trip", http1::http1_round_trip),
 ];
 
 /// A token (RFC 7519). A fuzzed token never has a valid signature.

@@ -162,7 +162,6 @@ async fn targets_that_are_no_path_are_refused() {
         &[400, 405, 0],
         &[
             "CONNECT internal:443 HTTP/1.1\r\nHost: internal:443\r\n\r\n",
-            "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET open/x HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET ftp://a/open/x HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -182,7 +181,9 @@ async fn a_request_names_exactly_one_host() {
         &[400],
         &[
             "GET /open/x HTTP/1.1\r\n\r\n",
-            "GET /open/x HTTP/1.0\r\n\r\n",
+            "GET /open/x HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n",
+            "GET http://a/open/x HTTP/1.1\r\n\r\n",
+            "OPTIONS * HTTP/1.1\r\n\r\n",
             "GET /open/x HTTP/1.1\r\nHost:\r\n\r\n",
             "GET /open/x HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
             "GET /open/x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
@@ -201,6 +202,26 @@ async fn a_request_names_exactly_one_host() {
         ],
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_request_over_http_1_0_may_name_no_host() {
+    let world = World::start().await;
+    assert_eq!(world.say(b"GET /open/x HTTP/1.0\r\n\r\n").await.0, 200);
+    let seen = world.upstream.seen();
+    let fields: Vec<_> = ["x-forwarded-host", "forwarded"].iter().map(|name| seen[0].headers.get(*name)).collect();
+    assert_eq!((fields[0], fields[1].unwrap()), (None, "for=127.0.0.1;proto=https"));
+}
+
+#[tokio::test]
+async fn a_request_about_the_gateway_is_answered_by_it() {
+    let world = World::start().await;
+    let forwarded = |left| format!("OPTIONS /open/x HTTP/1.1\r\nHost: a\r\nMax-Forwards: {left}\r\n\r\n");
+    assert_eq!(world.say(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").await, (204, false));
+    assert_eq!(world.say(forwarded(0).as_bytes()).await, (204, false));
+    assert_eq!(world.upstream.seen().len(), 0);
+    assert_eq!(world.say(forwarded(1).as_bytes()).await, (200, false));
+    assert_eq!(world.upstream.seen()[0].headers["max-forwards"], "0");
 }
 
 #[tokio::test]

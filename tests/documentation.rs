@@ -137,13 +137,21 @@ fn every_verb_and_option_of_the_pages_exists() {
 }
 
 #[test]
-fn every_reason_and_every_metric_is_documented() {
+fn every_reason_rule_and_metric_is_documented() {
     let reasons = read("docs/reference/answers.md");
     let source = read("src/audit/reason.rs");
     let names: Vec<&str> = source.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     assert!(names.len() > 30, "{names:?}");
     for name in names {
         assert!(reasons.contains(&format!("| `{name}` |")), "docs/reference/answers.md lacks the reason {name}");
+    }
+    for file in ["http1/fault.rs", "pipeline/request/ambiguous.rs", "pipeline/answer/broken_rule.rs"] {
+        let source = read(&format!("src/{file}"));
+        let names: Vec<&str> = source.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert!(names.len() > 5, "{file}: {names:?}");
+        for name in names {
+            assert!(reasons.contains(&format!("`{name}`")), "docs/reference/answers.md lacks the rule {name}");
+        }
     }
     let metrics = read("docs/reference/metrics.md");
     let sources: String =

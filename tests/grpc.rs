@@ -255,14 +255,14 @@ async fn a_service_that_breaks_off_is_a_stream_that_is_reset() {
     assert_eq!(gateway.audit_line(|line| line["url.path"] == "/x")["gateway.reason"], "upstream_reset");
 }
 
-/// A service by grpcio, until it is dropped.
-struct Service {
+/// A service of `tests/outside/` that says its port, until it is dropped.
+pub(crate) struct Service {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Service {
-    fn start(mut python: Command) -> Self {
+    pub(crate) fn start(mut python: Command) -> Self {
         let mut child = python.current_dir(outside()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what tests/outside.rs runs: curl, Python and Node where they are missing (Debian), and the pinned packages.
+# Installs the programs of tests/outside/: curl, Python, Node and load generators where they are missing (Debian), and the
+# pinned packages.
 set -eu
 cd "$(dirname "$0")/outside"
 
@@ -8,6 +9,9 @@ command -v curl >/dev/null || missing="$missing curl"
 python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3 python3-venv"
 command -v node >/dev/null || missing="$missing nodejs"
 command -v npm >/dev/null || missing="$missing npm"
+command -v wrk >/dev/null || missing="$missing wrk"
+command -v h2load >/dev/null || missing="$missing nghttp2-client"
+command -v ab >/dev/null || missing="$missing apache2-utils"
 if [ -n "$missing" ]; then
     as_root=
     [ "$(id -u)" = 0 ] || as_root=sudo

@@ -131,7 +131,7 @@ pub(crate) fn python(test: &str, script: &str) -> Option<Command> {
     there.then(|| command(&python, script))
 }
 
-fn node(test: &str, script: &str) -> Option<Command> {
+pub(crate) fn node(test: &str, script: &str) -> Option<Command> {
     let packages = outside().join("node_modules/jose").exists() && runs("node", "--version");
     let there = installed(test, "node and the packages of tests/outside/package.json", packages);
     there.then(|| {

@@ -197,6 +197,7 @@ async fn the_protocol_is_agreed_and_http2_comes_first() {
         (&["h2"], Some(b"h2")),
         (&["http/1.1"], Some(b"http/1.1")),
         (&["spdy/3", "http/1.1"], Some(b"http/1.1")),
+        (&["http/1.0"], Some(b"http/1.0")),
         (&[], None),
     ] {
         let stream = handshake(gateway.address(), client(&[&TLS13], offered), "localhost").await.unwrap();

@@ -121,12 +121,12 @@ class Testbed:
 {extra}"""
         return self.gateway(port, folder, routes, **more)
 
-    def gateway(self, port, folder, routes, clients="", issuers="", algorithm="RS256", keys="keys"):
+    def gateway(self, port, folder, routes, clients="", issuers="", algorithm="RS256", keys="keys", workers=1, cores=SERVER_CORE):
         os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, "gateway.yaml"), "w") as file:
             file.write(f"""
 version: 1
-workers: 1
+workers: {workers}
 listeners:
   - address: 127.0.0.1:{port}
     tls: {{certificates: [{{cert: {self.crt}, key: {self.key}}}]}}
@@ -146,7 +146,7 @@ upstreams: {{legacy: "http://127.0.0.1:{UPSTREAM}"}}
 routes:{routes}
 audit: {{file: audit.jsonl}}
 """)
-        return self.run(SERVER_CORE, [self.binary, "run"], port, cwd=folder), port
+        return self.run(cores, [self.binary, "run"], port, cwd=folder), port
 
 
 def grant(port):

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::error;
 
 use super::aggregate::{Decided, Kind, RefusalAggregator};
@@ -62,6 +62,8 @@ pub(crate) struct Ledger {
     /// Slots whose line is not written into `batch` yet.
     reserved: Cell<usize>,
     batch: RefCell<Batch>,
+    /// The time of the first line in `batch`.
+    began: Cell<Instant>,
     outstanding: Arc<Outstanding>,
     lines: LineSender,
     /// `batch` has lines.
@@ -80,8 +82,9 @@ pub(crate) struct LineSlot {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unavailable;
 
-/// A batch is handed over when it is this large, or this old.
-const BATCH_BYTES: usize = 128 * 1024;
+/// A batch is handed over when it is this large, or this old. It is some 100 lines: on a core that the writer shares with
+/// a worker, requests wait while the writer has its turn.
+const BATCH_BYTES: usize = 32 * 1024;
 const BATCH_AGE: Duration = Duration::from_millis(5);
 /// The pause between two tries while the writer accepts no batch.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
@@ -99,6 +102,7 @@ impl Ledger {
             capacity,
             reserved: Cell::new(0),
             batch: RefCell::default(),
+            began: Cell::new(Instant::now()),
             outstanding: Arc::default(),
             lines,
             has_lines: Notify::new(),
@@ -205,10 +209,19 @@ impl Ledger {
     pub(crate) async fn hand_over(self: Rc<Self>) {
         loop {
             self.has_lines.notified().await;
-            sleep(BATCH_AGE).await;
+            self.grow_old().await;
             while !self.try_hand_over() {
                 sleep(RETRY_AFTER).await;
             }
+        }
+    }
+
+    /// Waits until the batch is old. A batch that begins in the meantime, because one was full, has its full time.
+    async fn grow_old(&self) {
+        while let due = self.began.get() + BATCH_AGE
+            && due > Instant::now()
+        {
+            sleep_until(due).await;
         }
     }
 
@@ -282,6 +295,9 @@ impl LineSlot {
             batch.push(line);
             (batch.ends.len() == 1, batch.bytes.len() >= BATCH_BYTES)
         };
+        if first {
+            ledger.began.set(Instant::now());
+        }
         if full {
             ledger.try_hand_over();
         } else if first {

@@ -4,13 +4,15 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::log_paths::folder;
 use crate::durable_file::sync_folder;
 
 #[derive(Debug)]
 pub(super) struct LogFile {
-    file: File,
+    /// Shared with the thread that flushes it.
+    file: Arc<File>,
     path: PathBuf,
     /// Device and inode. The number is not given to another file while this one is open.
     identity: (u64, u64),
@@ -52,7 +54,7 @@ impl LogFile {
             }
         }
         let length = metadata.is_file().then_some(file.metadata()?.len());
-        Ok(Self { file, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()), length })
+        Ok(Self { file: Arc::new(file), path: path.to_owned(), identity: (metadata.dev(), metadata.ino()), length })
     }
 
     /// Opens the file that the path leads to now. This one's lock is released first, as it may be the same file.
@@ -98,7 +100,7 @@ impl LogFile {
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
+        let written = (&*self.file).write(bytes)?;
         self.length = self.length.map(|length| length + written as u64);
         Ok(written)
     }
@@ -110,6 +112,11 @@ impl LogFile {
             self.length = Some(length);
         }
         Ok(())
+    }
+
+    /// The file, to be flushed by another thread. `None` for a device.
+    pub(super) fn to_flush(&self) -> Option<Arc<File>> {
+        self.length.map(|_| Arc::clone(&self.file))
     }
 
     /// Devices have nothing to flush to.

@@ -13,6 +13,8 @@ pub(crate) struct DecisionRecord<'r> {
     pub(crate) time: UnixTime,
     pub(crate) decision: Decision,
     pub(crate) reason: Option<Reason>,
+    /// The rule of HTTP that the request or its answer breaks.
+    pub(crate) rule: Option<&'r str>,
     pub(crate) request_id: &'r str,
     /// The digest of the configuration that decided.
     pub(crate) config: &'r str,
@@ -126,6 +128,7 @@ impl DecisionRecord<'_> {
         line.literal("time", self.time.print())
             .literal("gateway.decision", self.decision.as_str())
             .optional("gateway.reason", self.reason.map(Reason::as_str))
+            .optional("gateway.rule", self.rule)
             .text("gateway.request_id", self.request_id)
             .literal("gateway.config", self.config)
             .text("client.address", self.client_address)

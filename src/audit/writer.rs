@@ -3,12 +3,13 @@
 //! A failed write is tried again from where it stopped, so that a full disk loses no line and tears none; until it
 //! succeeds the log is *broken* and [`super::ledger`] refuses. The file is checked before every write: one that was
 //! renamed, deleted or replaced is reopened, and one that was altered is recorded. Lines that wait for the disk share
-//! one flush.
+//! one flush. Other lines wait for no flush: those of checkpoints run on another thread.
 
 mod files;
 mod group;
 mod opening;
 mod output;
+mod signer;
 
 use std::fmt;
 use std::io;
@@ -21,13 +22,14 @@ use std::time::{Duration, Instant};
 
 use group::Group;
 use output::Output;
+use signer::Signer;
 use tracing::{error, info};
 
 use super::audit_key::PublicKey;
 use super::batch::Batch;
 use super::chain::{Hasher, Link};
-use super::checkpoint::Checkpoints;
 use super::health::Health;
+use super::log_file::LogFile;
 use super::record::Event;
 use super::rotation::Rotation;
 use super::target::AuditTarget;
@@ -61,7 +63,8 @@ pub(crate) struct AuditWriter {
     next_rotation: Instant,
     /// Old files to remove, once the lines that record it are written.
     surplus: Vec<PathBuf>,
-    checkpoints: Option<Checkpoints>,
+    /// `None` where there are no checkpoints.
+    signer: Option<Signer>,
     group: Group,
     /// The writer's own lines, for the next group.
     own_lines: Batch,
@@ -76,13 +79,13 @@ const CHECK_FILE_EVERY: Duration = Duration::from_millis(500);
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 /// How long the first line that waits for the disk waits for others to share its flush.
 const GATHER: Duration = Duration::from_millis(1);
-/// The most batches that are written with one call.
-const GROUP: usize = 64;
+/// No more batches are added to a group of this size.
+const GROUP_BYTES: usize = 64 * 1024;
 
 impl AuditWriter {
     /// Verifies the checkpoints; `None` where there are none.
     pub(crate) fn public_key(&self) -> Option<PublicKey> {
-        self.checkpoints.as_ref().map(Checkpoints::public_key)
+        self.signer.as_ref()?.public_key()
     }
 
     fn record_event(&mut self, event: Event<'_>) {
@@ -112,7 +115,7 @@ impl AuditWriter {
                         // A flush costs more than everything before it; other lines arrive in the meantime.
                         thread::sleep(GATHER);
                     }
-                    self.write_batches(std::iter::once(first).chain(batches.try_iter().take(GROUP)).collect());
+                    self.write_batches(gather(first, batches));
                 }
                 Err(RecvTimeoutError::Timeout) => self.idle(),
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -131,21 +134,31 @@ impl AuditWriter {
         }
     }
 
+    /// Begins a flush that ends with a checkpoint, and takes note of the end of the one before.
     fn checkpoint_if_due(&mut self) {
         let now = clock::instant();
-        if !self.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.is_due(self.link.sequence, now)) {
-            return;
+        let is_late = self.signer.as_ref().is_some_and(|signer| signer.is_late(now));
+        let ended = if is_late {
+            self.settle(Signer::wait_for_checkpoint)
+        } else {
+            self.signer.as_mut().map_or(Ok(()), Signer::poll)
+        };
+        if let Err(error) = ended {
+            self.mark_broken(&error);
         }
-        match self.sync() {
-            Ok(()) => self.checkpoint(now),
-            Err(error) => self.mark_broken(&error),
+        if let Some(signer) = &mut self.signer
+            && let Some(file) = self.output.file().and_then(LogFile::to_flush)
+        {
+            signer.begin_if_due(file, self.link, now);
         }
     }
 
-    /// The lines that it covers must be on the disk.
+    /// Signs the last line at once. The lines up to it must be on the disk.
     fn checkpoint(&mut self, now: Instant) {
-        if let Some(checkpoints) = &mut self.checkpoints {
-            checkpoints.sign(self.link, clock::now(), now);
+        match self.signer.as_mut().map(Signer::checkpoints) {
+            Some(Ok(Some(checkpoints))) => checkpoints.sign(self.link, clock::now(), now),
+            Some(Err(error)) => self.mark_broken(&error),
+            Some(Ok(None)) | None => {}
         }
     }
 
@@ -223,11 +236,21 @@ impl AuditWriter {
         Ok(())
     }
 
-    fn sync(&self) -> io::Result<()> {
+    /// Flushes to the disk. A flush that is under way ends first: its error may be about the same lines.
+    fn sync(&mut self) -> io::Result<()> {
+        self.settle(Signer::wait_for_flush)?;
         self.health.writing(true);
         let synced = self.output.sync();
         self.health.writing(false);
         synced
+    }
+
+    /// Waits for the thread that flushes and signs, as for a write: a wait that does not end is noticed.
+    fn settle(&mut self, wait: fn(&mut Signer) -> io::Result<()>) -> io::Result<()> {
+        self.health.writing(true);
+        let settled = self.signer.as_mut().map_or(Ok(()), wait);
+        self.health.writing(false);
+        settled
     }
 
     fn mark_working(&self) {
@@ -241,6 +264,19 @@ impl AuditWriter {
             error!(%error, "cannot write the audit log: protected requests and token requests are refused until it can be written; check its disk");
         }
     }
+}
+
+/// Adds batches that wait to the first. A group is small, so that its slots are soon free again.
+fn gather(first: Batch, more: &Receiver<Batch>) -> Vec<Batch> {
+    let mut bytes = first.bytes.len();
+    let mut group = vec![first];
+    while bytes < GROUP_BYTES
+        && let Ok(next) = more.try_recv()
+    {
+        bytes += next.bytes.len();
+        group.push(next);
+    }
+    group
 }
 
 impl fmt::Debug for AuditWriter {

@@ -26,3 +26,38 @@ pub(crate) fn write_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) 
     }
     out.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn chunk_sizes_are_lower_case_without_leading_zeros() {
+        for (length, expected) in [
+            (1, "1\r\n"),
+            (15, "f\r\n"),
+            (16, "10\r\n"),
+            (255, "ff\r\n"),
+            (0xABCDE, "abcde\r\n"),
+            (usize::MAX, "ffffffffffffffff\r\n"),
+        ] {
+            let mut out = Vec::new();
+            write_chunk_size(&mut out, length);
+            assert_eq!(str::from_utf8(&out), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn last_chunks_carry_trailers_but_no_framing_fields() {
+        let value = HeaderValue::from_static("1");
+        let fields = ["a", "content-length", "transfer-encoding", "b"].map(http::HeaderName::from_static);
+        let trailers = fields.map(|name| (name, value.clone())).into_iter().collect();
+        for (trailers, expected) in [(None, "0\r\n\r\n"), (Some(&trailers), "0\r\na: 1\r\nb: 1\r\n\r\n")] {
+            let mut out = Vec::new();
+            write_last_chunk(&mut out, trailers);
+            assert_eq!(str::from_utf8(&out), Ok(expected));
+        }
+    }
+}

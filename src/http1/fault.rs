@@ -96,6 +96,11 @@ impl WireFault {
         Self::ForbiddenBody,
     ];
 
+    /// Not malformed, but larger than a limit.
+    pub(crate) fn is_size(self) -> bool {
+        matches!(self, Self::TargetTooLong | Self::HeadTooLarge | Self::TooManyFields | Self::TrailersTooLarge)
+    }
+
     /// The name in logs and in the audit log.
     pub(crate) fn name(self) -> &'static str {
         match self {

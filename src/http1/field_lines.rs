@@ -7,16 +7,14 @@ use httparse::{EMPTY_HEADER, Header, Status};
 use super::fault::WireFault;
 use super::framing::FramingFields;
 
-/// Sections with more lines get an array on the heap.
-const USUAL_LINES: usize = 128;
-
 /// Reads a section of `lines` field lines, with the empty line that ends it. Its line ends have been checked. Values
 /// are slices of it.
 pub(super) fn read_fields(section: &Bytes, lines: usize) -> Result<(HeaderMap, FramingFields), WireFault> {
-    if lines <= USUAL_LINES {
-        read_into(&mut [EMPTY_HEADER; USUAL_LINES][..lines], section)
-    } else {
-        read_into(&mut vec![EMPTY_HEADER; lines], section)
+    // The smaller array costs less to fill, and is enough for nearly all sections.
+    match lines {
+        ..=32 => read_into(&mut [EMPTY_HEADER; 32][..lines], section),
+        ..=128 => read_into(&mut [EMPTY_HEADER; 128][..lines], section),
+        _ => read_into(&mut vec![EMPTY_HEADER; lines], section),
     }
 }
 

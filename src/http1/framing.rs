@@ -1,6 +1,6 @@
 //! The length of a body, as the fields of a head give it (RFC 9112 §6).
 
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::fault::WireFault;
@@ -26,6 +26,7 @@ pub(super) struct FramingFields {
     pub(super) length: bool,
     pub(super) coding: bool,
     pub(super) connection: bool,
+    pub(super) te: bool,
 }
 
 /// The body that the fields of a response announce, whatever its status.
@@ -42,6 +43,7 @@ impl FramingFields {
         self.length |= *name == CONTENT_LENGTH;
         self.coding |= *name == TRANSFER_ENCODING;
         self.connection |= *name == CONNECTION;
+        self.te |= *name == TE;
     }
 
     /// The length of a request's body, by strict rules: one `Content-Length`, or one `Transfer-Encoding: chunked`.
@@ -94,13 +96,14 @@ impl FramingFields {
         Ok(ResponseFraming { length: BodyLength::Exact(first), announces_body: first > 0, is_strict })
     }
 
+    /// Whether the recipient reads trailers (RFC 9110 §10.1.4).
+    pub(super) fn reads_trailers(self, headers: &HeaderMap) -> bool {
+        self.te && lists(headers, &TE, "trailers")
+    }
+
     /// Whether the connection persists after the message, by version and `Connection` (RFC 9112 §9.3).
     pub(super) fn keeps_alive(self, version: Version, headers: &HeaderMap) -> bool {
-        let is_named = |option: &str| {
-            let values = headers.get_all(CONNECTION).iter();
-            let mut options = values.flat_map(|value| value.as_bytes().split(is_comma));
-            options.any(|named| named.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
-        };
+        let is_named = |option: &str| lists(headers, &CONNECTION, option);
         match (self.connection, version == Version::HTTP_10) {
             (false, is_old) => !is_old,
             (true, false) => !is_named("close"),
@@ -109,19 +112,26 @@ impl FramingFields {
     }
 }
 
-/// Whether the last transfer coding is `chunked`. Elsewhere, `chunked` is refused, and so is anything that is not a list
-/// of tokens.
+/// Whether the last transfer coding is `chunked`. A second `chunked` is refused (RFC 9112 §6.1), and so is anything that
+/// is not a list of tokens.
 fn ends_with_chunked(headers: &HeaderMap) -> Result<bool, WireFault> {
     let values = headers.get_all(TRANSFER_ENCODING).iter();
-    let mut is_chunked = false;
+    let (mut chunked, mut is_last) = (0, false);
     for coding in values.flat_map(|value| value.as_bytes().split(is_comma)).map(<[u8]>::trim_ascii) {
+        is_last = coding.eq_ignore_ascii_case(b"chunked");
+        chunked += usize::from(is_last);
         // A field name is a token too.
-        if is_chunked || HeaderName::from_bytes(coding).is_err() {
+        if chunked > 1 || HeaderName::from_bytes(coding).is_err() {
             return Err(WireFault::Coding);
         }
-        is_chunked = coding.eq_ignore_ascii_case(b"chunked");
     }
-    Ok(is_chunked)
+    Ok(is_last)
+}
+
+/// Whether a field whose value is a list has this member.
+fn lists(headers: &HeaderMap, name: &HeaderName, member: &str) -> bool {
+    let mut members = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(is_comma));
+    members.any(|listed| listed.trim_ascii().eq_ignore_ascii_case(member.as_bytes()))
 }
 
 fn is_comma(byte: &u8) -> bool {
@@ -129,7 +139,7 @@ fn is_comma(byte: &u8) -> bool {
 }
 
 /// A `Content-Length`: digits and nothing else (RFC 9110 §8.6).
-pub(super) fn length(digits: &[u8]) -> Result<u64, WireFault> {
+pub(crate) fn length(digits: &[u8]) -> Result<u64, WireFault> {
     if digits.is_empty() {
         return Err(WireFault::Length);
     }

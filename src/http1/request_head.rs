@@ -30,6 +30,8 @@ pub(crate) struct RequestHead {
     pub(crate) body: BodyLength,
     /// Whether the client may send another request behind this one.
     pub(crate) keeps_alive: bool,
+    /// Whether the client reads trailers of the answer.
+    pub(crate) reads_trailers: bool,
 }
 
 /// `Ok(None)`: more bytes are needed. On `Ok(Some)` the head has been removed from `buffer`; header values are slices
@@ -51,7 +53,8 @@ pub(crate) fn read_request(
     let (headers, framing) = read_fields(&head.slice(line_length + 2..), found.lines - 1)?;
     let body = framing.request_body(version, &headers)?;
     let keeps_alive = framing.keeps_alive(version, &headers);
-    Ok(Some(RequestHead { method, target, version, headers, body, keeps_alive }))
+    let reads_trailers = framing.reads_trailers(&headers);
+    Ok(Some(RequestHead { method, target, version, headers, body, keeps_alive, reads_trailers }))
 }
 
 fn request_line(line: &Bytes, max_target: usize) -> Result<(Method, RequestTarget, Version), WireFault> {

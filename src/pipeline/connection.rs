@@ -11,8 +11,8 @@ use super::worker::Worker;
 use crate::audit::reason::Reason;
 use crate::server::accept::Accepted;
 use crate::server::connection::{ListenerTransport, Session, serve_connection};
+use crate::server::connection_end::ConnectionEnd;
 use crate::server::exchange_guard::ExchangeGuard;
-use crate::server::http_connection::ConnectionEnd;
 use crate::server::proxy_header::ProxyHeader;
 use crate::server::received_request::Received;
 use crate::server::watch::TimeoutKind;
@@ -55,7 +55,8 @@ pub(crate) fn serve(
     serve_connection(connections, transport, accepted, is_trusted, begin_session)
 }
 
-/// Input that hyper refused before it was a request has its audit line too.
+/// Input over HTTP/2 that was refused before it was a request has its audit line too, and so has a head that never
+/// ended.
 fn record_end(worker: &Worker, ended: ConnectionEnd, peer: &Rc<Peer>) {
     let reason = match ended {
         ConnectionEnd::Malformed => Reason::BadRequest,

@@ -17,6 +17,7 @@ use http::header::{AUTHORIZATION, EXPECT, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
 use super::answer::body::AnswerBody;
+use super::answer::broken_rule::broken_rule;
 use super::answer::content::Content;
 use super::answer::forward::{CallFacts, ForwardContext, forward};
 use super::answer::rejection::Rejection;
@@ -30,6 +31,7 @@ use super::policy::load::LoadMonitor;
 use super::record::matched::MatchedRule;
 use super::record::open_request::OpenRequest;
 use super::record::request_log::RequestLog;
+use super::request::authority::Authority;
 use super::request::canonical::CanonicalRequest;
 use super::request::headers::FieldFault;
 use super::request::peer::{AddressTrust, ListenerMode, Peer};
@@ -46,6 +48,7 @@ use super::routing::target::{FixedAnswer, RouteTarget};
 use super::worker::Worker;
 use crate::audit::reason::Reason;
 use crate::http1::fault::WireFault;
+use crate::http1::target::RequestTarget;
 use crate::server::exchange_guard::ExchangeGuard;
 use crate::server::received_request::{Received, ReceivedHead, ReceivedRequest};
 use crate::upstream::body::drain_body::{DrainLimit, drain_body};
@@ -107,6 +110,7 @@ pub(crate) async fn handle(
     let is_refusal = decided.is_err();
     let mut answer = decided.unwrap_or_else(|rejection| {
         open.refused(rejection.reason(), rejection.identity());
+        open.log.rule = broken_rule(&rejection);
         if rejection.is_for_failures() {
             // Rate limits that had room must not look like the cause.
             open.counts = Default::default();
@@ -124,6 +128,7 @@ pub(crate) async fn handle(
 fn refuse_malformed(mut open: Box<OpenRequest>, exchange: ExchangeGuard, fault: WireFault) -> Response<AnswerBody> {
     let rejection = Rejection::Wire(fault);
     open.refused(rejection.reason(), None);
+    open.log.rule = broken_rule(&rejection);
     let mut answer = rejection.into_response(false);
     open.log.status = Some(answer.status().as_u16());
     ResponseFields::default().add_standard_headers(&open.log.request_id, answer.status(), answer.headers_mut());
@@ -141,6 +146,9 @@ async fn decide(
     upload: &mut IncomingUpload,
 ) -> Result<Response<Content>, Rejection> {
     check_capacity(&worker.recorder.load, peer).await?;
+    if head.target == RequestTarget::Asterisk {
+        return answer_asterisk(peer, &mut open.log, &head);
+    }
     let request = CanonicalRequest::new(&head, peer.scheme(), &peer.cache.last_authority, &snapshot.limits)?;
     open.log.request(&request);
     if let ListenerMode::Redirect { origin } = &peer.listener_mode {
@@ -178,6 +186,7 @@ async fn decide(
     let call = CallFacts::take(&mut head, route.target.may_speak_http2())?;
     open.log.allowed();
     let answer = match choose_destination(&permit, peer, &mut open.log, &head) {
+        _ if !call.may_be_forwarded => fixed_answer::answer_options(),
         Destination::Own(own) => fixed_answer::answer(own, &request)?,
         Destination::Upstream(to) => {
             let (request_id, limits) = (&open.log.request_id, &snapshot.limits);
@@ -198,6 +207,14 @@ async fn decide(
         open.commit(answer.status()).await?;
     }
     Ok(answer)
+}
+
+/// Answers `OPTIONS *`, which is about the gateway itself and has no route.
+fn answer_asterisk(peer: &Peer, log: &mut RequestLog, head: &ReceivedHead) -> Result<Response<Content>, Rejection> {
+    Authority::of(head, peer.scheme(), &peer.cache.last_authority)?;
+    log.method(&head.method);
+    log.allowed();
+    Ok(fixed_answer::answer_options())
 }
 
 /// Finds the caller, where the route needs one, and checks that it may use the route.

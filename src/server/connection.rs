@@ -2,29 +2,28 @@
 //!
 //! The caller decides which proxies are trusted, answers the requests, and records the end.
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::Response;
 use http_body::Body;
-use hyper::service::service_fn;
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::accept::Accepted;
+use super::client_stream::ClientStream;
+use super::connection_end::ConnectionEnd;
 use super::connection_limiter::ConnectionPermit;
 use super::exchange_guard::ExchangeGuard;
 use super::handshakes::HandshakeProgress;
-use super::http_connection::ConnectionEnd;
 use super::protocols::Driven;
 use super::proxy_header::{self, ProxyHeader};
-use super::received_request::{Received, ReceivedRequest};
+use super::received_request::Received;
 use super::socket::Socket;
 use super::tls::HttpVersion;
 use super::worker_connections::WorkerConnections;
@@ -76,7 +75,7 @@ where
     A: FnOnce(ExchangeGuard, Received) -> Fut + Clone + 'static,
     E: FnOnce(ConnectionEnd),
     Fut: Future<Output = Response<B>> + 'static,
-    B: Body + 'static,
+    B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let Accepted { stream, peer, permit, handshake } = accepted;
@@ -104,21 +103,24 @@ async fn establish<A, E, Fut, B>(
 where
     A: FnOnce(ExchangeGuard, Received) -> Fut + Clone + 'static,
     Fut: Future<Output = Response<B>> + 'static,
-    B: Body + 'static,
+    B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let header = if transport.proxy_protocol { Some(arrival.read_proxy_header(is_trusted).await?) } else { None };
     let Arrival { stream, socket, permit, progress } = arrival;
     let Session { answer, record_end } = begin_session(socket, header);
-    let driven = match transport.tls {
-        None => serve_requests(&connections, Socket(stream), HttpVersion::Http1, answer),
+    let (stream, protocol) = match transport.tls {
+        None => (ClientStream::Plain(Socket(stream)), HttpVersion::Http1),
         Some(config) => {
             progress.first_byte(&stream).await?;
-            let stream = TlsAcceptor::from(config).accept(Socket(stream)).await.ok()?;
+            // Boxed to keep the futures small that it is moved through.
+            let stream = Box::new(TlsAcceptor::from(config).accept(Socket(stream)).await.ok()?);
             let protocol = HttpVersion::agreed(stream.get_ref().1.alpn_protocol());
-            serve_requests(&connections, stream, protocol, answer)
+            (ClientStream::Tls(stream), protocol)
         }
     };
+    let watch = connections.guard.watch(protocol == HttpVersion::Http2);
+    let driven = connections.protocols.serve(stream, protocol, watch, answer);
     Some(Established { driven, record_end, permit })
 }
 
@@ -142,30 +144,6 @@ impl Arrival {
         }
         Some(header)
     }
-}
-
-fn serve_requests<T, A, Fut, B>(connections: &WorkerConnections, stream: T, protocol: HttpVersion, answer: A) -> Driven
-where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
-    A: FnOnce(ExchangeGuard, Received) -> Fut + Clone + 'static,
-    Fut: Future<Output = Response<B>> + 'static,
-    B: Body + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    let watch = connections.guard.watch(protocol == HttpVersion::Http2);
-    let service = {
-        let watch = Rc::clone(&watch);
-        service_fn(move |request| {
-            let exchange = ExchangeGuard::begin_with(&watch, &request);
-            let (answer, watch) = (answer.clone(), Rc::clone(&watch));
-            async move {
-                let mut response = answer(exchange, ReceivedRequest::from_hyper(request)).await;
-                watch.announce_close(&mut response);
-                Ok::<_, Infallible>(response)
-            }
-        })
-    };
-    connections.protocols.serve(stream, protocol, watch, service)
 }
 
 #[cfg(test)]

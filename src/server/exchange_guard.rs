@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Request;
 use hyper_util::rt::TokioIo;
 
 use super::answering::Answering;
@@ -17,15 +16,6 @@ use super::watch::Watch;
 pub(crate) struct ExchangeGuard(Rc<Watch>);
 
 impl ExchangeGuard {
-    /// Records a request whose head has been read.
-    pub(super) fn begin_with<B>(watch: &Rc<Watch>, request: &Request<B>) -> Self {
-        // Over HTTP/1.1, only requests to switch protocols have extensions.
-        if !watch.is_multiplexed() && !request.extensions().is_empty() {
-            watch.allow_switch();
-        }
-        Self::begin(watch)
-    }
-
     /// Records that a request head has been read whole.
     pub(super) fn begin(watch: &Rc<Watch>) -> Self {
         watch.begin_request();
@@ -49,11 +39,13 @@ impl ExchangeGuard {
         });
     }
 
-    /// A mark behind all output that the connection has been given so far. Wakes the connection, which over HTTP/2 is
-    /// another task than the caller.
-    pub(crate) fn output_mark(&self) -> BacklogMark {
-        self.0.wake();
-        self.0.unwritten.output_mark()
+    /// A mark behind all output that an HTTP/2 connection has been given so far. Wakes the connection, which is another
+    /// task than the caller. `None` for HTTP/1.1, which writes everything before it ends.
+    pub(crate) fn output_mark(&self) -> Option<BacklogMark> {
+        self.0.is_multiplexed().then(|| {
+            self.0.wake();
+            self.0.unwritten.output_mark()
+        })
     }
 
     /// Ready once everything before the mark has been written.

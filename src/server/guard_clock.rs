@@ -1,10 +1,11 @@
 //! The coarse clock of a worker's connections, and the timeouts that are counted in its ticks.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use super::guard_timeouts::GuardTimeouts;
 use super::limits::Limits;
+use crate::clock::{self, UnixTime};
 
 /// Shared by the guard and all connections that it watches.
 #[derive(Debug)]
@@ -14,12 +15,32 @@ pub(super) struct GuardClock {
     now: Cell<u32>,
     /// The tick at which the drain began.
     drains_since: Cell<Option<u32>>,
+    date: RefCell<DateLine>,
+}
+
+/// The `Date` field line of answers, rendered once a second. It may be a tick late.
+#[derive(Debug)]
+struct DateLine {
+    seconds: u64,
+    text: String,
+}
+
+impl DateLine {
+    fn new(now: UnixTime) -> Self {
+        Self { seconds: now.seconds(), text: format!("date: {}\r\n", now.to_http_date()) }
+    }
 }
 
 impl GuardClock {
     pub(super) fn new(limits: &Limits) -> Self {
         let (tick, timeouts) = GuardTimeouts::new(limits);
-        Self { tick, timeouts, now: Cell::new(0), drains_since: Cell::new(None) }
+        Self {
+            tick,
+            timeouts,
+            now: Cell::new(0),
+            drains_since: Cell::new(None),
+            date: RefCell::new(DateLine::new(clock::now())),
+        }
     }
 
     /// The current tick. Ticks wrap around.
@@ -29,6 +50,15 @@ impl GuardClock {
 
     pub(super) fn advance(&self) {
         self.now.set(self.now.get().wrapping_add(1));
+        let now = clock::now();
+        if self.date.borrow().seconds != now.seconds() {
+            self.date.replace(DateLine::new(now));
+        }
+    }
+
+    /// Calls `write` with the field line of the current date.
+    pub(super) fn with_date<T>(&self, write: impl FnOnce(&[u8]) -> T) -> T {
+        write(self.date.borrow().text.as_bytes())
     }
 
     pub(super) fn ticks_since(&self, since: u32) -> u32 {

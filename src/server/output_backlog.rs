@@ -1,6 +1,6 @@
-//! Lets a response body wait until the connection has written its earlier output.
+//! Lets a response body wait until its HTTP/2 connection has written its earlier output.
 //!
-//! When a body fails, hyper and h2 discard the output that they have not written yet. A connection has written
+//! When a body fails, h2 discards the output that it has not written yet. A connection has written
 //! everything when it was polled, is pending, and its last write did not stall.
 
 use std::cell::{Cell, RefCell};

@@ -1,4 +1,4 @@
-//! The settings of hyper for HTTP/1.1 and HTTP/2.
+//! The settings for HTTP/1.1 and HTTP/2, and a connection's way to one of them.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -6,32 +6,34 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use bytes::Bytes;
+use http::Response;
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper::rt::Executor;
-use hyper::server::conn::{http1, http2};
-use hyper::service::Service;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::client_stream::ClientStream;
+use super::connection_end::ConnectionEnd;
+use super::exchange_guard::ExchangeGuard;
 use super::frame_meter::FrameMeter;
-use super::http_connection::{ConnectionEnd, PollOutcome, drive, serve_http1};
+use super::http1::connection::serve_http1;
+use super::http2_connection::drive;
 use super::limits::Limits;
+use super::received_request::{Received, ReceivedRequest};
 use super::tls::HttpVersion;
 use super::watch::Watch;
 use super::watched_io::WatchedIo;
+use crate::http1::request_head::HeadLimits;
 
 /// The settings for both protocols, made once for each worker.
 #[derive(Debug)]
 pub(super) struct Protocols {
-    http1: Rc<http1::Builder>,
+    http1: HeadLimits,
     http2: http2::Builder<LocalExecutor>,
 }
 
-/// hyper's default. If the same value is set explicitly, hyper allocates for every request.
-const HYPER_DEFAULT_HEADERS: usize = 100;
-const MAX_BUFFER: usize = 64 * 1024;
 const H2_STREAM_WINDOW: u32 = 64 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 const H2_SEND_BUFFER: usize = 64 * 1024;
@@ -48,12 +50,8 @@ pub(super) type Driven = Pin<Box<dyn Future<Output = ConnectionEnd>>>;
 impl Protocols {
     /// `tunnels`: whether any route accepts WebSocket; then HTTP/2 clients are told (RFC 8441 §3).
     pub(super) fn new(limits: &Limits, tunnels: bool) -> Self {
-        let mut http1 = http1::Builder::new();
-        http1.header_read_timeout(None).half_close(false).max_header_size(limits.header_bytes);
-        http1.max_buf_size(limits.header_bytes.max(MAX_BUFFER));
-        if limits.header_count != HYPER_DEFAULT_HEADERS {
-            http1.max_headers(limits.header_count);
-        }
+        let http1 =
+            HeadLimits { target_bytes: limits.uri_bytes, bytes: limits.header_bytes, fields: limits.header_count };
         let mut http2 = http2::Builder::new(LocalExecutor);
         http2
             .timer(TokioTimer::new())
@@ -70,41 +68,43 @@ impl Protocols {
         if tunnels {
             http2.enable_connect_protocol();
         }
-        Self { http1: Rc::new(http1), http2 }
+        Self { http1, http2 }
     }
 
     /// Serves requests until the connection is closed, times out, or has drained.
     ///
     /// Boxed in parts: one future with all states of a connection would cost ten kilobytes for each idle connection.
-    pub(super) fn serve<T, S, B>(&self, stream: T, protocol: HttpVersion, watch: Rc<Watch>, service: S) -> Driven
+    pub(super) fn serve<A, Fut, B>(
+        &self,
+        stream: ClientStream,
+        protocol: HttpVersion,
+        watch: Rc<Watch>,
+        answer: A,
+    ) -> Driven
     where
-        T: AsyncRead + AsyncWrite + Unpin + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
-        S::Future: 'static,
-        B: Body + 'static,
+        A: FnOnce(ExchangeGuard, Received) -> Fut + Clone + 'static,
+        Fut: Future<Output = Response<B>> + 'static,
+        B: Body<Data = Bytes> + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        // Boxed to keep the futures small that it is moved through.
-        let stream = Box::new(stream);
-        match protocol {
-            HttpVersion::Http1 => {
-                let io = WatchedIo::new(stream, Rc::clone(&watch), None);
-                Box::pin(serve_http1(Rc::clone(&self.http1), io, service, watch))
-            }
-            HttpVersion::Http2 => {
-                let flooded = Rc::default();
-                let io = WatchedIo::new(stream, Rc::clone(&watch), Some(FrameMeter::new(&flooded)));
-                let mut connection = Box::pin(self.http2.serve_connection(TokioIo::new(io), service));
-                Box::pin(async move {
-                    let turn = drive(&mut connection, |connection| connection.graceful_shutdown(), &watch).await;
-                    match turn {
-                        _ if flooded.get() => ConnectionEnd::Flooded,
-                        PollOutcome::Ended(ended) => ended,
-                        PollOutcome::AtRest => ConnectionEnd::Closed,
-                    }
-                })
-            }
+        if protocol == HttpVersion::Http1 {
+            return Box::pin(serve_http1(stream, self.http1, watch, answer));
         }
+        let service = {
+            let watch = Rc::clone(&watch);
+            service_fn(move |request| {
+                let exchange = ExchangeGuard::begin(&watch);
+                let answer = answer.clone();
+                async move { Ok::<_, Infallible>(answer(exchange, ReceivedRequest::from_hyper(request)).await) }
+            })
+        };
+        let flooded = Rc::default();
+        let io = WatchedIo::new(stream, Rc::clone(&watch), FrameMeter::new(&flooded));
+        let connection = Box::pin(self.http2.serve_connection(TokioIo::new(io), service));
+        Box::pin(async move {
+            let ended = drive(connection, |connection| connection.graceful_shutdown(), &watch).await;
+            if flooded.get() { ConnectionEnd::Flooded } else { ended }
+        })
     }
 }
 

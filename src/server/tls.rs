@@ -26,6 +26,8 @@ pub(crate) enum HttpVersion {
 
 const ALPN_HTTP2: &[u8] = b"h2";
 const ALPN_HTTP1: &[u8] = b"http/1.1";
+/// What curl offers with `--http1.0`.
+const ALPN_HTTP10: &[u8] = b"http/1.0";
 
 /// The configuration of one listener, shared by all workers. `certificates` is not empty; the first is the default.
 pub(crate) fn server_config(
@@ -40,7 +42,7 @@ pub(crate) fn server_config(
         .with_protocol_versions(versions)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(ByServerName { certificates }));
-    config.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
+    config.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec(), ALPN_HTTP10.to_vec()];
     // Tickets need no server state and work on every worker. Clients use one for each session.
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     config.send_tls13_tickets = 1;

@@ -4,9 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
-use http::header::CONNECTION;
-use http::{HeaderValue, Response, StatusCode};
-
 use super::answering::Answering;
 use super::guard_clock::GuardClock;
 use super::output_backlog::OutputBacklog;
@@ -26,8 +23,6 @@ pub(crate) struct Watch {
     signal: Cell<Option<GuardSignal>>,
     /// The connection ends after the answer to the current or next request.
     is_closing: Cell<bool>,
-    /// hyper may neither read from the stream nor close it.
-    holds_stream: Cell<bool>,
     /// The waker of the connection's task. Polls are far more frequent than signals.
     task: RefCell<Option<Waker>>,
     /// HTTP/2: a received byte does not mean that a request begins, and a client may stop reading one answer without
@@ -38,8 +33,7 @@ pub(crate) struct Watch {
     answers: RefCell<Vec<Weak<Answering>>>,
     /// The tunnel that follows the last answer.
     tunnel: RefCell<Option<Box<Tunnel>>>,
-    /// A request asked to switch protocols, so hyper may end the connection for a switch.
-    may_switch: Cell<bool>,
+    /// Of an HTTP/2 connection.
     pub(super) unwritten: OutputBacklog,
 }
 
@@ -86,13 +80,11 @@ impl Watch {
             in_flight: Cell::new(0),
             signal: Cell::new(drain),
             is_closing: Cell::new(false),
-            holds_stream: Cell::new(false),
             task: RefCell::default(),
             multiplexed,
             is_late: drain.is_some(),
             answers: RefCell::default(),
             tunnel: RefCell::default(),
-            may_switch: Cell::new(false),
             unwritten: OutputBacklog::default(),
         }
     }
@@ -125,7 +117,14 @@ impl Watch {
         }
     }
 
-    /// The connection was polled and is pending. Unless its last write stalled, its write buffers are empty.
+    /// Wakes the connection's task, unless it is the current one.
+    pub(super) fn wake_other(&self, context: &Context<'_>) {
+        if let Some(task) = self.task.borrow().as_ref().filter(|task| !task.will_wake(context.waker())) {
+            task.wake_by_ref();
+        }
+    }
+
+    /// An HTTP/2 connection was polled and is pending. Unless its last write stalled, its write buffers are empty.
     pub(super) fn polled(&self) {
         if self.unwritten.is_awaited() && self.stalled_since.get().is_none() {
             self.unwritten.emptied();
@@ -153,14 +152,6 @@ impl Watch {
         answering
     }
 
-    pub(super) fn hold_stream(&self, holds: bool) {
-        self.holds_stream.set(holds);
-    }
-
-    pub(super) fn holds_stream(&self) -> bool {
-        self.holds_stream.get()
-    }
-
     /// After the last answer, the connection becomes this tunnel.
     pub(super) fn put_tunnel(&self, tunnel: Box<Tunnel>) {
         self.tunnel.replace(Some(tunnel));
@@ -169,16 +160,6 @@ impl Watch {
     /// The tunnel that follows the last answer, if any.
     pub(super) fn take_tunnel(&self) -> Option<Box<Tunnel>> {
         self.tunnel.take()
-    }
-
-    /// Records that a request asks to switch protocols.
-    pub(super) fn allow_switch(&self) {
-        self.may_switch.set(true);
-    }
-
-    /// Whether hyper may have ended the connection because of a protocol switch.
-    pub(super) fn may_switch(&self) -> bool {
-        self.may_switch.get()
     }
 
     /// No request is in flight: the head of the next one has not been read whole.
@@ -190,12 +171,13 @@ impl Watch {
         self.is_closing.set(true);
     }
 
-    /// Adds `Connection: close` if the connection ends after this answer. hyper adds it only if it is told to end
-    /// before it has the answer. HTTP/2 uses GOAWAY instead.
-    pub(super) fn announce_close<B>(&self, answer: &mut Response<B>) {
-        if self.is_closing.get() && !self.multiplexed && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.get()
+    }
+
+    /// Calls `write` with the field line of the current date.
+    pub(super) fn with_date<T>(&self, write: impl FnOnce(&[u8]) -> T) -> T {
+        self.clock.with_date(write)
     }
 
     pub(super) fn is_late(&self) -> bool {

@@ -1,11 +1,10 @@
-//! A stream that reports its progress to the guard, and fails if the client floods it with HTTP/2 frames.
+//! The stream of an HTTP/2 connection: reports its progress to the guard, and fails if the client floods it with frames.
 
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 
@@ -15,10 +14,7 @@ use super::watch::Watch;
 pub(super) struct WatchedIo<T> {
     stream: T,
     watch: Rc<Watch>,
-    /// For HTTP/2 only.
-    meter: Option<FrameMeter>,
-    /// Bytes that were read before and are returned by the next read.
-    unread_bytes: Bytes,
+    meter: FrameMeter,
 }
 
 /// The bytes that a task may write for one unit of its budget, which has 128.
@@ -34,36 +30,17 @@ fn charge_write(bytes: usize, context: &mut Context<'_>) {
 }
 
 impl<T> WatchedIo<T> {
-    pub(super) fn new(stream: T, watch: Rc<Watch>, meter: Option<FrameMeter>) -> Self {
-        Self { stream, watch, meter, unread_bytes: Bytes::new() }
+    pub(super) fn new(stream: T, watch: Rc<Watch>, meter: FrameMeter) -> Self {
+        Self { stream, watch, meter }
     }
 
     fn wrote(&mut self, result: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.watch.wrote(result.is_pending());
-        if let (Some(meter), Poll::Ready(Ok(count))) = (&mut self.meter, &result) {
-            meter.wrote(*count);
+        if let Poll::Ready(Ok(count)) = &result {
+            self.meter.wrote(*count);
             charge_write(*count, context);
         }
         result
-    }
-}
-
-impl<T: AsyncRead + Unpin> WatchedIo<T> {
-    /// Puts back bytes that were read but not used. Copies them, because a slice of hyper's buffer would keep the
-    /// buffer.
-    pub(super) fn unread(&mut self, bytes: &[u8]) {
-        self.unread_bytes = Bytes::copy_from_slice(bytes);
-    }
-
-    /// Ready once there are bytes to read; false at the end.
-    pub(super) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        if self.unread_bytes.is_empty() {
-            let mut byte = [0];
-            let mut buffer = ReadBuf::new(&mut byte);
-            ready!(Pin::new(&mut *self).poll_read(context, &mut buffer))?;
-            self.unread_bytes = Bytes::copy_from_slice(buffer.filled());
-        }
-        Poll::Ready(Ok(!self.unread_bytes.is_empty()))
     }
 }
 
@@ -73,22 +50,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for WatchedIo<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.unread_bytes.is_empty() {
-            let count = self.unread_bytes.len().min(buffer.remaining());
-            buffer.put_slice(&self.unread_bytes.split_to(count));
-            self.watch.read();
-            return Poll::Ready(Ok(()));
-        }
-        if self.watch.holds_stream() {
-            return Poll::Pending;
-        }
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
             self.watch.read();
-            if let Some(meter) = &mut self.meter {
-                meter.read(&buffer.filled()[before..]).map_err(io::Error::other)?;
-            }
+            self.meter.read(&buffer.filled()[before..]).map_err(io::Error::other)?;
         }
         result
     }
@@ -120,9 +86,6 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for WatchedIo<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.watch.holds_stream() {
-            return Poll::Ready(Ok(()));
-        }
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
@@ -140,7 +103,7 @@ mod tests {
         let watch = Guard::new(&Limits::default()).watch(true);
         let meter = FrameMeter::new(&Rc::default());
         let (client, _server) = tokio::io::duplex(16 * 1024 * 1024);
-        let mut io = WatchedIo::new(client, watch, Some(meter));
+        let mut io = WatchedIo::new(client, watch, meter);
         let piece = [0; 64 * 1024];
         for _turn in 0..3 {
             // A turn begins when the runtime polls the task anew.

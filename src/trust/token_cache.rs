@@ -131,11 +131,14 @@ impl Weighter<TokenText, CacheEntry> for Weight {
     }
 }
 
+/// Of any token: its claims' tables, its part of audit lines and its header fields for upstreams.
+const FIXED_WEIGHT: u64 = 1536;
+
 /// A token contains its claims once, in base64. Parsed claims take about three times that size, plus a fixed part.
 /// Claims with many small objects take more, see [`build_weight`].
 fn weight(token: usize, claims: &Map<String, Value>) -> u64 {
     let build = map_weight(claims) + claims.values().map(build_weight).sum::<u64>();
-    4 * token as u64 + 1024 + build.saturating_sub(USUAL_BUILD)
+    4 * token as u64 + FIXED_WEIGHT + build.saturating_sub(USUAL_BUILD)
 }
 
 /// The size of lists and objects without their text. The parser bounds their depth.
@@ -187,6 +190,7 @@ mod tests {
             key: Arc::new(key),
             issuer: Arc::new(TrustedIssuer { settings: settings(), keys: Arc::new(KeyCache::remote()) }),
             audit_part: OnceCell::new(),
+            identity_fields: OnceCell::new(),
             revocations: Arc::default(),
             passed: Cell::new(0),
             client_entry: Cell::new(None),
@@ -268,7 +272,7 @@ mod tests {
         let usual = verified(
             &json!({"scope": ["a", "b"], "client_id": "c", "iat": 1, "nbf": 1, "jti": "j", "realm": {"roles": ["x"]}}),
         );
-        assert_eq!(weight(750, &usual.claims.all), 4 * 750 + 1024);
+        assert_eq!(weight(750, &usual.claims.all), 4 * 750 + FIXED_WEIGHT);
         let objects: Vec<Value> = (0..250).map(|_| json!({"": 0})).collect();
         let numbers: Vec<u8> = vec![0; 3000];
         assert!(weight(8192, &verified(&json!({"x": objects})).claims.all) > 170_000);

@@ -4,6 +4,7 @@
 //! up by the exact `iss`, the key by (issuer, key id), the algorithm by the key: the token selects nothing.
 
 use std::cell::{Cell, OnceCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::issuer::{Profile, TrustedIssuer};
 use super::key_cache::KeyLookup;
 use super::revocation::PublishedRevocations;
 use crate::clock::UnixTime;
+use crate::http1::field_block::FieldBlock;
 use crate::jose::claims::Claims;
 use crate::jose::header::Header;
 use crate::jose::jwk::VerifyingKey;
@@ -65,6 +67,8 @@ pub(crate) struct Verified {
     pub(crate) issuer: Arc<TrustedIssuer>,
     /// Its part of audit lines, written at first use.
     pub(crate) audit_part: OnceCell<Box<[u8]>>,
+    /// The header fields that describe the caller to upstreams, rendered at first use.
+    pub(crate) identity_fields: OnceCell<Rc<FieldBlock>>,
     pub(super) revocations: Arc<PublishedRevocations>,
     /// The version of the revocations that it was last found to pass.
     pub(super) passed: Cell<u64>,
@@ -171,6 +175,7 @@ impl Trust {
             key,
             issuer: Arc::clone(issuer),
             audit_part: OnceCell::new(),
+            identity_fields: OnceCell::new(),
             revocations: Arc::clone(&self.revocations),
             passed: Cell::new(version),
             client_entry: Cell::new(None),
@@ -331,6 +336,7 @@ impl Verified {
             key: Arc::new(key),
             issuer: Arc::new(TrustedIssuer { settings, keys: Arc::new(KeyCache::remote()) }),
             audit_part: OnceCell::new(),
+            identity_fields: OnceCell::new(),
             revocations: Arc::default(),
             passed: Cell::new(0),
             client_entry: Cell::new(None),

@@ -287,7 +287,9 @@ def sizes():
 
 
 def versions():
-    for version in ("HTTP/1.2", "HTTP/01.1", "HTTP/1.01", "http/1.1", "HTTP/2.0", "HTTP/3", "HTTP/0.9", "HTTP/1.1x", "HTTP/ 1.1", "HTTP/1.1 x", "HTTP1.1", "HTTPS/1.1", "XTTP/1.1", "HTTP/1.1\t", "HTTP/1,1", "", " "):
+    # A higher minor version is HTTP/1.1 to a server that knows no more (RFC 9110 §2.5).
+    yield Hostile("version 'HTTP/1.2'", ask("may", version="HTTP/1.2"), False)
+    for version in ("HTTP/01.1", "HTTP/1.01", "http/1.1", "HTTP/2.0", "HTTP/3", "HTTP/0.9", "HTTP/1.1x", "HTTP/ 1.1", "HTTP/1.1 x", "HTTP1.1", "HTTPS/1.1", "XTTP/1.1", "HTTP/1.1\t", "HTTP/1,1", "", " "):
         yield Hostile(f"version {version!r}", ask("never", version=version), True)
     for text in ("GET «open»/x\r\n", "GET «open»/x\n", "garbage\r\n\r\n", "\0\0\0\0\r\n\r\n", "\x16\x03\x01\x02\0\1\0\1\r\n\r\n", ":\r\n\r\n", "\x80\x2e\1\0\2"):
         yield Hostile(f"garbage {text!r}", text, True)

@@ -67,6 +67,45 @@ fn a_batch_that_the_writer_does_not_accept_is_kept() {
     assert_eq!(receiver.recv().unwrap().bytes, b"2");
 }
 
+#[test]
+fn a_batch_is_handed_over_at_a_hundred_lines() {
+    let (ledger, receiver) = ledger(OnFailure::Block, 8192);
+    // As long as the line of a usual request.
+    let line = [b'x'; 350];
+    let batch = (0..1000).find_map(|_| {
+        ledger.reserve().unwrap().unwrap().write(|buffer| buffer.extend_from_slice(&line));
+        receiver.try_recv().ok()
+    });
+    let lines = batch.unwrap().ends.len();
+    assert!((50..=100).contains(&lines), "{lines}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_after_a_full_one_is_not_handed_over_early() {
+    let (ledger, receiver) = ledger(OnFailure::Block, 8192);
+    let write = |bytes: usize| {
+        let line = vec![b'x'; bytes];
+        ledger.reserve().unwrap().unwrap().write(|buffer| buffer.extend_from_slice(&line));
+    };
+    let hand_over = tokio::task::LocalSet::new();
+    hand_over.spawn_local(Rc::clone(&ledger).hand_over());
+    let (early, late) = (BATCH_AGE - Duration::from_millis(1), Duration::from_millis(2));
+    let is_handed_over = || receiver.try_recv().is_ok();
+    hand_over
+        .run_until(async {
+            write(1);
+            sleep(early).await;
+            write(BATCH_BYTES);
+            assert!(is_handed_over(), "it is full");
+            write(1);
+            sleep(early).await;
+            assert!(!is_handed_over(), "it is younger than the one before");
+            sleep(late).await;
+            assert!(is_handed_over());
+        })
+        .await;
+}
+
 fn refusal() -> Decided<'static> {
     decided(Kind::Unauthenticated(Reason::NoToken))
 }

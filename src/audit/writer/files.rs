@@ -10,7 +10,6 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::AuditWriter;
-use crate::audit::checkpoint::Checkpoints;
 use crate::audit::log_file::Condition;
 use crate::audit::log_paths;
 use crate::audit::record::Event;
@@ -107,7 +106,9 @@ impl AuditWriter {
         self.sync()?;
         self.checkpoint(clock::instant());
         rotation::rename(path, &log_paths::aside(path, self.first, self.link.sequence))?;
-        if let Some(checkpoints) = &mut self.checkpoints {
+        if let Some(signer) = &mut self.signer
+            && let Some(checkpoints) = signer.checkpoints()?
+        {
             checkpoints.moved();
         }
         self.record_surplus(path)
@@ -141,8 +142,8 @@ impl AuditWriter {
     /// Signs a checkpoint that covers all lines so far. They must be on the disk.
     fn confirm_lines(&mut self) -> io::Result<()> {
         self.checkpoint(clock::instant());
-        let covers = |checkpoints: &Checkpoints| checkpoints.covers(self.link.sequence);
-        if self.checkpoints.as_ref().is_none_or(covers) {
+        let Some(signer) = &mut self.signer else { return Ok(()) };
+        if signer.checkpoints()?.is_some_and(|checkpoints| checkpoints.covers(self.link.sequence)) {
             return Ok(());
         }
         Err(io::Error::other("no checkpoint could be written for the lines that record it"))

@@ -11,6 +11,7 @@ use tracing::{error, warn};
 use super::files::name;
 use super::group::Group;
 use super::output::Output;
+use super::signer::Signer;
 use super::{AuditWriter, WriterSettings};
 use crate::audit::audit_key::AuditKey;
 use crate::audit::batch::Batch;
@@ -39,7 +40,7 @@ impl AuditWriter {
             began: clock::now(),
             next_rotation: clock::instant(),
             surplus: Vec::new(),
-            checkpoints: None,
+            signer: None,
             group: Group::default(),
             own_lines: Batch::default(),
             hasher: Hasher::default(),
@@ -54,7 +55,8 @@ impl AuditWriter {
                 file = writer.recover(file).map_err(failed)?;
                 let key = AuditKey::open(&writer.settings.state_directory)?;
                 let (begins_after, last) = (writer.first - 1, writer.link.sequence);
-                writer.checkpoints = Some(Checkpoints::open(key, &path, begins_after, last).map_err(failed)?);
+                let checkpoints = Checkpoints::open(key, &path, begins_after, last);
+                writer.signer = Some(checkpoints.and_then(Signer::start).map_err(failed)?);
                 // `keep` may be lower than in the last run.
                 writer.record_surplus(&path).map_err(failed)?;
                 disk::warn_if_short(&path, &writer.settings.rotation);

@@ -10,6 +10,7 @@ use crate::audit::verify::report::{Completeness, RequestedRange, VerifyReport};
 use crate::audit::verify::verify;
 
 mod missing;
+mod turns;
 
 const UNLIMITED: Rotation = Rotation { size: None, age: None, keep: None };
 

@@ -84,12 +84,12 @@ impl Resolver<'_> {
         body_bytes: Option<u64>,
     ) -> RouteTable {
         let (mut routes, mut places): (Vec<Arc<Route>>, Vec<RoutePlace>) = (Vec::new(), Vec::new());
-        let mut taken: HashMap<String, usize> = HashMap::new();
+        let (mut taken, mut rules): (HashMap<String, usize>, Vec<Arc<AccessRule>>) = Default::default();
         for route in raw {
             let place = route.value.path.as_ref().map_or(route.span, |path| path.span);
             let named = route.value.name.as_ref().map(|name| name.span);
             let hosts = route.value.hosts.as_ref().map(|hosts| hosts.span);
-            let Some(route) = self.route(route, names, upstreams, body_bytes) else { continue };
+            let Some(mut route) = self.route(route, names, upstreams, body_bytes) else { continue };
             let line = self.source.line(place);
             if let Some(first) = taken.insert(route.name.clone(), line) {
                 let message =
@@ -97,6 +97,7 @@ impl Resolver<'_> {
                 let message = if named.is_some() { message } else { format!("{message}; give one a `name`") };
                 self.faults.at(named.unwrap_or(place), message);
             }
+            share_rule(&mut route.access, &mut rules);
             routes.push(Arc::new(route));
             places.push(RoutePlace { path: place, name: named, hosts });
         }
@@ -278,7 +279,7 @@ impl Resolver<'_> {
                 if names.issuers.is_empty() && names.issuers_complete {
                     self.faults.at(raw.span, "no token is valid for this route: configure `oauth` or `issuers`");
                 }
-                Access::Protected(Box::new(self.rule(rule, names)))
+                Access::Protected(Arc::new(self.rule(rule, names)))
             }
         }
     }
@@ -357,5 +358,19 @@ impl Resolver<'_> {
         let suggestion = suggest::suggestion(part, &known);
         let quoted = self.quoted(name);
         self.faults.at(name.span, format!("unknown {kind}{quoted}{suggestion}"));
+    }
+}
+
+/// The number of earlier rules that a rule is compared with.
+const RECENT_RULES: usize = 16;
+
+/// Shares the rule of an earlier route if it is equal: many routes with few rules then need less memory and fewer cache
+/// lines.
+fn share_rule(access: &mut Access, rules: &mut Vec<Arc<AccessRule>>) {
+    if let Access::Protected(rule) = access {
+        match rules.iter().rev().take(RECENT_RULES).find(|earlier| *earlier == rule) {
+            Some(earlier) => *rule = Arc::clone(earlier),
+            None => rules.push(Arc::clone(rule)),
+        }
     }
 }

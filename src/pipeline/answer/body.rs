@@ -36,12 +36,12 @@ pub(crate) struct AnswerBody {
     exchange: ExchangeGuard,
 }
 
-/// The error of a body, delayed until everything before it has been written: hyper and h2 discard what they have not
-/// written yet, the head included, and a client that gets no byte of an answer may send its request again.
+/// The error of a body. Over HTTP/2 it is delayed until everything before it has been written: h2 discards what it has
+/// not written yet, the head included, and a client that gets no byte of an answer may send its request again.
 #[derive(Debug)]
 struct Failed {
     error: BoxError,
-    output_mark: BacklogMark,
+    output_mark: Option<BacklogMark>,
 }
 
 impl AnswerBody {
@@ -113,8 +113,8 @@ impl AnswerBody {
     }
 
     fn poll_failed(&mut self, context: &mut Context<'_>) -> Polled {
-        if let Some(failed) = &self.failed {
-            ready!(self.exchange.poll_written(failed.output_mark, context));
+        if let Some(mark) = self.failed.as_ref().and_then(|failed| failed.output_mark) {
+            ready!(self.exchange.poll_written(mark, context));
         }
         Poll::Ready(self.failed.take().map(|failed| Err(failed.error)))
     }
@@ -158,7 +158,7 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            // hyper would announce length zero for an answer without a length.
+            // Over HTTP/2 hyper would announce length zero for an answer without a length.
             content if content.is_end_stream() => SizeHint::default(),
             Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Content::Streamed(body) => body.size_hint(),
@@ -168,7 +168,7 @@ impl Body for AnswerBody {
 }
 
 impl Drop for AnswerBody {
-    /// hyper drops a body once it has all of it, or once the client has disconnected.
+    /// A body is dropped once the connection has all of it, or once the client has disconnected.
     fn drop(&mut self) {
         if self.is_end_stream()
             && let Some(request) = &mut self.request

@@ -1,13 +1,21 @@
-//! Answers that the configuration holds: redirects and fixed texts.
+//! Answers of the gateway itself: redirects and fixed texts of the configuration, and the answer to OPTIONS.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, StatusCode};
 
 use super::content::Content;
-use crate::pipeline::request::canonical::{Ambiguous, CanonicalRequest};
+use crate::pipeline::request::ambiguous::Ambiguous;
+use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::routing::header_rules::own_copy;
 use crate::pipeline::routing::target::FixedAnswer;
+
+/// To an OPTIONS request about the gateway and not about a resource behind it (RFC 9110 §9.3.7).
+pub(crate) fn answer_options() -> Response<Content> {
+    let mut response = Response::new(Content::whole(""));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
 
 pub(crate) fn answer(own: &FixedAnswer, request: &CanonicalRequest) -> Result<Response<Content>, Ambiguous> {
     match own {

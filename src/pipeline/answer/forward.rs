@@ -6,7 +6,7 @@
 use std::pin::pin;
 use std::rc::Rc;
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, FORWARDED, TE, VIA};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, TE};
 use http::{HeaderMap, HeaderValue, Response, Version};
 use hyper::body::Body as _;
 use tokio::time::{Instant, timeout_at};
@@ -15,14 +15,15 @@ use super::content::Content;
 use super::grpc;
 use super::mirror::{self, Mirrors};
 use super::rejection::Rejection;
+use crate::http1::field_block::FieldBlock;
 use crate::network::counted_network;
 use crate::oauth::caller::Digest;
 use crate::pipeline::policy::authorize::Permit;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::headers::{
-    FieldFault, X_AUTH_CLIENT_ID, X_AUTH_ISSUER, X_AUTH_SCOPE, X_AUTH_SUBJECT, X_FORWARDED_FOR, X_FORWARDED_HOST,
-    X_FORWARDED_PROTO, X_REQUEST_ID, strip_request,
+    FieldFault, X_AUTH_CLIENT_ID, X_AUTH_ISSUER, X_AUTH_SCOPE, X_AUTH_SUBJECT, X_REQUEST_ID, strip_request,
 };
+use crate::pipeline::request::max_forwards::count_hop;
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::request::request_id::RequestId;
 use crate::pipeline::request::trailers;
@@ -31,13 +32,14 @@ use crate::pipeline::routing::route::Route;
 use crate::server::limits::Limits;
 use crate::server::received_request::ReceivedHead;
 use crate::trust::request_key::ABSENT;
+use crate::trust::verify::Verified;
 use crate::upstream::body::body_timeouts::BodyTimeouts;
 use crate::upstream::body::request_body::{IncomingUpload, RequestBody, has_payload};
 use crate::upstream::connection_binding::{ConnectionBinding, PinScope};
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::fault::UpstreamFault;
 use crate::upstream::pools::Pools;
-use crate::upstream::request::UpstreamRequest;
+use crate::upstream::request::{AddedFields, UpstreamRequest};
 use crate::upstream::service::Upstream;
 use crate::upstream::settings::Balance;
 
@@ -62,6 +64,8 @@ pub(crate) struct CallFacts {
     reads_trailers: bool,
     /// The request says that a proxy, trusted or not, has forwarded it.
     is_relayed: bool,
+    /// False if it says that no further proxy may forward it.
+    pub(crate) may_be_forwarded: bool,
 }
 
 impl CallFacts {
@@ -70,7 +74,8 @@ impl CallFacts {
         let deadline = grpc::deadline(head)?;
         let reads_trailers = may_speak_http2 && trailers::are_asked_for(&head.headers);
         let is_relayed = strip_request(&mut head.headers)?;
-        Ok(Self { deadline, reads_trailers, is_relayed })
+        let may_be_forwarded = count_hop(&head.method, &mut head.headers);
+        Ok(Self { deadline, reads_trailers, is_relayed, may_be_forwarded })
     }
 }
 
@@ -102,7 +107,7 @@ pub(crate) async fn forward(
         Box::pin(body.begin()).await.map_err(UpstreamFault::RequestBody)?;
     }
     let mut outgoing = UpstreamRequest::new(head.method, route.upstream_target(context.request)?, head.headers, body);
-    set_forwarding_headers(&mut outgoing.headers, &permit, &context, head.version);
+    outgoing.added = prepare_header(&mut outgoing.headers, &permit, &context, head.version);
     let binding = binding(&permit, &context, &outgoing.headers, head.version);
     if let Some(rule) = &route.mirror {
         mirror::copy(rule, (context.pools, context.mirrors), &mut outgoing, &binding);
@@ -162,47 +167,34 @@ fn binding<'p>(
     ConnectionBinding::new((is_public || route.forward_token).then_some(headers), may_stay.then_some(tie))
 }
 
-/// Sets the fields that describe the caller and the connection of the request. Fields of the same names from outside
-/// are removed first.
-pub(crate) fn set_forwarding_headers(
+/// Changes the header to the one for the upstream, and gives the fields that are added to it: those that describe the
+/// caller and the connection of the request. Fields of the same names from outside have been removed.
+pub(crate) fn prepare_header(
     headers: &mut HeaderMap,
     permit: &Permit<'_>,
     context: &ForwardContext<'_>,
     version: Version,
-) {
-    let (route, from, authority) = (permit.route(), context.from, &context.request.authority);
+) -> AddedFields {
+    let route = permit.route();
     // The connection to the upstream sets its own framing of the body.
     headers.remove(CONTENT_LENGTH);
     if permit.caller().is_some() && !route.forward_token {
         headers.remove(AUTHORIZATION);
     }
     route.request_headers.apply(headers);
-    headers.reserve(MAX_ADDED);
-    headers.insert(X_FORWARDED_FOR, from.forwarded_for.clone());
-    headers.insert(X_FORWARDED_PROTO, from.proto());
-    headers.insert(X_FORWARDED_HOST, authority.header.clone());
-    headers.insert(FORWARDED, from.forwarded(authority));
-    headers.insert(VIA, via(version));
     headers.insert(X_REQUEST_ID, context.request_id.header());
-    if let Some(verified) = permit.caller() {
-        let caller = &verified.caller;
-        if let Some(client) = &caller.client {
-            headers.insert(X_AUTH_CLIENT_ID, client.header().clone());
-        }
-        headers.insert(X_AUTH_SUBJECT, caller.subject.header().clone());
-        headers.insert(X_AUTH_SCOPE, caller.scope_header.clone());
-        headers.insert(X_AUTH_ISSUER, caller.issuer_header.clone());
-    }
+    let identity = permit.caller().map(|verified| verified.identity_fields.get_or_init(|| identity_fields(verified)));
+    [Some(context.from.forwarding_fields(&context.request.authority, version)), identity.cloned(), None]
 }
 
-/// How many fields [`set_forwarding_headers`] adds at most, and `Host`.
-const MAX_ADDED: usize = 11;
-
-/// RFC 9110 §7.6.3.
-fn via(version: Version) -> HeaderValue {
-    HeaderValue::from_static(match version {
-        Version::HTTP_10 => "1.0 portcullis",
-        Version::HTTP_2 => "2 portcullis",
-        _ => "1.1 portcullis",
-    })
+/// The fields by which upstreams know the caller.
+fn identity_fields(verified: &Verified) -> Rc<FieldBlock> {
+    let caller = &verified.caller;
+    let client = caller.client.as_ref().map(|client| (X_AUTH_CLIENT_ID, client.header().clone()));
+    let others = [
+        (X_AUTH_SUBJECT, caller.subject.header().clone()),
+        (X_AUTH_SCOPE, caller.scope_header.clone()),
+        (X_AUTH_ISSUER, caller.issuer_header.clone()),
+    ];
+    Rc::new(FieldBlock::new(client.into_iter().chain(others).collect()))
 }

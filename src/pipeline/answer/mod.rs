@@ -14,13 +14,17 @@ pub(crate) mod grpc;
 pub(crate) mod token_rejection;
 // Reasons of failures of the upstream.
 pub(crate) mod upstream_reason;
+// The status of answers to malformed requests.
+pub(crate) mod wire_rejection;
 // Every refusal: its reason and its answer.
 pub(crate) mod rejection;
+// The rule of HTTP that a refused request breaks.
+pub(crate) mod broken_rule;
 // Bodies of answers.
 pub(crate) mod body;
 // The answer to a CORS preflight.
 pub(crate) mod preflight;
-// Answers that the configuration holds.
+// Answers that the configuration holds, and the answer to OPTIONS.
 pub(crate) mod fixed_answer;
 // Copies of requests for a second upstream.
 pub(crate) mod mirror;

@@ -12,13 +12,14 @@ use super::content::Content;
 use super::grpc;
 use super::token_rejection::{grant_status, token_refused, unauthenticated};
 use super::upstream_reason::upstream_failed;
+use super::wire_rejection::malformed_status;
 use crate::audit::ledger::Unavailable;
 use crate::audit::reason::Reason;
 use crate::http1::fault::WireFault;
 use crate::issuer::authorization_server::TokenRefusal;
 use crate::pipeline::policy::authenticate::AuthenticateError;
 use crate::pipeline::record::request_log::RecordedIdentity;
-use crate::pipeline::request::canonical::Ambiguous;
+use crate::pipeline::request::ambiguous::Ambiguous;
 use crate::pipeline::request::headers::FieldFault;
 use crate::pipeline::request::upgrade::{UpgradeFault, VERSION};
 use crate::pipeline::routing::access::{Forbidden, missing_scope};
@@ -101,6 +102,7 @@ impl Rejection {
             Self::Ambiguous(Ambiguous::UriTooLong | Ambiguous::TooManyFields)
             | Self::Header(FieldFault::TooLarge)
             | Self::TooLarge => Reason::TooLarge,
+            Self::Wire(fault) if fault.is_size() => Reason::TooLarge,
             Self::Wire(_) | Self::Ambiguous(_) | Self::Header(_) | Self::ClearText => Reason::BadRequest,
             Self::NoRoute => Reason::NoRoute,
             Self::MethodNotAllowed(_) => Reason::MethodNotAllowed,
@@ -122,7 +124,10 @@ impl Rejection {
             Self::Overload => {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "too many requests are in flight")
             }
-            Self::Wire(fault) => return Public::bad_request(fault.to_string()),
+            Self::Wire(fault) => {
+                let status = malformed_status(*fault);
+                return Public { status, ..Public::bad_request(fault.to_string()) };
+            }
             Self::Ambiguous(Ambiguous::UriTooLong) => {
                 (StatusCode::URI_TOO_LONG, "invalid_request", "the request target is too long")
             }

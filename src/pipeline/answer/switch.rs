@@ -12,7 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::content::Content;
-use super::forward::{ForwardContext, clean, hash_key, set_forwarding_headers};
+use super::forward::{ForwardContext, clean, hash_key, prepare_header};
 use super::rejection::Rejection;
 use crate::clock;
 use crate::pipeline::policy::authenticate::check_client;
@@ -49,7 +49,7 @@ pub(crate) async fn switch(
     let (body, progress) = RequestBody::new(upload, Some(0), BodyTimeouts { idle, min_rate: None }, HeaderMap::clear);
     let method = if head.method == Method::CONNECT { Method::GET } else { head.method };
     let mut outgoing = UpstreamRequest::new(method, route.upstream_target(context.request)?, head.headers, body);
-    set_forwarding_headers(&mut outgoing.headers, &permit, &context, head.version);
+    outgoing.added = prepare_header(&mut outgoing.headers, &permit, &context, head.version);
     handshake.add_request_fields(&mut outgoing.headers);
     let deadlines =
         Deadlines { response: route.timeout.unwrap_or(context.to.settings.response_timeout), body_idle: idle };

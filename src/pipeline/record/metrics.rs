@@ -6,6 +6,7 @@ use foldhash::HashMap;
 use http::Method;
 
 use super::matched::MatchedRule;
+use super::rule_counts::{DecisionKey, DurationKey, RuleCounts};
 use crate::audit::reason::Reason;
 use crate::audit::record::Decision;
 use crate::clock::UnixTime;
@@ -14,28 +15,19 @@ use crate::oauth::identity::Identity;
 use crate::pipeline::routing::rate_limit::LimitCount;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::telemetry::metric_labels::{DecisionLabels, DurationLabels, LimitLabels, SecretLabels, SplitLabels};
-use crate::telemetry::metrics::{Histogram, WorkerReport};
+use crate::telemetry::metrics::WorkerReport;
 
 /// Used by its worker alone: no locks and no atomics.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerMetrics {
-    decisions: HashMap<DecisionKey, u64>,
-    durations: HashMap<DurationKey, Histogram>,
-    limits: HashMap<(MatchedRule, u8, bool), u64>,
-    /// Counts by rule and branch of its split.
-    splits: HashMap<(MatchedRule, usize), u64>,
+    /// By place of the route; `None` until its first request. Never longer than the longest list of routes.
+    routes: Vec<Option<Box<RuleCounts>>>,
+    /// Those of all other rules.
+    others: HashMap<MatchedRule, Box<RuleCounts>>,
     /// When each secret of our own clients last got a token: as many as the configuration has, at most.
     secrets: HashMap<(Identity, usize), UnixTime>,
     /// Issuers by number: the reference count of a shared name would be changed by all cores at once.
     issuers: Vec<String>,
-}
-
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct DecisionKey {
-    rule: MatchedRule,
-    issuer: Option<u16>,
-    decision: Decision,
-    reason: Option<Reason>,
 }
 
 /// How a request ended.
@@ -52,25 +44,33 @@ pub(crate) struct RequestOutcome<'e> {
     pub(crate) branch: Option<usize>,
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct DurationKey {
-    rule: MatchedRule,
-    method: &'static str,
-    status: u16,
-}
-
 impl WorkerMetrics {
     pub(crate) fn ended(&mut self, outcome: &RequestOutcome<'_>) {
-        let RequestOutcome { rule, decision, reason, .. } = *outcome;
+        let RequestOutcome { decision, reason, .. } = *outcome;
+        let issuer = outcome.issuer.map(|name| self.number(name));
+        let counts = self.counts_of(outcome.rule);
         if let (Some(method), Some(status)) = (outcome.method, outcome.status) {
-            let key = DurationKey { rule, method: method_label(method), status };
-            self.durations.entry(key).or_default().observe(outcome.duration);
+            let key = DurationKey { method: method_label(method), status };
+            counts.durations.entry(key).observe(outcome.duration);
         }
         if let Some(branch) = outcome.branch {
-            *self.splits.entry((rule, branch)).or_default() += 1;
+            counts.count_branch(branch);
         }
-        let issuer = outcome.issuer.map(|name| self.number(name));
-        *self.decisions.entry(DecisionKey { rule, issuer, decision, reason }).or_default() += 1;
+        *counts.decisions.entry(DecisionKey { issuer, decision, reason }) += 1;
+    }
+
+    fn counts_of(&mut self, rule: MatchedRule) -> &mut RuleCounts {
+        match rule {
+            MatchedRule::Route(index) => {
+                if index >= self.routes.len() {
+                    self.routes.resize_with(index + 1, || None);
+                }
+                self.routes[index].get_or_insert_default()
+            }
+            MatchedRule::Nothing | MatchedRule::BuiltIn(_) | MatchedRule::Redirect => {
+                self.others.entry(rule).or_default()
+            }
+        }
     }
 
     fn number(&mut self, issuer: &IssuerName) -> u16 {
@@ -83,8 +83,7 @@ impl WorkerMetrics {
     }
 
     pub(crate) fn counted(&mut self, rule: MatchedRule, limit: usize, count: LimitCount) {
-        let limit = u8::try_from(limit).unwrap_or(u8::MAX);
-        *self.limits.entry((rule, limit, count.allowed)).or_default() += 1;
+        self.counts_of(rule).count_limit(limit, count.allowed);
     }
 
     /// `secret` counts from 1.
@@ -97,48 +96,52 @@ impl WorkerMetrics {
 
     /// The counts under the names that the snapshot gives them.
     pub(crate) fn report(&self, snapshot: &Snapshot) -> WorkerReport {
-        let route = |rule: MatchedRule| rule.name(snapshot).unwrap_or_default().to_owned();
-        let decisions = self.decisions.iter().map(|(key, count)| {
+        let mut report = WorkerReport::default();
+        let routes = self.routes.iter().enumerate();
+        let routes = routes.filter_map(|(index, counts)| Some((MatchedRule::Route(index), counts.as_ref()?)));
+        for (rule, counts) in routes.chain(self.others.iter().map(|(rule, counts)| (*rule, counts))) {
+            self.report_rule(rule, counts, snapshot, &mut report);
+        }
+        let secrets = self.secrets.iter().map(|((client, secret), last)| {
+            (SecretLabels { client: client.as_str().to_owned(), secret: *secret as u64 }, last.seconds())
+        });
+        report.secrets = secrets.collect();
+        report
+    }
+
+    fn report_rule(&self, rule: MatchedRule, counts: &RuleCounts, snapshot: &Snapshot, report: &mut WorkerReport) {
+        let route = || rule.name(snapshot).unwrap_or_default().to_owned();
+        let issuer_name = |number: u16| self.issuers.get(usize::from(number)).cloned();
+        report.decisions.extend(counts.decisions.iter().map(|(key, count)| {
             let labels = DecisionLabels {
-                route: route(key.rule),
-                issuer: key
-                    .issuer
-                    .and_then(|number| self.issuers.get(usize::from(number)))
-                    .cloned()
-                    .unwrap_or_default(),
+                route: route(),
+                issuer: key.issuer.and_then(issuer_name).unwrap_or_default(),
                 decision: key.decision.as_str(),
                 reason: key.reason.map_or("", Reason::as_str),
             };
             (labels, *count)
-        });
-        let durations = self.durations.iter().map(|(key, histogram)| {
+        }));
+        report.durations.extend(counts.durations.iter().map(|(key, histogram)| {
             let labels = DurationLabels {
-                http_route: route(key.rule),
+                http_route: route(),
                 http_request_method: key.method,
                 http_response_status_code: key.status,
             };
             (labels, histogram.clone())
-        });
-        let limits = self.limits.iter().map(|((rule, limit, allowed), count)| {
-            let decision = if *allowed { "allow" } else { "deny" };
-            let limit = rule.limits(snapshot).get(usize::from(*limit)).map_or("", |limit| &limit.name).to_owned();
-            (LimitLabels { route: route(*rule), limit, decision }, *count)
-        });
-        let splits = self.splits.iter().map(|((rule, branch), count)| {
-            let upstream = rule.branch_name(snapshot, *branch).to_owned();
-            (SplitLabels { route: route(*rule), upstream }, *count)
-        });
-        let secrets = self.secrets.iter().map(|((client, secret), last)| {
-            (SecretLabels { client: client.as_str().to_owned(), secret: *secret as u64 }, last.seconds())
-        });
-        WorkerReport {
-            secrets: secrets.collect(),
-            decisions: decisions.collect(),
-            durations: durations.collect(),
-            limits: limits.collect(),
-            splits: splits.collect(),
-            ..WorkerReport::default()
+        }));
+        for (place, totals) in counts.limits.iter().enumerate() {
+            let limit = || rule.limits(snapshot).get(place).map_or("", |limit| &limit.name).to_owned();
+            let decisions = [("allow", totals.allowed), ("deny", totals.denied)];
+            let counted = decisions.into_iter().filter(|(_, count)| *count > 0);
+            report.limits.extend(
+                counted.map(|(decision, count)| (LimitLabels { route: route(), limit: limit(), decision }, count)),
+            );
         }
+        let splits = counts.splits.iter().enumerate().filter(|(_, count)| **count > 0);
+        report.splits.extend(splits.map(|(branch, count)| {
+            let upstream = rule.branch_name(snapshot, branch).to_owned();
+            (SplitLabels { route: route(), upstream }, *count)
+        }));
     }
 }
 

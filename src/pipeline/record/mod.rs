@@ -4,6 +4,8 @@
 
 // The rule that a request matched.
 pub(crate) mod matched;
+// The counts of one rule.
+mod rule_counts;
 // The counts of one worker.
 pub(crate) mod metrics;
 // Where one worker records its requests.

@@ -39,6 +39,8 @@ pub(crate) struct RequestLog {
     decision: Decision,
     was_allowed: bool,
     reason: Option<Reason>,
+    /// The rule of HTTP that the request or its answer breaks.
+    pub(crate) rule: Option<&'static str>,
     pub(crate) status: Option<u16>,
 }
 
@@ -73,6 +75,7 @@ impl RequestLog {
             decision: Decision::Deny,
             was_allowed: false,
             reason: None,
+            rule: None,
             status: None,
         }
     }
@@ -83,6 +86,10 @@ impl RequestLog {
 
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    pub(crate) fn method(&mut self, method: &Method) {
+        self.method = Some(method.clone());
     }
 
     pub(crate) fn request(&mut self, request: &CanonicalRequest) {
@@ -167,6 +174,7 @@ impl RequestLog {
             time: self.now,
             decision: self.decision,
             reason: self.reason,
+            rule: self.rule,
             request_id: self.request_id.as_str(),
             config: &self.snapshot.config,
             client_address: self.peer.text(),

@@ -6,13 +6,14 @@
 //! is written in one way: escapes of ordinary characters are decoded, hex digits are upper case (RFC 3986 §6.2.2).
 
 use std::cell::RefCell;
-use std::net::Ipv6Addr;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Version};
 
+use super::ambiguous::Ambiguous;
+use super::authority::Authority;
 use crate::http1::target::{OriginForm, RequestTarget};
 use crate::server::limits::Limits;
 use crate::server::received_request::ReceivedHead;
@@ -26,50 +27,6 @@ pub(crate) struct CanonicalRequest {
     /// The path with every escape decoded, where that differs from the canonical spelling.
     decoded: Option<Box<str>>,
 }
-
-/// The host that the client addresses.
-#[derive(Debug)]
-pub(crate) struct Authority {
-    /// As it was sent, in a copy of its own: the original holds on to the buffer that it was read into.
-    pub(crate) header: HeaderValue,
-    /// Lower case, without port and trailing dot.
-    host: Box<str>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Ambiguous {
-    #[error("the request names no host, or more than one")]
-    Host,
-    #[error("the request target has no path")]
-    Target,
-    #[error("the request's scheme is not that of its connection")]
-    Scheme,
-    #[error("the request has a transfer coding other than `chunked`")]
-    Coding,
-    #[error("the content length is not a number")]
-    Length,
-    #[error("the path has an empty segment")]
-    EmptySegment,
-    #[error("the path has a dot segment")]
-    DotSegment,
-    #[error("the path has an encoded or backward slash")]
-    Slash,
-    #[error("the path has a path parameter")]
-    Parameter,
-    #[error("the path has a malformed escape")]
-    Escape,
-    #[error("the path is encoded twice")]
-    EncodedTwice,
-    #[error("the request target has a character that must be escaped")]
-    Character,
-    #[error("the request target is too long")]
-    UriTooLong,
-    #[error("the header has too many fields")]
-    TooManyFields,
-}
-
-/// Longer hosts don't exist in the DNS.
-const MAX_HOST_BYTES: usize = 255;
 
 impl CanonicalRequest {
     /// `last` is the host that the connection's last request named. The same host is not read again.
@@ -104,7 +61,7 @@ impl CanonicalRequest {
         if raw.as_str().len() > limits.uri_bytes {
             return Err(Ambiguous::UriTooLong);
         }
-        let authority = Authority::of(head, last)?;
+        let authority = Authority::of(head, scheme, last)?;
         let (target, decoded) = match spelling(raw.path())? {
             Spelling::Canonical => (raw.clone(), None),
             Spelling::Other { canonical, decoded } => {
@@ -145,70 +102,6 @@ impl CanonicalRequest {
         }
         let rest = self.path().splitn(segments + 2, '/').nth(segments + 1).unwrap_or_default();
         join(&format!("/{rest}"), self.query())
-    }
-}
-
-impl Authority {
-    pub(crate) fn host(&self) -> &str {
-        &self.host
-    }
-
-    fn of(head: &ReceivedHead, last: &RefCell<Option<Rc<Self>>>) -> Result<Rc<Self>, Ambiguous> {
-        let named = named_host(head)?;
-        if let Some(last) = last.borrow().as_ref().filter(|last| last.header.as_bytes() == named) {
-            return Ok(Rc::clone(last));
-        }
-        let read = Rc::new(Self::parse(named)?);
-        last.replace(Some(Rc::clone(&read)));
-        Ok(read)
-    }
-
-    fn parse(named: &[u8]) -> Result<Self, Ambiguous> {
-        let text = std::str::from_utf8(named).map_err(|_| Ambiguous::Host)?;
-        let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((address, port)) => {
-                address.parse::<Ipv6Addr>().map_err(|_| Ambiguous::Host)?;
-                (&text[..address.len() + 2], port)
-            }
-            None => text.find(':').map_or((text, ""), |colon| text.split_at(colon)),
-        };
-        let legal_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
-        let legal_host = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'[' | b']' | b':');
-        let bracketed = host.starts_with('[');
-        let legal = host.bytes().all(legal_host) && (bracketed || !host.contains(['[', ']', ':']));
-        if host.is_empty() || host.len() > MAX_HOST_BYTES || !legal || !legal_port {
-            return Err(Ambiguous::Host);
-        }
-        if !bracketed && host.strip_suffix('.').unwrap_or(host).split('.').any(str::is_empty) {
-            return Err(Ambiguous::Host);
-        }
-        let lower = host.to_ascii_lowercase();
-        let host = lower.strip_suffix('.').unwrap_or(&lower);
-        let header = HeaderValue::from_bytes(named).map_err(|_| Ambiguous::Host)?;
-        Ok(Self { host: host.into(), header })
-    }
-}
-
-fn is_port(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
-}
-
-/// The one host of a request, from `Host`, from `:authority` or from an absolute target. If two of them are present,
-/// they must name the same host (RFC 9112 §3.2).
-fn named_host(head: &ReceivedHead) -> Result<&[u8], Ambiguous> {
-    let mut fields = head.headers.get_all(HOST).iter();
-    let field = fields.next().map(HeaderValue::as_bytes);
-    if fields.next().is_some() {
-        return Err(Ambiguous::Host);
-    }
-    let target = match &head.target {
-        RequestTarget::Absolute { authority, .. } | RequestTarget::Authority(authority) => Some(&authority[..]),
-        RequestTarget::Origin(_) | RequestTarget::Asterisk => None,
-    };
-    match (target, field) {
-        (Some(target), Some(field)) if !target.eq_ignore_ascii_case(field) => Err(Ambiguous::Host),
-        (Some(named), _) | (None, Some(named)) => Ok(named),
-        (None, None) => Err(Ambiguous::Host),
     }
 }
 

@@ -4,9 +4,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use http::HeaderValue;
+use http::Version;
 
-use super::canonical::Authority;
+use super::authority::Authority;
+use crate::http1::field_block::FieldBlock;
 use crate::trust::token_cache::LastToken;
 use crate::upstream::pinned::PinnedConnections;
 
@@ -17,8 +18,8 @@ pub(crate) struct ConnectionCache {
     pub(crate) last_authority: RefCell<Option<Rc<Authority>>>,
     /// The token of the last request with its caller, and the generation of the snapshot under which it was verified.
     pub(crate) last_caller: RefCell<Option<(u64, LastToken)>>,
-    /// The `Forwarded` field of the connection's own peer, for the host that it was made for.
-    pub(crate) last_forwarded: RefCell<Option<(Rc<Authority>, HeaderValue)>>,
+    /// The fields by which upstreams know the connection's own peer, for the host and the version of the last request.
+    pub(crate) last_forwarding: RefCell<Option<(Rc<Authority>, Version, Rc<FieldBlock>)>>,
     /// Upstream connections that carry the identity of this connection's client.
     pub(crate) pins: Rc<PinnedConnections>,
 }

@@ -6,12 +6,18 @@
 pub(crate) mod case_fold;
 // Random draws, and stable positions for keys.
 pub(crate) mod sampling;
+// Why a request has no canonical form.
+pub(crate) mod ambiguous;
+// The host that a request names.
+pub(crate) mod authority;
 // The canonical form of a request: its target, host and method.
 pub(crate) mod canonical;
 // Requests for a protocol other than HTTP.
 pub(crate) mod upgrade;
 // Header fields: passed on, removed or refused.
 pub(crate) mod headers;
+// How many more proxies may forward a request.
+pub(crate) mod max_forwards;
 // Trailer fields of requests and answers.
 pub(crate) mod trailers;
 // The client that a proxy names: `Forwarded` and `X-Forwarded-For`.

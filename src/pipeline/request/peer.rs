@@ -6,12 +6,15 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use http::{HeaderMap, HeaderValue};
+use http::header::{FORWARDED, VIA};
+use http::{HeaderMap, HeaderValue, Version};
 
-use super::canonical::Authority;
+use super::authority::Authority;
 use super::connection_cache::ConnectionCache;
 use super::forwarded;
+use super::headers::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::in_flight::{InFlightByAddress, InFlightCounter};
+use crate::http1::field_block::FieldBlock;
 use crate::network::{Networks, SourceAddress};
 use crate::server::proxy_header::ProxyHeader;
 
@@ -148,28 +151,36 @@ impl Peer {
         self.socket.as_deref()
     }
 
-    /// `X-Forwarded-Proto`.
-    pub(crate) fn proto(&self) -> HeaderValue {
-        HeaderValue::from_static(self.scheme())
-    }
-
-    /// `Forwarded` (RFC 7239 §4).
-    pub(crate) fn forwarded(&self, authority: &Rc<Authority>) -> HeaderValue {
-        let make = || self.make_forwarded(&authority.header).unwrap_or_else(|| HeaderValue::from_static("for=unknown"));
+    /// The fields by which upstreams know from where a request comes, for which host, and how.
+    pub(crate) fn forwarding_fields(&self, authority: &Rc<Authority>, version: Version) -> Rc<FieldBlock> {
         if !self.hops.is_empty() {
             // The requests of a proxy's connection come from different clients.
-            return make();
+            return Rc::new(self.make_forwarding_fields(authority, version));
         }
-        let mut last = self.cache.last_forwarded.borrow_mut();
-        if let Some((_, forwarded)) = last.as_ref().filter(|(known, _)| Rc::ptr_eq(known, authority)) {
-            return forwarded.clone();
+        let mut last = self.cache.last_forwarding.borrow_mut();
+        let is_same = |known: &Rc<Authority>, of: Version| Rc::ptr_eq(known, authority) && of == version;
+        if let Some((_, _, fields)) = last.as_ref().filter(|(known, of, _)| is_same(known, *of)) {
+            return Rc::clone(fields);
         }
-        let made = make();
-        *last = Some((Rc::clone(authority), made.clone()));
+        let made = Rc::new(self.make_forwarding_fields(authority, version));
+        *last = Some((Rc::clone(authority), version, Rc::clone(&made)));
         made
     }
 
-    fn make_forwarded(&self, host: &HeaderValue) -> Option<HeaderValue> {
+    fn make_forwarding_fields(&self, authority: &Authority, version: Version) -> FieldBlock {
+        let host = authority.header.as_ref();
+        let forwarded = self.make_forwarded(host).unwrap_or_else(|| HeaderValue::from_static("for=unknown"));
+        let mut fields = vec![
+            (X_FORWARDED_FOR, self.forwarded_for.clone()),
+            (X_FORWARDED_PROTO, HeaderValue::from_static(self.scheme())),
+        ];
+        fields.extend(host.map(|host| (X_FORWARDED_HOST, host.clone())));
+        fields.extend([(FORWARDED, forwarded), (VIA, via(version))]);
+        FieldBlock::new(fields)
+    }
+
+    /// `Forwarded` (RFC 7239 §4).
+    fn make_forwarded(&self, host: Option<&HeaderValue>) -> Option<HeaderValue> {
         let node = |address: &IpAddr| match address {
             IpAddr::V4(v4) => format!("for={v4}"),
             IpAddr::V6(v6) => format!("for=\"[{v6}]\""),
@@ -177,8 +188,11 @@ impl Peer {
         let nodes: Vec<String> = self.hops.iter().map(node).collect();
         let nodes = if nodes.is_empty() { node(&self.address) } else { nodes.join(", ") };
         // A host with a port or brackets is no token and must be quoted; it was checked to have no quote in it.
-        let host = host.to_str().ok()?;
-        HeaderValue::try_from(format!("{nodes};host=\"{host}\";proto={}", self.scheme())).ok()
+        let host = match host {
+            Some(host) => format!(";host=\"{}\"", host.to_str().ok()?),
+            None => String::new(),
+        };
+        HeaderValue::try_from(format!("{nodes}{host};proto={}", self.scheme())).ok()
     }
 
     /// The scheme of the connection, and the value of `X-Forwarded-Proto`.
@@ -188,6 +202,15 @@ impl Peer {
             ListenerMode::Plain { .. } | ListenerMode::Redirect { .. } => "http",
         }
     }
+}
+
+/// RFC 9110 §7.6.3.
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_10 => "1.0 portcullis",
+        Version::HTTP_2 => "2 portcullis",
+        _ => "1.1 portcullis",
+    })
 }
 
 /// Addresses are always header values.
@@ -205,24 +228,27 @@ mod tests {
     fn forwarded_names_client_host_and_protocol() {
         let host = HeaderValue::from_static("a.example:8443");
         let v4 = Peer::new("10.0.0.1".parse().unwrap(), ListenerMode::Tls, &Networks::default());
-        assert_eq!(v4.make_forwarded(&host).unwrap(), "for=10.0.0.1;host=\"a.example:8443\";proto=https");
-        assert_eq!(v4.make_forwarded(&HeaderValue::from_static("b")).unwrap(), "for=10.0.0.1;host=\"b\";proto=https");
+        assert_eq!(v4.make_forwarded(Some(&host)).unwrap(), "for=10.0.0.1;host=\"a.example:8443\";proto=https");
+        assert_eq!(
+            v4.make_forwarded(Some(&HeaderValue::from_static("b"))).unwrap(),
+            "for=10.0.0.1;host=\"b\";proto=https"
+        );
+        assert_eq!(v4.make_forwarded(None).unwrap(), "for=10.0.0.1;proto=https");
         let v6 =
             Peer::new("2001:db8::1".parse().unwrap(), ListenerMode::Plain { loopback: false }, &Networks::default());
-        assert_eq!(v6.make_forwarded(&host).unwrap(), "for=\"[2001:db8::1]\";host=\"a.example:8443\";proto=http");
+        assert_eq!(v6.make_forwarded(Some(&host)).unwrap(), "for=\"[2001:db8::1]\";host=\"a.example:8443\";proto=http");
     }
 
     #[test]
     fn a_proxied_request_is_its_clients_and_lists_the_proxies() {
         let trusted: Networks = [Network::parse("10.0.0.0/8").unwrap()].into_iter().collect();
         let proxy = Peer::new("10.0.0.1".parse().unwrap(), ListenerMode::Tls, &trusted);
-        let headers =
-            HeaderMap::from_iter([(super::super::headers::X_FORWARDED_FOR, "2001:db8::1, 10.0.0.2".parse().unwrap())]);
+        let headers = HeaderMap::from_iter([(X_FORWARDED_FOR, "2001:db8::1, 10.0.0.2".parse().unwrap())]);
         let client = proxy.with_forwarded(&headers, &trusted);
         assert_eq!((client.text(), client.socket()), ("2001:db8::1", Some("10.0.0.1")));
         assert_eq!(client.forwarded_for, "2001:db8::1, 10.0.0.2, 10.0.0.1");
         let forwarded = "for=\"[2001:db8::1]\", for=10.0.0.2, for=10.0.0.1;host=\"a\";proto=https";
-        assert_eq!(client.make_forwarded(&HeaderValue::from_static("a")).unwrap(), forwarded);
+        assert_eq!(client.make_forwarded(Some(&HeaderValue::from_static("a"))).unwrap(), forwarded);
         let itself = proxy.with_forwarded(&HeaderMap::new(), &trusted);
         assert_eq!((itself.text(), itself.socket(), itself.address_trust), ("10.0.0.1", None, AddressTrust::Certain));
     }

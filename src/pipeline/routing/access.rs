@@ -4,6 +4,7 @@
 //! refuse, if there is one.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use foldhash::HashSet;
 use serde_json::Value;
@@ -18,7 +19,8 @@ use crate::trust::verify::{AllowedAudiences, AllowedIssuers, Expectations, Verif
 pub(crate) enum Access {
     /// Always written out in the configuration.
     Public,
-    Protected(Box<AccessRule>),
+    /// Routes with equal rules share them.
+    Protected(Arc<AccessRule>),
 }
 
 /// The addresses from which a route may be used, with or without a token.
@@ -30,7 +32,7 @@ pub(crate) struct AddressRule {
 }
 
 /// All parts must hold. An empty part demands nothing.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct AccessRule {
     /// `None`: every issuer that is configured.
     pub(crate) issuers: Option<Vec<IssuerName>>,
@@ -44,7 +46,7 @@ pub(crate) struct AccessRule {
 }
 
 /// The claim at `path` equals one of `values`, or is an array that contains one.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct ClaimRule {
     pub(crate) path: String,
     pub(crate) values: Vec<Value>,

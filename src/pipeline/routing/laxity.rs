@@ -113,6 +113,8 @@ mod tests {
     use serde_json::json;
 
     use super::super::route::tests::route;
+    use std::sync::Arc;
+
     use super::*;
     use crate::network::Network;
     use crate::oauth::caller::IssuerName;
@@ -134,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_public_route_is_laxer_than_any_protected_one() {
-        let protected = || Access::Protected(Box::default());
+        let protected = || Access::Protected(Arc::default());
         assert_eq!(of_access(&Access::Public, &protected()), Some(Laxity::NoToken));
         assert_eq!(of_access(&protected(), &Access::Public), None);
         assert_eq!(of_access(&Access::Public, &Access::Public), None);

@@ -33,11 +33,19 @@ struct LimitBuckets {
 }
 
 const MAX_KEYS: usize = 100_000;
+/// The shards of all limits together, as far as each may have fewer. A shard takes 128 bytes, also where it is empty.
+const MAX_SHARDS: usize = 4096;
+/// A table has at least two.
+const MIN_SHARDS_OF_EACH: usize = 2;
+/// Enough that cores seldom wait for each other.
+const SHARDS_PER_CORE: usize = 4;
 
 impl LimitStore {
     /// `rates` are those of all limits of the configuration, by place.
     pub(crate) fn new(rates: &[LimitRate]) -> Self {
-        let buckets = |rate: &LimitRate| LimitBuckets::new(*rate, LimitClock::System(clock::instant()), MAX_KEYS);
+        let shards = shards_of_each(rates.len());
+        let store = || BoundedStore::new(MAX_KEYS, shards);
+        let buckets = |rate: &LimitRate| LimitBuckets::new(*rate, LimitClock::System(clock::instant()), store());
         Self { by_place: rates.iter().map(buckets).collect() }
     }
 
@@ -60,11 +68,11 @@ impl LimitStore {
 }
 
 impl LimitBuckets {
-    fn new(rate: LimitRate, clock: LimitClock, keys: usize) -> Self {
+    fn new(rate: LimitRate, clock: LimitClock, store: BoundedStore) -> Self {
         let interval = rate.period / rate.amount.get();
         // A period that is not zero always makes a quota.
         let quota = Quota::with_period(interval.max(Duration::from_nanos(1))).unwrap_or(Quota::per_second(rate.amount));
-        let limiter = RateLimiter::new(quota.allow_burst(rate.burst), BoundedStore::new(keys), clock);
+        let limiter = RateLimiter::new(quota.allow_burst(rate.burst), store, clock);
         Self { burst: rate.burst.get(), interval, limiter }
     }
 
@@ -89,6 +97,14 @@ impl LimitBuckets {
     }
 }
 
+/// A power of two. Without a bound on all of them, the memory would grow with the product of limits and cores.
+fn shards_of_each(limits: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let most = (cores * SHARDS_PER_CORE).next_power_of_two();
+    let share = (MAX_SHARDS / limits.max(1)).max(MIN_SHARDS_OF_EACH);
+    most.min(1 << share.ilog2())
+}
+
 /// Keys up to a cap, and one bucket for the rest.
 #[derive(Debug)]
 struct BoundedStore {
@@ -98,9 +114,10 @@ struct BoundedStore {
 }
 
 impl BoundedStore {
-    fn new(cap: usize) -> Self {
+    fn new(cap: usize, shards: usize) -> Self {
+        let hasher = BuildHasherDefault::default();
         Self {
-            states: DashMapStateStore::with_hasher(BuildHasherDefault::default()),
+            states: DashMapStateStore::with_capacity_and_hasher_and_shard_amount(0, hasher, shards),
             cap,
             overflow: InMemoryState::default(),
         }
@@ -193,7 +210,7 @@ mod tests {
         let clock = FakeRelativeClock::default();
         let number = |n| NonZeroU32::new(n).unwrap();
         let rate = LimitRate { amount: number(amount), period: Duration::from_secs(period), burst: number(burst) };
-        (LimitBuckets::new(rate, LimitClock::Fake(clock.clone()), keys), clock)
+        (LimitBuckets::new(rate, LimitClock::Fake(clock.clone()), BoundedStore::new(keys, 4)), clock)
     }
 
     fn allowed(limit: &LimitBuckets, key: u128, times: usize) -> usize {
@@ -247,5 +264,16 @@ mod tests {
         limit.forget_idle();
         assert_eq!(limit.keys(), 0);
         assert_eq!(allowed(&limit, 21, 5), 2);
+    }
+
+    #[test]
+    fn many_limits_have_few_shards_each() {
+        let few = shards_of_each(1);
+        assert!(few >= 4 && few.is_power_of_two());
+        assert_eq!([10_000, 100_000].map(shards_of_each), [2, 2]);
+        for limits in 0..5000 {
+            let shards = shards_of_each(limits);
+            assert!((2..=few).contains(&shards) && shards.is_power_of_two(), "{limits}");
+        }
     }
 }

@@ -6,6 +6,10 @@ use http::Method;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MethodSet(Vec<Method>);
 
+/// The methods of a set that are among [`STANDARD`], as a bit each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StandardMethods(u8);
+
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidMethod {
     #[error("methods are upper case, such as `GET`")]
@@ -56,9 +60,34 @@ impl MethodSet {
         self.0.iter().any(|method| other.contains(method))
     }
 
+    pub(crate) fn standard(&self) -> StandardMethods {
+        StandardMethods(self.0.iter().filter_map(standard_bit).fold(0, |bits, bit| bits | bit))
+    }
+
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(Method::as_str)
     }
+}
+
+impl StandardMethods {
+    /// `None`: the method is none of these, so that the set itself must be asked.
+    pub(crate) fn contains(self, method: &Method) -> Option<bool> {
+        standard_bit(method).map(|bit| self.0 & bit != 0)
+    }
+}
+
+fn standard_bit(method: &Method) -> Option<u8> {
+    let place = match *method {
+        Method::GET => 0,
+        Method::HEAD => 1,
+        Method::POST => 2,
+        Method::PUT => 3,
+        Method::PATCH => 4,
+        Method::DELETE => 5,
+        Method::OPTIONS => 6,
+        _ => return None,
+    };
+    Some(1 << place)
 }
 
 #[cfg(test)]
@@ -71,5 +100,17 @@ mod tests {
         assert_eq!(MethodSet::parse_method("TRACE"), Err(InvalidMethod::Never));
         assert_eq!(MethodSet::parse_method("G T"), Err(InvalidMethod::Token));
         assert!(MethodSet::parse_method("PROPFIND").is_ok());
+    }
+
+    #[test]
+    fn bits_of_a_set_hold_the_standard_methods_it_has() {
+        let other = MethodSet::parse_method("PROPFIND").unwrap();
+        let some = MethodSet::new([Method::GET, Method::DELETE, other.clone()]).standard();
+        for method in STANDARD {
+            assert_eq!(MethodSet::all().standard().contains(&method), Some(true));
+            let expected = [Method::GET, Method::HEAD, Method::DELETE].contains(&method);
+            assert_eq!(some.contains(&method), Some(expected), "{method}");
+        }
+        assert_eq!(some.contains(&other), None);
     }
 }

@@ -26,6 +26,8 @@ pub(crate) mod cors;
 pub(crate) mod mirror_rule;
 // A route with its policy.
 pub(crate) mod route;
+// The patterns of all routes, in flat arrays.
+mod route_tree;
 // The search for the route of a request.
 pub(crate) mod table;
 // Comparison of the rules of two routes.

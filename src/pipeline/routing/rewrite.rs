@@ -6,7 +6,8 @@
 use std::fmt;
 
 use super::pattern::{InvalidPattern, PathPattern};
-use crate::pipeline::request::canonical::{Ambiguous, CanonicalRequest, canonical_spelling};
+use crate::pipeline::request::ambiguous::Ambiguous;
+use crate::pipeline::request::canonical::{CanonicalRequest, canonical_spelling};
 
 /// Written like a pattern; its placeholders are those of a route's path.
 #[derive(Debug)]

@@ -14,7 +14,8 @@ use super::rate_limit::RateLimit;
 use super::rewrite::PathTemplate;
 use super::target::RouteTarget;
 use crate::http1::target::OriginForm;
-use crate::pipeline::request::canonical::{Ambiguous, CanonicalRequest};
+use crate::pipeline::request::ambiguous::Ambiguous;
+use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::upgrade::Upgrades;
 
 #[derive(Debug)]

@@ -7,36 +7,27 @@
 //! path is found only if its folded form leads to the same routes: a path that leads to other routes when it is folded
 //! is not found, regardless of their access, methods, address rules and targets.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use foldhash::{HashMap, HashSet};
+use foldhash::HashSet;
 use http::{HeaderValue, Method};
 
-use super::method_set::MethodSet;
-use super::pattern::{HostPattern, PathPattern, Segment};
 use super::route::Route;
+use super::route_tree::{Leaf, RouteTree};
 use crate::pipeline::request::case_fold::{fold, may_change};
 
 /// All routes, compiled: looking one up takes as long among ten thousand as among ten.
 #[derive(Debug, Default)]
 pub(crate) struct RouteTable {
     routes: Vec<Arc<Route>>,
-    trees: Trees,
-    /// The same with folded patterns.
-    folded: Trees,
+    tree: RouteTree,
+    /// The same with folded patterns. `None`: folding changes no pattern, and `tree` is both.
+    folded: Option<Box<RouteTree>>,
     /// Folding changes a pattern or a reserved path.
     may_fold: bool,
     /// Folded paths that no route takes: those of endpoints that have precedence over routes.
     reserved: HashSet<String>,
-}
-
-/// A tree of path segments for each host that is named.
-#[derive(Debug, Default)]
-struct Trees {
-    exact: HashMap<String, RouteNode>,
-    /// Keyed by the suffix, which starts with a dot.
-    wildcard: HashMap<String, RouteNode>,
-    any: RouteNode,
 }
 
 /// Two routes that conflict, as places in the list.
@@ -64,44 +55,35 @@ pub(crate) enum RouteMatch<'t> {
     Nothing,
 }
 
-/// A place in the tree of path segments.
-#[derive(Debug, Default)]
-struct RouteNode {
-    exact: HashMap<String, Self>,
-    any: Option<Box<Self>>,
-    /// Patterns that end here.
-    here: Leaf,
-    /// Patterns that end in `/**` here.
-    subtree: Leaf,
-}
-
-#[derive(Debug, Default)]
-struct Leaf {
-    by_methods: Vec<(MethodSet, usize)>,
-}
-
 impl RouteTable {
     pub(crate) fn new(routes: Vec<Arc<Route>>) -> Result<Self, Vec<Conflict>> {
-        let mut table = Self::default();
+        let may_fold = routes.iter().any(|route| may_change(&route.path.to_string()));
+        let (mut tree, mut folded) = (RouteTree::default(), may_fold.then(Box::<RouteTree>::default));
         let mut conflicts = Vec::new();
         for (index, route) in routes.iter().enumerate() {
-            let as_written = table.trees.insert(route, index, str::to_owned, |leaf| leaf.conflicting(route));
             let conflict = |first, kind| Conflict { first, second: index, kind };
+            let has_same_method = |first: usize| routes[first].methods.intersects(&route.methods);
+            let as_written = tree.insert(route, index, |text| Cow::Borrowed(text), has_same_method);
             conflicts.extend(as_written.map(|first| conflict(first, ConflictKind::SameRequests)));
-            let is_other_case = |leaf: &Leaf| leaf.indices().find(|first| !route.path.is_same(&routes[*first].path));
-            let folded = table.folded.insert(route, index, |text| fold(text).into_owned(), is_other_case);
+            let is_other_case = |first: usize| !route.path.is_same(&routes[first].path);
+            let folded = folded.as_mut().and_then(|folded| folded.insert(route, index, fold, is_other_case));
             conflicts.extend(folded.map(|first| conflict(first, ConflictKind::CaseOnly)));
-            table.may_fold |= may_change(&route.path.to_string());
         }
-        table.routes = routes;
-        if conflicts.is_empty() { Ok(table) } else { Err(conflicts) }
+        if !conflicts.is_empty() {
+            return Err(conflicts);
+        }
+        let mut table = Self { routes, tree, folded, may_fold, reserved: HashSet::default() };
+        table.mark_contested(RouteTree::contest);
+        Ok(table)
     }
 
     /// Reserves these paths, in any case: a path that differs from one of them in case only is not found.
     pub(crate) fn reserving<'p>(mut self, paths: impl IntoIterator<Item = &'p str>) -> Self {
         for path in paths {
             self.may_fold |= may_change(path);
-            self.reserved.insert(fold(path).into_owned());
+            let folded = fold(path).into_owned();
+            self.mark_contested(|tree| tree.contest_matches(&folded));
+            self.reserved.insert(folded);
         }
         self
     }
@@ -111,135 +93,63 @@ impl RouteTable {
     }
 
     /// `host` is lower case without port and trailing dot; `path` is decoded and canonical.
-    pub(crate) fn find<'t>(&'t self, method: &Method, host: &'t str, path: &str) -> RouteMatch<'t> {
-        let Some(leaf) = self.trees.leaf(host, path) else {
+    pub(crate) fn find<'t>(&'t self, method: &Method, host: &str, path: &str) -> RouteMatch<'t> {
+        let Some(leaf) = self.leaf(host, path) else {
             return RouteMatch::Nothing;
         };
-        if self.leads_elsewhere_folded(leaf, host, path) {
-            return RouteMatch::Nothing;
-        }
-        match leaf.by_methods.iter().find(|(methods, _)| methods.contains(method)) {
-            Some((_, index)) => RouteMatch::Route(&self.routes[*index], *index),
-            None => RouteMatch::MethodNotAllowed(leaf.allow()),
+        let takes = |route: u32| self.routes[route as usize].methods.contains(method);
+        let mut takers = self.tree.takers(leaf);
+        match takers.find(|taker| taker.methods.contains(method).unwrap_or_else(|| takes(taker.route))) {
+            Some(taker) => RouteMatch::Route(&self.routes[taker.route as usize], taker.route as usize),
+            None => RouteMatch::MethodNotAllowed(self.allow(leaf)),
         }
     }
 
     /// The routes of the place that this path leads to, for all methods, by their places in the list.
     pub(crate) fn routes_at(&self, host: &str, path: &str) -> Vec<usize> {
-        let leaf = self.trees.leaf(host, path).filter(|leaf| !self.leads_elsewhere_folded(leaf, host, path));
-        leaf.map(|leaf| leaf.indices().collect()).unwrap_or_default()
+        self.leaf(host, path).map(|leaf| self.tree.routes(leaf).collect()).unwrap_or_default()
+    }
+
+    /// The place that this path leads to, both as it is and folded.
+    fn leaf(&self, host: &str, path: &str) -> Option<Leaf> {
+        self.tree.leaf(host, path).filter(|leaf| !self.leads_elsewhere_folded(*leaf, host, path))
     }
 
     /// Whether the folded path leads to other routes than `found`, under the same host rules.
     ///
-    /// Where folding changes no pattern, the folded trees equal the exact ones. A path that folding does not change is
-    /// then looked up in equal trees, and no reserved path is left for it to equal: the answer is no, without a
-    /// look-up.
-    fn leads_elsewhere_folded(&self, found: &Leaf, host: &str, path: &str) -> bool {
-        if !self.may_fold && !may_change(path) {
+    /// The folded path matches the folded pattern of `found`, and is looked up only where another pattern could have
+    /// precedence:
+    /// - Where folding changes neither a pattern nor the path, the same is looked up in the same tree again, and no
+    ///   reserved path is left for the path to equal.
+    /// - A place that is not contested shares no path with a pattern that precedes it. Folding may remove a character
+    ///   that is not ASCII, and thereby a segment, so that the folded pattern may not match.
+    fn leads_elsewhere_folded(&self, found: Leaf, host: &str, path: &str) -> bool {
+        let changes_nothing = !self.may_fold && !may_change(path);
+        if changes_nothing || (!self.tree.is_contested(found) && path.is_ascii()) {
             return false;
         }
-        let folded = fold(path);
-        let is_reserved = || self.reserved.contains(folded.strip_suffix('/').unwrap_or(&folded));
-        is_reserved() || self.folded.leaf(host, &folded).is_none_or(|leaf| !leaf.has_same_routes(found))
+        let path = fold(path);
+        let is_reserved = self.reserved.contains(path.strip_suffix('/').unwrap_or(&path));
+        let folded = self.folded.as_deref().unwrap_or(&self.tree);
+        // A route has one pattern, so the same routes are also the same place. They have the order of the list.
+        let is_same = |leaf| folded.routes(leaf).eq(self.tree.routes(found));
+        is_reserved || !folded.leaf(host, &path).is_some_and(is_same)
     }
-}
 
-impl Trees {
-    /// Gives the first route that `conflicting` finds among those of the same place.
-    fn insert(
-        &mut self,
-        route: &Route,
-        index: usize,
-        spelling: impl Fn(&str) -> String,
-        conflicting: impl Fn(&Leaf) -> Option<usize>,
-    ) -> Option<usize> {
-        let insert = |root: &mut RouteNode| {
-            let leaf = root.place(&route.path, &spelling);
-            let first = conflicting(leaf);
-            leaf.by_methods.push((route.methods.clone(), index));
-            first
-        };
-        match route.hosts[..] {
-            [] => insert(&mut self.any),
-            // All are inserted, so that each host has the route.
-            ref hosts => hosts.iter().map(|host| insert(self.root(host))).fold(None, Option::or),
+    /// Marks places in the tree of folded patterns, and so in the other.
+    fn mark_contested(&mut self, mark: impl FnOnce(&mut RouteTree)) {
+        match &mut self.folded {
+            None => mark(&mut self.tree),
+            Some(folded) => {
+                mark(folded);
+                self.tree.copy_contested(folded);
+            }
         }
     }
 
-    fn leaf<'t>(&'t self, host: &'t str, path: &str) -> Option<&'t Leaf> {
-        let path = path.strip_prefix('/').unwrap_or(path);
-        let path = path.strip_suffix('/').unwrap_or(path);
-        self.roots_of(host).find_map(|root| root.find(path))
-    }
-
-    /// The trees that may know this host, most specific first.
-    fn roots_of<'t>(&'t self, host: &'t str) -> impl Iterator<Item = &'t RouteNode> {
-        let exact = (!self.exact.is_empty()).then(|| self.exact.get(host)).flatten();
-        let suffixes = host.match_indices('.').map(|(dot, _)| &host[dot..]).filter(|_| !self.wildcard.is_empty());
-        let wildcards = suffixes.filter_map(|suffix| self.wildcard.get(suffix));
-        exact.into_iter().chain(wildcards).chain(std::iter::once(&self.any))
-    }
-
-    fn root(&mut self, host: &HostPattern) -> &mut RouteNode {
-        match host {
-            HostPattern::Exact(name) => self.exact.entry(name.clone()).or_default(),
-            HostPattern::Wildcard(suffix) => self.wildcard.entry(suffix.clone()).or_default(),
-        }
-    }
-}
-
-impl RouteNode {
-    /// The place of routes with this pattern, below this node.
-    fn place(&mut self, pattern: &PathPattern, spelling: impl Fn(&str) -> String) -> &mut Leaf {
-        let mut node = self;
-        for segment in &pattern.segments {
-            node = match segment {
-                Segment::Exact(text) => node.exact.entry(spelling(text)).or_default(),
-                Segment::Any => node.any.get_or_insert_default(),
-            };
-        }
-        if pattern.subtree { &mut node.subtree } else { &mut node.here }
-    }
-
-    /// `rest` has neither leading nor trailing slash. Tries the wider branches where a more specific one has no match.
-    fn find(&self, rest: &str) -> Option<&Leaf> {
-        if rest.is_empty() {
-            return self.here.or(&self.subtree);
-        }
-        let (segment, after) = rest.split_once('/').unwrap_or((rest, ""));
-        let exact = self.exact.get(segment).and_then(|node| node.find(after));
-        let any = || self.any.as_ref().filter(|_| !segment.is_empty()).and_then(|node| node.find(after));
-        exact.or_else(any).or_else(|| self.subtree.non_empty())
-    }
-}
-
-impl Leaf {
-    fn non_empty(&self) -> Option<&Self> {
-        (!self.by_methods.is_empty()).then_some(self)
-    }
-
-    fn or<'l>(&'l self, other: &'l Self) -> Option<&'l Self> {
-        self.non_empty().or_else(|| other.non_empty())
-    }
-
-    /// The first route of the leaf that takes a method of this one.
-    fn conflicting(&self, route: &Route) -> Option<usize> {
-        self.by_methods.iter().find(|(methods, _)| methods.intersects(&route.methods)).map(|(_, index)| *index)
-    }
-
-    fn indices(&self) -> impl Iterator<Item = usize> {
-        self.by_methods.iter().map(|(_, index)| *index)
-    }
-
-    /// A route has one pattern, so the same routes are also the same place; routes enter every leaf in the order of the
-    /// list.
-    fn has_same_routes(&self, other: &Self) -> bool {
-        self.indices().eq(other.indices())
-    }
-
-    fn allow(&self) -> HeaderValue {
-        let mut names: Vec<&str> = self.by_methods.iter().flat_map(|(methods, _)| methods.names()).collect();
+    fn allow(&self, leaf: Leaf) -> HeaderValue {
+        let mut names: Vec<&str> =
+            self.tree.routes(leaf).flat_map(|route| self.routes[route].methods.names()).collect();
         names.sort_unstable();
         names.dedup();
         HeaderValue::try_from(names.join(", ")).unwrap_or(HeaderValue::from_static(""))

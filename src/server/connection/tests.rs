@@ -37,8 +37,12 @@ async fn serve(proxy_protocol: bool, trusted: bool, per_address: usize, input: &
         begun.set(Some((socket, header)));
         let ended = Rc::clone(&ended);
         let answer = async |_exchange: ExchangeGuard, received: Received| {
-            let RequestTarget::Origin(target) = received.unwrap().head.target else { panic!("another form") };
-            Response::new(Full::<Bytes>::from(target.path().to_owned()))
+            let text = match received.map(|request| request.head.target) {
+                Ok(RequestTarget::Origin(target)) => target.path().to_owned(),
+                Ok(_) => panic!("another form"),
+                Err(fault) => fault.name().to_owned(),
+            };
+            Response::new(Full::<Bytes>::from(text))
         };
         Session { answer, record_end: move |end| ended.set(Some(end)) }
     };
@@ -88,6 +92,8 @@ async fn a_connection_closed_in_its_handshake_begins_no_session() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_connection_is_recorded() {
-    assert_eq!(serve(false, true, 2, "no HTTP\r\n\r\n").await.end, Some(ConnectionEnd::Malformed));
+async fn input_that_is_not_http_is_answered_by_the_session() {
+    let served = serve(false, true, 2, "no HTTP\r\n\r\n").await;
+    assert!(served.output.ends_with("\r\nconnection: close\r\n\r\nrequest_line"), "{}", served.output);
+    assert_eq!(served.end, Some(ConnectionEnd::Closed));
 }

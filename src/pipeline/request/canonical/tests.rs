@@ -1,5 +1,6 @@
 use super::*;
-use http::{Request, Uri};
+use http::header::HOST;
+use http::{HeaderValue, Request, Uri};
 use proptest::prelude::*;
 
 fn read(uri: &str, hosts: &[&str]) -> Result<CanonicalRequest, Ambiguous> {
@@ -186,4 +187,40 @@ proptest! {
     fn no_path_makes_it_panic(path in any::<String>()) {
         let _ = spelling(&path);
     }
+}
+
+fn host_of(version: Version, uri: &str, hosts: &[&str]) -> Result<Option<HeaderValue>, Ambiguous> {
+    let mut request = Request::builder().version(version).uri(uri);
+    for host in hosts {
+        request = request.header(HOST, *host);
+    }
+    let head = ReceivedHead::from_hyper(request.body(()).unwrap().into_parts().0).unwrap();
+    Authority::of(&head, "https", &RefCell::default()).map(|authority| authority.header.clone())
+}
+
+#[test]
+fn an_absolute_target_names_the_host_of_the_request() {
+    let named = |host: &'static str| Ok(Some(HeaderValue::from_static(host)));
+    for (uri, host, expected) in [
+        ("https://a.example/x", "a.example", named("a.example")),
+        ("https://A.example/x", "a.example", named("a.example")),
+        ("https://a.example:443/x", "a.example", named("a.example")),
+        ("https://a.example/x", "a.example:443", named("a.example:443")),
+        ("https://a.example:8443/x", "a.example:8443", named("a.example:8443")),
+        ("https://a.example:8443/x", "a.example", Err(Ambiguous::Host)),
+        ("https://a.example:80/x", "a.example", Err(Ambiguous::Host)),
+        ("https://b.example/x", "a.example", Err(Ambiguous::Host)),
+    ] {
+        assert_eq!(host_of(Version::HTTP_11, uri, &[host]), expected, "{uri} {host}");
+    }
+    assert_eq!(host_of(Version::HTTP_11, "https://a/x", &[]), Err(Ambiguous::Host), "HTTP/1.1 needs Host");
+    assert_eq!(host_of(Version::HTTP_10, "https://a/x", &[]), named("a"));
+    assert_eq!(host_of(Version::HTTP_2, "https://a/x", &[]), named("a"));
+}
+
+#[test]
+fn only_a_request_over_http_1_0_may_name_no_host() {
+    assert_eq!(host_of(Version::HTTP_10, "/x", &[]), Ok(None));
+    assert_eq!(host_of(Version::HTTP_11, "/x", &[]), Err(Ambiguous::Host));
+    assert_eq!(host_of(Version::HTTP_10, "/x", &["a", "b"]), Err(Ambiguous::Host));
 }

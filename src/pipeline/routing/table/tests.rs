@@ -1,6 +1,9 @@
+mod reference;
+
 use std::cell::RefCell;
 
 use super::super::access::Access;
+use super::super::pattern::PathPattern;
 use super::super::route::tests::route;
 use super::*;
 use crate::pipeline::request::canonical::CanonicalRequest;
@@ -289,7 +292,7 @@ proptest! {
         upper in any::<bool>(),
         method in prop::sample::select(vec![Method::GET, Method::POST]),
     ) {
-        let closed_route = |path: &String| Route { access: Access::Protected(Box::default()), ..route(path, &[], &["GET"]) };
+        let closed_route = |path: &String| Route { access: Access::Protected(Arc::default()), ..route(path, &[], &["GET"]) };
         let open = open.iter().filter(|path| !path.is_empty() && !closed.contains(&path.to_lowercase()));
         let routes = open.map(|path| route(path, &[], &[])).chain(closed.iter().map(closed_route));
         let Ok(table) = RouteTable::new(routes.map(Arc::new).collect()) else { return Ok(()) };
@@ -315,7 +318,7 @@ proptest! {
         let route_of = |(path, host, get): &(String, usize, bool)| {
             let path = if path.is_empty() { "/" } else { path };
             let mut route = route(path, hosts[*host], if *get { &["GET"] } else { &[] });
-            if *get { route.access = Access::Protected(Box::default()) }
+            if *get { route.access = Access::Protected(Arc::default()) }
             Arc::new(route)
         };
         let Ok(table) = RouteTable::new(patterns.iter().map(route_of).collect()) else { return Ok(()) };
@@ -326,12 +329,16 @@ proptest! {
             (c, 1) => c.to_ascii_uppercase(),
             (c, _) => c,
         }).collect();
-        let all = |leaf: &Leaf| leaf.indices().collect::<Vec<_>>();
+        let tree_of = |folded: bool| table.folded.as_deref().filter(|_| folded).unwrap_or(&table.tree);
+        let all = |folded, path: &str| {
+            let tree = tree_of(folded);
+            tree.leaf(host, path).map(|leaf| tree.routes(leaf).collect::<Vec<_>>())
+        };
         let reached = |path: &str| match table.find(&Method::POST, host, path) {
             RouteMatch::Nothing => None,
-            RouteMatch::Route(..) | RouteMatch::MethodNotAllowed(_) => table.trees.leaf(host, path).map(all),
+            RouteMatch::Route(..) | RouteMatch::MethodNotAllowed(_) => all(false, path),
         };
-        let folded = table.folded.leaf(host, &fold(&path)).map(all);
+        let folded = all(true, &fold(&path));
         for spelling in [&path, &other] {
             if let Some(reached) = reached(spelling) {
                 prop_assert_eq!(Some(reached), folded.clone(), "{} of {:?}", spelling, patterns);

@@ -1,0 +1,45 @@
+//! The rule of HTTP that a refused request breaks, by its name in the audit log.
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use super::rejection::Rejection;
+use crate::pipeline::request::headers::FieldFault;
+use crate::pipeline::request::upgrade::UpgradeFault;
+
+/// `None` if the request is refused for another reason.
+pub(crate) fn broken_rule(rejection: &Rejection) -> Option<&'static str> {
+    match rejection {
+        Rejection::Wire(fault) => Some(fault.name()),
+        Rejection::Ambiguous(ambiguous) => Some(ambiguous.name()),
+        Rejection::Header(fault) => Some(of_field(*fault)),
+        Rejection::Overload
+        | Rejection::ClearText
+        | Rejection::NoRoute
+        | Rejection::MethodNotAllowed(_)
+        | Rejection::RateLimited(_)
+        | Rejection::Unauthenticated(_)
+        | Rejection::Forbidden(_)
+        | Rejection::AuditUnavailable
+        | Rejection::TooLarge
+        | Rejection::BodyTimeout
+        | Rejection::ClientGone
+        | Rejection::Token(_)
+        | Rejection::Upstream(_) => None,
+    }
+}
+
+fn of_field(fault: FieldFault) -> &'static str {
+    match fault {
+        FieldFault::LookAlike => "look_alike",
+        FieldFault::Connection => "connection_lists_protected",
+        FieldFault::Contradiction => "forwarded_contradiction",
+        FieldFault::GrpcTimeout => "grpc_timeout",
+        FieldFault::TooLarge => "field_too_large",
+        FieldFault::Upgrade(upgrade) => match upgrade {
+            UpgradeFault::Several => "several_protocols",
+            UpgradeFault::Method => "upgrade_method",
+            UpgradeFault::Body => "upgrade_body",
+            UpgradeFault::Key => "websocket_key",
+            UpgradeFault::Version => "websocket_version",
+        },
+    }
+}
