@@ -47,6 +47,10 @@ fn said(head: &str) -> &'static str {
             "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
         }
+        "/folded" => "HTTP/1.1 200 OK\r\nX-A: b\r\n c\r\nContent-Length: 2\r\n\r\nok",
+        "/twice" => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
+        "/both" => "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "/old" => "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         "/garbage" => "HTTP/1.1 2OO OK\r\n\r\n",
         _ => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     }
@@ -90,6 +94,20 @@ async fn a_connection_is_not_used_again_after_more_than_was_announced() {
 #[tokio::test]
 async fn an_unsolicited_answer_never_reaches_the_next_client() {
     is_not_used_again_after("/two").await;
+}
+
+/// Another reader may have taken it for something else, with an end elsewhere.
+#[tokio::test]
+async fn a_connection_is_not_used_again_after_a_doubtful_answer() {
+    for path in ["/folded", "/twice", "/both", "/old"] {
+        let upstream = patient().await;
+        let gateway = Gateway::open(upstream.address, "");
+        for (number, client) in gateway.both().iter().enumerate() {
+            let answer = within(client.get(path)).await;
+            assert_eq!((answer.status, &answer.body[..]), (200, &b"ok"[..]), "{path}");
+            assert_eq!(upstream.connections(), number + 1, "{path}");
+        }
+    }
 }
 
 /// A body that must not come might come late, when another request has the connection.

@@ -95,12 +95,23 @@ async fn an_upstream_has_a_deadline_of_its_own() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_only_ever_says_wait_is_504() {
+async fn an_upstream_that_only_ever_says_wait_is_502() {
     let upstream = RawUpstream::start(|mut wire, _| {
         Box::pin(async move { while wire.stream.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n").await.is_ok() {} })
     })
     .await;
-    answers(&gateway(&upstream), 504, "upstream_timeout").await;
+    answers(&gateway(&upstream), 502, "upstream_protocol").await;
+    let hints = |count| "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(count);
+    let said = hints(16) + "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+    assert_eq!(Client::new(&gateway(&RawUpstream::saying(said).await)).get("/x").await.body, "ok");
+    is_502(hints(17), "upstream_protocol").await;
+}
+
+/// It waits for its peer, as the gateway would wait for it.
+#[tokio::test]
+async fn an_upstream_of_another_protocol_is_502_without_a_wait() {
+    let upstream = RawUpstream::saying_and_staying("220 mail.example.com ESMTP\r\n").await;
+    answers(&gateway(&upstream), 502, "upstream_protocol").await;
 }
 
 #[tokio::test]
@@ -133,7 +144,10 @@ async fn an_answer_that_is_not_http_is_502() {
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\na",
         "HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\na",
-        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\n",
+        "\r\nHTTP/1.1 200 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
     ] {
         is_502(said, "upstream_protocol").await;
     }
@@ -192,6 +206,21 @@ async fn a_huge_head_is_502() {
     is_502(format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "a".repeat(1024 * 1024)), "upstream_protocol").await;
     is_502(format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: a\r\n".repeat(10_000)), "upstream_protocol").await;
     is_502(format!("HTTP/1.1 200 OK\r\nset-cookie: {}\r\n\r\n", "a".repeat(100_000)), "upstream_protocol").await;
+}
+
+#[tokio::test]
+async fn the_limits_of_an_answers_head_are_configurable() {
+    let said = format!("HTTP/1.1 200 OK\r\n{}Content-Length: 2\r\n\r\nok", "x: a\r\n".repeat(250));
+    let upstream = RawUpstream::saying(said).await;
+    answers(&gateway(&upstream), 502, "upstream_protocol").await;
+    for (limits, status) in
+        [("header_count: 251", 200), ("header_count: 250", 502), ("header_count: 999, header_bytes: 1KiB", 502)]
+    {
+        let server = format!("servers: [\"http://{}\"]", upstream.address);
+        let upstreams = format!("upstreams: {{legacy: {{{server}, answers: {{{limits}}}}}}}");
+        let gateway = Gateway::open(upstream.address, &upstreams);
+        assert_eq!(Client::new(&gateway).get("/x").await.status, status, "{limits}");
+    }
 }
 
 #[tokio::test]

@@ -37,6 +37,8 @@ pub(crate) enum BodyFault {
     Slow,
     #[error("the client ended the body before it was complete")]
     Broken,
+    #[error("the body breaks a rule of HTTP: {0}")]
+    Malformed(WireFault),
 }
 
 /// A response over HTTP/2 ended early. As text: hyper would forward the reason of the error itself to the client, and
@@ -45,18 +47,25 @@ pub(crate) enum BodyFault {
 #[error("the upstream truncated its response: {0}")]
 pub(super) struct TruncatedResponse(pub(super) String);
 
+impl BodyFault {
+    /// Of an error of the client's connection.
+    pub(super) fn of(error: &BoxError) -> Self {
+        error.downcast_ref().map_or(Self::Broken, |fault| Self::Malformed(*fault))
+    }
+}
+
 impl UpstreamFault {
-    /// The name of the rule of HTTP/1.1 that the response breaks, if it is known.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the pipeline does not record it yet"))]
+    /// The name of the rule of HTTP/1.1 that the response, or the request's body, breaks.
     pub(crate) fn rule(&self) -> Option<&'static str> {
         match self {
             Self::Protocol(error) => error.downcast_ref::<WireFault>().map(|fault| fault.name()),
+            Self::RequestBody(BodyFault::Malformed(fault)) => Some(fault.name()),
+            Self::Length => Some(WireFault::Length.name()),
             Self::Full
             | Self::Open
             | Self::Connect(_)
             | Self::Timeout
             | Self::Unasked(_)
-            | Self::Length
             | Self::Reset(_)
             | Self::RequestBody(_) => None,
         }

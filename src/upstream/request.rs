@@ -75,3 +75,24 @@ impl HeadCopy {
         UpstreamRequest { method, target, headers, added, continue_sender: None, body }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::HeaderValue;
+    use http::header::VIA;
+
+    use super::*;
+
+    #[test]
+    fn an_http2_request_has_all_fields_and_a_valid_uri() {
+        let target = OriginForm::from_bytes(Bytes::from_static(b"/a%20b?x=\"<y>\"&z='{|}")).unwrap();
+        let (body, _) = RequestBody::whole(Bytes::new());
+        let mut request = UpstreamRequest::new(Method::GET, target, HeaderMap::new(), body);
+        let via = |text| (VIA, HeaderValue::from_static(text));
+        request.added[2] = Some(Rc::new(FieldBlock::new(vec![via("1.1 a"), via("1.1 b")])));
+        let request = request.into_http().unwrap();
+        assert_eq!(request.uri().path_and_query().unwrap(), "/a%20b?x=%22%3Cy%3E%22&z='{|}");
+        assert_eq!(request.headers().get_all(VIA).iter().collect::<Vec<_>>(), ["1.1 a", "1.1 b"]);
+    }
+}

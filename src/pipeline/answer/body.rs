@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::content::Content;
 use super::grpc::deadline_exceeded;
-use super::upstream_reason::request_body_failed;
+use super::upstream_reason::{request_body_failed, upstream_failed};
 use crate::audit::reason::Reason;
 use crate::pipeline::record::open_request::OpenRequest;
 use crate::pipeline::request::trailers::strip_answer;
@@ -17,7 +17,7 @@ use crate::server::answering::Answering;
 use crate::server::exchange_guard::ExchangeGuard;
 use crate::server::output_backlog::BacklogMark;
 use crate::upstream::body::request_end::ResponseHold;
-use crate::upstream::fault::{BodyFault, BoxError};
+use crate::upstream::fault::{BodyFault, BoxError, UpstreamFault};
 use crate::upstream::response_body::{CallerDeadlinePassed, ResponseStalled};
 
 /// The body of an answer. When it ends, in any way, so does the record of the request.
@@ -90,11 +90,13 @@ impl AnswerBody {
         if let Some(request) = &mut self.request {
             let late = error.downcast_ref::<CallerDeadlinePassed>();
             let ends_call = late.is_some_and(|late| late.is_call);
+            let fault = error.downcast_ref::<UpstreamFault>();
+            request.log.rule = fault.and_then(UpstreamFault::rule);
             let reason = match error.downcast_ref::<BodyFault>() {
                 Some(fault) => request_body_failed(*fault),
                 None if late.is_some_and(|late| late.awaits_caller) => Reason::Timeout,
                 None if late.is_some() || error.is::<ResponseStalled>() => Reason::UpstreamTimeout,
-                None => Reason::UpstreamReset,
+                None => fault.map_or(Reason::UpstreamReset, upstream_failed),
             };
             request.broke_off(reason);
             if ends_call {

@@ -11,6 +11,7 @@ pub(crate) fn broken_rule(rejection: &Rejection) -> Option<&'static str> {
         Rejection::Wire(fault) => Some(fault.name()),
         Rejection::Ambiguous(ambiguous) => Some(ambiguous.name()),
         Rejection::Header(fault) => Some(of_field(*fault)),
+        Rejection::Upstream(fault) => fault.rule(),
         Rejection::Overload
         | Rejection::ClearText
         | Rejection::NoRoute
@@ -22,8 +23,7 @@ pub(crate) fn broken_rule(rejection: &Rejection) -> Option<&'static str> {
         | Rejection::TooLarge
         | Rejection::BodyTimeout
         | Rejection::ClientGone
-        | Rejection::Token(_)
-        | Rejection::Upstream(_) => None,
+        | Rejection::Token(_) => None,
     }
 }
 

@@ -129,6 +129,6 @@ async fn collect(body: Option<ClientBody>) -> Result<Bytes, Rejection> {
         Err(_) => Err(Rejection::BodyTimeout),
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Rejection::TooLarge),
-        Ok(Err(_)) => Err(Rejection::ClientGone),
+        Ok(Err(error)) => Err(error.downcast_ref().map_or(Rejection::ClientGone, |fault| Rejection::Wire(*fault))),
     }
 }

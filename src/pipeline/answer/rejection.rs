@@ -4,7 +4,7 @@
 //! configuration but a missing scope.
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
@@ -79,10 +79,6 @@ impl Rejection {
         }
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, seconds);
-        }
-        if matches!(self, Self::Ambiguous(Ambiguous::Coding) | Self::Wire(_)) {
-            // It is unclear where the next request begins.
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if matches!(self, Self::Header(FieldFault::Upgrade(UpgradeFault::Version))) {
             headers.insert("sec-websocket-version", VERSION);
@@ -165,6 +161,9 @@ impl Rejection {
             }
             Self::BodyTimeout | Self::Upstream(UpstreamFault::RequestBody(BodyFault::Slow)) => {
                 (StatusCode::REQUEST_TIMEOUT, "invalid_request", "the body did not come in time")
+            }
+            Self::Upstream(UpstreamFault::RequestBody(BodyFault::Malformed(fault))) => {
+                return Public::bad_request(fault.to_string());
             }
             Self::ClientGone | Self::Upstream(UpstreamFault::RequestBody(BodyFault::Broken)) => {
                 (StatusCode::BAD_REQUEST, "invalid_request", "the body is incomplete")

@@ -24,5 +24,6 @@ pub(crate) fn request_body_failed(fault: BodyFault) -> Reason {
         BodyFault::TooLarge => Reason::TooLarge,
         BodyFault::Slow => Reason::Timeout,
         BodyFault::Broken => Reason::ClientGone,
+        BodyFault::Malformed(_) => Reason::BadRequest,
     }
 }

@@ -9,8 +9,6 @@ pub(crate) enum Ambiguous {
     Target,
     #[error("the request's scheme is not that of its connection")]
     Scheme,
-    #[error("the request has a transfer coding other than `chunked`")]
-    Coding,
     #[error("the content length is not a number")]
     Length,
     #[error("the path has an empty segment")]
@@ -40,7 +38,6 @@ impl Ambiguous {
             Self::Host => "host",
             Self::Target => "target",
             Self::Scheme => "scheme",
-            Self::Coding => "coding",
             Self::Length => "length",
             Self::EmptySegment => "empty_segment",
             Self::DotSegment => "dot_segment",

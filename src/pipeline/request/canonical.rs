@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Version};
 
 use super::ambiguous::Ambiguous;
@@ -40,14 +40,7 @@ impl CanonicalRequest {
         if matches!(&head.target, RequestTarget::Absolute { scheme: named, .. } if named != scheme) {
             return Err(Ambiguous::Scheme);
         }
-        let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-        // The gateway decodes chunks. Any other transfer coding could hide a body that the upstream would not
-        // recognise, or would read as another request.
-        let chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-        if !chunked || codings.next().is_some() {
-            return Err(Ambiguous::Coding);
-        }
-        // h2 reads an empty length as 0; over HTTP/1.1 hyper refuses it.
+        // h2 reads an empty length as 0.
         if head.version == Version::HTTP_2 && head.headers.get_all(CONTENT_LENGTH).iter().any(HeaderValue::is_empty) {
             return Err(Ambiguous::Length);
         }

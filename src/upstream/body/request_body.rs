@@ -223,7 +223,7 @@ impl RequestBody {
                     drain_body(rest, DrainLimit::Long, self.watcher.take());
                 }
             }
-            BodyFault::Broken => self.notify_end(UploadEnd::Broken),
+            BodyFault::Broken | BodyFault::Malformed(_) => self.notify_end(UploadEnd::Broken),
             BodyFault::Slow => self.notify_end(UploadEnd::Unknown),
         }
         Poll::Ready(Some(Err(fault.into())))
@@ -275,7 +275,7 @@ impl Body for RequestBody {
                         }
                     }
                 }
-                Poll::Ready(Some(Err(_))) => return this.failed(BodyFault::Broken),
+                Poll::Ready(Some(Err(error))) => return this.failed(BodyFault::of(&error)),
                 Poll::Ready(None) => return this.finished(),
             };
             if let Err(fault) = this.count(&data) {

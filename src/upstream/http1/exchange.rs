@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use http::header::EXPECT;
+use http::header::{EXPECT, HOST};
 use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use tokio::time::Instant;
@@ -60,6 +60,8 @@ impl From<ExchangeFailure> for UpstreamFault {
 
 /// Interim responses (RFC 9110 §15.2) before the final one.
 const MAX_INTERIM: u8 = 16;
+/// Of a status line.
+const START: &[u8] = b"HTTP/";
 
 impl Http1Exchange {
     /// Takes the body of the request, if it has one. The request is sent as the exchange is polled.
@@ -69,6 +71,8 @@ impl Http1Exchange {
         request: &mut UpstreamRequest,
         progress: &Rc<UploadProgress>,
     ) -> Self {
+        // The client's. The server's own is in the target.
+        request.headers.remove(HOST);
         if request.continue_sender.is_some() {
             request.headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
         }
@@ -168,6 +172,9 @@ impl Http1Exchange {
                 match head.map_err(|fault| UpstreamFault::Protocol(fault.into()))? {
                     Some(head) if self.is_final(&head, continue_sender)? => return Poll::Ready(Ok(head)),
                     Some(_) => continue,
+                    None if !may_be_http(&self.connection.input) => {
+                        return Poll::Ready(Err(UpstreamFault::Protocol(WireFault::StatusLine.into())));
+                    }
                     None => {}
                 }
             }
@@ -211,6 +218,12 @@ impl Http1Exchange {
         let is_unsent = !self.connection.has_written() && !self.has_taken_body;
         if is_unsent { ExchangeFailure::Unsent(fault) } else { ExchangeFailure::Sent(fault) }
     }
+}
+
+/// False if the beginning of a head belongs to another protocol, whose peer may now wait for us.
+fn may_be_http(head: &[u8]) -> bool {
+    let length = head.len().min(START.len());
+    head[..length] == START[..length]
 }
 
 fn reset(error: io::Error) -> UpstreamFault {

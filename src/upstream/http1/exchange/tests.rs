@@ -146,6 +146,8 @@ const RESPONSES: &[(&str, &[&str], &str)] = &[
     // Refused.
     ("GET", &["HTTP/1.1 200 OK\nA: b\n\n"], "protocol: bare_line_feed"),
     ("GET", &[OK, "Content-Length: 5\r\nContent-Length: 6\r\n\r\n"], "protocol: several_lengths"),
+    ("GET", &["SSH-2.0-OpenSSH_9.9\r\n"], "protocol: status_line"),
+    ("GET", &["HTTP"], "reset"),
     ("GET", &[OK, CHUNKED, "\r\n5\r\nhello\r\nxx\r\n"], "200 helloprotocol: chunk_size"),
     ("GET", &["HTTP/1.1 101 Switching\r\nUpgrade: tcp\r\n\r\n"], PROTOCOL_SWITCH),
 ];
@@ -262,6 +264,7 @@ async fn a_head_has_host_first_then_added_fields_and_framing() {
     post.added[1] = Some(Rc::new(FieldBlock::new(vec![(http::header::VIA, value("1.1 x"))])));
     post.headers.insert("x-last", value("y"));
     post.headers.insert("content-length", value("7"));
+    post.headers.insert("host", value("client.example"));
     let expected = format!("POST {plain}via: 1.1 x\r\nx-last: y\r\ncontent-length: 0\r\n\r\n");
     assert_eq!(sent(&place, post, "\r\n\r\n").await, expected);
 }
