@@ -35,19 +35,39 @@ fn with_chunks(chunks: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn with_length_and_chunks_only_the_chunks_are_forwarded() {
+async fn a_length_beside_a_coding_is_refused() {
+    let both = ["Content-Length: 4\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 4"];
+    let chunked = |both: &str| format!("POST /x HTTP/1.1\r\nHost: a\r\n{both}\r\n\r\n3\r\nabc\r\n0\r\n\r\n{SMUGGLED}");
+    refused(&[400], &both.map(chunked)).await;
+}
+
+/// Each is refused with an answer in JSON that carries the identifier of its line in the audit log.
+#[tokio::test]
+async fn a_malformed_head_is_answered_and_audited_like_any_request() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::open(upstream.address, "");
-    for both in ["Content-Length: 4\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 4"] {
+    for (input, status, reason) in [
+        ("GET /x HTTP/1.1\nHost: a\n\n".to_owned(), 400, "bad_request"),
+        ("GET /x HTTP/1.1\r\nHost: a\nX: b\r\n\r\n".to_owned(), 400, "bad_request"),
+        ("GET /x HTTP/1.1\r\nHost: a\r\nX : b\r\n\r\n".to_owned(), 400, "bad_request"),
+        ("GET /x HTTP/3.0\r\nHost: a\r\n\r\n".to_owned(), 505, "bad_request"),
+        ("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n".to_owned(), 501, "bad_request"),
+        (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(64 * 1024)), 414, "too_large"),
+        (format!("GET /x HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(64 * 1024)), 431, "too_large"),
+    ] {
         let mut wire = Wire::new(Client::new(&gateway).tls().await.unwrap());
-        wire.send(format!("POST /x HTTP/1.1\r\nHost: a\r\n{both}\r\n\r\n3\r\nabc\r\n0\r\n\r\n{SMUGGLED}")).await;
+        wire.send(&input).await;
         let answer = wire.answer().await.unwrap();
-        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
-        assert_eq!(wire.rest().await, b"");
-        let seen = upstream.only();
-        assert_eq!((&seen.body[..], seen.headers.get("content-length")), (&b"abc"[..], None));
-        upstream.forget();
+        let shown: String = input.chars().take(60).collect();
+        assert_eq!((answer.status, answer.header("connection")), (status, Some("close")), "{shown:?}");
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(body["error"], "invalid_request", "{shown:?}");
+        let line = gateway.audit_of(answer.header("x-request-id").unwrap());
+        assert_eq!((&line["gateway.reason"], &line["http.response.status_code"]), (&reason.into(), &status.into()));
+        assert_eq!(wire.rest().await, b"", "{shown:?}");
     }
+    assert_eq!(gateway.audit_text().matches("\"deny\"").count(), 7, "one line each");
+    assert_eq!(upstream.seen().len(), 0);
 }
 
 #[tokio::test]
@@ -198,7 +218,6 @@ async fn heads_that_are_too_large_are_431_and_targets_414() {
 async fn other_http_versions_are_refused() {
     let texts = [
         "GET /\r\n",
-        "GET / HTTP/1.2\r\nHost: a\r\n\r\n",
         "GET / HTTP/01.1\r\nHost: a\r\n\r\n",
         "GET / http/1.1\r\nHost: a\r\n\r\n",
         "GET / HTTP/2.0\r\nHost: a\r\n\r\n",
@@ -209,6 +228,27 @@ async fn other_http_versions_are_refused() {
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ];
     refused(&[400, 505, 0], &texts.map(str::to_owned)).await;
+}
+
+/// A higher minor version adds nothing that HTTP/1.1 must know (RFC 9110 §2.5).
+#[tokio::test]
+async fn a_higher_minor_version_is_served_as_http_1_1() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::open(upstream.address, "");
+    let mut wire = Wire::new(Client::new(&gateway).tls().await.unwrap());
+    for _ in 0..2 {
+        wire.send("GET /x HTTP/1.2\r\nHost: a\r\n\r\n").await;
+        let answer = wire.answer().await.unwrap();
+        assert_eq!((answer.status, answer.head.split(' ').next()), (200, Some("HTTP/1.1")));
+    }
+}
+
+/// Some readers take `0`, CRLF, LF for the end of a body, and what follows for a request.
+#[tokio::test]
+async fn a_body_whose_end_is_no_line_end_hides_no_request() {
+    let ends = ["0\r\n\n", "0\n\r\n", "0\r\nA: b\n\n", "0\r\nA: b\n\r\n", "0;a=b\n\r\n", "0\r\n\r\r\n"];
+    refused(&[400, 502], &with_chunks(&ends.map(|end| format!("{end}{SMUGGLED}")).each_ref().map(String::as_str)))
+        .await;
 }
 
 #[tokio::test]

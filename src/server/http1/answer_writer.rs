@@ -13,6 +13,9 @@ use super::answer_head::{AnswerFraming, AnswerPromise};
 use super::client_wire::ClientWire;
 use crate::http1::chunk_writer::{CHUNK_END, write_chunk_size, write_last_chunk};
 
+/// Behind a piece that is the last. The frame of trailers comes only after all pieces have been written.
+const CHUNK_END_AND_LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
+
 /// How a body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AnswerEnd {
@@ -103,7 +106,9 @@ impl AnswerWriter {
             AnswerFraming::None | AnswerFraming::Exact(0) | AnswerFraming::UntilClose => {}
             AnswerFraming::Chunked => {
                 let trailers = trailers.map(|trailers| self.announced(&trailers));
-                write_last_chunk(wire.output.buffer(), trailers.as_ref());
+                if !wire.output.end_piece(CHUNK_END_AND_LAST_CHUNK) {
+                    write_last_chunk(wire.output.buffer(), trailers.as_ref());
+                }
             }
         }
         AnswerEnd::Complete

@@ -27,6 +27,8 @@ pub(super) struct ClientWire {
     scan: HeadScan,
     pub(super) output: Output,
     upload: Upload,
+    /// The answer to the current request has begun: only the connection's task writes.
+    is_answering: bool,
     /// The size of the next read of a body, in bytes.
     read_size: usize,
     /// The task that waits for the body, if it is another one than that of the connection.
@@ -71,6 +73,7 @@ impl ClientWire {
             scan: HeadScan::default(),
             output: Output::default(),
             upload: Upload::Complete,
+            is_answering: false,
             read_size: READ,
             body_task: None,
         }
@@ -107,7 +110,10 @@ impl ClientWire {
         loop {
             if !self.input.is_empty() {
                 match read_request(&mut self.scan, &mut self.input, &self.limits) {
-                    Ok(Some(head)) => return Poll::Ready(NextRequest::Head(head)),
+                    Ok(Some(head)) => {
+                        self.is_answering = false;
+                        return Poll::Ready(NextRequest::Head(head));
+                    }
                     Ok(None) => self.watch.read(),
                     Err(fault) => {
                         self.upload = Upload::Unreadable;
@@ -148,6 +154,7 @@ impl ClientWire {
 
     /// A final answer begins: `100 Continue` must not follow. True if the connection cannot read another request.
     pub(super) fn begin_answer(&mut self) -> bool {
+        self.is_answering = true;
         if let Upload::Open { awaits_continue, .. } = &mut self.upload {
             *awaits_continue = false;
         }
@@ -194,8 +201,10 @@ impl ClientWire {
             if std::mem::take(awaits_continue) && self.input.is_empty() {
                 self.output.buffer().extend_from_slice(CONTINUE);
             }
-            // A failed write is followed by a failed read.
-            let _ = self.poll_output(context);
+            if !self.is_answering {
+                // A failed write is followed by a failed read.
+                let _ = self.poll_output(context);
+            }
             let read = self.poll_fill(self.read_size, context);
             let Poll::Ready(read) = read else {
                 self.body_task = Some(context.waker().clone());

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::LocalSet;
@@ -22,14 +22,12 @@ use super::super::received_request::{Received, ReceivedBody};
 use super::super::watch::Watch;
 use super::client_wire::ClientWire;
 use super::connection::serve_wire;
-use crate::http1::fault::WireFault;
 use crate::http1::request_head::HeadLimits;
 use crate::http1::target::RequestTarget;
 
 /// One request as its answer sees it.
 pub(super) struct Asked {
     pub(super) path: String,
-    pub(super) headers: HeaderMap,
     pub(super) body: Option<ReceivedBody>,
 }
 
@@ -82,7 +80,6 @@ pub(super) struct Held {
     pub(super) wire: Rc<RefCell<ClientWire>>,
     pub(super) watch: Rc<Watch>,
     pub(super) ended: Rc<Cell<Option<ConnectionEnd>>>,
-    pub(super) faults: Rc<RefCell<Vec<WireFault>>>,
 }
 
 impl Held {
@@ -100,14 +97,13 @@ impl Held {
             HeadLimits { target_bytes: limits.uri_bytes, bytes: limits.header_bytes, fields: limits.header_count };
         let stream = ClientStream::Memory(server);
         let wire = Rc::new(RefCell::new(ClientWire::new(stream, Rc::clone(&watch), head_limits)));
-        let (ended, faults) = (Rc::<Cell<Option<ConnectionEnd>>>::default(), Rc::<RefCell<Vec<WireFault>>>::default());
+        let ended = Rc::<Cell<Option<ConnectionEnd>>>::default();
         let serving = {
-            let (answer, faults) = (Rc::new(answer), Rc::clone(&faults));
+            let answer = Rc::new(answer);
             let answer = move |guard: ExchangeGuard, received: Received| async move {
                 let asked = match received {
                     Ok(request) => request,
-                    Err(fault) => {
-                        faults.borrow_mut().push(fault);
+                    Err(_) => {
                         return Response::builder()
                             .status(400)
                             .body(Script { guard: Some(guard), ..Script::whole("no") })
@@ -115,7 +111,7 @@ impl Held {
                     }
                 };
                 let RequestTarget::Origin(target) = asked.head.target else { panic!("another form") };
-                let asked = Asked { path: target.as_str().to_owned(), headers: asked.head.headers, body: asked.body };
+                let asked = Asked { path: target.as_str().to_owned(), body: asked.body };
                 let mut response = answer(asked).await;
                 response.body_mut().guard = Some(guard);
                 response
@@ -124,7 +120,7 @@ impl Held {
         };
         let end = Rc::clone(&ended);
         tokio::task::spawn_local(async move { end.set(Some(serving.await)) });
-        Self { client, wire, watch, ended, faults }
+        Self { client, wire, watch, ended }
     }
 
     pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {

@@ -58,6 +58,15 @@ impl Output {
         }
     }
 
+    /// Replaces the bytes behind a piece that has not been written; false if there is none.
+    pub(super) fn end_piece(&mut self, piece_end: &'static [u8]) -> bool {
+        let has_piece = !self.piece.is_empty();
+        if has_piece {
+            self.piece_end = piece_end;
+        }
+        has_piece
+    }
+
     /// Ready when everything has been written.
     pub(super) fn poll_write(
         &mut self,

@@ -54,7 +54,7 @@ async fn echo_or_head(asked: Asked) -> Response<Script> {
 }
 
 #[tokio::test]
-async fn pipelined_requests_are_answered_in_order_however_they_are_cut() {
+async fn pipelined_requests_are_answered_in_order_however_cut() {
     let (asked, answers) = requests();
     assert_eq!(conversation(64 * 1024, &[asked.as_bytes()], echo_or_head).await, answers);
     let bytes: Vec<&[u8]> = asked.as_bytes().chunks(1).collect();
@@ -75,6 +75,9 @@ async fn answers_arrive_whole_however_little_each_write_takes() {
         let frames = vec![Frame::data(Bytes::from(vec![b'a'; 20_000])), Frame::data(Bytes::from_static(b"b"))];
         Response::new(Script { frames, ..Script::default() })
     };
+    let only_large = |_| async { Response::new(Script { length: None, ..Script::whole(vec![b'a'; 20_000]) }) };
+    let output = conversation(64 * 1024, &[LAST.as_bytes()], only_large).await;
+    assert!(output.ends_with("a\r\n0\r\n\r\n"), "{} bytes", output.len());
     for capacity in [1, 7, 1000, 64 * 1024] {
         let output = conversation(capacity, &[LAST.as_bytes()], large).await;
         let body = format!("\r\n\r\n4e20\r\n{}\r\n1\r\nb\r\n0\r\n\r\n", "a".repeat(20_000));
@@ -194,7 +197,7 @@ async fn answers_have_one_date_and_it_is_the_upstreams_if_it_says_one() {
 }
 
 #[tokio::test]
-async fn a_refused_head_is_answered_once_and_nothing_behind_it_is_read() {
+async fn a_refused_head_is_answered_and_the_rest_is_not_read() {
     for bad in ["GET / HTTP/1.1\nhost: a\n\n", "GET /\0", "GET / HTTP/1.1\r\nhost: a\r\nx : y\r\n\r\n", "\r\n\r\n"] {
         let input = format!("{bad}{LAST}");
         assert_eq!(conversation(1024, &[input.as_bytes()], echo).await, REFUSED, "{bad:?}");
@@ -210,7 +213,7 @@ async fn a_fault_in_a_body_fails_it_and_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn an_unread_body_ends_the_connection_unless_it_has_come_already() {
+async fn an_unread_body_ends_the_connection_unless_it_has_come() {
     let unread = |asked: Asked| async move { Response::new(Script::whole(asked.path)) };
     let whole_body = format!("POST /one HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc{LAST}");
     let output = conversation(1024, &[whole_body.as_bytes()], unread).await;
@@ -220,7 +223,7 @@ async fn an_unread_body_ends_the_connection_unless_it_has_come_already() {
 }
 
 #[tokio::test]
-async fn the_client_is_told_to_go_on_when_its_body_is_read_and_only_then() {
+async fn a_client_is_told_to_go_on_when_its_body_is_read() {
     const HEAD: &str =
         "POST /one HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n";
     local(async {
