@@ -13,7 +13,7 @@ pub(super) fn read_fields(section: &Bytes, lines: usize) -> Result<(HeaderMap, F
     // The smaller array costs less to fill, and is enough for nearly all sections.
     match lines {
         ..=32 => read_into(&mut [EMPTY_HEADER; 32][..lines], section),
-        ..=128 => read_into(&mut [EMPTY_HEADER; 128][..lines], section),
+        33..=128 => read_into(&mut [EMPTY_HEADER; 128][..lines], section),
         _ => read_into(&mut vec![EMPTY_HEADER; lines], section),
     }
 }
