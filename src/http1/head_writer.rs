@@ -91,13 +91,13 @@ mod tests {
     }
 
     #[test]
-    fn request_heads_have_all_fields_and_blocks_in_order() {
+    fn request_heads_have_all_blocks_before_all_fields() {
         let fields: &[(_, &[u8])] = &[("Host", b"a"), ("X", b"\xe9 \tz"), ("Y", b""), ("x", b"2")];
         let block = |name| FieldBlock::new(vec![(HeaderName::from_static(name), HeaderValue::from_static("v")); 2]);
         let (first, second) = (block("first"), block("second"));
         assert_eq!(
             request(fields, &[&first, &second], BodyLength::None),
-            "before PUT /a?b HTTP/1.1\\r\\nhost: a\\r\\nx: \\xe9 \\tz\\r\\nx: 2\\r\\ny: \\r\\nfirst: v\\r\\nfirst: v\\r\\nsecond: v\\r\\nsecond: v\\r\\n\\r\\n"
+            "before PUT /a?b HTTP/1.1\\r\\nfirst: v\\r\\nfirst: v\\r\\nsecond: v\\r\\nsecond: v\\r\\nhost: a\\r\\nx: \\xe9 \\tz\\r\\nx: 2\\r\\ny: \\r\\n\\r\\n"
         );
         assert_eq!((first.fields().len(), FieldBlock::default().text()), (2, &b""[..]));
     }
