@@ -240,7 +240,7 @@ async fn a_chunked_answer_that_is_cut_breaks() {
 async fn a_chunked_answer_with_bad_chunks_breaks() {
     for bad in ["5\r\nhello\r\nzz\r\n", "5\r\nhelloXX", "-1\r\n", "5\r\nhello\r\nFFFFFFFFFFFFFFFFF\r\n"] {
         let said = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{bad}");
-        breaks(&RawUpstream::saying_and_staying(said).await, "upstream_reset").await;
+        breaks(&RawUpstream::saying_and_staying(said).await, "upstream_protocol").await;
     }
 }
 

@@ -141,7 +141,8 @@ where
     where
         T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
+        let handshake = http1::Builder::new().max_headers(1000).handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await.map_err(std::io::Error::other)?;
         tokio::task::spawn(connection);
         Ok(Self::Http1(sender))
     }
