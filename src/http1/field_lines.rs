@@ -7,6 +7,9 @@ use httparse::{EMPTY_HEADER, Header, Status};
 use super::fault::WireFault;
 use super::framing::FramingFields;
 
+/// The room for fields that are added to a header on its way, so that it need not grow.
+const ADDED_LATER: usize = 4;
+
 /// Reads a section of `lines` field lines, with the empty line that ends it. Its line ends have been checked. Values
 /// are slices of it.
 pub(super) fn read_fields(section: &Bytes, lines: usize) -> Result<(HeaderMap, FramingFields), WireFault> {
@@ -24,7 +27,7 @@ fn read_into<'a>(array: &mut [Header<'a>], section: &'a Bytes) -> Result<(Header
         Ok(Status::Partial) | Err(_) => return Err(broken_rule(section)),
     };
     let mut framing = FramingFields::default();
-    let mut headers = HeaderMap::try_with_capacity(parsed.len()).map_err(|_| WireFault::TooManyFields)?;
+    let mut headers = HeaderMap::try_with_capacity(parsed.len() + ADDED_LATER).map_err(|_| WireFault::TooManyFields)?;
     for field in parsed {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| WireFault::FieldName)?;
         let value = HeaderValue::from_maybe_shared(section.slice_ref(field.value));
