@@ -10,7 +10,7 @@ use http::header::{FORWARDED, VIA};
 use http::{HeaderMap, HeaderValue, Version};
 
 use super::authority::Authority;
-use super::connection_cache::ConnectionCache;
+use super::connection_cache::{ConnectionCache, KnownForwarding};
 use super::forwarded;
 use super::headers::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::in_flight::{InFlightByAddress, InFlightCounter};
@@ -158,13 +158,13 @@ impl Peer {
             return Rc::new(self.make_forwarding_fields(authority, version));
         }
         let mut last = self.cache.last_forwarding.borrow_mut();
-        let is_same = |known: &Rc<Authority>, of: Version| Rc::ptr_eq(known, authority) && of == version;
-        if let Some((_, _, fields)) = last.as_ref().filter(|(known, of, _)| is_same(known, *of)) {
-            return Rc::clone(fields);
+        let is_same = |known: &&KnownForwarding| Rc::ptr_eq(&known.authority, authority) && known.version == version;
+        if let Some(known) = last.as_ref().filter(is_same) {
+            return Rc::clone(&known.fields);
         }
-        let made = Rc::new(self.make_forwarding_fields(authority, version));
-        *last = Some((Rc::clone(authority), version, Rc::clone(&made)));
-        made
+        let fields = Rc::new(self.make_forwarding_fields(authority, version));
+        *last = Some(KnownForwarding { authority: Rc::clone(authority), version, fields: Rc::clone(&fields) });
+        fields
     }
 
     fn make_forwarding_fields(&self, authority: &Authority, version: Version) -> FieldBlock {

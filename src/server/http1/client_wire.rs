@@ -49,6 +49,7 @@ enum Upload {
 }
 
 /// The next request of a connection.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(super) enum NextRequest {
     Head(RequestHead),
     Fault(WireFault),

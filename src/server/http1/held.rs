@@ -101,14 +101,9 @@ impl Held {
         let serving = {
             let answer = Rc::new(answer);
             let answer = move |guard: ExchangeGuard, received: Received| async move {
-                let asked = match received {
-                    Ok(request) => request,
-                    Err(_) => {
-                        return Response::builder()
-                            .status(400)
-                            .body(Script { guard: Some(guard), ..Script::whole("no") })
-                            .unwrap();
-                    }
+                let Ok(asked) = received else {
+                    let refusal = Script { guard: Some(guard), ..Script::whole("no") };
+                    return Response::builder().status(400).body(refusal).unwrap();
                 };
                 let RequestTarget::Origin(target) = asked.head.target else { panic!("another form") };
                 let asked = Asked { path: target.as_str().to_owned(), body: asked.body };

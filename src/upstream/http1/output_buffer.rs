@@ -96,6 +96,8 @@ impl OutputBuffer {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use tokio::io::{AsyncReadExt as _, duplex};
 
     use super::*;
@@ -110,25 +112,28 @@ mod tests {
             expected.extend_from_slice(&large);
             expected.extend_from_slice(b"\r\nend");
             let length = expected.len();
-            let reading = tokio::spawn(async move {
+            let reading = async {
                 let mut read = vec![0; length];
                 far.read_exact(&mut read).await.unwrap();
                 read
-            });
+            };
             let mut output = OutputBuffer::default();
             output.bytes().extend_from_slice(b"head");
             output.push(Bytes::from_static(b"small"), b"\r\n");
             assert!(output.has_room());
             output.push(large, b"\r\n");
             assert!(!output.has_room());
-            while !output.is_empty() {
-                std::future::poll_fn(|context| output.poll_write(&mut near, context)).await.unwrap();
-            }
-            output.push(Bytes::from_static(b"end"), b"");
-            while !output.is_empty() {
-                std::future::poll_fn(|context| output.poll_write(&mut near, context)).await.unwrap();
-            }
-            assert_eq!(reading.await.unwrap(), expected, "{capacity}");
+            let writing = async {
+                while !output.is_empty() {
+                    poll_fn(|context| output.poll_write(&mut near, context)).await.unwrap();
+                }
+                output.push(Bytes::from_static(b"end"), b"");
+                while !output.is_empty() {
+                    poll_fn(|context| output.poll_write(&mut near, context)).await.unwrap();
+                }
+            };
+            let (read, ()) = tokio::join!(reading, writing);
+            assert_eq!(read, expected, "{capacity}");
         }
     }
 }
