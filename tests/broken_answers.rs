@@ -3,13 +3,14 @@
 //! Common clients (curl, browsers, Go) resend a request, a POST too, if a kept connection ends without a byte of the
 //! answer.
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::support::frames::{
     END_HEADERS, END_STREAM, Framed, HEADERS, PADDED, RST_STREAM, block, data, headers, rst_stream,
 };
-use crate::support::wire::{RawUpstream, Wire, field, within};
+use crate::support::wire::{RawUpstream, Signal, Wire, field, within};
 use crate::support::{Client, Gateway};
 use crate::upstream_http2::by_hand;
 
@@ -123,4 +124,28 @@ async fn a_head_over_http2_arrives_though_its_stream_fails() {
         tells_over_http1(&Gateway::before_http2(address, &routes), what).await;
         tells_over_http2(&Gateway::before_http2(address, &routes), what).await;
     }
+}
+
+/// Over HTTP/1.0 and without a length, the end of the connection is the end of the answer. In clear text nothing but a
+/// reset tells the two apart.
+#[tokio::test]
+async fn an_answer_that_is_cut_off_does_not_end_like_a_whole_one() {
+    let has_ended = Signal::default();
+    let ended = has_ended.clone();
+    let upstream = RawUpstream::start(move |mut wire, _| {
+        let ended = ended.clone();
+        Box::pin(async move {
+            wire.send(CHUNKED).await;
+            while wire.stream.write_all(b"5\r\nhello\r\n").await.is_ok() {}
+            ended.give();
+        })
+    })
+    .await;
+    let sections = "listeners: [{address: 127.0.0.1:0}]\nlimits: {write_stall_timeout: 200ms}";
+    let gateway = Gateway::open(upstream.address, sections);
+    let mut stream = Client::plain(gateway.addresses[0]).tcp().await.unwrap();
+    stream.write_all(b"GET /endless HTTP/1.0\r\nHost: a\r\n\r\n").await.unwrap();
+    has_ended.wait().await;
+    let end = within(stream.read_to_end(&mut Vec::new())).await;
+    assert_eq!(end.map_err(|error| error.kind()), Err(std::io::ErrorKind::ConnectionReset));
 }

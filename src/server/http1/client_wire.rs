@@ -29,6 +29,8 @@ pub(super) struct ClientWire {
     upload: Upload,
     /// The answer to the current request has begun: only the connection's task writes.
     is_answering: bool,
+    /// The end of the connection is that of the present answer, which the client does not have whole yet.
+    pub(super) is_open_ended: bool,
     /// The size of the next read of a body, in bytes.
     read_size: usize,
     /// The task that waits for the body, if it is another one than that of the connection.
@@ -75,6 +77,7 @@ impl ClientWire {
             output: Output::default(),
             upload: Upload::Complete,
             is_answering: false,
+            is_open_ended: false,
             read_size: READ,
             body_task: None,
         }
@@ -296,7 +299,8 @@ impl ClientWire {
         self.input.capacity() > 0 || self.output.has_buffer()
     }
 
-    /// The stream and the bytes that were read but not used. The connection is closed for all others.
+    /// The stream and the bytes that were read but not used. The connection is closed for all others. A client that
+    /// would take its end for that of an answer finds it reset.
     pub(super) fn take(&mut self) -> (ClientStream, Bytes) {
         let input = std::mem::take(&mut self.input).freeze();
         self.output = Output::default();
@@ -306,7 +310,11 @@ impl ClientWire {
         if let Some(task) = self.body_task.take() {
             task.wake();
         }
-        (self.stream.close(), input)
+        let mut stream = self.stream.close();
+        if self.is_open_ended {
+            stream.reset_when_dropped();
+        }
+        (stream, input)
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) async fn close(wire: &RefCell<ClientWire>, closing: Closing) {
     if poll_fn(|context| wire.borrow_mut().poll_output(context)).await.is_err() {
         return;
     }
+    // All of the last answer is written, unless it is broken.
+    wire.borrow_mut().is_open_ended &= closing != Closing::Graceful;
     let has_unread_input = wire.borrow().has_unread_input();
     let (mut stream, _) = wire.borrow_mut().take();
     let ending = async {

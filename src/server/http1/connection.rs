@@ -97,9 +97,12 @@ struct OwnWire(Rc<RefCell<ClientWire>>);
 
 impl OwnWire {
     async fn close(self, ended: ConnectionEnd) -> ConnectionEnd {
+        let is_broken = self.0.borrow().is_open_ended;
         let (mut stream, _) = self.0.borrow_mut().take();
-        // Boxed, so that an idle connection has no room for it.
-        let _ = Box::pin(timeout(CLOSE_TIMEOUT, stream.shutdown())).await;
+        if !is_broken {
+            // Boxed, so that an idle connection has no room for it.
+            let _ = Box::pin(timeout(CLOSE_TIMEOUT, stream.shutdown())).await;
+        }
         ended
     }
 

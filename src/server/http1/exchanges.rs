@@ -122,6 +122,7 @@ where
         watch.with_date(|date| answers.write_head(wire.output.buffer(), &head, length(&body), date))
     };
     let (framing, keeps_alive, status) = (promise.framing, promise.keeps_alive, head.status);
+    wire.borrow_mut().is_open_ended = framing == AnswerFraming::UntilClose;
     drop(head);
     let end = match framing {
         AnswerFraming::None | AnswerFraming::Exact(0) => AnswerEnd::Complete,

@@ -30,7 +30,7 @@ pub(crate) struct Http1Connection {
     read_size: usize,
     pub(super) output: OutputBuffer,
     /// TLS may not have written yet what it has taken.
-    is_unflushed: bool,
+    pub(super) is_unflushed: bool,
     /// A byte of the present request was written.
     has_written: bool,
     pub(super) deadline: ReusableDeadline,
@@ -110,7 +110,12 @@ impl Http1Connection {
 
     /// True if nothing is left of the exchange that has ended.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.input.is_empty() && self.output.is_empty() && !self.is_unflushed && !self.stream.discards_writes()
+        self.input.is_empty() && self.has_sent_all() && !self.stream.discards_writes()
+    }
+
+    /// True if no part of the request is left in a buffer, TLS's own included.
+    pub(super) fn has_sent_all(&self) -> bool {
+        self.output.is_empty() && !self.is_unflushed
     }
 
     /// Reads once into `input`. `Ok(0)`: the peer has ended the stream.

@@ -342,6 +342,24 @@ async fn an_upload_goes_on_while_its_response_is_not_read() {
     LocalSet::new().run_until(test).await;
 }
 
+/// TLS takes bytes that the socket does not take yet.
+#[tokio::test]
+async fn what_tls_holds_of_a_request_is_sent_beside_the_response() {
+    let place = Place::new().await;
+    let test = async {
+        let (connection, mut far) = place.connect().await;
+        let mut exchange = place.begin(connection, request("POST", None));
+        far.write_all([OK, LONG].concat().as_bytes()).await.unwrap();
+        let answered = head(&mut exchange).await.unwrap();
+        exchange.connection.is_unflushed = true;
+        let mut response = exchange.into_response(&answered).send_rest();
+        tokio::task::yield_now().await;
+        assert!(poll_fn(|context| response.poll_frame(context)).await.unwrap().is_ok());
+        assert!(response.end().is_some_and(|ended| ended.is_reusable));
+    };
+    LocalSet::new().run_until(test).await;
+}
+
 #[tokio::test]
 async fn a_response_that_ends_before_its_upload_resets_the_connection() {
     let place = Place::new().await;
