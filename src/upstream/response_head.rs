@@ -4,6 +4,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::fault::UpstreamFault;
+use crate::http1::fault::WireFault;
 use crate::http1::framing::BodyLength;
 use crate::http1::response_head::ResponseHead;
 
@@ -34,7 +35,7 @@ pub(super) fn normalize<B>(response: &mut Response<B>) -> Result<(), UpstreamFau
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some() {
-            return Err(UpstreamFault::Unasked("a transfer coding"));
+            return Err(UpstreamFault::Protocol(WireFault::Coding.into()));
         }
         headers.remove(CONTENT_LENGTH);
     } else if without_length {
