@@ -136,7 +136,8 @@ async fn an_answer_that_is_cut_off_does_not_end_like_a_whole_one() {
         let ended = ended.clone();
         Box::pin(async move {
             wire.send(CHUNKED).await;
-            while wire.stream.write_all(b"5\r\nhello\r\n").await.is_ok() {}
+            let chunk = [b"4000\r\n", &[b'x'; 0x4000][..], b"\r\n"].concat();
+            while wire.stream.write_all(&chunk).await.is_ok() {}
             ended.give();
         })
     })

@@ -344,7 +344,7 @@ async fn an_upload_goes_on_while_its_response_is_not_read() {
 
 /// TLS takes bytes that the socket does not take yet.
 #[tokio::test]
-async fn what_tls_holds_of_a_request_is_sent_beside_the_response() {
+async fn bytes_that_tls_holds_are_sent_beside_the_response() {
     let place = Place::new().await;
     let test = async {
         let (connection, mut far) = place.connect().await;
