@@ -53,7 +53,7 @@ FAULTS = {
     "NUL in the head": (["HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n"], "stay", {502}),
     "CR in the head": (["HTTP/1.1 200 OK\r\nX: a\rb\r\nContent-Length: 0\r\n\r\n"], "stay", {502}),
     "not HTTP": (["SSH-2.0-OpenSSH_9.9\r\n"], "stay", {502}),
-    "early hints without end": (["HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"] * 80, "drip", {504}),
+    "early hints without end": (["HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"] * 80, "drip", {502}),
     "a protocol that was not requested": (["HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n" + OTHER], "stay", {502}),
     "a huge head": ([f"HTTP/1.1 200 OK\r\nX: {HUGE}\r\n\r\n"], "stay", {502}),
     "10,000 fields": (["HTTP/1.1 200 OK\r\n" + "X: a\r\n" * 10_000 + "\r\n"], "stay", {502}),
