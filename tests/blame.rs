@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt as _;
+use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -80,10 +81,11 @@ fn expected(deadline: Deadline, waited: Waited, by_http2: bool) -> Fate {
 
 /// A server that never answers, and takes what it is sent or nothing of it.
 async fn silent(by_http2: bool, takes: bool) -> SocketAddr {
+    if !by_http2 && !takes {
+        return full_at_once();
+    }
     if !by_http2 {
-        let upstream = RawUpstream::start(move |mut wire, _| {
-            Box::pin(async move { if takes { drop(wire.rest().await) } else { pending().await } })
-        });
+        let upstream = RawUpstream::start(|mut wire, _| Box::pin(async move { drop(wire.rest().await) }));
         return upstream.await.address;
     }
     by_hand(move |mut service| async move {
@@ -92,6 +94,19 @@ async fn silent(by_http2: bool, takes: bool) -> SocketAddr {
         pending().await
     })
     .await
+}
+
+/// A server that accepts connections and reads nothing. The kernel's buffers for it are small: uploads fill them long
+/// before any deadline, on a busy machine too.
+fn full_at_once() -> SocketAddr {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.set_recv_buffer_size(4096).unwrap();
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(16).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    // Open until the end of the test: the kernel accepts connections without it.
+    std::mem::forget(listener);
+    address
 }
 
 /// Says what a caller says that keeps somebody waiting; for as long as the other end takes it.

@@ -24,7 +24,7 @@ const USUAL: Limits = (
 /// So small that short inputs exceed them.
 const SMALL: Limits = (HeadLimits { target_bytes: 12, bytes: 60, fields: 3 }, TrailerLimits { bytes: 20, fields: 2 });
 
-/// What a codec finds in the bytes of a connection.
+/// The messages that a codec finds in the bytes of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WireReading {
     pub messages: Vec<WireMessage>,

@@ -12,7 +12,7 @@ pub(super) struct ChunkLine {
     place: Place,
 }
 
-/// What one byte of the line adds.
+/// The meaning of one byte of the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChunkLineStep {
     Size,

@@ -178,11 +178,7 @@ async fn decide(
     count(&route.limits, &snapshot.limit_store, by_caller, peer, open)?;
     let handshake = upgrade.map(|upgrade| check_handshake(upgrade, &head, upload)).transpose()?;
     let is_protected = permit.caller().is_some();
-    if is_protected {
-        open.reserve()?;
-    } else {
-        open.reserve_if_roomy();
-    }
+    open.reserve_for(is_protected)?;
     let call = CallFacts::take(&mut head, route.target.may_speak_http2())?;
     open.log.allowed();
     let answer = match choose_destination(&permit, peer, &mut open.log, &head) {

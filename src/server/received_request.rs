@@ -28,7 +28,7 @@ pub(crate) struct ReceivedHead {
     pub(crate) target: RequestTarget,
     pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
-    /// What HTTP/2 adds to a request for another protocol (RFC 8441).
+    /// The protocol that an HTTP/2 request asks for, and the stream to speak it over (RFC 8441).
     pub(crate) extensions: Extensions,
 }
 

@@ -26,7 +26,7 @@ pub(crate) enum HttpVersion {
 
 const ALPN_HTTP2: &[u8] = b"h2";
 const ALPN_HTTP1: &[u8] = b"http/1.1";
-/// What curl offers with `--http1.0`.
+/// Offered by curl with `--http1.0`.
 const ALPN_HTTP10: &[u8] = b"http/1.0";
 
 /// The configuration of one listener, shared by all workers. `certificates` is not empty; the first is the default.

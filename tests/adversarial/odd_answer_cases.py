@@ -257,7 +257,7 @@ def interim():
     yield case("103 with a length", "HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\n" + sized(), forwarded())
     yield case("10,000 × 103, then 200", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 10_000 + sized(), refused("too_many_interim"))
     yield case("103 without end", ["HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"] * 60, refused("too_many_interim"))
-    yield case("101 that nobody asked for", "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n" + STRAY, refused())
+    yield case("101 that was not asked for", "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n" + STRAY, refused())
     yield case("100, then close", "HTTP/1.1 100 Continue\r\n\r\n", refused(), "closes")
 
 

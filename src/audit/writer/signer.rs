@@ -39,7 +39,7 @@ pub(super) struct Job {
     now: Instant,
 }
 
-/// What the thread reports about a job, in this order.
+/// The reports of the thread about a job, in this order.
 #[derive(Debug)]
 pub(super) enum Step {
     Flushed(io::Result<()>),

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::content::Content;
 use super::grpc;
 use super::token_rejection::{grant_status, token_refused, unauthenticated};
-use super::upstream_reason::upstream_failed;
+use super::upstream_reason::{FailureAnswer, body_answer, upstream_answer, upstream_failed};
 use super::wire_rejection::malformed_status;
 use crate::audit::ledger::Unavailable;
 use crate::audit::reason::Reason;
@@ -156,37 +156,11 @@ impl Rejection {
             Self::AuditUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "the request can't be recorded just now")
             }
-            Self::TooLarge | Self::Upstream(UpstreamFault::RequestBody(BodyFault::TooLarge)) => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "the body is too large")
-            }
-            Self::BodyTimeout | Self::Upstream(UpstreamFault::RequestBody(BodyFault::Slow)) => {
-                (StatusCode::REQUEST_TIMEOUT, "invalid_request", "the body did not come in time")
-            }
-            Self::Upstream(UpstreamFault::RequestBody(BodyFault::Malformed(fault))) => {
-                return Public::bad_request(fault.to_string());
-            }
-            Self::ClientGone | Self::Upstream(UpstreamFault::RequestBody(BodyFault::Broken)) => {
-                (StatusCode::BAD_REQUEST, "invalid_request", "the body is incomplete")
-            }
+            Self::TooLarge => return Public::from(body_answer(BodyFault::TooLarge)),
+            Self::BodyTimeout => return Public::from(body_answer(BodyFault::Slow)),
+            Self::ClientGone => return Public::from(body_answer(BodyFault::Broken)),
+            Self::Upstream(fault) => return Public::from(upstream_answer(fault)),
             Self::Token(refusal) => return Public::token(refusal),
-            Self::Upstream(UpstreamFault::Full) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "the upstream is overloaded")
-            }
-            Self::Upstream(UpstreamFault::Open) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "the upstream can't be reached just now")
-            }
-            Self::Upstream(UpstreamFault::Connect(_)) => {
-                (StatusCode::BAD_GATEWAY, "bad_gateway", "the upstream can't be reached")
-            }
-            Self::Upstream(UpstreamFault::Timeout) => {
-                (StatusCode::GATEWAY_TIMEOUT, "gateway_timeout", "the upstream did not answer in time")
-            }
-            Self::Upstream(UpstreamFault::Protocol(_) | UpstreamFault::Unasked(_) | UpstreamFault::Length) => {
-                (StatusCode::BAD_GATEWAY, "bad_gateway", "the upstream's answer is not valid")
-            }
-            Self::Upstream(UpstreamFault::Reset(_)) => {
-                (StatusCode::BAD_GATEWAY, "bad_gateway", "the upstream's answer is incomplete")
-            }
         };
         Public { status, error, description: description.into() }
     }
@@ -353,6 +327,12 @@ impl Public<'_> {
             }
         };
         Self { status, error, description: description.into() }
+    }
+}
+
+impl From<FailureAnswer> for Public<'_> {
+    fn from((status, error, description): FailureAnswer) -> Self {
+        Self { status, error, description }
     }
 }
 

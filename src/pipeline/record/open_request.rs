@@ -55,6 +55,15 @@ impl OpenRequest {
         self.slot = self.recorder.ledger.reserve_optional();
     }
 
+    /// Reserves a slot for a request to a protected or a public route.
+    pub(crate) fn reserve_for(&mut self, is_protected: bool) -> Result<(), Unavailable> {
+        if is_protected {
+            return self.reserve();
+        }
+        self.reserve_if_roomy();
+        Ok(())
+    }
+
     /// For a protected request, if the configuration requires it: waits until the line about this answer is on the
     /// disk. If that fails, the answer must not be sent.
     pub(crate) async fn commit(&mut self, status: StatusCode) -> Result<(), Unavailable> {

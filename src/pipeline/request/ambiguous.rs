@@ -1,6 +1,6 @@
 //! Why a request has no canonical form.
 
-/// What can be read in two ways.
+/// The part of a request that can be read in two ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Ambiguous {
     #[error("the request names no host, or more than one")]

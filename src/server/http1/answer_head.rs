@@ -8,7 +8,7 @@ use crate::http1::framing::length;
 use crate::http1::head_writer::{write_content_length, write_status_line};
 use crate::http1::request_head::RequestHead;
 
-/// What an answer depends on, of the request and of the connection.
+/// The facts of the request and of the connection that decide on an answer's head.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AnswerContext {
     pub(super) version: Version,
@@ -17,7 +17,7 @@ pub(super) struct AnswerContext {
     pub(super) keeps_alive: bool,
 }
 
-/// What an answer's body says of itself before it is read.
+/// The length of an answer's body, as far as it is known before the body is read.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum AnswerLength {
     /// It has ended.
@@ -37,7 +37,7 @@ pub(super) enum AnswerFraming {
     UntilClose,
 }
 
-/// What a written head promises.
+/// The promises of a head that has been written.
 #[derive(Debug)]
 pub(super) struct AnswerPromise {
     pub(super) framing: AnswerFraming,

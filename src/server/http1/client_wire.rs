@@ -106,7 +106,7 @@ impl ClientWire {
         rests
     }
 
-    /// Reads the next head. What the client waits for is written first, unless the head is there already.
+    /// Reads the next head. The output is written first, unless the head is there already.
     pub(super) fn poll_request(&mut self, context: &mut Context<'_>) -> Poll<NextRequest> {
         if self.output.is_full() && ready!(self.poll_output(context)).is_err() {
             return Poll::Ready(NextRequest::End);
@@ -221,7 +221,7 @@ impl ClientWire {
         }
     }
 
-    /// No more of the body is wanted. What has come already is discarded, perhaps to its end.
+    /// No more of the body is wanted. Bytes that have come already are discarded, perhaps to its end.
     pub(super) fn abandon_upload(&mut self) {
         let Upload::Open { reader, .. } = &mut self.upload else { return };
         let read = loop {

@@ -123,7 +123,7 @@ impl Held {
         sleep(Duration::from_millis(1)).await;
     }
 
-    /// What the next read returns. Empty at the end.
+    /// The output of the next read. Empty at the end.
     pub(super) async fn answer(&mut self) -> String {
         let mut answer = [0; 4096];
         let count = self.client.read(&mut answer).await.unwrap();

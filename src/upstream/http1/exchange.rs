@@ -89,7 +89,7 @@ impl Http1Exchange {
         let has_taken_body = !body.is_end_stream();
         let upload = if has_taken_body {
             let body = std::mem::replace(body, RequestBody::none(Rc::clone(progress)));
-            RequestUpload::new(body, length, headers)
+            RequestUpload::new(body, length)
         } else {
             RequestUpload::none()
         };
@@ -207,7 +207,7 @@ impl Http1Exchange {
         Ok(false)
     }
 
-    /// What the failure means, for both sides.
+    /// Attributes a failure to the side that has caused it.
     fn failure(&self, fault: UpstreamFault) -> ExchangeFailure {
         if self.progress.has_given_up() {
             return ExchangeFailure::Sent(UpstreamFault::Timeout);

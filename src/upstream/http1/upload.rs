@@ -5,8 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::TRAILER;
-use http::{HeaderMap, HeaderName, Method};
+use http::Method;
 use http_body::{Body as _, Frame};
 
 use super::super::body::request_body::{RequestBody, has_payload};
@@ -23,8 +22,6 @@ pub(super) struct RequestUpload {
     body: Option<Box<RequestBody>>,
     /// Bytes still to come, if the length was announced; else the body is sent in chunks.
     remaining: Option<u64>,
-    /// The trailers that the head has announced.
-    trailers: Vec<HeaderName>,
 }
 
 /// The body has another length than announced.
@@ -54,17 +51,16 @@ pub(super) fn announced_length(method: &Method, body: &RequestBody) -> BodyLengt
 
 impl RequestUpload {
     pub(super) fn none() -> Self {
-        Self { body: None, remaining: None, trailers: Vec::new() }
+        Self { body: None, remaining: None }
     }
 
-    /// `headers` are those of the request.
-    pub(super) fn new(body: RequestBody, length: BodyLength, headers: &HeaderMap) -> Self {
+    pub(super) fn new(body: RequestBody, length: BodyLength) -> Self {
         let remaining = match length {
             BodyLength::None => Some(0),
             BodyLength::Exact(length) => Some(length),
             BodyLength::Chunked | BodyLength::UntilClose => None,
         };
-        Self { body: Some(Box::new(body)), remaining, trailers: announced_trailers(headers) }
+        Self { body: Some(Box::new(body)), remaining }
     }
 
     pub(super) fn has_body(&self) -> bool {
@@ -104,8 +100,8 @@ impl RequestUpload {
             let is_last = body.is_end_stream();
             match frame.map(Frame::into_data) {
                 Some(Ok(data)) => self.push_data(data, is_last, output)?,
-                Some(Err(frame)) => self.end(frame.trailers_ref(), output)?,
-                None => self.end(None, output)?,
+                // Trailers are not sent: a service over HTTP/1.1 cannot say that it reads them.
+                Some(Err(_)) | None => self.end(output)?,
             }
         }
         Poll::Ready(Ok(()))
@@ -128,28 +124,16 @@ impl RequestUpload {
                 return Ok(());
             }
         }
-        if is_last { self.end(None, output) } else { Ok(()) }
+        if is_last { self.end(output) } else { Ok(()) }
     }
 
-    fn end(&mut self, trailers: Option<&HeaderMap>, output: &mut OutputBuffer) -> Result<(), BoxError> {
+    fn end(&mut self, output: &mut OutputBuffer) -> Result<(), BoxError> {
         match self.remaining {
-            None => write_last_chunk(output.bytes(), self.announced(trailers).as_ref()),
+            None => write_last_chunk(output.bytes(), None),
             Some(0) => {}
             Some(_) => return Err(WrongLength.into()),
         }
         self.body = None;
         Ok(())
     }
-
-    fn announced(&self, trailers: Option<&HeaderMap>) -> Option<HeaderMap> {
-        let announced = |(name, _): &(&HeaderName, _)| self.trailers.contains(name);
-        trailers
-            .map(|fields| fields.iter().filter(announced).map(|(name, value)| (name.clone(), value.clone())).collect())
-    }
-}
-
-/// The names in the `Trailer` fields of a head (RFC 9110 §6.6.2).
-fn announced_trailers(headers: &HeaderMap) -> Vec<HeaderName> {
-    let values = headers.get_all(TRAILER).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    values.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
 }
