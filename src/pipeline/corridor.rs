@@ -82,7 +82,7 @@ pub(crate) async fn handle(
     let for_head = head.method == Method::HEAD;
     let is_grpc = grpc::is_call(&head);
     let has_body = body.is_some();
-    // Reading the body would make hyper send `100 Continue`. Over HTTP/2 it is not sent, and clients whose upload is
+    // Reading the body would send `100 Continue`. Over HTTP/2 it is not sent, and clients whose upload is
     // cut off treat the end of their stream as a failure.
     let holds_back = head.version != Version::HTTP_2 && has_body && head.headers.contains_key(EXPECT);
     // Over HTTP/1.1 a fault in the rest of the request ends the connection; over HTTP/2 it is the stream's error, as

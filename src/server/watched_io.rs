@@ -1,4 +1,5 @@
-//! The stream of an HTTP/2 connection: reports its progress to the guard, and fails if the client floods it with frames.
+//! The stream of an HTTP/2 connection: reports its progress to the guard, and fails if the client floods it with
+//! frames.
 
 use std::io;
 use std::pin::Pin;

@@ -1,7 +1,7 @@
 //! `Expect: 100-continue` between a client and its upstream (RFC 9110 §10.1.1).
 //!
-//! Polling the client's body makes the server send `100 Continue`, so the body is not polled before the upstream has sent
-//! `100 Continue` itself. The wait for an upstream is limited, as many do not know the expectation. After a final
+//! Polling the client's body makes the server send `100 Continue`, so the body is not polled before the upstream has
+//! sent `100 Continue` itself. The wait for an upstream is limited, as many do not know the expectation. After a final
 //! response the body is not requested at all.
 
 use std::pin::Pin;

@@ -315,7 +315,7 @@ impl Body for RequestBody {
 }
 
 impl Drop for RequestBody {
-    /// With a known length hyper does not poll for the end: it drops the body once it has all of it.
+    /// A connection drops the body once it has all of it, and need not poll for its end.
     fn drop(&mut self) {
         if self.is_end_stream() {
             if self.progress.fault.get().is_none() {

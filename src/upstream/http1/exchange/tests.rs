@@ -74,7 +74,8 @@ async fn head(exchange: &mut Http1Exchange) -> Result<ResponseHead, ExchangeFail
     poll_fn(|context| exchange.poll_head(None, context)).await
 }
 
-/// The response to a request with this method, in short: status, body, trailers, and the use of the connection after it.
+/// The response to a request with this method, in short: status, body, trailers, and the use of the connection after
+/// it.
 async fn outcome(exchange: &mut Option<Http1Exchange>) -> String {
     let head = match head(exchange.as_mut().unwrap()).await {
         Ok(head) => head,
