@@ -2,46 +2,51 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use httparse::{EMPTY_HEADER, Header, Status};
+use memchr::memchr;
 
 use super::fault::WireFault;
 use super::framing::FramingFields;
 
 /// The room for fields that are added to a header on its way, so that it need not grow.
 const ADDED_LATER: usize = 4;
+const CRLF: usize = 2;
 
 /// Reads a section of `lines` field lines, with the empty line that ends it. Its line ends have been checked. Values
 /// are slices of it.
 pub(super) fn read_fields(section: &Bytes, lines: usize) -> Result<(HeaderMap, FramingFields), WireFault> {
-    // The smaller array costs less to fill, and is enough for nearly all sections.
-    match lines {
-        ..=32 => read_into(&mut [EMPTY_HEADER; 32][..lines], section),
-        33..=128 => read_into(&mut [EMPTY_HEADER; 128][..lines], section),
-        _ => read_into(&mut vec![EMPTY_HEADER; lines], section),
-    }
-}
-
-fn read_into<'a>(array: &mut [Header<'a>], section: &'a Bytes) -> Result<(HeaderMap, FramingFields), WireFault> {
-    let parsed = match httparse::parse_headers(section, array) {
-        Ok(Status::Complete((_, parsed))) => parsed,
-        Ok(Status::Partial) | Err(_) => return Err(broken_rule(section)),
-    };
     let mut framing = FramingFields::default();
-    let mut headers = HeaderMap::try_with_capacity(parsed.len() + ADDED_LATER).map_err(|_| WireFault::TooManyFields)?;
-    for field in parsed {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| WireFault::FieldName)?;
-        let value = HeaderValue::from_maybe_shared(section.slice_ref(field.value));
+    let mut headers = HeaderMap::try_with_capacity(lines + ADDED_LATER).map_err(|_| WireFault::TooManyFields)?;
+    let mut rest: &[u8] = section;
+    while let Some(length) = memchr(b'\r', rest).filter(|length| *length > 0) {
+        let (name, value) = read_line(&rest[..length], section).ok_or_else(|| broken_rule(rest))?;
         framing.note(&name);
-        headers.try_append(name, value.map_err(|_| WireFault::FieldValue)?).map_err(|_| WireFault::TooManyFields)?;
+        headers.try_append(name, value).map_err(|_| WireFault::TooManyFields)?;
+        rest = &rest[length + CRLF..];
     }
     Ok((headers, framing))
+}
+
+/// `name ":" OWS value OWS`, of a section. `None` if a rule is broken.
+fn read_line(line: &[u8], section: &Bytes) -> Option<(HeaderName, HeaderValue)> {
+    let colon = memchr(b':', line)?;
+    // Neither type takes a blank before the colon, a control byte or an empty name.
+    let name = HeaderName::from_bytes(&line[..colon]).ok()?;
+    let value = HeaderValue::from_maybe_shared(section.slice_ref(trim_blanks(&line[colon + 1..]))).ok()?;
+    Some((name, value))
+}
+
+/// Without optional white space (RFC 9110 §5.6.3), which has no other bytes than these two.
+fn trim_blanks(value: &[u8]) -> &[u8] {
+    let start = value.iter().position(|byte| !is_blank(*byte)).unwrap_or(value.len());
+    let end = value.iter().rposition(|byte| !is_blank(*byte)).map_or(start, |last| last + 1);
+    &value[start..end]
 }
 
 /// The rule that the first invalid line of a section breaks.
 fn broken_rule(section: &[u8]) -> WireFault {
     for line in section.split(|byte| *byte == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        match memchr::memchr(b':', line) {
+        match memchr(b':', line) {
             _ if line.is_empty() => {}
             _ if line.starts_with(b" ") || line.starts_with(b"\t") => return WireFault::FoldedLine,
             None => return WireFault::FieldLine,
