@@ -66,6 +66,7 @@ mod tunnels;
 mod unknown_clients;
 mod upstream_connections;
 mod upstream_faults;
+mod upstream_host;
 mod upstream_http2;
 mod upstream_names;
 mod upstream_sockets;
