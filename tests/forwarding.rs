@@ -195,6 +195,7 @@ async fn the_upstream_receives_client_host_and_protocol() {
         assert_eq!(seen.header("x-forwarded-for"), "127.0.0.1");
         assert_eq!(seen.header("x-forwarded-proto"), "https");
         assert_eq!(seen.header("x-forwarded-host"), "localhost");
+        assert_eq!((seen.header("x-forwarded-port"), seen.header("x-real-ip")), ("443", "127.0.0.1"));
         assert_eq!(seen.header("forwarded"), "for=127.0.0.1;host=\"localhost\";proto=https");
         assert_eq!(seen.header("via"), format!("{via} portcullis"));
         assert_eq!(seen.header("x-request-id"), answer.request_id());
@@ -230,6 +231,7 @@ async fn gateway_headers_are_never_accepted_from_a_client() {
         "x-client-cert-chain",
         "x-client-verify",
         "x-client-dn",
+        "x-forwarded-port",
         "x-forwarded-client-cert",
         "x-forwarded-tls-client-cert",
         "x-ssl-client-verify",
@@ -252,6 +254,10 @@ async fn look_alikes_of_protected_names_are_refused_others_pass() {
         "x_auth_subject",
         "x-auth_subject",
         "x_forwarded_for",
+        "x_forwarded_port",
+        "x-forwarded_prefix",
+        "x_real_ip",
+        "x.real.ip",
         "content_length",
         "transfer_encoding",
         "proxy_connection",

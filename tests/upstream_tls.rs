@@ -108,12 +108,12 @@ async fn a_tls_service_is_reached_by_name_and_by_address() {
 }
 
 #[tokio::test]
-async fn server_name_stands_for_the_host_of_the_url() {
+async fn server_name_stands_for_the_host_of_the_url_in_sni_and_host() {
     let authority = Authority::new();
     let service = Service::showing(&authority.issue(&["sim.internal"])).await;
     let gateway = before(trusting(&authority), "127.0.0.1", &service, "ca: ca.crt, server_name: sim.internal");
     let said = Client::new(&gateway).get("/x").await;
-    assert_eq!(said.body, format!("sim.internal unknown 127.0.0.1:{} 0", service.address.port()));
+    assert_eq!(said.body, format!("sim.internal unknown sim.internal:{} 0", service.address.port()));
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ impl Echo {
         Self { address, asked }
     }
 
-    fn asked(&self) -> HeaderMap {
+    pub(crate) fn asked(&self) -> HeaderMap {
         self.asked.lock().unwrap().last().unwrap().clone()
     }
 }

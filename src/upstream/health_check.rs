@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::USER_AGENT;
 use http::uri::Scheme;
-use http::{Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
@@ -100,7 +100,8 @@ async fn check_repeatedly(upstream: Arc<Upstream>, rules: HealthCheck, index: us
     let server = &upstream.servers[index];
     let mut history = CheckHistory::default();
     loop {
-        let result = timeout(rules.timeout, check(server, &rules.probe, upstream.settings.answers))
+        let host = upstream.settings.host.without_caller(server);
+        let result = timeout(rules.timeout, check(server, host, &rules.probe, upstream.settings.answers))
             .await
             .unwrap_or(Err(CheckFailure::Timeout));
         if let Some(is_healthy) = history.update(result.is_ok(), &rules) {
@@ -123,7 +124,7 @@ async fn check_repeatedly(upstream: Arc<Upstream>, rules: HealthCheck, index: us
     }
 }
 
-async fn check(server: &Server, probe: &Probe, limits: AnswerLimits) -> Result<(), CheckFailure> {
+async fn check(server: &Server, host: &HeaderValue, probe: &Probe, limits: AnswerLimits) -> Result<(), CheckFailure> {
     let (stream, _) = open(server).await?;
     let Probe::Http { path, statuses, body } = probe else {
         return Ok(());
@@ -131,13 +132,13 @@ async fn check(server: &Server, probe: &Probe, limits: AnswerLimits) -> Result<(
     let expected = ExpectedResponse { statuses, text: body.as_deref() };
     match server.protocol {
         UpstreamProtocol::Http1 => {
-            let response = http1_probe::get(stream, server.authority.clone(), path, limits).await?;
+            let response = http1_probe::get(stream, host.clone(), path, limits).await?;
             expected.check_http1(response).await
         }
         UpstreamProtocol::Http2 => {
             let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
             let scheme = if server.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-            let uri = Uri::builder().scheme(scheme).authority(server.authority.as_bytes()).path_and_query(path.clone());
+            let uri = Uri::builder().scheme(scheme).authority(host.as_bytes()).path_and_query(path.clone());
             let mut request = Request::new(Empty::<Bytes>::new());
             *request.uri_mut() = uri.build().map_err(io::Error::other)?;
             request.headers_mut().insert(USER_AGENT, PRODUCT_NAME);

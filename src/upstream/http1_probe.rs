@@ -49,12 +49,12 @@ const MAX_INTERIM: usize = 16;
 /// Sends a GET request and gives its response. The caller sets the deadline.
 pub(super) async fn get(
     mut stream: Stream,
-    authority: HeaderValue,
+    host: HeaderValue,
     path: &PathAndQuery,
     limits: AnswerLimits,
 ) -> Result<ProbeResponse, ProbeFault> {
     let target = OriginForm::from_bytes(Bytes::copy_from_slice(path.as_str().as_bytes()))?;
-    let fields = [(HOST, authority), (USER_AGENT, PRODUCT_NAME), (CONNECTION, CLOSE)];
+    let fields = [(HOST, host), (USER_AGENT, PRODUCT_NAME), (CONNECTION, CLOSE)];
     let mut head = Vec::new();
     let headers = HeaderMap::from_iter(fields);
     write_request_head(&mut head, &Method::GET, &target, &headers, &[], BodyLength::None);

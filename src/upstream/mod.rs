@@ -8,6 +8,7 @@ pub(crate) mod protocol;
 pub(crate) mod names;
 pub(crate) mod tls;
 pub(crate) mod server;
+pub(crate) mod host;
 pub(crate) mod settings;
 pub(crate) mod balancing;
 // An upstream: what the configuration makes and a request is sent to.

@@ -9,14 +9,16 @@ use percent_encoding::{AsciiSet, utf8_percent_encode};
 use super::body::expect_continue::ContinueSender;
 use super::body::request_body::RequestBody;
 use super::fault::UpstreamFault;
+use super::host::RequestHost;
 use crate::http1::field_block::FieldBlock;
 use crate::http1::target::OriginForm;
 
-/// `Host` and the fields that frame the body are set by the connection to the upstream.
+/// The field `Host` and those that frame the body are set by the connection to the upstream.
 #[derive(Debug)]
 pub(crate) struct UpstreamRequest {
     pub(crate) method: Method,
     pub(crate) target: OriginForm,
+    pub(crate) host: RequestHost,
     pub(crate) headers: HeaderMap,
     pub(crate) added: AddedFields,
     /// The body is requested from the client only after `100 Continue` from the upstream, which is asked for it.
@@ -32,6 +34,7 @@ pub(crate) type AddedFields = [Option<Rc<FieldBlock>>; 3];
 pub(crate) struct HeadCopy {
     method: Method,
     target: OriginForm,
+    pub(crate) host: RequestHost,
     pub(crate) headers: HeaderMap,
     added: AddedFields,
 }
@@ -41,7 +44,8 @@ const NOT_IN_URIS: &AsciiSet = &AsciiSet::EMPTY.add(b'"').add(b'<').add(b'>');
 
 impl UpstreamRequest {
     pub(crate) fn new(method: Method, target: OriginForm, headers: HeaderMap, body: RequestBody) -> Self {
-        Self { method, target, headers, added: AddedFields::default(), continue_sender: None, body }
+        let (host, added) = (RequestHost::default(), AddedFields::default());
+        Self { method, target, host, headers, added, continue_sender: None, body }
     }
 
     /// The path and the query as a URI may have them.
@@ -50,13 +54,16 @@ impl UpstreamRequest {
         PathAndQuery::try_from(text).map_err(|error| UpstreamFault::Protocol(error.into()))
     }
 
-    /// With all fields in its header map.
+    /// With all fields but `Host` in its header map. A host other than the configured one is in its extensions.
     pub(super) fn into_http(self) -> Result<Request<RequestBody>, UpstreamFault> {
         let target = self.path_and_query()?;
         let mut request = Request::new(self.body);
         *request.method_mut() = self.method;
         *request.uri_mut() = Uri::from(target);
         *request.headers_mut() = self.headers;
+        if !matches!(self.host, RequestHost::Configured) {
+            request.extensions_mut().insert(self.host);
+        }
         for (name, value) in self.added.iter().flatten().flat_map(|block| block.fields()) {
             request.headers_mut().append(name, value.clone());
         }
@@ -66,13 +73,19 @@ impl UpstreamRequest {
 
 impl HeadCopy {
     pub(crate) fn of(request: &UpstreamRequest) -> Self {
-        let UpstreamRequest { method, target, headers, added, .. } = request;
-        Self { method: method.clone(), target: target.clone(), headers: headers.clone(), added: added.clone() }
+        let UpstreamRequest { method, target, host, headers, added, .. } = request;
+        Self {
+            method: method.clone(),
+            target: target.clone(),
+            host: host.clone(),
+            headers: headers.clone(),
+            added: added.clone(),
+        }
     }
 
     pub(crate) fn with(self, body: RequestBody) -> UpstreamRequest {
-        let Self { method, target, headers, added } = self;
-        UpstreamRequest { method, target, headers, added, continue_sender: None, body }
+        let Self { method, target, host, headers, added } = self;
+        UpstreamRequest { method, target, host, headers, added, continue_sender: None, body }
     }
 }
 

@@ -7,11 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use http::HeaderValue;
+use rustls::pki_types::ServerName;
 use url::{Host, Url};
 
 use super::names::{KnownAddresses, Name};
 use super::protocol::{Scheme, UpstreamProtocol};
 use super::tls::Tls;
+
+const HTTPS_PORT: u16 = 443;
 
 /// One server of an upstream, and how to connect to it.
 #[derive(Clone, Debug)]
@@ -19,8 +22,10 @@ pub(crate) struct Server {
     /// Its share of the requests, relative to the other servers.
     pub(crate) weight: u32,
     pub(crate) place: ServerAddress,
-    /// The value of `Host` or `:authority` (RFC 9110 §7.2).
+    /// The host and the port of its URL, by which messages and metrics name it.
     pub(crate) authority: HeaderValue,
+    /// The `Host` or `:authority` that is its own (RFC 9110 §7.2).
+    pub(crate) own_host: HeaderValue,
     /// `None` is clear text.
     pub(crate) tls: Option<Tls>,
     pub(crate) protocol: UpstreamProtocol,
@@ -88,14 +93,19 @@ impl ServerOrigin {
 }
 
 impl Server {
+    /// Over TLS its own host is the name that its certificate must be for: many servers answer 421 if `Host` and SNI
+    /// differ.
     pub(crate) fn tcp(origin: ServerOrigin, tls: Option<Tls>, protocol: UpstreamProtocol) -> Self {
-        Self { weight: 1, place: origin.place, authority: origin.authority, tls, protocol }
+        let ServerOrigin { place, authority, .. } = origin;
+        let certified = tls.as_ref().and_then(|tls| certified_host(&tls.name, &place));
+        Self { weight: 1, own_host: certified.unwrap_or_else(|| authority.clone()), place, authority, tls, protocol }
     }
 
     /// A path is not a host: `Host` is `localhost`, as other clients of Unix sockets send it.
     pub(crate) fn socket(path: Arc<Path>, protocol: UpstreamProtocol) -> Self {
         let authority = HeaderValue::from_static("localhost");
-        Self { weight: 1, place: ServerAddress::Socket(path), authority, tls: None, protocol }
+        let own_host = authority.clone();
+        Self { weight: 1, place: ServerAddress::Socket(path), authority, own_host, tls: None, protocol }
     }
 
     /// Unique within its upstream.
@@ -137,6 +147,18 @@ impl Server {
     }
 }
 
+/// The name of a certificate as an authority: with the port, unless it is the default one.
+fn certified_host(name: &ServerName<'_>, place: &ServerAddress) -> Option<HeaderValue> {
+    let name = name.to_str();
+    let name = if name.contains(':') { format!("[{name}]") } else { name.into_owned() };
+    let port = match place {
+        ServerAddress::Address(address) => address.port(),
+        ServerAddress::Name(_, port) => *port,
+        ServerAddress::Socket(_) => return None,
+    };
+    HeaderValue::try_from(if port == HTTPS_PORT { name } else { format!("{name}:{port}") }).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +181,25 @@ mod tests {
             ["ftp://a", "a:9000", "legacy", "http://", "http://a/path", "http://u:p@a", "https://a?x", "unix:/run/x"]
         {
             assert!(ServerOrigin::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_certificates_name_takes_the_servers_port() {
+        for (url, name, expected) in [
+            ("https://10.0.0.1:9443", "api.internal", "api.internal:9443"),
+            ("https://10.0.0.1", "api.internal", "api.internal"),
+            ("https://api.internal:9443", "10.0.0.1", "10.0.0.1:9443"),
+            ("https://api.internal", "::1", "[::1]"),
+        ] {
+            let place = ServerOrigin::parse(url).unwrap().place;
+            let name = ServerName::try_from(name).unwrap();
+            assert_eq!(certified_host(&name, &place).unwrap(), expected, "{url}");
+        }
+        // Without a name of its own, a server is known by the authority of its URL.
+        for url in ["https://10.0.0.1:9443", "https://api.internal", "https://[::1]:9", "https://[::1]"] {
+            let ServerOrigin { place, authority, host, .. } = ServerOrigin::parse(url).unwrap();
+            assert_eq!(certified_host(&ServerName::try_from(host).unwrap(), &place), Some(authority), "{url}");
         }
     }
 }

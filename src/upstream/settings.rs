@@ -5,12 +5,15 @@ use std::time::Duration;
 use http::StatusCode;
 use http::uri::PathAndQuery;
 
+use super::host::HostRule;
 use crate::http1::request_head::HeadLimits;
 use crate::trust::request_key::RequestKey;
 
 /// How an upstream is used.
 #[derive(Clone, Debug)]
 pub(crate) struct UpstreamSettings {
+    /// The `Host` of requests. A route's own rule takes precedence.
+    pub(crate) host: HostRule,
     pub(crate) balance: Balance,
     pub(crate) connect_timeout: Duration,
     /// To the first byte of the response.
@@ -159,6 +162,7 @@ impl UpstreamSettings {
     /// The settings of an upstream that is configured by its URL alone.
     pub(crate) fn new(connect_timeout: Duration, response_timeout: Duration) -> Self {
         Self {
+            host: HostRule::Upstream,
             balance: Balance::LeastRequests,
             connect_timeout,
             response_timeout,

@@ -8,6 +8,7 @@ use super::super::source::{At, Span};
 use super::super::tree::YamlNode;
 use super::super::values::{Bound, Hint, Period, PositiveCount, RatePerPeriod, ScalarValue, Size};
 use super::cors::RawCors;
+use super::host::RawHost;
 use super::target::{RawMirror, RawRedirect, RawRespond, RawUpstreams};
 use crate::network::Network;
 use crate::trust::request_key::RequestKey;
@@ -38,6 +39,8 @@ mirror! {
         strip_prefix: Option<At<String>>,
         /// A path with the captures of `path`.
         rewrite: Option<At<String>>,
+        /// Default: that of the upstream.
+        host: Option<At<RawHost>>,
         headers: RawHeaders,
         response_headers: RawHeaders,
         cors: Option<At<RawCors>>,

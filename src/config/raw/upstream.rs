@@ -6,6 +6,7 @@ use super::super::reader::{MissingKey, Reader};
 use super::super::source::At;
 use super::super::tree::YamlNode;
 use super::super::values::{Bound, Period, PositiveCount, Size, seconds};
+use super::host::RawHost;
 use super::servers::{RawBalance, RawBreaker, RawEjection, RawHealthCheck, RawRetries, RawServer};
 use super::transport::{RawProtocol, RawUpstreamTls};
 
@@ -21,6 +22,8 @@ mirror! {
     struct RawUpstreamKeys {
         /// Present if the upstream is a map.
         servers: Option<Required<OneOrMore<RawServer>>>,
+        /// Default: `upstream`.
+        host: Option<At<RawHost>>,
         balance: At<RawBalance> = RawBalance::LeastRequests,
         connect_timeout: At<Bound<Period>> = Bound::AtMost(seconds(5)),
         /// To the first byte of the response.

@@ -7,6 +7,7 @@
 mod cors;
 mod folders;
 mod header_rules;
+mod host;
 mod issuers;
 mod listeners;
 mod oauth;

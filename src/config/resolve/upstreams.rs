@@ -87,6 +87,7 @@ impl Resolver<'_> {
 
     fn upstream_settings(&mut self, raw: &RawUpstreamKeys, servers: usize, workers: usize) -> UpstreamSettings {
         UpstreamSettings {
+            host: raw.host.as_ref().and_then(|host| self.host_rule(host)).unwrap_or_default(),
             balance: self.balance(&raw.balance),
             connect_timeout: deadline(raw.connect_timeout.value),
             response_timeout: deadline(raw.response_timeout.value),

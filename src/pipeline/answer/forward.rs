@@ -38,6 +38,7 @@ use crate::upstream::body::request_body::{IncomingUpload, RequestBody, has_paylo
 use crate::upstream::connection_binding::{ConnectionBinding, PinScope};
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::fault::UpstreamFault;
+use crate::upstream::host::RequestHost;
 use crate::upstream::pools::Pools;
 use crate::upstream::request::{AddedFields, UpstreamRequest};
 use crate::upstream::service::Upstream;
@@ -66,6 +67,13 @@ pub(crate) struct CallFacts {
     is_relayed: bool,
     /// False if it says that no further proxy may forward it.
     pub(crate) may_be_forwarded: bool,
+}
+
+impl ForwardContext<'_> {
+    /// The `Host` of the request, or of its copy, to this upstream.
+    pub(super) fn host_at(&self, upstream: &Upstream, route: &Route) -> RequestHost {
+        upstream.settings.host.for_request(route.host.as_ref(), || self.request.authority.canonical())
+    }
 }
 
 impl CallFacts {
@@ -108,9 +116,11 @@ pub(crate) async fn forward(
     }
     let mut outgoing = UpstreamRequest::new(head.method, route.upstream_target(context.request)?, head.headers, body);
     outgoing.added = prepare_header(&mut outgoing.headers, &permit, &context, head.version);
+    outgoing.host = context.host_at(context.to, route);
     let binding = binding(&permit, &context, &outgoing.headers, head.version);
     if let Some(rule) = &route.mirror {
-        mirror::copy(rule, (context.pools, context.mirrors), &mut outgoing, &binding);
+        let host = context.host_at(&rule.upstream, route);
+        mirror::copy(rule, (context.pools, context.mirrors), &mut outgoing, (&binding, host));
     }
     if context.call.reads_trailers && by_http2 {
         outgoing.headers.insert(TE, HeaderValue::from_static("trailers"));

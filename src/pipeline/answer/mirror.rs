@@ -22,6 +22,7 @@ use crate::pipeline::routing::mirror_rule::MirrorRule;
 use crate::upstream::body::request_body::RequestBody;
 use crate::upstream::connection_binding::ConnectionBinding;
 use crate::upstream::exchange::Deadlines;
+use crate::upstream::host::RequestHost;
 use crate::upstream::pools::Pools;
 use crate::upstream::request::{HeadCopy, UpstreamRequest};
 use crate::upstream::service::Upstream;
@@ -55,12 +56,12 @@ const MAX_BODY: u64 = 64 * 1024;
 const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Sends a copy of this request, for the percentage of requests that the rule names. The request is as its own upstream
-/// gets it, with this binding.
+/// gets it, with this binding; the copy gets this host.
 pub(crate) fn copy(
     rule: &MirrorRule,
     (pools, mirrors): (&Rc<Pools>, &Rc<Mirrors>),
     request: &mut UpstreamRequest,
-    binding: &ConnectionBinding<'_>,
+    (binding, host): (&ConnectionBinding<'_>, RequestHost),
 ) {
     if sampling::draw(100) >= rule.percent.into() {
         return;
@@ -73,6 +74,7 @@ pub(crate) fn copy(
         return mirrors.count(&rule.upstream.name, MirrorOutcome::NoRoom);
     };
     let mut copy = HeadCopy::of(request);
+    copy.host = host;
     copy.headers.insert(X_MIRRORED, HeaderValue::from_static("1"));
     let (pools, upstream, timeout) = (Rc::clone(pools), Arc::clone(&rule.upstream), rule.timeout);
     let send = move |body: Bytes| slot.send(pools, upstream, timeout, copy, body);

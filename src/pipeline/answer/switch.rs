@@ -50,6 +50,7 @@ pub(crate) async fn switch(
     let method = if head.method == Method::CONNECT { Method::GET } else { head.method };
     let mut outgoing = UpstreamRequest::new(method, route.upstream_target(context.request)?, head.headers, body);
     outgoing.added = prepare_header(&mut outgoing.headers, &permit, &context, head.version);
+    outgoing.host = context.host_at(context.to, route);
     handshake.add_request_fields(&mut outgoing.headers);
     let deadlines =
         Deadlines { response: route.timeout.unwrap_or(context.to.settings.response_timeout), body_idle: idle };

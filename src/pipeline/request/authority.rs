@@ -1,8 +1,9 @@
 //! The host that a request names, from `Host`, `:authority` or an absolute target.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::net::Ipv6Addr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::header::HOST;
 use http::{HeaderValue, Version};
@@ -10,6 +11,7 @@ use http::{HeaderValue, Version};
 use super::ambiguous::Ambiguous;
 use crate::http1::target::RequestTarget;
 use crate::server::received_request::ReceivedHead;
+use crate::upstream::host::HostField;
 
 /// The host that the client addresses.
 #[derive(Debug)]
@@ -19,6 +21,10 @@ pub(crate) struct Authority {
     pub(crate) header: Option<HeaderValue>,
     /// Lower case, without port and trailing dot.
     host: Box<str>,
+    /// As it was sent.
+    port: Option<u16>,
+    default_port: u16,
+    canonical: OnceCell<Option<Arc<HostField>>>,
 }
 
 /// Longer hosts don't exist in the DNS.
@@ -27,6 +33,21 @@ const MAX_HOST_BYTES: usize = 255;
 impl Authority {
     pub(crate) fn host(&self) -> &str {
         &self.host
+    }
+
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// The field `Host` with this host in lower case, and with its port unless that is the default one.
+    pub(crate) fn canonical(&self) -> Option<Arc<HostField>> {
+        let canonical = || {
+            self.header.as_ref()?;
+            let port = self.port.filter(|port| *port != self.default_port);
+            let text = port.map_or_else(|| self.host.to_string(), |port| format!("{}:{port}", self.host));
+            Some(Arc::new(HostField::new(HeaderValue::try_from(text).ok()?)))
+        };
+        self.canonical.get_or_init(canonical).clone()
     }
 
     /// The host that a request names (RFC 9112 §3.2). `last` is that of the connection's last request, which is not
@@ -42,14 +63,21 @@ impl Authority {
             return Ok(Rc::clone(last));
         }
         let read = Rc::new(match named {
-            Some(named) => Self::parse(named)?,
-            None => Self { header: None, host: "".into() },
+            Some(named) => Self::parse(named, scheme)?,
+            None => Self {
+                header: None,
+                host: "".into(),
+                port: None,
+                default_port: default_port(scheme),
+                canonical: OnceCell::new(),
+            },
         });
         last.replace(Some(Rc::clone(&read)));
         Ok(read)
     }
 
-    fn parse(named: &[u8]) -> Result<Self, Ambiguous> {
+    /// `scheme` decides which port is the default one.
+    pub(crate) fn parse(named: &[u8], scheme: &str) -> Result<Self, Ambiguous> {
         let text = std::str::from_utf8(named).map_err(|_| Ambiguous::Host)?;
         let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((address, port)) => {
@@ -58,11 +86,14 @@ impl Authority {
             }
             None => text.find(':').map_or((text, ""), |colon| text.split_at(colon)),
         };
-        let legal_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+        let port = match port {
+            "" => None,
+            port => Some(port.strip_prefix(':').and_then(read_port).ok_or(Ambiguous::Host)?),
+        };
         let legal_host = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'[' | b']' | b':');
         let bracketed = host.starts_with('[');
         let legal = host.bytes().all(legal_host) && (bracketed || !host.contains(['[', ']', ':']));
-        if host.is_empty() || host.len() > MAX_HOST_BYTES || !legal || !legal_port {
+        if host.is_empty() || host.len() > MAX_HOST_BYTES || !legal {
             return Err(Ambiguous::Host);
         }
         if !bracketed && host.strip_suffix('.').unwrap_or(host).split('.').any(str::is_empty) {
@@ -71,12 +102,25 @@ impl Authority {
         let lower = host.to_ascii_lowercase();
         let host = lower.strip_suffix('.').unwrap_or(&lower);
         let header = HeaderValue::from_bytes(named).map_err(|_| Ambiguous::Host)?;
-        Ok(Self { host: host.into(), header: Some(header) })
+        let default_port = default_port(scheme);
+        Ok(Self { host: host.into(), header: Some(header), port, default_port, canonical: OnceCell::new() })
     }
 }
 
-fn is_port(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
+/// The same host and port.
+impl PartialEq for Authority {
+    fn eq(&self, other: &Self) -> bool {
+        let port = |authority: &Self| authority.port.unwrap_or(authority.default_port);
+        self.host == other.host && port(self) == port(other)
+    }
+}
+
+pub(crate) fn default_port(scheme: &str) -> u16 {
+    if scheme == "https" { 443 } else { 80 }
+}
+
+pub(crate) fn read_port(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The one host of a request, from `Host`, from `:authority` or from an absolute target. If two of them are present,

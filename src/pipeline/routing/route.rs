@@ -17,6 +17,7 @@ use crate::http1::target::OriginForm;
 use crate::pipeline::request::ambiguous::Ambiguous;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::upgrade::Upgrades;
+use crate::upstream::host::HostRule;
 
 #[derive(Debug)]
 pub(crate) struct Route {
@@ -33,6 +34,8 @@ pub(crate) struct Route {
     pub(crate) strip_segments: usize,
     /// The path that the upstream gets instead.
     pub(crate) rewrite: Option<Box<PathTemplate>>,
+    /// The `Host` that upstreams get. `None`: as the upstream is configured.
+    pub(crate) host: Option<HostRule>,
     /// Applied to the request before it is sent to the upstream.
     pub(crate) request_headers: HeaderRules,
     /// Applied to every answer.
@@ -109,6 +112,7 @@ pub(crate) mod tests {
             limits: Vec::new(),
             strip_segments: 0,
             rewrite: None,
+            host: None,
             request_headers: HeaderRules::default(),
             response_headers: None,
             forward_token: false,

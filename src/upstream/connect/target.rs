@@ -4,15 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HOST;
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::super::fault::UpstreamFault;
+use super::super::host::{HostField, RequestHost};
 use super::super::names::KnownAddresses;
 use super::super::server::Server;
 use super::super::settings::UpstreamSettings;
-use crate::http1::field_block::FieldBlock;
 use crate::http1::request_head::HeadLimits;
 use crate::telemetry::error_chain::ErrorChain;
 
@@ -21,8 +20,9 @@ use crate::telemetry::error_chain::ErrorChain;
 pub(crate) struct DialTarget {
     upstream: Arc<str>,
     pub(crate) server: Server,
-    /// Its field `Host`.
-    pub(crate) host: FieldBlock,
+    /// The `Host` of requests to it, as the upstream is configured.
+    host: HostField,
+    own_host: HostField,
     /// Of a response's head, and of its trailers.
     pub(crate) head_limits: HeadLimits,
     pub(crate) connect_timeout: Duration,
@@ -41,13 +41,23 @@ impl DialTarget {
         Self {
             upstream: Arc::clone(upstream),
             server: server.for_worker(),
-            host: FieldBlock::new(vec![(HOST, server.authority.clone())]),
+            host: HostField::new(settings.host.without_caller(server).clone()),
+            own_host: HostField::new(server.own_host.clone()),
             head_limits: settings.answers.head_limits(),
             connect_timeout: settings.connect_timeout,
             max_connections: settings.caps.connections,
             address_changes: Cell::new(0),
             addresses: RefCell::new(server.known_addresses()),
             last_warning: Cell::default(),
+        }
+    }
+
+    /// The `Host` of a request to this server.
+    pub(crate) fn host<'t>(&'t self, host: &'t RequestHost) -> &'t HostField {
+        match host {
+            RequestHost::Configured => &self.host,
+            RequestHost::Server => &self.own_host,
+            RequestHost::Given(given) => given,
         }
     }
 

@@ -71,15 +71,15 @@ impl Http1Exchange {
         request: &mut UpstreamRequest,
         progress: &Rc<UploadProgress>,
     ) -> Self {
-        // The client's. The server's own is in the target.
+        // The client's.
         request.headers.remove(HOST);
         if request.continue_sender.is_some() {
             request.headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
         }
-        let UpstreamRequest { method, target: path, headers, added, body, .. } = request;
+        let UpstreamRequest { method, target: path, host, headers, added, body, .. } = request;
         connection.begin_request();
         let length = announced_length(method, body);
-        let mut blocks = [&target.host; 4];
+        let mut blocks = [target.host(host).block(); 4];
         let mut count = 1;
         for block in added.iter().flatten() {
             blocks[count] = block;

@@ -20,6 +20,7 @@ use super::super::body::request_body::has_payload;
 use super::super::body::upload_progress::UploadProgress;
 use super::super::connect::target::DialTarget;
 use super::super::fault::UpstreamFault;
+use super::super::host::RequestHost;
 use super::super::response_head::normalize;
 use super::pool::StreamSlot;
 use super::response::Http2Body;
@@ -91,7 +92,8 @@ fn http2_head(
 ) -> Result<Request<()>, UpstreamFault> {
     let scheme = if target.server.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let uri = Uri::builder().scheme(scheme).authority(target.server.authority.as_bytes()).path_and_query(path);
+    let host = target.host(request.extensions().get().unwrap_or(&RequestHost::Configured));
+    let uri = Uri::builder().scheme(scheme).authority(host.value().as_bytes()).path_and_query(path);
     *request.uri_mut() = uri.build().map_err(|error| UpstreamFault::Protocol(error.into()))?;
     *request.version_mut() = Version::HTTP_2;
     let announced = length.filter(|length| *length > 0 || has_payload(request.method()));
