@@ -23,7 +23,7 @@ use crate::server::tls::MinTlsVersion;
 use crate::telemetry::admin::Hosts;
 use crate::trust::issuer::{IssuerSettings, KeySource};
 use crate::trust::revocation::RevocationEntry;
-use crate::upstream::names::{Name, NameServers};
+use crate::upstream::names::{DnsSettings, Name};
 use crate::upstream::service::Upstream;
 
 /// The resolved configuration.
@@ -52,7 +52,7 @@ pub(crate) struct Config {
     pub(crate) revoked: Vec<RevocationEntry>,
     /// The names of servers, each once.
     pub(crate) names: Vec<Arc<Name>>,
-    pub(crate) name_servers: NameServers,
+    pub(crate) dns: DnsSettings,
 }
 
 #[derive(Clone, Debug)]
@@ -100,7 +100,7 @@ pub(crate) struct Oauth {
     pub(crate) token_limits: Vec<RateLimit>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ExternalIssuer {
     pub(crate) settings: IssuerSettings,
     pub(crate) source: KeySource,

@@ -4,6 +4,7 @@
 //! resolves what it can and adds its faults, so that one run reports all of them. Reads the files that the
 //! configuration names and never writes any.
 
+mod buffering;
 mod cors;
 mod folders;
 mod header_rules;
@@ -48,7 +49,7 @@ use crate::server::drain::Shutdown;
 use crate::server::limits::{Limits, Memory};
 use crate::telemetry::admin::Hosts;
 use crate::telemetry::error_chain::ErrorChain;
-use crate::upstream::names::NameServers;
+use crate::upstream::names::DnsSettings;
 
 /// The context of resolving.
 pub(super) struct Resolver<'a> {
@@ -94,6 +95,7 @@ impl Resolver<'_> {
         let (upstreams, server_names) = self.upstreams(raw.upstreams, workers);
         let dns = raw.dns.servers.and_then(Result::ok).map(|list| list.value.items);
         let servers = dns.unwrap_or_default().into_iter().map(|server| server.value).collect();
+        let stale_for = raw.dns.stale_for.value;
         let routes = self.routes(raw.routes, &names, &upstreams, limits.body_bytes);
         let upstreams = upstreams::in_order(upstreams);
         let audit = self.audit(&raw.audit, &raw.state_directory);
@@ -123,7 +125,7 @@ impl Resolver<'_> {
             state_directory,
             revoked,
             names: server_names,
-            name_servers: NameServers { servers },
+            dns: DnsSettings { servers, stale_for },
         })
     }
 
@@ -142,6 +144,10 @@ impl Resolver<'_> {
         let limits = raw.or_default();
         self.at_most(&raw.uri_bytes, MAX_URI_BYTES);
         self.at_most(&raw.header_bytes, MAX_HEADER_BYTES);
+        if raw.uri_bytes.value.is_some() && limits.uri_bytes > limits.header_bytes {
+            let message = "`uri_bytes` is more than `header_bytes`, which the request target is a part of: lower it, or raise `header_bytes`";
+            self.faults.at(raw.uri_bytes.span, message);
+        }
         if limits.token_bytes > limits.header_bytes {
             let message = "`token_bytes` is more than `header_bytes`, and a token comes in a header: lower it, or raise `header_bytes`";
             self.faults.at(raw.token_bytes.span, message);

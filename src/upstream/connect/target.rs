@@ -11,7 +11,8 @@ use super::super::fault::UpstreamFault;
 use super::super::host::{HostField, RequestHost};
 use super::super::names::KnownAddresses;
 use super::super::server::Server;
-use super::super::settings::UpstreamSettings;
+use super::super::settings::{KeepAlive, UpstreamSettings};
+use super::super::tls_fault::TlsFault;
 use crate::http1::request_head::HeadLimits;
 use crate::telemetry::error_chain::ErrorChain;
 
@@ -26,6 +27,7 @@ pub(crate) struct DialTarget {
     /// Of a response's head, and of its trailers.
     pub(crate) head_limits: HeadLimits,
     pub(crate) connect_timeout: Duration,
+    pub(crate) keep_alive: KeepAlive,
     /// Of this worker.
     pub(crate) max_connections: Option<usize>,
     /// How often a sweep has found other addresses than the one before.
@@ -45,6 +47,7 @@ impl DialTarget {
             own_host: HostField::new(server.own_host.clone()),
             head_limits: settings.answers.head_limits(),
             connect_timeout: settings.connect_timeout,
+            keep_alive: settings.keep_alive,
             max_connections: settings.caps.connections,
             address_changes: Cell::new(0),
             addresses: RefCell::new(server.known_addresses()),
@@ -77,11 +80,13 @@ impl DialTarget {
         }
         self.last_warning.set(Some(now));
         let server = self.server.authority.to_str().unwrap_or_default();
+        let tls = fault.tls_fault();
+        let remedy = tls.map_or("check its address, port and TLS settings", TlsFault::remedy);
         warn!(
             upstream.name = %self.upstream,
             server.address = server,
-            "cannot connect to a server of the upstream: {}; its requests fail or go to another server; check its \
-             address, port and TLS settings",
+            rule = tls.map(TlsFault::rule),
+            "cannot connect to a server of the upstream: {}; its requests fail or go to another server; {remedy}",
             ErrorChain(fault)
         );
     }

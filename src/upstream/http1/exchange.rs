@@ -13,7 +13,7 @@ use super::super::body::expect_continue::ContinueSender;
 use super::super::body::request_body::RequestBody;
 use super::super::body::upload_progress::UploadProgress;
 use super::super::connect::target::DialTarget;
-use super::super::fault::{BoxError, UpstreamFault};
+use super::super::fault::UpstreamFault;
 use super::super::request::UpstreamRequest;
 use super::connection::Http1Connection;
 use super::response::Http1Response;
@@ -45,7 +45,7 @@ pub(crate) struct Http1Exchange {
 
 #[derive(Debug)]
 pub(crate) enum ExchangeFailure {
-    /// The connection had ended before anything was sent. The request is as it was.
+    /// The connection had ended before anything was sent, or the server has read nothing. The request is as it was.
     Unsent(UpstreamFault),
     Sent(UpstreamFault),
 }
@@ -149,7 +149,10 @@ impl Http1Exchange {
     }
 
     /// The connection, with a response of this head.
-    pub(crate) fn into_response(self, head: &ResponseHead) -> Http1Response {
+    pub(crate) fn into_response(mut self, head: &ResponseHead) -> Http1Response {
+        if let Some(seconds) = head.announced_idle {
+            self.connection.note_announced_idle(seconds);
+        }
         let trailer_limits = TrailerLimits { bytes: self.limits.bytes, fields: self.limits.fields };
         let is_sending = self.upload.has_body() || !self.connection.has_sent_all();
         Http1Response::new(self.connection, is_sending.then_some(self.upload), head, trailer_limits)
@@ -179,9 +182,11 @@ impl Http1Exchange {
                 }
             }
             match self.connection.poll_read(context) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(reset(io::ErrorKind::UnexpectedEof.into()))),
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(UpstreamFault::of_read(io::ErrorKind::UnexpectedEof.into())));
+                }
                 Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(reset(error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(UpstreamFault::of_read(error))),
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -215,7 +220,9 @@ impl Http1Exchange {
         if let Some(fault) = self.progress.fault.get() {
             return ExchangeFailure::Sent(UpstreamFault::RequestBody(fault));
         }
-        let is_unsent = !self.connection.has_written() && !self.has_taken_body;
+        // A server that refuses the handshake has not read what was sent behind it.
+        let is_unread = matches!(fault, UpstreamFault::Connect(_)) || !self.connection.has_written();
+        let is_unsent = is_unread && !self.has_taken_body;
         if is_unsent { ExchangeFailure::Unsent(fault) } else { ExchangeFailure::Sent(fault) }
     }
 }
@@ -224,10 +231,6 @@ impl Http1Exchange {
 fn may_be_http(head: &[u8]) -> bool {
     let length = head.len().min(START.len());
     head[..length] == START[..length]
-}
-
-fn reset(error: io::Error) -> UpstreamFault {
-    UpstreamFault::Reset(BoxError::from(error))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::super::connect::target::DialTarget;
 use super::super::connect::write_progress::WriteProgress;
 use super::super::fault::UpstreamFault;
+use super::super::tls_fault::TlsFault;
 use super::connection::{Connection, OpenConnections};
 
 #[derive(Debug)]
@@ -30,7 +31,6 @@ pub(crate) struct Http2Pool {
     waiting: Cell<usize>,
     failures: Cell<u64>,
     last_failure: RefCell<Option<OpenFailure>>,
-    pub(super) sweeps: Cell<u32>,
 }
 
 /// A stream on a connection, until it is dropped.
@@ -46,7 +46,14 @@ pub(crate) struct StreamSlot {
 struct OpenFailure {
     at: Instant,
     /// `None` after a timeout.
-    error: Option<(io::ErrorKind, String)>,
+    error: Option<ConnectError>,
+}
+
+/// An error of connecting, for several requests.
+#[derive(Debug)]
+enum ConnectError {
+    Tls(TlsFault),
+    Other(io::ErrorKind, String),
 }
 
 /// A waiting request, counted until it is dropped.
@@ -68,7 +75,6 @@ impl Http2Pool {
             waiting: Cell::default(),
             failures: Cell::default(),
             last_failure: RefCell::default(),
-            sweeps: Cell::default(),
         })
     }
 
@@ -108,26 +114,22 @@ impl Http2Pool {
     }
 
     /// Closes connections that were idle for too long, and retires those whose address no longer belongs to the server.
-    pub(crate) fn sweep(
-        &self,
-        sweeps: u32,
-        is_fresh: impl Fn(u32) -> bool,
-        is_current: impl Fn(Option<IpAddr>) -> bool,
-    ) {
-        self.sweeps.set(sweeps);
+    pub(crate) fn sweep(&self, now: Instant, is_current: impl Fn(Option<IpAddr>) -> bool) {
         self.connections.borrow_mut().retain(|connection| {
-            let state = &connection.state;
-            if state.streams.get() > 0 {
-                state.last_used.set(sweeps);
-            }
-            !state.has_ended.get() && is_fresh(state.last_used.get()) && is_current(connection.address)
+            let is_used_up = connection.is_used_up(&self.target.keep_alive, || now);
+            !connection.state.has_ended.get() && !is_used_up && is_current(connection.address)
         });
     }
 
     /// The first connection with a free stream, so that the others become idle and end.
     fn take(self: &Rc<Self>) -> Option<StreamSlot> {
         let mut connections = self.connections.borrow_mut();
-        connections.retain(|connection| !connection.state.has_ended.get() && !connection.is_going_away());
+        let is_usable = |connection: &Connection| {
+            !connection.state.has_ended.get()
+                && !connection.is_going_away()
+                && !connection.is_used_up(&self.target.keep_alive, Instant::now)
+        };
+        connections.retain(|connection| is_usable(connection));
         let connection = connections.iter().find(|connection| connection.has_free_stream())?;
         Some(StreamSlot::new(Rc::clone(self), Rc::clone(connection)))
     }
@@ -145,7 +147,7 @@ impl Http2Pool {
         // A task of its own: the request that needs the connection may be cancelled, and others wait for it too.
         tokio::task::spawn_local(async move {
             let target = &pool.target;
-            let opening = Connection::open(target, pool.sweeps.get(), &pool.open);
+            let opening = Connection::open(target, &pool.open);
             let opened = timeout(target.connect_timeout, opening).await;
             let opened =
                 opened.map_err(|_| UpstreamFault::Timeout).and_then(|opened| opened.map_err(UpstreamFault::Connect));
@@ -171,7 +173,7 @@ impl Http2Pool {
 
     fn record_failure(&self, fault: &UpstreamFault) {
         let error = match fault {
-            UpstreamFault::Connect(error) => Some((error.kind(), error.to_string())),
+            UpstreamFault::Connect(error) => Some(ConnectError::of(error)),
             UpstreamFault::Timeout
             | UpstreamFault::Full
             | UpstreamFault::Open
@@ -188,8 +190,24 @@ impl Http2Pool {
     /// The last failure, for each of the waiting requests.
     fn failure(&self) -> UpstreamFault {
         match self.last_failure.borrow().as_ref().and_then(|last| last.error.as_ref()) {
-            Some((kind, text)) => UpstreamFault::Connect(io::Error::new(*kind, text.clone())),
+            Some(error) => UpstreamFault::Connect(error.again()),
             None => UpstreamFault::Timeout,
+        }
+    }
+}
+
+impl ConnectError {
+    fn of(error: &io::Error) -> Self {
+        match TlsFault::within(error) {
+            Some(fault) => Self::Tls(fault.clone()),
+            None => Self::Other(error.kind(), error.to_string()),
+        }
+    }
+
+    fn again(&self) -> io::Error {
+        match self {
+            Self::Tls(fault) => fault.clone().into_io(),
+            Self::Other(kind, text) => io::Error::new(*kind, text.clone()),
         }
     }
 }
@@ -197,7 +215,7 @@ impl Http2Pool {
 impl StreamSlot {
     /// Counts one more stream on the connection.
     pub(super) fn new(pool: Rc<Http2Pool>, connection: Rc<Connection>) -> Self {
-        connection.state.streams.update(|streams| streams + 1);
+        connection.state.begin_stream();
         Self { pool, connection, awaiting_since: Cell::default() }
     }
 
@@ -232,7 +250,7 @@ impl StreamSlot {
 impl Drop for StreamSlot {
     fn drop(&mut self) {
         let state = &self.connection.state;
-        state.streams.update(|streams| streams.saturating_sub(1));
+        state.end_stream();
         if self.awaiting_since.get().is_some_and(|mark| state.liveness.is_silent_since(mark)) {
             self.retire_connection();
         }
