@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::terminal::{BOLD, DIM, GOOD, NAME, WARN, bad_config, note, out, styled};
+use super::terminal::{BAD, BOLD, DIM, GOOD, NAME, WARN, bad_config, note, out, styled};
 use super::{ConfigPath, FINDINGS, Format, USAGE};
 use crate::audit::disk;
 use crate::config;
@@ -36,11 +36,16 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
     match (config::load(&args.config.config, &Surroundings::process()), args.format) {
         (Ok(config), format) => {
             let warnings = warnings(&args.config, &config);
+            let is_ok = config.ended.is_empty();
             match format {
                 Format::Text => summary(&args.config, &config, &warnings),
-                Format::Json => out(json!({ "ok": true, "config": config.id, "warnings": warnings })),
+                Format::Json if is_ok => out(json!({ "ok": true, "config": config.id, "warnings": warnings })),
+                Format::Json => {
+                    out(json!({ "ok": false, "config": config.id, "problems": config.ended, "warnings": warnings }))
+                }
             }
-            if args.strict && !warnings.is_empty() { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
+            let is_found = !is_ok || args.strict && !warnings.is_empty();
+            if is_found { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
         }
         (Err(errors), Format::Text) => bad_config(&errors),
         (Err(errors), Format::Json) => {
@@ -61,10 +66,11 @@ fn warnings(path: &ConfigPath, config: &Config) -> Vec<Diagnostic> {
 }
 
 fn summary(path: &ConfigPath, config: &Config, warnings: &[Diagnostic]) {
+    config.ended.iter().for_each(|ended| note(format_args!("{} {ended}", styled(BAD, "error:"))));
     warnings.iter().for_each(|warning| note(format_args!("{} {warning}", styled(WARN, "warning:"))));
     out(format_args!(
         "{}  {} {}\n",
-        styled(GOOD, "ok"),
+        if config.ended.is_empty() { styled(GOOD, "ok") } else { styled(BAD, "not ok") },
         path.config.display(),
         styled(DIM, format_args!("({})", config.id))
     ));

@@ -107,6 +107,11 @@ pub(crate) fn has_been_used(settings: &RingSettings) -> bool {
     settings.directory.join(JOURNAL).exists()
 }
 
+/// Whether a folder holds keys, with a journal or without.
+pub(crate) fn holds_keys(directory: &Path) -> bool {
+    directory.join(JOURNAL).exists() || key_files(directory).is_ok_and(|files| !files.is_empty())
+}
+
 /// Loads the existing ring, if there is one. Writes nothing.
 pub(crate) fn peek(settings: &RingSettings) -> Result<Option<Ring>, RingError> {
     if !settings.directory.exists() {

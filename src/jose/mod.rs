@@ -15,6 +15,7 @@ mod roca;
 pub(crate) mod signing;
 pub(crate) mod strict_json;
 pub(crate) mod token;
+pub(crate) mod validity;
 pub(crate) mod x509;
 
 /// Unpadded base64url. Any non-canonical encoding is refused (RFC 7515 §2).

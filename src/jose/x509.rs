@@ -47,6 +47,14 @@ pub(crate) fn certify(pkcs8: &[u8], algorithm: Algorithm, common_name: &str) -> 
     Ok(params.self_signed(&key)?.der().to_vec())
 }
 
+/// A certificate that ends with the 28th of February.
+#[cfg(test)]
+pub(super) fn certificate_until(year: i32) -> Vec<u8> {
+    let mut params = CertificateParams::default();
+    params.not_after = rcgen::date_time_ymd(year, 2, 28);
+    params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::signing::SigningKey;

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -14,15 +15,21 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::protocol::UpstreamProtocol;
+use crate::clock::UnixTime;
+use crate::jose::validity;
 
 /// How a server's certificate is verified, and the client certificate for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Tls {
     /// Shared by all workers, so that each can resume the sessions of the others.
-    pub(crate) config: Arc<ClientConfig>,
+    pub(crate) config: Arc<CurrentClientConfig>,
     /// The name or address that the certificate must be for; a name is sent as SNI.
     pub(crate) name: ServerName<'static>,
 }
+
+/// The configuration that new connections use. It can be replaced while the gateway runs; open connections stay.
+#[derive(Debug)]
+pub(crate) struct CurrentClientConfig(ArcSwap<ClientConfig>);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RootsFault {
@@ -53,6 +60,14 @@ pub(crate) fn roots(pem: &[u8]) -> Result<RootCertStore, RootsFault> {
     if roots.is_empty() { Err(RootsFault::NoCertificate) } else { Ok(roots) }
 }
 
+/// When the last of these certificates ends: from then on none of them verifies a server. `None` if one never ends.
+pub(crate) fn last_end(pem: &[u8]) -> Option<UnixTime> {
+    let ends =
+        CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).map(|certificate| validity::ends_at(&certificate));
+    let ends: Option<Vec<UnixTime>> = ends.collect();
+    ends.and_then(|ends| ends.into_iter().max())
+}
+
 /// One upstream's configuration. `identity` is sent to a server that requests a client certificate.
 pub(crate) fn client_config(
     roots: Arc<RootCertStore>,
@@ -73,12 +88,22 @@ pub(crate) fn client_config(
     Ok(config)
 }
 
+impl CurrentClientConfig {
+    pub(crate) fn new(config: ClientConfig) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(config)))
+    }
+
+    pub(crate) fn replace(&self, config: ClientConfig) {
+        self.0.store(Arc::new(config));
+    }
+}
+
 impl Tls {
     pub(super) async fn connect<T>(&self, stream: T, protocol: UpstreamProtocol) -> io::Result<TlsStream<T>>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let connecting = TlsConnector::from(Arc::clone(&self.config)).connect(self.name.clone(), stream);
+        let connecting = TlsConnector::from(self.config.0.load_full()).connect(self.name.clone(), stream);
         let stream = connecting.await?;
         if protocol == UpstreamProtocol::Http2 && stream.get_ref().1.alpn_protocol() != Some(ALPN_HTTP2) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, NotHttp2));
