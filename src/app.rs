@@ -4,6 +4,7 @@
 //! control plane's runtime and one thread per worker, until a signal ends them in order.
 
 mod background;
+mod certificates;
 mod descriptors;
 pub(crate) mod inspection;
 mod memory;
@@ -24,6 +25,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use certificates::Certificates;
 use own_keys::RingKeeper;
 use rustls::ServerConfig;
 use start_error::StartError;
@@ -42,7 +44,6 @@ use crate::pipeline::connection::ListenerRuntime;
 use crate::pipeline::request::peer::ListenerMode;
 use crate::pipeline::routing::limit_store::LimitStore;
 use crate::pipeline::routing::snapshot::Snapshot;
-use crate::server::certificate::{CertificateError, CertificateFiles};
 use crate::server::connection::ListenerTransport;
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain;
@@ -68,6 +69,7 @@ pub(crate) struct App {
     addresses: Vec<SocketAddr>,
     sockets: Vec<Vec<TcpListener>>,
     listener_runtimes: Vec<ListenerRuntime>,
+    certificates: Certificates,
     admin: Option<TcpListener>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     ring_keeper: Option<RingKeeper>,
@@ -119,7 +121,16 @@ impl App {
         if config.audit.rules.on_failure == OnFailure::Drop {
             warn!("audit.on_failure is `drop`: requests are answered even if their audit records cannot be written");
         }
-        let listener_runtimes = config.listeners.iter().map(listener_runtime).collect::<Result<Vec<_>, _>>()?;
+        let mut certificates = Certificates::default();
+        let mut listener_runtimes = Vec::new();
+        for listener in &config.listeners {
+            listener_runtimes.push(listener_runtime(listener, &mut certificates)?);
+        }
+        config.upstream_certificates.drain(..).for_each(|of_upstream| certificates.watch_upstream(of_upstream));
+        for issuer in &mut config.issuers {
+            let ca = issuer.source.ca.clone().zip(issuer.ca_watch.take());
+            ca.into_iter().for_each(|(ca, watch)| certificates.watch_issuer(ca, watch));
+        }
         let mut sockets = Vec::new();
         for listener in &config.listeners {
             sockets.push(listener::bind(listener.address, config.workers)?);
@@ -136,6 +147,7 @@ impl App {
             addresses,
             sockets,
             listener_runtimes,
+            certificates,
             admin,
             snapshot,
             writer,
@@ -163,6 +175,8 @@ impl App {
     pub(crate) fn run(self, started: impl FnOnce()) -> Result<(), StartError> {
         let Self { config, sockets, listener_runtimes, admin, snapshot, writer, health, reopen_audit, .. } = self;
         let (keeper, ring_keeper, revoker) = (self.keeper, self.ring_keeper, self.revoker);
+        let certificates = self.certificates.statuses();
+        self.certificates.start()?;
         let (offload, control, signals) = (self.offload, self.control, self.signals);
         let (lines, batches) = sync_channel(AUDIT_BATCHES);
         let lines = LineSender::new(lines, Arc::clone(&health));
@@ -191,8 +205,13 @@ impl App {
         let (workers, reports) = workers::start(&config, sockets, &mut plan)?;
         if let Some(listener) = admin {
             let hosts = config.admin.as_ref().map(|admin| admin.hosts.clone()).unwrap_or_default();
-            let probes =
-                probes::probes(hosts, drain.clone(), Arc::clone(&health), limiter, Arc::clone(&snapshot), reports);
+            let facts = probes::ProcessFacts {
+                health: Arc::clone(&health),
+                limiter,
+                snapshot: Arc::clone(&snapshot),
+                certificates,
+            };
+            let probes = probes::probes(hosts, drain.clone(), facts, reports);
             control.spawn(probes::serve_admin(listener, probes));
         }
         let lookup = Arc::new(NameLookup::new(config.dns.clone()));
@@ -222,11 +241,11 @@ fn control_runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(CONTROL_THREADS).thread_name("control").enable_all().build()
 }
 
-fn listener_runtime(listener: &Listener) -> Result<ListenerRuntime, StartError> {
+fn listener_runtime(listener: &Listener, known: &mut Certificates) -> Result<ListenerRuntime, StartError> {
     let (tls, listener_mode) = match &listener.kind {
         ListenerKind::Tls { certificates, min_version } => {
-            let pairs = certificates.iter().map(open_certificate).collect::<Result<_, _>>()?;
-            let config: ServerConfig = tls::server_config(pairs, *min_version)?;
+            let served = certificates.iter().map(|files| known.serve(files)).collect::<Result<_, _>>()?;
+            let config: ServerConfig = tls::server_config(served, *min_version)?;
             (Some(Arc::new(config)), ListenerMode::Tls)
         }
         ListenerKind::Plain => (None, ListenerMode::Plain { loopback: listener.address.ip().is_loopback() }),
@@ -234,16 +253,6 @@ fn listener_runtime(listener: &Listener) -> Result<ListenerRuntime, StartError> 
     };
     let transport = ListenerTransport { tls, proxy_protocol: listener.proxy_protocol };
     Ok(ListenerRuntime { transport, listener_mode, believed: listener.believed })
-}
-
-fn open_certificate(files: &CertificateFiles) -> Result<Arc<rustls::sign::CertifiedKey>, CertificateError> {
-    if files.self_signed {
-        if files.are_missing() {
-            files.make()?;
-        }
-        warn!(cert = %files.cert.display(), "serving a self-signed certificate: for development only");
-    }
-    files.load()
 }
 
 fn snapshot(
@@ -262,7 +271,7 @@ fn snapshot(
         None => None,
     };
     let (oauth, ring_keeper) = oauth.unzip();
-    for ExternalIssuer { settings, source } in config.issuers.drain(..) {
+    for ExternalIssuer { settings, source, .. } in config.issuers.drain(..) {
         let file = KeySetFile::of(&config.state_directory, &settings.name);
         let keys = Arc::new(refresher::restored(&settings, &source, &file));
         control.spawn(background::refresh_keys(settings.clone(), source, file, Arc::clone(&keys)));

@@ -25,6 +25,8 @@
 //! | `oauth` | the terms of the RFCs as types |
 //! | `clock` | the only reader of the system clock |
 //! | `durable_file` | files that are replaced as a whole |
+//! | `file_privacy` | whether other users can read or change a file |
+//! | `file_watch` | notices that files have new content |
 //! | `http1` | the HTTP/1.1 codec: heads and bodies from bytes, and back |
 //! | `network` | blocks of addresses |
 //! | `telemetry` | logs, metrics and the admin listener; every module may import it, and it imports none |
@@ -49,6 +51,8 @@ mod cli;
 mod clock;
 mod config;
 mod durable_file;
+mod file_privacy;
+mod file_watch;
 pub mod fuzzing;
 mod http1;
 mod issuer;

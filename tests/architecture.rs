@@ -1,6 +1,6 @@
 //! The import rules, read from the source: `main → cli → app → config → pipeline → {issuer, server, upstream, audit} →
-//! trust → jose → oauth → {clock, durable_file, http1, network}`. No module imports from the left, the siblings in
-//! braces do not import each other, every module may use `telemetry`, and it uses none. A package is used in one place,
+//! trust → jose → oauth → {clock, durable_file, file_privacy, file_watch, http1, network}`. No module imports from the
+//! left, the siblings in braces do not import each other, every module may use `telemetry`, and it uses none. A package is used in one place,
 //! so that it can be replaced in an afternoon. Within a room no files import each other in a circle, and a type's name
 //! is the name of one type.
 
@@ -25,7 +25,7 @@ const ORDER: &[&[&str]] = &[
     &["trust"],
     &["jose"],
     &["oauth"],
-    &["clock", "durable_file", "http1", "network"],
+    &["clock", "durable_file", "file_privacy", "file_watch", "http1", "network"],
     &["telemetry"],
 ];
 
@@ -47,7 +47,17 @@ const HOMES: &[(&str, &[&str])] = &[
     ("prometheus_client::", &["src/telemetry/"]),
     ("tracing_subscriber::", &["src/telemetry/"]),
     ("quick_cache::", &["src/trust/"]),
-    ("rustix::", &["src/issuer/offload.rs", "src/audit/disk.rs", "src/app/", "src/config/resolve/folders.rs"]),
+    (
+        "rustix::",
+        &[
+            "src/issuer/offload.rs",
+            "src/audit/disk.rs",
+            "src/app/",
+            "src/config/resolve/folders.rs",
+            "src/durable_file.rs",
+            "src/file_privacy.rs",
+        ],
+    ),
     ("argon2::", &["src/issuer/", "src/cli/"]),
     ("httparse::", &["src/http1/"]),
     ("SystemTime::now", &["src/clock.rs"]),

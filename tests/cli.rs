@@ -381,7 +381,8 @@ routes:
     // Parts that a verb does use are still required.
     for (arguments, change, fault) in [
         (&["audit", "tail"][..], "audit: {file: '${LOG}'}\n", "the variable `LOG` is not set"),
-        (&["keys", "list"], "state_directory: '${STATE}'\n", ""),
+        (&["keys", "list"], "state_directory: '${STATE}'\n", "the variable `STATE` is not set"),
+        (&["keys", "list"], "admin: {address: '${ADMIN}'}\n", ""),
         (&["token", "revoke", "--client", "app"], "state_directory: '${STATE}'\n", "the variable `STATE` is not set"),
         (&["token", "inspect"], "limits: {token_bytes: '${LIMIT}'}\n", "the variable `LIMIT` is not set"),
         (&["audit", "tail"], "adit: {}\n", "did you mean `audit`?"),

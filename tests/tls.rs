@@ -59,7 +59,7 @@ impl ServerCertVerifier for Anything {
     }
 }
 
-fn client(versions: &[&'static SupportedProtocolVersion], alpn: &[&str]) -> ClientConfig {
+pub(crate) fn client(versions: &[&'static SupportedProtocolVersion], alpn: &[&str]) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
     let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(Anything));
@@ -68,7 +68,7 @@ fn client(versions: &[&'static SupportedProtocolVersion], alpn: &[&str]) -> Clie
     config
 }
 
-async fn handshake(
+pub(crate) async fn handshake(
     to: SocketAddr,
     config: impl Into<Arc<ClientConfig>>,
     name: &str,

@@ -1,5 +1,6 @@
 //! Data for the admin listener: readiness, the counters of all workers, the state of the issuers.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,13 +10,16 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
+use super::certificates::CertificateStatus;
 use crate::audit::health::Health;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::pipeline::worker::ReportRequest;
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain::{Drain, Stage};
 use crate::telemetry::admin::{self, Hosts, Probes};
-use crate::telemetry::metric_labels::{FetchLabels, IssuerLabels, ServerLabels, UpstreamLabels, WorkerLabels};
+use crate::telemetry::metric_labels::{
+    CertificateLabels, FetchLabels, IssuerLabels, ServerLabels, UpstreamLabels, WorkerLabels,
+};
 use crate::telemetry::metrics::{self, Process};
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::progress::FetchResult;
@@ -27,16 +31,22 @@ use crate::upstream::service::Upstream;
 /// The counters of a worker that does not answer in time are left out of the sum.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The parts of the process that a scrape reads.
+pub(super) struct ProcessFacts {
+    pub(super) health: Arc<Health>,
+    pub(super) limiter: Arc<ConnectionLimiter>,
+    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) certificates: Vec<Arc<CertificateStatus>>,
+}
+
 pub(super) fn probes(
     hosts: Hosts,
     drain: Drain,
-    health: Arc<Health>,
-    limiter: Arc<ConnectionLimiter>,
-    snapshot: Arc<ArcSwap<Snapshot>>,
+    facts: ProcessFacts,
     workers: Vec<mpsc::Sender<ReportRequest>>,
 ) -> Probes {
     let ready = {
-        let (health, snapshot) = (Arc::clone(&health), Arc::clone(&snapshot));
+        let (health, snapshot) = (Arc::clone(&facts.health), Arc::clone(&facts.snapshot));
         move || match drain.stage() {
             Stage::Serving if health.is_broken() => Err("the audit log cannot be written"),
             Stage::Serving => Ok(out_of_reach(&snapshot.load())),
@@ -44,11 +54,11 @@ pub(super) fn probes(
         }
     };
     let issuers = {
-        let snapshot = Arc::clone(&snapshot);
+        let snapshot = Arc::clone(&facts.snapshot);
         move || issuers_page(&snapshot.load())
     };
     let metrics = move || -> admin::MetricsPage {
-        let process = process(&health, &limiter, &snapshot.load());
+        let process = process(&facts);
         let workers = workers.clone();
         Box::pin(async move { metrics::page(collect(&workers).await, process).ok() })
     };
@@ -93,8 +103,11 @@ async fn collect(workers: &[mpsc::Sender<ReportRequest>]) -> Vec<metrics::Worker
     reports
 }
 
-fn process(health: &Health, limiter: &ConnectionLimiter, snapshot: &Snapshot) -> Process {
+fn process(facts: &ProcessFacts) -> Process {
+    let ProcessFacts { health, limiter, snapshot, certificates } = facts;
+    let snapshot = snapshot.load();
     let (now, connections) = (Instant::now(), limiter.counts());
+    let (certificate_expiry, certificate_current) = certificate_metrics(certificates);
     let labels = |issuer: &TrustedIssuer| IssuerLabels { issuer: issuer.settings.name.as_str().to_owned() };
     let age = |issuer: &Arc<TrustedIssuer>| Some((labels(issuer), issuer.keys.age(now)?.as_secs_f64()));
     let remote = || snapshot.trust.issuers().iter().filter(|issuer| issuer.keys.is_remote());
@@ -141,7 +154,25 @@ fn process(health: &Health, limiter: &ConnectionLimiter, snapshot: &Snapshot) ->
         jwks_age: snapshot.trust.issuers().iter().filter_map(age).collect(),
         jwks_fetches: remote().flat_map(fetches).collect(),
         jwks_stale_served: remote().map(|issuer| (labels(issuer), issuer.keys.stale_served())).collect(),
+        certificate_expiry,
+        certificate_current,
     }
+}
+
+/// By file. A file with several users is current if it is for all of them.
+fn certificate_metrics(
+    statuses: &[Arc<CertificateStatus>],
+) -> (BTreeMap<CertificateLabels, f64>, BTreeMap<CertificateLabels, u64>) {
+    let (mut expiry, mut current) = (BTreeMap::new(), BTreeMap::new());
+    for facts in statuses.iter().map(|status| status.facts()) {
+        for (path, end) in facts.ends {
+            let labels = CertificateLabels { file: path.display().to_string() };
+            expiry.extend(end.map(|end| (labels.clone(), end.seconds() as f64)));
+            let is_current = current.entry(labels).or_insert(1);
+            *is_current = u64::from(facts.is_current).min(*is_current);
+        }
+    }
+    (expiry, current)
 }
 
 pub(super) async fn serve_admin(listener: TcpListener, probes: Probes) {

@@ -4,9 +4,9 @@
 //! only, and never a token.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand::SystemRandom;
@@ -15,7 +15,8 @@ use base64::Engine as _;
 use pem::{EncodeConfig, LineEnding, Pem};
 use zeroize::Zeroizing;
 
-use crate::durable_file::{folder_of, sync_folder};
+use crate::durable_file::{folder_of, make_folder, sync_folder};
+use crate::file_privacy::{self, TooOpen};
 use crate::jose::BASE64URL;
 use crate::telemetry::error_chain::reason;
 
@@ -32,8 +33,8 @@ pub(crate) struct PublicKey([u8; 32]);
 pub(crate) enum AuditKeyError {
     #[error("cannot {action} `{path}`: {}", reason(error))]
     Io { action: &'static str, path: PathBuf, error: io::Error },
-    #[error("`{path}` can be read by others (mode {mode:o}); set it to 600")]
-    Mode { path: PathBuf, mode: u32 },
+    #[error("`{path}` can be read by others (mode {:o}); {}", fault.mode, fault.remedy)]
+    Mode { path: PathBuf, fault: TooOpen },
     #[error("`{path}` is not an Ed25519 key in PEM")]
     NotAKey { path: PathBuf },
     #[error("cannot make a key for checkpoints")]
@@ -49,8 +50,7 @@ const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x
 impl AuditKey {
     /// The key in this folder, generated if there is none. Its public half is written beside it.
     pub(crate) fn open(folder: &Path) -> Result<Self, AuditKeyError> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(failed("create", folder))?;
+        make_folder(folder, 0o700).map_err(failed("create", folder))?;
         let path = folder.join(PRIVATE);
         if !path.exists() {
             make(&path)?;
@@ -75,9 +75,8 @@ impl AuditKey {
     }
 
     fn read(path: PathBuf) -> Result<Self, AuditKeyError> {
-        let mode = fs::metadata(&path).map_err(failed("read", &path))?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(AuditKeyError::Mode { path, mode });
+        if let Err(fault) = file_privacy::check_file(&path).map_err(failed("read", &path))? {
+            return Err(AuditKeyError::Mode { path, fault });
         }
         let text = Zeroizing::new(fs::read(&path).map_err(failed("read", &path))?);
         let pkcs8 = pem::parse(&*text).ok().map(|pem| Zeroizing::new(pem.into_contents()));
@@ -172,6 +171,8 @@ impl fmt::Debug for AuditKey {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -187,7 +188,7 @@ mod tests {
         let path = folder.join(PRIVATE);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(AuditKey::open(&folder), Err(AuditKeyError::Mode { mode: 0o640, .. })));
+        assert!(matches!(AuditKey::open(&folder), Err(AuditKeyError::Mode { fault: TooOpen { mode: 0o640, .. }, .. })));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "garbage").unwrap();
         assert!(matches!(AuditKey::open(&folder), Err(AuditKeyError::NotAKey { .. })));

@@ -35,6 +35,11 @@ pub(super) fn log_of_checkpoints(path: &Path) -> Option<PathBuf> {
     Some(path.with_file_name(path.file_name()?.to_str()?.strip_suffix(CHECKPOINTS)?))
 }
 
+/// Whether there is a log at this path, or what rotation or signing has left of one.
+pub(crate) fn has_lines(log: &Path) -> bool {
+    log.exists() || beside(log).is_ok_and(|files| !files.is_empty())
+}
+
 /// The files that rotation has renamed, oldest first.
 pub(super) fn rotated(log: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = siblings(log)?;

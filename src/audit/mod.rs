@@ -14,7 +14,7 @@ pub(crate) mod health;
 pub(crate) mod ledger;
 pub(crate) mod line;
 mod log_file;
-mod log_paths;
+pub(crate) mod log_paths;
 pub(crate) mod reason;
 pub(crate) mod record;
 mod recovery;

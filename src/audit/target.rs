@@ -58,18 +58,17 @@ impl AuditTarget {
         }
         let folder = path.ancestors().skip(1).find(|folder| folder.as_os_str().is_empty() || folder.exists());
         let folder = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let metadata = fs::metadata(folder).map_err(failed)?;
-        match (metadata.is_dir(), metadata.permissions().readonly()) {
-            (true, false) => Ok(()),
-            (true, true) => Err(failed(io::ErrorKind::PermissionDenied.into())),
-            (false, _) => Err(failed(io::ErrorKind::NotADirectory.into())),
-        }
+        let is_folder = fs::metadata(folder).map_err(failed)?.is_dir();
+        if is_folder { Ok(()) } else { Err(failed(io::ErrorKind::NotADirectory.into())) }
     }
 }
 
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "run as its owner or set `audit.file`",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "set `audit.file` to a path on a volume that can be written, or to `-` for standard output"
+        }
         io::ErrorKind::ResourceBusy => {
             "a previous gateway may still run or drain: wait until it has stopped, or set `audit.file` to another path for \
              another instance"

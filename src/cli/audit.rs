@@ -2,6 +2,7 @@
 
 mod filter;
 mod lines;
+mod names;
 mod read;
 mod table;
 mod verify;

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::connect::connections;
-use super::terminal::{BOLD, DIM, GOOD, NAME, WARN, bad_config, failed, note, out, styled};
+use super::terminal::{BAD, BOLD, DIM, GOOD, NAME, WARN, bad_config, failed, note, out, styled};
 use super::{ConfigPath, FINDINGS, Format, USAGE};
 use crate::audit::disk;
 use crate::config;
@@ -44,20 +44,25 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
                 Ok(connections) => connections,
                 Err(error) => return failed(&error),
             };
+            let is_ok = config.ended.is_empty();
             match format {
                 Format::Text => {
                     summary(&args.config, &config, &warnings);
                     connections.iter().for_each(|found| found.print());
                 }
                 Format::Json => {
-                    let mut report = json!({ "ok": true, "config": config.id, "warnings": warnings });
+                    let mut report = json!({ "ok": is_ok, "config": config.id, "warnings": warnings });
+                    if !is_ok {
+                        report["problems"] = json!(config.ended);
+                    }
                     connections.iter().for_each(|found| report["connections"] = found.json());
                     out(report);
                 }
             }
             let is_strict_about = args.strict && !warnings.is_empty();
-            let has_failed = connections.is_some_and(|found| found.has_failed());
-            if is_strict_about || has_failed { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
+            let cannot_connect = connections.is_some_and(|found| found.has_failed());
+            let is_found = !is_ok || is_strict_about || cannot_connect;
+            if is_found { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
         }
         (Err(errors), Format::Text) => bad_config(&errors),
         (Err(errors), Format::Json) => {
@@ -78,10 +83,11 @@ fn warnings(path: &ConfigPath, config: &Config) -> Vec<Diagnostic> {
 }
 
 fn summary(path: &ConfigPath, config: &Config, warnings: &[Diagnostic]) {
+    config.ended.iter().for_each(|ended| note(format_args!("{} {ended}", styled(BAD, "error:"))));
     warnings.iter().for_each(|warning| note(format_args!("{} {warning}", styled(WARN, "warning:"))));
     out(format_args!(
         "{}  {} {}\n",
-        styled(GOOD, "ok"),
+        if config.ended.is_empty() { styled(GOOD, "ok") } else { styled(BAD, "not ok") },
         path.config.display(),
         styled(DIM, format_args!("({})", config.id))
     ));

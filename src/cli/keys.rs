@@ -12,7 +12,6 @@ use super::{ConfigPath, Format, USAGE};
 use crate::clock::{self, UnixTime};
 use crate::config;
 use crate::config::interpolate::Surroundings;
-use crate::config::needs::Needs;
 use crate::issuer::ring::Ring;
 use crate::issuer::ring_store::{self, RingChange, RingSettings};
 use crate::issuer::rotation::{self, KeyRecord};
@@ -65,19 +64,19 @@ Every token that the key has signed is refused from then on. For a key that leak
 pub(super) fn keys(verb: &KeysVerb) -> ExitCode {
     let (KeysVerb::List(ListArgs { config, .. }) | KeysVerb::Rotate { config, .. } | KeysVerb::Retire { config, .. }) =
         verb;
-    let loaded = match config::load_part(&config.config, Needs::OAUTH, &Surroundings::process()) {
-        Ok(loaded) => loaded,
+    let ring = match config::load_ring(&config.config, &Surroundings::process()) {
+        Ok(Some(ring)) => ring,
+        Ok(None) => {
+            note(format_args!("{} issues no tokens: it has no `oauth`", config.config.display()));
+            return ExitCode::from(USAGE);
+        }
         Err(errors) => return bad_config(&errors),
-    };
-    let Some(oauth) = loaded.oauth else {
-        note(format_args!("{} issues no tokens: it has no `oauth`", config.config.display()));
-        return ExitCode::from(USAGE);
     };
     let now = clock::now();
     match verb {
-        KeysVerb::List(args) => list(&oauth.ring, args.format, now),
-        KeysVerb::Rotate { now: at_once, .. } => change(&oauth.ring, &RingChange::Rotate { at_once: *at_once }, now),
-        KeysVerb::Retire { key_id, .. } => change(&oauth.ring, &RingChange::Retire { key_id }, now),
+        KeysVerb::List(args) => list(&ring, args.format, now),
+        KeysVerb::Rotate { now: at_once, .. } => change(&ring, &RingChange::Rotate { at_once: *at_once }, now),
+        KeysVerb::Retire { key_id, .. } => change(&ring, &RingChange::Retire { key_id }, now),
     }
 }
 

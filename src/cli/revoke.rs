@@ -47,6 +47,9 @@ pub(super) struct RevokeArgs {
     /// Revoke all tokens of this client
     #[arg(long, group = "target", allow_hyphen_values = true)]
     client: Option<String>,
+    /// The client is not in the configuration any more: revoke the tokens that it still has
+    #[arg(long)]
+    removed: bool,
     /// Revoke all tokens of this subject
     #[arg(long, group = "target", allow_hyphen_values = true)]
     subject: Option<String>,
@@ -118,6 +121,9 @@ enum RequestedRevocation {
 
 /// All tokens of an issuer are revoked only if `--issued-before` is given. So a forgotten option cannot do it.
 fn requested(args: &RevokeArgs) -> Result<RequestedRevocation, CannotRevoke> {
+    if args.removed && args.client.is_none() {
+        return Err(CannotRevoke("--removed says that a client was removed: name it with --client".to_owned()));
+    }
     let has_target = args.jti.is_some() || args.client.is_some() || args.subject.is_some();
     match (&args.issuer, has_target, args.issued_before) {
         (_, true, _) | (Some(_), false, Some(_)) => Ok(RequestedRevocation::Named),
@@ -166,32 +172,36 @@ fn by_name<'c>(args: &RevokeArgs, config: &'c Config, now: UnixTime) -> FoundTok
         (_, Some(When::At(time))) => Some(time),
     };
     if issuer.name.as_str() == IssuerName::OWN {
-        warn_of_unknown(args, config);
+        check_own_names(args, config)?;
     }
     Ok((RevocationEntry::lasting(issuer, target, issued_before, now), issuer))
 }
 
-/// A removed client may still have tokens, and a `jti` may come from an older version: neither is refused.
-fn warn_of_unknown(args: &RevokeArgs, config: &Config) {
+/// A removed client may still have tokens, and a `jti` may come from an older version.
+fn check_own_names(args: &RevokeArgs, config: &Config) -> Result<(), CannotRevoke> {
     let ids: Vec<&str> =
         config.oauth.iter().flat_map(|oauth| &oauth.clients).map(|client| client.id.as_str()).collect();
-    if let Some(client) = args.client.as_deref().filter(|client| !ids.contains(client)) {
-        let suggestion = suggest::suggestion(client, &ids);
-        warn(format_args!(
-            "unknown client `{}`{suggestion}; its tokens are revoked, as for a client that was removed",
-            client.escape_debug()
-        ));
+    match args.client.as_deref() {
+        Some(client) if !args.removed && !ids.contains(&client) => {
+            return Err(CannotRevoke(format!(
+                "unknown client `{}`{}; for the tokens of a client that was removed from the configuration, add --removed",
+                client.escape_debug(),
+                suggest::suggestion(client, &ids)
+            )));
+        }
+        Some(client) if args.removed && ids.contains(&client) => {
+            return Err(CannotRevoke(format!("the client `{client}` is in the configuration: leave --removed out")));
+        }
+        Some(_) | None => {}
     }
     if let Some(jti) = args.jti.as_deref().filter(|jti| jti.len() != TOKEN_ID_LENGTH) {
-        warn(format_args!(
-            "`{}` is not a `jti` of our tokens, which have {TOKEN_ID_LENGTH} characters: the audit log shows it as `oauth.jti`",
+        note(format_args!(
+            "{} `{}` is not a `jti` of our tokens, which have {TOKEN_ID_LENGTH} characters: the audit log shows it as `oauth.jti`",
+            styled(WARN, "warning:"),
             jti.escape_debug()
         ));
     }
-}
-
-fn warn(message: impl std::fmt::Display) {
-    note(format_args!("{} {message}", styled(WARN, "warning:")));
+    Ok(())
 }
 
 fn identity(text: &str) -> Result<String, CannotRevoke> {

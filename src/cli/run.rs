@@ -24,7 +24,7 @@ pub(super) fn run(args: &ConfigPath) -> ExitCode {
         Ok(config) => config,
         Err(errors) => return bad_config(&errors),
     };
-    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    config.warnings.iter().chain(&config.ended).for_each(|warning| tracing::warn!("{warning}"));
     let (workers, id) = (config.workers, config.id.clone());
     let configured_admin = config.admin.as_ref().map(|admin| admin.address);
     let app = match App::open(config, control) {

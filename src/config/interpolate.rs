@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `${NAME}` | an environment variable; not set is a fault |
 //! | `${NAME:-default}` | the default if the variable is not set or empty; never in a secret |
-//! | `${file:path}` | the content of the file, without one newline at its end; relative to the config file |
+//! | `${file:path}` | the content of the file, without line breaks at its end and a byte order mark; relative to the config file |
 //! | `$${` | the two characters `${` |
 //!
 //! A `$` before any other character is itself: `$argon2id$v=19$…` needs no escape. The value of a variable is not
@@ -92,7 +92,13 @@ impl Surroundings<'_> {
         let value = match *reference {
             Reference::Variable { default: Some(_), .. } if secret => return Err(Problem::DefaultInSecret),
             Reference::Variable { name, default } => self.variable(name, default)?,
-            Reference::File(path) => self.file(path, folder)?,
+            Reference::File(path) => {
+                let value = self.file(path, folder)?;
+                if secret && value.contains(['\n', '\r', BYTE_ORDER_MARK]) {
+                    return Err(Problem::SeveralLines { path: path.to_owned() });
+                }
+                value
+            }
         };
         match value.is_empty() && secret {
             true => Err(Problem::Empty(reference.subject())),
@@ -112,13 +118,14 @@ impl Surroundings<'_> {
 
     fn file(&self, path: &str, folder: &Path) -> Result<String, Problem> {
         let cannot = |cause: String| Problem::Unreadable { path: path.to_owned(), cause };
-        let mut bytes = (self.file)(&folder.join(path)).map_err(|error| cannot(error_chain::reason(&error)))?;
+        let bytes = (self.file)(&folder.join(path)).map_err(|error| cannot(error_chain::reason(&error)))?;
         if bytes.len() > FILE_BYTES {
             return Err(cannot(format!("it is longer than {} KiB", FILE_BYTES / 1024)));
         }
-        let line_break = [&b"\r\n"[..], b"\n"].into_iter().find(|end| bytes.ends_with(end));
-        bytes.truncate(bytes.len() - line_break.map_or(0, <[u8]>::len));
-        String::from_utf8(bytes).map_err(|_| Problem::NotText(format!("the file `{path}`")))
+        let text = String::from_utf8(bytes).map_err(|_| Problem::NotText(format!("the file `{path}`")))?;
+        // Editors and shells add both.
+        let trimmed = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text).trim_end_matches(['\r', '\n']);
+        Ok(if trimmed.len() == text.len() { text } else { trimmed.to_owned() })
     }
 }
 
@@ -131,6 +138,7 @@ pub(super) enum Problem {
     Empty(String),
     NotText(String),
     Unreadable { path: String, cause: String },
+    SeveralLines { path: String },
     DefaultInSecret,
 }
 
@@ -145,6 +153,9 @@ impl fmt::Display for Problem {
             Self::Empty(subject) => write!(f, "{subject} is empty: a secret cannot be"),
             Self::NotText(subject) => write!(f, "{subject} does not hold UTF-8 text"),
             Self::Unreadable { path, cause } => write!(f, "cannot read `{path}`: {cause}"),
+            Self::SeveralLines { path } => {
+                write!(f, "the file `{path}` has several lines or a byte order mark inside: a secret is one line")
+            }
             Self::DefaultInSecret => f.write_str("a secret cannot have a default: write `${NAME}`"),
         }
     }
@@ -155,7 +166,9 @@ impl Problem {
     pub(super) fn is_absence(&self) -> bool {
         match self {
             Self::NotSet(_) | Self::Empty(_) | Self::Unreadable { .. } => true,
-            Self::Unclosed | Self::Malformed | Self::NotText(_) | Self::DefaultInSecret => false,
+            Self::Unclosed | Self::Malformed | Self::NotText(_) | Self::SeveralLines { .. } | Self::DefaultInSecret => {
+                false
+            }
         }
     }
 
@@ -168,6 +181,7 @@ impl Problem {
             Self::Empty(_) => "a variable or file in this secret is empty",
             Self::NotText(_) => "a variable or file in this secret does not hold UTF-8 text",
             Self::Unreadable { .. } => "a file in this secret cannot be read",
+            Self::SeveralLines { .. } => "a file in this secret has several lines or a byte order mark inside",
             Self::DefaultInSecret => "a secret cannot have a default: write `${NAME}`",
         }
     }
@@ -253,126 +267,10 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Secrets and names are short: a longer file is a mistake.
 const FILE_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn interpolate(text: &str, strictness: Strictness) -> Result<(String, MadeOf), String> {
-        let variable = |name: &str| match name {
-            "HOST" => Ok("10.0.0.1".to_owned()),
-            "EMPTY" => Ok(String::new()),
-            "REFERENCE" => Ok("${HOST}".to_owned()),
-            "BYTES" => Err(VarError::NotUnicode("x".into())),
-            _ => Err(VarError::NotPresent),
-        };
-        let file = |path: &Path| match path.to_str().unwrap() {
-            "etc/secrets/a" => Ok(b"abc\n\n".to_vec()),
-            "/dos" => Ok(b"abc\r\n".to_vec()),
-            "/empty" => Ok(b"\n".to_vec()),
-            "/long" => Ok(vec![b'x'; FILE_BYTES + 1]),
-            "/bytes" => Ok(vec![0xff]),
-            _ => Err(io::Error::from(io::ErrorKind::NotFound)),
-        };
-        Surroundings { variable: &variable, file: &file, now: UnixTime::from_seconds(0) }
-            .interpolate(text, Path::new("etc"), strictness)
-            .map(|it| (it.text.into_owned(), it.made_of))
-            .map_err(|problem| problem.to_string())
-    }
-
-    #[track_caller]
-    fn gives(text: &str, value: &str, made_of: MadeOf) {
-        assert_eq!(interpolate(text, Strictness::Usual), Ok((value.to_owned(), made_of)));
-    }
-
-    #[track_caller]
-    fn fails(text: &str, strictness: Strictness, message: &str) {
-        let error = interpolate(text, strictness).unwrap_err();
-        assert!(error.contains(message), "{error}");
-    }
-
-    #[test]
-    fn references_are_replaced_wherever_they_stand() {
-        gives("${HOST}", "10.0.0.1", MadeOf::References);
-        gives("http://${HOST}:80/${HOST}", "http://10.0.0.1:80/10.0.0.1", MadeOf::Both);
-        gives("${HOST}${EMPTY}", "10.0.0.1", MadeOf::References);
-        gives("ä${HOST}ö", "ä10.0.0.1ö", MadeOf::Both);
-    }
-
-    #[test]
-    fn defaults_stand_in_for_unset_and_empty() {
-        gives("${NONE:-x:-y}", "x:-y", MadeOf::References);
-        gives("${EMPTY:-x}", "x", MadeOf::References);
-        gives("${HOST:-x}", "10.0.0.1", MadeOf::References);
-        gives("${NONE:-}", "", MadeOf::References);
-        gives("${EMPTY}", "", MadeOf::References);
-    }
-
-    #[test]
-    fn files_lose_one_newline() {
-        gives("${file:secrets/a}", "abc\n", MadeOf::References);
-        gives("${file:/dos}", "abc", MadeOf::References);
-    }
-
-    #[test]
-    fn other_dollars_are_themselves() {
-        for text in ["$", "$$", "$HOST", "a$b", "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA", "{}", "$ {HOST}"] {
-            gives(text, text, MadeOf::Characters);
-        }
-    }
-
-    #[test]
-    fn a_doubled_dollar_writes_a_reference_down() {
-        gives("$${HOST}", "${HOST}", MadeOf::Characters);
-        gives("$$${HOST}", "$${HOST}", MadeOf::Characters);
-        gives("$${HOST} is ${HOST}", "${HOST} is 10.0.0.1", MadeOf::Both);
-    }
-
-    #[test]
-    fn values_are_not_read_again() {
-        gives("${REFERENCE}", "${HOST}", MadeOf::References);
-    }
-
-    #[test]
-    fn missing_values_are_faults() {
-        fails("a${NONE}", Strictness::Usual, "the variable `NONE` is not set");
-        fails("${BYTES}", Strictness::Usual, "`BYTES` does not hold UTF-8");
-        fails("${file:none}", Strictness::Usual, "cannot read `none`: no such file");
-        fails("${file:/long}", Strictness::Usual, "cannot read `/long`: it is longer than 64 KiB");
-        fails("${file:/bytes}", Strictness::Usual, "does not hold UTF-8");
-        fails("${HOST", Strictness::Usual, "without `}`");
-        for malformed in ["${}", "${file:}", "${a-b}", "${1A}", "${A:?b}", "${:-b}", "${A:-${HOST}}", "${ HOST }"] {
-            fails(malformed, Strictness::Usual, "expected `${NAME}`");
-        }
-    }
-
-    #[test]
-    fn secrets_have_no_defaults_and_are_not_empty() {
-        fails("${HOST:-x}", Strictness::Secret, "cannot have a default");
-        fails("${EMPTY}", Strictness::Secret, "`EMPTY` is empty");
-        fails("${file:/empty}", Strictness::Secret, "`/empty` is empty");
-        assert!(interpolate("${HOST}", Strictness::Secret).is_ok());
-    }
-
-    #[test]
-    fn a_whole_reference_is_distinguished_from_a_part() {
-        assert!(is_one_reference("${A}") && is_one_reference("${file:a b}"));
-        assert!(!is_one_reference("${A}b") && !is_one_reference("${A}${B}") && !is_one_reference("${a-b}"));
-    }
-
-    proptest! {
-        #[test]
-        fn text_without_references_is_unchanged(text in r"([^$]|\$[^${])*\$?") {
-            gives(&text, &text, MadeOf::Characters);
-        }
-
-        #[test]
-        fn any_text_can_be_written_down(text in r"[${}A ]{0,12}") {
-            gives(&text.replace("${", "$${"), &text, MadeOf::Characters);
-        }
-    }
-}
+mod tests;

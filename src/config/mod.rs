@@ -21,6 +21,7 @@ pub(crate) mod route_finder;
 pub(crate) mod source;
 pub(crate) mod suggest;
 pub(crate) mod types;
+pub(crate) mod upstream_certificates;
 pub(crate) mod values;
 pub(crate) mod written;
 
@@ -48,6 +49,7 @@ use source::{Source, Span};
 use types::Config;
 
 use crate::clock::UnixTime;
+use crate::issuer::ring_store::RingSettings;
 use crate::telemetry::error_chain;
 
 /// All faults of a configuration.
@@ -63,13 +65,25 @@ pub(crate) fn load_part(path: &Path, needs: Needs, surroundings: &Surroundings<'
     resolved(read(path, needs, surroundings), surroundings.now)
 }
 
+/// The signing keys of the configuration; `None` if it issues no tokens. Uses no other part of the file.
+pub(crate) fn load_ring(path: &Path, surroundings: &Surroundings<'_>) -> Result<Option<RingSettings>, ConfigErrors> {
+    let ConfigReading { source, mut faults, raw, needs } = read(path, Needs::SIGNING_KEYS, surroundings);
+    let resolver = resolver(&source, &mut faults, needs, surroundings.now);
+    let ring = raw.and_then(|raw| resolver.only_ring(raw));
+    if faults.is_empty() { Ok(ring) } else { Err(ConfigErrors(Box::new((source, faults)))) }
+}
+
 fn resolved(reading: ConfigReading, now: UnixTime) -> Result<Config, ConfigErrors> {
     let ConfigReading { source, mut faults, raw, needs } = reading;
     let id = id(source.text());
-    let (warnings, limit_rates) = (Vec::new(), Vec::new());
-    let resolver = Resolver { source: &source, faults: &mut faults, warnings, limit_rates, needs, now };
+    let resolver = resolver(&source, &mut faults, needs, now);
     let config = raw.and_then(|raw| resolver.config(raw, id));
     config.ok_or_else(|| ConfigErrors(Box::new((source, faults))))
+}
+
+fn resolver<'a>(source: &'a Source, faults: &'a mut Faults, needs: Needs, now: UnixTime) -> Resolver<'a> {
+    let (warnings, ended, limit_rates) = (Vec::new(), Vec::new(), Vec::new());
+    Resolver { source, faults, warnings, ended, limit_rates, needs, now }
 }
 
 impl ConfigErrors {

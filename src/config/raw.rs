@@ -47,7 +47,7 @@ mirror! {
         routes: Vec<At<route::RawRoute>>,
         audit: RawAudit,
         admin: Option<At<RawAdmin>>,
-        state_directory: At<PathBuf> = PathBuf::from("state"),
+        state_directory: At<PathBuf> = PathBuf::from(STATE_DIRECTORY),
         revoked: Vec<At<revocation::RawRevocation>>,
     }
 }
@@ -71,7 +71,8 @@ mirror! {
 
 mirror! {
     struct RawAudit {
-        file: At<AuditFile> = AuditFile::Path(PathBuf::from("state/audit.jsonl")),
+        /// Default: `audit.jsonl` in the state directory.
+        file: Option<At<AuditFile>>,
         on_failure: At<RawOnFailure> = RawOnFailure::Block,
         sync: At<Sync> = Sync::Grants,
         /// Refusals with a line of their own, per second and address.
@@ -97,6 +98,8 @@ mirror! {
         hosts: Option<At<OneOrMore<String>>>,
     }
 }
+
+pub(crate) const STATE_DIRECTORY: &str = "state";
 
 /// The only version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::diagnostics::Diagnostic;
+use super::upstream_certificates::UpstreamCertificates;
 use crate::audit::ledger::Rules;
 use crate::audit::rotation::Rotation;
 use crate::audit::target::AuditTarget;
 use crate::audit::writer::WriterSettings;
+use crate::file_watch::FileWatch;
 use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::Client;
 use crate::issuer::ring_store::RingSettings;
@@ -33,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) id: String,
     /// Settings that are allowed, but are probably mistakes.
     pub(crate) warnings: Vec<Diagnostic>,
+    /// Certificates that have ended. `check` fails because of them; a start is not refused.
+    pub(crate) ended: Vec<Diagnostic>,
     pub(crate) workers: usize,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) limits: Limits,
@@ -50,6 +54,8 @@ pub(crate) struct Config {
     /// State that survives a restart, besides keys and the audit log.
     pub(crate) state_directory: PathBuf,
     pub(crate) revoked: Vec<RevocationEntry>,
+    /// Of the upstreams that name certificates.
+    pub(crate) upstream_certificates: Vec<UpstreamCertificates>,
     /// The names of servers, each once.
     pub(crate) names: Vec<Arc<Name>>,
     pub(crate) dns: DnsSettings,
@@ -104,6 +110,8 @@ pub(crate) struct Oauth {
 pub(crate) struct ExternalIssuer {
     pub(crate) settings: IssuerSettings,
     pub(crate) source: KeySource,
+    /// Watches the file of `source.ca` since before it was read.
+    pub(crate) ca_watch: Option<FileWatch>,
 }
 
 /// The admin listener.

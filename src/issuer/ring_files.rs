@@ -1,9 +1,8 @@
 //! The files of the signing-key ring: accessible only to their owner, replaced as a whole, and changed under a lock.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::rotation::{KeyRecord, MAX_PUBLISHED};
 use crate::clock::UnixTime;
 use crate::durable_file;
+use crate::file_privacy::{self, TooOpen};
 use crate::jose::algorithm::Algorithm;
 use crate::jose::signing::SigningKeyFault;
 use crate::jose::x509::CertificateFault;
@@ -25,8 +25,8 @@ pub(crate) enum RingError {
         #[source]
         source: io::Error,
     },
-    #[error("`{path}` can be read by others (mode {mode:o}); set it to {wanted:o}")]
-    Mode { path: PathBuf, mode: u32, wanted: u32 },
+    #[error("`{path}` can be read by others (mode {:o}); {}", fault.mode, fault.remedy)]
+    Mode { path: PathBuf, fault: TooOpen },
     #[error("`{path}` is not a signing key")]
     NotAKey {
         path: PathBuf,
@@ -51,8 +51,8 @@ pub(crate) enum RingError {
     Certify(#[source] CertificateFault),
 }
 
-pub(super) const DIRECTORY_MODE: u32 = 0o700;
-pub(super) const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
 pub(super) const JOURNAL: &str = "ring.json";
 const JOURNAL_VERSION: u32 = 1;
 const LOCK: &str = "ring.lock";
@@ -86,7 +86,7 @@ pub(super) fn read_journal(directory: &Path) -> Result<Option<Vec<KeyRecord>>, R
         Err(error) => return Err(failed("read", &path)(error)),
     };
     // Write access to the journal is enough to choose the signing key.
-    refuse_looser(&path, FILE_MODE)?;
+    refuse_open_file(&path)?;
     let journal: Option<Journal> =
         serde_json::from_slice(&text).ok().filter(|j: &Journal| j.version == JOURNAL_VERSION);
     let records: Option<Vec<KeyRecord>> =
@@ -134,9 +134,12 @@ impl JournalEntry {
 /// Locks the ring until the result is dropped.
 pub(super) fn lock(directory: &Path) -> Result<File, RingError> {
     let path = directory.join(LOCK);
-    refuse_looser(directory, DIRECTORY_MODE)?;
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(&path);
-    let file = file.map_err(failed("open", &path))?;
+    refuse_open_folder(directory)?;
+    let opened = match durable_file::create_new(&path, FILE_MODE) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => durable_file::open_to_append(&path),
+        made => made,
+    };
+    let file = opened.map_err(failed("open", &path))?;
     for _ in 0..LOCK_ATTEMPTS {
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -148,18 +151,22 @@ pub(super) fn lock(directory: &Path) -> Result<File, RingError> {
 }
 
 pub(super) fn make_directory(directory: &Path) -> Result<(), RingError> {
-    let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory);
-    made.map_err(failed("create", directory))
+    durable_file::make_folder(directory, DIRECTORY_MODE).map_err(failed("create", directory))
 }
 
 pub(super) fn write(path: &Path, content: &[u8]) -> Result<(), RingError> {
     durable_file::replace(path, FILE_MODE, content).map_err(failed("write", path))
 }
 
-pub(super) fn refuse_looser(path: &Path, wanted: u32) -> Result<(), RingError> {
-    let metadata = fs::metadata(path).map_err(failed("read", path))?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 { Ok(()) } else { Err(RingError::Mode { path: path.to_owned(), mode, wanted }) }
+pub(super) fn refuse_open_file(path: &Path) -> Result<(), RingError> {
+    let checked = file_privacy::check_file(path).map_err(failed("read", path))?;
+    checked.map_err(|fault| RingError::Mode { path: path.to_owned(), fault })
+}
+
+/// Other users must not even list the keys.
+pub(super) fn refuse_open_folder(path: &Path) -> Result<(), RingError> {
+    let checked = file_privacy::check_folder(path, 0o077).map_err(failed("read", path))?;
+    checked.map_err(|fault| RingError::Mode { path: path.to_owned(), fault })
 }
 
 pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RingError {

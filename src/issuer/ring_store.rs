@@ -1,7 +1,7 @@
 //! The signing-key ring on disk: the private keys, and a journal of the times at which they sign.
 //!
 //! Each key is a file `ALGORITHM.KID.pem` of mode 0600 in a folder of mode 0700. Wider modes are refused, because a key
-//! that other users can read is not secret. The journal `ring.json` lists the keys that are in use. Every file is
+//! that other users can read is not secret; the gateway's own group may use the folder. The journal `ring.json` lists the keys that are in use. Every file is
 //! replaced as a whole. Keys are written before the journal, and the journal before a key is deleted: after a crash,
 //! the ring has its old or its new state. Changes are made under a lock, so that several gateways and the command line
 //! can share a folder.
@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::ring::{Ring, RingKey};
 use super::ring_files::{
-    DIRECTORY_MODE, FILE_MODE, JOURNAL, RingError, failed, lock, make_directory, read_journal, refuse_looser, write,
+    JOURNAL, RingError, failed, lock, make_directory, read_journal, refuse_open_file, refuse_open_folder, write,
     write_journal,
 };
 use super::rotation::{self, KeyRecord, MAX_PUBLISHED, RotationRules, Step};
@@ -105,6 +105,11 @@ pub(crate) fn change(settings: &RingSettings, change: &RingChange<'_>, now: Unix
 /// Whether a gateway has made keys here before.
 pub(crate) fn has_been_used(settings: &RingSettings) -> bool {
     settings.directory.join(JOURNAL).exists()
+}
+
+/// Whether a folder holds keys, with a journal or without.
+pub(crate) fn holds_keys(directory: &Path) -> bool {
+    directory.join(JOURNAL).exists() || key_files(directory).is_ok_and(|files| !files.is_empty())
 }
 
 /// Loads the existing ring, if there is one. Writes nothing.
@@ -195,7 +200,7 @@ fn read(settings: &RingSettings) -> Result<Vec<Stored>, RingError> {
     if !directory.is_dir() {
         return Err(failed("use", directory)(io::ErrorKind::NotADirectory.into()));
     }
-    refuse_looser(directory, DIRECTORY_MODE)?;
+    refuse_open_folder(directory)?;
     let files = key_files(directory)?;
     let Some(records) = read_journal(directory)? else {
         let mut stored: Vec<Stored> = Vec::new();
@@ -255,7 +260,7 @@ fn imported(path: PathBuf, rules: &RotationRules) -> Result<Stored, RingError> {
 }
 
 fn load_key(path: &Path, algorithm: Algorithm) -> Result<(SigningKey, Zeroizing<Vec<u8>>), RingError> {
-    refuse_looser(path, FILE_MODE)?;
+    refuse_open_file(path)?;
     let not_a_key = |source| RingError::NotAKey { path: path.to_owned(), source };
     let text = Zeroizing::new(fs::read(path).map_err(failed("read", path))?);
     let pem = pem::parse(&*text).map_err(|_| not_a_key(None))?;

@@ -46,6 +46,11 @@ impl CertificateFacts {
         };
         Some(Self { subject, valid_from, valid_until, is_authority })
     }
+
+    /// When a certificate ends. `None` if it has no end that can be read.
+    pub(crate) fn end_of(certificate: &[u8]) -> Option<UnixTime> {
+        Self::read(certificate)?.valid_until
+    }
 }
 
 /// Always in UTC and to the second.

@@ -1,9 +1,9 @@
 //! Certificates and their private keys, from PEM files.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,10 +12,13 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
+use crate::clock::UnixTime;
+use crate::file_privacy::{self, TooOpen};
+use crate::jose::certificate_facts::CertificateFacts;
 use crate::jose::x509::{self, CertificateFault};
 
 /// Where a certificate and its key are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CertificateFiles {
     pub(crate) cert: PathBuf,
     pub(crate) key: PathBuf,
@@ -41,8 +44,8 @@ pub(crate) enum CertificateError {
     NoCertificate { path: PathBuf },
     #[error("`{path}` holds no private key in PEM")]
     NoKey { path: PathBuf },
-    #[error("`{path}` can be read by everyone (mode {mode:o}); set it to 600")]
-    KeyMode { path: PathBuf, mode: u32 },
+    #[error("`{path}` can be read by everyone (mode {:o}); {}", fault.mode, fault.remedy)]
+    KeyMode { path: PathBuf, fault: TooOpen },
     #[error("the key `{key}` is not the one of the certificate `{cert}`")]
     Mismatch { cert: PathBuf, key: PathBuf },
     #[error("`{path}` is not usable: {reason}")]
@@ -97,17 +100,23 @@ impl CertificateFiles {
 
     fn private_key(&self) -> Result<PrivateKeyDer<'static>, CertificateError> {
         let read = |source| CertificateError::Read { path: self.key.clone(), source };
-        let metadata = fs::metadata(&self.key).map_err(read)?;
+        let mut file = File::open(&self.key).map_err(read)?;
+        let metadata = file.metadata().map_err(read)?;
         if metadata.is_dir() {
             return Err(read(io::ErrorKind::IsADirectory.into()));
         }
-        let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o007 != 0 {
-            return Err(CertificateError::KeyMode { path: self.key.clone(), mode });
+        if let Err(fault) = file_privacy::check_key(&file).map_err(read)? {
+            return Err(CertificateError::KeyMode { path: self.key.clone(), fault });
         }
-        let pem = zeroize::Zeroizing::new(fs::read(&self.key).map_err(read)?);
+        let mut pem = zeroize::Zeroizing::new(Vec::new());
+        file.read_to_end(&mut pem).map_err(read)?;
         PrivateKeyDer::from_pem_slice(&pem).map_err(|_| CertificateError::NoKey { path: self.key.clone() })
     }
+}
+
+/// When the certificate of a pair ends. `None` if it never does.
+pub(crate) fn ends_at(pair: &CertifiedKey) -> Option<UnixTime> {
+    pair.cert.first().and_then(|certificate| CertificateFacts::end_of(certificate))
 }
 
 fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), CertificateError> {
@@ -159,6 +168,6 @@ mod tests {
         let swapped = CertificateFiles { cert: files.key.clone(), key: files.cert.clone(), self_signed: false };
         assert!(matches!(swapped.load(), Err(CertificateError::NoCertificate { .. })));
         let no_key = CertificateFiles { key: files.cert.clone(), ..files.clone() };
-        assert!(matches!(no_key.load(), Err(CertificateError::KeyMode { mode: 0o644, .. })));
+        assert!(matches!(no_key.load(), Err(CertificateError::KeyMode { fault: TooOpen { mode: 0o644, .. }, .. })));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
@@ -29,9 +30,13 @@ const ALPN_HTTP1: &[u8] = b"http/1.1";
 /// Offered by curl with `--http1.0`.
 const ALPN_HTTP10: &[u8] = b"http/1.0";
 
+/// A certificate with its key, which new handshakes use. It can be replaced while the gateway runs.
+#[derive(Debug)]
+pub(crate) struct ServedCertificate(ArcSwap<CertifiedKey>);
+
 /// The configuration of one listener, shared by all workers. `certificates` is not empty; the first is the default.
 pub(crate) fn server_config(
-    certificates: Vec<Arc<CertifiedKey>>,
+    certificates: Vec<Arc<ServedCertificate>>,
     min_version: MinTlsVersion,
 ) -> Result<ServerConfig, rustls::Error> {
     let versions: &[&SupportedProtocolVersion] = match min_version {
@@ -52,6 +57,20 @@ pub(crate) fn server_config(
     Ok(config)
 }
 
+impl ServedCertificate {
+    pub(crate) fn new(pair: Arc<CertifiedKey>) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::new(pair)))
+    }
+
+    pub(crate) fn current(&self) -> Arc<CertifiedKey> {
+        self.0.load_full()
+    }
+
+    pub(crate) fn replace(&self, pair: Arc<CertifiedKey>) {
+        self.0.store(pair);
+    }
+}
+
 impl HttpVersion {
     pub(crate) fn agreed(alpn: Option<&[u8]>) -> Self {
         if alpn == Some(ALPN_HTTP2) { Self::Http2 } else { Self::Http1 }
@@ -61,18 +80,19 @@ impl HttpVersion {
 /// Selects the first certificate that is valid for the requested name, or the first of all.
 #[derive(Debug)]
 struct ByServerName {
-    certificates: Vec<Arc<CertifiedKey>>,
+    certificates: Vec<Arc<ServedCertificate>>,
 }
 
 impl ResolvesServerCert for ByServerName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let default = self.certificates.first()?;
         if self.certificates.len() == 1 {
-            return Some(Arc::clone(default));
+            return Some(default.current());
         }
         let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
-        let fitting = name.and_then(|name| self.certificates.iter().find(|pair| is_valid_for(pair, &name)));
-        Some(Arc::clone(fitting.unwrap_or(default)))
+        let mut current = self.certificates.iter().map(|certificate| certificate.current());
+        let fitting = name.and_then(|name| current.find(|pair| is_valid_for(pair, &name)));
+        Some(fitting.unwrap_or_else(|| default.current()))
     }
 }
 

@@ -66,6 +66,12 @@ pub(crate) struct FetchLabels {
     pub(crate) result: &'static str,
 }
 
+/// A file of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct CertificateLabels {
+    pub(crate) file: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 pub(crate) struct WorkerLabels {
     pub(crate) worker: u64,

@@ -14,8 +14,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::metric_labels::{
-    DecisionLabels, DurationLabels, FetchLabels, IssuerLabels, LimitLabels, MirrorLabels, SecretLabels, ServerLabels,
-    SplitLabels, UpstreamLabels, WorkerLabels,
+    CertificateLabels, DecisionLabels, DurationLabels, FetchLabels, IssuerLabels, LimitLabels, MirrorLabels,
+    SecretLabels, ServerLabels, SplitLabels, UpstreamLabels, WorkerLabels,
 };
 
 /// Counters of one worker, or of all workers together.
@@ -67,6 +67,10 @@ pub(crate) struct Process {
     pub(crate) jwks_fetches: BTreeMap<FetchLabels, u64>,
     /// Look-ups answered from a JWK Set older than its time to live.
     pub(crate) jwks_stale_served: BTreeMap<IssuerLabels, u64>,
+    /// When each certificate ends, in seconds since 1970.
+    pub(crate) certificate_expiry: BTreeMap<CertificateLabels, f64>,
+    /// 1 or 0.
+    pub(crate) certificate_current: BTreeMap<CertificateLabels, u64>,
 }
 
 /// A histogram in seconds, with the bucket bounds that OpenTelemetry recommends for HTTP.
@@ -220,6 +224,7 @@ impl Collector for Page {
         )?;
         page.gauge("portcullis_ratelimit_keys", "Keys counted by rate limits", process.limit_keys as f64)?;
         page.audit_log(process)?;
+        page.certificates(process)?;
         page.trust(process)
     }
 }
@@ -249,6 +254,20 @@ impl MetricsWriter<'_, '_> {
             "portcullis_jwks_stale_served",
             "Look-ups answered from a JWK Set older than its time to live",
             &process.jwks_stale_served,
+        )
+    }
+
+    fn certificates(&mut self, process: &Process) -> fmt::Result {
+        self.gauges(
+            "portcullis_certificate_expiry_timestamp",
+            "Time at which the certificate of a file ends",
+            Some(&Unit::Seconds),
+            &process.certificate_expiry,
+        )?;
+        self.levels(
+            "portcullis_certificate_last_reload_successful",
+            "0 while a changed certificate file cannot be used",
+            &process.certificate_current,
         )
     }
 

@@ -22,6 +22,7 @@ use super::issuer::{IssuerSettings, KeySource};
 use super::key_cache::{MAX_TTL, MIN_TTL, Times};
 use crate::clock::UnixTime;
 use crate::durable_file::{Replacement, folder_of};
+use crate::file_privacy::{self, TooOpen};
 use crate::jose::key_set::{KeySet, KeySetFault};
 use crate::oauth::caller::IssuerName;
 
@@ -71,8 +72,8 @@ pub(crate) enum KeptError {
         #[source]
         source: io::Error,
     },
-    #[error("`{path}` is accessible to other users (mode {mode:o}): remove the access of group and others")]
-    Mode { path: PathBuf, mode: u32 },
+    #[error("`{path}` is accessible to other users (mode {:o}); {}", fault.mode, fault.remedy)]
+    Mode { path: PathBuf, fault: TooOpen },
     #[error("`{path}` is not a stored JWK Set, or it was changed")]
     Corrupt { path: PathBuf },
     #[error("`{path}` was fetched from another issuer or another URL")]
@@ -146,8 +147,10 @@ impl KeySetFile {
             return Err(KeptError::Corrupt { path: self.path.clone() });
         }
         let folder = folder_of(&self.path);
-        check_mode(&self.path, &metadata)?;
-        check_mode(folder, &fs::metadata(folder).map_err(self.failed("read"))?)?;
+        let file = file_privacy::check_file(&self.path).map_err(self.failed("read"))?;
+        file.map_err(|fault| KeptError::Mode { path: self.path.clone(), fault })?;
+        let checked = file_privacy::check_folder(folder, 0o077).map_err(self.failed("read"))?;
+        checked.map_err(|fault| KeptError::Mode { path: folder.to_owned(), fault })?;
         let mut bytes = Vec::new();
         let read = File::open(&self.path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes));
         read.map_err(self.failed("read"))?;
@@ -200,11 +203,6 @@ fn unseal(bytes: &[u8]) -> Option<StoredKeySet> {
 
 fn hash(text: &str) -> String {
     digest(&SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn check_mode(path: &Path, metadata: &fs::Metadata) -> Result<(), KeptError> {
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 { Ok(()) } else { Err(KeptError::Mode { path: path.to_owned(), mode }) }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use url::Url;
 
 use super::discovery::{self, DiscoveryError};
 use super::fetch::{self, FetchError};
-use super::issuer::{IssuerSettings, KeySource};
+use super::issuer::{IssuerCa, IssuerSettings, KeySource};
 use super::key_cache::{BELIEVED_FOR, KeyCache, MAX_TTL, MIN_TTL, Times};
 use super::key_set_file::{KeySetFile, StoredKeySet};
 use super::progress::{FetchResult, LastError};
@@ -200,15 +200,29 @@ impl Fetched {
     }
 }
 
+/// A client, and the certificates by which it verifies servers: with others it is made again.
+struct VerifyingClient {
+    client: Client,
+    ca: Option<Arc<Vec<u8>>>,
+}
+
 async fn attempt(
     settings: &IssuerSettings,
     source: &KeySource,
-    client: &mut Option<Client>,
+    client: &mut Option<VerifyingClient>,
 ) -> Result<Fetched, RefreshError> {
+    let ca = source.ca.as_ref().map(IssuerCa::pem);
+    if client.as_ref().is_some_and(|client| client.ca != ca) {
+        *client = None;
+    }
     let client = match client {
         Some(client) => client,
-        None => client.insert(fetch::client(source.ca.as_deref())?),
+        None => {
+            let made = fetch::client(ca.as_ref().map(|pem| pem.as_slice()))?;
+            client.insert(VerifyingClient { client: made, ca })
+        }
     };
+    let client = &client.client;
     let url = match &source.jwks_uri {
         Some(url) => url.clone(),
         None => discovery::jwks_uri(client, settings.issuer.as_str()).await?,

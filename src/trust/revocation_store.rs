@@ -5,9 +5,9 @@
 //! compaction does. A line that a crash has torn was never confirmed to a client: it is skipped. A whole line that
 //! cannot be parsed is an error.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -17,7 +17,8 @@ use tracing::warn;
 
 use super::revocation::{MAX_ENTRIES, RevocationEntry, RevocationTarget};
 use crate::clock::{self, UnixTime};
-use crate::durable_file::{Replacement, sync_folder};
+use crate::durable_file::{Replacement, create_new, make_folder, open_to_append, sync_folder};
+use crate::file_privacy::{self, TooOpen};
 
 /// A reader and writer of the file.
 #[derive(Debug)]
@@ -45,8 +46,8 @@ pub(crate) enum StoreError {
         #[source]
         source: io::Error,
     },
-    #[error("`{path}`, which stores revocations, is accessible to others (mode {mode:o}); set it to {wanted:o}")]
-    Mode { path: PathBuf, mode: u32, wanted: u32 },
+    #[error("`{path}`, which stores revocations, is accessible to others (mode {:o}); {}", fault.mode, fault.remedy)]
+    Mode { path: PathBuf, fault: TooOpen },
     #[error("`{path}` contains a line at byte {offset} that is not a revocation, or is one of a later version")]
     NotUnderstood { path: PathBuf, offset: u64 },
     #[error("`{path}` contains more than {MAX_ENTRIES} entries that have not expired")]
@@ -92,22 +93,22 @@ impl Store {
 
     /// Checks the modes of folder and file, as reading does. Reads and writes nothing.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
-        // Other users may read the folder, but write access would let them change revocations.
-        for (path, wanted, refused) in [(&self.directory, DIRECTORY_MODE, 0o022), (&self.path, FILE_MODE, 0o077)] {
-            let metadata = match fs::metadata(path) {
-                Ok(metadata) => metadata,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Err(error) => return Err(failed("read", path)(error)),
-            };
-            if wanted == DIRECTORY_MODE && !metadata.is_dir() {
-                return Err(failed("use", path)(io::ErrorKind::NotADirectory.into()));
+        match fs::metadata(&self.directory) {
+            Ok(metadata) if !metadata.is_dir() => {
+                return Err(failed("use", &self.directory)(io::ErrorKind::NotADirectory.into()));
             }
-            let mode = metadata.permissions().mode() & 0o777;
-            if mode & refused != 0 {
-                return Err(StoreError::Mode { path: path.clone(), mode, wanted });
-            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed("read", &self.directory)(error)),
         }
-        Ok(())
+        // Other users may read the folder, but write access would let them change revocations.
+        let folder = file_privacy::check_folder(&self.directory, 0o022).map_err(failed("read", &self.directory))?;
+        folder.map_err(|fault| StoreError::Mode { path: self.directory.clone(), fault })?;
+        match file_privacy::check_file(&self.path) {
+            Ok(checked) => checked.map_err(|fault| StoreError::Mode { path: self.path.clone(), fault }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(failed("read", &self.path)(error)),
+        }
     }
 
     /// Makes the folder and the file if they are missing.
@@ -223,16 +224,18 @@ impl Store {
     }
 
     fn open_to_append(&self) -> Result<File, StoreError> {
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).mode(FILE_MODE);
-        match options.open(&self.path) {
+        match open_to_append(&self.path) {
             // If the file existed before and is gone, its revocations are lost: a new file would hide that.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.open.is_none() => {}
             opened => return opened.map_err(failed("write", &self.path)),
         }
-        let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&self.directory);
-        made.map_err(failed("create", &self.directory))?;
-        let file = options.create(true).open(&self.path).map_err(failed("create", &self.path))?;
+        make_folder(&self.directory, DIRECTORY_MODE).map_err(failed("create", &self.directory))?;
+        let file = match create_new(&self.path, FILE_MODE) {
+            // Another process was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open_to_append(&self.path),
+            made => made,
+        };
+        let file = file.map_err(failed("create", &self.path))?;
         flush_directory(&self.directory)?;
         Ok(file)
     }

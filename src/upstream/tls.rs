@@ -7,6 +7,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
@@ -21,16 +22,21 @@ use tokio_rustls::client::TlsStream;
 use super::pinning::{PinningVerifier, TrustedCertificates};
 use super::protocol::UpstreamProtocol;
 use super::tls_fault::{HandshakeFacts, TlsFault};
+use crate::clock::UnixTime;
 use crate::jose::certificate_facts::CertificateFacts;
 
 /// How a server's certificate is verified, and the client certificate for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Tls {
     /// Shared by all workers, so that each can resume the sessions of the others.
-    pub(crate) config: Arc<ClientConfig>,
+    pub(crate) config: Arc<CurrentClientConfig>,
     /// The name or address that the certificate must be for; a name is sent as SNI.
     pub(crate) name: ServerName<'static>,
 }
+
+/// The configuration that new connections use. It can be replaced while the gateway runs; open connections stay.
+#[derive(Debug)]
+pub(crate) struct CurrentClientConfig(ArcSwap<ClientConfig>);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RootsFault {
@@ -84,6 +90,13 @@ pub(crate) fn roots(pem: &[u8]) -> Result<TrustedCertificates, RootsFault> {
     if trusted.is_empty() { Err(RootsFault::NoCertificate) } else { Ok(trusted) }
 }
 
+/// When the last of these certificates ends: from then on none of them verifies a server. `None` if one never ends.
+pub(crate) fn last_end(pem: &[u8]) -> Option<UnixTime> {
+    let certificates = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok);
+    let ends: Option<Vec<UnixTime>> = certificates.map(|certificate| CertificateFacts::end_of(&certificate)).collect();
+    ends.and_then(|ends| ends.into_iter().max())
+}
+
 /// One upstream's configuration. `identity` is sent to a server that requests a client certificate.
 pub(crate) fn client_config(
     trusted: &TrustedCertificates,
@@ -103,12 +116,23 @@ pub(crate) fn client_config(
     Ok(config)
 }
 
+impl CurrentClientConfig {
+    pub(crate) fn new(config: ClientConfig) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(config)))
+    }
+
+    pub(crate) fn replace(&self, config: ClientConfig) {
+        self.0.store(Arc::new(config));
+    }
+}
+
 impl Tls {
     pub(super) async fn connect<T>(&self, stream: T, protocol: UpstreamProtocol) -> io::Result<TlsStream<T>>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut connecting = pin!(TlsConnector::from(Arc::clone(&self.config)).connect(self.name.clone(), stream));
+        let config = self.config.0.load_full();
+        let mut connecting = pin!(TlsConnector::from(Arc::clone(&config)).connect(self.name.clone(), stream));
         let mut was_asked = false;
         let connected = poll_fn(|context| {
             WAS_ASKED.set(false);
@@ -117,7 +141,7 @@ impl Tls {
             polled
         });
         let connected = connected.await;
-        let lacks_certificate = was_asked && !self.config.client_auth_cert_resolver.has_certs();
+        let lacks_certificate = was_asked && !config.client_auth_cert_resolver.has_certs();
         let name = self.name.to_str();
         let stream = connected.map_err(|error| {
             TlsFault::of_handshake(error, HandshakeFacts { name: &name, protocol, lacks_certificate })

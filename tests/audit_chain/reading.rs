@@ -38,6 +38,16 @@ async fn an_empty_result_is_reported_and_an_unknown_name_is_an_error() {
     let home = rotated().await;
     for verb in ["query", "tail"] {
         let said = home.run(&["audit", verb, "--client", "nobody"]);
+        assert_eq!((said.code, &*said.stdout), (Some(2), ""), "{said:?}");
+        assert!(said.stderr.starts_with("unknown client `nobody` (known: `app`, `other`); no line"), "{said:?}");
+        let said = home.run(&["audit", verb, "--client", "corp/app"]);
+        assert_eq!((said.code, &*said.stdout), (Some(2), ""), "{said:?}");
+        assert!(said.stderr.starts_with("unknown issuer `corp` (known: `self`); no line"), "{said:?}");
+        let said = home.run(&["audit", verb, "--route", "dta"]);
+        assert_eq!((said.code, &*said.stdout), (Some(2), ""), "{said:?}");
+        assert!(said.stderr.starts_with("unknown route `dta`"), "{said:?}");
+        // A known name is no error, whether the log has it or not.
+        let said = home.run(&["audit", verb, "--client", "other", "--until", "2026-01-01T00:00:00Z"]);
         assert_eq!((said.code, &*said.stdout), (Some(0), ""), "{said:?}");
         assert!(said.stderr.contains("no line matches"), "{said:?}");
         let said = home.run(&["audit", verb, "--reason", "missing_scop"]);

@@ -83,3 +83,18 @@ async fn an_issuer_with_an_untrusted_certificate_is_unreachable() {
         world.refuses(&token(&key, &format!("https://{host}:{}", port.port())), 503, "keys_unavailable").await;
     }
 }
+
+#[tokio::test]
+async fn a_new_ca_of_an_issuer_verifies_the_next_fetch() {
+    let key = Key::new("k1", "ES256");
+    let (address, certificate) = issuer(&key, "localhost").await;
+    let (_, another) = issuer(&key, "localhost").await;
+    let iss = format!("https://localhost:{}", address.port());
+    let line = format!("corp: {{issuer: \"{iss}\", ca: corp.pem}}");
+    let world = World::trusting_beside(&[("corp.pem", &another)], &[line]).await;
+    world.failed("corp");
+    std::fs::write(world.gateway.folder.join("corp.pem"), certificate).unwrap();
+    world.gateway.log_line("a changed certificate is in use for new connections");
+    world.fetched("corp");
+    world.accepts(&token(&key, &iss)).await;
+}

@@ -163,15 +163,28 @@ async fn senseless_revocations_are_reported_and_revoke_nothing() {
 }
 
 #[tokio::test]
-async fn unknown_clients_and_token_ids_are_revoked_with_a_warning() {
+async fn unknown_clients_are_refused_and_odd_token_ids_warned_of() {
     let world = World::start().await;
-    for (arguments, warning) in [
-        (["--client", "ap"], Some("warning: unknown client `ap` (known: `app`, `other`); its tokens are revoked")),
-        (["--client", "app"], None),
-        (["--jti", "abc"], Some("warning: `abc` is not a `jti` of our tokens, which have 22 characters")),
-        (["--jti", "AAAAAAAAAAAAAAAAAAAAAA"], None),
+    for (arguments, hint) in [
+        (
+            &["--client", "apq"][..],
+            "unknown client `apq`, did you mean `app`?; for the tokens of a client that was removed",
+        ),
+        (&["--client", "nosuch"], "unknown client `nosuch` (known: `app`, `other`); "),
+        (&["--client", "app", "--removed"], "the client `app` is in the configuration"),
+        (&["--subject", "app", "--removed"], "name it with --client"),
     ] {
-        let said = world.revoke(&arguments, "");
+        let said = world.revoke(arguments, "");
+        assert_eq!((said.code, &*said.stdout), (Some(2), ""), "{said:?}");
+        assert!(said.stderr.contains(hint), "{said:?}");
+    }
+    for (arguments, warning) in [
+        (&["--client", "gone", "--removed"][..], None),
+        (&["--client", "app"], None),
+        (&["--jti", "abc"], Some("warning: `abc` is not a `jti` of our tokens, which have 22 characters")),
+        (&["--jti", "AAAAAAAAAAAAAAAAAAAAAA"], None),
+    ] {
+        let said = world.revoke(arguments, "");
         assert_eq!(said.code, Some(0), "{said:?}");
         match warning {
             Some(warning) => assert!(said.stderr.contains(warning), "{said:?}"),

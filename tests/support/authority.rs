@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::issuer::now;
 use super::upstream::listen;
 
 pub(crate) struct Authority {
@@ -48,6 +49,15 @@ impl Authority {
         self.issue_as(names, |params| {
             params.not_before = rcgen::date_time_ymd(2020, 1, 1);
             params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        })
+    }
+
+    /// A certificate that ends this many days from now, to the day.
+    pub(crate) fn issue_for_days(&self, names: &[&str], days: u64) -> Issued {
+        let end = jiff::Timestamp::from_second((now() + days * 86_400).try_into().unwrap()).unwrap().to_string();
+        let part = |range: std::ops::Range<usize>| end[range].parse::<u8>().unwrap();
+        self.issue_as(names, |params| {
+            params.not_after = rcgen::date_time_ymd(end[..4].parse().unwrap(), part(5..7), part(8..10));
         })
     }
 

@@ -17,10 +17,10 @@ use crate::config::suggest::suggestion;
 pub(super) struct Filter {
     /// Show only lines about this client: `ID`, or `ISSUER/ID`
     #[arg(long, value_name = "CLIENT")]
-    client: Option<String>,
+    pub(super) client: Option<String>,
     /// Show only lines of this route
     #[arg(long, value_name = "NAME")]
-    route: Option<String>,
+    pub(super) route: Option<String>,
     /// Show only lines with this reason, such as missing_scope
     #[arg(long, value_name = "REASON", value_parser = known_reason)]
     reason: Option<String>,
@@ -105,6 +105,16 @@ impl Filter {
     pub(super) fn at(&self, now: UnixTime) -> Self {
         let resolve = |moment: Option<Moment>| moment.map(|moment| Moment::At(moment.time(now)));
         Self { since: resolve(self.since), until: resolve(self.until), ..self.clone() }
+    }
+
+    /// The filter by client, without the rest.
+    pub(super) fn only_client(&self) -> Self {
+        Self { client: self.client.clone(), ..Self::default() }
+    }
+
+    /// The filter by route, without the rest.
+    pub(super) fn only_route(&self) -> Self {
+        Self { route: self.route.clone(), ..Self::default() }
     }
 
     /// The parsed line, if it matches.

@@ -11,10 +11,11 @@ use clap::Args;
 use super::LogFiles;
 use super::filter::Filter;
 use super::lines::{ChainLines, FileLines, MatchedLine, merge};
+use super::names::misspelt;
 use super::table::Printer;
 use crate::audit::verify::chains::LogChain;
-use crate::cli::Format;
 use crate::cli::terminal::{failed, note};
+use crate::cli::{Format, USAGE};
 use crate::clock;
 
 pub(super) const TAIL_HELP: &str = "\
@@ -66,10 +67,12 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 
 pub(super) fn query(args: &QueryArgs) -> ExitCode {
     let filter = args.filter.at(clock::now());
-    let mut chains: Vec<_> = match args.log.readable() {
-        Ok(chains) => chains.into_iter().map(|chain| ChainLines::new(chain.files, &filter)).collect(),
+    let chains = match args.log.readable() {
+        Ok(chains) => chains,
         Err(code) => return code,
     };
+    let files = all_files(&chains);
+    let mut chains: Vec<_> = chains.into_iter().map(|chain| ChainLines::new(chain.files, &filter)).collect();
     let mut printer = Printer::new(args.format);
     let mut matched = false;
     let to_the_end = merge(&mut chains, |line| {
@@ -82,13 +85,26 @@ pub(super) fn query(args: &QueryArgs) -> ExitCode {
         Err(error) => return failed(&error),
     }
     if !matched {
-        note_no_match(chains.iter().map(|chain| chain.read).sum());
+        match misspelt(&args.log, &files, &args.filter) {
+            Ok(None) => note_no_match(chains.iter().map(|chain| chain.read).sum()),
+            Ok(Some(fault)) => return wrong_usage(&fault),
+            Err(error) => return failed(&error),
+        }
     }
     for (from, to) in chains.iter().flat_map(ChainLines::gaps) {
         let lines = if from == to { format!("line {from} is") } else { format!("lines {from} to {to} are") };
         note(format_args!("{lines} in no file; `portcullis audit verify` shows more"));
     }
     ExitCode::SUCCESS
+}
+
+fn all_files(chains: &[LogChain]) -> Vec<PathBuf> {
+    chains.iter().flat_map(|chain| chain.files.clone()).collect()
+}
+
+fn wrong_usage(fault: &str) -> ExitCode {
+    note(fault);
+    ExitCode::from(USAGE)
 }
 
 fn note_no_match(read: u64) {
@@ -105,7 +121,8 @@ pub(super) fn tail(args: &TailArgs) -> ExitCode {
         Err(code) => return code,
     };
     match show_last(chains, args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(misspelt)) => wrong_usage(&misspelt),
         Err(error) => failed(&error),
     }
 }
@@ -117,7 +134,9 @@ struct FollowedFile {
     lines: Option<FileLines>,
 }
 
-fn show_last(chains: Vec<LogChain>, args: &TailArgs) -> io::Result<()> {
+/// Returns the message about a misspelt name in the filter.
+fn show_last(chains: Vec<LogChain>, args: &TailArgs) -> io::Result<Option<String>> {
+    let files = all_files(&chains);
     let filter = args.filter.at(clock::now());
     let mut printer = Printer::new(args.format);
     let (mut read, mut followed, mut last_of_chains) = (0, Vec::new(), Vec::new());
@@ -132,11 +151,19 @@ fn show_last(chains: Vec<LogChain>, args: &TailArgs) -> io::Result<()> {
         true
     })?;
     let skipped = last.len().saturating_sub(args.lines);
-    if last.is_empty() && !args.follow {
-        note_no_match(read);
+    if last.is_empty() {
+        if let Some(fault) = misspelt(&args.log, &files, &args.filter)? {
+            return Ok(Some(fault));
+        }
+        if !args.follow {
+            note_no_match(read);
+        }
     }
     let is_read = last.iter().skip(skipped).all(|line| printer.print(line));
-    if args.follow && is_read { follow(followed, &filter, &mut printer) } else { Ok(()) }
+    if args.follow && is_read {
+        follow(followed, &filter, &mut printer)?;
+    }
+    Ok(None)
 }
 
 /// The last lines of a chain that match, and its newest file, read to its end.

@@ -33,7 +33,8 @@ mirror! {
 mirror! {
     struct RawSigningKeys {
         algorithm: At<String> = "RS256".to_owned(),
-        directory: At<PathBuf> = PathBuf::from("state/keys"),
+        /// Default: `keys` in the state directory.
+        directory: Option<At<PathBuf>>,
         rotate_every: At<Bound<Period>> = Bound::AtMost(seconds(30 * 24 * 3600)),
         x5c: At<bool> = false,
     }
@@ -90,11 +91,6 @@ pub(crate) struct Secret {
 impl Secret {
     pub(crate) fn expose(&self) -> &str {
         &self.text
-    }
-
-    /// Whether its variable or file is missing. Only a command that does not need secrets gets such a secret.
-    pub(crate) fn is_absent(&self) -> bool {
-        !self.literal && self.text.is_empty()
     }
 
     /// Whether any part of it is written in the config file itself.

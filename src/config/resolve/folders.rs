@@ -12,26 +12,35 @@ use super::Resolver;
 use crate::telemetry::error_chain;
 
 impl Resolver<'_> {
-    /// Checks a folder that the gateway creates, or in which it creates files.
-    pub(super) fn writable_folder(&mut self, at: &At<PathBuf>, folder: &Path) -> Result<(), Reported> {
-        check_folder(folder).map_err(|error| self.unwritable("create files in", at, folder, &error))
+    /// Checks a folder that the gateway creates, or in which it creates files. `need` is what it needs the folder for,
+    /// and the way out.
+    pub(super) fn writable_folder(&mut self, at: &At<PathBuf>, folder: &Path, need: &str) -> Result<(), Reported> {
+        check_folder(folder).map_err(|error| self.unwritable("create files in", at, (folder, need), &error))
     }
 
     /// Checks a file that the gateway appends to. It may not exist yet.
-    pub(super) fn writable_file(&mut self, at: &At<PathBuf>, file: &Path) -> Result<(), Reported> {
+    pub(super) fn writable_file(&mut self, at: &At<PathBuf>, file: &Path, need: &str) -> Result<(), Reported> {
         let is_there = fs::symlink_metadata(file).is_ok();
         let checked =
             if is_there { may(file, Access::READ_OK | Access::WRITE_OK) } else { check_folder(folder_of(file)) };
-        checked.map_err(|error| self.unwritable("write", at, file, &error))
+        checked.map_err(|error| self.unwritable("write", at, (file, need), &error))
     }
 
-    fn unwritable(&mut self, action: &str, at: &At<PathBuf>, path: &Path, error: &io::Error) -> Reported {
+    fn unwritable(
+        &mut self,
+        action: &str,
+        at: &At<PathBuf>,
+        (path, need): (&Path, &str),
+        error: &io::Error,
+    ) -> Reported {
         let shown = path.display().to_string();
-        let mut message = format!("cannot {action} `{shown}`: {}", error_chain::reason(error));
+        let reason = error_chain::reason(error);
+        let or_run = if error.kind() == io::ErrorKind::PermissionDenied { ", or run as its owner" } else { "" };
+        let mut message = format!("cannot {action} `{shown}`: {reason}; {need}{or_run}");
         if self.source.has_references(at.span) {
             // A variable may hold a secret, for example a private key instead of its path.
             let written = self.source.quote(at.span).unwrap_or_else(|| "the path".to_owned());
-            message = format!("cannot {action} {written}: {}", error_chain::reason(error));
+            message = format!("cannot {action} {written}: {reason}; {need}{or_run}");
         }
         self.faults.at(at.span, message)
     }

@@ -15,13 +15,15 @@ use super::super::raw::issuer::RawIssuer;
 use super::super::source::At;
 use super::super::types::{ExternalIssuer, Oauth};
 use super::{Resolved, Resolver};
+use crate::file_watch::FileWatch;
 use crate::jose::algorithm::Algorithm;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::telemetry::error_chain;
 use crate::trust::fetch::is_safe;
-use crate::trust::issuer::{IssuerSettings, KeySource, Profile, TokenTypes};
+use crate::trust::issuer::{IssuerCa, IssuerSettings, KeySource, Profile, TokenTypes};
 use crate::trust::scope_claim::ScopeClaim;
+use crate::upstream::tls;
 
 const MAX_SKEW: Duration = Duration::from_secs(120);
 const LONGEST_STALE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -64,7 +66,8 @@ impl Resolver<'_> {
     fn issuer(&mut self, name: &At<String>, raw: RawIssuer) -> Option<ExternalIssuer> {
         let discovered = raw.jwks_uri.is_none();
         let jwks_uri = raw.jwks_uri.and_then(Result::ok).map(|uri| self.jwks_uri(name, &uri));
-        let ca = raw.ca.as_ref().and_then(|ca| self.certificates(ca));
+        let ca_watch = raw.ca.as_ref().map(|ca| FileWatch::new(vec![self.source.locate(&ca.value)]));
+        let ca = raw.ca.as_ref().and_then(|ca| self.issuer_ca(ca));
         let algorithms = raw.algorithms.map_or_else(|| Algorithm::ALL.to_vec(), |list| self.algorithms(&list.value));
         let audiences = raw.audiences.map(|list| self.texts(&list.value));
         let allow_scopes = raw.allow_scopes.map(|list| self.scopes(&list.value));
@@ -101,7 +104,8 @@ impl Resolver<'_> {
             allow_scopes,
             profile: Profile::External,
         };
-        Some(ExternalIssuer { settings, source: KeySource { jwks_uri, ca, max_stale: raw.max_stale.value } })
+        let source = KeySource { jwks_uri, ca, max_stale: raw.max_stale.value };
+        Some(ExternalIssuer { settings, source, ca_watch })
     }
 
     fn jwks_uri(&mut self, name: &At<String>, uri: &At<HttpUrl>) -> Url {
@@ -119,6 +123,12 @@ impl Resolver<'_> {
 
     fn algorithms(&mut self, list: &OneOrMore<String>) -> Vec<Algorithm> {
         list.items.iter().filter_map(|name| self.algorithm(name)).collect()
+    }
+
+    fn issuer_ca(&mut self, file: &At<PathBuf>) -> Option<IssuerCa> {
+        let pem = self.certificates(file)?;
+        self.check_end(file, tls::last_end(&pem));
+        Some(IssuerCa::new(self.source.locate(&file.value), pem))
     }
 
     /// The certificates of a PEM file. `None` if it cannot be read.

@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 
 use super::super::decode::{OneOrMore, Required};
+use super::super::diagnostics::Diagnostic;
 use super::super::raw::listener::{RawCertificate, RawListener, RawMinVersion, RawTls};
 use super::super::source::At;
 use super::super::types::{Listener, ListenerKind};
 use super::Resolver;
+use super::secrets::{WARN_BEFORE, remaining};
+use crate::clock::UnixTime;
 use crate::pipeline::request::origin_part::BelievedParts;
-use crate::server::certificate::{CertificateError, CertificateFiles};
+use crate::server::certificate::{self, CertificateError, CertificateFiles};
 use crate::server::tls::MinTlsVersion;
 use crate::telemetry::error_chain::ErrorChain;
 
@@ -95,19 +98,36 @@ impl Resolver<'_> {
             self_signed: raw.self_signed.value,
         };
         if files.self_signed && files.are_missing() {
-            let _ = self.writable_file(cert, &files.cert).and_then(|()| self.writable_file(key, &files.key));
+            let need = "`self_signed` creates it: name an existing pair, or a path on a volume that can be written";
+            let cert_can_be_made = self.writable_file(cert, &files.cert, need);
+            let _ = cert_can_be_made.and_then(|()| self.writable_file(key, &files.key, need));
             return Some(files);
         }
-        if let Err(error) = files.load() {
-            let one_is_missing = !files.cert.exists() || !files.key.exists();
-            let hint = if files.self_signed && one_is_missing {
-                "; `self_signed` creates a pair only if both files are missing"
-            } else {
-                ""
-            };
-            self.certificate_fault(&error, &files, cert, key, hint);
+        match files.load() {
+            Ok(pair) => self.check_end(cert, certificate::ends_at(&pair)),
+            Err(error) => {
+                let one_is_missing = !files.cert.exists() || !files.key.exists();
+                let hint = if files.self_signed && one_is_missing {
+                    "; `self_signed` creates a pair only if both files are missing"
+                } else {
+                    ""
+                };
+                self.certificate_fault(&error, &files, cert, key, hint);
+            }
         }
         Some(files)
+    }
+
+    /// Reports a certificate that has ended, and warns of one that ends soon. `None` never ends.
+    pub(super) fn check_end(&mut self, file: &At<PathBuf>, end: Option<UnixTime>) {
+        let Some(end) = end else { return };
+        let (left, time, named) = (end.since(self.now), end.to_the_second(), self.quoted(file));
+        if end <= self.now {
+            let message = format!("the certificate{named} ended at {time}: renew it");
+            self.ended.push(Diagnostic::new(self.source, Some(file.span), message));
+        } else if left < WARN_BEFORE {
+            self.warn(file.span, format!("the certificate{named} ends at {time}, in {}: renew it", remaining(left)));
+        }
     }
 
     /// Reports a fault of a certificate or its key at the file that causes it.

@@ -17,6 +17,7 @@ mod rate_limits;
 mod revocation;
 mod routes;
 mod secrets;
+mod state_files;
 mod targets;
 mod transport;
 mod upgrades;
@@ -56,6 +57,8 @@ pub(super) struct Resolver<'a> {
     pub(super) source: &'a Source,
     pub(super) faults: &'a mut Faults,
     pub(super) warnings: Vec<Diagnostic>,
+    /// Certificates that have ended.
+    pub(super) ended: Vec<Diagnostic>,
     /// The rates of the rate limits so far, by their place.
     pub(super) limit_rates: Vec<LimitRate>,
     pub(super) needs: Needs,
@@ -87,18 +90,20 @@ impl Resolver<'_> {
         if let Some(oauth) = &raw.oauth {
             self.warn_of_no_token_listener(&oauth.value, &listeners);
         }
-        let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, allow_literal_secrets));
+        let state = &raw.state_directory;
+        let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, state, allow_literal_secrets));
         let issuers = self.issuers(raw.issuers, oauth.as_ref());
         let revoked = self.revoked(&raw.revoked, &names, oauth.as_ref(), &issuers);
-        let is_file = matches!(raw.audit.file.value, AuditFile::Path(_));
-        let state_directory = self.state_directory(&raw.state_directory, &revoked, (oauth.is_some(), is_file));
-        let (upstreams, server_names) = self.upstreams(raw.upstreams, workers);
+        let audit_file = self.audit_file(&raw.audit, state);
+        let is_file = matches!(audit_file.value, AuditFile::Path(_));
+        let state_directory = self.state_directory(state, &revoked, (oauth.is_some(), is_file));
+        let (upstreams, (server_names, upstream_certificates)) = self.upstreams(raw.upstreams, workers);
         let dns = raw.dns.servers.and_then(Result::ok).map(|list| list.value.items);
         let servers = dns.unwrap_or_default().into_iter().map(|server| server.value).collect();
         let stale_for = raw.dns.stale_for.value;
         let routes = self.routes(raw.routes, &names, &upstreams, limits.body_bytes);
         let upstreams = upstreams::in_order(upstreams);
-        let audit = self.audit(&raw.audit, &raw.state_directory);
+        let audit = self.audit(&raw.audit, &audit_file, &raw.state_directory);
         let admin = raw.admin.and_then(|admin| self.admin(&admin.value, &listeners));
         if !self.faults.is_empty() {
             return None;
@@ -110,6 +115,7 @@ impl Resolver<'_> {
         Some(Config {
             id,
             warnings,
+            ended: self.ended,
             workers,
             listeners,
             limits,
@@ -124,6 +130,7 @@ impl Resolver<'_> {
             admin,
             state_directory,
             revoked,
+            upstream_certificates,
             names: server_names,
             dns: DnsSettings { servers, stale_for },
         })
@@ -190,12 +197,12 @@ impl Resolver<'_> {
         }
     }
 
-    fn audit(&mut self, raw: &RawAudit, state_directory: &At<PathBuf>) -> Audit {
-        let target = match &raw.file.value {
+    fn audit(&mut self, raw: &RawAudit, file: &At<AuditFile>, state_directory: &At<PathBuf>) -> Audit {
+        let target = match &file.value {
             AuditFile::Stdout => AuditTarget::Stdout,
             AuditFile::Path(path) => AuditTarget::File(self.source.locate(path)),
         };
-        self.audit_files(raw, &target, state_directory);
+        self.audit_files(file, &target, state_directory);
         let on_failure = match raw.on_failure.value {
             RawOnFailure::Block => OnFailure::Block,
             RawOnFailure::Drop => OnFailure::Drop,
@@ -215,19 +222,21 @@ impl Resolver<'_> {
     }
 
     /// Checks that the gateway could open the log and its key.
-    fn audit_files(&mut self, raw: &RawAudit, target: &AuditTarget, state_directory: &At<PathBuf>) {
+    fn audit_files(&mut self, file: &At<AuditFile>, target: &AuditTarget, state_directory: &At<PathBuf>) {
         if !self.needs.is_everything() {
             return;
         }
         if let Err(error) = target.check() {
-            let written = match &raw.file.value {
+            let written = match &file.value {
                 AuditFile::Stdout => Path::new("-"),
                 AuditFile::Path(path) => path,
             };
-            let message = self.redact_path(ErrorChain(&error).to_string(), raw.file.span, written);
-            self.faults.at(raw.file.span, message);
-        } else if let (AuditFile::Path(written), AuditTarget::File(path)) = (&raw.file.value, target) {
-            let _ = self.writable_file(&At { value: written.clone(), span: raw.file.span }, path);
+            let message = self.redact_path(ErrorChain(&error).to_string(), file.span, written);
+            self.faults.at(file.span, message);
+        } else if let (AuditFile::Path(written), AuditTarget::File(path)) = (&file.value, target) {
+            let need = "set `audit.file` to a path on a volume that can be written, or to `-` for standard \
+                output";
+            let _ = self.writable_file(&At { value: written.clone(), span: file.span }, path, need);
         }
         let state = self.source.locate(&state_directory.value);
         if let (AuditTarget::File(_), Err(error)) = (target, AuditKey::check(&state)) {

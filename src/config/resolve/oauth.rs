@@ -1,11 +1,13 @@
 //! `oauth`: our own authorization server and its clients.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use super::super::decode::Named;
 use super::super::origin::UrlOrigin;
+use super::super::raw::RawConfig;
 use super::super::raw::oauth::{RawClient, RawOauth, RawSigningKeys, RawTokenEndpoint};
 use super::super::raw::route::{ClaimValue, RawClaim};
 use super::super::source::At;
@@ -34,7 +36,12 @@ const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 
 impl Resolver<'_> {
-    pub(super) fn oauth(&mut self, raw: RawOauth, allow_literal_secrets: bool) -> Resolved<Oauth> {
+    pub(super) fn oauth(
+        &mut self,
+        raw: RawOauth,
+        state_directory: &At<PathBuf>,
+        allow_literal_secrets: bool,
+    ) -> Resolved<Oauth> {
         let issuer = raw.issuer.map(|issuer| {
             self.own_issuer(&issuer);
             issuer.value.as_str().to_owned()
@@ -47,8 +54,9 @@ impl Resolver<'_> {
         let known = audiences.as_deref().unwrap_or_default();
         let clients = self.clients(raw.clients, known, audiences.is_ok(), ttl, allow_literal_secrets);
         let longest_ttl = clients.iter().map(|client| client.token_ttl).max().unwrap_or(ttl).max(ttl);
-        let ring = self.ring(&raw.signing_keys, longest_ttl);
-        let (issuer, audiences) = (issuer?, audiences?);
+        let ring = self.ring(&raw.signing_keys, state_directory, longest_ttl);
+        // Not every command uses the audiences. If they are missing where they are used, there is a fault.
+        let (issuer, audiences) = (issuer?, audiences.unwrap_or_default());
         let trust = IssuerSettings {
             name: IssuerName::own(),
             issuer: Identity::parse(&issuer).map_err(|fault| self.faults.of_file(fault.to_string()))?,
@@ -65,6 +73,15 @@ impl Resolver<'_> {
         Ok(Oauth { server, trust, ring, clients, token_limits })
     }
 
+    /// The signing keys alone.
+    pub(in super::super) fn only_ring(mut self, raw: RawConfig) -> Option<RingSettings> {
+        let RawOauth { token_ttl, signing_keys, clients, .. } = raw.oauth?.value;
+        let ttl = token_ttl.map_or(DEFAULT_TTL, |ttl| self.ttl(&ttl));
+        let of_clients = clients.entries.into_iter().filter_map(|(_, client)| client.ok()?.value.token_ttl);
+        let longest_ttl = of_clients.map(|ttl| self.ttl(&ttl)).fold(ttl, Duration::max);
+        Some(self.ring(&signing_keys, &raw.state_directory, longest_ttl))
+    }
+
     pub(super) fn warn_of_no_token_listener(&mut self, raw: &RawOauth, listeners: &[Listener]) {
         if let (Ok(issuer), false) =
             (&raw.issuer, listeners.is_empty() || listeners.iter().any(Listener::serves_tokens))
@@ -76,10 +93,11 @@ impl Resolver<'_> {
         }
     }
 
-    fn ring(&mut self, raw: &RawSigningKeys, longest_ttl: Duration) -> RingSettings {
+    fn ring(&mut self, raw: &RawSigningKeys, state_directory: &At<PathBuf>, longest_ttl: Duration) -> RingSettings {
         let algorithm = self.algorithm(&raw.algorithm).unwrap_or(Algorithm::Rs256);
         let rules = RotationRules { algorithm, rotate_every: super::period(raw.rotate_every.value), longest_ttl };
-        let directory = self.source.locate(&raw.directory.value);
+        let place = self.keys_directory(raw.directory.as_ref(), state_directory);
+        let directory = self.source.locate(&place.value);
         let ring = RingSettings { rules, directory, x5c: raw.x5c.value };
         if rules.rotate_every.is_some_and(|every| every < SHORTEST_ROTATION) {
             let got = self.got(&raw.rotate_every);
@@ -92,15 +110,19 @@ impl Resolver<'_> {
             );
             self.faults.at(raw.rotate_every.span, message);
         }
-        if !self.needs.is_everything() {
+        // A fault of the state directory itself is reported once, there.
+        let is_below = raw.directory.is_none() && !self.source.locate(&state_directory.value).is_dir();
+        if !self.needs.is_everything() || is_below {
             return ring;
         }
         if let Err(error) = ring_store::check(&ring) {
-            let message = self.redact_path(ErrorChain(&error).to_string(), raw.directory.span, &raw.directory.value);
-            self.faults.at(raw.directory.span, message);
+            let message = self.redact_path(ErrorChain(&error).to_string(), place.span, &place.value);
+            self.faults.at(place.span, message);
         } else if !ring_store::peek(&ring).is_ok_and(|ring| ring.is_some()) {
             // The first key is created at the start.
-            let _ = self.writable_folder(&raw.directory, &ring.directory);
+            let need = "`oauth` needs it for its signing keys: set `oauth.signing_keys.directory` or `state_directory` to a \
+                folder on a volume that can be written";
+            let _ = self.writable_folder(&place, &ring.directory, need);
         }
         ring
     }

@@ -127,9 +127,12 @@ impl Resolver<'_> {
             return directory;
         }
         let file = Store::in_directory(&directory);
-        let checked = if keeps_revocations { self.writable_file(raw, file.path()) } else { Ok(()) };
+        let need = "`oauth` needs it for revocations and signing keys: set `state_directory` to a folder on a volume that can be written";
+        let checked = if keeps_revocations { self.writable_file(raw, file.path(), need) } else { Ok(()) };
         if checked.is_ok() && signs_checkpoints && !AuditKey::is_in(&directory) {
-            let _ = self.writable_folder(raw, &directory);
+            let need = "`audit.file` needs it for the key that signs the log: set `state_directory` to a folder on a volume \
+                that can be written, or `audit.file` to `-`";
+            let _ = self.writable_folder(raw, &directory, need);
         }
         directory
     }

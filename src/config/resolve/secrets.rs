@@ -10,8 +10,8 @@ use crate::issuer::client_auth::secret::hash::{ClientSecret, MIN_WORK_KIB, Secre
 use crate::issuer::client_auth::secret::kept_secret::{KeptSecret, Validity};
 
 const MIN_SECRET_CHARACTERS: usize = 16;
-/// A secret that expires sooner is reported: its client needs a new one.
-const WARN_BEFORE: Duration = Duration::from_secs(14 * DAY);
+/// A secret or certificate that ends sooner is reported: a new one is needed.
+pub(super) const WARN_BEFORE: Duration = Duration::from_secs(14 * DAY);
 const DAY: u64 = 24 * 3600;
 
 impl Resolver<'_> {
@@ -26,10 +26,13 @@ impl Resolver<'_> {
     }
 
     fn secrets(&mut self, client: &At<String>, raw: &[At<RawSecret>], allow_literal: bool) -> Vec<KeptSecret> {
+        // Only a command that needs everything needs the secrets.
+        if !self.needs.is_everything() {
+            return Vec::new();
+        }
         let kept = raw.iter().filter_map(|secret| {
             let validity = self.validity(&secret.value);
             let hash = match &secret.value.kept {
-                KeptSecrets::Hash(absent) | KeptSecrets::Value(absent) if absent.value.is_absent() => return None,
                 KeptSecrets::Hash(hash) => self.hash(hash),
                 KeptSecrets::Value(value) => self.value(value, allow_literal),
             };
@@ -104,7 +107,7 @@ impl Resolver<'_> {
     }
 }
 
-fn remaining(left: Duration) -> String {
+pub(super) fn remaining(left: Duration) -> String {
     let (count, unit) = match left.as_secs() {
         seconds @ DAY.. => (seconds / DAY, "day"),
         seconds @ 3600.. => (seconds / 3600, "hour"),

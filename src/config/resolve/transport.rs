@@ -2,21 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 
 use super::super::raw::transport::{RawProtocol, RawUpstreamTls, ServerUrl};
 use super::super::source::{At, Span};
+use super::super::upstream_certificates::{TrustedRoots, UpstreamCertificates};
 use super::Resolver;
-use crate::server::certificate::CertificateFiles;
+use crate::clock::UnixTime;
+use crate::file_watch::FileWatch;
+use crate::server::certificate::{self, CertificateFiles};
 use crate::upstream::names::Name;
 use crate::upstream::pinning::TrustedCertificates;
 use crate::upstream::protocol::{Scheme, UpstreamProtocol};
 use crate::upstream::server::{Server, ServerAddress, ServerOrigin};
-use crate::upstream::tls::{self, RootsFault, Tls};
+use crate::upstream::tls::{self, CurrentClientConfig, RootsFault, Tls};
 
 /// The limit of the kernel for the path of a Unix socket.
 const MAX_SOCKET_PATH: usize = 107;
@@ -27,12 +30,13 @@ pub(super) struct SharedTransport {
     /// The root certificates of the system. Read once, if an upstream needs them.
     roots: Option<Arc<TrustedCertificates>>,
     names: BTreeMap<String, Arc<Name>>,
+    certificates: Vec<UpstreamCertificates>,
 }
 
 impl SharedTransport {
-    /// All names of servers.
-    pub(super) fn names(self) -> Vec<Arc<Name>> {
-        self.names.into_values().collect()
+    /// All names of servers, and the certificates of all upstreams.
+    pub(super) fn into_parts(self) -> (Vec<Arc<Name>>, Vec<UpstreamCertificates>) {
+        (self.names.into_values().collect(), self.certificates)
     }
 
     fn roots(&mut self) -> Arc<TrustedCertificates> {
@@ -84,7 +88,7 @@ impl Resolver<'_> {
     fn server(
         &mut self,
         url: &At<ServerUrl>,
-        (config, name): (Option<&Arc<ClientConfig>>, Option<&Option<ServerName<'static>>>),
+        (config, name): (Option<&Arc<CurrentClientConfig>>, Option<&Option<ServerName<'static>>>),
         protocol: UpstreamProtocol,
         shared: &mut SharedTransport,
     ) -> Option<Server> {
@@ -137,42 +141,70 @@ impl Resolver<'_> {
         protocol: UpstreamProtocol,
         first: Span,
         shared: &mut SharedTransport,
-    ) -> Option<Arc<ClientConfig>> {
-        let roots = match raw.and_then(|raw| raw.value.ca.as_ref()) {
-            Some(file) => {
-                let pem = self.certificates(file)?;
-                match tls::roots(&pem) {
-                    Ok(roots) => Some(Arc::new(roots)),
-                    // It has been reported.
-                    Err(RootsFault::NoCertificate) => None,
-                    Err(fault @ RootsFault::Unusable) => {
-                        let path = self.source.locate(&file.value);
-                        let message = self.redact_path(format!("`{}` {fault}", path.display()), file.span, &file.value);
-                        self.faults.at(file.span, message);
-                        None
-                    }
-                }
-            }
+    ) -> Option<Arc<CurrentClientConfig>> {
+        let watch = FileWatch::new(raw.map(|raw| self.files(&raw.value)).unwrap_or_default());
+        let ca = raw.and_then(|raw| raw.value.ca.as_ref());
+        let roots = match ca {
+            Some(file) => self.roots(file).map(|(roots, end)| (Arc::new(roots), end)),
             None => {
                 let roots = shared.roots();
                 if roots.is_empty() {
                     self.faults.at(first, "the system has no root certificates to trust: set `tls.ca`");
                 }
-                Some(roots)
+                Some((roots, None))
             }
         };
         let identity = raw.map_or(Some(None), |raw| self.identity(&raw.value));
-        match tls::client_config(&*roots?, identity?, protocol) {
-            Ok(config) => Some(Arc::new(config)),
+        let (roots, identity) = (roots?, identity?);
+        let (files, pair) = identity.unzip();
+        let (roots, ca_end) = roots;
+        let ca_end = ca.map(|file| (self.source.locate(&file.value), ca_end));
+        let own_end = files.as_ref().zip(pair.as_ref());
+        let own_end = own_end.map(|(files, pair)| (files.cert.clone(), certificate::ends_at(pair)));
+        let ends = ca_end.into_iter().chain(own_end).collect();
+        let config = match tls::client_config(&roots, pair, protocol) {
+            Ok(config) => CurrentClientConfig::new(config),
             Err(error) => {
                 self.faults.at(first, format!("cannot set up TLS: {error}"));
+                return None;
+            }
+        };
+        if ca.is_some() || files.is_some() {
+            let trusted =
+                ca.map_or(TrustedRoots::System(roots), |file| TrustedRoots::File(self.source.locate(&file.value)));
+            let current = Arc::clone(&config);
+            shared.certificates.push(UpstreamCertificates { trusted, identity: files, protocol, watch, ends, current });
+        }
+        Some(config)
+    }
+
+    fn files(&self, raw: &RawUpstreamTls) -> Vec<PathBuf> {
+        let named = [&raw.ca, &raw.client_cert, &raw.client_key].into_iter().flatten();
+        named.map(|file| self.source.locate(&file.value)).collect()
+    }
+
+    /// The certificates that are trusted, and when the last of them ends. `None` if there is a fault.
+    fn roots(&mut self, file: &At<PathBuf>) -> Option<(TrustedCertificates, Option<UnixTime>)> {
+        let pem = self.certificates(file)?;
+        match tls::roots(&pem) {
+            Ok(roots) => {
+                let end = tls::last_end(&pem);
+                self.check_end(file, end);
+                Some((roots, end))
+            }
+            // It has been reported.
+            Err(RootsFault::NoCertificate) => None,
+            Err(fault @ RootsFault::Unusable) => {
+                let path = self.source.locate(&file.value);
+                let message = self.redact_path(format!("`{}` {fault}", path.display()), file.span, &file.value);
+                self.faults.at(file.span, message);
                 None
             }
         }
     }
 
     /// `None` if there is a fault; `Some(None)` if no client certificate is configured.
-    fn identity(&mut self, raw: &RawUpstreamTls) -> Option<Option<Arc<CertifiedKey>>> {
+    fn identity(&mut self, raw: &RawUpstreamTls) -> Option<Option<(CertificateFiles, Arc<CertifiedKey>)>> {
         let (cert, key) = match (&raw.client_cert, &raw.client_key) {
             (None, None) => return Some(None),
             (Some(cert), Some(key)) => (cert, key),
@@ -191,7 +223,10 @@ impl Resolver<'_> {
             self_signed: false,
         };
         match files.load() {
-            Ok(pair) => Some(Some(pair)),
+            Ok(pair) => {
+                self.check_end(cert, certificate::ends_at(&pair));
+                Some(Some((files, pair)))
+            }
             Err(error) => {
                 self.certificate_fault(&error, &files, cert, key, "");
                 None

@@ -12,6 +12,7 @@ use super::super::raw::servers::{
 };
 use super::super::raw::upstream::{RawAnswerLimits, RawUpstream, RawUpstreamKeys};
 use super::super::source::At;
+use super::super::upstream_certificates::UpstreamCertificates;
 use super::super::values::{Bound, Percent, PositiveCount};
 use super::transport::SharedTransport;
 use super::{MAX_HEADER_BYTES, MAX_HEADER_COUNT, Resolver, deadline, number};
@@ -37,8 +38,12 @@ pub(super) fn in_order(upstreams: Upstreams) -> Vec<Arc<Upstream>> {
 }
 
 impl Resolver<'_> {
-    /// The upstreams, and the names of their servers.
-    pub(super) fn upstreams(&mut self, raw: Named<RawUpstream>, workers: usize) -> (Upstreams, Vec<Arc<Name>>) {
+    /// The upstreams, the names of their servers, and their certificates.
+    pub(super) fn upstreams(
+        &mut self,
+        raw: Named<RawUpstream>,
+        workers: usize,
+    ) -> (Upstreams, (Vec<Arc<Name>>, Vec<UpstreamCertificates>)) {
         let mut upstreams = HashMap::new();
         let mut shared = SharedTransport::default();
         for (name, upstream) in raw.entries {
@@ -54,7 +59,7 @@ impl Resolver<'_> {
             let upstream = Upstream::new(&name.value, servers, settings);
             upstreams.insert(name.value, Arc::new(upstream));
         }
-        (upstreams, shared.names())
+        (upstreams, shared.into_parts())
     }
 
     /// `None` if a server cannot be used.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::raw::{AuditFile, RawOnFailure, oauth::KeptSecrets, route::RawAccess};
+use crate::config::raw::{RawOnFailure, oauth::KeptSecrets, route::RawAccess};
 use crate::config::source::At;
 
 /// `place` in the good file is replaced; the one message begins with `message`.
@@ -172,12 +172,13 @@ routes: [{path: /, upstream: a, access: {}}]
     assert_eq!((limits.connections, limits.idle_timeout), (Some(10_000), Some(Duration::from_secs(60))));
     assert_eq!((limits.body_bytes, limits.token_bytes, limits.h2_streams), (Some(10 << 20), 8192, 100));
     assert_eq!((limits.in_flight, limits.in_flight_per_address, limits.tunnels_per_address), (4096, 2048, 500));
-    assert_eq!(raw.audit.file.value, AuditFile::Path("state/audit.jsonl".into()));
+    assert!(raw.audit.file.is_none());
+    assert_eq!(raw.state_directory.value, Path::new("state"));
     assert_eq!(raw.audit.on_failure.value, RawOnFailure::Block);
-    assert_eq!(source.line(raw.audit.file.span), 2);
+    assert_eq!(source.line(raw.state_directory.span), 2);
     assert_eq!((raw.shutdown.delay.value.as_secs(), raw.shutdown.drain.value.as_secs()), (0, 30));
     let oauth = raw.oauth.unwrap().value;
-    assert_eq!(oauth.signing_keys.directory.value, Path::new("state/keys"));
+    assert!(oauth.signing_keys.directory.is_none());
     assert!(oauth.token_endpoint.json_requests.value);
     let route = &raw.routes[0].value;
     assert!(matches!(route.access, Ok(At { value: RawAccess::Rule { .. }, .. })));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
+use crate::file_privacy::TooOpen;
 use crate::jose::algorithm::Algorithm::{EdDsa, Es256};
 
 const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
@@ -53,12 +54,12 @@ fn files_that_others_can_read_are_refused() {
     opened(&folder, NOW);
     for file in [&files(&folder, "pem")[0], &files(&folder, "json")[0]] {
         fs::set_permissions(file, Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(open(&folder.0, NOW), Err(RingError::Mode { mode: 0o640, .. })));
+        assert!(matches!(open(&folder.0, NOW), Err(RingError::Mode { fault: TooOpen { mode: 0o640, .. }, .. })));
         assert!(matches!(check(&folder.0), Err(RingError::Mode { .. })));
         fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
     }
     fs::set_permissions(&folder.0.directory, Permissions::from_mode(0o755)).unwrap();
-    assert!(matches!(open(&folder.0, NOW), Err(RingError::Mode { mode: 0o755, .. })));
+    assert!(matches!(open(&folder.0, NOW), Err(RingError::Mode { fault: TooOpen { mode: 0o755, .. }, .. })));
 }
 
 #[test]

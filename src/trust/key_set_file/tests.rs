@@ -80,10 +80,10 @@ fn folder_and_file_are_made_private_where_they_were_open() {
     file.save(&kept()).unwrap();
     assert_eq!((mode(&folder.path().join(FOLDER)), mode(&file.path)), (0o700, 0o600));
     assert_eq!(fs::read_dir(folder.path().join(FOLDER)).unwrap().count(), 1, "the temporary file is gone");
-    for (path, loose) in [(&file.path, 0o640), (&file.path, 0o602), (&folder.path().join(FOLDER), 0o750)] {
+    for (path, loose) in [(&file.path, 0o640), (&file.path, 0o602), (&folder.path().join(FOLDER), 0o705)] {
         let before = mode(path);
         fs::set_permissions(path, Permissions::from_mode(loose)).unwrap();
-        assert!(matches!(load(&file), Err(KeptError::Mode { mode, .. }) if mode == loose));
+        assert!(matches!(load(&file), Err(KeptError::Mode { fault, .. }) if fault.mode == loose));
         fs::set_permissions(path, Permissions::from_mode(before)).unwrap();
     }
     assert!(load(&file).unwrap().is_some());

@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt as _;
+
 use tempfile::TempDir;
 
 use super::*;
@@ -194,10 +196,10 @@ fn compaction_removes_expired_entries_and_readers_notice() {
 fn looser_modes_are_refused() {
     let folder = Folder::new();
     add(&mut folder.store(), &entry("a", 9));
-    for (path, loose) in [(folder.file(), 0o640), (folder.path(), 0o770)] {
+    for (path, loose) in [(folder.file(), 0o640), (folder.path(), 0o772)] {
         let tight = fs::metadata(&path).unwrap().permissions();
         fs::set_permissions(&path, fs::Permissions::from_mode(loose)).unwrap();
-        assert!(matches!(folder.store().check(), Err(StoreError::Mode { mode, .. }) if mode == loose));
+        assert!(matches!(folder.store().check(), Err(StoreError::Mode { fault, .. }) if fault.mode == loose));
         assert!(matches!(folder.store().read(), Err(StoreError::Mode { .. })));
         fs::set_permissions(&path, tight).unwrap();
     }

@@ -1,0 +1,228 @@
+//! Notices that files have new content, through symbolic links.
+//!
+//! A file is looked at by device, inode, times and length; its content is read where one of these is new, or so recent
+//! that a later change could have left them the same. New content counts when two readings in a row agree, and only if
+//! it is still there after it was used: so a file that is being written is never taken for whole, and a certificate is
+//! not paired with the key of another.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use zeroize::Zeroizing;
+
+/// Files that belong together.
+#[derive(Debug)]
+pub(crate) struct FileWatch {
+    files: Vec<WatchedFile>,
+    /// The content that was used last.
+    used: Vec<FileContent>,
+    /// Other content, seen once so far.
+    seen: Option<Vec<FileContent>>,
+}
+
+#[derive(Debug)]
+struct WatchedFile {
+    path: PathBuf,
+    last: Option<(Stamp, FileContent)>,
+}
+
+/// The marks of a change that cost no reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum FileContent {
+    Missing(io::ErrorKind),
+    /// The permissions count as content: they decide whether a key is accepted.
+    Readable {
+        mode: u32,
+        owner: (u32, u32),
+        digest: [u8; 32],
+    },
+}
+
+/// A change within this time of the last one may not change the stamp: file systems count coarsely.
+const RECENT_SECONDS: i64 = 3;
+/// The rest of a longer file is not looked at.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+impl FileWatch {
+    /// Watches from the present content on. The caller must read the files after this call, not before.
+    pub(crate) fn new(paths: Vec<PathBuf>) -> Self {
+        let mut watch = Self {
+            files: paths.into_iter().map(|path| WatchedFile { path, last: None }).collect(),
+            used: Vec::new(),
+            seen: None,
+        };
+        watch.used = watch.read(0);
+        watch
+    }
+
+    /// To be called at intervals. Uses the files by `load` if they have new content that has settled. `now` is in
+    /// seconds since 1970.
+    pub(crate) fn poll<T>(&mut self, now: u64, load: impl FnOnce() -> T) -> Option<T> {
+        let found = self.read(now);
+        if found == self.used {
+            self.seen = None;
+            return None;
+        }
+        if self.seen.as_ref() != Some(&found) {
+            self.seen = Some(found);
+            return None;
+        }
+        let loaded = load();
+        let after = self.read(now);
+        if after != found {
+            self.seen = Some(after);
+            return None;
+        }
+        self.used = found;
+        self.seen = None;
+        Some(loaded)
+    }
+
+    fn read(&mut self, now: u64) -> Vec<FileContent> {
+        self.files.iter_mut().map(|file| file.read(now)).collect()
+    }
+}
+
+impl WatchedFile {
+    fn read(&mut self, now: u64) -> FileContent {
+        let metadata = match fs::metadata(&self.path) {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                self.last = None;
+                return FileContent::Missing(error.kind());
+            }
+        };
+        let stamp = Stamp::of(&metadata);
+        match &self.last {
+            Some((last, content)) if *last == stamp && !stamp.is_recent(now) => content.clone(),
+            Some(_) | None => {
+                let content = self.content(&metadata).unwrap_or_else(|error| FileContent::Missing(error.kind()));
+                self.last = Some((stamp, content.clone()));
+                content
+            }
+        }
+    }
+
+    fn content(&self, metadata: &Metadata) -> io::Result<FileContent> {
+        // Opening a pipe would wait for a writer.
+        if !metadata.is_file() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut bytes = Zeroizing::new(Vec::new());
+        File::open(&self.path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
+        let digest = digest(&SHA256, &bytes).as_ref().try_into().unwrap_or_default();
+        Ok(FileContent::Readable { mode: metadata.mode(), owner: (metadata.uid(), metadata.gid()), digest })
+    }
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            file: (metadata.dev(), metadata.ino()),
+            length: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Times in the future count as recent: the clocks of a file server and of this machine may differ.
+    fn is_recent(self, now: u64) -> bool {
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        [self.modified.0, self.changed.0].iter().any(|time| time.saturating_add(RECENT_SECONDS) >= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::path::Path;
+
+    use tempfile::tempdir;
+
+    use super::*;
+
+    /// So late that no stamp is recent.
+    const LATER: u64 = 1 << 40;
+
+    fn watch(paths: &[&Path]) -> FileWatch {
+        FileWatch::new(paths.iter().map(|path| path.to_path_buf()).collect())
+    }
+
+    #[track_caller]
+    fn is_used_at_second_look(watch: &mut FileWatch, now: u64) {
+        assert_eq!([(); 4].map(|()| watch.poll(now, || ()).is_some()), [false, true, false, false]);
+    }
+
+    #[test]
+    fn new_content_is_used_when_two_readings_agree() {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("a.crt");
+        fs::write(&path, "one").unwrap();
+        let mut watch = watch(&[&path]);
+        assert_eq!(watch.poll(LATER, || ()), None);
+        // In place, of the same length: what is recent is read whatever its stamp says.
+        fs::write(&path, "two").unwrap();
+        is_used_at_second_look(&mut watch, 0);
+        let other = folder.path().join("new");
+        fs::write(&other, "three").unwrap();
+        fs::rename(&other, &path).unwrap();
+        is_used_at_second_look(&mut watch, LATER);
+        fs::remove_file(&path).unwrap();
+        is_used_at_second_look(&mut watch, LATER);
+    }
+
+    #[test]
+    fn the_swap_of_a_link_above_the_file_is_seen() {
+        let folder = tempdir().unwrap();
+        // As Kubernetes does it: a.crt → ..data/a.crt, ..data → ..1.
+        for (version, content) in [("..1", "one"), ("..2", "two")] {
+            fs::create_dir(folder.path().join(version)).unwrap();
+            fs::write(folder.path().join(version).join("a.crt"), content).unwrap();
+        }
+        symlink("..1", folder.path().join("..data")).unwrap();
+        let path = folder.path().join("a.crt");
+        symlink("..data/a.crt", &path).unwrap();
+        let mut watch = watch(&[&path]);
+        symlink("..2", folder.path().join("..data_tmp")).unwrap();
+        fs::rename(folder.path().join("..data_tmp"), folder.path().join("..data")).unwrap();
+        is_used_at_second_look(&mut watch, LATER);
+    }
+
+    #[test]
+    fn the_same_content_in_another_file_is_no_change() {
+        let folder = tempdir().unwrap();
+        let [path, other] = ["a.crt", "new"].map(|name| folder.path().join(name));
+        fs::write(&path, "one").unwrap();
+        let mut watch = watch(&[&path]);
+        fs::write(&other, "one").unwrap();
+        fs::rename(&other, &path).unwrap();
+        assert_eq!([(); 3].map(|()| watch.poll(LATER, || ())), [None; 3]);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        is_used_at_second_look(&mut watch, LATER);
+    }
+
+    #[test]
+    fn files_that_change_while_they_are_used_are_used_again() {
+        let folder = tempdir().unwrap();
+        let [certificate, key] = ["a.crt", "a.key"].map(|name| folder.path().join(name));
+        fs::write(&certificate, "one").unwrap();
+        fs::write(&key, "one").unwrap();
+        let mut watch = watch(&[&certificate, &key]);
+        fs::write(&certificate, "two").unwrap();
+        assert_eq!(watch.poll(0, || ()), None);
+        assert_eq!(watch.poll(0, || fs::write(&key, "two").unwrap()), None, "the key came later");
+        assert_eq!(watch.poll(0, || ()), Some(()));
+        assert_eq!(watch.poll(0, || ()), None);
+    }
+}
