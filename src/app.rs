@@ -4,12 +4,15 @@
 //! control plane's runtime and one thread per worker, until a signal ends them in order.
 
 mod background;
+mod control_listeners;
 mod descriptors;
 pub(crate) mod inspection;
 mod memory;
 mod own_keys;
 mod probes;
 pub(crate) mod process_hardening;
+mod process_usage;
+mod refusals;
 mod revocation;
 pub(crate) mod start_error;
 mod stop;
@@ -24,6 +27,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use control_listeners::ControlListeners;
 use own_keys::RingKeeper;
 use rustls::ServerConfig;
 use start_error::StartError;
@@ -68,7 +72,7 @@ pub(crate) struct App {
     addresses: Vec<SocketAddr>,
     sockets: Vec<Vec<TcpListener>>,
     listener_runtimes: Vec<ListenerRuntime>,
-    admin: Option<TcpListener>,
+    control_listeners: ControlListeners,
     snapshot: Arc<ArcSwap<Snapshot>>,
     ring_keeper: Option<RingKeeper>,
     writer: AuditWriter,
@@ -125,18 +129,17 @@ impl App {
             sockets.push(listener::bind(listener.address, config.workers)?);
         }
         let addresses = sockets.iter().flat_map(|sockets| sockets.first()?.local_addr().ok()).collect();
-        let admin = config.admin.as_ref().map(|admin| listener::bind(admin.address, 1)).transpose()?;
+        let control_listeners = ControlListeners::bind(&config)?;
         let (keeper, revoker) = revocation::open(&config)?;
         let offload = [Offload::runtime(config.workers)?, Offload::low_priority_runtime(PASSWORD_THREADS)?];
         let (snapshot, ring_keeper) = snapshot(&mut config, (&keeper, &revoker), &offload, &control)?;
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-        let admin = admin.and_then(|mut sockets| sockets.pop());
         Ok(Self {
             config,
             addresses,
             sockets,
             listener_runtimes,
-            admin,
+            control_listeners,
             snapshot,
             writer,
             health,
@@ -156,12 +159,16 @@ impl App {
     }
 
     pub(crate) fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref()?.local_addr().ok()
+        self.control_listeners.admin_address()
+    }
+
+    pub(crate) fn probes_address(&self) -> Option<SocketAddr> {
+        self.control_listeners.probes_address()
     }
 
     /// Serves until a signal ends it. Calls `started` once connections are accepted.
     pub(crate) fn run(self, started: impl FnOnce()) -> Result<(), StartError> {
-        let Self { config, sockets, listener_runtimes, admin, snapshot, writer, health, reopen_audit, .. } = self;
+        let Self { config, sockets, listener_runtimes, snapshot, writer, health, reopen_audit, .. } = self;
         let (keeper, ring_keeper, revoker) = (self.keeper, self.ring_keeper, self.revoker);
         let (offload, control, signals) = (self.offload, self.control, self.signals);
         let (lines, batches) = sync_channel(AUDIT_BATCHES);
@@ -189,12 +196,9 @@ impl App {
             memory_is_short,
         };
         let (workers, reports) = workers::start(&config, sockets, &mut plan)?;
-        if let Some(listener) = admin {
-            let hosts = config.admin.as_ref().map(|admin| admin.hosts.clone()).unwrap_or_default();
-            let probes =
-                probes::probes(hosts, drain.clone(), Arc::clone(&health), limiter, Arc::clone(&snapshot), reports);
-            control.spawn(probes::serve_admin(listener, probes));
-        }
+        control.spawn(refusals::log(Arc::clone(&limiter), Arc::clone(&snapshot)));
+        let probes = probes::probes(drain.clone(), Arc::clone(&health), limiter, Arc::clone(&snapshot), reports);
+        self.control_listeners.serve(&probes, &control);
         let lookup = Arc::new(NameLookup::new(config.name_servers.clone()));
         for name in &config.names {
             control.spawn(background::resolve(Arc::clone(name), Arc::clone(&lookup)));

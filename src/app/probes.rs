@@ -1,6 +1,5 @@
 //! Data for the admin listener: readiness, the counters of all workers, the state of the issuers.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,14 +8,20 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
+use super::process_usage::usage;
 use crate::audit::health::Health;
-use crate::pipeline::routing::snapshot::Snapshot;
+use crate::clock;
+use crate::issuer::client::Client;
+use crate::pipeline::routing::snapshot::{OwnIssuer, Snapshot};
 use crate::pipeline::worker::ReportRequest;
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain::{Drain, Stage};
-use crate::telemetry::admin::{self, Hosts, Probes};
-use crate::telemetry::metric_labels::{FetchLabels, IssuerLabels, ServerLabels, UpstreamLabels, WorkerLabels};
+use crate::telemetry::admin::{MetricsPage, Probes};
+use crate::telemetry::metric_labels::{
+    ConnectionLimitLabels, FetchLabels, IssuerLabels, SecretLabels, ServerLabels, UpstreamLabels, WorkerLabels,
+};
 use crate::telemetry::metrics::{self, Process};
+use crate::telemetry::process_usage::ProcessUsage;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::progress::FetchResult;
 use crate::trust::report::{IssuerReport, IssuersReport, KeySetState};
@@ -28,7 +33,6 @@ use crate::upstream::service::Upstream;
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) fn probes(
-    hosts: Hosts,
     drain: Drain,
     health: Arc<Health>,
     limiter: Arc<ConnectionLimiter>,
@@ -47,13 +51,13 @@ pub(super) fn probes(
         let snapshot = Arc::clone(&snapshot);
         move || issuers_page(&snapshot.load())
     };
-    let metrics = move || -> admin::MetricsPage {
-        let process = process(&health, &limiter, &snapshot.load());
+    let started = clock::now();
+    let metrics = move || -> MetricsPage {
+        let process = Process { usage: usage(started), ..process(&health, &limiter, &snapshot.load()) };
         let workers = workers.clone();
         Box::pin(async move { metrics::page(collect(&workers).await, process).ok() })
     };
-    let hosts = Arc::new(hosts);
-    Probes { hosts, ready: Arc::new(ready), issuers: Arc::new(issuers), metrics: Arc::new(metrics) }
+    Probes { ready: Arc::new(ready), issuers: Arc::new(issuers), metrics: Arc::new(metrics) }
 }
 
 /// One line per unreachable issuer. An unreachable issuer does not make the gateway unready, but the operator sees it.
@@ -128,7 +132,7 @@ fn process(health: &Health, limiter: &ConnectionLimiter, snapshot: &Snapshot) ->
             .zip(connections.by_worker)
             .map(|(worker, count)| (WorkerLabels { worker }, count))
             .collect(),
-        connections_refused: connections.refused,
+        connections_refused: [(ConnectionLimitLabels { limit: "connections_per_address" }, connections.refused)].into(),
         accept_failures: connections.shortages,
         limit_keys: snapshot.limit_store.keys() as u64,
         audit_lines: health.written.load(Ordering::Relaxed),
@@ -141,12 +145,17 @@ fn process(health: &Health, limiter: &ConnectionLimiter, snapshot: &Snapshot) ->
         jwks_age: snapshot.trust.issuers().iter().filter_map(age).collect(),
         jwks_fetches: remote().flat_map(fetches).collect(),
         jwks_stale_served: remote().map(|issuer| (labels(issuer), issuer.keys.stale_served())).collect(),
+        secret_expiry: snapshot.oauth.iter().flat_map(secret_expiry).collect(),
+        usage: ProcessUsage::default(),
     }
 }
 
-pub(super) async fn serve_admin(listener: TcpListener, probes: Probes) {
-    match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => admin::serve(listener, probes).await,
-        Err(error) => tracing::error!(%error, "cannot start the admin listener: probes and metrics are not served"),
-    }
+/// The secrets that have an end.
+fn secret_expiry(oauth: &OwnIssuer) -> Vec<(SecretLabels, f64)> {
+    let of_client = |client: &Client| -> Vec<(SecretLabels, f64)> {
+        let labels = |secret| SecretLabels { client: client.id.as_str().to_owned(), secret };
+        let ends = (1..).zip(client.credentials.expiries());
+        ends.filter_map(|(number, end)| Some((labels(number), end?.seconds() as f64))).collect()
+    };
+    oauth.server.clients().flat_map(of_client).collect()
 }

@@ -63,11 +63,16 @@ pub(crate) fn load_part(path: &Path, needs: Needs, surroundings: &Surroundings<'
     resolved(read(path, needs, surroundings), surroundings.now)
 }
 
+/// [`load`] for a text that stands for the file at `path`.
+pub(crate) fn load_text(path: &Path, text: String, surroundings: &Surroundings<'_>) -> Result<Config, ConfigErrors> {
+    resolved(parse(path, text.into_bytes(), surroundings), surroundings.now)
+}
+
 fn resolved(reading: ConfigReading, now: UnixTime) -> Result<Config, ConfigErrors> {
     let ConfigReading { source, mut faults, raw, needs } = reading;
     let id = id(source.text());
-    let (warnings, limit_rates) = (Vec::new(), Vec::new());
-    let resolver = Resolver { source: &source, faults: &mut faults, warnings, limit_rates, needs, now };
+    let (warnings, limit_rates, shared_limits) = Default::default();
+    let resolver = Resolver { source: &source, faults: &mut faults, warnings, limit_rates, shared_limits, needs, now };
     let config = raw.and_then(|raw| resolver.config(raw, id));
     config.ok_or_else(|| ConfigErrors(Box::new((source, faults))))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::fetch::ClearText;
 use super::key_cache::KeyCache;
 use super::scope_claim::ScopeClaim;
 use crate::jose::algorithm::Algorithm;
@@ -38,6 +39,7 @@ pub(crate) struct KeySource {
     pub(crate) ca: Option<Vec<u8>>,
     /// How long the last known good set may be used after its time to live.
     pub(crate) max_stale: Duration,
+    pub(crate) clear_text: ClearText,
 }
 
 /// The claims that a token must have in addition to `iss sub aud exp`.

@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use reqwest::Client;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 use url::Url;
 
 use super::discovery::{self, DiscoveryError};
-use super::fetch::{self, FetchError};
+use super::fetch::{self, FetchError, Fetcher};
 use super::issuer::{IssuerSettings, KeySource};
 use super::key_cache::{BELIEVED_FOR, KeyCache, MAX_TTL, MIN_TTL, Times};
 use super::key_set_file::{KeySetFile, StoredKeySet};
@@ -68,10 +67,10 @@ pub(crate) fn restored(settings: &IssuerSettings, source: &KeySource, file: &Key
 /// Runs until it is dropped.
 pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, file: KeySetFile, cache: Arc<KeyCache>) {
     let mut failures = 0;
-    let mut client = None;
+    let mut fetcher = None;
     let mut saving = None;
     loop {
-        let (earliest, next) = match attempt(&settings, &source, &mut client).await {
+        let (earliest, next) = match attempt(&settings, &source, &mut fetcher).await {
             Ok(fetched) => {
                 failures = 0;
                 let (requested_at, ttl, kept) = (fetched.requested_at, fetched.ttl, fetched.kept(&settings, &source));
@@ -203,18 +202,18 @@ impl Fetched {
 async fn attempt(
     settings: &IssuerSettings,
     source: &KeySource,
-    client: &mut Option<Client>,
+    fetcher: &mut Option<Fetcher>,
 ) -> Result<Fetched, RefreshError> {
-    let client = match client {
-        Some(client) => client,
-        None => client.insert(fetch::client(source.ca.as_deref())?),
+    let fetcher = match fetcher {
+        Some(fetcher) => fetcher,
+        None => fetcher.insert(Fetcher::new(source.ca.as_deref(), source.clear_text)?),
     };
     let url = match &source.jwks_uri {
         Some(url) => url.clone(),
-        None => discovery::jwks_uri(client, settings.issuer.as_str()).await?,
+        None => discovery::jwks_uri(fetcher, settings.issuer.as_str()).await?,
     };
     let (requested_at, requested_at_unix) = (Instant::now(), clock::now().seconds());
-    let document = fetch::get(client, &url).await?;
+    let document = fetch::get(fetcher, &url).await?;
     let mut left_aside = Vec::new();
     let parsed = KeySet::parse(&document.body, &settings.algorithms, &mut left_aside);
     for key in &left_aside {

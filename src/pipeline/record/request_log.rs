@@ -20,6 +20,7 @@ use crate::oauth::identity::Identity;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::request::request_id::RequestId;
+use crate::pipeline::routing::access::Discrepancy;
 use crate::pipeline::routing::snapshot::SharedSnapshot;
 use crate::trust::verify::Verified;
 
@@ -41,6 +42,8 @@ pub(crate) struct RequestLog {
     reason: Option<Reason>,
     /// The rule of HTTP that the request or its answer breaks.
     pub(crate) rule: Option<&'static str>,
+    /// Boxed to keep the record of other requests small.
+    pub(crate) discrepancy: Option<Box<Discrepancy>>,
     pub(crate) status: Option<u16>,
 }
 
@@ -76,6 +79,7 @@ impl RequestLog {
             was_allowed: false,
             reason: None,
             rule: None,
+            discrepancy: None,
             status: None,
         }
     }
@@ -175,6 +179,8 @@ impl RequestLog {
             decision: self.decision,
             reason: self.reason,
             rule: self.rule,
+            found: self.discrepancy.as_ref().map(|values| &*values.found),
+            wanted: self.discrepancy.as_ref().map(|values| &*values.wanted),
             request_id: self.request_id.as_str(),
             config: &self.snapshot.config,
             client_address: self.peer.text(),
@@ -217,6 +223,18 @@ impl RequestLog {
             },
         };
         Written::Described(described)
+    }
+
+    /// The client that was authenticated or named by a verified token.
+    pub(super) fn proven_client(&self) -> Option<(IssuerName, Identity)> {
+        match &self.identity {
+            RecordedIdentity::Caller(verified) => {
+                Some((verified.caller.issuer.clone(), verified.caller.client.clone()?))
+            }
+            RecordedIdentity::Client(client) => Some((IssuerName::own(), client.clone())),
+            RecordedIdentity::Granted(issued) => Some((IssuerName::own(), issued.client.clone())),
+            RecordedIdentity::Nobody | RecordedIdentity::Claimed { .. } => None,
+        }
     }
 
     fn issuer_name(&self) -> Option<&IssuerName> {
