@@ -5,12 +5,15 @@
 
 mod background;
 mod certificates;
+mod control_listeners;
 mod descriptors;
 pub(crate) mod inspection;
 mod memory;
 mod own_keys;
 mod probes;
 pub(crate) mod process_hardening;
+mod process_usage;
+mod refusals;
 mod revocation;
 pub(crate) mod start_error;
 mod stop;
@@ -26,6 +29,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use certificates::Certificates;
+use control_listeners::ControlListeners;
 use own_keys::RingKeeper;
 use rustls::ServerConfig;
 use start_error::StartError;
@@ -70,7 +74,7 @@ pub(crate) struct App {
     sockets: Vec<Vec<TcpListener>>,
     listener_runtimes: Vec<ListenerRuntime>,
     certificates: Certificates,
-    admin: Option<TcpListener>,
+    control_listeners: ControlListeners,
     snapshot: Arc<ArcSwap<Snapshot>>,
     ring_keeper: Option<RingKeeper>,
     writer: AuditWriter,
@@ -136,19 +140,18 @@ impl App {
             sockets.push(listener::bind(listener.address, config.workers)?);
         }
         let addresses = sockets.iter().flat_map(|sockets| sockets.first()?.local_addr().ok()).collect();
-        let admin = config.admin.as_ref().map(|admin| listener::bind(admin.address, 1)).transpose()?;
+        let control_listeners = ControlListeners::bind(&config)?;
         let (keeper, revoker) = revocation::open(&config)?;
         let offload = [Offload::runtime(config.workers)?, Offload::low_priority_runtime(PASSWORD_THREADS)?];
         let (snapshot, ring_keeper) = snapshot(&mut config, (&keeper, &revoker), &offload, &control)?;
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-        let admin = admin.and_then(|mut sockets| sockets.pop());
         Ok(Self {
             config,
             addresses,
             sockets,
             listener_runtimes,
             certificates,
-            admin,
+            control_listeners,
             snapshot,
             writer,
             health,
@@ -168,12 +171,16 @@ impl App {
     }
 
     pub(crate) fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref()?.local_addr().ok()
+        self.control_listeners.admin_address()
+    }
+
+    pub(crate) fn probes_address(&self) -> Option<SocketAddr> {
+        self.control_listeners.probes_address()
     }
 
     /// Serves until a signal ends it. Calls `started` once connections are accepted.
     pub(crate) fn run(self, started: impl FnOnce()) -> Result<(), StartError> {
-        let Self { config, sockets, listener_runtimes, admin, snapshot, writer, health, reopen_audit, .. } = self;
+        let Self { config, sockets, listener_runtimes, snapshot, writer, health, reopen_audit, .. } = self;
         let (keeper, ring_keeper, revoker) = (self.keeper, self.ring_keeper, self.revoker);
         let certificates = self.certificates.statuses();
         self.certificates.start()?;
@@ -203,17 +210,15 @@ impl App {
             memory_is_short,
         };
         let (workers, reports) = workers::start(&config, sockets, &mut plan)?;
-        if let Some(listener) = admin {
-            let hosts = config.admin.as_ref().map(|admin| admin.hosts.clone()).unwrap_or_default();
-            let facts = probes::ProcessFacts {
-                health: Arc::clone(&health),
-                limiter,
-                snapshot: Arc::clone(&snapshot),
-                certificates,
-            };
-            let probes = probes::probes(hosts, drain.clone(), facts, reports);
-            control.spawn(probes::serve_admin(listener, probes));
-        }
+        control.spawn(refusals::log(Arc::clone(&limiter), Arc::clone(&snapshot)));
+        let facts = probes::ProcessFacts {
+            health: Arc::clone(&health),
+            limiter,
+            snapshot: Arc::clone(&snapshot),
+            certificates,
+        };
+        let probes = probes::probes(drain.clone(), facts, reports);
+        self.control_listeners.serve(&probes, &control);
         let lookup = Arc::new(NameLookup::new(config.dns.clone()));
         for name in &config.names {
             control.spawn(background::resolve(Arc::clone(name), Arc::clone(&lookup)));

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// A block of addresses in CIDR notation (RFC 4632 §3.1, RFC 4291 §2.3).
+/// A block of addresses in CIDR notation (RFC 4632 §3.1, RFC 4291 §2.3), or a single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Network(IpNet);
 
@@ -33,7 +33,6 @@ pub(crate) struct SourceAddress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InvalidNetwork {
     Syntax,
-    NoPrefix,
     BitsBeyondPrefix,
     /// An IPv4-mapped IPv6 address.
     Mapped,
@@ -48,13 +47,16 @@ impl SourceAddress {
 
 impl Network {
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidNetwork> {
-        let Some((address, prefix)) = text.split_once('/') else {
-            return Err(text.parse::<IpAddr>().map_or(InvalidNetwork::Syntax, |_| InvalidNetwork::NoPrefix));
-        };
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
         let address: IpAddr = address.parse().map_err(|_| InvalidNetwork::Syntax)?;
-        let is_canonical = !prefix.starts_with(['0', '+']) || prefix == "0";
-        let prefix = prefix.parse().ok().filter(|_| is_canonical).ok_or(InvalidNetwork::Syntax)?;
-        let network = IpNet::new(address, prefix).map_err(|_| InvalidNetwork::Syntax)?;
+        let network = match prefix {
+            None => IpNet::from(address),
+            Some(prefix) => {
+                let is_canonical = !prefix.starts_with(['0', '+']) || prefix == "0";
+                let prefix = prefix.parse().ok().filter(|_| is_canonical).ok_or(InvalidNetwork::Syntax)?;
+                IpNet::new(address, prefix).map_err(|_| InvalidNetwork::Syntax)?
+            }
+        };
         if address.to_canonical() != address {
             return Err(InvalidNetwork::Mapped);
         }
@@ -236,18 +238,24 @@ mod tests {
     #[test]
     fn a_network_has_one_spelling() {
         for (text, fault) in [
-            ("10.0.0.1", InvalidNetwork::NoPrefix),
-            ("2001:db8::1", InvalidNetwork::NoPrefix),
             ("10.0.0.1/8", InvalidNetwork::BitsBeyondPrefix),
             ("2001:db8::1/32", InvalidNetwork::BitsBeyondPrefix),
             ("::ffff:10.0.0.0/104", InvalidNetwork::Mapped),
+            ("::ffff:10.0.0.1", InvalidNetwork::Mapped),
         ] {
             assert_eq!(Network::parse(text), Err(fault), "{text}");
+        }
+        for (single, network) in [("10.0.0.1", "10.0.0.1/32"), ("2001:db8::1", "2001:db8::1/128")] {
+            assert_eq!(Network::parse(single), Network::parse(network), "{single}");
         }
         for text in [
             "",
             "/8",
             "10/8",
+            "10.0.0",
+            "010.0.0.1",
+            "localhost",
+            "fe80::1%eth0",
             "10.0.0.0/",
             "10.0.0.0/33",
             "10.0.0.0/08",

@@ -24,7 +24,7 @@ async fn from(client: &Client, address: &str, path: &str, token: Option<&str>) -
 fn is_refused(answer: &Answer, gateway: &Gateway) {
     assert_eq!((answer.status, answer.json()["error"].as_str()), (403, Some("access_denied")));
     let line = gateway.audit_of(answer.request_id());
-    assert_eq!((&line["gateway.decision"], &line["gateway.reason"]), (&"deny".into(), &"client_not_allowed".into()));
+    assert_eq!((&line["gateway.decision"], &line["gateway.reason"]), (&"deny".into(), &"address_not_allowed".into()));
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn a_client_refused_by_address_learns_nothing_of_its_secret() {
                 let line = gateway.audit_of(elsewhere.request_id());
                 assert_eq!(
                     (&line["gateway.reason"], &line["oauth.client_id"]),
-                    (&"client_not_allowed".into(), &"app".into())
+                    (&"address_not_allowed".into(), &"app".into())
                 );
                 assert_eq!(line.get("oauth.verified"), None);
             }

@@ -141,12 +141,12 @@ async fn decisions_are_counted_over_all_workers() {
     }
     let page = Page::of(&gateway).await;
     let decisions = |labels: &[&str]| page.sum("portcullis_auth_decisions_total", labels);
-    assert_eq!(decisions(&["route=\"open\"", "issuer=\"\"", "decision=\"allow\"", "reason=\"\""]), 4.0);
-    let data = "route=\"da\\\"ta\"";
+    assert_eq!(decisions(&["http_route=\"open\"", "issuer=\"\"", "decision=\"allow\"", "reason=\"\""]), 4.0);
+    let data = "http_route=\"da\\\"ta\"";
     assert_eq!(decisions(&[data, "decision=\"deny\"", "reason=\"no_token\""]), 2.0);
     assert_eq!(decisions(&[data, "issuer=\"self\"", "decision=\"allow\""]), 2.0);
     assert_eq!(decisions(&[data, "issuer=\"self\"", "decision=\"deny\"", "reason=\"rate_limited\""]), 2.0);
-    assert_eq!(decisions(&["route=\"\"", "decision=\"deny\"", "reason=\"no_route\""]), 2.0);
+    assert_eq!(decisions(&["http_route=\"\"", "decision=\"deny\"", "reason=\"no_route\""]), 2.0);
     assert_eq!(page.sum("portcullis_tokens_issued_total", &[]), 2.0);
     assert_eq!(page.sum("portcullis_ratelimit_decisions_total", &[data, "decision=\"allow\""]), 2.0);
     assert_eq!(page.sum("portcullis_ratelimit_decisions_total", &[data, "decision=\"deny\""]), 2.0);

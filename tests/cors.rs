@@ -96,7 +96,7 @@ async fn unlisted_requests_are_not_allowed() {
 async fn a_preflight_is_allowed_in_the_log_only_if_it_is() {
     let (gateway, _) = closed_route().await;
     let client = Client::new(&gateway);
-    for (origin, decision, reason) in [(APP, "allow", None), ("https://evil.com", "deny", Some("client_not_allowed"))] {
+    for (origin, decision, reason) in [(APP, "allow", None), ("https://evil.com", "deny", Some("origin_not_allowed"))] {
         let answer = client.send(preflight("/data", origin, "PUT", "")).await;
         let line = gateway.audit_of(answer.request_id());
         assert_eq!((line["gateway.decision"].as_str(), line["gateway.reason"].as_str()), (Some(decision), reason));

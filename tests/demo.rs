@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
@@ -26,10 +28,19 @@ struct Demo {
 impl Demo {
     /// In a folder whose name is not for shells, with the configuration that comes with Portcullis on other ports.
     fn start() -> Self {
+        Self::start_with(Some(&config(free_port())))
+    }
+
+    /// With this configuration, or in an empty folder. That is also the folder for temporary files.
+    fn start_with(yaml: Option<&str>) -> Self {
         let folder = folder().join("it's here");
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("gateway.yaml"), config(free_port())).unwrap();
-        let mut child = program(&folder).arg("demo").stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        if let Some(yaml) = yaml {
+            fs::write(folder.join("gateway.yaml"), yaml).unwrap();
+        }
+        let mut command = program(&folder);
+        command.arg("demo").env("TMPDIR", &folder).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = channel();
         thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
@@ -120,35 +131,57 @@ fn the_five_commands_of_the_demo_work() {
     }
 }
 
+/// Keeps a port of the shipped configuration from the demo. If another process has it already, that is as good.
+fn hold(port: u16) -> Option<TcpListener> {
+    TcpListener::bind(("127.0.0.1", port)).ok()
+}
+
 #[tokio::test]
-async fn a_port_in_use_is_named() {
+async fn a_port_in_use_is_replaced_and_printed() {
     let taken = Upstream::start().await.address;
-    let folder = folder();
-    fs::write(folder.join("gateway.yaml"), config(taken.port())).unwrap();
-    let said = run(program(&folder).arg("demo"));
-    assert_eq!((said.code, &*said.stdout), (Some(2), ""));
-    assert!(
-        said.stderr.starts_with(&format!(
-            "error: cannot start the demo's service on {taken}: another process has the address; change the address of \
-             `upstreams.legacy`"
-        )),
-        "{}",
-        said.stderr
-    );
-    fs::remove_dir_all(folder).unwrap();
+    let mut demo = Demo::start_with(Some(&config(taken.port())));
+    let line = demo.said.lines().find(|line| line.starts_with(&format!("{taken} is taken: 127.0.0.1:"))).unwrap();
+    let instead = line.split([' ']).nth(3).unwrap().to_owned();
+    assert_ne!(instead, taken.to_string());
+    assert!(demo.said.lines().next().unwrap().ends_with(&format!("before http://{instead}")), "{}", demo.said);
+    demo.stop();
 }
 
 #[test]
-fn a_folder_without_the_configuration_is_told_where_to_go() {
+fn the_demo_needs_no_folder_and_no_port_of_its_own() {
+    let _held = [8443, 9000, 9901].map(hold);
+    let mut demo = Demo::start_with(None);
+    for port in [8443, 9000, 9901] {
+        assert!(demo.said.contains(&format!("127.0.0.1:{port} is taken: 127.0.0.1:")), "{}", demo.said);
+    }
+    let mut made: Vec<_> = fs::read_dir(&demo.folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let made = made.pop().filter(|_| made.is_empty()).expect("one new folder");
+    assert_eq!(fs::metadata(&made).unwrap().permissions().mode() & 0o777, 0o700);
+    let written = fs::read_to_string(made.join("gateway.yaml")).unwrap();
+    assert!(!written.contains(":8443") && !written.contains(":9000") && !written.contains(":9901"), "{written}");
+    for file in ["certs/localhost.crt", "state/keys", "state/audit.jsonl"] {
+        assert!(made.join(file).exists(), "{file}");
+    }
+    if curl_is_there("the lines of the demo") {
+        let pasted = demo.lines()[..3].join("\necho; echo ======\n");
+        let shell = run(Command::new("sh").args(["-c", &pasted]).current_dir("/"));
+        assert_eq!((shell.code, &*shell.stderr), (Some(0), ""), "{pasted}\n{}", shell.stdout);
+        let told: Vec<&str> = shell.stdout.split("======\n").collect();
+        assert!(told[1].starts_with("HTTP/2 200") && told[2].starts_with("HTTP/2 401"), "{}", shell.stdout);
+    }
+    demo.stop();
+}
+
+#[test]
+fn a_file_that_is_not_there_is_an_error_and_not_the_default() {
     let folder = folder();
-    let said = run(program(&folder).arg("demo"));
-    assert_eq!(said.code, Some(2));
+    let said = run(program(&folder).args(["demo", "--config", "other.yaml"]));
+    assert_eq!((said.code, &*said.stdout), (Some(2), ""));
     assert!(
         said.stderr.contains("cannot read the file: no such file; give its path with --config\n"),
         "{}",
         said.stderr
     );
-    assert!(said.stderr.ends_with("run it in that folder, or give the file with --config\n"), "{}", said.stderr);
     fs::remove_dir_all(folder).unwrap();
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::Value;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
@@ -108,10 +109,42 @@ async fn connections_take_half_of_the_descriptors() {
         assert_eq!(served.send(request("GET", "/x")).await.status, 200);
     };
     within(served).await;
-    assert_eq!(metric(&gateway, "portcullis_connections_refused_total").await, 0.0);
+    let refused = "portcullis_connections_refused_total{limit=\"connections_per_address\"}";
+    assert_eq!(metric(&gateway, refused).await, 0.0);
     drop(all);
     assert!(!gateway.log_text().contains("cannot accept"), "it never came to that");
     is_at_rest(&gateway, files).await;
+}
+
+#[tokio::test]
+async fn refused_connections_are_counted_and_logged_with_the_key() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::open(upstream.address, "limits: {connections_per_address: 2}");
+    let client = Client::new(&gateway);
+    let _held = [client.connect().await, client.connect().await];
+    for _ in 0..5 {
+        assert!(within(client.try_connect()).await.is_err());
+    }
+    let refused = "portcullis_connections_refused_total{limit=\"connections_per_address\"}";
+    assert_eq!(metric(&gateway, refused).await, 5.0);
+    let log = gateway.log_line("connections were refused");
+    for part in ["raise `limits.connections_per_address`", "\"client.address\":\"127.0.0.1\""] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    // The refusals may be in two seconds, and so in two events.
+    let logged = || {
+        let events = gateway.log_text();
+        let events = events.lines().filter(|line| line.contains("connections were refused"));
+        let counts = events.map(|line| serde_json::from_str::<Value>(line).unwrap()["count"].as_u64().unwrap());
+        counts.sum::<u64>()
+    };
+    within(async {
+        while logged() < 5 {
+            tokio::task::yield_now().await
+        }
+    })
+    .await;
+    assert_eq!(logged(), 5);
 }
 
 #[tokio::test]

@@ -103,7 +103,7 @@ async fn address_rules_hold_as_in_the_gateway() {
     let (_, said) = inspected(&gateway, &["--from", "192.0.2.7"], &client.granted("app", SECRET, "").await);
     assert_eq!(
         (&said["routes"]["near"]["status"], &said["routes"]["near"]["reason"]),
-        (&json!(403), &json!("client_not_allowed"))
+        (&json!(403), &json!("address_not_allowed"))
     );
     for (id, from, route, why) in [
         ("app", Some("192.0.2.7"), "near", "the route's `allow_from` does not contain 192.0.2.7"),

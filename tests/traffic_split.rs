@@ -44,7 +44,7 @@ async fn each_side_gets_its_part_and_is_named_in_log_and_metrics() {
     let metrics = Client::plain(world.gateway.admin.unwrap()).get("/metrics").await;
     let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
     for (upstream, count) in [("stable", stable), ("canary", canary)] {
-        let line = format!("portcullis_split_requests_total{{route=\"all\",upstream=\"{upstream}\"}} {count}\n");
+        let line = format!("portcullis_split_requests_total{{http_route=\"all\",upstream=\"{upstream}\"}} {count}\n");
         assert!(metrics.contains(&line), "{line}{metrics}");
     }
 }

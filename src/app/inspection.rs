@@ -63,6 +63,7 @@ fn own_issuer(oauth: Oauth, revoker: Revoker) -> Result<(TrustedIssuer, Option<O
         passwords: Offload::new(Handle::current(), offload::PASSWORDS),
     };
     let server = AuthorizationServer::new(oauth.server, Arc::new(Clients::new(oauth.clients)), ring, offloads);
-    let own = OwnIssuer { server: Arc::new(server), token_limits: oauth.token_limits, revoker };
+    let Oauth { token_limits, client_limits, .. } = oauth;
+    let own = OwnIssuer { server: Arc::new(server), token_limits, client_limits, revoker };
     Ok((TrustedIssuer { settings: oauth.trust, keys }, Some(own)))
 }

@@ -74,7 +74,8 @@ fn limit_files(line: &str) -> Vec<PathBuf> {
     groups.map(|group| Path::new(root).join(group).join(file)).collect()
 }
 
-fn kibibytes(text: &str, name: &str) -> Option<u64> {
+/// A line of a file of the kernel, in bytes.
+pub(super) fn kibibytes(text: &str, name: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }

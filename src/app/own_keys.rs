@@ -62,7 +62,8 @@ pub(super) fn open(
     let server = Arc::new(AuthorizationServer::new(oauth.server, clients, ring.clone(), offloads));
     let trusted = TrustedIssuer { settings: oauth.trust, keys: Arc::clone(&keys) };
     let keeper = RingKeeper { settings: oauth.ring, before, ring, version, keys, server: Arc::clone(&server) };
-    Ok((OwnIssuer { server, token_limits: oauth.token_limits, revoker }, trusted, keeper))
+    let Oauth { token_limits, client_limits, .. } = oauth;
+    Ok((OwnIssuer { server, token_limits, client_limits, revoker }, trusted, keeper))
 }
 
 impl RingKeeper {

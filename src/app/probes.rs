@@ -1,7 +1,6 @@
 //! Data for the admin listener: readiness, the counters of all workers, the state of the issuers.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,16 +10,21 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::certificates::CertificateStatus;
+use super::process_usage::usage;
 use crate::audit::health::Health;
-use crate::pipeline::routing::snapshot::Snapshot;
+use crate::clock;
+use crate::issuer::client::Client;
+use crate::pipeline::routing::snapshot::{OwnIssuer, Snapshot};
 use crate::pipeline::worker::ReportRequest;
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain::{Drain, Stage};
-use crate::telemetry::admin::{self, Hosts, Probes};
+use crate::telemetry::admin::{MetricsPage, Probes};
 use crate::telemetry::metric_labels::{
-    CertificateLabels, FetchLabels, IssuerLabels, ServerLabels, UpstreamLabels, WorkerLabels,
+    CertificateLabels, ConnectionLimitLabels, FetchLabels, IssuerLabels, SecretLabels, ServerLabels, UpstreamLabels,
+    WorkerLabels,
 };
 use crate::telemetry::metrics::{self, Process};
+use crate::telemetry::process_usage::ProcessUsage;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::progress::FetchResult;
 use crate::trust::report::{IssuerReport, IssuersReport, KeySetState};
@@ -40,7 +44,6 @@ pub(super) struct ProcessFacts {
 }
 
 pub(super) fn probes(
-    hosts: Hosts,
     drain: Drain,
     facts: ProcessFacts,
     workers: Vec<mpsc::Sender<ReportRequest>>,
@@ -57,13 +60,13 @@ pub(super) fn probes(
         let snapshot = Arc::clone(&facts.snapshot);
         move || issuers_page(&snapshot.load())
     };
-    let metrics = move || -> admin::MetricsPage {
-        let process = process(&facts);
+    let started = clock::now();
+    let metrics = move || -> MetricsPage {
+        let process = Process { usage: usage(started), ..process(&facts) };
         let workers = workers.clone();
         Box::pin(async move { metrics::page(collect(&workers).await, process).ok() })
     };
-    let hosts = Arc::new(hosts);
-    Probes { hosts, ready: Arc::new(ready), issuers: Arc::new(issuers), metrics: Arc::new(metrics) }
+    Probes { ready: Arc::new(ready), issuers: Arc::new(issuers), metrics: Arc::new(metrics) }
 }
 
 /// One line per unreachable issuer. An unreachable issuer does not make the gateway unready, but the operator sees it.
@@ -141,7 +144,7 @@ fn process(facts: &ProcessFacts) -> Process {
             .zip(connections.by_worker)
             .map(|(worker, count)| (WorkerLabels { worker }, count))
             .collect(),
-        connections_refused: connections.refused,
+        connections_refused: [(ConnectionLimitLabels { limit: "connections_per_address" }, connections.refused)].into(),
         accept_failures: connections.shortages,
         limit_keys: snapshot.limit_store.keys() as u64,
         audit_lines: health.written.load(Ordering::Relaxed),
@@ -156,6 +159,8 @@ fn process(facts: &ProcessFacts) -> Process {
         jwks_stale_served: remote().map(|issuer| (labels(issuer), issuer.keys.stale_served())).collect(),
         certificate_expiry,
         certificate_current,
+        secret_expiry: snapshot.oauth.iter().flat_map(secret_expiry).collect(),
+        usage: ProcessUsage::default(),
     }
 }
 
@@ -175,9 +180,12 @@ fn certificate_metrics(
     (expiry, current)
 }
 
-pub(super) async fn serve_admin(listener: TcpListener, probes: Probes) {
-    match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => admin::serve(listener, probes).await,
-        Err(error) => tracing::error!(%error, "cannot start the admin listener: probes and metrics are not served"),
-    }
+/// The secrets that have an end.
+fn secret_expiry(oauth: &OwnIssuer) -> Vec<(SecretLabels, f64)> {
+    let of_client = |client: &Client| -> Vec<(SecretLabels, f64)> {
+        let labels = |secret| SecretLabels { client: client.id.as_str().to_owned(), secret };
+        let ends = (1..).zip(client.credentials.expiries());
+        ends.filter_map(|(number, end)| Some((labels(number), end?.seconds() as f64))).collect()
+    };
+    oauth.server.clients().flat_map(of_client).collect()
 }

@@ -54,6 +54,8 @@ reasons! {
     MissingScope => "missing_scope", refusal;
     ClaimMismatch => "claim_mismatch", refusal;
     ClientNotAllowed => "client_not_allowed", refusal;
+    AddressNotAllowed => "address_not_allowed", refusal;
+    OriginNotAllowed => "origin_not_allowed", refusal;
     NoRoute => "no_route", refusal;
     MethodNotAllowed => "method_not_allowed", refusal;
     RateLimited => "rate_limited", refusal;

@@ -12,14 +12,13 @@ use crate::audit::disk;
 use crate::config;
 use crate::config::diagnostics::Diagnostic;
 use crate::config::interpolate::Surroundings;
-use crate::config::types::{Admin, Config, ListenerKind};
+use crate::config::types::{Config, ListenerKind};
 use crate::issuer::client::Client;
 use crate::oauth::caller::IssuerName;
 use crate::pipeline::routing::access::{Access, AccessRule};
 use crate::pipeline::routing::method_set::MethodSet;
 use crate::pipeline::routing::rate_limit::RateLimit;
 use crate::pipeline::routing::route::Route;
-use crate::telemetry::admin::Hosts;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -120,15 +119,24 @@ fn summary(path: &ConfigPath, config: &Config, warnings: &[Diagnostic]) {
             if let Some(networks) = &client.allow_from {
                 row("", format_args!("{} at {networks} only", client.id.as_str()));
             }
+            for limit in oauth.client_limits.get(&client.id).into_iter().flatten() {
+                row("", format_args!("{} {} in all", client.id.as_str(), rate_text(limit)));
+            }
         }
     }
     for issuer in &config.issuers {
         row("trusts", format_args!("{} {}", issuer.settings.issuer, styled(DIM, issuer.settings.name.as_str())));
     }
     row("audits to", &config.audit.target);
-    if let Some(Admin { address, hosts: Hosts(names) }) = &config.admin {
-        let names = names.iter().map(|name| format!(", by the name {name}")).collect::<String>();
-        row("admin", format_args!("{address} {}", styled(DIM, format_args!("http, without authentication{names}"))));
+    if let Some(admin) = &config.admin {
+        let networks = admin.allow_from.iter().map(|networks| format!(" from {networks}"));
+        let names = admin.hosts.0.iter().map(|name| format!(", by the name {name}"));
+        let rules = networks.chain(names).collect::<String>();
+        let text = format_args!("http, without authentication{rules}");
+        row("admin", format_args!("{} {}", admin.address, styled(DIM, text)));
+    }
+    if let Some(address) = config.probes {
+        row("probes", format_args!("{address} {}", styled(DIM, "http, /livez and /readyz only")));
     }
     out("");
     let rows: Vec<_> = config.routes.routes().iter().map(|route| columns(route, config)).collect();
@@ -216,13 +224,22 @@ fn client_name(issuer: &IssuerName, id: &str) -> String {
 }
 
 fn limit_text(limit: &RateLimit) -> String {
+    let rate = rate_text(limit);
+    if limit.is_shared {
+        format!("{rate} per {} ({})", limit.per, limit.name)
+    } else {
+        format!("{rate} per {}", limit.name)
+    }
+}
+
+fn rate_text(limit: &RateLimit) -> String {
     let unit = match limit.rate.period.as_secs() {
         1 => "s",
         60 => "min",
         3600 => "h",
         _ => "d",
     };
-    format!("{}/{unit} per {}", limit.rate.amount, limit.name)
+    format!("{}/{unit}", limit.rate.amount)
 }
 
 /// Each column is as wide as its widest cell. Public routes are marked.

@@ -166,7 +166,7 @@ async fn decide(
             }
             Some(from) => format!("the route's `allow_from` does not contain {from}"),
         };
-        return refused("client_not_allowed", text);
+        return refused("address_not_allowed", text);
     };
     let caller = match authenticate_anew(snapshot, rule.expectations(), headers, now).await {
         Ok(caller) => Rc::new(caller),
@@ -178,20 +178,26 @@ async fn decide(
     let own = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);
     match authorize(&admitted, rule, Rc::clone(&caller), own) {
         Ok(_) => Ok(()),
-        Err(Forbidden::MissingScope { all_of, any_of }) => refused("missing_scope", missing_scope(&all_of, &any_of)),
-        Err(Forbidden::ClaimMismatch) => {
+        Err(Forbidden::MissingScope { all_of, any_of, .. }) => {
+            refused("missing_scope", missing_scope(&all_of, &any_of))
+        }
+        Err(Forbidden::ClaimMismatch(values)) => {
             let claims = rule.claims.iter().filter(|claim| !claim.holds(&caller));
             let paths: Vec<String> = claims.map(|claim| format!("`{}`", claim.path)).collect();
-            refused("claim_mismatch", format!("the route requires another value of the claim {}", paths.join(", ")))
+            let text = format!("the route requires another value of the claim {}", paths.join(", "));
+            refused("claim_mismatch", format!("{text}: found {}, wanted {}", values.found, values.wanted))
+        }
+        Err(Forbidden::AddressNotAllowed) => {
+            let text = match from {
+                None => format!("the client has `allow_from`, {UNKNOWN_ADDRESS}"),
+                Some(from) => format!("the client's `allow_from` does not contain {from}"),
+            };
+            refused("address_not_allowed", text)
         }
         Err(Forbidden::ClientNotAllowed) => {
-            let client = own.filter(|_| caller.is_own()).and_then(|own| own.client_of(&caller));
-            let is_bound = client.is_some_and(|client| !client.may_call(from));
-            let text = match (is_bound, from, &caller.caller.client) {
-                (true, None, _) => format!("the client has `allow_from`, {UNKNOWN_ADDRESS}"),
-                (true, Some(from), _) => format!("the client's `allow_from` does not contain {from}"),
-                (false, _, Some(id)) => format!("the route's `clients` does not contain `{}`", id.as_str()),
-                (false, _, None) => "the route has `clients`, and the token names no client".to_owned(),
+            let text = match &caller.caller.client {
+                Some(id) => format!("the route's `clients` does not contain `{}`", id.as_str()),
+                None => "the route has `clients`, and the token names no client".to_owned(),
             };
             refused("client_not_allowed", text)
         }

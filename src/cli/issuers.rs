@@ -63,9 +63,12 @@ pub(super) fn issuers(args: &IssuersArgs) -> ExitCode {
 
 /// The report of the running gateway; without one, the result of fetching the keys here.
 async fn report(config: &Config) -> (IssuersReport, ReportSource) {
-    let reason = match config.admin.as_ref().map(|admin| admin.address) {
+    let reason = match &config.admin {
         None => "the configuration has no `admin` listener".to_owned(),
-        Some(admin) => match from_gateway(admin).await {
+        Some(admin) if admin.allow_from.is_some() => {
+            "the `admin` listener shows issuers on a loopback address only".to_owned()
+        }
+        Some(admin) => match from_gateway(admin.address).await {
             Ok(report) => {
                 if report.config != config.id {
                     let warning = styled(WARN, "warning:");

@@ -9,6 +9,7 @@ mod client;
 mod client_secret;
 mod connect;
 mod demo;
+mod demo_config;
 mod demo_service;
 mod inspect;
 mod issuers;
@@ -56,7 +57,7 @@ enum Verb {
     Check(check::CheckArgs),
     /// Start a small service without authentication and a gateway before it, and print commands to try
     #[command(after_help = DEMO_HELP)]
-    Demo(ConfigPath),
+    Demo(demo::DemoArgs),
     /// Create clients and hash their secrets
     #[command(subcommand)]
     Client(client::ClientVerb),
@@ -88,8 +89,8 @@ Reads the files and variables that the configuration names, and opens no connect
 would refuse the configuration; 1 if there are warnings with --strict, or a server or issuer cannot be used with --connect.";
 
 const DEMO_HELP: &str = "\
-Needs only the gateway.yaml that comes with Portcullis, and curl. Creates a certificate, a signing key and an audit log \
-beside it.";
+Needs only curl. Creates a certificate, a signing key and an audit log beside the configuration. Without a gateway.yaml in \
+this folder, that is a new folder for temporary files. Ports that are taken are replaced by others.";
 
 const ISSUERS_HELP: &str = "\
 Example:

@@ -26,18 +26,21 @@ pub(super) fn run(args: &ConfigPath) -> ExitCode {
     };
     config.warnings.iter().chain(&config.ended).for_each(|warning| tracing::warn!("{warning}"));
     let (workers, id) = (config.workers, config.id.clone());
-    let configured_admin = config.admin.as_ref().map(|admin| admin.address);
+    let control_addresses = config.control_addresses();
     let app = match App::open(config, control) {
         Ok(app) => app,
-        Err(error) => return cannot_start(&error, configured_admin),
+        Err(error) => return cannot_start(&error, &control_addresses),
     };
-    let (addresses, admin) = (app.addresses().to_vec(), app.admin_address());
+    let (addresses, admin, probes) = (app.addresses().to_vec(), app.admin_address(), app.probes_address());
     let started = || {
         for address in addresses {
             info!(%address, "listening");
         }
         if let Some(address) = admin {
             info!(%address, "admin listening");
+        }
+        if let Some(address) = probes {
+            info!(%address, "probes listening");
         }
         info!(workers, config = id, "serving");
     };

@@ -7,13 +7,14 @@ use super::terminal::{failed, failed_with};
 use crate::app::start_error::StartError;
 use crate::server::listener::ListenError;
 
-/// `admin` is the configured address of the admin listener.
-pub(super) fn cannot_start(error: &StartError, admin: Option<SocketAddr>) -> ExitCode {
+/// `control` are the configured addresses of the control plane's listeners, with their keys.
+pub(super) fn cannot_start(error: &StartError, control: &[(&'static str, SocketAddr)]) -> ExitCode {
     let (StartError::Listen(ListenError::Taken { address }) | StartError::Listen(ListenError::Io { address, .. })) =
         error
     else {
         return failed(error);
     };
-    let key = if Some(*address) == admin { "admin.address" } else { "listeners[].address" };
+    let of_control = control.iter().find(|(_, configured)| configured == address);
+    let key = of_control.map_or("listeners[].address", |(key, _)| key);
     failed_with(error, &format!("change `{key}` in the configuration, or stop the other process"))
 }

@@ -73,6 +73,11 @@ pub(crate) fn load_ring(path: &Path, surroundings: &Surroundings<'_>) -> Result<
     if faults.is_empty() { Ok(ring) } else { Err(ConfigErrors(Box::new((source, faults)))) }
 }
 
+/// [`load`] for a text that stands for the file at `path`.
+pub(crate) fn load_text(path: &Path, text: String, surroundings: &Surroundings<'_>) -> Result<Config, ConfigErrors> {
+    resolved(parse(path, text.into_bytes(), surroundings), surroundings.now)
+}
+
 fn resolved(reading: ConfigReading, now: UnixTime) -> Result<Config, ConfigErrors> {
     let ConfigReading { source, mut faults, raw, needs } = reading;
     let id = id(source.text());
@@ -82,8 +87,8 @@ fn resolved(reading: ConfigReading, now: UnixTime) -> Result<Config, ConfigError
 }
 
 fn resolver<'a>(source: &'a Source, faults: &'a mut Faults, needs: Needs, now: UnixTime) -> Resolver<'a> {
-    let (warnings, ended, limit_rates) = (Vec::new(), Vec::new(), Vec::new());
-    Resolver { source, faults, warnings, ended, limit_rates, needs, now }
+    let (warnings, ended, limit_rates, shared_limits) = Default::default();
+    Resolver { source, faults, warnings, ended, limit_rates, shared_limits, needs, now }
 }
 
 impl ConfigErrors {

@@ -28,6 +28,7 @@ impl Needs {
         "oauth",
         "issuers",
         "upstreams",
+        "rate_limits",
         "routes",
         "state_directory",
         "revoked",

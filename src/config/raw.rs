@@ -9,6 +9,7 @@ pub(crate) mod issuer;
 pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod oauth;
+pub(crate) mod rate_limit;
 pub(crate) mod revocation;
 pub(crate) mod route;
 pub(crate) mod servers;
@@ -44,9 +45,12 @@ mirror! {
         issuers: Named<issuer::RawIssuer>,
         upstreams: Named<upstream::RawUpstream>,
         dns: RawDns,
+        /// Limits that routes share, by name.
+        rate_limits: Named<rate_limit::RawRateLimit>,
         routes: Vec<At<route::RawRoute>>,
         audit: RawAudit,
         admin: Option<At<RawAdmin>>,
+        probes: Option<At<RawProbes>>,
         state_directory: At<PathBuf> = PathBuf::from(STATE_DIRECTORY),
         revoked: Vec<At<revocation::RawRevocation>>,
     }
@@ -96,6 +100,15 @@ mirror! {
         address: Required<SocketAddr>,
         /// Accepted host names, besides addresses and `localhost`.
         hosts: Option<At<OneOrMore<String>>>,
+        /// The networks that may reach it. Required unless the address is a loopback address.
+        allow_from: Option<At<OneOrMore<Network>>>,
+    }
+}
+
+mirror! {
+    /// Probes alone.
+    struct RawProbes {
+        address: Required<SocketAddr>,
     }
 }
 

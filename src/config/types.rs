@@ -16,7 +16,7 @@ use crate::issuer::client::Client;
 use crate::issuer::ring_store::RingSettings;
 use crate::network::Networks;
 use crate::pipeline::request::origin_part::BelievedParts;
-use crate::pipeline::routing::rate_limit::{LimitRate, RateLimit};
+use crate::pipeline::routing::rate_limit::{ClientLimits, LimitRate, RateLimit};
 use crate::pipeline::routing::table::RouteTable;
 use crate::server::certificate::CertificateFiles;
 use crate::server::drain::Shutdown;
@@ -51,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) limit_rates: Vec<LimitRate>,
     pub(crate) audit: Audit,
     pub(crate) admin: Option<Admin>,
+    /// The address that serves the probes alone.
+    pub(crate) probes: Option<SocketAddr>,
     /// State that survives a restart, besides keys and the audit log.
     pub(crate) state_directory: PathBuf,
     pub(crate) revoked: Vec<RevocationEntry>,
@@ -104,6 +106,7 @@ pub(crate) struct Oauth {
     pub(crate) ring: RingSettings,
     pub(crate) clients: Vec<Client>,
     pub(crate) token_limits: Vec<RateLimit>,
+    pub(crate) client_limits: ClientLimits,
 }
 
 #[derive(Clone, Debug)]
@@ -119,6 +122,8 @@ pub(crate) struct ExternalIssuer {
 pub(crate) struct Admin {
     pub(crate) address: SocketAddr,
     pub(crate) hosts: Hosts,
+    /// The networks of its peers. `None`: the address is a loopback address.
+    pub(crate) allow_from: Option<Networks>,
 }
 
 #[derive(Clone, Debug)]
@@ -133,6 +138,13 @@ impl Config {
     pub(crate) fn all_issuers(&self) -> impl Iterator<Item = &IssuerSettings> {
         let own = self.oauth.iter().map(|oauth| &oauth.trust);
         own.chain(self.issuers.iter().map(|issuer| &issuer.settings))
+    }
+
+    /// The addresses of the control plane's listeners, with their keys.
+    pub(crate) fn control_addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        let admin = self.admin.as_ref().map(|admin| ("admin.address", admin.address));
+        let probes = self.probes.map(|address| ("probes.address", address));
+        admin.into_iter().chain(probes).collect()
     }
 
     pub(crate) fn audit_settings(&self) -> WriterSettings {

@@ -299,13 +299,12 @@ impl ScalarValue for SocketAddr {
 
 impl ScalarValue for Network {
     fn expected() -> String {
-        "a network such as `10.0.0.0/8` or `\"2001:db8::/32\"`".to_owned()
+        "a network such as `10.0.0.0/8` or `\"2001:db8::/32\"`, or an address".to_owned()
     }
 
     fn parse(text: &str) -> Result<Self, Hint> {
         Self::parse(text).map_err(|invalid| match invalid {
             InvalidNetwork::Syntax => "",
-            InvalidNetwork::NoPrefix => "for one address, write `/32` behind it, or `/128` if it is IPv6",
             InvalidNetwork::BitsBeyondPrefix => "the address has bits beyond the prefix",
             InvalidNetwork::Mapped => "write it as IPv4",
         })

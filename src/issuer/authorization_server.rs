@@ -77,6 +77,19 @@ pub(crate) struct Issued {
     pub(crate) key_id: String,
 }
 
+/// A grant to an authenticated client, before its token is made.
+#[derive(Debug)]
+pub(crate) struct DecidedGrant<'c> {
+    authenticated: Authenticated<'c>,
+    grant: Grant,
+}
+
+impl DecidedGrant<'_> {
+    pub(crate) fn client(&self) -> &Identity {
+        &self.authenticated.client.id
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum TokenRefusal {
     Fault(GrantFault),
@@ -117,6 +130,10 @@ impl AuthorizationServer {
         self.authenticator.clients().of_token(own)
     }
 
+    pub(crate) fn clients(&self) -> impl Iterator<Item = &Client> {
+        self.authenticator.clients().all()
+    }
+
     pub(crate) fn token_path(&self) -> &str {
         &self.settings.token_path
     }
@@ -135,15 +152,15 @@ impl AuthorizationServer {
         self.metadata.clone()
     }
 
-    /// Answers a token request.
-    pub(crate) async fn token(
+    /// Decides a token request. [`Self::issue`] makes the token.
+    pub(crate) async fn decide(
         &self,
         headers: &HeaderMap,
         query: Option<&str>,
         body: &[u8],
         from: SourceAddress,
         now: UnixTime,
-    ) -> Result<Issued, TokenRefusal> {
+    ) -> Result<DecidedGrant<'_>, TokenRefusal> {
         if !now.is_plausible() {
             return Err(TokenRefusal::Clock);
         }
@@ -151,7 +168,7 @@ impl AuthorizationServer {
         parameters.check_grant_type()?;
         let wanted = Wanted { scope: parameters.scope.as_deref(), audience: parameters.audience.as_deref() };
         let grant = Grant::decide(authenticated.client, &wanted)?;
-        self.issue(authenticated, grant, now).await
+        Ok(DecidedGrant { authenticated, grant })
     }
 
     /// Authenticates the client of a request. Also returns the parameters.
@@ -168,13 +185,8 @@ impl AuthorizationServer {
         Ok((self.authenticator.authenticate(presented, from, now).await?, parameters))
     }
 
-    async fn issue(
-        &self,
-        authenticated: Authenticated<'_>,
-        grant: Grant,
-        now: UnixTime,
-    ) -> Result<Issued, TokenRefusal> {
-        let Authenticated { client, credential } = authenticated;
+    pub(crate) async fn issue(&self, decided: DecidedGrant<'_>, now: UnixTime) -> Result<Issued, TokenRefusal> {
+        let DecidedGrant { authenticated: Authenticated { client, credential }, grant } = decided;
         let token_id = token_id()?;
         let claims = Value::Object(grant.claims(&self.settings.issuer, client, now, &token_id)).to_string();
         let key = Arc::clone(self.published.load().ring.signer(now));

@@ -74,6 +74,10 @@ impl Clients {
         Self { all: clients, by_id, number, stand_in_key: hmac::Key::new(hmac::HMAC_SHA256, &key) }
     }
 
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Client> {
+        self.all.iter()
+    }
+
     pub(crate) fn get(&self, id: &str) -> Option<&Client> {
         self.all.get(*self.by_id.get(id)?)
     }

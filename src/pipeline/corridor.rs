@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use super::answer::body::AnswerBody;
 use super::answer::broken_rule::broken_rule;
 use super::answer::content::Content;
+use super::answer::count_limits::{count_caller, count_rule};
 use super::answer::forward::{CallFacts, ForwardContext, forward};
 use super::answer::rejection::Rejection;
 use super::answer::response_fields::ResponseFields;
@@ -26,7 +27,7 @@ use super::answer::switch::{check_handshake, switch};
 use super::answer::{built_in, fixed_answer, grpc, limit_headers, preflight};
 use super::policy::authenticate::authenticate;
 use super::policy::authorize::{Admitted, Permit, admit, allow_public, authorize};
-use super::policy::limits::{self, LimitPhase};
+use super::policy::limits::LimitPhase;
 use super::policy::load::LoadMonitor;
 use super::record::matched::MatchedRule;
 use super::record::open_request::OpenRequest;
@@ -39,8 +40,6 @@ use super::request::request_id::RequestId;
 use super::request::upgrade::is_extended_connect;
 use super::routing::access::Access;
 use super::routing::cors::{Cors, requested_method};
-use super::routing::limit_store::LimitStore;
-use super::routing::rate_limit::RateLimit;
 use super::routing::route::Route;
 use super::routing::snapshot::Snapshot;
 use super::routing::table::RouteMatch;
@@ -114,7 +113,7 @@ pub(crate) async fn handle(
         open.log.discrepancy = rejection.discrepancy().map(Box::new);
         if rejection.is_for_failures() {
             // Rate limits that had room must not look like the cause.
-            open.counts = Default::default();
+            (open.counts, open.client_counts) = Default::default();
         }
         rejection.into_response(is_grpc && grpc::may_be_spoken(open.log.matched, &snapshot))
     });
@@ -158,7 +157,7 @@ async fn decide(
     if let Some((oauth, built_in)) = snapshot.built_in(request.decoded_path()) {
         open.log.matched = MatchedRule::BuiltIn(built_in);
         built_in::admit(built_in, peer, &request.method)?;
-        count(open.log.matched.limits(snapshot), &snapshot.limit_store, LimitPhase::Address, peer, open)?;
+        count_rule(open.log.matched.limits(snapshot), snapshot, LimitPhase::Address, peer, open)?;
         let body = &mut upload.incoming;
         // Boxed to keep the common future small.
         return Box::pin(built_in::answer(snapshot, (oauth, built_in), peer, open, &request, &head, body)).await;
@@ -170,13 +169,14 @@ async fn decide(
     fields.asks_to_switch = upgrade.is_some() && head.version == Version::HTTP_11;
     // The cheapest refusal: it is counted against no limit.
     let admitted = admit(route, peer.source_address().certain())?;
-    count(&route.limits, &snapshot.limit_store, LimitPhase::Address, peer, open)?;
+    count_rule(&route.limits, snapshot, LimitPhase::Address, peer, open)?;
     if let (Some(requested), Some(cors)) = (requested, &route.cors) {
         return Ok(answer_preflight(cors, &requested, open, fields, &head));
     }
     let permit = find_permit(&admitted, (worker, snapshot, peer), &mut open.log, &head.headers).await?;
     let by_caller = LimitPhase::Caller { headers: &head.headers, caller: permit.caller() };
-    count(&route.limits, &snapshot.limit_store, by_caller, peer, open)?;
+    count_rule(&route.limits, snapshot, by_caller, peer, open)?;
+    count_caller(snapshot, permit.caller(), open)?;
     let handshake = upgrade.map(|upgrade| check_handshake(upgrade, &head, upload)).transpose()?;
     let is_protected = permit.caller().is_some();
     open.reserve_for(is_protected)?;
@@ -247,18 +247,6 @@ async fn check_capacity(load: &LoadMonitor, peer: &Peer) -> Result<(), Rejection
         Box::pin(load.turn()).await;
     }
     Ok(())
-}
-
-/// Counts a request, and records what was counted.
-fn count(
-    limits: &[RateLimit],
-    store: &LimitStore,
-    phase: LimitPhase<'_>,
-    peer: &Peer,
-    open: &mut OpenRequest,
-) -> Result<(), Rejection> {
-    let exceeded = limits::count(limits, store, phase, peer.address, |index, count| open.counted(index, count));
-    exceeded.map_or(Ok(()), |count| Err(Rejection::RateLimited(count)))
 }
 
 /// The destination of a permitted request.
@@ -332,7 +320,7 @@ fn answer_preflight(
         open.log.allowed();
     } else {
         fields.granted_origin = None;
-        open.log.ended_by(Reason::ClientNotAllowed);
+        open.log.ended_by(Reason::OriginNotAllowed);
     }
     preflight::preflight(cors, is_allowed)
 }
@@ -374,5 +362,10 @@ fn add_fields(
         route.apply_response_rules(headers, is_refusal, fields.granted_origin.as_ref());
     }
     fields.add_standard_headers(&open.log.request_id, status, headers);
-    limit_headers::add_limit_headers(open.log.matched.limits(snapshot), open.counts.by_limit(), headers);
+    let of_rule = (open.log.matched.limits(snapshot), open.counts.by_limit());
+    let of_client = open
+        .client_counts
+        .as_ref()
+        .map_or((&[][..], &[][..]), |counted| (snapshot.limits_of_client(&counted.client), counted.counts.by_limit()));
+    limit_headers::add_limit_headers(of_rule, of_client, headers);
 }

@@ -2,7 +2,8 @@
 //! worker, and runs one task for each of the others. At the drain, no accepted connection is lost.
 //!
 //! While a limit on connections or handshakes is reached, nothing is accepted: connections wait in the kernel's queue.
-//! A connection over the limit of its address is reset at once.
+//! A connection over the limit of its address is reset at once. The limiter counts it, and the control plane logs the
+//! count.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::connection_limiter::{ConnectionLimitReached, ConnectionLimiter, ConnectionPermit};
 use super::drain::{Drain, Stage};
@@ -188,7 +189,7 @@ async fn accept(
             None
         }
         Err(ConnectionLimitReached::Address) => {
-            refuse(stream, peer);
+            refuse(stream);
             None
         }
     }
@@ -201,8 +202,7 @@ fn begin(stream: TcpStream, peer: SocketAddr, permit: ConnectionPermit) -> Accep
 }
 
 /// Closes by a reset, which leaves no state in the kernel (no TIME_WAIT).
-fn refuse(stream: TcpStream, peer: SocketAddr) {
-    debug!(client.address = %peer.ip(), "too many connections from this address: connection refused");
+fn refuse(stream: TcpStream) {
     let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     drop(stream);
 }
@@ -265,7 +265,7 @@ impl OpenAtDrain {
                 Ok(permit) => return Some(Some(begin(stream, peer, permit))),
                 Err(ConnectionLimitReached::Full) => {}
                 Err(ConnectionLimitReached::Address) => {
-                    refuse(stream, peer);
+                    refuse(stream);
                     return Some(None);
                 }
             }

@@ -138,11 +138,7 @@ impl Arrival {
             ProxyHeader::Client(address) => address,
             ProxyHeader::Itself | ProxyHeader::Unknown => socket,
         };
-        if !self.permit.recount_as(address) {
-            debug!(client.address = %address, "too many connections: refused one");
-            return None;
-        }
-        Some(header)
+        self.permit.recount_as(address).then_some(header)
     }
 }
 

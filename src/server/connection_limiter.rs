@@ -54,6 +54,7 @@ struct TakenPermits {
     by_address: HashMap<IpAddr, usize>,
     by_worker: Vec<usize>,
     refused: u64,
+    last_refused: Option<IpAddr>,
     shortages: KernelShortages,
 }
 
@@ -80,6 +81,8 @@ pub(crate) struct Counts {
     pub(crate) by_worker: Vec<u64>,
     /// Refused: over the limit of their address.
     pub(crate) refused: u64,
+    /// The address of the last one that was refused.
+    pub(crate) last_refused: Option<IpAddr>,
     /// Not accepted: no file descriptor or memory.
     pub(crate) shortages: u64,
 }
@@ -171,7 +174,7 @@ impl ConnectionLimiter {
             return Err(ConnectionLimitReached::Full);
         }
         let Some(address) = self.count(&mut taken, address) else {
-            taken.refused += 1;
+            taken.refuse(address);
             return Err(ConnectionLimitReached::Address);
         };
         taken.total += 1;
@@ -209,7 +212,13 @@ impl ConnectionLimiter {
     pub(crate) fn counts(&self) -> Counts {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let by_worker = taken.by_worker.iter().map(|count| *count as u64).collect();
-        Counts { taken: taken.total as u64, by_worker, refused: taken.refused, shortages: taken.shortages.total }
+        Counts {
+            taken: taken.total as u64,
+            by_worker,
+            refused: taken.refused,
+            last_refused: taken.last_refused,
+            shortages: taken.shortages.total,
+        }
     }
 }
 
@@ -233,7 +242,9 @@ impl ConnectionPermit {
         taken.release_address(self.address.take());
         let counted = self.limiter.count(&mut taken, address);
         self.address = counted.flatten();
-        taken.refused += u64::from(counted.is_none());
+        if counted.is_none() {
+            taken.refuse(address);
+        }
         counted.is_some()
     }
 }
@@ -247,6 +258,11 @@ impl TakenPermits {
         };
         self.by_worker[worker] += 1;
         worker
+    }
+
+    fn refuse(&mut self, address: IpAddr) {
+        self.refused += 1;
+        self.last_refused = Some(address.to_canonical());
     }
 
     fn release_address(&mut self, address: Option<IpAddr>) {

@@ -1,12 +1,12 @@
-//! The admin listener: liveness, readiness, metrics and the state of the issuers.
+//! The admin listener (liveness, readiness, metrics and the state of the issuers) and the listener for probes alone.
 //!
-//! Runs on the control plane's runtime and not on a worker's, so that it answers while the data plane is busy. It has
-//! no authentication, so the configuration keeps it off public addresses. It answers only requests that name an IP
-//! address, `localhost` or a configured name: otherwise a web page could point a name of its own at this listener and
-//! read it (DNS rebinding).
+//! Both run on the control plane's runtime and not on a worker's, so that they answer while the data plane is busy. They
+//! have no authentication. The admin listener admits peers of the configured networks only, judged by the address of the
+//! socket. It answers only requests that name an IP address, `localhost` or a configured name: otherwise a web page
+//! could point a name of its own at this listener and read it (DNS rebinding).
 
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,17 +21,49 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::warn;
 
 /// Data of the admin pages. Each is computed for every request.
 #[derive(Clone)]
 pub(crate) struct Probes {
-    pub(crate) hosts: Arc<Hosts>,
     /// `Ok` is ready, with remarks for the operator. `Err` is the reason for not being ready.
     pub(crate) ready: Arc<dyn Fn() -> Result<String, &'static str> + Send + Sync>,
     /// JSON.
     pub(crate) issuers: Arc<dyn Fn() -> String + Send + Sync>,
     pub(crate) metrics: Arc<dyn Fn() -> MetricsPage + Send + Sync>,
+}
+
+/// The rules of a listener.
+#[derive(Clone)]
+pub(crate) struct AdminRules {
+    pub(crate) pages: AdminPages,
+    /// Whether a peer may connect.
+    pub(crate) admits: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    /// `None`: any name. Probes reveal nothing that a page could use.
+    pub(crate) hosts: Option<Arc<Hosts>>,
+}
+
+/// The pages that a listener serves: each value has those of the values before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum AdminPages {
+    /// `/livez`, and `/readyz` without remarks.
+    Probes,
+    /// `/metrics`, and the remarks of `/readyz`.
+    Metrics,
+    /// `/issuers`.
+    All,
+}
+
+impl AdminPages {
+    /// For a request to another path.
+    const fn hint(self) -> &'static str {
+        match self {
+            Self::Probes => "try /livez or /readyz\n",
+            Self::Metrics => "try /livez, /readyz or /metrics; other pages are served on a loopback address only\n",
+            Self::All => "try /livez, /readyz, /metrics or /issuers\n",
+        }
+    }
 }
 
 /// The names, besides `localhost`, that a request may use: lower case, without a trailing dot.
@@ -75,37 +107,68 @@ const MAX_CONNECTIONS: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum age of a connection. It keeps connection slots free for probes.
 const CONNECTION_AGE: Duration = Duration::from_secs(15);
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
+/// Connections of peers that are not admitted, since the last log event.
+struct StrangerCount {
+    count: u64,
+    last: Option<IpAddr>,
+    log_at: Instant,
+}
+
+impl StrangerCount {
+    fn add(&mut self, peer: IpAddr, now: Instant) {
+        if self.count == 0 {
+            self.log_at = now + LOG_INTERVAL;
+        }
+        self.count += 1;
+        self.last = Some(peer);
+    }
+
+    fn log(&mut self) {
+        let (count, last) = (std::mem::take(&mut self.count), self.last.take());
+        let address = last.map(|last| last.to_string());
+        warn!(
+            count,
+            network.peer.address = address,
+            "connections to the admin listener were closed: the addresses are not in `admin.allow_from`"
+        );
+    }
+}
+
 /// Serves until dropped.
-pub(crate) async fn serve(listener: TcpListener, probes: Probes) {
+pub(crate) async fn serve(listener: TcpListener, rules: AdminRules, probes: Probes) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
+    let mut strangers = StrangerCount { count: 0, last: None, log_at: Instant::now() };
     loop {
         tokio::select! {
-            accepted = listener.accept() => match (accepted, Arc::clone(&slots).try_acquire_owned()) {
-                (Ok((stream, _)), Ok(slot)) => {
-                    let probes = probes.clone();
+            accepted = listener.accept() => match accepted {
+                // They take no place.
+                Ok((_, peer)) if !(rules.admits)(peer.ip()) => strangers.add(peer.ip(), Instant::now()),
+                Ok((stream, _)) => if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+                    let (rules, probes) = (rules.clone(), probes.clone());
                     connections.spawn(async move {
                         let _slot = slot;
-                        handle_connection(stream, probes).await;
+                        handle_connection(stream, rules, probes).await;
                     });
-                }
-                (Ok(_), Err(_)) => {}
-                (Err(_), _) => tokio::time::sleep(Duration::from_millis(100)).await,
+                },
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             },
+            () = sleep_until(strangers.log_at), if strangers.count > 0 => strangers.log(),
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
     }
 }
 
-async fn handle_connection(stream: TcpStream, probes: Probes) {
+async fn handle_connection(stream: TcpStream, rules: AdminRules, probes: Probes) {
     let service = service_fn(move |request| {
-        let probes = probes.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &probes).await) }
+        let (rules, probes) = (rules.clone(), probes.clone());
+        async move { Ok::<_, Infallible>(answer(&request, &rules, &probes).await) }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
@@ -113,8 +176,8 @@ async fn handle_connection(stream: TcpStream, probes: Probes) {
     let _ = timeout(CONNECTION_AGE, builder.serve_connection(TokioIo::new(stream), service)).await;
 }
 
-async fn answer(request: &Request<Incoming>, probes: &Probes) -> Response<Full<Bytes>> {
-    if !probes.hosts.allow(request.uri(), request.headers()) {
+async fn answer(request: &Request<Incoming>, rules: &AdminRules, probes: &Probes) -> Response<Full<Bytes>> {
+    if rules.hosts.as_ref().is_some_and(|hosts| !hosts.allow(request.uri(), request.headers())) {
         let hint = "use an IP address, `localhost` or a name in `admin.hosts`\n".to_owned();
         return text(StatusCode::MISDIRECTED_REQUEST, hint);
     }
@@ -124,10 +187,11 @@ async fn answer(request: &Request<Incoming>, probes: &Probes) -> Response<Full<B
     match request.uri().path() {
         "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
         "/readyz" => match (probes.ready)() {
-            Ok(remarks) => text(StatusCode::OK, format!("ok\n{remarks}")),
+            Ok(remarks) if rules.pages >= AdminPages::Metrics => text(StatusCode::OK, format!("ok\n{remarks}")),
+            Ok(_) => text(StatusCode::OK, "ok\n".to_owned()),
             Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         },
-        "/metrics" => match (probes.metrics)().await {
+        "/metrics" if rules.pages >= AdminPages::Metrics => match (probes.metrics)().await {
             Some(page) => {
                 let mut response = text(StatusCode::OK, page);
                 response.headers_mut().insert(CONTENT_TYPE, OPEN_METRICS);
@@ -135,12 +199,12 @@ async fn answer(request: &Request<Incoming>, probes: &Probes) -> Response<Full<B
             }
             None => text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written\n".to_owned()),
         },
-        "/issuers" => {
+        "/issuers" if rules.pages == AdminPages::All => {
             let mut response = text(StatusCode::OK, (probes.issuers)());
             response.headers_mut().insert(CONTENT_TYPE, JSON);
             response
         }
-        _ => text(StatusCode::NOT_FOUND, "try /livez, /readyz, /metrics or /issuers\n".to_owned()),
+        _ => text(StatusCode::NOT_FOUND, rules.pages.hint().to_owned()),
     }
 }
 

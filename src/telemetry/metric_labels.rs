@@ -4,7 +4,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 pub(crate) struct DecisionLabels {
-    pub(crate) route: String,
+    pub(crate) http_route: String,
     pub(crate) issuer: String,
     pub(crate) decision: &'static str,
     pub(crate) reason: &'static str,
@@ -19,14 +19,16 @@ pub(crate) struct DurationLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 pub(crate) struct LimitLabels {
-    pub(crate) route: String,
+    pub(crate) http_route: String,
     pub(crate) limit: String,
     pub(crate) decision: &'static str,
+    /// The client whose request was refused, if it is proven. Empty for requests that were let through.
+    pub(crate) oauth_client_id: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 pub(crate) struct SplitLabels {
-    pub(crate) route: String,
+    pub(crate) http_route: String,
     pub(crate) upstream: String,
 }
 
@@ -58,6 +60,19 @@ pub(crate) struct ServerLabels {
 pub(crate) struct SecretLabels {
     pub(crate) client: String,
     pub(crate) secret: u64,
+}
+
+/// The limit that refused a connection, by its key under `limits`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct ConnectionLimitLabels {
+    pub(crate) limit: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct BuildLabels {
+    pub(crate) version: &'static str,
+    pub(crate) os: &'static str,
+    pub(crate) arch: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]

@@ -14,9 +14,10 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::metric_labels::{
-    CertificateLabels, DecisionLabels, DurationLabels, FetchLabels, IssuerLabels, LimitLabels, MirrorLabels,
+    CertificateLabels, ConnectionLimitLabels, DecisionLabels, DurationLabels, FetchLabels, IssuerLabels, LimitLabels, MirrorLabels,
     SecretLabels, ServerLabels, SplitLabels, UpstreamLabels, WorkerLabels,
 };
+use super::process_usage::ProcessUsage;
 
 /// Counters of one worker, or of all workers together.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +47,7 @@ pub(crate) struct WorkerReport {
 pub(crate) struct Process {
     pub(crate) connections: u64,
     pub(crate) worker_connections: BTreeMap<WorkerLabels, u64>,
-    pub(crate) connections_refused: u64,
+    pub(crate) connections_refused: BTreeMap<ConnectionLimitLabels, u64>,
     pub(crate) accept_failures: u64,
     pub(crate) limit_keys: u64,
     pub(crate) audit_lines: u64,
@@ -71,6 +72,9 @@ pub(crate) struct Process {
     pub(crate) certificate_expiry: BTreeMap<CertificateLabels, f64>,
     /// 1 or 0.
     pub(crate) certificate_current: BTreeMap<CertificateLabels, u64>,
+    /// When each secret that has an end will end, in seconds since 1970.
+    pub(crate) secret_expiry: Vec<(SecretLabels, f64)>,
+    pub(crate) usage: ProcessUsage,
 }
 
 /// A histogram in seconds, with the bucket bounds that OpenTelemetry recommends for HTTP.
@@ -206,6 +210,12 @@ impl Collector for Page {
             Some(&Unit::Seconds),
             &sum.secrets,
         )?;
+        page.gauges(
+            "portcullis_client_secret_expiry_timestamp",
+            "End of a client secret",
+            Some(&Unit::Seconds),
+            process.secret_expiry.iter().map(|(labels, end)| (labels, end)),
+        )?;
         page.gauge(
             "portcullis_upstream_idle_connections",
             "Idle connections to upstreams",
@@ -216,7 +226,8 @@ impl Collector for Page {
         page.gauge("portcullis_tunnels", "Open WebSockets and other tunnels", sum.total.tunnels as f64)?;
         page.gauge("portcullis_connections", "Connections from clients", process.connections as f64)?;
         page.levels("portcullis_worker_connections", "Connections of each worker", &process.worker_connections)?;
-        page.counter("portcullis_connections_refused", "Connections refused by a limit", process.connections_refused)?;
+        let refused = &process.connections_refused;
+        page.counters("portcullis_connections_refused", "Connections refused by a limit", refused)?;
         page.counter(
             "portcullis_accept_failures",
             "Connections not accepted for lack of descriptors or memory",
@@ -225,11 +236,12 @@ impl Collector for Page {
         page.gauge("portcullis_ratelimit_keys", "Keys counted by rate limits", process.limit_keys as f64)?;
         page.audit_log(process)?;
         page.certificates(process)?;
-        page.trust(process)
+        page.trust(process)?;
+        page.process(&process.usage)
     }
 }
 
-struct MetricsWriter<'w, 'e>(&'w mut DescriptorEncoder<'e>);
+pub(super) struct MetricsWriter<'w, 'e>(&'w mut DescriptorEncoder<'e>);
 
 impl MetricsWriter<'_, '_> {
     fn trust(&mut self, process: &Process) -> fmt::Result {
@@ -324,8 +336,18 @@ impl MetricsWriter<'_, '_> {
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
-        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        self.single(name, help, None, value)
+    }
+
+    /// A gauge with a unit.
+    pub(super) fn single(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: f64) -> fmt::Result {
+        let encoder = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
         ConstGauge::new(value).encode(encoder)
+    }
+
+    pub(super) fn counter_f64(&mut self, name: &str, help: &str, unit: &Unit, value: f64) -> fmt::Result {
+        let encoder = self.0.encode_descriptor(name, help, Some(unit), MetricType::Counter)?;
+        ConstCounter::new(value).encode(encoder)
     }
 
     fn counters<L: EncodeLabelSet>(&mut self, name: &str, help: &str, values: &BTreeMap<L, u64>) -> fmt::Result {
@@ -340,7 +362,7 @@ impl MetricsWriter<'_, '_> {
             .try_for_each(|(labels, value)| ConstGauge::new(*value as f64).encode(encoder.encode_family(labels)?))
     }
 
-    fn gauges<'v, L: EncodeLabelSet + 'v>(
+    pub(super) fn gauges<'v, L: EncodeLabelSet + 'v>(
         &mut self,
         name: &str,
         help: &str,

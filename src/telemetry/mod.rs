@@ -5,3 +5,5 @@ pub(crate) mod error_chain;
 pub(crate) mod logs;
 pub(crate) mod metric_labels;
 pub(crate) mod metrics;
+mod process_metrics;
+pub(crate) mod process_usage;

@@ -1,8 +1,8 @@
 //! Fetches a small JSON document from an issuer, with all limits applied.
 //!
-//! No redirects and no proxy from the environment. Only https, or http to a loopback host. Every step has a deadline,
-//! and at most [`MAX_BYTES`] are read, counted after decompression. The content is checked by the callers. The content
-//! type is not checked.
+//! No redirects and no proxy from the environment. Only https, or http as far as [`ClearText`] allows. Every step has a
+//! deadline, and at most [`MAX_BYTES`] are read, counted after decompression. The content is checked by the callers. The
+//! content type is not checked.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -23,11 +23,26 @@ pub(super) struct FetchedDocument {
     pub(super) clock_skew: Option<i64>,
 }
 
+/// The hosts from which documents may be fetched over http. The configuration decides, for each issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClearText {
+    /// The traffic cannot leave the machine.
+    Loopback,
+    AnyHost,
+}
+
+/// An HTTP client for the documents of one issuer.
+#[derive(Debug)]
+pub(super) struct Fetcher {
+    client: Client,
+    pub(super) clear_text: ClearText,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
     #[error("cannot set up TLS for fetching")]
     Setup(#[source] reqwest::Error),
-    #[error("{url} is neither https nor http to a loopback host")]
+    #[error("{url} is neither https nor http to a loopback host, and the issuer has no `allow_http`")]
     Scheme { url: Url },
     #[error("cannot fetch {url}")]
     Transport {
@@ -45,28 +60,31 @@ const MAX_BYTES: usize = 256 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An HTTP client that trusts only `ca`, or the system's roots if `ca` is absent.
-pub(super) fn client(ca: Option<&[u8]>) -> Result<Client, FetchError> {
-    let builder = Client::builder()
-        .redirect(redirect::Policy::none())
-        .no_proxy()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(TOTAL_TIMEOUT)
-        .pool_max_idle_per_host(1)
-        .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")));
-    let builder = match ca {
-        Some(pem) => builder.tls_certs_only(Certificate::from_pem_bundle(pem).map_err(FetchError::Setup)?),
-        None => builder,
-    };
-    builder.build().map_err(FetchError::Setup)
+impl Fetcher {
+    /// Trusts only `ca`, or the system's roots if `ca` is absent.
+    pub(super) fn new(ca: Option<&[u8]>, clear_text: ClearText) -> Result<Self, FetchError> {
+        let builder = Client::builder()
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TOTAL_TIMEOUT)
+            .pool_max_idle_per_host(1)
+            .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")));
+        let builder = match ca {
+            Some(pem) => builder.tls_certs_only(Certificate::from_pem_bundle(pem).map_err(FetchError::Setup)?),
+            None => builder,
+        };
+        Ok(Self { client: builder.build().map_err(FetchError::Setup)?, clear_text })
+    }
 }
 
-/// True for https, and for http to a loopback host, where the traffic cannot leave the machine.
-pub(crate) fn is_safe(url: &Url) -> bool {
-    match url.scheme() {
-        "https" => true,
-        "http" => is_loopback(url),
-        _ => false,
+impl ClearText {
+    pub(crate) fn permits(self, url: &Url) -> bool {
+        match (url.scheme(), self) {
+            ("https", _) | ("http", Self::AnyHost) => true,
+            ("http", Self::Loopback) => is_loopback(url),
+            (_, Self::Loopback | Self::AnyHost) => false,
+        }
     }
 }
 
@@ -79,12 +97,13 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-pub(super) async fn get(client: &Client, url: &Url) -> Result<FetchedDocument, FetchError> {
-    if !is_safe(url) {
+pub(super) async fn get(fetcher: &Fetcher, url: &Url) -> Result<FetchedDocument, FetchError> {
+    if !fetcher.clear_text.permits(url) {
         return Err(FetchError::Scheme { url: url.clone() });
     }
     let transport = |source: reqwest::Error| FetchError::Transport { url: url.clone(), source: source.without_url() };
-    let mut response = client.get(url.clone()).header("accept", "application/json").send().await.map_err(transport)?;
+    let request = fetcher.client.get(url.clone()).header("accept", "application/json");
+    let mut response = request.send().await.map_err(transport)?;
     if response.status() != 200 {
         return Err(FetchError::Status { url: url.clone(), status: response.status().as_u16() });
     }
@@ -117,18 +136,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_https_and_loopback_http_are_fetched() {
+    fn http_is_fetched_from_loopback_hosts_or_where_allowed() {
+        let permits = |clear_text: ClearText, url: &str| clear_text.permits(&Url::parse(url).unwrap());
         for good in ["https://a.example/x", "http://localhost:1/x", "http://127.0.0.9/x", "http://[::1]:8/x"] {
-            assert!(is_safe(&Url::parse(good).unwrap()), "{good}");
+            assert!(permits(ClearText::Loopback, good) && permits(ClearText::AnyHost, good), "{good}");
         }
-        for bad in [
-            "http://a.example/x",
-            "http://169.254.169.254/",
-            "file:///etc/passwd",
-            "http://localhost.evil.example/",
-            "ftp://localhost/",
-        ] {
-            assert!(!is_safe(&Url::parse(bad).unwrap()), "{bad}");
+        for clear in ["http://a.example/x", "http://169.254.169.254/", "http://localhost.evil.example/"] {
+            assert!(!permits(ClearText::Loopback, clear) && permits(ClearText::AnyHost, clear), "{clear}");
+        }
+        for bad in ["file:///etc/passwd", "ftp://localhost/"] {
+            assert!(!permits(ClearText::Loopback, bad) && !permits(ClearText::AnyHost, bad), "{bad}");
         }
     }
 

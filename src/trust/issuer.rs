@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use url::Url;
 
+use super::fetch::ClearText;
 use super::key_cache::KeyCache;
 use super::scope_claim::ScopeClaim;
 use crate::jose::algorithm::Algorithm;
@@ -40,6 +41,7 @@ pub(crate) struct KeySource {
     pub(crate) ca: Option<IssuerCa>,
     /// How long the last known good set may be used after its time to live.
     pub(crate) max_stale: Duration,
+    pub(crate) clear_text: ClearText,
 }
 
 /// The certificates that verify an issuer's server. Their content can be replaced while the gateway runs; copies share

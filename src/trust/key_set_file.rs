@@ -17,7 +17,6 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use url::Url;
 
-use super::fetch::is_safe;
 use super::issuer::{IssuerSettings, KeySource};
 use super::key_cache::{MAX_TTL, MIN_TTL, Times};
 use crate::clock::UnixTime;
@@ -180,7 +179,7 @@ impl StoredKeySet {
     fn is_from(&self, settings: &IssuerSettings, source: &KeySource) -> bool {
         let same_place = match &source.jwks_uri {
             Some(configured) => !self.discovered && *configured == self.jwks_uri,
-            None => self.discovered && is_safe(&self.jwks_uri),
+            None => self.discovered && source.clear_text.permits(&self.jwks_uri),
         };
         self.issuer == settings.issuer.as_str() && same_place
     }

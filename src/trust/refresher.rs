@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use reqwest::Client;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 use url::Url;
 
 use super::discovery::{self, DiscoveryError};
-use super::fetch::{self, FetchError};
+use super::fetch::{self, FetchError, Fetcher};
 use super::issuer::{IssuerCa, IssuerSettings, KeySource};
 use super::key_cache::{BELIEVED_FOR, KeyCache, MAX_TTL, MIN_TTL, Times};
 use super::key_set_file::{KeySetFile, StoredKeySet};
@@ -200,9 +199,9 @@ impl Fetched {
     }
 }
 
-/// A client, and the certificates by which it verifies servers: with others it is made again.
+/// A fetcher, and the certificates by which it verifies servers: with others it is made again.
 struct VerifyingClient {
-    client: Client,
+    fetcher: Fetcher,
     ca: Option<Arc<Vec<u8>>>,
 }
 
@@ -218,17 +217,17 @@ async fn attempt(
     let client = match client {
         Some(client) => client,
         None => {
-            let made = fetch::client(ca.as_ref().map(|pem| pem.as_slice()))?;
-            client.insert(VerifyingClient { client: made, ca })
+            let fetcher = Fetcher::new(ca.as_ref().map(|pem| pem.as_slice()), source.clear_text)?;
+            client.insert(VerifyingClient { fetcher, ca })
         }
     };
-    let client = &client.client;
+    let fetcher = &client.fetcher;
     let url = match &source.jwks_uri {
         Some(url) => url.clone(),
-        None => discovery::jwks_uri(client, settings.issuer.as_str()).await?,
+        None => discovery::jwks_uri(fetcher, settings.issuer.as_str()).await?,
     };
     let (requested_at, requested_at_unix) = (Instant::now(), clock::now().seconds());
-    let document = fetch::get(client, &url).await?;
+    let document = fetch::get(fetcher, &url).await?;
     let mut left_aside = Vec::new();
     let parsed = KeySet::parse(&document.body, &settings.algorithms, &mut left_aside);
     for key in &left_aside {

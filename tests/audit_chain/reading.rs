@@ -103,6 +103,22 @@ async fn table_columns_have_headings_and_are_aligned() {
 }
 
 #[tokio::test]
+async fn rows_of_refusals_say_why_and_which_names_are_not_proven() {
+    let home = Home::new();
+    let (_upstream, gateway) = home.start("file: audit.jsonl").await;
+    let client = Client::new(&gateway);
+    let token = client.granted("app", SECRET, "scope=read:data").await;
+    client.send(with_token(request("GET", "/write"), &token)).await;
+    client.token("app", "wrong", "").await;
+    stop(gateway).await;
+    let said = home.run(&["audit", "query", "--decision", "deny"]);
+    let rows: Vec<&str> = said.stdout.lines().skip(1).collect();
+    let [missing, wrong] = rows[..] else { panic!("{said:?}") };
+    assert!(missing.ends_with("  GET /write  found read:data, wanted write:data"), "{missing}");
+    assert!(wrong.contains("  app (claimed)  ") && !missing.contains("(claimed)"), "{said:?}");
+}
+
+#[tokio::test]
 async fn checkpoints_of_an_unknown_key_are_named_once() {
     let home = rotated().await;
     let (one, two) = (Home::new(), Home::new());

@@ -115,6 +115,45 @@ async fn every_part_of_a_rule_must_hold() {
     world.forbids("/several", &unscoped, "missing_scope").await;
 }
 
+/// The values that the audit line of this refusal has.
+async fn found_and_wanted(world: &World, path: &str, claims: serde_json::Value, reason: &str) -> (String, String) {
+    let answer = world.forbids(path, &world.token(&claims), reason).await;
+    let line = world.gateway.audit_of(answer.request_id());
+    let value = |name: &str| line[name].as_str().unwrap_or_else(|| panic!("{line}")).to_owned();
+    (value("gateway.found"), value("gateway.wanted"))
+}
+
+#[tokio::test]
+async fn a_refusal_records_the_value_found_and_the_one_wanted() {
+    let world = World::start().await;
+    for (path, claims, found, wanted) in [
+        ("/team", json!({"team": "green"}), "team=green", "team=red|blue"),
+        ("/team", json!({"team": ["green", "grey"]}), "team=[\"green\",\"grey\"]", "team=red|blue"),
+        ("/team", json!({}), "no team", "team=red|blue"),
+        ("/floor", json!({"floor": "7"}), "floor=7", "floor=7"),
+        ("/nested", json!({"org": {"unit": {"name": "sales"}}}), "org.unit.name=sales", "org.unit.name=research"),
+        ("/several", json!({"department": "research", "secret": "s"}), "no floor", "floor=7"),
+    ] {
+        let expected = (found.to_owned(), wanted.to_owned());
+        assert_eq!(found_and_wanted(&world, path, claims, "claim_mismatch").await, expected, "{path}");
+    }
+    for (path, scope, found, wanted) in [
+        ("/all", "b", "b", "a"),
+        ("/all", "", "no scope", "a b"),
+        ("/any", "c", "c", "one of a b"),
+        ("/both", "d", "d", "a b"),
+        ("/both", "x", "x", "a b, and one of c d"),
+    ] {
+        let expected = (found.to_owned(), wanted.to_owned());
+        assert_eq!(found_and_wanted(&world, path, json!({"scope": scope}), "missing_scope").await, expected, "{path}");
+    }
+    let (found, _) = found_and_wanted(&world, "/team", json!({"team": "é".repeat(2000)}), "claim_mismatch").await;
+    assert_eq!((found.chars().count(), found.chars().last()), (201, Some('…')), "long values are cut");
+    let answer = world.client.get_with("/team", &world.token(&json!({"team": "red"}))).await;
+    let line = world.gateway.audit_of(answer.request_id());
+    assert!(line.get("gateway.found").is_none() && line.get("gateway.wanted").is_none(), "{line}");
+}
+
 #[tokio::test]
 async fn a_client_is_named_with_its_issuer_or_is_ours() {
     let world = World::start().await;

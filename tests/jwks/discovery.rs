@@ -105,6 +105,17 @@ async fn keys_in_clear_text_from_elsewhere_are_refused() {
 }
 
 #[tokio::test]
+async fn keys_in_clear_text_are_fetched_where_it_is_allowed() {
+    let key = Key::new("k1", "ES256");
+    let issuer = Issuer::start(&[&key]).await;
+    // This machine, by an address that is no loopback address.
+    let iss = issuer.issuer.replace("127.0.0.1", "0.0.0.0");
+    let world = World::trusting(&[format!("corp: {{issuer: \"{iss}\", allow_http: true}}")]).await;
+    world.accepts(&token(&key, &iss)).await;
+    world.gateway.log_line("the keys of issuer `corp` are fetched in clear text");
+}
+
+#[tokio::test]
 async fn metadata_that_names_no_keys_is_refused() {
     for document in
         [json!({"issuer": "ORIGIN"}), metadata("ORIGIN", "/jwks"), metadata("ORIGIN", ""), json!([]), json!("x")]

@@ -22,6 +22,7 @@ pub(crate) struct Gateway {
     pub(crate) folder: PathBuf,
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) admin: Option<SocketAddr>,
+    pub(crate) probes: Option<SocketAddr>,
     audit: Arc<Lines>,
     logs: Arc<Lines>,
 }
@@ -75,8 +76,8 @@ impl Gateway {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let audit = if listen { Lines::read(child.stdout.take().unwrap()) } else { Arc::default() };
         let (logs, events) = Lines::read_lines(child.stderr.take().unwrap());
-        let (addresses, admin) = listening(&events, &logs);
-        Self { child, folder, addresses, admin, audit, logs }
+        let Listening { addresses, admin, probes } = listening(&events, &logs);
+        Self { child, folder, addresses, admin, probes, audit, logs }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -194,9 +195,17 @@ impl Lines {
     }
 }
 
+/// The addresses of the listeners.
+#[derive(Default)]
+struct Listening {
+    addresses: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    probes: Option<SocketAddr>,
+}
+
 /// The addresses that the log names before the event that the gateway serves.
-fn listening(events: &Receiver<String>, logs: &Lines) -> (Vec<SocketAddr>, Option<SocketAddr>) {
-    let (mut addresses, mut admin) = (Vec::new(), None);
+fn listening(events: &Receiver<String>, logs: &Lines) -> Listening {
+    let mut found = Listening::default();
     loop {
         let Ok(line) = events.recv_timeout(PATIENCE) else {
             panic!("the gateway did not start:\n{}", logs.seen.lock().unwrap().join("\n"));
@@ -204,9 +213,10 @@ fn listening(events: &Receiver<String>, logs: &Lines) -> (Vec<SocketAddr>, Optio
         let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
         let address = || event["address"].as_str().unwrap().parse().unwrap();
         match event["message"].as_str() {
-            Some("listening") => addresses.push(address()),
-            Some("admin listening") => admin = Some(address()),
-            Some("serving") => return (addresses, admin),
+            Some("listening") => found.addresses.push(address()),
+            Some("admin listening") => found.admin = Some(address()),
+            Some("probes listening") => found.probes = Some(address()),
+            Some("serving") => return found,
             _ => {}
         }
     }

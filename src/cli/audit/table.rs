@@ -15,7 +15,7 @@ pub(super) struct Printer {
 }
 
 /// The widths of all columns but the last. A longer value shifts the rest of its row.
-const WIDTHS: [usize; 7] = [24, 8, 6, 18, 20, 16, 32];
+const WIDTHS: [usize; 7] = [24, 8, 6, 19, 20, 16, 32];
 const HEADINGS: [&str; 8] =
     ["TIME", "DECISION", "STATUS", "REASON", "CLIENT OR ADDRESS", "ROUTE", "REQUEST ID", "METHOD AND PATH"];
 
@@ -56,11 +56,11 @@ fn row(line: &Value) -> String {
     };
     let client = match (text("oauth.client_id"), text("client.address")) {
         (client, address) if client.is_empty() => address,
-        (client, _) if line["oauth.verified"] == false => format!("{client}?"),
+        (client, _) if line["oauth.verified"] == false => format!("{client} (claimed)"),
         (client, _) => client,
     };
     let status = line["http.response.status_code"].as_u64().map(|status| status.to_string()).unwrap_or_default();
-    cells([
+    let cells = cells([
         plain(text("time")),
         (style, decision),
         plain(status),
@@ -69,7 +69,11 @@ fn row(line: &Value) -> String {
         plain(text("http.route")),
         (DIM, text("gateway.request_id")),
         plain(format!("{} {}", text("http.request.method"), text("url.path")).trim().to_owned()),
-    ])
+    ]);
+    match (text("gateway.found"), text("gateway.wanted")) {
+        (found, wanted) if found.is_empty() && wanted.is_empty() => cells,
+        (found, wanted) => format!("{cells}  {}", styled(DIM, format_args!("found {found}, wanted {wanted}"))),
+    }
 }
 
 /// Pads outside of the styles, so that a row ends without spaces.

@@ -24,5 +24,7 @@ mirror! {
         /// Default: the system's roots.
         ca: Option<At<PathBuf>>,
         max_stale: At<Duration> = Duration::from_secs(60 * 60),
+        /// Whether its documents may be fetched in clear text from other machines.
+        allow_http: At<bool> = false,
     }
 }

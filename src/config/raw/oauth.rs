@@ -13,7 +13,8 @@ use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::YamlNode;
 use super::super::values::{Bound, Period, seconds};
-use super::route::{RawClaim, RawRateLimit};
+use super::rate_limit::{RawClientLimit, RawLimitUse};
+use super::route::RawClaim;
 use crate::clock::UnixTime;
 use crate::network::Network;
 
@@ -45,7 +46,7 @@ mirror! {
         path: At<String> = "/oauth/token".to_owned(),
         json_requests: At<bool> = true,
         /// Default: 20/s per address with a burst of 40.
-        rate_limits: Option<At<Vec<At<RawRateLimit>>>>,
+        rate_limits: Option<At<Vec<At<RawLimitUse>>>>,
     }
 }
 
@@ -58,6 +59,8 @@ mirror! {
         claims: Named<RawClaim>,
         /// The addresses that it may use, for token requests and with tokens. Default: any.
         allow_from: Option<At<OneOrMore<Network>>>,
+        /// Over all routes and the token endpoint.
+        rate_limits: Vec<At<RawClientLimit>>,
     }
 }
 

@@ -6,16 +6,17 @@ use super::super::interpolate::MadeOf;
 use super::super::reader::Reader;
 use super::super::source::{At, Span};
 use super::super::tree::YamlNode;
-use super::super::values::{Bound, Hint, Period, PositiveCount, RatePerPeriod, ScalarValue, Size};
+use super::super::values::{Bound, Hint, Period, ScalarValue, Size};
 use super::cors::RawCors;
 use super::host::RawHost;
+use super::rate_limit::RawLimitUse;
 use super::target::{RawMirror, RawRedirect, RawRespond, RawUpstreams};
 use crate::network::Network;
 use crate::trust::request_key::RequestKey;
 
 mirror! {
     struct RawRoute {
-        /// Default: methods and path.
+        /// Default: methods, hosts and path.
         name: Option<At<String>>,
         /// Default: any.
         hosts: Option<At<OneOrMore<String>>>,
@@ -35,7 +36,7 @@ mirror! {
         allow_from: Option<At<OneOrMore<Network>>>,
         /// Addresses that may not use it, even if `allow_from` contains them.
         deny_from: Option<At<OneOrMore<Network>>>,
-        rate_limits: Vec<At<RawRateLimit>>,
+        rate_limits: Vec<At<RawLimitUse>>,
         strip_prefix: Option<At<String>>,
         /// A path with the captures of `path`.
         rewrite: Option<At<String>>,
@@ -110,15 +111,6 @@ pub(crate) enum ClaimValue {
     Text(String),
     Integer(i64),
     Bool(bool),
-}
-
-mirror! {
-    struct RawRateLimit {
-        rate: Required<RatePerPeriod>,
-        /// The size of the whole bucket. Default: the rate's number.
-        burst: Option<At<PositiveCount>>,
-        per: Required<RequestKey>,
-    }
 }
 
 mirror! {

@@ -20,7 +20,7 @@ use crate::jose::algorithm::Algorithm;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::telemetry::error_chain;
-use crate::trust::fetch::is_safe;
+use crate::trust::fetch::{ClearText, is_loopback};
 use crate::trust::issuer::{IssuerCa, IssuerSettings, KeySource, Profile, TokenTypes};
 use crate::trust::scope_claim::ScopeClaim;
 use crate::upstream::tls;
@@ -65,7 +65,8 @@ impl Resolver<'_> {
 
     fn issuer(&mut self, name: &At<String>, raw: RawIssuer) -> Option<ExternalIssuer> {
         let discovered = raw.jwks_uri.is_none();
-        let jwks_uri = raw.jwks_uri.and_then(Result::ok).map(|uri| self.jwks_uri(name, &uri));
+        let clear_text = if raw.allow_http.value { ClearText::AnyHost } else { ClearText::Loopback };
+        let jwks_uri = raw.jwks_uri.and_then(Result::ok).map(|uri| self.jwks_uri(name, &uri, clear_text));
         let ca_watch = raw.ca.as_ref().map(|ca| FileWatch::new(vec![self.source.locate(&ca.value)]));
         let ca = raw.ca.as_ref().and_then(|ca| self.issuer_ca(ca));
         let algorithms = raw.algorithms.map_or_else(|| Algorithm::ALL.to_vec(), |list| self.algorithms(&list.value));
@@ -85,9 +86,15 @@ impl Resolver<'_> {
             self.faults.at(issuer.span, "an issuer is 1 to 1024 bytes without control characters");
             return None;
         };
-        if discovered && !Url::parse(&issuer.value).is_ok_and(|url| is_safe(&url)) {
-            let message = "without `jwks_uri` the issuer must be an https URL, for discovery; http is allowed on a loopback host only";
+        let issuer_url = Url::parse(&issuer.value).ok().filter(|_| discovered);
+        if discovered && !issuer_url.as_ref().is_some_and(|url| clear_text.permits(url)) {
+            let message = "without `jwks_uri` the issuer must be an https URL, for discovery; http is allowed on a loopback host, and with `allow_http: true`";
             self.faults.at(issuer.span, message);
+        }
+        if raw.allow_http.value
+            && let Some(first) = issuer_url.as_ref().or(jwks_uri.as_ref())
+        {
+            self.allow_http(name, &raw.allow_http, first);
         }
         let scope_claim = match raw.scope_claim.value.as_str() {
             "auto" => ScopeClaim::Auto,
@@ -104,15 +111,30 @@ impl Resolver<'_> {
             allow_scopes,
             profile: Profile::External,
         };
-        let source = KeySource { jwks_uri, ca, max_stale: raw.max_stale.value };
+        let source = KeySource { jwks_uri, ca, max_stale: raw.max_stale.value, clear_text };
         Some(ExternalIssuer { settings, source, ca_watch })
     }
 
-    fn jwks_uri(&mut self, name: &At<String>, uri: &At<HttpUrl>) -> Url {
+    /// `first` is the first document that is fetched.
+    fn allow_http(&mut self, name: &At<String>, key: &At<bool>, first: &Url) {
+        if first.scheme() == "https" {
+            self.faults.at(key.span, "the documents of this issuer are fetched over https: remove `allow_http`");
+            return;
+        }
+        let message = format!(
+            "the keys of issuer `{}` are fetched in clear text: a machine on the way can replace them and so forge tokens; \
+             use https outside of a trusted network",
+            name.value
+        );
+        self.warn(key.span, message);
+    }
+
+    fn jwks_uri(&mut self, name: &At<String>, uri: &At<HttpUrl>, clear_text: ClearText) -> Url {
         let url = uri.value.url();
-        if !is_safe(url) {
-            self.faults.at(uri.span, "expected an https URL; http is allowed on a loopback host only");
-        } else if url.scheme() == "http" {
+        if !clear_text.permits(url) {
+            let message = "expected an https URL; http is allowed on a loopback host, and with `allow_http: true`";
+            self.faults.at(uri.span, message);
+        } else if is_loopback(url) && url.scheme() == "http" {
             self.warn(
                 uri.span,
                 format!("the keys of issuer `{}` are fetched in clear text, from this machine", name.value),

@@ -4,6 +4,7 @@
 //! resolves what it can and adds its faults, so that one run reports all of them. Reads the files that the
 //! configuration names and never writes any.
 
+mod admin;
 mod buffering;
 mod cors;
 mod folders;
@@ -23,7 +24,6 @@ mod transport;
 mod upgrades;
 mod upstreams;
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,9 +32,9 @@ use super::decode::OneOrMore;
 use super::diagnostics::{Diagnostic, Faults, Reported};
 use super::needs::Needs;
 use super::raw::limits::RawLimits;
-use super::raw::{AuditFile, RawAdmin, RawAudit, RawConfig, RawOnFailure, Sync};
+use super::raw::{AuditFile, RawAudit, RawConfig, RawOnFailure, Sync};
 use super::source::{At, Source, Span};
-use super::types::{Admin, Audit, Config, Listener};
+use super::types::{Audit, Config};
 use super::values::{Bound, Period, PositiveCount, Size};
 use crate::audit::audit_key::AuditKey;
 use crate::audit::ledger::{OnFailure, Rules, Synced};
@@ -43,14 +43,13 @@ use crate::audit::target::AuditTarget;
 use crate::clock::UnixTime;
 use crate::network::{Network, Networks};
 use crate::oauth::scope::{Scope, ScopeSet};
-use crate::pipeline::routing::pattern::HostPattern;
 use crate::pipeline::routing::rate_limit::LimitRate;
 use crate::pipeline::routing::table::RouteTable;
 use crate::server::drain::Shutdown;
 use crate::server::limits::{Limits, Memory};
-use crate::telemetry::admin::Hosts;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::upstream::names::DnsSettings;
+use rate_limits::SharedLimits;
 
 /// The context of resolving.
 pub(super) struct Resolver<'a> {
@@ -61,6 +60,7 @@ pub(super) struct Resolver<'a> {
     pub(super) ended: Vec<Diagnostic>,
     /// The rates of the rate limits so far, by their place.
     pub(super) limit_rates: Vec<LimitRate>,
+    pub(super) shared_limits: SharedLimits,
     pub(super) needs: Needs,
     pub(super) now: UnixTime,
 }
@@ -87,6 +87,7 @@ impl Resolver<'_> {
         let shutdown = Shutdown { delay: raw.shutdown.delay.value, drain: raw.shutdown.drain.value };
         let allow_literal_secrets = raw.allow_literal_secrets.value;
         let names = self.names(&raw.issuers, raw.oauth.as_ref(), &raw.upstreams);
+        self.shared_limits(raw.rate_limits);
         if let Some(oauth) = &raw.oauth {
             self.warn_of_no_token_listener(&oauth.value, &listeners);
         }
@@ -102,9 +103,11 @@ impl Resolver<'_> {
         let servers = dns.unwrap_or_default().into_iter().map(|server| server.value).collect();
         let stale_for = raw.dns.stale_for.value;
         let routes = self.routes(raw.routes, &names, &upstreams, limits.body_bytes);
+        self.warn_of_unused_limits();
         let upstreams = upstreams::in_order(upstreams);
         let audit = self.audit(&raw.audit, &audit_file, &raw.state_directory);
-        let admin = raw.admin.and_then(|admin| self.admin(&admin.value, &listeners));
+        let admin = raw.admin.and_then(|admin| self.admin(admin.value, &listeners));
+        let probes = raw.probes.and_then(|probes| self.probes(&probes.value, &listeners, admin.as_ref()));
         if !self.faults.is_empty() {
             return None;
         }
@@ -128,6 +131,7 @@ impl Resolver<'_> {
             routes,
             audit,
             admin,
+            probes,
             state_directory,
             revoked,
             upstream_certificates,
@@ -246,37 +250,6 @@ impl Resolver<'_> {
         }
     }
 
-    fn admin(&mut self, raw: &RawAdmin, listeners: &[Listener]) -> Option<Admin> {
-        let hosts = raw.hosts.as_ref().map(|list| self.admin_hosts(&list.value)).unwrap_or_default();
-        let address = raw.address.as_ref().ok()?;
-        if !is_private(address.value.ip()) {
-            let message = "the admin listener has no authentication: give it a loopback or private address";
-            self.faults.at(address.span, message);
-        }
-        let taken = |listener: &Listener| listener.address == address.value && address.value.port() != 0;
-        if listeners.iter().any(taken) {
-            self.faults.at(address.span, "a listener has this address already");
-        }
-        Some(Admin { address: address.value, hosts })
-    }
-
-    fn admin_hosts(&mut self, list: &OneOrMore<String>) -> Hosts {
-        let mut names = Vec::new();
-        for host in &list.items {
-            match HostPattern::parse(&host.value) {
-                Ok(HostPattern::Exact(name)) if !names.contains(&name) => names.push(name),
-                Ok(HostPattern::Exact(_)) => {
-                    self.faults.at(host.span, "this host is listed twice");
-                }
-                Ok(HostPattern::Wildcard(_)) | Err(_) => {
-                    let message = "expected a host name such as `gateway.internal`, without wildcard and port";
-                    self.faults.at(host.span, message);
-                }
-            }
-        }
-        Hosts(names)
-    }
-
     fn scopes(&mut self, list: &OneOrMore<String>) -> ScopeSet {
         let mut scopes = Vec::new();
         for scope in &list.items {
@@ -349,13 +322,6 @@ fn deadline(limit: Bound<Period>) -> Duration {
 /// Respects the CPU affinity of the process.
 fn available_cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-fn is_private(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
-    }
 }
 
 /// `Err` if the section could not be resolved. The fault has been reported.

@@ -14,6 +14,7 @@ use super::super::source::At;
 use super::super::suggest;
 use super::super::types::{Listener, Oauth};
 use super::super::values::Period;
+use super::rate_limits::CountedAt;
 use super::{Resolved, Resolver};
 use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::{self, Client};
@@ -25,7 +26,7 @@ use crate::jose::algorithm::Algorithm;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::pipeline::routing::pattern::PathPattern;
-use crate::pipeline::routing::rate_limit::{LimitRate, RateLimit};
+use crate::pipeline::routing::rate_limit::{ClientLimits, LimitRate, RateLimit};
 use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::fetch::is_loopback;
 use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes};
@@ -52,7 +53,7 @@ impl Resolver<'_> {
         let json_requests = raw.token_endpoint.json_requests.value;
         let token_limits = self.token_limits(raw.token_endpoint);
         let known = audiences.as_deref().unwrap_or_default();
-        let clients = self.clients(raw.clients, known, audiences.is_ok(), ttl, allow_literal_secrets);
+        let (clients, client_limits) = self.clients(raw.clients, known, audiences.is_ok(), ttl, allow_literal_secrets);
         let longest_ttl = clients.iter().map(|client| client.token_ttl).max().unwrap_or(ttl).max(ttl);
         let ring = self.ring(&raw.signing_keys, state_directory, longest_ttl);
         // Not every command uses the audiences. If they are missing where they are used, there is a fault.
@@ -70,7 +71,7 @@ impl Resolver<'_> {
             profile: Profile::Own,
         };
         let server = ServerSettings { issuer, token_path, json_requests, jwks_max_age: ring.rules.max_age() };
-        Ok(Oauth { server, trust, ring, clients, token_limits })
+        Ok(Oauth { server, trust, ring, clients, token_limits, client_limits })
     }
 
     /// The signing keys alone.
@@ -190,13 +191,7 @@ impl Resolver<'_> {
             let message = "no rate limit at the token endpoint: client secrets can be guessed at any rate; remove `rate_limits` for the default";
             self.warn(list.span, message);
         }
-        let limits = self.rate_limits(&list.value, false);
-        for key in list.value.iter().filter_map(|limit| limit.value.per.as_ref().ok()) {
-            if key.value != RequestKey::Address {
-                self.faults.at(key.span, "expected `address`: the client of a token request is not known yet");
-            }
-        }
-        limits
+        self.rate_limits(&list.value, CountedAt::TokenEndpoint)
     }
 
     fn clients(
@@ -206,8 +201,8 @@ impl Resolver<'_> {
         all_known: bool,
         ttl: Duration,
         allow_literal: bool,
-    ) -> Vec<Client> {
-        let mut clients = Vec::with_capacity(raw.entries.len());
+    ) -> (Vec<Client>, ClientLimits) {
+        let (mut clients, mut limits) = (Vec::with_capacity(raw.entries.len()), ClientLimits::default());
         for (name, client) in raw.entries {
             let id = self.client_id(&name);
             let Ok(client) = client else { continue };
@@ -231,9 +226,13 @@ impl Resolver<'_> {
             let token_ttl = client.token_ttl.map_or(ttl, |ttl| self.ttl(&ttl));
             let claims = self.claims(client.claims);
             let allow_from = self.networks(client.allow_from);
+            let client_limits = self.client_limits(&client.rate_limits);
+            if let Some(id) = id.as_ref().filter(|_| !client_limits.is_empty()) {
+                limits.insert(id.clone(), client_limits);
+            }
             clients.extend(id.map(|id| Client { id, credentials, scopes, audiences, token_ttl, claims, allow_from }));
         }
-        clients
+        (clients, limits)
     }
 
     fn client_id(&mut self, name: &At<String>) -> Option<Identity> {

@@ -15,6 +15,7 @@ use super::super::source::{At, Span};
 use super::super::suggest;
 use super::super::values::Size;
 use super::oauth::claim_value;
+use super::rate_limits::CountedAt;
 use super::upstreams::Upstreams;
 use super::{Names, Resolver, deadline, no_routes, period};
 use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH, revocation_path};
@@ -142,10 +143,7 @@ impl Resolver<'_> {
         let At { value: raw, span } = raw;
         let hosts = raw.hosts.as_ref().map(|list| self.hosts(&list.value)).unwrap_or_default();
         let path = raw.path.as_ref().ok().and_then(|path| self.path(path, names));
-        let (methods, listed) = match &raw.methods {
-            Some(list) => (self.methods(&list.value), true),
-            None => (MethodSet::all(), false),
-        };
+        let methods = raw.methods.as_ref().map_or_else(MethodSet::all, |list| self.methods(&list.value));
         let target = self.target(&raw, span, path.as_ref(), (names, upstreams));
         let mirror = raw.mirror.as_ref().and_then(|mirror| self.mirror(&mirror.value, names, upstreams));
         let (strip_segments, rewrite) = self.path_change(&raw, path.as_ref());
@@ -156,8 +154,9 @@ impl Resolver<'_> {
         let response_headers = self.response_headers(&raw.response_headers, raw.cors.is_some());
         let access = raw.access.map(|access| self.access(&access, names));
         let from = AddressRule { allow: self.networks(raw.allow_from), deny: self.networks(raw.deny_from) };
-        let public = matches!(access, Ok(Access::Public));
-        let limits = self.rate_limits(&raw.rate_limits, public);
+        let is_public = matches!(access, Ok(Access::Public));
+        let counted_at = if is_public { CountedAt::PublicRoute } else { CountedAt::ProtectedRoute };
+        let limits = self.rate_limits(&raw.rate_limits, counted_at);
         let upgrades = self.upgrades(&raw.websocket, &raw.upgrades, &methods);
         if let Some(target) = &target {
             self.must_speak_http1(target, &raw.websocket, &raw.upgrades);
@@ -165,14 +164,8 @@ impl Resolver<'_> {
         let body_bytes = raw.body_bytes.map_or(body_bytes, |limit| limit.value.at_most().map(Size::bytes));
         let buffer_request = self.buffer_request(raw.buffer_request.as_ref(), target.as_ref(), body_bytes);
         let path = path?;
-        let default_name = match (listed, &raw.methods) {
-            (true, Some(list)) => {
-                let methods: Vec<&str> = list.value.items.iter().map(|method| method.value.as_str()).collect();
-                format!("{} {path}", methods.join(","))
-            }
-            _ => path.to_string(),
-        };
-        let name = raw.name.and_then(|name| self.route_name(&name)).unwrap_or(default_name);
+        let name = raw.name.as_ref().and_then(|name| self.route_name(name));
+        let name = name.unwrap_or_else(|| default_name(raw.methods.as_ref(), &hosts, &path));
         Some(Route {
             name,
             hosts,
@@ -365,6 +358,15 @@ impl Resolver<'_> {
         let quoted = self.quoted(name);
         self.faults.at(name.span, format!("unknown {kind}{quoted}{suggestion}"));
     }
+}
+
+/// The methods and hosts that the route lists, and its path. It depends on no other route.
+fn default_name(methods: Option<&At<OneOrMore<String>>>, hosts: &[HostPattern], path: &PathPattern) -> String {
+    let methods: Vec<&str> =
+        methods.iter().flat_map(|list| &list.value.items).map(|method| method.value.as_str()).collect();
+    let hosts: Vec<String> = hosts.iter().map(HostPattern::to_string).collect();
+    let separator = if methods.is_empty() { "" } else { " " };
+    format!("{}{separator}{}{path}", methods.join(","), hosts.join("|"))
 }
 
 /// The number of earlier rules that a rule is compared with.

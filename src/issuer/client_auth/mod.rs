@@ -112,6 +112,13 @@ impl PresentedCredentials {
     }
 }
 
+impl KeptCredentials {
+    /// The end of each secret, by its place.
+    pub(crate) fn expiries(&self) -> impl Iterator<Item = Option<UnixTime>> {
+        self.secrets.iter().map(|secret| secret.validity.expires_at)
+    }
+}
+
 impl Credential {
     /// The position of a secret, from 1, for the metrics.
     pub(crate) fn secret(self) -> Option<usize> {

@@ -9,6 +9,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::timeout;
 
 use super::content::Content;
+use super::count_limits::count_client;
 use super::rejection::Rejection;
 use crate::clock;
 use crate::issuer::metadata::CachedDocument;
@@ -50,7 +51,7 @@ pub(crate) async fn answer(
     match built_in {
         BuiltIn::Jwks => Ok(document(head, oauth.server.jwks(), open)),
         BuiltIn::Metadata => Ok(document(head, oauth.server.metadata(), open)),
-        BuiltIn::Token => token(oauth, peer, open, request, head, body).await,
+        BuiltIn::Token => token(snapshot, oauth, peer, open, request, head, body).await,
         BuiltIn::Revocation => revoke(snapshot, oauth, peer, open, request, head, body).await,
     }
 }
@@ -73,6 +74,7 @@ fn document(head: &ReceivedHead, document: CachedDocument, open: &mut OpenReques
 }
 
 async fn token(
+    snapshot: &Snapshot,
     oauth: &OwnIssuer,
     peer: &Peer,
     open: &mut OpenRequest,
@@ -85,7 +87,10 @@ async fn token(
     let body = collect(body.take()).await?;
     // A body may take long to arrive: times are checked against the clock after it has.
     let now = clock::now();
-    let issued = oauth.server.token(&head.headers, request.query(), &body, peer.source_address(), now).await?;
+    let grant = oauth.server.decide(&head.headers, request.query(), &body, peer.source_address(), now).await?;
+    open.log.client(grant.client().clone());
+    count_client(snapshot, grant.client(), open)?;
+    let issued = oauth.server.issue(grant, now).await?;
     let mut response = Response::new(Content::whole(issued.body.clone()));
     open.granted(issued);
     open.commit(response.status()).await?;

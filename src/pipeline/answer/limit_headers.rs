@@ -8,29 +8,30 @@ use crate::pipeline::routing::rate_limit::{LimitCount, RateLimit, seconds};
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
-/// Adds the quota and window of every limit, and the remaining quota of those that were counted.
-pub(crate) fn add_limit_headers(limits: &[RateLimit], counts: &[Option<LimitCount>], headers: &mut HeaderMap) {
-    if limits.is_empty() {
+/// Limits with their counts, by place.
+pub(crate) type CountedLimits<'c> = (&'c [RateLimit], &'c [Option<LimitCount>]);
+
+/// Adds the quota and window of every limit, and the remaining quota of those that were counted: the limits of the rule
+/// and those of the client.
+pub(crate) fn add_limit_headers(of_rule: CountedLimits<'_>, of_client: CountedLimits<'_>, headers: &mut HeaderMap) {
+    if of_rule.0.is_empty() && of_client.0.is_empty() {
         return;
     }
-    headers.insert(RATE_LIMIT_POLICY, policy(limits));
-    let mut left = List::default();
-    for (limit, count) in limits.iter().zip(counts) {
-        if let Some(count) = count {
-            left.item(&limit.name, [(";r=", count.remaining.into()), (";t=", seconds(count.wait))]);
+    let (mut policy, mut left) = (List::default(), List::default());
+    for (limits, counts) in [of_rule, of_client] {
+        for limit in limits {
+            policy.item(&limit.name, [(";q=", limit.rate.burst.get().into()), (";w=", limit.window)]);
+        }
+        for (limit, count) in limits.iter().zip(counts) {
+            if let Some(count) = count {
+                left.item(&limit.name, [(";r=", count.remaining.into()), (";t=", seconds(count.wait))]);
+            }
         }
     }
+    headers.insert(RATE_LIMIT_POLICY, policy.value());
     if !left.0.is_empty() {
         headers.insert(RATE_LIMIT, left.value());
     }
-}
-
-fn policy(limits: &[RateLimit]) -> HeaderValue {
-    let mut list = List::default();
-    for limit in limits {
-        list.item(&limit.name, [(";q=", limit.rate.burst.get().into()), (";w=", limit.window)]);
-    }
-    list.value()
 }
 
 /// A list of strings with integer parameters (RFC 9651 §3.1). Every limited answer has two, so it is written without

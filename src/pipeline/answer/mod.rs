@@ -18,6 +18,8 @@ pub(crate) mod upstream_reason;
 pub(crate) mod wire_rejection;
 // Every refusal: its reason and its answer.
 pub(crate) mod rejection;
+// Rate limits: counted, recorded, and enforced.
+pub(crate) mod count_limits;
 // The rule of HTTP that a refused request breaks.
 pub(crate) mod broken_rule;
 // Bodies of answers.

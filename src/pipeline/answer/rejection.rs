@@ -105,8 +105,9 @@ impl Rejection {
             Self::RateLimited(_) => Reason::RateLimited,
             Self::Unauthenticated(error) => unauthenticated(error),
             Self::Forbidden(Forbidden::MissingScope { .. }) => Reason::MissingScope,
-            Self::Forbidden(Forbidden::ClaimMismatch) => Reason::ClaimMismatch,
+            Self::Forbidden(Forbidden::ClaimMismatch(_)) => Reason::ClaimMismatch,
             Self::Forbidden(Forbidden::ClientNotAllowed) => Reason::ClientNotAllowed,
+            Self::Forbidden(Forbidden::AddressNotAllowed) => Reason::AddressNotAllowed,
             Self::AuditUnavailable => Reason::AuditUnavailable,
             Self::BodyTimeout => Reason::Timeout,
             Self::ClientGone => Reason::ClientGone,
@@ -146,13 +147,13 @@ impl Rejection {
                 (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many requests; see Retry-After")
             }
             Self::Unauthenticated(error) => return Public::unauthenticated(error),
-            Self::Forbidden(Forbidden::MissingScope { all_of, any_of }) => {
+            Self::Forbidden(Forbidden::MissingScope { all_of, any_of, .. }) => {
                 let description = missing_scope(all_of, any_of).into();
                 return Public { status: StatusCode::FORBIDDEN, error: "insufficient_scope", description };
             }
-            Self::Forbidden(Forbidden::ClaimMismatch | Forbidden::ClientNotAllowed) => {
-                (StatusCode::FORBIDDEN, "access_denied", "this caller may not use this resource")
-            }
+            Self::Forbidden(
+                Forbidden::ClaimMismatch(_) | Forbidden::ClientNotAllowed | Forbidden::AddressNotAllowed,
+            ) => (StatusCode::FORBIDDEN, "access_denied", "this caller may not use this resource"),
             Self::AuditUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "the request can't be recorded just now")
             }
@@ -173,7 +174,7 @@ impl Rejection {
             {
                 format!("Bearer realm=\"{REALM}\", error=\"invalid_token\", error_description=\"{INVALID_TOKEN}\"")
             }
-            Self::Forbidden(Forbidden::MissingScope { all_of, any_of }) => {
+            Self::Forbidden(Forbidden::MissingScope { all_of, any_of, .. }) => {
                 let scope = all_of.union(any_of);
                 format!("Bearer realm=\"{REALM}\", error=\"insufficient_scope\", scope=\"{scope}\"")
             }
@@ -189,7 +190,9 @@ impl Rejection {
             | Self::Unauthenticated(
                 AuthenticateError::Ambiguous | AuthenticateError::Refused(_) | AuthenticateError::Clock,
             )
-            | Self::Forbidden(Forbidden::ClaimMismatch | Forbidden::ClientNotAllowed)
+            | Self::Forbidden(
+                Forbidden::ClaimMismatch(_) | Forbidden::ClientNotAllowed | Forbidden::AddressNotAllowed,
+            )
             | Self::AuditUnavailable
             | Self::TooLarge
             | Self::BodyTimeout
@@ -247,8 +250,11 @@ impl Rejection {
         }
     }
 
-    /// What was found and what was wanted instead.
+    /// The value that a rule found and the one that it wanted.
     pub(crate) fn discrepancy(&self) -> Option<Discrepancy> {
+        if let Self::Forbidden(forbidden) = self {
+            return forbidden.discrepancy();
+        }
         if let Self::Upstream(fault) = self { tls_discrepancy(fault) } else { None }
     }
 

@@ -50,9 +50,8 @@ pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
             ) => Reason::InvalidClient,
             GrantFault::InvalidScope { .. } => Reason::InvalidScope,
             GrantFault::InvalidTarget { .. } => Reason::InvalidTarget,
-            GrantFault::OthersToken { .. } | GrantFault::Client(ClientFault::Elsewhere { .. }) => {
-                Reason::ClientNotAllowed
-            }
+            GrantFault::OthersToken { .. } => Reason::ClientNotAllowed,
+            GrantFault::Client(ClientFault::Elsewhere { .. }) => Reason::AddressNotAllowed,
         },
     }
 }

@@ -46,10 +46,12 @@ pub(crate) fn authorize<'r>(
     ours: Option<&AuthorizationServer>,
 ) -> Result<Permit<'r>, Forbidden> {
     let Admitted { route, from } = *admitted;
-    // A client that is not found is not allowed. Authentication also refuses one of our own tokens whose client is not
-    // known.
-    if caller.is_own() && !ours.and_then(|ours| ours.client_of(&caller)).is_some_and(|client| client.may_call(from)) {
-        return Err(Forbidden::ClientNotAllowed);
+    if caller.is_own() {
+        // Authentication, too, refuses one of our own tokens whose client is not known.
+        let client = ours.and_then(|ours| ours.client_of(&caller)).ok_or(Forbidden::ClientNotAllowed)?;
+        if !client.may_call(from) {
+            return Err(Forbidden::AddressNotAllowed);
+        }
     }
     rule.check(&caller)?;
     Ok(Permit { route, caller: Some(caller) })

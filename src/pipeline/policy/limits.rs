@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 use crate::pipeline::routing::limit_store::LimitStore;
 use crate::pipeline::routing::rate_limit::{LimitCount, MAX_LIMITS, RateLimit};
-use crate::trust::request_key::RequestKey;
+use crate::trust::request_key::{ABSENT, RequestKey};
 use crate::trust::verify::Verified;
 
 /// When limits are counted.
@@ -46,6 +46,20 @@ pub(crate) fn count(
         }
     }
     None
+}
+
+/// Counts a request of one of our own clients against the client's limits, until one is exceeded.
+pub(crate) fn count_client(
+    limits: &[RateLimit],
+    store: &LimitStore,
+    mut record: impl FnMut(usize, LimitCount),
+) -> Option<LimitCount> {
+    limits.iter().enumerate().find_map(|(index, limit)| {
+        // All of the client's requests are in one bucket.
+        let count = store.count(limit, ABSENT);
+        record(index, count);
+        (!count.allowed).then_some(count)
+    })
 }
 
 impl LimitCounts {

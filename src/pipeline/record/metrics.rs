@@ -5,6 +5,7 @@ use std::time::Duration;
 use foldhash::HashMap;
 use http::Method;
 
+use super::limit_refusals::{LimitRefusals, LimitedClient};
 use super::matched::MatchedRule;
 use super::rule_counts::{DecisionKey, DurationKey, RuleCounts};
 use crate::audit::reason::Reason;
@@ -12,7 +13,7 @@ use crate::audit::record::Decision;
 use crate::clock::UnixTime;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
-use crate::pipeline::routing::rate_limit::LimitCount;
+use crate::pipeline::routing::rate_limit::{CountedLimit, client_limit_name};
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::telemetry::metric_labels::{DecisionLabels, DurationLabels, LimitLabels, SecretLabels, SplitLabels};
 use crate::telemetry::metrics::WorkerReport;
@@ -24,6 +25,7 @@ pub(crate) struct WorkerMetrics {
     routes: Vec<Option<Box<RuleCounts>>>,
     /// Those of all other rules.
     others: HashMap<MatchedRule, Box<RuleCounts>>,
+    limit_refusals: LimitRefusals,
     /// When each secret of our own clients last got a token: as many as the configuration has, at most.
     secrets: HashMap<(Identity, usize), UnixTime>,
     /// Issuers by number: the reference count of a shared name would be changed by all cores at once.
@@ -82,8 +84,19 @@ impl WorkerMetrics {
         u16::try_from(number).unwrap_or(u16::MAX)
     }
 
-    pub(crate) fn counted(&mut self, rule: MatchedRule, limit: usize, count: LimitCount) {
-        self.counts_of(rule).count_limit(limit, count.allowed);
+    pub(crate) fn let_through(&mut self, rule: MatchedRule, limit: CountedLimit) {
+        self.counts_of(rule).count_allowed(limit);
+    }
+
+    /// `client` is proven.
+    pub(crate) fn refused_by(
+        &mut self,
+        rule: MatchedRule,
+        limit: CountedLimit,
+        client: Option<(IssuerName, Identity)>,
+    ) {
+        let client = client.map_or(LimitedClient::Unknown, |(issuer, client)| LimitedClient::Known(issuer, client));
+        self.limit_refusals.count(rule, limit, client);
     }
 
     /// `secret` counts from 1.
@@ -106,6 +119,15 @@ impl WorkerMetrics {
             (SecretLabels { client: client.as_str().to_owned(), secret: *secret as u64 }, last.seconds())
         });
         report.secrets = secrets.collect();
+        report.limits.extend(self.limit_refusals.iter().map(|(rule, limit, client, count)| {
+            let labels = LimitLabels {
+                http_route: rule.name(snapshot).unwrap_or_default().to_owned(),
+                limit: limit_name(rule, limit, snapshot),
+                decision: "deny",
+                oauth_client_id: client.label(),
+            };
+            (labels, count)
+        }));
         report
     }
 
@@ -114,7 +136,7 @@ impl WorkerMetrics {
         let issuer_name = |number: u16| self.issuers.get(usize::from(number)).cloned();
         report.decisions.extend(counts.decisions.iter().map(|(key, count)| {
             let labels = DecisionLabels {
-                route: route(),
+                http_route: route(),
                 issuer: key.issuer.and_then(issuer_name).unwrap_or_default(),
                 decision: key.decision.as_str(),
                 reason: key.reason.map_or("", Reason::as_str),
@@ -129,19 +151,30 @@ impl WorkerMetrics {
             };
             (labels, histogram.clone())
         }));
-        for (place, totals) in counts.limits.iter().enumerate() {
-            let limit = || rule.limits(snapshot).get(place).map_or("", |limit| &limit.name).to_owned();
-            let decisions = [("allow", totals.allowed), ("deny", totals.denied)];
-            let counted = decisions.into_iter().filter(|(_, count)| *count > 0);
-            report.limits.extend(
-                counted.map(|(decision, count)| (LimitLabels { route: route(), limit: limit(), decision }, count)),
-            );
-        }
+        let of_rule = counts.allowed.iter().enumerate().map(|(place, count)| (CountedLimit::OfRule(place), count));
+        let of_clients = counts.allowed_by_client_limits.iter().enumerate();
+        let of_clients = of_clients.map(|(place, count)| (CountedLimit::OfClient(place), count));
+        report.limits.extend(of_rule.chain(of_clients).filter(|(_, count)| **count > 0).map(|(limit, count)| {
+            let labels = LimitLabels {
+                http_route: route(),
+                limit: limit_name(rule, limit, snapshot),
+                decision: "allow",
+                oauth_client_id: String::new(),
+            };
+            (labels, *count)
+        }));
         let splits = counts.splits.iter().enumerate().filter(|(_, count)| **count > 0);
         report.splits.extend(splits.map(|(branch, count)| {
             let upstream = rule.branch_name(snapshot, branch).to_owned();
-            (SplitLabels { route: route(), upstream }, *count)
+            (SplitLabels { http_route: route(), upstream }, *count)
         }));
+    }
+}
+
+fn limit_name(rule: MatchedRule, limit: CountedLimit, snapshot: &Snapshot) -> String {
+    match limit {
+        CountedLimit::OfRule(place) => rule.limits(snapshot).get(place).map_or("", |limit| &limit.name).to_owned(),
+        CountedLimit::OfClient(place) => client_limit_name(place),
     }
 }
 

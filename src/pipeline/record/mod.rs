@@ -6,6 +6,8 @@
 pub(crate) mod matched;
 // The counts of one rule.
 mod rule_counts;
+// Refusals by rate limits.
+mod limit_refusals;
 // The counts of one worker.
 pub(crate) mod metrics;
 // Where one worker records its requests.

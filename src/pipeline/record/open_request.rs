@@ -13,9 +13,10 @@ use crate::audit::aggregate::Kind;
 use crate::audit::ledger::{LineSlot, Unavailable};
 use crate::audit::reason::Reason;
 use crate::issuer::authorization_server::Issued;
+use crate::oauth::identity::Identity;
 use crate::pipeline::policy::limits::LimitCounts;
 use crate::pipeline::request::peer::Peer;
-use crate::pipeline::routing::rate_limit::LimitCount;
+use crate::pipeline::routing::rate_limit::{CountedLimit, LimitCount};
 use crate::pipeline::routing::snapshot::SharedSnapshot;
 
 #[derive(Debug)]
@@ -24,10 +25,19 @@ pub(crate) struct OpenRequest {
     pub(crate) recorder: Rc<Recorder>,
     /// The counts against the limits of the matched rule.
     pub(crate) counts: LimitCounts,
+    /// The counts against the limits of one of our own clients. Most requests have none.
+    pub(crate) client_counts: Option<Box<ClientCounts>>,
     slot: Option<LineSlot>,
     /// Its line is on the disk already. Another is written only if the request fails after that.
     committed: bool,
     open: bool,
+}
+
+/// The counts against a client's limits.
+#[derive(Debug)]
+pub(crate) struct ClientCounts {
+    pub(crate) client: Identity,
+    pub(crate) counts: LimitCounts,
 }
 
 impl OpenRequest {
@@ -38,6 +48,7 @@ impl OpenRequest {
             log: RequestLog::new(snapshot, peer, recorder.request_ids.next()),
             recorder: Rc::clone(recorder),
             counts: LimitCounts::default(),
+            client_counts: None,
             slot: None,
             committed: false,
             open: true,
@@ -85,10 +96,28 @@ impl OpenRequest {
         self.log.granted(issued);
     }
 
-    /// Records what the rate limit at this place counted.
+    /// Records what the rate limit at this place of the matched rule counted.
     pub(crate) fn counted(&mut self, index: usize, count: LimitCount) {
         self.counts.set(index, count);
-        self.recorder.metrics(|metrics| metrics.counted(self.log.matched, index, count));
+        self.count(CountedLimit::OfRule(index), count);
+    }
+
+    /// The same for a limit of one of our own clients.
+    pub(crate) fn counted_for(&mut self, client: &Identity, index: usize, count: LimitCount) {
+        let counts = || Box::new(ClientCounts { client: client.clone(), counts: LimitCounts::default() });
+        self.client_counts.get_or_insert_with(counts).counts.set(index, count);
+        self.count(CountedLimit::OfClient(index), count);
+    }
+
+    fn count(&self, limit: CountedLimit, count: LimitCount) {
+        let rule = self.log.matched;
+        self.recorder.metrics(|metrics| {
+            if count.allowed {
+                metrics.let_through(rule, limit);
+            } else {
+                metrics.refused_by(rule, limit, self.log.proven_client());
+            }
+        });
     }
 
     /// Refused, with what the request claimed of its caller.

@@ -225,6 +225,18 @@ impl RequestLog {
         Written::Described(described)
     }
 
+    /// The client that was authenticated or named by a verified token.
+    pub(super) fn proven_client(&self) -> Option<(IssuerName, Identity)> {
+        match &self.identity {
+            RecordedIdentity::Caller(verified) => {
+                Some((verified.caller.issuer.clone(), verified.caller.client.clone()?))
+            }
+            RecordedIdentity::Client(client) => Some((IssuerName::own(), client.clone())),
+            RecordedIdentity::Granted(issued) => Some((IssuerName::own(), issued.client.clone())),
+            RecordedIdentity::Nobody | RecordedIdentity::Claimed { .. } => None,
+        }
+    }
+
     fn issuer_name(&self) -> Option<&IssuerName> {
         match &self.identity {
             RecordedIdentity::Caller(verified) => Some(&verified.caller.issuer),

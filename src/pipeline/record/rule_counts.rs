@@ -9,15 +9,17 @@ use foldhash::HashMap;
 
 use crate::audit::reason::Reason;
 use crate::audit::record::Decision;
-use crate::pipeline::routing::rate_limit::MAX_LIMITS;
+use crate::pipeline::routing::rate_limit::{CountedLimit, MAX_LIMITS};
 use crate::telemetry::metrics::Histogram;
 
 #[derive(Debug, Default)]
 pub(super) struct RuleCounts {
     pub(super) decisions: CountsByKey<DecisionKey, u64>,
     pub(super) durations: CountsByKey<DurationKey, Histogram>,
-    /// By the place of the limit in its rule.
-    pub(super) limits: [LimitTotals; MAX_LIMITS],
+    /// Requests that a limit let through, by the place of the limit in its rule.
+    pub(super) allowed: [u64; MAX_LIMITS],
+    /// The same for limits of clients, by their place in the client's list.
+    pub(super) allowed_by_client_limits: Vec<u64>,
     /// By branch of the rule's split.
     pub(super) splits: Vec<u64>,
 }
@@ -35,13 +37,6 @@ pub(super) struct DurationKey {
     pub(super) status: u16,
 }
 
-/// How many requests a limit let through, and how many it refused.
-#[derive(Debug, Default)]
-pub(super) struct LimitTotals {
-    pub(super) allowed: u64,
-    pub(super) denied: u64,
-}
-
 /// A value for each key. The first is stored in place: most requests of a rule have the same key.
 #[derive(Debug)]
 pub(super) struct CountsByKey<K, V> {
@@ -51,17 +46,22 @@ pub(super) struct CountsByKey<K, V> {
 
 impl RuleCounts {
     pub(super) fn count_branch(&mut self, branch: usize) {
-        if branch >= self.splits.len() {
-            self.splits.resize(branch + 1, 0);
-        }
-        self.splits[branch] += 1;
+        count_at(&mut self.splits, branch);
     }
 
-    pub(super) fn count_limit(&mut self, limit: usize, is_allowed: bool) {
-        if let Some(totals) = self.limits.get_mut(limit) {
-            *if is_allowed { &mut totals.allowed } else { &mut totals.denied } += 1;
+    pub(super) fn count_allowed(&mut self, limit: CountedLimit) {
+        match limit {
+            CountedLimit::OfRule(place) => self.allowed.get_mut(place).into_iter().for_each(|count| *count += 1),
+            CountedLimit::OfClient(place) => count_at(&mut self.allowed_by_client_limits, place),
         }
     }
+}
+
+fn count_at(counts: &mut Vec<u64>, place: usize) {
+    if place >= counts.len() {
+        counts.resize(place + 1, 0);
+    }
+    counts[place] += 1;
 }
 
 impl<K: Eq + Hash, V: Default> CountsByKey<K, V> {
@@ -105,10 +105,11 @@ mod tests {
         counts.count_branch(0);
         counts.count_branch(2);
         assert_eq!(counts.splits, [1, 0, 2]);
-        for (limit, is_allowed) in [(1, true), (1, false), (1, true), (MAX_LIMITS, true)] {
-            counts.count_limit(limit, is_allowed);
+        for place in [1, 1, MAX_LIMITS] {
+            counts.count_allowed(CountedLimit::OfRule(place));
+            counts.count_allowed(CountedLimit::OfClient(place));
         }
-        let totals: Vec<_> = counts.limits.iter().map(|limit| (limit.allowed, limit.denied)).collect();
-        assert_eq!(totals[..3], [(0, 0), (2, 1), (0, 0)]);
+        assert_eq!(counts.allowed[..3], [0, 2, 0]);
+        assert_eq!(counts.allowed_by_client_limits, [0, 2, 0, 0, 0, 0, 0, 0, 1]);
     }
 }

@@ -59,9 +59,12 @@ pub(crate) enum Forbidden {
     MissingScope {
         all_of: ScopeSet,
         any_of: ScopeSet,
+        /// Those of the token.
+        held: ScopeSet,
     },
-    ClaimMismatch,
+    ClaimMismatch(Box<Discrepancy>),
     ClientNotAllowed,
+    AddressNotAllowed,
 }
 
 /// The value that a rule found and the value that it wanted, for the operator. Contains nothing of a token but the claim
@@ -80,7 +83,7 @@ impl AddressRule {
             allow.is_none_or(|allow| allow.contains(address)) && !deny.is_some_and(|deny| deny.contains(address))
         };
         let may = (allow.is_none() && deny.is_none()) || from.is_some_and(passes);
-        if may { Ok(()) } else { Err(Forbidden::ClientNotAllowed) }
+        if may { Ok(()) } else { Err(Forbidden::AddressNotAllowed) }
     }
 }
 
@@ -94,8 +97,8 @@ impl AccessRule {
 
     pub(crate) fn check(&self, verified: &Verified) -> Result<(), Forbidden> {
         self.check_client(verified)?;
-        if !self.claims.iter().all(|rule| rule.holds(verified)) {
-            return Err(Forbidden::ClaimMismatch);
+        if let Some(broken) = self.claims.iter().find(|rule| !rule.holds(verified)) {
+            return Err(Forbidden::ClaimMismatch(Box::new(broken.discrepancy(verified))));
         }
         self.check_scope(&verified.caller.scope)
     }
@@ -122,6 +125,7 @@ impl AccessRule {
         Err(Forbidden::MissingScope {
             all_of: missing,
             any_of: if any { ScopeSet::default() } else { self.any_of.clone() },
+            held: held.clone(),
         })
     }
 }
@@ -134,7 +138,55 @@ impl ClaimRule {
             None => false,
         }
     }
+
+    fn discrepancy(&self, verified: &Verified) -> Discrepancy {
+        let found = match claim_at(&verified.claims.all, &self.path) {
+            Some(value) => format!("{}={}", self.path, value_text(value)),
+            None => format!("no {}", self.path),
+        };
+        let wanted: Vec<String> = self.values.iter().map(value_text).collect();
+        Discrepancy { found: cut(found), wanted: cut(format!("{}={}", self.path, wanted.join("|"))) }
+    }
 }
+
+impl Forbidden {
+    /// `None` where the record names the caller and its address anyway.
+    pub(crate) fn discrepancy(&self) -> Option<Discrepancy> {
+        match self {
+            Self::MissingScope { all_of, any_of, held } => {
+                let found = if held.is_empty() { "no scope".to_owned() } else { cut(held.to_string()) };
+                Some(Discrepancy { found, wanted: cut(wanted_scopes(all_of, any_of)) })
+            }
+            Self::ClaimMismatch(discrepancy) => Some((**discrepancy).clone()),
+            Self::ClientNotAllowed | Self::AddressNotAllowed => None,
+        }
+    }
+}
+
+fn wanted_scopes(all_of: &ScopeSet, any_of: &ScopeSet) -> String {
+    match (all_of.is_empty(), any_of.is_empty()) {
+        (false, true) => all_of.to_string(),
+        (true, _) => format!("one of {any_of}"),
+        (false, false) => format!("{all_of}, and one of {any_of}"),
+    }
+}
+
+/// Text without quotation marks, everything else as JSON.
+fn value_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Claims of issuers may be long, such as lists of groups.
+const MAX_DISCREPANCY: usize = 200;
+
+fn cut(mut text: String) -> String {
+    if let Some((at, _)) = text.char_indices().nth(MAX_DISCREPANCY) {
+        text.truncate(at);
+        text.push('…');
+    }
+    text
+}
+
 /// The scopes that a token lacks, for the refused caller.
 pub(crate) fn missing_scope(all_of: &ScopeSet, any_of: &ScopeSet) -> String {
     match (all_of.is_empty(), any_of.is_empty()) {

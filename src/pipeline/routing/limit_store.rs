@@ -4,6 +4,7 @@
 //! table is full, new keys share one bucket: they are slowed, never passed unlimited.
 
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use governor::clock::{Clock, FakeRelativeClock, Reference};
@@ -13,7 +14,7 @@ use governor::state::keyed::{DashMapStateStore, ShrinkableKeyedStateStore};
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 
-use super::rate_limit::{LimitCount, LimitRate, RateLimit};
+use super::rate_limit::{LimitCount, LimitPlace, LimitRate, RateLimit};
 use crate::clock;
 use crate::oauth::caller::Digest;
 
@@ -29,6 +30,8 @@ struct LimitBuckets {
     burst: u32,
     /// Until one more request is let through, once the bucket is empty.
     interval: Duration,
+    /// Refused requests since the start.
+    refused: AtomicU64,
     limiter: RateLimiter<u128, BoundedStore, LimitClock, StateInformationMiddleware>,
 }
 
@@ -65,6 +68,14 @@ impl LimitStore {
     pub(crate) fn keys(&self) -> usize {
         self.by_place.iter().map(LimitBuckets::keys).sum()
     }
+
+    /// The number of requests that each limit has refused.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = (LimitPlace, u64)> {
+        self.by_place
+            .iter()
+            .enumerate()
+            .map(|(place, limit)| (LimitPlace(place), limit.refused.load(Ordering::Relaxed)))
+    }
 }
 
 impl LimitBuckets {
@@ -73,7 +84,7 @@ impl LimitBuckets {
         // A period that is not zero always makes a quota.
         let quota = Quota::with_period(interval.max(Duration::from_nanos(1))).unwrap_or(Quota::per_second(rate.amount));
         let limiter = RateLimiter::new(quota.allow_burst(rate.burst), store, clock);
-        Self { burst: rate.burst.get(), interval, limiter }
+        Self { burst: rate.burst.get(), interval, refused: AtomicU64::new(0), limiter }
     }
 
     fn count(&self, key: Digest) -> LimitCount {
@@ -83,6 +94,7 @@ impl LimitBuckets {
                 LimitCount { allowed: true, remaining, wait: self.interval * (self.burst - remaining) }
             }
             Err(not_until) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
                 LimitCount { allowed: false, remaining: 0, wait: not_until.wait_time_from(self.limiter.clock().now()) }
             }
         }

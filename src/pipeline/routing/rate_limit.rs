@@ -3,6 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use foldhash::HashMap;
+
+use crate::oauth::identity::Identity;
 use crate::trust::request_key::RequestKey;
 
 /// One `rate_limits` entry.
@@ -15,6 +18,8 @@ pub(crate) struct RateLimit {
     /// Seconds in which an empty bucket fills, at least one.
     pub(crate) window: u64,
     pub(crate) place: LimitPlace,
+    /// Whether it is one of the top level of the configuration, which several routes may count by.
+    pub(crate) is_shared: bool,
 }
 
 /// The place of a limit among all limits of its configuration. The store finds the buckets by it, without a search.
@@ -40,18 +45,34 @@ pub(crate) struct LimitCount {
     pub(crate) wait: Duration,
 }
 
+/// The limits of our own clients. Each counts all requests of its client. Most clients have none.
+pub(crate) type ClientLimits = HashMap<Identity, Vec<RateLimit>>;
+
+/// A limit of those that a request is counted against, by its place in its list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum CountedLimit {
+    /// Of the rule that the request matched.
+    OfRule(usize),
+    OfClient(usize),
+}
+
 /// More limits on one route are a configuration error.
 pub(crate) const MAX_LIMITS: usize = 8;
 
 impl RateLimit {
     pub(crate) fn new(name: String, rate: LimitRate, per: RequestKey, place: LimitPlace) -> Self {
         let window = seconds(rate.period * rate.burst.get() / rate.amount.get()).max(1);
-        Self { name, rate, per, window, place }
+        Self { name, rate, per, window, place, is_shared: false }
     }
 
     pub(crate) fn is_by_address(&self) -> bool {
         self.per == RequestKey::Address
     }
+}
+
+/// The name of a client's limit at this place. No name in the configuration begins so.
+pub(crate) fn client_limit_name(index: usize) -> String {
+    if index == 0 { "(client)".to_owned() } else { format!("(client)-{}", index + 1) }
 }
 
 /// Rounded up: a client that waits so long is let in.

@@ -5,11 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::limit_store::LimitStore;
-use super::rate_limit::RateLimit;
+use super::rate_limit::{ClientLimits, RateLimit};
 use super::table::RouteTable;
 use crate::issuer::authorization_server::AuthorizationServer;
 use crate::issuer::metadata;
 use crate::network::Networks;
+use crate::oauth::identity::Identity;
 use crate::server::limits::Limits;
 use crate::trust::revocation_keeper::Revoker;
 use crate::trust::verify::Trust;
@@ -39,6 +40,7 @@ pub(crate) struct OwnIssuer {
     pub(crate) server: Arc<AuthorizationServer>,
     /// Shared by the token and the revocation endpoint, because secrets can be guessed at both.
     pub(crate) token_limits: Vec<RateLimit>,
+    pub(crate) client_limits: ClientLimits,
     pub(crate) revoker: Revoker,
 }
 
@@ -64,6 +66,12 @@ impl Snapshot {
             _ => return None,
         };
         Some((oauth, built_in))
+    }
+
+    /// The limits of one of our own clients.
+    pub(crate) fn limits_of_client(&self, client: &Identity) -> &[RateLimit] {
+        let limits = self.oauth.as_ref().map(|oauth| &oauth.client_limits).filter(|limits| !limits.is_empty());
+        limits.and_then(|limits| limits.get(client)).map_or(&[], Vec::as_slice)
     }
 }
 

@@ -58,7 +58,9 @@ fn a_trusted_proxys_connection_counts_for_the_client_it_names() {
     all.remove(0);
     assert!(all[1].recount_as(address("192.0.2.1")));
     all.clear();
-    assert_eq!(limiter.counts(), Counts { taken: 0, by_worker: vec![0], refused: 1, shortages: 0 });
+    let expected =
+        Counts { taken: 0, by_worker: vec![0], refused: 1, last_refused: Some(address("192.0.2.1")), shortages: 0 };
+    assert_eq!(limiter.counts(), expected);
     assert!(limiter.taken.lock().unwrap().by_address.is_empty());
 }
 

@@ -2,7 +2,8 @@ use super::*;
 
 #[test]
 fn reports_are_summed_and_labels_escaped() {
-    let labels = DecisionLabels { route: "a\"b\n".to_owned(), issuer: String::new(), decision: "issue", reason: "" };
+    let labels =
+        DecisionLabels { http_route: "a\"b\n".to_owned(), issuer: String::new(), decision: "issue", reason: "" };
     let mut durations = Histogram::default();
     durations.observe(Duration::from_millis(7));
     let duration_labels =
@@ -14,7 +15,7 @@ fn reports_are_summed_and_labels_escaped() {
     };
     let text = page(vec![report.clone(), report], Process::default()).unwrap();
     assert!(
-        text.contains(r#"portcullis_auth_decisions_total{route="a\"b\n",issuer="",decision="issue",reason=""} 4"#),
+        text.contains(r#"portcullis_auth_decisions_total{http_route="a\"b\n",issuer="",decision="issue",reason=""} 4"#),
         "{text}"
     );
     assert!(text.contains("portcullis_tokens_issued_total 4"), "{text}");

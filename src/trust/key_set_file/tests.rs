@@ -4,6 +4,7 @@ use super::*;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::signing::SigningKey;
 use crate::oauth::identity::Identity;
+use crate::trust::fetch::ClearText;
 use crate::trust::issuer::{Profile, TokenTypes};
 use crate::trust::scope_claim::ScopeClaim;
 
@@ -29,7 +30,8 @@ fn settings(issuer: &str) -> IssuerSettings {
 }
 
 fn source(jwks_uri: Option<&str>) -> KeySource {
-    KeySource { jwks_uri: jwks_uri.map(|uri| Url::parse(uri).unwrap()), ca: None, max_stale: HOUR }
+    let jwks_uri = jwks_uri.map(|uri| Url::parse(uri).unwrap());
+    KeySource { jwks_uri, ca: None, max_stale: HOUR, clear_text: ClearText::Loopback }
 }
 
 /// A set that was fetched ten seconds ago from a URL in the configuration.
