@@ -14,7 +14,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use zeroize::Zeroizing;
 
 /// Files that belong together.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct FileWatch {
     files: Vec<WatchedFile>,
     /// The content that was used last.
@@ -23,7 +23,7 @@ pub(crate) struct FileWatch {
     seen: Option<Vec<FileContent>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct WatchedFile {
     path: PathBuf,
     last: Option<(Stamp, FileContent)>,

@@ -23,11 +23,12 @@ use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::key_cache::KeyCache;
 use crate::trust::refresher;
 use crate::upstream::dial::{DialRules, DialledServer, dial};
+use crate::upstream::host::HostRule;
 use crate::upstream::names::{DnsSettings, Name, NameLookup, keep_fresh};
 use crate::upstream::protocol::UpstreamProtocol;
 use crate::upstream::server::{Server, ServerAddress, ServerOrigin};
 use crate::upstream::settings::{AnswerLimits, Probe, UpstreamSettings};
-use crate::upstream::tls::{self, Tls};
+use crate::upstream::tls::{self, CurrentClientConfig, Tls};
 
 /// All that was connected to, in the order of the file.
 pub(super) struct Connections(Vec<Connection>);
@@ -152,7 +153,8 @@ async fn found_of_issuer(issuer: &ExternalIssuer, url: &str) -> Result<Found, Un
     }
     let path = Url::parse(url).ok().and_then(|url| PathAndQuery::try_from(url.path().to_owned()).ok());
     let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let rules = DialRules { path, connect_timeout: Duration::from_secs(5), limits: AnswerLimits::default() };
+    let (connect_timeout, limits) = (Duration::from_secs(5), AnswerLimits::default());
+    let rules = DialRules { host: HostRule::Upstream, path, connect_timeout, limits };
     let server = dial(&server, &rules).await.map_err(|fault| unusable(fault.to_string(), issuer))?;
     let keys = KeyCache::remote();
     let fetched = refresher::refresh_once(&issuer.settings, &issuer.source, &keys).await;
@@ -173,12 +175,12 @@ fn issuers_server(issuer: &ExternalIssuer, url: &str) -> Result<Server, String> 
         return Ok(Server::tcp(origin, None, UpstreamProtocol::Http1));
     }
     let trusted = match &issuer.source.ca {
-        Some(pem) => tls::roots(pem).map_err(|fault| format!("the file of `ca` {fault}"))?,
+        Some(ca) => tls::roots(&ca.pem()).map_err(|fault| format!("the file of `ca` {fault}"))?,
         None => tls::system_roots(),
     };
     let config = tls::client_config(&trusted, None, UpstreamProtocol::Http1).map_err(|error| error.to_string())?;
     let name = ServerName::try_from(origin.host.clone()).map_err(|error| error.to_string())?;
-    Ok(Server::tcp(origin, Some(Tls { config: Arc::new(config), name }), UpstreamProtocol::Http1))
+    Ok(Server::tcp(origin, Some(Tls { config: CurrentClientConfig::new(config), name }), UpstreamProtocol::Http1))
 }
 
 fn unusable(reason: String, issuer: &ExternalIssuer) -> Unusable {
