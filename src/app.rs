@@ -233,7 +233,7 @@ fn listener_runtime(listener: &Listener) -> Result<ListenerRuntime, StartError> 
         ListenerKind::Redirect { origin } => (None, ListenerMode::Redirect { origin: origin.clone() }),
     };
     let transport = ListenerTransport { tls, proxy_protocol: listener.proxy_protocol };
-    Ok(ListenerRuntime { transport, listener_mode })
+    Ok(ListenerRuntime { transport, listener_mode, believed: listener.believed })
 }
 
 fn open_certificate(files: &CertificateFiles) -> Result<Arc<rustls::sign::CertifiedKey>, CertificateError> {

@@ -28,8 +28,11 @@ use crate::jose::key_set::KeySet;
 use crate::jose::signing::SigningKey;
 use crate::jose::token::Unverified;
 use crate::network::{Network, Networks};
+use crate::pipeline::request::authority::Authority;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::forwarded;
+use crate::pipeline::request::origin_part::BelievedParts;
+use crate::pipeline::request::public_origin::{PublicOrigin, StatedOrigin};
 use crate::pipeline::routing::cors::{OriginPattern, Origins};
 use crate::pipeline::routing::pattern::PathPattern;
 use crate::pipeline::routing::rewrite::PathTemplate;
@@ -170,7 +173,8 @@ pub fn proxy_protocol(data: &[u8]) {
     }
 }
 
-/// `X-Forwarded-For` and, on the next line, `Forwarded` (RFC 7239). The number of hops never exceeds the limit.
+/// `X-Forwarded-For` and, on the next line, `Forwarded` (RFC 7239). The number of hops never exceeds the limit, and a
+/// stated origin is one that can be sent on.
 pub fn forwarded_by(data: &[u8]) {
     let trusted: Networks = Network::parse("10.0.0.0/8").into_iter().collect();
     let mut headers = HeaderMap::new();
@@ -182,6 +186,12 @@ pub fn forwarded_by(data: &[u8]) {
     }
     if let Ok(chain) = forwarded::chain(&headers, &trusted) {
         assert!(chain.hops.len() <= 17);
+    }
+    let believed = BelievedParts { scheme: true, host: true, port: true };
+    if let Ok(Some(stated)) = StatedOrigin::read(&headers, believed, &trusted, "https") {
+        let authority = Authority::parse(b"inner.example", "https").expect("the authority is valid");
+        let sent = PublicOrigin::new("https", &authority, Some(&stated)).authority().expect("there is a host");
+        Authority::parse(sent.as_bytes(), "https").expect("the stated authority is valid");
     }
 }
 

@@ -113,7 +113,8 @@ async fn the_upstream_gets_a_standard_forwarded_field_only() {
     let forwarded = "for=203.0.113.9, for=10.0.0.7, for=127.0.0.1;host=\"localhost\";proto=https";
     assert_eq!(seen.header("forwarded"), forwarded);
     assert_eq!((seen.header("x-forwarded-host"), seen.header("x-forwarded-proto")), ("localhost", "https"));
-    for name in ["x-forwarded-prefix", "x-real-ip", "x-auth-subject", "x-client-cert"] {
+    assert_eq!((seen.header("x-real-ip"), seen.header("x-forwarded-port")), ("203.0.113.9", "443"));
+    for name in ["x-forwarded-prefix", "x-auth-subject", "x-client-cert"] {
         assert_eq!(seen.headers.get(name), None, "{name}");
     }
 }

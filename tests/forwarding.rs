@@ -195,6 +195,7 @@ async fn the_upstream_receives_client_host_and_protocol() {
         assert_eq!(seen.header("x-forwarded-for"), "127.0.0.1");
         assert_eq!(seen.header("x-forwarded-proto"), "https");
         assert_eq!(seen.header("x-forwarded-host"), "localhost");
+        assert_eq!((seen.header("x-forwarded-port"), seen.header("x-real-ip")), ("443", "127.0.0.1"));
         assert_eq!(seen.header("forwarded"), "for=127.0.0.1;host=\"localhost\";proto=https");
         assert_eq!(seen.header("via"), format!("{via} portcullis"));
         assert_eq!(seen.header("x-request-id"), answer.request_id());

@@ -49,6 +49,7 @@ mod outside;
 mod overlaps;
 mod own_answers;
 mod proxy_protocol;
+mod public_origin;
 mod quick_start;
 mod refused_uploads;
 mod retries;

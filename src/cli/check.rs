@@ -78,7 +78,11 @@ fn summary(path: &ConfigPath, config: &Config, warnings: &[Diagnostic]) {
             ListenerKind::Redirect { .. } => "http, redirects only",
         };
         let behind = if listener.proxy_protocol { ", behind the PROXY protocol" } else { "" };
-        row("listens", format_args!("{} {}", listener.address, styled(DIM, format_args!("{kind}{behind}"))));
+        let believes = match &listener.believed.names()[..] {
+            [] => String::new(),
+            parts => format!(", believes proxies about {}", parts.join(", ")),
+        };
+        row("listens", format_args!("{} {}", listener.address, styled(DIM, format_args!("{kind}{behind}{believes}"))));
     }
     if !config.trusted_proxies.is_empty() {
         row("proxies", format_args!("{} {}", config.trusted_proxies, styled(DIM, "may name the client's address")));

@@ -13,6 +13,7 @@ use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::Client;
 use crate::issuer::ring_store::RingSettings;
 use crate::network::Networks;
+use crate::pipeline::request::origin_part::BelievedParts;
 use crate::pipeline::routing::rate_limit::{LimitRate, RateLimit};
 use crate::pipeline::routing::table::RouteTable;
 use crate::server::certificate::CertificateFiles;
@@ -59,6 +60,7 @@ pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
     pub(crate) kind: ListenerKind,
     pub(crate) proxy_protocol: bool,
+    pub(crate) believed: BelievedParts,
 }
 
 #[derive(Clone, Debug)]
@@ -76,11 +78,12 @@ pub(crate) enum ListenerKind {
 }
 
 impl Listener {
-    /// Whether token requests are accepted here. In clear text they are accepted on loopback addresses only.
+    /// Whether token requests are accepted here. In clear text they are accepted on loopback addresses, and from a
+    /// trusted proxy that states `https`.
     pub(crate) fn serves_tokens(&self) -> bool {
         match self.kind {
             ListenerKind::Tls { .. } => true,
-            ListenerKind::Plain => self.address.ip().is_loopback(),
+            ListenerKind::Plain => self.address.ip().is_loopback() || self.believed.scheme,
             ListenerKind::Redirect { .. } => false,
         }
     }

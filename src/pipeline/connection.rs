@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::corridor::handle;
 use super::record::open_request::OpenRequest;
+use super::request::origin_part::BelievedParts;
 use super::request::peer::{ListenerMode, Peer};
 use super::worker::Worker;
 use crate::audit::reason::Reason;
@@ -22,6 +23,8 @@ use crate::server::watch::TimeoutKind;
 pub(crate) struct ListenerRuntime {
     pub(crate) transport: ListenerTransport,
     pub(crate) listener_mode: ListenerMode,
+    /// The parts of the public origin that `trusted_proxies` may state.
+    pub(crate) believed: BelievedParts,
 }
 
 /// Serves one connection to its end.
@@ -30,7 +33,7 @@ pub(crate) fn serve(
     listener: &ListenerRuntime,
     accepted: Accepted,
 ) -> impl Future<Output = ()> + use<> {
-    let ListenerRuntime { transport, listener_mode } = listener.clone();
+    let ListenerRuntime { transport, listener_mode, believed } = listener.clone();
     let connections = Rc::clone(&worker.connections);
     let worker = Rc::clone(worker);
     let snapshot = worker.current.get();
@@ -40,10 +43,11 @@ pub(crate) fn serve(
     };
     let begin_session = move |socket: IpAddr, header: Option<ProxyHeader>| {
         let trusted = &snapshot.trusted_proxies;
-        let peer = match header {
+        let mut peer = match header {
             Some(header) => Peer::from_proxy_header(socket, header, listener_mode, trusted),
             None => Peer::new(socket, listener_mode, trusted),
         };
+        peer.believed = believed;
         let peer = peer.counted_in(&worker.in_flight, trusted);
         let record_end = {
             let (worker, peer) = (Rc::clone(&worker), Rc::clone(&peer));

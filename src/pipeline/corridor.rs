@@ -238,6 +238,9 @@ async fn check_capacity(load: &LoadMonitor, peer: &Peer) -> Result<(), Rejection
         AddressTrust::Contradicted => return Err(Rejection::Header(FieldFault::Contradiction)),
         AddressTrust::Certain | AddressTrust::Uncertain => {}
     }
+    if let Err(fault) = peer.stated {
+        return Err(Rejection::Header(fault.into()));
+    }
     if load.must_wait() {
         // Boxed to keep the common future small.
         Box::pin(load.turn()).await;

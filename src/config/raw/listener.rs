@@ -7,6 +7,7 @@ use super::super::decode::{OneOrMore, Required, mirror};
 use super::super::origin::UrlOrigin;
 use super::super::source::At;
 use super::super::values::{Hint, ScalarValue};
+use crate::pipeline::request::origin_part::OriginPart;
 
 mirror! {
     struct RawListener {
@@ -16,6 +17,8 @@ mirror! {
         redirect_to: Option<At<UrlOrigin>>,
         /// Every connection begins with a PROXY header, from one of `trusted_proxies`.
         proxy_protocol: At<bool> = false,
+        /// The parts of the public origin that `trusted_proxies` may state. Default: none.
+        believe: Option<At<OneOrMore<OriginPart>>>,
     }
 }
 
@@ -40,6 +43,16 @@ mirror! {
 pub(crate) enum RawMinVersion {
     Tls12,
     Tls13,
+}
+
+impl ScalarValue for OriginPart {
+    fn expected() -> String {
+        "`scheme`, `host` or `port`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        Self::ALL.into_iter().find(|part| part.as_str() == text).ok_or("")
+    }
 }
 
 impl ScalarValue for RawMinVersion {

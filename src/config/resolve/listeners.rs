@@ -7,6 +7,7 @@ use super::super::raw::listener::{RawCertificate, RawListener, RawMinVersion, Ra
 use super::super::source::At;
 use super::super::types::{Listener, ListenerKind};
 use super::Resolver;
+use crate::pipeline::request::origin_part::BelievedParts;
 use crate::server::certificate::{CertificateError, CertificateFiles};
 use crate::server::tls::MinTlsVersion;
 use crate::telemetry::error_chain::ErrorChain;
@@ -29,15 +30,35 @@ impl Resolver<'_> {
                 self.faults.at(proxy_protocol.span, message);
             }
             let proxy_protocol = proxy_protocol.value;
+            let believed = self.believed(&listener.value, proxies_are_known);
             let Ok(address) = listener.value.address else {
                 continue;
             };
             if address.value.port() != 0 && listeners.iter().any(|other| other.address == address.value) {
                 self.faults.at(address.span, "another listener has this address already");
             }
-            listeners.extend(kind.map(|kind| Listener { address: address.value, kind, proxy_protocol }));
+            listeners.extend(kind.map(|kind| Listener { address: address.value, kind, proxy_protocol, believed }));
         }
         listeners
+    }
+
+    fn believed(&mut self, listener: &RawListener, proxies_are_known: bool) -> BelievedParts {
+        let mut believed = BelievedParts::default();
+        let Some(list) = &listener.believe else { return believed };
+        if !proxies_are_known {
+            let message = "no proxy is believed: add the load balancers to `trusted_proxies`";
+            self.faults.at(list.span, message);
+        }
+        if listener.redirect_to.is_some() {
+            let message = "this listener redirects all requests, however they reached the proxy: remove `believe`";
+            self.faults.at(list.span, message);
+        }
+        for part in &list.value.items {
+            if !believed.add(part.value) {
+                self.faults.at(part.span, format!("`{}` is listed twice", part.value));
+            }
+        }
+        believed
     }
 
     fn kind(&mut self, listener: &At<RawListener>) -> Option<ListenerKind> {

@@ -70,7 +70,8 @@ impl Resolver<'_> {
             (&raw.issuer, listeners.is_empty() || listeners.iter().any(Listener::serves_tokens))
         {
             let message = "no listener can serve the token endpoint: token requests in clear text are refused with 403, unless \
-                 the listener has a loopback address; add a listener with `tls`, also behind a load balancer";
+                 the listener has a loopback address; add a listener with `tls`, or behind a load balancer that \
+                 terminates TLS, `believe: [scheme]`";
             self.warn(issuer.span, message);
         }
     }

@@ -2,6 +2,7 @@
 
 use super::rejection::Rejection;
 use crate::pipeline::request::headers::FieldFault;
+use crate::pipeline::request::origin_part::{OriginFault, OriginPart};
 use crate::pipeline::request::upgrade::UpgradeFault;
 
 /// `None` if the request is refused for another reason.
@@ -21,6 +22,14 @@ fn of_field(fault: FieldFault) -> &'static str {
         FieldFault::LookAlike => "look_alike",
         FieldFault::Connection => "connection_lists_protected",
         FieldFault::Contradiction => "forwarded_contradiction",
+        FieldFault::PublicOrigin(fault) => match fault {
+            OriginFault::Contradiction(OriginPart::Scheme) => "forwarded_scheme_contradiction",
+            OriginFault::Contradiction(OriginPart::Host) => "forwarded_host_contradiction",
+            OriginFault::Contradiction(OriginPart::Port) => "forwarded_port_contradiction",
+            OriginFault::Invalid(OriginPart::Scheme) => "forwarded_scheme",
+            OriginFault::Invalid(OriginPart::Host) => "forwarded_host",
+            OriginFault::Invalid(OriginPart::Port) => "forwarded_port",
+        },
         FieldFault::GrpcTimeout => "grpc_timeout",
         FieldFault::TooLarge => "field_too_large",
         FieldFault::Upgrade(upgrade) => match upgrade {

@@ -15,7 +15,7 @@ use crate::issuer::metadata::CachedDocument;
 use crate::issuer::revocation::Revoked;
 use crate::pipeline::record::open_request::OpenRequest;
 use crate::pipeline::request::canonical::CanonicalRequest;
-use crate::pipeline::request::peer::{ListenerMode, Peer};
+use crate::pipeline::request::peer::Peer;
 use crate::pipeline::routing::snapshot::{BuiltIn, OwnIssuer, Snapshot};
 use crate::server::received_request::ReceivedHead;
 use crate::upstream::body::drain_body::ClientBody;
@@ -31,9 +31,7 @@ pub(crate) fn admit(built_in: BuiltIn, peer: &Peer, method: &Method) -> Result<(
     match built_in {
         BuiltIn::Jwks | BuiltIn::Metadata if *method == Method::GET || *method == Method::HEAD => Ok(()),
         BuiltIn::Jwks | BuiltIn::Metadata => Err(Rejection::MethodNotAllowed(HeaderValue::from_static("GET, HEAD"))),
-        BuiltIn::Token | BuiltIn::Revocation if peer.listener_mode == (ListenerMode::Plain { loopback: false }) => {
-            Err(Rejection::ClearText)
-        }
+        BuiltIn::Token | BuiltIn::Revocation if !peer.keeps_secrets() => Err(Rejection::ClearText),
         BuiltIn::Token | BuiltIn::Revocation if *method == Method::POST => Ok(()),
         BuiltIn::Token | BuiltIn::Revocation => Err(Rejection::MethodNotAllowed(HeaderValue::from_static("POST"))),
     }

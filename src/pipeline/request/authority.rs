@@ -35,6 +35,10 @@ impl Authority {
         &self.host
     }
 
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.port
+    }
+
     /// The field `Host` with this host in lower case, and with its port unless that is the default one.
     pub(crate) fn canonical(&self) -> Option<Arc<HostField>> {
         let canonical = || {
@@ -103,11 +107,19 @@ impl Authority {
     }
 }
 
-fn default_port(scheme: &str) -> u16 {
+/// The same host and port.
+impl PartialEq for Authority {
+    fn eq(&self, other: &Self) -> bool {
+        let port = |authority: &Self| authority.port.unwrap_or(authority.default_port);
+        self.host == other.host && port(self) == port(other)
+    }
+}
+
+pub(crate) fn default_port(scheme: &str) -> u16 {
     if scheme == "https" { 443 } else { 80 }
 }
 
-fn read_port(text: &str) -> Option<u16> {
+pub(crate) fn read_port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 

@@ -26,6 +26,14 @@ pub(crate) struct ForwardedChain {
     pub(crate) is_certain: bool,
 }
 
+/// An element of `Forwarded`, as far as it is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ForwardedElement<'h> {
+    node: Option<&'h str>,
+    pub(crate) host: Option<&'h str>,
+    pub(crate) proto: Option<&'h str>,
+}
+
 /// The two headers name different clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Contradiction;
@@ -46,6 +54,14 @@ pub(crate) fn chain(headers: &HeaderMap, trusted: &Networks) -> Result<Forwarded
             if agree { Ok(plain) } else { Err(Contradiction) }
         }
     }
+}
+
+/// The element of `Forwarded` that names the client; an empty one if none does.
+pub(crate) fn client_element<'h>(headers: &'h HeaderMap, trusted: &Networks) -> ForwardedElement<'h> {
+    let elements = all_elements(headers).unwrap_or_default();
+    let chain = back(elements.iter().rev().map(|element| element.node.and_then(node)), trusted);
+    let client = elements.len().checked_sub(chain.hops.len()).filter(|_| chain.is_certain);
+    client.and_then(|client| elements.get(client)).copied().unwrap_or_default()
 }
 
 /// Goes back over the hops, the nearest first; `None` is an entry that cannot be read.
@@ -79,31 +95,46 @@ fn x_forwarded_for(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> 
 /// The `for` of each element. A header that breaks the grammar counts as empty: a quotation mark that is never closed
 /// could otherwise swallow the text that a proxy appended.
 fn forwarded(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
-    let lines = headers.get_all(FORWARDED).iter().map(elements);
-    let hops = lines.collect::<Option<Vec<_>>>().map_or_else(|| vec![None], |lines| lines.concat());
-    hops.into_iter().rev()
+    let elements = all_elements(headers).unwrap_or_else(|| vec![ForwardedElement::default()]);
+    elements.into_iter().rev().map(|element| element.node.and_then(node))
 }
 
-/// `None` where it is no list of elements (RFC 7239 §4).
-fn elements(line: &HeaderValue) -> Option<Vec<Option<IpAddr>>> {
+fn all_elements(headers: &HeaderMap) -> Option<Vec<ForwardedElement<'_>>> {
+    let lines = headers.get_all(FORWARDED).iter().map(elements);
+    lines.collect::<Option<Vec<_>>>().map(|lines| lines.concat())
+}
+
+/// `None` where it is no list of elements (RFC 7239 §4). An element has each parameter once at most.
+fn elements(line: &HeaderValue) -> Option<Vec<ForwardedElement<'_>>> {
     let text = line.to_str().ok()?;
-    let mut hops = Vec::new();
+    let mut elements = Vec::new();
     // Commas and semicolons do not occur between quotation marks, where only an address or a host can be.
     for element in text.split(',').map(str::trim).filter(|element| !element.is_empty()) {
-        let mut named = None;
+        let mut parameters = ForwardedElement::default();
         for pair in element.split(';').map(str::trim).filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=')?;
             let value = unquoted(value)?;
             if !is_token(name) {
                 return None;
             }
-            if name.eq_ignore_ascii_case("for") && named.replace(value).is_some() {
+            if parameters.parameter(name).is_some_and(|parameter| parameter.replace(value).is_some()) {
                 return None;
             }
         }
-        hops.push(named.and_then(node));
+        elements.push(parameters);
     }
-    Some(hops)
+    Some(elements)
+}
+
+impl<'h> ForwardedElement<'h> {
+    fn parameter(&mut self, name: &str) -> Option<&mut Option<&'h str>> {
+        match name {
+            _ if name.eq_ignore_ascii_case("for") => Some(&mut self.node),
+            _ if name.eq_ignore_ascii_case("host") => Some(&mut self.host),
+            _ if name.eq_ignore_ascii_case("proto") => Some(&mut self.proto),
+            _ => None,
+        }
+    }
 }
 
 fn unquoted(value: &str) -> Option<&str> {
@@ -271,6 +302,8 @@ mod tests {
             "for=1.1.1.1;x=\", for=\"[2001:db8::1]\"",
             "for=1.1.1.1;x=\"\\\", for=203.0.113.9;host=\"a\"",
             "for=1.1.1.1;for=203.0.113.9",
+            "for=1.1.1.1;proto=http;Proto=https",
+            "for=1.1.1.1;host=a;host=b",
             "for 203.0.113.9",
             "203.0.113.9",
             "f or=203.0.113.9",
@@ -280,6 +313,24 @@ mod tests {
         }
         let lines: [(HeaderName, &[u8]); 2] = [(FORWARDED, b"for=\""), (FORWARDED, b"for=203.0.113.9")];
         assert_eq!(believed(&said(&lines).unwrap()), " ?");
+    }
+
+    #[test]
+    fn origin_is_read_from_the_element_of_the_client() {
+        let trusted = [Network::parse("10.0.0.0/8").unwrap()].into_iter().collect();
+        for (value, host, proto) in [
+            ("for=1.1.1.1;host=a;proto=https", Some("a"), Some("https")),
+            ("for=9.9.9.9;host=x, for=1.1.1.1;Host=\"a:8443\", for=10.0.0.7;host=b;proto=http", Some("a:8443"), None),
+            ("for=10.0.0.8;host=a, for=10.0.0.7;host=b", Some("a"), None),
+            ("host=a;proto=https", None, None),
+            ("for=unknown;host=a, for=10.0.0.7;host=b", None, None),
+            ("for=1.1.1.1;host=a, for=\"", None, None),
+            ("", None, None),
+        ] {
+            let headers = HeaderMap::from_iter([(FORWARDED, value.parse().unwrap())]);
+            let element = client_element(&headers, &trusted);
+            assert_eq!((element.host, element.proto), (host, proto), "{value}");
+        }
     }
 
     #[test]

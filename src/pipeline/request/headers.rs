@@ -7,6 +7,7 @@
 use http::header::{CONNECTION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::origin_part::OriginFault;
 use super::upgrade::UpgradeFault;
 
 /// Why a header is refused.
@@ -18,6 +19,8 @@ pub(crate) enum FieldFault {
     Connection,
     #[error("X-Forwarded-For and Forwarded name different clients")]
     Contradiction,
+    #[error(transparent)]
+    PublicOrigin(#[from] OriginFault),
     #[error("grpc-timeout is not a time, or there are several")]
     GrpcTimeout,
     #[error("a header field is too large")]
@@ -48,6 +51,8 @@ pub(crate) const X_AUTH_ISSUER: HeaderName = HeaderName::from_static("x-auth-iss
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+pub(crate) const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// Marks a copy of a request. The answer to a copy is not used.
 pub(crate) const X_MIRRORED: HeaderName = HeaderName::from_static("x-mirrored");
 

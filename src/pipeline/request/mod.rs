@@ -14,6 +14,8 @@ pub(crate) mod authority;
 pub(crate) mod canonical;
 // Requests for a protocol other than HTTP.
 pub(crate) mod upgrade;
+// The parts of the public origin that a proxy may state.
+pub(crate) mod origin_part;
 // Header fields: passed on, removed or refused.
 pub(crate) mod headers;
 // How many more proxies may forward a request.
@@ -22,6 +24,8 @@ pub(crate) mod max_forwards;
 pub(crate) mod trailers;
 // The client that a proxy names: `Forwarded` and `X-Forwarded-For`.
 pub(crate) mod forwarded;
+// Scheme, host and port as the public sees them.
+pub(crate) mod public_origin;
 // Request ids.
 pub(crate) mod request_id;
 // Requests in flight from one address.

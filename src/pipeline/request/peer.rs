@@ -12,8 +12,10 @@ use http::{HeaderMap, HeaderValue, Version};
 use super::authority::Authority;
 use super::connection_cache::{ConnectionCache, KnownForwarding};
 use super::forwarded;
-use super::headers::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use super::headers::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REAL_IP};
 use super::in_flight::{InFlightByAddress, InFlightCounter};
+use super::origin_part::{BelievedParts, OriginFault};
+use super::public_origin::{PublicOrigin, StatedOrigin};
 use crate::http1::field_block::FieldBlock;
 use crate::network::{Networks, SourceAddress};
 use crate::server::proxy_header::ProxyHeader;
@@ -26,6 +28,8 @@ pub(crate) struct Peer {
     pub(crate) address: IpAddr,
     pub(crate) address_trust: AddressTrust,
     pub(crate) listener_mode: ListenerMode,
+    /// The parts of the public origin that a trusted proxy may state.
+    pub(crate) believed: BelievedParts,
     /// The other end is a proxy that is trusted to name its clients.
     pub(crate) is_proxy: bool,
     /// The count of the requests from its address; `None` where they are not counted.
@@ -33,6 +37,8 @@ pub(crate) struct Peer {
     /// `X-Forwarded-For`: the client first.
     pub(crate) forwarded_for: HeaderValue,
     pub(crate) cache: Rc<ConnectionCache>,
+    /// The believed statement of a proxy about the public origin.
+    pub(crate) stated: Result<Option<Box<StatedOrigin>>, OriginFault>,
     /// The client and every proxy behind it, where these are more than `address`.
     hops: Vec<IpAddr>,
     /// The other end of the socket, where `address` is another.
@@ -70,10 +76,12 @@ impl Peer {
             address,
             address_trust: AddressTrust::Certain,
             listener_mode,
+            believed: BelievedParts::default(),
             is_proxy: trusted.contains(address),
             in_flight: None,
             forwarded_for: joined(&[address]),
             cache: Rc::default(),
+            stated: Ok(None),
             hops: Vec::new(),
             socket: None,
         }
@@ -114,10 +122,12 @@ impl Peer {
             address,
             address_trust,
             listener_mode: self.listener_mode.clone(),
+            believed: self.believed,
             is_proxy: true,
             in_flight: None,
             forwarded_for: joined(&hops),
             cache: Rc::clone(&self.cache),
+            stated: StatedOrigin::read(headers, self.believed, trusted, self.scheme()),
             socket: self.socket.clone().or_else(|| (address != self.address).then(own_socket)),
             hops,
         }
@@ -168,34 +178,65 @@ impl Peer {
     }
 
     fn make_forwarding_fields(&self, authority: &Authority, version: Version) -> FieldBlock {
-        let host = authority.header.as_ref();
-        let forwarded = self.make_forwarded(host).unwrap_or_else(|| HeaderValue::from_static("for=unknown"));
+        let origin = self.public_origin(authority);
+        let host = origin.authority();
+        let forwarded = self.make_forwarded(host.as_ref(), origin.scheme);
+        let port = match origin.port {
+            443 => HeaderValue::from_static("443"),
+            80 => HeaderValue::from_static("80"),
+            port => port.into(),
+        };
+        let client = if self.hops.is_empty() { self.forwarded_for.clone() } else { joined(&[self.address]) };
         let mut fields = vec![
             (X_FORWARDED_FOR, self.forwarded_for.clone()),
-            (X_FORWARDED_PROTO, HeaderValue::from_static(self.scheme())),
+            (X_FORWARDED_PROTO, HeaderValue::from_static(origin.scheme)),
+            (X_FORWARDED_PORT, port),
+            (X_REAL_IP, client),
         ];
-        fields.extend(host.map(|host| (X_FORWARDED_HOST, host.clone())));
+        fields.extend(host.map(|host| (X_FORWARDED_HOST, host)));
+        let forwarded = forwarded.unwrap_or_else(|| HeaderValue::from_static("for=unknown"));
         fields.extend([(FORWARDED, forwarded), (VIA, via(version))]);
         FieldBlock::new(fields)
     }
 
-    /// `Forwarded` (RFC 7239 §4).
-    fn make_forwarded(&self, host: Option<&HeaderValue>) -> Option<HeaderValue> {
+    /// `Forwarded` (RFC 7239 §4). Host and scheme belong to one element only, because some services read the first of
+    /// them and others the last: to the client's if a proxy has stated them, else to that of the socket's other end.
+    fn make_forwarded(&self, host: Option<&HeaderValue>, scheme: &str) -> Option<HeaderValue> {
         let node = |address: &IpAddr| match address {
             IpAddr::V4(v4) => format!("for={v4}"),
             IpAddr::V6(v6) => format!("for=\"[{v6}]\""),
         };
-        let nodes: Vec<String> = self.hops.iter().map(node).collect();
-        let nodes = if nodes.is_empty() { node(&self.address) } else { nodes.join(", ") };
         // A host with a port or brackets is no token and must be quoted; it was checked to have no quote in it.
         let host = match host {
             Some(host) => format!(";host=\"{}\"", host.to_str().ok()?),
             None => String::new(),
         };
-        HeaderValue::try_from(format!("{nodes}{host};proto={}", self.scheme())).ok()
+        let hops = if self.hops.is_empty() { std::slice::from_ref(&self.address) } else { &self.hops };
+        let described = if matches!(self.stated, Ok(Some(_))) { 0 } else { hops.len() - 1 };
+        let mut elements: Vec<String> = hops.iter().map(node).collect();
+        elements[described] += &format!("{host};proto={scheme}");
+        HeaderValue::try_from(elements.join(", ")).ok()
     }
 
-    /// The scheme of the connection, and the value of `X-Forwarded-Proto`.
+    /// The origin under which the public sees a request with this authority. Nothing is decided by it.
+    pub(crate) fn public_origin<'r>(&'r self, authority: &'r Authority) -> PublicOrigin<'r> {
+        PublicOrigin::new(self.scheme(), authority, self.stated())
+    }
+
+    /// Whether the caller's credentials have crossed no network in clear text, as far as the gateway knows: the network
+    /// before a proxy, if that states the scheme, or else before the gateway.
+    pub(crate) fn keeps_secrets(&self) -> bool {
+        match self.stated().and_then(|stated| stated.scheme) {
+            Some(scheme) => scheme == "https",
+            None => self.listener_mode != ListenerMode::Plain { loopback: false },
+        }
+    }
+
+    fn stated(&self) -> Option<&StatedOrigin> {
+        self.stated.as_ref().ok().and_then(Option::as_deref)
+    }
+
+    /// The scheme of the connection.
     pub(crate) fn scheme(&self) -> &'static str {
         match self.listener_mode {
             ListenerMode::Tls => "https",
@@ -224,19 +265,25 @@ mod tests {
     use super::*;
     use crate::network::Network;
 
+    /// `Forwarded`, `X-Forwarded-Host`, `-Proto`, `-Port` and `X-Real-IP` of a request for this host.
+    fn fields(peer: &Peer, host: &str) -> [String; 5] {
+        let block = peer.make_forwarding_fields(&Authority::parse(host.as_bytes(), "").unwrap(), Version::HTTP_11);
+        let value =
+            |name| block.fields().iter().find(|(field, _)| *field == name).unwrap().1.to_str().unwrap().to_owned();
+        [FORWARDED, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_FORWARDED_PORT, X_REAL_IP].map(value)
+    }
+
     #[test]
-    fn forwarded_names_client_host_and_protocol() {
-        let host = HeaderValue::from_static("a.example:8443");
+    fn forwarding_fields_name_client_host_and_protocol() {
         let v4 = Peer::new("10.0.0.1".parse().unwrap(), ListenerMode::Tls, &Networks::default());
-        assert_eq!(v4.make_forwarded(Some(&host)).unwrap(), "for=10.0.0.1;host=\"a.example:8443\";proto=https");
-        assert_eq!(
-            v4.make_forwarded(Some(&HeaderValue::from_static("b"))).unwrap(),
-            "for=10.0.0.1;host=\"b\";proto=https"
-        );
-        assert_eq!(v4.make_forwarded(None).unwrap(), "for=10.0.0.1;proto=https");
-        let v6 =
-            Peer::new("2001:db8::1".parse().unwrap(), ListenerMode::Plain { loopback: false }, &Networks::default());
-        assert_eq!(v6.make_forwarded(Some(&host)).unwrap(), "for=\"[2001:db8::1]\";host=\"a.example:8443\";proto=http");
+        let forwarded = "for=10.0.0.1;host=\"A.example:8443\";proto=https";
+        assert_eq!(fields(&v4, "A.example:8443"), [forwarded, "A.example:8443", "https", "8443", "10.0.0.1"]);
+        assert_eq!(fields(&v4, "b"), ["for=10.0.0.1;host=\"b\";proto=https", "b", "https", "443", "10.0.0.1"]);
+        assert_eq!(v4.make_forwarded(None, "https").unwrap(), "for=10.0.0.1;proto=https");
+        let plain = ListenerMode::Plain { loopback: false };
+        let v6 = Peer::new("2001:db8::1".parse().unwrap(), plain, &Networks::default());
+        let forwarded = "for=\"[2001:db8::1]\";host=\"b\";proto=http";
+        assert_eq!(fields(&v6, "b"), [forwarded, "b", "http", "80", "2001:db8::1"]);
     }
 
     #[test]
@@ -248,8 +295,26 @@ mod tests {
         assert_eq!((client.text(), client.socket()), ("2001:db8::1", Some("10.0.0.1")));
         assert_eq!(client.forwarded_for, "2001:db8::1, 10.0.0.2, 10.0.0.1");
         let forwarded = "for=\"[2001:db8::1]\", for=10.0.0.2, for=10.0.0.1;host=\"a\";proto=https";
-        assert_eq!(client.make_forwarded(Some(&HeaderValue::from_static("a"))).unwrap(), forwarded);
+        assert_eq!(fields(&client, "a"), [forwarded, "a", "https", "443", "2001:db8::1"]);
         let itself = proxy.with_forwarded(&HeaderMap::new(), &trusted);
         assert_eq!((itself.text(), itself.socket(), itself.address_trust), ("10.0.0.1", None, AddressTrust::Certain));
+    }
+
+    #[test]
+    fn a_stated_origin_describes_the_element_of_the_client() {
+        let trusted: Networks = [Network::parse("10.0.0.0/8").unwrap()].into_iter().collect();
+        let mode = ListenerMode::Plain { loopback: false };
+        let believed = BelievedParts { scheme: true, host: true, port: true };
+        let proxy = Peer { believed, ..Peer::new("10.0.0.1".parse().unwrap(), mode, &trusted) };
+        let headers = HeaderMap::from_iter([
+            (X_FORWARDED_FOR, HeaderValue::from_static("unknown, 10.0.0.2")),
+            (X_FORWARDED_PROTO, HeaderValue::from_static("https")),
+        ]);
+        let client = proxy.with_forwarded(&headers, &trusted);
+        // The client is not known: the proxy counts in its place, as everywhere.
+        let forwarded = "for=10.0.0.2;host=\"a\";proto=https, for=10.0.0.1";
+        assert_eq!(fields(&client, "a"), [forwarded, "a", "https", "443", "10.0.0.2"]);
+        assert!(client.keeps_secrets() && !proxy.keeps_secrets());
+        assert_eq!(client.scheme(), "http");
     }
 }
