@@ -261,7 +261,7 @@ good  issuer self, client app, scope read:data
   read  allowed
   write  403 missing_scope: the token lacks the scope write:data
   either  403 missing_scope: the token lacks one of the scopes tier:gold tier:silver
-  others  403 claim_mismatch: the route requires another value of the claim `tier`
+  others  403 claim_mismatch: the route requires another value of the claim `tier`: found no tier, wanted tier=gold
 "
         ),
         "{}",
@@ -406,7 +406,7 @@ fn the_help_of_every_verb_has_examples() {
         ),
         (&["run"], &["SIGTERM", "text on a terminal", "JSON", "shutdown.drain", "restart", "[default: gateway.yaml]"]),
         (&["check"], &["writes nothing", "--format json", "Exit code 2", "--strict", "opens no connection"]),
-        (&["demo"], &["and curl", "beside it"]),
+        (&["demo"], &["and curl", "beside the configuration", "Ports that are taken"]),
         (&["client"], &["new", "rotate", "hash"]),
         (&["client", "new"], &["Example:", "--scopes invoices:read,invoices:write", "without downtime"]),
         (

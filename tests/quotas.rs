@@ -124,7 +124,7 @@ async fn a_client_over_its_quota_can_still_revoke() {
 }
 
 #[tokio::test]
-async fn refusals_by_limits_are_counted_by_client_and_logged_with_the_key() {
+async fn refusals_are_counted_by_client_and_logged_with_the_key() {
     let routes = ["path: /a, name: a, access: {}, rate_limits: [expensive]", "path: /b, name: b, access: {}"];
     let (_upstream, gateway) = gateway(&routes, &format!("{SHARED}\n{QUOTA}")).await;
     let client = Client::new(&gateway);

@@ -89,8 +89,8 @@ Reads the files and variables that the configuration names, and opens no connect
 would refuse the configuration; 1 if there are warnings with --strict, or a server or issuer cannot be used with --connect.";
 
 const DEMO_HELP: &str = "\
-Needs only curl. Creates a certificate, a signing key and an audit log beside the configuration. Without a gateway.yaml in \
-this folder, that is a new folder for temporary files. Ports that are taken are replaced by others.";
+Needs nothing but this program, and curl. Creates a certificate, a signing key and an audit log beside the configuration. \
+Without a gateway.yaml in this folder, that is a new folder for temporary files. Ports that are taken are replaced by others.";
 
 const ISSUERS_HELP: &str = "\
 Example:
