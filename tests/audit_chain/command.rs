@@ -98,7 +98,7 @@ async fn query_finds_lines_by_every_filter() {
         (&["--path", "/none"], 2),
         (&["--request-id", id], 1),
         (&["--client", "self/app", "--route", "data"], 2),
-        (&["--client", "corp/app"], 0),
+        (&["--client", "other"], 0),
         (&["--since", "1h"], 13),
         (&["--until", "1h"], 0),
         (&["--until", time, "--since", "1h"], all.iter().filter(|line| line["time"].as_str() <= Some(time)).count()),

@@ -234,12 +234,12 @@ async fn a_state_that_others_can_change_is_not_believed() {
     std::fs::write(folder.join("gateway.yaml"), config(upstream.address, &ROUTES, "")).unwrap();
     let state = folder.join("state");
     std::fs::create_dir(&state).unwrap();
-    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o775)).unwrap();
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o777)).unwrap();
     for verb in ["check", "run"] {
         let said = run(program(&folder).arg(verb));
         assert_eq!(said.code, Some(2));
         assert!(
-            said.stderr.contains(", which stores revocations, is accessible to others (mode 775); set it to 700"),
+            said.stderr.contains(", which stores revocations, is accessible to others (mode 777); set it to 700"),
             "{}",
             said.stderr
         );
