@@ -24,7 +24,7 @@ use super::http1_probe::{self, PRODUCT_NAME, ProbeFault, ProbeResponse};
 use super::protocol::UpstreamProtocol;
 use super::server::Server;
 use super::service::Upstream;
-use super::settings::{AnswerLimits, HealthCheck, MAX_PROBE_BODY, Probe};
+use super::settings::{HealthCheck, MAX_PROBE_BODY, Probe, UpstreamSettings};
 
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +100,7 @@ async fn check_repeatedly(upstream: Arc<Upstream>, rules: HealthCheck, index: us
     let server = &upstream.servers[index];
     let mut history = CheckHistory::default();
     loop {
-        let result = timeout(rules.timeout, check(server, &rules.probe, upstream.settings.answers))
+        let result = timeout(rules.timeout, check(server, &rules.probe, &upstream.settings))
             .await
             .unwrap_or(Err(CheckFailure::Timeout));
         if let Some(is_healthy) = history.update(result.is_ok(), &rules) {
@@ -123,7 +123,7 @@ async fn check_repeatedly(upstream: Arc<Upstream>, rules: HealthCheck, index: us
     }
 }
 
-async fn check(server: &Server, probe: &Probe, limits: AnswerLimits) -> Result<(), CheckFailure> {
+async fn check(server: &Server, probe: &Probe, settings: &UpstreamSettings) -> Result<(), CheckFailure> {
     let (stream, _) = open(server).await?;
     let Probe::Http { path, statuses, body } = probe else {
         return Ok(());
@@ -131,7 +131,7 @@ async fn check(server: &Server, probe: &Probe, limits: AnswerLimits) -> Result<(
     let expected = ExpectedResponse { statuses, text: body.as_deref() };
     match server.protocol {
         UpstreamProtocol::Http1 => {
-            let response = http1_probe::get(stream, server.authority.clone(), path, limits).await?;
+            let response = http1_probe::get(stream, server.authority.clone(), path, settings).await?;
             expected.check_http1(response).await
         }
         UpstreamProtocol::Http2 => {
@@ -141,6 +141,9 @@ async fn check(server: &Server, probe: &Probe, limits: AnswerLimits) -> Result<(
             let mut request = Request::new(Empty::<Bytes>::new());
             *request.uri_mut() = uri.build().map_err(io::Error::other)?;
             request.headers_mut().insert(USER_AGENT, PRODUCT_NAME);
+            if let Some(credential) = &settings.authorization {
+                request.headers_mut().insert(credential.name().clone(), credential.value().clone());
+            }
             let mut exchange =
                 std::pin::pin!(async { expected.check_http2(sender.send_request(request).await?).await });
             tokio::select! {

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::connect::stream::Stream;
-use super::settings::AnswerLimits;
+use super::settings::{AnswerLimits, UpstreamSettings};
 use crate::http1::body_reader::{BodyPiece, BodyReader, TrailerLimits};
 use crate::http1::fault::WireFault;
 use crate::http1::framing::BodyLength;
@@ -51,15 +51,19 @@ pub(super) async fn get(
     mut stream: Stream,
     authority: HeaderValue,
     path: &PathAndQuery,
-    limits: AnswerLimits,
+    settings: &UpstreamSettings,
 ) -> Result<ProbeResponse, ProbeFault> {
     let target = OriginForm::from_bytes(Bytes::copy_from_slice(path.as_str().as_bytes()))?;
     let fields = [(HOST, authority), (USER_AGENT, PRODUCT_NAME), (CONNECTION, CLOSE)];
     let mut head = Vec::new();
-    let headers = HeaderMap::from_iter(fields);
+    let mut headers = HeaderMap::from_iter(fields);
+    if let Some(credential) = &settings.authorization {
+        headers.insert(credential.name().clone(), credential.value().clone());
+    }
     write_request_head(&mut head, &Method::GET, &target, &headers, &[], BodyLength::None);
     stream.write_all(&head).await?;
     stream.flush().await?;
+    let limits = settings.answers;
     let mut wire = Wire { stream, input: BytesMut::new() };
     for _ in 0..=MAX_INTERIM {
         let head = wire.head(limits).await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use http::uri::PathAndQuery;
 
+use super::service_credential::ServiceCredential;
 use crate::http1::request_head::HeadLimits;
 use crate::trust::request_key::RequestKey;
 
@@ -23,6 +24,9 @@ pub(crate) struct UpstreamSettings {
     pub(crate) slow_start: Option<Duration>,
     pub(crate) caps: Caps,
     pub(crate) answers: AnswerLimits,
+    pub(crate) authorization: Option<ServiceCredential>,
+    /// Whether requests have `Via`.
+    pub(crate) via: bool,
 }
 
 /// Limits of the heads of responses.
@@ -119,6 +123,13 @@ pub(crate) struct Retries {
 /// The bytes of a health check's response in which its text is searched.
 pub(crate) const MAX_PROBE_BODY: usize = 64 * 1024;
 
+impl UpstreamSettings {
+    /// The caller's `Authorization` does not reach the upstream: it gets that of the service.
+    pub(crate) fn replaces_authorization(&self) -> bool {
+        self.authorization.as_ref().is_some_and(ServiceCredential::replaces_authorization)
+    }
+}
+
 impl AnswerLimits {
     pub(super) fn head_limits(self) -> HeadLimits {
         HeadLimits { target_bytes: 0, bytes: self.header_bytes, fields: self.header_count }
@@ -169,6 +180,8 @@ impl UpstreamSettings {
             slow_start: None,
             caps: Caps::default(),
             answers: AnswerLimits::default(),
+            authorization: None,
+            via: true,
         }
     }
 }

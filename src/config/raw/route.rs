@@ -38,6 +38,8 @@ mirror! {
         strip_prefix: Option<At<String>>,
         /// A path with the captures of `path`.
         rewrite: Option<At<String>>,
+        /// Whether addresses and paths in answers are mapped to the public side.
+        map_responses: At<bool> = true,
         headers: RawHeaders,
         response_headers: RawHeaders,
         cors: Option<At<RawCors>>,

@@ -6,6 +6,7 @@ use super::super::reader::{MissingKey, Reader};
 use super::super::source::At;
 use super::super::tree::YamlNode;
 use super::super::values::{Bound, Period, PositiveCount, Size, seconds};
+use super::authorization::RawAuthorization;
 use super::servers::{RawBalance, RawBreaker, RawEjection, RawHealthCheck, RawRetries, RawServer};
 use super::transport::{RawProtocol, RawUpstreamTls};
 
@@ -40,6 +41,10 @@ mirror! {
         /// Requests, of each server.
         max_in_flight: At<Bound<PositiveCount>> = Bound::Unlimited,
         answers: RawAnswerLimits,
+        /// The credential that the service wants from the gateway itself.
+        authorization: Option<At<RawAuthorization>>,
+        /// Whether the field `Via` is sent.
+        via: At<bool> = true,
     }
 }
 

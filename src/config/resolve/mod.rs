@@ -4,6 +4,7 @@
 //! resolves what it can and adds its faults, so that one run reports all of them. Reads the files that the
 //! configuration names and never writes any.
 
+mod authorization;
 mod cors;
 mod folders;
 mod header_rules;
@@ -90,7 +91,7 @@ impl Resolver<'_> {
         let revoked = self.revoked(&raw.revoked, &names, oauth.as_ref(), &issuers);
         let is_file = matches!(raw.audit.file.value, AuditFile::Path(_));
         let state_directory = self.state_directory(&raw.state_directory, &revoked, (oauth.is_some(), is_file));
-        let (upstreams, server_names) = self.upstreams(raw.upstreams, workers);
+        let (upstreams, server_names) = self.upstreams(raw.upstreams, workers, allow_literal_secrets);
         let dns = raw.dns.servers.and_then(Result::ok).map(|list| list.value.items);
         let servers = dns.unwrap_or_default().into_iter().map(|server| server.value).collect();
         let routes = self.routes(raw.routes, &names, &upstreams, limits.body_bytes);

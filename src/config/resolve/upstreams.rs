@@ -37,7 +37,12 @@ pub(super) fn in_order(upstreams: Upstreams) -> Vec<Arc<Upstream>> {
 
 impl Resolver<'_> {
     /// The upstreams, and the names of their servers.
-    pub(super) fn upstreams(&mut self, raw: Named<RawUpstream>, workers: usize) -> (Upstreams, Vec<Arc<Name>>) {
+    pub(super) fn upstreams(
+        &mut self,
+        raw: Named<RawUpstream>,
+        workers: usize,
+        allow_literal_secrets: bool,
+    ) -> (Upstreams, Vec<Arc<Name>>) {
         let mut upstreams = HashMap::new();
         let mut shared = SharedTransport::default();
         for (name, upstream) in raw.entries {
@@ -46,7 +51,10 @@ impl Resolver<'_> {
             let servers = upstream.value.servers.ok();
             let servers = servers.and_then(|servers| self.weighted_servers(servers.value, keys, &mut shared));
             let servers = servers.unwrap_or_default();
-            let settings = self.upstream_settings(keys, servers.len(), workers);
+            let mut settings = self.upstream_settings(keys, servers.len(), workers);
+            let authorization = keys.authorization.as_ref();
+            settings.authorization =
+                authorization.and_then(|authorization| self.service_credential(authorization, allow_literal_secrets));
             if servers.is_empty() {
                 continue;
             }
@@ -100,6 +108,8 @@ impl Resolver<'_> {
                 in_flight: number(raw.max_in_flight.value),
             },
             answers: self.answer_limits(&raw.answers),
+            authorization: None,
+            via: raw.via.value,
         }
     }
 

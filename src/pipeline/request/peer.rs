@@ -6,8 +6,8 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use http::header::{FORWARDED, VIA};
-use http::{HeaderMap, HeaderValue, Version};
+use http::header::FORWARDED;
+use http::{HeaderMap, HeaderValue};
 
 use super::authority::Authority;
 use super::connection_cache::{ConnectionCache, KnownForwarding};
@@ -152,22 +152,22 @@ impl Peer {
     }
 
     /// The fields by which upstreams know from where a request comes, for which host, and how.
-    pub(crate) fn forwarding_fields(&self, authority: &Rc<Authority>, version: Version) -> Rc<FieldBlock> {
+    pub(crate) fn forwarding_fields(&self, authority: &Rc<Authority>) -> Rc<FieldBlock> {
         if !self.hops.is_empty() {
             // The requests of a proxy's connection come from different clients.
-            return Rc::new(self.make_forwarding_fields(authority, version));
+            return Rc::new(self.make_forwarding_fields(authority));
         }
         let mut last = self.cache.last_forwarding.borrow_mut();
-        let is_same = |known: &&KnownForwarding| Rc::ptr_eq(&known.authority, authority) && known.version == version;
+        let is_same = |known: &&KnownForwarding| Rc::ptr_eq(&known.authority, authority);
         if let Some(known) = last.as_ref().filter(is_same) {
             return Rc::clone(&known.fields);
         }
-        let fields = Rc::new(self.make_forwarding_fields(authority, version));
-        *last = Some(KnownForwarding { authority: Rc::clone(authority), version, fields: Rc::clone(&fields) });
+        let fields = Rc::new(self.make_forwarding_fields(authority));
+        *last = Some(KnownForwarding { authority: Rc::clone(authority), fields: Rc::clone(&fields) });
         fields
     }
 
-    fn make_forwarding_fields(&self, authority: &Authority, version: Version) -> FieldBlock {
+    fn make_forwarding_fields(&self, authority: &Authority) -> FieldBlock {
         let host = authority.header.as_ref();
         let forwarded = self.make_forwarded(host).unwrap_or_else(|| HeaderValue::from_static("for=unknown"));
         let mut fields = vec![
@@ -175,7 +175,7 @@ impl Peer {
             (X_FORWARDED_PROTO, HeaderValue::from_static(self.scheme())),
         ];
         fields.extend(host.map(|host| (X_FORWARDED_HOST, host.clone())));
-        fields.extend([(FORWARDED, forwarded), (VIA, via(version))]);
+        fields.push((FORWARDED, forwarded));
         FieldBlock::new(fields)
     }
 
@@ -202,15 +202,6 @@ impl Peer {
             ListenerMode::Plain { .. } | ListenerMode::Redirect { .. } => "http",
         }
     }
-}
-
-/// RFC 9110 §7.6.3.
-fn via(version: Version) -> HeaderValue {
-    HeaderValue::from_static(match version {
-        Version::HTTP_10 => "1.0 portcullis",
-        Version::HTTP_2 => "2 portcullis",
-        _ => "1.1 portcullis",
-    })
 }
 
 /// Addresses are always header values.

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Version;
 use http::header::HOST;
 use tokio::time::Instant;
 use tracing::warn;
@@ -11,7 +12,9 @@ use tracing::warn;
 use super::super::fault::UpstreamFault;
 use super::super::names::KnownAddresses;
 use super::super::server::Server;
+use super::super::service_credential::ServiceCredential;
 use super::super::settings::UpstreamSettings;
+use super::super::via::ViaFields;
 use crate::http1::field_block::FieldBlock;
 use crate::http1::request_head::HeadLimits;
 use crate::telemetry::error_chain::ErrorChain;
@@ -23,6 +26,9 @@ pub(crate) struct DialTarget {
     pub(crate) server: Server,
     /// Its field `Host`.
     pub(crate) host: FieldBlock,
+    /// `None`: requests have no `Via`.
+    via: Option<ViaFields>,
+    pub(crate) credential: Option<ServiceCredential>,
     /// Of a response's head, and of its trailers.
     pub(crate) head_limits: HeadLimits,
     pub(crate) connect_timeout: Duration,
@@ -42,6 +48,8 @@ impl DialTarget {
             upstream: Arc::clone(upstream),
             server: server.for_worker(),
             host: FieldBlock::new(vec![(HOST, server.authority.clone())]),
+            via: settings.via.then(ViaFields::new),
+            credential: settings.authorization.as_ref().map(ServiceCredential::for_worker),
             head_limits: settings.answers.head_limits(),
             connect_timeout: settings.connect_timeout,
             max_connections: settings.caps.connections,
@@ -49,6 +57,11 @@ impl DialTarget {
             addresses: RefCell::new(server.known_addresses()),
             last_warning: Cell::default(),
         }
+    }
+
+    /// The field `Via` of a request that has come by this protocol.
+    pub(crate) fn via_of(&self, received_by: Option<Version>) -> Option<&FieldBlock> {
+        Some(self.via.as_ref()?.of(received_by?))
     }
 
     /// A connection that was opened before a change is not kept after its exchange.
