@@ -376,3 +376,42 @@ async fn a_protected_route_names_its_caller_and_keeps_the_token() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_upstream_may_get_no_via() {
+    let (legacy, other) = (Upstream::start().await, Upstream::start().await);
+    let mine = format!("legacy: {{servers: [\"http://{}\"], via: false}}", legacy.address);
+    let sections = format!("upstreams: {{{mine}, other: \"http://{}\"}}", other.address);
+    let route = "path: /x, access: public, mirror: {upstream: other}";
+    let gateway =
+        Gateway::start(&config(legacy.address, &[route, "path: /y, access: public, upstream: other"], &sections));
+    let vias = |upstream: &Upstream| -> Vec<String> {
+        let seen = upstream.seen().pop().unwrap();
+        seen.headers.get_all("via").iter().map(|via| via.to_str().unwrap().to_owned()).collect()
+    };
+    for (client, via) in gateway.both().iter().zip(["1.1 portcullis", "2 portcullis"]) {
+        assert_eq!(client.get("/y").await.status, 200);
+        assert_eq!(vias(&other), [via]);
+        other.forget();
+        assert_eq!(client.get("/x").await.status, 200);
+        assert_eq!(vias(&legacy), [""; 0]);
+        while other.seen().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(vias(&other), [via]);
+    }
+}
+
+/// They are between a proxy and the service: the client has no proxy to answer.
+#[tokio::test]
+async fn challenges_for_proxies_stay_behind() {
+    let answer = || {
+        let response = Response::builder().status(407).header("proxy-authenticate", "Basic realm=\"theirs\"");
+        response.header("proxy-authentication-info", "nextnonce=\"x\"").body(Full::from("no")).unwrap()
+    };
+    for got in answered(&request("GET", "/x"), answer).await {
+        assert_eq!((got.status, &got.body[..]), (407, &b"no"[..]));
+        assert!(!got.headers.keys().any(|name| name.as_str().starts_with("proxy-")), "{got:?}");
+    }
+    stays_behind("proxy-authentication-info", "nextnonce=\"x\"").await;
+}

@@ -58,6 +58,20 @@ async fn announced_trailers_reach_http1_clients_that_ask_for_them() {
     }
 }
 
+/// RFC 9110 §7.6.1: neither in the header, nor in the trailers, nor announced.
+#[tokio::test]
+async fn fields_that_an_answer_declares_hop_by_hop_do_not_trail() {
+    let upstream = RawUpstream::saying(answer("Connection: X-Sum, close\r\nTrailer: X-Sum, X-Other\r\n")).await;
+    let said = by_hand(&upstream, "TE: trailers\r\n").await;
+    assert!(said.contains("\r\ntrailer: x-other\r\n"), "{said}");
+    assert!(said.ends_with("5\r\nhello\r\n0\r\n\r\n"), "{said}");
+    let gateway = Gateway::open(upstream.address, "");
+    let begun = Client::http2(&gateway).connect().await.begin(request("GET", "/x")).await.unwrap();
+    assert_eq!(begun.headers()["trailer"], "x-other");
+    let collected = within(begun.into_body().collect()).await.unwrap();
+    assert!(collected.trailers().is_none_or(http::HeaderMap::is_empty), "{:?}", collected.trailers());
+}
+
 /// The end of an answer waits for its request's, for a while: its trailers wait with it.
 #[tokio::test]
 async fn trailers_of_an_early_answer_are_not_lost() {

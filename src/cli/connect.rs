@@ -109,7 +109,7 @@ fn rules(settings: &UpstreamSettings) -> DialRules {
         Some(Probe::Connect) | None => PathAndQuery::from_static("/"),
     };
     let connect_timeout = settings.connect_timeout.min(MAX_CONNECT_TIMEOUT);
-    DialRules { host: settings.host.clone(), path, connect_timeout, limits: settings.answers }
+    DialRules { host: settings.host.clone(), path, connect_timeout, limits: settings.answers, credential: settings.authorization.clone() }
 }
 
 impl Task {
@@ -154,7 +154,7 @@ async fn found_of_issuer(issuer: &ExternalIssuer, url: &str) -> Result<Found, Un
     let path = Url::parse(url).ok().and_then(|url| PathAndQuery::try_from(url.path().to_owned()).ok());
     let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
     let (connect_timeout, limits) = (Duration::from_secs(5), AnswerLimits::default());
-    let rules = DialRules { host: HostRule::Upstream, path, connect_timeout, limits };
+    let rules = DialRules { host: HostRule::Upstream, path, connect_timeout, limits, credential: None };
     let server = dial(&server, &rules).await.map_err(|fault| unusable(fault.to_string(), issuer))?;
     let keys = KeyCache::remote();
     let fetched = refresher::refresh_once(&issuer.settings, &issuer.source, &keys).await;

@@ -3,6 +3,7 @@
 //! Fields are in the order of the documentation and have the names of their keys. Values of the domain (scopes, paths,
 //! issuers, algorithms) are still text here. [`super::resolve`] parses them and checks what involves several keys.
 
+pub(crate) mod authorization;
 pub(crate) mod cors;
 pub(crate) mod host;
 pub(crate) mod issuer;

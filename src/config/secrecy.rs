@@ -11,6 +11,7 @@ use std::borrow::Cow;
 
 use super::decode::Mirrored as _;
 use super::raw::RawConfig;
+use super::raw::authorization::{RawAuthorizationKeys, RawBasic};
 use super::raw::oauth::{RawClient, RawOauth};
 use super::source::{At, Span, has_credentials, mentions_secrets};
 use super::suggest;
@@ -31,8 +32,8 @@ pub(super) fn hidden(text: &str, tree: &YamlTree<'_>) -> Vec<Span> {
     spans
 }
 
-/// Keys below `oauth.clients` that may be shown although their lines have secrets: client ids, and text in the form of
-/// our keys. In order.
+/// Keys that may be shown although their lines have secrets: below `oauth.clients` client ids, and text in the form of
+/// our keys; of an upstream's `authorization` the known keys. In order.
 pub(super) fn shown_keys(tree: &YamlTree<'_>) -> Vec<Span> {
     let mut keys = Vec::new();
     let clients = tree.root.iter().flat_map(|root| below(root, RawConfig::KEYS, "oauth"));
@@ -44,6 +45,15 @@ pub(super) fn shown_keys(tree: &YamlTree<'_>) -> Vec<Span> {
                 let of_secrets = secrets.iter().flat_map(pairs).map(|(key, _)| key);
                 keys.extend(of_secrets.filter(|key| is_written_as_key(&key.value)).map(|key| key.span));
             }
+        }
+    }
+    let upstreams = tree.root.iter().flat_map(|root| below(root, RawConfig::KEYS, "upstreams"));
+    for (key, credential) in upstreams.flat_map(pairs).flat_map(|(_, upstream)| pairs(upstream)) {
+        if suggest::closest(&key.value, &["authorization"]).is_some() {
+            let inner = pairs(credential);
+            let of_basic = inner.iter().flat_map(|(_, basic)| pairs(basic));
+            let known = inner.iter().chain(of_basic).filter(|(key, _)| is_credential_key(&key.value));
+            keys.extend([key.span].into_iter().chain(known.map(|(key, _)| key.span)));
         }
     }
     keys.sort_unstable();
@@ -99,6 +109,9 @@ enum SecrecyRule {
     Headers,
     /// Header values are often credentials for the upstream.
     HeaderValues,
+    /// The credential of an upstream: only its keys and the name of its header are shown.
+    Authorization,
+    HeaderName,
     /// Has secrets only under names that suggest one.
     Open,
     Secret,
@@ -109,6 +122,11 @@ impl SecrecyRule {
         match self {
             // The key is a client's id.
             Self::Clients => Self::Client,
+            Self::Open if suggest::closest(key, &["authorization"]).is_some() => Self::Authorization,
+            Self::Authorization if key == "header" => Self::HeaderName,
+            Self::Authorization if suggest::closest(key, RawAuthorizationKeys::KEYS) == Some("basic") => {
+                Self::Authorization
+            }
             _ if suggests_secret(key) => Self::Secret,
             Self::Root => match suggest::closest(key, RawConfig::KEYS) {
                 Some("oauth") => Self::Oauth,
@@ -123,7 +141,7 @@ impl SecrecyRule {
             Self::Client if suggest::closest(key, RawClient::KEYS).is_some_and(|key| !RawClient::is_secret(key)) => {
                 Self::Open
             }
-            Self::Client | Self::Secret | Self::HeaderValues => Self::Secret,
+            Self::Client | Self::Secret | Self::HeaderValues | Self::Authorization | Self::HeaderName => Self::Secret,
             Self::Headers if suggest::closest(key, &["set", "add"]).is_some() => Self::HeaderValues,
             Self::Open if suggest::closest(key, &["headers", "response_headers"]).is_some() => Self::Headers,
             Self::Headers => Self::Open,
@@ -143,6 +161,7 @@ fn hide(text: &str, node: &At<YamlNode<'_>>, rule: SecrecyRule, spans: &mut Vec<
             items.iter().for_each(|item| hide(text, item, rule, spans))
         }
         (_, SecrecyRule::Open) if !has_credentials(&text[node.span.start as usize..node.span.end as usize]) => {}
+        (YamlNode::Scalar(scalar), SecrecyRule::HeaderName) if is_written_as_header(&scalar.text) => {}
         _ => spans.push(node.span),
     }
 }
@@ -160,12 +179,22 @@ fn hide_below(text: &str, key: &At<Cow<'_, str>>, value: &At<YamlNode<'_>>, rule
 fn may_be_shown(key: &str, rule: SecrecyRule) -> bool {
     match rule {
         SecrecyRule::Client => suggest::closest(key, &["secrets"]).is_some(),
-        SecrecyRule::HeaderValues => key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'),
+        SecrecyRule::HeaderValues => is_written_as_header(key),
+        SecrecyRule::Authorization => is_credential_key(key),
         SecrecyRule::Root | SecrecyRule::Oauth | SecrecyRule::Open | SecrecyRule::Headers => {
             key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
         }
-        SecrecyRule::Clients | SecrecyRule::Secret => false,
+        SecrecyRule::Clients | SecrecyRule::Secret | SecrecyRule::HeaderName => false,
     }
+}
+
+/// Whether this is a key of an upstream's `authorization`, also if it is misspelt.
+fn is_credential_key(key: &str) -> bool {
+    suggest::closest(key, &[RawAuthorizationKeys::KEYS, RawBasic::KEYS].concat()).is_some()
+}
+
+fn is_written_as_header(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// The start of a value, including an anchor, an alias or a tag before it.
@@ -202,190 +231,8 @@ fn is_harmless(section: &str) -> bool {
     RawConfig::KEYS.contains(&name) && name != "oauth" && !section.lines().any(suspicious)
 }
 
-const SECRET_NAMES: [&str; 9] =
-    ["secret", "passw", "credential", "hash", "value", "authorization", "api-key", "api_key", "apikey"];
+const SECRET_NAMES: [&str; 10] =
+    ["secret", "passw", "credential", "hash", "value", "authorization", "bearer", "api-key", "api_key", "apikey"];
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::super::source::Source;
-    use super::super::tree;
-    use super::*;
-
-    const CANARY: &str = "s3cr3t";
-
-    fn source(text: &str) -> Source {
-        let source = Source::new(Path::new("gateway.yaml"), text.to_owned());
-        source.hide(match tree::read(text) {
-            Ok(tree) => {
-                source.show_keys(shown_keys(&tree));
-                hidden(text, &tree)
-            }
-            Err(fault) => hidden_around(text, fault.span),
-        });
-        source
-    }
-
-    /// For a fault at any place, the shown text does not contain the canary.
-    #[track_caller]
-    fn never_shown(text: &str) {
-        let source = source(text);
-        for start in text.char_indices().map(|(start, _)| start) {
-            for end in [text.len(), text.len().min(start + 1)] {
-                let span = Span::new(start, if text.is_char_boundary(end) { end } else { start });
-                let excerpt = source.excerpt(span).map(|excerpt| excerpt.line.into_owned()).unwrap_or_default();
-                assert!(!excerpt.contains(CANARY), "{excerpt}\nof\n{text}");
-                let quoted = [source.quote(span), source.quote_key(span)].into_iter().flatten().collect::<String>();
-                assert!(!quoted.contains("3cr3"), "{quoted}\nof\n{text}");
-            }
-        }
-    }
-
-    #[track_caller]
-    fn shown(text: &str, part: &str) {
-        let start = text.find(part).unwrap();
-        assert_eq!(source(text).quote(Span::new(start, start + part.len())), Some(format!("`{part}`")), "{text}");
-    }
-
-    #[test]
-    fn of_the_keys_of_a_client_only_its_secrets_are_marked() {
-        let secret: Vec<&&str> = RawClient::KEYS.iter().filter(|key| RawClient::is_secret(key)).collect();
-        assert_eq!(secret, [&"secrets"]);
-        assert!(RawOauth::is_secret("clients") && !RawOauth::is_secret("signing_keys"));
-    }
-
-    #[test]
-    fn a_secret_is_never_shown() {
-        for secrets in [
-            "secrets: [{value: s3cr3t}]",
-            "secrets: [{hash: s3cr3t}]",
-            "secrets: s3cr3t",
-            "secrets: [s3cr3t]",
-            "secrets: {s3cr3t: }",
-            "secrets:\n        - s3cr3t",
-            "secrets:\n        - \"s3cr3t\": x",
-            "secrets:\n        - value:\n            - s3cr3t\n",
-            "secrets:\n        # s3cr3t\n        - value: |\n            s3cr3t\n",
-            "secrets: [{vlaue: s3cr3t}]",
-            "secrets: [{value: !s3cr3t x}]",
-            "secrets: [{value: !s3cr3t }]",
-            "secrets: [{value: &s3cr3t x}]",
-            "secrets: [{value: *s3cr3t }]",
-            "secrets: [{? [s3cr3t] : x}]",
-            "secrets: [{<<: {x: s3cr3t}}]",
-            "secrets: [{value: ok, value: s3cr3t}]",
-        ] {
-            never_shown(&format!("oauth:\n  clients:\n    a:\n      {secrets}"));
-        }
-    }
-
-    #[test]
-    fn a_secret_in_the_wrong_place_is_never_shown() {
-        for text in [
-            "s3cr3t",
-            "[s3cr3t]",
-            "oauth: s3cr3t",
-            "oauth: {clients: s3cr3t}",
-            "oauth: {clients: [s3cr3t]}",
-            "oauth: {clients: {a: s3cr3t}}",
-            "oauth: {clients: {a: {s3cr3t}}}",
-            "oauth: {clients: {a: {x: s3cr3t}}}",
-            "oauth: {clients: {a: {secret: s3cr3t}}}",
-            "oauth: {clients: {a: {sercets: [s3cr3t]}}}",
-            "oauth: {clients: {a: {<<: {x: s3cr3t}}}}",
-            "oauth: {client: {a: {x: s3cr3t}}}",
-            "oauth: {x: s3cr3t}",
-            "ouath: {clients: {a: {x: s3cr3t}}}",
-            "clients: {a: s3cr3t}",
-            "x: s3cr3t",
-            "routes: [{client_secret: s3cr3t}]",
-            "routes: [{headers: {set: {Password: s3cr3t, \nX-Api-Key: s3cr3t}}}]",
-            "routes: [{headers: {set: {X-Upstream: s3cr3t}}}]",
-            "routes: [{headers: {set: {\"X-Upstream s3cr3t\": x}}}]",
-            "routes: [{headers: s3cr3t}]",
-            "routes: [{headers: {set: s3cr3t}}]",
-            "routes: [{headers: {set: [s3cr3t]}}]",
-            "upstreams: {a: \"http://user:s3cr3t@host\"}",
-            "upstreams: {a: [http://user:s3cr3t@host]}",
-            "routes: [{\"http://user:s3cr3t@host\": x}]",
-            "issuers: {a: {credentials: s3cr3t}}",
-            "limits: {<<: {x: s3cr3t}}",
-            "version: 1\n---\nx: s3cr3t",
-        ] {
-            never_shown(text);
-        }
-    }
-
-    #[test]
-    fn a_secret_near_broken_syntax_is_never_shown() {
-        for text in [
-            "oauth:\n  clients:\n    a:\n      secrets:\n        - s3cr3t: x: y",
-            "oauth:\n  clients:\n    a: {secrets: [{value: ${s3cr3t}}]}",
-            "oauth:\n  clients:\n    a:\n      secrets: [\ns3cr3t: \"x",
-            "secrets:\n- value: \"s3cr3t",
-            "clients:\n  a: \"s3cr3t",
-            "s3cr3t: x: y",
-            "\"oauth\": {\"x\": \"s3cr3t\" \"y\"}",
-            "{oauth: {clients: {a: @s3cr3t}}}",
-            "routes:\n  clients:\n    a: [s3cr3t, @]",
-            "routes:\n  password: @s3cr3t",
-            "routes:\n  - headers:\n      set:\n        X-Upstream: @s3cr3t",
-            "oauth: [\nroutes:\n  - @s3cr3t # secret",
-        ] {
-            never_shown(text);
-        }
-    }
-
-    #[track_caller]
-    fn excerpt(text: &str, part: &str) -> String {
-        let start = text.find(part).unwrap();
-        let source = source(text);
-        let excerpt = source.excerpt(Span::new(start, start + part.len())).unwrap();
-        format!("{}|{}", excerpt.line, &excerpt.line[excerpt.marked])
-    }
-
-    #[test]
-    fn of_a_line_with_a_secret_the_keys_are_shown() {
-        let text = "oauth:\n  clients:\n    app: {secrets: [{value: s3cr3t, expires: 1}], scops: [a], token_ttl: 99h} # s3cr3t";
-        let line = "    app: {secrets: [{value: ***, expires: ***}], scops: [***], token_ttl: ***";
-        for (part, marked) in [
-            ("app", "app"),
-            ("value", "value"),
-            ("s3cr3t", "***"),
-            ("expires", "expires"),
-            ("scops", "scops"),
-            ("99h", "***"),
-        ] {
-            assert_eq!(excerpt(text, part), format!("{line}|{marked}"), "{part}");
-        }
-        let text = "oauth:\n  clients:\n    app:\n      secrets:\n        - hash: \"s3cr3t\"\n          value: -s3cr3t";
-        assert_eq!(excerpt(text, "\"s3cr3t"), "        - hash: ***|***");
-        assert_eq!(excerpt(text, "-s3cr3t"), "          value: ***|***");
-        let text = "oauth:\n  clients:\n    app: {secrets: [{valu: 1, 's3cr3t': 2, SECRET: 3, s_c_r_t_s_c_r_t_s_: 4}]}";
-        assert_eq!(excerpt(text, "valu"), "    app: {secrets: [{valu: ***}]}|valu");
-    }
-
-    #[test]
-    fn harmless_values_are_shown() {
-        shown("workers: many", "many");
-        shown("oauth:\n  token_ttl: 1y", "1y");
-        shown("oauth:\n  clients:\n    a:\n      secrets: [{value: x}]\n      scopes: [a b]", "a b");
-        shown("routes:\n  - access: {issuers: [corp]}", "corp");
-        shown("oauth: {clients: {secret-service: {\nscopes: [a b]}}}", "a b");
-        shown("hosts: x\nroutes:\n  - hosts: [*.example.com]", "*.example.com");
-        shown("rotues:\n  - path: x", "x");
-    }
-
-    #[test]
-    fn broken_syntax_is_shown_where_no_secret_can_be() {
-        shown("oauth: {clients: {a: s3cr3t}}\nroutes:\n  - path: @x\n", "@x");
-    }
-
-    #[test]
-    fn an_unknown_key_is_shown_without_its_value() {
-        let text = "servers: s3cr3t";
-        assert_eq!(source(text).quote_key(Span::new(0, 7)).unwrap(), "`servers`");
-        never_shown(text);
-    }
-}
+mod tests;

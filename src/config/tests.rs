@@ -97,6 +97,8 @@ upstreams:
     max_connections: 100
     max_in_flight: unlimited
     answers: {header_count: 300, header_bytes: 128KiB}
+    authorization: {basic: {user: gateway, password: \"${CANARY}\"}}
+    via: false
 routes:
   - {name: ping, path: /ping, methods: [GET], upstream: legacy, access: public, allow_from: [10.0.0.0/8], deny_from: [\"::1/128\"]}
   - name: read-data
@@ -114,6 +116,7 @@ routes:
       - {rate: 10/s, burst: 20, per: client}
       - {rate: 1000/min, per: \"header:X-Tenant\"}
     strip_prefix: /api
+    map_responses: false
     headers: {set: {X-Env: prod}, add: {X-Way: gateway}, remove: [X-Debug]}
     response_headers: {set: {Strict-Transport-Security: max-age=60}, add: {X-Way: gateway}, remove: [Server]}
     cors: {origins: [https://app.example.com, \"https://*.example.org\"], methods: [GET], headers: [Authorization], expose: [X-Count], credentials: true, max_age: 1h}

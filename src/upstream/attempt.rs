@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::balancing::balancer::TriedServers;
 use super::body::request_body::RequestBody;
 use super::body::upload_progress::UploadProgress;
+use super::connect::target::DialTarget;
 use super::connection_binding::ConnectionBinding;
 use super::fault::UpstreamFault;
 use super::http1::connection::{Http1Connection, connect};
@@ -214,7 +215,7 @@ impl<'u> UpstreamExchange<'u> {
             }
             let attempt_deadline = self.attempt_deadline();
             let timeout = attempt_deadline.unwrap_or(self.deadline).saturating_duration_since(Instant::now());
-            let request = self.take_upload().map_err(AttemptFailure::last)?;
+            let request = self.take_upload(&slot.pool().target).map_err(AttemptFailure::last)?;
             match exchange::send(&slot.pool().target, stream, request, &self.progress, timeout).await {
                 Ok((response, slot, upload)) => {
                     let (head, body) = response.into_parts();
@@ -241,10 +242,10 @@ impl<'u> UpstreamExchange<'u> {
     }
 
     /// The request with its body as a stream sends it, from its beginning.
-    fn take_upload(&mut self) -> Result<Request<StreamUpload>, UpstreamFault> {
+    fn take_upload(&mut self, target: &DialTarget) -> Result<Request<StreamUpload>, UpstreamFault> {
         match self.unprocessed.take() {
             Some(unprocessed) => Ok(*unprocessed),
-            None => Ok(self.request.take().ok_or(UpstreamFault::Timeout)?.into_http()?.map(StreamUpload::new)),
+            None => Ok(self.request.take().ok_or(UpstreamFault::Timeout)?.into_http(target)?.map(StreamUpload::new)),
         }
     }
 

@@ -19,9 +19,10 @@ use tokio::time::{Instant, timeout};
 use super::connect::open::open;
 use super::connect::stream::Stream;
 use super::host::HostRule;
-use super::http1_probe::{PRODUCT_NAME, ProbeFault, request};
+use super::http1_probe::{PRODUCT_NAME, ProbeFault, ProbeRules, request};
 use super::protocol::UpstreamProtocol;
 use super::server::{Server, ServerAddress};
+use super::service_credential::ServiceCredential;
 use super::settings::AnswerLimits;
 use super::tls_fault::TlsFault;
 use crate::jose::certificate_facts::CertificateFacts;
@@ -34,6 +35,7 @@ pub(crate) struct DialRules {
     pub(crate) path: PathAndQuery,
     pub(crate) connect_timeout: Duration,
     pub(crate) limits: AnswerLimits,
+    pub(crate) credential: Option<ServiceCredential>,
 }
 
 /// What was found.
@@ -106,7 +108,8 @@ async fn answer(stream: Stream, server: &Server, rules: &DialRules) -> Result<Ve
     let authority = rules.host.without_caller(server).clone();
     match server.protocol {
         UpstreamProtocol::Http1 => {
-            let answer = request(stream, Method::HEAD, authority, &rules.path, rules.limits).await;
+            let probe = ProbeRules { limits: rules.limits, credential: rules.credential.as_ref() };
+            let answer = request(stream, Method::HEAD, authority, &rules.path, probe).await;
             answer.map(|answer| answer.version).map_err(DialFault::Http1)
         }
         UpstreamProtocol::Http2 => {
@@ -118,6 +121,9 @@ async fn answer(stream: Stream, server: &Server, rules: &DialRules) -> Result<Ve
             *head.method_mut() = Method::HEAD;
             *head.uri_mut() = uri.build().map_err(|error| DialFault::Connect(io::Error::other(error)))?;
             head.headers_mut().insert(USER_AGENT, PRODUCT_NAME);
+            if let Some(credential) = &rules.credential {
+                head.headers_mut().insert(credential.name().clone(), credential.value().clone());
+            }
             let mut answered = std::pin::pin!(sender.send_request(head));
             let answer = tokio::select! {
                 answer = &mut answered => answer,

@@ -20,11 +20,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::connect::open::open;
-use super::http1_probe::{self, PRODUCT_NAME, ProbeFault, ProbeResponse};
+use super::http1_probe::{self, PRODUCT_NAME, ProbeFault, ProbeResponse, ProbeRules};
 use super::protocol::UpstreamProtocol;
 use super::server::Server;
 use super::service::Upstream;
-use super::settings::{AnswerLimits, HealthCheck, MAX_PROBE_BODY, Probe};
+use super::settings::{HealthCheck, MAX_PROBE_BODY, Probe, UpstreamSettings};
 
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +101,7 @@ async fn check_repeatedly(upstream: Arc<Upstream>, rules: HealthCheck, index: us
     let mut history = CheckHistory::default();
     loop {
         let host = upstream.settings.host.without_caller(server);
-        let result = timeout(rules.timeout, check(server, host, &rules.probe, upstream.settings.answers))
+        let result = timeout(rules.timeout, check(server, host, &rules.probe, &upstream.settings))
             .await
             .unwrap_or(Err(CheckFailure::Timeout));
         if let Some(is_healthy) = history.update(result.is_ok(), &rules) {
@@ -124,7 +124,12 @@ async fn check_repeatedly(upstream: Arc<Upstream>, rules: HealthCheck, index: us
     }
 }
 
-async fn check(server: &Server, host: &HeaderValue, probe: &Probe, limits: AnswerLimits) -> Result<(), CheckFailure> {
+async fn check(
+    server: &Server,
+    host: &HeaderValue,
+    probe: &Probe,
+    settings: &UpstreamSettings,
+) -> Result<(), CheckFailure> {
     let (stream, _) = open(server).await?;
     let Probe::Http { path, statuses, body } = probe else {
         return Ok(());
@@ -132,7 +137,8 @@ async fn check(server: &Server, host: &HeaderValue, probe: &Probe, limits: Answe
     let expected = ExpectedResponse { statuses, text: body.as_deref() };
     match server.protocol {
         UpstreamProtocol::Http1 => {
-            let response = http1_probe::request(stream, Method::GET, host.clone(), path, limits).await?;
+            let rules = ProbeRules { limits: settings.answers, credential: settings.authorization.as_ref() };
+            let response = http1_probe::request(stream, Method::GET, host.clone(), path, rules).await?;
             expected.check_http1(response).await
         }
         UpstreamProtocol::Http2 => {
@@ -142,6 +148,9 @@ async fn check(server: &Server, host: &HeaderValue, probe: &Probe, limits: Answe
             let mut request = Request::new(Empty::<Bytes>::new());
             *request.uri_mut() = uri.build().map_err(io::Error::other)?;
             request.headers_mut().insert(USER_AGENT, PRODUCT_NAME);
+            if let Some(credential) = &settings.authorization {
+                request.headers_mut().insert(credential.name().clone(), credential.value().clone());
+            }
             let mut exchange =
                 std::pin::pin!(async { expected.check_http2(sender.send_request(request).await?).await });
             tokio::select! {

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::connect::stream::Stream;
+use super::service_credential::ServiceCredential;
 use super::settings::AnswerLimits;
 use super::tls_fault::TlsFault;
 use crate::http1::body_reader::{BodyPiece, BodyReader, TrailerLimits};
@@ -48,21 +49,32 @@ pub(super) const PRODUCT_NAME: HeaderValue = HeaderValue::from_static("portculli
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const MAX_INTERIM: usize = 16;
 
+/// The settings of an upstream that its probes follow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ProbeRules<'u> {
+    pub(super) limits: AnswerLimits,
+    pub(super) credential: Option<&'u ServiceCredential>,
+}
+
 /// Sends a request without a body and gives its response. The caller sets the deadline.
 pub(super) async fn request(
     mut stream: Stream,
     method: Method,
     host: HeaderValue,
     path: &PathAndQuery,
-    limits: AnswerLimits,
+    rules: ProbeRules<'_>,
 ) -> Result<ProbeResponse, ProbeFault> {
     let target = OriginForm::from_bytes(Bytes::copy_from_slice(path.as_str().as_bytes()))?;
     let fields = [(HOST, host), (USER_AGENT, PRODUCT_NAME), (CONNECTION, CLOSE)];
     let mut head = Vec::new();
-    let headers = HeaderMap::from_iter(fields);
+    let mut headers = HeaderMap::from_iter(fields);
+    if let Some(credential) = rules.credential {
+        headers.insert(credential.name().clone(), credential.value().clone());
+    }
     write_request_head(&mut head, &method, &target, &headers, &[], BodyLength::None);
     stream.write_all(&head).await?;
     stream.flush().await?;
+    let limits = rules.limits;
     let mut wire = Wire { stream, input: BytesMut::new() };
     for _ in 0..=MAX_INTERIM {
         let head = wire.head(&method, limits).await?;

@@ -11,10 +11,13 @@ pub(crate) mod pinning;
 pub(crate) mod tls;
 pub(crate) mod server;
 pub(crate) mod host;
+pub(crate) mod service_credential;
 pub(crate) mod settings;
+mod via;
 pub(crate) mod balancing;
 // An upstream: what the configuration makes and a request is sent to.
 pub(crate) mod service;
+mod own_address;
 mod connect;
 mod http1_probe;
 pub(crate) mod health_check;

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -23,6 +24,8 @@ pub(crate) struct ResponseBody {
     _continue_sender: Option<ContinueSender>,
     /// For the whole body, and whether the response is one to a gRPC call.
     deadline: Option<(Pin<Box<Sleep>>, bool)>,
+    /// Trailers of these names are left out.
+    left_out: Vec<HeaderName>,
 }
 
 /// The upstream stopped sending before the end of its response.
@@ -50,6 +53,7 @@ impl ResponseBody {
             lease: Some(lease),
             _continue_sender: continue_sender,
             deadline: None,
+            left_out: Vec::new(),
         }
     }
 
@@ -77,6 +81,11 @@ impl ResponseBody {
     pub(crate) fn until(&mut self, deadline: Instant, is_call: bool) {
         self.deadline = Some((Box::pin(sleep_until(deadline)), is_call));
     }
+
+    /// Leaves out trailers of these names.
+    pub(crate) fn without_trailers(&mut self, names: Vec<HeaderName>) {
+        self.left_out = names;
+    }
 }
 
 impl Body for ResponseBody {
@@ -96,8 +105,11 @@ impl Body for ResponseBody {
         match polled {
             Poll::Pending if this.idle_timer.is_over(context) => Poll::Ready(Some(Err(this.idle_fault()))),
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 this.idle_timer.renew();
+                if let Some(trailers) = frame.trailers_mut() {
+                    this.left_out.iter().for_each(|name| drop(trailers.remove(name)));
+                }
                 // Trailers are the last frame.
                 this.ended = frame.is_trailers();
                 this.release_at_end();

@@ -6,6 +6,7 @@ use http::StatusCode;
 use http::uri::PathAndQuery;
 
 use super::host::HostRule;
+use super::service_credential::ServiceCredential;
 use crate::http1::request_head::HeadLimits;
 use crate::trust::request_key::RequestKey;
 
@@ -27,6 +28,9 @@ pub(crate) struct UpstreamSettings {
     pub(crate) caps: Caps,
     pub(crate) keep_alive: KeepAlive,
     pub(crate) answers: AnswerLimits,
+    pub(crate) authorization: Option<ServiceCredential>,
+    /// Whether requests have `Via`.
+    pub(crate) via: bool,
 }
 
 /// The use of a connection for several requests.
@@ -132,6 +136,13 @@ pub(crate) struct Retries {
 /// The bytes of a health check's response in which its text is searched.
 pub(crate) const MAX_PROBE_BODY: usize = 64 * 1024;
 
+impl UpstreamSettings {
+    /// The caller's `Authorization` does not reach the upstream: it gets that of the service.
+    pub(crate) fn replaces_authorization(&self) -> bool {
+        self.authorization.as_ref().is_some_and(ServiceCredential::replaces_authorization)
+    }
+}
+
 impl AnswerLimits {
     pub(super) fn head_limits(self) -> HeadLimits {
         HeadLimits { target_bytes: 0, bytes: self.header_bytes, fields: self.header_count }
@@ -184,6 +195,8 @@ impl UpstreamSettings {
             caps: Caps::default(),
             keep_alive: KeepAlive { idle: Duration::from_secs(15), max_requests: None },
             answers: AnswerLimits::default(),
+            authorization: None,
+            via: true,
         }
     }
 }

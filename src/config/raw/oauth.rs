@@ -88,7 +88,7 @@ pub(crate) enum KeptSecrets {
 /// Text that is wiped when dropped and never printed.
 pub(crate) struct Secret {
     text: Zeroizing<String>,
-    literal: bool,
+    made_of: MadeOf,
 }
 
 impl Secret {
@@ -96,9 +96,19 @@ impl Secret {
         &self.text
     }
 
+    /// Whether its variable or file is missing. Only a command that does not need secrets gets such a secret.
+    pub(crate) fn is_absent(&self) -> bool {
+        !self.is_literal() && self.text.is_empty()
+    }
+
     /// Whether any part of it is written in the config file itself.
     pub(crate) fn is_literal(&self) -> bool {
-        self.literal
+        self.made_of != MadeOf::References
+    }
+
+    /// Whether all of it is written in the config file itself.
+    pub(crate) fn is_wholly_literal(&self) -> bool {
+        self.made_of == MadeOf::Characters
     }
 }
 
@@ -152,7 +162,6 @@ impl Decode for Secret {
         if text.is_ambiguous() {
             return Err(reader.mismatch(node, "text", text.how_to_quote()));
         }
-        let literal = text.made_of != MadeOf::References;
-        Ok(Self { text: Zeroizing::new(text.value.into_owned()), literal })
+        Ok(Self { made_of: text.made_of, text: Zeroizing::new(text.value.into_owned()) })
     }
 }

@@ -42,6 +42,8 @@ mirror! {
         rewrite: Option<At<String>>,
         /// Default: that of the upstream.
         host: Option<At<RawHost>>,
+        /// Whether addresses and paths in answers are mapped to the public side.
+        map_responses: At<bool> = true,
         headers: RawHeaders,
         response_headers: RawHeaders,
         cors: Option<At<RawCors>>,

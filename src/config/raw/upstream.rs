@@ -6,6 +6,7 @@ use super::super::reader::{MissingKey, Reader};
 use super::super::source::At;
 use super::super::tree::YamlNode;
 use super::super::values::{Bound, Period, PositiveCount, Size, seconds};
+use super::authorization::RawAuthorization;
 use super::host::RawHost;
 use super::servers::{RawBalance, RawBreaker, RawEjection, RawHealthCheck, RawRetries, RawServer};
 use super::transport::{RawProtocol, RawUpstreamTls};
@@ -44,6 +45,10 @@ mirror! {
         max_in_flight: At<Bound<PositiveCount>> = Bound::Unlimited,
         keep_alive: RawKeepAlive,
         answers: RawAnswerLimits,
+        /// The credential that the service wants from the gateway itself.
+        authorization: Option<At<RawAuthorization>>,
+        /// Whether the field `Via` is sent.
+        via: At<bool> = true,
     }
 }
 

@@ -5,6 +5,7 @@
 //! configuration names and never writes any.
 
 mod admin;
+mod authorization;
 mod buffering;
 mod cors;
 mod folders;
@@ -98,7 +99,8 @@ impl Resolver<'_> {
         let audit_file = self.audit_file(&raw.audit, state);
         let is_file = matches!(audit_file.value, AuditFile::Path(_));
         let state_directory = self.state_directory(state, &revoked, (oauth.is_some(), is_file));
-        let (upstreams, (server_names, upstream_certificates)) = self.upstreams(raw.upstreams, workers);
+        let (upstreams, (server_names, upstream_certificates)) =
+            self.upstreams(raw.upstreams, workers, allow_literal_secrets);
         let dns = raw.dns.servers.and_then(Result::ok).map(|list| list.value.items);
         let servers = dns.unwrap_or_default().into_iter().map(|server| server.value).collect();
         let stale_for = raw.dns.stale_for.value;

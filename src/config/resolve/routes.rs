@@ -146,9 +146,10 @@ impl Resolver<'_> {
         let methods = raw.methods.as_ref().map_or_else(MethodSet::all, |list| self.methods(&list.value));
         let target = self.target(&raw, span, path.as_ref(), (names, upstreams));
         let mirror = raw.mirror.as_ref().and_then(|mirror| self.mirror(&mirror.value, names, upstreams));
-        let (strip_segments, rewrite) = self.path_change(&raw, path.as_ref());
+        let (strip_segments, rewrite, forwarded_prefix) = self.path_change(&raw, path.as_ref());
         let host = raw.host.as_ref().and_then(|host| self.host_rule(host));
         self.must_name_hosts(&raw, target.as_ref(), mirror.as_ref());
+        self.credentials_of_upstreams(&raw, target.as_ref(), mirror.as_ref());
         let cors = raw.cors.as_ref().and_then(|cors| self.cors(&cors.value, &methods));
         let request_headers = self.header_rules(&raw.headers, is_protected);
         let response_headers = self.response_headers(&raw.response_headers, raw.cors.is_some());
@@ -179,6 +180,8 @@ impl Resolver<'_> {
             strip_segments,
             rewrite: rewrite.map(Box::new),
             host,
+            forwarded_prefix,
+            map_responses: raw.map_responses.value,
             request_headers,
             response_headers: response_headers.map(Box::new),
             forward_token: raw.forward_token.value,

@@ -12,6 +12,7 @@ use super::upstreams::Upstreams;
 use super::{Names, Resolver};
 use crate::pipeline::routing::mirror_rule::MirrorRule;
 use crate::pipeline::routing::pattern::PathPattern;
+use crate::pipeline::routing::public_path::PathChange;
 use crate::pipeline::routing::rewrite::PathTemplate;
 use crate::pipeline::routing::split::Split;
 use crate::pipeline::routing::target::{FixedAnswer, RouteTarget};
@@ -110,6 +111,7 @@ impl Resolver<'_> {
             raw.strip_prefix.as_ref().map(|key| key.span),
             raw.rewrite.as_ref().map(|key| key.span),
             raw.host.as_ref().map(|key| key.span),
+            (!raw.map_responses.value).then_some(raw.map_responses.span),
             raw.forward_token.value.then_some(raw.forward_token.span),
             raw.timeout.as_ref().map(|key| key.span),
             raw.body_bytes.as_ref().map(|key| key.span),
@@ -192,14 +194,21 @@ impl Resolver<'_> {
         Some(MirrorRule { upstream, percent, timeout: raw.timeout.value.get() })
     }
 
-    /// The number of segments to strip, or the path to request instead.
-    pub(super) fn path_change(&mut self, raw: &RawRoute, path: Option<&PathPattern>) -> (usize, Option<PathTemplate>) {
-        let (Some(path), Ok(written)) = (path, &raw.path) else { return (0, None) };
+    /// The number of segments to strip, or the path to request instead; and the prefix that is removed in this way.
+    pub(super) fn path_change(
+        &mut self,
+        raw: &RawRoute,
+        path: Option<&PathPattern>,
+    ) -> (usize, Option<PathTemplate>, Option<HeaderValue>) {
+        let (Some(path), Ok(written)) = (path, &raw.path) else { return (0, None, None) };
         if let (Some(rewrite), Some(_)) = (&raw.rewrite, &raw.strip_prefix) {
             self.faults.at(rewrite.span, "`rewrite` replaces the whole path: remove `strip_prefix`");
         }
         let strip = raw.strip_prefix.as_ref().map_or(0, |prefix| self.strip(prefix, path, written));
-        (strip, raw.rewrite.as_ref().and_then(|rewrite| self.template(rewrite, written, path)))
+        let rewrite = raw.rewrite.as_ref().and_then(|rewrite| self.template(rewrite, written, path));
+        let change = rewrite.as_ref().map_or(PathChange::Strip(strip), PathChange::Rewrite);
+        let prefix = change.literal_prefix(path).and_then(|prefix| HeaderValue::try_from(prefix).ok());
+        (strip, rewrite, prefix)
     }
 
     fn template(&mut self, text: &At<String>, written: &At<String>, path: &PathPattern) -> Option<PathTemplate> {

@@ -43,6 +43,7 @@ impl Resolver<'_> {
         &mut self,
         raw: Named<RawUpstream>,
         workers: usize,
+        allow_literal_secrets: bool,
     ) -> (Upstreams, (Vec<Arc<Name>>, Vec<UpstreamCertificates>)) {
         let mut upstreams = HashMap::new();
         let mut shared = SharedTransport::default();
@@ -52,7 +53,10 @@ impl Resolver<'_> {
             let servers = upstream.value.servers.ok();
             let servers = servers.and_then(|servers| self.weighted_servers(servers.value, keys, &mut shared));
             let servers = servers.unwrap_or_default();
-            let settings = self.upstream_settings(keys, servers.len(), workers);
+            let mut settings = self.upstream_settings(keys, servers.len(), workers);
+            let authorization = keys.authorization.as_ref();
+            settings.authorization =
+                authorization.and_then(|authorization| self.service_credential(authorization, allow_literal_secrets));
             if servers.is_empty() {
                 continue;
             }
@@ -111,6 +115,8 @@ impl Resolver<'_> {
                 max_requests: raw.keep_alive.max_requests.value.at_most().map(PositiveCount::get),
             },
             answers: self.answer_limits(&raw.answers),
+            authorization: None,
+            via: raw.via.value,
         }
     }
 

@@ -139,7 +139,7 @@ fn spans_point_at_values() {
     let ConfigReading { source, mut faults, raw, .. } = reading(GOOD.as_bytes());
     let raw = raw.unwrap();
     faults.at(raw.routes[0].value.upstream.as_ref().unwrap().as_ref().unwrap().span, "unknown upstream `legacy`");
-    assert!(faults.render(&source, &Renderer::plain()).starts_with("gateway.yaml:59:57: unknown upstream `legacy`"));
+    assert!(faults.render(&source, &Renderer::plain()).starts_with("gateway.yaml:61:57: unknown upstream `legacy`"));
 }
 
 #[test]

@@ -7,12 +7,13 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, TE};
-use http::{HeaderMap, HeaderValue, Response, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
 use hyper::body::Body as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::content::Content;
 use super::grpc;
+use super::map_response::ResponseMapping;
 use super::mirror::{self, Mirrors};
 use super::rejection::Rejection;
 use crate::http1::field_block::FieldBlock;
@@ -41,6 +42,7 @@ use crate::upstream::fault::{BodyFault, UpstreamFault};
 use crate::upstream::host::RequestHost;
 use crate::upstream::pools::Pools;
 use crate::upstream::request::{AddedFields, UpstreamRequest};
+use crate::upstream::response_body::ResponseBody;
 use crate::upstream::service::Upstream;
 use crate::upstream::settings::Balance;
 
@@ -119,7 +121,8 @@ pub(crate) async fn forward(
         Box::pin(body.begin()).await.map_err(UpstreamFault::RequestBody)?;
     }
     let mut outgoing = UpstreamRequest::new(head.method, route.upstream_target(context.request)?, head.headers, body);
-    outgoing.added = prepare_header(&mut outgoing.headers, &permit, &context, head.version);
+    outgoing.added = prepare_header(&mut outgoing.headers, &permit, &context);
+    outgoing.received_by = Some(head.version);
     outgoing.host = context.host_at(context.to, route);
     let binding = binding(&permit, &context, &outgoing.headers, head.version);
     if let Some(rule) = &route.mirror {
@@ -145,7 +148,8 @@ pub(crate) async fn forward(
         let is_call = grpc::is_answer(answer.headers());
         answer.body_mut().until(deadline, is_call);
     }
-    Ok(clean(answer.map(Content::Streamed), route))
+    clean(&mut answer, route, &context);
+    Ok(answer.map(Content::Streamed))
 }
 
 /// Waits for the whole body, for a gRPC caller until its deadline at most.
@@ -164,14 +168,24 @@ async fn buffered(body: &mut RequestBody, limit: usize, deadline: Option<Instant
     })
 }
 
-/// Removes the fields of an upstream's answer that are not for the client.
-pub(crate) fn clean(mut answer: Response<Content>, route: &Route) -> Response<Content> {
-    trailers::strip_head_of_answer(answer.headers_mut());
-    if route.cors.is_some() {
-        cors::strip(answer.headers_mut());
+/// Removes the fields of an upstream's answer that are not for the client, and maps the others to the public side.
+pub(crate) fn clean(answer: &mut Response<Box<ResponseBody>>, route: &Route, context: &ForwardContext<'_>) {
+    let not_as_trailers = clean_header(answer.headers_mut(), route, context);
+    if !not_as_trailers.is_empty() {
+        answer.body_mut().without_trailers(not_as_trailers);
     }
     *answer.version_mut() = Version::default();
-    answer
+}
+
+/// The same for a header alone. Returns the names that may not follow as trailers.
+pub(crate) fn clean_header(headers: &mut HeaderMap, route: &Route, context: &ForwardContext<'_>) -> Vec<HeaderName> {
+    let not_as_trailers = trailers::strip_head_of_answer(headers);
+    if route.cors.is_some() {
+        cors::strip(headers);
+    }
+    let sent_host = &context.host_at(context.to, route);
+    ResponseMapping { route, request: context.request, upstream: context.to, sent_host }.apply(headers);
+    not_as_trailers
 }
 
 /// The key by which the upstream is balanced, where it is balanced by a hash; `None` where the request lacks the value.
@@ -193,6 +207,10 @@ fn binding<'p>(
     let (route, from) = (permit.route(), context.from);
     let is_public = permit.caller().is_none();
     let tie = PinScope { pins: &from.cache.pins, route: &route.name, address: counted_network(from.address) };
+    // The credential of the service is the same for all callers, and theirs does not reach it.
+    if context.to.settings.replaces_authorization() {
+        return ConnectionBinding::new(None, None);
+    }
     let may_stay = is_public && version == Version::HTTP_11 && from.is_direct_client() && !context.call.is_relayed;
     ConnectionBinding::new((is_public || route.forward_token).then_some(headers), may_stay.then_some(tie))
 }
@@ -203,7 +221,6 @@ pub(crate) fn prepare_header(
     headers: &mut HeaderMap,
     permit: &Permit<'_>,
     context: &ForwardContext<'_>,
-    version: Version,
 ) -> AddedFields {
     let route = permit.route();
     // The connection to the upstream sets its own framing of the body.
@@ -212,9 +229,13 @@ pub(crate) fn prepare_header(
         headers.remove(AUTHORIZATION);
     }
     route.request_headers.apply(headers);
+    if let Some(credential) = &context.to.settings.authorization {
+        headers.remove(credential.name());
+    }
     headers.insert(X_REQUEST_ID, context.request_id.header());
     let identity = permit.caller().map(|verified| verified.identity_fields.get_or_init(|| identity_fields(verified)));
-    [Some(context.from.forwarding_fields(&context.request.authority, version)), identity.cloned(), None]
+    let prefix = route.forwarded_prefix.as_ref().map(|prefix| context.from.cache.prefix_field(prefix));
+    [Some(context.from.forwarding_fields(&context.request.authority)), identity.cloned(), prefix]
 }
 
 /// The fields by which upstreams know the caller.

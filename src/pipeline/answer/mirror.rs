@@ -133,7 +133,8 @@ impl Drop for MirrorSlot {
 async fn exchange(pools: &Pools, upstream: &Upstream, limit: Duration, head: HeadCopy, body: Bytes) -> bool {
     let (body, progress) = RequestBody::whole(body);
     let deadlines = Deadlines { response: limit, body_idle: Some(limit) };
-    let bond = ConnectionBinding::new(Some(&head.headers), None);
+    let credentials = (!upstream.settings.replaces_authorization()).then_some(&head.headers);
+    let bond = ConnectionBinding::new(credentials, None);
     let Ok(answer) = pools.send(upstream, head.with(body), progress, deadlines, None, bond).await else {
         return false;
     };

@@ -28,6 +28,12 @@ pub(crate) mod body;
 pub(crate) mod preflight;
 // Answers that the configuration holds, and the answer to OPTIONS.
 pub(crate) mod fixed_answer;
+// References of answers to URLs.
+mod url_reference;
+// Paths and domains of cookies.
+mod map_cookie;
+// The upstream's addresses and paths in answers.
+mod map_response;
 // Copies of requests for a second upstream.
 pub(crate) mod mirror;
 // Forwarding to an upstream.

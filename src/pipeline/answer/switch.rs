@@ -12,16 +12,14 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::content::Content;
-use super::forward::{ForwardContext, clean, hash_key, prepare_header};
+use super::forward::{ForwardContext, clean, clean_header, hash_key, prepare_header};
 use super::rejection::Rejection;
 use crate::clock;
 use crate::pipeline::policy::authenticate::check_client;
 use crate::pipeline::policy::authorize::Permit;
 use crate::pipeline::policy::current_snapshot::CurrentSnapshot;
 use crate::pipeline::policy::tunnels::{TunnelPermit, Tunnels};
-use crate::pipeline::request::trailers::strip_head_of_answer;
 use crate::pipeline::request::upgrade::{RequestedUpgrade, UpgradeHandshake};
-use crate::pipeline::routing::cors;
 use crate::server::received_request::ReceivedHead;
 use crate::server::tunnel::{Tunnel, TunnelTimeouts};
 use crate::trust::verify::{Expectations, Verified};
@@ -49,7 +47,8 @@ pub(crate) async fn switch(
     let (body, progress) = RequestBody::new(upload, Some(0), BodyTimeouts { idle, min_rate: None }, HeaderMap::clear);
     let method = if head.method == Method::CONNECT { Method::GET } else { head.method };
     let mut outgoing = UpstreamRequest::new(method, route.upstream_target(context.request)?, head.headers, body);
-    outgoing.added = prepare_header(&mut outgoing.headers, &permit, &context, head.version);
+    outgoing.added = prepare_header(&mut outgoing.headers, &permit, &context);
+    outgoing.received_by = Some(head.version);
     outgoing.host = context.host_at(context.to, route);
     handshake.add_request_fields(&mut outgoing.headers);
     let deadlines =
@@ -59,7 +58,11 @@ pub(crate) async fn switch(
         UpgradeReply::Ordinary(answer) if stream.is_some() && answer.status().is_success() => {
             Err(UpstreamFault::Unasked("a success").into())
         }
-        UpgradeReply::Ordinary(answer) => Ok(clean(answer.map(|body| Content::Streamed(Box::new(body))), route)),
+        UpgradeReply::Ordinary(answer) => {
+            let mut answer = answer.map(Box::new);
+            clean(&mut answer, route, &context);
+            Ok(answer.map(Content::Streamed))
+        }
         UpgradeReply::Switched(mut headers, switched_stream, occupied) => {
             if !handshake.matches(&headers) {
                 return Err(UpstreamFault::Unasked("a protocol").into());
@@ -68,9 +71,7 @@ pub(crate) async fn switch(
             let may_continue = remains_valid(Rc::clone(current), permit.into_caller(), (place, occupied));
             let SwitchedStream { stream: upstream, early: upstream_early } = switched_stream;
             let tunnel = Tunnel { upstream: Box::new(upstream), upstream_early, stream, timeouts, may_continue };
-            if route.cors.is_some() {
-                cors::strip(&mut headers);
-            }
+            clean_header(&mut headers, route, &context);
             Ok(switched(headers, tunnel, &handshake))
         }
     }
@@ -94,7 +95,6 @@ fn remains_valid(
 }
 
 fn switched(mut headers: HeaderMap, tunnel: Tunnel, handshake: &UpgradeHandshake) -> Response<Content> {
-    strip_head_of_answer(&mut headers);
     headers.remove(CONTENT_LENGTH);
     let status = match tunnel.stream {
         Some(_) => {

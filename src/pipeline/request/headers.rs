@@ -1,8 +1,8 @@
 //! Header fields: the gateway forwards a field, removes it, or refuses the request because of it.
 //!
-//! Fields that the gateway sets itself (identity, forwarding) are removed first, from requests and from answers, and
-//! set last. CGI, WSGI and PHP read every odd character of a name as `-`. A request is refused if one of its names,
-//! read in this way, equals a protected name.
+//! Fields that the gateway sets itself (identity, forwarding) are removed first and set last. CGI, WSGI and PHP read
+//! every odd character of a name as `-`. A request is refused if one of its names, read in this way, equals a protected
+//! name.
 
 use http::header::{CONNECTION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -52,6 +52,8 @@ pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forw
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(crate) const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 pub(crate) const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// The prefix of the path that the gateway has removed.
+pub(crate) const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 /// Marks a copy of a request. The answer to a copy is not used.
 pub(crate) const X_MIRRORED: HeaderName = HeaderName::from_static("x-mirrored");
 
@@ -87,48 +89,6 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<bool, FieldFault>
     Ok(is_relayed)
 }
 
-/// Removes the fields of an answer that are not for the client, and returns whether trailers are announced. Fast if
-/// there are none.
-#[must_use]
-pub(crate) fn strip_response(headers: &mut HeaderMap) -> bool {
-    let mut dropped: Vec<HeaderName> = Vec::new();
-    let (mut has_connection, mut announces) = (false, false);
-    for (name, value) in headers.iter() {
-        match name.as_str() {
-            "connection" => {
-                has_connection = true;
-                if value != "keep-alive" && value != "close" {
-                    let listed = value.to_str().unwrap_or_default().split(',');
-                    // These are never hop-by-hop: an answer that lists them would remove fields on which the client's
-                    // own rules depend.
-                    let protected =
-                        |name: &HeaderName| matches!(name.as_str(), "set-cookie" | "content-type" | "content-length");
-                    dropped.extend(listed.filter_map(|name| name.trim().parse().ok()).filter(|name| !protected(name)));
-                }
-            }
-            "trailer" => announces = true,
-            other if is_for_us_alone(other) => dropped.push(name.clone()),
-            _ => {}
-        }
-    }
-    if has_connection {
-        headers.remove(CONNECTION);
-    }
-    for name in dropped {
-        headers.remove(name);
-    }
-    announces
-}
-
-/// True for fields of an answer that are for the gateway, or that only the gateway may set.
-pub(crate) fn is_for_us_alone(name: &str) -> bool {
-    matches!(
-        name,
-        "keep-alive" | "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade" | "x-request-id"
-    ) || name.starts_with("x-auth-")
-        || name.starts_with("ratelimit")
-}
-
 /// True for names that the configuration can't set or remove.
 pub(crate) fn is_protected(name: &HeaderName) -> bool {
     fate(name.as_str()) != FieldTreatment::Pass || is_look_alike(name.as_str())
@@ -153,6 +113,7 @@ fn fate(name: &str) -> FieldTreatment {
         | "keep-alive"
         | "proxy-connection"
         | "proxy-authenticate"
+        | "proxy-authentication-info"
         | "proxy-authorization"
         | "te"
         | "trailer"
@@ -356,22 +317,6 @@ mod tests {
         let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2")]);
         strip_request(&mut headers).unwrap();
         assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
-    }
-
-    #[test]
-    fn hop_by_hop_and_our_names_leave_answers_and_cookies_stay() {
-        let mut headers = map(&[
-            ("connection", "Set-Cookie, X-Once"),
-            ("set-cookie", "a"),
-            ("x-once", "b"),
-            ("x-auth-subject", "c"),
-            ("ratelimit", "d"),
-            ("etag", "e"),
-        ]);
-        assert!(!strip_response(&mut headers));
-        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["etag", "set-cookie"]);
     }
 
     proptest! {

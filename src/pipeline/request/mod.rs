@@ -18,6 +18,8 @@ pub(crate) mod upgrade;
 pub(crate) mod origin_part;
 // Header fields: passed on, removed or refused.
 pub(crate) mod headers;
+// Header fields of answers: passed on or removed.
+mod answer_headers;
 // How many more proxies may forward a request.
 pub(crate) mod max_forwards;
 // Trailer fields of requests and answers.

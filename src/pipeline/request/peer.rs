@@ -6,8 +6,8 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use http::header::{FORWARDED, VIA};
-use http::{HeaderMap, HeaderValue, Version};
+use http::header::FORWARDED;
+use http::{HeaderMap, HeaderValue};
 
 use super::authority::Authority;
 use super::connection_cache::{ConnectionCache, KnownForwarding};
@@ -162,25 +162,26 @@ impl Peer {
     }
 
     /// The fields by which upstreams know from where a request comes, for which host, and how.
-    pub(crate) fn forwarding_fields(&self, authority: &Rc<Authority>, version: Version) -> Rc<FieldBlock> {
+    pub(crate) fn forwarding_fields(&self, authority: &Rc<Authority>) -> Rc<FieldBlock> {
         if !self.hops.is_empty() {
             // The requests of a proxy's connection come from different clients.
-            return Rc::new(self.make_forwarding_fields(authority, version));
+            return Rc::new(self.make_forwarding_fields(authority));
         }
         let mut last = self.cache.last_forwarding.borrow_mut();
-        let is_same = |known: &&KnownForwarding| Rc::ptr_eq(&known.authority, authority) && known.version == version;
+        let is_same = |known: &&KnownForwarding| Rc::ptr_eq(&known.authority, authority);
         if let Some(known) = last.as_ref().filter(is_same) {
             return Rc::clone(&known.fields);
         }
-        let fields = Rc::new(self.make_forwarding_fields(authority, version));
-        *last = Some(KnownForwarding { authority: Rc::clone(authority), version, fields: Rc::clone(&fields) });
+        let fields = Rc::new(self.make_forwarding_fields(authority));
+        *last = Some(KnownForwarding { authority: Rc::clone(authority), fields: Rc::clone(&fields) });
         fields
     }
 
-    fn make_forwarding_fields(&self, authority: &Authority, version: Version) -> FieldBlock {
+    fn make_forwarding_fields(&self, authority: &Authority) -> FieldBlock {
         let origin = self.public_origin(authority);
         let host = origin.authority();
         let forwarded = self.make_forwarded(host.as_ref(), origin.scheme);
+        let forwarded = forwarded.unwrap_or_else(|| HeaderValue::from_static("for=unknown"));
         let port = match origin.port {
             443 => HeaderValue::from_static("443"),
             80 => HeaderValue::from_static("80"),
@@ -194,8 +195,7 @@ impl Peer {
             (X_REAL_IP, client),
         ];
         fields.extend(host.map(|host| (X_FORWARDED_HOST, host)));
-        let forwarded = forwarded.unwrap_or_else(|| HeaderValue::from_static("for=unknown"));
-        fields.extend([(FORWARDED, forwarded), (VIA, via(version))]);
+        fields.push((FORWARDED, forwarded));
         FieldBlock::new(fields)
     }
 
@@ -245,15 +245,6 @@ impl Peer {
     }
 }
 
-/// RFC 9110 §7.6.3.
-fn via(version: Version) -> HeaderValue {
-    HeaderValue::from_static(match version {
-        Version::HTTP_10 => "1.0 portcullis",
-        Version::HTTP_2 => "2 portcullis",
-        _ => "1.1 portcullis",
-    })
-}
-
 /// Addresses are always header values.
 fn joined(addresses: &[IpAddr]) -> HeaderValue {
     let text: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
@@ -267,7 +258,7 @@ mod tests {
 
     /// `Forwarded`, `X-Forwarded-Host`, `-Proto`, `-Port` and `X-Real-IP` of a request for this host.
     fn fields(peer: &Peer, host: &str) -> [String; 5] {
-        let block = peer.make_forwarding_fields(&Authority::parse(host.as_bytes(), "").unwrap(), Version::HTTP_11);
+        let block = peer.make_forwarding_fields(&Authority::parse(host.as_bytes(), "").unwrap());
         let value =
             |name| block.fields().iter().find(|(field, _)| *field == name).unwrap().1.to_str().unwrap().to_owned();
         [FORWARDED, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_FORWARDED_PORT, X_REAL_IP].map(value)

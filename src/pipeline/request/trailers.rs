@@ -8,7 +8,8 @@
 use http::header::{TE, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::headers::{is_for_us_alone, is_protected, strip_response};
+use super::answer_headers::{is_for_us_alone, strip_response};
+use super::headers::is_protected;
 
 /// Removes from a request's trailers the fields that would be dropped or refused in its header.
 pub(crate) fn strip_request(trailers: &mut HeaderMap) {
@@ -20,19 +21,22 @@ pub(crate) fn strip_answer(trailers: &mut HeaderMap) {
     strip(trailers, |name| !may_trail(name));
 }
 
-/// Removes from an answer's head the fields that are not for the client.
-pub(crate) fn strip_head_of_answer(headers: &mut HeaderMap) {
-    if strip_response(headers) {
-        announce(headers);
+/// Removes from an answer's head the fields that are not for the client. Returns the names that may not follow as
+/// trailers, besides those that [`strip_answer`] removes.
+pub(crate) fn strip_head_of_answer(headers: &mut HeaderMap) -> Vec<HeaderName> {
+    let trailers = strip_response(headers);
+    if trailers.are_announced {
+        announce(headers, &trailers.hop_by_hop);
     }
+    trailers.hop_by_hop
 }
 
 /// Keeps in an answer's `Trailer` field only the names of fields that may follow.
-fn announce(headers: &mut HeaderMap) {
+fn announce(headers: &mut HeaderMap, hop_by_hop: &[HeaderName]) {
     let mut left = String::new();
     let values = headers.get_all(TRAILER).iter().filter_map(|value| value.to_str().ok());
     let names = values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok());
-    for name in names.filter(may_trail) {
+    for name in names.filter(|name| may_trail(name) && !hop_by_hop.contains(name)) {
         if !left.is_empty() {
             left += ", ";
         }
@@ -147,11 +151,12 @@ mod tests {
     fn an_announcement_lists_allowed_trailers_only() {
         let said = |text: &str| {
             let mut headers: HeaderMap = [(TRAILER, text.parse::<HeaderValue>().unwrap())].into_iter().collect();
-            announce(&mut headers);
+            announce(&mut headers, &["x-once".parse().unwrap()]);
             headers.get(TRAILER).map(|value| value.to_str().unwrap().to_owned())
         };
         assert_eq!(said("Expires, X-Sum,Server-Timing, Content-Length").as_deref(), Some("x-sum, server-timing"));
-        assert_eq!(said("Set-Cookie, a b"), None);
+        assert_eq!(said("X-Once, X-Sum").as_deref(), Some("x-sum"));
+        assert_eq!(said("Set-Cookie, a b, x-once"), None);
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub(crate) mod rate_limit;
 pub(crate) mod limit_store;
 // Rewrites of the path.
 pub(crate) mod rewrite;
+// The inverse of changes of the path.
+pub(crate) mod public_path;
 // Several upstreams for one route, by weight.
 pub(crate) mod split;
 // The target of a route.

@@ -26,6 +26,15 @@ enum Part {
     Segment(usize),
 }
 
+/// A segment of the paths that a template makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TemplateSegment<'t> {
+    /// In its canonical spelling.
+    Fixed(&'t str),
+    /// The segment at this place of the request's path.
+    Captured(usize),
+}
+
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidTemplate {
     #[error(transparent)]
@@ -79,6 +88,22 @@ impl PathTemplate {
     /// The pattern of the new paths.
     pub(crate) fn pattern(&self) -> Option<PathPattern> {
         PathPattern::parse(&self.text).ok()
+    }
+
+    /// The segments of the new paths, without the match of `/**`.
+    pub(super) fn segments(&self) -> impl Iterator<Item = TemplateSegment<'_>> {
+        self.parts.iter().flat_map(|part| {
+            let (fixed, captured) = match part {
+                Part::Fixed(text) => (&**text, None),
+                Part::Segment(place) => ("", Some(TemplateSegment::Captured(*place))),
+            };
+            fixed.split('/').skip(1).map(TemplateSegment::Fixed).chain(captured)
+        })
+    }
+
+    /// Whether the match of `/**` is inserted.
+    pub(super) fn takes_subtree(&self) -> bool {
+        self.rest_after.is_some()
     }
 
     /// The decoded segments of a path that `route` matches and that is rewritten to `made`. `filler` replaces the

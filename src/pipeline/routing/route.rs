@@ -10,6 +10,7 @@ use super::header_rules::HeaderRules;
 use super::method_set::MethodSet;
 use super::mirror_rule::MirrorRule;
 use super::pattern::{HostPattern, PathPattern};
+use super::public_path::PathChange;
 use super::rate_limit::RateLimit;
 use super::rewrite::PathTemplate;
 use super::target::RouteTarget;
@@ -36,6 +37,10 @@ pub(crate) struct Route {
     pub(crate) rewrite: Option<Box<PathTemplate>>,
     /// The `Host` that upstreams get. `None`: as the upstream is configured.
     pub(crate) host: Option<HostRule>,
+    /// The prefix that is removed from every path, where that is a literal one: `X-Forwarded-Prefix`.
+    pub(crate) forwarded_prefix: Option<HeaderValue>,
+    /// Answers that name the upstream's own address and paths name the public paths instead.
+    pub(crate) map_responses: bool,
     /// Applied to the request before it is sent to the upstream.
     pub(crate) request_headers: HeaderRules,
     /// Applied to every answer.
@@ -63,6 +68,24 @@ impl Route {
         match &self.rewrite {
             None => request.target_without(self.strip_segments),
             Some(template) => request.target_at(&template.path(request)?),
+        }
+    }
+
+    /// False if the upstream gets the public path.
+    pub(crate) fn changes_paths(&self) -> bool {
+        !matches!(self.path_change(), PathChange::Nothing)
+    }
+
+    /// The path by which clients reach `path` of the upstream; see [`PathChange::public_path`].
+    pub(crate) fn public_path(&self, request: &CanonicalRequest, path: &str) -> Option<String> {
+        self.path_change().public_path(&self.path, request.path(), path)
+    }
+
+    fn path_change(&self) -> PathChange<'_> {
+        match (&self.rewrite, self.strip_segments) {
+            (Some(template), _) => PathChange::Rewrite(template),
+            (None, 0) => PathChange::Nothing,
+            (None, segments) => PathChange::Strip(segments),
         }
     }
 
@@ -115,6 +138,8 @@ pub(crate) mod tests {
             strip_segments: 0,
             rewrite: None,
             host: None,
+            forwarded_prefix: None,
+            map_responses: true,
             request_headers: HeaderRules::default(),
             response_headers: None,
             forward_token: false,

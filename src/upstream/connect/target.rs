@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Version;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -11,8 +12,11 @@ use super::super::fault::UpstreamFault;
 use super::super::host::{HostField, RequestHost};
 use super::super::names::KnownAddresses;
 use super::super::server::Server;
+use super::super::service_credential::ServiceCredential;
 use super::super::settings::{KeepAlive, UpstreamSettings};
 use super::super::tls_fault::TlsFault;
+use super::super::via::ViaFields;
+use crate::http1::field_block::FieldBlock;
 use crate::http1::request_head::HeadLimits;
 use crate::telemetry::error_chain::ErrorChain;
 
@@ -24,6 +28,9 @@ pub(crate) struct DialTarget {
     /// The `Host` of requests to it, as the upstream is configured.
     host: HostField,
     own_host: HostField,
+    /// `None`: requests have no `Via`.
+    via: Option<ViaFields>,
+    pub(crate) credential: Option<ServiceCredential>,
     /// Of a response's head, and of its trailers.
     pub(crate) head_limits: HeadLimits,
     pub(crate) connect_timeout: Duration,
@@ -45,6 +52,8 @@ impl DialTarget {
             server: server.for_worker(),
             host: HostField::new(settings.host.without_caller(server).clone()),
             own_host: HostField::new(server.own_host.clone()),
+            via: settings.via.then(ViaFields::new),
+            credential: settings.authorization.as_ref().map(ServiceCredential::for_worker),
             head_limits: settings.answers.head_limits(),
             connect_timeout: settings.connect_timeout,
             keep_alive: settings.keep_alive,
@@ -62,6 +71,11 @@ impl DialTarget {
             RequestHost::Server => &self.own_host,
             RequestHost::Given(given) => given,
         }
+    }
+
+    /// The field `Via` of a request that has come by this protocol.
+    pub(crate) fn via_of(&self, received_by: Option<Version>) -> Option<&FieldBlock> {
+        Some(self.via.as_ref()?.of(received_by?))
     }
 
     /// A connection that was opened before a change is not kept after its exchange.

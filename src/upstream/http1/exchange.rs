@@ -15,6 +15,7 @@ use super::super::body::upload_progress::UploadProgress;
 use super::super::connect::target::DialTarget;
 use super::super::fault::UpstreamFault;
 use super::super::request::UpstreamRequest;
+use super::super::service_credential::ServiceCredential;
 use super::connection::Http1Connection;
 use super::response::Http1Response;
 use super::reusable_deadline::DeadlinePassed;
@@ -73,15 +74,19 @@ impl Http1Exchange {
     ) -> Self {
         // The client's.
         request.headers.remove(HOST);
+        if let Some(credential) = &target.credential {
+            request.headers.remove(credential.name());
+        }
         if request.continue_sender.is_some() {
             request.headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
         }
-        let UpstreamRequest { method, target: path, host, headers, added, body, .. } = request;
+        let UpstreamRequest { method, target: path, host, headers, added, received_by, body, .. } = request;
         connection.begin_request();
         let length = announced_length(method, body);
-        let mut blocks = [target.host(host).block(); 4];
+        let mut blocks = [target.host(host).block(); 6];
         let mut count = 1;
-        for block in added.iter().flatten() {
+        let added = added.iter().flatten().map(|block| &**block).chain(target.via_of(*received_by));
+        for block in added.chain(target.credential.as_ref().map(ServiceCredential::block)) {
             blocks[count] = block;
             count += 1;
         }
