@@ -184,13 +184,14 @@ impl<'u> UpstreamExchange<'u> {
                 },
             }
         };
-        let head = answered.map_err(|failure| match failure {
-            ExchangeFailure::Unsent(fault) => AttemptFailure::Unsent(fault),
-            ExchangeFailure::Sent(fault) => {
-                let may_retry = self.upstream.settings.retries.reset && matches!(fault, UpstreamFault::Reset(_));
-                AttemptFailure::Sent { fault, may_retry }
-            }
-        })?;
+        let head =
+            answered.inspect_err(|failure| failure.log(&slot.pool().target)).map_err(|failure| match failure {
+                ExchangeFailure::Unsent(fault) => AttemptFailure::Unsent(fault),
+                ExchangeFailure::Sent(fault) => {
+                    let may_retry = self.upstream.settings.retries.reset && matches!(fault, UpstreamFault::Reset(_));
+                    AttemptFailure::Sent { fault, may_retry }
+                }
+            })?;
         let response = exchange.into_response(&head);
         let head = http1_head(head).map_err(AttemptFailure::last)?;
         Ok((head, HeldResponse::Http1 { response, last_used: self.began, fate: ConnectionFate::Closed }))

@@ -187,6 +187,7 @@ impl TlsFault {
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
+            | AlertDescription::DecryptError
             | AlertDescription::AccessDenied => Some(Self::CertificateRefused(format!("{alert:?}"))),
             _ => None,
         }
@@ -199,7 +200,8 @@ impl TlsFault {
                 Self::Name { found: names(presented), wanted: name.to_owned() }
             }
             CertificateError::NotValidForName => Self::Name { found: names(&[]), wanted: name.to_owned() },
-            CertificateError::UnknownIssuer => Self::UnknownIssuer,
+            // An authority of the same name with another key has signed it.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownIssuer,
             CertificateError::ExpiredContext { not_after, .. } => Self::Expired(date(not_after.as_secs())),
             CertificateError::Expired => Self::Expired(date(0)),
             CertificateError::NotValidYetContext { not_before, .. } => Self::NotYetValid(date(not_before.as_secs())),

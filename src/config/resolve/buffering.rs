@@ -25,7 +25,7 @@ impl Resolver<'_> {
             self.faults.at(span, message);
         }
         if target.is_some_and(RouteTarget::may_speak_http2) {
-            let message = "HTTP/2 needs no length and has no chunks: remove `buffer_request`, or use upstreams with `protocol: http1`";
+            let message = "`buffer_request` has no effect over HTTP/2, which has no chunks: remove it, or use upstreams with `protocol: http1`";
             self.faults.at(span, message);
         }
         usize::try_from(value.bytes()).ok()

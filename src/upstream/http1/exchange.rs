@@ -51,6 +51,16 @@ pub(crate) enum ExchangeFailure {
     Sent(UpstreamFault),
 }
 
+impl ExchangeFailure {
+    /// Logs that the server has refused the handshake of TLS after its end.
+    pub(crate) fn log(&self, target: &DialTarget) {
+        let (Self::Unsent(fault) | Self::Sent(fault)) = self;
+        if fault.tls_fault().is_some() {
+            target.warn(fault);
+        }
+    }
+}
+
 impl From<ExchangeFailure> for UpstreamFault {
     fn from(failure: ExchangeFailure) -> Self {
         match failure {
