@@ -195,7 +195,7 @@ impl App {
                 probes::probes(hosts, drain.clone(), Arc::clone(&health), limiter, Arc::clone(&snapshot), reports);
             control.spawn(probes::serve_admin(listener, probes));
         }
-        let lookup = Arc::new(NameLookup::new(config.name_servers.clone()));
+        let lookup = Arc::new(NameLookup::new(config.dns.clone()));
         for name in &config.names {
             control.spawn(background::resolve(Arc::clone(name), Arc::clone(&lookup)));
         }

@@ -39,9 +39,14 @@ impl Two {
 }
 
 fn before(names: &NameServer, port: u16) -> Gateway {
+    before_with(names, port, "30s")
+}
+
+/// With this time for which a name that loses all addresses keeps its last ones.
+fn before_with(names: &NameServer, port: u16, stale_for: &str) -> Gateway {
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
-    let sections =
-        format!("upstreams: {{legacy: \"http://{NAME}:{port}\"}}\ndns: {{servers: [\"{}\"]}}", names.address);
+    let dns = format!("{{servers: [\"{}\"], stale_for: {stale_for}}}", names.address);
+    let sections = format!("upstreams: {{legacy: \"http://{NAME}:{port}\"}}\ndns: {dns}");
     Gateway::start(&config(nowhere, &["path: /**, access: public, name: all"], &sections))
 }
 
@@ -163,7 +168,7 @@ async fn one_address_family_survives_a_failure_of_the_other() {
 #[tokio::test]
 async fn a_name_without_address_is_out_of_reach_until_it_has_one() {
     let (names, services) = (NameServer::start(), Two::start(false));
-    let gateway = before(&names, services.port);
+    let gateway = before_with(&names, services.port, "0s");
     let client = Client::new(&gateway);
     let answer = client.get("/").await;
     assert_eq!(answer.status, 502);
@@ -176,10 +181,29 @@ async fn a_name_without_address_is_out_of_reach_until_it_has_one() {
 }
 
 #[tokio::test]
-async fn a_known_name_without_addresses_is_unreachable() {
+async fn a_name_that_loses_all_addresses_keeps_them_for_stale_for() {
+    let services = Two::start(false);
+    // Neither an answer that the name does not exist nor one that it has no address.
+    let losses: [fn(&NameServer); 2] = [|names| names.forget(NAME), |names| names.tell(NAME, &[], 1)];
+    for lose in losses {
+        let names = NameServer::start();
+        names.tell(NAME, &["127.0.0.1"], 1);
+        let gateway = before_with(&names, services.port, "1d");
+        let client = Client::new(&gateway);
+        assert_eq!(client.get("/").await.body, "one");
+        lose(&names);
+        gateway.log_line("the name has no address");
+        assert_eq!(client.get("/").await.body, "one");
+        names.tell(NAME, &["127.0.0.2"], 60);
+        until(&client, 200, "two").await;
+    }
+}
+
+#[tokio::test]
+async fn a_name_without_addresses_is_unreachable_after_stale_for() {
     let (names, services) = (NameServer::start(), Two::start(false));
     names.tell(NAME, &["127.0.0.1"], 1);
-    let gateway = before(&names, services.port);
+    let gateway = before_with(&names, services.port, "1s");
     let client = Client::new(&gateway);
     assert_eq!(client.get("/").await.body, "one");
     names.tell(NAME, &[], 1);

@@ -56,6 +56,8 @@ mirror! {
     struct RawDns {
         /// Default: as `/etc/resolv.conf` says.
         servers: Option<Required<OneOrMore<SocketAddr>>>,
+        /// How long a name that suddenly has no address keeps its last ones.
+        stale_for: At<Duration> = Duration::from_secs(30),
     }
 }
 

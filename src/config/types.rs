@@ -22,7 +22,7 @@ use crate::server::tls::MinTlsVersion;
 use crate::telemetry::admin::Hosts;
 use crate::trust::issuer::{IssuerSettings, KeySource};
 use crate::trust::revocation::RevocationEntry;
-use crate::upstream::names::{Name, NameServers};
+use crate::upstream::names::{DnsSettings, Name};
 use crate::upstream::service::Upstream;
 
 /// The resolved configuration.
@@ -51,7 +51,7 @@ pub(crate) struct Config {
     pub(crate) revoked: Vec<RevocationEntry>,
     /// The names of servers, each once.
     pub(crate) names: Vec<Arc<Name>>,
-    pub(crate) name_servers: NameServers,
+    pub(crate) dns: DnsSettings,
 }
 
 #[derive(Clone, Debug)]

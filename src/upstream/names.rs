@@ -2,7 +2,8 @@
 //!
 //! The control plane resolves each name, and again when the TTL of its records ends. A connection attempt reads the
 //! known addresses and waits only for the first answer. While the name servers do not answer, the last addresses stay
-//! in use, for an hour at most. The only module that uses `hickory_resolver`.
+//! in use, for an hour at most. An answer that the whole name has no address is often a mistake that is soon corrected:
+//! the last addresses stay in use for [`DnsSettings::stale_for`]. The only module that uses `hickory_resolver`.
 
 use std::fmt::Display;
 use std::io;
@@ -43,24 +44,35 @@ pub(super) enum KnownAddresses {
     Unanswered(Arc<str>),
 }
 
-/// The name servers to query.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct NameServers {
-    /// Empty: those of the system.
+/// How names are resolved.
+#[derive(Clone, Debug)]
+pub(crate) struct DnsSettings {
+    /// The name servers to query. Empty: those of the system.
     pub(crate) servers: Vec<SocketAddr>,
+    /// How long a name that suddenly has no address keeps its last ones.
+    pub(crate) stale_for: Duration,
 }
 
 /// Resolves the names of all servers.
 #[derive(Debug)]
 pub(crate) struct NameLookup {
-    servers: NameServers,
+    settings: DnsSettings,
     /// Rebuilt after a while: the system's configuration may have changed.
     resolver: Mutex<Option<(Instant, TokioResolver)>>,
 }
 
+/// The addresses of a name by its answers so far.
+#[derive(Debug, Default)]
+struct NameAddresses {
+    /// IPv4 and IPv6.
+    families: [AddressFamily; 2],
+    /// Until when the last addresses stay in use although the answer is that there are none.
+    stale_until: Option<Instant>,
+}
+
 /// The IPv4 or IPv6 addresses of a name. Each family is queried by itself, so that a failure of one keeps the other's
 /// result.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct AddressFamily {
     addresses: Vec<IpAddr>,
     /// How long they may be used without a newer answer.
@@ -146,7 +158,7 @@ impl Name {
 
 /// Resolves a name again whenever the TTL of its records ends. Never returns.
 pub(crate) async fn keep_fresh(name: Arc<Name>, lookup: Arc<NameLookup>) {
-    let mut families = [AddressFamily::default(), AddressFamily::default()];
+    let mut resolved = NameAddresses::default();
     let mut warned: Option<Instant> = None;
     loop {
         let answers: [Answer; 2] =
@@ -159,15 +171,15 @@ pub(crate) async fn keep_fresh(name: Arc<Name>, lookup: Arc<NameLookup>) {
                 warned = Some(now);
                 warn!(
                     server.name = %name.name,
-                    "cannot resolve the name of a server: {}; addresses that are known stay in use for up to an hour; \
-                     check the name and the name servers",
+                    "cannot resolve the name of a server: {}; addresses that are known stay in use for up to an hour, or \
+                     for `dns.stale_for` if the answer is that there are none; check the name and the name servers",
                     ErrorChain(error)
                 );
             }
             Some(_) => {}
         }
-        families.iter_mut().zip(&answers).for_each(|(family, answer)| family.update(answer, now));
-        let known = known(&families, failure);
+        resolved.update(&answers, now, lookup.settings.stale_for);
+        let known = known(&resolved.families, failure);
         if name.publish(known.clone())
             && let KnownAddresses::Addresses(addresses) = known
         {
@@ -196,6 +208,25 @@ fn known(families: &[AddressFamily; 2], failure: Option<&LookupFailure>) -> Know
         _ if !addresses.is_empty() => KnownAddresses::Addresses(addresses.into()),
         None | Some(LookupFailure::NoAddress) => KnownAddresses::NoAddress,
         Some(error) => KnownAddresses::Unanswered(ErrorChain(error).to_string().into()),
+    }
+}
+
+impl NameAddresses {
+    fn update(&mut self, answers: &[Answer; 2], now: Instant, stale_for: Duration) {
+        let before = self.families.clone();
+        self.families.iter_mut().zip(answers).for_each(|(family, answer)| family.update(answer, now));
+        if answers.iter().any(Result::is_ok) {
+            self.stale_until = None;
+            return;
+        }
+        let has_any = |families: &[AddressFamily; 2]| families.iter().any(|family| !family.addresses.is_empty());
+        let is_denied = answers.iter().any(|answer| matches!(answer, Err(LookupFailure::NoAddress)));
+        if is_denied && has_any(&before) && !has_any(&self.families) {
+            let until = *self.stale_until.get_or_insert(now + stale_for);
+            if now < until {
+                self.families = before;
+            }
+        }
     }
 }
 
@@ -228,8 +259,8 @@ impl LookupFailure {
 }
 
 impl NameLookup {
-    pub(crate) fn new(servers: NameServers) -> Self {
-        Self { servers, resolver: Mutex::new(None) }
+    pub(crate) fn new(settings: DnsSettings) -> Self {
+        Self { settings, resolver: Mutex::new(None) }
     }
 
     /// One family's addresses.
@@ -250,13 +281,13 @@ impl NameLookup {
         if let Some((_, resolver)) = kept.as_ref().filter(|(built, _)| built.elapsed() < REBUILD_AFTER) {
             return Ok(resolver.clone());
         }
-        let resolver = self.servers.resolver()?;
+        let resolver = self.settings.resolver()?;
         *kept = Some((Instant::now(), resolver.clone()));
         Ok(resolver)
     }
 }
 
-impl NameServers {
+impl DnsSettings {
     fn resolver(&self) -> Result<TokioResolver, NetError> {
         let provider = TokioRuntimeProvider::default();
         let mut builder = if self.servers.is_empty() {
@@ -303,68 +334,4 @@ fn rotated(addresses: &[IpAddr], start: usize) -> Vec<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rotated_text(addresses: &[&str], start: usize) -> Vec<String> {
-        let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        rotated(&addresses, start).iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn connections_take_addresses_in_turn_and_alternate_families() {
-        let all = ["10.0.0.1", "10.0.0.2", "::1", "::2"];
-        assert_eq!(rotated_text(&all, 0), ["10.0.0.1", "::1", "10.0.0.2", "::2"]);
-        assert_eq!(rotated_text(&all, 1), ["10.0.0.2", "::1", "10.0.0.1", "::2"]);
-        assert_eq!(rotated_text(&all, 2), ["::1", "10.0.0.1", "::2", "10.0.0.2"]);
-        assert_eq!(rotated_text(&all, 5), rotated_text(&all, 1));
-        assert_eq!(rotated_text(&["10.0.0.1", "::1", "::2"], 0), ["10.0.0.1", "::1", "::2"]);
-        assert_eq!(rotated_text(&["10.0.0.1"], 7), ["10.0.0.1"]);
-        assert_eq!(rotated_text(&[], 7), [""; 0]);
-    }
-
-    #[test]
-    fn a_family_without_an_answer_keeps_its_addresses_for_a_while() {
-        let (v4, v6): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "::1".parse().unwrap());
-        let (mut families, mut now) = ([AddressFamily::default(), AddressFamily::default()], Instant::now());
-        let mut after_answers = |answers: [Answer; 2], after: Duration| {
-            now += after;
-            families.iter_mut().zip(&answers).for_each(|(family, answer)| family.update(answer, now));
-            (known(&families, failure(&answers)), failure(&answers).is_some())
-        };
-        let found = |address| Ok((vec![address], MIN_TTL));
-        let addresses = |all: &[IpAddr]| KnownAddresses::Addresses(all.into());
-        let (none, timeout) = (|| Err(LookupFailure::NoAddress), || Err(LookupFailure::Timeout));
-        assert_eq!(after_answers([found(v4), none()], MIN_TTL), (addresses(&[v4]), false));
-        assert_eq!(after_answers([found(v4), found(v6)], MIN_TTL), (addresses(&[v4, v6]), false));
-        assert_eq!(after_answers([timeout(), found(v6)], MIN_TTL), (addresses(&[v4, v6]), true));
-        assert_eq!(after_answers([timeout(), timeout()], MIN_TTL), (addresses(&[v4, v6]), true));
-        assert_eq!(after_answers([timeout(), none()], MIN_TTL), (addresses(&[v4]), true));
-        assert_eq!(after_answers([none(), found(v6)], MIN_TTL), (addresses(&[v6]), false));
-        assert_eq!(after_answers([found(v4), timeout()], MAX_STALE), (addresses(&[v4, v6]), true));
-        assert_eq!(after_answers([found(v4), timeout()], MIN_TTL), (addresses(&[v4]), true));
-        assert_eq!(after_answers([none(), none()], MIN_TTL), (KnownAddresses::NoAddress, true));
-        assert_eq!(
-            after_answers([none(), timeout()], MIN_TTL).0,
-            KnownAddresses::Unanswered("the name cannot be resolved in time".into())
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_attempt_waits_for_the_first_answer_only() {
-        let name = Name::new("legacy.internal");
-        assert!(timeout(Duration::from_secs(60), name.addresses()).await.is_err());
-        let address: IpAddr = "10.0.0.1".parse().unwrap();
-        let (found, ()) = tokio::join!(name.addresses(), async {
-            name.publish(KnownAddresses::Addresses([address].into()));
-        });
-        assert_eq!(found.unwrap(), [address]);
-        assert!(name.has(address) && !name.has("10.0.0.2".parse().unwrap()));
-        for (gone, has) in [(KnownAddresses::Unanswered("no answer".into()), true), (KnownAddresses::NoAddress, false)]
-        {
-            name.publish(gone);
-            assert_eq!(name.addresses().await.unwrap_err().kind(), io::ErrorKind::NotFound);
-            assert_eq!(name.has(address), has);
-        }
-    }
-}
+mod tests;

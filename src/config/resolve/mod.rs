@@ -47,7 +47,7 @@ use crate::server::drain::Shutdown;
 use crate::server::limits::{Limits, Memory};
 use crate::telemetry::admin::Hosts;
 use crate::telemetry::error_chain::ErrorChain;
-use crate::upstream::names::NameServers;
+use crate::upstream::names::DnsSettings;
 
 /// The context of resolving.
 pub(super) struct Resolver<'a> {
@@ -93,6 +93,7 @@ impl Resolver<'_> {
         let (upstreams, server_names) = self.upstreams(raw.upstreams, workers);
         let dns = raw.dns.servers.and_then(Result::ok).map(|list| list.value.items);
         let servers = dns.unwrap_or_default().into_iter().map(|server| server.value).collect();
+        let stale_for = raw.dns.stale_for.value;
         let routes = self.routes(raw.routes, &names, &upstreams, limits.body_bytes);
         let upstreams = upstreams::in_order(upstreams);
         let audit = self.audit(&raw.audit, &raw.state_directory);
@@ -122,7 +123,7 @@ impl Resolver<'_> {
             state_directory,
             revoked,
             names: server_names,
-            name_servers: NameServers { servers },
+            dns: DnsSettings { servers, stale_for },
         })
     }
 
