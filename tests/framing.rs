@@ -209,7 +209,7 @@ async fn heads_that_are_too_large_are_431_and_targets_414() {
     refused(&[431], &[head(&hundred), head(&large), head(&total), head(&name)]).await;
     let one = |field: String| head(&format!("Connection: close\r\n{field}\r\n"));
     let long_name = one(format!("{}: a", "a".repeat(8192)));
-    refused(&[431], &[long_name, one(format!("X: {}", "a".repeat(16 * 1024 + 1)))]).await;
+    refused(&[431], &[long_name]).await;
     let target = format!("GET /{} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "a".repeat(8192));
     refused(&[414], &[target]).await;
 }

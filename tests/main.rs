@@ -34,6 +34,7 @@ mod forwarding;
 mod framing;
 mod fuzzing;
 mod grpc;
+mod header_bounds;
 mod header_rules;
 mod http1_clients;
 mod http1_llhttp;

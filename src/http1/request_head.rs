@@ -20,6 +20,15 @@ pub(crate) struct HeadLimits {
     pub(crate) fields: usize,
 }
 
+impl HeadLimits {
+    /// The same limits for a header list of HTTP/2, whose size counts 32 bytes more for each field (RFC 9113 §6.5.2).
+    /// Pseudo-fields take the place of the request line.
+    pub(crate) fn header_list_bytes(&self) -> u32 {
+        let overhead = self.fields.saturating_add(PSEUDO_FIELDS).saturating_mul(32);
+        u32::try_from(self.bytes.saturating_add(overhead)).unwrap_or(u32::MAX)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct RequestHead {
     pub(crate) method: Method,
@@ -33,6 +42,9 @@ pub(crate) struct RequestHead {
     /// Whether the client reads trailers of the answer.
     pub(crate) reads_trailers: bool,
 }
+
+/// Method, scheme, authority, path and protocol.
+const PSEUDO_FIELDS: usize = 5;
 
 /// `Ok(None)`: more bytes are needed. On `Ok(Some)` the head has been removed from `buffer`; header values are slices
 /// of it.

@@ -37,7 +37,6 @@ pub(super) struct Protocols {
 const H2_STREAM_WINDOW: u32 = 64 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 const H2_SEND_BUFFER: usize = 64 * 1024;
-const H2_HEADER_LIST: u32 = 16 * 1024;
 const H2_FRAME: u32 = 16 * 1024;
 const H2_PENDING_RESETS: usize = 20;
 const H2_LOCAL_RESETS: usize = 256;
@@ -59,7 +58,7 @@ impl Protocols {
             .initial_stream_window_size(H2_STREAM_WINDOW)
             .initial_connection_window_size(H2_CONNECTION_WINDOW)
             .max_send_buf_size(H2_SEND_BUFFER)
-            .max_header_list_size(H2_HEADER_LIST)
+            .max_header_list_size(http1.header_list_bytes())
             .max_frame_size(H2_FRAME)
             .max_pending_accept_reset_streams(H2_PENDING_RESETS)
             .max_local_error_reset_streams(H2_LOCAL_RESETS)

@@ -142,6 +142,10 @@ impl Resolver<'_> {
         let limits = raw.or_default();
         self.at_most(&raw.uri_bytes, MAX_URI_BYTES);
         self.at_most(&raw.header_bytes, MAX_HEADER_BYTES);
+        if raw.uri_bytes.value.is_some() && limits.uri_bytes > limits.header_bytes {
+            let message = "`uri_bytes` is more than `header_bytes`, which the request target is a part of: lower it, or raise `header_bytes`";
+            self.faults.at(raw.uri_bytes.span, message);
+        }
         if limits.token_bytes > limits.header_bytes {
             let message = "`token_bytes` is more than `header_bytes`, and a token comes in a header: lower it, or raise `header_bytes`";
             self.faults.at(raw.token_bytes.span, message);

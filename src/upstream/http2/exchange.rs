@@ -24,6 +24,7 @@ use super::super::response_head::normalize;
 use super::pool::StreamSlot;
 use super::response::Http2Body;
 use super::upload::{StreamUpload, UploadHandle};
+use crate::http1::fault::WireFault;
 
 /// A stream on which the request's head was sent.
 struct StartedStream {
@@ -58,8 +59,12 @@ pub(crate) async fn send(
         Ok((mut response, send_stream)) => {
             let upload = UploadHandle::beside_response(upload, send_stream);
             normalize(&mut response)?;
+            let max_fields = target.head_limits.fields;
+            if response.headers().len() > max_fields {
+                return Err(UpstreamFault::Protocol(WireFault::TooManyFields.into()).into());
+            }
             let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-            let response = response.map(|stream| Http2Body::new(stream, length));
+            let response = response.map(|stream| Http2Body::new(stream, length, max_fields));
             Ok((response, slot, upload))
         }
         Err(StreamError::Unprocessed(fault)) if upload.rewind() => {

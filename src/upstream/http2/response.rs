@@ -7,6 +7,7 @@ use h2::RecvStream;
 use http_body::{Frame, SizeHint};
 
 use super::super::fault::{BoxError, TruncatedResponse};
+use crate::http1::fault::WireFault;
 
 /// It is complete only with `END_STREAM`: a reset truncates it, whatever its reason.
 #[derive(Debug)]
@@ -15,15 +16,23 @@ pub(crate) struct Http2Body {
     /// Bytes still to come, if a length was announced.
     remaining: Option<u64>,
     data_has_ended: bool,
+    /// Of the trailers.
+    max_fields: usize,
 }
 
 impl Http2Body {
-    pub(super) fn new(stream: RecvStream, length: Option<u64>) -> Self {
-        Self { stream, remaining: length, data_has_ended: false }
+    pub(super) fn new(stream: RecvStream, length: Option<u64>, max_fields: usize) -> Self {
+        Self { stream, remaining: length, data_has_ended: false, max_fields }
     }
 
     pub(crate) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.poll_stream(context).map_err(|error| TruncatedResponse(error.to_string()).into())
+        let frame = ready!(self.poll_stream(context)).transpose();
+        let frame = frame.map_err(|error| TruncatedResponse(error.to_string()))?;
+        let trailers = frame.as_ref().and_then(Frame::trailers_ref);
+        if trailers.is_some_and(|trailers| trailers.len() > self.max_fields) {
+            return Poll::Ready(Some(Err(TruncatedResponse(WireFault::TooManyFields.to_string()).into())));
+        }
+        Poll::Ready(frame.map(Ok))
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
