@@ -42,6 +42,7 @@ mod http1_reference;
 mod http2;
 mod inspect;
 mod jwks;
+mod keep_alive;
 mod keys;
 mod limits;
 mod listeners;

@@ -5,6 +5,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::fault::WireFault;
 
+/// Of HTTP/1.0 and RFC 2068 §19.7.1.1, and still sent by many servers.
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// The greatest accepted `Content-Length`, in bytes.
 const MAX_LENGTH: u64 = 1 << 63;
 
@@ -27,6 +29,7 @@ pub(super) struct FramingFields {
     pub(super) coding: bool,
     pub(super) connection: bool,
     pub(super) te: bool,
+    pub(super) keep_alive: bool,
 }
 
 /// The body that the fields of a response announce, whatever its status.
@@ -44,6 +47,7 @@ impl FramingFields {
         self.coding |= *name == TRANSFER_ENCODING;
         self.connection |= *name == CONNECTION;
         self.te |= *name == TE;
+        self.keep_alive |= *name == KEEP_ALIVE;
     }
 
     /// The length of a request's body, by strict rules: one `Content-Length`, or one `Transfer-Encoding: chunked`.
@@ -101,6 +105,16 @@ impl FramingFields {
         self.te && lists(headers, &TE, "trailers")
     }
 
+    /// The seconds for which the sender keeps an unused connection, if it announces them: the least `timeout` of
+    /// `Keep-Alive`. Its `max` is not read: a server that counts says `Connection: close` in its last response.
+    pub(super) fn announced_idle(self, headers: &HeaderMap) -> Option<u64> {
+        if !self.keep_alive {
+            return None;
+        }
+        let values = headers.get_all(KEEP_ALIVE).iter();
+        values.flat_map(|value| value.as_bytes().split(is_comma)).filter_map(timeout_parameter).min()
+    }
+
     /// Whether the connection persists after the message, by version and `Connection` (RFC 9112 §9.3).
     pub(super) fn keeps_alive(self, version: Version, headers: &HeaderMap) -> bool {
         let is_named = |option: &str| lists(headers, &CONNECTION, option);
@@ -132,6 +146,15 @@ fn ends_with_chunked(headers: &HeaderMap) -> Result<bool, WireFault> {
 fn lists(headers: &HeaderMap, name: &HeaderName, member: &str) -> bool {
     let mut members = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(is_comma));
     members.any(|listed| listed.trim_ascii().eq_ignore_ascii_case(member.as_bytes()))
+}
+
+/// The number of `timeout=N`; the greatest one if it has too many digits.
+fn timeout_parameter(parameter: &[u8]) -> Option<u64> {
+    let equals = memchr::memchr(b'=', parameter)?;
+    let (name, value) = (parameter[..equals].trim_ascii(), parameter[equals + 1..].trim_ascii());
+    let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    let seconds = || std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX);
+    (name.eq_ignore_ascii_case(b"timeout") && is_number).then(seconds)
 }
 
 fn is_comma(byte: &u8) -> bool {

@@ -21,6 +21,8 @@ pub(crate) struct ResponseHead {
     pub(crate) announces_body: bool,
     /// Whether another request may be sent after this response. False after anything that was accepted leniently.
     pub(crate) keeps_alive: bool,
+    /// The seconds for which the server keeps the connection unused, if it announces them.
+    pub(crate) announced_idle: Option<u64>,
 }
 
 /// Reads one head, interim responses included, of the answer to a request with this method. `Ok(None)`: more bytes are
@@ -48,7 +50,8 @@ pub(crate) fn read_response(
         BodyRule::Forbidden => (BodyLength::None, !announces_body),
     };
     let keeps_alive = !is_folded && is_strict && is_clean && framing.keeps_alive(version, &headers);
-    Ok(Some(ResponseHead { status, version, headers, body, announces_body, keeps_alive }))
+    let announced_idle = framing.announced_idle(&headers);
+    Ok(Some(ResponseHead { status, version, headers, body, announces_body, keeps_alive, announced_idle }))
 }
 
 /// The fields, and whether lines were folded.

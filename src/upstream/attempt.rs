@@ -133,7 +133,7 @@ impl<'u> UpstreamExchange<'u> {
             // Credentials for a connection use up none of the idle ones, unless there can be no other.
             let uses_idle = !self.binding.needs_own_connection() || slot.pool().is_full();
             let pinned = self.binding.take(self.upstream, slot.index);
-            let kept = pinned.or_else(|| if uses_idle { slot.pool().take() } else { None });
+            let kept = pinned.or_else(|| if uses_idle { slot.pool().take(self.now_of_attempt()) } else { None });
             let (connection, last_used) = match kept {
                 Some((connection, last_used)) => (connection, Some(last_used)),
                 // Boxed because opening a connection is a large future, and rare.
@@ -146,6 +146,11 @@ impl<'u> UpstreamExchange<'u> {
                 ended => return ended,
             }
         }
+    }
+
+    /// The time at which an attempt begins: for the first, that of the exchange.
+    fn now_of_attempt(&self) -> Instant {
+        if self.tried.is_empty() { self.began } else { Instant::now() }
     }
 
     async fn connect(&self, slot: &RequestSlot) -> Result<Box<Http1Connection>, AttemptFailure> {
@@ -178,13 +183,14 @@ impl<'u> UpstreamExchange<'u> {
                 },
             }
         };
-        let head = answered.map_err(|failure| match failure {
-            ExchangeFailure::Unsent(fault) => AttemptFailure::Unsent(fault),
-            ExchangeFailure::Sent(fault) => {
-                let may_retry = self.upstream.settings.retries.reset && matches!(fault, UpstreamFault::Reset(_));
-                AttemptFailure::Sent { fault, may_retry }
-            }
-        })?;
+        let head =
+            answered.inspect_err(|failure| failure.log(&slot.pool().target)).map_err(|failure| match failure {
+                ExchangeFailure::Unsent(fault) => AttemptFailure::Unsent(fault),
+                ExchangeFailure::Sent(fault) => {
+                    let may_retry = self.upstream.settings.retries.reset && matches!(fault, UpstreamFault::Reset(_));
+                    AttemptFailure::Sent { fault, may_retry }
+                }
+            })?;
         let response = exchange.into_response(&head);
         let head = http1_head(head).map_err(AttemptFailure::last)?;
         Ok((head, HeldResponse::Http1 { response, last_used: self.began, fate: ConnectionFate::Closed }))

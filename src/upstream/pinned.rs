@@ -127,14 +127,13 @@ mod tests {
                 let pins = Rc::<PinnedConnections>::default();
                 let target = PinTarget { pins: Rc::clone(&pins), route: "all".into(), upstream: upstream.number };
                 target.pin(&slot, connection, Instant::now());
-                for _ in 0..3 {
-                    slot.pool().sweep();
-                }
+                let begun = Instant::now();
+                slot.pool().sweep(begun + Duration::from_secs(14));
                 assert_eq!(pins.upstream_of("all"), Some(upstream.number), "it was not idle for long");
                 assert_eq!(pins.server_of("all", upstream.number), Some(0));
-                assert!(slot.pool().take().is_none(), "no other request can take it");
+                assert!(slot.pool().take(Instant::now()).is_none(), "no other request can take it");
                 if by_sweep {
-                    slot.pool().sweep();
+                    slot.pool().sweep(begun + Duration::from_secs(16));
                     assert!(pins.upstream_of("all").is_none() && pins.take("all", upstream.number, 0).is_none());
                 } else {
                     drop(pins);

@@ -29,7 +29,6 @@ pub(super) struct Pool {
     next_pin: Cell<u64>,
     connection_limit: Rc<ConnectionLimit>,
     pub(super) http2: Rc<Http2Pool>,
-    sweeps: Cell<u32>,
 }
 
 #[derive(Debug)]
@@ -37,13 +36,11 @@ struct Idle {
     connection: Box<Http1Connection>,
     /// When its last request was sent.
     last_used: Instant,
-    /// The number of sweeps when it was put back.
-    sweeps: u32,
+    /// When it was put back.
+    since: Instant,
 }
 
-/// With [`SWEEP_EVERY`] 15 s: less than the keep-alive timeout of common servers, so that requests are rarely sent on a
-/// connection that is being closed.
-const MAX_IDLE_SWEEPS: u32 = 3;
+/// How often connections are closed that were idle for too long; none of them is used before.
 pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// As many as the default limit on requests in flight. With fewer, many concurrent requests would open a new connection
 /// each.
@@ -60,7 +57,6 @@ impl Pool {
             pinned: RefCell::default(),
             next_pin: Cell::new(0),
             connection_limit: ConnectionLimit::new(settings.caps.connections),
-            sweeps: Cell::new(0),
         }
     }
 
@@ -69,10 +65,10 @@ impl Pool {
     }
 
     /// An idle connection, with the time of its last request.
-    pub(super) fn take(&self) -> Option<(Box<Http1Connection>, Instant)> {
+    pub(super) fn take(&self, now: Instant) -> Option<(Box<Http1Connection>, Instant)> {
         let mut all = self.idle.borrow_mut();
         while let Some(mut idle) = all.pop_back() {
-            if idle.connection.is_usable() {
+            if self.is_fresh(&idle, now) && idle.connection.is_usable() {
                 idle.connection.write_progress.close_by_reset(true);
                 return Some((idle.connection, idle.last_used));
             }
@@ -87,35 +83,39 @@ impl Pool {
 
     pub(super) fn put(&self, connection: Box<Http1Connection>, last_used: Instant) {
         connection.write_progress.close_by_reset(false);
-        if connection.address_changes != self.target.address_changes.get() {
+        let has_room = self.target.keep_alive.max_requests.is_none_or(|max| connection.requests < max);
+        if !has_room || !self.may_keep(&connection) {
             return;
         }
         let mut idle = self.idle.borrow_mut();
         if idle.len() == MAX_IDLE {
             idle.pop_front();
         }
-        idle.push_back(Idle { connection, last_used, sweeps: self.sweeps.get() });
+        idle.push_back(Idle { connection, last_used, since: Instant::now() });
     }
 
     /// Keeps a connection, to be taken by the number that this gives; `None` if it is not kept.
     pub(super) fn pin(&self, connection: Box<Http1Connection>, last_used: Instant) -> Option<u64> {
         let mut pinned = self.pinned.borrow_mut();
-        if connection.address_changes != self.target.address_changes.get() || pinned.len() == MAX_PINNED {
+        if !self.may_keep(&connection) || pinned.len() == MAX_PINNED {
             return None;
         }
         let id = self.next_pin.get();
         self.next_pin.set(id + 1);
-        pinned.insert(id, Idle { connection, last_used, sweeps: self.sweeps.get() });
+        pinned.insert(id, Idle { connection, last_used, since: Instant::now() });
         Some(id)
     }
 
     pub(super) fn has_pinned(&self, id: u64) -> bool {
-        self.pinned.borrow_mut().get_mut(&id).is_some_and(|idle| idle.connection.is_usable())
+        let mut pinned = self.pinned.borrow_mut();
+        let Some(idle) = pinned.get_mut(&id) else { return false };
+        self.is_fresh(idle, Instant::now()) && idle.connection.is_usable()
     }
 
     pub(super) fn take_pinned(&self, id: u64) -> Option<(Box<Http1Connection>, Instant)> {
         let mut taken = self.pinned.borrow_mut().remove(&id)?;
-        taken.connection.is_usable().then_some((taken.connection, taken.last_used))
+        let is_usable = self.is_fresh(&taken, Instant::now()) && taken.connection.is_usable();
+        is_usable.then_some((taken.connection, taken.last_used))
     }
 
     /// A slot for one more connection. If there is none, the oldest pinned connection that is not in use is closed for
@@ -128,19 +128,31 @@ impl Pool {
     }
 
     /// Closes connections that were idle for too long or whose address no longer belongs to the server.
-    pub(super) fn sweep(&self) {
-        let sweeps = self.sweeps.get().wrapping_add(1);
-        self.sweeps.set(sweeps);
-        let is_fresh = |put_back: u32| sweeps.wrapping_sub(put_back) <= MAX_IDLE_SWEEPS;
+    pub(super) fn sweep(&self, now: Instant) {
         self.target.check_addresses();
         let server = &self.target.server;
         let is_current = |address| server.is_at(address);
         let is_usable = |idle: &mut Idle| {
             idle.connection.release_buffers();
-            is_current(idle.connection.address) && is_fresh(idle.sweeps) && idle.connection.is_usable()
+            is_current(idle.connection.address) && self.is_fresh(idle, now) && idle.connection.is_usable()
         };
         self.idle.borrow_mut().retain_mut(is_usable);
         self.pinned.borrow_mut().retain(|_, idle| is_usable(idle));
-        self.http2.sweep(sweeps, is_fresh, is_current);
+        self.http2.sweep(now, is_current);
+    }
+
+    /// False if the server has other addresses now, or closes the connection too soon for another request.
+    fn may_keep(&self, connection: &Http1Connection) -> bool {
+        connection.address_changes == self.target.address_changes.get() && !self.max_idle(connection).is_zero()
+    }
+
+    fn is_fresh(&self, idle: &Idle, now: Instant) -> bool {
+        now.saturating_duration_since(idle.since) < self.max_idle(&idle.connection)
+    }
+
+    /// The server's own time counts if it is shorter than the configured one.
+    fn max_idle(&self, connection: &Http1Connection) -> Duration {
+        let configured = self.target.keep_alive.idle;
+        connection.announced_idle.map_or(configured, |announced| announced.min(configured))
     }
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use foldhash::HashMap;
+use tokio::time::Instant;
 
 use super::pin_limit::PinLimit;
 use super::pool::{Pool, SWEEP_EVERY};
@@ -28,7 +29,8 @@ impl Pools {
     pub(crate) async fn sweep(self: Rc<Self>) {
         loop {
             tokio::time::sleep(SWEEP_EVERY).await;
-            self.for_each_pool(Pool::sweep);
+            let now = Instant::now();
+            self.for_each_pool(|pool| pool.sweep(now));
         }
     }
 

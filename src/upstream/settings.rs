@@ -22,7 +22,17 @@ pub(crate) struct UpstreamSettings {
     /// The time over which the share of a recovered server grows to its full weight.
     pub(crate) slow_start: Option<Duration>,
     pub(crate) caps: Caps,
+    pub(crate) keep_alive: KeepAlive,
     pub(crate) answers: AnswerLimits,
+}
+
+/// The use of a connection for several requests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeepAlive {
+    /// How long a connection without a request is kept.
+    pub(crate) idle: Duration,
+    /// On one connection.
+    pub(crate) max_requests: Option<u32>,
 }
 
 /// Limits of the heads of responses.
@@ -168,6 +178,7 @@ impl UpstreamSettings {
             retries: Retries::default(),
             slow_start: None,
             caps: Caps::default(),
+            keep_alive: KeepAlive { idle: Duration::from_secs(15), max_requests: None },
             answers: AnswerLimits::default(),
         }
     }

@@ -39,7 +39,17 @@ mirror! {
         max_connections: At<Bound<PositiveCount>> = Bound::Unlimited,
         /// Requests, of each server.
         max_in_flight: At<Bound<PositiveCount>> = Bound::Unlimited,
+        keep_alive: RawKeepAlive,
         answers: RawAnswerLimits,
+    }
+}
+
+mirror! {
+    struct RawKeepAlive {
+        /// Less than the keep-alive timeout of common servers.
+        idle: At<Period> = seconds(15),
+        /// On one connection.
+        max_requests: At<Bound<PositiveCount>> = Bound::Unlimited,
     }
 }
 

@@ -20,7 +20,8 @@ use crate::upstream::names::Name;
 use crate::upstream::server::Server;
 use crate::upstream::service::{MAX_SERVERS, Upstream};
 use crate::upstream::settings::{
-    AnswerLimits, Balance, BreakerRules, Caps, Ejection, HealthCheck, MAX_PROBE_BODY, Probe, Retries, UpstreamSettings,
+    AnswerLimits, Balance, BreakerRules, Caps, Ejection, HealthCheck, KeepAlive, MAX_PROBE_BODY, Probe, Retries,
+    UpstreamSettings,
 };
 
 pub(super) type Upstreams = HashMap<String, Arc<Upstream>>;
@@ -98,6 +99,10 @@ impl Resolver<'_> {
             caps: Caps {
                 connections: self.connections_of_each(&raw.max_connections, workers),
                 in_flight: number(raw.max_in_flight.value),
+            },
+            keep_alive: KeepAlive {
+                idle: raw.keep_alive.idle.value.get(),
+                max_requests: raw.keep_alive.max_requests.value.at_most().map(PositiveCount::get),
             },
             answers: self.answer_limits(&raw.answers),
         }

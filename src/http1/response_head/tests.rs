@@ -6,7 +6,7 @@ use super::*;
 const LIMITS: HeadLimits = HeadLimits { target_bytes: 0, bytes: 200, fields: 5 };
 
 /// Status, `1.0` if that is the version, fields, length of the body, `body` if one is announced, `close` if no request
-/// may follow.
+/// may follow, and the announced seconds.
 fn text(head: &ResponseHead) -> String {
     let mut text = head.status.as_str().to_owned();
     if head.version == Version::HTTP_10 {
@@ -23,6 +23,9 @@ fn text(head: &ResponseHead) -> String {
     }
     text.push_str(if head.announces_body { " body" } else { "" });
     text.push_str(if head.keeps_alive { "" } else { " close" });
+    if let Some(seconds) = head.announced_idle {
+        write!(text, " idle {seconds}").unwrap();
+    }
     text
 }
 
@@ -55,6 +58,27 @@ fn fields_give(cases: &[(&str, &str)]) {
     for (fields, expected) in cases {
         let bytes = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n");
         assert_eq!(read(&Method::GET, bytes.as_bytes()), *expected, "{fields:?}");
+    }
+}
+
+#[test]
+fn the_least_announced_time_of_keep_alive_is_read() {
+    let given = |value: &str| {
+        let head = format!("HTTP/1.1 200 OK\r\nKeep-Alive: {value}\r\nContent-Length: 0\r\n\r\n");
+        read(&Method::GET, head.as_bytes()).split_once(" idle ").map(|(_, seconds)| seconds.to_owned())
+    };
+    for (value, seconds) in [
+        ("timeout=5", "5"),
+        ("timeout=5, max=100", "5"),
+        ("max=100,TIMEOUT = 0", "0"),
+        ("timeout=7, timeout=3", "3"),
+        ("timeout=7\r\nKeep-Alive: timeout=3", "3"),
+        ("timeout=99999999999999999999999", "18446744073709551615"),
+    ] {
+        assert_eq!(given(value).as_deref(), Some(seconds), "{value}");
+    }
+    for value in ["", "5", "timeout", "timeout=", "timeout=-1", "timeout=5s", "max=5", "xtimeout=5"] {
+        assert_eq!(given(value), None, "{value}");
     }
 }
 

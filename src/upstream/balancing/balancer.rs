@@ -173,6 +173,10 @@ impl TriedServers {
         self.0 |= 1 << index;
     }
 
+    pub(in crate::upstream) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     fn has(self, index: usize) -> bool {
         self.0 >> index & 1 == 1
     }

@@ -11,7 +11,7 @@ use tracing::warn;
 use super::super::fault::UpstreamFault;
 use super::super::names::KnownAddresses;
 use super::super::server::Server;
-use super::super::settings::UpstreamSettings;
+use super::super::settings::{KeepAlive, UpstreamSettings};
 use crate::http1::field_block::FieldBlock;
 use crate::http1::request_head::HeadLimits;
 use crate::telemetry::error_chain::ErrorChain;
@@ -26,6 +26,7 @@ pub(crate) struct DialTarget {
     /// Of a response's head, and of its trailers.
     pub(crate) head_limits: HeadLimits,
     pub(crate) connect_timeout: Duration,
+    pub(crate) keep_alive: KeepAlive,
     /// Of this worker.
     pub(crate) max_connections: Option<usize>,
     /// How often a sweep has found other addresses than the one before.
@@ -44,6 +45,7 @@ impl DialTarget {
             host: FieldBlock::new(vec![(HOST, server.authority.clone())]),
             head_limits: settings.answers.head_limits(),
             connect_timeout: settings.connect_timeout,
+            keep_alive: settings.keep_alive,
             max_connections: settings.caps.connections,
             address_changes: Cell::new(0),
             addresses: RefCell::new(server.known_addresses()),

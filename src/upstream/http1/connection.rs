@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
@@ -39,6 +40,10 @@ pub(crate) struct Http1Connection {
     pub(crate) address: Option<IpAddr>,
     /// How often the server's addresses had changed when the connection was opened.
     pub(crate) address_changes: u32,
+    /// Requests so far.
+    pub(crate) requests: u32,
+    /// How long the connection may be idle, if the server has said how long it waits.
+    pub(crate) announced_idle: Option<Duration>,
     /// Held while it is pinned, in use or not.
     pub(crate) pin_permit: Option<Box<PinPermit>>,
     /// Held until the connection has ended.
@@ -47,6 +52,9 @@ pub(crate) struct Http1Connection {
 
 const MIN_READ: usize = 8 * 1024;
 const MAX_READ: usize = 64 * 1024;
+/// A connection is not used in the last second that the server has announced: a request could meet the server's end of
+/// the connection on its way.
+const IDLE_MARGIN: Duration = Duration::from_secs(1);
 
 /// Connects, within the upstream's timeout. The connection holds `slot` until its end.
 pub(crate) async fn connect(
@@ -72,6 +80,8 @@ pub(crate) async fn connect(
         write_progress,
         address,
         address_changes,
+        requests: 0,
+        announced_idle: None,
         pin_permit: None,
         slot,
     }))
@@ -98,7 +108,13 @@ impl Http1Connection {
         (self.stream, self.input.freeze(), self.slot)
     }
 
+    /// The server keeps the connection for this time without a request.
+    pub(super) fn note_announced_idle(&mut self, seconds: u64) {
+        self.announced_idle = Some(Duration::from_secs(seconds).saturating_sub(IDLE_MARGIN));
+    }
+
     pub(super) fn begin_request(&mut self) {
+        self.requests = self.requests.saturating_add(1);
         self.has_written = false;
         self.read_size = MIN_READ;
     }

@@ -149,7 +149,10 @@ impl Http1Exchange {
     }
 
     /// The connection, with a response of this head.
-    pub(crate) fn into_response(self, head: &ResponseHead) -> Http1Response {
+    pub(crate) fn into_response(mut self, head: &ResponseHead) -> Http1Response {
+        if let Some(seconds) = head.announced_idle {
+            self.connection.note_announced_idle(seconds);
+        }
         let trailer_limits = TrailerLimits { bytes: self.limits.bytes, fields: self.limits.fields };
         let is_sending = self.upload.has_body() || !self.connection.has_sent_all();
         Http1Response::new(self.connection, is_sending.then_some(self.upload), head, trailer_limits)

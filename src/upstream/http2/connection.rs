@@ -18,7 +18,9 @@ use super::super::connect::open::open;
 use super::super::connect::stream::WriteTolerantStream;
 use super::super::connect::target::DialTarget;
 use super::super::connect::write_progress::WriteProgress;
+use super::super::settings::KeepAlive;
 use super::liveness::{ActivityTracked, Liveness};
+use crate::http1::request_head::HeadLimits;
 
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -36,8 +38,10 @@ pub(super) struct ConnectionState {
     /// The peer's limit on them; 0 before it has sent its settings.
     max_streams: Cell<usize>,
     pub(super) has_ended: Cell<bool>,
-    /// The number of the last sweep before which it was in use.
-    pub(super) last_used: Cell<u32>,
+    /// Requests so far.
+    requests: Cell<u32>,
+    /// Since when it has no open stream, if it has none.
+    idle_since: Cell<Option<Instant>>,
     has_settings: Notify,
     pub(super) liveness: Rc<Liveness>,
     pub(super) write_progress: Rc<WriteProgress>,
@@ -67,13 +71,8 @@ const TICK: Duration = Duration::from_secs(20);
 const TICKS_TO_PING: u32 = 16;
 
 impl Connection {
-    /// Connects and waits for the peer's settings: a peer that does not speak HTTP/2 is detected here. `sweeps` is the
-    /// pool's number of sweeps.
-    pub(super) async fn open(
-        target: &DialTarget,
-        sweeps: u32,
-        open_connections: &Rc<OpenConnections>,
-    ) -> io::Result<Rc<Self>> {
+    /// Connects and waits for the peer's settings: a peer that does not speak HTTP/2 is detected here.
+    pub(super) async fn open(target: &DialTarget, open_connections: &Rc<OpenConnections>) -> io::Result<Rc<Self>> {
         let (stream, address) = open(&target.server).await?;
         let state = Rc::new(ConnectionState::default());
         // Until it is shared.
@@ -83,8 +82,8 @@ impl Connection {
             liveness: Rc::clone(&state.liveness),
         };
         let (sender, mut connection) =
-            client_settings(target.head_limits.bytes).handshake(stream).await.map_err(not_http2)?;
-        state.last_used.set(sweeps);
+            client_settings(&target.head_limits).handshake(stream).await.map_err(not_http2)?;
+        state.idle_since.set(Some(Instant::now()));
         let driver = Driver {
             pings: connection.ping_pong(),
             connection,
@@ -113,6 +112,13 @@ impl Connection {
         self.state.streams.get() < self.state.max_streams.get() && matches!(self.poll_ready(), Poll::Ready(Ok(())))
     }
 
+    /// It was idle for too long, or had as many requests as it may have.
+    pub(super) fn is_used_up(&self, rules: &KeepAlive, now: impl FnOnce() -> Instant) -> bool {
+        let is_idle_too_long = |since| now().saturating_duration_since(since) >= rules.idle;
+        rules.max_requests.is_some_and(|max| self.state.requests.get() >= max)
+            || self.state.idle_since.get().is_some_and(is_idle_too_long)
+    }
+
     /// It may open no new streams, or has failed.
     pub(super) fn is_going_away(&self) -> bool {
         matches!(self.poll_ready(), Poll::Ready(Err(_)))
@@ -123,7 +129,22 @@ impl Connection {
     }
 }
 
-fn client_settings(max_head: usize) -> Builder {
+impl ConnectionState {
+    pub(super) fn begin_stream(&self) {
+        self.streams.update(|streams| streams + 1);
+        self.requests.update(|requests| requests.saturating_add(1));
+        self.idle_since.set(None);
+    }
+
+    pub(super) fn end_stream(&self) {
+        self.streams.update(|streams| streams.saturating_sub(1));
+        if self.streams.get() == 0 {
+            self.idle_since.set(Some(Instant::now()));
+        }
+    }
+}
+
+fn client_settings(limits: &HeadLimits) -> Builder {
     let mut builder = Builder::new();
     builder
         .enable_push(false)
@@ -136,7 +157,7 @@ fn client_settings(max_head: usize) -> Builder {
         // all others.
         .max_local_error_reset_streams(None)
         .max_concurrent_reset_streams(MAX_RESET_STREAMS)
-        .max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX));
+        .max_header_list_size(limits.header_list_bytes());
     builder
 }
 

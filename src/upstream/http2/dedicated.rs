@@ -24,7 +24,7 @@ impl Http2Pool {
         let connection = {
             let _opening = OpeningConnection::begin(open);
             let deadline = deadline.min(Instant::now() + target.connect_timeout);
-            let opening = Connection::open(target, pool.sweeps.get(), open);
+            let opening = Connection::open(target, open);
             let opened = timeout_at(deadline, opening).await.map_err(|_| UpstreamFault::Timeout);
             let opened = opened.and_then(|opened| opened.map_err(UpstreamFault::Connect));
             opened.inspect_err(|fault| target.warn(fault))?

@@ -30,7 +30,6 @@ pub(crate) struct Http2Pool {
     waiting: Cell<usize>,
     failures: Cell<u64>,
     last_failure: RefCell<Option<OpenFailure>>,
-    pub(super) sweeps: Cell<u32>,
 }
 
 /// A stream on a connection, until it is dropped.
@@ -68,7 +67,6 @@ impl Http2Pool {
             waiting: Cell::default(),
             failures: Cell::default(),
             last_failure: RefCell::default(),
-            sweeps: Cell::default(),
         })
     }
 
@@ -108,26 +106,22 @@ impl Http2Pool {
     }
 
     /// Closes connections that were idle for too long, and retires those whose address no longer belongs to the server.
-    pub(crate) fn sweep(
-        &self,
-        sweeps: u32,
-        is_fresh: impl Fn(u32) -> bool,
-        is_current: impl Fn(Option<IpAddr>) -> bool,
-    ) {
-        self.sweeps.set(sweeps);
+    pub(crate) fn sweep(&self, now: Instant, is_current: impl Fn(Option<IpAddr>) -> bool) {
         self.connections.borrow_mut().retain(|connection| {
-            let state = &connection.state;
-            if state.streams.get() > 0 {
-                state.last_used.set(sweeps);
-            }
-            !state.has_ended.get() && is_fresh(state.last_used.get()) && is_current(connection.address)
+            let is_used_up = connection.is_used_up(&self.target.keep_alive, || now);
+            !connection.state.has_ended.get() && !is_used_up && is_current(connection.address)
         });
     }
 
     /// The first connection with a free stream, so that the others become idle and end.
     fn take(self: &Rc<Self>) -> Option<StreamSlot> {
         let mut connections = self.connections.borrow_mut();
-        connections.retain(|connection| !connection.state.has_ended.get() && !connection.is_going_away());
+        let is_usable = |connection: &Connection| {
+            !connection.state.has_ended.get()
+                && !connection.is_going_away()
+                && !connection.is_used_up(&self.target.keep_alive, Instant::now)
+        };
+        connections.retain(|connection| is_usable(connection));
         let connection = connections.iter().find(|connection| connection.has_free_stream())?;
         Some(StreamSlot::new(Rc::clone(self), Rc::clone(connection)))
     }
@@ -145,7 +139,7 @@ impl Http2Pool {
         // A task of its own: the request that needs the connection may be cancelled, and others wait for it too.
         tokio::task::spawn_local(async move {
             let target = &pool.target;
-            let opening = Connection::open(target, pool.sweeps.get(), &pool.open);
+            let opening = Connection::open(target, &pool.open);
             let opened = timeout(target.connect_timeout, opening).await;
             let opened =
                 opened.map_err(|_| UpstreamFault::Timeout).and_then(|opened| opened.map_err(UpstreamFault::Connect));
@@ -197,7 +191,7 @@ impl Http2Pool {
 impl StreamSlot {
     /// Counts one more stream on the connection.
     pub(super) fn new(pool: Rc<Http2Pool>, connection: Rc<Connection>) -> Self {
-        connection.state.streams.update(|streams| streams + 1);
+        connection.state.begin_stream();
         Self { pool, connection, awaiting_since: Cell::default() }
     }
 
@@ -232,7 +226,7 @@ impl StreamSlot {
 impl Drop for StreamSlot {
     fn drop(&mut self) {
         let state = &self.connection.state;
-        state.streams.update(|streams| streams.saturating_sub(1));
+        state.end_stream();
         if self.awaiting_since.get().is_some_and(|mark| state.liveness.is_silent_since(mark)) {
             self.retire_connection();
         }
