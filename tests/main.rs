@@ -66,6 +66,7 @@ mod traffic_split;
 mod trailers;
 mod tunnels;
 mod unknown_clients;
+mod upload_lengths;
 mod upstream_connections;
 mod upstream_faults;
 mod upstream_http2;

@@ -46,6 +46,8 @@ mirror! {
         timeout: Option<At<Bound<Period>>>,
         /// Default: `limits.body_bytes`.
         body_bytes: Option<At<Bound<Size>>>,
+        /// A body of unknown length is read whole, up to this size. Default: it is sent as it comes, in chunks.
+        buffer_request: Option<At<Size>>,
         /// Between two pieces of a body, either way. Default: `limits.body_idle_timeout`.
         body_idle_timeout: Option<At<Bound<Period>>>,
         /// Whether WebSocket upgrades are forwarded.

@@ -4,6 +4,7 @@
 //! resolves what it can and adds its faults, so that one run reports all of them. Reads the files that the
 //! configuration names and never writes any.
 
+mod buffering;
 mod cors;
 mod folders;
 mod header_rules;

@@ -160,6 +160,8 @@ impl Resolver<'_> {
         if let Some(target) = &target {
             self.must_speak_http1(target, &raw.websocket, &raw.upgrades);
         }
+        let body_bytes = raw.body_bytes.map_or(body_bytes, |limit| limit.value.at_most().map(Size::bytes));
+        let buffer_request = self.buffer_request(raw.buffer_request.as_ref(), target.as_ref(), body_bytes);
         let path = path?;
         let default_name = match (listed, &raw.methods) {
             (true, Some(list)) => {
@@ -184,7 +186,8 @@ impl Resolver<'_> {
             request_headers,
             response_headers: response_headers.map(Box::new),
             forward_token: raw.forward_token.value,
-            body_bytes: raw.body_bytes.map_or(body_bytes, |limit| limit.value.at_most().map(Size::bytes)),
+            body_bytes,
+            buffer_request,
             mirror: mirror.map(Box::new),
             cors: cors.map(Box::new),
             body_idle: raw.body_idle_timeout.map(|limit| period(limit.value)),

@@ -112,6 +112,7 @@ impl Resolver<'_> {
             raw.forward_token.value.then_some(raw.forward_token.span),
             raw.timeout.as_ref().map(|key| key.span),
             raw.body_bytes.as_ref().map(|key| key.span),
+            raw.buffer_request.as_ref().map(|key| key.span),
             raw.body_idle_timeout.as_ref().map(|key| key.span),
         ];
         for useless in keys.into_iter().flatten().chain(headers(&raw.headers)) {

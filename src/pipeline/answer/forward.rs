@@ -34,10 +34,10 @@ use crate::server::received_request::ReceivedHead;
 use crate::trust::request_key::ABSENT;
 use crate::trust::verify::Verified;
 use crate::upstream::body::body_timeouts::BodyTimeouts;
-use crate::upstream::body::request_body::{IncomingUpload, RequestBody, has_payload};
+use crate::upstream::body::request_body::{BufferFault, IncomingUpload, RequestBody, has_payload};
 use crate::upstream::connection_binding::{ConnectionBinding, PinScope};
 use crate::upstream::exchange::Deadlines;
-use crate::upstream::fault::UpstreamFault;
+use crate::upstream::fault::{BodyFault, UpstreamFault};
 use crate::upstream::pools::Pools;
 use crate::upstream::request::{AddedFields, UpstreamRequest};
 use crate::upstream::service::Upstream;
@@ -99,11 +99,15 @@ pub(crate) async fn forward(
     let min_rate = context.limits.min_body_rate.filter(|_| !(by_http2 && grpc::is_call(&head)));
     let timeouts = BodyTimeouts { idle: body_idle, min_rate };
     let (mut body, progress) = RequestBody::new(upload, route.body_bytes, timeouts, trailers::strip_request);
-    // Interim responses of an HTTP/2 upstream are not read.
-    let expect_continue = (upload.is_awaiting && !by_http2).then(|| body.wait());
     let is_open = !body.is_end_stream() && body.size_hint().exact().is_none();
-    if is_open && head.version == Version::HTTP_2 && !has_payload(&head.method) {
-        // Boxed to keep the common future small.
+    let buffer = route.buffer_request.filter(|_| is_open);
+    // Interim responses of an HTTP/2 upstream are not read. Reading a body that is buffered makes the server send
+    // `100 Continue`.
+    let expect_continue = (upload.is_awaiting && !by_http2 && buffer.is_none()).then(|| body.wait());
+    // Boxed to keep the common future small.
+    if let Some(limit) = buffer {
+        Box::pin(buffered(&mut body, limit, context.call.deadline)).await?;
+    } else if is_open && head.version == Version::HTTP_2 && (!by_http2 || !has_payload(&head.method)) {
         Box::pin(body.begin()).await.map_err(UpstreamFault::RequestBody)?;
     }
     let mut outgoing = UpstreamRequest::new(head.method, route.upstream_target(context.request)?, head.headers, body);
@@ -132,6 +136,22 @@ pub(crate) async fn forward(
         answer.body_mut().until(deadline, is_call);
     }
     Ok(clean(answer.map(Content::Streamed), route))
+}
+
+/// Waits for the whole body, for a gRPC caller until its deadline at most.
+async fn buffered(body: &mut RequestBody, limit: usize, deadline: Option<Instant>) -> Result<(), Rejection> {
+    let buffering = body.buffer(limit);
+    let ended = match deadline {
+        None => buffering.await,
+        Some(deadline) => {
+            let in_time = timeout_at(deadline, buffering).await;
+            in_time.unwrap_or(Err(BufferFault::Body(BodyFault::Slow)))
+        }
+    };
+    ended.map_err(|fault| match fault {
+        BufferFault::Body(fault) => UpstreamFault::RequestBody(fault).into(),
+        BufferFault::NoRoom => Rejection::Overload,
+    })
 }
 
 /// Removes the fields of an upstream's answer that are not for the client.

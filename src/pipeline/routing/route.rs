@@ -42,6 +42,8 @@ pub(crate) struct Route {
     /// The timeout until the first byte of the answer. `None`: the upstream's own.
     pub(crate) timeout: Option<Duration>,
     pub(crate) body_bytes: Option<u64>,
+    /// A body of unknown length is read whole, up to this number of bytes, before it is sent.
+    pub(crate) buffer_request: Option<usize>,
     /// The timeout between two pieces of a body, in both directions. A route may have its own limit, also none.
     pub(crate) body_idle: Option<Option<Duration>>,
     /// The upstream that gets copies.
@@ -112,6 +114,7 @@ pub(crate) mod tests {
             request_headers: HeaderRules::default(),
             response_headers: None,
             forward_token: false,
+            buffer_request: None,
             timeout: None,
             body_bytes: None,
             body_idle: None,

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::super::fault::{BodyFault, BoxError};
 use super::body_copy::BodyCopy;
 use super::body_timeouts::{BodyTimeouts, MinRateTimer};
+use super::buffered_bytes::BufferedBytes;
 use super::drain_body::{ClientBody, DrainLimit, drain_body};
 use super::expect_continue::{ContinueSender, ContinueWait};
 use super::request_end::{RequestEndSender, UploadEnd};
@@ -51,6 +52,14 @@ pub(crate) struct IncomingUpload {
     pub(crate) watcher: Option<RequestEndSender>,
     /// The client waits for `100 Continue` before it sends the body.
     pub(crate) is_awaiting: bool,
+}
+
+/// Why a body could not be buffered.
+#[derive(Debug)]
+pub(crate) enum BufferFault {
+    Body(BodyFault),
+    /// The worker buffers too much already.
+    NoRoom,
 }
 
 /// How long to wait for the first frame of a body that may be empty.
@@ -132,10 +141,31 @@ impl RequestBody {
             match ready!(Pin::new(&mut *self).poll_frame(context)) {
                 Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
                 Some(Ok(frame)) => return Poll::Ready(Ok(Some(frame))),
-                Some(Err(_)) => return Poll::Ready(Err(self.progress.fault.get().unwrap_or(BodyFault::Broken))),
+                Some(Err(_)) => return Poll::Ready(Err(self.fault())),
                 None => return Poll::Ready(Ok(None)),
             }
         }
+    }
+
+    /// Waits until all of the body has arrived, so that it is forwarded with its length. A body of more than `limit`
+    /// bytes is too large. Its trailers are dropped.
+    pub(crate) async fn buffer(&mut self, limit: usize) -> Result<(), BufferFault> {
+        self.remaining = Some(self.remaining.unwrap_or(u64::MAX).min(limit as u64));
+        let mut buffered = BufferedBytes::default();
+        while let Some(frame) = poll_fn(|context| Pin::new(&mut *self).poll_frame(context)).await {
+            let frame = frame.map_err(|_| BufferFault::Body(self.fault()))?;
+            if let Some(data) = frame.data_ref() {
+                buffered.append(data, limit).map_err(|_| BufferFault::NoRoom)?;
+            }
+        }
+        let whole = buffered.into_bytes();
+        self.progress.finished.set(whole.is_empty());
+        self.last = (!whole.is_empty()).then_some(whole);
+        Ok(())
+    }
+
+    fn fault(&self) -> BodyFault {
+        self.progress.fault.get().unwrap_or(BodyFault::Broken)
     }
 
     /// Copies what is forwarded, and passes the copy on once it has `length` bytes. An incomplete body is not passed
