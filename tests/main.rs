@@ -19,6 +19,7 @@ mod blame;
 mod bodies;
 mod broken_answers;
 mod check_and_run;
+mod check_connect;
 mod cli;
 mod config_errors;
 mod connection_identity;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustls::{HandshakeKind, ServerConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::authority::{Authority, Issued, listen_by_tls};
 use crate::support::client::{request, with_body};
@@ -81,16 +82,30 @@ fn before(folder: PathBuf, host: &str, service: &Service, tls: &str) -> Gateway 
     Gateway::start_in(folder, &yaml(&format!("{{servers: [\"{url}\"], tls: {{{tls}}}}}")), &[])
 }
 
-/// 502, a line in the log that names the upstream and the cause, and no request gets through.
-async fn is_refused(gateway: &Gateway, service: &Service, cause: &str) {
+/// 502 by the rule, a line in the log that names the upstream and the cause, and no request gets through.
+async fn is_refused(gateway: &Gateway, service: &Service, rule: &str, cause: &str) {
+    is_unreachable(gateway, rule, cause).await;
+    assert_eq!(service.served(), 0);
+}
+
+async fn is_unreachable(gateway: &Gateway, rule: &str, cause: &str) {
     for client in gateway.both() {
         let answer = client.get("/x").await;
         assert_eq!(answer.status, 502, "{answer:?}");
-        assert_eq!(gateway.audit_of(answer.request_id())["gateway.reason"], "upstream_connect");
+        let line = gateway.audit_of(answer.request_id());
+        assert_eq!((&line["gateway.reason"], &line["gateway.rule"]), (&"upstream_connect".into(), &rule.into()));
+        assert!(line["gateway.found"].is_string() && line["gateway.wanted"].is_string(), "{line}");
     }
     let line = gateway.log_line("cannot connect to a server of the upstream");
+    assert!(line.contains(rule), "{line}");
     assert!(line.contains(cause) && line.contains("\"upstream.name\":\"legacy\""), "{line}");
-    assert_eq!(service.served(), 0);
+}
+
+/// A gateway that trusts only the certificates of this file.
+fn trusting_only(pem: &str, service: &Service) -> Gateway {
+    let folder = folder();
+    fs::write(folder.join("ca.crt"), pem).unwrap();
+    before(folder, "localhost", service, "ca: ca.crt")
 }
 
 #[tokio::test]
@@ -122,7 +137,7 @@ async fn a_certificate_for_another_name_is_refused() {
     let service = Service::showing(&authority.issue(&["other.internal", "127.0.0.2"])).await;
     for host in ["localhost", "127.0.0.1"] {
         let gateway = before(trusting(&authority), host, &service, "ca: ca.crt");
-        is_refused(&gateway, &service, "certificate not valid for name").await;
+        is_refused(&gateway, &service, "tls_name", "is for `other.internal`, `127.0.0.2`, not for").await;
     }
 }
 
@@ -131,7 +146,7 @@ async fn an_expired_certificate_is_refused() {
     let authority = Authority::new();
     let service = Service::showing(&authority.issue_expired(&["localhost"])).await;
     let gateway = before(trusting(&authority), "localhost", &service, "ca: ca.crt");
-    is_refused(&gateway, &service, "expired").await;
+    is_refused(&gateway, &service, "tls_expired", "has expired: it was valid until 2021-01-01").await;
 }
 
 #[tokio::test]
@@ -139,7 +154,106 @@ async fn a_certificate_of_an_unknown_authority_is_refused() {
     let authority = Authority::new();
     let service = Service::showing(&Authority::new().issue(&["localhost"])).await;
     let gateway = before(trusting(&authority), "localhost", &service, "ca: ca.crt");
-    is_refused(&gateway, &service, "invalid peer certificate").await;
+    is_refused(&gateway, &service, "tls_unknown_issuer", "an authority that is not trusted").await;
+}
+
+#[tokio::test]
+async fn a_pinned_certificate_is_accepted_of_an_authority_or_not() {
+    let authority = Authority::new();
+    for issued in [
+        Issued::by_itself(&["localhost"], true),
+        Issued::by_itself(&["localhost"], false),
+        authority.issue(&["localhost"]),
+    ] {
+        let service = Service::showing(&issued).await;
+        let gateway = trusting_only(&issued.certificate, &service);
+        assert_eq!(Client::new(&gateway).get("/x").await.status, 200);
+        assert_eq!(service.served(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_pinned_certificate_verifies_only_itself() {
+    let pinned = Issued::by_itself(&["localhost"], false);
+    for other in [pinned.sign(&["localhost"]), Issued::by_itself(&["localhost"], false)] {
+        let service = Service::showing(&other).await;
+        let gateway = trusting_only(&pinned.certificate, &service);
+        is_refused(&gateway, &service, "tls_unknown_issuer", "an authority that is not trusted").await;
+    }
+}
+
+#[tokio::test]
+async fn a_pinned_certificate_is_for_its_names_and_its_time() {
+    let other = Issued::by_itself(&["other.internal"], true);
+    let service = Service::showing(&other).await;
+    let gateway = trusting_only(&other.certificate, &service);
+    is_refused(&gateway, &service, "tls_name", "is for `other.internal`, not for `localhost`").await;
+    let expired = Authority::new().issue_expired(&["localhost"]);
+    let service = Service::showing(&expired).await;
+    let gateway = trusting_only(&expired.certificate, &service);
+    is_refused(&gateway, &service, "tls_expired", "has expired: it was valid until 2021-01-01").await;
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_the_handshake_is_told_as_that() {
+    for (alert, rule, cause) in [
+        (0x28, "tls_cipher", "no cipher suite in common"),
+        (0x46, "tls_version", "no TLS version in common"),
+        (0x70, "tls_unknown_name", "does not know the name `localhost`"),
+        (0x50, "tls_other", "InternalError"),
+    ] {
+        let address = crate::support::upstream::listen(move |mut stream| async move {
+            let _ = stream.read(&mut [0; 2048]).await;
+            let _ = stream.write_all(&[0x15, 3, 3, 0, 2, 2, alert]).await;
+            while stream.read(&mut [0; 2048]).await.is_ok_and(|count| count > 0) {}
+        })
+        .await;
+        let service = Service { address, resumed: Arc::default(), served: Arc::default() };
+        let gateway = before(trusting(&Authority::new()), "localhost", &service, "ca: ca.crt");
+        is_unreachable(&gateway, rule, cause).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_in_clear_text_is_told_as_that() {
+    let address = crate::support::upstream::listen(|mut stream| async move {
+        let _ = stream.read(&mut [0; 2048]).await;
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+    })
+    .await;
+    let service = Service { address, resumed: Arc::default(), served: Arc::default() };
+    let gateway = before(trusting(&Authority::new()), "localhost", &service, "ca: ca.crt");
+    is_unreachable(&gateway, "tls_not_spoken", "the server does not speak TLS").await;
+}
+
+/// In TLS 1.2 the server refuses the handshake, in TLS 1.3 the connection behind it.
+#[tokio::test]
+async fn a_certificate_that_is_asked_for_in_vain_is_told_as_that() {
+    use rustls::version::{TLS12, TLS13};
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let issued = authority.issue(&["localhost"]);
+    for version in [&TLS12, &TLS13] {
+        for (alpn, protocol) in [(&b"http/1.1"[..], "http1"), (b"h2", "http2")] {
+            let service = Service::start(issued.config_of(&[version], &[alpn], Some(&clients))).await;
+            let upstream = format!(
+                "{{servers: [\"https://localhost:{}\"], protocol: {protocol}, tls: {{ca: ca.crt}}}}",
+                service.address.port()
+            );
+            let gateway = Gateway::start_in(trusting(&authority), &yaml(&upstream), &[]);
+            let cause = "asks for a client certificate";
+            is_refused(&gateway, &service, "tls_client_certificate_missing", cause).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_certificate_that_is_refused_is_told_as_that() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let service = Service::start(authority.issue(&["localhost"]).config(&[b"http/1.1"], Some(&clients))).await;
+    let folder = trusting(&authority);
+    Authority::new().issue(&["gateway"]).write(&folder, "gw");
+    let gateway = before(folder, "localhost", &service, "ca: ca.crt, client_cert: gw.crt, client_key: gw.key");
+    is_refused(&gateway, &service, "tls_client_certificate_refused", "refuses the client certificate").await;
 }
 
 #[tokio::test]

@@ -15,6 +15,9 @@ pub(crate) struct DecisionRecord<'r> {
     pub(crate) reason: Option<Reason>,
     /// The rule of HTTP that the request or its answer breaks.
     pub(crate) rule: Option<&'r str>,
+    /// What a rule of the route found and what it wanted.
+    pub(crate) found: Option<&'r str>,
+    pub(crate) wanted: Option<&'r str>,
     pub(crate) request_id: &'r str,
     /// The digest of the configuration that decided.
     pub(crate) config: &'r str,
@@ -129,6 +132,8 @@ impl DecisionRecord<'_> {
             .literal("gateway.decision", self.decision.as_str())
             .optional("gateway.reason", self.reason.map(Reason::as_str))
             .optional("gateway.rule", self.rule)
+            .optional("gateway.found", self.found)
+            .optional("gateway.wanted", self.wanted)
             .text("gateway.request_id", self.request_id)
             .literal("gateway.config", self.config)
             .text("client.address", self.client_address)

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::terminal::{BOLD, DIM, GOOD, NAME, WARN, bad_config, note, out, styled};
+use super::connect::connections;
+use super::terminal::{BOLD, DIM, GOOD, NAME, WARN, bad_config, failed, note, out, styled};
 use super::{ConfigPath, FINDINGS, Format, USAGE};
 use crate::audit::disk;
 use crate::config;
@@ -27,6 +28,9 @@ pub(super) struct CheckArgs {
     /// Exit with code 1 if there are warnings
     #[arg(long)]
     strict: bool,
+    /// Connect to every server of the upstreams and to every issuer, and exit with code 1 if one cannot be used
+    #[arg(long)]
+    connect: bool,
     /// The form of the output: text for people, JSON for programs
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -36,11 +40,24 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
     match (config::load(&args.config.config, &Surroundings::process()), args.format) {
         (Ok(config), format) => {
             let warnings = warnings(&args.config, &config);
+            let connections = match args.connect.then(|| connections(&config)).transpose() {
+                Ok(connections) => connections,
+                Err(error) => return failed(&error),
+            };
             match format {
-                Format::Text => summary(&args.config, &config, &warnings),
-                Format::Json => out(json!({ "ok": true, "config": config.id, "warnings": warnings })),
+                Format::Text => {
+                    summary(&args.config, &config, &warnings);
+                    connections.iter().for_each(|found| found.print());
+                }
+                Format::Json => {
+                    let mut report = json!({ "ok": true, "config": config.id, "warnings": warnings });
+                    connections.iter().for_each(|found| report["connections"] = found.json());
+                    out(report);
+                }
             }
-            if args.strict && !warnings.is_empty() { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
+            let is_strict_about = args.strict && !warnings.is_empty();
+            let has_failed = connections.is_some_and(|found| found.has_failed());
+            if is_strict_about || has_failed { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
         }
         (Err(errors), Format::Text) => bad_config(&errors),
         (Err(errors), Format::Json) => {

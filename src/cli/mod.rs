@@ -7,6 +7,7 @@ mod audit;
 mod check;
 mod client;
 mod client_secret;
+mod connect;
 mod demo;
 mod demo_service;
 mod inspect;
@@ -83,8 +84,8 @@ const CHECK_HELP: &str = "\
 Example, for a build:
   portcullis check --config deploy/gateway.yaml --strict --format json
 
-Reads the files and variables that the configuration names, and opens no connection. Exit code 2 if `run` would refuse the \
-configuration; with --strict, 1 if there are warnings.";
+Reads the files and variables that the configuration names, and opens no connection without --connect. Exit code 2 if `run` \
+would refuse the configuration; 1 if there are warnings with --strict, or a server or issuer cannot be used with --connect.";
 
 const DEMO_HELP: &str = "\
 Needs only the gateway.yaml that comes with Portcullis, and curl. Creates a certificate, a signing key and an audit log \

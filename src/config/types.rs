@@ -97,7 +97,7 @@ pub(crate) struct Oauth {
     pub(crate) token_limits: Vec<RateLimit>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ExternalIssuer {
     pub(crate) settings: IssuerSettings,
     pub(crate) source: KeySource,

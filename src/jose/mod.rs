@@ -6,7 +6,9 @@
 //! array for `iss`, `crit`). [`header`] and [`claims`] are strict instead.
 
 pub(crate) mod algorithm;
+pub(crate) mod certificate_facts;
 pub(crate) mod claims;
+mod der;
 mod ed25519;
 pub(crate) mod header;
 pub(crate) mod jwk;

@@ -111,6 +111,7 @@ pub(crate) async fn handle(
     let mut answer = decided.unwrap_or_else(|rejection| {
         open.refused(rejection.reason(), rejection.identity());
         open.log.rule = broken_rule(&rejection);
+        open.log.discrepancy = rejection.discrepancy().map(Box::new);
         if rejection.is_for_failures() {
             // Rate limits that had room must not look like the cause.
             open.counts = Default::default();

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 
+use super::tls_fault::TlsFault;
 use crate::http1::fault::WireFault;
 
 /// Why there is no complete response.
@@ -55,20 +56,25 @@ impl BodyFault {
 }
 
 impl UpstreamFault {
-    /// The name of the rule of HTTP/1.1 that the response, or the request's body, breaks.
+    /// The name of the rule of HTTP/1.1 that the response, or the request's body, breaks, or of the fault of TLS.
     pub(crate) fn rule(&self) -> Option<&'static str> {
         match self {
+            Self::Connect(_) => self.tls_fault().map(TlsFault::rule),
             Self::Protocol(error) => error.downcast_ref::<WireFault>().map(|fault| fault.name()),
             Self::RequestBody(BodyFault::Malformed(fault)) => Some(fault.name()),
             Self::Length => Some(WireFault::Length.name()),
-            Self::Full
-            | Self::Open
-            | Self::Connect(_)
-            | Self::Timeout
-            | Self::Unasked(_)
-            | Self::Reset(_)
-            | Self::RequestBody(_) => None,
+            Self::Full | Self::Open | Self::Timeout | Self::Unasked(_) | Self::Reset(_) | Self::RequestBody(_) => None,
         }
+    }
+
+    /// Why TLS with the server failed, if that is the fault.
+    pub(crate) fn tls_fault(&self) -> Option<&TlsFault> {
+        if let Self::Connect(error) = self { TlsFault::within(error) } else { None }
+    }
+
+    /// Of a connection that the server has ended, or has not let begin.
+    pub(super) fn of_read(error: io::Error) -> Self {
+        if TlsFault::within(&error).is_some() { Self::Connect(error) } else { Self::Reset(error.into()) }
     }
 
     /// Classifies an HTTP/2 error, other than one that says that the request was not processed.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::USER_AGENT;
 use http::uri::Scheme;
-use http::{Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
@@ -131,7 +131,7 @@ async fn check(server: &Server, probe: &Probe, limits: AnswerLimits) -> Result<(
     let expected = ExpectedResponse { statuses, text: body.as_deref() };
     match server.protocol {
         UpstreamProtocol::Http1 => {
-            let response = http1_probe::get(stream, server.authority.clone(), path, limits).await?;
+            let response = http1_probe::request(stream, Method::GET, server.authority.clone(), path, limits).await?;
             expected.check_http1(response).await
         }
         UpstreamProtocol::Http2 => {

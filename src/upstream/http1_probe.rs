@@ -1,4 +1,4 @@
-//! The request of a health check over HTTP/1.1, on a connection of its own.
+//! The request of a health check or of an operator over HTTP/1.1, on a connection of its own.
 //!
 //! Apart from the client of requests, because checks run on the control plane, whose tasks move between threads.
 
@@ -7,11 +7,12 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, HOST, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::connect::stream::Stream;
 use super::settings::AnswerLimits;
+use super::tls_fault::TlsFault;
 use crate::http1::body_reader::{BodyPiece, BodyReader, TrailerLimits};
 use crate::http1::fault::WireFault;
 use crate::http1::framing::BodyLength;
@@ -24,12 +25,13 @@ use crate::http1::target::OriginForm;
 #[derive(Debug)]
 pub(super) struct ProbeResponse {
     pub(super) status: StatusCode,
+    pub(super) version: Version,
     body: BodyReader,
     wire: Wire,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ProbeFault {
+pub(crate) enum ProbeFault {
     #[error("{0}")]
     Rule(#[from] WireFault),
     #[error("{0}")]
@@ -46,9 +48,10 @@ pub(super) const PRODUCT_NAME: HeaderValue = HeaderValue::from_static("portculli
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const MAX_INTERIM: usize = 16;
 
-/// Sends a GET request and gives its response. The caller sets the deadline.
-pub(super) async fn get(
+/// Sends a request without a body and gives its response. The caller sets the deadline.
+pub(super) async fn request(
     mut stream: Stream,
+    method: Method,
     authority: HeaderValue,
     path: &PathAndQuery,
     limits: AnswerLimits,
@@ -57,15 +60,16 @@ pub(super) async fn get(
     let fields = [(HOST, authority), (USER_AGENT, PRODUCT_NAME), (CONNECTION, CLOSE)];
     let mut head = Vec::new();
     let headers = HeaderMap::from_iter(fields);
-    write_request_head(&mut head, &Method::GET, &target, &headers, &[], BodyLength::None);
+    write_request_head(&mut head, &method, &target, &headers, &[], BodyLength::None);
     stream.write_all(&head).await?;
     stream.flush().await?;
     let mut wire = Wire { stream, input: BytesMut::new() };
     for _ in 0..=MAX_INTERIM {
-        let head = wire.head(limits).await?;
+        let head = wire.head(&method, limits).await?;
         if !head.status.is_informational() {
             let trailers = TrailerLimits { bytes: limits.header_bytes, fields: limits.header_count };
-            return Ok(ProbeResponse { status: head.status, body: BodyReader::new(head.body, trailers), wire });
+            let (status, version) = (head.status, head.version);
+            return Ok(ProbeResponse { status, version, body: BodyReader::new(head.body, trailers), wire });
         }
     }
     Err(WireFault::TooManyInterim.into())
@@ -88,10 +92,10 @@ impl ProbeResponse {
 }
 
 impl Wire {
-    async fn head(&mut self, limits: AnswerLimits) -> Result<ResponseHead, ProbeFault> {
+    async fn head(&mut self, method: &Method, limits: AnswerLimits) -> Result<ResponseHead, ProbeFault> {
         let mut scan = HeadScan::default();
         loop {
-            if let Some(head) = read_response(&mut scan, &mut self.input, &limits.head_limits(), &Method::GET)? {
+            if let Some(head) = read_response(&mut scan, &mut self.input, &limits.head_limits(), method)? {
                 return Ok(head);
             }
             if !self.fill().await? {
@@ -103,7 +107,7 @@ impl Wire {
     /// False at the end of the stream.
     async fn fill(&mut self) -> io::Result<bool> {
         self.input.reserve(8 * 1024);
-        Ok(self.stream.read_buf(&mut self.input).await? > 0)
+        Ok(self.stream.read_buf(&mut self.input).await.map_err(TlsFault::of_read)? > 0)
     }
 }
 

@@ -3,9 +3,11 @@
 //!
 //! Folders and files are listed in the order of their imports: each imports only from those above it.
 
-pub(crate) mod fault;
 pub(crate) mod protocol;
+pub(crate) mod tls_fault;
+pub(crate) mod fault;
 pub(crate) mod names;
+pub(crate) mod pinning;
 pub(crate) mod tls;
 pub(crate) mod server;
 pub(crate) mod settings;
@@ -15,6 +17,7 @@ pub(crate) mod service;
 mod connect;
 mod http1_probe;
 pub(crate) mod health_check;
+pub(crate) mod dial;
 pub(crate) mod body;
 pub(crate) mod request;
 mod response_head;

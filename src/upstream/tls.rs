@@ -1,19 +1,27 @@
-//! TLS to upstreams. The name in a server's certificate is always verified: no configuration key turns that off.
+//! TLS to upstreams. The name in a server's certificate is always verified: no configuration key turns that off. What a
+//! failed handshake says is in [`tls_fault`](super::tls_fault).
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
+use rustls::client::ResolvesClientCert;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::pinning::{PinningVerifier, TrustedCertificates};
 use super::protocol::UpstreamProtocol;
+use super::tls_fault::{HandshakeFacts, TlsFault};
+use crate::jose::certificate_facts::CertificateFacts;
 
 /// How a server's certificate is verified, and the client certificate for it.
 #[derive(Clone, Debug)]
@@ -32,40 +40,62 @@ pub(crate) enum RootsFault {
     Unusable,
 }
 
-/// The server has chosen another protocol by ALPN, or none.
-#[derive(Debug, thiserror::Error)]
-#[error("the server does not speak HTTP/2: it did not choose `h2` by ALPN")]
-struct NotHttp2;
+/// Gives the configured client certificate, if there is one, and notes that the server has asked for it.
+#[derive(Debug)]
+struct NotingResolver(Option<Arc<CertifiedKey>>);
 
-/// The trusted certificates of the system; empty if none were found.
-pub(crate) fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    // On some systems a few certificates are unreadable or outdated.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots
+thread_local! {
+    /// The handshake that is polled on this thread was asked for a client certificate. The library calls the resolver
+    /// within the poll and gives it no other place to leave a note: the configuration is that of all connections.
+    static WAS_ASKED: Cell<bool> = const { Cell::new(false) };
 }
 
-pub(crate) fn roots(pem: &[u8]) -> Result<RootCertStore, RootsFault> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        roots.add(certificate.map_err(|_| RootsFault::NoCertificate)?).map_err(|_| RootsFault::Unusable)?;
+impl ResolvesClientCert for NotingResolver {
+    fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        WAS_ASKED.set(true);
+        self.0.clone()
     }
-    if roots.is_empty() { Err(RootsFault::NoCertificate) } else { Ok(roots) }
+
+    fn has_certs(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// The trusted certificates of the system; empty if none were found.
+pub(crate) fn system_roots() -> TrustedCertificates {
+    let mut authorities = RootCertStore::empty();
+    // On some systems a few certificates are unreadable or outdated.
+    authorities.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    TrustedCertificates { authorities: Arc::new(authorities), pinned: Vec::new() }
+}
+
+/// The certificates of a file. Each may be that of a server; only those of authorities verify others.
+pub(crate) fn roots(pem: &[u8]) -> Result<TrustedCertificates, RootsFault> {
+    let (mut authorities, mut pinned) = (RootCertStore::empty(), Vec::new());
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|_| RootsFault::NoCertificate)?;
+        let facts = CertificateFacts::read(&certificate).ok_or(RootsFault::Unusable)?;
+        if facts.is_authority {
+            authorities.add(certificate.clone()).map_err(|_| RootsFault::Unusable)?;
+        }
+        pinned.push(certificate);
+    }
+    let trusted = TrustedCertificates { authorities: Arc::new(authorities), pinned };
+    if trusted.is_empty() { Err(RootsFault::NoCertificate) } else { Ok(trusted) }
 }
 
 /// One upstream's configuration. `identity` is sent to a server that requests a client certificate.
 pub(crate) fn client_config(
-    roots: Arc<RootCertStore>,
+    trusted: &TrustedCertificates,
     identity: Option<Arc<CertifiedKey>>,
     protocol: UpstreamProtocol,
 ) -> Result<ClientConfig, rustls::Error> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&TLS13, &TLS12])?
-        .with_root_certificates(roots);
-    let mut config = match identity {
-        Some(identity) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity))),
-        None => builder.with_no_client_auth(),
-    };
+        .dangerous()
+        .with_custom_certificate_verifier(PinningVerifier::new(trusted, &provider)?)
+        .with_client_cert_resolver(Arc::new(NotingResolver(identity)));
     config.alpn_protocols = match protocol {
         UpstreamProtocol::Http1 => vec![b"http/1.1".to_vec()],
         UpstreamProtocol::Http2 => vec![ALPN_HTTP2.to_vec()],
@@ -78,10 +108,22 @@ impl Tls {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let connecting = TlsConnector::from(Arc::clone(&self.config)).connect(self.name.clone(), stream);
-        let stream = connecting.await?;
+        let mut connecting = pin!(TlsConnector::from(Arc::clone(&self.config)).connect(self.name.clone(), stream));
+        let mut was_asked = false;
+        let connected = poll_fn(|context| {
+            WAS_ASKED.set(false);
+            let polled = connecting.as_mut().poll(context);
+            was_asked |= WAS_ASKED.get();
+            polled
+        });
+        let connected = connected.await;
+        let lacks_certificate = was_asked && !self.config.client_auth_cert_resolver.has_certs();
+        let name = self.name.to_str();
+        let stream = connected.map_err(|error| {
+            TlsFault::of_handshake(error, HandshakeFacts { name: &name, protocol, lacks_certificate })
+        })?;
         if protocol == UpstreamProtocol::Http2 && stream.get_ref().1.alpn_protocol() != Some(ALPN_HTTP2) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, NotHttp2));
+            return Err(TlsFault::NotHttp2.into_io());
         }
         Ok(stream)
     }

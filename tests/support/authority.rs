@@ -53,8 +53,7 @@ impl Authority {
 
     fn issue_as(&self, names: &[&str], change: impl Fn(&mut CertificateParams)) -> Issued {
         let key = KeyPair::generate().unwrap();
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).unwrap();
+        let mut params = params_for(names);
         change(&mut params);
         let certificate = params.signed_by(&key, &Issuer::from_params(&self.params, &self.key)).unwrap();
         Issued { certificate: certificate.pem(), key: key.serialize_pem() }
@@ -67,11 +66,43 @@ impl Authority {
     }
 }
 
+fn params_for(names: &[&str]) -> CertificateParams {
+    CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap()
+}
+
 impl Issued {
+    /// Signed by itself: as an authority's certificate, or as a server's only.
+    pub(crate) fn by_itself(names: &[&str], is_authority: bool) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = params_for(names);
+        if is_authority {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        Self { certificate: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+    }
+
+    /// Another certificate for these names, signed with the key of this one, which is no authority's.
+    pub(crate) fn sign(&self, names: &[&str]) -> Self {
+        let (key, own_key) = (KeyPair::generate().unwrap(), KeyPair::from_pem(&self.key).unwrap());
+        let certificate =
+            params_for(names).signed_by(&key, &Issuer::from_params(&params_for(names), &own_key)).unwrap();
+        Self { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
     /// The TLS configuration of a service. It requests a certificate of `clients` if there is such an authority.
     pub(crate) fn config(&self, alpn: &[&[u8]], clients: Option<&Authority>) -> Arc<ServerConfig> {
+        self.config_of(rustls::DEFAULT_VERSIONS, alpn, clients)
+    }
+
+    /// The same with these versions of TLS.
+    pub(crate) fn config_of(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        alpn: &[&[u8]],
+        clients: Option<&Authority>,
+    ) -> Arc<ServerConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions);
         let builder = match clients {
             None => builder.unwrap().with_no_client_auth(),
             Some(clients) => {

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore};
 
 use super::super::raw::transport::{RawProtocol, RawUpstreamTls, ServerUrl};
 use super::super::source::{At, Span};
 use super::Resolver;
 use crate::server::certificate::CertificateFiles;
 use crate::upstream::names::Name;
+use crate::upstream::pinning::TrustedCertificates;
 use crate::upstream::protocol::{Scheme, UpstreamProtocol};
 use crate::upstream::server::{Server, ServerAddress, ServerOrigin};
 use crate::upstream::tls::{self, RootsFault, Tls};
@@ -24,7 +25,7 @@ const MAX_SOCKET_PATH: usize = 107;
 #[derive(Default)]
 pub(super) struct SharedTransport {
     /// The root certificates of the system. Read once, if an upstream needs them.
-    roots: Option<Arc<RootCertStore>>,
+    roots: Option<Arc<TrustedCertificates>>,
     names: BTreeMap<String, Arc<Name>>,
 }
 
@@ -34,7 +35,7 @@ impl SharedTransport {
         self.names.into_values().collect()
     }
 
-    fn roots(&mut self) -> Arc<RootCertStore> {
+    fn roots(&mut self) -> Arc<TrustedCertificates> {
         Arc::clone(self.roots.get_or_insert_with(|| Arc::new(tls::system_roots())))
     }
 
@@ -161,7 +162,7 @@ impl Resolver<'_> {
             }
         };
         let identity = raw.map_or(Some(None), |raw| self.identity(&raw.value));
-        match tls::client_config(roots?, identity?, protocol) {
+        match tls::client_config(&*roots?, identity?, protocol) {
             Ok(config) => Some(Arc::new(config)),
             Err(error) => {
                 self.faults.at(first, format!("cannot set up TLS: {error}"));

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::content::Content;
 use super::grpc;
 use super::token_rejection::{grant_status, token_refused, unauthenticated};
-use super::upstream_reason::{FailureAnswer, body_answer, upstream_answer, upstream_failed};
+use super::upstream_reason::{FailureAnswer, body_answer, tls_discrepancy, upstream_answer, upstream_failed};
 use super::wire_rejection::malformed_status;
 use crate::audit::ledger::Unavailable;
 use crate::audit::reason::Reason;
@@ -22,7 +22,7 @@ use crate::pipeline::record::request_log::RecordedIdentity;
 use crate::pipeline::request::ambiguous::Ambiguous;
 use crate::pipeline::request::headers::FieldFault;
 use crate::pipeline::request::upgrade::{UpgradeFault, VERSION};
-use crate::pipeline::routing::access::{Forbidden, missing_scope};
+use crate::pipeline::routing::access::{Discrepancy, Forbidden, missing_scope};
 use crate::pipeline::routing::rate_limit::{LimitCount, seconds};
 use crate::trust::revocation_keeper::NotRevoked;
 use crate::trust::verify::TokenError;
@@ -245,6 +245,11 @@ impl Rejection {
             | Self::ClientGone
             | Self::Upstream(_) => None,
         }
+    }
+
+    /// What was found and what was wanted instead.
+    pub(crate) fn discrepancy(&self) -> Option<Discrepancy> {
+        if let Self::Upstream(fault) = self { tls_discrepancy(fault) } else { None }
     }
 
     /// The identity that the refused request claimed or proved.

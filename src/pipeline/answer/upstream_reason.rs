@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use http::StatusCode;
 
 use crate::audit::reason::Reason;
+use crate::pipeline::routing::access::Discrepancy;
 use crate::upstream::fault::{BodyFault, UpstreamFault};
 
 /// The status, the error code and the description.
@@ -23,6 +24,12 @@ pub(super) fn upstream_failed(fault: &UpstreamFault) -> Reason {
         UpstreamFault::Reset(_) => Reason::UpstreamReset,
         UpstreamFault::RequestBody(fault) => request_body_failed(*fault),
     }
+}
+
+/// What TLS with the server found and wanted, if that is why the server cannot be reached.
+pub(super) fn tls_discrepancy(fault: &UpstreamFault) -> Option<Discrepancy> {
+    let (found, wanted) = fault.tls_fault()?.found_and_wanted();
+    Some(Discrepancy { found: found.to_owned(), wanted: wanted.to_owned() })
 }
 
 /// Also for an answer that had begun when it failed.

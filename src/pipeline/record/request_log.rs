@@ -20,6 +20,7 @@ use crate::oauth::identity::Identity;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::request::request_id::RequestId;
+use crate::pipeline::routing::access::Discrepancy;
 use crate::pipeline::routing::snapshot::SharedSnapshot;
 use crate::trust::verify::Verified;
 
@@ -41,6 +42,8 @@ pub(crate) struct RequestLog {
     reason: Option<Reason>,
     /// The rule of HTTP that the request or its answer breaks.
     pub(crate) rule: Option<&'static str>,
+    /// Boxed to keep the record of other requests small.
+    pub(crate) discrepancy: Option<Box<Discrepancy>>,
     pub(crate) status: Option<u16>,
 }
 
@@ -76,6 +79,7 @@ impl RequestLog {
             was_allowed: false,
             reason: None,
             rule: None,
+            discrepancy: None,
             status: None,
         }
     }
@@ -175,6 +179,8 @@ impl RequestLog {
             decision: self.decision,
             reason: self.reason,
             rule: self.rule,
+            found: self.discrepancy.as_ref().map(|values| &*values.found),
+            wanted: self.discrepancy.as_ref().map(|values| &*values.wanted),
             request_id: self.request_id.as_str(),
             config: &self.snapshot.config,
             client_address: self.peer.text(),

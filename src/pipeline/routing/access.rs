@@ -64,6 +64,14 @@ pub(crate) enum Forbidden {
     ClientNotAllowed,
 }
 
+/// The value that a rule found and the value that it wanted, for the operator. Contains nothing of a token but the claim
+/// or the scopes that the rule names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Discrepancy {
+    pub(crate) found: String,
+    pub(crate) wanted: String,
+}
+
 impl AddressRule {
     /// A denied address is not allowed. An uncertain address (`None`) passes no list.
     pub(crate) fn check(&self, from: Option<IpAddr>) -> Result<(), Forbidden> {

@@ -13,6 +13,7 @@ use tokio::time::{Sleep, sleep};
 use tokio_rustls::client::TlsStream;
 
 use super::super::fault::is_disconnect;
+use super::super::tls_fault::TlsFault;
 use super::write_progress::WriteProgress;
 
 /// How long an upstream may take no byte of a request.
@@ -150,7 +151,7 @@ impl AsyncRead for WriteTolerantStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        Pin::new(&mut self.stream).poll_read(context, buffer).map_err(TlsFault::of_read)
     }
 }
 

@@ -12,6 +12,7 @@ use super::super::fault::UpstreamFault;
 use super::super::names::KnownAddresses;
 use super::super::server::Server;
 use super::super::settings::{KeepAlive, UpstreamSettings};
+use super::super::tls_fault::TlsFault;
 use crate::http1::field_block::FieldBlock;
 use crate::http1::request_head::HeadLimits;
 use crate::telemetry::error_chain::ErrorChain;
@@ -69,11 +70,13 @@ impl DialTarget {
         }
         self.last_warning.set(Some(now));
         let server = self.server.authority.to_str().unwrap_or_default();
+        let tls = fault.tls_fault();
+        let remedy = tls.map_or("check its address, port and TLS settings", TlsFault::remedy);
         warn!(
             upstream.name = %self.upstream,
             server.address = server,
-            "cannot connect to a server of the upstream: {}; its requests fail or go to another server; check its \
-             address, port and TLS settings",
+            rule = tls.map(TlsFault::rule),
+            "cannot connect to a server of the upstream: {}; its requests fail or go to another server; {remedy}",
             ErrorChain(fault)
         );
     }

@@ -13,7 +13,7 @@ use super::super::body::expect_continue::ContinueSender;
 use super::super::body::request_body::RequestBody;
 use super::super::body::upload_progress::UploadProgress;
 use super::super::connect::target::DialTarget;
-use super::super::fault::{BoxError, UpstreamFault};
+use super::super::fault::UpstreamFault;
 use super::super::request::UpstreamRequest;
 use super::connection::Http1Connection;
 use super::response::Http1Response;
@@ -45,9 +45,19 @@ pub(crate) struct Http1Exchange {
 
 #[derive(Debug)]
 pub(crate) enum ExchangeFailure {
-    /// The connection had ended before anything was sent. The request is as it was.
+    /// The connection had ended before anything was sent, or the server has read nothing. The request is as it was.
     Unsent(UpstreamFault),
     Sent(UpstreamFault),
+}
+
+impl ExchangeFailure {
+    /// Logs that the server has refused the handshake of TLS after its end.
+    pub(crate) fn log(&self, target: &DialTarget) {
+        let (Self::Unsent(fault) | Self::Sent(fault)) = self;
+        if fault.tls_fault().is_some() {
+            target.warn(fault);
+        }
+    }
 }
 
 impl From<ExchangeFailure> for UpstreamFault {
@@ -182,9 +192,11 @@ impl Http1Exchange {
                 }
             }
             match self.connection.poll_read(context) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(reset(io::ErrorKind::UnexpectedEof.into()))),
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(UpstreamFault::of_read(io::ErrorKind::UnexpectedEof.into())));
+                }
                 Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(reset(error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(UpstreamFault::of_read(error))),
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -218,7 +230,9 @@ impl Http1Exchange {
         if let Some(fault) = self.progress.fault.get() {
             return ExchangeFailure::Sent(UpstreamFault::RequestBody(fault));
         }
-        let is_unsent = !self.connection.has_written() && !self.has_taken_body;
+        // A server that refuses the handshake has not read what was sent behind it.
+        let is_unread = matches!(fault, UpstreamFault::Connect(_)) || !self.connection.has_written();
+        let is_unsent = is_unread && !self.has_taken_body;
         if is_unsent { ExchangeFailure::Unsent(fault) } else { ExchangeFailure::Sent(fault) }
     }
 }
@@ -227,10 +241,6 @@ impl Http1Exchange {
 fn may_be_http(head: &[u8]) -> bool {
     let length = head.len().min(START.len());
     head[..length] == START[..length]
-}
-
-fn reset(error: io::Error) -> UpstreamFault {
-    UpstreamFault::Reset(BoxError::from(error))
 }
 
 #[cfg(test)]

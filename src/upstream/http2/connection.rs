@@ -19,6 +19,7 @@ use super::super::connect::stream::WriteTolerantStream;
 use super::super::connect::target::DialTarget;
 use super::super::connect::write_progress::WriteProgress;
 use super::super::settings::KeepAlive;
+use super::super::tls_fault::TlsFault;
 use super::liveness::{ActivityTracked, Liveness};
 use crate::http1::request_head::HeadLimits;
 
@@ -99,7 +100,7 @@ impl Connection {
         tokio::select! {
             () = state.has_settings.notified() => Ok(Rc::new(Self { sender: RefCell::new(sender), state, address })),
             end = end => match end {
-                Ok(Err(error)) => Err(not_http2(error)),
+                Ok(Err(error)) => Err(state.liveness.tls_fault().map_or_else(|| not_http2(error), TlsFault::into_io)),
                 Ok(Ok(())) | Err(_) => Err(io::Error::new(
                     io::ErrorKind::UnexpectedEof,
                     "the server closed the connection before it sent its HTTP/2 settings",

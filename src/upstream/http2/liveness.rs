@@ -1,6 +1,6 @@
 //! Whether the peer of a shared connection still responds.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::super::tls_fault::TlsFault;
+
 /// How long a peer has sent nothing while a response was awaited.
 #[derive(Debug, Default)]
 pub(super) struct Liveness {
@@ -17,6 +19,8 @@ pub(super) struct Liveness {
     reads: Cell<u64>,
     /// Since when a response is awaited, without anything sent.
     silent_since: Cell<Option<Instant>>,
+    /// Why the server has refused the handshake, where it says so only when it is read from.
+    tls_fault: RefCell<Option<TlsFault>>,
 }
 
 /// A stream that records the activity of its peer.
@@ -42,6 +46,10 @@ impl Liveness {
         self.reads.get() == mark && self.silent_since.get().is_some_and(|since| since.elapsed() > MAX_SILENCE)
     }
 
+    pub(super) fn tls_fault(&self) -> Option<TlsFault> {
+        self.tls_fault.borrow().clone()
+    }
+
     fn record_read(&self) {
         self.reads.set(self.reads.get().wrapping_add(1));
         self.silent_since.set(None);
@@ -58,6 +66,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for ActivityTracked<S> {
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
             self.liveness.record_read();
+        }
+        if let Poll::Ready(Err(error)) = &read {
+            // The library keeps only the text of the error.
+            *self.liveness.tls_fault.borrow_mut() = TlsFault::within(error).cloned();
         }
         read
     }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::super::connect::target::DialTarget;
 use super::super::connect::write_progress::WriteProgress;
 use super::super::fault::UpstreamFault;
+use super::super::tls_fault::TlsFault;
 use super::connection::{Connection, OpenConnections};
 
 #[derive(Debug)]
@@ -45,7 +46,14 @@ pub(crate) struct StreamSlot {
 struct OpenFailure {
     at: Instant,
     /// `None` after a timeout.
-    error: Option<(io::ErrorKind, String)>,
+    error: Option<ConnectError>,
+}
+
+/// An error of connecting, for several requests.
+#[derive(Debug)]
+enum ConnectError {
+    Tls(TlsFault),
+    Other(io::ErrorKind, String),
 }
 
 /// A waiting request, counted until it is dropped.
@@ -165,7 +173,7 @@ impl Http2Pool {
 
     fn record_failure(&self, fault: &UpstreamFault) {
         let error = match fault {
-            UpstreamFault::Connect(error) => Some((error.kind(), error.to_string())),
+            UpstreamFault::Connect(error) => Some(ConnectError::of(error)),
             UpstreamFault::Timeout
             | UpstreamFault::Full
             | UpstreamFault::Open
@@ -182,8 +190,24 @@ impl Http2Pool {
     /// The last failure, for each of the waiting requests.
     fn failure(&self) -> UpstreamFault {
         match self.last_failure.borrow().as_ref().and_then(|last| last.error.as_ref()) {
-            Some((kind, text)) => UpstreamFault::Connect(io::Error::new(*kind, text.clone())),
+            Some(error) => UpstreamFault::Connect(error.again()),
             None => UpstreamFault::Timeout,
+        }
+    }
+}
+
+impl ConnectError {
+    fn of(error: &io::Error) -> Self {
+        match TlsFault::within(error) {
+            Some(fault) => Self::Tls(fault.clone()),
+            None => Self::Other(error.kind(), error.to_string()),
+        }
+    }
+
+    fn again(&self) -> io::Error {
+        match self {
+            Self::Tls(fault) => fault.clone().into_io(),
+            Self::Other(kind, text) => io::Error::new(*kind, text.clone()),
         }
     }
 }

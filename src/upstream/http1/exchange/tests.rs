@@ -12,6 +12,7 @@ use tokio::task::LocalSet;
 
 use super::super::super::body::body_timeouts::BodyTimeouts;
 use super::super::super::body::request_body::IncomingUpload;
+use super::super::super::fault::BoxError;
 use super::super::super::protocol::UpstreamProtocol;
 use super::super::super::server::{Server, ServerOrigin};
 use super::super::super::settings::UpstreamSettings;

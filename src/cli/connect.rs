@@ -1,0 +1,286 @@
+//! `portcullis check --connect`: connects to every server of the upstreams and to every issuer, and tells what is there
+//! or why it cannot be used.
+//!
+//! Each connection has a timeout, and [`AT_ONCE`] are open at the same time.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anstyle::Style;
+use http::Version;
+use http::uri::PathAndQuery;
+use rustls::pki_types::ServerName;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use url::Url;
+
+use super::terminal::{BAD, BOLD, DIM, GOOD, NAME, WARN, out, styled};
+use crate::clock::{self, UnixTime};
+use crate::config::types::{Config, ExternalIssuer};
+use crate::telemetry::error_chain::ErrorChain;
+use crate::trust::key_cache::KeyCache;
+use crate::trust::refresher;
+use crate::upstream::dial::{DialRules, DialledServer, dial};
+use crate::upstream::names::{DnsSettings, Name, NameLookup, keep_fresh};
+use crate::upstream::protocol::UpstreamProtocol;
+use crate::upstream::server::{Server, ServerAddress, ServerOrigin};
+use crate::upstream::settings::{AnswerLimits, Probe, UpstreamSettings};
+use crate::upstream::tls::{self, Tls};
+
+/// All that was connected to, in the order of the file.
+pub(super) struct Connections(Vec<Connection>);
+
+struct Connection {
+    kind: &'static str,
+    /// Of the upstream or of the issuer.
+    name: String,
+    /// As the configuration addresses it.
+    server: String,
+    found: Result<Found, Unusable>,
+}
+
+struct Found {
+    server: DialledServer,
+    /// Of an issuer.
+    keys: Option<usize>,
+}
+
+struct Unusable {
+    reason: String,
+    remedy: String,
+}
+
+/// One of the connections to be made.
+enum Task {
+    Server { upstream: String, server: Server, rules: DialRules },
+    Issuer(Box<ExternalIssuer>),
+}
+
+const AT_ONCE: usize = 16;
+/// For upstreams with a longer `connect_timeout` too.
+const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const DAY: u64 = 24 * 3600;
+/// A certificate that ends sooner is marked.
+const SOON: u64 = 14;
+
+pub(super) fn connections(config: &Config) -> io::Result<Connections> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(Connections(runtime.block_on(connect_all(config))))
+}
+
+async fn connect_all(config: &Config) -> Vec<Connection> {
+    // Dropped at the end, which ends the look-ups.
+    let mut lookups = JoinSet::new();
+    let lookup = Arc::new(NameLookup::new(config.dns.clone()));
+    for name in &config.names {
+        lookups.spawn(keep_fresh(Arc::clone(name), Arc::clone(&lookup)));
+    }
+    let (permits, mut connecting) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
+    for (number, task) in tasks(config).into_iter().enumerate() {
+        let permits = Arc::clone(&permits);
+        connecting.spawn(async move {
+            let _permit = permits.acquire_owned().await;
+            (number, task.run().await)
+        });
+    }
+    let mut done = connecting.join_all().await;
+    done.sort_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, connection)| connection).collect()
+}
+
+fn tasks(config: &Config) -> Vec<Task> {
+    let servers = config.upstreams.iter().flat_map(|upstream| {
+        let rules = rules(&upstream.settings);
+        upstream.servers.iter().map(move |server| Task::Server {
+            upstream: upstream.name.to_string(),
+            server: server.clone(),
+            rules: rules.clone(),
+        })
+    });
+    servers.chain(config.issuers.iter().map(|issuer| Task::Issuer(Box::new(issuer.clone())))).collect()
+}
+
+fn rules(settings: &UpstreamSettings) -> DialRules {
+    let path = match settings.health_check.as_ref().map(|check| &check.probe) {
+        Some(Probe::Http { path, .. }) => path.clone(),
+        Some(Probe::Connect) | None => PathAndQuery::from_static("/"),
+    };
+    let connect_timeout = settings.connect_timeout.min(MAX_CONNECT_TIMEOUT);
+    DialRules { path, connect_timeout, limits: settings.answers }
+}
+
+impl Task {
+    async fn run(self) -> Connection {
+        match self {
+            Self::Server { upstream, server, rules } => {
+                let written = written(&server);
+                let found = dialled(&server, &rules).await.map(|server| Found { server, keys: None });
+                Connection { kind: "upstream", name: upstream, server: written, found }
+            }
+            Self::Issuer(issuer) => {
+                let url = issuer.source.jwks_uri.as_ref().map(Url::to_string);
+                let server = url.unwrap_or_else(|| issuer.settings.issuer.to_string());
+                let name = issuer.settings.name.as_str().to_owned();
+                let found = found_of_issuer(&issuer, &server).await;
+                Connection { kind: "issuer", name, server, found }
+            }
+        }
+    }
+}
+
+fn written(server: &Server) -> String {
+    match (&server.place, &server.tls) {
+        (ServerAddress::Socket(_), _) => server.place.to_string(),
+        (_, Some(_)) => format!("https://{}", server.name()),
+        (_, None) => format!("http://{}", server.name()),
+    }
+}
+
+async fn dialled(server: &Server, rules: &DialRules) -> Result<DialledServer, Unusable> {
+    let dialled = dial(server, rules).await;
+    dialled.map_err(|fault| Unusable { reason: fault.to_string(), remedy: fault.remedy().to_owned() })
+}
+
+/// First what is at the address, then the keys, as the gateway fetches them.
+async fn found_of_issuer(issuer: &ExternalIssuer, url: &str) -> Result<Found, Unusable> {
+    let server = issuers_server(issuer, url).map_err(|reason| unusable(reason, issuer))?;
+    let mut lookups = JoinSet::new();
+    if let ServerAddress::Name(name, _) = &server.place {
+        lookups.spawn(system_lookup(Arc::clone(name)));
+    }
+    let path = Url::parse(url).ok().and_then(|url| PathAndQuery::try_from(url.path().to_owned()).ok());
+    let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let rules = DialRules { path, connect_timeout: Duration::from_secs(5), limits: AnswerLimits::default() };
+    let server = dial(&server, &rules).await.map_err(|fault| unusable(fault.to_string(), issuer))?;
+    let keys = KeyCache::remote();
+    let fetched = refresher::refresh_once(&issuer.settings, &issuer.source, &keys).await;
+    fetched.map_err(|error| unusable(ErrorChain(&error).to_string(), issuer))?;
+    Ok(Found { server, keys: Some(keys.keys().keys().count()) })
+}
+
+/// Names of issuers are those of the system, without `dns.servers`.
+async fn system_lookup(name: Arc<Name>) {
+    let settings = DnsSettings { servers: Vec::new(), stale_for: Duration::ZERO };
+    keep_fresh(name, Arc::new(NameLookup::new(settings))).await;
+}
+
+fn issuers_server(issuer: &ExternalIssuer, url: &str) -> Result<Server, String> {
+    let url = Url::parse(url).map_err(|error| error.to_string())?;
+    let origin = ServerOrigin::parse(&url.origin().ascii_serialization()).map_err(|fault| fault.to_string())?;
+    if url.scheme() != "https" {
+        return Ok(Server::tcp(origin, None, UpstreamProtocol::Http1));
+    }
+    let trusted = match &issuer.source.ca {
+        Some(pem) => tls::roots(pem).map_err(|fault| format!("the file of `ca` {fault}"))?,
+        None => tls::system_roots(),
+    };
+    let config = tls::client_config(&trusted, None, UpstreamProtocol::Http1).map_err(|error| error.to_string())?;
+    let name = ServerName::try_from(origin.host.clone()).map_err(|error| error.to_string())?;
+    Ok(Server::tcp(origin, Some(Tls { config: Arc::new(config), name }), UpstreamProtocol::Http1))
+}
+
+fn unusable(reason: String, issuer: &ExternalIssuer) -> Unusable {
+    let keys = if issuer.source.jwks_uri.is_some() { "`jwks_uri`" } else { "`issuer` and `jwks_uri`" };
+    let name = issuer.settings.name.as_str();
+    Unusable { reason, remedy: format!("check {keys} and `ca` of `issuers.{name}`") }
+}
+
+impl Connections {
+    pub(super) fn has_failed(&self) -> bool {
+        self.0.iter().any(|connection| connection.found.is_err())
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let now = clock::now();
+        self.0.iter().map(|connection| connection.json(now)).collect()
+    }
+
+    pub(super) fn print(&self) {
+        let now = clock::now();
+        let width = |text: fn(&Connection) -> &str| self.0.iter().map(|each| text(each).chars().count()).max();
+        let widths = [width(|each| &each.name), width(|each| &each.server)].map(Option::unwrap_or_default);
+        out(format_args!("\n{}", styled(BOLD, "CONNECTIONS")));
+        for connection in &self.0 {
+            let pad = |text: &str, width: usize| " ".repeat(width - text.chars().count());
+            let name = format!("{}{}", styled(NAME, &connection.name), pad(&connection.name, widths[0]));
+            let server = format!("{}{}", connection.server, pad(&connection.server, widths[1]));
+            out(format_args!("{name}  {server}  {}", connection.text(now)));
+        }
+    }
+}
+
+impl Connection {
+    fn text(&self, now: UnixTime) -> String {
+        let Found { server, keys } = match &self.found {
+            Ok(found) => found,
+            Err(Unusable { reason, remedy }) => return format!("{}  {reason}; {remedy}", styled(BAD, "failed")),
+        };
+        let mut parts = vec![styled(GOOD, "ok"), server.address.clone()];
+        match &server.tls {
+            None => parts.push(styled(DIM, "clear text")),
+            Some(tls) => {
+                parts.push(tls.version.to_owned());
+                if let Some(certificate) = &tls.certificate {
+                    parts.push(subject(&certificate.subject).to_owned());
+                    parts.push(match days_left(certificate.valid_until, now) {
+                        None => "no end".to_owned(),
+                        Some(days) => styled(if days < SOON { WARN } else { Style::new() }, counted(days, "day")),
+                    });
+                }
+            }
+        }
+        parts.push(version(server.http).to_owned());
+        parts.extend(keys.map(|keys| counted(keys as u64, "key")));
+        parts.push(format!("{} ms", server.took.as_millis()));
+        parts.join("  ")
+    }
+
+    fn json(&self, now: UnixTime) -> Value {
+        let mut report = json!({ (self.kind): self.name, "server": self.server, "ok": self.found.is_ok() });
+        match &self.found {
+            Ok(Found { server, keys }) => {
+                report["address"] = json!(server.address);
+                report["http"] = json!(version(server.http));
+                report["duration_ms"] = json!(server.took.as_millis() as u64);
+                if let Some(tls) = &server.tls {
+                    report["tls"] = json!(tls.version);
+                    if let Some(certificate) = &tls.certificate {
+                        report["certificate"] = json!(certificate.subject);
+                        report["days_left"] = json!(days_left(certificate.valid_until, now));
+                    }
+                }
+                if let Some(keys) = keys {
+                    report["keys"] = json!(keys);
+                }
+            }
+            Err(Unusable { reason, remedy }) => {
+                report["reason"] = json!(reason);
+                report["remedy"] = json!(remedy);
+            }
+        }
+        report
+    }
+}
+
+/// Whole days. `None` if the certificate has no end.
+fn days_left(until: Option<UnixTime>, now: UnixTime) -> Option<u64> {
+    until.map(|until| until.since(now).as_secs() / DAY)
+}
+
+fn subject(subject: &str) -> &str {
+    if subject.is_empty() { "no subject" } else { subject }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
+}
