@@ -48,6 +48,7 @@ mod mirroring;
 mod outside;
 mod overlaps;
 mod own_answers;
+mod path_spelling;
 mod proxy_protocol;
 mod quick_start;
 mod refused_uploads;

@@ -11,6 +11,7 @@ mod issuers;
 mod listeners;
 mod oauth;
 mod overlaps;
+mod paths;
 mod rate_limits;
 mod revocation;
 mod routes;

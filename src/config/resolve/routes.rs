@@ -35,6 +35,8 @@ pub(super) struct RoutePlace {
     pub(super) path: Span,
     pub(super) name: Option<Span>,
     pub(super) hosts: Option<Span>,
+    /// Of `paths.allow`.
+    pub(super) allow: Option<Span>,
 }
 
 impl RoutePlace {
@@ -89,6 +91,7 @@ impl Resolver<'_> {
             let place = route.value.path.as_ref().map_or(route.span, |path| path.span);
             let named = route.value.name.as_ref().map(|name| name.span);
             let hosts = route.value.hosts.as_ref().map(|hosts| hosts.span);
+            let allow = route.value.paths.as_ref().and_then(|paths| Some(paths.value.allow.as_ref().ok()?.span));
             let Some(mut route) = self.route(route, names, upstreams, body_bytes) else { continue };
             let line = self.source.line(place);
             if let Some(first) = taken.insert(route.name.clone(), line) {
@@ -99,12 +102,14 @@ impl Resolver<'_> {
             }
             share_rule(&mut route.access, &mut rules);
             routes.push(Arc::new(route));
-            places.push(RoutePlace { path: place, name: named, hosts });
+            places.push(RoutePlace { path: place, name: named, hosts, allow });
         }
         match RouteTable::new(routes) {
             Ok(table) => {
                 let table = table.reserving(names.built_in_paths().iter().map(|path| &**path));
+                self.check_shared_subtrees(&table, &places);
                 if self.faults.is_empty() {
+                    self.warn_of_path_forms(&table, &places);
                     self.warn_of_overlaps(&table, &places);
                 }
                 table
@@ -149,6 +154,7 @@ impl Resolver<'_> {
         let target = self.target(&raw, span, path.as_ref(), (names, upstreams));
         let mirror = raw.mirror.as_ref().and_then(|mirror| self.mirror(&mirror.value, names, upstreams));
         let (strip_segments, rewrite) = self.path_change(&raw, path.as_ref());
+        let path_forms = self.path_forms(&raw, path.as_ref(), rewrite.as_ref());
         let cors = raw.cors.as_ref().and_then(|cors| self.cors(&cors.value, &methods));
         let request_headers = self.header_rules(&raw.headers, is_protected);
         let response_headers = self.response_headers(&raw.response_headers, raw.cors.is_some());
@@ -173,6 +179,7 @@ impl Resolver<'_> {
             name,
             hosts,
             path,
+            path_forms,
             methods,
             timeout: raw.timeout.map(|timeout| deadline(timeout.value)),
             target: target?,

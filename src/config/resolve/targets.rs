@@ -109,6 +109,7 @@ impl Resolver<'_> {
             raw.mirror.as_ref().map(|key| key.span),
             raw.strip_prefix.as_ref().map(|key| key.span),
             raw.rewrite.as_ref().map(|key| key.span),
+            raw.paths.as_ref().map(|key| key.span),
             raw.forward_token.value.then_some(raw.forward_token.span),
             raw.timeout.as_ref().map(|key| key.span),
             raw.body_bytes.as_ref().map(|key| key.span),
