@@ -31,6 +31,8 @@ use crate::network::{Network, Networks};
 use crate::pipeline::request::authority::Authority;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::forwarded;
+use crate::pipeline::request::path_forms::{PathForm, PathForms};
+use crate::pipeline::request::spelling::lenient_path;
 use crate::pipeline::request::origin_part::BelievedParts;
 use crate::pipeline::request::public_origin::{PublicOrigin, StatedOrigin};
 use crate::pipeline::routing::cors::{OriginPattern, Origins};
@@ -87,19 +89,33 @@ pub fn key_set(data: &[u8]) {
     }
 }
 
-/// A request target. The canonical form and the rewritten form keep their meaning when parsed again.
+/// A request target. The canonical form, the forwarded form and the rewritten form keep their meaning when parsed again,
+/// also where a route has opted in to every form of paths.
 pub fn canonical(data: &[u8]) {
     let Ok(target) = std::str::from_utf8(data) else { return };
-    let Some(first) = canonical_request(target) else { return };
+    for allowed in [PathForms::default(), PathForm::ALL.into_iter().collect()] {
+        canonical_with(target, allowed);
+    }
+}
+
+fn canonical_with(target: &str, allowed: PathForms) {
+    let Some(first) = canonical_request(target, allowed) else { return };
+    assert!(first.forms.without(allowed).is_empty(), "{:?}", first.forms);
     let path = first.decoded_path();
     assert!(path.starts_with('/') && !path.contains(['\\', '\0']), "{path:?}");
     assert!(!path.split('/').any(|segment| matches!(segment, "." | "..")), "{path:?}");
-    let again = canonical_request(first.target().as_str()).expect("the forwarded target is canonical");
-    assert_eq!((again.target(), again.decoded_path()), (first.target(), path));
-    let (Ok(route), false) = (PathPattern::parse("/{x}/**"), path == "/") else { return };
+    assert!(!lenient_path(first.path()).split('/').any(|segment| matches!(segment, "." | "..")), "{path:?}");
+    let received = first.received_target().expect("the received spelling is a target");
+    for target in [first.target(), &received] {
+        let again = canonical_request(target.as_str(), allowed).expect("the forwarded target is canonical");
+        assert_eq!((again.target(), again.decoded_path(), again.forms), (first.target(), path, first.forms));
+    }
+    let again = canonical_request(received.as_str(), allowed).and_then(|again| again.received_target().ok());
+    assert_eq!(again.as_ref(), Some(&received));
+    let (Ok(route), false) = (PathPattern::parse("/{x}/**"), path == "/" || path.starts_with("//")) else { return };
     let template = PathTemplate::parse("/v2/{x}/in/**", &route).expect("the template is valid");
-    let rewritten = template.path(&first).expect("the rewritten path is within the length limit");
-    let again = canonical_request(&rewritten).expect("the rewritten path is canonical");
+    let rewritten = template.path(&route.spell(&first)).expect("the rewritten path is within the length limit");
+    let again = canonical_request(&rewritten, allowed).expect("the rewritten path is canonical");
     let (captured, rest) = path[1..].split_once('/').map_or((&path[1..], ""), |(x, _)| (x, &path[1 + x.len()..]));
     assert_eq!(again.decoded_path(), format!("/v2/{captured}/in{rest}"));
 }
@@ -119,10 +135,10 @@ pub fn origin(data: &[u8]) {
     }
 }
 
-fn canonical_request(target: &str) -> Option<CanonicalRequest> {
+fn canonical_request(target: &str, allowed: PathForms) -> Option<CanonicalRequest> {
     let head = Request::builder().uri(target).header("host", "gateway.example.com").body(()).ok()?.into_parts().0;
     let head = ReceivedHead::from_hyper(head).ok()?;
-    CanonicalRequest::new(&head, "https", &RefCell::new(None), &Limits::default()).ok()
+    CanonicalRequest::new(&head, "https", &RefCell::new(None), &Limits::default(), allowed).ok()
 }
 
 /// A token request in a form (RFC 6749 §4.4.2).

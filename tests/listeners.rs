@@ -53,6 +53,7 @@ async fn a_redirect_listener_ignores_the_host_of_the_request() {
     for (method, path, location) in [
         ("GET", "/open", "/open"),
         ("GET", "/open?x=1&y=%20", "/open?x=1&y=%20"),
+        ("GET", "/a%2Bb%7e", "/a%2Bb%7e"),
         ("POST", "/none", "/none"),
         ("GET", "/", "/"),
     ] {

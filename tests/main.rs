@@ -54,6 +54,7 @@ mod mirroring;
 mod outside;
 mod overlaps;
 mod own_answers;
+mod path_spelling;
 mod probes;
 mod proxy_protocol;
 mod public_origin;

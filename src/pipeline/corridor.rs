@@ -32,6 +32,7 @@ use super::policy::load::LoadMonitor;
 use super::record::matched::MatchedRule;
 use super::record::open_request::OpenRequest;
 use super::record::request_log::RequestLog;
+use super::request::ambiguous::Ambiguous;
 use super::request::authority::Authority;
 use super::request::canonical::CanonicalRequest;
 use super::request::headers::FieldFault;
@@ -149,7 +150,7 @@ async fn decide(
     if head.target == RequestTarget::Asterisk {
         return answer_asterisk(peer, &mut open.log, &head);
     }
-    let request = CanonicalRequest::new(&head, peer.scheme(), &peer.cache.last_authority, &snapshot.limits)?;
+    let request = canonicalise(snapshot, peer, &head)?;
     open.log.request(&request);
     if let ListenerMode::Redirect { origin } = &peer.listener_mode {
         return redirect(origin, snapshot, &mut open.log, &request, &head);
@@ -184,7 +185,7 @@ async fn decide(
     open.log.allowed();
     let answer = match choose_destination(&permit, peer, &mut open.log, &head) {
         _ if !call.may_be_forwarded => fixed_answer::answer_options(),
-        Destination::Own(own) => fixed_answer::answer(own, &request)?,
+        Destination::Own(own) => fixed_answer::answer(own, &permit.route().path, &request)?,
         Destination::Upstream(to) => {
             let (request_id, limits) = (&open.log.request_id, &snapshot.limits);
             let (pools, mirrors) = (&worker.pools, &worker.mirrors);
@@ -204,6 +205,14 @@ async fn decide(
         open.commit(answer.status()).await?;
     }
     Ok(answer)
+}
+
+/// The canonical form of a request. Forms of paths that services read in different ways need the consent of the route.
+fn canonicalise(snapshot: &Snapshot, peer: &Peer, head: &ReceivedHead) -> Result<CanonicalRequest, Ambiguous> {
+    let (last_authority, path_forms) = (&peer.cache.last_authority, snapshot.routes.path_forms());
+    let request = CanonicalRequest::new(head, peer.scheme(), last_authority, &snapshot.limits, path_forms)?;
+    snapshot.routes.check_path_forms(&request)?;
+    Ok(request)
 }
 
 /// Answers `OPTIONS *`, which is about the gateway itself and has no route.
@@ -338,7 +347,7 @@ fn redirect(
     if head.headers.contains_key(AUTHORIZATION) || snapshot.built_in(request.decoded_path()).is_some() {
         return Err(Rejection::ClearText);
     }
-    let location = format!("{origin}{}", request.target());
+    let location = format!("{origin}{}", request.received_target()?);
     let location = HeaderValue::try_from(location).map_err(|_| Rejection::NoRoute)?;
     log.allowed();
     let mut response = Response::new(Content::whole(""));

@@ -6,15 +6,17 @@
 
 Paths are made at random, from a seed, of the parts of attacks: dots, escapes, escapes of escapes, escaped slashes and backslashes,
 parameters, characters of other widths, empty segments, queries, upper case. Each is sent to a gateway with open routes inside closed ones and
-the reverse, in front of nginx, Apache httpd, Node, Python's http.server and HAProxy. An accepted path is sent to all five. An upstream
-answers with the path that it received and with its own reading of it. The test decodes both again by its own rules: decoded until nothing
-changes, without parameters, backslashes as slashes, dots and empty segments resolved. The rule for the result must be the rule that the
-gateway applied. The same path in lower case must not be closed, and no path may leave an open prefix once every character is in its
-compatibility form.
+the reverse, and two that opt in to every form of paths, in front of nginx, Apache httpd, Node, Python's http.server and HAProxy. An accepted
+path is sent to all five. An upstream answers with the path that it received and with its own reading of it. The test decodes both again by its
+own rules: decoded until nothing changes, without parameters, backslashes as slashes, dots and empty segments resolved. The rule for the result
+must be the rule that the gateway applied, and the result must be below the pattern that this rule is for. The same path in lower case must not
+be closed, and no path may leave an open prefix once every character is in its compatibility form. The path that was received must be spelt as
+documented: as in the pattern where that names a segment, as the caller spelt it elsewhere, but with names decoded.
 """
 
 import argparse
 import random
+import re
 import shutil
 import tempfile
 import unicodedata
@@ -25,14 +27,18 @@ from lib.testbed import PORTCULLIS, progress
 from lib.echo_testbed import KINDS, Broken, Connection, EchoTestbed, at_least, none, require_tools, verdict
 
 PORT = 9140
-# Most specific first. "one" is a route for one segment, "root" one for "/" alone.
-RULES = {"/api/admin/help": "open", "/api/public/private": "closed", "/api/admin": "closed", "/api/public": "open", "/files": "one", "/": "root"}
+# As the upstreams get them, most specific first. "one" is a route for one segment, "root" one for "/" alone.
+RULES = {"/api/admin/help": "open", "/api/public/private": "closed", "/api/admin": "closed", "/api/public": "open", "/legacy": "open",
+         "/archive": "open", "/files": "one", "/": "root"}
+FORMS = "{allow: [semicolon, encoded_slash, encoded_backslash, empty_segment]}"
 PIECES = """api public admin private help settings files x API Admin PUBLIC . .. ... .... %2e %2E %2e%2e .%2e %252e %252e%252e %25252e %25%32%65
     %2f %2F %5c %252f %255c \\ ; ;x=1 ;/ %3b %3B %253b %61dmin adm%69n %2561dmin %41dmin %70ublic %70rivate %2570rivate %20 + ~ %7e %7E * %2a %c3%bc
     ü %c0%ae %e0%80%ae %c0%af %ff %ef%bc%8e %ef%bc%8f %ef%bc%bc %ef%bc%9b %e2%80%a5 %ef%bc%852e ．． %zz % %2 %u002e %00 %0a %0d%0a %09 %7f %23 %3f
-    %25 %2525 : @ & = $ , ! ' ( ) " < > | ^ ` { } [ ] a%20b 100%25 v1.2 .hidden x. ..x x.. %40 %26 %3d""".split()
+    %25 %2525 : @ & = $ , ! ' ( ) " < > | ^ ` { } [ ] a%20b 100%25 v1.2 .hidden x. ..x x.. %40 %26 %3d %2B %2b %3A %2D %5f legacy archive
+    ;jsessionid=1 %3bx ..; ..%3b %2F.. ..%5C %2F%2f %5C%5c //""".split()
 SEGMENTS = ["api", "public", "admin", "private", "help", "files", "..", ".", "", "%2e%2e", "%61dmin", "x"]
-ROOTS = ["", "", "/api/public", "/api/public", "/api/public/x", "/api/public/private", "/api/admin", "/api/admin/help", "/api", "/files", "/API", "//api"]
+ROOTS = ["", "", "/api/public", "/api/public", "/api/public/x", "/api/public/private", "/api/admin", "/api/admin/help", "/api", "/files", "/API", "//api",
+         "/legacy", "/legacy", "/legacy/x", "/old", "/old/x", "/archive", "//legacy"]
 QUERIES = ["", "", "", "", "?", "?x=/api/public", "?/../admin", "?a=%2e%2e", "?a;b", "?%00", "?x=%zz", "#", "#/../admin", "?x#y", "/?/../public"]
 
 
@@ -60,12 +66,16 @@ def main():
     progress("")
     for path, kind, ours, theirs in tried.differences[:20]:
         print(f"{path} at {kind}: decided {ours}, read as {theirs}")
+    for path, kind, raw, expected in tried.misspelt[:20]:
+        print(f"{path} at {kind}: sent as {raw}, expected {expected}")
     print("answers:", ", ".join(f"{status} {count}" for status, count in sorted(tried.statuses.items())))
     verdict([
         at_least("paths", tried.count, options.paths),
         at_least("accepted, and sent to all five upstreams", tried.accepted, options.paths // 50),
+        at_least("accepted with a form that its route opts in to", tried.opted_in, options.paths // 200),
         at_least("requests that reached an upstream", tried.forwarded, tried.accepted * len(KINDS)),
         none("decisions other than for what the upstream was sent", tried.differences),
+        none("targets in another spelling than documented", tried.misspelt),
         none("answers that were not the request's own", tried.crossed),
         none("canaries that failed", tried.canaries),
         none("panics, or an end", panics),
@@ -76,7 +86,8 @@ def config(testbed):
     routes = []
     for kind in KINDS:
         for path, access in (("/api/admin/help", "public"), ("/api/public/private/**", "{scopes: [read:data]}"), ("/api/admin/**", "{scopes: [admin]}"),
-                             ("/api/public/**", "public"), ("/files/{name}", "public"), ("/", "public")):
+                             ("/api/public/**", "public"), ("/files/{name}", "public"), ("/", "public"),
+                             ("/legacy/**", f"public, paths: {FORMS}"), ("/old/**", f"public, rewrite: /archive/**, paths: {FORMS}")):
             routes.append(f"  - {{path: \"{path}\", hosts: [{kind}.test], upstream: {kind}, access: {access}, name: \"{kind} {path}\"}}")
     upstreams = "\n".join(f"  {kind}: \"http://127.0.0.1:{port}\"" for kind, port in testbed.ports.items())
     return f"upstreams:\n{upstreams}\nroutes:\n" + "\n".join(routes)
@@ -87,8 +98,8 @@ class Trial:
 
     def __init__(self, seed):
         self.random, self.line = random.Random(seed), None
-        self.count = self.accepted = self.forwarded = 0
-        self.statuses, self.differences, self.crossed, self.canaries = Counter(), [], [], []
+        self.count = self.accepted = self.opted_in = self.forwarded = 0
+        self.statuses, self.differences, self.misspelt, self.crossed, self.canaries = Counter(), [], [], [], []
 
     def path(self, number):
         path = make(self.random)
@@ -99,6 +110,7 @@ class Trial:
             self.statuses[status] += turn == 0
             if status == 200 and turn == 0:
                 self.accepted += 1
+                self.opted_in += bool(re.search("//|;|%3b|%2f|%5c", path.split("?")[0], re.I))
                 kinds += [kind for kind in KINDS if kind != kinds[0]]
             if status != 200:
                 ours = {401: "closed", 404: "none"}.get(status)
@@ -132,10 +144,13 @@ class Trial:
     def judge(self, path, kind, fields):
         raw = fields["x-raw"].removeprefix("GET ").removesuffix(" HTTP/1.1")
         opinion = fields["x-path"][1:-1].encode("latin-1").decode("utf-8", "replace")
+        owner, expected = forwarded(path)
+        if raw != expected:
+            self.misspelt.append((path, kind, raw, expected))
         # The token that a closed route requires is never sent: a path with the answer 200 was decided to be open.
         for reading in (fully_decoded(raw.split("?")[0]), fully_decoded(opinion)):
             # For a service that ignores case, no open path may be a closed one.
-            if rule(reading) not in ("open", "one", "root") or rule(reading.lower()) == "closed":
+            if rule(reading) not in ("open", "one", "root") or rule(reading.lower()) == "closed" or root_of(reading) != owner:
                 self.differences.append((path, kind, "open", f"{raw} -> {reading}"))
         folded = fully_decoded(raw.split("?")[0], fold=True)
         # Full-width slashes may occur in honest names: the test is that no path leaves its prefix.
@@ -190,13 +205,41 @@ def fully_decoded(path, fold=False):
 
 
 def rule(path):
+    return RULES.get(root_of(path), "none")
+
+
+def root_of(path):
+    """The first root of the rules that holds for a path."""
     for root, access in RULES.items():
         inside = path == root or path.startswith(root.rstrip("/") + "/")
         if access == "root" and path != "/" or access == "one" and len(path.split("/")) != 3 or root == "/api/admin/help" and path != root:
             continue
         if inside:
-            return access
-    return "none"
+            return root
+    return None
+
+
+def forwarded(target):
+    """The root that an accepted target is for, as the upstream knows it, and the target that the upstream must get."""
+    path, mark, query = target.partition("?")
+    segments = path.split("/")[1:]
+    names = [urllib.parse.unquote(segment) for segment in segments]
+    for root in ("/api/admin/help", "/api/public/private", "/api/admin", "/api/public", "/legacy", "/old", "/files", "/"):
+        named = [name for name in root.split("/") if name]
+        if names[:len(named)] == named and (root != "/api/admin/help" or len([name for name in names if name]) == 3):
+            rest = "".join("/" + spelt(segment) for segment in segments[len(named):])
+            root = "/archive" if root == "/old" else root
+            return root, root.rstrip("/") + rest + mark + query
+
+
+def spelt(segment):
+    """The caller's own spelling, with the characters of names decoded."""
+    return re.sub("%[0-9a-fA-F]{2}", lambda escape: decoded_name(escape[0]), segment)
+
+
+def decoded_name(escape):
+    character = chr(int(escape[1:], 16))
+    return character if character.isascii() and (character.isalnum() or character in "-._") else escape
 
 
 main()

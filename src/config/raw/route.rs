@@ -12,6 +12,7 @@ use super::host::RawHost;
 use super::rate_limit::RawLimitUse;
 use super::target::{RawMirror, RawRedirect, RawRespond, RawUpstreams};
 use crate::network::Network;
+use crate::pipeline::request::path_forms::PathForm;
 use crate::trust::request_key::RequestKey;
 
 mirror! {
@@ -21,6 +22,7 @@ mirror! {
         /// Default: any.
         hosts: Option<At<OneOrMore<String>>>,
         path: Required<String>,
+        paths: Option<At<RawPaths>>,
         /// Default: all but CONNECT and TRACE.
         methods: Option<At<OneOrMore<String>>>,
         /// This, `redirect` or `respond`.
@@ -60,6 +62,13 @@ mirror! {
         websocket: At<bool> = false,
         /// Other protocols whose upgrades are forwarded, in lower case.
         upgrades: Vec<At<String>>,
+    }
+}
+
+mirror! {
+    struct RawPaths {
+        /// Forms of paths that services read in different ways.
+        allow: Required<OneOrMore<PathForm>>,
     }
 }
 
@@ -187,5 +196,15 @@ impl ScalarValue for RequestKey {
 
     fn parse(text: &str) -> Result<Self, Hint> {
         Self::parse(text)
+    }
+}
+
+impl ScalarValue for PathForm {
+    fn expected() -> String {
+        "`semicolon`, `encoded_slash`, `encoded_backslash` or `empty_segment`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        Self::ALL.into_iter().find(|form| form.name() == text).ok_or("")
     }
 }

@@ -15,6 +15,7 @@ mod issuers;
 mod listeners;
 mod oauth;
 mod overlaps;
+mod paths;
 mod rate_limits;
 mod revocation;
 mod routes;

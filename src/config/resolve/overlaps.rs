@@ -39,14 +39,14 @@ impl Resolver<'_> {
             lines[0],
             names[1],
             lines[1],
-            configured_server(table, overlap),
+            configured_server(table, first, &overlap.server),
             laxities.join("; "),
         );
         self.warn(places[second].path, message);
     }
 
     /// The name of a route. If it has no name, its path and its hosts: two routes may have the same path.
-    fn route_label(&self, place: RoutePlace) -> String {
+    pub(super) fn route_label(&self, place: RoutePlace) -> String {
         // As the file writes them: a variable may hold a secret.
         let name = self.source.quote(place.name()).unwrap_or_else(|| "a route".to_owned());
         match (place.name, place.hosts) {
@@ -57,21 +57,18 @@ impl Resolver<'_> {
     }
 }
 
-/// The server in the form in which an upstream of the first route names it. The comparison of routes has one name for
-/// all of loopback.
-fn configured_server(table: &RouteTable, overlap: &Overlap) -> String {
-    let [(first, _), _] = overlap.routes;
-    let route = &table.routes()[first];
+/// The server in the form in which an upstream of this route names it. The comparison of routes has one name for all of
+/// loopback.
+pub(super) fn configured_server(table: &RouteTable, route: usize, server: &str) -> String {
+    let route = &table.routes()[route];
     let mirror = route.mirror.as_ref().map(|mirror| &mirror.upstream);
     let servers = route.target.upstreams().chain(mirror).flat_map(|upstream| &upstream.servers);
     let is_meant = |place: &ServerAddress| match place {
         ServerAddress::Address(address) if address.ip().is_loopback() => {
-            overlap.server == format!("localhost:{}", address.port())
+            server == format!("localhost:{}", address.port())
         }
-        ServerAddress::Address(_) | ServerAddress::Name(..) | ServerAddress::Socket(_) => {
-            overlap.server == place.to_string()
-        }
+        ServerAddress::Address(_) | ServerAddress::Name(..) | ServerAddress::Socket(_) => server == place.to_string(),
     };
     let place = servers.map(|server| &server.place).find(|place| is_meant(place));
-    place.map_or_else(|| overlap.server.clone(), ToString::to_string)
+    place.map_or_else(|| server.to_owned(), ToString::to_string)
 }

@@ -36,6 +36,8 @@ pub(super) struct RoutePlace {
     pub(super) path: Span,
     pub(super) name: Option<Span>,
     pub(super) hosts: Option<Span>,
+    /// Of `paths.allow`.
+    pub(super) allow: Option<Span>,
 }
 
 impl RoutePlace {
@@ -90,6 +92,7 @@ impl Resolver<'_> {
             let place = route.value.path.as_ref().map_or(route.span, |path| path.span);
             let named = route.value.name.as_ref().map(|name| name.span);
             let hosts = route.value.hosts.as_ref().map(|hosts| hosts.span);
+            let allow = route.value.paths.as_ref().and_then(|paths| Some(paths.value.allow.as_ref().ok()?.span));
             let Some(mut route) = self.route(route, names, upstreams, body_bytes) else { continue };
             let line = self.source.line(place);
             if let Some(first) = taken.insert(route.name.clone(), line) {
@@ -100,12 +103,14 @@ impl Resolver<'_> {
             }
             share_rule(&mut route.access, &mut rules);
             routes.push(Arc::new(route));
-            places.push(RoutePlace { path: place, name: named, hosts });
+            places.push(RoutePlace { path: place, name: named, hosts, allow });
         }
         match RouteTable::new(routes) {
             Ok(table) => {
                 let table = table.reserving(names.built_in_paths().iter().map(|path| &**path));
+                self.check_shared_subtrees(&table, &places);
                 if self.faults.is_empty() {
+                    self.warn_of_path_forms(&table, &places);
                     self.warn_of_overlaps(&table, &places);
                 }
                 table
@@ -147,6 +152,7 @@ impl Resolver<'_> {
         let target = self.target(&raw, span, path.as_ref(), (names, upstreams));
         let mirror = raw.mirror.as_ref().and_then(|mirror| self.mirror(&mirror.value, names, upstreams));
         let (strip_segments, rewrite, forwarded_prefix) = self.path_change(&raw, path.as_ref());
+        let path_forms = self.path_forms(&raw, path.as_ref(), rewrite.as_ref());
         let host = raw.host.as_ref().and_then(|host| self.host_rule(host));
         self.must_name_hosts(&raw, target.as_ref(), mirror.as_ref());
         self.credentials_of_upstreams(&raw, target.as_ref(), mirror.as_ref());
@@ -171,6 +177,7 @@ impl Resolver<'_> {
             name,
             hosts,
             path,
+            path_forms,
             methods,
             timeout: raw.timeout.map(|timeout| deadline(timeout.value)),
             target: target?,

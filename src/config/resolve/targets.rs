@@ -112,6 +112,7 @@ impl Resolver<'_> {
             raw.rewrite.as_ref().map(|key| key.span),
             raw.host.as_ref().map(|key| key.span),
             (!raw.map_responses.value).then_some(raw.map_responses.span),
+            raw.paths.as_ref().map(|key| key.span),
             raw.forward_token.value.then_some(raw.forward_token.span),
             raw.timeout.as_ref().map(|key| key.span),
             raw.body_bytes.as_ref().map(|key| key.span),

@@ -8,6 +8,7 @@ use super::content::Content;
 use crate::pipeline::request::ambiguous::Ambiguous;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::routing::header_rules::own_copy;
+use crate::pipeline::routing::pattern::PathPattern;
 use crate::pipeline::routing::target::FixedAnswer;
 
 /// To an OPTIONS request about the gateway and not about a resource behind it (RFC 9110 §9.3.7).
@@ -17,10 +18,15 @@ pub(crate) fn answer_options() -> Response<Content> {
     response
 }
 
-pub(crate) fn answer(own: &FixedAnswer, request: &CanonicalRequest) -> Result<Response<Content>, Ambiguous> {
+/// `pattern` is that of the route whose answer it is.
+pub(crate) fn answer(
+    own: &FixedAnswer,
+    pattern: &PathPattern,
+    request: &CanonicalRequest,
+) -> Result<Response<Content>, Ambiguous> {
     match own {
         FixedAnswer::Redirect { origin, path, status } => {
-            let target = request.target_at(&path.path(request)?)?;
+            let target = request.target_at(&path.path(&pattern.spell(request))?)?;
             // Both were parsed as parts of a request line: they contain no line break.
             let location = HeaderValue::try_from(format!("{origin}{target}")).map_err(|_| Ambiguous::Character)?;
             let mut response = Response::new(Content::whole(""));

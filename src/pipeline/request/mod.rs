@@ -8,6 +8,10 @@ pub(crate) mod case_fold;
 pub(crate) mod sampling;
 // Why a request has no canonical form.
 pub(crate) mod ambiguous;
+// Forms of paths that only some routes take.
+pub(crate) mod path_forms;
+// The spellings of a path.
+pub(crate) mod spelling;
 // The host that a request names.
 pub(crate) mod authority;
 // The canonical form of a request: its target, host and method.

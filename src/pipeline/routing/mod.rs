@@ -36,5 +36,7 @@ pub(crate) mod table;
 pub(crate) mod laxity;
 // Routes by which a caller could avoid the rules of another.
 pub(crate) mod overlap;
+// Routes that share a subtree which one rule should cover.
+pub(crate) mod shared_subtree;
 // Everything that decides a request, compiled once.
 pub(crate) mod snapshot;

@@ -9,6 +9,7 @@
 //! pairs that could overlap, and their number is bounded as well.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
 use std::path::{Component, PathBuf};
 
 use super::laxity::{Laxity, laxity};
@@ -52,7 +53,7 @@ const COST_OF_PAIR: usize = 20;
 const OTHER: &str = "\u{fffd}";
 
 /// The routes that reach each server, mirrors included, with the pattern of the paths that it gets.
-fn by_server(table: &RouteTable) -> BTreeMap<String, Vec<OverlapMember>> {
+pub(super) fn by_server(table: &RouteTable) -> BTreeMap<String, Vec<OverlapMember>> {
     let mut groups: BTreeMap<String, Vec<OverlapMember>> = BTreeMap::new();
     for (index, route) in table.routes().iter().enumerate() {
         let mirror = route.mirror.as_ref().map(|mirror| &mirror.upstream);
@@ -69,10 +70,10 @@ fn by_server(table: &RouteTable) -> BTreeMap<String, Vec<OverlapMember>> {
 /// One spelling for each server. Loopback has many names, and an unspecified address is reached over loopback.
 fn name_of(place: &ServerAddress) -> String {
     match place {
-        ServerAddress::Address(address) if address.ip().is_loopback() || address.ip().is_unspecified() => {
-            format!("localhost:{}", address.port())
-        }
-        ServerAddress::Address(_) => place.to_string(),
+        ServerAddress::Address(address) => match address.ip().to_canonical() {
+            ip if ip.is_loopback() || ip.is_unspecified() => format!("localhost:{}", address.port()),
+            ip => SocketAddr::new(ip, address.port()).to_string(),
+        },
         ServerAddress::Name(name, port) => {
             format!("{}:{port}", name.as_str().trim_end_matches('.'))
         }
@@ -84,10 +85,10 @@ fn name_of(place: &ServerAddress) -> String {
 }
 
 /// A route, and the pattern of the paths that the service gets by it.
-struct OverlapMember {
-    index: usize,
-    segments: Vec<Segment>,
-    subtree: bool,
+pub(super) struct OverlapMember {
+    pub(super) index: usize,
+    pub(super) segments: Vec<Segment>,
+    pub(super) subtree: bool,
 }
 
 impl OverlapMember {
@@ -271,11 +272,11 @@ impl<'t> Search<'t> {
 }
 
 /// Members of a group that end at one place, by class.
-type Here = BTreeMap<usize, Vec<usize>>;
+pub(super) type Here = BTreeMap<usize, Vec<usize>>;
 
 /// The patterns of a group, folded: services may ignore case.
 #[derive(Default)]
-struct OverlapTree {
+pub(super) struct OverlapTree {
     exact: BTreeMap<String, Self>,
     any: Option<Box<Self>>,
     here: Here,
@@ -286,7 +287,7 @@ struct OverlapTree {
 }
 
 impl OverlapTree {
-    fn insert(&mut self, member: &OverlapMember, at: usize, class: usize) {
+    pub(super) fn insert(&mut self, member: &OverlapMember, at: usize, class: usize) {
         let mut node = self;
         node.note(class);
         for segment in &member.segments {
@@ -307,7 +308,7 @@ impl OverlapTree {
     }
 
     /// Visits the patterns of other classes that match a path which this one matches too, until `visit` gives false.
-    fn meeting(
+    pub(super) fn meeting(
         &self,
         segments: &[Segment],
         subtree: bool,

@@ -3,7 +3,10 @@
 //! A path pattern is matched segment by segment against *decoded* segments, so that no spelling of a path bypasses its
 //! rule.
 
+use std::borrow::Cow;
 use std::fmt;
+
+use crate::pipeline::request::canonical::CanonicalRequest;
 
 /// `/ping`, `/users/{id}/posts`, `/api/**`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +74,19 @@ impl PathPattern {
     /// Matches one path only.
     pub(crate) fn is_literal(&self) -> bool {
         !self.subtree && self.segments.iter().all(|segment| matches!(segment, Segment::Exact(_)))
+    }
+
+    /// The path of a request that this pattern matches, as it goes on: the segments that the pattern names in the
+    /// pattern's spelling, which is the canonical one, all others in the caller's own.
+    pub(crate) fn spell<'r>(&self, request: &'r CanonicalRequest) -> Cow<'r, str> {
+        let canonical = request.path();
+        let Some(received) = request.received_path() else { return Cow::Borrowed(canonical) };
+        let mut path = String::with_capacity(received.len());
+        for (place, pair) in canonical.split('/').zip(received.split('/')).skip(1).enumerate() {
+            let is_named = self.segments.get(place).is_some_and(|segment| segment.literal().is_some());
+            path.extend(["/", if is_named { pair.0 } else { pair.1 }]);
+        }
+        Cow::Owned(path)
     }
 
     #[cfg(test)]

@@ -8,7 +8,7 @@
 
 use super::pattern::{PathPattern, Segment};
 use super::rewrite::{PathTemplate, TemplateSegment};
-use crate::pipeline::request::canonical::canonical_spelling;
+use crate::pipeline::request::spelling::canonical_spelling;
 
 /// The change from the public path to the upstream's.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ fn removed_by(template: &PathTemplate, route: &PathPattern) -> Option<usize> {
         (TemplateSegment::Fixed(text), Segment::Exact(literal)) => is_spelling(text, literal),
         (TemplateSegment::Captured(_), Segment::Exact(_)) | (TemplateSegment::Fixed(_), Segment::Any) => false,
     };
-    (template.takes_subtree() == route.subtree && (removed..).zip(&made).all(stays)).then_some(removed)
+    (template.inserts_subtree() == route.subtree && (removed..).zip(&made).all(stays)).then_some(removed)
 }
 
 /// The path that is rewritten to `path`.
@@ -86,7 +86,7 @@ fn origin_path(template: &PathTemplate, route: &PathPattern, requested: &str, pa
         }
     }
     let is_root = path == "/";
-    if !template.takes_subtree() && !rest.is_empty() && !is_root {
+    if !template.inserts_subtree() && !rest.is_empty() && !is_root {
         return None;
     }
     let mut origin = String::with_capacity(requested.len() + path.len());
@@ -99,7 +99,7 @@ fn origin_path(template: &PathTemplate, route: &PathPattern, requested: &str, pa
             }
         }
     }
-    if template.takes_subtree() {
+    if template.inserts_subtree() {
         origin += rest;
     }
     Some(if origin.is_empty() { "/".to_owned() } else { origin })

@@ -1,5 +1,6 @@
 //! A route with its policy, as compiled from the configuration.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
@@ -12,11 +13,13 @@ use super::mirror_rule::MirrorRule;
 use super::pattern::{HostPattern, PathPattern};
 use super::public_path::PathChange;
 use super::rate_limit::RateLimit;
-use super::rewrite::PathTemplate;
+use super::rewrite::{PathTemplate, rest};
 use super::target::RouteTarget;
 use crate::http1::target::OriginForm;
 use crate::pipeline::request::ambiguous::Ambiguous;
 use crate::pipeline::request::canonical::CanonicalRequest;
+use crate::pipeline::request::path_forms::PathForms;
+use crate::pipeline::request::spelling::check_forwarded;
 use crate::pipeline::request::upgrade::Upgrades;
 use crate::upstream::host::HostRule;
 
@@ -26,6 +29,8 @@ pub(crate) struct Route {
     /// Empty: any host.
     pub(crate) hosts: Vec<HostPattern>,
     pub(crate) path: PathPattern,
+    /// Forms of paths that it takes in the match of its `/**`, although services may read them in other ways.
+    pub(crate) path_forms: PathForms,
     pub(crate) methods: MethodSet,
     pub(crate) target: RouteTarget,
     pub(crate) access: Access,
@@ -65,10 +70,29 @@ pub(crate) struct Route {
 impl Route {
     /// The target of the request to the upstream.
     pub(crate) fn upstream_target(&self, request: &CanonicalRequest) -> Result<OriginForm, Ambiguous> {
-        match &self.rewrite {
-            None => request.target_without(self.strip_segments),
-            Some(template) => request.target_at(&template.path(request)?),
+        let path = self.path.spell(request);
+        let target = match &self.rewrite {
+            Some(template) => request.target_at(&template.path(&path)?)?,
+            None if self.strip_segments == 0 && matches!(path, Cow::Borrowed(_)) => request.target().clone(),
+            None => match rest(&path, self.strip_segments) {
+                "" => request.target_at("/")?,
+                rest => request.target_at(rest)?,
+            },
+        };
+        if !request.forms.is_empty() {
+            check_forwarded(target.path())?;
         }
+        Ok(target)
+    }
+
+    /// Refuses a request for this route whose path has forms that the route has not opted in to, or has them before the
+    /// match of its `/**`, or would lead the upstream elsewhere.
+    pub(super) fn check_path_forms(&self, request: &CanonicalRequest) -> Result<(), Ambiguous> {
+        let path = request.path();
+        let before = &path[..path.len() - rest(path, self.path.segments.len()).len()];
+        let refused = request.forms.without(self.path_forms).union(PathForms::in_part(before));
+        refused.iter().next().map_or(Ok(()), |form| Err(form.fault()))?;
+        self.upstream_target(request).map(drop)
     }
 
     /// False if the upstream gets the public path.
@@ -130,6 +154,7 @@ pub(crate) mod tests {
             name: path.to_owned(),
             hosts: hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect(),
             path: PathPattern::parse(path).unwrap(),
+            path_forms: PathForms::default(),
             methods,
             target: RouteTarget::Upstream(Arc::new(upstream)),
             access: Access::Public,

@@ -15,7 +15,11 @@ use http::{HeaderValue, Method};
 
 use super::route::Route;
 use super::route_tree::{Leaf, RouteTree};
+use crate::pipeline::request::ambiguous::Ambiguous;
+use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::case_fold::{fold, may_change};
+use crate::pipeline::request::path_forms::PathForms;
+use crate::pipeline::request::spelling::lenient_path;
 
 /// All routes, compiled: looking one up takes as long among ten thousand as among ten.
 #[derive(Debug, Default)]
@@ -28,6 +32,8 @@ pub(crate) struct RouteTable {
     may_fold: bool,
     /// Folded paths that no route takes: those of endpoints that have precedence over routes.
     reserved: HashSet<String>,
+    /// The forms of paths that some route takes.
+    path_forms: PathForms,
 }
 
 /// Two routes that conflict, as places in the list.
@@ -72,7 +78,8 @@ impl RouteTable {
         if !conflicts.is_empty() {
             return Err(conflicts);
         }
-        let mut table = Self { routes, tree, folded, may_fold, reserved: HashSet::default() };
+        let path_forms = routes.iter().fold(PathForms::default(), |all, route| all.union(route.path_forms));
+        let mut table = Self { routes, tree, folded, may_fold, reserved: HashSet::default(), path_forms };
         table.mark_contested(RouteTree::contest);
         Ok(table)
     }
@@ -90,6 +97,24 @@ impl RouteTable {
 
     pub(crate) fn routes(&self) -> &[Arc<Route>] {
         &self.routes
+    }
+
+    /// The forms of paths that some route takes.
+    pub(crate) fn path_forms(&self) -> PathForms {
+        self.path_forms
+    }
+
+    /// Refuses a path with optional forms, unless it leads to the one route that has opted in to them, and no service
+    /// reads it as the path of an endpoint that has precedence over routes.
+    pub(crate) fn check_path_forms(&self, request: &CanonicalRequest) -> Result<(), Ambiguous> {
+        let Some(form) = request.forms.iter().next() else { return Ok(()) };
+        let (lenient, found) =
+            (lenient_path(request.path()), self.routes_at(request.authority.host(), request.decoded_path()));
+        let is_below = |root: &String| format!("{}/", fold(&lenient)).starts_with(&format!("{root}/"));
+        match *found {
+            [only] if !self.reserved.iter().any(is_below) => self.routes[only].check_path_forms(request),
+            _ => Err(form.fault()),
+        }
     }
 
     /// `host` is lower case without port and trailing dot; `path` is decoded and canonical.

@@ -1,7 +1,6 @@
 use super::*;
 use http::header::HOST;
 use http::{HeaderValue, Request, Uri};
-use proptest::prelude::*;
 
 fn read(uri: &str, hosts: &[&str]) -> Result<CanonicalRequest, Ambiguous> {
     let mut request = Request::builder().uri(uri);
@@ -10,7 +9,7 @@ fn read(uri: &str, hosts: &[&str]) -> Result<CanonicalRequest, Ambiguous> {
     }
     let (head, ()) = request.body(()).unwrap().into_parts();
     let head = ReceivedHead::from_hyper(head).map_err(|_| Ambiguous::Character)?;
-    CanonicalRequest::new(&head, "https", &RefCell::default(), &Limits::default())
+    CanonicalRequest::new(&head, "https", &RefCell::default(), &Limits::default(), PathForms::default())
 }
 
 #[track_caller]
@@ -109,17 +108,16 @@ fn one_path_has_one_spelling() {
 fn the_query_is_carried_as_it_is_and_decides_nothing() {
     let request = read("/a?x=/../b&y=%2e%2e&f[a]=1", &["a"]).unwrap();
     assert_eq!((request.path(), request.query()), ("/a", Some("x=/../b&y=%2e%2e&f[a]=1")));
-    assert_eq!(request.target_without(0).unwrap().as_str(), "/a?x=/../b&y=%2e%2e&f[a]=1");
+    assert_eq!(request.target().as_str(), "/a?x=/../b&y=%2e%2e&f[a]=1");
+    assert_eq!(request.target_at("/b").unwrap().as_str(), "/b?x=/../b&y=%2e%2e&f[a]=1");
 }
 
 #[test]
-fn segments_are_taken_off_whole() {
-    let strip = |path: &str, segments| read(path, &["a"]).unwrap().target_without(segments).unwrap().to_string();
-    assert_eq!(strip("/api/v1/x?y", 1), "/v1/x?y");
-    assert_eq!(strip("/api/v1/x/", 2), "/x/");
-    assert_eq!(strip("/api", 1), "/");
-    assert_eq!(strip("/api/", 1), "/");
-    assert_eq!(strip("/api?y", 1), "/?y");
+fn the_received_target_has_the_spelling_of_the_caller() {
+    let received = |path: &str| read(path, &["a"]).unwrap().received_target().unwrap().to_string();
+    assert_eq!(received("/a%2bb/%7Ec?x=%7e"), "/a%2bb/%7Ec?x=%7e");
+    assert_eq!(received("/%61%2e%2bb?y"), "/a.%2bb?y");
+    assert_eq!(received("/a+b?y"), "/a+b?y");
 }
 
 #[test]
@@ -165,28 +163,6 @@ fn hosts_compare_without_case_port_and_trailing_dot() {
 fn sizes_are_bounded() {
     assert!(read(&format!("/{}", "a".repeat(8191)), &["a"]).is_ok());
     assert_eq!(read(&format!("/{}", "a".repeat(8192)), &["a"]).err(), Some(Ambiguous::UriTooLong));
-}
-
-proptest! {
-    /// An accepted path, decoded once, has only one meaning: no part of it is left to resolve.
-    #[test]
-    fn an_accepted_path_has_one_meaning(path in "/(%[0-9a-f]{2}|[a-z./;%]|\\.\\.|%2e){0,12}") {
-        if let Ok(Spelling::Other { canonical, decoded }) = spelling(&path) {
-            let again = percent_encoding::percent_decode_str(&canonical).decode_utf8().unwrap().into_owned();
-            prop_assert_eq!(decoded.as_deref().unwrap_or(&canonical), again.as_str());
-            prop_assert!(!again.contains("/../") && !again.contains("//") && !again.contains('\\'));
-            // The canonical spelling of a canonical path is the path itself.
-            match spelling(&canonical).unwrap() {
-                Spelling::Canonical => {}
-                Spelling::Other { canonical: twice, .. } => prop_assert_eq!(twice, canonical),
-            }
-        }
-    }
-
-    #[test]
-    fn no_path_makes_it_panic(path in any::<String>()) {
-        let _ = spelling(&path);
-    }
 }
 
 fn host_of(version: Version, uri: &str, hosts: &[&str]) -> Result<Option<HeaderValue>, Ambiguous> {

@@ -4,15 +4,17 @@ use http::Request;
 use http::header::HOST;
 use proptest::prelude::*;
 
+use super::super::rewrite::rest;
 use super::*;
 use crate::pipeline::request::canonical::CanonicalRequest;
+use crate::pipeline::request::path_forms::PathForms;
 use crate::server::limits::Limits;
 use crate::server::received_request::ReceivedHead;
 
 fn read(path: &str) -> Option<CanonicalRequest> {
     let request = Request::builder().uri(path).header(HOST, "a").body(()).ok()?;
     let head = ReceivedHead::from_hyper(request.into_parts().0).ok()?;
-    CanonicalRequest::new(&head, "https", &RefCell::default(), &Limits::default()).ok()
+    CanonicalRequest::new(&head, "https", &RefCell::default(), &Limits::default(), PathForms::default()).ok()
 }
 
 /// A route, and its template if it has one; else it strips this many segments.
@@ -41,8 +43,8 @@ impl Mapping {
     fn forward(&self, path: &str) -> Option<String> {
         let request = read(path).filter(|request| self.route.matches(request.decoded_path()))?;
         match &self.template {
-            Some(template) => template.path(&request).ok(),
-            None => Some(request.target_without(self.segments).ok()?.path().to_owned()),
+            Some(template) => template.path(request.path()).ok(),
+            None => Some(rest(request.path(), self.segments)).map(|rest| if rest.is_empty() { "/" } else { rest }.into()),
         }
     }
 

@@ -1,16 +1,10 @@
+mod forwarded;
 mod reference;
-
-use std::cell::RefCell;
 
 use super::super::access::Access;
 use super::super::pattern::PathPattern;
 use super::super::route::tests::route;
 use super::*;
-use crate::pipeline::request::canonical::CanonicalRequest;
-use crate::server::limits::Limits;
-use crate::server::received_request::ReceivedHead;
-use http::Request;
-use http::header::HOST;
 use proptest::prelude::*;
 
 fn table(routes: &[(&str, &[&str], &[&str])]) -> Result<RouteTable, Vec<Conflict>> {
@@ -172,115 +166,6 @@ fn paths_of_one_host_that_differ_in_case_only_are_a_conflict() {
     assert_eq!(conflict(&[("/x", &["a.example"], &[]), ("/X", &["b.example"], &[])]), None);
     assert_eq!(conflict(&[("/x", &["a.example"], &[]), ("/X", &[], &[])]), None);
     assert_eq!(conflict(&[("/{A}", &[], &["GET"]), ("/{a}", &[], &["POST"])]), None);
-}
-
-/// The path as the most lenient service would read it: decoded until nothing changes, without parameters, backslashes
-/// as slashes, empty and dot segments resolved. Independent of the gateway's own parser.
-fn eagerly(target: &str) -> String {
-    let mut path = target.split('?').next().unwrap().to_owned();
-    loop {
-        let decoded = percent_encoding::percent_decode_str(&path).decode_utf8_lossy().replace('\\', "/");
-        let bare: Vec<&str> = decoded.split('/').map(|segment| segment.split(';').next().unwrap()).collect();
-        let bare = bare.join("/");
-        if bare == path {
-            break;
-        }
-        path = bare;
-    }
-    let mut segments: Vec<&str> = Vec::new();
-    for segment in path.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => drop(segments.pop()),
-            other => segments.push(other),
-        }
-    }
-    format!("/{}", segments.join("/"))
-}
-
-fn read(target: &str) -> Option<CanonicalRequest> {
-    let (head, ()) = Request::get(target).header(HOST, "a").body(()).ok()?.into_parts();
-    let head = ReceivedHead::from_hyper(head).ok()?;
-    CanonicalRequest::new(&head, "https", &RefCell::default(), &Limits::default()).ok()
-}
-
-/// Segments made of the parts of known attacks.
-fn hostile_target() -> impl Strategy<Value = String> {
-    let pieces = vec![
-        "api",
-        "public",
-        "admin",
-        "private",
-        "settings",
-        "help",
-        "API",
-        "x",
-        ".",
-        "..",
-        "...",
-        "%2e",
-        "%2E%2e",
-        "%252e",
-        "%25%32%65",
-        "%2f",
-        "%5c",
-        "%252f",
-        "\\",
-        ";",
-        ";x=1",
-        "%3b",
-        "%253b",
-        "%61",
-        "%61dmin",
-        "%2561dmin",
-        "adm%69n",
-        "%70ublic",
-        "%20",
-        "%7e",
-        "%2a",
-        "%c3%bc",
-        "%c0%ae",
-        "%ef%bc%8e",
-        "%zz",
-        "%",
-        "%25",
-        "%00",
-        "%0a",
-        "%23",
-        "%3f",
-        "+",
-    ];
-    let segment = prop_oneof![
-        3 => prop::sample::select(vec!["api", "public", "admin", "private", "settings", "..", "%2e%2e", "%61dmin", ""])
-            .prop_map(str::to_owned),
-        2 => prop::collection::vec(prop::sample::select(pieces), 1..4).prop_map(|pieces| pieces.concat()),
-    ];
-    let queries = prop::sample::select(vec!["", "?", "?x=/api/public", "?/../admin", "?a=%2e%2e;b"]);
-    (prop_oneof!["", "/api/public", "/api", "/api/admin"], prop::collection::vec(segment, 1..6), queries)
-        .prop_map(|(root, segments, query)| format!("{root}/{}{query}", segments.join("/")))
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20_000))]
-
-    /// For an accepted path, the gateway finds the same routes as the most lenient service would for the forwarded
-    /// path. The canonical form of the forwarded path is that path itself.
-    #[test]
-    fn the_decided_path_is_the_forwarded_path(target in hostile_target()) {
-        let routes = ["/api/public/**", "/api/admin/**", "/api/public/private/**", "/api/admin/help", "/api/{id}/settings", "/"];
-        let table = table(&routes.map(|path| (path, &[][..], &[][..]))).unwrap();
-        let decided = |path: &str| match table.find(&Method::GET, "a", path) {
-            RouteMatch::Route(_, index) => Some(index),
-            RouteMatch::MethodNotAllowed(_) | RouteMatch::Nothing => None,
-        };
-        let Some(request) = read(&target) else { return Ok(()) };
-        let ours = decided(request.decoded_path());
-        let sent = request.target_without(0).unwrap().to_string();
-        prop_assert_eq!(decided(&eagerly(&sent)), ours, "{} was sent as {}", target, sent);
-        let again = read(&sent).unwrap();
-        prop_assert_eq!(again.target_without(0).unwrap().to_string(), sent);
-        prop_assert_eq!(decided(again.decoded_path()), ours);
-    }
 }
 
 proptest! {
