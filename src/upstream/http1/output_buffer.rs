@@ -40,10 +40,11 @@ impl OutputBuffer {
         &mut self.bytes
     }
 
-    /// Appends `data` and then `tail`. Only while the buffer has room.
+    /// Appends `data` and then `tail`. Only while the buffer has room, which the size of a chunk may just have filled.
     pub(super) fn push(&mut self, data: Bytes, tail: &'static [u8]) {
+        debug_assert!(self.large.is_empty() && self.tail.is_empty(), "data would be written before earlier data");
         if data.len() <= MAX_COPIED {
-            self.bytes().extend_from_slice(&data);
+            self.bytes.extend_from_slice(&data);
             self.bytes.extend_from_slice(tail);
         } else {
             (self.large, self.tail) = (data, tail);
@@ -101,6 +102,16 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, duplex};
 
     use super::*;
+
+    #[test]
+    fn a_chunk_size_that_fills_the_buffer_is_followed_by_its_data() {
+        let mut output = OutputBuffer::default();
+        output.bytes().resize(FULL - 1, b'x');
+        output.bytes().extend_from_slice(b"1\r\n");
+        assert!(!output.has_room());
+        output.push(Bytes::from_static(b"a"), b"\r\n");
+        assert!(output.bytes.ends_with(b"x1\r\na\r\n"));
+    }
 
     /// Every part is written in its place, however few bytes the stream takes at once.
     #[tokio::test]
