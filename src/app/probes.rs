@@ -43,11 +43,7 @@ pub(super) struct ProcessFacts {
     pub(super) certificates: Vec<Arc<CertificateStatus>>,
 }
 
-pub(super) fn probes(
-    drain: Drain,
-    facts: ProcessFacts,
-    workers: Vec<mpsc::Sender<ReportRequest>>,
-) -> Probes {
+pub(super) fn probes(drain: Drain, facts: ProcessFacts, workers: Vec<mpsc::Sender<ReportRequest>>) -> Probes {
     let ready = {
         let (health, snapshot) = (Arc::clone(&facts.health), Arc::clone(&facts.snapshot));
         move || match drain.stage() {

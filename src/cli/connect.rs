@@ -109,7 +109,13 @@ fn rules(settings: &UpstreamSettings) -> DialRules {
         Some(Probe::Connect) | None => PathAndQuery::from_static("/"),
     };
     let connect_timeout = settings.connect_timeout.min(MAX_CONNECT_TIMEOUT);
-    DialRules { host: settings.host.clone(), path, connect_timeout, limits: settings.answers, credential: settings.authorization.clone() }
+    DialRules {
+        host: settings.host.clone(),
+        path,
+        connect_timeout,
+        limits: settings.answers,
+        credential: settings.authorization.clone(),
+    }
 }
 
 impl Task {

@@ -14,8 +14,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::metric_labels::{
-    CertificateLabels, ConnectionLimitLabels, DecisionLabels, DurationLabels, FetchLabels, IssuerLabels, LimitLabels, MirrorLabels,
-    SecretLabels, ServerLabels, SplitLabels, UpstreamLabels, WorkerLabels,
+    CertificateLabels, ConnectionLimitLabels, DecisionLabels, DurationLabels, FetchLabels, IssuerLabels, LimitLabels,
+    MirrorLabels, SecretLabels, ServerLabels, SplitLabels, UpstreamLabels, WorkerLabels,
 };
 use super::process_usage::ProcessUsage;
 

@@ -136,7 +136,9 @@ mod tests {
         let upstream = upstream(vec![server]);
         let is_own = |url: &str| match url.split_once("//").unwrap() {
             ("http:", authority) => upstream.is_own_authority(Some(Scheme::Http), authority, &RequestHost::Configured),
-            ("https:", authority) => upstream.is_own_authority(Some(Scheme::Https), authority, &RequestHost::Configured),
+            ("https:", authority) => {
+                upstream.is_own_authority(Some(Scheme::Https), authority, &RequestHost::Configured)
+            }
             (_, authority) => upstream.is_own_authority(None, authority, &RequestHost::Configured),
         };
         for url in own {

@@ -28,7 +28,8 @@ fn rewriting(path: &str, to: &str) -> Route {
 fn mapped(route: &Route, path: &str, name: HeaderName, value: &str) -> String {
     let request = Request::builder().uri(path).header(HOST, "public.example").body(()).unwrap();
     let head = ReceivedHead::from_hyper(request.into_parts().0).unwrap();
-    let request = CanonicalRequest::new(&head, "https", &RefCell::default(), &Limits::default(), PathForms::default()).unwrap();
+    let request =
+        CanonicalRequest::new(&head, "https", &RefCell::default(), &Limits::default(), PathForms::default()).unwrap();
     let mut headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_bytes(value.as_bytes()).unwrap())]);
     let upstream = route.target.upstreams().next().unwrap();
     ResponseMapping { route, request: &request, upstream, sent_host: &RequestHost::Configured }.apply(&mut headers);

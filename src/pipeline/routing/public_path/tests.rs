@@ -44,7 +44,9 @@ impl Mapping {
         let request = read(path).filter(|request| self.route.matches(request.decoded_path()))?;
         match &self.template {
             Some(template) => template.path(request.path()).ok(),
-            None => Some(rest(request.path(), self.segments)).map(|rest| if rest.is_empty() { "/" } else { rest }.into()),
+            None => {
+                Some(rest(request.path(), self.segments)).map(|rest| if rest.is_empty() { "/" } else { rest }.into())
+            }
         }
     }
 
