@@ -55,7 +55,7 @@ struct Unusable {
 
 /// One of the connections to be made.
 enum Task {
-    Server { upstream: String, server: Server, rules: DialRules },
+    Server { upstream: String, server: Server, rules: Box<DialRules> },
     Issuer(Box<ExternalIssuer>),
 }
 
@@ -93,7 +93,7 @@ async fn connect_all(config: &Config) -> Vec<Connection> {
 
 fn tasks(config: &Config) -> Vec<Task> {
     let servers = config.upstreams.iter().flat_map(|upstream| {
-        let rules = rules(&upstream.settings);
+        let rules = Box::new(rules(&upstream.settings));
         upstream.servers.iter().map(move |server| Task::Server {
             upstream: upstream.name.to_string(),
             server: server.clone(),

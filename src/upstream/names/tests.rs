@@ -31,10 +31,10 @@ impl Asked {
     }
 
     /// The known addresses, and whether the name is resolved again soon.
-    fn answer(&mut self, answers: [Answer; 2], after: Duration) -> (KnownAddresses, bool) {
+    fn answer(&mut self, answers: &[Answer; 2], after: Duration) -> (KnownAddresses, bool) {
         self.now += after;
-        self.resolved.update(&answers, self.now, STALE_FOR);
-        (known(&self.resolved.families, failure(&answers)), failure(&answers).is_some())
+        self.resolved.update(answers, self.now, STALE_FOR);
+        (known(&self.resolved.families, failure(answers)), failure(answers).is_some())
     }
 }
 
@@ -64,29 +64,29 @@ fn one_of_each() -> (IpAddr, IpAddr) {
 fn a_family_without_an_answer_keeps_its_addresses_for_a_while() {
     let ((v4, v6), mut name) = (one_of_each(), Asked::new());
     let timeout = timeout_of_query;
-    assert_eq!(name.answer([found(v4), none()], MIN_TTL), (addresses(&[v4]), false));
-    assert_eq!(name.answer([found(v4), found(v6)], MIN_TTL), (addresses(&[v4, v6]), false));
-    assert_eq!(name.answer([timeout(), found(v6)], MIN_TTL), (addresses(&[v4, v6]), true));
-    assert_eq!(name.answer([timeout(), timeout()], MIN_TTL), (addresses(&[v4, v6]), true));
-    assert_eq!(name.answer([timeout(), none()], MIN_TTL), (addresses(&[v4]), true));
-    assert_eq!(name.answer([none(), found(v6)], MIN_TTL), (addresses(&[v6]), false));
-    assert_eq!(name.answer([found(v4), timeout()], MAX_STALE), (addresses(&[v4, v6]), true));
-    assert_eq!(name.answer([found(v4), timeout()], MIN_TTL), (addresses(&[v4]), true));
+    assert_eq!(name.answer(&[found(v4), none()], MIN_TTL), (addresses(&[v4]), false));
+    assert_eq!(name.answer(&[found(v4), found(v6)], MIN_TTL), (addresses(&[v4, v6]), false));
+    assert_eq!(name.answer(&[timeout(), found(v6)], MIN_TTL), (addresses(&[v4, v6]), true));
+    assert_eq!(name.answer(&[timeout(), timeout()], MIN_TTL), (addresses(&[v4, v6]), true));
+    assert_eq!(name.answer(&[timeout(), none()], MIN_TTL), (addresses(&[v4]), true));
+    assert_eq!(name.answer(&[none(), found(v6)], MIN_TTL), (addresses(&[v6]), false));
+    assert_eq!(name.answer(&[found(v4), timeout()], MAX_STALE), (addresses(&[v4, v6]), true));
+    assert_eq!(name.answer(&[found(v4), timeout()], MIN_TTL), (addresses(&[v4]), true));
 }
 
 #[test]
 fn a_name_without_any_address_keeps_its_last_ones_for_a_time() {
     let ((v4, v6), mut name) = (one_of_each(), Asked::new());
     let second = Duration::from_secs(1);
-    assert_eq!(name.answer([none(), none()], second), (KnownAddresses::NoAddress, true), "it never had one");
-    assert_eq!(name.answer([found(v4), found(v6)], second), (addresses(&[v4, v6]), false));
-    assert_eq!(name.answer([none(), none()], second), (addresses(&[v4, v6]), true));
-    assert_eq!(name.answer([timeout_of_query(), none()], second), (addresses(&[v4]), true));
-    assert_eq!(name.answer([none(), none()], STALE_FOR - second * 2), (addresses(&[v4]), true));
-    assert_eq!(name.answer([none(), none()], second), (KnownAddresses::NoAddress, true));
-    assert_eq!(name.answer([found(v4), none()], second), (addresses(&[v4]), false));
-    assert_eq!(name.answer([none(), none()], STALE_FOR), (addresses(&[v4]), true), "the time begins anew");
-    assert_eq!(name.answer([none(), timeout_of_query()], STALE_FOR).0, unanswered());
+    assert_eq!(name.answer(&[none(), none()], second), (KnownAddresses::NoAddress, true), "it never had one");
+    assert_eq!(name.answer(&[found(v4), found(v6)], second), (addresses(&[v4, v6]), false));
+    assert_eq!(name.answer(&[none(), none()], second), (addresses(&[v4, v6]), true));
+    assert_eq!(name.answer(&[timeout_of_query(), none()], second), (addresses(&[v4]), true));
+    assert_eq!(name.answer(&[none(), none()], STALE_FOR - second * 2), (addresses(&[v4]), true));
+    assert_eq!(name.answer(&[none(), none()], second), (KnownAddresses::NoAddress, true));
+    assert_eq!(name.answer(&[found(v4), none()], second), (addresses(&[v4]), false));
+    assert_eq!(name.answer(&[none(), none()], STALE_FOR), (addresses(&[v4]), true), "the time begins anew");
+    assert_eq!(name.answer(&[none(), timeout_of_query()], STALE_FOR).0, unanswered());
 }
 
 fn unanswered() -> KnownAddresses {
