@@ -230,3 +230,21 @@ oauth: {issuer: https://localhost:8443, audiences: [https://api.example.com], si
     let granted = run(curl.args(["-d", "grant_type=client_credentials", &url]));
     assert!(granted.stdout.contains("access_token"), "{granted:?}");
 }
+
+/// The password of the service stays between the gateway and the service; the caller has a token.
+#[tokio::test(flavor = "multi_thread")]
+async fn apache_httpd_gets_the_password_from_the_gateway() {
+    let Some(server) = Server::start("apache", exists("/usr/sbin/apache2"), &[]) else { return };
+    let upstreams = format!(
+        "upstreams: {{legacy: {{servers: [\"http://{}\"], authorization: {{basic: {{user: ali, password: open sesame}}}}}}}}",
+        server.address()
+    );
+    let route = "path: /members/**, access: {scopes: [read:data]}";
+    let gateway = Gateway::start(&config(server.address(), &[route], &upstreams));
+    let client = Client::new(&gateway);
+    let token = client.granted("app", SECRET, "scope=read:data").await;
+    let answer = client.get_with("/members/", &token).await;
+    assert_eq!((answer.status, &*answer.body), (200, &b"<h1>Members</h1>\n"[..]));
+    assert_eq!(client.get("/members/").await.status, 401);
+    assert!(!gateway.log_text().contains("sesame") && !gateway.audit_text().contains("sesame"));
+}
