@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::outside::{installed, outside, python};
+use crate::outside::{installed, outside, python, timed};
 use crate::support::client::{request, with_body, with_header, with_token};
 use crate::support::command::run;
 use crate::support::port::free_port;
@@ -307,7 +307,7 @@ async fn grpcio_calls_grpcio() {
     client.current_dir(outside()).env("ORIGIN", format!("https://localhost:{}", gateway.address().port()));
     client.env("CA", gateway.folder.join("certs/localhost.crt")).env("TOKEN", token);
     client.env("CLIENT_ID", "app").env("CLIENT_SECRET", SECRET).env("PYTHONDONTWRITEBYTECODE", "1");
-    let done = run(&mut client);
+    let done = timed("grpc_client.py", || run(&mut client));
     assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
     let told: Value = serde_json::from_str(&done.stdout).unwrap();
     let mut expected = json!({

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::grpc::Service;
-use crate::outside::{curl_is_there, installed, node, outside, python};
+use crate::outside::{curl_is_there, installed, name_of, node, outside, python, timed};
 use crate::support::Gateway;
 use crate::support::command::run;
 use crate::support::world::config;
@@ -37,7 +37,7 @@ impl World {
         program.current_dir(outside()).env("ORIGIN", origin).env("CA", &ca).env("PYTHONDONTWRITEBYTECODE", "1");
         program.env("CLIENT_ID", "").env("CLIENT_SECRET", "");
         program.env("REQUESTS_CA_BUNDLE", &ca).env("NODE_EXTRA_CA_CERTS", &ca);
-        let done = run(program);
+        let done = timed(&name_of(program), || run(program));
         assert_eq!(done.code, Some(0), "{origin}: {}{}\n{}", done.stdout, done.stderr, self.gateway.log_text());
         serde_json::from_str(&done.stdout).unwrap_or_else(|_| panic!("not JSON: {}", done.stdout))
     }

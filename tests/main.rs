@@ -47,6 +47,7 @@ mod inspect;
 mod jwks;
 mod keep_alive;
 mod keys;
+mod legacy;
 mod limits;
 mod listeners;
 mod map_responses;

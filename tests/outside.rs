@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -70,7 +71,7 @@ audit: {{file: "-"}}
         command.current_dir(outside()).env("ORIGIN", &self.origin).env("CA", &ca);
         command.env("CLIENT_ID", id).env("CLIENT_SECRET", secret);
         command.env("REQUESTS_CA_BUNDLE", &ca).env("NODE_EXTRA_CA_CERTS", &ca).env("PYTHONDONTWRITEBYTECODE", "1");
-        let done = run(command);
+        let done = timed(&name_of(command), || run(command));
         assert_eq!(done.code, Some(0), "{command:?}\n{}{}\n{}", done.stdout, done.stderr, self.gateway.audit_text());
         done.stdout
     }
@@ -145,6 +146,26 @@ fn command(program: &Path, script: &str) -> Command {
     let mut command = Command::new(program);
     command.arg(script);
     command
+}
+
+/// Does this, and adds a line with its name and the seconds that it took to the file that `PORTCULLIS_OUTSIDE_TIMES`
+/// names.
+pub(crate) fn timed<T>(name: &str, work: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let done = work();
+    if let Some(file) = std::env::var_os("PORTCULLIS_OUTSIDE_TIMES") {
+        let line = format!("{:.1}\t{name}\n", started.elapsed().as_secs_f64());
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(file).unwrap();
+        file.write_all(line.as_bytes()).unwrap();
+    }
+    done
+}
+
+/// The script that the command runs, or its program.
+pub(crate) fn name_of(command: &Command) -> String {
+    let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+    let script = words.iter().find(|word| word.ends_with(".py") || word.ends_with(".mjs") && !word.starts_with("--"));
+    script.map_or_else(|| command.get_program().to_string_lossy().into_owned(), |script| script.to_string())
 }
 
 /// The claims of every token that the gateway issues to `app`.
@@ -308,7 +329,8 @@ impl OidcIssuer {
         node.env("CERTIFICATE", folder.join("issuer.crt")).env("KEY", folder.join("issuer.key"));
         let mut child = node.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        assert!(lines.any(|line| line == "listening"), "the issuer ended: {:?}", child.wait());
+        let is_listening = timed("oidc_issuer.mjs starts", || lines.any(|line| line == "listening"));
+        assert!(is_listening, "the issuer ended: {:?}", child.wait());
         // It goes on to print, and must not block on a pipe that nobody reads.
         std::thread::spawn(move || lines.count());
         Self { child, origin, folder }
