@@ -54,6 +54,29 @@ async fn a_server_that_waits_for_a_second_gets_no_second_request() {
     }
 }
 
+/// Apache httpd and Tomcat announce their time to such requests only.
+#[tokio::test]
+async fn servers_are_asked_for_their_time() {
+    let upstream = RawUpstream::start(|mut wire, head| {
+        Box::pin(async move {
+            let is_asked = head.to_ascii_lowercase().contains("\r\nconnection: keep-alive\r\n");
+            let time = if is_asked { "Keep-Alive: timeout=1\r\n" } else { "" };
+            let answer = format!("HTTP/1.1 200 OK\r\n{time}Content-Length: 2\r\n\r\nok");
+            wire.send(&answer).await;
+            while wire.head().await.is_some() {
+                wire.send(&answer).await;
+            }
+        })
+    })
+    .await;
+    let gateway = before(upstream.address, "");
+    let client = Client::new(&gateway);
+    for _ in 0..2 {
+        assert_eq!(client.send(with_body(request("POST", "/x"), "")).await.status, 200);
+    }
+    assert_eq!(upstream.connections(), 2);
+}
+
 #[tokio::test]
 async fn a_connection_serves_no_more_than_max_requests() {
     assert_eq!(connections_for(7, "", "keep_alive: {max_requests: 3}").await, 3);

@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Version;
+use http::header::CONNECTION;
+use http::{HeaderValue, Version};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -28,6 +29,8 @@ pub(crate) struct DialTarget {
     /// The `Host` of requests to it, as the upstream is configured.
     host: HostField,
     own_host: HostField,
+    /// `Connection: keep-alive`. Many servers announce their time only to requests that have it.
+    pub(crate) persists: FieldBlock,
     /// `None`: requests have no `Via`.
     via: Option<ViaFields>,
     pub(crate) credential: Option<ServiceCredential>,
@@ -52,6 +55,7 @@ impl DialTarget {
             server: server.for_worker(),
             host: HostField::new(settings.host.without_caller(server).clone()),
             own_host: HostField::new(server.own_host.clone()),
+            persists: FieldBlock::new(vec![(CONNECTION, HeaderValue::from_static("keep-alive"))]),
             via: settings.via.then(ViaFields::new),
             credential: settings.authorization.as_ref().map(ServiceCredential::for_worker),
             head_limits: settings.answers.head_limits(),

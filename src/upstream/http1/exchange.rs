@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use http::header::{EXPECT, HOST};
+use http::header::{CONNECTION, EXPECT, HOST};
 use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use tokio::time::Instant;
@@ -93,10 +93,12 @@ impl Http1Exchange {
         let UpstreamRequest { method, target: path, host, headers, added, received_by, body, .. } = request;
         connection.begin_request();
         let length = announced_length(method, body);
-        let mut blocks = [target.host(host).block(); 6];
+        let mut blocks = [target.host(host).block(); 7];
         let mut count = 1;
         let added = added.iter().flatten().map(|block| &**block).chain(target.via_of(*received_by));
-        for block in added.chain(target.credential.as_ref().map(ServiceCredential::block)) {
+        // A request to switch protocols has a `Connection` of its own.
+        let persists = (!headers.contains_key(CONNECTION)).then_some(&target.persists);
+        for block in added.chain(target.credential.as_ref().map(ServiceCredential::block)).chain(persists) {
             blocks[count] = block;
             count += 1;
         }
