@@ -1,5 +1,7 @@
 //! Listeners: in clear text, redirecting, and on an address that another has.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::process::Stdio;
 
 use crate::support::client::{request, with_header};
@@ -131,4 +133,15 @@ fn with_host(
     request.headers_mut().insert("host", host.parse().unwrap());
     *request.uri_mut() = request.uri().path_and_query().unwrap().to_string().parse().unwrap();
     request
+}
+
+#[tokio::test]
+async fn a_failed_handshake_is_in_the_log_of_level_debug() {
+    let upstream = Upstream::start().await;
+    let yaml = config(upstream.address, &["path: /open, access: public"], "");
+    let gateway = Gateway::start_in(folder(), &yaml, &[("PORTCULLIS_LOG", "debug")]);
+    let mut caller = TcpStream::connect(gateway.address()).unwrap();
+    caller.write_all(b"GET /open HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let line = gateway.log_line("a TLS handshake failed: closed");
+    assert!(line.contains("127.0.0.1") && line.contains("InvalidContentType"), "{line}");
 }

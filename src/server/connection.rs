@@ -114,7 +114,11 @@ where
         Some(config) => {
             progress.first_byte(&stream).await?;
             // Boxed to keep the futures small that it is moved through.
-            let stream = Box::new(TlsAcceptor::from(config).accept(Socket(stream)).await.ok()?);
+            let accepted = TlsAcceptor::from(config).accept(Socket(stream)).await;
+            let logged = accepted.inspect_err(|error| {
+                debug!(network.peer.address = %socket, %error, "a TLS handshake failed: closed");
+            });
+            let stream = Box::new(logged.ok()?);
             let protocol = HttpVersion::agreed(stream.get_ref().1.alpn_protocol());
             (ClientStream::Tls(stream), protocol)
         }

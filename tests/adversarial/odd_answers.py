@@ -384,7 +384,9 @@ def row(case):
 INTRODUCTION = """# Odd answers
 
 Old servers send answers that HTTP does not allow, or that can be read in two ways. This page lists what becomes of each
-over HTTP/1.1. The gateway refuses what can be read in two ways, and names the rule in the audit log.
+over HTTP/1.1. The gateway refuses what can be read in two ways, and names the rule in the audit log. If the log has
+named a rule, search this page for it:
+[the service's answer is refused](../how-to/find-out-why-a-request-was-refused.md#the-services-answer-is-refused).
 
 | word | meaning |
 | --- | --- |

@@ -110,12 +110,14 @@ async fn rows_of_refusals_say_why_and_which_names_are_not_proven() {
     let token = client.granted("app", SECRET, "scope=read:data").await;
     client.send(with_token(request("GET", "/write"), &token)).await;
     client.token("app", "wrong", "").await;
+    client.send(request("GET", "/data//1")).await;
     stop(gateway).await;
     let said = home.run(&["audit", "query", "--decision", "deny"]);
     let rows: Vec<&str> = said.stdout.lines().skip(1).collect();
-    let [missing, wrong] = rows[..] else { panic!("{said:?}") };
+    let [missing, wrong, ambiguous] = rows[..] else { panic!("{said:?}") };
     assert!(missing.ends_with("  GET /write  found read:data, wanted write:data"), "{missing}");
     assert!(wrong.contains("  app (claimed)  ") && !missing.contains("(claimed)"), "{said:?}");
+    assert!(ambiguous.contains("  bad_request  ") && ambiguous.ends_with("  rule empty_segment"), "{ambiguous}");
 }
 
 #[tokio::test]

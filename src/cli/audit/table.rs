@@ -70,10 +70,15 @@ fn row(line: &Value) -> String {
         (DIM, text("gateway.request_id")),
         plain(format!("{} {}", text("http.request.method"), text("url.path")).trim().to_owned()),
     ]);
-    match (text("gateway.found"), text("gateway.wanted")) {
-        (found, wanted) if found.is_empty() && wanted.is_empty() => cells,
-        (found, wanted) => format!("{cells}  {}", styled(DIM, format_args!("found {found}, wanted {wanted}"))),
-    }
+    let rule = match text("gateway.rule") {
+        rule if rule.is_empty() => rule,
+        rule => format!("  {}", styled(DIM, format_args!("rule {rule}"))),
+    };
+    let values = match (text("gateway.found"), text("gateway.wanted")) {
+        (found, wanted) if found.is_empty() && wanted.is_empty() => String::new(),
+        (found, wanted) => format!("  {}", styled(DIM, format_args!("found {found}, wanted {wanted}"))),
+    };
+    cells + &rule + &values
 }
 
 /// Pads outside of the styles, so that a row ends without spaces.
