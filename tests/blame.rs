@@ -50,7 +50,7 @@ impl Deadline {
     /// Where the deadline itself does not end the exchange, the route's timeout does.
     const fn route(self) -> &'static str {
         match self {
-            Self::Response => "timeout: 500ms",
+            Self::Response => "timeout: 3s",
             Self::PerTry => "timeout: 900ms",
             Self::BodyIdle => "timeout: 900ms, body_idle_timeout: 300ms",
             Self::MinRate => "timeout: 6s",
@@ -147,7 +147,7 @@ async fn exchange(client: Client, deadline: Deadline, waited: Waited, path: Stri
     let (pieces, mut asked) = upload(&path);
     if deadline == Deadline::Grpc {
         asked.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
-        asked.headers_mut().insert("grpc-timeout", "500m".parse().unwrap());
+        asked.headers_mut().insert("grpc-timeout", "4S".parse().unwrap());
     }
     let speaking = tokio::task::spawn(speak(waited, pieces));
     let mut connection = client.connect_for().await.unwrap();
