@@ -1,5 +1,5 @@
-//! Certificates change while the gateway runs: a new one is used for new connections within seconds, and one that cannot
-//! be used changes nothing. The end of each is known before it comes.
+//! Certificates change while the gateway runs: a new one is used for new connections within seconds, and one that
+//! cannot be used changes nothing. The end of each is known before it comes.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};

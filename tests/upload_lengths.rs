@@ -1,5 +1,5 @@
-//! The announced length of uploads to HTTP/1.1 services: none is left open where there is no body, and a body of unknown
-//! length goes in chunks, or whole where `buffer_request` says so.
+//! The announced length of uploads to HTTP/1.1 services: none is left open where there is no body, and a body of
+//! unknown length goes in chunks, or whole where `buffer_request` says so.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! One connection to a server and one request over it, for an operator who wants to know what is there.
+//! One connection to a server and one request over it, for `check --connect`.
 //!
 //! It is opened as every other connection is. The request is `HEAD`, for the path of the health check or `/`.
 
@@ -38,7 +38,7 @@ pub(crate) struct DialRules {
     pub(crate) credential: Option<ServiceCredential>,
 }
 
-/// What was found.
+/// A server that has answered.
 #[derive(Debug)]
 pub(crate) struct DialledServer {
     /// The one of its addresses that was reached.
@@ -46,7 +46,7 @@ pub(crate) struct DialledServer {
     /// `None` in clear text.
     pub(crate) tls: Option<TlsFacts>,
     pub(crate) http: Version,
-    /// From the begin of the connection to the head of the answer.
+    /// From the beginning of the connection to the head of the answer.
     pub(crate) took: Duration,
 }
 
@@ -73,7 +73,7 @@ pub(crate) enum DialFault {
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl DialFault {
-    /// The key that mends it, and how.
+    /// The key to correct, and how.
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::ConnectTimeout(_) => "check the host and the port of `servers`, and the firewalls between",

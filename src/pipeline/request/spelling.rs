@@ -8,7 +8,7 @@
 //!
 //! The caller's own spelling means the same to every reader that decodes once. Punctuation that is escaped stays
 //! escaped there, since signatures of URLs cover it. Letters, digits, `-`, `.` and `_` never stay escaped: no client
-//! needs that, and a service which compares the undecoded path with the names that it guards would not recognise them.
+//! needs that, and a service that compares the undecoded path with names to be protected would not recognise them.
 
 use percent_encoding::percent_decode_str;
 
@@ -98,7 +98,7 @@ const fn is_ordinary(byte: u8) -> bool {
         || matches!(byte, b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
 }
 
-/// The characters of which names are made that a service may guard.
+/// The characters of the names that a service may protect.
 const fn is_of_names(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
 }
