@@ -133,7 +133,7 @@ async fn a_buffered_upload_is_asked_for_and_loses_its_trailers() {
 }
 
 #[tokio::test]
-async fn a_stalled_upload_ends_before_a_service_hears_of_it() {
+async fn a_stalled_upload_ends_before_the_service_gets_it() {
     let upstream = RawUpstream::saying("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let gateway = with_keys(upstream.address, ", buffer_request: 64KiB, body_idle_timeout: 100ms");
     for client in gateway.both() {
