@@ -211,13 +211,13 @@ impl App {
         };
         let (workers, reports) = workers::start(&config, sockets, &mut plan)?;
         control.spawn(refusals::log(Arc::clone(&limiter), Arc::clone(&snapshot)));
-        let facts = probes::ProcessFacts {
+        let sources = probes::ScrapeSources {
             health: Arc::clone(&health),
             limiter,
             snapshot: Arc::clone(&snapshot),
             certificates,
         };
-        let probes = probes::probes(drain.clone(), facts, reports);
+        let probes = probes::probes(drain.clone(), sources, reports);
         self.control_listeners.serve(&probes, &control);
         let lookup = Arc::new(NameLookup::new(config.dns.clone()));
         for name in &config.names {

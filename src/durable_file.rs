@@ -2,9 +2,10 @@
 //!
 //! The new content is written to a temporary file in the same folder, flushed, and renamed; then the folder is flushed.
 //!
-//! What is made here gets the owner of its folder: a command that root runs leaves no file behind that the gateway,
-//! which runs as another user, cannot read. Only what this process has just made is given away, and a symbolic link is
-//! never followed to a file: the owner of the folder must not choose which file root writes or gives away.
+//! Files and folders that are made here get the owner of their folder: a command that root runs leaves no file behind
+//! that the gateway, which runs as another user, cannot read. Only a file or folder that this process has just made is
+//! given away, and a symbolic link is never followed to a file: the owner of the folder must not choose which file root
+//! writes or gives away.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write as _};
@@ -95,7 +96,7 @@ pub(crate) fn make_folder(folder: &Path, mode: u32) -> io::Result<()> {
     give_to_owner(&File::open(above)?, &File::from(open(folder, flags, Mode::empty())?))
 }
 
-/// Gives what this process has made to the owner of its folder, if this process is root's.
+/// Gives a file or folder that this process has made to the owner of its folder, if this process is root's.
 fn give_to_owner(folder: &File, made: &File) -> io::Result<()> {
     let (folder, made_by) = (folder.metadata()?, made.metadata()?);
     if !geteuid().is_root() || made_by.uid() != ROOT || folder.uid() == ROOT {

@@ -13,11 +13,11 @@ use std::path::Path;
 use rustix::fs::{StatVfsMountFlags, fstatfs, fstatvfs};
 use rustix::process::{getegid, geteuid, getgroups};
 
-/// A mode that lets other users in.
+/// A mode that gives access to other users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooOpen {
     pub(crate) mode: u32,
-    /// The way out for this path.
+    /// The remedy for this path.
     pub(crate) remedy: &'static str,
 }
 

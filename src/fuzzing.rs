@@ -89,8 +89,8 @@ pub fn key_set(data: &[u8]) {
     }
 }
 
-/// A request target. The canonical form, the forwarded form and the rewritten form keep their meaning when parsed again,
-/// also where a route has opted in to every form of paths.
+/// A request target. The canonical form, the forwarded form and the rewritten form keep their meaning when parsed
+/// again, also where a route has opted in to every form of paths.
 pub fn canonical(data: &[u8]) {
     let Ok(target) = std::str::from_utf8(data) else { return };
     for allowed in [PathForms::default(), PathForm::ALL.into_iter().collect()] {

@@ -1,8 +1,8 @@
 //! The import rules, read from the source: `main → cli → app → config → pipeline → {issuer, server, upstream, audit} →
 //! trust → jose → oauth → {clock, durable_file, file_privacy, file_watch, http1, network}`. No module imports from the
-//! left, the siblings in braces do not import each other, every module may use `telemetry`, and it uses none. A package is used in one place,
-//! so that it can be replaced in an afternoon. Within a room no files import each other in a circle, and a type's name
-//! is the name of one type.
+//! left, the siblings in braces do not import each other, every module may use `telemetry`, and it uses none. A package
+//! is used in one place, so that it can be replaced in an afternoon. Within a room no files import each other in a
+//! circle, and a type's name is the name of one type.
 
 mod circles;
 mod source;

@@ -1,5 +1,5 @@
-//! Certificates change while the gateway runs: a new one is used for new connections within seconds, and one that cannot
-//! be used changes nothing. The end of each is known before it comes.
+//! Certificates change while the gateway runs: a new one is used for new connections within seconds, and one that
+//! cannot be used changes nothing. The end of each is known before it comes.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -180,7 +180,7 @@ fn checked(issued: &Issued, arguments: &[&str]) -> (PathBuf, crate::support::com
 }
 
 #[tokio::test]
-async fn the_end_of_a_certificate_is_told_in_time() {
+async fn the_end_of_a_certificate_is_reported_in_time() {
     let authority = Authority::new();
     for (days, warned) in [(10, true), (40, false)] {
         let issued = authority.issue_for_days(&["localhost"], days);

@@ -1,4 +1,4 @@
-//! `portcullis check --connect`: what is found at each server and issuer, or why it cannot be used and what mends it.
+//! `portcullis check --connect` reports the connection to each server and issuer, or its fault and the remedy.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -30,13 +30,13 @@ fn checked(upstreams: &str, files: &[(&str, &str)], arguments: &[&str], sections
         config(nowhere, &["path: /**, access: public, respond: {body: x}"], &sections),
     )
     .unwrap();
-    let told = run(program(&folder).args(["check", "--connect"]).args(arguments));
+    let output = run(program(&folder).args(["check", "--connect"]).args(arguments));
     fs::remove_dir_all(&folder).unwrap();
-    told
+    output
 }
 
-fn connections(told: &Finished) -> Vec<Value> {
-    let report: Value = serde_json::from_str(&told.stdout).unwrap_or_else(|_| panic!("{told:?}"));
+fn connections(output: &Finished) -> Vec<Value> {
+    let report: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
     report["connections"].as_array().unwrap().clone()
 }
 
@@ -52,7 +52,7 @@ async fn tls_service(issued: &Issued) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn reachable_servers_are_told_with_what_is_there() {
+async fn reachable_servers_are_reported_with_their_connection() {
     let authority = Authority::new();
     let tls = tls_service(&authority.issue(&["localhost"])).await;
     let clear = RawUpstream::saying("HTTP/1.0 404 Not Found\r\n\r\n").await;
@@ -63,9 +63,9 @@ async fn reachable_servers_are_told_with_what_is_there() {
         tls.port(),
         clear.address
     );
-    let told = checked(&upstreams, &[("ca.crt", &authority.certificate)], &["--format", "json"], "");
-    assert_eq!(told.code, Some(0), "{told:?}");
-    let [a, b, c] = &connections(&told)[..] else { panic!("{told:?}") };
+    let output = checked(&upstreams, &[("ca.crt", &authority.certificate)], &["--format", "json"], "");
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let [a, b, c] = &connections(&output)[..] else { panic!("{output:?}") };
     assert_eq!((a["upstream"].as_str(), a["ok"].as_bool()), (Some("a"), Some(true)));
     assert_eq!(a["server"], format!("https://localhost:{}", tls.port()));
     assert!(a["address"].as_str().unwrap().ends_with(&format!(":{}", tls.port())), "{a}");
@@ -80,11 +80,11 @@ async fn reachable_servers_are_told_with_what_is_there() {
     assert!(!text.contains('\u{1b}'), "coloured in a pipe: {text:?}");
 }
 
-/// A server that cannot be used gives exit code 1, a reason and the key that mends it.
+/// A server that cannot be used gives exit code 1, a reason and the key to correct.
 fn fails(upstream: &str, files: &[(&str, &str)], reason: &str, remedy: &str) {
-    let told = checked(&format!("a: {upstream}"), files, &["--format", "json"], "");
-    assert_eq!(told.code, Some(1), "{told:?}");
-    let found = &connections(&told)[0];
+    let output = checked(&format!("a: {upstream}"), files, &["--format", "json"], "");
+    assert_eq!(output.code, Some(1), "{output:?}");
+    let found = &connections(&output)[0];
     let has = |member: &str, text: &str| found[member].as_str().is_some_and(|found| found.contains(text));
     assert!(has("reason", reason) && has("remedy", remedy) && found["ok"] == false, "{found}");
     let text = checked(&format!("a: {upstream}"), files, &[], "");
@@ -93,7 +93,7 @@ fn fails(upstream: &str, files: &[(&str, &str)], reason: &str, remedy: &str) {
 }
 
 #[tokio::test]
-async fn unusable_servers_are_told_with_reason_and_remedy() {
+async fn unusable_servers_are_reported_with_reason_and_remedy() {
     let authority = Authority::new();
     let ca = [("ca.crt", authority.certificate.as_str())];
     let https =
@@ -121,7 +121,7 @@ async fn unusable_servers_are_told_with_reason_and_remedy() {
 }
 
 #[tokio::test]
-async fn issuers_are_told_with_their_keys_or_their_fault() {
+async fn issuers_are_reported_with_their_keys_or_their_fault() {
     let key = Key::new("one", "ES256");
     let jwks = format!("{{\"keys\":[{}]}}", key.jwk());
     let body = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{jwks}", jwks.len());
@@ -140,9 +140,9 @@ async fn issuers_are_told_with_their_keys_or_their_fault() {
         )
     };
     let sections = format!("issuers:\n{}{}", issuer("good", good.address), issuer("gone", free));
-    let told = checked("", &[], &["--format", "json"], &sections);
-    assert_eq!(told.code, Some(1), "{told:?}");
-    let found = connections(&told);
+    let output = checked("", &[], &["--format", "json"], &sections);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    let found = connections(&output);
     let of = |name: &str| found.iter().find(|each| each["issuer"] == name).unwrap();
     assert_eq!((&of("good")["ok"], &of("good")["keys"]), (&true.into(), &1.into()));
     assert!(of("gone")["remedy"].as_str().unwrap().contains("`jwks_uri`"), "{}", of("gone"));

@@ -108,7 +108,7 @@ fn volumes_of_the_own_group_are_accepted_and_of_others_never() {
     }
 }
 
-/// /proc cannot be written, whoever asks.
+/// No user can write to /proc.
 #[tokio::test]
 async fn a_gateway_that_stores_nothing_starts_on_a_read_only_root() {
     let issuers = "issuers: {corp: {issuer: corp, audiences: [a], jwks_uri: 'http://127.0.0.1:9/keys'}}";

@@ -404,7 +404,7 @@ async fn an_upstream_may_get_no_via() {
 
 /// They are between a proxy and the service: the client has no proxy to answer.
 #[tokio::test]
-async fn challenges_for_proxies_stay_behind() {
+async fn challenges_for_proxies_are_not_passed_on() {
     let answer = || {
         let response = Response::builder().status(407).header("proxy-authenticate", "Basic realm=\"theirs\"");
         response.header("proxy-authentication-info", "nextnonce=\"x\"").body(Full::from("no")).unwrap()

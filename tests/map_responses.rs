@@ -1,5 +1,5 @@
-//! The way back: a client can follow the redirects and use the cookies of a service that knows only its own address and
-//! paths.
+//! Mapped answers: a client can follow the redirects and use the cookies of a service that knows only its own address
+//! and paths.
 
 use http::{HeaderMap, Response};
 use http_body_util::Full;
@@ -190,7 +190,7 @@ async fn answers_to_handshakes_are_mapped() {
 }
 
 #[tokio::test]
-async fn the_upstream_learns_the_prefix_that_was_removed() {
+async fn the_upstream_gets_the_prefix_that_was_removed() {
     let upstream = Upstream::start().await;
     let routes = [
         STRIPPED,

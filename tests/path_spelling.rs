@@ -42,7 +42,7 @@ async fn a_signed_path_reaches_the_upstream_as_it_was_signed() {
 }
 
 #[tokio::test]
-async fn names_that_could_be_guarded_reach_the_upstream_decoded() {
+async fn names_that_could_be_protected_reach_the_upstream_decoded() {
     let route = "path: \"/a+b/{name}/c@d/**\", access: public";
     let cases = [
         (
@@ -193,7 +193,7 @@ fn check(routes: &[&str], arguments: &[&str]) -> Finished {
 }
 
 #[test]
-fn check_tells_what_a_route_gives_up_by_opting_in() {
+fn check_warns_of_the_checks_that_opting_in_gives_up() {
     let (legacy, one) = (format!("name: old-shop, {LEGACY}"), "path: /one/**, access: {}, paths: {allow: [semicolon]}");
     let said = check(&[&legacy, one, "path: /other/**, access: public"], &[]);
     assert_eq!((said.code, said.stderr.lines().count()), (Some(0), 2), "{}", said.stderr);

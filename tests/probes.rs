@@ -1,5 +1,5 @@
-//! The listeners of the control plane on addresses that others can reach: probes alone, and an admin listener that asks
-//! from where.
+//! The listeners of the control plane on addresses that others can reach: probes alone, and an admin listener for the
+//! networks of `allow_from`.
 
 use std::net::SocketAddr;
 
@@ -80,7 +80,7 @@ async fn an_admin_listener_admits_by_the_socket_alone() {
 }
 
 #[test]
-fn check_shows_and_questions_open_listeners() {
+fn check_shows_open_listeners_and_warns_of_them() {
     let folder = folder();
     let checked = |sections: &str| {
         let yaml = config("127.0.0.1:9".parse().unwrap(), &["path: /x, access: public"], sections);

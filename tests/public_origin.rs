@@ -1,4 +1,4 @@
-//! Scheme, host and port as the public sees them: what the gateway believes about them, and what it does with it.
+//! Scheme, host and port as the public sees them: the statements that the gateway believes, and their effects.
 
 use std::net::SocketAddr;
 
@@ -67,7 +67,7 @@ async fn the_connection_is_described_where_no_proxy_is_believed() {
         ("x-forwarded-port", "zero"),
         ("x-real-ip", "9.9.9.9"),
     ];
-    // A stranger's fields are removed, and so are a proxy's where nothing is believed.
+    // The fields of other peers are removed, and so are those of a proxy where nothing is believed.
     for (keys, sections, client) in
         [(BELIEVING, "trusted_proxies: [10.0.0.0/8]", "127.0.0.1"), ("proxy_protocol: false", TRUSTING, "1.1.1.1")]
     {

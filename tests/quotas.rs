@@ -98,7 +98,7 @@ async fn a_clients_quota_counts_all_routes_and_the_token_endpoint() {
 }
 
 #[tokio::test]
-async fn a_stranger_spends_nothing_of_a_clients_quota() {
+async fn other_callers_use_up_nothing_of_a_clients_quota() {
     let (_upstream, gateway) = gateway(&ROUTES, QUOTA).await;
     let client = Client::new(&gateway);
     for _ in 0..5 {

@@ -1,4 +1,5 @@
-//! The credential of a service itself: every request to its servers has it, nothing else does, and nobody is shown it.
+//! The credential of a service itself: every request to its servers has it, no other request does, and no output shows
+//! it.
 
 use std::fs;
 use std::net::SocketAddr;

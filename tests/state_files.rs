@@ -1,4 +1,4 @@
-//! State is in one place, and belongs to the user who runs the gateway, whoever runs a command beside it.
+//! State is in one place, and belongs to the user that runs the gateway, also if root runs a command beside it.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};

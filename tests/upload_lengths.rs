@@ -1,5 +1,5 @@
-//! The announced length of uploads to HTTP/1.1 services: none is left open where there is no body, and a body of unknown
-//! length goes in chunks, or whole where `buffer_request` says so.
+//! The announced length of uploads to HTTP/1.1 services: none is left open where there is no body, and a body of
+//! unknown length goes in chunks, or whole where `buffer_request` says so.
 
 use std::net::SocketAddr;
 
@@ -133,7 +133,7 @@ async fn a_buffered_upload_is_asked_for_and_loses_its_trailers() {
 }
 
 #[tokio::test]
-async fn a_stalled_upload_ends_before_a_service_hears_of_it() {
+async fn a_stalled_upload_ends_before_the_service_gets_it() {
     let upstream = RawUpstream::saying("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let gateway = with_keys(upstream.address, ", buffer_request: 64KiB, body_idle_timeout: 100ms");
     for client in gateway.both() {

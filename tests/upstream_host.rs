@@ -57,7 +57,7 @@ async fn gets(upstream: &str, route: &str, sent: &str, expected: &str) {
 }
 
 #[tokio::test]
-async fn the_rule_of_the_route_goes_before_that_of_the_upstream() {
+async fn the_rule_of_the_route_takes_precedence() {
     const SENT: &str = "API.Example.com:8443";
     const NAME: &str = ", host: {name: legacy.internal}";
     for (upstream, route, expected) in [

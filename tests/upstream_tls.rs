@@ -195,7 +195,7 @@ async fn a_pinned_certificate_is_for_its_names_and_its_time() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_the_handshake_is_told_as_that() {
+async fn a_server_that_refuses_the_handshake_is_reported_as_that() {
     for (alert, rule, cause) in [
         (0x28, "tls_cipher", "no cipher suite in common"),
         (0x46, "tls_version", "no TLS version in common"),
@@ -215,7 +215,7 @@ async fn a_server_that_refuses_the_handshake_is_told_as_that() {
 }
 
 #[tokio::test]
-async fn a_server_in_clear_text_is_told_as_that() {
+async fn a_server_in_clear_text_is_reported_as_that() {
     let address = crate::support::upstream::listen(|mut stream| async move {
         let _ = stream.read(&mut [0; 2048]).await;
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
@@ -228,7 +228,7 @@ async fn a_server_in_clear_text_is_told_as_that() {
 
 /// In TLS 1.2 the server refuses the handshake, in TLS 1.3 the connection behind it.
 #[tokio::test]
-async fn a_certificate_that_is_asked_for_in_vain_is_told_as_that() {
+async fn a_missing_client_certificate_is_reported_as_that() {
     use rustls::version::{TLS12, TLS13};
     let (authority, clients) = (Authority::new(), Authority::new());
     let issued = authority.issue(&["localhost"]);
@@ -247,7 +247,7 @@ async fn a_certificate_that_is_asked_for_in_vain_is_told_as_that() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_that_is_refused_is_told_as_that() {
+async fn a_refused_client_certificate_is_reported_as_that() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let service = Service::start(authority.issue(&["localhost"]).config(&[b"http/1.1"], Some(&clients))).await;
     let folder = trusting(&authority);

@@ -30,10 +30,10 @@ pub(super) struct Certificates {
 
 /// Certificate files that are used together, for metrics.
 #[derive(Debug)]
-pub(super) struct CertificateStatus(Mutex<CertificateFacts>);
+pub(super) struct CertificateStatus(Mutex<CertificateState>);
 
 #[derive(Clone, Debug)]
-pub(super) struct CertificateFacts {
+pub(super) struct CertificateState {
     pub(super) ends: Vec<CertificateEnd>,
     /// False while the files hold something else than what is in use.
     pub(super) is_current: bool,
@@ -53,7 +53,7 @@ enum CertificateUser {
     Issuer(IssuerCa),
 }
 
-/// What takes files into use that have been read.
+/// Takes files into use after they have been read.
 type TakeIntoUse<'u> = Box<dyn FnOnce() + 'u>;
 
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,7 @@ enum ReloadError {
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Certificates {
-    /// The certificate of these files. Listeners with the same files share it. Makes a self-signed one if it is missing.
+    /// The certificate of these files, which all listeners that name them share. Makes a missing self-signed one.
     pub(super) fn serve(&mut self, files: &CertificateFiles) -> Result<Arc<ServedCertificate>, CertificateError> {
         let known = self.watched.iter().find_map(|watched| watched.user.served_from(files));
         if let Some(served) = known {
@@ -126,7 +126,7 @@ impl Certificates {
 
 impl WatchedCertificate {
     fn look(&mut self, now: UnixTime) {
-        let (user, before) = (&self.user, self.status.facts());
+        let (user, before) = (&self.user, self.status.state());
         let Some(loaded) = self.watch.poll(now.seconds(), || user.load(&before.ends, now)) else { return };
         match loaded {
             Ok((take_into_use, ends)) => {
@@ -135,7 +135,7 @@ impl WatchedCertificate {
                     let end = end.map_or_else(|| "never".to_owned(), UnixTime::to_the_second);
                     info!(file = %path.display(), ends_at = end, "a changed certificate is in use for new connections");
                 }
-                self.status.set(CertificateFacts { ends, is_current: true });
+                self.status.set(CertificateState { ends, is_current: true });
             }
             Err(fault) => {
                 error!(
@@ -143,7 +143,7 @@ impl WatchedCertificate {
                     error = %ErrorChain(&fault),
                     "cannot use a changed certificate: the previous one stays in use; correct the files, no restart is needed"
                 );
-                self.status.set(CertificateFacts { is_current: false, ..before });
+                self.status.set(CertificateState { is_current: false, ..before });
             }
         }
     }
@@ -197,15 +197,15 @@ impl CertificateUser {
 
 impl CertificateStatus {
     fn new(ends: Vec<CertificateEnd>) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(CertificateFacts { ends, is_current: true })))
+        Arc::new(Self(Mutex::new(CertificateState { ends, is_current: true })))
     }
 
-    pub(super) fn facts(&self) -> CertificateFacts {
+    pub(super) fn state(&self) -> CertificateState {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, facts: CertificateFacts) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = facts;
+    fn set(&self, state: CertificateState) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 }
 
@@ -241,7 +241,7 @@ mod tests {
         let mut look = |expected_to_be_current| {
             watched.look(NOW);
             watched.look(NOW);
-            assert_eq!(watched.status.facts().is_current, expected_to_be_current);
+            assert_eq!(watched.status.state().is_current, expected_to_be_current);
             chain(&served)
         };
         fs::copy(files("b").cert, files("a").cert).unwrap();

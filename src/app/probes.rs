@@ -36,16 +36,16 @@ use crate::upstream::service::Upstream;
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The parts of the process that a scrape reads.
-pub(super) struct ProcessFacts {
+pub(super) struct ScrapeSources {
     pub(super) health: Arc<Health>,
     pub(super) limiter: Arc<ConnectionLimiter>,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) certificates: Vec<Arc<CertificateStatus>>,
 }
 
-pub(super) fn probes(drain: Drain, facts: ProcessFacts, workers: Vec<mpsc::Sender<ReportRequest>>) -> Probes {
+pub(super) fn probes(drain: Drain, sources: ScrapeSources, workers: Vec<mpsc::Sender<ReportRequest>>) -> Probes {
     let ready = {
-        let (health, snapshot) = (Arc::clone(&facts.health), Arc::clone(&facts.snapshot));
+        let (health, snapshot) = (Arc::clone(&sources.health), Arc::clone(&sources.snapshot));
         move || match drain.stage() {
             Stage::Serving if health.is_broken() => Err("the audit log cannot be written"),
             Stage::Serving => Ok(out_of_reach(&snapshot.load())),
@@ -53,12 +53,12 @@ pub(super) fn probes(drain: Drain, facts: ProcessFacts, workers: Vec<mpsc::Sende
         }
     };
     let issuers = {
-        let snapshot = Arc::clone(&facts.snapshot);
+        let snapshot = Arc::clone(&sources.snapshot);
         move || issuers_page(&snapshot.load())
     };
     let started = clock::now();
     let metrics = move || -> MetricsPage {
-        let process = Process { usage: usage(started), ..process(&facts) };
+        let process = Process { usage: usage(started), ..process(&sources) };
         let workers = workers.clone();
         Box::pin(async move { metrics::page(collect(&workers).await, process).ok() })
     };
@@ -102,8 +102,8 @@ async fn collect(workers: &[mpsc::Sender<ReportRequest>]) -> Vec<metrics::Worker
     reports
 }
 
-fn process(facts: &ProcessFacts) -> Process {
-    let ProcessFacts { health, limiter, snapshot, certificates } = facts;
+fn process(sources: &ScrapeSources) -> Process {
+    let ScrapeSources { health, limiter, snapshot, certificates } = sources;
     let snapshot = snapshot.load();
     let (now, connections) = (Instant::now(), limiter.counts());
     let (certificate_expiry, certificate_current) = certificate_metrics(certificates);
@@ -165,12 +165,12 @@ fn certificate_metrics(
     statuses: &[Arc<CertificateStatus>],
 ) -> (BTreeMap<CertificateLabels, f64>, BTreeMap<CertificateLabels, u64>) {
     let (mut expiry, mut current) = (BTreeMap::new(), BTreeMap::new());
-    for facts in statuses.iter().map(|status| status.facts()) {
-        for (path, end) in facts.ends {
+    for state in statuses.iter().map(|status| status.state()) {
+        for (path, end) in state.ends {
             let labels = CertificateLabels { file: path.display().to_string() };
             expiry.extend(end.map(|end| (labels.clone(), end.seconds() as f64)));
             let is_current = current.entry(labels).or_insert(1);
-            *is_current = u64::from(facts.is_current).min(*is_current);
+            *is_current = u64::from(state.is_current).min(*is_current);
         }
     }
     (expiry, current)

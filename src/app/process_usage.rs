@@ -1,4 +1,4 @@
-//! The resources that this process uses, as the kernel tells: for the metrics `process_…`.
+//! The resources that this process uses, as the kernel reports them, for the metrics `process_…`.
 
 use std::fs;
 
@@ -8,10 +8,10 @@ use super::memory::kibibytes;
 use crate::clock::UnixTime;
 use crate::telemetry::process_usage::ProcessUsage;
 
-/// Linux shows times to programs in this unit on all machines, whatever it counts in.
+/// Linux reports times in this unit on all machines, independent of the rate of its own clock.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// What cannot be read is absent.
+/// Values that cannot be read are absent.
 pub(super) fn usage(started: UnixTime) -> ProcessUsage {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     ProcessUsage {
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_tells_of_this_process() {
+    fn the_kernel_reports_the_usage_of_this_process() {
         let usage = usage(UnixTime::from_seconds(1));
         assert!(
             usage.cpu_seconds.is_some() && usage.resident_bytes.is_some_and(|bytes| bytes > 1024 * 1024),

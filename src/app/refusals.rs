@@ -1,5 +1,4 @@
-//! Logs the refusals by limits, with the keys to change: an operator who meets a limit for the first time must not have
-//! to search for it.
+//! Logs the refusals by limits, with the keys to change, so that an operator need not search for them.
 //!
 //! The data plane only counts. A flood makes one log event in a period.
 
@@ -126,27 +125,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refused_connections_are_told_once_with_their_number() {
+    fn refused_connections_are_logged_once_with_their_number() {
         let counts = |refused| Counts { taken: 0, by_worker: Vec::new(), refused, last_refused: None, shortages: 0 };
         let mut connections = RefusedConnections::default();
-        let told = [0, 3, 3, 10].map(|refused| connections.since_last(&counts(refused)));
-        assert_eq!(told, [None, Some(3), None, Some(7)]);
+        let logged = [0, 3, 3, 10].map(|refused| connections.since_last(&counts(refused)));
+        assert_eq!(logged, [None, Some(3), None, Some(7)]);
     }
 
     #[test]
     fn the_limit_that_refused_the_most_is_named_once_in_a_period() {
         let mut requests = RefusedRequests { logged: Vec::new(), checks_since: CHECKS_BETWEEN_RATE_LIMITS };
-        let mut told = |refused: [u64; 3]| {
+        let mut logged = |refused: [u64; 3]| {
             let refused = refused.into_iter().enumerate().map(|(place, count)| (LimitPlace(place), count));
             requests.since_last(refused)
         };
-        assert_eq!(told([0, 0, 0]), None);
+        assert_eq!(logged([0, 0, 0]), None);
         let first = RefusedByLimit { place: LimitPlace(1), count: 5, total: 7 };
-        assert_eq!(told([2, 5, 0]), Some(first));
+        assert_eq!(logged([2, 5, 0]), Some(first));
         for _ in 1..CHECKS_BETWEEN_RATE_LIMITS {
-            assert_eq!(told([2, 5, 9]), None);
+            assert_eq!(logged([2, 5, 9]), None);
         }
         let second = RefusedByLimit { place: LimitPlace(2), count: 11, total: 12 };
-        assert_eq!(told([3, 5, 11]), Some(second));
+        assert_eq!(logged([3, 5, 11]), Some(second));
     }
 }

@@ -82,8 +82,8 @@ pub(crate) struct LineSlot {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unavailable;
 
-/// A batch is handed over when it is this large, or this old. It is some 100 lines: on a core that the writer shares with
-/// a worker, requests wait while the writer has its turn.
+/// A batch is handed over when it is this large, or this old. It is some 100 lines: on a core that the writer shares
+/// with a worker, requests wait while the writer has its turn.
 const BATCH_BYTES: usize = 32 * 1024;
 const BATCH_AGE: Duration = Duration::from_millis(5);
 /// The pause between two tries while the writer accepts no batch.

@@ -35,7 +35,7 @@ pub(super) fn log_of_checkpoints(path: &Path) -> Option<PathBuf> {
     Some(path.with_file_name(path.file_name()?.to_str()?.strip_suffix(CHECKPOINTS)?))
 }
 
-/// Whether there is a log at this path, or what rotation or signing has left of one.
+/// Whether there is a log at this path, or files that rotation or signing has left of one.
 pub(crate) fn has_lines(log: &Path) -> bool {
     log.exists() || beside(log).is_ok_and(|files| !files.is_empty())
 }

@@ -13,9 +13,9 @@ pub(crate) struct DecisionRecord<'r> {
     pub(crate) time: UnixTime,
     pub(crate) decision: Decision,
     pub(crate) reason: Option<Reason>,
-    /// The rule of HTTP that the request or its answer breaks.
+    /// The rule of HTTP that the request or its answer breaks, or the fault of TLS with the upstream.
     pub(crate) rule: Option<&'r str>,
-    /// What a rule of the route found and what it wanted.
+    /// The values that a rule of the route, or TLS with the upstream, found and wanted.
     pub(crate) found: Option<&'r str>,
     pub(crate) wanted: Option<&'r str>,
     pub(crate) request_id: &'r str,

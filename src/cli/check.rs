@@ -43,7 +43,7 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
                 Ok(connections) => connections,
                 Err(error) => return failed(&error),
             };
-            let is_ok = config.ended.is_empty();
+            let is_ok = config.ended_certificates.is_empty();
             match format {
                 Format::Text => {
                     summary(&args.config, &config, &warnings);
@@ -52,16 +52,16 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
                 Format::Json => {
                     let mut report = json!({ "ok": is_ok, "config": config.id, "warnings": warnings });
                     if !is_ok {
-                        report["problems"] = json!(config.ended);
+                        report["problems"] = json!(config.ended_certificates);
                     }
                     connections.iter().for_each(|found| report["connections"] = found.json());
                     out(report);
                 }
             }
-            let is_strict_about = args.strict && !warnings.is_empty();
+            let has_strict_warnings = args.strict && !warnings.is_empty();
             let cannot_connect = connections.is_some_and(|found| found.has_failed());
-            let is_found = !is_ok || is_strict_about || cannot_connect;
-            if is_found { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
+            let has_findings = !is_ok || has_strict_warnings || cannot_connect;
+            if has_findings { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
         }
         (Err(errors), Format::Text) => bad_config(&errors),
         (Err(errors), Format::Json) => {
@@ -82,11 +82,11 @@ fn warnings(path: &ConfigPath, config: &Config) -> Vec<Diagnostic> {
 }
 
 fn summary(path: &ConfigPath, config: &Config, warnings: &[Diagnostic]) {
-    config.ended.iter().for_each(|ended| note(format_args!("{} {ended}", styled(BAD, "error:"))));
+    config.ended_certificates.iter().for_each(|ended| note(format_args!("{} {ended}", styled(BAD, "error:"))));
     warnings.iter().for_each(|warning| note(format_args!("{} {warning}", styled(WARN, "warning:"))));
     out(format_args!(
         "{}  {} {}\n",
-        if config.ended.is_empty() { styled(GOOD, "ok") } else { styled(BAD, "not ok") },
+        if config.ended_certificates.is_empty() { styled(GOOD, "ok") } else { styled(BAD, "not ok") },
         path.config.display(),
         styled(DIM, format_args!("({})", config.id))
     ));

@@ -1,5 +1,5 @@
-//! `portcullis check --connect`: connects to every server of the upstreams and to every issuer, and tells what is there
-//! or why it cannot be used.
+//! `portcullis check --connect`: connects to every server of the upstreams and to every issuer, and reports the
+//! connection or the reason why it cannot be used.
 //!
 //! Each connection has a timeout, and [`AT_ONCE`] are open at the same time.
 
@@ -150,7 +150,7 @@ async fn dialled(server: &Server, rules: &DialRules) -> Result<DialledServer, Un
     dialled.map_err(|fault| Unusable { reason: fault.to_string(), remedy: fault.remedy().to_owned() })
 }
 
-/// First what is at the address, then the keys, as the gateway fetches them.
+/// Dials the server first, and then fetches the keys as the gateway does.
 async fn found_of_issuer(issuer: &ExternalIssuer, url: &str) -> Result<Found, Unusable> {
     let server = issuers_server(issuer, url).map_err(|reason| unusable(reason, issuer))?;
     let mut lookups = JoinSet::new();

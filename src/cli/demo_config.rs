@@ -22,7 +22,7 @@ use crate::issuer::client_auth::secret::hash::ClientSecret;
 /// The configuration, ready to run.
 pub(super) struct DemoConfig {
     pub(super) config: Config,
-    /// The address of the service before which the gateway stands.
+    /// The address of the service behind the gateway.
     pub(super) service: SocketAddr,
     /// Addresses that were taken, with those that are used instead.
     pub(super) moved: Vec<(SocketAddr, SocketAddr)>,

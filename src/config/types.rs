@@ -36,7 +36,7 @@ pub(crate) struct Config {
     /// Settings that are allowed, but are probably mistakes.
     pub(crate) warnings: Vec<Diagnostic>,
     /// Certificates that have ended. `check` fails because of them; a start is not refused.
-    pub(crate) ended: Vec<Diagnostic>,
+    pub(crate) ended_certificates: Vec<Diagnostic>,
     pub(crate) workers: usize,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) limits: Limits,

@@ -126,8 +126,8 @@ impl FramingFields {
     }
 }
 
-/// Whether the last transfer coding is `chunked`. A second `chunked` is refused (RFC 9112 §6.1), and so is anything that
-/// is not a list of tokens.
+/// Whether the last transfer coding is `chunked`. A second `chunked` is refused (RFC 9112 §6.1), and so is a value that
+/// is no list of tokens.
 fn ends_with_chunked(headers: &HeaderMap) -> Result<bool, WireFault> {
     let values = headers.get_all(TRANSFER_ENCODING).iter();
     let (mut chunked, mut is_last) = (0, false);

@@ -7,7 +7,8 @@ use super::framing::BodyLength;
 use super::target::OriginForm;
 
 /// Appends the head of an HTTP/1.1 request. `length` alone decides on the framing fields, those in `headers` are left
-/// out. `blocks` come before `headers`. The body of a request cannot end with the connection: with `UntilClose` chunks are announced.
+/// out. `blocks` come before `headers`. The body of a request cannot end with the connection: with `UntilClose` chunks
+/// are announced.
 pub(crate) fn write_request_head(
     out: &mut Vec<u8>,
     method: &Method,

@@ -1,4 +1,4 @@
-//! What an X.509 certificate says about itself: its subject, when it is valid, and whether it is an authority's
+//! Facts of an X.509 certificate: its subject, the time in which it is valid, and whether it is an authority's
 //! (RFC 5280 §4.1).
 //!
 //! Takes certificates of any origin, and verifies nothing.

@@ -1,6 +1,6 @@
 //! Elements of DER, one after the other (X.690 §8.1). Reads the short tags that certificates have.
 
-/// What is left to be read.
+/// The bytes that are left to be read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DerReader<'d>(&'d [u8]);
 

@@ -1,7 +1,7 @@
 //! The admin listener (liveness, readiness, metrics and the state of the issuers) and the listener for probes alone.
 //!
-//! Both run on the control plane's runtime and not on a worker's, so that they answer while the data plane is busy. They
-//! have no authentication. The admin listener admits peers of the configured networks only, judged by the address of the
+//! Both run on the control plane's runtime and not on a worker's, so that they answer while the data plane is busy.
+//! Both have no authentication. The admin listener admits only peers of the configured networks, by the address of the
 //! socket. It answers only requests that name an IP address, `localhost` or a configured name: otherwise a web page
 //! could point a name of its own at this listener and read it (DNS rebinding).
 
@@ -114,13 +114,13 @@ const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
 /// Connections of peers that are not admitted, since the last log event.
-struct StrangerCount {
+struct RefusedPeers {
     count: u64,
     last: Option<IpAddr>,
     log_at: Instant,
 }
 
-impl StrangerCount {
+impl RefusedPeers {
     fn add(&mut self, peer: IpAddr, now: Instant) {
         if self.count == 0 {
             self.log_at = now + LOG_INTERVAL;
@@ -144,12 +144,12 @@ impl StrangerCount {
 pub(crate) async fn serve(listener: TcpListener, rules: AdminRules, probes: Probes) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
-    let mut strangers = StrangerCount { count: 0, last: None, log_at: Instant::now() };
+    let mut refused = RefusedPeers { count: 0, last: None, log_at: Instant::now() };
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                // They take no place.
-                Ok((_, peer)) if !(rules.admits)(peer.ip()) => strangers.add(peer.ip(), Instant::now()),
+                // Refused peers take no slot.
+                Ok((_, peer)) if !(rules.admits)(peer.ip()) => refused.add(peer.ip(), Instant::now()),
                 Ok((stream, _)) => if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
                     let (rules, probes) = (rules.clone(), probes.clone());
                     connections.spawn(async move {
@@ -159,7 +159,7 @@ pub(crate) async fn serve(listener: TcpListener, rules: AdminRules, probes: Prob
                 },
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             },
-            () = sleep_until(strangers.log_at), if strangers.count > 0 => strangers.log(),
+            () = sleep_until(refused.log_at), if refused.count > 0 => refused.log(),
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
     }

@@ -336,16 +336,15 @@ impl MetricsWriter<'_, '_> {
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
-        self.single(name, help, None, value)
+        self.gauge_with_unit(name, help, None, value)
     }
 
-    /// A gauge with a unit.
-    pub(super) fn single(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: f64) -> fmt::Result {
+    pub(super) fn gauge_with_unit(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: f64) -> fmt::Result {
         let encoder = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
         ConstGauge::new(value).encode(encoder)
     }
 
-    pub(super) fn counter_f64(&mut self, name: &str, help: &str, unit: &Unit, value: f64) -> fmt::Result {
+    pub(super) fn counter_with_unit(&mut self, name: &str, help: &str, unit: &Unit, value: f64) -> fmt::Result {
         let encoder = self.0.encode_descriptor(name, help, Some(unit), MetricType::Counter)?;
         ConstCounter::new(value).encode(encoder)
     }

@@ -13,9 +13,19 @@ impl MetricsWriter<'_, '_> {
         let build =
             BuildLabels { version: env!("CARGO_PKG_VERSION"), os: std::env::consts::OS, arch: std::env::consts::ARCH };
         self.gauges("portcullis_build_info", "The build that runs; always 1", None, [(&build, &1.0)])?;
-        self.single("process_start_time", "Start of the process since 1970", Some(&Unit::Seconds), usage.started)?;
+        self.gauge_with_unit(
+            "process_start_time",
+            "Start of the process since 1970",
+            Some(&Unit::Seconds),
+            usage.started,
+        )?;
         if let Some(seconds) = usage.cpu_seconds {
-            self.counter_f64("process_cpu", "Time on the processor, in user and kernel mode", &Unit::Seconds, seconds)?;
+            self.counter_with_unit(
+                "process_cpu",
+                "Time on the processor, in user and kernel mode",
+                &Unit::Seconds,
+                seconds,
+            )?;
         }
         for (name, help, unit, value) in [
             ("process_resident_memory", "Resident memory", Some(&Unit::Bytes), usage.resident_bytes),
@@ -25,7 +35,7 @@ impl MetricsWriter<'_, '_> {
             ("process_threads", "Threads", None, usage.threads),
         ] {
             if let Some(value) = value {
-                self.single(name, help, unit, value as f64)?;
+                self.gauge_with_unit(name, help, unit, value as f64)?;
             }
         }
         Ok(())

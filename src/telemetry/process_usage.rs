@@ -1,6 +1,6 @@
 //! The resources of the process, for the metrics.
 
-/// The resources of a process. What the system does not tell is absent.
+/// The resources of a process. Values that the system does not report are absent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ProcessUsage {
     /// Seconds since 1970.

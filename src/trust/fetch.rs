@@ -1,7 +1,7 @@
 //! Fetches a small JSON document from an issuer, with all limits applied.
 //!
 //! No redirects and no proxy from the environment. Only https, or http as far as [`ClearText`] allows. Every step has a
-//! deadline, and at most [`MAX_BYTES`] are read, counted after decompression. The content is checked by the callers. The
+//! deadline, and at most [`MAX_BYTES`] are read, counted after decompression. The callers check the content. The
 //! content type is not checked.
 
 use std::net::IpAddr;

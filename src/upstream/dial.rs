@@ -1,4 +1,4 @@
-//! One connection to a server and one request over it, for an operator who wants to know what is there.
+//! One connection to a server and one request over it, for `check --connect`.
 //!
 //! It is opened as every other connection is. The request is `HEAD`, for the path of the health check or `/`.
 
@@ -6,11 +6,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::USER_AGENT;
-use http::uri::{PathAndQuery, Scheme};
-use http::{Method, Request, Uri, Version};
-use http_body_util::Empty;
+use http::uri::PathAndQuery;
+use http::{Method, Version};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ProtocolVersion;
@@ -19,7 +16,8 @@ use tokio::time::{Instant, timeout};
 use super::connect::open::open;
 use super::connect::stream::Stream;
 use super::host::HostRule;
-use super::http1_probe::{PRODUCT_NAME, ProbeFault, ProbeRules, request};
+use super::http1_probe::{self, ProbeFault, ProbeRules};
+use super::http2_probe;
 use super::protocol::UpstreamProtocol;
 use super::server::{Server, ServerAddress};
 use super::service_credential::ServiceCredential;
@@ -38,7 +36,7 @@ pub(crate) struct DialRules {
     pub(crate) credential: Option<ServiceCredential>,
 }
 
-/// What was found.
+/// A server that has answered.
 #[derive(Debug)]
 pub(crate) struct DialledServer {
     /// The one of its addresses that was reached.
@@ -46,7 +44,7 @@ pub(crate) struct DialledServer {
     /// `None` in clear text.
     pub(crate) tls: Option<TlsFacts>,
     pub(crate) http: Version,
-    /// From the begin of the connection to the head of the answer.
+    /// From the beginning of the connection to the head of the answer.
     pub(crate) took: Duration,
 }
 
@@ -73,7 +71,7 @@ pub(crate) enum DialFault {
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl DialFault {
-    /// The key that mends it, and how.
+    /// The key to correct, and how.
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::ConnectTimeout(_) => "check the host and the port of `servers`, and the firewalls between",
@@ -105,26 +103,19 @@ pub(crate) async fn dial(server: &Server, rules: &DialRules) -> Result<DialledSe
 
 /// The version of the answer.
 async fn answer(stream: Stream, server: &Server, rules: &DialRules) -> Result<Version, DialFault> {
-    let authority = rules.host.without_caller(server).clone();
+    let host = rules.host.without_caller(server).clone();
     match server.protocol {
         UpstreamProtocol::Http1 => {
             let probe = ProbeRules { limits: rules.limits, credential: rules.credential.as_ref() };
-            let answer = request(stream, Method::HEAD, authority, &rules.path, probe).await;
+            let answer = http1_probe::request(stream, Method::HEAD, host, &rules.path, probe).await;
             answer.map(|answer| answer.version).map_err(DialFault::Http1)
         }
         UpstreamProtocol::Http2 => {
             let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
             let (mut sender, connection) = handshake.map_err(DialFault::Http2)?;
-            let scheme = if server.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-            let uri = Uri::builder().scheme(scheme).authority(authority.as_bytes()).path_and_query(rules.path.clone());
-            let mut head = Request::new(Empty::<Bytes>::new());
-            *head.method_mut() = Method::HEAD;
-            *head.uri_mut() = uri.build().map_err(|error| DialFault::Connect(io::Error::other(error)))?;
-            head.headers_mut().insert(USER_AGENT, PRODUCT_NAME);
-            if let Some(credential) = &rules.credential {
-                head.headers_mut().insert(credential.name().clone(), credential.value().clone());
-            }
-            let mut answered = std::pin::pin!(sender.send_request(head));
+            let request = http2_probe::request(server, Method::HEAD, &host, &rules.path, rules.credential.as_ref());
+            let request = request.map_err(|error| DialFault::Connect(io::Error::other(error)))?;
+            let mut answered = std::pin::pin!(sender.send_request(request));
             let answer = tokio::select! {
                 answer = &mut answered => answer,
                 // The connection may end before the answer is read.

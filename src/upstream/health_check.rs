@@ -7,11 +7,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::USER_AGENT;
-use http::uri::Scheme;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty};
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -20,7 +17,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::connect::open::open;
-use super::http1_probe::{self, PRODUCT_NAME, ProbeFault, ProbeResponse, ProbeRules};
+use super::http1_probe::{self, ProbeFault, ProbeResponse, ProbeRules};
+use super::http2_probe;
 use super::protocol::UpstreamProtocol;
 use super::server::Server;
 use super::service::Upstream;
@@ -143,14 +141,8 @@ async fn check(
         }
         UpstreamProtocol::Http2 => {
             let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-            let scheme = if server.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-            let uri = Uri::builder().scheme(scheme).authority(host.as_bytes()).path_and_query(path.clone());
-            let mut request = Request::new(Empty::<Bytes>::new());
-            *request.uri_mut() = uri.build().map_err(io::Error::other)?;
-            request.headers_mut().insert(USER_AGENT, PRODUCT_NAME);
-            if let Some(credential) = &settings.authorization {
-                request.headers_mut().insert(credential.name().clone(), credential.value().clone());
-            }
+            let request = http2_probe::request(server, Method::GET, host, path, settings.authorization.as_ref());
+            let request = request.map_err(io::Error::other)?;
             let mut exchange =
                 std::pin::pin!(async { expected.check_http2(sender.send_request(request).await?).await });
             tokio::select! {

@@ -1,4 +1,4 @@
-//! The request of a health check or of an operator over HTTP/1.1, on a connection of its own.
+//! The request of a health check or of `check --connect` over HTTP/1.1, on a connection of its own.
 //!
 //! Apart from the client of requests, because checks run on the control plane, whose tasks move between threads.
 

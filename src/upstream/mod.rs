@@ -20,6 +20,7 @@ pub(crate) mod service;
 mod own_address;
 mod connect;
 mod http1_probe;
+mod http2_probe;
 pub(crate) mod health_check;
 pub(crate) mod dial;
 pub(crate) mod body;

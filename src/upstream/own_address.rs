@@ -43,7 +43,7 @@ impl Server {
         }
         let (host, port) = split_port(authority);
         let port = match port {
-            None | Some("") => scheme.map(default_port),
+            None | Some("") => scheme.map(Scheme::default_port),
             Some(port) => port.parse().ok(),
         };
         port.is_some() && port == self.port() && self.has_host(host)
@@ -67,13 +67,6 @@ impl Server {
     }
 }
 
-fn default_port(scheme: Scheme) -> u16 {
-    match scheme {
-        Scheme::Http => 80,
-        Scheme::Https => 443,
-    }
-}
-
 /// The host, in brackets if it is an IPv6 address, and the port.
 fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
@@ -86,7 +79,7 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
 fn is_same_authority(name: &str, scheme: Option<Scheme>, authority: &str) -> bool {
     let ((own, own_port), (host, port)) = (split_port(name), split_port(authority));
     let port = port.filter(|port| !port.is_empty());
-    let is_default = || port.and_then(|port| port.parse().ok()) == scheme.map(default_port);
+    let is_default = || port.and_then(|port| port.parse().ok()) == scheme.map(Scheme::default_port);
     is_same_host(own, host) && (own_port == port || own_port.is_none() && is_default())
 }
 

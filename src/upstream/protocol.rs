@@ -13,3 +13,12 @@ pub(crate) enum Scheme {
     Http,
     Https,
 }
+
+impl Scheme {
+    pub(super) fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}

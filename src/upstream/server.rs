@@ -14,8 +14,6 @@ use super::names::{KnownAddresses, Name};
 use super::protocol::{Scheme, UpstreamProtocol};
 use super::tls::Tls;
 
-const HTTPS_PORT: u16 = 443;
-
 /// One server of an upstream, and how to connect to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
@@ -156,7 +154,7 @@ fn certified_host(name: &ServerName<'_>, place: &ServerAddress) -> Option<Header
         ServerAddress::Name(_, port) => *port,
         ServerAddress::Socket(_) => return None,
     };
-    HeaderValue::try_from(if port == HTTPS_PORT { name } else { format!("{name}:{port}") }).ok()
+    HeaderValue::try_from(if port == Scheme::Https.default_port() { name } else { format!("{name}:{port}") }).ok()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! TLS to upstreams. The name in a server's certificate is always verified: no configuration key turns that off. What a
-//! failed handshake says is in [`tls_fault`](super::tls_fault).
+//! TLS to upstreams. The name in a server's certificate is always verified: no configuration key turns that off. The
+//! causes of failed handshakes are in [`tls_fault`](super::tls_fault).
 
 use std::cell::Cell;
 use std::future::poll_fn;

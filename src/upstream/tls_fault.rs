@@ -1,4 +1,4 @@
-//! Why TLS with a server fails: what was found, what was wanted, and what mends it.
+//! Faults of TLS with a server: the values that were found and wanted, and the remedy for each.
 
 use std::io;
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub(crate) enum TlsFault {
     Other(String),
 }
 
-/// What the gateway wanted of a handshake, and what it saw of it.
+/// The facts of a handshake that explain its failure.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HandshakeFacts<'h> {
     /// The name that was asked for.

@@ -4,9 +4,10 @@
     tests/adversarial/keep_alive.py                    96 POSTs for each case
     tests/adversarial/keep_alive.py --posts 20
 
-A service behind a relay, 15 ms away in each direction, closes a connection that has been idle for a second. One client sends a POST every
-0.96 to 1.04 s. With `keep_alive: {idle: 500ms}`, or with the service's own announcement, no POST may be answered 502. Without either, some
-are: that case shows that the testbed can tell the difference, and has no target but to fail at least once.
+A service behind a relay, 15 ms away in each direction, closes a connection that has been idle for a second. One client
+sends a POST every 0.96 to 1.04 s. With `keep_alive: {idle: 500ms}`, or with the service's own announcement, no POST may
+be answered 502. Without either, some are: that case shows that the testbed can tell the difference, and its only target
+is that at least one POST fails.
 """
 
 import argparse
@@ -76,7 +77,7 @@ async def run(testbed, options):
 
 
 async def serve(port, announcement):
-    """A service that closes after a second without a request, seen through a line of 15 ms."""
+    """A service that closes after a second without a request, behind a latency of 15 ms."""
     async def service(reader, writer):
         try:
             while True:

@@ -406,7 +406,7 @@ named a rule, search this page for it:
 The column *then* says what the upstream does after these bytes: it closes the connection, resets it, or keeps it open.
 Three rules explain most rows:
 
-- What is forwarded is written anew: one length or chunks, one line a field, no bytes from behind the answer.
+- Forwarded answers are written anew: one length or chunks, one line a field, no bytes from behind the answer.
 - A connection is used again only if both sides agree where the answer ended.
 - After the head has been forwarded, a fault can be shown only by a break. A body that looks complete is complete.
 

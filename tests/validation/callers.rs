@@ -1,4 +1,5 @@
-//! The identity of the bearer of an external token: client, subject and scopes, as far as its issuer is trusted with them.
+//! The identity of the bearer of an external token: client, subject and scopes, as far as its issuer is trusted with
+//! them.
 
 use serde_json::{Value, json};
 

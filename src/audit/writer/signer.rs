@@ -1,9 +1,9 @@
 //! Checkpoints, signed beside the writing of lines.
 //!
-//! A checkpoint needs a flush of the file, which takes many times as long as writing the lines of that time. A thread of
-//! its own does both, so that lines do not queue behind a flush and then take a long turn on the processor. That thread
-//! owns the checkpoints until it has signed: nothing else can sign in the meantime. Requests that wait for the disk wait for
-//! the flush that is under way, and not for the signature.
+//! A checkpoint needs a flush of the file, which takes many times as long as writing the lines of that time. A thread
+//! of its own does both, so that lines do not queue behind a flush and then take a long turn on the processor. That
+//! thread owns the checkpoints until it has signed: nothing else can sign in the meantime. Requests that wait for the
+//! disk wait for the flush that is under way, and not for the signature.
 
 use std::fs::File;
 use std::io;

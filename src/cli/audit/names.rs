@@ -1,7 +1,7 @@
 //! Finds a misspelt client or route in the filters of `tail` and `query`.
 //!
-//! A name is misspelt if the configuration does not have it and no line of the log has it: lines about a client or route
-//! that was removed are found as before.
+//! A name is misspelt if neither the configuration nor a line of the log has it: lines about a client or route that was
+//! removed are found as before.
 
 use std::io;
 use std::path::PathBuf;

@@ -205,6 +205,6 @@ impl ScalarValue for PathForm {
     }
 
     fn parse(text: &str) -> Result<Self, Hint> {
-        Self::ALL.into_iter().find(|form| form.name() == text).ok_or("")
+        Self::ALL.into_iter().find(|form| form.as_str() == text).ok_or("")
     }
 }

@@ -12,8 +12,8 @@ use super::Resolver;
 use crate::telemetry::error_chain;
 
 impl Resolver<'_> {
-    /// Checks a folder that the gateway creates, or in which it creates files. `need` is what it needs the folder for,
-    /// and the way out.
+    /// Checks a folder that the gateway creates, or in which it creates files. `need` names the use of the folder and
+    /// the remedy.
     pub(super) fn writable_folder(&mut self, at: &At<PathBuf>, folder: &Path, need: &str) -> Result<(), Reported> {
         check_folder(folder).map_err(|error| self.unwritable("create files in", at, (folder, need), &error))
     }

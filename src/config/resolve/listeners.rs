@@ -124,7 +124,7 @@ impl Resolver<'_> {
         let (left, time, named) = (end.since(self.now), end.to_the_second(), self.quoted(file));
         if end <= self.now {
             let message = format!("the certificate{named} ended at {time}: renew it");
-            self.ended.push(Diagnostic::new(self.source, Some(file.span), message));
+            self.ended_certificates.push(Diagnostic::new(self.source, Some(file.span), message));
         } else if left < WARN_BEFORE {
             self.warn(file.span, format!("the certificate{named} ends at {time}, in {}: renew it", remaining(left)));
         }

@@ -59,7 +59,7 @@ pub(super) struct Resolver<'a> {
     pub(super) faults: &'a mut Faults,
     pub(super) warnings: Vec<Diagnostic>,
     /// Certificates that have ended.
-    pub(super) ended: Vec<Diagnostic>,
+    pub(super) ended_certificates: Vec<Diagnostic>,
     /// The rates of the rate limits so far, by their place.
     pub(super) limit_rates: Vec<LimitRate>,
     pub(super) shared_limits: SharedLimits,
@@ -121,7 +121,7 @@ impl Resolver<'_> {
         Some(Config {
             id,
             warnings,
-            ended: self.ended,
+            ended_certificates: self.ended_certificates,
             workers,
             listeners,
             limits,

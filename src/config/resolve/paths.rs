@@ -62,7 +62,7 @@ impl Resolver<'_> {
         for (route, place) in table.routes().iter().zip(places) {
             let Some(span) = place.allow else { continue };
             let forms: Vec<String> =
-                route.path_forms.iter().map(|form| format!("`{}` ({})", form.name(), given_up(form))).collect();
+                route.path_forms.iter().map(|form| format!("`{}` ({})", form.as_str(), given_up(form))).collect();
             let message = format!(
                 "route {} takes paths that services read in different ways: {}; only the rule of this route holds for them, and a rule of the service, or of a proxy before it, for some of these paths may be bypassed",
                 self.route_label(*place),

@@ -1,7 +1,7 @@
 //! The default places of the audit log and the signing keys, below `state_directory`.
 //!
-//! Before, these defaults did not depend on `state_directory`. If the gateway would begin anew while the files of an
-//! earlier start are at the old place, that is a fault: tokens would fail, and the audit log would begin a second chain.
+//! Earlier, these defaults did not depend on `state_directory`. It is a fault if the gateway would begin anew while the
+//! files of an earlier start are at the old place: tokens would fail, and the audit log would begin a second chain.
 
 use std::path::{Path, PathBuf};
 

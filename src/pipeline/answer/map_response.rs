@@ -1,4 +1,4 @@
-//! The way back: an answer in which the upstream names its own address or its own paths names the public paths instead.
+//! Maps answers in which the upstream names its own address or its own paths: they name the public paths instead.
 //!
 //! `Location`, `Content-Location` and `Refresh` become a path under the public prefix, without a host; `Set-Cookie` is
 //! mapped by [`map_cookie`]. Nothing is taken from the `Host` of the request. A field for which there is no public path
@@ -16,7 +16,7 @@ use crate::pipeline::routing::route::Route;
 use crate::upstream::host::RequestHost;
 use crate::upstream::service::Upstream;
 
-/// The facts that decide what an answer's paths mean.
+/// The facts that decide on the meaning of an answer's paths.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ResponseMapping<'a> {
     pub(super) route: &'a Route,

@@ -26,7 +26,7 @@ pub(super) fn upstream_failed(fault: &UpstreamFault) -> Reason {
     }
 }
 
-/// What TLS with the server found and wanted, if that is why the server cannot be reached.
+/// The values that TLS with the server found and wanted, if a fault of TLS makes the server unreachable.
 pub(super) fn tls_discrepancy(fault: &UpstreamFault) -> Option<Discrepancy> {
     let (found, wanted) = fault.tls_fault()?.found_and_wanted();
     Some(Discrepancy { found: found.to_owned(), wanted: wanted.to_owned() })

@@ -24,8 +24,8 @@ pub(crate) enum LimitPhase<'r> {
 #[derive(Debug, Default)]
 pub(crate) struct LimitCounts([Option<LimitCount>; MAX_LIMITS]);
 
-/// Counts until a limit is exceeded, which it gives: the limits behind it are not charged for a request that is refused. `record`
-/// takes each count with the place of its limit.
+/// Counts until a limit is exceeded, which it gives: the limits behind it are not charged for a request that is
+/// refused. `record` takes each count with the place of its limit.
 pub(crate) fn count(
     limits: &[RateLimit],
     store: &LimitStore,

@@ -40,7 +40,7 @@ pub(crate) struct RequestLog {
     decision: Decision,
     was_allowed: bool,
     reason: Option<Reason>,
-    /// The rule of HTTP that the request or its answer breaks.
+    /// The rule of HTTP that the request or its answer breaks, or the fault of TLS with the upstream.
     pub(crate) rule: Option<&'static str>,
     /// Boxed to keep the record of other requests small.
     pub(crate) discrepancy: Option<Box<Discrepancy>>,

@@ -21,8 +21,8 @@ pub(crate) struct PathForms(u8);
 impl PathForm {
     pub(crate) const ALL: [Self; 4] = [Self::Semicolon, Self::EncodedSlash, Self::EncodedBackslash, Self::EmptySegment];
 
-    /// The name in the configuration.
-    pub(crate) const fn name(self) -> &'static str {
+    /// Its name in the configuration.
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Semicolon => "semicolon",
             Self::EncodedSlash => "encoded_slash",

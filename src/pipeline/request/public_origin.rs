@@ -1,7 +1,7 @@
 //! The origin under which the public reaches the gateway: scheme, host and port.
 //!
-//! It is that of the connection and of the request's own authority, but for the parts that a trusted proxy states and
-//! the listener believes ([`BelievedParts`]). It describes the request to upstreams, and shapes answers. Routes and
+//! It is that of the connection and of the request's own authority, except for the parts that a trusted proxy states
+//! and the listener believes ([`BelievedParts`]). It describes the request to upstreams, and shapes answers. Routes and
 //! issuers are never chosen by it.
 //!
 //! A proxy states a part by `Forwarded`, in the element that names the client, or by one `X-Forwarded-*` field with one

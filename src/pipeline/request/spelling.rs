@@ -8,7 +8,7 @@
 //!
 //! The caller's own spelling means the same to every reader that decodes once. Punctuation that is escaped stays
 //! escaped there, since signatures of URLs cover it. Letters, digits, `-`, `.` and `_` never stay escaped: no client
-//! needs that, and a service which compares the undecoded path with the names that it guards would not recognise them.
+//! needs that, and a service that compares the undecoded path with names to be protected would not recognise them.
 
 use percent_encoding::percent_decode_str;
 
@@ -98,7 +98,7 @@ const fn is_ordinary(byte: u8) -> bool {
         || matches!(byte, b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
 }
 
-/// The characters of which names are made that a service may guard.
+/// The characters of the names that a service may protect.
 const fn is_of_names(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
 }
@@ -124,10 +124,7 @@ fn respell(path: &str, allowed: PathForms) -> Result<Spelling, Ambiguous> {
     let mut spelling = Spelling::default();
     let mut canonical = String::with_capacity(path.len());
     let mut rest = path;
-    while let Some(at) = rest.find('%') {
-        let (plain, escaped) = rest.split_at(at);
-        let (escape, after) = escaped.split_at_checked(3).ok_or(Ambiguous::Escape)?;
-        let value = value_of(escape.as_bytes()).ok_or(Ambiguous::Escape)?;
+    while let Some((plain, escape, value, after)) = first_escape(rest)? {
         match PathForm::of_escaped(value) {
             Some(form) if allowed.contains(form) => spelling.forms.insert(form),
             Some(form) => return Err(form.fault()),
@@ -165,10 +162,7 @@ fn respell(path: &str, allowed: PathForms) -> Result<Spelling, Ambiguous> {
 fn decode(canonical: &str) -> Result<String, Ambiguous> {
     let mut decoded = Vec::with_capacity(canonical.len());
     let mut rest = canonical;
-    while let Some(at) = rest.find('%') {
-        let (plain, escaped) = rest.split_at(at);
-        let (escape, after) = escaped.split_at_checked(3).ok_or(Ambiguous::Escape)?;
-        let value = value_of(escape.as_bytes()).ok_or(Ambiguous::Escape)?;
+    while let Some((plain, escape, value, after)) = first_escape(rest)? {
         decoded.extend_from_slice(plain.as_bytes());
         match PathForm::of_escaped(value) {
             Some(_) => decoded.extend_from_slice(escape.as_bytes()),
@@ -180,6 +174,15 @@ fn decode(canonical: &str) -> Result<String, Ambiguous> {
     let decoded = String::from_utf8(decoded).map_err(|_| Ambiguous::Escape)?;
     // C1 control characters can be found only after the bytes are decoded to characters.
     if decoded.chars().any(char::is_control) { Err(Ambiguous::Character) } else { Ok(decoded) }
+}
+
+/// The text before the first escape, the escape, its byte, and the text after it.
+fn first_escape(text: &str) -> Result<Option<(&str, &str, u8, &str)>, Ambiguous> {
+    let Some(at) = text.find('%') else { return Ok(None) };
+    let (plain, escaped) = text.split_at(at);
+    let (escape, after) = escaped.split_at_checked(3).ok_or(Ambiguous::Escape)?;
+    let value = value_of(escape.as_bytes()).ok_or(Ambiguous::Escape)?;
+    Ok(Some((plain, escape, value, after)))
 }
 
 fn push_escape(text: &mut String, byte: u8) {

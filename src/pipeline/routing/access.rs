@@ -67,8 +67,8 @@ pub(crate) enum Forbidden {
     AddressNotAllowed,
 }
 
-/// The value that a rule found and the value that it wanted, for the operator. Contains nothing of a token but the claim
-/// or the scopes that the rule names.
+/// The value that a rule found and the value that it wanted, for the operator. Of a token it contains only the claim or
+/// the scopes that the rule names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Discrepancy {
     pub(crate) found: String,

@@ -1,8 +1,8 @@
 //! A tree of path segments for each host that is named, in four flat arrays.
 //!
-//! A look-up reads few cache lines: for each exact segment one of `edges`, one of `nodes` and one of `texts`, and at the
-//! end one of `takers`. The nodes and the texts of a pattern stand beside each other. Whether a match takes the method
-//! is decided from the tree alone, without the route.
+//! A look-up reads few cache lines: for each exact segment one of `edges`, one of `nodes` and one of `texts`, and at
+//! the end one of `takers`. The nodes and the texts of a pattern stand beside each other. Whether a match takes the
+//! method is decided from the tree alone, without the route.
 
 use std::borrow::Cow;
 use std::hash::BuildHasher as _;

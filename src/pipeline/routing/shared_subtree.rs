@@ -1,9 +1,9 @@
 //! Whether one rule covers the subtree of a route that opts in to forms of paths which services read in different ways.
 //!
-//! Such a path begins with the segments before the `/**` of its route for every service, and may be any path below them.
-//! So no other route may take a part of the subtree where the route itself is found, and none may reach the same server
-//! there, on any host: its rule would not hold for a path that the service reads as one of its own. A wider route is no
-//! harm on hosts where the route takes the whole subtree from it. Pure, for `check` and the start; not used for
+//! For every service such a path begins with the segments before the `/**` of its route, and may be any path below. So
+//! no other route may take a part of the subtree where the route itself is found, and none may reach the same server
+//! there, on any host: its rule would not hold for a path that the service reads as one of its own. A wider route is
+//! permitted on hosts where the route takes the whole subtree from it. Pure, for `check` and the start; not used for
 //! requests.
 
 use std::cmp::Ordering;

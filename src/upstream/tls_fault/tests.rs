@@ -1,4 +1,4 @@
-//! Faults of handshakes and what they say.
+//! Faults of handshakes and their texts.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ fn alert(alert: AlertDescription) -> Error {
 }
 
 #[test]
-fn a_certificate_that_is_asked_for_in_vain_is_missing() {
+fn a_requested_client_certificate_is_missing() {
     let lacking = HandshakeFacts { lacks_certificate: true, ..FACTS };
     for sent in [
         AlertDescription::HandshakeFailure,
@@ -58,7 +58,7 @@ fn handshakes_without_common_parameters_say_so() {
 }
 
 #[test]
-fn another_name_is_told_with_the_names_found_and_wanted() {
+fn another_name_is_reported_as_found_and_wanted() {
     let other = |presented: &[&str]| {
         let expected = ServerName::try_from("legacy.internal").unwrap();
         let presented = presented.iter().map(|name| (*name).to_owned()).collect();
@@ -74,7 +74,7 @@ fn another_name_is_told_with_the_names_found_and_wanted() {
 }
 
 #[test]
-fn other_faults_of_a_certificate_are_told_apart() {
+fn other_faults_of_a_certificate_are_distinguished() {
     let certificate = |fault| Error::InvalidCertificate(fault);
     let (now, then) = (pki_time(UnixTime::from_seconds(2_000_000_000)), UnixTime::from_seconds(86_400));
     let text = gives(certificate(TlsFault::expired(now, then)), FACTS, "tls_expired");

@@ -182,7 +182,7 @@ fn every_field_of_a_name_is_mapped() {
 }
 
 proptest! {
-    /// Whatever the upstream says, a mapped reference is a path at the same host.
+    /// For any reference of the upstream, a mapped one is a path at the same host.
     #[test]
     fn a_reference_becomes_a_path_or_stays_as_it_was(
         begin in "(https?:)?(//)?(127\\.0\\.0\\.1(:9)?|evil\\.example)?",

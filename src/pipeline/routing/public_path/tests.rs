@@ -168,7 +168,7 @@ proptest! {
         }
     }
 
-    /// Whatever the upstream says.
+    /// For any path that the upstream names.
     #[test]
     fn a_public_path_never_begins_like_a_host(
         which in 0..mappings().len(),
