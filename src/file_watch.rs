@@ -8,9 +8,10 @@
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
 /// Files that belong together.
@@ -107,23 +108,43 @@ impl WatchedFile {
         match &self.last {
             Some((last, content)) if *last == stamp && !stamp.is_recent(now) => content.clone(),
             Some(_) | None => {
-                let content = self.content(&metadata).unwrap_or_else(|error| FileContent::Missing(error.kind()));
+                let content = self.content().unwrap_or_else(|error| FileContent::Missing(error.kind()));
                 self.last = Some((stamp, content.clone()));
                 content
             }
         }
     }
 
-    fn content(&self, metadata: &Metadata) -> io::Result<FileContent> {
-        // Opening a pipe would wait for a writer.
-        if !metadata.is_file() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
+    fn content(&self) -> io::Result<FileContent> {
+        let (file, metadata) = open_regular(&self.path)?;
         let mut bytes = Zeroizing::new(Vec::new());
-        File::open(&self.path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
+        file.take(MAX_BYTES).read_to_end(&mut bytes)?;
         let digest = digest(&SHA256, &bytes).as_ref().try_into().unwrap_or_default();
         Ok(FileContent::Readable { mode: metadata.mode(), owner: (metadata.uid(), metadata.gid()), digest })
     }
+}
+
+/// Opens a file to read it. Opening a pipe would wait for a writer, and a device may never end: both are refused.
+pub(crate) fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if metadata.is_file() { Ok((file, metadata)) } else { Err(io::Error::other("not a regular file")) }
+}
+
+/// The content of such a file, if it is not too long for a file that is watched.
+pub(crate) fn read_regular(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    read_whole(open_regular(path)?.0)
+}
+
+/// The content of an open file, if it is not too long for a file that is watched.
+pub(crate) fn read_whole(file: File) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let length = file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if length as u64 > MAX_BYTES { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
 impl Stamp {
@@ -146,7 +167,6 @@ impl Stamp {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
-    use std::path::Path;
 
     use tempfile::tempdir;
 
@@ -180,6 +200,19 @@ mod tests {
         is_used_at_second_look(&mut watch, LATER);
         fs::remove_file(&path).unwrap();
         is_used_at_second_look(&mut watch, LATER);
+    }
+
+    #[test]
+    fn files_without_an_end_are_refused_at_once() {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("a");
+        assert!(read_regular(folder.path()).is_err_and(|error| error.kind() == io::ErrorKind::IsADirectory));
+        assert_eq!(read_regular(Path::new("/dev/zero")).unwrap_err().to_string(), "not a regular file");
+        let file = File::create(&path).unwrap();
+        file.set_len(MAX_BYTES).unwrap();
+        assert!(read_regular(&path).is_ok());
+        file.set_len(MAX_BYTES + 1).unwrap();
+        assert!(read_regular(&path).is_err_and(|error| error.kind() == io::ErrorKind::FileTooLarge));
     }
 
     #[test]

@@ -56,6 +56,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "src/config/resolve/folders.rs",
             "src/durable_file.rs",
             "src/file_privacy.rs",
+            "src/file_watch.rs",
         ],
     ),
     ("argon2::", &["src/issuer/", "src/cli/"]),

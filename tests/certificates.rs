@@ -4,6 +4,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -140,6 +141,29 @@ async fn a_certificate_that_cannot_be_used_leaves_the_old_one() {
     fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
     is_shown_soon(&gateway, &other).await;
     is_reloaded(&gateway, "certs/a.crt", 1.0).await;
+}
+
+/// Waiting for the writer of a pipe would end the watch of all certificates, and a device has no end.
+#[tokio::test]
+async fn a_file_without_an_end_does_not_end_the_watch() {
+    let authority = Authority::new();
+    let gateway = showing(&authority.issue(&["localhost"]));
+    for file in ["a.key", "a.crt"] {
+        let path = gateway.folder.join("certs").join(file);
+        let devices: [&dyn Fn(); 2] =
+            [&|| assert!(Command::new("mkfifo").args(["-m", "600"]).arg(&path).status().unwrap().success()), &|| {
+                symlink("/dev/null", &path).unwrap()
+            }];
+        for put in devices {
+            fs::remove_file(&path).unwrap();
+            put();
+            gateway.log_line("not a regular file");
+            fs::remove_file(&path).unwrap();
+            let renewed = authority.issue(&["localhost"]);
+            renewed.write(&gateway.folder.join("certs"), "a");
+            is_shown_soon(&gateway, &renewed).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -61,7 +61,9 @@ fn one_server_in_two_spellings_is_one_server() {
         ["http://127.0.0.1:9", "http://[::ffff:7f00:1]:9"],
         ["http://192.0.2.1:9", "http://[::ffff:c000:201]:9"],
         ["http://svc.internal:9", "http://svc.internal.:9"],
+        ["http://localhost:9", "http://app.localhost:9"],
         ["unix:./s.sock", "unix:s.sock"],
+        ["unix:/run/app/../s.sock", "unix:/run/s.sock"],
     ] {
         let upstreams = format!("upstreams: {{one: \"{one}\", other: \"{other}\"}}\n");
         warns_in(

@@ -52,6 +52,18 @@ async fn probes_are_served_alone_on_any_address_and_to_any_name() {
     gateway.stop();
 }
 
+/// Otherwise anyone could have the process restarted.
+#[tokio::test]
+async fn idle_connections_do_not_keep_a_probe_from_its_answer() {
+    let gateway = everywhere("probes: {address: 0.0.0.0:0}").await;
+    let probes = gateway.probes.unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        idle.push(TcpStream::connect(("127.0.0.1", probes.port())).await.unwrap());
+    }
+    assert_eq!(page(probes, "/livez", "").await, Some((200, "ok\n".to_owned())));
+}
+
 #[tokio::test]
 async fn an_open_admin_listener_serves_probes_and_metrics_only() {
     let gateway = everywhere("admin: {address: 0.0.0.0:0, allow_from: [127.0.0.1, 10.0.0.0/8]}").await;

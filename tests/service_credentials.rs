@@ -5,14 +5,14 @@ use std::fs;
 use std::net::SocketAddr;
 
 use http::Response;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use tokio::sync::mpsc;
 
 use crate::support::client::{request, with_header, with_token};
 use crate::support::command::run;
 use crate::support::gateway::{folder, program};
 use crate::support::upstream::{Seen, by_http2};
-use crate::support::wire::{RawUpstream, Wire, field, within};
+use crate::support::wire::{RawUpstream, Trailed, Wire, field, within};
 use crate::support::world::{SECRET as CLIENT_SECRET, config};
 use crate::support::{Client, Gateway, Upstream};
 
@@ -80,6 +80,43 @@ async fn another_field_passes_beside_the_credential() {
     assert_eq!(client.get_with("/x", &token).await.status, 200);
     assert_eq!(upstream.only().header("authorization"), format!("Bearer {token}"));
     assert_eq!(upstream.only().header("x-api-key"), SECRET);
+}
+
+/// CGI, WSGI and PHP read `X_Api_Key` as `X-Api-Key`.
+#[tokio::test]
+async fn no_name_that_a_service_may_read_as_the_credentials_passes() {
+    let upstream = Upstream::start().await;
+    let gateway = gateway(upstream.address, KEY, &["path: /open, access: public"]);
+    for client in gateway.both() {
+        for name in ["x_api_key", "x-api_key", "x.api.key"] {
+            assert_eq!(client.send(with_header(request("GET", "/open"), name, "forged")).await.status, 200);
+            let seen = upstream.seen().pop().unwrap();
+            assert_eq!((values(&seen, name), values(&seen, "x-api-key")), (vec![], vec![SECRET]), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_trailer_has_the_name_of_the_credential() {
+    let (sender, mut trailers) = mpsc::unbounded_channel();
+    let service = by_http2(move |request| {
+        let sender = sender.clone();
+        async move {
+            let collected = request.into_body().collect().await.unwrap();
+            sender.send(collected.trailers().cloned().unwrap_or_default()).unwrap();
+            Response::new(Full::<bytes::Bytes>::default())
+        }
+    })
+    .await;
+    let gateway = gateway(service, &format!("protocol: http2, {KEY}"), &["path: /x, access: public"]);
+    let both = [("x-api-key", "forged"), ("x_api_key", "forged")];
+    for (sent, left) in [(&[both[0], both[1], ("x-sum", "1")][..], &["x-sum"][..]), (&both, &[])] {
+        let request = request("POST", "/x").map(|_| Trailed::new(b"abc", sent));
+        let mut connection = Client::http2(&gateway).connect_for().await.unwrap();
+        assert_eq!(within(connection.begin(request)).await.unwrap().status(), 200);
+        let trailers = within(trailers.recv()).await.unwrap();
+        assert_eq!(trailers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(), left);
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,5 @@
 //! The certificates of an upstream's TLS: its files, and its client configuration made from them again.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +7,7 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 
 use crate::clock::UnixTime;
-use crate::file_watch::FileWatch;
+use crate::file_watch::{FileWatch, read_regular};
 use crate::server::certificate::{self, CertificateError, CertificateFiles};
 use crate::upstream::pinning::TrustedCertificates;
 use crate::upstream::protocol::UpstreamProtocol;
@@ -76,7 +75,7 @@ impl UpstreamCertificates {
 /// Reads a file of certificates that can verify servers.
 pub(crate) fn read_ca(path: &Path) -> Result<Vec<u8>, UpstreamCertificatesError> {
     let failed = |source| UpstreamCertificatesError::Read { path: path.to_owned(), source };
-    let pem = fs::read(path).map_err(failed)?;
+    let pem = read_regular(path).map_err(failed)?.to_vec();
     roots(path, &pem)?;
     Ok(pem)
 }

@@ -1,7 +1,7 @@
 //! Certificates and their private keys, from PEM files.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use rustls::sign::CertifiedKey;
 
 use crate::clock::UnixTime;
 use crate::file_privacy::{self, TooOpen};
+use crate::file_watch::{open_regular, read_regular, read_whole};
 use crate::jose::certificate_facts::CertificateFacts;
 use crate::jose::x509::{self, CertificateFault};
 
@@ -90,7 +91,8 @@ impl CertificateFiles {
     }
 
     fn chain(&self) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-        let pem = fs::read(&self.cert).map_err(|source| CertificateError::Read { path: self.cert.clone(), source })?;
+        let pem =
+            read_regular(&self.cert).map_err(|source| CertificateError::Read { path: self.cert.clone(), source })?;
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
         match chain {
             Ok(chain) if !chain.is_empty() => Ok(chain),
@@ -100,16 +102,11 @@ impl CertificateFiles {
 
     fn private_key(&self) -> Result<PrivateKeyDer<'static>, CertificateError> {
         let read = |source| CertificateError::Read { path: self.key.clone(), source };
-        let mut file = File::open(&self.key).map_err(read)?;
-        let metadata = file.metadata().map_err(read)?;
-        if metadata.is_dir() {
-            return Err(read(io::ErrorKind::IsADirectory.into()));
-        }
+        let (file, _) = open_regular(&self.key).map_err(read)?;
         if let Err(fault) = file_privacy::check_key(&file).map_err(read)? {
             return Err(CertificateError::KeyMode { path: self.key.clone(), fault });
         }
-        let mut pem = zeroize::Zeroizing::new(Vec::new());
-        file.read_to_end(&mut pem).map_err(read)?;
+        let pem = read_whole(file).map_err(read)?;
         PrivateKeyDer::from_pem_slice(&pem).map_err(|_| CertificateError::NoKey { path: self.key.clone() })
     }
 }

@@ -5,6 +5,7 @@
 //! socket. It answers only requests that name an IP address, `localhost` or a configured name: otherwise a web page
 //! could point a name of its own at this listener and read it (DNS rebinding).
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -19,8 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 
@@ -103,6 +103,7 @@ impl Hosts {
 /// A future that makes a page.
 pub(crate) type MetricsPage = std::pin::Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 
+/// One more closes the oldest.
 const MAX_CONNECTIONS: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum age of a connection. It keeps connection slots free for probes.
@@ -140,22 +141,37 @@ impl RefusedPeers {
     }
 }
 
+/// The open connections, the oldest first.
+#[derive(Default)]
+struct ConnectionsByAge(VecDeque<AbortHandle>);
+
+impl ConnectionsByAge {
+    /// Closes the oldest connection if there are as many as there may be: peers that open connections and send nothing
+    /// must not keep a probe from its answer.
+    fn make_room(&mut self) {
+        self.0.retain(|connection| !connection.is_finished());
+        if self.0.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = self.0.pop_front()
+        {
+            oldest.abort();
+        }
+    }
+}
+
 /// Serves until dropped.
 pub(crate) async fn serve(listener: TcpListener, rules: AdminRules, probes: Probes) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
+    let mut by_age = ConnectionsByAge::default();
     let mut refused = RefusedPeers { count: 0, last: None, log_at: Instant::now() };
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                // Refused peers take no slot.
+                // Refused peers take no room.
                 Ok((_, peer)) if !(rules.admits)(peer.ip()) => refused.add(peer.ip(), Instant::now()),
-                Ok((stream, _)) => if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
-                    let (rules, probes) = (rules.clone(), probes.clone());
-                    connections.spawn(async move {
-                        let _slot = slot;
-                        handle_connection(stream, rules, probes).await;
-                    });
+                Ok((stream, _)) => {
+                    by_age.make_room();
+                    let handled = handle_connection(stream, rules.clone(), probes.clone());
+                    by_age.0.push_back(connections.spawn(handled));
                 },
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             },

@@ -246,7 +246,11 @@ impl<'u> UpstreamExchange<'u> {
     fn take_upload(&mut self, target: &DialTarget) -> Result<Request<StreamUpload>, UpstreamFault> {
         match self.unprocessed.take() {
             Some(unprocessed) => Ok(*unprocessed),
-            None => Ok(self.request.take().ok_or(UpstreamFault::Timeout)?.into_http(target)?.map(StreamUpload::new)),
+            None => {
+                let request = self.request.take().ok_or(UpstreamFault::Timeout)?.into_http(target)?;
+                let credential = target.credential.as_ref().map(|credential| credential.name().clone());
+                Ok(request.map(|body| StreamUpload::new(body, credential)))
+            }
         }
     }
 

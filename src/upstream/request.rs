@@ -76,6 +76,7 @@ impl UpstreamRequest {
             headers.append(name, value.clone());
         }
         if let Some(credential) = &server.credential {
+            credential.remove_from(headers);
             headers.insert(credential.name().clone(), credential.value().clone());
         }
         Ok(request)

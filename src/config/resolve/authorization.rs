@@ -115,7 +115,7 @@ impl Resolver<'_> {
         for name in set {
             let is_replaced = |upstream: &&Upstream| {
                 let credential = upstream.settings.authorization.as_ref();
-                credential.is_some_and(|credential| credential.name().as_str().eq_ignore_ascii_case(&name.value))
+                credential.is_some_and(|credential| credential.is_read_as(&name.value))
             };
             if let Some(first) = upstreams.first()
                 && upstreams.iter().all(is_replaced)

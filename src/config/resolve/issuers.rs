@@ -1,7 +1,6 @@
 //! `issuers`: the external issuers whose tokens are accepted.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use super::super::raw::issuer::RawIssuer;
 use super::super::source::At;
 use super::super::types::{ExternalIssuer, Oauth};
 use super::{Resolved, Resolver};
-use crate::file_watch::FileWatch;
+use crate::file_watch::{FileWatch, read_regular};
 use crate::jose::algorithm::Algorithm;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
@@ -157,8 +156,8 @@ impl Resolver<'_> {
     pub(super) fn certificates(&mut self, file: &At<PathBuf>) -> Option<Vec<u8>> {
         let path = self.source.locate(&file.value);
         let named = self.redact_path(format!("`{}`", path.display()), file.span, &file.value);
-        let pem = match fs::read(path) {
-            Ok(pem) => pem,
+        let pem = match read_regular(&path) {
+            Ok(pem) => pem.to_vec(),
             Err(error) => {
                 self.faults.at(file.span, format!("cannot read {named}: {}", error_chain::reason(&error)));
                 return None;

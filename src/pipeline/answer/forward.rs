@@ -230,7 +230,7 @@ pub(crate) fn prepare_header(
     }
     route.request_headers.apply(headers);
     if let Some(credential) = &context.to.settings.authorization {
-        headers.remove(credential.name());
+        credential.remove_from(headers);
     }
     headers.insert(X_REQUEST_ID, context.request_id.header());
     let identity = permit.caller().map(|verified| verified.identity_fields.get_or_init(|| identity_fields(verified)));

@@ -137,6 +137,14 @@ fn fate(name: &str) -> FieldTreatment {
         | "x-original-host"
         | "x-original-method"
         | "x-forwarded"
+        | "x-scheme"
+        | "x-url-scheme"
+        | "front-end-https"
+        | "x-host"
+        | "x-http-host-override"
+        | "x-script-name"
+        | "forwarded-for"
+        | "x-proxyuser-ip"
         | "x-ssl"
         | "x-arr-clientcert"
         | "x-arr-ssl"
@@ -242,6 +250,10 @@ mod tests {
             "forwarded",
             "via",
             "x-real-ip",
+            "x-scheme",
+            "front-end-https",
+            "x-host",
+            "x-script-name",
             "x-original-url",
             "x-rewrite-url",
             "x-http-method-override",

@@ -67,7 +67,8 @@ pub(super) fn by_server(table: &RouteTable) -> BTreeMap<String, Vec<OverlapMembe
     groups
 }
 
-/// One spelling for each server. Loopback has many names, and an unspecified address is reached over loopback.
+/// One spelling for each server. Loopback has many names (RFC 6761 §6.3), and an unspecified address is reached over
+/// loopback. Symbolic links are not followed.
 fn name_of(place: &ServerAddress) -> String {
     match place {
         ServerAddress::Address(address) => match address.ip().to_canonical() {
@@ -75,11 +76,20 @@ fn name_of(place: &ServerAddress) -> String {
             ip => SocketAddr::new(ip, address.port()).to_string(),
         },
         ServerAddress::Name(name, port) => {
-            format!("{}:{port}", name.as_str().trim_end_matches('.'))
+            let name = name.as_str().trim_end_matches('.');
+            let name = if name.ends_with(".localhost") { "localhost" } else { name };
+            format!("{name}:{port}")
         }
         ServerAddress::Socket(path) => {
-            let is_step = |part: &Component<'_>| *part != Component::CurDir;
-            format!("unix:{}", path.components().filter(is_step).collect::<PathBuf>().display())
+            let mut plain = PathBuf::new();
+            for part in path.components() {
+                match (part, plain.components().next_back()) {
+                    (Component::CurDir, _) => {}
+                    (Component::ParentDir, Some(Component::Normal(_))) => drop(plain.pop()),
+                    _ => plain.push(part),
+                }
+            }
+            format!("unix:{}", plain.display())
         }
     }
 }

@@ -85,7 +85,7 @@ impl Http1Exchange {
         // The client's.
         request.headers.remove(HOST);
         if let Some(credential) = &target.credential {
-            request.headers.remove(credential.name());
+            credential.remove_from(&mut request.headers);
         }
         if request.continue_sender.is_some() {
             request.headers.insert(EXPECT, HeaderValue::from_static("100-continue"));

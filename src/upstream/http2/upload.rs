@@ -9,18 +9,21 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use http_body::{Body as _, Frame};
 use tokio::task::AbortHandle;
 use tokio::time::{Sleep, sleep};
 
 use super::super::body::request_body::RequestBody;
 use super::super::connect::stream::WRITE_STALL;
+use super::super::service_credential::remove_alike;
 
 /// Sends a body, and can start again with the frames that it keeps.
 #[derive(Debug)]
 pub(crate) struct StreamUpload {
     body: RequestBody,
+    /// The name of the service's credential, which the caller's trailers may not have.
+    credential: Option<HeaderName>,
     /// Of the whole body.
     length: Option<u64>,
     /// The frames read from the body; `None` once they exceed [`MAX_KEPT`].
@@ -56,9 +59,9 @@ enum UploadFrame {
 const MAX_KEPT: usize = 64 * 1024;
 
 impl StreamUpload {
-    pub(crate) fn new(body: RequestBody) -> Self {
+    pub(crate) fn new(body: RequestBody, credential: Option<HeaderName>) -> Self {
         let length = body.size_hint().exact();
-        Self { body, length, kept: Some(Vec::new()), kept_bytes: 0, sent: 0, next: None, stall_timer: None }
+        Self { body, credential, length, kept: Some(Vec::new()), kept_bytes: 0, sent: 0, next: None, stall_timer: None }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -169,7 +172,7 @@ impl StreamUpload {
         let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
             Some(Ok(frame)) => match frame.into_data().map_err(Frame::into_trailers) {
                 Ok(data) => UploadFrame::Data(data),
-                Err(Ok(trailers)) => UploadFrame::Trailers(trailers),
+                Err(Ok(trailers)) => self.last_frame(trailers),
                 // There are no other kinds of frames.
                 Err(Err(_)) => UploadFrame::End,
             },
@@ -178,6 +181,14 @@ impl StreamUpload {
         };
         self.keep(&frame);
         Poll::Ready(Some(frame))
+    }
+
+    /// The trailers without the fields that the service could take for its credential.
+    fn last_frame(&self, mut trailers: HeaderMap) -> UploadFrame {
+        if let Some(name) = &self.credential {
+            remove_alike(name, &mut trailers);
+        }
+        if trailers.is_empty() { UploadFrame::End } else { UploadFrame::Trailers(trailers) }
     }
 
     fn keep(&mut self, frame: &UploadFrame) {
