@@ -260,14 +260,18 @@ async fn sent(place: &Place, request: UpstreamRequest, end: &str) -> String {
 async fn a_head_has_host_first_then_added_fields_and_framing() {
     let place = Place::new().await;
     let plain = "/path?\"query HTTP/1.1\r\nhost: HOST\r\n";
-    assert_eq!(sent(&place, request("GET", None), "\r\n\r\n").await, format!("GET {plain}connection: keep-alive\r\n\r\n"));
+    assert_eq!(
+        sent(&place, request("GET", None), "\r\n\r\n").await,
+        format!("GET {plain}connection: keep-alive\r\n\r\n")
+    );
     let mut post = request("POST", None);
     let value = |text| HeaderValue::from_static(text);
     post.added[1] = Some(Rc::new(FieldBlock::new(vec![(http::header::VIA, value("1.1 x"))])));
     post.headers.insert("x-last", value("y"));
     post.headers.insert("content-length", value("7"));
     post.headers.insert("host", value("client.example"));
-    let expected = format!("POST {plain}via: 1.1 x\r\nconnection: keep-alive\r\nx-last: y\r\ncontent-length: 0\r\n\r\n");
+    let expected =
+        format!("POST {plain}via: 1.1 x\r\nconnection: keep-alive\r\nx-last: y\r\ncontent-length: 0\r\n\r\n");
     assert_eq!(sent(&place, post, "\r\n\r\n").await, expected);
 }
 
