@@ -200,25 +200,6 @@ async fn harmless_signals_do_not_end_a_starting_gateway() {
     assert_eq!(gateway.stop().code(), Some(0));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_stop_signal_during_the_start_is_a_graceful_stop() {
-    let upstream = RawUpstream::start(|_, _| Box::pin(async {})).await;
-    for signals in [&["TERM"] as &'static [&str], &["INT"], &["QUIT"]] {
-        let folder = folder();
-        // The certificate is read with the configuration, and again when everything is opened.
-        let made = Gateway::open(upstream.address, "");
-        fs::copy(made.folder.join("certs/localhost.key"), folder.join("key.pem")).unwrap();
-        let certificate = fs::read_to_string(made.folder.join("certs/localhost.crt")).unwrap();
-        drop(made);
-        let listeners = "listeners: [{address: 127.0.0.1:0, tls: {certificates: [{cert: cert.pem, key: key.pem}]}}]";
-        let yaml = config(upstream.address, &["path: /**, access: public"], listeners);
-        fs::write(folder.join("gateway.yaml"), yaml).unwrap();
-        let mut gateway = signalled_while_reading(folder, "cert.pem", certificate, 2, signals);
-        gateway.log_line("shutting down");
-        ended_well(&mut gateway);
-    }
-}
-
 /// Every way in which a connection can be open with nothing under way. Their timeouts are an hour, and so is the
 /// drain's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

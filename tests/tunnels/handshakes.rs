@@ -200,7 +200,7 @@ async fn a_request_for_another_protocol_is_an_ordinary_request() {
         assert_eq!(wire.answer().await.unwrap().status, 200, "{case}");
         let head = upstream.heads().pop().unwrap();
         let hop_by_hop = ["upgrade", "http2-settings"].map(|name| field(&head, name));
-        assert_eq!((hop_by_hop, field(&head, "connection")), ([None, None], None), "{head}");
+        assert_eq!((hop_by_hop, field(&head, "connection")), ([None, None], Some("keep-alive")), "{head}");
     }
 }
 
