@@ -34,6 +34,8 @@ pub(crate) const WHOLE: u8 = END_HEADERS | END_STREAM;
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Longer than any test has to wait. A test that expects no answer waits this long.
 const SILENCE: Duration = Duration::from_secs(2);
+/// For the end of a connection, on a busy machine too.
+const FLOOD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A frame as it is on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,18 +146,20 @@ impl Framed {
         let says = async {
             for piece in pieces {
                 if writing.write_all(&piece).await.is_err() || writing.flush().await.is_err() {
-                    return true;
+                    return;
                 }
                 said += piece.len();
             }
-            // All is sent: a gateway that has not ended the connection by now never will.
-            tokio::time::sleep(SILENCE).await;
-            false
+            // The gateway may still have to read them.
+            std::future::pending().await
         };
-        let ended = tokio::select! {
-            () = listens => true,
-            refused = says => refused,
+        let flooding = async {
+            tokio::select! {
+                () = listens => {}
+                () = says => {}
+            }
         };
+        let ended = timeout(FLOOD_TIMEOUT, flooding).await.is_ok();
         Flooded { said, ended }
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct DialTarget {
     host: HostField,
     own_host: HostField,
     /// `Connection: keep-alive`. Many servers announce their time only to requests that have it.
-    pub(crate) persists: FieldBlock,
+    pub(crate) keep_alive_field: FieldBlock,
     /// `None`: requests have no `Via`.
     via: Option<ViaFields>,
     pub(crate) credential: Option<ServiceCredential>,
@@ -55,7 +55,7 @@ impl DialTarget {
             server: server.for_worker(),
             host: HostField::new(settings.host.without_caller(server).clone()),
             own_host: HostField::new(server.own_host.clone()),
-            persists: FieldBlock::new(vec![(CONNECTION, HeaderValue::from_static("keep-alive"))]),
+            keep_alive_field: FieldBlock::new(vec![(CONNECTION, HeaderValue::from_static("keep-alive"))]),
             via: settings.via.then(ViaFields::new),
             credential: settings.authorization.as_ref().map(ServiceCredential::for_worker),
             head_limits: settings.answers.head_limits(),

@@ -82,7 +82,7 @@ impl Http1Exchange {
         request: &mut UpstreamRequest,
         progress: &Rc<UploadProgress>,
     ) -> Self {
-        // The client's.
+        // The host that the client has named.
         request.headers.remove(HOST);
         if let Some(credential) = &target.credential {
             credential.remove_from(&mut request.headers);
@@ -97,8 +97,8 @@ impl Http1Exchange {
         let mut count = 1;
         let added = added.iter().flatten().map(|block| &**block).chain(target.via_of(*received_by));
         // A request to switch protocols has a `Connection` of its own.
-        let persists = (!headers.contains_key(CONNECTION)).then_some(&target.persists);
-        for block in added.chain(target.credential.as_ref().map(ServiceCredential::block)).chain(persists) {
+        let keep_alive = (!headers.contains_key(CONNECTION)).then_some(&target.keep_alive_field);
+        for block in added.chain(target.credential.as_ref().map(ServiceCredential::block)).chain(keep_alive) {
             blocks[count] = block;
             count += 1;
         }
@@ -237,11 +237,17 @@ impl Http1Exchange {
         if let Some(fault) = self.progress.fault.get() {
             return ExchangeFailure::Sent(UpstreamFault::RequestBody(fault));
         }
-        // A server that refuses the handshake has not read what was sent behind it.
-        let is_unread = matches!(fault, UpstreamFault::Connect(_)) || !self.connection.has_written();
+        let is_unread = is_unread(&fault, self.connection.requests, self.connection.has_written());
         let is_unsent = is_unread && !self.has_taken_body;
         if is_unsent { ExchangeFailure::Unsent(fault) } else { ExchangeFailure::Sent(fault) }
     }
+}
+
+/// A server that refuses the handshake has not read the first request, which was sent behind it. It may have processed
+/// later ones. `requests` counts those of the connection.
+fn is_unread(fault: &UpstreamFault, requests: u32, has_written: bool) -> bool {
+    let is_refused = matches!(fault, UpstreamFault::Connect(_)) && requests <= 1;
+    is_refused || !has_written
 }
 
 /// False if the beginning of a head belongs to another protocol, whose peer may now wait for us.

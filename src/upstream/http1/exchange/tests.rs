@@ -260,10 +260,8 @@ async fn sent(place: &Place, request: UpstreamRequest, end: &str) -> String {
 async fn a_head_has_host_first_then_added_fields_and_framing() {
     let place = Place::new().await;
     let plain = "/path?\"query HTTP/1.1\r\nhost: HOST\r\n";
-    assert_eq!(
-        sent(&place, request("GET", None), "\r\n\r\n").await,
-        format!("GET {plain}connection: keep-alive\r\n\r\n")
-    );
+    let expected = format!("GET {plain}connection: keep-alive\r\n\r\n");
+    assert_eq!(sent(&place, request("GET", None), "\r\n\r\n").await, expected);
     let mut post = request("POST", None);
     let value = |text| HeaderValue::from_static(text);
     post.added[1] = Some(Rc::new(FieldBlock::new(vec![(http::header::VIA, value("1.1 x"))])));
@@ -273,6 +271,12 @@ async fn a_head_has_host_first_then_added_fields_and_framing() {
     let expected =
         format!("POST {plain}via: 1.1 x\r\nconnection: keep-alive\r\nx-last: y\r\ncontent-length: 0\r\n\r\n");
     assert_eq!(sent(&place, post, "\r\n\r\n").await, expected);
+}
+
+#[test]
+fn only_the_first_request_is_unread_after_a_refused_handshake() {
+    let refused = UpstreamFault::Connect(io::Error::other("refused"));
+    assert!(is_unread(&refused, 1, true) && !is_unread(&refused, 2, true) && is_unread(&refused, 2, false));
 }
 
 #[tokio::test]
