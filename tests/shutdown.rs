@@ -1,7 +1,8 @@
 //! The end: what is in flight is finished, nothing new is begun, the audit log is whole, and the exit code is 0.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -155,39 +156,21 @@ async fn no_other_signal_ends_the_process() {
     ended_well(&mut gateway);
 }
 
-/// Starts a gateway that reads the file of this name so many times, from a pipe each time, and sends it the signals
-/// while it waits there for the last time.
-fn signalled_while_reading(
-    folder: PathBuf,
-    name: &str,
-    text: String,
-    times: usize,
-    signals: &'static [&str],
-) -> Gateway {
-    let make = |path: &Path| assert!(Command::new("mkfifo").args(["-m", "600"]).arg(path).status().unwrap().success());
-    let (pipe, next, id) = (folder.join(name), folder.join("next"), folder.join("id"));
-    make(&pipe);
+/// Starts a gateway of the folder. `hold` gets a path at which the id of its process will be, and lets the start go on.
+fn started_while(folder: PathBuf, hold: impl FnOnce(&Path) + Send + 'static) -> Gateway {
+    let id = folder.join("id");
     let mut through_shell = Command::new("sh");
     through_shell
         .current_dir(&folder)
         .args(["-c", "echo $$ > id; exec \"$0\" run"])
         .arg(program(&folder).get_program());
-    std::thread::spawn(move || {
-        for time in 1..=times {
-            // This waits for the gateway to open it.
-            let mut writer = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
-            if time == times {
-                let id = fs::read_to_string(&id).unwrap();
-                let send = |signal| Command::new("kill").args(["-s", signal, id.trim()]).status().unwrap();
-                signals.iter().for_each(|signal| assert!(send(signal).success()));
-            } else {
-                make(&next);
-                fs::rename(&next, &pipe).unwrap();
-            }
-            writer.write_all(text.as_bytes()).unwrap();
-        }
-    });
+    std::thread::spawn(move || hold(&id));
     Gateway::spawn(folder, through_shell, true)
+}
+
+fn send_to(id: &str, signals: &[&str]) {
+    let send = |signal| Command::new("kill").args(["-s", signal, id]).status().unwrap();
+    signals.iter().for_each(|signal| assert!(send(signal).success()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -195,9 +178,55 @@ async fn harmless_signals_do_not_end_a_starting_gateway() {
     let held = Held::start().await;
     let folder = folder();
     let yaml = config(held.upstream.address, &["path: /**, access: public"], "");
-    let mut gateway = signalled_while_reading(folder, "gateway.yaml", yaml, 1, &["HUP", "USR1", "USR2", "PIPE"]);
+    let pipe = folder.join("gateway.yaml");
+    assert!(Command::new("mkfifo").args(["-m", "600"]).arg(&pipe).status().unwrap().success());
+    let mut gateway = started_while(folder, move |id| {
+        // This waits for the gateway to open it.
+        let mut writer = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+        send_to(fs::read_to_string(id).unwrap().trim(), &["HUP", "USR1", "USR2", "PIPE"]);
+        writer.write_all(yaml.as_bytes()).unwrap();
+    });
     assert_eq!(Client::new(&gateway).get("/now").await.status, 200);
     assert_eq!(gateway.stop().code(), Some(0));
+}
+
+/// The lock of the signing keys holds the start after the gateway has begun to catch signals.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_stop_signal_during_the_start_is_a_graceful_stop() {
+    let upstream = RawUpstream::start(|_, _| Box::pin(async {})).await;
+    for signal in ["TERM", "INT", "QUIT"] {
+        let folder = folder();
+        let yaml = config(upstream.address, &["path: /**, access: public"], "");
+        fs::write(folder.join("gateway.yaml"), yaml).unwrap();
+        let keys = folder.join("state/keys");
+        DirBuilder::new().recursive(true).mode(0o700).create(&keys).unwrap();
+        let lock = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(keys.join(LOCK)).unwrap();
+        lock.lock().unwrap();
+        let mut gateway = started_while(folder, move |id| {
+            let caught = loop {
+                let id = fs::read_to_string(id).unwrap_or_default();
+                if catches_stop_signals(id.trim()) {
+                    break id;
+                }
+                std::thread::yield_now();
+            };
+            send_to(caught.trim(), &[signal]);
+            drop(lock);
+        });
+        gateway.log_line("shutting down");
+        ended_well(&mut gateway);
+    }
+}
+
+/// The file whose lock protects the signing keys.
+const LOCK: &str = "ring.lock";
+/// SIGINT, SIGQUIT and SIGTERM, as bits of a mask of signals (proc_pid_status(5)).
+const STOP_SIGNALS: u64 = 1 << 1 | 1 << 2 | 1 << 14;
+
+fn catches_stop_signals(id: &str) -> bool {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    caught.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & STOP_SIGNALS == STOP_SIGNALS)
 }
 
 /// Every way in which a connection can be open with nothing under way. Their timeouts are an hour, and so is the
