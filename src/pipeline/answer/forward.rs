@@ -179,13 +179,15 @@ pub(crate) fn clean(answer: &mut Response<Box<ResponseBody>>, route: &Route, con
 
 /// The same for a header alone. Returns the names that may not follow as trailers.
 pub(crate) fn clean_header(headers: &mut HeaderMap, route: &Route, context: &ForwardContext<'_>) -> Vec<HeaderName> {
-    let not_as_trailers = trailers::strip_head_of_answer(headers);
+    let stripped = trailers::strip_head_of_answer(headers);
     if route.cors.is_some() {
         cors::strip(headers);
     }
-    let sent_host = &context.host_at(context.to, route);
-    ResponseMapping { route, request: context.request, upstream: context.to, sent_host }.apply(headers);
-    not_as_trailers
+    if stripped.has_references && route.map_responses {
+        let sent_host = &context.host_at(context.to, route);
+        ResponseMapping { route, request: context.request, upstream: context.to, sent_host }.apply(headers);
+    }
+    stripped.hop_by_hop
 }
 
 /// The key by which the upstream is balanced, where it is balanced by a hash; `None` where the request lacks the value.

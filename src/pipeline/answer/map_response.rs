@@ -28,11 +28,8 @@ pub(super) struct ResponseMapping<'a> {
 }
 
 impl ResponseMapping<'_> {
-    /// Maps the fields of an answer of the upstream, if the route has not turned that off.
+    /// Maps the fields of an answer of the upstream.
     pub(super) fn apply(&self, headers: &mut HeaderMap) {
-        if !self.route.map_responses {
-            return;
-        }
         change(headers, LOCATION, |text| self.reference(text));
         change(headers, CONTENT_LOCATION, |text| self.reference(text));
         change(headers, REFRESH, |text| self.refresh(text));

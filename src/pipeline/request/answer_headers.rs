@@ -5,19 +5,21 @@
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName};
 
-/// The trailers of an answer whose head is stripped.
+/// Facts of an answer's header, noted while it is stripped.
 #[derive(Debug, Default)]
-pub(crate) struct ExpectedTrailers {
-    pub(crate) are_announced: bool,
+pub(crate) struct StrippedHeader {
+    pub(crate) announces_trailers: bool,
     /// Names that the answer declares hop-by-hop. They may not follow as trailers either (RFC 9110 §7.6.1).
     pub(crate) hop_by_hop: Vec<HeaderName>,
+    /// It has a field with a URL or a path that may be mapped to the public side.
+    pub(crate) has_references: bool,
 }
 
 /// Removes the fields of an answer that are not for the client. Fast if there are none.
 #[must_use]
-pub(crate) fn strip_response(headers: &mut HeaderMap) -> ExpectedTrailers {
+pub(crate) fn strip_response(headers: &mut HeaderMap) -> StrippedHeader {
     let mut dropped: Vec<HeaderName> = Vec::new();
-    let mut trailers = ExpectedTrailers::default();
+    let mut stripped = StrippedHeader::default();
     let mut has_connection = false;
     for (name, value) in headers.iter() {
         match name.as_str() {
@@ -26,10 +28,11 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) -> ExpectedTrailers {
                 if value != "keep-alive" && value != "close" {
                     let listed = value.to_str().unwrap_or_default().split(',');
                     let names = listed.filter_map(|name| name.trim().parse().ok());
-                    trailers.hop_by_hop.extend(names.filter(|name| !is_never_hop_by_hop(name)));
+                    stripped.hop_by_hop.extend(names.filter(|name| !is_never_hop_by_hop(name)));
                 }
             }
-            "trailer" => trailers.are_announced = true,
+            "trailer" => stripped.announces_trailers = true,
+            "location" | "content-location" | "refresh" | "set-cookie" => stripped.has_references = true,
             other if is_for_us_alone(other) => dropped.push(name.clone()),
             _ => {}
         }
@@ -37,10 +40,10 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) -> ExpectedTrailers {
     if has_connection {
         headers.remove(CONNECTION);
     }
-    for name in dropped.iter().chain(&trailers.hop_by_hop) {
+    for name in dropped.iter().chain(&stripped.hop_by_hop) {
         headers.remove(name);
     }
-    trailers
+    stripped
 }
 
 /// An answer that lists such a field would remove one on which the client's own rules depend.
@@ -85,8 +88,9 @@ mod tests {
         ];
         let field = |(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
         let mut headers: HeaderMap = fields.into_iter().map(field).collect();
-        let trailers = strip_response(&mut headers);
-        assert_eq!((trailers.are_announced, &trailers.hop_by_hop[..]), (false, &["x-once".parse().unwrap()][..]));
+        let stripped = strip_response(&mut headers);
+        assert_eq!((stripped.announces_trailers, stripped.has_references), (false, true));
+        assert_eq!(stripped.hop_by_hop, ["x-once"]);
         let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["etag", "set-cookie"]);

@@ -8,7 +8,7 @@
 use http::header::{TE, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::answer_headers::{is_for_us_alone, strip_response};
+use super::answer_headers::{StrippedHeader, is_for_us_alone, strip_response};
 use super::headers::is_protected;
 
 /// Removes from a request's trailers the fields that would be dropped or refused in its header.
@@ -21,14 +21,14 @@ pub(crate) fn strip_answer(trailers: &mut HeaderMap) {
     strip(trailers, |name| !may_trail(name));
 }
 
-/// Removes from an answer's head the fields that are not for the client. Returns the names that may not follow as
+/// Removes from an answer's head the fields that are not for the client. Those that are hop-by-hop may not follow as
 /// trailers, besides those that [`strip_answer`] removes.
-pub(crate) fn strip_head_of_answer(headers: &mut HeaderMap) -> Vec<HeaderName> {
-    let trailers = strip_response(headers);
-    if trailers.are_announced {
-        announce(headers, &trailers.hop_by_hop);
+pub(crate) fn strip_head_of_answer(headers: &mut HeaderMap) -> StrippedHeader {
+    let stripped = strip_response(headers);
+    if stripped.announces_trailers {
+        announce(headers, &stripped.hop_by_hop);
     }
-    trailers.hop_by_hop
+    stripped
 }
 
 /// Keeps in an answer's `Trailer` field only the names of fields that may follow.

@@ -164,14 +164,6 @@ fn cookies_get_the_public_path_and_no_domain_of_the_upstream() {
 }
 
 #[test]
-fn a_route_may_turn_the_mapping_off() {
-    let mut route = stripping("/api/**", "/api");
-    route.map_responses = false;
-    stay(&route, "/api/x", &["/x", "http://127.0.0.1:9/x"]);
-    assert_eq!(mapped(&route, "/api/y", SET_COOKIE, "a=b; Path=/"), "a=b; Path=/");
-}
-
-#[test]
 fn every_field_of_a_name_is_mapped() {
     let mut headers = HeaderMap::new();
     for path in ["/", "/x"] {
