@@ -114,7 +114,8 @@ fn summary(path: &ConfigPath, config: &Config, warnings: &[Diagnostic]) {
             1 => format!("1 client, {}", oauth.ring.rules.algorithm),
             many => format!("{many} clients, {}", oauth.ring.rules.algorithm),
         };
-        row("issues", format_args!("{}{} {}", oauth.server.issuer, oauth.server.token_path, styled(DIM, clients)));
+        let endpoints = &oauth.server.endpoints;
+        row("issues", format_args!("{} {}", endpoints.url(&endpoints.token), styled(DIM, clients)));
         for client in &oauth.clients {
             if let Some(networks) = &client.allow_from {
                 row("", format_args!("{} at {networks} only", client.id.as_str()));

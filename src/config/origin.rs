@@ -1,4 +1,4 @@
-//! URLs and origins. A URL is accepted exactly as it is written or refused.
+//! URLs, origins and the identifier of the own issuer. A URL is accepted exactly as it is written or refused.
 //!
 //! The URL parser is lenient: it drops line breaks, turns `\` into `/` and `0x7f.1` into `127.0.0.1`. A text that it
 //! would change is refused here, so that the file shows the address that is connected to.
@@ -17,6 +17,27 @@ pub(crate) struct UrlOrigin {
 /// An `http` or `https` URL without credentials and fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HttpUrl(Url);
+
+/// An issuer identifier (RFC 8414 §2): an origin, with a path or without.
+///
+/// It is used as it is written. A slash at the end is a part of it, and verifiers compare it exactly; the places of the
+/// metadata are made without that slash (RFC 8414 §3.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IssuerUrl {
+    text: String,
+    url: Url,
+}
+
+impl IssuerUrl {
+    /// As written: the value of `iss`.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+}
 
 impl UrlOrigin {
     /// As written. An `iss` is compared with it.
@@ -46,6 +67,29 @@ impl ScalarValue for UrlOrigin {
             return Err("nothing may follow host and port");
         }
         Ok(Self { text: text.to_owned(), url })
+    }
+}
+
+impl ScalarValue for IssuerUrl {
+    fn expected() -> String {
+        "a URL such as `https://api.example.com` or `https://api.example.com/auth`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Hint> {
+        let HttpUrl(url) = HttpUrl::parse(text)?;
+        let path = after_scheme(text).find('/').map_or("", |at| &after_scheme(text)[at..]);
+        if after_scheme(text).contains('?') {
+            return Err("an issuer has no query");
+        }
+        // One spelling only, since paths of requests are compared in their decoded form.
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+        let is_name = |name: &str| !matches!(name, "" | "." | "..") && name.bytes().all(is_plain);
+        match path.strip_suffix('/').unwrap_or(path).strip_prefix('/') {
+            Some(names) if !names.split('/').all(is_name) => {
+                Err("its path consists of names of letters, digits, `-`, `.`, `_` and `~`")
+            }
+            Some(_) | None => Ok(Self { text: text.to_owned(), url }),
+        }
     }
 }
 
@@ -126,6 +170,19 @@ mod tests {
             "HTTPS://a",
             "https:///a",
         ]);
+    }
+
+    #[test]
+    fn an_issuer_is_an_origin_or_has_a_plain_path() {
+        for issuer in ["https://a", "https://a/", "https://a/b", "https://a/b/", "http://[::1]:8443/a.b/c_d~e/v1"] {
+            assert_eq!(IssuerUrl::parse(issuer).unwrap().as_str(), issuer);
+        }
+        let hint = "its path consists of names of letters, digits, `-`, `.`, `_` and `~`";
+        for path in ["//", "/a//b", "/a//", "/.", "/a/../b", "/a%20b", "/{tenant}/v2.0", "/*", "/a;b", "/a:b"] {
+            hints::<IssuerUrl>(&format!("https://a{path}"), hint);
+        }
+        hints::<IssuerUrl>("https://a/b?x=1", "an issuer has no query");
+        none_is::<IssuerUrl>(&["https://a#b", "https://a/b#", "https://user@a/b", "a/b", "ftp://a", "https://a/ü"]);
     }
 
     #[test]

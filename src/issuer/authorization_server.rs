@@ -15,6 +15,7 @@ use super::client::{Client, Clients};
 use super::client_auth::authenticator::{Authenticated, ClientAuthenticator, ClientRefusal};
 use super::client_auth::claim::ClientFault;
 use super::client_auth::{Credential, PresentedCredentials};
+use super::endpoints::Endpoints;
 use super::grant::{Grant, GrantFault, Wanted};
 use super::metadata::{self, CachedDocument};
 use super::offload::{Busy, Offload};
@@ -24,17 +25,16 @@ use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::network::SourceAddress;
 use crate::oauth::identity::Identity;
+use crate::oauth::scope::ScopeSet;
 use crate::trust::revocation_keeper::NotRevoked;
 use crate::trust::verify::Verified;
 
 /// The configured settings.
 #[derive(Debug)]
 pub(crate) struct ServerSettings {
-    /// The value of `iss`: an origin.
-    pub(crate) issuer: String,
-    pub(crate) token_path: String,
+    pub(crate) endpoints: Endpoints,
     pub(crate) json_requests: bool,
-    /// The time for which verifiers may cache the JWK Set.
+    /// The time for which verifiers may cache the JWK Set and the metadata.
     pub(crate) jwks_max_age: Duration,
 }
 
@@ -51,19 +51,17 @@ pub(crate) struct AuthorizationServer {
     authenticator: ClientAuthenticator,
     signatures: Offload,
     published: ArcSwap<PublishedKeys>,
-    metadata: CachedDocument,
-    revocation_path: String,
+    /// All scopes of the clients; `None` if they are too many for one document.
+    scopes: Option<ScopeSet>,
 }
 
-/// The signing keys with the JWK Set that publishes them. They are always replaced together.
+/// The signing keys with the documents that name them. They are always replaced together.
 #[derive(Debug)]
 struct PublishedKeys {
     ring: Ring,
     jwks: CachedDocument,
+    metadata: CachedDocument,
 }
-
-/// The metadata does not change while the gateway runs.
-const METADATA_MAX_AGE: Duration = Duration::from_secs(300);
 
 /// An issued token and the values for its audit record.
 #[derive(Debug)]
@@ -111,18 +109,16 @@ pub(crate) enum TokenRefusal {
 
 impl AuthorizationServer {
     pub(crate) fn new(settings: ServerSettings, clients: Arc<Clients>, ring: Ring, offloads: Offloads) -> Self {
-        let published = ArcSwap::from_pointee(PublishedKeys::new(ring, settings.jwks_max_age));
-        let metadata = metadata::metadata(&settings.issuer, &settings.token_path);
-        let metadata = CachedDocument::new(&metadata, METADATA_MAX_AGE);
-        let revocation_path = metadata::revocation_path(&settings.token_path);
+        let scopes = clients.scopes();
+        let published = ArcSwap::from_pointee(PublishedKeys::new(ring, &settings, scopes.as_ref()));
         let Offloads { signatures, passwords } = offloads;
         let authenticator = ClientAuthenticator::new(clients, passwords);
-        Self { settings, authenticator, signatures, published, metadata, revocation_path }
+        Self { settings, authenticator, signatures, published, scopes }
     }
 
     /// Replaces the keys after a rotation. The verifiers of this process must have the new keys before.
     pub(crate) fn publish(&self, ring: Ring) {
-        self.published.store(Arc::new(PublishedKeys::new(ring, self.settings.jwks_max_age)));
+        self.published.store(Arc::new(PublishedKeys::new(ring, &self.settings, self.scopes.as_ref())));
     }
 
     /// The client to which an own token was issued; `None` if it is not configured.
@@ -134,12 +130,8 @@ impl AuthorizationServer {
         self.authenticator.clients().all()
     }
 
-    pub(crate) fn token_path(&self) -> &str {
-        &self.settings.token_path
-    }
-
-    pub(crate) fn revocation_path(&self) -> &str {
-        &self.revocation_path
+    pub(crate) fn endpoints(&self) -> &Endpoints {
+        &self.settings.endpoints
     }
 
     /// The JWK Set document (RFC 7517 §5).
@@ -149,7 +141,7 @@ impl AuthorizationServer {
 
     /// The metadata document (RFC 8414 §3.2).
     pub(crate) fn metadata(&self) -> CachedDocument {
-        self.metadata.clone()
+        self.published.load().metadata.clone()
     }
 
     /// Decides a token request. [`Self::issue`] makes the token.
@@ -188,7 +180,7 @@ impl AuthorizationServer {
     pub(crate) async fn issue(&self, decided: DecidedGrant<'_>, now: UnixTime) -> Result<Issued, TokenRefusal> {
         let DecidedGrant { authenticated: Authenticated { client, credential }, grant } = decided;
         let token_id = token_id()?;
-        let claims = Value::Object(grant.claims(&self.settings.issuer, client, now, &token_id)).to_string();
+        let claims = Value::Object(grant.claims(&self.settings.endpoints.issuer, client, now, &token_id)).to_string();
         let key = Arc::clone(self.published.load().ring.signer(now));
         let key_id = key.key_id().to_owned();
         let signed = self.signatures.run(move || key.sign("at+jwt", claims.as_bytes())).await?;
@@ -208,9 +200,11 @@ impl AuthorizationServer {
 }
 
 impl PublishedKeys {
-    fn new(ring: Ring, max_age: Duration) -> Self {
-        let jwks = CachedDocument::new(&ring.public_jwks(), max_age);
-        Self { ring, jwks }
+    fn new(ring: Ring, settings: &ServerSettings, scopes: Option<&ScopeSet>) -> Self {
+        let jwks = CachedDocument::new(&ring.public_jwks(), settings.jwks_max_age);
+        let metadata = metadata::metadata(&settings.endpoints, &ring.algorithms(), scopes);
+        let metadata = CachedDocument::new(&metadata, settings.jwks_max_age);
+        Self { ring, jwks, metadata }
     }
 }
 

@@ -78,6 +78,15 @@ impl Clients {
         self.all.iter()
     }
 
+    /// The scopes of all clients. `None` if they are more than one set can have.
+    pub(crate) fn scopes(&self) -> Option<ScopeSet> {
+        let mut all: Vec<&str> =
+            self.all.iter().flat_map(|client| client.scopes.iter()).map(|scope| scope.as_str()).collect();
+        all.sort_unstable();
+        all.dedup();
+        ScopeSet::from_list(all.into_iter()).ok()
+    }
+
     pub(crate) fn get(&self, id: &str) -> Option<&Client> {
         self.all.get(*self.by_id.get(id)?)
     }

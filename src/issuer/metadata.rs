@@ -1,4 +1,7 @@
-//! The published documents: issuer metadata (RFC 8414 §2), the paths, and the cache headers.
+//! The published documents: issuer metadata (RFC 8414 §2, OpenID Connect Discovery §3) and the cache headers.
+//!
+//! Takes the endpoints, the algorithms of the published keys and the scopes of the clients. Names nothing that the
+//! gateway does not do, and no empty list (RFC 8414 §3.2).
 
 use std::time::Duration;
 
@@ -9,12 +12,10 @@ use http::HeaderValue;
 use serde_json::{Value, json};
 
 use super::client_auth::ClientAuthMethod;
+use super::endpoints::Endpoints;
 use crate::jose::BASE64URL;
-
-pub(crate) const JWKS_PATH: &str = "/.well-known/jwks.json";
-pub(crate) const METADATA_PATH: &str = "/.well-known/oauth-authorization-server";
-/// The same document, for clients that know only this path.
-pub(crate) const OPENID_METADATA_PATH: &str = "/.well-known/openid-configuration";
+use crate::jose::algorithm::Algorithm;
+use crate::oauth::scope::{Scope, ScopeSet};
 
 /// A document with its cache headers, made once.
 #[derive(Clone, Debug)]
@@ -47,29 +48,32 @@ impl CachedDocument {
 
 const ETAG_BYTES: usize = 16;
 
-/// The path of the revocation endpoint (RFC 7009): beside the token endpoint if its path ends with `/token`, else the
-/// default path.
-pub(crate) fn revocation_path(token_path: &str) -> String {
-    match token_path.strip_suffix("/token") {
-        Some(folder) => format!("{folder}/revoke"),
-        None => "/oauth/revoke".to_owned(),
-    }
-}
-
-/// `issuer` is an origin, so that a path can be appended.
-pub(crate) fn metadata(issuer: &str, token_path: &str) -> Value {
-    let revocation_path = revocation_path(token_path);
+/// The metadata document. `algorithms` are those of the published keys.
+///
+/// - `response_types_supported` is required, and OpenID clients refuse an empty list. There is no authorization
+///   endpoint, so the value is `none`: the one registered response type that returns neither a code nor a token.
+/// - `id_token_signing_alg_values_supported`: the gateway issues no ID tokens. Verifiers take the algorithms that they
+///   accept from this member, so it has those of the access tokens.
+/// - `scopes_supported` is optional. It is left out if the clients have more scopes than one token could have.
+pub(crate) fn metadata(endpoints: &Endpoints, algorithms: &[Algorithm], scopes: Option<&ScopeSet>) -> Value {
     let authentication: Vec<&str> = ClientAuthMethod::ALL.iter().map(|method| method.as_str()).collect();
-    json!({
-        "issuer": issuer,
-        "token_endpoint": format!("{issuer}{token_path}"),
-        "jwks_uri": format!("{issuer}{JWKS_PATH}"),
+    let algorithms: Vec<&str> = algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
+    let mut metadata = json!({
+        "issuer": endpoints.issuer,
+        "token_endpoint": endpoints.url(&endpoints.token),
+        "jwks_uri": endpoints.url(&endpoints.jwks),
         "grant_types_supported": ["client_credentials"],
-        "response_types_supported": [],
+        "response_types_supported": ["none"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": algorithms,
         "token_endpoint_auth_methods_supported": authentication,
-        "revocation_endpoint": format!("{issuer}{revocation_path}"),
+        "revocation_endpoint": endpoints.url(&endpoints.revocation),
         "revocation_endpoint_auth_methods_supported": authentication,
-    })
+    });
+    if let Some(scopes) = scopes.filter(|scopes| !scopes.is_empty()) {
+        metadata["scopes_supported"] = scopes.iter().map(Scope::as_str).collect();
+    }
+    metadata
 }
 
 #[cfg(test)]
@@ -90,14 +94,16 @@ mod tests {
     }
 
     #[test]
-    fn the_revocation_endpoint_is_beside_the_token_endpoint() {
-        for (token, revocation) in [
-            ("/oauth/token", "/oauth/revoke"),
-            ("/token", "/revoke"),
-            ("/auth/v2/token", "/auth/v2/revoke"),
-            ("/auth/issue", "/oauth/revoke"),
-        ] {
-            assert_eq!(revocation_path(token), revocation);
+    fn the_metadata_has_no_empty_list() {
+        let endpoints = Endpoints::new("https://gateway.example.com", None);
+        for scopes in [None, Some(ScopeSet::default()), Some(ScopeSet::parse("a b").unwrap())] {
+            let metadata = metadata(&endpoints, &[Algorithm::Es256], scopes.as_ref());
+            let lists = metadata.as_object().unwrap().iter().filter_map(|(name, value)| Some((name, value.as_array()?)));
+            for (name, list) in lists {
+                assert!(!list.is_empty(), "{name}");
+            }
+            let listed = scopes.is_some_and(|scopes| !scopes.is_empty());
+            assert_eq!(metadata.get("scopes_supported").is_some(), listed);
         }
     }
 }

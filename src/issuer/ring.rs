@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::rotation::{self, KeyRecord};
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
+use crate::jose::algorithm::Algorithm;
 use crate::jose::key_set::KeySet;
 use crate::jose::signing::{SigningKey, SigningKeyFault};
 
@@ -44,6 +45,12 @@ impl Ring {
 
     pub(crate) fn records(&self) -> &[KeyRecord] {
         &self.records
+    }
+
+    /// The algorithms of the published keys: of the one that signs, and of those before and after it.
+    pub(crate) fn algorithms(&self) -> Vec<Algorithm> {
+        let is_used = |algorithm: &Algorithm| self.records.iter().any(|record| record.algorithm == *algorithm);
+        Algorithm::ALL.into_iter().filter(is_used).collect()
     }
 
     /// The JWK Set document (RFC 7517 §5).

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::super::decode::{Decode, Named, OneOrMore, Required, mirror};
 use super::super::diagnostics::Reported;
 use super::super::interpolate::MadeOf;
-use super::super::origin::UrlOrigin;
+use super::super::origin::IssuerUrl;
 use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::YamlNode;
@@ -20,7 +20,7 @@ use crate::network::Network;
 
 mirror! {
     struct RawOauth {
-        issuer: Required<UrlOrigin>,
+        issuer: Required<IssuerUrl>,
         /// The first is the default.
         audiences: Required<OneOrMore<String>>,
         /// Default: an hour.
@@ -43,7 +43,8 @@ mirror! {
 
 mirror! {
     struct RawTokenEndpoint {
-        path: At<String> = "/oauth/token".to_owned(),
+        /// Default: `/oauth/token` below the path of the issuer.
+        path: Option<At<String>>,
         json_requests: At<bool> = true,
         /// Default: 20/s per address with a burst of 40.
         rate_limits: Option<At<Vec<At<RawLimitUse>>>>,

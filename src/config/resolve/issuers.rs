@@ -31,7 +31,7 @@ impl Resolver<'_> {
     pub(super) fn issuers(&mut self, raw: Named<RawIssuer>, oauth: Option<&Resolved<Oauth>>) -> Vec<ExternalIssuer> {
         let mut seen: HashMap<String, Option<usize>> = HashMap::new();
         if let Some(Ok(oauth)) = oauth {
-            seen.insert(oauth.server.issuer.clone(), None);
+            seen.insert(oauth.server.endpoints.issuer.clone(), None);
         }
         let mut issuers = Vec::new();
         for (name, issuer) in raw.entries {

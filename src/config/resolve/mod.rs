@@ -43,6 +43,7 @@ use crate::audit::ledger::{OnFailure, Rules, Synced};
 use crate::audit::rotation::Rotation;
 use crate::audit::target::AuditTarget;
 use crate::clock::UnixTime;
+use crate::issuer::endpoints::Endpoints;
 use crate::network::{Network, Networks};
 use crate::oauth::scope::{Scope, ScopeSet};
 use crate::pipeline::routing::rate_limit::LimitRate;
@@ -345,5 +346,6 @@ struct Names {
     upstreams: Vec<String>,
     upstreams_complete: bool,
     has_oauth: bool,
-    token_path: Option<String>,
+    /// Of the own issuer; `None` without `oauth`.
+    endpoints: Option<Endpoints>,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::super::decode::Named;
-use super::super::origin::UrlOrigin;
+use super::super::origin::IssuerUrl;
 use super::super::raw::RawConfig;
 use super::super::raw::oauth::{RawClient, RawOauth, RawSigningKeys, RawTokenEndpoint};
 use super::super::raw::route::{ClaimValue, RawClaim};
@@ -18,8 +18,8 @@ use super::rate_limits::CountedAt;
 use super::{Resolved, Resolver};
 use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::{self, Client};
+use crate::issuer::endpoints::Endpoints;
 use crate::issuer::grant::REGISTERED_CLAIMS;
-use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH, revocation_path};
 use crate::issuer::ring_store::{self, RingSettings};
 use crate::issuer::rotation::{MAX_PUBLISHED, RotationRules, SHORTEST_ROTATION};
 use crate::jose::algorithm::Algorithm;
@@ -43,13 +43,13 @@ impl Resolver<'_> {
         state_directory: &At<PathBuf>,
         allow_literal_secrets: bool,
     ) -> Resolved<Oauth> {
-        let issuer = raw.issuer.map(|issuer| {
-            self.own_issuer(&issuer);
-            issuer.value.as_str().to_owned()
-        });
+        let endpoints = endpoints(&raw);
+        let issuer = raw.issuer.map(|issuer| self.own_issuer(&issuer));
         let audiences = raw.audiences.map(|list| self.texts(&list.value));
         let ttl = raw.token_ttl.map_or(DEFAULT_TTL, |ttl| self.ttl(&ttl));
-        let token_path = self.token_path(&raw.token_endpoint.path);
+        if let Some(path) = &raw.token_endpoint.path {
+            self.token_path(path, &endpoints);
+        }
         let json_requests = raw.token_endpoint.json_requests.value;
         let token_limits = self.token_limits(raw.token_endpoint);
         let known = audiences.as_deref().unwrap_or_default();
@@ -57,10 +57,11 @@ impl Resolver<'_> {
         let longest_ttl = clients.iter().map(|client| client.token_ttl).max().unwrap_or(ttl).max(ttl);
         let ring = self.ring(&raw.signing_keys, state_directory, longest_ttl);
         // Not every command uses the audiences. If they are missing where they are used, there is a fault.
-        let (issuer, audiences) = (issuer?, audiences.unwrap_or_default());
+        let audiences = audiences.unwrap_or_default();
+        issuer?;
         let trust = IssuerSettings {
             name: IssuerName::own(),
-            issuer: Identity::parse(&issuer).map_err(|fault| self.faults.of_file(fault.to_string()))?,
+            issuer: Identity::parse(&endpoints.issuer).map_err(|fault| self.faults.of_file(fault.to_string()))?,
             audiences,
             // Keys of an earlier algorithm are trusted until their last token has expired.
             algorithms: Algorithm::ALL.to_vec(),
@@ -70,7 +71,7 @@ impl Resolver<'_> {
             allow_scopes: None,
             profile: Profile::Own,
         };
-        let server = ServerSettings { issuer, token_path, json_requests, jwks_max_age: ring.rules.max_age() };
+        let server = ServerSettings { endpoints, json_requests, jwks_max_age: ring.rules.max_age() };
         Ok(Oauth { server, trust, ring, clients, token_limits, client_limits })
     }
 
@@ -128,7 +129,7 @@ impl Resolver<'_> {
         ring
     }
 
-    fn own_issuer(&mut self, issuer: &At<UrlOrigin>) {
+    fn own_issuer(&mut self, issuer: &At<IssuerUrl>) {
         let url = issuer.value.url();
         if url.scheme() != "https" && !is_loopback(url) {
             let got = self.got(issuer);
@@ -164,15 +165,12 @@ impl Resolver<'_> {
         known
     }
 
-    fn token_path(&mut self, path: &At<String>) -> String {
+    fn token_path(&mut self, path: &At<String>, endpoints: &Endpoints) {
         match PathPattern::parse(&path.value) {
             Ok(pattern) if !pattern.is_literal() || path.value == "/" => {
                 self.faults.at(path.span, "expected one path such as `/oauth/token`, without placeholders");
             }
-            Ok(_)
-                if [JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH].contains(&path.value.as_str())
-                    || revocation_path(&path.value) == path.value =>
-            {
+            Ok(_) if endpoints.collide() => {
                 self.faults.at(path.span, "another built-in endpoint has this path: choose another");
             }
             Ok(_) => {}
@@ -180,7 +178,6 @@ impl Resolver<'_> {
                 self.faults.at(path.span, fault.to_string());
             }
         }
-        path.value.clone()
     }
 
     fn token_limits(&mut self, raw: RawTokenEndpoint) -> Vec<RateLimit> {
@@ -261,6 +258,12 @@ const DEFAULT_TOKEN_RATE: LimitRate = {
     };
     LimitRate { amount, period: Duration::from_secs(1), burst }
 };
+
+/// Of an issuer that cannot be read, which is reported elsewhere, the paths are those of an origin.
+pub(super) fn endpoints(raw: &RawOauth) -> Endpoints {
+    let issuer = raw.issuer.as_ref().map_or("", |issuer| issuer.value.as_str());
+    Endpoints::new(issuer, raw.token_endpoint.path.as_ref().map(|path| path.value.as_str()))
+}
 
 pub(super) fn claim_value(value: &ClaimValue) -> Value {
     match value {

@@ -1,6 +1,5 @@
 //! `routes`: the requests that a route matches, its target and its access rule.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -14,11 +13,11 @@ use super::super::raw::upstream::RawUpstream;
 use super::super::source::{At, Span};
 use super::super::suggest;
 use super::super::values::Size;
-use super::oauth::claim_value;
+use super::oauth::{claim_value, endpoints};
 use super::rate_limits::CountedAt;
 use super::upstreams::Upstreams;
 use super::{Names, Resolver, deadline, no_routes, period};
-use crate::issuer::metadata::{JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH, revocation_path};
+use crate::issuer::endpoints::Endpoints;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::scope::ScopeSet;
 use crate::pipeline::request::case_fold::fold;
@@ -49,12 +48,8 @@ impl RoutePlace {
 
 impl Names {
     /// The paths of the built-in endpoints, which have priority over routes.
-    fn built_in_paths(&self) -> Vec<Cow<'_, str>> {
-        let Some(token_path) = self.token_path.as_deref().filter(|_| self.has_oauth) else {
-            return Vec::new();
-        };
-        let fixed = [JWKS_PATH, METADATA_PATH, OPENID_METADATA_PATH, token_path].map(Cow::Borrowed);
-        fixed.into_iter().chain([Cow::Owned(revocation_path(token_path))]).collect()
+    fn built_in_paths(&self) -> impl Iterator<Item = &str> {
+        self.endpoints.iter().flat_map(Endpoints::paths)
     }
 }
 
@@ -75,7 +70,7 @@ impl Resolver<'_> {
             upstreams: upstreams.names().map(str::to_owned).collect(),
             upstreams_complete: upstreams.complete,
             has_oauth: oauth.is_some(),
-            token_path: oauth.map(|oauth| oauth.value.token_endpoint.path.value.clone()),
+            endpoints: oauth.map(|oauth| endpoints(&oauth.value)),
         }
     }
 
@@ -107,7 +102,7 @@ impl Resolver<'_> {
         }
         match RouteTable::new(routes) {
             Ok(table) => {
-                let table = table.reserving(names.built_in_paths().iter().map(|path| &**path));
+                let table = table.reserving(names.built_in_paths());
                 self.check_shared_subtrees(&table, &places);
                 if self.faults.is_empty() {
                     self.warn_of_path_forms(&table, &places);
@@ -230,7 +225,7 @@ impl Resolver<'_> {
 
     fn path(&mut self, path: &At<String>, names: &Names) -> Option<PathPattern> {
         let folded = fold(&path.value);
-        if names.built_in_paths().iter().any(|taken| fold(taken) == folded) {
+        if names.built_in_paths().any(|taken| fold(taken) == folded) {
             self.faults.at(path.span, "a built-in endpoint has this path and takes priority: choose another");
         }
         PathPattern::parse(&path.value).map_err(|fault| self.faults.at(path.span, fault.to_string())).ok()

@@ -8,7 +8,6 @@ use super::limit_store::LimitStore;
 use super::rate_limit::{ClientLimits, RateLimit};
 use super::table::RouteTable;
 use crate::issuer::authorization_server::AuthorizationServer;
-use crate::issuer::metadata;
 use crate::network::Networks;
 use crate::oauth::identity::Identity;
 use crate::server::limits::Limits;
@@ -58,12 +57,17 @@ impl Snapshot {
     pub(crate) fn built_in(&self, path: &str) -> Option<(&OwnIssuer, BuiltIn)> {
         let oauth = self.oauth.as_ref()?;
         let path = path.strip_suffix('/').unwrap_or(path);
-        let built_in = match path {
-            metadata::JWKS_PATH => BuiltIn::Jwks,
-            metadata::METADATA_PATH | metadata::OPENID_METADATA_PATH => BuiltIn::Metadata,
-            path if path == oauth.server.token_path() => BuiltIn::Token,
-            path if path == oauth.server.revocation_path() => BuiltIn::Revocation,
-            _ => return None,
+        let endpoints = oauth.server.endpoints();
+        let built_in = if path == endpoints.token {
+            BuiltIn::Token
+        } else if path == endpoints.revocation {
+            BuiltIn::Revocation
+        } else if path == endpoints.jwks {
+            BuiltIn::Jwks
+        } else if endpoints.metadata.iter().any(|place| path == place) {
+            BuiltIn::Metadata
+        } else {
+            return None;
         };
         Some((oauth, built_in))
     }
