@@ -98,7 +98,8 @@ mod tests {
         let endpoints = Endpoints::new("https://gateway.example.com", None);
         for scopes in [None, Some(ScopeSet::default()), Some(ScopeSet::parse("a b").unwrap())] {
             let metadata = metadata(&endpoints, &[Algorithm::Es256], scopes.as_ref());
-            let lists = metadata.as_object().unwrap().iter().filter_map(|(name, value)| Some((name, value.as_array()?)));
+            let lists =
+                metadata.as_object().unwrap().iter().filter_map(|(name, value)| Some((name, value.as_array()?)));
             for (name, list) in lists {
                 assert!(!list.is_empty(), "{name}");
             }

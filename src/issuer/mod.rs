@@ -15,5 +15,6 @@ pub(crate) mod request;
 pub(crate) mod revocation;
 pub(crate) mod ring;
 pub(crate) mod ring_files;
+mod ring_import;
 pub(crate) mod ring_store;
 pub(crate) mod rotation;

@@ -55,18 +55,30 @@ impl Ring {
 
     /// The JWK Set document (RFC 7517 §5).
     pub(crate) fn public_jwks(&self) -> Value {
-        json!({ "keys": self.keys.iter().map(RingKey::public_jwk).collect::<Vec<_>>() })
+        let jwks = self.published().map(|(key, key_id)| key.public_jwk(key_id));
+        json!({ "keys": jwks.collect::<Vec<_>>() })
+    }
+
+    /// Every key, once for each of its ids.
+    fn published(&self) -> impl Iterator<Item = (&RingKey, &str)> {
+        let pairs = self.keys.iter().zip(&self.records);
+        pairs.flat_map(|(key, record)| record.key_ids().map(move |key_id| (key, key_id)))
     }
 
     pub(crate) fn verifying_keys(&self) -> Result<KeySet, SigningKeyFault> {
-        let keys = self.keys.iter().map(|key| key.key.verifying_key().map(Arc::new)).collect::<Result<_, _>>()?;
-        Ok(KeySet::from_keys(keys))
+        let keys = self.published().map(|(key, key_id)| {
+            let mut verifying = key.key.verifying_key()?;
+            verifying.key_id = Some(key_id.into());
+            Ok(Arc::new(verifying))
+        });
+        Ok(KeySet::from_keys(keys.collect::<Result<_, _>>()?))
     }
 }
 
 impl RingKey {
-    fn public_jwk(&self) -> Value {
+    fn public_jwk(&self, key_id: &str) -> Value {
         let mut jwk = self.key.public_jwk().clone();
+        jwk.insert("kid".to_owned(), json!(key_id));
         if let Some(certificate) = &self.certificate {
             jwk.insert("x5c".to_owned(), json!([STANDARD.encode(certificate)]));
             let thumbprint = BASE64URL.encode(digest(&SHA256, certificate));

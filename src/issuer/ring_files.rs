@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::rotation::{KeyRecord, MAX_PUBLISHED};
 use crate::clock::UnixTime;
 use crate::durable_file;
 use crate::file_privacy::{self, TooOpen};
 use crate::jose::algorithm::Algorithm;
-use crate::jose::signing::SigningKeyFault;
+use crate::jose::signing::{SigningKey, SigningKeyFault};
 use crate::jose::x509::CertificateFault;
 
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,12 @@ pub(crate) enum RingError {
         #[source]
         source: Option<SigningKeyFault>,
     },
+    #[error(
+        "the name of `{path}` would be its key id: use letters, digits, `-`, `_` and `.`, not first, {MAX_KEY_ID_BYTES} at most"
+    )]
+    Name { path: PathBuf },
+    #[error("`{one}` and `{other}` would have one key id, `{key_id}`: rename or remove one of them")]
+    SameName { key_id: String, one: PathBuf, other: PathBuf },
     #[error("`{path}` is not a valid journal of signing keys; move it away to let the newest key file sign")]
     Journal { path: PathBuf },
     #[error("another process has locked `{path}` for too long")]
@@ -55,6 +62,7 @@ const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 pub(super) const JOURNAL: &str = "ring.json";
 const JOURNAL_VERSION: u32 = 1;
+const MAX_KEY_ID_BYTES: usize = 128;
 const LOCK: &str = "ring.lock";
 const LOCK_ATTEMPTS: usize = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
@@ -71,6 +79,9 @@ struct Journal {
 #[serde(deny_unknown_fields)]
 struct JournalEntry {
     kid: String,
+    /// Of a key that was brought along under a name; else the key id is the thumbprint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    thumbprint: Option<String>,
     algorithm: String,
     made_at: u64,
     signs_from: u64,
@@ -106,6 +117,7 @@ impl JournalEntry {
     fn of(record: &KeyRecord) -> Self {
         Self {
             kid: record.key_id.clone(),
+            thumbprint: record.thumbprint.clone(),
             algorithm: record.algorithm.as_str().to_owned(),
             made_at: record.made_at.seconds(),
             signs_from: record.signs_from.seconds(),
@@ -114,21 +126,41 @@ impl JournalEntry {
         }
     }
 
-    /// `None` if the entry is invalid. A key id becomes part of a file name.
+    /// `None` if the entry is invalid.
     fn record(self) -> Option<KeyRecord> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        if self.kid.is_empty() || !self.kid.bytes().all(plain) {
+        if !is_key_id(&self.kid) {
             return None;
         }
         Some(KeyRecord {
             algorithm: Algorithm::from_name(&self.algorithm)?,
             key_id: self.kid,
+            thumbprint: self.thumbprint,
             made_at: UnixTime::from_seconds(self.made_at),
             signs_from: UnixTime::from_seconds(self.signs_from),
             token_ttl: Duration::from_secs(self.token_ttl),
             max_age: Duration::from_secs(self.max_age),
         })
     }
+}
+
+/// A key id becomes part of a file name.
+pub(super) fn is_key_id(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=MAX_KEY_ID_BYTES).contains(&text.len()) && !text.starts_with('.') && text.bytes().all(is_plain)
+}
+
+pub(super) fn load_key(path: &Path, algorithm: Algorithm) -> Result<(SigningKey, Zeroizing<Vec<u8>>), RingError> {
+    let pkcs8 = read_pkcs8(path)?;
+    let key = SigningKey::from_pkcs8(algorithm, &pkcs8)
+        .map_err(|fault| RingError::NotAKey { path: path.to_owned(), source: Some(fault) })?;
+    Ok((key, pkcs8))
+}
+
+pub(super) fn read_pkcs8(path: &Path) -> Result<Zeroizing<Vec<u8>>, RingError> {
+    refuse_open_file(path)?;
+    let text = Zeroizing::new(fs::read(path).map_err(failed("read", path))?);
+    let pem = pem::parse(&*text).map_err(|_| RingError::NotAKey { path: path.to_owned(), source: None })?;
+    Ok(Zeroizing::new(pem.into_contents()))
 }
 
 /// Locks the ring until the result is dropped.

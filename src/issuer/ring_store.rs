@@ -1,6 +1,7 @@
 //! The signing-key ring on disk: the private keys, and a journal of the times at which they sign.
 //!
-//! Each key is a file `ALGORITHM.KID.pem` of mode 0600 in a folder of mode 0700. Wider modes are refused, because a key
+//! Each key is a file `ALGORITHM.KID.pem` of mode 0600 in a folder of mode 0700. The key id is the thumbprint, or the
+//! name under which an operator has brought the key along. Wider modes are refused, because a key
 //! that other users can read is not secret; the gateway's own group may use the folder. The journal `ring.json` lists
 //! the keys that are in use. Every file is replaced as a whole. Keys are written before the journal, and the journal
 //! before a key is deleted: after a crash, the ring has its old or its new state. Changes are made under a lock, so
@@ -11,19 +12,17 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::ring::{Ring, RingKey};
 use super::ring_files::{
-    JOURNAL, RingError, failed, lock, make_directory, read_journal, refuse_open_file, refuse_open_folder, write,
-    write_journal,
+    JOURNAL, RingError, failed, load_key, lock, make_directory, read_journal, refuse_open_folder, write, write_journal,
 };
+use super::ring_import::{Stored, import};
 use super::rotation::{self, KeyRecord, MAX_PUBLISHED, RotationRules, Step};
 use crate::clock::UnixTime;
-use crate::jose::algorithm::Algorithm;
 use crate::jose::signing::SigningKey;
 use crate::jose::x509;
 
@@ -79,7 +78,7 @@ pub(crate) fn change(settings: &RingSettings, change: &RingChange<'_>, now: Unix
         let _lock = lock(&settings.directory)?;
         let mut records = adopt_files(settings)?;
         match change {
-            RingChange::Rotate { .. } if records.len() as u64 >= MAX_PUBLISHED => return Err(RingError::Full),
+            RingChange::Rotate { .. } if rotation::published(&records) >= MAX_PUBLISHED => return Err(RingError::Full),
             RingChange::Rotate { at_once } => {
                 let signs_from = rotation::signs_from(&records, &settings.rules, now, *at_once);
                 records.push(make_key(settings, now, signs_from)?);
@@ -165,20 +164,15 @@ fn apply_due_steps(
 fn load(settings: &RingSettings, stored: Vec<Stored>) -> Result<Ring, RingError> {
     let keys = stored.iter().map(|stored| {
         let (key, _) = load_key(&stored.path, stored.record.algorithm)?;
-        if key.key_id() != stored.record.key_id {
+        if key.thumbprint() != stored.record.thumbprint() {
             return Err(RingError::NotAKey { path: stored.path.clone(), source: None });
         }
+        let key = key.named(&stored.record.key_id);
         let certificate = if settings.x5c { load_certificate(&settings.directory, &stored.record)? } else { None };
         Ok(RingKey { key: Arc::new(key), certificate })
     });
     let keys = keys.collect::<Result<_, RingError>>()?;
     Ring::new(keys, stored.into_iter().map(|stored| stored.record).collect()).ok_or(RingError::Empty)
-}
-
-/// A key and its path: a file that an operator has copied in may have any name.
-struct Stored {
-    record: KeyRecord,
-    path: PathBuf,
 }
 
 /// Like [`read`], and renames files to their standard names.
@@ -203,16 +197,7 @@ fn read(settings: &RingSettings) -> Result<Vec<Stored>, RingError> {
     refuse_open_folder(directory)?;
     let files = key_files(directory)?;
     let Some(records) = read_journal(directory)? else {
-        let mut stored: Vec<Stored> = Vec::new();
-        for path in files {
-            let found = imported(path, &settings.rules)?;
-            if stored.iter().any(|stored| stored.record.key_id == found.record.key_id) {
-                warn!(path = %found.path.display(), "ignored another copy of a signing key");
-            } else {
-                stored.push(found);
-            }
-        }
-        return Ok(stored);
+        return import(files, &settings.rules);
     };
     let mut stored = Vec::new();
     for record in records {
@@ -240,35 +225,6 @@ fn key_files(directory: &Path) -> Result<Vec<PathBuf>, RingError> {
     Ok(files)
 }
 
-/// A key without a journal: treated as if it has signed since its file was modified.
-fn imported(path: PathBuf, rules: &RotationRules) -> Result<Stored, RingError> {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let algorithm = name.split('.').next().and_then(Algorithm::from_name);
-    let algorithm = algorithm.ok_or_else(|| RingError::NotAKey { path: path.clone(), source: None })?;
-    let (key, _) = load_key(&path, algorithm)?;
-    let modified = fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(failed("read", &path))?;
-    let made_at = UnixTime::from_seconds(modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
-    let record = KeyRecord {
-        key_id: key.key_id().to_owned(),
-        algorithm,
-        made_at,
-        signs_from: made_at,
-        token_ttl: rules.longest_ttl,
-        max_age: rules.max_age(),
-    };
-    Ok(Stored { record, path })
-}
-
-fn load_key(path: &Path, algorithm: Algorithm) -> Result<(SigningKey, Zeroizing<Vec<u8>>), RingError> {
-    refuse_open_file(path)?;
-    let not_a_key = |source| RingError::NotAKey { path: path.to_owned(), source };
-    let text = Zeroizing::new(fs::read(path).map_err(failed("read", path))?);
-    let pem = pem::parse(&*text).map_err(|_| not_a_key(None))?;
-    let pkcs8 = Zeroizing::new(pem.into_contents());
-    let key = SigningKey::from_pkcs8(algorithm, &pkcs8).map_err(|fault| not_a_key(Some(fault)))?;
-    Ok((key, pkcs8))
-}
-
 /// Writes a new key. It takes effect when the journal contains it.
 fn make_key(settings: &RingSettings, made_at: UnixTime, signs_from: UnixTime) -> Result<KeyRecord, RingError> {
     let algorithm = settings.rules.algorithm;
@@ -280,6 +236,7 @@ fn make_key(settings: &RingSettings, made_at: UnixTime, signs_from: UnixTime) ->
     let signs_from = UnixTime::from_seconds(signs_from.seconds());
     let record = KeyRecord {
         key_id: key.key_id().to_owned(),
+        thumbprint: None,
         algorithm,
         made_at,
         signs_from,

@@ -23,6 +23,8 @@ pub(crate) struct RotationRules {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyRecord {
     pub(crate) key_id: String,
+    /// Of a key that was brought along under a name, which is its key id. `None`: the key id is the thumbprint.
+    pub(crate) thumbprint: Option<String>,
     pub(crate) algorithm: Algorithm,
     pub(crate) made_at: UnixTime,
     /// It signs from this time until the next key does.
@@ -64,6 +66,17 @@ const MIN_SLACK: Duration = Duration::from_secs(3);
 const AFTER_EXPIRY: Duration = Duration::from_secs(90);
 
 impl KeyRecord {
+    /// RFC 7638.
+    pub(crate) fn thumbprint(&self) -> &str {
+        self.thumbprint.as_deref().unwrap_or(&self.key_id)
+    }
+
+    /// The ids under which it is published. A key with a name is published under its thumbprint too: tokens may have
+    /// that key id, from a gateway that has used the same key without its name.
+    pub(crate) fn key_ids(&self) -> impl Iterator<Item = &str> {
+        [self.key_id.as_str()].into_iter().chain(self.thumbprint.as_deref())
+    }
+
     /// Extends the times to those of the rules. Never shortens them.
     pub(crate) fn lengthen(&mut self, rules: &RotationRules) {
         self.token_ttl = self.token_ttl.max(rules.longest_ttl);
@@ -92,6 +105,11 @@ impl RotationRules {
     }
 }
 
+/// The number of entries of the JWK Set.
+pub(crate) fn published(records: &[KeyRecord]) -> u64 {
+    records.iter().map(|record| record.key_ids().count() as u64).sum()
+}
+
 /// The key that signs at `now`: the latest whose time has come, or else the earliest.
 pub(crate) fn signer(records: &[KeyRecord], now: UnixTime) -> Option<&KeyRecord> {
     let begun = by_signing_time(records).into_iter().rev().find(|record| record.signs_from <= now);
@@ -108,7 +126,10 @@ pub(crate) fn retires_at(records: &[KeyRecord], key_id: &str) -> Option<UnixTime
 /// The first step that is due, if any.
 pub(crate) fn next_step(records: &[KeyRecord], rules: &RotationRules, now: UnixTime) -> Option<Step> {
     let ordered = by_signing_time(records);
-    if let Some(signs_from) = due(&ordered, rules, now) {
+    // A full ring waits until a key is removed.
+    if published(records) < MAX_PUBLISHED
+        && let Some(signs_from) = due(&ordered, rules, now)
+    {
         return Some(Step::Make { signs_from });
     }
     let signs_on = |record: &KeyRecord| !is_succeeded(&ordered, record, now);
@@ -120,12 +141,8 @@ pub(crate) fn next_step(records: &[KeyRecord], rules: &RotationRules, now: UnixT
     ordered.iter().find(over).map(|record| Step::Remove { key_id: record.key_id.clone() })
 }
 
-/// The time from which a key that has to be made now will sign. `None` if no key has to be made, or if the ring is
-/// full: then it waits until a key is removed.
+/// The time from which a key that has to be made now will sign. `None` if no key has to be made.
 fn due(ordered: &[&KeyRecord], rules: &RotationRules, now: UnixTime) -> Option<UnixTime> {
-    if ordered.len() as u64 >= MAX_PUBLISHED {
-        return None;
-    }
     // A key that was made with a clock ahead must not count as a rotation.
     let Some(newest) = ordered.iter().rev().find(|record| record.made_at <= now.plus(CLOCK_STEP)) else {
         return Some(now);
@@ -183,7 +200,16 @@ mod tests {
                     made += 1;
                     let key_id = format!("{}-{made}", now.seconds());
                     let (algorithm, token_ttl, max_age) = (rules.algorithm, rules.longest_ttl, rules.max_age());
-                    records.push(KeyRecord { key_id, algorithm, made_at: now, signs_from, token_ttl, max_age });
+                    let thumbprint = None;
+                    records.push(KeyRecord {
+                        key_id,
+                        thumbprint,
+                        algorithm,
+                        made_at: now,
+                        signs_from,
+                        token_ttl,
+                        max_age,
+                    });
                 }
                 Step::Lengthen { key_id } => {
                     records.iter_mut().filter(|record| record.key_id == key_id).for_each(|r| r.lengthen(rules));

@@ -23,7 +23,9 @@ use super::jwk::{VerifyingKey, thumbprint};
 /// A key that signs with exactly one algorithm.
 pub(crate) struct SigningKey {
     algorithm: Algorithm,
+    /// The thumbprint, unless the key has a name.
     key_id: Box<str>,
+    thumbprint: Box<str>,
     public_jwk: Map<String, Value>,
     pair: SigningKeyPair,
 }
@@ -81,11 +83,18 @@ impl SigningKey {
         };
         let mut public_jwk = pair.public_jwk();
         let jwk = serde_json::from_value(Value::Object(public_jwk.clone())).map_err(|_| fault())?;
-        let key_id = thumbprint(&jwk).map_err(|_| fault())?;
-        public_jwk.insert("kid".to_owned(), json!(key_id));
+        let thumbprint = thumbprint(&jwk).map_err(|_| fault())?;
+        public_jwk.insert("kid".to_owned(), json!(thumbprint));
         public_jwk.insert("alg".to_owned(), json!(algorithm.as_str()));
         public_jwk.insert("use".to_owned(), json!("sig"));
-        Ok(Self { algorithm, key_id, public_jwk, pair })
+        Ok(Self { algorithm, key_id: thumbprint.clone(), thumbprint, public_jwk, pair })
+    }
+
+    /// The same key with this key id.
+    pub(crate) fn named(mut self, key_id: &str) -> Self {
+        self.key_id = key_id.into();
+        self.public_jwk.insert("kid".to_owned(), json!(key_id));
+        self
     }
 
     /// The compact serialisation (RFC 7515 §3.1) of JSON `claims`, with this `typ` in the header.
@@ -110,9 +119,13 @@ impl SigningKey {
         self.algorithm
     }
 
-    /// The RFC 7638 thumbprint.
     pub(crate) fn key_id(&self) -> &str {
         &self.key_id
+    }
+
+    /// RFC 7638.
+    pub(crate) fn thumbprint(&self) -> &str {
+        &self.thumbprint
     }
 
     /// The public members only, with `kid`, `alg` and `use`.

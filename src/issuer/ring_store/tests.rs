@@ -1,3 +1,5 @@
+mod names;
+
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
@@ -69,29 +71,6 @@ fn key_files_from_before_there_was_a_journal_sign_on() {
     fs::remove_file(folder.0.directory.join(JOURNAL)).unwrap();
     assert_eq!(first, signer(&opened(&folder, NOW), NOW));
     assert!(folder.0.directory.join(JOURNAL).exists());
-}
-
-#[test]
-fn a_key_that_an_operator_brings_along_may_have_any_name() {
-    let folder = folder();
-    let first = signer(&opened(&folder, NOW), NOW);
-    fs::remove_file(folder.0.directory.join(JOURNAL)).unwrap();
-    fs::rename(&files(&folder, "pem")[0], folder.0.directory.join("ES256.brought.pem")).unwrap();
-    assert_eq!(signer(&peek(&folder.0).unwrap().unwrap(), NOW), first);
-    assert_eq!(signer(&opened(&folder, NOW), NOW), first);
-    assert_eq!(files(&folder, "pem"), [folder.0.directory.join(format!("ES256.{first}.pem"))]);
-}
-
-#[test]
-fn of_two_copies_of_a_key_one_counts_and_none_is_lost() {
-    let folder = folder();
-    let first = signer(&opened(&folder, NOW), NOW);
-    fs::remove_file(folder.0.directory.join(JOURNAL)).unwrap();
-    let copy = folder.0.directory.join("ES256.backup.pem");
-    fs::copy(&files(&folder, "pem")[0], &copy).unwrap();
-    let ring = change(&folder.0, &RingChange::Rotate { at_once: false }, NOW).unwrap();
-    assert_eq!((signer(&ring, NOW), ring.records().len()), (first.clone(), 2));
-    assert_eq!(signer(&opened(&folder, NOW.plus(HOUR / 30)), NOW), first);
 }
 
 #[test]
