@@ -12,6 +12,8 @@ main() {
     python3 -c 'import ensurepip' 2>/dev/null || install_packages python3 python3-venv
     command -v node >/dev/null || install_packages nodejs
     command -v npm >/dev/null || install_packages npm
+    ruby -rjwt -e '' 2>/dev/null || install_packages ruby ruby-jwt
+    perl -MCrypt::JWT -e '' 2>/dev/null || install_packages libcrypt-jwt-perl
     command -v wrk >/dev/null || install_packages wrk
     command -v h2load >/dev/null || install_packages nghttp2-client
     command -v ab >/dev/null || install_packages apache2-utils

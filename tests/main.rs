@@ -53,6 +53,8 @@ mod listeners;
 mod map_responses;
 mod mirroring;
 mod outside;
+mod outside_issuer;
+mod outside_verifiers;
 mod overlaps;
 mod own_answers;
 mod path_spelling;

@@ -1,14 +1,14 @@
 //! Programs that we did not write and did not change work with the gateway: clients that get tokens and use them,
-//! services that verify our tokens by themselves, from the JWK Set alone, and an issuer whose tokens the gateway
-//! accepts.
+//! services that verify our tokens by themselves, from the JWK Set alone. `outside_issuer.rs` has an issuer whose tokens
+//! the gateway accepts, `outside_verifiers.rs` tokens of each signing algorithm.
 //!
 //! They are in `tests/outside/`, and `tests/install-outside.sh` installs what they need. Programs that are not
 //! installed are left out, by name; with `PORTCULLIS_OUTSIDE=required` that is a failure.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -16,24 +16,38 @@ use serde_json::{Value, json};
 use crate::support::command::run;
 use crate::support::gateway::folder;
 use crate::support::port::free_port;
-use crate::support::{Client, Gateway, Upstream};
+use crate::support::{Gateway, Upstream};
 
-const SECRET: &str = "correct-horse-battery-staple";
+pub(crate) const SECRET: &str = "correct-horse-battery-staple";
 /// Basic credentials are form-encoded first (RFC 6749 §2.3.1), which is where clients and servers disagree.
 const AWKWARD: &str = "100% sure: a+b & c=d/ü \"quoted\"";
 
 /// A gateway that is reached under the name that its tokens bear.
-struct World {
+pub(crate) struct World {
     gateway: Gateway,
     _upstream: Upstream,
     origin: String,
+    pub(crate) issuer: String,
 }
 
 impl World {
     async fn start() -> Self {
-        let upstream = Upstream::start().await;
+        Self::signing("RS256", "", None).await
+    }
+
+    /// A gateway whose keys have this algorithm, and whose issuer has this path. It has the TLS certificate of the other
+    /// one, if there is one.
+    pub(crate) async fn signing(algorithm: &str, path: &str, beside: Option<&Self>) -> Self {
+        let (folder, upstream) = (folder(), Upstream::start().await);
+        if let Some(other) = beside {
+            fs::create_dir(folder.join("certs")).unwrap();
+            for file in ["certs/localhost.crt", "certs/localhost.key"] {
+                fs::copy(other.gateway.folder.join(file), folder.join(file)).unwrap();
+            }
+        }
         let port = free_port();
         let origin = format!("https://localhost:{port}");
+        let issuer = format!("{origin}{path}");
         let yaml = format!(
             r#"
 version: 1
@@ -43,8 +57,9 @@ listeners:
     tls: {{certificates: [{{cert: certs/localhost.crt, key: certs/localhost.key, self_signed: true}}]}}
 allow_literal_secrets: true
 oauth:
-  issuer: {origin}
+  issuer: {issuer}
   audiences: [https://api.example.com, https://other.example.com]
+  signing_keys: {{algorithm: {algorithm}}}
   token_endpoint: {{rate_limits: [{{rate: 10000/s, per: address}}]}}
   clients:
     app: {{secrets: [{{value: "{SECRET}"}}], scopes: [read:data, write:data]}}
@@ -57,7 +72,7 @@ audit: {{file: "-"}}
 "#,
             upstream.address
         );
-        Self { gateway: Gateway::start_in(folder(), &yaml, &[]), _upstream: upstream, origin }
+        Self { gateway: Gateway::start_in(folder, &yaml, &[]), _upstream: upstream, origin, issuer }
     }
 
     fn ca(&self) -> PathBuf {
@@ -77,7 +92,7 @@ audit: {{file: "-"}}
     }
 
     #[track_caller]
-    fn told(&self, command: &mut Command, client: (&str, &str)) -> Value {
+    pub(crate) fn told(&self, command: &mut Command, client: (&str, &str)) -> Value {
         let text = self.run(command, client);
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
     }
@@ -89,8 +104,8 @@ audit: {{file: "-"}}
     }
 
     /// A token, got by curl as its manual says.
-    fn token(&self) -> String {
-        let url = format!("{}/oauth/token", self.origin);
+    pub(crate) fn token(&self) -> String {
+        let url = format!("{}/oauth/token", self.issuer.trim_end_matches('/'));
         let basic = format!("app:{SECRET}");
         let told = self.told(
             self.curl().args(["-u", &basic, "-d", "grant_type=client_credentials", "-d", "scope=read:data", &url]),
@@ -117,12 +132,12 @@ pub(crate) fn installed(test: &str, what: &str, there: bool) -> bool {
 }
 
 pub(crate) fn curl_is_there(test: &str) -> bool {
-    installed(test, "curl", runs("curl", "--version"))
+    installed(test, "curl", runs("curl", &["--version"]))
 }
 
-fn runs(program: &str, argument: &str) -> bool {
+pub(crate) fn runs(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
-    command.arg(argument).output().is_ok_and(|output| output.status.success())
+    command.args(arguments).output().is_ok_and(|output| output.status.success())
 }
 
 /// The interpreter that knows the packages of `requirements.txt`, for a script.
@@ -133,7 +148,7 @@ pub(crate) fn python(test: &str, script: &str) -> Option<Command> {
 }
 
 pub(crate) fn node(test: &str, script: &str) -> Option<Command> {
-    let packages = outside().join("node_modules/jose").exists() && runs("node", "--version");
+    let packages = outside().join("node_modules/jose").exists() && runs("node", &["--version"]);
     let there = installed(test, "node and the packages of tests/outside/package.json", packages);
     there.then(|| {
         let mut node = Command::new("node");
@@ -142,7 +157,7 @@ pub(crate) fn node(test: &str, script: &str) -> Option<Command> {
     })
 }
 
-fn command(program: &Path, script: &str) -> Command {
+pub(crate) fn command(program: &Path, script: &str) -> Command {
     let mut command = Command::new(program);
     command.arg(script);
     command
@@ -161,10 +176,12 @@ pub(crate) fn timed<T>(name: &str, work: impl FnOnce() -> T) -> T {
     done
 }
 
+const SCRIPTS: [&str; 4] = [".py", ".mjs", ".rb", ".pl"];
+
 /// The script that the command runs, or its program.
 pub(crate) fn name_of(command: &Command) -> String {
     let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
-    let script = words.iter().find(|word| word.ends_with(".py") || word.ends_with(".mjs") && !word.starts_with("--"));
+    let script = words.iter().find(|word| SCRIPTS.iter().any(|kind| word.ends_with(kind)) && !word.starts_with("--"));
     script.map_or_else(|| command.get_program().to_string_lossy().into_owned(), |script| script.to_string())
 }
 
@@ -311,95 +328,10 @@ async fn jose_verifies_our_tokens_all_through_a_rotation() {
     assert_verified_throughout(&World::start().await, &mut script);
 }
 
-/// oidc-provider under a certificate of its own. Dropped, it ends.
-struct OidcIssuer {
-    child: Child,
-    origin: String,
-    folder: PathBuf,
-}
-
-impl OidcIssuer {
-    /// Waits until it listens.
-    fn start(mut node: Command, folder: PathBuf) -> Self {
-        let origin = format!("https://localhost:{}", free_port());
-        let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        fs::write(folder.join("issuer.crt"), pair.cert.pem()).unwrap();
-        fs::write(folder.join("issuer.key"), pair.signing_key.serialize_pem()).unwrap();
-        node.current_dir(outside()).env("ORIGIN", &origin).env("CLIENT_ID", "their-app").env("CLIENT_SECRET", SECRET);
-        node.env("CERTIFICATE", folder.join("issuer.crt")).env("KEY", folder.join("issuer.key"));
-        let mut child = node.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let is_listening = timed("oidc_issuer.mjs starts", || lines.any(|line| line == "listening"));
-        assert!(is_listening, "the issuer ended: {:?}", child.wait());
-        // It goes on to print, and must not block on a pipe that nobody reads.
-        std::thread::spawn(move || lines.count());
-        Self { child, origin, folder }
-    }
-
-    /// The grant of its token endpoint for this resource, requested by curl.
-    #[track_caller]
-    fn token(&self, resource: &str, scope: &str) -> String {
-        let mut curl = Command::new("curl");
-        curl.args(["--silent", "--show-error", "--cacert"]).arg(self.folder.join("issuer.crt"));
-        curl.args(["-u", &format!("their-app:{SECRET}"), "-d", "grant_type=client_credentials"]);
-        curl.args(["-d", &format!("resource={resource}"), "-d", &format!("scope={scope}")]);
-        let told = run(curl.arg(format!("{}/token", self.origin)));
-        let answer: Value = serde_json::from_str(&told.stdout).unwrap_or_else(|_| panic!("{told:?}"));
-        answer["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
-    }
-}
-
-impl Drop for OidcIssuer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn tokens_of_oidc_provider_are_accepted_for_our_audience_only() {
-    let test = "oidc-provider";
-    let (Some(node), true) = (node(test, "oidc_issuer.mjs"), curl_is_there(test)) else { return };
-    if !installed(test, "oidc-provider", outside().join("node_modules/oidc-provider").exists()) {
-        return;
-    }
-    let (folder, upstream) = (folder(), Upstream::start().await);
-    let issuer = OidcIssuer::start(node, folder.clone());
-    let yaml = format!(
-        r#"
-version: 1
-workers: 1
-listeners:
-  - address: 127.0.0.1:0
-    tls: {{certificates: [{{cert: certs/localhost.crt, key: certs/localhost.key, self_signed: true}}]}}
-issuers:
-  theirs: {{issuer: "{}", audiences: [https://api.example.com], ca: issuer.crt}}
-upstreams: {{legacy: "http://{}"}}
-routes:
-  - {{path: /data, methods: [GET], upstream: legacy, access: {{scopes: [read:data]}}}}
-audit: {{file: "-"}}
-"#,
-        issuer.origin, upstream.address
-    );
-    let gateway = Gateway::start_in(folder, &yaml, &[]);
-    let client = Client::new(&gateway);
-    for (resource, scope, status, reason) in [
-        ("https://api.example.com", "read:data", 200, Value::Null),
-        ("https://api.example.com", "write:data", 403, json!("missing_scope")),
-        ("https://other.example.com", "read:data", 401, json!("bad_audience")),
-    ] {
-        let answer = client.get_with("/data", &issuer.token(resource, scope)).await;
-        let line = gateway.audit_of(answer.request_id());
-        assert_eq!((answer.status, &line["gateway.reason"]), (status, &reason), "{line}");
-        assert_eq!((&line["oauth.issuer"], &line["oauth.client_id"]), (&json!("theirs"), &json!("their-app")));
-    }
-    assert_eq!(upstream.only().header("x-auth-client-id"), "their-app");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn our_signatures_hold_by_nothing_but_integers_and_a_hash() {
     let test = "RS256 by hand";
-    let there = installed(test, "python3", runs("python3", "--version")) && curl_is_there(test);
+    let there = installed(test, "python3", runs("python3", &["--version"])) && curl_is_there(test);
     if !there {
         return;
     }

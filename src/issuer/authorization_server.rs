@@ -158,7 +158,7 @@ impl AuthorizationServer {
         }
         let (authenticated, parameters) = self.client(headers, query, body, from, now).await?;
         parameters.check_grant_type()?;
-        let wanted = Wanted { scope: parameters.scope.as_deref(), audience: parameters.audience.as_deref() };
+        let wanted = Wanted { scope: parameters.scope.as_deref(), audiences: &parameters.audiences };
         let grant = Grant::decide(authenticated.client, &wanted)?;
         Ok(DecidedGrant { authenticated, grant })
     }

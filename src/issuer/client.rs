@@ -44,14 +44,12 @@ pub(crate) struct Clients {
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a client id is printable ASCII without space, `/` and `:`, 1024 characters at most")]
+#[error("a client id is printable ASCII, 1024 characters at most")]
 pub(crate) struct InvalidClientId;
 
-/// Narrower than RFC 6749 §A.1: `ISSUER/ID` names the clients of other issuers, and `:` ends the id in Basic
-/// credentials.
+/// `VSCHAR` (RFC 6749 §A.1). A `:` in it must be encoded in Basic credentials, as RFC 6749 §2.3.1 has it.
 pub(crate) fn parse_id(text: &str) -> Result<Identity, InvalidClientId> {
-    let legal = |b: u8| b.is_ascii_graphic() && b != b'/' && b != b':';
-    let id = Some(text).filter(|text| text.bytes().all(legal));
+    let id = Some(text).filter(|text| text.bytes().all(|byte| matches!(byte, 0x20..=0x7E)));
     id.and_then(|text| Identity::parse(text).ok()).ok_or(InvalidClientId)
 }
 
@@ -128,6 +126,23 @@ mod tests {
             token_ttl: Duration::from_secs(60),
             claims: Map::new(),
             allow_from: None,
+        }
+    }
+
+    #[test]
+    fn a_client_id_is_vschar() {
+        for id in [
+            "app",
+            "my app",
+            "urn:example:app",
+            "https://app.example.com/client",
+            " ",
+            "~!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}",
+        ] {
+            assert_eq!(parse_id(id).unwrap().as_str(), id);
+        }
+        for id in ["", "a\tb", "a\nb", "\u{7f}", "\u{fc}", &"a".repeat(1025)] {
+            assert_eq!(parse_id(id).err(), Some(InvalidClientId), "{id:?}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! The parameters of a token or revocation request, from a form or from JSON.
 //!
-//! Parameters without a value count as omitted, unknown ones are ignored, repeated ones are refused (RFC 6749 §3.2).
+//! Parameters without a value count as omitted, unknown ones are ignored, repeated ones are refused (RFC 6749 §3.2). Only
+//! `resource` and `audience` may be repeated (RFC 8707 §2, RFC 8693 §2.1). In JSON they and `scope` may be lists.
 
 use std::fmt;
 
@@ -18,8 +19,8 @@ pub(crate) struct Parameters {
     pub(crate) grant_type: Option<String>,
     pub(crate) credentials: CredentialParameters,
     pub(crate) scope: Option<String>,
-    /// `audience`, or `resource` (RFC 8707 §2).
-    pub(crate) audience: Option<String>,
+    /// The values of `audience` and `resource`, in their order. Empty: not asked for.
+    pub(crate) audiences: Vec<String>,
     /// The token to be revoked (RFC 7009 §2.1).
     pub(crate) token: Option<PresentedToken>,
 }
@@ -56,6 +57,9 @@ impl Parameters {
             return Err(GrantFault::InvalidRequest("more than one Content-Type header"));
         }
         match media_type(headers).as_deref() {
+            Some("application/x-www-form-urlencoded") if is_json(body) => {
+                Err(GrantFault::InvalidRequest(if json_allowed { JSON_AS_FORM } else { ONLY_FORMS }))
+            }
             Some("application/x-www-form-urlencoded") => Self::from_form(body),
             Some("application/json") if json_allowed => Self::from_json(body),
             Some(_) | None => Err(GrantFault::UnsupportedMediaType),
@@ -68,12 +72,12 @@ impl Parameters {
         }
         let mut seen = Vec::new();
         let mut parameters = Self::default();
-        for (name, value) in form_urlencoded::parse(body) {
+        for (name, value) in form_urlencoded::parse(without_line_break(body)) {
             if seen.contains(&name) {
                 return Err(GrantFault::InvalidRequest("a parameter is repeated"));
             }
-            parameters.set(&name, &value)?;
-            if is_known(&name) {
+            parameters.set(&name, &value);
+            if is_known(&name) && !is_audience(&name) {
                 seen.push(name);
             }
         }
@@ -87,7 +91,8 @@ impl Parameters {
         for (name, value) in members.iter().filter(|(name, _)| is_known(name)) {
             match value {
                 Value::Null => {}
-                Value::String(text) => parameters.set(name, text)?,
+                Value::String(text) => parameters.set(name, text),
+                Value::Array(list) if name == "scope" || is_audience(name) => parameters.set_list(name, list)?,
                 Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
                     return Err(GrantFault::InvalidRequest("a parameter is not a string"));
                 }
@@ -106,23 +111,52 @@ impl Parameters {
         }
     }
 
-    fn set(&mut self, name: &str, value: &str) -> Result<(), GrantFault> {
+    /// A list of scopes has one in each item. An empty list is refused: it does not ask for all scopes, as an omitted
+    /// parameter does.
+    fn set_list(&mut self, name: &str, list: &[Value]) -> Result<(), GrantFault> {
+        let texts: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
+        let is_item = |text: &&str| !text.is_empty() && (is_audience(name) || !text.contains(' '));
+        let texts = texts.filter(|texts| !texts.is_empty() && texts.iter().all(is_item));
+        let texts = texts.ok_or(GrantFault::InvalidRequest("a list is empty, or an item of it is not one value"))?;
+        if is_audience(name) {
+            texts.into_iter().for_each(|text| self.set(name, text));
+        } else {
+            self.set(name, &texts.join(" "));
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
         if value.is_empty() {
-            return Ok(());
+            return;
         }
         let value = value.to_owned();
         match name {
             "grant_type" => self.grant_type = Some(value),
             "scope" => self.scope = Some(value),
-            "audience" | "resource" if self.audience.as_ref().is_some_and(|other| *other != value) => {
-                return Err(GrantFault::InvalidRequest("audience and resource differ"));
-            }
-            "audience" | "resource" => self.audience = Some(value),
+            "audience" | "resource" => self.audiences.push(value),
             "token" => self.token = Some(PresentedToken(value)),
             _ => self.credentials.set(name, value),
         }
-        Ok(())
     }
+}
+
+const JSON_AS_FORM: &str = "the body is JSON, but Content-Type names a form: send Content-Type application/json";
+const ONLY_FORMS: &str = "the body is JSON, and this endpoint takes forms only";
+
+/// Tools such as `curl -d` name a form whatever they send. A form never begins like this: `{` is encoded there.
+fn is_json(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"{")
+}
+
+/// Without the line break that editors and shells add; one within a value is encoded.
+fn without_line_break(body: &[u8]) -> &[u8] {
+    let body = body.strip_suffix(b"\n").unwrap_or(body);
+    body.strip_suffix(b"\r").unwrap_or(body)
+}
+
+fn is_audience(name: &str) -> bool {
+    matches!(name, "audience" | "resource")
 }
 
 fn is_known(name: &str) -> bool {
@@ -165,15 +199,17 @@ mod tests {
         if let Some(value) = content_type {
             headers.insert(CONTENT_TYPE, HeaderValue::from_str(value).unwrap());
         }
-        Parameters::read(&headers, query, b"{}", json)
+        let is_form = content_type.is_some_and(|value| value.contains("form"));
+        Parameters::read(&headers, query, if is_form { b"" } else { b"{}" }, json)
     }
 
     #[test]
     fn repeated_parameters_are_refused() {
-        for name in ["grant_type", "client_id", "client_secret", "scope", "audience", "token", "token_type_hint"] {
+        for name in ["grant_type", "client_id", "client_secret", "scope", "token", "token_type_hint"] {
             form_is_refused(&format!("grant_type=client_credentials&{name}=a&{name}=a"));
             json_is_refused(&format!(r#"{{"{name}":"a","{name}":"a"}}"#));
         }
+        json_is_refused(r#"{"resource":"a","resource":"b"}"#);
     }
 
     #[test]
@@ -195,9 +231,52 @@ mod tests {
 
     #[test]
     fn json_of_the_wrong_shape_is_refused() {
-        for body in ["", "[]", "7", "{} x", r#"{"scope":["a"]}"#, r#"{"client_id":7}"#, "{\"a\":1"] {
+        for body in
+            ["", "[]", "7", "{} x", r#"{"scope":{}}"#, r#"{"client_id":7}"#, r#"{"client_id":["a"]}"#, "{\"a\":1"]
+        {
             json_is_refused(body);
         }
+    }
+
+    #[test]
+    fn lists_in_json_are_scopes_and_audiences() {
+        let body = br#"{"scope":["a","b"],"audience":["x y","z"],"resource":"r"}"#;
+        let parameters = Parameters::from_json(body).unwrap();
+        assert_eq!(
+            (parameters.scope.as_deref(), parameters.audiences),
+            (Some("a b"), ["x y", "z", "r"].map(str::to_owned).to_vec())
+        );
+        for name in ["scope", "audience", "resource"] {
+            for list in ["[]", "[7]", "[\"\"]", "[\"a\",null]", "[[\"a\"]]"] {
+                json_is_refused(&format!("{{\"{name}\":{list}}}"));
+            }
+        }
+        json_is_refused(r#"{"scope":["a b"]}"#);
+    }
+
+    #[test]
+    fn a_line_break_at_the_end_of_a_form_is_ignored() {
+        for end in ["\r\n", "\n", "\r"] {
+            let form = Parameters::from_form(format!("grant_type=client_credentials&scope=a{end}").as_bytes()).unwrap();
+            assert_eq!(form.scope.as_deref(), Some("a"), "{end:?}");
+        }
+        for (scope, read) in [("a%0D%0A", "a\r\n"), ("a\n\n", "a\n")] {
+            let form = Parameters::from_form(format!("scope={scope}").as_bytes()).unwrap();
+            assert_eq!(form.scope.as_deref(), Some(read), "{scope:?}");
+        }
+    }
+
+    #[test]
+    fn json_under_the_name_of_a_form_is_told_so() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        for body in ["{}", " \r\n{\"grant_type\":\"client_credentials\"}", "{"] {
+            for (json_allowed, hint) in [(true, JSON_AS_FORM), (false, ONLY_FORMS)] {
+                let refused = Parameters::read(&headers, None, body.as_bytes(), json_allowed);
+                assert!(matches!(refused, Err(GrantFault::InvalidRequest(text)) if text == hint), "{body}");
+            }
+        }
+        assert!(Parameters::read(&headers, None, b"x=%7B&grant_type=client_credentials", true).is_ok());
     }
 
     #[test]
@@ -208,10 +287,10 @@ mod tests {
     }
 
     #[test]
-    fn audience_and_resource_name_the_same_thing() {
-        assert_eq!(Parameters::from_form(b"resource=a").unwrap().audience.as_deref(), Some("a"));
-        assert!(Parameters::from_form(b"resource=a&audience=a").is_ok());
-        form_is_refused("grant_type=client_credentials&resource=a&audience=b");
+    fn audience_and_resource_may_be_repeated() {
+        let form = Parameters::from_form(b"resource=a&audience=b&resource=c&audience=&resource=a").unwrap();
+        assert_eq!(form.audiences, ["a", "b", "c", "a"]);
+        assert!(Parameters::from_form(b"resource=").unwrap().audiences.is_empty());
     }
 
     #[test]

@@ -95,6 +95,75 @@ async fn the_metadata_is_the_same_at_both_paths() {
     assert_eq!(metadata["grant_types_supported"], json!(["client_credentials"]));
     let methods = json!(["client_secret_basic", "client_secret_post"]);
     assert_eq!(metadata["token_endpoint_auth_methods_supported"], methods);
+    assert_eq!(metadata["response_types_supported"], json!(["none"]));
+    assert_eq!(metadata["subject_types_supported"], json!(["public"]));
+    assert_eq!(metadata["id_token_signing_alg_values_supported"], json!(["ES256"]));
+    assert_eq!(metadata["scopes_supported"], json!(["read:data", "write:data"]));
+}
+
+/// A token and the documents of a gateway with this issuer; each URL of the metadata is asked.
+async fn is_complete_below(issuer: &str, places: [&str; 4], token_path: &str) {
+    let upstream = Upstream::start().await;
+    let yaml = config("ES256", &upstream).replace("issuer: https://localhost:8443", &format!("issuer: {issuer}"));
+    let endpoint = Endpoint::configured(&yaml);
+    let mut documents = Vec::new();
+    for place in places {
+        let answer = endpoint.client.get(place).await;
+        assert_eq!(answer.status, 200, "{place}");
+        documents.push(answer.json());
+    }
+    let metadata = documents.pop().unwrap();
+    assert!(documents.iter().all(|document| *document == metadata));
+    assert_eq!(metadata["issuer"], issuer);
+    let path_of =
+        |name: &str| metadata[name].as_str().unwrap().strip_prefix("https://localhost:8443").unwrap().to_owned();
+    assert_eq!(path_of("token_endpoint"), token_path);
+    assert_eq!(endpoint.client.get(&path_of("jwks_uri")).await.json()["keys"].as_array().unwrap().len(), 1);
+    let post = |name: &str, body: &str| {
+        let mut asked = by_basic(form(body), "app", SECRET);
+        *asked.uri_mut() = path_of(name).parse().unwrap();
+        asked
+    };
+    let granted = endpoint.grants("app", post("token_endpoint", GRANT)).await;
+    let token = granted["access_token"].as_str().unwrap();
+    assert_eq!(endpoint.client.get_with("/ping", token).await.status, 200);
+    let revoked = endpoint.client.send(post("revocation_endpoint", &format!("token={token}"))).await;
+    assert_eq!(revoked.status, 200, "{revoked:?}");
+    assert_eq!(endpoint.client.get_with("/ping", token).await.status, 401);
+    for elsewhere in [METADATA, OPENID_METADATA, JWKS, "/oauth/token", "/oauth/revoke"] {
+        assert_eq!(endpoint.client.get(elsewhere).await.status, 404, "{elsewhere}");
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_with_a_path_has_its_metadata_inserted_and_appended() {
+    let places = [
+        "/.well-known/oauth-authorization-server/auth/v1",
+        "/.well-known/openid-configuration/auth/v1",
+        "/auth/v1/.well-known/oauth-authorization-server",
+        "/auth/v1/.well-known/openid-configuration",
+    ];
+    is_complete_below("https://localhost:8443/auth/v1", places, "/auth/v1/oauth/token").await;
+    is_complete_below("https://localhost:8443/auth/v1/", places, "/auth/v1/oauth/token").await;
+}
+
+#[tokio::test]
+async fn the_issuer_of_a_token_is_exactly_as_configured() {
+    for issuer in ["https://localhost:8443/", "https://localhost:8443/auth", "https://localhost:8443/auth/"] {
+        let endpoint = Endpoint::configured(&CONFIG.replace("https://localhost:8443", issuer));
+        let metadata = match issuer.contains("auth") {
+            true => endpoint.client.get("/auth/.well-known/openid-configuration").await.json(),
+            false => endpoint.client.get(OPENID_METADATA).await.json(),
+        };
+        assert_eq!(metadata["issuer"], issuer);
+        let mut asked = by_basic(form(GRANT), "app", SECRET);
+        *asked.uri_mut() =
+            metadata["token_endpoint"].as_str().unwrap()["https://localhost:8443".len()..].parse().unwrap();
+        let answer = endpoint.client.send(asked).await.json();
+        let claims = answer["access_token"].as_str().unwrap().split('.').nth(1).unwrap().to_owned();
+        let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+        assert_eq!(claims["iss"], issuer);
+    }
 }
 
 #[tokio::test]
@@ -171,6 +240,32 @@ async fn a_token_is_good_after_its_algorithm_was_changed_from() {
         assert_eq!(client.get_with("/ping", token).await.status, 200);
     }
     assert_eq!(client.get(JWKS).await.json()["keys"].as_array().unwrap().len(), 2);
+    let metadata = client.get(METADATA).await.json();
+    assert_eq!(metadata["id_token_signing_alg_values_supported"], json!(["ES256", "EdDSA"]));
+}
+
+#[tokio::test]
+async fn a_key_that_gets_a_name_leaves_earlier_tokens_valid() {
+    let upstream = Upstream::start().await;
+    let yaml = config("ES256", &upstream);
+    let mut before = Gateway::start(&yaml);
+    let old = Client::new(&before).granted("app", SECRET, "").await;
+    assert!(before.stop().success());
+    // As if the key had been brought along by name all the time, into a folder without a journal.
+    let keys = before.folder.join("state/keys");
+    let files = std::fs::read_dir(&keys).unwrap().map(|entry| entry.unwrap().path());
+    let key = files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "pem")).unwrap();
+    std::fs::remove_file(keys.join("ring.json")).unwrap();
+    std::fs::rename(key, keys.join("2026-11.pem")).unwrap();
+    let after = Gateway::start_in(before.folder.clone(), &yaml, &[]);
+    let client = Client::new(&after);
+    let answer = client.send(by_basic(form(GRANT), "app", SECRET)).await;
+    assert_eq!(after.audit_of(answer.request_id())["oauth.kid"], "2026-11");
+    let new = answer.json()["access_token"].as_str().unwrap().to_owned();
+    for (token, kid) in [(&old, thumbprint(&client.get(JWKS).await.json()["keys"][0])), (&new, "2026-11".to_owned())] {
+        let answer = client.get_with("/ping", token).await;
+        assert_eq!((answer.status, &after.audit_of(answer.request_id())["oauth.kid"]), (200, &kid.into()));
+    }
 }
 
 #[tokio::test]

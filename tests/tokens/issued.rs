@@ -88,6 +88,24 @@ async fn a_token_has_the_requested_audience_or_the_first() {
 }
 
 #[tokio::test]
+async fn a_token_for_several_resources_lists_them_as_asked() {
+    let endpoint = Endpoint::start();
+    let (api, billing) = ("https://api.example.com", "https://billing.example.com");
+    for (asked, expected) in [
+        (format!("resource={billing}&resource={api}"), json!([billing, api])),
+        (format!("audience={api}&audience={billing}"), json!([api, billing])),
+        (format!("audience={api}&resource={billing}&resource={api}"), json!([api, billing])),
+        (format!("resource={api}&resource={api}"), json!(api)),
+    ] {
+        assert_eq!(granted(&endpoint, &asked).await.1["aud"], expected, "{asked}");
+    }
+    let body = json!({"scope": ["write:data", "read:data"], "resource": [billing, api]}).to_string();
+    let answer = endpoint.grants("app", by_basic(super::json(&body), "app", SECRET)).await;
+    let (_, claims) = parts(answer["access_token"].as_str().unwrap());
+    assert_eq!((&claims["aud"], &claims["scope"]), (&json!([billing, api]), &json!("read:data write:data")));
+}
+
+#[tokio::test]
 async fn no_two_tokens_have_the_same_id() {
     let endpoint = Endpoint::start();
     let mut ids = std::collections::HashSet::new();

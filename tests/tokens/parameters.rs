@@ -24,8 +24,7 @@ async fn each_is_refused(requests: impl IntoIterator<Item = TokenRequest>, error
 
 #[tokio::test]
 async fn a_repeated_parameter_is_refused() {
-    let names =
-        ["grant_type=client_credentials", "client_id=app", "scope=read:data", "audience=https://api.example.com"];
+    let names = ["grant_type=client_credentials", "client_id=app", "scope=read:data", "client_secret=x"];
     let forms = names.map(|pair| asks(&format!("{GRANT}&{pair}&{pair}")));
     let jsons = [r#"{"scope":"read:data","scope":"read:data"}"#, r#"{"x":1,"x":1}"#].map(asks_json);
     each_is_refused(forms.into_iter().chain(jsons), "invalid_request", "invalid_request").await;
@@ -41,9 +40,12 @@ async fn json_that_is_no_object_of_strings_is_refused() {
         "{} {}",
         "{\"scope\":\"read:data\"",
         "\u{feff}{}",
-        r#"{"scope":["read:data"]}"#,
         r#"{"scope":7}"#,
-        r#"{"audience":["https://api.example.com"]}"#,
+        r#"{"scope":[]}"#,
+        r#"{"scope":["read:data",7]}"#,
+        r#"{"scope":["read:data write:data"]}"#,
+        r#"{"resource":[[]]}"#,
+        r#"{"grant_type":["client_credentials"]}"#,
         r#"{"grant_type":true}"#,
         r#"{"client_id":7}"#,
         r#"{"client_secret":{}}"#,
@@ -98,9 +100,54 @@ async fn an_audience_outside_the_clients_is_an_invalid_target() {
 }
 
 #[tokio::test]
-async fn audience_and_resource_may_not_differ() {
-    let both = "audience=https://api.example.com&resource=https://billing.example.com";
-    each_is_refused([asks(&format!("{GRANT}&{both}"))], "invalid_request", "invalid_request").await;
+async fn each_of_several_resources_must_be_the_clients() {
+    let both = "resource=https://api.example.com&audience=https://secret.example.com";
+    let list = r#"{"resource":["https://secret.example.com","https://api.example.com"]}"#;
+    each_is_refused([asks(&format!("{GRANT}&{both}")), asks_json(list)], "invalid_target", "invalid_target").await;
+}
+
+#[tokio::test]
+async fn a_refused_scope_is_named_to_its_client_only() {
+    let endpoint = Endpoint::start();
+    let asked = || form(&format!("{GRANT}&scope=read:data+admin:all"));
+    let answer = endpoint.refuses(by_basic(asked(), "app", SECRET), 400, "invalid_scope", "invalid_scope").await;
+    assert_eq!(answer.json()["error_description"], "the scope admin:all is not allowed for this client");
+    let answer = endpoint.refuses(by_basic(asked(), "app", "wrong"), 401, "invalid_client", "invalid_client").await;
+    assert!(!answer.json().to_string().contains("admin"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_refused_grant_is_recorded_with_found_and_wanted() {
+    let endpoint = Endpoint::start();
+    let audiences = "https://api.example.com https://billing.example.com";
+    for (asked, found, wanted) in [
+        ("scope=admin:all", "admin:all", "read:data write:data"),
+        ("scope=%22", "a malformed scope", "read:data write:data"),
+        ("resource=https://secret.example.com", "https://secret.example.com", audiences),
+    ] {
+        let answer = endpoint.client.send(asks(&format!("{GRANT}&{asked}"))).await;
+        let line = endpoint.gateway.audit_of(answer.request_id());
+        assert_eq!((&line["gateway.found"], &line["gateway.wanted"]), (&found.into(), &wanted.into()), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn json_sent_as_a_form_is_told_its_content_type() {
+    let endpoint = Endpoint::start();
+    let asked = asks(&value!({"grant_type": "client_credentials", "scope": "read:data"}).to_string());
+    let answer = endpoint.refuses(asked, 400, "invalid_request", "invalid_request").await;
+    let hint = "the body is JSON, but Content-Type names a form: send Content-Type application/json";
+    assert_eq!(answer.json()["error_description"], hint);
+}
+
+#[tokio::test]
+async fn a_line_break_at_the_end_of_a_form_is_ignored() {
+    let endpoint = Endpoint::start();
+    for end in ["\r\n", "\n"] {
+        let parameters = format!("{GRANT}&client_id=app&scope=read:data&client_secret={SECRET}{end}");
+        let answer = endpoint.grants("app", form(&parameters)).await;
+        assert_eq!(answer["scope"], "read:data");
+    }
 }
 
 #[tokio::test]

@@ -42,6 +42,10 @@ pub(super) fn misspelt(log: &LogFiles, files: &[PathBuf], filter: &Filter) -> io
 const NO_LINE: &str = "; no line of the log has it either";
 
 fn unknown_client(wanted: &str, config: &Config) -> Option<String> {
+    let mut own = config.oauth.iter().flat_map(|oauth| &oauth.clients);
+    if own.any(|client| client.id.as_str() == wanted) {
+        return None;
+    }
     let (issuer, id) = wanted.split_once('/').unwrap_or((IssuerName::OWN, wanted));
     let issuers: Vec<&str> = config.all_issuers().map(|issuer| issuer.name.as_str()).collect();
     if issuer != IssuerName::OWN {

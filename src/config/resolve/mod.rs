@@ -95,7 +95,7 @@ impl Resolver<'_> {
             self.warn_of_no_token_listener(&oauth.value, &listeners);
         }
         let state = &raw.state_directory;
-        let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, state, allow_literal_secrets));
+        let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, state, allow_literal_secrets, &names.issuers));
         let issuers = self.issuers(raw.issuers, oauth.as_ref());
         let revoked = self.revoked(&raw.revoked, &names, oauth.as_ref(), &issuers);
         let audit_file = self.audit_file(&raw.audit, state);

@@ -42,6 +42,7 @@ impl Resolver<'_> {
         raw: RawOauth,
         state_directory: &At<PathBuf>,
         allow_literal_secrets: bool,
+        issuers: &[String],
     ) -> Resolved<Oauth> {
         let endpoints = endpoints(&raw);
         let issuer = raw.issuer.map(|issuer| self.own_issuer(&issuer));
@@ -53,7 +54,8 @@ impl Resolver<'_> {
         let json_requests = raw.token_endpoint.json_requests.value;
         let token_limits = self.token_limits(raw.token_endpoint);
         let known = audiences.as_deref().unwrap_or_default();
-        let (clients, client_limits) = self.clients(raw.clients, known, audiences.is_ok(), ttl, allow_literal_secrets);
+        let known = (known, audiences.is_ok());
+        let (clients, client_limits) = self.clients(raw.clients, known, ttl, allow_literal_secrets, issuers);
         let longest_ttl = clients.iter().map(|client| client.token_ttl).max().unwrap_or(ttl).max(ttl);
         let ring = self.ring(&raw.signing_keys, state_directory, longest_ttl);
         // Not every command uses the audiences. If they are missing where they are used, there is a fault.
@@ -194,14 +196,14 @@ impl Resolver<'_> {
     fn clients(
         &mut self,
         raw: Named<RawClient>,
-        known: &[String],
-        all_known: bool,
+        (known, all_known): (&[String], bool),
         ttl: Duration,
         allow_literal: bool,
+        issuers: &[String],
     ) -> (Vec<Client>, ClientLimits) {
         let (mut clients, mut limits) = (Vec::with_capacity(raw.entries.len()), ClientLimits::default());
         for (name, client) in raw.entries {
-            let id = self.client_id(&name);
+            let id = self.client_id(&name, issuers);
             let Ok(client) = client else { continue };
             let client = client.value;
             let credentials = self.credentials(&name, &client, allow_literal);
@@ -232,7 +234,11 @@ impl Resolver<'_> {
         (clients, limits)
     }
 
-    fn client_id(&mut self, name: &At<String>) -> Option<Identity> {
+    fn client_id(&mut self, name: &At<String>, issuers: &[String]) -> Option<Identity> {
+        if name.value.split_once('/').is_some_and(|(issuer, _)| issuers.iter().any(|known| known == issuer)) {
+            let message = "the part before `/` is the name of an issuer, and `access.clients` names the clients of that issuer like this: choose another id";
+            self.faults.at(name.span, message);
+        }
         client::parse_id(&name.value).map_err(|fault| self.faults.at(name.span, fault.to_string())).ok()
     }
 

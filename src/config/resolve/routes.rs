@@ -331,7 +331,9 @@ impl Resolver<'_> {
     ) -> Vec<(IssuerName, String)> {
         let mut clients = Vec::new();
         for name in &list.items {
-            let (issuer, id) = name.value.split_once('/').unwrap_or((IssuerName::OWN, &name.value));
+            let is_own = names.clients.contains_key(&name.value);
+            let split = name.value.split_once('/').filter(|_| !is_own);
+            let (issuer, id) = split.unwrap_or((IssuerName::OWN, &name.value));
             if issuer == IssuerName::OWN {
                 if names.clients_complete && !names.clients.contains_key(id) {
                     let known: Vec<String> = names.clients.keys().cloned().collect();

@@ -1,7 +1,7 @@
 //! Every refusal: its answer for the caller, and its reason for the operator.
 //!
-//! One exhaustive match each. Public texts are fixed. They contain nothing of the request, and nothing of the
-//! configuration but a missing scope.
+//! One exhaustive match each. Public texts are fixed. They contain nothing of the configuration but a missing scope, and
+//! nothing of the request but a scope that an authenticated client may not request.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::content::Content;
 use super::grpc;
-use super::token_rejection::{grant_status, token_refused, unauthenticated};
+use super::token_rejection::{grant_discrepancy, grant_status, token_refused, unauthenticated};
 use super::upstream_reason::{FailureAnswer, body_answer, tls_discrepancy, upstream_answer, upstream_failed};
 use super::wire_rejection::malformed_status;
 use crate::audit::ledger::Unavailable;
@@ -255,6 +255,9 @@ impl Rejection {
         if let Self::Forbidden(forbidden) = self {
             return forbidden.discrepancy();
         }
+        if let Self::Token(TokenRefusal::Fault(fault)) = self {
+            return grant_discrepancy(fault);
+        }
         if let Self::Upstream(fault) = self { tls_discrepancy(fault) } else { None }
     }
 
@@ -326,7 +329,10 @@ impl Public<'_> {
         let unavailable =
             |description: &'static str| (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", description);
         let (status, error, description) = match refusal {
-            TokenRefusal::Fault(fault) => (grant_status(fault), fault.code().as_str(), fault.description()),
+            TokenRefusal::Fault(fault) => {
+                let (status, error) = (grant_status(fault), fault.code().as_str());
+                return Self { status, error, description: fault.description() };
+            }
             TokenRefusal::TooManyFailures { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many failures; see Retry-After")
             }

@@ -11,6 +11,7 @@ use crate::issuer::authorization_server::TokenRefusal;
 use crate::issuer::client_auth::claim::ClientFault;
 use crate::issuer::grant::GrantFault;
 use crate::pipeline::policy::authenticate::AuthenticateError;
+use crate::pipeline::routing::access::Discrepancy;
 use crate::trust::revocation_keeper::NotRevoked;
 use crate::trust::verify::TokenError;
 
@@ -30,6 +31,23 @@ pub(crate) fn grant_status(fault: &GrantFault) -> StatusCode {
         | GrantFault::InvalidTarget { .. }
         | GrantFault::OthersToken { .. } => StatusCode::BAD_REQUEST,
     }
+}
+
+/// The scope or audience that was asked for, and those that the client may request.
+pub(crate) fn grant_discrepancy(fault: &GrantFault) -> Option<Discrepancy> {
+    let (found, wanted) = match fault {
+        GrantFault::InvalidScope { asked, allowed, .. } => {
+            let asked = asked.as_ref().map_or("a malformed scope", |scope| scope.as_str());
+            (asked.to_owned(), allowed.to_string())
+        }
+        GrantFault::InvalidTarget { asked, allowed, .. } => (asked.clone(), allowed.join(" ")),
+        GrantFault::InvalidRequest(_)
+        | GrantFault::UnsupportedMediaType
+        | GrantFault::UnsupportedGrant
+        | GrantFault::Client(_)
+        | GrantFault::OthersToken { .. } => return None,
+    };
+    Some(Discrepancy::new(found, wanted))
 }
 
 pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {

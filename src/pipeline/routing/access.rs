@@ -75,6 +75,13 @@ pub(crate) struct Discrepancy {
     pub(crate) wanted: String,
 }
 
+impl Discrepancy {
+    /// Long values are cut.
+    pub(crate) fn new(found: String, wanted: String) -> Self {
+        Self { found: cut(found), wanted: cut(wanted) }
+    }
+}
+
 impl AddressRule {
     /// A denied address is not allowed. An uncertain address (`None`) passes no list.
     pub(crate) fn check(&self, from: Option<IpAddr>) -> Result<(), Forbidden> {

@@ -39,7 +39,7 @@ fn a_key_file_that_is_brought_along_keeps_its_name_as_key_id() {
 }
 
 #[test]
-fn a_token_that_a_named_key_has_signed_under_its_thumbprint_stays_valid() {
+fn tokens_that_a_named_key_signed_by_thumbprint_stay_valid() {
     let folder = folder();
     let before = opened(&folder, NOW);
     let key = before.signer(NOW);
@@ -89,7 +89,7 @@ fn a_name_that_can_not_be_a_key_id_is_refused() {
 }
 
 #[test]
-fn a_file_without_an_algorithm_in_its_name_has_the_configured_one_or_that_of_its_type() {
+fn the_configured_algorithm_counts_if_the_key_is_of_its_type() {
     let (mut folder, _) = with_key("2026-11.pem");
     folder.0.rules.algorithm = EdDsa;
     assert_eq!(peek(&folder.0).unwrap().unwrap().records()[0].algorithm, Es256);
