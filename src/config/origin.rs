@@ -207,6 +207,15 @@ mod tests {
         #[test]
         fn no_text_breaks_the_parser(text in any::<String>()) {
             let _ = (UrlOrigin::parse(&text), UrlOrigin::parse(&format!("https://{text}")));
+            let _ = IssuerUrl::parse(&format!("https://a/{text}"));
+        }
+
+        /// The parser of URLs would remove dot segments and encode characters.
+        #[test]
+        fn the_path_of_an_accepted_issuer_is_not_changed(path in "(/[a-z.%2e~:;{}é ]{0,3}){0,3}/?") {
+            if let Ok(issuer) = IssuerUrl::parse(&format!("https://a{path}")) {
+                prop_assert_eq!(issuer.url().path().trim_end_matches('/'), path.trim_end_matches('/'));
+            }
         }
 
         #[test]

@@ -188,6 +188,8 @@ impl GrantFault {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::client_auth::KeptCredentials;
     use super::*;
 
@@ -233,6 +235,17 @@ mod tests {
         }
         let longest = "!".repeat(MAX_NAMED_SCOPE);
         assert!(description(&longest).contains(&longest));
+    }
+
+    proptest! {
+        #[test]
+        fn descriptions_have_only_the_characters_of_rfc_6749(scope in "[ -~]{1,20}|\\PC{1,200}|[!#-~]{1,300}") {
+            if let Err(fault) = decide(Some(&scope), &[]) {
+                let legal = |byte: u8| matches!(byte, 0x20..=0x21 | 0x23..=0x5B | 0x5D..=0x7E);
+                prop_assert!(fault.description().bytes().all(legal), "{}", fault.description());
+                prop_assert!(fault.description().len() < 256);
+            }
+        }
     }
 
     #[test]

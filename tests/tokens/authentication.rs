@@ -6,7 +6,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::json as value;
 
-use super::{Endpoint, GRANT, OTHER_SECRET, SECOND_SECRET, SECRET, SPECIAL_SECRET, by_basic, by_header, form, json};
+use super::{
+    CONFIG, Endpoint, GRANT, OTHER_SECRET, SECOND_SECRET, SECRET, SPECIAL_SECRET, by_basic, by_header, form, json,
+};
 use crate::support::Answer;
 use crate::support::client::{request, with_body, with_header};
 
@@ -41,6 +43,29 @@ async fn basic_credentials_may_be_form_encoded_or_as_they_are() {
     endpoint.grants("special", by_basic(form(GRANT), "special", &encoded(SPECIAL_SECRET))).await;
     endpoint.grants("special", by_basic(form(GRANT), "special", SPECIAL_SECRET)).await;
     endpoint.grants("app", by_basic(form(GRANT), "%61pp", &encoded(SECRET))).await;
+}
+
+#[tokio::test]
+async fn a_client_id_may_have_spaces_colons_and_slashes() {
+    let ids = ["my app", "urn:example:app", "https://app.example.com/client", "a\"b\\c/d"];
+    let quoted = ids.map(|id| value!(id).to_string());
+    let client = |id: &String| format!("    {id}: {{secrets: [{{value: '{SECRET}'}}], scopes: [read:data]}}\n");
+    let clients: String = quoted.iter().map(client).collect();
+    let config = CONFIG.replace("    other:", &format!("{clients}    other:"));
+    let access = format!("respond: {{body: hello}}, access: {{clients: [{}]}}", quoted.join(", "));
+    let endpoint = Endpoint::configured(&config.replace("upstream: legacy, access: public", &access));
+    for id in ids {
+        let granted = endpoint.grants(id, by_basic(form(GRANT), &encoded(id), SECRET)).await;
+        let token = granted["access_token"].as_str().unwrap();
+        let answer = endpoint.client.get_with("/ping", token).await;
+        assert_eq!((answer.status, &answer.body[..]), (200, &b"hello"[..]), "{id}");
+        assert_eq!(endpoint.gateway.audit_of(answer.request_id())["oauth.client_id"], id);
+        let body = value!({"client_id": id, "client_secret": SECRET}).to_string();
+        endpoint.grants(id, json(&body)).await;
+    }
+    // Not encoded, the id ends at the first colon.
+    let plain = by_basic(form(GRANT), "urn:example:app", SECRET);
+    endpoint.refuses(plain, 401, "invalid_client", "invalid_client").await;
 }
 
 #[tokio::test]
