@@ -1,6 +1,6 @@
 //! Programs that we did not write and did not change work with the gateway: clients that get tokens and use them,
-//! services that verify our tokens by themselves, from the JWK Set alone. `outside_issuer.rs` has an issuer whose tokens
-//! the gateway accepts, `outside_verifiers.rs` tokens of each signing algorithm.
+//! services that verify our tokens by themselves, from the JWK Set alone. `outside_issuer.rs` has an issuer whose
+//! tokens the gateway accepts, `outside_verifiers.rs` tokens of each signing algorithm.
 //!
 //! They are in `tests/outside/`, and `tests/install-outside.sh` installs what they need. Programs that are not
 //! installed are left out, by name; with `PORTCULLIS_OUTSIDE=required` that is a failure.
@@ -35,8 +35,8 @@ impl World {
         Self::signing("RS256", "", None).await
     }
 
-    /// A gateway whose keys have this algorithm, and whose issuer has this path. It has the TLS certificate of the other
-    /// one, if there is one.
+    /// A gateway whose keys have this algorithm, and whose issuer has this path. It has the TLS certificate of the
+    /// other one, if there is one.
     pub(crate) async fn signing(algorithm: &str, path: &str, beside: Option<&Self>) -> Self {
         let (folder, upstream) = (folder(), Upstream::start().await);
         if let Some(other) = beside {

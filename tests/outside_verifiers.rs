@@ -1,7 +1,8 @@
 //! Libraries that we did not write read our metadata, fetch our JWK Set and verify our tokens, with each signing
 //! algorithm that they know. They are as their package registries and Debian have them.
 //!
-//! Go's `go-oidc` and `x/oauth2` are too large a download for every run: `tests/adversarial/go_clients.py` does the same.
+//! Go's `go-oidc` and `x/oauth2` are too large a download for every run: `tests/adversarial/go_clients.py` does the
+//! same.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,8 +1,8 @@
 //! The URLs of the authorization server, and the paths at which the gateway serves them.
 //!
 //! Takes the issuer identifier and the configured path of the token endpoint. Paths that are not configured are below
-//! the path of the issuer, so that a load balancer may forward that path alone. Only the metadata has two places outside
-//! it, by RFC 8414. Reads no request.
+//! the path of the issuer, so that a load balancer may forward that path alone. Only the metadata has two places
+//! outside it, by RFC 8414. Reads no request.
 
 const JWKS: &str = "/.well-known/jwks.json";
 /// RFC 8414 §3, and OpenID Connect Discovery §4 for clients that know only this path. The document is the same.

@@ -1,7 +1,7 @@
 //! The parameters of a token or revocation request, from a form or from JSON.
 //!
-//! Parameters without a value count as omitted, unknown ones are ignored, repeated ones are refused (RFC 6749 §3.2). Only
-//! `resource` and `audience` may be repeated (RFC 8707 §2, RFC 8693 §2.1). In JSON they and `scope` may be lists.
+//! Parameters without a value count as omitted, unknown ones are ignored, repeated ones are refused (RFC 6749 §3.2).
+//! Only `resource` and `audience` may be repeated (RFC 8707 §2, RFC 8693 §2.1). In JSON they and `scope` may be lists.
 
 use std::fmt;
 

@@ -35,7 +35,7 @@ pub(crate) enum RingError {
         source: Option<SigningKeyFault>,
     },
     #[error(
-        "the name of `{path}` would be its key id: use letters, digits, `-`, `_` and `.`, not first, {MAX_KEY_ID_BYTES} at most"
+        "the name of `{path}` is no key id: use letters, digits, `-`, `_` and inner `.`, {MAX_KEY_ID_BYTES} at most"
     )]
     Name { path: PathBuf },
     #[error("`{one}` and `{other}` would have one key id, `{key_id}`: rename or remove one of them")]

@@ -1,8 +1,8 @@
 //! Key files without a journal: those that an operator brings along, and those of a folder whose journal was lost.
 //!
 //! Takes the files of the folder; gives a record for each key. The name of a file becomes the key id, so that verifiers
-//! that are configured with a key id keep theirs. A file that the gateway has named has the thumbprint as its name, so its
-//! key id stays what it was. Reads only.
+//! that are configured with a key id keep theirs. A file that the gateway has named has the thumbprint as its name, so
+//! its key id stays what it was. Reads only.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,8 @@ pub(super) struct Stored {
     pub(super) path: PathBuf,
 }
 
-/// The keys of all files. Of several copies of a key, the one that the gateway has named counts, else the first by name.
+/// The keys of all files. Of several copies of a key, the one that the gateway has named counts, else the first by
+/// name.
 pub(super) fn import(files: Vec<PathBuf>, rules: &RotationRules) -> Result<Vec<Stored>, RingError> {
     let mut found = files.into_iter().map(|path| imported(path, rules)).collect::<Result<Vec<_>, _>>()?;
     found.sort_by(|one, other| {

@@ -29,7 +29,7 @@ version: 1
 workers: 1
 listeners:
   - address: 127.0.0.1:{port}
-    tls: {{certificates: [{{cert: {folder}/certs/localhost.crt, key: {folder}/certs/localhost.key, self_signed: true}}]}}
+    tls: {{certificates: [{{cert: {folder}/localhost.crt, key: {folder}/localhost.key, self_signed: true}}]}}
 allow_literal_secrets: true
 state_directory: {folder}/{algorithm}
 oauth:
@@ -55,7 +55,7 @@ def main():
             gateways.append(start(options.binary, folder, port, algorithm, path))
             cases.append({"algorithm": algorithm, "issuer": f"https://localhost:{port}{path}"})
         surroundings = {"CASES": json.dumps(cases), "CLIENT_ID": "app", "CLIENT_SECRET": SECRET}
-        surroundings["CA"] = f"{folder}/certs/localhost.crt"
+        surroundings["CA"] = f"{folder}/localhost.crt"
         found = json.loads(subprocess.run([program], env=surroundings, check=True, stdout=subprocess.PIPE).stdout)
     finally:
         for gateway in gateways:

@@ -1,7 +1,7 @@
 //! Every refusal: its answer for the caller, and its reason for the operator.
 //!
-//! One exhaustive match each. Public texts are fixed. They contain nothing of the configuration but a missing scope, and
-//! nothing of the request but a scope that an authenticated client may not request.
+//! One exhaustive match each. Public texts are fixed. They contain nothing of the configuration but a missing scope,
+//! and nothing of the request but a scope that an authenticated client may not request.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
