@@ -57,7 +57,7 @@ impl WrittenEntry {
     pub(super) fn may_use(&self, caller: &NamedCaller, claims: &Value) -> bool {
         let access = |name: &str| self.access.get(name);
         let client = caller.client.as_ref().map(|client| format!("{}/{client}", self.name));
-        let scopes = access("scopes").map(|scopes| texts(scopes)).unwrap_or_default();
+        let scopes = access("scopes").map(texts).unwrap_or_default();
         let has_claims = access("claims").and_then(Value::as_object).into_iter().flatten().all(|(path, wanted)| {
             let found = at(claims.as_object().unwrap(), path);
             let wanted = wanted.as_array().cloned().unwrap_or_else(|| vec![wanted.clone()]);
