@@ -10,12 +10,13 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::authority::Authority;
 use crate::support::command::{Finished, run};
 use crate::support::gateway::{folder, program};
 use crate::support::issuer::Key;
+use crate::support::pages::{Page, ROOT, files, pages, read};
 use crate::support::{Client, Gateway, Issuer};
 
 /// The parts that complete a `yaml` block without `version`: each is added unless the block has its key.
@@ -43,11 +44,14 @@ const SERVING: [&str; 2] = ["demo", "run"];
 const SECRET: &str = "correct horse battery staple";
 
 #[test]
-fn every_page_is_linked_from_the_index() {
-    let index = read("docs/README.md");
-    for page in pages().iter().filter(|page| page.name.starts_with("docs/") && page.name != "docs/README.md") {
-        let link = format!("]({})", page.name.trim_start_matches("docs/"));
-        assert!(index.contains(&link), "docs/README.md has no link to {}", page.name);
+fn every_page_is_linked_from_the_nearest_index() {
+    let pages = pages();
+    for page in pages.iter().filter(|page| page.name.starts_with("docs/") && page.name != "docs/README.md") {
+        let is_index = |folder: &Path| pages.iter().find(|index| Path::new(&index.name) == folder.join("README.md"));
+        let above = Path::new(&page.name).ancestors().skip(1);
+        let index = above.filter_map(is_index).find(|index| index.name != page.name).unwrap();
+        let link = format!("]({})", page.name.trim_start_matches(index.name.trim_end_matches("README.md")));
+        assert!(index.text.contains(&link), "{} has no link to {}", index.name, page.name);
     }
 }
 
@@ -168,95 +172,6 @@ fn every_reason_rule_and_metric_is_documented() {
     }
 }
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-
-/// A page, named by its path in the repository.
-struct Page {
-    name: String,
-    text: String,
-}
-
-/// A fenced block without its fence and its indentation.
-struct Block {
-    language: String,
-    /// Of its first line in the page.
-    line: usize,
-    text: String,
-}
-
-impl Page {
-    fn new(name: String) -> Self {
-        Self { text: read(&name), name }
-    }
-
-    /// Lines outside of blocks, numbered from 1.
-    fn prose(&self) -> impl Iterator<Item = (usize, &str)> {
-        let mut is_block = false;
-        self.text.lines().enumerate().filter_map(move |(at, line)| {
-            let is_fence = line.trim_start().starts_with("```");
-            is_block ^= is_fence;
-            (!is_fence && !is_block).then_some((at + 1, line))
-        })
-    }
-
-    fn blocks(&self) -> Vec<Block> {
-        let mut blocks = Vec::new();
-        let mut lines = self.text.lines().enumerate();
-        while let Some((at, fence)) = lines.next() {
-            let Some(language) = fence.trim_start().strip_prefix("```") else { continue };
-            let indentation = fence.len() - fence.trim_start().len();
-            let inside = lines.by_ref().take_while(|(_, line)| !line.trim_start().starts_with("```"));
-            let text = inside.map(|(_, line)| format!("{}\n", line.get(indentation..).unwrap_or_default())).collect();
-            blocks.push(Block { language: language.to_owned(), line: at + 2, text });
-        }
-        blocks
-    }
-
-    /// Lines of `console` blocks that call the program.
-    fn commands(&self) -> Vec<(usize, String)> {
-        let consoles = self.blocks().into_iter().filter(|block| block.language == "console");
-        let lines = consoles.flat_map(|block| {
-            let lines: Vec<_> =
-                block.text.lines().enumerate().map(|(at, line)| (block.line + at, line.to_owned())).collect();
-            lines
-        });
-        let commands = lines.filter_map(|(at, line)| Some((at, line.strip_prefix("$ ")?.to_owned())));
-        commands.filter(|(_, command)| is_ours(command)).collect()
-    }
-
-    /// Commands in the running text, between backticks.
-    fn spans(&self) -> Vec<(usize, String)> {
-        let spans = self.prose().flat_map(|(at, line)| line.split('`').skip(1).step_by(2).map(move |span| (at, span)));
-        spans.filter(|(_, span)| is_ours(span)).map(|(at, span)| (at, span.to_owned())).collect()
-    }
-}
-
-fn is_ours(command: &str) -> bool {
-    command.starts_with("portcullis ") || command.contains("| portcullis ")
-}
-
-/// README.md and all pages below docs/.
-fn pages() -> Vec<Page> {
-    let root = Path::new(ROOT);
-    let mut names: Vec<String> = files(root.join("docs"))
-        .iter()
-        .map(|path| path.strip_prefix(root).unwrap().to_str().unwrap().to_owned())
-        .filter(|name| name.ends_with(".md"))
-        .collect();
-    names.push("README.md".to_owned());
-    names.sort();
-    names.into_iter().map(Page::new).collect()
-}
-
-fn files(folder: PathBuf) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { files(path) } else { vec![path] }).collect()
-}
-
-fn read(name: &str) -> String {
-    fs::read_to_string(Path::new(ROOT).join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
-
 fn cells(row: &str) -> impl Iterator<Item = &str> {
     row.split(" | ")
 }
@@ -292,9 +207,25 @@ fn check(yaml: &str) -> (PathBuf, Finished) {
     for name in yaml.split("${file:").skip(1).filter_map(|rest| rest.split('}').next()) {
         fs::write(folder.join(name), "closed for maintenance\n").unwrap();
     }
+    write_named_files(&folder, &yaml);
     fs::write(folder.join("gateway.yaml"), yaml).unwrap();
     let said = run(program(&folder).arg("check"));
     (folder, said)
+}
+
+/// The authorities, keys and tokens that entries of issuers name below this folder.
+fn write_named_files(folder: &Path, yaml: &str) {
+    let words = yaml.split(|letter: char| letter.is_whitespace() || ",}".contains(letter));
+    for path in words.map(Path::new).filter(|word| word.starts_with(folder)) {
+        let content = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("crt") => Authority::new().certificate,
+            Some("jwks" | "bundle") => json!({ "keys": [Key::new("k1", "ES256").jwk()] }).to_string(),
+            None if path.ends_with("token") => "a service account's token\n".to_owned(),
+            _ => continue,
+        };
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
 }
 
 /// The first line without the id of the configuration, which is a hash of the file.

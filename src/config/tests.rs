@@ -1,5 +1,6 @@
 //! Whole files and their faults.
 
+mod provider_tokens;
 mod slips;
 
 use std::env::VarError;
