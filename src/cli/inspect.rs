@@ -214,7 +214,10 @@ fn is_for_any_route(verified: &Verified, snapshot: &Snapshot, now: UnixTime) -> 
         Access::Protected(rule) => Some(rule.expectations()),
     });
     let of_issuer = Expectations { audiences: AllowedAudiences::OfIssuer, ..Expectations::any_route() };
-    rules.chain([of_issuer]).any(|expected| verified.revalidate(expected, now, instant) != Err(TokenError::BadAudience))
+    let is_for_another = |expected| {
+        verified.revalidate(expected, now, instant).is_err_and(|check| check.reason == TokenError::BadAudience)
+    };
+    !rules.chain([of_issuer]).all(is_for_another)
 }
 
 fn print_text(token: &str, inspection: &Inspection) {

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::strict_json;
+use crate::oauth::discrepancy::Discrepancy;
 
 /// All claims of a token; the registered ones have the right type. The signature is not verified here.
 #[derive(Debug)]
@@ -23,22 +24,46 @@ pub(crate) struct Claims {
     pub(crate) all: Map<String, Value>,
 }
 
+/// Each variant has the values that were found and wanted, where they are known.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ClaimsFault {
     #[error("the claims are malformed")]
-    Malformed,
+    Malformed(Option<Box<Discrepancy>>),
     #[error("a required claim is missing")]
-    Missing,
+    Missing(Box<Discrepancy>),
+}
+
+impl ClaimsFault {
+    fn missing(name: &str) -> Self {
+        Self::Missing(Box::new(Discrepancy::new(format!("no {name}"), name)))
+    }
+
+    fn wrong_type(name: &str, value: &Value, wanted: &str) -> Self {
+        let found = format!("{name} is {}", json_type(value));
+        Self::Malformed(Some(Box::new(Discrepancy::new(found, format!("{name} is {wanted}")))))
+    }
+}
+
+/// The type of a JSON value, with an article.
+pub(crate) fn json_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
 }
 
 impl Claims {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ClaimsFault> {
-        let all = strict_json::object(bytes).map_err(|_| ClaimsFault::Malformed)?;
+        let all = strict_json::object(bytes).map_err(|_| ClaimsFault::Malformed(None))?;
         Ok(Self {
-            issuer: text(&all, "iss")?.ok_or(ClaimsFault::Missing)?,
-            subject: text(&all, "sub")?.ok_or(ClaimsFault::Missing)?,
+            issuer: text(&all, "iss")?.ok_or_else(|| ClaimsFault::missing("iss"))?,
+            subject: text(&all, "sub")?.ok_or_else(|| ClaimsFault::missing("sub"))?,
             audiences: audiences(&all)?,
-            expires_at: seconds(&all, "exp")?.ok_or(ClaimsFault::Missing)?,
+            expires_at: seconds(&all, "exp")?.ok_or_else(|| ClaimsFault::missing("exp"))?,
             not_before: seconds(&all, "nbf")?,
             issued_at: seconds(&all, "iat")?,
             token_id: text(&all, "jti")?,
@@ -50,30 +75,32 @@ impl Claims {
 fn text(all: &Map<String, Value>, name: &str) -> Result<Option<String>, ClaimsFault> {
     match all.get(name) {
         None => Ok(None),
-        Some(Value::String(text)) if text.is_empty() => Err(ClaimsFault::Missing),
+        Some(Value::String(text)) if text.is_empty() => Err(ClaimsFault::missing(name)),
         Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(ClaimsFault::Malformed),
+        Some(value) => Err(ClaimsFault::wrong_type(name, value, "a string")),
     }
 }
 
 fn seconds(all: &Map<String, Value>, name: &str) -> Result<Option<u64>, ClaimsFault> {
     match all.get(name) {
         None => Ok(None),
-        Some(value) => value.as_u64().map(Some).ok_or(ClaimsFault::Malformed),
+        Some(value) => {
+            value.as_u64().map(Some).ok_or_else(|| ClaimsFault::wrong_type(name, value, "a whole number of seconds"))
+        }
     }
 }
 
 fn audiences(all: &Map<String, Value>) -> Result<Vec<String>, ClaimsFault> {
-    let list = match all.get("aud").ok_or(ClaimsFault::Missing)? {
+    let value = all.get("aud").ok_or_else(|| ClaimsFault::missing("aud"))?;
+    let wrong_type = || ClaimsFault::wrong_type("aud", value, "a string or a list of strings");
+    let list = match value {
         Value::String(one) => vec![one.clone()],
-        Value::Array(many) => many
-            .iter()
-            .map(|one| one.as_str().map(str::to_owned))
-            .collect::<Option<_>>()
-            .ok_or(ClaimsFault::Malformed)?,
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => return Err(ClaimsFault::Malformed),
+        Value::Array(many) => {
+            many.iter().map(|one| one.as_str().map(str::to_owned)).collect::<Option<_>>().ok_or_else(wrong_type)?
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => return Err(wrong_type()),
     };
-    if list.is_empty() { Err(ClaimsFault::Missing) } else { Ok(list) }
+    if list.is_empty() { Err(ClaimsFault::missing("aud")) } else { Ok(list) }
 }
 
 #[cfg(test)]

@@ -16,11 +16,11 @@ use crate::http1::target::OriginForm;
 use crate::issuer::authorization_server::Issued;
 use crate::network::counted_network;
 use crate::oauth::caller::IssuerName;
+use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::identity::Identity;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::request::request_id::RequestId;
-use crate::pipeline::routing::access::Discrepancy;
 use crate::pipeline::routing::snapshot::SharedSnapshot;
 use crate::trust::verify::Verified;
 
