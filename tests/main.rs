@@ -44,6 +44,7 @@ mod http1_llhttp;
 mod http1_reference;
 mod http2;
 mod inspect;
+mod issuer_claims;
 mod jwks;
 mod keep_alive;
 mod keys;

@@ -10,14 +10,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::audiences::AcceptedAudiences;
+use super::caller_claims::{CallerFault, caller, claimed_client};
 use super::issuer::{Profile, TrustedIssuer};
 use super::key_cache::KeyLookup;
 use super::revocation::PublishedRevocations;
 use crate::clock::UnixTime;
 use crate::http1::field_block::FieldBlock;
-use crate::jose::claims::Claims;
+use crate::jose::claims::{Claims, ClaimsFault};
 use crate::jose::header::Header;
 use crate::jose::jwk::VerifyingKey;
+use crate::jose::numeric_date::NumericDate;
 use crate::jose::token::{TokenFault, Unverified};
 use crate::oauth::caller::{Caller, IssuerName};
 use crate::oauth::discrepancy::Discrepancy;
@@ -105,6 +108,8 @@ pub(crate) struct FailedCheck {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenError {
     Malformed,
+    /// More than a token may have.
+    TooManyScopes,
     UnknownIssuer,
     IssuerNotAllowed,
     TypeNotAllowed,
@@ -147,15 +152,17 @@ impl Trust {
         expected: Expectations<'_>,
         now: UnixTime,
     ) -> Result<Verified, RefusedToken> {
-        let token = Unverified::parse(token).map_err(|fault| FailedCheck::from(fault).of(None, None))?;
+        let mut token = Unverified::parse(token).map_err(|fault| FailedCheck::from(fault).of(None, None))?;
         let Some(issuer) = self.issuers.iter().find(|known| known.settings.issuer.as_str() == token.claims.issuer)
         else {
             return Err(FailedCheck::from(TokenError::UnknownIssuer).of(None, claimed_client(&token.claims)));
         };
+        let completed = issuer.settings.audiences.complete(&mut token.claims);
         let fail = |check: FailedCheck| check.of(Some(&issuer.settings.name), claimed_client(&token.claims));
         let refused = |reason: TokenError| fail(reason.into());
+        completed.map_err(|fault| fail(fault.into()))?;
         check_claims(issuer, &token.header, &token.claims, expected, now).map_err(fail)?;
-        let caller = caller(issuer, &token.claims).map_err(fail)?;
+        let caller = caller(&issuer.settings, &token.claims).map_err(|fault| fail(fault.into()))?;
         let key = match issuer.keys.find(token.header.key_id.as_deref(), token.header.algorithm).await {
             KeyLookup::Found(key) => key,
             KeyLookup::Unknown => return Err(refused(TokenError::UnknownKid)),
@@ -242,7 +249,8 @@ fn check_claims(
     check_audience(issuer, claims, expected)?;
     check_time(claims, issuer.settings.clock_skew, now)?;
     match issuer.settings.profile {
-        Profile::Own if claims.issued_at.is_none() || claims.token_id.is_none() => Err(TokenError::MissingClaim.into()),
+        Profile::Own if claims.issued_at.is_none() => Err(ClaimsFault::missing("iat").into()),
+        Profile::Own if claims.token_id.is_none() => Err(ClaimsFault::missing("jti").into()),
         Profile::Own | Profile::External => Ok(()),
     }
 }
@@ -257,16 +265,22 @@ fn check_issuer(issuer: &TrustedIssuer, expected: Expectations<'_>) -> Result<()
 }
 
 fn check_audience(issuer: &TrustedIssuer, claims: &Claims, expected: Expectations<'_>) -> Result<(), FailedCheck> {
-    let accepted = match expected.audiences {
-        AllowedAudiences::Any => return Ok(()),
-        AllowedAudiences::OfIssuer => &issuer.settings.audiences,
-        AllowedAudiences::Only(audiences) => audiences,
+    let of_issuer = &issuer.settings.audiences;
+    let accepted = match (expected.audiences, of_issuer) {
+        (AllowedAudiences::Only(audiences), _) => audiences,
+        (AllowedAudiences::Any | AllowedAudiences::OfIssuer, AcceptedAudiences::Unlimited) => return Ok(()),
+        (AllowedAudiences::Any, AcceptedAudiences::Listed { .. }) if !claims.audiences.is_empty() => return Ok(()),
+        (AllowedAudiences::Any | AllowedAudiences::OfIssuer, AcceptedAudiences::Listed { accepted, .. }) => accepted,
     };
     if claims.audiences.iter().any(|audience| accepted.contains(audience)) {
-        Ok(())
-    } else {
-        Err(TokenError::BadAudience.into())
+        return Ok(());
     }
+    if claims.audiences.is_empty() {
+        return Err(of_issuer.missing().into());
+    }
+    let (found, wanted) = (claims.audiences.join(", "), accepted.join(" or "));
+    let values = Some(Box::new(Discrepancy::new(found, wanted)));
+    Err(FailedCheck { reason: TokenError::BadAudience, values })
 }
 
 fn check_time(claims: &Claims, skew: Duration, now: UnixTime) -> Result<(), FailedCheck> {
@@ -275,39 +289,8 @@ fn check_time(claims: &Claims, skew: Duration, now: UnixTime) -> Result<(), Fail
         return Err(TokenError::Expired.into());
     }
     // A token from the future comes from a wrong clock, or is forged.
-    let begins = claims.not_before.max(claims.issued_at).unwrap_or(0);
+    let begins = claims.not_before.max(claims.issued_at.map(NumericDate::rounded_up)).unwrap_or(0);
     if begins > now.saturating_add(skew) { Err(TokenError::NotYetValid.into()) } else { Ok(()) }
-}
-
-fn caller(issuer: &TrustedIssuer, claims: &Claims) -> Result<Caller, FailedCheck> {
-    let subject = Identity::parse(&claims.subject).map_err(|_| FailedCheck::from(TokenError::Malformed))?;
-    let client = match client_claim(issuer.settings.profile, claims)? {
-        Some(client) => Some(Identity::parse(client).map_err(|_| FailedCheck::from(TokenError::Malformed))?),
-        None => None,
-    };
-    let granted =
-        issuer.settings.scope_claim.read(&claims.all).map_err(|_| FailedCheck::from(TokenError::Malformed))?;
-    let scope = match &issuer.settings.allow_scopes {
-        Some(allowed) => granted.intersection(allowed),
-        None => granted,
-    };
-    Ok(Caller::new(issuer.settings.name.clone(), &issuer.settings.issuer, client, subject, scope))
-}
-
-/// The claims in which issuers name the client, first present wins.
-const CLIENT_CLAIMS: [&str; 4] = ["client_id", "azp", "appid", "cid"];
-
-fn client_claim(profile: Profile, claims: &Claims) -> Result<Option<&str>, FailedCheck> {
-    let value = match profile {
-        Profile::Own => Some(claims.all.get("client_id").ok_or(FailedCheck::from(TokenError::MissingClaim))?),
-        Profile::External => CLIENT_CLAIMS.iter().find_map(|name| claims.all.get(*name)),
-    };
-    value.map(|value| value.as_str().ok_or(TokenError::Malformed.into())).transpose()
-}
-
-fn claimed_client(claims: &Claims) -> Option<Identity> {
-    let name = CLIENT_CLAIMS.iter().find_map(|name| claims.all.get(*name))?.as_str()?;
-    Identity::parse(name).ok()
 }
 
 impl FailedCheck {
@@ -319,6 +302,21 @@ impl FailedCheck {
 impl From<TokenError> for FailedCheck {
     fn from(reason: TokenError) -> Self {
         Self { reason, values: None }
+    }
+}
+
+impl From<ClaimsFault> for FailedCheck {
+    fn from(fault: ClaimsFault) -> Self {
+        TokenFault::from(fault).into()
+    }
+}
+
+impl From<CallerFault> for FailedCheck {
+    fn from(fault: CallerFault) -> Self {
+        match fault {
+            CallerFault::Claims(fault) => fault.into(),
+            CallerFault::TooManyScopes(values) => Self { reason: TokenError::TooManyScopes, values: Some(values) },
+        }
     }
 }
 
@@ -346,7 +344,7 @@ impl Verified {
         let settings = IssuerSettings { name: IssuerName::own(), profile: Profile::Own, ..settings() };
         let key = SigningKey::generate(Algorithm::EdDsa).unwrap().0.verifying_key().unwrap();
         Self {
-            caller: Caller::new(IssuerName::own(), &settings.issuer, Some(id.clone()), id, Default::default()),
+            caller: Caller::new(IssuerName::own(), &settings.issuer, Some(id), None, Default::default()).unwrap(),
             claims: Claims::parse(claims().to_string().as_bytes()).unwrap(),
             key: Arc::new(key),
             issuer: Arc::new(TrustedIssuer { settings, keys: Arc::new(KeyCache::remote()) }),

@@ -63,6 +63,7 @@ pub(crate) fn unauthenticated(error: &AuthenticateError) -> Reason {
         AuthenticateError::Clock => Reason::Internal,
         AuthenticateError::Refused(refused) => match refused.reason {
             TokenError::Malformed => Reason::Malformed,
+            TokenError::TooManyScopes => Reason::TooManyScopes,
             TokenError::UnknownIssuer => Reason::UnknownIssuer,
             TokenError::IssuerNotAllowed => Reason::IssuerNotAllowed,
             TokenError::TypeNotAllowed => Reason::TypeNotAllowed,

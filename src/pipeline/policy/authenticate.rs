@@ -67,6 +67,7 @@ fn is_final(reason: TokenError) -> bool {
     match reason {
         TokenError::Expired | TokenError::UnknownKid | TokenError::Revoked | TokenError::UnknownClient => true,
         TokenError::Malformed
+        | TokenError::TooManyScopes
         | TokenError::UnknownIssuer
         | TokenError::IssuerNotAllowed
         | TokenError::TypeNotAllowed

@@ -251,7 +251,7 @@ fn describe(verified: &Verified) -> Described<'_> {
         verified: true,
         issuer: Some(verified.caller.issuer.as_str()),
         client: verified.caller.client.as_ref().map(Identity::as_str),
-        subject: Some(verified.caller.subject.as_str()),
+        subject: verified.caller.subject.as_ref().map(Identity::as_str),
         scope: verified.caller.scope_header.to_str().ok(),
         token_id: verified.claims.token_id.as_deref(),
         key_id: verified.key.key_id.as_deref(),
