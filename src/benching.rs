@@ -20,6 +20,7 @@ use crate::oauth::caller::{Digest, IssuerName};
 use crate::oauth::identity;
 use crate::pipeline::routing::limit_store::LimitStore;
 use crate::pipeline::routing::rate_limit::{LimitPlace, LimitRate, RateLimit};
+use crate::trust::audiences::AcceptedAudiences;
 use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes, TrustedIssuer};
 use crate::trust::key_cache::KeyCache;
 use crate::trust::request_key::RequestKey;
@@ -85,7 +86,8 @@ fn settings(algorithm: Algorithm) -> Option<IssuerSettings> {
     Some(IssuerSettings {
         name: IssuerName::own(),
         issuer: identity::Identity::parse(ISSUER).ok()?,
-        audiences: vec![AUDIENCE.to_owned()],
+        subject_claims: vec!["sub".to_owned()],
+        audiences: AcceptedAudiences::listed(vec![AUDIENCE.to_owned()]),
         algorithms: vec![algorithm],
         types: TokenTypes { named: vec!["at+jwt".to_owned()], absent: false },
         clock_skew: Duration::from_secs(30),

@@ -45,6 +45,7 @@ mod http1_reference;
 mod http2;
 mod inspect;
 mod issuers;
+mod issuer_claims;
 mod jwks;
 mod keep_alive;
 mod keys;

@@ -37,6 +37,7 @@ reasons! {
     // The token of a request.
     NoToken => "no_token", refusal;
     Malformed => "malformed", refusal;
+    TooManyScopes => "too_many_scopes", refusal;
     UnknownIssuer => "unknown_issuer", refusal;
     IssuerNotAllowed => "issuer_not_allowed", refusal;
     TypeNotAllowed => "type_not_allowed", refusal;

@@ -25,6 +25,7 @@ use crate::config::interpolate::Surroundings;
 use crate::config::needs::Needs;
 use crate::config::types::Config;
 use crate::jose::BASE64URL;
+use crate::jose::numeric_date::NumericDate;
 use crate::pipeline::policy::authenticate::authenticate_anew;
 use crate::pipeline::policy::authorize::{admit, authorize};
 use crate::pipeline::routing::access::{Access, AccessRule, Forbidden, missing_scope};
@@ -214,7 +215,10 @@ fn is_for_any_route(verified: &Verified, snapshot: &Snapshot, now: UnixTime) -> 
         Access::Protected(rule) => Some(rule.expectations()),
     });
     let of_issuer = Expectations { audiences: AllowedAudiences::OfIssuer, ..Expectations::any_route() };
-    rules.chain([of_issuer]).any(|expected| verified.revalidate(expected, now, instant) != Err(TokenError::BadAudience))
+    let is_for_another = |expected| {
+        verified.revalidate(expected, now, instant).is_err_and(|check| check.reason == TokenError::BadAudience)
+    };
+    !rules.chain([of_issuer]).all(is_for_another)
 }
 
 fn print_text(token: &str, inspection: &Inspection) {
@@ -289,6 +293,9 @@ fn parts(token: &str) -> Vec<(String, Value)> {
 /// The claims that are times, readable.
 fn times(token: &str) -> Vec<(&'static str, UnixTime)> {
     let claims = parts(token).into_iter().nth(1).map(|(_, claims)| claims).unwrap_or_default();
-    let time = |name: &'static str| Some((name, UnixTime::from_seconds(claims[name].as_u64()?)));
+    let time = |name: &'static str| {
+        let date = NumericDate::parse(&claims[name].to_string())?;
+        Some((name, UnixTime::from_seconds(date.rounded_down())))
+    };
     ["iat", "nbf", "exp"].into_iter().filter_map(time).collect()
 }

@@ -7,11 +7,9 @@ use crate::jose::BASE64URL;
 use crate::jose::claims::Claims;
 use crate::jose::header::Header;
 use crate::jose::token::Unverified;
-use crate::oauth::caller::Caller;
-use crate::oauth::identity::Identity;
-use crate::oauth::scope::ScopeSet;
 use crate::pipeline::policy::authenticate::AuthenticateError;
 use crate::pipeline::routing::snapshot::Snapshot;
+use crate::trust::caller_claims::caller;
 use crate::trust::revocation::{RevocationEntry, RevocationTarget, Revocations};
 use crate::trust::verify::TokenError;
 
@@ -37,7 +35,8 @@ impl TokenRefusal {
             TokenError::Malformed => malformed_part(token, snapshot.limits.token_bytes),
             TokenError::UnknownKid => lacks_key_id(token),
             TokenError::Revoked => revoked_by(token, snapshot, revoked),
-            TokenError::UnknownIssuer
+            TokenError::TooManyScopes
+            | TokenError::UnknownIssuer
             | TokenError::IssuerNotAllowed
             | TokenError::TypeNotAllowed
             | TokenError::AlgNotAllowed
@@ -66,6 +65,9 @@ pub(super) fn explain(error: &AuthenticateError) -> (&'static str, &'static str)
 fn explain_token(reason: TokenError) -> (&'static str, &'static str) {
     match reason {
         TokenError::Malformed => ("malformed", "it is not a signed JWT, or a claim has the wrong type"),
+        TokenError::TooManyScopes => {
+            ("too_many_scopes", "it has more scopes than a token may have, after the issuer's `allow_scopes`")
+        }
         TokenError::UnknownIssuer => ("unknown_issuer", "no configured issuer has exactly this `iss`"),
         TokenError::IssuerNotAllowed => {
             ("issuer_not_allowed", "the route's `issuers` does not contain the token's issuer")
@@ -133,18 +135,8 @@ fn revoked_by(token: &str, snapshot: &Snapshot, revoked: &[RevocationEntry]) -> 
     let claims = Unverified::parse(token).ok()?.claims;
     let mut issuers = snapshot.trust.issuers().iter();
     let settings = &issuers.find(|issuer| issuer.settings.issuer.as_str() == claims.issuer)?.settings;
-    let subject = Identity::parse(&claims.subject).ok()?;
+    let caller = caller(settings, &claims).ok()?;
     let concerns = |entry: &&RevocationEntry| {
-        // The claims in which a token names its client are many; the entry says which one it is about.
-        let client = match &entry.target {
-            RevocationTarget::Client(client) if names_client(&claims, client) => Identity::parse(client).ok(),
-            RevocationTarget::Client(_)
-            | RevocationTarget::Token(_)
-            | RevocationTarget::Subject(_)
-            | RevocationTarget::Issuer => None,
-        };
-        let name = settings.name.clone();
-        let caller = Caller::new(name, &settings.issuer, client, subject.clone(), ScopeSet::default());
         let mut one = Revocations::default();
         one.add(entry);
         one.applies_to(settings, &caller, &claims)
@@ -156,8 +148,4 @@ fn revoked_by(token: &str, snapshot: &Snapshot, revoked: &[RevocationEntry]) -> 
         RevocationTarget::Subject(subject) => format!("the tokens of subject `{subject}` were revoked"),
         RevocationTarget::Issuer => "all tokens of the issuer were revoked".to_owned(),
     })
-}
-
-fn names_client(claims: &Claims, client: &str) -> bool {
-    ["client_id", "azp", "appid", "cid"].iter().any(|name| claims.all.get(*name).is_some_and(|value| value == client))
 }

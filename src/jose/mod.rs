@@ -2,8 +2,8 @@
 //!
 //! Only this module uses `jsonwebtoken`, for the JWK types and thumbprints. aws-lc makes and verifies signatures with
 //! keys that are parsed once. `jsonwebtoken` would parse the key at every call, which makes an RSA signature 2.6
-//! times as expensive. Its claim checks are not used either, because they accept invalid tokens (a float `exp`, an
-//! array for `iss`, `crit`). [`header`] and [`claims`] are strict instead.
+//! times as expensive. Its claim checks are not used either, because they accept invalid tokens (an `exp` in
+//! milliseconds, an array for `iss`, `crit`). [`header`] and [`claims`] are strict instead.
 
 pub(crate) mod algorithm;
 pub(crate) mod certificate_facts;
@@ -13,6 +13,7 @@ mod ed25519;
 pub(crate) mod header;
 pub(crate) mod jwk;
 pub(crate) mod key_set;
+pub(crate) mod numeric_date;
 mod roca;
 pub(crate) mod signing;
 pub(crate) mod strict_json;

@@ -9,6 +9,7 @@ use super::BASE64URL;
 use super::claims::{Claims, ClaimsFault};
 use super::header::{Header, JoseHeaderFault};
 use super::jwk::VerifyingKey;
+use crate::oauth::discrepancy::Discrepancy;
 
 /// A well-formed token. Its content must not be trusted before [`Self::is_signed_by`] returns true.
 #[derive(Debug)]
@@ -22,17 +23,17 @@ pub(crate) struct Unverified<'t> {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TokenFault {
     #[error("the token is malformed")]
-    Malformed,
+    Malformed(Option<Box<Discrepancy>>),
     #[error("the token's algorithm is not supported")]
     Algorithm,
     #[error("a required claim is missing")]
-    MissingClaim,
+    MissingClaim(Box<Discrepancy>),
 }
 
 impl<'t> Unverified<'t> {
     pub(crate) fn parse(token: &'t str) -> Result<Self, TokenFault> {
-        let (signing_input, signature) = token.rsplit_once('.').ok_or(TokenFault::Malformed)?;
-        let (header, claims) = signing_input.split_once('.').ok_or(TokenFault::Malformed)?;
+        let (signing_input, signature) = token.rsplit_once('.').ok_or(TokenFault::Malformed(None))?;
+        let (header, claims) = signing_input.split_once('.').ok_or(TokenFault::Malformed(None))?;
         let header = Header::parse(&decode(header)?)?;
         let claims = Claims::parse(&decode(claims)?)?;
         Ok(Self { header, claims, signing_input, signature: decode(signature)? })
@@ -45,15 +46,15 @@ impl<'t> Unverified<'t> {
 
 fn decode(part: &str) -> Result<Vec<u8>, TokenFault> {
     if part.is_empty() {
-        return Err(TokenFault::Malformed);
+        return Err(TokenFault::Malformed(None));
     }
-    BASE64URL.decode(part).map_err(|_| TokenFault::Malformed)
+    BASE64URL.decode(part).map_err(|_| TokenFault::Malformed(None))
 }
 
 impl From<JoseHeaderFault> for TokenFault {
     fn from(fault: JoseHeaderFault) -> Self {
         match fault {
-            JoseHeaderFault::Malformed => Self::Malformed,
+            JoseHeaderFault::Malformed => Self::Malformed(None),
             JoseHeaderFault::Algorithm => Self::Algorithm,
         }
     }
@@ -62,8 +63,8 @@ impl From<JoseHeaderFault> for TokenFault {
 impl From<ClaimsFault> for TokenFault {
     fn from(fault: ClaimsFault) -> Self {
         match fault {
-            ClaimsFault::Malformed => Self::Malformed,
-            ClaimsFault::Missing => Self::MissingClaim,
+            ClaimsFault::Malformed(values) => Self::Malformed(values),
+            ClaimsFault::Missing(values) => Self::MissingClaim(values),
         }
     }
 }

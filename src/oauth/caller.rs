@@ -19,7 +19,8 @@ pub(crate) struct Caller {
     pub(crate) issuer: IssuerName,
     /// Absent if an external issuer names no client.
     pub(crate) client: Option<Identity>,
-    pub(crate) subject: Identity,
+    /// Absent if an external issuer names a client only.
+    pub(crate) subject: Option<Identity>,
     pub(crate) scope: ScopeSet,
     /// `scope` as a header value. Empty if the set is empty.
     pub(crate) scope_header: HeaderValue,
@@ -27,7 +28,7 @@ pub(crate) struct Caller {
     pub(crate) issuer_header: HeaderValue,
     /// (issuer, client), or (issuer, subject) if the issuer names no client. `per: client` counts by it.
     pub(crate) client_digest: Digest,
-    /// (issuer, subject). `per: subject` counts by it.
+    /// (issuer, subject), or (issuer, client) if the issuer names no subject. `per: subject` counts by it.
     pub(crate) subject_digest: Digest,
 }
 
@@ -53,23 +54,25 @@ impl IssuerName {
 }
 
 impl Caller {
+    /// `None` without a client and a subject.
     pub(crate) fn new(
         issuer: IssuerName,
         iss: &Identity,
         client: Option<Identity>,
-        subject: Identity,
+        subject: Option<Identity>,
         scope: ScopeSet,
-    ) -> Self {
+    ) -> Option<Self> {
         // A scope set is printable ASCII, and an identity's header value is valid, so the fallbacks are never used.
         let empty = HeaderValue::from_static("");
         let scope_header = HeaderValue::try_from(scope.to_string()).unwrap_or_else(|_| empty.clone());
         let issuer_header = HeaderValue::from_bytes(iss.header().as_bytes()).unwrap_or(empty);
-        let subject_digest = Digest::of(&[issuer.as_str(), "subject", subject.as_str()]);
-        let client_digest = match &client {
-            Some(client) => Digest::of(&[issuer.as_str(), "client", client.as_str()]),
-            None => subject_digest,
+        let digest = |kind, name: &Option<Identity>| {
+            name.as_ref().map(|name: &Identity| Digest::of(&[issuer.as_str(), kind, name.as_str()]))
         };
-        Self { issuer, client, subject, scope, scope_header, issuer_header, client_digest, subject_digest }
+        let (by_client, by_subject) = (digest("client", &client), digest("subject", &subject));
+        let client_digest = by_client.or(by_subject)?;
+        let subject_digest = by_subject.or(by_client)?;
+        Some(Self { issuer, client, subject, scope, scope_header, issuer_header, client_digest, subject_digest })
     }
 }
 
@@ -92,15 +95,16 @@ impl Digest {
 mod tests {
     use super::*;
 
-    fn caller(issuer: &str, client: Option<&str>, subject: &str) -> Caller {
+    fn caller<'n>(issuer: &str, client: Option<&str>, subject: impl Into<Option<&'n str>>) -> Caller {
         let identity = |text| Identity::parse(text).unwrap();
         Caller::new(
             IssuerName::new(issuer),
             &identity("https://i.example"),
             client.map(identity),
-            identity(subject),
+            subject.into().map(identity),
             ScopeSet::default(),
         )
+        .unwrap()
     }
 
     #[test]
@@ -111,6 +115,20 @@ mod tests {
     #[test]
     fn a_subject_never_counts_as_a_client_of_the_same_name() {
         assert_ne!(caller("corp", None, "a").client_digest, caller("corp", Some("a"), "b").client_digest);
+    }
+
+    #[test]
+    fn a_caller_without_a_subject_counts_by_its_client() {
+        let client = caller("corp", Some("a"), None);
+        assert_eq!(client.subject_digest, client.client_digest);
+        assert_ne!(client.subject_digest, caller("corp", Some("b"), "a").subject_digest);
+        assert_ne!(client.subject_digest, caller("corp", Some("a"), "a").subject_digest);
+    }
+
+    #[test]
+    fn a_caller_has_a_name() {
+        let iss = Identity::parse("https://i.example").unwrap();
+        assert!(Caller::new(IssuerName::new("corp"), &iss, None, None, ScopeSet::default()).is_none());
     }
 
     #[test]

@@ -23,16 +23,16 @@ pub(crate) enum InvalidScope {
 }
 
 /// A token or request with more scopes is refused.
-const MAX_SCOPES: usize = 128;
-const MAX_BYTES: usize = 4096;
+pub(crate) const MAX_SCOPES: usize = 128;
+pub(crate) const MAX_BYTES: usize = 4096;
 
 impl Scope {
     pub(crate) fn parse(raw: &str) -> Result<Self, InvalidScope> {
-        let legal = |b: u8| matches!(b, 0x21 | 0x23..=0x5B | 0x5D..=0x7E);
-        if raw.is_empty() || !raw.bytes().all(legal) {
-            return Err(InvalidScope::Character);
-        }
-        Ok(Self(raw.into()))
+        if Self::is_legal(raw) { Ok(Self(raw.into())) } else { Err(InvalidScope::Character) }
+    }
+
+    pub(crate) fn is_legal(raw: &str) -> bool {
+        !raw.is_empty() && raw.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5B | 0x5D..=0x7E))
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -62,17 +62,16 @@ impl ScopeSet {
         self.0.contains(scope)
     }
 
+    pub(crate) fn contains_name(&self, name: &str) -> bool {
+        self.0.binary_search_by(|scope| scope.as_str().cmp(name)).is_ok()
+    }
+
     pub(crate) fn contains_all(&self, other: &Self) -> bool {
         other.iter().all(|scope| self.contains(scope))
     }
 
     pub(crate) fn contains_any(&self, other: &Self) -> bool {
         other.iter().any(|scope| self.contains(scope))
-    }
-
-    /// Scopes that are in both sets.
-    pub(crate) fn intersection(&self, other: &Self) -> Self {
-        Self(self.iter().filter(|scope| other.contains(scope)).cloned().collect())
     }
 
     /// Scopes that are in at least one of the sets.
@@ -180,6 +179,7 @@ mod tests {
             let legal = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
             let expected = !raw.is_empty() && raw.chars().all(legal);
             prop_assert_eq!(Scope::parse(&raw).is_ok(), expected);
+            prop_assert_eq!(ScopeSet::parse("b c a").unwrap().contains_name(&raw), ["a", "b", "c"].contains(&raw.as_str()));
         }
 
         #[test]

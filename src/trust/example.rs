@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::audiences::AcceptedAudiences;
 use super::issuer::{IssuerSettings, Profile, TokenTypes};
 use super::scope_claim::ScopeClaim;
 use crate::jose::algorithm::Algorithm;
@@ -17,7 +18,8 @@ pub(super) fn settings() -> IssuerSettings {
     IssuerSettings {
         name: IssuerName::new("corp"),
         issuer: Identity::parse("https://login.example.com").unwrap(),
-        audiences: vec!["https://api.example.com".to_owned()],
+        subject_claims: vec!["sub".to_owned()],
+        audiences: AcceptedAudiences::listed(vec!["https://api.example.com".to_owned()]),
         algorithms: Algorithm::ALL.to_vec(),
         types: TokenTypes { named: vec!["at+jwt".to_owned(), "jwt".to_owned()], absent: true },
         clock_skew: Duration::from_secs(120),

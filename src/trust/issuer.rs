@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use url::Url;
 
+use super::audiences::AcceptedAudiences;
 use super::fetch::ClearText;
 use super::key_cache::KeyCache;
 use super::scope_claim::ScopeClaim;
@@ -21,8 +22,10 @@ pub(crate) struct IssuerSettings {
     pub(crate) name: IssuerName,
     /// `iss`, compared exactly.
     pub(crate) issuer: Identity,
-    /// A token must have one of these audiences, unless its route has its own.
-    pub(crate) audiences: Vec<String>,
+    /// The claims that may name the subject: the first that is present and not empty counts.
+    pub(crate) subject_claims: Vec<String>,
+    /// Unless the route has its own.
+    pub(crate) audiences: AcceptedAudiences,
     pub(crate) algorithms: Vec<Algorithm>,
     pub(crate) types: TokenTypes,
     pub(crate) clock_skew: Duration,
@@ -70,11 +73,12 @@ impl IssuerCa {
     }
 }
 
-/// The claims that a token must have in addition to `iss sub aud exp`.
+/// The claims that a token must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
-    /// The gateway's own tokens also need `client_id iat jti` (RFC 9068 §2.2).
+    /// Those of access tokens (RFC 9068 §2.2): `iss sub client_id aud exp iat jti`.
     Own,
+    /// `iss exp`, a client or a subject, and `aud` unless the settings say otherwise.
     External,
 }
 

@@ -4,6 +4,8 @@
 //! set that the refresher last published, and wait at most a short time for its next attempt. Only this module uses
 //! `reqwest`.
 
+pub(crate) mod audiences;
+pub(crate) mod caller_claims;
 pub(crate) mod discovery;
 #[cfg(test)]
 mod example;

@@ -18,6 +18,7 @@ use super::issuer::{IssuerSettings, Profile};
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::jose::claims::Claims;
+use crate::jose::numeric_date::NumericDate;
 use crate::oauth::caller::{Caller, Digest};
 
 /// One revocation.
@@ -192,7 +193,7 @@ impl Revocations {
             self.rules.get(&key(issuer, kind, name)).is_some_and(|rule| rule.concerns(claims.issued_at))
         };
         concerns(ISSUER, "")
-            || concerns(SUBJECT, caller.subject.as_str())
+            || caller.subject.as_ref().is_some_and(|subject| concerns(SUBJECT, subject.as_str()))
             || caller.client.as_ref().is_some_and(|client| concerns(CLIENT, client.as_str()))
             || claims.token_id.as_deref().is_some_and(|token_id| concerns(TOKEN, &token_digest(token_id)))
     }
@@ -279,10 +280,10 @@ impl From<Revocations> for PublishedRevocations {
 }
 
 impl RevocationRule {
-    fn concerns(self, issued_at: Option<u64>) -> bool {
+    fn concerns(self, issued_at: Option<NumericDate>) -> bool {
         match (self.issued_before, issued_at) {
             (None, _) | (Some(_), None) => true,
-            (Some(before), Some(issued)) => issued < before,
+            (Some(before), Some(issued)) => issued.rounded_down() < before,
         }
     }
 
@@ -314,7 +315,7 @@ fn token_digest(token_id: &str) -> String {
     BASE64URL.encode(digest(&SHA256, token_id.as_bytes()))
 }
 
-/// Tokens have whole seconds, rounded down, so that a limit has to be rounded up.
+/// The times of tokens are rounded down to whole seconds, so that a limit has to be rounded up.
 fn seconds_rounded_up(time: UnixTime) -> u64 {
     time.plus(Duration::from_millis(999)).seconds()
 }

@@ -185,7 +185,7 @@ mod tests {
         let key = SigningKey::generate(Algorithm::EdDsa).unwrap().0.verifying_key().unwrap();
         let name = Identity::parse("i").unwrap();
         Rc::new(Verified {
-            caller: Caller::new(IssuerName::new("i"), &name, None, name.clone(), ScopeSet::default()),
+            caller: Caller::new(IssuerName::new("i"), &name, None, Some(name.clone()), ScopeSet::default()).unwrap(),
             claims: Claims::parse(claims.to_string().as_bytes()).unwrap(),
             key: Arc::new(key),
             issuer: Arc::new(TrustedIssuer { settings: settings(), keys: Arc::new(KeyCache::remote()) }),

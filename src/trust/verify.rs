@@ -10,16 +10,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::audiences::AcceptedAudiences;
+use super::caller_claims::{CallerFault, caller, claimed_client};
 use super::issuer::{Profile, TrustedIssuer};
 use super::key_cache::KeyLookup;
 use super::revocation::PublishedRevocations;
 use crate::clock::UnixTime;
 use crate::http1::field_block::FieldBlock;
-use crate::jose::claims::Claims;
+use crate::jose::claims::{Claims, ClaimsFault};
 use crate::jose::header::Header;
 use crate::jose::jwk::VerifyingKey;
+use crate::jose::numeric_date::NumericDate;
 use crate::jose::token::{TokenFault, Unverified};
 use crate::oauth::caller::{Caller, IssuerName};
+use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::identity::Identity;
 
 /// All issuers that we trust.
@@ -88,13 +92,24 @@ pub(crate) struct ClientEntry {
 #[derive(Debug)]
 pub(crate) struct RefusedToken {
     pub(crate) reason: TokenError,
+    /// The values that the failed check found and wanted.
+    pub(crate) values: Option<Box<Discrepancy>>,
     pub(crate) issuer: Option<IssuerName>,
     pub(crate) client: Option<Identity>,
+}
+
+/// A check that a token does not pass: the reason, and the values that it found and wanted.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct FailedCheck {
+    pub(crate) reason: TokenError,
+    pub(crate) values: Option<Box<Discrepancy>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenError {
     Malformed,
+    /// More than a token may have.
+    TooManyScopes,
     UnknownIssuer,
     IssuerNotAllowed,
     TypeNotAllowed,
@@ -137,26 +152,17 @@ impl Trust {
         expected: Expectations<'_>,
         now: UnixTime,
     ) -> Result<Verified, RefusedToken> {
-        let token = Unverified::parse(token).map_err(|fault| RefusedToken {
-            reason: fault.into(),
-            issuer: None,
-            client: None,
-        })?;
+        let mut token = Unverified::parse(token).map_err(|fault| FailedCheck::from(fault).of(None, None))?;
         let Some(issuer) = self.issuers.iter().find(|known| known.settings.issuer.as_str() == token.claims.issuer)
         else {
-            return Err(RefusedToken {
-                reason: TokenError::UnknownIssuer,
-                issuer: None,
-                client: claimed_client(&token.claims),
-            });
+            return Err(FailedCheck::from(TokenError::UnknownIssuer).of(None, claimed_client(&token.claims)));
         };
-        let refused = |reason| RefusedToken {
-            reason,
-            issuer: Some(issuer.settings.name.clone()),
-            client: claimed_client(&token.claims),
-        };
-        check_claims(issuer, &token.header, &token.claims, expected, now).map_err(refused)?;
-        let caller = caller(issuer, &token.claims).map_err(refused)?;
+        let completed = issuer.settings.audiences.complete(&mut token.claims);
+        let fail = |check: FailedCheck| check.of(Some(&issuer.settings.name), claimed_client(&token.claims));
+        let refused = |reason: TokenError| fail(reason.into());
+        completed.map_err(|fault| fail(fault.into()))?;
+        check_claims(issuer, &token.header, &token.claims, expected, now).map_err(fail)?;
+        let caller = caller(&issuer.settings, &token.claims).map_err(|fault| fail(fault.into()))?;
         let key = match issuer.keys.find(token.header.key_id.as_deref(), token.header.algorithm).await {
             KeyLookup::Found(key) => key,
             KeyLookup::Unknown => return Err(refused(TokenError::UnknownKid)),
@@ -185,8 +191,8 @@ impl Trust {
 
 impl Verified {
     /// The refusal of this token, which was valid before.
-    pub(crate) fn refused(&self, reason: TokenError) -> RefusedToken {
-        RefusedToken { reason, issuer: Some(self.issuer.settings.name.clone()), client: self.caller.client.clone() }
+    pub(crate) fn refused(&self, check: FailedCheck) -> RefusedToken {
+        check.of(Some(&self.issuer.settings.name), self.caller.client.clone())
     }
 
     /// True if the own authorization server issued the token.
@@ -200,25 +206,25 @@ impl Verified {
         expected: Expectations<'_>,
         now: UnixTime,
         instant: Instant,
-    ) -> Result<(), TokenError> {
+    ) -> Result<(), FailedCheck> {
         check_issuer(&self.issuer, expected)?;
         check_audience(&self.issuer, &self.claims, expected)?;
         check_time(&self.claims, self.issuer.settings.clock_skew, now)?;
         if !self.issuer.keys.is_current(&self.key, instant) {
             let usable = self.issuer.keys.is_usable(instant);
-            return Err(if usable { TokenError::UnknownKid } else { TokenError::KeysUnavailable });
+            return Err(if usable { TokenError::UnknownKid } else { TokenError::KeysUnavailable }.into());
         }
         self.check_revocation()
     }
 
     /// One load and one comparison, unless something has been revoked since.
-    fn check_revocation(&self) -> Result<(), TokenError> {
+    fn check_revocation(&self) -> Result<(), FailedCheck> {
         let version = self.revocations.version();
         if version == self.passed.get() {
             return Ok(());
         }
         if self.revocations.current().applies_to(&self.issuer.settings, &self.caller, &self.claims) {
-            return Err(TokenError::Revoked);
+            return Err(TokenError::Revoked.into());
         }
         self.passed.set(version);
         Ok(())
@@ -232,89 +238,96 @@ fn check_claims(
     claims: &Claims,
     expected: Expectations<'_>,
     now: UnixTime,
-) -> Result<(), TokenError> {
+) -> Result<(), FailedCheck> {
     check_issuer(issuer, expected)?;
     if !issuer.settings.types.accept(header.token_type.as_deref()) {
-        return Err(TokenError::TypeNotAllowed);
+        return Err(TokenError::TypeNotAllowed.into());
     }
     if !issuer.settings.algorithms.contains(&header.algorithm) {
-        return Err(TokenError::AlgNotAllowed);
+        return Err(TokenError::AlgNotAllowed.into());
     }
     check_audience(issuer, claims, expected)?;
     check_time(claims, issuer.settings.clock_skew, now)?;
     match issuer.settings.profile {
-        Profile::Own if claims.issued_at.is_none() || claims.token_id.is_none() => Err(TokenError::MissingClaim),
+        Profile::Own if claims.issued_at.is_none() => Err(ClaimsFault::missing("iat").into()),
+        Profile::Own if claims.token_id.is_none() => Err(ClaimsFault::missing("jti").into()),
         Profile::Own | Profile::External => Ok(()),
     }
 }
 
-fn check_issuer(issuer: &TrustedIssuer, expected: Expectations<'_>) -> Result<(), TokenError> {
+fn check_issuer(issuer: &TrustedIssuer, expected: Expectations<'_>) -> Result<(), FailedCheck> {
     match expected.issuers {
-        AllowedIssuers::Only(names) if !names.contains(&issuer.settings.name) => Err(TokenError::IssuerNotAllowed),
+        AllowedIssuers::Only(names) if !names.contains(&issuer.settings.name) => {
+            Err(TokenError::IssuerNotAllowed.into())
+        }
         AllowedIssuers::All | AllowedIssuers::Only(_) => Ok(()),
     }
 }
 
-fn check_audience(issuer: &TrustedIssuer, claims: &Claims, expected: Expectations<'_>) -> Result<(), TokenError> {
-    let accepted = match expected.audiences {
-        AllowedAudiences::Any => return Ok(()),
-        AllowedAudiences::OfIssuer => &issuer.settings.audiences,
-        AllowedAudiences::Only(audiences) => audiences,
+fn check_audience(issuer: &TrustedIssuer, claims: &Claims, expected: Expectations<'_>) -> Result<(), FailedCheck> {
+    let of_issuer = &issuer.settings.audiences;
+    let accepted = match (expected.audiences, of_issuer) {
+        (AllowedAudiences::Only(audiences), _) => audiences,
+        (AllowedAudiences::Any | AllowedAudiences::OfIssuer, AcceptedAudiences::Unlimited) => return Ok(()),
+        (AllowedAudiences::Any, AcceptedAudiences::Listed { .. }) if !claims.audiences.is_empty() => return Ok(()),
+        (AllowedAudiences::Any | AllowedAudiences::OfIssuer, AcceptedAudiences::Listed { accepted, .. }) => accepted,
     };
     if claims.audiences.iter().any(|audience| accepted.contains(audience)) {
-        Ok(())
-    } else {
-        Err(TokenError::BadAudience)
+        return Ok(());
     }
+    if claims.audiences.is_empty() {
+        return Err(of_issuer.missing().into());
+    }
+    let (found, wanted) = (claims.audiences.join(", "), accepted.join(" or "));
+    let values = Some(Box::new(Discrepancy::new(found, wanted)));
+    Err(FailedCheck { reason: TokenError::BadAudience, values })
 }
 
-fn check_time(claims: &Claims, skew: Duration, now: UnixTime) -> Result<(), TokenError> {
+fn check_time(claims: &Claims, skew: Duration, now: UnixTime) -> Result<(), FailedCheck> {
     let (now, skew) = (now.seconds(), skew.as_secs());
     if now >= claims.expires_at.saturating_add(skew) {
-        return Err(TokenError::Expired);
+        return Err(TokenError::Expired.into());
     }
     // A token from the future comes from a wrong clock, or is forged.
-    let begins = claims.not_before.max(claims.issued_at).unwrap_or(0);
-    if begins > now.saturating_add(skew) { Err(TokenError::NotYetValid) } else { Ok(()) }
+    let begins = claims.not_before.max(claims.issued_at.map(NumericDate::rounded_up)).unwrap_or(0);
+    if begins > now.saturating_add(skew) { Err(TokenError::NotYetValid.into()) } else { Ok(()) }
 }
 
-fn caller(issuer: &TrustedIssuer, claims: &Claims) -> Result<Caller, TokenError> {
-    let subject = Identity::parse(&claims.subject).map_err(|_| TokenError::Malformed)?;
-    let client = match client_claim(issuer.settings.profile, claims)? {
-        Some(client) => Some(Identity::parse(client).map_err(|_| TokenError::Malformed)?),
-        None => None,
-    };
-    let granted = issuer.settings.scope_claim.read(&claims.all).map_err(|_| TokenError::Malformed)?;
-    let scope = match &issuer.settings.allow_scopes {
-        Some(allowed) => granted.intersection(allowed),
-        None => granted,
-    };
-    Ok(Caller::new(issuer.settings.name.clone(), &issuer.settings.issuer, client, subject, scope))
+impl FailedCheck {
+    fn of(self, issuer: Option<&IssuerName>, client: Option<Identity>) -> RefusedToken {
+        RefusedToken { reason: self.reason, values: self.values, issuer: issuer.cloned(), client }
+    }
 }
 
-/// The claims in which issuers name the client, first present wins.
-const CLIENT_CLAIMS: [&str; 4] = ["client_id", "azp", "appid", "cid"];
-
-fn client_claim(profile: Profile, claims: &Claims) -> Result<Option<&str>, TokenError> {
-    let value = match profile {
-        Profile::Own => Some(claims.all.get("client_id").ok_or(TokenError::MissingClaim)?),
-        Profile::External => CLIENT_CLAIMS.iter().find_map(|name| claims.all.get(*name)),
-    };
-    value.map(|value| value.as_str().ok_or(TokenError::Malformed)).transpose()
+impl From<TokenError> for FailedCheck {
+    fn from(reason: TokenError) -> Self {
+        Self { reason, values: None }
+    }
 }
 
-fn claimed_client(claims: &Claims) -> Option<Identity> {
-    let name = CLIENT_CLAIMS.iter().find_map(|name| claims.all.get(*name))?.as_str()?;
-    Identity::parse(name).ok()
+impl From<ClaimsFault> for FailedCheck {
+    fn from(fault: ClaimsFault) -> Self {
+        TokenFault::from(fault).into()
+    }
 }
 
-impl From<TokenFault> for TokenError {
-    fn from(fault: TokenFault) -> Self {
+impl From<CallerFault> for FailedCheck {
+    fn from(fault: CallerFault) -> Self {
         match fault {
-            TokenFault::Malformed => Self::Malformed,
-            TokenFault::Algorithm => Self::AlgNotAllowed,
-            TokenFault::MissingClaim => Self::MissingClaim,
+            CallerFault::Claims(fault) => fault.into(),
+            CallerFault::TooManyScopes(values) => Self { reason: TokenError::TooManyScopes, values: Some(values) },
         }
+    }
+}
+
+impl From<TokenFault> for FailedCheck {
+    fn from(fault: TokenFault) -> Self {
+        let (reason, values) = match fault {
+            TokenFault::Malformed(values) => (TokenError::Malformed, values),
+            TokenFault::Algorithm => (TokenError::AlgNotAllowed, None),
+            TokenFault::MissingClaim(values) => (TokenError::MissingClaim, Some(values)),
+        };
+        Self { reason, values }
     }
 }
 
@@ -331,7 +344,7 @@ impl Verified {
         let settings = IssuerSettings { name: IssuerName::own(), profile: Profile::Own, ..settings() };
         let key = SigningKey::generate(Algorithm::EdDsa).unwrap().0.verifying_key().unwrap();
         Self {
-            caller: Caller::new(IssuerName::own(), &settings.issuer, Some(id.clone()), id, Default::default()),
+            caller: Caller::new(IssuerName::own(), &settings.issuer, Some(id), None, Default::default()).unwrap(),
             claims: Claims::parse(claims().to_string().as_bytes()).unwrap(),
             key: Arc::new(key),
             issuer: Arc::new(TrustedIssuer { settings, keys: Arc::new(KeyCache::remote()) }),

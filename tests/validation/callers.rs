@@ -25,6 +25,7 @@ async fn scopes_are_found_where_issuers_put_them() {
         (json!({"permissions": ["read:data"]}), "read:data"),
         (json!({"scope": "a", "scp": "b", "permissions": ["c"]}), "a"),
         (json!({"scope": "", "scp": "b"}), ""),
+        (json!({"scope": null, "scp": "b"}), "b"),
         (json!({"roles": ["a"]}), ""),
         (json!({}), ""),
     ] {
@@ -53,10 +54,12 @@ async fn scopes_are_whole_tokens_in_any_surroundings() {
 #[tokio::test]
 async fn a_scope_claim_of_another_type_or_size_is_refused() {
     let world = World::start().await;
-    let many = (0..129).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
-    let long = "x".repeat(4097);
-    for scope in [json!({"a": true}), json!(7), json!(null), json!(true), json!(["a", 7]), json!(many), json!(long)] {
+    for scope in [json!({"a": true}), json!(7), json!(true), json!(["a", 7]), json!([["a"]])] {
         world.refuses(&world.key.sign(&world.claims("scope", scope)), "malformed").await;
+    }
+    let many = (0..129).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
+    for scope in [many, "x".repeat(4097)] {
+        world.refuses(&world.key.sign(&world.claims("scope", scope)), "too_many_scopes").await;
     }
 }
 

@@ -18,18 +18,17 @@ async fn each_is_refused<'c>(name: &str, values: impl IntoIterator<Item = &'c st
 }
 
 #[tokio::test]
-async fn a_time_that_is_no_whole_number_of_seconds_is_refused() {
+async fn a_time_that_is_no_number_of_seconds_is_refused() {
     let values = [
         "\"2000000000\"",
-        "null",
         "true",
         "[2000000000]",
         "{}",
-        "2000000000.5",
-        "2e9",
-        "2000000000.0",
         "-1",
+        "-0.5",
         "1e400",
+        "253402300800",
+        "2e12",
         "99999999999999999999",
     ];
     for name in ["exp", "nbf", "iat"] {
@@ -40,21 +39,21 @@ async fn a_time_that_is_no_whole_number_of_seconds_is_refused() {
 #[tokio::test]
 async fn a_required_claim_that_is_missing_is_missed() {
     let world = World::start().await;
-    for name in ["iss", "sub", "aud", "exp"] {
+    for name in ["iss", "aud", "exp"] {
         world.refuses(&world.key.sign(&without(world.corp.claims(), name)), "missing_claim").await;
     }
 }
 
 #[tokio::test]
 async fn an_empty_claim_is_a_missing_one() {
-    each_is_refused("sub", ["\"\""], "missing_claim").await;
-    each_is_refused("iss", ["\"\""], "missing_claim").await;
-    each_is_refused("aud", ["[]"], "missing_claim").await;
+    each_is_refused("iss", ["\"\"", "null"], "missing_claim").await;
+    each_is_refused("aud", ["[]", "\"\"", "null"], "missing_claim").await;
+    each_is_refused("exp", ["null"], "missing_claim").await;
 }
 
 #[tokio::test]
 async fn a_subject_or_issuer_that_is_no_text_is_refused() {
-    let values = ["7", "null", "true", "{}", "[\"someone\"]"];
+    let values = ["7", "true", "{}", "[\"someone\"]"];
     each_is_refused("sub", values, "malformed").await;
     each_is_refused("iss", values, "malformed").await;
     each_is_refused("jti", values, "malformed").await;
@@ -64,7 +63,7 @@ async fn a_subject_or_issuer_that_is_no_text_is_refused() {
 async fn a_subject_that_could_break_a_line_is_refused() {
     let long = format!("\"{}\"", "s".repeat(1025));
     each_is_refused("sub", [r#""a\r\nX-Auth-Scope: admin""#, r#""a\u0000""#, r#""\u007f""#, &long], "malformed").await;
-    each_is_refused("azp", [r#""a\nb""#, "7", "null", "[\"app\"]"], "malformed").await;
+    each_is_refused("azp", [r#""a\nb""#, "7", "\"\"", "[\"app\"]"], "malformed").await;
 }
 
 #[tokio::test]
@@ -95,10 +94,10 @@ async fn an_audience_is_compared_exactly_and_one_of_several_is_enough() {
     for good in [json!(API), json!([API]), json!(["x", API, "y"])] {
         world.accepts(&world.key.sign(&world.claims("aud", good))).await;
     }
-    for bad in [json!("x"), json!(["x", "y"]), json!(""), json!(format!("{API}/")), json!(API.to_uppercase())] {
+    for bad in [json!("x"), json!(["x", "y"]), json!([""]), json!(format!("{API}/")), json!(API.to_uppercase())] {
         world.refuses(&world.key.sign(&world.claims("aud", bad)), "bad_audience").await;
     }
-    for bad in [json!(7), json!(null), json!({"aud": API}), json!([API, 7]), json!([[API]])] {
+    for bad in [json!(7), json!({"aud": API}), json!([API, 7]), json!([[API]])] {
         world.refuses(&world.key.sign(&world.claims("aud", bad)), "malformed").await;
     }
 }
@@ -128,7 +127,7 @@ async fn time_is_judged_with_the_issuers_leeway() {
     for (claim, offset) in [("exp", -10), ("nbf", 20), ("iat", 20), ("nbf", -100_000)] {
         world.accepts(&world.key.sign(&at(claim, offset))).await;
     }
-    world.accepts(&world.key.sign(&world.claims("exp", u64::MAX))).await;
+    world.accepts(&world.key.sign(&world.claims("exp", 253_402_300_799_u64))).await;
     let patient = |claim: &str, offset: i64| world.key.sign(&with(at(claim, offset), "iss", "urn:patient"));
     world.accepts(&patient("exp", -100)).await;
     world.accepts(&patient("nbf", 110)).await;

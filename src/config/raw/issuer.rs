@@ -3,22 +3,29 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::decode::{OneOrMore, Required, mirror};
+use super::super::decode::{Decode, OneOrMore, Required, mirror};
+use super::super::diagnostics::Reported;
 use super::super::origin::HttpUrl;
+use super::super::reader::Reader;
 use super::super::source::At;
+use super::super::tree::YamlNode;
 
 mirror! {
     struct RawIssuer {
         issuer: Required<String>,
         /// Default: discovered.
         jwks_uri: Option<Required<HttpUrl>>,
-        audiences: Required<OneOrMore<String>>,
+        audiences: Required<RawAudiences>,
+        /// Names the audience where `aud` is absent or empty. Default: none.
+        audience_claim: Option<At<String>>,
+        /// Default: `sub`.
+        subject_claim: Option<At<RawSubjectClaim>>,
         /// Default: all supported algorithms.
         algorithms: Option<At<OneOrMore<String>>>,
         /// Default: `at+jwt`, `JWT` and `absent`.
         types: Option<At<OneOrMore<String>>>,
         clock_skew: At<Duration> = Duration::from_secs(30),
-        scope_claim: At<String> = "auto".to_owned(),
+        scope_claim: At<RawScopeClaim> = RawScopeClaim::Auto,
         /// Default: all.
         allow_scopes: Option<At<OneOrMore<String>>>,
         /// Default: the system's roots.
@@ -26,5 +33,78 @@ mirror! {
         max_stale: At<Duration> = Duration::from_secs(60 * 60),
         /// Whether its documents may be fetched in clear text from other machines.
         allow_http: At<bool> = false,
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum RawAudiences {
+    /// No audience is checked.
+    Unlimited,
+    Listed(OneOrMore<String>),
+}
+
+/// The name of a claim, or a list of names.
+#[derive(Debug)]
+pub(crate) struct RawSubjectClaim(pub(crate) OneOrMore<String>);
+
+#[derive(Debug)]
+pub(crate) enum RawScopeClaim {
+    Auto,
+    Named(OneOrMore<RawClaimPath>),
+}
+
+#[derive(Debug)]
+pub(crate) enum RawClaimPath {
+    /// The name of a claim, else a dotted path.
+    Text(String),
+    /// Names that are taken literally.
+    Parts(OneOrMore<String>),
+}
+
+impl Decode for RawAudiences {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        const EXPECTED: &str = "a list of audiences, or `unlimited`";
+        match &node.value {
+            YamlNode::List(_) => OneOrMore::decode(node, reader).map(Self::Listed),
+            YamlNode::Scalar(_) | YamlNode::Map(_) | YamlNode::Refused => match &*reader.text(node, EXPECTED)?.value {
+                "unlimited" => Ok(Self::Unlimited),
+                _ => Err(reader.mismatch(node, EXPECTED, "write `[…]` around an audience")),
+            },
+        }
+    }
+}
+
+impl Decode for RawSubjectClaim {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        one_or_more(node, reader).map(Self)
+    }
+}
+
+impl Decode for RawScopeClaim {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        let paths: OneOrMore<RawClaimPath> = one_or_more(node, reader)?;
+        match &paths.items[..] {
+            [At { value: RawClaimPath::Text(text), .. }] if text == "auto" => Ok(Self::Auto),
+            _ => Ok(Self::Named(paths)),
+        }
+    }
+}
+
+impl Decode for RawClaimPath {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        match &node.value {
+            YamlNode::List(_) => OneOrMore::decode(node, reader).map(Self::Parts),
+            YamlNode::Scalar(_) | YamlNode::Map(_) | YamlNode::Refused => String::decode(node, reader).map(Self::Text),
+        }
+    }
+}
+
+/// A list, or one item without brackets.
+fn one_or_more<T: Decode>(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<OneOrMore<T>, Reported> {
+    match &node.value {
+        YamlNode::List(_) => OneOrMore::decode(node, reader),
+        YamlNode::Scalar(_) | YamlNode::Map(_) | YamlNode::Refused => {
+            Ok(OneOrMore { items: vec![At::decode(node, reader)?] })
+        }
     }
 }

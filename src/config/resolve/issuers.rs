@@ -21,7 +21,6 @@ use crate::oauth::identity::Identity;
 use crate::telemetry::error_chain;
 use crate::trust::fetch::{ClearText, is_loopback};
 use crate::trust::issuer::{IssuerCa, IssuerSettings, KeySource, Profile, TokenTypes};
-use crate::trust::scope_claim::ScopeClaim;
 use crate::upstream::tls;
 
 const MAX_SKEW: Duration = Duration::from_secs(120);
@@ -69,7 +68,9 @@ impl Resolver<'_> {
         let ca_watch = raw.ca.as_ref().map(|ca| FileWatch::new(vec![self.source.locate(&ca.value)]));
         let ca = raw.ca.as_ref().and_then(|ca| self.issuer_ca(ca));
         let algorithms = raw.algorithms.map_or_else(|| Algorithm::ALL.to_vec(), |list| self.algorithms(&list.value));
-        let audiences = raw.audiences.map(|list| self.texts(&list.value));
+        let audiences = self.audiences(raw.audiences, raw.audience_claim.as_ref());
+        let subject_claims = self.subject_claims(raw.subject_claim.as_ref());
+        let scope_claim = self.scope_claim(&raw.scope_claim.value);
         let allow_scopes = raw.allow_scopes.map(|list| self.scopes(&list.value));
         let types = raw.types.map_or_else(default_types, |list| types(&list.value));
         if raw.clock_skew.value > MAX_SKEW {
@@ -95,13 +96,10 @@ impl Resolver<'_> {
         {
             self.allow_http(name, &raw.allow_http, first);
         }
-        let scope_claim = match raw.scope_claim.value.as_str() {
-            "auto" => ScopeClaim::Auto,
-            name => ScopeClaim::Named(name.to_owned()),
-        };
         let settings = IssuerSettings {
             name: IssuerName::new(&name.value),
             issuer: iss,
+            subject_claims,
             audiences: audiences.ok()?,
             algorithms,
             types,

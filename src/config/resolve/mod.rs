@@ -11,6 +11,7 @@ mod cors;
 mod folders;
 mod header_rules;
 mod host;
+mod issuer_claims;
 mod issuers;
 mod listeners;
 mod oauth;
@@ -96,6 +97,7 @@ impl Resolver<'_> {
         }
         let state = &raw.state_directory;
         let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, state, allow_literal_secrets, &names.issuers));
+        self.unlimited_audiences(&raw.issuers, &raw.routes);
         let issuers = self.issuers(raw.issuers, oauth.as_ref());
         let revoked = self.revoked(&raw.revoked, &names, oauth.as_ref(), &issuers);
         let audit_file = self.audit_file(&raw.audit, state);

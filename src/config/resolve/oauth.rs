@@ -28,6 +28,7 @@ use crate::oauth::identity::Identity;
 use crate::pipeline::routing::pattern::PathPattern;
 use crate::pipeline::routing::rate_limit::{ClientLimits, LimitRate, RateLimit};
 use crate::telemetry::error_chain::ErrorChain;
+use crate::trust::audiences::AcceptedAudiences;
 use crate::trust::fetch::is_loopback;
 use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes};
 use crate::trust::request_key::RequestKey;
@@ -64,7 +65,8 @@ impl Resolver<'_> {
         let trust = IssuerSettings {
             name: IssuerName::own(),
             issuer: Identity::parse(&endpoints.issuer).map_err(|fault| self.faults.of_file(fault.to_string()))?,
-            audiences,
+            subject_claims: vec!["sub".to_owned()],
+            audiences: AcceptedAudiences::listed(audiences),
             // Keys of an earlier algorithm are trusted until their last token has expired.
             algorithms: Algorithm::ALL.to_vec(),
             types: TokenTypes { named: vec!["at+jwt".to_owned()], absent: false },

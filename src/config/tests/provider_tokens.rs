@@ -129,7 +129,7 @@ impl<'s> Target<'s> {
         named.is_some_and(|named| {
             let scopes = found.scope.to_string();
             named.client.as_deref() == found.client.as_ref().map(|client| client.as_str())
-                && named.subject.as_deref() == Some(found.subject.as_str())
+                && named.subject.as_deref() == found.subject.as_ref().map(|subject| subject.as_str())
                 && named.scopes.iter().map(String::as_str).eq(scopes.split(' ').filter(|scope| !scope.is_empty()))
                 && self.written.may_use(&named, claims)
         })

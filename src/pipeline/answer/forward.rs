@@ -244,10 +244,7 @@ pub(crate) fn prepare_header(
 fn identity_fields(verified: &Verified) -> Rc<FieldBlock> {
     let caller = &verified.caller;
     let client = caller.client.as_ref().map(|client| (X_AUTH_CLIENT_ID, client.header().clone()));
-    let others = [
-        (X_AUTH_SUBJECT, caller.subject.header().clone()),
-        (X_AUTH_SCOPE, caller.scope_header.clone()),
-        (X_AUTH_ISSUER, caller.issuer_header.clone()),
-    ];
-    Rc::new(FieldBlock::new(client.into_iter().chain(others).collect()))
+    let subject = caller.subject.as_ref().map(|subject| (X_AUTH_SUBJECT, subject.header().clone()));
+    let others = [(X_AUTH_SCOPE, caller.scope_header.clone()), (X_AUTH_ISSUER, caller.issuer_header.clone())];
+    Rc::new(FieldBlock::new(client.into_iter().chain(subject).chain(others).collect()))
 }

@@ -17,12 +17,13 @@ use crate::audit::ledger::Unavailable;
 use crate::audit::reason::Reason;
 use crate::http1::fault::WireFault;
 use crate::issuer::authorization_server::TokenRefusal;
+use crate::oauth::discrepancy::Discrepancy;
 use crate::pipeline::policy::authenticate::AuthenticateError;
 use crate::pipeline::record::request_log::RecordedIdentity;
 use crate::pipeline::request::ambiguous::Ambiguous;
 use crate::pipeline::request::headers::FieldFault;
 use crate::pipeline::request::upgrade::{UpgradeFault, VERSION};
-use crate::pipeline::routing::access::{Discrepancy, Forbidden, missing_scope};
+use crate::pipeline::routing::access::{Forbidden, missing_scope};
 use crate::pipeline::routing::rate_limit::{LimitCount, seconds};
 use crate::trust::revocation_keeper::NotRevoked;
 use crate::trust::verify::TokenError;
@@ -252,6 +253,9 @@ impl Rejection {
 
     /// The value that a rule found and the one that it wanted.
     pub(crate) fn discrepancy(&self) -> Option<Discrepancy> {
+        if let Self::Unauthenticated(AuthenticateError::Refused(refused)) = self {
+            return refused.values.as_deref().cloned();
+        }
         if let Self::Forbidden(forbidden) = self {
             return forbidden.discrepancy();
         }

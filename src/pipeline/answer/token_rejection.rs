@@ -10,8 +10,8 @@ use crate::audit::reason::Reason;
 use crate::issuer::authorization_server::TokenRefusal;
 use crate::issuer::client_auth::claim::ClientFault;
 use crate::issuer::grant::GrantFault;
+use crate::oauth::discrepancy::Discrepancy;
 use crate::pipeline::policy::authenticate::AuthenticateError;
-use crate::pipeline::routing::access::Discrepancy;
 use crate::trust::revocation_keeper::NotRevoked;
 use crate::trust::verify::TokenError;
 
@@ -81,6 +81,7 @@ pub(crate) fn unauthenticated(error: &AuthenticateError) -> Reason {
         AuthenticateError::Clock => Reason::Internal,
         AuthenticateError::Refused(refused) => match refused.reason {
             TokenError::Malformed => Reason::Malformed,
+            TokenError::TooManyScopes => Reason::TooManyScopes,
             TokenError::UnknownIssuer => Reason::UnknownIssuer,
             TokenError::IssuerNotAllowed => Reason::IssuerNotAllowed,
             TokenError::TypeNotAllowed => Reason::TypeNotAllowed,

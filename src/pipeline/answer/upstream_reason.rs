@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use http::StatusCode;
 
 use crate::audit::reason::Reason;
-use crate::pipeline::routing::access::Discrepancy;
+use crate::oauth::discrepancy::Discrepancy;
 use crate::upstream::fault::{BodyFault, UpstreamFault};
 
 /// The status, the error code and the description.
@@ -29,7 +29,7 @@ pub(super) fn upstream_failed(fault: &UpstreamFault) -> Reason {
 /// The values that TLS with the server found and wanted, if a fault of TLS makes the server unreachable.
 pub(super) fn tls_discrepancy(fault: &UpstreamFault) -> Option<Discrepancy> {
     let (found, wanted) = fault.tls_fault()?.found_and_wanted();
-    Some(Discrepancy { found: found.to_owned(), wanted: wanted.to_owned() })
+    Some(Discrepancy::new(found, wanted))
 }
 
 /// Also for an answer that had begun when it failed.

@@ -13,7 +13,7 @@ use crate::clock::UnixTime;
 use crate::pipeline::request::connection_cache::ConnectionCache;
 use crate::pipeline::routing::access::AccessRule;
 use crate::pipeline::routing::snapshot::Snapshot;
-use crate::trust::verify::{Expectations, RefusedToken, TokenError, Verified};
+use crate::trust::verify::{Expectations, FailedCheck, RefusedToken, TokenError, Verified};
 
 #[derive(Debug)]
 pub(crate) enum AuthenticateError {
@@ -42,11 +42,11 @@ pub(crate) async fn authenticate(
         let checked = verified.revalidate(expected, now, tokio::time::Instant::now());
         return match checked.and_then(|()| check_client(&verified, snapshot)) {
             Ok(()) => Ok(verified),
-            Err(reason) => {
-                if is_final(reason) {
+            Err(check) => {
+                if is_final(check.reason) {
                     current.forget(token, connection);
                 }
-                Err(AuthenticateError::Refused(verified.refused(reason)))
+                Err(AuthenticateError::Refused(verified.refused(check)))
             }
         };
     }
@@ -57,9 +57,9 @@ pub(crate) async fn authenticate(
 }
 
 /// One of our own tokens is valid only as long as its client is configured.
-pub(crate) fn check_client(verified: &Verified, snapshot: &Snapshot) -> Result<(), TokenError> {
+pub(crate) fn check_client(verified: &Verified, snapshot: &Snapshot) -> Result<(), FailedCheck> {
     let is_known = || snapshot.oauth.as_ref().is_some_and(|oauth| oauth.server.client_of(verified).is_some());
-    if verified.is_own() && !is_known() { Err(TokenError::UnknownClient) } else { Ok(()) }
+    if verified.is_own() && !is_known() { Err(TokenError::UnknownClient.into()) } else { Ok(()) }
 }
 
 /// True if the token will never be valid again, at any route.
@@ -67,6 +67,7 @@ fn is_final(reason: TokenError) -> bool {
     match reason {
         TokenError::Expired | TokenError::UnknownKid | TokenError::Revoked | TokenError::UnknownClient => true,
         TokenError::Malformed
+        | TokenError::TooManyScopes
         | TokenError::UnknownIssuer
         | TokenError::IssuerNotAllowed
         | TokenError::TypeNotAllowed
@@ -103,7 +104,7 @@ async fn verify(
 ) -> Result<Verified, AuthenticateError> {
     let text = legal(token).ok_or_else(malformed)?;
     let verified = snapshot.trust.verify(text, expected, now).await.map_err(AuthenticateError::Refused)?;
-    check_client(&verified, snapshot).map_err(|reason| AuthenticateError::Refused(verified.refused(reason)))?;
+    check_client(&verified, snapshot).map_err(|check| AuthenticateError::Refused(verified.refused(check)))?;
     Ok(verified)
 }
 
@@ -130,7 +131,7 @@ fn legal(token: &[u8]) -> Option<&str> {
 }
 
 fn malformed() -> AuthenticateError {
-    AuthenticateError::Refused(RefusedToken { reason: TokenError::Malformed, issuer: None, client: None })
+    AuthenticateError::Refused(RefusedToken { reason: TokenError::Malformed, values: None, issuer: None, client: None })
 }
 
 #[cfg(test)]

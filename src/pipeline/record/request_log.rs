@@ -16,11 +16,11 @@ use crate::http1::target::OriginForm;
 use crate::issuer::authorization_server::Issued;
 use crate::network::counted_network;
 use crate::oauth::caller::IssuerName;
+use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::identity::Identity;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::request::request_id::RequestId;
-use crate::pipeline::routing::access::Discrepancy;
 use crate::pipeline::routing::snapshot::SharedSnapshot;
 use crate::trust::verify::Verified;
 
@@ -251,7 +251,7 @@ fn describe(verified: &Verified) -> Described<'_> {
         verified: true,
         issuer: Some(verified.caller.issuer.as_str()),
         client: verified.caller.client.as_ref().map(Identity::as_str),
-        subject: Some(verified.caller.subject.as_str()),
+        subject: verified.caller.subject.as_ref().map(Identity::as_str),
         scope: verified.caller.scope_header.to_str().ok(),
         token_id: verified.claims.token_id.as_deref(),
         key_id: verified.key.key_id.as_deref(),

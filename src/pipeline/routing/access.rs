@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::network::Networks;
 use crate::oauth::caller::IssuerName;
+use crate::oauth::discrepancy::{Discrepancy, value_text};
 use crate::oauth::scope::ScopeSet;
 use crate::trust::scope_claim::claim_at;
 use crate::trust::verify::{AllowedAudiences, AllowedIssuers, Expectations, Verified};
@@ -65,21 +66,6 @@ pub(crate) enum Forbidden {
     ClaimMismatch(Box<Discrepancy>),
     ClientNotAllowed,
     AddressNotAllowed,
-}
-
-/// The value that a rule found and the value that it wanted, for the operator. Of a token it contains only the claim or
-/// the scopes that the rule names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Discrepancy {
-    pub(crate) found: String,
-    pub(crate) wanted: String,
-}
-
-impl Discrepancy {
-    /// Long values are cut.
-    pub(crate) fn new(found: String, wanted: String) -> Self {
-        Self { found: cut(found), wanted: cut(wanted) }
-    }
 }
 
 impl AddressRule {
@@ -152,7 +138,7 @@ impl ClaimRule {
             None => format!("no {}", self.path),
         };
         let wanted: Vec<String> = self.values.iter().map(value_text).collect();
-        Discrepancy { found: cut(found), wanted: cut(format!("{}={}", self.path, wanted.join("|"))) }
+        Discrepancy::new(found, format!("{}={}", self.path, wanted.join("|")))
     }
 }
 
@@ -161,8 +147,8 @@ impl Forbidden {
     pub(crate) fn discrepancy(&self) -> Option<Discrepancy> {
         match self {
             Self::MissingScope { all_of, any_of, held } => {
-                let found = if held.is_empty() { "no scope".to_owned() } else { cut(held.to_string()) };
-                Some(Discrepancy { found, wanted: cut(wanted_scopes(all_of, any_of)) })
+                let found = if held.is_empty() { "no scope".to_owned() } else { held.to_string() };
+                Some(Discrepancy::new(found, wanted_scopes(all_of, any_of)))
             }
             Self::ClaimMismatch(discrepancy) => Some((**discrepancy).clone()),
             Self::ClientNotAllowed | Self::AddressNotAllowed => None,
@@ -176,22 +162,6 @@ fn wanted_scopes(all_of: &ScopeSet, any_of: &ScopeSet) -> String {
         (true, _) => format!("one of {any_of}"),
         (false, false) => format!("{all_of}, and one of {any_of}"),
     }
-}
-
-/// Text without quotation marks, everything else as JSON.
-fn value_text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// Claims of issuers may be long, such as lists of groups.
-const MAX_DISCREPANCY: usize = 200;
-
-fn cut(mut text: String) -> String {
-    if let Some((at, _)) = text.char_indices().nth(MAX_DISCREPANCY) {
-        text.truncate(at);
-        text.push('…');
-    }
-    text
 }
 
 /// The scopes that a token lacks, for the refused caller.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::example::{NOW, claims};
+use super::super::example::NOW;
 use super::with;
 
 /// Headers that change the meaning of the token or supply a key.
@@ -74,8 +74,10 @@ pub(super) fn bad_headers() -> Vec<Box<dyn Fn(Value) -> String>> {
     all
 }
 
-/// Claims that make a token invalid, even with a valid signature.
-pub(super) fn bad_claims() -> Vec<String> {
+/// Claims that make a token invalid, even with a valid signature: `good` ones, changed. An odd value or none is tried for
+/// each registered claim but those of `loosened`, of which the issuer's entry accepts more.
+pub(super) fn bad_claims(good: &Value, loosened: &[&str]) -> Vec<String> {
+    let claims = || good.clone();
     let mut all = Vec::new();
     let odd = [
         json!(null),
@@ -88,17 +90,24 @@ pub(super) fn bad_claims() -> Vec<String> {
         json!(""),
         json!([7]),
     ];
-    for name in ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "azp"] {
-        let is_text = !["exp", "nbf", "iat"].contains(&name);
-        let fits = |value: &Value| is_text && value == "1800000600" && !["iss"].contains(&name);
+    let strict = |name: &&str| !loosened.contains(name);
+    for name in ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "azp"].into_iter().filter(strict) {
+        let fits = |value: &Value| match name {
+            "sub" => [json!("1800000600"), json!(""), json!(null)].contains(value),
+            "jti" | "azp" => [json!("1800000600"), json!(null)].contains(value),
+            "nbf" | "iat" => [json!(1.5), json!(null)].contains(value),
+            _ => false,
+        };
         all.extend(
             odd.iter().filter(|value| !fits(value)).map(|value| with(claims(), name, value.clone()).to_string()),
         );
     }
-    for name in ["iss", "sub", "aud", "exp"] {
+    for name in ["iss", "aud", "exp"].into_iter().filter(strict) {
         let mut without = claims();
         without.as_object_mut().unwrap().remove(name);
         all.push(without.to_string());
+    }
+    for name in ["iss", "sub", "aud", "exp"].into_iter().filter(|name| good.get(name).is_some()) {
         let again = serde_json::to_string(&claims()[name]).unwrap();
         let escaped: String = name.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect();
         all.push(claims().to_string().replacen('{', &format!("{{\"{name}\":{again},"), 1));

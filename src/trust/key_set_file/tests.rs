@@ -4,6 +4,7 @@ use super::*;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::signing::SigningKey;
 use crate::oauth::identity::Identity;
+use crate::trust::audiences::AcceptedAudiences;
 use crate::trust::fetch::ClearText;
 use crate::trust::issuer::{Profile, TokenTypes};
 use crate::trust::scope_claim::ScopeClaim;
@@ -19,7 +20,8 @@ fn settings(issuer: &str) -> IssuerSettings {
     IssuerSettings {
         name: IssuerName::new("corp"),
         issuer: Identity::parse(issuer).unwrap(),
-        audiences: Vec::new(),
+        subject_claims: vec!["sub".to_owned()],
+        audiences: AcceptedAudiences::listed(Vec::new()),
         algorithms: Algorithm::ALL.to_vec(),
         types: TokenTypes { named: Vec::new(), absent: true },
         clock_skew: Duration::ZERO,

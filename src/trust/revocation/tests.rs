@@ -1,5 +1,7 @@
+use serde::Serialize;
 use serde_json::json;
 
+use super::super::audiences::AcceptedAudiences;
 use super::super::issuer::TokenTypes;
 use super::super::scope_claim::ScopeClaim;
 use super::*;
@@ -14,7 +16,8 @@ fn issuer(iss: &str, profile: Profile) -> IssuerSettings {
     IssuerSettings {
         name: IssuerName::new("corp"),
         issuer: Identity::parse(iss).unwrap(),
-        audiences: Vec::new(),
+        subject_claims: vec!["sub".to_owned()],
+        audiences: AcceptedAudiences::listed(Vec::new()),
         algorithms: Vec::new(),
         types: TokenTypes { named: Vec::new(), absent: true },
         clock_skew: Duration::from_secs(30),
@@ -29,18 +32,17 @@ fn corp() -> IssuerSettings {
 }
 
 /// Token `t1` of `app` for `someone`.
-fn claims(issued_at: Option<u64>) -> Claims {
-    let mut claims = json!({"iss": "i", "sub": "s", "aud": "a", "exp": NOW.seconds() + HOUR, "jti": "t1"});
-    claims["iat"] = issued_at.map_or(json!(null), |time| json!(time));
-    let claims = claims.as_object().unwrap().iter().filter(|(_, value)| !value.is_null());
-    let text = serde_json::to_vec(&claims.collect::<std::collections::BTreeMap<_, _>>()).unwrap();
-    Claims::parse(&text).unwrap()
+fn claims(issued_at: impl Serialize) -> Claims {
+    let claims =
+        json!({"iss": "i", "sub": "s", "aud": "a", "exp": NOW.seconds() + HOUR, "jti": "t1", "iat": issued_at});
+    Claims::parse(claims.to_string().as_bytes()).unwrap()
 }
 
-fn applies_to(entry: &RevocationEntry, issuer: &IssuerSettings, issued_at: Option<u64>) -> bool {
+fn applies_to(entry: &RevocationEntry, issuer: &IssuerSettings, issued_at: impl Serialize) -> bool {
     let identity = |text| Identity::parse(text).unwrap();
     let client = Some(identity("app"));
-    let caller = Caller::new(issuer.name.clone(), &issuer.issuer, client, identity("someone"), ScopeSet::default());
+    let subject = Some(identity("someone"));
+    let caller = Caller::new(issuer.name.clone(), &issuer.issuer, client, subject, ScopeSet::default()).unwrap();
     let mut revocations = Revocations::default();
     revocations.add(entry);
     revocations.applies_to(issuer, &caller, &claims(issued_at))
@@ -77,7 +79,31 @@ fn tokens_issued_before_and_tokens_without_iat_are_revoked() {
     let entry = lasting(RevocationTarget::Client("app".into()), Some(NOW));
     assert!(applies_to(&entry, &corp(), Some(NOW.seconds() - 1)));
     assert!(!applies_to(&entry, &corp(), Some(NOW.seconds())));
-    assert!(applies_to(&entry, &corp(), None));
+    assert!(applies_to(&entry, &corp(), ()));
+}
+
+#[test]
+fn a_fraction_of_iat_is_rounded_down() {
+    let entry = lasting(RevocationTarget::Issuer, Some(NOW));
+    let whole = 1_800_000_000.0;
+    assert!(applies_to(&entry, &corp(), whole - 0.5));
+    assert!(!applies_to(&entry, &corp(), whole + 0.5));
+    let later = lasting(RevocationTarget::Issuer, Some(NOW.plus(Duration::from_secs(1))));
+    assert!(applies_to(&later, &corp(), whole + 0.5));
+}
+
+#[test]
+fn no_revoked_subject_concerns_a_caller_without_one() {
+    let identity = |text| Identity::parse(text).unwrap();
+    let (name, iss) = (IssuerName::new("corp"), corp().issuer);
+    let caller = Caller::new(name, &iss, Some(identity("app")), None, ScopeSet::default()).unwrap();
+    for (target, expected) in
+        [(RevocationTarget::Client("app".into()), true), (RevocationTarget::Subject("app".into()), false)]
+    {
+        let mut revocations = Revocations::default();
+        revocations.add(&lasting(target.clone(), None));
+        assert_eq!(revocations.applies_to(&corp(), &caller, &claims(NOW.seconds())), expected, "{target:?}");
+    }
 }
 
 #[test]
@@ -92,7 +118,7 @@ fn now_leaves_out_nothing_that_was_issued_until_now() {
 #[test]
 fn an_entry_lasts_as_long_as_the_tokens_that_it_applies_to() {
     let own = issuer("https://self.example", Profile::Own);
-    let token = RevocationEntry::token(&own, &claims(None), NOW).unwrap();
+    let token = RevocationEntry::token(&own, &claims(()), NOW).unwrap();
     assert_eq!(token.expires_at, Some(NOW.seconds() + HOUR + 30));
     let rule = RevocationEntry::lasting(&own, RevocationTarget::Issuer, Some(NOW), NOW);
     assert_eq!(rule.expires_at, Some(NOW.seconds() + 24 * HOUR + 30));

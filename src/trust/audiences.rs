@@ -1,0 +1,79 @@
+//! The audiences that an issuer's tokens may be for, and the claim that names them.
+
+use super::scope_claim::claim_at;
+use crate::jose::claims::{Claims, ClaimsFault, texts};
+
+/// What `aud` of an issuer's tokens must have, on routes without audiences of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AcceptedAudiences {
+    /// No audience is checked. Every route that accepts the issuer restricts claims, clients or audiences instead.
+    Unlimited,
+    Listed {
+        /// A token must have one of these.
+        accepted: Vec<String>,
+        /// The claim that names the audience where `aud` is absent or empty.
+        instead_of_aud: Option<String>,
+    },
+}
+
+impl AcceptedAudiences {
+    /// These, in `aud`.
+    pub(crate) fn listed(accepted: Vec<String>) -> Self {
+        Self::Listed { accepted, instead_of_aud: None }
+    }
+
+    /// Completes the claims of a token of the issuer: where `aud` is absent or empty, the other claim counts.
+    pub(super) fn complete(&self, claims: &mut Claims) -> Result<(), ClaimsFault> {
+        if let Self::Listed { instead_of_aud: Some(name), .. } = self
+            && claims.audiences.is_empty()
+        {
+            claims.audiences = texts(name, claim_at(&claims.all, name))?;
+        }
+        Ok(())
+    }
+
+    /// The token names no audience at all.
+    pub(super) fn missing(&self) -> ClaimsFault {
+        match self {
+            Self::Listed { instead_of_aud: Some(name), .. } => ClaimsFault::none_of(&["aud", name]),
+            Self::Listed { instead_of_aud: None, .. } | Self::Unlimited => ClaimsFault::missing("aud"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The audiences of a token with these values of `aud` and `client_id`, at an issuer with `audience_claim:
+    /// client_id`.
+    fn completed(aud: &Value, client_id: &Value) -> Result<Vec<String>, ClaimsFault> {
+        let text = json!({"iss": "i", "exp": 2_000_000_000, "aud": aud, "client_id": client_id}).to_string();
+        let mut claims = Claims::parse(text.as_bytes()).unwrap();
+        let instead_of_aud = Some("client_id".to_owned());
+        AcceptedAudiences::Listed { accepted: Vec::new(), instead_of_aud }.complete(&mut claims)?;
+        Ok(claims.audiences)
+    }
+
+    #[test]
+    fn another_claim_counts_only_where_aud_is_absent_or_empty() {
+        for empty in [json!(null), json!(""), json!([])] {
+            assert_eq!(completed(&empty, &json!("app")).unwrap(), ["app"], "{empty}");
+            assert_eq!(completed(&empty, &json!(["a", "b"])).unwrap(), ["a", "b"], "{empty}");
+            assert_eq!(completed(&empty, &json!("")).unwrap(), Vec::<String>::new(), "{empty}");
+        }
+        for present in [json!("x"), json!(["x"])] {
+            assert_eq!(completed(&present, &json!("app")).unwrap(), ["x"], "{present}");
+        }
+        assert_eq!(completed(&json!([""]), &json!("app")).unwrap(), [""], "a list with a value is not empty");
+    }
+
+    #[test]
+    fn another_claim_of_the_wrong_type_is_malformed() {
+        for value in [json!(7), json!({"a": 1}), json!(["a", 7]), json!(true)] {
+            assert!(matches!(completed(&json!([]), &value), Err(ClaimsFault::Malformed(_))), "{value}");
+        }
+    }
+}
