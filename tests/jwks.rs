@@ -2,6 +2,7 @@
 //! they are.
 
 mod discovery;
+mod forms;
 mod hostile;
 mod https;
 mod outage;

@@ -121,7 +121,7 @@ impl JournalEntry {
             return None;
         }
         Some(KeyRecord {
-            algorithm: Algorithm::from_name(&self.algorithm)?,
+            algorithm: Algorithm::from_signing_name(&self.algorithm)?,
             key_id: self.kid,
             made_at: UnixTime::from_seconds(self.made_at),
             signs_from: UnixTime::from_seconds(self.signs_from),

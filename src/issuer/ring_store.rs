@@ -243,7 +243,7 @@ fn key_files(directory: &Path) -> Result<Vec<PathBuf>, RingError> {
 /// A key without a journal: treated as if it has signed since its file was modified.
 fn imported(path: PathBuf, rules: &RotationRules) -> Result<Stored, RingError> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let algorithm = name.split('.').next().and_then(Algorithm::from_name);
+    let algorithm = name.split('.').next().and_then(Algorithm::from_signing_name);
     let algorithm = algorithm.ok_or_else(|| RingError::NotAKey { path: path.clone(), source: None })?;
     let (key, _) = load_key(&path, algorithm)?;
     let modified = fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(failed("read", &path))?;

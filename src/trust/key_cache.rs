@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::progress::RefreshProgress;
 use crate::jose::algorithm::Algorithm;
+use crate::jose::header::KeyReference;
 use crate::jose::jwk::VerifyingKey;
 use crate::jose::key_set::KeySet;
 
@@ -125,10 +126,10 @@ impl KeyCache {
         holds
     }
 
-    /// The key for this header. Waits for a refetch if the set may be out of date.
-    pub(crate) async fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> KeyLookup {
+    /// The key that a token's header names. Waits for a refetch if the set may be out of date.
+    pub(crate) async fn find(&self, named: KeyReference<'_>, algorithm: Algorithm) -> KeyLookup {
         let started = Instant::now();
-        let mut seen = match self.look_up(key_id, algorithm, started) {
+        let mut seen = match self.look_up(named, algorithm, started) {
             Ok(lookup) => return lookup,
             Err(seen) => seen,
         };
@@ -143,7 +144,7 @@ impl KeyCache {
             if timeout_at(started + MAX_WAIT, attempts.wait_for(|ended| *ended > seen)).await.is_err() {
                 return KeyLookup::Unavailable;
             }
-            match self.look_up(key_id, algorithm, Instant::now()) {
+            match self.look_up(named, algorithm, Instant::now()) {
                 Ok(lookup) => return lookup,
                 Err(newer) => seen = newer,
             }
@@ -151,15 +152,18 @@ impl KeyCache {
     }
 
     /// The result from the current set. `Err`, with the number of attempts so far, if the next attempt may find the
-    /// key. A missing key is marked for the refresher in either case.
-    fn look_up(&self, key_id: Option<&str>, algorithm: Algorithm, now: Instant) -> Result<KeyLookup, u64> {
+    /// key.
+    fn look_up(&self, named: KeyReference<'_>, algorithm: Algorithm, now: Instant) -> Result<KeyLookup, u64> {
         let state = self.state.load();
-        if state.is_usable(now)
-            && let Some(key) = state.keys.find(key_id, algorithm)
-        {
+        if let Some(key) = state.find(named, algorithm, now) {
             self.count_stale(&state, now);
             return Ok(KeyLookup::Found(Arc::clone(key)));
         }
+        self.missed(&state, now)
+    }
+
+    /// The result where the current set lacks a key. The miss is marked for the refresher.
+    fn missed(&self, state: &KeyState, now: Instant) -> Result<KeyLookup, u64> {
         let KeySetOrigin::Remote { attempts, last_attempt, times } = state.origin else {
             return Ok(KeyLookup::Unknown);
         };
@@ -263,6 +267,10 @@ impl KeyCache {
 }
 
 impl KeyState {
+    fn find(&self, named: KeyReference<'_>, algorithm: Algorithm, now: Instant) -> Option<&Arc<VerifyingKey>> {
+        self.keys.find(named, algorithm).filter(|_| self.is_usable(now))
+    }
+
     fn is_usable(&self, now: Instant) -> bool {
         match self.origin {
             KeySetOrigin::Memory => true,

@@ -1,7 +1,8 @@
 //! Verifies a token, and finds its caller.
 //!
 //! Checks that need no cryptography come first, the cheapest first. The signature is checked last. The issuer is looked
-//! up by the exact `iss`, the key by (issuer, key id), the algorithm by the key: the token selects nothing.
+//! up by the exact `iss`, the key by (issuer, key id, algorithm): the token selects among what the issuer publishes, and
+//! nothing else.
 
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::issuer::{Profile, TrustedIssuer};
-use super::key_cache::KeyLookup;
+use super::key_cache::{KeyCache, KeyLookup};
 use super::revocation::PublishedRevocations;
 use crate::clock::UnixTime;
 use crate::http1::field_block::FieldBlock;
@@ -157,14 +158,7 @@ impl Trust {
         };
         check_claims(issuer, &token.header, &token.claims, expected, now).map_err(refused)?;
         let caller = caller(issuer, &token.claims).map_err(refused)?;
-        let key = match issuer.keys.find(token.header.key_id.as_deref(), token.header.algorithm).await {
-            KeyLookup::Found(key) => key,
-            KeyLookup::Unknown => return Err(refused(TokenError::UnknownKid)),
-            KeyLookup::Unavailable => return Err(refused(TokenError::KeysUnavailable)),
-        };
-        if !token.is_signed_by(&key) {
-            return Err(refused(TokenError::BadSignature));
-        }
+        let key = signing_key(&issuer.keys, &token).await.map_err(refused)?;
         let version = self.revocations.version();
         if self.revocations.current().applies_to(&issuer.settings, &caller, &token.claims) {
             return Err(refused(TokenError::Revoked));
@@ -223,6 +217,17 @@ impl Verified {
         self.passed.set(version);
         Ok(())
     }
+}
+
+/// The issuer's key that signed the token.
+async fn signing_key(keys: &KeyCache, token: &Unverified<'_>) -> Result<Arc<VerifyingKey>, TokenError> {
+    let (named, algorithm) = (token.header.key(), token.header.algorithm);
+    let key = match keys.find(named, algorithm).await {
+        KeyLookup::Found(key) => key,
+        KeyLookup::Unknown => return Err(TokenError::UnknownKid),
+        KeyLookup::Unavailable => return Err(TokenError::KeysUnavailable),
+    };
+    if token.is_signed_by(&key) { Ok(key) } else { Err(TokenError::BadSignature) }
 }
 
 /// All checks without cryptography, the cheapest first.
@@ -324,7 +329,6 @@ impl Verified {
     pub(crate) fn own(client: &str) -> Self {
         use super::example::{claims, settings};
         use super::issuer::IssuerSettings;
-        use super::key_cache::KeyCache;
         use crate::jose::algorithm::Algorithm;
         use crate::jose::signing::SigningKey;
         let id = Identity::parse(client).unwrap();

@@ -13,7 +13,7 @@ mirror! {
         /// Default: discovered.
         jwks_uri: Option<Required<HttpUrl>>,
         audiences: Required<OneOrMore<String>>,
-        /// Default: all supported algorithms.
+        /// Default: RS256, PS256, ES256, ES384 and EdDSA.
         algorithms: Option<At<OneOrMore<String>>>,
         /// Default: `at+jwt`, `JWT` and `absent`.
         types: Option<At<OneOrMore<String>>>,

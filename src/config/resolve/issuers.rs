@@ -68,7 +68,8 @@ impl Resolver<'_> {
         let jwks_uri = raw.jwks_uri.and_then(Result::ok).map(|uri| self.jwks_uri(name, &uri, clear_text));
         let ca_watch = raw.ca.as_ref().map(|ca| FileWatch::new(vec![self.source.locate(&ca.value)]));
         let ca = raw.ca.as_ref().and_then(|ca| self.issuer_ca(ca));
-        let algorithms = raw.algorithms.map_or_else(|| Algorithm::ALL.to_vec(), |list| self.algorithms(&list.value));
+        let algorithms =
+            raw.algorithms.map_or_else(|| Algorithm::DEFAULT.to_vec(), |list| self.algorithms(&list.value));
         let audiences = raw.audiences.map(|list| self.texts(&list.value));
         let allow_scopes = raw.allow_scopes.map(|list| self.scopes(&list.value));
         let types = raw.types.map_or_else(default_types, |list| types(&list.value));
@@ -143,7 +144,14 @@ impl Resolver<'_> {
     }
 
     fn algorithms(&mut self, list: &OneOrMore<String>) -> Vec<Algorithm> {
-        list.items.iter().filter_map(|name| self.algorithm(name)).collect()
+        let mut algorithms = Vec::new();
+        for algorithm in list.items.iter().filter_map(|name| self.algorithm(name)) {
+            // `EdDSA` and `Ed25519` are one.
+            if !algorithms.contains(&algorithm) {
+                algorithms.push(algorithm);
+            }
+        }
+        algorithms
     }
 
     fn issuer_ca(&mut self, file: &At<PathBuf>) -> Option<IssuerCa> {

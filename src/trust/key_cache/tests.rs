@@ -14,8 +14,12 @@ fn publish_as_of(cache: &KeyCache, key: &Arc<VerifyingKey>, requested_at: Instan
     cache.publish(KeySet::from_keys(vec![Arc::clone(key)]), times);
 }
 
+fn named(key: &VerifyingKey) -> KeyReference<'_> {
+    KeyReference::Id(key.key_id.as_deref().unwrap())
+}
+
 async fn find(cache: &KeyCache, key: &VerifyingKey) -> KeyLookup {
-    cache.find(key.key_id.as_deref(), Algorithm::Es256).await
+    cache.find(named(key), Algorithm::Es256).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -59,7 +63,7 @@ async fn a_refetch_that_fails_is_cannot_tell_and_never_unknown() {
         cache.wanted().await;
         cache.publish_failure(Instant::now());
     };
-    let ((), lookup) = tokio::join!(refresher, cache.find(Some("other"), Algorithm::Es256));
+    let ((), lookup) = tokio::join!(refresher, cache.find(KeyReference::Id("other"), Algorithm::Es256));
     assert!(matches!(lookup, KeyLookup::Unavailable));
     assert!(matches!(find(&cache, &known).await, KeyLookup::Found(_)), "the last known good set is gone");
 }
