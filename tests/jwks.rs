@@ -7,6 +7,7 @@ mod hostile;
 mod https;
 mod outage;
 mod refresh;
+mod replaced_keys;
 
 use std::collections::BTreeMap;
 use std::fs;

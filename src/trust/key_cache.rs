@@ -3,6 +3,9 @@
 //! A request with an unknown key id may wait for the refresher's next attempt, at most [`MAX_WAIT`]. An unknown key and
 //! unavailable keys are different results: [`KeyLookup::Unknown`] refuses the token, [`KeyLookup::Unavailable`] asks
 //! the caller to retry.
+//!
+//! A request whose signature the known key did not make may wait likewise, for another key of the same name. Such
+//! requests have few places of their own: forged tokens take no place of requests with a new key.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +30,9 @@ pub(crate) struct KeyCache {
     /// True if a key was missing that a newer set may have.
     wanted: AtomicBool,
     nudged: Notify,
+    /// Places for requests with an unknown key, and for those with a signature that the known key did not make.
     waiters: Semaphore,
+    signature_waiters: Semaphore,
     /// Look-ups answered from a set older than its time to live.
     stale_served: AtomicU64,
     /// For operators. Requests do not read it.
@@ -80,6 +85,8 @@ pub(super) const MAX_TTL: Duration = Duration::from_secs(60 * 60);
 const MAX_WAIT: Duration = Duration::from_secs(2);
 /// Further requests do not wait and get [`KeyLookup::Unavailable`].
 const MAX_WAITERS: usize = 1024;
+/// Further requests do not wait for another key of the same name.
+const MAX_SIGNATURE_WAITERS: usize = 64;
 
 impl KeyCache {
     /// A cache of the gateway's own keys, held in memory.
@@ -111,6 +118,7 @@ impl KeyCache {
             wanted: AtomicBool::new(false),
             nudged: Notify::new(),
             waiters: Semaphore::new(MAX_WAITERS),
+            signature_waiters: Semaphore::new(MAX_SIGNATURE_WAITERS),
             stale_served: AtomicU64::new(0),
             progress: Mutex::default(),
         }
@@ -149,6 +157,30 @@ impl KeyCache {
                 Err(newer) => seen = newer,
             }
         }
+    }
+
+    /// The key that has taken the place of `tried`, whose signature a token does not have. `None` if there is none, or
+    /// if the issuer cannot be asked now. Waits for one refetch, as [`Self::find`] does.
+    pub(crate) async fn find_replacement(
+        &self,
+        named: KeyReference<'_>,
+        algorithm: Algorithm,
+        tried: &VerifyingKey,
+    ) -> Option<Arc<VerifyingKey>> {
+        let started = Instant::now();
+        let other =
+            |state: &KeyState, now| state.find(named, algorithm, now).filter(|key| !key.is_same(tried)).cloned();
+        let seen = {
+            let state = self.state.load();
+            if let Some(key) = other(&state, started) {
+                return Some(key);
+            }
+            self.missed(&state, started).err()?
+        };
+        let _permit = self.signature_waiters.try_acquire().ok()?;
+        let mut attempts = self.attempts.subscribe();
+        timeout_at(started + MAX_WAIT, attempts.wait_for(|ended| *ended > seen)).await.ok()?.ok()?;
+        other(&self.state.load(), Instant::now())
     }
 
     /// The result from the current set. `Err`, with the number of attempts so far, if the next attempt may find the

@@ -227,7 +227,12 @@ async fn signing_key(keys: &KeyCache, token: &Unverified<'_>) -> Result<Arc<Veri
         KeyLookup::Unknown => return Err(TokenError::UnknownKid),
         KeyLookup::Unavailable => return Err(TokenError::KeysUnavailable),
     };
-    if token.is_signed_by(&key) { Ok(key) } else { Err(TokenError::BadSignature) }
+    if token.is_signed_by(&key) {
+        return Ok(key);
+    }
+    // The issuer may have replaced the key and kept its id.
+    let replacement = keys.find_replacement(named, algorithm, &key).await;
+    replacement.filter(|key| token.is_signed_by(key)).ok_or(TokenError::BadSignature)
 }
 
 /// All checks without cryptography, the cheapest first.
