@@ -6,3 +6,4 @@ pub(crate) mod caller;
 pub(crate) mod error;
 pub(crate) mod identity;
 pub(crate) mod scope;
+pub(crate) mod segment_pattern;

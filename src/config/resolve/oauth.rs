@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::super::decode::Named;
 use super::super::origin::UrlOrigin;
 use super::super::raw::RawConfig;
-use super::super::raw::route::{ClaimValue, RawClaim};
+use super::super::raw::claim::{ClaimValue, RawClaim};
 use super::super::raw::oauth::{RawClient, RawOauth, RawSigningKeys, RawTokenEndpoint};
 use super::super::source::At;
 use super::super::suggest;
