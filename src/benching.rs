@@ -41,7 +41,7 @@ pub struct Verifying {
 }
 
 impl Verifying {
-    /// `None` if the algorithm is unknown. Known ones are `RS256`, `PS256`, `ES256`, `ES384` and `EdDSA`.
+    /// `None` if the algorithm is unknown. The names are those of `issuers.NAME.algorithms`.
     pub fn new(algorithm: &str) -> Option<Self> {
         let algorithm = Algorithm::ALL.into_iter().find(|known| known.as_str() == algorithm)?;
         let (key, _) = SigningKey::generate(algorithm).ok()?;

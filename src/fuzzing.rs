@@ -23,6 +23,7 @@ use crate::config::interpolate::Surroundings;
 use crate::issuer::client_auth::PresentedCredentials;
 use crate::issuer::request::Parameters;
 use crate::jose::algorithm::Algorithm;
+use crate::jose::header::KeyReference;
 use crate::jose::jwk::VerifyingKey;
 use crate::jose::key_set::KeySet;
 use crate::jose::signing::SigningKey;
@@ -82,7 +83,7 @@ pub fn key_set(data: &[u8]) {
     if let Ok(keys) = KeySet::parse(data, &Algorithm::ALL, &mut skipped) {
         assert!((1..=64).contains(&keys.len()));
         for algorithm in Algorithm::ALL {
-            if let Some(key) = keys.find(None, algorithm) {
+            if let Some(key) = keys.find(KeyReference::Unnamed, algorithm) {
                 assert!(keys.holds(key) && key.algorithm == algorithm);
             }
         }

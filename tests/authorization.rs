@@ -114,6 +114,8 @@ routes:
   - {{path: /nested, upstream: legacy, access: {{claims: {{org.unit.name: research}}}}}}
   - {{path: /literal, upstream: legacy, access: {{claims: {{"https://example.com/role": admin}}}}}}
   - {{path: /several, upstream: legacy, access: {{claims: {{department: research, floor: 7}}, scopes: [a]}}}}
+  - {{path: /repo, upstream: legacy, access: {{claims: {{sub: {{glob: "repo:acme/*:ref:refs/heads/main"}}}}}}}}
+  - {{path: /repos, upstream: legacy, access: {{claims: {{repos: [plain, 7, {{glob: "acme/*"}}, {{exact: "acme/*/*"}}]}}}}}}
   - {{path: /app, upstream: legacy, access: {{clients: [app]}}}}
   - {{path: /their-app, upstream: legacy, access: {{clients: [corp/their-app]}}}}
   - {{path: /either, upstream: legacy, access: {{clients: [job, corp/their-app]}}}}

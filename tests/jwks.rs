@@ -2,10 +2,12 @@
 //! they are.
 
 mod discovery;
+mod forms;
 mod hostile;
 mod https;
 mod outage;
 mod refresh;
+mod replaced_keys;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -201,8 +201,7 @@ fn rule_text(rule: &AccessRule) -> String {
         parts.push(format!("one of {}", rule.any_of));
     }
     parts.extend(rule.claims.iter().map(|claim| {
-        let values: Vec<String> =
-            claim.values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect();
+        let values: Vec<String> = claim.values.iter().map(ToString::to_string).collect();
         format!("{}={}", claim.path, values.join("|"))
     }));
     if let Some(clients) = &rule.clients {

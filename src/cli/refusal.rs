@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::jose::BASE64URL;
 use crate::jose::claims::Claims;
-use crate::jose::header::Header;
+use crate::jose::header::{Header, KeyReference};
 use crate::jose::token::Unverified;
 use crate::pipeline::policy::authenticate::AuthenticateError;
 use crate::pipeline::routing::snapshot::Snapshot;
@@ -126,8 +126,15 @@ fn malformed_part(token: &str, max_bytes: usize) -> Option<String> {
 
 fn lacks_key_id(token: &str) -> Option<String> {
     let parsed = Unverified::parse(token).ok()?;
-    let text = "it has no `kid`, and the issuer does not publish exactly one key for its algorithm";
-    parsed.header.key_id.is_none().then(|| text.to_owned())
+    let text = match parsed.header.key() {
+        KeyReference::Id(_) => return None,
+        KeyReference::Certificate(_) => {
+            "it has no `kid`, and the issuer does not publish exactly one key for its algorithm with the certificate of \
+             its `x5t` or `x5t#S256`"
+        }
+        KeyReference::Unnamed => "it has no `kid`, and the issuer does not publish exactly one key for its algorithm",
+    };
+    Some(text.to_owned())
 }
 
 /// The target of the revocation: this token, or a client, a subject or an issuer.

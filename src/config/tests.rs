@@ -127,7 +127,7 @@ routes:
     body_bytes: 1MiB
     websocket: true
     upgrades: [tcp]
-  - {path: \"/v1/{id}/**\", upstream: {legacy: 95, simulation: 5}, sticky: \"claim:tenant\", rewrite: \"/v2/{id}/**\", access: {}}
+  - {path: \"/v1/{id}/**\", upstream: {legacy: 95, simulation: 5}, sticky: \"claim:tenant\", rewrite: \"/v2/{id}/**\", access: {claims: {team: [{glob: \"sales:*\"}, {exact: \"*\"}]}}}
   - {path: /old/**, redirect: {to: https://new.example.com/**, status: 301}, access: public}
   - {path: /hello, respond: {status: 200, body: hello, content_type: text/plain}, access: public}
 audit: {file: state/audit.jsonl, on_failure: block}

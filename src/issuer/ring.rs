@@ -50,7 +50,7 @@ impl Ring {
     /// The algorithms of the published keys: of the one that signs, and of those before and after it.
     pub(crate) fn algorithms(&self) -> Vec<Algorithm> {
         let is_used = |algorithm: &Algorithm| self.records.iter().any(|record| record.algorithm == *algorithm);
-        Algorithm::ALL.into_iter().filter(is_used).collect()
+        Algorithm::SIGNING.into_iter().filter(is_used).collect()
     }
 
     /// The JWK Set document (RFC 7517 §5).

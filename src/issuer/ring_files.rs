@@ -132,7 +132,7 @@ impl JournalEntry {
             return None;
         }
         Some(KeyRecord {
-            algorithm: Algorithm::from_name(&self.algorithm)?,
+            algorithm: Algorithm::from_signing_name(&self.algorithm)?,
             key_id: self.kid,
             thumbprint: self.thumbprint,
             made_at: UnixTime::from_seconds(self.made_at),

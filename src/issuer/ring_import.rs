@@ -72,7 +72,7 @@ fn imported(path: PathBuf, rules: &RotationRules) -> Result<Stored, RingError> {
 /// The algorithm, if the name of the file begins with one, and the key id: `ES256.2026-11.pem` or `2026-11.pem`.
 fn name(path: &Path) -> Result<(Option<Algorithm>, String), RingError> {
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let first = stem.split('.').next().and_then(Algorithm::from_name);
+    let first = stem.split('.').next().and_then(Algorithm::from_signing_name);
     let key_id = first.and_then(|_| stem.split_once('.')).map_or(stem, |(_, key_id)| key_id);
     if !is_key_id(key_id) {
         return Err(RingError::Name { path: path.to_owned() });
@@ -83,7 +83,7 @@ fn name(path: &Path) -> Result<(Option<Algorithm>, String), RingError> {
 /// The configured algorithm if the key is for it, else that of its type; RS256 for RSA.
 fn load_key_of_any_algorithm(path: &Path, configured: Algorithm) -> Result<(SigningKey, Algorithm), RingError> {
     let pkcs8 = read_pkcs8(path)?;
-    let mut fitting = [configured].into_iter().chain(Algorithm::ALL);
+    let mut fitting = [configured].into_iter().chain(Algorithm::SIGNING);
     let found = fitting.find_map(|algorithm| Some((SigningKey::from_pkcs8(algorithm, &pkcs8).ok()?, algorithm)));
     found.ok_or_else(|| RingError::NotAKey { path: path.to_owned(), source: None })
 }

@@ -1,11 +1,11 @@
 //! A set of verifying keys, as published by an issuer (RFC 7517 §5).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::algorithm::Algorithm;
+use super::header::KeyReference;
 use super::jwk::{UnusableKey, VerifyingKey};
 
 /// The usable keys of one issuer. Never empty if parsed from a document.
@@ -25,13 +25,14 @@ pub(crate) struct Skipped {
 pub(crate) enum KeySetFault {
     #[error("it is not a JWK Set")]
     Malformed,
-    #[error("it has more than {MAX_KEYS} keys")]
-    TooMany,
     #[error("it has no usable key")]
     Empty,
 }
 
+/// Usable keys. The next one is not used, nor are those after it.
 const MAX_KEYS: usize = 64;
+/// Further unusable keys are not reported: a set of 256 KiB may have tens of thousands.
+const MAX_SKIPPED: usize = 64;
 
 impl KeySet {
     /// Reads a JWK Set document. Unusable keys go to `skipped` with the reason, even if no usable key is left.
@@ -42,14 +43,15 @@ impl KeySet {
     ) -> Result<Self, KeySetFault> {
         let document: Value = serde_json::from_slice(document).map_err(|_| KeySetFault::Malformed)?;
         let list = document.get("keys").and_then(Value::as_array).ok_or(KeySetFault::Malformed)?;
-        if list.len() > MAX_KEYS {
-            return Err(KeySetFault::TooMany);
-        }
         let mut keys = Vec::new();
         for value in list {
             match VerifyingKey::from_jwk(value, allowed) {
+                Ok(_) if keys.len() == MAX_KEYS => {
+                    report(skipped, key_id(value), UnusableKey::BeyondLimit);
+                    break;
+                }
                 Ok(key) => keys.push(Arc::new(key)),
-                Err(reason) => skipped.push(Skipped { key_id: key_id(value), reason }),
+                Err(reason) => report(skipped, key_id(value), reason),
             }
         }
         let set = Self { keys: without_ambiguous(keys, skipped) };
@@ -60,19 +62,22 @@ impl KeySet {
         Self { keys }
     }
 
-    /// The one key that may have signed a token with this header. A token without a key id matches only if exactly one
-    /// key has its algorithm.
-    pub(crate) fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> Option<&Arc<VerifyingKey>> {
-        let Some(key_id) = key_id else {
-            let mut fitting = self.keys.iter().filter(|key| key.algorithm == algorithm);
-            return fitting.next().filter(|_| fitting.next().is_none());
-        };
-        self.keys.iter().find(|key| key.key_id.as_deref() == Some(key_id) && key.algorithm == algorithm)
+    /// The one key that may have signed a token with this header. If the header names no key, or a certificate and no
+    /// key of its algorithm has one, exactly one key must have the algorithm.
+    pub(crate) fn find(&self, named: KeyReference<'_>, algorithm: Algorithm) -> Option<&Arc<VerifyingKey>> {
+        let mut fitting = self.keys.iter().filter(|key| key.algorithm == algorithm);
+        match named {
+            KeyReference::Id(id) => fitting.find(|key| key.key_id.as_deref() == Some(id)),
+            KeyReference::Certificate(named) if fitting.clone().any(|key| !key.certificate.is_unknown()) => {
+                only(fitting.filter(|key| key.certificate.agrees(named)))
+            }
+            KeyReference::Certificate(_) | KeyReference::Unnamed => only(fitting),
+        }
     }
 
     /// True if this exact key is still in the set. Another key with the same id does not count.
     pub(crate) fn holds(&self, key: &VerifyingKey) -> bool {
-        self.keys.iter().any(|other| other.thumbprint == key.thumbprint && other.algorithm == key.algorithm)
+        self.keys.iter().any(|other| other.is_same(key))
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = &VerifyingKey> {
@@ -84,20 +89,37 @@ impl KeySet {
     }
 }
 
-/// Removes keys with the same id but different content: it is unclear which one is meant.
+fn only<'k>(mut keys: impl Iterator<Item = &'k Arc<VerifyingKey>>) -> Option<&'k Arc<VerifyingKey>> {
+    keys.next().filter(|_| keys.next().is_none())
+}
+
+/// Removes keys with the same id and algorithm but different content: it is unclear which one is meant. One id may
+/// stand for keys of several algorithms (RFC 7517 §4.5). The order stays.
 fn without_ambiguous(keys: Vec<Arc<VerifyingKey>>, skipped: &mut Vec<Skipped>) -> Vec<Arc<VerifyingKey>> {
-    let mut by_id: HashMap<Option<Arc<str>>, Vec<Arc<VerifyingKey>>> = HashMap::new();
+    let mut distinct: Vec<Arc<VerifyingKey>> = Vec::new();
     for key in keys {
-        let same = by_id.entry(key.key_id.clone()).or_default();
-        if !same.iter().any(|other| other.thumbprint == key.thumbprint && other.algorithm == key.algorithm) {
-            same.push(key);
+        if !distinct.iter().any(|other| other.key_id == key.key_id && other.is_same(&key)) {
+            distinct.push(key);
         }
     }
-    let (unambiguous, ambiguous): (Vec<_>, Vec<_>) =
-        by_id.into_iter().partition(|(id, keys)| id.is_none() || keys.len() == 1);
-    let reason = UnusableKey::Ambiguous;
-    skipped.extend(ambiguous.into_iter().map(|(id, _)| Skipped { key_id: id.as_deref().map(truncated), reason }));
-    unambiguous.into_iter().flat_map(|(_, keys)| keys).collect()
+    let has_twin = |key: &VerifyingKey| distinct.iter().filter(|other| are_named_alike(key, other)).count() > 1;
+    let (ambiguous, unambiguous): (Vec<_>, Vec<_>) = distinct.iter().cloned().partition(|key| has_twin(key));
+    for (at, key) in ambiguous.iter().enumerate() {
+        if !ambiguous.iter().take(at).any(|earlier| are_named_alike(key, earlier)) {
+            report(skipped, key.key_id.as_deref().map(truncated), UnusableKey::Ambiguous);
+        }
+    }
+    unambiguous
+}
+
+fn are_named_alike(key: &VerifyingKey, other: &VerifyingKey) -> bool {
+    key.key_id.is_some() && key.key_id == other.key_id && key.algorithm == other.algorithm
+}
+
+fn report(skipped: &mut Vec<Skipped>, key_id: Option<String>, reason: UnusableKey) {
+    if skipped.len() < MAX_SKIPPED {
+        skipped.push(Skipped { key_id, reason });
+    }
 }
 
 fn key_id(value: &Value) -> Option<String> {
@@ -111,6 +133,7 @@ fn truncated(id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::jwk::certificate::CertificateReference;
     use super::super::signing::SigningKey;
     use super::*;
     use serde_json::json;
@@ -137,28 +160,84 @@ mod tests {
     #[test]
     fn a_key_is_found_by_its_id_for_its_own_algorithm_only() {
         let set = set(&[jwk(Algorithm::Es256, Some("a"))]).unwrap();
-        assert!(set.find(Some("a"), Algorithm::Es256).is_some());
-        assert!(set.find(Some("a"), Algorithm::Es384).is_none());
-        assert!(set.find(Some("b"), Algorithm::Es256).is_none());
+        assert!(set.find(KeyReference::Id("a"), Algorithm::Es256).is_some());
+        assert!(set.find(KeyReference::Id("a"), Algorithm::Es384).is_none());
+        assert!(set.find(KeyReference::Id("b"), Algorithm::Es256).is_none());
     }
 
     #[test]
     fn a_token_without_key_id_matches_a_single_key_only() {
         let one = set(&[jwk(Algorithm::Es256, Some("a")), jwk(Algorithm::EdDsa, None)]).unwrap();
-        assert!(one.find(None, Algorithm::Es256).is_some());
+        assert!(one.find(KeyReference::Unnamed, Algorithm::Es256).is_some());
         let two = set(&[jwk(Algorithm::Es256, Some("a")), jwk(Algorithm::Es256, Some("b"))]).unwrap();
-        assert!(two.find(None, Algorithm::Es256).is_none());
+        assert!(two.find(KeyReference::Unnamed, Algorithm::Es256).is_none());
+    }
+
+    /// A JWK with the thumbprints of a certificate.
+    fn certified(algorithm: Algorithm, sha1: &str, sha256: Option<&str>) -> Value {
+        let mut jwk = jwk(algorithm, Some(sha1));
+        jwk["x5t"] = json!(sha1);
+        if let Some(sha256) = sha256 {
+            jwk["x5t#S256"] = json!(sha256);
+        }
+        jwk
+    }
+
+    /// The id of the key that a header with this certificate finds among those of ES256.
+    fn by_certificate<'s>(set: &'s KeySet, sha1: Option<&str>, sha256: Option<&str>) -> Option<&'s str> {
+        let named = KeyReference::Certificate(CertificateReference { sha1, sha256 });
+        set.find(named, Algorithm::Es256).and_then(|key| key.key_id.as_deref())
     }
 
     #[test]
-    fn different_keys_of_one_id_are_both_refused() {
-        let (first, second) = (jwk(Algorithm::Es256, Some("a")), jwk(Algorithm::EdDsa, Some("a")));
+    fn a_certificate_finds_the_one_key_that_it_is_of() {
+        let es256 = |sha1, sha256| certified(Algorithm::Es256, sha1, sha256);
+        let bare = jwk(Algorithm::Es256, Some("bare"));
+        let set = set(&[es256("A", Some("a")), es256("B", Some("b")), es256("C", None), bare]).unwrap();
+        assert_eq!(by_certificate(&set, Some("A"), None), Some("A"));
+        assert_eq!(by_certificate(&set, None, Some("b")), Some("B"));
+        assert_eq!(by_certificate(&set, Some("B"), Some("b")), Some("B"));
+        for (sha1, sha256) in
+            [(Some("A"), Some("b")), (Some("C"), Some("c")), (Some("D"), None), (Some("a"), None), (Some(""), None)]
+        {
+            assert_eq!(by_certificate(&set, sha1, sha256), None, "{sha1:?} {sha256:?}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_of_two_keys_finds_none() {
+        let (one, mut other) = (certified(Algorithm::Es256, "A", None), certified(Algorithm::Es256, "A", None));
+        other["kid"] = json!("other");
+        assert_eq!(by_certificate(&set(&[one, other]).unwrap(), Some("A"), None), None);
+    }
+
+    #[test]
+    fn a_certificate_finds_the_only_key_of_a_set_without_any() {
+        let bare = |id| jwk(Algorithm::Es256, Some(id));
+        let one = set(&[bare("a"), certified(Algorithm::EdDsa, "A", None)]).unwrap();
+        assert_eq!(by_certificate(&one, Some("X"), None), Some("a"));
+        assert_eq!(by_certificate(&set(&[bare("a"), bare("b")]).unwrap(), Some("X"), None), None);
+    }
+
+    /// RFC 7517 §4.5 allows it.
+    #[test]
+    fn one_id_may_stand_for_a_key_of_each_algorithm() {
+        let set = set(&[jwk(Algorithm::Es256, Some("a")), jwk(Algorithm::EdDsa, Some("a"))]).unwrap();
+        for algorithm in [Algorithm::Es256, Algorithm::EdDsa] {
+            assert_eq!(set.find(KeyReference::Id("a"), algorithm).unwrap().algorithm, algorithm);
+        }
+    }
+
+    #[test]
+    fn different_keys_of_one_id_and_algorithm_are_both_refused() {
+        let (first, second) = (jwk(Algorithm::Es256, Some("a")), jwk(Algorithm::Es256, Some("a")));
         assert_eq!(set(&[first.clone(), second.clone()]).err(), Some(KeySetFault::Empty));
         assert_eq!(set(&[first.clone(), first.clone()]).unwrap().len(), 1);
-        let document = json!({ "keys": [first, second, jwk(Algorithm::Es256, Some("b"))] }).to_string();
+        let others = [jwk(Algorithm::Es256, Some("b")), jwk(Algorithm::EdDsa, Some("a"))];
+        let document = json!({ "keys": [first, second, others[0], others[1]] }).to_string();
         let (set, skipped) = parse(document.as_bytes());
         let [twins] = &skipped[..] else { panic!("{skipped:?}") };
-        assert_eq!((set.unwrap().len(), twins.key_id.as_deref(), twins.reason), (1, Some("a"), UnusableKey::Ambiguous));
+        assert_eq!((set.unwrap().len(), twins.key_id.as_deref(), twins.reason), (2, Some("a"), UnusableKey::Ambiguous));
     }
 
     #[test]
@@ -189,7 +268,23 @@ mod tests {
     }
 
     #[test]
-    fn more_than_64_keys_are_refused() {
-        assert_eq!(set(&vec![json!({}); 65]).err(), Some(KeySetFault::TooMany));
+    fn the_first_64_usable_keys_count() {
+        let unusable = vec![json!({"kty": "XYZ"}); 100];
+        let good: Vec<Value> = (0..66).map(|n| jwk(Algorithm::EdDsa, Some(&n.to_string()))).collect();
+        let all = [unusable, good].concat();
+        let document = json!({ "keys": all }).to_string();
+        let (set, skipped) = parse(document.as_bytes());
+        let set = set.unwrap();
+        assert_eq!((set.len(), skipped.len()), (64, MAX_SKIPPED));
+        assert!(set.find(KeyReference::Id("63"), Algorithm::EdDsa).is_some());
+        assert!(set.find(KeyReference::Id("64"), Algorithm::EdDsa).is_none());
+    }
+
+    #[test]
+    fn the_first_key_beyond_the_limit_is_reported() {
+        let good: Vec<Value> = (0..66).map(|n| jwk(Algorithm::EdDsa, Some(&n.to_string()))).collect();
+        let (_, skipped) = parse(json!({ "keys": good }).to_string().as_bytes());
+        let [beyond] = &skipped[..] else { panic!("{skipped:?}") };
+        assert_eq!((beyond.key_id.as_deref(), beyond.reason), (Some("64"), UnusableKey::BeyondLimit));
     }
 }

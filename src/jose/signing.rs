@@ -9,8 +9,9 @@ use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeySize, PrivateDecryptingKey};
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
-    Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair,
+    EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512,
+    RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding, RsaKeyPair,
 };
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
@@ -51,14 +52,13 @@ impl SigningKey {
     /// Generates a key. Also gives its PKCS#8 encoding for [`Self::from_pkcs8`].
     pub(crate) fn generate(algorithm: Algorithm) -> Result<(Self, Zeroizing<Vec<u8>>), SigningKeyFault> {
         let fault = |_| SigningKeyFault::Generate(algorithm);
-        let pkcs8 = match algorithm {
-            Algorithm::Rs256 | Algorithm::Ps256 => {
+        let pkcs8 = match Scheme::of(algorithm) {
+            Scheme::Rsa(_) => {
                 let private = PrivateDecryptingKey::generate(KeySize::Rsa2048).map_err(fault)?;
                 private.as_der().map_err(fault)?.as_ref().to_vec()
             }
-            Algorithm::Es256 => ec_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(fault)?,
-            Algorithm::Es384 => ec_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING).map_err(fault)?,
-            Algorithm::EdDsa => Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(fault)?.as_ref().to_vec(),
+            Scheme::Ec(curve) => ec_pkcs8(curve).map_err(fault)?,
+            Scheme::Ed25519 => Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(fault)?.as_ref().to_vec(),
         };
         let pkcs8 = Zeroizing::new(pkcs8);
         Ok((Self::from_pkcs8(algorithm, &pkcs8)?, pkcs8))
@@ -66,20 +66,10 @@ impl SigningKey {
 
     pub(crate) fn from_pkcs8(algorithm: Algorithm, pkcs8: &[u8]) -> Result<Self, SigningKeyFault> {
         let fault = || SigningKeyFault::Parse(algorithm);
-        let pair = match algorithm {
-            Algorithm::Rs256 => {
-                SigningKeyPair::Rsa(RsaKeyPair::from_pkcs8(pkcs8).map_err(|_| fault())?, &RSA_PKCS1_SHA256)
-            }
-            Algorithm::Ps256 => {
-                SigningKeyPair::Rsa(RsaKeyPair::from_pkcs8(pkcs8).map_err(|_| fault())?, &RSA_PSS_SHA256)
-            }
-            Algorithm::Es256 => SigningKeyPair::Ec(
-                EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8).map_err(|_| fault())?,
-            ),
-            Algorithm::Es384 => SigningKeyPair::Ec(
-                EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, pkcs8).map_err(|_| fault())?,
-            ),
-            Algorithm::EdDsa => SigningKeyPair::Ed25519(Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|_| fault())?),
+        let pair = match Scheme::of(algorithm) {
+            Scheme::Rsa(encoding) => SigningKeyPair::Rsa(RsaKeyPair::from_pkcs8(pkcs8).map_err(|_| fault())?, encoding),
+            Scheme::Ec(curve) => SigningKeyPair::Ec(EcdsaKeyPair::from_pkcs8(curve, pkcs8).map_err(|_| fault())?),
+            Scheme::Ed25519 => SigningKeyPair::Ed25519(Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|_| fault())?),
         };
         let mut public_jwk = pair.public_jwk();
         let jwk = serde_json::from_value(Value::Object(public_jwk.clone())).map_err(|_| fault())?;
@@ -145,6 +135,31 @@ impl fmt::Debug for SigningKey {
     }
 }
 
+/// The library's parameters for an algorithm.
+enum Scheme {
+    Rsa(&'static dyn RsaEncoding),
+    Ec(&'static EcdsaSigningAlgorithm),
+    Ed25519,
+}
+
+impl Scheme {
+    /// Also those that own keys do not use: tests sign as issuers do.
+    fn of(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Rs256 => Self::Rsa(&RSA_PKCS1_SHA256),
+            Algorithm::Rs384 => Self::Rsa(&RSA_PKCS1_SHA384),
+            Algorithm::Rs512 => Self::Rsa(&RSA_PKCS1_SHA512),
+            Algorithm::Ps256 => Self::Rsa(&RSA_PSS_SHA256),
+            Algorithm::Ps384 => Self::Rsa(&RSA_PSS_SHA384),
+            Algorithm::Ps512 => Self::Rsa(&RSA_PSS_SHA512),
+            Algorithm::Es256 => Self::Ec(&ECDSA_P256_SHA256_FIXED_SIGNING),
+            Algorithm::Es384 => Self::Ec(&ECDSA_P384_SHA384_FIXED_SIGNING),
+            Algorithm::Es512 => Self::Ec(&ECDSA_P521_SHA512_FIXED_SIGNING),
+            Algorithm::EdDsa => Self::Ed25519,
+        }
+    }
+}
+
 impl SigningKeyPair {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, aws_lc_rs::error::Unspecified> {
         match self {
@@ -172,7 +187,11 @@ impl SigningKeyPair {
             Self::Ec(pair) => {
                 let point = &pair.public_key().as_ref()[1..];
                 let (x, y) = point.split_at(point.len() / 2);
-                let curve = if x.len() == 32 { "P-256" } else { "P-384" };
+                let curve = match x.len() {
+                    32 => "P-256",
+                    48 => "P-384",
+                    _ => "P-521",
+                };
                 json!({ "kty": "EC", "crv": curve, "x": BASE64URL.encode(x), "y": BASE64URL.encode(y) })
             }
             Self::Ed25519(pair) => json!({ "kty": "OKP", "crv": "Ed25519", "x": BASE64URL.encode(pair.public_key()) }),

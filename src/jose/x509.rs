@@ -36,9 +36,15 @@ pub(crate) fn pair(
 /// A certificate for an existing key, in DER.
 pub(crate) fn certify(pkcs8: &[u8], algorithm: Algorithm, common_name: &str) -> Result<Vec<u8>, CertificateFault> {
     let signature = match algorithm {
-        Algorithm::Rs256 | Algorithm::Ps256 => &rcgen::PKCS_RSA_SHA256,
+        Algorithm::Rs256
+        | Algorithm::Rs384
+        | Algorithm::Rs512
+        | Algorithm::Ps256
+        | Algorithm::Ps384
+        | Algorithm::Ps512 => &rcgen::PKCS_RSA_SHA256,
         Algorithm::Es256 => &rcgen::PKCS_ECDSA_P256_SHA256,
         Algorithm::Es384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+        Algorithm::Es512 => &rcgen::PKCS_ECDSA_P521_SHA512,
         Algorithm::EdDsa => &rcgen::PKCS_ED25519,
     };
     let key = KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(pkcs8), signature)?;

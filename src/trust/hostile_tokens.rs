@@ -4,6 +4,7 @@
 //! headers and claims (under an old signature or signed again), and signatures at arithmetic edge cases. Further cases
 //! are random, from one seed.
 
+mod algorithms;
 mod edges;
 mod loosened;
 mod token_cases;
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use super::example::{NOW, claims, settings};
 use super::issuer::{IssuerSettings, TrustedIssuer};
 use super::key_cache::KeyCache;
-use super::verify::{AllowedAudiences, AllowedIssuers, Expectations, Trust};
+use super::verify::{AllowedAudiences, AllowedIssuers, Expectations, TokenError, Trust};
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::jose::algorithm::Algorithm;
@@ -75,17 +76,27 @@ fn replaced(token: &str, place: usize, part: &str) -> String {
     all.join(".")
 }
 
+/// The trust in one issuer that publishes these keys.
+fn trust(settings: IssuerSettings, keys: &[SigningKey]) -> Trust {
+    let public = keys.iter().map(|key| Arc::new(key.verifying_key().unwrap())).collect();
+    let keys = Arc::new(KeyCache::own(KeySet::from_keys(public)));
+    Trust::new(vec![Arc::new(TrustedIssuer { settings, keys })], Arc::default())
+}
+
 impl Attack {
     async fn new() -> Self {
-        Self::on(settings(), &claims()).await
+        Self::of(&ALGORITHMS).await
+    }
+
+    /// With one key for each algorithm.
+    async fn of(algorithms: &[Algorithm]) -> Self {
+        Self::on(settings(), &claims(), algorithms).await
     }
 
     /// An issuer with these settings, and its valid tokens with these claims.
-    async fn on(settings: IssuerSettings, claims: &Value) -> Self {
-        let keys: Vec<SigningKey> = ALGORITHMS.map(|algorithm| SigningKey::generate(algorithm).unwrap().0).into();
-        let public = keys.iter().map(|key| Arc::new(key.verifying_key().unwrap())).collect();
-        let cache = Arc::new(KeyCache::own(KeySet::from_keys(public)));
-        let trust = Trust::new(vec![Arc::new(TrustedIssuer { settings, keys: cache })], Arc::default());
+    async fn on(settings: IssuerSettings, claims: &Value, algorithms: &[Algorithm]) -> Self {
+        let keys: Vec<SigningKey> = algorithms.iter().map(|one| SigningKey::generate(*one).unwrap().0).collect();
+        let trust = trust(settings, &keys);
         let claims = claims.to_string();
         let good = keys.iter().map(|key| key.sign("JWT", claims.as_bytes()).unwrap()).collect();
         let attack = Self { trust, keys, good, tried: HashSet::default(), random: Random(fastrand::Rng::with_seed(7)) };
@@ -260,6 +271,7 @@ async fn public_keys_as_secrets(attack: &mut Attack) {
     for (name, algorithm) in [
         ("HS256", hmac::HMAC_SHA256),
         ("HS384", hmac::HMAC_SHA384),
+        ("HS512", hmac::HMAC_SHA512),
         ("RS256", hmac::HMAC_SHA256),
         ("ES256", hmac::HMAC_SHA256),
     ] {
@@ -277,7 +289,8 @@ async fn public_keys_as_secrets(attack: &mut Attack) {
 
 /// Valid signatures by a foreign key that the header supplies or refers to.
 async fn keys_supplied_by_the_token(attack: &mut Attack) {
-    for (place, algorithm) in ALGORITHMS.into_iter().enumerate() {
+    for place in 0..attack.keys.len() {
+        let algorithm = attack.keys[place].algorithm();
         let (evil, _) = SigningKey::generate(algorithm).unwrap();
         let jwk = Value::Object(evil.public_jwk().clone());
         let id = attack.keys[place].key_id().to_owned();
@@ -383,9 +396,7 @@ async fn without_a_key_id_there_must_be_no_choice() {
     let keys: Vec<SigningKey> = [Algorithm::Es256, Algorithm::Es256, Algorithm::EdDsa]
         .map(|algorithm| SigningKey::generate(algorithm).unwrap().0)
         .into();
-    let public = keys.iter().map(|key| Arc::new(key.verifying_key().unwrap())).collect();
-    let cache = Arc::new(KeyCache::own(KeySet::from_keys(public)));
-    let trust = Trust::new(vec![Arc::new(TrustedIssuer { settings: settings(), keys: cache })], Arc::default());
+    let trust = trust(settings(), &keys);
     for (key, good) in [(&keys[0], false), (&keys[1], false), (&keys[2], true)] {
         let header = json!({"alg": key.algorithm().as_str()}).to_string();
         let token = key.sign_under(&header, claims().to_string().as_bytes()).unwrap();

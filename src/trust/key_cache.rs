@@ -3,6 +3,9 @@
 //! A request with an unknown key id may wait for the refresher's next attempt, at most [`MAX_WAIT`]. An unknown key and
 //! unavailable keys are different results: [`KeyLookup::Unknown`] refuses the token, [`KeyLookup::Unavailable`] asks
 //! the caller to retry.
+//!
+//! A request whose signature the known key did not make may wait likewise, for another key of the same name. Such
+//! requests have few places of their own: forged tokens take no place of requests with a new key.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::progress::RefreshProgress;
 use crate::jose::algorithm::Algorithm;
+use crate::jose::header::KeyReference;
 use crate::jose::jwk::VerifyingKey;
 use crate::jose::key_set::KeySet;
 
@@ -26,7 +30,9 @@ pub(crate) struct KeyCache {
     /// True if a key was missing that a newer set may have.
     wanted: AtomicBool,
     nudged: Notify,
+    /// Places for requests with an unknown key, and for those with a signature that the known key did not make.
     waiters: Semaphore,
+    signature_waiters: Semaphore,
     /// Look-ups answered from a set older than its time to live.
     stale_served: AtomicU64,
     /// For operators. Requests do not read it.
@@ -79,6 +85,8 @@ pub(super) const MAX_TTL: Duration = Duration::from_secs(60 * 60);
 const MAX_WAIT: Duration = Duration::from_secs(2);
 /// Further requests do not wait and get [`KeyLookup::Unavailable`].
 const MAX_WAITERS: usize = 1024;
+/// Further requests do not wait for another key of the same name.
+const MAX_SIGNATURE_WAITERS: usize = 64;
 
 impl KeyCache {
     /// A cache of the gateway's own keys, held in memory.
@@ -110,6 +118,7 @@ impl KeyCache {
             wanted: AtomicBool::new(false),
             nudged: Notify::new(),
             waiters: Semaphore::new(MAX_WAITERS),
+            signature_waiters: Semaphore::new(MAX_SIGNATURE_WAITERS),
             stale_served: AtomicU64::new(0),
             progress: Mutex::default(),
         }
@@ -125,10 +134,10 @@ impl KeyCache {
         holds
     }
 
-    /// The key for this header. Waits for a refetch if the set may be out of date.
-    pub(crate) async fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> KeyLookup {
+    /// The key that a token's header names. Waits for a refetch if the set may be out of date.
+    pub(crate) async fn find(&self, named: KeyReference<'_>, algorithm: Algorithm) -> KeyLookup {
         let started = Instant::now();
-        let mut seen = match self.look_up(key_id, algorithm, started) {
+        let mut seen = match self.look_up(named, algorithm, started) {
             Ok(lookup) => return lookup,
             Err(seen) => seen,
         };
@@ -143,23 +152,50 @@ impl KeyCache {
             if timeout_at(started + MAX_WAIT, attempts.wait_for(|ended| *ended > seen)).await.is_err() {
                 return KeyLookup::Unavailable;
             }
-            match self.look_up(key_id, algorithm, Instant::now()) {
+            match self.look_up(named, algorithm, Instant::now()) {
                 Ok(lookup) => return lookup,
                 Err(newer) => seen = newer,
             }
         }
     }
 
+    /// The key that has taken the place of `tried`, whose signature a token does not have. `None` if there is none, or
+    /// if the issuer cannot be asked now. Waits for one refetch, as [`Self::find`] does.
+    pub(crate) async fn find_replacement(
+        &self,
+        named: KeyReference<'_>,
+        algorithm: Algorithm,
+        tried: &VerifyingKey,
+    ) -> Option<Arc<VerifyingKey>> {
+        let started = Instant::now();
+        let other =
+            |state: &KeyState, now| state.find(named, algorithm, now).filter(|key| !key.is_same(tried)).cloned();
+        let seen = {
+            let state = self.state.load();
+            if let Some(key) = other(&state, started) {
+                return Some(key);
+            }
+            self.missed(&state, started).err()?
+        };
+        let _permit = self.signature_waiters.try_acquire().ok()?;
+        let mut attempts = self.attempts.subscribe();
+        timeout_at(started + MAX_WAIT, attempts.wait_for(|ended| *ended > seen)).await.ok()?.ok()?;
+        other(&self.state.load(), Instant::now())
+    }
+
     /// The result from the current set. `Err`, with the number of attempts so far, if the next attempt may find the
-    /// key. A missing key is marked for the refresher in either case.
-    fn look_up(&self, key_id: Option<&str>, algorithm: Algorithm, now: Instant) -> Result<KeyLookup, u64> {
+    /// key.
+    fn look_up(&self, named: KeyReference<'_>, algorithm: Algorithm, now: Instant) -> Result<KeyLookup, u64> {
         let state = self.state.load();
-        if state.is_usable(now)
-            && let Some(key) = state.keys.find(key_id, algorithm)
-        {
+        if let Some(key) = state.find(named, algorithm, now) {
             self.count_stale(&state, now);
             return Ok(KeyLookup::Found(Arc::clone(key)));
         }
+        self.missed(&state, now)
+    }
+
+    /// The result where the current set lacks a key. The miss is marked for the refresher.
+    fn missed(&self, state: &KeyState, now: Instant) -> Result<KeyLookup, u64> {
         let KeySetOrigin::Remote { attempts, last_attempt, times } = state.origin else {
             return Ok(KeyLookup::Unknown);
         };
@@ -263,6 +299,10 @@ impl KeyCache {
 }
 
 impl KeyState {
+    fn find(&self, named: KeyReference<'_>, algorithm: Algorithm, now: Instant) -> Option<&Arc<VerifyingKey>> {
+        self.keys.find(named, algorithm).filter(|_| self.is_usable(now))
+    }
+
     fn is_usable(&self, now: Instant) -> bool {
         match self.origin {
             KeySetOrigin::Memory => true,

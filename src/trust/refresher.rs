@@ -285,6 +285,8 @@ fn jittered(duration: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jose::algorithm::Algorithm;
+    use crate::jose::header::KeyReference;
 
     #[test]
     fn back_off_doubles_up_to_a_minute() {
@@ -301,7 +303,7 @@ mod tests {
             loop {
                 let _ = tokio::time::timeout(
                     Duration::from_millis(10),
-                    cache.find(Some("random"), crate::jose::algorithm::Algorithm::Es256),
+                    cache.find(KeyReference::Id("random"), Algorithm::Es256),
                 )
                 .await;
             }
@@ -322,7 +324,7 @@ mod tests {
         cache.publish(KeySet::default(), Times::new(started, Duration::from_secs(600), Duration::ZERO));
         let request = async {
             sleep_until(started + BELIEVED_FOR).await;
-            cache.find(Some("new"), crate::jose::algorithm::Algorithm::Es256).await
+            cache.find(KeyReference::Id("new"), Algorithm::Es256).await
         };
         tokio::select! {
             () = wait(&cache, started + BELIEVED_FOR, started + Duration::from_secs(480)) => {}
@@ -337,7 +339,7 @@ mod tests {
         let started = Instant::now();
         cache.publish(KeySet::default(), Times::new(started, Duration::from_secs(600), Duration::ZERO));
         tokio::time::advance(Duration::from_millis(10)).await;
-        let lookup = cache.find(Some("new"), crate::jose::algorithm::Algorithm::Es256).await;
+        let lookup = cache.find(KeyReference::Id("new"), Algorithm::Es256).await;
         assert!(matches!(lookup, crate::trust::key_cache::KeyLookup::Unknown), "{lookup:?}");
         wait(&cache, started + BELIEVED_FOR, started + Duration::from_secs(480)).await;
         assert_eq!(started.elapsed(), BELIEVED_FOR);

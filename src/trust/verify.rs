@@ -1,7 +1,8 @@
 //! Verifies a token, and finds its caller.
 //!
 //! Checks that need no cryptography come first, the cheapest first. The signature is checked last. The issuer is looked
-//! up by the exact `iss`, the key by (issuer, key id), the algorithm by the key: the token selects nothing.
+//! up by the exact `iss`, the key by (issuer, key id, algorithm): the token selects among what the issuer publishes, and
+//! nothing else.
 
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use super::audiences::AcceptedAudiences;
 use super::caller_claims::{CallerFault, caller, claimed_client};
 use super::issuer::{Profile, TrustedIssuer};
-use super::key_cache::KeyLookup;
+use super::key_cache::{KeyCache, KeyLookup};
 use super::revocation::PublishedRevocations;
 use crate::clock::UnixTime;
 use crate::http1::field_block::FieldBlock;
@@ -163,14 +164,7 @@ impl Trust {
         completed.map_err(|fault| fail(fault.into()))?;
         check_claims(issuer, &token.header, &token.claims, expected, now).map_err(fail)?;
         let caller = caller(&issuer.settings, &token.claims).map_err(|fault| fail(fault.into()))?;
-        let key = match issuer.keys.find(token.header.key_id.as_deref(), token.header.algorithm).await {
-            KeyLookup::Found(key) => key,
-            KeyLookup::Unknown => return Err(refused(TokenError::UnknownKid)),
-            KeyLookup::Unavailable => return Err(refused(TokenError::KeysUnavailable)),
-        };
-        if !token.is_signed_by(&key) {
-            return Err(refused(TokenError::BadSignature));
-        }
+        let key = signing_key(&issuer.keys, &token).await.map_err(refused)?;
         let version = self.revocations.version();
         if self.revocations.current().applies_to(&issuer.settings, &caller, &token.claims) {
             return Err(refused(TokenError::Revoked));
@@ -229,6 +223,22 @@ impl Verified {
         self.passed.set(version);
         Ok(())
     }
+}
+
+/// The issuer's key that signed the token.
+async fn signing_key(keys: &KeyCache, token: &Unverified<'_>) -> Result<Arc<VerifyingKey>, TokenError> {
+    let (named, algorithm) = (token.header.key(), token.header.algorithm);
+    let key = match keys.find(named, algorithm).await {
+        KeyLookup::Found(key) => key,
+        KeyLookup::Unknown => return Err(TokenError::UnknownKid),
+        KeyLookup::Unavailable => return Err(TokenError::KeysUnavailable),
+    };
+    if token.is_signed_by(&key) {
+        return Ok(key);
+    }
+    // The issuer may have replaced the key and kept its id.
+    let replacement = keys.find_replacement(named, algorithm, &key).await;
+    replacement.filter(|key| token.is_signed_by(key)).ok_or(TokenError::BadSignature)
 }
 
 /// All checks without cryptography, the cheapest first.
@@ -337,7 +347,6 @@ impl Verified {
     pub(crate) fn own(client: &str) -> Self {
         use super::example::{claims, settings};
         use super::issuer::IssuerSettings;
-        use super::key_cache::KeyCache;
         use crate::jose::algorithm::Algorithm;
         use crate::jose::signing::SigningKey;
         let id = Identity::parse(client).unwrap();

@@ -85,6 +85,30 @@ async fn a_claim_may_be_one_of_several_or_a_list_that_holds_one() {
 }
 
 #[tokio::test]
+async fn a_claim_may_fit_a_glob_in_which_a_star_is_one_whole_segment() {
+    let world = World::start().await;
+    world.allows("/repo", &world.token(&json!({"sub": "repo:acme/api:ref:refs/heads/main"}))).await;
+    for other in [
+        "repo:acme/:ref:refs/heads/main",
+        "repo:acme/api/x:ref:refs/heads/main",
+        "repo:acme/api:ref:refs/heads/main:x",
+        "repo:acme/api:ref:refs/heads/main2",
+        "repo:acme:api:ref:refs/heads/main",
+        "repo:acme/api:pull_request",
+        "repo:evil/api:ref:refs/heads/main",
+        "xrepo:acme/api:ref:refs/heads/main",
+    ] {
+        world.denies("/repo", &world.token(&json!({"sub": other})), "claim_mismatch").await;
+    }
+    for good in [json!("plain"), json!(7), json!("acme/api"), json!(["x", "acme/api"]), json!("acme/*/*")] {
+        world.allows("/repos", &world.token(&json!({"repos": good}))).await;
+    }
+    for bad in [json!("acme/a/b"), json!("acme/"), json!(["acme"]), json!({"acme/a": 1}), json!([["acme/a"]])] {
+        world.denies("/repos", &world.token(&json!({"repos": bad})), "claim_mismatch").await;
+    }
+}
+
+#[tokio::test]
 async fn a_claim_is_found_by_its_path_or_by_its_very_name() {
     let world = World::start().await;
     let nested = json!({"org": {"unit": {"name": "research"}}});
@@ -133,6 +157,7 @@ async fn a_refusal_records_the_value_found_and_the_one_wanted() {
         ("/floor", json!({"floor": "7"}), "floor=7", "floor=7"),
         ("/nested", json!({"org": {"unit": {"name": "sales"}}}), "org.unit.name=sales", "org.unit.name=research"),
         ("/several", json!({"department": "research", "secret": "s"}), "no floor", "floor=7"),
+        ("/repos", json!({"repos": ["x"]}), "repos=[\"x\"]", "repos=plain|7|acme/*|acme/*/*"),
     ] {
         let expected = (found.to_owned(), wanted.to_owned());
         assert_eq!(found_and_wanted(&world, path, claims, "claim_mismatch").await, expected, "{path}");

@@ -20,7 +20,7 @@ mirror! {
         audience_claim: Option<At<String>>,
         /// Default: `sub`.
         subject_claim: Option<At<RawSubjectClaim>>,
-        /// Default: all supported algorithms.
+        /// Default: RS256, PS256, ES256, ES384 and EdDSA.
         algorithms: Option<At<OneOrMore<String>>>,
         /// Default: `at+jwt`, `JWT` and `absent`.
         types: Option<At<OneOrMore<String>>>,

@@ -13,8 +13,8 @@ use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::YamlNode;
 use super::super::values::{Bound, Period, seconds};
+use super::claim::RawClaim;
 use super::rate_limit::{RawClientLimit, RawLimitUse};
-use super::route::RawClaim;
 use crate::clock::UnixTime;
 use crate::network::Network;
 

@@ -2,11 +2,11 @@
 
 use super::super::decode::{Decode, Named, OneOrMore, Required, mirror};
 use super::super::diagnostics::Reported;
-use super::super::interpolate::MadeOf;
 use super::super::reader::Reader;
 use super::super::source::{At, Span};
 use super::super::tree::YamlNode;
 use super::super::values::{Bound, Hint, Period, ScalarValue, Size};
+use super::claim::RawClaimRule;
 use super::cors::RawCors;
 use super::host::RawHost;
 use super::rate_limit::RawLimitUse;
@@ -91,7 +91,7 @@ mirror! {
         /// Default: the issuer's own.
         audiences: Option<At<OneOrMore<String>>>,
         scopes: Option<At<RawScopes>>,
-        claims: Named<RawClaim>,
+        claims: Named<RawClaimRule>,
         /// `ID` is a client of ours, `NAME/ID` one of issuer NAME.
         clients: Option<At<OneOrMore<String>>>,
     }
@@ -107,22 +107,6 @@ mirror! {
 
 #[derive(Debug)]
 pub(crate) struct RawScopes(pub(crate) RawScopeSets);
-
-/// The value or the list of values of a claim.
-#[derive(Debug)]
-pub(crate) struct RawClaim {
-    pub(crate) values: OneOrMore<ClaimValue>,
-    /// Whether the file has a list, which may hold one value only.
-    pub(crate) is_list: bool,
-}
-
-/// Variables always give text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ClaimValue {
-    Text(String),
-    Integer(i64),
-    Bool(bool),
-}
 
 mirror! {
     /// Changes to a header.
@@ -160,31 +144,6 @@ impl Decode for RawScopes {
             YamlNode::Map(pairs) if !pairs.is_empty() => RawScopeSets::decode(node, reader).map(Self),
             YamlNode::Map(_) => Err(reader.faults.at(node.span, format!("expected {EXPECTED}"))),
             YamlNode::Scalar(_) | YamlNode::Refused => Err(reader.mismatch(node, EXPECTED, "write `[…]` around it")),
-        }
-    }
-}
-
-impl Decode for RawClaim {
-    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
-        if matches!(node.value, YamlNode::List(_)) {
-            return Ok(Self { values: OneOrMore::decode(node, reader)?, is_list: true });
-        }
-        Ok(Self { values: OneOrMore { items: vec![At::decode(node, reader)?] }, is_list: false })
-    }
-}
-
-impl Decode for ClaimValue {
-    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
-        const EXPECTED: &str = "text, a whole number, `true` or `false`";
-        let text = reader.text(node, EXPECTED)?;
-        let typed = text.plain && text.made_of == MadeOf::Characters;
-        match (&*text.value, text.value.parse::<i64>()) {
-            ("true", _) if typed => Ok(Self::Bool(true)),
-            ("false", _) if typed => Ok(Self::Bool(false)),
-            // Only the usual spelling: `0755` and `+1` are ambiguous.
-            (written, Ok(number)) if typed && number.to_string() == written => Ok(Self::Integer(number)),
-            _ if text.is_ambiguous() => Err(reader.mismatch(node, EXPECTED, text.how_to_quote())),
-            _ => Ok(Self::Text(text.value.into_owned())),
         }
     }
 }

@@ -67,7 +67,8 @@ impl Resolver<'_> {
         let jwks_uri = raw.jwks_uri.and_then(Result::ok).map(|uri| self.jwks_uri(name, &uri, clear_text));
         let ca_watch = raw.ca.as_ref().map(|ca| FileWatch::new(vec![self.source.locate(&ca.value)]));
         let ca = raw.ca.as_ref().and_then(|ca| self.issuer_ca(ca));
-        let algorithms = raw.algorithms.map_or_else(|| Algorithm::ALL.to_vec(), |list| self.algorithms(&list.value));
+        let algorithms =
+            raw.algorithms.map_or_else(|| Algorithm::DEFAULT.to_vec(), |list| self.algorithms(&list.value));
         let audiences = self.audiences(raw.audiences, raw.audience_claim.as_ref());
         let subject_claims = self.subject_claims(raw.subject_claim.as_ref());
         let scope_claim = self.scope_claim(&raw.scope_claim.value);
@@ -141,7 +142,14 @@ impl Resolver<'_> {
     }
 
     fn algorithms(&mut self, list: &OneOrMore<String>) -> Vec<Algorithm> {
-        list.items.iter().filter_map(|name| self.algorithm(name)).collect()
+        let mut algorithms = Vec::new();
+        for algorithm in list.items.iter().filter_map(|name| self.algorithm(name)) {
+            // `EdDSA` and `Ed25519` are one.
+            if !algorithms.contains(&algorithm) {
+                algorithms.push(algorithm);
+            }
+        }
+        algorithms
     }
 
     fn issuer_ca(&mut self, file: &At<PathBuf>) -> Option<IssuerCa> {

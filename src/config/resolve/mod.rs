@@ -7,6 +7,7 @@
 mod admin;
 mod authorization;
 mod buffering;
+mod claim_rules;
 mod cors;
 mod folders;
 mod header_rules;

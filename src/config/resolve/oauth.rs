@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use super::super::decode::Named;
 use super::super::origin::IssuerUrl;
 use super::super::raw::RawConfig;
+use super::super::raw::claim::{ClaimValue, RawClaim};
 use super::super::raw::oauth::{RawClient, RawOauth, RawSigningKeys, RawTokenEndpoint};
-use super::super::raw::route::{ClaimValue, RawClaim};
 use super::super::source::At;
 use super::super::suggest;
 use super::super::types::{Listener, Oauth};
@@ -22,7 +22,7 @@ use crate::issuer::endpoints::Endpoints;
 use crate::issuer::grant::REGISTERED_CLAIMS;
 use crate::issuer::ring_store::{self, RingSettings};
 use crate::issuer::rotation::{MAX_PUBLISHED, RotationRules, SHORTEST_ROTATION};
-use crate::jose::algorithm::Algorithm;
+use crate::jose::algorithm::{Algorithm, ED25519};
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::pipeline::routing::pattern::PathPattern;
@@ -68,7 +68,7 @@ impl Resolver<'_> {
             subject_claims: vec!["sub".to_owned()],
             audiences: AcceptedAudiences::listed(audiences),
             // Keys of an earlier algorithm are trusted until their last token has expired.
-            algorithms: Algorithm::ALL.to_vec(),
+            algorithms: Algorithm::SIGNING.to_vec(),
             types: TokenTypes { named: vec!["at+jwt".to_owned()], absent: false },
             clock_skew: Duration::from_secs(30),
             scope_claim: ScopeClaim::Auto,
@@ -100,7 +100,7 @@ impl Resolver<'_> {
     }
 
     fn ring(&mut self, raw: &RawSigningKeys, state_directory: &At<PathBuf>, longest_ttl: Duration) -> RingSettings {
-        let algorithm = self.algorithm(&raw.algorithm).unwrap_or(Algorithm::Rs256);
+        let algorithm = self.signing_algorithm(&raw.algorithm).unwrap_or(Algorithm::Rs256);
         let rules = RotationRules { algorithm, rotate_every: super::period(raw.rotate_every.value), longest_ttl };
         let place = self.keys_directory(raw.directory.as_ref(), state_directory);
         let directory = self.source.locate(&place.value);
@@ -152,21 +152,48 @@ impl Resolver<'_> {
         ttl.value.get()
     }
 
+    /// The algorithm of the gateway's own keys.
+    fn signing_algorithm(&mut self, name: &At<String>) -> Option<Algorithm> {
+        let known = Algorithm::from_signing_name(&name.value);
+        let names = Algorithm::SIGNING.map(Algorithm::as_str);
+        match Algorithm::from_name(&name.value) {
+            Some(_) if known.is_some() => {}
+            None => self.unknown_algorithm(name, &names),
+            Some(other) => {
+                let quoted = self.quoted(name);
+                let message = if name.value == ED25519 {
+                    format!("write `{other}`: that is the `alg` of the gateway's own tokens with an Ed25519 key")
+                } else {
+                    let names = names.join(", ");
+                    format!(
+                        "the gateway does not sign with{quoted}, which not every verifier knows: choose one of {names}"
+                    )
+                };
+                self.faults.at(name.span, message);
+            }
+        }
+        known
+    }
+
+    /// The algorithm of an issuer's keys.
     pub(super) fn algorithm(&mut self, name: &At<String>) -> Option<Algorithm> {
         let known = Algorithm::from_name(&name.value);
         if known.is_none() {
-            let names: Vec<&str> = Algorithm::ALL.map(Algorithm::as_str).to_vec();
-            let why = match name.value.as_str() {
-                "none" => ": unsigned tokens are never accepted",
-                hmac if hmac.starts_with("HS") => ": only asymmetric algorithms are accepted",
-                _ => "",
-            };
-            let quoted = self.quoted(name);
-            let meant = if why.is_empty() { name.value.as_str() } else { "" };
-            let suggestion = suggest::suggestion(meant, &names);
-            self.faults.at(name.span, format!("unknown algorithm{quoted}{why}{suggestion}"));
+            self.unknown_algorithm(name, &Algorithm::ALL.map(Algorithm::as_str));
         }
         known
+    }
+
+    fn unknown_algorithm(&mut self, name: &At<String>, known: &[&str]) {
+        let why = match name.value.as_str() {
+            "none" => ": unsigned tokens are never accepted",
+            hmac if hmac.starts_with("HS") => ": only asymmetric algorithms are accepted",
+            _ => "",
+        };
+        let quoted = self.quoted(name);
+        let meant = if why.is_empty() { name.value.as_str() } else { "" };
+        let suggestion = suggest::suggestion(meant, known);
+        self.faults.at(name.span, format!("unknown algorithm{quoted}{why}{suggestion}"));
     }
 
     fn token_path(&mut self, path: &At<String>, endpoints: &Endpoints) {

@@ -13,7 +13,7 @@ use super::super::raw::upstream::RawUpstream;
 use super::super::source::{At, Span};
 use super::super::suggest;
 use super::super::values::Size;
-use super::oauth::{claim_value, endpoints};
+use super::oauth::endpoints;
 use super::rate_limits::CountedAt;
 use super::upstreams::Upstreams;
 use super::{Names, Resolver, deadline, no_routes, period};
@@ -22,7 +22,7 @@ use crate::oauth::caller::IssuerName;
 use crate::oauth::scope::ScopeSet;
 use crate::pipeline::request::case_fold::fold;
 use crate::pipeline::request::headers::is_protected;
-use crate::pipeline::routing::access::{Access, AccessRule, AddressRule, ClaimRule};
+use crate::pipeline::routing::access::{Access, AccessRule, AddressRule};
 use crate::pipeline::routing::method_set::{MethodSet, STANDARD};
 use crate::pipeline::routing::pattern::{HostPattern, PathPattern};
 use crate::pipeline::routing::route::Route;
@@ -292,13 +292,7 @@ impl Resolver<'_> {
         let issuers = raw.issuers.as_ref().map(|list| self.issuer_names(&list.value, names));
         let (all_of, any_of) = raw.scopes.as_ref().map(|scopes| self.scope_rule(&scopes.value)).unwrap_or_default();
         let clients = raw.clients.as_ref().map(|list| self.client_names(&list.value, names, issuers.as_deref()));
-        let mut claims = Vec::new();
-        for (name, claim) in &raw.claims.entries {
-            if let Ok(claim) = claim {
-                let values = claim.value.values.items.iter().map(|value| claim_value(&value.value)).collect();
-                claims.push(ClaimRule { path: name.value.clone(), values });
-            }
-        }
+        let claims = self.claim_rules(&raw.claims);
         let audiences = raw.audiences.as_ref().map(|list| self.texts(&list.value));
         AccessRule {
             issuers,

@@ -3,6 +3,7 @@
 //! Pure: takes a rule and an address, or a rule and a caller whose token was verified. Gives the first reason to
 //! refuse, if there is one.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::network::Networks;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::discrepancy::{Discrepancy, value_text};
 use crate::oauth::scope::ScopeSet;
+use crate::oauth::segment_pattern::SegmentPattern;
 use crate::trust::scope_claim::claim_at;
 use crate::trust::verify::{AllowedAudiences, AllowedIssuers, Expectations, Verified};
 
@@ -46,11 +48,19 @@ pub(crate) struct AccessRule {
     pub(crate) clients: Option<HashSet<(IssuerName, String)>>,
 }
 
-/// The claim at `path` equals one of `values`, or is an array that contains one.
+/// The claim at `path` has one of `values`, or is an array with an element that has.
 #[derive(Debug, PartialEq)]
 pub(crate) struct ClaimRule {
     pub(crate) path: String,
-    pub(crate) values: Vec<Value>,
+    pub(crate) values: Vec<WantedValue>,
+}
+
+/// What a value must be.
+#[derive(Debug, PartialEq)]
+pub(crate) enum WantedValue {
+    Equal(Value),
+    /// Text that fits.
+    Glob(SegmentPattern),
 }
 
 /// Why a caller with a valid token is refused.
@@ -126,10 +136,14 @@ impl AccessRule {
 impl ClaimRule {
     pub(crate) fn holds(&self, verified: &Verified) -> bool {
         match claim_at(&verified.claims.all, &self.path) {
-            Some(Value::Array(list)) => list.iter().any(|value| self.values.contains(value)),
-            Some(value) => self.values.contains(value),
+            Some(Value::Array(list)) => list.iter().any(|value| self.accepts(value)),
+            Some(value) => self.accepts(value),
             None => false,
         }
+    }
+
+    fn accepts(&self, value: &Value) -> bool {
+        self.values.iter().any(|wanted| wanted.accepts(value))
     }
 
     fn discrepancy(&self, verified: &Verified) -> Discrepancy {
@@ -137,8 +151,36 @@ impl ClaimRule {
             Some(value) => format!("{}={}", self.path, value_text(value)),
             None => format!("no {}", self.path),
         };
-        let wanted: Vec<String> = self.values.iter().map(value_text).collect();
+        let wanted: Vec<String> = self.values.iter().map(WantedValue::to_string).collect();
         Discrepancy::new(found, format!("{}={}", self.path, wanted.join("|")))
+    }
+}
+
+impl WantedValue {
+    fn accepts(&self, value: &Value) -> bool {
+        match self {
+            Self::Equal(wanted) => wanted == value,
+            Self::Glob(pattern) => value.as_str().is_some_and(|text| pattern.matches(text)),
+        }
+    }
+
+    /// True if this accepts every value that the other accepts.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Glob(pattern), Self::Glob(other)) => pattern.covers(other),
+            (Self::Equal(_), Self::Glob(_)) => false,
+            (_, Self::Equal(value)) => self.accepts(value),
+        }
+    }
+}
+
+/// As in the configuration: text without quotation marks.
+impl fmt::Display for WantedValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Equal(value) => f.write_str(&value_text(value)),
+            Self::Glob(pattern) => pattern.fmt(f),
+        }
     }
 }
 

@@ -77,7 +77,7 @@ fn any_scope_holds(rule: &AccessRule, other: &AccessRule) -> bool {
 }
 
 fn narrows(own: &ClaimRule, other: &ClaimRule) -> bool {
-    own.path == other.path && own.values.iter().all(|value| other.values.contains(value))
+    own.path == other.path && own.values.iter().all(|value| other.values.iter().any(|wider| wider.covers(value)))
 }
 
 fn of_addresses(rule: &AddressRule, other: &AddressRule) -> Option<Laxity> {
@@ -119,6 +119,8 @@ mod tests {
     use crate::network::Network;
     use crate::oauth::caller::IssuerName;
     use crate::oauth::scope::ScopeSet;
+    use crate::oauth::segment_pattern::SegmentPattern;
+    use crate::pipeline::routing::access::WantedValue;
 
     fn scopes(text: &str) -> ScopeSet {
         if text.is_empty() { ScopeSet::default() } else { ScopeSet::parse(text).unwrap() }
@@ -132,6 +134,11 @@ mod tests {
     #[expect(clippy::needless_pass_by_value, reason = "one line of data for each case")]
     fn is(route: AccessRule, other: AccessRule, expected: Option<Laxity>) {
         assert_eq!(of_rule(&route, &other), expected);
+    }
+
+    /// A glob where the text has a `*`.
+    fn wanted(text: &str) -> WantedValue {
+        SegmentPattern::parse(text).map_or_else(|_| WantedValue::Equal(json!(text)), WantedValue::Glob)
     }
 
     #[test]
@@ -159,11 +166,15 @@ mod tests {
         let claim = |values: &[&str]| AccessRule {
             claims: vec![ClaimRule {
                 path: "tier".to_owned(),
-                values: values.iter().map(|value| json!(value)).collect(),
+                values: values.iter().map(|value| wanted(value)).collect(),
             }],
             ..AccessRule::default()
         };
         is(claim(&["gold"]), claim(&["gold", "silver"]), None);
+        is(claim(&["a:b", "a:*"]), claim(&["a:*"]), None);
+        is(claim(&["a:*"]), claim(&["a:b", "a:c"]), Some(Laxity::Claim("tier".to_owned())));
+        is(claim(&["a:b:*"]), claim(&["a:*:*"]), None);
+        is(claim(&["a:*:*"]), claim(&["a:b:*"]), Some(Laxity::Claim("tier".to_owned())));
         is(claim(&["gold", "silver"]), claim(&["gold"]), Some(Laxity::Claim("tier".to_owned())));
         is(AccessRule::default(), claim(&["gold"]), Some(Laxity::Claim("tier".to_owned())));
         let clients = |ids: &[&str]| AccessRule {

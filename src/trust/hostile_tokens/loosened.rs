@@ -9,7 +9,7 @@ use super::super::issuer::IssuerSettings;
 use super::super::scope_claim::{ClaimPath, ScopeClaim};
 use super::super::verify::{AllowedAudiences, Expectations};
 use super::token_cases::bad_claims;
-use super::{Attack, EXPECTED, cut, flipped_bits, flipped_characters};
+use super::{ALGORITHMS, Attack, EXPECTED, cut, flipped_bits, flipped_characters};
 use crate::clock::UnixTime;
 
 /// Valid claims with these changes. `null` removes a claim.
@@ -24,7 +24,7 @@ fn changed(mut claims: Value, changes: &Value) -> Value {
 /// `refused`, and all that are bad but for the `loosened` claims.
 async fn holds(settings: IssuerSettings, shape: &Value, loosened: &[&str], refused: &[Value]) {
     let good = changed(claims(), shape);
-    let mut attack = Attack::on(settings, &good).await;
+    let mut attack = Attack::on(settings, &good, &ALGORITHMS).await;
     let usual = |header: Value| header.to_string();
     for changes in refused {
         attack.signed(usual, &changed(good.clone(), changes).to_string()).await;
@@ -101,7 +101,7 @@ async fn unlimited_audiences_are_no_audience_of_a_route() {
     let of_route = ["https://billing.example.com".to_owned()];
     let expected = Expectations { audiences: AllowedAudiences::Only(&of_route), ..EXPECTED };
     for (aud, accepted) in [(json!("https://billing.example.com"), true), (json!("x"), false), (json!(null), false)] {
-        let attack = Attack::on(unlimited(), &changed(claims(), &json!({"aud": aud}))).await;
+        let attack = Attack::on(unlimited(), &changed(claims(), &json!({"aud": aud})), &ALGORITHMS).await;
         let verdict = attack.trust.verify(&attack.good[0], expected, UnixTime::from_seconds(NOW)).await;
         assert_eq!(verdict.is_ok(), accepted, "{aud}");
     }

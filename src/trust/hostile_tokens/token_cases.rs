@@ -28,7 +28,7 @@ pub(super) fn bad_headers() -> Vec<Box<dyn Fn(Value) -> String>> {
         "ES384",
         "ES512",
         "ES256K",
-        "Ed25519",
+        "ed25519",
         "Ed448",
         "rs256",
         "RS256 ",

@@ -14,8 +14,12 @@ fn publish_as_of(cache: &KeyCache, key: &Arc<VerifyingKey>, requested_at: Instan
     cache.publish(KeySet::from_keys(vec![Arc::clone(key)]), times);
 }
 
+fn named(key: &VerifyingKey) -> KeyReference<'_> {
+    KeyReference::Id(key.key_id.as_deref().unwrap())
+}
+
 async fn find(cache: &KeyCache, key: &VerifyingKey) -> KeyLookup {
-    cache.find(key.key_id.as_deref(), Algorithm::Es256).await
+    cache.find(named(key), Algorithm::Es256).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -59,7 +63,7 @@ async fn a_refetch_that_fails_is_cannot_tell_and_never_unknown() {
         cache.wanted().await;
         cache.publish_failure(Instant::now());
     };
-    let ((), lookup) = tokio::join!(refresher, cache.find(Some("other"), Algorithm::Es256));
+    let ((), lookup) = tokio::join!(refresher, cache.find(KeyReference::Id("other"), Algorithm::Es256));
     assert!(matches!(lookup, KeyLookup::Unavailable));
     assert!(matches!(find(&cache, &known).await, KeyLookup::Found(_)), "the last known good set is gone");
 }
@@ -147,4 +151,98 @@ async fn missing_keys_of_a_restored_set_wait_for_the_first_fetch() {
     };
     let ((), lookup) = tokio::join!(refresher, find(&cache, &new));
     assert!(matches!(lookup, KeyLookup::Found(_)), "{lookup:?}");
+}
+
+/// A key with the id and the algorithm of this one.
+fn successor(of: &VerifyingKey) -> Arc<VerifyingKey> {
+    let mut jwk = SigningKey::generate(Algorithm::Es256).unwrap().0.public_jwk().clone();
+    jwk.insert("kid".to_owned(), of.key_id.as_deref().unwrap().into());
+    Arc::new(VerifyingKey::from_jwk(&jwk.into(), &Algorithm::DEFAULT).unwrap())
+}
+
+async fn replacement(cache: &KeyCache, tried: &VerifyingKey) -> Option<Arc<VerifyingKey>> {
+    cache.find_replacement(named(tried), Algorithm::Es256, tried).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_keeps_its_id_is_replaced_by_one_refetch() {
+    let (cache, old) = (KeyCache::remote(), key());
+    let new = successor(&old);
+    publish(&cache, &old);
+    tokio::time::advance(BELIEVED_FOR).await;
+    let refresher = async {
+        cache.wanted().await;
+        publish(&cache, &new);
+    };
+    let ((), first, second) = tokio::join!(refresher, replacement(&cache, &old), replacement(&cache, &old));
+    assert!(first.unwrap().is_same(&new) && second.unwrap().is_same(&new));
+    let before = Instant::now();
+    assert!(replacement(&cache, &old).await.unwrap().is_same(&new), "a set that came in between");
+    assert_eq!(before, Instant::now());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_key_again_is_no_replacement() {
+    let (cache, known) = (KeyCache::remote(), key());
+    publish(&cache, &known);
+    tokio::time::advance(BELIEVED_FOR).await;
+    let refresher = async {
+        cache.wanted().await;
+        publish(&cache, &known);
+    };
+    let ((), replaced) = tokio::join!(refresher, replacement(&cache, &known));
+    assert!(replaced.is_none());
+    assert!(tokio::time::timeout(Duration::from_secs(60), cache.wanted()).await.is_err(), "it is fetched again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refetch_that_fails_or_never_ends_replaces_nothing() {
+    let (cache, known) = (KeyCache::remote(), key());
+    publish(&cache, &known);
+    tokio::time::advance(BELIEVED_FOR).await;
+    let before = Instant::now();
+    assert!(replacement(&cache, &known).await.is_none());
+    assert_eq!(before.elapsed(), MAX_WAIT);
+    let refresher = async {
+        cache.wanted().await;
+        cache.publish_failure(Instant::now());
+    };
+    let ((), replaced) = tokio::join!(refresher, replacement(&cache, &known));
+    assert!(replaced.is_none());
+    let before = Instant::now();
+    assert!(replacement(&cache, &known).await.is_none(), "an attempt has just failed");
+    assert_eq!(before, Instant::now());
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_signatures_take_no_place_of_new_keys() {
+    let (cache, known) = (KeyCache::remote(), key());
+    publish(&cache, &known);
+    let before = Instant::now();
+    assert!(replacement(&cache, &known).await.is_none());
+    assert_eq!(before, Instant::now(), "a young set was waited for");
+    tokio::time::advance(BELIEVED_FOR).await;
+    let places: Vec<_> = (0..MAX_SIGNATURE_WAITERS).map(|_| cache.signature_waiters.try_acquire().unwrap()).collect();
+    let before = Instant::now();
+    assert!(replacement(&cache, &known).await.is_none());
+    assert_eq!(before, Instant::now());
+    assert!(matches!(find(&cache, &known).await, KeyLookup::Found(_)));
+    let new = key();
+    let refresher = async {
+        cache.wanted().await;
+        publish(&cache, &new);
+    };
+    let ((), found) = tokio::join!(refresher, find(&cache, &new));
+    assert!(matches!(found, KeyLookup::Found(_)), "forged tokens took the place of a request with a new key");
+    drop(places);
+}
+
+#[tokio::test(start_paused = true)]
+async fn own_keys_are_never_refetched() {
+    let known = key();
+    let cache = KeyCache::own(KeySet::from_keys(vec![Arc::clone(&known)]));
+    let before = Instant::now();
+    assert!(replacement(&cache, &known).await.is_none());
+    assert_eq!(before, Instant::now());
+    assert!(tokio::time::timeout(Duration::from_secs(60), cache.wanted()).await.is_err());
 }

@@ -65,3 +65,66 @@ async fn an_issuer_that_is_configured_anew_is_another() {
     let reconfigured = TrustedIssuer { settings: settings(), keys: Arc::clone(&verified.issuer.keys) };
     assert!(!Trust::new(vec![Arc::new(reconfigured)], Arc::default()).holds(&verified.issuer));
 }
+
+/// The trust in one issuer, whose set of this key is old enough to be fetched again.
+fn trust_in_an_old_set(key: &SigningKey) -> (Trust, Arc<KeyCache>) {
+    let keys = Arc::new(KeyCache::remote());
+    let requested_at = Instant::now() - Duration::from_secs(60);
+    let set = KeySet::from_keys(vec![Arc::new(key.verifying_key().unwrap())]);
+    keys.publish(set, Times::new(requested_at, DAY, Duration::ZERO));
+    let issuer = TrustedIssuer { settings: settings(), keys: Arc::clone(&keys) };
+    (Trust::new(vec![Arc::new(issuer)], Arc::default()), keys)
+}
+
+/// A token of `signer` that names the key of another.
+fn signed_as(named: &SigningKey, signer: &SigningKey) -> String {
+    let header = serde_json::json!({"alg": "ES256", "kid": named.key_id()});
+    signer.sign_under(&header.to_string(), claims().to_string().as_bytes()).unwrap()
+}
+
+async fn reason(trust: &Trust, token: &str) -> Option<TokenError> {
+    trust.verify(token, EXPECTED, UnixTime::from_seconds(NOW)).await.err().map(|refused| refused.reason)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replaced_key_verifies_after_one_refetch() {
+    let (old, new) = (key(), key());
+    let (trust, keys) = trust_in_an_old_set(&old);
+    let mut jwk = new.public_jwk().clone();
+    jwk.insert("kid".to_owned(), old.key_id().into());
+    let document = serde_json::json!({ "keys": [jwk] }).to_string();
+    let refresher = async {
+        keys.wanted().await;
+        let set = KeySet::parse(document.as_bytes(), &Algorithm::DEFAULT, &mut Vec::new()).unwrap();
+        keys.publish(set, Times::new(Instant::now(), DAY, Duration::ZERO));
+    };
+    let token = signed_as(&old, &new);
+    let ((), refused) = tokio::join!(refresher, reason(&trust, &token));
+    assert_eq!(refused, None);
+    assert_eq!(reason(&trust, &signed_as(&old, &old)).await, Some(TokenError::BadSignature), "the old key");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forged_token_is_refused_whatever_the_refetch_brings() {
+    let (known, evil) = (key(), key());
+    let token = signed_as(&known, &evil);
+    let (trust, keys) = trust_in_an_old_set(&known);
+    let before = Instant::now();
+    assert_eq!(reason(&trust, &token).await, Some(TokenError::BadSignature), "no answer");
+    assert_eq!(before.elapsed(), Duration::from_secs(2));
+    let fails = async {
+        keys.wanted().await;
+        keys.publish_failure(Instant::now());
+    };
+    let (refused, ()) = tokio::join!(reason(&trust, &token), fails);
+    assert_eq!(refused, Some(TokenError::BadSignature), "a failure");
+    for (what, other) in [("the same set", &known), ("a set without the key", &evil)] {
+        tokio::time::advance(Duration::from_secs(6)).await;
+        let brings = async {
+            keys.wanted().await;
+            publish(&keys, other, DAY);
+        };
+        let (refused, ()) = tokio::join!(reason(&trust, &token), brings);
+        assert_eq!(refused, Some(TokenError::BadSignature), "{what}");
+    }
+}

@@ -1,0 +1,97 @@
+//! Values of claims: those that the tokens of a client have, and those that an access rule wants.
+
+use super::super::decode::{Decode, OneOrMore, mirror};
+use super::super::diagnostics::Reported;
+use super::super::interpolate::MadeOf;
+use super::super::reader::Reader;
+use super::super::source::At;
+use super::super::tree::YamlNode;
+
+/// The value or the list of values that the tokens of a client have in a claim.
+#[derive(Debug)]
+pub(crate) struct RawClaim {
+    pub(crate) values: OneOrMore<ClaimValue>,
+    /// Whether the file has a list, which may hold one value only.
+    pub(crate) is_list: bool,
+}
+
+/// Variables always give text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ClaimValue {
+    Text(String),
+    Integer(i64),
+    Bool(bool),
+}
+
+/// The value or the list of values that an access rule wants in a claim.
+#[derive(Debug)]
+pub(crate) struct RawClaimRule(pub(crate) OneOrMore<RawWantedValue>);
+
+#[derive(Debug)]
+pub(crate) enum RawWantedValue {
+    Plain(ClaimValue),
+    /// `{glob: PATTERN}`
+    Glob(At<String>),
+    /// `{exact: TEXT}`, for text with `*`.
+    Exact(At<String>),
+}
+
+mirror! {
+    /// One of the two.
+    struct RawWantedText {
+        glob: Option<At<String>>,
+        exact: Option<At<String>>,
+    }
+}
+
+impl Decode for RawClaim {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        if matches!(node.value, YamlNode::List(_)) {
+            return Ok(Self { values: OneOrMore::decode(node, reader)?, is_list: true });
+        }
+        Ok(Self { values: OneOrMore { items: vec![At::decode(node, reader)?] }, is_list: false })
+    }
+}
+
+impl Decode for ClaimValue {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        const EXPECTED: &str = "text, a whole number, `true` or `false`";
+        let text = reader.text(node, EXPECTED)?;
+        let typed = text.plain && text.made_of == MadeOf::Characters;
+        match (&*text.value, text.value.parse::<i64>()) {
+            ("true", _) if typed => Ok(Self::Bool(true)),
+            ("false", _) if typed => Ok(Self::Bool(false)),
+            // Only the usual spelling: `0755` and `+1` are ambiguous.
+            (written, Ok(number)) if typed && number.to_string() == written => Ok(Self::Integer(number)),
+            _ if text.is_ambiguous() => Err(reader.mismatch(node, EXPECTED, text.how_to_quote())),
+            _ => Ok(Self::Text(text.value.into_owned())),
+        }
+    }
+}
+
+impl Decode for RawClaimRule {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        if matches!(node.value, YamlNode::List(_)) {
+            return OneOrMore::decode(node, reader).map(Self);
+        }
+        Ok(Self(OneOrMore { items: vec![At::decode(node, reader)?] }))
+    }
+}
+
+impl Decode for RawWantedValue {
+    fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        let YamlNode::Map(_) = &node.value else {
+            return ClaimValue::decode(node, reader).map(Self::Plain);
+        };
+        let faults = reader.faults.count();
+        let RawWantedText { glob, exact } = RawWantedText::decode(node, reader)?;
+        match (glob, exact) {
+            _ if reader.faults.count() > faults => Err(reader.faults.reported_before()),
+            (Some(pattern), None) => Ok(Self::Glob(pattern)),
+            (None, Some(text)) => Ok(Self::Exact(text)),
+            (Some(_), Some(_)) | (None, None) => {
+                Err(reader.faults.at(node.span, "expected a value, `{glob: PATTERN}` or `{exact: TEXT}`"))
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `access.claims`: the values that the claims of a token may have.
+
+use serde_json::Value;
+
+use super::super::decode::Named;
+use super::super::raw::claim::{ClaimValue, RawClaimRule, RawWantedValue};
+use super::super::source::At;
+use super::Resolver;
+use super::oauth::claim_value;
+use crate::oauth::segment_pattern::{InvalidSegmentPattern, SegmentPattern};
+use crate::pipeline::routing::access::{ClaimRule, WantedValue};
+
+impl Resolver<'_> {
+    pub(super) fn claim_rules(&mut self, raw: &Named<RawClaimRule>) -> Vec<ClaimRule> {
+        let mut rules = Vec::new();
+        for (name, claim) in &raw.entries {
+            if let Ok(claim) = claim {
+                let values = claim.value.0.items.iter().filter_map(|value| self.wanted_value(value)).collect();
+                rules.push(ClaimRule { path: name.value.clone(), values });
+            }
+        }
+        rules
+    }
+
+    fn wanted_value(&mut self, raw: &At<RawWantedValue>) -> Option<WantedValue> {
+        match &raw.value {
+            RawWantedValue::Plain(value) => {
+                if matches!(value, ClaimValue::Text(text) if text.contains('*')) {
+                    let message = "`*` has no meaning in a plain value: write `{glob: …}` around it if it stands for one \
+                                   whole segment between `:` or `/`, or `{exact: …}` if the claim itself has the `*`";
+                    self.faults.at(raw.span, message);
+                }
+                Some(WantedValue::Equal(claim_value(value)))
+            }
+            RawWantedValue::Glob(pattern) => self.pattern(pattern).map(WantedValue::Glob),
+            RawWantedValue::Exact(text) => Some(WantedValue::Equal(Value::from(text.value.as_str()))),
+        }
+    }
+
+    fn pattern(&mut self, text: &At<String>) -> Option<SegmentPattern> {
+        let pattern = match SegmentPattern::parse(&text.value) {
+            Ok(pattern) => pattern,
+            Err(fault) => {
+                let way_out = match fault {
+                    InvalidSegmentPattern::NoWildcard => "write the value itself, without `glob`",
+                    InvalidSegmentPattern::PartOfSegment => "name the values one by one, or require another claim",
+                };
+                let got = self.got(text);
+                self.faults.at(text.span, format!("{fault}{got}: {way_out}"));
+                return None;
+            }
+        };
+        if pattern.is_all_wildcards() {
+            let message = "no segment of this glob is fixed: any text with as many segments fits it";
+            self.warn(text.span, message);
+        }
+        Some(pattern)
+    }
+}
