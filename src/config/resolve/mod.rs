@@ -12,6 +12,7 @@ mod folders;
 mod header_rules;
 mod host;
 mod issuers;
+mod key_sources;
 mod listeners;
 mod oauth;
 mod overlaps;
