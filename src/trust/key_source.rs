@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use url::Url;
 
 use super::fetch::{ClearText, MAX_BYTES, without_bom};
+use super::fetch_access::FetchAccess;
 use crate::file_watch::read_regular;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::key_set::{KeySet, KeySetFault, Skipped};
@@ -31,6 +32,7 @@ pub(crate) struct FetchedKeys {
     /// How long the last known good set may be used after its time to live.
     pub(crate) max_stale: Duration,
     pub(crate) clear_text: ClearText,
+    pub(crate) access: FetchAccess,
 }
 
 /// The place of a JWK Set that is fetched.

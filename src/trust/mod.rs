@@ -4,10 +4,12 @@
 //! set that the refresher last published, and wait at most a short time for its next attempt. Only this module uses
 //! `reqwest`.
 
+mod cache_headers;
 pub(crate) mod discovery;
 #[cfg(test)]
 mod example;
 pub(crate) mod fetch;
+pub(crate) mod fetch_access;
 #[cfg(test)]
 mod hostile_tokens;
 pub(crate) mod issuer;

@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use url::Url;
 
 use super::discovery::{self, DiscoveryError};
-use super::fetch::{self, FetchError, Fetcher};
+use super::fetch::{self, DocumentKind, FetchError, Fetcher, TOTAL_TIMEOUT};
 use super::issuer::IssuerSettings;
 use super::key_cache::{BELIEVED_FOR, KeyCache, MAX_TTL, MIN_TTL, Times};
 use super::key_set_file::{KeySetFile, StoredKeySet};
@@ -234,7 +234,9 @@ async fn attempt(
     let client = match client {
         Some(client) => client,
         None => {
-            let fetcher = Fetcher::new(ca.as_ref().map(|pem| pem.as_slice()), source.clear_text)?;
+            let issuer = Url::parse(settings.issuer.as_str()).ok();
+            let (pem, first) = (ca.as_ref().map(|pem| pem.as_slice()), source.place.uri().or(issuer.as_ref()));
+            let fetcher = Fetcher::new(pem, source.clear_text, &source.access, first)?;
             client.insert(VerifyingClient { fetcher, ca })
         }
     };
@@ -244,7 +246,7 @@ async fn attempt(
         KeySetPlace::Discovered => discovery::jwks_uri(fetcher, settings.issuer.as_str()).await?,
     };
     let (requested_at, requested_at_unix) = (Instant::now(), clock::now().seconds());
-    let document = fetch::get(fetcher, &url).await?;
+    let document = fetch::get(fetcher, &url, DocumentKind::KeySet, requested_at + TOTAL_TIMEOUT).await?;
     let mut left_aside = Vec::new();
     let parsed = KeySet::parse(&document.body, &settings.algorithms, &mut left_aside);
     for key in &left_aside {
@@ -254,7 +256,7 @@ async fn attempt(
         Ok(keys) => keys,
         Err(source) => return Err(RefreshError::Keys { url, left_aside, source }),
     };
-    let ttl = document.max_age.map_or(DEFAULT_TTL, |age| age.clamp(MIN_TTL, MAX_TTL));
+    let ttl = document.lifetime.map_or(DEFAULT_TTL, |age| age.clamp(MIN_TTL, MAX_TTL));
     Ok(Fetched {
         keys,
         left_aside,
@@ -270,16 +272,8 @@ async fn attempt(
 impl RefreshError {
     fn result(&self) -> FetchResult {
         match self {
-            Self::Discovery(DiscoveryError::Fetch(error)) | Self::Fetch(error) => match error {
-                FetchError::Transport { .. } => FetchResult::Unreachable,
-                FetchError::Status { .. } => FetchResult::Status,
-                FetchError::TooLarge { .. } => FetchResult::TooLarge,
-                FetchError::Setup(_) | FetchError::Scheme { .. } => FetchResult::Setup,
-            },
-            Self::Discovery(
-                DiscoveryError::Malformed { .. } | DiscoveryError::Mismatch { .. } | DiscoveryError::Unsafe { .. },
-            ) => FetchResult::Metadata,
-            Self::Discovery(DiscoveryError::NotAUrl { .. }) => FetchResult::Setup,
+            Self::Fetch(error) => error.result(),
+            Self::Discovery(error) => error.result(),
             Self::Keys { .. } => FetchResult::Keys,
         }
     }

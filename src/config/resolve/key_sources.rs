@@ -16,6 +16,7 @@ use crate::jose::algorithm::Algorithm;
 use crate::oauth::identity::Identity;
 use crate::telemetry::error_chain::{self, ErrorChain};
 use crate::trust::fetch::{ClearText, is_loopback};
+use crate::trust::fetch_access::FetchAccess;
 use crate::trust::key_source::{FetchedKeys, IssuerCa, KeySetPlace, KeySource, LocalKeys};
 use crate::upstream::tls;
 
@@ -102,7 +103,7 @@ impl Resolver<'_> {
         if let Some((allow_http, first)) = allow_http.zip(first) {
             self.allow_http(name, allow_http, &first);
         }
-        (place.map(|place| FetchedKeys { place, ca, max_stale, clear_text }), watch)
+        (place.map(|place| FetchedKeys { place, ca, max_stale, clear_text, access: FetchAccess::default() }), watch)
     }
 
     /// The issuer as the URL of its metadata.

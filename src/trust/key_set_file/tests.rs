@@ -5,6 +5,7 @@ use crate::jose::algorithm::Algorithm;
 use crate::jose::signing::SigningKey;
 use crate::oauth::identity::Identity;
 use crate::trust::fetch::ClearText;
+use crate::trust::fetch_access::FetchAccess;
 use crate::trust::issuer::{Profile, TokenTypes};
 use crate::trust::scope_claim::ScopeClaim;
 
@@ -31,7 +32,7 @@ fn settings(issuer: &str) -> IssuerSettings {
 
 fn source(jwks_uri: Option<&str>) -> FetchedKeys {
     let place = jwks_uri.map_or(KeySetPlace::Discovered, |uri| KeySetPlace::Uri(Url::parse(uri).unwrap()));
-    FetchedKeys { place, ca: None, max_stale: HOUR, clear_text: ClearText::Loopback }
+    FetchedKeys { place, ca: None, max_stale: HOUR, clear_text: ClearText::Loopback, access: FetchAccess::default() }
 }
 
 /// A set that was fetched ten seconds ago from a URL in the configuration.
