@@ -7,6 +7,7 @@ pub(crate) mod authorization;
 pub(crate) mod cors;
 pub(crate) mod host;
 pub(crate) mod issuer;
+pub(crate) mod key_source;
 pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod oauth;

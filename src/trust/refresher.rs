@@ -17,7 +17,7 @@ use super::discovery::{self, DiscoveryError};
 use super::fetch::{self, DocumentKind, FetchError, Fetcher, TOTAL_TIMEOUT};
 use super::issuer::IssuerSettings;
 use super::key_cache::{BELIEVED_FOR, KeyCache, MAX_TTL, MIN_TTL, Times};
-use super::key_set_file::{KeySetFile, StoredKeySet};
+use super::key_set_file::{KeySetFile, StoredKeySet, fingerprint};
 use super::key_source::{FetchedKeys, IssuerCa, KeySetPlace, KeySource, LocalKeys};
 use super::progress::{FetchResult, LastError};
 use crate::clock;
@@ -195,6 +195,8 @@ struct Fetched {
     keys: KeySet,
     left_aside: Vec<Skipped>,
     url: Url,
+    /// The configured certificates that verified the issuer.
+    ca: Option<Arc<Vec<u8>>>,
     document: Vec<u8>,
     ttl: Duration,
     /// Taken before the request for the set itself. The duration of the discovery does not count.
@@ -209,6 +211,7 @@ impl Fetched {
             issuer: settings.issuer.as_str().to_owned(),
             jwks_uri: self.url.clone(),
             discovered: source.place == KeySetPlace::Discovered,
+            ca: self.ca.as_ref().map(|pem| fingerprint(pem)),
             fetched_at: self.requested_at_unix,
             ttl_s: self.ttl.as_secs(),
             document: String::from_utf8_lossy(&self.document).into_owned(),
@@ -261,6 +264,7 @@ async fn attempt(
         keys,
         left_aside,
         url,
+        ca: client.ca.clone(),
         document: document.body,
         ttl,
         requested_at,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::decode::{OneOrMore, Required, mirror};
 use super::super::origin::HttpUrl;
 use super::super::source::At;
+use super::key_source::{RawFetch, RawJwks};
 
 mirror! {
     struct RawIssuer {
@@ -14,6 +15,8 @@ mirror! {
         jwks_uri: Option<Required<HttpUrl>>,
         /// Watched.
         jwks_file: Option<Required<PathBuf>>,
+        jwks: Option<Required<RawJwks>>,
+        fetch: Option<At<RawFetch>>,
         audiences: Required<OneOrMore<String>>,
         /// Default: all supported algorithms.
         algorithms: Option<At<OneOrMore<String>>>,
@@ -27,8 +30,7 @@ mirror! {
         ca: Option<At<PathBuf>>,
         /// Default: 1 h.
         max_stale: Option<At<Duration>>,
-        /// Whether its documents may be fetched in clear text from other machines.
-        /// Default: false.
+        /// Whether its documents may be fetched in clear text from other machines. Default: false.
         allow_http: Option<At<bool>>,
     }
 }

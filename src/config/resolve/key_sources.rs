@@ -1,22 +1,26 @@
-//! `jwks_uri`, `jwks_file` and the keys beside them: where the keys of an external issuer come from.
+//! `jwks_uri`, `jwks_file`, `jwks` and the keys beside them: where the keys of an external issuer come from.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use serde_json::{Value, json};
 use url::Url;
 
+use super::super::decode::Required;
 use super::super::origin::HttpUrl;
 use super::super::raw::issuer::RawIssuer;
+use super::super::raw::key_source::RawJwks;
 use super::super::source::{At, Span};
 use super::Resolver;
 use crate::file_watch::{FileWatch, read_regular};
 use crate::jose::algorithm::Algorithm;
+use crate::jose::key_set::KeySet;
 use crate::oauth::identity::Identity;
 use crate::telemetry::error_chain::{self, ErrorChain};
 use crate::trust::fetch::{ClearText, is_loopback};
-use crate::trust::fetch_access::FetchAccess;
 use crate::trust::key_source::{FetchedKeys, IssuerCa, KeySetPlace, KeySource, LocalKeys};
 use crate::upstream::tls;
 
@@ -31,13 +35,28 @@ impl Resolver<'_> {
         raw: &RawIssuer,
         algorithms: &[Algorithm],
     ) -> Option<(KeySource, Option<FileWatch>)> {
-        if let Some(file) = &raw.jwks_file {
-            if let Some(Ok(uri)) = &raw.jwks_uri {
-                self.faults.at(uri.span, "the keys come from `jwks_file`: remove this or `jwks_file`");
+        let place = |key, span: Option<Span>| span.map(|span| (key, span));
+        let span_of = |file: &Required<PathBuf>| file.as_ref().ok().map(|at| at.span);
+        let places = [
+            place("jwks_uri", raw.jwks_uri.as_ref().and_then(|uri| uri.as_ref().ok()).map(|at| at.span)),
+            place("jwks_file", raw.jwks_file.as_ref().and_then(span_of)),
+            place("jwks", raw.jwks.as_ref().and_then(|jwks| jwks.as_ref().ok()).map(|at| at.span)),
+        ];
+        if let [(first, _), others @ ..] = &places.into_iter().flatten().collect::<Vec<_>>()[..] {
+            for (_, span) in others {
+                self.faults
+                    .at(*span, format!("the keys come from one place, and there is `{first}`: remove one of them"));
             }
+        }
+        if let Some(file) = &raw.jwks_file {
             self.without_fetching(raw, "jwks_file");
             let file = file.as_ref().ok()?;
             return self.key_file(file, algorithms).map(|(keys, watch)| (KeySource::Local(keys), Some(watch)));
+        }
+        if let Some(jwks) = &raw.jwks {
+            self.without_fetching(raw, "jwks");
+            let keys = self.configured_keys(&jwks.as_ref().ok()?.value, algorithms)?;
+            return Some((KeySource::Local(keys), None));
         }
         let (keys, watch) = self.fetched_keys(name, raw);
         Some((KeySource::Fetched(keys?), watch))
@@ -64,9 +83,44 @@ impl Resolver<'_> {
         }
     }
 
+    /// The keys of the configuration. One that cannot be used is an error: it has no effect where it stands.
+    fn configured_keys(&mut self, jwks: &RawJwks, algorithms: &[Algorithm]) -> Option<LocalKeys> {
+        let keys = jwks.keys.as_ref().ok()?;
+        let faults = self.faults.count();
+        let parse = |keys: Vec<&Value>| {
+            let mut left_aside = Vec::new();
+            let set = KeySet::parse(json!({ "keys": keys }).to_string().as_bytes(), algorithms, &mut left_aside);
+            (set, left_aside)
+        };
+        for key in &keys.value.items {
+            let (_, left_aside) = parse(vec![&key.value.0]);
+            for left_aside in left_aside {
+                self.faults.at(key.span, format!("this key cannot be used: {}", left_aside.reason));
+            }
+        }
+        if self.faults.count() > faults {
+            return None;
+        }
+        let (set, left_aside) = parse(keys.value.items.iter().map(|key| &key.value.0).collect());
+        for left_aside in left_aside {
+            let id = left_aside.key_id.as_deref().unwrap_or_default().escape_debug();
+            self.faults.at(keys.span, format!("the keys with the id `{id}` cannot be used: {}", left_aside.reason));
+        }
+        match set {
+            Ok(set) => Some(LocalKeys { file: None, keys: Arc::new(set), left_aside: Vec::new() }),
+            Err(fault) => {
+                if self.faults.count() == faults {
+                    self.faults.at(keys.span, format!("these keys cannot be used: {fault}"));
+                }
+                None
+            }
+        }
+    }
+
     /// Reports the keys that have an effect on fetching only.
     fn without_fetching(&mut self, raw: &RawIssuer, source: &str) {
-        let keys: [(&str, Option<Span>); 3] = [
+        let keys: [(&str, Option<Span>); 4] = [
+            ("fetch", raw.fetch.as_ref().map(|at| at.span)),
             ("ca", raw.ca.as_ref().map(|at| at.span)),
             ("max_stale", raw.max_stale.as_ref().map(|at| at.span)),
             ("allow_http", raw.allow_http.as_ref().map(|at| at.span)),
@@ -100,10 +154,11 @@ impl Resolver<'_> {
                 (Some(KeySetPlace::Discovered), issuer.and_then(|issuer| self.discovered(issuer, clear_text)))
             }
         };
-        if let Some((allow_http, first)) = allow_http.zip(first) {
-            self.allow_http(name, allow_http, &first);
+        if let Some((allow_http, first)) = allow_http.zip(first.as_ref()) {
+            self.allow_http(name, allow_http, first);
         }
-        (place.map(|place| FetchedKeys { place, ca, max_stale, clear_text, access: FetchAccess::default() }), watch)
+        let access = raw.fetch.as_ref().map(|fetch| self.fetch_access(fetch, first.as_ref())).unwrap_or_default();
+        (place.map(|place| FetchedKeys { place, ca, max_stale, clear_text, access }), watch)
     }
 
     /// The issuer as the URL of its metadata.
@@ -112,7 +167,7 @@ impl Resolver<'_> {
         Identity::parse(&issuer.value).ok()?;
         let url = Url::parse(&issuer.value).ok().filter(|url| clear_text.permits(url));
         if url.is_none() {
-            let message = "without `jwks_uri` or `jwks_file` the issuer must be an https URL, for discovery; http is \
+            let message = "without `jwks_uri`, `jwks_file` or `jwks` the issuer must be an https URL, for discovery; http is \
                            allowed on a loopback host, and with `allow_http: true`";
             self.faults.at(issuer.span, message);
         }

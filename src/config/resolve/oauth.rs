@@ -37,12 +37,7 @@ const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 
 impl Resolver<'_> {
-    pub(super) fn oauth(
-        &mut self,
-        raw: RawOauth,
-        state_directory: &At<PathBuf>,
-        allow_literal_secrets: bool,
-    ) -> Resolved<Oauth> {
+    pub(super) fn oauth(&mut self, raw: RawOauth, state_directory: &At<PathBuf>) -> Resolved<Oauth> {
         let issuer = raw.issuer.map(|issuer| {
             self.own_issuer(&issuer);
             issuer.value.as_str().to_owned()
@@ -53,7 +48,7 @@ impl Resolver<'_> {
         let json_requests = raw.token_endpoint.json_requests.value;
         let token_limits = self.token_limits(raw.token_endpoint);
         let known = audiences.as_deref().unwrap_or_default();
-        let (clients, client_limits) = self.clients(raw.clients, known, audiences.is_ok(), ttl, allow_literal_secrets);
+        let (clients, client_limits) = self.clients(raw.clients, known, audiences.is_ok(), ttl);
         let longest_ttl = clients.iter().map(|client| client.token_ttl).max().unwrap_or(ttl).max(ttl);
         let ring = self.ring(&raw.signing_keys, state_directory, longest_ttl);
         // Not every command uses the audiences. If they are missing where they are used, there is a fault.
@@ -200,14 +195,13 @@ impl Resolver<'_> {
         known: &[String],
         all_known: bool,
         ttl: Duration,
-        allow_literal: bool,
     ) -> (Vec<Client>, ClientLimits) {
         let (mut clients, mut limits) = (Vec::with_capacity(raw.entries.len()), ClientLimits::default());
         for (name, client) in raw.entries {
             let id = self.client_id(&name);
             let Ok(client) = client else { continue };
             let client = client.value;
-            let credentials = self.credentials(&name, &client, allow_literal);
+            let credentials = self.credentials(&name, &client);
             let scopes = client.scopes.map(|list| self.scopes(&list.value)).unwrap_or_default();
             let audiences = match client.audiences {
                 Some(list) => {

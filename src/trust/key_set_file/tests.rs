@@ -7,6 +7,7 @@ use crate::oauth::identity::Identity;
 use crate::trust::fetch::ClearText;
 use crate::trust::fetch_access::FetchAccess;
 use crate::trust::issuer::{Profile, TokenTypes};
+use crate::trust::key_source::IssuerCa;
 use crate::trust::scope_claim::ScopeClaim;
 
 const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
@@ -41,6 +42,7 @@ fn kept() -> StoredKeySet {
     StoredKeySet {
         issuer: "https://a.example".to_owned(),
         jwks_uri: Url::parse("https://a.example/keys").unwrap(),
+        ca: None,
         discovered: false,
         fetched_at: NOW.seconds() - 10,
         ttl_s: 600,
@@ -98,6 +100,7 @@ fn a_set_of_another_issuer_or_place_is_ignored() {
     let other_url = Url::parse("https://b.example/keys").unwrap();
     ignored(&StoredKeySet { jwks_uri: other_url, ..kept() }, "another issuer or another URL");
     ignored(&StoredKeySet { discovered: true, ..kept() }, "another issuer or another URL");
+    ignored(&StoredKeySet { ca: Some(fingerprint(b"a CA")), ..kept() }, "verified by another `ca`");
     let folder = tempdir().unwrap();
     file_in(&folder).save(&kept()).unwrap();
     let discovering = file_in(&folder).load(&settings("https://a.example"), &source(None), NOW);
@@ -106,6 +109,19 @@ fn a_set_of_another_issuer_or_place_is_ignored() {
     file_in(&folder).save(&StoredKeySet { discovered: true, jwks_uri: unsafe_place, ..kept() }).unwrap();
     let discovering = file_in(&folder).load(&settings("https://a.example"), &source(None), NOW);
     assert!(matches!(discovering, Err(KeptError::Elsewhere { .. })));
+}
+
+#[test]
+fn a_set_is_used_only_with_the_ca_that_verified_it() {
+    let folder = tempdir().unwrap();
+    file_in(&folder).save(&StoredKeySet { ca: Some(fingerprint(b"old")), ..kept() }).unwrap();
+    let load = |pem: &[u8]| {
+        let ca = Some(IssuerCa::new("ca.pem".into(), pem.to_vec()));
+        let source = FetchedKeys { ca, ..source(Some("https://a.example/keys")) };
+        file_in(&folder).load(&settings("https://a.example"), &source, NOW)
+    };
+    assert!(load(b"old").unwrap().is_some());
+    assert!(matches!(load(b"new"), Err(KeptError::Elsewhere { .. })));
 }
 
 #[test]
