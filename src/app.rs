@@ -55,7 +55,6 @@ use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain;
 use crate::server::listener;
 use crate::server::tls;
-use crate::trust::key_source::{FetchedKeys, KeySource};
 use crate::trust::revocation_keeper::{Keeper, Revoker};
 use crate::trust::verify::Trust;
 use crate::upstream::health_check;
@@ -133,8 +132,10 @@ impl App {
         }
         config.upstream_certificates.drain(..).for_each(|of_upstream| certificates.watch_upstream(of_upstream));
         for issuer in &mut config.issuers {
-            if let KeySource::Fetched(FetchedKeys { ca: Some(ca), .. }) = &issuer.source {
-                issuer.watch.take().into_iter().for_each(|watch| certificates.watch_issuer(ca.clone(), watch));
+            if let Some(ca) = issuer.source.fetched().and_then(|fetched| fetched.ca.clone())
+                && let Some(watch) = issuer.watch.take()
+            {
+                certificates.watch_issuer(ca, watch);
             }
         }
         let mut sockets = Vec::new();

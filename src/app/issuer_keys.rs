@@ -38,7 +38,7 @@ pub(super) fn open(
             KeySource::Fetched(source) => {
                 let file = KeySetFile::of(state_directory, &settings.name);
                 let keys = Arc::new(refresher::restored(&settings, &source, &file));
-                control.spawn(background::refresh_keys(settings.clone(), source, file, Arc::clone(&keys)));
+                control.spawn(background::refresh_keys(settings.clone(), *source, file, Arc::clone(&keys)));
                 keys
             }
             KeySource::Local(local) => {

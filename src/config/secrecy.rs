@@ -135,6 +135,8 @@ impl SecrecyRule {
             Self::Issuer if suggest::closest(key, RawIssuer::KEYS) == Some("jwks") => Self::Jwks,
             Self::Fetch if key == "bearer_token_file" => Self::Open,
             Self::Fetch if suggest::closest(key, RawFetch::KEYS) == Some("headers") => Self::HeaderValues,
+            Self::Fetch if suggest::closest(key, RawFetch::KEYS) == Some("proxy") => Self::Open,
+            Self::Fetch => Self::Secret,
             Self::Jwks if PUBLIC_MEMBERS.contains(&key) => Self::Jwks,
             Self::Jwks => Self::Secret,
             Self::Open if suggest::closest(key, &["authorization"]).is_some() => Self::Authorization,
@@ -161,7 +163,7 @@ impl SecrecyRule {
             Self::Headers if suggest::closest(key, &["set", "add"]).is_some() => Self::HeaderValues,
             Self::Open if suggest::closest(key, &["headers", "response_headers"]).is_some() => Self::Headers,
             Self::Headers => Self::Open,
-            Self::Open | Self::Issuer | Self::Fetch => Self::Open,
+            Self::Open | Self::Issuer => Self::Open,
         }
     }
 }

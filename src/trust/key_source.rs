@@ -19,7 +19,7 @@ use crate::jose::key_set::{KeySet, KeySetFault, Skipped};
 /// The source of an external issuer's keys.
 #[derive(Clone, Debug)]
 pub(crate) enum KeySource {
-    Fetched(FetchedKeys),
+    Fetched(Box<FetchedKeys>),
     Local(LocalKeys),
 }
 

@@ -59,7 +59,7 @@ impl Resolver<'_> {
             return Some((KeySource::Local(keys), None));
         }
         let (keys, watch) = self.fetched_keys(name, raw);
-        Some((KeySource::Fetched(keys?), watch))
+        Some((KeySource::Fetched(Box::new(keys?)), watch))
     }
 
     /// The keys of a file, and its watch since before it was read.
