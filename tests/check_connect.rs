@@ -11,6 +11,7 @@ use crate::support::authority::{Authority, Issued, listen_by_tls};
 use crate::support::command::{Finished, run};
 use crate::support::gateway::{folder, program};
 use crate::support::issuer::Key;
+use crate::support::secure::{Secure, Tunnels};
 use crate::support::upstream::{by_http2, listen};
 use crate::support::wire::{RawUpstream, Wire};
 use crate::support::world::config;
@@ -146,4 +147,33 @@ async fn issuers_are_reported_with_their_keys_or_their_fault() {
     let of = |name: &str| found.iter().find(|each| each["issuer"] == name).unwrap();
     assert_eq!((&of("good")["ok"], &of("good")["keys"]), (&true.into(), &1.into()));
     assert!(of("gone")["remedy"].as_str().unwrap().contains("`jwks_uri`"), "{}", of("gone"));
+}
+
+#[tokio::test]
+async fn an_issuer_is_reached_by_http2_or_through_its_proxy() {
+    let (authority, key) = (Authority::new(), Key::new("one", "ES256"));
+    let keys = format!("{{\"keys\":[{}]}}", key.jwk());
+    let issuer = Secure::start(&authority, "localhost", &[b"h2"], move |_| (200, keys.clone())).await;
+    let proxy = Tunnels::to(issuer.address).listen().await;
+    let file = folder().join("ca.crt");
+    fs::write(&file, &authority.certificate).unwrap();
+    let line = |name: &str, fetch: &str| {
+        let (port, ca) = (issuer.address.port(), file.display());
+        format!(
+            "  {name}: {{issuer: {name}, audiences: [a], jwks_uri: \"https://localhost:{port}/jwks\", ca: {ca}{fetch}}}\n"
+        )
+    };
+    let local = format!("  local: {{issuer: local, audiences: [a], jwks: {{keys: [{}]}}}}\n", key.jwk());
+    let proxied = line("proxied", &format!(", fetch: {{proxy: \"http://{proxy}\"}}"));
+    let sections = format!("issuers:\n{}{proxied}{local}", line("direct", ""));
+    let output = checked("", &[], &["--format", "json"], &sections);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let [direct, proxied] = &connections(&output)[..] else { panic!("{output:?}") };
+    assert_eq!((&direct["issuer"], &direct["http"], &direct["keys"]), (&"direct".into(), &"HTTP/2".into(), &1.into()));
+    assert_eq!(
+        (&proxied["issuer"], &proxied["address"], &proxied["keys"]),
+        (&"proxied".into(), &Value::Null, &1.into())
+    );
+    let output = checked("", &[], &[], &sections);
+    assert!(output.stdout.contains("through its proxy  1 key\n"), "{output:?}");
 }

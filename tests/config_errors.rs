@@ -96,6 +96,10 @@ fn world() -> PathBuf {
         ("keys/loose-folder/RS256.x.pem", 0o600, &good.1),
         ("keys/loose-file/RS256.x.pem", 0o640, &good.1),
         ("keys/garbage/RS256.x.pem", 0o600, &armour("PRIVATE KEY")),
+        ("jwks/garbage.json", 0o644, &"{\"keys\": [".to_owned()),
+        ("jwks/empty.json", 0o644, &"{\"keys\": []}".to_owned()),
+        ("secrets/short", 0o644, &"token\n".to_owned()),
+        ("secrets/two-lines", 0o644, &"one\ntwo\n".to_owned()),
         ("secrets/empty", 0o600, &"\n".to_owned()),
         ("large.txt", 0o644, &"x".repeat(64 << 10)),
     ] {

@@ -199,6 +199,11 @@ fn check(yaml: &str) -> (PathBuf, Finished) {
     let yaml = yaml.replace(" /var/", &format!(" {}/var/", folder.display()));
     fs::create_dir_all(folder.join("certs")).unwrap();
     fs::create_dir_all(folder.join("var/lib/portcullis")).unwrap();
+    // As Kubernetes mounts them.
+    let account = folder.join("var/run/secrets/kubernetes.io/serviceaccount");
+    fs::create_dir_all(&account).unwrap();
+    fs::write(account.join("ca.crt"), Authority::new().certificate).unwrap();
+    fs::write(account.join("token"), "token\n").unwrap();
     for name in yaml.split("certs/").skip(1).filter_map(|rest| rest.split(".crt").next()) {
         if !name.contains(|letter: char| letter.is_whitespace() || letter == ',') {
             Authority::new().issue(&["localhost"]).write(&folder.join("certs"), name);

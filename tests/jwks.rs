@@ -1,10 +1,12 @@
 //! Keys of external issuers: found, fetched once for all, kept while the issuer is away, and never believed beyond what
 //! they are.
 
+mod access;
 mod discovery;
 mod forms;
 mod hostile;
 mod https;
+mod local;
 mod outage;
 mod refresh;
 mod replaced_keys;

@@ -18,11 +18,12 @@ use url::Url;
 
 use super::terminal::{BAD, BOLD, DIM, GOOD, NAME, WARN, out, styled};
 use crate::clock::{self, UnixTime};
-use crate::config::types::{Config, ExternalIssuer};
+use crate::config::types::Config;
 use crate::telemetry::error_chain::ErrorChain;
-use crate::trust::key_cache::KeyCache;
+use crate::trust::issuer::IssuerSettings;
+use crate::trust::key_source::FetchedKeys;
 use crate::trust::refresher;
-use crate::upstream::dial::{DialRules, DialledServer, dial};
+use crate::upstream::dial::{DialFault, DialRules, DialledServer, dial};
 use crate::upstream::host::HostRule;
 use crate::upstream::names::{DnsSettings, Name, NameLookup, keep_fresh};
 use crate::upstream::protocol::UpstreamProtocol;
@@ -43,7 +44,8 @@ struct Connection {
 }
 
 struct Found {
-    server: DialledServer,
+    /// `None` if only the proxy of an issuer connects to it.
+    server: Option<DialledServer>,
     /// Of an issuer.
     keys: Option<usize>,
 }
@@ -56,7 +58,13 @@ struct Unusable {
 /// One of the connections to be made.
 enum Task {
     Server { upstream: String, server: Server, rules: Box<DialRules> },
-    Issuer(Box<ExternalIssuer>),
+    Issuer(Box<FetchedIssuer>),
+}
+
+/// An issuer whose keys are fetched.
+struct FetchedIssuer {
+    settings: IssuerSettings,
+    source: FetchedKeys,
 }
 
 const AT_ONCE: usize = 16;
@@ -100,7 +108,11 @@ fn tasks(config: &Config) -> Vec<Task> {
             rules: rules.clone(),
         })
     });
-    servers.chain(config.issuers.iter().map(|issuer| Task::Issuer(Box::new(issuer.clone())))).collect()
+    let issuers = config.issuers.iter().filter_map(|issuer| {
+        let (settings, source) = (issuer.settings.clone(), issuer.source.fetched()?.clone());
+        Some(Task::Issuer(Box::new(FetchedIssuer { settings, source })))
+    });
+    servers.chain(issuers).collect()
 }
 
 fn rules(settings: &UpstreamSettings) -> DialRules {
@@ -123,11 +135,11 @@ impl Task {
         match self {
             Self::Server { upstream, server, rules } => {
                 let written = written(&server);
-                let found = dialled(&server, &rules).await.map(|server| Found { server, keys: None });
+                let found = dialled(&server, &rules).await.map(|server| Found { server: Some(server), keys: None });
                 Connection { kind: "upstream", name: upstream, server: written, found }
             }
             Self::Issuer(issuer) => {
-                let url = issuer.source.jwks_uri.as_ref().map(Url::to_string);
+                let url = issuer.source.place.uri().map(Url::to_string);
                 let server = url.unwrap_or_else(|| issuer.settings.issuer.to_string());
                 let name = issuer.settings.name.as_str().to_owned();
                 let found = found_of_issuer(&issuer, &server).await;
@@ -150,9 +162,36 @@ async fn dialled(server: &Server, rules: &DialRules) -> Result<DialledServer, Un
     dialled.map_err(|fault| Unusable { reason: fault.to_string(), remedy: fault.remedy().to_owned() })
 }
 
-/// Dials the server first, and then fetches the keys as the gateway does.
-async fn found_of_issuer(issuer: &ExternalIssuer, url: &str) -> Result<Found, Unusable> {
-    let server = issuers_server(issuer, url).map_err(|reason| unusable(reason, issuer))?;
+/// Dials the server first, unless there is a proxy, and then fetches the keys as the gateway does.
+async fn found_of_issuer(issuer: &FetchedIssuer, url: &str) -> Result<Found, Unusable> {
+    let server = match issuer.source.access.proxy {
+        None => Some(dialled_issuer(issuer, url).await?),
+        Some(_) => None,
+    };
+    let (keys, fetched) = refresher::fetch_once(&issuer.settings, &issuer.source).await;
+    fetched.map_err(|error| unusable(ErrorChain(&error).to_string(), issuer))?;
+    Ok(Found { server, keys: Some(keys.keys().keys().count()) })
+}
+
+/// By HTTP/1.1, or by HTTP/2 if the server has no other.
+async fn dialled_issuer(issuer: &FetchedIssuer, url: &str) -> Result<DialledServer, Unusable> {
+    let dialled = dialled_by(UpstreamProtocol::Http1, issuer, url).await?;
+    match dialled {
+        Err(DialFault::Connect(_)) if url.starts_with("https") => {
+            let again = dialled_by(UpstreamProtocol::Http2, issuer, url).await?;
+            again.or(dialled)
+        }
+        Ok(_) | Err(_) => dialled,
+    }
+    .map_err(|fault| unusable(fault.to_string(), issuer))
+}
+
+async fn dialled_by(
+    protocol: UpstreamProtocol,
+    issuer: &FetchedIssuer,
+    url: &str,
+) -> Result<Result<DialledServer, DialFault>, Unusable> {
+    let server = issuers_server(issuer, url, protocol).map_err(|reason| unusable(reason, issuer))?;
     let mut lookups = JoinSet::new();
     if let ServerAddress::Name(name, _) = &server.place {
         lookups.spawn(system_lookup(Arc::clone(name)));
@@ -161,11 +200,7 @@ async fn found_of_issuer(issuer: &ExternalIssuer, url: &str) -> Result<Found, Un
     let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
     let (connect_timeout, limits) = (Duration::from_secs(5), AnswerLimits::default());
     let rules = DialRules { host: HostRule::Upstream, path, connect_timeout, limits, credential: None };
-    let server = dial(&server, &rules).await.map_err(|fault| unusable(fault.to_string(), issuer))?;
-    let keys = KeyCache::remote();
-    let fetched = refresher::refresh_once(&issuer.settings, &issuer.source, &keys).await;
-    fetched.map_err(|error| unusable(ErrorChain(&error).to_string(), issuer))?;
-    Ok(Found { server, keys: Some(keys.keys().keys().count()) })
+    Ok(dial(&server, &rules).await)
 }
 
 /// Names of issuers are those of the system, without `dns.servers`.
@@ -174,7 +209,7 @@ async fn system_lookup(name: Arc<Name>) {
     keep_fresh(name, Arc::new(NameLookup::new(settings))).await;
 }
 
-fn issuers_server(issuer: &ExternalIssuer, url: &str) -> Result<Server, String> {
+fn issuers_server(issuer: &FetchedIssuer, url: &str, protocol: UpstreamProtocol) -> Result<Server, String> {
     let url = Url::parse(url).map_err(|error| error.to_string())?;
     let origin = ServerOrigin::parse(&url.origin().ascii_serialization()).map_err(|fault| fault.to_string())?;
     if url.scheme() != "https" {
@@ -184,15 +219,15 @@ fn issuers_server(issuer: &ExternalIssuer, url: &str) -> Result<Server, String> 
         Some(ca) => tls::roots(&ca.pem()).map_err(|fault| format!("the file of `ca` {fault}"))?,
         None => tls::system_roots(),
     };
-    let config = tls::client_config(&trusted, None, UpstreamProtocol::Http1).map_err(|error| error.to_string())?;
+    let config = tls::client_config(&trusted, None, protocol).map_err(|error| error.to_string())?;
     let name = ServerName::try_from(origin.host.clone()).map_err(|error| error.to_string())?;
-    Ok(Server::tcp(origin, Some(Tls { config: CurrentClientConfig::new(config), name }), UpstreamProtocol::Http1))
+    Ok(Server::tcp(origin, Some(Tls { config: CurrentClientConfig::new(config), name }), protocol))
 }
 
-fn unusable(reason: String, issuer: &ExternalIssuer) -> Unusable {
-    let keys = if issuer.source.jwks_uri.is_some() { "`jwks_uri`" } else { "`issuer` and `jwks_uri`" };
+fn unusable(reason: String, issuer: &FetchedIssuer) -> Unusable {
+    let keys = if issuer.source.place.uri().is_some() { "`jwks_uri`" } else { "`issuer` and `jwks_uri`" };
     let name = issuer.settings.name.as_str();
-    Unusable { reason, remedy: format!("check {keys} and `ca` of `issuers.{name}`") }
+    Unusable { reason, remedy: format!("check {keys}, `ca` and `fetch` of `issuers.{name}`") }
 }
 
 impl Connections {
@@ -225,6 +260,11 @@ impl Connection {
             Ok(found) => found,
             Err(Unusable { reason, remedy }) => return format!("{}  {reason}; {remedy}", styled(BAD, "failed")),
         };
+        let keys = keys.map(|keys| counted(keys as u64, "key"));
+        let Some(server) = server else {
+            let parts = [Some(styled(GOOD, "ok")), Some("through its proxy".to_owned()), keys];
+            return parts.into_iter().flatten().collect::<Vec<_>>().join("  ");
+        };
         let mut parts = vec![styled(GOOD, "ok"), server.address.clone()];
         match &server.tls {
             None => parts.push(styled(DIM, "clear text")),
@@ -240,7 +280,7 @@ impl Connection {
             }
         }
         parts.push(version(server.http).to_owned());
-        parts.extend(keys.map(|keys| counted(keys as u64, "key")));
+        parts.extend(keys);
         parts.push(format!("{} ms", server.took.as_millis()));
         parts.join("  ")
     }
@@ -249,15 +289,8 @@ impl Connection {
         let mut report = json!({ (self.kind): self.name, "server": self.server, "ok": self.found.is_ok() });
         match &self.found {
             Ok(Found { server, keys }) => {
-                report["address"] = json!(server.address);
-                report["http"] = json!(version(server.http));
-                report["duration_ms"] = json!(server.took.as_millis() as u64);
-                if let Some(tls) = &server.tls {
-                    report["tls"] = json!(tls.version);
-                    if let Some(certificate) = &tls.certificate {
-                        report["certificate"] = json!(certificate.subject);
-                        report["days_left"] = json!(days_left(certificate.valid_until, now));
-                    }
+                if let Some(server) = server {
+                    server_json(server, &mut report, now);
                 }
                 if let Some(keys) = keys {
                     report["keys"] = json!(keys);
@@ -269,6 +302,19 @@ impl Connection {
             }
         }
         report
+    }
+}
+
+fn server_json(server: &DialledServer, report: &mut Value, now: UnixTime) {
+    report["address"] = json!(server.address);
+    report["http"] = json!(version(server.http));
+    report["duration_ms"] = json!(server.took.as_millis() as u64);
+    if let Some(tls) = &server.tls {
+        report["tls"] = json!(tls.version);
+        if let Some(certificate) = &tls.certificate {
+            report["certificate"] = json!(certificate.subject);
+            report["days_left"] = json!(days_left(certificate.valid_until, now));
+        }
     }
 }
 

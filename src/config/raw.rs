@@ -8,6 +8,7 @@ pub(crate) mod claim;
 pub(crate) mod cors;
 pub(crate) mod host;
 pub(crate) mod issuer;
+pub(crate) mod key_source;
 pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod oauth;

@@ -12,6 +12,8 @@ use std::borrow::Cow;
 use super::decode::Mirrored as _;
 use super::raw::RawConfig;
 use super::raw::authorization::{RawAuthorizationKeys, RawBasic};
+use super::raw::issuer::RawIssuer;
+use super::raw::key_source::RawFetch;
 use super::raw::oauth::{RawClient, RawOauth};
 use super::source::{At, Span, has_credentials, mentions_secrets};
 use super::suggest;
@@ -106,6 +108,12 @@ enum SecrecyRule {
     Oauth,
     Clients,
     Client,
+    Issuers,
+    Issuer,
+    /// `fetch` of an issuer: the values of its headers are secrets.
+    Fetch,
+    /// `jwks` of an issuer: a private key has no place in it, but may be there.
+    Jwks,
     Headers,
     /// Header values are often credentials for the upstream.
     HeaderValues,
@@ -120,8 +128,17 @@ enum SecrecyRule {
 impl SecrecyRule {
     fn below(self, key: &str) -> Self {
         match self {
-            // The key is a client's id.
+            // The key is a client's id, or an issuer's name.
             Self::Clients => Self::Client,
+            Self::Issuers => Self::Issuer,
+            Self::Issuer if suggest::closest(key, RawIssuer::KEYS) == Some("fetch") => Self::Fetch,
+            Self::Issuer if suggest::closest(key, RawIssuer::KEYS) == Some("jwks") => Self::Jwks,
+            Self::Fetch if key == "bearer_token_file" => Self::Open,
+            Self::Fetch if suggest::closest(key, RawFetch::KEYS) == Some("headers") => Self::HeaderValues,
+            Self::Fetch if suggest::closest(key, RawFetch::KEYS) == Some("proxy") => Self::Open,
+            Self::Fetch => Self::Secret,
+            Self::Jwks if PUBLIC_MEMBERS.contains(&key) => Self::Jwks,
+            Self::Jwks => Self::Secret,
             Self::Open if suggest::closest(key, &["authorization"]).is_some() => Self::Authorization,
             Self::Authorization if key == "header" => Self::HeaderName,
             Self::Authorization if suggest::closest(key, RawAuthorizationKeys::KEYS) == Some("basic") => {
@@ -130,6 +147,7 @@ impl SecrecyRule {
             _ if suggests_secret(key) => Self::Secret,
             Self::Root => match suggest::closest(key, RawConfig::KEYS) {
                 Some("oauth") => Self::Oauth,
+                Some("issuers") => Self::Issuers,
                 Some(_) => Self::Open,
                 None => Self::Secret,
             },
@@ -145,7 +163,25 @@ impl SecrecyRule {
             Self::Headers if suggest::closest(key, &["set", "add"]).is_some() => Self::HeaderValues,
             Self::Open if suggest::closest(key, &["headers", "response_headers"]).is_some() => Self::Headers,
             Self::Headers => Self::Open,
-            Self::Open => Self::Open,
+            Self::Open | Self::Issuer => Self::Open,
+        }
+    }
+}
+
+impl SecrecyRule {
+    /// Whether a value at this place is shown, unless it has credentials.
+    fn is_open(self) -> bool {
+        match self {
+            Self::Open | Self::Issuers | Self::Issuer | Self::Fetch | Self::Jwks => true,
+            Self::Root
+            | Self::Oauth
+            | Self::Clients
+            | Self::Client
+            | Self::Headers
+            | Self::HeaderValues
+            | Self::Authorization
+            | Self::HeaderName
+            | Self::Secret => false,
         }
     }
 }
@@ -157,10 +193,10 @@ fn hide(text: &str, node: &At<YamlNode<'_>>, rule: SecrecyRule, spans: &mut Vec<
                 hide_below(text, key, value, rule, spans);
             }
         }
-        (YamlNode::List(items), SecrecyRule::Open | SecrecyRule::Headers) => {
+        (YamlNode::List(items), rule) if rule.is_open() || matches!(rule, SecrecyRule::Headers) => {
             items.iter().for_each(|item| hide(text, item, rule, spans))
         }
-        (_, SecrecyRule::Open) if !has_credentials(&text[node.span.start as usize..node.span.end as usize]) => {}
+        (_, rule) if rule.is_open() && !has_credentials(&text[node.span.start as usize..node.span.end as usize]) => {}
         (YamlNode::Scalar(scalar), SecrecyRule::HeaderName) if is_written_as_header(&scalar.text) => {}
         _ => spans.push(node.span),
     }
@@ -181,10 +217,15 @@ fn may_be_shown(key: &str, rule: SecrecyRule) -> bool {
         SecrecyRule::Client => suggest::closest(key, &["secrets"]).is_some(),
         SecrecyRule::HeaderValues => is_written_as_header(key),
         SecrecyRule::Authorization => is_credential_key(key),
-        SecrecyRule::Root | SecrecyRule::Oauth | SecrecyRule::Open | SecrecyRule::Headers => {
-            key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-        }
-        SecrecyRule::Clients | SecrecyRule::Secret | SecrecyRule::HeaderName => false,
+        SecrecyRule::Root
+        | SecrecyRule::Oauth
+        | SecrecyRule::Issuer
+        | SecrecyRule::Fetch
+        | SecrecyRule::Open
+        | SecrecyRule::Headers => key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+        // A private member such as `d`.
+        SecrecyRule::Jwks => is_written_as_key(key),
+        SecrecyRule::Clients | SecrecyRule::Issuers | SecrecyRule::Secret | SecrecyRule::HeaderName => false,
     }
 }
 
@@ -230,6 +271,12 @@ fn is_harmless(section: &str) -> bool {
         |line: &str| mentions_secrets(line) || line.trim_end().ends_with("clients:") || line.contains("headers:");
     RawConfig::KEYS.contains(&name) && name != "oauth" && !section.lines().any(suspicious)
 }
+
+/// The members of a JWK Set that are public (RFC 7517, RFC 7518 §6). All others may be parts of a private key.
+const PUBLIC_MEMBERS: [&str; 17] = [
+    "keys", "kty", "use", "key_ops", "alg", "kid", "n", "e", "crv", "x", "y", "x5u", "x5c", "x5t", "x5t#S256", "ext",
+    "exp",
+];
 
 const SECRET_NAMES: [&str; 10] =
     ["secret", "passw", "credential", "hash", "value", "authorization", "bearer", "api-key", "api_key", "apikey"];

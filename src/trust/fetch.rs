@@ -1,24 +1,28 @@
 //! Fetches a small JSON document from an issuer, with all limits applied.
 //!
-//! No redirects and no proxy from the environment. Only https, or http as far as [`ClearText`] allows. Every step has a
-//! deadline, and at most [`MAX_BYTES`] are read, counted after decompression. The callers check the content. The
-//! content type is not checked.
+//! HTTP/2 or HTTP/1.1, as ALPN says. No redirects, and no proxy but the configured one. Only https, or http as far as
+//! [`ClearText`] allows, and never http through a proxy. Every step has a deadline, and at most [`MAX_BYTES`] are read,
+//! counted after decompression. The callers check the content. The content type is not checked.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, DATE};
-use reqwest::{Certificate, Client, redirect};
+use http::header::{ACCEPT, DATE};
+use reqwest::{Certificate, Client, Proxy, redirect};
+use tokio::time::Instant;
 use url::{Host, Url};
 
+use super::cache_headers;
+use super::fetch_access::{Credentials, FetchAccess, TokenFileError};
+use super::progress::FetchResult;
 use crate::clock::{self, UnixTime};
 
 /// A document and the time for which it may be cached.
 #[derive(Debug)]
 pub(super) struct FetchedDocument {
     pub(super) body: Vec<u8>,
-    /// `max-age` of `Cache-Control`, not clamped (RFC 9111 §5.2.2.1).
-    pub(super) max_age: Option<Duration>,
+    /// As the answer says, not clamped.
+    pub(super) lifetime: Option<Duration>,
     /// Seconds by which the issuer's clock is ahead of the gateway's, from its `Date` header.
     pub(super) clock_skew: Option<i64>,
 }
@@ -36,13 +40,24 @@ pub(crate) enum ClearText {
 pub(super) struct Fetcher {
     client: Client,
     pub(super) clear_text: ClearText,
+    credentials: Credentials,
+    /// A proxy is on another machine, so clear text is never for loopback only.
+    has_proxy: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum DocumentKind {
+    Metadata,
+    KeySet,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
     #[error("cannot set up TLS for fetching")]
     Setup(#[source] reqwest::Error),
-    #[error("{url} is neither https nor http to a loopback host, and the issuer has no `allow_http`")]
+    #[error(
+        "{url} is neither https nor http that may be fetched: to a loopback host, or with `allow_http`, without `proxy`"
+    )]
     Scheme { url: Url },
     #[error("cannot fetch {url}")]
     Transport {
@@ -50,31 +65,80 @@ pub(crate) enum FetchError {
         #[source]
         source: reqwest::Error,
     },
-    #[error("{url} answered {status}")]
-    Status { url: Url, status: u16 },
+    #[error("{url} answered {status}{}", hint(*withheld))]
+    Status {
+        url: Url,
+        status: u16,
+        /// The credentials of `fetch` are for another origin.
+        withheld: bool,
+    },
     #[error("{url} sent more than {MAX_BYTES} bytes")]
     TooLarge { url: Url },
+    #[error("the bearer token of `fetch` cannot be used")]
+    Token(#[from] TokenFileError),
+    #[error("a variable or file that `fetch` refers to is missing here")]
+    Incomplete,
 }
 
-const MAX_BYTES: usize = 256 * 1024;
+/// Of a document, after decompression.
+pub(super) const MAX_BYTES: usize = 256 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Fetcher {
-    /// Trusts only `ca`, or the system's roots if `ca` is absent.
-    pub(super) fn new(ca: Option<&[u8]>, clear_text: ClearText) -> Result<Self, FetchError> {
+    /// Trusts only `ca`, or the system's roots if `ca` is absent. `first` is the configured place: that of the key set,
+    /// or the issuer.
+    pub(super) fn new(
+        ca: Option<&[u8]>,
+        clear_text: ClearText,
+        access: &FetchAccess,
+        first: Option<&Url>,
+    ) -> Result<Self, FetchError> {
+        if access.is_incomplete {
+            return Err(FetchError::Incomplete);
+        }
         let builder = Client::builder()
             .redirect(redirect::Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TOTAL_TIMEOUT)
             .pool_max_idle_per_host(1)
             .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")));
         let builder = match ca {
             Some(pem) => builder.tls_certs_only(Certificate::from_pem_bundle(pem).map_err(FetchError::Setup)?),
             None => builder,
         };
-        Ok(Self { client: builder.build().map_err(FetchError::Setup)?, clear_text })
+        let builder = match &access.proxy {
+            // By CONNECT: the proxy sees names of hosts and nothing else.
+            Some(proxy) => builder.proxy(Proxy::https(proxy.url().clone()).map_err(FetchError::Setup)?),
+            None => builder,
+        };
+        let credentials = Credentials::new(access, first);
+        let client = builder.build().map_err(FetchError::Setup)?;
+        Ok(Self { client, clear_text, credentials, has_proxy: access.proxy.is_some() })
+    }
+
+    fn permits(&self, url: &Url) -> bool {
+        self.clear_text.permits(url) && (!self.has_proxy || url.scheme() == "https")
+    }
+}
+
+impl FetchError {
+    pub(super) fn result(&self) -> FetchResult {
+        match self {
+            Self::Transport { .. } => FetchResult::Unreachable,
+            Self::Status { .. } => FetchResult::Status,
+            Self::TooLarge { .. } => FetchResult::TooLarge,
+            Self::Setup(_) | Self::Scheme { .. } | Self::Token(_) | Self::Incomplete => FetchResult::Setup,
+        }
+    }
+}
+
+impl DocumentKind {
+    fn accept(self) -> &'static str {
+        match self {
+            Self::Metadata => "application/json",
+            Self::KeySet => "application/jwk-set+json, application/json;q=0.9",
+        }
     }
 }
 
@@ -97,18 +161,27 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-pub(super) async fn get(fetcher: &Fetcher, url: &Url) -> Result<FetchedDocument, FetchError> {
-    if !fetcher.clear_text.permits(url) {
+/// `deadline` is for all of it. Give [`TOTAL_TIMEOUT`] to one document, or share it between several.
+pub(super) async fn get(
+    fetcher: &Fetcher,
+    url: &Url,
+    kind: DocumentKind,
+    deadline: Instant,
+) -> Result<FetchedDocument, FetchError> {
+    if !fetcher.permits(url) {
         return Err(FetchError::Scheme { url: url.clone() });
     }
     let transport = |source: reqwest::Error| FetchError::Transport { url: url.clone(), source: source.without_url() };
-    let request = fetcher.client.get(url.clone()).header("accept", "application/json");
-    let mut response = request.send().await.map_err(transport)?;
+    let fields = fetcher.credentials.fields(url, deadline).await?;
+    let request = fetcher.client.get(url.clone()).headers(fields).header(ACCEPT, kind.accept());
+    let left = deadline.saturating_duration_since(Instant::now());
+    let mut response = request.timeout(left).send().await.map_err(transport)?;
     if response.status() != 200 {
-        return Err(FetchError::Status { url: url.clone(), status: response.status().as_u16() });
+        let withheld = fetcher.credentials.are_withheld_from(url);
+        return Err(FetchError::Status { url: url.clone(), status: response.status().as_u16(), withheld });
     }
     let clock_skew = response.headers().get(DATE).and_then(|value| skew(value.to_str().ok()?, clock::now()));
-    let max_age = response.headers().get(CACHE_CONTROL).and_then(|value| max_age(value.to_str().ok()?));
+    let lifetime = cache_headers::lifetime(response.headers());
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(transport)? {
         if body.len() + chunk.len() > MAX_BYTES {
@@ -116,19 +189,27 @@ pub(super) async fn get(fetcher: &Fetcher, url: &Url) -> Result<FetchedDocument,
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(FetchedDocument { body, max_age, clock_skew })
+    let body = without_bom(&body).to_vec();
+    Ok(FetchedDocument { body, lifetime, clock_skew })
+}
+
+/// A document without the byte order mark that some servers put before it (RFC 8259 §8.1 lets a reader ignore it).
+pub(super) fn without_bom(document: &[u8]) -> &[u8] {
+    document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document)
+}
+
+fn hint(withheld: bool) -> &'static str {
+    if withheld {
+        ". It has another origin than the configured one, so the token and the headers of `fetch` were not sent: set \
+         `jwks_uri` to send them there"
+    } else {
+        ""
+    }
 }
 
 fn skew(date: &str, now: UnixTime) -> Option<i64> {
     let theirs = i64::try_from(UnixTime::from_http_date(date)?.seconds()).ok()?;
     theirs.checked_sub(i64::try_from(now.seconds()).ok()?)
-}
-
-fn max_age(cache_control: &str) -> Option<Duration> {
-    let directives = cache_control.split(',').map(str::trim);
-    let mut seconds =
-        directives.filter_map(|directive| directive.to_ascii_lowercase().strip_prefix("max-age=")?.parse().ok());
-    seconds.next().map(Duration::from_secs)
 }
 
 #[cfg(test)]
@@ -146,14 +227,6 @@ mod tests {
         }
         for bad in ["file:///etc/passwd", "ftp://localhost/"] {
             assert!(!permits(ClearText::Loopback, bad) && !permits(ClearText::AnyHost, bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn max_age_is_read_among_other_directives() {
-        assert_eq!(max_age("public, Max-Age=600, must-revalidate"), Some(Duration::from_secs(600)));
-        for none in ["", "no-store", "max-age=-1", "max-age=x", "s-maxage=9"] {
-            assert_eq!(max_age(none), None, "{none}");
         }
     }
 }

@@ -2,7 +2,8 @@
 //! issuer can still validate tokens.
 //!
 //! Each issuer has one file, in a folder that is closed to other users. A stored set gets the same checks as a fetched
-//! one: the same parser reads it, its issuer and its URL must match the configuration, and its age counts from the
+//! one: the same parser reads it, its issuer, its URL and the CA that verified it must match
+//! the configuration, and its age counts from the
 //! original fetch. Any other file is ignored, with a log event. Errors here never prevent a start.
 
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -17,8 +18,9 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use url::Url;
 
-use super::issuer::{IssuerSettings, KeySource};
+use super::issuer::IssuerSettings;
 use super::key_cache::{MAX_TTL, MIN_TTL, Times};
+use super::key_source::{FetchedKeys, KeySetPlace};
 use crate::clock::UnixTime;
 use crate::durable_file::{Replacement, folder_of};
 use crate::file_privacy::{self, TooOpen};
@@ -39,6 +41,9 @@ pub(crate) struct StoredKeySet {
     pub(crate) jwks_uri: Url,
     /// True if the URL came from the issuer's metadata, false if from the configuration.
     pub(crate) discovered: bool,
+    /// The SHA-256 of the configured `ca` that verified the issuer. `None`: the system's roots did.
+    #[serde(default)]
+    pub(crate) ca: Option<String>,
     /// Unix time, taken before the request to the issuer.
     pub(crate) fetched_at: u64,
     pub(crate) ttl_s: u64,
@@ -75,7 +80,7 @@ pub(crate) enum KeptError {
     Mode { path: PathBuf, fault: TooOpen },
     #[error("`{path}` is not a stored JWK Set, or it was changed")]
     Corrupt { path: PathBuf },
-    #[error("`{path}` was fetched from another issuer or another URL")]
+    #[error("`{path}` was fetched from another issuer or another URL, or verified by another `ca`")]
     Elsewhere { path: PathBuf },
     #[error("`{path}` was fetched in the future")]
     Future { path: PathBuf },
@@ -104,7 +109,7 @@ impl KeySetFile {
     pub(crate) fn load(
         &self,
         settings: &IssuerSettings,
-        source: &KeySource,
+        source: &FetchedKeys,
         now: UnixTime,
     ) -> Result<Option<RestoredKeySet>, KeptError> {
         let Some(bytes) = self.read()? else {
@@ -176,12 +181,13 @@ impl KeySetFile {
 }
 
 impl StoredKeySet {
-    fn is_from(&self, settings: &IssuerSettings, source: &KeySource) -> bool {
-        let same_place = match &source.jwks_uri {
-            Some(configured) => !self.discovered && *configured == self.jwks_uri,
-            None => self.discovered && source.clear_text.permits(&self.jwks_uri),
+    fn is_from(&self, settings: &IssuerSettings, source: &FetchedKeys) -> bool {
+        let same_place = match &source.place {
+            KeySetPlace::Uri(configured) => !self.discovered && *configured == self.jwks_uri,
+            KeySetPlace::Discovered => self.discovered && source.clear_text.permits(&self.jwks_uri),
         };
-        self.issuer == settings.issuer.as_str() && same_place
+        let ca = source.ca.as_ref().map(|ca| fingerprint(&ca.pem()));
+        self.issuer == settings.issuer.as_str() && same_place && self.ca == ca
     }
 }
 
@@ -201,7 +207,12 @@ fn unseal(bytes: &[u8]) -> Option<StoredKeySet> {
 }
 
 fn hash(text: &str) -> String {
-    digest(&SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    fingerprint(text.as_bytes())
+}
+
+/// The SHA-256 in hexadecimal.
+pub(super) fn fingerprint(bytes: &[u8]) -> String {
+    digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

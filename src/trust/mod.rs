@@ -5,16 +5,20 @@
 //! `reqwest`.
 
 pub(crate) mod audiences;
+mod cache_headers;
 pub(crate) mod caller_claims;
 pub(crate) mod discovery;
 #[cfg(test)]
 mod example;
 pub(crate) mod fetch;
+pub(crate) mod fetch_access;
 #[cfg(test)]
 mod hostile_tokens;
 pub(crate) mod issuer;
 pub(crate) mod key_cache;
+pub(crate) mod key_file;
 pub(crate) mod key_set_file;
+pub(crate) mod key_source;
 pub(crate) mod progress;
 pub(crate) mod refresher;
 pub(crate) mod report;

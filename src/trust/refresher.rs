@@ -14,10 +14,11 @@ use tracing::{debug, info, warn};
 use url::Url;
 
 use super::discovery::{self, DiscoveryError};
-use super::fetch::{self, FetchError, Fetcher};
-use super::issuer::{IssuerCa, IssuerSettings, KeySource};
+use super::fetch::{self, DocumentKind, FetchError, Fetcher, TOTAL_TIMEOUT};
+use super::issuer::IssuerSettings;
 use super::key_cache::{BELIEVED_FOR, KeyCache, MAX_TTL, MIN_TTL, Times};
-use super::key_set_file::{KeySetFile, StoredKeySet};
+use super::key_set_file::{KeySetFile, StoredKeySet, fingerprint};
+use super::key_source::{FetchedKeys, IssuerCa, KeySetPlace, KeySource, LocalKeys};
 use super::progress::{FetchResult, LastError};
 use crate::clock;
 use crate::jose::key_set::{KeySet, KeySetFault, Skipped};
@@ -42,7 +43,7 @@ const DEFAULT_TTL: Duration = Duration::from_secs(10 * 60);
 const MAX_BACK_OFF: Duration = Duration::from_secs(60);
 
 /// The cache of an external issuer. It holds the set stored by an earlier process, if that may still be used. Blocks.
-pub(crate) fn restored(settings: &IssuerSettings, source: &KeySource, file: &KeySetFile) -> KeyCache {
+pub(crate) fn restored(settings: &IssuerSettings, source: &FetchedKeys, file: &KeySetFile) -> KeyCache {
     match file.load(settings, source, clock::now()) {
         Ok(None) => KeyCache::remote(),
         Ok(Some(kept)) => {
@@ -65,7 +66,7 @@ pub(crate) fn restored(settings: &IssuerSettings, source: &KeySource, file: &Key
 }
 
 /// Runs until it is dropped.
-pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, file: KeySetFile, cache: Arc<KeyCache>) {
+pub(crate) async fn keep_fresh(settings: IssuerSettings, source: FetchedKeys, file: KeySetFile, cache: Arc<KeyCache>) {
     let mut failures = 0;
     let mut client = None;
     let mut saving = None;
@@ -91,25 +92,41 @@ pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, file
     }
 }
 
-/// One attempt, for command-line tools.
-pub(crate) async fn refresh_once(
-    settings: &IssuerSettings,
-    source: &KeySource,
-    cache: &KeyCache,
-) -> Result<(), RefreshError> {
-    match attempt(settings, source, &mut None).await {
-        Ok(fetched) => {
-            publish(cache, settings, source, fetched);
-            Ok(())
-        }
-        Err(error) => {
-            publish_failure(cache, &error, Instant::now());
-            Err(error)
-        }
+/// The keys of any source, for command-line tools.
+pub(crate) async fn load_once(settings: &IssuerSettings, source: &KeySource) -> (KeyCache, Result<(), RefreshError>) {
+    match source {
+        KeySource::Fetched(source) => fetch_once(settings, source).await,
+        KeySource::Local(keys) => (local(keys), Ok(())),
     }
 }
 
-fn publish(cache: &KeyCache, settings: &IssuerSettings, source: &KeySource, fetched: Fetched) {
+/// The keys after one attempt to fetch them.
+pub(crate) async fn fetch_once(
+    settings: &IssuerSettings,
+    source: &FetchedKeys,
+) -> (KeyCache, Result<(), RefreshError>) {
+    let cache = KeyCache::remote();
+    let result = match attempt(settings, source, &mut None).await {
+        Ok(fetched) => {
+            publish(&cache, settings, source, fetched);
+            Ok(())
+        }
+        Err(error) => {
+            publish_failure(&cache, &error, Instant::now());
+            Err(error)
+        }
+    };
+    (cache, result)
+}
+
+/// The cache of keys that are not fetched.
+pub(crate) fn local(local: &LocalKeys) -> KeyCache {
+    let cache = KeyCache::local(Arc::clone(&local.keys));
+    cache.with_progress(|progress| progress.left_aside.clone_from(&local.left_aside));
+    cache
+}
+
+fn publish(cache: &KeyCache, settings: &IssuerSettings, source: &FetchedKeys, fetched: Fetched) {
     let (count, ttl) = (fetched.keys.len(), fetched.ttl);
     if let Some(skew) = fetched.clock_skew.filter(|skew| skew.unsigned_abs() > settings.clock_skew.as_secs()) {
         let name = settings.name.as_str();
@@ -178,6 +195,8 @@ struct Fetched {
     keys: KeySet,
     left_aside: Vec<Skipped>,
     url: Url,
+    /// The configured certificates that verified the issuer.
+    ca: Option<Arc<Vec<u8>>>,
     document: Vec<u8>,
     ttl: Duration,
     /// Taken before the request for the set itself. The duration of the discovery does not count.
@@ -187,11 +206,12 @@ struct Fetched {
 }
 
 impl Fetched {
-    fn kept(&self, settings: &IssuerSettings, source: &KeySource) -> StoredKeySet {
+    fn kept(&self, settings: &IssuerSettings, source: &FetchedKeys) -> StoredKeySet {
         StoredKeySet {
             issuer: settings.issuer.as_str().to_owned(),
             jwks_uri: self.url.clone(),
-            discovered: source.jwks_uri.is_none(),
+            discovered: source.place == KeySetPlace::Discovered,
+            ca: self.ca.as_ref().map(|pem| fingerprint(pem)),
             fetched_at: self.requested_at_unix,
             ttl_s: self.ttl.as_secs(),
             document: String::from_utf8_lossy(&self.document).into_owned(),
@@ -207,7 +227,7 @@ struct VerifyingClient {
 
 async fn attempt(
     settings: &IssuerSettings,
-    source: &KeySource,
+    source: &FetchedKeys,
     client: &mut Option<VerifyingClient>,
 ) -> Result<Fetched, RefreshError> {
     let ca = source.ca.as_ref().map(IssuerCa::pem);
@@ -217,17 +237,19 @@ async fn attempt(
     let client = match client {
         Some(client) => client,
         None => {
-            let fetcher = Fetcher::new(ca.as_ref().map(|pem| pem.as_slice()), source.clear_text)?;
+            let issuer = Url::parse(settings.issuer.as_str()).ok();
+            let (pem, first) = (ca.as_ref().map(|pem| pem.as_slice()), source.place.uri().or(issuer.as_ref()));
+            let fetcher = Fetcher::new(pem, source.clear_text, &source.access, first)?;
             client.insert(VerifyingClient { fetcher, ca })
         }
     };
     let fetcher = &client.fetcher;
-    let url = match &source.jwks_uri {
-        Some(url) => url.clone(),
-        None => discovery::jwks_uri(fetcher, settings.issuer.as_str()).await?,
+    let url = match &source.place {
+        KeySetPlace::Uri(url) => url.clone(),
+        KeySetPlace::Discovered => discovery::jwks_uri(fetcher, settings.issuer.as_str()).await?,
     };
     let (requested_at, requested_at_unix) = (Instant::now(), clock::now().seconds());
-    let document = fetch::get(fetcher, &url).await?;
+    let document = fetch::get(fetcher, &url, DocumentKind::KeySet, requested_at + TOTAL_TIMEOUT).await?;
     let mut left_aside = Vec::new();
     let parsed = KeySet::parse(&document.body, &settings.algorithms, &mut left_aside);
     for key in &left_aside {
@@ -237,11 +259,12 @@ async fn attempt(
         Ok(keys) => keys,
         Err(source) => return Err(RefreshError::Keys { url, left_aside, source }),
     };
-    let ttl = document.max_age.map_or(DEFAULT_TTL, |age| age.clamp(MIN_TTL, MAX_TTL));
+    let ttl = document.lifetime.map_or(DEFAULT_TTL, |age| age.clamp(MIN_TTL, MAX_TTL));
     Ok(Fetched {
         keys,
         left_aside,
         url,
+        ca: client.ca.clone(),
         document: document.body,
         ttl,
         requested_at,
@@ -253,16 +276,8 @@ async fn attempt(
 impl RefreshError {
     fn result(&self) -> FetchResult {
         match self {
-            Self::Discovery(DiscoveryError::Fetch(error)) | Self::Fetch(error) => match error {
-                FetchError::Transport { .. } => FetchResult::Unreachable,
-                FetchError::Status { .. } => FetchResult::Status,
-                FetchError::TooLarge { .. } => FetchResult::TooLarge,
-                FetchError::Setup(_) | FetchError::Scheme { .. } => FetchResult::Setup,
-            },
-            Self::Discovery(
-                DiscoveryError::Malformed { .. } | DiscoveryError::Mismatch { .. } | DiscoveryError::Unsafe { .. },
-            ) => FetchResult::Metadata,
-            Self::Discovery(DiscoveryError::NotAUrl { .. }) => FetchResult::Setup,
+            Self::Fetch(error) => error.result(),
+            Self::Discovery(error) => error.result(),
             Self::Keys { .. } => FetchResult::Keys,
         }
     }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{World, set, token};
 use crate::support::issuer::{Key, Site};
+use crate::support::wire::RawUpstream;
 use crate::support::{Issuer, Upstream};
 
 const OPENID: &str = "/.well-known/openid-configuration";
@@ -71,13 +72,55 @@ async fn keys_are_found_by_oauth_metadata_where_there_is_no_other() {
     finds("", &[(OAUTH, metadata("ORIGIN", "ORIGIN/jwks"))], &[OPENID, OAUTH, "/jwks"]).await;
 }
 
+/// Each documented place is asked once, in this order.
 #[tokio::test]
-async fn an_issuer_with_a_path_is_found_in_both_places() {
+async fn an_issuer_with_a_path_is_found_in_four_places() {
     let document = metadata("ORIGIN/realms/x", "ORIGIN/jwks");
-    let openid = "/realms/x/.well-known/openid-configuration";
-    let oauth = "/.well-known/oauth-authorization-server/realms/x";
-    finds("/realms/x", &[(openid, document.clone())], &[openid, "/jwks"]).await;
-    finds("/realms/x", &[(oauth, document)], &[openid, oauth, "/jwks"]).await;
+    let places = [
+        "/realms/x/.well-known/openid-configuration",
+        "/.well-known/oauth-authorization-server/realms/x",
+        "/.well-known/openid-configuration/realms/x",
+        "/realms/x/.well-known/oauth-authorization-server",
+    ];
+    for (count, place) in (1..).zip(places) {
+        let asked = [&places[..count], &["/jwks"]].concat();
+        finds("/realms/x", &[(place, document.clone())], &asked).await;
+    }
+}
+
+#[tokio::test]
+async fn a_document_of_another_issuer_leads_to_the_next_place() {
+    for document in [
+        json!("<html>"),
+        json!({"issuer": "ORIGIN"}),
+        metadata("ORIGIN", "/jwks"),
+        metadata("https://evil.example", "ORIGIN/evil"),
+        metadata("ORIGIN/", "ORIGIN/evil"),
+        metadata("ORIGIN", "http://keys.example/jwks"),
+        json!({"issuer": "ORIGIN", "jwks_uri": "ORIGIN/jwks", "large": "x".repeat(256 * 1024)}),
+    ] {
+        finds("", &[(OPENID, document), (OAUTH, metadata("ORIGIN", "ORIGIN/jwks"))], &[OPENID, OAUTH, "/jwks"]).await;
+    }
+}
+
+#[tokio::test]
+async fn an_error_tells_every_place_with_its_result() {
+    let (first, third) = ("/x/.well-known/openid-configuration", "/.well-known/openid-configuration/x");
+    let key = Key::new("k1", "ES256");
+    let (origin, server) = issuer(&key, &[(first, metadata("ORIGIN/x/", "ORIGIN/jwks")), (third, json!({}))]);
+    let world = World::trusting(&[format!("corp: {{issuer: \"{origin}/x\"}}")]).await;
+    let log = world.failed("corp");
+    for part in [
+        format!("no metadata of the issuer `{origin}/x` can be used: "),
+        format!("{origin}{first} names the issuer `{origin}/x/`, which differs by a trailing slash; "),
+        format!("{origin}/.well-known/oauth-authorization-server/x answered 404; "),
+        format!("{origin}{third} is not issuer metadata: missing field `issuer`"),
+        format!("{origin}/x/.well-known/oauth-authorization-server answered 404"),
+    ] {
+        assert!(log.contains(&part), "{part}: {log}");
+    }
+    assert_eq!(paths(&server).len(), 4);
+    world.refuses(&token(&key, &format!("{origin}/x/")), 401, "unknown_issuer").await;
 }
 
 #[tokio::test]
@@ -127,6 +170,28 @@ async fn metadata_that_names_no_keys_is_refused() {
 #[tokio::test]
 async fn an_issuer_without_metadata_is_out_of_reach() {
     refuses(&[], "/.well-known/oauth-authorization-server answered 404").await;
+}
+
+/// All places share one deadline, and a server that does not answer is not asked again.
+#[tokio::test]
+async fn a_place_without_an_answer_ends_the_search() {
+    let silent = RawUpstream::start(|mut wire, head| {
+        Box::pin(async move {
+            if head.starts_with("GET /x/.well-known/openid-configuration ") {
+                wire.send("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+            } else {
+                wire.rest().await;
+            }
+        })
+    })
+    .await;
+    let world = World::trusting(&[format!("corp: {{issuer: \"http://{}/x\"}}", silent.address)]).await;
+    let log = world.failed("corp");
+    assert!(
+        log.contains("openid-configuration answered 404; cannot fetch http://") && log.contains("timed out"),
+        "{log}"
+    );
+    assert_eq!(silent.heads().len(), 2);
 }
 
 #[tokio::test]

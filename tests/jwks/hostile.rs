@@ -36,7 +36,7 @@ fn unusable(key: &Key) -> Vec<(&'static str, Published, &'static str)> {
         ("list", Published::text(&json!([jwk]).to_string()), "it is not a JWK Set"),
         ("map-of-keys", Published::text(&json!({"keys": {"k1": jwk}}).to_string()), "it is not a JWK Set"),
         ("truncated", Published::text(&good[..good.len() - 1]), "it is not a JWK Set"),
-        ("marked", Published::text(&format!("\u{feff}{good}")), "it is not a JWK Set"),
+        ("marked-twice", Published::text(&format!("\u{feff}\u{feff}{good}")), "it is not a JWK Set"),
         ("no-keys", Published::text(&set(&[])), "it has no usable key"),
         ("large", Published::text(&format!("{good}{}", " ".repeat(300 * 1024))), "sent more than 262144 bytes"),
         (

@@ -84,9 +84,11 @@ async fn how_long_a_set_is_kept_is_its_issuers_choice_within_bounds() {
         ("moderate", "max-age=300", 300),
         ("among-others", "public, max-age=120, must-revalidate", 120),
         ("none", "max-age=0", 60),
-        ("no-store", "no-store", 600),
+        ("no-store", "no-store", 60),
+        ("no-cache", "max-age=300, no-cache", 60),
+        ("quoted", "max-age=\"300\"", 300),
         ("a-year", "max-age=31536000", 3600),
-        ("for-ever", "max-age=99999999999999999999999", 600),
+        ("for-ever", "max-age=99999999999999999999999", 3600),
         ("negative", "max-age=-5", 600),
         ("empty", "", 600),
     ];
@@ -98,6 +100,23 @@ async fn how_long_a_set_is_kept_is_its_issuers_choice_within_bounds() {
         let log = world.fetched(name);
         assert!(log.contains(&format!("\"ttl_s\":{expected},")), "{cache_control}: {log}");
     }
+}
+
+#[tokio::test]
+async fn the_time_that_a_set_has_spent_in_caches_counts() {
+    let headers = vec![
+        ("cache-control", "public".to_owned()),
+        ("cache-control", "max-age=600".to_owned()),
+        ("age", "200".to_owned()),
+    ];
+    let key = Key::new("k1", "ES256");
+    // A byte order mark is skipped.
+    let marked = format!("\u{feff}{}", super::set(&[key.jwk()]));
+    let sites = Sites::start([("cached", Published { headers, ..Published::text(&marked) })]).await;
+    let world = World::trusting(&sites.issuers()).await;
+    let log = world.fetched("cached");
+    assert!(log.contains("\"ttl_s\":400,"), "{log}");
+    world.accepts(&token(&key, "urn:cached")).await;
 }
 
 #[tokio::test]

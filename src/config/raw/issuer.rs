@@ -9,12 +9,17 @@ use super::super::origin::HttpUrl;
 use super::super::reader::Reader;
 use super::super::source::At;
 use super::super::tree::YamlNode;
+use super::key_source::{RawFetch, RawJwks};
 
 mirror! {
     struct RawIssuer {
         issuer: Required<String>,
         /// Default: discovered.
         jwks_uri: Option<Required<HttpUrl>>,
+        /// Watched.
+        jwks_file: Option<Required<PathBuf>>,
+        jwks: Option<Required<RawJwks>>,
+        fetch: Option<At<RawFetch>>,
         audiences: Required<RawAudiences>,
         /// Names the audience where `aud` is absent or empty. Default: none.
         audience_claim: Option<At<String>>,
@@ -30,9 +35,10 @@ mirror! {
         allow_scopes: Option<At<OneOrMore<String>>>,
         /// Default: the system's roots.
         ca: Option<At<PathBuf>>,
-        max_stale: At<Duration> = Duration::from_secs(60 * 60),
-        /// Whether its documents may be fetched in clear text from other machines.
-        allow_http: At<bool> = false,
+        /// Default: 1 h.
+        max_stale: Option<At<Duration>>,
+        /// Whether its documents may be fetched in clear text from other machines. Default: false.
+        allow_http: Option<At<bool>>,
     }
 }
 

@@ -18,31 +18,27 @@ use crate::upstream::service_credential::ServiceCredential;
 
 impl Resolver<'_> {
     /// `None` if there is a fault.
-    pub(super) fn service_credential(
-        &mut self,
-        raw: &At<RawAuthorization>,
-        allow_literal: bool,
-    ) -> Option<ServiceCredential> {
+    pub(super) fn service_credential(&mut self, raw: &At<RawAuthorization>) -> Option<ServiceCredential> {
         let (name, value) = match &raw.value {
             RawAuthorization::Bearer(token) => {
-                self.must_be_kept_apart(token, token.value.is_literal(), allow_literal);
+                self.must_be_kept_apart(token, token.value.is_literal());
                 (Some(AUTHORIZATION), self.bearer(token))
             }
             RawAuthorization::Basic { user, password } => {
-                self.must_be_kept_apart(password, password.value.is_literal(), allow_literal);
+                self.must_be_kept_apart(password, password.value.is_literal());
                 (Some(AUTHORIZATION), self.basic(user, password))
             }
             RawAuthorization::Header { name, value } => {
                 // A scheme may be written before the variable.
-                self.must_be_kept_apart(value, value.value.is_wholly_literal(), allow_literal);
+                self.must_be_kept_apart(value, value.value.is_wholly_literal());
                 (self.credential_header(name), self.credential_value(value))
             }
         };
         Some(ServiceCredential::new(name?, value?))
     }
 
-    fn must_be_kept_apart(&mut self, secret: &At<Secret>, is_literal: bool, allow_literal: bool) {
-        if is_literal && !allow_literal {
+    pub(super) fn must_be_kept_apart(&mut self, secret: &At<Secret>, is_literal: bool) {
+        if is_literal && !self.allow_literal_secrets {
             let message = "the secret is written in the file: use `${NAME}` or `${file:path}`, or set \
                            `allow_literal_secrets: true`";
             self.faults.at(secret.span, message);
@@ -81,7 +77,7 @@ impl Resolver<'_> {
         Some(header)
     }
 
-    fn credential_value(&mut self, value: &At<Secret>) -> Option<HeaderValue> {
+    pub(super) fn credential_value(&mut self, value: &At<Secret>) -> Option<HeaderValue> {
         let text = value.value.expose();
         let is_whole = value.value.is_absent() || (!text.is_empty() && text.trim() == text);
         let header = HeaderValue::try_from(text).ok().filter(|_| is_whole);

@@ -9,11 +9,13 @@ mod authorization;
 mod buffering;
 mod claim_rules;
 mod cors;
+mod fetch_access;
 mod folders;
 mod header_rules;
 mod host;
 mod issuer_claims;
 mod issuers;
+mod key_sources;
 mod listeners;
 mod oauth;
 mod overlaps;
@@ -67,6 +69,8 @@ pub(super) struct Resolver<'a> {
     pub(super) limit_rates: Vec<LimitRate>,
     pub(super) shared_limits: SharedLimits,
     pub(super) needs: Needs,
+    /// Whether secrets may be written in the file.
+    pub(super) allow_literal_secrets: bool,
     pub(super) now: UnixTime,
 }
 
@@ -90,22 +94,21 @@ impl Resolver<'_> {
         let listeners = self.listeners(raw.listeners, proxies_are_known);
         let limits = self.limits(&raw.limits);
         let shutdown = Shutdown { delay: raw.shutdown.delay.value, drain: raw.shutdown.drain.value };
-        let allow_literal_secrets = raw.allow_literal_secrets.value;
+        self.allow_literal_secrets = raw.allow_literal_secrets.value;
         let names = self.names(&raw.issuers, raw.oauth.as_ref(), &raw.upstreams);
         self.shared_limits(raw.rate_limits);
         if let Some(oauth) = &raw.oauth {
             self.warn_of_no_token_listener(&oauth.value, &listeners);
         }
         let state = &raw.state_directory;
-        let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, state, allow_literal_secrets, &names.issuers));
+        let oauth = raw.oauth.map(|oauth| self.oauth(oauth.value, state, &names.issuers));
         self.unlimited_audiences(&raw.issuers, &raw.routes);
         let issuers = self.issuers(raw.issuers, oauth.as_ref());
         let revoked = self.revoked(&raw.revoked, &names, oauth.as_ref(), &issuers);
         let audit_file = self.audit_file(&raw.audit, state);
         let is_file = matches!(audit_file.value, AuditFile::Path(_));
         let state_directory = self.state_directory(state, &revoked, (oauth.is_some(), is_file));
-        let (upstreams, (server_names, upstream_certificates)) =
-            self.upstreams(raw.upstreams, workers, allow_literal_secrets);
+        let (upstreams, (server_names, upstream_certificates)) = self.upstreams(raw.upstreams, workers);
         let dns = raw.dns.servers.and_then(Result::ok).map(|list| list.value.items);
         let servers = dns.unwrap_or_default().into_iter().map(|server| server.value).collect();
         let stale_for = raw.dns.stale_for.value;

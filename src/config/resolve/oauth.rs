@@ -42,7 +42,6 @@ impl Resolver<'_> {
         &mut self,
         raw: RawOauth,
         state_directory: &At<PathBuf>,
-        allow_literal_secrets: bool,
         issuers: &[String],
     ) -> Resolved<Oauth> {
         let endpoints = endpoints(&raw);
@@ -56,7 +55,7 @@ impl Resolver<'_> {
         let token_limits = self.token_limits(raw.token_endpoint);
         let known = audiences.as_deref().unwrap_or_default();
         let known = (known, audiences.is_ok());
-        let (clients, client_limits) = self.clients(raw.clients, known, ttl, allow_literal_secrets, issuers);
+        let (clients, client_limits) = self.clients(raw.clients, known, ttl, issuers);
         let longest_ttl = clients.iter().map(|client| client.token_ttl).max().unwrap_or(ttl).max(ttl);
         let ring = self.ring(&raw.signing_keys, state_directory, longest_ttl);
         // Not every command uses the audiences. If they are missing where they are used, there is a fault.
@@ -227,7 +226,6 @@ impl Resolver<'_> {
         raw: Named<RawClient>,
         (known, all_known): (&[String], bool),
         ttl: Duration,
-        allow_literal: bool,
         issuers: &[String],
     ) -> (Vec<Client>, ClientLimits) {
         let (mut clients, mut limits) = (Vec::with_capacity(raw.entries.len()), ClientLimits::default());
@@ -235,7 +233,7 @@ impl Resolver<'_> {
             let id = self.client_id(&name, issuers);
             let Ok(client) = client else { continue };
             let client = client.value;
-            let credentials = self.credentials(&name, &client, allow_literal);
+            let credentials = self.credentials(&name, &client);
             let scopes = client.scopes.map(|list| self.scopes(&list.value)).unwrap_or_default();
             let audiences = match client.audiences {
                 Some(list) => {

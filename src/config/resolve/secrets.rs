@@ -16,16 +16,11 @@ const DAY: u64 = 24 * 3600;
 
 impl Resolver<'_> {
     /// The data by which the gateway authenticates a client.
-    pub(super) fn credentials(
-        &mut self,
-        name: &At<String>,
-        client: &RawClient,
-        allow_literal: bool,
-    ) -> KeptCredentials {
-        KeptCredentials { secrets: self.secrets(name, client.secrets(), allow_literal) }
+    pub(super) fn credentials(&mut self, name: &At<String>, client: &RawClient) -> KeptCredentials {
+        KeptCredentials { secrets: self.secrets(name, client.secrets()) }
     }
 
-    fn secrets(&mut self, client: &At<String>, raw: &[At<RawSecret>], allow_literal: bool) -> Vec<KeptSecret> {
+    fn secrets(&mut self, client: &At<String>, raw: &[At<RawSecret>]) -> Vec<KeptSecret> {
         // Only a command that needs everything needs the secrets.
         if !self.needs.is_everything() {
             return Vec::new();
@@ -34,7 +29,7 @@ impl Resolver<'_> {
             let validity = self.validity(&secret.value);
             let hash = match &secret.value.kept {
                 KeptSecrets::Hash(hash) => self.hash(hash),
-                KeptSecrets::Value(value) => self.value(value, allow_literal),
+                KeptSecrets::Value(value) => self.value(value),
             };
             hash.map(|hash| KeptSecret::new(hash, validity))
         });
@@ -90,8 +85,8 @@ impl Resolver<'_> {
         Some(parsed)
     }
 
-    fn value(&mut self, value: &At<Secret>, allow_literal: bool) -> Option<SecretHash> {
-        if value.value.is_literal() && !allow_literal {
+    fn value(&mut self, value: &At<Secret>) -> Option<SecretHash> {
+        if value.value.is_literal() && !self.allow_literal_secrets {
             let message =
                 "the secret is written in the file: use `hash` or `${NAME}`, or set `allow_literal_secrets: true`";
             self.faults.at(value.span, message);

@@ -43,7 +43,6 @@ impl Resolver<'_> {
         &mut self,
         raw: Named<RawUpstream>,
         workers: usize,
-        allow_literal_secrets: bool,
     ) -> (Upstreams, (Vec<Arc<Name>>, Vec<UpstreamCertificates>)) {
         let mut upstreams = HashMap::new();
         let mut shared = SharedTransport::default();
@@ -55,8 +54,7 @@ impl Resolver<'_> {
             let servers = servers.unwrap_or_default();
             let mut settings = self.upstream_settings(keys, servers.len(), workers);
             let authorization = keys.authorization.as_ref();
-            settings.authorization =
-                authorization.and_then(|authorization| self.service_credential(authorization, allow_literal_secrets));
+            settings.authorization = authorization.and_then(|authorization| self.service_credential(authorization));
             if servers.is_empty() {
                 continue;
             }

@@ -217,3 +217,27 @@ fn an_unknown_key_is_shown_without_its_value() {
     assert_eq!(source(text).quote_key(Span::new(0, 7)).unwrap(), "`servers`");
     never_shown(text);
 }
+
+#[test]
+fn the_credentials_of_fetches_and_private_keys_are_never_shown() {
+    for below in [
+        "fetch: {headers: {X-Key: s3cr3t}}",
+        "fetch: {headers: [s3cr3t]}",
+        "fetch: {header: {X-Key: s3cr3t}}",
+        "fetch: {bearer_token: s3cr3t}",
+        "fetch: {token: s3cr3t}",
+        "fetch: {proxy: \"http://user:s3cr3t@proxy:3128\"}",
+        "fetch: s3cr3t://user:s3cr3t@proxy",
+        "jwks: {keys: [{kty: oct, k: s3cr3t}]}",
+        "jwks: {keys: [{kty: RSA, d: s3cr3t, p: s3cr3t, oth: [{r: s3cr3t}]}]}",
+        "jwks:\n      keys:\n        - kty: EC\n          d: s3cr3t\n          other: s3cr3t",
+        "jwk: {keys: [{d: s3cr3t}]}",
+    ] {
+        never_shown(&format!("issuers:\n  corp:\n    issuer: a\n    {below}\n    audiences: [a]\n"));
+    }
+    let text = "issuers:\n  corp:\n    jwks_file: keys.json\n    fetch:\n      bearer_token_file: run/token\n      proxy: http://p:1\n";
+    for part in ["keys.json", "run/token", "http://p:1"] {
+        shown(text, part);
+    }
+    shown("issuers:\n  corp:\n    jwks: {keys: [{kty: oct, kid: one}]}\n", "{kty: oct, kid: one}");
+}

@@ -6,7 +6,9 @@ use crate::jose::signing::SigningKey;
 use crate::oauth::identity::Identity;
 use crate::trust::audiences::AcceptedAudiences;
 use crate::trust::fetch::ClearText;
+use crate::trust::fetch_access::FetchAccess;
 use crate::trust::issuer::{Profile, TokenTypes};
+use crate::trust::key_source::IssuerCa;
 use crate::trust::scope_claim::ScopeClaim;
 
 const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
@@ -31,9 +33,9 @@ fn settings(issuer: &str) -> IssuerSettings {
     }
 }
 
-fn source(jwks_uri: Option<&str>) -> KeySource {
-    let jwks_uri = jwks_uri.map(|uri| Url::parse(uri).unwrap());
-    KeySource { jwks_uri, ca: None, max_stale: HOUR, clear_text: ClearText::Loopback }
+fn source(jwks_uri: Option<&str>) -> FetchedKeys {
+    let place = jwks_uri.map_or(KeySetPlace::Discovered, |uri| KeySetPlace::Uri(Url::parse(uri).unwrap()));
+    FetchedKeys { place, ca: None, max_stale: HOUR, clear_text: ClearText::Loopback, access: FetchAccess::default() }
 }
 
 /// A set that was fetched ten seconds ago from a URL in the configuration.
@@ -42,6 +44,7 @@ fn kept() -> StoredKeySet {
     StoredKeySet {
         issuer: "https://a.example".to_owned(),
         jwks_uri: Url::parse("https://a.example/keys").unwrap(),
+        ca: None,
         discovered: false,
         fetched_at: NOW.seconds() - 10,
         ttl_s: 600,
@@ -99,6 +102,7 @@ fn a_set_of_another_issuer_or_place_is_ignored() {
     let other_url = Url::parse("https://b.example/keys").unwrap();
     ignored(&StoredKeySet { jwks_uri: other_url, ..kept() }, "another issuer or another URL");
     ignored(&StoredKeySet { discovered: true, ..kept() }, "another issuer or another URL");
+    ignored(&StoredKeySet { ca: Some(fingerprint(b"a CA")), ..kept() }, "verified by another `ca`");
     let folder = tempdir().unwrap();
     file_in(&folder).save(&kept()).unwrap();
     let discovering = file_in(&folder).load(&settings("https://a.example"), &source(None), NOW);
@@ -107,6 +111,19 @@ fn a_set_of_another_issuer_or_place_is_ignored() {
     file_in(&folder).save(&StoredKeySet { discovered: true, jwks_uri: unsafe_place, ..kept() }).unwrap();
     let discovering = file_in(&folder).load(&settings("https://a.example"), &source(None), NOW);
     assert!(matches!(discovering, Err(KeptError::Elsewhere { .. })));
+}
+
+#[test]
+fn a_set_is_used_only_with_the_ca_that_verified_it() {
+    let folder = tempdir().unwrap();
+    file_in(&folder).save(&StoredKeySet { ca: Some(fingerprint(b"old")), ..kept() }).unwrap();
+    let load = |pem: &[u8]| {
+        let ca = Some(IssuerCa::new("ca.pem".into(), pem.to_vec()));
+        let source = FetchedKeys { ca, ..source(Some("https://a.example/keys")) };
+        file_in(&folder).load(&settings("https://a.example"), &source, NOW)
+    };
+    assert!(load(b"old").unwrap().is_some());
+    assert!(matches!(load(b"new"), Err(KeptError::Elsewhere { .. })));
 }
 
 #[test]
@@ -127,7 +144,7 @@ fn a_set_may_be_older_than_the_machine_is_up() {
     let days = |days: u64| Duration::from_secs(days * 24 * 3600);
     let age = days(7);
     file_in(&folder).save(&StoredKeySet { fetched_at: NOW.seconds() - age.as_secs(), ..kept() }).unwrap();
-    let source = KeySource { max_stale: days(7), ..source(Some("https://a.example/keys")) };
+    let source = FetchedKeys { max_stale: days(7), ..source(Some("https://a.example/keys")) };
     let restored = file_in(&folder).load(&settings("https://a.example"), &source, NOW).unwrap().unwrap();
     assert!(Instant::now() - restored.times.requested_at >= age);
     assert!(Instant::now() < restored.times.usable_until);
