@@ -67,9 +67,10 @@ fn explain_token(reason: TokenError) -> (&'static str, &'static str) {
     match reason {
         TokenError::Malformed => ("malformed", "it is not a signed JWT, or a claim has the wrong type"),
         TokenError::UnknownIssuer => ("unknown_issuer", "no configured issuer has exactly this `iss`"),
-        TokenError::IssuerNotAllowed => {
-            ("issuer_not_allowed", "the route's `issuers` does not contain the token's issuer")
-        }
+        TokenError::IssuerNotAllowed => (
+            "issuer_not_allowed",
+            "the route's `issuers` does not contain the token's issuer, or it came in the field of another issuer",
+        ),
         TokenError::TypeNotAllowed => ("type_not_allowed", "its `typ` is not among the issuer's `types`"),
         TokenError::AlgNotAllowed => ("alg_not_allowed", "its `alg` is not among the issuer's `algorithms`"),
         TokenError::MissingClaim => ("missing_claim", "a required claim is missing or empty"),
@@ -132,7 +133,7 @@ fn lacks_key_id(token: &str) -> Option<String> {
 fn revoked_by(token: &str, snapshot: &Snapshot, revoked: &[RevocationEntry]) -> Option<String> {
     let claims = Unverified::parse(token).ok()?.claims;
     let mut issuers = snapshot.trust.issuers().iter();
-    let settings = &issuers.find(|issuer| issuer.settings.issuer.as_str() == claims.issuer)?.settings;
+    let settings = &issuers.find(|issuer| issuer.settings.is_for(&claims))?.settings;
     let subject = Identity::parse(&claims.subject).ok()?;
     let concerns = |entry: &&RevocationEntry| {
         // The claims in which a token names its client are many; the entry says which one it is about.

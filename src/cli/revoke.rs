@@ -211,7 +211,9 @@ fn identity(text: &str) -> Result<String, CannotRevoke> {
 /// The signature is not verified: a process that can write the store can revoke any token anyway.
 fn by_token<'c>(token: &str, config: &'c Config, now: UnixTime) -> FoundToken<'c> {
     let token = Unverified::parse(token).map_err(|fault| CannotRevoke(fault.to_string()))?;
-    let issuer = config.all_issuers().find(|issuer| issuer.issuer.as_str() == token.claims.issuer);
+    // The revocation counts for all entries of the issuer: it lasts as long as any of them accepts the token.
+    let of_issuer = config.all_issuers().filter(|issuer| issuer.is_for(&token.claims));
+    let issuer = of_issuer.max_by_key(|issuer| issuer.clock_skew);
     let issuer = issuer
         .ok_or_else(|| CannotRevoke("the token's issuer is not trusted here: its tokens are refused".to_owned()))?;
     let entry = RevocationEntry::token(issuer, &token.claims, now).ok_or_else(|| {

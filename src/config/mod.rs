@@ -87,8 +87,8 @@ fn resolved(reading: ConfigReading, now: UnixTime) -> Result<Config, ConfigError
 }
 
 fn resolver<'a>(source: &'a Source, faults: &'a mut Faults, needs: Needs, now: UnixTime) -> Resolver<'a> {
-    let (warnings, ended_certificates, limit_rates, shared_limits) = Default::default();
-    Resolver { source, faults, warnings, ended_certificates, limit_rates, shared_limits, needs, now }
+    let (warnings, ended_certificates, limit_rates, shared_limits, token_fields) = Default::default();
+    Resolver { source, faults, warnings, ended_certificates, limit_rates, shared_limits, token_fields, needs, now }
 }
 
 impl ConfigErrors {

@@ -71,6 +71,13 @@ impl Caller {
         };
         Self { issuer, client, subject, scope, scope_header, issuer_header, client_digest, subject_digest }
     }
+
+    /// The same caller at one tenant of its issuer: one client id in two tenants is two callers.
+    pub(crate) fn of_tenant(mut self, tenant: &str) -> Self {
+        self.client_digest = self.client_digest.within(tenant);
+        self.subject_digest = self.subject_digest.within(tenant);
+        self
+    }
 }
 
 impl Digest {
@@ -85,6 +92,10 @@ impl Digest {
         let mut half = [0; 16];
         half.copy_from_slice(&context.finish().as_ref()[..16]);
         Self(u128::from_le_bytes(half))
+    }
+
+    fn within(self, part: &str) -> Self {
+        Self::of(&[part, &format!("{:032x}", self.0)])
     }
 }
 
@@ -111,6 +122,20 @@ mod tests {
     #[test]
     fn a_subject_never_counts_as_a_client_of_the_same_name() {
         assert_ne!(caller("corp", None, "a").client_digest, caller("corp", Some("a"), "b").client_digest);
+    }
+
+    #[test]
+    fn the_same_client_and_subject_in_two_tenants_are_two_callers() {
+        let of = |tenant: Option<&str>| {
+            let caller = caller("corp", Some("a"), "a");
+            let caller = tenant.map_or(caller.clone(), |tenant| caller.of_tenant(tenant));
+            [caller.client_digest, caller.subject_digest]
+        };
+        let digests = [of(None), of(Some("one")), of(Some("two"))].concat();
+        for (place, digest) in digests.iter().enumerate() {
+            assert!(!digests[..place].contains(digest), "{place}");
+        }
+        assert_eq!(of(Some("one")), of(Some("one")));
     }
 
     #[test]

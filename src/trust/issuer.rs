@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::HeaderName;
 use url::Url;
 
 use super::fetch::ClearText;
 use super::key_cache::KeyCache;
 use super::scope_claim::ScopeClaim;
+use super::token_origin::TokenOrigin;
 use crate::jose::algorithm::Algorithm;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
@@ -19,8 +21,11 @@ use crate::oauth::scope::ScopeSet;
 #[derive(Clone, Debug)]
 pub(crate) struct IssuerSettings {
     pub(crate) name: IssuerName,
-    /// `iss`, compared exactly.
+    /// `iss`, compared exactly; of an issuer with tenants, its template. Revocations name the issuer so.
     pub(crate) issuer: Identity,
+    pub(crate) origin: TokenOrigin,
+    /// The header field whose whole value is the token. `None`: `Authorization`, with the scheme `Bearer`.
+    pub(crate) token_field: Option<HeaderName>,
     /// A token must have one of these audiences, unless its route has its own.
     pub(crate) audiences: Vec<String>,
     pub(crate) algorithms: Vec<Algorithm>,

@@ -5,6 +5,7 @@
 //! `reqwest`.
 
 pub(crate) mod discovery;
+mod entry_choice;
 #[cfg(test)]
 mod example;
 pub(crate) mod fetch;
@@ -22,4 +23,6 @@ pub(crate) mod revocation_keeper;
 pub(crate) mod revocation_store;
 pub(crate) mod scope_claim;
 pub(crate) mod token_cache;
+pub(crate) mod token_fields;
+pub(crate) mod token_origin;
 pub(crate) mod verify;

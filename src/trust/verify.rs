@@ -1,18 +1,21 @@
 //! Verifies a token, and finds its caller.
 //!
-//! Checks that need no cryptography come first, the cheapest first. The signature is checked last. The issuer is looked
-//! up by the exact `iss`, the key by (issuer, key id), the algorithm by the key: the token selects nothing.
+//! Checks that need no cryptography come first, the cheapest first. The signature is checked last. The entry of the
+//! issuer is [chosen](super::entry_choice) by the exact `iss`, the key by (entry, key id), the algorithm by the key.
 
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use tokio::time::Instant;
 
+use super::entry_choice::choose;
 use super::issuer::{Profile, TrustedIssuer};
 use super::key_cache::KeyLookup;
 use super::revocation::PublishedRevocations;
+use super::token_fields::TokenFields;
 use crate::clock::UnixTime;
 use crate::http1::field_block::FieldBlock;
 use crate::jose::claims::Claims;
@@ -27,6 +30,7 @@ use crate::oauth::identity::Identity;
 #[derive(Debug)]
 pub(crate) struct Trust {
     issuers: Vec<Arc<TrustedIssuer>>,
+    token_fields: TokenFields,
     revocations: Arc<PublishedRevocations>,
 }
 
@@ -124,7 +128,8 @@ pub(crate) enum TokenError {
 
 impl Trust {
     pub(crate) fn new(issuers: Vec<Arc<TrustedIssuer>>, revocations: Arc<PublishedRevocations>) -> Self {
-        Self { issuers, revocations }
+        let token_fields = TokenFields::new(issuers.iter().filter_map(|issuer| issuer.settings.token_field.as_ref()));
+        Self { issuers, token_fields, revocations }
     }
 
     pub(crate) fn revocations(&self) -> &PublishedRevocations {
@@ -133,6 +138,17 @@ impl Trust {
 
     pub(crate) fn issuers(&self) -> &[Arc<TrustedIssuer>] {
         &self.issuers
+    }
+
+    pub(crate) fn token_fields(&self) -> &TokenFields {
+        &self.token_fields
+    }
+
+    /// The field in which this token counts, for a command that checks a token without a request. `None`:
+    /// `Authorization`.
+    pub(crate) fn field_of(&self, token: &str) -> Option<&HeaderName> {
+        let token = Unverified::parse(token).ok()?;
+        choose(&self.issuers, |issuer| &issuer.settings, &token.claims).ok()?.settings.token_field.as_ref()
     }
 
     /// True if this is a trusted issuer of the current configuration.
@@ -148,10 +164,8 @@ impl Trust {
         now: UnixTime,
     ) -> Result<Verified, RefusedToken> {
         let token = Unverified::parse(token).map_err(|fault| FailedCheck::from(fault).of(None, None))?;
-        let Some(issuer) = self.issuers.iter().find(|known| known.settings.issuer.as_str() == token.claims.issuer)
-        else {
-            return Err(FailedCheck::from(TokenError::UnknownIssuer).of(None, claimed_client(&token.claims)));
-        };
+        let issuer = choose(&self.issuers, |issuer| &issuer.settings, &token.claims)
+            .map_err(|check| check.of(None, claimed_client(&token.claims)))?;
         let fail = |check: FailedCheck| check.of(Some(&issuer.settings.name), claimed_client(&token.claims));
         let refused = |reason: TokenError| fail(reason.into());
         check_claims(issuer, &token.header, &token.claims, expected, now).map_err(fail)?;
@@ -208,6 +222,19 @@ impl Verified {
             return Err(if usable { TokenError::UnknownKid } else { TokenError::KeysUnavailable }.into());
         }
         self.check_revocation()
+    }
+
+    /// Checks the field that the token came in (`None`: `Authorization`). The tokens of an issuer count in its field
+    /// only.
+    pub(crate) fn check_field(&self, field: Option<&HeaderName>) -> Result<(), FailedCheck> {
+        let expected = self.issuer.settings.token_field.as_ref();
+        if field == expected {
+            return Ok(());
+        }
+        let place =
+            |field: Option<&HeaderName>| format!("a token in {}", field.map_or("authorization", |name| name.as_str()));
+        let values = Discrepancy::new(place(field), place(expected));
+        Err(FailedCheck { reason: TokenError::IssuerNotAllowed, values: Some(Box::new(values)) })
     }
 
     /// One load and one comparison, unless something has been revoked since.
@@ -291,7 +318,11 @@ fn caller(issuer: &TrustedIssuer, claims: &Claims) -> Result<Caller, FailedCheck
         Some(allowed) => granted.intersection(allowed),
         None => granted,
     };
-    Ok(Caller::new(issuer.settings.name.clone(), &issuer.settings.issuer, client, subject, scope))
+    let name = issuer.settings.name.clone();
+    Ok(match issuer.settings.tenant_of(claims) {
+        None => Caller::new(name, &issuer.settings.issuer, client, subject, scope),
+        Some(tenant) => Caller::new(name, tenant.issuer, client, subject, scope).of_tenant(tenant.name),
+    })
 }
 
 /// The claims in which issuers name the client, first present wins.

@@ -9,10 +9,14 @@ use super::super::source::At;
 
 mirror! {
     struct RawIssuer {
+        /// With `tenants`, it has `{tenant}` as a segment of its path.
         issuer: Required<String>,
+        tenants: Option<At<OneOrMore<String>>>,
         /// Default: discovered.
         jwks_uri: Option<Required<HttpUrl>>,
         audiences: Required<OneOrMore<String>>,
+        /// The field in which its tokens come. Default: `Authorization`.
+        token_header: Option<At<String>>,
         /// Default: all supported algorithms.
         algorithms: Option<At<OneOrMore<String>>>,
         /// Default: `at+jwt`, `JWT` and `absent`.

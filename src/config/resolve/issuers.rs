@@ -1,6 +1,5 @@
 //! `issuers`: the external issuers whose tokens are accepted.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,11 +12,11 @@ use super::super::origin::HttpUrl;
 use super::super::raw::issuer::RawIssuer;
 use super::super::source::At;
 use super::super::types::{ExternalIssuer, Oauth};
+use super::issuer_choice::EntryClaim;
 use super::{Resolved, Resolver};
 use crate::file_watch::{FileWatch, read_regular};
 use crate::jose::algorithm::Algorithm;
 use crate::oauth::caller::IssuerName;
-use crate::oauth::identity::Identity;
 use crate::telemetry::error_chain;
 use crate::trust::fetch::{ClearText, is_loopback};
 use crate::trust::issuer::{IssuerCa, IssuerSettings, KeySource, Profile, TokenTypes};
@@ -29,28 +28,14 @@ const LONGEST_STALE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 impl Resolver<'_> {
     pub(super) fn issuers(&mut self, raw: Named<RawIssuer>, oauth: Option<&Resolved<Oauth>>) -> Vec<ExternalIssuer> {
-        let mut seen: HashMap<String, Option<usize>> = HashMap::new();
-        if let Some(Ok(oauth)) = oauth {
-            seen.insert(oauth.server.issuer.clone(), None);
-        }
-        let mut issuers = Vec::new();
+        let own = oauth.and_then(|oauth| oauth.as_ref().ok()).map(|oauth| oauth.server.issuer.as_str());
+        let (mut issuers, mut claims) = (Vec::new(), Vec::new());
         for (name, issuer) in raw.entries {
             self.issuer_name(&name);
             let Ok(issuer) = issuer else { continue };
-            if let Ok(iss) = &issuer.value.issuer {
-                let line = self.source.line(iss.span);
-                match seen.insert(iss.value.clone(), Some(line)) {
-                    Some(Some(first)) => {
-                        self.faults.at(iss.span, format!("this issuer is listed twice, first at line {first}"));
-                    }
-                    Some(None) => {
-                        self.faults.at(iss.span, "this is our own issuer, which is trusted as `self`: remove it");
-                    }
-                    None => {}
-                }
-            }
-            issuers.extend(self.issuer(&name, issuer.value));
+            issuers.extend(self.issuer(&name, issuer.value, &mut claims));
         }
+        self.check_shared_issuers(&claims, own);
         issuers
     }
 
@@ -62,15 +47,20 @@ impl Resolver<'_> {
         }
     }
 
-    fn issuer(&mut self, name: &At<String>, raw: RawIssuer) -> Option<ExternalIssuer> {
+    fn issuer(&mut self, name: &At<String>, raw: RawIssuer, claims: &mut Vec<EntryClaim>) -> Option<ExternalIssuer> {
         let discovered = raw.jwks_uri.is_none();
         let clear_text = if raw.allow_http.value { ClearText::AnyHost } else { ClearText::Loopback };
         let jwks_uri = raw.jwks_uri.and_then(Result::ok).map(|uri| self.jwks_uri(name, &uri, clear_text));
         let ca_watch = raw.ca.as_ref().map(|ca| FileWatch::new(vec![self.source.locate(&ca.value)]));
         let ca = raw.ca.as_ref().and_then(|ca| self.issuer_ca(ca));
         let algorithms = raw.algorithms.map_or_else(|| Algorithm::ALL.to_vec(), |list| self.algorithms(&list.value));
-        let audiences = raw.audiences.map(|list| self.texts(&list.value));
+        let audiences = raw.audiences.map(|list| self.literals(&list.value, "`aud` is compared exactly"));
+        if let Some(list) = &raw.allow_scopes {
+            let reason = "scopes are compared exactly";
+            list.value.items.iter().for_each(|scope| self.must_be_literal(scope, reason));
+        }
         let allow_scopes = raw.allow_scopes.map(|list| self.scopes(&list.value));
+        let token_field = raw.token_header.as_ref().and_then(|name| self.token_field(name));
         let types = raw.types.map_or_else(default_types, |list| types(&list.value));
         if raw.clock_skew.value > MAX_SKEW {
             let got = self.got(&raw.clock_skew);
@@ -81,11 +71,11 @@ impl Resolver<'_> {
             self.faults.at(raw.max_stale.span, format!("expected at most `7d`{got}: older keys are not used"));
         }
         let issuer = raw.issuer.ok()?;
-        let Ok(iss) = Identity::parse(&issuer.value) else {
-            self.faults.at(issuer.span, "an issuer is 1 to 1024 bytes without control characters");
-            return None;
-        };
-        let issuer_url = Url::parse(&issuer.value).ok().filter(|_| discovered);
+        let (iss, origin) = self.token_origin(&issuer, raw.tenants.as_ref())?;
+        if let Ok(audiences) = &audiences {
+            claims.push(EntryClaim::new(name, issuer.clone(), &origin, audiences.clone()));
+        }
+        let issuer_url = Url::parse(origin.discovered_at(&iss).as_str()).ok().filter(|_| discovered);
         if discovered && !issuer_url.as_ref().is_some_and(|url| clear_text.permits(url)) {
             let message = "without `jwks_uri` the issuer must be an https URL, for discovery; http is allowed on a loopback host, and with `allow_http: true`";
             self.faults.at(issuer.span, message);
@@ -102,7 +92,9 @@ impl Resolver<'_> {
         let settings = IssuerSettings {
             name: IssuerName::new(&name.value),
             issuer: iss,
-            audiences: audiences.ok()?,
+            origin,
+            token_field,
+            audiences: audiences.ok()?.into_iter().map(|audience| audience.value).collect(),
             algorithms,
             types,
             clock_skew: raw.clock_skew.value,
@@ -130,6 +122,10 @@ impl Resolver<'_> {
 
     fn jwks_uri(&mut self, name: &At<String>, uri: &At<HttpUrl>, clear_text: ClearText) -> Url {
         let url = uri.value.url();
+        if url.as_str().contains(['*', '{', '}']) || ["%7B", "%7D"].iter().any(|brace| url.as_str().contains(brace)) {
+            self.faults
+                .at(uri.span, "`*` and `{…}` have no meaning here: all tokens of an entry have the same key set");
+        }
         if !clear_text.permits(url) {
             let message = "expected an https URL; http is allowed on a loopback host, and with `allow_http: true`";
             self.faults.at(uri.span, message);

@@ -32,6 +32,7 @@ use crate::trust::fetch::is_loopback;
 use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes};
 use crate::trust::request_key::RequestKey;
 use crate::trust::scope_claim::ScopeClaim;
+use crate::trust::token_origin::TokenOrigin;
 
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);
@@ -61,6 +62,8 @@ impl Resolver<'_> {
         let trust = IssuerSettings {
             name: IssuerName::own(),
             issuer: Identity::parse(&issuer).map_err(|fault| self.faults.of_file(fault.to_string()))?,
+            origin: TokenOrigin::Issuer,
+            token_field: None,
             audiences,
             // Keys of an earlier algorithm are trusted until their last token has expired.
             algorithms: Algorithm::ALL.to_vec(),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderName, Method};
 
 use super::super::decode::{Named, OneOrMore};
 use super::super::raw::issuer::RawIssuer;
@@ -157,7 +157,9 @@ impl Resolver<'_> {
         self.must_name_hosts(&raw, target.as_ref(), mirror.as_ref());
         self.credentials_of_upstreams(&raw, target.as_ref(), mirror.as_ref());
         let cors = raw.cors.as_ref().and_then(|cors| self.cors(&cors.value, &methods));
-        let request_headers = self.header_rules(&raw.headers, is_protected);
+        let token_fields = self.token_fields.clone();
+        let is_ours = |name: &HeaderName| is_protected(name) || token_fields.contains(name);
+        let request_headers = self.header_rules(&raw.headers, is_ours);
         let response_headers = self.response_headers(&raw.response_headers, raw.cors.is_some());
         let access = raw.access.map(|access| self.access(&access, names));
         let from = AddressRule { allow: self.networks(raw.allow_from), deny: self.networks(raw.deny_from) };
@@ -304,10 +306,10 @@ impl Resolver<'_> {
                 claims.push(ClaimRule { path: name.value.clone(), values });
             }
         }
-        let audiences = raw.audiences.as_ref().map(|list| self.texts(&list.value));
+        let audiences = raw.audiences.as_ref().map(|list| self.literals(&list.value, "`aud` is compared exactly"));
         AccessRule {
             issuers,
-            audiences,
+            audiences: audiences.map(|list| list.into_iter().map(|audience| audience.value).collect()),
             all_of,
             any_of,
             claims,
@@ -344,6 +346,10 @@ impl Resolver<'_> {
                 }
             } else if names.issuers_complete && !names.issuers.iter().any(|known| known == issuer) {
                 self.unknown_as("issuer of the client", name, issuer, &names.issuers);
+            }
+            if id == "*" {
+                let message = "`*` has no meaning here: for all clients of an issuer, name it under `issuers`";
+                self.faults.at(name.span, message);
             }
             let issuer = IssuerName::new(issuer);
             if allowed.is_some_and(|allowed| !allowed.contains(&issuer)) {

@@ -7,6 +7,7 @@ use crate::oauth::identity::Identity;
 use crate::trust::fetch::ClearText;
 use crate::trust::issuer::{Profile, TokenTypes};
 use crate::trust::scope_claim::ScopeClaim;
+use crate::trust::token_origin::TokenOrigin;
 
 const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -19,6 +20,8 @@ fn settings(issuer: &str) -> IssuerSettings {
     IssuerSettings {
         name: IssuerName::new("corp"),
         issuer: Identity::parse(issuer).unwrap(),
+        origin: TokenOrigin::Issuer,
+        token_field: None,
         audiences: Vec::new(),
         algorithms: Algorithm::ALL.to_vec(),
         types: TokenTypes { named: Vec::new(), absent: true },

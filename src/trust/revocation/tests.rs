@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::super::issuer::TokenTypes;
 use super::super::scope_claim::ScopeClaim;
+use super::super::token_origin::TokenOrigin;
 use super::*;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
@@ -14,6 +15,8 @@ fn issuer(iss: &str, profile: Profile) -> IssuerSettings {
     IssuerSettings {
         name: IssuerName::new("corp"),
         issuer: Identity::parse(iss).unwrap(),
+        origin: TokenOrigin::Issuer,
+        token_field: None,
         audiences: Vec::new(),
         algorithms: Vec::new(),
         types: TokenTypes { named: Vec::new(), absent: true },
