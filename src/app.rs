@@ -8,6 +8,7 @@ mod certificates;
 mod control_listeners;
 mod descriptors;
 pub(crate) mod inspection;
+mod issuer_keys;
 mod memory;
 mod own_keys;
 mod probes;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use certificates::Certificates;
 use control_listeners::ControlListeners;
+use issuer_keys::KeyFiles;
 use own_keys::RingKeeper;
 use rustls::ServerConfig;
 use start_error::StartError;
@@ -42,7 +44,7 @@ use crate::audit::ledger::{LineSender, OnFailure};
 use crate::audit::record::Event;
 use crate::audit::writer::AuditWriter;
 use crate::clock;
-use crate::config::types::{Config, ExternalIssuer, Listener, ListenerKind};
+use crate::config::types::{Config, Listener, ListenerKind};
 use crate::issuer::offload::Offload;
 use crate::pipeline::connection::ListenerRuntime;
 use crate::pipeline::request::peer::ListenerMode;
@@ -53,9 +55,7 @@ use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain;
 use crate::server::listener;
 use crate::server::tls;
-use crate::trust::issuer::TrustedIssuer;
-use crate::trust::key_set_file::KeySetFile;
-use crate::trust::refresher;
+use crate::trust::key_source::{FetchedKeys, KeySource};
 use crate::trust::revocation_keeper::{Keeper, Revoker};
 use crate::trust::verify::Trust;
 use crate::upstream::health_check;
@@ -74,6 +74,7 @@ pub(crate) struct App {
     sockets: Vec<Vec<TcpListener>>,
     listener_runtimes: Vec<ListenerRuntime>,
     certificates: Certificates,
+    key_files: KeyFiles,
     control_listeners: ControlListeners,
     snapshot: Arc<ArcSwap<Snapshot>>,
     ring_keeper: Option<RingKeeper>,
@@ -132,8 +133,9 @@ impl App {
         }
         config.upstream_certificates.drain(..).for_each(|of_upstream| certificates.watch_upstream(of_upstream));
         for issuer in &mut config.issuers {
-            let ca = issuer.source.ca.clone().zip(issuer.ca_watch.take());
-            ca.into_iter().for_each(|(ca, watch)| certificates.watch_issuer(ca, watch));
+            if let KeySource::Fetched(FetchedKeys { ca: Some(ca), .. }) = &issuer.source {
+                issuer.watch.take().into_iter().for_each(|watch| certificates.watch_issuer(ca.clone(), watch));
+            }
         }
         let mut sockets = Vec::new();
         for listener in &config.listeners {
@@ -143,7 +145,7 @@ impl App {
         let control_listeners = ControlListeners::bind(&config)?;
         let (keeper, revoker) = revocation::open(&config)?;
         let offload = [Offload::runtime(config.workers)?, Offload::low_priority_runtime(PASSWORD_THREADS)?];
-        let (snapshot, ring_keeper) = snapshot(&mut config, (&keeper, &revoker), &offload, &control)?;
+        let (snapshot, ring_keeper, key_files) = snapshot(&mut config, (&keeper, &revoker), &offload, &control)?;
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         Ok(Self {
             config,
@@ -151,6 +153,7 @@ impl App {
             sockets,
             listener_runtimes,
             certificates,
+            key_files,
             control_listeners,
             snapshot,
             writer,
@@ -184,6 +187,7 @@ impl App {
         let (keeper, ring_keeper, revoker) = (self.keeper, self.ring_keeper, self.revoker);
         let certificates = self.certificates.statuses();
         self.certificates.start()?;
+        self.key_files.start()?;
         let (offload, control, signals) = (self.offload, self.control, self.signals);
         let (lines, batches) = sync_channel(AUDIT_BATCHES);
         let lines = LineSender::new(lines, Arc::clone(&health));
@@ -265,7 +269,7 @@ fn snapshot(
     (keeper, revoker): (&Keeper, &Revoker),
     offload: &[Runtime; 2],
     control: &Runtime,
-) -> Result<(Snapshot, Option<RingKeeper>), StartError> {
+) -> Result<(Snapshot, Option<RingKeeper>, KeyFiles), StartError> {
     let mut issuers = Vec::new();
     let oauth = match config.oauth.take() {
         Some(oauth) => {
@@ -276,12 +280,9 @@ fn snapshot(
         None => None,
     };
     let (oauth, ring_keeper) = oauth.unzip();
-    for ExternalIssuer { settings, source, .. } in config.issuers.drain(..) {
-        let file = KeySetFile::of(&config.state_directory, &settings.name);
-        let keys = Arc::new(refresher::restored(&settings, &source, &file));
-        control.spawn(background::refresh_keys(settings.clone(), source, file, Arc::clone(&keys)));
-        issuers.push(Arc::new(TrustedIssuer { settings, keys }));
-    }
+    let (external, key_files) =
+        issuer_keys::open(std::mem::take(&mut config.issuers), &config.state_directory, control);
+    issuers.extend(external);
     let snapshot = Snapshot {
         config: config.id.clone(),
         limits: config.limits.clone(),
@@ -292,7 +293,7 @@ fn snapshot(
         trust: Trust::new(issuers, Arc::clone(keeper.published())),
         oauth,
     };
-    Ok((snapshot, ring_keeper))
+    Ok((snapshot, ring_keeper, key_files))
 }
 
 fn record(event: Event<'_>, config: &Config, lines: &LineSender) {

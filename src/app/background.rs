@@ -8,9 +8,10 @@ use arc_swap::ArcSwap;
 
 use crate::audit::health::Health;
 use crate::pipeline::routing::snapshot::Snapshot;
-use crate::trust::issuer::{IssuerSettings, KeySource};
+use crate::trust::issuer::IssuerSettings;
 use crate::trust::key_cache::KeyCache;
 use crate::trust::key_set_file::KeySetFile;
+use crate::trust::key_source::FetchedKeys;
 use crate::trust::refresher;
 use crate::upstream::names::{self, Name, NameLookup};
 
@@ -96,7 +97,7 @@ pub(super) async fn resolve(name: Arc<Name>, lookup: Arc<NameLookup>) {
 }
 
 /// Starts the refresher again if it dies: the keys of an issuer must not become stale unnoticed.
-pub(super) async fn refresh_keys(settings: IssuerSettings, source: KeySource, file: KeySetFile, keys: Arc<KeyCache>) {
+pub(super) async fn refresh_keys(settings: IssuerSettings, source: FetchedKeys, file: KeySetFile, keys: Arc<KeyCache>) {
     loop {
         let refresher = refresher::keep_fresh(settings.clone(), source.clone(), file.clone(), Arc::clone(&keys));
         let died = tokio::task::JoinSet::from_iter([refresher]).join_next().await;

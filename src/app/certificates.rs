@@ -19,7 +19,7 @@ use crate::file_watch::FileWatch;
 use crate::server::certificate::{self, CertificateError, CertificateFiles};
 use crate::server::tls::ServedCertificate;
 use crate::telemetry::error_chain::ErrorChain;
-use crate::trust::issuer::IssuerCa;
+use crate::trust::key_source::IssuerCa;
 use crate::upstream;
 
 /// All certificates of the gateway that come from files.

@@ -34,9 +34,9 @@ pub(crate) async fn snapshot(config: Config, now: UnixTime) -> Result<(Snapshot,
         own = server;
     }
     for issuer in config.issuers {
-        let keys = Arc::new(KeyCache::remote());
-        failures.extend(refresher::refresh_once(&issuer.settings, &issuer.source, &keys).await.err());
-        issuers.push(Arc::new(TrustedIssuer { settings: issuer.settings, keys }));
+        let (keys, result) = refresher::load_once(&issuer.settings, &issuer.source).await;
+        failures.extend(result.err());
+        issuers.push(Arc::new(TrustedIssuer { settings: issuer.settings, keys: Arc::new(keys) }));
     }
     let snapshot = Snapshot {
         config: config.id,

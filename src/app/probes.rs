@@ -72,11 +72,18 @@ fn out_of_reach(snapshot: &Snapshot) -> String {
         if !issuer.keys.with_progress(|progress| progress.out_of_reach) {
             return None;
         }
-        let tokens = match KeySetState::of(&issuer.keys, now) {
-            KeySetState::Own | KeySetState::Fresh | KeySetState::Stale => "its last known good keys are used",
-            KeySetState::Expired | KeySetState::Missing => "requests with its tokens get 503",
-        };
-        Some(format!("issuer `{}` is unreachable: {tokens}\n", issuer.settings.name.as_str()))
+        let name = issuer.settings.name.as_str();
+        Some(match KeySetState::of(&issuer.keys, now) {
+            KeySetState::Local => {
+                format!("the key file of issuer `{name}` cannot be used: its last good keys are used\n")
+            }
+            KeySetState::Own | KeySetState::Fresh | KeySetState::Stale => {
+                format!("issuer `{name}` is unreachable: its last known good keys are used\n")
+            }
+            KeySetState::Expired | KeySetState::Missing => {
+                format!("issuer `{name}` is unreachable: requests with its tokens get 503\n")
+            }
+        })
     };
     snapshot.trust.issuers().iter().filter_map(remark).collect()
 }

@@ -18,9 +18,10 @@ use url::Url;
 
 use super::terminal::{BAD, BOLD, DIM, GOOD, NAME, WARN, out, styled};
 use crate::clock::{self, UnixTime};
-use crate::config::types::{Config, ExternalIssuer};
+use crate::config::types::Config;
 use crate::telemetry::error_chain::ErrorChain;
-use crate::trust::key_cache::KeyCache;
+use crate::trust::issuer::IssuerSettings;
+use crate::trust::key_source::FetchedKeys;
 use crate::trust::refresher;
 use crate::upstream::dial::{DialRules, DialledServer, dial};
 use crate::upstream::host::HostRule;
@@ -56,7 +57,13 @@ struct Unusable {
 /// One of the connections to be made.
 enum Task {
     Server { upstream: String, server: Server, rules: Box<DialRules> },
-    Issuer(Box<ExternalIssuer>),
+    Issuer(Box<FetchedIssuer>),
+}
+
+/// An issuer whose keys are fetched.
+struct FetchedIssuer {
+    settings: IssuerSettings,
+    source: FetchedKeys,
 }
 
 const AT_ONCE: usize = 16;
@@ -100,7 +107,11 @@ fn tasks(config: &Config) -> Vec<Task> {
             rules: rules.clone(),
         })
     });
-    servers.chain(config.issuers.iter().map(|issuer| Task::Issuer(Box::new(issuer.clone())))).collect()
+    let issuers = config.issuers.iter().filter_map(|issuer| {
+        let (settings, source) = (issuer.settings.clone(), issuer.source.fetched()?.clone());
+        Some(Task::Issuer(Box::new(FetchedIssuer { settings, source })))
+    });
+    servers.chain(issuers).collect()
 }
 
 fn rules(settings: &UpstreamSettings) -> DialRules {
@@ -127,8 +138,8 @@ impl Task {
                 Connection { kind: "upstream", name: upstream, server: written, found }
             }
             Self::Issuer(issuer) => {
-                let url = issuer.source.jwks_uri.as_ref().map(Url::to_string);
-                let server = url.unwrap_or_else(|| issuer.settings.issuer.to_string());
+                let url = issuer.source.place.uri().map(Url::to_string);
+                let server = url.unwrap_or_else(|| issuer.settings.metadata_issuer().to_owned());
                 let name = issuer.settings.name.as_str().to_owned();
                 let found = found_of_issuer(&issuer, &server).await;
                 Connection { kind: "issuer", name, server, found }
@@ -151,7 +162,7 @@ async fn dialled(server: &Server, rules: &DialRules) -> Result<DialledServer, Un
 }
 
 /// Dials the server first, and then fetches the keys as the gateway does.
-async fn found_of_issuer(issuer: &ExternalIssuer, url: &str) -> Result<Found, Unusable> {
+async fn found_of_issuer(issuer: &FetchedIssuer, url: &str) -> Result<Found, Unusable> {
     let server = issuers_server(issuer, url).map_err(|reason| unusable(reason, issuer))?;
     let mut lookups = JoinSet::new();
     if let ServerAddress::Name(name, _) = &server.place {
@@ -162,8 +173,7 @@ async fn found_of_issuer(issuer: &ExternalIssuer, url: &str) -> Result<Found, Un
     let (connect_timeout, limits) = (Duration::from_secs(5), AnswerLimits::default());
     let rules = DialRules { host: HostRule::Upstream, path, connect_timeout, limits, credential: None };
     let server = dial(&server, &rules).await.map_err(|fault| unusable(fault.to_string(), issuer))?;
-    let keys = KeyCache::remote();
-    let fetched = refresher::refresh_once(&issuer.settings, &issuer.source, &keys).await;
+    let (keys, fetched) = refresher::fetch_once(&issuer.settings, &issuer.source).await;
     fetched.map_err(|error| unusable(ErrorChain(&error).to_string(), issuer))?;
     Ok(Found { server, keys: Some(keys.keys().keys().count()) })
 }
@@ -174,7 +184,7 @@ async fn system_lookup(name: Arc<Name>) {
     keep_fresh(name, Arc::new(NameLookup::new(settings))).await;
 }
 
-fn issuers_server(issuer: &ExternalIssuer, url: &str) -> Result<Server, String> {
+fn issuers_server(issuer: &FetchedIssuer, url: &str) -> Result<Server, String> {
     let url = Url::parse(url).map_err(|error| error.to_string())?;
     let origin = ServerOrigin::parse(&url.origin().ascii_serialization()).map_err(|fault| fault.to_string())?;
     if url.scheme() != "https" {
@@ -189,8 +199,8 @@ fn issuers_server(issuer: &ExternalIssuer, url: &str) -> Result<Server, String> 
     Ok(Server::tcp(origin, Some(Tls { config: CurrentClientConfig::new(config), name }), UpstreamProtocol::Http1))
 }
 
-fn unusable(reason: String, issuer: &ExternalIssuer) -> Unusable {
-    let keys = if issuer.source.jwks_uri.is_some() { "`jwks_uri`" } else { "`issuer` and `jwks_uri`" };
+fn unusable(reason: String, issuer: &FetchedIssuer) -> Unusable {
+    let keys = if issuer.source.place.uri().is_some() { "`jwks_uri`" } else { "`issuer` and `jwks_uri`" };
     let name = issuer.settings.name.as_str();
     Unusable { reason, remedy: format!("check {keys} and `ca` of `issuers.{name}`") }
 }

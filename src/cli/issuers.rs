@@ -99,10 +99,9 @@ async fn from_issuers(config: &Config) -> IssuersReport {
         issuers.push(TrustedIssuer { settings: oauth.trust.clone(), keys: Arc::new(KeyCache::own(keys)) });
     }
     for issuer in &config.issuers {
-        let keys = Arc::new(KeyCache::remote());
         // A failure is in the report.
-        let _ = refresher::refresh_once(&issuer.settings, &issuer.source, &keys).await;
-        issuers.push(TrustedIssuer { settings: issuer.settings.clone(), keys });
+        let (keys, _) = refresher::load_once(&issuer.settings, &issuer.source).await;
+        issuers.push(TrustedIssuer { settings: issuer.settings.clone(), keys: Arc::new(keys) });
     }
     let now = Instant::now();
     let issuers = issuers.iter().map(|issuer| IssuerReport::of(issuer, now)).collect();
@@ -150,14 +149,16 @@ fn rows(issuer: &IssuerReport) -> Vec<Row> {
 fn state(issuer: &IssuerReport) -> (String, Style) {
     let state = match issuer.state {
         KeySetState::Own => "own",
+        KeySetState::Local => "local",
         KeySetState::Fresh => "fresh",
         KeySetState::Stale => "stale",
         KeySetState::Expired => "expired",
         KeySetState::Missing => "missing",
     };
     if issuer.out_of_reach {
-        (format!("{state}, unreachable"), WARN)
-    } else if matches!(issuer.state, KeySetState::Own | KeySetState::Fresh) {
+        let fault = if matches!(issuer.state, KeySetState::Local) { "file not usable" } else { "unreachable" };
+        (format!("{state}, {fault}"), WARN)
+    } else if matches!(issuer.state, KeySetState::Own | KeySetState::Local | KeySetState::Fresh) {
         (state.to_owned(), GOOD)
     } else {
         (state.to_owned(), WARN)

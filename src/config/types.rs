@@ -23,7 +23,8 @@ use crate::server::drain::Shutdown;
 use crate::server::limits::Limits;
 use crate::server::tls::MinTlsVersion;
 use crate::telemetry::admin::Hosts;
-use crate::trust::issuer::{IssuerSettings, KeySource};
+use crate::trust::issuer::IssuerSettings;
+use crate::trust::key_source::KeySource;
 use crate::trust::revocation::RevocationEntry;
 use crate::upstream::names::{DnsSettings, Name};
 use crate::upstream::service::Upstream;
@@ -113,8 +114,8 @@ pub(crate) struct Oauth {
 pub(crate) struct ExternalIssuer {
     pub(crate) settings: IssuerSettings,
     pub(crate) source: KeySource,
-    /// Watches the file of `source.ca` since before it was read.
-    pub(crate) ca_watch: Option<FileWatch>,
+    /// Watches the file that `source` names, if any, since before it was read.
+    pub(crate) watch: Option<FileWatch>,
 }
 
 /// The admin listener.

@@ -56,7 +56,8 @@ pub(crate) enum FetchError {
     TooLarge { url: Url },
 }
 
-const MAX_BYTES: usize = 256 * 1024;
+/// Of a document, after decompression.
+pub(super) const MAX_BYTES: usize = 256 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -117,6 +118,11 @@ pub(super) async fn get(fetcher: &Fetcher, url: &Url) -> Result<FetchedDocument,
         body.extend_from_slice(&chunk);
     }
     Ok(FetchedDocument { body, max_age, clock_skew })
+}
+
+/// A document without the byte order mark that some servers put before it (RFC 8259 §8.1 lets a reader ignore it).
+pub(super) fn without_bom(document: &[u8]) -> &[u8] {
+    document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document)
 }
 
 fn skew(date: &str, now: UnixTime) -> Option<i64> {

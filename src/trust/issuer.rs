@@ -1,14 +1,10 @@
 //! The requirements for an issuer's tokens. They come from the configuration. A token cannot change them.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use http::HeaderName;
-use url::Url;
 
-use super::fetch::ClearText;
 use super::key_cache::KeyCache;
 use super::scope_claim::ScopeClaim;
 use super::token_origin::TokenOrigin;
@@ -35,44 +31,6 @@ pub(crate) struct IssuerSettings {
     /// The scopes that the issuer may grant here. `None` allows all.
     pub(crate) allow_scopes: Option<ScopeSet>,
     pub(crate) profile: Profile,
-}
-
-/// The source of an external issuer's keys.
-#[derive(Clone, Debug)]
-pub(crate) struct KeySource {
-    /// `None`: discovered through the issuer's metadata.
-    pub(crate) jwks_uri: Option<Url>,
-    /// `None`: the system's roots.
-    pub(crate) ca: Option<IssuerCa>,
-    /// How long the last known good set may be used after its time to live.
-    pub(crate) max_stale: Duration,
-    pub(crate) clear_text: ClearText,
-}
-
-/// The certificates that verify an issuer's server. Their content can be replaced while the gateway runs; copies share
-/// it.
-#[derive(Clone, Debug)]
-pub(crate) struct IssuerCa {
-    path: PathBuf,
-    pem: Arc<ArcSwap<Vec<u8>>>,
-}
-
-impl IssuerCa {
-    pub(crate) fn new(path: PathBuf, pem: Vec<u8>) -> Self {
-        Self { path, pem: Arc::new(ArcSwap::from_pointee(pem)) }
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(crate) fn pem(&self) -> Arc<Vec<u8>> {
-        self.pem.load_full()
-    }
-
-    pub(crate) fn replace(&self, pem: Vec<u8>) {
-        self.pem.store(Arc::new(pem));
-    }
 }
 
 /// The claims that a token must have in addition to `iss sub aud exp`.

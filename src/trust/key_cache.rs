@@ -44,6 +44,8 @@ pub(crate) struct KeyState {
 enum KeySetOrigin {
     /// The gateway's own keys: always current, never fetched.
     Memory,
+    /// An issuer's keys from a file or from the configuration: always current, never fetched.
+    Local,
     Remote {
         attempts: u64,
         last_attempt: Option<Instant>,
@@ -89,6 +91,16 @@ impl KeyCache {
     /// Replaces the own keys after a rotation. Cached tokens of a removed key become invalid with it.
     pub(crate) fn replace_own(&self, keys: KeySet) {
         self.state.store(Arc::new(KeyState { origin: KeySetOrigin::Memory, keys: Arc::new(keys) }));
+    }
+
+    /// A cache of an external issuer's keys that are not fetched.
+    pub(crate) fn local(keys: Arc<KeySet>) -> Self {
+        Self::new(KeyState { origin: KeySetOrigin::Local, keys })
+    }
+
+    /// Replaces keys that are not fetched. Cached tokens of a removed key become invalid with it.
+    pub(crate) fn replace_local(&self, keys: Arc<KeySet>) {
+        self.state.store(Arc::new(KeyState { origin: KeySetOrigin::Local, keys }));
     }
 
     /// The cache of an external issuer before its first fetch.
@@ -202,7 +214,7 @@ impl KeyCache {
         let state = self.state.load();
         let ended = self.ended() + 1;
         let origin = match state.origin {
-            KeySetOrigin::Memory => KeySetOrigin::Memory,
+            origin @ (KeySetOrigin::Memory | KeySetOrigin::Local) => origin,
             KeySetOrigin::Remote { times, .. } => {
                 KeySetOrigin::Remote { attempts: ended, last_attempt: Some(now), times }
             }
@@ -217,15 +229,15 @@ impl KeyCache {
         self.state.load().is_usable(now)
     }
 
-    /// Time since the set was fetched. `None` for the own set and before the first fetch.
+    /// Time since the set was fetched. `None` for sets that are not fetched and before the first fetch.
     pub(crate) fn age(&self, now: Instant) -> Option<Duration> {
         Some(now.saturating_duration_since(self.times()?.requested_at))
     }
 
-    /// `None` for the own set and before the first fetch.
+    /// `None` for sets that are not fetched and before the first fetch.
     pub(crate) fn times(&self) -> Option<Times> {
         match self.state.load().origin {
-            KeySetOrigin::Memory => None,
+            KeySetOrigin::Memory | KeySetOrigin::Local => None,
             KeySetOrigin::Remote { times, .. } => times,
         }
     }
@@ -233,6 +245,11 @@ impl KeyCache {
     /// True if the issuer's keys are fetched.
     pub(crate) fn is_remote(&self) -> bool {
         matches!(self.state.load().origin, KeySetOrigin::Remote { .. })
+    }
+
+    /// True if these are the gateway's own keys.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.state.load().origin, KeySetOrigin::Memory)
     }
 
     pub(crate) fn keys(&self) -> Arc<KeySet> {
@@ -265,7 +282,7 @@ impl KeyCache {
 impl KeyState {
     fn is_usable(&self, now: Instant) -> bool {
         match self.origin {
-            KeySetOrigin::Memory => true,
+            KeySetOrigin::Memory | KeySetOrigin::Local => true,
             KeySetOrigin::Remote { times, .. } => times.is_some_and(|times| now < times.usable_until),
         }
     }

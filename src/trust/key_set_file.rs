@@ -17,8 +17,9 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use url::Url;
 
-use super::issuer::{IssuerSettings, KeySource};
+use super::issuer::IssuerSettings;
 use super::key_cache::{MAX_TTL, MIN_TTL, Times};
+use super::key_source::{FetchedKeys, KeySetPlace};
 use crate::clock::UnixTime;
 use crate::durable_file::{Replacement, folder_of};
 use crate::file_privacy::{self, TooOpen};
@@ -104,7 +105,7 @@ impl KeySetFile {
     pub(crate) fn load(
         &self,
         settings: &IssuerSettings,
-        source: &KeySource,
+        source: &FetchedKeys,
         now: UnixTime,
     ) -> Result<Option<RestoredKeySet>, KeptError> {
         let Some(bytes) = self.read()? else {
@@ -176,12 +177,12 @@ impl KeySetFile {
 }
 
 impl StoredKeySet {
-    fn is_from(&self, settings: &IssuerSettings, source: &KeySource) -> bool {
-        let same_place = match &source.jwks_uri {
-            Some(configured) => !self.discovered && *configured == self.jwks_uri,
-            None => self.discovered && source.clear_text.permits(&self.jwks_uri),
+    fn is_from(&self, settings: &IssuerSettings, source: &FetchedKeys) -> bool {
+        let same_place = match &source.place {
+            KeySetPlace::Uri(configured) => !self.discovered && *configured == self.jwks_uri,
+            KeySetPlace::Discovered => self.discovered && source.clear_text.permits(&self.jwks_uri),
         };
-        self.issuer == settings.issuer.as_str() && same_place
+        self.issuer == settings.metadata_issuer() && same_place
     }
 }
 

@@ -15,9 +15,10 @@ use url::Url;
 
 use super::discovery::{self, DiscoveryError};
 use super::fetch::{self, FetchError, Fetcher};
-use super::issuer::{IssuerCa, IssuerSettings, KeySource};
+use super::issuer::IssuerSettings;
 use super::key_cache::{BELIEVED_FOR, KeyCache, MAX_TTL, MIN_TTL, Times};
 use super::key_set_file::{KeySetFile, StoredKeySet};
+use super::key_source::{FetchedKeys, IssuerCa, KeySetPlace, KeySource, LocalKeys};
 use super::progress::{FetchResult, LastError};
 use crate::clock;
 use crate::jose::key_set::{KeySet, KeySetFault, Skipped};
@@ -42,7 +43,7 @@ const DEFAULT_TTL: Duration = Duration::from_secs(10 * 60);
 const MAX_BACK_OFF: Duration = Duration::from_secs(60);
 
 /// The cache of an external issuer. It holds the set stored by an earlier process, if that may still be used. Blocks.
-pub(crate) fn restored(settings: &IssuerSettings, source: &KeySource, file: &KeySetFile) -> KeyCache {
+pub(crate) fn restored(settings: &IssuerSettings, source: &FetchedKeys, file: &KeySetFile) -> KeyCache {
     match file.load(settings, source, clock::now()) {
         Ok(None) => KeyCache::remote(),
         Ok(Some(kept)) => {
@@ -65,7 +66,7 @@ pub(crate) fn restored(settings: &IssuerSettings, source: &KeySource, file: &Key
 }
 
 /// Runs until it is dropped.
-pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, file: KeySetFile, cache: Arc<KeyCache>) {
+pub(crate) async fn keep_fresh(settings: IssuerSettings, source: FetchedKeys, file: KeySetFile, cache: Arc<KeyCache>) {
     let mut failures = 0;
     let mut client = None;
     let mut saving = None;
@@ -91,25 +92,41 @@ pub(crate) async fn keep_fresh(settings: IssuerSettings, source: KeySource, file
     }
 }
 
-/// One attempt, for command-line tools.
-pub(crate) async fn refresh_once(
-    settings: &IssuerSettings,
-    source: &KeySource,
-    cache: &KeyCache,
-) -> Result<(), RefreshError> {
-    match attempt(settings, source, &mut None).await {
-        Ok(fetched) => {
-            publish(cache, settings, source, fetched);
-            Ok(())
-        }
-        Err(error) => {
-            publish_failure(cache, &error, Instant::now());
-            Err(error)
-        }
+/// The keys of any source, for command-line tools.
+pub(crate) async fn load_once(settings: &IssuerSettings, source: &KeySource) -> (KeyCache, Result<(), RefreshError>) {
+    match source {
+        KeySource::Fetched(source) => fetch_once(settings, source).await,
+        KeySource::Local(keys) => (local(keys), Ok(())),
     }
 }
 
-fn publish(cache: &KeyCache, settings: &IssuerSettings, source: &KeySource, fetched: Fetched) {
+/// The keys after one attempt to fetch them.
+pub(crate) async fn fetch_once(
+    settings: &IssuerSettings,
+    source: &FetchedKeys,
+) -> (KeyCache, Result<(), RefreshError>) {
+    let cache = KeyCache::remote();
+    let result = match attempt(settings, source, &mut None).await {
+        Ok(fetched) => {
+            publish(&cache, settings, source, fetched);
+            Ok(())
+        }
+        Err(error) => {
+            publish_failure(&cache, &error, Instant::now());
+            Err(error)
+        }
+    };
+    (cache, result)
+}
+
+/// The cache of keys that are not fetched.
+pub(crate) fn local(local: &LocalKeys) -> KeyCache {
+    let cache = KeyCache::local(Arc::clone(&local.keys));
+    cache.with_progress(|progress| progress.left_aside.clone_from(&local.left_aside));
+    cache
+}
+
+fn publish(cache: &KeyCache, settings: &IssuerSettings, source: &FetchedKeys, fetched: Fetched) {
     let (count, ttl) = (fetched.keys.len(), fetched.ttl);
     if let Some(skew) = fetched.clock_skew.filter(|skew| skew.unsigned_abs() > settings.clock_skew.as_secs()) {
         let name = settings.name.as_str();
@@ -187,11 +204,11 @@ struct Fetched {
 }
 
 impl Fetched {
-    fn kept(&self, settings: &IssuerSettings, source: &KeySource) -> StoredKeySet {
+    fn kept(&self, settings: &IssuerSettings, source: &FetchedKeys) -> StoredKeySet {
         StoredKeySet {
-            issuer: settings.issuer.as_str().to_owned(),
+            issuer: settings.metadata_issuer().to_owned(),
             jwks_uri: self.url.clone(),
-            discovered: source.jwks_uri.is_none(),
+            discovered: source.place == KeySetPlace::Discovered,
             fetched_at: self.requested_at_unix,
             ttl_s: self.ttl.as_secs(),
             document: String::from_utf8_lossy(&self.document).into_owned(),
@@ -207,7 +224,7 @@ struct VerifyingClient {
 
 async fn attempt(
     settings: &IssuerSettings,
-    source: &KeySource,
+    source: &FetchedKeys,
     client: &mut Option<VerifyingClient>,
 ) -> Result<Fetched, RefreshError> {
     let ca = source.ca.as_ref().map(IssuerCa::pem);
@@ -222,9 +239,9 @@ async fn attempt(
         }
     };
     let fetcher = &client.fetcher;
-    let url = match &source.jwks_uri {
-        Some(url) => url.clone(),
-        None => discovery::jwks_uri(fetcher, settings.issuer.as_str()).await?,
+    let url = match &source.place {
+        KeySetPlace::Uri(url) => url.clone(),
+        KeySetPlace::Discovered => discovery::jwks_uri(fetcher, settings.metadata_issuer()).await?,
     };
     let (requested_at, requested_at_unix) = (Instant::now(), clock::now().seconds());
     let document = fetch::get(fetcher, &url).await?;

@@ -45,6 +45,8 @@ pub(crate) struct IssuerReport {
 pub(crate) enum KeySetState {
     /// The gateway's own keys, from memory.
     Own,
+    /// From a file or from the configuration.
+    Local,
     /// Within the time to live.
     Fresh,
     /// Older than the time to live, within `max_stale`.
@@ -121,7 +123,8 @@ impl IssuerReport {
 impl KeySetState {
     pub(crate) fn of(keys: &KeyCache, now: Instant) -> Self {
         match keys.times() {
-            None if !keys.is_remote() => Self::Own,
+            None if keys.is_own() => Self::Own,
+            None if !keys.is_remote() => Self::Local,
             None => Self::Missing,
             Some(times) if now < times.fresh_until => Self::Fresh,
             Some(times) if now < times.usable_until => Self::Stale,

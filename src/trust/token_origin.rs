@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::issuer::IssuerSettings;
 use super::verify::{FailedCheck, TokenError};
 use crate::jose::claims::Claims;
 use crate::oauth::discrepancy::{Discrepancy, value_text};
@@ -47,13 +48,13 @@ pub(crate) const TENANT: &str = "{tenant}";
 /// The claim of Entra ID that names the tenant once more.
 const TENANT_CLAIM: &str = "tid";
 
-impl TokenOrigin {
-    /// The issuer whose metadata leads to the keys. `issuer` is the name of the entry. Tenants share their keys: they
-    /// are found by the metadata of the first tenant.
-    pub(crate) fn discovered_at<'i>(&'i self, issuer: &'i Identity) -> &'i Identity {
-        match self {
-            Self::Issuer => issuer,
-            Self::Tenants(tenants) => &tenants.first,
+impl IssuerSettings {
+    /// The issuer whose metadata leads to the keys. Tenants share their keys, so that the metadata of the first one is
+    /// sufficient.
+    pub(crate) fn metadata_issuer(&self) -> &str {
+        match &self.origin {
+            TokenOrigin::Issuer => self.issuer.as_str(),
+            TokenOrigin::Tenants(tenants) => tenants.first.as_str(),
         }
     }
 }

@@ -14,6 +14,8 @@ mirror! {
         tenants: Option<At<OneOrMore<String>>>,
         /// Default: discovered.
         jwks_uri: Option<Required<HttpUrl>>,
+        /// Watched.
+        jwks_file: Option<Required<PathBuf>>,
         audiences: Required<OneOrMore<String>>,
         /// The field in which its tokens come. Default: `Authorization`.
         token_header: Option<At<String>>,
@@ -27,8 +29,10 @@ mirror! {
         allow_scopes: Option<At<OneOrMore<String>>>,
         /// Default: the system's roots.
         ca: Option<At<PathBuf>>,
-        max_stale: At<Duration> = Duration::from_secs(60 * 60),
+        /// Default: 1 h.
+        max_stale: Option<At<Duration>>,
         /// Whether its documents may be fetched in clear text from other machines.
-        allow_http: At<bool> = false,
+        /// Default: false.
+        allow_http: Option<At<bool>>,
     }
 }

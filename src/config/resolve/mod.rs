@@ -13,6 +13,7 @@ mod header_rules;
 mod host;
 mod issuer_choice;
 mod issuers;
+mod key_sources;
 mod listeners;
 mod oauth;
 mod overlaps;

@@ -32,9 +32,9 @@ fn settings(issuer: &str) -> IssuerSettings {
     }
 }
 
-fn source(jwks_uri: Option<&str>) -> KeySource {
-    let jwks_uri = jwks_uri.map(|uri| Url::parse(uri).unwrap());
-    KeySource { jwks_uri, ca: None, max_stale: HOUR, clear_text: ClearText::Loopback }
+fn source(jwks_uri: Option<&str>) -> FetchedKeys {
+    let place = jwks_uri.map_or(KeySetPlace::Discovered, |uri| KeySetPlace::Uri(Url::parse(uri).unwrap()));
+    FetchedKeys { place, ca: None, max_stale: HOUR, clear_text: ClearText::Loopback }
 }
 
 /// A set that was fetched ten seconds ago from a URL in the configuration.
@@ -128,7 +128,7 @@ fn a_set_may_be_older_than_the_machine_is_up() {
     let days = |days: u64| Duration::from_secs(days * 24 * 3600);
     let age = days(7);
     file_in(&folder).save(&StoredKeySet { fetched_at: NOW.seconds() - age.as_secs(), ..kept() }).unwrap();
-    let source = KeySource { max_stale: days(7), ..source(Some("https://a.example/keys")) };
+    let source = FetchedKeys { max_stale: days(7), ..source(Some("https://a.example/keys")) };
     let restored = file_in(&folder).load(&settings("https://a.example"), &source, NOW).unwrap().unwrap();
     assert!(Instant::now() - restored.times.requested_at >= age);
     assert!(Instant::now() < restored.times.usable_until);

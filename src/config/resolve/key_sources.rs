@@ -1,0 +1,176 @@
+//! `jwks_uri`, `jwks_file` and the keys beside them: where the keys of an external issuer come from.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use url::Url;
+
+use super::super::origin::HttpUrl;
+use super::super::raw::issuer::RawIssuer;
+use super::super::source::{At, Span};
+use super::Resolver;
+use crate::file_watch::{FileWatch, read_regular};
+use crate::jose::algorithm::Algorithm;
+use crate::oauth::identity::Identity;
+use crate::telemetry::error_chain::{self, ErrorChain};
+use crate::trust::fetch::{ClearText, is_loopback};
+use crate::trust::key_source::{FetchedKeys, IssuerCa, KeySetPlace, KeySource, LocalKeys};
+use crate::upstream::tls;
+
+const DEFAULT_STALE: Duration = Duration::from_secs(60 * 60);
+const LONGEST_STALE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+impl Resolver<'_> {
+    /// The source, and the watch of the file that it names. `None` if there is a fault.
+    pub(super) fn key_source(
+        &mut self,
+        name: &At<String>,
+        raw: &RawIssuer,
+        algorithms: &[Algorithm],
+    ) -> Option<(KeySource, Option<FileWatch>)> {
+        if let Some(file) = &raw.jwks_file {
+            if let Some(Ok(uri)) = &raw.jwks_uri {
+                self.faults.at(uri.span, "the keys come from `jwks_file`: remove this or `jwks_file`");
+            }
+            self.without_fetching(raw, "jwks_file");
+            let file = file.as_ref().ok()?;
+            return self.key_file(file, algorithms).map(|(keys, watch)| (KeySource::Local(keys), Some(watch)));
+        }
+        let (keys, watch) = self.fetched_keys(name, raw);
+        Some((KeySource::Fetched(keys?), watch))
+    }
+
+    /// The keys of a file, and its watch since before it was read.
+    pub(super) fn key_file(&mut self, file: &At<PathBuf>, algorithms: &[Algorithm]) -> Option<(LocalKeys, FileWatch)> {
+        let path = self.source.locate(&file.value);
+        let watch = FileWatch::new(vec![path.clone()]);
+        match LocalKeys::read(path, algorithms) {
+            Ok(keys) => {
+                for key in &keys.left_aside {
+                    let id = key.key_id.as_deref().unwrap_or_default().escape_debug();
+                    let message = format!("key `{id}` of this file is not used: {}", key.reason);
+                    self.warn(file.span, message);
+                }
+                Some((keys, watch))
+            }
+            Err(fault) => {
+                let message = self.redact_path(ErrorChain(&fault).to_string(), file.span, &file.value);
+                self.faults.at(file.span, message);
+                None
+            }
+        }
+    }
+
+    /// Reports the keys that have an effect on fetching only.
+    fn without_fetching(&mut self, raw: &RawIssuer, source: &str) {
+        let keys: [(&str, Option<Span>); 3] = [
+            ("ca", raw.ca.as_ref().map(|at| at.span)),
+            ("max_stale", raw.max_stale.as_ref().map(|at| at.span)),
+            ("allow_http", raw.allow_http.as_ref().map(|at| at.span)),
+        ];
+        for (key, span) in keys {
+            if let Some(span) = span {
+                let message =
+                    format!("`{key}` has no effect: with `{source}` nothing is fetched from this issuer; remove it");
+                self.faults.at(span, message);
+            }
+        }
+    }
+
+    fn fetched_keys(&mut self, name: &At<String>, raw: &RawIssuer) -> (Option<FetchedKeys>, Option<FileWatch>) {
+        let allow_http = raw.allow_http.as_ref().filter(|allow| allow.value);
+        let clear_text = if allow_http.is_some() { ClearText::AnyHost } else { ClearText::Loopback };
+        let watch = raw.ca.as_ref().map(|ca| FileWatch::new(vec![self.source.locate(&ca.value)]));
+        let ca = raw.ca.as_ref().and_then(|ca| self.issuer_ca(ca));
+        let max_stale = raw.max_stale.as_ref().map_or(DEFAULT_STALE, |at| at.value);
+        if let Some(at) = raw.max_stale.as_ref().filter(|at| at.value > LONGEST_STALE) {
+            let got = self.got(at);
+            self.faults.at(at.span, format!("expected at most `7d`{got}: older keys are not used"));
+        }
+        let (place, first) = match &raw.jwks_uri {
+            Some(uri) => {
+                let uri = uri.as_ref().ok().map(|uri| self.jwks_uri(name, uri, clear_text));
+                (uri.clone().map(KeySetPlace::Uri), uri)
+            }
+            None => {
+                let issuer = raw.issuer.as_ref().ok();
+                (Some(KeySetPlace::Discovered), issuer.and_then(|issuer| self.discovered(issuer, clear_text)))
+            }
+        };
+        if let Some((allow_http, first)) = allow_http.zip(first) {
+            self.allow_http(name, allow_http, &first);
+        }
+        (place.map(|place| FetchedKeys { place, ca, max_stale, clear_text }), watch)
+    }
+
+    /// The issuer as the URL of its metadata.
+    fn discovered(&mut self, issuer: &At<String>, clear_text: ClearText) -> Option<Url> {
+        // A text that is no identity has been reported.
+        Identity::parse(&issuer.value).ok()?;
+        let url = Url::parse(&issuer.value).ok().filter(|url| clear_text.permits(url));
+        if url.is_none() {
+            let message = "without `jwks_uri` or `jwks_file` the issuer must be an https URL, for discovery; http is \
+                           allowed on a loopback host, and with `allow_http: true`";
+            self.faults.at(issuer.span, message);
+        }
+        url
+    }
+
+    /// `first` is the first document that is fetched.
+    fn allow_http(&mut self, name: &At<String>, key: &At<bool>, first: &Url) {
+        if first.scheme() == "https" {
+            self.faults.at(key.span, "the documents of this issuer are fetched over https: remove `allow_http`");
+            return;
+        }
+        let message = format!(
+            "the keys of issuer `{}` are fetched in clear text: a machine on the way can replace them and so forge tokens; \
+             use https outside of a trusted network",
+            name.value
+        );
+        self.warn(key.span, message);
+    }
+
+    fn jwks_uri(&mut self, name: &At<String>, uri: &At<HttpUrl>, clear_text: ClearText) -> Url {
+        let url = uri.value.url();
+        if ["*", "{", "}", "%7B", "%7D"].iter().any(|pattern| url.as_str().contains(pattern)) {
+            let message = "`*` and `{…}` have no meaning here: all tokens of an entry have the same key set";
+            self.faults.at(uri.span, message);
+        }
+        if !clear_text.permits(url) {
+            let message = "expected an https URL; http is allowed on a loopback host, and with `allow_http: true`";
+            self.faults.at(uri.span, message);
+        } else if is_loopback(url) && url.scheme() == "http" {
+            self.warn(
+                uri.span,
+                format!("the keys of issuer `{}` are fetched in clear text, from this machine", name.value),
+            );
+        }
+        url.clone()
+    }
+
+    fn issuer_ca(&mut self, file: &At<PathBuf>) -> Option<IssuerCa> {
+        let pem = self.certificates(file)?;
+        self.check_end(file, tls::last_end(&pem));
+        Some(IssuerCa::new(self.source.locate(&file.value), pem))
+    }
+
+    /// The certificates of a PEM file. `None` if it cannot be read.
+    pub(super) fn certificates(&mut self, file: &At<PathBuf>) -> Option<Vec<u8>> {
+        let path = self.source.locate(&file.value);
+        let named = self.redact_path(format!("`{}`", path.display()), file.span, &file.value);
+        let pem = match read_regular(&path) {
+            Ok(pem) => pem.to_vec(),
+            Err(error) => {
+                self.faults.at(file.span, format!("cannot read {named}: {}", error_chain::reason(&error)));
+                return None;
+            }
+        };
+        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        if !certificates.is_ok_and(|list| !list.is_empty()) {
+            self.faults.at(file.span, format!("{named} holds no certificate in PEM"));
+        }
+        Some(pem)
+    }
+}

@@ -1,0 +1,136 @@
+//! Where an external issuer's keys come from: fetched over HTTP, read from a file, or written in the configuration.
+//!
+//! Everything here comes from the configuration. A token cannot change it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use url::Url;
+
+use super::fetch::{ClearText, MAX_BYTES, without_bom};
+use crate::file_watch::read_regular;
+use crate::jose::algorithm::Algorithm;
+use crate::jose::key_set::{KeySet, KeySetFault, Skipped};
+
+/// The source of an external issuer's keys.
+#[derive(Clone, Debug)]
+pub(crate) enum KeySource {
+    Fetched(FetchedKeys),
+    Local(LocalKeys),
+}
+
+/// Keys that are fetched, cached, and refused when they become too old.
+#[derive(Clone, Debug)]
+pub(crate) struct FetchedKeys {
+    pub(crate) place: KeySetPlace,
+    /// `None`: the system's roots.
+    pub(crate) ca: Option<IssuerCa>,
+    /// How long the last known good set may be used after its time to live.
+    pub(crate) max_stale: Duration,
+    pub(crate) clear_text: ClearText,
+}
+
+/// The place of a JWK Set that is fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KeySetPlace {
+    /// The issuer's metadata has its URL.
+    Discovered,
+    /// As configured.
+    Uri(Url),
+}
+
+/// Keys that are never fetched. They do not become stale: they count until the configuration or the file changes.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalKeys {
+    /// The file that has the keys and is watched. `None`: they are written in the configuration.
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) keys: Arc<KeySet>,
+    /// Unusable keys beside them.
+    pub(crate) left_aside: Vec<Skipped>,
+}
+
+/// The certificates that verify an issuer's server. Their content can be replaced while the gateway runs; copies share
+/// it.
+#[derive(Clone, Debug)]
+pub(crate) struct IssuerCa {
+    path: PathBuf,
+    pem: Arc<ArcSwap<Vec<u8>>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeyFileError {
+    #[error("cannot read `{path}`")]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{path}` has more than {MAX_BYTES} bytes")]
+    TooLarge { path: PathBuf },
+    #[error("the JWK Set in `{path}` is not usable")]
+    Keys {
+        path: PathBuf,
+        left_aside: Vec<Skipped>,
+        #[source]
+        source: KeySetFault,
+    },
+}
+
+impl KeySource {
+    /// `None` if the keys are not fetched.
+    pub(crate) fn fetched(&self) -> Option<&FetchedKeys> {
+        match self {
+            Self::Fetched(fetched) => Some(fetched),
+            Self::Local(_) => None,
+        }
+    }
+}
+
+impl KeySetPlace {
+    /// `None` if the place is discovered.
+    pub(crate) fn uri(&self) -> Option<&Url> {
+        match self {
+            Self::Discovered => None,
+            Self::Uri(uri) => Some(uri),
+        }
+    }
+}
+
+impl LocalKeys {
+    /// The keys of a file. Blocks.
+    pub(crate) fn read(path: PathBuf, algorithms: &[Algorithm]) -> Result<Self, KeyFileError> {
+        let document = match read_regular(&path) {
+            Ok(document) => document,
+            Err(source) => return Err(KeyFileError::Io { path, source }),
+        };
+        if document.len() > MAX_BYTES {
+            return Err(KeyFileError::TooLarge { path });
+        }
+        let mut left_aside = Vec::new();
+        match KeySet::parse(without_bom(&document), algorithms, &mut left_aside) {
+            Ok(keys) => Ok(Self { file: Some(path), keys: Arc::new(keys), left_aside }),
+            Err(source) => Err(KeyFileError::Keys { path, left_aside, source }),
+        }
+    }
+}
+
+impl IssuerCa {
+    pub(crate) fn new(path: PathBuf, pem: Vec<u8>) -> Self {
+        Self { path, pem: Arc::new(ArcSwap::from_pointee(pem)) }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn pem(&self) -> Arc<Vec<u8>> {
+        self.pem.load_full()
+    }
+
+    pub(crate) fn replace(&self, pem: Vec<u8>) {
+        self.pem.store(Arc::new(pem));
+    }
+}
