@@ -12,6 +12,7 @@ use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
 use crate::pipeline::policy::authenticate::AuthenticateError;
 use crate::pipeline::routing::snapshot::Snapshot;
+use crate::trust::entry_choice::candidates;
 use crate::trust::revocation::{RevocationEntry, RevocationTarget, Revocations};
 use crate::trust::verify::TokenError;
 
@@ -132,8 +133,8 @@ fn lacks_key_id(token: &str) -> Option<String> {
 /// The target of the revocation: this token, or a client, a subject or an issuer.
 fn revoked_by(token: &str, snapshot: &Snapshot, revoked: &[RevocationEntry]) -> Option<String> {
     let claims = Unverified::parse(token).ok()?.claims;
-    let mut issuers = snapshot.trust.issuers().iter();
-    let settings = &issuers.find(|issuer| issuer.settings.is_for(&claims))?.settings;
+    let issuers = candidates(snapshot.trust.issuers(), |issuer| &issuer.settings, &claims).ok()?;
+    let settings = &issuers.first()?.settings;
     let subject = Identity::parse(&claims.subject).ok()?;
     let concerns = |entry: &&RevocationEntry| {
         // The claims in which a token names its client are many; the entry says which one it is about.

@@ -11,7 +11,8 @@ use crate::oauth::discrepancy::Discrepancy;
 /// All claims of a token; the registered ones have the right type. The signature is not verified here.
 #[derive(Debug)]
 pub(crate) struct Claims {
-    pub(crate) issuer: String,
+    /// JWT-SVIDs may lack it; every other token is refused without it.
+    pub(crate) issuer: Option<String>,
     pub(crate) subject: String,
     /// Never empty.
     pub(crate) audiences: Vec<String>,
@@ -60,7 +61,7 @@ impl Claims {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ClaimsFault> {
         let all = strict_json::object(bytes).map_err(|_| ClaimsFault::Malformed(None))?;
         Ok(Self {
-            issuer: text(&all, "iss")?.ok_or_else(|| ClaimsFault::missing("iss"))?,
+            issuer: text(&all, "iss")?,
             subject: text(&all, "sub")?.ok_or_else(|| ClaimsFault::missing("sub"))?,
             audiences: audiences(&all)?,
             expires_at: seconds(&all, "exp")?.ok_or_else(|| ClaimsFault::missing("exp"))?,
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_required_claim_that_is_missing_is_refused() {
-        for name in ["iss", "sub", "aud", "exp"] {
+        for name in ["sub", "aud", "exp"] {
             refuses(name, "");
         }
     }

@@ -7,3 +7,4 @@ pub(crate) mod discrepancy;
 pub(crate) mod error;
 pub(crate) mod identity;
 pub(crate) mod scope;
+pub(crate) mod spiffe_id;

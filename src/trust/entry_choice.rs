@@ -2,13 +2,16 @@
 //!
 //! Takes the entries and the claims of a token, which are not verified. Gives exactly one entry, or the reason why there
 //! is none. Several entries may be for the same `iss`; the token then belongs to the one whose own audiences it names.
-//! The audiences of a route do not choose an entry.
+//! The audiences of a route do not choose an entry. A token whose `iss` is configured belongs to no other entry; only a
+//! token without such an `iss` may belong to an entry by the trust domain of its subject.
 
 use super::issuer::IssuerSettings;
-use super::token_origin::{Tenant, TokenOrigin};
+use super::token_origin::{SpiffeOrigin, Tenant, TokenOrigin, subject};
 use super::verify::{FailedCheck, TokenError};
 use crate::jose::claims::Claims;
 use crate::oauth::discrepancy::{Discrepancy, value_text};
+use crate::oauth::identity::Identity;
+use crate::oauth::spiffe_id::{SCHEME, SpiffeId};
 
 /// The entry that this token belongs to. `settings` are those of an entry.
 pub(super) fn choose<'e, E>(
@@ -16,17 +19,66 @@ pub(super) fn choose<'e, E>(
     settings: impl Fn(&E) -> &IssuerSettings,
     claims: &Claims,
 ) -> Result<&'e E, FailedCheck> {
-    let of_issuer: Vec<&E> = entries.iter().filter(|entry| settings(entry).is_for(claims)).collect();
-    let chosen = match of_issuer[..] {
-        [] => return Err(TokenError::UnknownIssuer.into()),
+    let candidates = candidates(entries, &settings, claims)?;
+    let chosen = match candidates[..] {
         [one] => one,
-        [..] => by_audience(&of_issuer, &settings, claims)?,
+        [..] => by_audience(&candidates, &settings, claims)?,
     };
-    match settings(chosen).tenant_of(claims) {
-        Some(tenant) => tenant.check(claims)?,
-        None => {}
+    match &settings(chosen).origin {
+        TokenOrigin::Issuer => {}
+        TokenOrigin::Tenants(tenants) => tenants.check(claims)?,
+        TokenOrigin::Spiffe(spiffe) => spiffe.check(claims)?,
     }
     Ok(chosen)
+}
+
+/// The entries for the issuer of this token, whatever its audience is; at least one.
+pub(crate) fn candidates<'e, E>(
+    entries: &'e [E],
+    settings: impl Fn(&E) -> &IssuerSettings,
+    claims: &Claims,
+) -> Result<Vec<&'e E>, FailedCheck> {
+    if let Some(issuer) = &claims.issuer {
+        let of_issuer: Vec<&E> = entries.iter().filter(|entry| settings(entry).has_issuer(issuer)).collect();
+        if !of_issuer.is_empty() {
+            return Ok(of_issuer);
+        }
+    }
+    by_trust_domain(entries, settings, claims).map(|entry| vec![entry])
+}
+
+/// The entry of a token whose `iss` is absent or not configured. A trust domain that has an `iss` of its own does not
+/// take tokens with another.
+fn by_trust_domain<'e, E>(
+    entries: &'e [E],
+    settings: impl Fn(&E) -> &IssuerSettings,
+    claims: &Claims,
+) -> Result<&'e E, FailedCheck> {
+    let (has_issuer, subject) = (claims.issuer.is_some(), subject(claims).filter(|sub| sub.starts_with(SCHEME)));
+    let domains: Vec<(&E, &SpiffeOrigin)> = entries
+        .iter()
+        .filter_map(|entry| match &settings(entry).origin {
+            TokenOrigin::Spiffe(spiffe) if !has_issuer || spiffe.issuer.is_none() => Some((entry, spiffe)),
+            TokenOrigin::Issuer | TokenOrigin::Tenants(_) | TokenOrigin::Spiffe(_) => None,
+        })
+        .collect();
+    let id = subject.map(SpiffeId::parse);
+    let of_domain = |(_, spiffe): &&(&E, &SpiffeOrigin)| matches!(id, Some(Ok(id)) if spiffe.has(id));
+    if let Some((entry, _)) = domains.iter().find(of_domain) {
+        return Ok(entry);
+    }
+    if has_issuer {
+        return Err(TokenError::UnknownIssuer.into());
+    }
+    let Some(subject) = subject.filter(|_| !domains.is_empty()) else {
+        return Err(failed(TokenError::MissingClaim, "no iss".to_owned(), "iss".to_owned()));
+    };
+    let found = format!("sub={subject}");
+    if id.is_some_and(|id| id.is_err()) {
+        return Err(failed(TokenError::Malformed, found, "sub is a SPIFFE ID".to_owned()));
+    }
+    let known: Vec<&str> = domains.iter().map(|(_, spiffe)| spiffe.domain.as_str()).collect();
+    Err(failed(TokenError::UnknownIssuer, format!("no iss, {found}"), format!("trust domain {}", known.join("|"))))
 }
 
 fn by_audience<'e, E>(
@@ -46,7 +98,11 @@ fn by_audience<'e, E>(
         let names: Vec<&str> = fitting.iter().map(|entry| settings(entry).name.as_str()).collect();
         format!("audiences of one issuer entry, not of {}", names.join(" and "))
     };
-    Err(FailedCheck { reason: TokenError::BadAudience, values: Some(Box::new(Discrepancy::new(found, wanted))) })
+    Err(failed(TokenError::BadAudience, found, wanted))
+}
+
+fn failed(reason: TokenError, found: String, wanted: String) -> FailedCheck {
+    FailedCheck { reason, values: Some(Box::new(Discrepancy::new(found, wanted))) }
 }
 
 /// Whether the token names an audience of this entry's own.
@@ -55,23 +111,28 @@ fn names_audience_of(settings: &IssuerSettings, claims: &Claims) -> bool {
 }
 
 impl IssuerSettings {
-    /// Whether the token has an `iss` of this entry.
-    pub(crate) fn is_for(&self, claims: &Claims) -> bool {
-        self.has_issuer(&claims.issuer)
-    }
-
-    pub(crate) fn has_issuer(&self, issuer: &str) -> bool {
+    fn has_issuer(&self, issuer: &str) -> bool {
         match &self.origin {
             TokenOrigin::Issuer => self.issuer.as_str() == issuer,
             TokenOrigin::Tenants(tenants) => tenants.find(issuer).is_some(),
+            TokenOrigin::Spiffe(spiffe) => spiffe.issuer.as_ref().is_some_and(|own| own.as_str() == issuer),
         }
     }
 
     /// `None` if the entry has no tenants.
     pub(super) fn tenant_of(&self, claims: &Claims) -> Option<Tenant<'_>> {
         match &self.origin {
+            TokenOrigin::Tenants(tenants) => tenants.of(claims),
+            TokenOrigin::Issuer | TokenOrigin::Spiffe(_) => None,
+        }
+    }
+
+    /// The issuer of this token where the entry has another name for it.
+    pub(super) fn other_name(&self, claims: &Claims) -> Option<&Identity> {
+        match &self.origin {
             TokenOrigin::Issuer => None,
-            TokenOrigin::Tenants(tenants) => tenants.find(&claims.issuer),
+            TokenOrigin::Tenants(tenants) => tenants.of(claims).map(|tenant| tenant.issuer),
+            TokenOrigin::Spiffe(spiffe) => Some(&spiffe.id),
         }
     }
 }

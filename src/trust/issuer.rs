@@ -17,7 +17,8 @@ use crate::oauth::scope::ScopeSet;
 #[derive(Clone, Debug)]
 pub(crate) struct IssuerSettings {
     pub(crate) name: IssuerName,
-    /// `iss`, compared exactly; of an issuer with tenants, its template. Revocations name the issuer so.
+    /// `iss`, compared exactly; of an issuer with tenants, its template; of a trust domain without `iss`, its SPIFFE
+    /// ID. Revocations name the issuer so.
     pub(crate) issuer: Identity,
     pub(crate) origin: TokenOrigin,
     /// The header field whose whole value is the token. `None`: `Authorization`, with the scheme `Bearer`.

@@ -5,7 +5,7 @@
 //! `reqwest`.
 
 pub(crate) mod discovery;
-mod entry_choice;
+pub(crate) mod entry_choice;
 #[cfg(test)]
 mod example;
 pub(crate) mod fetch;

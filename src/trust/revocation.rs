@@ -3,7 +3,7 @@
 //! An entry revokes one token, or all tokens that an issuer issued to a client or subject before a point in time.
 //! Issuers are identified by their `iss`, not by their configured name: renaming an issuer must not make its revoked
 //! tokens valid, and a revocation counts for all entries of one `iss`. An issuer with tenants is identified by its
-//! template, which stands for all tenants, or by the `iss` of one. A token id is stored as a digest, so that neither memory nor file contains a value of a token.
+//! template, which stands for all tenants, or by the `iss` of one; a trust domain also by its SPIFFE ID. A token id is stored as a digest, so that neither memory nor file contains a value of a token.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -191,7 +191,7 @@ impl Revocations {
         if self.rules.is_empty() {
             return false;
         }
-        let names = [Some(&issuer.issuer), issuer.tenant_of(claims).map(|tenant| tenant.issuer)];
+        let names = [Some(&issuer.issuer), issuer.other_name(claims)];
         let concerns = |kind, name: &str| {
             let rules = names.iter().flatten().filter_map(|issuer| self.rules.get(&key(issuer.as_str(), kind, name)));
             rules.into_iter().any(|rule| rule.concerns(claims.issued_at))

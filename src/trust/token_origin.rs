@@ -1,7 +1,7 @@
-//! The tokens that a configured entry is for: those with its `iss`, or those of its tenants.
+//! The tokens that a configured entry is for: those with its `iss`, those of its tenants, or those of a trust domain.
 //!
 //! Takes claims that are not verified. `iss` is compared as a whole, never by a pattern: of an issuer with tenants the
-//! `iss` of each tenant is known.
+//! `iss` of each tenant is known. A trust domain is compared as a whole, too.
 
 use std::collections::HashMap;
 
@@ -12,6 +12,7 @@ use super::verify::{FailedCheck, TokenError};
 use crate::jose::claims::Claims;
 use crate::oauth::discrepancy::{Discrepancy, value_text};
 use crate::oauth::identity::{Identity, InvalidIdentity};
+use crate::oauth::spiffe_id::{SCHEME, SpiffeId, TrustDomain};
 
 #[derive(Clone, Debug)]
 pub(crate) enum TokenOrigin {
@@ -19,6 +20,18 @@ pub(crate) enum TokenOrigin {
     Issuer,
     /// Tokens with the `iss` of one of the tenants.
     Tenants(Tenants),
+    /// JWT-SVIDs of a trust domain.
+    Spiffe(SpiffeOrigin),
+}
+
+/// The JWT-SVIDs of workloads in one trust domain. They need no `iss`.
+#[derive(Clone, Debug)]
+pub(crate) struct SpiffeOrigin {
+    pub(crate) domain: TrustDomain,
+    /// The domain's own SPIFFE ID.
+    pub(crate) id: Identity,
+    /// The `iss` of its tokens that have one. `None`: any that no other entry has.
+    pub(crate) issuer: Option<Identity>,
 }
 
 /// The tenants of one issuer, such as those of Entra ID.
@@ -53,7 +66,7 @@ impl IssuerSettings {
     /// sufficient.
     pub(crate) fn metadata_issuer(&self) -> &str {
         match &self.origin {
-            TokenOrigin::Issuer => self.issuer.as_str(),
+            TokenOrigin::Issuer | TokenOrigin::Spiffe(_) => self.issuer.as_str(),
             TokenOrigin::Tenants(tenants) => tenants.first.as_str(),
         }
     }
@@ -68,6 +81,15 @@ impl Tenants {
         Ok(first.map(|first| Self { names: issuers.into_iter().collect(), first }))
     }
 
+    pub(super) fn of(&self, claims: &Claims) -> Option<Tenant<'_>> {
+        self.find(claims.issuer.as_deref()?)
+    }
+
+    /// A token that names its tenant twice names the same one.
+    pub(super) fn check(&self, claims: &Claims) -> Result<(), FailedCheck> {
+        self.of(claims).map_or(Err(TokenError::UnknownIssuer.into()), |tenant| tenant.check(claims))
+    }
+
     pub(super) fn find(&self, issuer: &str) -> Option<Tenant<'_>> {
         self.names.get_key_value(issuer).map(|(issuer, name)| Tenant { name, issuer })
     }
@@ -77,9 +99,34 @@ impl Tenants {
     }
 }
 
-impl Tenant<'_> {
-    /// A token that names its tenant twice names the same one.
+impl SpiffeOrigin {
+    /// The tokens whose `iss` is `issuer`, and those without `iss`.
+    pub(crate) fn new(domain: TrustDomain, issuer: Option<Identity>) -> Result<Self, InvalidIdentity> {
+        Ok(Self { id: Identity::parse(&format!("{SCHEME}{}", domain.as_str()))?, domain, issuer })
+    }
+
+    /// The subject is a workload of this trust domain.
     pub(super) fn check(&self, claims: &Claims) -> Result<(), FailedCheck> {
+        let subject = subject(claims);
+        if subject.and_then(|subject| SpiffeId::parse(subject).ok()).is_some_and(|id| self.has(id)) {
+            return Ok(());
+        }
+        let found = subject.map_or_else(|| "no sub".to_owned(), |subject| format!("sub={subject}"));
+        let values = Discrepancy::new(found, format!("sub={}/…", self.id));
+        Err(FailedCheck { reason: TokenError::UnknownIssuer, values: Some(Box::new(values)) })
+    }
+
+    pub(super) fn has(&self, id: SpiffeId<'_>) -> bool {
+        self.domain.as_str() == id.trust_domain
+    }
+}
+
+pub(super) fn subject(claims: &Claims) -> Option<&str> {
+    claims.all.get("sub")?.as_str()
+}
+
+impl Tenant<'_> {
+    fn check(&self, claims: &Claims) -> Result<(), FailedCheck> {
         let (reason, found) = match claims.all.get(TENANT_CLAIM) {
             None | Some(Value::Null) => return Ok(()),
             Some(Value::String(name)) if name == self.name => return Ok(()),

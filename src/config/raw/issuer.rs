@@ -9,9 +9,11 @@ use super::super::source::At;
 
 mirror! {
     struct RawIssuer {
-        /// With `tenants`, it has `{tenant}` as a segment of its path.
-        issuer: Required<String>,
+        /// With `tenants`, it has `{tenant}` as a segment of its path. Required without `spiffe`.
+        issuer: Option<Required<String>>,
         tenants: Option<At<OneOrMore<String>>>,
+        /// A trust domain whose JWT-SVIDs are accepted.
+        spiffe: Option<At<RawSpiffe>>,
         /// Default: discovered.
         jwks_uri: Option<Required<HttpUrl>>,
         /// Watched.
@@ -34,5 +36,13 @@ mirror! {
         /// Whether its documents may be fetched in clear text from other machines.
         /// Default: false.
         allow_http: Option<At<bool>>,
+    }
+}
+
+mirror! {
+    struct RawSpiffe {
+        trust_domain: Required<String>,
+        /// A file, or a URL.
+        bundle: Required<String>,
     }
 }

@@ -1,4 +1,4 @@
-//! `issuer`, `tenants` and `token_header` of an issuer: which tokens are its own, and in which field they come.
+//! `issuer`, `tenants`, `spiffe` and `token_header` of an issuer: which tokens are its own, and in which field they come.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,53 +6,94 @@ use http::HeaderName;
 use http::header::AUTHORIZATION;
 
 use super::super::decode::OneOrMore;
-use super::super::source::At;
+use super::super::raw::issuer::{RawIssuer, RawSpiffe};
+use super::super::source::{At, Span};
 use super::Resolver;
 use crate::oauth::identity::Identity;
+use crate::oauth::spiffe_id::TrustDomain;
 use crate::pipeline::request::headers::is_protected;
-use crate::trust::token_origin::{TENANT, TenantTemplate, Tenants, TokenOrigin, is_tenant};
+use crate::trust::token_origin::{SpiffeOrigin, TENANT, TenantTemplate, Tenants, TokenOrigin, is_tenant};
 
 /// Which tokens an entry is for, as it is written: for the comparison with other entries.
 #[derive(Debug)]
 pub(super) struct EntryClaim {
     name: String,
-    issuer: At<String>,
+    issuer: Option<At<String>>,
     /// Every `iss` of its tokens.
     issuers: Vec<String>,
+    trust_domain: Option<At<String>>,
     audiences: Vec<At<String>>,
 }
 
 impl EntryClaim {
-    pub(super) fn new(name: &At<String>, issuer: At<String>, origin: &TokenOrigin, audiences: Vec<At<String>>) -> Self {
+    pub(super) fn new(name: &At<String>, raw: &RawIssuer, origin: &TokenOrigin, audiences: Vec<At<String>>) -> Self {
+        let issuer = raw.issuer.as_ref().and_then(|issuer| issuer.as_ref().ok()).cloned();
         let issuers = match origin {
-            TokenOrigin::Issuer => vec![issuer.value.clone()],
+            TokenOrigin::Issuer | TokenOrigin::Spiffe(_) => issuer.iter().map(|issuer| issuer.value.clone()).collect(),
             TokenOrigin::Tenants(tenants) => tenants.issuers().map(str::to_owned).collect(),
         };
-        Self { name: name.value.clone(), issuer, issuers, audiences }
+        let trust_domain = raw.spiffe.as_ref().and_then(|spiffe| spiffe.value.trust_domain.as_ref().ok()).cloned();
+        Self { name: name.value.clone(), issuer, issuers, trust_domain, audiences }
     }
 }
 
 impl Resolver<'_> {
     /// The name of the issuer, and the tokens that it is for.
-    pub(super) fn token_origin(
-        &mut self,
-        issuer: &At<String>,
-        tenants: Option<&At<OneOrMore<String>>>,
-    ) -> Option<(Identity, TokenOrigin)> {
-        let Ok(name) = Identity::parse(&issuer.value) else {
-            self.faults.at(issuer.span, "an issuer is 1 to 1024 bytes without control characters");
+    pub(super) fn token_origin(&mut self, raw: &RawIssuer, entry: Span) -> Option<(Identity, TokenOrigin)> {
+        if let Some(spiffe) = &raw.spiffe {
+            return self.spiffe(raw, &spiffe.value);
+        }
+        let Some(issuer) = &raw.issuer else {
+            self.faults.at(entry, "missing key `issuer`");
             return None;
         };
-        let Some(tenants) = tenants else {
-            if issuer.value.contains(TENANT) {
-                self.faults
-                    .at(issuer.span, format!("`{TENANT}` stands for the names under `tenants`: list them there"));
-            } else {
-                self.must_be_literal(issuer, "`iss` is compared exactly");
-            }
-            return Some((name, TokenOrigin::Issuer));
+        let issuer = issuer.as_ref().ok()?;
+        match &raw.tenants {
+            Some(tenants) => self.issuer_with_tenants(issuer, tenants),
+            None => Some((self.exact_issuer(issuer)?, TokenOrigin::Issuer)),
+        }
+    }
+
+    fn spiffe(&mut self, raw: &RawIssuer, spiffe: &RawSpiffe) -> Option<(Identity, TokenOrigin)> {
+        if let Some(tenants) = &raw.tenants {
+            self.faults.at(tenants.span, "a trust domain has no tenants: remove this");
+        }
+        let issuer = match &raw.issuer {
+            Some(issuer) => Some(self.exact_issuer(issuer.as_ref().ok()?)?),
+            None => None,
         };
-        let Some(template) = TenantTemplate::parse(&issuer.value) else {
+        let written = spiffe.trust_domain.as_ref().ok()?;
+        let domain = match TrustDomain::parse(&written.value) {
+            Ok(domain) => domain,
+            Err(fault) => {
+                let got = self.got(written);
+                self.faults.at(written.span, format!("{fault}{got}"));
+                return None;
+            }
+        };
+        let origin = SpiffeOrigin::new(domain, issuer.clone()).ok()?;
+        Some((issuer.unwrap_or_else(|| origin.id.clone()), TokenOrigin::Spiffe(origin)))
+    }
+
+    fn exact_issuer(&mut self, issuer: &At<String>) -> Option<Identity> {
+        let name = Identity::parse(&issuer.value).ok();
+        if name.is_none() {
+            self.faults.at(issuer.span, "an issuer is 1 to 1024 bytes without control characters");
+        } else if issuer.value.contains(TENANT) {
+            self.faults.at(issuer.span, format!("`{TENANT}` stands for the names under `tenants`: list them there"));
+        } else {
+            self.must_be_literal(issuer, "`iss` is compared exactly");
+        }
+        name
+    }
+
+    fn issuer_with_tenants(
+        &mut self,
+        issuer: &At<String>,
+        tenants: &At<OneOrMore<String>>,
+    ) -> Option<(Identity, TokenOrigin)> {
+        let names = self.tenants(&tenants.value);
+        let (Ok(name), Some(template)) = (Identity::parse(&issuer.value), TenantTemplate::parse(&issuer.value)) else {
             let message = format!(
                 "with `tenants` the issuer is a URL that has `{TENANT}` once, as a whole segment of its path, such as \
                  `https://login.microsoftonline.com/{TENANT}/v2.0`"
@@ -60,7 +101,6 @@ impl Resolver<'_> {
             self.faults.at(issuer.span, message);
             return None;
         };
-        let names = self.tenants(&tenants.value);
         match Tenants::new(template, &names) {
             Ok(known) => known.map(|known| (name, TokenOrigin::Tenants(known))),
             Err(_) => {
@@ -124,10 +164,18 @@ impl Resolver<'_> {
 
     /// Of several entries for one `iss`, each token must belong to one only.
     pub(super) fn check_shared_issuers(&mut self, entries: &[EntryClaim], own: Option<&str>) {
-        let mut known: HashMap<&str, Vec<usize>> = HashMap::new();
+        let (mut known, mut domains): (HashMap<&str, Vec<usize>>, HashMap<&str, Span>) = Default::default();
         for (place, entry) in entries.iter().enumerate() {
-            if own.is_some_and(|own| entry.issuers.iter().any(|issuer| issuer == own)) {
-                self.faults.at(entry.issuer.span, "this is our own issuer, which is trusted as `self`: remove it");
+            if let (Some(issuer), Some(own)) = (&entry.issuer, own)
+                && entry.issuers.iter().any(|issuer| issuer == own)
+            {
+                self.faults.at(issuer.span, "this is our own issuer, which is trusted as `self`: remove it");
+            }
+            if let Some(domain) = &entry.trust_domain
+                && let Some(first) = domains.insert(&domain.value, domain.span)
+            {
+                let line = self.source.line(first);
+                self.faults.at(domain.span, format!("this trust domain is listed twice, first at line {line}"));
             }
             let mut earlier: Vec<usize> =
                 entry.issuers.iter().filter_map(|issuer| known.get(issuer.as_str())).flatten().copied().collect();
@@ -143,14 +191,14 @@ impl Resolver<'_> {
     }
 
     fn check_disjoint(&mut self, first: &EntryClaim, second: &EntryClaim) {
-        let line = self.source.line(first.issuer.span);
-        let name = &first.name;
-        if first.issuer.value != second.issuer.value {
+        let (Some(issuer), Some(other), name) = (&first.issuer, &second.issuer, &first.name) else { return };
+        let line = self.source.line(issuer.span);
+        if issuer.value != other.value {
             let message = format!(
                 "issuer `{name}` (line {line}) has the same `iss` in another form: write both in the same way, so that a \
                  revocation for one counts for both"
             );
-            self.faults.at(second.issuer.span, message);
+            self.faults.at(other.span, message);
             return;
         }
         let taken: HashSet<&str> = first.audiences.iter().map(|audience| audience.value.as_str()).collect();

@@ -22,7 +22,7 @@ impl Resolver<'_> {
         for (name, issuer) in raw.entries {
             self.issuer_name(&name);
             let Ok(issuer) = issuer else { continue };
-            issuers.extend(self.issuer(&name, issuer.value, &mut claims));
+            issuers.extend(self.issuer(&name, issuer, &mut claims));
         }
         self.check_shared_issuers(&claims, own);
         issuers
@@ -36,26 +36,31 @@ impl Resolver<'_> {
         }
     }
 
-    fn issuer(&mut self, name: &At<String>, raw: RawIssuer, claims: &mut Vec<EntryClaim>) -> Option<ExternalIssuer> {
+    fn issuer(
+        &mut self,
+        name: &At<String>,
+        raw: At<RawIssuer>,
+        claims: &mut Vec<EntryClaim>,
+    ) -> Option<ExternalIssuer> {
+        let At { value: raw, span } = raw;
         let algorithms = raw.algorithms.as_ref();
         let algorithms = algorithms.map_or_else(|| Algorithm::ALL.to_vec(), |list| self.algorithms(&list.value));
         let source = self.key_source(name, &raw, &algorithms);
-        let audiences = raw.audiences.map(|list| self.literals(&list.value, "`aud` is compared exactly"));
+        let audiences = raw.audiences.as_ref().map(|list| self.literals(&list.value, "`aud` is compared exactly"));
         if let Some(list) = &raw.allow_scopes {
             let reason = "scopes are compared exactly";
             list.value.items.iter().for_each(|scope| self.must_be_literal(scope, reason));
         }
-        let allow_scopes = raw.allow_scopes.map(|list| self.scopes(&list.value));
+        let allow_scopes = raw.allow_scopes.as_ref().map(|list| self.scopes(&list.value));
         let token_field = raw.token_header.as_ref().and_then(|name| self.token_field(name));
-        let types = raw.types.map_or_else(default_types, |list| types(&list.value));
+        let types = raw.types.as_ref().map_or_else(|| default_types(raw.spiffe.is_some()), |list| types(&list.value));
         if raw.clock_skew.value > MAX_SKEW {
             let got = self.got(&raw.clock_skew);
             self.faults.at(raw.clock_skew.span, format!("expected a clock skew of at most `120s`{got}"));
         }
-        let issuer = raw.issuer.ok()?;
-        let (iss, origin) = self.token_origin(&issuer, raw.tenants.as_ref())?;
+        let (iss, origin) = self.token_origin(&raw, span)?;
         if let Ok(audiences) = &audiences {
-            claims.push(EntryClaim::new(name, issuer.clone(), &origin, audiences.clone()));
+            claims.push(EntryClaim::new(name, &raw, &origin, audiences.clone()));
         }
         let scope_claim = match raw.scope_claim.value.as_str() {
             "auto" => ScopeClaim::Auto,
@@ -83,8 +88,10 @@ impl Resolver<'_> {
     }
 }
 
-fn default_types() -> TokenTypes {
-    TokenTypes { named: vec!["at+jwt".to_owned(), "jwt".to_owned()], absent: true }
+fn default_types(is_spiffe: bool) -> TokenTypes {
+    // A JWT-SVID has the type `JWT` or `JOSE`, or none (JWT-SVID §2.3).
+    let named = if is_spiffe { ["jwt", "jose"] } else { ["at+jwt", "jwt"] };
+    TokenTypes { named: named.map(str::to_owned).into(), absent: true }
 }
 
 fn types(list: &OneOrMore<String>) -> TokenTypes {

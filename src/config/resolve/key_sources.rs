@@ -7,9 +7,11 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use url::Url;
 
+use super::super::decode::Required;
 use super::super::origin::HttpUrl;
 use super::super::raw::issuer::RawIssuer;
 use super::super::source::{At, Span};
+use super::super::values::ScalarValue as _;
 use super::Resolver;
 use crate::file_watch::{FileWatch, read_regular};
 use crate::jose::algorithm::Algorithm;
@@ -30,6 +32,11 @@ impl Resolver<'_> {
         raw: &RawIssuer,
         algorithms: &[Algorithm],
     ) -> Option<(KeySource, Option<FileWatch>)> {
+        if let Some(spiffe) = &raw.spiffe {
+            self.without_key_set(raw);
+            let bundle = spiffe.value.bundle.as_ref().ok()?;
+            return self.bundle(name, raw, bundle, algorithms);
+        }
         if let Some(file) = &raw.jwks_file {
             if let Some(Ok(uri)) = &raw.jwks_uri {
                 self.faults.at(uri.span, "the keys come from `jwks_file`: remove this or `jwks_file`");
@@ -38,7 +45,40 @@ impl Resolver<'_> {
             let file = file.as_ref().ok()?;
             return self.key_file(file, algorithms).map(|(keys, watch)| (KeySource::Local(keys), Some(watch)));
         }
-        let (keys, watch) = self.fetched_keys(name, raw);
+        let (keys, watch) = self.fetched_keys(name, raw, raw.jwks_uri.as_ref());
+        Some((KeySource::Fetched(keys?), watch))
+    }
+
+    fn without_key_set(&mut self, raw: &RawIssuer) {
+        let uri = raw.jwks_uri.as_ref().and_then(|uri| Some(uri.as_ref().ok()?.span));
+        let file = raw.jwks_file.as_ref().and_then(|file| Some(file.as_ref().ok()?.span));
+        for span in [uri, file].into_iter().flatten() {
+            self.faults.at(span, "the keys come from `spiffe.bundle`: remove this");
+        }
+    }
+
+    /// A SPIFFE bundle is a JWK Set, in a file or at a URL.
+    fn bundle(
+        &mut self,
+        name: &At<String>,
+        raw: &RawIssuer,
+        bundle: &At<String>,
+        algorithms: &[Algorithm],
+    ) -> Option<(KeySource, Option<FileWatch>)> {
+        if !bundle.value.contains("://") {
+            self.without_fetching(raw, "spiffe.bundle");
+            let file = At { value: PathBuf::from(&bundle.value), span: bundle.span };
+            return self.key_file(&file, algorithms).map(|(keys, watch)| (KeySource::Local(keys), Some(watch)));
+        }
+        let uri = match HttpUrl::parse(&bundle.value) {
+            Ok(uri) => At { value: uri, span: bundle.span },
+            Err(hint) => {
+                let got = self.got(bundle);
+                self.faults.at(bundle.span, format!("expected a file, or {}{got}: {hint}", HttpUrl::expected()));
+                return None;
+            }
+        };
+        let (keys, watch) = self.fetched_keys(name, raw, Some(&Ok(uri)));
         Some((KeySource::Fetched(keys?), watch))
     }
 
@@ -79,7 +119,13 @@ impl Resolver<'_> {
         }
     }
 
-    fn fetched_keys(&mut self, name: &At<String>, raw: &RawIssuer) -> (Option<FetchedKeys>, Option<FileWatch>) {
+    /// `uri` is the place of the keys. `None`: it is discovered.
+    fn fetched_keys(
+        &mut self,
+        name: &At<String>,
+        raw: &RawIssuer,
+        uri: Option<&Required<HttpUrl>>,
+    ) -> (Option<FetchedKeys>, Option<FileWatch>) {
         let allow_http = raw.allow_http.as_ref().filter(|allow| allow.value);
         let clear_text = if allow_http.is_some() { ClearText::AnyHost } else { ClearText::Loopback };
         let watch = raw.ca.as_ref().map(|ca| FileWatch::new(vec![self.source.locate(&ca.value)]));
@@ -89,13 +135,13 @@ impl Resolver<'_> {
             let got = self.got(at);
             self.faults.at(at.span, format!("expected at most `7d`{got}: older keys are not used"));
         }
-        let (place, first) = match &raw.jwks_uri {
+        let (place, first) = match uri {
             Some(uri) => {
                 let uri = uri.as_ref().ok().map(|uri| self.jwks_uri(name, uri, clear_text));
                 (uri.clone().map(KeySetPlace::Uri), uri)
             }
             None => {
-                let issuer = raw.issuer.as_ref().ok();
+                let issuer = raw.issuer.as_ref().and_then(|issuer| issuer.as_ref().ok());
                 (Some(KeySetPlace::Discovered), issuer.and_then(|issuer| self.discovered(issuer, clear_text)))
             }
         };

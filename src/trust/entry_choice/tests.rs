@@ -5,6 +5,7 @@ use super::super::token_origin::{TenantTemplate, Tenants};
 use super::*;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
+use crate::oauth::spiffe_id::TrustDomain;
 
 const ISS: &str = "https://login.example.com";
 
@@ -24,9 +25,20 @@ fn with_tenants(name: &str, audiences: &[&str]) -> IssuerSettings {
     IssuerSettings { origin: TokenOrigin::Tenants(tenants), ..entry(name, template, audiences) }
 }
 
+/// An entry for a trust domain.
+fn of_domain(name: &str, domain: &str, issuer: Option<&str>) -> IssuerSettings {
+    let issuer = issuer.map(|issuer| Identity::parse(issuer).unwrap());
+    let origin = SpiffeOrigin::new(TrustDomain::parse(domain).unwrap(), issuer.clone()).unwrap();
+    let name_of_issuer = issuer.unwrap_or_else(|| origin.id.clone());
+    IssuerSettings { origin: TokenOrigin::Spiffe(origin), ..entry(name, name_of_issuer.as_str(), &["svid"]) }
+}
+
+/// Good claims, but for these. `null` removes one.
 fn claims(more: &Value) -> Claims {
     let mut claims = example::claims();
-    claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let members = claims.as_object_mut().unwrap();
+    members.extend(more.as_object().unwrap().clone());
+    members.retain(|_, value| !value.is_null());
     Claims::parse(claims.to_string().as_bytes()).unwrap()
 }
 
@@ -104,4 +116,52 @@ fn entries_with_the_same_tenants_are_told_apart_by_audience() {
         "tid=a / tid=b, as in iss",
     );
     refuses(&entries, &json!({"iss": iss, "aud": "z"}), TokenError::BadAudience, "aud=z / aud=x|y");
+}
+
+const WORKLOAD: &str = "spiffe://example.org/ns/default/sa/web";
+
+#[test]
+fn without_a_trust_domain_every_token_needs_an_issuer() {
+    let entries = [entry("one", ISS, &["x"])];
+    for sub in ["someone", WORKLOAD] {
+        refuses(&entries, &json!({"iss": null, "sub": sub}), TokenError::MissingClaim, "no iss / iss");
+    }
+}
+
+#[test]
+fn a_token_without_issuer_belongs_to_the_trust_domain_of_its_subject() {
+    let entries =
+        [entry("one", ISS, &["x"]), of_domain("mesh", "example.org", None), of_domain("b", "b.org", Some("b"))];
+    chooses(&entries, &json!({"iss": null, "sub": WORKLOAD}), "mesh");
+    chooses(&entries, &json!({"iss": null, "sub": "spiffe://b.org/a"}), "b");
+    refuses(&entries, &json!({"iss": null}), TokenError::MissingClaim, "no iss / iss");
+    for other in ["spiffe://example.org.evil.example/a", "spiffe://sub.example.org/a", "spiffe://xexample.org/a"] {
+        let values = format!("no iss, sub={other} / trust domain example.org|b.org");
+        refuses(&entries, &json!({"iss": null, "sub": other}), TokenError::UnknownIssuer, &values);
+    }
+    for bad in ["spiffe://example.org", "spiffe://example.org/", "spiffe://example.org//a", "spiffe://EXAMPLE.org/a"] {
+        let values = format!("sub={bad} / sub is a SPIFFE ID");
+        refuses(&entries, &json!({"iss": null, "sub": bad}), TokenError::Malformed, &values);
+    }
+}
+
+#[test]
+fn a_token_whose_issuer_is_configured_is_of_no_trust_domain() {
+    let entries = [entry("one", ISS, &["x"]), of_domain("mesh", "example.org", None)];
+    chooses(&entries, &json!({"sub": WORKLOAD}), "one");
+    // The issuer is not configured, and the entry has none of its own: the trust domain decides.
+    chooses(&entries, &json!({"iss": "https://spire.example", "sub": WORKLOAD}), "mesh");
+    refuses(&entries, &json!({"iss": "https://spire.example"}), TokenError::UnknownIssuer, "");
+}
+
+#[test]
+fn a_trust_domain_with_an_issuer_takes_no_token_of_another() {
+    let entries = [of_domain("mesh", "example.org", Some(ISS))];
+    chooses(&entries, &json!({"sub": WORKLOAD}), "mesh");
+    chooses(&entries, &json!({"sub": WORKLOAD, "iss": null}), "mesh");
+    refuses(&entries, &json!({"iss": "https://spire.example", "sub": WORKLOAD}), TokenError::UnknownIssuer, "");
+    for other in ["someone", "spiffe://other.org/a", "spiffe://example.org", "spiffe://example.org/../a"] {
+        let values = format!("sub={other} / sub=spiffe://example.org/…");
+        refuses(&entries, &json!({"sub": other}), TokenError::UnknownIssuer, &values);
+    }
 }

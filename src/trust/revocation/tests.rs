@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::super::issuer::TokenTypes;
 use super::super::scope_claim::ScopeClaim;
-use super::super::token_origin::TokenOrigin;
+use super::super::token_origin::{TenantTemplate, Tenants, TokenOrigin};
 use super::*;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
@@ -160,4 +160,26 @@ fn a_client_is_limited_to_a_tenth_of_the_entries_operators_not() {
     assert_eq!(revocations.full_for(&of(Some("greedy"), MAX_OF_CLIENT, late)), None, "one has expired");
     revocations.add(&of(Some("greedy"), MAX_OF_CLIENT, late));
     assert_eq!(revocations.full_for(&of(Some("greedy"), 0, late)), Some(RevocationsFull::Share));
+}
+
+#[test]
+fn a_revocation_of_an_issuer_with_tenants_counts_for_each_and_that_of_a_token_for_its_tenant() {
+    let template = "https://login.example/{tenant}";
+    let tenants = Tenants::new(TenantTemplate::parse(template).unwrap(), &["a", "b"]).unwrap().unwrap();
+    let entry = IssuerSettings { origin: TokenOrigin::Tenants(tenants), ..issuer(template, Profile::External) };
+    let of = |tenant: &str| {
+        let claims = json!({"iss": format!("https://login.example/{tenant}"), "sub": "s", "aud": "a", "exp": 1_900_000_000_u64, "jti": "1"});
+        Claims::parse(claims.to_string().as_bytes()).unwrap()
+    };
+    let caller =
+        Caller::new(entry.name.clone(), &entry.issuer, None, Identity::parse("s").unwrap(), ScopeSet::default());
+    let revoked = |revocation: &RevocationEntry| {
+        let mut all = Revocations::default();
+        all.add(revocation);
+        ["a", "b"].map(|tenant| all.applies_to(&entry, &caller, &of(tenant)))
+    };
+    assert_eq!(revoked(&RevocationEntry::lasting(&entry, RevocationTarget::Issuer, None, NOW)), [true, true]);
+    assert_eq!(revoked(&RevocationEntry::token(&entry, &of("b"), NOW).unwrap()), [false, true]);
+    let single = issuer("https://login.example/a", Profile::External);
+    assert_eq!(revoked(&RevocationEntry::lasting(&single, RevocationTarget::Issuer, None, NOW)), [true, false]);
 }
