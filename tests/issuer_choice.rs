@@ -91,7 +91,7 @@ async fn two_entries_of_one_issuer_are_told_apart_by_audience() {
     world.accepts(&typed(&claims(ISS, json!([BATCH, "urn:other"]))), "batch", ISS).await;
     // Keys, types and names are those of the entry.
     world.refuses(&web.sign(&claims(ISS, BATCH)), "type_not_allowed").await;
-    world.refuses(&typed(&claims(ISS, WEB)), "type_not_allowed").await;
+    world.refuses(&typed(&claims(ISS, WEB)), "bad_signature").await;
     world.refuses(&batch.sign(&claims(ISS, WEB)), "bad_signature").await;
     world.refuses_at("/web", &typed(&claims(ISS, BATCH)), "issuer_not_allowed").await;
     assert_eq!(world.accepts_at("/web", &web.sign(&claims(ISS, WEB))).await.0, "web");

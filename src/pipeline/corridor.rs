@@ -189,8 +189,7 @@ async fn decide(
         Destination::Upstream(to) => {
             let (request_id, limits) = (&open.log.request_id, &snapshot.limits);
             let (pools, mirrors) = (&worker.pools, &worker.mirrors);
-            let token_fields = snapshot.trust.token_fields();
-            let from = peer;
+            let (from, token_fields) = (peer, snapshot.trust.token_fields());
             let context =
                 ForwardContext { to, pools, mirrors, from, request: &request, request_id, limits, token_fields, call };
             match handshake {

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
 use tokio::time::Instant;
 
 use super::entry_choice::choose;
@@ -144,13 +143,6 @@ impl Trust {
         &self.token_fields
     }
 
-    /// The field in which this token counts, for a command that checks a token without a request. `None`:
-    /// `Authorization`.
-    pub(crate) fn field_of(&self, token: &str) -> Option<&HeaderName> {
-        let token = Unverified::parse(token).ok()?;
-        choose(&self.issuers, |issuer| &issuer.settings, &token.claims).ok()?.settings.token_field.as_ref()
-    }
-
     /// True if this is a trusted issuer of the current configuration.
     pub(crate) fn holds(&self, issuer: &Arc<TrustedIssuer>) -> bool {
         self.issuers.iter().any(|known| Arc::ptr_eq(known, issuer))
@@ -222,19 +214,6 @@ impl Verified {
             return Err(if usable { TokenError::UnknownKid } else { TokenError::KeysUnavailable }.into());
         }
         self.check_revocation()
-    }
-
-    /// Checks the field that the token came in (`None`: `Authorization`). The tokens of an issuer count in its field
-    /// only.
-    pub(crate) fn check_field(&self, field: Option<&HeaderName>) -> Result<(), FailedCheck> {
-        let expected = self.issuer.settings.token_field.as_ref();
-        if field == expected {
-            return Ok(());
-        }
-        let place =
-            |field: Option<&HeaderName>| format!("a token in {}", field.map_or("authorization", |name| name.as_str()));
-        let values = Discrepancy::new(place(field), place(expected));
-        Err(FailedCheck { reason: TokenError::IssuerNotAllowed, values: Some(Box::new(values)) })
     }
 
     /// One load and one comparison, unless something has been revoked since.
