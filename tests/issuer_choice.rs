@@ -98,7 +98,7 @@ async fn two_entries_of_one_issuer_are_told_apart_by_audience() {
 }
 
 #[tokio::test]
-async fn a_token_for_no_entry_or_for_two_is_refused_with_the_audiences() {
+async fn a_token_for_no_entry_or_for_two_is_refused() {
     let (web, batch) = (Key::new("k", "ES256"), Key::new("k", "ES256"));
     let world = World::start(&[&web, &batch], &ROUTES, TWO).await;
     for key in [&web, &batch] {
@@ -122,7 +122,7 @@ async fn a_revocation_for_one_entry_counts_for_all_of_the_issuer() {
 
 /// The file is read before each use, also by `token revoke`, which finds the entry of a token.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_revoked_by_the_command_line_whichever_entry_it_has() {
+async fn the_command_line_revokes_a_token_of_either_entry() {
     let (web, batch) = (Key::new("k", "ES256"), Key::new("k", "ES256"));
     let world = World::start(&[&web, &batch], &ROUTES, TWO).await;
     let token = web.sign(&claims(ISS, WEB));

@@ -148,7 +148,7 @@ async fn credentials_in_two_fields_are_refused_where_they_count() {
 }
 
 #[tokio::test]
-async fn the_field_reaches_the_service_only_where_the_route_forwards_tokens() {
+async fn the_field_reaches_a_service_only_by_forward_token() {
     let world = World::start().await;
     for client in world.gateway.both() {
         for (path, passes) in [("/any", false), ("/public", false), ("/passed", true), ("/public-passed", true)] {
@@ -208,7 +208,7 @@ async fn a_token_in_clear_text_is_noticed() {
 }
 
 #[tokio::test]
-async fn names_that_a_service_may_read_as_the_field_are_refused_on_all_routes() {
+async fn names_that_are_read_as_the_field_are_refused_everywhere() {
     let world = World::start().await;
     for client in world.gateway.both() {
         for path in ["/public", "/public-passed"] {

@@ -6,8 +6,7 @@
 //! token without such an `iss` may belong to an entry by the trust domain of its subject.
 
 use super::issuer::IssuerSettings;
-use super::token_origin::{SpiffeOrigin, Tenant, TokenOrigin, subject};
-use super::verify::{FailedCheck, TokenError};
+use super::token_origin::{NoEntry, SpiffeOrigin, Tenant, TokenOrigin, subject};
 use crate::jose::claims::Claims;
 use crate::oauth::discrepancy::{Discrepancy, value_text};
 use crate::oauth::identity::Identity;
@@ -18,7 +17,7 @@ pub(super) fn choose<'e, E>(
     entries: &'e [E],
     settings: impl Fn(&E) -> &IssuerSettings,
     claims: &Claims,
-) -> Result<&'e E, FailedCheck> {
+) -> Result<&'e E, NoEntry> {
     let candidates = candidates(entries, &settings, claims)?;
     let chosen = match candidates[..] {
         [one] => one,
@@ -37,7 +36,7 @@ pub(crate) fn candidates<'e, E>(
     entries: &'e [E],
     settings: impl Fn(&E) -> &IssuerSettings,
     claims: &Claims,
-) -> Result<Vec<&'e E>, FailedCheck> {
+) -> Result<Vec<&'e E>, NoEntry> {
     if let Some(issuer) = &claims.issuer {
         let of_issuer: Vec<&E> = entries.iter().filter(|entry| settings(entry).has_issuer(issuer)).collect();
         if !of_issuer.is_empty() {
@@ -53,7 +52,7 @@ fn by_trust_domain<'e, E>(
     entries: &'e [E],
     settings: impl Fn(&E) -> &IssuerSettings,
     claims: &Claims,
-) -> Result<&'e E, FailedCheck> {
+) -> Result<&'e E, NoEntry> {
     let (has_issuer, subject) = (claims.issuer.is_some(), subject(claims).filter(|sub| sub.starts_with(SCHEME)));
     let domains: Vec<(&E, &SpiffeOrigin)> = entries
         .iter()
@@ -68,24 +67,25 @@ fn by_trust_domain<'e, E>(
         return Ok(entry);
     }
     if has_issuer {
-        return Err(TokenError::UnknownIssuer.into());
+        return Err(NoEntry::UnknownIssuer(None));
     }
     let Some(subject) = subject.filter(|_| !domains.is_empty()) else {
-        return Err(failed(TokenError::MissingClaim, "no iss".to_owned(), "iss".to_owned()));
+        return Err(NoEntry::MissingIssuer(Box::new(Discrepancy::new("no iss", "iss"))));
     };
     let found = format!("sub={subject}");
     if id.is_some_and(|id| id.is_err()) {
-        return Err(failed(TokenError::Malformed, found, "sub is a SPIFFE ID".to_owned()));
+        return Err(NoEntry::Malformed(Box::new(Discrepancy::new(found, "sub is a SPIFFE ID"))));
     }
     let known: Vec<&str> = domains.iter().map(|(_, spiffe)| spiffe.domain.as_str()).collect();
-    Err(failed(TokenError::UnknownIssuer, format!("no iss, {found}"), format!("trust domain {}", known.join("|"))))
+    let values = Discrepancy::new(format!("no iss, {found}"), format!("trust domain {}", known.join("|")));
+    Err(NoEntry::UnknownIssuer(Some(Box::new(values))))
 }
 
 fn by_audience<'e, E>(
     entries: &[&'e E],
     settings: &impl Fn(&E) -> &IssuerSettings,
     claims: &Claims,
-) -> Result<&'e E, FailedCheck> {
+) -> Result<&'e E, NoEntry> {
     let fitting: Vec<&E> = entries.iter().copied().filter(|entry| names_audience_of(settings(entry), claims)).collect();
     if let [one] = fitting[..] {
         return Ok(one);
@@ -98,11 +98,7 @@ fn by_audience<'e, E>(
         let names: Vec<&str> = fitting.iter().map(|entry| settings(entry).name.as_str()).collect();
         format!("audiences of one issuer entry, not of {}", names.join(" and "))
     };
-    Err(failed(TokenError::BadAudience, found, wanted))
-}
-
-fn failed(reason: TokenError, found: String, wanted: String) -> FailedCheck {
-    FailedCheck { reason, values: Some(Box::new(Discrepancy::new(found, wanted))) }
+    Err(NoEntry::BadAudience(Box::new(Discrepancy::new(found, wanted))))
 }
 
 /// Whether the token names an audience of this entry's own.

@@ -57,6 +57,17 @@ pub(crate) struct TrustedIssuer {
     pub(crate) keys: Arc<KeyCache>,
 }
 
+impl IssuerSettings {
+    /// The issuer whose metadata leads to the keys. Tenants share their keys, so that the metadata of the first one is
+    /// sufficient.
+    pub(crate) fn metadata_issuer(&self) -> &str {
+        match &self.origin {
+            TokenOrigin::Issuer | TokenOrigin::Spiffe(_) => self.issuer.as_str(),
+            TokenOrigin::Tenants(tenants) => tenants.first().as_str(),
+        }
+    }
+}
+
 impl TokenTypes {
     pub(crate) fn accept(&self, token_type: Option<&str>) -> bool {
         let Some(token_type) = token_type else {

@@ -9,6 +9,7 @@ pub(crate) mod entry_choice;
 #[cfg(test)]
 mod example;
 pub(crate) mod fetch;
+mod field_check;
 #[cfg(test)]
 mod hostile_tokens;
 pub(crate) mod issuer;

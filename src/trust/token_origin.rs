@@ -7,8 +7,6 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::issuer::IssuerSettings;
-use super::verify::{FailedCheck, TokenError};
 use crate::jose::claims::Claims;
 use crate::oauth::discrepancy::{Discrepancy, value_text};
 use crate::oauth::identity::{Identity, InvalidIdentity};
@@ -42,6 +40,15 @@ pub(crate) struct Tenants {
     first: Identity,
 }
 
+/// Why a token belongs to no entry, with the values that were found and wanted, where they are known.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoEntry {
+    MissingIssuer(Box<Discrepancy>),
+    UnknownIssuer(Option<Box<Discrepancy>>),
+    BadAudience(Box<Discrepancy>),
+    Malformed(Box<Discrepancy>),
+}
+
 /// A tenant as a token names it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tenant<'t> {
@@ -61,17 +68,6 @@ pub(crate) const TENANT: &str = "{tenant}";
 /// The claim of Entra ID that names the tenant once more.
 const TENANT_CLAIM: &str = "tid";
 
-impl IssuerSettings {
-    /// The issuer whose metadata leads to the keys. Tenants share their keys, so that the metadata of the first one is
-    /// sufficient.
-    pub(crate) fn metadata_issuer(&self) -> &str {
-        match &self.origin {
-            TokenOrigin::Issuer | TokenOrigin::Spiffe(_) => self.issuer.as_str(),
-            TokenOrigin::Tenants(tenants) => tenants.first.as_str(),
-        }
-    }
-}
-
 impl Tenants {
     /// Each name is a [legal one](is_tenant). `None` if there is none.
     pub(crate) fn new(template: TenantTemplate<'_>, names: &[&str]) -> Result<Option<Self>, InvalidIdentity> {
@@ -81,13 +77,17 @@ impl Tenants {
         Ok(first.map(|first| Self { names: issuers.into_iter().collect(), first }))
     }
 
+    pub(super) fn first(&self) -> &Identity {
+        &self.first
+    }
+
     pub(super) fn of(&self, claims: &Claims) -> Option<Tenant<'_>> {
         self.find(claims.issuer.as_deref()?)
     }
 
     /// A token that names its tenant twice names the same one.
-    pub(super) fn check(&self, claims: &Claims) -> Result<(), FailedCheck> {
-        self.of(claims).map_or(Err(TokenError::UnknownIssuer.into()), |tenant| tenant.check(claims))
+    pub(super) fn check(&self, claims: &Claims) -> Result<(), NoEntry> {
+        self.of(claims).map_or(Err(NoEntry::UnknownIssuer(None)), |tenant| tenant.check(claims))
     }
 
     pub(super) fn find(&self, issuer: &str) -> Option<Tenant<'_>> {
@@ -106,14 +106,14 @@ impl SpiffeOrigin {
     }
 
     /// The subject is a workload of this trust domain.
-    pub(super) fn check(&self, claims: &Claims) -> Result<(), FailedCheck> {
+    pub(super) fn check(&self, claims: &Claims) -> Result<(), NoEntry> {
         let subject = subject(claims);
         if subject.and_then(|subject| SpiffeId::parse(subject).ok()).is_some_and(|id| self.has(id)) {
             return Ok(());
         }
         let found = subject.map_or_else(|| "no sub".to_owned(), |subject| format!("sub={subject}"));
         let values = Discrepancy::new(found, format!("sub={}/…", self.id));
-        Err(FailedCheck { reason: TokenError::UnknownIssuer, values: Some(Box::new(values)) })
+        Err(NoEntry::UnknownIssuer(Some(Box::new(values))))
     }
 
     pub(super) fn has(&self, id: SpiffeId<'_>) -> bool {
@@ -126,16 +126,17 @@ pub(super) fn subject(claims: &Claims) -> Option<&str> {
 }
 
 impl Tenant<'_> {
-    fn check(&self, claims: &Claims) -> Result<(), FailedCheck> {
-        let (reason, found) = match claims.all.get(TENANT_CLAIM) {
-            None | Some(Value::Null) => return Ok(()),
-            Some(Value::String(name)) if name == self.name => return Ok(()),
-            Some(value @ Value::String(_)) => (TokenError::UnknownIssuer, value),
-            Some(value) => (TokenError::Malformed, value),
+    fn check(&self, claims: &Claims) -> Result<(), NoEntry> {
+        let values = |found: &Value| {
+            let found = format!("{TENANT_CLAIM}={}", value_text(found));
+            Box::new(Discrepancy::new(found, format!("{TENANT_CLAIM}={}, as in iss", self.name)))
         };
-        let found = format!("{TENANT_CLAIM}={}", value_text(found));
-        let wanted = format!("{TENANT_CLAIM}={}, as in iss", self.name);
-        Err(FailedCheck { reason, values: Some(Box::new(Discrepancy::new(found, wanted))) })
+        match claims.all.get(TENANT_CLAIM) {
+            None | Some(Value::Null) => Ok(()),
+            Some(Value::String(name)) if name == self.name => Ok(()),
+            Some(other @ Value::String(_)) => Err(NoEntry::UnknownIssuer(Some(values(other)))),
+            Some(other) => Err(NoEntry::Malformed(values(other))),
+        }
     }
 }
 
@@ -228,20 +229,17 @@ mod tests {
         let check = |tid: &str| {
             let text = format!(r#"{{"iss":"i","sub":"s","aud":"a","exp":2000000000{tid}}}"#);
             let claims = Claims::parse(text.as_bytes()).unwrap();
-            tenants
-                .find("https://login.microsoftonline.com/a/v2.0")
-                .unwrap()
-                .check(&claims)
-                .map_err(|check| check.reason)
+            tenants.find("https://login.microsoftonline.com/a/v2.0").unwrap().check(&claims)
         };
         for good in ["", r#","tid":"a""#, r#","tid":null"#] {
             assert_eq!(check(good), Ok(()), "{good}");
         }
         for bad in ["b", "A", "", "a "] {
-            assert_eq!(check(&format!(r#","tid":"{bad}""#)), Err(TokenError::UnknownIssuer), "{bad}");
+            let checked = check(&format!(r#","tid":"{bad}""#));
+            assert!(matches!(checked, Err(NoEntry::UnknownIssuer(_))), "{bad}");
         }
         for bad in ["7", r#"["a"]"#, "{}", "true"] {
-            assert_eq!(check(&format!(r#","tid":{bad}"#)), Err(TokenError::Malformed), "{bad}");
+            assert!(matches!(check(&format!(r#","tid":{bad}"#)), Err(NoEntry::Malformed(_))), "{bad}");
         }
     }
 

@@ -15,6 +15,7 @@ use super::issuer::{Profile, TrustedIssuer};
 use super::key_cache::KeyLookup;
 use super::revocation::PublishedRevocations;
 use super::token_fields::TokenFields;
+use super::token_origin::NoEntry;
 use crate::clock::UnixTime;
 use crate::http1::field_block::FieldBlock;
 use crate::jose::claims::Claims;
@@ -157,7 +158,7 @@ impl Trust {
     ) -> Result<Verified, RefusedToken> {
         let token = Unverified::parse(token).map_err(|fault| FailedCheck::from(fault).of(None, None))?;
         let issuer = choose(&self.issuers, |issuer| &issuer.settings, &token.claims)
-            .map_err(|check| check.of(None, claimed_client(&token.claims)))?;
+            .map_err(|fault| FailedCheck::from(fault).of(None, claimed_client(&token.claims)))?;
         let fail = |check: FailedCheck| check.of(Some(&issuer.settings.name), claimed_client(&token.claims));
         let refused = |reason: TokenError| fail(reason.into());
         check_claims(issuer, &token.header, &token.claims, expected, now).map_err(fail)?;
@@ -329,6 +330,18 @@ impl FailedCheck {
 impl From<TokenError> for FailedCheck {
     fn from(reason: TokenError) -> Self {
         Self { reason, values: None }
+    }
+}
+
+impl From<NoEntry> for FailedCheck {
+    fn from(fault: NoEntry) -> Self {
+        let (reason, values) = match fault {
+            NoEntry::MissingIssuer(values) => (TokenError::MissingClaim, Some(values)),
+            NoEntry::UnknownIssuer(values) => (TokenError::UnknownIssuer, values),
+            NoEntry::BadAudience(values) => (TokenError::BadAudience, Some(values)),
+            NoEntry::Malformed(values) => (TokenError::Malformed, Some(values)),
+        };
+        Self { reason, values }
     }
 }
 

@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::super::example;
 use super::super::token_origin::{TenantTemplate, Tenants};
+use super::super::verify::{FailedCheck, TokenError};
 use super::*;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
@@ -45,9 +46,10 @@ fn claims(more: &Value) -> Claims {
 /// The name of the entry, or the reason with the values found and wanted.
 fn chosen(entries: &[IssuerSettings], more: &Value) -> Result<String, (TokenError, String)> {
     let chosen = choose(entries, |entry| entry, &claims(more));
-    chosen.map(|entry| entry.name.as_str().to_owned()).map_err(|check| {
-        let values = check.values.map(|values| format!("{} / {}", values.found, values.wanted));
-        (check.reason, values.unwrap_or_default())
+    chosen.map(|entry| entry.name.as_str().to_owned()).map_err(|fault| {
+        let FailedCheck { reason, values } = fault.into();
+        let values = values.map(|values| format!("{} / {}", values.found, values.wanted));
+        (reason, values.unwrap_or_default())
     })
 }
 
@@ -62,7 +64,7 @@ fn refuses(entries: &[IssuerSettings], more: &Value, reason: TokenError, values:
 }
 
 #[test]
-fn a_single_entry_is_chosen_by_its_issuer_whatever_the_audience_is() {
+fn a_single_entry_is_chosen_by_its_issuer_for_any_audience() {
     let entries = [entry("other", "https://other.example", &["x"]), entry("one", ISS, &["x"])];
     for audience in [json!("x"), json!("y"), json!(["y", "z"])] {
         chooses(&entries, &json!({"aud": audience}), "one");
@@ -129,7 +131,7 @@ fn without_a_trust_domain_every_token_needs_an_issuer() {
 }
 
 #[test]
-fn a_token_without_issuer_belongs_to_the_trust_domain_of_its_subject() {
+fn a_token_without_issuer_belongs_to_a_trust_domain() {
     let entries =
         [entry("one", ISS, &["x"]), of_domain("mesh", "example.org", None), of_domain("b", "b.org", Some("b"))];
     chooses(&entries, &json!({"iss": null, "sub": WORKLOAD}), "mesh");

@@ -163,7 +163,7 @@ fn a_client_is_limited_to_a_tenth_of_the_entries_operators_not() {
 }
 
 #[test]
-fn a_revocation_of_an_issuer_with_tenants_counts_for_each_and_that_of_a_token_for_its_tenant() {
+fn a_revocation_counts_for_all_tenants_or_for_one() {
     let template = "https://login.example/{tenant}";
     let tenants = Tenants::new(TenantTemplate::parse(template).unwrap(), &["a", "b"]).unwrap().unwrap();
     let entry = IssuerSettings { origin: TokenOrigin::Tenants(tenants), ..issuer(template, Profile::External) };
