@@ -27,6 +27,7 @@ use crate::trust::request_key::RequestKey;
 use crate::trust::revocation::{PublishedRevocations, Revocations};
 use crate::trust::scope_claim::ScopeClaim;
 use crate::trust::token_cache::{CachedToken, TokenCache};
+use crate::trust::token_origin::TokenOrigin;
 use crate::trust::verify::{Expectations, Trust, Verified};
 
 const ISSUER: &str = "https://gateway.example.com";
@@ -86,6 +87,8 @@ fn settings(algorithm: Algorithm) -> Option<IssuerSettings> {
     Some(IssuerSettings {
         name: IssuerName::own(),
         issuer: identity::Identity::parse(ISSUER).ok()?,
+        origin: TokenOrigin::Issuer,
+        token_field: None,
         subject_claims: vec!["sub".to_owned()],
         audiences: AcceptedAudiences::listed(vec![AUDIENCE.to_owned()]),
         algorithms: vec![algorithm],

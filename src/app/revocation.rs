@@ -73,9 +73,10 @@ pub(super) fn start(
 }
 
 fn describe<'e>(entry: &'e RevocationEntry, issuers: &'e [Arc<TrustedIssuer>]) -> Revocation<'e> {
-    let known = issuers.iter().find(|issuer| issuer.settings.issuer.as_str() == entry.issuer);
+    let mut of_issuer = issuers.iter().filter(|issuer| issuer.settings.issuer.as_str() == entry.issuer);
+    let known = of_issuer.next().filter(|_| of_issuer.next().is_none());
     let mut described = Revocation {
-        // An issuer that is not configured is named by its `iss`.
+        // An issuer that is not configured, or has several entries, is named by its `iss`.
         issuer: known.map_or(&entry.issuer, |issuer| issuer.settings.name.as_str()),
         issued_before: entry.issued_before,
         ..Revocation::default()

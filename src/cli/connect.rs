@@ -140,7 +140,7 @@ impl Task {
             }
             Self::Issuer(issuer) => {
                 let url = issuer.source.place.uri().map(Url::to_string);
-                let server = url.unwrap_or_else(|| issuer.settings.issuer.to_string());
+                let server = url.unwrap_or_else(|| issuer.settings.metadata_issuer().to_owned());
                 let name = issuer.settings.name.as_str().to_owned();
                 let found = found_of_issuer(&issuer, &server).await;
                 Connection { kind: "issuer", name, server, found }

@@ -117,10 +117,12 @@ async fn inspect_token(
         note(format_args!("{} {}", styled(WARN, "warning:"), ErrorChain(&failure)));
     }
     let refused = |reason| TokenRefusal::new(reason, token, &snapshot, &revoked);
-    let Ok(credentials) = HeaderValue::try_from(format!("Bearer {token}")) else {
+    let (field, scheme) =
+        snapshot.trust.field_of(token).map_or((AUTHORIZATION, "Bearer "), |field| (field.clone(), ""));
+    let Ok(credentials) = HeaderValue::try_from(format!("{scheme}{token}")) else {
         return Ok(Inspection { verdict: Err(refused(TokenError::Malformed)), routes: Vec::new(), grace: None });
     };
-    let headers = HeaderMap::from_iter([(AUTHORIZATION, credentials)]);
+    let headers = HeaderMap::from_iter([(field, credentials)]);
     let verdict = authenticate_anew(&snapshot, Expectations::any_route(), &headers, now).await;
     let verdict = verdict.map_err(|error| TokenRefusal::of(&error, token, &snapshot, &revoked));
     let verdict = verdict.and_then(|verified| {

@@ -10,6 +10,7 @@ use crate::jose::token::Unverified;
 use crate::pipeline::policy::authenticate::AuthenticateError;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::trust::caller_claims::caller;
+use crate::trust::entry_choice::candidates;
 use crate::trust::revocation::{RevocationEntry, RevocationTarget, Revocations};
 use crate::trust::verify::TokenError;
 
@@ -69,9 +70,10 @@ fn explain_token(reason: TokenError) -> (&'static str, &'static str) {
             ("too_many_scopes", "it has more scopes than a token may have, after the issuer's `allow_scopes`")
         }
         TokenError::UnknownIssuer => ("unknown_issuer", "no configured issuer has exactly this `iss`"),
-        TokenError::IssuerNotAllowed => {
-            ("issuer_not_allowed", "the route's `issuers` does not contain the token's issuer")
-        }
+        TokenError::IssuerNotAllowed => (
+            "issuer_not_allowed",
+            "the route's `issuers` does not contain the token's issuer, or it came in the field of another issuer",
+        ),
         TokenError::TypeNotAllowed => ("type_not_allowed", "its `typ` is not among the issuer's `types`"),
         TokenError::AlgNotAllowed => ("alg_not_allowed", "its `alg` is not among the issuer's `algorithms`"),
         TokenError::MissingClaim => ("missing_claim", "a required claim is missing or empty"),
@@ -140,8 +142,8 @@ fn lacks_key_id(token: &str) -> Option<String> {
 /// The target of the revocation: this token, or a client, a subject or an issuer.
 fn revoked_by(token: &str, snapshot: &Snapshot, revoked: &[RevocationEntry]) -> Option<String> {
     let claims = Unverified::parse(token).ok()?.claims;
-    let mut issuers = snapshot.trust.issuers().iter();
-    let settings = &issuers.find(|issuer| issuer.settings.issuer.as_str() == claims.issuer)?.settings;
+    let issuers = candidates(snapshot.trust.issuers(), |issuer| &issuer.settings, &claims).ok()?;
+    let settings = &issuers.first()?.settings;
     let caller = caller(settings, &claims).ok()?;
     let concerns = |entry: &&RevocationEntry| {
         let mut one = Revocations::default();

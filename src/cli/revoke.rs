@@ -17,6 +17,7 @@ use crate::config::types::Config;
 use crate::jose::token::Unverified;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
+use crate::trust::entry_choice::candidates;
 use crate::trust::issuer::IssuerSettings;
 use crate::trust::revocation::{
     MAX_ENTRIES, MAX_WITH_TOKENS, RevocationEntry, RevocationTarget, Revocations, after_all_issued_by,
@@ -211,7 +212,10 @@ fn identity(text: &str) -> Result<String, CannotRevoke> {
 /// The signature is not verified: a process that can write the store can revoke any token anyway.
 fn by_token<'c>(token: &str, config: &'c Config, now: UnixTime) -> FoundToken<'c> {
     let token = Unverified::parse(token).map_err(|fault| CannotRevoke(fault.to_string()))?;
-    let issuer = config.all_issuers().find(|issuer| issuer.issuer.as_str() == token.claims.issuer);
+    // The revocation counts for all entries of the issuer: it lasts as long as any of them accepts the token.
+    let all: Vec<&IssuerSettings> = config.all_issuers().collect();
+    let of_issuer = candidates(&all, |settings| settings, &token.claims).unwrap_or_default();
+    let issuer = of_issuer.into_iter().copied().max_by_key(|issuer| issuer.clock_skew);
     let issuer = issuer
         .ok_or_else(|| CannotRevoke("the token's issuer is not trusted here: its tokens are refused".to_owned()))?;
     let entry = RevocationEntry::token(issuer, &token.claims, now).ok_or_else(|| {

@@ -87,7 +87,7 @@ fn resolved(reading: ConfigReading, now: UnixTime) -> Result<Config, ConfigError
 }
 
 fn resolver<'a>(source: &'a Source, faults: &'a mut Faults, needs: Needs, now: UnixTime) -> Resolver<'a> {
-    let (warnings, ended_certificates, limit_rates, shared_limits) = Default::default();
+    let (warnings, ended_certificates, limit_rates, shared_limits, token_fields) = Default::default();
     Resolver {
         source,
         faults,
@@ -95,6 +95,7 @@ fn resolver<'a>(source: &'a Source, faults: &'a mut Faults, needs: Needs, now: U
         ended_certificates,
         limit_rates,
         shared_limits,
+        token_fields,
         needs,
         allow_literal_secrets: false,
         now,

@@ -15,7 +15,8 @@ use crate::oauth::discrepancy::Discrepancy;
 /// All claims of a token; the registered ones have the right type. The signature is not verified here.
 #[derive(Debug)]
 pub(crate) struct Claims {
-    pub(crate) issuer: String,
+    /// JWT-SVIDs may lack it; every other token is refused without it.
+    pub(crate) issuer: Option<String>,
     /// `sub`. Never empty.
     pub(crate) subject: Option<String>,
     /// `aud`. Empty if that is absent or empty; then an issuer may have another claim for them.
@@ -71,14 +72,14 @@ impl Claims {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ClaimsFault> {
         let all = strict_json::object(bytes).map_err(|_| ClaimsFault::Malformed(None))?;
         let not_empty = |text: &&str| !text.is_empty();
-        let issuer = text(&all, "iss")?.filter(not_empty).ok_or_else(|| ClaimsFault::missing("iss"))?;
+        let issuer = text(&all, "iss")?.filter(not_empty);
         let token_id = text(&all, "jti")?;
         if token_id.is_some_and(str::is_empty) {
             return Err(ClaimsFault::missing("jti"));
         }
         let exp = date(&all, "exp", bytes)?.ok_or_else(|| ClaimsFault::missing("exp"))?;
         Ok(Self {
-            issuer: issuer.to_owned(),
+            issuer: issuer.map(str::to_owned),
             subject: text(&all, "sub")?.filter(not_empty).map(str::to_owned),
             audiences: texts("aud", all.get("aud"))?,
             expires_at: exp.rounded_down(),

@@ -74,6 +74,13 @@ impl Caller {
         let subject_digest = by_subject.or(by_client)?;
         Some(Self { issuer, client, subject, scope, scope_header, issuer_header, client_digest, subject_digest })
     }
+
+    /// The same caller at one tenant of its issuer: one client id in two tenants is two callers.
+    pub(crate) fn of_tenant(mut self, tenant: &str) -> Self {
+        self.client_digest = self.client_digest.within(tenant);
+        self.subject_digest = self.subject_digest.within(tenant);
+        self
+    }
 }
 
 impl Digest {
@@ -88,6 +95,10 @@ impl Digest {
         let mut half = [0; 16];
         half.copy_from_slice(&context.finish().as_ref()[..16]);
         Self(u128::from_le_bytes(half))
+    }
+
+    fn within(self, part: &str) -> Self {
+        Self::of(&[part, &format!("{:032x}", self.0)])
     }
 }
 
@@ -129,6 +140,20 @@ mod tests {
     fn a_caller_has_a_name() {
         let iss = Identity::parse("https://i.example").unwrap();
         assert!(Caller::new(IssuerName::new("corp"), &iss, None, None, ScopeSet::default()).is_none());
+    }
+
+    #[test]
+    fn the_same_client_and_subject_in_two_tenants_are_two_callers() {
+        let of = |tenant: Option<&str>| {
+            let caller = caller("corp", Some("a"), "a");
+            let caller = tenant.map_or(caller.clone(), |tenant| caller.of_tenant(tenant));
+            [caller.client_digest, caller.subject_digest]
+        };
+        let digests = [of(None), of(Some("one")), of(Some("two"))].concat();
+        for (place, digest) in digests.iter().enumerate() {
+            assert!(!digests[..place].contains(digest), "{place}");
+        }
+        assert_eq!(of(Some("one")), of(Some("one")));
     }
 
     #[test]

@@ -8,3 +8,4 @@ pub(crate) mod error;
 pub(crate) mod identity;
 pub(crate) mod scope;
 pub(crate) mod segment_pattern;
+pub(crate) mod spiffe_id;

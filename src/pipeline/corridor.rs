@@ -181,7 +181,7 @@ async fn decide(
     let handshake = upgrade.map(|upgrade| check_handshake(upgrade, &head, upload)).transpose()?;
     let is_protected = permit.caller().is_some();
     open.reserve_for(is_protected)?;
-    let call = CallFacts::take(&mut head, route.target.may_speak_http2())?;
+    let call = CallFacts::take(&mut head, snapshot.trust.token_fields(), route.target.may_speak_http2())?;
     open.log.allowed();
     let answer = match choose_destination(&permit, peer, &mut open.log, &head) {
         _ if !call.may_be_forwarded => fixed_answer::answer_options(),
@@ -189,8 +189,9 @@ async fn decide(
         Destination::Upstream(to) => {
             let (request_id, limits) = (&open.log.request_id, &snapshot.limits);
             let (pools, mirrors) = (&worker.pools, &worker.mirrors);
+            let (from, token_fields) = (peer, snapshot.trust.token_fields());
             let context =
-                ForwardContext { to, pools, mirrors, from: peer, request: &request, request_id, limits, call };
+                ForwardContext { to, pools, mirrors, from, request: &request, request_id, limits, token_fields, call };
             match handshake {
                 None => forward(permit, context, head, upload).await?,
                 Some(handshake) => {
@@ -344,7 +345,8 @@ fn redirect(
     head: &ReceivedHead,
 ) -> Result<Response<Content>, Rejection> {
     log.matched = MatchedRule::Redirect;
-    if head.headers.contains_key(AUTHORIZATION) || snapshot.built_in(request.decoded_path()).is_some() {
+    let has_token = snapshot.trust.token_fields().present(&head.headers).next().is_some();
+    if has_token || head.headers.contains_key(AUTHORIZATION) || snapshot.built_in(request.decoded_path()).is_some() {
         return Err(Rejection::ClearText);
     }
     let location = format!("{origin}{}", request.received_target()?);

@@ -32,6 +32,27 @@ impl AcceptedAudiences {
         Ok(())
     }
 
+    /// Whether the token names one of these, also by the claim in the place of `aud`.
+    pub(super) fn have_one_of(&self, claims: &Claims) -> bool {
+        let Self::Listed { accepted, instead_of_aud } = self else { return true };
+        let is_accepted = |audience: &String| accepted.contains(audience);
+        match instead_of_aud {
+            // A claim of the wrong type names none.
+            Some(name) if claims.audiences.is_empty() => {
+                texts(name, claim_at(&claims.all, name)).is_ok_and(|named| named.iter().any(is_accepted))
+            }
+            Some(_) | None => claims.audiences.iter().any(is_accepted),
+        }
+    }
+
+    /// The audiences that are accepted by name.
+    pub(super) fn listed_ones(&self) -> &[String] {
+        match self {
+            Self::Unlimited => &[],
+            Self::Listed { accepted, .. } => accepted,
+        }
+    }
+
     /// The token names no audience at all.
     pub(super) fn missing(&self) -> ClaimsFault {
         match self {

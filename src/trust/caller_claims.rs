@@ -26,7 +26,13 @@ pub(crate) fn caller(settings: &IssuerSettings, claims: &Claims) -> Result<Calle
     let subject = subject(settings, claims)?;
     let client = client(settings.profile, claims)?;
     let scope = settings.scope_claim.read(&claims.all, settings.allow_scopes.as_ref())?;
-    let caller = Caller::new(settings.name.clone(), &settings.issuer, client, subject, scope);
+    let tenant = settings.tenant_of(claims);
+    let iss = tenant.map_or(&settings.issuer, |tenant| tenant.issuer);
+    let caller = Caller::new(settings.name.clone(), iss, client, subject, scope);
+    let caller = match tenant {
+        Some(tenant) => caller.map(|caller| caller.of_tenant(tenant.name)),
+        None => caller,
+    };
     caller.ok_or_else(|| {
         let subject_claims = settings.subject_claims.iter().map(String::as_str);
         let others = CLIENT_CLAIMS.into_iter().filter(|name| !settings.subject_claims.iter().any(|own| own == name));

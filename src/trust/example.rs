@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::audiences::AcceptedAudiences;
 use super::issuer::{IssuerSettings, Profile, TokenTypes};
 use super::scope_claim::ScopeClaim;
+use super::token_origin::TokenOrigin;
 use crate::jose::algorithm::Algorithm;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
@@ -18,6 +19,8 @@ pub(super) fn settings() -> IssuerSettings {
     IssuerSettings {
         name: IssuerName::new("corp"),
         issuer: Identity::parse("https://login.example.com").unwrap(),
+        origin: TokenOrigin::Issuer,
+        token_field: None,
         subject_claims: vec!["sub".to_owned()],
         audiences: AcceptedAudiences::listed(vec!["https://api.example.com".to_owned()]),
         algorithms: Algorithm::ALL.to_vec(),

@@ -390,17 +390,3 @@ fn changed(random: &mut Random, mut bytes: Vec<u8>) -> Vec<u8> {
     }
     bytes
 }
-
-#[tokio::test]
-async fn without_a_key_id_there_must_be_no_choice() {
-    let keys: Vec<SigningKey> = [Algorithm::Es256, Algorithm::Es256, Algorithm::EdDsa]
-        .map(|algorithm| SigningKey::generate(algorithm).unwrap().0)
-        .into();
-    let trust = trust(settings(), &keys);
-    for (key, good) in [(&keys[0], false), (&keys[1], false), (&keys[2], true)] {
-        let header = json!({"alg": key.algorithm().as_str()}).to_string();
-        let token = key.sign_under(&header, claims().to_string().as_bytes()).unwrap();
-        let verdict = trust.verify(&token, EXPECTED, UnixTime::from_seconds(NOW)).await;
-        assert_eq!(verdict.is_ok(), good, "{header}");
-    }
-}

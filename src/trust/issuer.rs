@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::audiences::AcceptedAudiences;
 use super::key_cache::KeyCache;
 use super::scope_claim::ScopeClaim;
+use super::token_origin::TokenOrigin;
 use crate::jose::algorithm::Algorithm;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
@@ -15,8 +18,12 @@ use crate::oauth::scope::ScopeSet;
 #[derive(Clone, Debug)]
 pub(crate) struct IssuerSettings {
     pub(crate) name: IssuerName,
-    /// `iss`, compared exactly.
+    /// `iss`, compared exactly; of an issuer with tenants, its template; of a trust domain without `iss`, its SPIFFE
+    /// ID. Revocations name the issuer so.
     pub(crate) issuer: Identity,
+    pub(crate) origin: TokenOrigin,
+    /// The header field whose whole value is the token. `None`: `Authorization`, with the scheme `Bearer`.
+    pub(crate) token_field: Option<HeaderName>,
     /// The claims that may name the subject: the first that is present and not empty counts.
     pub(crate) subject_claims: Vec<String>,
     /// Unless the route has its own.
@@ -52,6 +59,17 @@ pub(crate) struct TokenTypes {
 pub(crate) struct TrustedIssuer {
     pub(crate) settings: IssuerSettings,
     pub(crate) keys: Arc<KeyCache>,
+}
+
+impl IssuerSettings {
+    /// The issuer whose metadata leads to the keys. Tenants share their keys, so that the metadata of the first one is
+    /// sufficient.
+    pub(crate) fn metadata_issuer(&self) -> &str {
+        match &self.origin {
+            TokenOrigin::Issuer | TokenOrigin::Spiffe(_) => self.issuer.as_str(),
+            TokenOrigin::Tenants(tenants) => tenants.first().as_str(),
+        }
+    }
 }
 
 impl TokenTypes {

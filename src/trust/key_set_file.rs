@@ -187,7 +187,7 @@ impl StoredKeySet {
             KeySetPlace::Discovered => self.discovered && source.clear_text.permits(&self.jwks_uri),
         };
         let ca = source.ca.as_ref().map(|ca| fingerprint(&ca.pem()));
-        self.issuer == settings.issuer.as_str() && same_place && self.ca == ca
+        self.issuer == settings.metadata_issuer() && same_place && self.ca == ca
     }
 }
 

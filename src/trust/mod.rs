@@ -8,10 +8,12 @@ pub(crate) mod audiences;
 mod cache_headers;
 pub(crate) mod caller_claims;
 pub(crate) mod discovery;
+pub(crate) mod entry_choice;
 #[cfg(test)]
 mod example;
 pub(crate) mod fetch;
 pub(crate) mod fetch_access;
+mod field_check;
 #[cfg(test)]
 mod hostile_tokens;
 pub(crate) mod issuer;
@@ -28,4 +30,6 @@ pub(crate) mod revocation_keeper;
 pub(crate) mod revocation_store;
 pub(crate) mod scope_claim;
 pub(crate) mod token_cache;
+pub(crate) mod token_fields;
+pub(crate) mod token_origin;
 pub(crate) mod verify;

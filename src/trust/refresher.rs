@@ -208,7 +208,7 @@ struct Fetched {
 impl Fetched {
     fn kept(&self, settings: &IssuerSettings, source: &FetchedKeys) -> StoredKeySet {
         StoredKeySet {
-            issuer: settings.issuer.as_str().to_owned(),
+            issuer: settings.metadata_issuer().to_owned(),
             jwks_uri: self.url.clone(),
             discovered: source.place == KeySetPlace::Discovered,
             ca: self.ca.as_ref().map(|pem| fingerprint(pem)),
@@ -237,7 +237,7 @@ async fn attempt(
     let client = match client {
         Some(client) => client,
         None => {
-            let issuer = Url::parse(settings.issuer.as_str()).ok();
+            let issuer = Url::parse(settings.metadata_issuer()).ok();
             let (pem, first) = (ca.as_ref().map(|pem| pem.as_slice()), source.place.uri().or(issuer.as_ref()));
             let fetcher = Fetcher::new(pem, source.clear_text, &source.access, first)?;
             client.insert(VerifyingClient { fetcher, ca })
@@ -246,7 +246,7 @@ async fn attempt(
     let fetcher = &client.fetcher;
     let url = match &source.place {
         KeySetPlace::Uri(url) => url.clone(),
-        KeySetPlace::Discovered => discovery::jwks_uri(fetcher, settings.issuer.as_str()).await?,
+        KeySetPlace::Discovered => discovery::jwks_uri(fetcher, settings.metadata_issuer()).await?,
     };
     let (requested_at, requested_at_unix) = (Instant::now(), clock::now().seconds());
     let document = fetch::get(fetcher, &url, DocumentKind::KeySet, requested_at + TOTAL_TIMEOUT).await?;

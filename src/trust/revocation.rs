@@ -2,7 +2,8 @@
 //!
 //! An entry revokes one token, or all tokens that an issuer issued to a client or subject before a point in time.
 //! Issuers are identified by their `iss`, not by their configured name: renaming an issuer must not make its revoked
-//! tokens valid. A token id is stored as a digest, so that neither memory nor file contains a value of a token.
+//! tokens valid, and a revocation counts for all entries of one `iss`. An issuer with tenants is identified by its
+//! template, which stands for all tenants, or by the `iss` of one; a trust domain also by its SPIFFE ID. A token id is stored as a digest, so that neither memory nor file contains a value of a token.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -105,7 +106,10 @@ impl RevocationEntry {
     pub(crate) fn token(issuer: &IssuerSettings, claims: &Claims, now: UnixTime) -> Option<Self> {
         let expires_at = claims.expires_at.saturating_add(issuer.clock_skew.as_secs());
         let target = RevocationTarget::token(claims.token_id.as_deref()?);
-        Some(Self { expires_at: Some(expires_at), ..Self::lasting(issuer, target, None, now) })
+        let issuer_of_token = issuer.tenant_of(claims).map_or(&issuer.issuer, |tenant| tenant.issuer);
+        let issuer_of_token = issuer_of_token.as_str().to_owned();
+        let lasting = Self::lasting(issuer, target, None, now);
+        Some(Self { issuer: issuer_of_token, expires_at: Some(expires_at), ..lasting })
     }
 
     /// Revokes several tokens. The entry lasts until all of them must have expired.
@@ -188,9 +192,10 @@ impl Revocations {
         if self.rules.is_empty() {
             return false;
         }
-        let issuer = issuer.issuer.as_str();
+        let names = [Some(&issuer.issuer), issuer.other_name(claims)];
         let concerns = |kind, name: &str| {
-            self.rules.get(&key(issuer, kind, name)).is_some_and(|rule| rule.concerns(claims.issued_at))
+            let rules = names.iter().flatten().filter_map(|issuer| self.rules.get(&key(issuer.as_str(), kind, name)));
+            rules.into_iter().any(|rule| rule.concerns(claims.issued_at))
         };
         concerns(ISSUER, "")
             || caller.subject.as_ref().is_some_and(|subject| concerns(SUBJECT, subject.as_str()))

@@ -1,8 +1,8 @@
 //! Verifies a token, and finds its caller.
 //!
-//! Checks that need no cryptography come first, the cheapest first. The signature is checked last. The issuer is looked
-//! up by the exact `iss`, the key by (issuer, key id, algorithm): the token selects among what the issuer publishes, and
-//! nothing else.
+//! Checks that need no cryptography come first, the cheapest first. The signature is checked last. The entry of the
+//! issuer is [chosen](super::entry_choice) by the exact `iss`, the key by (entry, key id, algorithm): the token selects
+//! among what the issuer publishes, and nothing else.
 
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
@@ -13,9 +13,12 @@ use tokio::time::Instant;
 
 use super::audiences::AcceptedAudiences;
 use super::caller_claims::{CallerFault, caller, claimed_client};
+use super::entry_choice::choose;
 use super::issuer::{Profile, TrustedIssuer};
 use super::key_cache::{KeyCache, KeyLookup};
 use super::revocation::PublishedRevocations;
+use super::token_fields::TokenFields;
+use super::token_origin::NoEntry;
 use crate::clock::UnixTime;
 use crate::http1::field_block::FieldBlock;
 use crate::jose::claims::{Claims, ClaimsFault};
@@ -31,6 +34,7 @@ use crate::oauth::identity::Identity;
 #[derive(Debug)]
 pub(crate) struct Trust {
     issuers: Vec<Arc<TrustedIssuer>>,
+    token_fields: TokenFields,
     revocations: Arc<PublishedRevocations>,
 }
 
@@ -130,7 +134,8 @@ pub(crate) enum TokenError {
 
 impl Trust {
     pub(crate) fn new(issuers: Vec<Arc<TrustedIssuer>>, revocations: Arc<PublishedRevocations>) -> Self {
-        Self { issuers, revocations }
+        let token_fields = TokenFields::new(issuers.iter().filter_map(|issuer| issuer.settings.token_field.as_ref()));
+        Self { issuers, token_fields, revocations }
     }
 
     pub(crate) fn revocations(&self) -> &PublishedRevocations {
@@ -139,6 +144,10 @@ impl Trust {
 
     pub(crate) fn issuers(&self) -> &[Arc<TrustedIssuer>] {
         &self.issuers
+    }
+
+    pub(crate) fn token_fields(&self) -> &TokenFields {
+        &self.token_fields
     }
 
     /// True if this is a trusted issuer of the current configuration.
@@ -154,10 +163,8 @@ impl Trust {
         now: UnixTime,
     ) -> Result<Verified, RefusedToken> {
         let mut token = Unverified::parse(token).map_err(|fault| FailedCheck::from(fault).of(None, None))?;
-        let Some(issuer) = self.issuers.iter().find(|known| known.settings.issuer.as_str() == token.claims.issuer)
-        else {
-            return Err(FailedCheck::from(TokenError::UnknownIssuer).of(None, claimed_client(&token.claims)));
-        };
+        let issuer = choose(&self.issuers, |issuer| &issuer.settings, &token.claims)
+            .map_err(|fault| FailedCheck::from(fault).of(None, claimed_client(&token.claims)))?;
         let completed = issuer.settings.audiences.complete(&mut token.claims);
         let fail = |check: FailedCheck| check.of(Some(&issuer.settings.name), claimed_client(&token.claims));
         let refused = |reason: TokenError| fail(reason.into());
@@ -327,6 +334,18 @@ impl From<CallerFault> for FailedCheck {
             CallerFault::Claims(fault) => fault.into(),
             CallerFault::TooManyScopes(values) => Self { reason: TokenError::TooManyScopes, values: Some(values) },
         }
+    }
+}
+
+impl From<NoEntry> for FailedCheck {
+    fn from(fault: NoEntry) -> Self {
+        let (reason, values) = match fault {
+            NoEntry::MissingIssuer(values) => (TokenError::MissingClaim, Some(values)),
+            NoEntry::UnknownIssuer(values) => (TokenError::UnknownIssuer, values),
+            NoEntry::BadAudience(values) => (TokenError::BadAudience, Some(values)),
+            NoEntry::Malformed(values) => (TokenError::Malformed, Some(values)),
+        };
+        Self { reason, values }
     }
 }
 

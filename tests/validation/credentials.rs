@@ -72,7 +72,7 @@ async fn other_authorization_schemes_are_malformed() {
     let mut values: Vec<Vec<u8>> =
         ["Bearer", "Bearer abc", "Bearer %20abc", "Bearer =", "Bearer a.b.c"].map(Into::into).into();
     values.extend(
-        [format!("Bearer  {token}"), format!("Bearer {token},"), format!("Bearer {token}, Bearer {token}")]
+        [format!("Bearer \t{token}"), format!("Bearer {token},"), format!("Bearer {token}, Bearer {token}")]
             .map(Into::into),
     );
     values.extend(

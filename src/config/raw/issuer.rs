@@ -13,7 +13,11 @@ use super::key_source::{RawFetch, RawJwks};
 
 mirror! {
     struct RawIssuer {
-        issuer: Required<String>,
+        /// With `tenants`, it has `{tenant}` as a segment of its path. Required without `spiffe`.
+        issuer: Option<Required<String>>,
+        tenants: Option<At<OneOrMore<String>>>,
+        /// A trust domain whose JWT-SVIDs are accepted.
+        spiffe: Option<At<RawSpiffe>>,
         /// Default: discovered.
         jwks_uri: Option<Required<HttpUrl>>,
         /// Watched.
@@ -25,6 +29,8 @@ mirror! {
         audience_claim: Option<At<String>>,
         /// Default: `sub`.
         subject_claim: Option<At<RawSubjectClaim>>,
+        /// The field in which its tokens come. Default: `Authorization`.
+        token_header: Option<At<String>>,
         /// Default: RS256, PS256, ES256, ES384 and EdDSA.
         algorithms: Option<At<OneOrMore<String>>>,
         /// Default: `at+jwt`, `JWT` and `absent`.
@@ -39,6 +45,14 @@ mirror! {
         max_stale: Option<At<Duration>>,
         /// Whether its documents may be fetched in clear text from other machines. Default: false.
         allow_http: Option<At<bool>>,
+    }
+}
+
+mirror! {
+    struct RawSpiffe {
+        trust_domain: Required<String>,
+        /// A file, or a URL.
+        bundle: Required<String>,
     }
 }
 

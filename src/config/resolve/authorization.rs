@@ -99,6 +99,7 @@ impl Resolver<'_> {
         let upstreams: Vec<&Upstream> = target.into_iter().flat_map(RouteTarget::upstreams).map(|to| &**to).collect();
         if let Some(upstream) = upstreams.iter().find(|upstream| upstream.settings.replaces_authorization())
             && raw.forward_token.value
+            && self.token_fields.is_empty()
         {
             let message = format!(
                 "upstream `{}` gets the `Authorization` of its own `authorization`, and never the token: remove \

@@ -30,7 +30,7 @@ impl Resolver<'_> {
             }
         };
         let headers = match &raw.headers {
-            None => vec![AUTHORIZATION, CONTENT_TYPE],
+            None => [AUTHORIZATION, CONTENT_TYPE].into_iter().chain(self.token_fields.iter().cloned()).collect(),
             Some(list) => self.cors_headers(&list.value),
         };
         let expose = self.cors_headers(&raw.expose);

@@ -11,7 +11,11 @@ use crate::pipeline::routing::cors::is_cors;
 use crate::pipeline::routing::header_rules::{HeaderRules, is_protected_in_answers};
 
 impl Resolver<'_> {
-    pub(super) fn header_rules(&mut self, raw: &RawHeaders, is_protected: fn(&HeaderName) -> bool) -> HeaderRules {
+    pub(super) fn header_rules(
+        &mut self,
+        raw: &RawHeaders,
+        is_protected: impl Fn(&HeaderName) -> bool + Copy,
+    ) -> HeaderRules {
         let set = self.header_values(&raw.set, is_protected);
         let add = self.header_values(&raw.add, is_protected);
         let remove = raw.remove.iter().filter_map(|name| self.header_name(name, is_protected)).collect();
@@ -33,7 +37,7 @@ impl Resolver<'_> {
     fn header_values(
         &mut self,
         raw: &Named<String>,
-        is_protected: fn(&HeaderName) -> bool,
+        is_protected: impl Fn(&HeaderName) -> bool + Copy,
     ) -> Vec<(HeaderName, HeaderValue)> {
         let mut values = Vec::new();
         for (name, value) in &raw.entries {
@@ -49,7 +53,11 @@ impl Resolver<'_> {
         values
     }
 
-    fn header_name(&mut self, name: &At<String>, is_protected: fn(&HeaderName) -> bool) -> Option<HeaderName> {
+    fn header_name(
+        &mut self,
+        name: &At<String>,
+        is_protected: impl Fn(&HeaderName) -> bool + Copy,
+    ) -> Option<HeaderName> {
         let header = self.any_header_name(name)?;
         if is_protected(&header) {
             let name_of = self.source.quote_key(name.span).unwrap_or_else(|| "this header".to_owned());

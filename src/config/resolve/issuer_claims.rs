@@ -18,7 +18,7 @@ const NAMED_ROUTES: usize = 5;
 impl Resolver<'_> {
     pub(super) fn audiences(
         &mut self,
-        raw: Required<RawAudiences>,
+        raw: &Required<RawAudiences>,
         claim: Option<&At<String>>,
     ) -> Resolved<AcceptedAudiences> {
         if let Some(claim) = claim {
@@ -27,9 +27,10 @@ impl Resolver<'_> {
                 self.faults.at(claim.span, "`aud` is read anyway: name the claim that is there instead of it");
             }
         }
-        Ok(match raw?.value {
+        let raw = raw.as_ref().map_err(|reported| *reported)?;
+        Ok(match &raw.value {
             RawAudiences::Listed(list) => AcceptedAudiences::Listed {
-                accepted: self.texts(&list),
+                accepted: self.literals(list, "`aud` is compared exactly").into_iter().map(|at| at.value).collect(),
                 instead_of_aud: claim.map(|claim| claim.value.clone()),
             },
             RawAudiences::Unlimited => {
@@ -43,8 +44,11 @@ impl Resolver<'_> {
         })
     }
 
-    pub(super) fn subject_claims(&mut self, raw: Option<&At<RawSubjectClaim>>) -> Vec<String> {
-        let Some(At { value: RawSubjectClaim(list), .. }) = raw else { return vec!["sub".to_owned()] };
+    pub(super) fn subject_claims(&mut self, raw: &RawIssuer) -> Vec<String> {
+        let Some(At { value: RawSubjectClaim(list), span }) = &raw.subject_claim else { return vec!["sub".to_owned()] };
+        if raw.spiffe.is_some() {
+            self.faults.at(*span, "the subject of a JWT-SVID is its SPIFFE ID: remove this");
+        }
         let claims: Vec<_> = list.items.iter().map(|name| (name.value.clone(), name.span)).collect();
         self.each_once(&claims);
         self.texts(list)

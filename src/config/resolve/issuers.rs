@@ -1,44 +1,29 @@
 //! `issuers`: the external issuers whose tokens are accepted.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use super::super::decode::{Named, OneOrMore};
 use super::super::raw::issuer::RawIssuer;
 use super::super::source::At;
 use super::super::types::{ExternalIssuer, Oauth};
+use super::issuer_choice::EntryClaim;
 use super::{Resolved, Resolver};
 use crate::jose::algorithm::Algorithm;
 use crate::oauth::caller::IssuerName;
-use crate::oauth::identity::Identity;
 use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes};
 
 const MAX_SKEW: Duration = Duration::from_secs(120);
 
 impl Resolver<'_> {
     pub(super) fn issuers(&mut self, raw: Named<RawIssuer>, oauth: Option<&Resolved<Oauth>>) -> Vec<ExternalIssuer> {
-        let mut seen: HashMap<String, Option<usize>> = HashMap::new();
-        if let Some(Ok(oauth)) = oauth {
-            seen.insert(oauth.server.endpoints.issuer.clone(), None);
-        }
-        let mut issuers = Vec::new();
+        let own = oauth.and_then(|oauth| oauth.as_ref().ok()).map(|oauth| oauth.server.endpoints.issuer.as_str());
+        let (mut issuers, mut claims) = (Vec::new(), Vec::new());
         for (name, issuer) in raw.entries {
             self.issuer_name(&name);
             let Ok(issuer) = issuer else { continue };
-            if let Ok(iss) = &issuer.value.issuer {
-                let line = self.source.line(iss.span);
-                match seen.insert(iss.value.clone(), Some(line)) {
-                    Some(Some(first)) => {
-                        self.faults.at(iss.span, format!("this issuer is listed twice, first at line {first}"));
-                    }
-                    Some(None) => {
-                        self.faults.at(iss.span, "this is our own issuer, which is trusted as `self`: remove it");
-                    }
-                    None => {}
-                }
-            }
-            issuers.extend(self.issuer(&name, issuer.value));
+            issuers.extend(self.issuer(&name, issuer, &mut claims));
         }
+        self.check_shared_issuers(&claims, own);
         issuers
     }
 
@@ -50,27 +35,39 @@ impl Resolver<'_> {
         }
     }
 
-    fn issuer(&mut self, name: &At<String>, raw: RawIssuer) -> Option<ExternalIssuer> {
+    fn issuer(
+        &mut self,
+        name: &At<String>,
+        raw: At<RawIssuer>,
+        claims: &mut Vec<EntryClaim>,
+    ) -> Option<ExternalIssuer> {
+        let At { value: raw, span } = raw;
         let algorithms = raw.algorithms.as_ref();
         let algorithms = algorithms.map_or_else(|| Algorithm::DEFAULT.to_vec(), |list| self.algorithms(&list.value));
         let source = self.key_source(name, &raw, &algorithms);
-        let audiences = self.audiences(raw.audiences, raw.audience_claim.as_ref());
-        let subject_claims = self.subject_claims(raw.subject_claim.as_ref());
+        let audiences = self.audiences(&raw.audiences, raw.audience_claim.as_ref());
+        let subject_claims = self.subject_claims(&raw);
         let scope_claim = self.scope_claim(&raw.scope_claim.value);
-        let allow_scopes = raw.allow_scopes.map(|list| self.scopes(&list.value));
-        let types = raw.types.map_or_else(default_types, |list| types(&list.value));
+        if let Some(list) = &raw.allow_scopes {
+            let reason = "scopes are compared exactly";
+            list.value.items.iter().for_each(|scope| self.must_be_literal(scope, reason));
+        }
+        let allow_scopes = raw.allow_scopes.as_ref().map(|list| self.scopes(&list.value));
+        let token_field = raw.token_header.as_ref().and_then(|name| self.token_field(name));
+        let types = raw.types.as_ref().map_or_else(|| default_types(raw.spiffe.is_some()), |list| types(&list.value));
         if raw.clock_skew.value > MAX_SKEW {
             let got = self.got(&raw.clock_skew);
             self.faults.at(raw.clock_skew.span, format!("expected a clock skew of at most `120s`{got}"));
         }
-        let issuer = raw.issuer.ok()?;
-        let Ok(iss) = Identity::parse(&issuer.value) else {
-            self.faults.at(issuer.span, "an issuer is 1 to 1024 bytes without control characters");
-            return None;
-        };
+        let (iss, origin) = self.token_origin(&raw, span)?;
+        if audiences.is_ok() {
+            claims.push(EntryClaim::new(name, &raw, &origin));
+        }
         let settings = IssuerSettings {
             name: IssuerName::new(&name.value),
             issuer: iss,
+            origin,
+            token_field,
             subject_claims,
             audiences: audiences.ok()?,
             algorithms,
@@ -96,8 +93,10 @@ impl Resolver<'_> {
     }
 }
 
-fn default_types() -> TokenTypes {
-    TokenTypes { named: vec!["at+jwt".to_owned(), "jwt".to_owned()], absent: true }
+fn default_types(is_spiffe: bool) -> TokenTypes {
+    // A JWT-SVID has the type `JWT` or `JOSE`, or none (JWT-SVID §2.3).
+    let named = if is_spiffe { ["jwt", "jose"] } else { ["at+jwt", "jwt"] };
+    TokenTypes { named: named.map(str::to_owned).into(), absent: true }
 }
 
 fn types(list: &OneOrMore<String>) -> TokenTypes {

@@ -14,6 +14,7 @@ use super::super::origin::HttpUrl;
 use super::super::raw::issuer::RawIssuer;
 use super::super::raw::key_source::RawJwks;
 use super::super::source::{At, Span};
+use super::super::values::ScalarValue as _;
 use super::Resolver;
 use crate::file_watch::{FileWatch, read_regular};
 use crate::jose::algorithm::Algorithm;
@@ -35,6 +36,11 @@ impl Resolver<'_> {
         raw: &RawIssuer,
         algorithms: &[Algorithm],
     ) -> Option<(KeySource, Option<FileWatch>)> {
+        if let Some(spiffe) = &raw.spiffe {
+            self.without_key_set(raw);
+            let bundle = spiffe.value.bundle.as_ref().ok()?;
+            return self.bundle(name, raw, bundle, algorithms);
+        }
         let place = |key, span: Option<Span>| span.map(|span| (key, span));
         let span_of = |file: &Required<PathBuf>| file.as_ref().ok().map(|at| at.span);
         let places = [
@@ -58,7 +64,41 @@ impl Resolver<'_> {
             let keys = self.configured_keys(&jwks.as_ref().ok()?.value, algorithms)?;
             return Some((KeySource::Local(keys), None));
         }
-        let (keys, watch) = self.fetched_keys(name, raw);
+        let (keys, watch) = self.fetched_keys(name, raw, raw.jwks_uri.as_ref());
+        Some((KeySource::Fetched(Box::new(keys?)), watch))
+    }
+
+    fn without_key_set(&mut self, raw: &RawIssuer) {
+        let uri = raw.jwks_uri.as_ref().and_then(|uri| Some(uri.as_ref().ok()?.span));
+        let file = raw.jwks_file.as_ref().and_then(|file| Some(file.as_ref().ok()?.span));
+        let jwks = raw.jwks.as_ref().and_then(|jwks| Some(jwks.as_ref().ok()?.span));
+        for span in [uri, file, jwks].into_iter().flatten() {
+            self.faults.at(span, "the keys come from `spiffe.bundle`: remove this");
+        }
+    }
+
+    /// A SPIFFE bundle is a JWK Set, in a file or at a URL.
+    fn bundle(
+        &mut self,
+        name: &At<String>,
+        raw: &RawIssuer,
+        bundle: &At<String>,
+        algorithms: &[Algorithm],
+    ) -> Option<(KeySource, Option<FileWatch>)> {
+        if !bundle.value.contains("://") {
+            self.without_fetching(raw, "spiffe.bundle");
+            let file = At { value: PathBuf::from(&bundle.value), span: bundle.span };
+            return self.key_file(&file, algorithms).map(|(keys, watch)| (KeySource::Local(keys), Some(watch)));
+        }
+        let uri = match HttpUrl::parse(&bundle.value) {
+            Ok(uri) => At { value: uri, span: bundle.span },
+            Err(hint) => {
+                let got = self.got(bundle);
+                self.faults.at(bundle.span, format!("expected a file, or {}{got}: {hint}", HttpUrl::expected()));
+                return None;
+            }
+        };
+        let (keys, watch) = self.fetched_keys(name, raw, Some(&Ok(uri)));
         Some((KeySource::Fetched(Box::new(keys?)), watch))
     }
 
@@ -134,7 +174,13 @@ impl Resolver<'_> {
         }
     }
 
-    fn fetched_keys(&mut self, name: &At<String>, raw: &RawIssuer) -> (Option<FetchedKeys>, Option<FileWatch>) {
+    /// `uri` is the place of the keys. `None`: it is discovered.
+    fn fetched_keys(
+        &mut self,
+        name: &At<String>,
+        raw: &RawIssuer,
+        uri: Option<&Required<HttpUrl>>,
+    ) -> (Option<FetchedKeys>, Option<FileWatch>) {
         let allow_http = raw.allow_http.as_ref().filter(|allow| allow.value);
         let clear_text = if allow_http.is_some() { ClearText::AnyHost } else { ClearText::Loopback };
         let watch = raw.ca.as_ref().map(|ca| FileWatch::new(vec![self.source.locate(&ca.value)]));
@@ -144,13 +190,13 @@ impl Resolver<'_> {
             let got = self.got(at);
             self.faults.at(at.span, format!("expected at most `7d`{got}: older keys are not used"));
         }
-        let (place, first) = match &raw.jwks_uri {
+        let (place, first) = match uri {
             Some(uri) => {
                 let uri = uri.as_ref().ok().map(|uri| self.jwks_uri(name, uri, clear_text));
                 (uri.clone().map(KeySetPlace::Uri), uri)
             }
             None => {
-                let issuer = raw.issuer.as_ref().ok();
+                let issuer = raw.issuer.as_ref().and_then(|issuer| issuer.as_ref().ok());
                 (Some(KeySetPlace::Discovered), issuer.and_then(|issuer| self.discovered(issuer, clear_text)))
             }
         };
@@ -190,6 +236,10 @@ impl Resolver<'_> {
 
     fn jwks_uri(&mut self, name: &At<String>, uri: &At<HttpUrl>, clear_text: ClearText) -> Url {
         let url = uri.value.url();
+        if ["*", "{", "}", "%7B", "%7D"].iter().any(|pattern| url.as_str().contains(pattern)) {
+            let message = "`*` and `{…}` have no meaning here: all tokens of an entry have the same key set";
+            self.faults.at(uri.span, message);
+        }
         if !clear_text.permits(url) {
             let message = "expected an https URL; http is allowed on a loopback host, and with `allow_http: true`";
             self.faults.at(uri.span, message);

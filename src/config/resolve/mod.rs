@@ -13,6 +13,7 @@ mod fetch_access;
 mod folders;
 mod header_rules;
 mod host;
+mod issuer_choice;
 mod issuer_claims;
 mod issuers;
 mod key_sources;
@@ -33,6 +34,8 @@ mod upstreams;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use http::HeaderName;
 
 use super::decode::OneOrMore;
 use super::diagnostics::{Diagnostic, Faults, Reported};
@@ -68,6 +71,8 @@ pub(super) struct Resolver<'a> {
     /// The rates of the rate limits so far, by their place.
     pub(super) limit_rates: Vec<LimitRate>,
     pub(super) shared_limits: SharedLimits,
+    /// The fields of `issuers.NAME.token_header`, known before routes are resolved.
+    pub(super) token_fields: Vec<HeaderName>,
     pub(super) needs: Needs,
     /// Whether secrets may be written in the file.
     pub(super) allow_literal_secrets: bool,
@@ -282,6 +287,13 @@ impl Resolver<'_> {
             self.faults.at(text.span, "this text is empty");
         }
         list.items.iter().map(|text| text.value.clone()).collect()
+    }
+
+    /// Texts that are compared as they are written, with their places.
+    fn literals(&mut self, list: &OneOrMore<String>, reason: &str) -> Vec<At<String>> {
+        self.texts(list);
+        list.items.iter().for_each(|text| self.must_be_literal(text, reason));
+        list.items.clone()
     }
 
     /// The text at this place for a message. Empty if it may not be shown.

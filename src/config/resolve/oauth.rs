@@ -33,6 +33,7 @@ use crate::trust::fetch::is_loopback;
 use crate::trust::issuer::{IssuerSettings, Profile, TokenTypes};
 use crate::trust::request_key::RequestKey;
 use crate::trust::scope_claim::ScopeClaim;
+use crate::trust::token_origin::TokenOrigin;
 
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);
@@ -64,6 +65,8 @@ impl Resolver<'_> {
         let trust = IssuerSettings {
             name: IssuerName::own(),
             issuer: Identity::parse(&endpoints.issuer).map_err(|fault| self.faults.of_file(fault.to_string()))?,
+            origin: TokenOrigin::Issuer,
+            token_field: None,
             subject_claims: vec!["sub".to_owned()],
             audiences: AcceptedAudiences::listed(audiences),
             // Keys of an earlier algorithm are trusted until their last token has expired.

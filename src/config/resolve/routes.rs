@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderName, Method};
 
 use super::super::decode::{Named, OneOrMore};
 use super::super::raw::issuer::RawIssuer;
@@ -152,7 +152,9 @@ impl Resolver<'_> {
         self.must_name_hosts(&raw, target.as_ref(), mirror.as_ref());
         self.credentials_of_upstreams(&raw, target.as_ref(), mirror.as_ref());
         let cors = raw.cors.as_ref().and_then(|cors| self.cors(&cors.value, &methods));
-        let request_headers = self.header_rules(&raw.headers, is_protected);
+        let token_fields = self.token_fields.clone();
+        let is_ours = |name: &HeaderName| is_protected(name) || token_fields.contains(name);
+        let request_headers = self.header_rules(&raw.headers, is_ours);
         let response_headers = self.response_headers(&raw.response_headers, raw.cors.is_some());
         let access = raw.access.map(|access| self.access(&access, names));
         let from = AddressRule { allow: self.networks(raw.allow_from), deny: self.networks(raw.deny_from) };
@@ -293,10 +295,10 @@ impl Resolver<'_> {
         let (all_of, any_of) = raw.scopes.as_ref().map(|scopes| self.scope_rule(&scopes.value)).unwrap_or_default();
         let clients = raw.clients.as_ref().map(|list| self.client_names(&list.value, names, issuers.as_deref()));
         let claims = self.claim_rules(&raw.claims);
-        let audiences = raw.audiences.as_ref().map(|list| self.texts(&list.value));
+        let audiences = raw.audiences.as_ref().map(|list| self.literals(&list.value, "`aud` is compared exactly"));
         AccessRule {
             issuers,
-            audiences,
+            audiences: audiences.map(|list| list.into_iter().map(|audience| audience.value).collect()),
             all_of,
             any_of,
             claims,
@@ -335,6 +337,10 @@ impl Resolver<'_> {
                 }
             } else if names.issuers_complete && !names.issuers.iter().any(|known| known == issuer) {
                 self.unknown_as("issuer of the client", name, issuer, &names.issuers);
+            }
+            if id == "*" {
+                let message = "`*` has no meaning here: for all clients of an issuer, name it under `issuers`";
+                self.faults.at(name.span, message);
             }
             let issuer = IssuerName::new(issuer);
             if allowed.is_some_and(|allowed| !allowed.contains(&issuer)) {

@@ -33,9 +33,10 @@ use crate::pipeline::routing::route::Route;
 use crate::server::limits::Limits;
 use crate::server::received_request::ReceivedHead;
 use crate::trust::request_key::ABSENT;
+use crate::trust::token_fields::TokenFields;
 use crate::trust::verify::Verified;
 use crate::upstream::body::body_timeouts::BodyTimeouts;
-use crate::upstream::body::request_body::{BufferFault, IncomingUpload, RequestBody, has_payload};
+use crate::upstream::body::request_body::{BufferFault, IncomingUpload, RequestBody, StripTrailers, has_payload};
 use crate::upstream::connection_binding::{ConnectionBinding, PinScope};
 use crate::upstream::exchange::Deadlines;
 use crate::upstream::fault::{BodyFault, UpstreamFault};
@@ -55,6 +56,7 @@ pub(crate) struct ForwardContext<'p> {
     pub(crate) request: &'p CanonicalRequest,
     pub(crate) request_id: &'p RequestId,
     pub(crate) limits: &'p Limits,
+    pub(crate) token_fields: &'p TokenFields,
     pub(crate) call: CallFacts,
 }
 
@@ -80,10 +82,14 @@ impl ForwardContext<'_> {
 
 impl CallFacts {
     /// Reads the facts, and removes the fields that are not forwarded.
-    pub(crate) fn take(head: &mut ReceivedHead, may_speak_http2: bool) -> Result<Self, FieldFault> {
+    pub(crate) fn take(
+        head: &mut ReceivedHead,
+        token_fields: &TokenFields,
+        may_speak_http2: bool,
+    ) -> Result<Self, FieldFault> {
         let deadline = grpc::deadline(head)?;
         let reads_trailers = may_speak_http2 && trailers::are_asked_for(&head.headers);
-        let is_relayed = strip_request(&mut head.headers)?;
+        let is_relayed = strip_request(&mut head.headers, token_fields)?;
         let may_be_forwarded = count_hop(&head.method, &mut head.headers);
         Ok(Self { deadline, reads_trailers, is_relayed, may_be_forwarded })
     }
@@ -108,7 +114,8 @@ pub(crate) async fn forward(
     // The messages of a gRPC call may be far apart: there is no minimum rate.
     let min_rate = context.limits.min_body_rate.filter(|_| !(by_http2 && grpc::is_call(&head)));
     let timeouts = BodyTimeouts { idle: body_idle, min_rate };
-    let (mut body, progress) = RequestBody::new(upload, route.body_bytes, timeouts, trailers::strip_request);
+    let (mut body, progress) =
+        RequestBody::new(upload, route.body_bytes, timeouts, strip_trailers(context.token_fields));
     let is_open = !body.is_end_stream() && body.size_hint().exact().is_none();
     let buffer = route.buffer_request.filter(|_| is_open);
     // Interim responses of an HTTP/2 upstream are not read. Reading a body that is buffered makes the server send
@@ -150,6 +157,18 @@ pub(crate) async fn forward(
     }
     clean(&mut answer, route, &context);
     Ok(answer.map(Content::Streamed))
+}
+
+/// Removes the trailers that may not be forwarded, tokens included. Without token fields, nothing is allocated.
+fn strip_trailers(token_fields: &TokenFields) -> StripTrailers {
+    if token_fields.is_empty() {
+        return Box::new(trailers::strip_request);
+    }
+    let token_fields = token_fields.clone();
+    Box::new(move |fields| {
+        trailers::strip_request(fields);
+        token_fields.remove_alike(fields);
+    })
 }
 
 /// Waits for the whole body, for a gRPC caller until its deadline at most.
@@ -227,8 +246,12 @@ pub(crate) fn prepare_header(
     let route = permit.route();
     // The connection to the upstream sets its own framing of the body.
     headers.remove(CONTENT_LENGTH);
-    if permit.caller().is_some() && !route.forward_token {
-        headers.remove(AUTHORIZATION);
+    if !route.forward_token {
+        if permit.caller().is_some() {
+            headers.remove(AUTHORIZATION);
+        }
+        // On public routes too: a service may believe the field without verifying the token.
+        context.token_fields.remove_from(headers);
     }
     route.request_headers.apply(headers);
     if let Some(credential) = &context.to.settings.authorization {

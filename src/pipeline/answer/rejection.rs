@@ -314,7 +314,7 @@ impl Public<'_> {
         let (status, error, description) = match error {
             AuthenticateError::Missing => (StatusCode::UNAUTHORIZED, "unauthorized", "an access token is required"),
             AuthenticateError::Ambiguous => {
-                (StatusCode::BAD_REQUEST, "invalid_request", "more than one Authorization header")
+                (StatusCode::BAD_REQUEST, "invalid_request", "more than one header field with credentials")
             }
             AuthenticateError::Clock => {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "tokens can't be verified just now")

@@ -44,7 +44,8 @@ pub(crate) async fn switch(
     let stream = head.extensions.remove::<OnUpgrade>().filter(|_| head.version == Version::HTTP_2);
     let key = hash_key(&context, &head.headers, &permit);
     let idle = route.body_idle.unwrap_or(limits.body_idle_timeout);
-    let (body, progress) = RequestBody::new(upload, Some(0), BodyTimeouts { idle, min_rate: None }, HeaderMap::clear);
+    let (body, progress) =
+        RequestBody::new(upload, Some(0), BodyTimeouts { idle, min_rate: None }, Box::new(HeaderMap::clear));
     let method = if head.method == Method::CONNECT { Method::GET } else { head.method };
     let mut outgoing = UpstreamRequest::new(method, route.upstream_target(context.request)?, head.headers, body);
     outgoing.added = prepare_header(&mut outgoing.headers, &permit, &context);

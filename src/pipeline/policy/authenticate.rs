@@ -1,25 +1,27 @@
-//! Finds the caller of a request. Takes the `Authorization` header; gives a caller whose token was verified.
+//! Finds the caller of a request. Takes the header; gives a caller whose token was verified.
 //!
 //! An absent token, an invalid token and a token that cannot be verified now are three outcomes. A token is read from
-//! this header only, never from the query, the body or a cookie.
+//! `Authorization` and the fields that issuers are configured for, never from the query, the body or a cookie. It counts
+//! only in the field of its issuer.
 
 use std::rc::Rc;
 
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::current_snapshot::CurrentSnapshot;
 use crate::clock::UnixTime;
 use crate::pipeline::request::connection_cache::ConnectionCache;
 use crate::pipeline::routing::access::AccessRule;
 use crate::pipeline::routing::snapshot::Snapshot;
+use crate::trust::token_fields::TokenFields;
 use crate::trust::verify::{Expectations, FailedCheck, RefusedToken, TokenError, Verified};
 
 #[derive(Debug)]
 pub(crate) enum AuthenticateError {
     /// No credentials: a challenge without an error code (RFC 6750 §3.1).
     Missing,
-    /// More than one `Authorization`: it is unclear which one counts.
+    /// More than one `Authorization`, or credentials in several fields: it is unclear which ones count.
     Ambiguous,
     /// A token that is not valid, or that can't be verified now.
     Refused(RefusedToken),
@@ -36,10 +38,11 @@ pub(crate) async fn authenticate(
     headers: &HeaderMap,
     now: UnixTime,
 ) -> Result<Rc<Verified>, AuthenticateError> {
-    let token = presented(snapshot, headers, now)?;
+    let Presented { token, field } = presented(snapshot, headers, now)?;
     let expected = rule.expectations();
     if let Some(verified) = current.verified(token, connection) {
-        let checked = verified.revalidate(expected, now, tokio::time::Instant::now());
+        let checked = verified.check_field(field);
+        let checked = checked.and_then(|()| verified.revalidate(expected, now, tokio::time::Instant::now()));
         return match checked.and_then(|()| check_client(&verified, snapshot)) {
             Ok(()) => Ok(verified),
             Err(check) => {
@@ -51,7 +54,7 @@ pub(crate) async fn authenticate(
         };
     }
     // Boxed to keep the common future small: most tokens are known.
-    let verified = Rc::new(Box::pin(verify(snapshot, token, expected, now)).await?);
+    let verified = Rc::new(Box::pin(verify(snapshot, Presented { token, field }, expected, now)).await?);
     current.remember(token, Rc::clone(&verified));
     Ok(verified)
 }
@@ -87,25 +90,66 @@ pub(crate) async fn authenticate_anew(
     headers: &HeaderMap,
     now: UnixTime,
 ) -> Result<Verified, AuthenticateError> {
-    let token = presented(snapshot, headers, now)?;
-    verify(snapshot, token, expected, now).await
+    let presented = presented(snapshot, headers, now)?;
+    verify(snapshot, presented, expected, now).await
 }
 
-fn presented<'h>(snapshot: &Snapshot, headers: &'h HeaderMap, now: UnixTime) -> Result<&'h [u8], AuthenticateError> {
-    let token = bearer_token(headers, snapshot.limits.token_bytes)?;
-    if now.is_plausible() { Ok(token) } else { Err(AuthenticateError::Clock) }
+/// A token, before its characters are checked, and its field. `None`: `Authorization`.
+#[derive(Clone, Copy, Debug)]
+struct Presented<'h> {
+    token: &'h [u8],
+    field: Option<&'h HeaderName>,
+}
+
+fn presented<'h>(
+    snapshot: &'h Snapshot,
+    headers: &'h HeaderMap,
+    now: UnixTime,
+) -> Result<Presented<'h>, AuthenticateError> {
+    let (fields, max_bytes) = (snapshot.trust.token_fields(), snapshot.limits.token_bytes);
+    let presented = if fields.is_empty() {
+        Presented { token: bearer_token(headers, max_bytes)?, field: None }
+    } else {
+        only_token(fields, headers, max_bytes)?
+    };
+    if now.is_plausible() { Ok(presented) } else { Err(AuthenticateError::Clock) }
 }
 
 async fn verify(
     snapshot: &Snapshot,
-    token: &[u8],
+    Presented { token, field }: Presented<'_>,
     expected: Expectations<'_>,
     now: UnixTime,
 ) -> Result<Verified, AuthenticateError> {
     let text = legal(token).ok_or_else(malformed)?;
     let verified = snapshot.trust.verify(text, expected, now).await.map_err(AuthenticateError::Refused)?;
-    check_client(&verified, snapshot).map_err(|check| AuthenticateError::Refused(verified.refused(check)))?;
+    let checked = verified.check_field(field).and_then(|()| check_client(&verified, snapshot));
+    checked.map_err(|check| AuthenticateError::Refused(verified.refused(check)))?;
     Ok(verified)
+}
+
+/// The token of a request that has credentials in one of the fields or in `Authorization`, and not in several.
+fn only_token<'h>(
+    fields: &'h TokenFields,
+    headers: &'h HeaderMap,
+    max_bytes: usize,
+) -> Result<Presented<'h>, AuthenticateError> {
+    let bearer = bearer_token(headers, max_bytes);
+    let mut present = fields.present(headers);
+    let Some(field) = present.next() else {
+        return Ok(Presented { token: bearer?, field: None });
+    };
+    let mut values = headers.get_all(field).iter();
+    let token = values.next().map(HeaderValue::as_bytes).unwrap_or_default();
+    let has_bearer = !matches!(bearer, Err(AuthenticateError::Missing));
+    if has_bearer || present.next().is_some() || values.next().is_some() {
+        return Err(AuthenticateError::Ambiguous);
+    }
+    if token.is_empty() || token.len() > max_bytes {
+        Err(malformed())
+    } else {
+        Ok(Presented { token, field: Some(field) })
+    }
 }
 
 /// The token of a `Bearer` credential (RFC 6750 §2.1), before its characters are checked.
@@ -120,7 +164,9 @@ fn bearer_token(headers: &HeaderMap, max_bytes: usize) -> Result<&[u8], Authenti
         // Credentials of another scheme, such as the service's own Basic login, count as none.
         return Err(AuthenticateError::Missing);
     }
-    let token = value.get(scheme.len() + 1..).unwrap_or_default();
+    let after = value.get(scheme.len()..).unwrap_or_default();
+    let spaces = after.iter().take_while(|byte| **byte == b' ').count();
+    let token = after.get(spaces..).unwrap_or_default();
     if token.is_empty() || token.len() > max_bytes { Err(malformed()) } else { Ok(token) }
 }
 
@@ -137,7 +183,6 @@ fn malformed() -> AuthenticateError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn token(values: &[&str]) -> Result<String, AuthenticateError> {
         let mut headers = HeaderMap::new();
@@ -152,6 +197,50 @@ mod tests {
     fn the_scheme_is_read_without_case() {
         for value in ["Bearer abc", "bearer abc", "BEARER abc"] {
             assert_eq!(token(&[value]).unwrap(), "abc");
+        }
+    }
+
+    #[test]
+    fn several_spaces_may_follow_the_scheme() {
+        for value in ["Bearer  abc", "Bearer                                abc"] {
+            assert_eq!(token(&[value]).unwrap(), "abc");
+        }
+    }
+
+    fn found(headers: &[(&'static str, &'static str)]) -> Result<(String, Option<String>), &'static str> {
+        let fields = TokenFields::new(&["x-one", "x-two"].map(HeaderName::from_static));
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        match only_token(&fields, &map, 16) {
+            Ok(Presented { token, field }) => {
+                let token = String::from_utf8(token.to_vec()).unwrap();
+                Ok((token, field.map(|name| name.as_str().to_owned())))
+            }
+            Err(AuthenticateError::Missing) => Err("missing"),
+            Err(AuthenticateError::Ambiguous) => Err("ambiguous"),
+            Err(AuthenticateError::Refused(refused)) if refused.reason == TokenError::Malformed => Err("malformed"),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    #[test]
+    fn a_token_comes_in_one_field_only() {
+        let in_field = |name: Option<&str>| Ok(("a".to_owned(), name.map(str::to_owned)));
+        assert_eq!(found(&[]), Err("missing"));
+        assert_eq!(found(&[("authorization", "Bearer a")]), in_field(None));
+        assert_eq!(found(&[("x-one", "a")]), in_field(Some("x-one")));
+        assert_eq!(found(&[("x-two", "a"), ("authorization", "Basic YTpi")]), in_field(Some("x-two")));
+        for both in ["Bearer a", "bearer b", "Bearer", "Bearer ä"] {
+            assert_eq!(found(&[("x-one", "a"), ("authorization", both)]), Err("ambiguous"), "{both}");
+        }
+        assert_eq!(found(&[("x-one", "a"), ("x-two", "a")]), Err("ambiguous"));
+        assert_eq!(found(&[("x-one", "a"), ("x-one", "a")]), Err("ambiguous"));
+        let two = [("authorization", "Basic a"), ("authorization", "Basic a"), ("x-one", "a")];
+        assert_eq!(found(&two), Err("ambiguous"));
+        for bad in ["", "aaaaaaaaaaaaaaaaa"] {
+            assert_eq!(found(&[("x-one", bad)]), Err("malformed"), "{bad}");
         }
     }
 
@@ -171,7 +260,9 @@ mod tests {
         for value in [
             "Bearer",
             "Bearer ",
-            "Bearer  a",
+            "Bearer   ",
+            "Bearer \ta",
+            "Bearer  \ta",
             "Bearer a b",
             "Bearer a,",
             "Bearer \"a\"",

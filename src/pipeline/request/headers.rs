@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::origin_part::OriginFault;
 use super::upgrade::UpgradeFault;
+use crate::trust::token_fields::TokenFields;
 
 /// Why a header is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,8 +59,11 @@ pub(crate) const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-for
 pub(crate) const X_MIRRORED: HeaderName = HeaderName::from_static("x-mirrored");
 
 /// Removes the fields of a request that are not forwarded. Fast if there are none. Returns true if the request says
-/// that a proxy has forwarded it.
-pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<bool, FieldFault> {
+/// that a proxy has forwarded it. The [token fields](TokenFields) stay; they are protected as `Authorization` is.
+pub(crate) fn strip_request(headers: &mut HeaderMap, token_fields: &TokenFields) -> Result<bool, FieldFault> {
+    if !token_fields.is_empty() && headers.keys().any(|name| token_fields.are_resembled_by(name)) {
+        return Err(FieldFault::LookAlike);
+    }
     let mut dropped: Vec<HeaderName> = Vec::new();
     let (mut has_connection, mut cookies) = (false, 0);
     for name in headers.iter().map(|(name, _)| name) {
@@ -77,7 +81,7 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) -> Result<bool, FieldFault>
         }
     }
     if has_connection {
-        dropped.extend(listed_in_connection(headers)?);
+        dropped.extend(listed_in_connection(headers, token_fields)?);
     }
     let is_relayed = dropped.iter().any(|name| is_a_proxys(name.as_str()));
     for name in dropped {
@@ -198,7 +202,7 @@ fn is_in_protected_group(name: &str) -> bool {
 }
 
 /// The names that the sender declares hop-by-hop (RFC 9110 §7.6.1).
-fn listed_in_connection(headers: &HeaderMap) -> Result<Vec<HeaderName>, FieldFault> {
+fn listed_in_connection(headers: &HeaderMap, token_fields: &TokenFields) -> Result<Vec<HeaderName>, FieldFault> {
     let values = headers.get_all(CONNECTION).iter();
     let listed = values.flat_map(|value| value.to_str().unwrap_or("?").split(',')).map(str::trim);
     let names = listed.filter(|name| !name.is_empty()).map(|name| {
@@ -206,7 +210,7 @@ fn listed_in_connection(headers: &HeaderMap) -> Result<Vec<HeaderName>, FieldFau
         match name.as_str() {
             // Ordinary clients list these names.
             "close" | "keep-alive" | "upgrade" | "te" | "http2-settings" | "proxy-connection" => Ok(name),
-            _ if is_protected(&name) => Err(FieldFault::Connection),
+            _ if is_protected(&name) || token_fields.contains(&name) => Err(FieldFault::Connection),
             _ => Ok(name),
         }
     });
@@ -235,7 +239,7 @@ mod tests {
 
     fn stripped(fields: &[(&str, &str)]) -> Result<Vec<String>, FieldFault> {
         let mut headers = map(fields);
-        strip_request(&mut headers)?;
+        strip_request(&mut headers, &TokenFields::new([&HeaderName::from_static("x-own-token")]))?;
         Ok(headers.keys().map(|name| name.as_str().to_owned()).collect())
     }
 
@@ -285,10 +289,14 @@ mod tests {
             "client_cert",
             "client-cert_chain",
             "ssl_client_s_dn",
+            "x_own_token",
+            "x-own_token",
         ] {
             assert_eq!(stripped(&[(name, "x")]), Err(FieldFault::LookAlike), "{name}");
         }
-        assert_eq!(stripped(&[("api_key", "x")]), Ok(vec!["api_key".to_owned()]));
+        for name in ["api_key", "x-own-token", "x_own_tokens"] {
+            assert_eq!(stripped(&[(name, "x")]), Ok(vec![name.to_owned()]));
+        }
     }
 
     #[test]
@@ -317,6 +325,7 @@ mod tests {
             "host",
             "Content-Length",
             "x-forwarded-for",
+            "X-Own-Token",
             "close, x_auth_scope",
             "a b",
         ] {
@@ -327,7 +336,7 @@ mod tests {
     #[test]
     fn cookie_crumbs_become_one_field() {
         let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2")]);
-        strip_request(&mut headers).unwrap();
+        strip_request(&mut headers, &TokenFields::default()).unwrap();
         assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
     }
 

@@ -10,6 +10,7 @@ use crate::trust::fetch_access::FetchAccess;
 use crate::trust::issuer::{Profile, TokenTypes};
 use crate::trust::key_source::IssuerCa;
 use crate::trust::scope_claim::ScopeClaim;
+use crate::trust::token_origin::TokenOrigin;
 
 const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -22,6 +23,8 @@ fn settings(issuer: &str) -> IssuerSettings {
     IssuerSettings {
         name: IssuerName::new("corp"),
         issuer: Identity::parse(issuer).unwrap(),
+        origin: TokenOrigin::Issuer,
+        token_field: None,
         subject_claims: vec!["sub".to_owned()],
         audiences: AcceptedAudiences::listed(Vec::new()),
         algorithms: Algorithm::ALL.to_vec(),

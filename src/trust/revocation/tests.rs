@@ -4,6 +4,7 @@ use serde_json::json;
 use super::super::audiences::AcceptedAudiences;
 use super::super::issuer::TokenTypes;
 use super::super::scope_claim::ScopeClaim;
+use super::super::token_origin::{TenantTemplate, Tenants, TokenOrigin};
 use super::*;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
@@ -16,6 +17,8 @@ fn issuer(iss: &str, profile: Profile) -> IssuerSettings {
     IssuerSettings {
         name: IssuerName::new("corp"),
         issuer: Identity::parse(iss).unwrap(),
+        origin: TokenOrigin::Issuer,
+        token_field: None,
         subject_claims: vec!["sub".to_owned()],
         audiences: AcceptedAudiences::listed(Vec::new()),
         algorithms: Vec::new(),
@@ -183,4 +186,26 @@ fn a_client_is_limited_to_a_tenth_of_the_entries_operators_not() {
     assert_eq!(revocations.full_for(&of(Some("greedy"), MAX_OF_CLIENT, late)), None, "one has expired");
     revocations.add(&of(Some("greedy"), MAX_OF_CLIENT, late));
     assert_eq!(revocations.full_for(&of(Some("greedy"), 0, late)), Some(RevocationsFull::Share));
+}
+
+#[test]
+fn a_revocation_counts_for_all_tenants_or_for_one() {
+    let template = "https://login.example/{tenant}";
+    let tenants = Tenants::new(TenantTemplate::parse(template).unwrap(), &["a", "b"]).unwrap().unwrap();
+    let entry = IssuerSettings { origin: TokenOrigin::Tenants(tenants), ..issuer(template, Profile::External) };
+    let of = |tenant: &str| {
+        let claims = json!({"iss": format!("https://login.example/{tenant}"), "sub": "s", "aud": "a", "exp": 1_900_000_000_u64, "jti": "1"});
+        Claims::parse(claims.to_string().as_bytes()).unwrap()
+    };
+    let caller =
+        Caller::new(entry.name.clone(), &entry.issuer, None, Identity::parse("s").ok(), ScopeSet::default()).unwrap();
+    let revoked = |revocation: &RevocationEntry| {
+        let mut all = Revocations::default();
+        all.add(revocation);
+        ["a", "b"].map(|tenant| all.applies_to(&entry, &caller, &of(tenant)))
+    };
+    assert_eq!(revoked(&RevocationEntry::lasting(&entry, RevocationTarget::Issuer, None, NOW)), [true, true]);
+    assert_eq!(revoked(&RevocationEntry::token(&entry, &of("b"), NOW).unwrap()), [false, true]);
+    let single = issuer("https://login.example/a", Profile::External);
+    assert_eq!(revoked(&RevocationEntry::lasting(&single, RevocationTarget::Issuer, None, NOW)), [true, false]);
 }

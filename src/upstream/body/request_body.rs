@@ -43,7 +43,7 @@ pub(crate) struct RequestBody {
 }
 
 /// Removes the trailers that may not be forwarded.
-pub(crate) type StripTrailers = fn(&mut HeaderMap);
+pub(crate) type StripTrailers = Box<dyn Fn(&mut HeaderMap)>;
 
 /// A request's body as it arrives.
 pub(crate) struct IncomingUpload {
@@ -119,7 +119,7 @@ impl RequestBody {
             watcher: None,
             last,
             first: None,
-            strip_trailers: HeaderMap::clear,
+            strip_trailers: Box::new(HeaderMap::clear),
             trailers: None,
             copy: None,
             continue_wait: None,
@@ -193,7 +193,7 @@ impl RequestBody {
             last: None,
             first: None,
             copy: None,
-            strip_trailers: HeaderMap::clear,
+            strip_trailers: Box::new(HeaderMap::clear),
             trailers: None,
             continue_wait: None,
         }

@@ -66,7 +66,7 @@ fn request(method: &str, incoming: Option<Pieces>) -> UpstreamRequest {
     let incoming = incoming.map(|body| Box::pin(body) as _);
     let mut upload = IncomingUpload { incoming, watcher: None, is_awaiting: false };
     let timeouts = BodyTimeouts { idle: None, min_rate: None };
-    let (body, _) = RequestBody::new(&mut upload, None, timeouts, |_| {});
+    let (body, _) = RequestBody::new(&mut upload, None, timeouts, Box::new(|_| {}));
     let target = OriginForm::from_bytes(Bytes::from_static(b"/path?\"query")).unwrap();
     UpstreamRequest::new(method.parse().unwrap(), target, HeaderMap::new(), body)
 }

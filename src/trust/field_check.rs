@@ -1,0 +1,32 @@
+//! Checks that a token came in the header field of its issuer.
+
+use http::HeaderName;
+
+use super::entry_choice::choose;
+use super::verify::{FailedCheck, TokenError, Trust, Verified};
+use crate::jose::token::Unverified;
+use crate::oauth::discrepancy::Discrepancy;
+
+impl Trust {
+    /// The field in which this token counts, for a command that checks a token without a request. `None`:
+    /// `Authorization`.
+    pub(crate) fn field_of(&self, token: &str) -> Option<&HeaderName> {
+        let token = Unverified::parse(token).ok()?;
+        choose(self.issuers(), |issuer| &issuer.settings, &token.claims).ok()?.settings.token_field.as_ref()
+    }
+}
+
+impl Verified {
+    /// Checks the field that the token came in (`None`: `Authorization`). The tokens of an issuer count in its field
+    /// only.
+    pub(crate) fn check_field(&self, field: Option<&HeaderName>) -> Result<(), FailedCheck> {
+        let expected = self.issuer.settings.token_field.as_ref();
+        if field == expected {
+            return Ok(());
+        }
+        let place =
+            |field: Option<&HeaderName>| format!("a token in {}", field.map_or("authorization", |name| name.as_str()));
+        let values = Discrepancy::new(place(field), place(expected));
+        Err(FailedCheck { reason: TokenError::IssuerNotAllowed, values: Some(Box::new(values)) })
+    }
+}
