@@ -125,10 +125,12 @@ impl<'s> Target<'s> {
     /// Whether the entry names this token, with the caller that was found.
     fn is_named(&self, header: &Value, claims: &Value, verified: &Verified) -> bool {
         let found = &verified.caller;
-        let named = self.written.caller(&self.algorithm, header, claims, NOW.seconds());
+        let key = (self.algorithm.as_str(), &self.header["kid"]);
+        let named = self.written.caller(key, (header, claims), NOW.seconds());
         named.is_some_and(|named| {
             let scopes = found.scope.to_string();
-            named.client.as_deref() == found.client.as_ref().map(|client| client.as_str())
+            found.issuer_header == named.iss
+                && named.client.as_deref() == found.client.as_ref().map(|client| client.as_str())
                 && named.subject.as_deref() == found.subject.as_ref().map(|subject| subject.as_str())
                 && named.scopes.iter().map(String::as_str).eq(scopes.split(' ').filter(|scope| !scope.is_empty()))
                 && self.written.may_use(&named, claims)
