@@ -15,6 +15,7 @@ pub(super) struct WrittenEntry {
     access: Value,
 }
 
+#[derive(Debug, PartialEq)]
 pub(super) struct NamedCaller {
     /// As services are told.
     pub(super) iss: String,

@@ -38,7 +38,9 @@ pub(super) enum Mutated {
     /// The issuer's key has not signed it.
     Unsigned(String),
     /// To be signed with the issuer's key.
-    Signed { header: String, claims: Vec<u8> },
+    Signed { header: Value, claims: Value },
+    /// The same. They may be no claims, or name one twice.
+    SignedBytes(Vec<u8>),
     /// The same with a member that is there twice: never acceptable.
     Repeated { header: String, claims: Vec<u8> },
 }
@@ -77,16 +79,10 @@ impl Mutation {
             5 => self.repeated(),
             6 => {
                 let claims = self.claims.to_string().into_bytes();
-                Mutated::Signed { header: self.header.to_string(), claims: self.changed_bytes(claims) }
+                Mutated::SignedBytes(self.changed_bytes(claims))
             }
-            7 => Mutated::Signed {
-                header: self.changed_header().to_string(),
-                claims: self.claims.to_string().into_bytes(),
-            },
-            _ => Mutated::Signed {
-                header: self.header.to_string(),
-                claims: self.changed_claims().to_string().into_bytes(),
-            },
+            7 => Mutated::Signed { header: self.changed_header(), claims: self.claims.clone() },
+            _ => Mutated::Signed { header: self.header.clone(), claims: self.changed_claims() },
         }
     }
 
