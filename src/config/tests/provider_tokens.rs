@@ -26,7 +26,7 @@ use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_cache::KeyCache;
 use crate::trust::verify::Trust;
 
-const USUAL_MUTATIONS: usize = 400;
+const USUAL_MUTATIONS: usize = 300;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 #[tokio::test]

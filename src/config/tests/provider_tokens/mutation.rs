@@ -132,7 +132,12 @@ impl Mutation {
 
     fn changed_header(&mut self) -> Value {
         let members = [
-            ("alg", json!(["none", "HS256", "RS256", "RS384", "PS256", "ES256", "ES384", "EdDSA", "Ed25519", 7, null])),
+            (
+                "alg",
+                json!([
+                    "none", "HS256", "RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA", "Ed25519", 7, null
+                ]),
+            ),
             ("typ", json!(["JWT", "at+jwt", "application/at+jwt", "JOSE", "logout+jwt", "dpop+jwt", "", 7, null])),
             ("kid", json!(["other", "", "../../dev/null", 7, null, ["a"]])),
             ("crit", json!([["exp"], [], "exp", null])),
@@ -141,6 +146,7 @@ impl Mutation {
             ("jku", json!(["http://127.0.0.1:1/jwks"])),
             ("jwk", json!([{"kty": "oct", "k": "AAAA"}])),
             ("x5t", json!(["AAAA", 7])),
+            ("x5t#S256", json!(["AAAA", 7])),
             ("cty", json!(["JWT"])),
         ];
         let (name, values) = &members[self.random.usize(..members.len())];
@@ -184,7 +190,7 @@ impl Mutation {
             return self.time();
         }
         let text = self.text();
-        match self.random.u8(..14) {
+        match self.random.u8(..15) {
             0 => Value::Null,
             1 => json!(true),
             2 => json!(7),
@@ -194,8 +200,9 @@ impl Mutation {
             6 => json!([text, 7]),
             7 => json!([text, self.text()]),
             8 => json!({ text: {} }),
-            9 => json!({ "roles": [text] }),
-            10 => json!(format!("{text} {}", self.text())),
+            9 => json!({ text: false, self.text(): null, self.text(): true }),
+            10 => json!({ "roles": [text] }),
+            11 => json!(format!("{text} {}", self.text())),
             _ => json!(text),
         }
     }
@@ -219,7 +226,7 @@ impl Mutation {
     fn text(&mut self) -> String {
         let text = self.texts[self.random.usize(..self.texts.len())].clone();
         let other = self.texts[self.random.usize(..self.texts.len())].clone();
-        match self.random.u8(..16) {
+        match self.random.u8(..15) {
             0 => format!("{text}/"),
             1 => text.trim_end_matches('/').to_owned(),
             2 => text.to_uppercase(),
