@@ -2,8 +2,8 @@
 //! them: a token is accepted exactly if the entry names it, and none causes a panic.
 //!
 //! A mutation that the issuer did not sign must be refused. One that the issuer's key signs must be accepted as
-//! [`WrittenEntry::caller`] reads the entry, which shares no code with the checks, and refused otherwise. `PORTCULLIS_MUTATIONS` is the number of
-//! mutations of each shape; the usual number keeps the test short.
+//! [`WrittenEntry::caller`] reads the entry, which shares no code with the checks, and refused otherwise.
+//! `PORTCULLIS_MUTATIONS` is the number of mutations of each shape; the usual number keeps the test short.
 
 mod entry;
 mod mutation;
