@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 
 use super::start_error::StartError;
 use crate::clock::UnixTime;
-use crate::config::types::{Config, Oauth};
+use crate::config::types::{Config, ExternalIssuer, Oauth};
 use crate::issuer::authorization_server::{AuthorizationServer, Offloads};
 use crate::issuer::client::Clients;
 use crate::issuer::offload::{self, Offload};
@@ -25,6 +25,20 @@ use crate::trust::verify::Trust;
 
 /// The snapshot, and the errors of fetching keys: tokens of these issuers cannot be verified.
 pub(crate) async fn snapshot(config: Config, now: UnixTime) -> Result<(Snapshot, Vec<RefreshError>), StartError> {
+    snapshot_with(config, None, now).await
+}
+
+/// The snapshot of a changed configuration. The change may name a place that a token names: nothing is fetched from an
+/// issuer that is not known. Such an issuer has no keys.
+pub(crate) async fn changed_snapshot(config: Config, known: &Trust, now: UnixTime) -> Result<Snapshot, StartError> {
+    snapshot_with(config, Some(known), now).await.map(|(snapshot, _)| snapshot)
+}
+
+async fn snapshot_with(
+    config: Config,
+    known: Option<&Trust>,
+    now: UnixTime,
+) -> Result<(Snapshot, Vec<RefreshError>), StartError> {
     let (keeper, revoker) = Keeper::open(&config.state_directory, &config.revoked, now)?;
     let (mut issuers, mut failures) = (Vec::new(), Vec::new());
     let mut own = None;
@@ -34,8 +48,14 @@ pub(crate) async fn snapshot(config: Config, now: UnixTime) -> Result<(Snapshot,
         own = server;
     }
     for issuer in config.issuers {
-        let keys = Arc::new(KeyCache::remote());
-        failures.extend(refresher::refresh_once(&issuer.settings, &issuer.source, &keys).await.err());
+        let keys = match known.map(|known| known_keys(&issuer, known)) {
+            Some(Some(keys)) => keys,
+            None | Some(None) => {
+                let keys = Arc::new(KeyCache::remote());
+                failures.extend(refresher::refresh_once(&issuer.settings, &issuer.source, &keys).await.err());
+                keys
+            }
+        };
         issuers.push(Arc::new(TrustedIssuer { settings: issuer.settings, keys }));
     }
     let snapshot = Snapshot {
@@ -49,6 +69,16 @@ pub(crate) async fn snapshot(config: Config, now: UnixTime) -> Result<(Snapshot,
         oauth: own,
     };
     Ok((snapshot, failures))
+}
+
+/// The keys of an issuer of a changed configuration. `None` if they must be fetched, because other ones are usable now.
+fn known_keys(issuer: &ExternalIssuer, known: &Trust) -> Option<Arc<KeyCache>> {
+    let Some(same) = known.issuers().iter().find(|known| known.settings.name == issuer.settings.name) else {
+        return Some(Arc::new(KeyCache::own(KeySet::default())));
+    };
+    let must_fetch =
+        same.settings.algorithms != issuer.settings.algorithms && same.settings.issuer == issuer.settings.issuer;
+    (!must_fetch).then(|| Arc::clone(&same.keys))
 }
 
 /// Before the first start there is no signing key, so there are neither own tokens nor a server to issue them.

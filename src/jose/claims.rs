@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::strict_json;
+use super::strict_json::{self, NotStrict};
 use crate::oauth::discrepancy::Discrepancy;
 
 /// All claims of a token; the registered ones have the right type. The signature is not verified here.
@@ -24,11 +24,11 @@ pub(crate) struct Claims {
     pub(crate) all: Map<String, Value>,
 }
 
-/// Each variant has the values that were found and wanted, where they are known.
+/// Each variant has the values that were found and wanted.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ClaimsFault {
     #[error("the claims are malformed")]
-    Malformed(Option<Box<Discrepancy>>),
+    Malformed(Box<Discrepancy>),
     #[error("a required claim is missing")]
     Missing(Box<Discrepancy>),
 }
@@ -38,9 +38,14 @@ impl ClaimsFault {
         Self::Missing(Box::new(Discrepancy::new(format!("no {name}"), name)))
     }
 
+    fn no_object(fault: &NotStrict) -> Self {
+        let found = format!("claims with {}", fault.without_content());
+        Self::Malformed(Box::new(Discrepancy::new(found, "claims in one JSON object")))
+    }
+
     fn wrong_type(name: &str, value: &Value, wanted: &str) -> Self {
         let found = format!("{name} is {}", json_type(value));
-        Self::Malformed(Some(Box::new(Discrepancy::new(found, format!("{name} is {wanted}")))))
+        Self::Malformed(Box::new(Discrepancy::new(found, format!("{name} is {wanted}"))))
     }
 }
 
@@ -58,7 +63,7 @@ pub(crate) fn json_type(value: &Value) -> &'static str {
 
 impl Claims {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ClaimsFault> {
-        let all = strict_json::object(bytes).map_err(|_| ClaimsFault::Malformed(None))?;
+        let all = strict_json::object(bytes).map_err(|fault| ClaimsFault::no_object(&fault))?;
         Ok(Self {
             issuer: text(&all, "iss")?.ok_or_else(|| ClaimsFault::missing("iss"))?,
             subject: text(&all, "sub")?.ok_or_else(|| ClaimsFault::missing("sub"))?,

@@ -7,12 +7,14 @@
 pub(crate) mod discovery;
 #[cfg(test)]
 mod example;
+pub(crate) mod failed_check;
 pub(crate) mod fetch;
 #[cfg(test)]
 mod hostile_tokens;
 pub(crate) mod issuer;
 pub(crate) mod key_cache;
 pub(crate) mod key_set_file;
+pub(crate) mod near_miss;
 pub(crate) mod progress;
 pub(crate) mod refresher;
 pub(crate) mod report;

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::jose::claims::json_type;
+use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::scope::{InvalidScope, Scope, ScopeSet};
 
 /// The rule for finding the scopes among the claims.
@@ -16,29 +18,44 @@ pub(crate) enum ScopeClaim {
 /// A claim of the wrong type, or with too many scopes.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the scope claim is malformed")]
-pub(crate) struct MalformedScopeClaim;
+pub(crate) struct MalformedScopeClaim(pub(super) Box<Discrepancy>);
 
-const AUTO: [&str; 4] = ["scope", "scp", "scopes", "permissions"];
+/// The claims that [`ScopeClaim::Auto`] looks for.
+pub(crate) const AUTO: [&str; 4] = ["scope", "scp", "scopes", "permissions"];
 
 impl ScopeClaim {
     /// The scopes that the claims grant. Values that are not valid scopes are dropped, since no rule can require them.
     pub(crate) fn read(&self, claims: &Map<String, Value>) -> Result<ScopeSet, MalformedScopeClaim> {
-        let value = match self {
-            Self::Auto => AUTO.iter().find_map(|name| claims.get(*name)),
-            Self::Named(path) => claim_at(claims, path),
+        let found = match self {
+            Self::Auto => AUTO.into_iter().find_map(|name| Some((name, claims.get(name)?))),
+            Self::Named(path) => claim_at(claims, path).map(|value| (&**path, value)),
         };
+        let Some((name, value)) = found else { return Ok(ScopeSet::default()) };
         let names: Vec<&str> = match value {
-            None => Vec::new(),
-            Some(Value::String(text)) => text.split(' ').collect(),
-            Some(Value::Array(list)) => {
-                list.iter().map(Value::as_str).collect::<Option<_>>().ok_or(MalformedScopeClaim)?
-            }
-            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) => {
-                return Err(MalformedScopeClaim);
+            Value::String(text) => text.split(' ').collect(),
+            Value::Array(list) => list
+                .iter()
+                .map(|item| item.as_str().ok_or_else(|| MalformedScopeClaim::wrong_type(name, "has", item)))
+                .collect::<Result<_, _>>()?,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
+                return Err(MalformedScopeClaim::wrong_type(name, "is", value));
             }
         };
+        let count = names.len();
         let possible = names.into_iter().filter(|name| Scope::parse(name).is_ok());
-        ScopeSet::from_list(possible).map_err(|_: InvalidScope| MalformedScopeClaim)
+        ScopeSet::from_list(possible).map_err(|limit: InvalidScope| MalformedScopeClaim::too_many(name, count, &limit))
+    }
+}
+
+impl MalformedScopeClaim {
+    /// `verb` is `is`, or `has` for an item of a list.
+    fn wrong_type(name: &str, verb: &str, value: &Value) -> Self {
+        let found = format!("{name} {verb} {}", json_type(value));
+        Self(Box::new(Discrepancy::new(found, format!("{name} is a string or a list of strings"))))
+    }
+
+    fn too_many(name: &str, count: usize, limit: &InvalidScope) -> Self {
+        Self(Box::new(Discrepancy::new(format!("{name} of {count} scopes"), limit.to_string())))
     }
 }
 
@@ -87,7 +104,7 @@ mod tests {
     #[test]
     fn a_scope_claim_of_the_wrong_type_is_refused() {
         for claims in [json!({"scope": {}}), json!({"scope": null}), json!({"scope": 7}), json!({"scope": ["a", 7]})] {
-            assert_eq!(ScopeClaim::Auto.read(claims.as_object().unwrap()), Err(MalformedScopeClaim), "{claims}");
+            assert!(ScopeClaim::Auto.read(claims.as_object().unwrap()).is_err(), "{claims}");
         }
     }
 }

@@ -8,8 +8,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
+use super::failed_check::{ClaimedCaller, ClaimedIssuer, FailedCheck, RefusedToken};
 use super::issuer::{Profile, TrustedIssuer};
 use super::key_cache::KeyLookup;
 use super::revocation::PublishedRevocations;
@@ -18,9 +20,8 @@ use crate::http1::field_block::FieldBlock;
 use crate::jose::claims::Claims;
 use crate::jose::header::Header;
 use crate::jose::jwk::VerifyingKey;
-use crate::jose::token::{TokenFault, Unverified};
+use crate::jose::token::{Unverified, unverified_claims};
 use crate::oauth::caller::{Caller, IssuerName};
-use crate::oauth::discrepancy::Discrepancy;
 use crate::oauth::identity::Identity;
 
 /// All issuers that we trust.
@@ -85,43 +86,6 @@ pub(crate) struct ClientEntry {
     pub(crate) index: usize,
 }
 
-/// The reason why a token is refused, and its claimed caller, which is not verified.
-#[derive(Debug)]
-pub(crate) struct RefusedToken {
-    pub(crate) reason: TokenError,
-    /// The values that the failed check found and wanted.
-    pub(crate) values: Option<Box<Discrepancy>>,
-    pub(crate) issuer: Option<IssuerName>,
-    pub(crate) client: Option<Identity>,
-}
-
-/// A check that a token does not pass: the reason, and the values that it found and wanted.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct FailedCheck {
-    pub(crate) reason: TokenError,
-    pub(crate) values: Option<Box<Discrepancy>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TokenError {
-    Malformed,
-    UnknownIssuer,
-    IssuerNotAllowed,
-    TypeNotAllowed,
-    AlgNotAllowed,
-    MissingClaim,
-    BadAudience,
-    Expired,
-    NotYetValid,
-    UnknownKid,
-    /// The token cannot be verified now; it may be valid.
-    KeysUnavailable,
-    BadSignature,
-    Revoked,
-    /// An own token whose client is not configured.
-    UnknownClient,
-}
-
 impl Trust {
     pub(crate) fn new(issuers: Vec<Arc<TrustedIssuer>>, revocations: Arc<PublishedRevocations>) -> Self {
         Self { issuers, revocations }
@@ -140,6 +104,25 @@ impl Trust {
         self.issuers.iter().any(|known| Arc::ptr_eq(known, issuer))
     }
 
+    fn issuer_of(&self, iss: &str) -> Option<&Arc<TrustedIssuer>> {
+        self.issuers.iter().find(|known| known.settings.issuer.as_str() == iss)
+    }
+
+    /// The caller that a token names, which is not verified. `None` if its claims cannot be read.
+    pub(crate) fn claimed_by(&self, token: &str) -> Option<ClaimedCaller> {
+        Some(self.claimed_caller(&unverified_claims(token)?))
+    }
+
+    fn claimed_caller(&self, claims: &Map<String, Value>) -> ClaimedCaller {
+        let issuer = claims.get("iss").and_then(Value::as_str).and_then(|iss| match self.issuer_of(iss) {
+            Some(known) => Some(ClaimedIssuer::Configured(known.settings.name.clone())),
+            // It would look like the issuer of that name.
+            None if self.issuers.iter().any(|known| known.settings.name.as_str() == iss) => None,
+            None => Identity::parse(iss).ok().map(ClaimedIssuer::Unknown),
+        });
+        ClaimedCaller { issuer, client: claimed_client(claims) }
+    }
+
     /// Verifies a token that is not in the cache.
     pub(crate) async fn verify(
         &self,
@@ -147,26 +130,18 @@ impl Trust {
         expected: Expectations<'_>,
         now: UnixTime,
     ) -> Result<Verified, RefusedToken> {
-        let token = Unverified::parse(token).map_err(|fault| FailedCheck::from(fault).of(None, None))?;
-        let Some(issuer) = self.issuers.iter().find(|known| known.settings.issuer.as_str() == token.claims.issuer)
-        else {
-            return Err(FailedCheck::from(TokenError::UnknownIssuer).of(None, claimed_client(&token.claims)));
+        let token = Unverified::parse(token).map_err(|fault| FailedCheck::from(fault).of(None))?;
+        let fail = |check: FailedCheck| check.of(Some(self.claimed_caller(&token.claims.all)));
+        let Some(issuer) = self.issuer_of(&token.claims.issuer) else {
+            let known = self.issuers.iter().map(|known| &**known);
+            return Err(fail(FailedCheck::unknown_issuer(&token.claims.issuer, known)));
         };
-        let fail = |check: FailedCheck| check.of(Some(&issuer.settings.name), claimed_client(&token.claims));
-        let refused = |reason: TokenError| fail(reason.into());
         check_claims(issuer, &token.header, &token.claims, expected, now).map_err(fail)?;
         let caller = caller(issuer, &token.claims).map_err(fail)?;
-        let key = match issuer.keys.find(token.header.key_id.as_deref(), token.header.algorithm).await {
-            KeyLookup::Found(key) => key,
-            KeyLookup::Unknown => return Err(refused(TokenError::UnknownKid)),
-            KeyLookup::Unavailable => return Err(refused(TokenError::KeysUnavailable)),
-        };
-        if !token.is_signed_by(&key) {
-            return Err(refused(TokenError::BadSignature));
-        }
+        let key = signing_key(issuer, &token).await.map_err(fail)?;
         let version = self.revocations.version();
-        if self.revocations.current().applies_to(&issuer.settings, &caller, &token.claims) {
-            return Err(refused(TokenError::Revoked));
+        if let Some(revocation) = self.revocations.current().applying_to(&issuer.settings, &caller, &token.claims) {
+            return Err(fail(FailedCheck::revoked(&revocation)));
         }
         Ok(Verified {
             caller,
@@ -185,7 +160,8 @@ impl Trust {
 impl Verified {
     /// The refusal of this token, which was valid before.
     pub(crate) fn refused(&self, check: FailedCheck) -> RefusedToken {
-        check.of(Some(&self.issuer.settings.name), self.caller.client.clone())
+        let issuer = Some(ClaimedIssuer::Configured(self.issuer.settings.name.clone()));
+        check.of(Some(ClaimedCaller { issuer, client: self.caller.client.clone() }))
     }
 
     /// True if the own authorization server issued the token.
@@ -204,8 +180,10 @@ impl Verified {
         check_audience(&self.issuer, &self.claims, expected)?;
         check_time(&self.claims, self.issuer.settings.clock_skew, now)?;
         if !self.issuer.keys.is_current(&self.key, instant) {
-            let usable = self.issuer.keys.is_usable(instant);
-            return Err(if usable { TokenError::UnknownKid } else { TokenError::KeysUnavailable }.into());
+            return Err(match self.issuer.keys.is_usable(instant) {
+                true => FailedCheck::removed_key(&self.issuer, &self.key),
+                false => FailedCheck::keys_unavailable(&self.issuer, false),
+            });
         }
         self.check_revocation()
     }
@@ -216,12 +194,27 @@ impl Verified {
         if version == self.passed.get() {
             return Ok(());
         }
-        if self.revocations.current().applies_to(&self.issuer.settings, &self.caller, &self.claims) {
-            return Err(TokenError::Revoked.into());
+        let current = self.revocations.current();
+        if let Some(revocation) = current.applying_to(&self.issuer.settings, &self.caller, &self.claims) {
+            return Err(FailedCheck::revoked(&revocation));
         }
         self.passed.set(version);
         Ok(())
     }
+}
+
+/// The issuer's key that signed the token.
+async fn signing_key(issuer: &TrustedIssuer, token: &Unverified<'_>) -> Result<Arc<VerifyingKey>, FailedCheck> {
+    let header = &token.header;
+    let key = match issuer.keys.find(header.key_id.as_deref(), header.algorithm).await {
+        KeyLookup::Found(key) => key,
+        KeyLookup::Unknown => return Err(FailedCheck::unknown_key(issuer, header)),
+        KeyLookup::Unavailable => {
+            let is_usable = issuer.keys.is_usable(Instant::now());
+            return Err(FailedCheck::keys_unavailable(issuer, is_usable));
+        }
+    };
+    if token.is_signed_by(&key) { Ok(key) } else { Err(FailedCheck::bad_signature(issuer, &key)) }
 }
 
 /// All checks without cryptography, the cheapest first.
@@ -234,15 +227,16 @@ fn check_claims(
 ) -> Result<(), FailedCheck> {
     check_issuer(issuer, expected)?;
     if !issuer.settings.types.accept(header.token_type.as_deref()) {
-        return Err(TokenError::TypeNotAllowed.into());
+        return Err(FailedCheck::type_not_allowed(issuer, header));
     }
     if !issuer.settings.algorithms.contains(&header.algorithm) {
-        return Err(TokenError::AlgNotAllowed.into());
+        return Err(FailedCheck::alg_not_allowed(issuer, header));
     }
     check_audience(issuer, claims, expected)?;
     check_time(claims, issuer.settings.clock_skew, now)?;
     match issuer.settings.profile {
-        Profile::Own if claims.issued_at.is_none() || claims.token_id.is_none() => Err(TokenError::MissingClaim.into()),
+        Profile::Own if claims.issued_at.is_none() => Err(FailedCheck::missing("iat")),
+        Profile::Own if claims.token_id.is_none() => Err(FailedCheck::missing("jti")),
         Profile::Own | Profile::External => Ok(()),
     }
 }
@@ -250,7 +244,7 @@ fn check_claims(
 fn check_issuer(issuer: &TrustedIssuer, expected: Expectations<'_>) -> Result<(), FailedCheck> {
     match expected.issuers {
         AllowedIssuers::Only(names) if !names.contains(&issuer.settings.name) => {
-            Err(TokenError::IssuerNotAllowed.into())
+            Err(FailedCheck::issuer_not_allowed(&issuer.settings.name, names))
         }
         AllowedIssuers::All | AllowedIssuers::Only(_) => Ok(()),
     }
@@ -265,28 +259,29 @@ fn check_audience(issuer: &TrustedIssuer, claims: &Claims, expected: Expectation
     if claims.audiences.iter().any(|audience| accepted.contains(audience)) {
         Ok(())
     } else {
-        Err(TokenError::BadAudience.into())
+        Err(FailedCheck::bad_audience(claims, accepted))
     }
 }
 
 fn check_time(claims: &Claims, skew: Duration, now: UnixTime) -> Result<(), FailedCheck> {
-    let (now, skew) = (now.seconds(), skew.as_secs());
-    if now >= claims.expires_at.saturating_add(skew) {
-        return Err(TokenError::Expired.into());
+    let seconds = skew.as_secs();
+    if now.seconds() >= claims.expires_at.saturating_add(seconds) {
+        return Err(FailedCheck::expired(claims, skew, now));
     }
     // A token from the future comes from a wrong clock, or is forged.
-    let begins = claims.not_before.max(claims.issued_at).unwrap_or(0);
-    if begins > now.saturating_add(skew) { Err(TokenError::NotYetValid.into()) } else { Ok(()) }
+    for (name, begins) in [("nbf", claims.not_before), ("iat", claims.issued_at)] {
+        if let Some(begins) = begins.filter(|begins| *begins > now.seconds().saturating_add(seconds)) {
+            return Err(FailedCheck::not_yet_valid(name, begins, skew, now));
+        }
+    }
+    Ok(())
 }
 
 fn caller(issuer: &TrustedIssuer, claims: &Claims) -> Result<Caller, FailedCheck> {
-    let subject = Identity::parse(&claims.subject).map_err(|_| FailedCheck::from(TokenError::Malformed))?;
-    let client = match client_claim(issuer.settings.profile, claims)? {
-        Some(client) => Some(Identity::parse(client).map_err(|_| FailedCheck::from(TokenError::Malformed))?),
-        None => None,
-    };
-    let granted =
-        issuer.settings.scope_claim.read(&claims.all).map_err(|_| FailedCheck::from(TokenError::Malformed))?;
+    let subject = identity("sub", &claims.subject)?;
+    let client =
+        client_claim(issuer.settings.profile, claims)?.map(|(name, client)| identity(name, client)).transpose()?;
+    let granted = issuer.settings.scope_claim.read(&claims.all)?;
     let scope = match &issuer.settings.allow_scopes {
         Some(allowed) => granted.intersection(allowed),
         None => granted,
@@ -295,42 +290,27 @@ fn caller(issuer: &TrustedIssuer, claims: &Claims) -> Result<Caller, FailedCheck
 }
 
 /// The claims in which issuers name the client, first present wins.
-const CLIENT_CLAIMS: [&str; 4] = ["client_id", "azp", "appid", "cid"];
+pub(crate) const CLIENT_CLAIMS: [&str; 4] = ["client_id", "azp", "appid", "cid"];
 
-fn client_claim(profile: Profile, claims: &Claims) -> Result<Option<&str>, FailedCheck> {
-    let value = match profile {
-        Profile::Own => Some(claims.all.get("client_id").ok_or(FailedCheck::from(TokenError::MissingClaim))?),
-        Profile::External => CLIENT_CLAIMS.iter().find_map(|name| claims.all.get(*name)),
+/// The name and the value of the claim that names the client.
+fn client_claim(profile: Profile, claims: &Claims) -> Result<Option<(&'static str, &str)>, FailedCheck> {
+    let find = |name: &'static str| Some((name, claims.all.get(name)?));
+    let found = match profile {
+        Profile::Own => Some(find("client_id").ok_or_else(|| FailedCheck::missing("client_id"))?),
+        Profile::External => CLIENT_CLAIMS.into_iter().find_map(find),
     };
-    value.map(|value| value.as_str().ok_or(TokenError::Malformed.into())).transpose()
+    let Some((name, value)) = found else { return Ok(None) };
+    let text = value.as_str().ok_or_else(|| FailedCheck::wrong_type(name, value))?;
+    Ok(Some((name, text)))
 }
 
-fn claimed_client(claims: &Claims) -> Option<Identity> {
-    let name = CLIENT_CLAIMS.iter().find_map(|name| claims.all.get(*name))?.as_str()?;
+fn identity(claim: &str, value: &str) -> Result<Identity, FailedCheck> {
+    Identity::parse(value).map_err(|_| FailedCheck::wrong_form(claim, value))
+}
+
+fn claimed_client(claims: &Map<String, Value>) -> Option<Identity> {
+    let name = CLIENT_CLAIMS.iter().find_map(|name| claims.get(*name))?.as_str()?;
     Identity::parse(name).ok()
-}
-
-impl FailedCheck {
-    fn of(self, issuer: Option<&IssuerName>, client: Option<Identity>) -> RefusedToken {
-        RefusedToken { reason: self.reason, values: self.values, issuer: issuer.cloned(), client }
-    }
-}
-
-impl From<TokenError> for FailedCheck {
-    fn from(reason: TokenError) -> Self {
-        Self { reason, values: None }
-    }
-}
-
-impl From<TokenFault> for FailedCheck {
-    fn from(fault: TokenFault) -> Self {
-        let (reason, values) = match fault {
-            TokenFault::Malformed(values) => (TokenError::Malformed, values),
-            TokenFault::Algorithm => (TokenError::AlgNotAllowed, None),
-            TokenFault::MissingClaim(values) => (TokenError::MissingClaim, Some(values)),
-        };
-        Self { reason, values }
-    }
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ fn applies_to(entry: &RevocationEntry, issuer: &IssuerSettings, issued_at: Optio
     let caller = Caller::new(issuer.name.clone(), &issuer.issuer, client, identity("someone"), ScopeSet::default());
     let mut revocations = Revocations::default();
     revocations.add(entry);
-    revocations.applies_to(issuer, &caller, &claims(issued_at))
+    revocations.applying_to(issuer, &caller, &claims(issued_at)).is_some()
 }
 
 fn lasting(target: RevocationTarget, issued_before: Option<UnixTime>) -> RevocationEntry {
