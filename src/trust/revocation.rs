@@ -51,6 +51,24 @@ pub(crate) enum RevocationTarget {
     Issuer,
 }
 
+/// The revocation that applies to a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AppliedRevocation<'t> {
+    pub(crate) tokens: RevokedTokens<'t>,
+    /// Seconds since 1970.
+    pub(crate) issued_before: Option<u64>,
+}
+
+/// The tokens of an issuer that a revocation concerns, by what the token at hand says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RevokedTokens<'t> {
+    All,
+    OfSubject(&'t str),
+    OfClient(&'t str),
+    /// The one with this `jti`.
+    WithId(&'t str),
+}
+
 /// All revocations. Adding never narrows: of two entries for the same target, the wider one applies.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Revocations {
@@ -182,25 +200,42 @@ impl RevocationTarget {
     }
 }
 
+impl RevokedTokens<'_> {
+    fn key(self, issuer: &str) -> Digest {
+        match self {
+            Self::All => key(issuer, ISSUER, ""),
+            Self::OfSubject(subject) => key(issuer, SUBJECT, subject),
+            Self::OfClient(client) => key(issuer, CLIENT, client),
+            Self::WithId(token_id) => key(issuer, TOKEN, &token_digest(token_id)),
+        }
+    }
+}
+
 impl Revocations {
     pub(crate) fn len(&self) -> usize {
         self.rules.len()
     }
 
-    /// Whether the token is revoked, by its issuer, client, subject or id.
-    pub(crate) fn applies_to(&self, issuer: &IssuerSettings, caller: &Caller, claims: &Claims) -> bool {
+    /// The revocation of a token, by its issuer, client, subject or id.
+    pub(crate) fn applying_to<'t>(
+        &self,
+        issuer: &IssuerSettings,
+        caller: &'t Caller,
+        claims: &'t Claims,
+    ) -> Option<AppliedRevocation<'t>> {
         if self.rules.is_empty() {
-            return false;
+            return None;
         }
         let names = [Some(&issuer.issuer), issuer.other_name(claims)];
-        let concerns = |kind, name: &str| {
-            let rules = names.iter().flatten().filter_map(|issuer| self.rules.get(&key(issuer.as_str(), kind, name)));
-            rules.into_iter().any(|rule| rule.concerns(claims.issued_at))
+        let applying = |tokens: RevokedTokens<'t>| {
+            let rules = names.iter().flatten().filter_map(|name| self.rules.get(&tokens.key(name.as_str())));
+            let rule = rules.into_iter().find(|rule| rule.concerns(claims.issued_at))?;
+            Some(AppliedRevocation { tokens, issued_before: rule.issued_before })
         };
-        concerns(ISSUER, "")
-            || caller.subject.as_ref().is_some_and(|subject| concerns(SUBJECT, subject.as_str()))
-            || caller.client.as_ref().is_some_and(|client| concerns(CLIENT, client.as_str()))
-            || claims.token_id.as_deref().is_some_and(|token_id| concerns(TOKEN, &token_digest(token_id)))
+        let of_subject = || applying(RevokedTokens::OfSubject(caller.subject.as_ref()?.as_str()));
+        let of_client = || applying(RevokedTokens::OfClient(caller.client.as_ref()?.as_str()));
+        let of_token = || applying(RevokedTokens::WithId(claims.token_id.as_deref()?));
+        applying(RevokedTokens::All).or_else(of_subject).or_else(of_client).or_else(of_token)
     }
 
     /// True if adding this entry changes nothing.

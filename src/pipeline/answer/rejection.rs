@@ -25,8 +25,8 @@ use crate::pipeline::request::headers::FieldFault;
 use crate::pipeline::request::upgrade::{UpgradeFault, VERSION};
 use crate::pipeline::routing::access::{Forbidden, missing_scope};
 use crate::pipeline::routing::rate_limit::{LimitCount, seconds};
+use crate::trust::failed_check::TokenError;
 use crate::trust::revocation_keeper::NotRevoked;
-use crate::trust::verify::TokenError;
 use crate::upstream::fault::{BodyFault, UpstreamFault};
 
 /// Why a request is refused.
@@ -169,7 +169,7 @@ impl Rejection {
 
     fn challenge(&self) -> Option<HeaderValue> {
         let text = match self {
-            Self::Unauthenticated(AuthenticateError::Missing) => format!("Bearer realm=\"{REALM}\""),
+            Self::Unauthenticated(AuthenticateError::Missing { .. }) => format!("Bearer realm=\"{REALM}\""),
             Self::Unauthenticated(AuthenticateError::Refused(refused))
                 if refused.reason != TokenError::KeysUnavailable =>
             {
@@ -234,7 +234,7 @@ impl Rejection {
                 | TokenRefusal::NotRevoked(NotRevoked::Full | NotRevoked::ShareFull | NotRevoked::Broken),
             ) => Some(LATER),
             Self::Unauthenticated(
-                AuthenticateError::Missing | AuthenticateError::Ambiguous | AuthenticateError::Refused(_),
+                AuthenticateError::Missing { .. } | AuthenticateError::Ambiguous | AuthenticateError::Refused(_),
             )
             | Self::Token(TokenRefusal::Fault(_) | TokenRefusal::Broken)
             | Self::Wire(_)
@@ -253,8 +253,8 @@ impl Rejection {
 
     /// The value that a rule found and the one that it wanted.
     pub(crate) fn discrepancy(&self) -> Option<Discrepancy> {
-        if let Self::Unauthenticated(AuthenticateError::Refused(refused)) = self {
-            return refused.values.as_deref().cloned();
+        if let Self::Unauthenticated(error) = self {
+            return error.discrepancy();
         }
         if let Self::Forbidden(forbidden) = self {
             return forbidden.discrepancy();
@@ -269,16 +269,16 @@ impl Rejection {
     pub(crate) fn identity(&self) -> Option<RecordedIdentity> {
         match self {
             Self::Unauthenticated(AuthenticateError::Refused(refused)) => {
-                Some(RecordedIdentity::Claimed { issuer: refused.issuer.clone(), client: refused.client.clone() })
+                refused.claimed.clone().map(RecordedIdentity::Claimed)
             }
             Self::Token(TokenRefusal::TooManyFailures { client, .. }) => {
-                Some(RecordedIdentity::Claimed { issuer: None, client: client.clone() })
+                Some(RecordedIdentity::claimed_client(client.clone()))
             }
             Self::Token(TokenRefusal::Fault(fault)) => fault.client().map(|client| {
                 if fault.is_authenticated() {
                     RecordedIdentity::Client(client)
                 } else {
-                    RecordedIdentity::Claimed { issuer: None, client: Some(client) }
+                    RecordedIdentity::claimed_client(Some(client))
                 }
             }),
             Self::Overload
@@ -290,7 +290,7 @@ impl Rejection {
             | Self::MethodNotAllowed(_)
             | Self::RateLimited(_)
             | Self::Unauthenticated(
-                AuthenticateError::Missing | AuthenticateError::Ambiguous | AuthenticateError::Clock,
+                AuthenticateError::Missing { .. } | AuthenticateError::Ambiguous | AuthenticateError::Clock,
             )
             | Self::Forbidden(_)
             | Self::AuditUnavailable
@@ -312,7 +312,9 @@ impl Public<'_> {
 
     fn unauthenticated(error: &AuthenticateError) -> Self {
         let (status, error, description) = match error {
-            AuthenticateError::Missing => (StatusCode::UNAUTHORIZED, "unauthorized", "an access token is required"),
+            AuthenticateError::Missing { .. } => {
+                (StatusCode::UNAUTHORIZED, "unauthorized", "an access token is required")
+            }
             AuthenticateError::Ambiguous => {
                 (StatusCode::BAD_REQUEST, "invalid_request", "more than one header field with credentials")
             }
