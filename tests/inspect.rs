@@ -109,12 +109,17 @@ async fn address_rules_hold_as_in_the_gateway() {
         (&json!(403), &json!("address_not_allowed"))
     );
     for (id, from, route, why) in [
-        ("app", Some("192.0.2.7"), "near", "the route's `allow_from` does not contain 192.0.2.7"),
-        ("app", Some("203.0.113.1"), "not-there", "the route's `deny_from` contains 203.0.113.1"),
-        ("app", None, "near", "the address of the caller is not known: give it with --from ADDRESS"),
-        ("bound", Some("192.0.2.7"), "any", "the client's `allow_from` does not contain 192.0.2.7"),
-        ("bound", None, "any", "the client has `allow_from`, and the address of the caller is not known"),
-        ("bound", Some("127.0.0.1"), "listed", "the route's `clients` does not contain `bound`"),
+        ("app", Some("192.0.2.7"), "near", "found address 192.0.2.7, wanted an address of allow_from of the route"),
+        (
+            "app",
+            Some("203.0.113.1"),
+            "not-there",
+            "found address 203.0.113.1, wanted an address outside deny_from of the route",
+        ),
+        ("app", None, "near", "an address of allow_from of the route, which is not known: give it with --from ADDRESS"),
+        ("bound", Some("192.0.2.7"), "any", "found address 192.0.2.7, wanted an address of allow_from of the client"),
+        ("bound", None, "any", "an address of allow_from of the client, which is not known"),
+        ("bound", Some("127.0.0.1"), "listed", "found client=bound, wanted client=app"),
     ] {
         let token = client.granted(id, SECRET, "").await;
         let from: Vec<&str> = from.into_iter().flat_map(|from| ["--from", from]).collect();

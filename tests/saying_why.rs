@@ -275,6 +275,8 @@ async fn a_refusal_at_any_step_names_the_claimed_caller() {
     let limited = world.client.get_with("/slow", &world.token(&json!({}))).await;
     let line = world.gateway.audit_of(limited.request_id());
     assert_eq!((&line["gateway.reason"], &line["oauth.issuer"]), (&json!("rate_limited"), &json!("corp")), "{line}");
+    assert!(line["gateway.found"].as_str().unwrap().starts_with("limit limit-1 is used up for "), "{line}");
+    assert_eq!(line["gateway.wanted"], "at most 1 in 3600s per address, 1 at once");
     // The token is the service's, and is not read.
     let open = world.client.get_with("/open", &world.token(&json!({}))).await;
     let line = world.gateway.audit_of(open.request_id());

@@ -4,6 +4,7 @@
 //! the changed configuration must be valid, and its gateway must accept the token, or refuse it for another reason,
 //! which may need another change. Nothing is written, and nothing is fetched from a place that the token names.
 
+mod obstacle;
 mod proposal;
 mod proposals;
 
@@ -12,10 +13,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use self::obstacle::obstacle;
 use self::proposal::TokenFacts;
 use self::proposals::proposals;
 use super::decision::TokenRequest;
-use super::refusal::{Cause, Refusal, no_change};
+use super::refusal::{Cause, Refusal};
 use crate::app::inspection;
 use crate::config;
 use crate::config::edit::{ConfigEdit, EditKind, EditedConfig, flow, flow_key};
@@ -40,7 +42,7 @@ pub(super) enum Suggestion {
     /// All of these changes together.
     Changes(Vec<Change>),
     /// The reason why there is no change.
-    None(&'static str),
+    None(String),
 }
 
 #[derive(Debug)]
@@ -70,15 +72,20 @@ impl<'s> ChangeSearch<'s> {
         }
         let (mut text, mut changes) = (self.text.clone(), Vec::new());
         let mut step = self.next_step(&text, self.snapshot, route, refusal).await;
-        let mut why_none = obstacle(refusal);
+        let mut why_none = self.obstacle(&text, self.snapshot, route, refusal);
         while let Some(taken) = step.take_if(|_| changes.len() < MAX_CHANGES) {
             changes.push(taken.change);
             let Some((refusal, snapshot)) = taken.refused else { return Some(Suggestion::Changes(changes)) };
             text = taken.text;
-            why_none = obstacle(&refusal);
+            why_none = self.obstacle(&text, &snapshot, route, &refusal);
             step = self.next_step(&text, &snapshot, route, &refusal).await;
         }
         (self.trials_left.get() > 0).then_some(Suggestion::None(why_none))
+    }
+
+    /// Why no change leads on.
+    fn obstacle(&self, text: &str, snapshot: &Snapshot, route: Option<usize>, refusal: &Refusal) -> String {
+        obstacle(refusal, &TokenFacts::new(self.request, snapshot, route), text)
     }
 
     /// The first proposal that leads on.
@@ -131,19 +138,6 @@ impl<'s> ChangeSearch<'s> {
         } else {
             format!("set `{edit}` to {} {place}", edited.written)
         }
-    }
-}
-
-/// Why no change leads on.
-fn obstacle(refusal: &Refusal) -> &'static str {
-    match &refusal.cause {
-        Cause::Check(check) => no_change(*check),
-        Cause::Scope(_) => "the token has the scope in no claim: it has to be granted, and a new token requested",
-        Cause::OwnScope => "the client has to have the scope in `oauth.clients`, and request a new token",
-        Cause::Claim(_) => "the token has no value of the claim that could be added",
-        Cause::Client => "the token names no client that could be added",
-        Cause::Address => "the address is denied, or no list of addresses can be extended",
-        Cause::Other => "the cause is not the configuration",
     }
 }
 

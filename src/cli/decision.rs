@@ -7,11 +7,11 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::refusal::{Cause, Refusal};
 use crate::clock::UnixTime;
-use crate::pipeline::policy::authenticate::authenticate_anew;
+use crate::pipeline::policy::authenticate::{AuthenticateError, authenticate_anew};
 use crate::pipeline::policy::authorize::{Admitted, admit, authorize};
 use crate::pipeline::routing::access::{Access, AccessRule, Forbidden, missing_scope};
 use crate::pipeline::routing::route::Route;
@@ -22,6 +22,8 @@ use crate::trust::verify::{AllowedAudiences, Expectations, Verified};
 /// A request with a token, as far as it is known.
 pub(super) struct TokenRequest<'t> {
     pub(super) token: &'t str,
+    /// The field that the token came in. `None`: that of its issuer.
+    pub(super) field: Option<HeaderName>,
     pub(super) from: Option<IpAddr>,
     pub(super) now: UnixTime,
 }
@@ -43,27 +45,29 @@ impl TokenRequest<'_> {
     }
 
     async fn authenticate(&self, snapshot: &Snapshot, expected: Expectations<'_>) -> Result<Verified, Refusal> {
-        let field = snapshot.trust.field_of(self.token);
-        let (field, scheme) = field.map_or((AUTHORIZATION, "Bearer "), |field| (field.clone(), ""));
+        let of_issuer = snapshot.trust.field_of(self.token).unwrap_or(&AUTHORIZATION);
+        let field = self.field.as_ref().unwrap_or(of_issuer);
+        let scheme = if field == AUTHORIZATION { "Bearer " } else { "" };
         let Ok(credentials) = HeaderValue::try_from(format!("{scheme}{}", self.token)) else {
             let (found, wanted) = ("a token with an illegal character", "letters, digits and -._~+/= only");
             return Err(FailedCheck::new(TokenError::Malformed, found, wanted).into());
         };
-        let headers = HeaderMap::from_iter([(field, credentials)]);
-        Ok(authenticate_anew(snapshot, expected, &headers, self.now).await?)
+        let headers = HeaderMap::from_iter([(field.clone(), credentials)]);
+        authenticate_anew(snapshot, expected, &headers, self.now).await.map_err(|error| {
+            let is_about_field = match &error {
+                AuthenticateError::Missing { .. } => true,
+                AuthenticateError::Refused(refused) => {
+                    refused.reason == TokenError::IssuerNotAllowed && field != of_issuer
+                }
+                AuthenticateError::Ambiguous(_) | AuthenticateError::Clock => false,
+            };
+            let refusal = Refusal::from(error);
+            if is_about_field { Refusal { cause: Cause::Field, ..refusal } } else { refusal }
+        })
     }
 
     async fn decide(&self, snapshot: &Snapshot, route: &Route, rule: &AccessRule) -> Result<(), Refusal> {
-        let Ok(admitted) = admit(route, self.from) else {
-            let text = match self.from {
-                None => format!("the route has address rules, {UNKNOWN_ADDRESS}"),
-                Some(from) if route.from.deny.as_ref().is_some_and(|deny| deny.contains(from)) => {
-                    format!("the route's `deny_from` contains {from}")
-                }
-                Some(from) => format!("the route's `allow_from` does not contain {from}"),
-            };
-            return Err(Refusal::by_route("address_not_allowed", text, Cause::Address));
-        };
+        let admitted = admit(route, self.from).map_err(|forbidden| self.refusal(forbidden, rule, None))?;
         let caller = Rc::new(self.authenticate(snapshot, rule.expectations()).await?);
         self.authorize(snapshot, (&admitted, rule), &caller)
     }
@@ -75,44 +79,47 @@ impl TokenRequest<'_> {
         caller: &Rc<Verified>,
     ) -> Result<(), Refusal> {
         let own = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);
-        let Err(forbidden) = authorize(admitted, rule, Rc::clone(caller), own) else { return Ok(()) };
-        let values = forbidden.discrepancy().map(Box::new);
-        let refused = |reason, meaning: String, cause| {
-            let text = values.as_ref().map_or(meaning.clone(), |values| format!("{meaning}: {values}"));
-            Refusal { values, ..Refusal::by_route(reason, text, cause) }
+        let authorized = authorize(admitted, rule, Rc::clone(caller), own);
+        authorized.map(drop).map_err(|forbidden| self.refusal(forbidden, rule, Some(caller)))
+    }
+
+    /// `caller` is `None` before the token is looked at.
+    fn refusal(&self, forbidden: Forbidden, rule: &AccessRule, caller: Option<&Verified>) -> Refusal {
+        let values = Box::new(forbidden.discrepancy());
+        let refused = |reason, meaning: &str, cause| {
+            let text = format!("{meaning}: {values}");
+            Refusal { values: Some(values.clone()), ..Refusal::by_route(reason, text, cause) }
         };
-        Err(match forbidden {
+        match forbidden {
             Forbidden::MissingScope { all_of, any_of, .. } => {
                 let wanted = all_of.iter().chain(any_of.iter()).map(|scope| scope.as_str().to_owned()).collect();
-                let cause = if caller.is_own() { Cause::OwnScope } else { Cause::Scope(wanted) };
-                refused("missing_scope", missing_scope(&all_of, &any_of), cause)
+                let is_own = caller.is_some_and(Verified::is_own);
+                let cause = if is_own { Cause::OwnScope } else { Cause::Scope(wanted) };
+                refused("missing_scope", &missing_scope(&all_of, &any_of), cause)
             }
             Forbidden::ClaimMismatch(_) => {
-                let claims: Vec<_> = rule.claims.iter().filter(|claim| !claim.holds(caller)).collect();
+                let broken = |caller| rule.claims.iter().filter(move |claim| !claim.holds(caller));
+                let claims: Vec<_> = caller.into_iter().flat_map(broken).collect();
                 let paths: Vec<String> = claims.iter().map(|claim| format!("`{}`", claim.path)).collect();
                 let text = format!("the route requires another value of the claim {}", paths.join(", "));
                 let first = claims.first().map(|claim| claim.path.clone()).unwrap_or_default();
-                refused("claim_mismatch", text, Cause::Claim(first))
+                refused("claim_mismatch", &text, Cause::Claim(first))
             }
-            Forbidden::AddressNotAllowed => {
-                let text = match self.from {
-                    None => format!("the client has `allow_from`, {UNKNOWN_ADDRESS}"),
-                    Some(from) => format!("the client's `allow_from` does not contain {from}"),
-                };
-                refused("address_not_allowed", text, Cause::Address)
+            Forbidden::AddressNotAllowed { from: None, list } => {
+                let text = format!("the caller must have an address {list}, {UNKNOWN_ADDRESS}");
+                Refusal::by_route("address_not_allowed", text, Cause::Address)
             }
-            Forbidden::ClientNotAllowed => {
-                let text = match &caller.caller.client {
-                    Some(id) => format!("the route's `clients` does not contain `{}`", id.as_str()),
-                    None => "the route has `clients`, and the token names no client".to_owned(),
-                };
-                refused("client_not_allowed", text, Cause::Client)
+            Forbidden::AddressNotAllowed { from: Some(_), .. } => {
+                refused("address_not_allowed", "the caller may not use the route from this address", Cause::Address)
             }
-        })
+            Forbidden::ClientNotAllowed(_) => {
+                refused("client_not_allowed", "the route's `clients` does not contain the client", Cause::Client)
+            }
+        }
     }
 }
 
-const UNKNOWN_ADDRESS: &str = "and the address of the caller is not known: give it with --from ADDRESS";
+const UNKNOWN_ADDRESS: &str = "which is not known: give it with --from ADDRESS";
 
 /// A route accepts the token's audience, or its issuer does.
 fn check_any_audience(verified: &Verified, snapshot: &Snapshot, now: UnixTime) -> Result<(), FailedCheck> {

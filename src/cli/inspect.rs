@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use base64::Engine as _;
 use clap::Args;
+use http::HeaderName;
 use serde_json::{Value, json};
 
 use super::change::{Change, ChangeSearch, Suggestion};
@@ -46,6 +47,9 @@ pub(super) struct InspectArgs {
     /// The address of the caller, for `allow_from` and `deny_from` of routes and clients
     #[arg(long, value_name = "ADDRESS")]
     from: Option<IpAddr>,
+    /// The header field that the token came in. Without it, that of the token's issuer
+    #[arg(long, value_name = "NAME")]
+    token_header: Option<HeaderName>,
     /// The form of the output: text for people, JSON for programs
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -88,7 +92,7 @@ pub(super) fn inspect(args: &InspectArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let request = TokenRequest { token, from: args.from, now: clock::now() };
+    let request = TokenRequest { token, field: args.token_header.clone(), from: args.from, now: clock::now() };
     let inspection = match runtime.block_on(inspect_token(path, config, &request)) {
         Ok(inspection) => inspection,
         Err(error) => return failed(&error),

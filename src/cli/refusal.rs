@@ -29,6 +29,8 @@ pub(super) enum Cause {
     Claim(String),
     Client,
     Address,
+    /// The token came in a field that is not its issuer's.
+    Field,
     /// The request or the machine, and not the token.
     Other,
 }
@@ -56,7 +58,7 @@ impl From<AuthenticateError> for Refusal {
                 return FailedCheck { reason: refused.reason, values: refused.values }.into();
             }
             AuthenticateError::Missing { .. } => (401, "no_token", "there is no bearer token"),
-            AuthenticateError::Ambiguous => (400, "bad_request", "there is more than one token"),
+            AuthenticateError::Ambiguous(_) => (400, "bad_request", "there is more than one token"),
             AuthenticateError::Clock => (503, "internal", "the clock of this machine is wrong"),
         };
         Self { status, reason, text: text.to_owned(), values, cause: Cause::Other }
@@ -90,30 +92,5 @@ fn explain(reason: TokenError) -> (&'static str, &'static str) {
         TokenError::BadSignature => ("bad_signature", "the signature was not made with the issuer's key"),
         TokenError::UnknownClient => ("unknown_client", "it is a token of ours, and `oauth.clients` lacks its client"),
         TokenError::Revoked => ("revoked", "it was revoked"),
-    }
-}
-
-/// Why no change of the configuration accepts a token that fails this check.
-pub(super) fn no_change(reason: TokenError) -> &'static str {
-    match reason {
-        TokenError::Malformed => "no configuration accepts a token of this form",
-        TokenError::TooManyScopes => {
-            "no configuration accepts so many scopes: list those of your services in `allow_scopes`"
-        }
-        TokenError::UnknownIssuer => {
-            "no entry can be proposed: add the issuer under `issuers`, with the place of its keys"
-        }
-        TokenError::IssuerNotAllowed => "the route is for other issuers",
-        TokenError::TypeNotAllowed => "the issuer's `types` cannot be changed",
-        TokenError::AlgNotAllowed => "no configuration accepts this `alg`",
-        TokenError::MissingClaim => "no configuration accepts a token without this claim",
-        TokenError::BadAudience => "no audience of the token can be added",
-        TokenError::Expired => "its `exp` is past: only a new token can be accepted",
-        TokenError::NotYetValid => "it is not valid yet: wait, or set the clock that is wrong",
-        TokenError::UnknownKid => "the issuer has to publish the key that signed it",
-        TokenError::KeysUnavailable => "the issuer's keys have to be available first: see `portcullis issuers`",
-        TokenError::BadSignature => "its signature is wrong: no configuration accepts it",
-        TokenError::UnknownClient => "its client has to be in `oauth.clients` again, with a secret of its own",
-        TokenError::Revoked => "it was revoked: only a new token can be accepted",
     }
 }

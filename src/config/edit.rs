@@ -44,6 +44,19 @@ pub(crate) struct EditedConfig {
     pub(crate) is_item: bool,
 }
 
+/// The line of the value at this path. `None` if there is none.
+pub(crate) fn line_of(text: &str, path: &[PathStep]) -> Option<usize> {
+    let root = tree::read(text).ok()?.root?;
+    let node = path.iter().try_fold(&root, |node, step| match (&node.value, step) {
+        (YamlNode::Map(pairs), PathStep::Key(key)) => {
+            pairs.iter().find(|(name, _)| name.value == *key).map(|(_, value)| value)
+        }
+        (YamlNode::List(items), PathStep::Item(index, _)) => items.get(*index),
+        (YamlNode::Map(_) | YamlNode::List(_) | YamlNode::Scalar(_) | YamlNode::Refused, _) => None,
+    })?;
+    Some(text[..node.span.start as usize].matches('\n').count() + 1)
+}
+
 impl ConfigEdit {
     /// `None` if the text has no such place, or if a value would not be read as it is.
     pub(crate) fn apply(&self, text: &str) -> Option<EditedConfig> {
@@ -235,6 +248,14 @@ mod tests {
         gives(&set, "a:\n  b: 30s\n  c: d\n", "a:\n  b: 60s\n  c: d\n", 2);
         gives(&set, "a:\n  c: d\n", "a:\n  b: 60s\n  c: d\n", 2);
         assert_eq!(set.to_string(), "a.b");
+    }
+
+    #[test]
+    fn a_value_has_the_line_that_it_begins_at() {
+        let line =
+            |path: &str| line_of("a: 1\nb:\n  c:\n    - x\n    - d: e\n", &edit(path, EditKind::Set(json!(1))).path);
+        assert_eq!((line("a"), line("b.c"), line("b.c.1.d")), (Some(1), Some(4), Some(5)));
+        assert_eq!((line("z"), line("a.b"), line("b.c.2")), (None, None, None));
     }
 
     #[test]

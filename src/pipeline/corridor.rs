@@ -21,6 +21,7 @@ use super::answer::broken_rule::broken_rule;
 use super::answer::content::Content;
 use super::answer::count_limits::{count_caller, count_rule};
 use super::answer::forward::{CallFacts, ForwardContext, forward};
+use super::answer::found_and_wanted::found_and_wanted;
 use super::answer::rejection::Rejection;
 use super::answer::response_fields::ResponseFields;
 use super::answer::switch::{check_handshake, switch};
@@ -111,7 +112,7 @@ pub(crate) async fn handle(
     let mut answer = decided.unwrap_or_else(|rejection| {
         open.refused(rejection.reason(), rejection.identity());
         open.log.rule = broken_rule(&rejection);
-        open.log.discrepancy = rejection.discrepancy().map(Box::new);
+        open.log.discrepancy = found_and_wanted(&rejection).map(Box::new);
         if rejection.is_for_failures() {
             // Rate limits that had room must not look like the cause.
             (open.counts, open.client_counts) = Default::default();

@@ -18,7 +18,7 @@ pub(super) fn unknown_issuer<'s>(iss: &str, known: impl Iterator<Item = &'s Issu
         return Discrepancy::new(found, format!("iss={template} with a tenant of issuers.{name}.tenants"));
     }
     if let Some((settings, near)) = known.clone().find_map(|settings| Some((settings, near_miss(iss, settings)?))) {
-        let (name, NearMiss { difference, wanted }) = (settings.name.as_str(), near);
+        let (name, NearMiss { difference, wanted, .. }) = (settings.name.as_str(), near);
         return Discrepancy::new(
             format!("{found}, which differs by {difference} from issuer `{name}`"),
             format!("iss={wanted}"),
@@ -39,24 +39,28 @@ pub(crate) fn unlisted_tenant<'i>(iss: &'i str, settings: &IssuerSettings) -> Op
     }
 }
 
-/// The `iss` that an entry has, and its difference from another.
+/// An entry with a similar `iss`.
 pub(crate) struct NearMiss {
     pub(crate) difference: String,
+    /// The `iss` that it has.
     pub(crate) wanted: String,
+    /// The `issuer` with which it would have the other `iss`.
+    pub(crate) written: String,
 }
 
 /// `None` if the entry has no issuer that is similar to this one.
 pub(crate) fn near_miss(iss: &str, settings: &IssuerSettings) -> Option<NearMiss> {
-    let wanted = match &settings.origin {
-        TokenOrigin::Issuer => settings.issuer.as_str().to_owned(),
-        TokenOrigin::Spiffe(spiffe) => spiffe.issuer.as_ref()?.as_str().to_owned(),
+    let same = || iss.to_owned();
+    let (wanted, written) = match &settings.origin {
+        TokenOrigin::Issuer => (settings.issuer.as_str().to_owned(), same()),
+        TokenOrigin::Spiffe(spiffe) => (spiffe.issuer.as_ref()?.as_str().to_owned(), same()),
         TokenOrigin::Tenants(_) => {
             let template = TenantTemplate::parse(settings.issuer.as_str())?;
             let tenant = template.segment_of(iss).filter(|tenant| is_tenant(tenant))?;
-            template.issuer_of(tenant).ok()?.as_str().to_owned()
+            (template.issuer_of(tenant).ok()?.as_str().to_owned(), template.written_for(iss))
         }
     };
-    Some(NearMiss { difference: difference(iss, &wanted)?, wanted })
+    Some(NearMiss { difference: difference(iss, &wanted)?, wanted, written })
 }
 
 /// The difference, such as `a trailing slash`, if everything else is equal. `None` for different issuers.

@@ -162,7 +162,20 @@ impl<'t> TenantTemplate<'t> {
 impl TenantTemplate<'_> {
     /// The segment of this issuer at the place of the tenant.
     pub(super) fn segment_of<'i>(&self, issuer: &'i str) -> Option<&'i str> {
-        issuer.split('/').nth(self.before.matches('/').count())
+        issuer.split('/').nth(self.tenant_at())
+    }
+
+    /// The template with which this would be the issuer of the tenant in it.
+    pub(super) fn written_for(&self, issuer: &str) -> String {
+        let segments = issuer.split('/').enumerate();
+        let written: Vec<&str> =
+            segments.map(|(at, segment)| if at == self.tenant_at() { TENANT } else { segment }).collect();
+        written.join("/")
+    }
+
+    /// The place of the tenant among the segments.
+    fn tenant_at(&self) -> usize {
+        self.before.matches('/').count()
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
+use http::HeaderName;
 use serde_json::{Map, Value};
 
 use super::super::decision::TokenRequest;
@@ -14,6 +15,7 @@ use crate::oauth::caller::IssuerName;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::trust::caller_claims::CLIENT_CLAIMS;
 use crate::trust::claimed_caller::ClaimedIssuer;
+use crate::trust::entry_choice::candidates;
 use crate::trust::issuer::IssuerSettings;
 
 /// A change at one place.
@@ -32,16 +34,19 @@ pub(super) struct TokenFacts<'f> {
     pub(super) claims: Map<String, Value>,
     pub(super) token_bytes: usize,
     pub(super) snapshot: &'f Snapshot,
+    /// Those of the entry that the token belongs to.
     pub(super) settings: Option<&'f IssuerSettings>,
     pub(super) client: Option<String>,
     pub(super) from: Option<IpAddr>,
+    /// The field that the token came in, if it is known.
+    pub(super) field: Option<&'f HeaderName>,
     pub(super) now: u64,
     /// The place of the route, and its name.
     pub(super) route: Option<(usize, &'f str)>,
 }
 
 impl<'f> TokenFacts<'f> {
-    pub(super) fn new(request: &TokenRequest<'_>, snapshot: &'f Snapshot, route: Option<usize>) -> Self {
+    pub(super) fn new(request: &'f TokenRequest<'_>, snapshot: &'f Snapshot, route: Option<usize>) -> Self {
         let token = request.token;
         let mut parts = token.split('.').map(|part| {
             let object = BASE64URL.decode(part).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -63,6 +68,7 @@ impl<'f> TokenFacts<'f> {
             settings,
             client: claimed.client.map(|client| client.as_str().to_owned()),
             from: request.from,
+            field: request.field.as_ref(),
             now: request.now.seconds(),
             route,
         }
@@ -72,6 +78,12 @@ impl<'f> TokenFacts<'f> {
     pub(super) fn external(&self) -> Option<&'f str> {
         let name = self.settings?.name.as_str();
         (name != IssuerName::OWN).then_some(name)
+    }
+
+    /// The entries for the token's issuer, whatever its audience is.
+    pub(super) fn candidates(&self) -> impl Iterator<Item = &'f IssuerSettings> {
+        let entries = candidates(self.snapshot.trust.issuers(), |issuer| &issuer.settings, &self.claims);
+        entries.unwrap_or_default().into_iter().map(|entry| &entry.settings)
     }
 
     pub(super) fn text(&self, claim: &str) -> Option<&str> {

@@ -77,7 +77,7 @@ pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
 pub(crate) fn unauthenticated(error: &AuthenticateError) -> Reason {
     match error {
         AuthenticateError::Missing { .. } => Reason::NoToken,
-        AuthenticateError::Ambiguous => Reason::BadRequest,
+        AuthenticateError::Ambiguous(_) => Reason::BadRequest,
         AuthenticateError::Clock => Reason::Internal,
         AuthenticateError::Refused(refused) => match refused.reason {
             TokenError::Malformed => Reason::Malformed,

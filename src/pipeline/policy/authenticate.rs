@@ -22,9 +22,13 @@ use crate::trust::verify::{Expectations, Verified};
 #[derive(Debug)]
 pub(crate) enum AuthenticateError {
     /// No credentials: a challenge without an error code (RFC 6750 §3.1). `found` says what there was instead.
-    Missing { found: &'static str },
+    Missing {
+        found: &'static str,
+        /// Those in which a token may come, too.
+        fields: TokenFields,
+    },
     /// More than one `Authorization`, or credentials in several fields: it is unclear which ones count.
-    Ambiguous,
+    Ambiguous(Box<Discrepancy>),
     /// A token that is not valid, or that can't be verified now.
     Refused(RefusedToken),
     /// The clock of this machine can't be right.
@@ -35,8 +39,10 @@ impl AuthenticateError {
     /// What was found and wanted, for the operator. `None` if the request is not the cause.
     pub(crate) fn discrepancy(&self) -> Option<Discrepancy> {
         match self {
-            Self::Missing { found } => Some(Discrepancy::new(*found, "Authorization: Bearer TOKEN")),
-            Self::Ambiguous => Some(Discrepancy::new("more than one Authorization", "one Authorization")),
+            Self::Missing { found, fields } => {
+                Some(Discrepancy::new(*found, format!("Authorization: Bearer TOKEN{fields}")))
+            }
+            Self::Ambiguous(values) => Some((**values).clone()),
             Self::Refused(refused) => Some((*refused.values).clone()),
             Self::Clock => None,
         }
@@ -154,13 +160,22 @@ fn only_token<'h>(
     let bearer = bearer_token(headers, max_bytes);
     let mut present = fields.present(headers);
     let Some(field) = present.next() else {
-        return Ok(Presented { token: bearer?, field: None });
+        return match bearer {
+            Ok(token) => Ok(Presented { token, field: None }),
+            Err(AuthenticateError::Missing { found, .. }) => {
+                Err(AuthenticateError::Missing { found, fields: fields.clone() })
+            }
+            Err(error) => Err(error),
+        };
     };
     let mut values = headers.get_all(field).iter();
     let token = values.next().map(HeaderValue::as_bytes).unwrap_or_default();
     let has_bearer = !matches!(bearer, Err(AuthenticateError::Missing { .. }));
-    if has_bearer || present.next().is_some() || values.next().is_some() {
-        return Err(AuthenticateError::Ambiguous);
+    if let Some(other) = present.next().or(has_bearer.then_some(&AUTHORIZATION)) {
+        return Err(ambiguous(format!("credentials in {field} and {other}")));
+    }
+    if values.next().is_some() {
+        return Err(ambiguous(format!("more than one {field}")));
     }
     Ok(Presented { token: of_legal_length(token, max_bytes)?, field: Some(field) })
 }
@@ -168,14 +183,14 @@ fn only_token<'h>(
 /// The token of a `Bearer` credential (RFC 6750 §2.1), before its characters are checked.
 fn bearer_token(headers: &HeaderMap, max_bytes: usize) -> Result<&[u8], AuthenticateError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or(AuthenticateError::Missing { found: "no Authorization" })?.as_bytes();
+    let value = values.next().ok_or_else(|| missing("no Authorization"))?.as_bytes();
     if values.next().is_some() {
-        return Err(AuthenticateError::Ambiguous);
+        return Err(ambiguous("more than one Authorization"));
     }
     let scheme = value.split(|byte| *byte == b' ').next().unwrap_or_default();
     if !scheme.eq_ignore_ascii_case(b"bearer") {
         // Credentials of another scheme, such as the service's own Basic login, count as none.
-        return Err(AuthenticateError::Missing { found: other_credentials(scheme) });
+        return Err(missing(other_credentials(scheme)));
     }
     let after = value.get(scheme.len()..).unwrap_or_default();
     let spaces = after.iter().take_while(|byte| **byte == b' ').count();
@@ -218,6 +233,14 @@ fn legal(token: &[u8]) -> Result<&str, AuthenticateError> {
 
 fn illegal_at(at: usize) -> AuthenticateError {
     malformed(format!("a token with an illegal character after {at} others"), "letters, digits and -._~+/= only")
+}
+
+fn missing(found: &'static str) -> AuthenticateError {
+    AuthenticateError::Missing { found, fields: TokenFields::default() }
+}
+
+fn ambiguous(found: impl Into<String>) -> AuthenticateError {
+    AuthenticateError::Ambiguous(Box::new(Discrepancy::new(found, "credentials in one header field")))
 }
 
 fn malformed(found: impl Into<String>, wanted: impl Into<String>) -> AuthenticateError {
@@ -263,7 +286,7 @@ mod tests {
                 Ok((token, field.map(|name| name.as_str().to_owned())))
             }
             Err(AuthenticateError::Missing { .. }) => Err("missing"),
-            Err(AuthenticateError::Ambiguous) => Err("ambiguous"),
+            Err(AuthenticateError::Ambiguous(_)) => Err("ambiguous"),
             Err(AuthenticateError::Refused(refused)) if refused.reason == TokenError::Malformed => Err("malformed"),
             Err(error) => panic!("{error:?}"),
         }
@@ -296,7 +319,7 @@ mod tests {
             (&["eyJhbGci.e30.c2ln"], "Authorization of another scheme, or of none"),
         ] {
             assert!(
-                matches!(token(values), Err(AuthenticateError::Missing { found }) if found == expected),
+                matches!(token(values), Err(AuthenticateError::Missing { found, .. }) if found == expected),
                 "{values:?}"
             );
         }
@@ -304,7 +327,7 @@ mod tests {
 
     #[test]
     fn two_headers_are_ambiguous() {
-        assert!(matches!(token(&["Bearer a", "Bearer b"]), Err(AuthenticateError::Ambiguous)));
+        assert!(matches!(token(&["Bearer a", "Bearer b"]), Err(AuthenticateError::Ambiguous(_))));
     }
 
     #[test]

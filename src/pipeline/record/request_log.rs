@@ -71,7 +71,7 @@ impl RecordedIdentity {
     }
 }
 
-/// The value of `Authorization`. It is read only if the request has a line of its own, so that the requests of a flood,
+/// The value of `Authorization`, or of the field of an issuer. It is read only if the request has a line of its own, so that the requests of a flood,
 /// which have none, cost little.
 #[derive(Debug)]
 pub(crate) struct UnreadCredentials {
@@ -124,7 +124,9 @@ impl RequestLog {
 
     /// Keeps the credentials of a request that is refused before they are verified.
     pub(crate) fn presented(&mut self, headers: &HeaderMap) {
-        if let (RecordedIdentity::Nobody, Some(value)) = (&self.identity, headers.get(AUTHORIZATION)) {
+        let fields = self.snapshot.trust.token_fields();
+        let field = fields.present(headers).next().unwrap_or(&AUTHORIZATION);
+        if let (RecordedIdentity::Nobody, Some(value)) = (&self.identity, headers.get(field)) {
             let presented = UnreadCredentials { value: value.clone(), claimed: OnceCell::new() };
             self.identity = RecordedIdentity::Presented(Box::new(presented));
         }

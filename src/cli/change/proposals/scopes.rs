@@ -1,9 +1,13 @@
 //! Changes of the keys that say which scopes a token has: `scope_claim` and `allow_scopes`.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::super::proposal::{Proposal, TokenFacts, add, keys};
 use crate::config::edit::EditKind;
+use crate::oauth::scope::Scope;
+use crate::pipeline::routing::access::Access;
 use crate::trust::scope_claim::AUTO;
 
 pub(super) fn for_scope(scope: &str, facts: &TokenFacts<'_>) -> Vec<Proposal> {
@@ -11,18 +15,35 @@ pub(super) fn for_scope(scope: &str, facts: &TokenFacts<'_>) -> Vec<Proposal> {
     let opens = format!("every token of `{issuer}` may have this scope");
     let mut proposals = vec![Proposal::new(keys(["issuers", issuer, "allow_scopes"]), add(scope), opens)];
     let Some(path) = claim_with(&facts.claims, scope, MAX_CLAIM_DEPTH) else { return proposals };
-    let is_dotted = path.iter().any(|name| name.contains('.'));
     let name = path.join(".");
-    let item = if is_dotted { json!(path) } else { json!(name) };
-    let current = AUTO.into_iter().find(|auto| facts.claims.contains_key(*auto));
-    let default = current.map(Value::from).into_iter().collect();
+    // A path whose names have dots is written as a list.
+    let item = if path.len() > 1 && path.iter().any(|name| name.contains('.')) { json!(path) } else { json!(name) };
+    let current = AUTO.into_iter().find(|auto| facts.claims.get(*auto).is_some_and(|value| !value.is_null()));
+    let default: Vec<Value> = current.map(Value::from).into_iter().collect();
+    let all: Vec<Value> = default.iter().cloned().chain([item.clone()]).collect();
     let opens = format!("every value of `{name}` in tokens of `{issuer}` is a scope too, on all routes");
-    let kind = EditKind::Add { item, default: Some(default) };
-    proposals.push(Proposal::new(keys(["issuers", issuer, "scope_claim"]), kind, opens));
-    if path.len() == 1 || !is_dotted {
-        proposals.push(scope_claim_set(issuer, &name));
+    // `scope_claim: auto` has to be replaced.
+    for kind in [EditKind::Add { item, default: Some(default) }, EditKind::Set(all.into())] {
+        proposals.push(Proposal::new(keys(["issuers", issuer, "scope_claim"]), kind, &*opens));
     }
     proposals
+}
+
+/// The scopes that routes ask for, and no others.
+pub(super) fn for_many_scopes(facts: &TokenFacts<'_>) -> Option<Proposal> {
+    let (issuer, settings) = (facts.external()?, facts.settings?);
+    let routes = facts.snapshot.routes.routes().iter();
+    let rules = routes.filter_map(|route| match &route.access {
+        Access::Public => None,
+        Access::Protected(rule) => Some(rule),
+    });
+    let asked: BTreeSet<&str> =
+        rules.flat_map(|rule| rule.all_of.iter().chain(rule.any_of.iter())).map(Scope::as_str).collect();
+    if settings.allow_scopes.is_some() || asked.is_empty() {
+        return None;
+    }
+    let opens = format!("tokens of `{issuer}` keep only these scopes, which routes ask for; services get no others");
+    Some(Proposal::new(keys(["issuers", issuer, "allow_scopes"]), EditKind::Set(json!(asked)), opens))
 }
 
 pub(super) fn scope_claim_set(issuer: &str, name: &str) -> Proposal {
