@@ -12,8 +12,8 @@ use crate::issuer::client_auth::claim::ClientFault;
 use crate::issuer::grant::GrantFault;
 use crate::oauth::discrepancy::Discrepancy;
 use crate::pipeline::policy::authenticate::AuthenticateError;
+use crate::trust::failed_check::TokenError;
 use crate::trust::revocation_keeper::NotRevoked;
-use crate::trust::verify::TokenError;
 
 pub(crate) fn grant_status(fault: &GrantFault) -> StatusCode {
     match fault {
@@ -76,8 +76,8 @@ pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
 
 pub(crate) fn unauthenticated(error: &AuthenticateError) -> Reason {
     match error {
-        AuthenticateError::Missing => Reason::NoToken,
-        AuthenticateError::Ambiguous => Reason::BadRequest,
+        AuthenticateError::Missing { .. } => Reason::NoToken,
+        AuthenticateError::Ambiguous(_) => Reason::BadRequest,
         AuthenticateError::Clock => Reason::Internal,
         AuthenticateError::Refused(refused) => match refused.reason {
             TokenError::Malformed => Reason::Malformed,

@@ -1,0 +1,73 @@
+//! The refusals by routes of tokens that are accepted.
+
+use serde_json::{Value, json};
+
+use super::{Refused, Suggestion, World};
+
+impl World {
+    /// Refusals by a route of a token that is accepted.
+    pub(super) fn by_routes(&self) -> Vec<Refused<'static>> {
+        let case = |path, changes: Value, reason, found, wanted, suggestion| Refused {
+            name: path,
+            path,
+            token: self.token(&changes),
+            reason,
+            found,
+            wanted,
+            suggestion,
+        };
+        let (change, none) = (Suggestion::Change, Suggestion::None);
+        vec![
+            case(
+                "/read",
+                json!({"scope": "write", "roles": ["x", "read"]}),
+                "missing_scope",
+                "write",
+                "read",
+                change(&["set `issuers.corp.scope_claim` to \"roles\""], "those of other claims are not"),
+            ),
+            case(
+                "/read",
+                json!({"realm_access": {"roles": ["read"]}}),
+                "missing_scope",
+                "no scope",
+                "read",
+                change(&["set `issuers.corp.scope_claim` to \"realm_access.roles\""], "on all routes"),
+            ),
+            case("/read", json!({"sub": "read"}), "missing_scope", "no scope", "read", none("in no claim")),
+            case(
+                "/admin",
+                json!({"scope": "read admin"}),
+                "missing_scope",
+                "read",
+                "admin",
+                change(&["add \"admin\" to `issuers.corp.allow_scopes`"], "every token of `corp` may have this scope"),
+            ),
+            case(
+                "/gold",
+                json!({"tier": "bronze"}),
+                "claim_mismatch",
+                "tier=bronze",
+                "tier=gold|silver",
+                change(&["add \"bronze\" to `routes.gold.access.claims.tier`"], "every caller with this value"),
+            ),
+            case("/gold", json!({}), "claim_mismatch", "no tier", "tier=gold|silver", none("no value of the claim")),
+            case(
+                "/named",
+                json!({}),
+                "client_not_allowed",
+                "client=corp/app",
+                "client=corp/other",
+                change(&["add \"corp/app\" to `routes.named.access.clients`"], "this client"),
+            ),
+            case(
+                "/near",
+                json!({}),
+                "address_not_allowed",
+                "address 127.0.0.1",
+                "an address of allow_from of the route",
+                change(&["add \"127.0.0.1\" to `routes.near.allow_from`"], "from this address"),
+            ),
+        ]
+    }
+}
