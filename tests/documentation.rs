@@ -225,7 +225,7 @@ fn write_named_files(folder: &Path, yaml: &str) {
         let content = match path.extension().and_then(|extension| extension.to_str()) {
             Some("crt") => Authority::new().certificate,
             Some("jwks" | "bundle") => json!({ "keys": [Key::new("k1", "ES256").jwk()] }).to_string(),
-            None if path.ends_with("token") => "a service account's token\n".to_owned(),
+            None if path.ends_with("token") => "token\n".to_owned(),
             _ => continue,
         };
         fs::create_dir_all(path.parent().unwrap()).unwrap();

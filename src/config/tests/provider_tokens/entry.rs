@@ -130,7 +130,7 @@ impl WrittenEntry {
     /// `None` if a scope claim has the wrong type.
     fn scopes(&self, claims: &Map<String, Value>) -> Option<BTreeSet<String>> {
         let values: Vec<&Value> = match self.issuer.get("scope_claim") {
-            None => SCOPE_CLAIMS.iter().find_map(|name| claims.get(*name)).into_iter().collect(),
+            None => SCOPE_CLAIMS.iter().find_map(|name| present(claims, name)).into_iter().collect(),
             Some(Value::Array(paths)) => paths.iter().filter_map(|path| at_path(claims, path)).collect(),
             Some(path) => at_path(claims, path).into_iter().collect(),
         };
@@ -140,7 +140,11 @@ impl WrittenEntry {
                 Value::Null => Vec::new(),
                 Value::String(text) => text.split(' ').map(str::to_owned).collect(),
                 Value::Array(items) if items.iter().all(Value::is_string) => texts(value),
-                Value::Object(members) if self.issuer.get("scope_claim").is_some() => members.keys().cloned().collect(),
+                Value::Object(members) if self.issuer.get("scope_claim").is_some() => {
+                    let granted =
+                        members.iter().filter(|(_, value)| !matches!(value, Value::Null | Value::Bool(false)));
+                    granted.map(|(name, _)| name.clone()).collect()
+                }
                 Value::Array(_) | Value::Object(_) | Value::Bool(_) | Value::Number(_) => return None,
             };
             all.extend(names);
