@@ -2,6 +2,7 @@
 //! smallest change of the configuration that would accept the token, and the caller gets none of it.
 
 mod by_routes;
+mod of_entries;
 mod of_tokens;
 
 use std::collections::BTreeSet;
@@ -46,10 +47,10 @@ enum Suggestion<'s> {
 
 impl World {
     async fn start() -> Self {
-        let (upstream, key) = (Upstream::start().await, Key::new("k1", "ES256"));
-        let (corp, down) = (Issuer::start(&[&key]).await, Issuer::start(&[]).await);
-        let sections = format!(
-            "issuers:
+        let down = Issuer::start(&[]).await;
+        let sections = |iss: &str, _: &Key| {
+            format!(
+                "issuers:
   corp:
     issuer: {iss}
     audiences: [{API}]
@@ -64,9 +65,9 @@ limits: {{token_bytes: 2KiB}}
 revoked:
   - {{issuer: corp, client: gone}}
   - {{issuer: corp, subject: left, issued_before: 2030-01-01T00:00:00Z}}",
-            iss = corp.issuer,
-            down = down.issuer,
-        );
+                down = down.issuer,
+            )
+        };
         let routes = [
             "path: /any, name: any, access: {}",
             "path: /own, name: own, access: {issuers: [self]}",
@@ -74,13 +75,21 @@ revoked:
             "path: /read, name: read, access: {scopes: [read]}",
             "path: /admin, name: admin, access: {scopes: [admin]}",
             "path: /gold, name: gold, access: {claims: {tier: [gold, silver]}}",
+            "path: /repo, name: repo, access: {claims: {sub: {glob: 'repo:acme/*'}}}",
             "path: /named, name: named, access: {clients: [corp/other]}",
             "path: /near, name: near, access: {}, allow_from: [192.0.2.0/24]",
             "path: /slow, name: slow, access: {}, rate_limits: [{rate: 1/h, per: address}]",
             "path: /open, name: open, access: public",
         ];
-        let gateway = Gateway::start(&config(upstream.address, &routes, &sections));
-        for name in ["corp", "slash", "two"] {
+        Self::with(&routes, sections, &["corp", "slash", "two"]).await
+    }
+
+    /// `sections` gets the address of an issuer, and its key. The key sets of the issuers `fetched` are waited for.
+    async fn with(routes: &[&str], sections: impl Fn(&str, &Key) -> String, fetched: &[&str]) -> Self {
+        let (upstream, key) = (Upstream::start().await, Key::new("k1", "ES256"));
+        let corp = Issuer::start(&[&key]).await;
+        let gateway = Gateway::start(&config(upstream.address, routes, &sections(&corp.issuer, &key)));
+        for name in fetched {
             gateway.log_line(&format!("fetched the JWK Set\",\"issuer.name\":\"{name}\""));
         }
         Self { client: Client::new(&gateway), gateway, corp, key, _upstream: upstream }
@@ -111,13 +120,19 @@ revoked:
         let answer = self.client.get_with(path, token).await;
         assert!(!String::from_utf8_lossy(&answer.body).contains("wanted"), "{answer:?}");
         let line = self.gateway.audit_of(answer.request_id());
-        let mut command = program(&self.gateway.folder);
-        let said = run_with(command.args(["token", "inspect", "--format", "json", "--from", "127.0.0.1"]), token);
-        let mut said: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+        let mut said = self.inspected(&[], token);
         if said["good"] == true {
             said = said["routes"][path.trim_start_matches('/')].take();
         }
         (line, said)
+    }
+
+    /// The output of `token inspect`.
+    fn inspected(&self, arguments: &[&str], token: &str) -> Value {
+        let mut command = program(&self.gateway.folder);
+        command.args(["token", "inspect", "--format", "json", "--from", "127.0.0.1"]).args(arguments);
+        let said = run_with(&mut command, token);
+        serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"))
     }
 
     /// What is not as it should be.
@@ -275,7 +290,7 @@ async fn a_refusal_at_any_step_names_the_claimed_caller() {
     let limited = world.client.get_with("/slow", &world.token(&json!({}))).await;
     let line = world.gateway.audit_of(limited.request_id());
     assert_eq!((&line["gateway.reason"], &line["oauth.issuer"]), (&json!("rate_limited"), &json!("corp")), "{line}");
-    assert!(line["gateway.found"].as_str().unwrap().starts_with("limit limit-1 is used up for "), "{line}");
+    assert!(line["gateway.found"].as_str().unwrap().starts_with("limit address is used up for "), "{line}");
     assert_eq!(line["gateway.wanted"], "at most 1 in 3600s per address, 1 at once");
     // The token is the service's, and is not read.
     let open = world.client.get_with("/open", &world.token(&json!({}))).await;

@@ -24,15 +24,26 @@ impl World {
                 "missing_scope",
                 "write",
                 "read",
-                change(&["set `issuers.corp.scope_claim` to \"roles\""], "those of other claims are not"),
+                change(&["set `issuers.corp.scope_claim` to [\"scope\", \"roles\"]"], "a scope too, on all routes"),
             ),
             case(
                 "/read",
-                json!({"realm_access": {"roles": ["read"]}}),
+                json!({"scope": null, "realm_access": {"roles": ["read"]}}),
                 "missing_scope",
                 "no scope",
                 "read",
-                change(&["set `issuers.corp.scope_claim` to \"realm_access.roles\""], "on all routes"),
+                change(&["set `issuers.corp.scope_claim` to [\"realm_access.roles\"]"], "on all routes"),
+            ),
+            case(
+                "/read",
+                json!({"scope": null, "resource_access": {"api.example.com": {"read": {}}}}),
+                "missing_scope",
+                "no scope",
+                "read",
+                change(
+                    &["set `issuers.corp.scope_claim` to [[\"resource_access\", \"api.example.com\"]]"],
+                    "every value of `resource_access.api.example.com`",
+                ),
             ),
             case("/read", json!({"sub": "read"}), "missing_scope", "no scope", "read", none("in no claim")),
             case(
@@ -50,6 +61,17 @@ impl World {
                 "tier=bronze",
                 "tier=gold|silver",
                 change(&["add \"bronze\" to `routes.gold.access.claims.tier`"], "every caller with this value"),
+            ),
+            case(
+                "/repo",
+                json!({"sub": "repo:other/x"}),
+                "claim_mismatch",
+                "sub=repo:other/x",
+                "sub=repo:acme/*",
+                change(
+                    &["set `routes.repo.access.claims.sub` to [{glob: \"repo:acme/*\"}, \"repo:other/x\"]"],
+                    "every caller with this value of `sub`",
+                ),
             ),
             case("/gold", json!({}), "claim_mismatch", "no tier", "tier=gold|silver", none("no value of the claim")),
             case(

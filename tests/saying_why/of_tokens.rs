@@ -29,6 +29,14 @@ impl World {
                 "less than 5s ago",
                 change(&["set `issuers.two.clock_skew` to ", "0s ("], "after it ends"),
             ),
+            at_any(
+                "expired now, with a fraction",
+                self.of("urn:two", &json!({"exp": now() as f64 - 20.5})),
+                "expired",
+                "s ago",
+                "less than 5s ago",
+                change(&["set `issuers.two.clock_skew` to ", "0s ("], "after it ends"),
+            ),
             at_any("two parts", "a.b".to_owned(), "malformed", "2 parts", "3 parts", none("of this form")),
             at_any(
                 "a JWE",
@@ -87,11 +95,11 @@ impl World {
                 none("form"),
             ),
             at_any(
-                "scope as an object",
-                self.of("urn:two", &json!({"scope": {}, "roles": ["a"]})),
+                "scope as a number",
+                self.of("urn:two", &json!({"scope": 7, "roles": ["a"]})),
                 "malformed",
-                "scope is an object",
-                "scope is a string or a list of strings",
+                "scope is a number",
+                "scope is a string, a list of strings or an object",
                 change(
                     &["set `issuers.two.scope_claim` to \"roles\" (gateway.yaml:"],
                     "every value of `roles` in tokens of `two`",

@@ -33,6 +33,9 @@ fn of_check(check: TokenError, wanted: &str, facts: &TokenFacts<'_>) -> &'static
         TokenError::TooManyScopes => {
             "no configuration accepts so many scopes: list those of your services in `allow_scopes`"
         }
+        TokenError::UnknownIssuer if wanted.starts_with("tid=") => {
+            "it names two tenants, in `iss` and in `tid`: no configuration accepts it"
+        }
         TokenError::UnknownIssuer | TokenError::MissingClaim if facts.text("iss").is_none() => {
             "without `iss` only JWT-SVIDs are accepted: add an entry with `spiffe`, which names their trust domain and \
              the place of its bundle"

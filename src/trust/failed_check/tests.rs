@@ -2,8 +2,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::super::audiences::AcceptedAudiences;
 use super::super::caller_claims::caller;
 use super::super::example::{claims, settings};
+use super::super::issuer::IssuerSettings;
 use super::super::key_cache::KeyCache;
 use super::super::near_miss::unknown_issuer;
 use super::*;
@@ -84,6 +86,49 @@ fn every_reason_has_bounded_texts_of_what_was_found_and_wanted() {
                 assert!(length <= 201 && (length > 0 || value.is_empty()), "{reason:?}: {text}");
             }
         }
+    }
+}
+
+#[test]
+fn an_unknown_key_is_named_as_the_header_names_it() {
+    let key = Arc::new(SigningKey::generate(Algorithm::Es256).unwrap().0.verifying_key().unwrap());
+    let known = format!("kid={} (ES256)", key.key_id.as_deref().unwrap());
+    let keys = Arc::new(KeyCache::own(KeySet::from_keys(vec![key])));
+    let issuer = TrustedIssuer { settings: settings(), keys };
+    for (header, found, wanted) in [
+        (r#"{"alg":"ES256","kid":"a","x5t":"b"}"#, "kid=a, alg=ES256", known.clone()),
+        (
+            r#"{"alg":"ES256"}"#,
+            "no kid, alg=ES256",
+            format!("exactly one key for ES256, or a kid; the issuer has {known}"),
+        ),
+        (
+            r#"{"alg":"ES256","x5t":"b","x5t#S256":"c"}"#,
+            "no kid, x5t=b, x5t#S256=c, alg=ES256",
+            format!("exactly one key for ES256 with this certificate; the issuer has {known}"),
+        ),
+    ] {
+        let check = FailedCheck::unknown_key(&issuer, &Header::parse(header.as_bytes()).unwrap());
+        assert_eq!(check, FailedCheck::new(TokenError::UnknownKid, found, wanted), "{header}");
+    }
+}
+
+#[test]
+fn a_wrong_audience_is_named_by_its_claim() {
+    let instead_of_aud = Some("client_id".to_owned());
+    let audiences = AcceptedAudiences::Listed { accepted: vec!["app".to_owned()], instead_of_aud };
+    let issuer = IssuerSettings { audiences, ..settings() };
+    let issuer = TrustedIssuer { settings: issuer, keys: Arc::new(KeyCache::remote()) };
+    for (changes, found, wanted) in [
+        (json!({"aud": "x"}), "aud=x", "aud=app"),
+        (json!({"aud": [], "client_id": "y"}), "client_id=y", "client_id=app"),
+    ] {
+        let mut all = claims();
+        all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let mut claims = Claims::parse(all.to_string().as_bytes()).unwrap();
+        issuer.settings.audiences.complete(&mut claims).unwrap();
+        let check = FailedCheck::bad_audience(&issuer, &claims, &["app".to_owned()]);
+        assert_eq!(check, FailedCheck::new(TokenError::BadAudience, found, wanted), "{changes}");
     }
 }
 
