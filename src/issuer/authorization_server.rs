@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use aws_lc_rs::rand;
 use base64::Engine as _;
 use bytes::Bytes;
@@ -16,10 +15,10 @@ use super::client_auth::authenticator::{Authenticated, ClientAuthenticator, Clie
 use super::client_auth::claim::ClientFault;
 use super::client_auth::{Credential, PresentedCredentials};
 use super::grant::{Grant, GrantFault, Wanted};
+use super::issuer_keys::IssuerKeys;
 use super::metadata::{self, CachedDocument};
 use super::offload::{Busy, Offload};
 use super::request::Parameters;
-use super::ring::Ring;
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::network::SourceAddress;
@@ -34,12 +33,10 @@ pub(crate) struct ServerSettings {
     pub(crate) issuer: String,
     pub(crate) token_path: String,
     pub(crate) json_requests: bool,
-    /// The time for which verifiers may cache the JWK Set.
-    pub(crate) jwks_max_age: Duration,
 }
 
 /// The queues for slow cryptography.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Offloads {
     pub(crate) signatures: Offload,
     pub(crate) passwords: Offload,
@@ -50,19 +47,12 @@ pub(crate) struct AuthorizationServer {
     settings: ServerSettings,
     authenticator: ClientAuthenticator,
     signatures: Offload,
-    published: ArcSwap<PublishedKeys>,
+    keys: Arc<IssuerKeys>,
     metadata: CachedDocument,
     revocation_path: String,
 }
 
-/// The signing keys with the JWK Set that publishes them. They are always replaced together.
-#[derive(Debug)]
-struct PublishedKeys {
-    ring: Ring,
-    jwks: CachedDocument,
-}
-
-/// The metadata does not change while the gateway runs.
+/// The metadata changes with the configuration only.
 const METADATA_MAX_AGE: Duration = Duration::from_secs(300);
 
 /// An issued token and the values for its audit record.
@@ -110,24 +100,40 @@ pub(crate) enum TokenRefusal {
 }
 
 impl AuthorizationServer {
-    pub(crate) fn new(settings: ServerSettings, clients: Arc<Clients>, ring: Ring, offloads: Offloads) -> Self {
-        let published = ArcSwap::from_pointee(PublishedKeys::new(ring, settings.jwks_max_age));
+    pub(crate) fn new(
+        settings: ServerSettings,
+        clients: Arc<Clients>,
+        keys: Arc<IssuerKeys>,
+        offloads: Offloads,
+    ) -> Self {
+        let Offloads { signatures, passwords } = offloads;
+        Self::with(settings, ClientAuthenticator::new(clients, passwords), keys, signatures)
+    }
+
+    /// A server with other settings and clients, and with the keys, queues and counted failures of this one.
+    pub(crate) fn following(&self, settings: ServerSettings, clients: Vec<Client>) -> Self {
+        Self::with(settings, self.authenticator.following(clients), Arc::clone(&self.keys), self.signatures.clone())
+    }
+
+    fn with(
+        settings: ServerSettings,
+        authenticator: ClientAuthenticator,
+        keys: Arc<IssuerKeys>,
+        signatures: Offload,
+    ) -> Self {
         let metadata = metadata::metadata(&settings.issuer, &settings.token_path);
         let metadata = CachedDocument::new(&metadata, METADATA_MAX_AGE);
         let revocation_path = metadata::revocation_path(&settings.token_path);
-        let Offloads { signatures, passwords } = offloads;
-        let authenticator = ClientAuthenticator::new(clients, passwords);
-        Self { settings, authenticator, signatures, published, metadata, revocation_path }
-    }
-
-    /// Replaces the keys after a rotation. The verifiers of this process must have the new keys before.
-    pub(crate) fn publish(&self, ring: Ring) {
-        self.published.store(Arc::new(PublishedKeys::new(ring, self.settings.jwks_max_age)));
+        Self { settings, authenticator, signatures, keys, metadata, revocation_path }
     }
 
     /// The client to which an own token was issued; `None` if it is not configured.
     pub(crate) fn client_of(&self, own: &Verified) -> Option<&Client> {
         self.authenticator.clients().of_token(own)
+    }
+
+    pub(crate) fn has_client(&self, id: &Identity) -> bool {
+        self.authenticator.clients().get(id.as_str()).is_some()
     }
 
     pub(crate) fn clients(&self) -> impl Iterator<Item = &Client> {
@@ -144,7 +150,7 @@ impl AuthorizationServer {
 
     /// The JWK Set document (RFC 7517 §5).
     pub(crate) fn jwks(&self) -> CachedDocument {
-        self.published.load().jwks.clone()
+        self.keys.jwks()
     }
 
     /// The metadata document (RFC 8414 §3.2).
@@ -189,7 +195,7 @@ impl AuthorizationServer {
         let DecidedGrant { authenticated: Authenticated { client, credential }, grant } = decided;
         let token_id = token_id()?;
         let claims = Value::Object(grant.claims(&self.settings.issuer, client, now, &token_id)).to_string();
-        let key = Arc::clone(self.published.load().ring.signer(now));
+        let key = self.keys.signer(now);
         let key_id = key.key_id().to_owned();
         let signed = self.signatures.run(move || key.sign("at+jwt", claims.as_bytes())).await?;
         let token = signed.map_err(|fault| {
@@ -204,13 +210,6 @@ impl AuthorizationServer {
             "scope": scope,
         });
         Ok(Issued { body: body.to_string().into(), client: client.id.clone(), credential, scope, token_id, key_id })
-    }
-}
-
-impl PublishedKeys {
-    fn new(ring: Ring, max_age: Duration) -> Self {
-        let jwks = CachedDocument::new(&ring.public_jwks(), max_age);
-        Self { ring, jwks }
     }
 }
 

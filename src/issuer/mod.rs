@@ -8,6 +8,7 @@ pub(crate) mod authorization_server;
 pub(crate) mod client;
 pub(crate) mod client_auth;
 pub(crate) mod grant;
+pub(crate) mod issuer_keys;
 pub(crate) mod metadata;
 pub(crate) mod offload;
 pub(crate) mod request;

@@ -18,7 +18,7 @@ use crate::server::proxy_header::ProxyHeader;
 use crate::server::received_request::Received;
 use crate::server::watch::TimeoutKind;
 
-/// The settings of a listener that its connections share.
+/// The settings of a listener that its connections share. A connection keeps those that it began with.
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerRuntime {
     pub(crate) transport: ListenerTransport,

@@ -7,3 +7,4 @@ pub(crate) mod metric_labels;
 pub(crate) mod metrics;
 mod process_metrics;
 pub(crate) mod process_usage;
+pub(crate) mod reload_metrics;

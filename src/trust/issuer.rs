@@ -16,7 +16,7 @@ use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
 
 /// An issuer as configured. Every field that a check needs is required.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct IssuerSettings {
     pub(crate) name: IssuerName,
     /// `iss`, compared exactly.
@@ -33,7 +33,7 @@ pub(crate) struct IssuerSettings {
 }
 
 /// The source of an external issuer's keys.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct KeySource {
     /// `None`: discovered through the issuer's metadata.
     pub(crate) jwks_uri: Option<Url>,
@@ -44,6 +44,13 @@ pub(crate) struct KeySource {
     pub(crate) clear_text: ClearText,
 }
 
+impl KeySource {
+    /// Whether the keys come from the same place, whatever else has changed.
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
+        self.jwks_uri == other.jwks_uri
+    }
+}
+
 /// The certificates that verify an issuer's server. Their content can be replaced while the gateway runs; copies share
 /// it.
 #[derive(Clone, Debug)]
@@ -52,9 +59,21 @@ pub(crate) struct IssuerCa {
     pem: Arc<ArcSwap<Vec<u8>>>,
 }
 
+/// By the path and the present content.
+impl PartialEq for IssuerCa {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path && self.pem.load().as_slice() == other.pem.load().as_slice()
+    }
+}
+
 impl IssuerCa {
     pub(crate) fn new(path: PathBuf, pem: Vec<u8>) -> Self {
         Self { path, pem: Arc::new(ArcSwap::from_pointee(pem)) }
+    }
+
+    /// Whether both share their content.
+    pub(crate) fn is_copy_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.pem, &other.pem)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -79,7 +98,7 @@ pub(crate) enum Profile {
 }
 
 /// The accepted `typ` values, compared case-insensitively and without `application/` (RFC 7515 §4.1.9).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenTypes {
     /// Lower case, without `application/`.
     pub(crate) named: Vec<String>,

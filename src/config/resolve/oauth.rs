@@ -70,7 +70,7 @@ impl Resolver<'_> {
             allow_scopes: None,
             profile: Profile::Own,
         };
-        let server = ServerSettings { issuer, token_path, json_requests, jwks_max_age: ring.rules.max_age() };
+        let server = ServerSettings { issuer, token_path, json_requests };
         Ok(Oauth { server, trust, ring, clients, token_limits, client_limits })
     }
 

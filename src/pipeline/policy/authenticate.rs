@@ -38,7 +38,7 @@ pub(crate) async fn authenticate(
 ) -> Result<Rc<Verified>, AuthenticateError> {
     let token = presented(snapshot, headers, now)?;
     let expected = rule.expectations();
-    if let Some(verified) = current.verified(token, connection) {
+    if let Some(verified) = current.verified(token, snapshot, connection) {
         let checked = verified.revalidate(expected, now, tokio::time::Instant::now());
         return match checked.and_then(|()| check_client(&verified, snapshot)) {
             Ok(()) => Ok(verified),

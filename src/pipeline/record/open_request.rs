@@ -110,12 +110,12 @@ impl OpenRequest {
     }
 
     fn count(&self, limit: CountedLimit, count: LimitCount) {
-        let rule = self.log.matched;
+        let series = self.log.series();
         self.recorder.metrics(|metrics| {
             if count.allowed {
-                metrics.let_through(rule, limit);
+                metrics.let_through(series, limit);
             } else {
-                metrics.refused_by(rule, limit, self.log.proven_client());
+                metrics.refused_by(series, limit, self.log.proven_client());
             }
         });
     }

@@ -21,6 +21,7 @@ use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::request::request_id::RequestId;
 use crate::pipeline::routing::access::Discrepancy;
+use crate::pipeline::routing::series::SeriesId;
 use crate::pipeline::routing::snapshot::SharedSnapshot;
 use crate::trust::verify::Verified;
 
@@ -84,6 +85,11 @@ impl RequestLog {
         }
     }
 
+    /// The metrics series that the request counts in, by the snapshot that decides it.
+    pub(super) fn series(&self) -> SeriesId {
+        self.matched.series(&self.snapshot)
+    }
+
     pub(super) fn peer(&self) -> &Peer {
         &self.peer
     }
@@ -140,7 +146,7 @@ impl RequestLog {
     /// The outcome for the metrics.
     pub(super) fn outcome(&self, duration: Duration) -> RequestOutcome<'_> {
         RequestOutcome {
-            rule: self.matched,
+            series: self.series(),
             issuer: self.issuer_name(),
             decision: self.decision,
             reason: self.reason,
