@@ -8,7 +8,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::client::{request, with_token};
+use crate::support::client::{request, with_header, with_token};
 use crate::support::world::{SECRET, config};
 use crate::support::{Client, Gateway, Upstream};
 
@@ -58,7 +58,7 @@ async fn a_faulty_file_leaves_everything_as_it_is() {
         (good[..good.len() / 2].to_owned(), "gateway.yaml:"),
         (String::new(), "the file is empty"),
         (good.replace("certs/localhost.key", "certs/other.key"), "certs/other.key"),
-        (good.replace("correct horse battery staple", "${PORTCULLIS_TEST_UNSET}"), "PORTCULLIS_TEST_UNSET"),
+        (good.replace("correct horse battery staple", "\"${PORTCULLIS_TEST_UNSET}\""), "PORTCULLIS_TEST_UNSET"),
         (good.replace("workers: 1", "workers: 2") + "state_directory: elsewhere\n", "`workers` needs a restart"),
         (good.replace("file: \"-\"", "file: audit.jsonl"), "`audit.file` needs a restart"),
         (good.replace("{algorithm: ES256}", "{directory: moved}"), "`oauth.signing_keys.directory` needs a restart"),
@@ -166,4 +166,19 @@ async fn the_token_endpoint_can_be_added_and_removed() {
     assert_eq!(Client::new(&gateway).get("/.well-known/jwks.json").await.status, 404);
     gateway.reloads(&with);
     assert_eq!(Client::new(&gateway).get_with("/data", &token).await.status, 200, "the same keys");
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_trusted_no_more_is_not_believed() {
+    let upstream = Upstream::start().await;
+    let yaml = |proxies: &str| {
+        let sections = format!("trusted_proxies: [{proxies}]\nlimits: {{in_flight: 100}}");
+        config(upstream.address, &["name: all, path: /**, access: public, deny_from: [192.0.2.0/24]"], &sections)
+    };
+    let gateway = Gateway::start(&yaml("127.0.0.1"));
+    let mut connection = Client::new(&gateway).connect().await;
+    let forwarded = || with_header(request("GET", "/"), "x-forwarded-for", "192.0.2.7");
+    assert_eq!(connection.send(forwarded()).await.status, 403);
+    gateway.reloads(&yaml("198.51.100.1"));
+    assert_eq!(connection.send(forwarded()).await.status, 200);
 }

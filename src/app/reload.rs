@@ -4,6 +4,7 @@
 //! configuration in use, on a thread of low priority. Then one atomic store replaces the snapshot, for every request
 //! that begins from then on. If anything is wrong, the configuration in use stays, and no part of the new one is used.
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +93,8 @@ struct Verified {
 
 /// Reloads that wait for their turn.
 const MAX_WAITING: usize = 16;
+/// A file system that does not answer must not keep all later reloads waiting.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// For requests that began before the swap to be authenticated.
 const NARROW_AFTER: Duration = Duration::from_millis(500);
 /// For a worker to take a change of its listeners.
@@ -155,6 +158,7 @@ impl Reloader {
             }
             Err(error) => {
                 let errors = error.texts();
+                self.status.refused(revision.clone(), errors.clone(), now);
                 for text in &errors {
                     error!("{text}");
                 }
@@ -169,7 +173,6 @@ impl Reloader {
                     errors: errors.len() as u64,
                 };
                 self.record(Event::ReloadRefused(refused));
-                self.status.refused(revision, errors, now);
                 Err(error)
             }
         }
@@ -181,13 +184,18 @@ impl Reloader {
             return (None, Err(ReloadError::Stopping));
         }
         let Some(path) = self.path.clone() else { return (None, Err(ReloadError::NoFile)) };
+        // Opening a pipe would wait for a writer.
+        if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+            return (None, Err(ReloadError::NoFile));
+        }
         let load = move || {
             config::load(&path, &Surroundings::process()).map_err(|errors| ReloadError::Config(errors.diagnostics()))
         };
-        let config = match self.compiler.spawn_blocking(load).await {
-            Ok(Ok(config)) => config,
-            Ok(Err(error)) => return (None, Err(error)),
-            Err(_) => return (None, Err(ReloadError::Panicked)),
+        let config = match timeout(LOAD_TIMEOUT, self.compiler.spawn_blocking(load)).await {
+            Ok(Ok(Ok(config))) => config,
+            Ok(Ok(Err(error))) => return (None, Err(error)),
+            Ok(Err(_)) => return (None, Err(ReloadError::Panicked)),
+            Err(_) => return (None, Err(ReloadError::TimedOut)),
         };
         let revision = Some(config.id.clone());
         let needs_restart = self.restart.changed(&config);
@@ -259,6 +267,7 @@ impl Reloader {
     fn record(&self, event: Event<'_>) {
         let mut batch = Batch::default();
         event.write(clock::now(), &self.running.snapshot.config, &mut batch);
-        self.lines.hand_over_within(batch);
+        // Blocks while the writer is busy.
+        tokio::task::block_in_place(|| self.lines.hand_over_within(batch));
     }
 }

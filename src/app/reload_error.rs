@@ -23,6 +23,8 @@ pub(crate) enum ReloadError {
     Stopping,
     #[error("reading the configuration panicked; please report this")]
     Panicked,
+    #[error("reading the configuration took longer than 60 s; check the file systems of its files")]
+    TimedOut,
 }
 
 impl ReloadError {
@@ -31,7 +33,7 @@ impl ReloadError {
         match self {
             Self::Config(diagnostics) => diagnostics.iter().map(ToString::to_string).collect(),
             Self::NeedsRestart(keys) => keys.iter().map(|key| format!("`{key}` needs a restart")).collect(),
-            Self::Open(_) | Self::Revocations(_) | Self::NoFile | Self::Stopping | Self::Panicked => {
+            Self::Open(_) | Self::Revocations(_) | Self::NoFile | Self::Stopping | Self::Panicked | Self::TimedOut => {
                 vec![ErrorChain(self).to_string()]
             }
         }

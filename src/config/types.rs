@@ -33,7 +33,7 @@ use crate::upstream::service::Upstream;
 /// The resolved configuration.
 #[derive(Debug)]
 pub(crate) struct Config {
-    /// Identifies the configuration in audit lines: the beginning of its SHA-256.
+    /// Identifies the configuration in audit lines. See [`super::revision`].
     pub(crate) id: String,
     /// Settings that are allowed, but are probably mistakes.
     pub(crate) warnings: Vec<Diagnostic>,

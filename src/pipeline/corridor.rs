@@ -66,6 +66,10 @@ pub(crate) async fn handle(
 ) -> Response<AnswerBody> {
     let snapshot = worker.current.get();
     let trusted = &snapshot.trusted_proxies;
+    let peer = match peer.without_trust(trusted) {
+        Some(direct) => direct.counted_in(&worker.in_flight, trusted),
+        None => peer,
+    };
     let headers = received.as_ref().ok().map(|request| &request.head.headers).filter(|_| peer.is_proxy);
     let peer = match headers {
         Some(headers) => peer.with_forwarded(headers, trusted).counted_in(&worker.in_flight, trusted),

@@ -90,9 +90,10 @@ impl Guard {
         of_listener.for_each(|watch| watch.send_signal(signal));
     }
 
-    /// The drain timeout has passed: the gateway itself cuts the requests in flight.
-    pub(crate) fn has_cut(&self) -> bool {
-        self.stage.get() == Some(GuardSignal::Cut)
+    /// The drain timeout of the process or of this listener has passed: the gateway itself cuts the requests in flight.
+    pub(crate) fn has_cut(&self, listener: ListenerId) -> bool {
+        let is_cut = |signal: Option<GuardSignal>| signal == Some(GuardSignal::Cut);
+        is_cut(self.stage.get()) || is_cut(self.removed.borrow().get(&listener).copied())
     }
 
     /// Signals the stages of the drain to all connections. Never ends.

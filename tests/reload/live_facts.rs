@@ -10,6 +10,7 @@ use crate::support::issuer::Key;
 use crate::support::wire::{RawUpstream, within};
 use crate::support::world::{SECRET, config};
 use crate::support::{Client, Gateway, Issuer, Upstream};
+use crate::tunnels::{OPEN, echoes, opened, parrot};
 
 #[tokio::test]
 async fn the_buckets_of_unchanged_limits_go_on() {
@@ -57,7 +58,15 @@ async fn counters_go_on_under_their_names() {
 
 #[tokio::test]
 async fn connections_to_an_unchanged_upstream_are_used_again() {
-    let kept = RawUpstream::saying_and_staying("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let kept = RawUpstream::start(|mut wire, _| {
+        Box::pin(async move {
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            while wire.head().await.is_some() {
+                wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            }
+        })
+    })
+    .await;
     let (old, new) = (Upstream::answering(|_| named("old")).await, Upstream::answering(|_| named("new")).await);
     let routes = [
         "name: kept, path: /kept, access: public, upstream: kept",
@@ -70,11 +79,12 @@ async fn connections_to_an_unchanged_upstream_are_used_again() {
     };
     let gateway = Gateway::start(&yaml(&old));
     let client = Client::new(&gateway);
-    assert_eq!(client.get("/moved").await.body, "old");
-    gateway.reloads(&yaml(&new));
-    assert_eq!(client.get("/moved").await.body, "new");
-    gateway.reloads(&yaml(&old));
-    assert_eq!(client.get("/moved").await.body, "old");
+    for (service, name) in [(&old, "old"), (&new, "new"), (&old, "old")] {
+        gateway.reloads(&yaml(service));
+        assert_eq!(client.get("/moved").await.body, name);
+        assert_eq!(client.get("/kept").await.body, "ok");
+    }
+    assert_eq!(kept.connections(), 1);
 }
 
 fn named(name: &'static str) -> Response<Full<bytes::Bytes>> {
@@ -126,6 +136,20 @@ async fn a_signing_key_and_its_tokens_outlast_every_reload() {
     assert_eq!(client.get_with("/data", &token).await.status, 200);
     let granted = client.token("other", SECRET, "").await;
     assert_eq!(granted.json()["expires_in"], 600);
+}
+
+#[tokio::test]
+async fn an_open_web_socket_goes_on() {
+    let service = parrot().await;
+    let yaml = config(service.address, &[OPEN], "");
+    let gateway = Gateway::start(&yaml);
+    let mut tunnel = opened(&gateway, "").await;
+    for number in 0..3 {
+        gateway.reloads(&(yaml.clone() + &format!("# {number}\n")));
+        echoes(&mut tunnel, "hello").await;
+    }
+    gateway.reloads(&config(service.address, &["name: other, path: /other, access: public"], ""));
+    echoes(&mut tunnel, "still here").await;
 }
 
 #[tokio::test]

@@ -163,6 +163,7 @@ impl Resolver<'_> {
                 return None;
             }
         };
+        self.named.add_file([&pem[..]]);
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
         if !certificates.is_ok_and(|list| !list.is_empty()) {
             self.faults.at(file.span, format!("{named} holds no certificate in PEM"));

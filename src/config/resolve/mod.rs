@@ -35,6 +35,7 @@ use super::diagnostics::{Diagnostic, Faults, Reported};
 use super::needs::Needs;
 use super::raw::limits::RawLimits;
 use super::raw::{AuditFile, RawAudit, RawConfig, RawOnFailure, Sync};
+use super::revision::NamedContent;
 use super::source::{At, Source, Span};
 use super::types::{Audit, Config};
 use super::values::{Bound, Period, PositiveCount, Size};
@@ -63,6 +64,7 @@ pub(super) struct Resolver<'a> {
     /// The rates of the rate limits so far, by their place.
     pub(super) limit_rates: Vec<LimitRate>,
     pub(super) shared_limits: SharedLimits,
+    pub(super) named: NamedContent,
     pub(super) needs: Needs,
     pub(super) now: UnixTime,
 }
@@ -80,7 +82,7 @@ const MAX_WORKERS: u32 = 1024;
 
 impl Resolver<'_> {
     /// `None` if there are faults, earlier ones included.
-    pub(super) fn config(mut self, raw: RawConfig, id: String) -> Option<Config> {
+    pub(super) fn config(mut self, raw: RawConfig) -> Option<Config> {
         let workers = raw.workers.map_or_else(available_cores, |workers| self.count_up_to(&workers, MAX_WORKERS));
         let proxies_are_known = raw.trusted_proxies.is_some();
         let trusted_proxies = self.trusted_proxies(raw.trusted_proxies.and_then(Result::ok));
@@ -119,7 +121,7 @@ impl Resolver<'_> {
         raw.version.ok()?;
         let warnings = self.warnings;
         Some(Config {
-            id,
+            id: self.named.revision(self.source.text()),
             warnings,
             ended_certificates: self.ended_certificates,
             workers,
