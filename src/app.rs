@@ -16,6 +16,7 @@ mod memory;
 mod own_keys;
 mod probes;
 pub(crate) mod process_hardening;
+mod process_parts;
 mod process_usage;
 mod refusals;
 mod reload;
@@ -40,7 +41,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use certificates::Certificates;
-use generation::{NextGeneration, ProcessParts};
+use generation::NextGeneration;
+use process_parts::ProcessParts;
 use reload::{ChangingParts, Reloader};
 use reload_status::ReloadStatus;
 use restart::RestartSettings;
@@ -206,15 +208,9 @@ impl App {
         next.opened_ring.iter().for_each(|ring| ring.record_start(&next.snapshot.config, &lines));
         revocation::start(keeper, Arc::clone(&published), lines.clone())?;
         let (stage, drain) = drain::channel();
-        let plan = workers::Plan {
-            snapshot: Arc::clone(&published),
-            limiter: Arc::clone(&parts.limiter),
-            drain: drain.clone(),
-            pin_limit: Arc::default(),
-            lines: lines.clone(),
-            memory_is_short: Arc::clone(&parts.memory_is_short),
-            shutdown: Arc::clone(&changing.shutdown),
-        };
+        let (snapshot, lines_of_workers, shutdown) =
+            (Arc::clone(&published), lines.clone(), Arc::clone(&changing.shutdown));
+        let plan = workers::Plan::new(snapshot, &parts, drain.clone(), lines_of_workers, shutdown);
         let mut tasks = Tasks::new(control.handle().clone());
         tasks.replace(next.tasks(&parts, &published, &lines));
         let (listeners, changes) = std::mem::take(&mut next.listeners).serve(self.workers);

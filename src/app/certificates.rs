@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn another_configuration_shares_certificates_and_takes_renewed_ones() {
+    fn the_next_configuration_shares_and_renews_certificates() {
         let folder = tempdir().unwrap();
         let files = |name: &str| CertificateFiles {
             cert: folder.path().join(format!("{name}.crt")),

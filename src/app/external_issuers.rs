@@ -1,7 +1,7 @@
 //! The external issuers of a configuration, with what the configuration before knows of them.
 //!
-//! An issuer whose entry is unchanged stays the same object, so that its verified tokens and its keys live on. An issuer
-//! with another entry keeps its keys as long as they come from the same place; its tokens are verified again.
+//! An issuer whose entry is unchanged stays the same object, so that its verified tokens and its keys live on. An
+//! issuer with another entry keeps its keys as long as they come from the same place; its tokens are verified again.
 
 use std::path::Path;
 use std::sync::Arc;

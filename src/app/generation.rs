@@ -6,41 +6,27 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
-use super::certificates::{CertificateSet, Certificates};
+use super::certificates::CertificateSet;
 use super::control_listeners::{ControlListeners, OpenedControl};
 use super::external_issuers::IssuerInUse;
 use super::listeners::{ListenerInUse, OpenedListeners};
 use super::own_keys::{OpenedRing, OwnKeys};
+use super::process_parts::ProcessParts;
 use super::start_error::StartError;
 use super::tasks::{Task, TaskSubject};
 use super::{background, memory, upstreams_in_use};
 use crate::audit::ledger::LineSender;
 use crate::config::types::{Config, Oauth};
-use crate::issuer::authorization_server::Offloads;
 use crate::issuer::ring_store::RingSettings;
 use crate::pipeline::routing::snapshot::{OwnIssuer, Snapshot, SnapshotParts};
-use crate::server::connection_limiter::ConnectionLimiter;
 use crate::trust::issuer::TrustedIssuer;
-use crate::trust::revocation::PublishedRevocations;
-use crate::trust::revocation_keeper::Revoker;
 use crate::trust::verify::Trust;
 use crate::upstream::health_check;
 use crate::upstream::names::{DnsSettings, Name, NameLookup};
-
-/// Parts of the process that no configuration replaces.
-#[derive(Clone, Debug)]
-pub(super) struct ProcessParts {
-    pub(super) revocations: Arc<PublishedRevocations>,
-    pub(super) revoker: Revoker,
-    pub(super) offloads: Offloads,
-    pub(super) certificates: Certificates,
-    pub(super) limiter: Arc<ConnectionLimiter>,
-    pub(super) memory_is_short: Arc<AtomicBool>,
-}
 
 /// The parts of the configuration in use that the next one takes over.
 #[derive(Debug)]

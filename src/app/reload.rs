@@ -18,7 +18,8 @@ use tracing::{error, info, warn};
 
 use super::descriptors;
 use super::former_snapshots::FormerSnapshots;
-use super::generation::{Generation, NextGeneration, ProcessParts};
+use super::generation::{Generation, NextGeneration};
+use super::process_parts::ProcessParts;
 use super::reload_error::ReloadError;
 use super::reload_status::ReloadStatus;
 use super::restart::RestartSettings;

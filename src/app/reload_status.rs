@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::json;
 
 use crate::clock::UnixTime;
-use crate::telemetry::reload_metrics::ReloadCounts;
+use crate::telemetry::reload_counts::ReloadCounts;
 
 #[derive(Debug)]
 pub(super) struct ReloadStatus(Mutex<ReloadState>);

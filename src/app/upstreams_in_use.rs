@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_lives_on_in_every_route_as_long_as_it_is_defined_alike() {
+    fn an_upstream_that_is_defined_alike_lives_on_in_every_route() {
         let first = config("a: \"http://a.internal:1\", b: \"http://b.internal:1\"");
         let mut second = config("b: \"http://b.internal:1\", a: {servers: [\"http://a.internal:1\"], via: false}");
         take_over(&first.upstreams, &mut second);

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::process_parts::ProcessParts;
 use super::start_error::StartError;
 use crate::audit::ledger::{Ledger, LineSender};
 use crate::pipeline::connection::{self, ListenerRuntime};
@@ -42,6 +43,19 @@ pub(super) struct Plan {
     pub(super) memory_is_short: Arc<AtomicBool>,
     /// The time for connections of a listener that is removed.
     pub(super) shutdown: Arc<ArcSwap<Shutdown>>,
+}
+
+impl Plan {
+    pub(super) fn new(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        parts: &ProcessParts,
+        drain: Drain,
+        lines: LineSender,
+        shutdown: Arc<ArcSwap<Shutdown>>,
+    ) -> Self {
+        let (limiter, memory_is_short) = (Arc::clone(&parts.limiter), Arc::clone(&parts.memory_is_short));
+        Self { snapshot, limiter, drain, pin_limit: Arc::default(), lines, memory_is_short, shutdown }
+    }
 }
 
 /// One worker's socket of a listener.

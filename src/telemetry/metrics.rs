@@ -18,7 +18,7 @@ use super::metric_labels::{
     MirrorLabels, SecretLabels, ServerLabels, SplitLabels, UpstreamLabels, WorkerLabels,
 };
 use super::process_usage::ProcessUsage;
-use super::reload_metrics::ReloadCounts;
+use super::reload_counts::ReloadCounts;
 
 /// Counters of one worker, or of all workers together.
 #[derive(Clone, Debug, Default)]
@@ -286,30 +286,6 @@ impl MetricsWriter<'_, '_> {
         )
     }
 
-    fn audit_log(&mut self, process: &Process) -> fmt::Result {
-        self.counter("portcullis_audit_lines", "Lines written to the audit log", process.audit_lines)?;
-        self.counter(
-            "portcullis_audit_dropped",
-            "Lines dropped because the audit queue was full",
-            process.audit_dropped,
-        )?;
-        self.counter(
-            "portcullis_audit_folded",
-            "Decisions that are counted in a folded line of the audit log",
-            process.audit_folded,
-        )?;
-        self.counter(
-            "portcullis_audit_write_failures",
-            "Failed writes to the audit log, each retried",
-            process.audit_failures,
-        )?;
-        self.gauge(
-            "portcullis_audit_broken",
-            "1 while the audit log cannot be written",
-            f64::from(u8::from(process.audit_broken)),
-        )
-    }
-
     fn upstreams(&mut self, sum: &Sum, process: &Process) -> fmt::Result {
         let (requests, in_flight) = (&sum.server_requests, &sum.server_in_flight);
         self.counters("portcullis_upstream_server_requests", "Requests sent to a server, retries included", requests)?;
@@ -333,7 +309,7 @@ impl MetricsWriter<'_, '_> {
         self.counters("portcullis_upstream_retries", "Requests retried", &sum.upstream_retries)
     }
 
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+    pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         ConstCounter::new(value).encode(encoder)
     }

@@ -6,16 +6,7 @@ use prometheus_client::registry::Unit;
 
 use super::metric_labels::ReloadLabels;
 use super::metrics::MetricsWriter;
-
-/// The reloads of the configuration. The start counts as the first that succeeded.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ReloadCounts {
-    pub(crate) succeeded: u64,
-    pub(crate) refused: u64,
-    pub(crate) is_last_refused: bool,
-    /// Of the last that succeeded, in seconds since 1970.
-    pub(crate) last_success: u64,
-}
+use super::reload_counts::ReloadCounts;
 
 impl MetricsWriter<'_, '_> {
     pub(super) fn reloads(&mut self, reloads: ReloadCounts) -> fmt::Result {

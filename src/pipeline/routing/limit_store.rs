@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_go_on_at_another_place_and_begin_full_for_another_limit() {
+    fn buckets_go_on_at_another_place() {
         let number = |n| NonZeroU32::new(n).unwrap();
         let rate = LimitRate { amount: number(1), period: Duration::from_secs(3600), burst: number(5) };
         let [one, other] = [Digest(1), Digest(2)].map(Some);

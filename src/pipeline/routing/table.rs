@@ -100,7 +100,7 @@ impl RouteTable {
         &self.routes
     }
 
-    /// Replaces the upstreams of all routes. For a table that no snapshot has yet: a route that is shared keeps its own.
+    /// Replaces the upstreams of all routes. For a table that no snapshot has yet: a shared route keeps its own.
     pub(crate) fn replace_upstreams(&mut self, replace: impl Fn(&mut Arc<Upstream>)) {
         for route in self.routes.iter_mut().filter_map(Arc::get_mut) {
             route.replace_upstreams(&replace);
