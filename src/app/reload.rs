@@ -219,8 +219,11 @@ impl Reloader {
     /// Takes the new configuration into use. Only the first step can fail.
     async fn commit(&mut self, verified: Verified, former: &FormerSnapshots) -> Result<Reloaded, ReloadError> {
         let Verified { mut next, restart, revoked, audit, shutdown, connections, warnings } = verified;
-        // What either configuration revokes is revoked, until no request is decided by the former one.
-        self.parts.revoker.set_rules(revoked.clone(), RulesChange::Add).await.map_err(ReloadError::Revocations)?;
+        if revoked != self.revoked {
+            // What either configuration revokes is revoked, until no request is decided by the former one.
+            let added = self.parts.revoker.set_rules(revoked.clone(), RulesChange::Add).await;
+            added.map_err(ReloadError::Revocations)?;
+        }
         warnings.iter().for_each(|warning| warn!("{warning}"));
         let (old, new) = (self.running.snapshot.config.clone(), next.snapshot.config.clone());
         let tasks = next.tasks(&self.parts, &self.published, &self.lines);
@@ -255,10 +258,10 @@ impl Reloader {
 
     /// Ends the revocations that are configured no more.
     async fn narrow_revocations(&mut self, revoked: Vec<RevocationEntry>) {
-        let before = std::mem::replace(&mut self.revoked, revoked.clone());
-        if before.iter().all(|entry| revoked.contains(entry)) {
+        if revoked == self.revoked {
             return;
         }
+        self.revoked.clone_from(&revoked);
         sleep(NARROW_AFTER).await;
         if self.parts.revoker.set_rules(revoked, RulesChange::Replace).await.is_err() {
             error!("removed `revoked` entries stay in force: the file of revocations cannot be read; reload again");

@@ -126,6 +126,9 @@ pub(crate) async fn handle(
         answer = Content::without_body(answer);
     }
     add_fields(&snapshot, &mut open, &fields, &mut answer, is_refusal);
+    if Content::may_last(&answer, is_grpc) {
+        open.log.release_snapshot();
+    }
     answer.map(|content| AnswerBody::new(content, open, exchange, end.and_then(RequestEnd::hold)))
 }
 

@@ -4,7 +4,7 @@ use http::Response;
 use http_body_util::{BodyExt as _, Full};
 use serde_json::json;
 
-use super::metric;
+use super::{config_page, metric};
 use crate::support::client::request;
 use crate::support::issuer::Key;
 use crate::support::wire::{RawUpstream, within};
@@ -143,6 +143,7 @@ async fn an_open_web_socket_goes_on() {
     let service = parrot().await;
     let yaml = config(service.address, &[OPEN], "");
     let gateway = Gateway::start(&yaml);
+    let first = config_page(&gateway).await["config"].clone();
     let mut tunnel = opened(&gateway, "").await;
     for number in 0..3 {
         gateway.reloads(&(yaml.clone() + &format!("# {number}\n")));
@@ -150,6 +151,10 @@ async fn an_open_web_socket_goes_on() {
     }
     gateway.reloads(&config(service.address, &["name: other, path: /other, access: public"], ""));
     echoes(&mut tunnel, "still here").await;
+    drop(tunnel);
+    let line = gateway.audit_line(|line| line["http.route"] == "chat");
+    assert_eq!(line["gateway.config"], first, "the configuration that decided");
+    assert_eq!(metric(&gateway, "portcullis_auth_decisions_total", &["http_route=\"chat\""]).await, Some(1.0));
 }
 
 #[tokio::test]
