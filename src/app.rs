@@ -28,6 +28,7 @@ pub(crate) mod start_error;
 mod stop;
 mod tasks;
 mod upstreams_in_use;
+mod verified_config;
 mod workers;
 
 use std::io;
@@ -155,7 +156,7 @@ impl App {
             revoker,
             offloads,
             certificates: Certificates::default(),
-            limiter: Arc::new(ConnectionLimiter::new(reload::connection_limits(&config), workers)),
+            limiter: Arc::new(ConnectionLimiter::new(verified_config::connection_limits(&config), workers)),
             memory_is_short: Arc::default(),
         };
         let (restart, revoked) = (RestartSettings::of(&config), config.revoked.clone());
@@ -234,7 +235,8 @@ impl App {
         let revoker = parts.revoker.clone();
         let reloader = Reloader {
             path,
-            running: next.begin(listeners, control_listeners),
+            running: Arc::new(next.begin(listeners)),
+            control_listeners,
             restart,
             revoked,
             parts,

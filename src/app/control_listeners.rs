@@ -18,6 +18,13 @@ pub(super) struct ControlListeners {
     probes: Option<ControlListener>,
 }
 
+/// The addresses as configured.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ControlAddresses {
+    admin: Option<SocketAddr>,
+    probes: Option<SocketAddr>,
+}
+
 /// The listeners of a configuration, before they are served.
 #[derive(Default)]
 pub(super) struct OpenedControl {
@@ -26,8 +33,6 @@ pub(super) struct OpenedControl {
 }
 
 struct ControlListener {
-    /// As configured.
-    address: SocketAddr,
     /// Port 0 is replaced by the actual port.
     actual: SocketAddr,
     rules: Arc<ArcSwap<AdminRules>>,
@@ -41,20 +46,23 @@ struct OpenedListener {
     socket: Option<TcpListener>,
 }
 
+impl ControlAddresses {
+    pub(super) fn of(config: &Config) -> Self {
+        Self { admin: config.admin.as_ref().map(|admin| admin.address), probes: config.probes }
+    }
+}
+
 impl OpenedControl {
     /// Binds the addresses that the configuration before does not have.
-    pub(super) fn bind(config: &Config, before: Option<&ControlListeners>) -> Result<Self, ListenError> {
-        let open = |address, rules, before: Option<&ControlListener>| {
-            let is_same = before.is_some_and(|before| before.address == address);
-            let socket = if is_same { None } else { listener::bind(address, 1)?.pop() };
+    pub(super) fn bind(config: &Config, before: ControlAddresses) -> Result<Self, ListenError> {
+        let open = |address, rules, before: Option<SocketAddr>| {
+            let socket = if before == Some(address) { None } else { listener::bind(address, 1)?.pop() };
             Ok::<_, ListenError>(OpenedListener { address, rules, socket })
         };
         let admin = config.admin.clone().map(|admin| (admin.address, admin_rules(admin)));
-        let admin_before = before.and_then(|before| before.admin.as_ref());
-        let probes_before = before.and_then(|before| before.probes.as_ref());
         Ok(Self {
-            admin: admin.map(|(address, rules)| open(address, rules, admin_before)).transpose()?,
-            probes: config.probes.map(|address| open(address, probe_rules(), probes_before)).transpose()?,
+            admin: admin.map(|(address, rules)| open(address, rules, before.admin)).transpose()?,
+            probes: config.probes.map(|address| open(address, probe_rules(), before.probes)).transpose()?,
         })
     }
 
@@ -91,7 +99,7 @@ impl OpenedListener {
         let actual = socket.local_addr().unwrap_or(self.address);
         let rules = Arc::new(ArcSwap::from_pointee(self.rules));
         let serving = control.spawn(serve(socket, Arc::clone(&rules), probes.clone())).abort_handle();
-        Some(ControlListener { address: self.address, actual, rules, serving })
+        Some(ControlListener { actual, rules, serving })
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 
 use super::certificates::CertificateSet;
-use super::control_listeners::{ControlListeners, OpenedControl};
+use super::control_listeners::{ControlAddresses, OpenedControl};
 use super::external_issuers::IssuerInUse;
 use super::listeners::{ListenerInUse, OpenedListeners};
 use super::own_keys::{OpenedRing, OwnKeys};
@@ -33,7 +33,7 @@ use crate::upstream::names::{DnsSettings, Name, NameLookup};
 pub(super) struct Generation {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) listeners: Vec<ListenerInUse>,
-    pub(super) control_listeners: ControlListeners,
+    control_addresses: ControlAddresses,
     issuers: Vec<IssuerInUse>,
     own_keys: Option<OwnKeys>,
     names: NamesInUse,
@@ -44,6 +44,7 @@ pub(super) struct NextGeneration {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) listeners: OpenedListeners,
     pub(super) control_listeners: OpenedControl,
+    control_addresses: ControlAddresses,
     pub(super) certificates: CertificateSet,
     /// If the configuration before had no signing keys.
     pub(super) opened_ring: Option<OpenedRing>,
@@ -77,7 +78,9 @@ impl NextGeneration {
         let mut certificates = parts.certificates.next();
         let of_before = before.map_or(&[][..], |before| &before.listeners);
         let listeners = OpenedListeners::open(&config.listeners, config.workers, of_before, &mut certificates)?;
-        let control_listeners = OpenedControl::bind(&config, before.map(|before| &before.control_listeners))?;
+        let of_before = before.map(|before| before.control_addresses).unwrap_or_default();
+        let control_listeners = OpenedControl::bind(&config, of_before)?;
+        let control_addresses = ControlAddresses::of(&config);
         let cas = config.issuers.iter_mut().filter_map(|issuer| issuer.source.ca.clone().zip(issuer.ca_watch.take()));
         let cas = cas.collect();
         let of_before = before.map_or(&[][..], |before| &before.issuers);
@@ -107,6 +110,7 @@ impl NextGeneration {
             snapshot,
             listeners,
             control_listeners,
+            control_addresses,
             certificates,
             opened_ring,
             issuers,
@@ -143,7 +147,7 @@ impl NextGeneration {
     }
 
     /// It is in use from now on.
-    pub(super) fn begin(self, listeners: Vec<ListenerInUse>, control_listeners: ControlListeners) -> Generation {
+    pub(super) fn begin(self, listeners: Vec<ListenerInUse>) -> Generation {
         let own_keys = self.own_keys.map(|(keys, settings)| {
             keys.set_settings(settings);
             keys
@@ -152,7 +156,7 @@ impl NextGeneration {
         Generation {
             snapshot: self.snapshot,
             listeners,
-            control_listeners,
+            control_addresses: self.control_addresses,
             issuers: self.issuers,
             own_keys,
             names: self.names,

@@ -4,7 +4,6 @@
 //! configuration in use, on a thread of low priority. Then one atomic store replaces the snapshot, for every request
 //! that begins from then on. If anything is wrong, the configuration in use stays, and no part of the new one is used.
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,24 +15,22 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
-use super::descriptors;
+use super::control_listeners::ControlListeners;
 use super::former_snapshots::FormerSnapshots;
-use super::generation::{Generation, NextGeneration};
+use super::generation::Generation;
 use super::process_parts::ProcessParts;
 use super::reload_error::ReloadError;
 use super::reload_status::ReloadStatus;
 use super::restart::RestartSettings;
 use super::tasks::Tasks;
+use super::verified_config::VerifiedConfig;
 use super::workers::{WorkerChange, WorkerHandle};
 use crate::audit::batch::Batch;
 use crate::audit::ledger::LineSender;
 use crate::audit::record::{Event, RefusedReload};
 use crate::audit::writer::ChangingSettings;
 use crate::clock;
-use crate::config::types::Config;
-use crate::config::{self, interpolate::Surroundings};
 use crate::pipeline::routing::snapshot::Snapshot;
-use crate::server::connection_limiter::ConnectionLimits;
 use crate::server::drain::{Drain, Shutdown, Stage};
 use crate::telemetry::admin::Probes;
 use crate::trust::revocation::RevocationEntry;
@@ -57,7 +54,8 @@ pub(super) type ReloadRequest = oneshot::Sender<Result<Reloaded, ReloadError>>;
 pub(super) struct Reloader {
     /// `None` if the configuration is not in a file.
     pub(super) path: Option<PathBuf>,
-    pub(super) running: Generation,
+    pub(super) running: Arc<Generation>,
+    pub(super) control_listeners: ControlListeners,
     pub(super) restart: RestartSettings,
     pub(super) revoked: Vec<RevocationEntry>,
     pub(super) parts: ProcessParts,
@@ -81,21 +79,10 @@ pub(super) struct ChangingParts {
     pub(super) shutdown: Arc<ArcSwap<Shutdown>>,
 }
 
-/// A configuration that passed every check, and its parts that are used as they are.
-struct Verified {
-    next: NextGeneration,
-    restart: RestartSettings,
-    revoked: Vec<RevocationEntry>,
-    audit: ChangingSettings,
-    shutdown: Shutdown,
-    connections: ConnectionLimits,
-    warnings: Vec<String>,
-}
-
 /// Reloads that wait for their turn.
 const MAX_WAITING: usize = 16;
 /// A file system that does not answer must not keep all later reloads waiting.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(60);
 /// For requests that began before the swap to be authenticated.
 const NARROW_AFTER: Duration = Duration::from_millis(500);
 /// For a worker to take a change of its listeners.
@@ -104,14 +91,6 @@ const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) fn channel() -> (ReloadHandle, mpsc::Receiver<ReloadRequest>) {
     let (sender, receiver) = mpsc::channel(MAX_WAITING);
     (ReloadHandle(sender), receiver)
-}
-
-pub(super) fn connection_limits(config: &Config) -> ConnectionLimits {
-    ConnectionLimits {
-        total: descriptors::connections(config.limits.connections),
-        per_address: config.limits.connections_per_address,
-        trusted_proxies: config.trusted_proxies.clone(),
-    }
 }
 
 impl ReloadHandle {
@@ -179,46 +158,24 @@ impl Reloader {
         }
     }
 
-    /// Reads, resolves and opens the new configuration. Also gives its revision, if it has one.
-    async fn verify(&mut self) -> (Option<String>, Result<Verified, ReloadError>) {
+    /// Verifies the new configuration on another thread. Also gives its revision, if it has one.
+    async fn verify(&self) -> (Option<String>, Result<VerifiedConfig, ReloadError>) {
         if self.drain.stage() != Stage::Serving {
             return (None, Err(ReloadError::Stopping));
         }
         let Some(path) = self.path.clone() else { return (None, Err(ReloadError::NoFile)) };
-        // Opening a pipe would wait for a writer.
-        if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
-            return (None, Err(ReloadError::NoFile));
+        let (restart, parts, running) = (self.restart.clone(), self.parts.clone(), Arc::clone(&self.running));
+        let verify = move || VerifiedConfig::open(&path, &restart, &parts, &running);
+        match timeout(VERIFY_TIMEOUT, self.compiler.spawn_blocking(verify)).await {
+            Ok(Ok(verified)) => verified,
+            Ok(Err(_)) => (None, Err(ReloadError::Panicked)),
+            Err(_) => (None, Err(ReloadError::TimedOut)),
         }
-        let load = move || {
-            config::load(&path, &Surroundings::process()).map_err(|errors| ReloadError::Config(errors.diagnostics()))
-        };
-        let config = match timeout(LOAD_TIMEOUT, self.compiler.spawn_blocking(load)).await {
-            Ok(Ok(Ok(config))) => config,
-            Ok(Ok(Err(error))) => return (None, Err(error)),
-            Ok(Err(_)) => return (None, Err(ReloadError::Panicked)),
-            Err(_) => return (None, Err(ReloadError::TimedOut)),
-        };
-        let revision = Some(config.id.clone());
-        let needs_restart = self.restart.changed(&config);
-        if !needs_restart.is_empty() {
-            return (revision, Err(ReloadError::NeedsRestart(needs_restart)));
-        }
-        (revision, self.open(config).await)
-    }
-
-    async fn open(&mut self, config: Config) -> Result<Verified, ReloadError> {
-        let restart = RestartSettings::of(&config);
-        let revoked = config.revoked.clone();
-        let (audit, shutdown) = (config.changing_audit_settings(), config.shutdown);
-        let connections = connection_limits(&config);
-        let warnings = config.warnings.iter().chain(&config.ended_certificates).map(ToString::to_string).collect();
-        let next = tokio::task::block_in_place(|| NextGeneration::open(config, &self.parts, Some(&self.running)))?;
-        Ok(Verified { next, restart, revoked, audit, shutdown, connections, warnings })
     }
 
     /// Takes the new configuration into use. Only the first step can fail.
-    async fn commit(&mut self, verified: Verified, former: &FormerSnapshots) -> Result<Reloaded, ReloadError> {
-        let Verified { mut next, restart, revoked, audit, shutdown, connections, warnings } = verified;
+    async fn commit(&mut self, verified: VerifiedConfig, former: &FormerSnapshots) -> Result<Reloaded, ReloadError> {
+        let VerifiedConfig { mut next, restart, revoked, audit, shutdown, connections, warnings } = verified;
         if revoked != self.revoked {
             // What either configuration revokes is revoked, until no request is decided by the former one.
             let added = self.parts.revoker.set_rules(revoked.clone(), RulesChange::Add).await;
@@ -235,11 +192,11 @@ impl Reloader {
         self.tasks.replace(tasks);
         let (listeners, changes) = std::mem::take(&mut next.listeners).serve(self.workers.len());
         self.send(changes).await;
-        let before = std::mem::take(&mut self.running.control_listeners);
+        let before = std::mem::take(&mut self.control_listeners);
         let opened = std::mem::take(&mut next.control_listeners);
-        let control_listeners = opened.serve(Some(before), &self.probes, &self.control);
-        let before = std::mem::replace(&mut self.running, next.begin(listeners, control_listeners));
-        former.keep(before.snapshot);
+        self.control_listeners = opened.serve(Some(before), &self.probes, &self.control);
+        let before = std::mem::replace(&mut self.running, Arc::new(next.begin(listeners)));
+        former.keep(Arc::clone(&before.snapshot));
         self.restart = restart;
         self.narrow_revocations(revoked).await;
         Ok(Reloaded { old, new })

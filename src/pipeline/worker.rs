@@ -91,10 +91,6 @@ impl Worker {
         self.in_flight.set_max(share.in_flight_per_address);
         self.tunnels.set_max(share.tunnels, share.tunnels_per_address);
         self.connections.set_limits(&snapshot.limits, share, has_websocket(snapshot));
-        let clients = snapshot.oauth.as_ref().map(|oauth| &oauth.server);
-        self.recorder.metrics(|metrics| {
-            metrics.forget_secrets(|client| clients.is_some_and(|server| server.has_client(client)));
-        });
     }
 
     /// Accepts fewer requests while the event loop lags.
@@ -132,7 +128,11 @@ impl Worker {
             in_flight: self.recorder.load.in_flight() as u64,
             mirrored: self.mirrors.counts(),
             tunnels: self.tunnels.open() as u64,
-            ..self.recorder.metrics(|metrics| metrics.report(&snapshot.series))
+            ..self.recorder.metrics(|metrics| {
+                let server = snapshot.oauth.as_ref().map(|oauth| &oauth.server);
+                metrics.forget_secrets(|client| server.is_some_and(|server| server.has_client(client)));
+                metrics.report(&snapshot.series)
+            })
         };
         self.current.report(&mut report);
         self.pools.report(&mut report);
