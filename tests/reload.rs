@@ -182,3 +182,43 @@ async fn a_proxy_that_is_trusted_no_more_is_not_believed() {
     gateway.reloads(&yaml("198.51.100.1"));
     assert_eq!(connection.send(forwarded()).await.status, 200);
 }
+
+/// Requests go on during many reloads, over both protocols. The field and the body come from one configuration.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_fails_and_none_mixes_two_configurations() {
+    let upstream = Upstream::start().await;
+    let yaml = |number: usize| {
+        let route = format!(
+            "name: mixed, path: /mixed, access: public, respond: {{body: \"{number}\"}}, \
+             response_headers: {{set: {{x-number: \"{number}\"}}}}"
+        );
+        config(upstream.address, &[&route, "name: up, path: /up, access: public"], "workers: 2")
+    };
+    let gateway = Gateway::start(&yaml(0));
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let mut callers = Vec::new();
+    for client in gateway.both() {
+        let done = std::sync::Arc::clone(&done);
+        callers.push(tokio::spawn(async move {
+            let mut connection = client.connect().await;
+            let mut count = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let mixed = connection.send(request("GET", "/mixed")).await;
+                assert_eq!((mixed.status, mixed.header("x-number").as_bytes()), (200, &mixed.body[..]));
+                assert_eq!(connection.send(request("GET", "/up")).await.status, 200);
+                count += 2;
+            }
+            count
+        }));
+    }
+    for number in 1..30 {
+        gateway.reloads(&yaml(number));
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    let mut total = 0;
+    for caller in callers {
+        total += caller.await.unwrap();
+    }
+    let counted = metric(&gateway, "portcullis_auth_decisions_total", &["http_route=\"mixed\""]).await;
+    assert_eq!(counted, Some(f64::from(total) / 2.0), "no count is lost");
+}
