@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 
+use super::decided_by::DecidedBy;
 use super::matched::MatchedRule;
 use super::metrics::RequestOutcome;
 use crate::audit::aggregate::{Decided, Kind};
@@ -21,12 +22,13 @@ use crate::oauth::identity::Identity;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::request::request_id::RequestId;
+use crate::pipeline::routing::series::SeriesId;
 use crate::pipeline::routing::snapshot::SharedSnapshot;
 use crate::trust::verify::Verified;
 
 #[derive(Debug)]
 pub(crate) struct RequestLog {
-    snapshot: SharedSnapshot,
+    decided_by: DecidedBy,
     peer: Rc<Peer>,
     started: Instant,
     pub(crate) now: UnixTime,
@@ -65,7 +67,7 @@ pub(crate) enum RecordedIdentity {
 impl RequestLog {
     pub(crate) fn new(snapshot: SharedSnapshot, peer: &Rc<Peer>, request_id: RequestId) -> Self {
         Self {
-            snapshot,
+            decided_by: DecidedBy::Snapshot(snapshot),
             peer: Rc::clone(peer),
             started: clock::instant(),
             now: clock::now(),
@@ -82,6 +84,16 @@ impl RequestLog {
             discrepancy: None,
             status: None,
         }
+    }
+
+    /// The metrics series that the request counts in, by the snapshot that decides it.
+    pub(super) fn series(&self) -> SeriesId {
+        self.decided_by.series(self.matched)
+    }
+
+    /// The answer may last: its record needs no more than names of the snapshot.
+    pub(crate) fn release_snapshot(&mut self) {
+        self.decided_by.keep_names(self.matched, self.branch);
     }
 
     pub(super) fn peer(&self) -> &Peer {
@@ -140,7 +152,7 @@ impl RequestLog {
     /// The outcome for the metrics.
     pub(super) fn outcome(&self, duration: Duration) -> RequestOutcome<'_> {
         RequestOutcome {
-            rule: self.matched,
+            series: self.series(),
             issuer: self.issuer_name(),
             decision: self.decision,
             reason: self.reason,
@@ -170,7 +182,7 @@ impl RequestLog {
     }
 
     pub(super) fn decided(&self, kind: Kind) -> Decided<'_> {
-        Decided { address: counted_network(self.peer.address), kind, time: self.now, config: &self.snapshot.config }
+        Decided { address: counted_network(self.peer.address), kind, time: self.now, config: self.decided_by.config() }
     }
 
     pub(super) fn record(&self, duration: Duration) -> DecisionRecord<'_> {
@@ -182,13 +194,13 @@ impl RequestLog {
             found: self.discrepancy.as_ref().map(|values| &*values.found),
             wanted: self.discrepancy.as_ref().map(|values| &*values.wanted),
             request_id: self.request_id.as_str(),
-            config: &self.snapshot.config,
+            config: self.decided_by.config(),
             client_address: self.peer.text(),
             peer_address: self.peer.socket(),
             method: self.method.as_ref().map(Method::as_str),
             path: self.target.as_ref().map(OriginForm::path),
-            route: self.matched.name(&self.snapshot),
-            upstream: self.branch.map(|branch| self.matched.branch_name(&self.snapshot, branch)),
+            route: self.decided_by.route(self.matched),
+            upstream: self.decided_by.upstream(self.matched, self.branch),
             status: self.status,
             duration,
             identity: self.identity(),
