@@ -21,6 +21,7 @@ use crate::jose::BASE64URL;
 use crate::jose::claims::Claims;
 use crate::jose::numeric_date::NumericDate;
 use crate::oauth::caller::{Caller, Digest};
+use crate::oauth::identity::Identity;
 
 /// One revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,18 +188,23 @@ impl Revocations {
         self.rules.len()
     }
 
-    /// Whether the token is revoked, by its issuer, client, subject or id.
+    /// Whether the token is revoked, by its issuer, client, subject or id. Its own `iss` and `sub` count whatever the
+    /// entry says of them now: the revocation may have been made for another entry or by an earlier configuration.
     pub(crate) fn applies_to(&self, issuer: &IssuerSettings, caller: &Caller, claims: &Claims) -> bool {
         if self.rules.is_empty() {
             return false;
         }
-        let names = [Some(&issuer.issuer), issuer.other_name(claims)];
+        let configured = issuer.issuer.as_str();
+        let others = [issuer.other_name(claims).map(Identity::as_str), claims.issuer.as_deref()];
+        let others = others.into_iter().flatten().filter(|other| *other != configured);
+        let names: Vec<&str> = others.chain([configured]).collect();
         let concerns = |kind, name: &str| {
-            let rules = names.iter().flatten().filter_map(|issuer| self.rules.get(&key(issuer.as_str(), kind, name)));
-            rules.into_iter().any(|rule| rule.concerns(claims.issued_at))
+            let mut rules = names.iter().filter_map(|issuer| self.rules.get(&key(issuer, kind, name)));
+            rules.any(|rule| rule.concerns(claims.issued_at))
         };
+        let subjects = [caller.subject.as_ref().map(Identity::as_str), claims.subject.as_deref()];
         concerns(ISSUER, "")
-            || caller.subject.as_ref().is_some_and(|subject| concerns(SUBJECT, subject.as_str()))
+            || subjects.into_iter().flatten().any(|subject| concerns(SUBJECT, subject))
             || caller.client.as_ref().is_some_and(|client| concerns(CLIENT, client.as_str()))
             || claims.token_id.as_deref().is_some_and(|token_id| concerns(TOKEN, &token_digest(token_id)))
     }
