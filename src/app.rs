@@ -7,21 +7,33 @@ mod background;
 mod certificates;
 mod control_listeners;
 mod descriptors;
+mod external_issuers;
+mod former_snapshots;
+mod generation;
 pub(crate) mod inspection;
-mod issuer_keys;
+mod listeners;
 mod memory;
 mod own_keys;
 mod probes;
 pub(crate) mod process_hardening;
+mod process_parts;
 mod process_usage;
 mod refusals;
+mod reload;
+mod reload_error;
+mod reload_status;
+mod restart;
 mod revocation;
 pub(crate) mod start_error;
 mod stop;
+mod tasks;
+mod upstreams_in_use;
+mod verified_config;
 mod workers;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::sync_channel;
@@ -30,12 +42,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use certificates::Certificates;
-use control_listeners::ControlListeners;
-use issuer_keys::KeyFiles;
-use own_keys::RingKeeper;
-use rustls::ServerConfig;
+use generation::NextGeneration;
+use process_parts::ProcessParts;
+use reload::{ChangingParts, Reloader};
+use reload_status::ReloadStatus;
+use restart::RestartSettings;
 use start_error::StartError;
+use tasks::Tasks;
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::audit::batch::Batch;
@@ -44,47 +59,41 @@ use crate::audit::ledger::{LineSender, OnFailure};
 use crate::audit::record::Event;
 use crate::audit::writer::AuditWriter;
 use crate::clock;
-use crate::config::types::{Config, Listener, ListenerKind};
-use crate::issuer::offload::Offload;
-use crate::pipeline::connection::ListenerRuntime;
-use crate::pipeline::request::peer::ListenerMode;
-use crate::pipeline::routing::limit_store::LimitStore;
-use crate::pipeline::routing::snapshot::Snapshot;
-use crate::server::connection::ListenerTransport;
+use crate::config::types::Config;
+use crate::issuer::authorization_server::Offloads;
+use crate::issuer::offload::{self, Offload};
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain;
-use crate::server::listener;
-use crate::server::tls;
-use crate::trust::revocation_keeper::{Keeper, Revoker};
-use crate::trust::verify::Trust;
-use crate::upstream::health_check;
-use crate::upstream::names::NameLookup;
+use crate::trust::revocation::RevocationEntry;
+use crate::trust::revocation_keeper::Keeper;
 
 /// The control plane's runtime, before the configuration is read. Catches the signals that must not end the process.
 pub(crate) struct Control {
     runtime: Runtime,
     harmless: stop::Harmless,
+    hang_up: Signal,
 }
 
 /// The gateway with everything open, before it serves.
 pub(crate) struct App {
-    config: Config,
+    /// The file of the configuration, if it can be read again.
+    path: Option<PathBuf>,
+    next: NextGeneration,
     addresses: Vec<SocketAddr>,
-    sockets: Vec<Vec<TcpListener>>,
-    listener_runtimes: Vec<ListenerRuntime>,
-    certificates: Certificates,
-    key_files: KeyFiles,
-    control_listeners: ControlListeners,
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    ring_keeper: Option<RingKeeper>,
+    parts: ProcessParts,
+    restart: RestartSettings,
+    revoked: Vec<RevocationEntry>,
+    changing: ChangingParts,
+    workers: usize,
     writer: AuditWriter,
     health: Arc<Health>,
     reopen_audit: Arc<AtomicBool>,
     keeper: Keeper,
-    revoker: Revoker,
-    offload: [Runtime; 2],
+    offload: [Runtime; 3],
     control: Runtime,
     signals: stop::Signals,
+    /// Asks for a reload.
+    hang_up: Signal,
 }
 
 /// More than all lines of all workers fill.
@@ -98,18 +107,18 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 impl Control {
     pub(crate) fn start() -> Result<Self, StartError> {
         let runtime = control_runtime()?;
-        let harmless = {
+        let (harmless, hang_up) = {
             let _in_runtime = runtime.enter();
-            stop::Harmless::catch()?
+            (stop::Harmless::catch()?, signal(SignalKind::hangup())?)
         };
-        Ok(Self { runtime, harmless })
+        Ok(Self { runtime, harmless, hang_up })
     }
 }
 
 impl App {
-    /// Opens everything that can fail.
-    pub(crate) fn open(mut config: Config, control: Control) -> Result<Self, StartError> {
-        let Control { runtime: control, harmless } = control;
+    /// Opens everything that can fail. `path` is the file of the configuration, if it is to be read again.
+    pub(crate) fn open(config: Config, path: Option<PathBuf>, control: Control) -> Result<Self, StartError> {
+        let Control { runtime: control, harmless, hang_up } = control;
         // Before any listener is bound: connections that the kernel accepts are served even if a stop signal arrives
         // first.
         let signals = {
@@ -118,54 +127,58 @@ impl App {
         };
         let health = Arc::new(Health::default());
         let reopen_audit = Arc::new(AtomicBool::new(false));
-        let writer = AuditWriter::open(config.audit_settings(), Arc::clone(&reopen_audit), Arc::clone(&health))?;
+        let settings = config.audit_settings();
+        let changing = ChangingParts {
+            audit: Arc::clone(&settings.changing),
+            shutdown: Arc::new(ArcSwap::from_pointee(config.shutdown)),
+        };
+        let writer = AuditWriter::open(settings, Arc::clone(&reopen_audit), Arc::clone(&health))?;
         if let Some(key) = writer.public_key() {
             info!(%key, "the checkpoints of the audit log are signed with this key");
         }
         if config.audit.rules.on_failure == OnFailure::Drop {
             warn!("audit.on_failure is `drop`: requests are answered even if their audit records cannot be written");
         }
-        let mut certificates = Certificates::default();
-        let mut listener_runtimes = Vec::new();
-        for listener in &config.listeners {
-            listener_runtimes.push(listener_runtime(listener, &mut certificates)?);
-        }
-        config.upstream_certificates.drain(..).for_each(|of_upstream| certificates.watch_upstream(of_upstream));
-        for issuer in &mut config.issuers {
-            if let Some(ca) = issuer.source.fetched().and_then(|fetched| fetched.ca.clone())
-                && let Some(watch) = issuer.watch.take()
-            {
-                certificates.watch_issuer(ca, watch);
-            }
-        }
-        let mut sockets = Vec::new();
-        for listener in &config.listeners {
-            sockets.push(listener::bind(listener.address, config.workers)?);
-        }
-        let addresses = sockets.iter().flat_map(|sockets| sockets.first()?.local_addr().ok()).collect();
-        let control_listeners = ControlListeners::bind(&config)?;
         let (keeper, revoker) = revocation::open(&config)?;
-        let offload = [Offload::runtime(config.workers)?, Offload::low_priority_runtime(PASSWORD_THREADS)?];
-        let (snapshot, ring_keeper, key_files) = snapshot(&mut config, (&keeper, &revoker), &offload, &control)?;
-        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        let workers = config.workers;
+        let offload = [
+            Offload::runtime(workers)?,
+            Offload::low_priority_runtime(PASSWORD_THREADS)?,
+            Offload::low_priority_runtime(1)?,
+        ];
+        let [signatures, passwords, _] = &offload;
+        let offloads = Offloads {
+            signatures: Offload::new(signatures.handle().clone(), offload::SIGNATURES),
+            passwords: Offload::new(passwords.handle().clone(), offload::PASSWORDS),
+        };
+        let parts = ProcessParts {
+            revocations: Arc::clone(keeper.published()),
+            revoker,
+            offloads,
+            certificates: Certificates::default(),
+            limiter: Arc::new(ConnectionLimiter::new(verified_config::connection_limits(&config), workers)),
+            memory_is_short: Arc::default(),
+        };
+        let (restart, revoked) = (RestartSettings::of(&config), config.revoked.clone());
+        let next = NextGeneration::open(config, &parts, None)?;
+        let addresses = next.listeners.addresses();
         Ok(Self {
-            config,
+            path,
+            next,
             addresses,
-            sockets,
-            listener_runtimes,
-            certificates,
-            key_files,
-            control_listeners,
-            snapshot,
+            parts,
+            restart,
+            revoked,
+            changing,
+            workers,
             writer,
             health,
             reopen_audit,
             keeper,
-            ring_keeper,
-            revoker,
             offload,
             control,
             signals,
+            hang_up,
         })
     }
 
@@ -175,71 +188,77 @@ impl App {
     }
 
     pub(crate) fn admin_address(&self) -> Option<SocketAddr> {
-        self.control_listeners.admin_address()
+        self.next.control_listeners.admin_address()
     }
 
     pub(crate) fn probes_address(&self) -> Option<SocketAddr> {
-        self.control_listeners.probes_address()
+        self.next.control_listeners.probes_address()
     }
 
     /// Serves until a signal ends it. Calls `started` once connections are accepted.
     pub(crate) fn run(self, started: impl FnOnce()) -> Result<(), StartError> {
-        let Self { config, sockets, listener_runtimes, snapshot, writer, health, reopen_audit, .. } = self;
-        let (keeper, ring_keeper, revoker) = (self.keeper, self.ring_keeper, self.revoker);
-        let certificates = self.certificates.statuses();
-        self.certificates.start()?;
-        self.key_files.start()?;
-        let (offload, control, signals) = (self.offload, self.control, self.signals);
+        let Self { path, mut next, parts, restart, revoked, changing, writer, health, reopen_audit, .. } = self;
+        let (keeper, offload, control, signals) = (self.keeper, self.offload, self.control, self.signals);
+        let published = Arc::new(ArcSwap::new(Arc::clone(&next.snapshot)));
+        parts.certificates.replace(std::mem::take(&mut next.certificates));
+        parts.certificates.start()?;
         let (lines, batches) = sync_channel(AUDIT_BATCHES);
         let lines = LineSender::new(lines, Arc::clone(&health));
         let audit_thread = writer.start(batches)?;
-        record(Event::Start, &config, &lines);
-        ring_keeper.iter().for_each(|ring_keeper| ring_keeper.record_start(&config.id, &lines));
-        revocation::start(keeper, snapshot.load().trust.issuers().to_vec(), config.id.clone(), lines.clone())?;
+        record(Event::Start, &next.snapshot.config, &lines);
+        next.opened_ring.iter().for_each(|ring| ring.record_start(&next.snapshot.config, &lines));
+        revocation::start(keeper, Arc::clone(&published), lines.clone())?;
         let (stage, drain) = drain::channel();
-        let total = descriptors::connections(config.limits.connections);
-        let per_address = config.limits.connections_per_address;
-        let limiter =
-            Arc::new(ConnectionLimiter::new(total, per_address, config.trusted_proxies.clone(), config.workers));
-        let memory_is_short = Arc::new(AtomicBool::new(false));
-        if let Some(budget) = config.limits.memory.bytes(memory::available) {
-            control.spawn(memory::watch(budget, Arc::clone(&limiter), Arc::clone(&memory_is_short)));
-        }
-        let mut plan = workers::Plan {
-            listener_runtimes,
-            snapshot: Arc::clone(&snapshot),
-            limiter: Arc::clone(&limiter),
-            drain: drain.clone(),
-            pin_limit: Arc::default(),
-            lines,
-            memory_is_short,
-        };
-        let (workers, reports) = workers::start(&config, sockets, &mut plan)?;
-        control.spawn(refusals::log(Arc::clone(&limiter), Arc::clone(&snapshot)));
+        let (snapshot, lines_of_workers, shutdown) =
+            (Arc::clone(&published), lines.clone(), Arc::clone(&changing.shutdown));
+        let plan = workers::Plan::new(snapshot, &parts, drain.clone(), lines_of_workers, shutdown);
+        let mut tasks = Tasks::new(control.handle().clone());
+        tasks.replace(next.tasks(&parts, &published, &lines));
+        let (listeners, changes) = std::mem::take(&mut next.listeners).serve(self.workers);
+        let (workers, handles) = workers::start(changes, &plan)?;
+        drop(plan);
+        control.spawn(refusals::log(Arc::clone(&parts.limiter), Arc::clone(&published)));
+        let status = Arc::new(ReloadStatus::new(next.snapshot.config.clone(), clock::now()));
         let sources = probes::ScrapeSources {
             health: Arc::clone(&health),
-            limiter,
-            snapshot: Arc::clone(&snapshot),
-            certificates,
+            limiter: Arc::clone(&parts.limiter),
+            snapshot: Arc::clone(&published),
+            certificates: parts.certificates.clone(),
+            reloads: Arc::clone(&status),
         };
+        let reports = handles.iter().map(|worker| worker.reports.clone()).collect();
         let probes = probes::probes(drain.clone(), sources, reports);
-        self.control_listeners.serve(&probes, &control);
-        let lookup = Arc::new(NameLookup::new(config.dns.clone()));
-        for name in &config.names {
-            control.spawn(background::resolve(Arc::clone(name), Arc::clone(&lookup)));
-        }
-        if let Some(ring_keeper) = ring_keeper {
-            control.spawn(ring_keeper.keep(config.id.clone(), plan.lines.clone()));
-        }
-        control.spawn(health_check::keep_checking(snapshot.load().upstreams.clone()));
-        control.spawn(background::forget_limit_keys(snapshot));
+        let control_listeners = std::mem::take(&mut next.control_listeners).serve(None, &probes, control.handle());
+        control.spawn(background::forget_limit_keys(Arc::clone(&published)));
         control.spawn(background::watch_audit_log(Arc::clone(&health)));
+        let (reloads, requests) = reload::channel();
+        let revoker = parts.revoker.clone();
+        let reloader = Reloader {
+            path,
+            running: Arc::new(next.begin(listeners)),
+            control_listeners,
+            restart,
+            revoked,
+            parts,
+            published: Arc::clone(&published),
+            changing: changing.clone(),
+            tasks,
+            workers: handles,
+            probes,
+            lines: lines.clone(),
+            status,
+            drain,
+            control: control.handle().clone(),
+            compiler: offload[2].handle().clone(),
+        };
+        control.spawn(reloader.run(requests));
+        control.spawn(reloads.reload_at(self.hang_up));
         started();
         let ended =
-            control.block_on(stop::wait_for_stop_signal(signals, &stage, config.shutdown, &reopen_audit, workers));
+            control.block_on(stop::wait_for_stop_signal(signals, &stage, &changing.shutdown, &reopen_audit, workers));
         revoker.end();
-        record(Event::Stop, &config, &plan.lines);
-        drop(plan);
+        record(Event::Stop, &published.load().config, &lines);
+        drop(lines);
         offload.into_iter().for_each(Runtime::shutdown_background);
         control.shutdown_background();
         join_within(audit_thread, FLUSH_TIMEOUT, &health);
@@ -251,55 +270,9 @@ fn control_runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(CONTROL_THREADS).thread_name("control").enable_all().build()
 }
 
-fn listener_runtime(listener: &Listener, known: &mut Certificates) -> Result<ListenerRuntime, StartError> {
-    let (tls, listener_mode) = match &listener.kind {
-        ListenerKind::Tls { certificates, min_version } => {
-            let served = certificates.iter().map(|files| known.serve(files)).collect::<Result<_, _>>()?;
-            let config: ServerConfig = tls::server_config(served, *min_version)?;
-            (Some(Arc::new(config)), ListenerMode::Tls)
-        }
-        ListenerKind::Plain => (None, ListenerMode::Plain { loopback: listener.address.ip().is_loopback() }),
-        ListenerKind::Redirect { origin } => (None, ListenerMode::Redirect { origin: origin.clone() }),
-    };
-    let transport = ListenerTransport { tls, proxy_protocol: listener.proxy_protocol };
-    Ok(ListenerRuntime { transport, listener_mode, believed: listener.believed })
-}
-
-fn snapshot(
-    config: &mut Config,
-    (keeper, revoker): (&Keeper, &Revoker),
-    offload: &[Runtime; 2],
-    control: &Runtime,
-) -> Result<(Snapshot, Option<RingKeeper>, KeyFiles), StartError> {
-    let mut issuers = Vec::new();
-    let oauth = match config.oauth.take() {
-        Some(oauth) => {
-            let (own, trusted, ring_keeper) = own_keys::open(oauth, revoker.clone(), offload)?;
-            issuers.push(Arc::new(trusted));
-            Some((own, ring_keeper))
-        }
-        None => None,
-    };
-    let (oauth, ring_keeper) = oauth.unzip();
-    let (external, key_files) =
-        issuer_keys::open(std::mem::take(&mut config.issuers), &config.state_directory, control);
-    issuers.extend(external);
-    let snapshot = Snapshot {
-        config: config.id.clone(),
-        limits: config.limits.clone(),
-        trusted_proxies: config.trusted_proxies.clone(),
-        upstreams: std::mem::take(&mut config.upstreams),
-        routes: std::mem::take(&mut config.routes),
-        limit_store: LimitStore::new(&config.limit_rates),
-        trust: Trust::new(issuers, Arc::clone(keeper.published())),
-        oauth,
-    };
-    Ok((snapshot, ring_keeper, key_files))
-}
-
-fn record(event: Event<'_>, config: &Config, lines: &LineSender) {
+fn record(event: Event<'_>, config: &str, lines: &LineSender) {
     let mut batch = Batch::default();
-    event.write(clock::now(), &config.id, &mut batch);
+    event.write(clock::now(), config, &mut batch);
     lines.hand_over_within(batch);
 }
 

@@ -67,6 +67,11 @@ impl FileWatch {
         watch
     }
 
+    /// Whether both were made of, or have used, the same content.
+    pub(crate) fn has_same_content(&self, other: &Self) -> bool {
+        self.used == other.used
+    }
+
     /// To be called at intervals. Uses the files by `load` if they have new content that has settled. `now` is in
     /// seconds since 1970.
     pub(crate) fn poll<T>(&mut self, now: u64, load: impl FnOnce() -> T) -> Option<T> {

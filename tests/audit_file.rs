@@ -195,15 +195,6 @@ async fn a_stuck_sink_is_noticed_and_does_not_delay_the_stop() {
 }
 
 #[tokio::test]
-async fn sighup_changes_nothing_and_says_so() {
-    let upstream = Upstream::start().await;
-    let gateway = Gateway::open(upstream.address, "");
-    gateway.signal("HUP");
-    gateway.log_line("SIGHUP changes nothing");
-    assert_eq!(Client::new(&gateway).get("/x").await.status, 200);
-}
-
-#[tokio::test]
 async fn numbers_continue_over_restarts_and_the_file_is_private() {
     let folder = folder();
     for run in 0..2 {

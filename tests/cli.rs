@@ -75,7 +75,9 @@ fn check_shows_the_exposure_of_the_shipped_configuration() {
     assert_eq!((said.code, &*said.stderr), (Some(0), ""));
     let (first, rest) = said.stdout.split_once('\n').unwrap();
     let id = first.strip_prefix("ok  gateway.yaml (").and_then(|rest| rest.strip_suffix(")")).unwrap();
-    assert!(id.len() == 12 && id.bytes().all(|digit| digit.is_ascii_hexdigit()), "{first}");
+    let (file, named) = id.split_once('-').unwrap();
+    let is_hex = |part: &str| part.bytes().all(|digit| digit.is_ascii_hexdigit());
+    assert!((file.len(), named.len()) == (12, 6) && is_hex(file) && is_hex(named), "{first}");
     assert_eq!(
         rest,
         "
@@ -190,7 +192,7 @@ async fn the_yaml_of_a_new_client_pasted_into_the_configuration_works() {
     assert!(!yaml.contains(secret) && !said.stderr.contains(secret), "the secret is shown once");
     assert!(
         said.stderr.contains("shown only once")
-            && said.stderr.contains("under oauth.clients in gateway.yaml, and restart")
+            && said.stderr.contains("under oauth.clients in gateway.yaml, and reload")
     );
 
     let gateway = Gateway::start(&config(yaml, ""));
@@ -422,14 +424,25 @@ fn the_help_of_every_verb_has_examples() {
             &[][..],
             &["portcullis demo", "portcullis check", "Exit codes: 0 success; 1 the check failed", "PORTCULLIS_LOG"][..],
         ),
-        (&["run"], &["SIGTERM", "text on a terminal", "JSON", "shutdown.drain", "restart", "[default: gateway.yaml]"]),
+        (
+            &["run"],
+            &[
+                "SIGTERM",
+                "text on a terminal",
+                "JSON",
+                "shutdown.drain",
+                "SIGHUP",
+                "restart",
+                "[default: gateway.yaml]",
+            ],
+        ),
         (&["check"], &["writes nothing", "--format json", "Exit code 2", "--strict", "opens no connection"]),
         (&["demo"], &["and curl", "beside the configuration", "Ports that are taken"]),
         (&["client"], &["new", "rotate", "hash"]),
         (&["client", "new"], &["Example:", "--scopes invoices:read,invoices:write", "without downtime"]),
         (
             &["client", "rotate"],
-            &["Example:", "--overlap 72h", "not modified", "restart the gateway", "last_used_timestamp_seconds"],
+            &["Example:", "--overlap 72h", "not modified", "reload", "last_used_timestamp_seconds"],
         ),
         (&["client", "hash"], &["Example:", "standard input", "argon2id"]),
         (&["token"], &["inspect", "revoke"]),

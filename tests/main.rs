@@ -67,6 +67,7 @@ mod public_origin;
 mod quick_start;
 mod quotas;
 mod refused_uploads;
+mod reload;
 mod retries;
 mod revocation;
 mod rewriting;

@@ -147,7 +147,7 @@ async fn no_other_signal_ends_the_process() {
         gateway.signal(signal);
     }
     // Signals of different kinds come in no order: these say that two of them have been handled.
-    gateway.log_line("SIGHUP changes nothing");
+    gateway.log_line("the configuration was reloaded");
     gateway.log_line("SIGUSR2");
     assert_eq!(Client::new(&gateway).get("/now").await.status, 200);
     held.let_go();

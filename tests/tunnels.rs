@@ -15,10 +15,10 @@ const ASK: &str = "GET /chat HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 const YES: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
-const OPEN: &str = "path: /chat, access: public, websocket: true, name: chat";
+pub(crate) const OPEN: &str = "path: /chat, access: public, websocket: true, name: chat";
 
 /// A service that agrees to whatever it is asked, and sends back what it hears.
-async fn parrot() -> RawUpstream {
+pub(crate) async fn parrot() -> RawUpstream {
     RawUpstream::start(|mut wire, _| {
         Box::pin(async move {
             wire.send(format!("{YES}\r\n")).await;
@@ -46,14 +46,14 @@ async fn asking(gateway: &Gateway, rest: &str) -> Wire<TlsStream<TcpStream>> {
 }
 
 /// A tunnel.
-async fn opened(gateway: &Gateway, fields: &str) -> Wire<TlsStream<TcpStream>> {
+pub(crate) async fn opened(gateway: &Gateway, fields: &str) -> Wire<TlsStream<TcpStream>> {
     let mut wire = asking(gateway, &format!("{fields}\r\n")).await;
     let answer = wire.answer().await.unwrap();
     assert_eq!(answer.status, 101, "{}", answer.head);
     wire
 }
 
-async fn echoes(wire: &mut Wire<TlsStream<TcpStream>>, text: &str) {
+pub(crate) async fn echoes(wire: &mut Wire<TlsStream<TcpStream>>, text: &str) {
     wire.send(text).await;
     assert_eq!(within(wire.take(text.len())).await, text.as_bytes());
 }

@@ -1,5 +1,6 @@
 //! Small background tasks of the control plane.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,14 +8,17 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::audit::health::Health;
+use crate::clock;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::trust::issuer::IssuerSettings;
 use crate::trust::key_cache::KeyCache;
+use crate::trust::key_file::WatchedKeyFile;
 use crate::trust::key_set_file::KeySetFile;
 use crate::trust::key_source::FetchedKeys;
 use crate::trust::refresher;
 use crate::upstream::names::{self, Name, NameLookup};
 
+const LOOK_AT_KEYS_EVERY: Duration = Duration::from_secs(1);
 const FORGET_KEYS_EVERY: Duration = Duration::from_secs(10);
 /// The pause before a task that has died is started again.
 pub(super) const RESTART_AFTER: Duration = Duration::from_secs(1);
@@ -93,6 +97,22 @@ pub(super) async fn resolve(name: Arc<Name>, lookup: Arc<NameLookup>) {
             "the name resolution of a server ended because of a panic; it is started again"
         );
         tokio::time::sleep(RESTART_AFTER).await;
+    }
+}
+
+/// Watches the file of an issuer's keys.
+pub(super) async fn watch_key_file(mut file: WatchedKeyFile) {
+    loop {
+        tokio::time::sleep(LOOK_AT_KEYS_EVERY).await;
+        let look = move || {
+            if catch_unwind(AssertUnwindSafe(|| file.look(clock::now().seconds()))).is_err() {
+                tracing::error!(file = %file.path.display(), "reading a changed key file panicked: the previous keys stay in use");
+            }
+            file
+        };
+        // It fails only when the process ends.
+        let Ok(looked) = tokio::task::spawn_blocking(look).await else { return };
+        file = looked;
     }
 }
 

@@ -4,15 +4,19 @@
 //! are verified by the new CA; open connections stay as they are. Files that cannot be used change nothing: the error
 //! is logged once, and a metric shows it until the files are in order.
 
+use std::collections::HashSet;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use rustls::sign::CertifiedKey;
 use tracing::{error, info, warn};
 
+use super::external_issuers::IssuerInUse;
 use crate::clock::{self, UnixTime};
 use crate::config::upstream_certificates::{CertificateEnd, UpstreamCertificates, UpstreamCertificatesError, read_ca};
 use crate::file_watch::FileWatch;
@@ -21,16 +25,34 @@ use crate::server::tls::ServedCertificate;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::key_source::IssuerCa;
 use crate::upstream;
+use crate::upstream::service::Upstream;
+use crate::upstream::tls::CurrentClientConfig;
 
 /// All certificates of the gateway that come from files.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Certificates(Arc<ArcSwap<Vec<Arc<WatchedCertificate>>>>);
+
+/// The certificates of a configuration, before they are in use.
 #[derive(Debug, Default)]
-pub(super) struct Certificates {
-    watched: Vec<WatchedCertificate>,
+pub(super) struct CertificateSet {
+    /// Those of the configuration before.
+    before: Arc<Vec<Arc<WatchedCertificate>>>,
+    watched: Vec<Arc<WatchedCertificate>>,
+    /// New content of files that are in use.
+    renewed: Vec<RenewedCertificate>,
+}
+
+#[derive(Debug)]
+struct RenewedCertificate {
+    of: Arc<WatchedCertificate>,
+    pair: Arc<CertifiedKey>,
+    end: Option<UnixTime>,
+    watch: FileWatch,
 }
 
 /// Certificate files that are used together, for metrics.
 #[derive(Debug)]
-pub(super) struct CertificateStatus(Mutex<CertificateState>);
+struct CertificateStatus(Mutex<CertificateState>);
 
 #[derive(Clone, Debug)]
 pub(super) struct CertificateState {
@@ -42,8 +64,8 @@ pub(super) struct CertificateState {
 #[derive(Debug)]
 struct WatchedCertificate {
     user: CertificateUser,
-    watch: FileWatch,
-    status: Arc<CertificateStatus>,
+    watch: Mutex<FileWatch>,
+    status: CertificateStatus,
 }
 
 #[derive(Debug)]
@@ -57,7 +79,7 @@ enum CertificateUser {
 type TakeIntoUse<'u> = Box<dyn FnOnce() + 'u>;
 
 #[derive(Debug, thiserror::Error)]
-enum ReloadError {
+pub(crate) enum RenewalError {
     #[error(transparent)]
     Pair(#[from] CertificateError),
     #[error(transparent)]
@@ -69,52 +91,33 @@ enum ReloadError {
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Certificates {
-    /// The certificate of these files, which all listeners that name them share. Makes a missing self-signed one.
-    pub(super) fn serve(&mut self, files: &CertificateFiles) -> Result<Arc<ServedCertificate>, CertificateError> {
-        let known = self.watched.iter().find_map(|watched| watched.user.served_from(files));
-        if let Some(served) = known {
-            return Ok(served);
-        }
-        if files.self_signed {
-            if files.are_missing() {
-                files.make()?;
+    /// A set for another configuration. Certificates of the same files are shared.
+    pub(super) fn next(&self) -> CertificateSet {
+        CertificateSet { before: self.0.load_full(), ..CertificateSet::default() }
+    }
+
+    /// Takes a set into use.
+    pub(super) fn replace(&self, set: CertificateSet) {
+        for RenewedCertificate { of, pair, end, watch } in set.renewed {
+            if let CertificateUser::Listeners { files, served } = &of.user {
+                served.replace(pair);
+                of.status.set(CertificateState { ends: vec![(files.cert.clone(), end)], is_current: true });
+                *of.watch() = watch;
             }
-            warn!(cert = %files.cert.display(), "serving a self-signed certificate: for development only");
         }
-        let watch = FileWatch::new(vec![files.cert.clone(), files.key.clone()]);
-        let pair = files.load()?;
-        let ends = vec![(files.cert.clone(), certificate::ends_at(&pair))];
-        let served = ServedCertificate::new(pair);
-        let user = CertificateUser::Listeners { files: files.clone(), served: Arc::clone(&served) };
-        self.watched.push(WatchedCertificate { user, watch, status: CertificateStatus::new(ends) });
-        Ok(served)
+        self.0.store(Arc::new(set.watched));
     }
 
-    pub(super) fn watch_upstream(&mut self, mut certificates: UpstreamCertificates) {
-        let ends = certificates.ends.clone();
-        let watch = std::mem::replace(&mut certificates.watch, FileWatch::new(Vec::new()));
-        let user = CertificateUser::Upstream(certificates);
-        self.watched.push(WatchedCertificate { user, watch, status: CertificateStatus::new(ends) });
-    }
-
-    pub(super) fn watch_issuer(&mut self, ca: IssuerCa, watch: FileWatch) {
-        let ends = vec![(ca.path().to_owned(), upstream::tls::last_end(&ca.pem()))];
-        let status = CertificateStatus::new(ends);
-        self.watched.push(WatchedCertificate { user: CertificateUser::Issuer(ca), watch, status });
-    }
-
-    pub(super) fn statuses(&self) -> Vec<Arc<CertificateStatus>> {
-        self.watched.iter().map(|watched| Arc::clone(&watched.status)).collect()
+    pub(super) fn states(&self) -> Vec<CertificateState> {
+        self.0.load().iter().map(|watched| watched.status.state()).collect()
     }
 
     /// Watches the files until the process ends.
-    pub(super) fn start(mut self) -> io::Result<()> {
-        if self.watched.is_empty() {
-            return Ok(());
-        }
+    pub(super) fn start(&self) -> io::Result<()> {
+        let certificates = self.clone();
         let watch = move || loop {
             thread::park_timeout(LOOK_EVERY);
-            for watched in &mut self.watched {
+            for watched in &**certificates.0.load() {
                 if catch_unwind(AssertUnwindSafe(|| watched.look(clock::now()))).is_err() {
                     error!(file = %watched.user.name(), "reading a changed certificate panicked: the previous one stays in use");
                 }
@@ -124,10 +127,87 @@ impl Certificates {
     }
 }
 
+impl CertificateSet {
+    /// The certificate of these files, which all listeners that name them share. Makes a missing self-signed one.
+    pub(super) fn serve(&mut self, files: &CertificateFiles) -> Result<Arc<ServedCertificate>, RenewalError> {
+        let find = |all: &[Arc<WatchedCertificate>]| {
+            all.iter().find_map(|known| Some((Arc::clone(known), known.user.served_from(files)?)))
+        };
+        if let Some((_, served)) = find(&self.watched) {
+            return Ok(served);
+        }
+        if files.self_signed {
+            if files.are_missing() {
+                files.make()?;
+            }
+            warn!(cert = %files.cert.display(), "serving a self-signed certificate: for development only");
+        }
+        let watch = FileWatch::new(vec![files.cert.clone(), files.key.clone()]);
+        if let Some((known, served)) = find(&self.before) {
+            // A renewal that was not noticed yet comes with the new configuration, or refuses it.
+            if !known.watch().has_same_content(&watch) {
+                let pair = files.load()?;
+                let end = known.user.check_end(&known.status.state().ends, &pair, clock::now())?;
+                self.renewed.push(RenewedCertificate { of: Arc::clone(&known), pair, end, watch });
+            }
+            self.watched.push(known);
+            return Ok(served);
+        }
+        let pair = files.load()?;
+        let ends = vec![(files.cert.clone(), certificate::ends_at(&pair))];
+        let served = ServedCertificate::new(pair);
+        let user = CertificateUser::Listeners { files: files.clone(), served: Arc::clone(&served) };
+        self.watched.push(WatchedCertificate::new(user, watch, ends));
+        Ok(served)
+    }
+
+    /// Adds the certificates of these upstreams. `new` are those that the configuration has read.
+    pub(super) fn add_upstreams(&mut self, upstreams: &[Arc<Upstream>], new: Vec<UpstreamCertificates>) {
+        let configs = upstreams.iter().flat_map(|upstream| &upstream.servers).filter_map(|server| server.tls.as_ref());
+        let in_use: HashSet<_> = configs.map(|tls| Arc::as_ptr(&tls.config)).collect();
+        let is_used = |current: &Arc<CurrentClientConfig>| in_use.contains(&Arc::as_ptr(current));
+        let kept = self.before.iter().filter(|known| match &known.user {
+            CertificateUser::Upstream(certificates) => is_used(&certificates.current),
+            CertificateUser::Listeners { .. } | CertificateUser::Issuer(_) => false,
+        });
+        self.watched.extend(kept.cloned());
+        for mut certificates in new.into_iter().filter(|certificates| is_used(&certificates.current)) {
+            let ends = certificates.ends.clone();
+            let watch = std::mem::replace(&mut certificates.watch, FileWatch::new(Vec::new()));
+            self.watched.push(WatchedCertificate::new(CertificateUser::Upstream(certificates), watch, ends));
+        }
+    }
+
+    /// Adds the certificates of these issuers. `new` are those that the configuration has read.
+    pub(super) fn add_issuers(&mut self, issuers: &[IssuerInUse], new: Vec<(IssuerCa, FileWatch)>) {
+        let is_used = |ca: &IssuerCa| {
+            let mut used = issuers.iter().filter_map(|issuer| issuer.source.fetched()?.ca.as_ref());
+            used.any(|used| used.is_copy_of(ca))
+        };
+        let kept = self.before.iter().filter(|known| match &known.user {
+            CertificateUser::Issuer(ca) => is_used(ca),
+            CertificateUser::Listeners { .. } | CertificateUser::Upstream(_) => false,
+        });
+        self.watched.extend(kept.cloned());
+        for (ca, watch) in new.into_iter().filter(|(ca, _)| is_used(ca)) {
+            let ends = vec![(ca.path().to_owned(), upstream::tls::last_end(&ca.pem()))];
+            self.watched.push(WatchedCertificate::new(CertificateUser::Issuer(ca), watch, ends));
+        }
+    }
+}
+
 impl WatchedCertificate {
-    fn look(&mut self, now: UnixTime) {
+    fn new(user: CertificateUser, watch: FileWatch, ends: Vec<CertificateEnd>) -> Arc<Self> {
+        Arc::new(Self { user, watch: Mutex::new(watch), status: CertificateStatus::new(ends) })
+    }
+
+    fn watch(&self) -> MutexGuard<'_, FileWatch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self, now: UnixTime) {
         let (user, before) = (&self.user, self.status.state());
-        let Some(loaded) = self.watch.poll(now.seconds(), || user.load(&before.ends, now)) else { return };
+        let Some(loaded) = self.watch().poll(now.seconds(), || user.load(&before.ends, now)) else { return };
         match loaded {
             Ok((take_into_use, ends)) => {
                 take_into_use();
@@ -154,16 +234,11 @@ impl CertificateUser {
         &self,
         before: &[CertificateEnd],
         now: UnixTime,
-    ) -> Result<(TakeIntoUse<'_>, Vec<CertificateEnd>), ReloadError> {
+    ) -> Result<(TakeIntoUse<'_>, Vec<CertificateEnd>), RenewalError> {
         match self {
             Self::Listeners { files, served } => {
                 let pair = files.load()?;
-                let end = certificate::ends_at(&pair);
-                let has_ended = |end: Option<UnixTime>| end.is_some_and(|end| end <= now);
-                // A certificate that clients refuse does not replace one that they accept.
-                if let Some(end) = end.filter(|_| has_ended(end) && !before.iter().any(|(_, end)| has_ended(*end))) {
-                    return Err(ReloadError::Ended { path: files.cert.clone(), end });
-                }
+                let end = self.check_end(before, &pair, now)?;
                 Ok((Box::new(move || served.replace(pair)), vec![(files.cert.clone(), end)]))
             }
             Self::Issuer(ca) => {
@@ -175,6 +250,21 @@ impl CertificateUser {
                 let (config, ends) = certificates.load()?;
                 Ok((Box::new(move || certificates.current.replace(config)), ends))
             }
+        }
+    }
+
+    /// When a renewed certificate ends. One that clients refuse does not replace one that they accept.
+    fn check_end(
+        &self,
+        before: &[CertificateEnd],
+        pair: &CertifiedKey,
+        now: UnixTime,
+    ) -> Result<Option<UnixTime>, RenewalError> {
+        let end = certificate::ends_at(pair);
+        let has_ended = |end: Option<UnixTime>| end.is_some_and(|end| end <= now);
+        match end.filter(|_| has_ended(end) && !before.iter().any(|(_, end)| has_ended(*end))) {
+            Some(end) => Err(RenewalError::Ended { path: PathBuf::from(self.name().to_string()), end }),
+            None => Ok(end),
         }
     }
 
@@ -196,11 +286,11 @@ impl CertificateUser {
 }
 
 impl CertificateStatus {
-    fn new(ends: Vec<CertificateEnd>) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(CertificateState { ends, is_current: true })))
+    fn new(ends: Vec<CertificateEnd>) -> Self {
+        Self(Mutex::new(CertificateState { ends, is_current: true }))
     }
 
-    pub(super) fn state(&self) -> CertificateState {
+    fn state(&self) -> CertificateState {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -232,13 +322,16 @@ mod tests {
             key: folder.path().join(format!("{name}.key")),
             self_signed: true,
         };
-        let mut certificates = Certificates::default();
-        let served = certificates.serve(&files("a")).unwrap();
-        assert!(Arc::ptr_eq(&served, &certificates.serve(&files("a")).unwrap()));
-        let [watched] = &mut certificates.watched[..] else { panic!("one certificate") };
+        let certificates = Certificates::default();
+        let mut set = certificates.next();
+        let served = set.serve(&files("a")).unwrap();
+        assert!(Arc::ptr_eq(&served, &set.serve(&files("a")).unwrap()));
+        certificates.replace(set);
+        let all = certificates.0.load_full();
+        let [watched] = &all[..] else { panic!("one certificate") };
         let first = chain(&served);
         files("b").make().unwrap();
-        let mut look = |expected_to_be_current| {
+        let look = |expected_to_be_current| {
             watched.look(NOW);
             watched.look(NOW);
             assert_eq!(watched.status.state().is_current, expected_to_be_current);
@@ -253,5 +346,31 @@ mod tests {
         assert_eq!(look(false), second);
         fs::copy(files("b").cert, files("a").cert).unwrap();
         assert_eq!(look(true), second);
+    }
+
+    #[test]
+    fn the_next_configuration_shares_and_renews_certificates() {
+        let folder = tempdir().unwrap();
+        let files = |name: &str| CertificateFiles {
+            cert: folder.path().join(format!("{name}.crt")),
+            key: folder.path().join(format!("{name}.key")),
+            self_signed: true,
+        };
+        let certificates = Certificates::default();
+        let mut first = certificates.next();
+        let served = first.serve(&files("a")).unwrap();
+        certificates.replace(first);
+        let before = chain(&served);
+        files("b").make().unwrap();
+        fs::copy(files("b").cert, files("a").cert).unwrap();
+        assert!(certificates.next().serve(&files("a")).is_err(), "the key is of the other certificate");
+        fs::copy(files("b").key, files("a").key).unwrap();
+        let mut second = certificates.next();
+        assert!(Arc::ptr_eq(&served, &second.serve(&files("a")).unwrap()));
+        assert_eq!(chain(&served), before, "not in use yet");
+        certificates.replace(second);
+        assert_ne!(chain(&served), before);
+        certificates.replace(certificates.next());
+        assert!(certificates.states().is_empty());
     }
 }

@@ -12,11 +12,11 @@ use crate::clock::UnixTime;
 use crate::config::types::{Config, ExternalIssuer, Oauth};
 use crate::issuer::authorization_server::{AuthorizationServer, Offloads};
 use crate::issuer::client::Clients;
+use crate::issuer::issuer_keys::IssuerKeys;
 use crate::issuer::offload::{self, Offload};
 use crate::issuer::ring_store;
 use crate::jose::key_set::KeySet;
-use crate::pipeline::routing::limit_store::LimitStore;
-use crate::pipeline::routing::snapshot::{OwnIssuer, Snapshot};
+use crate::pipeline::routing::snapshot::{OwnIssuer, Snapshot, SnapshotParts};
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_cache::KeyCache;
 use crate::trust::key_source::KeySource;
@@ -59,17 +59,18 @@ async fn snapshot_with(
         };
         issuers.push(Arc::new(TrustedIssuer { settings: issuer.settings, keys }));
     }
-    let snapshot = Snapshot {
+    let parts = SnapshotParts {
         config: config.id,
         limits: config.limits,
+        audit: config.audit.rules,
         trusted_proxies: config.trusted_proxies,
         upstreams: config.upstreams,
         routes: config.routes,
-        limit_store: LimitStore::new(&config.limit_rates),
+        limit_rates: config.limit_rates,
         trust: Trust::new(issuers, Arc::clone(keeper.published())),
         oauth: own,
     };
-    Ok((snapshot, failures))
+    Ok((Snapshot::new(parts, None), failures))
 }
 
 /// The keys of an issuer of a changed configuration. `None` if they must be loaded, because other ones are usable now.
@@ -96,7 +97,8 @@ fn own_issuer(oauth: Oauth, revoker: Revoker) -> Result<(TrustedIssuer, Option<O
         signatures: Offload::new(Handle::current(), offload::SIGNATURES),
         passwords: Offload::new(Handle::current(), offload::PASSWORDS),
     };
-    let server = AuthorizationServer::new(oauth.server, Arc::new(Clients::new(oauth.clients)), ring, offloads);
+    let signing = IssuerKeys::new(ring, oauth.ring.rules.max_age());
+    let server = AuthorizationServer::new(oauth.server, Arc::new(Clients::new(oauth.clients)), signing, offloads);
     let Oauth { token_limits, client_limits, .. } = oauth;
     let own = OwnIssuer { server: Arc::new(server), token_limits, client_limits, revoker };
     Ok((TrustedIssuer { settings: oauth.trust, keys }, Some(own)))

@@ -3,99 +3,147 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
+use arc_swap::ArcSwap;
 use tokio::time::sleep;
 use tracing::{error, info};
 
 use super::start_error::StartError;
+use super::tasks::{Task, TaskSubject};
 use crate::audit::batch::Batch;
 use crate::audit::ledger::LineSender;
 use crate::audit::record::Event;
 use crate::clock;
-use crate::config::types::Oauth;
-use crate::issuer::authorization_server::{AuthorizationServer, Offloads};
-use crate::issuer::client::Clients;
-use crate::issuer::offload::{self, Offload};
+use crate::issuer::authorization_server::{AuthorizationServer, Offloads, ServerSettings};
+use crate::issuer::client::{Client, Clients};
+use crate::issuer::issuer_keys::IssuerKeys;
 use crate::issuer::ring::Ring;
 use crate::issuer::ring_files::RingError;
 use crate::issuer::ring_store::{self, JournalVersion, RingSettings};
 use crate::issuer::rotation;
-use crate::pipeline::routing::snapshot::OwnIssuer;
+use crate::pipeline::routing::snapshot::Snapshot;
 use crate::telemetry::error_chain::ErrorChain;
-use crate::trust::issuer::TrustedIssuer;
+use crate::trust::issuer::{IssuerSettings, TrustedIssuer};
 use crate::trust::key_cache::KeyCache;
-use crate::trust::revocation_keeper::Revoker;
 
 /// Changes by other processes take effect within a second.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// The pause after an error.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// The signing keys in use. They outlast the configuration.
+#[derive(Clone, Debug)]
+pub(super) struct OwnKeys {
+    settings: Arc<ArcSwap<RingSettings>>,
+    verifying: Arc<KeyCache>,
+    signing: Arc<IssuerKeys>,
+    /// Unique in the process.
+    number: u64,
+}
+
 /// Keeps the ring and passes its changes on.
 #[derive(Debug)]
 pub(super) struct RingKeeper {
+    /// The settings by which the ring was opened.
     settings: RingSettings,
-    /// The ring before the start.
-    before: Option<Ring>,
     ring: Ring,
     version: JournalVersion,
-    keys: Arc<KeyCache>,
-    server: Arc<AuthorizationServer>,
+    keys: OwnKeys,
 }
 
-/// Opens the own issuer.
-pub(super) fn open(
-    oauth: Oauth,
-    revoker: Revoker,
-    [signatures, passwords]: &[Runtime; 2],
-) -> Result<(OwnIssuer, TrustedIssuer, RingKeeper), StartError> {
-    let before = ring_store::peek(&oauth.ring)?;
-    let (ring, version) = ring_store::open(&oauth.ring, clock::now())?;
-    let keys = Arc::new(KeyCache::own(ring.verifying_keys()?));
-    let offloads = Offloads {
-        signatures: Offload::new(signatures.handle().clone(), offload::SIGNATURES),
-        passwords: Offload::new(passwords.handle().clone(), offload::PASSWORDS),
-    };
-    let clients = Arc::new(Clients::new(oauth.clients));
-    let server = Arc::new(AuthorizationServer::new(oauth.server, clients, ring.clone(), offloads));
-    let trusted = TrustedIssuer { settings: oauth.trust, keys: Arc::clone(&keys) };
-    let keeper = RingKeeper { settings: oauth.ring, before, ring, version, keys, server: Arc::clone(&server) };
-    let Oauth { token_limits, client_limits, .. } = oauth;
-    Ok((OwnIssuer { server, token_limits, client_limits, revoker }, trusted, keeper))
+/// A ring that was opened, before anything uses it.
+#[derive(Debug)]
+pub(super) struct OpenedRing {
+    /// The ring before it was opened.
+    before: Option<Ring>,
+    keeper: RingKeeper,
+}
+
+impl OpenedRing {
+    /// Opens the ring: makes its folder and its first key if they are missing. Blocks.
+    pub(super) fn open(settings: RingSettings) -> Result<Self, StartError> {
+        let before = ring_store::peek(&settings)?;
+        let (ring, version) = ring_store::open(&settings, clock::now())?;
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let keys = OwnKeys {
+            verifying: Arc::new(KeyCache::own(ring.verifying_keys()?)),
+            signing: IssuerKeys::new(ring.clone(), settings.rules.max_age()),
+            settings: Arc::new(ArcSwap::from_pointee(settings.clone())),
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+        };
+        Ok(Self { before, keeper: RingKeeper { settings, ring, version, keys } })
+    }
+
+    pub(super) fn keys(&self) -> &OwnKeys {
+        &self.keeper.keys
+    }
+
+    /// Records the keys that were created and retired when the ring was opened.
+    pub(super) fn record_start(&self, config: &str, lines: &LineSender) {
+        record_changes(self.before.as_ref(), &self.keeper.ring, config, lines);
+    }
+
+    /// The task that keeps the ring. `snapshot` identifies the configuration in audit lines.
+    pub(super) fn task(self, snapshot: Arc<ArcSwap<Snapshot>>, lines: LineSender) -> Task {
+        let subject = self.keeper.keys.subject();
+        Task::new(subject, self.keeper.keep(snapshot, lines))
+    }
+}
+
+impl OwnKeys {
+    /// The server of a configuration that signs with these keys.
+    pub(super) fn server(
+        &self,
+        settings: ServerSettings,
+        clients: Vec<Client>,
+        offloads: Offloads,
+    ) -> AuthorizationServer {
+        AuthorizationServer::new(settings, Arc::new(Clients::new(clients)), Arc::clone(&self.signing), offloads)
+    }
+
+    pub(super) fn trusted(&self, settings: IssuerSettings) -> Arc<TrustedIssuer> {
+        Arc::new(TrustedIssuer { settings, keys: Arc::clone(&self.verifying) })
+    }
+
+    /// Other rules of rotation, which the keeper follows within a second.
+    pub(super) fn set_settings(&self, settings: RingSettings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    pub(super) fn subject(&self) -> TaskSubject {
+        TaskSubject::SigningKeys(self.number)
+    }
 }
 
 impl RingKeeper {
-    /// Records the keys that were created and retired when the ring was opened.
-    pub(super) fn record_start(&self, config: &str, lines: &LineSender) {
-        record_changes(self.before.as_ref(), &self.ring, config, lines);
-    }
-
-    /// Runs as long as the gateway. `config` identifies the configuration in audit lines.
-    pub(super) async fn keep(mut self, config: String, lines: LineSender) {
+    /// Runs until it is dropped.
+    async fn keep(mut self, snapshot: Arc<ArcSwap<Snapshot>>, lines: LineSender) {
         loop {
             sleep(CHECK_INTERVAL).await;
-            if let Err(error) = self.check(&config, &lines).await {
+            if let Err(error) = self.check(&snapshot, &lines).await {
                 error!(error = %ErrorChain(&error), "cannot read or rotate the signing keys: the loaded ones stay in use; trying again every 5 s");
                 sleep(RETRY_AFTER).await;
             }
         }
     }
 
-    async fn check(&mut self, config: &str, lines: &LineSender) -> Result<(), RingError> {
+    async fn check(&mut self, snapshot: &ArcSwap<Snapshot>, lines: &LineSender) -> Result<(), RingError> {
+        let settings = RingSettings::clone(&self.keys.settings.load());
         // A missing folder is not made again: its keys may come back, and their tokens are still valid.
-        let changed = ring_store::version(&self.settings.directory)? != self.version;
-        if !changed && rotation::next_step(self.ring.records(), &self.settings.rules, clock::now()).is_none() {
+        let changed = ring_store::version(&settings.directory)? != self.version || settings != self.settings;
+        if !changed && rotation::next_step(self.ring.records(), &settings.rules, clock::now()).is_none() {
             return Ok(());
         }
-        let settings = self.settings.clone();
+        let by = settings.clone();
         // Blocking: making a key may take seconds.
-        let opened = tokio::task::spawn_blocking(move || ring_store::open(&settings, clock::now())).await;
+        let opened = tokio::task::spawn_blocking(move || ring_store::open(&by, clock::now())).await;
         // It panicked, which is logged elsewhere, or the process ends.
         let Ok(opened) = opened else { return Ok(()) };
         let (ring, version) = opened?;
-        self.publish(ring, version, config, lines)
+        self.settings = settings;
+        self.publish(ring, version, &snapshot.load().config, lines)
     }
 
     /// The verifier gets the new keys before the signer.
@@ -106,8 +154,8 @@ impl RingKeeper {
         config: &str,
         lines: &LineSender,
     ) -> Result<(), RingError> {
-        self.keys.replace_own(ring.verifying_keys().map_err(RingError::Make)?);
-        self.server.publish(ring.clone());
+        self.keys.verifying.replace_own(ring.verifying_keys().map_err(RingError::Make)?);
+        self.keys.signing.publish(ring.clone(), self.settings.rules.max_age());
         record_changes(Some(&self.ring), &ring, config, lines);
         (self.ring, self.version) = (ring, version);
         Ok(())

@@ -9,8 +9,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
-use super::certificates::CertificateStatus;
+use super::certificates::{CertificateState, Certificates};
 use super::process_usage::usage;
+use super::reload_status::ReloadStatus;
 use crate::audit::health::Health;
 use crate::clock;
 use crate::issuer::client::Client;
@@ -40,7 +41,8 @@ pub(super) struct ScrapeSources {
     pub(super) health: Arc<Health>,
     pub(super) limiter: Arc<ConnectionLimiter>,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
-    pub(super) certificates: Vec<Arc<CertificateStatus>>,
+    pub(super) certificates: Certificates,
+    pub(super) reloads: Arc<ReloadStatus>,
 }
 
 pub(super) fn probes(drain: Drain, sources: ScrapeSources, workers: Vec<mpsc::Sender<ReportRequest>>) -> Probes {
@@ -56,13 +58,17 @@ pub(super) fn probes(drain: Drain, sources: ScrapeSources, workers: Vec<mpsc::Se
         let snapshot = Arc::clone(&sources.snapshot);
         move || issuers_page(&snapshot.load())
     };
+    let config = {
+        let reloads = Arc::clone(&sources.reloads);
+        move || reloads.page()
+    };
     let started = clock::now();
     let metrics = move || -> MetricsPage {
         let process = Process { usage: usage(started), ..process(&sources) };
         let workers = workers.clone();
         Box::pin(async move { metrics::page(collect(&workers).await, process).ok() })
     };
-    Probes { ready: Arc::new(ready), issuers: Arc::new(issuers), metrics: Arc::new(metrics) }
+    Probes { ready: Arc::new(ready), issuers: Arc::new(issuers), config: Arc::new(config), metrics: Arc::new(metrics) }
 }
 
 /// One line per unreachable issuer. An unreachable issuer does not make the gateway unready, but the operator sees it.
@@ -110,10 +116,10 @@ async fn collect(workers: &[mpsc::Sender<ReportRequest>]) -> Vec<metrics::Worker
 }
 
 fn process(sources: &ScrapeSources) -> Process {
-    let ScrapeSources { health, limiter, snapshot, certificates } = sources;
+    let ScrapeSources { health, limiter, snapshot, certificates, reloads } = sources;
     let snapshot = snapshot.load();
     let (now, connections) = (Instant::now(), limiter.counts());
-    let (certificate_expiry, certificate_current) = certificate_metrics(certificates);
+    let (certificate_expiry, certificate_current) = certificate_metrics(&certificates.states());
     let labels = |issuer: &TrustedIssuer| IssuerLabels { issuer: issuer.settings.name.as_str().to_owned() };
     let age = |issuer: &Arc<TrustedIssuer>| Some((labels(issuer), issuer.keys.age(now)?.as_secs_f64()));
     let remote = || snapshot.trust.issuers().iter().filter(|issuer| issuer.keys.is_remote());
@@ -163,17 +169,18 @@ fn process(sources: &ScrapeSources) -> Process {
         certificate_expiry,
         certificate_current,
         secret_expiry: snapshot.oauth.iter().flat_map(secret_expiry).collect(),
+        reloads: reloads.counts(),
         usage: ProcessUsage::default(),
     }
 }
 
 /// By file. A file with several users is current if it is for all of them.
 fn certificate_metrics(
-    statuses: &[Arc<CertificateStatus>],
+    states: &[CertificateState],
 ) -> (BTreeMap<CertificateLabels, f64>, BTreeMap<CertificateLabels, u64>) {
     let (mut expiry, mut current) = (BTreeMap::new(), BTreeMap::new());
-    for state in statuses.iter().map(|status| status.state()) {
-        for (path, end) in state.ends {
+    for state in states {
+        for (path, end) in &state.ends {
             let labels = CertificateLabels { file: path.display().to_string() };
             expiry.extend(end.map(|end| (labels.clone(), end.seconds() as f64)));
             let is_current = current.entry(labels).or_insert(1);

@@ -21,7 +21,7 @@ const CHECKS_BETWEEN_RATE_LIMITS: u32 = 10;
 /// Runs as long as the gateway.
 pub(super) async fn log(limiter: Arc<ConnectionLimiter>, snapshot: Arc<ArcSwap<Snapshot>>) {
     let mut connections = RefusedConnections::default();
-    let mut requests = RefusedRequests { logged: Vec::new(), checks_since: CHECKS_BETWEEN_RATE_LIMITS };
+    let mut requests = RefusedRequests { checks_since: CHECKS_BETWEEN_RATE_LIMITS };
     loop {
         sleep(CHECK_INTERVAL).await;
         if let Some(count) = connections.since_last(&limiter.counts()) {
@@ -35,7 +35,9 @@ pub(super) async fn log(limiter: Arc<ConnectionLimiter>, snapshot: Arc<ArcSwap<S
             );
         }
         let snapshot = snapshot.load_full();
-        if let Some(RefusedByLimit { place, count, total }) = requests.since_last(snapshot.limit_store.refused()) {
+        if let Some(RefusedByLimit { place, count, total }) =
+            requests.since_last(|| snapshot.limit_store.take_refused())
+        {
             let (limit, key) = name(&snapshot, place);
             info!(
                 count = total,
@@ -60,10 +62,9 @@ impl RefusedConnections {
     }
 }
 
-/// The requests that rate limits have refused, by place.
+/// The requests that rate limits have refused.
 #[derive(Debug)]
 struct RefusedRequests {
-    logged: Vec<u64>,
     checks_since: u32,
 }
 
@@ -77,18 +78,17 @@ struct RefusedByLimit {
 
 impl RefusedRequests {
     /// `None` if there are none, or if the last event is too recent: then they are in a later one.
-    fn since_last(&mut self, refused: impl Iterator<Item = (LimitPlace, u64)>) -> Option<RefusedByLimit> {
+    fn since_last<I: Iterator<Item = (LimitPlace, u64)>>(
+        &mut self,
+        refused: impl FnOnce() -> I,
+    ) -> Option<RefusedByLimit> {
         self.checks_since = self.checks_since.saturating_add(1);
         if self.checks_since < CHECKS_BETWEEN_RATE_LIMITS {
             return None;
         }
         let mut most: Option<RefusedByLimit> = None;
         let mut total = 0;
-        for (place, refused) in refused {
-            if place.0 >= self.logged.len() {
-                self.logged.resize(place.0 + 1, 0);
-            }
-            let count = refused.saturating_sub(std::mem::replace(&mut self.logged[place.0], refused));
+        for (place, count) in refused() {
             total += count;
             if count > most.as_ref().map_or(0, |most| most.count) {
                 most = Some(RefusedByLimit { place, count, total: 0 });
@@ -104,7 +104,7 @@ impl RefusedRequests {
 fn name(snapshot: &Snapshot, place: LimitPlace) -> (String, String) {
     let find = |limits: &'_ [RateLimit], key: &dyn Fn() -> String| {
         let limit = limits.iter().find(|limit| limit.place == place)?;
-        let key = if limit.is_shared { format!("rate_limits.{}", limit.name) } else { key() };
+        let key = limit.shared.as_ref().map_or_else(key, |name| format!("rate_limits.{name}"));
         Some((limit.name.clone(), key))
     };
     let of_routes = || {
@@ -134,18 +134,17 @@ mod tests {
 
     #[test]
     fn the_limit_that_refused_the_most_is_named_once_in_a_period() {
-        let mut requests = RefusedRequests { logged: Vec::new(), checks_since: CHECKS_BETWEEN_RATE_LIMITS };
+        let mut requests = RefusedRequests { checks_since: CHECKS_BETWEEN_RATE_LIMITS };
         let mut logged = |refused: [u64; 3]| {
-            let refused = refused.into_iter().enumerate().map(|(place, count)| (LimitPlace(place), count));
-            requests.since_last(refused)
+            requests.since_last(|| refused.into_iter().enumerate().map(|(place, count)| (LimitPlace(place), count)))
         };
         assert_eq!(logged([0, 0, 0]), None);
         let first = RefusedByLimit { place: LimitPlace(1), count: 5, total: 7 };
         assert_eq!(logged([2, 5, 0]), Some(first));
         for _ in 1..CHECKS_BETWEEN_RATE_LIMITS {
-            assert_eq!(logged([2, 5, 9]), None);
+            assert_eq!(logged([0, 0, 9]), None, "they are counted on");
         }
         let second = RefusedByLimit { place: LimitPlace(2), count: 11, total: 12 };
-        assert_eq!(logged([3, 5, 11]), Some(second));
+        assert_eq!(logged([1, 0, 11]), Some(second));
     }
 }

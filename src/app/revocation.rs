@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 
+use arc_swap::ArcSwap;
 use tracing::{error, warn};
 
 use super::background::RESTART_AFTER;
@@ -16,6 +17,7 @@ use crate::audit::record::{Event, Revocation};
 use crate::clock;
 use crate::config::types::Config;
 use crate::issuer::ring_store;
+use crate::pipeline::routing::snapshot::Snapshot;
 use crate::telemetry::error_chain::ErrorChain;
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::revocation::{RevocationEntry, RevocationTarget};
@@ -47,17 +49,14 @@ pub(super) fn open(config: &Config) -> Result<(Keeper, Revoker), StartError> {
     Ok((keeper, revoker))
 }
 
-pub(super) fn start(
-    mut keeper: Keeper,
-    issuers: Vec<Arc<TrustedIssuer>>,
-    config: String,
-    lines: LineSender,
-) -> io::Result<()> {
+pub(super) fn start(mut keeper: Keeper, snapshot: Arc<ArcSwap<Snapshot>>, lines: LineSender) -> io::Result<()> {
     let mut record = move |entries: &[RevocationEntry]| {
+        let snapshot = snapshot.load();
         for entries in entries.chunks(LINES) {
             let mut batch = Batch::default();
             for entry in entries {
-                Event::Revocation(describe(entry, &issuers)).write(clock::now(), &config, &mut batch);
+                let described = describe(entry, snapshot.trust.issuers());
+                Event::Revocation(described).write(clock::now(), &snapshot.config, &mut batch);
             }
             lines.hand_over_within(batch);
         }

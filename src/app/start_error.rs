@@ -2,10 +2,10 @@
 
 use std::io;
 
+use super::certificates::RenewalError;
 use crate::audit::target::OpenError;
 use crate::issuer::ring_files::RingError;
 use crate::jose::signing::SigningKeyFault;
-use crate::server::certificate::CertificateError;
 use crate::server::listener::ListenError;
 use crate::trust::revocation_store::StoreError;
 
@@ -17,7 +17,7 @@ pub(crate) enum StartError {
     #[error(transparent)]
     Audit(#[from] OpenError),
     #[error(transparent)]
-    Certificate(#[from] CertificateError),
+    Certificate(#[from] RenewalError),
     #[error("no worker could start: see the errors above")]
     Workers,
     #[error("cannot set up TLS")]

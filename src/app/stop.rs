@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -21,7 +22,7 @@ const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) async fn wait_for_stop_signal(
     mut signals: Signals,
     stage: &watch::Sender<Stage>,
-    shutdown: Shutdown,
+    shutdown: &ArcSwap<Shutdown>,
     reopen_audit: &AtomicBool,
     workers: Workers,
 ) -> Result<(), StartError> {
@@ -36,6 +37,7 @@ pub(super) async fn wait_for_stop_signal(
         () = signals.stop(reopen_audit) => {}
         () = &mut ended => return Err(StartError::Workers),
     }
+    let shutdown = **shutdown.load();
     info!(delay_s = shutdown.delay.as_secs(), drain_s = shutdown.drain.as_secs(), "shutting down");
     let steps = [(Stage::Unready, shutdown.delay), (Stage::Draining, shutdown.drain)];
     for (next, pause) in steps {
@@ -65,7 +67,6 @@ pub(super) struct Signals {
 /// The signals that must never end the process. `SIGPIPE` is ignored by the standard library.
 pub(crate) struct Harmless {
     reopen: Signal,
-    hang_up: Signal,
     user2: Signal,
     /// Never read. While this signal is caught, exceeding the file size limit is an error of the write.
     _file_size: Signal,
@@ -79,7 +80,6 @@ impl Harmless {
     pub(super) fn catch() -> io::Result<Self> {
         Ok(Self {
             reopen: signal(SignalKind::user_defined1())?,
-            hang_up: signal(SignalKind::hangup())?,
             user2: signal(SignalKind::user_defined2())?,
             _file_size: signal(SignalKind::from_raw(FILE_SIZE))?,
         })
@@ -90,7 +90,6 @@ impl Harmless {
         loop {
             tokio::select! {
                 _ = self.reopen.recv() => reopen_audit.store(true, Ordering::Relaxed),
-                _ = self.hang_up.recv() => warn!("the configuration is read at start only: SIGHUP changes nothing"),
                 _ = self.user2.recv() => warn!("SIGUSR2 has no meaning here: it changes nothing"),
             }
         }

@@ -102,6 +102,10 @@ impl RefusalAggregator {
         }
     }
 
+    pub(super) fn set_max_single(&mut self, max_single: Option<u32>) {
+        self.max_single = max_single;
+    }
+
     /// Whether this refusal gets a line of its own.
     pub(super) fn within_budget(&mut self, address: IpAddr) -> bool {
         let Some(max_single) = self.max_single else { return true };

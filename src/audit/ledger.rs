@@ -41,7 +41,7 @@ pub(crate) enum Synced {
 }
 
 /// The settings of the configuration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rules {
     pub(crate) on_failure: OnFailure,
     pub(crate) synced: Synced,
@@ -57,7 +57,7 @@ pub(crate) struct LineSender {
 }
 
 pub(crate) struct Ledger {
-    rules: Rules,
+    rules: Cell<Rules>,
     capacity: usize,
     /// Slots whose line is not written into `batch` yet.
     reserved: Cell<usize>,
@@ -98,7 +98,7 @@ const FINAL_TIMEOUT: Duration = Duration::from_secs(2);
 impl Ledger {
     pub(crate) fn new(lines: LineSender, rules: Rules, capacity: usize) -> Self {
         Self {
-            rules,
+            rules: Cell::new(rules),
             capacity,
             reserved: Cell::new(0),
             batch: RefCell::default(),
@@ -111,13 +111,19 @@ impl Ledger {
         }
     }
 
+    /// Other rules, for the decisions from now on.
+    pub(crate) fn set_rules(&self, rules: Rules) {
+        self.rules.set(rules);
+        self.aggregator.borrow_mut().set_max_single(rules.refusals);
+    }
+
     pub(crate) fn synced(&self) -> Synced {
-        self.rules.synced
+        self.rules.get().synced
     }
 
     /// A slot for a mandatory line. `None` where there is none and the configuration allows lost lines.
     pub(crate) fn reserve(self: &Rc<Self>) -> Result<Option<LineSlot>, Unavailable> {
-        match (self.acquire(self.capacity), self.rules.on_failure) {
+        match (self.acquire(self.capacity), self.rules.get().on_failure) {
             (Some(slot), _) => Ok(Some(slot)),
             (None, OnFailure::Block) => Err(Unavailable),
             (None, OnFailure::Drop) => Ok(None),
@@ -313,7 +319,7 @@ impl LineSlot {
         self.write(line);
         // Lines that arrive during a flush share the next one.
         ledger.try_hand_over();
-        match (timeout(COMMIT_TIMEOUT, on_disk).await, ledger.rules.on_failure) {
+        match (timeout(COMMIT_TIMEOUT, on_disk).await, ledger.rules.get().on_failure) {
             (Ok(Ok(())), _) => Ok(()),
             (Ok(Err(_)) | Err(_), OnFailure::Block) => Err(Unavailable),
             // Not lost: the line is written as soon as it can be.

@@ -70,6 +70,12 @@ pub(crate) struct Described<'r> {
 pub(crate) enum Event<'e> {
     Start,
     Stop,
+    /// The configuration was replaced by that of the line.
+    Reload {
+        previous: &'e str,
+    },
+    /// A new configuration was not taken into use. The line has the one that stays.
+    ReloadRefused(RefusedReload<'e>),
     /// A signing key, by its id.
     KeyMade(&'e str),
     KeyRetired(&'e str),
@@ -101,6 +107,17 @@ pub(crate) enum Event<'e> {
     Lost {
         lines: u64,
     },
+}
+
+/// Why a configuration was not taken into use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RefusedReload<'e> {
+    /// The revision that was refused; `None` if it has none, because its file could not be read.
+    pub(crate) refused: Option<&'e str>,
+    /// The first error.
+    pub(crate) error: &'e str,
+    /// The number of errors.
+    pub(crate) errors: u64,
 }
 
 /// A revocation by other means than a request to this gateway. A token is known by its digest only.
@@ -185,6 +202,11 @@ impl Event<'_> {
             line.plain("time", time).plain("gateway.event", self.name()).plain("gateway.config", config);
             match self {
                 Self::Start | Self::Stop => &mut line,
+                Self::Reload { previous } => line.text("gateway.previous_config", previous),
+                Self::ReloadRefused(RefusedReload { refused, error, errors }) => line
+                    .optional("gateway.refused_config", refused)
+                    .text("gateway.error", error)
+                    .number("gateway.errors", errors),
                 Self::KeyMade(key_id) | Self::KeyRetired(key_id) => line.text("oauth.kid", key_id),
                 Self::Revocation(revocation) => revocation.write(&mut line),
                 Self::Recovered { bytes, text } => line.number("gateway.cut_bytes", bytes).text("gateway.cut", text),
@@ -202,9 +224,11 @@ impl Event<'_> {
     }
 
     /// All names.
-    pub(crate) const NAMES: [&'static str; 11] = [
+    pub(crate) const NAMES: [&'static str; 13] = [
         "start",
         "stop",
+        "reload",
+        "reload_refused",
         "key_made",
         "key_retired",
         "revocation",
@@ -220,6 +244,8 @@ impl Event<'_> {
         match self {
             Self::Start => "start",
             Self::Stop => "stop",
+            Self::Reload { .. } => "reload",
+            Self::ReloadRefused(_) => "reload_refused",
             Self::KeyMade(_) => "key_made",
             Self::KeyRetired(_) => "key_retired",
             Self::Revocation(_) => "revocation",

@@ -20,6 +20,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use group::Group;
 use output::Output;
 use signer::Signer;
@@ -39,9 +40,15 @@ use crate::clock::{self, UnixTime};
 #[derive(Clone, Debug)]
 pub(crate) struct WriterSettings {
     pub(crate) target: AuditTarget,
-    pub(crate) rotation: Rotation,
     /// The folder of the key for checkpoints.
     pub(crate) state_directory: PathBuf,
+    pub(crate) changing: Arc<ArcSwap<ChangingSettings>>,
+}
+
+/// The settings that may change while the writer runs.
+#[derive(Clone, Debug)]
+pub(crate) struct ChangingSettings {
+    pub(crate) rotation: Rotation,
     /// The digest of the configuration, for the writer's own lines.
     pub(crate) config: String,
 }
@@ -90,7 +97,7 @@ impl AuditWriter {
 
     fn record_event(&mut self, event: Event<'_>) {
         self.health.handed_over.fetch_add(1, Ordering::Relaxed);
-        event.write(clock::now(), &self.settings.config, &mut self.own_lines);
+        event.write(clock::now(), &self.settings.changing.load().config, &mut self.own_lines);
     }
 
     /// Records how many lines never reached this thread.

@@ -225,7 +225,7 @@ fn client_name(issuer: &IssuerName, id: &str) -> String {
 
 fn limit_text(limit: &RateLimit) -> String {
     let rate = rate_text(limit);
-    if limit.is_shared {
+    if limit.shared.is_some() {
         format!("{rate} per {} ({})", limit.per, limit.name)
     } else {
         format!("{rate} per {}", limit.name)

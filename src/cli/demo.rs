@@ -46,7 +46,7 @@ pub(super) fn demo(args: &DemoArgs) -> ExitCode {
     let audit = config.audit.target.file().map_or_else(|| "this terminal".to_owned(), follow);
     let ca = config.certificate_path().map(shell_argument);
     let control_addresses = config.control_addresses();
-    let app = match Control::start().and_then(|control| App::open(config, control)) {
+    let app = match Control::start().and_then(|control| App::open(config, None, control)) {
         Ok(app) => app,
         Err(error) => return cannot_start(&error, &control_addresses),
     };

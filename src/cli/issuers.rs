@@ -14,6 +14,7 @@ use super::{ConfigPath, FINDINGS, Format};
 use crate::config;
 use crate::config::interpolate::Surroundings;
 use crate::config::needs::Needs;
+use crate::config::revision::file_part;
 use crate::config::types::Config;
 use crate::issuer::ring_store;
 use crate::trust::issuer::TrustedIssuer;
@@ -70,7 +71,7 @@ async fn report(config: &Config) -> (IssuersReport, ReportSource) {
         }
         Some(admin) => match from_gateway(admin.address).await {
             Ok(report) => {
-                if report.config != config.id {
+                if file_part(&report.config) != file_part(&config.id) {
                     let warning = styled(WARN, "warning:");
                     note(format_args!("{warning} the gateway runs with another configuration, {}", report.config));
                 }

@@ -81,7 +81,8 @@ const RUN_HELP: &str = "\
 Logs go to stderr: as text on a terminal, otherwise as one JSON object per line. SIGTERM, SIGINT and SIGQUIT stop the gateway \
 after the requests in flight, within `shutdown.drain`. SIGUSR1 reopens the audit log.
 
-The configuration is read at the start only: restart the gateway to change it.";
+SIGHUP reloads the configuration: all of it, or nothing if anything is wrong. The log says which. `workers`, \
+`state_directory`, `audit.file` and `oauth.signing_keys.directory` need a restart.";
 
 const CHECK_HELP: &str = "\
 Example, for a build:

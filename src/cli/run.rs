@@ -27,7 +27,7 @@ pub(super) fn run(args: &ConfigPath) -> ExitCode {
     config.warnings.iter().chain(&config.ended_certificates).for_each(|warning| tracing::warn!("{warning}"));
     let (workers, id) = (config.workers, config.id.clone());
     let control_addresses = config.control_addresses();
-    let app = match App::open(config, control) {
+    let app = match App::open(config, Some(args.config.clone()), control) {
         Ok(app) => app,
         Err(error) => return cannot_start(&error, &control_addresses),
     };

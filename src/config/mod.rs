@@ -28,6 +28,7 @@ pub(crate) mod written;
 
 mod reader;
 mod resolve;
+pub(crate) mod revision;
 mod secrecy;
 mod syntax;
 mod tree;
@@ -38,7 +39,6 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use annotate_snippets::Renderer;
-use aws_lc_rs::digest::{SHA256, digest};
 use decode::{Decode, Mirrored};
 use diagnostics::{Diagnostic, Faults};
 use interpolate::Surroundings;
@@ -46,6 +46,7 @@ use needs::Needs;
 use raw::RawConfig;
 use reader::Reader;
 use resolve::Resolver;
+use revision::NamedContent;
 use source::{Source, Span};
 use types::Config;
 
@@ -68,8 +69,8 @@ pub(crate) fn load_part(path: &Path, needs: Needs, surroundings: &Surroundings<'
 
 /// The signing keys of the configuration; `None` if it issues no tokens. Uses no other part of the file.
 pub(crate) fn load_ring(path: &Path, surroundings: &Surroundings<'_>) -> Result<Option<RingSettings>, ConfigErrors> {
-    let ConfigReading { source, mut faults, raw, needs } = read(path, Needs::SIGNING_KEYS, surroundings);
-    let resolver = resolver(&source, &mut faults, needs, surroundings.now);
+    let ConfigReading { source, mut faults, raw, needs, named } = read(path, Needs::SIGNING_KEYS, surroundings);
+    let resolver = resolver(&source, &mut faults, (needs, named), surroundings.now);
     let ring = raw.and_then(|raw| resolver.only_ring(raw));
     if faults.is_empty() { Ok(ring) } else { Err(ConfigErrors(Box::new((source, faults)))) }
 }
@@ -95,14 +96,18 @@ pub(crate) fn read_text(path: &Path) -> Option<String> {
 }
 
 fn resolved(reading: ConfigReading, now: UnixTime) -> Result<Config, ConfigErrors> {
-    let ConfigReading { source, mut faults, raw, needs } = reading;
-    let id = id(source.text());
-    let resolver = resolver(&source, &mut faults, needs, now);
-    let config = raw.and_then(|raw| resolver.config(raw, id));
+    let ConfigReading { source, mut faults, raw, needs, named } = reading;
+    let resolver = resolver(&source, &mut faults, (needs, named), now);
+    let config = raw.and_then(|raw| resolver.config(raw));
     config.ok_or_else(|| ConfigErrors(Box::new((source, faults))))
 }
 
-fn resolver<'a>(source: &'a Source, faults: &'a mut Faults, needs: Needs, now: UnixTime) -> Resolver<'a> {
+fn resolver<'a>(
+    source: &'a Source,
+    faults: &'a mut Faults,
+    (needs, named): (Needs, NamedContent),
+    now: UnixTime,
+) -> Resolver<'a> {
     let (warnings, ended_certificates, limit_rates, shared_limits, token_fields) = Default::default();
     Resolver {
         source,
@@ -112,6 +117,7 @@ fn resolver<'a>(source: &'a Source, faults: &'a mut Faults, needs: Needs, now: U
         limit_rates,
         shared_limits,
         token_fields,
+        named,
         needs,
         allow_literal_secrets: false,
         now,
@@ -133,12 +139,6 @@ impl ConfigErrors {
     }
 }
 
-/// The first 48 bits of the file's SHA-256.
-fn id(text: &str) -> String {
-    let hash = digest(&SHA256, text.as_bytes());
-    hash.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Reads the config file at `path`. Messages show the path as given.
 pub(crate) fn read(path: &Path, needs: Needs, surroundings: &Surroundings<'_>) -> ConfigReading {
     match read_bytes(path) {
@@ -158,6 +158,7 @@ pub(crate) struct ConfigReading {
     /// `None` if the file could not be decoded at all. The file is valid only if there are no faults in the end.
     pub(crate) raw: Option<RawConfig>,
     needs: Needs,
+    named: NamedContent,
 }
 
 impl ConfigReading {
@@ -169,7 +170,8 @@ impl ConfigReading {
     fn unreadable(path: &Path, message: String) -> Self {
         let mut faults = Faults::default();
         faults.of_file(message);
-        Self { source: Source::new(path, String::new()), faults, raw: None, needs: Needs::EVERYTHING }
+        let (source, named) = (Source::new(path, String::new()), NamedContent::default());
+        Self { source, faults, raw: None, needs: Needs::EVERYTHING, named }
     }
 }
 
@@ -190,13 +192,19 @@ fn parse_part(path: &Path, bytes: Vec<u8>, needs: Needs, surroundings: &Surround
     let source = Source::new(path, text);
     if let Some((span, message)) = unprintable(source.text()) {
         faults.at(span, message);
-        return ConfigReading { source, faults, raw: None, needs };
+        return ConfigReading { source, faults, raw: None, needs, named: NamedContent::default() };
     }
-    let raw = decode(&source, &mut faults, needs, surroundings);
-    ConfigReading { source, faults, raw, needs }
+    let mut named = NamedContent::default();
+    let raw = decode(&source, &mut faults, (needs, &mut named), surroundings);
+    ConfigReading { source, faults, raw, needs, named }
 }
 
-fn decode(source: &Source, faults: &mut Faults, needs: Needs, surroundings: &Surroundings<'_>) -> Option<RawConfig> {
+fn decode(
+    source: &Source,
+    faults: &mut Faults,
+    (needs, named): (Needs, &mut NamedContent),
+    surroundings: &Surroundings<'_>,
+) -> Option<RawConfig> {
     let tree = match tree::read(source.text()) {
         Ok(tree) => tree,
         Err(fault) => {
@@ -217,7 +225,7 @@ fn decode(source: &Source, faults: &mut Faults, needs: Needs, surroundings: &Sur
         faults.of_file("the file is empty");
         return None;
     };
-    let mut reader = Reader { source, surroundings, faults, needs, interpolated_bytes: 0 };
+    let mut reader = Reader { source, surroundings, faults, needs, interpolated_bytes: 0, named };
     RawConfig::decode(root, &mut reader).ok()
 }
 
@@ -237,7 +245,8 @@ fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> ConfigReading {
     let text = String::from_utf8_lossy(&bytes[..good]).into_owned();
     let mut faults = Faults::default();
     faults.at(Span::new(good, good), message);
-    ConfigReading { source: Source::new(path, text), faults, raw: None, needs: Needs::EVERYTHING }
+    let (source, named) = (Source::new(path, text), NamedContent::default());
+    ConfigReading { source, faults, raw: None, needs: Needs::EVERYTHING, named }
 }
 
 /// The first character that is not allowed in a config file. The parser takes some of them for the end of the file.

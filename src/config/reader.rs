@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use super::diagnostics::{Faults, Reported};
 use super::interpolate::{self, MadeOf, Strictness, Surroundings};
 use super::needs::Needs;
+use super::revision::NamedContent;
 use super::source::{At, Source, Span};
 use super::suggest;
 use super::tree::{Scalar, YamlNode};
@@ -21,6 +22,7 @@ pub(super) struct Reader<'a> {
     pub(super) needs: Needs,
     /// Bytes from variables and files so far.
     pub(super) interpolated_bytes: usize,
+    pub(super) named: &'a mut NamedContent,
 }
 
 /// A scalar after interpolation.
@@ -118,7 +120,10 @@ impl Reader<'_> {
                 Err(self.faults.at(node.span, "variables and files give more than 64 MiB in all"))
             }
             Ok(text) => {
-                self.interpolated_bytes += if text.made_of == MadeOf::Characters { 0 } else { text.text.len() };
+                if text.made_of != MadeOf::Characters {
+                    self.interpolated_bytes += text.text.len();
+                    self.named.add_value(&text.text);
+                }
                 Ok(Text { value: text.text, plain: scalar.plain, made_of: text.made_of })
             }
             // Only a command that needs everything needs the secrets.

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use super::diagnostics::Diagnostic;
 use super::upstream_certificates::UpstreamCertificates;
 use crate::audit::ledger::Rules;
 use crate::audit::rotation::Rotation;
 use crate::audit::target::AuditTarget;
-use crate::audit::writer::WriterSettings;
+use crate::audit::writer::{ChangingSettings, WriterSettings};
 use crate::file_watch::FileWatch;
 use crate::issuer::authorization_server::ServerSettings;
 use crate::issuer::client::Client;
@@ -32,7 +34,7 @@ use crate::upstream::service::Upstream;
 /// The resolved configuration.
 #[derive(Debug)]
 pub(crate) struct Config {
-    /// Identifies the configuration in audit lines: the beginning of its SHA-256.
+    /// Identifies the configuration in audit lines. See [`super::revision`].
     pub(crate) id: String,
     /// Settings that are allowed, but are probably mistakes.
     pub(crate) warnings: Vec<Diagnostic>,
@@ -64,7 +66,7 @@ pub(crate) struct Config {
     pub(crate) dns: DnsSettings,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
     pub(crate) kind: ListenerKind,
@@ -72,7 +74,7 @@ pub(crate) struct Listener {
     pub(crate) believed: BelievedParts,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ListenerKind {
     /// Not empty; the first certificate is the default.
     Tls {
@@ -151,10 +153,13 @@ impl Config {
     pub(crate) fn audit_settings(&self) -> WriterSettings {
         WriterSettings {
             target: self.audit.target.clone(),
-            rotation: self.audit.rotation,
             state_directory: self.state_directory.clone(),
-            config: self.id.clone(),
+            changing: Arc::new(ArcSwap::from_pointee(self.changing_audit_settings())),
         }
+    }
+
+    pub(crate) fn changing_audit_settings(&self) -> ChangingSettings {
+        ChangingSettings { rotation: self.audit.rotation, config: self.id.clone() }
     }
 
     /// The file of the first certificate. A client on this machine can trust it if it is self-signed.

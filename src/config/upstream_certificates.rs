@@ -4,14 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::ClientConfig;
-
 use crate::clock::UnixTime;
 use crate::file_watch::{FileWatch, read_regular};
 use crate::server::certificate::{self, CertificateError, CertificateFiles};
 use crate::upstream::pinning::TrustedCertificates;
 use crate::upstream::protocol::UpstreamProtocol;
-use crate::upstream::tls::{self, CurrentClientConfig, RootsFault};
+use crate::upstream::tls::{self, CheckedClientConfig, CurrentClientConfig, RootsFault};
 
 /// The files of one upstream, which it uses until they have new content.
 #[derive(Debug)]
@@ -54,7 +52,7 @@ pub(crate) type CertificateEnd = (PathBuf, Option<UnixTime>);
 
 impl UpstreamCertificates {
     /// The present content of the files, as a configuration that is not in use yet.
-    pub(crate) fn load(&self) -> Result<(ClientConfig, Vec<CertificateEnd>), UpstreamCertificatesError> {
+    pub(crate) fn load(&self) -> Result<(CheckedClientConfig, Vec<CertificateEnd>), UpstreamCertificatesError> {
         let mut ends = Vec::new();
         let roots = match &self.trusted {
             TrustedRoots::System(roots) => Arc::clone(roots),

@@ -17,10 +17,10 @@ use super::client_auth::claim::ClientFault;
 use super::client_auth::{Credential, PresentedCredentials};
 use super::endpoints::Endpoints;
 use super::grant::{Grant, GrantFault, Wanted};
+use super::issuer_keys::{IssuerKeys, PublishedKeys};
 use super::metadata::{self, CachedDocument};
 use super::offload::{Busy, Offload};
 use super::request::Parameters;
-use super::ring::Ring;
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::network::SourceAddress;
@@ -34,12 +34,10 @@ use crate::trust::verify::Verified;
 pub(crate) struct ServerSettings {
     pub(crate) endpoints: Endpoints,
     pub(crate) json_requests: bool,
-    /// The time for which verifiers may cache the JWK Set and the metadata.
-    pub(crate) jwks_max_age: Duration,
 }
 
 /// The queues for slow cryptography.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Offloads {
     pub(crate) signatures: Offload,
     pub(crate) passwords: Offload,
@@ -50,17 +48,17 @@ pub(crate) struct AuthorizationServer {
     settings: ServerSettings,
     authenticator: ClientAuthenticator,
     signatures: Offload,
-    published: ArcSwap<PublishedKeys>,
+    keys: Arc<IssuerKeys>,
     /// All scopes of the clients; `None` if they are too many for one document.
     scopes: Option<ScopeSet>,
+    metadata: ArcSwap<PublishedMetadata>,
 }
 
-/// The signing keys with the documents that name them. They are always replaced together.
+/// The metadata document, with the keys whose algorithms it names.
 #[derive(Debug)]
-struct PublishedKeys {
-    ring: Ring,
-    jwks: CachedDocument,
-    metadata: CachedDocument,
+struct PublishedMetadata {
+    keys: Arc<PublishedKeys>,
+    document: CachedDocument,
 }
 
 /// An issued token and the values for its audit record.
@@ -108,22 +106,39 @@ pub(crate) enum TokenRefusal {
 }
 
 impl AuthorizationServer {
-    pub(crate) fn new(settings: ServerSettings, clients: Arc<Clients>, ring: Ring, offloads: Offloads) -> Self {
-        let scopes = clients.scopes();
-        let published = ArcSwap::from_pointee(PublishedKeys::new(ring, &settings, scopes.as_ref()));
+    pub(crate) fn new(
+        settings: ServerSettings,
+        clients: Arc<Clients>,
+        keys: Arc<IssuerKeys>,
+        offloads: Offloads,
+    ) -> Self {
         let Offloads { signatures, passwords } = offloads;
-        let authenticator = ClientAuthenticator::new(clients, passwords);
-        Self { settings, authenticator, signatures, published, scopes }
+        Self::with(settings, ClientAuthenticator::new(clients, passwords), keys, signatures)
     }
 
-    /// Replaces the keys after a rotation. The verifiers of this process must have the new keys before.
-    pub(crate) fn publish(&self, ring: Ring) {
-        self.published.store(Arc::new(PublishedKeys::new(ring, &self.settings, self.scopes.as_ref())));
+    /// A server with other settings and clients, and with the keys, queues and counted failures of this one.
+    pub(crate) fn following(&self, settings: ServerSettings, clients: Vec<Client>) -> Self {
+        Self::with(settings, self.authenticator.following(clients), Arc::clone(&self.keys), self.signatures.clone())
+    }
+
+    fn with(
+        settings: ServerSettings,
+        authenticator: ClientAuthenticator,
+        keys: Arc<IssuerKeys>,
+        signatures: Offload,
+    ) -> Self {
+        let scopes = authenticator.clients().scopes();
+        let metadata = PublishedMetadata::new(keys.published(), &settings.endpoints, scopes.as_ref());
+        Self { settings, authenticator, signatures, keys, scopes, metadata: ArcSwap::from_pointee(metadata) }
     }
 
     /// The client to which an own token was issued; `None` if it is not configured.
     pub(crate) fn client_of(&self, own: &Verified) -> Option<&Client> {
         self.authenticator.clients().of_token(own)
+    }
+
+    pub(crate) fn has_client(&self, id: &Identity) -> bool {
+        self.authenticator.clients().get(id.as_str()).is_some()
     }
 
     pub(crate) fn clients(&self) -> impl Iterator<Item = &Client> {
@@ -136,12 +151,20 @@ impl AuthorizationServer {
 
     /// The JWK Set document (RFC 7517 §5).
     pub(crate) fn jwks(&self) -> CachedDocument {
-        self.published.load().jwks.clone()
+        self.keys.jwks()
     }
 
-    /// The metadata document (RFC 8414 §3.2).
+    /// The metadata document (RFC 8414 §3.2). It is made anew after a rotation of the keys.
     pub(crate) fn metadata(&self) -> CachedDocument {
-        self.published.load().metadata.clone()
+        let keys = self.keys.published();
+        let known = self.metadata.load();
+        if Arc::ptr_eq(&known.keys, &keys) {
+            return known.document.clone();
+        }
+        let metadata = PublishedMetadata::new(keys, &self.settings.endpoints, self.scopes.as_ref());
+        let document = metadata.document.clone();
+        self.metadata.store(Arc::new(metadata));
+        document
     }
 
     /// Decides a token request. [`Self::issue`] makes the token.
@@ -181,7 +204,7 @@ impl AuthorizationServer {
         let DecidedGrant { authenticated: Authenticated { client, credential }, grant } = decided;
         let token_id = token_id()?;
         let claims = Value::Object(grant.claims(&self.settings.endpoints.issuer, client, now, &token_id)).to_string();
-        let key = Arc::clone(self.published.load().ring.signer(now));
+        let key = self.keys.signer(now);
         let key_id = key.key_id().to_owned();
         let signed = self.signatures.run(move || key.sign("at+jwt", claims.as_bytes())).await?;
         let token = signed.map_err(|fault| {
@@ -199,12 +222,10 @@ impl AuthorizationServer {
     }
 }
 
-impl PublishedKeys {
-    fn new(ring: Ring, settings: &ServerSettings, scopes: Option<&ScopeSet>) -> Self {
-        let jwks = CachedDocument::new(&ring.public_jwks(), settings.jwks_max_age);
-        let metadata = metadata::metadata(&settings.endpoints, &ring.algorithms(), scopes);
-        let metadata = CachedDocument::new(&metadata, settings.jwks_max_age);
-        Self { ring, jwks, metadata }
+impl PublishedMetadata {
+    fn new(keys: Arc<PublishedKeys>, endpoints: &Endpoints, scopes: Option<&ScopeSet>) -> Self {
+        let document = metadata::metadata(endpoints, &keys.algorithms(), scopes);
+        Self { document: CachedDocument::new(&document, keys.max_age), keys }
     }
 }
 

@@ -63,13 +63,27 @@ impl Client {
 
 impl Clients {
     pub(crate) fn new(clients: Vec<Client>) -> Self {
-        let by_id = clients.iter().enumerate().map(|(index, client)| (client.id.clone(), index)).collect();
         // If the random generator fails, the key is zero. Then only the timing of unknown ids can be predicted.
         let mut key = [0; 32];
         let _ = aws_lc_rs::rand::fill(&mut key);
+        Self::with_key(clients, hmac::Key::new(hmac::HMAC_SHA256, &key))
+    }
+
+    /// The table that replaces this one. Secrets that have matched need no slow hash again.
+    pub(crate) fn followed_by(&self, clients: Vec<Client>) -> Self {
+        for client in &clients {
+            if let Some(before) = self.get(client.id.as_str()) {
+                client.credentials.take_over(&before.credentials);
+            }
+        }
+        Self::with_key(clients, self.stand_in_key.clone())
+    }
+
+    fn with_key(clients: Vec<Client>, stand_in_key: hmac::Key) -> Self {
+        let by_id = clients.iter().enumerate().map(|(index, client)| (client.id.clone(), index)).collect();
         static TABLES: AtomicU64 = AtomicU64::new(0);
         let number = TABLES.fetch_add(1, Ordering::Relaxed);
-        Self { all: clients, by_id, number, stand_in_key: hmac::Key::new(hmac::HMAC_SHA256, &key) }
+        Self { all: clients, by_id, number, stand_in_key }
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Client> {

@@ -9,6 +9,7 @@ pub(crate) mod client;
 pub(crate) mod client_auth;
 pub(crate) mod endpoints;
 pub(crate) mod grant;
+pub(crate) mod issuer_keys;
 pub(crate) mod metadata;
 pub(crate) mod offload;
 pub(crate) mod request;

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 /// Signatures and password hashes have one each, and nothing else uses them: neither a slow name server nor many wrong
 /// passwords must delay signing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Offload {
     handle: Handle,
     slots: Arc<Semaphore>,

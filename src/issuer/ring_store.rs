@@ -27,7 +27,7 @@ use crate::jose::signing::SigningKey;
 use crate::jose::x509;
 
 /// The folder of the keys and the rules for their rotation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RingSettings {
     pub(crate) directory: PathBuf,
     pub(crate) rules: RotationRules,

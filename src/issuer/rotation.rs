@@ -10,7 +10,7 @@ use crate::clock::UnixTime;
 use crate::jose::algorithm::Algorithm;
 
 /// The configured rules for keys and tokens.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RotationRules {
     pub(crate) algorithm: Algorithm,
     /// `None`: only by hand.

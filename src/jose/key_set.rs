@@ -80,6 +80,14 @@ impl KeySet {
         self.keys.iter().any(|other| other.is_same(key))
     }
 
+    /// True if both have the same keys under the same names.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let are_same = |(one, other): (&Arc<VerifyingKey>, &Arc<VerifyingKey>)| {
+            one.key_id == other.key_id && one.certificate == other.certificate && one.is_same(other)
+        };
+        self.keys.len() == other.keys.len() && self.keys.iter().zip(&other.keys).all(are_same)
+    }
+
     pub(crate) fn keys(&self) -> impl Iterator<Item = &VerifyingKey> {
         self.keys.iter().map(|key| &**key)
     }

@@ -18,7 +18,7 @@ use crate::server::proxy_header::ProxyHeader;
 use crate::server::received_request::Received;
 use crate::server::watch::TimeoutKind;
 
-/// The settings of a listener that its connections share.
+/// The settings of a listener that its connections share. A connection keeps those that it began with.
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerRuntime {
     pub(crate) transport: ListenerTransport,
@@ -30,10 +30,11 @@ pub(crate) struct ListenerRuntime {
 /// Serves one connection to its end.
 pub(crate) fn serve(
     worker: &Rc<Worker>,
-    listener: &ListenerRuntime,
+    runtime: &ListenerRuntime,
     accepted: Accepted,
 ) -> impl Future<Output = ()> + use<> {
-    let ListenerRuntime { transport, listener_mode, believed } = listener.clone();
+    let ListenerRuntime { transport, listener_mode, believed } = runtime.clone();
+    let listener = transport.listener;
     let connections = Rc::clone(&worker.connections);
     let worker = Rc::clone(worker);
     let snapshot = worker.current.get();
@@ -47,7 +48,7 @@ pub(crate) fn serve(
             Some(header) => Peer::from_proxy_header(socket, header, listener_mode, trusted),
             None => Peer::new(socket, listener_mode, trusted),
         };
-        peer.believed = believed;
+        (peer.listener, peer.believed) = (listener, believed);
         let peer = peer.counted_in(&worker.in_flight, trusted);
         let record_end = {
             let (worker, peer) = (Rc::clone(&worker), Rc::clone(&peer));

@@ -67,6 +67,10 @@ pub(crate) async fn handle(
 ) -> Response<AnswerBody> {
     let snapshot = worker.current.get();
     let trusted = &snapshot.trusted_proxies;
+    let peer = match peer.without_trust(trusted) {
+        Some(direct) => direct.counted_in(&worker.in_flight, trusted),
+        None => peer,
+    };
     let headers = received.as_ref().ok().map(|request| &request.head.headers).filter(|_| peer.is_proxy);
     let peer = match headers {
         Some(headers) => peer.with_forwarded(headers, trusted).counted_in(&worker.in_flight, trusted),
@@ -123,6 +127,9 @@ pub(crate) async fn handle(
         answer = Content::without_body(answer);
     }
     add_fields(&snapshot, &mut open, &fields, &mut answer, is_refusal);
+    if Content::may_last(&answer, is_grpc) {
+        open.log.release_snapshot();
+    }
     answer.map(|content| AnswerBody::new(content, open, exchange, end.and_then(RequestEnd::hold)))
 }
 

@@ -2,9 +2,12 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use foldhash::HashSet;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
 
 use super::answer::mirror::Mirrors;
 use super::policy::current_snapshot::CurrentSnapshot;
@@ -14,7 +17,6 @@ use super::record::recorder::Recorder;
 use super::request::in_flight::InFlightByAddress;
 use super::routing::snapshot::Snapshot;
 use crate::audit::ledger::Ledger;
-use crate::server::limits::WorkerLimits;
 use crate::server::worker_connections::WorkerConnections;
 use crate::telemetry::metrics::WorkerReport;
 use crate::upstream::pin_limit::PinLimit;
@@ -32,19 +34,24 @@ pub(crate) struct Worker {
     pub(crate) pools: Rc<Pools>,
     pub(crate) mirrors: Rc<Mirrors>,
     pub(crate) connections: Rc<WorkerConnections>,
+    /// Their number, over which limits of the process are spread.
+    workers: usize,
 }
+
+/// How often a worker looks for a new snapshot, whether it has requests or not.
+const FOLLOW_EVERY: Duration = Duration::from_millis(50);
 
 impl Worker {
     pub(crate) fn new(
         published: Arc<ArcSwap<Snapshot>>,
         ledger: Rc<Ledger>,
-        share: WorkerLimits,
+        workers: usize,
         load: LoadMonitor,
         pin_limit: Arc<PinLimit>,
     ) -> Self {
         let snapshot = published.load_full();
-        let has_websocket = snapshot.routes.routes().iter().any(|route| route.upgrades.has_websocket());
-        let connections = WorkerConnections::new(&snapshot.limits, share, has_websocket);
+        let share = snapshot.limits.share(workers);
+        let connections = WorkerConnections::new(&snapshot.limits, share, has_websocket(&snapshot));
         Self {
             recorder: Rc::new(Recorder::new(ledger, load, Rc::clone(&connections.guard))),
             in_flight: InFlightByAddress::new(share.in_flight_per_address),
@@ -53,7 +60,37 @@ impl Worker {
             mirrors: Rc::default(),
             connections,
             current: Rc::new(CurrentSnapshot::new(published)),
+            workers,
         }
+    }
+
+    /// Follows the published snapshot: the limits that the worker holds itself, and the pools and tokens that no
+    /// request uses any more. Never ends.
+    pub(crate) async fn follow_snapshots(self: Rc<Self>) {
+        let (mut applied, mut has_former_pools) = (self.current.generation(), false);
+        loop {
+            sleep(FOLLOW_EVERY).await;
+            let snapshot = self.current.get();
+            if applied != self.current.generation() {
+                applied = self.current.generation();
+                has_former_pools = true;
+                self.apply(&snapshot);
+            }
+            self.current.remove_former_tokens();
+            if has_former_pools {
+                let current: HashSet<u64> = snapshot.upstreams.iter().map(|upstream| upstream.number).collect();
+                has_former_pools = !self.pools.retire(|number| current.contains(&number));
+            }
+        }
+    }
+
+    fn apply(&self, snapshot: &Snapshot) {
+        let share = snapshot.limits.share(self.workers);
+        self.recorder.load.set_max(share.in_flight);
+        self.recorder.ledger.set_rules(snapshot.audit);
+        self.in_flight.set_max(share.in_flight_per_address);
+        self.tunnels.set_max(share.tunnels, share.tunnels_per_address);
+        self.connections.set_limits(&snapshot.limits, share, has_websocket(snapshot));
     }
 
     /// Accepts fewer requests while the event loop lags.
@@ -91,10 +128,19 @@ impl Worker {
             in_flight: self.recorder.load.in_flight() as u64,
             mirrored: self.mirrors.counts(),
             tunnels: self.tunnels.open() as u64,
-            ..self.recorder.metrics(|metrics| metrics.report(&snapshot))
+            ..self.recorder.metrics(|metrics| {
+                let server = snapshot.oauth.as_ref().map(|oauth| &oauth.server);
+                metrics.forget_secrets(|client| server.is_some_and(|server| server.has_client(client)));
+                metrics.report(&snapshot.series)
+            })
         };
         self.current.report(&mut report);
         self.pools.report(&mut report);
         report
     }
+}
+
+/// Whether HTTP/2 clients are told of WebSocket.
+fn has_websocket(snapshot: &Snapshot) -> bool {
+    snapshot.routes.routes().iter().any(|route| route.upgrades.has_websocket())
 }

@@ -28,7 +28,7 @@ impl Answering {
 
     /// The client has not read the data of the body for the time of the limit.
     pub(super) fn is_stalled(&self) -> bool {
-        let limit = self.clock.timeouts.stream;
+        let limit = self.clock.timeouts().stream;
         self.had_data.get() && limit.is_some_and(|limit| self.clock.ticks_since(self.since.get()) >= limit)
     }
 }

@@ -21,6 +21,7 @@ use super::connection_end::ConnectionEnd;
 use super::connection_limiter::ConnectionPermit;
 use super::exchange_guard::ExchangeGuard;
 use super::handshakes::HandshakeProgress;
+use super::listener::ListenerId;
 use super::protocols::Driven;
 use super::proxy_header::{self, ProxyHeader};
 use super::received_request::Received;
@@ -31,6 +32,7 @@ use super::worker_connections::WorkerConnections;
 /// The protocols below HTTP that the connections of a listener use.
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerTransport {
+    pub(crate) listener: ListenerId,
     pub(crate) tls: Option<Arc<ServerConfig>>,
     /// Every connection begins with a PROXY header, from a trusted proxy.
     pub(crate) proxy_protocol: bool,
@@ -123,8 +125,8 @@ where
             (ClientStream::Tls(stream), protocol)
         }
     };
-    let watch = connections.guard.watch(protocol == HttpVersion::Http2);
-    let driven = connections.protocols.serve(stream, protocol, watch, answer);
+    let watch = connections.guard.watch(protocol == HttpVersion::Http2, transport.listener);
+    let driven = connections.protocols().serve(stream, protocol, watch, answer);
     Some(Established { driven, record_end, permit })
 }
 

@@ -26,14 +26,20 @@ use crate::network::{Networks, counted_network};
 /// Shared by all workers. Used when a connection begins and ends, never by a request.
 #[derive(Debug)]
 pub(crate) struct ConnectionLimiter {
-    total: Option<usize>,
-    per_address: Option<usize>,
-    trusted_proxies: Networks,
     taken: Mutex<TakenPermits>,
     closed: AtomicBool,
     /// Listeners that wait because the limit on all connections is reached.
     waiting: AtomicUsize,
     changed: Notify,
+}
+
+/// The configured limits. `None` is unlimited.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ConnectionLimits {
+    pub(crate) total: Option<usize>,
+    pub(crate) per_address: Option<usize>,
+    /// Not counted by address.
+    pub(crate) trusted_proxies: Networks,
 }
 
 /// The limit that a connection exceeds.
@@ -50,6 +56,7 @@ struct WaitingListener<'p>(&'p ConnectionLimiter);
 
 #[derive(Debug, Default)]
 struct TakenPermits {
+    limits: ConnectionLimits,
     total: usize,
     by_address: HashMap<IpAddr, usize>,
     by_worker: Vec<usize>,
@@ -100,22 +107,15 @@ pub(crate) struct ConnectionPermit {
 const TOLERATED_IMBALANCE: usize = 16;
 
 impl ConnectionLimiter {
-    pub(crate) fn new(
-        total: Option<usize>,
-        per_address: Option<usize>,
-        trusted_proxies: Networks,
-        workers: usize,
-    ) -> Self {
-        let taken = Mutex::new(TakenPermits { by_worker: vec![0; workers], ..TakenPermits::default() });
-        Self {
-            total,
-            per_address,
-            trusted_proxies,
-            taken,
-            closed: AtomicBool::new(false),
-            waiting: AtomicUsize::new(0),
-            changed: Notify::new(),
-        }
+    pub(crate) fn new(limits: ConnectionLimits, workers: usize) -> Self {
+        let taken = Mutex::new(TakenPermits { limits, by_worker: vec![0; workers], ..TakenPermits::default() });
+        Self { taken, closed: AtomicBool::new(false), waiting: AtomicUsize::new(0), changed: Notify::new() }
+    }
+
+    /// Other limits. Open connections stay, also those beyond a lower limit.
+    pub(crate) fn set_limits(&self, limits: ConnectionLimits) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).limits = limits;
+        self.changed.notify_waiters();
     }
 
     /// While closed, no connection is accepted.
@@ -156,11 +156,7 @@ impl ConnectionLimiter {
             return AcceptBlocker::Memory;
         }
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_full(&taken) { AcceptBlocker::Places } else { AcceptBlocker::Nothing }
-    }
-
-    fn is_full(&self, taken: &TakenPermits) -> bool {
-        self.total.is_some_and(|limit| taken.total >= limit)
+        if taken.is_full() { AcceptBlocker::Places } else { AcceptBlocker::Nothing }
     }
 
     /// Counts a connection that this worker has accepted.
@@ -170,30 +166,16 @@ impl ConnectionLimiter {
         worker: usize,
     ) -> Result<ConnectionPermit, ConnectionLimitReached> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_full(&taken) {
+        if taken.is_full() {
             return Err(ConnectionLimitReached::Full);
         }
-        let Some(address) = self.count(&mut taken, address) else {
+        let Some(address) = taken.count(address) else {
             taken.refuse(address);
             return Err(ConnectionLimitReached::Address);
         };
         taken.total += 1;
         let worker = taken.assign_worker(worker);
         Ok(ConnectionPermit { limiter: Arc::clone(self), address, worker })
-    }
-
-    /// Counts the address, and returns the network under which it is counted, if it is. `None` if its limit is reached.
-    fn count(&self, taken: &mut TakenPermits, address: IpAddr) -> Option<Option<IpAddr>> {
-        if self.trusted_proxies.contains(address) {
-            return Some(None);
-        }
-        let address = counted_network(address);
-        let here = taken.by_address.get(&address).copied().unwrap_or(0);
-        if self.per_address.is_some_and(|limit| here >= limit) {
-            return None;
-        }
-        taken.by_address.insert(address, here + 1);
-        Some(Some(address))
     }
 
     /// Counts a connection that could not be accepted. Once in `every`, returns the number since the last log event.
@@ -240,7 +222,7 @@ impl ConnectionPermit {
     pub(crate) fn recount_as(&mut self, address: IpAddr) -> bool {
         let mut taken = self.limiter.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.release_address(self.address.take());
-        let counted = self.limiter.count(&mut taken, address);
+        let counted = taken.count(address);
         self.address = counted.flatten();
         if counted.is_none() {
             taken.refuse(address);
@@ -250,6 +232,24 @@ impl ConnectionPermit {
 }
 
 impl TakenPermits {
+    fn is_full(&self) -> bool {
+        self.limits.total.is_some_and(|limit| self.total >= limit)
+    }
+
+    /// Counts the address, and returns the network under which it is counted, if it is. `None` if its limit is reached.
+    fn count(&mut self, address: IpAddr) -> Option<Option<IpAddr>> {
+        if self.limits.trusted_proxies.contains(address) {
+            return Some(None);
+        }
+        let address = counted_network(address);
+        let here = self.by_address.get(&address).copied().unwrap_or(0);
+        if self.limits.per_address.is_some_and(|limit| here >= limit) {
+            return None;
+        }
+        self.by_address.insert(address, here + 1);
+        Some(Some(address))
+    }
+
     fn assign_worker(&mut self, accepted_by: usize) -> usize {
         let fewest = self.by_worker.iter().copied().enumerate().min_by_key(|(_, count)| *count);
         let worker = match fewest {

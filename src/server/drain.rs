@@ -23,24 +23,44 @@ pub(crate) enum Stage {
     Cut,
 }
 
-/// Reads the stage.
+/// Reads the stage of the process, or of a listener that is removed before the process ends.
 #[derive(Clone, Debug)]
-pub(crate) struct Drain(watch::Receiver<Stage>);
+pub(crate) struct Drain {
+    process: watch::Receiver<Stage>,
+    listener: Option<watch::Receiver<Stage>>,
+}
 
 /// The sender moves the stage on.
 pub(crate) fn channel() -> (watch::Sender<Stage>, Drain) {
     let (sender, receiver) = watch::channel(Stage::Serving);
-    (sender, Drain(receiver))
+    (sender, Drain { process: receiver, listener: None })
 }
 
 impl Drain {
+    /// That of a listener, which has reached a stage where either has. The sender moves the listener on.
+    pub(crate) fn of_listener(&self) -> (watch::Sender<Stage>, Self) {
+        let (sender, receiver) = watch::channel(Stage::Serving);
+        (sender, Self { process: self.process.clone(), listener: Some(receiver) })
+    }
+
+    /// The stage of the process.
     pub(crate) fn stage(&self) -> Stage {
-        *self.0.borrow()
+        *self.process.borrow()
     }
 
     /// Ends once `stage` is reached, or the sender is dropped.
-    // A separate function: `wait_for` returns a guard that a `select!` arm would hold.
     pub(crate) async fn reached(&mut self, stage: Stage) {
-        let _ = self.0.wait_for(|now| *now >= stage).await;
+        match &mut self.listener {
+            None => reached(&mut self.process, stage).await,
+            Some(listener) => tokio::select! {
+                () = reached(&mut self.process, stage) => {}
+                () = reached(listener, stage) => {}
+            },
+        }
     }
+}
+
+// A separate function: `wait_for` returns a guard that a `select!` arm would hold.
+async fn reached(receiver: &mut watch::Receiver<Stage>, stage: Stage) {
+    let _ = receiver.wait_for(|now| *now >= stage).await;
 }

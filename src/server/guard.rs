@@ -7,9 +7,12 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
+use foldhash::HashMap;
+
 use super::drain::{Drain, Stage};
 use super::guard_clock::GuardClock;
 use super::limits::Limits;
+use super::listener::ListenerId;
 use super::watch::{GuardSignal, Watch};
 
 /// The guard of one worker's connections.
@@ -18,28 +21,39 @@ pub(crate) struct Guard {
     clock: Rc<GuardClock>,
     stage: Cell<Option<GuardSignal>>,
     watches: RefCell<Vec<Weak<Watch>>>,
+    /// The listeners that are being removed, and the last signal to their connections.
+    removed: RefCell<HashMap<ListenerId, GuardSignal>>,
 }
 
 impl Guard {
     pub(crate) fn new(limits: &Limits) -> Rc<Self> {
         let clock = Rc::new(GuardClock::new(limits));
-        Rc::new(Self { clock, stage: Cell::new(None), watches: RefCell::default() })
+        Rc::new(Self { clock, stage: Cell::new(None), watches: RefCell::default(), removed: RefCell::default() })
+    }
+
+    /// Other timeouts, also for connections that are open.
+    pub(super) fn set_limits(&self, limits: &Limits) {
+        self.clock.set_limits(limits);
     }
 
     /// Watches a connection whose handshake has ended.
-    pub(crate) fn watch(&self, multiplexed: bool) -> Rc<Watch> {
-        let watch = Rc::new(Watch::new(Rc::clone(&self.clock), multiplexed, self.stage.get()));
+    pub(crate) fn watch(&self, multiplexed: bool, listener: ListenerId) -> Rc<Watch> {
+        let signal = self.stage.get().or_else(|| self.removed.borrow().get(&listener).copied());
+        let watch = Rc::new(Watch::new(Rc::clone(&self.clock), multiplexed, listener, signal));
         self.watches.borrow_mut().push(Rc::downgrade(&watch));
         watch
     }
 
     /// Checks all connections at every tick. Never ends.
     pub(crate) async fn run_timeouts(self: Rc<Self>) {
-        let mut ticks = tokio::time::interval(self.clock.tick);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
-            self.check_all();
+            let tick = self.clock.tick();
+            let mut ticks = tokio::time::interval(tick);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            while tick == self.clock.tick() {
+                ticks.tick().await;
+                self.check_all();
+            }
         }
     }
 
@@ -63,9 +77,23 @@ impl Guard {
         idle.into_iter().take(at_most).for_each(|(watch, _, overdue)| watch.send_signal(GuardSignal::Overdue(overdue)));
     }
 
-    /// The drain timeout has passed: the gateway itself cuts the requests in flight.
-    pub(crate) fn has_cut(&self) -> bool {
-        self.stage.get() == Some(GuardSignal::Cut)
+    /// Signals the end of a listener to its connections, also to those whose handshake ends later. `None` once it has
+    /// none.
+    pub(crate) fn remove_listener(&self, listener: ListenerId, signal: Option<GuardSignal>) {
+        let Some(signal) = signal else {
+            self.removed.borrow_mut().remove(&listener);
+            return;
+        };
+        self.removed.borrow_mut().insert(listener, signal);
+        let watches = self.watches.borrow();
+        let of_listener = watches.iter().filter_map(Weak::upgrade).filter(|watch| watch.listener() == listener);
+        of_listener.for_each(|watch| watch.send_signal(signal));
+    }
+
+    /// The drain timeout of the process or of this listener has passed: the gateway itself cuts the requests in flight.
+    pub(crate) fn has_cut(&self, listener: ListenerId) -> bool {
+        let is_cut = |signal: Option<GuardSignal>| signal == Some(GuardSignal::Cut);
+        is_cut(self.stage.get()) || is_cut(self.removed.borrow().get(&listener).copied())
     }
 
     /// Signals the stages of the drain to all connections. Never ends.

@@ -10,8 +10,8 @@ use crate::clock::{self, UnixTime};
 /// Shared by the guard and all connections that it watches.
 #[derive(Debug)]
 pub(super) struct GuardClock {
-    pub(super) tick: Duration,
-    pub(super) timeouts: GuardTimeouts,
+    tick: Cell<Duration>,
+    timeouts: Cell<GuardTimeouts>,
     now: Cell<u32>,
     /// The tick at which the drain began.
     drains_since: Cell<Option<u32>>,
@@ -35,12 +35,28 @@ impl GuardClock {
     pub(super) fn new(limits: &Limits) -> Self {
         let (tick, timeouts) = GuardTimeouts::new(limits);
         Self {
-            tick,
-            timeouts,
+            tick: Cell::new(tick),
+            timeouts: Cell::new(timeouts),
             now: Cell::new(0),
             drains_since: Cell::new(None),
             date: RefCell::new(DateLine::new(clock::now())),
         }
+    }
+
+    /// Other limits, also for connections that are open. A tick never becomes longer: the ticks that a connection has
+    /// counted so far would then stand for more time than has passed.
+    pub(super) fn set_limits(&self, limits: &Limits) {
+        let (tick, timeouts) = GuardTimeouts::within(limits, self.tick.get());
+        self.tick.set(tick);
+        self.timeouts.set(timeouts);
+    }
+
+    pub(super) fn tick(&self) -> Duration {
+        self.tick.get()
+    }
+
+    pub(super) fn timeouts(&self) -> GuardTimeouts {
+        self.timeouts.get()
     }
 
     /// The current tick. Ticks wrap around.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::limits::Limits;
 
 /// Numbers of ticks. `None` is no limit.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct GuardTimeouts {
     /// After this time without a request, a connection gives up its buffers.
     pub(super) rest: u32,
@@ -26,6 +26,11 @@ const REST_AFTER: Duration = Duration::from_secs(1);
 impl GuardTimeouts {
     /// The tick is an eighth of the shortest timeout, so that timeouts are exact to an eighth.
     pub(super) fn new(limits: &Limits) -> (Duration, Self) {
+        Self::within(limits, LONGEST_TICK)
+    }
+
+    /// The same, with a tick of this length at most.
+    pub(super) fn within(limits: &Limits, longest_tick: Duration) -> (Duration, Self) {
         let all = [
             limits.first_request_timeout,
             limits.header_timeout,
@@ -34,7 +39,7 @@ impl GuardTimeouts {
             limits.connection_age,
         ];
         let shortest = all.into_iter().flatten().min().unwrap_or(LONGEST_TICK);
-        let tick = (shortest / 8).clamp(SHORTEST_TICK, LONGEST_TICK);
+        let tick = (shortest / 8).clamp(SHORTEST_TICK, longest_tick.max(SHORTEST_TICK));
         // Rounded up, plus one: no connection is ended before its time.
         let ticks = |limit: Duration| u32::try_from(limit.as_nanos().div_ceil(tick.as_nanos()) + 1).unwrap_or(u32::MAX);
         let timeouts = Self {

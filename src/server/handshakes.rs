@@ -21,8 +21,8 @@ use super::drain::{Drain, Stage};
 /// One worker's handshakes.
 #[derive(Debug)]
 pub(crate) struct Handshakes {
-    at_most: Option<usize>,
-    timeout: Option<Duration>,
+    at_most: Cell<Option<usize>>,
+    timeout: Cell<Option<Duration>>,
     under_way: Cell<usize>,
     /// The oldest first. Most entries have ended.
     begun: RefCell<VecDeque<Weak<HandshakeProgress>>>,
@@ -65,8 +65,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 impl Handshakes {
     pub(crate) fn new(at_most: Option<usize>, timeout: Option<Duration>) -> Rc<Self> {
         Rc::new(Self {
-            at_most,
-            timeout,
+            at_most: Cell::new(at_most),
+            timeout: Cell::new(timeout),
             under_way: Cell::new(0),
             begun: RefCell::default(),
             silent: RefCell::default(),
@@ -74,9 +74,16 @@ impl Handshakes {
         })
     }
 
+    /// Other limits. Handshakes under way keep their deadline.
+    pub(super) fn set_limits(&self, at_most: Option<usize>, timeout: Option<Duration>) {
+        self.at_most.set(at_most);
+        self.timeout.set(timeout);
+        self.ended.notify_waiters();
+    }
+
     /// Waits until one more handshake may begin. The caller must begin at most one.
     pub(crate) async fn wait_for_room(&self) {
-        while self.at_most.is_some_and(|at_most| self.under_way.get() >= at_most) {
+        while self.at_most.get().is_some_and(|at_most| self.under_way.get() >= at_most) {
             let (silent, oldest) = (self.oldest_silent(), self.oldest());
             tokio::select! {
                 biased;
@@ -104,12 +111,15 @@ impl Handshakes {
     }
 
     pub(crate) fn begin(self: &Rc<Self>) -> HandshakePermit {
-        self.begin_within(self.timeout, false)
+        self.begin_within(self.timeout.get(), false)
     }
 
     /// For a connection that is accepted after the drain has begun.
     pub(crate) fn begin_late(self: &Rc<Self>) -> HandshakePermit {
-        self.begin_within(self.timeout.map_or(Some(DRAIN_TIMEOUT), |timeout| Some(timeout.min(DRAIN_TIMEOUT))), true)
+        self.begin_within(
+            self.timeout.get().map_or(Some(DRAIN_TIMEOUT), |timeout| Some(timeout.min(DRAIN_TIMEOUT))),
+            true,
+        )
     }
 
     fn begin_within(self: &Rc<Self>, timeout: Option<Duration>, is_late: bool) -> HandshakePermit {

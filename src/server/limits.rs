@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 /// The limits of one process. `None` is unlimited, which the configuration must state explicitly.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) connections: Option<usize>,
     /// IPv6 counts by /64.

@@ -17,6 +17,10 @@ pub(crate) enum ListenError {
     },
 }
 
+/// A listener, unique in the process over all configurations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ListenerId(pub(crate) u64);
+
 /// The length of the kernel's accept queue. Linux limits it to `net.core.somaxconn`.
 pub(super) const BACKLOG: i32 = 4096;
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::answering::Answering;
 use super::guard_clock::GuardClock;
+use super::listener::ListenerId;
 use super::output_backlog::OutputBacklog;
 use super::tunnel::Tunnel;
 
@@ -13,6 +14,7 @@ use super::tunnel::Tunnel;
 #[derive(Debug)]
 pub(crate) struct Watch {
     clock: Rc<GuardClock>,
+    listener: ListenerId,
     phase: Cell<Phase>,
     since: Cell<u32>,
     /// The end of the connection's age. `None` once it has been signalled.
@@ -70,12 +72,18 @@ enum Phase {
 
 impl Watch {
     /// A connection whose handshake has ended. One that begins after the drain has begun is signalled at once.
-    pub(super) fn new(clock: Rc<GuardClock>, multiplexed: bool, drain: Option<GuardSignal>) -> Self {
+    pub(super) fn new(
+        clock: Rc<GuardClock>,
+        multiplexed: bool,
+        listener: ListenerId,
+        drain: Option<GuardSignal>,
+    ) -> Self {
         Self {
             phase: Cell::new(Phase::First),
             since: Cell::new(clock.now()),
-            retires_at: Cell::new(clock.timeouts.random_age().map(|age| clock.now().wrapping_add(age))),
+            retires_at: Cell::new(clock.timeouts().random_age().map(|age| clock.now().wrapping_add(age))),
             clock,
+            listener,
             stalled_since: Cell::new(None),
             in_flight: Cell::new(0),
             signal: Cell::new(drain),
@@ -87,6 +95,11 @@ impl Watch {
             tunnel: RefCell::default(),
             unwritten: OutputBacklog::default(),
         }
+    }
+
+    /// The listener by which the connection came.
+    pub(super) fn listener(&self) -> ListenerId {
+        self.listener
     }
 
     /// Ready with the next signal.
@@ -213,7 +226,7 @@ impl Watch {
             self.send_signal(GuardSignal::Overdue(overdue));
         } else if self.is_old() {
             self.send_signal(GuardSignal::Drain);
-        } else if self.rest_ticks() == Some(self.clock.timeouts.rest) && self.signal.get().is_none() {
+        } else if self.rest_ticks() == Some(self.clock.timeouts().rest) && self.signal.get().is_none() {
             self.send_signal(GuardSignal::Rest);
         }
     }
@@ -226,7 +239,7 @@ impl Watch {
 
     /// Whether the connection is still idle after [`GuardSignal::Rest`] was sent.
     pub(super) fn may_rest(&self) -> bool {
-        self.rest_ticks().is_some_and(|rest_ticks| rest_ticks >= self.clock.timeouts.rest)
+        self.rest_ticks().is_some_and(|rest_ticks| rest_ticks >= self.clock.timeouts().rest)
     }
 
     /// True once.
@@ -247,21 +260,21 @@ impl Watch {
             Phase::Head | Phase::Busy => return None,
         };
         let idle_ticks = self.clock.ticks_since(self.since.get());
-        (idle_ticks >= self.clock.timeouts.rest && self.signal.get().is_none()).then_some((idle_ticks, overdue))
+        (idle_ticks >= self.clock.timeouts().rest && self.signal.get().is_none()).then_some((idle_ticks, overdue))
     }
 
     /// A graceful close of HTTP/2 needs a reply of the client. A client that does not reply is not waited for.
     fn ignores_shutdown(&self) -> bool {
         let Some(drain_ticks) = self.clock.drain_ticks() else { return false };
         let waits = self.multiplexed && matches!(self.phase.get(), Phase::First | Phase::Idle);
-        waits && self.clock.ticks_since(self.since.get()).min(drain_ticks) >= self.clock.timeouts.rest
+        waits && self.clock.ticks_since(self.since.get()).min(drain_ticks) >= self.clock.timeouts().rest
     }
 
     fn overdue(&self) -> Option<TimeoutKind> {
         if self.ignores_shutdown() {
             return Some(TimeoutKind::Idle);
         }
-        let timeouts = &self.clock.timeouts;
+        let timeouts = self.clock.timeouts();
         let over = |since: u32, limit: Option<u32>| limit.is_some_and(|limit| self.clock.ticks_since(since) >= limit);
         let stalled = self.stalled_since.get().is_some_and(|since| over(since, timeouts.write));
         if stalled || self.answers.borrow().iter().filter_map(Weak::upgrade).any(|answer| answer.is_stalled()) {

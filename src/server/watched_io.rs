@@ -101,7 +101,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_of_many_streams_writes_its_share_per_turn() {
-        let watch = Guard::new(&Limits::default()).watch(true);
+        let watch = Guard::new(&Limits::default()).watch(true, crate::server::listener::ListenerId(0));
         let meter = FrameMeter::new(&Rc::default());
         let (client, _server) = tokio::io::duplex(16 * 1024 * 1024);
         let mut io = WatchedIo::new(client, watch, meter);

@@ -1,5 +1,6 @@
 //! The parts of the server that one worker's connections share.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::protocols::Protocols;
 pub(crate) struct WorkerConnections {
     pub(crate) guard: Rc<Guard>,
     pub(crate) handshakes: Rc<Handshakes>,
-    pub(super) protocols: Protocols,
+    protocols: RefCell<Rc<Protocols>>,
 }
 
 /// How often a full worker closes connections to make room for new ones, and how many at most.
@@ -31,8 +32,19 @@ impl WorkerConnections {
         Rc::new(Self {
             guard: Guard::new(limits),
             handshakes: Handshakes::new(share.handshakes, limits.handshake_timeout),
-            protocols: Protocols::new(limits, tunnels),
+            protocols: RefCell::new(Rc::new(Protocols::new(limits, tunnels))),
         })
+    }
+
+    /// Other limits. Those of heads and of HTTP/2 streams count for new connections, the timeouts for all.
+    pub(crate) fn set_limits(&self, limits: &Limits, share: WorkerLimits, tunnels: bool) {
+        self.guard.set_limits(limits);
+        self.handshakes.set_limits(share.handshakes, limits.handshake_timeout);
+        self.protocols.replace(Rc::new(Protocols::new(limits, tunnels)));
+    }
+
+    pub(super) fn protocols(&self) -> Rc<Protocols> {
+        Rc::clone(&self.protocols.borrow())
     }
 
     /// Enforces the timeouts of connections. Never ends.

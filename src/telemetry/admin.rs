@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -31,11 +32,12 @@ pub(crate) struct Probes {
     pub(crate) ready: Arc<dyn Fn() -> Result<String, &'static str> + Send + Sync>,
     /// JSON.
     pub(crate) issuers: Arc<dyn Fn() -> String + Send + Sync>,
+    /// JSON.
+    pub(crate) config: Arc<dyn Fn() -> String + Send + Sync>,
     pub(crate) metrics: Arc<dyn Fn() -> MetricsPage + Send + Sync>,
 }
 
 /// The rules of a listener.
-#[derive(Clone)]
 pub(crate) struct AdminRules {
     pub(crate) pages: AdminPages,
     /// Whether a peer may connect.
@@ -51,7 +53,7 @@ pub(crate) enum AdminPages {
     Probes,
     /// `/metrics`, and the remarks of `/readyz`.
     Metrics,
-    /// `/issuers`.
+    /// `/config` and `/issuers`.
     All,
 }
 
@@ -61,7 +63,7 @@ impl AdminPages {
         match self {
             Self::Probes => "try /livez or /readyz\n",
             Self::Metrics => "try /livez, /readyz or /metrics; other pages are served on a loopback address only\n",
-            Self::All => "try /livez, /readyz, /metrics or /issuers\n",
+            Self::All => "try /livez, /readyz, /metrics, /config or /issuers\n",
         }
     }
 }
@@ -159,18 +161,18 @@ impl ConnectionsByAge {
 }
 
 /// Serves until dropped.
-pub(crate) async fn serve(listener: TcpListener, rules: AdminRules, probes: Probes) {
+pub(crate) async fn serve(listener: TcpListener, changing: Arc<ArcSwap<AdminRules>>, probes: Probes) {
     let mut connections = JoinSet::new();
     let mut by_age = ConnectionsByAge::default();
     let mut refused = RefusedPeers { count: 0, last: None, log_at: Instant::now() };
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept() => match accepted.map(|accepted| (accepted, changing.load_full())) {
                 // Refused peers take no room.
-                Ok((_, peer)) if !(rules.admits)(peer.ip()) => refused.add(peer.ip(), Instant::now()),
-                Ok((stream, _)) => {
+                Ok(((_, peer), rules)) if !(rules.admits)(peer.ip()) => refused.add(peer.ip(), Instant::now()),
+                Ok(((stream, _), rules)) => {
                     by_age.make_room();
-                    let handled = handle_connection(stream, rules.clone(), probes.clone());
+                    let handled = handle_connection(stream, rules, probes.clone());
                     by_age.0.push_back(connections.spawn(handled));
                 },
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -181,9 +183,9 @@ pub(crate) async fn serve(listener: TcpListener, rules: AdminRules, probes: Prob
     }
 }
 
-async fn handle_connection(stream: TcpStream, rules: AdminRules, probes: Probes) {
+async fn handle_connection(stream: TcpStream, rules: Arc<AdminRules>, probes: Probes) {
     let service = service_fn(move |request| {
-        let (rules, probes) = (rules.clone(), probes.clone());
+        let (rules, probes) = (Arc::clone(&rules), probes.clone());
         async move { Ok::<_, Infallible>(answer(&request, &rules, &probes).await) }
     });
     let mut builder = http1::Builder::new();
@@ -215,13 +217,16 @@ async fn answer(request: &Request<Incoming>, rules: &AdminRules, probes: &Probes
             }
             None => text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written\n".to_owned()),
         },
-        "/issuers" if rules.pages == AdminPages::All => {
-            let mut response = text(StatusCode::OK, (probes.issuers)());
-            response.headers_mut().insert(CONTENT_TYPE, JSON);
-            response
-        }
+        "/config" if rules.pages == AdminPages::All => json((probes.config)()),
+        "/issuers" if rules.pages == AdminPages::All => json((probes.issuers)()),
         _ => text(StatusCode::NOT_FOUND, rules.pages.hint().to_owned()),
     }
+}
+
+fn json(text: String) -> Response<Full<Bytes>> {
+    let mut response = self::text(StatusCode::OK, text);
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
 }
 
 fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {

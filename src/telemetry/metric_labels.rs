@@ -43,12 +43,12 @@ pub(crate) struct IssuerLabels {
     pub(crate) issuer: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub(crate) struct UpstreamLabels {
     pub(crate) upstream: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub(crate) struct ServerLabels {
     pub(crate) upstream: String,
     pub(crate) server: String,
@@ -78,6 +78,11 @@ pub(crate) struct BuildLabels {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 pub(crate) struct FetchLabels {
     pub(crate) issuer: String,
+    pub(crate) result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct ReloadLabels {
     pub(crate) result: &'static str,
 }
 

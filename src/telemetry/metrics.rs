@@ -18,6 +18,7 @@ use super::metric_labels::{
     MirrorLabels, SecretLabels, ServerLabels, SplitLabels, UpstreamLabels, WorkerLabels,
 };
 use super::process_usage::ProcessUsage;
+use super::reload_counts::ReloadCounts;
 
 /// Counters of one worker, or of all workers together.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +75,7 @@ pub(crate) struct Process {
     pub(crate) certificate_current: BTreeMap<CertificateLabels, u64>,
     /// When each secret that has an end will end, in seconds since 1970.
     pub(crate) secret_expiry: Vec<(SecretLabels, f64)>,
+    pub(crate) reloads: ReloadCounts,
     pub(crate) usage: ProcessUsage,
 }
 
@@ -235,6 +237,7 @@ impl Collector for Page {
         )?;
         page.gauge("portcullis_ratelimit_keys", "Keys counted by rate limits", process.limit_keys as f64)?;
         page.audit_log(process)?;
+        page.reloads(process.reloads)?;
         page.certificates(process)?;
         page.trust(process)?;
         page.process(&process.usage)
@@ -283,30 +286,6 @@ impl MetricsWriter<'_, '_> {
         )
     }
 
-    fn audit_log(&mut self, process: &Process) -> fmt::Result {
-        self.counter("portcullis_audit_lines", "Lines written to the audit log", process.audit_lines)?;
-        self.counter(
-            "portcullis_audit_dropped",
-            "Lines dropped because the audit queue was full",
-            process.audit_dropped,
-        )?;
-        self.counter(
-            "portcullis_audit_folded",
-            "Decisions that are counted in a folded line of the audit log",
-            process.audit_folded,
-        )?;
-        self.counter(
-            "portcullis_audit_write_failures",
-            "Failed writes to the audit log, each retried",
-            process.audit_failures,
-        )?;
-        self.gauge(
-            "portcullis_audit_broken",
-            "1 while the audit log cannot be written",
-            f64::from(u8::from(process.audit_broken)),
-        )
-    }
-
     fn upstreams(&mut self, sum: &Sum, process: &Process) -> fmt::Result {
         let (requests, in_flight) = (&sum.server_requests, &sum.server_in_flight);
         self.counters("portcullis_upstream_server_requests", "Requests sent to a server, retries included", requests)?;
@@ -330,12 +309,12 @@ impl MetricsWriter<'_, '_> {
         self.counters("portcullis_upstream_retries", "Requests retried", &sum.upstream_retries)
     }
 
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+    pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         ConstCounter::new(value).encode(encoder)
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+    pub(super) fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         self.gauge_with_unit(name, help, None, value)
     }
 
@@ -349,7 +328,12 @@ impl MetricsWriter<'_, '_> {
         ConstCounter::new(value).encode(encoder)
     }
 
-    fn counters<L: EncodeLabelSet>(&mut self, name: &str, help: &str, values: &BTreeMap<L, u64>) -> fmt::Result {
+    pub(super) fn counters<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: &BTreeMap<L, u64>,
+    ) -> fmt::Result {
         let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         values.iter().try_for_each(|(labels, value)| ConstCounter::new(*value).encode(encoder.encode_family(labels)?))
     }

@@ -130,6 +130,16 @@ impl IssuerSettings {
         }
     }
 
+    /// Whether a change of this entry may decide which entry the tokens of the other belong to.
+    pub(crate) fn may_choose_tokens_of(&self, other: &Self) -> bool {
+        match &other.origin {
+            TokenOrigin::Issuer => self.has_issuer(other.issuer.as_str()),
+            TokenOrigin::Tenants(tenants) => tenants.issuers().any(|issuer| self.has_issuer(issuer)),
+            // The tokens of a trust domain may have any `iss` that no entry has, or none.
+            TokenOrigin::Spiffe(_) => true,
+        }
+    }
+
     /// `None` if the entry has no tenants.
     pub(super) fn tenant_of(&self, claims: &Claims) -> Option<Tenant<'_>> {
         match &self.origin {

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use crate::file_watch::read_regular;
 
 /// As configured, for one issuer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct FetchAccess {
     /// Read at each fetch: Kubernetes rotates it.
     pub(crate) token_file: Option<PathBuf>,
@@ -32,11 +32,11 @@ pub(crate) struct FetchAccess {
 }
 
 /// Header fields whose values are never printed.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub(crate) struct SecretHeaders(HeaderMap);
 
 /// The URL of a proxy, which may have credentials. It is never printed.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct ProxyUrl(Url);
 
 /// The credentials for the documents of one origin.

@@ -15,7 +15,7 @@ use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
 
 /// An issuer as configured. Every field that a check needs is required.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct IssuerSettings {
     pub(crate) name: IssuerName,
     /// `iss`, compared exactly; of an issuer with tenants, its template; of a trust domain without `iss`, its SPIFFE
@@ -47,7 +47,7 @@ pub(crate) enum Profile {
 }
 
 /// The accepted `typ` values, compared case-insensitively and without `application/` (RFC 7515 §4.1.9).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenTypes {
     /// Lower case, without `application/`.
     pub(crate) named: Vec<String>,

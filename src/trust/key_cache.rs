@@ -260,6 +260,21 @@ impl KeyCache {
         self.attempts.send_replace(ended);
     }
 
+    /// Changes how long the present set may be used after its time to live.
+    pub(crate) fn set_max_stale(&self, max_stale: Duration) {
+        let limit = |state: &Arc<KeyState>| {
+            let origin = match state.origin {
+                origin @ (KeySetOrigin::Memory | KeySetOrigin::Local) => origin,
+                KeySetOrigin::Remote { attempts, last_attempt, times } => {
+                    let limit = |times: Times| Times { usable_until: times.fresh_until + max_stale, ..times };
+                    KeySetOrigin::Remote { attempts, last_attempt, times: times.map(limit) }
+                }
+            };
+            KeyState { origin, keys: Arc::clone(&state.keys) }
+        };
+        self.state.rcu(limit);
+    }
+
     /// True if a token could be verified now.
     pub(crate) fn is_usable(&self, now: Instant) -> bool {
         self.state.load().is_usable(now)

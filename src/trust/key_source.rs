@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::fetch::{ClearText, MAX_BYTES, without_bom};
 use super::fetch_access::FetchAccess;
@@ -24,7 +25,7 @@ pub(crate) enum KeySource {
 }
 
 /// Keys that are fetched, cached, and refused when they become too old.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct FetchedKeys {
     pub(crate) place: KeySetPlace,
     /// `None`: the system's roots.
@@ -91,6 +92,15 @@ impl KeySource {
     }
 }
 
+impl FetchedKeys {
+    /// Whether both are fetched from the same place, and verified by the same file of certificates. Credentials and
+    /// the way there may differ.
+    pub(crate) fn have_same_place(&self, other: &Self) -> bool {
+        let verified_by = |keys: &Self| keys.ca.as_ref().map(|ca| ca.path().to_owned());
+        self.place == other.place && self.clear_text == other.clear_text && verified_by(self) == verified_by(other)
+    }
+}
+
 impl KeySetPlace {
     /// `None` if the place is discovered.
     pub(crate) fn uri(&self) -> Option<&Url> {
@@ -104,24 +114,44 @@ impl KeySetPlace {
 impl LocalKeys {
     /// The keys of a file. Blocks.
     pub(crate) fn read(path: PathBuf, algorithms: &[Algorithm]) -> Result<Self, KeyFileError> {
-        let document = match read_regular(&path) {
-            Ok(document) => document,
-            Err(source) => return Err(KeyFileError::Io { path, source }),
-        };
+        let document = Self::document(&path)?;
+        Self::parse(path, &document, algorithms)
+    }
+
+    /// The content of a file. Blocks.
+    pub(crate) fn document(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+        let document = read_regular(path).map_err(|source| KeyFileError::Io { path: path.to_owned(), source })?;
         if document.len() > MAX_BYTES {
-            return Err(KeyFileError::TooLarge { path });
+            return Err(KeyFileError::TooLarge { path: path.to_owned() });
         }
+        Ok(document)
+    }
+
+    /// The keys of a file with this content.
+    pub(crate) fn parse(path: PathBuf, document: &[u8], algorithms: &[Algorithm]) -> Result<Self, KeyFileError> {
         let mut left_aside = Vec::new();
-        match KeySet::parse(without_bom(&document), algorithms, &mut left_aside) {
+        match KeySet::parse(without_bom(document), algorithms, &mut left_aside) {
             Ok(keys) => Ok(Self { file: Some(path), keys: Arc::new(keys), left_aside }),
             Err(source) => Err(KeyFileError::Keys { path, left_aside, source }),
         }
     }
 }
 
+/// By the path and the present content.
+impl PartialEq for IssuerCa {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path && self.pem.load().as_slice() == other.pem.load().as_slice()
+    }
+}
+
 impl IssuerCa {
     pub(crate) fn new(path: PathBuf, pem: Vec<u8>) -> Self {
         Self { path, pem: Arc::new(ArcSwap::from_pointee(pem)) }
+    }
+
+    /// Whether both share their content.
+    pub(crate) fn is_copy_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.pem, &other.pem)
     }
 
     pub(crate) fn path(&self) -> &Path {

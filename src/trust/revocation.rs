@@ -250,6 +250,11 @@ impl Revocations {
         self.rules.get(&entry.key()).is_some_and(|rule| rule.or(entry.rule()) == *rule)
     }
 
+    /// Whether a rule of the configuration applies to the same tokens. It applies as long as it is configured only.
+    pub(crate) fn has_standing(&self, entry: &RevocationEntry) -> bool {
+        self.rules.get(&entry.key()).is_some_and(|rule| rule.expires_at.is_none())
+    }
+
     /// The limit that this entry would exceed, if any.
     pub(crate) fn full_for(&self, entry: &RevocationEntry) -> Option<RevocationsFull> {
         let most = match entry.target {

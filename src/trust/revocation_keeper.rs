@@ -63,8 +63,26 @@ struct Failing {
 
 #[derive(Debug)]
 enum Request {
-    Revoke { entry: RevocationEntry, reply: RevocationReply },
+    Revoke {
+        entry: RevocationEntry,
+        reply: RevocationReply,
+    },
+    /// The rules of a configuration.
+    Rules {
+        rules: Vec<RevocationEntry>,
+        change: RulesChange,
+        reply: RevocationReply,
+    },
     End,
+}
+
+/// How the rules of a new configuration replace those of the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RulesChange {
+    /// They apply beside the former rules.
+    Add,
+    /// The former rules apply no more.
+    Replace,
 }
 
 type RevocationReply = oneshot::Sender<Result<(), NotRevoked>>;
@@ -82,6 +100,17 @@ impl Revoker {
     pub(crate) async fn revoke(&self, entry: RevocationEntry) -> Result<(), NotRevoked> {
         let (reply, answer) = oneshot::channel();
         self.requests.try_send(Request::Revoke { entry, reply }).map_err(|_| NotRevoked::Busy)?;
+        Self::reply(answer).await
+    }
+
+    /// Returns once the rules of another configuration are published to all workers.
+    pub(crate) async fn set_rules(&self, rules: Vec<RevocationEntry>, change: RulesChange) -> Result<(), NotRevoked> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.try_send(Request::Rules { rules, change, reply }).map_err(|_| NotRevoked::Busy)?;
+        Self::reply(answer).await
+    }
+
+    async fn reply(answer: oneshot::Receiver<Result<(), NotRevoked>>) -> Result<(), NotRevoked> {
         match timeout(REPLY_TIMEOUT, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(NotRevoked::Broken),
@@ -159,9 +188,16 @@ impl Keeper {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let mut group = Vec::new();
-            for request in request.into_iter().chain(self.requests.try_iter()).take(QUEUE_CAPACITY) {
+            let requests: Vec<_> = request.into_iter().chain(self.requests.try_iter()).take(QUEUE_CAPACITY).collect();
+            for request in requests {
                 match request {
                     Request::Revoke { entry, reply } => group.push((entry, reply)),
+                    Request::Rules { rules, change, reply } => {
+                        let changed = self.set_rules(&rules, change, clock::now(), record);
+                        let changed = log_change(&mut self.failing.reading, "read", changed);
+                        // Fails if the requester no longer waits.
+                        let _ = reply.send(changed.ok_or(NotRevoked::Broken));
+                    }
                     Request::End => return,
                 }
             }
@@ -175,6 +211,35 @@ impl Keeper {
                 self.compact(now);
             }
         }
+    }
+
+    /// The entries of the file stay in force in any case.
+    fn set_rules(
+        &mut self,
+        rules: &[RevocationEntry],
+        change: RulesChange,
+        now: UnixTime,
+        record: &mut impl FnMut(&[RevocationEntry]),
+    ) -> Result<(), StoreError> {
+        let mut known = match change {
+            RulesChange::Add => Revocations::clone(&self.known),
+            RulesChange::Replace => {
+                // What is new in the file is recorded before it is known.
+                self.poll_file(now, record);
+                let mut known = Revocations::default();
+                self.store
+                    .reopened()
+                    .read()?
+                    .iter()
+                    .filter(|entry| entry.is_live(now))
+                    .for_each(|entry| known.add(entry));
+                known
+            }
+        };
+        rules.iter().for_each(|entry| known.add(entry));
+        self.known = Arc::new(known);
+        self.publish();
+        Ok(())
     }
 
     /// Reads the entries of other processes.
@@ -305,7 +370,8 @@ fn select<'e>(
     let (mut chosen, mut refused) = (Vec::new(), Vec::new());
     let known = Arc::make_mut(known);
     for (number, entry) in wanted.enumerate() {
-        if known.cover(entry) {
+        // A rule of the configuration may be removed before the tokens expire.
+        if known.cover(entry) && !known.has_standing(entry) {
             continue;
         }
         if known.full_for(entry).is_some() && known.has_expired(now) {

@@ -121,6 +121,11 @@ impl Store {
         Ok(())
     }
 
+    /// The same file, of which nothing was read yet.
+    pub(super) fn reopened(&self) -> Self {
+        Self::in_directory(&self.directory)
+    }
+
     /// The entries added since the last call, or all entries if the file was replaced. Empty if there is no file and
     /// never was one.
     pub(crate) fn read(&mut self) -> Result<Vec<RevocationEntry>, StoreError> {

@@ -2,10 +2,11 @@
 //!
 //! The key is the whole token. The cache is bounded by bytes and by entries. A flood of new tokens does not evict the
 //! tokens of regular callers: entries that were not used twice are evicted first. A hit is not sufficient:
-//! [`Verified::revalidate`] checks time, route and keys again. [`TokenCache::keep`] removes entries that a changed
-//! issuer configuration no longer allows.
+//! [`Verified::revalidate`] checks time, route and keys again. [`TokenCache::remove_some`] removes entries of issuers
+//! that are configured no more.
 
 use std::borrow::Borrow;
+use std::cell::Cell;
 use std::hash::{Hash, Hasher};
 use std::rc::{Rc, Weak};
 
@@ -101,9 +102,15 @@ impl TokenCache {
         self.entries.remove(token);
     }
 
-    /// Removes all entries except these.
-    pub(crate) fn keep(&mut self, holds: impl Fn(&Verified) -> bool) {
-        self.entries.retain(|_, entry| holds(&entry.known.verified));
+    /// Removes up to `at_most` of these entries. Gives the number of those that it removed.
+    pub(crate) fn remove_some(&mut self, at_most: usize, is_removed: impl Fn(&Verified) -> bool) -> usize {
+        let removed = Cell::new(0);
+        self.entries.retain(|_, entry| {
+            let goes = removed.get() < at_most && is_removed(&entry.known.verified);
+            removed.set(removed.get() + usize::from(goes));
+            !goes
+        });
+        removed.get()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -163,7 +170,7 @@ const USUAL_BUILD: u64 = 3 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::cell::{Cell, OnceCell};
+    use std::cell::OnceCell;
     use std::sync::Arc;
 
     use serde_json::json;
@@ -285,8 +292,10 @@ mod tests {
         let mut cache = TokenCache::new();
         cache.insert(known(b"a", &mine));
         cache.insert(known(b"b", &other));
-        cache.keep(|verified| Arc::ptr_eq(&verified.issuer, &mine.issuer));
-        assert!(cache.get(b"a").is_some() && cache.get(b"b").is_none());
+        cache.insert(known(b"c", &other));
+        let is_other = |verified: &Verified| Arc::ptr_eq(&verified.issuer, &other.issuer);
+        assert_eq!([1, 2].map(|at_most| cache.remove_some(at_most, is_other)), [1, 1], "some at a time");
+        assert!(cache.get(b"a").is_some() && cache.get(b"b").is_none() && cache.get(b"c").is_none());
         cache.remove(b"a");
         assert_eq!((cache.len(), cache.bytes()), (0, 0));
     }

@@ -12,7 +12,7 @@ use crate::oauth::discrepancy::{Discrepancy, short, value_text};
 use crate::oauth::identity::{Identity, InvalidIdentity};
 use crate::oauth::spiffe_id::{SCHEME, SpiffeId, TrustDomain};
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum TokenOrigin {
     /// Tokens with the entry's `iss`.
     Issuer,
@@ -23,7 +23,7 @@ pub(crate) enum TokenOrigin {
 }
 
 /// The JWT-SVIDs of workloads in one trust domain. They need no `iss`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SpiffeOrigin {
     pub(crate) domain: TrustDomain,
     /// The domain's own SPIFFE ID.
@@ -33,7 +33,7 @@ pub(crate) struct SpiffeOrigin {
 }
 
 /// The tenants of one issuer, such as those of Entra ID.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tenants {
     /// By their `iss`.
     names: HashMap<Identity, Box<str>>,

@@ -65,17 +65,17 @@ struct TextSearch<'t> {
 
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
-/// Checks the servers of all upstreams with health checks, until it is dropped.
-pub(crate) async fn keep_checking(upstreams: Vec<Arc<Upstream>>) {
-    let mut checks = JoinSet::new();
-    for upstream in upstreams {
-        if let Some(rules) = &upstream.settings.health_check {
-            for index in 0..upstream.servers.len() {
-                checks.spawn(keep_checking_one(Arc::clone(&upstream), rules.clone(), index));
-            }
+/// Checks the servers of an upstream, until it is dropped. `None` without health checks.
+pub(crate) fn keep_checking(upstream: &Arc<Upstream>) -> Option<impl Future<Output = ()> + use<>> {
+    let rules = upstream.settings.health_check.clone()?;
+    let upstream = Arc::clone(upstream);
+    Some(async move {
+        let mut checks = JoinSet::new();
+        for index in 0..upstream.servers.len() {
+            checks.spawn(keep_checking_one(Arc::clone(&upstream), rules.clone(), index));
         }
-    }
-    checks.join_all().await;
+        checks.join_all().await;
+    })
 }
 
 /// Restarts the checks after a panic: a server must not keep its last state for ever.

@@ -19,7 +19,7 @@ pub(crate) struct HostField {
 }
 
 /// As an upstream or a route is configured.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum HostRule {
     /// The server's own name.
     #[default]
@@ -51,6 +51,12 @@ impl HostField {
 
     pub(super) fn block(&self) -> &FieldBlock {
         &self.block
+    }
+}
+
+impl PartialEq for HostField {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
     }
 }
 

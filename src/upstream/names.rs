@@ -45,7 +45,7 @@ pub(super) enum KnownAddresses {
 }
 
 /// How names are resolved.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DnsSettings {
     /// The name servers to query. Empty: those of the system.
     pub(crate) servers: Vec<SocketAddr>,
@@ -104,6 +104,13 @@ const REBUILD_AFTER: Duration = Duration::from_secs(30);
 const WARN_EVERY: Duration = Duration::from_secs(60);
 /// Of one name; more would not help.
 const MAX_ADDRESSES: usize = 64;
+
+/// By the text: what is known of a name is no part of a definition.
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
 
 impl Name {
     pub(crate) fn new(name: &str) -> Self {

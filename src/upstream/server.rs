@@ -15,7 +15,7 @@ use super::protocol::{Scheme, UpstreamProtocol};
 use super::tls::Tls;
 
 /// One server of an upstream, and how to connect to it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Server {
     /// Its share of the requests, relative to the other servers.
     pub(crate) weight: u32,
@@ -29,7 +29,7 @@ pub(crate) struct Server {
     pub(crate) protocol: UpstreamProtocol,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ServerAddress {
     Address(SocketAddr),
     Name(Arc<Name>, u16),

@@ -11,8 +11,9 @@ use super::balancing::breaker::{Breaker, BreakerChange};
 use super::balancing::ejection::{OutcomeCounts, OutlierEjection};
 use super::balancing::outcome::ServerOutcome;
 use super::balancing::status::ServerStatus;
+use super::names::Name;
 use super::protocol::UpstreamProtocol;
-use super::server::Server;
+use super::server::{Server, ServerAddress};
 use super::settings::UpstreamSettings;
 
 #[derive(Debug)]
@@ -49,6 +50,34 @@ impl Upstream {
             settings,
             epoch: Instant::now(),
         }
+    }
+
+    /// Whether both are configured alike. Their state may differ.
+    pub(crate) fn is_defined_as(&self, other: &Self) -> bool {
+        self.name == other.name && self.servers == other.servers && self.settings == other.settings
+    }
+
+    /// The same, with the known names of servers in place of its own; `None` if it has no such name.
+    pub(crate) fn with_names(&self, known: impl Fn(&str) -> Option<Arc<Name>>) -> Option<Self> {
+        let mut servers = self.servers.clone();
+        let mut is_changed = false;
+        for server in &mut servers {
+            if let ServerAddress::Name(name, _) = &mut server.place
+                && let Some(known) = known(name.as_str())
+            {
+                *name = known;
+                is_changed = true;
+            }
+        }
+        is_changed.then(|| Self::new(&self.name, servers, self.settings.clone()))
+    }
+
+    /// The names of its servers.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<Name>> {
+        self.servers.iter().filter_map(|server| match &server.place {
+            ServerAddress::Name(name, _) => Some(name),
+            ServerAddress::Address(_) | ServerAddress::Socket(_) => None,
+        })
     }
 
     /// All servers of an upstream have the same protocol.

@@ -61,6 +61,12 @@ impl ServiceCredential {
     }
 }
 
+impl PartialEq for ServiceCredential {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.value == other.value
+    }
+}
+
 impl fmt::Debug for ServiceCredential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ServiceCredential(..)")

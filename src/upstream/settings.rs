@@ -11,7 +11,7 @@ use crate::http1::request_head::HeadLimits;
 use crate::trust::request_key::RequestKey;
 
 /// How an upstream is used.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct UpstreamSettings {
     /// The `Host` of requests. A route's own rule takes precedence.
     pub(crate) host: HostRule,
@@ -34,7 +34,7 @@ pub(crate) struct UpstreamSettings {
 }
 
 /// The use of a connection for several requests.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KeepAlive {
     /// How long a connection without a request is kept.
     pub(crate) idle: Duration,
@@ -63,7 +63,7 @@ pub(crate) enum Balance {
 }
 
 /// Limits for each server.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Caps {
     /// Connections of each worker. A limit over all workers would leave a worker without a connection while another's
     /// are idle.
@@ -73,7 +73,7 @@ pub(crate) struct Caps {
 }
 
 /// Active health checks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HealthCheck {
     pub(crate) probe: Probe,
     /// Between two checks, with a jitter of a tenth.
@@ -85,7 +85,7 @@ pub(crate) struct HealthCheck {
     pub(crate) healthy_after: u32,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Probe {
     /// A connection is enough.
     Connect,
@@ -99,7 +99,7 @@ pub(crate) enum Probe {
 }
 
 /// Outlier ejection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ejection {
     pub(crate) consecutive_failures: u32,
     /// In percent.
@@ -111,14 +111,14 @@ pub(crate) struct Ejection {
 }
 
 /// The circuit breaker.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BreakerRules {
     pub(crate) consecutive_failures: u32,
     pub(crate) open_for: Duration,
 }
 
 /// Retries. Off if `attempts` is 0.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Retries {
     /// After the first.
     pub(crate) attempts: u32,

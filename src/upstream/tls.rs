@@ -7,6 +7,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 
+use ::aws_lc_rs::digest::{Context, SHA256};
 use arc_swap::ArcSwap;
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::aws_lc_rs;
@@ -26,7 +27,7 @@ use crate::clock::UnixTime;
 use crate::jose::certificate_facts::CertificateFacts;
 
 /// How a server's certificate is verified, and the client certificate for it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tls {
     /// Shared by all workers, so that each can resume the sessions of the others.
     pub(crate) config: Arc<CurrentClientConfig>,
@@ -36,7 +37,21 @@ pub(crate) struct Tls {
 
 /// The configuration that new connections use. It can be replaced while the gateway runs; open connections stay.
 #[derive(Debug)]
-pub(crate) struct CurrentClientConfig(ArcSwap<ClientConfig>);
+pub(crate) struct CurrentClientConfig(ArcSwap<CheckedClientConfig>);
+
+/// A configuration, and the digest of the certificates that it was made from.
+#[derive(Debug)]
+pub(crate) struct CheckedClientConfig {
+    config: Arc<ClientConfig>,
+    content: [u8; 32],
+}
+
+/// By the content: an upstream whose files have changed is another one.
+impl PartialEq for CurrentClientConfig {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.load().content == other.0.load().content
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RootsFault {
@@ -102,7 +117,8 @@ pub(crate) fn client_config(
     trusted: &TrustedCertificates,
     identity: Option<Arc<CertifiedKey>>,
     protocol: UpstreamProtocol,
-) -> Result<ClientConfig, rustls::Error> {
+) -> Result<CheckedClientConfig, rustls::Error> {
+    let content = content(trusted, identity.as_deref(), protocol);
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&TLS13, &TLS12])?
@@ -113,15 +129,36 @@ pub(crate) fn client_config(
         UpstreamProtocol::Http1 => vec![b"http/1.1".to_vec()],
         UpstreamProtocol::Http2 => vec![ALPN_HTTP2.to_vec()],
     };
-    Ok(config)
+    Ok(CheckedClientConfig { config: Arc::new(config), content })
+}
+
+/// The private key of a client certificate belongs to it, so that the certificate stands for both.
+fn content(trusted: &TrustedCertificates, identity: Option<&CertifiedKey>, protocol: UpstreamProtocol) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    let mut add = |part: &[u8]| {
+        context.update(&part.len().to_le_bytes());
+        context.update(part);
+    };
+    add(&[u8::from(protocol == UpstreamProtocol::Http2)]);
+    for anchor in &trusted.authorities.roots {
+        add(&anchor.subject);
+        add(&anchor.subject_public_key_info);
+        add(anchor.name_constraints.as_deref().unwrap_or_default());
+    }
+    // Between lists: the same certificate means another thing in each.
+    add(b"pinned");
+    trusted.pinned.iter().for_each(|certificate| add(certificate));
+    add(b"identity");
+    identity.iter().flat_map(|pair| &pair.cert).for_each(|certificate| add(certificate));
+    context.finish().as_ref().try_into().unwrap_or_default()
 }
 
 impl CurrentClientConfig {
-    pub(crate) fn new(config: ClientConfig) -> Arc<Self> {
+    pub(crate) fn new(config: CheckedClientConfig) -> Arc<Self> {
         Arc::new(Self(ArcSwap::from_pointee(config)))
     }
 
-    pub(crate) fn replace(&self, config: ClientConfig) {
+    pub(crate) fn replace(&self, config: CheckedClientConfig) {
         self.0.store(Arc::new(config));
     }
 }
@@ -131,7 +168,7 @@ impl Tls {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let config = self.config.0.load_full();
+        let config = Arc::clone(&self.config.0.load().config);
         let mut connecting = pin!(TlsConnector::from(Arc::clone(&config)).connect(self.name.clone(), stream));
         let mut was_asked = false;
         let connected = poll_fn(|context| {

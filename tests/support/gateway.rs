@@ -1,5 +1,6 @@
 //! The program under test, run as users run it.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -112,6 +113,42 @@ impl Gateway {
     pub(crate) fn log_line(&self, text: &str) -> String {
         let found = self.logs.wait(|line| line.contains(text).then(|| line.to_owned()));
         found.unwrap_or_else(|| panic!("no log line contains {text:?}:\n{}", self.log_text()))
+    }
+
+    /// Writes this configuration, asks for a reload, and waits for its end. Gives the last log line of the reload.
+    #[track_caller]
+    pub(crate) fn reload(&self, yaml: &str) -> String {
+        fs::write(self.folder.join("gateway.yaml"), yaml).unwrap();
+        self.reload_file()
+    }
+
+    /// Asks for a reload of the file as it is, and waits for its end.
+    #[track_caller]
+    pub(crate) fn reload_file(&self) -> String {
+        const END: &str = "the configuration was ";
+        let before = self.log_text().matches(END).count();
+        self.signal("HUP");
+        let seen = Cell::new(0);
+        let next = self.logs.wait(|line| {
+            seen.set(seen.get() + usize::from(line.contains(END)));
+            (seen.get() > before).then(|| line.to_owned())
+        });
+        next.unwrap_or_else(|| panic!("the reload did not end:\n{}", self.log_text()))
+    }
+
+    /// The same for a configuration that is taken into use.
+    #[track_caller]
+    pub(crate) fn reloads(&self, yaml: &str) {
+        let end = self.reload(yaml);
+        assert!(end.contains("the configuration was reloaded"), "{end}");
+    }
+
+    /// The same for one that is refused with this error.
+    #[track_caller]
+    pub(crate) fn refuses_reload(&self, yaml: &str, error: &str) {
+        let end = self.reload(yaml);
+        assert!(end.contains("the configuration was not reloaded"), "{end}");
+        self.log_line(error);
     }
 
     pub(crate) fn log_text(&self) -> String {

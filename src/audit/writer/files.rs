@@ -90,7 +90,7 @@ impl AuditWriter {
     pub(super) fn rotate_if_due(&mut self, more: u64) {
         let Some(file) = self.output.file() else { return };
         let Some(length) = file.length() else { return };
-        let due = self.settings.rotation.is_due(length, more, self.began, clock::now());
+        let due = self.settings.changing.load().rotation.is_due(length, more, self.began, clock::now());
         if !due || self.begins_file || file.condition() != Condition::Sound || clock::instant() < self.next_rotation {
             return;
         }
@@ -116,7 +116,7 @@ impl AuditWriter {
 
     /// Records the files that are more than are to be kept. They are removed once these lines are written.
     pub(super) fn record_surplus(&mut self, path: &Path) -> io::Result<()> {
-        for old in rotation::surplus(path, self.settings.rotation.keep)? {
+        for old in rotation::surplus(path, self.settings.changing.load().rotation.keep)? {
             if !self.surplus.contains(&old) {
                 self.record_event(Event::Removed { file: &name(&old) });
                 self.surplus.push(old);

@@ -59,7 +59,7 @@ impl AuditWriter {
                 writer.signer = Some(checkpoints.and_then(Signer::start).map_err(failed)?);
                 // `keep` may be lower than in the last run.
                 writer.record_surplus(&path).map_err(failed)?;
-                disk::warn_if_short(&path, &writer.settings.rotation);
+                disk::warn_if_short(&path, &writer.settings.changing.load().rotation);
             }
             writer.output = Output::File(file);
         }

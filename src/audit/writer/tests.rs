@@ -1,6 +1,7 @@
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use super::*;
@@ -34,7 +35,8 @@ impl Home {
 
     fn settings(&self, rotation: Rotation) -> WriterSettings {
         let (target, state_directory) = (AuditTarget::File(self.log()), self.0.join("state"));
-        WriterSettings { target, rotation, state_directory, config: "c".to_owned() }
+        let changing = ChangingSettings { rotation, config: "c".to_owned() };
+        WriterSettings { target, state_directory, changing: Arc::new(ArcSwap::from_pointee(changing)) }
     }
 
     fn writer(&self) -> AuditWriter {

@@ -106,7 +106,11 @@ impl Resolver<'_> {
     pub(super) fn key_file(&mut self, file: &At<PathBuf>, algorithms: &[Algorithm]) -> Option<(LocalKeys, FileWatch)> {
         let path = self.source.locate(&file.value);
         let watch = FileWatch::new(vec![path.clone()]);
-        match LocalKeys::read(path, algorithms) {
+        let read = LocalKeys::document(&path).and_then(|document| {
+            self.named.add_file([&document[..]]);
+            LocalKeys::parse(path, &document, algorithms)
+        });
+        match read {
             Ok(keys) => {
                 for key in &keys.left_aside {
                     let id = key.key_id.as_deref().unwrap_or_default().escape_debug();
@@ -269,6 +273,7 @@ impl Resolver<'_> {
                 return None;
             }
         };
+        self.named.add_file([&pem[..]]);
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
         if !certificates.is_ok_and(|list| !list.is_empty()) {
             self.faults.at(file.span, format!("{named} holds no certificate in PEM"));

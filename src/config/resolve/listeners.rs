@@ -104,7 +104,12 @@ impl Resolver<'_> {
             return Some(files);
         }
         match files.load() {
-            Ok(pair) => self.check_end(cert, certificate::ends_at(&pair)),
+            Ok(pair) => {
+                if !files.self_signed {
+                    self.named.add_file(pair.cert.iter().map(|der| &**der));
+                }
+                self.check_end(cert, certificate::ends_at(&pair));
+            }
             Err(error) => {
                 let one_is_missing = !files.cert.exists() || !files.key.exists();
                 let hint = if files.self_signed && one_is_missing {

@@ -42,6 +42,7 @@ use super::diagnostics::{Diagnostic, Faults, Reported};
 use super::needs::Needs;
 use super::raw::limits::RawLimits;
 use super::raw::{AuditFile, RawAudit, RawConfig, RawOnFailure, Sync};
+use super::revision::NamedContent;
 use super::source::{At, Source, Span};
 use super::types::{Audit, Config};
 use super::values::{Bound, Period, PositiveCount, Size};
@@ -73,6 +74,7 @@ pub(super) struct Resolver<'a> {
     pub(super) shared_limits: SharedLimits,
     /// The fields of `issuers.NAME.token_header`, known before routes are resolved.
     pub(super) token_fields: Vec<HeaderName>,
+    pub(super) named: NamedContent,
     pub(super) needs: Needs,
     /// Whether secrets may be written in the file.
     pub(super) allow_literal_secrets: bool,
@@ -92,7 +94,7 @@ const MAX_WORKERS: u32 = 1024;
 
 impl Resolver<'_> {
     /// `None` if there are faults, earlier ones included.
-    pub(super) fn config(mut self, raw: RawConfig, id: String) -> Option<Config> {
+    pub(super) fn config(mut self, raw: RawConfig) -> Option<Config> {
         let workers = raw.workers.map_or_else(available_cores, |workers| self.count_up_to(&workers, MAX_WORKERS));
         let proxies_are_known = raw.trusted_proxies.is_some();
         let trusted_proxies = self.trusted_proxies(raw.trusted_proxies.and_then(Result::ok));
@@ -131,7 +133,7 @@ impl Resolver<'_> {
         raw.version.ok()?;
         let warnings = self.warnings;
         Some(Config {
-            id,
+            id: self.named.revision(self.source.text()),
             warnings,
             ended_certificates: self.ended_certificates,
             workers,

@@ -77,7 +77,7 @@ impl Resolver<'_> {
             allow_scopes: None,
             profile: Profile::Own,
         };
-        let server = ServerSettings { endpoints, json_requests, jwks_max_age: ring.rules.max_age() };
+        let server = ServerSettings { endpoints, json_requests };
         Ok(Oauth { server, trust, ring, clients, token_limits, client_limits })
     }
 

@@ -146,7 +146,7 @@ impl Resolver<'_> {
         if let Some(objection) = counted_at.objection(&per) {
             self.faults.at(span, format!("this limit counts by `{per}`: {objection}"));
         }
-        Some(RateLimit { is_shared: true, ..RateLimit::new(unique_name(name, others), rate, per, place) })
+        Some(RateLimit { shared: Some(name.into()), ..RateLimit::new(unique_name(name, others), rate, per, place) })
     }
 
     fn at_most_limits<T>(&mut self, raw: &[At<T>]) {

@@ -224,6 +224,7 @@ impl Resolver<'_> {
         };
         match files.load() {
             Ok(pair) => {
+                self.named.add_file(pair.cert.iter().map(|der| &**der));
                 self.check_end(cert, certificate::ends_at(&pair));
                 Some(Some((files, pair)))
             }

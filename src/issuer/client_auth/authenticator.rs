@@ -18,8 +18,8 @@ use crate::oauth::identity::Identity;
 #[derive(Debug)]
 pub(crate) struct ClientAuthenticator {
     clients: Arc<Clients>,
-    verifier: CredentialVerifier,
-    back_off: BackOff,
+    verifier: Arc<CredentialVerifier>,
+    back_off: Arc<BackOff>,
 }
 
 /// An authenticated client.
@@ -44,7 +44,17 @@ pub(crate) enum ClientRefusal {
 
 impl ClientAuthenticator {
     pub(crate) fn new(clients: Arc<Clients>, passwords: Offload) -> Self {
-        Self { clients, verifier: CredentialVerifier::new(passwords), back_off: BackOff::new(clock::instant()) }
+        let verifier = Arc::new(CredentialVerifier::new(passwords));
+        Self { clients, verifier, back_off: Arc::new(BackOff::new(clock::instant())) }
+    }
+
+    /// The same for other clients. Failures that were counted stay counted.
+    pub(crate) fn following(&self, clients: Vec<Client>) -> Self {
+        Self {
+            clients: Arc::new(self.clients.followed_by(clients)),
+            verifier: Arc::clone(&self.verifier),
+            back_off: Arc::clone(&self.back_off),
+        }
     }
 
     pub(crate) fn clients(&self) -> &Clients {

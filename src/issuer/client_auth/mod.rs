@@ -113,6 +113,14 @@ impl PresentedCredentials {
 }
 
 impl KeptCredentials {
+    /// Notes what is known of the same credentials in an earlier configuration.
+    pub(crate) fn take_over(&self, before: &Self) {
+        for secret in &self.secrets {
+            let same = before.secrets.iter().find(|other| other.hash.is_same(&secret.hash));
+            same.into_iter().for_each(|same| secret.take_over(same));
+        }
+    }
+
     /// The end of each secret, by its place.
     pub(crate) fn expiries(&self) -> impl Iterator<Item = Option<UnixTime>> {
         self.secrets.iter().map(|secret| secret.validity.expires_at)

@@ -9,7 +9,7 @@ use super::JwkMembers;
 
 /// Thumbprints of a key's certificate, in base64url: its `x5t` and `x5t#S256` (RFC 7517 §4.8, §4.9), else those of the
 /// first certificate of `x5c`. They only find a key: the signature is verified by the key, and SHA-1 protects nothing.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct CertificateThumbprints {
     sha1: Option<Box<str>>,
     sha256: Option<Box<str>>,

@@ -1,8 +1,8 @@
 //! The content of an answer, before it becomes a body that carries the record of the request.
 
 use bytes::Bytes;
-use http::Response;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Response};
 use http_body::Body as _;
 
 use crate::server::tunnel::Tunnel;
@@ -39,6 +39,15 @@ impl Content {
         Response::from_parts(head, content)
     }
 
+    /// Whether it may last for hours: a tunnel, or events that come when they happen.
+    pub(crate) fn may_last(answer: &Response<Self>, is_grpc: bool) -> bool {
+        match answer.body() {
+            Self::Whole(_) => false,
+            Self::Streamed(_) => is_grpc || answer.headers().get(CONTENT_TYPE).is_some_and(is_event_stream),
+            Self::Tunnel(_) => true,
+        }
+    }
+
     pub(crate) fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
@@ -46,4 +55,9 @@ impl Content {
             Self::Tunnel(_) => true,
         }
     }
+}
+
+fn is_event_stream(media_type: &HeaderValue) -> bool {
+    const EVENTS: &[u8] = b"text/event-stream";
+    media_type.as_bytes().get(..EVENTS.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(EVENTS))
 }

@@ -60,7 +60,7 @@ pub(crate) async fn authenticate(
 ) -> Result<Rc<Verified>, AuthenticateError> {
     let Presented { token, field } = presented(snapshot, headers, now)?;
     let expected = rule.expectations();
-    if let Some(verified) = current.verified(token, connection) {
+    if let Some(verified) = current.verified(token, snapshot, connection) {
         let checked = verified.check_field(field);
         let checked = checked.and_then(|()| verified.revalidate(expected, now, tokio::time::Instant::now()));
         return match checked.and_then(|()| check_client(&verified, snapshot)) {

@@ -1,6 +1,7 @@
 //! One worker's handle to the published snapshot, with the tokens that were verified under it.
 
 use std::cell::{Cell, RefCell};
+use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use arc_swap::ArcSwap;
 use crate::pipeline::request::connection_cache::ConnectionCache;
 use crate::pipeline::routing::snapshot::{SharedSnapshot, Snapshot};
 use crate::telemetry::metrics::WorkerReport;
+use crate::trust::issuer::TrustedIssuer;
 use crate::trust::token_cache::{CachedToken, TokenCache};
 use crate::trust::verify::Verified;
 
@@ -19,17 +21,27 @@ pub(crate) struct CurrentSnapshot {
     /// Counts snapshots: a caller that a connection caches was verified under one of them.
     generation: Cell<u64>,
     tokens: RefCell<TokenCache>,
+    /// Issuers of earlier snapshots whose tokens may be in the cache.
+    former_issuers: RefCell<Vec<Arc<TrustedIssuer>>>,
+    /// The current snapshot, as long as all tokens in the cache are of its issuers; otherwise null. Only compared.
+    holds_all_cached: Cell<*const Snapshot>,
     token_hits: Cell<u64>,
     token_misses: Cell<u64>,
 }
 
+/// Tokens that are removed at once: the other requests of the worker wait meanwhile.
+const MAX_REMOVED: usize = 512;
+
 impl CurrentSnapshot {
     pub(crate) fn new(published: Arc<ArcSwap<Snapshot>>) -> Self {
+        let current = published.load_full();
         Self {
-            current: RefCell::new(Rc::new(published.load_full())),
+            holds_all_cached: Cell::new(Arc::as_ptr(&current)),
+            current: RefCell::new(Rc::new(current)),
             published,
             generation: Cell::new(0),
             tokens: RefCell::new(TokenCache::new()),
+            former_issuers: RefCell::default(),
             token_hits: Cell::new(0),
             token_misses: Cell::new(0),
         }
@@ -40,18 +52,48 @@ impl CurrentSnapshot {
         let published = self.published.load();
         let mut current = self.current.borrow_mut();
         if !Arc::ptr_eq(&published, &current) {
-            *current = Rc::new(Arc::clone(&published));
-            self.generation.set(self.generation.get() + 1);
-            // A token becomes invalid when the configuration of its issuer changes. Checked once here, and not at every
-            // hit.
-            self.tokens.borrow_mut().keep(|verified| published.trust.holds(&verified.issuer));
+            self.replace(&mut current, Arc::clone(&published));
         }
         Rc::clone(&current)
     }
 
-    /// The caller that this token was verified for. Most connections bring the same token again and again, which costs
-    /// no look-up in the worker's cache.
-    pub(crate) fn verified(&self, token: &[u8], connection: &ConnectionCache) -> Option<Rc<Verified>> {
+    #[cold]
+    fn replace(&self, current: &mut SharedSnapshot, published: Arc<Snapshot>) {
+        // A token becomes invalid when the configuration of its issuer changes.
+        let is_former = |issuer: &&Arc<TrustedIssuer>| !published.trust.holds(issuer);
+        let mut former = self.former_issuers.borrow_mut();
+        former.extend(current.trust.issuers().iter().filter(is_former).cloned());
+        self.holds_all_cached.set(if former.is_empty() { Arc::as_ptr(&published) } else { ptr::null() });
+        self.generation.set(self.generation.get() + 1);
+        *current = Rc::new(published);
+    }
+
+    /// Another number for each snapshot that this worker has used.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
+    /// Removes some of the tokens of former issuers, which no request uses any more. To be called at intervals.
+    pub(crate) fn remove_former_tokens(&self) {
+        let mut former = self.former_issuers.borrow_mut();
+        if former.is_empty() {
+            return;
+        }
+        let is_former = |verified: &Verified| former.iter().any(|issuer| Arc::ptr_eq(issuer, &verified.issuer));
+        if self.tokens.borrow_mut().remove_some(MAX_REMOVED, is_former) < MAX_REMOVED {
+            former.clear();
+            self.holds_all_cached.set(Arc::as_ptr(&self.current.borrow()));
+        }
+    }
+
+    /// The caller that this token was verified for, by an issuer of the request's snapshot. Most connections bring the
+    /// same token again and again, which costs no look-up in the worker's cache.
+    pub(crate) fn verified(
+        &self,
+        token: &[u8],
+        snapshot: &Snapshot,
+        connection: &ConnectionCache,
+    ) -> Option<Rc<Verified>> {
         let generation = self.generation.get();
         let mut last = connection.last_caller.borrow_mut();
         let again = last.as_ref().filter(|(of, _)| *of == generation).and_then(|(_, last)| last.verified(token));
@@ -60,6 +102,10 @@ impl CurrentSnapshot {
             let known = tokens.get(token)?;
             *last = Some((generation, known.downgrade()));
             Some(Rc::clone(&known.verified))
+        });
+        // A request that began under another snapshot is decided by the issuers of that one.
+        let found = found.filter(|verified| {
+            ptr::eq(self.holds_all_cached.get(), snapshot) || snapshot.trust.holds(&verified.issuer)
         });
         let counter = if found.is_some() { &self.token_hits } else { &self.token_misses };
         counter.set(counter.get() + 1);

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 pub(crate) struct LoadMonitor {
     in_flight: Cell<usize>,
     /// The worker's share of the configured limit.
-    max: usize,
+    max: Cell<usize>,
     /// The part of `max` that is allowed at the current lag.
     allowed: Cell<usize>,
     delayed: Cell<usize>,
@@ -76,7 +76,7 @@ impl LoadMonitor {
     pub(crate) fn new(max: usize, memory_is_short: Arc<AtomicBool>) -> Self {
         Self {
             in_flight: Cell::new(0),
-            max,
+            max: Cell::new(max),
             allowed: Cell::new(max),
             delayed: Cell::new(0),
             max_unqueued: Cell::new(max),
@@ -84,6 +84,15 @@ impl LoadMonitor {
             waiting: Cell::new(0),
             turns: RefCell::default(),
             memory_is_short,
+        }
+    }
+
+    /// Another limit. The part of it that is allowed is found anew.
+    pub(crate) fn set_max(&self, max: usize) {
+        if self.max.replace(max) != max {
+            self.allowed.set(max);
+            self.max_unqueued.set(max);
+            self.give_turns();
         }
     }
 
@@ -167,16 +176,16 @@ impl LoadMonitor {
         let allowed = self.allowed.get();
         let served = self.in_flight.get() - self.delayed.get();
         self.allowed.set(if lag > LAG {
-            (allowed.min(served) / 10 * 9).max(MIN_REQUESTS).min(self.max)
+            (allowed.min(served) / 10 * 9).max(MIN_REQUESTS).min(self.max.get())
         } else {
-            (allowed + allowed / 16 + 1).min(self.max)
+            (allowed + allowed / 16 + 1).min(self.max.get())
         });
         let max_unqueued = self.max_unqueued.get();
         self.slow_for.set(if lag > SLOW { self.slow_for.get().saturating_add(1) } else { 0 });
         self.max_unqueued.set(if self.slow_for.get() >= SLOW_TICKS {
-            (max_unqueued.min(self.active()) / 10 * 9).max(MIN_REQUESTS).min(self.max)
+            (max_unqueued.min(self.active()) / 10 * 9).max(MIN_REQUESTS).min(self.max.get())
         } else {
-            (max_unqueued + max_unqueued / 16 + 1).min(self.max)
+            (max_unqueued + max_unqueued / 16 + 1).min(self.max.get())
         });
         self.give_turns();
     }

@@ -9,8 +9,8 @@ use crate::pipeline::request::in_flight::InFlightCounter;
 #[derive(Debug)]
 pub(crate) struct Tunnels {
     open: Cell<usize>,
-    max: usize,
-    max_per_address: usize,
+    max: Cell<usize>,
+    max_per_address: Cell<usize>,
 }
 
 /// The slot of one tunnel. Dropping it releases the slot.
@@ -22,7 +22,13 @@ pub(crate) struct TunnelPermit {
 
 impl Tunnels {
     pub(crate) fn new(max: usize, max_per_address: usize) -> Rc<Self> {
-        Rc::new(Self { open: Cell::new(0), max, max_per_address })
+        Rc::new(Self { open: Cell::new(0), max: Cell::new(max), max_per_address: Cell::new(max_per_address) })
+    }
+
+    /// Other limits. Open tunnels stay.
+    pub(crate) fn set_max(&self, max: usize, max_per_address: usize) {
+        self.max.set(max);
+        self.max_per_address.set(max_per_address);
     }
 
     pub(crate) fn open(&self) -> usize {
@@ -32,7 +38,7 @@ impl Tunnels {
     /// `counter` is the counter of the address, if it has one. `None` where the limit is reached.
     pub(crate) fn take(self: &Rc<Self>, counter: Option<&Rc<InFlightCounter>>) -> Option<TunnelPermit> {
         let here = counter.map_or(0, |counter| counter.tunnels.get());
-        if self.open.get() >= self.max || here >= self.max_per_address {
+        if self.open.get() >= self.max.get() || here >= self.max_per_address.get() {
             return None;
         }
         self.open.set(self.open.get() + 1);

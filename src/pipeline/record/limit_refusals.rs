@@ -5,10 +5,10 @@
 
 use foldhash::{HashMap, HashMapExt as _};
 
-use super::matched::MatchedRule;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::pipeline::routing::rate_limit::CountedLimit;
+use crate::pipeline::routing::series::SeriesId;
 
 #[derive(Debug)]
 pub(super) struct LimitRefusals {
@@ -19,7 +19,7 @@ pub(super) struct LimitRefusals {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct RefusalKey {
-    rule: MatchedRule,
+    series: SeriesId,
     limit: CountedLimit,
     client: LimitedClient,
 }
@@ -38,8 +38,8 @@ pub(super) enum LimitedClient {
 const MAX_BY_CLIENT: usize = 1000;
 
 impl LimitRefusals {
-    pub(super) fn count(&mut self, rule: MatchedRule, limit: CountedLimit, client: LimitedClient) {
-        let mut key = RefusalKey { rule, limit, client };
+    pub(super) fn count(&mut self, series: SeriesId, limit: CountedLimit, client: LimitedClient) {
+        let mut key = RefusalKey { series, limit, client };
         if matches!(key.client, LimitedClient::Known(..)) && !self.counts.contains_key(&key) {
             if self.by_client >= self.max_by_client {
                 key.client = LimitedClient::Other;
@@ -50,8 +50,14 @@ impl LimitRefusals {
         *self.counts.entry(key).or_default() += 1;
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (MatchedRule, CountedLimit, &LimitedClient, u64)> {
-        self.counts.iter().map(|(key, count)| (key.rule, key.limit, &key.client, *count))
+    /// Forgets the counts of the series that had this number.
+    pub(super) fn forget(&mut self, number: u32) {
+        self.counts.retain(|key, _| key.series.number != number);
+        self.by_client = self.counts.keys().filter(|key| matches!(key.client, LimitedClient::Known(..))).count();
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SeriesId, CountedLimit, &LimitedClient, u64)> {
+        self.counts.iter().map(|(key, count)| (key.series, key.limit, &key.client, *count))
     }
 }
 
@@ -84,7 +90,7 @@ mod tests {
     #[test]
     fn clients_beyond_the_bound_share_a_count() {
         let mut refusals = LimitRefusals { max_by_client: 2, ..LimitRefusals::default() };
-        let (rule, limit) = (MatchedRule::Route(0), CountedLimit::OfRule(0));
+        let (rule, limit) = (SeriesId { number: 0, epoch: 0 }, CountedLimit::OfRule(0));
         for id in ["a", "b", "c", "d", "a", "c"] {
             refusals.count(rule, limit, client("corp", id));
         }

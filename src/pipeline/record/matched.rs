@@ -2,11 +2,12 @@
 
 use crate::pipeline::routing::rate_limit::RateLimit;
 use crate::pipeline::routing::route::Route;
-use crate::pipeline::routing::snapshot::{BuiltIn, OwnIssuer, Snapshot};
+use crate::pipeline::routing::series::SeriesId;
+use crate::pipeline::routing::snapshot::{BuiltIn, OwnIssuer, REDIRECT, Snapshot};
 use crate::pipeline::routing::target::RouteTarget;
 
 /// The rule that a request matched. A route is kept as its place in the list, which is cheap to copy and to count by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MatchedRule {
     Nothing,
     BuiltIn(BuiltIn),
@@ -27,7 +28,7 @@ impl MatchedRule {
         match self {
             Self::Nothing => None,
             Self::BuiltIn(built_in) => Some(built_in.name()),
-            Self::Redirect => Some("(redirect)"),
+            Self::Redirect => Some(REDIRECT),
             Self::Route(_) => self.route(snapshot).map(|route| route.name.as_str()),
         }
     }
@@ -35,10 +36,20 @@ impl MatchedRule {
     pub(crate) fn limits(self, snapshot: &Snapshot) -> &[RateLimit] {
         match self {
             Self::Route(_) => self.route(snapshot).map_or(&[], |route| &route.limits),
-            Self::BuiltIn(BuiltIn::Token | BuiltIn::Revocation) => {
+            Self::BuiltIn(built_in) if built_in.counts_token_limits() => {
                 snapshot.oauth.as_ref().map_or(&[], |oauth: &OwnIssuer| &oauth.token_limits)
             }
-            Self::BuiltIn(BuiltIn::Jwks | BuiltIn::Metadata) | Self::Nothing | Self::Redirect => &[],
+            Self::BuiltIn(_) | Self::Nothing | Self::Redirect => &[],
+        }
+    }
+
+    /// The metrics series that it counts in.
+    pub(crate) fn series(self, snapshot: &Snapshot) -> SeriesId {
+        match self {
+            Self::Nothing => snapshot.series_of_nothing(),
+            Self::Redirect => snapshot.series_of_redirects(),
+            Self::BuiltIn(built_in) => snapshot.series_of(built_in),
+            Self::Route(index) => snapshot.series_of_route(index),
         }
     }
 

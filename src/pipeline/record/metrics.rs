@@ -6,7 +6,6 @@ use foldhash::HashMap;
 use http::Method;
 
 use super::limit_refusals::{LimitRefusals, LimitedClient};
-use super::matched::MatchedRule;
 use super::rule_counts::{DecisionKey, DurationKey, RuleCounts};
 use crate::audit::reason::Reason;
 use crate::audit::record::Decision;
@@ -14,17 +13,15 @@ use crate::clock::UnixTime;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::pipeline::routing::rate_limit::{CountedLimit, client_limit_name};
-use crate::pipeline::routing::snapshot::Snapshot;
+use crate::pipeline::routing::series::{SeriesId, SeriesNames, SeriesTable};
 use crate::telemetry::metric_labels::{DecisionLabels, DurationLabels, LimitLabels, SecretLabels, SplitLabels};
 use crate::telemetry::metrics::WorkerReport;
 
 /// Used by its worker alone: no locks and no atomics.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerMetrics {
-    /// By place of the route; `None` until its first request. Never longer than the longest list of routes.
-    routes: Vec<Option<Box<RuleCounts>>>,
-    /// Those of all other rules.
-    others: HashMap<MatchedRule, Box<RuleCounts>>,
+    /// By the number of their series; `None` until its first request. As long as the table of series at most.
+    series: Vec<Option<Box<RuleCounts>>>,
     limit_refusals: LimitRefusals,
     /// When each secret of our own clients last got a token: as many as the configuration has, at most.
     secrets: HashMap<(Identity, usize), UnixTime>,
@@ -35,7 +32,7 @@ pub(crate) struct WorkerMetrics {
 /// How a request ended.
 #[derive(Debug)]
 pub(crate) struct RequestOutcome<'e> {
-    pub(crate) rule: MatchedRule,
+    pub(crate) series: SeriesId,
     pub(crate) issuer: Option<&'e IssuerName>,
     pub(crate) decision: Decision,
     pub(crate) reason: Option<Reason>,
@@ -50,7 +47,7 @@ impl WorkerMetrics {
     pub(crate) fn ended(&mut self, outcome: &RequestOutcome<'_>) {
         let RequestOutcome { decision, reason, .. } = *outcome;
         let issuer = outcome.issuer.map(|name| self.number(name));
-        let counts = self.counts_of(outcome.rule);
+        let Some(counts) = self.counts_of(outcome.series) else { return };
         if let (Some(method), Some(status)) = (outcome.method, outcome.status) {
             let key = DurationKey { method: method_label(method), status };
             counts.durations.entry(key).observe(outcome.duration);
@@ -61,42 +58,40 @@ impl WorkerMetrics {
         *counts.decisions.entry(DecisionKey { issuer, decision, reason }) += 1;
     }
 
-    fn counts_of(&mut self, rule: MatchedRule) -> &mut RuleCounts {
-        match rule {
-            MatchedRule::Route(index) => {
-                if index >= self.routes.len() {
-                    self.routes.resize_with(index + 1, || None);
-                }
-                self.routes[index].get_or_insert_default()
-            }
-            MatchedRule::Nothing | MatchedRule::BuiltIn(_) | MatchedRule::Redirect => {
-                self.others.entry(rule).or_default()
-            }
+    /// `None` if the number of the series belongs to another rule meanwhile.
+    fn counts_of(&mut self, SeriesId { number, epoch }: SeriesId) -> Option<&mut RuleCounts> {
+        let index = number as usize;
+        if index >= self.series.len() {
+            self.series.resize_with(index + 1, || None);
         }
+        let counts = self.series[index].get_or_insert_default();
+        if counts.epoch < epoch {
+            **counts = RuleCounts { epoch, ..RuleCounts::default() };
+            self.limit_refusals.forget(number);
+        }
+        (counts.epoch == epoch).then_some(&mut **counts)
     }
 
     fn number(&mut self, issuer: &IssuerName) -> u16 {
         let known = self.issuers.iter().position(|name| name == issuer.as_str());
         let number = known.unwrap_or_else(|| {
-            self.issuers.push(issuer.as_str().to_owned());
+            // The last one stands for all names beyond the bound.
+            if self.issuers.len() < usize::from(u16::MAX) {
+                self.issuers.push(issuer.as_str().to_owned());
+            }
             self.issuers.len() - 1
         });
         u16::try_from(number).unwrap_or(u16::MAX)
     }
 
-    pub(crate) fn let_through(&mut self, rule: MatchedRule, limit: CountedLimit) {
-        self.counts_of(rule).count_allowed(limit);
+    pub(crate) fn let_through(&mut self, series: SeriesId, limit: CountedLimit) {
+        self.counts_of(series).into_iter().for_each(|counts| counts.count_allowed(limit));
     }
 
     /// `client` is proven.
-    pub(crate) fn refused_by(
-        &mut self,
-        rule: MatchedRule,
-        limit: CountedLimit,
-        client: Option<(IssuerName, Identity)>,
-    ) {
+    pub(crate) fn refused_by(&mut self, series: SeriesId, limit: CountedLimit, client: Option<(IssuerName, Identity)>) {
         let client = client.map_or(LimitedClient::Unknown, |(issuer, client)| LimitedClient::Known(issuer, client));
-        self.limit_refusals.count(rule, limit, client);
+        self.limit_refusals.count(series, limit, client);
     }
 
     /// `secret` counts from 1.
@@ -107,32 +102,39 @@ impl WorkerMetrics {
         }
     }
 
-    /// The counts under the names that the snapshot gives them.
-    pub(crate) fn report(&self, snapshot: &Snapshot) -> WorkerReport {
+    /// Forgets the secrets of clients that are not configured any more.
+    pub(crate) fn forget_secrets(&mut self, is_configured: impl Fn(&Identity) -> bool) {
+        self.secrets.retain(|(client, _), _| is_configured(client));
+    }
+
+    /// The counts under the names that the table gives them.
+    pub(crate) fn report(&self, table: &SeriesTable) -> WorkerReport {
         let mut report = WorkerReport::default();
-        let routes = self.routes.iter().enumerate();
-        let routes = routes.filter_map(|(index, counts)| Some((MatchedRule::Route(index), counts.as_ref()?)));
-        for (rule, counts) in routes.chain(self.others.iter().map(|(rule, counts)| (*rule, counts))) {
-            self.report_rule(rule, counts, snapshot, &mut report);
+        for (number, counts) in (0..).zip(&self.series) {
+            let Some(counts) = counts else { continue };
+            if let Some(names) = table.names(SeriesId { number, epoch: counts.epoch }) {
+                self.report_rule(names, counts, &mut report);
+            }
         }
         let secrets = self.secrets.iter().map(|((client, secret), last)| {
             (SecretLabels { client: client.as_str().to_owned(), secret: *secret as u64 }, last.seconds())
         });
         report.secrets = secrets.collect();
-        report.limits.extend(self.limit_refusals.iter().map(|(rule, limit, client, count)| {
+        report.limits.extend(self.limit_refusals.iter().filter_map(|(series, limit, client, count)| {
+            let names = table.names(series)?;
             let labels = LimitLabels {
-                http_route: rule.name(snapshot).unwrap_or_default().to_owned(),
-                limit: limit_name(rule, limit, snapshot),
+                http_route: names.rule.clone(),
+                limit: limit_name(names, limit),
                 decision: "deny",
                 oauth_client_id: client.label(),
             };
-            (labels, count)
+            Some((labels, count))
         }));
         report
     }
 
-    fn report_rule(&self, rule: MatchedRule, counts: &RuleCounts, snapshot: &Snapshot, report: &mut WorkerReport) {
-        let route = || rule.name(snapshot).unwrap_or_default().to_owned();
+    fn report_rule(&self, names: &SeriesNames, counts: &RuleCounts, report: &mut WorkerReport) {
+        let route = || names.rule.clone();
         let issuer_name = |number: u16| self.issuers.get(usize::from(number)).cloned();
         report.decisions.extend(counts.decisions.iter().map(|(key, count)| {
             let labels = DecisionLabels {
@@ -157,7 +159,7 @@ impl WorkerMetrics {
         report.limits.extend(of_rule.chain(of_clients).filter(|(_, count)| **count > 0).map(|(limit, count)| {
             let labels = LimitLabels {
                 http_route: route(),
-                limit: limit_name(rule, limit, snapshot),
+                limit: limit_name(names, limit),
                 decision: "allow",
                 oauth_client_id: String::new(),
             };
@@ -165,15 +167,15 @@ impl WorkerMetrics {
         }));
         let splits = counts.splits.iter().enumerate().filter(|(_, count)| **count > 0);
         report.splits.extend(splits.map(|(branch, count)| {
-            let upstream = rule.branch_name(snapshot, branch).to_owned();
+            let upstream = names.branches.get(branch).cloned().unwrap_or_default();
             (SplitLabels { http_route: route(), upstream }, *count)
         }));
     }
 }
 
-fn limit_name(rule: MatchedRule, limit: CountedLimit, snapshot: &Snapshot) -> String {
+fn limit_name(names: &SeriesNames, limit: CountedLimit) -> String {
     match limit {
-        CountedLimit::OfRule(place) => rule.limits(snapshot).get(place).map_or("", |limit| &limit.name).to_owned(),
+        CountedLimit::OfRule(place) => names.limits.get(place).cloned().unwrap_or_default(),
         CountedLimit::OfClient(place) => client_limit_name(place),
     }
 }

@@ -4,6 +4,8 @@
 
 // The rule that a request matched.
 pub(crate) mod matched;
+// The snapshot that decides a request, or what its record needs of it.
+mod decided_by;
 // The counts of one rule.
 mod rule_counts;
 // Refusals by rate limits.

@@ -110,27 +110,33 @@ impl OpenRequest {
     }
 
     fn count(&self, limit: CountedLimit, count: LimitCount) {
-        let rule = self.log.matched;
+        let series = self.log.series();
         self.recorder.metrics(|metrics| {
             if count.allowed {
-                metrics.let_through(rule, limit);
+                metrics.let_through(series, limit);
             } else {
-                metrics.refused_by(rule, limit, self.log.proven_client());
+                metrics.refused_by(series, limit, self.log.proven_client());
             }
         });
     }
 
     /// Refused, with what the request claimed of its caller.
     pub(crate) fn refused(&mut self, reason: Reason, identity: Option<RecordedIdentity>) {
-        self.log.ended_by(self.recorder.recorded(reason));
+        let recorded = self.recorded(reason);
+        self.log.ended_by(recorded);
         if let Some(identity) = identity {
             self.log.identity = identity;
         }
     }
 
+    fn recorded(&self, reason: Reason) -> Reason {
+        self.recorder.recorded(reason, self.log.peer().listener)
+    }
+
     /// The answer's body could not be sent to its end.
     pub(crate) fn broke_off(&mut self, reason: Reason) {
-        self.log.ended_by(self.recorder.recorded(reason));
+        let recorded = self.recorded(reason);
+        self.log.ended_by(recorded);
         self.close();
     }
 
@@ -158,7 +164,8 @@ impl Drop for OpenRequest {
     fn drop(&mut self) {
         if self.open {
             let reason = if std::thread::panicking() { Reason::Internal } else { Reason::ClientGone };
-            self.log.ended_by(self.recorder.recorded(reason));
+            let recorded = self.recorded(reason);
+            self.log.ended_by(recorded);
             self.close();
         }
         self.recorder.load.end();

@@ -9,6 +9,7 @@ use crate::audit::reason::Reason;
 use crate::pipeline::policy::load::LoadMonitor;
 use crate::pipeline::request::request_id::RequestIds;
 use crate::server::guard::Guard;
+use crate::server::listener::ListenerId;
 
 #[derive(Debug)]
 pub(crate) struct Recorder {
@@ -26,8 +27,8 @@ impl Recorder {
 
     /// The reason as it is recorded. At the end of the drain the gateway closes its connections, which looks as if the
     /// clients had gone.
-    pub(super) fn recorded(&self, reason: Reason) -> Reason {
-        if reason == Reason::ClientGone && self.guard.has_cut() { Reason::Shutdown } else { reason }
+    pub(super) fn recorded(&self, reason: Reason, listener: ListenerId) -> Reason {
+        if reason == Reason::ClientGone && self.guard.has_cut(listener) { Reason::Shutdown } else { reason }
     }
 
     pub(crate) fn metrics<T>(&self, with: impl FnOnce(&mut WorkerMetrics) -> T) -> T {

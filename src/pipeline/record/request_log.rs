@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Method};
 
+use super::decided_by::DecidedBy;
 use super::matched::MatchedRule;
 use super::metrics::RequestOutcome;
 use crate::audit::aggregate::{Decided, Kind};
@@ -23,13 +24,14 @@ use crate::oauth::identity::Identity;
 use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::peer::Peer;
 use crate::pipeline::request::request_id::RequestId;
+use crate::pipeline::routing::series::SeriesId;
 use crate::pipeline::routing::snapshot::SharedSnapshot;
 use crate::trust::claimed_caller::{ClaimedCaller, ClaimedIssuer};
 use crate::trust::verify::Verified;
 
 #[derive(Debug)]
 pub(crate) struct RequestLog {
-    snapshot: SharedSnapshot,
+    decided_by: DecidedBy,
     peer: Rc<Peer>,
     started: Instant,
     pub(crate) now: UnixTime,
@@ -82,7 +84,7 @@ pub(crate) struct UnreadCredentials {
 impl RequestLog {
     pub(crate) fn new(snapshot: SharedSnapshot, peer: &Rc<Peer>, request_id: RequestId) -> Self {
         Self {
-            snapshot,
+            decided_by: DecidedBy::Snapshot(snapshot),
             peer: Rc::clone(peer),
             started: clock::instant(),
             now: clock::now(),
@@ -99,6 +101,16 @@ impl RequestLog {
             discrepancy: None,
             status: None,
         }
+    }
+
+    /// The metrics series that the request counts in, by the snapshot that decides it.
+    pub(super) fn series(&self) -> SeriesId {
+        self.decided_by.series(self.matched)
+    }
+
+    /// The answer may last: its record needs no more than names of the snapshot.
+    pub(crate) fn release_snapshot(&mut self) {
+        self.decided_by.keep_names(self.matched, self.branch);
     }
 
     pub(super) fn peer(&self) -> &Peer {
@@ -124,7 +136,8 @@ impl RequestLog {
 
     /// Keeps the credentials of a request that is refused before they are verified.
     pub(crate) fn presented(&mut self, headers: &HeaderMap) {
-        let fields = self.snapshot.trust.token_fields();
+        let Some(snapshot) = self.decided_by.snapshot() else { return };
+        let fields = snapshot.trust.token_fields();
         let field = fields.present(headers).next().unwrap_or(&AUTHORIZATION);
         if let (RecordedIdentity::Nobody, Some(value)) = (&self.identity, headers.get(field)) {
             let presented = UnreadCredentials { value: value.clone(), claimed: OnceCell::new() };
@@ -167,7 +180,7 @@ impl RequestLog {
     /// The outcome for the metrics.
     pub(super) fn outcome(&self, duration: Duration) -> RequestOutcome<'_> {
         RequestOutcome {
-            rule: self.matched,
+            series: self.series(),
             issuer: self.issuer_name(),
             decision: self.decision,
             reason: self.reason,
@@ -197,7 +210,7 @@ impl RequestLog {
     }
 
     pub(super) fn decided(&self, kind: Kind) -> Decided<'_> {
-        Decided { address: counted_network(self.peer.address), kind, time: self.now, config: &self.snapshot.config }
+        Decided { address: counted_network(self.peer.address), kind, time: self.now, config: self.decided_by.config() }
     }
 
     pub(super) fn record(&self, duration: Duration) -> DecisionRecord<'_> {
@@ -209,13 +222,13 @@ impl RequestLog {
             found: self.discrepancy.as_ref().map(|values| &*values.found),
             wanted: self.discrepancy.as_ref().map(|values| &*values.wanted),
             request_id: self.request_id.as_str(),
-            config: &self.snapshot.config,
+            config: self.decided_by.config(),
             client_address: self.peer.text(),
             peer_address: self.peer.socket(),
             method: self.method.as_ref().map(Method::as_str),
             path: self.target.as_ref().map(OriginForm::path),
-            route: self.matched.name(&self.snapshot),
-            upstream: self.branch.map(|branch| self.matched.branch_name(&self.snapshot, branch)),
+            route: self.decided_by.route(self.matched),
+            upstream: self.decided_by.upstream(self.matched, self.branch),
             status: self.status,
             duration,
             identity: self.identity(),
@@ -255,8 +268,8 @@ impl RequestLog {
     fn claimed_by(&self, credentials: &HeaderValue) -> ClaimedCaller {
         let text = credentials.to_str().unwrap_or_default();
         let token = text.rsplit(' ').next().unwrap_or_default();
-        let fits = token.len() <= self.snapshot.limits.token_bytes;
-        Some(token).filter(|_| fits).and_then(|token| self.snapshot.trust.claimed_by(token)).unwrap_or_default()
+        let snapshot = self.decided_by.snapshot().filter(|snapshot| token.len() <= snapshot.limits.token_bytes);
+        snapshot.and_then(|snapshot| snapshot.trust.claimed_by(token)).unwrap_or_default()
     }
 
     /// The client that was authenticated or named by a verified token.

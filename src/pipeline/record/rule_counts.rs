@@ -14,6 +14,8 @@ use crate::telemetry::metrics::Histogram;
 
 #[derive(Debug, Default)]
 pub(super) struct RuleCounts {
+    /// Of the series that they are of.
+    pub(super) epoch: u32,
     pub(super) decisions: CountsByKey<DecisionKey, u64>,
     pub(super) durations: CountsByKey<DurationKey, Histogram>,
     /// Requests that a limit let through, by the place of the limit in its rule.

@@ -14,7 +14,7 @@ use crate::network::counted_network;
 /// The counters of one worker.
 #[derive(Debug)]
 pub(crate) struct InFlightByAddress {
-    max_per_address: usize,
+    max_per_address: Cell<usize>,
     by_address: RefCell<HashMap<IpAddr, Weak<InFlightCounter>>>,
 }
 
@@ -35,7 +35,11 @@ pub(crate) struct DelayedRefusal<'s>(&'s InFlightCounter);
 
 impl InFlightByAddress {
     pub(crate) fn new(max_per_address: usize) -> Rc<Self> {
-        Rc::new(Self { max_per_address, by_address: RefCell::default() })
+        Rc::new(Self { max_per_address: Cell::new(max_per_address), by_address: RefCell::default() })
+    }
+
+    pub(crate) fn set_max(&self, max_per_address: usize) {
+        self.max_per_address.set(max_per_address);
     }
 
     pub(crate) fn counter_of(self: &Rc<Self>, address: IpAddr) -> Rc<InFlightCounter> {
@@ -78,7 +82,7 @@ impl InFlightCounter {
     }
 
     pub(crate) fn is_over_limit(&self) -> bool {
-        self.in_flight() > self.all.max_per_address
+        self.in_flight() > self.all.max_per_address.get()
     }
 
     pub(crate) fn delay(&self) -> DelayedRefusal<'_> {

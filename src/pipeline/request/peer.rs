@@ -18,6 +18,7 @@ use super::origin_part::{BelievedParts, OriginFault};
 use super::public_origin::{PublicOrigin, StatedOrigin};
 use crate::http1::field_block::FieldBlock;
 use crate::network::{Networks, SourceAddress};
+use crate::server::listener::ListenerId;
 use crate::server::proxy_header::ProxyHeader;
 
 /// The facts of one connection, or of one request that came through a proxy, with the header values that follow from
@@ -27,6 +28,7 @@ pub(crate) struct Peer {
     /// The address to which limits and address rules apply.
     pub(crate) address: IpAddr,
     pub(crate) address_trust: AddressTrust,
+    pub(crate) listener: ListenerId,
     pub(crate) listener_mode: ListenerMode,
     /// The parts of the public origin that a trusted proxy may state.
     pub(crate) believed: BelievedParts,
@@ -43,6 +45,8 @@ pub(crate) struct Peer {
     hops: Vec<IpAddr>,
     /// The other end of the socket, where `address` is another.
     socket: Option<Rc<str>>,
+    /// The other end of the socket, if it was a trusted proxy when the connection began.
+    trusted_proxy: Option<IpAddr>,
 }
 
 /// How certain it is that a request comes from the address that it counts for.
@@ -72,18 +76,21 @@ pub(crate) enum ListenerMode {
 impl Peer {
     /// The other end of a connection.
     pub(crate) fn new(address: IpAddr, listener_mode: ListenerMode, trusted: &Networks) -> Self {
+        let is_proxy = trusted.contains(address);
         Self {
             address,
             address_trust: AddressTrust::Certain,
+            listener: ListenerId(0),
             listener_mode,
             believed: BelievedParts::default(),
-            is_proxy: trusted.contains(address),
+            is_proxy,
             in_flight: None,
             forwarded_for: joined(&[address]),
             cache: Rc::default(),
             stated: Ok(None),
             hops: Vec::new(),
             socket: None,
+            trusted_proxy: is_proxy.then_some(address),
         }
     }
 
@@ -97,6 +104,7 @@ impl Peer {
         match by {
             ProxyHeader::Itself => Self::new(socket, listener_mode, trusted),
             ProxyHeader::Client(address) => Self {
+                trusted_proxy: Some(socket),
                 socket: (address != socket).then(|| socket.to_string().into()),
                 ..Self::new(address, listener_mode, trusted)
             },
@@ -106,6 +114,13 @@ impl Peer {
                 Self { address_trust: AddressTrust::Uncertain, is_proxy: false, ..unknown }
             }
         }
+    }
+
+    /// The peer of a connection whose proxy is not trusted any more: the proxy itself, whatever it said about clients.
+    pub(crate) fn without_trust(&self, trusted: &Networks) -> Option<Self> {
+        let socket = self.trusted_proxy.filter(|proxy| !trusted.contains(*proxy))?;
+        let listener_mode = self.listener_mode.clone();
+        Some(Self { listener: self.listener, ..Self::new(socket, listener_mode, trusted) })
     }
 
     /// The client that this proxy names in a request with these headers.
@@ -121,6 +136,7 @@ impl Peer {
         Self {
             address,
             address_trust,
+            listener: self.listener,
             listener_mode: self.listener_mode.clone(),
             believed: self.believed,
             is_proxy: true,
@@ -129,6 +145,7 @@ impl Peer {
             cache: Rc::clone(&self.cache),
             stated: StatedOrigin::read(headers, self.believed, trusted, self.scheme()),
             socket: self.socket.clone().or_else(|| (address != self.address).then(own_socket)),
+            trusted_proxy: self.trusted_proxy,
             hops,
         }
     }

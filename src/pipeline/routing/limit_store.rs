@@ -3,7 +3,9 @@
 //! A limit keeps at most `MAX_KEYS` keys. Keys whose bucket is full again are removed first, at no loss. While the
 //! table is full, new keys share one bucket: they are slowed, never passed unlimited.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -21,7 +23,9 @@ use crate::oauth::caller::Digest;
 /// The buckets of all limits of a configuration.
 #[derive(Debug)]
 pub(crate) struct LimitStore {
-    by_place: Vec<LimitBuckets>,
+    by_place: Vec<Arc<LimitBuckets>>,
+    /// By what the limits are about.
+    places: HashMap<Digest, usize>,
 }
 
 /// The buckets of one limit.
@@ -30,7 +34,7 @@ struct LimitBuckets {
     burst: u32,
     /// Until one more request is let through, once the bucket is empty.
     interval: Duration,
-    /// Refused requests since the start.
+    /// Refused requests that were not logged yet.
     refused: AtomicU64,
     limiter: RateLimiter<u128, BoundedStore, LimitClock, StateInformationMiddleware>,
 }
@@ -46,10 +50,26 @@ const SHARDS_PER_CORE: usize = 4;
 impl LimitStore {
     /// `rates` are those of all limits of the configuration, by place.
     pub(crate) fn new(rates: &[LimitRate]) -> Self {
+        Self::following(rates, &[], None)
+    }
+
+    /// The same, with the buckets of `before` for the limits that are about the same.
+    pub(crate) fn following(rates: &[LimitRate], identities: &[Option<Digest>], before: Option<&Self>) -> Self {
         let shards = shards_of_each(rates.len());
         let store = || BoundedStore::new(MAX_KEYS, shards);
-        let buckets = |rate: &LimitRate| LimitBuckets::new(*rate, LimitClock::System(clock::instant()), store());
-        Self { by_place: rates.iter().map(buckets).collect() }
+        let kept = |identity: &Digest| {
+            let before = before?;
+            before.by_place.get(*before.places.get(identity)?).map(Arc::clone)
+        };
+        let buckets = |(place, rate): (usize, &LimitRate)| {
+            let identity = identities.get(place).and_then(Option::as_ref);
+            identity
+                .and_then(kept)
+                .unwrap_or_else(|| Arc::new(LimitBuckets::new(*rate, LimitClock::System(clock::instant()), store())))
+        };
+        let by_place = rates.iter().enumerate().map(buckets).collect();
+        let places = identities.iter().enumerate().filter_map(|(place, identity)| Some(((*identity)?, place)));
+        Self { by_place, places: places.collect() }
     }
 
     pub(crate) fn count(&self, limit: &RateLimit, key: Digest) -> LimitCount {
@@ -62,19 +82,19 @@ impl LimitStore {
 
     /// Removes the keys whose bucket is full again; a new key starts with a full bucket anyway.
     pub(crate) fn forget_idle(&self) {
-        self.by_place.iter().for_each(LimitBuckets::forget_idle);
+        self.by_place.iter().for_each(|limit| limit.forget_idle());
     }
 
     pub(crate) fn keys(&self) -> usize {
-        self.by_place.iter().map(LimitBuckets::keys).sum()
+        self.by_place.iter().map(|limit| limit.keys()).sum()
     }
 
-    /// The number of requests that each limit has refused.
-    pub(crate) fn refused(&self) -> impl Iterator<Item = (LimitPlace, u64)> {
-        self.by_place
-            .iter()
-            .enumerate()
-            .map(|(place, limit)| (LimitPlace(place), limit.refused.load(Ordering::Relaxed)))
+    /// The number of requests that each limit has refused since the last call.
+    pub(crate) fn take_refused(&self) -> impl Iterator<Item = (LimitPlace, u64)> {
+        // Most are zero: a load disturbs no other core.
+        let take =
+            |count: &AtomicU64| if count.load(Ordering::Relaxed) == 0 { 0 } else { count.swap(0, Ordering::Relaxed) };
+        self.by_place.iter().enumerate().map(move |(place, limit)| (LimitPlace(place), take(&limit.refused)))
     }
 }
 
@@ -276,6 +296,17 @@ mod tests {
         limit.forget_idle();
         assert_eq!(limit.keys(), 0);
         assert_eq!(allowed(&limit, 21, 5), 2);
+    }
+
+    #[test]
+    fn buckets_go_on_at_another_place() {
+        let number = |n| NonZeroU32::new(n).unwrap();
+        let rate = LimitRate { amount: number(1), period: Duration::from_secs(3600), burst: number(5) };
+        let [one, other] = [Digest(1), Digest(2)].map(Some);
+        let before = LimitStore::following(&[rate], &[one], None);
+        assert_eq!(allowed(&before.by_place[0], 7, 3), 3);
+        let after = LimitStore::following(&[rate; 3], &[None, other, one], Some(&before));
+        assert_eq!(after.by_place.iter().map(|limit| allowed(limit, 7, 9)).collect::<Vec<_>>(), [5, 5, 2]);
     }
 
     #[test]

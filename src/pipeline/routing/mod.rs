@@ -26,12 +26,16 @@ pub(crate) mod header_rules;
 pub(crate) mod cors;
 // The rule by which requests are copied to a second upstream.
 pub(crate) mod mirror_rule;
+// Which metrics series a rule counts in.
+pub(crate) mod series;
 // A route with its policy.
 pub(crate) mod route;
 // The patterns of all routes, in flat arrays.
 mod route_tree;
 // The search for the route of a request.
 pub(crate) mod table;
+// What each rate limit is about, from one configuration to the next.
+mod limit_identity;
 // Comparison of the rules of two routes.
 pub(crate) mod laxity;
 // Routes by which a caller could avoid the rules of another.

@@ -1,6 +1,7 @@
 //! A rate limit as configured: its name, its rate, and the key that it counts by. `limit_store` counts.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::HashMap;
@@ -18,8 +19,8 @@ pub(crate) struct RateLimit {
     /// Seconds in which an empty bucket fills, at least one.
     pub(crate) window: u64,
     pub(crate) place: LimitPlace,
-    /// Whether it is one of the top level of the configuration, which several routes may count by.
-    pub(crate) is_shared: bool,
+    /// Its name at the top level of the configuration, if it is there. Several routes may count by it.
+    pub(crate) shared: Option<Arc<str>>,
 }
 
 /// The place of a limit among all limits of its configuration. The store finds the buckets by it, without a search.
@@ -62,7 +63,7 @@ pub(crate) const MAX_LIMITS: usize = 8;
 impl RateLimit {
     pub(crate) fn new(name: String, rate: LimitRate, per: RequestKey, place: LimitPlace) -> Self {
         let window = seconds(rate.period * rate.burst.get() / rate.amount.get()).max(1);
-        Self { name, rate, per, window, place, is_shared: false }
+        Self { name, rate, per, window, place, shared: None }
     }
 
     pub(crate) fn is_by_address(&self) -> bool {

@@ -1,6 +1,7 @@
 //! A route with its policy, as compiled from the configuration.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
@@ -14,6 +15,7 @@ use super::pattern::{HostPattern, PathPattern};
 use super::public_path::PathChange;
 use super::rate_limit::RateLimit;
 use super::rewrite::{PathTemplate, rest};
+use super::series::SeriesNames;
 use super::target::RouteTarget;
 use crate::http1::target::OriginForm;
 use crate::pipeline::request::ambiguous::Ambiguous;
@@ -22,6 +24,7 @@ use crate::pipeline::request::path_forms::PathForms;
 use crate::pipeline::request::spelling::check_forwarded;
 use crate::pipeline::request::upgrade::Upgrades;
 use crate::upstream::host::HostRule;
+use crate::upstream::service::Upstream;
 
 #[derive(Debug)]
 pub(crate) struct Route {
@@ -95,6 +98,26 @@ impl Route {
         self.upstream_target(request).map(drop)
     }
 
+    /// The names of its metrics series.
+    pub(super) fn series_names(&self) -> SeriesNames {
+        let branches = match &self.target {
+            RouteTarget::Split(split) => split.upstreams().map(|upstream| upstream.name.to_string()).collect(),
+            RouteTarget::Upstream(_) | RouteTarget::Own(_) => Vec::new(),
+        };
+        let limits = self.limits.iter().map(|limit| limit.name.clone()).collect();
+        SeriesNames { rule: self.name.clone(), limits, branches }
+    }
+
+    /// Replaces upstreams, in every place that names one.
+    pub(super) fn replace_upstreams(&mut self, replace: &impl Fn(&mut Arc<Upstream>)) {
+        match &mut self.target {
+            RouteTarget::Upstream(upstream) => replace(upstream),
+            RouteTarget::Split(split) => split.replace_upstreams(replace),
+            RouteTarget::Own(_) => {}
+        }
+        self.mirror.iter_mut().for_each(|mirror| replace(&mut mirror.upstream));
+    }
+
     /// False if the upstream gets the public path.
     pub(crate) fn changes_paths(&self) -> bool {
         !matches!(self.path_change(), PathChange::Nothing)
@@ -134,11 +157,8 @@ impl Route {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use std::sync::Arc;
-
     use crate::upstream::protocol::UpstreamProtocol;
     use crate::upstream::server::{Server, ServerOrigin};
-    use crate::upstream::service::Upstream;
     use crate::upstream::settings::UpstreamSettings;
 
     /// A public route to nowhere.

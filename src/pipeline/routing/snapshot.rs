@@ -4,9 +4,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::limit_identity::limit_identities;
 use super::limit_store::LimitStore;
-use super::rate_limit::{ClientLimits, RateLimit};
+use super::rate_limit::{ClientLimits, LimitRate, RateLimit};
+use super::series::{SeriesId, SeriesNames, SeriesTable};
 use super::table::RouteTable;
+use crate::audit::ledger::Rules;
 use crate::issuer::authorization_server::AuthorizationServer;
 use crate::network::Networks;
 use crate::oauth::identity::Identity;
@@ -23,11 +26,29 @@ pub(crate) struct Snapshot {
     /// Identifies the configuration in audit lines.
     pub(crate) config: String,
     pub(crate) limits: Limits,
+    pub(crate) audit: Rules,
     pub(crate) trusted_proxies: Networks,
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     pub(crate) routes: RouteTable,
     /// Counts by the rate limits of the routes and of the token endpoint.
     pub(crate) limit_store: LimitStore,
+    /// Of the rules outside the list of routes, then of the routes.
+    pub(crate) series: SeriesTable,
+    pub(crate) trust: Trust,
+    pub(crate) oauth: Option<OwnIssuer>,
+}
+
+/// What a configuration says, and the live parts that it needs.
+#[derive(Debug)]
+pub(crate) struct SnapshotParts {
+    pub(crate) config: String,
+    pub(crate) limits: Limits,
+    pub(crate) audit: Rules,
+    pub(crate) trusted_proxies: Networks,
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
+    pub(crate) routes: RouteTable,
+    /// By place.
+    pub(crate) limit_rates: Vec<LimitRate>,
     pub(crate) trust: Trust,
     pub(crate) oauth: Option<OwnIssuer>,
 }
@@ -44,7 +65,7 @@ pub(crate) struct OwnIssuer {
 }
 
 /// An endpoint of the gateway, on every listener and any host. Takes precedence over routes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BuiltIn {
     Token,
     Revocation,
@@ -53,6 +74,39 @@ pub(crate) enum BuiltIn {
 }
 
 impl Snapshot {
+    /// Compiles the parts. Buckets and series of the snapshot `before` go on where they are about the same.
+    pub(crate) fn new(parts: SnapshotParts, before: Option<&Self>) -> Self {
+        let SnapshotParts { config, limits, audit, trusted_proxies, upstreams, routes, limit_rates, trust, oauth } =
+            parts;
+        let none = ClientLimits::default();
+        let token_limits = oauth.as_ref().map_or(&[][..], |oauth| &oauth.token_limits);
+        let client_limits = oauth.as_ref().map_or(&none, |oauth| &oauth.client_limits);
+        let identities = limit_identities(limit_rates.len(), &routes, token_limits, client_limits);
+        let limit_store = LimitStore::following(&limit_rates, &identities, before.map(|before| &before.limit_store));
+        let rules = outside_routes(token_limits).chain(routes.routes().iter().map(|route| route.series_names()));
+        let series = SeriesTable::new(rules.collect(), before.map(|before| &before.series));
+        Self { config, limits, audit, trusted_proxies, upstreams, routes, limit_store, series, trust, oauth }
+    }
+
+    /// The series of the route at this place of the list.
+    pub(crate) fn series_of_route(&self, index: usize) -> SeriesId {
+        self.series.of(OUTSIDE_ROUTES + index)
+    }
+
+    /// The series of requests that matched no rule.
+    pub(crate) fn series_of_nothing(&self) -> SeriesId {
+        self.series.of(0)
+    }
+
+    pub(crate) fn series_of_redirects(&self) -> SeriesId {
+        self.series.of(1)
+    }
+
+    pub(crate) fn series_of(&self, built_in: BuiltIn) -> SeriesId {
+        let place = BuiltIn::ALL.iter().position(|other| *other == built_in);
+        self.series.of(2 + place.unwrap_or_default())
+    }
+
     /// `path` is decoded. As with routes, a trailing slash makes no difference.
     pub(crate) fn built_in(&self, path: &str) -> Option<(&OwnIssuer, BuiltIn)> {
         let oauth = self.oauth.as_ref()?;
@@ -79,7 +133,34 @@ impl Snapshot {
     }
 }
 
+/// The name of the rule of listeners that redirect.
+pub(crate) const REDIRECT: &str = "(redirect)";
+
+/// Rules that are not in the list of routes.
+const OUTSIDE_ROUTES: usize = 2 + BuiltIn::ALL.len();
+
+/// Their names, in the order of their places.
+fn outside_routes(token_limits: &[RateLimit]) -> impl Iterator<Item = SeriesNames> {
+    let named = |rule: &str| SeriesNames { rule: rule.to_owned(), ..SeriesNames::default() };
+    let limits: Vec<String> = token_limits.iter().map(|limit| limit.name.clone()).collect();
+    let built_in = BuiltIn::ALL.into_iter().map(move |built_in| {
+        let limits = if built_in.counts_token_limits() { limits.clone() } else { Vec::new() };
+        SeriesNames { limits, ..named(built_in.name()) }
+    });
+    [named(""), named(REDIRECT)].into_iter().chain(built_in)
+}
+
 impl BuiltIn {
+    const ALL: [Self; 4] = [Self::Token, Self::Revocation, Self::Jwks, Self::Metadata];
+
+    /// Whether its requests count by the limits of the token endpoint.
+    pub(crate) const fn counts_token_limits(self) -> bool {
+        match self {
+            Self::Token | Self::Revocation => true,
+            Self::Jwks | Self::Metadata => false,
+        }
+    }
+
     /// The name in audit lines and metrics, in place of a route's.
     pub(crate) const fn name(self) -> &'static str {
         match self {

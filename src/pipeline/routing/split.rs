@@ -63,6 +63,10 @@ impl Split {
         self.branches.get(branch).map(|branch| &branch.upstream)
     }
 
+    pub(super) fn replace_upstreams(&mut self, replace: &impl Fn(&mut Arc<Upstream>)) {
+        self.branches.iter_mut().for_each(|branch| replace(&mut branch.upstream));
+    }
+
     pub(crate) fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.branches.iter().map(|branch| &branch.upstream)
     }

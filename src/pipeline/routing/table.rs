@@ -20,6 +20,7 @@ use crate::pipeline::request::canonical::CanonicalRequest;
 use crate::pipeline::request::case_fold::{fold, may_change};
 use crate::pipeline::request::path_forms::PathForms;
 use crate::pipeline::request::spelling::lenient_path;
+use crate::upstream::service::Upstream;
 
 /// All routes, compiled: looking one up takes as long among ten thousand as among ten.
 #[derive(Debug, Default)]
@@ -97,6 +98,13 @@ impl RouteTable {
 
     pub(crate) fn routes(&self) -> &[Arc<Route>] {
         &self.routes
+    }
+
+    /// Replaces the upstreams of all routes. For a table that no snapshot has yet: a shared route keeps its own.
+    pub(crate) fn replace_upstreams(&mut self, replace: impl Fn(&mut Arc<Upstream>)) {
+        for route in self.routes.iter_mut().filter_map(Arc::get_mut) {
+            route.replace_upstreams(&replace);
+        }
     }
 
     /// The forms of paths that some route takes.

@@ -7,11 +7,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::LocalSet;
 
-use super::super::connection_limiter::ConnectionLimiter;
+use super::super::connection_limiter::{ConnectionLimiter, ConnectionLimits};
 use super::super::limits::Limits;
 use super::*;
 use crate::http1::target::RequestTarget;
-use crate::network::Networks;
 
 /// The results of one connection over plain HTTP.
 struct Served {
@@ -25,7 +24,10 @@ struct Served {
 async fn serve(proxy_protocol: bool, trusted: bool, per_address: usize, input: &str) -> Served {
     let limits = Limits::default();
     let connections = WorkerConnections::new(&limits, limits.share(1), false);
-    let limiter = Arc::new(ConnectionLimiter::new(None, Some(per_address), Networks::default(), 1));
+    let limiter = Arc::new(ConnectionLimiter::new(
+        ConnectionLimits { per_address: Some(per_address), ..ConnectionLimits::default() },
+        1,
+    ));
     let _other = limiter.take(named(), 0).unwrap();
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -53,7 +55,7 @@ async fn serve(proxy_protocol: bool, trusted: bool, per_address: usize, input: &
         let _ = client.read_to_string(&mut output).await;
         output
     };
-    let transport = ListenerTransport { tls: None, proxy_protocol };
+    let transport = ListenerTransport { listener: ListenerId(0), tls: None, proxy_protocol };
     let served = serve_connection(connections, transport, accepted, |_| trusted, begin_session);
     let ((), output) = LocalSet::new().run_until(async { tokio::join!(served, exchange) }).await;
     Served { begun: begun.take(), output, end: ended.take() }

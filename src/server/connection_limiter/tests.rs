@@ -1,13 +1,22 @@
 use super::*;
 use crate::network::Network;
 
+fn limiter(
+    total: Option<usize>,
+    per_address: Option<usize>,
+    trusted_proxies: Networks,
+    workers: usize,
+) -> ConnectionLimiter {
+    ConnectionLimiter::new(ConnectionLimits { total, per_address, trusted_proxies }, workers)
+}
+
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
 #[test]
 fn the_limits_hold_and_places_come_back() {
-    let limiter = Arc::new(ConnectionLimiter::new(Some(3), Some(2), Networks::default(), 1));
+    let limiter = Arc::new(limiter(Some(3), Some(2), Networks::default(), 1));
     let one = limiter.take(address("10.0.0.1"), 0).unwrap();
     let _two = limiter.take(address("10.0.0.1"), 0).unwrap();
     assert_eq!(limiter.take(address("10.0.0.1"), 0).unwrap_err(), ConnectionLimitReached::Address);
@@ -19,7 +28,7 @@ fn the_limits_hold_and_places_come_back() {
 
 #[tokio::test]
 async fn listeners_wait_for_a_place_and_say_so() {
-    let limiter = Arc::new(ConnectionLimiter::new(Some(1), None, Networks::default(), 1));
+    let limiter = Arc::new(limiter(Some(1), None, Networks::default(), 1));
     let waits = async || {
         let mut one = pin!(limiter.wait_for_room());
         let mut other = pin!(limiter.wait_for_room());
@@ -49,7 +58,7 @@ fn is_pending<F: Future>(future: &mut std::pin::Pin<&mut F>) -> bool {
 #[test]
 fn a_trusted_proxys_connection_counts_for_the_client_it_names() {
     let trusted = [Network::parse("10.0.0.0/8").unwrap()].into_iter().collect();
-    let limiter = Arc::new(ConnectionLimiter::new(Some(4), Some(1), trusted, 1));
+    let limiter = Arc::new(limiter(Some(4), Some(1), trusted, 1));
     let mut all: Vec<ConnectionPermit> = (0..4).map(|_| limiter.take(address("10.0.0.1"), 0).unwrap()).collect();
     assert_eq!(limiter.take(address("10.0.0.1"), 0).unwrap_err(), ConnectionLimitReached::Full);
     assert!(all[0].recount_as(address("192.0.2.1")) && all[1].recount_as(address("192.0.2.2")));
@@ -66,7 +75,7 @@ fn a_trusted_proxys_connection_counts_for_the_client_it_names() {
 
 #[test]
 fn shortages_are_logged_at_intervals_with_their_number() {
-    let limiter = ConnectionLimiter::new(None, None, Networks::default(), 1);
+    let limiter = limiter(None, None, Networks::default(), 1);
     let (start, second) = (Instant::now(), Duration::from_secs(1));
     let told: Vec<_> =
         (0..25).map(|n| limiter.record_shortage(start + n * Duration::from_millis(100), second)).collect();
@@ -77,7 +86,7 @@ fn shortages_are_logged_at_intervals_with_their_number() {
 #[test]
 fn connections_are_spread_evenly_over_the_workers() {
     for workers in [2, 3, 8] {
-        let limiter = Arc::new(ConnectionLimiter::new(None, None, Networks::default(), workers));
+        let limiter = Arc::new(limiter(None, None, Networks::default(), workers));
         let mut all = Vec::new();
         for number in 1..=640 {
             all.push(limiter.take(address("10.0.0.1"), 0).unwrap());

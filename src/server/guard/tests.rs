@@ -41,7 +41,7 @@ fn pass(guard: &Guard, ticks: u32) {
 #[test]
 fn a_connection_without_a_first_request_is_overdue() {
     let guard = guard();
-    let watch = guard.watch(false);
+    let watch = guard.watch(false, ListenerId(0));
     pass(&guard, 8);
     assert_eq!(signal(&watch), None);
     pass(&guard, 1);
@@ -51,7 +51,7 @@ fn a_connection_without_a_first_request_is_overdue() {
 #[test]
 fn a_head_that_drips_is_overdue_long_before_the_idle_timeout() {
     let guard = guard();
-    let watch = guard.watch(false);
+    let watch = guard.watch(false, ListenerId(0));
     drop(ExchangeGuard::begin(&watch));
     pass(&guard, 30);
     watch.read();
@@ -66,7 +66,7 @@ fn a_head_that_drips_is_overdue_long_before_the_idle_timeout() {
 #[test]
 fn an_idle_connection_is_overdue_and_a_busy_one_is_not() {
     let guard = guard();
-    let (idle, busy) = (guard.watch(false), guard.watch(false));
+    let (idle, busy) = (guard.watch(false, ListenerId(0)), guard.watch(false, ListenerId(0)));
     drop(ExchangeGuard::begin(&idle));
     let _exchange = ExchangeGuard::begin(&busy);
     pass(&guard, 1000);
@@ -77,7 +77,7 @@ fn an_idle_connection_is_overdue_and_a_busy_one_is_not() {
 #[test]
 fn frames_between_requests_do_not_begin_one_on_http2() {
     let guard = guard();
-    let watch = guard.watch(true);
+    let watch = guard.watch(true, ListenerId(0));
     drop(ExchangeGuard::begin(&watch));
     watch.read();
     pass(&guard, 20);
@@ -87,7 +87,7 @@ fn frames_between_requests_do_not_begin_one_on_http2() {
 #[test]
 fn a_peer_that_takes_nothing_is_overdue_even_while_busy() {
     let guard = guard();
-    let watch = guard.watch(false);
+    let watch = guard.watch(false, ListenerId(0));
     let _exchange = ExchangeGuard::begin(&watch);
     watch.wrote(true);
     pass(&guard, 29);
@@ -102,7 +102,7 @@ fn a_peer_that_takes_nothing_is_overdue_even_while_busy() {
 #[test]
 fn an_unread_http2_answer_times_out_and_a_pending_one_does_not() {
     let guard = guard();
-    let (refusing, waiting) = (guard.watch(true), guard.watch(true));
+    let (refusing, waiting) = (guard.watch(true, ListenerId(0)), guard.watch(true, ListenerId(0)));
     let (first, second) = (ExchangeGuard::begin(&refusing), ExchangeGuard::begin(&waiting));
     let (_unread, awaits_upstream) = (first.answer().unwrap(), second.answer().unwrap());
     awaits_upstream.polled(false);
@@ -115,7 +115,7 @@ fn an_unread_http2_answer_times_out_and_a_pending_one_does_not() {
 #[test]
 fn the_end_of_the_age_is_signalled_once_at_spread_times() {
     let guard = guard();
-    let watches: Vec<_> = (0..50).map(|_| (guard.watch(false), Cell::new(None))).collect();
+    let watches: Vec<_> = (0..50).map(|_| (guard.watch(false, ListenerId(0)), Cell::new(None))).collect();
     let _exchanges: Vec<_> = watches.iter().map(|(watch, _)| ExchangeGuard::begin(watch)).collect();
     for now in 0..200_u32 {
         pass(&guard, 1);
@@ -132,7 +132,7 @@ fn the_end_of_the_age_is_signalled_once_at_spread_times() {
 #[test]
 fn a_body_waits_until_earlier_output_has_been_written() {
     let guard = guard();
-    let watch = guard.watch(true);
+    let watch = guard.watch(true, ListenerId(0));
     let exchange = ExchangeGuard::begin(&watch);
     let mut context = Context::from_waker(Waker::noop());
     let output_mark = exchange.output_mark().unwrap();
@@ -155,7 +155,7 @@ fn a_body_waits_until_earlier_output_has_been_written() {
 #[test]
 fn connections_that_have_gone_are_forgotten() {
     let guard = guard();
-    drop(guard.watch(false));
+    drop(guard.watch(false, ListenerId(0)));
     pass(&guard, 1);
     assert!(guard.watches.borrow().is_empty());
 }

@@ -91,7 +91,7 @@ impl Held {
     {
         let guard = Guard::new(limits);
         let (client, server) = duplex(capacity);
-        let watch = guard.watch(false);
+        let watch = guard.watch(false, crate::server::listener::ListenerId(0));
         tokio::task::spawn_local(guard.run_timeouts());
         let head_limits =
             HeadLimits { target_bytes: limits.uri_bytes, bytes: limits.header_bytes, fields: limits.header_count };

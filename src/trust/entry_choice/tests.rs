@@ -224,3 +224,30 @@ fn a_refused_token_is_claimed_of_the_entry_that_would_take_it() {
         assert_eq!(chosen.map(|entry| entry.name.as_str()), expected, "{claims}");
     }
 }
+
+#[test]
+fn an_entry_may_choose_the_tokens_of_those_with_its_issuer_and_of_trust_domains() {
+    let one = entry("one", ISS, &["a"]);
+    let tenants = with_tenants("tenants", &["a"]);
+    let of_tenant = entry("tenant", "https://login.example.com/a/v2.0", &["b"]);
+    let [domain, with_issuer] = [None, Some(ISS)].map(|issuer| of_domain("domain", "example.org", issuer));
+    for (changed, other) in [
+        (&one, &one),
+        (&entry("other", ISS, &["b"]), &one),
+        (&with_issuer, &one),
+        (&of_tenant, &tenants),
+        (&tenants, &of_tenant),
+        (&one, &domain),
+        (&one, &with_issuer),
+        (&of_domain("other", "example.com", None), &domain),
+    ] {
+        assert!(changed.may_choose_tokens_of(other), "{} {}", changed.name.as_str(), other.name.as_str());
+    }
+    let elsewhere = entry("elsewhere", "https://other.example", &["a"]);
+    let of_other_tenant = entry("tenant", "https://login.example.com/c/v2.0", &["b"]);
+    for (changed, other) in
+        [(&elsewhere, &one), (&one, &tenants), (&tenants, &one), (&domain, &one), (&of_other_tenant, &tenants)]
+    {
+        assert!(!changed.may_choose_tokens_of(other), "{} {}", changed.name.as_str(), other.name.as_str());
+    }
+}

@@ -82,6 +82,15 @@ impl SecretHash {
         Self::Sha256(sha256(secret))
     }
 
+    /// Whether both are the same hash of a secret, with the same parameters and salt.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Sha256(own), Self::Sha256(other)) => own == other,
+            (Self::Argon2id(own), Self::Argon2id(other)) => own.to_string() == other.to_string(),
+            (Self::Sha256(_), Self::Argon2id(_)) | (Self::Argon2id(_), Self::Sha256(_)) => false,
+        }
+    }
+
     /// The `hash` value to write into the configuration.
     pub(crate) fn to_config(&self) -> String {
         match self {

@@ -46,6 +46,11 @@ impl KeptSecret {
         self.proven.get().is_some_and(|proven| verify_slices_are_equal(proven.0.as_ref(), mark.0.as_ref()).is_ok())
     }
 
+    /// Notes the mark of an earlier configuration's secret with the same hash.
+    pub(crate) fn take_over(&self, before: &Self) {
+        before.proven.get().cloned().into_iter().for_each(|mark| self.prove(mark));
+    }
+
     pub(crate) fn prove(&self, mark: SecretMark) {
         // Another request may have set the same mark before.
         let _ = self.proven.set(mark);

@@ -1,0 +1,20 @@
+//! The parts of the process that outlast every configuration.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::certificates::Certificates;
+use crate::issuer::authorization_server::Offloads;
+use crate::server::connection_limiter::ConnectionLimiter;
+use crate::trust::revocation::PublishedRevocations;
+use crate::trust::revocation_keeper::Revoker;
+
+#[derive(Clone, Debug)]
+pub(super) struct ProcessParts {
+    pub(super) revocations: Arc<PublishedRevocations>,
+    pub(super) revoker: Revoker,
+    pub(super) offloads: Offloads,
+    pub(super) certificates: Certificates,
+    pub(super) limiter: Arc<ConnectionLimiter>,
+    pub(super) memory_is_short: Arc<AtomicBool>,
+}

@@ -1,0 +1,39 @@
+//! The settings that a running gateway cannot change.
+
+use std::path::PathBuf;
+
+use crate::audit::target::AuditTarget;
+use crate::config::types::Config;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RestartSettings {
+    workers: usize,
+    state_directory: PathBuf,
+    audit_target: AuditTarget,
+    /// `None` if no tokens are issued: then keys may be taken into use, or no longer used.
+    keys_directory: Option<PathBuf>,
+}
+
+impl RestartSettings {
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            workers: config.workers,
+            state_directory: config.state_directory.clone(),
+            audit_target: config.audit.target.clone(),
+            keys_directory: config.oauth.as_ref().map(|oauth| oauth.ring.directory.clone()),
+        }
+    }
+
+    /// The keys of these settings that another configuration changes.
+    pub(super) fn changed(&self, config: &Config) -> Vec<&'static str> {
+        let Self { workers, state_directory, audit_target, keys_directory } = Self::of(config);
+        let keys_moved = self.keys_directory.as_ref().zip(keys_directory.as_ref()).is_some_and(|(old, new)| old != new);
+        let changed = [
+            ("workers", self.workers != workers),
+            ("state_directory", self.state_directory != state_directory),
+            ("audit.file", self.audit_target != audit_target),
+            ("oauth.signing_keys.directory", keys_moved),
+        ];
+        changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key).collect()
+    }
+}

@@ -1,0 +1,25 @@
+//! The metrics of reloads.
+
+use std::fmt;
+
+use prometheus_client::registry::Unit;
+
+use super::metric_labels::ReloadLabels;
+use super::metrics::MetricsWriter;
+use super::reload_counts::ReloadCounts;
+
+impl MetricsWriter<'_, '_> {
+    pub(super) fn reloads(&mut self, reloads: ReloadCounts) -> fmt::Result {
+        let successful = f64::from(u8::from(!reloads.is_last_refused));
+        self.gauge("portcullis_config_last_reload_successful", "0 while the last reload was refused", successful)?;
+        self.gauge_with_unit(
+            "portcullis_config_last_reload_success_timestamp",
+            "Time at which the configuration in use was taken into use",
+            Some(&Unit::Seconds),
+            reloads.last_success as f64,
+        )?;
+        let result = |result| ReloadLabels { result };
+        let counts = [(result("ok"), reloads.succeeded), (result("refused"), reloads.refused)];
+        self.counters("portcullis_config_reloads", "Reloads of the configuration", &counts.into())
+    }
+}
