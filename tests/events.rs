@@ -10,10 +10,12 @@ use crate::support::wire::{RawUpstream, within};
 use crate::support::world::config;
 use crate::support::{Client, Gateway};
 
-const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+/// The connection is not used again: the gateway must not send the next request while it is being closed.
+const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\
+                    Connection: close\r\n\r\n";
 
 /// Sends what it is given, when it is given it.
-async fn source() -> (RawUpstream, mpsc::Sender<String>) {
+pub(crate) async fn source() -> (RawUpstream, mpsc::Sender<String>) {
     let (sender, receiver) = mpsc::channel::<String>(1);
     let receiver = Arc::new(Mutex::new(receiver));
     let upstream = RawUpstream::start(move |mut wire, _| {

@@ -1,9 +1,10 @@
 //! The revision of a configuration: a digest of its file, and of all that the file names.
 //!
 //! `6687ad24ccda` is a file that names nothing else. `6687ad24ccda-93ab12` has the digest of the named content behind
-//! the dash: values of variables, and certificates. Secrets are among the values. So only a few bits of a slow digest
-//! of all values together are shown, which does not help to guess one of them. A private key belongs to its
-//! certificate, and a self-signed pair is made by the gateway: neither counts.
+//! the dash: values of variables, certificates, and key files of issuers. Secrets are among the values. So only a few
+//! bits of a slow digest of all values together are shown, which does not help to guess one of them. A private key
+//! belongs to its certificate, a self-signed pair is made by the gateway, and a token for fetching is read at each
+//! fetch: none of them counts.
 
 use std::num::NonZeroU32;
 

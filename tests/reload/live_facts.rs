@@ -5,6 +5,7 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::json;
 
 use super::{config_page, metric};
+use crate::events::source;
 use crate::support::client::request;
 use crate::support::issuer::Key;
 use crate::support::wire::{RawUpstream, within};
@@ -159,22 +160,7 @@ async fn an_open_web_socket_goes_on() {
 
 #[tokio::test]
 async fn an_open_stream_of_events_goes_on() {
-    let (sender, receiver) = tokio::sync::mpsc::channel::<String>(1);
-    let receiver = std::sync::Arc::new(tokio::sync::Mutex::new(receiver));
-    let upstream = RawUpstream::start(move |mut wire, _| {
-        let receiver = std::sync::Arc::clone(&receiver);
-        Box::pin(async move {
-            wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
-            let mut events = receiver.lock().await;
-            while let Some(event) = events.recv().await {
-                wire.send(format!("{:x}\r\n{event}\r\n", event.len())).await;
-                if event.is_empty() {
-                    return;
-                }
-            }
-        })
-    })
-    .await;
+    let (upstream, sender) = source().await;
     let yaml = config(upstream.address, &["name: all, path: /**, access: public"], "");
     let gateway = Gateway::start(&yaml);
     for client in gateway.both() {
