@@ -199,11 +199,6 @@ fn check(yaml: &str) -> (PathBuf, Finished) {
     let yaml = yaml.replace(" /var/", &format!(" {}/var/", folder.display()));
     fs::create_dir_all(folder.join("certs")).unwrap();
     fs::create_dir_all(folder.join("var/lib/portcullis")).unwrap();
-    // As Kubernetes mounts them.
-    let account = folder.join("var/run/secrets/kubernetes.io/serviceaccount");
-    fs::create_dir_all(&account).unwrap();
-    fs::write(account.join("ca.crt"), Authority::new().certificate).unwrap();
-    fs::write(account.join("token"), "token\n").unwrap();
     for name in yaml.split("certs/").skip(1).filter_map(|rest| rest.split(".crt").next()) {
         if !name.contains(|letter: char| letter.is_whitespace() || letter == ',') {
             Authority::new().issue(&["localhost"]).write(&folder.join("certs"), name);
@@ -225,7 +220,7 @@ fn write_named_files(folder: &Path, yaml: &str) {
         let content = match path.extension().and_then(|extension| extension.to_str()) {
             Some("crt") => Authority::new().certificate,
             Some("jwks" | "bundle") => json!({ "keys": [Key::new("k1", "ES256").jwk()] }).to_string(),
-            None if path.ends_with("token") => "a service account's token\n".to_owned(),
+            None if path.ends_with("token") => "the-token-of-a-service-account\n".to_owned(),
             _ => continue,
         };
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -163,6 +163,7 @@ impl<'s> World<'s> {
             shape.name
         );
         let mut caller = Map::new();
+        caller.extend(told("x-auth-issuer").map(|value| ("issuer".to_owned(), value.into())));
         for (name, field, member) in [
             ("client", "x-auth-client-id", "oauth.client_id"),
             ("subject", "x-auth-subject", "oauth.subject"),
@@ -172,7 +173,7 @@ impl<'s> World<'s> {
             assert_eq!(told(field), audited, "{}: {name}", shape.name);
             caller.extend(told(field).map(|value| (name.to_owned(), value.into())));
         }
-        json!({ "issuer": line["oauth.issuer"], "iss": told("x-auth-issuer"), "caller": caller })
+        json!({ "entry": line["oauth.issuer"], "caller": caller })
     }
 }
 
@@ -180,12 +181,16 @@ fn is_refusal(answer: &Answer) -> bool {
     [401, 403].contains(&answer.status)
 }
 
+/// The issuer that services are told is `iss`, unless the shape says otherwise.
 fn expected(shape: &Shape, entry: &Entry, reason: Option<&str>, site: &Site) -> Value {
-    let shape = shape.at(site);
-    match reason {
-        Some(reason) => json!({ "reason": reason }),
-        None => json!({ "issuer": entry.name, "iss": shape.claims.get("iss"), "caller": shape.caller }),
+    if let Some(reason) = reason {
+        return json!({ "reason": reason });
     }
+    let Shape { claims, mut caller, .. } = shape.at(site);
+    if caller.get("issuer").is_none() {
+        caller["issuer"] = claims["iss"].clone();
+    }
+    json!({ "entry": entry.name, "caller": caller })
 }
 
 /// In `Authorization`, or alone in the field of the shape.

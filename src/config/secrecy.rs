@@ -112,6 +112,8 @@ enum SecrecyRule {
     Issuer,
     /// `fetch` of an issuer: the values of its headers are secrets.
     Fetch,
+    /// A proxy's URL, which may have credentials.
+    Proxy,
     /// `jwks` of an issuer: a private key has no place in it, but may be there.
     Jwks,
     Headers,
@@ -135,8 +137,8 @@ impl SecrecyRule {
             Self::Issuer if suggest::closest(key, RawIssuer::KEYS) == Some("jwks") => Self::Jwks,
             Self::Fetch if key == "bearer_token_file" => Self::Open,
             Self::Fetch if suggest::closest(key, RawFetch::KEYS) == Some("headers") => Self::HeaderValues,
-            Self::Fetch if suggest::closest(key, RawFetch::KEYS) == Some("proxy") => Self::Open,
-            Self::Fetch => Self::Secret,
+            Self::Fetch if suggest::closest(key, RawFetch::KEYS) == Some("proxy") => Self::Proxy,
+            Self::Fetch | Self::Proxy => Self::Secret,
             Self::Jwks if PUBLIC_MEMBERS.contains(&key) => Self::Jwks,
             Self::Jwks => Self::Secret,
             Self::Open if suggest::closest(key, &["authorization"]).is_some() => Self::Authorization,
@@ -163,6 +165,8 @@ impl SecrecyRule {
             Self::Headers if suggest::closest(key, &["set", "add"]).is_some() => Self::HeaderValues,
             Self::Open if suggest::closest(key, &["headers", "response_headers"]).is_some() => Self::Headers,
             Self::Headers => Self::Open,
+            // Keys of `fetch` that stand beside it.
+            Self::Issuer if suggest::closest(key, RawIssuer::KEYS).is_none() => Self::Secret,
             Self::Open | Self::Issuer => Self::Open,
         }
     }
@@ -172,8 +176,10 @@ impl SecrecyRule {
     /// Whether a value at this place is shown, unless it has credentials.
     fn is_open(self) -> bool {
         match self {
-            Self::Open | Self::Issuers | Self::Issuer | Self::Fetch | Self::Jwks => true,
+            Self::Open | Self::Issuers | Self::Issuer | Self::Jwks => true,
             Self::Root
+            | Self::Fetch
+            | Self::Proxy
             | Self::Oauth
             | Self::Clients
             | Self::Client
@@ -198,6 +204,7 @@ fn hide(text: &str, node: &At<YamlNode<'_>>, rule: SecrecyRule, spans: &mut Vec<
         }
         (_, rule) if rule.is_open() && !has_credentials(&text[node.span.start as usize..node.span.end as usize]) => {}
         (YamlNode::Scalar(scalar), SecrecyRule::HeaderName) if is_written_as_header(&scalar.text) => {}
+        (YamlNode::Scalar(scalar), SecrecyRule::Proxy) if is_written_as_origin(&scalar.text) => {}
         _ => spans.push(node.span),
     }
 }
@@ -225,7 +232,11 @@ fn may_be_shown(key: &str, rule: SecrecyRule) -> bool {
         | SecrecyRule::Headers => key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
         // A private member such as `d`.
         SecrecyRule::Jwks => is_written_as_key(key),
-        SecrecyRule::Clients | SecrecyRule::Issuers | SecrecyRule::Secret | SecrecyRule::HeaderName => false,
+        SecrecyRule::Clients
+        | SecrecyRule::Issuers
+        | SecrecyRule::Secret
+        | SecrecyRule::HeaderName
+        | SecrecyRule::Proxy => false,
     }
 }
 
@@ -236,6 +247,13 @@ fn is_credential_key(key: &str) -> bool {
 
 fn is_written_as_header(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// Whether a text is a URL without credentials. After a colon there is a port, never a password.
+fn is_written_as_origin(text: &str) -> bool {
+    let Some((_, authority)) = text.split_once("://").filter(|(_, rest)| !rest.contains('@')) else { return false };
+    let port = authority.split_once(':').map_or("", |(_, port)| port.split('/').next().unwrap_or_default());
+    port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The start of a value, including an anchor, an alias or a tag before it.
@@ -267,8 +285,11 @@ fn section(text: &str, end: usize) -> &str {
 
 fn is_harmless(section: &str) -> bool {
     let name = section.split(':').next().unwrap_or_default();
-    let suspicious =
-        |line: &str| mentions_secrets(line) || line.trim_end().ends_with("clients:") || line.contains("headers:");
+    let suspicious = |line: &str| {
+        mentions_secrets(line)
+            || line.trim_end().ends_with("clients:")
+            || ["headers:", "fetch:"].iter().any(|key| line.contains(key))
+    };
     RawConfig::KEYS.contains(&name) && name != "oauth" && !section.lines().any(suspicious)
 }
 

@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn an_escaped_name_has_the_same_date() {
-        let text = br#"{"iss":"i","exp":1799999999.9999999,"x":{"exp":1}}"#;
+        let text = br#"{"iss":"i","\u0065xp":1799999999.9999999,"x":{"exp":1}}"#;
         assert_eq!(Claims::parse(text).unwrap().expires_at, 1_799_999_999);
     }
 

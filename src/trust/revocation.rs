@@ -21,6 +21,7 @@ use crate::jose::BASE64URL;
 use crate::jose::claims::Claims;
 use crate::jose::numeric_date::NumericDate;
 use crate::oauth::caller::{Caller, Digest};
+use crate::oauth::identity::Identity;
 
 /// One revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,7 +217,8 @@ impl Revocations {
         self.rules.len()
     }
 
-    /// The revocation of a token, by its issuer, client, subject or id.
+    /// The revocation of a token, by its issuer, client, subject or id. Its own `iss` and `sub` count whatever the entry
+    /// says of them now: the revocation may have been made for another entry or by an earlier configuration.
     pub(crate) fn applying_to<'t>(
         &self,
         issuer: &IssuerSettings,
@@ -226,13 +228,18 @@ impl Revocations {
         if self.rules.is_empty() {
             return None;
         }
-        let names = [Some(&issuer.issuer), issuer.other_name(claims)];
+        let configured = issuer.issuer.as_str();
+        let others = [issuer.other_name(claims).map(Identity::as_str), claims.issuer.as_deref()];
+        let others = others.into_iter().flatten().filter(|other| *other != configured);
+        let names: Vec<&str> = others.chain([configured]).collect();
         let applying = |tokens: RevokedTokens<'t>| {
-            let rules = names.iter().flatten().filter_map(|name| self.rules.get(&tokens.key(name.as_str())));
-            let rule = rules.into_iter().find(|rule| rule.concerns(claims.issued_at))?;
+            let mut rules = names.iter().filter_map(|name| self.rules.get(&tokens.key(name)));
+            let rule = rules.find(|rule| rule.concerns(claims.issued_at))?;
             Some(AppliedRevocation { tokens, issued_before: rule.issued_before })
         };
-        let of_subject = || applying(RevokedTokens::OfSubject(caller.subject.as_ref()?.as_str()));
+        let subjects = [caller.subject.as_ref().map(Identity::as_str), claims.subject.as_deref()];
+        let of_subject =
+            || subjects.into_iter().flatten().find_map(|subject| applying(RevokedTokens::OfSubject(subject)));
         let of_client = || applying(RevokedTokens::OfClient(caller.client.as_ref()?.as_str()));
         let of_token = || applying(RevokedTokens::WithId(claims.token_id.as_deref()?));
         applying(RevokedTokens::All).or_else(of_subject).or_else(of_client).or_else(of_token)

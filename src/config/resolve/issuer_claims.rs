@@ -1,10 +1,12 @@
 //! The keys of an issuer about the claims of its tokens: subject, audiences and scopes.
 
 use super::super::decode::{Named, Required};
+use super::super::raw::claim::{RawClaimRule, RawWantedValue};
 use super::super::raw::issuer::{RawAudiences, RawClaimPath, RawIssuer, RawScopeClaim, RawSubjectClaim};
 use super::super::raw::route::{RawAccess, RawRoute, RawRule};
 use super::super::source::{At, Span};
 use super::{Resolved, Resolver};
+use crate::oauth::segment_pattern::SegmentPattern;
 use crate::trust::audiences::AcceptedAudiences;
 use crate::trust::scope_claim::{ClaimPath, ScopeClaim};
 
@@ -104,7 +106,8 @@ impl Resolver<'_> {
             let routes = if open.len() == 1 { "the route" } else { "the routes" };
             let message = format!(
                 "with `unlimited`, any token of issuer `{}` can use {routes} {}{more}: give each of them \
-                 `access.claims`, `access.clients` or `access.audiences`, or list the audiences of the issuer",
+                 `access.claims` that not all its tokens pass, `access.clients` or `access.audiences`, or list the \
+                 audiences of the issuer",
                 name.value,
                 first.join(", "),
             );
@@ -146,5 +149,16 @@ fn lets_in_any(route: &RawRoute, issuer: &str) -> bool {
     let Ok(At { value: RawAccess::Rule { rule, .. }, .. }) = &route.access else { return false };
     let RawRule { issuers, audiences, claims, clients, scopes: _ } = &**rule;
     let accepts = issuers.as_ref().is_none_or(|list| list.value.items.iter().any(|name| name.value == issuer));
-    accepts && claims.entries.is_empty() && clients.is_none() && audiences.is_none()
+    let is_narrowed = clients.is_some() || audiences.is_some();
+    accepts && !is_narrowed && !claims.entries.iter().any(|(name, rule)| restricts(&name.value, rule))
+}
+
+/// Whether a rule for this claim keeps out any token of an issuer. All have its `iss`, and each text with as many
+/// segments fits a glob of wildcards only.
+fn restricts(claim: &str, rule: &Required<RawClaimRule>) -> bool {
+    let fits_any = |value: &At<RawWantedValue>| match &value.value {
+        RawWantedValue::Glob(glob) => SegmentPattern::parse(&glob.value).is_ok_and(|glob| glob.is_all_wildcards()),
+        RawWantedValue::Plain(_) | RawWantedValue::Exact(_) => false,
+    };
+    claim != "iss" && rule.as_ref().map_or(true, |rule| !rule.value.0.items.iter().any(fits_any))
 }

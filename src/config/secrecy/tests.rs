@@ -227,7 +227,16 @@ fn the_credentials_of_fetches_and_private_keys_are_never_shown() {
         "fetch: {bearer_token: s3cr3t}",
         "fetch: {token: s3cr3t}",
         "fetch: {proxy: \"http://user:s3cr3t@proxy:3128\"}",
+        "fetch: {proxy: \"http://user:s3cr3t\"}",
+        "fetch: {proxy: [s3cr3t]}",
         "fetch: s3cr3t://user:s3cr3t@proxy",
+        "fetch: s3cr3t",
+        "fetch: [s3cr3t]",
+        "fetch: {proxy: \"http://user:s3cr3t@proxy:3128\", ]}",
+        "fetch: {proxi: \"http://user:s3cr3t@proxy:3128\", header: {X-Key: s3cr3t}, ]}",
+        "headers: {X-Key: s3cr3t}",
+        "token: s3cr3t",
+        "proxy: \"http://user:s3cr3t\"",
         "jwks: {keys: [{kty: oct, k: s3cr3t}]}",
         "jwks: {keys: [{kty: RSA, d: s3cr3t, p: s3cr3t, oth: [{r: s3cr3t}]}]}",
         "jwks:\n      keys:\n        - kty: EC\n          d: s3cr3t\n          other: s3cr3t",
@@ -239,5 +248,6 @@ fn the_credentials_of_fetches_and_private_keys_are_never_shown() {
     for part in ["keys.json", "run/token", "http://p:1"] {
         shown(text, part);
     }
+    shown("issuers:\n  corp:\n    fetch: {proxy: \"socks5://p/x\"}\n", "socks5://p/x");
     shown("issuers:\n  corp:\n    jwks: {keys: [{kty: oct, kid: one}]}\n", "{kty: oct, kid: one}");
 }

@@ -4,11 +4,12 @@ use serde_json::json;
 use super::super::audiences::AcceptedAudiences;
 use super::super::issuer::TokenTypes;
 use super::super::scope_claim::ScopeClaim;
-use super::super::token_origin::{TenantTemplate, Tenants, TokenOrigin};
+use super::super::token_origin::{SpiffeOrigin, TenantTemplate, Tenants, TokenOrigin};
 use super::*;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::oauth::scope::ScopeSet;
+use crate::oauth::spiffe_id::TrustDomain;
 
 const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
 const HOUR: u64 = 3600;
@@ -107,6 +108,38 @@ fn no_revoked_subject_concerns_a_caller_without_one() {
         revocations.add(&lasting(target.clone(), None));
         assert_eq!(revocations.applying_to(&corp(), &caller, &claims(NOW.seconds())).is_some(), expected, "{target:?}");
     }
+}
+
+/// Whether this entry, made before the configuration was changed, applies to a JWT-SVID of a trust domain that is now
+/// configured without `iss`.
+fn applies_to_svid(entry: &RevocationEntry, iss: &str) -> bool {
+    let domain = TrustDomain::parse("example.org").unwrap();
+    let origin = SpiffeOrigin::new(domain, None).unwrap();
+    let id = origin.id.clone();
+    let settings = IssuerSettings { origin: TokenOrigin::Spiffe(origin), ..issuer(id.as_str(), Profile::External) };
+    let claims = json!({"iss": iss, "sub": "spiffe://example.org/a", "exp": NOW.seconds() + HOUR});
+    let claims = Claims::parse(claims.to_string().as_bytes()).unwrap();
+    let subject = Identity::parse("spiffe://example.org/a").ok();
+    let caller = Caller::new(settings.name.clone(), &id, None, subject, ScopeSet::default()).unwrap();
+    let mut revocations = Revocations::default();
+    revocations.add(entry);
+    revocations.applying_to(&settings, &caller, &claims).is_some()
+}
+
+#[test]
+fn a_revoked_issuer_counts_after_its_removal_from_a_trust_domain() {
+    for target in [RevocationTarget::Issuer, RevocationTarget::Subject("spiffe://example.org/a".into())] {
+        let entry = lasting(target, None);
+        assert!(applies_to_svid(&entry, "https://corp.example"), "{entry:?}");
+        assert!(!applies_to_svid(&entry, "https://other.example"), "{entry:?}");
+    }
+}
+
+#[test]
+fn a_revoked_subject_is_also_the_sub_of_the_token() {
+    // Another entry of the issuer, or an earlier configuration, takes it from `sub`.
+    let entry = lasting(RevocationTarget::Subject("s".into()), None);
+    assert!(applies_to(&entry, &corp(), NOW.seconds()));
 }
 
 #[test]

@@ -1,6 +1,8 @@
-//! An entry as it is written, and the tokens that it names: a second reading that shares no code with the checks.
+//! An entry as it is written, and the tokens that it names: a second reading of `docs/reference/issuers.md` and
+//! `configuration.md` that shares no code with the checks.
 //!
-//! It may name a token that the checks refuse, for example for its size. It must not refuse one that they accept.
+//! It knows the keys that the pages of `docs/how-to/issuers` use, and panics at another one, so that no key can be
+//! forgotten here. Not read: how a token is carried (`token_header`), and where keys come from.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +15,10 @@ pub(super) struct WrittenEntry {
     access: Value,
 }
 
+#[derive(Debug, PartialEq)]
 pub(super) struct NamedCaller {
+    /// As services are told.
+    pub(super) iss: String,
     pub(super) client: Option<String>,
     pub(super) subject: Option<String>,
     /// In order.
@@ -24,33 +29,63 @@ const USUAL_ALGORITHMS: [&str; 5] = ["RS256", "PS256", "ES256", "ES384", "EdDSA"
 const CLIENT_CLAIMS: [&str; 4] = ["client_id", "azp", "appid", "cid"];
 const SCOPE_CLAIMS: [&str; 4] = ["scope", "scp", "scopes", "permissions"];
 const LEEWAY: f64 = 30.0;
+/// 10000-01-01.
+const END_OF_DATES: f64 = 253_402_300_800.0;
+
+const KNOWN_KEYS: [&str; 15] = [
+    "issuer",
+    "tenants",
+    "spiffe",
+    "jwks_uri",
+    "jwks_file",
+    "jwks",
+    "fetch",
+    "ca",
+    "audiences",
+    "audience_claim",
+    "subject_claim",
+    "token_header",
+    "algorithms",
+    "scope_claim",
+    "allow_scopes",
+];
+const KNOWN_RULES: [&str; 4] = ["issuers", "claims", "clients", "scopes"];
 
 impl WrittenEntry {
     pub(super) fn read(block: &str) -> Self {
         let block: Value = serde_saphyr::from_str(block).unwrap();
         let (name, issuer) = block["issuers"].as_object().unwrap().iter().next().unwrap();
-        Self { name: name.clone(), issuer: issuer.clone(), access: block["routes"][0]["access"].clone() }
+        let access = block["routes"][0]["access"].clone();
+        let unknown = |value: &Value, known: &[&str]| {
+            value.as_object().unwrap().keys().find(|key| !known.contains(&key.as_str())).cloned()
+        };
+        let unknown = unknown(issuer, &KNOWN_KEYS).or_else(|| unknown(&access, &KNOWN_RULES));
+        assert_eq!(unknown, None, "a key that this reading does not know");
+        Self { name: name.clone(), issuer: issuer.clone(), access }
     }
 
-    /// The caller of a token that the issuer's key of this algorithm has signed; `None` if the entry does not name it.
-    pub(super) fn caller(&self, algorithm: &str, header: &Value, claims: &Value, now: u64) -> Option<NamedCaller> {
+    /// The caller of a token that the issuer's key of this algorithm and id has signed; `None` if the entry does not
+    /// name it.
+    pub(super) fn caller(&self, key: (&str, &Value), token: (&Value, &Value), now: u64) -> Option<NamedCaller> {
+        let ((algorithm, key_id), (header, claims)) = (key, token);
         let claims = claims.as_object()?;
         let is_named = self.names_header(algorithm, header)
-            && self.names_issuer(claims)
+            && names_key(key_id, header)
+            && are_well_formed(claims)
             && self.names_audience(claims)
             && is_in_time(claims, now as f64);
         if !is_named {
             return None;
         }
+        let iss = self.iss(claims)?;
         let client = CLIENT_CLAIMS.iter().find_map(|name| present(claims, name));
-        let client = client.map(|value| value.as_str().map(str::to_owned)).map_or(Some(None), |text| text.map(Some))?;
-        let subject = list(self.issuer.get("subject_claim"), "sub");
-        let subject =
-            subject.iter().filter_map(|path| at(claims, path)).find(|value| **value != "" && !value.is_null());
-        let subject =
-            subject.map(|value| value.as_str().map(str::to_owned)).map_or(Some(None), |text| text.map(Some))?;
+        let client = client.map_or(Some(None), |value| identity(value).map(Some))?;
+        let subject_claims = self.issuer.get("subject_claim").map_or_else(|| vec!["sub".to_owned()], texts);
+        let subject = subject_claims.iter().filter_map(|path| at(claims, path));
+        let subject = subject.into_iter().find(|value| **value != "" && !value.is_null());
+        let subject = subject.map_or(Some(None), |value| identity(value).map(Some))?;
         (client.is_some() || subject.is_some()).then_some(())?;
-        Some(NamedCaller { client, subject, scopes: self.scopes(claims)? })
+        Some(NamedCaller { iss, client, subject, scopes: self.scopes(claims)? })
     }
 
     /// Whether the route admits this caller.
@@ -73,64 +108,64 @@ impl WrittenEntry {
     }
 
     fn names_header(&self, algorithm: &str, header: &Value) -> bool {
+        let one_name = |name: &str| if name == "Ed25519" { "EdDSA" } else { name }.to_owned();
         let allowed = self.issuer.get("algorithms").map(texts);
         let allowed = allowed.unwrap_or_else(|| USUAL_ALGORITHMS.map(str::to_owned).to_vec());
-        let same = |name: &str| header["alg"] == name || (name == "EdDSA" && header["alg"] == "Ed25519");
+        let is_allowed = allowed.iter().any(|name| one_name(name) == algorithm);
+        let other_type = if self.issuer.get("spiffe").is_some() { "jose" } else { "at+jwt" };
         let of_type = |name: &str| {
             let lower = name.to_lowercase();
             let short = lower.strip_prefix("application/").unwrap_or(&lower);
-            ["jwt", "at+jwt"].contains(&short) || (short == "jose" && self.issuer.get("spiffe").is_some())
+            ["jwt", other_type].contains(&short)
         };
         let is_typed = header.get("typ").is_none_or(|name| name.as_str().is_some_and(of_type));
-        let unusual = ["crit", "b64", "zip"].iter().any(|name| header.get(*name).is_some());
-        same(algorithm) && allowed.iter().any(|name| name == algorithm) && is_typed && !unusual
+        let is_unusual = ["crit", "b64", "zip"].iter().any(|name| header.get(*name).is_some());
+        is_allowed && header["alg"].as_str().map(one_name).as_deref() == Some(algorithm) && is_typed && !is_unusual
     }
 
-    fn names_issuer(&self, claims: &Map<String, Value>) -> bool {
-        let Some(issuer) = self.issuer.get("issuer").and_then(Value::as_str) else {
-            let domain = self.issuer["spiffe"]["trust_domain"].as_str().unwrap();
-            let path = claims.get("sub").and_then(Value::as_str).and_then(|id| id.strip_prefix("spiffe://"));
-            let path = path.and_then(|rest| rest.strip_prefix(domain));
-            let is_id = |path: &str| {
-                let legal = |part: &str| {
-                    let letters = part.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
-                    !part.is_empty() && part != "." && part != ".." && letters
-                };
-                path.is_empty() || path.strip_prefix('/').is_some_and(|path| path.split('/').all(legal))
-            };
-            return path.is_some_and(is_id);
+    /// The issuer that services are told, if this is the issuer of the token.
+    fn iss(&self, claims: &Map<String, Value>) -> Option<String> {
+        let found = present(claims, "iss").and_then(Value::as_str).filter(|iss| !iss.is_empty());
+        let written = self.issuer.get("issuer").and_then(Value::as_str);
+        if let Some(spiffe) = self.issuer.get("spiffe") {
+            let domain = spiffe["trust_domain"].as_str().unwrap();
+            let is_issuer = found.is_none() || written.is_none_or(|written| found == Some(written));
+            let is_workload = is_workload(claims.get("sub")?.as_str()?, domain);
+            let iss = written.map_or_else(|| format!("spiffe://{domain}"), str::to_owned);
+            return (is_issuer && is_workload).then_some(iss);
+        }
+        let (found, written) = (found?, written.unwrap());
+        let is_issuer = match self.issuer.get("tenants") {
+            None => found == written,
+            Some(tenants) => texts(tenants).iter().any(|tenant| {
+                let is_same = present(claims, "tid").is_none_or(|tid| tid == tenant.as_str());
+                found == written.replace("{tenant}", tenant) && is_same
+            }),
         };
-        let issuers: Vec<String> = match self.issuer.get("tenants") {
-            Some(tenants) => texts(tenants).iter().map(|tenant| issuer.replace("{tenant}", tenant)).collect(),
-            None => vec![issuer.to_owned()],
-        };
-        let found = claims.get("iss").and_then(Value::as_str);
-        let tenant = present(claims, "tid").filter(|_| self.issuer.get("tenants").is_some());
-        let fits = |iss: &str| tenant.is_none_or(|tenant| tenant.as_str().is_some_and(|tenant| iss.contains(tenant)));
-        found.is_some_and(|iss| issuers.iter().any(|issuer| issuer == iss) && fits(iss))
+        is_issuer.then(|| found.to_owned())
     }
 
     fn names_audience(&self, claims: &Map<String, Value>) -> bool {
-        let found = match present(claims, "aud") {
-            None => Vec::new(),
-            Some(Value::String(text)) if text.is_empty() => Vec::new(),
-            Some(Value::String(text)) => vec![text.clone()],
-            Some(Value::Array(items)) if items.iter().all(Value::is_string) => texts(&Value::Array(items.clone())),
-            Some(_) => return false,
-        };
-        if self.issuer["audiences"] == "unlimited" {
-            return true;
+        let values = |value: Option<&Value>| value.map(texts).unwrap_or_default();
+        let mut found = values(claims.get("aud").filter(|aud| **aud != ""));
+        if found.is_empty()
+            && let Some(path) = self.issuer.get("audience_claim")
+        {
+            let other = at(claims, path.as_str().unwrap());
+            if !other.is_none_or(is_text_or_list) {
+                return false;
+            }
+            found = values(other);
         }
-        let instead = self.issuer.get("audience_claim").and_then(Value::as_str).filter(|_| found.is_empty());
-        let found = instead.and_then(|path| at(claims, path)).map_or(found, texts);
-        let wanted = texts(&self.issuer["audiences"]);
-        found.iter().any(|audience| wanted.contains(audience))
+        let wanted = &self.issuer["audiences"];
+        wanted == "unlimited" || found.iter().any(|audience| texts(wanted).contains(audience))
     }
 
-    /// `None` if a scope claim has the wrong type.
+    /// `None` if a scope claim has the wrong type, or there are too many scopes.
     fn scopes(&self, claims: &Map<String, Value>) -> Option<BTreeSet<String>> {
-        let values: Vec<&Value> = match self.issuer.get("scope_claim") {
-            None => SCOPE_CLAIMS.iter().find_map(|name| claims.get(*name)).into_iter().collect(),
+        let written = self.issuer.get("scope_claim").filter(|written| **written != "auto");
+        let values: Vec<&Value> = match written {
+            None => SCOPE_CLAIMS.iter().find_map(|name| present(claims, name)).into_iter().collect(),
             Some(Value::Array(paths)) => paths.iter().filter_map(|path| at_path(claims, path)).collect(),
             Some(path) => at_path(claims, path).into_iter().collect(),
         };
@@ -140,7 +175,10 @@ impl WrittenEntry {
                 Value::Null => Vec::new(),
                 Value::String(text) => text.split(' ').map(str::to_owned).collect(),
                 Value::Array(items) if items.iter().all(Value::is_string) => texts(value),
-                Value::Object(members) if self.issuer.get("scope_claim").is_some() => members.keys().cloned().collect(),
+                Value::Object(members) if written.is_some() => {
+                    let is_granted = |value: &Value| !value.is_null() && *value != false;
+                    members.iter().filter(|(_, value)| is_granted(value)).map(|(name, _)| name.clone()).collect()
+                }
                 Value::Array(_) | Value::Object(_) | Value::Bool(_) | Value::Number(_) => return None,
             };
             all.extend(names);
@@ -149,19 +187,61 @@ impl WrittenEntry {
             |scope: &String| !scope.is_empty() && scope.chars().all(|c| matches!(c, '!' | '#'..='[' | ']'..='~'));
         let allowed = self.issuer.get("allow_scopes").map(texts);
         all.retain(|scope| legal(scope) && allowed.as_ref().is_none_or(|allowed| allowed.contains(scope)));
-        Some(all)
+        (all.len() <= 128).then_some(all)
+    }
+}
+
+/// The only key has this id, and no thumbprints. A token may name it by its id, or not at all.
+fn names_key(id: &Value, header: &Value) -> bool {
+    match header.get("kid") {
+        Some(named) => named.is_string() && named == id,
+        None => ["x5t", "x5t#S256"].iter().all(|name| header.get(*name).is_none_or(Value::is_string)),
+    }
+}
+
+/// The registered claims have their types. `null` counts as absent.
+fn are_well_formed(claims: &Map<String, Value>) -> bool {
+    let is_text = |name: &str| present(claims, name).is_none_or(Value::is_string);
+    let is_date = |name: &str| {
+        let date = present(claims, name).map(Value::as_f64);
+        date.is_none_or(|date| date.is_some_and(|date| (0.0..END_OF_DATES).contains(&date)))
+    };
+    ["iss", "sub", "jti"].into_iter().all(is_text)
+        && claims.get("jti").is_none_or(|id| *id != "")
+        && claims.get("aud").is_none_or(is_text_or_list)
+        && ["exp", "nbf", "iat"].into_iter().all(is_date)
+}
+
+fn is_text_or_list(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::String(_) => true,
+        Value::Array(items) => items.iter().all(Value::is_string),
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
     }
 }
 
 /// Whole seconds: `exp` rounds down, the others up.
 fn is_in_time(claims: &Map<String, Value>, now: f64) -> bool {
-    let time = |name: &str| present(claims, name).map(|value| value.as_f64().filter(|time| *time >= 0.0));
-    let begun = |name: &str| match time(name) {
-        None => true,
-        Some(time) => time.is_some_and(|time| time.ceil() <= now + LEEWAY),
+    let time = |name: &str| present(claims, name).and_then(Value::as_f64);
+    let has_begun = |name: &str| time(name).is_none_or(|time| time.ceil() <= now + LEEWAY);
+    time("exp").is_some_and(|time| time.floor() + LEEWAY > now) && has_begun("nbf") && has_begun("iat")
+}
+
+/// A client or a subject.
+fn identity(value: &Value) -> Option<String> {
+    let text = value.as_str()?;
+    let is_legal = !text.is_empty() && text.len() <= 1024 && !text.chars().any(char::is_control);
+    is_legal.then(|| text.to_owned())
+}
+
+/// A SPIFFE ID in this trust domain, with a path.
+fn is_workload(id: &str, domain: &str) -> bool {
+    let path = id.strip_prefix("spiffe://").and_then(|rest| rest.strip_prefix(domain)).unwrap_or_default();
+    let is_legal = |part: &str| {
+        let letters = part.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+        !part.is_empty() && part != "." && part != ".." && letters
     };
-    let ends = time("exp").flatten().is_some_and(|time| time.floor() + LEEWAY > now && time < 253_402_300_800.0);
-    ends && begun("nbf") && begun("iat")
+    path.strip_prefix('/').is_some_and(|path| path.split('/').all(is_legal))
 }
 
 /// Not absent, and not `null`.
@@ -192,6 +272,7 @@ fn at_path<'c>(claims: &'c Map<String, Value>, path: &Value) -> Option<&'c Value
 
 /// A value of a rule, or `{glob: …}`: `*` is one whole segment.
 fn equals(found: &Value, wanted: &Value) -> bool {
+    assert!(wanted.get("exact").is_none(), "a form that this reading does not know");
     let Some(glob) = wanted.get("glob").and_then(Value::as_str) else { return found == wanted };
     let Some(found) = found.as_str() else { return false };
     let separators = |text: &str| text.chars().filter(|c| [':', '/'].contains(c)).collect::<String>();
@@ -199,10 +280,6 @@ fn equals(found: &Value, wanted: &Value) -> bool {
     separators(found) == separators(glob)
         && wanted_parts
             .all(|wanted| parts.next().is_some_and(|part| part == wanted || (wanted == "*" && !part.is_empty())))
-}
-
-fn list(value: Option<&Value>, usual: &str) -> Vec<String> {
-    value.map_or_else(|| vec![usual.to_owned()], texts)
 }
 
 /// The strings of a list, or a single one.

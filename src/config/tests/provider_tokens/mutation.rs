@@ -38,7 +38,9 @@ pub(super) enum Mutated {
     /// The issuer's key has not signed it.
     Unsigned(String),
     /// To be signed with the issuer's key.
-    Signed { header: String, claims: Vec<u8> },
+    Signed { header: Value, claims: Value },
+    /// The same. They may be no claims, or name one twice.
+    SignedBytes(Vec<u8>),
     /// The same with a member that is there twice: never acceptable.
     Repeated { header: String, claims: Vec<u8> },
 }
@@ -77,16 +79,10 @@ impl Mutation {
             5 => self.repeated(),
             6 => {
                 let claims = self.claims.to_string().into_bytes();
-                Mutated::Signed { header: self.header.to_string(), claims: self.changed_bytes(claims) }
+                Mutated::SignedBytes(self.changed_bytes(claims))
             }
-            7 => Mutated::Signed {
-                header: self.changed_header().to_string(),
-                claims: self.claims.to_string().into_bytes(),
-            },
-            _ => Mutated::Signed {
-                header: self.header.to_string(),
-                claims: self.changed_claims().to_string().into_bytes(),
-            },
+            7 => Mutated::Signed { header: self.changed_header(), claims: self.claims.clone() },
+            _ => Mutated::Signed { header: self.header.clone(), claims: self.changed_claims() },
         }
     }
 
@@ -136,7 +132,12 @@ impl Mutation {
 
     fn changed_header(&mut self) -> Value {
         let members = [
-            ("alg", json!(["none", "HS256", "RS256", "RS384", "PS256", "ES256", "ES384", "EdDSA", "Ed25519", 7, null])),
+            (
+                "alg",
+                json!([
+                    "none", "HS256", "RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA", "Ed25519", 7, null
+                ]),
+            ),
             ("typ", json!(["JWT", "at+jwt", "application/at+jwt", "JOSE", "logout+jwt", "dpop+jwt", "", 7, null])),
             ("kid", json!(["other", "", "../../dev/null", 7, null, ["a"]])),
             ("crit", json!([["exp"], [], "exp", null])),
@@ -145,6 +146,7 @@ impl Mutation {
             ("jku", json!(["http://127.0.0.1:1/jwks"])),
             ("jwk", json!([{"kty": "oct", "k": "AAAA"}])),
             ("x5t", json!(["AAAA", 7])),
+            ("x5t#S256", json!(["AAAA", 7])),
             ("cty", json!(["JWT"])),
         ];
         let (name, values) = &members[self.random.usize(..members.len())];
@@ -188,7 +190,7 @@ impl Mutation {
             return self.time();
         }
         let text = self.text();
-        match self.random.u8(..14) {
+        match self.random.u8(..15) {
             0 => Value::Null,
             1 => json!(true),
             2 => json!(7),
@@ -198,8 +200,9 @@ impl Mutation {
             6 => json!([text, 7]),
             7 => json!([text, self.text()]),
             8 => json!({ text: {} }),
-            9 => json!({ "roles": [text] }),
-            10 => json!(format!("{text} {}", self.text())),
+            9 => json!({ text: false, self.text(): null, self.text(): true }),
+            10 => json!({ "roles": [text] }),
+            11 => json!(format!("{text} {}", self.text())),
             _ => json!(text),
         }
     }
@@ -223,7 +226,7 @@ impl Mutation {
     fn text(&mut self) -> String {
         let text = self.texts[self.random.usize(..self.texts.len())].clone();
         let other = self.texts[self.random.usize(..self.texts.len())].clone();
-        match self.random.u8(..16) {
+        match self.random.u8(..15) {
             0 => format!("{text}/"),
             1 => text.trim_end_matches('/').to_owned(),
             2 => text.to_uppercase(),
