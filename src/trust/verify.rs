@@ -26,7 +26,7 @@ use crate::jose::claims::Claims;
 use crate::jose::header::Header;
 use crate::jose::jwk::VerifyingKey;
 use crate::jose::numeric_date::NumericDate;
-use crate::jose::token::Unverified;
+use crate::jose::token::{Unverified, unverified_claims};
 use crate::oauth::caller::{Caller, IssuerName};
 
 /// All issuers that we trust.
@@ -115,6 +115,11 @@ impl Trust {
         self.issuers.iter().any(|known| Arc::ptr_eq(known, issuer))
     }
 
+    /// The caller that a token names, which is not verified. `None` if its claims cannot be read.
+    pub(crate) fn claimed_by(&self, token: &str) -> Option<ClaimedCaller> {
+        Some(ClaimedCaller::of(&unverified_claims(token)?, &self.issuers))
+    }
+
     /// Verifies a token that is not in the cache.
     pub(crate) async fn verify(
         &self,
@@ -125,7 +130,9 @@ impl Trust {
         let mut token = Unverified::parse(token).map_err(|fault| FailedCheck::from(fault).of(None))?;
         let issuer = match choose(&self.issuers, |issuer| &issuer.settings, &token.claims) {
             Ok(issuer) => issuer,
-            Err(fault) => return Err(FailedCheck::from(fault).of(Some(self.claimed_caller(&token.claims.all)))),
+            Err(fault) => {
+                return Err(FailedCheck::from(fault).of(Some(ClaimedCaller::of(&token.claims.all, &self.issuers))));
+            }
         };
         let completed = issuer.settings.audiences.complete(&mut token.claims);
         let claimed = || ClaimedCaller::of_entry(&issuer.settings.name, &token.claims.all);

@@ -160,7 +160,7 @@ impl World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_no_entry_or_of_another_form_says_what_would_accept_it() {
+async fn a_token_of_no_entry_says_what_would_accept_it() {
     let world = World::with_entries().await;
     let mut faults = Vec::new();
     for case in world.of_entries() {
@@ -218,7 +218,7 @@ async fn credentials_in_no_field_or_in_two_name_the_fields() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_at_any_step_names_the_entry_that_would_take_the_token() {
+async fn a_refusal_names_the_entry_that_would_take_the_token() {
     let world = World::with_entries().await;
     for (claims, issuer) in [
         (json!({"iss": "urn:shared", "aud": "batch"}), Some("batch")),
