@@ -135,7 +135,7 @@ impl<'s> World<'s> {
         }
     }
 
-    /// What the gateway makes of the shape with these changes: the reason of its refusal, or the caller.
+    /// The gateway's decision about the shape with these changes: the reason of its refusal, or the caller.
     async fn outcome(&self, shape: &Shape, changes: &Value) -> Value {
         let shape = shape.at(self.site);
         let changes = self.site.placed(changes);

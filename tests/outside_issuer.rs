@@ -33,7 +33,7 @@ impl OidcIssuer {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let is_listening = timed("oidc_issuer.mjs starts", || lines.any(|line| line == "listening"));
         assert!(is_listening, "the issuer ended: {:?}", child.wait());
-        // It goes on to print, and must not block on a pipe that nobody reads.
+        // It continues to print, and must not block on a pipe that is not read.
         std::thread::spawn(move || lines.count());
         Self { child, origin, folder }
     }

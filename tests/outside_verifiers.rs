@@ -16,7 +16,7 @@ const ALL: [&str; 5] = ["RS256", "PS256", "ES256", "ES384", "EdDSA"];
 /// With and without a path, and with a slash at the end.
 const PATHS: [&str; 3] = ["", "/auth/v1", "/auth/"];
 
-/// A gateway for each algorithm, and what a program is told of them.
+/// A gateway for each algorithm, and the facts about them for a program.
 struct Gateways {
     worlds: Vec<World>,
     cases: Value,

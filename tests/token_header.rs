@@ -80,7 +80,7 @@ async fn a_token_is_accepted_in_the_field_of_its_issuer() {
             let line = world.line(&answer);
             assert_eq!((answer.status, &line["oauth.issuer"]), (200, &issuer.into()), "{line}");
         }
-        // Credentials of another scheme are for nobody here.
+        // Credentials of another scheme count as none.
         let both = with_header(in_field("/any", FIELD, &world.token("access")), "authorization", "Basic YTpi");
         assert_eq!(client.send(both).await.status, 200);
         assert_eq!(client.get_with("/any", &world.token("corp")).await.status, 200);
@@ -195,7 +195,7 @@ async fn neither_a_trailer_nor_a_copy_has_the_field() {
 }
 
 #[tokio::test]
-async fn a_token_in_clear_text_is_noticed() {
+async fn a_token_in_clear_text_is_refused() {
     let (upstream, port) = (Upstream::start().await, free_port());
     let sections = format!(
         "issuers: {{access: {{issuer: 'urn:access', jwks_uri: 'http://127.0.0.1:9/jwks', audiences: [a], token_header: {FIELD}}}}}\n\

@@ -191,6 +191,19 @@ impl<T: Decode> Decode for OneOrMore<T> {
     }
 }
 
+/// A list, or one item without brackets.
+pub(super) fn list_or_item<T: Decode>(
+    node: &At<YamlNode<'_>>,
+    reader: &mut Reader<'_>,
+) -> Result<OneOrMore<T>, Reported> {
+    match &node.value {
+        YamlNode::List(_) => OneOrMore::decode(node, reader),
+        YamlNode::Scalar(_) | YamlNode::Map(_) | YamlNode::Refused => {
+            Ok(OneOrMore { items: vec![At::decode(node, reader)?] })
+        }
+    }
+}
+
 impl<T: ScalarValue> Decode for T {
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let expected = T::expected();

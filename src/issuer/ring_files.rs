@@ -79,7 +79,7 @@ struct Journal {
 #[serde(deny_unknown_fields)]
 struct JournalEntry {
     kid: String,
-    /// Of a key that was brought along under a name; else the key id is the thumbprint.
+    /// Of a key that has the name of an operator's file as its id. Otherwise the key id is the thumbprint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     thumbprint: Option<String>,
     algorithm: String,

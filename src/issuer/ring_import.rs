@@ -1,8 +1,8 @@
-//! Key files without a journal: those that an operator brings along, and those of a folder whose journal was lost.
+//! Key files without a journal: those of an operator, and those of a folder whose journal was lost.
 //!
 //! Takes the files of the folder; gives a record for each key. The name of a file becomes the key id, so that verifiers
-//! that are configured with a key id keep theirs. A file that the gateway has named has the thumbprint as its name, so
-//! its key id stays what it was. Reads only.
+//! that are configured with a key id need no change. A file that the gateway has named has the thumbprint as its name, so
+//! its key id stays the same. Reads only.
 
 use std::fs;
 use std::path::{Path, PathBuf};

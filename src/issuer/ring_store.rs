@@ -1,8 +1,8 @@
 //! The signing-key ring on disk: the private keys, and a journal of the times at which they sign.
 //!
 //! Each key is a file `ALGORITHM.KID.pem` of mode 0600 in a folder of mode 0700. The key id is the thumbprint, or the
-//! name under which an operator has brought the key along. Wider modes are refused, because a key
-//! that other users can read is not secret; the gateway's own group may use the folder. The journal `ring.json` lists
+//! name of the file that an operator has put there. Wider modes are refused, because a key that other users can read is
+//! not secret; the gateway's own group may use the folder. The journal `ring.json` lists
 //! the keys that are in use. Every file is replaced as a whole. Keys are written before the journal, and the journal
 //! before a key is deleted: after a crash, the ring has its old or its new state. Changes are made under a lock, so
 //! that several gateways and the command line can share a folder.

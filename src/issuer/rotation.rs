@@ -23,7 +23,7 @@ pub(crate) struct RotationRules {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyRecord {
     pub(crate) key_id: String,
-    /// Of a key that was brought along under a name, which is its key id. `None`: the key id is the thumbprint.
+    /// Of a key that has the name of an operator's file as its id. `None`: the key id is the thumbprint.
     pub(crate) thumbprint: Option<String>,
     pub(crate) algorithm: Algorithm,
     pub(crate) made_at: UnixTime,

@@ -1,8 +1,7 @@
 //! The registered claims of a token, strictly typed (RFC 7519 §4.1).
 //!
 //! A registered claim of the wrong type makes the token malformed: a text as `exp`, an array for `iss`, a number in
-//! `aud`. `null` counts as an absent claim. Which claims a token must have depends on its issuer, except for `iss` and
-//! `exp`.
+//! `aud`. `null` counts as an absent claim. Every token must have `exp`; the other required claims depend on its issuer.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

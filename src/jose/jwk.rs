@@ -23,7 +23,7 @@ pub(crate) struct VerifyingKey {
     pub(crate) algorithm: Algorithm,
     /// RFC 7638, SHA-256. Two keys with the same thumbprint are the same key.
     pub(crate) thumbprint: Box<str>,
-    /// By which a token without a key id may name the key.
+    /// A token without a key id may name the key by it.
     pub(super) certificate: CertificateThumbprints,
     public: ParsedPublicKey,
 }
@@ -45,7 +45,7 @@ pub(crate) enum UnusableKey {
     Purpose,
     #[error("its algorithm is not allowed for this issuer")]
     Algorithm,
-    #[error("it has no `alg`, and several `algorithms` of this issuer fit it")]
+    #[error("it has no `alg`, and several `algorithms` of this issuer fit it: list only the one that is used")]
     UnnamedAlgorithm,
     #[error("its parameters are weak or invalid")]
     Parameters,
@@ -130,7 +130,7 @@ struct JwkMembers {
 }
 
 impl JwkMembers {
-    /// `jwt-svid` is what `sig` is elsewhere (SPIFFE Trust Domain and Bundle §4.2.2).
+    /// `jwt-svid` means the same as `sig` (SPIFFE Trust Domain and Bundle §4.2.2).
     fn is_for_verifying(&self) -> bool {
         let used_for_signatures = matches!(self.purpose.as_deref(), None | Some("sig" | "jwt-svid"));
         let may_verify = self.key_ops.as_ref().is_none_or(|all| all.iter().any(|operation| operation == "verify"));

@@ -29,7 +29,7 @@ pub(crate) enum KeySetFault {
     Empty,
 }
 
-/// Usable keys. The next one is not used, nor are those after it.
+/// The usable keys of a set that are used. Later ones are ignored.
 const MAX_KEYS: usize = 64;
 /// Further unusable keys are not reported: a set of 256 KiB may have tens of thousands.
 const MAX_SKIPPED: usize = 64;

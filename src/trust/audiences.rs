@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::scope_claim::claim_at;
 use crate::jose::claims::{Claims, ClaimsFault, texts};
 
-/// What `aud` of an issuer's tokens must have, on routes without audiences of their own.
+/// The audiences of which an issuer's tokens must have one, on routes without audiences of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AcceptedAudiences {
     /// No audience is checked. Every route that accepts the issuer restricts claims, clients or audiences instead.

@@ -1,4 +1,7 @@
 //! Finds an issuer's JWK Set through its metadata (RFC 8414 §3, OpenID Connect Discovery §4).
+//!
+//! Takes the configured issuer; gives the `jwks_uri` of the first document that is the metadata of exactly this issuer,
+//! or the result of each URL. Decides whether the metadata may lead to keys over http.
 
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -10,14 +13,14 @@ use crate::telemetry::error_chain::ErrorChain;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DiscoveryError {
-    /// Every place that was tried, with its result. The last one may have ended the search.
+    /// The results of all URLs that were tried. The last one may have ended the search.
     #[error("no metadata of the issuer `{issuer}` can be used: {}", results(tried))]
     NotFound { issuer: String, tried: Vec<MetadataError> },
     #[error("cannot derive the metadata URL: the issuer `{issuer}` is not a URL")]
     NotAUrl { issuer: String },
 }
 
-/// The result of one place.
+/// The result of one URL.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MetadataError {
     #[error(transparent)]
@@ -43,20 +46,20 @@ struct Metadata {
     jwks_uri: Url,
 }
 
-/// Each result of a place is cut to this length: it may quote the document.
+/// Each result is cut to this length, because it may quote the document.
 const SHOWN_CHARACTERS: usize = 400;
 
-/// The `jwks_uri` in the issuer's metadata. The first place that has the metadata of this very issuer counts. All places
-/// share one deadline, and a server that cannot be reached is not asked again.
+/// The `jwks_uri` in the issuer's metadata: in the first document whose `issuer` is exactly this one. All URLs share one
+/// deadline, and a server that cannot be reached is not asked again.
 pub(super) async fn jwks_uri(fetcher: &Fetcher, issuer: &str) -> Result<Url, DiscoveryError> {
-    let places = metadata_urls(issuer).ok_or_else(|| DiscoveryError::NotAUrl { issuer: issuer.to_owned() })?;
+    let urls = metadata_urls(issuer).ok_or_else(|| DiscoveryError::NotAUrl { issuer: issuer.to_owned() })?;
     let deadline = Instant::now() + TOTAL_TIMEOUT;
     let mut tried = Vec::new();
-    for url in places {
+    for url in urls {
         match fetch_jwks_uri(fetcher, issuer, url, deadline).await {
             Ok(found) => return Ok(found),
             Err(error) => {
-                let ends = error.concerns_all_places();
+                let ends = error.concerns_all_urls();
                 tried.push(error);
                 if ends {
                     break;
@@ -67,9 +70,9 @@ pub(super) async fn jwks_uri(fetcher: &Fetcher, issuer: &str) -> Result<Url, Dis
     Err(DiscoveryError::NotFound { issuer: issuer.to_owned(), tried })
 }
 
-/// The documented places, each once. OpenID Connect Discovery §4 appends its path to that of the issuer, which nearly all
-/// issuers do. RFC 8414 §3 puts its path before that of the issuer, and §5 lets issuers put the name of OpenID Connect
-/// there. Last is the name of RFC 8414 at the end, which no specification has, but some issuers.
+/// The URLs of the metadata, each once. OpenID Connect Discovery §4 appends its path to that of the issuer, as nearly all
+/// issuers do. RFC 8414 §3 inserts its path before that of the issuer, and §5 permits the path of OpenID Connect there.
+/// The last one, with the path of RFC 8414 appended, is in no specification, but some issuers use it.
 fn metadata_urls(issuer: &str) -> Option<Vec<Url>> {
     const OPENID: &str = "/.well-known/openid-configuration";
     const OAUTH: &str = "/.well-known/oauth-authorization-server";
@@ -102,7 +105,7 @@ async fn fetch_jwks_uri(fetcher: &Fetcher, issuer: &str, url: Url, deadline: Ins
 }
 
 impl DiscoveryError {
-    /// The result that counts in the metric: of documents if there were any, else of the last place.
+    /// The result for the metric: of documents if there were any, else of the last URL.
     pub(super) fn result(&self) -> FetchResult {
         match self {
             Self::NotFound { tried, .. } => {
@@ -116,8 +119,8 @@ impl DiscoveryError {
 }
 
 impl MetadataError {
-    /// Whether the other places would give the same.
-    fn concerns_all_places(&self) -> bool {
+    /// Whether the other URLs would give the same result.
+    fn concerns_all_urls(&self) -> bool {
         match self {
             Self::Fetch(error) => match error {
                 FetchError::Status { .. } | FetchError::TooLarge { .. } => false,
@@ -153,7 +156,7 @@ fn results(tried: &[MetadataError]) -> String {
     tried.iter().map(shown).collect::<Vec<_>>().join("; ")
 }
 
-/// How the issuer of a document differs from the configured one, if in little.
+/// How the issuer of a document differs from the configured one, if only by a slash or by case.
 fn difference(found: &str, configured: &str) -> &'static str {
     if found.trim_end_matches('/') == configured.trim_end_matches('/') {
         ", which differs by a trailing slash"
@@ -202,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_is_looked_for_at_each_documented_place_once() {
+    fn metadata_is_looked_for_at_each_url_once() {
         for issuer in ["https://a.example", "https://a.example/"] {
             looks_at(
                 issuer,
@@ -225,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_tells_every_place_and_how_the_issuer_differs() {
+    fn an_error_has_every_result_and_how_the_issuer_differs() {
         let url = || Url::parse("https://a.example/m").unwrap();
         let mismatch = |found: &str| MetadataError::Mismatch {
             url: url(),

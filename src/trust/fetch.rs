@@ -41,7 +41,7 @@ pub(super) struct Fetcher {
     client: Client,
     pub(super) clear_text: ClearText,
     credentials: Credentials,
-    /// A proxy is on another machine, so clear text is never for loopback only.
+    /// With a proxy, only https is fetched: to a proxy, clear text leaves the machine even for a loopback host.
     has_proxy: bool,
 }
 
@@ -56,7 +56,7 @@ pub(crate) enum FetchError {
     #[error("cannot set up TLS for fetching")]
     Setup(#[source] reqwest::Error),
     #[error(
-        "{url} is neither https nor http that may be fetched: to a loopback host, or with `allow_http`, without `proxy`"
+        "{url} must be https: http is fetched only from a loopback host or with `allow_http`, and never through `proxy`"
     )]
     Scheme { url: Url },
     #[error("cannot fetch {url}")]
@@ -65,7 +65,7 @@ pub(crate) enum FetchError {
         #[source]
         source: reqwest::Error,
     },
-    #[error("{url} answered {status}{}", hint(*withheld))]
+    #[error("{url} answered {status}{}", if *withheld { WITHHELD } else { "" })]
     Status {
         url: Url,
         status: u16,
@@ -76,9 +76,12 @@ pub(crate) enum FetchError {
     TooLarge { url: Url },
     #[error("the bearer token of `fetch` cannot be used")]
     Token(#[from] TokenFileError),
-    #[error("a variable or file that `fetch` refers to is missing here")]
+    #[error("a variable or file that `fetch` refers to is missing in this environment; set it")]
     Incomplete,
 }
+
+const WITHHELD: &str = ", and the credentials of `fetch` were not sent, because its origin is not the configured one; set \
+                        `jwks_uri` to send them there";
 
 /// Of a document, after decompression.
 pub(super) const MAX_BYTES: usize = 256 * 1024;
@@ -86,8 +89,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Fetcher {
-    /// Trusts only `ca`, or the system's roots if `ca` is absent. `first` is the configured place: that of the key set,
-    /// or the issuer.
+    /// Trusts only `ca` (PEM), or the system's roots if `ca` is absent. `first` is the configured URL: that of the key
+    /// set, or the issuer.
     pub(super) fn new(
         ca: Option<&[u8]>,
         clear_text: ClearText,
@@ -161,7 +164,7 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// `deadline` is for all of it. Give [`TOTAL_TIMEOUT`] to one document, or share it between several.
+/// Fetches one document until `deadline`. The caller gives [`TOTAL_TIMEOUT`] to it, or to several documents together.
 pub(super) async fn get(
     fetcher: &Fetcher,
     url: &Url,
@@ -196,15 +199,6 @@ pub(super) async fn get(
 /// A document without the byte order mark that some servers put before it (RFC 8259 §8.1 lets a reader ignore it).
 pub(super) fn without_bom(document: &[u8]) -> &[u8] {
     document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document)
-}
-
-fn hint(withheld: bool) -> &'static str {
-    if withheld {
-        ". It has another origin than the configured one, so the token and the headers of `fetch` were not sent: set \
-         `jwks_uri` to send them there"
-    } else {
-        ""
-    }
 }
 
 fn skew(date: &str, now: UnixTime) -> Option<i64> {

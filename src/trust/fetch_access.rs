@@ -1,9 +1,9 @@
-//! What a request for an issuer's documents carries besides its URL: a bearer token from a file, header fields, and the
-//! proxy that it takes.
+//! The credentials and the proxy of requests for an issuer's documents: a bearer token from a file, and header fields.
 //!
-//! Token and fields are credentials for one origin, that of the configured issuer or `jwks_uri`. Requests to any other
-//! origin, such as a `jwks_uri` that the issuer's metadata names, carry neither, and no proxy sees them. Nothing here
-//! has a text form: neither logs nor errors can show a value.
+//! Takes the configuration; gives the header fields of a request to a URL. Token and fields are credentials for one
+//! origin, that of the configured issuer or `jwks_uri`. Requests to any other origin, such as that of a `jwks_uri` in the
+//! metadata, have neither, and no proxy sees them. Nothing here has a text form: neither logs nor errors can show a
+//! value.
 
 use std::fmt;
 use std::io;
@@ -44,7 +44,7 @@ pub(crate) struct ProxyUrl(Url);
 pub(super) struct Credentials {
     token_file: Option<PathBuf>,
     headers: SecretHeaders,
-    /// `None` if they belong nowhere.
+    /// `None` if no request may have them, because the issuer is not a URL.
     origin: Option<Origin>,
     /// One reading at a time: a file system that does not answer holds one thread at most.
     reading: Arc<Semaphore>,
@@ -90,7 +90,7 @@ impl ProxyUrl {
 }
 
 impl Credentials {
-    /// `first` is the configured place: that of the key set, or the issuer.
+    /// `first` is the configured URL: that of the key set, or the issuer.
     pub(super) fn new(access: &FetchAccess, first: Option<&Url>) -> Self {
         let (token_file, headers) = (access.token_file.clone(), access.headers.clone());
         Self { token_file, headers, origin: first.map(Url::origin), reading: Arc::new(Semaphore::new(1)) }

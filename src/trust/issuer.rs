@@ -18,13 +18,13 @@ use crate::oauth::scope::ScopeSet;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct IssuerSettings {
     pub(crate) name: IssuerName,
-    /// `iss`, compared exactly; of an issuer with tenants, its template; of a trust domain without `iss`, its SPIFFE
-    /// ID. Revocations name the issuer so.
+    /// The `iss`, compared exactly. With tenants, the template with `{tenant}`. Of a trust domain without `iss`, its
+    /// SPIFFE ID. Revocations refer to the issuer by it.
     pub(crate) issuer: Identity,
     pub(crate) origin: TokenOrigin,
     /// The header field whose whole value is the token. `None`: `Authorization`, with the scheme `Bearer`.
     pub(crate) token_field: Option<HeaderName>,
-    /// The claims that may name the subject: the first that is present and not empty counts.
+    /// The claims that may have the subject. The first one that is present and not empty has it.
     pub(crate) subject_claims: Vec<String>,
     /// Unless the route has its own.
     pub(crate) audiences: AcceptedAudiences,

@@ -4,8 +4,8 @@
 //! unavailable keys are different results: [`KeyLookup::Unknown`] refuses the token, [`KeyLookup::Unavailable`] asks
 //! the caller to retry.
 //!
-//! A request whose signature the known key did not make may wait likewise, for another key of the same name. Such
-//! requests have few places of their own: forged tokens take no place of requests with a new key.
+//! A request whose signature the known key did not make may wait likewise, for another key of the same id. Such requests
+//! have a limit of their own, so that forged tokens do not keep requests with a new key from waiting.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,8 +30,9 @@ pub(crate) struct KeyCache {
     /// True if a key was missing that a newer set may have.
     wanted: AtomicBool,
     nudged: Notify,
-    /// Places for requests with an unknown key, and for those with a signature that the known key did not make.
+    /// A permit for each request that waits for an unknown key.
     waiters: Semaphore,
+    /// A permit for each request that waits because the known key did not make its signature.
     signature_waiters: Semaphore,
     /// Look-ups answered from a set older than its time to live.
     stale_served: AtomicU64,
@@ -87,7 +88,7 @@ pub(super) const MAX_TTL: Duration = Duration::from_secs(60 * 60);
 const MAX_WAIT: Duration = Duration::from_secs(2);
 /// Further requests do not wait and get [`KeyLookup::Unavailable`].
 const MAX_WAITERS: usize = 1024;
-/// Further requests do not wait for another key of the same name.
+/// Further requests do not wait for another key of the same id.
 const MAX_SIGNATURE_WAITERS: usize = 64;
 
 impl KeyCache {
@@ -171,8 +172,8 @@ impl KeyCache {
         }
     }
 
-    /// The key that has taken the place of `tried`, whose signature a token does not have. `None` if there is none, or
-    /// if the issuer cannot be asked now. Waits for one refetch, as [`Self::find`] does.
+    /// The key that has replaced `tried`, which did not make the signature of a token. `None` if there is none, or if
+    /// the issuer cannot be asked now. Waits for one refetch, as [`Self::find`] does.
     pub(crate) async fn find_replacement(
         &self,
         named: KeyReference<'_>,

@@ -2,9 +2,8 @@
 //! issuer can still validate tokens.
 //!
 //! Each issuer has one file, in a folder that is closed to other users. A stored set gets the same checks as a fetched
-//! one: the same parser reads it, its issuer, its URL and the CA that verified it must match
-//! the configuration, and its age counts from the
-//! original fetch. Any other file is ignored, with a log event. Errors here never prevent a start.
+//! one. The same parser reads it. Its issuer, its URL and the CA that verified it must match the configuration. Its age
+//! counts from the original fetch. Any other file is ignored, with a log event. Errors here never prevent a start.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read as _};

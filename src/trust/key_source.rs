@@ -36,7 +36,7 @@ pub(crate) struct FetchedKeys {
     pub(crate) access: FetchAccess,
 }
 
-/// The place of a JWK Set that is fetched.
+/// The URL of a JWK Set that is fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum KeySetPlace {
     /// The issuer's metadata has its URL.

@@ -113,7 +113,7 @@ impl<'c> Granted<'c, '_> {
     fn add_claim(&mut self, path: &ClaimPath, value: Option<&'c Value>) -> Result<(), ScopeClaimFault> {
         match value {
             None | Some(Value::Null) => Ok(()),
-            // An object says of each key what it is worth: `false` and `null` deny it.
+            // The value of a key may deny it: `false` and `null` do.
             Some(Value::Object(object)) => object
                 .iter()
                 .filter(|(_, value)| !matches!(value, Value::Null | Value::Bool(false)))

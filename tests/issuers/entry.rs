@@ -13,7 +13,7 @@ use crate::support::pages::Page;
 
 pub(super) const FOLDER: &str = "docs/how-to/issuers/";
 
-/// Keys that say who issues and where its keys are. All others accept more or less than a plain entry.
+/// The keys that name the issuer and its keys. All others accept more or less than a plain entry.
 const PLAIN: [&str; 6] = ["issuer", "jwks_uri", "jwks_file", "ca", "fetch", "audiences"];
 
 /// A block of a page: one issuer, and routes that require its tokens.

@@ -1,4 +1,4 @@
-//! Providers and the shapes of their tokens, from the files beside this one, and a site that serves what they serve.
+//! Providers and the shapes of their tokens, from the files beside this one, and a site that serves their documents.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -23,7 +23,7 @@ use crate::support::pages::ROOT;
 /// Claims that are seconds from now in the files.
 pub(super) const TIMES: [&str; 4] = ["exp", "iat", "nbf", "auth_time"];
 
-/// What a provider serves, and the shapes of its tokens.
+/// The documents of a provider, and the shapes of its tokens.
 #[derive(Deserialize)]
 pub(super) struct Provider {
     /// Its page in `docs/how-to/issuers`.
@@ -44,7 +44,7 @@ pub(super) struct Provider {
     pub(super) shapes: Vec<Shape>,
 }
 
-/// A token as the provider makes it, and what becomes of it.
+/// A token as the provider makes it, and the expected decisions.
 #[derive(Clone, Deserialize)]
 pub(super) struct Shape {
     #[serde(skip)]

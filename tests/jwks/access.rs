@@ -1,4 +1,4 @@
-//! What a gateway needs to be given an issuer's keys: a token, header fields, a proxy, HTTP/2.
+//! Access to the documents of an issuer: by a token, header fields, a proxy and HTTP/2.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -99,7 +99,7 @@ async fn token_and_headers_are_sent_to_the_configured_origin_only() {
 }
 
 #[tokio::test]
-async fn a_discovered_origin_that_wants_the_token_is_told_apart() {
+async fn an_error_says_that_credentials_were_withheld() {
     let (authority, key) = (Authority::new(), Key::new("k1", "ES256"));
     let keys = set(&[key.jwk()]);
     let elsewhere = Secure::start(&authority, "localhost", HTTP1, move |asked| match asked.header("authorization") {
@@ -118,7 +118,7 @@ async fn a_discovered_origin_that_wants_the_token_is_told_apart() {
     let files = [("ca.crt", authority.certificate.as_str()), ("token", "t0ken")];
     let world = World::trusting_beside(&files, &[line]).await;
     let log = world.failed("corp");
-    assert!(log.contains("/jwks answered 403. It has another origin") && log.contains("set `jwks_uri`"), "{log}");
+    assert!(log.contains("/jwks answered 403, and the credentials") && log.contains("set `jwks_uri`"), "{log}");
     assert!(elsewhere.asked().iter().all(|asked| asked.header("authorization").is_none()));
     world.refuses(&token(&key, &iss), 503, "keys_unavailable").await;
 }
@@ -159,7 +159,7 @@ async fn keys_are_fetched_through_a_proxy() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_away_is_an_outage_and_is_not_bypassed() {
+async fn an_unreachable_proxy_is_an_outage_and_is_not_bypassed() {
     let (authority, key) = (Authority::new(), Key::new("k1", "ES256"));
     let issuer = Secure::start(&authority, "localhost", HTTP1, documents(&key, "", "")).await;
     let away = crate::support::issuer::Site::new();
@@ -234,6 +234,9 @@ async fn without_its_variables_an_issuer_is_not_fetched_from() {
     world.gateway.stop();
     let output = run(program(&world.gateway.folder).arg("issuers"));
     assert_eq!(output.code, Some(1), "{output:?}");
-    assert!(output.stdout.contains("a variable or file that `fetch` refers to is missing here"), "{output:?}");
+    assert!(
+        output.stdout.contains("a variable or file that `fetch` refers to is missing in this environment"),
+        "{output:?}"
+    );
     assert_eq!(issuer.asked().len(), 1);
 }

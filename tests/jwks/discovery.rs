@@ -74,7 +74,7 @@ async fn keys_are_found_by_oauth_metadata_where_there_is_no_other() {
 
 /// Each documented place is asked once, in this order.
 #[tokio::test]
-async fn an_issuer_with_a_path_is_found_in_four_places() {
+async fn the_metadata_of_an_issuer_with_a_path_is_tried_at_four_urls() {
     let document = metadata("ORIGIN/realms/x", "ORIGIN/jwks");
     let places = [
         "/realms/x/.well-known/openid-configuration",
@@ -89,7 +89,7 @@ async fn an_issuer_with_a_path_is_found_in_four_places() {
 }
 
 #[tokio::test]
-async fn a_document_of_another_issuer_leads_to_the_next_place() {
+async fn a_document_of_another_issuer_leads_to_the_next_url() {
     for document in [
         json!("<html>"),
         json!({"issuer": "ORIGIN"}),
@@ -104,7 +104,7 @@ async fn a_document_of_another_issuer_leads_to_the_next_place() {
 }
 
 #[tokio::test]
-async fn an_error_tells_every_place_with_its_result() {
+async fn an_error_has_the_result_of_every_url() {
     let (first, third) = ("/x/.well-known/openid-configuration", "/.well-known/openid-configuration/x");
     let key = Key::new("k1", "ES256");
     let (origin, server) = issuer(&key, &[(first, metadata("ORIGIN/x/", "ORIGIN/jwks")), (third, json!({}))]);
@@ -174,7 +174,7 @@ async fn an_issuer_without_metadata_is_out_of_reach() {
 
 /// All places share one deadline, and a server that does not answer is not asked again.
 #[tokio::test]
-async fn a_place_without_an_answer_ends_the_search() {
+async fn a_server_that_does_not_answer_ends_the_search() {
     let silent = RawUpstream::start(|mut wire, head| {
         Box::pin(async move {
             if head.starts_with("GET /x/.well-known/openid-configuration ") {

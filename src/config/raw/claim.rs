@@ -1,6 +1,6 @@
 //! Values of claims: those that the tokens of a client have, and those that an access rule wants.
 
-use super::super::decode::{Decode, OneOrMore, mirror};
+use super::super::decode::{Decode, OneOrMore, list_or_item, mirror};
 use super::super::diagnostics::Reported;
 use super::super::interpolate::MadeOf;
 use super::super::reader::Reader;
@@ -23,7 +23,7 @@ pub(crate) enum ClaimValue {
     Bool(bool),
 }
 
-/// The value or the list of values that an access rule wants in a claim.
+/// The value or the list of values of which an access rule requires one in a claim.
 #[derive(Debug)]
 pub(crate) struct RawClaimRule(pub(crate) OneOrMore<RawWantedValue>);
 
@@ -37,7 +37,7 @@ pub(crate) enum RawWantedValue {
 }
 
 mirror! {
-    /// One of the two.
+    /// Has exactly one of the two.
     struct RawWantedText {
         glob: Option<At<String>>,
         exact: Option<At<String>>,
@@ -46,10 +46,8 @@ mirror! {
 
 impl Decode for RawClaim {
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
-        if matches!(node.value, YamlNode::List(_)) {
-            return Ok(Self { values: OneOrMore::decode(node, reader)?, is_list: true });
-        }
-        Ok(Self { values: OneOrMore { items: vec![At::decode(node, reader)?] }, is_list: false })
+        let is_list = matches!(node.value, YamlNode::List(_));
+        Ok(Self { values: list_or_item(node, reader)?, is_list })
     }
 }
 
@@ -71,10 +69,7 @@ impl Decode for ClaimValue {
 
 impl Decode for RawClaimRule {
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
-        if matches!(node.value, YamlNode::List(_)) {
-            return OneOrMore::decode(node, reader).map(Self);
-        }
-        Ok(Self(OneOrMore { items: vec![At::decode(node, reader)?] }))
+        list_or_item(node, reader).map(Self)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::decode::{Decode, OneOrMore, Required, mirror};
+use super::super::decode::{Decode, OneOrMore, Required, list_or_item, mirror};
 use super::super::diagnostics::Reported;
 use super::super::origin::HttpUrl;
 use super::super::reader::Reader;
@@ -13,14 +13,15 @@ use super::key_source::{RawFetch, RawJwks};
 
 mirror! {
     struct RawIssuer {
-        /// With `tenants`, it has `{tenant}` as a segment of its path. Required without `spiffe`.
+        /// The `iss` of its tokens. With `tenants`, it has `{tenant}` as a segment of its path. Required without
+        /// `spiffe`.
         issuer: Option<Required<String>>,
         tenants: Option<At<OneOrMore<String>>>,
         /// A trust domain whose JWT-SVIDs are accepted.
         spiffe: Option<At<RawSpiffe>>,
-        /// Default: discovered.
+        /// The URL of its JWK Set. Default: discovered.
         jwks_uri: Option<Required<HttpUrl>>,
-        /// Watched.
+        /// A file with its JWK Set, which is watched.
         jwks_file: Option<Required<PathBuf>>,
         jwks: Option<Required<RawJwks>>,
         fetch: Option<At<RawFetch>>,
@@ -29,7 +30,7 @@ mirror! {
         audience_claim: Option<At<String>>,
         /// Default: `sub`.
         subject_claim: Option<At<RawSubjectClaim>>,
-        /// The field in which its tokens come. Default: `Authorization`.
+        /// The header field that has its tokens. Default: `Authorization`.
         token_header: Option<At<String>>,
         /// Default: RS256, PS256, ES256, ES384 and EdDSA.
         algorithms: Option<At<OneOrMore<String>>>,
@@ -96,13 +97,13 @@ impl Decode for RawAudiences {
 
 impl Decode for RawSubjectClaim {
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
-        one_or_more(node, reader).map(Self)
+        list_or_item(node, reader).map(Self)
     }
 }
 
 impl Decode for RawScopeClaim {
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
-        let paths: OneOrMore<RawClaimPath> = one_or_more(node, reader)?;
+        let paths: OneOrMore<RawClaimPath> = list_or_item(node, reader)?;
         match &paths.items[..] {
             [At { value: RawClaimPath::Text(text), .. }] if text == "auto" => Ok(Self::Auto),
             _ => Ok(Self::Named(paths)),
@@ -115,16 +116,6 @@ impl Decode for RawClaimPath {
         match &node.value {
             YamlNode::List(_) => OneOrMore::decode(node, reader).map(Self::Parts),
             YamlNode::Scalar(_) | YamlNode::Map(_) | YamlNode::Refused => String::decode(node, reader).map(Self::Text),
-        }
-    }
-}
-
-/// A list, or one item without brackets.
-fn one_or_more<T: Decode>(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<OneOrMore<T>, Reported> {
-    match &node.value {
-        YamlNode::List(_) => OneOrMore::decode(node, reader),
-        YamlNode::Scalar(_) | YamlNode::Map(_) | YamlNode::Refused => {
-            Ok(OneOrMore { items: vec![At::decode(node, reader)?] })
         }
     }
 }

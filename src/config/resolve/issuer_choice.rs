@@ -1,4 +1,5 @@
-//! `issuer`, `tenants`, `spiffe` and `token_header` of an issuer: which tokens are its own, and in which field they come.
+//! `issuer`, `tenants`, `spiffe` and `token_header`: the tokens that belong to an entry of `issuers`, and the header field
+//! that has them. Of several entries, no token may belong to two.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,9 +15,9 @@ use crate::oauth::spiffe_id::TrustDomain;
 use crate::pipeline::request::headers::is_protected;
 use crate::trust::token_origin::{SpiffeOrigin, TENANT, TenantTemplate, Tenants, TokenOrigin, is_tenant};
 
-/// Which tokens an entry is for, as it is written: for the comparison with other entries.
+/// The tokens that belong to an entry, as the file has them, for the comparison with other entries.
 #[derive(Debug)]
-pub(super) struct EntryClaim {
+pub(super) struct EntryTokens {
     name: String,
     issuer: Option<At<String>>,
     /// Every `iss` of its tokens.
@@ -27,7 +28,7 @@ pub(super) struct EntryClaim {
     unlimited: Option<Span>,
 }
 
-impl EntryClaim {
+impl EntryTokens {
     pub(super) fn new(name: &At<String>, raw: &RawIssuer, origin: &TokenOrigin) -> Self {
         let issuer = raw.issuer.as_ref().and_then(|issuer| issuer.as_ref().ok()).cloned();
         let issuers = match origin {
@@ -45,7 +46,7 @@ impl EntryClaim {
 }
 
 impl Resolver<'_> {
-    /// The name of the issuer, and the tokens that it is for.
+    /// The identity of the issuer, and the tokens that belong to its entry. `None` if there is a fault.
     pub(super) fn token_origin(&mut self, raw: &RawIssuer, entry: Span) -> Option<(Identity, TokenOrigin)> {
         if let Some(spiffe) = &raw.spiffe {
             return self.spiffe(raw, &spiffe.value);
@@ -170,7 +171,7 @@ impl Resolver<'_> {
     }
 
     /// Of several entries for one `iss`, each token must belong to one only.
-    pub(super) fn check_shared_issuers(&mut self, entries: &[EntryClaim], own: Option<&str>) {
+    pub(super) fn check_shared_issuers(&mut self, entries: &[EntryTokens], own: Option<&str>) {
         let (mut known, mut domains): (HashMap<&str, Vec<usize>>, HashMap<&str, Span>) = Default::default();
         for (place, entry) in entries.iter().enumerate() {
             if let (Some(issuer), Some(own)) = (&entry.issuer, own)
@@ -197,7 +198,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn check_disjoint(&mut self, first: &EntryClaim, second: &EntryClaim) {
+    fn check_disjoint(&mut self, first: &EntryTokens, second: &EntryTokens) {
         let (Some(issuer), Some(other), name) = (&first.issuer, &second.issuer, &first.name) else { return };
         let line = self.source.line(issuer.span);
         if issuer.value != other.value {

@@ -6,7 +6,7 @@ use super::super::decode::{Named, OneOrMore};
 use super::super::raw::issuer::RawIssuer;
 use super::super::source::At;
 use super::super::types::{ExternalIssuer, Oauth};
-use super::issuer_choice::EntryClaim;
+use super::issuer_choice::EntryTokens;
 use super::{Resolved, Resolver};
 use crate::jose::algorithm::Algorithm;
 use crate::oauth::caller::IssuerName;
@@ -17,13 +17,13 @@ const MAX_SKEW: Duration = Duration::from_secs(120);
 impl Resolver<'_> {
     pub(super) fn issuers(&mut self, raw: Named<RawIssuer>, oauth: Option<&Resolved<Oauth>>) -> Vec<ExternalIssuer> {
         let own = oauth.and_then(|oauth| oauth.as_ref().ok()).map(|oauth| oauth.server.endpoints.issuer.as_str());
-        let (mut issuers, mut claims) = (Vec::new(), Vec::new());
+        let (mut issuers, mut entries) = (Vec::new(), Vec::new());
         for (name, issuer) in raw.entries {
             self.issuer_name(&name);
             let Ok(issuer) = issuer else { continue };
-            issuers.extend(self.issuer(&name, issuer, &mut claims));
+            issuers.extend(self.issuer(&name, issuer, &mut entries));
         }
-        self.check_shared_issuers(&claims, own);
+        self.check_shared_issuers(&entries, own);
         issuers
     }
 
@@ -39,7 +39,7 @@ impl Resolver<'_> {
         &mut self,
         name: &At<String>,
         raw: At<RawIssuer>,
-        claims: &mut Vec<EntryClaim>,
+        entries: &mut Vec<EntryTokens>,
     ) -> Option<ExternalIssuer> {
         let At { value: raw, span } = raw;
         let algorithms = raw.algorithms.as_ref();
@@ -61,7 +61,7 @@ impl Resolver<'_> {
         }
         let (iss, origin) = self.token_origin(&raw, span)?;
         if audiences.is_ok() {
-            claims.push(EntryClaim::new(name, &raw, &origin));
+            entries.push(EntryTokens::new(name, &raw, &origin));
         }
         let settings = IssuerSettings {
             name: IssuerName::new(&name.value),

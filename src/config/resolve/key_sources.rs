@@ -29,7 +29,7 @@ const DEFAULT_STALE: Duration = Duration::from_secs(60 * 60);
 const LONGEST_STALE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 impl Resolver<'_> {
-    /// The source, and the watch of the file that it names. `None` if there is a fault.
+    /// The source of an issuer's keys, and the watch of the file that it names. `None` if there is a fault.
     pub(super) fn key_source(
         &mut self,
         name: &At<String>,
@@ -37,21 +37,15 @@ impl Resolver<'_> {
         algorithms: &[Algorithm],
     ) -> Option<(KeySource, Option<FileWatch>)> {
         if let Some(spiffe) = &raw.spiffe {
-            self.without_key_set(raw);
+            for (_, span) in key_set_keys(raw) {
+                self.faults.at(span, "the keys come from `spiffe.bundle`: remove this");
+            }
             let bundle = spiffe.value.bundle.as_ref().ok()?;
             return self.bundle(name, raw, bundle, algorithms);
         }
-        let place = |key, span: Option<Span>| span.map(|span| (key, span));
-        let span_of = |file: &Required<PathBuf>| file.as_ref().ok().map(|at| at.span);
-        let places = [
-            place("jwks_uri", raw.jwks_uri.as_ref().and_then(|uri| uri.as_ref().ok()).map(|at| at.span)),
-            place("jwks_file", raw.jwks_file.as_ref().and_then(span_of)),
-            place("jwks", raw.jwks.as_ref().and_then(|jwks| jwks.as_ref().ok()).map(|at| at.span)),
-        ];
-        if let [(first, _), others @ ..] = &places.into_iter().flatten().collect::<Vec<_>>()[..] {
+        if let [(first, _), others @ ..] = &key_set_keys(raw)[..] {
             for (_, span) in others {
-                self.faults
-                    .at(*span, format!("the keys come from one place, and there is `{first}`: remove one of them"));
+                self.faults.at(*span, format!("the keys already come from `{first}`: remove one of the two"));
             }
         }
         if let Some(file) = &raw.jwks_file {
@@ -66,15 +60,6 @@ impl Resolver<'_> {
         }
         let (keys, watch) = self.fetched_keys(name, raw, raw.jwks_uri.as_ref());
         Some((KeySource::Fetched(Box::new(keys?)), watch))
-    }
-
-    fn without_key_set(&mut self, raw: &RawIssuer) {
-        let uri = raw.jwks_uri.as_ref().and_then(|uri| Some(uri.as_ref().ok()?.span));
-        let file = raw.jwks_file.as_ref().and_then(|file| Some(file.as_ref().ok()?.span));
-        let jwks = raw.jwks.as_ref().and_then(|jwks| Some(jwks.as_ref().ok()?.span));
-        for span in [uri, file, jwks].into_iter().flatten() {
-            self.faults.at(span, "the keys come from `spiffe.bundle`: remove this");
-        }
     }
 
     /// A SPIFFE bundle is a JWK Set, in a file or at a URL.
@@ -178,7 +163,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// `uri` is the place of the keys. `None`: it is discovered.
+    /// `uri` is the URL of the JWK Set. `None`: it is discovered.
     fn fetched_keys(
         &mut self,
         name: &At<String>,
@@ -280,4 +265,14 @@ impl Resolver<'_> {
         }
         Some(pem)
     }
+}
+
+/// Those of `jwks_uri`, `jwks_file` and `jwks` that are set, with their places.
+fn key_set_keys(raw: &RawIssuer) -> Vec<(&'static str, Span)> {
+    let keys = [
+        raw.jwks_uri.as_ref().and_then(|uri| Some(("jwks_uri", uri.as_ref().ok()?.span))),
+        raw.jwks_file.as_ref().and_then(|file| Some(("jwks_file", file.as_ref().ok()?.span))),
+        raw.jwks.as_ref().and_then(|jwks| Some(("jwks", jwks.as_ref().ok()?.span))),
+    ];
+    keys.into_iter().flatten().collect()
 }

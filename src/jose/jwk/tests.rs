@@ -124,7 +124,7 @@ fn padded_parameters_are_those_without_padding() {
     }
 }
 
-/// A key found by what `x5t` and `x5t#S256` of a header say.
+/// A key found by `x5t` and `x5t#S256` of a header.
 #[track_caller]
 fn is_found(key: &VerifyingKey, sha1: Option<&str>, sha256: Option<&str>) {
     let reference = certificate::CertificateReference { sha1, sha256 };

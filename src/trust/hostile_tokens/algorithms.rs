@@ -89,7 +89,7 @@ async fn a_token_may_call_eddsa_by_the_name_of_its_curve() {
 }
 
 #[tokio::test]
-async fn an_algorithm_on_request_is_refused_where_nobody_requested_it() {
+async fn an_algorithm_that_is_not_listed_is_refused() {
     for algorithm in Algorithm::ALL.into_iter().filter(|one| !Algorithm::DEFAULT.contains(one)) {
         let (key, _) = SigningKey::generate(algorithm).unwrap();
         let token = key.sign("JWT", claims().to_string().as_bytes()).unwrap();

@@ -1,5 +1,5 @@
-//! Entries of issuers that accept more than the defaults. What an entry does not name stays refused, and without the
-//! entry its tokens are refused too.
+//! Entries of issuers that accept more than the defaults. Everything else stays refused, and without the entry its tokens
+//! are refused too.
 
 use serde_json::{Value, json};
 

@@ -215,7 +215,7 @@ async fn a_refetch_that_fails_or_never_ends_replaces_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bad_signatures_take_no_place_of_new_keys() {
+async fn bad_signatures_keep_no_new_key_from_being_waited_for() {
     let (cache, known) = (KeyCache::remote(), key());
     publish(&cache, &known);
     let before = Instant::now();

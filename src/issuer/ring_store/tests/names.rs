@@ -24,7 +24,7 @@ fn published(ring: &Ring) -> Vec<String> {
 }
 
 #[test]
-fn a_key_file_that_is_brought_along_keeps_its_name_as_key_id() {
+fn the_name_of_an_operators_key_file_is_the_key_id() {
     for name in ["2026-11.pem", "ES256.2026-11.pem"] {
         let (folder, _) = with_key(name);
         assert_eq!(signer(&peek(&folder.0).unwrap().unwrap(), NOW), "2026-11", "{name}");
@@ -80,7 +80,7 @@ fn two_files_of_one_name_are_an_error_and_nothing_is_renamed() {
 }
 
 #[test]
-fn a_name_that_can_not_be_a_key_id_is_refused() {
+fn a_name_that_cannot_be_a_key_id_is_refused() {
     for name in ["my key.pem", ".pem.pem", "ES256..pem", "k\u{fc}.pem", "a:b.pem", &format!("{}.pem", "k".repeat(129))]
     {
         let (folder, _) = with_key(name);
