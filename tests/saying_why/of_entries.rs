@@ -5,12 +5,13 @@ use serde_json::{Value, json};
 
 use super::{API, Refused, Suggestion, World};
 use crate::support::client::{request, with_header};
+use crate::support::issuer::Key;
 
 const ENTRA: &str = "https://login.example.com";
 
 impl World {
     async fn with_entries() -> Self {
-        let sections = |iss: &str, key: &crate::support::issuer::Key| {
+        let sections = |iss: &str, key: &Key| {
             format!(
                 "issuers:
   web: {{issuer: \"urn:shared\", jwks_uri: \"{iss}/jwks\", audiences: [web]}}
@@ -21,6 +22,10 @@ impl World {
     jwks_uri: \"{iss}/jwks\"
     audiences: [{API}]
   mesh: {{spiffe: {{trust_domain: example.org, bundle: \"{iss}/jwks\"}}, audiences: [{API}]}}
+  bound:
+    issuer: urn:spire
+    spiffe: {{trust_domain: example.com, bundle: \"{iss}/jwks\"}}
+    audiences: [{API}]
   edge: {{issuer: \"urn:edge\", jwks_uri: \"{iss}/jwks\", audiences: [{API}], token_header: X-Edge-Token}}
   plain: {{issuer: \"urn:plain\", jwks_uri: \"{iss}/jwks\", audiences: [{API}], scope_claim: auto}}
   fixed:
@@ -31,7 +36,7 @@ impl World {
             )
         };
         let routes = ["path: /any, name: any, access: {}", "path: /read, name: read, access: {scopes: [read]}"];
-        Self::with(&routes, sections, &["web", "batch", "entra", "mesh", "edge", "plain"]).await
+        Self::with(&routes, sections, &["web", "batch", "entra", "mesh", "bound", "edge", "plain"]).await
     }
 
     fn of_entries(&self) -> Vec<Refused<'static>> {
@@ -90,6 +95,12 @@ impl World {
                 json!({"iss": null, "sub": "spiffe://example.net/a"}),
                 ("unknown_issuer", "no iss, sub=spiffe://example.net/a", "trust_domain=example.org"),
                 none("add an entry with `spiffe`"),
+            ),
+            case(
+                "another iss of a trust domain",
+                json!({"iss": "urn:other", "sub": "spiffe://example.com/a"}),
+                ("unknown_issuer", "iss=urn:other", "issuer=self|web|batch|"),
+                change(&["set `issuers.bound.issuer` to \"urn:other\""], "those with `urn:spire` no longer"),
             ),
             case("no iss", json!({"iss": null}), ("missing_claim", "no iss", "iss"), none("only JWT-SVIDs")),
             case(
@@ -234,4 +245,18 @@ async fn a_refusal_names_the_entry_that_would_take_the_token() {
             assert_eq!(line["oauth.issuer"].as_str(), issuer, "{path}: {line}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unlimited_audiences_need_routes_that_restrict_callers() {
+    let sections = |iss: &str, key: &Key| {
+        let keys = format!("{{keys: [{}]}}", key.jwk());
+        format!("issuers:\n  plain: {{issuer: \"{iss}\", audiences: [{API}], jwks: {keys}}}")
+    };
+    let routes = ["path: /any, name: any, access: {claims: {tier: gold}}"];
+    let world = World::with(&routes, sections, &[]).await;
+    let said = world.inspected(&[], &world.token(&json!({"aud": null, "azp": null, "tier": "gold"})));
+    let change = said["change"].as_str().unwrap_or_else(|| panic!("{said}"));
+    assert!(change.starts_with("set `issuers.plain.audiences` to \"unlimited\" ("), "{said}");
+    assert!(said["opens"].as_str().unwrap().contains("for any audience and for none"), "{said}");
 }
