@@ -1,8 +1,8 @@
 //! The smallest change of `gateway.yaml` that would accept a refused token, and what it would open.
 //!
-//! A proposal is made by [`proposals`], applied to the text of the file, and examined by the functions of the gateway:
-//! the changed configuration must be valid, and its gateway must accept the token, or refuse it for another reason,
-//! which may need another change. Nothing is written, and nothing is fetched from a place that the token names.
+//! A proposal is made by [`mod@proposals`], applied to the text of the file, and examined by the functions of the
+//! gateway: the changed configuration must be valid, and its gateway must accept the token, or refuse it for another
+//! reason, which may need another change. Nothing is written, and nothing is fetched from a place that the token names.
 
 mod obstacle;
 mod proposal;
