@@ -57,12 +57,18 @@ impl WatchedKeyFile {
             error = text,
             "cannot use a changed `jwks_file`: the previous keys stay in use; correct the file, no restart is needed"
         );
-        self.cache.with_progress(|progress| {
-            if let KeyFileError::Keys { left_aside, .. } = fault {
-                progress.left_aside = left_aside;
-            }
-            progress.last_error = Some(LastError { text, at: Instant::now() });
-            progress.out_of_reach = true;
-        });
+        record_fault(&self.cache, fault);
     }
+}
+
+/// Shows the fault of a file to operators.
+pub(super) fn record_fault(cache: &KeyCache, fault: KeyFileError) {
+    let text = ErrorChain(&fault).to_string();
+    cache.with_progress(|progress| {
+        if let KeyFileError::Keys { left_aside, .. } = fault {
+            progress.left_aside = left_aside;
+        }
+        progress.last_error = Some(LastError { text, at: Instant::now() });
+        progress.out_of_reach = true;
+    });
 }

@@ -118,6 +118,11 @@ impl LocalKeys {
         Self::parse(path, &document, algorithms)
     }
 
+    /// No keys, of a file that could not be used when the configuration was read.
+    pub(crate) fn unread(path: PathBuf) -> Self {
+        Self { file: Some(path), keys: Arc::default(), left_aside: Vec::new() }
+    }
+
     /// The content of a file. Blocks.
     pub(crate) fn document(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
         let document = read_regular(path).map_err(|source| KeyFileError::Io { path: path.to_owned(), source })?;

@@ -17,6 +17,7 @@ use super::discovery::{self, DiscoveryError};
 use super::fetch::{self, DocumentKind, FetchError, Fetcher, TOTAL_TIMEOUT};
 use super::issuer::IssuerSettings;
 use super::key_cache::{BELIEVED_FOR, KeyCache, MAX_TTL, MIN_TTL, Times};
+use super::key_file::record_fault;
 use super::key_set_file::{KeySetFile, StoredKeySet, fingerprint};
 use super::key_source::{FetchedKeys, IssuerCa, KeySetPlace, KeySource, LocalKeys};
 use super::progress::{FetchResult, LastError};
@@ -96,7 +97,22 @@ pub(crate) async fn keep_fresh(settings: IssuerSettings, source: FetchedKeys, fi
 pub(crate) async fn load_once(settings: &IssuerSettings, source: &KeySource) -> (KeyCache, Result<(), RefreshError>) {
     match source {
         KeySource::Fetched(source) => fetch_once(settings, source).await,
-        KeySource::Local(keys) => (local(keys), Ok(())),
+        KeySource::Local(keys) => (local_once(settings, keys), Ok(())),
+    }
+}
+
+/// The keys of the configuration or of its file. A file that cannot be used is shown in the report. Blocks.
+fn local_once(settings: &IssuerSettings, keys: &LocalKeys) -> KeyCache {
+    match &keys.file {
+        Some(file) if keys.keys.len() == 0 => match LocalKeys::read(file.clone(), &settings.algorithms) {
+            Ok(read) => local(&read),
+            Err(fault) => {
+                let cache = local(keys);
+                record_fault(&cache, fault);
+                cache
+            }
+        },
+        Some(_) | None => local(keys),
     }
 }
 

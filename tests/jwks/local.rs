@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use super::{World, set, token};
 use crate::support::Client;
+use crate::support::command::run;
+use crate::support::gateway::program;
 use crate::support::issuer::Key;
 
 /// The report of the issuer `corp`.
@@ -68,6 +70,20 @@ async fn a_key_file_that_cannot_be_used_leaves_the_last_good_keys() {
     fs::write(&path, set(&[key.jwk()])).unwrap();
     world.gateway.log_line("the keys of a changed `jwks_file` are in use");
     assert_eq!(report(&world).await["out_of_reach"], false);
+}
+
+/// Another issuer's file must not keep an operator from revoking tokens.
+#[tokio::test]
+async fn a_key_file_that_cannot_be_used_hinders_no_other_command() {
+    let world = with_file(&set(&[Key::new("k1", "ES256").jwk()])).await;
+    fs::write(world.gateway.folder.join("keys.json"), "{\"keys\":[").unwrap();
+    let said = |arguments: &[&str]| run(program(&world.gateway.folder).args(arguments));
+    let revoked = said(&["token", "revoke", "--issuer", "corp", "--client", "app"]);
+    assert_eq!(revoked.code, Some(0), "{}", revoked.stderr);
+    let issuers = said(&["issuers"]);
+    assert!(issuers.code == Some(1) && issuers.stdout.contains("file not usable"), "{}", issuers.stdout);
+    assert!(issuers.stdout.contains("it is not a JWK Set"), "{}", issuers.stdout);
+    assert_eq!(said(&["check"]).code, Some(2));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::super::decode::Required;
+use super::super::needs::Needs;
 use super::super::origin::HttpUrl;
 use super::super::raw::issuer::RawIssuer;
 use super::super::raw::key_source::RawJwks;
@@ -93,7 +94,7 @@ impl Resolver<'_> {
         let watch = FileWatch::new(vec![path.clone()]);
         let read = LocalKeys::document(&path).and_then(|document| {
             self.named.add_file([&document[..]]);
-            LocalKeys::parse(path, &document, algorithms)
+            LocalKeys::parse(path.clone(), &document, algorithms)
         });
         match read {
             Ok(keys) => {
@@ -104,6 +105,8 @@ impl Resolver<'_> {
                 }
                 Some((keys, watch))
             }
+            // Other commands, such as a revocation, have to work while the file of one issuer is out of order.
+            Err(_) if !self.needs.is_everything() => Some((LocalKeys::unread(path), watch)),
             Err(fault) => {
                 let message = self.redact_path(ErrorChain(&fault).to_string(), file.span, &file.value);
                 self.faults.at(file.span, message);
@@ -254,7 +257,9 @@ impl Resolver<'_> {
         let pem = match read_regular(&path) {
             Ok(pem) => pem.to_vec(),
             Err(error) => {
-                self.faults.at(file.span, format!("cannot read {named}: {}", error_chain::reason(&error)));
+                if self.needs != Needs::REVOCATIONS {
+                    self.faults.at(file.span, format!("cannot read {named}: {}", error_chain::reason(&error)));
+                }
                 return None;
             }
         };

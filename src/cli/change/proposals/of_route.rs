@@ -57,6 +57,10 @@ pub(super) fn for_claim(path: &str, facts: &TokenFacts<'_>) -> Option<Vec<Propos
         Value::Array(list) => list.first()?,
         value => value,
     };
+    // Every token without the claim's real value would have it.
+    if value.is_null() || value == "" {
+        return None;
+    }
     let route = facts.route?;
     let Access::Protected(rule) = &facts.snapshot.routes.routes().get(route.0)?.access else { return None };
     let rule = rule.claims.iter().find(|rule| rule.path == path)?;
