@@ -186,7 +186,7 @@ fn the_claim_in_the_place_of_aud_chooses_an_entry_too() {
 }
 
 #[test]
-fn an_entry_may_choose_the_tokens_of_those_with_its_issuer_and_of_trust_domains() {
+fn an_entry_may_choose_tokens_of_its_issuer_and_of_trust_domains() {
     let one = entry("one", ISS, &["a"]);
     let tenants = with_tenants("tenants", &["a"]);
     let of_tenant = entry("tenant", "https://login.example.com/a/v2.0", &["b"]);
