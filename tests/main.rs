@@ -72,6 +72,7 @@ mod retries;
 mod revocation;
 mod rewriting;
 mod routing;
+mod saying_why;
 mod servers;
 mod service_credentials;
 mod shutdown;

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 
 use super::start_error::StartError;
 use crate::clock::UnixTime;
-use crate::config::types::{Config, Oauth};
+use crate::config::types::{Config, ExternalIssuer, Oauth};
 use crate::issuer::authorization_server::{AuthorizationServer, Offloads};
 use crate::issuer::client::Clients;
 use crate::issuer::issuer_keys::IssuerKeys;
@@ -19,12 +19,27 @@ use crate::jose::key_set::KeySet;
 use crate::pipeline::routing::snapshot::{OwnIssuer, Snapshot, SnapshotParts};
 use crate::trust::issuer::TrustedIssuer;
 use crate::trust::key_cache::KeyCache;
+use crate::trust::key_source::KeySource;
 use crate::trust::refresher::{self, RefreshError};
 use crate::trust::revocation_keeper::{Keeper, Revoker};
 use crate::trust::verify::Trust;
 
 /// The snapshot, and the errors of fetching keys: tokens of these issuers cannot be verified.
 pub(crate) async fn snapshot(config: Config, now: UnixTime) -> Result<(Snapshot, Vec<RefreshError>), StartError> {
+    snapshot_with(config, None, now).await
+}
+
+/// The snapshot of a changed configuration. The change may name a place that a token names: nothing is fetched from an
+/// issuer that is not known. Such an issuer has no keys.
+pub(crate) async fn changed_snapshot(config: Config, known: &Trust, now: UnixTime) -> Result<Snapshot, StartError> {
+    snapshot_with(config, Some(known), now).await.map(|(snapshot, _)| snapshot)
+}
+
+async fn snapshot_with(
+    config: Config,
+    known: Option<&Trust>,
+    now: UnixTime,
+) -> Result<(Snapshot, Vec<RefreshError>), StartError> {
     let (keeper, revoker) = Keeper::open(&config.state_directory, &config.revoked, now)?;
     let (mut issuers, mut failures) = (Vec::new(), Vec::new());
     let mut own = None;
@@ -34,9 +49,15 @@ pub(crate) async fn snapshot(config: Config, now: UnixTime) -> Result<(Snapshot,
         own = server;
     }
     for issuer in config.issuers {
-        let (keys, result) = refresher::load_once(&issuer.settings, &issuer.source).await;
-        failures.extend(result.err());
-        issuers.push(Arc::new(TrustedIssuer { settings: issuer.settings, keys: Arc::new(keys) }));
+        let keys = match known.map(|known| known_keys(&issuer, known)) {
+            Some(Some(keys)) => keys,
+            None | Some(None) => {
+                let (keys, result) = refresher::load_once(&issuer.settings, &issuer.source).await;
+                failures.extend(result.err());
+                Arc::new(keys)
+            }
+        };
+        issuers.push(Arc::new(TrustedIssuer { settings: issuer.settings, keys }));
     }
     let parts = SnapshotParts {
         config: config.id,
@@ -50,6 +71,19 @@ pub(crate) async fn snapshot(config: Config, now: UnixTime) -> Result<(Snapshot,
         oauth: own,
     };
     Ok((Snapshot::new(parts, None), failures))
+}
+
+/// The keys of an issuer of a changed configuration. `None` if they must be loaded, because other ones are usable now.
+fn known_keys(issuer: &ExternalIssuer, known: &Trust) -> Option<Arc<KeyCache>> {
+    if matches!(issuer.source, KeySource::Local(_)) {
+        return None;
+    }
+    let Some(same) = known.issuers().iter().find(|known| known.settings.name == issuer.settings.name) else {
+        return Some(Arc::new(KeyCache::own(KeySet::default())));
+    };
+    let must_fetch =
+        same.settings.algorithms != issuer.settings.algorithms && same.settings.issuer == issuer.settings.issuer;
+    (!must_fetch).then(|| Arc::clone(&same.keys))
 }
 
 /// Before the first start there is no signing key, so there are neither own tokens nor a server to issue them.

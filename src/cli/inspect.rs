@@ -1,24 +1,26 @@
 //! `portcullis token inspect`: decodes a token and shows the decision of the gateway at every protected route.
 //!
-//! The decisions are made by the functions that a request goes through. A request gets one code for several causes;
-//! here the operator sees which of them it is.
+//! For a refusal it also shows the values that the audit log has, and the smallest change of the configuration that
+//! would accept the token.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::process::ExitCode;
-use std::rc::Rc;
 
 use base64::Engine as _;
 use clap::Args;
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderName;
 use serde_json::{Value, json};
 
-use super::refusal::{TokenRefusal, explain};
+use super::change::{Change, ChangeSearch, Suggestion};
+use super::decision::TokenRequest;
+use super::refusal::Refusal;
 use super::stdin::read_token;
 use super::terminal::{BOLD, DIM, GOOD, NAME, WARN, bad_config, failed, note, out, styled};
 use super::{ConfigPath, FINDINGS, Format};
 use crate::app::inspection;
 use crate::app::start_error::StartError;
+use crate::audit::line::shown;
 use crate::clock::{self, UnixTime};
 use crate::config;
 use crate::config::interpolate::Surroundings;
@@ -26,22 +28,16 @@ use crate::config::needs::Needs;
 use crate::config::types::Config;
 use crate::jose::BASE64URL;
 use crate::jose::numeric_date::NumericDate;
-use crate::pipeline::policy::authenticate::authenticate_anew;
-use crate::pipeline::policy::authorize::{admit, authorize};
-use crate::pipeline::routing::access::{Access, AccessRule, Forbidden, missing_scope};
-use crate::pipeline::routing::route::Route;
-use crate::pipeline::routing::snapshot::Snapshot;
 use crate::telemetry::error_chain::ErrorChain;
-use crate::trust::revocation::RevocationEntry;
-use crate::trust::revocation_store::Store;
-use crate::trust::verify::{AllowedAudiences, Expectations, TokenError, Verified};
+use crate::trust::verify::Verified;
 
 pub(super) const HELP: &str = "\
 Example:
   printf %s \"$TOKEN\" | portcullis token inspect --from 192.0.2.7
 
 Our own keys are read from the disk, those of other issuers are fetched. Exit code 1 if the token is refused. An accepted token \
-is checked against every protected route. Without --from the address of the caller is unknown, and `allow_from` and `deny_from` \
+is checked against every protected route. A refusal comes with the smallest change of the configuration that would accept the \
+token, and what else that change would open. Without --from the address of the caller is unknown, and `allow_from` and `deny_from` \
 refuse it.";
 
 #[derive(Debug, Args)]
@@ -51,6 +47,9 @@ pub(super) struct InspectArgs {
     /// The address of the caller, for `allow_from` and `deny_from` of routes and clients
     #[arg(long, value_name = "ADDRESS")]
     from: Option<IpAddr>,
+    /// The header field that the token came in. Without it, that of the token's issuer
+    #[arg(long, value_name = "NAME")]
+    token_header: Option<HeaderName>,
     /// The form of the output: text for people, JSON for programs
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -59,18 +58,17 @@ pub(super) struct InspectArgs {
 /// The decisions of the gateway.
 struct Inspection {
     /// About the token alone.
-    verdict: Result<Verified, TokenRefusal>,
+    verdict: Result<Verified, Refused>,
     /// The name of each protected route and its decision about an accepted token.
-    routes: Vec<(String, Result<(), RouteRefusal>)>,
+    routes: Vec<(String, Result<(), Refused>)>,
     /// How long a token past its `exp` is still accepted, because clocks may differ.
     grace: Option<Grace>,
 }
 
-/// Why a route refuses the token: the status of the answer, the reason in the audit log, and the cause.
-struct RouteRefusal {
-    status: u16,
-    reason: &'static str,
-    text: String,
+struct Refused {
+    refusal: Refusal,
+    /// `None` if no change was looked for.
+    suggestion: Option<Suggestion>,
 }
 
 #[derive(Clone, Copy)]
@@ -80,7 +78,8 @@ struct Grace {
 }
 
 pub(super) fn inspect(args: &InspectArgs) -> ExitCode {
-    let config = match config::load_part(&args.config.config, Needs::ACCESS, &Surroundings::process()) {
+    let path = &args.config.config;
+    let config = match config::load_part(path, Needs::ACCESS, &Surroundings::process()) {
         Ok(config) => config,
         Err(errors) => return bad_config(&errors),
     };
@@ -93,7 +92,8 @@ pub(super) fn inspect(args: &InspectArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let inspection = match runtime.block_on(inspect_token(config, token, args.from, clock::now())) {
+    let request = TokenRequest { token, field: args.token_header.clone(), from: args.from, now: clock::now() };
+    let inspection = match runtime.block_on(inspect_token(path, config, &request)) {
         Ok(inspection) => inspection,
         Err(error) => return failed(&error),
     };
@@ -105,45 +105,36 @@ pub(super) fn inspect(args: &InspectArgs) -> ExitCode {
 }
 
 /// Uses the functions and the limits of a request.
-async fn inspect_token(
-    config: Config,
-    token: &str,
-    from: Option<IpAddr>,
-    now: UnixTime,
-) -> Result<Inspection, StartError> {
-    let revoked = revocations(&config, now);
-    let (snapshot, failures) = inspection::snapshot(config, now).await?;
+async fn inspect_token(path: &Path, config: Config, request: &TokenRequest<'_>) -> Result<Inspection, StartError> {
+    let (snapshot, failures) = inspection::snapshot(config, request.now).await?;
     for failure in failures {
         note(format_args!("{} {}", styled(WARN, "warning:"), ErrorChain(&failure)));
     }
-    let refused = |reason| TokenRefusal::new(reason, token, &snapshot, &revoked);
-    let (field, scheme) =
-        snapshot.trust.field_of(token).map_or((AUTHORIZATION, "Bearer "), |field| (field.clone(), ""));
-    let Ok(credentials) = HeaderValue::try_from(format!("{scheme}{token}")) else {
-        return Ok(Inspection { verdict: Err(refused(TokenError::Malformed)), routes: Vec::new(), grace: None });
+    let search = ChangeSearch::new(path, request, &snapshot);
+    let explained = async |route, refusal: Refusal| {
+        let suggestion = match &search {
+            Some(search) => search.suggestion(route, &refusal).await,
+            None => None,
+        };
+        Refused { refusal, suggestion }
     };
-    let headers = HeaderMap::from_iter([(field, credentials)]);
-    let verdict = authenticate_anew(&snapshot, Expectations::any_route(), &headers, now).await;
-    let verdict = verdict.map_err(|error| TokenRefusal::of(&error, token, &snapshot, &revoked));
-    let verdict = verdict.and_then(|verified| {
-        let is_for_us = is_for_any_route(&verified, &snapshot, now);
-        if is_for_us { Ok(verified) } else { Err(refused(TokenError::BadAudience)) }
-    });
+    let verified = match request.verdict(&snapshot).await {
+        Ok(verified) => verified,
+        Err(refusal) => {
+            let verdict = Err(explained(None, refusal).await);
+            return Ok(Inspection { verdict, routes: Vec::new(), grace: None });
+        }
+    };
     let mut routes = Vec::new();
-    for route in snapshot.routes.routes().iter().filter(|_| verdict.is_ok()) {
-        if let Access::Protected(rule) = &route.access {
-            let decision = decide(&snapshot, route, rule, (from, &headers), now).await;
-            routes.push((route.name.clone(), decision));
+    for (index, route) in snapshot.routes.routes().iter().enumerate() {
+        match request.decision(&snapshot, route).await {
+            None => {}
+            Some(Ok(())) => routes.push((route.name.clone(), Ok(()))),
+            Some(Err(refusal)) => routes.push((route.name.clone(), Err(explained(Some(index), refusal).await))),
         }
     }
-    let grace = verdict.as_ref().ok().and_then(|verified| grace(verified, now));
-    Ok(Inspection { verdict, routes, grace })
-}
-
-/// All that are in force. A file that cannot be read is reported with the snapshot.
-fn revocations(config: &Config, now: UnixTime) -> Vec<RevocationEntry> {
-    let stored = Store::in_directory(&config.state_directory).read().unwrap_or_default();
-    config.revoked.iter().cloned().chain(stored).filter(|entry| entry.is_live(now)).collect()
+    let grace = grace(&verified, request.now);
+    Ok(Inspection { verdict: Ok(verified), routes, grace })
 }
 
 fn grace(verified: &Verified, now: UnixTime) -> Option<Grace> {
@@ -152,107 +143,55 @@ fn grace(verified: &Verified, now: UnixTime) -> Option<Grace> {
     (expires_at <= now).then(|| Grace { ends: expires_at.plus(clock_skew), clock_skew_s: clock_skew.as_secs() })
 }
 
-/// The decision of a protected route about a token in this header.
-async fn decide(
-    snapshot: &Snapshot,
-    route: &Route,
-    rule: &AccessRule,
-    (from, headers): (Option<IpAddr>, &HeaderMap),
-    now: UnixTime,
-) -> Result<(), RouteRefusal> {
-    let refused = |reason, text| Err(RouteRefusal { status: 403, reason, text });
-    let Ok(admitted) = admit(route, from) else {
-        let text = match from {
-            None => format!("the route has address rules, {UNKNOWN_ADDRESS}"),
-            Some(from) if route.from.deny.as_ref().is_some_and(|deny| deny.contains(from)) => {
-                format!("the route's `deny_from` contains {from}")
-            }
-            Some(from) => format!("the route's `allow_from` does not contain {from}"),
-        };
-        return refused("address_not_allowed", text);
-    };
-    let caller = match authenticate_anew(snapshot, rule.expectations(), headers, now).await {
-        Ok(caller) => Rc::new(caller),
-        Err(error) => {
-            let (reason, text) = explain(&error);
-            return Err(RouteRefusal { status: 401, reason, text: text.to_owned() });
-        }
-    };
-    let own = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);
-    match authorize(&admitted, rule, Rc::clone(&caller), own) {
-        Ok(_) => Ok(()),
-        Err(Forbidden::MissingScope { all_of, any_of, .. }) => {
-            refused("missing_scope", missing_scope(&all_of, &any_of))
-        }
-        Err(Forbidden::ClaimMismatch(values)) => {
-            let claims = rule.claims.iter().filter(|claim| !claim.holds(&caller));
-            let paths: Vec<String> = claims.map(|claim| format!("`{}`", claim.path)).collect();
-            let text = format!("the route requires another value of the claim {}", paths.join(", "));
-            refused("claim_mismatch", format!("{text}: found {}, wanted {}", values.found, values.wanted))
-        }
-        Err(Forbidden::AddressNotAllowed) => {
-            let text = match from {
-                None => format!("the client has `allow_from`, {UNKNOWN_ADDRESS}"),
-                Some(from) => format!("the client's `allow_from` does not contain {from}"),
-            };
-            refused("address_not_allowed", text)
-        }
-        Err(Forbidden::ClientNotAllowed) => {
-            let text = match &caller.caller.client {
-                Some(id) => format!("the route's `clients` does not contain `{}`", id.as_str()),
-                None => "the route has `clients`, and the token names no client".to_owned(),
-            };
-            refused("client_not_allowed", text)
-        }
-    }
-}
-
-const UNKNOWN_ADDRESS: &str = "and the address of the caller is not known: give it with --from ADDRESS";
-
-/// Whether a route accepts the token's audience, or its issuer does.
-fn is_for_any_route(verified: &Verified, snapshot: &Snapshot, now: UnixTime) -> bool {
-    let instant = tokio::time::Instant::now();
-    let rules = snapshot.routes.routes().iter().filter_map(|route| match &route.access {
-        Access::Public => None,
-        Access::Protected(rule) => Some(rule.expectations()),
-    });
-    let of_issuer = Expectations { audiences: AllowedAudiences::OfIssuer, ..Expectations::any_route() };
-    let is_for_another = |expected| {
-        verified.revalidate(expected, now, instant).is_err_and(|check| check.reason == TokenError::BadAudience)
-    };
-    !rules.chain([of_issuer]).all(is_for_another)
-}
-
 fn print_text(token: &str, inspection: &Inspection) {
     for (name, part) in parts(token) {
         out(format_args!("{}\n{part:#}", styled(BOLD, name)));
     }
     times(token).into_iter().for_each(|(name, time)| out(format_args!("  {name}  {}", styled(DIM, time))));
-    match &inspection.verdict {
-        Ok(verified) => {
-            let client = verified.caller.client.as_ref().map_or("(none)", |client| client.as_str());
-            let scope = &verified.caller.scope;
-            let scope = if scope.is_empty() { "(none)".to_owned() } else { scope.to_string() };
-            out(format_args!(
-                "\n{}  issuer {}, client {client}, scope {scope}",
-                styled(GOOD, "good"),
-                verified.caller.issuer.as_str(),
-            ));
-            if let Some(Grace { ends, clock_skew_s }) = inspection.grace {
-                let text = format!("its `exp` is past; accepted until {ends}, as clocks may differ by {clock_skew_s}s");
-                out(format_args!("  {}", styled(WARN, text)));
-            }
-            for (route, decision) in &inspection.routes {
-                let decision = match decision {
-                    Ok(()) => styled(GOOD, "allowed"),
-                    Err(RouteRefusal { status, reason, text }) => {
-                        styled(DIM, format_args!("{status} {reason}: {text}"))
-                    }
-                };
-                out(format_args!("  {}  {decision}", styled(NAME, route)));
+    let verified = match &inspection.verdict {
+        Ok(verified) => verified,
+        Err(Refused { refusal, suggestion }) => {
+            let text = shown(&refusal.text);
+            out(format_args!("\n{}  {}: {text}", styled(WARN, "refused"), refusal.reason));
+            return print_suggestion("  ", suggestion.as_ref());
+        }
+    };
+    let client = verified.caller.client.as_ref().map_or("(none)", |client| client.as_str());
+    let scope = &verified.caller.scope;
+    let scope = if scope.is_empty() { "(none)".to_owned() } else { scope.to_string() };
+    let issuer = verified.caller.issuer.as_str();
+    out(format_args!("\n{}  issuer {issuer}, client {client}, scope {scope}", styled(GOOD, "good")));
+    if let Some(Grace { ends, clock_skew_s }) = inspection.grace {
+        let text = format!("its `exp` is past; accepted until {ends}, as clocks may differ by {clock_skew_s}s");
+        out(format_args!("  {}", styled(WARN, text)));
+    }
+    for (route, decision) in &inspection.routes {
+        match decision {
+            Ok(()) => out(format_args!("  {}  {}", styled(NAME, route), styled(GOOD, "allowed"))),
+            Err(Refused { refusal, suggestion }) => {
+                let Refusal { status, reason, text, .. } = refusal;
+                let decision = format!("{status} {reason}: {}", shown(text));
+                out(format_args!("  {}  {}", styled(NAME, route), styled(DIM, decision)));
+                print_suggestion("    ", suggestion.as_ref());
             }
         }
-        Err(TokenRefusal { reason, text }) => out(format_args!("\n{}  {reason}: {text}", styled(WARN, "refused"))),
+    }
+}
+
+fn print_suggestion(indent: &str, suggestion: Option<&Suggestion>) {
+    match suggestion {
+        None => {}
+        Some(Suggestion::None(why)) => out(format_args!("{indent}{}  {why}", styled(BOLD, "no change"))),
+        Some(Suggestion::Changes(changes)) => {
+            for change in changes {
+                for (heading, text) in [("change", &change.text), ("opens", &change.opens)] {
+                    let mut lines = text.lines().map(shown);
+                    let first = lines.next().unwrap_or_default();
+                    out(format_args!("{indent}{}  {first}", styled(BOLD, heading)));
+                    lines.for_each(|line| out(format_args!("{indent}        {line}")));
+                }
+            }
+        }
     }
 }
 
@@ -261,10 +200,12 @@ fn print_json(token: &str, inspection: &Inspection) {
     match &inspection.verdict {
         Ok(_) => {
             printed["good"] = json!(true);
-            let decision = |decision: &Result<(), RouteRefusal>| match decision {
+            let decision = |decision: &Result<(), Refused>| match decision {
                 Ok(()) => json!({ "allowed": true }),
-                Err(RouteRefusal { status, reason, text }) => {
-                    json!({ "allowed": false, "status": status, "reason": reason, "why": text })
+                Err(refused) => {
+                    let mut printed = json!({ "allowed": false, "status": refused.refusal.status });
+                    refused.add_to(&mut printed);
+                    printed
                 }
             };
             let routes = inspection.routes.iter();
@@ -274,13 +215,34 @@ fn print_json(token: &str, inspection: &Inspection) {
                 printed["accepted_until"] = json!(ends.to_the_second());
             }
         }
-        Err(TokenRefusal { reason, text }) => {
+        Err(refused) => {
             printed["good"] = json!(false);
-            printed["reason"] = json!(reason);
-            printed["why"] = json!(text);
+            refused.add_to(&mut printed);
         }
     }
     out(printed);
+}
+
+impl Refused {
+    fn add_to(&self, printed: &mut Value) {
+        printed["reason"] = json!(self.refusal.reason);
+        printed["why"] = json!(self.refusal.text);
+        if let Some(values) = &self.refusal.values {
+            printed["found"] = json!(values.found);
+            printed["wanted"] = json!(values.wanted);
+        }
+        match &self.suggestion {
+            None => {}
+            Some(Suggestion::None(why)) => {
+                (printed["change"], printed["opens"], printed["no_change"]) = (Value::Null, Value::Null, json!(why));
+            }
+            Some(Suggestion::Changes(changes)) => {
+                let lines = |text: fn(&Change) -> &str| changes.iter().map(text).collect::<Vec<_>>().join("\n");
+                printed["change"] = json!(lines(|change| &change.text));
+                printed["opens"] = json!(lines(|change| &change.opens));
+            }
+        }
+    }
 }
 
 /// Header and claims as far as they can be decoded, verified or not.

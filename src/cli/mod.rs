@@ -4,10 +4,12 @@
 
 mod admin_client;
 mod audit;
+mod change;
 mod check;
 mod client;
 mod client_secret;
 mod connect;
+mod decision;
 mod demo;
 mod demo_config;
 mod demo_service;

@@ -1,71 +1,74 @@
-//! Why the gateway refuses a token, for an operator: the reason in the audit log, and which of its causes it is.
+//! Why the gateway refuses a token, for an operator: the reason in the audit log, its meaning, and the values that the
+//! audit log shows as found and wanted.
 
-use base64::Engine as _;
-use serde_json::Value;
-
-use crate::jose::BASE64URL;
-use crate::jose::claims::Claims;
-use crate::jose::header::{Header, KeyReference};
-use crate::jose::token::Unverified;
+use crate::oauth::discrepancy::Discrepancy;
 use crate::pipeline::policy::authenticate::AuthenticateError;
-use crate::pipeline::routing::snapshot::Snapshot;
-use crate::trust::caller_claims::caller;
-use crate::trust::entry_choice::candidates;
-use crate::trust::revocation::{RevocationEntry, RevocationTarget, Revocations};
-use crate::trust::verify::TokenError;
+use crate::trust::failed_check::{FailedCheck, TokenError};
 
-/// The reason as in the audit log, and the cause.
-pub(super) struct TokenRefusal {
+/// A refused token, or its refusal by a route.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// Of the answer.
+    pub(super) status: u16,
+    /// As in the audit log.
     pub(super) reason: &'static str,
     pub(super) text: String,
+    pub(super) values: Option<Box<Discrepancy>>,
+    pub(super) cause: Cause,
 }
 
-impl TokenRefusal {
-    pub(super) fn of(error: &AuthenticateError, token: &str, snapshot: &Snapshot, revoked: &[RevocationEntry]) -> Self {
-        match error {
-            AuthenticateError::Refused(refused) => Self::new(refused.reason, token, snapshot, revoked),
-            AuthenticateError::Missing | AuthenticateError::Ambiguous | AuthenticateError::Clock => {
-                let (reason, text) = explain(error);
-                Self { reason, text: text.to_owned() }
-            }
-        }
-    }
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// The failed check of the token.
+    Check(TokenError),
+    /// The scopes that a route asks for and the token lacks.
+    Scope(Vec<String>),
+    /// The same for a token of our own: its scopes are those of its client.
+    OwnScope,
+    /// The first claim of a route's rule with another value, by its path.
+    Claim(String),
+    Client,
+    Address,
+    /// The token came in a field that is not its issuer's.
+    Field,
+    /// The request or the machine, and not the token.
+    Other,
+}
 
-    pub(super) fn new(reason: TokenError, token: &str, snapshot: &Snapshot, revoked: &[RevocationEntry]) -> Self {
-        let cause = match reason {
-            TokenError::Malformed => malformed_part(token, snapshot.limits.token_bytes),
-            TokenError::UnknownKid => lacks_key_id(token),
-            TokenError::Revoked => revoked_by(token, snapshot, revoked),
-            TokenError::TooManyScopes
-            | TokenError::UnknownIssuer
-            | TokenError::IssuerNotAllowed
-            | TokenError::TypeNotAllowed
-            | TokenError::AlgNotAllowed
-            | TokenError::MissingClaim
-            | TokenError::BadAudience
-            | TokenError::Expired
-            | TokenError::NotYetValid
-            | TokenError::KeysUnavailable
-            | TokenError::BadSignature
-            | TokenError::UnknownClient => None,
+impl Refusal {
+    pub(super) fn by_route(reason: &'static str, text: String, cause: Cause) -> Self {
+        Self { status: 403, reason, text, values: None, cause }
+    }
+}
+
+impl From<FailedCheck> for Refusal {
+    fn from(FailedCheck { reason, values }: FailedCheck) -> Self {
+        let (name, meaning) = explain(reason);
+        let status = if reason == TokenError::KeysUnavailable { 503 } else { 401 };
+        let text = format!("{meaning}: {values}");
+        Self { status, reason: name, text, values: Some(values), cause: Cause::Check(reason) }
+    }
+}
+
+impl From<AuthenticateError> for Refusal {
+    fn from(error: AuthenticateError) -> Self {
+        let values = error.discrepancy().map(Box::new);
+        let (status, reason, text) = match error {
+            AuthenticateError::Refused(refused) => {
+                return FailedCheck { reason: refused.reason, values: refused.values }.into();
+            }
+            AuthenticateError::Missing { .. } => (401, "no_token", "there is no bearer token"),
+            AuthenticateError::Ambiguous(_) => (400, "bad_request", "there is more than one token"),
+            AuthenticateError::Clock => (503, "internal", "the clock of this machine is wrong"),
         };
-        let (reason, text) = explain_token(reason);
-        Self { reason, text: cause.unwrap_or_else(|| text.to_owned()) }
+        Self { status, reason, text: text.to_owned(), values, cause: Cause::Other }
     }
 }
 
 /// The reason as in the audit log, and what it means.
-pub(super) fn explain(error: &AuthenticateError) -> (&'static str, &'static str) {
-    match error {
-        AuthenticateError::Refused(refused) => explain_token(refused.reason),
-        AuthenticateError::Missing | AuthenticateError::Ambiguous => explain_token(TokenError::Malformed),
-        AuthenticateError::Clock => ("clock", "the clock of this machine is wrong"),
-    }
-}
-
-fn explain_token(reason: TokenError) -> (&'static str, &'static str) {
+fn explain(reason: TokenError) -> (&'static str, &'static str) {
     match reason {
-        TokenError::Malformed => ("malformed", "it is not a signed JWT, or a claim has the wrong type"),
+        TokenError::Malformed => ("malformed", "the token or one of its claims has the wrong form"),
         TokenError::TooManyScopes => {
             ("too_many_scopes", "it has more scopes than a token may have, after the issuer's `allow_scopes`")
         }
@@ -90,71 +93,4 @@ fn explain_token(reason: TokenError) -> (&'static str, &'static str) {
         TokenError::UnknownClient => ("unknown_client", "it is a token of ours, and `oauth.clients` lacks its client"),
         TokenError::Revoked => ("revoked", "it was revoked"),
     }
-}
-
-/// The first part of the token that is wrong.
-fn malformed_part(token: &str, max_bytes: usize) -> Option<String> {
-    if token.len() > max_bytes {
-        return Some(format!("it has {} bytes, more than `limits.token_bytes`, which is {max_bytes}", token.len()));
-    }
-    let parts: Vec<&str> = token.split('.').collect();
-    let [header, claims, signature] = parts[..] else {
-        return Some(format!("it is not a compact JWS: it has {} of 3 parts separated by `.`", parts.len()));
-    };
-    for (name, part) in [("header", header), ("claims", claims), ("signature", signature)] {
-        if part.is_empty() || BASE64URL.decode(part).is_err() {
-            return Some(format!("it is not a compact JWS: its {name} is not base64url without padding"));
-        }
-    }
-    let decoded = |part: &str| BASE64URL.decode(part).unwrap_or_default();
-    let is_object = |bytes: &[u8]| serde_json::from_slice::<serde_json::Map<String, Value>>(bytes).is_ok();
-    if Header::parse(&decoded(header)).is_err() {
-        let is_object = is_object(&decoded(header));
-        let hint = if is_object {
-            "it lacks `alg`, has `crit`, `b64` or `zip`, or a member twice or of the wrong type"
-        } else {
-            "it is not a JSON object"
-        };
-        return Some(format!("its header is not accepted: {hint}"));
-    }
-    if Claims::parse(&decoded(claims)).is_err() {
-        let is_object = is_object(&decoded(claims));
-        let hint =
-            if is_object { "a claim has the wrong type or is there twice" } else { "they are not a JSON object" };
-        return Some(format!("its claims are not accepted: {hint}"));
-    }
-    Some("its client, subject or scope claim has the wrong type or form".to_owned())
-}
-
-fn lacks_key_id(token: &str) -> Option<String> {
-    let parsed = Unverified::parse(token).ok()?;
-    let text = match parsed.header.key() {
-        KeyReference::Id(_) => return None,
-        KeyReference::Certificate(_) => {
-            "it has no `kid`, and the issuer does not publish exactly one key for its algorithm with the certificate of \
-             its `x5t` or `x5t#S256`"
-        }
-        KeyReference::Unnamed => "it has no `kid`, and the issuer does not publish exactly one key for its algorithm",
-    };
-    Some(text.to_owned())
-}
-
-/// The target of the revocation: this token, or a client, a subject or an issuer.
-fn revoked_by(token: &str, snapshot: &Snapshot, revoked: &[RevocationEntry]) -> Option<String> {
-    let claims = Unverified::parse(token).ok()?.claims;
-    let issuers = candidates(snapshot.trust.issuers(), |issuer| &issuer.settings, &claims).ok()?;
-    let settings = &issuers.first()?.settings;
-    let caller = caller(settings, &claims).ok()?;
-    let concerns = |entry: &&RevocationEntry| {
-        let mut one = Revocations::default();
-        one.add(entry);
-        one.applies_to(settings, &caller, &claims)
-    };
-    let target = &revoked.iter().find(concerns)?.target;
-    Some(match target {
-        RevocationTarget::Token(_) => "this token was revoked".to_owned(),
-        RevocationTarget::Client(client) => format!("the tokens of client `{client}` were revoked"),
-        RevocationTarget::Subject(subject) => format!("the tokens of subject `{subject}` were revoked"),
-        RevocationTarget::Issuer => "all tokens of the issuer were revoked".to_owned(),
-    })
 }

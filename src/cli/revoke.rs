@@ -214,7 +214,7 @@ fn by_token<'c>(token: &str, config: &'c Config, now: UnixTime) -> FoundToken<'c
     let token = Unverified::parse(token).map_err(|fault| CannotRevoke(fault.to_string()))?;
     // The revocation counts for all entries of the issuer: it lasts as long as any of them accepts the token.
     let all: Vec<&IssuerSettings> = config.all_issuers().collect();
-    let of_issuer = candidates(&all, |settings| settings, &token.claims).unwrap_or_default();
+    let of_issuer = candidates(&all, |settings| settings, &token.claims.all).unwrap_or_default();
     let issuer = of_issuer.into_iter().copied().max_by_key(|issuer| issuer.clock_skew);
     let issuer = issuer
         .ok_or_else(|| CannotRevoke("the token's issuer is not trusted here: its tokens are refused".to_owned()))?;

@@ -13,6 +13,7 @@
 
 pub(crate) mod decode;
 pub(crate) mod diagnostics;
+pub(crate) mod edit;
 pub(crate) mod interpolate;
 pub(crate) mod needs;
 pub(crate) mod origin;
@@ -77,6 +78,21 @@ pub(crate) fn load_ring(path: &Path, surroundings: &Surroundings<'_>) -> Result<
 /// [`load`] for a text that stands for the file at `path`.
 pub(crate) fn load_text(path: &Path, text: String, surroundings: &Surroundings<'_>) -> Result<Config, ConfigErrors> {
     resolved(parse(path, text.into_bytes(), surroundings), surroundings.now)
+}
+
+/// [`load_text`] for a command that uses a part of the configuration.
+pub(crate) fn load_text_part(
+    path: &Path,
+    text: String,
+    needs: Needs,
+    surroundings: &Surroundings<'_>,
+) -> Result<Config, ConfigErrors> {
+    resolved(parse_part(path, text.into_bytes(), needs, surroundings), surroundings.now)
+}
+
+/// The text of the config file at `path`, for a tool that proposes a change.
+pub(crate) fn read_text(path: &Path) -> Option<String> {
+    read_bytes(path).ok().and_then(|bytes| String::from_utf8(bytes).ok())
 }
 
 fn resolved(reading: ConfigReading, now: UnixTime) -> Result<Config, ConfigErrors> {

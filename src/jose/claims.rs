@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::numeric_date::NumericDate;
-use super::strict_json;
+use super::strict_json::{self, NotStrict};
 use crate::oauth::discrepancy::Discrepancy;
 
 /// All claims of a token; the registered ones have the right type. The signature is not verified here.
@@ -31,11 +31,11 @@ pub(crate) struct Claims {
     pub(crate) all: Map<String, Value>,
 }
 
-/// Each variant has the values that were found and wanted, where they are known.
+/// Each variant has the values that were found and wanted.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ClaimsFault {
     #[error("the claims are malformed")]
-    Malformed(Option<Box<Discrepancy>>),
+    Malformed(Box<Discrepancy>),
     #[error("a required claim is missing")]
     Missing(Box<Discrepancy>),
 }
@@ -50,9 +50,16 @@ impl ClaimsFault {
         Self::missing(&names.join(" or "))
     }
 
+    pub(crate) fn malformed(found: impl Into<String>, wanted: impl Into<String>) -> Self {
+        Self::Malformed(Box::new(Discrepancy::new(found, wanted)))
+    }
+
+    fn no_object(fault: &NotStrict) -> Self {
+        Self::malformed(format!("claims with {}", fault.without_content()), "claims in one JSON object")
+    }
+
     pub(crate) fn wrong_type(name: &str, value: &Value, wanted: &str) -> Self {
-        let found = format!("{name} is {}", json_type(value));
-        Self::Malformed(Some(Box::new(Discrepancy::new(found, format!("{name} is {wanted}")))))
+        Self::malformed(format!("{name} is {}", json_type(value)), format!("{name} is {wanted}"))
     }
 }
 
@@ -70,7 +77,7 @@ pub(crate) fn json_type(value: &Value) -> &'static str {
 
 impl Claims {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ClaimsFault> {
-        let all = strict_json::object(bytes).map_err(|_| ClaimsFault::Malformed(None))?;
+        let all = strict_json::object(bytes).map_err(|fault| ClaimsFault::no_object(&fault))?;
         let not_empty = |text: &&str| !text.is_empty();
         let issuer = text(&all, "iss")?.filter(not_empty);
         let token_id = text(&all, "jti")?;
@@ -111,8 +118,7 @@ fn date(all: &Map<String, Value>, name: &str, bytes: &[u8]) -> Result<Option<Num
         Some(seconds) => NumericDate::from_seconds(seconds),
         None => NumericDates::text(bytes, name).and_then(NumericDate::parse),
     };
-    let out_of_range = || Discrepancy::new(format!("{name} is {number}"), format!("{name} is {WANTED}"));
-    date.map(Some).ok_or_else(|| ClaimsFault::Malformed(Some(Box::new(out_of_range()))))
+    date.map(Some).ok_or_else(|| ClaimsFault::malformed(format!("{name} is {number}"), format!("{name} is {WANTED}")))
 }
 
 /// The dates as they are written. Only a date with a fraction or an exponent needs them.

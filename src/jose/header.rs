@@ -6,8 +6,10 @@
 use serde_json::{Map, Value};
 
 use super::algorithm::Algorithm;
+use super::claims::json_type;
 use super::jwk::certificate::CertificateReference;
 use super::strict_json;
+use crate::oauth::discrepancy::{Discrepancy, one_of};
 
 /// The used members of a token's header (RFC 7515 §4).
 #[derive(Debug)]
@@ -31,12 +33,24 @@ pub(crate) enum KeyReference<'h> {
     Unnamed,
 }
 
+/// Each variant has the values that were found and wanted.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum JoseHeaderFault {
     #[error("the header is malformed")]
-    Malformed,
+    Malformed(Box<Discrepancy>),
     #[error("the algorithm is not supported")]
-    Algorithm,
+    Algorithm(Box<Discrepancy>),
+}
+
+impl JoseHeaderFault {
+    fn malformed(found: impl Into<String>, wanted: impl Into<String>) -> Self {
+        Self::Malformed(Box::new(Discrepancy::new(found, wanted)))
+    }
+
+    fn algorithm(found: &str) -> Self {
+        let wanted = one_of("alg", Algorithm::ALL.map(Algorithm::as_str));
+        Self::Algorithm(Box::new(Discrepancy::new(format!("alg={found}"), wanted)))
+    }
 }
 
 /// Longer key ids and thumbprints are refused. Issuers use far shorter ones.
@@ -47,9 +61,14 @@ const REFUSED: [&str; 3] = ["crit", "b64", "zip"];
 
 impl Header {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, JoseHeaderFault> {
-        let mut members = strict_json::object(bytes).map_err(|_| JoseHeaderFault::Malformed)?;
-        if REFUSED.iter().any(|name| members.contains_key(*name)) {
-            return Err(JoseHeaderFault::Malformed);
+        let mut members = strict_json::object(bytes).map_err(|fault| {
+            JoseHeaderFault::malformed(
+                format!("a header with {}", fault.without_content()),
+                "a header of one JSON object",
+            )
+        })?;
+        if let Some(name) = REFUSED.iter().find(|name| members.contains_key(**name)) {
+            return Err(JoseHeaderFault::malformed(format!("header member {name}"), format!("no {name}")));
         }
         let key_id = key_name(&mut members, "kid")?;
         let (certificate_sha1, certificate_sha256) = match key_id {
@@ -57,8 +76,8 @@ impl Header {
             None => (key_name(&mut members, "x5t")?, key_name(&mut members, "x5t#S256")?),
         };
         let token_type = optional_text(&mut members, "typ")?;
-        let name = optional_text(&mut members, "alg")?.ok_or(JoseHeaderFault::Malformed)?;
-        let algorithm = Algorithm::from_name(&name).ok_or(JoseHeaderFault::Algorithm)?;
+        let name = optional_text(&mut members, "alg")?.ok_or_else(|| JoseHeaderFault::malformed("no alg", "alg"))?;
+        let algorithm = Algorithm::from_name(&name).ok_or_else(|| JoseHeaderFault::algorithm(&name))?;
         Ok(Self { algorithm, key_id, token_type, certificate_sha1, certificate_sha256 })
     }
 
@@ -75,17 +94,24 @@ impl Header {
 /// A member that names a key.
 fn key_name(members: &mut Map<String, Value>, member: &str) -> Result<Option<String>, JoseHeaderFault> {
     let name = optional_text(members, member)?;
-    if name.as_ref().is_some_and(|name| name.len() > MAX_KEY_ID_BYTES) {
-        return Err(JoseHeaderFault::Malformed);
+    match name.as_ref().map(String::len) {
+        Some(length) if length > MAX_KEY_ID_BYTES => {
+            let (found, wanted) =
+                (format!("{member} of {length} bytes"), format!("{member} of at most {MAX_KEY_ID_BYTES} bytes"));
+            Err(JoseHeaderFault::malformed(found, wanted))
+        }
+        Some(_) | None => Ok(name),
     }
-    Ok(name)
 }
 
 fn optional_text(members: &mut Map<String, Value>, name: &str) -> Result<Option<String>, JoseHeaderFault> {
     match members.remove(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(JoseHeaderFault::Malformed),
+        Some(value) => {
+            let found = format!("header member {name} is {}", json_type(&value));
+            Err(JoseHeaderFault::malformed(found, format!("{name} is a string")))
+        }
     }
 }
 
@@ -93,45 +119,56 @@ fn optional_text(members: &mut Map<String, Value>, name: &str) -> Result<Option<
 mod tests {
     use super::*;
 
+    #[derive(Debug, PartialEq, Eq)]
+    enum Refused {
+        Malformed,
+        Algorithm,
+    }
+
     #[track_caller]
-    fn refuses(header: &str, fault: JoseHeaderFault) {
-        assert_eq!(Header::parse(header.as_bytes()).err(), Some(fault), "{header}");
+    fn refuses(header: &str, expected: Refused) {
+        let refused = match Header::parse(header.as_bytes()) {
+            Ok(_) => None,
+            Err(JoseHeaderFault::Malformed(_)) => Some(Refused::Malformed),
+            Err(JoseHeaderFault::Algorithm(_)) => Some(Refused::Algorithm),
+        };
+        assert_eq!(refused, Some(expected), "{header}");
     }
 
     #[test]
     fn every_way_to_write_no_algorithm_is_refused() {
         for name in ["none", "None", "nOnE", "NONE", ""] {
-            refuses(&format!(r#"{{"alg":"{name}"}}"#), JoseHeaderFault::Algorithm);
+            refuses(&format!(r#"{{"alg":"{name}"}}"#), Refused::Algorithm);
         }
         for header in [r#"{}"#, r#"{"alg":0}"#, r#"{"alg":["RS256"]}"#, r#"{"alg":null}"#] {
-            refuses(header, JoseHeaderFault::Malformed);
+            refuses(header, Refused::Malformed);
         }
     }
 
     #[test]
     fn hmac_is_no_algorithm_here() {
         for name in ["HS256", "HS384", "HS512", "ES256K", "Ed448", "ed25519", "eddsa", "rs256"] {
-            refuses(&format!(r#"{{"alg":"{name}"}}"#), JoseHeaderFault::Algorithm);
+            refuses(&format!(r#"{{"alg":"{name}"}}"#), Refused::Algorithm);
         }
     }
 
     #[test]
     fn extensions_that_change_the_meaning_are_refused() {
-        refuses(r#"{"alg":"RS256","crit":["exp"]}"#, JoseHeaderFault::Malformed);
-        refuses(r#"{"alg":"RS256","b64":false}"#, JoseHeaderFault::Malformed);
-        refuses(r#"{"alg":"RS256","zip":"DEF"}"#, JoseHeaderFault::Malformed);
+        refuses(r#"{"alg":"RS256","crit":["exp"]}"#, Refused::Malformed);
+        refuses(r#"{"alg":"RS256","b64":false}"#, Refused::Malformed);
+        refuses(r#"{"alg":"RS256","zip":"DEF"}"#, Refused::Malformed);
     }
 
     #[test]
     fn members_of_the_wrong_type_are_refused() {
-        refuses(r#"{"alg":"RS256","kid":7}"#, JoseHeaderFault::Malformed);
-        refuses(r#"{"alg":"RS256","typ":[]}"#, JoseHeaderFault::Malformed);
-        refuses(r#"{"alg":"RS256","alg":"RS256"}"#, JoseHeaderFault::Malformed);
+        refuses(r#"{"alg":"RS256","kid":7}"#, Refused::Malformed);
+        refuses(r#"{"alg":"RS256","typ":[]}"#, Refused::Malformed);
+        refuses(r#"{"alg":"RS256","alg":"RS256"}"#, Refused::Malformed);
     }
 
     #[test]
     fn a_key_id_of_a_mebibyte_is_refused() {
-        refuses(&format!(r#"{{"alg":"RS256","kid":"{}"}}"#, "k".repeat(1 << 20)), JoseHeaderFault::Malformed);
+        refuses(&format!(r#"{{"alg":"RS256","kid":"{}"}}"#, "k".repeat(1 << 20)), Refused::Malformed);
     }
 
     #[test]
@@ -153,8 +190,8 @@ mod tests {
         key(r#"{"alg":"RS256","kid":"","x5t":"b"}"#, KeyReference::Id(""));
         key(r#"{"alg":"RS256","x5t":"b"}"#, certificate(Some("b"), None));
         key(r#"{"alg":"RS256","x5t":"b","x5t#S256":"c"}"#, certificate(Some("b"), Some("c")));
-        refuses(r#"{"alg":"RS256","x5t":7}"#, JoseHeaderFault::Malformed);
-        refuses(&format!(r#"{{"alg":"RS256","x5t#S256":"{}"}}"#, "k".repeat(257)), JoseHeaderFault::Malformed);
+        refuses(r#"{"alg":"RS256","x5t":7}"#, Refused::Malformed);
+        refuses(&format!(r#"{{"alg":"RS256","x5t#S256":"{}"}}"#, "k".repeat(257)), Refused::Malformed);
     }
 
     #[test]

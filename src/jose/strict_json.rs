@@ -8,11 +8,32 @@ use std::fmt;
 
 use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::error::Category;
 use serde_json::{Map, Number, Value};
 
 #[derive(Debug, thiserror::Error)]
 #[error("not a strict JSON object: {0}")]
 pub(crate) struct NotStrict(#[from] serde_json::Error);
+
+impl NotStrict {
+    /// The fault and its place. Unlike the text of the error it never contains a value of the document.
+    pub(crate) fn without_content(&self) -> String {
+        let text = self.0.to_string();
+        let fault = match self.0.classify() {
+            Category::Eof => "an early end",
+            Category::Syntax | Category::Io => "a fault of JSON syntax",
+            Category::Data => FAULTS.into_iter().find(|fault| text.starts_with(fault)).unwrap_or("no JSON object"),
+        };
+        format!("{fault} at line {} column {}", self.0.line(), self.0.column())
+    }
+}
+
+const TOO_MANY_MEMBERS: &str = "too many members";
+const DUPLICATE: &str = "a duplicate member";
+const NO_NUMBER: &str = "not a number";
+const TOO_MANY_NESTED: &str = "too many objects and lists";
+const TOO_DEEP: &str = "nested too deep";
+const FAULTS: [&str; 5] = [TOO_MANY_MEMBERS, DUPLICATE, NO_NUMBER, TOO_MANY_NESTED, TOO_DEEP];
 
 /// Deeper nesting is refused. This is far below any risk to the stack.
 const MAX_DEPTH: u8 = 16;
@@ -55,11 +76,11 @@ impl<'de> Visitor<'de> for Object<'_> {
         let mut object = Map::new();
         while let Some(name) = access.next_key::<String>()? {
             if object.len() == self.members {
-                return Err(A::Error::custom("too many members"));
+                return Err(A::Error::custom(TOO_MANY_MEMBERS));
             }
             let value = access.next_value_seed(Any { depth: self.depth, nested_left: self.nested_left })?;
             if object.insert(name, value).is_some() {
-                return Err(A::Error::custom("duplicate member"));
+                return Err(A::Error::custom(DUPLICATE));
             }
         }
         Ok(object)
@@ -98,7 +119,7 @@ impl<'de> Visitor<'de> for Any<'_> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a number"))
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom(NO_NUMBER))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -123,9 +144,9 @@ impl<'de> Visitor<'de> for Any<'_> {
 impl Any<'_> {
     /// The depth that is left within one more object or list.
     fn deeper<E: Error>(&self) -> Result<u8, E> {
-        let left = self.nested_left.get().checked_sub(1).ok_or_else(|| E::custom("too many objects and lists"))?;
+        let left = self.nested_left.get().checked_sub(1).ok_or_else(|| E::custom(TOO_MANY_NESTED))?;
         self.nested_left.set(left);
-        self.depth.checked_sub(1).ok_or_else(|| E::custom("nested too deep"))
+        self.depth.checked_sub(1).ok_or_else(|| E::custom(TOO_DEEP))
     }
 }
 
@@ -179,6 +200,22 @@ mod tests {
     fn hundred_thousand_members_are_refused() {
         let members: Vec<String> = (0..100_000).map(|n| format!("\"{n}\":0")).collect();
         refuses(&format!("{{{}}}", members.join(",")));
+    }
+
+    #[test]
+    fn a_fault_is_told_without_content() {
+        let deep = format!("{{\"a\":{}", "[".repeat(99));
+        for (text, fault) in [
+            (r#"{"a":1,"a":2}"#, "a duplicate member at line 1 column "),
+            (r#""secret""#, "no JSON object at line 1 column "),
+            (r#"{"a":secret}"#, "a fault of JSON syntax at line 1 column "),
+            (r#"{"a":"secret"#, "an early end at line 1 column "),
+            (&deep, "nested too deep at line 1 column "),
+            (r#"{"a":1} secret"#, "a fault of JSON syntax at line 1 column "),
+        ] {
+            let fault_of = object(text.as_bytes()).unwrap_err().without_content();
+            assert!(fault_of.starts_with(fault) && !fault_of.contains("secret"), "{text}: {fault_of}");
+        }
     }
 
     #[test]

@@ -4,11 +4,13 @@
 //! key. The steps are separate because the claims name the issuer, and the issuer determines the key.
 
 use base64::Engine as _;
+use serde_json::{Map, Value};
 
 use super::BASE64URL;
 use super::claims::{Claims, ClaimsFault};
 use super::header::{Header, JoseHeaderFault};
 use super::jwk::VerifyingKey;
+use super::strict_json;
 use crate::oauth::discrepancy::Discrepancy;
 
 /// A well-formed token. Its content must not be trusted before [`Self::is_signed_by`] returns true.
@@ -20,23 +22,29 @@ pub(crate) struct Unverified<'t> {
     signature: Vec<u8>,
 }
 
+/// Each variant has the values that were found and wanted.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TokenFault {
     #[error("the token is malformed")]
-    Malformed(Option<Box<Discrepancy>>),
+    Malformed(Box<Discrepancy>),
     #[error("the token's algorithm is not supported")]
-    Algorithm,
+    Algorithm(Box<Discrepancy>),
     #[error("a required claim is missing")]
     MissingClaim(Box<Discrepancy>),
 }
 
 impl<'t> Unverified<'t> {
     pub(crate) fn parse(token: &'t str) -> Result<Self, TokenFault> {
-        let (signing_input, signature) = token.rsplit_once('.').ok_or(TokenFault::Malformed(None))?;
-        let (header, claims) = signing_input.split_once('.').ok_or(TokenFault::Malformed(None))?;
-        let header = Header::parse(&decode(header)?)?;
-        let claims = Claims::parse(&decode(claims)?)?;
-        Ok(Self { header, claims, signing_input, signature: decode(signature)? })
+        let mut parts = token.split('.');
+        let (Some(header), Some(claims), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(TokenFault::parts(token));
+        };
+        let signing_input = &token[..header.len() + 1 + claims.len()];
+        let header = Header::parse(&decode("header", header)?)?;
+        let claims = Claims::parse(&decode("claims", claims)?)?;
+        Ok(Self { header, claims, signing_input, signature: decode("signature", signature)? })
     }
 
     pub(crate) fn is_signed_by(&self, key: &VerifyingKey) -> bool {
@@ -44,18 +52,42 @@ impl<'t> Unverified<'t> {
     }
 }
 
-fn decode(part: &str) -> Result<Vec<u8>, TokenFault> {
-    if part.is_empty() {
-        return Err(TokenFault::Malformed(None));
-    }
-    BASE64URL.decode(part).map_err(|_| TokenFault::Malformed(None))
+/// The claims of a token that is not verified, as far as they are one JSON object.
+pub(crate) fn unverified_claims(token: &str) -> Option<Map<String, Value>> {
+    let claims = BASE64URL.decode(token.split('.').nth(1)?).ok()?;
+    strict_json::object(&claims).ok()
 }
+
+/// `name` is that of the part.
+fn decode(name: &str, part: &str) -> Result<Vec<u8>, TokenFault> {
+    let fault = |found: String| TokenFault::malformed(found, format!("{name} in base64url without padding"));
+    if part.is_empty() {
+        return Err(fault(format!("empty {name}")));
+    }
+    BASE64URL.decode(part).map_err(|_| fault(format!("{name} that is not base64url")))
+}
+
+impl TokenFault {
+    fn malformed(found: impl Into<String>, wanted: impl Into<String>) -> Self {
+        Self::Malformed(Box::new(Discrepancy::new(found, wanted)))
+    }
+
+    fn parts(token: &str) -> Self {
+        let count = token.split('.').count();
+        let hint = if count == ENCRYPTED_PARTS { ", as an encrypted token (JWE)" } else { "" };
+        let plural = if count == 1 { "" } else { "s" };
+        Self::malformed(format!("{count} part{plural}{hint}"), "a signed JWT: 3 parts, separated by `.`")
+    }
+}
+
+/// RFC 7516 §3.1.
+const ENCRYPTED_PARTS: usize = 5;
 
 impl From<JoseHeaderFault> for TokenFault {
     fn from(fault: JoseHeaderFault) -> Self {
         match fault {
-            JoseHeaderFault::Malformed => Self::Malformed(None),
-            JoseHeaderFault::Algorithm => Self::Algorithm,
+            JoseHeaderFault::Malformed(values) => Self::Malformed(values),
+            JoseHeaderFault::Algorithm(values) => Self::Algorithm(values),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-/// A subject or client id: not empty, at most [`MAX_BYTES`] bytes, no control characters.
+/// A subject or client id: not empty, at most [`Identity::MAX_BYTES`] bytes, no control characters.
 #[derive(Clone)]
 pub(crate) struct Identity {
     text: Arc<str>,
@@ -18,18 +18,18 @@ pub(crate) struct Identity {
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an identity is 1 to {MAX_BYTES} bytes without control characters")]
+#[error("an identity is 1 to {} bytes without control characters", Identity::MAX_BYTES)]
 pub(crate) struct InvalidIdentity;
-
-const MAX_BYTES: usize = 1024;
 
 /// The encoder itself encodes non-ASCII. The percent sign is encoded too, so that the original can be decoded.
 const UNSAFE_IN_HEADER: &AsciiSet = &CONTROLS.add(b'%');
 const ENCODED_SPACE: &str = "%20";
 
 impl Identity {
+    pub(crate) const MAX_BYTES: usize = 1024;
+
     pub(crate) fn parse(raw: &str) -> Result<Self, InvalidIdentity> {
-        if raw.is_empty() || raw.len() > MAX_BYTES || raw.chars().any(char::is_control) {
+        if raw.is_empty() || raw.len() > Self::MAX_BYTES || raw.chars().any(char::is_control) {
             return Err(InvalidIdentity);
         }
         let header = HeaderValue::try_from(header_text(raw)).map_err(|_| InvalidIdentity)?;
@@ -127,8 +127,10 @@ mod tests {
 
     #[test]
     fn the_longest_name_fits_into_a_header() {
-        for longest in ["%".repeat(MAX_BYTES), " ".repeat(MAX_BYTES), "\u{fc}".repeat(MAX_BYTES / 2)] {
-            assert_eq!(Identity::parse(&longest).unwrap().header().len(), 3 * MAX_BYTES);
+        for longest in
+            ["%".repeat(Identity::MAX_BYTES), " ".repeat(Identity::MAX_BYTES), "\u{fc}".repeat(Identity::MAX_BYTES / 2)]
+        {
+            assert_eq!(Identity::parse(&longest).unwrap().header().len(), 3 * Identity::MAX_BYTES);
             assert_eq!(Identity::parse(&(longest + "x")).err(), Some(InvalidIdentity));
         }
     }

@@ -21,6 +21,7 @@ use super::answer::broken_rule::broken_rule;
 use super::answer::content::Content;
 use super::answer::count_limits::{count_caller, count_rule};
 use super::answer::forward::{CallFacts, ForwardContext, forward};
+use super::answer::found_and_wanted::found_and_wanted;
 use super::answer::rejection::Rejection;
 use super::answer::response_fields::ResponseFields;
 use super::answer::switch::{check_handshake, switch};
@@ -40,13 +41,12 @@ use super::request::peer::{AddressTrust, ListenerMode, Peer};
 use super::request::request_id::RequestId;
 use super::request::upgrade::is_extended_connect;
 use super::routing::access::Access;
-use super::routing::cors::{Cors, requested_method};
+use super::routing::cors::requested_method;
 use super::routing::route::Route;
 use super::routing::snapshot::Snapshot;
 use super::routing::table::RouteMatch;
 use super::routing::target::{FixedAnswer, RouteTarget};
 use super::worker::Worker;
-use crate::audit::reason::Reason;
 use crate::http1::fault::WireFault;
 use crate::http1::target::RequestTarget;
 use crate::server::exchange_guard::ExchangeGuard;
@@ -115,7 +115,7 @@ pub(crate) async fn handle(
     let mut answer = decided.unwrap_or_else(|rejection| {
         open.refused(rejection.reason(), rejection.identity());
         open.log.rule = broken_rule(&rejection);
-        open.log.discrepancy = rejection.discrepancy().map(Box::new);
+        open.log.discrepancy = found_and_wanted(&rejection).map(Box::new);
         if rejection.is_for_failures() {
             // Rate limits that had room must not look like the cause.
             (open.counts, open.client_counts) = Default::default();
@@ -153,11 +153,11 @@ async fn decide(
     mut head: ReceivedHead,
     upload: &mut IncomingUpload,
 ) -> Result<Response<Content>, Rejection> {
-    check_capacity(&worker.recorder.load, peer).await?;
+    check_capacity(&worker.recorder.load, peer).await.inspect_err(|_| open.log.presented(&head.headers))?;
     if head.target == RequestTarget::Asterisk {
         return answer_asterisk(peer, &mut open.log, &head);
     }
-    let request = canonicalise(snapshot, peer, &head)?;
+    let request = canonicalise(snapshot, peer, &head).inspect_err(|_| open.log.presented(&head.headers))?;
     open.log.request(&request);
     if let ListenerMode::Redirect { origin } = &peer.listener_mode {
         return redirect(origin, snapshot, &mut open.log, &request, &head);
@@ -171,15 +171,14 @@ async fn decide(
         return Box::pin(built_in::answer(snapshot, (oauth, built_in), peer, open, &request, &head, body)).await;
     }
     let requested = requested_method(&request.method, &head.headers);
-    let route = find_route(snapshot, &mut open.log, &request, &head, requested.as_ref())?;
+    let route = find_route(snapshot, &mut open.log, &request, &head, requested.as_ref())
+        .inspect_err(|_| open.log.presented(&head.headers))?;
     fields.granted_origin = route.cors.as_ref().and_then(|cors| cors.origins.grant(&head.headers));
     let upgrade = if route.upgrades.is_empty() { None } else { route.upgrades.requested(&head) };
     fields.asks_to_switch = upgrade.is_some() && head.version == Version::HTTP_11;
-    // The cheapest refusal: it is counted against no limit.
-    let admitted = admit(route, peer.source_address().certain())?;
-    count_rule(&route.limits, snapshot, LimitPhase::Address, peer, open)?;
+    let admitted = admit_address(route, snapshot, peer, open).inspect_err(|_| open.log.presented(&head.headers))?;
     if let (Some(requested), Some(cors)) = (requested, &route.cors) {
-        return Ok(answer_preflight(cors, &requested, open, fields, &head));
+        return Ok(preflight::answer(cors, &requested, open, fields, &head.headers));
     }
     let permit = find_permit(&admitted, (worker, snapshot, peer), &mut open.log, &head.headers).await?;
     let by_caller = LimitPhase::Caller { headers: &head.headers, caller: permit.caller() };
@@ -231,6 +230,19 @@ fn answer_asterisk(peer: &Peer, log: &mut RequestLog, head: &ReceivedHead) -> Re
     Ok(fixed_answer::answer_options())
 }
 
+/// Checks that the address may use the route, within its limits by address.
+fn admit_address<'r>(
+    route: &'r Route,
+    snapshot: &Snapshot,
+    peer: &Peer,
+    open: &mut OpenRequest,
+) -> Result<Admitted<'r>, Rejection> {
+    // The cheapest refusal: it is counted against no limit.
+    let admitted = admit(route, peer.source_address().certain())?;
+    count_rule(&route.limits, snapshot, LimitPhase::Address, peer, open)?;
+    Ok(admitted)
+}
+
 /// Finds the caller, where the route needs one, and checks that it may use the route.
 async fn find_permit<'r>(
     admitted: &Admitted<'r>,
@@ -242,7 +254,8 @@ async fn find_permit<'r>(
         Access::Public => return allow_public(admitted).ok_or(Rejection::NoRoute),
         Access::Protected(rule) => rule,
     };
-    let caller = authenticate(&worker.current, snapshot, rule, &peer.cache, headers, log.now).await?;
+    let authenticated = authenticate(&worker.current, snapshot, rule, &peer.cache, headers, log.now).await;
+    let caller = authenticated.inspect_err(|_| log.presented(headers))?;
     log.caller(&caller);
     let own_clients = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);
     Ok(authorize(admitted, rule, caller, own_clients)?)
@@ -323,25 +336,6 @@ fn find_route<'s>(
     }
 }
 
-/// A preflight carries no credentials, and its response grants nothing but permission to send the request.
-fn answer_preflight(
-    cors: &Cors,
-    requested: &Method,
-    open: &mut OpenRequest,
-    fields: &mut ResponseFields,
-    head: &ReceivedHead,
-) -> Response<Content> {
-    let is_allowed = fields.granted_origin.is_some() && cors.allows(requested, &head.headers);
-    if is_allowed {
-        open.reserve_if_roomy();
-        open.log.allowed();
-    } else {
-        fields.granted_origin = None;
-        open.log.ended_by(Reason::OriginNotAllowed);
-    }
-    preflight::preflight(cors, is_allowed)
-}
-
 /// Answers 308 to the same path at the configured origin, never at one that `Host` names. A secret in the request has
 /// already been sent in clear text: such a request is refused, so that the fault is noticed.
 fn redirect(
@@ -354,6 +348,7 @@ fn redirect(
     log.matched = MatchedRule::Redirect;
     let has_token = snapshot.trust.token_fields().present(&head.headers).next().is_some();
     if has_token || head.headers.contains_key(AUTHORIZATION) || snapshot.built_in(request.decoded_path()).is_some() {
+        log.presented(&head.headers);
         return Err(Rejection::ClearText);
     }
     let location = format!("{origin}{}", request.received_target()?);

@@ -1,5 +1,7 @@
 //! The audiences that an issuer's tokens may be for, and the claim that names them.
 
+use serde_json::{Map, Value};
+
 use super::scope_claim::claim_at;
 use crate::jose::claims::{Claims, ClaimsFault, texts};
 
@@ -32,16 +34,28 @@ impl AcceptedAudiences {
         Ok(())
     }
 
-    /// Whether the token names one of these, also by the claim in the place of `aud`.
-    pub(super) fn have_one_of(&self, claims: &Claims) -> bool {
+    /// Whether a token with these values of `aud` names one of these, also by the claim in its place.
+    pub(super) fn have_one_of(&self, audiences: &[String], claims: &Map<String, Value>) -> bool {
         let Self::Listed { accepted, instead_of_aud } = self else { return true };
         let is_accepted = |audience: &String| accepted.contains(audience);
         match instead_of_aud {
             // A claim of the wrong type names none.
-            Some(name) if claims.audiences.is_empty() => {
-                texts(name, claim_at(&claims.all, name)).is_ok_and(|named| named.iter().any(is_accepted))
+            Some(name) if audiences.is_empty() => {
+                texts(name, claim_at(claims, name)).is_ok_and(|named| named.iter().any(is_accepted))
             }
-            Some(_) | None => claims.audiences.iter().any(is_accepted),
+            Some(_) | None => audiences.iter().any(is_accepted),
+        }
+    }
+
+    /// The claim that the audiences of this token are from.
+    pub(super) fn claim_of(&self, claims: &Claims) -> &str {
+        match self {
+            Self::Listed { instead_of_aud: Some(name), .. }
+                if texts("aud", claims.all.get("aud")).is_ok_and(|audiences| audiences.is_empty()) =>
+            {
+                name
+            }
+            Self::Listed { .. } | Self::Unlimited => "aud",
         }
     }
 
@@ -64,7 +78,7 @@ impl AcceptedAudiences {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

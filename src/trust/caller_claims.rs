@@ -10,7 +10,7 @@ use super::scope_claim::{ScopeClaimFault, claim_at};
 use crate::jose::claims::{Claims, ClaimsFault};
 use crate::oauth::caller::Caller;
 use crate::oauth::discrepancy::Discrepancy;
-use crate::oauth::identity::Identity;
+use crate::oauth::identity::{Identity, InvalidIdentity};
 
 /// Why the claims name no caller.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(crate) enum CallerFault {
 }
 
 /// The claims in which issuers name the client, first present wins.
-const CLIENT_CLAIMS: [&str; 4] = ["client_id", "azp", "appid", "cid"];
+pub(crate) const CLIENT_CLAIMS: [&str; 4] = ["client_id", "azp", "appid", "cid"];
 
 pub(crate) fn caller(settings: &IssuerSettings, claims: &Claims) -> Result<Caller, CallerFault> {
     let subject = subject(settings, claims)?;
@@ -71,16 +71,12 @@ fn client(profile: Profile, claims: &Claims) -> Result<Option<Identity>, ClaimsF
 }
 
 fn identity(name: &str, text: &str) -> Result<Identity, ClaimsFault> {
-    Identity::parse(text).map_err(|fault| {
-        let found = format!("{name} is empty, too long or has control characters");
-        ClaimsFault::Malformed(Some(Box::new(Discrepancy::new(found, fault.to_string()))))
+    Identity::parse(text).map_err(|_: InvalidIdentity| {
+        let has_control = text.chars().any(char::is_control);
+        let hint = if has_control { " with a control character" } else { "" };
+        let wanted = format!("{name} of 1 to {} bytes without control characters", Identity::MAX_BYTES);
+        ClaimsFault::malformed(format!("{name} of {} bytes{hint}", text.len()), wanted)
     })
-}
-
-/// The client that a token names, if it can be read. For records of refused tokens.
-pub(super) fn claimed_client(claims: &Claims) -> Option<Identity> {
-    let present = |name: &str| claims.all.get(name).filter(|value| !value.is_null());
-    Identity::parse(CLIENT_CLAIMS.into_iter().find_map(present)?.as_str()?).ok()
 }
 
 impl From<ClaimsFault> for CallerFault {
@@ -92,7 +88,7 @@ impl From<ClaimsFault> for CallerFault {
 impl From<ScopeClaimFault> for CallerFault {
     fn from(fault: ScopeClaimFault) -> Self {
         match fault {
-            ScopeClaimFault::Malformed(values) => Self::Claims(ClaimsFault::Malformed(Some(values))),
+            ScopeClaimFault::Malformed(values) => Self::Claims(ClaimsFault::Malformed(values)),
             ScopeClaimFault::TooMany(values) => Self::TooManyScopes(values),
         }
     }
@@ -162,7 +158,7 @@ mod tests {
             (&["sub"], json!({"client_id": {}})),
         ] {
             let refused = names(claims, &changes);
-            assert!(matches!(refused, Err(CallerFault::Claims(ClaimsFault::Malformed(Some(_))))), "{changes}");
+            assert!(matches!(refused, Err(CallerFault::Claims(ClaimsFault::Malformed(_)))), "{changes}");
         }
     }
 

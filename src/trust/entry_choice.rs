@@ -5,10 +5,13 @@
 //! The audiences of a route do not choose an entry. A token whose `iss` is configured belongs to no other entry; only a
 //! token without such an `iss` may belong to an entry by the trust domain of its subject.
 
+use serde_json::{Map, Value};
+
 use super::issuer::IssuerSettings;
+use super::near_miss::unknown_issuer;
 use super::token_origin::{NoEntry, SpiffeOrigin, Tenant, TokenOrigin, subject};
-use crate::jose::claims::Claims;
-use crate::oauth::discrepancy::{Discrepancy, value_text};
+use crate::jose::claims::{Claims, texts};
+use crate::oauth::discrepancy::{Discrepancy, one_of, short};
 use crate::oauth::identity::Identity;
 use crate::oauth::spiffe_id::{SCHEME, SpiffeId};
 
@@ -18,7 +21,7 @@ pub(super) fn choose<'e, E>(
     settings: impl Fn(&E) -> &IssuerSettings,
     claims: &Claims,
 ) -> Result<&'e E, NoEntry> {
-    let candidates = candidates(entries, &settings, claims)?;
+    let candidates = candidates(entries, &settings, &claims.all)?;
     let chosen = match candidates[..] {
         [one] => one,
         [..] => by_audience(&candidates, &settings, claims)?,
@@ -31,13 +34,26 @@ pub(super) fn choose<'e, E>(
     Ok(chosen)
 }
 
-/// The entries for the issuer of this token, whatever its audience is; at least one.
+/// The entry that a refused token belongs to, by all its claims. `None` if it belongs to none, or if that is unclear.
+pub(super) fn claimed_entry<'e, E>(
+    entries: &'e [E],
+    settings: impl Fn(&E) -> &IssuerSettings,
+    claims: &Map<String, Value>,
+) -> Option<&'e E> {
+    let candidates = candidates(entries, &settings, claims).ok()?;
+    let audiences = texts("aud", claims.get("aud")).unwrap_or_default();
+    let fits = |entry: &&E| candidates.len() == 1 || settings(entry).audiences.have_one_of(&audiences, claims);
+    let mut fitting = candidates.iter().copied().filter(fits);
+    fitting.next().filter(|_| fitting.next().is_none())
+}
+
+/// The entries for the issuer of the token with all these claims, whatever its audience is; at least one.
 pub(crate) fn candidates<'e, E>(
     entries: &'e [E],
     settings: impl Fn(&E) -> &IssuerSettings,
-    claims: &Claims,
+    claims: &Map<String, Value>,
 ) -> Result<Vec<&'e E>, NoEntry> {
-    if let Some(issuer) = &claims.issuer {
+    if let Some(issuer) = issuer(claims) {
         let of_issuer: Vec<&E> = entries.iter().filter(|entry| settings(entry).has_issuer(issuer)).collect();
         if !of_issuer.is_empty() {
             return Ok(of_issuer);
@@ -51,13 +67,13 @@ pub(crate) fn candidates<'e, E>(
 fn by_trust_domain<'e, E>(
     entries: &'e [E],
     settings: impl Fn(&E) -> &IssuerSettings,
-    claims: &Claims,
+    claims: &Map<String, Value>,
 ) -> Result<&'e E, NoEntry> {
-    let (has_issuer, subject) = (claims.issuer.is_some(), subject(claims).filter(|sub| sub.starts_with(SCHEME)));
+    let (issuer, subject) = (issuer(claims), subject(claims).filter(|sub| sub.starts_with(SCHEME)));
     let domains: Vec<(&E, &SpiffeOrigin)> = entries
         .iter()
         .filter_map(|entry| match &settings(entry).origin {
-            TokenOrigin::Spiffe(spiffe) if !has_issuer || spiffe.issuer.is_none() => Some((entry, spiffe)),
+            TokenOrigin::Spiffe(spiffe) if issuer.is_none() || spiffe.issuer.is_none() => Some((entry, spiffe)),
             TokenOrigin::Issuer | TokenOrigin::Tenants(_) | TokenOrigin::Spiffe(_) => None,
         })
         .collect();
@@ -66,19 +82,18 @@ fn by_trust_domain<'e, E>(
     if let Some((entry, _)) = domains.iter().find(of_domain) {
         return Ok(entry);
     }
-    if has_issuer {
-        return Err(NoEntry::UnknownIssuer(None));
+    if let Some(issuer) = issuer {
+        return Err(NoEntry::UnknownIssuer(Box::new(unknown_issuer(issuer, entries.iter().map(&settings)))));
     }
     let Some(subject) = subject.filter(|_| !domains.is_empty()) else {
         return Err(NoEntry::MissingIssuer(Box::new(Discrepancy::new("no iss", "iss"))));
     };
-    let found = format!("sub={subject}");
+    let found = format!("sub={}", short(subject));
     if id.is_some_and(|id| id.is_err()) {
         return Err(NoEntry::Malformed(Box::new(Discrepancy::new(found, "sub is a SPIFFE ID"))));
     }
-    let known: Vec<&str> = domains.iter().map(|(_, spiffe)| spiffe.domain.as_str()).collect();
-    let values = Discrepancy::new(format!("no iss, {found}"), format!("trust domain {}", known.join("|")));
-    Err(NoEntry::UnknownIssuer(Some(Box::new(values))))
+    let known = one_of("trust_domain", domains.iter().map(|(_, spiffe)| spiffe.domain.as_str()));
+    Err(NoEntry::UnknownIssuer(Box::new(Discrepancy::new(format!("no iss, {found}"), known))))
 }
 
 fn by_audience<'e, E>(
@@ -86,21 +101,24 @@ fn by_audience<'e, E>(
     settings: &impl Fn(&E) -> &IssuerSettings,
     claims: &Claims,
 ) -> Result<&'e E, NoEntry> {
-    let is_for = |entry: &&E| settings(entry).audiences.have_one_of(claims);
+    let is_for = |entry: &&E| settings(entry).audiences.have_one_of(&claims.audiences, &claims.all);
     let fitting: Vec<&E> = entries.iter().copied().filter(is_for).collect();
     if let [one] = fitting[..] {
         return Ok(one);
     }
-    let found = claims.all.get("aud").map_or_else(|| "no aud".to_owned(), |aud| format!("aud={}", value_text(aud)));
+    let found = one_of("aud", claims.audiences.iter().map(String::as_str));
     let wanted = if fitting.is_empty() {
-        let all: Vec<&str> =
-            entries.iter().flat_map(|entry| settings(entry).audiences.listed_ones()).map(String::as_str).collect();
-        format!("aud={}", all.join("|"))
+        one_of("aud", entries.iter().flat_map(|entry| settings(entry).audiences.listed_ones()).map(String::as_str))
     } else {
         let names: Vec<&str> = fitting.iter().map(|entry| settings(entry).name.as_str()).collect();
         format!("audiences of one issuer entry, not of {}", names.join(" and "))
     };
     Err(NoEntry::BadAudience(Box::new(Discrepancy::new(found, wanted))))
+}
+
+/// `iss`, unless it is empty.
+pub(super) fn issuer(claims: &Map<String, Value>) -> Option<&str> {
+    claims.get("iss")?.as_str().filter(|issuer| !issuer.is_empty())
 }
 
 impl IssuerSettings {

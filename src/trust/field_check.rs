@@ -3,9 +3,9 @@
 use http::HeaderName;
 
 use super::entry_choice::choose;
-use super::verify::{FailedCheck, TokenError, Trust, Verified};
+use super::failed_check::{FailedCheck, TokenError};
+use super::verify::{Trust, Verified};
 use crate::jose::token::Unverified;
-use crate::oauth::discrepancy::Discrepancy;
 
 impl Trust {
     /// The field in which this token counts, for a command that checks a token without a request. `None`:
@@ -26,7 +26,6 @@ impl Verified {
         }
         let place =
             |field: Option<&HeaderName>| format!("a token in {}", field.map_or("authorization", |name| name.as_str()));
-        let values = Discrepancy::new(place(field), place(expected));
-        Err(FailedCheck { reason: TokenError::IssuerNotAllowed, values: Some(Box::new(values)) })
+        Err(FailedCheck::new(TokenError::IssuerNotAllowed, place(field), place(expected)))
     }
 }

@@ -17,9 +17,10 @@ use foldhash::HashSet;
 use serde_json::{Value, json};
 
 use super::example::{NOW, claims, settings};
+use super::failed_check::TokenError;
 use super::issuer::{IssuerSettings, TrustedIssuer};
 use super::key_cache::KeyCache;
-use super::verify::{AllowedAudiences, AllowedIssuers, Expectations, TokenError, Trust};
+use super::verify::{AllowedAudiences, AllowedIssuers, Expectations, Trust};
 use crate::clock::UnixTime;
 use crate::jose::BASE64URL;
 use crate::jose::algorithm::Algorithm;

@@ -7,10 +7,12 @@
 pub(crate) mod audiences;
 mod cache_headers;
 pub(crate) mod caller_claims;
+pub(crate) mod claimed_caller;
 pub(crate) mod discovery;
 pub(crate) mod entry_choice;
 #[cfg(test)]
 mod example;
+pub(crate) mod failed_check;
 pub(crate) mod fetch;
 pub(crate) mod fetch_access;
 mod field_check;
@@ -21,6 +23,7 @@ pub(crate) mod key_cache;
 pub(crate) mod key_file;
 pub(crate) mod key_set_file;
 pub(crate) mod key_source;
+pub(crate) mod near_miss;
 pub(crate) mod progress;
 pub(crate) mod refresher;
 pub(crate) mod report;

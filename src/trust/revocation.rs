@@ -52,6 +52,24 @@ pub(crate) enum RevocationTarget {
     Issuer,
 }
 
+/// The revocation that applies to a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AppliedRevocation<'t> {
+    pub(crate) tokens: RevokedTokens<'t>,
+    /// Seconds since 1970.
+    pub(crate) issued_before: Option<u64>,
+}
+
+/// The tokens of an issuer that a revocation concerns, by what the token at hand says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RevokedTokens<'t> {
+    All,
+    OfSubject(&'t str),
+    OfClient(&'t str),
+    /// The one with this `jti`.
+    WithId(&'t str),
+}
+
 /// All revocations. Adding never narrows: of two entries for the same target, the wider one applies.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Revocations {
@@ -183,30 +201,48 @@ impl RevocationTarget {
     }
 }
 
+impl RevokedTokens<'_> {
+    fn key(self, issuer: &str) -> Digest {
+        match self {
+            Self::All => key(issuer, ISSUER, ""),
+            Self::OfSubject(subject) => key(issuer, SUBJECT, subject),
+            Self::OfClient(client) => key(issuer, CLIENT, client),
+            Self::WithId(token_id) => key(issuer, TOKEN, &token_digest(token_id)),
+        }
+    }
+}
+
 impl Revocations {
     pub(crate) fn len(&self) -> usize {
         self.rules.len()
     }
 
-    /// Whether the token is revoked, by its issuer, client, subject or id. Its own `iss` and `sub` count whatever the
-    /// entry says of them now: the revocation may have been made for another entry or by an earlier configuration.
-    pub(crate) fn applies_to(&self, issuer: &IssuerSettings, caller: &Caller, claims: &Claims) -> bool {
+    /// The revocation of a token, by its issuer, client, subject or id. Its own `iss` and `sub` count whatever the entry
+    /// says of them now: the revocation may have been made for another entry or by an earlier configuration.
+    pub(crate) fn applying_to<'t>(
+        &self,
+        issuer: &IssuerSettings,
+        caller: &'t Caller,
+        claims: &'t Claims,
+    ) -> Option<AppliedRevocation<'t>> {
         if self.rules.is_empty() {
-            return false;
+            return None;
         }
         let configured = issuer.issuer.as_str();
         let others = [issuer.other_name(claims).map(Identity::as_str), claims.issuer.as_deref()];
         let others = others.into_iter().flatten().filter(|other| *other != configured);
         let names: Vec<&str> = others.chain([configured]).collect();
-        let concerns = |kind, name: &str| {
-            let mut rules = names.iter().filter_map(|issuer| self.rules.get(&key(issuer, kind, name)));
-            rules.any(|rule| rule.concerns(claims.issued_at))
+        let applying = |tokens: RevokedTokens<'t>| {
+            let mut rules = names.iter().filter_map(|name| self.rules.get(&tokens.key(name)));
+            let rule = rules.find(|rule| rule.concerns(claims.issued_at))?;
+            Some(AppliedRevocation { tokens, issued_before: rule.issued_before })
         };
         let subjects = [caller.subject.as_ref().map(Identity::as_str), claims.subject.as_deref()];
-        concerns(ISSUER, "")
-            || subjects.into_iter().flatten().any(|subject| concerns(SUBJECT, subject))
-            || caller.client.as_ref().is_some_and(|client| concerns(CLIENT, client.as_str()))
-            || claims.token_id.as_deref().is_some_and(|token_id| concerns(TOKEN, &token_digest(token_id)))
+        let of_subject =
+            || subjects.into_iter().flatten().find_map(|subject| applying(RevokedTokens::OfSubject(subject)));
+        let of_client = || applying(RevokedTokens::OfClient(caller.client.as_ref()?.as_str()));
+        let of_token = || applying(RevokedTokens::WithId(claims.token_id.as_deref()?));
+        applying(RevokedTokens::All).or_else(of_subject).or_else(of_client).or_else(of_token)
     }
 
     /// True if adding this entry changes nothing.

@@ -40,7 +40,8 @@ pub(crate) enum ScopeClaimFault {
     TooMany(Box<Discrepancy>),
 }
 
-const AUTO: [&str; 4] = ["scope", "scp", "scopes", "permissions"];
+/// The claims that [`ScopeClaim::Auto`] looks for.
+pub(crate) const AUTO: [&str; 4] = ["scope", "scp", "scopes", "permissions"];
 
 impl ScopeClaim {
     /// The scopes that the claims grant, of those that are `allowed`; `None` allows all. Values that are not valid

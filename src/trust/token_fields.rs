@@ -3,6 +3,7 @@
 //! Proxies with a login of their own, such as Cloudflare Access, put their token into a field of their own. Only the
 //! tokens of an issuer that is configured for the field count there.
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
@@ -61,6 +62,13 @@ impl TokenFields {
         for name in alike {
             trailers.remove(name);
         }
+    }
+}
+
+/// As alternatives to another field: `, or x-token: TOKEN` for each.
+impl fmt::Display for TokenFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|name| write!(f, ", or {name}: TOKEN"))
     }
 }
 

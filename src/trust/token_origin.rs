@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::jose::claims::Claims;
-use crate::oauth::discrepancy::{Discrepancy, value_text};
+use crate::oauth::discrepancy::{Discrepancy, short, value_text};
 use crate::oauth::identity::{Identity, InvalidIdentity};
 use crate::oauth::spiffe_id::{SCHEME, SpiffeId, TrustDomain};
 
@@ -40,11 +40,11 @@ pub(crate) struct Tenants {
     first: Identity,
 }
 
-/// Why a token belongs to no entry, with the values that were found and wanted, where they are known.
+/// Why a token belongs to no entry, with the values that were found and wanted.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum NoEntry {
     MissingIssuer(Box<Discrepancy>),
-    UnknownIssuer(Option<Box<Discrepancy>>),
+    UnknownIssuer(Box<Discrepancy>),
     BadAudience(Box<Discrepancy>),
     Malformed(Box<Discrepancy>),
 }
@@ -87,7 +87,10 @@ impl Tenants {
 
     /// A token that names its tenant twice names the same one.
     pub(super) fn check(&self, claims: &Claims) -> Result<(), NoEntry> {
-        self.of(claims).map_or(Err(NoEntry::UnknownIssuer(None)), |tenant| tenant.check(claims))
+        let Some(tenant) = self.of(claims) else {
+            return Err(NoEntry::UnknownIssuer(Box::new(Discrepancy::new("iss of no tenant", "iss of a tenant"))));
+        };
+        tenant.check(claims)
     }
 
     pub(super) fn find(&self, issuer: &str) -> Option<Tenant<'_>> {
@@ -107,13 +110,13 @@ impl SpiffeOrigin {
 
     /// The subject is a workload of this trust domain.
     pub(super) fn check(&self, claims: &Claims) -> Result<(), NoEntry> {
-        let subject = subject(claims);
+        let subject = subject(&claims.all);
         if subject.and_then(|subject| SpiffeId::parse(subject).ok()).is_some_and(|id| self.has(id)) {
             return Ok(());
         }
-        let found = subject.map_or_else(|| "no sub".to_owned(), |subject| format!("sub={subject}"));
+        let found = subject.map_or_else(|| "no sub".to_owned(), |subject| format!("sub={}", short(subject)));
         let values = Discrepancy::new(found, format!("sub={}/…", self.id));
-        Err(NoEntry::UnknownIssuer(Some(Box::new(values))))
+        Err(NoEntry::UnknownIssuer(Box::new(values)))
     }
 
     pub(super) fn has(&self, id: SpiffeId<'_>) -> bool {
@@ -121,8 +124,8 @@ impl SpiffeOrigin {
     }
 }
 
-pub(super) fn subject(claims: &Claims) -> Option<&str> {
-    claims.all.get("sub")?.as_str()
+pub(super) fn subject(claims: &Map<String, Value>) -> Option<&str> {
+    claims.get("sub")?.as_str()
 }
 
 impl Tenant<'_> {
@@ -134,7 +137,7 @@ impl Tenant<'_> {
         match claims.all.get(TENANT_CLAIM) {
             None | Some(Value::Null) => Ok(()),
             Some(Value::String(name)) if name == self.name => Ok(()),
-            Some(other @ Value::String(_)) => Err(NoEntry::UnknownIssuer(Some(values(other)))),
+            Some(other @ Value::String(_)) => Err(NoEntry::UnknownIssuer(values(other))),
             Some(other) => Err(NoEntry::Malformed(values(other))),
         }
     }
@@ -151,8 +154,28 @@ impl<'t> TenantTemplate<'t> {
         (begins_segment && ends_segment && is_plain(before) && is_plain(after)).then_some(Self { before, after })
     }
 
-    fn issuer_of(&self, tenant: &str) -> Result<Identity, InvalidIdentity> {
+    pub(super) fn issuer_of(&self, tenant: &str) -> Result<Identity, InvalidIdentity> {
         Identity::parse(&format!("{}{tenant}{}", self.before, self.after))
+    }
+}
+
+impl TenantTemplate<'_> {
+    /// The segment of this issuer at the place of the tenant.
+    pub(super) fn segment_of<'i>(&self, issuer: &'i str) -> Option<&'i str> {
+        issuer.split('/').nth(self.tenant_at())
+    }
+
+    /// The template with which this would be the issuer of the tenant in it.
+    pub(super) fn written_for(&self, issuer: &str) -> String {
+        let segments = issuer.split('/').enumerate();
+        let written: Vec<&str> =
+            segments.map(|(at, segment)| if at == self.tenant_at() { TENANT } else { segment }).collect();
+        written.join("/")
+    }
+
+    /// The place of the tenant among the segments.
+    fn tenant_at(&self) -> usize {
+        self.before.matches('/').count()
     }
 }
 

@@ -12,23 +12,22 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::audiences::AcceptedAudiences;
-use super::caller_claims::{CallerFault, caller, claimed_client};
+use super::caller_claims::caller;
+use super::claimed_caller::ClaimedCaller;
 use super::entry_choice::choose;
+use super::failed_check::{FailedCheck, RefusedToken};
 use super::issuer::{Profile, TrustedIssuer};
-use super::key_cache::{KeyCache, KeyLookup};
+use super::key_cache::KeyLookup;
 use super::revocation::PublishedRevocations;
 use super::token_fields::TokenFields;
-use super::token_origin::NoEntry;
 use crate::clock::UnixTime;
 use crate::http1::field_block::FieldBlock;
-use crate::jose::claims::{Claims, ClaimsFault};
+use crate::jose::claims::Claims;
 use crate::jose::header::Header;
 use crate::jose::jwk::VerifyingKey;
 use crate::jose::numeric_date::NumericDate;
-use crate::jose::token::{TokenFault, Unverified};
+use crate::jose::token::Unverified;
 use crate::oauth::caller::{Caller, IssuerName};
-use crate::oauth::discrepancy::Discrepancy;
-use crate::oauth::identity::Identity;
 
 /// All issuers that we trust.
 #[derive(Debug)]
@@ -93,45 +92,6 @@ pub(crate) struct ClientEntry {
     pub(crate) index: usize,
 }
 
-/// The reason why a token is refused, and its claimed caller, which is not verified.
-#[derive(Debug)]
-pub(crate) struct RefusedToken {
-    pub(crate) reason: TokenError,
-    /// The values that the failed check found and wanted.
-    pub(crate) values: Option<Box<Discrepancy>>,
-    pub(crate) issuer: Option<IssuerName>,
-    pub(crate) client: Option<Identity>,
-}
-
-/// A check that a token does not pass: the reason, and the values that it found and wanted.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct FailedCheck {
-    pub(crate) reason: TokenError,
-    pub(crate) values: Option<Box<Discrepancy>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TokenError {
-    Malformed,
-    /// More than a token may have.
-    TooManyScopes,
-    UnknownIssuer,
-    IssuerNotAllowed,
-    TypeNotAllowed,
-    AlgNotAllowed,
-    MissingClaim,
-    BadAudience,
-    Expired,
-    NotYetValid,
-    UnknownKid,
-    /// The token cannot be verified now; it may be valid.
-    KeysUnavailable,
-    BadSignature,
-    Revoked,
-    /// An own token whose client is not configured.
-    UnknownClient,
-}
-
 impl Trust {
     pub(crate) fn new(issuers: Vec<Arc<TrustedIssuer>>, revocations: Arc<PublishedRevocations>) -> Self {
         let token_fields = TokenFields::new(issuers.iter().filter_map(|issuer| issuer.settings.token_field.as_ref()));
@@ -162,19 +122,21 @@ impl Trust {
         expected: Expectations<'_>,
         now: UnixTime,
     ) -> Result<Verified, RefusedToken> {
-        let mut token = Unverified::parse(token).map_err(|fault| FailedCheck::from(fault).of(None, None))?;
-        let issuer = choose(&self.issuers, |issuer| &issuer.settings, &token.claims)
-            .map_err(|fault| FailedCheck::from(fault).of(None, claimed_client(&token.claims)))?;
+        let mut token = Unverified::parse(token).map_err(|fault| FailedCheck::from(fault).of(None))?;
+        let issuer = match choose(&self.issuers, |issuer| &issuer.settings, &token.claims) {
+            Ok(issuer) => issuer,
+            Err(fault) => return Err(FailedCheck::from(fault).of(Some(self.claimed_caller(&token.claims.all)))),
+        };
         let completed = issuer.settings.audiences.complete(&mut token.claims);
-        let fail = |check: FailedCheck| check.of(Some(&issuer.settings.name), claimed_client(&token.claims));
-        let refused = |reason: TokenError| fail(reason.into());
+        let claimed = || ClaimedCaller::of_entry(&issuer.settings.name, &token.claims.all);
+        let fail = |check: FailedCheck| check.of(Some(claimed()));
         completed.map_err(|fault| fail(fault.into()))?;
         check_claims(issuer, &token.header, &token.claims, expected, now).map_err(fail)?;
         let caller = caller(&issuer.settings, &token.claims).map_err(|fault| fail(fault.into()))?;
-        let key = signing_key(&issuer.keys, &token).await.map_err(refused)?;
+        let key = signing_key(issuer, &token).await.map_err(fail)?;
         let version = self.revocations.version();
-        if self.revocations.current().applies_to(&issuer.settings, &caller, &token.claims) {
-            return Err(refused(TokenError::Revoked));
+        if let Some(revocation) = self.revocations.current().applying_to(&issuer.settings, &caller, &token.claims) {
+            return Err(fail(FailedCheck::revoked(&revocation)));
         }
         Ok(Verified {
             caller,
@@ -193,7 +155,7 @@ impl Trust {
 impl Verified {
     /// The refusal of this token, which was valid before.
     pub(crate) fn refused(&self, check: FailedCheck) -> RefusedToken {
-        check.of(Some(&self.issuer.settings.name), self.caller.client.clone())
+        check.of(Some(ClaimedCaller::of_entry(&self.issuer.settings.name, &self.claims.all)))
     }
 
     /// True if the own authorization server issued the token.
@@ -212,8 +174,10 @@ impl Verified {
         check_audience(&self.issuer, &self.claims, expected)?;
         check_time(&self.claims, self.issuer.settings.clock_skew, now)?;
         if !self.issuer.keys.is_current(&self.key, instant) {
-            let usable = self.issuer.keys.is_usable(instant);
-            return Err(if usable { TokenError::UnknownKid } else { TokenError::KeysUnavailable }.into());
+            return Err(match self.issuer.keys.is_usable(instant) {
+                true => FailedCheck::removed_key(&self.issuer, &self.key),
+                false => FailedCheck::keys_unavailable(&self.issuer, false),
+            });
         }
         self.check_revocation()
     }
@@ -224,8 +188,9 @@ impl Verified {
         if version == self.passed.get() {
             return Ok(());
         }
-        if self.revocations.current().applies_to(&self.issuer.settings, &self.caller, &self.claims) {
-            return Err(TokenError::Revoked.into());
+        let current = self.revocations.current();
+        if let Some(revocation) = current.applying_to(&self.issuer.settings, &self.caller, &self.claims) {
+            return Err(FailedCheck::revoked(&revocation));
         }
         self.passed.set(version);
         Ok(())
@@ -233,19 +198,22 @@ impl Verified {
 }
 
 /// The issuer's key that signed the token.
-async fn signing_key(keys: &KeyCache, token: &Unverified<'_>) -> Result<Arc<VerifyingKey>, TokenError> {
+async fn signing_key(issuer: &TrustedIssuer, token: &Unverified<'_>) -> Result<Arc<VerifyingKey>, FailedCheck> {
     let (named, algorithm) = (token.header.key(), token.header.algorithm);
-    let key = match keys.find(named, algorithm).await {
+    let key = match issuer.keys.find(named, algorithm).await {
         KeyLookup::Found(key) => key,
-        KeyLookup::Unknown => return Err(TokenError::UnknownKid),
-        KeyLookup::Unavailable => return Err(TokenError::KeysUnavailable),
+        KeyLookup::Unknown => return Err(FailedCheck::unknown_key(issuer, &token.header)),
+        KeyLookup::Unavailable => {
+            let is_usable = issuer.keys.is_usable(Instant::now());
+            return Err(FailedCheck::keys_unavailable(issuer, is_usable));
+        }
     };
     if token.is_signed_by(&key) {
         return Ok(key);
     }
     // The issuer may have replaced the key and kept its id.
-    let replacement = keys.find_replacement(named, algorithm, &key).await;
-    replacement.filter(|key| token.is_signed_by(key)).ok_or(TokenError::BadSignature)
+    let replacement = issuer.keys.find_replacement(named, algorithm, &key).await;
+    replacement.filter(|key| token.is_signed_by(key)).ok_or_else(|| FailedCheck::bad_signature(issuer, &key))
 }
 
 /// All checks without cryptography, the cheapest first.
@@ -258,16 +226,16 @@ fn check_claims(
 ) -> Result<(), FailedCheck> {
     check_issuer(issuer, expected)?;
     if !issuer.settings.types.accept(header.token_type.as_deref()) {
-        return Err(TokenError::TypeNotAllowed.into());
+        return Err(FailedCheck::type_not_allowed(issuer, header));
     }
     if !issuer.settings.algorithms.contains(&header.algorithm) {
-        return Err(TokenError::AlgNotAllowed.into());
+        return Err(FailedCheck::alg_not_allowed(issuer, header));
     }
     check_audience(issuer, claims, expected)?;
     check_time(claims, issuer.settings.clock_skew, now)?;
     match issuer.settings.profile {
-        Profile::Own if claims.issued_at.is_none() => Err(ClaimsFault::missing("iat").into()),
-        Profile::Own if claims.token_id.is_none() => Err(ClaimsFault::missing("jti").into()),
+        Profile::Own if claims.issued_at.is_none() => Err(FailedCheck::missing("iat")),
+        Profile::Own if claims.token_id.is_none() => Err(FailedCheck::missing("jti")),
         Profile::Own | Profile::External => Ok(()),
     }
 }
@@ -275,7 +243,7 @@ fn check_claims(
 fn check_issuer(issuer: &TrustedIssuer, expected: Expectations<'_>) -> Result<(), FailedCheck> {
     match expected.issuers {
         AllowedIssuers::Only(names) if !names.contains(&issuer.settings.name) => {
-            Err(TokenError::IssuerNotAllowed.into())
+            Err(FailedCheck::issuer_not_allowed(&issuer.settings.name, names))
         }
         AllowedIssuers::All | AllowedIssuers::Only(_) => Ok(()),
     }
@@ -295,69 +263,22 @@ fn check_audience(issuer: &TrustedIssuer, claims: &Claims, expected: Expectation
     if claims.audiences.is_empty() {
         return Err(of_issuer.missing().into());
     }
-    let (found, wanted) = (claims.audiences.join(", "), accepted.join(" or "));
-    let values = Some(Box::new(Discrepancy::new(found, wanted)));
-    Err(FailedCheck { reason: TokenError::BadAudience, values })
+    Err(FailedCheck::bad_audience(issuer, claims, accepted))
 }
 
 fn check_time(claims: &Claims, skew: Duration, now: UnixTime) -> Result<(), FailedCheck> {
-    let (now, skew) = (now.seconds(), skew.as_secs());
-    if now >= claims.expires_at.saturating_add(skew) {
-        return Err(TokenError::Expired.into());
+    let seconds = skew.as_secs();
+    if now.seconds() >= claims.expires_at.saturating_add(seconds) {
+        return Err(FailedCheck::expired(claims, skew, now));
     }
     // A token from the future comes from a wrong clock, or is forged.
-    let begins = claims.not_before.max(claims.issued_at.map(NumericDate::rounded_up)).unwrap_or(0);
-    if begins > now.saturating_add(skew) { Err(TokenError::NotYetValid.into()) } else { Ok(()) }
-}
-
-impl FailedCheck {
-    fn of(self, issuer: Option<&IssuerName>, client: Option<Identity>) -> RefusedToken {
-        RefusedToken { reason: self.reason, values: self.values, issuer: issuer.cloned(), client }
-    }
-}
-
-impl From<TokenError> for FailedCheck {
-    fn from(reason: TokenError) -> Self {
-        Self { reason, values: None }
-    }
-}
-
-impl From<ClaimsFault> for FailedCheck {
-    fn from(fault: ClaimsFault) -> Self {
-        TokenFault::from(fault).into()
-    }
-}
-
-impl From<CallerFault> for FailedCheck {
-    fn from(fault: CallerFault) -> Self {
-        match fault {
-            CallerFault::Claims(fault) => fault.into(),
-            CallerFault::TooManyScopes(values) => Self { reason: TokenError::TooManyScopes, values: Some(values) },
+    let begins = [("nbf", claims.not_before), ("iat", claims.issued_at.map(NumericDate::rounded_up))];
+    for (name, begins) in begins {
+        if let Some(begins) = begins.filter(|begins| *begins > now.seconds().saturating_add(seconds)) {
+            return Err(FailedCheck::not_yet_valid(name, begins, skew, now));
         }
     }
-}
-
-impl From<NoEntry> for FailedCheck {
-    fn from(fault: NoEntry) -> Self {
-        let (reason, values) = match fault {
-            NoEntry::MissingIssuer(values) => (TokenError::MissingClaim, Some(values)),
-            NoEntry::UnknownIssuer(values) => (TokenError::UnknownIssuer, values),
-            NoEntry::BadAudience(values) => (TokenError::BadAudience, Some(values)),
-            NoEntry::Malformed(values) => (TokenError::Malformed, Some(values)),
-        };
-        Self { reason, values }
-    }
-}
-
-impl From<TokenFault> for FailedCheck {
-    fn from(fault: TokenFault) -> Self {
-        let (reason, values) = match fault {
-            TokenFault::Malformed(values) => (TokenError::Malformed, values),
-            TokenFault::Algorithm => (TokenError::AlgNotAllowed, None),
-            TokenFault::MissingClaim(values) => (TokenError::MissingClaim, Some(values)),
-        };
-        Self { reason, values }
-    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -366,8 +287,10 @@ impl Verified {
     pub(crate) fn own(client: &str) -> Self {
         use super::example::{claims, settings};
         use super::issuer::IssuerSettings;
+        use super::key_cache::KeyCache;
         use crate::jose::algorithm::Algorithm;
         use crate::jose::signing::SigningKey;
+        use crate::oauth::identity::Identity;
         let id = Identity::parse(client).unwrap();
         let settings = IssuerSettings { name: IssuerName::own(), profile: Profile::Own, ..settings() };
         let key = SigningKey::generate(Algorithm::EdDsa).unwrap().0.verifying_key().unwrap();

@@ -2,10 +2,10 @@
 
 use super::rejection::Rejection;
 use crate::oauth::identity::Identity;
-use crate::pipeline::policy::limits::{self, LimitPhase};
+use crate::pipeline::policy::limits::{self, ExceededLimit, LimitPhase};
 use crate::pipeline::record::open_request::OpenRequest;
 use crate::pipeline::request::peer::Peer;
-use crate::pipeline::routing::rate_limit::{LimitCount, RateLimit};
+use crate::pipeline::routing::rate_limit::RateLimit;
 use crate::pipeline::routing::snapshot::Snapshot;
 use crate::trust::verify::Verified;
 
@@ -39,6 +39,6 @@ pub(crate) fn count_client(snapshot: &Snapshot, client: &Identity, open: &mut Op
     refuse_beyond(limits::count_client(limits, store, |index, count| open.counted_for(client, index, count)))
 }
 
-fn refuse_beyond(exceeded: Option<LimitCount>) -> Result<(), Rejection> {
-    exceeded.map_or(Ok(()), |count| Err(Rejection::RateLimited(count)))
+fn refuse_beyond(exceeded: Option<ExceededLimit>) -> Result<(), Rejection> {
+    exceeded.map_or(Ok(()), |limit| Err(Rejection::RateLimited(limit)))
 }

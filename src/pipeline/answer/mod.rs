@@ -22,6 +22,8 @@ pub(crate) mod rejection;
 pub(crate) mod count_limits;
 // The rule of HTTP that a refused request breaks.
 pub(crate) mod broken_rule;
+// What the check that refuses a request found and wanted.
+pub(crate) mod found_and_wanted;
 // Bodies of answers.
 pub(crate) mod body;
 // The answer to a CORS preflight.

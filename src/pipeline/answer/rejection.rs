@@ -10,23 +10,23 @@ use serde_json::json;
 
 use super::content::Content;
 use super::grpc;
-use super::token_rejection::{grant_discrepancy, grant_status, token_refused, unauthenticated};
-use super::upstream_reason::{FailureAnswer, body_answer, tls_discrepancy, upstream_answer, upstream_failed};
+use super::token_rejection::{grant_status, token_refused, unauthenticated};
+use super::upstream_reason::{FailureAnswer, body_answer, upstream_answer, upstream_failed};
 use super::wire_rejection::malformed_status;
 use crate::audit::ledger::Unavailable;
 use crate::audit::reason::Reason;
 use crate::http1::fault::WireFault;
 use crate::issuer::authorization_server::TokenRefusal;
-use crate::oauth::discrepancy::Discrepancy;
 use crate::pipeline::policy::authenticate::AuthenticateError;
+use crate::pipeline::policy::limits::ExceededLimit;
 use crate::pipeline::record::request_log::RecordedIdentity;
 use crate::pipeline::request::ambiguous::Ambiguous;
 use crate::pipeline::request::headers::FieldFault;
 use crate::pipeline::request::upgrade::{UpgradeFault, VERSION};
 use crate::pipeline::routing::access::{Forbidden, missing_scope};
-use crate::pipeline::routing::rate_limit::{LimitCount, seconds};
+use crate::pipeline::routing::rate_limit::seconds;
+use crate::trust::failed_check::TokenError;
 use crate::trust::revocation_keeper::NotRevoked;
-use crate::trust::verify::TokenError;
 use crate::upstream::fault::{BodyFault, UpstreamFault};
 
 /// Why a request is refused.
@@ -41,7 +41,7 @@ pub(crate) enum Rejection {
     ClearText,
     NoRoute,
     MethodNotAllowed(HeaderValue),
-    RateLimited(LimitCount),
+    RateLimited(ExceededLimit),
     Unauthenticated(AuthenticateError),
     Forbidden(Forbidden),
     AuditUnavailable,
@@ -107,8 +107,8 @@ impl Rejection {
             Self::Unauthenticated(error) => unauthenticated(error),
             Self::Forbidden(Forbidden::MissingScope { .. }) => Reason::MissingScope,
             Self::Forbidden(Forbidden::ClaimMismatch(_)) => Reason::ClaimMismatch,
-            Self::Forbidden(Forbidden::ClientNotAllowed) => Reason::ClientNotAllowed,
-            Self::Forbidden(Forbidden::AddressNotAllowed) => Reason::AddressNotAllowed,
+            Self::Forbidden(Forbidden::ClientNotAllowed(_)) => Reason::ClientNotAllowed,
+            Self::Forbidden(Forbidden::AddressNotAllowed { .. }) => Reason::AddressNotAllowed,
             Self::AuditUnavailable => Reason::AuditUnavailable,
             Self::BodyTimeout => Reason::Timeout,
             Self::ClientGone => Reason::ClientGone,
@@ -153,7 +153,7 @@ impl Rejection {
                 return Public { status: StatusCode::FORBIDDEN, error: "insufficient_scope", description };
             }
             Self::Forbidden(
-                Forbidden::ClaimMismatch(_) | Forbidden::ClientNotAllowed | Forbidden::AddressNotAllowed,
+                Forbidden::ClaimMismatch(_) | Forbidden::ClientNotAllowed(_) | Forbidden::AddressNotAllowed { .. },
             ) => (StatusCode::FORBIDDEN, "access_denied", "this caller may not use this resource"),
             Self::AuditUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "the request can't be recorded just now")
@@ -169,7 +169,7 @@ impl Rejection {
 
     fn challenge(&self) -> Option<HeaderValue> {
         let text = match self {
-            Self::Unauthenticated(AuthenticateError::Missing) => format!("Bearer realm=\"{REALM}\""),
+            Self::Unauthenticated(AuthenticateError::Missing { .. }) => format!("Bearer realm=\"{REALM}\""),
             Self::Unauthenticated(AuthenticateError::Refused(refused))
                 if refused.reason != TokenError::KeysUnavailable =>
             {
@@ -189,10 +189,10 @@ impl Rejection {
             | Self::MethodNotAllowed(_)
             | Self::RateLimited(_)
             | Self::Unauthenticated(
-                AuthenticateError::Ambiguous | AuthenticateError::Refused(_) | AuthenticateError::Clock,
+                AuthenticateError::Ambiguous(_) | AuthenticateError::Refused(_) | AuthenticateError::Clock,
             )
             | Self::Forbidden(
-                Forbidden::ClaimMismatch(_) | Forbidden::ClientNotAllowed | Forbidden::AddressNotAllowed,
+                Forbidden::ClaimMismatch(_) | Forbidden::ClientNotAllowed(_) | Forbidden::AddressNotAllowed { .. },
             )
             | Self::AuditUnavailable
             | Self::TooLarge
@@ -216,7 +216,7 @@ impl Rejection {
 
     fn retry_after(&self) -> Option<HeaderValue> {
         match self {
-            Self::RateLimited(count) => Some(seconds(count.wait).max(1).into()),
+            Self::RateLimited(limit) => Some(seconds(limit.wait).max(1).into()),
             Self::Overload
             | Self::AuditUnavailable
             | Self::Token(TokenRefusal::Busy(_))
@@ -234,7 +234,7 @@ impl Rejection {
                 | TokenRefusal::NotRevoked(NotRevoked::Full | NotRevoked::ShareFull | NotRevoked::Broken),
             ) => Some(LATER),
             Self::Unauthenticated(
-                AuthenticateError::Missing | AuthenticateError::Ambiguous | AuthenticateError::Refused(_),
+                AuthenticateError::Missing { .. } | AuthenticateError::Ambiguous(_) | AuthenticateError::Refused(_),
             )
             | Self::Token(TokenRefusal::Fault(_) | TokenRefusal::Broken)
             | Self::Wire(_)
@@ -251,34 +251,20 @@ impl Rejection {
         }
     }
 
-    /// The value that a rule found and the one that it wanted.
-    pub(crate) fn discrepancy(&self) -> Option<Discrepancy> {
-        if let Self::Unauthenticated(AuthenticateError::Refused(refused)) = self {
-            return refused.values.as_deref().cloned();
-        }
-        if let Self::Forbidden(forbidden) = self {
-            return forbidden.discrepancy();
-        }
-        if let Self::Token(TokenRefusal::Fault(fault)) = self {
-            return grant_discrepancy(fault);
-        }
-        if let Self::Upstream(fault) = self { tls_discrepancy(fault) } else { None }
-    }
-
     /// The identity that the refused request claimed or proved.
     pub(crate) fn identity(&self) -> Option<RecordedIdentity> {
         match self {
             Self::Unauthenticated(AuthenticateError::Refused(refused)) => {
-                Some(RecordedIdentity::Claimed { issuer: refused.issuer.clone(), client: refused.client.clone() })
+                refused.claimed.clone().map(RecordedIdentity::Claimed)
             }
             Self::Token(TokenRefusal::TooManyFailures { client, .. }) => {
-                Some(RecordedIdentity::Claimed { issuer: None, client: client.clone() })
+                Some(RecordedIdentity::claimed_client(client.clone()))
             }
             Self::Token(TokenRefusal::Fault(fault)) => fault.client().map(|client| {
                 if fault.is_authenticated() {
                     RecordedIdentity::Client(client)
                 } else {
-                    RecordedIdentity::Claimed { issuer: None, client: Some(client) }
+                    RecordedIdentity::claimed_client(Some(client))
                 }
             }),
             Self::Overload
@@ -290,7 +276,7 @@ impl Rejection {
             | Self::MethodNotAllowed(_)
             | Self::RateLimited(_)
             | Self::Unauthenticated(
-                AuthenticateError::Missing | AuthenticateError::Ambiguous | AuthenticateError::Clock,
+                AuthenticateError::Missing { .. } | AuthenticateError::Ambiguous(_) | AuthenticateError::Clock,
             )
             | Self::Forbidden(_)
             | Self::AuditUnavailable
@@ -312,8 +298,10 @@ impl Public<'_> {
 
     fn unauthenticated(error: &AuthenticateError) -> Self {
         let (status, error, description) = match error {
-            AuthenticateError::Missing => (StatusCode::UNAUTHORIZED, "unauthorized", "an access token is required"),
-            AuthenticateError::Ambiguous => {
+            AuthenticateError::Missing { .. } => {
+                (StatusCode::UNAUTHORIZED, "unauthorized", "an access token is required")
+            }
+            AuthenticateError::Ambiguous(_) => {
                 (StatusCode::BAD_REQUEST, "invalid_request", "more than one header field with credentials")
             }
             AuthenticateError::Clock => {

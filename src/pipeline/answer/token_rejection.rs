@@ -12,8 +12,9 @@ use crate::issuer::client_auth::claim::ClientFault;
 use crate::issuer::grant::GrantFault;
 use crate::oauth::discrepancy::Discrepancy;
 use crate::pipeline::policy::authenticate::AuthenticateError;
+use crate::pipeline::routing::access::AddressList;
+use crate::trust::failed_check::TokenError;
 use crate::trust::revocation_keeper::NotRevoked;
-use crate::trust::verify::TokenError;
 
 pub(crate) fn grant_status(fault: &GrantFault) -> StatusCode {
     match fault {
@@ -41,11 +42,19 @@ pub(crate) fn grant_discrepancy(fault: &GrantFault) -> Option<Discrepancy> {
             (asked.to_owned(), allowed.to_string())
         }
         GrantFault::InvalidTarget { asked, allowed, .. } => (asked.clone(), allowed.join(" ")),
+        GrantFault::Client(ClientFault::Elsewhere { .. }) => {
+            ("another address".to_owned(), format!("an address {}", AddressList::AllowedByClient))
+        }
+        GrantFault::OthersToken { .. } => ("a token of another client".to_owned(), "a token of the client".to_owned()),
         GrantFault::InvalidRequest(_)
         | GrantFault::UnsupportedMediaType
         | GrantFault::UnsupportedGrant
-        | GrantFault::Client(_)
-        | GrantFault::OthersToken { .. } => return None,
+        | GrantFault::Client(
+            ClientFault::InvalidRequest(_)
+            | ClientFault::NoCredentials { .. }
+            | ClientFault::Malformed { .. }
+            | ClientFault::WrongCredentials { .. },
+        ) => return None,
     };
     Some(Discrepancy::new(found, wanted))
 }
@@ -76,8 +85,8 @@ pub(crate) fn token_refused(refusal: &TokenRefusal) -> Reason {
 
 pub(crate) fn unauthenticated(error: &AuthenticateError) -> Reason {
     match error {
-        AuthenticateError::Missing => Reason::NoToken,
-        AuthenticateError::Ambiguous => Reason::BadRequest,
+        AuthenticateError::Missing { .. } => Reason::NoToken,
+        AuthenticateError::Ambiguous(_) => Reason::BadRequest,
         AuthenticateError::Clock => Reason::Internal,
         AuthenticateError::Refused(refused) => match refused.reason {
             TokenError::Malformed => Reason::Malformed,

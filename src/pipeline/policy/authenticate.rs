@@ -11,22 +11,42 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::current_snapshot::CurrentSnapshot;
 use crate::clock::UnixTime;
+use crate::oauth::discrepancy::Discrepancy;
 use crate::pipeline::request::connection_cache::ConnectionCache;
 use crate::pipeline::routing::access::AccessRule;
 use crate::pipeline::routing::snapshot::Snapshot;
+use crate::trust::failed_check::{FailedCheck, RefusedToken, TokenError};
 use crate::trust::token_fields::TokenFields;
-use crate::trust::verify::{Expectations, FailedCheck, RefusedToken, TokenError, Verified};
+use crate::trust::verify::{Expectations, Verified};
 
 #[derive(Debug)]
 pub(crate) enum AuthenticateError {
-    /// No credentials: a challenge without an error code (RFC 6750 §3.1).
-    Missing,
+    /// No credentials: a challenge without an error code (RFC 6750 §3.1). `found` says what there was instead.
+    Missing {
+        found: &'static str,
+        /// Those in which a token may come, too.
+        fields: TokenFields,
+    },
     /// More than one `Authorization`, or credentials in several fields: it is unclear which ones count.
-    Ambiguous,
+    Ambiguous(Box<Discrepancy>),
     /// A token that is not valid, or that can't be verified now.
     Refused(RefusedToken),
     /// The clock of this machine can't be right.
     Clock,
+}
+
+impl AuthenticateError {
+    /// What was found and wanted, for the operator. `None` if the request is not the cause.
+    pub(crate) fn discrepancy(&self) -> Option<Discrepancy> {
+        match self {
+            Self::Missing { found, fields } => {
+                Some(Discrepancy::new(*found, format!("Authorization: Bearer TOKEN{fields}")))
+            }
+            Self::Ambiguous(values) => Some((**values).clone()),
+            Self::Refused(refused) => Some((*refused.values).clone()),
+            Self::Clock => None,
+        }
+    }
 }
 
 /// The cause of a refusal may be a mistake or an attack. The caller learns in neither case which check failed.
@@ -62,7 +82,10 @@ pub(crate) async fn authenticate(
 /// One of our own tokens is valid only as long as its client is configured.
 pub(crate) fn check_client(verified: &Verified, snapshot: &Snapshot) -> Result<(), FailedCheck> {
     let is_known = || snapshot.oauth.as_ref().is_some_and(|oauth| oauth.server.client_of(verified).is_some());
-    if verified.is_own() && !is_known() { Err(TokenError::UnknownClient.into()) } else { Ok(()) }
+    if verified.is_own() && !is_known() {
+        return Err(FailedCheck::unknown_client(verified.caller.client.as_ref()));
+    }
+    Ok(())
 }
 
 /// True if the token will never be valid again, at any route.
@@ -121,7 +144,7 @@ async fn verify(
     expected: Expectations<'_>,
     now: UnixTime,
 ) -> Result<Verified, AuthenticateError> {
-    let text = legal(token).ok_or_else(malformed)?;
+    let text = legal(token)?;
     let verified = snapshot.trust.verify(text, expected, now).await.map_err(AuthenticateError::Refused)?;
     let checked = verified.check_field(field).and_then(|()| check_client(&verified, snapshot));
     checked.map_err(|check| AuthenticateError::Refused(verified.refused(check)))?;
@@ -137,47 +160,91 @@ fn only_token<'h>(
     let bearer = bearer_token(headers, max_bytes);
     let mut present = fields.present(headers);
     let Some(field) = present.next() else {
-        return Ok(Presented { token: bearer?, field: None });
+        return match bearer {
+            Ok(token) => Ok(Presented { token, field: None }),
+            Err(AuthenticateError::Missing { found, .. }) => {
+                Err(AuthenticateError::Missing { found, fields: fields.clone() })
+            }
+            Err(error) => Err(error),
+        };
     };
     let mut values = headers.get_all(field).iter();
     let token = values.next().map(HeaderValue::as_bytes).unwrap_or_default();
-    let has_bearer = !matches!(bearer, Err(AuthenticateError::Missing));
-    if has_bearer || present.next().is_some() || values.next().is_some() {
-        return Err(AuthenticateError::Ambiguous);
+    let has_bearer = !matches!(bearer, Err(AuthenticateError::Missing { .. }));
+    if let Some(other) = present.next().or(has_bearer.then_some(&AUTHORIZATION)) {
+        return Err(ambiguous(format!("credentials in {field} and {other}")));
     }
-    if token.is_empty() || token.len() > max_bytes {
-        Err(malformed())
-    } else {
-        Ok(Presented { token, field: Some(field) })
+    if values.next().is_some() {
+        return Err(ambiguous(format!("more than one {field}")));
     }
+    Ok(Presented { token: of_legal_length(token, max_bytes)?, field: Some(field) })
 }
 
 /// The token of a `Bearer` credential (RFC 6750 §2.1), before its characters are checked.
 fn bearer_token(headers: &HeaderMap, max_bytes: usize) -> Result<&[u8], AuthenticateError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or(AuthenticateError::Missing)?.as_bytes();
+    let value = values.next().ok_or_else(|| missing("no Authorization"))?.as_bytes();
     if values.next().is_some() {
-        return Err(AuthenticateError::Ambiguous);
+        return Err(ambiguous("more than one Authorization"));
     }
     let scheme = value.split(|byte| *byte == b' ').next().unwrap_or_default();
     if !scheme.eq_ignore_ascii_case(b"bearer") {
         // Credentials of another scheme, such as the service's own Basic login, count as none.
-        return Err(AuthenticateError::Missing);
+        return Err(missing(other_credentials(scheme)));
     }
     let after = value.get(scheme.len()..).unwrap_or_default();
     let spaces = after.iter().take_while(|byte| **byte == b' ').count();
-    let token = after.get(spaces..).unwrap_or_default();
-    if token.is_empty() || token.len() > max_bytes { Err(malformed()) } else { Ok(token) }
+    of_legal_length(after.get(spaces..).unwrap_or_default(), max_bytes)
 }
 
-/// The text of a token, if it has only legal characters.
-fn legal(token: &[u8]) -> Option<&str> {
+fn of_legal_length(token: &[u8], max_bytes: usize) -> Result<&[u8], AuthenticateError> {
+    match token.len() {
+        0 => Err(malformed("an empty token", "a token")),
+        length if length > max_bytes => {
+            let wanted = format!("a token of at most {max_bytes} bytes (limits.token_bytes)");
+            Err(malformed(format!("a token of {length} bytes"), wanted))
+        }
+        _ => Ok(token),
+    }
+}
+
+/// Names the scheme only if it is a known one: without a scheme, the first word may be the token itself.
+fn other_credentials(scheme: &[u8]) -> &'static str {
+    const KNOWN: [(&str, &str); 6] = [
+        ("basic", "Authorization of the scheme Basic"),
+        ("digest", "Authorization of the scheme Digest"),
+        ("dpop", "Authorization of the scheme DPoP"),
+        ("negotiate", "Authorization of the scheme Negotiate"),
+        ("ntlm", "Authorization of the scheme NTLM"),
+        ("token", "Authorization of the scheme Token"),
+    ];
+    let known = KNOWN.iter().find(|(name, _)| scheme.eq_ignore_ascii_case(name.as_bytes()));
+    known.map_or("Authorization of another scheme, or of none", |(_, found)| found)
+}
+
+/// The text of a token with legal characters only.
+fn legal(token: &[u8]) -> Result<&str, AuthenticateError> {
     let legal = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
-    if token.iter().all(legal) { std::str::from_utf8(token).ok() } else { None }
+    match token.iter().position(|byte| !legal(byte)) {
+        None => std::str::from_utf8(token).map_err(|_| illegal_at(0)),
+        Some(at) => Err(illegal_at(at)),
+    }
 }
 
-fn malformed() -> AuthenticateError {
-    AuthenticateError::Refused(RefusedToken { reason: TokenError::Malformed, values: None, issuer: None, client: None })
+fn illegal_at(at: usize) -> AuthenticateError {
+    malformed(format!("a token with an illegal character after {at} others"), "letters, digits and -._~+/= only")
+}
+
+fn missing(found: &'static str) -> AuthenticateError {
+    AuthenticateError::Missing { found, fields: TokenFields::default() }
+}
+
+fn ambiguous(found: impl Into<String>) -> AuthenticateError {
+    AuthenticateError::Ambiguous(Box::new(Discrepancy::new(found, "credentials in one header field")))
+}
+
+fn malformed(found: impl Into<String>, wanted: impl Into<String>) -> AuthenticateError {
+    AuthenticateError::Refused(FailedCheck::new(TokenError::Malformed, found, wanted).of(None))
 }
 
 #[cfg(test)]
@@ -190,7 +257,7 @@ mod tests {
             headers.append(AUTHORIZATION, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         let token = bearer_token(&headers, 16)?;
-        legal(token).map(str::to_owned).ok_or_else(malformed)
+        legal(token).map(str::to_owned)
     }
 
     #[test]
@@ -218,8 +285,8 @@ mod tests {
                 let token = String::from_utf8(token.to_vec()).unwrap();
                 Ok((token, field.map(|name| name.as_str().to_owned())))
             }
-            Err(AuthenticateError::Missing) => Err("missing"),
-            Err(AuthenticateError::Ambiguous) => Err("ambiguous"),
+            Err(AuthenticateError::Missing { .. }) => Err("missing"),
+            Err(AuthenticateError::Ambiguous(_)) => Err("ambiguous"),
             Err(AuthenticateError::Refused(refused)) if refused.reason == TokenError::Malformed => Err("malformed"),
             Err(error) => panic!("{error:?}"),
         }
@@ -246,13 +313,21 @@ mod tests {
 
     #[test]
     fn no_header_and_other_schemes_are_missing_credentials() {
-        assert!(matches!(token(&[]), Err(AuthenticateError::Missing)));
-        assert!(matches!(token(&["Basic YTpi"]), Err(AuthenticateError::Missing)));
+        for (values, expected) in [
+            (&[][..], "no Authorization"),
+            (&["Basic YTpi"], "Authorization of the scheme Basic"),
+            (&["eyJhbGci.e30.c2ln"], "Authorization of another scheme, or of none"),
+        ] {
+            assert!(
+                matches!(token(values), Err(AuthenticateError::Missing { found, .. }) if found == expected),
+                "{values:?}"
+            );
+        }
     }
 
     #[test]
     fn two_headers_are_ambiguous() {
-        assert!(matches!(token(&["Bearer a", "Bearer b"]), Err(AuthenticateError::Ambiguous)));
+        assert!(matches!(token(&["Bearer a", "Bearer b"]), Err(AuthenticateError::Ambiguous(_))));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::issuer::authorization_server::AuthorizationServer;
-use crate::pipeline::routing::access::{Access, AccessRule, Forbidden};
+use crate::pipeline::routing::access::{Access, AccessRule, AddressList, Forbidden};
 use crate::pipeline::routing::route::Route;
 use crate::trust::verify::Verified;
 
@@ -48,9 +48,10 @@ pub(crate) fn authorize<'r>(
     let Admitted { route, from } = *admitted;
     if caller.is_own() {
         // Authentication, too, refuses one of our own tokens whose client is not known.
-        let client = ours.and_then(|ours| ours.client_of(&caller)).ok_or(Forbidden::ClientNotAllowed)?;
+        let client = ours.and_then(|ours| ours.client_of(&caller));
+        let client = client.ok_or_else(|| Forbidden::unknown_client(&caller.caller))?;
         if !client.may_call(from) {
-            return Err(Forbidden::AddressNotAllowed);
+            return Err(Forbidden::AddressNotAllowed { from, list: AddressList::AllowedByClient });
         }
     }
     rule.check(&caller)?;

@@ -3,11 +3,13 @@
 //! Says what was counted, and whether a limit is exceeded. Records nothing.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use http::HeaderMap;
 
+use crate::oauth::discrepancy::{Discrepancy, short};
 use crate::pipeline::routing::limit_store::LimitStore;
-use crate::pipeline::routing::rate_limit::{LimitCount, MAX_LIMITS, RateLimit};
+use crate::pipeline::routing::rate_limit::{LimitCount, LimitRate, MAX_LIMITS, RateLimit, seconds};
 use crate::trust::request_key::{ABSENT, RequestKey};
 use crate::trust::verify::Verified;
 
@@ -24,6 +26,14 @@ pub(crate) enum LimitPhase<'r> {
 #[derive(Debug, Default)]
 pub(crate) struct LimitCounts([Option<LimitCount>; MAX_LIMITS]);
 
+/// A limit that refuses a request.
+#[derive(Debug)]
+pub(crate) struct ExceededLimit {
+    /// Until the next request is let through.
+    pub(crate) wait: Duration,
+    pub(crate) values: Box<Discrepancy>,
+}
+
 /// Counts until a limit is exceeded, which it gives: the limits behind it are not charged for a request that is
 /// refused. `record` takes each count with the place of its limit.
 pub(crate) fn count(
@@ -32,7 +42,7 @@ pub(crate) fn count(
     phase: LimitPhase<'_>,
     address: IpAddr,
     mut record: impl FnMut(usize, LimitCount),
-) -> Option<LimitCount> {
+) -> Option<ExceededLimit> {
     let is_by_address = matches!(phase, LimitPhase::Address);
     for (index, limit) in limits.iter().enumerate().filter(|(_, limit)| limit.is_by_address() == is_by_address) {
         let key = match phase {
@@ -42,7 +52,7 @@ pub(crate) fn count(
         let count = store.count(limit, key);
         record(index, count);
         if !count.allowed {
-            return Some(count);
+            return Some(ExceededLimit::of(limit, &limit.per, count));
         }
     }
     None
@@ -53,13 +63,23 @@ pub(crate) fn count_client(
     limits: &[RateLimit],
     store: &LimitStore,
     mut record: impl FnMut(usize, LimitCount),
-) -> Option<LimitCount> {
+) -> Option<ExceededLimit> {
     limits.iter().enumerate().find_map(|(index, limit)| {
         // All of the client's requests are in one bucket.
         let count = store.count(limit, ABSENT);
         record(index, count);
-        (!count.allowed).then_some(count)
+        (!count.allowed).then(|| ExceededLimit::of(limit, &RequestKey::Client, count))
     })
+}
+
+impl ExceededLimit {
+    /// Names the limit as `RateLimit` in the answer does.
+    fn of(limit: &RateLimit, per: &RequestKey, count: LimitCount) -> Self {
+        let LimitRate { amount, period, burst } = limit.rate;
+        let wanted = format!("at most {amount} in {}s per {}, {burst} at once", period.as_secs(), per);
+        let found = format!("limit {} is used up for {}s", short(&limit.name), seconds(count.wait).max(1));
+        Self { wait: count.wait, values: Box::new(Discrepancy::new(found, wanted)) }
+    }
 }
 
 impl LimitCounts {
@@ -76,11 +96,9 @@ impl LimitCounts {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-    use std::time::Duration;
-
     use super::*;
-    use crate::pipeline::routing::rate_limit::{LimitPlace, LimitRate};
+    use crate::pipeline::routing::rate_limit::LimitPlace;
+    use std::num::NonZeroU32;
 
     fn limit(place: usize, per: RequestKey, burst: u32) -> RateLimit {
         let number = |n| NonZeroU32::new(n).unwrap();
@@ -103,7 +121,7 @@ mod tests {
         let counted = |phase| {
             let mut remaining = Vec::new();
             let exceeded = count(&limits, &store, phase, address, |at, count| remaining.push((at, count.remaining)));
-            (remaining, exceeded.is_some_and(|count| !count.allowed))
+            (remaining, exceeded.is_some())
         };
         assert_eq!(counted(LimitPhase::Address), (vec![(1, 1)], false));
         assert_eq!(counted(by_caller), (vec![(0, 4), (2, 0), (3, 8)], false));

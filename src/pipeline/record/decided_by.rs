@@ -32,6 +32,14 @@ impl DecidedBy {
         }));
     }
 
+    /// `None` after it was given up.
+    pub(super) fn snapshot(&self) -> Option<&SharedSnapshot> {
+        match self {
+            Self::Snapshot(snapshot) => Some(snapshot),
+            Self::Names(_) => None,
+        }
+    }
+
     /// The revision of the configuration.
     pub(super) fn config(&self) -> &str {
         match self {

@@ -1,9 +1,11 @@
 //! The facts of a request, as far as they are known, and the audit record made of them.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::Method;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Method};
 
 use super::decided_by::DecidedBy;
 use super::matched::MatchedRule;
@@ -24,6 +26,7 @@ use crate::pipeline::request::peer::Peer;
 use crate::pipeline::request::request_id::RequestId;
 use crate::pipeline::routing::series::SeriesId;
 use crate::pipeline::routing::snapshot::SharedSnapshot;
+use crate::trust::claimed_caller::{ClaimedCaller, ClaimedIssuer};
 use crate::trust::verify::Verified;
 
 #[derive(Debug)]
@@ -55,13 +58,27 @@ pub(crate) enum RecordedIdentity {
     Nobody,
     Caller(Rc<Verified>),
     /// Claimed, not verified.
-    Claimed {
-        issuer: Option<IssuerName>,
-        client: Option<Identity>,
-    },
+    Claimed(Box<ClaimedCaller>),
+    /// Credentials of a request that was refused before they were verified.
+    Presented(Box<UnreadCredentials>),
     /// One of our own clients, authenticated at the token or the revocation endpoint.
     Client(Identity),
     Granted(Box<Issued>),
+}
+
+impl RecordedIdentity {
+    /// A client that did not authenticate itself.
+    pub(crate) fn claimed_client(client: Option<Identity>) -> Self {
+        Self::Claimed(Box::new(ClaimedCaller { issuer: None, client }))
+    }
+}
+
+/// The value of `Authorization`, or of the field of an issuer. It is read only if the request has a line of its own, so that the requests of a flood,
+/// which have none, cost little.
+#[derive(Debug)]
+pub(crate) struct UnreadCredentials {
+    value: HeaderValue,
+    claimed: OnceCell<ClaimedCaller>,
 }
 
 impl RequestLog {
@@ -117,6 +134,16 @@ impl RequestLog {
         self.identity = RecordedIdentity::Caller(Rc::clone(verified));
     }
 
+    /// Keeps the credentials of a request that is refused before they are verified.
+    pub(crate) fn presented(&mut self, headers: &HeaderMap) {
+        let fields = self.decided_by.snapshot().map(|snapshot| snapshot.trust.token_fields());
+        let field = fields.and_then(|fields| fields.present(headers).next()).unwrap_or(&AUTHORIZATION);
+        if let (RecordedIdentity::Nobody, Some(value)) = (&self.identity, headers.get(field)) {
+            let presented = UnreadCredentials { value: value.clone(), claimed: OnceCell::new() };
+            self.identity = RecordedIdentity::Presented(Box::new(presented));
+        }
+    }
+
     pub(crate) fn client(&mut self, client: Identity) {
         self.identity = RecordedIdentity::Client(client);
     }
@@ -167,7 +194,7 @@ impl RequestLog {
     pub(super) fn kind(&self, committed: bool) -> Kind {
         let refused = matches!(self.decision, Decision::Deny | Decision::Error) && !self.was_allowed;
         let is_known = match self.identity {
-            RecordedIdentity::Nobody | RecordedIdentity::Claimed { .. } => false,
+            RecordedIdentity::Nobody | RecordedIdentity::Claimed(_) | RecordedIdentity::Presented(_) => false,
             RecordedIdentity::Caller(_) | RecordedIdentity::Client(_) | RecordedIdentity::Granted(_) => true,
         };
         let reason = self.reason.unwrap_or(Reason::Internal);
@@ -213,11 +240,10 @@ impl RequestLog {
                 return Written::Written(verified.audit_part.get_or_init(|| describe(verified).written()));
             }
             RecordedIdentity::Nobody => Described::default(),
-            RecordedIdentity::Claimed { issuer, client } => Described {
-                issuer: issuer.as_ref().map(IssuerName::as_str),
-                client: client.as_ref().map(Identity::as_str),
-                ..Described::default()
-            },
+            RecordedIdentity::Claimed(claimed) => describe_claimed(claimed),
+            RecordedIdentity::Presented(presented) => {
+                describe_claimed(presented.claimed.get_or_init(|| self.claimed_by(&presented.value)))
+            }
             RecordedIdentity::Client(client) => Described {
                 verified: true,
                 issuer: Some(IssuerName::OWN),
@@ -237,6 +263,15 @@ impl RequestLog {
         Written::Described(described)
     }
 
+    /// The caller that credentials name, if they are a token that can be read.
+    fn claimed_by(&self, credentials: &HeaderValue) -> ClaimedCaller {
+        let text = credentials.to_str().unwrap_or_default();
+        let token = text.rsplit(' ').next().unwrap_or_default();
+        // Answers that give up the snapshot are no refusals.
+        let snapshot = self.decided_by.snapshot().filter(|snapshot| token.len() <= snapshot.limits.token_bytes);
+        snapshot.and_then(|snapshot| snapshot.trust.claimed_by(token)).unwrap_or_default()
+    }
+
     /// The client that was authenticated or named by a verified token.
     pub(super) fn proven_client(&self) -> Option<(IssuerName, Identity)> {
         match &self.identity {
@@ -245,17 +280,33 @@ impl RequestLog {
             }
             RecordedIdentity::Client(client) => Some((IssuerName::own(), client.clone())),
             RecordedIdentity::Granted(issued) => Some((IssuerName::own(), issued.client.clone())),
-            RecordedIdentity::Nobody | RecordedIdentity::Claimed { .. } => None,
+            RecordedIdentity::Nobody | RecordedIdentity::Claimed(_) | RecordedIdentity::Presented(_) => None,
         }
     }
 
     fn issuer_name(&self) -> Option<&IssuerName> {
         match &self.identity {
             RecordedIdentity::Caller(verified) => Some(&verified.caller.issuer),
-            RecordedIdentity::Claimed { issuer, .. } => issuer.as_ref(),
-            RecordedIdentity::Nobody | RecordedIdentity::Client(_) | RecordedIdentity::Granted(_) => None,
+            RecordedIdentity::Claimed(claimed) => match &claimed.issuer {
+                Some(ClaimedIssuer::Configured(name)) => Some(name),
+                // A label has few values, and none that a client can choose freely.
+                Some(ClaimedIssuer::Unknown(_)) | None => None,
+            },
+            // Metrics do not depend on whether a request has a line of its own.
+            RecordedIdentity::Nobody
+            | RecordedIdentity::Presented(_)
+            | RecordedIdentity::Client(_)
+            | RecordedIdentity::Granted(_) => None,
         }
     }
+}
+
+fn describe_claimed(claimed: &ClaimedCaller) -> Described<'_> {
+    let issuer = claimed.issuer.as_ref().map(|issuer| match issuer {
+        ClaimedIssuer::Configured(name) => name.as_str(),
+        ClaimedIssuer::Unknown(iss) => iss.as_str(),
+    });
+    Described { issuer, client: claimed.client.as_ref().map(Identity::as_str), ..Described::default() }
 }
 
 fn describe(verified: &Verified) -> Described<'_> {

@@ -11,8 +11,8 @@ use foldhash::HashSet;
 use serde_json::Value;
 
 use crate::network::Networks;
-use crate::oauth::caller::IssuerName;
-use crate::oauth::discrepancy::{Discrepancy, value_text};
+use crate::oauth::caller::{Caller, IssuerName};
+use crate::oauth::discrepancy::{Discrepancy, one_of, value_text};
 use crate::oauth::scope::ScopeSet;
 use crate::oauth::segment_pattern::SegmentPattern;
 use crate::trust::scope_claim::claim_at;
@@ -74,19 +74,33 @@ pub(crate) enum Forbidden {
         held: ScopeSet,
     },
     ClaimMismatch(Box<Discrepancy>),
-    ClientNotAllowed,
-    AddressNotAllowed,
+    ClientNotAllowed(Box<Discrepancy>),
+    AddressNotAllowed {
+        /// `None`: uncertain.
+        from: Option<IpAddr>,
+        list: AddressList,
+    },
+}
+
+/// The list that refuses an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AddressList {
+    DeniedByRoute,
+    AllowedByRoute,
+    AllowedByClient,
 }
 
 impl AddressRule {
     /// A denied address is not allowed. An uncertain address (`None`) passes no list.
     pub(crate) fn check(&self, from: Option<IpAddr>) -> Result<(), Forbidden> {
-        let (allow, deny) = (self.allow.as_ref(), self.deny.as_ref());
-        let passes = |address| {
-            allow.is_none_or(|allow| allow.contains(address)) && !deny.is_some_and(|deny| deny.contains(address))
+        let is_in = |list: &Networks| from.is_some_and(|address| list.contains(address));
+        let is_denied = |deny: &Networks| from.is_none() || is_in(deny);
+        let list = match (&self.allow, &self.deny) {
+            (_, Some(deny)) if is_denied(deny) => AddressList::DeniedByRoute,
+            (Some(allow), _) if !is_in(allow) => AddressList::AllowedByRoute,
+            (Some(_) | None, Some(_) | None) => return Ok(()),
         };
-        let may = (allow.is_none() && deny.is_none()) || from.is_some_and(passes);
-        if may { Ok(()) } else { Err(Forbidden::AddressNotAllowed) }
+        Err(Forbidden::AddressNotAllowed { from, list })
     }
 }
 
@@ -114,7 +128,7 @@ impl AccessRule {
         let is_named = |client: &str| allowed.iter().any(|(issuer, id)| *issuer == caller.issuer && id == client);
         match &caller.client {
             Some(client) if is_named(client.as_str()) => Ok(()),
-            Some(_) | None => Err(Forbidden::ClientNotAllowed),
+            Some(_) | None => Err(Forbidden::ClientNotAllowed(Box::new(clients_discrepancy(caller, allowed)))),
         }
     }
 
@@ -185,17 +199,59 @@ impl fmt::Display for WantedValue {
 }
 
 impl Forbidden {
-    /// `None` where the record names the caller and its address anyway.
-    pub(crate) fn discrepancy(&self) -> Option<Discrepancy> {
+    pub(crate) fn discrepancy(&self) -> Discrepancy {
         match self {
             Self::MissingScope { all_of, any_of, held } => {
                 let found = if held.is_empty() { "no scope".to_owned() } else { held.to_string() };
-                Some(Discrepancy::new(found, wanted_scopes(all_of, any_of)))
+                Discrepancy::new(found, wanted_scopes(all_of, any_of))
             }
-            Self::ClaimMismatch(discrepancy) => Some((**discrepancy).clone()),
-            Self::ClientNotAllowed | Self::AddressNotAllowed => None,
+            Self::ClaimMismatch(discrepancy) | Self::ClientNotAllowed(discrepancy) => (**discrepancy).clone(),
+            Self::AddressNotAllowed { from, list } => {
+                let found = from.map_or_else(|| "an uncertain address".to_owned(), |from| format!("address {from}"));
+                Discrepancy::new(found, format!("an address {list}"))
+            }
         }
     }
+
+    /// One of our own tokens, whose client is not configured.
+    pub(crate) fn unknown_client(caller: &Caller) -> Self {
+        Self::ClientNotAllowed(Box::new(Discrepancy::new(client_text(caller), "a client of oauth.clients")))
+    }
+}
+
+/// What an address must be for the list.
+impl fmt::Display for AddressList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DeniedByRoute => "outside deny_from of the route",
+            Self::AllowedByRoute => "of allow_from of the route",
+            Self::AllowedByClient => "of allow_from of the client",
+        })
+    }
+}
+
+/// A route may allow far more clients than a line shows.
+const MAX_SHOWN_CLIENTS: usize = 16;
+
+fn clients_discrepancy(caller: &Caller, allowed: &HashSet<(IssuerName, String)>) -> Discrepancy {
+    let wanted = if allowed.len() > MAX_SHOWN_CLIENTS {
+        format!("one of the {} clients of the route", allowed.len())
+    } else {
+        let mut names: Vec<String> = allowed.iter().map(|(issuer, id)| client_name(issuer, id)).collect();
+        names.sort_unstable();
+        one_of("client", names.iter().map(String::as_str))
+    };
+    Discrepancy::new(client_text(caller), wanted)
+}
+
+fn client_text(caller: &Caller) -> String {
+    let name = caller.client.as_ref().map(|client| client_name(&caller.issuer, client.as_str()));
+    one_of("client", name.as_deref())
+}
+
+/// As in `access.clients`.
+fn client_name(issuer: &IssuerName, id: &str) -> String {
+    if issuer.as_str() == IssuerName::OWN { id.to_owned() } else { format!("{}/{id}", issuer.as_str()) }
 }
 
 fn wanted_scopes(all_of: &ScopeSet, any_of: &ScopeSet) -> String {

@@ -2,8 +2,8 @@ use serde_json::{Value, json};
 
 use super::super::audiences::AcceptedAudiences;
 use super::super::example;
+use super::super::failed_check::{FailedCheck, TokenError};
 use super::super::token_origin::{TenantTemplate, Tenants};
-use super::super::verify::{FailedCheck, TokenError};
 use super::*;
 use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
@@ -49,8 +49,7 @@ fn chosen(entries: &[IssuerSettings], more: &Value) -> Result<String, (TokenErro
     let chosen = choose(entries, |entry| entry, &claims(more));
     chosen.map(|entry| entry.name.as_str().to_owned()).map_err(|fault| {
         let FailedCheck { reason, values } = fault.into();
-        let values = values.map(|values| format!("{} / {}", values.found, values.wanted));
-        (reason, values.unwrap_or_default())
+        (reason, format!("{} / {}", values.found, values.wanted))
     })
 }
 
@@ -70,9 +69,15 @@ fn a_single_entry_is_chosen_by_its_issuer_for_any_audience() {
     for audience in [json!("x"), json!("y"), json!(["y", "z"])] {
         chooses(&entries, &json!({"aud": audience}), "one");
     }
-    for iss in ["https://login.example.com/", "https://LOGIN.example.com", "http://login.example.com", "other"] {
-        refuses(&entries, &json!({"iss": iss}), TokenError::UnknownIssuer, "");
+    for (iss, difference) in [
+        ("https://login.example.com/", "a trailing slash"),
+        ("https://LOGIN.example.com", "letter case"),
+        ("http://login.example.com", "the scheme"),
+    ] {
+        let values = format!("iss={iss}, which differs by {difference} from issuer `one` / iss={ISS}");
+        refuses(&entries, &json!({"iss": iss}), TokenError::UnknownIssuer, &values);
     }
+    refuses(&entries, &json!({"iss": "other"}), TokenError::UnknownIssuer, "iss=other / issuer=other|one");
 }
 
 #[test]
@@ -89,7 +94,7 @@ fn of_several_entries_the_one_with_the_audience_is_chosen() {
     }
     refuses(&entries, &json!({"aud": "v"}), TokenError::BadAudience, "aud=v / aud=x|y|z");
     let wanted = "audiences of one issuer entry, not of one and two";
-    refuses(&entries, &json!({"aud": ["x", "z"]}), TokenError::BadAudience, &format!("aud=[\"x\",\"z\"] / {wanted}"));
+    refuses(&entries, &json!({"aud": ["x", "z"]}), TokenError::BadAudience, &format!("aud=x|z / {wanted}"));
 }
 
 #[test]
@@ -99,9 +104,18 @@ fn a_token_of_a_tenant_belongs_to_the_entry_of_the_tenant() {
     chooses(&entries, &json!({"iss": iss("a")}), "many");
     chooses(&entries, &json!({"iss": iss("b"), "tid": "b"}), "many");
     chooses(&entries, &json!({}), "plain");
-    for tenant in ["c", "{tenant}", "common", "a/b", ""] {
-        refuses(&entries, &json!({"iss": iss(tenant)}), TokenError::UnknownIssuer, "");
+    for tenant in ["{tenant}", "a/b", ""] {
+        let values = format!("iss={} / issuer=plain|many", iss(tenant));
+        refuses(&entries, &json!({"iss": iss(tenant)}), TokenError::UnknownIssuer, &values);
     }
+    let wanted = format!("iss={ISS}/{{tenant}}/v2.0 with a tenant of issuers.many.tenants");
+    for tenant in ["c", "common", "A"] {
+        let found = format!("iss={}, whose tenant {tenant} is not listed by issuer `many`", iss(tenant));
+        refuses(&entries, &json!({"iss": iss(tenant)}), TokenError::UnknownIssuer, &format!("{found} / {wanted}"));
+    }
+    let near = format!("{}/", iss("a"));
+    let values = format!("iss={near}, which differs by a trailing slash from issuer `many` / iss={}", iss("a"));
+    refuses(&entries, &json!({"iss": near}), TokenError::UnknownIssuer, &values);
     refuses(&entries, &json!({"iss": iss("a"), "tid": "b"}), TokenError::UnknownIssuer, "tid=b / tid=a, as in iss");
     refuses(&entries, &json!({"iss": iss("a"), "tid": 7}), TokenError::Malformed, "tid=7 / tid=a, as in iss");
 }
@@ -139,7 +153,7 @@ fn a_token_without_issuer_belongs_to_a_trust_domain() {
     chooses(&entries, &json!({"iss": null, "sub": "spiffe://b.org/a"}), "b");
     refuses(&entries, &json!({"iss": null}), TokenError::MissingClaim, "no iss / iss");
     for other in ["spiffe://example.org.evil.example/a", "spiffe://sub.example.org/a", "spiffe://xexample.org/a"] {
-        let values = format!("no iss, sub={other} / trust domain example.org|b.org");
+        let values = format!("no iss, sub={other} / trust_domain=example.org|b.org");
         refuses(&entries, &json!({"iss": null, "sub": other}), TokenError::UnknownIssuer, &values);
     }
     for bad in ["spiffe://example.org", "spiffe://example.org/", "spiffe://example.org//a", "spiffe://EXAMPLE.org/a"] {
@@ -154,7 +168,8 @@ fn a_token_whose_issuer_is_configured_is_of_no_trust_domain() {
     chooses(&entries, &json!({"sub": WORKLOAD}), "one");
     // The issuer is not configured, and the entry has none of its own: the trust domain decides.
     chooses(&entries, &json!({"iss": "https://spire.example", "sub": WORKLOAD}), "mesh");
-    refuses(&entries, &json!({"iss": "https://spire.example"}), TokenError::UnknownIssuer, "");
+    let values = "iss=https://spire.example / issuer=one|mesh";
+    refuses(&entries, &json!({"iss": "https://spire.example"}), TokenError::UnknownIssuer, values);
 }
 
 #[test]
@@ -162,7 +177,8 @@ fn a_trust_domain_with_an_issuer_takes_no_token_of_another() {
     let entries = [of_domain("mesh", "example.org", Some(ISS))];
     chooses(&entries, &json!({"sub": WORKLOAD}), "mesh");
     chooses(&entries, &json!({"sub": WORKLOAD, "iss": null}), "mesh");
-    refuses(&entries, &json!({"iss": "https://spire.example", "sub": WORKLOAD}), TokenError::UnknownIssuer, "");
+    let values = "iss=https://spire.example / issuer=mesh";
+    refuses(&entries, &json!({"iss": "https://spire.example", "sub": WORKLOAD}), TokenError::UnknownIssuer, values);
     for other in ["someone", "spiffe://other.org/a", "spiffe://example.org", "spiffe://example.org/../a"] {
         let values = format!("sub={other} / sub=spiffe://example.org/…");
         refuses(&entries, &json!({"sub": other}), TokenError::UnknownIssuer, &values);
@@ -186,7 +202,7 @@ fn the_claim_in_the_place_of_aud_chooses_an_entry_too() {
 }
 
 #[test]
-fn an_entry_may_choose_tokens_of_its_issuer_and_of_trust_domains() {
+fn an_entry_may_choose_tokens_of_its_iss_and_of_trust_domains() {
     let one = entry("one", ISS, &["a"]);
     let tenants = with_tenants("tenants", &["a"]);
     let of_tenant = entry("tenant", "https://login.example.com/a/v2.0", &["b"]);
@@ -209,5 +225,29 @@ fn an_entry_may_choose_tokens_of_its_issuer_and_of_trust_domains() {
         [(&elsewhere, &one), (&one, &tenants), (&tenants, &one), (&domain, &one), (&of_other_tenant, &tenants)]
     {
         assert!(!changed.may_choose_tokens_of(other), "{} {}", changed.name.as_str(), other.name.as_str());
+    }
+}
+
+#[test]
+fn a_refused_token_is_claimed_of_the_entry_that_would_take_it() {
+    let domain = of_domain("mesh", "example.org", None);
+    let entries = [entry("one", ISS, &["x"]), entry("two", ISS, &["y", "z"]), with_tenants("many", &["x"]), domain];
+    let tenant = format!("{ISS}/a/v2.0");
+    for (claims, expected) in [
+        (json!({"iss": ISS, "aud": "x"}), Some("one")),
+        (json!({"iss": ISS, "aud": ["y"], "exp": "soon"}), Some("two")),
+        // It belongs to none of the two, or to both.
+        (json!({"iss": ISS, "aud": "v"}), None),
+        (json!({"iss": ISS, "aud": ["x", "y"]}), None),
+        (json!({"iss": ISS, "aud": 7}), None),
+        (json!({"iss": tenant, "tid": "b"}), Some("many")),
+        (json!({"iss": format!("{ISS}/c/v2.0")}), None),
+        (json!({"sub": WORKLOAD}), Some("mesh")),
+        (json!({"iss": "", "sub": WORKLOAD}), Some("mesh")),
+        (json!({"iss": 7, "sub": "someone"}), None),
+        (json!({}), None),
+    ] {
+        let chosen = claimed_entry(&entries, |entry| entry, claims.as_object().unwrap());
+        assert_eq!(chosen.map(|entry| entry.name.as_str()), expected, "{claims}");
     }
 }

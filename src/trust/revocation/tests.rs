@@ -49,7 +49,7 @@ fn applies_to(entry: &RevocationEntry, issuer: &IssuerSettings, issued_at: impl 
     let caller = Caller::new(issuer.name.clone(), &issuer.issuer, client, subject, ScopeSet::default()).unwrap();
     let mut revocations = Revocations::default();
     revocations.add(entry);
-    revocations.applies_to(issuer, &caller, &claims(issued_at))
+    revocations.applying_to(issuer, &caller, &claims(issued_at)).is_some()
 }
 
 fn lasting(target: RevocationTarget, issued_before: Option<UnixTime>) -> RevocationEntry {
@@ -106,7 +106,7 @@ fn no_revoked_subject_concerns_a_caller_without_one() {
     {
         let mut revocations = Revocations::default();
         revocations.add(&lasting(target.clone(), None));
-        assert_eq!(revocations.applies_to(&corp(), &caller, &claims(NOW.seconds())), expected, "{target:?}");
+        assert_eq!(revocations.applying_to(&corp(), &caller, &claims(NOW.seconds())).is_some(), expected, "{target:?}");
     }
 }
 
@@ -123,7 +123,7 @@ fn applies_to_svid(entry: &RevocationEntry, iss: &str) -> bool {
     let caller = Caller::new(settings.name.clone(), &id, None, subject, ScopeSet::default()).unwrap();
     let mut revocations = Revocations::default();
     revocations.add(entry);
-    revocations.applies_to(&settings, &caller, &claims)
+    revocations.applying_to(&settings, &caller, &claims).is_some()
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn a_revocation_counts_for_all_tenants_or_for_one() {
     let revoked = |revocation: &RevocationEntry| {
         let mut all = Revocations::default();
         all.add(revocation);
-        ["a", "b"].map(|tenant| all.applies_to(&entry, &caller, &of(tenant)))
+        ["a", "b"].map(|tenant| all.applying_to(&entry, &caller, &of(tenant)).is_some())
     };
     assert_eq!(revoked(&RevocationEntry::lasting(&entry, RevocationTarget::Issuer, None, NOW)), [true, true]);
     assert_eq!(revoked(&RevocationEntry::token(&entry, &of("b"), NOW).unwrap()), [false, true]);

@@ -4,6 +4,7 @@ use super::*;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::key_set::KeySet;
 use crate::jose::signing::SigningKey;
+use crate::trust::failed_check::TokenError;
 
 const EXPECTED: Expectations<'_> = Expectations { issuers: AllowedIssuers::All, audiences: AllowedAudiences::OfIssuer };
 const DAY: Duration = Duration::from_secs(24 * 3600);
