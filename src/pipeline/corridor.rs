@@ -41,13 +41,12 @@ use super::request::peer::{AddressTrust, ListenerMode, Peer};
 use super::request::request_id::RequestId;
 use super::request::upgrade::is_extended_connect;
 use super::routing::access::Access;
-use super::routing::cors::{Cors, requested_method};
+use super::routing::cors::requested_method;
 use super::routing::route::Route;
 use super::routing::snapshot::Snapshot;
 use super::routing::table::RouteMatch;
 use super::routing::target::{FixedAnswer, RouteTarget};
 use super::worker::Worker;
-use crate::audit::reason::Reason;
 use crate::http1::fault::WireFault;
 use crate::http1::target::RequestTarget;
 use crate::server::exchange_guard::ExchangeGuard;
@@ -179,7 +178,7 @@ async fn decide(
     fields.asks_to_switch = upgrade.is_some() && head.version == Version::HTTP_11;
     let admitted = admit_address(route, snapshot, peer, open).inspect_err(|_| open.log.presented(&head.headers))?;
     if let (Some(requested), Some(cors)) = (requested, &route.cors) {
-        return Ok(answer_preflight(cors, &requested, open, fields, &head));
+        return Ok(preflight::answer(cors, &requested, open, fields, &head.headers));
     }
     let permit = find_permit(&admitted, (worker, snapshot, peer), &mut open.log, &head.headers).await?;
     let by_caller = LimitPhase::Caller { headers: &head.headers, caller: permit.caller() };
@@ -335,25 +334,6 @@ fn find_route<'s>(
         RouteMatch::MethodNotAllowed(allow) => Err(Rejection::MethodNotAllowed(allow)),
         RouteMatch::Nothing => Err(Rejection::NoRoute),
     }
-}
-
-/// A preflight carries no credentials, and its response grants nothing but permission to send the request.
-fn answer_preflight(
-    cors: &Cors,
-    requested: &Method,
-    open: &mut OpenRequest,
-    fields: &mut ResponseFields,
-    head: &ReceivedHead,
-) -> Response<Content> {
-    let is_allowed = fields.granted_origin.is_some() && cors.allows(requested, &head.headers);
-    if is_allowed {
-        open.reserve_if_roomy();
-        open.log.allowed();
-    } else {
-        fields.granted_origin = None;
-        open.log.ended_by(Reason::OriginNotAllowed);
-    }
-    preflight::preflight(cors, is_allowed)
 }
 
 /// Answers 308 to the same path at the configured origin, never at one that `Host` names. A secret in the request has

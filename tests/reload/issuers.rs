@@ -153,7 +153,7 @@ async fn a_field_for_tokens_is_removed_and_passed_by_the_rule_in_use() {
 }
 
 #[tokio::test]
-async fn a_changed_subject_claim_describes_the_caller_of_a_cached_token() {
+async fn a_changed_subject_claim_counts_for_a_cached_token() {
     let (upstream, key) = (Upstream::start().await, Key::new("k", "ES256"));
     let keys = keys(&[&key]);
     let yaml = |more: &str| with_entries(&upstream, &keys, &format!("{CORP}{more}"));

@@ -98,7 +98,7 @@ fn an_issuer_keeps_its_tokens_and_keys_as_far_as_it_is_the_same() {
 }
 
 #[test]
-fn a_change_of_one_entry_has_the_tokens_of_the_same_issuer_verified_again() {
+fn a_changed_entry_has_tokens_of_its_issuer_verified_again() {
     let other = || {
         let other = Identity::parse("https://other.example").unwrap();
         with(issuer("other", "x", KEYS), |settings, _| settings.issuer = other)

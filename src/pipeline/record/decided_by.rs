@@ -32,7 +32,7 @@ impl DecidedBy {
         }));
     }
 
-    /// `None` once only the names are kept.
+    /// `None` after it was given up.
     pub(super) fn snapshot(&self) -> Option<&SharedSnapshot> {
         match self {
             Self::Snapshot(snapshot) => Some(snapshot),

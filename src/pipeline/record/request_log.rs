@@ -136,9 +136,8 @@ impl RequestLog {
 
     /// Keeps the credentials of a request that is refused before they are verified.
     pub(crate) fn presented(&mut self, headers: &HeaderMap) {
-        let Some(snapshot) = self.decided_by.snapshot() else { return };
-        let fields = snapshot.trust.token_fields();
-        let field = fields.present(headers).next().unwrap_or(&AUTHORIZATION);
+        let fields = self.decided_by.snapshot().map(|snapshot| snapshot.trust.token_fields());
+        let field = fields.and_then(|fields| fields.present(headers).next()).unwrap_or(&AUTHORIZATION);
         if let (RecordedIdentity::Nobody, Some(value)) = (&self.identity, headers.get(field)) {
             let presented = UnreadCredentials { value: value.clone(), claimed: OnceCell::new() };
             self.identity = RecordedIdentity::Presented(Box::new(presented));
@@ -268,6 +267,7 @@ impl RequestLog {
     fn claimed_by(&self, credentials: &HeaderValue) -> ClaimedCaller {
         let text = credentials.to_str().unwrap_or_default();
         let token = text.rsplit(' ').next().unwrap_or_default();
+        // Answers that give up the snapshot are no refusals.
         let snapshot = self.decided_by.snapshot().filter(|snapshot| token.len() <= snapshot.limits.token_bytes);
         snapshot.and_then(|snapshot| snapshot.trust.claimed_by(token)).unwrap_or_default()
     }

@@ -202,31 +202,7 @@ fn the_claim_in_the_place_of_aud_chooses_an_entry_too() {
 }
 
 #[test]
-fn a_refused_token_is_claimed_of_the_entry_that_would_take_it() {
-    let domain = of_domain("mesh", "example.org", None);
-    let entries = [entry("one", ISS, &["x"]), entry("two", ISS, &["y", "z"]), with_tenants("many", &["x"]), domain];
-    let tenant = format!("{ISS}/a/v2.0");
-    for (claims, expected) in [
-        (json!({"iss": ISS, "aud": "x"}), Some("one")),
-        (json!({"iss": ISS, "aud": ["y"], "exp": "soon"}), Some("two")),
-        // It belongs to none of the two, or to both.
-        (json!({"iss": ISS, "aud": "v"}), None),
-        (json!({"iss": ISS, "aud": ["x", "y"]}), None),
-        (json!({"iss": ISS, "aud": 7}), None),
-        (json!({"iss": tenant, "tid": "b"}), Some("many")),
-        (json!({"iss": format!("{ISS}/c/v2.0")}), None),
-        (json!({"sub": WORKLOAD}), Some("mesh")),
-        (json!({"iss": "", "sub": WORKLOAD}), Some("mesh")),
-        (json!({"iss": 7, "sub": "someone"}), None),
-        (json!({}), None),
-    ] {
-        let chosen = claimed_entry(&entries, |entry| entry, claims.as_object().unwrap());
-        assert_eq!(chosen.map(|entry| entry.name.as_str()), expected, "{claims}");
-    }
-}
-
-#[test]
-fn an_entry_may_choose_the_tokens_of_those_with_its_issuer_and_of_trust_domains() {
+fn an_entry_may_choose_tokens_of_its_iss_and_of_trust_domains() {
     let one = entry("one", ISS, &["a"]);
     let tenants = with_tenants("tenants", &["a"]);
     let of_tenant = entry("tenant", "https://login.example.com/a/v2.0", &["b"]);
@@ -249,5 +225,29 @@ fn an_entry_may_choose_the_tokens_of_those_with_its_issuer_and_of_trust_domains(
         [(&elsewhere, &one), (&one, &tenants), (&tenants, &one), (&domain, &one), (&of_other_tenant, &tenants)]
     {
         assert!(!changed.may_choose_tokens_of(other), "{} {}", changed.name.as_str(), other.name.as_str());
+    }
+}
+
+#[test]
+fn a_refused_token_is_claimed_of_the_entry_that_would_take_it() {
+    let domain = of_domain("mesh", "example.org", None);
+    let entries = [entry("one", ISS, &["x"]), entry("two", ISS, &["y", "z"]), with_tenants("many", &["x"]), domain];
+    let tenant = format!("{ISS}/a/v2.0");
+    for (claims, expected) in [
+        (json!({"iss": ISS, "aud": "x"}), Some("one")),
+        (json!({"iss": ISS, "aud": ["y"], "exp": "soon"}), Some("two")),
+        // It belongs to none of the two, or to both.
+        (json!({"iss": ISS, "aud": "v"}), None),
+        (json!({"iss": ISS, "aud": ["x", "y"]}), None),
+        (json!({"iss": ISS, "aud": 7}), None),
+        (json!({"iss": tenant, "tid": "b"}), Some("many")),
+        (json!({"iss": format!("{ISS}/c/v2.0")}), None),
+        (json!({"sub": WORKLOAD}), Some("mesh")),
+        (json!({"iss": "", "sub": WORKLOAD}), Some("mesh")),
+        (json!({"iss": 7, "sub": "someone"}), None),
+        (json!({}), None),
+    ] {
+        let chosen = claimed_entry(&entries, |entry| entry, claims.as_object().unwrap());
+        assert_eq!(chosen.map(|entry| entry.name.as_str()), expected, "{claims}");
     }
 }

@@ -127,7 +127,7 @@ fn applies_to_svid(entry: &RevocationEntry, iss: &str) -> bool {
 }
 
 #[test]
-fn a_revoked_issuer_counts_after_it_leaves_a_trust_domain() {
+fn a_revoked_issuer_counts_after_it_left_a_trust_domain() {
     for target in [RevocationTarget::Issuer, RevocationTarget::Subject("spiffe://example.org/a".into())] {
         let entry = lasting(target, None);
         assert!(applies_to_svid(&entry, "https://corp.example"), "{entry:?}");
