@@ -43,6 +43,8 @@ async fn finds(path: &str, documents: &[(&str, Value)], asked: &[&str]) {
     let (origin, server) = issuer(&key, documents);
     let iss = format!("{origin}{path}");
     let world = World::trusting(&[format!("corp: {{issuer: \"{iss}\"}}")]).await;
+    // A request waits 2 s at most, which a busy machine may need for five documents.
+    world.gateway.log_line("fetched the JWK Set");
     world.accepts(&token(&key, &iss)).await;
     assert_eq!(paths(&server), asked);
 }
