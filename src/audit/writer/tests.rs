@@ -26,7 +26,10 @@ impl Drop for Home {
 
 impl Home {
     fn new(name: &str) -> Self {
-        Self(std::env::temp_dir().join(format!("portcullis-audit-{}-{name}", std::process::id())))
+        let folder = std::env::temp_dir().join(format!("portcullis-audit-{}-{name}", std::process::id()));
+        // A test that was killed leaves its folder, and process ids come again.
+        let _ = fs::remove_dir_all(&folder);
+        Self(folder)
     }
 
     fn log(&self) -> PathBuf {
