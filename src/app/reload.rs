@@ -177,7 +177,7 @@ impl Reloader {
     async fn commit(&mut self, verified: VerifiedConfig, former: &FormerSnapshots) -> Result<Reloaded, ReloadError> {
         let VerifiedConfig { mut next, restart, revoked, audit, shutdown, connections, warnings } = verified;
         if revoked != self.revoked {
-            // What either configuration revokes is revoked, until no request is decided by the former one.
+            // Revocations of both configurations hold until no request is decided by the former one.
             let added = self.parts.revoker.set_rules(revoked.clone(), RulesChange::Add).await;
             added.map_err(ReloadError::Revocations)?;
         }

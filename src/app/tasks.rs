@@ -9,7 +9,7 @@ use std::pin::Pin;
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinSet};
 
-/// What a task is about. The same number stands for the same definition.
+/// The subject of a task. The same number stands for the same definition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum TaskSubject {
     /// The addresses of a name, looked up by the settings of this number.

@@ -47,7 +47,7 @@ pub(super) enum Suggestion {
 
 #[derive(Debug)]
 pub(super) struct Change {
-    /// What to write, and where.
+    /// The text to write and its place in the file.
     pub(super) text: String,
     pub(super) opens: String,
 }

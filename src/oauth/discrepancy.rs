@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-/// What a failed check found and wanted. Of a token it contains only the member, the claim or the scopes that the check
+/// The values that a failed check found and wanted. Of a token it contains only the member, the claim or the scopes that the check
 /// is about. Each text is at most [`MAX_CHARACTERS`] long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Discrepancy {

@@ -113,13 +113,7 @@ pub(crate) async fn handle(
     }
     let is_refusal = decided.is_err();
     let mut answer = decided.unwrap_or_else(|rejection| {
-        open.refused(rejection.reason(), rejection.identity());
-        open.log.rule = broken_rule(&rejection);
-        open.log.discrepancy = found_and_wanted(&rejection).map(Box::new);
-        if rejection.is_for_failures() {
-            // Rate limits that had room must not look like the cause.
-            (open.counts, open.client_counts) = Default::default();
-        }
+        record_refusal(&mut open, &rejection);
         rejection.into_response(is_grpc && grpc::may_be_spoken(open.log.matched, &snapshot))
     });
     if for_head {
@@ -130,6 +124,16 @@ pub(crate) async fn handle(
         open.log.release_snapshot();
     }
     answer.map(|content| AnswerBody::new(content, open, exchange, end.and_then(RequestEnd::hold)))
+}
+
+fn record_refusal(open: &mut OpenRequest, rejection: &Rejection) {
+    open.refused(rejection.reason(), rejection.identity());
+    open.log.rule = broken_rule(rejection);
+    open.log.discrepancy = found_and_wanted(rejection).map(Box::new);
+    if rejection.is_for_failures() {
+        // Rate limits that had room must not look like the cause.
+        (open.counts, open.client_counts) = Default::default();
+    }
 }
 
 /// Refuses a request whose head breaks a rule of HTTP. Its connection ends.

@@ -22,13 +22,13 @@ use crate::trust::issuer::IssuerSettings;
 #[derive(Debug)]
 pub(super) struct Proposal {
     pub(super) edit: ConfigEdit,
-    /// What else it would accept.
+    /// The other tokens that the change would accept.
     pub(super) opens: String,
     /// The signature cannot be checked: the keys of this issuer are not known.
     pub(super) is_new_issuer: bool,
 }
 
-/// What the token says, and what the configuration says about it.
+/// The claims of the token, and the parts of the configuration that decide about it.
 pub(super) struct TokenFacts<'f> {
     pub(super) header: Map<String, Value>,
     pub(super) claims: Map<String, Value>,

@@ -22,7 +22,7 @@ pub(crate) mod rejection;
 pub(crate) mod count_limits;
 // The rule of HTTP that a refused request breaks.
 pub(crate) mod broken_rule;
-// What the check that refuses a request found and wanted.
+// The values found and wanted by the check that refuses a request.
 pub(crate) mod found_and_wanted;
 // Bodies of answers.
 pub(crate) mod body;

@@ -36,7 +36,7 @@ pub(crate) enum AuthenticateError {
 }
 
 impl AuthenticateError {
-    /// What was found and wanted, for the operator. `None` if the request is not the cause.
+    /// The values found and wanted, for the operator. `None` if the request is not the cause.
     pub(crate) fn discrepancy(&self) -> Option<Discrepancy> {
         match self {
             Self::Missing { found, fields } => {

@@ -55,7 +55,7 @@ pub(crate) struct ClaimRule {
     pub(crate) values: Vec<WantedValue>,
 }
 
-/// What a value must be.
+/// A condition on a value.
 #[derive(Debug, PartialEq)]
 pub(crate) enum WantedValue {
     Equal(Value),
@@ -219,7 +219,7 @@ impl Forbidden {
     }
 }
 
-/// What an address must be for the list.
+/// The condition of the list on an address.
 impl fmt::Display for AddressList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -34,7 +34,7 @@ pub(crate) mod route;
 mod route_tree;
 // The search for the route of a request.
 pub(crate) mod table;
-// What each rate limit is about, from one configuration to the next.
+// The identity of each rate limit, from one configuration to the next.
 mod limit_identity;
 // Comparison of the rules of two routes.
 pub(crate) mod laxity;

@@ -38,7 +38,7 @@ pub(crate) struct Snapshot {
     pub(crate) oauth: Option<OwnIssuer>,
 }
 
-/// What a configuration says, and the live parts that it needs.
+/// The parts of a snapshot: those of a configuration, and the live ones that it uses.
 #[derive(Debug)]
 pub(crate) struct SnapshotParts {
     pub(crate) config: String,
