@@ -6,6 +6,7 @@ pub(crate) mod caller;
 pub(crate) mod discrepancy;
 pub(crate) mod error;
 pub(crate) mod identity;
+pub(crate) mod observer;
 pub(crate) mod scope;
 pub(crate) mod segment_pattern;
 pub(crate) mod spiffe_id;

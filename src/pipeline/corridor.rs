@@ -13,42 +13,31 @@
 
 use std::rc::Rc;
 
-use http::header::{AUTHORIZATION, EXPECT, LOCATION};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use http::header::EXPECT;
+use http::{Method, Response, Version};
 
 use super::answer::body::AnswerBody;
 use super::answer::broken_rule::broken_rule;
 use super::answer::content::Content;
-use super::answer::count_limits::{count_caller, count_rule};
-use super::answer::forward::{CallFacts, ForwardContext, forward};
+use super::answer::forward::{ForwardContext, forward};
 use super::answer::found_and_wanted::found_and_wanted;
 use super::answer::rejection::Rejection;
 use super::answer::response_fields::ResponseFields;
-use super::answer::switch::{check_handshake, switch};
-use super::answer::{built_in, fixed_answer, grpc, limit_headers, preflight};
-use super::policy::authenticate::authenticate;
-use super::policy::authorize::{Admitted, Permit, admit, allow_public, authorize};
-use super::policy::limits::LimitPhase;
+use super::answer::switch::switch;
+use super::answer::{built_in, fixed_answer, grpc, limit_headers};
+use super::decide::{DecideContext, Decided, Permitted, decide};
+use super::policy::authorize::Permit;
 use super::policy::load::LoadMonitor;
-use super::record::matched::MatchedRule;
 use super::record::open_request::OpenRequest;
 use super::record::request_log::RequestLog;
-use super::request::ambiguous::Ambiguous;
-use super::request::authority::Authority;
-use super::request::canonical::CanonicalRequest;
 use super::request::headers::FieldFault;
-use super::request::peer::{AddressTrust, ListenerMode, Peer};
+use super::request::peer::{AddressTrust, Peer};
 use super::request::request_id::RequestId;
-use super::request::upgrade::is_extended_connect;
-use super::routing::access::Access;
-use super::routing::cors::requested_method;
-use super::routing::route::Route;
 use super::routing::snapshot::Snapshot;
-use super::routing::table::RouteMatch;
 use super::routing::target::{FixedAnswer, RouteTarget};
 use super::worker::Worker;
 use crate::http1::fault::WireFault;
-use crate::http1::target::RequestTarget;
+use crate::oauth::observer::Unobserved;
 use crate::server::exchange_guard::ExchangeGuard;
 use crate::server::received_request::{Received, ReceivedHead, ReceivedRequest};
 use crate::upstream::body::drain_body::{DrainLimit, drain_body};
@@ -97,7 +86,7 @@ pub(crate) async fn handle(
     let is_awaiting = holds_back && head.version == Version::HTTP_11 && expect_continue::is_awaited(&head.headers);
     let mut upload = IncomingUpload { incoming: body, watcher, is_awaiting };
     let mut fields = ResponseFields::default();
-    let decided = decide(&worker, &snapshot, &peer, &mut open, &mut fields, head, &mut upload).await;
+    let decided = answer(&worker, &snapshot, &peer, &mut open, &mut fields, head, &mut upload).await;
     let IncomingUpload { incoming, watcher, .. } = upload;
     match incoming.filter(|_| !holds_back) {
         Some(unread) => {
@@ -147,8 +136,8 @@ fn refuse_malformed(mut open: Box<OpenRequest>, exchange: ExchangeGuard, fault: 
     answer.map(|content| AnswerBody::new(content, open, exchange, None))
 }
 
-/// Decides whether a request is refused, answered by the gateway, or forwarded.
-async fn decide(
+/// Decides a request, and carries out what was decided.
+async fn answer(
     worker: &Worker,
     snapshot: &Snapshot,
     peer: &Peer,
@@ -158,40 +147,30 @@ async fn decide(
     upload: &mut IncomingUpload,
 ) -> Result<Response<Content>, Rejection> {
     check_capacity(&worker.recorder.load, peer).await.inspect_err(|_| open.log.presented(&head.headers))?;
-    if head.target == RequestTarget::Asterisk {
-        return answer_asterisk(peer, &mut open.log, &head);
+    let context = DecideContext { current: &worker.current, snapshot, peer };
+    let has_body = upload.incoming.is_some();
+    match decide(context, open, fields, &mut head, has_body, &mut Unobserved).await? {
+        Decided::Answered(answer) => Ok(answer),
+        Decided::BuiltIn(endpoint, request) => {
+            let body = &mut upload.incoming;
+            // Boxed to keep the common future small.
+            Box::pin(built_in::answer(snapshot, endpoint, peer, open, &request, &head, body)).await
+        }
+        Decided::Permitted(permitted) => carry_out((worker, snapshot, peer), open, permitted, head, upload).await,
     }
-    let request = canonicalise(snapshot, peer, &head).inspect_err(|_| open.log.presented(&head.headers))?;
-    open.log.request(&request);
-    if let ListenerMode::Redirect { origin } = &peer.listener_mode {
-        return redirect(origin, snapshot, &mut open.log, &request, &head);
-    }
-    if let Some((oauth, built_in)) = snapshot.built_in(request.decoded_path()) {
-        open.log.matched = MatchedRule::BuiltIn(built_in);
-        built_in::admit(built_in, peer, &request.method)?;
-        count_rule(open.log.matched.limits(snapshot), snapshot, LimitPhase::Address, peer, open)?;
-        let body = &mut upload.incoming;
-        // Boxed to keep the common future small.
-        return Box::pin(built_in::answer(snapshot, (oauth, built_in), peer, open, &request, &head, body)).await;
-    }
-    let requested = requested_method(&request.method, &head.headers);
-    let route = find_route(snapshot, &mut open.log, &request, &head, requested.as_ref())
-        .inspect_err(|_| open.log.presented(&head.headers))?;
-    fields.granted_origin = route.cors.as_ref().and_then(|cors| cors.origins.grant(&head.headers));
-    let upgrade = if route.upgrades.is_empty() { None } else { route.upgrades.requested(&head) };
-    fields.asks_to_switch = upgrade.is_some() && head.version == Version::HTTP_11;
-    let admitted = admit_address(route, snapshot, peer, open).inspect_err(|_| open.log.presented(&head.headers))?;
-    if let (Some(requested), Some(cors)) = (requested, &route.cors) {
-        return Ok(preflight::answer(cors, &requested, open, fields, &head.headers));
-    }
-    let permit = find_permit(&admitted, (worker, snapshot, peer), &mut open.log, &head.headers).await?;
-    let by_caller = LimitPhase::Caller { headers: &head.headers, caller: permit.caller() };
-    count_rule(&route.limits, snapshot, by_caller, peer, open)?;
-    count_caller(snapshot, permit.caller(), open)?;
-    let handshake = upgrade.map(|upgrade| check_handshake(upgrade, &head, upload)).transpose()?;
+}
+
+/// Answers a request that was let through, or forwards it. A protected one needs a slot in the audit log.
+async fn carry_out(
+    (worker, snapshot, peer): (&Worker, &Snapshot, &Peer),
+    open: &mut OpenRequest,
+    permitted: Permitted<'_>,
+    head: ReceivedHead,
+    upload: &mut IncomingUpload,
+) -> Result<Response<Content>, Rejection> {
+    let Permitted { permit, request, handshake, call } = permitted;
     let is_protected = permit.caller().is_some();
     open.reserve_for(is_protected)?;
-    let call = CallFacts::take(&mut head, snapshot.trust.token_fields(), route.target.may_speak_http2())?;
     open.log.allowed();
     let answer = match choose_destination(&permit, peer, &mut open.log, &head) {
         _ if !call.may_be_forwarded => fixed_answer::answer_options(),
@@ -216,53 +195,6 @@ async fn decide(
         open.commit(answer.status()).await?;
     }
     Ok(answer)
-}
-
-/// The canonical form of a request. Forms of paths that services read in different ways need the consent of the route.
-fn canonicalise(snapshot: &Snapshot, peer: &Peer, head: &ReceivedHead) -> Result<CanonicalRequest, Ambiguous> {
-    let (last_authority, path_forms) = (&peer.cache.last_authority, snapshot.routes.path_forms());
-    let request = CanonicalRequest::new(head, peer.scheme(), last_authority, &snapshot.limits, path_forms)?;
-    snapshot.routes.check_path_forms(&request)?;
-    Ok(request)
-}
-
-/// Answers `OPTIONS *`, which is about the gateway itself and has no route.
-fn answer_asterisk(peer: &Peer, log: &mut RequestLog, head: &ReceivedHead) -> Result<Response<Content>, Rejection> {
-    Authority::of(head, peer.scheme(), &peer.cache.last_authority)?;
-    log.method(&head.method);
-    log.allowed();
-    Ok(fixed_answer::answer_options())
-}
-
-/// Checks that the address may use the route, within its limits by address.
-fn admit_address<'r>(
-    route: &'r Route,
-    snapshot: &Snapshot,
-    peer: &Peer,
-    open: &mut OpenRequest,
-) -> Result<Admitted<'r>, Rejection> {
-    // The cheapest refusal: it is counted against no limit.
-    let admitted = admit(route, peer.source_address().certain())?;
-    count_rule(&route.limits, snapshot, LimitPhase::Address, peer, open)?;
-    Ok(admitted)
-}
-
-/// Finds the caller, where the route needs one, and checks that it may use the route.
-async fn find_permit<'r>(
-    admitted: &Admitted<'r>,
-    (worker, snapshot, peer): (&Worker, &Snapshot, &Peer),
-    log: &mut RequestLog,
-    headers: &HeaderMap,
-) -> Result<Permit<'r>, Rejection> {
-    let rule = match admitted.access() {
-        Access::Public => return allow_public(admitted).ok_or(Rejection::NoRoute),
-        Access::Protected(rule) => rule,
-    };
-    let authenticated = authenticate(&worker.current, snapshot, rule, &peer.cache, headers, log.now).await;
-    let caller = authenticated.inspect_err(|_| log.presented(headers))?;
-    log.caller(&caller);
-    let own_clients = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);
-    Ok(authorize(admitted, rule, caller, own_clients)?)
 }
 
 /// Refuses a request under overload, and delays it while the worker is slow, before any work is done for it.
@@ -304,64 +236,6 @@ fn choose_destination<'r>(
     let (branch, upstream) = pinned.unwrap_or_else(|| split.choose(peer, &head.headers, permit.caller()));
     log.branch = Some(branch);
     Destination::Upstream(upstream)
-}
-
-/// `requested` is the method that a preflight is about: its route is looked for first, and need not take OPTIONS
-/// itself.
-fn find_route<'s>(
-    snapshot: &'s Snapshot,
-    log: &mut RequestLog,
-    request: &'s CanonicalRequest,
-    head: &ReceivedHead,
-    requested: Option<&Method>,
-) -> Result<&'s Route, Rejection> {
-    let find = |method| snapshot.routes.find(method, request.authority.host(), request.decoded_path());
-    let mut found = find(&request.method);
-    if let Some(requested) = requested
-        && let RouteMatch::Route(route, index) = find(requested)
-        && route.cors.is_some()
-    {
-        found = RouteMatch::Route(route, index);
-    }
-    if is_extended_connect(head)
-        && let RouteMatch::Route(route, index) = find(&Method::GET)
-        && route.upgrades.has_websocket()
-    {
-        // Over HTTP/1.1 it is a GET (RFC 8441 §5). No route takes CONNECT otherwise.
-        found = RouteMatch::Route(route, index);
-    }
-    match found {
-        RouteMatch::Route(route, index) => {
-            log.matched = MatchedRule::Route(index);
-            Ok(route)
-        }
-        RouteMatch::MethodNotAllowed(allow) => Err(Rejection::MethodNotAllowed(allow)),
-        RouteMatch::Nothing => Err(Rejection::NoRoute),
-    }
-}
-
-/// Answers 308 to the same path at the configured origin, never at one that `Host` names. A secret in the request has
-/// already been sent in clear text: such a request is refused, so that the fault is noticed.
-fn redirect(
-    origin: &str,
-    snapshot: &Snapshot,
-    log: &mut RequestLog,
-    request: &CanonicalRequest,
-    head: &ReceivedHead,
-) -> Result<Response<Content>, Rejection> {
-    log.matched = MatchedRule::Redirect;
-    let has_token = snapshot.trust.token_fields().present(&head.headers).next().is_some();
-    if has_token || head.headers.contains_key(AUTHORIZATION) || snapshot.built_in(request.decoded_path()).is_some() {
-        log.presented(&head.headers);
-        return Err(Rejection::ClearText);
-    }
-    let location = format!("{origin}{}", request.received_target()?);
-    let location = HeaderValue::try_from(location).map_err(|_| Rejection::NoRoute)?;
-    log.allowed();
-    let mut response = Response::new(Content::whole(""));
-    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
-    response.headers_mut().insert(LOCATION, location);
-    Ok(response)
 }
 
 /// Adds the header fields that the route sets and those that every response carries.

@@ -118,8 +118,7 @@ fn switched(mut headers: HeaderMap, tunnel: Tunnel, handshake: &UpgradeHandshake
 pub(crate) fn check_handshake(
     requested: RequestedUpgrade,
     head: &ReceivedHead,
-    upload: &IncomingUpload,
+    has_body: bool,
 ) -> Result<Box<UpgradeHandshake>, Rejection> {
-    let has_body = upload.incoming.is_some();
     requested.check(head, has_body).map(Box::new).map_err(|fault| Rejection::Header(fault.into()))
 }

@@ -1,0 +1,86 @@
+//! The way a decision is made, for those who ask: the rooms that decide report each check to an [`Observer`].
+//!
+//! In production nobody observes, and the reports are not made. A command that explains a decision keeps them. There is
+//! no second implementation of any rule: whoever wants to know what would be decided lets the same functions decide.
+
+use super::discrepancy::Discrepancy;
+
+/// Takes the reports of the rooms.
+pub(crate) trait Observer {
+    /// `make` is called only where somebody wants the report.
+    fn observe(&mut self, make: impl FnOnce() -> Observation);
+}
+
+/// Nobody observes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Unobserved;
+
+/// All reports of one request, in the order of its way.
+#[derive(Debug, Default)]
+pub(crate) struct Trace(pub(crate) Vec<Observation>);
+
+/// One check or one choice, as a room made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Observation {
+    pub(crate) room: Room,
+    /// A noun: the thing that was checked or chosen, such as `exp` or `route`.
+    pub(crate) subject: String,
+    pub(crate) outcome: Outcome,
+    /// The values found and wanted.
+    pub(crate) values: Discrepancy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Passed,
+    Failed,
+    /// Neither: a fact, or a choice among several.
+    Noted,
+}
+
+/// The step of a request's way in which it was observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Room {
+    Canonicalise,
+    Route,
+    Address,
+    Limits,
+    Authenticate,
+    Authorize,
+    Upstream,
+    Answer,
+}
+
+impl Observer for Unobserved {
+    #[inline]
+    fn observe(&mut self, _: impl FnOnce() -> Observation) {}
+}
+
+impl Observer for Trace {
+    fn observe(&mut self, make: impl FnOnce() -> Observation) {
+        self.0.push(make());
+    }
+}
+
+impl Observation {
+    /// A fact of the request, or a choice of the gateway.
+    pub(crate) fn noted(room: Room, subject: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::new(room, subject, Outcome::Noted, Discrepancy::new(found.into(), ""))
+    }
+
+    pub(crate) fn new(room: Room, subject: impl Into<String>, outcome: Outcome, values: Discrepancy) -> Self {
+        Self { room, subject: subject.into(), outcome, values }
+    }
+
+    /// A check, with what was found and what was wanted.
+    pub(crate) fn checked(
+        room: Room,
+        subject: impl Into<String>,
+        passed: bool,
+        found: impl Into<String>,
+        wanted: impl Into<String>,
+    ) -> Self {
+        let outcome = if passed { Outcome::Passed } else { Outcome::Failed };
+        Self::new(room, subject, outcome, Discrepancy::new(found.into(), wanted.into()))
+    }
+}

@@ -1,0 +1,215 @@
+//! The decision about a request: refused, answered by the gateway, or permitted.
+//!
+//! The corridor carries out what is decided here. Commands that explain or test a configuration decide by the same
+//! function, and carry nothing out.
+
+use http::header::{AUTHORIZATION, LOCATION};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+
+use super::answer::content::Content;
+use super::answer::count_limits::{count_caller, count_rule};
+use super::answer::forward::CallFacts;
+use super::answer::rejection::Rejection;
+use super::answer::response_fields::ResponseFields;
+use super::answer::switch::check_handshake;
+use super::answer::{built_in, fixed_answer, preflight};
+use super::policy::authenticate::authenticate;
+use super::policy::authorize::{Admitted, Permit, admit, allow_public, authorize};
+use super::policy::current_snapshot::CurrentSnapshot;
+use super::policy::limits::LimitPhase;
+use super::record::matched::MatchedRule;
+use super::record::open_request::OpenRequest;
+use super::record::request_log::RequestLog;
+use super::request::ambiguous::Ambiguous;
+use super::request::authority::Authority;
+use super::request::canonical::CanonicalRequest;
+use super::request::peer::{ListenerMode, Peer};
+use super::request::upgrade::{UpgradeHandshake, is_extended_connect};
+use super::routing::access::Access;
+use super::routing::cors::requested_method;
+use super::routing::route::Route;
+use super::routing::snapshot::{BuiltIn, OwnIssuer, Snapshot};
+use super::routing::table::RouteMatch;
+use crate::http1::target::RequestTarget;
+use crate::oauth::observer::{Observation, Observer, Room};
+use crate::server::received_request::ReceivedHead;
+
+/// The surroundings that decide a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DecideContext<'d, 's> {
+    pub(crate) current: &'d CurrentSnapshot,
+    pub(crate) snapshot: &'s Snapshot,
+    pub(crate) peer: &'d Peer,
+}
+
+/// A request that is not refused.
+#[derive(Debug)]
+pub(crate) enum Decided<'s> {
+    /// The gateway answers at once.
+    Answered(Response<Content>),
+    /// An endpoint of the gateway answers, which may still refuse.
+    BuiltIn((&'s OwnIssuer, BuiltIn), CanonicalRequest),
+    Permitted(Permitted<'s>),
+}
+
+/// A request that its route lets through. Its head has only fields that may be forwarded.
+#[derive(Debug)]
+pub(crate) struct Permitted<'s> {
+    pub(crate) permit: Permit<'s>,
+    pub(crate) request: CanonicalRequest,
+    pub(crate) handshake: Option<Box<UpgradeHandshake>>,
+    pub(crate) call: CallFacts,
+}
+
+/// Decides whether a request is refused, answered by the gateway, or let through. Limits are counted.
+pub(crate) async fn decide<'s>(
+    context: DecideContext<'_, 's>,
+    open: &mut OpenRequest,
+    fields: &mut ResponseFields,
+    head: &mut ReceivedHead,
+    has_body: bool,
+    observer: &mut impl Observer,
+) -> Result<Decided<'s>, Rejection> {
+    let DecideContext { snapshot, peer, .. } = context;
+    if head.target == RequestTarget::Asterisk {
+        return answer_asterisk(peer, &mut open.log, head).map(Decided::Answered);
+    }
+    let request = canonicalise(snapshot, peer, head).inspect_err(|_| open.log.presented(&head.headers))?;
+    open.log.request(&request);
+    observer.observe(|| Observation::noted(Room::Canonicalise, "path", request.path()));
+    if let ListenerMode::Redirect { origin } = &peer.listener_mode {
+        return redirect(origin, snapshot, &mut open.log, &request, head).map(Decided::Answered);
+    }
+    if let Some((oauth, built_in)) = snapshot.built_in(request.decoded_path()) {
+        open.log.matched = MatchedRule::BuiltIn(built_in);
+        observer.observe(|| Observation::noted(Room::Route, "route", built_in.name()));
+        built_in::admit(built_in, peer, &request.method)?;
+        count_rule(open.log.matched.limits(snapshot), snapshot, LimitPhase::Address, peer, open)?;
+        return Ok(Decided::BuiltIn((oauth, built_in), request));
+    }
+    let requested = requested_method(&request.method, &head.headers);
+    let route = find_route(snapshot, &mut open.log, &request, head, requested.as_ref())
+        .inspect_err(|_| open.log.presented(&head.headers))?;
+    observer.observe(|| Observation::noted(Room::Route, "route", &route.name));
+    fields.granted_origin = route.cors.as_ref().and_then(|cors| cors.origins.grant(&head.headers));
+    let upgrade = if route.upgrades.is_empty() { None } else { route.upgrades.requested(head) };
+    fields.asks_to_switch = upgrade.is_some() && head.version == Version::HTTP_11;
+    let admitted = admit_address(route, snapshot, peer, open).inspect_err(|_| open.log.presented(&head.headers))?;
+    if let (Some(requested), Some(cors)) = (requested, &route.cors) {
+        return Ok(Decided::Answered(preflight::answer(cors, &requested, open, fields, &head.headers)));
+    }
+    let permit = find_permit(&admitted, context, &mut open.log, &head.headers, observer).await?;
+    let by_caller = LimitPhase::Caller { headers: &head.headers, caller: permit.caller() };
+    count_rule(&route.limits, snapshot, by_caller, peer, open)?;
+    count_caller(snapshot, permit.caller(), open)?;
+    let handshake = upgrade.map(|upgrade| check_handshake(upgrade, head, has_body)).transpose()?;
+    let call = CallFacts::take(head, snapshot.trust.token_fields(), route.target.may_speak_http2())?;
+    Ok(Decided::Permitted(Permitted { permit, request, handshake, call }))
+}
+
+/// The canonical form of a request. Forms of paths that services read in different ways need the consent of the route.
+fn canonicalise(snapshot: &Snapshot, peer: &Peer, head: &ReceivedHead) -> Result<CanonicalRequest, Ambiguous> {
+    let (last_authority, path_forms) = (&peer.cache.last_authority, snapshot.routes.path_forms());
+    let request = CanonicalRequest::new(head, peer.scheme(), last_authority, &snapshot.limits, path_forms)?;
+    snapshot.routes.check_path_forms(&request)?;
+    Ok(request)
+}
+
+/// Answers `OPTIONS *`, which is about the gateway itself and has no route.
+fn answer_asterisk(peer: &Peer, log: &mut RequestLog, head: &ReceivedHead) -> Result<Response<Content>, Rejection> {
+    Authority::of(head, peer.scheme(), &peer.cache.last_authority)?;
+    log.method(&head.method);
+    log.allowed();
+    Ok(fixed_answer::answer_options())
+}
+
+/// Checks that the address may use the route, within its limits by address.
+fn admit_address<'r>(
+    route: &'r Route,
+    snapshot: &Snapshot,
+    peer: &Peer,
+    open: &mut OpenRequest,
+) -> Result<Admitted<'r>, Rejection> {
+    // The cheapest refusal: it is counted against no limit.
+    let admitted = admit(route, peer.source_address().certain())?;
+    count_rule(&route.limits, snapshot, LimitPhase::Address, peer, open)?;
+    Ok(admitted)
+}
+
+/// Finds the caller, where the route needs one, and checks that it may use the route.
+async fn find_permit<'r>(
+    admitted: &Admitted<'r>,
+    DecideContext { current, snapshot, peer }: DecideContext<'_, '_>,
+    log: &mut RequestLog,
+    headers: &HeaderMap,
+    observer: &mut impl Observer,
+) -> Result<Permit<'r>, Rejection> {
+    let rule = match admitted.access() {
+        Access::Public => return allow_public(admitted).ok_or(Rejection::NoRoute),
+        Access::Protected(rule) => rule,
+    };
+    let authenticated = authenticate(current, snapshot, rule, &peer.cache, headers, log.now).await;
+    let caller = authenticated.inspect_err(|_| log.presented(headers))?;
+    log.caller(&caller);
+    observer.observe(|| Observation::noted(Room::Authenticate, "caller", caller.caller.issuer.as_str()));
+    let own_clients = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);
+    Ok(authorize(admitted, rule, caller, own_clients)?)
+}
+
+/// `requested` is the method that a preflight is about: its route is looked for first, and need not take OPTIONS
+/// itself.
+fn find_route<'s>(
+    snapshot: &'s Snapshot,
+    log: &mut RequestLog,
+    request: &CanonicalRequest,
+    head: &ReceivedHead,
+    requested: Option<&Method>,
+) -> Result<&'s Route, Rejection> {
+    let find = |method| snapshot.routes.find(method, request.authority.host(), request.decoded_path());
+    let mut found = find(&request.method);
+    if let Some(requested) = requested
+        && let RouteMatch::Route(route, index) = find(requested)
+        && route.cors.is_some()
+    {
+        found = RouteMatch::Route(route, index);
+    }
+    if is_extended_connect(head)
+        && let RouteMatch::Route(route, index) = find(&Method::GET)
+        && route.upgrades.has_websocket()
+    {
+        // Over HTTP/1.1 it is a GET (RFC 8441 §5). No route takes CONNECT otherwise.
+        found = RouteMatch::Route(route, index);
+    }
+    match found {
+        RouteMatch::Route(route, index) => {
+            log.matched = MatchedRule::Route(index);
+            Ok(route)
+        }
+        RouteMatch::MethodNotAllowed(allow) => Err(Rejection::MethodNotAllowed(allow)),
+        RouteMatch::Nothing => Err(Rejection::NoRoute),
+    }
+}
+
+/// Answers 308 to the same path at the configured origin, never at one that `Host` names. A secret in the request has
+/// already been sent in clear text: such a request is refused, so that the fault is noticed.
+fn redirect(
+    origin: &str,
+    snapshot: &Snapshot,
+    log: &mut RequestLog,
+    request: &CanonicalRequest,
+    head: &ReceivedHead,
+) -> Result<Response<Content>, Rejection> {
+    log.matched = MatchedRule::Redirect;
+    let has_token = snapshot.trust.token_fields().present(&head.headers).next().is_some();
+    if has_token || head.headers.contains_key(AUTHORIZATION) || snapshot.built_in(request.decoded_path()).is_some() {
+        log.presented(&head.headers);
+        return Err(Rejection::ClearText);
+    }
+    let location = format!("{origin}{}", request.received_target()?);
+    let location = HeaderValue::try_from(location).map_err(|_| Rejection::NoRoute)?;
+    log.allowed();
+    let mut response = Response::new(Content::whole(""));
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    response.headers_mut().insert(LOCATION, location);
+    Ok(response)
+}
