@@ -19,6 +19,7 @@ pub(crate) mod process_hardening;
 mod process_parts;
 mod process_usage;
 mod refusals;
+pub(crate) mod rehearsal;
 mod reload;
 mod reload_error;
 mod reload_status;

@@ -30,7 +30,7 @@ use crate::trust::revocation_keeper::NotRevoked;
 use crate::trust::verify::Verified;
 
 /// The configured settings.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ServerSettings {
     pub(crate) endpoints: Endpoints,
     pub(crate) json_requests: bool,

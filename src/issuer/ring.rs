@@ -36,6 +36,11 @@ impl Ring {
         (!keys.is_empty() && keys.len() == records.len()).then_some(Self { keys, records })
     }
 
+    /// A ring of this key alone.
+    pub(crate) fn of_one(key: RingKey, record: KeyRecord) -> Self {
+        Self { keys: vec![key], records: vec![record] }
+    }
+
     /// The key that signs at `now`.
     pub(crate) fn signer(&self, now: UnixTime) -> &Arc<SigningKey> {
         let signer = rotation::signer(&self.records, now).map(|record| record.key_id.as_str());

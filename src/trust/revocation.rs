@@ -300,6 +300,13 @@ impl Revocations {
 }
 
 impl PublishedRevocations {
+    /// Those of a configuration alone.
+    pub(crate) fn of_rules(rules: &[RevocationEntry]) -> Self {
+        let mut known = Revocations::default();
+        rules.iter().for_each(|entry| known.add(entry));
+        Self::from(known)
+    }
+
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }

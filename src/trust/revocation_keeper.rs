@@ -95,6 +95,11 @@ const QUEUE_CAPACITY: usize = 256;
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Revoker {
+    /// Revokes nothing: nobody takes its requests.
+    pub(crate) fn of_nobody() -> Self {
+        Self { requests: sync_channel(0).0 }
+    }
+
     /// Returns once the entry is on the disk and published to all workers. If the future is dropped before, the token
     /// is still revoked.
     pub(crate) async fn revoke(&self, entry: RevocationEntry) -> Result<(), NotRevoked> {

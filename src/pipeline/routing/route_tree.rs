@@ -13,7 +13,7 @@ use super::method_set::StandardMethods;
 use super::pattern::{HostPattern, PathPattern, Segment};
 use super::route::Route;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RouteTree {
     /// The roots come first. A node comes after its parent.
     nodes: Vec<TreeNode>,

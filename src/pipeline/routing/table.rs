@@ -23,7 +23,7 @@ use crate::pipeline::request::spelling::lenient_path;
 use crate::upstream::service::Upstream;
 
 /// All routes, compiled: looking one up takes as long among ten thousand as among ten.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RouteTable {
     routes: Vec<Arc<Route>>,
     tree: RouteTree,

@@ -1,0 +1,188 @@
+//! A gateway of one configuration that decides requests and carries none out.
+//!
+//! Requests go through the pipeline's own functions: there is no second implementation of a rule. Nothing is opened,
+//! fetched or written. Every issuer has a signing key of the rehearsal in place of its own, so that a request can have
+//! any caller that the configuration names. Rate limits are found, and never used up.
+
+pub(crate) mod callers;
+pub(crate) mod requests;
+
+use std::io;
+use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::StatusCode;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use self::callers::Signer;
+use crate::audit::health::Health;
+use crate::audit::ledger::{Ledger, LineSender};
+use crate::audit::reason::Reason;
+use crate::config::types::Config;
+use crate::issuer::authorization_server::{AuthorizationServer, Offloads};
+use crate::issuer::client::Clients;
+use crate::issuer::issuer_keys::IssuerKeys;
+use crate::issuer::offload::{self, Offload};
+use crate::jose::signing::SigningKeyFault;
+use crate::oauth::discrepancy::Discrepancy;
+use crate::oauth::observer::Observer;
+use crate::pipeline::answer::found_and_wanted::found_and_wanted;
+use crate::pipeline::answer::response_fields::ResponseFields;
+use crate::pipeline::decide::{DecideContext, Decided, decide};
+use crate::pipeline::policy::load::LoadMonitor;
+use crate::pipeline::record::open_request::OpenRequest;
+use crate::pipeline::request::peer::Peer;
+use crate::pipeline::routing::rate_limit::LimitRate;
+use crate::pipeline::routing::snapshot::{OwnIssuer, SharedSnapshot, Snapshot, SnapshotParts};
+use crate::pipeline::worker::Worker;
+use crate::server::received_request::ReceivedHead;
+use crate::trust::issuer::TrustedIssuer;
+use crate::trust::revocation::PublishedRevocations;
+use crate::trust::revocation_keeper::Revoker;
+use crate::trust::verify::Trust;
+use crate::upstream::pin_limit::PinLimit;
+
+pub(crate) struct Rehearsal {
+    pub(crate) snapshot: SharedSnapshot,
+    worker: Worker,
+    signer: Signer,
+    clients: Option<Arc<Clients>>,
+    runtime: Runtime,
+}
+
+/// A rehearsal could not be prepared.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RehearsalError {
+    #[error("cannot make a key for the rehearsal")]
+    Key(#[from] SigningKeyFault),
+    #[error("cannot start a runtime")]
+    Runtime(#[from] io::Error),
+}
+
+/// A request as it would arrive.
+pub(crate) struct RehearsedRequest {
+    pub(crate) head: ReceivedHead,
+    pub(crate) peer: Rc<Peer>,
+    pub(crate) has_body: bool,
+}
+
+/// The decision about a rehearsed request.
+#[derive(Debug)]
+pub(crate) struct RehearsedDecision {
+    /// The route or endpoint that takes it. `None`: no rule does.
+    pub(crate) rule: Option<String>,
+    pub(crate) outcome: RehearsedOutcome,
+}
+
+#[derive(Debug)]
+pub(crate) enum RehearsedOutcome {
+    /// The gateway itself answers, as it would for anybody.
+    Answered(StatusCode),
+    /// An endpoint of the gateway takes the request, and decides by its body.
+    Endpoint,
+    /// Let through: to the service, or to the fixed answer of the route.
+    Permitted,
+    Refused {
+        status: StatusCode,
+        reason: Reason,
+        values: Option<Discrepancy>,
+    },
+}
+
+/// A rehearsed request never meets an exceeded limit.
+const UNLIMITED: LimitRate =
+    LimitRate { amount: NonZeroU32::MAX, period: Duration::from_secs(1), burst: NonZeroU32::MAX };
+
+impl Rehearsal {
+    /// Not to be called by a task: it has a runtime of its own.
+    pub(crate) fn new(config: &Config) -> Result<Self, RehearsalError> {
+        let runtime = Builder::new_current_thread().enable_time().build()?;
+        let signer = Signer::new()?;
+        let mut issuers = Vec::new();
+        let (mut own, mut clients) = (None, None);
+        if let Some(oauth) = &config.oauth {
+            issuers.push(signer.trusted(oauth.trust.clone())?);
+            let known = Arc::new(Clients::new(oauth.clients.clone()));
+            let offloads = Offloads {
+                signatures: offload(runtime.handle(), offload::SIGNATURES),
+                passwords: offload(runtime.handle(), offload::PASSWORDS),
+            };
+            let keys = IssuerKeys::new(signer.ring(), oauth.ring.rules.max_age());
+            let server = AuthorizationServer::new(oauth.server.clone(), Arc::clone(&known), keys, offloads);
+            own = Some(OwnIssuer {
+                server: Arc::new(server),
+                token_limits: oauth.token_limits.clone(),
+                client_limits: oauth.client_limits.clone(),
+                revoker: Revoker::of_nobody(),
+            });
+            clients = Some(known);
+        }
+        for issuer in &config.issuers {
+            issuers.push(signer.trusted(issuer.settings.clone())?);
+        }
+        let snapshot = snapshot(config, issuers, own);
+        let published = Arc::new(ArcSwap::from_pointee(snapshot));
+        let worker = {
+            let _in_runtime = runtime.enter();
+            worker(&published)
+        };
+        Ok(Self { snapshot: worker.current.get(), worker, signer, clients, runtime })
+    }
+
+    /// Decides a request as a gateway with this configuration would.
+    pub(crate) fn decide(&self, request: RehearsedRequest, observer: &mut impl Observer) -> RehearsedDecision {
+        let RehearsedRequest { mut head, peer, has_body } = request;
+        let mut open = OpenRequest::begin(&self.worker.recorder, Rc::clone(&self.snapshot), &peer);
+        let mut fields = ResponseFields::default();
+        let context = DecideContext { current: &self.worker.current, snapshot: &self.snapshot, peer: &peer };
+        let decided = self.runtime.block_on(decide(context, &mut open, &mut fields, &mut head, has_body, observer));
+        let rule = open.log.matched.name(&self.snapshot).map(str::to_owned);
+        let outcome = match decided {
+            Ok(Decided::Answered(answer)) => RehearsedOutcome::Answered(answer.status()),
+            Ok(Decided::BuiltIn(..)) => RehearsedOutcome::Endpoint,
+            Ok(Decided::Permitted(_)) => RehearsedOutcome::Permitted,
+            Err(rejection) => RehearsedOutcome::Refused {
+                reason: rejection.reason(),
+                values: found_and_wanted(&rejection),
+                status: rejection.into_response(false).status(),
+            },
+        };
+        RehearsedDecision { rule, outcome }
+    }
+}
+
+fn snapshot(config: &Config, issuers: Vec<Arc<TrustedIssuer>>, oauth: Option<OwnIssuer>) -> Snapshot {
+    let revocations = Arc::new(PublishedRevocations::of_rules(&config.revoked));
+    let parts = SnapshotParts {
+        config: config.id.clone(),
+        limits: config.limits.clone(),
+        audit: config.audit.rules,
+        trusted_proxies: config.trusted_proxies.clone(),
+        upstreams: config.upstreams.clone(),
+        routes: config.routes.clone(),
+        limit_rates: vec![UNLIMITED; config.limit_rates.len()],
+        trust: Trust::new(issuers, revocations),
+        oauth,
+    };
+    Snapshot::new(parts, None)
+}
+
+/// A worker without an audit log: its requests leave no line.
+fn worker(published: &Arc<ArcSwap<Snapshot>>) -> Worker {
+    let rules = published.load().audit;
+    let (lines, _) = sync_channel(1);
+    let ledger = Ledger::new(LineSender::new(lines, Arc::new(Health::default())), rules, 0);
+    let load = LoadMonitor::new(usize::MAX, Arc::default());
+    Worker::new(Arc::clone(published), Rc::new(ledger), 1, load, Arc::new(PinLimit::default()))
+}
+
+fn offload(handle: &Handle, slots: usize) -> Offload {
+    Offload::new(handle.clone(), slots)
+}
+
+#[cfg(test)]
+mod tests;
