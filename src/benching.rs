@@ -136,6 +136,7 @@ pub fn audit_line(buffer: &mut Vec<u8>, caller: &[u8]) {
         time: clock::now(),
         decision: Decision::Allow,
         reason: None,
+        would_deny: None,
         rule: None,
         found: None,
         wanted: None,

@@ -13,6 +13,8 @@ pub(crate) struct DecisionRecord<'r> {
     pub(crate) time: UnixTime,
     pub(crate) decision: Decision,
     pub(crate) reason: Option<Reason>,
+    /// The refusal that the route has only reported.
+    pub(crate) would_deny: Option<Reason>,
     /// The rule of HTTP that the request or its answer breaks, or the fault of TLS with the upstream.
     pub(crate) rule: Option<&'r str>,
     /// The values that a rule of the route, or TLS with the upstream, found and wanted.
@@ -45,6 +47,8 @@ pub(crate) enum RecordIdentity<'r> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Decision {
     Allow,
+    /// Allowed, because the route only reports what its rule refuses.
+    WouldDeny,
     Deny,
     /// A token was granted.
     Issue,
@@ -135,6 +139,7 @@ impl Decision {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
+            Self::WouldDeny => "would_deny",
             Self::Deny => "deny",
             Self::Issue => "issue",
             Self::Error => "error",
@@ -148,6 +153,7 @@ impl DecisionRecord<'_> {
         line.literal("time", self.time.print())
             .literal("gateway.decision", self.decision.as_str())
             .optional("gateway.reason", self.reason.map(Reason::as_str))
+            .optional("gateway.would_deny", self.would_deny.map(Reason::as_str))
             .optional("gateway.rule", self.rule)
             .optional("gateway.found", self.found)
             .optional("gateway.wanted", self.wanted)

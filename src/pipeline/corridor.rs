@@ -169,7 +169,7 @@ async fn carry_out(
     upload: &mut IncomingUpload,
 ) -> Result<Response<Content>, Rejection> {
     let Permitted { permit, request, handshake, call } = permitted;
-    let is_protected = permit.caller().is_some();
+    let is_protected = permit.is_protected();
     open.reserve_for(is_protected)?;
     open.log.allowed();
     let answer = match choose_destination(&permit, peer, &mut open.log, &head) {

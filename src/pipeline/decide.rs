@@ -3,12 +3,15 @@
 //! The corridor carries out what is decided here. Commands that explain or test a configuration decide by the same
 //! function, and carry nothing out.
 
+use std::rc::Rc;
+
 use http::header::{AUTHORIZATION, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
 use super::answer::content::Content;
 use super::answer::count_limits::{count_caller, count_rule};
 use super::answer::forward::CallFacts;
+use super::answer::found_and_wanted::found_and_wanted;
 use super::answer::rejection::Rejection;
 use super::answer::response_fields::ResponseFields;
 use super::answer::switch::check_handshake;
@@ -99,9 +102,7 @@ pub(crate) async fn decide<'s>(
         return Ok(Decided::Answered(preflight::answer(cors, &requested, open, fields, &head.headers)));
     }
     let permit = find_permit(&admitted, context, &mut open.log, &head.headers, observer).await?;
-    let by_caller = LimitPhase::Caller { headers: &head.headers, caller: permit.caller() };
-    count_rule(&route.limits, snapshot, by_caller, peer, open)?;
-    count_caller(snapshot, permit.caller(), open)?;
+    count_by_caller(&permit, context, open, &head.headers)?;
     let handshake = upgrade.map(|upgrade| check_handshake(upgrade, head, has_body)).transpose()?;
     let call = CallFacts::take(head, snapshot.trust.token_fields(), route.target.may_speak_http2())?;
     Ok(Decided::Permitted(Permitted { permit, request, handshake, call }))
@@ -148,12 +149,56 @@ async fn find_permit<'r>(
         Access::Public => return allow_public(admitted).ok_or(Rejection::NoRoute),
         Access::Protected(rule) => rule,
     };
-    let authenticated = authenticate(current, snapshot, rule, &peer.cache, headers, log.now).await;
-    let caller = authenticated.inspect_err(|_| log.presented(headers))?;
+    let caller = match authenticate(current, snapshot, rule, &peer.cache, headers, log.now).await {
+        Ok(caller) => caller,
+        Err(error) => {
+            log.presented(headers);
+            let reported = Permit::reported(admitted, &error, log.now);
+            return report(reported, error.into(), log);
+        }
+    };
     log.caller(&caller);
     observer.observe(|| Observation::noted(Room::Authenticate, "caller", caller.caller.issuer.as_str()));
     let own_clients = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);
-    Ok(authorize(admitted, rule, caller, own_clients)?)
+    authorize(admitted, rule, Rc::clone(&caller), own_clients).or_else(|forbidden| {
+        let reported = Permit::reported_caller(admitted, caller, &forbidden, log.now);
+        report(reported, forbidden.into(), log)
+    })
+}
+
+/// Records the refusal of a request that has a permit all the same, because its route only reports.
+fn report<'r>(
+    permit: Option<Permit<'r>>,
+    refusal: Rejection,
+    log: &mut RequestLog,
+) -> Result<Permit<'r>, Rejection> {
+    let Some(permit) = permit else { return Err(refusal) };
+    log.reported(refusal.reason(), found_and_wanted(&refusal));
+    if let Some(identity) = refusal.identity() {
+        log.identity = identity;
+    }
+    Ok(permit)
+}
+
+/// Counts the request against the limits of its route that are not by address, and against those of its client. A route
+/// that only reports refuses none.
+fn count_by_caller(
+    permit: &Permit<'_>,
+    DecideContext { snapshot, peer, .. }: DecideContext<'_, '_>,
+    open: &mut OpenRequest,
+    headers: &HeaderMap,
+) -> Result<(), Rejection> {
+    let (route, caller) = (permit.route(), permit.caller());
+    let by_caller = LimitPhase::Caller { headers, caller };
+    let counted = count_rule(&route.limits, snapshot, by_caller, peer, open);
+    let counted = counted.and_then(|()| count_caller(snapshot, caller, open));
+    match counted {
+        Err(refusal) if route.only_reports(open.log.now) => {
+            open.log.reported(refusal.reason(), found_and_wanted(&refusal));
+            Ok(())
+        }
+        counted => counted,
+    }
 }
 
 /// `requested` is the method that a preflight is about: its route is looked for first, and need not take OPTIONS

@@ -11,6 +11,12 @@ pub(crate) struct DecisionLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub(crate) struct WouldDenyLabels {
+    pub(crate) http_route: String,
+    pub(crate) reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 pub(crate) struct DurationLabels {
     pub(crate) http_route: String,
     pub(crate) http_request_method: &'static str,

@@ -15,7 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::metric_labels::{
     CertificateLabels, ConnectionLimitLabels, DecisionLabels, DurationLabels, FetchLabels, IssuerLabels, LimitLabels,
-    MirrorLabels, SecretLabels, ServerLabels, SplitLabels, UpstreamLabels, WorkerLabels,
+    MirrorLabels, SecretLabels, ServerLabels, SplitLabels, UpstreamLabels, WorkerLabels, WouldDenyLabels,
 };
 use super::process_usage::ProcessUsage;
 use super::reload_counts::ReloadCounts;
@@ -24,6 +24,7 @@ use super::reload_counts::ReloadCounts;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WorkerReport {
     pub(crate) decisions: Vec<(DecisionLabels, u64)>,
+    pub(crate) would_deny: Vec<(WouldDenyLabels, u64)>,
     pub(crate) durations: Vec<(DurationLabels, Histogram)>,
     pub(crate) limits: Vec<(LimitLabels, u64)>,
     pub(crate) splits: Vec<(SplitLabels, u64)>,
@@ -119,6 +120,7 @@ pub(crate) fn page(reports: Vec<WorkerReport>, process: Process) -> Result<Strin
 #[derive(Debug, Default)]
 struct Sum {
     decisions: BTreeMap<DecisionLabels, u64>,
+    would_deny: BTreeMap<WouldDenyLabels, u64>,
     durations: BTreeMap<DurationLabels, Histogram>,
     limits: BTreeMap<LimitLabels, u64>,
     splits: BTreeMap<SplitLabels, u64>,
@@ -135,6 +137,8 @@ impl Sum {
         let mut sum = Self::default();
         for report in reports {
             report.decisions.into_iter().for_each(|(labels, count)| *sum.decisions.entry(labels).or_default() += count);
+            let reported = report.would_deny.into_iter();
+            reported.for_each(|(labels, count)| *sum.would_deny.entry(labels).or_default() += count);
             report
                 .durations
                 .into_iter()
@@ -185,6 +189,8 @@ impl Collector for Page {
         let (sum, process) = (&self.sum, &self.process);
         let mut page = MetricsWriter(&mut encoder);
         page.counters("portcullis_auth_decisions", "Decisions on requests and grants", &sum.decisions)?;
+        let help = "Requests that passed because their route only reports what its rule refuses";
+        page.counters("portcullis_would_deny", help, &sum.would_deny)?;
         page.counters("portcullis_ratelimit_decisions", "Decisions of rate limits", &sum.limits)?;
         page.counters(
             "portcullis_split_requests",

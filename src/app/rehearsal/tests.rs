@@ -13,7 +13,7 @@ oauth:
   audiences: [https://api.example.com]
   clients:
     billing:
-      secrets: [{hash: "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}]
+      secrets: [{hash: "sha256:n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg"}]
       scopes: [read, write]
 upstreams: {service: {servers: ["http://127.0.0.1:1"]}}
 routes:

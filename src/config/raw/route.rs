@@ -11,6 +11,7 @@ use super::cors::RawCors;
 use super::host::RawHost;
 use super::rate_limit::RawLimitUse;
 use super::target::{RawMirror, RawRedirect, RawRespond, RawUpstreams};
+use crate::clock::UnixTime;
 use crate::network::Network;
 use crate::pipeline::request::path_forms::PathForm;
 use crate::trust::request_key::RequestKey;
@@ -34,6 +35,8 @@ mirror! {
         respond: Option<At<RawRespond>>,
         /// Required also for a public route.
         access: Required<RawAccess>,
+        /// Until then, requests that `access` or a limit by caller refuses pass, and are recorded.
+        report_until: Option<At<UnixTime>>,
         /// Addresses that may use the route. Default: any.
         allow_from: Option<At<OneOrMore<Network>>>,
         /// Addresses that may not use it, even if `allow_from` contains them.

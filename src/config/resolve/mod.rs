@@ -22,6 +22,7 @@ mod oauth;
 mod overlaps;
 mod paths;
 mod rate_limits;
+mod report_mode;
 mod revocation;
 mod routes;
 mod secrets;

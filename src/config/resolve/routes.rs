@@ -161,6 +161,7 @@ impl Resolver<'_> {
         let is_public = matches!(access, Ok(Access::Public));
         let counted_at = if is_public { CountedAt::PublicRoute } else { CountedAt::ProtectedRoute };
         let limits = self.rate_limits(&raw.rate_limits, counted_at);
+        let report_until = raw.report_until.and_then(|until| self.report_until(until, is_public));
         let upgrades = self.upgrades(&raw.websocket, &raw.upgrades, &methods);
         if let Some(target) = &target {
             self.must_speak_http1(target, &raw.websocket, &raw.upgrades);
@@ -179,6 +180,7 @@ impl Resolver<'_> {
             timeout: raw.timeout.map(|timeout| deadline(timeout.value)),
             target: target?,
             access: access.ok()?,
+            report_until,
             from,
             limits,
             strip_segments,

@@ -226,14 +226,14 @@ fn binding<'p>(
     version: Version,
 ) -> ConnectionBinding<'p> {
     let (route, from) = (permit.route(), context.from);
-    let is_public = permit.caller().is_none();
+    let passes = permit.passes_credentials();
     let tie = PinScope { pins: &from.cache.pins, route: &route.name, address: counted_network(from.address) };
     // The credential of the service is the same for all callers, and theirs does not reach it.
     if context.to.settings.replaces_authorization() {
         return ConnectionBinding::new(None, None);
     }
-    let may_stay = is_public && version == Version::HTTP_11 && from.is_direct_client() && !context.call.is_relayed;
-    ConnectionBinding::new((is_public || route.forward_token).then_some(headers), may_stay.then_some(tie))
+    let may_stay = passes && version == Version::HTTP_11 && from.is_direct_client() && !context.call.is_relayed;
+    ConnectionBinding::new((passes || route.forward_token).then_some(headers), may_stay.then_some(tie))
 }
 
 /// Changes the header to the one for the upstream, and gives the fields that are added to it: those that describe the
@@ -247,7 +247,7 @@ pub(crate) fn prepare_header(
     // The connection to the upstream sets its own framing of the body.
     headers.remove(CONTENT_LENGTH);
     if !route.forward_token {
-        if permit.caller().is_some() {
+        if !permit.passes_credentials() {
             headers.remove(AUTHORIZATION);
         }
         // On public routes too: a service may believe the field without verifying the token.

@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use super::authenticate::AuthenticateError;
+use crate::clock::UnixTime;
 use crate::issuer::authorization_server::AuthorizationServer;
 use crate::pipeline::routing::access::{Access, AccessRule, AddressList, Forbidden};
 use crate::pipeline::routing::route::Route;
@@ -20,7 +22,22 @@ pub(crate) struct Admitted<'r> {
 #[derive(Debug)]
 pub(crate) struct Permit<'r> {
     route: &'r Route,
+    /// `None` on a public route, and where the caller of a reported request was not verified.
     caller: Option<Rc<Verified>>,
+    basis: PermitBasis,
+}
+
+/// The ground on which a request may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PermitBasis {
+    Public,
+    /// The caller fulfils the rule of the route.
+    Rule,
+    /// The route records the refusal, and lets the request pass.
+    Reported {
+        /// The credentials are not of a configured issuer: they are for the service, as on a public route.
+        foreign: bool,
+    },
 }
 
 /// `from` is `None` where the address is uncertain.
@@ -33,7 +50,7 @@ pub(crate) fn admit(route: &Route, from: Option<IpAddr>) -> Result<Admitted<'_>,
 pub(crate) fn allow_public<'r>(admitted: &Admitted<'r>) -> Option<Permit<'r>> {
     let route = admitted.route;
     match &route.access {
-        Access::Public => Some(Permit { route, caller: None }),
+        Access::Public => Some(Permit { route, caller: None, basis: PermitBasis::Public }),
         Access::Protected(_) => None,
     }
 }
@@ -55,7 +72,7 @@ pub(crate) fn authorize<'r>(
         }
     }
     rule.check(&caller)?;
-    Ok(Permit { route, caller: Some(caller) })
+    Ok(Permit { route, caller: Some(caller), basis: PermitBasis::Rule })
 }
 
 impl<'r> Admitted<'r> {
@@ -74,8 +91,52 @@ impl<'r> Permit<'r> {
         self.caller
     }
 
-    /// `None` on a public route.
+    /// `None` on a public route, and where the caller of a reported request was not verified.
     pub(crate) fn caller(&self) -> Option<&Verified> {
         self.caller.as_deref()
+    }
+
+    /// False on a public route.
+    pub(crate) fn is_protected(&self) -> bool {
+        self.basis != PermitBasis::Public
+    }
+
+    /// Whether `Authorization` is for the service. Connections that carry it are not shared.
+    pub(crate) fn passes_credentials(&self) -> bool {
+        match self.basis {
+            PermitBasis::Public => true,
+            PermitBasis::Rule => false,
+            PermitBasis::Reported { foreign } => foreign,
+        }
+    }
+
+    /// Lets a request pass whose caller could not be authenticated, where the route only reports such refusals. `None`
+    /// where it is refused all the same: credentials in two places, and a clock that is wrong, are not about the rule.
+    pub(crate) fn reported(admitted: &Admitted<'r>, refused: &AuthenticateError, now: UnixTime) -> Option<Self> {
+        let foreign = match refused {
+            AuthenticateError::Missing { .. } => true,
+            AuthenticateError::Refused(refused) => !refused.is_of_known_issuer(),
+            AuthenticateError::Ambiguous(_) | AuthenticateError::Clock => return None,
+        };
+        let route = admitted.route;
+        let basis = PermitBasis::Reported { foreign };
+        route.only_reports(now).then_some(Self { route, caller: None, basis })
+    }
+
+    /// Lets a verified caller pass that the rule of the route refuses, where the route only reports such refusals.
+    /// Address rules always hold.
+    pub(crate) fn reported_caller(
+        admitted: &Admitted<'r>,
+        caller: Rc<Verified>,
+        refused: &Forbidden,
+        now: UnixTime,
+    ) -> Option<Self> {
+        let is_about_rule = match refused {
+            Forbidden::MissingScope { .. } | Forbidden::ClaimMismatch(_) | Forbidden::ClientNotAllowed(_) => true,
+            Forbidden::AddressNotAllowed { .. } => false,
+        };
+        let route = admitted.route;
+        let basis = PermitBasis::Reported { foreign: false };
+        (is_about_rule && route.only_reports(now)).then_some(Self { route, caller: Some(caller), basis })
     }
 }

@@ -14,7 +14,7 @@ use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::pipeline::routing::rate_limit::{CountedLimit, client_limit_name};
 use crate::pipeline::routing::series::{SeriesId, SeriesNames, SeriesTable};
-use crate::telemetry::metric_labels::{DecisionLabels, DurationLabels, LimitLabels, SecretLabels, SplitLabels};
+use crate::telemetry::metric_labels::{DecisionLabels, DurationLabels, LimitLabels, SecretLabels, SplitLabels, WouldDenyLabels};
 use crate::telemetry::metrics::WorkerReport;
 
 /// Used by its worker alone: no locks and no atomics.
@@ -36,6 +36,8 @@ pub(crate) struct RequestOutcome<'e> {
     pub(crate) issuer: Option<&'e IssuerName>,
     pub(crate) decision: Decision,
     pub(crate) reason: Option<Reason>,
+    /// The refusal that the route has only reported.
+    pub(crate) would_deny: Option<Reason>,
     pub(crate) method: Option<&'e Method>,
     pub(crate) status: Option<u16>,
     pub(crate) duration: Duration,
@@ -54,6 +56,9 @@ impl WorkerMetrics {
         }
         if let Some(branch) = outcome.branch {
             counts.count_branch(branch);
+        }
+        if let Some(reason) = outcome.would_deny {
+            *counts.would_deny.entry(reason) += 1;
         }
         *counts.decisions.entry(DecisionKey { issuer, decision, reason }) += 1;
     }
@@ -144,6 +149,9 @@ impl WorkerMetrics {
                 reason: key.reason.map_or("", Reason::as_str),
             };
             (labels, *count)
+        }));
+        report.would_deny.extend(counts.would_deny.iter().map(|(reason, count)| {
+            (WouldDenyLabels { http_route: route(), reason: reason.as_str() }, *count)
         }));
         report.durations.extend(counts.durations.iter().map(|(key, histogram)| {
             let labels = DurationLabels {

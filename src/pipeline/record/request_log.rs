@@ -45,6 +45,8 @@ pub(crate) struct RequestLog {
     decision: Decision,
     was_allowed: bool,
     reason: Option<Reason>,
+    /// The first refusal that the route has only reported.
+    reported: Option<Reason>,
     /// The rule of HTTP that the request or its answer breaks, or the fault of TLS with the upstream.
     pub(crate) rule: Option<&'static str>,
     /// Boxed to keep the record of other requests small.
@@ -97,6 +99,7 @@ impl RequestLog {
             decision: Decision::Deny,
             was_allowed: false,
             reason: None,
+            reported: None,
             rule: None,
             discrepancy: None,
             status: None,
@@ -150,7 +153,15 @@ impl RequestLog {
 
     pub(crate) fn allowed(&mut self) {
         self.was_allowed = true;
-        self.decision = Decision::Allow;
+        self.decision = if self.reported.is_some() { Decision::WouldDeny } else { Decision::Allow };
+    }
+
+    /// The route reports this refusal, and lets the request pass. The first one counts: it would have been the only one.
+    pub(crate) fn reported(&mut self, reason: Reason, values: Option<Discrepancy>) {
+        if self.reported.is_none() {
+            self.reported = Some(reason);
+            self.discrepancy = values.map(Box::new);
+        }
     }
 
     pub(super) fn granted(&mut self, issued: Issued) {
@@ -167,9 +178,14 @@ impl RequestLog {
     pub(crate) fn ended_by(&mut self, reason: Reason) {
         self.decision = match (self.decision, reason.is_failure()) {
             (Decision::Deny, false) => Decision::Deny,
-            (Decision::Allow | Decision::Issue | Decision::Error, _) | (Decision::Deny, true) => Decision::Error,
+            (Decision::Allow | Decision::WouldDeny | Decision::Issue | Decision::Error, _) | (Decision::Deny, true) => Decision::Error,
         };
         self.reason = Some(reason);
+    }
+
+    /// The refusal that the route has only reported, if the request has passed.
+    fn would_deny(&self) -> Option<Reason> {
+        self.reported.filter(|_| self.was_allowed)
     }
 
     pub(super) fn has_reason(&self) -> bool {
@@ -182,7 +198,8 @@ impl RequestLog {
             series: self.series(),
             issuer: self.issuer_name(),
             decision: self.decision,
-            reason: self.reason,
+            reason: self.reason.or(self.would_deny()),
+            would_deny: self.would_deny(),
             method: self.method.as_ref(),
             status: self.status,
             duration,
@@ -216,7 +233,8 @@ impl RequestLog {
         DecisionRecord {
             time: self.now,
             decision: self.decision,
-            reason: self.reason,
+            reason: self.reason.or(self.would_deny()),
+            would_deny: self.would_deny(),
             rule: self.rule,
             found: self.discrepancy.as_ref().map(|values| &*values.found),
             wanted: self.discrepancy.as_ref().map(|values| &*values.wanted),

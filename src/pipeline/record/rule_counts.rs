@@ -17,6 +17,8 @@ pub(super) struct RuleCounts {
     /// Of the series that they are of.
     pub(super) epoch: u32,
     pub(super) decisions: CountsByKey<DecisionKey, u64>,
+    /// Requests that have passed although the rule refuses them.
+    pub(super) would_deny: CountsByKey<Reason, u64>,
     pub(super) durations: CountsByKey<DurationKey, Histogram>,
     /// Requests that a limit let through, by the place of the limit in its rule.
     pub(super) allowed: [u64; MAX_LIMITS],

@@ -17,6 +17,7 @@ use super::rate_limit::RateLimit;
 use super::rewrite::{PathTemplate, rest};
 use super::series::SeriesNames;
 use super::target::RouteTarget;
+use crate::clock::UnixTime;
 use crate::http1::target::OriginForm;
 use crate::pipeline::request::ambiguous::Ambiguous;
 use crate::pipeline::request::canonical::CanonicalRequest;
@@ -37,6 +38,8 @@ pub(crate) struct Route {
     pub(crate) methods: MethodSet,
     pub(crate) target: RouteTarget,
     pub(crate) access: Access,
+    /// Until this time, requests that its rule or its limits by caller refuse pass, and are recorded.
+    pub(crate) report_until: Option<UnixTime>,
     pub(crate) from: AddressRule,
     pub(crate) limits: Vec<RateLimit>,
     /// How many leading segments of the path are removed.
@@ -71,6 +74,11 @@ pub(crate) struct Route {
 }
 
 impl Route {
+    /// Whether refusals of its rule and of its limits by caller are recorded only.
+    pub(crate) fn only_reports(&self, now: UnixTime) -> bool {
+        self.report_until.is_some_and(|until| now < until)
+    }
+
     /// The target of the request to the upstream.
     pub(crate) fn upstream_target(&self, request: &CanonicalRequest) -> Result<OriginForm, Ambiguous> {
         let path = self.path.spell(request);
@@ -184,6 +192,7 @@ pub(crate) mod tests {
             rewrite: None,
             host: None,
             forwarded_prefix: None,
+            report_until: None,
             map_responses: true,
             request_headers: HeaderRules::default(),
             response_headers: None,
