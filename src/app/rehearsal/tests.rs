@@ -7,7 +7,7 @@ use std::time::Instant;
 
 const FILE: &str = r#"
 version: 1
-listeners: [{address: "127.0.0.1:0", plain: true}]
+listeners: [{address: "127.0.0.1:0"}]
 oauth:
   issuer: https://gateway.example.com
   audiences: [https://api.example.com]
@@ -17,7 +17,7 @@ oauth:
       scopes: [read, write]
 upstreams: {service: {servers: ["http://127.0.0.1:1"]}}
 routes:
-  - {name: items, path: /items/**, methods: [GET], upstream: service, access: {all_of: [read]}}
+  - {name: items, path: /items/**, methods: [GET], upstream: service, access: {scopes: [read]}}
   - {name: open, path: /open, upstream: service, access: public, rate_limits: [{rate: 1/s, per: route}]}
 "#;
 
@@ -55,7 +55,7 @@ fn a_rehearsed_request_is_decided_as_a_real_one() {
     for (method, target, token, expected) in [
         ("GET", "/items/1", Some(&token), "items Permitted"),
         ("GET", "/items/1", Some(&other), "items missing_scope"),
-        ("GET", "/items/1", None, "items missing_credentials"),
+        ("GET", "/items/1", None, "items no_token"),
         ("POST", "/items/1", Some(&token), " method_not_allowed"),
         ("GET", "/nothing", Some(&token), " no_route"),
         ("GET", "/open", None, "open Permitted"),
