@@ -68,6 +68,7 @@ mod quick_start;
 mod quotas;
 mod refused_uploads;
 mod reload;
+mod report_mode;
 mod retries;
 mod revocation;
 mod rewriting;

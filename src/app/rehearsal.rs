@@ -75,6 +75,8 @@ pub(crate) struct RehearsedRequest {
 pub(crate) struct RehearsedDecision {
     /// The route or endpoint that takes it. `None`: no rule does.
     pub(crate) rule: Option<String>,
+    /// The refusal that its route only reports.
+    pub(crate) would_deny: Option<Reason>,
     pub(crate) outcome: RehearsedOutcome,
 }
 
@@ -151,7 +153,7 @@ impl Rehearsal {
                 status: rejection.into_response(false).status(),
             },
         };
-        RehearsedDecision { rule, outcome }
+        RehearsedDecision { rule, would_deny: open.log.reported_reason(), outcome }
     }
 }
 

@@ -4,6 +4,7 @@ mod filter;
 mod lines;
 mod names;
 mod read;
+pub(super) mod report;
 mod table;
 mod verify;
 

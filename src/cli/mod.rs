@@ -69,6 +69,9 @@ enum Verb {
     /// Verify and read the audit log
     #[command(subcommand)]
     Audit(audit::AuditVerb),
+    /// Show who would be refused by the routes that only report
+    #[command(after_help = audit::report::HELP)]
+    Report(audit::report::ReportArgs),
     /// Inspect and revoke access tokens
     #[command(subcommand)]
     Token(token::TokenVerb),
@@ -127,6 +130,7 @@ pub fn main() -> ExitCode {
         Verb::Client(verb) => client::client(verb),
         Verb::Keys(verb) => keys::keys(&verb),
         Verb::Audit(verb) => audit::audit(&verb),
+        Verb::Report(args) => audit::report::report(&args),
         Verb::Token(verb) => token::token(&verb),
         Verb::Issuers(args) => issuers::issuers(&args),
     }

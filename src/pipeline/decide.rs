@@ -36,6 +36,7 @@ use super::routing::table::RouteMatch;
 use crate::http1::target::RequestTarget;
 use crate::oauth::observer::{Observation, Observer, Room};
 use crate::server::received_request::ReceivedHead;
+use crate::trust::claimed_caller::ClaimedIssuer;
 
 /// The surroundings that decide a request.
 #[derive(Clone, Copy, Debug)]
@@ -153,7 +154,8 @@ async fn find_permit<'r>(
         Ok(caller) => caller,
         Err(error) => {
             log.presented(headers);
-            let reported = Permit::reported(admitted, &error, log.now);
+            let foreign = admitted.only_reports(log.now) && !names_known_issuer(snapshot, headers);
+            let reported = Permit::reported(admitted, &error, foreign, log.now);
             return report(reported, error.into(), log);
         }
     };
@@ -166,12 +168,16 @@ async fn find_permit<'r>(
     })
 }
 
+/// Whether `Authorization` has a token that says it is of a configured issuer, broken as it may be.
+fn names_known_issuer(snapshot: &Snapshot, headers: &HeaderMap) -> bool {
+    let text = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let token = text.rsplit(' ').next().filter(|token| token.len() <= snapshot.limits.token_bytes);
+    let claimed = token.and_then(|token| snapshot.trust.claimed_by(token));
+    claimed.is_some_and(|claimed| matches!(claimed.issuer, Some(ClaimedIssuer::Configured(_))))
+}
+
 /// Records the refusal of a request that has a permit all the same, because its route only reports.
-fn report<'r>(
-    permit: Option<Permit<'r>>,
-    refusal: Rejection,
-    log: &mut RequestLog,
-) -> Result<Permit<'r>, Rejection> {
+fn report<'r>(permit: Option<Permit<'r>>, refusal: Rejection, log: &mut RequestLog) -> Result<Permit<'r>, Rejection> {
     let Some(permit) = permit else { return Err(refusal) };
     log.reported(refusal.reason(), found_and_wanted(&refusal));
     if let Some(identity) = refusal.identity() {

@@ -35,14 +35,6 @@ pub(crate) struct RefusedToken {
     pub(crate) claimed: Option<Box<ClaimedCaller>>,
 }
 
-impl RefusedToken {
-    /// Whether the token says that it is of a configured issuer.
-    pub(crate) fn is_of_known_issuer(&self) -> bool {
-        let issuer = self.claimed.as_ref().and_then(|claimed| claimed.issuer.as_ref());
-        matches!(issuer, Some(ClaimedIssuer::Configured(_)))
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenError {
     Malformed,

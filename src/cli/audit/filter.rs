@@ -42,24 +42,32 @@ pub(super) struct Filter {
     /// Show only the lines of this request: the X-Request-Id of its answer
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
+    /// Only requests that a route in report mode would have refused
+    #[arg(skip)]
+    would_deny: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum DecisionName {
     Allow,
+    #[value(name = "would_deny")]
+    WouldDeny,
     Deny,
     Issue,
     Error,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Moment {
+pub(super) enum Moment {
     At(Timestamp),
     Ago(Duration),
 }
 
+/// The member of a line that has the refusal which a route has only reported.
+const WOULD_DENY: &str = "gateway.would_deny";
+
 impl Moment {
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         if let Ok(time) = text.parse() {
             return Ok(Self::At(time));
         }
@@ -101,6 +109,11 @@ fn known(kind: &str, name: &str, names: &[&str]) -> Result<String, String> {
 }
 
 impl Filter {
+    /// The requests that a route in report mode would have refused.
+    pub(super) fn would_deny(route: Option<String>, since: Option<Moment>) -> Self {
+        Self { route, since, would_deny: true, ..Self::default() }
+    }
+
     /// The same filter with relative times resolved.
     pub(super) fn at(&self, now: UnixTime) -> Self {
         let resolve = |moment: Option<Moment>| moment.map(|moment| Moment::At(moment.time(now)));
@@ -121,8 +134,15 @@ impl Filter {
     pub(super) fn read(&self, line: &[u8]) -> Option<Value> {
         // Searching for a word costs much less than parsing JSON.
         let client = self.client.as_deref().map(|client| client.rsplit('/').next().unwrap_or(client));
-        let words =
-            [client, self.route.as_deref(), self.reason.as_deref(), self.event.as_deref(), self.request_id.as_deref()];
+        let would_deny = self.would_deny.then_some(WOULD_DENY);
+        let words = [
+            client,
+            self.route.as_deref(),
+            self.reason.as_deref(),
+            self.event.as_deref(),
+            self.request_id.as_deref(),
+            would_deny,
+        ];
         let is_plain = |word: &&str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         if words.into_iter().flatten().filter(is_plain).any(|word| memmem::find(line, word.as_bytes()).is_none()) {
             return None;
@@ -141,6 +161,7 @@ impl Filter {
         };
         let decision = |wanted: DecisionName| match wanted {
             DecisionName::Allow => is_decision("allow"),
+            DecisionName::WouldDeny => is_decision("would_deny"),
             DecisionName::Deny => is_decision("deny") || is_aggregate,
             DecisionName::Issue => is_decision("issue"),
             DecisionName::Error => is_decision("error"),
@@ -159,6 +180,7 @@ impl Filter {
             && self.decision.is_none_or(decision)
             && self.client.as_ref().is_none_or(client)
             && self.path.as_ref().is_none_or(begins)
+            && (!self.would_deny || line.get(WOULD_DENY).is_some())
             && self.is_in_time(line)
     }
 

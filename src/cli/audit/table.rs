@@ -51,7 +51,7 @@ fn row(line: &Value) -> String {
     let decision = text("gateway.decision");
     let style = match &*decision {
         "allow" | "issue" => GOOD,
-        "deny" => WARN,
+        "deny" | "would_deny" => WARN,
         _ => BAD,
     };
     let client = match (text("oauth.client_id"), text("client.address")) {

@@ -76,6 +76,11 @@ pub(crate) fn authorize<'r>(
 }
 
 impl<'r> Admitted<'r> {
+    /// Whether the route only reports refusals by its rule.
+    pub(crate) fn only_reports(&self, now: UnixTime) -> bool {
+        self.route.only_reports(now)
+    }
+
     pub(crate) fn access(&self) -> &'r Access {
         &self.route.access
     }
@@ -112,15 +117,20 @@ impl<'r> Permit<'r> {
 
     /// Lets a request pass whose caller could not be authenticated, where the route only reports such refusals. `None`
     /// where it is refused all the same: credentials in two places, and a clock that is wrong, are not about the rule.
-    pub(crate) fn reported(admitted: &Admitted<'r>, refused: &AuthenticateError, now: UnixTime) -> Option<Self> {
-        let foreign = match refused {
-            AuthenticateError::Missing { .. } => true,
-            AuthenticateError::Refused(refused) => !refused.is_of_known_issuer(),
-            AuthenticateError::Ambiguous(_) | AuthenticateError::Clock => return None,
+    /// `foreign`: no configured issuer has issued the credentials, as far as they can be read.
+    pub(crate) fn reported(
+        admitted: &Admitted<'r>,
+        refused: &AuthenticateError,
+        foreign: bool,
+        now: UnixTime,
+    ) -> Option<Self> {
+        let is_about_rule = match refused {
+            AuthenticateError::Missing { .. } | AuthenticateError::Refused(_) => true,
+            AuthenticateError::Ambiguous(_) | AuthenticateError::Clock => false,
         };
         let route = admitted.route;
         let basis = PermitBasis::Reported { foreign };
-        route.only_reports(now).then_some(Self { route, caller: None, basis })
+        (is_about_rule && route.only_reports(now)).then_some(Self { route, caller: None, basis })
     }
 
     /// Lets a verified caller pass that the rule of the route refuses, where the route only reports such refusals.

@@ -14,7 +14,9 @@ use crate::oauth::caller::IssuerName;
 use crate::oauth::identity::Identity;
 use crate::pipeline::routing::rate_limit::{CountedLimit, client_limit_name};
 use crate::pipeline::routing::series::{SeriesId, SeriesNames, SeriesTable};
-use crate::telemetry::metric_labels::{DecisionLabels, DurationLabels, LimitLabels, SecretLabels, SplitLabels, WouldDenyLabels};
+use crate::telemetry::metric_labels::{
+    DecisionLabels, DurationLabels, LimitLabels, SecretLabels, SplitLabels, WouldDenyLabels,
+};
 use crate::telemetry::metrics::WorkerReport;
 
 /// Used by its worker alone: no locks and no atomics.
@@ -150,9 +152,12 @@ impl WorkerMetrics {
             };
             (labels, *count)
         }));
-        report.would_deny.extend(counts.would_deny.iter().map(|(reason, count)| {
-            (WouldDenyLabels { http_route: route(), reason: reason.as_str() }, *count)
-        }));
+        report.would_deny.extend(
+            counts
+                .would_deny
+                .iter()
+                .map(|(reason, count)| (WouldDenyLabels { http_route: route(), reason: reason.as_str() }, *count)),
+        );
         report.durations.extend(counts.durations.iter().map(|(key, histogram)| {
             let labels = DurationLabels {
                 http_route: route(),

@@ -178,9 +178,16 @@ impl RequestLog {
     pub(crate) fn ended_by(&mut self, reason: Reason) {
         self.decision = match (self.decision, reason.is_failure()) {
             (Decision::Deny, false) => Decision::Deny,
-            (Decision::Allow | Decision::WouldDeny | Decision::Issue | Decision::Error, _) | (Decision::Deny, true) => Decision::Error,
+            (Decision::Allow | Decision::WouldDeny | Decision::Issue | Decision::Error, _) | (Decision::Deny, true) => {
+                Decision::Error
+            }
         };
         self.reason = Some(reason);
+    }
+
+    /// The refusal that the route only reports.
+    pub(crate) fn reported_reason(&self) -> Option<Reason> {
+        self.reported
     }
 
     /// The refusal that the route has only reported, if the request has passed.
