@@ -5,20 +5,20 @@
     bench/reload_stalls.py --reloads 5 --clients 1000
 
 One worker answers a small request every millisecond, on one connection in clear text: first without a reload, then during reloads that change a
-route and a client each. For every request two times are taken: until the answer, and the time that the worker's thread was on a processor meanwhile.
-Other programs and the machine lengthen the first alone. The second is the gateway's own work in one piece, with that of the request itself.
+route and a client each. The time of each request is divided by what the kernel tells of both threads: the worker works (in one piece, with the
+request itself), one of them waits for a processor because of other threads, or the worker is blocked: for a lock, or for memory.
 """
 
 import argparse
 import glob
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import socket
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 
@@ -43,27 +43,25 @@ def main():
         text = configuration(options)
         write(testbed, text, 0)
         gateway = testbed.run("0,1", [testbed.binary, "run", "--config", testbed.path("gateway.yaml")], PORT)
-        probe = Probe(worker_thread(gateway.pid))
-        probe.run_for(2)
-        took = measure(testbed, probe, gateway, text, options.reloads)
+        took, during, idle = measure(testbed, worker_thread(gateway.pid), gateway, text, options.reloads)
     finally:
         testbed.stop_all()
         shutil.rmtree(folder, ignore_errors=True)
     print(f"reloads: {len(took)}, in the median {sorted(took)[len(took) // 2]:.2f} s, at most {max(took):.2f} s   target {RELOAD_WITHIN} s")
     missed = max(took) > RELOAD_WITHIN
-    for name in ("without a reload", "during reloads"):
-        latencies, on_cpu = probe.taken[name]
-        worst = max(on_cpu)
-        print(f"{name:18}{len(latencies):>8} requests   answered within {max(latencies) * 1000:7.2f} ms, {percentile(latencies):6.2f} ms for 99.9 %"
-              f"   worker busy {worst * 1000:6.2f} ms at most, over 5 ms: {sum(time > STALL for time in on_cpu)}")
-        missed |= worst > STALL
+    print(f"{'':20}{'requests':>10}{'answer':>12}{'worker busy':>14}{'over 5 ms':>11}{'no processor':>14}{'blocked':>10}{'over 5 ms':>11}   at most, ms")
+    for name, taken in (("without a reload", idle), ("during reloads", during)):
+        answer, busy, waited, blocked = (sorted(times) for times in zip(*taken))
+        print(f"{name:20}{len(taken):>10}{answer[-1] * 1000:>12.2f}{busy[-1] * 1000:>14.2f}{sum(time > STALL for time in busy):>11}"
+              f"{waited[-1] * 1000:>14.2f}{blocked[-1] * 1000:>10.2f}{sum(time > STALL for time in blocked):>11}")
+        missed |= busy[-1] > STALL
     sys.exit(1 if missed else 0)
 
 
-def measure(testbed, probe, gateway, text, reloads):
-    """The durations of the reloads."""
+def measure(testbed, schedstat, gateway, text, reloads):
+    """The durations of the reloads, and the times of the requests during them and without them."""
     took = []
-    first = Background(probe, "during reloads")
+    requests = Requests(schedstat)
     for number in range(1, reloads + 1):
         write(testbed, text, number)
         before, began = page(), time.monotonic()
@@ -76,59 +74,52 @@ def measure(testbed, probe, gateway, text, reloads):
         progress(f"{number} of {reloads}")
         # The former snapshot is dropped after a while.
         time.sleep(1)
-    during = first.stop()
-    last = Background(probe, "without a reload")
-    time.sleep(during)
-    last.stop()
-    return took
+    seconds = requests.seconds()
+    during = requests.stop()
+    requests = Requests(schedstat)
+    time.sleep(seconds)
+    return took, during, requests.stop()
 
 
-class Background:
-    """Requests in a thread, until `stop`, which gives the seconds."""
+class Requests:
+    """Requests of another process, until `stop`, which gives the times of each: answer, busy, no processor, blocked."""
 
-    def __init__(self, probe, name):
-        self.probe, self.began = probe, time.monotonic()
-        self.thread = threading.Thread(target=probe.run_while, args=(name,), daemon=True)
-        probe.goes_on = True
-        self.thread.start()
+    def __init__(self, schedstat):
+        self.began, self.goes_on, self.results = time.monotonic(), multiprocessing.Value("b", True), multiprocessing.Queue()
+        multiprocessing.Process(target=requests, args=(schedstat, self.goes_on, self.results), daemon=True).start()
 
-    def stop(self):
-        self.probe.goes_on = False
-        self.thread.join()
+    def seconds(self):
         return time.monotonic() - self.began
 
+    def stop(self):
+        self.goes_on.value = False
+        return self.results.get(timeout=60)
 
-class Probe:
-    def __init__(self, schedstat):
-        self.schedstat = os.open(schedstat, os.O_RDONLY)
-        self.socket = socket.create_connection(("127.0.0.1", PORT))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.taken, self.goes_on = {}, False
 
-    def run_for(self, seconds):
-        ends = time.monotonic() + seconds
-        while time.monotonic() < ends:
-            self.once()
-
-    def run_while(self, name):
-        latencies, on_cpu = self.taken[name] = ([], [])
-        while self.goes_on:
-            latency, busy = self.once()
-            latencies.append(latency)
-            on_cpu.append(busy)
-            time.sleep(0.001)
-
-    def once(self):
-        busy, began = self.run_time(), time.perf_counter()
-        self.socket.sendall(b"GET /probe HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        answer = self.socket.recv(4096)
+def requests(schedstat, goes_on, results):
+    worker, own = os.open(schedstat, os.O_RDONLY), os.open("/proc/self/schedstat", os.O_RDONLY)
+    connection = socket.create_connection(("127.0.0.1", PORT))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    taken = []
+    while goes_on.value:
+        before = scheduled(worker), scheduled(own)
+        began = time.perf_counter()
+        connection.sendall(b"GET /probe HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = connection.recv(4096)
         took = time.perf_counter() - began
         if not answer.startswith(b"HTTP/1.1 200"):
             sys.exit(f"not 200: {answer[:80]!r}")
-        return took, (self.run_time() - busy) / 1e9
+        (busy, waited), (own_busy, own_waited) = (
+            tuple(now - then for now, then in zip(scheduled(of), first)) for of, first in ((worker, before[0]), (own, before[1])))
+        taken.append((took, busy, waited + own_waited, max(0, took - busy - waited - own_busy - own_waited)))
+        time.sleep(0.001)
+    results.put(taken)
 
-    def run_time(self):
-        return int(os.pread(self.schedstat, 64, 0).split()[0])
+
+def scheduled(schedstat):
+    """The seconds of a thread on a processor, and in the queue for one."""
+    busy, waited, _ = os.pread(schedstat, 96, 0).split()
+    return int(busy) / 1e9, int(waited) / 1e9
 
 
 def worker_thread(pid):
@@ -139,10 +130,6 @@ def worker_thread(pid):
                 return f"{task}/schedstat"
         time.sleep(0.1)
     sys.exit("the gateway has no worker thread")
-
-
-def percentile(times):
-    return sorted(times)[int(len(times) * 0.999)] * 1000
 
 
 def page():
