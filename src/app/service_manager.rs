@@ -12,7 +12,7 @@ use tracing::{error, warn};
 #[derive(Clone, Debug, Default)]
 pub(super) struct ServiceManager(Option<SyncSender<Notification>>);
 
-/// What the service manager is told. Texts are for people.
+/// A notification of the service manager. Its text is for people.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Notification {
     /// The start, or a reload, is complete.

@@ -33,7 +33,7 @@ pub(crate) struct ListenSockets {
     pub(crate) queue: QueueOwner,
 }
 
-/// Whose are the connections that the kernel holds for a listener when its workers stop accepting.
+/// The owner of the connections that the kernel holds for a listener when its workers stop accepting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum QueueOwner {
     /// Closing the socket would reset them, so that the worker accepts them first.
