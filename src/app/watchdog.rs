@@ -122,7 +122,8 @@ mod tests {
         assert_eq!(watchdog.stalled(false), Some(1));
         beat(0);
         assert_eq!(watchdog.stalled(true), Some(1), "it drains, and has not ended");
-        let [first, _] = hearts;
+        let [first, second] = hearts;
+        drop(second);
         first.beats.fetch_add(1, Ordering::Relaxed);
         assert_eq!(watchdog.stalled(true), None, "the other has ended");
         drop(first);
