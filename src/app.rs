@@ -25,11 +25,13 @@ mod reload_error;
 mod reload_status;
 mod restart;
 mod revocation;
+mod service_manager;
 pub(crate) mod start_error;
 mod stop;
 mod tasks;
 mod upstreams_in_use;
 mod verified_config;
+mod watchdog;
 mod workers;
 
 use std::io;
@@ -48,11 +50,14 @@ use process_parts::ProcessParts;
 use reload::{ChangingParts, Reloader};
 use reload_status::ReloadStatus;
 use restart::RestartSettings;
+use service_manager::ServiceManager;
 use start_error::StartError;
 use tasks::Tasks;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
+use watchdog::{Watchdog, WatchdogInterval};
+use workers::{WorkerChange, WorkerHandle, Workers};
 
 use crate::audit::batch::Batch;
 use crate::audit::health::Health;
@@ -65,14 +70,17 @@ use crate::issuer::authorization_server::Offloads;
 use crate::issuer::offload::{self, Offload};
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain;
+use crate::server::inherited_sockets::InheritedSockets;
 use crate::trust::revocation::RevocationEntry;
 use crate::trust::revocation_keeper::Keeper;
 
 /// The control plane's runtime, before the configuration is read. Catches the signals that must not end the process.
+/// Holds the sockets that were passed to the process.
 pub(crate) struct Control {
     runtime: Runtime,
     harmless: stop::Harmless,
     hang_up: Signal,
+    inherited: Arc<InheritedSockets>,
 }
 
 /// The gateway with everything open, before it serves.
@@ -107,19 +115,24 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Control {
     pub(crate) fn start() -> Result<Self, StartError> {
+        let inherited = Arc::new(InheritedSockets::take()?);
         let runtime = control_runtime()?;
         let (harmless, hang_up) = {
             let _in_runtime = runtime.enter();
             (stop::Harmless::catch()?, signal(SignalKind::hangup())?)
         };
-        Ok(Self { runtime, harmless, hang_up })
+        Ok(Self { runtime, harmless, hang_up, inherited })
     }
 }
 
 impl App {
     /// Opens everything that can fail. `path` is the file of the configuration, if it is to be read again.
     pub(crate) fn open(config: Config, path: Option<PathBuf>, control: Control) -> Result<Self, StartError> {
-        let Control { runtime: control, harmless, hang_up } = control;
+        let Control { runtime: control, harmless, hang_up, inherited } = control;
+        inherited.check(&config.addresses())?;
+        for address in inherited.addresses() {
+            info!(%address, "using the listening socket of the service manager");
+        }
         // Before any listener is bound: connections that the kernel accepts are served even if a stop signal arrives
         // first.
         let signals = {
@@ -159,6 +172,7 @@ impl App {
             certificates: Certificates::default(),
             limiter: Arc::new(ConnectionLimiter::new(verified_config::connection_limits(&config), workers)),
             memory_is_short: Arc::default(),
+            inherited,
         };
         let (restart, revoked) = (RestartSettings::of(&config), config.revoked.clone());
         let next = NextGeneration::open(config, &parts, None)?;
@@ -210,14 +224,12 @@ impl App {
         next.opened_ring.iter().for_each(|ring| ring.record_start(&next.snapshot.config, &lines));
         revocation::start(keeper, Arc::clone(&published), lines.clone())?;
         let (stage, drain) = drain::channel();
-        let (snapshot, lines_of_workers, shutdown) =
-            (Arc::clone(&published), lines.clone(), Arc::clone(&changing.shutdown));
-        let plan = workers::Plan::new(snapshot, &parts, drain.clone(), lines_of_workers, shutdown);
+        let plan = workers::Plan::new(&published, &parts, drain.clone(), &lines, &changing.shutdown);
+        let manager = ServiceManager::start();
         let mut tasks = Tasks::new(control.handle().clone());
         tasks.replace(next.tasks(&parts, &published, &lines));
         let (listeners, changes) = std::mem::take(&mut next.listeners).serve(self.workers);
-        let (workers, handles) = workers::start(changes, &plan)?;
-        drop(plan);
+        let (workers, handles) = start_workers(changes, plan, &manager, &control)?;
         control.spawn(refusals::log(Arc::clone(&parts.limiter), Arc::clone(&published)));
         let status = Arc::new(ReloadStatus::new(next.snapshot.config.clone(), clock::now()));
         let sources = probes::ScrapeSources {
@@ -249,14 +261,17 @@ impl App {
             lines: lines.clone(),
             status,
             drain,
+            manager: manager.clone(),
             control: control.handle().clone(),
             compiler: offload[2].handle().clone(),
         };
+        manager.notify(reloader.ready());
         control.spawn(reloader.run(requests));
         control.spawn(reloads.reload_at(self.hang_up));
         started();
-        let ended =
-            control.block_on(stop::wait_for_stop_signal(signals, &stage, &changing.shutdown, &reopen_audit, workers));
+        let (shutdown, reopen_audit) = (&*changing.shutdown, &*reopen_audit);
+        let stop = stop::wait_for_stop_signal(signals, &stage, shutdown, reopen_audit, &manager, workers);
+        let ended = control.block_on(stop);
         revoker.end();
         record(Event::Stop, &published.load().config, &lines);
         drop(lines);
@@ -269,6 +284,21 @@ impl App {
 
 fn control_runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(CONTROL_THREADS).thread_name("control").enable_all().build()
+}
+
+/// Starts the workers, and the watchdog of the service manager where it has one.
+fn start_workers(
+    changes: Vec<Vec<WorkerChange>>,
+    plan: workers::Plan,
+    manager: &ServiceManager,
+    control: &Runtime,
+) -> Result<(Workers, Vec<WorkerHandle>), StartError> {
+    let mut watchdog = WatchdogInterval::of_process().map(Watchdog::new);
+    let started = workers::start(changes, &plan, watchdog.as_mut())?;
+    if let Some(watchdog) = watchdog {
+        control.spawn(watchdog.run(manager.clone(), plan.drain));
+    }
+    Ok(started)
 }
 
 fn record(event: Event<'_>, config: &str, lines: &LineSender) {

@@ -8,7 +8,8 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use crate::config::types::{Admin, Config};
-use crate::server::listener::{self, ListenError};
+use crate::server::inherited_sockets::InheritedSockets;
+use crate::server::listener::ListenError;
 use crate::telemetry::admin::{self, AdminPages, AdminRules, Probes};
 
 /// The listeners that are served. They end when they are dropped.
@@ -53,10 +54,14 @@ impl ControlAddresses {
 }
 
 impl OpenedControl {
-    /// Binds the addresses that the configuration before does not have.
-    pub(super) fn bind(config: &Config, before: ControlAddresses) -> Result<Self, ListenError> {
+    /// Takes or binds the addresses that the configuration before does not have.
+    pub(super) fn open(
+        config: &Config,
+        before: ControlAddresses,
+        inherited: &InheritedSockets,
+    ) -> Result<Self, ListenError> {
         let open = |address, rules, before: Option<SocketAddr>| {
-            let socket = if before == Some(address) { None } else { listener::bind(address, 1)?.pop() };
+            let socket = if before == Some(address) { None } else { inherited.open(address, 1)?.sockets.pop() };
             Ok::<_, ListenError>(OpenedListener { address, rules, socket })
         };
         let admin = config.admin.clone().map(|admin| (admin.address, admin_rules(admin)));

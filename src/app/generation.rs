@@ -77,9 +77,10 @@ impl NextGeneration {
         }
         let mut certificates = parts.certificates.next();
         let of_before = before.map_or(&[][..], |before| &before.listeners);
-        let listeners = OpenedListeners::open(&config.listeners, config.workers, of_before, &mut certificates)?;
+        let listeners =
+            OpenedListeners::open(&config.listeners, config.workers, of_before, &parts.inherited, &mut certificates)?;
         let of_before = before.map(|before| before.control_addresses).unwrap_or_default();
-        let control_listeners = OpenedControl::bind(&config, of_before)?;
+        let control_listeners = OpenedControl::open(&config, of_before, &parts.inherited)?;
         let control_addresses = ControlAddresses::of(&config);
         let of_issuers = external_issuers::take_certificates(&mut config.issuers);
         let changed = external_issuers::changed(config.all_issuers(), before.map(|before| &before.snapshot.trust));

@@ -18,7 +18,8 @@ use crate::pipeline::connection::ListenerRuntime;
 use crate::pipeline::request::peer::ListenerMode;
 use crate::server::accept;
 use crate::server::connection::ListenerTransport;
-use crate::server::listener::{self, ListenerId};
+use crate::server::inherited_sockets::{InheritedSockets, ListenSockets, QueueOwner};
+use crate::server::listener::{ListenError, ListenerId};
 use crate::server::tls;
 
 /// A listener that is served.
@@ -43,14 +44,16 @@ struct OpenedListener {
     runtime: ListenerRuntime,
     /// One for each worker. Empty: those of the configuration before go on.
     sockets: Vec<TcpListener>,
+    queue: QueueOwner,
 }
 
 impl OpenedListeners {
-    /// Opens certificates, and binds the addresses that the listeners `before` do not have.
+    /// Opens certificates, and takes or binds the addresses that the listeners `before` do not have.
     pub(super) fn open(
         listeners: &[Listener],
         workers: usize,
         before: &[ListenerInUse],
+        inherited: &InheritedSockets,
         certificates: &mut CertificateSet,
     ) -> Result<Self, StartError> {
         let mut removed = before.to_vec();
@@ -58,7 +61,8 @@ impl OpenedListeners {
         for listener in listeners {
             let same = removed.iter().position(|known| known.configured.address == listener.address);
             let same = same.map(|at| removed.remove(at));
-            all.push(OpenedListener::open(listener, workers, same, certificates)?);
+            let open_sockets = || inherited.open(listener.address, workers);
+            all.push(OpenedListener::open(listener, open_sockets, same, certificates)?);
         }
         Ok(Self { all, removed })
     }
@@ -72,12 +76,12 @@ impl OpenedListeners {
     pub(super) fn serve(self, workers: usize) -> (Vec<ListenerInUse>, Vec<Vec<WorkerChange>>) {
         let mut changes: Vec<Vec<WorkerChange>> = (0..workers).map(|_| Vec::new()).collect();
         let mut in_use = Vec::new();
-        for OpenedListener { listener, runtime, sockets } in self.all {
+        for OpenedListener { listener, runtime, sockets, queue } in self.all {
             listener.runtime.store(Arc::new(runtime));
             let handoffs = accept::handoff_channels(sockets.len());
             for ((socket, handoff_channels), changes) in sockets.into_iter().zip(handoffs).zip(&mut changes) {
                 let (listener, runtime) = (listener.id, Arc::clone(&listener.runtime));
-                changes.push(WorkerChange::Listen(WorkerSocket { listener, socket, handoff_channels, runtime }));
+                changes.push(WorkerChange::Listen(WorkerSocket { listener, socket, queue, handoff_channels, runtime }));
             }
             in_use.push(listener);
         }
@@ -91,7 +95,7 @@ impl OpenedListeners {
 impl OpenedListener {
     fn open(
         listener: &Listener,
-        workers: usize,
+        open_sockets: impl FnOnce() -> Result<ListenSockets, ListenError>,
         same: Option<ListenerInUse>,
         certificates: &mut CertificateSet,
     ) -> Result<Self, StartError> {
@@ -99,17 +103,17 @@ impl OpenedListener {
         let id = same.as_ref().map_or_else(|| ListenerId(NEXT.fetch_add(1, Ordering::Relaxed)), |same| same.id);
         let mut runtime = listener_runtime(id, listener, certificates)?;
         let Some(same) = same else {
-            let sockets = listener::bind(listener.address, workers)?;
+            let ListenSockets { sockets, queue } = open_sockets()?;
             let in_use = Arc::new(ArcSwap::from_pointee(runtime.clone()));
             let listener = ListenerInUse { id, configured: listener.clone(), runtime: in_use };
-            return Ok(Self { listener, runtime, sockets });
+            return Ok(Self { listener, runtime, sockets, queue });
         };
         if same.configured.kind == listener.kind {
             // The same configuration of TLS resumes the sessions that it has begun.
             runtime.transport.tls.clone_from(&same.runtime.load().transport.tls);
         }
         let listener = ListenerInUse { id, configured: listener.clone(), runtime: same.runtime };
-        Ok(Self { listener, runtime, sockets: Vec::new() })
+        Ok(Self { listener, runtime, sockets: Vec::new(), queue: QueueOwner::default() })
     }
 }
 

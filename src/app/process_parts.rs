@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use super::certificates::Certificates;
 use crate::issuer::authorization_server::Offloads;
 use crate::server::connection_limiter::ConnectionLimiter;
+use crate::server::inherited_sockets::InheritedSockets;
 use crate::trust::revocation::PublishedRevocations;
 use crate::trust::revocation_keeper::Revoker;
 
@@ -17,4 +18,5 @@ pub(super) struct ProcessParts {
     pub(super) certificates: Certificates,
     pub(super) limiter: Arc<ConnectionLimiter>,
     pub(super) memory_is_short: Arc<AtomicBool>,
+    pub(super) inherited: Arc<InheritedSockets>,
 }

@@ -22,6 +22,7 @@ use super::process_parts::ProcessParts;
 use super::reload_error::ReloadError;
 use super::reload_status::ReloadStatus;
 use super::restart::RestartSettings;
+use super::service_manager::{Notification, ServiceManager};
 use super::tasks::Tasks;
 use super::verified_config::VerifiedConfig;
 use super::workers::{WorkerChange, WorkerHandle};
@@ -67,6 +68,7 @@ pub(super) struct Reloader {
     pub(super) lines: LineSender,
     pub(super) status: Arc<ReloadStatus>,
     pub(super) drain: Drain,
+    pub(super) manager: ServiceManager,
     pub(super) control: Handle,
     /// Compiles on a thread of low priority.
     pub(super) compiler: Handle,
@@ -116,9 +118,23 @@ impl Reloader {
         let former = Arc::new(FormerSnapshots::default());
         self.control.spawn(Arc::clone(&former).drop_unused());
         while let Some(reply) = requests.recv().await {
+            self.notify(Notification::Reloading);
             let result = self.reload(&former).await;
+            self.notify(self.ready());
             // Fails if the requester no longer waits.
             let _ = reply.send(result);
+        }
+    }
+
+    /// Serving, with the result of the last reload.
+    pub(super) fn ready(&self) -> Notification {
+        Notification::Ready(self.status.summary())
+    }
+
+    /// During a shutdown the service manager waits for the end alone.
+    fn notify(&self, notification: Notification) {
+        if self.drain.stage() == Stage::Serving {
+            self.manager.notify(notification);
         }
     }
 

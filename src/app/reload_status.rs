@@ -54,6 +54,15 @@ impl ReloadStatus {
         });
     }
 
+    /// One sentence.
+    pub(super) fn summary(&self) -> String {
+        self.with(|state| {
+            let serving = format!("serving configuration {}", state.revision);
+            let error = state.last.as_ref().and_then(|last| last.errors.first());
+            error.map_or_else(|| serving.clone(), |error| format!("{serving}; the last reload was refused: {error}"))
+        })
+    }
+
     /// JSON.
     pub(super) fn page(&self) -> String {
         self.with(|state| {
@@ -94,7 +103,9 @@ mod tests {
         assert_eq!(page["last_reload"]["errors"], json!(["gateway.yaml:1:2: no"]));
         let counts = status.counts();
         assert_eq!((counts.succeeded, counts.refused, counts.is_last_refused), (0, 1, true));
+        assert_eq!(status.summary(), "serving configuration a; the last reload was refused: gateway.yaml:1:2: no");
         status.succeeded("b", UnixTime::from_seconds(3));
+        assert_eq!(status.summary(), "serving configuration b");
         let counts = status.counts();
         assert_eq!((counts.succeeded, counts.is_last_refused, counts.last_success), (1, false, 3));
         assert!(status.page().starts_with("{\"config\":\"b\""));

@@ -6,6 +6,7 @@ use super::certificates::RenewalError;
 use crate::audit::target::OpenError;
 use crate::issuer::ring_files::RingError;
 use crate::jose::signing::SigningKeyFault;
+use crate::server::inherited_sockets::InheritError;
 use crate::server::listener::ListenError;
 use crate::trust::revocation_store::StoreError;
 
@@ -24,6 +25,8 @@ pub(crate) enum StartError {
     Tls(#[from] rustls::Error),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Inherit(#[from] InheritError),
     #[error("cannot read or write the revocations: revoked tokens could be accepted")]
     Revocations(#[from] StoreError),
     #[error("cannot use the signing keys")]

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+use super::service_manager::{Notification, ServiceManager};
 use super::start_error::StartError;
 use super::workers::Workers;
 use crate::server::drain::{Shutdown, Stage};
@@ -24,6 +25,7 @@ pub(super) async fn wait_for_stop_signal(
     stage: &watch::Sender<Stage>,
     shutdown: &ArcSwap<Shutdown>,
     reopen_audit: &AtomicBool,
+    manager: &ServiceManager,
     workers: Workers,
 ) -> Result<(), StartError> {
     let ended = async {
@@ -39,6 +41,8 @@ pub(super) async fn wait_for_stop_signal(
     }
     let shutdown = **shutdown.load();
     info!(delay_s = shutdown.delay.as_secs(), drain_s = shutdown.drain.as_secs(), "shutting down");
+    let limit = (shutdown.delay + shutdown.drain).as_secs();
+    manager.notify(Notification::Stopping(format!("shutting down: requests in flight have up to {limit} s")));
     let steps = [(Stage::Unready, shutdown.delay), (Stage::Draining, shutdown.drain)];
     for (next, pause) in steps {
         stage.send_replace(next);

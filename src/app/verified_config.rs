@@ -51,11 +51,18 @@ impl VerifiedConfig {
         let restart = RestartSettings::of(&config);
         let (revoked, audit, shutdown) = (config.revoked.clone(), config.changing_audit_settings(), config.shutdown);
         let connections = connection_limits(&config);
-        let warnings = config.warnings.iter().chain(&config.ended_certificates).map(ToString::to_string).collect();
+        let warnings = config.warnings.iter().chain(&config.ended_certificates).map(ToString::to_string);
+        let unused = parts.inherited.unused(&config.addresses());
+        let unused = unused.iter().map(|socket| unused_warning(socket));
+        let warnings = warnings.chain(unused).collect();
         let opened = NextGeneration::open(config, parts, Some(running));
         let verified = opened.map(|next| Self { next, restart, revoked, audit, shutdown, connections, warnings });
         (revision, verified.map_err(ReloadError::Open))
     }
+}
+
+fn unused_warning(socket: &str) -> String {
+    format!("no listener has the address of the inherited socket {socket}: its connections wait until one has it again")
 }
 
 /// Raises the limit on open files as far as the configuration needs it.

@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use super::process_parts::ProcessParts;
 use super::start_error::StartError;
+use super::watchdog::{Heartbeat, Watchdog};
 use crate::audit::ledger::{Ledger, LineSender};
 use crate::pipeline::connection::{self, ListenerRuntime};
 use crate::pipeline::policy::load::LoadMonitor;
@@ -25,6 +26,7 @@ use crate::pipeline::worker::{ReportRequest, Worker};
 use crate::server::accept::{self, HandoffChannels, WorkerListener};
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::drain::{Drain, Shutdown, Stage};
+use crate::server::inherited_sockets::QueueOwner;
 use crate::server::listener::ListenerId;
 use crate::server::watch::GuardSignal;
 use crate::upstream::pin_limit::PinLimit;
@@ -47,14 +49,21 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(
-        snapshot: Arc<ArcSwap<Snapshot>>,
+        snapshot: &Arc<ArcSwap<Snapshot>>,
         parts: &ProcessParts,
         drain: Drain,
-        lines: LineSender,
-        shutdown: Arc<ArcSwap<Shutdown>>,
+        lines: &LineSender,
+        shutdown: &Arc<ArcSwap<Shutdown>>,
     ) -> Self {
-        let (limiter, memory_is_short) = (Arc::clone(&parts.limiter), Arc::clone(&parts.memory_is_short));
-        Self { snapshot, limiter, drain, pin_limit: Arc::default(), lines, memory_is_short, shutdown }
+        Self {
+            snapshot: Arc::clone(snapshot),
+            limiter: Arc::clone(&parts.limiter),
+            drain,
+            pin_limit: Arc::default(),
+            lines: lines.clone(),
+            memory_is_short: Arc::clone(&parts.memory_is_short),
+            shutdown: Arc::clone(shutdown),
+        }
     }
 }
 
@@ -63,6 +72,7 @@ impl Plan {
 pub(super) struct WorkerSocket {
     pub(super) listener: ListenerId,
     pub(super) socket: TcpListener,
+    pub(super) queue: QueueOwner,
     pub(super) handoff_channels: HandoffChannels,
     pub(super) runtime: Arc<ArcSwap<ListenerRuntime>>,
 }
@@ -88,19 +98,24 @@ pub(super) struct WorkerHandle {
 const MAX_CHANGES: usize = 64;
 
 /// Starts one worker for each list of sockets.
-pub(super) fn start(sockets: Vec<Vec<WorkerChange>>, plan: &Plan) -> Result<(Workers, Vec<WorkerHandle>), StartError> {
+pub(super) fn start(
+    sockets: Vec<Vec<WorkerChange>>,
+    plan: &Plan,
+    mut watchdog: Option<&mut Watchdog>,
+) -> Result<(Workers, Vec<WorkerHandle>), StartError> {
     let (mut workers, mut handles) = (Vec::new(), Vec::new());
     let (count, rules) = (sockets.len(), plan.snapshot.load().audit);
     for (number, first) in sockets.into_iter().enumerate() {
         let ledger_capacity = AUDIT_LINES.div_ceil(count);
         let plan = plan.clone();
+        let heartbeat = watchdog.as_mut().map(|watchdog| watchdog.heartbeat());
         let (reports, report_requests) = mpsc::channel(8);
         let (changes, later) = mpsc::channel(MAX_CHANGES);
         let (ended, has_ended) = oneshot::channel();
         let runtime = move || {
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
             let ledger = Rc::new(Ledger::new(plan.lines.clone(), rules, ledger_capacity));
-            runtime.block_on(work(plan, (first, later), Rc::clone(&ledger), count, report_requests));
+            runtime.block_on(work(plan, (first, later), Rc::clone(&ledger), count, (report_requests, heartbeat)));
             // Requests that are still in flight are dropped with the runtime. That records them.
             drop(runtime);
             ledger.finish();
@@ -124,14 +139,14 @@ async fn work(
     (first, mut later): (Vec<WorkerChange>, mpsc::Receiver<WorkerChange>),
     ledger: Rc<Ledger>,
     workers: usize,
-    reports: mpsc::Receiver<ReportRequest>,
+    (reports, heartbeat): (mpsc::Receiver<ReportRequest>, Option<Heartbeat>),
 ) {
     let in_flight = plan.snapshot.load().limits.share(workers).in_flight;
     let load = LoadMonitor::new(in_flight, Arc::clone(&plan.memory_is_short));
     let (snapshot, pin_limit) = (Arc::clone(&plan.snapshot), Arc::clone(&plan.pin_limit));
     let worker = Rc::new(Worker::new(snapshot, ledger, workers, load, pin_limit));
     let background_tasks =
-        run_background_tasks(Rc::clone(&worker), Arc::clone(&plan.limiter), plan.drain.clone(), reports);
+        run_background_tasks(Rc::clone(&worker), Arc::clone(&plan.limiter), plan.drain.clone(), (reports, heartbeat));
     let background_tasks = tokio::task::spawn_local(background_tasks);
     let mut listeners = WorkerListeners { worker, all: JoinSet::new(), drains: HashMap::default() };
     first.into_iter().for_each(|change| listeners.change(change, &plan));
@@ -164,7 +179,7 @@ impl WorkerListeners {
     }
 
     fn listen(&mut self, socket: WorkerSocket, plan: &Plan) {
-        let WorkerSocket { listener: id, socket, handoff_channels, runtime } = socket;
+        let WorkerSocket { listener: id, socket, queue, handoff_channels, runtime } = socket;
         let listener = match tokio::net::TcpListener::from_std(socket) {
             Ok(listener) => listener,
             Err(error) => {
@@ -176,7 +191,7 @@ impl WorkerListeners {
         self.drains.insert(id, stage);
         let worker = Rc::clone(&self.worker);
         let handshakes = Rc::clone(&worker.connections.handshakes);
-        let listener = WorkerListener::new(listener, handoff_channels, Arc::clone(&plan.limiter), handshakes);
+        let listener = WorkerListener::new((listener, queue), handoff_channels, Arc::clone(&plan.limiter), handshakes);
         let guard = Rc::clone(&worker.connections.guard);
         let serve = move |accepted| connection::serve(&worker, &runtime.load(), accepted);
         self.all.spawn_local(async move {
@@ -209,7 +224,7 @@ async fn run_background_tasks(
     worker: Rc<Worker>,
     limiter: Arc<ConnectionLimiter>,
     drain: Drain,
-    reports: mpsc::Receiver<ReportRequest>,
+    (reports, heartbeat): (mpsc::Receiver<ReportRequest>, Option<Heartbeat>),
 ) {
     let mut tasks = JoinSet::new();
     tasks.spawn_local(Rc::clone(&worker.connections).run_timeouts());
@@ -221,6 +236,9 @@ async fn run_background_tasks(
     tasks.spawn_local(Rc::clone(&worker).hand_over_lines());
     tasks.spawn_local(Rc::clone(&worker).flush_aggregates());
     tasks.spawn_local(Rc::clone(&worker).report(reports));
+    if let Some(heartbeat) = heartbeat {
+        tasks.spawn_local(heartbeat.run());
+    }
     while let Some(ended) = tasks.join_next().await {
         if let Err(died) = ended {
             tracing::error!(%died, "a background task of a worker ended because of a panic: its work is not done until a restart");

@@ -150,6 +150,12 @@ impl Config {
         admin.into_iter().chain(probes).collect()
     }
 
+    /// The addresses of all listeners, those of the control plane included.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let of_control = self.control_addresses().into_iter().map(|(_, address)| address);
+        self.listeners.iter().map(|listener| listener.address).chain(of_control).collect()
+    }
+
     pub(crate) fn audit_settings(&self) -> WriterSettings {
         WriterSettings {
             target: self.audit.target.clone(),

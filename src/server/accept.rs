@@ -21,6 +21,7 @@ use tracing::warn;
 use super::connection_limiter::{ConnectionLimitReached, ConnectionLimiter, ConnectionPermit};
 use super::drain::{Drain, Stage};
 use super::handshakes::{HandshakePermit, Handshakes};
+use super::inherited_sockets::QueueOwner;
 use super::listener::BACKLOG;
 
 /// An accepted connection with its permits.
@@ -36,6 +37,7 @@ pub(crate) struct Accepted {
 #[derive(Debug)]
 pub(crate) struct WorkerListener {
     listener: TcpListener,
+    queue: QueueOwner,
     handoff_channels: HandoffChannels,
     limiter: Arc<ConnectionLimiter>,
     handshakes: Rc<Handshakes>,
@@ -121,12 +123,12 @@ async fn after_cut(mut drain: Drain) {
 
 impl WorkerListener {
     pub(crate) fn new(
-        listener: TcpListener,
+        (listener, queue): (TcpListener, QueueOwner),
         handoff_channels: HandoffChannels,
         limiter: Arc<ConnectionLimiter>,
         handshakes: Rc<Handshakes>,
     ) -> Self {
-        Self { listener, handoff_channels, limiter, handshakes, pending: None }
+        Self { listener, queue, handoff_channels, limiter, handshakes, pending: None }
     }
 
     /// Waits for the next connection. Cancel-safe.
@@ -148,16 +150,21 @@ impl WorkerListener {
         }
     }
 
-    /// Stops listening. Connections that the kernel or other workers hold for this worker are still served.
+    /// Stops listening. Connections that the kernel or other workers hold for this worker are still served. Those in the
+    /// queue of an inherited socket stay there for the next process.
     async fn close(self) -> OpenAtDrain {
-        let Self { listener, mut handoff_channels, limiter, handshakes, pending } = self;
+        let Self { listener, queue, mut handoff_channels, limiter, handshakes, pending } = self;
         // From here on, other workers find the channel closed and keep their connections.
         handoff_channels.own.close();
         let mut handed_off = VecDeque::new();
         while let Some(one) = handoff_channels.own.recv().await {
             handed_off.push_back(one);
         }
-        let queued = pending.into_iter().chain(queued(listener)).collect();
+        let queued = match queue {
+            QueueOwner::Worker => queued(listener),
+            QueueOwner::ServiceManager => Vec::new(),
+        };
+        let queued = pending.into_iter().chain(queued).collect();
         OpenAtDrain { handed_off, queued, worker: handoff_channels.worker, limiter, handshakes }
     }
 }

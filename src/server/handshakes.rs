@@ -4,7 +4,7 @@
 //! kernel's queue. Stalled handshakes are ended to make room, the oldest first: a normal handshake is short, so a
 //! client that opens silent connections loses its own. A connection that has sent nothing makes room much sooner: a TLS
 //! client sends its first bytes with the end of the TCP handshake. When the drain begins, handshakes get a short time
-//! to end, and silent connections a very short one.
+//! to end, and connections that have been silent for a while a very short one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -57,9 +57,9 @@ pub(crate) struct HandshakeProgress {
 const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 /// For the first byte of a connection while others wait for room.
 const SILENT_WHILE_FULL: Duration = Duration::from_millis(100);
-/// For the first byte of a connection that has sent nothing when the drain begins.
+/// For the first byte of a connection that has sent nothing for a while when the drain begins.
 const FIRST_BYTE_GRACE: Duration = Duration::from_millis(100);
-/// For handshakes in progress when the drain begins, and for those that begin later.
+/// For handshakes in progress when the drain begins, for those that begin later, and for new connections.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Handshakes {
@@ -167,8 +167,11 @@ impl Handshakes {
     /// Shortens the timeouts of handshakes when the drain begins. Never ends.
     pub(crate) async fn follow_drain(self: Rc<Self>, mut drain: Drain) {
         drain.reached(Stage::Draining).await;
+        let before = Instant::now();
         sleep(FIRST_BYTE_GRACE).await;
-        self.cancel(|handshake| !handshake.has_byte.get());
+        // The client of a new connection may be slow, and is about to send a request.
+        let is_new = |begun| before.duration_since(begun) < DRAIN_TIMEOUT;
+        self.cancel(|handshake| !handshake.has_byte.get() && !is_new(handshake.begun));
         sleep(DRAIN_TIMEOUT - FIRST_BYTE_GRACE).await;
         self.cancel(|_| true);
         pending().await
@@ -364,18 +367,20 @@ mod tests {
         let (stage, drain) = drain::channel();
         let (silent, begun, late) = (handshakes.begin(), handshakes.begin(), handshakes.begin_late());
         begun.progress.has_byte.set(true);
+        advance(DRAIN_TIMEOUT).await;
+        let new = handshakes.begin();
         stage.send_replace(Stage::Draining);
         let began = Instant::now();
         let ends = async |handshake: HandshakePermit| {
             handshake.complete(pending::<Option<()>>()).await;
             began.elapsed()
         };
-        let all = async { tokio::join!(ends(silent), ends(begun), ends(late)) };
+        let all = async { tokio::join!(ends(silent), ends(begun), ends(late), ends(new)) };
         let ended = tokio::select! {
             ended = all => ended,
             () = Rc::clone(&handshakes).follow_drain(drain) => unreachable!(),
         };
-        assert_eq!(ended, (FIRST_BYTE_GRACE, DRAIN_TIMEOUT, DRAIN_TIMEOUT));
+        assert_eq!(ended, (FIRST_BYTE_GRACE, DRAIN_TIMEOUT, DRAIN_TIMEOUT, DRAIN_TIMEOUT));
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ mod guard_timeouts;
 pub(crate) mod handshakes;
 mod http1;
 mod http2_connection;
+pub(crate) mod inherited_sockets;
 pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod output_backlog;

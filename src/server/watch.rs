@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use super::answering::Answering;
 use super::guard_clock::GuardClock;
@@ -38,6 +39,9 @@ pub(crate) struct Watch {
     /// Of an HTTP/2 connection.
     pub(super) unwritten: OutputBacklog,
 }
+
+/// The time that a new connection has, from the beginning of the drain, to send its first request.
+pub(super) const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// A signal of the guard to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,8 +197,10 @@ impl Watch {
         self.clock.with_date(write)
     }
 
-    pub(super) fn is_late(&self) -> bool {
-        self.is_late
+    /// No request so far on a new connection: its client is about to send one.
+    pub(super) fn awaits_first_request(&self) -> bool {
+        let is_new = self.is_late || self.clock.ticks_since(self.since.get()) <= 1;
+        self.phase.get() == Phase::First && is_new
     }
 
     pub(super) fn is_multiplexed(&self) -> bool {

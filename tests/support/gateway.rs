@@ -3,7 +3,8 @@
 use std::cell::Cell;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,6 +52,23 @@ pub(crate) fn program(folder: &Path) -> Command {
     command
 }
 
+/// `portcullis run` with listening sockets as file descriptors from 3 on. A shell moves them there, because only the
+/// standard streams of a child can be chosen.
+pub(crate) fn inheriting(folder: &Path, sockets: &[&TcpListener]) -> Command {
+    let program = program(folder);
+    let mut command = Command::new("sh");
+    let run = "exec 3<&0 4<&1 0</dev/null 1>/dev/null; export LISTEN_PID=$$; exec \"$0\" run";
+    let count = sockets.len().to_string();
+    command.current_dir(folder).args(["-c", run]).arg(program.get_program());
+    command.env_remove("PORTCULLIS_LOG").env("LISTEN_FDS", count).env("LISTEN_FDNAMES", "web:other");
+    let stream = |at: usize| {
+        let socket = sockets.get(at).map(|socket| OwnedFd::from(socket.try_clone().unwrap()));
+        socket.map_or_else(Stdio::null, Stdio::from)
+    };
+    command.stdin(stream(0)).stdout(stream(1));
+    command
+}
+
 impl Gateway {
     /// Starts with this configuration and waits until it serves. Audit lines are read from standard output where `yaml`
     /// has `audit: {file: "-"}`.
@@ -72,9 +90,19 @@ impl Gateway {
         Self::spawn(folder, command, false)
     }
 
+    /// Starts with the configuration in this folder and these listening sockets, two at most, as a service manager
+    /// passes them. The audit log is not read.
+    pub(crate) fn start_inheriting(folder: PathBuf, sockets: &[&TcpListener], variables: &[(&str, &str)]) -> Self {
+        let mut command = inheriting(&folder, sockets);
+        Self::of(folder, command.envs(variables.iter().copied()).stderr(Stdio::piped()).spawn().unwrap(), false)
+    }
+
     /// Starts by this command.
     pub(crate) fn spawn(folder: PathBuf, mut command: Command, listen: bool) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::of(folder, command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap(), listen)
+    }
+
+    fn of(folder: PathBuf, mut child: Child, listen: bool) -> Self {
         let audit = if listen { Lines::read(child.stdout.take().unwrap()) } else { Arc::default() };
         let (logs, events) = Lines::read_lines(child.stderr.take().unwrap());
         let Listening { addresses, admin, probes } = listening(&events, &logs);

@@ -18,7 +18,7 @@ use super::super::connection_end::{CLOSE_TIMEOUT, ConnectionEnd};
 use super::super::exchange_guard::ExchangeGuard;
 use super::super::received_request::Received;
 use super::super::tunnel::Tunnel;
-use super::super::watch::{GuardSignal, TimeoutKind, Watch};
+use super::super::watch::{FIRST_REQUEST_GRACE, GuardSignal, TimeoutKind, Watch};
 use super::client_wire::ClientWire;
 use super::exchanges::{LastExchange, serve_requests};
 use crate::http1::request_head::HeadLimits;
@@ -26,9 +26,6 @@ use crate::http1::request_head::HeadLimits;
 /// The time that a connection without a request in flight waits, at the drain and at the end of its age, for a request
 /// that is on its way.
 const REQUEST_GRACE: Duration = Duration::from_millis(100);
-/// The same for a connection that was in its handshake or in the kernel's queue when the drain began: its client is
-/// about to send a request.
-const LATE_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// How a connection's active time came to its end.
 enum Turn {
@@ -165,7 +162,7 @@ fn poll_grace(
         *grace = None;
         return Poll::Pending;
     }
-    let duration = if watch.is_late() { LATE_REQUEST_GRACE } else { REQUEST_GRACE };
+    let duration = if watch.awaits_first_request() { FIRST_REQUEST_GRACE } else { REQUEST_GRACE };
     grace.get_or_insert_with(|| Box::pin(sleep(duration))).as_mut().poll(context)
 }
 
