@@ -71,9 +71,8 @@ fn parsed(source: &Source, comment: Span) -> Option<Result<Lint, Warning>> {
     let text = source.verbatim(comment).trim_end();
     let ours = text.trim_start_matches(['#', ' ', '\t']).strip_prefix(COMMENT_MARK)?.trim_start();
     let (verb, rest) = word(ours);
-    if suggest::closest(verb, &[ALLOW]).is_none() {
-        return None;
-    }
+    // Other words after the mark are a remark about the gateway.
+    suggest::closest(verb, &[ALLOW])?;
     let (id, reason) = word(rest);
     let start = comment.start as usize + text.len() - rest.len();
     let place = Span::new(start, start + id.len());

@@ -34,8 +34,8 @@ pub(crate) fn complete(example: &str) -> String {
     }
     // With an issuer in it, the example needs no client of the gateway, unless it names the one.
     let has_callers = has("issuers") && !example.contains("billing");
-    let is_missing = |key: &str| !has(key) && !(key == "oauth" && has_callers);
-    let parts = BASE.iter().filter(|(key, _)| is_missing(key)).map(|(_, part)| *part);
+    let is_given = |key: &str| has(key) || key == "oauth" && has_callers;
+    let parts = BASE.iter().filter(|(key, _)| !is_given(key)).map(|(_, part)| *part);
     parts.chain([example]).collect::<Vec<_>>().join("\n")
 }
 
