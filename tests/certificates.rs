@@ -227,9 +227,10 @@ async fn an_ended_certificate_is_an_error_of_check_and_still_served() {
     let issued = authority.issue_expired(&["localhost"]);
     let (other, said) = checked(&issued, &["--format", "json"]);
     let found: Value = serde_json::from_str(&said.stdout).unwrap();
-    assert_eq!((said.code, &found["ok"], &found["warnings"]), (Some(1), &json!(false), &json!([])), "{said:?}");
+    assert_eq!((said.code, &found["ok"], found["findings"].as_array().unwrap().len()), (Some(1), &json!(false), 1));
     let message = "the certificate `certs/a.crt` ended at 2021-01-01T00:00:00Z: renew it";
-    assert_eq!(found["problems"][0]["message"], message, "{said:?}");
+    let finding = &found["findings"][0];
+    assert_eq!((&finding["level"], &finding["message"]), (&json!("error"), &json!(message)), "{said:?}");
     fs::remove_dir_all(other).unwrap();
     let (folder, said) = checked(&issued, &[]);
     assert_eq!(said.code, Some(1), "{said:?}");

@@ -94,8 +94,33 @@ write-orders  POST,PUT,PATCH,DELETE /api/**  legacy    orders:write (no client)
     );
     let said = says(&folder, &["check", "--format", "json"], "");
     let found: Value = serde_json::from_str(&said.stdout).unwrap();
-    assert_eq!((said.code, found), (Some(0), json!({ "ok": true, "config": id, "warnings": [] })));
+    assert_eq!((said.code, found), (Some(0), json!({ "ok": true, "config": id, "findings": [] })));
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "check writes nothing");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn check_shows_what_is_special_about_an_issuer() {
+    let folder = folder();
+    let key = Key::new("k1", "ES256").jwk();
+    fs::write(folder.join("keys.json"), json!({ "keys": [key] }).to_string()).unwrap();
+    let issuers = "issuers:
+  plain: {issuer: 'https://a.example.com', audiences: [api]}
+  special:
+    issuer: 'https://b.example.com/{tenant}'
+    tenants: [red, blue]
+    token_header: X-Token
+    jwks_file: keys.json
+    audiences: [api]
+";
+    fs::write(folder.join("gateway.yaml"), app() + issuers).unwrap();
+    let said = says(&folder, &["check"], "");
+    let rows: Vec<&str> = said.stdout.lines().filter(|line| line.trim_start().starts_with("trusts")).collect();
+    let expected = [
+        "    trusts  https://a.example.com plain",
+        "    trusts  https://b.example.com/{tenant} special; tenants blue, red; tokens in x-token; keys in keys.json",
+    ];
+    assert_eq!((said.code, &rows[..]), (Some(0), &expected[..]), "{said:?}");
     fs::remove_dir_all(folder).unwrap();
 }
 
@@ -115,7 +140,7 @@ fn check_warns_of_keys_that_are_fetched_in_clear_text() {
     fs::write(folder.join("gateway.yaml"), app() + issuers).unwrap();
     let said = says(&folder, &["check"], "");
     assert_eq!(said.code, Some(0));
-    let warning = ": the keys of issuer `corp` are fetched in clear text, from this machine\n";
+    let warning = ": the keys of issuer `corp` are fetched in clear text, from this machine [clear-text-keys]\n";
     assert!(said.stderr.starts_with("warning: gateway.yaml:") && said.stderr.ends_with(warning), "{}", said.stderr);
     fs::remove_dir_all(folder).unwrap();
 }
@@ -140,11 +165,16 @@ fn warnings(yaml: &str) -> Vec<Value> {
     let said = says(&folder, &["check", "--format", "json"], "");
     assert_eq!(said.code, Some(0), "{said:?}");
     let found: Value = serde_json::from_str(&said.stdout).unwrap();
-    let warnings = found["warnings"].as_array().unwrap().clone();
+    let warnings = found["findings"].as_array().unwrap().clone();
     // With --strict a build fails on them.
     let strict = says(&folder, &["check", "--strict"], "");
     assert_eq!(strict.code, Some(if warnings.is_empty() { 0 } else { 1 }), "{strict:?}");
     fs::remove_dir_all(folder).unwrap();
+    warnings
+}
+
+fn of_lint(lint: &str, mut warnings: Vec<Value>) -> Vec<Value> {
+    warnings.retain(|warning| warning["lint"] == lint);
     warnings
 }
 
@@ -173,13 +203,14 @@ fn check_warns_of_claims_that_require_nothing() {
         )
     };
     for access in ["{claims: {}}", "{scopes: [read:data], claims: {}}"] {
-        let found = warnings(&routes(access));
+        let found = of_lint("empty-claims", warnings(&routes(access)));
         let [warning] = &found[..] else { panic!("{found:?}") };
         let message = warning["message"].as_str().unwrap();
         assert!(message.contains("requires nothing") && message.contains("write `access: {}`"), "{warning}");
     }
-    assert_eq!(warnings(&routes("{}")), [""; 0]);
-    assert_eq!(warnings(&routes("{claims: {tier: gold}}")), [""; 0]);
+    for access in ["{}", "{claims: {tier: gold}}"] {
+        assert_eq!(of_lint("empty-claims", warnings(&routes(access))), [""; 0]);
+    }
 }
 
 #[tokio::test]
@@ -479,7 +510,7 @@ fn wrong_usage_is_exit_code_2_with_a_hint_on_stderr() {
         (&["serve"], "unrecognized subcommand 'serve'"),
         (&["chek"], "a similar subcommand exists: 'check'"),
         (&["run", "--confg", "x"], "a similar argument exists: '--config'"),
-        (&["check", "--format", "xml"], "[possible values: text, json]"),
+        (&["check", "--format", "xml"], "[possible values: text, json, github]"),
         (&["client"], "Usage: portcullis client <COMMAND>"),
         (&["client", "new", "app"], "--scopes <SCOPE,…>"),
         (&["audit", "verify", "--no-checkpoints", "--key", "x"], "cannot be used with"),

@@ -170,7 +170,7 @@ fn the_json_output_has_the_same_faults() {
         assert_eq!((case.check_json.code, &*case.check_json.stderr), (Some(2), ""), "{}", case.name);
         let output: Value = serde_json::from_str(&case.check_json.stdout).unwrap();
         assert_eq!(output["ok"], false, "{}", case.name);
-        let problems = output["problems"].as_array().unwrap();
+        let problems = output["findings"].as_array().unwrap();
         for problem in problems {
             let (file, message) = (problem["file"].as_str().unwrap(), problem["message"].as_str().unwrap());
             let place = match (&problem["line"], &problem["column"]) {
@@ -207,7 +207,7 @@ fn no_secret_is_ever_shown() {
 fn messages_are_in_one_style() {
     for case in &*CASES {
         let output: Value = serde_json::from_str(&case.check_json.stdout).unwrap();
-        for problem in output["problems"].as_array().unwrap() {
+        for problem in output["findings"].as_array().unwrap() {
             let message = problem["message"].as_str().unwrap();
             let first = message.chars().next().unwrap();
             assert!(

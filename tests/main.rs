@@ -52,6 +52,7 @@ mod keep_alive;
 mod keys;
 mod legacy;
 mod limits;
+mod lints;
 mod listeners;
 mod map_responses;
 mod mirroring;

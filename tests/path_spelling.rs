@@ -196,8 +196,8 @@ fn check(routes: &[&str], arguments: &[&str]) -> Finished {
 fn check_warns_of_the_checks_that_opting_in_gives_up() {
     let (legacy, one) = (format!("name: old-shop, {LEGACY}"), "path: /one/**, access: {}, paths: {allow: [semicolon]}");
     let said = check(&[&legacy, one, "path: /other/**, access: public"], &[]);
-    assert_eq!((said.code, said.stderr.lines().count()), (Some(0), 2), "{}", said.stderr);
-    let lines: Vec<&str> = said.stderr.lines().collect();
+    let lines: Vec<&str> = said.stderr.lines().filter(|line| line.ends_with("[lenient-paths]")).collect();
+    assert_eq!((said.code, lines.len()), (Some(0), 2), "{}", said.stderr);
     for words in ["`old-shop`", "`semicolon` (", "`encoded_slash` (", "`encoded_backslash` (", "`empty_segment` ("] {
         assert!(lines[0].contains(words), "{words}: {}", lines[0]);
     }

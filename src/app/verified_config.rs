@@ -51,10 +51,10 @@ impl VerifiedConfig {
         let restart = RestartSettings::of(&config);
         let (revoked, audit, shutdown) = (config.revoked.clone(), config.changing_audit_settings(), config.shutdown);
         let connections = connection_limits(&config);
-        let warnings = config.warnings.iter().chain(&config.ended_certificates).map(ToString::to_string);
+        let ended = config.ended_certificates.iter().map(ToString::to_string);
+        let warnings = config.warnings.iter().map(ToString::to_string).chain(ended);
         let unused = parts.inherited.unused(&config.addresses());
-        let unused = unused.iter().map(|socket| unused_warning(socket));
-        let warnings = warnings.chain(unused).collect();
+        let warnings = warnings.chain(unused.iter().map(|socket| unused_warning(socket))).collect();
         let opened = NextGeneration::open(config, parts, Some(running));
         let verified = opened.map(|next| Self { next, restart, revoked, audit, shutdown, connections, warnings });
         (revision, verified.map_err(ReloadError::Open))

@@ -235,6 +235,15 @@ impl Connections {
         self.0.iter().any(|connection| connection.found.is_err())
     }
 
+    /// A sentence about each that cannot be used.
+    pub(super) fn failures(&self) -> impl Iterator<Item = String> {
+        self.0.iter().filter_map(|connection| {
+            let Connection { kind, name, server, found } = connection;
+            let Unusable { reason, remedy } = found.as_ref().err()?;
+            Some(format!("{kind} `{name}` cannot be used at {server}: {reason}; {remedy}"))
+        })
+    }
+
     pub(super) fn json(&self) -> Value {
         let now = clock::now();
         self.0.iter().map(|connection| connection.json(now)).collect()

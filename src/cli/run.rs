@@ -24,7 +24,8 @@ pub(super) fn run(args: &ConfigPath) -> ExitCode {
         Ok(config) => config,
         Err(errors) => return bad_config(&errors),
     };
-    config.warnings.iter().chain(&config.ended_certificates).for_each(|warning| tracing::warn!("{warning}"));
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    config.ended_certificates.iter().for_each(|ended| tracing::warn!("{ended}"));
     let (workers, id) = (config.workers, config.id.clone());
     let control_addresses = config.control_addresses();
     let app = match App::open(config, Some(args.config.clone()), control) {

@@ -15,6 +15,7 @@ pub(crate) mod decode;
 pub(crate) mod diagnostics;
 pub(crate) mod edit;
 pub(crate) mod interpolate;
+pub(crate) mod lint;
 pub(crate) mod needs;
 pub(crate) mod origin;
 pub(crate) mod raw;
@@ -24,11 +25,16 @@ pub(crate) mod suggest;
 pub(crate) mod types;
 pub(crate) mod upstream_certificates;
 pub(crate) mod values;
+pub(crate) mod warning;
 pub(crate) mod written;
 
+mod allow;
+mod file_places;
+mod lints;
 mod reader;
 mod resolve;
 pub(crate) mod revision;
+mod route_place;
 mod secrecy;
 mod syntax;
 mod tree;
@@ -41,7 +47,9 @@ use std::path::Path;
 use annotate_snippets::Renderer;
 use decode::{Decode, Mirrored};
 use diagnostics::{Diagnostic, Faults};
+use file_places::FilePlaces;
 use interpolate::Surroundings;
+use lints::LintInput;
 use needs::Needs;
 use raw::RawConfig;
 use reader::Reader;
@@ -69,7 +77,7 @@ pub(crate) fn load_part(path: &Path, needs: Needs, surroundings: &Surroundings<'
 
 /// The signing keys of the configuration; `None` if it issues no tokens. Uses no other part of the file.
 pub(crate) fn load_ring(path: &Path, surroundings: &Surroundings<'_>) -> Result<Option<RingSettings>, ConfigErrors> {
-    let ConfigReading { source, mut faults, raw, needs, named } = read(path, Needs::SIGNING_KEYS, surroundings);
+    let ConfigReading { source, mut faults, raw, needs, named, .. } = read(path, Needs::SIGNING_KEYS, surroundings);
     let resolver = resolver(&source, &mut faults, (needs, named), surroundings.now);
     let ring = raw.and_then(|raw| resolver.only_ring(raw));
     if faults.is_empty() { Ok(ring) } else { Err(ConfigErrors(Box::new((source, faults)))) }
@@ -96,10 +104,18 @@ pub(crate) fn read_text(path: &Path) -> Option<String> {
 }
 
 fn resolved(reading: ConfigReading, now: UnixTime) -> Result<Config, ConfigErrors> {
-    let ConfigReading { source, mut faults, raw, needs, named } = reading;
+    let ConfigReading { source, mut faults, raw, comments, needs, named } = reading;
+    let places = raw.as_ref().filter(|_| needs.is_everything()).map(FilePlaces::of);
     let resolver = resolver(&source, &mut faults, (needs, named), now);
     let config = raw.and_then(|raw| resolver.config(raw));
-    config.ok_or_else(|| ConfigErrors(Box::new((source, faults))))
+    let Some(mut config) = config else { return Err(ConfigErrors(Box::new((source, faults)))) };
+    // Of a part of the configuration no command shows warnings.
+    if let Some(places) = places {
+        let mut warnings = std::mem::take(&mut config.warnings);
+        warnings.extend(lints::warnings(&LintInput { config: &config, places: &places, source: &source }));
+        config.warnings = lints::bounded(&source, allow::silence(&source, &comments, warnings));
+    }
+    Ok(config)
 }
 
 fn resolver<'a>(
@@ -157,6 +173,7 @@ pub(crate) struct ConfigReading {
     pub(crate) faults: Faults,
     /// `None` if the file could not be decoded at all. The file is valid only if there are no faults in the end.
     pub(crate) raw: Option<RawConfig>,
+    comments: Vec<Span>,
     needs: Needs,
     named: NamedContent,
 }
@@ -171,7 +188,7 @@ impl ConfigReading {
         let mut faults = Faults::default();
         faults.of_file(message);
         let (source, named) = (Source::new(path, String::new()), NamedContent::default());
-        Self { source, faults, raw: None, needs: Needs::EVERYTHING, named }
+        Self { source, faults, raw: None, comments: Vec::new(), needs: Needs::EVERYTHING, named }
     }
 }
 
@@ -192,20 +209,28 @@ fn parse_part(path: &Path, bytes: Vec<u8>, needs: Needs, surroundings: &Surround
     let source = Source::new(path, text);
     if let Some((span, message)) = unprintable(source.text()) {
         faults.at(span, message);
-        return ConfigReading { source, faults, raw: None, needs, named: NamedContent::default() };
+        return ConfigReading {
+            source,
+            faults,
+            raw: None,
+            comments: Vec::new(),
+            needs,
+            named: NamedContent::default(),
+        };
     }
     let mut named = NamedContent::default();
-    let raw = decode(&source, &mut faults, (needs, &mut named), surroundings);
-    ConfigReading { source, faults, raw, needs, named }
+    let mut comments = Vec::new();
+    let raw = decode(&source, &mut faults, (needs, &mut named, &mut comments), surroundings);
+    ConfigReading { source, faults, raw, comments, needs, named }
 }
 
 fn decode(
     source: &Source,
     faults: &mut Faults,
-    (needs, named): (Needs, &mut NamedContent),
+    (needs, named, comments): (Needs, &mut NamedContent, &mut Vec<Span>),
     surroundings: &Surroundings<'_>,
 ) -> Option<RawConfig> {
-    let tree = match tree::read(source.text()) {
+    let mut tree = match tree::read(source.text()) {
         Ok(tree) => tree,
         Err(fault) => {
             source.hide(secrecy::hidden_around(source.text(), fault.span));
@@ -213,6 +238,7 @@ fn decode(
             return None;
         }
     };
+    *comments = std::mem::take(&mut tree.comments);
     source.hide(secrecy::hidden(source.text(), &tree));
     source.show_keys(secrecy::shown_keys(&tree));
     if let Some(root) = &tree.root {
@@ -246,7 +272,7 @@ fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> ConfigReading {
     let mut faults = Faults::default();
     faults.at(Span::new(good, good), message);
     let (source, named) = (Source::new(path, text), NamedContent::default());
-    ConfigReading { source, faults, raw: None, needs: Needs::EVERYTHING, named }
+    ConfigReading { source, faults, raw: None, comments: Vec::new(), needs: Needs::EVERYTHING, named }
 }
 
 /// The first character that is not allowed in a config file. The parser takes some of them for the end of the file.

@@ -119,6 +119,11 @@ impl Source {
         &self.text[span.range()]
     }
 
+    /// The text of its line before `span`.
+    pub(super) fn before_on_line(&self, span: Span) -> &str {
+        &self.text[self.line_start(self.line_of(span)) as usize..span.start as usize]
+    }
+
     /// Whether the text at `span` may be a secret.
     pub(super) fn is_hidden(&self, span: Span) -> bool {
         self.hidden_from(span.start).is_none_or(|secret| secret.is_some_and(|secret| secret.start <= span.start))

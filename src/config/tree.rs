@@ -16,6 +16,9 @@ use super::source::{At, Span};
 use super::syntax::{self, SyntaxFault};
 use super::unsupported_yaml::UnsupportedYaml;
 
+/// The word at the beginning of a comment that is for the gateway.
+pub(super) const COMMENT_MARK: &str = "portcullis:";
+
 /// Reads the one document of `text`.
 pub(super) fn read(text: &str) -> Result<YamlTree<'_>, SyntaxFault> {
     read_at_most(MAX_NODES, text)
@@ -23,7 +26,7 @@ pub(super) fn read(text: &str) -> Result<YamlTree<'_>, SyntaxFault> {
 
 fn read_at_most(limit: usize, text: &str) -> Result<YamlTree<'_>, SyntaxFault> {
     let mut builder = Builder::default();
-    for event in Parser::new_from_str_with_options(text, options()) {
+    for event in Parser::new_from_str_with_options(text, options(text)) {
         let (event, span) = event.map_err(|error| syntax::fault(text, &error))?;
         builder.take(text, event, &span)?;
         if builder.documents > 1 {
@@ -35,7 +38,8 @@ fn read_at_most(limit: usize, text: &str) -> Result<YamlTree<'_>, SyntaxFault> {
             return Err(SyntaxFault { span: span_of(&span), message });
         }
     }
-    Ok(YamlTree { root: builder.root, unsupported: builder.unsupported, dropped: builder.dropped })
+    let Builder { root, unsupported, dropped, comments, .. } = builder;
+    Ok(YamlTree { root, unsupported, dropped, comments })
 }
 
 pub(super) struct YamlTree<'s> {
@@ -44,6 +48,8 @@ pub(super) struct YamlTree<'s> {
     pub(super) unsupported: Vec<At<UnsupportedYaml>>,
     /// Text that is not in the tree: values of refused keys, further documents.
     pub(super) dropped: Vec<Span>,
+    /// In the order of the file, with their `#`. Empty if none is for the gateway.
+    pub(super) comments: Vec<Span>,
 }
 
 /// No `Debug`: a node may be a secret.
@@ -63,7 +69,7 @@ pub(super) struct Scalar<'s> {
     pub(super) plain: bool,
 }
 
-fn options() -> granit_parser::Options {
+fn options(text: &str) -> granit_parser::Options {
     let mut options = granit_parser::options! {
         disallow_directives: true,
         emit_unresolved_aliases: true,
@@ -71,7 +77,9 @@ fn options() -> granit_parser::Options {
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
     };
-    options.set_emit_comments(false);
+    // Comments are few tokens more to read, and mostly for people only.
+    options.set_emit_comments(text.contains(COMMENT_MARK));
+    options.max_buffered_comment_events = usize::MAX;
     options
 }
 
@@ -81,6 +89,7 @@ struct Builder<'s> {
     open: Vec<OpenCollection<'s>>,
     unsupported: Vec<At<UnsupportedYaml>>,
     dropped: Vec<Span>,
+    comments: Vec<Span>,
     nodes: usize,
     documents: usize,
 }
@@ -127,8 +136,9 @@ impl<'s> Builder<'s> {
                 self.begin(span, style, Children::Map { pairs: Vec::new(), key: YamlKey::Awaited })?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(span),
+            Event::Comment(..) => self.comments.push(span),
             Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
-            // Comments are switched off, and there are no other events.
+            // There are no other events.
             _ => {}
         }
         Ok(())

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::diagnostics::Diagnostic;
 use super::upstream_certificates::UpstreamCertificates;
+use super::warning::Warning;
 use crate::audit::ledger::Rules;
 use crate::audit::rotation::Rotation;
 use crate::audit::target::AuditTarget;
@@ -37,7 +38,7 @@ pub(crate) struct Config {
     /// Identifies the configuration in audit lines. See [`super::revision`].
     pub(crate) id: String,
     /// Settings that are allowed, but are probably mistakes.
-    pub(crate) warnings: Vec<Diagnostic>,
+    pub(crate) warnings: Vec<Warning>,
     /// Certificates that have ended. `check` fails because of them; a start is not refused.
     pub(crate) ended_certificates: Vec<Diagnostic>,
     pub(crate) workers: usize,

@@ -97,6 +97,10 @@ impl Tenants {
         self.names.get_key_value(issuer).map(|(issuer, name)| Tenant { name, issuer })
     }
 
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.values().map(|name| &**name)
+    }
+
     pub(crate) fn issuers(&self) -> impl Iterator<Item = &str> {
         self.names.keys().map(Identity::as_str)
     }

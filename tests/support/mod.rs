@@ -4,6 +4,7 @@ pub(crate) mod authority;
 pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod dns;
+pub(crate) mod examples;
 pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod issuer;

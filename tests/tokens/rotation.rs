@@ -149,9 +149,9 @@ async fn check_and_run_warn_of_secrets_that_end_soon_or_have_ended() {
         &format!("other: {{secrets: [{}]", secret(OTHER_SECRET, &format!(", expires_at: {PAST}"))),
     );
     let expected = [
-        format!("gateway.yaml:16:63: secret 1 of `app` expires at {}, in 3 days", soon.trim_end()),
-        "gateway.yaml:17:72: secret 2 of `app` expired at 2026-01-01T00:00:00Z: remove it".to_owned(),
-        "gateway.yaml:22:5: every secret of `other` has expired: it gets no tokens".to_owned(),
+        format!("gateway.yaml:16:63: secret 1 of `app` expires at {}, in 3 days [ending-secret]", soon.trim_end()),
+        "gateway.yaml:17:72: secret 2 of `app` expired at 2026-01-01T00:00:00Z: remove it [ending-secret]".to_owned(),
+        "gateway.yaml:22:5: every secret of `other` has expired: it gets no tokens [ending-secret]".to_owned(),
     ];
     let folder = folder();
     fs::write(folder.join("gateway.yaml"), &yaml).unwrap();
@@ -160,9 +160,9 @@ async fn check_and_run_warn_of_secrets_that_end_soon_or_have_ended() {
     assert_eq!((checked.code, checked.stderr), (Some(0), warnings));
     let checked = run(program(&folder).args(["check", "--format", "json"]));
     let found: Value = serde_json::from_str(&checked.stdout).unwrap();
-    let places = found["warnings"].as_array().unwrap().iter().map(|warning| {
+    let places = found["findings"].as_array().unwrap().iter().map(|warning| {
         let text = |name: &str| warning[name].as_str().unwrap();
-        format!("{}:{}:{}: {}", text("file"), warning["line"], warning["column"], text("message"))
+        format!("{}:{}:{}: {} [{}]", text("file"), warning["line"], warning["column"], text("message"), text("lint"))
     });
     assert_eq!(places.collect::<Vec<_>>(), expected);
     let gateway = Gateway::start_in(folder, &yaml, &[]);

@@ -82,13 +82,24 @@ pub(crate) enum RawClaimPath {
     Parts(OneOrMore<String>),
 }
 
+/// Accepts tokens for any audience, in place of a list.
+const UNLIMITED: &str = "unlimited";
+
 impl Decode for RawAudiences {
     fn decode(node: &At<YamlNode<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         const EXPECTED: &str = "a list of audiences, or `unlimited`";
         match &node.value {
-            YamlNode::List(_) => OneOrMore::decode(node, reader).map(Self::Listed),
+            YamlNode::List(_) => {
+                let list: OneOrMore<String> = OneOrMore::decode(node, reader)?;
+                for item in list.items.iter().filter(|item| item.value == UNLIMITED) {
+                    let message = "in a list this is the name of one audience: write `audiences: unlimited` to accept \
+                                   tokens for any, or name the audiences";
+                    reader.faults.at(item.span, message);
+                }
+                Ok(Self::Listed(list))
+            }
             YamlNode::Scalar(_) | YamlNode::Map(_) | YamlNode::Refused => match &*reader.text(node, EXPECTED)?.value {
-                "unlimited" => Ok(Self::Unlimited),
+                UNLIMITED => Ok(Self::Unlimited),
                 _ => Err(reader.mismatch(node, EXPECTED, "write `[…]` around an audience")),
             },
         }

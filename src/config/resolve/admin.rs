@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::super::decode::OneOrMore;
+use super::super::lint::Lint;
 use super::super::raw::{RawAdmin, RawProbes};
 use super::super::source::At;
 use super::super::types::{Admin, Listener};
@@ -27,7 +28,7 @@ impl Resolver<'_> {
             }
             (false, Some(list)) if allow_from.as_ref().is_some_and(|networks| networks.hold_everyone()) => {
                 let message = "together these networks hold all public addresses of IPv4 or IPv6, so that everyone can read the metrics: list the machines that collect them only";
-                self.warn(list, message);
+                self.warn(Lint::OpenAdmin, list, message);
             }
             (true, None) | (false, Some(_)) => {}
         }

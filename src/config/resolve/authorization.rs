@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 
+use super::super::lint::Lint;
 use super::super::raw::authorization::RawAuthorization;
 use super::super::raw::oauth::Secret;
 use super::super::raw::route::{RawAccess, RawRoute};
@@ -133,7 +134,7 @@ impl Resolver<'_> {
                  caller acts with it; require a token under `access`, or check that the service gives nothing away here",
                 upstream.name
             );
-            self.warn(access.span, message);
+            self.warn(Lint::PublicCredential, access.span, message);
         }
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::super::decode::Named;
+use super::super::lint::Lint;
 use super::super::raw::claim::{ClaimValue, RawClaimRule, RawWantedValue};
 use super::super::source::At;
 use super::Resolver;
@@ -25,6 +26,9 @@ impl Resolver<'_> {
     fn wanted_value(&mut self, raw: &At<RawWantedValue>) -> Option<WantedValue> {
         match &raw.value {
             RawWantedValue::Plain(value) => {
+                if let ClaimValue::Text(text) = value {
+                    self.odd_value(&At { value: text.clone(), span: raw.span });
+                }
                 if matches!(value, ClaimValue::Text(text) if text.contains('*')) {
                     let message = "`*` has no meaning in a plain value: write `{glob: …}` around it if it stands for one \
                                    whole segment between `:` or `/`, or `{exact: …}` if the claim itself has the `*`";
@@ -35,6 +39,22 @@ impl Resolver<'_> {
             RawWantedValue::Glob(pattern) => self.pattern(pattern).map(WantedValue::Glob),
             RawWantedValue::Exact(text) => Some(WantedValue::Equal(Value::from(text.value.as_str()))),
         }
+    }
+
+    /// Warns of a value that is empty or has quotation marks around it, as a slip with quotes in YAML leaves it.
+    fn odd_value(&mut self, text: &At<String>) {
+        let inner = text.value.trim_matches(['"', '\'', ' ']);
+        let has_marks = ['"', '\''].iter().any(|mark| text.value.starts_with(*mark) && text.value.ends_with(*mark));
+        let message = if inner.is_empty() {
+            "this value has no letter: a claim is hardly ever empty; write the value itself, or `{exact: …}` around it if \
+             the claim is like this"
+        } else if has_marks {
+            "the quotation marks are a part of this value: remove the inner ones, or write `{exact: …}` around it if the \
+             claim itself has them"
+        } else {
+            return;
+        };
+        self.warn(Lint::OddClaimValue, text.span, message);
     }
 
     fn pattern(&mut self, text: &At<String>) -> Option<SegmentPattern> {
@@ -52,7 +72,7 @@ impl Resolver<'_> {
         };
         if pattern.is_all_wildcards() {
             let message = "no segment of this glob is fixed: any text with as many segments fits it";
-            self.warn(text.span, message);
+            self.warn(Lint::OpenClaimGlob, text.span, message);
         }
         Some(pattern)
     }

@@ -42,9 +42,12 @@ impl Resolver<'_> {
         entries: &mut Vec<EntryTokens>,
     ) -> Option<ExternalIssuer> {
         let At { value: raw, span } = raw;
+        let faults = self.faults.count();
         let algorithms = raw.algorithms.as_ref();
         let algorithms = algorithms.map_or_else(|| Algorithm::DEFAULT.to_vec(), |list| self.algorithms(&list.value));
-        let source = self.key_source(name, &raw, &algorithms);
+        // After an unknown algorithm, which has been reported, no key is reported as unusable with the others.
+        let has_faults = self.faults.count() > faults;
+        let source = self.key_source(name, &raw, if has_faults { &Algorithm::ALL } else { &algorithms });
         let audiences = self.audiences(&raw.audiences, raw.audience_claim.as_ref());
         let subject_claims = self.subject_claims(&raw);
         let scope_claim = self.scope_claim(&raw.scope_claim.value);

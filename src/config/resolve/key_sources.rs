@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::super::decode::Required;
+use super::super::lint::Lint;
 use super::super::needs::Needs;
 use super::super::origin::HttpUrl;
 use super::super::raw::issuer::RawIssuer;
@@ -101,7 +102,7 @@ impl Resolver<'_> {
                 for key in &keys.left_aside {
                     let id = key.key_id.as_deref().unwrap_or_default().escape_debug();
                     let message = format!("key `{id}` of this file is not used: {}", key.reason);
-                    self.warn(file.span, message);
+                    self.warn(Lint::UnusedKey, file.span, message);
                 }
                 Some((keys, watch))
             }
@@ -223,7 +224,7 @@ impl Resolver<'_> {
              use https outside of a trusted network",
             name.value
         );
-        self.warn(key.span, message);
+        self.warn(Lint::ClearTextKeys, key.span, message);
     }
 
     fn jwks_uri(&mut self, name: &At<String>, uri: &At<HttpUrl>, clear_text: ClearText) -> Url {
@@ -237,6 +238,7 @@ impl Resolver<'_> {
             self.faults.at(uri.span, message);
         } else if is_loopback(url) && url.scheme() == "http" {
             self.warn(
+                Lint::ClearTextKeys,
                 uri.span,
                 format!("the keys of issuer `{}` are fetched in clear text, from this machine", name.value),
             );

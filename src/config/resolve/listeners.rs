@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::super::decode::{OneOrMore, Required};
 use super::super::diagnostics::Diagnostic;
+use super::super::lint::Lint;
 use super::super::raw::listener::{RawCertificate, RawListener, RawMinVersion, RawTls};
 use super::super::source::At;
 use super::super::types::{Listener, ListenerKind};
@@ -131,7 +132,8 @@ impl Resolver<'_> {
             let message = format!("the certificate{named} ended at {time}: renew it");
             self.ended_certificates.push(Diagnostic::new(self.source, Some(file.span), message));
         } else if left < WARN_BEFORE {
-            self.warn(file.span, format!("the certificate{named} ends at {time}, in {}: renew it", remaining(left)));
+            let message = format!("the certificate{named} ends at {time}, in {}: renew it", remaining(left));
+            self.warn(Lint::EndingCertificate, file.span, message);
         }
     }
 

@@ -40,6 +40,7 @@ use http::HeaderName;
 
 use super::decode::OneOrMore;
 use super::diagnostics::{Diagnostic, Faults, Reported};
+use super::lint::Lint;
 use super::needs::Needs;
 use super::raw::limits::RawLimits;
 use super::raw::{AuditFile, RawAudit, RawConfig, RawOnFailure, Sync};
@@ -47,6 +48,7 @@ use super::revision::NamedContent;
 use super::source::{At, Source, Span};
 use super::types::{Audit, Config};
 use super::values::{Bound, Period, PositiveCount, Size};
+use super::warning::Warning;
 use crate::audit::audit_key::AuditKey;
 use crate::audit::ledger::{OnFailure, Rules, Synced};
 use crate::audit::rotation::Rotation;
@@ -67,7 +69,7 @@ use rate_limits::SharedLimits;
 pub(super) struct Resolver<'a> {
     pub(super) source: &'a Source,
     pub(super) faults: &'a mut Faults,
-    pub(super) warnings: Vec<Diagnostic>,
+    pub(super) warnings: Vec<Warning>,
     /// Certificates that have ended.
     pub(super) ended_certificates: Vec<Diagnostic>,
     /// The rates of the rate limits so far, by their place.
@@ -159,13 +161,13 @@ impl Resolver<'_> {
     }
 
     /// Warns of a setting that is allowed, but is probably a mistake.
-    fn warn(&mut self, span: Span, message: impl Into<String>) {
-        self.warnings.push(Diagnostic::new(self.source, Some(span), message.into()));
+    fn warn(&mut self, lint: Lint, span: Span, message: impl Into<String>) {
+        self.warnings.push(Warning::new(self.source, lint, Some(span), message));
     }
 
     /// Warns of the file as a whole.
-    fn warn_of_file(&mut self, message: impl Into<String>) {
-        self.warnings.push(Diagnostic::new(self.source, None, message.into()));
+    fn warn_of_file(&mut self, lint: Lint, message: impl Into<String>) {
+        self.warnings.push(Warning::new(self.source, lint, None, message));
     }
 
     /// Checks that several limits fit together, and that each is in its allowed range.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::super::decode::Named;
+use super::super::lint::Lint;
 use super::super::origin::IssuerUrl;
 use super::super::raw::RawConfig;
 use super::super::raw::claim::{ClaimValue, RawClaim};
@@ -97,7 +98,7 @@ impl Resolver<'_> {
             let message = "no listener can serve the token endpoint: token requests in clear text are refused with 403, unless \
                  the listener has a loopback address; add a listener with `tls`, or behind a load balancer that \
                  terminates TLS, `believe: [scheme]`";
-            self.warn(issuer.span, message);
+            self.warn(Lint::NoTokenListener, issuer.span, message);
         }
     }
 
@@ -219,7 +220,7 @@ impl Resolver<'_> {
         };
         if list.value.is_empty() {
             let message = "no rate limit at the token endpoint: client secrets can be guessed at any rate; remove `rate_limits` for the default";
-            self.warn(list.span, message);
+            self.warn(Lint::UnlimitedTokenEndpoint, list.span, message);
         }
         self.rate_limits(&list.value, CountedAt::TokenEndpoint)
     }

@@ -1,7 +1,8 @@
 //! Warnings of routes by which a caller can bypass the rules of another route.
 
+use super::super::lint::Lint;
+use super::super::route_place::RoutePlace;
 use super::Resolver;
-use super::routes::RoutePlace;
 use crate::pipeline::routing::overlap::{Overlap, overlaps};
 use crate::pipeline::routing::table::RouteTable;
 use crate::upstream::server::ServerAddress;
@@ -16,11 +17,14 @@ impl Resolver<'_> {
             self.warn_of_overlap(table, overlap, places);
         }
         if found.more > 0 {
-            self.warn_of_file(format!("{} more pairs of routes reach the same server in this way", found.more));
+            self.warn_of_file(
+                Lint::OverlappingRoutes,
+                format!("{} more pairs of routes reach the same server in this way", found.more),
+            );
         }
         if !found.all_compared {
             let message = "there are too many routes before one server to compare them all: others may overlap as well";
-            self.warn_of_file(message);
+            self.warn_of_file(Lint::OverlappingRoutes, message);
         }
     }
 
@@ -42,18 +46,11 @@ impl Resolver<'_> {
             configured_server(table, first, &overlap.server),
             laxities.join("; "),
         );
-        self.warn(places[second].path, message);
+        self.warn(Lint::OverlappingRoutes, places[second].path, message);
     }
 
-    /// The name of a route. If it has no name, its path and its hosts: two routes may have the same path.
     pub(super) fn route_label(&self, place: RoutePlace) -> String {
-        // As the file writes them: a variable may hold a secret.
-        let name = self.source.quote(place.name()).unwrap_or_else(|| "a route".to_owned());
-        match (place.name, place.hosts) {
-            (Some(_), _) => name,
-            (None, Some(hosts)) => self.source.quote(hosts).map_or(name.clone(), |hosts| format!("{name} for {hosts}")),
-            (None, None) => format!("{name} for any host"),
-        }
+        place.label(self.source)
     }
 }
 

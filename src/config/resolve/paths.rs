@@ -1,9 +1,10 @@
 //! `paths.allow`: forms of paths that services read in different ways, and the proof that one rule covers them.
 
+use super::super::lint::Lint;
 use super::super::raw::route::RawRoute;
+use super::super::route_place::RoutePlace;
 use super::Resolver;
 use super::overlaps::configured_server;
-use super::routes::RoutePlace;
 use crate::pipeline::request::path_forms::{PathForm, PathForms};
 use crate::pipeline::routing::pattern::PathPattern;
 use crate::pipeline::routing::rewrite::PathTemplate;
@@ -68,7 +69,7 @@ impl Resolver<'_> {
                 self.route_label(*place),
                 forms.join(", "),
             );
-            self.warn(span, message);
+            self.warn(Lint::LenientPaths, span, message);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::super::decode::{Named, Required};
+use super::super::lint::Lint;
 use super::super::raw::rate_limit::{RawClientLimit, RawLimitUse, RawRateLimit};
 use super::super::source::{At, Span};
 use super::super::values::{PositiveCount, RatePerPeriod};
@@ -82,7 +83,8 @@ impl Resolver<'_> {
         let unused = self.shared_limits.limits.iter().filter(|limit| !limit.is_used);
         let names: Vec<At<String>> = unused.map(|limit| limit.name.clone()).collect();
         for name in names {
-            self.warn(name.span, format!("no route names the rate limit `{}`: it limits nothing", name.value));
+            let message = format!("no route names the rate limit `{}`: it limits nothing", name.value);
+            self.warn(Lint::UnusedRateLimit, name.span, message);
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::super::decode::Required;
 use super::super::diagnostics::Reported;
+use super::super::lint::Lint;
 use super::super::raw::revocation::RawRevocation;
 use super::super::source::At;
 use super::super::types::{ExternalIssuer, Oauth};
@@ -107,7 +108,8 @@ impl Resolver<'_> {
         if issuer.as_str() != IssuerName::OWN || !names.clients_complete || names.clients.contains_key(client) {
             return;
         }
-        self.warn(raw.span, "`oauth.clients` does not contain the client that is revoked here");
+        let message = "`oauth.clients` does not contain the client that is revoked here";
+        self.warn(Lint::UnknownRevokedClient, raw.span, message);
     }
 
     /// Checks that the gateway could read and write it. Its content is read again at the start.

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use http::{HeaderName, Method};
 
 use super::super::decode::{Named, OneOrMore};
+use super::super::lint::Lint;
 use super::super::raw::issuer::RawIssuer;
 use super::super::raw::oauth::RawOauth;
 use super::super::raw::route::{RawAccess, RawRoute, RawRule, RawScopes};
 use super::super::raw::upstream::RawUpstream;
-use super::super::source::{At, Span};
+use super::super::route_place::RoutePlace;
+use super::super::source::At;
 use super::super::suggest;
 use super::super::values::Size;
 use super::oauth::endpoints;
@@ -28,23 +30,6 @@ use crate::pipeline::routing::pattern::{HostPattern, PathPattern};
 use crate::pipeline::routing::route::Route;
 use crate::pipeline::routing::table::{Conflict, ConflictKind, RouteTable};
 use crate::upstream::service::Upstream;
-
-/// The places of a route's path, name and hosts in the file.
-#[derive(Clone, Copy)]
-pub(super) struct RoutePlace {
-    pub(super) path: Span,
-    pub(super) name: Option<Span>,
-    pub(super) hosts: Option<Span>,
-    /// Of `paths.allow`.
-    pub(super) allow: Option<Span>,
-}
-
-impl RoutePlace {
-    /// The name of the route, or its path, which is its name by default.
-    pub(super) fn name(self) -> Span {
-        self.name.unwrap_or(self.path)
-    }
-}
 
 impl Names {
     /// The paths of the built-in endpoints, which have priority over routes.
@@ -84,21 +69,18 @@ impl Resolver<'_> {
         let (mut routes, mut places): (Vec<Arc<Route>>, Vec<RoutePlace>) = (Vec::new(), Vec::new());
         let (mut taken, mut rules): (HashMap<String, usize>, Vec<Arc<AccessRule>>) = Default::default();
         for route in raw {
-            let place = route.value.path.as_ref().map_or(route.span, |path| path.span);
-            let named = route.value.name.as_ref().map(|name| name.span);
-            let hosts = route.value.hosts.as_ref().map(|hosts| hosts.span);
-            let allow = route.value.paths.as_ref().and_then(|paths| Some(paths.value.allow.as_ref().ok()?.span));
+            let place = RoutePlace::of(&route);
             let Some(mut route) = self.route(route, names, upstreams, body_bytes) else { continue };
-            let line = self.source.line(place);
+            let line = self.source.line(place.path);
             if let Some(first) = taken.insert(route.name.clone(), line) {
                 let message =
                     format!("the route at line {first} has the same name, and the audit log identifies routes by name");
-                let message = if named.is_some() { message } else { format!("{message}; give one a `name`") };
-                self.faults.at(named.unwrap_or(place), message);
+                let message = if place.name.is_some() { message } else { format!("{message}; give one a `name`") };
+                self.faults.at(place.name(), message);
             }
             share_rule(&mut route.access, &mut rules);
             routes.push(Arc::new(route));
-            places.push(RoutePlace { path: place, name: named, hosts, allow });
+            places.push(place);
         }
         match RouteTable::new(routes) {
             Ok(table) => {
@@ -282,7 +264,7 @@ impl Resolver<'_> {
                 if let Some(span) = empty_claims {
                     let message = "an empty `claims` requires nothing: name a claim and its values, such as \
                          `claims: {tier: gold}`; if any valid token may use the route, write `access: {}`";
-                    self.warn(*span, message);
+                    self.warn(Lint::EmptyClaims, *span, message);
                 }
                 if names.issuers.is_empty() && names.issuers_complete {
                     self.faults.at(raw.span, "no token is valid for this route: configure `oauth` or `issuers`");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::lint::Lint;
 use super::super::raw::oauth::{KeptSecrets, RawClient, RawSecret, Secret};
 use super::super::source::At;
 use super::Resolver;
@@ -58,18 +59,20 @@ impl Resolver<'_> {
         let name = self.source.quote_key(client.span).unwrap_or_else(|| "this client".to_owned());
         if !raw.is_empty() && raw.iter().all(is_over) {
             let message = format!("every secret of {name} has expired: it gets no tokens");
-            return self.warn(client.span, message);
+            return self.warn(Lint::EndingSecret, client.span, message);
         }
         for (number, secret) in (1..).zip(raw) {
             let Some(end) = &secret.value.expires_at else { continue };
             let time = end.value.to_the_second();
             let left = end.value.since(now);
-            if end.value <= now {
-                self.warn(end.span, format!("secret {number} of {name} expired at {time}: remove it"));
+            let message = if end.value <= now {
+                format!("secret {number} of {name} expired at {time}: remove it")
             } else if left < WARN_BEFORE {
-                let left = remaining(left);
-                self.warn(end.span, format!("secret {number} of {name} expires at {time}, in {left}"));
-            }
+                format!("secret {number} of {name} expires at {time}, in {}", remaining(left))
+            } else {
+                continue;
+            };
+            self.warn(Lint::EndingSecret, end.span, message);
         }
     }
 

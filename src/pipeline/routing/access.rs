@@ -105,6 +105,24 @@ impl AddressRule {
 }
 
 impl AccessRule {
+    /// Whether tokens of this issuer may be accepted.
+    pub(crate) fn takes_issuer(&self, issuer: &IssuerName) -> bool {
+        self.issuers.as_ref().is_none_or(|issuers| issuers.contains(issuer))
+    }
+
+    /// Whether a token may be accepted that has some of these scopes.
+    pub(crate) fn takes_scopes(&self, scopes: &ScopeSet) -> bool {
+        scopes.contains_all(&self.all_of) && (self.any_of.is_empty() || scopes.contains_any(&self.any_of))
+    }
+
+    /// Whether a token of this client may be accepted that has some of these scopes. Audiences and claims are not
+    /// compared.
+    pub(crate) fn may_admit(&self, issuer: &IssuerName, client: &str, scopes: &ScopeSet) -> bool {
+        let is_meant = |(of, id): &(IssuerName, String)| of == issuer && id == client;
+        let is_listed = self.clients.as_ref().is_none_or(|list| list.iter().any(is_meant));
+        self.takes_issuer(issuer) && is_listed && self.takes_scopes(scopes)
+    }
+
     pub(crate) fn expectations(&self) -> Expectations<'_> {
         Expectations {
             issuers: self.issuers.as_deref().map_or(AllowedIssuers::All, AllowedIssuers::Only),
@@ -133,11 +151,10 @@ impl AccessRule {
     }
 
     fn check_scope(&self, held: &ScopeSet) -> Result<(), Forbidden> {
-        let all = held.contains_all(&self.all_of);
-        let any = self.any_of.is_empty() || held.contains_any(&self.any_of);
-        if all && any {
+        if self.takes_scopes(held) {
             return Ok(());
         }
+        let any = self.any_of.is_empty() || held.contains_any(&self.any_of);
         let missing = self.all_of.without(held);
         Err(Forbidden::MissingScope {
             all_of: missing,

@@ -40,6 +40,8 @@ mod limit_identity;
 pub(crate) mod laxity;
 // Routes by which a caller could avoid the rules of another.
 pub(crate) mod overlap;
+// Routes that no request reaches, and wildcard hosts that take requests for other hosts.
+pub(crate) mod reach;
 // Routes that share a subtree which one rule should cover.
 pub(crate) mod shared_subtree;
 // Everything that decides a request, compiled once.

@@ -50,7 +50,7 @@ pub(crate) fn overlaps(table: &RouteTable, show: usize) -> Overlaps {
 const BUDGET: usize = 1_000_000;
 const COST_OF_PAIR: usize = 20;
 /// A label or segment that is in no route.
-const OTHER: &str = "\u{fffd}";
+pub(super) const OTHER: &str = "\u{fffd}";
 
 /// The routes that reach each server, mirrors included, with the pattern of the paths that it gets.
 pub(super) fn by_server(table: &RouteTable) -> BTreeMap<String, Vec<OverlapMember>> {
@@ -151,7 +151,7 @@ impl OverlapMember {
 }
 
 /// Hosts that the route is for, one of each pattern.
-fn hosts(route: &Route) -> Vec<String> {
+pub(super) fn hosts(route: &Route) -> Vec<String> {
     let host = |pattern: &HostPattern| match pattern {
         HostPattern::Exact(name) => name.clone(),
         HostPattern::Wildcard(suffix) => format!("{OTHER}{suffix}"),
