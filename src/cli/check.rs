@@ -9,16 +9,19 @@ use super::connect::connections;
 use super::terminal::{BAD, BOLD, DIM, GOOD, NAME, WARN, bad_config, failed, note, out, styled};
 use super::{ConfigPath, FINDINGS, Format, USAGE};
 use crate::audit::disk;
+use crate::clock;
 use crate::config;
 use crate::config::diagnostics::Diagnostic;
 use crate::config::interpolate::Surroundings;
 use crate::config::types::{Config, ListenerKind};
 use crate::issuer::client::Client;
 use crate::oauth::caller::IssuerName;
+use crate::oauth::scope::ScopeSet;
 use crate::pipeline::routing::access::{Access, AccessRule};
 use crate::pipeline::routing::method_set::MethodSet;
 use crate::pipeline::routing::rate_limit::RateLimit;
 use crate::pipeline::routing::route::Route;
+use crate::trust::static_tokens::StaticTokenSettings;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -128,6 +131,7 @@ fn summary(path: &ConfigPath, config: &Config, warnings: &[Diagnostic]) {
     for issuer in &config.issuers {
         row("trusts", format_args!("{} {}", issuer.settings.issuer, styled(DIM, issuer.settings.name.as_str())));
     }
+    static_tokens(config);
     row("audits to", &config.audit.target);
     if let Some(admin) = &config.admin {
         let networks = admin.allow_from.iter().map(|networks| format!(" from {networks}"));
@@ -142,6 +146,15 @@ fn summary(path: &ConfigPath, config: &Config, warnings: &[Diagnostic]) {
     out("");
     let rows: Vec<_> = config.routes.routes().iter().map(|route| columns(route, config)).collect();
     table(&rows);
+}
+
+fn static_tokens(config: &Config) {
+    for StaticTokenSettings { name, scopes, until, field, .. } in &config.static_tokens {
+        let field = field.as_ref().map_or("authorization", |field| field.as_str());
+        let text = format!("until {}, in {field}, {scopes}", until.to_the_second());
+        let text = if *until <= clock::now() { format!("{text} (ended)") } else { text };
+        row("accepts", format_args!("{}/{name} {}", IssuerName::STATIC, styled(DIM, text)));
+    }
 }
 
 fn row(name: &str, value: impl std::fmt::Display) {
@@ -175,7 +188,7 @@ fn access_text(route: &Route, config: &Config) -> String {
     text
 }
 
-/// Whether only our own clients can use the route, and none of them may have its scopes.
+/// Whether only our own clients and static tokens can use the route, and none of them may have its scopes.
 fn lacks_client(rule: &AccessRule, config: &Config) -> bool {
     let is_own = |issuer: &IssuerName| issuer.as_str() == IssuerName::OWN;
     let only_own = rule.issuers.as_ref().map_or(config.issuers.is_empty(), |issuers| issuers.iter().all(is_own));
@@ -184,12 +197,20 @@ fn lacks_client(rule: &AccessRule, config: &Config) -> bool {
             .as_ref()
             .is_none_or(|list| list.iter().any(|(issuer, id)| is_own(issuer) && id == client.id.as_str()))
     };
-    let has_scopes = |client: &Client| {
-        let any = rule.any_of.is_empty() || client.scopes.contains_any(&rule.any_of);
-        client.scopes.contains_all(&rule.all_of) && any
+    let has_scopes = |held: &ScopeSet| {
+        held.contains_all(&rule.all_of) && (rule.any_of.is_empty() || held.contains_any(&rule.any_of))
     };
+    let is_static_listed = |token: &StaticTokenSettings| {
+        rule.clients.as_ref().is_none_or(|list| {
+            list.iter().any(|(issuer, id)| issuer.as_str() == IssuerName::STATIC && id == token.name.as_str())
+        })
+    };
+    let takes_static = rule.issuers.is_none() && rule.claims.is_empty() && rule.audiences.is_none();
+    let mut tokens = config.static_tokens.iter().filter(|_| takes_static);
     let mut clients = config.oauth.iter().flat_map(|oauth| &oauth.clients);
-    only_own && !clients.any(|client| is_listed(client) && has_scopes(client))
+    only_own
+        && !clients.any(|client| is_listed(client) && has_scopes(&client.scopes))
+        && !tokens.any(|token| is_static_listed(token) && has_scopes(&token.scopes))
 }
 
 fn rule_text(rule: &AccessRule) -> String {

@@ -199,9 +199,9 @@ async fn decide(
         Destination::Upstream(to) => {
             let (request_id, limits) = (&open.log.request_id, &snapshot.limits);
             let (pools, mirrors) = (&worker.pools, &worker.mirrors);
-            let (from, token_fields) = (peer, snapshot.trust.token_fields());
+            let (from, trust) = (peer, &snapshot.trust);
             let context =
-                ForwardContext { to, pools, mirrors, from, request: &request, request_id, limits, token_fields, call };
+                ForwardContext { to, pools, mirrors, from, request: &request, request_id, limits, trust, call };
             match handshake {
                 None => forward(permit, context, head, upload).await?,
                 Some(handshake) => {
@@ -258,7 +258,7 @@ async fn find_permit<'r>(
         Access::Public => return allow_public(admitted).ok_or(Rejection::NoRoute),
         Access::Protected(rule) => rule,
     };
-    let authenticated = authenticate(&worker.current, snapshot, rule, &peer.cache, headers, log.now).await;
+    let authenticated = authenticate(&worker.current, snapshot, rule, peer, headers, log.now).await;
     let caller = authenticated.inspect_err(|_| log.presented(headers))?;
     log.caller(&caller);
     let own_clients = snapshot.oauth.as_ref().map(|oauth| &*oauth.server);

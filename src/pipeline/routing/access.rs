@@ -149,7 +149,7 @@ impl AccessRule {
 
 impl ClaimRule {
     pub(crate) fn holds(&self, verified: &Verified) -> bool {
-        match claim_at(&verified.claims.all, &self.path) {
+        match verified.claims().and_then(|claims| claim_at(claims, &self.path)) {
             Some(Value::Array(list)) => list.iter().any(|value| self.accepts(value)),
             Some(value) => self.accepts(value),
             None => false,
@@ -161,7 +161,7 @@ impl ClaimRule {
     }
 
     fn discrepancy(&self, verified: &Verified) -> Discrepancy {
-        let found = match claim_at(&verified.claims.all, &self.path) {
+        let found = match verified.claims().and_then(|claims| claim_at(claims, &self.path)) {
             Some(value) => format!("{}={}", self.path, value_text(value)),
             None => format!("no {}", self.path),
         };
